@@ -1,0 +1,1 @@
+//! mixflow-backbones
