@@ -2,7 +2,10 @@
 
 mod beta;
 mod cosine;
+mod diffusion;
 mod error;
+mod grid;
+mod interval;
 mod law;
 mod linear;
 mod logit_normal;
@@ -13,10 +16,14 @@ mod shifted;
 mod timestep;
 mod truncated;
 mod vp;
+mod weighting;
 
 pub use beta::Beta;
 pub use cosine::Cosine;
+pub use diffusion::Diffusion;
 pub use error::Error;
+pub use grid::TimeGrid;
+pub use interval::{Interval, Reference, Use, interval};
 pub use law::{TimeLaw, Uniform};
 pub use linear::Linear;
 pub use logit_normal::LogitNormal;
@@ -27,3 +34,4 @@ pub use shifted::Shifted;
 pub use timestep::{Timestep, TimestepSampler};
 pub use truncated::Truncated;
 pub use vp::VariancePreserving;
+pub use weighting::Weighting;
