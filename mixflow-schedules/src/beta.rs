@@ -125,6 +125,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::seeded())]
+
         #[test]
         fn quantiles_match_closed_forms(u in 0.0..1.0_f64) {
             prop_assert_eq!(beta(2.0, 1.0).quantile(u), u.sqrt());

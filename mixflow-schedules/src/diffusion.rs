@@ -103,6 +103,8 @@ mod tests {
     ];
 
     proptest! {
+        #![proptest_config(crate::seeded())]
+
         #[test]
         fn diffusion_is_never_negative_and_has_no_direction(t in 0.001..0.999_f64) {
             for (schedule, diffusion) in all().iter().flat_map(|s| ALL.map(|d| (s, d))) {

@@ -140,6 +140,8 @@ mod tests {
     use super::*;
 
     proptest! {
+        #![proptest_config(crate::seeded())]
+
         #[test]
         fn times_are_monotone_and_reach_their_ends(
             steps in 1..300_usize, shift in 0.2..20.0_f64, start in 0.0..=1.0_f64, end in 0.0..=1.0_f64,

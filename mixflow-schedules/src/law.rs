@@ -79,6 +79,8 @@ pub(crate) mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::seeded())]
+
         #[test]
         fn quantiles_are_non_decreasing_times(a in 0.0..1.0_f64, b in 0.0..1.0_f64) {
             for law in all() {

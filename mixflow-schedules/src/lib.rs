@@ -77,3 +77,10 @@ pub use timestep::{Timestep, TimestepSampler};
 pub use truncated::Truncated;
 pub use vp::VariancePreserving;
 pub use weighting::Weighting;
+
+/// Property tests draw the same cases in every run.
+#[cfg(test)]
+fn seeded() -> proptest::test_runner::Config {
+    let rng_seed = proptest::test_runner::RngSeed::Fixed(0);
+    proptest::test_runner::Config { rng_seed, failure_persistence: None, ..Default::default() }
+}

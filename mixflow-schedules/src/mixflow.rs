@@ -74,6 +74,8 @@ mod tests {
     use crate::law::tests::all;
 
     proptest! {
+        #![proptest_config(crate::seeded())]
+
         /// In floating point too, without a tolerance: each rounding is monotone.
         #[test]
         fn the_input_is_slowed_within_its_range(gamma in 0.0..=1.0_f64, u in 0.0..1.0_f64, v in 0.0..1.0_f64) {

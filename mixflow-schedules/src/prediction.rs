@@ -93,6 +93,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::seeded())]
+
         /// Each conversion is exact on true values, and there and back is the identity. The relative error allowed is 1e-9:
         /// determinants fall to 1e-3 on this interval.
         #[test]

@@ -117,6 +117,8 @@ pub(crate) mod tests {
     }
 
     proptest! {
+        #![proptest_config(crate::seeded())]
+
         /// Central differences have error `h²/6 |α‴|`; VP's third derivative is below 2e3 on this interval.
         #[test]
         fn derivatives_match_finite_differences(t in 0.05..0.95_f64) {

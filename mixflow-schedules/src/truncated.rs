@@ -76,6 +76,8 @@ mod tests {
     use crate::{Beta, Uniform};
 
     proptest! {
+        #![proptest_config(crate::seeded())]
+
         #[test]
         fn truncation_rescales_the_quantiles(u in 0.0..1.0_f64, start in 0.0..0.5_f64, end in 0.6..1.0_f64) {
             let uniform = Truncated::new(start, end, Uniform).unwrap();
