@@ -1,3 +1,4 @@
 //! mixflow
 
+pub mod data;
 pub mod random;
