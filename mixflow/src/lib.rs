@@ -1,3 +1,4 @@
 //! Train, sample and measure flow-matching image models.
 
+pub mod data;
 pub mod random;
