@@ -1,1 +1,3 @@
 //! mixflow
+
+pub mod metric;
