@@ -1,3 +1,4 @@
 //! mixflow
 
 pub mod metric;
+pub mod slow_flow;
