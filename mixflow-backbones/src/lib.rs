@@ -1,1 +1,3 @@
 //! mixflow-backbones
+
+pub mod ops;
