@@ -1,0 +1,101 @@
+//! Activation functions.
+
+use super::buffer::{contiguous, for_each_part, task_len, tensor, values};
+use super::kernel::{Kernel, apply, is_native};
+use super::simd::{sigmoid, vectorized};
+use burn::backend::TensorMetadata;
+use burn::backend::flex::FlexTensor;
+use burn::tensor::{Tensor, activation};
+
+/// GELU in the tanh form, `x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`, of the same shape as `x`.
+///
+/// # Source
+/// Hendrycks & Gimpel 2016 (arXiv 1606.08415), section 2.
+pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if is_native(&x) { elementwise(x, gelu, gelu_backward) } else { activation::gelu_approximate(x) }
+}
+
+/// `x / (1 + exp(-x))`, of the same shape as `x`.
+pub fn silu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if is_native(&x) { elementwise(x, silu_forward, silu_backward) } else { activation::silu(x) }
+}
+
+type Forward = fn(&[f32], &mut [f32]);
+/// Multiplies the gradient of the output by the derivative at the input.
+type Derivative = fn(&[f32], &mut [f32]);
+
+fn elementwise<const D: usize>(x: Tensor<D>, forward: Forward, derivative: Derivative) -> Tensor<D> {
+    Tensor::from_dispatch(apply(Elementwise { forward, derivative }, [x.into_dispatch()]))
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Elementwise {
+    forward: Forward,
+    derivative: Derivative,
+}
+
+impl Kernel<1> for Elementwise {
+    fn forward(self, [x]: [FlexTensor; 1]) -> FlexTensor {
+        let x = contiguous(x);
+        let len = task_len(1);
+        let mut y = vec![0.0; values(&x).len()];
+        for_each_part(&mut y, len, |index, y| (self.forward)(&values(&x)[index * len..][..y.len()], y));
+        tensor(y, x.shape())
+    }
+
+    fn backward(self, [x]: [FlexTensor; 1], grad: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
+        let (x, mut grad) = (contiguous(x), contiguous(grad));
+        let len = task_len(1);
+        for_each_part(grad.storage_mut::<f32>(), len, |index, grad| {
+            (self.derivative)(&values(&x)[index * len..][..grad.len()], grad);
+        });
+        [Some(grad)]
+    }
+}
+
+const ROOT_2_OVER_PI: f32 = 0.797_884_6;
+const CUBIC: f32 = 0.044_715;
+
+vectorized! {
+    fn gelu(x: &[f32], y: &mut [f32]) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            // (1 + tanh u) / 2 is the logistic function of 2u
+            *y = x * sigmoid(2.0 * ROOT_2_OVER_PI * (x + CUBIC * x * x * x));
+        }
+    }
+
+    fn gelu_backward(x: &[f32], grad: &mut [f32]) {
+        for (grad, &x) in grad.iter_mut().zip(x) {
+            let s = sigmoid(2.0 * ROOT_2_OVER_PI * (x + CUBIC * x * x * x));
+            let d = 2.0 * ROOT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x);
+            *grad *= s + x * s * (1.0 - s) * d;
+        }
+    }
+
+    fn silu_forward(x: &[f32], y: &mut [f32]) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = x * sigmoid(x);
+        }
+    }
+
+    fn silu_backward(x: &[f32], grad: &mut [f32]) {
+        for (grad, &x) in grad.iter_mut().zip(x) {
+            let s = sigmoid(x);
+            *grad *= s + x * s * (1.0 - s);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::check;
+    use super::*;
+
+    #[test]
+    fn activations_are_their_compositions() {
+        for shape in [[1, 1], [3, 17], [260, 300]] {
+            check([shape], |[x]| gelu_tanh(x), |[x]| activation::gelu_approximate(x));
+            check([shape], |[x]| silu(x), |[x]| activation::silu(x));
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! One AdamW step with its exponential moving average, in one pass over memory.
+
+use super::kernel::plain;
+use super::simd::vectorized;
+use burn::backend::flex::FlexTensor;
+use burn::backend::DispatchDevice;
+use burn::tensor::{DType, Tensor};
+use rayon::prelude::*;
+
+/// Adam with decoupled weight decay: the numbers of one step.
+///
+/// # Source
+/// Loshchilov & Hutter 2017 (arXiv 1711.05101), algorithm 2, in the form of PyTorch's `AdamW`: the learning rate also
+/// scales the decay, and epsilon is added to `√v̂`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct AdamW {
+    /// Learning rate of this step.
+    pub learning_rate: f64,
+    /// Decay of the first moment, in [0, 1).
+    pub beta1: f64,
+    /// Decay of the second moment, in [0, 1).
+    pub beta2: f64,
+    /// Added to the denominator.
+    pub epsilon: f64,
+    /// Decoupled weight decay, before its product with the learning rate.
+    pub weight_decay: f64,
+    /// Factor on the gradient, from clipping; 1 without.
+    pub gradient_scale: f64,
+    /// Decay of the moving average of the parameters.
+    pub average_decay: f64,
+    /// Number of this step; the first is 1.
+    pub step: u64,
+}
+
+/// A parameter and what the optimizer remembers of it, all of one shape and none tracked by autodiff.
+#[derive(Clone, Debug)]
+pub struct AdamWState<const D: usize> {
+    /// The parameter.
+    pub parameter: Tensor<D>,
+    /// Moving average of the gradient; zeros before the first step.
+    pub first_moment: Tensor<D>,
+    /// Moving average of the squared gradient; zeros before the first step.
+    pub second_moment: Tensor<D>,
+    /// Moving average of the parameter, where one is kept.
+    pub average: Option<Tensor<D>>,
+}
+
+impl AdamW {
+    /// The state after this step. Storage that nothing else refers to is updated in place.
+    pub fn update<const D: usize>(&self, state: AdamWState<D>, gradient: Tensor<D>) -> AdamWState<D> {
+        let tensors = [Some(&state.parameter), Some(&state.first_moment), Some(&state.second_moment), state.average.as_ref()];
+        let shape = state.parameter.dims();
+        for tensor in tensors.into_iter().flatten().chain([&gradient]) {
+            assert_eq!(tensor.dims(), shape, "AdamW: a tensor does not fit the parameter");
+        }
+        let native = tensors.into_iter().flatten().chain([&gradient]).all(is_plain);
+        if native { self.update_native(state, gradient) } else { self.update_composed(state, gradient) }
+    }
+
+    fn update_composed<const D: usize>(&self, state: AdamWState<D>, gradient: Tensor<D>) -> AdamWState<D> {
+        let c = self.constants();
+        let gradient = gradient * self.gradient_scale;
+        let first_moment = state.first_moment * self.beta1 + gradient.clone() * (1.0 - self.beta1);
+        let second_moment = state.second_moment * self.beta2 + gradient.clone() * gradient * (1.0 - self.beta2);
+        let denominator = second_moment.clone().sqrt() * c.inverse_root + self.epsilon;
+        let parameter = state.parameter * c.keep - first_moment.clone() * c.rate / denominator;
+        let average = state.average.map(|average| {
+            average * self.average_decay + parameter.clone() * (1.0 - self.average_decay)
+        });
+        AdamWState { parameter, first_moment, second_moment, average }
+    }
+
+    fn update_native<const D: usize>(&self, state: AdamWState<D>, gradient: Tensor<D>) -> AdamWState<D> {
+        let gradient = storage(gradient);
+        let mut parameter = storage(state.parameter);
+        let mut first = storage(state.first_moment);
+        let mut second = storage(state.second_moment);
+        let mut average = state.average.map(storage);
+        let constants = self.constants();
+        let parts = gradient
+            .storage::<f32>()
+            .par_chunks(PART)
+            .zip(parameter.storage_mut::<f32>().par_chunks_mut(PART))
+            .zip(first.storage_mut::<f32>().par_chunks_mut(PART))
+            .zip(second.storage_mut::<f32>().par_chunks_mut(PART));
+        match &mut average {
+            Some(average) => {
+                let parts = parts.zip(average.storage_mut::<f32>().par_chunks_mut(PART));
+                parts.for_each(|((((gradient, parameter), first), second), average)| {
+                    update(self, constants, gradient, parameter, first, second);
+                    follow(self.average_decay as f32, parameter, average);
+                });
+            }
+            None => parts.for_each(|(((gradient, parameter), first), second)| {
+                update(self, constants, gradient, parameter, first, second);
+            }),
+        }
+        AdamWState {
+            parameter: wrap(parameter),
+            first_moment: wrap(first),
+            second_moment: wrap(second),
+            average: average.map(wrap),
+        }
+    }
+
+    fn constants(&self) -> Constants {
+        let bias = |beta: f64| 1.0 - beta.powf(self.step as f64);
+        Constants {
+            keep: 1.0 - self.learning_rate * self.weight_decay,
+            rate: self.learning_rate / bias(self.beta1),
+            inverse_root: bias(self.beta2).sqrt().recip(),
+        }
+    }
+}
+
+/// Sum of the squares of all values, for clipping by global norm. In `f32` on the CPU it is summed in `f64`.
+pub fn squared_norm<const D: usize>(gradient: Tensor<D>) -> f64 {
+    if !is_plain(&gradient) {
+        return (gradient.clone() * gradient).sum().into_scalar::<f64>();
+    }
+    let parts: Vec<f64> = storage(gradient).storage::<f32>().par_chunks(PART).map(squares).collect();
+    parts.iter().sum()
+}
+
+/// Values a task works on.
+const PART: usize = 16 * 1024;
+
+#[derive(Clone, Copy)]
+pub(super) struct Constants {
+    keep: f64,
+    rate: f64,
+    inverse_root: f64,
+}
+
+fn is_plain<const D: usize>(tensor: &Tensor<D>) -> bool {
+    tensor.dtype() == DType::F32 && matches!(tensor.device().as_dispatch(), DispatchDevice::Flex(_))
+}
+
+fn storage<const D: usize>(tensor: Tensor<D>) -> FlexTensor {
+    let tensor = plain(tensor.into_dispatch().kind);
+    tensor.to_contiguous()
+}
+
+fn wrap<const D: usize>(tensor: FlexTensor) -> Tensor<D> {
+    Tensor::from_primitive::<burn::backend::Flex>(tensor)
+}
+
+vectorized! {
+    fn update(adamw: &AdamW, constants: Constants, gradient: &[f32], parameter: &mut [f32], first: &mut [f32], second: &mut [f32]) {
+        let (beta1, rest1) = (adamw.beta1 as f32, (1.0 - adamw.beta1) as f32);
+        let (beta2, rest2) = (adamw.beta2 as f32, (1.0 - adamw.beta2) as f32);
+        let (scale, epsilon) = (adamw.gradient_scale as f32, adamw.epsilon as f32);
+        let (keep, rate, inverse_root) = (constants.keep as f32, constants.rate as f32, constants.inverse_root as f32);
+        for (((gradient, parameter), first), second) in gradient.iter().zip(parameter).zip(first).zip(second) {
+            let gradient = gradient * scale;
+            *first = *first * beta1 + gradient * rest1;
+            *second = *second * beta2 + gradient * gradient * rest2;
+            *parameter = *parameter * keep - *first * rate / (second.sqrt() * inverse_root + epsilon);
+        }
+    }
+
+    fn follow(decay: f32, parameter: &[f32], average: &mut [f32]) {
+        for (average, parameter) in average.iter_mut().zip(parameter) {
+            *average = *average * decay + parameter * (1.0 - decay);
+        }
+    }
+
+    fn squares(values: &[f32]) -> f64 {
+        let mut lanes = [0.0; 16];
+        let whole = values.chunks_exact(16);
+        for (lane, value) in whole.remainder().iter().enumerate() {
+            lanes[lane] += f64::from(*value) * f64::from(*value);
+        }
+        for values in whole {
+            for (lane, value) in lanes.iter_mut().zip(values) {
+                *lane += f64::from(*value) * f64::from(*value);
+            }
+        }
+        lanes.iter().sum()
+    }
+}

@@ -1,0 +1,229 @@
+//! Multi-head self-attention, from packed queries, keys and values to concatenated heads.
+
+use super::buffer::{contiguous, is_large, tensor, values};
+use super::gemm::{Matrix, Threads, multiply};
+use super::kernel::{Kernel, apply, is_native};
+use super::simd::{exp, fold, sum, vectorized};
+use burn::backend::TensorMetadata;
+use burn::backend::flex::FlexTensor;
+use burn::tensor::{Tensor, activation::softmax};
+use rayon::prelude::*;
+
+/// `softmax(q kᵀ / √d) v` for every head, without mask; `d` is the width of a head.
+///
+/// The CPU kernel holds a block of rows of the attention matrix per thread, never the whole matrix, and computes it
+/// again for the gradient.
+///
+/// # Shapes
+/// - qkv: `[batch, tokens, 3 heads d]`, in memory `[batch, tokens, 3, heads, d]` as timm's `Attention` packs it
+/// - returns: `[batch, tokens, heads d]`
+///
+/// # Source
+/// Vaswani et al. 2017 (arXiv 1706.03762), section 3.2; row blocks and recomputation after Dao et al. 2022
+/// (arXiv 2205.14135).
+pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+    let [_, _, packed] = qkv.dims();
+    assert!(heads > 0 && packed % (3 * heads) == 0, "attention: width {packed} is not 3 times {heads} heads");
+    if !is_native(&qkv) {
+        return composed(qkv, heads);
+    }
+    Tensor::from_dispatch(apply(Attention { heads }, [qkv.into_dispatch()]))
+}
+
+fn composed(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+    let [batch, tokens, packed] = qkv.dims();
+    let width = packed / (3 * heads);
+    let parts = qkv.reshape([batch, tokens, 3, heads, width]).permute([2, 0, 3, 1, 4]); // [3, batch, heads, tokens, d]
+    let [q, k, v] = [0, 1, 2].map(|part| parts.clone().narrow(0, part, 1).squeeze_dim::<4>(0));
+    let scores = (q * (width as f64).powf(-0.5)).matmul(k.swap_dims(2, 3));
+    softmax(scores, 3).matmul(v).swap_dims(1, 2).reshape([batch, tokens, heads * width])
+}
+
+/// Values of the attention matrix held at a time.
+const BLOCK: usize = 32 * 1024;
+
+#[derive(Clone, Copy, Debug)]
+struct Attention {
+    heads: usize,
+}
+
+impl Kernel<1> for Attention {
+    fn forward(self, [qkv]: [FlexTensor; 1]) -> FlexTensor {
+        let qkv = contiguous(qkv);
+        let shape = Shape::new(&qkv, self.heads);
+        let mut output = vec![0.0; values(&qkv).len() / 3];
+        shape.for_each_example(&mut output, 1, |batch, head, output| {
+            let head = shape.head(values(&qkv), batch, head);
+            forward(&head, output);
+        });
+        tensor(output, [shape.batch, shape.tokens, self.heads * shape.width].into())
+    }
+
+    fn backward(self, [qkv]: [FlexTensor; 1], grad: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
+        let (qkv, grad) = (contiguous(qkv), contiguous(grad));
+        let shape = Shape::new(&qkv, self.heads);
+        let mut output = vec![0.0; values(&qkv).len()];
+        shape.for_each_example(&mut output, 3, |batch, head, output| {
+            let row = self.heads * shape.width;
+            let start = batch * shape.tokens * row + head * shape.width;
+            backward(&shape.head(values(&qkv), batch, head), &values(&grad)[start..], row, output);
+        });
+        [Some(tensor(output, qkv.shape()))]
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Shape {
+    batch: usize,
+    tokens: usize,
+    heads: usize,
+    /// Width of a head.
+    width: usize,
+}
+
+impl Shape {
+    fn new(qkv: &FlexTensor, heads: usize) -> Self {
+        let dims = qkv.shape();
+        Self { batch: dims[0], tokens: dims[1], heads, width: dims[2] / (3 * heads) }
+    }
+
+    fn head(self, qkv: &[f32], batch: usize, head: usize) -> Head<'_> {
+        let row = 3 * self.heads * self.width;
+        let [q, k, v] = [0, 1, 2].map(|part| {
+            &qkv[batch * self.tokens * row + (part * self.heads + head) * self.width..(batch + 1) * self.tokens * row]
+        });
+        Head { q, k, v, row, tokens: self.tokens, width: self.width }
+    }
+
+    /// Calls `f(batch, head, part)` for every head, where `part` is `[parts, tokens, width]`, and puts the parts at
+    /// their place in `output`, `[batch, tokens, parts, heads, width]`.
+    fn for_each_example(self, output: &mut [f32], parts: usize, f: impl Fn(usize, usize, &mut [f32]) + Sync + Send) {
+        let size = self.tokens * parts * self.heads * self.width;
+        let example = |(batch, output): (usize, &mut [f32])| {
+            let mut scratch = vec![0.0; size];
+            let heads = scratch.len() / self.heads;
+            if is_large(self.batch * size * self.tokens / 64) {
+                scratch.par_chunks_mut(heads).enumerate().for_each(|(head, part)| f(batch, head, part));
+            } else {
+                scratch.chunks_mut(heads).enumerate().for_each(|(head, part)| f(batch, head, part));
+            }
+            for (index, slot) in output.chunks_exact_mut(self.width).enumerate() {
+                let (head, part) = (index % self.heads, index / self.heads % parts);
+                let token = index / self.heads / parts;
+                slot.copy_from_slice(&scratch[((head * parts + part) * self.tokens + token) * self.width..][..self.width]);
+            }
+        };
+        if is_large(self.batch * size * self.tokens / 64) {
+            output.par_chunks_mut(size).enumerate().for_each(example);
+        } else {
+            output.chunks_mut(size).enumerate().for_each(example);
+        }
+    }
+}
+
+/// Queries, keys and values of one head, `row` values between tokens.
+struct Head<'a> {
+    q: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
+    row: usize,
+    tokens: usize,
+    width: usize,
+}
+
+impl Head<'_> {
+    fn matrix<'a>(&self, values: &'a [f32]) -> Matrix<'a> {
+        Matrix { values, strides: [self.row, 1] }
+    }
+
+    fn scale(&self) -> f32 {
+        (self.width as f32).powf(-0.5)
+    }
+
+    /// Blocks of query tokens.
+    fn blocks(&self) -> impl Iterator<Item = std::ops::Range<usize>> {
+        let (tokens, rows) = (self.tokens, (BLOCK / self.tokens).clamp(16, self.tokens.max(16)));
+        (0..tokens).step_by(rows).map(move |start| start..(start + rows).min(tokens))
+    }
+
+    /// The attention matrix of a block of queries.
+    fn probabilities(&self, queries: &std::ops::Range<usize>, block: &mut [f32]) {
+        let q = self.matrix(&self.q[queries.start * self.row..]);
+        let dims = [queries.len(), self.width, self.tokens];
+        multiply(dims, self.scale(), q, self.matrix(self.k).transposed(), block, self.tokens, false, Threads::One);
+        softmax_rows(block, self.tokens);
+    }
+}
+
+fn forward(head: &Head<'_>, output: &mut [f32]) {
+    let mut block = vec![0.0; head.tokens * head.blocks().next().map_or(0, |rows| rows.len())];
+    for queries in head.blocks() {
+        let block = &mut block[..queries.len() * head.tokens];
+        head.probabilities(&queries, block);
+        let output = &mut output[queries.start * head.width..queries.end * head.width];
+        let dims = [queries.len(), head.tokens, head.width];
+        multiply(dims, 1.0, Matrix::rows(block, head.tokens), head.matrix(head.v), output, head.width, false, Threads::One);
+    }
+}
+
+/// Gradients of queries, keys and values, `[3, tokens, width]`, from that of the output, `grad_row` values a token.
+fn backward(head: &Head<'_>, grad: &[f32], grad_row: usize, output: &mut [f32]) {
+    let (tokens, width) = (head.tokens, head.width);
+    let (d_q, d_kv) = output.split_at_mut(tokens * width);
+    let (d_k, d_v) = d_kv.split_at_mut(tokens * width);
+    let size = tokens * head.blocks().next().map_or(0, |rows| rows.len());
+    let (mut p, mut d_p) = (vec![0.0; size], vec![0.0; size]);
+    for queries in head.blocks() {
+        let rows = queries.len();
+        let (p, d_p) = (&mut p[..rows * tokens], &mut d_p[..rows * tokens]);
+        let grad = Matrix { values: &grad[queries.start * grad_row..], strides: [grad_row, 1] };
+        let q = head.matrix(&head.q[queries.start * head.row..]);
+        head.probabilities(&queries, p);
+        multiply([rows, width, tokens], 1.0, grad, head.matrix(head.v).transposed(), d_p, tokens, false, Threads::One);
+        multiply([tokens, rows, width], 1.0, Matrix::rows(p, tokens).transposed(), grad, d_v, width, true, Threads::One);
+        softmax_rows_backward(p, d_p, tokens);
+        let (d_s, scale) = (Matrix::rows(d_p, tokens), head.scale());
+        let d_q = &mut d_q[queries.start * width..queries.end * width];
+        multiply([rows, tokens, width], scale, d_s, head.matrix(head.k), d_q, width, false, Threads::One);
+        multiply([tokens, rows, width], scale, d_s.transposed(), q, d_k, width, true, Threads::One);
+    }
+}
+
+vectorized! {
+    fn softmax_rows(rows: &mut [f32], width: usize) {
+        for row in rows.chunks_exact_mut(width) {
+            let max = fold(width, f32::NEG_INFINITY, |i| row[i], f32::max);
+            for x in row.iter_mut() {
+                *x = exp(*x - max);
+            }
+            let inverse = 1.0 / sum(width, |i| row[i]);
+            for x in row {
+                *x *= inverse;
+            }
+        }
+    }
+
+    /// Replaces the gradient of the probabilities by that of the scores.
+    fn softmax_rows_backward(p: &[f32], grad: &mut [f32], width: usize) {
+        for (p, grad) in p.chunks_exact(width).zip(grad.chunks_exact_mut(width)) {
+            let mean = sum(width, |i| p[i] * grad[i]);
+            for (grad, p) in grad.iter_mut().zip(p) {
+                *grad = p * (*grad - mean);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::check;
+    use super::*;
+
+    #[test]
+    fn attention_is_its_composition() {
+        for (batch, tokens, heads, width) in [(1, 1, 1, 1), (2, 5, 3, 7), (3, 33, 2, 16), (2, 300, 2, 24)] {
+            let shape = [[batch, tokens, 3 * heads * width]];
+            check(shape, |[qkv]| attention(qkv, heads), |[qkv]| composed(qkv, heads));
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! The operations a transformer spends its time in, each with one forward and one backward pass.
+//!
+//! In `f32` on the CPU ([`Flex`](burn::backend::Flex)) an operation runs a kernel of this module, forward and backward,
+//! without intermediate tensors. Everywhere else, other devices and other types, the same function composes Burn's
+//! operations. Both compute the same mathematics; the tests compare them with each other and with finite differences.
+//!
+//! Results do not depend on the number of threads: work is cut into pieces of fixed size and partial sums are added in
+//! order. First derivatives only: differentiating a gradient again panics.
+
+mod activation;
+mod adamw;
+mod attention;
+mod buffer;
+mod gemm;
+mod kernel;
+mod linear;
+mod norm;
+mod residual;
+mod simd;
+#[cfg(test)]
+mod testing;
+
+pub use activation::{gelu_tanh, silu};
+pub use adamw::{AdamW, AdamWState, squared_norm};
+pub use attention::attention;
+pub use linear::linear;
+pub use norm::{layer_norm, modulated_layer_norm};
+pub use residual::gated_residual;
