@@ -1,1 +1,2 @@
 //! mixflow
+pub mod report;
