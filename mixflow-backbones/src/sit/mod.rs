@@ -3,6 +3,7 @@
 mod block;
 mod config;
 mod keys;
+mod load;
 
 pub use block::{FinalLayer, SitBlock};
 pub use config::SitConfig;
