@@ -196,10 +196,9 @@ mod tests {
     /// Whatever the networks predict: the velocity is affine in each prediction.
     #[test]
     fn guiding_noise_or_data_guides_the_velocity() {
-        let network = |prediction: Prediction, schedule, factor: f64| {
-            let output = move |x: Tensor<4>, _: f64| x * factor;
-            Flow::new(schedule, prediction, output)
-        };
+        fn network(prediction: Prediction, schedule: &dyn Schedule, factor: f64) -> Flow<'_> {
+            Flow::new(schedule, prediction, move |x, _| x * factor)
+        }
         let guidance = Guidance::new(2.5).unwrap();
         for schedule in schedules() {
             for strong in [Prediction::Noise, Prediction::Data, Prediction::Score, Prediction::Velocity] {

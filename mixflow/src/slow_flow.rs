@@ -37,7 +37,7 @@
 
 mod band;
 
-pub use band::{Band, CalibratedBand, calibrate};
+pub use band::{Band, CalibratedBand, calibrate, equivalent_time};
 
 use rayon::prelude::*;
 

@@ -67,6 +67,16 @@ impl DataConfig {
         })
     }
 
+    /// What the images are, in words.
+    #[must_use]
+    pub fn describe(&self) -> &'static str {
+        match self {
+            Self::Digits { .. } => "handwritten digits",
+            Self::Shapes { .. } => "coloured shapes",
+            Self::Folder { .. } => "images of a folder",
+        }
+    }
+
     /// Whether training mirrors examples at random, for [`LoaderConfig::flip`](super::LoaderConfig::flip).
     #[must_use]
     pub fn flip(&self) -> bool {

@@ -13,6 +13,8 @@ pub struct Band {
     pub mean: f64,
     /// Largest nearest time.
     pub max: f64,
+    /// Quantiles of the nearest time: 5 %, 50 % and 95 %.
+    pub quantiles: [f64; 3],
     /// Share of states whose nearest time is below `t`, in [0, 1].
     pub slow: f64,
 }
@@ -21,7 +23,12 @@ impl Band {
     /// Of at least one time; `resolution` is how far below `t` counts as slow.
     pub(super) fn of(t: f64, found: &[f64], resolution: f64) -> Self {
         let count = found.len();
+        let mut sorted = found.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        // The nearest rank: a value that was found.
+        let quantile = |share: f64| sorted[(share * (count - 1) as f64).round() as usize];
         Self {
+            quantiles: [0.05, 0.5, 0.95].map(quantile),
             t,
             count,
             min: found.iter().copied().fold(f64::INFINITY, f64::min),
@@ -75,8 +82,11 @@ pub fn calibrate(generated: &[Band], real: &[Band]) -> Vec<CalibratedBand> {
     generated.iter().zip(real).map(pair).collect()
 }
 
-/// Where the means of `real` first reach `mean`.
-fn equivalent_time(mean: f64, real: &[Band]) -> f64 {
+/// The time at which true interpolations read `mean` on average: linear between their bands, clamped to their times.
+///
+/// # Panics
+/// Without bands.
+pub fn equivalent_time(mean: f64, real: &[Band]) -> f64 {
     match real.iter().position(|band| band.mean >= mean) {
         Some(0) => real[0].t,
         Some(i) => {
