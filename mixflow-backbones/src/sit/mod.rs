@@ -71,3 +71,6 @@ impl Backbone for Sit {
         output.slice([0..batch, 0..self.channels])
     }
 }
+
+#[cfg(test)]
+mod tests;

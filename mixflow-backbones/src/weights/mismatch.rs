@@ -57,7 +57,10 @@ impl fmt::Display for Mismatch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "the weights of {} are not those of this network", self.source)?;
         if let Some(file) = self.learn_sigma() {
-            write!(f, "; `learn_sigma` differs: set it to {file} in the network's configuration to load these weights")?;
+            write!(
+                f,
+                "; `learn_sigma` differs: set it to {file} in the network's configuration to load these weights"
+            )?;
         }
         list(f, "missing", &self.missing)?;
         list(f, "unused", &self.unused)?;

@@ -24,11 +24,11 @@ mod module;
 mod pytorch;
 mod safetensors;
 
-pub use mismatch::{Mismatch, Misfit};
+pub use mismatch::{Misfit, Mismatch};
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{Read, Seek, Write};
 use std::path::Path;
 
 use burn::tensor::TensorData;
@@ -75,6 +75,15 @@ impl Weights {
     /// As [`read`](Self::read), and if the file lacks that part.
     pub fn read_part(path: impl AsRef<Path>, part: Part) -> Result<Self, Error> {
         read(path.as_ref(), Some(part))
+    }
+
+    /// Reads the bytes of a `.safetensors` file.
+    ///
+    /// # Errors
+    /// If they are damaged.
+    pub fn from_safetensors(bytes: &[u8]) -> Result<Self, Error> {
+        let path = Path::new("memory");
+        Ok(Self { tensors: safetensors::read(path, bytes, bytes.len() as u64)?, source: "memory".into() })
     }
 
     /// Writes a `.safetensors` file with `metadata`, pairs of key and value. Readers see the old file or the new one,
@@ -128,14 +137,17 @@ impl Weights {
 }
 
 fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
-    let file = File::open(path).map_err(Error::reading(path))?;
+    let mut file = File::open(path).map_err(Error::reading(path))?;
     let mut start = Vec::new();
     (&file).take(16).read_to_end(&mut start).map_err(Error::reading(path))?;
     if start.is_empty() {
         return Err(Error::format(path, "is empty"));
     }
     if start == *b"version https://" {
-        return Err(Error::format(path, "is a Git LFS pointer: fetch the file that it stands for, with `git lfs pull`"));
+        return Err(Error::format(
+            path,
+            "is a Git LFS pointer: fetch the file that it stands for, with `git lfs pull`",
+        ));
     }
     if !safetensors::starts_like_one(&start) {
         return pytorch::read(path, part);
@@ -143,7 +155,8 @@ fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
     if let Some(part @ (Part::Ema | Part::Model)) = part {
         return Err(Error::format(path, format!("is a safetensors file, which has no part {part:?}: read it whole")));
     }
-    Ok(Weights { tensors: safetensors::read(path, file)?, source: path.display().to_string() })
+    let size = file.rewind().and_then(|()| file.metadata()).map_err(Error::reading(path))?.len();
+    Ok(Weights { tensors: safetensors::read(path, file, size)?, source: path.display().to_string() })
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor, TensorData};
 
-use super::{Mismatch, Misfit, Weights};
+use super::{Misfit, Mismatch, Weights};
 use crate::Error;
 
 impl Weights {
@@ -27,7 +27,8 @@ impl Weights {
     /// If a parameter has no tensor, a tensor no parameter, or shapes differ: all of them are named, and nothing is
     /// loaded.
     pub fn into_module<M: Module>(self, module: M, key: impl Fn(&str) -> String) -> Result<M, Error> {
-        let mut compare = Compare { key, path: vec![], weights: &self, missing: vec![], misfits: vec![], known: vec![] };
+        let mut compare =
+            Compare { key, path: vec![], weights: &self, missing: vec![], misfits: vec![], known: vec![] };
         module.visit(&mut compare);
         let Compare { key, mut missing, mut misfits, mut known, .. } = compare;
         known.sort();

@@ -34,9 +34,7 @@ pub(super) fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
         })?),
     };
     let (reader, source) = match key {
-        Some((key, _)) => {
-            (PytorchReader::with_top_level_key(path, key), format!("{}, part `{key}`", path.display()))
-        }
+        Some((key, _)) => (PytorchReader::with_top_level_key(path, key), format!("{}, part `{key}`", path.display())),
         None => (PytorchReader::new(path), path.display().to_string()),
     };
     let found = reader.map_err(fault)?.into_tensors();
@@ -56,7 +54,8 @@ pub(super) fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
         }
         tensors.insert(name, values(path, tensor)?);
     }
-    while let Some(wrapper) = WRAPPERS.into_iter().find(|wrapper| tensors.keys().all(|name| name.starts_with(wrapper))) {
+    while let Some(wrapper) = WRAPPERS.into_iter().find(|wrapper| tensors.keys().all(|name| name.starts_with(wrapper)))
+    {
         tensors = tensors.into_iter().map(|(name, data)| (name[wrapper.len()..].to_string(), data)).collect();
     }
     Ok(Weights { tensors, source })

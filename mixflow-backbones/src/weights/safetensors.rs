@@ -2,13 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
+use std::io::Read;
 use std::path::Path;
 
 use burn::tensor::{BoolStore, DType, TensorData};
-use safetensors::tensor::Metadata;
 use safetensors::Dtype;
+use safetensors::tensor::Metadata;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
@@ -29,14 +28,13 @@ fn header_length(start: &[u8]) -> Option<u64> {
     start.first_chunk().copied().map(u64::from_le_bytes)
 }
 
-/// Every tensor of the file; nothing is allocated that the file's length does not back.
-pub(super) fn read(path: &Path, mut file: File) -> Result<BTreeMap<String, TensorData>, Error> {
+/// Every tensor of a file of `size` bytes; nothing is allocated that the size does not back.
+pub(super) fn read(path: &Path, mut file: impl Read, size: u64) -> Result<BTreeMap<String, TensorData>, Error> {
     let fault = |problem: String| Error::format(path, format!("is a damaged safetensors file: {problem}"));
     let io = Error::reading(path);
-    let size = file.metadata().map_err(&io)?.len();
 
     let mut length = [0; 8];
-    file.seek(SeekFrom::Start(0)).and_then(|_| file.read_exact(&mut length)).map_err(&io)?;
+    file.read_exact(&mut length).map_err(&io)?;
     let length = u64::from_le_bytes(length);
     if length > MAX_HEADER.min(size.saturating_sub(8)) {
         return Err(fault(format!("its header claims {length} bytes, the file has {size}")));
@@ -57,8 +55,9 @@ pub(super) fn read(path: &Path, mut file: File) -> Result<BTreeMap<String, Tenso
     let mut tensors = BTreeMap::new();
     for name in header.offset_keys() {
         let info = header.info(&name).expect("the header names its own tensors");
-        let dtype = from_file(info.dtype)
-            .ok_or_else(|| Error::format(path, format!("holds `{name}` as {:?}, which is not supported", info.dtype)))?;
+        let dtype = from_file(info.dtype).ok_or_else(|| {
+            Error::format(path, format!("holds `{name}` as {:?}, which is not supported", info.dtype))
+        })?;
         let mut bytes = vec![0; info.data_offsets.1 - info.data_offsets.0];
         file.read_exact(&mut bytes).map_err(&io)?;
         let data = TensorData::try_from_bytes_vec(bytes, info.shape.clone(), dtype)
