@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 
 use burn::prelude::*;
+use mixflow_backbones::Backbone;
 use mixflow_schedules::{Affine, Coefficients, Prediction, Schedule};
 
 use crate::guidance::Guidance;
@@ -16,6 +17,7 @@ pub struct Flow<'a> {
     schedule: &'a dyn Schedule,
     prediction: Prediction,
     source: Source<'a>,
+    carried: usize,
 }
 
 enum Source<'a> {
@@ -39,6 +41,22 @@ impl<'a> Flow<'a> {
         Self::labelled(schedule, prediction, move |x, t| predict(x, schedule.at(t).time))
     }
 
+    /// A backbone under one condition for the whole batch it samples.
+    pub fn of<B: Backbone>(
+        schedule: &'a dyn Schedule,
+        prediction: Prediction,
+        backbone: &'a B,
+        condition: B::Condition,
+    ) -> Self
+    where
+        B::Condition: 'a,
+    {
+        Self::new(schedule, prediction, move |x, time| {
+            let time = Tensor::full([x.dims()[0]], time, (&x.device(), x.dtype()));
+            backbone.forward(x, time, condition.clone())
+        })
+    }
+
     /// As [`new`](Self::new), with `predict` told paper time.
     pub(crate) fn labelled(
         schedule: &'a dyn Schedule,
@@ -46,7 +64,17 @@ impl<'a> Flow<'a> {
         predict: impl Fn(Tensor<4>, f64) -> Tensor<4> + 'a,
     ) -> Self {
         let source = Source::Network { predict: Box::new(predict), evaluations: Cell::new(0) };
-        Self { schedule, prediction, source }
+        Self { schedule, prediction, source, carried: 0 }
+    }
+
+    /// Declares that the last `channels` channels are integrals carried along, not part of the state.
+    pub(crate) fn carrying(self, channels: usize) -> Self {
+        Self { carried: channels, ..self }
+    }
+
+    /// How many channels, the last ones, are carried along: adaptive solvers judge their error apart.
+    pub(crate) fn carried(&self) -> usize {
+        self.carried
     }
 
     /// Guides this flow away from `weak`: classifier-free guidance when `weak` is the same network under the null
@@ -57,7 +85,7 @@ impl<'a> Flow<'a> {
     pub fn guided(self, weak: Self, guidance: Guidance) -> Self {
         let (schedule, prediction) = (self.schedule, self.prediction);
         let source = Source::Guided { strong: Box::new(self), weak: Box::new(weak), guidance };
-        Self { schedule, prediction, source }
+        Self { schedule, prediction, source, carried: 0 }
     }
 
     /// The schedule of the path.
@@ -196,10 +224,9 @@ mod tests {
     /// Whatever the networks predict: the velocity is affine in each prediction.
     #[test]
     fn guiding_noise_or_data_guides_the_velocity() {
-        let network = |prediction: Prediction, schedule, factor: f64| {
-            let output = move |x: Tensor<4>, _: f64| x * factor;
-            Flow::new(schedule, prediction, output)
-        };
+        fn network(prediction: Prediction, schedule: &dyn Schedule, factor: f64) -> Flow<'_> {
+            Flow::new(schedule, prediction, move |x, _| x * factor)
+        }
         let guidance = Guidance::new(2.5).unwrap();
         for schedule in schedules() {
             for strong in [Prediction::Noise, Prediction::Data, Prediction::Score, Prediction::Velocity] {
