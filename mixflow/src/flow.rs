@@ -80,7 +80,7 @@ impl<'a> Flow<'a> {
     /// Guides this flow away from `weak`: classifier-free guidance when `weak` is the same network under the null
     /// condition, autoguidance when it is a weaker network.
     ///
-    /// Outputs are combined as this flow's kind of prediction; `weak` may predict another.
+    /// Outputs are combined as this flow's kind of prediction; `weak` may predict another, on the same schedule.
     #[must_use]
     pub fn guided(self, weak: Self, guidance: Guidance) -> Self {
         let (schedule, prediction) = (self.schedule, self.prediction);
@@ -110,7 +110,7 @@ impl<'a> Flow<'a> {
     #[must_use]
     pub fn predict(&self, x: Tensor<4>, t: f64, prediction: Prediction) -> Tensor<4> {
         let at = self.schedule.at(t);
-        let output = self.output(x.clone(), t, &at);
+        let output = self.output(x.clone(), t);
         convert(x, output, self.prediction, prediction, &at)
     }
 
@@ -118,7 +118,7 @@ impl<'a> Flow<'a> {
     #[must_use]
     pub fn velocity_and_score(&self, x: Tensor<4>, t: f64) -> (Tensor<4>, Tensor<4>) {
         let at = self.schedule.at(t);
-        let output = self.output(x.clone(), t, &at);
+        let output = self.output(x.clone(), t);
         let velocity = convert(x.clone(), output.clone(), self.prediction, Prediction::Velocity, &at);
         (velocity, convert(x, output, self.prediction, Prediction::Score, &at))
     }
@@ -132,18 +132,16 @@ impl<'a> Flow<'a> {
         }
     }
 
-    fn output(&self, x: Tensor<4>, t: f64, at: &Coefficients) -> Tensor<4> {
+    fn output(&self, x: Tensor<4>, t: f64) -> Tensor<4> {
         match &self.source {
             Source::Network { predict, evaluations } => {
                 evaluations.set(evaluations.get() + 1);
                 predict(x, t)
             }
-            Source::Guided { strong, guidance, .. } if !guidance.is_active(t) => strong.output(x, t, at),
+            Source::Guided { strong, guidance, .. } if !guidance.is_active(t) => strong.output(x, t),
             Source::Guided { strong, weak, guidance } => {
-                let own = weak.schedule.at(t);
-                let output = weak.output(x.clone(), t, &own);
-                let weak = convert(x.clone(), output, weak.prediction, self.prediction, &own);
-                guide(strong.output(x, t, at), weak, guidance)
+                let weak = weak.predict(x.clone(), t, self.prediction);
+                guide(strong.output(x, t), weak, guidance)
             }
         }
     }
