@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 
 use burn::prelude::*;
+use mixflow_backbones::Backbone;
 use mixflow_schedules::{Affine, Coefficients, Prediction, Schedule};
 
 use crate::guidance::Guidance;
@@ -16,6 +17,7 @@ pub struct Flow<'a> {
     schedule: &'a dyn Schedule,
     prediction: Prediction,
     source: Source<'a>,
+    carried: usize,
 }
 
 enum Source<'a> {
@@ -39,6 +41,22 @@ impl<'a> Flow<'a> {
         Self::labelled(schedule, prediction, move |x, t| predict(x, schedule.at(t).time))
     }
 
+    /// A backbone under one condition for the whole batch it samples.
+    pub fn of<B: Backbone>(
+        schedule: &'a dyn Schedule,
+        prediction: Prediction,
+        backbone: &'a B,
+        condition: B::Condition,
+    ) -> Self
+    where
+        B::Condition: 'a,
+    {
+        Self::new(schedule, prediction, move |x, time| {
+            let time = Tensor::full([x.dims()[0]], time, (&x.device(), x.dtype()));
+            backbone.forward(x, time, condition.clone())
+        })
+    }
+
     /// As [`new`](Self::new), with `predict` told paper time.
     pub(crate) fn labelled(
         schedule: &'a dyn Schedule,
@@ -46,18 +64,28 @@ impl<'a> Flow<'a> {
         predict: impl Fn(Tensor<4>, f64) -> Tensor<4> + 'a,
     ) -> Self {
         let source = Source::Network { predict: Box::new(predict), evaluations: Cell::new(0) };
-        Self { schedule, prediction, source }
+        Self { schedule, prediction, source, carried: 0 }
+    }
+
+    /// Declares that the last `channels` channels are integrals carried along, not part of the state.
+    pub(crate) fn carrying(self, channels: usize) -> Self {
+        Self { carried: channels, ..self }
+    }
+
+    /// How many channels, the last ones, are carried along: adaptive solvers judge their error apart.
+    pub(crate) fn carried(&self) -> usize {
+        self.carried
     }
 
     /// Guides this flow away from `weak`: classifier-free guidance when `weak` is the same network under the null
     /// condition, autoguidance when it is a weaker network.
     ///
-    /// Outputs are combined as this flow's kind of prediction; `weak` may predict another.
+    /// Outputs are combined as this flow's kind of prediction; `weak` may predict another, on the same schedule.
     #[must_use]
     pub fn guided(self, weak: Self, guidance: Guidance) -> Self {
         let (schedule, prediction) = (self.schedule, self.prediction);
         let source = Source::Guided { strong: Box::new(self), weak: Box::new(weak), guidance };
-        Self { schedule, prediction, source }
+        Self { schedule, prediction, source, carried: 0 }
     }
 
     /// The schedule of the path.
@@ -82,7 +110,7 @@ impl<'a> Flow<'a> {
     #[must_use]
     pub fn predict(&self, x: Tensor<4>, t: f64, prediction: Prediction) -> Tensor<4> {
         let at = self.schedule.at(t);
-        let output = self.output(x.clone(), t, &at);
+        let output = self.output(x.clone(), t);
         convert(x, output, self.prediction, prediction, &at)
     }
 
@@ -90,7 +118,7 @@ impl<'a> Flow<'a> {
     #[must_use]
     pub fn velocity_and_score(&self, x: Tensor<4>, t: f64) -> (Tensor<4>, Tensor<4>) {
         let at = self.schedule.at(t);
-        let output = self.output(x.clone(), t, &at);
+        let output = self.output(x.clone(), t);
         let velocity = convert(x.clone(), output.clone(), self.prediction, Prediction::Velocity, &at);
         (velocity, convert(x, output, self.prediction, Prediction::Score, &at))
     }
@@ -104,18 +132,16 @@ impl<'a> Flow<'a> {
         }
     }
 
-    fn output(&self, x: Tensor<4>, t: f64, at: &Coefficients) -> Tensor<4> {
+    fn output(&self, x: Tensor<4>, t: f64) -> Tensor<4> {
         match &self.source {
             Source::Network { predict, evaluations } => {
                 evaluations.set(evaluations.get() + 1);
                 predict(x, t)
             }
-            Source::Guided { strong, guidance, .. } if !guidance.is_active(t) => strong.output(x, t, at),
+            Source::Guided { strong, guidance, .. } if !guidance.is_active(t) => strong.output(x, t),
             Source::Guided { strong, weak, guidance } => {
-                let own = weak.schedule.at(t);
-                let output = weak.output(x.clone(), t, &own);
-                let weak = convert(x.clone(), output, weak.prediction, self.prediction, &own);
-                guide(strong.output(x, t, at), weak, guidance)
+                let weak = weak.predict(x.clone(), t, self.prediction);
+                guide(strong.output(x, t), weak, guidance)
             }
         }
     }

@@ -76,7 +76,9 @@ impl Guidance {
             )));
         }
         if self.channels == Some(0) {
-            return Err(SampleError::Config("guidance of 0 channels does nothing: leave `channels` out to guide all".into()));
+            return Err(SampleError::Config(
+                "guidance of 0 channels does nothing: leave `channels` out to guide all".into(),
+            ));
         }
         Ok(self)
     }

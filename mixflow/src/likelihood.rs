@@ -64,7 +64,8 @@ pub fn log_likelihood(
         let (x, _) = unpack(state, dims);
         let (velocity, divergence) = velocity_and_divergence(flow, x, t, probe);
         pack(velocity, divergence)
-    });
+    })
+    .carrying(1);
     let downwards: Vec<f64> = times.iter().rev().copied().collect();
     let none = Tensor::zeros([dims[0]], (&data.device(), data.dtype()));
     let mut no_noise = |_, _| unreachable!("a deterministic solver draws no noise");

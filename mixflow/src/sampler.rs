@@ -5,9 +5,7 @@ use mixflow_schedules::TimeGrid;
 use serde::{Deserialize, Serialize};
 
 use crate::flow::Flow;
-use crate::solver::{
-    DormandPrince5, Euler, EulerMaruyama, Heun, NoiseSource, SampleError, Solver, StochasticHeun,
-};
+use crate::solver::{DormandPrince5, Euler, EulerMaruyama, Heun, NoiseSource, SampleError, Solver, StochasticHeun};
 
 /// A solver and the times it visits.
 ///
@@ -154,7 +152,10 @@ mod tests {
             (r#"{"solver": {"kind": "euler", "order": 1}, "grid": {"steps": 3}}"#, "Euler"),
             (r#"{"solver": {"kind": "euler"}, "grid": {"steps": 0}}"#, "`steps`"),
             (r#"{"solver": {"kind": "euler"}, "grid": {"steps": 3}, "noise": 1}"#, "unknown field `noise`"),
-            (r#"{"solver": {"kind": "euler-maruyama", "diffusion": {"kind": "sigma"}, "last": 1}, "grid": {"steps": 3}}"#, "`last`"),
+            (
+                r#"{"solver": {"kind": "euler-maruyama", "diffusion": {"kind": "sigma"}, "last": 1}, "grid": {"steps": 3}}"#,
+                "`last`",
+            ),
         ] {
             let error = serde_json::from_str::<Sampler>(json).unwrap_err().to_string();
             assert!(error.contains(complaint), "{json}: {error}");

@@ -17,7 +17,9 @@ pub enum SampleError {
         t: f64,
     },
     /// The adaptive step no longer advances time.
-    #[error("the adaptive step fell to {step:e} at t = {t}: the velocity is too rough for these tolerances, raise them")]
+    #[error(
+        "the adaptive step fell to {step:e} at t = {t}: the velocity is too rough for these tolerances, raise them"
+    )]
     StepUnderflow {
         /// Paper time reached.
         t: f64,

@@ -18,7 +18,7 @@ pub use dormand_prince::DormandPrince5;
 pub use error::SampleError;
 pub use euler::Euler;
 pub use heun::Heun;
-pub use noise::NoiseSource;
+pub use noise::{NoiseSource, SeededNoise};
 pub use sde::{EulerMaruyama, LastStep, StochasticHeun};
 
 use crate::flow::Flow;

@@ -46,7 +46,13 @@ impl Fixture {
     }
 
     /// Fails unless `|found − recorded| ≤ atol + rtol |recorded|`, with the tolerances at `tolerance` in the manifest.
-    pub(crate) fn assert_close<const D: usize>(&self, name: &str, found: &Tensor<D>, recorded: &Tensor<D>, tolerance: &str) {
+    pub(crate) fn assert_close<const D: usize>(
+        &self,
+        name: &str,
+        found: &Tensor<D>,
+        recorded: &Tensor<D>,
+        tolerance: &str,
+    ) {
         let tolerance = self.manifest.pointer(tolerance).unwrap();
         let [rtol, atol] = ["rtol", "atol"].map(|key| tolerance[key].as_f64().unwrap());
         assert_eq!(found.dims(), recorded.dims(), "{name}");
@@ -103,7 +109,7 @@ pub(crate) fn prediction(name: &str) -> Prediction {
 }
 
 pub(crate) fn numbers<const D: usize>(x: &Tensor<D>) -> Vec<f64> {
-    x.to_data().convert::<f64>().to_vec().unwrap()
+    x.to_data().convert::<f64>().try_to_vec().unwrap()
 }
 
 /// A source for solvers that draw no noise.
@@ -148,8 +154,7 @@ impl<'a> Gaussian<'a> {
         Flow::labelled(schedule, Prediction::Velocity, move |x, t| {
             let at = schedule.at(t);
             let [mean, deviation] = Gaussian(schedule).moments(t);
-            let growth =
-                (at.alpha * at.d_alpha * Self::DEVIATION.powi(2) + at.sigma * at.d_sigma) / deviation.powi(2);
+            let growth = (at.alpha * at.d_alpha * Self::DEVIATION.powi(2) + at.sigma * at.d_sigma) / deviation.powi(2);
             (x - mean) * growth + at.d_alpha * Self::MEAN
         })
     }
