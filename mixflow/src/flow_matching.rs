@@ -2,9 +2,7 @@
 
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 use mixflow_backbones::{Backbone, Condition};
-use mixflow_schedules::{
-    Coefficients, Linear, Prediction, Schedule, Timestep, TimestepSampler, Uniform, Weighting,
-};
+use mixflow_schedules::{Coefficients, Linear, Prediction, Schedule, Timestep, TimestepSampler, Uniform, Weighting};
 use serde::{Deserialize, Serialize};
 
 use crate::objective::{Batch, Objective};
@@ -151,8 +149,9 @@ impl<B: Backbone, S: Schedule, T: TimestepSampler> Objective<B> for FlowMatching
         let Batch { images, condition, first } = batch;
         let shape = images.dims();
         let positions = || (first..).take(shape[0]);
-        let times: Vec<Timestep> =
-            positions().map(|position| self.timesteps.sample(&mut random::rng(seed, Stream::Times, position))).collect();
+        let times: Vec<Timestep> = positions()
+            .map(|position| self.timesteps.sample(&mut random::rng(seed, Stream::Times, position)))
+            .collect();
         let noise = noise(seed, Stream::Noise, first, shape, &images.device());
         let condition = if self.condition_dropout > 0.0 {
             let dropped: Vec<bool> = positions()

@@ -84,8 +84,7 @@ impl<B: Backbone<Condition = ClassLabels>> Generator<'_, B> {
             let condition = ClassLabels::new(labels, self.null, &device);
             let flow = self.flow(condition);
             let mut source = |step: usize, shape: [usize; 4]| self.solver_noise(step, start, shape, &device);
-            let samples =
-                self.sampling.sampler.trajectory(&flow, noise, &mut source, |t, x| visit(t, offset, x))?;
+            let samples = self.sampling.sampler.trajectory(&flow, noise, &mut source, |t, x| visit(t, offset, x))?;
             images.evaluations = images.evaluations.max(samples.evaluations);
             images.pixels.extend(samples.x.into_data().iter::<f32>());
         }

@@ -114,10 +114,8 @@ fn hundred() -> usize {
 }
 
 /// Recipes that come with the crate, by name.
-const EMBEDDED: [(&str, &str); 2] = [
-    ("digits", include_str!("../recipes/digits.json")),
-    ("shapes", include_str!("../recipes/shapes.json")),
-];
+const EMBEDDED: [(&str, &str); 2] =
+    [("digits", include_str!("../recipes/digits.json")), ("shapes", include_str!("../recipes/shapes.json"))];
 
 impl Recipe {
     /// Names of the recipes that come with the crate; the first is the default.
@@ -140,7 +138,10 @@ impl Recipe {
             }
             None => {
                 let names: Vec<_> = Self::names().collect();
-                return Err(fault(format!("no such file, and no recipe of that name; recipes are {}", names.join(", "))));
+                return Err(fault(format!(
+                    "no such file, and no recipe of that name; recipes are {}",
+                    names.join(", ")
+                )));
             }
         };
         let mut value: Value = serde_json::from_str(&text).map_err(|error| fault(format!("not JSON: {error}")))?;
@@ -183,7 +184,9 @@ impl Recipe {
             return Err("sampling.batch must be at least 1, found 0".into());
         }
         self.training.check().map_err(|fault| format!("training: {fault}"))?;
-        self.post_training.as_ref().map_or(Ok(()), |post| post.check().map_err(|fault| format!("post_training: {fault}")))
+        self.post_training
+            .as_ref()
+            .map_or(Ok(()), |post| post.check().map_err(|fault| format!("post_training: {fault}")))
     }
 }
 

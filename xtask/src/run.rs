@@ -4,11 +4,11 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use burn::tensor::Device;
 use clap::Args;
 use mixflow::backbones::sit::{Sit, official_key};
 use mixflow::backbones::weights::Weights;
 use mixflow::recipe::{NetworkConfig, Recipe};
-use burn::tensor::Device;
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -79,7 +79,8 @@ fn weights_file(from: &Path) -> Result<PathBuf> {
     }
     let inside = ["model.safetensors", "pretraining/model.safetensors"].map(|file| from.join(file));
     inside.into_iter().find(|file| file.is_file()).ok_or_else(|| {
-        format!("{}: expected a file of weights or a folder with model.safetensors, found neither", from.display()).into()
+        format!("{}: expected a file of weights or a folder with model.safetensors, found neither", from.display())
+            .into()
     })
 }
 

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use mixflow::backbones::sit::{Sit, official_key};
 use mixflow::compare::{self, Study, StudyOutcome};
 use mixflow::recipe::Recipe;
 use mixflow::train::{Outcome, Run};
@@ -32,14 +33,17 @@ impl Train {
         let folder = self.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
         if folder.join("recipe.json").exists() && !self.resume {
             let folder = folder.display();
-            return Err(format!("{folder} holds a run already: add --resume to continue it, or choose another --out").into());
+            return Err(
+                format!("{folder} holds a run already: add --resume to continue it, or choose another --out").into()
+            );
         }
         stop_on_signals()?;
         let start = self.from.as_deref().map(|from| load(&recipe, from)).transpose()?;
         std::fs::create_dir_all(&folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
         let text = serde_json::to_string_pretty(&recipe.to_value())?;
         let file = folder.join("recipe.json");
-        mixflow::report::write_atomic(&file, text.as_bytes()).map_err(|error| format!("cannot write {}: {error}", file.display()))?;
+        mixflow::report::write_atomic(&file, text.as_bytes())
+            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
 
         let finished = if recipe.post_training.is_some() {
             study(&recipe, folder.clone(), start)?
@@ -55,9 +59,9 @@ impl Train {
 }
 
 /// Pre-training, both post-trainings, their comparison. False if interrupted.
-fn study(recipe: &Recipe, folder: PathBuf, start: Option<mixflow::backbones::sit::Sit>) -> Result<bool> {
+fn study(recipe: &Recipe, folder: PathBuf, start: Option<Sit>) -> Result<bool> {
     let mut progress = Progress::new();
-    let study = Study { recipe, folder, stop: &STOP };
+    let study = Study { recipe, folder, key: official_key, stop: &STOP };
     let outcome = study.run(network(recipe), start, |event| match event {
         compare::Progress::Begin(name, steps) => progress.begin(name, steps),
         compare::Progress::Training(event) => progress.training(&event),
@@ -74,7 +78,7 @@ fn study(recipe: &Recipe, folder: PathBuf, start: Option<mixflow::backbones::sit
 }
 
 /// One training. False if interrupted.
-fn single(recipe: &Recipe, folder: PathBuf, start: Option<mixflow::backbones::sit::Sit>) -> Result<bool> {
+fn single(recipe: &Recipe, folder: PathBuf, start: Option<Sit>) -> Result<bool> {
     let mut progress = Progress::new();
     progress.begin(&recipe.name, Some(recipe.training.steps));
     let run = Run {

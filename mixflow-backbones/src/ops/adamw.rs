@@ -2,8 +2,8 @@
 
 use super::kernel::plain;
 use super::simd::vectorized;
-use burn::backend::flex::FlexTensor;
 use burn::backend::DispatchDevice;
+use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Tensor};
 use rayon::prelude::*;
 
@@ -48,7 +48,8 @@ pub struct AdamWState<const D: usize> {
 impl AdamW {
     /// The state after this step. Storage that nothing else refers to is updated in place.
     pub fn update<const D: usize>(&self, state: AdamWState<D>, gradient: Tensor<D>) -> AdamWState<D> {
-        let tensors = [Some(&state.parameter), Some(&state.first_moment), Some(&state.second_moment), state.average.as_ref()];
+        let tensors =
+            [Some(&state.parameter), Some(&state.first_moment), Some(&state.second_moment), state.average.as_ref()];
         let shape = state.parameter.dims();
         for tensor in tensors.into_iter().flatten().chain([&gradient]) {
             assert_eq!(tensor.dims(), shape, "AdamW: a tensor does not fit the parameter");
@@ -64,9 +65,8 @@ impl AdamW {
         let second_moment = state.second_moment * self.beta2 + gradient.clone() * gradient * (1.0 - self.beta2);
         let denominator = second_moment.clone().sqrt() * c.inverse_root + self.epsilon;
         let parameter = state.parameter * c.keep - first_moment.clone() * c.rate / denominator;
-        let average = state.average.map(|average| {
-            average * self.average_decay + parameter.clone() * (1.0 - self.average_decay)
-        });
+        let average =
+            state.average.map(|average| average * self.average_decay + parameter.clone() * (1.0 - self.average_decay));
         AdamWState { parameter, first_moment, second_moment, average }
     }
 

@@ -68,6 +68,8 @@ impl PostTraining {
         if self.lambdas.is_empty() || !self.lambdas.iter().all(|lambda| lambda.is_finite() && *lambda > 0.0) {
             return Err(format!("lambdas must be numbers above 0, at least one, found {:?}", self.lambdas));
         }
-        self.optimizer.as_ref().map_or(Ok(()), |optimizer| optimizer.check().map_err(|fault| format!("optimizer.{fault}")))
+        self.optimizer
+            .as_ref()
+            .map_or(Ok(()), |optimizer| optimizer.check().map_err(|fault| format!("optimizer.{fault}")))
     }
 }

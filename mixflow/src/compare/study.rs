@@ -6,18 +6,18 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::module::Module;
-use mixflow_backbones::{Backbone, ClassLabels};
+use mixflow_backbones::{Backbone, ClassLabels, weights::Weights};
 use mixflow_schedules::{LawConfig, MixFlow, TimeGrid, TimestepConfig};
 use serde_json::json;
 
 use super::{ArmScores, Lag, PostTraining, Results, lag, outcome};
+use crate::Error;
 use crate::data::{Dataset, Part, split};
 use crate::generate::{Generator, Images, balanced_labels};
 use crate::metric::{Features, MeasureOptions, Reference};
 use crate::recipe::{ObjectiveConfig, Recipe, SamplingConfig};
 use crate::report::{Arm, Curve, Environment, Grid, Phase, Picture, Point, Report, Summary, Tiles, write_atomic};
 use crate::train::{Event, Outcome, Run, TrainConfig};
-use crate::Error;
 
 /// A comparison in a folder; whatever is finished there is not done again.
 #[derive(Debug)]
@@ -26,6 +26,8 @@ pub struct Study<'a> {
     pub recipe: &'a Recipe,
     /// Where it writes.
     pub folder: PathBuf,
+    /// Names of the weights it writes, from the paths of parameters: [`official_key`](mixflow_backbones::sit::official_key).
+    pub key: fn(&str) -> String,
     /// Set from elsewhere, it ends the study after the step in progress.
     pub stop: &'a AtomicBool,
 }
@@ -91,9 +93,13 @@ impl Study<'_> {
             ..self.recipe.training.clone()
         };
         for seed in 0..post.seeds {
-            for (arm, objective) in [(Arm::Standard, self.recipe.objective.clone()), (Arm::MixFlow, self.slowed(post)?)] {
+            for (arm, objective) in [(Arm::Standard, self.recipe.objective.clone()), (Arm::MixFlow, self.slowed(post)?)]
+            {
                 let folder = format!("{}-{seed}", arm.name().to_lowercase());
-                tell(Progress::Begin(&format!("{} post-training {}/{}", arm.name(), seed + 1, post.seeds), Some(post.steps)));
+                tell(Progress::Begin(
+                    &format!("{} post-training {}/{}", arm.name(), seed + 1, post.seeds),
+                    Some(post.steps),
+                ));
                 match self.train(&folder, start.clone(), &objective, &config, seed + 1, &train, &mut tell)? {
                     Some(network) => arms.push((arm, seed, network)),
                     None => return Ok(StudyOutcome::Interrupted),
@@ -128,7 +134,8 @@ impl Study<'_> {
             report.notes.push("The start was loaded from a file: there was no pre-training in this run.".into());
         }
         let page = self.folder.join("report.html");
-        let json = serde_json::to_vec_pretty(&json!({ "results": results, "report": report })).expect("plain data is JSON");
+        let json =
+            serde_json::to_vec_pretty(&json!({ "results": results, "report": report })).expect("plain data is JSON");
         for (path, bytes) in [(self.folder.join("results.json"), json), (page.clone(), report.html().into_bytes())] {
             write_atomic(&path, &bytes).map_err(Error::io("write", &path))?;
         }
@@ -136,7 +143,8 @@ impl Study<'_> {
     }
 
     fn slowed(&self, post: &PostTraining) -> Result<ObjectiveConfig, Error> {
-        let law = TimestepConfig::MixFlow(MixFlow::try_wrap(post.gamma, LawConfig::Beta(mixflow_schedules::Beta::MIXFLOW))?);
+        let law =
+            TimestepConfig::MixFlow(MixFlow::try_wrap(post.gamma, LawConfig::Beta(mixflow_schedules::Beta::MIXFLOW))?);
         Ok(ObjectiveConfig { timesteps: law, ..self.recipe.objective.clone() })
     }
 
@@ -163,10 +171,11 @@ impl Study<'_> {
             stop: self.stop,
         };
         let outcome = run.train(network, &objective.flow_matching(), |event| tell(Progress::Training(event)))?;
-        Ok(match outcome {
-            Outcome::Finished(state) => Some(state.average()),
-            Outcome::Interrupted { .. } => None,
-        })
+        let Outcome::Finished(state) = outcome else { return Ok(None) };
+        let average = state.average();
+        let file = self.folder.join(folder).join("model.safetensors");
+        Weights::of(&average, self.key).write(file, &[("library_name", "mixflow")])?;
+        Ok(Some(average))
     }
 
     fn generator<'g, B>(&'g self, network: &'g B, sampling: &'g SamplingConfig, lambda: f64) -> Generator<'g, B> {
@@ -267,7 +276,11 @@ impl Study<'_> {
         let trainings = (0..post.seeds).flat_map(|seed| [(Arm::Standard, seed), (Arm::MixFlow, seed)]);
         let curves = std::iter::once((Arm::Start, 0, "pretraining".to_string()))
             .chain(trainings.map(|(arm, seed)| (arm, seed, format!("{}-{seed}", arm.name().to_lowercase()))))
-            .map(|(arm, seed, folder)| Curve { arm, seed, points: losses(&self.folder.join(folder).join("metrics.jsonl")) })
+            .map(|(arm, seed, folder)| Curve {
+                arm,
+                seed,
+                points: losses(&self.folder.join(folder).join("metrics.jsonl")),
+            })
             .filter(|curve| !curve.points.is_empty())
             .collect();
         let lambdas: Vec<String> =

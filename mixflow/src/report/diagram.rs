@@ -11,9 +11,7 @@ pub(super) fn time_lines() -> String {
         )
     };
     let label = |x: f64, y: f64, text: &str| {
-        format!(
-            "<text class=\"axis-name\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{text}</text>"
-        )
+        format!("<text class=\"axis-name\" x=\"{x}\" y=\"{y}\" text-anchor=\"middle\">{text}</text>")
     };
     format!(
         "<svg class=\"chart\" viewBox=\"0 0 460 300\" role=\"img\" aria-labelledby=\"lines-title lines-desc\">\
@@ -33,11 +31,7 @@ pub(super) fn time_lines() -> String {
 
 /// The triangle of (t, m): the slowed times below the diagonal, for `gamma` ∈ [0, 1].
 pub(super) fn triangle(gamma: f64) -> String {
-    let gamma = if gamma.is_finite() {
-        gamma.clamp(0.0, 1.0)
-    } else {
-        1.0
-    };
+    let gamma = if gamma.is_finite() { gamma.clamp(0.0, 1.0) } else { 1.0 };
     let (left, bottom, size) = (46.0, 258.0, 228.0);
     let x = |t: f64| left + 1.4 * size * t;
     let y = |m: f64| bottom - size * m;

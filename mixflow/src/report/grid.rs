@@ -23,12 +23,7 @@ pub struct Tiles {
 impl Default for Tiles {
     /// Six columns, doubled, on a grey that reads on light and dark pages.
     fn default() -> Self {
-        Self {
-            columns: 6,
-            scale: 2,
-            gap: 2,
-            background: [128; 3],
-        }
+        Self { columns: 6, scale: 2, gap: 2, background: [128; 3] }
     }
 }
 
@@ -42,41 +37,22 @@ impl Tiles {
     /// When `images` does not have the length of `shape`, for other channel counts, and for zero columns or scale.
     pub fn image(&self, images: &[f32], shape: [usize; 4]) -> RgbImage {
         let [batch, channels, height, width] = shape;
-        assert_eq!(
-            images.len(),
-            shape.iter().product::<usize>(),
-            "expected images of shape {shape:?}"
-        );
-        assert!(
-            channels == 1 || channels == 3,
-            "expected 1 or 3 channels, found {channels}"
-        );
-        assert!(
-            self.columns > 0 && self.scale > 0,
-            "expected at least one column and scale 1, found {self:?}"
-        );
+        assert_eq!(images.len(), shape.iter().product::<usize>(), "expected images of shape {shape:?}");
+        assert!(channels == 1 || channels == 3, "expected 1 or 3 channels, found {channels}");
+        assert!(self.columns > 0 && self.scale > 0, "expected at least one column and scale 1, found {self:?}");
 
         let columns = self.columns.min(batch.max(1));
         let rows = batch.div_ceil(columns);
         let cell = |size: usize| size as u32 * self.scale + self.gap;
         let size = |count: usize, size: usize| count as u32 * cell(size) + self.gap;
-        let mut picture = RgbImage::from_pixel(
-            size(columns, width),
-            size(rows, height),
-            Rgb(self.background),
-        );
+        let mut picture = RgbImage::from_pixel(size(columns, width), size(rows, height), Rgb(self.background));
         if images.is_empty() {
             return picture;
         }
         for (index, image) in images.chunks_exact(channels * height * width).enumerate() {
             let tile = RgbImage::from_fn(width as u32, height as u32, |x, y| {
-                let at =
-                    |channel: usize| image[(channel * height + y as usize) * width + x as usize];
-                pixel(if channels == 1 {
-                    [at(0); 3]
-                } else {
-                    [at(0), at(1), at(2)]
-                })
+                let at = |channel: usize| image[(channel * height + y as usize) * width + x as usize];
+                pixel(if channels == 1 { [at(0); 3] } else { [at(0), at(1), at(2)] })
             });
             let [wide, high] = [width, height].map(|size| size as u32 * self.scale);
             let tile = imageops::resize(&tile, wide, high, imageops::FilterType::Nearest);
@@ -106,19 +82,13 @@ pub struct Picture {
 
 impl From<&RgbImage> for Picture {
     fn from(image: &RgbImage) -> Self {
-        Self {
-            width: image.width(),
-            height: image.height(),
-            png: base64(&png(image)),
-        }
+        Self { width: image.width(), height: image.height(), png: base64(&png(image)) }
     }
 }
 
 fn png(image: &RgbImage) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
-    image
-        .write_to(&mut bytes, ImageFormat::Png)
-        .expect("an RGB image of at least one pixel encodes into memory");
+    image.write_to(&mut bytes, ImageFormat::Png).expect("an RGB image of at least one pixel encodes into memory");
     bytes.into_inner()
 }
 
@@ -137,35 +107,19 @@ mod tests {
 
     #[test]
     fn tiles_land_where_they_belong() {
-        let tiles = Tiles {
-            columns: 2,
-            scale: 3,
-            gap: 1,
-            background: [1, 2, 3],
-        };
+        let tiles = Tiles { columns: 2, scale: 3, gap: 1, background: [1, 2, 3] };
         // Three 1x2 images: black-white, white-black, grey-grey.
         let picture = tiles.image(&[-1.0, 1.0, 1.0, -1.0, 0.0, 0.0], [3, 1, 1, 2]);
         assert_eq!(picture.dimensions(), (1 + 2 * 7, 1 + 2 * 4));
         let at = |x, y| picture.get_pixel(x, y).0;
-        assert_eq!(
-            [at(1, 1), at(3, 3), at(4, 1), at(6, 3)],
-            [[0; 3], [0; 3], [255; 3], [255; 3]]
-        );
-        assert_eq!(
-            [at(8, 1), at(11, 1), at(1, 5)],
-            [[255; 3], [0; 3], [128; 3]]
-        );
+        assert_eq!([at(1, 1), at(3, 3), at(4, 1), at(6, 3)], [[0; 3], [0; 3], [255; 3], [255; 3]]);
+        assert_eq!([at(8, 1), at(11, 1), at(1, 5)], [[255; 3], [0; 3], [128; 3]]);
         assert_eq!([at(0, 0), at(7, 1), at(8, 5)], [[1, 2, 3]; 3]);
     }
 
     #[test]
     fn channels_come_first_and_values_are_clamped() {
-        let tiles = Tiles {
-            columns: 9,
-            scale: 1,
-            gap: 0,
-            ..Tiles::default()
-        };
+        let tiles = Tiles { columns: 9, scale: 1, gap: 0, ..Tiles::default() };
         let picture = tiles.image(&[1.0, -7.0, -1.0, 7.0, 0.0, f32::NAN], [1, 3, 1, 2]);
         assert_eq!(picture.get_pixel(0, 0).0, [255, 0, 128]);
         assert_eq!(picture.get_pixel(1, 0).0, [255, 0, 255]);
@@ -175,9 +129,7 @@ mod tests {
     fn png_decodes_to_the_same_pixels() {
         let values: Vec<f32> = (0..48).map(|value| value as f32 / 24.0 - 1.0).collect();
         let tiles = Tiles::default();
-        let decoded = image::load_from_memory(&tiles.png(&values, [1, 3, 4, 4]))
-            .unwrap()
-            .to_rgb8();
+        let decoded = image::load_from_memory(&tiles.png(&values, [1, 3, 4, 4])).unwrap().to_rgb8();
         assert_eq!(decoded, tiles.image(&values, [1, 3, 4, 4]));
         tiles.png(&[], [0, 1, 4, 4]);
     }

@@ -78,10 +78,7 @@ impl From<(Option<f64>, Option<f64>)> for Point {
 /// JSON has no NaN: it is written as `null` and read back as NaN.
 fn nulls_as_nan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
     let values = Vec::<Option<f64>>::deserialize(deserializer)?;
-    Ok(values
-        .into_iter()
-        .map(|value| value.unwrap_or(f64::NAN))
-        .collect())
+    Ok(values.into_iter().map(|value| value.unwrap_or(f64::NAN)).collect())
 }
 
 /// Decimals that show `value` with three significant digits, at most six.
@@ -122,9 +119,7 @@ mod tests {
 
     #[test]
     fn nan_survives_json() {
-        let json =
-            serde_json::to_string(&(Measurement::from([1.0, f64::NAN]), Point(3.0, f64::NAN)))
-                .unwrap();
+        let json = serde_json::to_string(&(Measurement::from([1.0, f64::NAN]), Point(3.0, f64::NAN))).unwrap();
         assert_eq!(json, "[[1.0,null],[3.0,null]]");
         let (measurement, point): (Measurement, Point) = serde_json::from_str(&json).unwrap();
         assert_eq!(measurement.count(), 1);
@@ -133,13 +128,7 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_and_rounded() {
-        assert_eq!(
-            [999, 1_000, 1_234_567].map(thousands),
-            ["999", "1,000", "1,234,567"]
-        );
-        assert_eq!(
-            [123.0, 12.3, 0.0123, 1e-9, 0.0].map(decimals),
-            [0, 1, 4, 6, 2]
-        );
+        assert_eq!([999, 1_000, 1_234_567].map(thousands), ["999", "1,000", "1,234,567"]);
+        assert_eq!([123.0, 12.3, 0.0123, 1e-9, 0.0].map(decimals), [0, 1, 4, 6, 2]);
     }
 }

@@ -98,12 +98,8 @@ impl Arm {
     pub fn description(self) -> &'static str {
         match self {
             Self::Start => "The pre-trained network, before any post-training.",
-            Self::Standard => {
-                "Post-trained by ordinary flow matching: the input is as noisy as the label says."
-            }
-            Self::MixFlow => {
-                "Post-trained for as many steps on inputs noisier than their label says."
-            }
+            Self::Standard => "Post-trained by ordinary flow matching: the input is as noisy as the label says.",
+            Self::MixFlow => "Post-trained for as many steps on inputs noisier than their label says.",
             Self::Control => {
                 "The standard network with its velocity scaled by the best λ: what temperature alone would give."
             }

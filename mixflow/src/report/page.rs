@@ -8,11 +8,7 @@ const STYLE: &str = include_str!("style.css");
 const PAPER: &str = "https://arxiv.org/abs/2512.19311";
 
 pub(super) fn render(report: &Report) -> String {
-    let title = if report.title.is_empty() {
-        "MixFlow Training, a report"
-    } else {
-        &report.title
-    };
+    let title = if report.title.is_empty() { "MixFlow Training, a report" } else { &report.title };
     let sections = [
         method(report),
         grids(report),
@@ -31,11 +27,7 @@ pub(super) fn render(report: &Report) -> String {
          <footer>mixflow {version}. MixFlow Training: <a href=\"{PAPER}\">arXiv 2512.19311</a>.</footer></body></html>\n",
         title = escape(title),
         summary = escape(&report.summary_text()),
-        main = sections
-            .into_iter()
-            .flatten()
-            .collect::<Vec<_>>()
-            .join("\n"),
+        main = sections.into_iter().flatten().collect::<Vec<_>>().join("\n"),
         version = escape(&report.environment.version),
     )
 }
@@ -54,22 +46,11 @@ fn chart(chart: &plot::Chart, caption: &str) -> String {
 
 fn method(report: &Report) -> Option<String> {
     let arms = Arm::ALL.map(|arm| {
-        let text = report
-            .arms
-            .get(&arm)
-            .map_or(arm.description(), String::as_str);
-        format!(
-            "<dt><span class=\"swatch {}\"></span>{}</dt><dd>{}</dd>",
-            arm.class(),
-            arm.name(),
-            escape(text)
-        )
+        let text = report.arms.get(&arm).map_or(arm.description(), String::as_str);
+        format!("<dt><span class=\"swatch {}\"></span>{}</dt><dd>{}</dd>", arm.class(), arm.name(), escape(text))
     });
     let pictures = [
-        figure(
-            &diagram::time_lines(),
-            "What the network sees. Sampling does not change.",
-        ),
+        figure(&diagram::time_lines(), "What the network sees. Sampling does not change."),
         figure(
             &diagram::triangle(report.summary.gamma),
             "Where the times come from: standard training stays on the diagonal.",
@@ -81,11 +62,7 @@ fn method(report: &Report) -> Option<String> {
          but when it draws it walks on states that it made itself, and these lag behind: they look noisier than the clock says. \
          MixFlow Training shows the network such inputs on purpose. It draws a label time t, slows it to an earlier time m, \
          mixes image and noise at m, and tells the network t. Nothing else changes.",
-        &format!(
-            "<div class=\"pair\">{}</div><dl class=\"arms\">{}</dl>",
-            pictures.concat(),
-            arms.concat()
-        ),
+        &format!("<div class=\"pair\">{}</div><dl class=\"arms\">{}</dl>", pictures.concat(), arms.concat()),
     ))
 }
 
@@ -128,42 +105,20 @@ fn frechet(data: &FrechetByEvaluations) -> Option<String> {
     let mut evaluations: Vec<u64> = data.points.iter().map(|point| point.evaluations).collect();
     evaluations.sort_unstable();
     evaluations.dedup();
-    let arms: Vec<Arm> = Arm::ALL
-        .into_iter()
-        .filter(|arm| data.points.iter().any(|point| point.arm == *arm))
-        .collect();
-    let smallest = data
-        .points
-        .iter()
-        .filter_map(|point| point.frechet.mean())
-        .min_by(f64::total_cmp)?;
+    let arms: Vec<Arm> = Arm::ALL.into_iter().filter(|arm| data.points.iter().any(|point| point.arm == *arm)).collect();
+    let smallest = data.points.iter().filter_map(|point| point.frechet.mean()).min_by(f64::total_cmp)?;
 
     let head: String = arms
         .iter()
-        .map(|arm| {
-            format!(
-                "<th scope=\"col\"><span class=\"swatch {}\"></span>{}</th>",
-                arm.class(),
-                arm.name()
-            )
-        })
+        .map(|arm| format!("<th scope=\"col\"><span class=\"swatch {}\"></span>{}</th>", arm.class(), arm.name()))
         .collect();
     let rows = evaluations.iter().map(|&evaluations| {
         let cells = arms.iter().map(|arm| {
-            let point = data
-                .points
-                .iter()
-                .find(|point| point.arm == *arm && point.evaluations == evaluations);
+            let point = data.points.iter().find(|point| point.arm == *arm && point.evaluations == evaluations);
             let mean = point.and_then(|point| point.frechet.mean());
-            mean.map_or("<td>–</td>".to_owned(), |mean| {
-                format!("<td>{mean:.*}</td>", decimals(smallest))
-            })
+            mean.map_or("<td>–</td>".to_owned(), |mean| format!("<td>{mean:.*}</td>", decimals(smallest)))
         });
-        format!(
-            "<tr><th scope=\"row\">{}</th>{}</tr>",
-            thousands(evaluations),
-            cells.collect::<String>()
-        )
+        format!("<tr><th scope=\"row\">{}</th>{}</tr>", thousands(evaluations), cells.collect::<String>())
     });
     let table = format!(
         "<div class=\"scroll\"><table><caption>Mean pixel Fréchet distance by evaluations.</caption><thead><tr><th scope=\"col\">evaluations</th>{head}</tr></thead><tbody>{}</tbody></table></div>",
@@ -177,24 +132,14 @@ fn frechet(data: &FrechetByEvaluations) -> Option<String> {
     Some(section(
         "Quality against cost",
         "More evaluations of the network follow the flow more exactly. The dashed line is the floor: real images against other real images.",
-        &format!(
-            "<div class=\"pair\">{}{table}</div>",
-            chart(&figures::frechet(data), &caption)
-        ),
+        &format!("<div class=\"pair\">{}{table}</div>", chart(&figures::frechet(data), &caption)),
     ))
 }
 
 fn slow_flow(report: &Report) -> Option<String> {
     const IDS: [&str; 4] = ["slow-1", "slow-2", "slow-3", "slow-4"];
     let panels = report.slow_flow.iter().zip(IDS).map(|(panel, id)| {
-        chart(
-            &figures::slow_flow(id, panel),
-            &format!(
-                "<b>{}.</b> {}",
-                escape(&panel.title),
-                escape(&panel.caption)
-            ),
-        )
+        chart(&figures::slow_flow(id, panel), &format!("<b>{}.</b> {}", escape(&panel.title), escape(&panel.caption)))
     });
     let content: String = panels.collect();
     (!content.is_empty()).then(|| {
@@ -208,10 +153,7 @@ fn slow_flow(report: &Report) -> Option<String> {
 }
 
 fn losses(report: &Report) -> Option<String> {
-    let (before, after): (Vec<&Curve>, Vec<&Curve>) = report
-        .curves
-        .iter()
-        .partition(|curve| curve.arm == Arm::Start);
+    let (before, after): (Vec<&Curve>, Vec<&Curve>) = report.curves.iter().partition(|curve| curve.arm == Arm::Start);
     let mut charts = String::new();
     if !before.is_empty() {
         charts += &chart(
@@ -236,12 +178,8 @@ fn losses(report: &Report) -> Option<String> {
 }
 
 fn notes(notes: &[String]) -> Option<String> {
-    let items: String = notes
-        .iter()
-        .map(|note| format!("<li>{}</li>", escape(note)))
-        .collect();
-    (!items.is_empty())
-        .then(|| format!("<section class=\"notes\"><h2>Notes</h2><ul>{items}</ul></section>"))
+    let items: String = notes.iter().map(|note| format!("<li>{}</li>", escape(note))).collect();
+    (!items.is_empty()).then(|| format!("<section class=\"notes\"><h2>Notes</h2><ul>{items}</ul></section>"))
 }
 
 fn details(report: &Report) -> Option<String> {
@@ -254,11 +192,7 @@ fn details(report: &Report) -> Option<String> {
 }
 
 fn environment(environment: &Environment) -> String {
-    let threads = if environment.threads > 0 {
-        environment.threads.to_string()
-    } else {
-        String::new()
-    };
+    let threads = if environment.threads > 0 { environment.threads.to_string() } else { String::new() };
     let facts = [
         ("version", &environment.version),
         ("backend", &environment.backend),
@@ -266,38 +200,18 @@ fn environment(environment: &Environment) -> String {
         ("threads", &threads),
     ];
     let facts = facts.iter().filter(|(_, value)| !value.is_empty());
-    let facts: String = facts
-        .map(|(name, value)| format!("<dt>{name}</dt><dd>{}</dd>", escape(value)))
-        .collect();
-    let facts = if facts.is_empty() {
-        facts
-    } else {
-        format!("<dl class=\"facts\">{facts}</dl>")
-    };
+    let facts: String = facts.map(|(name, value)| format!("<dt>{name}</dt><dd>{}</dd>", escape(value))).collect();
+    let facts = if facts.is_empty() { facts } else { format!("<dl class=\"facts\">{facts}</dl>") };
     if environment.phases.is_empty() {
         return facts;
     }
     let row = |name: &str, seconds: f64| {
-        format!(
-            "<th scope=\"row\">{}</th><td>{}</td></tr>",
-            escape(name),
-            duration(seconds)
-        )
+        format!("<th scope=\"row\">{}</th><td>{}</td></tr>", escape(name), duration(seconds))
     };
-    let rows: String = environment
-        .phases
-        .iter()
-        .map(|phase| format!("<tr>{}", row(&phase.name, phase.seconds)))
-        .collect();
-    let total = row(
-        "total",
-        environment
-            .phases
-            .iter()
-            .map(|phase| phase.seconds)
-            .filter(|seconds| seconds.is_finite())
-            .sum(),
-    );
+    let rows: String =
+        environment.phases.iter().map(|phase| format!("<tr>{}", row(&phase.name, phase.seconds))).collect();
+    let total =
+        row("total", environment.phases.iter().map(|phase| phase.seconds).filter(|seconds| seconds.is_finite()).sum());
     format!(
         "<div class=\"pair\">{facts}<table><caption>Wall times.</caption><thead><tr><th scope=\"col\">phase</th><th scope=\"col\">time</th></tr></thead>\
          <tbody>{rows}<tr class=\"floor\">{total}</tbody></table></div>"

@@ -95,19 +95,9 @@ struct Frame<'a> {
 impl<'a> Frame<'a> {
     fn new(chart: &'a Chart) -> Self {
         // Room for the longest label, at about 6.5 units a character.
-        let longest = chart
-            .layers
-            .iter()
-            .map(|layer| layer.label.chars().count())
-            .max()
-            .unwrap_or(0);
+        let longest = chart.layers.iter().map(|layer| layer.label.chars().count()).max().unwrap_or(0);
         let right = WIDTH - (6.5 * longest as f64 + 10.0).clamp(12.0, 150.0);
-        Self {
-            x: &chart.x.ticks,
-            y: &chart.y.ticks,
-            right,
-            bottom: chart.height - BOTTOM,
-        }
+        Self { x: &chart.x.ticks, y: &chart.y.ticks, right, bottom: chart.height - BOTTOM }
     }
 
     fn place(&self, (x, y): (f64, f64)) -> Option<(f64, f64)> {
@@ -138,11 +128,7 @@ impl<'a> Frame<'a> {
                 continue;
             };
             let half = 3.4 * text.chars().count() as f64;
-            let _ = write!(
-                svg,
-                "<path class=\"mark\" d=\"M{x:.1} {:.1}v5\"/>",
-                self.bottom
-            );
+            let _ = write!(svg, "<path class=\"mark\" d=\"M{x:.1} {:.1}v5\"/>", self.bottom);
             if x - half < free {
                 continue;
             }
@@ -175,44 +161,28 @@ impl<'a> Frame<'a> {
             Shape::Dashed(points) => (points, "dashed"),
             Shape::Marks(points) => (points, "line"),
         };
-        let points: Vec<_> = points
-            .iter()
-            .filter_map(|point| self.place(*point))
-            .collect();
+        let points: Vec<_> = points.iter().filter_map(|point| self.place(*point)).collect();
         let points = thin(points);
         let &(_, end) = points.last()?;
         let class = layer.class;
         if points.len() > 1 {
-            let _ = write!(
-                svg,
-                "<path class=\"{kind} {class}\" d=\"{}\"/>",
-                path(&points)
-            );
+            let _ = write!(svg, "<path class=\"{kind} {class}\" d=\"{}\"/>", path(&points));
         }
         if points.len() == 1 || matches!(layer.shape, Shape::Marks(_)) {
             for (x, y) in &points {
-                let _ = write!(
-                    svg,
-                    "<circle class=\"dot {class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.2\"/>"
-                );
+                let _ = write!(svg, "<circle class=\"dot {class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3.2\"/>");
             }
         }
         Some(end)
     }
 
     fn band(&self, points: &[(f64, f64, f64)], class: &str, svg: &mut String) -> Option<f64> {
-        let edges = points
-            .iter()
-            .filter_map(|&(x, low, high)| Some((self.place((x, low))?, self.place((x, high))?)));
+        let edges = points.iter().filter_map(|&(x, low, high)| Some((self.place((x, low))?, self.place((x, high))?)));
         let (mut low, high): (Vec<_>, Vec<_>) = thin(edges.collect()).into_iter().unzip();
         let end = f64::midpoint(low.last()?.1, high.last()?.1);
         low.reverse();
         let outline: Vec<_> = high.into_iter().chain(low).collect();
-        let _ = write!(
-            svg,
-            "<path class=\"band {class}\" d=\"{}Z\"/>",
-            path(&outline)
-        );
+        let _ = write!(svg, "<path class=\"band {class}\" d=\"{}Z\"/>", path(&outline));
         Some(end)
     }
 
@@ -231,11 +201,8 @@ impl<'a> Frame<'a> {
         }
         for ((_, layer), y) in labels.iter().zip(heights) {
             let (class, x, y) = (layer.class, self.right + 7.0, y + 4.0);
-            let _ = write!(
-                svg,
-                "<text class=\"name {class}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>",
-                escape(&layer.label)
-            );
+            let _ =
+                write!(svg, "<text class=\"name {class}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escape(&layer.label));
         }
     }
 }
@@ -253,9 +220,7 @@ fn thin<P: Copy>(points: Vec<P>) -> Vec<P> {
     if points.len() <= MOST_POINTS {
         return points;
     }
-    (0..MOST_POINTS)
-        .map(|index| points[index * (points.len() - 1) / (MOST_POINTS - 1)])
-        .collect()
+    (0..MOST_POINTS).map(|index| points[index * (points.len() - 1) / (MOST_POINTS - 1)]).collect()
 }
 
 #[cfg(test)]
@@ -264,50 +229,19 @@ mod tests {
     use super::*;
 
     fn chart(shape: Shape, scale: Scale, values: &[f64]) -> Chart {
-        let axis = || Axis {
-            label: "<axis>".into(),
-            ticks: Ticks::fit(scale, values.iter().copied(), 5),
-        };
-        let layers = vec![Layer {
-            class: "start",
-            label: "a & b".into(),
-            shape,
-        }];
-        Chart {
-            id: "c",
-            title: "t".into(),
-            description: "d".into(),
-            height: 300.0,
-            x: axis(),
-            y: axis(),
-            layers,
-        }
+        let axis = || Axis { label: "<axis>".into(), ticks: Ticks::fit(scale, values.iter().copied(), 5) };
+        let layers = vec![Layer { class: "start", label: "a & b".into(), shape }];
+        Chart { id: "c", title: "t".into(), description: "d".into(), height: 300.0, x: axis(), y: axis(), layers }
     }
 
     #[test]
     fn odd_series_draw_what_they_can() {
-        let odd = [
-            f64::NAN,
-            f64::INFINITY,
-            f64::NEG_INFINITY,
-            0.0,
-            -1.0,
-            1e308,
-            1e-308,
-            2.0,
-        ];
+        let odd = [f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 0.0, -1.0, 1e308, 1e-308, 2.0];
         for count in 0..=odd.len() {
-            let points: Vec<(f64, f64)> = odd[..count]
-                .iter()
-                .flat_map(|x| odd.iter().map(move |y| (*x, *y)))
-                .collect();
+            let points: Vec<(f64, f64)> = odd[..count].iter().flat_map(|x| odd.iter().map(move |y| (*x, *y))).collect();
             let bands = points.iter().map(|(x, y)| (*x, *y, *y)).collect();
-            let shapes = [
-                Shape::Line(points.clone()),
-                Shape::Marks(points.clone()),
-                Shape::Faint(points),
-                Shape::Band(bands),
-            ];
+            let shapes =
+                [Shape::Line(points.clone()), Shape::Marks(points.clone()), Shape::Faint(points), Shape::Band(bands)];
             for shape in shapes {
                 for scale in [Scale::Linear, Scale::Log] {
                     let svg = chart(shape.clone(), scale, &odd[..count]).svg();
@@ -327,16 +261,9 @@ mod tests {
     #[test]
     fn a_million_points_stay_small_and_keep_their_ends() {
         let kept = thin((0..1_000_000).collect());
-        assert_eq!(
-            (kept.len(), kept[0], kept[MOST_POINTS - 1]),
-            (MOST_POINTS, 0, 999_999)
-        );
-        let svg = chart(
-            Shape::Line((0..1_000_000).map(|x| (f64::from(x), 1.0)).collect()),
-            Scale::Linear,
-            &[0.0, 1e6],
-        )
-        .svg();
+        assert_eq!((kept.len(), kept[0], kept[MOST_POINTS - 1]), (MOST_POINTS, 0, 999_999));
+        let svg =
+            chart(Shape::Line((0..1_000_000).map(|x| (f64::from(x), 1.0)).collect()), Scale::Linear, &[0.0, 1e6]).svg();
         assert!(svg.len() < 20_000, "{}", svg.len());
     }
 
@@ -358,9 +285,6 @@ mod tests {
             .filter_map(|text| text.split("y=\"").nth(1)?.split('"').next()?.parse().ok())
             .collect();
         assert_eq!(heights.len(), 3);
-        assert!(
-            heights.windows(2).all(|pair| pair[1] - pair[0] >= 14.9),
-            "{heights:?}"
-        );
+        assert!(heights.windows(2).all(|pair| pair[1] - pair[0] >= 14.9), "{heights:?}");
     }
 }

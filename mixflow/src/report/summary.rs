@@ -37,27 +37,19 @@ enum Verdict {
 
 fn compare(a: &Measurement, b: &Measurement) -> Option<Verdict> {
     let ((a_low, a_high), (b_low, b_high)) = (a.range()?, b.range()?);
-    Some(
-        match (a.count().min(b.count()) > 1, a_high < b_low, b_high < a_low) {
-            (true, true, _) => Verdict::Better,
-            (true, _, true) => Verdict::Worse,
-            _ => Verdict::Unclear,
-        },
-    )
+    Some(match (a.count().min(b.count()) > 1, a_high < b_low, b_high < a_low) {
+        (true, true, _) => Verdict::Better,
+        (true, _, true) => Verdict::Worse,
+        _ => Verdict::Unclear,
+    })
 }
 
 pub(super) fn text(report: &Report) -> String {
-    [
-        done(&report.summary),
-        outcome(report),
-        control(report),
-        diversity(report),
-        floor(report),
-    ]
-    .into_iter()
-    .flatten()
-    .collect::<Vec<_>>()
-    .join(" ")
+    [done(&report.summary), outcome(report), control(report), diversity(report), floor(report)]
+        .into_iter()
+        .flatten()
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 fn done(summary: &Summary) -> Option<String> {
@@ -85,21 +77,17 @@ fn outcome(report: &Report) -> Option<String> {
     let (a, b) = (mixflow.mean()?, standard.mean()?);
     let seeds = report.table.seeds();
     let change = if b > 0.0 {
-        format!(
-            "{:.0} % {}",
-            100.0 * (a / b - 1.0).abs(),
-            if a < b { "lower" } else { "higher" }
-        )
+        format!("{:.0} % {}", 100.0 * (a / b - 1.0).abs(), if a < b { "lower" } else { "higher" })
     } else {
         "different".into()
     };
     let verdict = match (compare(mixflow, standard)?, seeds) {
-        (Verdict::Better, _) => format!(
-            "MixFlow won: its pixel Fréchet distance is {change} than that of standard post-training"
-        ),
-        (Verdict::Worse, _) => format!(
-            "MixFlow lost: its pixel Fréchet distance is {change} than that of standard post-training"
-        ),
+        (Verdict::Better, _) => {
+            format!("MixFlow won: its pixel Fréchet distance is {change} than that of standard post-training")
+        }
+        (Verdict::Worse, _) => {
+            format!("MixFlow lost: its pixel Fréchet distance is {change} than that of standard post-training")
+        }
         (Verdict::Unclear, 1) => format!(
             "With one seed nothing is decided: MixFlow's pixel Fréchet distance is {change} than that of standard post-training"
         ),
@@ -109,14 +97,8 @@ fn outcome(report: &Report) -> Option<String> {
     };
     let digits = decimals(a.min(b));
     let start = frechet(Arm::Start).and_then(Measurement::mean);
-    let start = start.map_or(String::new(), |start| {
-        format!("; the start had {start:.digits$}")
-    });
-    Some(format!(
-        "{verdict} ({} against {}{start}).",
-        mixflow.text(digits),
-        standard.text(digits)
-    ))
+    let start = start.map_or(String::new(), |start| format!("; the start had {start:.digits$}"));
+    Some(format!("{verdict} ({} against {}{start}).", mixflow.text(digits), standard.text(digits)))
 }
 
 /// Whether rescaling the velocity alone would have done as well.
@@ -125,29 +107,23 @@ fn control(report: &Report) -> Option<String> {
     let (mixflow, control) = (frechet(Arm::MixFlow)?, frechet(Arm::Control)?);
     let value = control.text(decimals(control.mean()?.min(mixflow.mean()?)));
     Some(match compare(mixflow, control)? {
-        Verdict::Better => format!(
-            "Scaling the standard network's velocity, which costs no training, does not get there ({value})."
-        ),
-        Verdict::Worse => format!(
-            "Scaling the standard network's velocity, which costs no training, does better ({value})."
-        ),
-        Verdict::Unclear => format!(
-            "Scaling the standard network's velocity, which costs no training, does about as well ({value})."
-        ),
+        Verdict::Better => {
+            format!("Scaling the standard network's velocity, which costs no training, does not get there ({value}).")
+        }
+        Verdict::Worse => {
+            format!("Scaling the standard network's velocity, which costs no training, does better ({value}).")
+        }
+        Verdict::Unclear => {
+            format!("Scaling the standard network's velocity, which costs no training, does about as well ({value}).")
+        }
     })
 }
 
 /// A smaller distance bought with less diversity is said to be so.
 fn diversity(report: &Report) -> Option<String> {
-    let (standard, mixflow) = (
-        report.table.metrics(Arm::Standard)?,
-        report.table.metrics(Arm::MixFlow)?,
-    );
+    let (standard, mixflow) = (report.table.metrics(Arm::Standard)?, report.table.metrics(Arm::MixFlow)?);
     let (recall, before) = (mixflow.recall.mean()?, standard.recall.mean()?);
-    let (variance, reference) = (
-        mixflow.variance_ratio.mean()?,
-        standard.variance_ratio.mean()?,
-    );
+    let (variance, reference) = (mixflow.variance_ratio.mean()?, standard.variance_ratio.mean()?);
     Some(format!(
         "Against standard post-training, recall {} ({recall:.3} against {before:.3}) and the variance ratio, ideally 1, is {variance:.3} against {reference:.3}.",
         match compare(&mixflow.recall, &standard.recall)? {
@@ -160,18 +136,12 @@ fn diversity(report: &Report) -> Option<String> {
 
 fn floor(report: &Report) -> Option<String> {
     let floor = report.table.floor.frechet.mean()?;
-    Some(format!(
-        "Real images against other real images give {floor:.*}.",
-        decimals(floor)
-    ))
+    Some(format!("Real images against other real images give {floor:.*}.", decimals(floor)))
 }
 
 fn capitalised(text: &str) -> String {
     let mut characters = text.chars();
-    characters.next().map_or_else(
-        || "A network".to_owned(),
-        |first| first.to_uppercase().chain(characters).collect(),
-    )
+    characters.next().map_or_else(|| "A network".to_owned(), |first| first.to_uppercase().chain(characters).collect())
 }
 
 #[cfg(test)]
@@ -182,17 +152,10 @@ mod tests {
     fn report(standard: &[f64], mixflow: &[f64], control: &[f64]) -> String {
         let row = |arm, values: &[f64]| Row {
             arm,
-            metrics: Metrics {
-                frechet: values.iter().copied().collect(),
-                ..Metrics::default()
-            },
+            metrics: Metrics { frechet: values.iter().copied().collect(), ..Metrics::default() },
         };
         let mut report = Report::default();
-        report.table.rows = vec![
-            row(Arm::Standard, standard),
-            row(Arm::MixFlow, mixflow),
-            row(Arm::Control, control),
-        ];
+        report.table.rows = vec![row(Arm::Standard, standard), row(Arm::MixFlow, mixflow), row(Arm::Control, control)];
         report.summary_text()
     }
 
@@ -200,28 +163,18 @@ mod tests {
     fn a_win_a_loss_and_a_draw_are_called_so() {
         let won = report(&[10.0, 11.0], &[5.0, 5.5], &[8.0, 9.0]);
         assert!(
-            won.starts_with("MixFlow won")
-                && won.contains("50 % lower")
-                && won.contains("does not get there"),
+            won.starts_with("MixFlow won") && won.contains("50 % lower") && won.contains("does not get there"),
             "{won}"
         );
         let lost = report(&[5.0, 5.5], &[10.0, 11.0], &[5.0, 5.1]);
         assert!(
-            lost.starts_with("MixFlow lost")
-                && lost.contains("100 % higher")
-                && lost.contains("does better"),
+            lost.starts_with("MixFlow lost") && lost.contains("100 % higher") && lost.contains("does better"),
             "{lost}"
         );
         let draw = report(&[5.0, 5.5], &[4.9, 5.1], &[5.0, 5.1]);
-        assert!(
-            draw.starts_with("No clear winner") && draw.contains("does about as well"),
-            "{draw}"
-        );
+        assert!(draw.starts_with("No clear winner") && draw.contains("does about as well"), "{draw}");
         let single = report(&[5.0], &[1.0], &[5.0]);
-        assert!(
-            single.starts_with("With one seed nothing is decided"),
-            "{single}"
-        );
+        assert!(single.starts_with("With one seed nothing is decided"), "{single}");
     }
 
     #[test]

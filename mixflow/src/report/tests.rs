@@ -17,19 +17,11 @@ fn curve(arm: Arm, seed: u64, steps: u64, from: f64, to: f64) -> Curve {
         to + (from - to) * (-(step as f64) / 90.0).exp()
             + 0.06 * to * (noise(step * 7 + seed * 131 + arm as u64) - 0.5) * 4.0
     };
-    Curve {
-        arm,
-        seed,
-        points: (0..steps)
-            .map(|step| Point(step as f64, loss(step)))
-            .collect(),
-    }
+    Curve { arm, seed, points: (0..steps).map(|step| Point(step as f64, loss(step))).collect() }
 }
 
 fn around(mean: f64) -> Measurement {
-    (0..3)
-        .map(|seed| mean * (1.0 + 0.05 * (noise(seed + (mean * 1e4) as u64) - 0.5)))
-        .collect()
+    (0..3).map(|seed| mean * (1.0 + 0.05 * (noise(seed + (mean * 1e4) as u64) - 0.5))).collect()
 }
 
 fn metrics(scale: f64) -> Metrics {
@@ -46,26 +38,16 @@ fn grid(arm: Option<Arm>, caption: &str, phase: f64) -> Grid {
     let image = |index: usize| {
         let (cell, pixel) = (index / 1024, index % 1024);
         let (x, y) = ((pixel % 32) as f64 - 15.5, (pixel / 32) as f64 - 15.5);
-        let radius = (x * x + y * y * 0.7).sqrt()
-            + 2.5 * (cell as f64 + (x.atan2(y) * (1.0 + (cell % 3) as f64)) + phase).sin();
-        ((1.0 - (radius - 8.0).abs() / 2.5).clamp(-1.0, 1.0) + phase * (noise(index as u64) - 0.5))
-            as f32
+        let radius =
+            (x * x + y * y * 0.7).sqrt() + 2.5 * (cell as f64 + (x.atan2(y) * (1.0 + (cell % 3) as f64)) + phase).sin();
+        ((1.0 - (radius - 8.0).abs() / 2.5).clamp(-1.0, 1.0) + phase * (noise(index as u64) - 0.5)) as f32
     };
     let images: Vec<f32> = (0..36 * 1024).map(image).collect();
-    Grid {
-        arm,
-        caption: caption.into(),
-        picture: (&Tiles::default().image(&images, [36, 1, 32, 32])).into(),
-    }
+    Grid { arm, caption: caption.into(), picture: (&Tiles::default().image(&images, [36, 1, 32, 32])).into() }
 }
 
 fn report() -> Report {
-    let arms = [
-        (Arm::Start, 1.6),
-        (Arm::Standard, 1.25),
-        (Arm::MixFlow, 1.08),
-        (Arm::Control, 1.19),
-    ];
+    let arms = [(Arm::Start, 1.6), (Arm::Standard, 1.25), (Arm::MixFlow, 1.08), (Arm::Control, 1.19)];
     let evaluations = [4, 8, 16, 32, 64, 128];
     let bend = |t: f64, lag: f64| t - lag * t * t * t;
     let slow = |title: &str, lag: f64| SlowFlow {
@@ -87,10 +69,7 @@ fn report() -> Report {
             })
             .collect(),
     };
-    let phase = |name: &str, seconds| Phase {
-        name: name.into(),
-        seconds,
-    };
+    let phase = |name: &str, seconds| Phase { name: name.into(), seconds };
     Report {
         title: "MixFlow Training on handwritten digits".into(),
         summary: Summary {
@@ -110,10 +89,7 @@ fn report() -> Report {
         curves: [curve(Arm::Start, 0, 1500, 1.9, 0.11)]
             .into_iter()
             .chain((0..3).flat_map(|seed| {
-                [
-                    curve(Arm::Standard, seed, 500, 0.11, 0.1),
-                    curve(Arm::MixFlow, seed, 500, 0.19, 0.14),
-                ]
+                [curve(Arm::Standard, seed, 500, 0.11, 0.1), curve(Arm::MixFlow, seed, 500, 0.19, 0.14)]
             }))
             .collect(),
         grids: vec![
@@ -142,13 +118,7 @@ fn report() -> Report {
             sampler: "Euler".into(),
             evaluations: 64,
             samples: 1797,
-            rows: arms
-                .iter()
-                .map(|&(arm, scale)| Row {
-                    arm,
-                    metrics: metrics(scale),
-                })
-                .collect(),
+            rows: arms.iter().map(|&(arm, scale)| Row { arm, metrics: metrics(scale) }).collect(),
             floor: Metrics {
                 frechet: [2.1].into(),
                 kid: [0.0004].into(),
@@ -174,9 +144,7 @@ fn report() -> Report {
 
 /// The page without its pictures, whose base64 may spell anything.
 fn html_without_pictures(report: &Report) -> String {
-    report.grids.iter().fold(report.html(), |html, grid| {
-        html.replace(&grid.picture.png, "")
-    })
+    report.grids.iter().fold(report.html(), |html, grid| html.replace(&grid.picture.png, ""))
 }
 
 /// Panics unless every tag is closed in order, every attribute is quoted, and every `&` starts an entity.
@@ -194,31 +162,17 @@ fn check_well_formed(html: &str) {
             continue;
         }
         let inner = tag.strip_suffix('/');
-        let (name, attributes) = inner
-            .unwrap_or(tag)
-            .split_once(' ')
-            .unwrap_or((inner.unwrap_or(tag), ""));
-        assert!(
-            name.chars().all(char::is_alphanumeric),
-            "odd element <{tag}>"
-        );
+        let (name, attributes) = inner.unwrap_or(tag).split_once(' ').unwrap_or((inner.unwrap_or(tag), ""));
+        assert!(name.chars().all(char::is_alphanumeric), "odd element <{tag}>");
         let quotes = attributes.split('"').collect::<Vec<_>>();
         assert!(quotes.len() % 2 == 1, "unbalanced quotes in <{tag}>");
         for name in quotes.iter().step_by(2).filter(|text| !text.is_empty()) {
             assert!(
-                name.ends_with('=')
-                    && name
-                        .trim()
-                        .chars()
-                        .all(|c| c.is_ascii_alphanumeric() || "-=".contains(c)),
+                name.ends_with('=') && name.trim().chars().all(|c| c.is_ascii_alphanumeric() || "-=".contains(c)),
                 "odd attribute {name:?}"
             );
         }
-        quotes
-            .iter()
-            .skip(1)
-            .step_by(2)
-            .for_each(|value| check_entities(value));
+        quotes.iter().skip(1).step_by(2).for_each(|value| check_entities(value));
         if inner.is_none() {
             open.push(name);
         }
@@ -229,10 +183,7 @@ fn check_well_formed(html: &str) {
 fn check_entities(text: &str) {
     for entity in text.split('&').skip(1) {
         let name = entity.split_once(';').map(|(name, _)| name);
-        assert!(
-            matches!(name, Some("amp" | "lt" | "gt" | "quot" | "#39")),
-            "bare & before {entity:.20}"
-        );
+        assert!(matches!(name, Some("amp" | "lt" | "gt" | "quot" | "#39")), "bare & before {entity:.20}");
     }
 }
 
@@ -240,36 +191,19 @@ fn check_entities(text: &str) {
 fn the_page_is_well_formed_and_self_contained() {
     check_well_formed(&report().html());
     let html = html_without_pictures(&report());
-    for section in [
-        "How it works",
-        "Samples",
-        "Results",
-        "Quality against cost",
-        "Slow Flow",
-        "Training",
-        "Notes",
-        "Details",
-    ] {
+    for section in
+        ["How it works", "Samples", "Results", "Quality against cost", "Slow Flow", "Training", "Notes", "Details"]
+    {
         assert!(html.contains(&format!("<h2>{section}</h2>")), "{section}");
     }
     assert_eq!(html.matches("<svg").count(), html.matches("<desc").count());
-    assert_eq!(
-        html.matches("<img").count(),
-        html.matches(" alt=\"").count()
-    );
-    assert_eq!(
-        html.matches("http").count(),
-        html.matches("<a href=\"https://arxiv.org/abs/").count()
-    );
+    assert_eq!(html.matches("<img").count(), html.matches(" alt=\"").count());
+    assert_eq!(html.matches("http").count(), html.matches("<a href=\"https://arxiv.org/abs/").count());
     for forbidden in ["NaN", "<script", "<link", "@import", "url(", "FID"] {
         assert!(!html.contains(forbidden), "{forbidden}");
     }
     // Ids are unique, so that every picture has its own title.
-    let mut ids: Vec<&str> = html
-        .split(" id=\"")
-        .skip(1)
-        .filter_map(|text| text.split('"').next())
-        .collect();
+    let mut ids: Vec<&str> = html.split(" id=\"").skip(1).filter_map(|text| text.split('"').next()).collect();
     let count = ids.len();
     ids.sort_unstable();
     ids.dedup();
@@ -297,10 +231,7 @@ fn hostile_text_stays_text() {
         backend: text(),
         machine: text(),
         threads: 1,
-        phases: vec![Phase {
-            name: text(),
-            seconds: f64::NAN,
-        }],
+        phases: vec![Phase { name: text(), seconds: f64::NAN }],
     };
     let html = report.html();
     check_well_formed(&html);
@@ -318,12 +249,7 @@ fn numbers_that_are_not_finite_never_show() {
     for point in &mut report.frechet_by_evaluations.points {
         point.frechet.0[1] = f64::INFINITY;
     }
-    for time in report
-        .slow_flow
-        .iter_mut()
-        .flat_map(|panel| &mut panel.bands)
-        .flat_map(|band| &mut band.times)
-    {
+    for time in report.slow_flow.iter_mut().flat_map(|panel| &mut panel.bands).flat_map(|band| &mut band.times) {
         time.low = f64::NAN;
     }
     report.table.rows[2].metrics.frechet = [f64::NAN].into();
@@ -348,8 +274,7 @@ fn json_round_trips_to_the_same_page() {
 #[test]
 fn the_page_can_be_kept() {
     let directory = tempfile::tempdir().unwrap();
-    let path = std::env::var_os("MIXFLOW_REPORT")
-        .map_or_else(|| directory.path().join("report.html"), Into::into);
+    let path = std::env::var_os("MIXFLOW_REPORT").map_or_else(|| directory.path().join("report.html"), Into::into);
     write_atomic(&path, report().html().as_bytes()).unwrap();
     assert!(path.metadata().unwrap().len() > 10_000);
 }

@@ -20,12 +20,7 @@ pub fn write_atomic(path: &Path, contents: &[u8]) -> io::Result<()> {
         // Makes the new name durable. Not every file system can sync a directory, and the file is complete either way.
         let _ = File::open(directory).and_then(|directory| directory.sync_all());
     }
-    result.map_err(|error| {
-        io::Error::new(
-            error.kind(),
-            format!("cannot write `{}`: {error}", path.display()),
-        )
-    })
+    result.map_err(|error| io::Error::new(error.kind(), format!("cannot write `{}`: {error}", path.display())))
 }
 
 fn write_synced(path: &Path, contents: &[u8]) -> io::Result<()> {
@@ -37,26 +32,15 @@ fn write_synced(path: &Path, contents: &[u8]) -> io::Result<()> {
 /// A hidden sibling of `path`, different for every process.
 fn temporary_name(path: &Path) -> io::Result<PathBuf> {
     let name = path.file_name().ok_or_else(|| {
-        let message = format!(
-            "cannot write `{}`: expected the path of a file",
-            path.display()
-        );
+        let message = format!("cannot write `{}`: expected the path of a file", path.display());
         io::Error::new(io::ErrorKind::InvalidInput, message)
     })?;
-    Ok(path.with_file_name(format!(
-        ".{}.{}.tmp",
-        name.to_string_lossy(),
-        std::process::id()
-    )))
+    Ok(path.with_file_name(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id())))
 }
 
 fn directory(path: &Path) -> Option<&Path> {
     let parent = path.parent()?;
-    Some(if parent.as_os_str().is_empty() {
-        Path::new(".")
-    } else {
-        parent
-    })
+    Some(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
 }
 
 #[cfg(test)]
@@ -85,12 +69,7 @@ mod tests {
         // A directory in the way: the temporary file is removed again.
         let taken = directory.path().join("taken");
         fs::create_dir(&taken).unwrap();
-        assert!(
-            write_atomic(&taken, b"contents")
-                .unwrap_err()
-                .to_string()
-                .contains("taken")
-        );
+        assert!(write_atomic(&taken, b"contents").unwrap_err().to_string().contains("taken"));
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
         assert!(write_atomic(Path::new("/"), b"").is_err());
     }

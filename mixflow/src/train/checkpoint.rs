@@ -174,8 +174,8 @@ pub fn read(path: &Path) -> Result<Checkpoint, Error> {
         let bytes = whole(name)?;
         from_safetensors(&bytes).map_err(|reason| damaged(format!("{name}: {reason}")))
     };
-    let state: State = serde_json::from_slice(&whole("state.json")?)
-        .map_err(|error| damaged(format!("state.json: {error}")))?;
+    let state: State =
+        serde_json::from_slice(&whole("state.json")?).map_err(|error| damaged(format!("state.json: {error}")))?;
     let mut optimizer = tensors("optimizer.safetensors")?;
     let mut moment = |prefix: &str| -> Tensors {
         let names: Vec<String> = optimizer.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
@@ -256,7 +256,11 @@ fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), Error> {
 
 fn sync_folder(path: &Path) -> Result<(), Error> {
     // Windows cannot open folders; a rename there is ordered by the file system.
-    if cfg!(unix) { File::open(path).and_then(|folder| folder.sync_all()).map_err(Error::io("sync", path)) } else { Ok(()) }
+    if cfg!(unix) {
+        File::open(path).and_then(|folder| folder.sync_all()).map_err(Error::io("sync", path))
+    } else {
+        Ok(())
+    }
 }
 
 #[cfg(test)]

@@ -120,7 +120,11 @@ impl LearningRate {
             Self::Linear { rate, start, from_zero, .. } | Self::Cosine { rate, start, from_zero, .. }
                 if step < start =>
             {
-                if from_zero { rising(rate, start) } else { rate }
+                if from_zero {
+                    rising(rate, start)
+                } else {
+                    rate
+                }
             }
             Self::Linear { rate, last, start, end, .. } => rate + (last - rate) * fraction(step, start, end),
             Self::Cosine { rate, last, start, end, .. } => {

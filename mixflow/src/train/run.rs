@@ -1,5 +1,6 @@
 //! The training loop, and what keeps it trustworthy.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -126,6 +127,7 @@ impl Run<'_> {
         objective: &impl Objective<B>,
         mut tell: impl FnMut(Event),
     ) -> Result<Outcome<B>, Error> {
+        fs::create_dir_all(&self.folder).map_err(Error::io("create", &self.folder))?;
         let checkpoints = Checkpoints::new(self.folder.join("checkpoints"), 2);
         let mut state = self.resume(&checkpoints, network.clone(), &mut tell)?;
         let device = Device::default().autodiff();
@@ -193,7 +195,8 @@ impl Run<'_> {
         };
         let mismatch = |reason| Error::Mismatch { path: checkpoint.path.clone(), reason };
         if let Some(key) = difference(&checkpoint.recipe, &self.recipe) {
-            let reason = format!("it was written by a recipe with another `{key}`; choose another folder or the old recipe");
+            let reason =
+                format!("it was written by a recipe with another `{key}`; choose another folder or the old recipe");
             return Err(mismatch(reason));
         }
         TrainState::restore(network, checkpoint.snapshot).map_err(mismatch)
