@@ -1,3 +1,21 @@
-//! mixflow-backbones
+//! Networks for flow matching on Burn.
+//!
+//! A [`Backbone`] maps a noisy image, a time and a condition to a prediction of the image's shape. It is a
+//! deterministic function: no schedule, no random numbers, no condition dropout. Anything that implements it can be
+//! trained with MixFlow, sampled and measured by the `mixflow` crate; [`sit::Sit`] is the one that comes along.
+//!
+//! Module paths and tensor layouts follow the published PyTorch checkpoints, so that a file's tensor is the parameter
+//! of the same name and needs no transposition.
 
+pub mod backbone;
+pub mod block;
+pub mod condition;
+pub mod embed;
+pub mod init;
+pub mod linear;
 pub mod ops;
+pub mod sit;
+
+pub use backbone::Backbone;
+pub use condition::{ClassLabels, Condition};
+pub use linear::Linear;

@@ -1,1 +1,3 @@
-//! mixflow
+//! Train, sample and measure flow-matching image models.
+
+pub mod random;

@@ -110,7 +110,9 @@ impl Shape {
             for (index, slot) in output.chunks_exact_mut(self.width).enumerate() {
                 let (head, part) = (index % self.heads, index / self.heads % parts);
                 let token = index / self.heads / parts;
-                slot.copy_from_slice(&scratch[((head * parts + part) * self.tokens + token) * self.width..][..self.width]);
+                slot.copy_from_slice(
+                    &scratch[((head * parts + part) * self.tokens + token) * self.width..][..self.width],
+                );
             }
         };
         if is_large(self.batch * size * self.tokens / 64) {
@@ -162,7 +164,16 @@ fn forward(head: &Head<'_>, output: &mut [f32]) {
         head.probabilities(&queries, block);
         let output = &mut output[queries.start * head.width..queries.end * head.width];
         let dims = [queries.len(), head.tokens, head.width];
-        multiply(dims, 1.0, Matrix::rows(block, head.tokens), head.matrix(head.v), output, head.width, false, Threads::One);
+        multiply(
+            dims,
+            1.0,
+            Matrix::rows(block, head.tokens),
+            head.matrix(head.v),
+            output,
+            head.width,
+            false,
+            Threads::One,
+        );
     }
 }
 
@@ -180,7 +191,16 @@ fn backward(head: &Head<'_>, grad: &[f32], grad_row: usize, output: &mut [f32]) 
         let q = head.matrix(&head.q[queries.start * head.row..]);
         head.probabilities(&queries, p);
         multiply([rows, width, tokens], 1.0, grad, head.matrix(head.v).transposed(), d_p, tokens, false, Threads::One);
-        multiply([tokens, rows, width], 1.0, Matrix::rows(p, tokens).transposed(), grad, d_v, width, true, Threads::One);
+        multiply(
+            [tokens, rows, width],
+            1.0,
+            Matrix::rows(p, tokens).transposed(),
+            grad,
+            d_v,
+            width,
+            true,
+            Threads::One,
+        );
         softmax_rows_backward(p, d_p, tokens);
         let (d_s, scale) = (Matrix::rows(d_p, tokens), head.scale());
         let d_q = &mut d_q[queries.start * width..queries.end * width];

@@ -67,8 +67,11 @@ pub(super) fn sum_rows(matrix: &[f32], columns: usize) -> Vec<f32> {
         sum
     };
     let len = 4 * task_len(columns);
-    let parts: Vec<Vec<f32>> =
-        if is_large(matrix.len()) { matrix.par_chunks(len).map(add).collect() } else { matrix.chunks(len).map(add).collect() };
+    let parts: Vec<Vec<f32>> = if is_large(matrix.len()) {
+        matrix.par_chunks(len).map(add).collect()
+    } else {
+        matrix.chunks(len).map(add).collect()
+    };
     let mut sum = vec![0.0; columns];
     parts.iter().for_each(|part| super::simd::add_rows(&mut sum, part));
     sum

@@ -1,6 +1,6 @@
 //! Layer normalisation, plain and modulated by a condition.
 
-use super::buffer::{contiguous, for_each_part, for_each_example, task_len, tensor, values};
+use super::buffer::{contiguous, for_each_example, for_each_part, task_len, tensor, values};
 use super::kernel::{Kernel, apply, is_native};
 use super::simd::{sum, vectorized};
 use burn::backend::TensorMetadata;

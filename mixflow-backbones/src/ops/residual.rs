@@ -52,7 +52,13 @@ impl Kernel<3> for GatedResidual {
         let mut d_gate = vec![0.0; batch * width];
         for_each_example(&mut d_y, tokens * width, &mut d_gate, width, |b, d_y, d_gate| {
             let rows = b * tokens * width..(b + 1) * tokens * width;
-            backward(&values(&grad)[rows.clone()], &values(&y)[rows], &values(&gate)[b * width..][..width], d_y, d_gate);
+            backward(
+                &values(&grad)[rows.clone()],
+                &values(&y)[rows],
+                &values(&gate)[b * width..][..width],
+                d_y,
+                d_gate,
+            );
         });
         let shape = y.shape();
         [

@@ -62,7 +62,11 @@ fn run<const D: usize, const N: usize>(
     all
 }
 
-fn check_differences<const D: usize, const N: usize>(op: Op<'_, D, N>, shapes: &[[usize; D]; N], inputs: &[Vec<f64>; N]) {
+fn check_differences<const D: usize, const N: usize>(
+    op: Op<'_, D, N>,
+    shapes: &[[usize; D]; N],
+    inputs: &[Vec<f64>; N],
+) {
     let gradients = run(op, shapes, inputs, DType::F64, false);
     let loss = |inputs: &[Vec<f64>; N]| -> f64 {
         let output = run(op, shapes, inputs, DType::F64, false).swap_remove(0);
@@ -79,7 +83,10 @@ fn check_differences<const D: usize, const N: usize>(op: Op<'_, D, N>, shapes: &
             let difference = (shifted(h) - shifted(-h)) / (2.0 * h);
             let gradient = gradients[input + 1][at];
             let tolerance = 1e-6 * (1.0 + gradient.abs());
-            assert!((difference - gradient).abs() < tolerance, "{shapes:?}: difference {difference}, gradient {gradient}");
+            assert!(
+                (difference - gradient).abs() < tolerance,
+                "{shapes:?}: difference {difference}, gradient {gradient}"
+            );
         }
     }
 }

@@ -1,0 +1,43 @@
+//! The trait that everything else trains and samples.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+
+use crate::Condition;
+
+/// A network that predicts velocity, noise, data or score from a noisy image.
+///
+/// # Example
+/// ```
+/// use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::{Device, Tensor}};
+/// use mixflow_backbones::Backbone;
+///
+/// #[derive(Module, Debug)]
+/// struct Affine(Linear);
+///
+/// impl Backbone for Affine {
+///     type Condition = ();
+///     fn forward(&self, x: Tensor<4>, time: Tensor<1>, _: ()) -> Tensor<4> {
+///         let [batch, ..] = x.dims();
+///         self.0.forward(x) + time.reshape([batch, 1, 1, 1])
+///     }
+/// }
+///
+/// let device = Device::default();
+/// let network = Affine(LinearConfig::new(8, 8).init(&device));
+/// let y = network.forward(Tensor::zeros([2, 3, 8, 8], &device), Tensor::zeros([2], &device), ());
+/// assert_eq!(y.dims(), [2, 3, 8, 8]);
+/// ```
+#[diagnostic::on_unimplemented(note = "derive `Module`, then implement `forward`")]
+pub trait Backbone: Module {
+    /// What the network is told besides the time: class labels, text, or nothing.
+    type Condition: Condition;
+
+    /// Predicts.
+    ///
+    /// # Shapes
+    /// - x: `[batch, channels, height, width]`
+    /// - time: `[batch]`, in the direction that the network was trained with, not scaled
+    /// - output: as x
+    fn forward(&self, x: Tensor<4>, time: Tensor<1>, condition: Self::Condition) -> Tensor<4>;
+}

@@ -1,0 +1,64 @@
+//! What a network is told besides the time.
+
+use burn::tensor::{Bool, Device, Int, Tensor};
+
+/// A batch of conditions, one a row, each of which can be replaced by the null condition.
+///
+/// Training drops conditions at random and guidance compares with none: both are [`mask`](Self::mask).
+///
+/// # Example
+/// ```
+/// use burn::tensor::{Bool, Tensor};
+/// use mixflow_backbones::Condition;
+///
+/// /// A number a row; zero stands for none.
+/// #[derive(Clone, Debug)]
+/// struct Angle(Tensor<1>);
+///
+/// impl Condition for Angle {
+///     fn mask(self, mask: Tensor<1, Bool>) -> Self { Self(self.0.mask_fill(mask, 0.0)) }
+///     fn null(self) -> Self { Self(self.0.zeros_like()) }
+/// }
+/// ```
+pub trait Condition: Clone + Send {
+    /// Replaces the rows where `mask` is true by the null condition. `mask`: `[batch]`.
+    #[must_use]
+    fn mask(self, mask: Tensor<1, Bool>) -> Self;
+
+    /// Replaces every row by the null condition.
+    #[must_use]
+    fn null(self) -> Self;
+}
+
+/// Unconditional networks.
+impl Condition for () {
+    fn mask(self, _: Tensor<1, Bool>) -> Self {}
+    fn null(self) -> Self {}
+}
+
+/// Class labels.
+#[derive(Clone, Debug)]
+pub struct ClassLabels {
+    /// `[batch]`, each in `0..=null`.
+    pub labels: Tensor<1, Int>,
+    /// The label that stands for no class: the number of classes.
+    pub null: usize,
+}
+
+impl ClassLabels {
+    /// One label a row; `null` is the number of classes.
+    pub fn new(labels: &[usize], null: usize, device: &Device) -> Self {
+        let labels: Vec<i64> = labels.iter().map(|&label| label as i64).collect();
+        Self { labels: Tensor::from_data(labels.as_slice(), device), null }
+    }
+}
+
+impl Condition for ClassLabels {
+    fn mask(self, mask: Tensor<1, Bool>) -> Self {
+        Self { labels: self.labels.mask_fill(mask, self.null as i64), ..self }
+    }
+
+    fn null(self) -> Self {
+        Self { labels: self.labels.full_like(self.null as i64), ..self }
+    }
+}

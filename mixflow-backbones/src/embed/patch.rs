@@ -1,0 +1,67 @@
+//! Images to tokens and back.
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+
+use crate::init::Initializer;
+use crate::ops;
+
+/// One linear map of every `patch x patch` square: a convolution whose stride is its kernel.
+#[derive(Module, Debug)]
+pub struct PatchEmbedding {
+    /// The convolution, under the name that published checkpoints give it.
+    pub proj: PatchProjection,
+}
+
+/// Kernel and bias of a [`PatchEmbedding`].
+#[derive(Module, Debug)]
+pub struct PatchProjection {
+    /// `[width, channels, patch, patch]`
+    pub weight: Param<Tensor<4>>,
+    /// `[width]`
+    pub bias: Param<Tensor<1>>,
+}
+
+impl PatchEmbedding {
+    /// Xavier-uniform on the flattened kernel, zero bias.
+    pub fn new(channels: usize, patch: usize, width: usize, init: &Initializer) -> Self {
+        let weight = init.xavier([width, channels, patch, patch]);
+        Self { proj: PatchProjection { weight, bias: init.zeros([width]) } }
+    }
+
+    /// # Shapes
+    /// - x: `[batch, channels, rows * patch, columns * patch]`
+    /// - output: `[batch, rows * columns, width]`, row-major
+    pub fn forward(&self, x: Tensor<4>) -> Tensor<3> {
+        let kernel = self.proj.weight.val();
+        let [width, channels, patch, _] = kernel.dims();
+        let [batch, found, height, length] = x.dims();
+        assert!(
+            found == channels && height % patch == 0 && length % patch == 0,
+            "image is [{found}, {height}, {length}], the network takes {channels} channels and sides divisible by {patch}"
+        );
+        let [rows, columns] = [height / patch, length / patch];
+        let patches = x.reshape([batch, channels, rows, patch, columns, patch]).permute([0, 2, 4, 1, 3, 5]).reshape([
+            batch,
+            rows * columns,
+            channels * patch * patch,
+        ]);
+        ops::linear(patches, kernel.reshape([width, channels * patch * patch]), Some(self.proj.bias.val()))
+    }
+}
+
+/// Puts predicted patches back in place.
+///
+/// # Shapes
+/// - tokens: `[batch, rows * columns, patch * patch * channels]`, channel fastest
+/// - output: `[batch, channels, rows * patch, columns * patch]`
+pub fn unpatchify(tokens: Tensor<3>, [rows, columns]: [usize; 2], patch: usize) -> Tensor<4> {
+    let [batch, _, values] = tokens.dims();
+    let channels = values / (patch * patch);
+    tokens.reshape([batch, rows, columns, patch, patch, channels]).permute([0, 5, 1, 3, 2, 4]).reshape([
+        batch,
+        channels,
+        rows * patch,
+        columns * patch,
+    ])
+}

@@ -1,0 +1,128 @@
+//! The published sizes, and any other.
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use super::{FinalLayer, Sit, SitBlock};
+use crate::embed::{LabelEmbedding, PatchEmbedding, TimestepEmbedding, sin_cos_2d};
+use crate::init::Initializer;
+
+/// Shape of a [`Sit`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SitConfig {
+    /// Side of the square latent or image: 32 for 256 px behind an eightfold autoencoder, 64 for 512 px.
+    pub input_size: usize,
+    /// Side of a patch.
+    pub patch: usize,
+    /// Channels of the image.
+    pub channels: usize,
+    /// Width of a token; divisible by four and by `heads`.
+    pub width: usize,
+    /// Number of blocks.
+    pub depth: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Hidden width of the perceptrons.
+    pub hidden: usize,
+    /// Number of classes; the null label is this number.
+    pub classes: usize,
+    /// Whether the label table has a row for no class (networks trained with label dropout).
+    #[serde(default = "yes")]
+    pub null_class: bool,
+    /// Whether the last layer also predicts sigma, as the official training script builds it.
+    #[serde(default)]
+    pub learn_sigma: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl SitConfig {
+    /// SiT-S: 33 million parameters at patch 2.
+    pub fn small(patch: usize) -> Self {
+        Self::published(patch, 384, 12, 6)
+    }
+
+    /// SiT-B: 131 million parameters at patch 2.
+    pub fn base(patch: usize) -> Self {
+        Self::published(patch, 768, 12, 12)
+    }
+
+    /// SiT-L: 458 million parameters at patch 2.
+    pub fn large(patch: usize) -> Self {
+        Self::published(patch, 1024, 24, 16)
+    }
+
+    /// SiT-XL: 675 million parameters at patch 2.
+    pub fn extra_large(patch: usize) -> Self {
+        Self::published(patch, 1152, 28, 16)
+    }
+
+    /// ImageNet at 256 px as the official training script builds it: sigma is predicted too.
+    fn published(patch: usize, width: usize, depth: usize, heads: usize) -> Self {
+        Self {
+            input_size: 32,
+            patch,
+            channels: 4,
+            width,
+            depth,
+            heads,
+            hidden: 4 * width,
+            classes: 1000,
+            null_class: true,
+            learn_sigma: true,
+        }
+    }
+
+    /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
+    pub fn check(&self) -> Result<(), String> {
+        let Self { input_size, patch, width, heads, .. } = *self;
+        for (name, value) in [
+            ("input_size", input_size),
+            ("patch", patch),
+            ("channels", self.channels),
+            ("width", width),
+            ("depth", self.depth),
+            ("heads", heads),
+            ("hidden", self.hidden),
+            ("classes", self.classes),
+        ] {
+            if value == 0 {
+                return Err(format!("{name} must be at least 1, found 0"));
+            }
+        }
+        if !input_size.is_multiple_of(patch) {
+            return Err(format!("input_size must be divisible by patch, found {input_size} and {patch}"));
+        }
+        if !width.is_multiple_of(4) || !width.is_multiple_of(heads) {
+            return Err(format!("width must be divisible by 4 and by heads, found width {width} and {heads} heads"));
+        }
+        Ok(())
+    }
+
+    /// A network with the initial values of the published training code, which depend on `seed` alone.
+    ///
+    /// # Panics
+    /// If [`check`](Self::check) finds fault.
+    pub fn init(&self, seed: u64, device: &Device) -> Sit {
+        if let Err(fault) = self.check() {
+            panic!("{fault}");
+        }
+        let Self { patch, channels, width, hidden, heads, .. } = *self;
+        let init = &Initializer::new(seed, device);
+        let side = self.input_size / patch;
+        let outputs = if self.learn_sigma { 2 * channels } else { channels };
+        Sit {
+            pos_embed: init.frozen([1, side * side, width], sin_cos_2d([side, side], width)),
+            x_embedder: PatchEmbedding::new(channels, patch, width, init),
+            t_embedder: TimestepEmbedding::new(width, init),
+            y_embedder: LabelEmbedding::new(self.classes + usize::from(self.null_class), width, init),
+            blocks: (0..self.depth).map(|_| SitBlock::new(width, heads, hidden, init)).collect(),
+            final_layer: FinalLayer::new(width, patch * patch * outputs, init),
+            channels,
+            patch,
+        }
+    }
+}

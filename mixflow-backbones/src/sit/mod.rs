@@ -1,0 +1,72 @@
+//! Scalable Interpolant Transformers.
+
+mod block;
+mod config;
+mod keys;
+
+pub use block::{FinalLayer, SitBlock};
+pub use config::SitConfig;
+pub use keys::official_key;
+
+use burn::module::{Module, Param};
+use burn::tensor::{Tensor, activation::silu};
+
+use crate::embed::{LabelEmbedding, PatchEmbedding, TimestepEmbedding, unpatchify};
+use crate::{Backbone, ClassLabels};
+
+/// SiT: a vision transformer whose blocks are modulated by time and class.
+///
+/// # Source
+/// Ma et al. 2024 (arXiv 2401.08740); `willisma/SiT` at 947f95b, `models.py`.
+#[derive(Module, Debug)]
+pub struct Sit {
+    /// Frozen sine-cosine table, `[1, tokens, width]`; stored and averaged with the weights, never trained.
+    pub pos_embed: Param<Tensor<3>>,
+    /// Image to tokens.
+    pub x_embedder: PatchEmbedding,
+    /// Time to vector.
+    pub t_embedder: TimestepEmbedding,
+    /// Label to vector.
+    pub y_embedder: LabelEmbedding,
+    /// The transformer.
+    pub blocks: Vec<SitBlock>,
+    /// Tokens to patches.
+    pub final_layer: FinalLayer,
+    channels: usize,
+    patch: usize,
+}
+
+impl Sit {
+    /// The vector that modulates every block, SiLU already applied: `[batch, width]`.
+    pub fn modulation(&self, time: Tensor<1>, condition: ClassLabels) -> Tensor<2> {
+        silu(self.t_embedder.forward(time) + self.y_embedder.forward(condition.labels))
+    }
+
+    /// Image to tokens with their places: `[batch, channels, height, width]` to `[batch, tokens, width]`.
+    pub fn embed(&self, x: Tensor<4>) -> Tensor<3> {
+        let tokens = self.x_embedder.forward(x);
+        let places = self.pos_embed.val();
+        assert!(
+            tokens.dims()[1] == places.dims()[1],
+            "the image gives {} tokens, the network was made for {}",
+            tokens.dims()[1],
+            places.dims()[1]
+        );
+        tokens + places
+    }
+}
+
+impl Backbone for Sit {
+    type Condition = ClassLabels;
+
+    fn forward(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Tensor<4> {
+        let [batch, _, height, width] = x.dims();
+        let modulation = self.modulation(time, condition);
+        let tokens = self.blocks.iter().fold(self.embed(x), |x, block| block.forward(x, modulation.clone()));
+        let patches = self.final_layer.forward(tokens, modulation); // [batch, tokens, patch² · (1 or 2) channels]
+        let grid = [height / self.patch, width / self.patch];
+        let output = unpatchify(patches, grid, self.patch);
+        // A network that learns sigma predicts it in a second half, which flow matching does not use.
+        output.slice([0..batch, 0..self.channels])
+    }
+}

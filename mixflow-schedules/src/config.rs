@@ -1,0 +1,314 @@
+//! Schedules and timestep laws as they stand in a recipe.
+
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
+
+use crate::{
+    Beta, Coefficients, Cosine, Error, Linear, LogitNormal, MixFlow, Schedule, Shifted, TimeLaw, Timestep,
+    TimestepSampler, Truncated, Uniform, VariancePreserving,
+};
+
+/// A path in a recipe, `{"kind": "linear", "reversed": true}`, and a [`Schedule`] itself.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum ScheduleConfig {
+    /// [`Linear`].
+    Linear {
+        /// Whether the network counts time from data (0) to noise (1).
+        #[serde(default)]
+        reversed: bool,
+    },
+    /// [`Cosine`].
+    Cosine {
+        /// Whether the network counts time from data (0) to noise (1).
+        #[serde(default)]
+        reversed: bool,
+    },
+    /// [`VariancePreserving`]; 0.1 and 20 unless given.
+    Vp {
+        /// `β` at data, above 0.
+        #[serde(default = "beta_min", deserialize_with = "positive")]
+        beta_min: f64,
+        /// `β` at noise, above 0.
+        #[serde(default = "beta_max", deserialize_with = "positive")]
+        beta_max: f64,
+        /// Whether the network counts time from data (0) to noise (1).
+        #[serde(default)]
+        reversed: bool,
+    },
+}
+
+impl Schedule for ScheduleConfig {
+    fn at(&self, t: f64) -> Coefficients {
+        let (at, reversed) = match *self {
+            Self::Linear { reversed } => (Linear.at(t), reversed),
+            Self::Cosine { reversed } => (Cosine.at(t), reversed),
+            Self::Vp { beta_min, beta_max, reversed } => {
+                (VariancePreserving::unchecked(beta_min, beta_max).at(t), reversed)
+            }
+        };
+        if reversed { at.reversed() } else { at }
+    }
+}
+
+/// The straight path, labelled from noise to data.
+impl Default for ScheduleConfig {
+    fn default() -> Self {
+        Self::Linear { reversed: false }
+    }
+}
+
+/// A law of the time label in a recipe, and a [`TimeLaw`] itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Raw", into = "Raw")]
+pub enum LawConfig {
+    /// `{"kind": "uniform"}`.
+    Uniform,
+    /// `{"kind": "beta", "alpha": 2, "beta": 1}`.
+    Beta(Beta),
+    /// `{"kind": "logit-normal", "mean": 0, "std": 1}`.
+    LogitNormal(LogitNormal),
+    /// `{"kind": "shifted", "shift": 6.93, "base": {"kind": "uniform"}}`.
+    Shifted(Box<Shifted<Self>>),
+    /// `{"kind": "truncated", "start": 0, "end": 0.999, "base": {"kind": "uniform"}}`; 0 and 1 unless given.
+    Truncated(Box<Truncated<Self>>),
+}
+
+impl TimeLaw for LawConfig {
+    fn quantile(&self, u: f64) -> f64 {
+        match self {
+            Self::Uniform => Uniform.quantile(u),
+            Self::Beta(law) => law.quantile(u),
+            Self::LogitNormal(law) => law.quantile(u),
+            Self::Shifted(law) => law.quantile(u),
+            Self::Truncated(law) => law.quantile(u),
+        }
+    }
+}
+
+/// The times of training examples in a recipe, and a [`TimestepSampler`] itself.
+///
+/// ```
+/// use mixflow_schedules::{TimestepConfig, TimestepSampler};
+///
+/// let times: TimestepConfig = serde_json::from_str(r#"{"kind": "mixflow", "gamma": 0.4}"#)?;
+/// assert_eq!(times.timestep([0.25, 0.5]).t, 0.5);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+///
+/// The label of `mixflow` follows Beta(2, 1) unless it names another `base`. There is one place for the law of the label, so
+/// none can silently replace another: a second law beside `gamma`, or a `mixflow` inside another law, is an error.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Raw", into = "Raw")]
+pub enum TimestepConfig {
+    /// A law with the input at the label's time: plain flow matching.
+    Law(LawConfig),
+    /// `{"kind": "mixflow", "gamma": 0.4, "base": {"kind": "beta", "alpha": 2, "beta": 1}}`.
+    MixFlow(MixFlow<LawConfig>),
+}
+
+impl TimestepSampler for TimestepConfig {
+    fn timestep(&self, u: [f64; 2]) -> Timestep {
+        match self {
+            Self::Law(law) => law.timestep(u),
+            Self::MixFlow(mixflow) => mixflow.timestep(u),
+        }
+    }
+}
+
+/// Uniform times, plain flow matching.
+impl Default for TimestepConfig {
+    fn default() -> Self {
+        Self::Law(LawConfig::Uniform)
+    }
+}
+
+/// What a recipe may say, before its numbers are checked.
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+enum Raw {
+    Uniform {},
+    Beta {
+        alpha: f64,
+        beta: f64,
+    },
+    LogitNormal {
+        mean: f64,
+        std: f64,
+    },
+    Shifted {
+        shift: f64,
+        base: Box<Self>,
+    },
+    Truncated {
+        #[serde(default)]
+        start: f64,
+        #[serde(default = "one")]
+        end: f64,
+        base: Box<Self>,
+    },
+    #[serde(rename = "mixflow")]
+    MixFlow {
+        gamma: f64,
+        #[serde(default = "beta_two_one")]
+        base: Box<Self>,
+    },
+}
+
+impl TryFrom<Raw> for LawConfig {
+    type Error = Error;
+
+    fn try_from(raw: Raw) -> Result<Self, Error> {
+        Ok(match raw {
+            Raw::Uniform {} => Self::Uniform,
+            Raw::Beta { alpha, beta } => Self::Beta(Beta::new(alpha, beta)?),
+            Raw::LogitNormal { mean, std } => Self::LogitNormal(LogitNormal::new(mean, std)?),
+            Raw::Shifted { shift, base } => Self::Shifted(Box::new(Shifted::new(shift, (*base).try_into()?)?)),
+            Raw::Truncated { start, end, base } => {
+                Self::Truncated(Box::new(Truncated::new(start, end, (*base).try_into()?)?))
+            }
+            Raw::MixFlow { .. } => return Err(Error::InnerMixFlow),
+        })
+    }
+}
+
+impl From<LawConfig> for Raw {
+    fn from(law: LawConfig) -> Self {
+        match law {
+            LawConfig::Uniform => Self::Uniform {},
+            LawConfig::Beta(law) => {
+                let [alpha, beta] = law.shapes();
+                Self::Beta { alpha, beta }
+            }
+            LawConfig::LogitNormal(law) => {
+                let [mean, std] = law.moments();
+                Self::LogitNormal { mean, std }
+            }
+            LawConfig::Shifted(law) => {
+                let (shift, base) = law.parts();
+                Self::Shifted { shift, base: Box::new(base.clone().into()) }
+            }
+            LawConfig::Truncated(law) => {
+                let (start, end, base) = law.parts();
+                Self::Truncated { start, end, base: Box::new(base.clone().into()) }
+            }
+        }
+    }
+}
+
+impl TryFrom<Raw> for TimestepConfig {
+    type Error = Error;
+
+    fn try_from(raw: Raw) -> Result<Self, Error> {
+        match raw {
+            Raw::MixFlow { gamma, base } => Ok(Self::MixFlow(MixFlow::try_wrap(gamma, (*base).try_into()?)?)),
+            law => Ok(Self::Law(law.try_into()?)),
+        }
+    }
+}
+
+impl From<TimestepConfig> for Raw {
+    fn from(config: TimestepConfig) -> Self {
+        match config {
+            TimestepConfig::Law(law) => law.into(),
+            TimestepConfig::MixFlow(mixflow) => {
+                let (gamma, base) = mixflow.parts();
+                Self::MixFlow { gamma, base: Box::new(base.clone().into()) }
+            }
+        }
+    }
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+fn beta_two_one() -> Box<Raw> {
+    Box::new(LawConfig::Beta(Beta::MIXFLOW).into())
+}
+
+fn beta_min() -> f64 {
+    VariancePreserving::default().beta()[0]
+}
+
+fn beta_max() -> f64 {
+    VariancePreserving::default().beta()[1]
+}
+
+fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Error::positive("beta_min and beta_max", f64::deserialize(deserializer)?).map_err(D::Error::custom)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::Reversed;
+
+    fn times(json: &str) -> TimestepConfig {
+        serde_json::from_str(json).unwrap()
+    }
+
+    fn refused<T: serde::de::DeserializeOwned + std::fmt::Debug>(json: &str, words: &str) {
+        let error = serde_json::from_str::<T>(json).unwrap_err().to_string();
+        assert!(error.contains(words), "{json}: {error}");
+    }
+
+    #[test]
+    fn schedules_read_from_recipes() {
+        let read = |json| serde_json::from_str::<ScheduleConfig>(json).unwrap();
+        assert_eq!(read(r#"{"kind": "linear", "reversed": true}"#).at(0.3), Reversed(Linear).at(0.3));
+        assert_eq!(read(r#"{"kind": "cosine"}"#).at(0.3), Cosine.at(0.3));
+        assert_eq!(read(r#"{"kind": "vp"}"#).at(0.3), VariancePreserving::default().at(0.3));
+        refused::<ScheduleConfig>(r#"{"kind": "vp", "beta_min": 0}"#, "must be a finite number above 0, found 0");
+        refused::<ScheduleConfig>(r#"{"kind": "gvp"}"#, "unknown variant `gvp`, expected one of `linear`");
+        refused::<ScheduleConfig>(r#"{"kind": "linear", "reverse": true}"#, "unknown field `reverse`");
+    }
+
+    #[test]
+    fn mixflow_means_beta_two_one_unless_it_says_otherwise() {
+        let u = [0.3, 0.7];
+        assert_eq!(times(r#"{"kind": "mixflow", "gamma": 0.8}"#).timestep(u), MixFlow::new(0.8).timestep(u));
+        let uniform = times(r#"{"kind": "mixflow", "gamma": 0.8, "base": {"kind": "uniform"}}"#);
+        assert_eq!(uniform.timestep(u), MixFlow::wrap(0.8, Uniform).timestep(u));
+        assert_eq!(TimestepConfig::default().timestep(u), Uniform.timestep(u));
+    }
+
+    #[test]
+    fn a_competing_law_is_refused() {
+        let sentence = "`mixflow` must be the outermost timestep law";
+        let inner = r#"{"kind": "mixflow", "gamma": 0.4}"#;
+        refused::<TimestepConfig>(&format!(r#"{{"kind": "mixflow", "gamma": 0.4, "base": {inner}}}"#), sentence);
+        refused::<TimestepConfig>(&format!(r#"{{"kind": "shifted", "shift": 6.93, "base": {inner}}}"#), sentence);
+        refused::<TimestepConfig>(&format!(r#"{{"kind": "truncated", "end": 0.9, "base": {inner}}}"#), sentence);
+        refused::<LawConfig>(inner, sentence);
+        refused::<TimestepConfig>(r#"{"kind": "mixflow", "gamma": 0.4, "mean": 0, "std": 1}"#, "unknown field `mean`");
+        refused::<TimestepConfig>(
+            r#"{"kind": "logit-normal", "mean": 0, "std": 1, "gamma": 0.4}"#,
+            "unknown field `gamma`",
+        );
+        refused::<TimestepConfig>(r#"{"kind": "uniform", "gamma": 0.4}"#, "unknown field `gamma`");
+    }
+
+    #[test]
+    fn numbers_out_of_range_are_refused_in_words() {
+        refused::<TimestepConfig>(r#"{"kind": "mixflow"}"#, "missing field `gamma`");
+        refused::<TimestepConfig>(r#"{"kind": "mixflow", "gamma": 1.5}"#, "`gamma` must be in [0, 1], found 1.5");
+        refused::<TimestepConfig>(
+            r#"{"kind": "beta", "alpha": 0, "beta": 1}"#,
+            "`alpha` must be in [0.01, 1000], found 0",
+        );
+        let shifted = r#"{"kind": "shifted", "shift": -2, "base": {"kind": "uniform"}}"#;
+        refused::<TimestepConfig>(shifted, "`shift` must be a finite number above 0, found -2");
+        let empty = r#"{"kind": "truncated", "start": 1, "base": {"kind": "uniform"}}"#;
+        refused::<TimestepConfig>(empty, "the interval from 1 to 1 is empty");
+    }
+
+    #[test]
+    fn recipes_survive_a_round_trip() {
+        let json = r#"{"kind":"mixflow","gamma":0.4,"base":{"kind":"shifted","shift":6.93,"base":{"kind":"truncated","start":0.0,"end":0.999,"base":{"kind":"logit-normal","mean":-0.5,"std":0.8}}}}"#;
+        assert_eq!(serde_json::to_string(&times(json)).unwrap(), json);
+        for json in [r#"{"kind":"uniform"}"#, r#"{"kind":"beta","alpha":2.0,"beta":1.0}"#] {
+            assert_eq!(serde_json::to_string(&times(json)).unwrap(), json);
+        }
+    }
+}

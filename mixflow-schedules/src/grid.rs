@@ -1,0 +1,196 @@
+//! The times that a sampler visits.
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, Interval, shifted::shift_time};
+
+/// The times that a sampler visits: `steps` equal steps from `start` to `end`, shifted, and perhaps a `last` point.
+///
+/// All in paper time, so that sampling runs from 0 to 1 whatever the network's convention; `start > end` runs from data
+/// to noise. What the published codes call `num_steps`:
+///
+/// | code | grid |
+/// |---|---|
+/// | SiT, ODE, N | `steps: N − 1` on their [`interval`](crate::interval) |
+/// | SiT, SDE, N | `steps: N − 1, end: 0.96, last: 1` |
+/// | REPA, ODE, N | `steps: N` |
+/// | REPA, SDE, N | `steps: N − 1, end: 0.96, last: 1` |
+/// | RAE, ODE, N | `steps: N − 1, end: 0.999, shift: 6.93`; the remaining 0.007 is never sampled |
+///
+/// ```
+/// use mixflow_schedules::TimeGrid;
+///
+/// let grid: TimeGrid = serde_json::from_str(r#"{"steps": 2, "end": 0.96, "last": 1.0}"#)?;
+/// assert_eq!(grid.times(), [0.0, 0.48, 0.96, 1.0]);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Raw")]
+pub struct TimeGrid {
+    steps: usize,
+    shift: f64,
+    start: f64,
+    end: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last: Option<f64>,
+}
+
+impl TimeGrid {
+    /// `steps` equal steps, 1 to 100,000, from noise to data.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] for another number of steps.
+    pub fn new(steps: usize) -> Result<Self, Error> {
+        Self { steps, shift: 1.0, start: 0.0, end: 1.0, last: None }.checked()
+    }
+
+    /// Moves the times towards noise, as [`Shifted`](crate::Shifted) does for training.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] unless the shift is finite and above 0.
+    pub fn shift(self, shift: f64) -> Result<Self, Error> {
+        Self { shift, ..self }.checked()
+    }
+
+    /// The interval to divide, before the shift.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] for times outside [0, 1], [`Error::Interval`] for an interval without width.
+    pub fn interval(self, interval: Interval) -> Result<Self, Error> {
+        Self { start: interval.start, end: interval.end, ..self }.checked()
+    }
+
+    /// One more time beyond `end`, not shifted: the end of a step that stochastic samplers take without noise.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] for a time outside [0, 1], [`Error::Interval`] for one that is not beyond `end`.
+    pub fn last(self, last: f64) -> Result<Self, Error> {
+        Self { last: Some(last), ..self }.checked()
+    }
+
+    /// The number of steps, the last point's included: one less than the number of times.
+    pub fn steps(&self) -> usize {
+        self.steps + usize::from(self.last.is_some())
+    }
+
+    /// Whether the step to the `last` point is among them.
+    pub fn has_last(&self) -> bool {
+        self.last.is_some()
+    }
+
+    /// The times in the order of sampling, strictly monotone.
+    pub fn times(&self) -> Vec<f64> {
+        let (steps, width) = (self.steps as f64, self.end - self.start);
+        let inner = (0..self.steps).map(|step| self.start + width * (step as f64 / steps));
+        inner.chain([self.end]).map(|t| shift_time(self.shift, t)).chain(self.last).collect()
+    }
+
+    fn checked(self) -> Result<Self, Error> {
+        let (start, end) = (Error::unit("start", self.start)?, Error::unit("end", self.end)?);
+        Error::positive("shift", self.shift)?;
+        Error::check((1..=100_000).contains(&self.steps), "steps", "from 1 to 100000", self.steps as f64)?;
+        let refuse = |start, end, problem| Err(Error::Interval { start, end, problem });
+        if (end - start).abs() < 1e-9 {
+            return refuse(start, end, "has no width to divide into steps");
+        }
+        match self.last {
+            Some(last) => {
+                let (last, shifted) = (Error::unit("last", last)?, shift_time(self.shift, end));
+                if (last - shifted) * (end - start) <= 0.0 {
+                    return refuse(shifted, last, "turns back: `last` must lie beyond the (shifted) `end` of the grid");
+                }
+                Ok(self)
+            }
+            None => Ok(self),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    steps: usize,
+    #[serde(default = "one")]
+    shift: f64,
+    #[serde(default)]
+    start: f64,
+    #[serde(default = "one")]
+    end: f64,
+    #[serde(default)]
+    last: Option<f64>,
+}
+
+impl TryFrom<Raw> for TimeGrid {
+    type Error = Error;
+
+    fn try_from(Raw { steps, shift, start, end, last }: Raw) -> Result<Self, Error> {
+        Self { steps, shift, start, end, last }.checked()
+    }
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(crate::seeded())]
+
+        #[test]
+        fn times_are_monotone_and_reach_their_ends(
+            steps in 1..300_usize, shift in 0.2..20.0_f64, start in 0.0..=1.0_f64, end in 0.0..=1.0_f64,
+        ) {
+            prop_assume!((start - end).abs() > 1e-3);
+            let grid = TimeGrid::new(steps).unwrap().shift(shift).unwrap().interval(Interval { start, end }).unwrap();
+            let times = grid.times();
+            prop_assert_eq!(times.len(), grid.steps() + 1);
+            prop_assert_eq!(times[0], shift_time(shift, start));
+            prop_assert_eq!(times[steps], shift_time(shift, end));
+            prop_assert!(times.windows(2).all(|pair| (pair[1] - pair[0]) * (end - start) > 0.0));
+            let back: TimeGrid = serde_json::from_str(&serde_json::to_string(&grid).unwrap()).unwrap();
+            // `serde_json` reads numbers to the last digit but one.
+            prop_assert!(times.iter().zip(back.times()).all(|(a, b)| (a - b).abs() < 1e-14));
+        }
+    }
+
+    /// Each against the expression of the published code, mapped to paper time.
+    #[test]
+    fn published_grids_are_reproduced() {
+        let read = |json| serde_json::from_str::<TimeGrid>(json).unwrap().times();
+        let close = |found: Vec<f64>, expected: &[f64]| {
+            assert_eq!(found.len(), expected.len());
+            assert!(found.iter().zip(expected).all(|(a, b)| (a - b).abs() < 1e-15), "{found:?} {expected:?}");
+        };
+        // SiT, num_steps 6: linspace(0, 1, 6); for noise networks linspace(0.001, 0.999, 3).
+        close(read(r#"{"steps": 5}"#), &[0.0, 0.2, 0.4, 0.6, 0.8, 1.0]);
+        close(read(r#"{"steps": 2, "start": 0.001, "end": 0.999}"#), &[0.001, 0.5, 0.999]);
+        // SiT, likelihood and reverse: from data to noise.
+        close(read(r#"{"steps": 2, "start": 1, "end": 0}"#), &[1.0, 0.5, 0.0]);
+        // REPA, SDE, num_steps 5: linspace(1, 0.04, 5) and 0.
+        close(read(r#"{"steps": 4, "end": 0.96, "last": 1}"#), &[0.0, 0.24, 0.48, 0.72, 0.96, 1.0]);
+        // RAE, num_steps 2: linspace(0, 0.999, 2), then the shift of 1 − t.
+        let left = 4.0 * 0.001 / (1.0 + 3.0 * 0.001);
+        close(read(r#"{"steps": 1, "end": 0.999, "shift": 4}"#), &[0.0, 1.0 - left]);
+    }
+
+    #[test]
+    fn grids_that_make_no_sense_are_refused_in_words() {
+        let refused = |json, words: &str| {
+            let error = serde_json::from_str::<TimeGrid>(json).unwrap_err().to_string();
+            assert!(error.contains(words), "{json}: {error}");
+        };
+        refused(r#"{"steps": 0}"#, "`steps` must be from 1 to 100000, found 0");
+        refused(r#"{"steps": 9000000000}"#, "`steps` must be from 1 to 100000, found 9000000000");
+        refused(r#"{"steps": 5, "shift": 0}"#, "`shift` must be a finite number above 0");
+        refused(r#"{"steps": 5, "start": 0.5, "end": 0.5}"#, "the interval from 0.5 to 0.5 has no width");
+        refused(r#"{"steps": 5, "end": 0.9, "last": 0.8}"#, "the interval from 0.9 to 0.8 turns back");
+        refused(r#"{"steps": 5, "end": 1.5}"#, "`end` must be in [0, 1], found 1.5");
+        refused(r#"{"steps": 5, "stop": 0.5}"#, "unknown field `stop`");
+    }
+}

@@ -1,0 +1,172 @@
+//! Interpolants between noise and data.
+
+use std::fmt::Debug;
+
+use crate::Prediction;
+
+/// The interpolant `x_t = α x + σ ε` at one time, with `x` data and `ε ~ N(0, I)`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Coefficients {
+    /// Time in the network's own convention, in [0, 1]: the label it is given.
+    pub time: f64,
+    /// Share of the data, α.
+    pub alpha: f64,
+    /// Share of the noise, σ.
+    pub sigma: f64,
+    /// dα/d`time`.
+    pub d_alpha: f64,
+    /// dσ/d`time`.
+    pub d_sigma: f64,
+}
+
+/// The linear stochastic differential equation that carries data to noise along a path.
+///
+/// Its two numbers give the velocity from the score: `velocity = −drift · x_t + diffusion · score`.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Sde {
+    /// `−α̇/α`, the factor of `x_t` in the drift.
+    pub drift: f64,
+    /// `(α̇/α) σ² − σ σ̇`, half the squared noise rate. Negative under [`Reversed`], whose time runs towards noise.
+    pub diffusion: f64,
+}
+
+impl Coefficients {
+    /// The path's own SDE at this time; infinite where `α = 0`.
+    ///
+    /// # Source
+    /// `compute_drift` of SiT (`willisma/SiT`, transport/path.py, 947f95b). For the VP path it equals the closed form
+    /// `(−β/2, β/2)` that SiT writes out separately.
+    pub fn sde(&self) -> Sde {
+        let velocity = Prediction::Score.convert(Prediction::Velocity, self);
+        Sde { drift: -velocity.x, diffusion: velocity.y }
+    }
+
+    /// The same point of the path with its time counted from data (0) to noise (1).
+    #[must_use]
+    pub fn reversed(self) -> Self {
+        Self { time: 1.0 - self.time, d_alpha: -self.d_alpha, d_sigma: -self.d_sigma, ..self }
+    }
+}
+
+/// A path from noise to data, and the time label that its network reads.
+///
+/// ```
+/// use mixflow_schedules::{Coefficients, Schedule};
+///
+/// /// Straight in the direction, quadratic in the speed.
+/// #[derive(Debug)]
+/// struct Quadratic;
+///
+/// impl Schedule for Quadratic {
+///     fn at(&self, t: f64) -> Coefficients {
+///         Coefficients { time: t, alpha: t * t, sigma: 1.0 - t * t, d_alpha: 2.0 * t, d_sigma: -2.0 * t }
+///     }
+/// }
+/// assert_eq!(Quadratic.at(0.5).alpha, 0.25);
+/// ```
+pub trait Schedule: Debug + Send + Sync {
+    /// The path at paper time `t` ∈ [0, 1]: 0 is noise, 1 is data.
+    fn at(&self, t: f64) -> Coefficients;
+}
+
+impl<S: Schedule + ?Sized> Schedule for &S {
+    fn at(&self, t: f64) -> Coefficients {
+        (**self).at(t)
+    }
+}
+
+impl<S: Schedule + ?Sized> Schedule for Box<S> {
+    fn at(&self, t: f64) -> Coefficients {
+        (**self).at(t)
+    }
+}
+
+/// The same path labelled from data (0) to noise (1), as in REPA, RAE and SD3.
+///
+/// It is still asked in paper time; only the label and the derivatives, hence the sign of the velocity, change.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Reversed<S>(
+    /// The path in paper time.
+    pub S,
+);
+
+impl<S: Schedule> Schedule for Reversed<S> {
+    fn at(&self, t: f64) -> Coefficients {
+        self.0.at(t).reversed()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+pub(crate) mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{Cosine, Linear, VariancePreserving};
+
+    /// Every schedule of the crate, in both directions.
+    pub(crate) fn all() -> Vec<Box<dyn Schedule>> {
+        vec![
+            Box::new(Linear),
+            Box::new(Cosine),
+            Box::new(VariancePreserving::default()),
+            Box::new(Reversed(Linear)),
+            Box::new(Reversed(Cosine)),
+            Box::new(Reversed(VariancePreserving::default())),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(crate::seeded())]
+
+        /// Central differences have error `h²/6 |α‴|`; VP's third derivative is below 2e3 on this interval.
+        #[test]
+        fn derivatives_match_finite_differences(t in 0.05..0.95_f64) {
+            let h = 1e-5;
+            for schedule in all() {
+                let (low, at, high) = (schedule.at(t - h), schedule.at(t), schedule.at(t + h));
+                let elapsed = high.time - low.time;
+                prop_assert!(((high.alpha - low.alpha) / elapsed - at.d_alpha).abs() < 1e-6, "{schedule:?}");
+                prop_assert!(((high.sigma - low.sigma) / elapsed - at.d_sigma).abs() < 1e-6, "{schedule:?}");
+            }
+        }
+
+        #[test]
+        fn curved_paths_preserve_variance(t in 0.0..=1.0_f64) {
+            for schedule in [&Cosine as &dyn Schedule, &VariancePreserving::default()] {
+                let at = schedule.at(t);
+                prop_assert!((at.alpha.powi(2) + at.sigma.powi(2) - 1.0).abs() < 1e-14, "{schedule:?}");
+            }
+        }
+
+        /// `reversed(t).time` and the path's time add up to 1; velocity and SDE change their sign and nothing else.
+        #[test]
+        fn directions_mirror_each_other(t in 0.01..0.99_f64) {
+            for schedule in all() {
+                let (forward, back) = (schedule.at(t), Reversed(&schedule).at(t));
+                prop_assert!((forward.time + back.time - 1.0).abs() < 1e-15);
+                prop_assert_eq!((forward.alpha, forward.sigma), (back.alpha, back.sigma));
+                prop_assert_eq!((forward.d_alpha, forward.d_sigma), (-back.d_alpha, -back.d_sigma));
+                prop_assert_eq!(forward.sde().diffusion, -back.sde().diffusion);
+            }
+        }
+    }
+
+    #[test]
+    fn paths_end_in_data() {
+        for schedule in all() {
+            let end = schedule.at(1.0);
+            assert!((end.alpha - 1.0).abs() < 1e-15 && end.sigma.abs() < 1e-15, "{schedule:?}: {end:?}");
+        }
+    }
+
+    /// SiT overrides `compute_drift` for VP by `(−β/2 x, β/2)`: the general formula gives the same.
+    #[test]
+    fn variance_preserving_sde_is_half_beta() {
+        for t in [0.0, 0.2, 0.7, 0.99] {
+            let half_beta = 0.5 * (0.1 + (1.0 - t) * 19.9);
+            let sde = VariancePreserving::default().at(t).sde();
+            assert!((sde.drift + half_beta).abs() < 1e-12 && (sde.diffusion - half_beta).abs() < 1e-12);
+        }
+    }
+}

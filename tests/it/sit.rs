@@ -1,0 +1,188 @@
+//! SiT against the official code, on tiny networks.
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Device, Gradients, Tensor};
+use mixflow_backbones::embed::{sin_cos_2d, sinusoidal, unpatchify};
+use mixflow_backbones::sit::{Sit, SitConfig, official_key};
+use mixflow_backbones::{Backbone, ClassLabels, Condition};
+use mixflow_tests::{Fixture, Tolerance, close};
+
+const CASES: [&str; 3] = ["sit/sit_p2_learnsigma", "sit/sit_p4_nosigma", "sit/sit_p2_nodropout"];
+
+/// The network of a fixture, with its weights.
+pub(crate) fn network(fixture: &Fixture, device: &Device) -> Sit {
+    let config = &fixture.manifest["config"];
+    let number = |key: &str| config[key].as_u64().unwrap_or_else(|| panic!("no {key}")) as usize;
+    let width = number("hidden_size");
+    let config = SitConfig {
+        input_size: number("input_size"),
+        patch: number("patch_size"),
+        channels: number("in_channels"),
+        width,
+        depth: number("depth"),
+        heads: number("num_heads"),
+        hidden: (width as f64 * config["mlp_ratio"].as_f64().expect("mlp_ratio")) as usize,
+        classes: number("num_classes"),
+        null_class: config["class_dropout_prob"].as_f64().expect("class_dropout_prob") > 0.0,
+        learn_sigma: config["learn_sigma"].as_bool().expect("learn_sigma"),
+    };
+    config.init(0, device).map(&mut Recorded { fixture, path: vec![] })
+}
+
+struct Recorded<'a> {
+    fixture: &'a Fixture,
+    path: Vec<String>,
+}
+
+impl ModuleMapper for Recorded<'_> {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.into());
+    }
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let name = format!("weights.{}", official_key(&self.path.join(".")));
+        param.map(|old| {
+            let trained = old.is_require_grad();
+            let new = self.fixture.tensor::<D>(&name, &old.device());
+            assert_eq!(new.dims(), old.dims(), "{name}");
+            new.set_require_grad(trained)
+        })
+    }
+}
+
+fn labels(fixture: &Fixture, name: &str, device: &Device) -> ClassLabels {
+    let null = fixture.manifest["config"]["num_classes"].as_u64().expect("num_classes") as usize;
+    ClassLabels { labels: fixture.integers(name, device), null }
+}
+
+#[test]
+fn every_activation_is_the_official_one() {
+    let device = Device::default();
+    for case in CASES {
+        let fixture = Fixture::read(case);
+        let sit = network(&fixture, &device);
+        let (x, t, y) =
+            (fixture.tensor::<4>("in.x", &device), fixture.tensor("in.t", &device), labels(&fixture, "in.y", &device));
+        let check = |name: &str, found: burn::tensor::TensorData| {
+            if fixture.has(name) {
+                fixture.assert_close(name, found, fixture.tolerance(None));
+            }
+        };
+        check("out.forward", sit.forward(x.clone(), t.clone(), y.clone()).into_data());
+        check("out.t_emb", sit.t_embedder.forward(t.clone()).into_data());
+        check("out.x_tokens", sit.x_embedder.forward(x.clone()).into_data());
+        let modulation = sit.modulation(t, y);
+        let mut tokens = sit.embed(x.clone());
+        for (k, block) in sit.blocks.iter().enumerate() {
+            tokens = block.forward(tokens, modulation.clone());
+            check(&format!("out.block{k}"), tokens.clone().into_data());
+        }
+        let patches = sit.final_layer.forward(tokens, modulation);
+        check("out.final_tokens", patches.clone().into_data());
+        let [_, _, height, width] = x.dims();
+        let patch = sit.x_embedder.proj.weight.val().dims()[2];
+        check("out.unpatchified_full", unpatchify(patches, [height / patch, width / patch], patch).into_data());
+    }
+}
+
+#[test]
+fn gradients_are_the_official_ones() {
+    struct Compare<'a> {
+        fixture: &'a Fixture,
+        gradients: &'a mut Gradients,
+        path: Vec<String>,
+        compared: usize,
+    }
+    impl ModuleVisitor for Compare<'_> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.into());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let name = format!("out.grad.{}", official_key(&self.path.join(".")));
+            if self.fixture.has(&name) {
+                let found = param.val().grad_remove(self.gradients).unwrap_or_else(|| panic!("{name}: no gradient"));
+                self.fixture.assert_close(&name, found.into_data(), self.fixture.tolerance(Some("grads")));
+                self.compared += 1;
+            }
+        }
+    }
+    let device = Device::default().autodiff();
+    for case in CASES {
+        let fixture = Fixture::read(case);
+        let sit = network(&fixture, &device);
+        let x = fixture.tensor::<4>("in.x", &device).require_grad();
+        let y = sit.forward(x.clone(), fixture.tensor("in.t", &device), labels(&fixture, "in.y", &device));
+        let loss = (y - fixture.tensor("in.target", &device)).square().mean();
+        fixture.assert_close("out.loss", loss.clone().into_data(), fixture.tolerance(None));
+        let mut gradients = loss.backward();
+        let found = x.grad_remove(&mut gradients).expect("the input is tracked").into_data();
+        fixture.assert_close("out.grad.in.x", found, fixture.tolerance(Some("grads")));
+        let mut compare = Compare { fixture: &fixture, gradients: &mut gradients, path: vec![], compared: 0 };
+        sit.visit(&mut compare);
+        assert_eq!(compare.compared, fixture.names("out.grad.").len() - 1, "{case}: gradients compared");
+    }
+}
+
+#[test]
+fn dropped_labels_are_the_null_label() {
+    let device = Device::default();
+    let fixture = Fixture::read(CASES[0]);
+    let mask = fixture.integers::<1>("in.force_drop_ids", &device).equal_elem(1);
+    let dropped = labels(&fixture, "in.y", &device).mask(mask);
+    assert_eq!(
+        dropped.labels.into_data().iter::<i64>().collect::<Vec<_>>(),
+        fixture.data("out.labels_after_forced_drop").iter::<i64>().collect::<Vec<_>>()
+    );
+}
+
+#[test]
+fn embeddings_are_the_official_ones() {
+    let fixture = Fixture::read("sit/embeddings");
+    let tolerance = fixture.tolerance(None);
+    let t = fixture.tensor::<1>("in.t", &Device::default());
+    for width in [256, 17] {
+        let found = sinusoidal(t.clone(), width).into_data();
+        fixture.assert_close(&format!("out.timestep_embedding_{width}"), found, tolerance);
+    }
+    for (width, side) in [(32, 4), (48, 8), (16, 3)] {
+        let found: Vec<f64> = sin_cos_2d([side, side], width).into_iter().map(f64::from).collect();
+        close("position", &found, &fixture.values(&format!("out.pos_embed_{width}_{side}")), tolerance);
+    }
+}
+
+/// `README.md` of the recorded cases: counts of the instantiated official classes, frozen tables included.
+#[test]
+fn parameter_counts_are_the_published_ones() {
+    struct Count(usize);
+    impl ModuleVisitor for Count {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0 += param.lazy_shape().num_elements();
+        }
+    }
+    let published = [
+        (SitConfig::small(2), 32_963_360, 32_957_200),
+        (SitConfig::base(2), 130_512_416, 130_500_112),
+        (SitConfig::large(2), 458_102_816, 458_086_416),
+        (SitConfig::extra_large(2), 675_129_632, 675_111_184),
+        (SitConfig { input_size: 64, ..SitConfig::extra_large(2) }, 676_014_368, 675_995_920),
+    ];
+    for (config, with_sigma, without) in published {
+        for (learn_sigma, expected) in [(true, with_sigma), (false, without)] {
+            let mut count = Count(0);
+            SitConfig { learn_sigma, ..config.clone() }.init(0, &Device::default()).visit(&mut count);
+            assert_eq!(count.0, expected, "{config:?}");
+        }
+    }
+}
+
+#[test]
+fn a_tolerance_can_fail() {
+    let strict = Tolerance { relative: 0.0, absolute: 0.0 };
+    assert!(std::panic::catch_unwind(|| close("one", &[1.0], &[1.1], strict)).is_err());
+    assert!(std::panic::catch_unwind(|| close("nan", &[f64::NAN], &[1.0], strict)).is_err());
+}
