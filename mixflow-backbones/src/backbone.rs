@@ -13,18 +13,18 @@ use crate::Condition;
 /// use mixflow_backbones::Backbone;
 ///
 /// #[derive(Module, Debug)]
-/// struct Affine(Linear);
+/// struct Affine { linear: Linear }
 ///
 /// impl Backbone for Affine {
 ///     type Condition = ();
 ///     fn forward(&self, x: Tensor<4>, time: Tensor<1>, _: ()) -> Tensor<4> {
 ///         let [batch, ..] = x.dims();
-///         self.0.forward(x) + time.reshape([batch, 1, 1, 1])
+///         self.linear.forward(x) + time.reshape([batch, 1, 1, 1])
 ///     }
 /// }
 ///
 /// let device = Device::default();
-/// let network = Affine(LinearConfig::new(8, 8).init(&device));
+/// let network = Affine { linear: LinearConfig::new(8, 8).init(&device) };
 /// let y = network.forward(Tensor::zeros([2, 3, 8, 8], &device), Tensor::zeros([2], &device), ());
 /// assert_eq!(y.dims(), [2, 3, 8, 8]);
 /// ```

@@ -8,7 +8,7 @@ use burn::tensor::{Bool, Device, Int, Tensor};
 ///
 /// # Example
 /// ```
-/// use burn::tensor::{Bool, Tensor};
+/// use burn::tensor::{Bool, Int, Tensor};
 /// use mixflow_backbones::Condition;
 ///
 /// /// A number a row; zero stands for none.
@@ -18,6 +18,7 @@ use burn::tensor::{Bool, Device, Int, Tensor};
 /// impl Condition for Angle {
 ///     fn mask(self, mask: Tensor<1, Bool>) -> Self { Self(self.0.mask_fill(mask, 0.0)) }
 ///     fn null(self) -> Self { Self(self.0.zeros_like()) }
+///     fn select(self, rows: Tensor<1, Int>) -> Self { Self(self.0.select(0, rows)) }
 /// }
 /// ```
 pub trait Condition: Clone + Send {
@@ -28,12 +29,17 @@ pub trait Condition: Clone + Send {
     /// Replaces every row by the null condition.
     #[must_use]
     fn null(self) -> Self;
+
+    /// Takes the rows of these numbers, in their order.
+    #[must_use]
+    fn select(self, rows: Tensor<1, Int>) -> Self;
 }
 
 /// Unconditional networks.
 impl Condition for () {
     fn mask(self, _: Tensor<1, Bool>) -> Self {}
     fn null(self) -> Self {}
+    fn select(self, _: Tensor<1, Int>) -> Self {}
 }
 
 /// Class labels.
@@ -60,5 +66,9 @@ impl Condition for ClassLabels {
 
     fn null(self) -> Self {
         Self { labels: self.labels.full_like(self.null as i64), ..self }
+    }
+
+    fn select(self, rows: Tensor<1, Int>) -> Self {
+        Self { labels: self.labels.select(0, rows), ..self }
     }
 }

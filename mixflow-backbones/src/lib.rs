@@ -11,11 +11,16 @@ pub mod backbone;
 pub mod block;
 pub mod condition;
 pub mod embed;
+pub mod error;
 pub mod init;
 pub mod linear;
 pub mod ops;
 pub mod sit;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod weights;
 
 pub use backbone::Backbone;
 pub use condition::{ClassLabels, Condition};
+pub use error::Error;
 pub use linear::Linear;

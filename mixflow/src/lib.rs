@@ -1,3 +1,46 @@
-//! Train, sample and measure flow-matching image models.
+//! Train, sample and measure flow-matching image models on Burn, with MixFlow Training.
+//!
+//! Flow models are trained on true interpolations of noise and data but sampled on states that they made themselves.
+//! MixFlow Training (arXiv 2512.19311) post-trains them on inputs that are noisier than their time label says. Here it
+//! is a law of times, so that any backbone, path and objective can pick it up:
+//!
+//! ```
+//! use mixflow::FlowMatching;
+//! use mixflow::schedules::{Linear, MixFlow};
+//!
+//! let objective = FlowMatching::new(Linear).timesteps(MixFlow::new(0.8));
+//! ```
+//!
+//! | to | use |
+//! |---|---|
+//! | train a network of yours | [`FlowMatching`], [`train::TrainState`] |
+//! | train it so that it survives being killed | [`train::Run`] |
+//! | sample | [`flow::Flow`], [`sampler::Sampler`], [`generate`] |
+//! | measure | [`metric::measure`], [`slow_flow`], [`likelihood`] |
+//! | compare plain and MixFlow post-training | [`compare`], [`report`] |
+//! | describe a run as JSON | [`recipe::Recipe`] |
 
+pub use mixflow_backbones as backbones;
+pub use mixflow_schedules as schedules;
+
+pub mod compare;
+pub mod data;
+mod error;
+pub mod flow;
+mod flow_matching;
+pub mod generate;
+pub mod guidance;
+pub mod likelihood;
+pub mod metric;
+mod objective;
 pub mod random;
+pub mod recipe;
+pub mod report;
+pub mod sampler;
+pub mod slow_flow;
+pub mod solver;
+pub mod train;
+
+pub use error::Error;
+pub use flow_matching::{FlowMatching, Noised, Target, noise};
+pub use objective::{Batch, Objective};

@@ -4,8 +4,8 @@
 //! A position is whatever the purpose counts: training positions `step · batch + example` for times and noise, image
 //! numbers for sampling. Draw with a fresh generator per position and any part of a run can be repeated alone.
 //!
-//! All numbers are bit-identical on every platform: ChaCha is integer arithmetic, and [`uniform`] and [`normal`] use
-//! only the operations IEEE 754 rounds exactly (no `ln` or `sin` of the system's library).
+//! All numbers are bit-identical on every platform: the cipher is integer arithmetic, and [`uniform`] and [`normal`] use
+//! only the operations that IEEE 754 rounds exactly (no `ln` or `sin` of the system's library).
 
 use std::f64::consts::{FRAC_PI_2, LN_2, SQRT_2};
 
@@ -47,8 +47,8 @@ pub enum Stream {
 
 /// The generator of one position, at its start.
 ///
-/// ChaCha8 keyed by seed and purpose, with the position as its nonce: two different argument triples give key streams
-/// that never overlap.
+/// The cipher is keyed by seed and purpose and has the position as its nonce: different arguments give streams that do
+/// not overlap.
 #[must_use]
 pub fn rng(seed: u64, stream: Stream, position: u64) -> ChaCha8Rng {
     let mut key = [0; 32];
@@ -65,7 +65,7 @@ pub fn uniform(rng: &mut (impl Rng + ?Sized)) -> f64 {
     (rng.next_u64() >> 11) as f64 * 2f64.powi(-53)
 }
 
-/// Fills `out` with standard normal numbers, at most 8.6 in size.
+/// Fills `out` with standard normal numbers, at most 8.7 in size.
 ///
 /// Box–Muller in f64, rounded to f32: each pair takes two `u64`, first the radius, then the angle. An odd length
 /// discards the last pair's second number, so a longer buffer starts with the numbers of a shorter one.

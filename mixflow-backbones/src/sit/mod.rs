@@ -3,6 +3,7 @@
 mod block;
 mod config;
 mod keys;
+mod load;
 
 pub use block::{FinalLayer, SitBlock};
 pub use config::SitConfig;
@@ -70,3 +71,6 @@ impl Backbone for Sit {
         output.slice([0..batch, 0..self.channels])
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,124 @@
+//! Between weights and a network's parameters.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{DType, Tensor, TensorData};
+
+use super::{Misfit, Mismatch, Weights};
+use crate::Error;
+
+impl Weights {
+    /// The floating-point parameters of `module`, frozen ones too. `key` gives the official name of a path such as
+    /// `blocks.3.mlp.fc1.weight`.
+    ///
+    /// # Panics
+    /// If `key` gives two parameters the same name.
+    pub fn of(module: &impl Module, key: impl Fn(&str) -> String) -> Self {
+        let mut collect = Collect { key, path: vec![], tensors: BTreeMap::new() };
+        module.visit(&mut collect);
+        Self { tensors: collect.tensors, source: "a network".into() }
+    }
+
+    /// `module` with every floating-point parameter replaced by the tensor of its name, in the precision that the
+    /// parameter has, on its device, trained or frozen as it was. Names are as in [`of`](Self::of).
+    ///
+    /// # Errors
+    /// If a parameter has no tensor, a tensor no parameter, or shapes differ: all of them are named, and nothing is
+    /// loaded.
+    pub fn into_module<M: Module>(self, module: M, key: impl Fn(&str) -> String) -> Result<M, Error> {
+        let mut compare =
+            Compare { key, path: vec![], weights: &self, missing: vec![], misfits: vec![], known: vec![] };
+        module.visit(&mut compare);
+        let Compare { key, mut missing, mut misfits, mut known, .. } = compare;
+        known.sort();
+        missing.sort();
+        misfits.sort_by(|a, b| a.name.cmp(&b.name));
+        let unused = self.tensors.keys().filter(|name| known.binary_search(name).is_err()).cloned().collect();
+        let mismatch = Mismatch { source: self.source, missing, unused, misfits };
+        if !mismatch.is_none() {
+            return Err(Box::new(mismatch).into());
+        }
+        Ok(module.map(&mut Replace { key, path: vec![], tensors: self.tensors }))
+    }
+}
+
+/// Keeps the path of the parameter that is being visited.
+macro_rules! track_path {
+    () => {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.into());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+    };
+}
+
+struct Collect<K> {
+    key: K,
+    path: Vec<String>,
+    tensors: BTreeMap<String, TensorData>,
+}
+
+impl<K: Fn(&str) -> String> ModuleVisitor for Collect<K> {
+    track_path!();
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let name = (self.key)(&self.path.join("."));
+        let data = param.val().into_data();
+        let data = match data.dtype() {
+            DType::F64 | DType::F32 | DType::F16 | DType::BF16 => data,
+            _ => data.convert::<f32>(), // types of one device, which files do not have
+        };
+        let twin = self.tensors.insert(name.clone(), data);
+        assert!(twin.is_none(), "two parameters are called {name}");
+    }
+}
+
+struct Compare<'a, K> {
+    key: K,
+    path: Vec<String>,
+    weights: &'a Weights,
+    missing: Vec<String>,
+    misfits: Vec<Misfit>,
+    known: Vec<String>,
+}
+
+impl<K: Fn(&str) -> String> ModuleVisitor for Compare<'_, K> {
+    track_path!();
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let name = (self.key)(&self.path.join("."));
+        self.known.push(name.clone());
+        let Some(data) = self.weights.get(&name) else {
+            self.missing.push(name);
+            return;
+        };
+        let (expected, found) = (param.lazy_shape().to_vec(), data.shape().to_vec());
+        let kind = (!data.dtype().is_float()).then(|| format!("{:?}", data.dtype()));
+        if expected != found || kind.is_some() {
+            self.misfits.push(Misfit { name, expected, found, kind });
+        }
+    }
+}
+
+struct Replace<K> {
+    key: K,
+    path: Vec<String>,
+    tensors: BTreeMap<String, TensorData>,
+}
+
+impl<K: Fn(&str) -> String> ModuleMapper for Replace<K> {
+    track_path!();
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let name = (self.key)(&self.path.join("."));
+        let data = self.tensors.remove(&name).unwrap_or_else(|| panic!("two parameters are called {name}"));
+        let device = param.lazy_device();
+        // A parameter that was not drawn yet would have been in the device's own precision.
+        let dtype = if param.is_initialized() { param.dtype() } else { device.settings().float_dtype.into() };
+        let id = param.id;
+        param.transform_for_load(Tensor::from_data(data, (&device, dtype)), id)
+    }
+}

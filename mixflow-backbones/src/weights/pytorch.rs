@@ -1,0 +1,94 @@
+//! Files of `torch.save`.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::{BoolStore, DType, TensorData};
+use pytorch_reader::{DType as FileType, PickleValue, PytorchError, PytorchReader, Tensor};
+
+use super::{Part, Weights, safetensors::METADATA};
+use crate::Error;
+
+/// Where published training scripts put state dicts, the one to prefer first.
+const PARTS: [(&str, Part); 4] =
+    [("ema", Part::Ema), ("model_ema", Part::Ema), ("model", Part::Model), ("state_dict", Part::Model)];
+
+/// What `DistributedDataParallel` and `torch.compile` put before every name.
+const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
+
+pub(super) fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
+    let fault = |error| unreadable(path, error);
+    let size = fs::metadata(path).map_err(Error::reading(path))?.len();
+    let PickleValue::Dict(root) = PytorchReader::read_pickle_data(path, None).map_err(fault)? else {
+        return Err(Error::format(path, "is a PyTorch file, but holds no dictionary of tensors"));
+    };
+    let mut parts = PARTS.into_iter().filter(|(key, _)| matches!(root.get(*key), Some(PickleValue::Dict(_))));
+    let key = match part {
+        None => parts.next(),
+        Some(Part::Bare) => None,
+        Some(part) => Some(parts.find(|(_, found)| *found == part).ok_or_else(|| {
+            let mut keys: Vec<_> = root.keys().take(20).map(|key| format!("`{key}`")).collect();
+            keys.sort();
+            Error::format(path, format!("has no part {part:?} among its entries {}", keys.join(", ")))
+        })?),
+    };
+    let (reader, source) = match key {
+        Some((key, _)) => (PytorchReader::with_top_level_key(path, key), format!("{}, part `{key}`", path.display())),
+        None => (PytorchReader::new(path), path.display().to_string()),
+    };
+    let found = reader.map_err(fault)?.into_tensors();
+    if found.is_empty() {
+        return Err(Error::format(path, "is a PyTorch file, but holds no tensors"));
+    }
+    // A view can claim more elements than its storage holds, and several tensors the same storage.
+    let claimed = found.values().fold(0, |sum: u64, tensor| sum.saturating_add(tensor.byte_len() as u64));
+    if claimed > size.saturating_mul(4) {
+        return Err(Error::format(path, format!("has {size} bytes, but its tensors claim {claimed}")));
+    }
+
+    let mut tensors = BTreeMap::new();
+    for (name, tensor) in found {
+        if name == METADATA {
+            return Err(Error::format(path, format!("names a tensor `{METADATA}`, which is reserved")));
+        }
+        tensors.insert(name, values(path, tensor)?);
+    }
+    while let Some(wrapper) = WRAPPERS.into_iter().find(|wrapper| tensors.keys().all(|name| name.starts_with(wrapper)))
+    {
+        tensors = tensors.into_iter().map(|(name, data)| (name[wrapper.len()..].to_string(), data)).collect();
+    }
+    Ok(Weights { tensors, source })
+}
+
+fn values(path: &Path, tensor: Tensor) -> Result<TensorData, Error> {
+    let dtype = match tensor.dtype() {
+        FileType::F64 => DType::F64,
+        FileType::F32 => DType::F32,
+        FileType::F16 => DType::F16,
+        FileType::BF16 => DType::BF16,
+        FileType::I64 => DType::I64,
+        FileType::I32 => DType::I32,
+        FileType::I16 => DType::I16,
+        FileType::I8 => DType::I8,
+        FileType::U64 => DType::U64,
+        FileType::U32 => DType::U32,
+        FileType::U16 => DType::U16,
+        FileType::U8 => DType::U8,
+        FileType::Bool => DType::Bool(BoolStore::U8),
+    };
+    let shape = tensor.shape().to_vec();
+    let bytes = tensor.read().map_err(|error| unreadable(path, error.into()))?;
+    TensorData::try_from_bytes_vec(bytes, shape, dtype)
+        .map_err(|error| Error::format(path, format!("is a damaged PyTorch file: `{}`: {error}", tensor.name)))
+}
+
+fn unreadable(path: &Path, error: PytorchError) -> Error {
+    match error {
+        PytorchError::InvalidFormat(problem) if problem.starts_with("not a PyTorch checkpoint") => {
+            Error::format(path, "is neither a safetensors file nor a PyTorch checkpoint")
+        }
+        PytorchError::Io(error) => Error::reading(path)(error),
+        error => Error::format(path, format!("cannot be read as a PyTorch checkpoint: {error}")),
+    }
+}

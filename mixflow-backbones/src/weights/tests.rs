@@ -1,0 +1,333 @@
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::panic::catch_unwind;
+use std::path::PathBuf;
+
+use burn::module::Param;
+use burn::tensor::{Device, FloatDType, Tensor};
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
+
+use super::*;
+use crate::sit::{Sit, SitConfig, official_key};
+
+/// Checkpoints of `torch.save`, the part to read, and the tensors that PyTorch says it holds.
+const CASES: [(&str, Option<Part>, &str); 7] = [
+    ("bare.pt", None, "bare.safetensors"),
+    ("bare.pt", Some(Part::Bare), "bare.safetensors"),
+    ("legacy.pt", None, "legacy.safetensors"),
+    ("half.pt", None, "half.safetensors"),
+    ("nested.pt", None, "nested.ema.safetensors"),
+    ("nested.pt", Some(Part::Ema), "nested.ema.safetensors"),
+    ("nested.pt", Some(Part::Model), "nested.model.safetensors"),
+];
+
+const FILES: [&str; 5] = ["bare.pt", "legacy.pt", "half.pt", "nested.pt", "half.safetensors"];
+
+fn fixture(name: &str) -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/")).join(name)
+}
+
+fn pt(name: &str) -> PathBuf {
+    fixture("pt").join(name)
+}
+
+fn tiny() -> SitConfig {
+    SitConfig { width: 16, depth: 2, heads: 2, hidden: 32, input_size: 4, classes: 3, ..SitConfig::small(2) }
+}
+
+fn sit(config: &SitConfig) -> Sit {
+    config.init(0, &Device::default())
+}
+
+fn assert_same(a: &Weights, b: &Weights) {
+    let names = |weights: &Weights| weights.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+    assert_eq!(names(a), names(b));
+    for (name, data) in a.iter() {
+        let other = b.get(name).unwrap();
+        assert_eq!((data.dtype(), data.shape()), (other.dtype(), other.shape()), "{name}");
+        assert!(data.bytes()[..] == other.bytes()[..], "{name}: bytes differ");
+    }
+}
+
+fn mismatch<M>(result: Result<M, Error>) -> Mismatch {
+    match result {
+        Err(Error::Mismatch(mismatch)) => *mismatch,
+        Err(error) => panic!("{error}"),
+        Ok(_) => panic!("loaded"),
+    }
+}
+
+#[test]
+fn pytorch_files_are_read_bit_exactly() {
+    for (file, part, expected) in CASES {
+        let found = read(&pt(file), part).unwrap();
+        assert_same(&found, &Weights::read(pt(expected)).unwrap());
+    }
+}
+
+#[test]
+fn the_source_names_the_part_that_was_taken() {
+    assert!(Weights::read(pt("nested.pt")).unwrap().source().ends_with("nested.pt, part `ema`"));
+    assert!(Weights::read_part(pt("nested.pt"), Part::Model).unwrap().source().ends_with("nested.pt, part `model`"));
+    assert!(Weights::read(pt("bare.pt")).unwrap().source().ends_with("bare.pt"));
+    let error = Weights::read_part(pt("bare.pt"), Part::Ema).unwrap_err().to_string();
+    assert!(error.contains("has no part Ema among its entries `final_layer.linear.bias`"), "{error}");
+    let error = Weights::read_part(pt("bare.safetensors"), Part::Model).unwrap_err().to_string();
+    assert!(error.contains("has no part Model"), "{error}");
+}
+
+/// Reads `bytes` as a file; whatever they are, that must not panic.
+fn read_bytes(bytes: &[u8], part: Option<Part>) -> Result<Weights, Error> {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), bytes).unwrap();
+    catch_unwind(|| read(file.path(), part)).expect("a file's content must not cause a panic")
+}
+
+#[test]
+fn cut_files_are_errors_or_complete() {
+    for file in FILES {
+        let whole = fs::read(pt(file)).unwrap();
+        let expected = Weights::read(pt(file)).unwrap();
+        let cut = tempfile::NamedTempFile::new().unwrap();
+        fs::write(cut.path(), &whole).unwrap();
+        for length in (0..whole.len()).rev() {
+            cut.as_file().set_len(length as u64).unwrap();
+            let found = catch_unwind(|| Weights::read(cut.path())).expect("a cut file must not cause a panic");
+            if let Ok(found) = found {
+                assert_same(&found, &expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn flipped_bits_never_cause_a_panic() {
+    let mut rng = ChaCha8Rng::seed_from_u64(0);
+    for file in FILES {
+        let whole = fs::read(pt(file)).unwrap();
+        let mut flipped = tempfile::NamedTempFile::new().unwrap();
+        for _ in 0..400 {
+            let mut bytes = whole.clone();
+            for _ in 0..rng.random_range(1..4) {
+                let at = rng.random_range(0..bytes.len());
+                bytes[at] ^= 1 << rng.random_range(0..8);
+            }
+            flipped.rewind().unwrap();
+            flipped.write_all(&bytes).unwrap();
+            let found = catch_unwind(|| Weights::read(flipped.path())).expect("a flip must not cause a panic");
+            if let Ok(found) = found {
+                assert!(found.iter().map(|(_, data)| data.bytes().len()).sum::<usize>() <= 4 * bytes.len());
+            }
+        }
+    }
+}
+
+/// A zip archive checks its entries; a flip in a tensor of such a file cannot go unseen.
+#[test]
+fn a_flip_in_an_archived_tensor_is_seen() {
+    let mut bytes = fs::read(pt("bare.pt")).unwrap();
+    let value = 3e38f32.to_le_bytes();
+    let at = bytes.windows(4).position(|window| window == value).unwrap();
+    bytes[at] ^= 1;
+    assert!(read_bytes(&bytes, None).is_err());
+}
+
+fn safetensors_of(header: &str, data: &[u8]) -> Vec<u8> {
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), data].concat()
+}
+
+#[test]
+fn hostile_headers_are_refused() {
+    let tensor = |start: u64, end: u64| format!(r#"{{"dtype":"F32","shape":[1],"data_offsets":[{start},{end}]}}"#);
+    let cases = [
+        ("twice", format!(r#"{{"a":{},"a":{}}}"#, tensor(0, 4), tensor(0, 4)), 4, "`a` occurs twice"),
+        ("overlap", format!(r#"{{"a":{},"b":{}}}"#, tensor(0, 4), tensor(2, 6)), 6, "damaged"),
+        ("gap", format!(r#"{{"a":{},"b":{}}}"#, tensor(0, 4), tensor(8, 12)), 12, "damaged"),
+        ("out of range", format!(r#"{{"a":{}}}"#, tensor(0, 4)), 3, "claim 4 bytes, the file has 3"),
+        ("left over", format!(r#"{{"a":{}}}"#, tensor(0, 4)), 5, "claim 4 bytes, the file has 5"),
+        ("reversed", format!(r#"{{"a":{}}}"#, tensor(4, 0)), 4, "damaged"),
+        (
+            "overflow",
+            r#"{"a":{"dtype":"F32","shape":[9223372036854775807,9],"data_offsets":[0,4]}}"#.into(),
+            4,
+            "damaged",
+        ),
+        ("unknown type", r#"{"a":{"dtype":"F99","shape":[1],"data_offsets":[0,4]}}"#.into(), 4, "damaged"),
+        ("eight bits", r#"{"a":{"dtype":"F8_E4M3","shape":[4],"data_offsets":[0,4]}}"#.into(), 4, "not supported"),
+        ("deep", "{\"a\":".to_string() + &"[".repeat(100_000), 0, "damaged"),
+        ("not an object", "{".into(), 0, "damaged"),
+    ];
+    for (what, header, length, expected) in cases {
+        let error = read_bytes(&safetensors_of(&header, &vec![0; length]), None).unwrap_err().to_string();
+        assert!(error.contains(expected), "{what}: {error}");
+    }
+    let mut long = safetensors_of("{}", &[]);
+    long[0] = 200;
+    let error = read_bytes(&long, None).unwrap_err().to_string();
+    assert!(error.contains("its header claims 200 bytes, the file has 10"), "{error}");
+}
+
+#[test]
+fn other_files_are_told_apart() {
+    for (bytes, expected) in [
+        (&b""[..], "is empty"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "Git LFS"),
+        (b"\x89PNG\r\n\x1a\n and so on", "neither a safetensors file nor a PyTorch checkpoint"),
+    ] {
+        let error = read_bytes(bytes, None).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let error = Weights::read("no/such/file.pt").unwrap_err().to_string();
+    assert!(error.starts_with("cannot read no/such/file.pt: "), "{error}");
+    assert!(Weights::read(fixture("pt")).is_err(), "a folder");
+}
+
+#[test]
+fn a_written_file_is_read_bit_exactly() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sit.safetensors");
+    let network = sit(&tiny());
+    let mut weights = Weights::of(&network, official_key);
+    let odd = [f32::NAN, -0.0, f32::MIN_POSITIVE / 4.0, f32::INFINITY];
+    let at = weights.tensors.get_mut("t_embedder.mlp.0.bias").unwrap();
+    at.as_mut_slice::<f32>().unwrap()[..4].copy_from_slice(&odd);
+
+    weights.write(&path, &[("format", "pt"), ("a", "\"quoted\"\n")]).unwrap();
+    let read = Weights::read(&path).unwrap();
+    assert_same(&weights, &read);
+    let loaded = read.into_module(tiny().init(9, &Device::default()), official_key).unwrap();
+    assert_same(&weights, &Weights::of(&loaded, official_key));
+
+    let bytes = fs::read(&path).unwrap();
+    assert_eq!(bytes, weights.to_safetensors(&[("a", "\"quoted\"\n"), ("format", "pt")]));
+    ::safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "temporary files are left");
+}
+
+/// The reference implementation reads mixed precisions from our files as they went in.
+#[test]
+fn every_precision_survives() {
+    let weights = Weights::read(pt("half.pt")).unwrap();
+    let bytes = weights.to_safetensors(&[]);
+    let theirs = ::safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    for (name, data) in weights.iter() {
+        assert!(theirs.tensor(name).unwrap().data() == &data.bytes()[..], "{name}");
+    }
+    assert_same(&weights, &read_bytes(&bytes, None).unwrap());
+}
+
+#[test]
+fn a_failed_write_leaves_the_old_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let weights = Weights::of(&sit(&tiny()), official_key);
+    let path = folder.path().join("missing/sit.safetensors");
+    let error = weights.write(&path, &[]).unwrap_err().to_string();
+    assert!(error.starts_with("cannot write "), "{error}");
+
+    let taken = folder.path().join("taken");
+    fs::create_dir_all(taken.join("inner")).unwrap();
+    assert!(weights.write(&taken, &[]).is_err(), "the name belongs to a folder");
+    assert!(taken.join("inner").is_dir());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "temporary files are left");
+}
+
+/// The list is recorded from the instantiated official class; nothing of that size is allocated.
+#[test]
+fn names_and_shapes_are_the_official_ones() {
+    struct List(Vec<String>, Vec<String>);
+    impl burn::module::ModuleVisitor for List {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.0.push(name.into());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.0.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            let shape = param.lazy_shape().to_vec();
+            self.1.push(format!("{}\t{shape:?}\tfloat32", official_key(&self.0.join("."))));
+        }
+    }
+    let official = fs::read_to_string(fixture("keys/sit_xl_2_256_learn_sigma.txt")).unwrap();
+    let mut official: Vec<_> = official.lines().collect();
+    let mut list = List(vec![], vec![]);
+    burn::module::Module::visit(&sit(&SitConfig::extra_large(2)), &mut list);
+    official.sort();
+    list.1.sort();
+    assert_eq!(list.1, official);
+}
+
+#[test]
+fn everything_that_differs_is_named_at_once() {
+    let mut weights = Weights::of(&sit(&tiny()), official_key);
+    weights.tensors.remove("blocks.1.attn.qkv.bias").unwrap();
+    weights.tensors.remove("x_embedder.proj.bias").unwrap();
+    weights.tensors.insert("y_embedder.extra".into(), TensorData::new(vec![1.0f32], [1]));
+    weights.tensors.insert("blocks.0.attn.qkv.bias".into(), TensorData::new(vec![1.0f32], [1]));
+    weights.tensors.insert("blocks.0.mlp.fc2.bias".into(), TensorData::new(vec![1i64; 16], [16]));
+    let found = mismatch(weights.into_module(sit(&tiny()), official_key));
+    assert_eq!(found.missing, ["blocks.1.attn.qkv.bias", "x_embedder.proj.bias"]);
+    assert_eq!(found.unused, ["y_embedder.extra"]);
+    assert_eq!(
+        found.to_string(),
+        "the weights of a network are not those of this network; \
+         2 missing: blocks.1.attn.qkv.bias, x_embedder.proj.bias; 1 unused: y_embedder.extra; \
+         2 mis-shaped: blocks.0.attn.qkv.bias (expected [48], found [1]), \
+         blocks.0.mlp.fc2.bias (expected [16], found [16] of I64)"
+    );
+}
+
+#[test]
+fn a_long_list_is_cut() {
+    let mut weights = Weights::of(&sit(&tiny()), official_key);
+    weights.tensors.clear();
+    let message = mismatch(weights.into_module(sit(&tiny()), official_key)).to_string();
+    assert!(message.contains("; 32 missing: "), "{message}");
+    assert!(message.ends_with(" and 12 more"), "{message}");
+}
+
+/// `QUIRKS` 2: the official training script makes networks that the sampling scripts do not.
+#[test]
+fn a_difference_of_learn_sigma_is_recognised() {
+    for file in [true, false] {
+        let config = |learn_sigma| SitConfig { learn_sigma, ..tiny() };
+        let weights = Weights::of(&sit(&config(file)), official_key);
+        let message = mismatch(weights.into_module(sit(&config(!file)), official_key)).to_string();
+        assert!(message.contains(&format!("`learn_sigma` differs: set it to {file}")), "{message}");
+        assert!(message.contains("2 mis-shaped: final_layer.linear.bias (expected"), "{message}");
+    }
+}
+
+#[test]
+fn a_missing_position_table_is_computed() {
+    let network = tiny().init(3, &Device::default());
+    let all = Weights::of(&network, official_key);
+    let mut without = all.clone();
+    without.tensors.remove("pos_embed").unwrap();
+    assert_eq!(mismatch(without.clone().into_module(sit(&tiny()), official_key)).missing, ["pos_embed"]);
+    let loaded = sit(&tiny()).load(without).unwrap();
+    assert_same(&Weights::of(&loaded, official_key), &all);
+}
+
+#[test]
+fn precision_identity_and_training_state_are_the_networks() {
+    let device = Device::default().autodiff();
+    let source = tiny().init(1, &device);
+    let target = tiny().init(2, &device);
+    let id = target.blocks[0].mlp.fc1.weight.id;
+    for dtype in [FloatDType::F16, FloatDType::BF16, FloatDType::F64] {
+        let mut weights = Weights::of(&source, official_key);
+        for data in weights.tensors.values_mut() {
+            *data = data.clone().convert_dtype(dtype.into());
+        }
+        let wide = |data: &TensorData| data.iter::<f32>().collect::<Vec<_>>();
+        let expected = wide(weights.get("blocks.0.mlp.fc1.weight").unwrap());
+        let loaded = weights.into_module(target.clone(), official_key).unwrap();
+        let found = loaded.blocks[0].mlp.fc1.weight.val();
+        assert_eq!(found.dtype(), burn::tensor::DType::F32);
+        assert_eq!(wide(&found.clone().into_data()), expected);
+        assert_eq!(loaded.blocks[0].mlp.fc1.weight.id, id);
+        assert!(found.is_require_grad());
+        assert!(!loaded.pos_embed.val().is_require_grad());
+    }
+}

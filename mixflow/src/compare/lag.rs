@@ -1,0 +1,75 @@
+//! Slow Flow of a network: how far its states lag behind their time.
+
+use mixflow_backbones::{Backbone, ClassLabels};
+use mixflow_schedules::Schedule;
+
+use crate::Error;
+use crate::data::Dataset;
+use crate::generate::Generator;
+use crate::slow_flow::{Band, SlowFlow};
+
+/// Bands of generated states and, as calibration, of true interpolations.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Lag {
+    /// Of the network's states.
+    pub generated: Vec<Band>,
+    /// Of interpolations of held-out real images with the same noise.
+    pub real: Vec<Band>,
+}
+
+/// Measures the trajectories of one image a label against real images of the same class.
+///
+/// # Errors
+/// If sampling fails or an image cannot be read.
+pub fn lag<B: Backbone<Condition = ClassLabels>>(
+    generator: &Generator<'_, B>,
+    labels: &[usize],
+    real: &dyn Dataset,
+    held_out: &dyn Dataset,
+) -> Result<Lag, Error> {
+    let data = of_classes(real, labels)?;
+    let others = of_classes(held_out, labels)?;
+    let width: usize = generator.shape.iter().product();
+    let path = |t: f64| {
+        let at = generator.objective.schedule.at(t);
+        (at.alpha, at.sigma)
+    };
+    let times = generator.sampling.sampler.grid.times();
+    let mut generated = SlowFlow::new(path, times.clone());
+    let mut control = SlowFlow::new(path, times.clone());
+    let mut noise: Vec<f32> = vec![0.0; data.len()];
+    let mut failed = None;
+    generator.trajectories(labels, 0, &mut |t, first, states| {
+        let states: Vec<f32> = states.to_data().iter::<f32>().collect();
+        let rows = first * width..first * width + states.len();
+        let step = times.iter().position(|time| *time == t).expect("solvers visit the grid's times");
+        if step == 0 {
+            noise[rows.clone()].copy_from_slice(&states);
+        }
+        if let Err(error) = generated.record(step, width, &noise[rows.clone()], &data[rows], &states) {
+            failed.get_or_insert(error);
+        }
+    })?;
+    if let Some(error) = failed {
+        return Err(error.into());
+    }
+    control.record_interpolations(width, &noise, &data, &others)?;
+    Ok(Lag { generated: generated.bands(), real: control.bands() })
+}
+
+/// The pixels of one image a label, each used once as long as there are enough.
+fn of_classes(data: &dyn Dataset, labels: &[usize]) -> Result<Vec<f32>, Error> {
+    let mut queues: Vec<Vec<u64>> = vec![Vec::new(); data.classes().len()];
+    let mut pixels = Vec::new();
+    let mut next = 0;
+    for &label in labels {
+        // An endless source is read on until the class turns up; a finite one starts over.
+        while queues[label].is_empty() {
+            let index = data.len().map_or(next, |len| next % len);
+            queues[data.example(index)?.label].push(index);
+            next += 1;
+        }
+        pixels.extend(data.example(queues[label].remove(0))?.pixels);
+    }
+    Ok(pixels)
+}

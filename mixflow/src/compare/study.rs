@@ -1,0 +1,343 @@
+//! A whole comparison: pre-train, post-train both ways, sample, measure, report.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use burn::module::Module;
+use mixflow_backbones::{Backbone, ClassLabels};
+use mixflow_schedules::{LawConfig, MixFlow, TimeGrid, TimestepConfig};
+use serde_json::json;
+
+use super::{ArmScores, Lag, PostTraining, Results, lag, outcome};
+use crate::data::{Dataset, Part, split};
+use crate::generate::{Generator, Images, balanced_labels};
+use crate::metric::{Features, MeasureOptions, Reference};
+use crate::recipe::{ObjectiveConfig, Recipe, SamplingConfig};
+use crate::report::{Arm, Curve, Environment, Grid, Phase, Picture, Point, Report, Summary, Tiles, write_atomic};
+use crate::train::{Event, Outcome, Run, TrainConfig};
+use crate::Error;
+
+/// A comparison in a folder; whatever is finished there is not done again.
+#[derive(Debug)]
+pub struct Study<'a> {
+    /// What to do; its post-training must be there.
+    pub recipe: &'a Recipe,
+    /// Where it writes.
+    pub folder: PathBuf,
+    /// Set from elsewhere, it ends the study after the step in progress.
+    pub stop: &'a AtomicBool,
+}
+
+/// What a study tells while it goes.
+#[derive(Debug)]
+pub enum Progress<'a> {
+    /// A part begins: its name and, for a training, its number of steps.
+    Begin(&'a str, Option<u64>),
+    /// Something in a training.
+    Training(Event<'a>),
+}
+
+/// How a study ended.
+#[derive(Debug)]
+pub enum StudyOutcome {
+    /// The report, and where the page is.
+    Finished(Box<Report>, PathBuf),
+    /// It was asked to stop; a training's checkpoint is written.
+    Interrupted,
+}
+
+/// Images of the sample grids in the report.
+const SHOWN: usize = 40;
+
+impl Study<'_> {
+    /// Runs the study from `network`, or from where the folder stands. `start` replaces the pre-training.
+    ///
+    /// # Errors
+    /// Whatever stops a training, sampling fails with, or the folder refuses.
+    pub fn run<B: Backbone<Condition = ClassLabels>>(
+        &self,
+        network: B,
+        start: Option<B>,
+        mut tell: impl FnMut(Progress),
+    ) -> Result<StudyOutcome, Error> {
+        let post = self.recipe.post_training.as_ref().ok_or_else(|| Error::Recipe {
+            origin: self.recipe.name.clone(),
+            reason: "a comparison needs `post_training`, such as {\"steps\": 500, \"gamma\": 0.8}".into(),
+        })?;
+        let data = self.recipe.data.open()?;
+        let (train, held_out) = split(&data, post.images as u64, self.recipe.seed)?;
+        let (train, held_out): (Arc<Part>, Arc<Part>) = (Arc::new(train), Arc::new(held_out));
+        let mut phases = Phases::new();
+
+        let given = start.is_some();
+        let start = match start {
+            Some(start) => start,
+            None => {
+                tell(Progress::Begin("pre-training", Some(self.recipe.training.steps)));
+                let config = &self.recipe.training;
+                match self.train("pretraining", network, &self.recipe.objective, config, 0, &train, &mut tell)? {
+                    Some(start) => start,
+                    None => return Ok(StudyOutcome::Interrupted),
+                }
+            }
+        };
+        phases.end("pre-training");
+        let mut arms = vec![(Arm::Start, 0, start.clone())];
+        let config = TrainConfig {
+            steps: post.steps,
+            optimizer: post.optimizer.clone().unwrap_or_else(|| self.recipe.training.optimizer.clone()),
+            ..self.recipe.training.clone()
+        };
+        for seed in 0..post.seeds {
+            for (arm, objective) in [(Arm::Standard, self.recipe.objective.clone()), (Arm::MixFlow, self.slowed(post)?)] {
+                let folder = format!("{}-{seed}", arm.name().to_lowercase());
+                tell(Progress::Begin(&format!("{} post-training {}/{}", arm.name(), seed + 1, post.seeds), Some(post.steps)));
+                match self.train(&folder, start.clone(), &objective, &config, seed + 1, &train, &mut tell)? {
+                    Some(network) => arms.push((arm, seed, network)),
+                    None => return Ok(StudyOutcome::Interrupted),
+                }
+            }
+        }
+        phases.end("post-training");
+
+        tell(Progress::Begin("sampling and measuring", None));
+        let reference = features(&*train, train.len().map_or(4 * post.images as u64, |len| len.min(10_000)))?;
+        let floor = features(&*held_out, post.images as u64)?;
+        let reference = Reference::new(&reference, &floor, MeasureOptions::default())?;
+        let measured = self.measure(post, &arms, &reference)?;
+        let Some((results, grids)) = measured else { return Ok(StudyOutcome::Interrupted) };
+        phases.end("sampling and measuring");
+
+        tell(Progress::Begin("Slow Flow", None));
+        let mut lags: Vec<(Arm, Lag)> = Vec::new();
+        for (arm, seed, network) in &arms {
+            if *seed == 0 {
+                let labels = balanced_labels(post.images.min(250), data.classes().len());
+                let generator = self.generator(network, &self.recipe.sampling, 1.0);
+                lags.push((*arm, lag(&generator, &labels, &*train, &*held_out)?));
+            }
+        }
+        phases.end("Slow Flow");
+
+        let mut report = self.report(post, &results, &start, data.shape(), phases.0);
+        report.grids = self.grids(&*train, grids)?;
+        report.slow_flow = outcome::slow_flow(&lags);
+        if given {
+            report.notes.push("The start was loaded from a file: there was no pre-training in this run.".into());
+        }
+        let page = self.folder.join("report.html");
+        let json = serde_json::to_vec_pretty(&json!({ "results": results, "report": report })).expect("plain data is JSON");
+        for (path, bytes) in [(self.folder.join("results.json"), json), (page.clone(), report.html().into_bytes())] {
+            write_atomic(&path, &bytes).map_err(Error::io("write", &path))?;
+        }
+        Ok(StudyOutcome::Finished(Box::new(report), page))
+    }
+
+    fn slowed(&self, post: &PostTraining) -> Result<ObjectiveConfig, Error> {
+        let law = TimestepConfig::MixFlow(MixFlow::try_wrap(post.gamma, LawConfig::Beta(mixflow_schedules::Beta::MIXFLOW))?);
+        Ok(ObjectiveConfig { timesteps: law, ..self.recipe.objective.clone() })
+    }
+
+    /// Trains in a folder of the study and returns the averaged network; none if interrupted.
+    #[expect(clippy::too_many_arguments, reason = "one call for each of two kinds of training")]
+    fn train<B: Backbone<Condition = ClassLabels>>(
+        &self,
+        folder: &str,
+        network: B,
+        objective: &ObjectiveConfig,
+        config: &TrainConfig,
+        seed: u64,
+        data: &Arc<Part>,
+        tell: &mut impl FnMut(Progress),
+    ) -> Result<Option<B>, Error> {
+        let recipe = Recipe { objective: objective.clone(), training: config.clone(), ..self.recipe.clone() };
+        let run = Run {
+            folder: self.folder.join(folder),
+            recipe: recipe.to_value(),
+            config,
+            seed: self.recipe.seed + seed,
+            data: data.clone(),
+            flip: self.recipe.data.flip(),
+            stop: self.stop,
+        };
+        let outcome = run.train(network, &objective.flow_matching(), |event| tell(Progress::Training(event)))?;
+        Ok(match outcome {
+            Outcome::Finished(state) => Some(state.average()),
+            Outcome::Interrupted { .. } => None,
+        })
+    }
+
+    fn generator<'g, B>(&'g self, network: &'g B, sampling: &'g SamplingConfig, lambda: f64) -> Generator<'g, B> {
+        let data = &self.recipe.network;
+        let crate::recipe::NetworkConfig::Sit(sit) = data;
+        Generator {
+            network,
+            objective: &self.recipe.objective,
+            sampling,
+            null: sit.classes,
+            shape: [sit.channels, sit.input_size, sit.input_size],
+            seed: self.recipe.seed,
+            lambda,
+        }
+    }
+
+    /// Scores of every arm, and the images to show.
+    fn measure<B: Backbone<Condition = ClassLabels>>(
+        &self,
+        post: &PostTraining,
+        arms: &[(Arm, u64, B)],
+        reference: &Reference<'_>,
+    ) -> Result<Option<(Results, Vec<(Arm, Images)>)>, Error> {
+        let crate::recipe::NetworkConfig::Sit(sit) = &self.recipe.network;
+        let labels = balanced_labels(post.images, sit.classes);
+        let sampling = &self.recipe.sampling;
+        let mut results = Results::default();
+        let mut shown = Vec::new();
+        for (arm, seed, network) in arms {
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let score = |sampling: &SamplingConfig, arm: Arm, lambda: f64, first: u64| {
+                let images = self.generator(network, sampling, lambda).images(&labels, first)?;
+                let measurement = reference.measure(&images.features()?)?;
+                let scores = ArmScores { arm, seed: *seed, lambda, evaluations: images.evaluations, measurement };
+                Ok::<_, Error>((scores, images))
+            };
+            let (scores, images) = score(sampling, *arm, 1.0, 0)?;
+            results.table.push(scores);
+            if *seed == 0 {
+                shown.push((*arm, images));
+            }
+            for &steps in &post.solver_steps {
+                let mut sampling = sampling.clone();
+                sampling.sampler.grid = TimeGrid::new(steps)?;
+                results.others.push(score(&sampling, *arm, 1.0, 0)?.0);
+            }
+            if *arm == Arm::Standard {
+                // The factor is chosen on images from other noise, then measured on the noise that all arms share.
+                let mut best = (f64::INFINITY, 1.0);
+                for &lambda in &post.lambdas {
+                    let (scores, _) = score(sampling, Arm::Control, lambda, post.images as u64)?;
+                    let found = scores.measurement.generated.frechet;
+                    if found < best.0 {
+                        best = (found, lambda);
+                    }
+                }
+                let (scores, images) = score(sampling, Arm::Control, best.1, 0)?;
+                results.table.push(scores);
+                if *seed == 0 {
+                    shown.push((Arm::Control, images));
+                }
+            }
+        }
+        shown.sort_by_key(|(arm, _)| *arm);
+        Ok(Some((results, shown)))
+    }
+
+    fn grids(&self, real: &dyn Dataset, arms: Vec<(Arm, Images)>) -> Result<Vec<Grid>, Error> {
+        let [channels, height, width] = real.shape();
+        let count = arms.first().map_or(0, |(_, images)| images.shape[0].min(SHOWN));
+        let tiles = Tiles { columns: real.classes().len().clamp(1, 10), ..Tiles::default() };
+        let picture = |pixels: &[f32]| {
+            let size = count * channels * height * width;
+            Picture::from(&tiles.image(&pixels[..size], [count, channels, height, width]))
+        };
+        let pixels = (0..count as u64).map(|index| Ok(real.example(index)?.pixels));
+        let pixels: Vec<f32> = pixels.collect::<Result<Vec<_>, Error>>()?.concat();
+        let mut grids = vec![Grid { arm: None, caption: "Real examples".into(), picture: picture(&pixels) }];
+        grids.extend(arms.into_iter().map(|(arm, images)| Grid {
+            arm: Some(arm),
+            caption: format!("Images of the {} network; every arm starts from the same noise.", arm.name()),
+            picture: picture(&images.pixels),
+        }));
+        Ok(grids)
+    }
+
+    fn report<B: Module>(
+        &self,
+        post: &PostTraining,
+        results: &Results,
+        network: &B,
+        shape: [usize; 3],
+        phases: Vec<Phase>,
+    ) -> Report {
+        let sampler = describe(&self.recipe.sampling);
+        let trainings = (0..post.seeds).flat_map(|seed| [(Arm::Standard, seed), (Arm::MixFlow, seed)]);
+        let curves = std::iter::once((Arm::Start, 0, "pretraining".to_string()))
+            .chain(trainings.map(|(arm, seed)| (arm, seed, format!("{}-{seed}", arm.name().to_lowercase()))))
+            .map(|(arm, seed, folder)| Curve { arm, seed, points: losses(&self.folder.join(folder).join("metrics.jsonl")) })
+            .filter(|curve| !curve.points.is_empty())
+            .collect();
+        let lambdas: Vec<String> =
+            results.table.iter().filter(|s| s.arm == Arm::Control).map(|s| format!("{}", s.lambda)).collect();
+        Report {
+            title: format!("{}: plain and MixFlow post-training", self.recipe.name),
+            summary: Summary {
+                data: self.recipe.data.describe().into(),
+                shape,
+                network: "a small SiT".into(),
+                parameters: network.num_params() as u64,
+                pretrain_steps: self.recipe.training.steps,
+                posttrain_steps: post.steps,
+                gamma: post.gamma,
+            },
+            recipe: self.recipe.to_value(),
+            curves,
+            frechet_by_evaluations: results.by_evaluations(&sampler),
+            table: results.table(&sampler),
+            notes: vec![format!("Velocity factors that the λ control chose, seed by seed: {}.", lambdas.join(", "))],
+            environment: Environment {
+                version: env!("CARGO_PKG_VERSION").into(),
+                backend: "burn 0.22.1, flex (CPU)".into(),
+                machine: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+                threads: rayon::current_num_threads(),
+                phases,
+            },
+            ..Report::default()
+        }
+    }
+}
+
+struct Phases(Vec<Phase>, Instant);
+
+impl Phases {
+    fn new() -> Self {
+        Self(Vec::new(), Instant::now())
+    }
+
+    fn end(&mut self, name: &str) {
+        let seconds = std::mem::replace(&mut self.1, Instant::now()).elapsed().as_secs_f64();
+        self.0.push(Phase { name: name.into(), seconds });
+    }
+}
+
+/// The first images of a source as features, in its own order.
+fn features(data: &dyn Dataset, count: u64) -> Result<Features, Error> {
+    let pixels = (0..count).map(|index| Ok(data.example(index)?.pixels)).collect::<Result<Vec<_>, Error>>()?;
+    let width: usize = data.shape().iter().product();
+    Ok(Features::new(count as usize, width, pixels.into_iter().flatten().map(f64::from).collect())?)
+}
+
+fn describe(sampling: &SamplingConfig) -> String {
+    use crate::sampler::SolverConfig::{DormandPrince5, Euler, EulerMaruyama, Heun, StochasticHeun};
+    let solver = match sampling.sampler.solver {
+        Euler(_) => "Euler",
+        Heun(_) => "Heun",
+        DormandPrince5(_) => "Dormand–Prince 5",
+        EulerMaruyama(_) => "Euler–Maruyama",
+        StochasticHeun(_) => "stochastic Heun",
+    };
+    match sampling.guidance {
+        Some(guidance) => format!("{solver}, guidance {}", guidance.scale()),
+        None => solver.into(),
+    }
+}
+
+/// Step and loss of every line; what cannot be read is left out of the figure.
+fn losses(path: &Path) -> Vec<Point> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+    lines.filter_map(|line| Some(Point(line["step"].as_f64()?, line["loss"].as_f64()?))).collect()
+}

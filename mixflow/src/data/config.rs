@@ -1,0 +1,168 @@
+//! Which data to train on, as written in a recipe.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, de};
+
+use super::{Dataset, Digits, Error, Folder, OnBroken, Shapes, checked_size};
+
+/// A data source and its options.
+///
+/// ```
+/// use mixflow::data::DataConfig;
+///
+/// let config: DataConfig = serde_json::from_str(r#"{ "kind": "shapes", "size": 64 }"#)?;
+/// let data = config.open()?;
+/// assert_eq!(data.shape(), [3, 64, 64]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum DataConfig {
+    /// [`Digits`]: 1,797 real handwritten digits, ten classes.
+    Digits {
+        /// Side in pixels, 1 to 4096.
+        #[serde(deserialize_with = "size")]
+        size: usize,
+        /// 1 or 3.
+        #[serde(default)]
+        channels: Channels,
+    },
+    /// [`Shapes`]: endless coloured shapes, sixteen classes.
+    Shapes {
+        /// Side in pixels, 1 to 4096.
+        #[serde(deserialize_with = "size")]
+        size: usize,
+        /// Chooses the scenes.
+        #[serde(default)]
+        seed: u64,
+    },
+    /// [`Folder`]: a directory with one sub-directory of images per class.
+    Folder {
+        /// The directory.
+        path: PathBuf,
+        /// Side in pixels after the centre crop, 1 to 4096.
+        #[serde(deserialize_with = "size")]
+        size: usize,
+        /// What to do about images that cannot be decoded.
+        #[serde(default)]
+        on_broken: OnBroken,
+        /// Mirror every other example, at random.
+        #[serde(default)]
+        flip: bool,
+    },
+}
+
+impl DataConfig {
+    /// Opens the source.
+    ///
+    /// # Errors
+    /// If an option is out of range or a folder cannot be used.
+    pub fn open(&self) -> Result<Arc<dyn Dataset>, Error> {
+        Ok(match self {
+            Self::Digits { size, channels } => Arc::new(Digits::new(*size, *channels)?),
+            Self::Shapes { size, seed } => Arc::new(Shapes::new(*size, *seed)?),
+            Self::Folder { path, size, on_broken, .. } => Arc::new(Folder::open(path, *size, *on_broken)?),
+        })
+    }
+
+    /// What the images are, in words.
+    #[must_use]
+    pub fn describe(&self) -> &'static str {
+        match self {
+            Self::Digits { .. } => "handwritten digits",
+            Self::Shapes { .. } => "coloured shapes",
+            Self::Folder { .. } => "images of a folder",
+        }
+    }
+
+    /// Whether training mirrors examples at random, for [`LoaderConfig::flip`](super::LoaderConfig::flip).
+    #[must_use]
+    pub fn flip(&self) -> bool {
+        matches!(self, Self::Folder { flip: true, .. })
+    }
+}
+
+/// Number of colour channels; 1 or 3 in a recipe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub enum Channels {
+    /// Grey.
+    #[default]
+    One,
+    /// Red, green, blue.
+    Three,
+}
+
+impl Channels {
+    /// 1 or 3.
+    #[must_use]
+    pub fn count(self) -> usize {
+        usize::from(u8::from(self))
+    }
+}
+
+impl From<Channels> for u8 {
+    fn from(channels: Channels) -> Self {
+        match channels {
+            Channels::One => 1,
+            Channels::Three => 3,
+        }
+    }
+}
+
+impl TryFrom<u8> for Channels {
+    type Error = Error;
+
+    fn try_from(count: u8) -> Result<Self, Error> {
+        match count {
+            1 => Ok(Self::One),
+            3 => Ok(Self::Three),
+            _ => Err(Error::OutOfRange { name: "channels", expected: "1 or 3", found: count.into() }),
+        }
+    }
+}
+
+fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    checked_size(usize::deserialize(deserializer)?).map_err(de::Error::custom)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recipes_round_trip_and_fill_in_defaults() {
+        for (text, config) in [
+            (r#"{"kind":"digits","size":32}"#, DataConfig::Digits { size: 32, channels: Channels::One }),
+            (r#"{"kind":"digits","size":8,"channels":3}"#, DataConfig::Digits { size: 8, channels: Channels::Three }),
+            (r#"{"kind":"shapes","size":64}"#, DataConfig::Shapes { size: 64, seed: 0 }),
+            (
+                r#"{"kind":"folder","path":"cats","size":256,"on_broken":"skip","flip":true}"#,
+                DataConfig::Folder { path: "cats".into(), size: 256, on_broken: OnBroken::Skip, flip: true },
+            ),
+        ] {
+            assert_eq!(serde_json::from_str::<DataConfig>(text).unwrap(), config);
+            let written = serde_json::to_string(&config).unwrap();
+            assert_eq!(serde_json::from_str::<DataConfig>(&written).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn unknown_keys_and_values_out_of_range_are_refused_by_name() {
+        for (text, word) in [
+            (r#"{"kind":"digits","size":32,"colour":1}"#, "colour"),
+            (r#"{"kind":"digits","size":0}"#, "size must be from 1 to 4096 pixels, found 0"),
+            (r#"{"kind":"digits","size":8,"channels":2}"#, "channels must be 1 or 3, found 2"),
+            (r#"{"kind":"shapes","size":5000}"#, "found 5000"),
+            (r#"{"kind":"folder","size":32}"#, "path"),
+            (r#"{"kind":"folder","path":"a","size":32,"on_broken":"ignore"}"#, "ignore"),
+            (r#"{"kind":"movies","size":32}"#, "movies"),
+        ] {
+            let message = serde_json::from_str::<DataConfig>(text).unwrap_err().to_string();
+            assert!(message.contains(word), "{text}: {message}");
+        }
+    }
+}

@@ -1,0 +1,74 @@
+use std::io;
+use std::path::PathBuf;
+
+/// Why data cannot be used. The cause, where there is one, is the error's `source`.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A setting is outside its range.
+    #[error("{name} must be {expected}, found {found}")]
+    OutOfRange {
+        /// The setting.
+        name: &'static str,
+        /// Its range in words.
+        expected: &'static str,
+        /// What was given.
+        found: u64,
+    },
+    /// A file or directory cannot be read.
+    #[error("cannot read `{}`; expected a directory with one sub-directory of images per class", path.display())]
+    Read {
+        /// What was to be read.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+    /// A directory has no sub-directories.
+    #[error("no classes in `{}`; expected one sub-directory of images per class", path.display())]
+    NoClasses {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A class has no images.
+    #[error("no images in `{}`; add .png, .jpg, .jpeg or .webp files or remove it", path.display())]
+    EmptyClass {
+        /// The class directory.
+        path: PathBuf,
+    },
+    /// A class directory has a name that is not text.
+    #[error("the name of `{}` is not UTF-8, so it cannot name a class; rename the directory", path.display())]
+    NotUtf8 {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// A directory contains itself through a symbolic link.
+    #[error("`{}` leads back to a directory that contains it; remove the symbolic link", path.display())]
+    Loop {
+        /// The link.
+        path: PathBuf,
+    },
+    /// A file is not an image we can decode.
+    #[error("cannot decode the image `{}`; repair or remove it, or set `on_broken` to `skip`", path.display())]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// Why it failed.
+        source: image::ImageError,
+    },
+    /// Broken images are skipped, and nothing is left of a class.
+    #[error("all {count} images of class `{class}` are broken, first `{}`; repair them or remove the class", path.display())]
+    AllBroken {
+        /// The class.
+        class: String,
+        /// Its number of images.
+        count: usize,
+        /// Its first image.
+        path: PathBuf,
+    },
+    /// The system refused a worker thread.
+    #[error("cannot start a worker thread for loading data; use fewer workers")]
+    Thread {
+        /// Why it failed.
+        source: io::Error,
+    },
+}

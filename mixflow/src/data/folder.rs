@@ -1,0 +1,289 @@
+//! A directory of images.
+
+use std::collections::BTreeSet;
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use image::{ImageReader, ImageResult, Limits, RgbImage};
+use serde::{Deserialize, Serialize};
+
+use super::{Dataset, Error, Example, center_crop, checked_size, to_planes};
+
+/// What to do about an image that cannot be decoded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnBroken {
+    /// Fail, naming the file.
+    #[default]
+    Refuse,
+    /// Show the next readable image of its class instead and list the file in [`Dataset::broken`].
+    Skip,
+}
+
+/// Images in class sub-directories, centre-cropped to a square.
+///
+/// The sub-directories of the path are the classes, ordered by name. Each holds PNG, JPEG or WebP files, at any depth,
+/// ordered by path: found by the endings .png, .jpg, .jpeg and .webp, told apart by their content. Names that start
+/// with a dot are ignored, symbolic links are followed. Images are decoded when asked for, converted to RGB (alpha
+/// dropped, orientation tags ignored, as the references do) and cut by [`center_crop`].
+#[derive(Debug)]
+pub struct Folder {
+    size: usize,
+    on_broken: OnBroken,
+    classes: Vec<String>,
+    /// Class `c` has the files `starts[c]..starts[c + 1]`.
+    starts: Vec<usize>,
+    files: Vec<PathBuf>,
+    /// Indices of files found broken.
+    broken: Mutex<BTreeSet<usize>>,
+}
+
+impl Folder {
+    /// Lists the images below `path`, to be shown at `size × size` pixels and three channels.
+    ///
+    /// # Errors
+    /// If `size` is not in 1..=4096, a directory cannot be listed, there are no classes, a class has no images or a name
+    /// that is not UTF-8, or symbolic links form a loop.
+    pub fn open(path: &Path, size: usize, on_broken: OnBroken) -> Result<Self, Error> {
+        let size = checked_size(size)?;
+        let mut folder =
+            Self { size, on_broken, classes: Vec::new(), starts: vec![0], files: Vec::new(), broken: Mutex::default() };
+        for directory in entries(path)?.into_iter().filter(|path| path.is_dir()) {
+            let name = directory.file_name().and_then(OsStr::to_str).map(str::to_owned);
+            folder.classes.push(name.ok_or_else(|| Error::NotUtf8 { path: directory.clone() })?);
+            let mut above = vec![canonical(path)?];
+            list(&directory, &mut above, &mut folder.files)?;
+            if folder.starts.last() == Some(&folder.files.len()) {
+                return Err(Error::EmptyClass { path: directory });
+            }
+            folder.starts.push(folder.files.len());
+        }
+        if folder.classes.is_empty() {
+            return Err(Error::NoClasses { path: path.to_owned() });
+        }
+        Ok(folder)
+    }
+
+    /// Decodes a file, or remembers that it is broken.
+    fn image(&self, file: usize) -> Result<RgbImage, Error> {
+        decode(&self.files[file]).map_err(|source| {
+            self.broken.lock().unwrap_or_else(PoisonError::into_inner).insert(file);
+            Error::Image { path: self.files[file].clone(), source }
+        })
+    }
+
+    fn known_broken(&self, file: usize) -> bool {
+        self.broken.lock().unwrap_or_else(PoisonError::into_inner).contains(&file)
+    }
+}
+
+impl Dataset for Folder {
+    fn len(&self) -> Option<u64> {
+        Some(self.files.len() as u64)
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn shape(&self) -> [usize; 3] {
+        [3, self.size, self.size]
+    }
+
+    fn example(&self, index: u64) -> Result<Example, Error> {
+        let index = index as usize;
+        assert!(index < self.files.len(), "index {index} of {} images", self.files.len());
+        let label = self.starts.partition_point(|&start| start <= index) - 1;
+        let class = self.starts[label]..self.starts[label + 1];
+        let image = match self.on_broken {
+            OnBroken::Refuse => self.image(index)?,
+            // Which files decode is a property of the files, so the substitute is the same for every reader.
+            OnBroken::Skip => (index..class.end)
+                .chain(class.start..index)
+                .filter(|&file| !self.known_broken(file))
+                .find_map(|file| self.image(file).ok())
+                .ok_or_else(|| Error::AllBroken {
+                    class: self.classes[label].clone(),
+                    count: class.len(),
+                    path: self.files[class.start].clone(),
+                })?,
+        };
+        Ok(Example { pixels: to_planes(&center_crop(&image, self.size as u32)), label })
+    }
+
+    fn broken(&self) -> Vec<PathBuf> {
+        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
+        broken.iter().map(|&file| self.files[file].clone()).collect()
+    }
+}
+
+/// Memory one image may take while it is decoded, in bytes: 170 megapixels.
+const MEMORY: u64 = 512 << 20;
+
+fn decode(path: &Path) -> ImageResult<RgbImage> {
+    let mut reader = ImageReader::open(path)?.with_guessed_format()?;
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MEMORY);
+    reader.limits(limits);
+    Ok(reader.decode()?.into_rgb8())
+}
+
+/// Appends the images at any depth below `directory`; `above` holds the directories that lead here.
+fn list(directory: &Path, above: &mut Vec<PathBuf>, files: &mut Vec<PathBuf>) -> Result<(), Error> {
+    let real = canonical(directory)?;
+    if above.contains(&real) {
+        return Err(Error::Loop { path: directory.to_owned() });
+    }
+    above.push(real);
+    for path in entries(directory)? {
+        let is_image = path.extension().is_some_and(|ending| {
+            ["png", "jpg", "jpeg", "webp"].iter().any(|known| ending.eq_ignore_ascii_case(known))
+        });
+        match fs::metadata(&path) {
+            Ok(kind) if kind.is_dir() => list(&path, above, files)?,
+            Ok(kind) if kind.is_file() && is_image => files.push(path),
+            // A link to nowhere: decoding will name it, if it is to be an image.
+            Err(_) if is_image => files.push(path),
+            _ => {}
+        }
+    }
+    above.pop();
+    Ok(())
+}
+
+/// What a directory holds, hidden names aside, ordered by name.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, Error> {
+    let read = || -> std::io::Result<Vec<_>> {
+        let entries = fs::read_dir(directory)?.collect::<Result<Vec<_>, _>>()?;
+        let shown = entries.iter().filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
+        let mut paths: Vec<_> = shown.map(fs::DirEntry::path).collect();
+        paths.sort_unstable();
+        Ok(paths)
+    };
+    read().map_err(|source| Error::Read { path: directory.to_owned(), source })
+}
+
+fn canonical(path: &Path) -> Result<PathBuf, Error> {
+    path.canonicalize().map_err(|source| Error::Read { path: path.to_owned(), source })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use image::{ImageFormat, Rgb};
+    use tempfile::TempDir;
+
+    use super::*;
+
+    /// Two classes of flat images: `a` 10, 20 and 30 bright, `b` 200.
+    fn fixture() -> TempDir {
+        let root = tempfile::tempdir().unwrap();
+        let write = |name: &str, value: u8, format| {
+            let path = root.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            RgbImage::from_pixel(12, 9, Rgb([value; 3])).save_with_format(path, format).unwrap();
+        };
+        write("a/1.png", 10, ImageFormat::Png);
+        write("a/2.JPG", 20, ImageFormat::Jpeg);
+        write("a/deeper/3.webp", 30, ImageFormat::WebP);
+        write("b/misnamed.jpeg", 200, ImageFormat::Png);
+        write("b/.hidden.png", 0, ImageFormat::Png);
+        fs::write(root.path().join("b/notes.txt"), "no image").unwrap();
+        fs::write(root.path().join("README"), "no class").unwrap();
+        root
+    }
+
+    fn value(folder: &Folder, index: u64) -> u8 {
+        let pixels = folder.example(index).unwrap().pixels;
+        assert_eq!(pixels.len(), 3 * 4 * 4);
+        super::super::Quantize::Sit.byte(pixels[20])
+    }
+
+    #[test]
+    fn classes_and_files_come_in_order_of_name() {
+        let root = fixture();
+        let folder = Folder::open(root.path(), 4, OnBroken::Refuse).unwrap();
+        assert_eq!((folder.classes(), folder.len()), (&["a".to_owned(), "b".to_owned()][..], Some(4)));
+        assert_eq!([0, 1, 2, 3].map(|i| value(&folder, i)), [10, 20, 30, 200]);
+        assert_eq!([0, 1, 2, 3].map(|i| folder.example(i).unwrap().label), [0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn a_broken_image_is_named_and_refused_or_replaced() {
+        let root = fixture();
+        let broken = root.path().join("a/2.JPG");
+        let bytes = fs::read(&broken).unwrap();
+        for damage in [&bytes[..20], b"", b"not an image at all"] {
+            fs::write(&broken, damage).unwrap();
+            let refuse = Folder::open(root.path(), 4, OnBroken::Refuse).unwrap();
+            let error = refuse.example(1).unwrap_err();
+            assert!(matches!(&error, Error::Image { path, .. } if *path == broken), "{error}");
+            assert!(error.to_string().contains("2.JPG"));
+
+            let skip = Folder::open(root.path(), 4, OnBroken::Skip).unwrap();
+            assert_eq!([1, 0, 1].map(|i| value(&skip, i)), [30, 10, 30]);
+            assert_eq!(skip.broken(), [broken.as_path()]);
+        }
+        fs::write(root.path().join("a/deeper/3.webp"), b"").unwrap();
+        let skip = Folder::open(root.path(), 4, OnBroken::Skip).unwrap();
+        assert_eq!([1, 2].map(|i| value(&skip, i)), [10, 10]);
+        fs::write(root.path().join("b/misnamed.jpeg"), b"").unwrap();
+        assert!(matches!(skip.example(3), Err(Error::AllBroken { class, count: 1, .. }) if class == "b"));
+    }
+
+    #[test]
+    fn huge_headers_are_refused_before_memory_is_taken() {
+        let root = fixture();
+        // 2³¹ − 1 pixels each way, in an otherwise valid header.
+        let path = root.path().join("b/misnamed.jpeg");
+        let mut png = fs::read(&path).unwrap();
+        png[16..24].copy_from_slice(&[0x7f, 0xff, 0xff, 0xff, 0x7f, 0xff, 0xff, 0xff]);
+        let checksum = crc32(&png[12..29]);
+        png[29..33].copy_from_slice(&checksum.to_be_bytes());
+        fs::write(&path, png).unwrap();
+        let folder = Folder::open(root.path(), 4, OnBroken::Refuse).unwrap();
+        assert!(matches!(folder.example(3), Err(Error::Image { source: image::ImageError::Limits(_), .. })));
+    }
+
+    fn crc32(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0, |crc, &byte| {
+            (0..8).fold(crc ^ u32::from(byte), |crc, _| (crc >> 1) ^ (0xedb8_8320 & (crc & 1).wrapping_neg()))
+        })
+    }
+
+    #[test]
+    fn unusable_directories_are_explained() {
+        let root = fixture();
+        let open = |path: &Path| Folder::open(path, 4, OnBroken::Refuse).unwrap_err();
+        assert!(matches!(open(&root.path().join("absent")), Error::Read { .. }));
+        assert!(matches!(open(&root.path().join("README")), Error::Read { .. }));
+        assert!(matches!(open(&root.path().join("b")), Error::NoClasses { .. }));
+        fs::create_dir(root.path().join("c")).unwrap();
+        assert!(matches!(open(root.path()), Error::EmptyClass { path } if path.ends_with("c")));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn loops_dangling_links_and_names_that_are_not_text_are_errors() {
+        use std::os::unix::ffi::OsStrExt;
+        use std::os::unix::fs::symlink;
+
+        let root = fixture();
+        let open = || Folder::open(root.path(), 4, OnBroken::Refuse);
+        symlink(root.path().join("a"), root.path().join("a/again")).unwrap();
+        assert!(matches!(open(), Err(Error::Loop { path }) if path.ends_with("a/again")));
+        fs::remove_file(root.path().join("a/again")).unwrap();
+
+        symlink("4.png", root.path().join("a/4.png")).unwrap();
+        assert!(matches!(open().unwrap().example(2), Err(Error::Image { path, .. }) if path.ends_with("4.png")));
+        fs::remove_file(root.path().join("a/4.png")).unwrap();
+
+        let name = OsStr::from_bytes(b"\xff\xfe.png");
+        fs::rename(root.path().join("a/1.png"), root.path().join("a").join(name)).unwrap();
+        assert_eq!(value(&open().unwrap(), 2), 10);
+        fs::create_dir(root.path().join(name)).unwrap();
+        assert!(matches!(open(), Err(Error::NotUtf8 { .. })));
+    }
+}

@@ -1,0 +1,320 @@
+//! Batches in order, prepared ahead on worker threads.
+
+use std::fmt;
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::thread::{Builder, JoinHandle};
+
+use super::{Dataset, Error, index_at};
+use crate::random::{self, Stream};
+
+/// How a [`Loader`] reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LoaderConfig {
+    /// Chooses the order of examples and the flips.
+    pub seed: u64,
+    /// Examples per batch, 1 to 65,536.
+    pub batch: usize,
+    /// The first step; a resumed run gives the step it stopped at.
+    pub step: u64,
+    /// Mirror examples left to right with probability one half.
+    pub flip: bool,
+    /// Threads, at most 256; none: batches are made when asked for. Without effect on the batches' content.
+    pub workers: usize,
+}
+
+/// Examples of one step.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Batch {
+    /// The step.
+    pub step: u64,
+    /// Training position of the first example, `step · batch`; example `i` has position `first + i`.
+    pub first: u64,
+    /// `[batch, channels, height, width]`, in [−1, 1].
+    pub pixels: Vec<f32>,
+    /// `[batch]`, indices into [`Dataset::classes`].
+    pub labels: Vec<usize>,
+}
+
+/// An endless iterator over the batches of a training run.
+///
+/// The example at a position depends on seed and position alone ([`index_at`] and, for flips, [`Stream::Augment`]):
+/// not on batch size, number of workers or first step. At most two batches per worker wait in memory. An error arrives
+/// in the place of its batch and ends the iterator. Dropping it stops the threads.
+pub struct Loader {
+    reader: Arc<Reader>,
+    /// Worker `w` makes steps `w, w + workers, …` from the first on, so the batches come in turn.
+    workers: Vec<Worker>,
+    step: u64,
+    failed: bool,
+}
+
+struct Worker {
+    batches: Receiver<Result<Batch, Error>>,
+    thread: JoinHandle<()>,
+}
+
+impl Loader {
+    /// Starts reading ahead.
+    ///
+    /// # Errors
+    /// If the batch is empty, there are too many workers, or the system refuses a thread.
+    pub fn new(data: Arc<dyn Dataset>, config: LoaderConfig) -> Result<Self, Error> {
+        let in_range = |name, expected, found: usize, range: RangeInclusive<usize>| {
+            let found_out = Error::OutOfRange { name, expected, found: found as u64 };
+            if range.contains(&found) { Ok(()) } else { Err(found_out) }
+        };
+        in_range("batch", "from 1 to 65536", config.batch, 1..=65_536)?;
+        in_range("workers", "at most 256", config.workers, 0..=256)?;
+        let reader = Arc::new(Reader { data, config, stop: AtomicBool::new(false) });
+        // Owns the threads from the first on, so that a failure to start a later one stops them.
+        let mut loader = Self { reader, workers: Vec::new(), step: config.step, failed: false };
+        for worker in 0..config.workers {
+            let (sender, batches) = sync_channel(1);
+            let reader = Arc::clone(&loader.reader);
+            let run = move || reader.run(config.step + worker as u64, &sender);
+            let thread = Builder::new().name(format!("data {worker}")).spawn(run);
+            loader.workers.push(Worker { batches, thread: thread.map_err(|source| Error::Thread { source })? });
+        }
+        Ok(loader)
+    }
+}
+
+impl Iterator for Loader {
+    type Item = Result<Batch, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.failed {
+            return None;
+        }
+        let count = self.workers.len() as u64;
+        let batch = if count == 0 {
+            self.reader.batch(self.step)?
+        } else {
+            let turn = ((self.step - self.reader.config.step) % count) as usize;
+            match self.workers[turn].batches.recv() {
+                Ok(batch) => batch,
+                // A worker only leaves early by panicking in a data set: hand the panic on.
+                Err(_) => {
+                    self.failed = true;
+                    let cause = self.workers.remove(turn).thread.join().err()?;
+                    std::panic::resume_unwind(cause)
+                }
+            }
+        };
+        self.failed = batch.is_err();
+        self.step += 1;
+        Some(batch)
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        self.reader.stop.store(true, Ordering::Relaxed);
+        for Worker { batches, thread } in self.workers.drain(..) {
+            drop(batches);
+            // A worker's panic was already reported on its thread.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for Loader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { reader, step, .. } = self;
+        f.debug_struct("Loader")
+            .field("data", &reader.data)
+            .field("config", &reader.config)
+            .field("step", step)
+            .finish()
+    }
+}
+
+struct Reader {
+    data: Arc<dyn Dataset>,
+    config: LoaderConfig,
+    stop: AtomicBool,
+}
+
+impl Reader {
+    /// Sends every `workers`-th batch until one fails or nobody listens.
+    fn run(&self, first: u64, sender: &SyncSender<Result<Batch, Error>>) {
+        let steps = (first..).step_by(self.config.workers);
+        for batch in steps.map_while(|step| self.batch(step)) {
+            let failed = batch.is_err();
+            if sender.send(batch).is_err() || failed {
+                return;
+            }
+        }
+    }
+
+    /// `None` once told to stop.
+    fn batch(&self, step: u64) -> Option<Result<Batch, Error>> {
+        let LoaderConfig { seed, batch, flip, .. } = self.config;
+        let [channels, height, width] = self.data.shape();
+        let first = step * batch as u64;
+        let mut pixels = Vec::with_capacity(batch * channels * height * width);
+        let mut labels = Vec::with_capacity(batch);
+        for position in first..first + batch as u64 {
+            if self.stop.load(Ordering::Relaxed) {
+                return None;
+            }
+            let mut example = match self.data.example(index_at(seed, position, self.data.len())) {
+                Ok(example) => example,
+                Err(error) => return Some(Err(error)),
+            };
+            if flip && random::uniform(&mut random::rng(seed, Stream::Augment, position)) < 0.5 {
+                example.pixels.chunks_exact_mut(width).for_each(<[f32]>::reverse);
+            }
+            pixels.append(&mut example.pixels);
+            labels.push(example.label);
+        }
+        Some(Ok(Batch { step, first, pixels, labels }))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::data::{Channels, Digits, Example, Shapes};
+
+    const CONFIG: LoaderConfig = LoaderConfig { seed: 11, batch: 7, step: 0, flip: true, workers: 0 };
+
+    fn digits() -> Arc<dyn Dataset> {
+        Arc::new(Digits::new(8, Channels::One).unwrap())
+    }
+
+    fn batches(data: Arc<dyn Dataset>, config: LoaderConfig, count: usize) -> Vec<Batch> {
+        Loader::new(data, config).unwrap().take(count).map(Result::unwrap).collect()
+    }
+
+    #[test]
+    fn content_does_not_depend_on_the_number_of_workers() {
+        let shapes: Arc<dyn Dataset> = Arc::new(Shapes::new(8, 2).unwrap());
+        for data in [digits(), shapes] {
+            // 300 batches of 7 reach into the second epoch of the digits.
+            let expected = batches(Arc::clone(&data), CONFIG, 300);
+            for workers in [1, 2, 3, 8] {
+                let config = LoaderConfig { workers, ..CONFIG };
+                assert!(batches(Arc::clone(&data), config, 300) == expected, "{workers} workers, {data:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn positions_do_not_depend_on_batch_size() {
+        let flat = |batch, count| {
+            let batches = batches(digits(), LoaderConfig { batch, workers: 2, ..CONFIG }, count);
+            let labels: Vec<_> = batches.iter().flat_map(|batch| batch.labels.clone()).collect();
+            (batches.into_iter().flat_map(|batch| batch.pixels).collect::<Vec<_>>(), labels)
+        };
+        assert!(flat(60, 1) == flat(12, 5));
+        assert!(flat(60, 1) == flat(1, 60));
+    }
+
+    #[test]
+    fn resuming_continues_the_sequence() {
+        let all = batches(digits(), CONFIG, 20);
+        for workers in [0, 3] {
+            assert!(batches(digits(), LoaderConfig { step: 13, workers, ..CONFIG }, 7) == all[13..]);
+        }
+        assert_eq!((all[13].step, all[13].first), (13, 91));
+    }
+
+    #[test]
+    fn every_epoch_visits_every_example_and_flips_half() {
+        let config = LoaderConfig { batch: 599, ..CONFIG };
+        let plain = batches(digits(), LoaderConfig { flip: false, ..config }, 3);
+        let mut labels: Vec<_> = plain.iter().flat_map(|batch| batch.labels.clone()).collect();
+        labels.sort_unstable();
+        let digits = digits();
+        let mut expected: Vec<_> = (0..1797).map(|i| digits.example(i).unwrap().label).collect();
+        expected.sort_unstable();
+        assert_eq!(labels, expected);
+
+        let images = |batches: &[Batch]| -> Vec<Vec<f32>> {
+            batches.iter().flat_map(|batch| batch.pixels.chunks(64).map(<[f32]>::to_vec)).collect()
+        };
+        let mirrored = |image: &[f32]| image.chunks(8).flat_map(|row| row.iter().rev().copied()).collect::<Vec<_>>();
+        let (plain, maybe) = (images(&plain), images(&batches(digits, config, 3)));
+        let flipped = plain.iter().zip(&maybe).filter(|(plain, maybe)| plain != maybe).count() as f64;
+        assert!(plain.iter().zip(&maybe).all(|(plain, maybe)| plain == maybe || mirrored(plain) == *maybe));
+        assert!((flipped - 898.5).abs() < 5.0 * 1797f64.sqrt() / 2.0, "{flipped} flipped");
+    }
+
+    /// Fails at one index and counts what was read.
+    #[derive(Debug)]
+    struct Failing(std::sync::atomic::AtomicU64);
+
+    impl Dataset for Failing {
+        fn len(&self) -> Option<u64> {
+            None
+        }
+
+        fn classes(&self) -> &[String] {
+            &[]
+        }
+
+        fn shape(&self) -> [usize; 3] {
+            [1, 1, 1]
+        }
+
+        fn example(&self, index: u64) -> Result<Example, Error> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            assert_ne!(index, 100, "a data set may panic");
+            match index {
+                50 => Err(Error::OutOfRange { name: "index", expected: "not 50", found: index }),
+                _ => Ok(Example { pixels: vec![index as f32], label: 0 }),
+            }
+        }
+    }
+
+    #[test]
+    fn an_error_arrives_in_its_place_and_ends_the_sequence() {
+        for workers in [0, 1, 4] {
+            let config = LoaderConfig { batch: 10, workers, ..CONFIG };
+            let mut loader = Loader::new(Arc::new(Failing(0.into())), config).unwrap();
+            assert!((0..5).all(|step| loader.next().unwrap().unwrap().step == step));
+            assert!(matches!(loader.next(), Some(Err(Error::OutOfRange { found: 50, .. }))));
+            assert!(loader.next().is_none());
+        }
+    }
+
+    #[test]
+    fn a_panic_of_the_data_set_reaches_the_caller() {
+        for workers in [0, 3] {
+            let config = LoaderConfig { batch: 10, step: 6, workers, ..CONFIG };
+            let mut loader = Loader::new(Arc::new(Failing(0.into())), config).unwrap();
+            assert!((0..4).all(|_| loader.next().unwrap().is_ok()));
+            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| loader.next())).is_err());
+        }
+    }
+
+    #[test]
+    fn reading_ahead_is_bounded_and_stops_on_drop() {
+        let data = Arc::new(Failing(0.into()));
+        let config = LoaderConfig { batch: 10, step: 1000, workers: 2, ..CONFIG };
+        let mut loader = Loader::new(Arc::clone(&data) as Arc<dyn Dataset>, config).unwrap();
+        assert!(loader.next().unwrap().is_ok());
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        drop(loader);
+        // Per worker one batch in its channel and one in its hands, and the one taken.
+        assert!(data.0.load(Ordering::Relaxed) <= 50);
+        // All threads have let go of it.
+        assert_eq!(Arc::strong_count(&data), 1);
+    }
+
+    #[test]
+    fn impossible_settings_are_refused() {
+        for config in [
+            LoaderConfig { batch: 0, ..CONFIG },
+            LoaderConfig { batch: 70_000, ..CONFIG },
+            LoaderConfig { workers: 257, ..CONFIG },
+        ] {
+            assert!(matches!(Loader::new(digits(), config), Err(Error::OutOfRange { .. })));
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! Images with class labels: real digits, procedural shapes or a folder, behind one interface.
+//!
+//! Everything here is plain numbers. [`Loader`] turns a [`Dataset`] into batches whose content is a function of
+//! (seed, step, example) alone.
+
+mod config;
+mod digits;
+mod error;
+mod folder;
+mod loader;
+mod order;
+mod pixels;
+mod resample;
+mod shapes;
+mod split;
+
+use std::fmt::Debug;
+use std::path::PathBuf;
+
+pub use config::{Channels, DataConfig};
+pub use digits::Digits;
+pub use error::Error;
+pub use folder::{Folder, OnBroken};
+pub use loader::{Batch, Loader, LoaderConfig};
+pub use order::index_at;
+pub use pixels::{Quantize, center_crop, to_planes};
+pub use shapes::Shapes;
+pub use split::{Part, split};
+
+/// A source of labelled images, readable in any order from any thread.
+///
+/// ```
+/// use mixflow::data::{Dataset, Error, Example};
+///
+/// #[derive(Debug)]
+/// struct Grey(Vec<String>);
+///
+/// impl Dataset for Grey {
+///     fn len(&self) -> Option<u64> { Some(256) }
+///     fn classes(&self) -> &[String] { &self.0 }
+///     fn shape(&self) -> [usize; 3] { [1, 8, 8] }
+///     fn example(&self, index: u64) -> Result<Example, Error> {
+///         Ok(Example { pixels: vec![index as f32 / 127.5 - 1.0; 64], label: 0 })
+///     }
+/// }
+/// let data = Grey(vec!["grey".into()]);
+/// assert_eq!(data.example(255)?.pixels[0], 1.0);
+/// # Ok::<(), Error>(())
+/// ```
+#[allow(clippy::len_without_is_empty, reason = "no source is ever empty: opening an empty one is an error")]
+pub trait Dataset: Debug + Send + Sync {
+    /// Number of examples; `None` is endless.
+    fn len(&self) -> Option<u64>;
+
+    /// Names of the classes; a label indexes them.
+    fn classes(&self) -> &[String];
+
+    /// Channels, height and width of every example.
+    fn shape(&self) -> [usize; 3];
+
+    /// The example of an index below [`len`](Self::len): always the same one, whatever was read before.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    ///
+    /// # Panics
+    /// If the index is out of range.
+    fn example(&self, index: u64) -> Result<Example, Error>;
+
+    /// Files found broken and replaced so far, sorted; for the user to be told.
+    fn broken(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+}
+
+/// An image and its class.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Example {
+    /// Channel, height, width; in [−1, 1].
+    pub pixels: Vec<f32>,
+    /// Index into [`Dataset::classes`].
+    pub label: usize,
+}
+
+/// Largest side of an image, in pixels.
+const LARGEST: usize = 4096;
+
+fn checked_size(size: usize) -> Result<usize, Error> {
+    if (1..=LARGEST).contains(&size) {
+        Ok(size)
+    } else {
+        Err(Error::OutOfRange { name: "size", expected: "from 1 to 4096 pixels", found: size as u64 })
+    }
+}

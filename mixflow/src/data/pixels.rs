@@ -1,0 +1,123 @@
+//! Between 8-bit images and the networks' numbers.
+
+use image::RgbImage;
+
+use super::resample::{Filter, resize};
+
+/// The central `size × size` square of an image, shrunk or enlarged so that its shorter side fits.
+///
+/// Halves by area average while both sides are at least twice `size`, then resizes bicubically to the shorter side and
+/// cuts. Equals the reference with Pillow bit for bit on equal decoded pixels. Cost is bounded by the image, not by its
+/// aspect ratio.
+///
+/// # Panics
+/// If `size` or a side of the image is zero.
+///
+/// # Source
+/// `center_crop_arr` in openai/guided-diffusion 22e0df8, `guided_diffusion/image_datasets.py`; `SiT` and RAE use it.
+#[must_use]
+pub fn center_crop(image: &RgbImage, size: u32) -> RgbImage {
+    assert!(size > 0 && image.width() > 0 && image.height() > 0, "nothing to crop: {size} of {:?}", image.dimensions());
+    let [width, height] = [image.width(), image.height()];
+    if u64::from(width.min(height)) >= 2 * u64::from(size) {
+        let (width, height) = (width / 2, height / 2);
+        return center_crop(&resize(image, [width, height], Filter::Box, 0..width, 0..height), size);
+    }
+    let scale = f64::from(size) / f64::from(width.min(height));
+    // Python's `round`. A quotient beyond `u32` saturates; such a header is refused long before.
+    let resized = [width, height].map(|side| (f64::from(side) * scale).round_ties_even() as u32);
+    let [columns, rows] = resized.map(|side| (side - size) / 2..(side - size) / 2 + size);
+    resize(image, resized, Filter::Bicubic, columns, rows)
+}
+
+/// Pixels as the networks see them: channel, height, width; `2 (v/255) − 1`, in [−1, 1].
+///
+/// # Source
+/// willisma/SiT 947f95b, `train.py`: `ToTensor`, then `Normalize` with mean and deviation ½.
+#[must_use]
+pub fn to_planes(image: &RgbImage) -> Vec<f32> {
+    let pixels = image.as_raw().as_chunks::<3>().0;
+    let plane = |channel: usize| pixels.iter().map(move |pixel| (f32::from(pixel[channel]) / 255.0 - 0.5) / 0.5);
+    (0..3).flat_map(plane).collect()
+}
+
+/// How a network's number becomes a byte. The three references differ by up to one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Quantize {
+    /// `127.5 x + 128`, truncated; x in [−1, 1] (willisma/SiT 947f95b, `sample_ddp.py`). Rounds to nearest.
+    Sit,
+    /// `255 (x + 1)/2`, truncated; x in [−1, 1] (REPA, `generate.py`).
+    Repa,
+    /// `255 x`, truncated; x in [0, 1] (bytetriper/RAE a4d18c4).
+    Rae,
+}
+
+impl Quantize {
+    /// The byte of `x`; out-of-range values are clamped, NaN becomes 0.
+    #[must_use]
+    pub fn byte(self, x: f32) -> u8 {
+        let value = match self {
+            Self::Sit => 127.5 * x + 128.0,
+            Self::Repa => 255.0 * ((x + 1.0) / 2.0),
+            Self::Rae => x * 255.0,
+        };
+        // A float cast truncates and saturates.
+        value as u8
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use safetensors::SafeTensors;
+
+    use super::*;
+
+    const FIXTURE: &[u8] =
+        include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/preprocess/center_crop.safetensors"));
+
+    fn image(fixture: &SafeTensors, name: &str) -> RgbImage {
+        let tensor = fixture.tensor(name).unwrap();
+        let [height, width, 3] = *tensor.shape() else { panic!("{name} is no image") };
+        RgbImage::from_raw(width as u32, height as u32, tensor.data().to_vec()).unwrap()
+    }
+
+    #[test]
+    fn center_crop_equals_the_reference_bit_for_bit() {
+        let fixture = SafeTensors::deserialize(FIXTURE).unwrap();
+        for i in 0..4 {
+            let input = image(&fixture, &format!("in.image{i}"));
+            let expected = image(&fixture, &format!("out.crop{i}"));
+            assert_eq!(center_crop(&input, 32), expected, "image {i}, {:?}", input.dimensions());
+        }
+    }
+
+    #[test]
+    fn quantisation_equals_the_references_exactly() {
+        let fixture = SafeTensors::deserialize(FIXTURE).unwrap();
+        let samples = fixture.tensor("in.samples").unwrap();
+        let samples: Vec<_> = samples.data().as_chunks().0.iter().map(|bytes| f32::from_le_bytes(*bytes)).collect();
+        assert_eq!(samples.len(), 60);
+        for (rule, name) in [(Quantize::Sit, "sit"), (Quantize::Repa, "repa"), (Quantize::Rae, "rae")] {
+            let bytes: Vec<_> = samples.iter().map(|&x| rule.byte(x)).collect();
+            assert_eq!(bytes, fixture.tensor(&format!("out.uint8_{name}")).unwrap().data(), "{name}");
+        }
+    }
+
+    #[test]
+    fn bytes_survive_the_way_to_planes_and_back() {
+        let image = RgbImage::from_fn(16, 16, |x, y| image::Rgb([(16 * y + x) as u8, (255 - 16 * y - x) as u8, 7]));
+        let planes = to_planes(&image);
+        assert_eq!((planes[0], planes[255], planes[256]), (-1.0, 1.0, 1.0));
+        for (i, pixel) in image.pixels().enumerate() {
+            assert_eq!(pixel.0, [0, 1, 2].map(|c| Quantize::Sit.byte(planes[256 * c + i])));
+        }
+        assert_eq!(Quantize::Sit.byte(f32::NAN), 0);
+    }
+
+    #[test]
+    fn needle_shaped_images_cost_little() {
+        let image = RgbImage::from_pixel(1, 60_000, image::Rgb([9, 8, 7]));
+        assert_eq!(center_crop(&image, 256), RgbImage::from_pixel(256, 256, image::Rgb([9, 8, 7])));
+    }
+}

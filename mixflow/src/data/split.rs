@@ -1,0 +1,108 @@
+//! Training data and held-out data.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::order::Permutation;
+use super::{Dataset, Error, Example};
+use crate::random::Stream;
+
+/// Divides a data set at random into one for training and `held_out` examples that training never sees.
+///
+/// The two are disjoint and together the whole set; the same seed gives the same division. An endless set keeps its
+/// first `held_out` examples apart and trains on the rest.
+///
+/// # Errors
+/// If nothing would be left to train on, or `held_out` is zero.
+pub fn split(data: &Arc<dyn Dataset>, held_out: u64, seed: u64) -> Result<(Part, Part), Error> {
+    if held_out == 0 || data.len().is_some_and(|len| held_out >= len) {
+        let expected = "at least 1 and less than the number of examples";
+        return Err(Error::OutOfRange { name: "held_out", expected, found: held_out });
+    }
+    let order = data.len().map(|len| Permutation::new(seed, Stream::Split, 0, len));
+    let part = |start, len| Part { data: Arc::clone(data), order: order.clone(), start, len };
+    Ok((part(held_out, data.len().map(|len| len - held_out)), part(0, Some(held_out))))
+}
+
+/// One side of a [`split`].
+#[derive(Clone, Debug)]
+pub struct Part {
+    data: Arc<dyn Dataset>,
+    order: Option<Permutation>,
+    start: u64,
+    len: Option<u64>,
+}
+
+impl Part {
+    /// The whole's index of an example of this part.
+    fn index(&self, index: u64) -> u64 {
+        assert!(self.len.is_none_or(|len| index < len), "index {index} of a part of {:?} examples", self.len);
+        let index = self.start + index;
+        self.order.as_ref().map_or(index, |order| order.apply(index))
+    }
+}
+
+impl Dataset for Part {
+    fn len(&self) -> Option<u64> {
+        self.len
+    }
+
+    fn classes(&self) -> &[String] {
+        self.data.classes()
+    }
+
+    fn shape(&self) -> [usize; 3] {
+        self.data.shape()
+    }
+
+    fn example(&self, index: u64) -> Result<Example, Error> {
+        self.data.example(self.index(index))
+    }
+
+    /// Those of the whole set.
+    fn broken(&self) -> Vec<PathBuf> {
+        self.data.broken()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::data::{Channels, Digits, Shapes};
+
+    fn indices(part: &Part) -> Vec<u64> {
+        (0..part.len().unwrap()).map(|i| part.index(i)).collect()
+    }
+
+    #[test]
+    fn parts_are_disjoint_exhaustive_and_repeatable() {
+        let digits: Arc<dyn Dataset> = Arc::new(Digits::new(8, Channels::One).unwrap());
+        let (train, held_out) = split(&digits, 300, 7).unwrap();
+        assert_eq!((train.len(), held_out.len()), (Some(1497), Some(300)));
+        let mut all = [indices(&train), indices(&held_out)].concat();
+        all.sort_unstable();
+        assert!(all.into_iter().eq(0..1797));
+        assert_eq!(indices(&held_out), indices(&split(&digits, 300, 7).unwrap().1));
+        assert_ne!(indices(&held_out), indices(&split(&digits, 300, 8).unwrap().1));
+        let index = held_out.index(5);
+        assert_eq!(held_out.example(5).unwrap(), digits.example(index).unwrap());
+    }
+
+    #[test]
+    fn endless_sets_keep_their_beginning_apart() {
+        let shapes: Arc<dyn Dataset> = Arc::new(Shapes::new(8, 0).unwrap());
+        let (train, held_out) = split(&shapes, 100, 7).unwrap();
+        assert_eq!((train.len(), held_out.len()), (None, Some(100)));
+        assert_eq!(train.example(0).unwrap(), shapes.example(100).unwrap());
+        assert_eq!(held_out.example(99).unwrap(), shapes.example(99).unwrap());
+    }
+
+    #[test]
+    fn a_part_without_examples_is_refused() {
+        let digits: Arc<dyn Dataset> = Arc::new(Digits::new(8, Channels::One).unwrap());
+        for held_out in [0, 1797, u64::MAX] {
+            assert!(matches!(split(&digits, held_out, 0), Err(Error::OutOfRange { .. })));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What can go wrong outside the program.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A file, a recipe or a run that is not as it must be.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The file system refused.
+    #[error("cannot {action} {}: {source}{}", path.display(), advice(source))]
+    Io {
+        /// What was tried, as a verb.
+        action: &'static str,
+        /// With which file or folder.
+        path: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
+    /// A checkpoint is not whole.
+    #[error("the checkpoint {} is damaged: {reason}", path.display())]
+    Damaged {
+        /// Its folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A checkpoint is whole but belongs to something else.
+    #[error("the checkpoint {} does not fit: {reason}", path.display())]
+    Mismatch {
+        /// Its folder.
+        path: PathBuf,
+        /// What was expected and found, and what to do.
+        reason: String,
+    },
+    /// A recipe cannot be used.
+    #[error("{origin}: {reason}")]
+    Recipe {
+        /// The file, the embedded name or the override that it came from.
+        origin: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Training left the finite numbers.
+    #[error(
+        "loss or gradient was not finite at {count} steps in a row, the last of them step {step}; the run is back at step {back} \
+         ({skipped} steps skipped in all): lower the learning rate or set `clip`, then resume"
+    )]
+    Diverged {
+        /// The last step.
+        step: u64,
+        /// How many in a row.
+        count: u32,
+        /// The step of the checkpoint that the run was set back to.
+        back: u64,
+        /// Steps skipped since the start of the process.
+        skipped: u64,
+    },
+    /// Images could not be read.
+    #[error(transparent)]
+    Data(#[from] crate::data::Error),
+    /// Features could not be compared.
+    #[error(transparent)]
+    Metric(#[from] crate::metric::Error),
+    /// Sampling failed.
+    #[error(transparent)]
+    Sample(#[from] crate::solver::SampleError),
+    /// A schedule or a law of times is out of range.
+    #[error(transparent)]
+    Schedule(#[from] mixflow_schedules::Error),
+    /// Weights could not be read or written.
+    #[error(transparent)]
+    Weights(#[from] mixflow_backbones::Error),
+}
+
+impl Error {
+    /// For `map_err`: what was tried with which path.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+}
+
+/// What to do about it, where the reason tells.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull => "; free some space or choose another folder with --out",
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "; choose a folder that you may write to with --out"
+        }
+        _ => "",
+    }
+}

@@ -1,0 +1,255 @@
+//! The velocity field that a network defines under a schedule.
+
+use std::cell::Cell;
+use std::fmt;
+
+use burn::prelude::*;
+use mixflow_backbones::Backbone;
+use mixflow_schedules::{Affine, Coefficients, Prediction, Schedule};
+
+use crate::guidance::Guidance;
+
+/// The velocity field of a network under a schedule: what solvers integrate.
+///
+/// Velocities are derivatives with respect to the schedule's native time ([`Coefficients::time`]) and are multiplied
+/// by [`elapsed`](Self::elapsed) native time, so that both directions of time come out right.
+pub struct Flow<'a> {
+    schedule: &'a dyn Schedule,
+    prediction: Prediction,
+    source: Source<'a>,
+    carried: usize,
+}
+
+enum Source<'a> {
+    Network { predict: Box<Predict<'a>>, evaluations: Cell<usize> },
+    Guided { strong: Box<Flow<'a>>, weak: Box<Flow<'a>>, guidance: Guidance },
+}
+
+type Predict<'a> = dyn Fn(Tensor<4>, f64) -> Tensor<4> + 'a;
+
+impl<'a> Flow<'a> {
+    /// A network `predict(x, time)` that outputs `prediction`.
+    ///
+    /// # Shapes
+    /// - x and output: `[batch, channels, height, width]`
+    /// - time: [`Coefficients::time`], the label the network was trained with
+    pub fn new(
+        schedule: &'a dyn Schedule,
+        prediction: Prediction,
+        predict: impl Fn(Tensor<4>, f64) -> Tensor<4> + 'a,
+    ) -> Self {
+        Self::labelled(schedule, prediction, move |x, t| predict(x, schedule.at(t).time))
+    }
+
+    /// A backbone under one condition for the whole batch it samples.
+    pub fn of<B: Backbone>(
+        schedule: &'a dyn Schedule,
+        prediction: Prediction,
+        backbone: &'a B,
+        condition: B::Condition,
+    ) -> Self
+    where
+        B::Condition: 'a,
+    {
+        Self::new(schedule, prediction, move |x, time| {
+            let time = Tensor::full([x.dims()[0]], time, (&x.device(), x.dtype()));
+            backbone.forward(x, time, condition.clone())
+        })
+    }
+
+    /// As [`new`](Self::new), with `predict` told paper time.
+    pub(crate) fn labelled(
+        schedule: &'a dyn Schedule,
+        prediction: Prediction,
+        predict: impl Fn(Tensor<4>, f64) -> Tensor<4> + 'a,
+    ) -> Self {
+        let source = Source::Network { predict: Box::new(predict), evaluations: Cell::new(0) };
+        Self { schedule, prediction, source, carried: 0 }
+    }
+
+    /// Declares that the last `channels` channels are integrals carried along, not part of the state.
+    pub(crate) fn carrying(self, channels: usize) -> Self {
+        Self { carried: channels, ..self }
+    }
+
+    /// How many channels, the last ones, are carried along: adaptive solvers judge their error apart.
+    pub(crate) fn carried(&self) -> usize {
+        self.carried
+    }
+
+    /// Guides this flow away from `weak`: classifier-free guidance when `weak` is the same network under the null
+    /// condition, autoguidance when it is a weaker network.
+    ///
+    /// Outputs are combined as this flow's kind of prediction; `weak` may predict another, on the same schedule.
+    #[must_use]
+    pub fn guided(self, weak: Self, guidance: Guidance) -> Self {
+        let (schedule, prediction) = (self.schedule, self.prediction);
+        let source = Source::Guided { strong: Box::new(self), weak: Box::new(weak), guidance };
+        Self { schedule, prediction, source, carried: 0 }
+    }
+
+    /// The schedule of the path.
+    #[must_use]
+    pub fn schedule(&self) -> &'a dyn Schedule {
+        self.schedule
+    }
+
+    /// Native time from paper time `from` to paper time `to`; negative where native time runs backwards.
+    #[must_use]
+    pub fn elapsed(&self, from: f64, to: f64) -> f64 {
+        self.schedule.at(to).time - self.schedule.at(from).time
+    }
+
+    /// `dx/dtime` at paper time `t`.
+    #[must_use]
+    pub fn velocity(&self, x: Tensor<4>, t: f64) -> Tensor<4> {
+        self.predict(x, t, Prediction::Velocity)
+    }
+
+    /// What the network says about `x` at paper time `t`, read as `prediction`.
+    #[must_use]
+    pub fn predict(&self, x: Tensor<4>, t: f64, prediction: Prediction) -> Tensor<4> {
+        let at = self.schedule.at(t);
+        let output = self.output(x.clone(), t);
+        convert(x, output, self.prediction, prediction, &at)
+    }
+
+    /// The velocity and the score `∇ log p_t(x)`, from one evaluation.
+    #[must_use]
+    pub fn velocity_and_score(&self, x: Tensor<4>, t: f64) -> (Tensor<4>, Tensor<4>) {
+        let at = self.schedule.at(t);
+        let output = self.output(x.clone(), t);
+        let velocity = convert(x.clone(), output.clone(), self.prediction, Prediction::Velocity, &at);
+        (velocity, convert(x, output, self.prediction, Prediction::Score, &at))
+    }
+
+    /// Network evaluations so far; a guided step counts both networks.
+    #[must_use]
+    pub fn evaluations(&self) -> usize {
+        match &self.source {
+            Source::Network { evaluations, .. } => evaluations.get(),
+            Source::Guided { strong, weak, .. } => strong.evaluations() + weak.evaluations(),
+        }
+    }
+
+    fn output(&self, x: Tensor<4>, t: f64) -> Tensor<4> {
+        match &self.source {
+            Source::Network { predict, evaluations } => {
+                evaluations.set(evaluations.get() + 1);
+                predict(x, t)
+            }
+            Source::Guided { strong, guidance, .. } if !guidance.is_active(t) => strong.output(x, t),
+            Source::Guided { strong, weak, guidance } => {
+                let weak = weak.predict(x.clone(), t, self.prediction);
+                guide(strong.output(x, t), weak, guidance)
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Flow<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Flow")
+            .field("schedule", &self.schedule)
+            .field("prediction", &self.prediction)
+            .field("evaluations", &self.evaluations())
+            .finish_non_exhaustive()
+    }
+}
+
+fn guide(strong: Tensor<4>, weak: Tensor<4>, guidance: &Guidance) -> Tensor<4> {
+    let channels = strong.dims()[1];
+    let guided = guidance.channels().unwrap_or(channels).min(channels);
+    let [first, rest] = [strong.clone().narrow(1, 0, guided), strong];
+    let weak = weak.narrow(1, 0, guided);
+    let first = weak.clone() + (first - weak) * guidance.scale();
+    if guided == channels {
+        return first;
+    }
+    Tensor::cat(vec![first, rest.narrow(1, guided, channels - guided)], 1)
+}
+
+/// The network's output as another prediction; untouched where it is that already.
+fn convert(x: Tensor<4>, output: Tensor<4>, from: Prediction, to: Prediction, at: &Coefficients) -> Tensor<4> {
+    if from == to {
+        return output;
+    }
+    let affine: Affine = from.convert(to, at);
+    x * affine.x + output * affine.y
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use mixflow_schedules::{Linear, Reversed};
+
+    use super::*;
+    use crate::solver::testing::{numbers, point, schedules, silent};
+    use crate::solver::{Euler, Solver};
+
+    /// A flow on `Linear` whose velocity is the same everywhere.
+    fn constant(velocity: f64) -> Flow<'static> {
+        Flow::new(&Linear, Prediction::Velocity, move |x, _| x.zeros_like() + velocity)
+    }
+
+    #[test]
+    fn guidance_holds_in_its_interval_and_channels() {
+        let guidance = Guidance::new(3.0).unwrap().within(0.25, 0.5).unwrap().first_channels(3).unwrap();
+        let x = || point(0.0).repeat_dim(1, 4);
+        for (t, guided) in [(0.0, false), (0.25, true), (0.5, true), (0.75, false)] {
+            let flow = constant(1.0).guided(constant(0.5), guidance);
+            let first = if guided { 0.5 + 3.0 * 0.5 } else { 1.0 };
+            assert_eq!(numbers(&flow.velocity(x(), t)), [first, first, first, 1.0], "t = {t}");
+            assert_eq!(flow.evaluations(), if guided { 2 } else { 1 });
+        }
+    }
+
+    #[test]
+    fn evaluations_are_counted_exactly() {
+        let run = |flow: Flow<'_>| {
+            let times: Vec<f64> = (0..=8).map(|k| f64::from(k) / 8.0).collect();
+            Euler.solve(&flow, point(0.0), &times, &mut silent, &mut |_, _| {}).unwrap();
+            flow.evaluations()
+        };
+        let guidance = Guidance::new(2.0).unwrap();
+        assert_eq!(run(constant(1.0)), 8);
+        assert_eq!(run(constant(1.0).guided(constant(0.0), guidance)), 16);
+        // The times 2/8 to 5/8 are inside.
+        assert_eq!(run(constant(1.0).guided(constant(0.0), guidance.within(0.25, 0.625).unwrap())), 12);
+        assert_eq!(run(constant(1.0).guided(constant(0.0), Guidance::new(1.0).unwrap())), 8);
+    }
+
+    /// Whatever the networks predict: the velocity is affine in each prediction.
+    #[test]
+    fn guiding_noise_or_data_guides_the_velocity() {
+        fn network(prediction: Prediction, schedule: &dyn Schedule, factor: f64) -> Flow<'_> {
+            Flow::new(schedule, prediction, move |x, _| x * factor)
+        }
+        let guidance = Guidance::new(2.5).unwrap();
+        for schedule in schedules() {
+            for strong in [Prediction::Noise, Prediction::Data, Prediction::Score, Prediction::Velocity] {
+                for weak in [Prediction::Noise, Prediction::Data, Prediction::Score, Prediction::Velocity] {
+                    let value = |flow: Flow<'_>| numbers(&flow.velocity(point(0.8), 0.4))[0];
+                    let [s, w] = [value(network(strong, &schedule, 0.3)), value(network(weak, &schedule, -0.2))];
+                    let flow = network(strong, &schedule, 0.3).guided(network(weak, &schedule, -0.2), guidance);
+                    let (found, expected) = (value(flow), w + 2.5 * (s - w));
+                    assert!((found - expected).abs() < 1e-9 * expected.abs().max(1.0), "{strong:?} {weak:?}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn both_directions_are_one_flow() {
+        let forward = constant(1.0);
+        let reversed = Reversed(Linear);
+        let backward = Flow::new(&reversed, Prediction::Velocity, |x, time| {
+            assert_eq!(time, 0.75);
+            x.zeros_like() - 1.0
+        });
+        let step = |flow: &Flow<'_>| numbers(&(flow.velocity(point(0.0), 0.25) * flow.elapsed(0.25, 0.5)))[0];
+        assert_eq!(step(&forward), step(&backward));
+        let [a, b] = [&forward, &backward].map(|flow| numbers(&flow.velocity_and_score(point(0.3), 0.25).1));
+        assert_eq!(a, b);
+    }
+}

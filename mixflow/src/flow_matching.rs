@@ -1,0 +1,178 @@
+//! Flow matching, for any path, law of times, kind of prediction and backbone.
+
+use burn::tensor::{Bool, Device, Tensor, TensorData};
+use mixflow_backbones::{Backbone, Condition};
+use mixflow_schedules::{
+    Coefficients, Linear, Prediction, Schedule, Timestep, TimestepSampler, Uniform, Weighting,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::objective::{Batch, Objective};
+use crate::random::{self, Stream};
+
+/// Where on a curved path the target is taken. On a straight path both are the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Target {
+    /// At the label `t`, as the authors' released code does.
+    #[default]
+    Label,
+    /// At the input's time `m`, as the paper's equation says.
+    Input,
+}
+
+/// Regression of velocity, noise, data or score on interpolations of data and noise.
+///
+/// Plain flow matching and MixFlow differ in the law of times alone:
+///
+/// ```
+/// use mixflow::FlowMatching;
+/// use mixflow::schedules::{Linear, MixFlow};
+///
+/// let plain = FlowMatching::new(Linear);
+/// let mixflow = FlowMatching::new(Linear).timesteps(MixFlow::new(0.8));
+/// ```
+///
+/// # Source
+/// Lipman et al. 2022 (arXiv 2210.02747); Ma et al. 2024 (arXiv 2401.08740), equations 5 and 6; with
+/// [`MixFlow`](mixflow_schedules::MixFlow), Li et al. 2025 (arXiv 2512.19311).
+#[derive(Clone, Copy, Debug)]
+pub struct FlowMatching<S = Linear, T = Uniform> {
+    /// The path.
+    pub schedule: S,
+    /// The law of the label's and the input's time.
+    pub timesteps: T,
+    /// What the network outputs.
+    pub prediction: Prediction,
+    /// Where the target is taken on curved paths.
+    pub target: Target,
+    /// Weight of an example's loss, for noise and score networks.
+    pub weighting: Weighting,
+    /// Probability that an example's condition is replaced by the null condition, in [0, 1].
+    pub condition_dropout: f64,
+}
+
+impl<S: Schedule> FlowMatching<S> {
+    /// A velocity network, uniform times, no dropped conditions.
+    pub fn new(schedule: S) -> Self {
+        Self {
+            schedule,
+            timesteps: Uniform,
+            prediction: Prediction::Velocity,
+            target: Target::Label,
+            weighting: Weighting::None,
+            condition_dropout: 0.0,
+        }
+    }
+}
+
+impl<S: Schedule, T: TimestepSampler> FlowMatching<S, T> {
+    /// The same with another law of times.
+    pub fn timesteps<U: TimestepSampler>(self, timesteps: U) -> FlowMatching<S, U> {
+        FlowMatching {
+            schedule: self.schedule,
+            timesteps,
+            prediction: self.prediction,
+            target: self.target,
+            weighting: self.weighting,
+            condition_dropout: self.condition_dropout,
+        }
+    }
+
+    /// Noises images at their times `m` and takes the targets: the part that needs no network.
+    ///
+    /// # Shapes
+    /// - images and noise: `[batch, channels, height, width]`; times: `batch`
+    pub fn noised(&self, images: Tensor<4>, noise: Tensor<4>, times: &[Timestep]) -> Noised {
+        let device = images.device();
+        let at = |time: fn(&Timestep) -> f64| times.iter().map(|t| self.schedule.at(time(t))).collect::<Vec<_>>();
+        let (labels, inputs) = (at(|t| t.t), at(|t| t.m));
+        let targets = match self.target {
+            Target::Label => &labels,
+            Target::Input => &inputs,
+        };
+        let column = |values: &[Coefficients], value: &dyn Fn(&Coefficients) -> f64| {
+            let values: Vec<f32> = values.iter().map(|c| value(c) as f32).collect();
+            Tensor::<1>::from_data(values.as_slice(), &device).reshape([-1, 1, 1, 1])
+        };
+        // A score network is compared after multiplication by σ, where its target is −ε: finite at the end of the path.
+        let score = self.prediction == Prediction::Score;
+        let goal = |c: &Coefficients| if score { [0.0, -1.0] } else { self.prediction.coordinates(c) };
+        Noised {
+            x: images.clone() * column(&inputs, &|c| c.alpha) + noise.clone() * column(&inputs, &|c| c.sigma),
+            time: column(&labels, &|c| c.time).reshape([-1]),
+            target: images * column(targets, &|c| goal(c)[0]) + noise * column(targets, &|c| goal(c)[1]),
+            output_scale: score.then(|| column(targets, &|c| c.sigma)),
+            weight: (self.weighting != Weighting::None)
+                .then(|| column(targets, &|c| self.weighting.at(self.prediction, c)).reshape([-1])),
+        }
+    }
+
+    /// Loss of every example at given times and noise, `[batch]`.
+    pub fn losses<B: Backbone>(
+        &self,
+        backbone: &B,
+        images: Tensor<4>,
+        condition: B::Condition,
+        noise: Tensor<4>,
+        times: &[Timestep],
+    ) -> Tensor<1> {
+        let noised = self.noised(images, noise, times);
+        let output = backbone.forward(noised.x, noised.time, condition);
+        let output = match noised.output_scale {
+            Some(scale) => output * scale,
+            None => output,
+        };
+        let losses = (output - noised.target).square().flatten::<2>(1, 3).mean_dim(1).reshape([-1]);
+        match noised.weight {
+            Some(weight) => losses * weight,
+            None => losses,
+        }
+    }
+}
+
+/// What [`FlowMatching`] feeds the network and compares it with.
+#[derive(Clone, Debug)]
+pub struct Noised {
+    /// Input of the network, at the times `m`: `[batch, channels, height, width]`.
+    pub x: Tensor<4>,
+    /// Label of the network, `[batch]`, in its own convention.
+    pub time: Tensor<1>,
+    /// What the network should say; for a score network `σ` times that.
+    pub target: Tensor<4>,
+    /// Factor of the network's output before the comparison, `[batch, 1, 1, 1]`: `σ` of a score network.
+    pub output_scale: Option<Tensor<4>>,
+    /// Weight of every example, `[batch]`.
+    pub weight: Option<Tensor<1>>,
+}
+
+impl<B: Backbone, S: Schedule, T: TimestepSampler> Objective<B> for FlowMatching<S, T> {
+    fn loss(&self, backbone: &B, batch: Batch<B::Condition>, seed: u64) -> Tensor<1> {
+        let Batch { images, condition, first } = batch;
+        let shape = images.dims();
+        let positions = || (first..).take(shape[0]);
+        let times: Vec<Timestep> =
+            positions().map(|position| self.timesteps.sample(&mut random::rng(seed, Stream::Times, position))).collect();
+        let noise = noise(seed, Stream::Noise, first, shape, &images.device());
+        let condition = if self.condition_dropout > 0.0 {
+            let dropped: Vec<bool> = positions()
+                .map(|position| random::uniform(&mut random::rng(seed, Stream::Dropout, position)))
+                .map(|u| u < self.condition_dropout)
+                .collect();
+            condition.mask(Tensor::<1, Bool>::from_data(dropped.as_slice(), &images.device()))
+        } else {
+            condition
+        };
+        self.losses(backbone, images, condition, noise, &times).mean()
+    }
+}
+
+/// Standard normal noise, one stream an image: image `i` is that of position `first + i`, whatever the batch.
+pub fn noise(seed: u64, stream: Stream, first: u64, shape: [usize; 4], device: &Device) -> Tensor<4> {
+    let size: usize = shape[1..].iter().product();
+    let mut values = vec![0.0; shape[0] * size];
+    for (values, position) in values.chunks_mut(size.max(1)).zip(first..) {
+        random::normal(&mut random::rng(seed, stream, position), values);
+    }
+    Tensor::from_data(TensorData::new(values, shape), device)
+}

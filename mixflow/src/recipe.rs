@@ -1,0 +1,248 @@
+//! A run as one JSON value.
+
+use std::path::Path;
+
+use mixflow_backbones::sit::SitConfig;
+use mixflow_schedules::{Prediction, ScheduleConfig, TimestepConfig, Weighting};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::compare::PostTraining;
+use crate::data::DataConfig;
+use crate::guidance::Guidance;
+use crate::sampler::Sampler;
+use crate::train::TrainConfig;
+use crate::{Error, FlowMatching, Target};
+
+/// Everything that determines a run: data, network, objective, training, sampling, comparison.
+///
+/// Unknown keys, values out of range and conflicting laws of time are errors. It is stored with every checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Name of the run and of its folder.
+    pub name: String,
+    /// Seed of everything random.
+    #[serde(default)]
+    pub seed: u64,
+    /// What to learn.
+    pub data: DataConfig,
+    /// Who learns it.
+    pub network: NetworkConfig,
+    /// What is minimised.
+    #[serde(default)]
+    pub objective: ObjectiveConfig,
+    /// How long and how fast.
+    pub training: TrainConfig,
+    /// How images are made.
+    pub sampling: SamplingConfig,
+    /// Post-training with and without MixFlow, and their comparison; none trains only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub post_training: Option<PostTraining>,
+}
+
+/// A network in a recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum NetworkConfig {
+    /// [`Sit`](mixflow_backbones::sit::Sit).
+    Sit(SitConfig),
+}
+
+/// [`FlowMatching`] in a recipe.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ObjectiveConfig {
+    /// The path and its direction.
+    pub schedule: ScheduleConfig,
+    /// The law of times; `{"kind": "mixflow", "gamma": 0.8}` is MixFlow.
+    pub timesteps: TimestepConfig,
+    /// What the network outputs.
+    pub prediction: Prediction,
+    /// Where the target is taken on curved paths.
+    pub target: Target,
+    /// Weight of noise and score losses.
+    pub weighting: Weighting,
+    /// Probability of training without the label, in [0, 1].
+    pub condition_dropout: f64,
+}
+
+impl Default for ObjectiveConfig {
+    fn default() -> Self {
+        Self {
+            schedule: ScheduleConfig::default(),
+            timesteps: TimestepConfig::default(),
+            prediction: Prediction::Velocity,
+            target: Target::Label,
+            weighting: Weighting::None,
+            condition_dropout: 0.1,
+        }
+    }
+}
+
+impl ObjectiveConfig {
+    /// The objective itself.
+    pub fn flow_matching(&self) -> FlowMatching<ScheduleConfig, TimestepConfig> {
+        FlowMatching {
+            schedule: self.schedule,
+            timesteps: self.timesteps.clone(),
+            prediction: self.prediction,
+            target: self.target,
+            weighting: self.weighting,
+            condition_dropout: self.condition_dropout,
+        }
+    }
+}
+
+/// Solver, grid of times and guidance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SamplingConfig {
+    /// Solver and times.
+    #[serde(flatten)]
+    pub sampler: Sampler,
+    /// Guidance away from the null label.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<Guidance>,
+    /// Images at a time; without effect on them.
+    #[serde(default = "hundred")]
+    pub batch: usize,
+}
+
+fn hundred() -> usize {
+    100
+}
+
+/// Recipes that come with the crate, by name.
+const EMBEDDED: [(&str, &str); 2] = [
+    ("digits", include_str!("../recipes/digits.json")),
+    ("shapes", include_str!("../recipes/shapes.json")),
+];
+
+impl Recipe {
+    /// Names of the recipes that come with the crate; the first is the default.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        EMBEDDED.iter().map(|(name, _)| *name)
+    }
+
+    /// Reads a recipe by name, or from a JSON file, and changes it by `key=value` overrides.
+    ///
+    /// A key is a path such as `training.steps`; a value is JSON, or text where it is not.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] with the place and what was expected.
+    pub fn read(name_or_path: &str, overrides: &[String]) -> Result<Self, Error> {
+        let fault = |reason: String| Error::Recipe { origin: name_or_path.into(), reason };
+        let text = match EMBEDDED.iter().find(|(name, _)| *name == name_or_path) {
+            Some((_, text)) => (*text).to_string(),
+            None if Path::new(name_or_path).is_file() => {
+                std::fs::read_to_string(name_or_path).map_err(Error::io("read", Path::new(name_or_path)))?
+            }
+            None => {
+                let names: Vec<_> = Self::names().collect();
+                return Err(fault(format!("no such file, and no recipe of that name; recipes are {}", names.join(", "))));
+            }
+        };
+        let mut value: Value = serde_json::from_str(&text).map_err(|error| fault(format!("not JSON: {error}")))?;
+        for change in overrides {
+            apply(&mut value, change)?;
+        }
+        Self::from_value(value).map_err(fault)
+    }
+
+    /// The recipe that a JSON value holds, checked; or what is wrong with it, in a sentence.
+    pub fn from_value(value: Value) -> Result<Self, String> {
+        let recipe: Self = serde_json::from_value(value).map_err(|error| error.to_string())?;
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// The recipe as JSON.
+    pub fn to_value(&self) -> Value {
+        serde_json::to_value(self).expect("plain numbers and text are JSON")
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let valid = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+        if self.name.is_empty() || self.name.starts_with('.') || !self.name.chars().all(valid) {
+            return Err(format!("name must be made of letters, digits, '-', '_' and '.', found {:?}", self.name));
+        }
+        let NetworkConfig::Sit(network) = &self.network;
+        network.check().map_err(|fault| format!("network: {fault}"))?;
+        let dropout = self.objective.condition_dropout;
+        if !(0.0..=1.0).contains(&dropout) {
+            return Err(format!("objective.condition_dropout must be in [0, 1], found {dropout}"));
+        }
+        if dropout > 0.0 && !network.null_class {
+            return Err("objective.condition_dropout needs a network with null_class, or must be 0".into());
+        }
+        if self.sampling.guidance.is_some() && !network.null_class {
+            return Err("sampling.guidance needs a network with null_class".into());
+        }
+        if self.sampling.batch == 0 {
+            return Err("sampling.batch must be at least 1, found 0".into());
+        }
+        self.training.check().map_err(|fault| format!("training: {fault}"))?;
+        self.post_training.as_ref().map_or(Ok(()), |post| post.check().map_err(|fault| format!("post_training: {fault}")))
+    }
+}
+
+/// Sets the value at a path; the path must lead to an object.
+fn apply(recipe: &mut Value, change: &str) -> Result<(), Error> {
+    let fault = |reason: &str| Error::Recipe { origin: format!("--set {change}"), reason: reason.into() };
+    let (path, text) = change.split_once('=').ok_or_else(|| fault("expected key=value, such as training.steps=100"))?;
+    let value = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.into()));
+    let mut place = recipe;
+    for key in path.split('.') {
+        let object = place.as_object_mut().ok_or_else(|| fault("a part of the key is not an object of the recipe"))?;
+        place = object.entry(key).or_insert_with(|| Value::Object(serde_json::Map::new()));
+    }
+    *place = value;
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn refuse(change: &str) -> String {
+        Recipe::read("digits", &[change.into()]).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn recipes_that_come_along_are_valid_and_survive_a_round_trip() {
+        for name in Recipe::names() {
+            let recipe = Recipe::read(name, &[]).unwrap();
+            assert_eq!(recipe.name, name);
+            assert_eq!(Recipe::from_value(recipe.to_value()).unwrap(), recipe);
+        }
+    }
+
+    #[test]
+    fn overrides_change_the_recipe() {
+        let set = ["training.steps=7", "name=other", "objective.timesteps={\"kind\":\"mixflow\",\"gamma\":0.5}"];
+        let recipe = Recipe::read("digits", &set.map(String::from)).unwrap();
+        assert_eq!((recipe.training.steps, recipe.name.as_str()), (7, "other"));
+        assert!(matches!(recipe.objective.timesteps, TimestepConfig::MixFlow(_)));
+    }
+
+    #[test]
+    fn faults_are_named() {
+        for (change, words) in [
+            ("training.stepz=7", "stepz"),
+            ("training.steps=many", "steps"),
+            ("training.steps=0", "steps"),
+            ("training.optimizer.betas=[0.9,1.5]", "betas"),
+            ("objective.condition_dropout=2", "condition_dropout"),
+            ("objective.timesteps={\"kind\":\"mixflow\",\"gamma\":1.5}", "gamma"),
+            ("network.heads=7", "heads"),
+            ("name=../up", "name"),
+            ("seed.a=1", "object"),
+            ("seed", "key=value"),
+        ] {
+            assert!(refuse(change).contains(words), "{change}: {}", refuse(change));
+        }
+        assert!(Recipe::read("nothing", &[]).unwrap_err().to_string().contains("digits"));
+    }
+}

@@ -1,0 +1,229 @@
+//! The page that a run ends with: one self-contained `report.html`, and the data behind it.
+//!
+//! A [`Report`] is plain data. It is written as `results.json` and rendered at any later time, so the page never knows
+//! more than the file. Rendering is total: missing parts are left out, numbers that are not finite are skipped, and
+//! every text is escaped.
+
+mod diagram;
+mod figures;
+mod grid;
+mod html;
+mod measurement;
+mod page;
+mod plot;
+mod summary;
+mod table;
+mod ticks;
+mod write;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use grid::{Picture, Tiles};
+pub use measurement::{Measurement, Point};
+pub use summary::Summary;
+pub use table::{Metrics, Row, Table};
+pub use write::write_atomic;
+
+/// Everything that a finished run has to say.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Report {
+    /// Heading of the page.
+    pub title: String,
+    /// The facts that, with the table, the opening paragraph is computed from.
+    pub summary: Summary,
+    /// The recipe that determines the run, as it was read.
+    pub recipe: serde_json::Value,
+    /// What each arm is in this run, one sentence each; [`Arm::description`] where an arm is missing.
+    pub arms: BTreeMap<Arm, String>,
+    /// Training losses. The curve of [`Arm::Start`] is the pre-training.
+    pub curves: Vec<Curve>,
+    /// Real examples first, then one grid per arm, all from the same noise.
+    pub grids: Vec<Grid>,
+    /// Quality against the number of network evaluations.
+    pub frechet_by_evaluations: FrechetByEvaluations,
+    /// The Slow Flow figure, plain and calibrated (arXiv 2512.19311, figure 1).
+    pub slow_flow: Vec<SlowFlow>,
+    /// All metrics of all arms.
+    pub table: Table,
+    /// Warnings and remarks.
+    pub notes: Vec<String>,
+    /// Where and how long the run ran.
+    pub environment: Environment,
+}
+
+impl Report {
+    /// The opening paragraph: what was done and what came out, computed from the numbers.
+    pub fn summary_text(&self) -> String {
+        summary::text(self)
+    }
+
+    /// The whole page; valid HTML that is also well-formed XML after its first line.
+    pub fn html(&self) -> String {
+        page::render(self)
+    }
+}
+
+/// One network of the comparison. Each has one colour, everywhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arm {
+    /// The pre-trained network that the other arms start from.
+    Start,
+    /// Post-trained by ordinary flow matching.
+    Standard,
+    /// Post-trained with MixFlow Training, for as many steps.
+    MixFlow,
+    /// The standard arm with its velocity scaled by the best `lambda`: what temperature alone would give.
+    Control,
+}
+
+impl Arm {
+    /// All arms, in the order of tables and legends.
+    pub const ALL: [Self; 4] = [Self::Start, Self::Standard, Self::MixFlow, Self::Control];
+
+    /// Name in tables and figures.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Standard => "standard",
+            Self::MixFlow => "MixFlow",
+            Self::Control => "λ control",
+        }
+    }
+
+    /// One sentence for a reader who has not met the arm before.
+    pub fn description(self) -> &'static str {
+        match self {
+            Self::Start => "The pre-trained network, before any post-training.",
+            Self::Standard => {
+                "Post-trained by ordinary flow matching: the input is as noisy as the label says."
+            }
+            Self::MixFlow => {
+                "Post-trained for as many steps on inputs noisier than their label says."
+            }
+            Self::Control => {
+                "The standard network with its velocity scaled by the best λ: what temperature alone would give."
+            }
+        }
+    }
+
+    /// CSS class that carries the colour.
+    fn class(self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Standard => "standard",
+            Self::MixFlow => "mixflow",
+            Self::Control => "control",
+        }
+    }
+}
+
+/// Losses of one training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Curve {
+    /// The network that this training produced.
+    pub arm: Arm,
+    /// Seed of the training.
+    pub seed: u64,
+    /// (step, loss); losses that are not finite are skipped.
+    pub points: Vec<Point>,
+}
+
+/// Images tiled into one picture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Grid {
+    /// The network that made them; `None` for real examples.
+    pub arm: Option<Arm>,
+    /// What the picture shows; read out instead of the picture.
+    pub caption: String,
+    /// The tiles.
+    pub picture: Picture,
+}
+
+/// Pixel Fréchet distance against the number of network evaluations.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct FrechetByEvaluations {
+    /// Solver, in words.
+    pub sampler: String,
+    /// Generated images per point.
+    pub samples: usize,
+    /// Real images against other real images.
+    pub floor: Measurement,
+    /// One entry for each arm and number of evaluations, in any order.
+    pub points: Vec<FrechetPoint>,
+}
+
+/// One point of [`FrechetByEvaluations`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FrechetPoint {
+    /// The network.
+    pub arm: Arm,
+    /// Network evaluations per image.
+    pub evaluations: u64,
+    /// Pixel Fréchet distance, one value per seed.
+    pub frechet: Measurement,
+}
+
+/// Which ground-truth time the generated states resemble: one panel of the Slow Flow figure.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SlowFlow {
+    /// Heading of the panel, such as `nearest time` or `calibrated`.
+    pub title: String,
+    /// How the panel was measured.
+    pub caption: String,
+    /// One band per arm.
+    pub bands: Vec<SlowFlowBand>,
+}
+
+/// One arm of a [`SlowFlow`] panel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SlowFlowBand {
+    /// The network.
+    pub arm: Arm,
+    /// Quantiles of the nearest time, by sampling time.
+    pub times: Vec<SlowFlowTime>,
+}
+
+/// Quantiles of the nearest ground-truth time `m` at sampling time `t`; paper time, 0 is noise and 1 is data.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SlowFlowTime {
+    /// Sampling time.
+    pub t: f64,
+    /// 5 % quantile of `m`.
+    pub low: f64,
+    /// Median of `m`.
+    pub median: f64,
+    /// 95 % quantile of `m`.
+    pub high: f64,
+}
+
+/// Where a run ran, and how long.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Environment {
+    /// Version of this crate.
+    pub version: String,
+    /// Burn's backend and device.
+    pub backend: String,
+    /// Operating system and processor.
+    pub machine: String,
+    /// Worker threads.
+    pub threads: usize,
+    /// Wall times, in order.
+    pub phases: Vec<Phase>,
+}
+
+/// A part of a run.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Phase {
+    /// What was done.
+    pub name: String,
+    /// Wall time in seconds.
+    pub seconds: f64,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,318 @@
+//! The page: sections in reading order.
+
+use super::html::escape;
+use super::measurement::{decimals, thousands};
+use super::{Arm, Curve, Environment, FrechetByEvaluations, Report, diagram, figures, plot};
+
+const STYLE: &str = include_str!("style.css");
+const PAPER: &str = "https://arxiv.org/abs/2512.19311";
+
+pub(super) fn render(report: &Report) -> String {
+    let title = if report.title.is_empty() {
+        "MixFlow Training, a report"
+    } else {
+        &report.title
+    };
+    let sections = [
+        method(report),
+        grids(report),
+        table(report),
+        frechet(&report.frechet_by_evaluations),
+        slow_flow(report),
+        losses(report),
+        notes(&report.notes),
+        details(report),
+    ];
+    format!(
+        "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\
+         <meta name=\"color-scheme\" content=\"light dark\"/><title>{title}</title><style>{STYLE}</style></head>\n\
+         <body><header><h1>{title}</h1><p class=\"lead\">{summary}</p></header>\n<main>{main}</main>\n\
+         <footer>mixflow {version}. MixFlow Training: <a href=\"{PAPER}\">arXiv 2512.19311</a>.</footer></body></html>\n",
+        title = escape(title),
+        summary = escape(&report.summary_text()),
+        main = sections
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join("\n"),
+        version = escape(&report.environment.version),
+    )
+}
+
+fn section(heading: &str, text: &str, content: &str) -> String {
+    format!("<section><h2>{heading}</h2><p>{text}</p>{content}</section>")
+}
+
+fn figure(content: &str, caption: &str) -> String {
+    format!("<figure>{content}<figcaption>{caption}</figcaption></figure>")
+}
+
+fn chart(chart: &plot::Chart, caption: &str) -> String {
+    figure(&chart.svg(), caption)
+}
+
+fn method(report: &Report) -> Option<String> {
+    let arms = Arm::ALL.map(|arm| {
+        let text = report
+            .arms
+            .get(&arm)
+            .map_or(arm.description(), String::as_str);
+        format!(
+            "<dt><span class=\"swatch {}\"></span>{}</dt><dd>{}</dd>",
+            arm.class(),
+            arm.name(),
+            escape(text)
+        )
+    });
+    let pictures = [
+        figure(
+            &diagram::time_lines(),
+            "What the network sees. Sampling does not change.",
+        ),
+        figure(
+            &diagram::triangle(report.summary.gamma),
+            "Where the times come from: standard training stays on the diagonal.",
+        ),
+    ];
+    Some(section(
+        "How it works",
+        "A flow network draws by walking from noise (time 0) to data (time 1). It is trained on exact mixtures of an image and noise, \
+         but when it draws it walks on states that it made itself, and these lag behind: they look noisier than the clock says. \
+         MixFlow Training shows the network such inputs on purpose. It draws a label time t, slows it to an earlier time m, \
+         mixes image and noise at m, and tells the network t. Nothing else changes.",
+        &format!(
+            "<div class=\"pair\">{}</div><dl class=\"arms\">{}</dl>",
+            pictures.concat(),
+            arms.concat()
+        ),
+    ))
+}
+
+fn grids(report: &Report) -> Option<String> {
+    let grids = report.grids.iter().map(|grid| {
+        let (class, name) = grid.arm.map_or(("real", "real examples"), |arm| (arm.class(), arm.name()));
+        format!(
+            "<figure><img src=\"data:image/png;base64,{}\" width=\"{}\" height=\"{}\" alt=\"{}\"/>\
+             <figcaption><b><span class=\"swatch {class}\"></span>{name}</b> {caption}</figcaption></figure>",
+            escape(&grid.picture.png),
+            grid.picture.width,
+            grid.picture.height,
+            escape(&format!("{name}: {}", grid.caption)),
+            caption = escape(&grid.caption),
+        )
+    });
+    let content: String = grids.collect();
+    (!content.is_empty()).then(|| {
+        section(
+            "Samples",
+            "Every arm starts from the same noise, so images in the same place can be compared one by one.",
+            &format!("<div class=\"grids\">{content}</div>"),
+        )
+    })
+}
+
+fn table(report: &Report) -> Option<String> {
+    (!report.table.rows.is_empty()).then(|| {
+        section(
+            "Results",
+            "The Fréchet distance and KID measure how far the generated images are from real ones; precision asks whether they look real, \
+             recall whether they cover all that is real. Accuracy alone can hide lost diversity, so read them together. \
+             A difference smaller than the spread over seeds says nothing.",
+            &format!("<div class=\"scroll\">{}</div>", report.table.html()),
+        )
+    })
+}
+
+fn frechet(data: &FrechetByEvaluations) -> Option<String> {
+    let mut evaluations: Vec<u64> = data.points.iter().map(|point| point.evaluations).collect();
+    evaluations.sort_unstable();
+    evaluations.dedup();
+    let arms: Vec<Arm> = Arm::ALL
+        .into_iter()
+        .filter(|arm| data.points.iter().any(|point| point.arm == *arm))
+        .collect();
+    let smallest = data
+        .points
+        .iter()
+        .filter_map(|point| point.frechet.mean())
+        .min_by(f64::total_cmp)?;
+
+    let head: String = arms
+        .iter()
+        .map(|arm| {
+            format!(
+                "<th scope=\"col\"><span class=\"swatch {}\"></span>{}</th>",
+                arm.class(),
+                arm.name()
+            )
+        })
+        .collect();
+    let rows = evaluations.iter().map(|&evaluations| {
+        let cells = arms.iter().map(|arm| {
+            let point = data
+                .points
+                .iter()
+                .find(|point| point.arm == *arm && point.evaluations == evaluations);
+            let mean = point.and_then(|point| point.frechet.mean());
+            mean.map_or("<td>–</td>".to_owned(), |mean| {
+                format!("<td>{mean:.*}</td>", decimals(smallest))
+            })
+        });
+        format!(
+            "<tr><th scope=\"row\">{}</th>{}</tr>",
+            thousands(evaluations),
+            cells.collect::<String>()
+        )
+    });
+    let table = format!(
+        "<div class=\"scroll\"><table><caption>Mean pixel Fréchet distance by evaluations.</caption><thead><tr><th scope=\"col\">evaluations</th>{head}</tr></thead><tbody>{}</tbody></table></div>",
+        rows.collect::<String>()
+    );
+    let caption = format!(
+        "{}; {} images per point. Band: smallest to largest seed.",
+        escape(&data.sampler),
+        thousands(data.samples as u64)
+    );
+    Some(section(
+        "Quality against cost",
+        "More evaluations of the network follow the flow more exactly. The dashed line is the floor: real images against other real images.",
+        &format!(
+            "<div class=\"pair\">{}{table}</div>",
+            chart(&figures::frechet(data), &caption)
+        ),
+    ))
+}
+
+fn slow_flow(report: &Report) -> Option<String> {
+    const IDS: [&str; 4] = ["slow-1", "slow-2", "slow-3", "slow-4"];
+    let panels = report.slow_flow.iter().zip(IDS).map(|(panel, id)| {
+        chart(
+            &figures::slow_flow(id, panel),
+            &format!(
+                "<b>{}.</b> {}",
+                escape(&panel.title),
+                escape(&panel.caption)
+            ),
+        )
+    });
+    let content: String = panels.collect();
+    (!content.is_empty()).then(|| {
+        section(
+            "Slow Flow",
+            "For every state that a network generated on its way, this is the time m of the ground-truth mixture most like it. \
+             On the dashed diagonal the state is as far as the clock says; below it, it lags behind. Line: median; band: 5 to 95 %.",
+            &format!("<div class=\"pair\">{content}</div>"),
+        )
+    })
+}
+
+fn losses(report: &Report) -> Option<String> {
+    let (before, after): (Vec<&Curve>, Vec<&Curve>) = report
+        .curves
+        .iter()
+        .partition(|curve| curve.arm == Arm::Start);
+    let mut charts = String::new();
+    if !before.is_empty() {
+        charts += &chart(
+            &figures::loss("loss-pre", "Pre-training loss", &before),
+            "<b>Pre-training.</b> Pale: every step. Strong: smoothed.",
+        );
+    }
+    if !after.is_empty() {
+        charts += &chart(
+            &figures::loss("loss-post", "Post-training losses", &after),
+            "<b>Post-training.</b> Same start, same number of steps, one line per seed.",
+        );
+    }
+    (!charts.is_empty()).then(|| {
+        section(
+            "Training",
+            "The two post-training losses are not comparable with each other: MixFlow draws other times and its network has to guess how noisy \
+             the input really is, so its loss is larger for the same quality.",
+            &format!("<div class=\"pair\">{charts}</div>"),
+        )
+    })
+}
+
+fn notes(notes: &[String]) -> Option<String> {
+    let items: String = notes
+        .iter()
+        .map(|note| format!("<li>{}</li>", escape(note)))
+        .collect();
+    (!items.is_empty())
+        .then(|| format!("<section class=\"notes\"><h2>Notes</h2><ul>{items}</ul></section>"))
+}
+
+fn details(report: &Report) -> Option<String> {
+    let recipe = serde_json::to_string_pretty(&report.recipe).unwrap_or_default();
+    Some(format!(
+        "<section><h2>Details</h2>{}<details><summary>Recipe</summary><pre><code>{}</code></pre></details></section>",
+        environment(&report.environment),
+        escape(&recipe)
+    ))
+}
+
+fn environment(environment: &Environment) -> String {
+    let threads = if environment.threads > 0 {
+        environment.threads.to_string()
+    } else {
+        String::new()
+    };
+    let facts = [
+        ("version", &environment.version),
+        ("backend", &environment.backend),
+        ("machine", &environment.machine),
+        ("threads", &threads),
+    ];
+    let facts = facts.iter().filter(|(_, value)| !value.is_empty());
+    let facts: String = facts
+        .map(|(name, value)| format!("<dt>{name}</dt><dd>{}</dd>", escape(value)))
+        .collect();
+    let facts = if facts.is_empty() {
+        facts
+    } else {
+        format!("<dl class=\"facts\">{facts}</dl>")
+    };
+    if environment.phases.is_empty() {
+        return facts;
+    }
+    let row = |name: &str, seconds: f64| {
+        format!(
+            "<th scope=\"row\">{}</th><td>{}</td></tr>",
+            escape(name),
+            duration(seconds)
+        )
+    };
+    let rows: String = environment
+        .phases
+        .iter()
+        .map(|phase| format!("<tr>{}", row(&phase.name, phase.seconds)))
+        .collect();
+    let total = row(
+        "total",
+        environment
+            .phases
+            .iter()
+            .map(|phase| phase.seconds)
+            .filter(|seconds| seconds.is_finite())
+            .sum(),
+    );
+    format!(
+        "<div class=\"pair\">{facts}<table><caption>Wall times.</caption><thead><tr><th scope=\"col\">phase</th><th scope=\"col\">time</th></tr></thead>\
+         <tbody>{rows}<tr class=\"floor\">{total}</tbody></table></div>"
+    )
+}
+
+/// `7.3 s`, `4 min 05 s`, `2 h 03 min`.
+fn duration(seconds: f64) -> String {
+    if !(0.0..1e9).contains(&seconds) {
+        return "–".to_owned();
+    }
+    let whole = seconds.round() as u64;
+    match whole {
+        0..60 => format!("{seconds:.1} s"),
+        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole / 60 % 60),
+    }
+}

@@ -1,0 +1,232 @@
+//! The opening paragraph, computed from the numbers so that it cannot flatter them.
+
+use serde::{Deserialize, Serialize};
+
+use super::measurement::{Measurement, decimals, thousands};
+use super::{Arm, Report};
+
+/// What was done.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Summary {
+    /// Data set, in words: `handwritten digits`.
+    pub data: String,
+    /// Image size `[channels, height, width]`.
+    pub shape: [usize; 3],
+    /// Network, in words: `a small SiT`.
+    pub network: String,
+    /// Trainable numbers in the network.
+    pub parameters: u64,
+    /// Steps of pre-training.
+    pub pretrain_steps: u64,
+    /// Steps of each post-training.
+    pub posttrain_steps: u64,
+    /// MixFlow's `gamma` ∈ [0, 1].
+    pub gamma: f64,
+}
+
+/// How two arms compare, smaller being better.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Every value is smaller than every value of the other.
+    Better,
+    /// The ranges over seeds overlap, or there is one seed only.
+    Unclear,
+    Worse,
+}
+
+fn compare(a: &Measurement, b: &Measurement) -> Option<Verdict> {
+    let ((a_low, a_high), (b_low, b_high)) = (a.range()?, b.range()?);
+    Some(
+        match (a.count().min(b.count()) > 1, a_high < b_low, b_high < a_low) {
+            (true, true, _) => Verdict::Better,
+            (true, _, true) => Verdict::Worse,
+            _ => Verdict::Unclear,
+        },
+    )
+}
+
+pub(super) fn text(report: &Report) -> String {
+    [
+        done(&report.summary),
+        outcome(report),
+        control(report),
+        diversity(report),
+        floor(report),
+    ]
+    .into_iter()
+    .flatten()
+    .collect::<Vec<_>>()
+    .join(" ")
+}
+
+fn done(summary: &Summary) -> Option<String> {
+    let [channels, height, width] = summary.shape;
+    (summary.pretrain_steps > 0).then(|| {
+        format!(
+            "{} ({} parameters) learned to draw {} at {height} × {width} ({} numbers per image) in {} steps of flow matching, \
+             and was then post-trained twice from the same weights, {} steps each: once as before, \
+             once with MixFlow Training (γ = {}).",
+            capitalised(&summary.network),
+            thousands(summary.parameters),
+            summary.data,
+            thousands((channels * height * width) as u64),
+            thousands(summary.pretrain_steps),
+            thousands(summary.posttrain_steps),
+            summary.gamma,
+        )
+    })
+}
+
+/// MixFlow against standard post-training, and post-training against none.
+fn outcome(report: &Report) -> Option<String> {
+    let frechet = |arm| report.table.metrics(arm).map(|metrics| &metrics.frechet);
+    let (standard, mixflow) = (frechet(Arm::Standard)?, frechet(Arm::MixFlow)?);
+    let (a, b) = (mixflow.mean()?, standard.mean()?);
+    let seeds = report.table.seeds();
+    let change = if b > 0.0 {
+        format!(
+            "{:.0} % {}",
+            100.0 * (a / b - 1.0).abs(),
+            if a < b { "lower" } else { "higher" }
+        )
+    } else {
+        "different".into()
+    };
+    let verdict = match (compare(mixflow, standard)?, seeds) {
+        (Verdict::Better, _) => format!(
+            "MixFlow won: its pixel Fréchet distance is {change} than that of standard post-training"
+        ),
+        (Verdict::Worse, _) => format!(
+            "MixFlow lost: its pixel Fréchet distance is {change} than that of standard post-training"
+        ),
+        (Verdict::Unclear, 1) => format!(
+            "With one seed nothing is decided: MixFlow's pixel Fréchet distance is {change} than that of standard post-training"
+        ),
+        (Verdict::Unclear, _) => format!(
+            "No clear winner: MixFlow's mean pixel Fréchet distance is {change} than that of standard post-training, and the seeds overlap"
+        ),
+    };
+    let digits = decimals(a.min(b));
+    let start = frechet(Arm::Start).and_then(Measurement::mean);
+    let start = start.map_or(String::new(), |start| {
+        format!("; the start had {start:.digits$}")
+    });
+    Some(format!(
+        "{verdict} ({} against {}{start}).",
+        mixflow.text(digits),
+        standard.text(digits)
+    ))
+}
+
+/// Whether rescaling the velocity alone would have done as well.
+fn control(report: &Report) -> Option<String> {
+    let frechet = |arm| report.table.metrics(arm).map(|metrics| &metrics.frechet);
+    let (mixflow, control) = (frechet(Arm::MixFlow)?, frechet(Arm::Control)?);
+    let value = control.text(decimals(control.mean()?.min(mixflow.mean()?)));
+    Some(match compare(mixflow, control)? {
+        Verdict::Better => format!(
+            "Scaling the standard network's velocity, which costs no training, does not get there ({value})."
+        ),
+        Verdict::Worse => format!(
+            "Scaling the standard network's velocity, which costs no training, does better ({value})."
+        ),
+        Verdict::Unclear => format!(
+            "Scaling the standard network's velocity, which costs no training, does about as well ({value})."
+        ),
+    })
+}
+
+/// A smaller distance bought with less diversity is said to be so.
+fn diversity(report: &Report) -> Option<String> {
+    let (standard, mixflow) = (
+        report.table.metrics(Arm::Standard)?,
+        report.table.metrics(Arm::MixFlow)?,
+    );
+    let (recall, before) = (mixflow.recall.mean()?, standard.recall.mean()?);
+    let (variance, reference) = (
+        mixflow.variance_ratio.mean()?,
+        standard.variance_ratio.mean()?,
+    );
+    Some(format!(
+        "Against standard post-training, recall {} ({recall:.3} against {before:.3}) and the variance ratio, ideally 1, is {variance:.3} against {reference:.3}.",
+        match compare(&mixflow.recall, &standard.recall)? {
+            Verdict::Better => "fell",
+            Verdict::Worse => "rose",
+            Verdict::Unclear => "did not clearly change",
+        }
+    ))
+}
+
+fn floor(report: &Report) -> Option<String> {
+    let floor = report.table.floor.frechet.mean()?;
+    Some(format!(
+        "Real images against other real images give {floor:.*}.",
+        decimals(floor)
+    ))
+}
+
+fn capitalised(text: &str) -> String {
+    let mut characters = text.chars();
+    characters.next().map_or_else(
+        || "A network".to_owned(),
+        |first| first.to_uppercase().chain(characters).collect(),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Metrics, Row};
+    use super::*;
+
+    fn report(standard: &[f64], mixflow: &[f64], control: &[f64]) -> String {
+        let row = |arm, values: &[f64]| Row {
+            arm,
+            metrics: Metrics {
+                frechet: values.iter().copied().collect(),
+                ..Metrics::default()
+            },
+        };
+        let mut report = Report::default();
+        report.table.rows = vec![
+            row(Arm::Standard, standard),
+            row(Arm::MixFlow, mixflow),
+            row(Arm::Control, control),
+        ];
+        report.summary_text()
+    }
+
+    #[test]
+    fn a_win_a_loss_and_a_draw_are_called_so() {
+        let won = report(&[10.0, 11.0], &[5.0, 5.5], &[8.0, 9.0]);
+        assert!(
+            won.starts_with("MixFlow won")
+                && won.contains("50 % lower")
+                && won.contains("does not get there"),
+            "{won}"
+        );
+        let lost = report(&[5.0, 5.5], &[10.0, 11.0], &[5.0, 5.1]);
+        assert!(
+            lost.starts_with("MixFlow lost")
+                && lost.contains("100 % higher")
+                && lost.contains("does better"),
+            "{lost}"
+        );
+        let draw = report(&[5.0, 5.5], &[4.9, 5.1], &[5.0, 5.1]);
+        assert!(
+            draw.starts_with("No clear winner") && draw.contains("does about as well"),
+            "{draw}"
+        );
+        let single = report(&[5.0], &[1.0], &[5.0]);
+        assert!(
+            single.starts_with("With one seed nothing is decided"),
+            "{single}"
+        );
+    }
+
+    #[test]
+    fn missing_numbers_are_not_invented() {
+        assert_eq!(Report::default().summary_text(), "");
+        assert_eq!(report(&[f64::NAN], &[1.0], &[]), "");
+    }
+}

@@ -1,0 +1,237 @@
+//! The result table, for the page and for the terminal.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::Arm;
+use super::html::escape;
+use super::measurement::{Measurement, decimals, thousands};
+
+/// All metrics of all arms, with the floor that no generator can be expected to beat.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Table {
+    /// Solver, in words.
+    pub sampler: String,
+    /// Network evaluations per image.
+    pub evaluations: u64,
+    /// Generated images per arm and seed.
+    pub samples: usize,
+    /// One row per arm.
+    pub rows: Vec<Row>,
+    /// Real images against other real images.
+    pub floor: Metrics,
+}
+
+/// One arm of a [`Table`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Row {
+    /// The network.
+    pub arm: Arm,
+    /// Its metrics.
+    pub metrics: Metrics,
+}
+
+/// What is measured, one value per seed each; empty where it was not measured.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Metrics {
+    /// Fréchet distance of pixels (not FID: no Inception network is involved); smaller is better.
+    pub frechet: Measurement,
+    /// Kernel distance of pixels; smaller is better.
+    pub kid: Measurement,
+    /// Share of generated images that lie among real ones.
+    pub precision: Measurement,
+    /// Share of real images that lie among generated ones.
+    pub recall: Measurement,
+    /// Variance of generated pixels over that of real ones; below 1, diversity is lost.
+    pub variance_ratio: Measurement,
+}
+
+/// Heading, direction of improvement and value of each column.
+const COLUMNS: [(&str, &str, fn(&Metrics) -> &Measurement); 5] = [
+    ("Fréchet", "↓", |metrics| &metrics.frechet),
+    ("KID", "↓", |metrics| &metrics.kid),
+    ("precision", "↑", |metrics| &metrics.precision),
+    ("recall", "↑", |metrics| &metrics.recall),
+    ("variance", "→ 1", |metrics| &metrics.variance_ratio),
+];
+
+impl Table {
+    /// The metrics of `arm`.
+    pub fn metrics(&self, arm: Arm) -> Option<&Metrics> {
+        self.rows
+            .iter()
+            .find(|row| row.arm == arm)
+            .map(|row| &row.metrics)
+    }
+
+    /// Seeds per arm: the most that any Fréchet distance has.
+    pub fn seeds(&self) -> usize {
+        self.rows
+            .iter()
+            .map(|row| row.metrics.frechet.count())
+            .max()
+            .unwrap_or(0)
+    }
+
+    /// How the numbers were measured, in one sentence.
+    pub fn caption(&self) -> String {
+        let seeds = match self.seeds() {
+            1 => "one seed, so without a spread".to_owned(),
+            seeds => format!("mean ± standard deviation over {seeds} seeds"),
+        };
+        format!(
+            "{}, {} network evaluations per image, {} images per arm and seed; {seeds}. All metrics on pixels.",
+            if self.sampler.is_empty() {
+                "Unnamed sampler"
+            } else {
+                &self.sampler
+            },
+            thousands(self.evaluations),
+            thousands(self.samples as u64),
+        )
+    }
+
+    pub(super) fn html(&self) -> String {
+        let mut html = format!(
+            "<table><caption>{}</caption><thead><tr><th scope=\"col\">arm</th>",
+            escape(&self.caption())
+        );
+        for (name, direction, _) in COLUMNS {
+            html +=
+                &format!("<th scope=\"col\">{name} <span class=\"dim\">{direction}</span></th>");
+        }
+        html += "</tr></thead><tbody>";
+        for row in &self.rows {
+            let (class, name) = (row.arm.class(), row.arm.name());
+            html +=
+                &format!("<tr><th scope=\"row\"><span class=\"swatch {class}\"></span>{name}</th>");
+            html += &self
+                .cells(&row.metrics)
+                .map(|cell| {
+                    format!(
+                        "<td>{}</td>",
+                        cell.replace(" ± ", "<span class=\"dim\"> ± ")
+                            + if cell.contains('±') { "</span>" } else { "" }
+                    )
+                })
+                .concat();
+            html += "</tr>";
+        }
+        html += "<tr class=\"floor\"><th scope=\"row\">real against real</th>";
+        html += &self
+            .cells(&self.floor)
+            .map(|cell| format!("<td>{cell}</td>"))
+            .concat();
+        html + "</tr></tbody></table>"
+    }
+
+    /// One text per column, with as many decimals as the arms' smallest mean needs.
+    fn cells(&self, metrics: &Metrics) -> [String; COLUMNS.len()] {
+        COLUMNS.map(|(_, _, value)| {
+            let means = self
+                .rows
+                .iter()
+                .filter_map(|row| value(&row.metrics).mean());
+            let smallest = means
+                .map(f64::abs)
+                .filter(|mean| *mean > 0.0)
+                .min_by(f64::total_cmp);
+            value(metrics).text(smallest.map_or(3, decimals))
+        })
+    }
+}
+
+/// Aligned columns for a terminal.
+impl fmt::Display for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let line = |name: &str, cells: [String; COLUMNS.len()]| {
+            [vec![name.to_owned()], cells.to_vec()].concat()
+        };
+        let mut lines = vec![line(
+            "arm",
+            COLUMNS.map(|(name, direction, _)| format!("{name} {direction}")),
+        )];
+        lines.extend(
+            self.rows
+                .iter()
+                .map(|row| line(row.arm.name(), self.cells(&row.metrics))),
+        );
+        lines.push(line("real against real", self.cells(&self.floor)));
+
+        let width = |column: usize| {
+            lines
+                .iter()
+                .map(|line| line[column].chars().count())
+                .max()
+                .unwrap_or(0)
+        };
+        let widths: Vec<usize> = (0..=COLUMNS.len()).map(width).collect();
+        let rule = "─".repeat(widths.iter().sum::<usize>() + 3 * COLUMNS.len());
+        for (index, line) in lines.iter().enumerate() {
+            if index == 1 || index == lines.len() - 1 {
+                writeln!(f, "{rule}")?;
+            }
+            write!(f, "{:<1$}", line[0], widths[0])?;
+            for (cell, width) in line.iter().zip(&widths).skip(1) {
+                write!(f, "   {cell:>width$}")?;
+            }
+            writeln!(f)?;
+        }
+        write!(f, "{}", self.caption())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_terminal_table_is_aligned() {
+        let metrics = |frechet: [f64; 3]| Metrics {
+            frechet: frechet.into(),
+            recall: [0.5].into(),
+            ..Metrics::default()
+        };
+        let table = Table {
+            sampler: "Heun".into(),
+            evaluations: 50,
+            samples: 1797,
+            rows: vec![
+                Row {
+                    arm: Arm::Start,
+                    metrics: metrics([12.0, 12.5, 13.0]),
+                },
+                Row {
+                    arm: Arm::Control,
+                    metrics: metrics([9.75, 10.0, 10.25]),
+                },
+            ],
+            floor: metrics([1.0, 1.0, 1.0]),
+        };
+        let text = table.to_string();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 7, "{text}");
+        assert!(
+            lines[..6]
+                .iter()
+                .all(|line| line.chars().count() == lines[0].chars().count()),
+            "{text}"
+        );
+        assert!(
+            lines[2].starts_with("start               12.5 ± 0.5") && lines[2].contains("0.500"),
+            "{text}"
+        );
+        assert!(
+            lines[6].contains("Heun, 50 network evaluations per image, 1,797 images"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_empty_table_prints() {
+        assert!(Table::default().to_string().contains("real against real"));
+    }
+}

@@ -1,0 +1,97 @@
+//! Files that are whole or absent.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+/// Writes a file so that `path` holds either what it held before or all of `contents`, also after a power cut.
+///
+/// The bytes go to a temporary name in the same directory, are synced, and are renamed over `path`.
+///
+/// # Errors
+/// The system's error, its message preceded by the path. Nothing half-written is left behind.
+pub fn write_atomic(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let temporary = temporary_name(path)?;
+    let result = write_synced(&temporary, contents).and_then(|()| fs::rename(&temporary, path));
+    if result.is_err() {
+        // The first error is the one to report; there may be nothing to remove.
+        let _ = fs::remove_file(&temporary);
+    } else if let Some(directory) = directory(path) {
+        // Makes the new name durable. Not every file system can sync a directory, and the file is complete either way.
+        let _ = File::open(directory).and_then(|directory| directory.sync_all());
+    }
+    result.map_err(|error| {
+        io::Error::new(
+            error.kind(),
+            format!("cannot write `{}`: {error}", path.display()),
+        )
+    })
+}
+
+fn write_synced(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    file.write_all(contents)?;
+    file.sync_all()
+}
+
+/// A hidden sibling of `path`, different for every process.
+fn temporary_name(path: &Path) -> io::Result<PathBuf> {
+    let name = path.file_name().ok_or_else(|| {
+        let message = format!(
+            "cannot write `{}`: expected the path of a file",
+            path.display()
+        );
+        io::Error::new(io::ErrorKind::InvalidInput, message)
+    })?;
+    Ok(path.with_file_name(format!(
+        ".{}.{}.tmp",
+        name.to_string_lossy(),
+        std::process::id()
+    )))
+}
+
+fn directory(path: &Path) -> Option<&Path> {
+    let parent = path.parent()?;
+    Some(if parent.as_os_str().is_empty() {
+        Path::new(".")
+    } else {
+        parent
+    })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_and_nothing_else_is_left() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("report.html");
+        for contents in ["first, longer", "second"] {
+            write_atomic(&path, contents.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&path).unwrap(), contents);
+        }
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn errors_name_the_path() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("missing").join("report.html");
+        let message = write_atomic(&path, b"").unwrap_err().to_string();
+        assert!(message.contains(&path.display().to_string()), "{message}");
+
+        // A directory in the way: the temporary file is removed again.
+        let taken = directory.path().join("taken");
+        fs::create_dir(&taken).unwrap();
+        assert!(
+            write_atomic(&taken, b"contents")
+                .unwrap_err()
+                .to_string()
+                .contains("taken")
+        );
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+        assert!(write_atomic(Path::new("/"), b"").is_err());
+    }
+}

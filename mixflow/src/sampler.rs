@@ -1,0 +1,164 @@
+//! From noise to samples.
+
+use burn::prelude::*;
+use mixflow_schedules::TimeGrid;
+use serde::{Deserialize, Serialize};
+
+use crate::flow::Flow;
+use crate::solver::{DormandPrince5, Euler, EulerMaruyama, Heun, NoiseSource, SampleError, Solver, StochasticHeun};
+
+/// A solver and the times it visits.
+///
+/// ```
+/// use mixflow::sampler::Sampler;
+///
+/// let sampler: Sampler = serde_json::from_str(r#"{ "solver": { "kind": "heun" }, "grid": { "steps": 20 } }"#)?;
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sampler<S = SolverConfig> {
+    /// How to get from one time to the next.
+    pub solver: S,
+    /// The times to stop at, from noise to data.
+    pub grid: TimeGrid,
+}
+
+/// What came out, and what it cost.
+#[derive(Clone, Debug)]
+pub struct Samples {
+    /// `[batch, channels, height, width]`
+    pub x: Tensor<4>,
+    /// Network evaluations, each for the whole batch; guided steps count both networks.
+    pub evaluations: usize,
+}
+
+impl<S: Solver> Sampler<S> {
+    /// Carries `noise`, drawn from `N(0, I)`, to samples.
+    ///
+    /// # Errors
+    /// [`SampleError`] where the solver stops.
+    pub fn sample(
+        &self,
+        flow: &Flow<'_>,
+        noise: Tensor<4>,
+        source: &mut dyn NoiseSource,
+    ) -> Result<Samples, SampleError> {
+        self.trajectory(flow, noise, source, |_, _| {})
+    }
+
+    /// As [`sample`](Self::sample), showing `visit` every time of the grid with its state: first the noise, last the
+    /// samples.
+    ///
+    /// # Errors
+    /// As [`sample`](Self::sample).
+    pub fn trajectory(
+        &self,
+        flow: &Flow<'_>,
+        noise: Tensor<4>,
+        source: &mut dyn NoiseSource,
+        mut visit: impl FnMut(f64, &Tensor<4>),
+    ) -> Result<Samples, SampleError> {
+        let before = flow.evaluations();
+        let x = self.solver.solve(flow, noise, &self.grid.times(), source, &mut visit)?;
+        Ok(Samples { x, evaluations: flow.evaluations() - before })
+    }
+}
+
+/// The solvers that a recipe can name.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+#[expect(missing_docs, reason = "each variant is documented at its type")]
+pub enum SolverConfig {
+    Euler(Euler),
+    Heun(Heun),
+    #[serde(rename = "dormand-prince-5")]
+    DormandPrince5(DormandPrince5),
+    EulerMaruyama(EulerMaruyama),
+    StochasticHeun(StochasticHeun),
+}
+
+impl Solver for SolverConfig {
+    fn solve(
+        &self,
+        flow: &Flow<'_>,
+        x: Tensor<4>,
+        times: &[f64],
+        noise: &mut dyn NoiseSource,
+        visit: &mut dyn FnMut(f64, &Tensor<4>),
+    ) -> Result<Tensor<4>, SampleError> {
+        let solver: &dyn Solver = match self {
+            Self::Euler(solver) => solver,
+            Self::Heun(solver) => solver,
+            Self::DormandPrince5(solver) => solver,
+            Self::EulerMaruyama(solver) => solver,
+            Self::StochasticHeun(solver) => solver,
+        };
+        solver.solve(flow, x, times, noise, visit)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use mixflow_schedules::{Linear, Prediction};
+
+    use super::*;
+    use crate::solver::testing::{numbers, point, silent};
+
+    const SOLVERS: [&str; 5] = [
+        r#"{"kind":"euler"}"#,
+        r#"{"kind":"heun"}"#,
+        r#"{"kind":"dormand-prince-5","atol":1e-6,"rtol":0.001,"max_steps":1000}"#,
+        r#"{"kind":"euler-maruyama","diffusion":{"kind":"sigma","norm":1.0},"last_step":"mean"}"#,
+        r#"{"kind":"stochastic-heun","diffusion":{"kind":"linear","norm":0.5},"last_step":"tweedie"}"#,
+    ];
+
+    #[test]
+    fn recipes_round_trip_and_run() {
+        for solver in SOLVERS {
+            let json = format!(r#"{{"solver":{solver},"grid":{{"steps":4}}}}"#);
+            let sampler: Sampler = serde_json::from_str(&json).unwrap();
+            let value: serde_json::Value = serde_json::to_value(&sampler).unwrap();
+            assert_eq!(value["solver"], serde_json::from_str::<serde_json::Value>(solver).unwrap());
+            assert_eq!(serde_json::from_value::<Sampler>(value).unwrap(), sampler);
+            let flow = Flow::new(&Linear, Prediction::Velocity, |x, _| x * 0.5);
+            let mut draw = |_, shape| point(0.1).expand(shape);
+            let (mut times, mut states) = (vec![], vec![]);
+            let visit = |t, x: &Tensor<4>| {
+                times.push(t);
+                states.push(numbers(x));
+            };
+            let samples = sampler.trajectory(&flow, point(1.0), &mut draw, visit).unwrap();
+            assert_eq!(times, [0.0, 0.25, 0.5, 0.75, 1.0]);
+            assert_eq!(states.last().unwrap(), &numbers(&samples.x));
+            assert_eq!(samples.evaluations, flow.evaluations());
+        }
+    }
+
+    #[test]
+    fn each_run_counts_its_own_evaluations() {
+        let sampler: Sampler = serde_json::from_str(r#"{"solver": {"kind": "heun"}, "grid": {"steps": 3}}"#).unwrap();
+        let flow = Flow::new(&Linear, Prediction::Velocity, |x, _| x);
+        for _ in 0..2 {
+            assert_eq!(sampler.sample(&flow, point(1.0), &mut silent).unwrap().evaluations, 6);
+        }
+    }
+
+    #[test]
+    fn unknown_names_are_refused() {
+        for (json, complaint) in [
+            (r#"{"solver": {"kind": "eular"}, "grid": {"steps": 3}}"#, "unknown variant `eular`"),
+            (r#"{"solver": {"kind": "euler", "order": 1}, "grid": {"steps": 3}}"#, "Euler"),
+            (r#"{"solver": {"kind": "euler"}, "grid": {"steps": 0}}"#, "`steps`"),
+            (r#"{"solver": {"kind": "euler"}, "grid": {"steps": 3}, "noise": 1}"#, "unknown field `noise`"),
+            (
+                r#"{"solver": {"kind": "euler-maruyama", "diffusion": {"kind": "sigma"}, "last": 1}, "grid": {"steps": 3}}"#,
+                "`last`",
+            ),
+        ] {
+            let error = serde_json::from_str::<Sampler>(json).unwrap_err().to_string();
+            assert!(error.contains(complaint), "{json}: {error}");
+        }
+    }
+}

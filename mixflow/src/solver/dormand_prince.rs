@@ -1,0 +1,352 @@
+//! The adaptive method of Dormand and Prince.
+
+use burn::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::{Deterministic, NoiseSource, SampleError, Solver, finite};
+use crate::flow::Flow;
+
+/// The adaptive method of Dormand and Prince: fifth order, six evaluations per step tried, two to start.
+///
+/// A step is accepted when the root mean square of `error / (atol + rtol · |x|)` over the whole batch is at most 1, so
+/// samples depend slightly, within the tolerances, on what else is in their batch. States between two steps are
+/// interpolated to fourth order.
+///
+/// # Source
+/// Dormand and Prince 1980; step control, starting step and interpolation as in torchdiffeq 0.2.5 (`dopri5`). As there,
+/// the last step may pass the last time and is interpolated back. Where the flow does not exist beyond it (VP at data),
+/// that step is tried again up to the last time.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "Fields")]
+pub struct DormandPrince5 {
+    atol: f64,
+    rtol: f64,
+    max_steps: usize,
+}
+
+impl DormandPrince5 {
+    /// Absolute and relative tolerance of a step, and at most 1,000 steps. SiT uses 1e-6 and 1e-3.
+    ///
+    /// # Errors
+    /// [`SampleError::Config`] unless both are finite and above 0.
+    pub fn new(atol: f64, rtol: f64) -> Result<Self, SampleError> {
+        Self { atol, rtol, max_steps: MAX_STEPS }.validated()
+    }
+
+    /// Stops with an error after `max_steps` steps, the rejected ones included.
+    ///
+    /// # Errors
+    /// [`SampleError::Config`] for no steps at all.
+    pub fn max_steps(self, max_steps: usize) -> Result<Self, SampleError> {
+        Self { max_steps, ..self }.validated()
+    }
+
+    fn validated(self) -> Result<Self, SampleError> {
+        for (name, value) in [("atol", self.atol), ("rtol", self.rtol)] {
+            if !(value > 0.0 && value.is_finite()) {
+                return Err(SampleError::Config(format!("`{name}` must be a finite number above 0, found {value}")));
+            }
+        }
+        if self.max_steps == 0 {
+            return Err(SampleError::Config("`max_steps` must be at least 1, found 0".into()));
+        }
+        Ok(self)
+    }
+
+    /// Root mean square of `error`, in units of the tolerance at `size`: of the state or of what it carries along,
+    /// whichever is larger, as torchdiffeq judges tuples.
+    fn ratio(&self, field: &Field<'_>, error: Tensor<4>, size: Tensor<4>) -> f64 {
+        let square = (error / (size * self.rtol + self.atol)).square();
+        let (channels, carried) = (square.dims()[1], field.flow.carried());
+        let root = |start, length| square.clone().narrow(1, start, length).mean().into_scalar::<f64>().sqrt();
+        let state = root(0, channels - carried);
+        // `f64::max` would drop a NaN.
+        if carried == 0 || state.is_nan() { state } else { root(channels - carried, carried).max(state) }
+    }
+
+    /// The starting step of Hairer, Nørsett and Wanner, "Solving Ordinary Differential Equations I", section II.4.
+    fn first_step(&self, field: &Field<'_>, x: &Tensor<4>, slope: &Tensor<4>) -> f64 {
+        let size = x.clone().abs();
+        let d0 = self.ratio(field, x.clone(), size.clone());
+        let d1 = self.ratio(field, slope.clone(), size.clone());
+        let probe = if d0 < 1e-5 || d1 < 1e-5 { 1e-6 } else { 0.01 * d0 / d1 };
+        let ahead = field.slope(x.clone() + slope.clone() * probe, probe);
+        let d2 = self.ratio(field, ahead - slope.clone(), size) / probe;
+        let step =
+            if d1 <= 1e-15 && d2 <= 1e-15 { f64::max(1e-6, probe * 1e-3) } else { (0.01 / d1.max(d2)).powf(0.2) };
+        step.min(100.0 * probe)
+    }
+}
+
+impl Solver for DormandPrince5 {
+    fn solve(
+        &self,
+        flow: &Flow<'_>,
+        mut x: Tensor<4>,
+        times: &[f64],
+        _: &mut dyn NoiseSource,
+        visit: &mut dyn FnMut(f64, &Tensor<4>),
+    ) -> Result<Tensor<4>, SampleError> {
+        let [start, .., end] = *times else {
+            times.iter().for_each(|&t| visit(t, &x));
+            return Ok(x);
+        };
+        let field = Field { flow, start, end };
+        let length = field.length();
+        visit(start, &x);
+        let mut wanted = times[1..].iter().copied().peekable();
+
+        let mut slope = finite(field.slope(x.clone(), 0.0), start)?;
+        let mut step = self.first_step(&field, &x, &slope);
+        let mut at = 0.0;
+        for _ in 0..self.max_steps {
+            if step <= length * f64::EPSILON {
+                return Err(SampleError::StepUnderflow { t: field.time(at), step });
+            }
+            let tried = Step::take(&field, x.clone(), slope.clone(), at, step);
+            let ratio = self.ratio(&field, tried.error(), x.clone().abs().max_pair(tried.end.clone().abs()));
+            if ratio.is_nan() && at + step > length {
+                step = length - at;
+                continue;
+            }
+            if ratio.is_nan() {
+                return Err(SampleError::NonFinite { t: field.time(at) });
+            }
+            if ratio <= 1.0 {
+                let reached = at + step;
+                while let Some(t) = wanted.next_if(|t| (t - start).abs() <= reached) {
+                    let state = finite(tried.interpolate(((t - start).abs() - at) / step), t)?;
+                    visit(t, &state);
+                    if wanted.peek().is_none() {
+                        return Ok(state);
+                    }
+                }
+                let [.., after] = tried.slopes;
+                (x, slope, at) = (tried.end, after, reached);
+            }
+            step *= factor(ratio);
+        }
+        Err(SampleError::StepLimit { t: field.time(at), limit: self.max_steps })
+    }
+}
+
+impl Deterministic for DormandPrince5 {}
+
+/// How much larger the next step is: between a fifth and ten times, and never smaller after an accepted step.
+fn factor(ratio: f64) -> f64 {
+    let least = if ratio < 1.0 { 1.0 } else { 0.2 };
+    (0.9 / ratio.powf(0.2)).max(least).min(10.0)
+}
+
+/// The flow with its time counted from 0 at the start, upwards.
+struct Field<'f> {
+    flow: &'f Flow<'f>,
+    start: f64,
+    end: f64,
+}
+
+impl Field<'_> {
+    fn length(&self) -> f64 {
+        (self.end - self.start).abs()
+    }
+
+    fn time(&self, at: f64) -> f64 {
+        self.start + at.copysign(self.end - self.start)
+    }
+
+    fn slope(&self, x: Tensor<4>, at: f64) -> Tensor<4> {
+        let rate = self.flow.elapsed(self.start, self.end) / self.length();
+        self.flow.velocity(x, self.time(at)) * rate
+    }
+}
+
+/// One step that was tried.
+struct Step {
+    size: f64,
+    start: Tensor<4>,
+    end: Tensor<4>,
+    slopes: [Tensor<4>; 7],
+}
+
+impl Step {
+    fn take(field: &Field<'_>, start: Tensor<4>, slope: Tensor<4>, at: f64, size: f64) -> Self {
+        let mut slopes = vec![slope];
+        let mut end = start.clone();
+        for (node, weights) in NODES.iter().zip(STAGES) {
+            end = start.clone() + combine(&slopes, weights) * size;
+            slopes.push(field.slope(end.clone(), at + node * size));
+        }
+        let slopes = slopes.try_into().unwrap_or_else(|_| unreachable!("one slope and one for each of six nodes"));
+        Self { size, start, end, slopes }
+    }
+
+    /// The difference to the embedded fourth-order solution.
+    fn error(&self) -> Tensor<4> {
+        combine(&self.slopes, &ERROR) * self.size
+    }
+
+    /// The state at `start + share · size`, from the quartic through both ends, their slopes and the middle.
+    fn interpolate(&self, share: f64) -> Tensor<4> {
+        let (x0, x1) = (self.start.clone(), self.end.clone());
+        let middle = x0.clone() + combine(&self.slopes, &MIDDLE) * self.size;
+        let (s, s2, s3, s4) = (share, share.powi(2), share.powi(3), share.powi(4));
+        let slopes = self.slopes[0].clone() * (s - 4.0 * s2 + 5.0 * s3 - 2.0 * s4)
+            + self.slopes[6].clone() * (s2 - 3.0 * s3 + 2.0 * s4);
+        slopes * self.size
+            + x0 * (1.0 - 11.0 * s2 + 18.0 * s3 - 8.0 * s4)
+            + x1 * (-5.0 * s2 + 14.0 * s3 - 8.0 * s4)
+            + middle * (16.0 * s2 - 32.0 * s3 + 16.0 * s4)
+    }
+}
+
+/// The weighted sum of the slopes whose weight is not 0.
+fn combine(slopes: &[Tensor<4>], weights: &[f64]) -> Tensor<4> {
+    let weighted = slopes.iter().zip(weights).filter(|(_, weight)| **weight != 0.0);
+    let sum = weighted.map(|(slope, &weight)| slope.clone() * weight).reduce(|a, b| a + b);
+    sum.expect("every row of the tableau has a weight")
+}
+
+const NODES: [f64; 6] = [1.0 / 5.0, 3.0 / 10.0, 4.0 / 5.0, 8.0 / 9.0, 1.0, 1.0];
+const STAGES: [&[f64]; 6] = [
+    &[1.0 / 5.0],
+    &[3.0 / 40.0, 9.0 / 40.0],
+    &[44.0 / 45.0, -56.0 / 15.0, 32.0 / 9.0],
+    &[19372.0 / 6561.0, -25360.0 / 2187.0, 64448.0 / 6561.0, -212.0 / 729.0],
+    &[9017.0 / 3168.0, -355.0 / 33.0, 46732.0 / 5247.0, 49.0 / 176.0, -5103.0 / 18656.0],
+    &[35.0 / 384.0, 0.0, 500.0 / 1113.0, 125.0 / 192.0, -2187.0 / 6784.0, 11.0 / 84.0],
+];
+/// Torchdiffeq takes the embedded solution of Shampine 1986, not the one of the original paper.
+const ERROR: [f64; 7] = [
+    35.0 / 384.0 - 1951.0 / 21600.0,
+    0.0,
+    500.0 / 1113.0 - 22642.0 / 50085.0,
+    125.0 / 192.0 - 451.0 / 720.0,
+    -2187.0 / 6784.0 + 12231.0 / 42400.0,
+    11.0 / 84.0 - 649.0 / 6300.0,
+    -1.0 / 60.0,
+];
+/// Half a step, to fourth order (Shampine 1986).
+const MIDDLE: [f64; 7] = [
+    6025192743.0 / 30085553152.0 / 2.0,
+    0.0,
+    51252292925.0 / 65400821598.0 / 2.0,
+    -2691868925.0 / 45128329728.0 / 2.0,
+    187940372067.0 / 1594534317056.0 / 2.0,
+    -1776094331.0 / 19743644256.0 / 2.0,
+    11237099.0 / 235043384.0 / 2.0,
+];
+
+const MAX_STEPS: usize = 1000;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Fields {
+    atol: f64,
+    rtol: f64,
+    #[serde(default = "default_max_steps")]
+    max_steps: usize,
+}
+
+fn default_max_steps() -> usize {
+    MAX_STEPS
+}
+
+impl TryFrom<Fields> for DormandPrince5 {
+    type Error = SampleError;
+
+    fn try_from(Fields { atol, rtol, max_steps }: Fields) -> Result<Self, SampleError> {
+        Self { atol, rtol, max_steps }.validated()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use mixflow_schedules::{Linear, Prediction};
+
+    use super::super::testing::{Gaussian, numbers, order, point, schedules, silent};
+    use super::*;
+
+    /// With the step held fixed: the largest error at the ends of steps, and between them, where one step of a
+    /// fourth-order interpolant has an error of fifth order.
+    #[test]
+    fn steps_are_fifth_order_and_interpolation_fourth() {
+        for schedule in schedules() {
+            for (start, end) in [(0.3, 0.8), (0.8, 0.3)] {
+                let gaussian = Gaussian(&schedule);
+                let flow = gaussian.flow();
+                let field = Field { flow: &flow, start, end };
+                let errors = |steps: usize| {
+                    let size = field.length() / steps as f64;
+                    let (mut x, mut worst) = (point(1.3), [0.0_f64; 2]);
+                    for at in (0..steps).map(|index| index as f64 * size) {
+                        let step = Step::take(&field, x.clone(), field.slope(x, at), at, size);
+                        for (worst, (share, state)) in
+                            worst.iter_mut().zip([(1.0, step.end.clone()), (0.3, step.interpolate(0.3))])
+                        {
+                            let exact = gaussian.carry(1.3, start, field.time(at + share * size));
+                            *worst = worst.max((numbers(&state)[0] - exact).abs());
+                        }
+                        x = step.end;
+                    }
+                    worst
+                };
+                for (place, what) in ["at the ends", "between"].iter().enumerate() {
+                    let found = order(|steps| errors(steps)[place], 16);
+                    assert!((found - 5.0).abs() < 0.7, "{schedule:?} from {start}: order {found} {what}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn errors_follow_the_tolerance() {
+        for schedule in schedules() {
+            let gaussian = Gaussian(&schedule);
+            for tolerance in [1e-4, 1e-7, 1e-10] {
+                let solver = DormandPrince5::new(tolerance, tolerance).unwrap();
+                let x = solver.solve(&gaussian.flow(), point(1.3), &[0.01, 0.99], &mut silent, &mut |_, _| {}).unwrap();
+                let error = (numbers(&x)[0] - gaussian.carry(1.3, 0.01, 0.99)).abs();
+                assert!(error < 30.0 * tolerance, "{schedule:?}: error {error:e} at tolerance {tolerance:e}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_step_limit_and_a_velocity_without_bound_are_errors() {
+        let solver = DormandPrince5::new(1e-9, 1e-9).unwrap();
+        let run = |solver: DormandPrince5, flow: &Flow<'_>| {
+            solver.solve(flow, point(1.0), &[0.0, 1.0], &mut silent, &mut |_, _| {}).unwrap_err()
+        };
+        let smooth = Flow::new(&Linear, Prediction::Velocity, |x, t| x * (9.0 * t).sin());
+        let limited = run(solver.max_steps(3).unwrap(), &smooth);
+        assert!(matches!(limited, SampleError::StepLimit { limit: 3, .. }), "{limited}");
+        // No step that crosses t = ½ is accepted: even the smallest is off by 1e14.
+        let cliff = Flow::new(&Linear, Prediction::Velocity, |x, t| x * if t > 0.5 { 1e30 } else { 1.0 });
+        let stuck = run(solver, &cliff);
+        assert!(matches!(stuck, SampleError::StepUnderflow { t, .. } if (t - 0.5).abs() < 1e-9), "{stuck}");
+    }
+
+    #[test]
+    fn the_last_step_stays_inside_where_there_is_nothing_beyond() {
+        let solver = DormandPrince5::new(1e-6, 1e-3).unwrap();
+        let flow = Flow::new(&Linear, Prediction::Velocity, |x, t| x * if t > 1.0 { f64::NAN } else { 1.0 });
+        let x = solver.solve(&flow, point(1.0), &[0.0, 1.0], &mut silent, &mut |_, _| {}).unwrap();
+        assert!((numbers(&x)[0] - 1.0_f64.exp()).abs() < 1e-3);
+    }
+
+    #[test]
+    fn tolerances_are_checked() {
+        let parse = serde_json::from_str::<DormandPrince5>;
+        assert_eq!(parse(r#"{"atol": 1e-6, "rtol": 1e-3}"#).unwrap(), DormandPrince5::new(1e-6, 1e-3).unwrap());
+        for (json, complaint) in [
+            (r#"{"atol": 0, "rtol": 1e-3}"#, "`atol` must be a finite number above 0, found 0"),
+            (r#"{"atol": 1e-6, "rtol": -1}"#, "`rtol`"),
+            (r#"{"atol": 1e-6, "rtol": 1e-3, "max_steps": 0}"#, "`max_steps`"),
+            (r#"{"atol": 1e-6, "rtol": 1e-3, "order": 5}"#, "unknown field"),
+        ] {
+            let error = parse(json).unwrap_err().to_string();
+            assert!(error.contains(complaint), "{json}: {error}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Solvers carry noise along a [`Flow`] to samples.
+
+mod dormand_prince;
+mod error;
+mod euler;
+mod heun;
+mod noise;
+mod sde;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+pub(crate) mod testing;
+
+use std::fmt::Debug;
+
+use burn::prelude::*;
+
+pub use dormand_prince::DormandPrince5;
+pub use error::SampleError;
+pub use euler::Euler;
+pub use heun::Heun;
+pub use noise::{NoiseSource, SeededNoise};
+pub use sde::{EulerMaruyama, LastStep, StochasticHeun};
+
+use crate::flow::Flow;
+
+/// Carries a state through a grid of times.
+///
+/// # Example
+/// The midpoint method:
+/// ```
+/// use burn::prelude::*;
+/// use mixflow::flow::Flow;
+/// use mixflow::solver::{NoiseSource, SampleError, Solver, march};
+///
+/// #[derive(Debug)]
+/// struct Midpoint;
+///
+/// impl Solver for Midpoint {
+///     fn solve(
+///         &self, flow: &Flow, x: Tensor<4>, times: &[f64], _: &mut dyn NoiseSource,
+///         visit: &mut dyn FnMut(f64, &Tensor<4>),
+///     ) -> Result<Tensor<4>, SampleError> {
+///         march(x, times, visit, |x, _, from, to| {
+///             let middle = (from + to) / 2.0;
+///             let half = x.clone() + flow.velocity(x.clone(), from) * flow.elapsed(from, middle);
+///             x + flow.velocity(half, middle) * flow.elapsed(from, to)
+///         })
+///     }
+/// }
+/// ```
+pub trait Solver: Debug + Send + Sync {
+    /// Carries `x` from the first of `times` to the last and returns the state there.
+    ///
+    /// `visit` sees every time with its state, the first included, and nothing in between. Deterministic solvers leave
+    /// `noise` alone.
+    ///
+    /// # Shapes
+    /// - x: `[batch, channels, height, width]`
+    /// - times: paper time, strictly monotone, upwards for sampling
+    ///
+    /// # Errors
+    /// A state that is not finite; for adaptive solvers also a step that is too small, or too many steps.
+    fn solve(
+        &self,
+        flow: &Flow<'_>,
+        x: Tensor<4>,
+        times: &[f64],
+        noise: &mut dyn NoiseSource,
+        visit: &mut dyn FnMut(f64, &Tensor<4>),
+    ) -> Result<Tensor<4>, SampleError>;
+}
+
+/// A [`Solver`] that draws no noise, so that it can be run from data to noise as well.
+pub trait Deterministic: Solver {}
+
+/// Applies `step(x, index, from, to)` to each interval of `times`: the loop of every solver with fixed steps.
+///
+/// # Errors
+/// [`SampleError::NonFinite`] at the first state that is not finite.
+pub fn march(
+    mut x: Tensor<4>,
+    times: &[f64],
+    visit: &mut dyn FnMut(f64, &Tensor<4>),
+    mut step: impl FnMut(Tensor<4>, usize, f64, f64) -> Tensor<4>,
+) -> Result<Tensor<4>, SampleError> {
+    if let Some(&start) = times.first() {
+        visit(start, &x);
+    }
+    for (index, interval) in times.windows(2).enumerate() {
+        x = finite(step(x, index, interval[0], interval[1]), interval[1])?;
+        visit(interval[1], &x);
+    }
+    Ok(x)
+}
+
+/// `x`, unless a number in it is not finite.
+fn finite(x: Tensor<4>, t: f64) -> Result<Tensor<4>, SampleError> {
+    if x.clone().is_finite().all().into_scalar::<bool>() { Ok(x) } else { Err(SampleError::NonFinite { t }) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use mixflow_schedules::{Interval, Linear, Prediction, Reference, TimeGrid, Use, interval};
+
+    use super::testing::{Fixture, Gaussian, numbers, order, path, point, prediction, schedules, silent};
+    use super::*;
+
+    const METHODS: [(&str, &dyn Solver); 2] = [("euler", &Euler), ("heun2", &Heun)];
+
+    fn states(solver: &dyn Solver, flow: &Flow<'_>, x: Tensor<4>, times: &[f64]) -> Vec<Tensor<4>> {
+        let mut states = vec![];
+        let end = solver.solve(flow, x, times, &mut silent, &mut |_, x| states.push(x.clone())).unwrap();
+        assert_eq!(numbers(&end), numbers(states.last().unwrap()));
+        states
+    }
+
+    fn assert_recorded(fixture: &Fixture, name: &str, states: &[Tensor<4>], tolerance: &str) {
+        let recorded = fixture.rows(&format!("out.{name}"));
+        assert_eq!(states.len(), recorded.len(), "{name}");
+        for (found, recorded) in states.iter().zip(&recorded) {
+            fixture.assert_close(name, found, recorded, tolerance);
+        }
+    }
+
+    /// The five steps of the recorded runs.
+    fn times(interval: Interval) -> Vec<f64> {
+        TimeGrid::new(5).unwrap().interval(interval).unwrap().times()
+    }
+
+    #[test]
+    fn fixed_steps_match_sit() {
+        let fixture = Fixture::read("sit_ode");
+        for path_name in ["Linear", "GVP", "VP"] {
+            for kind in ["velocity", "noise", "score"] {
+                for (method, solver) in METHODS {
+                    let (schedule, prediction) = (path(path_name), prediction(kind));
+                    let flow = fixture.flow(&schedule, prediction);
+                    let times = times(interval(&schedule, prediction, Use::Ode, Reference::Sit));
+                    let name = format!("{path_name}.{kind}.{method}");
+                    let states = states(solver, &flow, fixture.tensor("in.z"), &times);
+                    assert_recorded(&fixture, &name, &states, "/tolerance");
+                    assert_eq!(fixture.manifest["function_evaluations"][&name], flow.evaluations(), "{name}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn data_to_noise_matches_sit() {
+        let fixture = Fixture::read("sit_ode");
+        let flow = fixture.flow(&Linear, Prediction::Velocity);
+        let states = states(&Euler, &flow, fixture.tensor("in.z"), &times(Interval { start: 1.0, end: 0.0 }));
+        assert_recorded(&fixture, "Linear.velocity.euler_reverse", &states, "/tolerance");
+    }
+
+    #[test]
+    fn adaptive_steps_match_torchdiffeq() {
+        let fixture = Fixture::read("sit_ode");
+        let loose = DormandPrince5::new(1e-6, 1e-3).unwrap();
+        let tight = DormandPrince5::new(1e-9, 1e-9).unwrap();
+        for (path_name, kind, method, solver, tolerance) in [
+            ("Linear", "velocity", "dopri5", loose, "/tolerance/dopri5_default_tolerances"),
+            ("GVP", "noise", "dopri5", loose, "/tolerance/dopri5_default_tolerances"),
+            ("VP", "velocity", "dopri5", loose, "/tolerance/dopri5_default_tolerances"),
+            ("Linear", "velocity", "dopri5_tight", tight, "/tolerance"),
+        ] {
+            let (schedule, prediction) = (path(path_name), prediction(kind));
+            let flow = fixture.flow(&schedule, prediction);
+            let times = times(interval(&schedule, prediction, Use::Ode, Reference::Sit));
+            let name = format!("{path_name}.{kind}.{method}");
+            let states = states(&solver, &flow, fixture.tensor("in.z"), &times);
+            assert_recorded(&fixture, &name, &states, tolerance);
+            assert_eq!(fixture.manifest["function_evaluations"][&name], flow.evaluations(), "{name}");
+        }
+    }
+
+    /// The error halves once and twice when the step halves. VP stays away from both ends: its velocity grows without
+    /// bound at data.
+    #[test]
+    fn euler_is_first_order_and_heun_second() {
+        for schedule in schedules() {
+            for (start, end) in [(0.2, 0.9), (0.9, 0.2)] {
+                for (expected, solver) in [(1.0, &Euler as &dyn Solver), (2.0, &Heun)] {
+                    let gaussian = Gaussian(&schedule);
+                    let error = |steps| {
+                        let times = TimeGrid::new(steps).unwrap().interval(Interval { start, end }).unwrap().times();
+                        let end_state = states(solver, &gaussian.flow(), point(1.3), &times).pop().unwrap();
+                        (numbers(&end_state)[0] - gaussian.carry(1.3, start, end)).abs()
+                    };
+                    let found = order(error, 256);
+                    assert!((found - expected).abs() < 0.1, "{schedule:?} {solver:?}: order {found}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_state_that_is_not_finite_stops_every_solver() {
+        let flow = Flow::new(&Linear, Prediction::Velocity, |x, t| x * if t > 0.5 { f64::NAN } else { 1.0 });
+        let adaptive = DormandPrince5::new(1e-6, 1e-3).unwrap();
+        for solver in [&Euler as &dyn Solver, &Heun, &adaptive] {
+            let result = solver.solve(&flow, point(1.0), &[0.0, 0.4, 0.8, 1.0], &mut silent, &mut |_, _| {});
+            assert!(matches!(result, Err(SampleError::NonFinite { .. })), "{solver:?}: {result:?}");
+        }
+    }
+}

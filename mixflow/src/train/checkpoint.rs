@@ -1,0 +1,340 @@
+//! Checkpoints that survive being killed.
+//!
+//! A checkpoint is a folder `step-00000400` that holds `weights.safetensors`, `average.safetensors`,
+//! `optimizer.safetensors`, `state.json` and, written last, `manifest.json` with size and SHA-256 of the others. It is
+//! written under a temporary name, every file and the folder are synced, and then it is renamed: whoever sees the name
+//! sees the whole.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use burn::tensor::{DType, TensorData};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::state::{Snapshot, Tensors};
+use crate::Error;
+
+const MANIFEST: &str = "manifest.json";
+const PARTIAL: &str = ".partial-";
+const FIRST: &str = "first_moment.";
+const SECOND: &str = "second_moment.";
+
+/// A folder of checkpoints.
+#[derive(Clone, Debug)]
+pub struct Checkpoints {
+    folder: PathBuf,
+    keep: usize,
+}
+
+/// A checkpoint that was read and found whole.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// The training state.
+    pub snapshot: Snapshot,
+    /// The recipe that the run was started with.
+    pub recipe: serde_json::Value,
+    /// Where it was read from.
+    pub path: PathBuf,
+}
+
+/// What reading the newest checkpoint found.
+#[derive(Debug)]
+pub struct Found {
+    /// The newest one that is whole, if any is.
+    pub checkpoint: Option<Checkpoint>,
+    /// Newer ones that were passed over, and why: for the user to be told.
+    pub damaged: Vec<Error>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Manifest {
+    format: u32,
+    files: BTreeMap<String, Entry>,
+}
+
+#[derive(Serialize, Deserialize, PartialEq)]
+struct Entry {
+    bytes: u64,
+    sha256: String,
+}
+
+#[derive(Serialize, Deserialize)]
+struct State {
+    step: u64,
+    updates: u64,
+    recipe: serde_json::Value,
+}
+
+impl Checkpoints {
+    /// The checkpoints in `folder`, which need not exist yet; writing a new one leaves the `keep` newest, at least two.
+    pub fn new(folder: impl Into<PathBuf>, keep: usize) -> Self {
+        Self { folder: folder.into(), keep: keep.max(2) }
+    }
+
+    /// Writes a checkpoint and returns its path.
+    ///
+    /// # Errors
+    /// If the disk is full or the folder cannot be written to; checkpoints that were there are untouched, and nothing half-written is
+    /// left behind.
+    pub fn save(&self, snapshot: &Snapshot, recipe: &serde_json::Value) -> Result<PathBuf, Error> {
+        let name = name(snapshot.step);
+        let target = self.folder.join(&name);
+        let partial = self.folder.join(format!("{PARTIAL}{name}"));
+        fs::create_dir_all(&self.folder).map_err(Error::io("create", &self.folder))?;
+        self.clear_partial()?;
+        fs::create_dir(&partial).map_err(Error::io("create", &partial))?;
+        let written = write_files(&partial, snapshot, recipe).and_then(|()| {
+            if target.exists() {
+                fs::remove_dir_all(&target).map_err(Error::io("replace", &target))?;
+            }
+            fs::rename(&partial, &target).map_err(Error::io("rename", &partial))?;
+            sync_folder(&self.folder)
+        });
+        if let Err(error) = written {
+            let _ = fs::remove_dir_all(&partial);
+            return Err(error);
+        }
+        for old in self.steps()?.into_iter().rev().skip(self.keep) {
+            let old = self.folder.join(self::name(old));
+            fs::remove_dir_all(&old).map_err(Error::io("remove", &old))?;
+        }
+        Ok(target)
+    }
+
+    /// Reads the newest checkpoint that is whole.
+    ///
+    /// # Errors
+    /// If the folder cannot be listed. Damaged checkpoints are passed over and reported in [`Found::damaged`].
+    pub fn latest(&self) -> Result<Found, Error> {
+        let mut damaged = Vec::new();
+        for step in self.steps()?.into_iter().rev() {
+            match read(&self.folder.join(name(step))) {
+                Ok(checkpoint) => return Ok(Found { checkpoint: Some(checkpoint), damaged }),
+                Err(error) => damaged.push(error),
+            }
+        }
+        Ok(Found { checkpoint: None, damaged })
+    }
+
+    /// Steps of the checkpoints that are there, ascending.
+    fn steps(&self) -> Result<Vec<u64>, Error> {
+        let mut steps: Vec<u64> = Vec::new();
+        if self.folder.exists() {
+            for entry in fs::read_dir(&self.folder).map_err(Error::io("list", &self.folder))? {
+                let file = entry.map_err(Error::io("list", &self.folder))?.file_name();
+                let step = file.to_str().and_then(|file| file.strip_prefix("step-")).map(str::parse::<u64>);
+                steps.extend(step.and_then(Result::ok));
+            }
+        }
+        steps.sort_unstable();
+        Ok(steps)
+    }
+
+    /// Removes what a killed process left.
+    fn clear_partial(&self) -> Result<(), Error> {
+        for entry in fs::read_dir(&self.folder).map_err(Error::io("list", &self.folder))? {
+            let path = entry.map_err(Error::io("list", &self.folder))?.path();
+            if path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PARTIAL)) {
+                fs::remove_dir_all(&path).map_err(Error::io("remove", &path))?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads one checkpoint folder.
+///
+/// # Errors
+/// [`Error::Damaged`] if it is not whole.
+pub fn read(path: &Path) -> Result<Checkpoint, Error> {
+    let damaged = |reason: String| Error::Damaged { path: path.into(), reason };
+    let load = |name: &str| fs::read(path.join(name)).map_err(|error| damaged(format!("{name}: {error}")));
+    let manifest: Manifest = serde_json::from_slice(&load(MANIFEST)?)
+        .map_err(|error| damaged(format!("{MANIFEST} is not a manifest: {error}")))?;
+    if manifest.format != 1 {
+        return Err(damaged(format!("{MANIFEST} has format {}, this version reads format 1", manifest.format)));
+    }
+    let whole = |name: &str| {
+        let expected = manifest.files.get(name).ok_or_else(|| damaged(format!("{MANIFEST} does not list {name}")))?;
+        let bytes = load(name)?;
+        let found = entry(&bytes);
+        if found == *expected {
+            Ok(bytes)
+        } else {
+            let (found, expected) = (found.bytes, expected.bytes);
+            Err(damaged(format!("{name} is not what was written ({found} bytes of {expected}, or other content)")))
+        }
+    };
+    let tensors = |name: &str| {
+        let bytes = whole(name)?;
+        from_safetensors(&bytes).map_err(|reason| damaged(format!("{name}: {reason}")))
+    };
+    let state: State = serde_json::from_slice(&whole("state.json")?)
+        .map_err(|error| damaged(format!("state.json: {error}")))?;
+    let mut optimizer = tensors("optimizer.safetensors")?;
+    let mut moment = |prefix: &str| -> Tensors {
+        let names: Vec<String> = optimizer.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
+        let part = names.into_iter().filter_map(|name| Some((name[prefix.len()..].into(), optimizer.remove(&name)?)));
+        part.collect()
+    };
+    let snapshot = Snapshot {
+        weights: tensors("weights.safetensors")?,
+        average: tensors("average.safetensors")?,
+        first_moment: moment(FIRST),
+        second_moment: moment(SECOND),
+        step: state.step,
+        updates: state.updates,
+    };
+    Ok(Checkpoint { snapshot, recipe: state.recipe, path: path.into() })
+}
+
+fn name(step: u64) -> String {
+    format!("step-{step:08}")
+}
+
+fn write_files(folder: &Path, snapshot: &Snapshot, recipe: &serde_json::Value) -> Result<(), Error> {
+    let mut files = BTreeMap::new();
+    let mut write = |name: &str, bytes: &[u8]| {
+        files.insert(name.to_string(), entry(bytes));
+        write_synced(&folder.join(name), bytes)
+    };
+    write("weights.safetensors", &to_safetensors(&mut snapshot.weights.iter().map(named("")))?)?;
+    write("average.safetensors", &to_safetensors(&mut snapshot.average.iter().map(named("")))?)?;
+    let moments = snapshot.first_moment.iter().map(named(FIRST));
+    let mut moments = moments.chain(snapshot.second_moment.iter().map(named(SECOND)));
+    write("optimizer.safetensors", &to_safetensors(&mut moments)?)?;
+    let state = State { step: snapshot.step, updates: snapshot.updates, recipe: recipe.clone() };
+    write("state.json", &json(&state))?;
+    write_synced(&folder.join(MANIFEST), &json(&Manifest { format: 1, files }))?;
+    sync_folder(folder)
+}
+
+fn named<'a>(prefix: &'static str) -> impl Fn((&'a String, &'a TensorData)) -> (String, &'a TensorData) {
+    move |(name, data)| (format!("{prefix}{name}"), data)
+}
+
+fn json(value: &impl Serialize) -> Vec<u8> {
+    serde_json::to_vec_pretty(value).expect("plain numbers and text are JSON")
+}
+
+fn entry(bytes: &[u8]) -> Entry {
+    let digest = Sha256::digest(bytes);
+    Entry { bytes: bytes.len() as u64, sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect() }
+}
+
+fn to_safetensors(tensors: &mut dyn Iterator<Item = (String, &TensorData)>) -> Result<Vec<u8>, Error> {
+    let views = tensors.map(|(name, data)| {
+        assert_eq!(data.dtype(), DType::F32, "training keeps its tensors in f32, {name} is not");
+        let view = TensorView::new(Dtype::F32, data.shape().to_vec(), data.as_bytes());
+        (name, view.expect("a tensor's bytes fill its shape"))
+    });
+    Ok(safetensors::serialize(views, None).expect("names are unique and views are whole"))
+}
+
+fn from_safetensors(bytes: &[u8]) -> Result<Tensors, String> {
+    let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
+    let tensors = file.tensors().into_iter().map(|(name, view)| match view.dtype() {
+        Dtype::F32 => Ok((name, TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), DType::F32))),
+        other => Err(format!("{name} has type {other:?}, expected F32")),
+    });
+    tensors.collect()
+}
+
+fn write_synced(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let write = || {
+        let mut file = File::create_new(path)?;
+        file.write_all(bytes)?;
+        file.sync_all()
+    };
+    write().map_err(Error::io("write", path))
+}
+
+fn sync_folder(path: &Path) -> Result<(), Error> {
+    // Windows cannot open folders; a rename there is ordered by the file system.
+    if cfg!(unix) { File::open(path).and_then(|folder| folder.sync_all()).map_err(Error::io("sync", path)) } else { Ok(()) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn snapshot(step: u64) -> Snapshot {
+        let tensors = |value: f32| -> Tensors {
+            [("a.weight".to_string(), TensorData::new(vec![value, f32::MIN_POSITIVE, -0.0], [3]))].into()
+        };
+        let (weights, average) = (tensors(step as f32), tensors(0.1));
+        Snapshot { weights, average, first_moment: tensors(2.0), second_moment: tensors(3.0), step, updates: step }
+    }
+
+    #[test]
+    fn what_is_saved_is_read_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(folder.path().join("new"), 2);
+        let recipe = serde_json::json!({"seed": 1});
+        for step in [1, 5, 12] {
+            checkpoints.save(&snapshot(step), &recipe).unwrap();
+        }
+        let found = checkpoints.latest().unwrap();
+        assert!(found.damaged.is_empty());
+        let checkpoint = found.checkpoint.unwrap();
+        assert_eq!((checkpoint.snapshot, checkpoint.recipe), (snapshot(12), recipe));
+        assert_eq!(checkpoints.steps().unwrap(), [5, 12], "the oldest is gone");
+    }
+
+    /// Truncates and flips every file at several places: the older checkpoint must be used, and the damage named.
+    #[test]
+    fn every_damage_is_recognised() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(folder.path(), 2);
+        for step in [1, 2] {
+            checkpoints.save(&snapshot(step), &serde_json::Value::Null).unwrap();
+        }
+        let newest = folder.path().join(name(2));
+        for file in fs::read_dir(&newest).unwrap() {
+            let path = file.unwrap().path();
+            let whole = fs::read(&path).unwrap();
+            let manifest = path.ends_with(MANIFEST);
+            let middle = whole.len() / 2;
+            let mut flipped = whole.clone();
+            flipped[middle] ^= 1;
+            for damage in [&whole[..0], &whole[..middle], &whole[..whole.len() - 1], &flipped] {
+                fs::write(&path, damage).unwrap();
+                let found = checkpoints.latest().unwrap();
+                let step = found.checkpoint.unwrap().snapshot.step;
+                // A flipped bit of the manifest may fall on white space: then nothing is lost.
+                assert!(step == 1 && found.damaged.len() == 1 || manifest && step == 2, "{}", path.display());
+            }
+            fs::remove_file(&path).unwrap();
+            assert_eq!(checkpoints.latest().unwrap().checkpoint.unwrap().snapshot.step, 1);
+            fs::write(&path, &whole).unwrap();
+            assert_eq!(checkpoints.latest().unwrap().checkpoint.unwrap().snapshot.step, 2);
+        }
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_no_checkpoint_and_is_removed() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(folder.path(), 2);
+        let partial = folder.path().join(".partial-step-00000003");
+        fs::create_dir(&partial).unwrap();
+        fs::write(partial.join("weights.safetensors"), "half").unwrap();
+        assert!(checkpoints.latest().unwrap().checkpoint.is_none());
+        checkpoints.save(&snapshot(3), &serde_json::Value::Null).unwrap();
+        assert!(!partial.exists());
+    }
+
+    #[test]
+    fn an_unwritable_folder_is_an_error_with_its_path() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("file");
+        fs::write(&file, "").unwrap();
+        let error = Checkpoints::new(file.join("runs"), 2).save(&snapshot(1), &serde_json::Value::Null).unwrap_err();
+        assert!(error.to_string().contains("file"), "{error}");
+    }
+}

@@ -1,0 +1,13 @@
+//! Training: state, checkpoints and the loop.
+
+pub mod checkpoint;
+mod log;
+mod optimizer;
+mod run;
+mod state;
+
+pub use checkpoint::{Checkpoint, Checkpoints};
+pub use log::MetricsLog;
+pub use optimizer::{LearningRate, OptimizerConfig};
+pub use run::{Event, Outcome, Run, TrainConfig};
+pub use state::{Snapshot, StepReport, TrainState};

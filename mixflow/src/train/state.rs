@@ -1,0 +1,337 @@
+//! Everything that a training step changes.
+
+use std::collections::BTreeMap;
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::optim::GradientsParams;
+use burn::tensor::{Tensor, TensorData};
+use mixflow_backbones::Backbone;
+use mixflow_backbones::ops::{AdamW, AdamWState, squared_norm};
+
+use super::OptimizerConfig;
+use crate::objective::{Batch, Objective};
+
+/// A network in training: its weights, their moving average, the optimiser's moments and the step.
+#[derive(Debug)]
+pub struct TrainState<B> {
+    backbone: B,
+    memory: BTreeMap<ParamId, Memory>,
+    step: u64,
+    updates: u64,
+}
+
+/// What is remembered of one parameter, flattened.
+#[derive(Clone, Debug)]
+struct Memory {
+    first_moment: Tensor<1>,
+    second_moment: Tensor<1>,
+    average: Tensor<1>,
+}
+
+/// What a step found.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Number of the step, from 0.
+    pub step: u64,
+    /// The objective before the update, mean over the batch.
+    pub loss: f64,
+    /// Norm of all gradients together, before clipping.
+    pub gradient_norm: f64,
+    /// The rate it was taken with.
+    pub learning_rate: f64,
+    /// Whether loss and gradients were finite; if not, the weights are as they were.
+    pub finite: bool,
+}
+
+impl<B: Backbone> TrainState<B> {
+    /// Starts with this network; its average starts as a copy and its moments as zeros.
+    ///
+    /// The network is put on its device's autodiff counterpart.
+    pub fn new(backbone: B) -> Self {
+        let backbone = backbone.train();
+        let mut start = Start(BTreeMap::new());
+        backbone.visit(&mut start);
+        Self { backbone, memory: start.0, step: 0, updates: 0 }
+    }
+
+    /// The network as it is.
+    pub fn backbone(&self) -> &B {
+        &self.backbone
+    }
+
+    /// Steps taken, skipped ones included: the next step's number.
+    pub fn step_number(&self) -> u64 {
+        self.step
+    }
+
+    /// The network with the moving average of its weights, for sampling.
+    pub fn average(&self) -> B {
+        self.with(|memory| &memory.average)
+    }
+
+    /// One step on batches whose gradients are averaged as if they were one batch of equal parts.
+    ///
+    /// A loss or gradient that is not finite leaves weights, average and moments as they were.
+    pub fn step(
+        mut self,
+        objective: &impl Objective<B>,
+        batches: impl IntoIterator<Item = Batch<B::Condition>>,
+        seed: u64,
+        config: &OptimizerConfig,
+    ) -> (Self, StepReport) {
+        let mut gradients: Option<GradientsParams> = None;
+        let mut losses = Vec::new();
+        for batch in batches {
+            let loss = objective.loss(&self.backbone, batch, seed);
+            losses.push(loss.clone().inner().into_scalar::<f64>());
+            let new = GradientsParams::from_grads(loss.backward(), &self.backbone);
+            gradients = Some(match gradients {
+                None => new,
+                Some(sum) => add(&self.backbone, sum, new),
+            });
+        }
+        let parts = losses.len() as f64;
+        let mut gradients = gradients.expect("a step has at least one batch");
+        let mut norm = Norm { gradients: &gradients, squares: 0.0 };
+        self.backbone.visit(&mut norm);
+
+        let mut report = StepReport {
+            step: self.step,
+            loss: losses.iter().sum::<f64>() / parts,
+            gradient_norm: norm.squares.sqrt() / parts,
+            learning_rate: config.learning_rate.at(self.step),
+            finite: false,
+        };
+        report.finite = report.loss.is_finite() && report.gradient_norm.is_finite();
+        self.step += 1;
+        if report.finite {
+            self.updates += 1;
+            let update = AdamW {
+                learning_rate: report.learning_rate,
+                beta1: config.betas[0],
+                beta2: config.betas[1],
+                epsilon: config.epsilon,
+                weight_decay: config.weight_decay,
+                gradient_scale: config.clip_factor(report.gradient_norm) / parts,
+                average_decay: config.average,
+                step: self.updates,
+            };
+            let mut mapper = Update { update, gradients: &mut gradients, memory: &mut self.memory };
+            self.backbone = self.backbone.map(&mut mapper);
+        }
+        (self, report)
+    }
+
+    /// All tensors by what they are and where: weights, average and both moments; with [`restore`](Self::restore) a
+    /// bit-exact copy of the state.
+    pub fn snapshot(&self) -> Snapshot {
+        let tensors = |of: &dyn Fn(&Memory) -> &Tensor<1>| collect(&self.with(of));
+        Snapshot {
+            weights: collect(&self.backbone),
+            average: tensors(&|memory| &memory.average),
+            first_moment: tensors(&|memory| &memory.first_moment),
+            second_moment: tensors(&|memory| &memory.second_moment),
+            step: self.step,
+            updates: self.updates,
+        }
+    }
+
+    /// The state of a snapshot; `network` gives the shapes.
+    ///
+    /// # Errors
+    /// Names the first tensor that is missing or has another shape.
+    pub fn restore(network: B, snapshot: Snapshot) -> Result<Self, String> {
+        let mut state = Self::new(fill(network, snapshot.weights)?);
+        type Part = fn(&mut Memory) -> &mut Tensor<1>;
+        let parts: [(_, Part); 3] = [
+            (snapshot.average, |memory| &mut memory.average),
+            (snapshot.first_moment, |memory| &mut memory.first_moment),
+            (snapshot.second_moment, |memory| &mut memory.second_moment),
+        ];
+        for (tensors, part) in parts {
+            let mut flat = Flat(Vec::new());
+            fill(state.backbone.valid(), tensors)?.visit(&mut flat);
+            for (id, tensor) in flat.0 {
+                *part(state.memory.get_mut(&id).expect("same network, same parameters")) = tensor;
+            }
+        }
+        Ok(Self { step: snapshot.step, updates: snapshot.updates, ..state })
+    }
+
+    fn with(&self, part: impl Fn(&Memory) -> &Tensor<1>) -> B {
+        self.backbone.valid().map(&mut Replace(|id| part(&self.memory[&id]).clone()))
+    }
+}
+
+/// A [`TrainState`] as named tensors; names are paths of the module.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Snapshot {
+    /// The network's weights.
+    pub weights: Tensors,
+    /// Their moving average.
+    pub average: Tensors,
+    /// The optimiser's average gradient.
+    pub first_moment: Tensors,
+    /// The optimiser's average squared gradient.
+    pub second_moment: Tensors,
+    /// Steps taken.
+    pub step: u64,
+    /// Updates taken: steps less the skipped ones.
+    pub updates: u64,
+}
+
+/// Tensors by the path of their parameter.
+pub type Tensors = BTreeMap<String, TensorData>;
+
+struct Start(BTreeMap<ParamId, Memory>);
+
+impl ModuleVisitor for Start {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let average = flat(param);
+        let zeros = average.zeros_like();
+        let memory = Memory { first_moment: zeros.clone(), second_moment: zeros, average };
+        assert!(self.0.insert(param.id, memory).is_none(), "two parameters share the id {}", param.id);
+    }
+}
+
+struct Norm<'a> {
+    gradients: &'a GradientsParams,
+    squares: f64,
+}
+
+impl ModuleVisitor for Norm<'_> {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.get::<D>(param.id) {
+            self.squares += squared_norm(gradient);
+        }
+    }
+}
+
+struct Update<'a> {
+    update: AdamW,
+    gradients: &'a mut GradientsParams,
+    memory: &'a mut BTreeMap<ParamId, Memory>,
+}
+
+impl ModuleMapper for Update<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        // A parameter without a gradient is frozen or unused: it and its average stay.
+        let Some(gradient) = self.gradients.remove::<D>(param.id) else {
+            return param;
+        };
+        let memory = self.memory.remove(&param.id).expect("every parameter has a memory");
+        let id = param.id;
+        let mut kept = None;
+        let param = param.map(|parameter| {
+            let shape = parameter.dims();
+            let state = AdamWState {
+                parameter: parameter.inner().reshape([-1]),
+                first_moment: memory.first_moment,
+                second_moment: memory.second_moment,
+                average: Some(memory.average),
+            };
+            let AdamWState { parameter, first_moment, second_moment, average } =
+                self.update.update(state, gradient.reshape([-1]));
+            let average = average.expect("the average was given");
+            kept = Some(Memory { first_moment, second_moment, average });
+            Tensor::from_inner(parameter.reshape(shape)).require_grad()
+        });
+        self.memory.insert(id, kept.expect("a parameter is mapped once"));
+        param
+    }
+}
+
+struct Replace<F>(F);
+
+impl<F: Fn(ParamId) -> Tensor<1>> ModuleMapper for Replace<F> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let id = param.id;
+        param.map(|old| (self.0)(id).reshape(old.dims()))
+    }
+}
+
+struct Flat(Vec<(ParamId, Tensor<1>)>);
+
+impl ModuleVisitor for Flat {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0.push((param.id, flat(param)));
+    }
+}
+
+fn flat<const D: usize>(param: &Param<Tensor<D>>) -> Tensor<1> {
+    let tensor = param.val();
+    let tensor = if tensor.is_autodiff() { tensor.inner() } else { tensor };
+    tensor.reshape([-1])
+}
+
+fn add<B: Module>(module: &B, mut sum: GradientsParams, new: GradientsParams) -> GradientsParams {
+    struct Add<'a>(&'a mut GradientsParams, GradientsParams);
+    impl ModuleVisitor for Add<'_> {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if let Some(new) = self.1.remove::<D>(param.id) {
+                let sum = match self.0.remove::<D>(param.id) {
+                    Some(sum) => sum + new,
+                    None => new,
+                };
+                self.0.register(param.id, sum);
+            }
+        }
+    }
+    module.visit(&mut Add(&mut sum, new));
+    sum
+}
+
+fn collect<B: Module>(module: &B) -> Tensors {
+    struct Collect(Tensors, Vec<String>);
+    impl ModuleVisitor for Collect {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.1.push(name.into());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.1.pop();
+        }
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.0.insert(self.1.join("."), param.val().into_data());
+        }
+    }
+    let mut visitor = Collect(BTreeMap::new(), Vec::new());
+    module.visit(&mut visitor);
+    visitor.0
+}
+
+fn fill<B: Module>(module: B, tensors: Tensors) -> Result<B, String> {
+    struct Fill {
+        tensors: Tensors,
+        path: Vec<String>,
+        fault: Option<String>,
+    }
+    impl ModuleMapper for Fill {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.path.push(name.into());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let path = self.path.join(".");
+            let expected = param.lazy_shape();
+            let fault = match self.tensors.remove(&path) {
+                None => format!("tensor {path} is missing"),
+                Some(data) if data.shape() != &expected => {
+                    format!("tensor {path} has shape {:?}, the network has {expected:?}", data.shape())
+                }
+                Some(data) => {
+                    return param.map(|old| {
+                        let grad = old.is_require_grad();
+                        Tensor::from_data(data, &old.device()).set_require_grad(grad)
+                    });
+                }
+            };
+            self.fault.get_or_insert(fault);
+            param
+        }
+    }
+    let mut mapper = Fill { tensors, path: Vec::new(), fault: None };
+    let module = module.map(&mut mapper);
+    mapper.fault.map_or(Ok(module), Err)
+}

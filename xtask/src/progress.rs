@@ -1,0 +1,109 @@
+//! Progress bars on a terminal, plain lines elsewhere.
+
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use mixflow::train::{Event, StepReport};
+
+/// Lines of a log are at least this far apart.
+const INTERVAL: Duration = Duration::from_secs(10);
+
+/// Shows one part of a command after another.
+pub(crate) struct Progress {
+    name: String,
+    steps: Option<u64>,
+    bar: Option<ProgressBar>,
+    started: Instant,
+    first: u64,
+    said: Instant,
+    loss: f64,
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        let now = Instant::now();
+        Self { name: String::new(), steps: None, bar: None, started: now, first: 0, said: now, loss: f64::NAN }
+    }
+
+    /// Begins a part; a number of steps makes a bar.
+    pub(crate) fn begin(&mut self, name: &str, steps: Option<u64>) {
+        self.end();
+        let now = Instant::now();
+        *self = Self { name: name.into(), steps, bar: None, started: now, first: 0, said: now, loss: f64::NAN };
+        if std::io::stderr().is_terminal() {
+            let bar = steps.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+            let style = match steps {
+                Some(_) => "{prefix:>28} {bar:30} {pos}/{len}  {per_sec}  {eta} left  {msg}",
+                None => "{prefix:>28} {spinner} {elapsed}",
+            };
+            bar.set_style(ProgressStyle::with_template(style).expect("the template is fixed"));
+            bar.set_prefix(self.name.clone());
+            bar.enable_steady_tick(Duration::from_millis(200));
+            self.bar = Some(bar);
+        } else {
+            eprintln!("{name}");
+        }
+    }
+
+    pub(crate) fn training(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Started { step: 0 } => {}
+            Event::Started { step } => {
+                self.first = *step;
+                if let Some(bar) = &self.bar {
+                    bar.set_position(*step);
+                    bar.reset_eta();
+                }
+                self.line(&format!("{}: continued at step {step}", self.name));
+            }
+            Event::Stepped(report) => self.step(report),
+            Event::Saved(_) => {}
+            Event::Warning(text) => self.line(&format!("warning: {text}")),
+        }
+    }
+
+    /// A line that stays.
+    pub(crate) fn line(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    /// Ends the part.
+    pub(crate) fn end(&mut self) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish_and_clear();
+            bar.println("");
+            eprintln!("{:>28} done in {:.1} s", self.name, self.started.elapsed().as_secs_f64());
+        }
+    }
+
+    fn step(&mut self, report: &StepReport) {
+        if report.finite {
+            self.loss = if self.loss.is_nan() { report.loss } else { 0.98 * self.loss + 0.02 * report.loss };
+        }
+        let done = report.step + 1;
+        match &self.bar {
+            Some(bar) => {
+                bar.set_position(done);
+                bar.set_message(format!("loss {:.4}", self.loss));
+            }
+            None if self.said.elapsed() >= INTERVAL || Some(done) == self.steps => {
+                self.said = Instant::now();
+                let rate = (done - self.first) as f64 / self.started.elapsed().as_secs_f64();
+                let total = self.steps.unwrap_or(done);
+                let left = (total - done) as f64 / rate;
+                eprintln!("  step {done}/{total}  loss {:.4}  {rate:.1} steps/s  {left:.0} s left", self.loss);
+            }
+            None => {}
+        }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.end();
+    }
+}

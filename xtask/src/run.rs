@@ -1,0 +1,89 @@
+//! What the commands share: stopping, recipes, networks.
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use clap::Args;
+use mixflow::backbones::sit::{Sit, official_key};
+use mixflow::backbones::weights::Weights;
+use mixflow::recipe::{NetworkConfig, Recipe};
+use burn::tensor::Device;
+
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
+
+/// Set by the first SIGINT or SIGTERM; the second one leaves at once.
+pub(crate) static STOP: AtomicBool = AtomicBool::new(false);
+
+/// Lets training finish its step and save when the process is asked to stop.
+pub(crate) fn stop_on_signals() -> Result<()> {
+    ctrlc::set_handler(|| {
+        if STOP.swap(true, Ordering::Relaxed) {
+            std::process::exit(130);
+        }
+        eprintln!("\nstopping after this step; once more leaves at once without saving");
+    })?;
+    Ok(())
+}
+
+/// Which recipe, and what to change in it.
+#[derive(Args)]
+pub(crate) struct RecipeArguments {
+    /// A recipe's name (digits, shapes) or JSON file
+    #[arg(default_value = "digits")]
+    recipe: String,
+    /// Change a value of the recipe, such as training.steps=100; may be given more than once
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Data instead of the recipe's: digits, shapes, or a folder with one sub-folder of images per class
+    #[arg(long, value_name = "SOURCE")]
+    data: Option<String>,
+}
+
+impl RecipeArguments {
+    pub(crate) fn read(&self) -> Result<Recipe> {
+        let mut set = Vec::new();
+        if let Some(data) = &self.data {
+            let value = match data.as_str() {
+                "digits" | "shapes" => serde_json::json!(data),
+                folder => {
+                    if !Path::new(folder).is_dir() {
+                        return Err(format!("--data {folder}: expected digits, shapes or a folder, found none").into());
+                    }
+                    set.push(format!("data.path={}", serde_json::json!(folder)));
+                    serde_json::json!("folder")
+                }
+            };
+            set.push(format!("data.kind={value}"));
+        }
+        set.extend(self.set.iter().cloned());
+        Ok(Recipe::read(&self.recipe, &set)?)
+    }
+}
+
+/// The recipe's network with its initial values.
+pub(crate) fn network(recipe: &Recipe) -> Sit {
+    let NetworkConfig::Sit(config) = &recipe.network;
+    config.init(recipe.seed, &Device::default())
+}
+
+/// The recipe's network with weights from a file: `.safetensors`, `.pt`, or a folder of this program.
+pub(crate) fn load(recipe: &Recipe, from: &Path) -> Result<Sit> {
+    Ok(Weights::read(weights_file(from)?)?.into_module(network(recipe), official_key)?)
+}
+
+/// The weights that a path stands for.
+fn weights_file(from: &Path) -> Result<PathBuf> {
+    if from.is_file() {
+        return Ok(from.into());
+    }
+    let inside = ["model.safetensors", "pretraining/model.safetensors"].map(|file| from.join(file));
+    inside.into_iter().find(|file| file.is_file()).ok_or_else(|| {
+        format!("{}: expected a file of weights or a folder with model.safetensors, found neither", from.display()).into()
+    })
+}
+
+/// Writes the averaged network under its official names.
+pub(crate) fn save(network: &Sit, path: &Path) -> Result<()> {
+    Ok(Weights::of(network, official_key).write(path, &[("format", "pt"), ("library_name", "mixflow")])?)
+}
