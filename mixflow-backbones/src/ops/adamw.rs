@@ -179,3 +179,102 @@ vectorized! {
         lanes.iter().sum()
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use burn::tensor::{Device, TensorData};
+
+    const STEPS: u64 = 3;
+    const SIZE: usize = 3 * PART + 5;
+
+    fn adamw(step: u64) -> AdamW {
+        AdamW {
+            learning_rate: 1e-2,
+            beta1: 0.9,
+            beta2: 0.99,
+            epsilon: 1e-3,
+            weight_decay: 0.1,
+            gradient_scale: 0.5,
+            average_decay: 0.8,
+            step,
+        }
+    }
+
+    fn wave(phase: f64) -> Vec<f64> {
+        (0..SIZE).map(|i| (0.7 * i as f64 + phase).sin()).collect()
+    }
+
+    fn tensor(values: Vec<f64>, dtype: DType) -> Tensor<1> {
+        Tensor::from_data(TensorData::new(values, [SIZE]), (&Device::flex(), dtype))
+    }
+
+    /// Parameter, moments and average after some steps.
+    fn run(dtype: DType) -> [Vec<f64>; 4] {
+        let zeros = || tensor(vec![0.0; SIZE], dtype);
+        let parameter = tensor(wave(0.0), dtype);
+        let average = Some(parameter.clone());
+        let mut state = AdamWState { parameter, first_moment: zeros(), second_moment: zeros(), average };
+        for step in 1..=STEPS {
+            state = adamw(step).update(state, tensor(wave(step as f64), dtype));
+        }
+        [state.parameter, state.first_moment, state.second_moment, state.average.unwrap()]
+            .map(|tensor| tensor.into_data().iter::<f64>().collect())
+    }
+
+    /// `torch.optim.AdamW` and `average.lerp_(parameter, 1 - decay)`, one number at a time.
+    fn reference() -> [Vec<f64>; 4] {
+        let [mut p, mut m, mut v, mut e] = [wave(0.0), vec![0.0; SIZE], vec![0.0; SIZE], wave(0.0)];
+        for step in 1..=STEPS {
+            let a = adamw(step);
+            for (i, g) in wave(step as f64).into_iter().enumerate() {
+                let g = g * a.gradient_scale;
+                p[i] *= 1.0 - a.learning_rate * a.weight_decay;
+                m[i] += (g - m[i]) * (1.0 - a.beta1);
+                v[i] = v[i] * a.beta2 + g * g * (1.0 - a.beta2);
+                let [bias1, bias2] = [a.beta1, a.beta2].map(|beta| 1.0 - beta.powf(step as f64));
+                p[i] -= a.learning_rate / bias1 * m[i] / (v[i].sqrt() / bias2.sqrt() + a.epsilon);
+                e[i] += (p[i] - e[i]) * (1.0 - a.average_decay);
+            }
+        }
+        [p, m, v, e]
+    }
+
+    #[test]
+    fn update_is_that_of_pytorch() {
+        let expected = reference();
+        for (dtype, tolerance) in [(DType::F64, 1e-12), (DType::F32, 1e-6)] {
+            for (found, expected) in run(dtype).iter().zip(&expected) {
+                for (found, expected) in found.iter().zip(expected) {
+                    assert!((found - expected).abs() < tolerance, "{dtype:?}: {found}, expected {expected}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn squared_norm_is_exact_and_independent_of_threads() {
+        let exact: f64 = wave(0.0).iter().map(|x| f64::from(*x as f32).powi(2)).sum();
+        let norms = [1, 2, 3].map(|threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| squared_norm(tensor(wave(0.0), DType::F32)))
+        });
+        assert!((norms[0] - exact).abs() < 1e-12 * exact, "{} is not {exact}", norms[0]);
+        assert_eq!(norms, [norms[0]; 3]);
+    }
+
+    #[test]
+    fn storage_of_its_own_is_updated_in_place() {
+        let state = AdamWState {
+            parameter: tensor(wave(0.0), DType::F32),
+            first_moment: tensor(vec![0.0; SIZE], DType::F32),
+            second_moment: tensor(vec![0.0; SIZE], DType::F32),
+            average: None,
+        };
+        let address = |tensor: &Tensor<1>| storage(tensor.clone()).storage::<f32>().as_ptr();
+        let before = address(&state.parameter);
+        let after = adamw(1).update(state, tensor(wave(1.0), DType::F32));
+        assert_eq!(before, address(&after.parameter));
+    }
+}

@@ -33,6 +33,7 @@ pub(super) enum Threads {
 /// `output = keep output + scale a b` with `output` `[m, n]` in rows, `stride` apart, and `a: [m, k]`, `b: [k, n]`.
 /// `keep` is false to overwrite the output.
 #[allow(unsafe_code, reason = "the gemm crate takes pointers")]
+#[allow(clippy::too_many_arguments, reason = "the arguments of a BLAS product")]
 pub(super) fn multiply(
     [m, k, n]: [usize; 3],
     scale: f32,

@@ -18,6 +18,7 @@ mod norm;
 mod residual;
 mod simd;
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod testing;
 
 pub use activation::{gelu_tanh, silu};
