@@ -1,6 +1,6 @@
 //! The method in two pictures.
 
-/// Two time lines: where the input is noised and what the network is told, without and with MixFlow.
+/// Two time lines: where the input is noised and what the network is told, without and with `MixFlow`.
 pub(super) fn time_lines() -> String {
     let line = |y: f64, name: &str| {
         format!(

@@ -56,18 +56,21 @@ pub(super) fn loss(id: &'static str, title: &str, curves: &[&Curve]) -> Chart {
     }
 }
 
-/// Exponential average over about a fortieth of the curve, corrected for its start; values that are not finite are skipped.
+/// Mean over a fortieth of the curve around each point; points that are not finite are skipped.
 fn smoothed(points: &[Point]) -> Vec<Point> {
-    let keep = 1.0 - 1.0 / (points.len() as f64 / 40.0).max(1.0);
-    let (mut sum, mut weight) = (0.0, 0.0);
     let finite = points.iter().filter(|point| point.0.is_finite() && point.1.is_finite());
-    finite
-        .map(|point| {
-            sum = keep * sum + point.1;
-            weight = keep * weight + 1.0;
-            Point(point.0, sum / weight)
-        })
-        .collect()
+    let points: Vec<Point> = finite.copied().collect();
+    let reach = points.len() / 80;
+    let mut sums = vec![0.0];
+    for point in &points {
+        sums.push(sums[sums.len() - 1] + point.1);
+    }
+    let smooth = |(index, point): (usize, &Point)| {
+        // At the ends the window is cut, not shrunk to a point: the last value is the one that is read.
+        let (first, last) = (index.saturating_sub(reach), (index + reach + 1).min(points.len()));
+        Point(point.0, (sums[last] - sums[first]) / (last - first) as f64)
+    };
+    points.iter().enumerate().map(smooth).collect()
 }
 
 /// Pixel Fréchet distance by number of evaluations: a line through the means, a band over the seeds, the floor dashed.
@@ -146,5 +149,25 @@ pub(super) fn slow_flow(id: &'static str, panel: &SlowFlow) -> Chart {
         x: Axis { label: "sampling time t".into(), ticks: Ticks::fixed(0.0, 1.0, 5) },
         y: Axis { label: "nearest ground-truth time m".into(), ticks: Ticks::fixed(0.0, 1.0, 5) },
         layers,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn smoothing_keeps_straight_lines_and_removes_ripples() {
+        let curve = |ripple: f64| -> Vec<Point> {
+            (0..800)
+                .map(|step| Point(f64::from(step), f64::from(step) + ripple * f64::from(step % 2 * 2 - 1)))
+                .collect()
+        };
+        assert_eq!(smoothed(&curve(0.0))[10..790], curve(0.0)[10..790]);
+        let worst = smoothed(&curve(10.0))[20..780].iter().map(|point| (point.0 - point.1).abs()).fold(0.0, f64::max);
+        // One of the 21 points in the window has no partner to cancel it.
+        assert!(worst <= 10.0 / 21.0 + 1e-9, "{worst}");
+        assert_eq!(smoothed(&[Point(0.0, f64::NAN), Point(1.0, 2.0)]), [Point(1.0, 2.0)]);
+        assert!(smoothed(&[]).is_empty());
     }
 }

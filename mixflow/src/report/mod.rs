@@ -74,7 +74,7 @@ pub enum Arm {
     Start,
     /// Post-trained by ordinary flow matching.
     Standard,
-    /// Post-trained with MixFlow Training, for as many steps.
+    /// Post-trained with `MixFlow` Training, for as many steps.
     MixFlow,
     /// The standard arm with its velocity scaled by the best `lambda`: what temperature alone would give.
     Control,

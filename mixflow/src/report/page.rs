@@ -26,10 +26,18 @@ pub(super) fn render(report: &Report) -> String {
          <body><header><h1>{title}</h1><p class=\"lead\">{summary}</p></header>\n<main>{main}</main>\n\
          <footer>mixflow {version}. MixFlow Training: <a href=\"{PAPER}\">arXiv 2512.19311</a>.</footer></body></html>\n",
         title = escape(title),
-        summary = escape(&report.summary_text()),
+        summary = unbroken(&escape(&report.summary_text())),
         main = sections.into_iter().flatten().collect::<Vec<_>>().join("\n"),
         version = escape(&report.environment.version),
     )
+}
+
+/// Keeps numbers and their signs on one line.
+fn unbroken(text: &str) -> String {
+    text.replace(" ± ", "\u{a0}±\u{a0}")
+        .replace(" × ", "\u{a0}×\u{a0}")
+        .replace(" %", "\u{a0}%")
+        .replace(" = ", "\u{a0}=\u{a0}")
 }
 
 fn section(heading: &str, text: &str, content: &str) -> String {
@@ -170,8 +178,8 @@ fn losses(report: &Report) -> Option<String> {
     (!charts.is_empty()).then(|| {
         section(
             "Training",
-            "The two post-training losses are not comparable with each other: MixFlow draws other times and its network has to guess how noisy \
-             the input really is, so its loss is larger for the same quality.",
+            "The two post-training losses are not comparable with each other: MixFlow draws other times, and its network has to guess how \
+             noisy the input really is. Judge by the samples, not by the loss.",
             &format!("<div class=\"pair\">{charts}</div>"),
         )
     })

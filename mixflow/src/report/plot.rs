@@ -94,9 +94,9 @@ struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     fn new(chart: &'a Chart) -> Self {
-        // Room for the longest label, at about 6.5 units a character.
+        // Room for the longest label, at about 8.6 units a character.
         let longest = chart.layers.iter().map(|layer| layer.label.chars().count()).max().unwrap_or(0);
-        let right = WIDTH - (6.5 * longest as f64 + 10.0).clamp(12.0, 150.0);
+        let right = WIDTH - (8.6 * longest as f64 + 10.0).clamp(20.0, 150.0);
         Self { x: &chart.x.ticks, y: &chart.y.ticks, right, bottom: chart.height - BOTTOM }
     }
 

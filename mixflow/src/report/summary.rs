@@ -21,7 +21,7 @@ pub struct Summary {
     pub pretrain_steps: u64,
     /// Steps of each post-training.
     pub posttrain_steps: u64,
-    /// MixFlow's `gamma` ∈ [0, 1].
+    /// The `gamma` of `MixFlow`, ∈ [0, 1].
     pub gamma: f64,
 }
 
@@ -70,7 +70,7 @@ fn done(summary: &Summary) -> Option<String> {
     })
 }
 
-/// MixFlow against standard post-training, and post-training against none.
+/// `MixFlow` against standard post-training, and post-training against none.
 fn outcome(report: &Report) -> Option<String> {
     let frechet = |arm| report.table.metrics(arm).map(|metrics| &metrics.frechet);
     let (standard, mixflow) = (frechet(Arm::Standard)?, frechet(Arm::MixFlow)?);
@@ -89,10 +89,10 @@ fn outcome(report: &Report) -> Option<String> {
             format!("MixFlow lost: its pixel Fréchet distance is {change} than that of standard post-training")
         }
         (Verdict::Unclear, 1) => format!(
-            "With one seed nothing is decided: MixFlow's pixel Fréchet distance is {change} than that of standard post-training"
+            "With one seed nothing is decided: MixFlow’s pixel Fréchet distance is {change} than that of standard post-training"
         ),
         (Verdict::Unclear, _) => format!(
-            "No clear winner: MixFlow's mean pixel Fréchet distance is {change} than that of standard post-training, and the seeds overlap"
+            "No clear winner: MixFlow’s mean pixel Fréchet distance is {change} than that of standard post-training, and the seeds overlap"
         ),
     };
     let digits = decimals(a.min(b));
@@ -108,13 +108,13 @@ fn control(report: &Report) -> Option<String> {
     let value = control.text(decimals(control.mean()?.min(mixflow.mean()?)));
     Some(match compare(mixflow, control)? {
         Verdict::Better => {
-            format!("Scaling the standard network's velocity, which costs no training, does not get there ({value}).")
+            format!("Scaling the standard network’s velocity, which costs no training, does not get there ({value}).")
         }
         Verdict::Worse => {
-            format!("Scaling the standard network's velocity, which costs no training, does better ({value}).")
+            format!("Scaling the standard network’s velocity, which costs no training, does better ({value}).")
         }
         Verdict::Unclear => {
-            format!("Scaling the standard network's velocity, which costs no training, does about as well ({value}).")
+            format!("Scaling the standard network’s velocity, which costs no training, does about as well ({value}).")
         }
     })
 }

@@ -49,8 +49,10 @@ pub struct Metrics {
     pub variance_ratio: Measurement,
 }
 
-/// Heading, direction of improvement and value of each column.
-const COLUMNS: [(&str, &str, fn(&Metrics) -> &Measurement); 5] = [
+/// Heading, direction of improvement and value of a column.
+type Column = (&'static str, &'static str, fn(&Metrics) -> &Measurement);
+
+const COLUMNS: [Column; 5] = [
     ("Fréchet", "↓", |metrics| &metrics.frechet),
     ("KID", "↓", |metrics| &metrics.kid),
     ("precision", "↑", |metrics| &metrics.precision),
@@ -84,8 +86,10 @@ impl Table {
     }
 
     pub(super) fn html(&self) -> String {
-        let mut html =
-            format!("<table><caption>{}</caption><thead><tr><th scope=\"col\">arm</th>", escape(&self.caption()));
+        let mut html = format!(
+            "<table><caption><span>{}</span></caption><thead><tr><th scope=\"col\">arm</th>",
+            escape(&self.caption())
+        );
         for (name, direction, _) in COLUMNS {
             html += &format!("<th scope=\"col\">{name} <span class=\"dim\">{direction}</span></th>");
         }
@@ -93,30 +97,51 @@ impl Table {
         for row in &self.rows {
             let (class, name) = (row.arm.class(), row.arm.name());
             html += &format!("<tr><th scope=\"row\"><span class=\"swatch {class}\"></span>{name}</th>");
-            html += &self
-                .cells(&row.metrics)
-                .map(|cell| {
-                    format!(
-                        "<td>{}</td>",
-                        cell.replace(" ± ", "<span class=\"dim\"> ± ")
-                            + if cell.contains('±') { "</span>" } else { "" }
-                    )
-                })
-                .concat();
+            html += &self.cells(&row.metrics).map(|cell| cell.html()).concat();
             html += "</tr>";
         }
         html += "<tr class=\"floor\"><th scope=\"row\">real against real</th>";
-        html += &self.cells(&self.floor).map(|cell| format!("<td>{cell}</td>")).concat();
+        html += &self.cells(&self.floor).map(|cell| cell.html()).concat();
         html + "</tr></tbody></table>"
     }
 
-    /// One text per column, with as many decimals as the arms' smallest mean needs.
-    fn cells(&self, metrics: &Metrics) -> [String; COLUMNS.len()] {
+    /// One cell per column, with as many decimals as the arms' smallest mean needs.
+    fn cells(&self, metrics: &Metrics) -> [Cell; COLUMNS.len()] {
         COLUMNS.map(|(_, _, value)| {
-            let means = self.rows.iter().filter_map(|row| value(&row.metrics).mean());
-            let smallest = means.map(f64::abs).filter(|mean| *mean > 0.0).min_by(f64::total_cmp);
-            value(metrics).text(smallest.map_or(3, decimals))
+            let values = || self.rows.iter().map(|row| value(&row.metrics));
+            let means = values().filter_map(Measurement::mean).map(f64::abs);
+            let smallest = means.filter(|mean| *mean > 0.0).min_by(f64::total_cmp);
+            let decimals = smallest.map_or(3, decimals);
+            let text = value(metrics).text(decimals);
+            let (mean, spread) = text.split_once(" ± ").unwrap_or((&text, ""));
+            let alone = spread.is_empty() && values().any(|value| value.deviation().is_some());
+            Cell {
+                mean: mean.to_owned(),
+                spread: if spread.is_empty() { String::new() } else { format!(" ± {spread}") },
+                gap: if alone { format!(" ± {:.decimals$}", 0.0) } else { String::new() },
+            }
         })
+    }
+}
+
+/// A number and its spread, or a gap as wide where there is none, so that means stand below each other.
+struct Cell {
+    mean: String,
+    spread: String,
+    gap: String,
+}
+
+impl Cell {
+    fn html(&self) -> String {
+        let gap = match self.gap.as_str() {
+            "" => String::new(),
+            gap => format!("<span class=\"gap\" aria-hidden=\"true\">{gap}</span>"),
+        };
+        format!("<td>{}<span class=\"dim\">{}</span>{gap}</td>", self.mean, self.spread)
+    }
+
+    fn text(&self) -> String {
+        format!("{}{}{}", self.mean, self.spread, " ".repeat(self.gap.chars().count()))
     }
 }
 
@@ -125,8 +150,9 @@ impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = |name: &str, cells: [String; COLUMNS.len()]| [vec![name.to_owned()], cells.to_vec()].concat();
         let mut lines = vec![line("arm", COLUMNS.map(|(name, direction, _)| format!("{name} {direction}")))];
-        lines.extend(self.rows.iter().map(|row| line(row.arm.name(), self.cells(&row.metrics))));
-        lines.push(line("real against real", self.cells(&self.floor)));
+        lines
+            .extend(self.rows.iter().map(|row| line(row.arm.name(), self.cells(&row.metrics).map(|cell| cell.text()))));
+        lines.push(line("real against real", self.cells(&self.floor).map(|cell| cell.text())));
 
         let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..=COLUMNS.len()).map(width).collect();
