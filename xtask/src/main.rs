@@ -1,5 +1,7 @@
 //! The command line of mixflow: `cargo xtask train`.
 
+mod bench;
+mod check;
 mod progress;
 mod run;
 mod train;
@@ -20,11 +22,17 @@ struct Arguments {
 enum Command {
     /// Train a recipe; without arguments, the whole comparison on handwritten digits, in a few minutes on a CPU.
     Train(train::Train),
+    /// Measure speed and memory of training and sampling
+    Bench(bench::Bench),
+    /// Check the project: formatting, lints, tests, docs, licences, spelling
+    Check,
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Train(train) => train.run(),
+        Command::Bench(bench) => bench.run(),
+        Command::Check => check::run(),
     };
     match result {
         Ok(code) => code,

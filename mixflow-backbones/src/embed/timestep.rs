@@ -1,10 +1,10 @@
 //! Times as vectors.
 
 use burn::module::Module;
-use burn::tensor::{Tensor, activation::silu};
+use burn::tensor::Tensor;
 
-use crate::Linear;
 use crate::init::Initializer;
+use crate::{Linear, ops};
 
 /// Width of the sinusoidal features in every published SiT.
 const FREQUENCIES: usize = 256;
@@ -26,7 +26,7 @@ impl TimestepEmbedding {
     /// - time: `[batch]`, as it is: not multiplied by 1000
     /// - output: `[batch, width]`
     pub fn forward(&self, time: Tensor<1>) -> Tensor<2> {
-        self.mlp[1].forward(silu(self.mlp[0].forward(sinusoidal(time, FREQUENCIES))))
+        self.mlp[1].forward(ops::silu(self.mlp[0].forward(sinusoidal(time, FREQUENCIES))))
     }
 }
 

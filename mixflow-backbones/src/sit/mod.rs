@@ -10,10 +10,10 @@ pub use config::SitConfig;
 pub use keys::official_key;
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, activation::silu};
+use burn::tensor::Tensor;
 
 use crate::embed::{LabelEmbedding, PatchEmbedding, TimestepEmbedding, unpatchify};
-use crate::{Backbone, ClassLabels};
+use crate::{Backbone, ClassLabels, ops};
 
 /// SiT: a vision transformer whose blocks are modulated by time and class.
 ///
@@ -40,7 +40,7 @@ pub struct Sit {
 impl Sit {
     /// The vector that modulates every block, SiLU already applied: `[batch, width]`.
     pub fn modulation(&self, time: Tensor<1>, condition: ClassLabels) -> Tensor<2> {
-        silu(self.t_embedder.forward(time) + self.y_embedder.forward(condition.labels))
+        ops::silu(self.t_embedder.forward(time) + self.y_embedder.forward(condition.labels))
     }
 
     /// Image to tokens with their places: `[batch, channels, height, width]` to `[batch, tokens, width]`.

@@ -1,0 +1,36 @@
+//! `cargo xtask check`: what must hold before a commit.
+
+use std::process::{Command, ExitCode};
+
+use crate::run::Result;
+
+/// Name, command, and whether it may be absent from a machine.
+const CHECKS: [(&str, &[&str], bool); 6] = [
+    ("formatting", &["cargo", "fmt", "--all", "--check"], false),
+    ("lints", &["cargo", "clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], false),
+    ("tests", &["cargo", "test", "--workspace"], false),
+    ("docs", &["cargo", "doc", "--workspace", "--no-deps"], false),
+    ("licences", &["cargo-deny", "check", "licenses", "--config", ".deny.toml"], true),
+    ("spelling", &["typos", "--config", ".typos.toml"], true),
+];
+
+pub(crate) fn run() -> Result<ExitCode> {
+    let mut failed = Vec::new();
+    for (name, command, optional) in CHECKS {
+        println!("== {name}: {}", command.join(" "));
+        match Command::new(command[0]).args(&command[1..]).env("RUSTDOCFLAGS", "-D warnings").status() {
+            Ok(status) if status.success() => {}
+            Ok(_) => failed.push(name),
+            Err(error) if optional && error.kind() == std::io::ErrorKind::NotFound => {
+                println!("skipped: {} is not installed (cargo install {0})", command[0]);
+            }
+            Err(error) => return Err(format!("cannot start {}: {error}", command[0]).into()),
+        }
+    }
+    if failed.is_empty() {
+        println!("all checks passed");
+        Ok(ExitCode::SUCCESS)
+    } else {
+        Err(format!("failed: {}", failed.join(", ")).into())
+    }
+}
