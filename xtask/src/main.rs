@@ -1,5 +1,7 @@
 //! The command line of mixflow: `cargo xtask train`.
 
+#![allow(clippy::print_stdout, reason = "a command line prints")]
+
 mod bench;
 mod check;
 mod progress;

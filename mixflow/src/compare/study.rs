@@ -50,6 +50,9 @@ pub enum StudyOutcome {
     Interrupted,
 }
 
+/// Scores of every arm, and the images to show of each.
+type Measured = (Results, Vec<(Arm, Images)>);
+
 /// Images of the sample grids in the report.
 const SHOWN: usize = 40;
 
@@ -198,7 +201,7 @@ impl Study<'_> {
         post: &PostTraining,
         arms: &[(Arm, u64, B)],
         reference: &Reference<'_>,
-    ) -> Result<Option<(Results, Vec<(Arm, Images)>)>, Error> {
+    ) -> Result<Option<Measured>, Error> {
         let crate::recipe::NetworkConfig::Sit(sit) = &self.recipe.network;
         let labels = balanced_labels(post.images, sit.classes);
         let sampling = &self.recipe.sampling;

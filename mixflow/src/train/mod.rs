@@ -10,4 +10,4 @@ pub use checkpoint::{Checkpoint, Checkpoints};
 pub use log::MetricsLog;
 pub use optimizer::{LearningRate, OptimizerConfig};
 pub use run::{Event, Outcome, Run, TrainConfig};
-pub use state::{Snapshot, StepReport, TrainState};
+pub use state::{Snapshot, StepReport, Tensors, TrainState};
