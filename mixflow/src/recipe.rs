@@ -153,7 +153,10 @@ impl Recipe {
 
     /// The recipe that a JSON value holds, checked; or what is wrong with it, in a sentence.
     pub fn from_value(value: Value) -> Result<Self, String> {
-        let recipe: Self = serde_json::from_value(value).map_err(|error| error.to_string())?;
+        let recipe: Self = serde_path_to_error::deserialize(value).map_err(|error| match error.path().to_string() {
+            path if path == "." => error.into_inner().to_string(),
+            path => format!("{path}: {}", error.into_inner()),
+        })?;
         recipe.check()?;
         Ok(recipe)
     }
@@ -239,7 +242,7 @@ mod tests {
             ("training.optimizer.betas=[0.9,1.5]", "betas"),
             ("objective.condition_dropout=2", "condition_dropout"),
             ("objective.timesteps={\"kind\":\"mixflow\",\"gamma\":1.5}", "gamma"),
-            ("network.heads=7", "heads"),
+            ("network.heads=7", "7 heads"),
             ("name=../up", "name"),
             ("seed.a=1", "object"),
             ("seed", "key=value"),

@@ -22,7 +22,7 @@ pub(crate) struct Train {
     /// Continue the run in the folder; without it, a folder with a run in it is refused
     #[arg(long)]
     resume: bool,
-    /// Folder of the run [default: runs/<name of the recipe>]
+    /// Folder of the run [default: runs/NAME of the recipe]
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
 }
