@@ -1,0 +1,54 @@
+//! Trains a small SiT on digits with MixFlow and draws four sevens: ten steps, so that nothing can be read yet.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use mixflow::backbones::{ClassLabels, sit::SitConfig};
+use mixflow::data::{Channels, Digits, Loader, LoaderConfig};
+use mixflow::schedules::{Linear, MixFlow, Prediction, TimeGrid};
+use mixflow::solver::{Heun, SeededNoise};
+use mixflow::train::{OptimizerConfig, TrainState};
+use mixflow::{Batch, FlowMatching, flow::Flow, sampler::Sampler};
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let device = Device::default().autodiff();
+    let network = SitConfig { input_size: 32, channels: 1, classes: 10, depth: 2, ..SitConfig::small(8) };
+    let mut state = TrainState::new(network.init(0, &device));
+    let objective = FlowMatching::new(Linear).timesteps(MixFlow::new(0.8));
+    let order = LoaderConfig { seed: 0, batch: 16, step: 0, flip: false, workers: 1 };
+    for batch in Loader::new(Arc::new(Digits::new(32, Channels::One)?), order)?.take(10) {
+        let batch = batch?;
+        let images = Tensor::from_data(TensorData::new(batch.pixels, [16, 1, 32, 32]), &device);
+        let batch = Batch { images, condition: ClassLabels::new(&batch.labels, 10, &device), first: batch.first };
+        state = state.step(&objective, [batch], 0, &OptimizerConfig::default()).0;
+    }
+    let (network, device) = (state.average(), device.inner());
+    let flow = Flow::of(&Linear, Prediction::Velocity, &network, ClassLabels::new(&[7; 4], 10, &device));
+    let mut noise = SeededNoise::new(0, 0, &device);
+    let sampler = Sampler { solver: Heun, grid: TimeGrid::new(10)? };
+    let samples = sampler.sample(&flow, noise.start([4, 1, 32, 32]), &mut noise)?;
+    assert_eq!((samples.x.dims(), samples.evaluations), ([4, 1, 32, 32], 20));
+    Ok(())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    #[test]
+    fn it_runs() -> Result<(), Box<dyn std::error::Error>> {
+        super::main()
+    }
+
+    /// The programs in the README are these files' text, word for word.
+    #[test]
+    fn the_readme_quotes_the_examples() {
+        let readme = include_str!("../../README.md");
+        let custom = include_str!("../../mixflow-backbones/examples/custom_backbone.rs");
+        for (source, from, to) in
+            [(include_str!("quick_start.rs"), "use std::", "\n\n#[cfg(test)]"), (custom, "#[derive", "\n\nfn main")]
+        {
+            let program = &source[source.find(from).unwrap()..source.find(to).unwrap()];
+            assert!(readme.contains(&format!("```rust\n{program}\n```")), "README.md does not quote:\n{program}");
+        }
+    }
+}
