@@ -1,6 +1,7 @@
 //! A run as one JSON value.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use mixflow_backbones::sit::SitConfig;
 use mixflow_schedules::{Prediction, ScheduleConfig, TimestepConfig, Weighting};
@@ -8,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::compare::PostTraining;
-use crate::data::DataConfig;
+use crate::data::{DataConfig, Dataset, Part, split};
+use crate::generate::Generator;
 use crate::guidance::Guidance;
 use crate::sampler::Sampler;
 use crate::train::TrainConfig;
@@ -163,6 +165,53 @@ impl Recipe {
         serde_json::to_value(self).expect("plain numbers and text are JSON")
     }
 
+    /// Opens the data.
+    ///
+    /// # Errors
+    /// As [`DataConfig::open`], and [`Error::Recipe`] if the network cannot learn these images and classes.
+    pub fn open(&self) -> Result<Arc<dyn Dataset>, Error> {
+        let data = self.data.open()?;
+        let NetworkConfig::Sit(network) = &self.network;
+        let fault = |reason: String| Err(Error::Recipe { origin: self.name.clone(), reason });
+        let ([channels, height, width], classes) = (data.shape(), data.classes().len());
+        if [channels, height, width] != network.shape() {
+            let [expected, high, wide] = network.shape();
+            return fault(format!(
+                "the network makes images of {expected} x {high} x {wide} (channels, height, width), the data has \
+                 {channels} x {height} x {width}; change network.channels, network.input_size or data.size"
+            ));
+        }
+        if classes != network.classes {
+            let expected = network.classes;
+            return fault(format!("the network knows {expected} classes, the data has {classes}; set network.classes={classes}"));
+        }
+        Ok(data)
+    }
+
+    /// The data for training and the held-out data, as a comparison divides them; a recipe without comparison trains
+    /// on both, and `held_out` examples are kept from the first part.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) and [`split`].
+    pub fn parts(&self, held_out: usize) -> Result<(Part, Part), Error> {
+        let held_out = self.post_training.as_ref().map_or(held_out, |post| post.images);
+        Ok(split(&self.open()?, held_out as u64, self.seed)?)
+    }
+
+    /// How a network of this recipe makes images.
+    pub fn generator<'a, B>(&'a self, network: &'a B) -> Generator<'a, B> {
+        let NetworkConfig::Sit(config) = &self.network;
+        Generator {
+            network,
+            objective: &self.objective,
+            sampling: &self.sampling,
+            null: config.classes,
+            shape: config.shape(),
+            seed: self.seed,
+            lambda: 1.0,
+        }
+    }
+
     fn check(&self) -> Result<(), String> {
         let valid = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
         if self.name.is_empty() || self.name.starts_with('.') || !self.name.chars().all(valid) {
@@ -228,6 +277,19 @@ mod tests {
         let recipe = Recipe::read("digits", &set.map(String::from)).unwrap();
         assert_eq!((recipe.training.steps, recipe.name.as_str()), (7, "other"));
         assert!(matches!(recipe.objective.timesteps, TimestepConfig::MixFlow(_)));
+    }
+
+    #[test]
+    fn data_that_the_network_cannot_learn_is_refused() {
+        for (change, words) in [
+            ("data.size=16", "the data has 1 x 16 x 16"),
+            ("data.channels=3", "the data has 3 x 32 x 32"),
+            ("network.classes=4", "set network.classes=10"),
+        ] {
+            let message = Recipe::read("digits", &[change.into()]).unwrap().open().unwrap_err().to_string();
+            assert!(message.contains(words), "{change}: {message}");
+        }
+        assert!(Recipe::read("shapes", &[]).unwrap().open().is_ok());
     }
 
     #[test]
