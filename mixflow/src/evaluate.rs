@@ -1,7 +1,10 @@
 //! A trained network against its recipe's data.
 
+use std::path::Path;
+
 use mixflow_backbones::{Backbone, ClassLabels};
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::Error;
 use crate::data::Dataset;
@@ -46,6 +49,15 @@ pub fn evaluate<B: Backbone<Condition = ClassLabels>>(
         seed: recipe.seed,
         measurement: measure(&reference, &floor, &images.features()?, MeasureOptions::default())?,
     })
+}
+
+/// SHA-256 of a file, in hexadecimal: which weights were measured.
+///
+/// # Errors
+/// If the file cannot be read.
+pub fn sha256(path: &Path) -> Result<String, Error> {
+    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
+    Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Real images that `count` others are measured against: all, at most 10,000, or four times as many of an endless source.

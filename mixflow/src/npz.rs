@@ -127,7 +127,9 @@ mod tests {
         // The array: after a local header of 30 bytes, its name and its Zip64 field.
         let array = &file[30 + NAME.len() + 20..directory];
         assert_eq!(number(30 + NAME.len() + 4) as usize, array.len());
-        assert!(array.starts_with(b"\x93NUMPY\x01\x00\x76\x00{'descr': '|u1', 'fortran_order': False, 'shape': (2, 2, 2, 3,), }"));
+        assert!(array.starts_with(
+            b"\x93NUMPY\x01\x00\x76\x00{'descr': '|u1', 'fortran_order': False, 'shape': (2, 2, 2, 3,), }"
+        ));
         assert_eq!(array.len(), 128 + 24);
         assert!(array.ends_with(&values));
     }

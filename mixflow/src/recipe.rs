@@ -183,7 +183,9 @@ impl Recipe {
         }
         if classes != network.classes {
             let expected = network.classes;
-            return fault(format!("the network knows {expected} classes, the data has {classes}; set network.classes={classes}"));
+            return fault(format!(
+                "the network knows {expected} classes, the data has {classes}; set network.classes={classes}"
+            ));
         }
         Ok(data)
     }

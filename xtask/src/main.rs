@@ -1,12 +1,19 @@
-//! The command line of mixflow: `cargo xtask train`.
+//! The command line of mixflow: `cargo xtask`.
 
+mod compare;
+mod eval;
 mod progress;
 mod run;
+mod sample;
+mod slow_flow;
 mod train;
+mod trained;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::run::note;
 
 /// Train, sample and measure flow-matching image models, with MixFlow Training (arXiv 2512.19311).
 #[derive(Parser)]
@@ -20,16 +27,28 @@ struct Arguments {
 enum Command {
     /// Train a recipe; without arguments, the whole comparison on handwritten digits, in a few minutes on a CPU.
     Train(train::Train),
+    /// Make images with a trained network.
+    Sample(sample::Sample),
+    /// Measure a trained network's images against its data.
+    Eval(eval::Eval),
+    /// Post-train given weights with and without MixFlow, and compare.
+    Compare(compare::Compare),
+    /// Measure how far a network's states lag behind their time.
+    SlowFlow(slow_flow::SlowFlow),
 }
 
 fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Train(train) => train.run(),
+        Command::Sample(sample) => sample.run(),
+        Command::Eval(eval) => eval.run(),
+        Command::Compare(compare) => compare.run(),
+        Command::SlowFlow(slow_flow) => slow_flow.run(),
     };
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", sentence(&*error));
+            note(format_args!("error: {}", sentence(&*error)));
             ExitCode::FAILURE
         }
     }
