@@ -1,6 +1,6 @@
 //! Images as files.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
 use crate::Error;
@@ -31,8 +31,8 @@ impl Export {
     /// Checks that images of `channels` channels can be written to `path`, and creates the folders above it.
     ///
     /// # Errors
-    /// For another ending, for channels that are not 1 or 3, for a folder that is not empty, and if a folder cannot be
-    /// created.
+    /// For another ending, for channels that are not 1 or 3, for a folder that is not empty, and if the folder cannot be
+    /// created or written to.
     pub fn new(path: impl Into<PathBuf>, channels: usize) -> Result<Self, Error> {
         let path = path.into();
         let fault = |reason: String| Error::Export { path: path.clone(), reason };
@@ -46,15 +46,17 @@ impl Export {
             return Err(fault(format!("expected images of 1 or 3 channels, found {channels}; decode latents first")));
         }
         if (form == Form::Folder) != path.is_dir() && path.exists() {
-            return Err(fault("a file or folder of the other kind is in the way; choose another path".into()));
+            return Err(fault("expected a new path: a file .png or .npz, or a folder".into()));
         }
         if form == Form::Folder && fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(fault("the folder is not empty; choose another".into()));
         }
         let folder = if form == Form::Folder { Some(path.as_path()) } else { path.parent() };
-        if let Some(folder) = folder.filter(|folder| !folder.as_os_str().is_empty()) {
-            fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        }
+        let folder = folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        // Images may take hours: whether they can be written is known before.
+        let probe = folder.join(format!(".{}.probe", std::process::id()));
+        File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(Error::io("write to", folder))?;
         Ok(Self { path, form })
     }
 
@@ -64,19 +66,18 @@ impl Export {
     /// If the file system refuses.
     pub fn write(&self, images: &Images, columns: usize) -> Result<(), Error> {
         let [count, channels, height, width] = images.shape;
-        let write = |path: &Path, bytes: &[u8]| write_atomic(path, bytes).map_err(Error::io("write", path));
         match self.form {
             Form::Grid => {
                 let tiles = Tiles { columns, ..Tiles::default() };
-                write(&self.path, &tiles.png(&images.pixels, images.shape))
+                write_atomic(&self.path, &tiles.png(&images.pixels, images.shape))
             }
-            Form::Npz => write(&self.path, &npz(&images.bytes(), &[count, height, width, channels])),
+            Form::Npz => write_atomic(&self.path, &npz(&images.bytes(), &[count, height, width, channels])),
             Form::Folder => {
                 let tiles = Tiles { columns: 1, scale: 1, gap: 0, ..Tiles::default() };
                 let images = images.pixels.chunks(channels * height * width);
                 for (index, image) in images.enumerate() {
                     let path = self.path.join(format!("{index:06}.png"));
-                    write(&path, &tiles.png(image, [1, channels, height, width]))?;
+                    write_atomic(&path, &tiles.png(image, [1, channels, height, width]))?;
                 }
                 Ok(())
             }
@@ -130,7 +131,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir_all(folder.path().join("a.png/b")).unwrap();
         for (path, channels, word) in
-            [("x.jpg", 3, ".jpg"), ("x.png", 4, "found 4"), ("a.png", 3, "in the way"), ("", 3, "not empty")]
+            [("x.jpg", 3, ".jpg"), ("x.png", 4, "found 4"), ("a.png", 3, "new path"), ("", 3, "not empty")]
         {
             let message = Export::new(folder.path().join(path), channels).unwrap_err().to_string();
             assert!(message.contains(word), "{path}: {message}");

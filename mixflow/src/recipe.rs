@@ -147,10 +147,14 @@ impl Recipe {
             }
         };
         let mut value: Value = serde_json::from_str(&text).map_err(|error| fault(format!("not JSON: {error}")))?;
+        let original = value.clone();
         for change in overrides {
             apply(&mut value, change)?;
         }
-        Self::from_value(value).map_err(fault)
+        Self::from_value(value).map_err(|reason| match culprit(original, overrides, &reason) {
+            Some(change) => Error::Recipe { origin: format!("--set {change}"), reason },
+            None => fault(reason),
+        })
     }
 
     /// The recipe that a JSON value holds, checked; or what is wrong with it, in a sentence.
@@ -196,8 +200,16 @@ impl Recipe {
     /// # Errors
     /// As [`open`](Self::open) and [`split`].
     pub fn parts(&self, held_out: usize) -> Result<(Part, Part), Error> {
-        let held_out = self.post_training.as_ref().map_or(held_out, |post| post.images);
-        Ok(split(&self.open()?, held_out as u64, self.seed)?)
+        let data = self.open()?;
+        let Some(post) = &self.post_training else { return Ok(split(&data, held_out as u64, self.seed)?) };
+        if let Some(len) = data.len().filter(|len| *len <= post.images as u64) {
+            let reason = format!(
+                "post_training.images are held out and must be fewer than the images of the data, {len}, found {}",
+                post.images
+            );
+            return Err(Error::Recipe { origin: self.name.clone(), reason });
+        }
+        Ok(split(&data, post.images as u64, self.seed)?)
     }
 
     /// How a network of this recipe makes images.
@@ -239,6 +251,15 @@ impl Recipe {
             .as_ref()
             .map_or(Ok(()), |post| post.check().map_err(|fault| format!("post_training: {fault}")))
     }
+}
+
+/// The change after which a recipe is faulty for `reason`, if it is one change's fault.
+fn culprit<'a>(mut recipe: Value, changes: &'a [String], reason: &str) -> Option<&'a String> {
+    let faulty = |recipe: &Value| Recipe::from_value(recipe.clone()).is_err_and(|found| found == reason);
+    if faulty(&recipe) {
+        return None;
+    }
+    changes.iter().find(|change| apply(&mut recipe, change).is_ok() && faulty(&recipe))
 }
 
 /// Sets the value at a path; the path must lead to an object.
@@ -287,8 +308,9 @@ mod tests {
             ("data.size=16", "the data has 1 x 16 x 16"),
             ("data.channels=3", "the data has 3 x 32 x 32"),
             ("network.classes=4", "set network.classes=10"),
+            ("post_training.images=1797", "post_training.images"),
         ] {
-            let message = Recipe::read("digits", &[change.into()]).unwrap().open().unwrap_err().to_string();
+            let message = Recipe::read("digits", &[change.into()]).unwrap().parts(1).unwrap_err().to_string();
             assert!(message.contains(words), "{change}: {message}");
         }
         assert!(Recipe::read("shapes", &[]).unwrap().open().is_ok());
@@ -298,7 +320,7 @@ mod tests {
     fn faults_are_named() {
         for (change, words) in [
             ("training.stepz=7", "stepz"),
-            ("training.steps=many", "steps"),
+            ("training.steps=many", "--set training.steps=many"),
             ("training.steps=0", "steps"),
             ("training.optimizer.betas=[0.9,1.5]", "betas"),
             ("objective.condition_dropout=2", "condition_dropout"),

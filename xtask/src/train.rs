@@ -54,7 +54,10 @@ pub(crate) fn train(recipe: &Recipe, from: Option<&Path>, to: &Destination, fold
         );
     }
     // What is wrong with data or weights is said before anything is written.
-    recipe.open()?;
+    match &recipe.post_training {
+        Some(post) => drop(recipe.parts(post.images)?),
+        None => drop(recipe.open()?),
+    }
     let start = from.map(|from| load(recipe, from)).transpose()?;
     stop_on_signals()?;
     std::fs::create_dir_all(&folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;

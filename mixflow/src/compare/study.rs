@@ -136,7 +136,7 @@ impl Study<'_> {
         let json =
             serde_json::to_vec_pretty(&json!({ "results": results, "report": report })).expect("plain data is JSON");
         for (path, bytes) in [(self.folder.join("results.json"), json), (page.clone(), report.html().into_bytes())] {
-            write_atomic(&path, &bytes).map_err(Error::io("write", &path))?;
+            write_atomic(&path, &bytes)?;
         }
         Ok(StudyOutcome::Finished(Box::new(report), page))
     }
