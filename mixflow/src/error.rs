@@ -41,6 +41,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// Images cannot be written as asked.
+    #[error("cannot write images to {}: {reason}", path.display())]
+    Export {
+        /// Where they were to go.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
     /// Training left the finite numbers.
     #[error(
         "loss or gradient was not finite at {count} steps in a row, the last of them step {step}; the run is back at step {back} \

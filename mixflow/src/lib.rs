@@ -16,7 +16,8 @@
 //! | train a network of yours | [`FlowMatching`], [`train::TrainState`] |
 //! | train it so that it survives being killed | [`train::Run`] |
 //! | sample | [`flow::Flow`], [`sampler::Sampler`], [`generate`] |
-//! | measure | [`metric::measure`], [`slow_flow`], [`likelihood`] |
+//! | write images | [`export::Export`] |
+//! | measure | [`evaluate`](mod@evaluate), [`metric::measure`], [`slow_flow`], [`likelihood`] |
 //! | compare plain and MixFlow post-training | [`compare`], [`report`] |
 //! | describe a run as JSON | [`recipe::Recipe`] |
 
@@ -26,12 +27,15 @@ pub use mixflow_schedules as schedules;
 pub mod compare;
 pub mod data;
 mod error;
+pub mod evaluate;
+pub mod export;
 pub mod flow;
 mod flow_matching;
 pub mod generate;
 pub mod guidance;
 pub mod likelihood;
 pub mod metric;
+pub mod npz;
 mod objective;
 pub mod random;
 pub mod recipe;

@@ -1,6 +1,7 @@
 //! A run as one JSON value.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use mixflow_backbones::sit::SitConfig;
 use mixflow_schedules::{Prediction, ScheduleConfig, TimestepConfig, Weighting};
@@ -8,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::compare::PostTraining;
-use crate::data::DataConfig;
+use crate::data::{DataConfig, Dataset, Part, split};
+use crate::generate::Generator;
 use crate::guidance::Guidance;
 use crate::sampler::Sampler;
 use crate::train::TrainConfig;
@@ -145,10 +147,14 @@ impl Recipe {
             }
         };
         let mut value: Value = serde_json::from_str(&text).map_err(|error| fault(format!("not JSON: {error}")))?;
+        let original = value.clone();
         for change in overrides {
             apply(&mut value, change)?;
         }
-        Self::from_value(value).map_err(fault)
+        Self::from_value(value).map_err(|reason| match culprit(original, overrides, &reason) {
+            Some(change) => Error::Recipe { origin: format!("--set {change}"), reason },
+            None => fault(reason),
+        })
     }
 
     /// The recipe that a JSON value holds, checked; or what is wrong with it, in a sentence.
@@ -164,6 +170,63 @@ impl Recipe {
     /// The recipe as JSON.
     pub fn to_value(&self) -> Value {
         serde_json::to_value(self).expect("plain numbers and text are JSON")
+    }
+
+    /// Opens the data.
+    ///
+    /// # Errors
+    /// As [`DataConfig::open`], and [`Error::Recipe`] if the network cannot learn these images and classes.
+    pub fn open(&self) -> Result<Arc<dyn Dataset>, Error> {
+        let data = self.data.open()?;
+        let NetworkConfig::Sit(network) = &self.network;
+        let fault = |reason: String| Err(Error::Recipe { origin: self.name.clone(), reason });
+        let ([channels, height, width], classes) = (data.shape(), data.classes().len());
+        if [channels, height, width] != network.shape() {
+            let [expected, high, wide] = network.shape();
+            return fault(format!(
+                "the network makes images of {expected} x {high} x {wide} (channels, height, width), the data has \
+                 {channels} x {height} x {width}; change network.channels, network.input_size or data.size"
+            ));
+        }
+        if classes != network.classes {
+            let expected = network.classes;
+            return fault(format!(
+                "the network knows {expected} classes, the data has {classes}; set network.classes={classes}"
+            ));
+        }
+        Ok(data)
+    }
+
+    /// The data for training and the held-out data, as a comparison divides them; a recipe without comparison trains
+    /// on both, and `held_out` examples are kept from the first part.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) and [`split`].
+    pub fn parts(&self, held_out: usize) -> Result<(Part, Part), Error> {
+        let data = self.open()?;
+        let Some(post) = &self.post_training else { return Ok(split(&data, held_out as u64, self.seed)?) };
+        if let Some(len) = data.len().filter(|len| *len <= post.images as u64) {
+            let reason = format!(
+                "post_training.images are held out and must be fewer than the images of the data, {len}, found {}",
+                post.images
+            );
+            return Err(Error::Recipe { origin: self.name.clone(), reason });
+        }
+        Ok(split(&data, post.images as u64, self.seed)?)
+    }
+
+    /// How a network of this recipe makes images.
+    pub fn generator<'a, B>(&'a self, network: &'a B) -> Generator<'a, B> {
+        let NetworkConfig::Sit(config) = &self.network;
+        Generator {
+            network,
+            objective: &self.objective,
+            sampling: &self.sampling,
+            null: config.classes,
+            shape: config.shape(),
+            seed: self.seed,
+            lambda: 1.0,
+        }
     }
 
     fn check(&self) -> Result<(), String> {
@@ -191,6 +254,15 @@ impl Recipe {
             .as_ref()
             .map_or(Ok(()), |post| post.check().map_err(|fault| format!("post_training: {fault}")))
     }
+}
+
+/// The change after which a recipe is faulty for `reason`, if it is one change's fault.
+fn culprit<'a>(mut recipe: Value, changes: &'a [String], reason: &str) -> Option<&'a String> {
+    let faulty = |recipe: &Value| Recipe::from_value(recipe.clone()).is_err_and(|found| found == reason);
+    if faulty(&recipe) {
+        return None;
+    }
+    changes.iter().find(|change| apply(&mut recipe, change).is_ok() && faulty(&recipe))
 }
 
 /// Sets the value at a path; the path must lead to an object.
@@ -234,10 +306,24 @@ mod tests {
     }
 
     #[test]
+    fn data_that_the_network_cannot_learn_is_refused() {
+        for (change, words) in [
+            ("data.size=16", "the data has 1 x 16 x 16"),
+            ("data.channels=3", "the data has 3 x 32 x 32"),
+            ("network.classes=4", "set network.classes=10"),
+            ("post_training.images=1797", "post_training.images"),
+        ] {
+            let message = Recipe::read("digits", &[change.into()]).unwrap().parts(1).unwrap_err().to_string();
+            assert!(message.contains(words), "{change}: {message}");
+        }
+        assert!(Recipe::read("shapes", &[]).unwrap().open().is_ok());
+    }
+
+    #[test]
     fn faults_are_named() {
         for (change, words) in [
             ("training.stepz=7", "stepz"),
-            ("training.steps=many", "steps"),
+            ("training.steps=many", "--set training.steps=many"),
             ("training.steps=0", "steps"),
             ("training.optimizer.betas=[0.9,1.5]", "betas"),
             ("objective.condition_dropout=2", "condition_dropout"),

@@ -1,16 +1,23 @@
-//! The command line of mixflow: `cargo xtask train`.
+//! The command line of mixflow: `cargo xtask`.
 
 #![allow(clippy::print_stdout, reason = "a command line prints")]
 
 mod bench;
 mod check;
+mod compare;
+mod eval;
 mod progress;
 mod run;
+mod sample;
+mod slow_flow;
 mod train;
+mod trained;
 
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use crate::run::note;
 
 /// Train, sample and measure flow-matching image models, with MixFlow Training (arXiv 2512.19311).
 #[derive(Parser)]
@@ -28,6 +35,14 @@ enum Command {
     Bench(bench::Bench),
     /// Check the project: formatting, lints, tests, docs, licences, spelling
     Check,
+    /// Make images with a trained network.
+    Sample(sample::Sample),
+    /// Measure a trained network's images against its data.
+    Eval(eval::Eval),
+    /// Post-train given weights with and without MixFlow, and compare.
+    Compare(compare::Compare),
+    /// Measure how far a network's states lag behind their time.
+    SlowFlow(slow_flow::SlowFlow),
 }
 
 fn main() -> ExitCode {
@@ -35,11 +50,15 @@ fn main() -> ExitCode {
         Command::Train(train) => train.run(),
         Command::Bench(bench) => bench.run(),
         Command::Check => check::run(),
+        Command::Sample(sample) => sample.run(),
+        Command::Eval(eval) => eval.run(),
+        Command::Compare(compare) => compare.run(),
+        Command::SlowFlow(slow_flow) => slow_flow.run(),
     };
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", sentence(&*error));
+            note(format_args!("error: {}", sentence(&*error)));
             ExitCode::FAILURE
         }
     }

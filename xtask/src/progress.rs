@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use mixflow::train::{Event, StepReport};
 
+use crate::run::note;
+
 /// Lines of a log are at least this far apart.
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -42,7 +44,7 @@ impl Progress {
             bar.enable_steady_tick(Duration::from_millis(200));
             self.bar = Some(bar);
         } else {
-            eprintln!("{name}");
+            note(name);
         }
     }
 
@@ -63,11 +65,18 @@ impl Progress {
         }
     }
 
+    /// `batch` images from number `first` on have reached time `t`.
+    pub(crate) fn sampling(&self, t: f64, first: usize, batch: usize) {
+        if let Some(bar) = &self.bar {
+            bar.set_position((first as f64 + t * batch as f64) as u64);
+        }
+    }
+
     /// A line that stays.
     pub(crate) fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| note(text)),
+            None => note(text),
         }
     }
 
@@ -76,7 +85,7 @@ impl Progress {
         if let Some(bar) = self.bar.take() {
             bar.finish_and_clear();
             bar.println("");
-            eprintln!("{:>28} done in {:.1} s", self.name, self.started.elapsed().as_secs_f64());
+            note(format_args!("{:>28} done in {:.1} s", self.name, self.started.elapsed().as_secs_f64()));
         }
     }
 
@@ -95,7 +104,8 @@ impl Progress {
                 let rate = (done - self.first) as f64 / self.started.elapsed().as_secs_f64();
                 let total = self.steps.unwrap_or(done);
                 let left = (total - done) as f64 / rate;
-                eprintln!("  step {done}/{total}  loss {:.4}  {rate:.1} steps/s  {left:.0} s left", self.loss);
+                let loss = self.loss;
+                note(format_args!("  step {done}/{total}  loss {loss:.4}  {rate:.1} steps/s  {left:.0} s left"));
             }
             None => {}
         }

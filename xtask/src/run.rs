@@ -1,6 +1,8 @@
 //! What the commands share: stopping, recipes, networks.
 
 use std::error::Error;
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -21,9 +23,22 @@ pub(crate) fn stop_on_signals() -> Result<()> {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(130);
         }
-        eprintln!("\nstopping after this step; once more leaves at once without saving");
+        note("\nstopping after this step; once more leaves at once without saving");
     })?;
     Ok(())
+}
+
+/// Prints a result. A reader that has closed the pipe, such as `head`, has all it wants.
+pub(crate) fn say(text: impl Display) -> Result<()> {
+    match writeln!(std::io::stdout(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot print the result: {error}").into()),
+        _ => Ok(()),
+    }
+}
+
+/// Prints a message beside the results, if anybody can read it.
+pub(crate) fn note(text: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 /// Which recipe, and what to change in it.
@@ -34,7 +49,7 @@ pub(crate) struct RecipeArguments {
     recipe: String,
     /// Change a value of the recipe, such as training.steps=100; may be given more than once
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    set: Vec<String>,
+    pub(crate) set: Vec<String>,
     /// Data instead of the recipe's: digits, shapes, or a folder with one sub-folder of images per class
     #[arg(long, value_name = "SOURCE")]
     data: Option<String>,

@@ -1,16 +1,17 @@
 //! `cargo xtask train`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use mixflow::backbones::sit::{Sit, official_key};
 use mixflow::compare::{self, Study, StudyOutcome};
 use mixflow::recipe::Recipe;
+use mixflow::report::write_atomic;
 use mixflow::train::{Outcome, Run};
 
 use crate::progress::Progress;
-use crate::run::{RecipeArguments, Result, STOP, load, network, save, stop_on_signals};
+use crate::run::{RecipeArguments, Result, STOP, load, network, note, save, say, stop_on_signals};
 
 #[derive(Args)]
 pub(crate) struct Train {
@@ -19,6 +20,13 @@ pub(crate) struct Train {
     /// Start from these weights: .safetensors, .pt, or a run's folder
     #[arg(long, value_name = "WEIGHTS")]
     from: Option<PathBuf>,
+    #[command(flatten)]
+    to: Destination,
+}
+
+/// Where a run goes.
+#[derive(Args)]
+pub(crate) struct Destination {
     /// Continue the run in the folder; without it, a folder with a run in it is refused
     #[arg(long)]
     resume: bool,
@@ -30,32 +38,49 @@ pub(crate) struct Train {
 impl Train {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let recipe = self.recipe.read()?;
-        let folder = self.out.clone().unwrap_or_else(|| PathBuf::from("runs").join(&recipe.name));
-        if folder.join("recipe.json").exists() && !self.resume {
-            let folder = folder.display();
-            return Err(
-                format!("{folder} holds a run already: add --resume to continue it, or choose another --out").into()
-            );
-        }
-        stop_on_signals()?;
-        let start = self.from.as_deref().map(|from| load(&recipe, from)).transpose()?;
-        std::fs::create_dir_all(&folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
-        let text = serde_json::to_string_pretty(&recipe.to_value())?;
-        let file = folder.join("recipe.json");
-        mixflow::report::write_atomic(&file, text.as_bytes())
-            .map_err(|error| format!("cannot write {}: {error}", file.display()))?;
-
-        let finished = if recipe.post_training.is_some() {
-            study(&recipe, folder.clone(), start)?
-        } else {
-            single(&recipe, folder.clone(), start)?
-        };
-        if finished {
-            return Ok(ExitCode::SUCCESS);
-        }
-        eprintln!("stopped; the state is saved in {}: continue with the same command and --resume", folder.display());
-        Ok(ExitCode::from(130))
+        let folder = PathBuf::from("runs").join(&recipe.name);
+        train(&recipe, self.from.as_deref(), &self.to, folder)
     }
+}
+
+/// Runs a recipe, in `folder` unless another was asked for.
+pub(crate) fn train(recipe: &Recipe, from: Option<&Path>, to: &Destination, folder: PathBuf) -> Result<ExitCode> {
+    let folder = to.out.clone().unwrap_or(folder);
+    let file = folder.join("recipe.json");
+    if file.exists() && !to.resume {
+        let folder = folder.display();
+        return Err(
+            format!("{folder} holds a run already: add --resume to continue it, or choose another --out").into()
+        );
+    }
+    // What is wrong with data or weights is said before anything is written.
+    match &recipe.post_training {
+        Some(post) => drop(recipe.parts(post.images)?),
+        None => drop(recipe.open()?),
+    }
+    let start = from.map(|from| load(recipe, from)).transpose()?;
+    stop_on_signals()?;
+    std::fs::create_dir_all(&folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
+    let text = serde_json::to_string_pretty(&recipe.to_value())?;
+    if !file.exists() {
+        write_atomic(&file, text.as_bytes())?;
+    }
+
+    let finished = if recipe.post_training.is_some() {
+        study(recipe, folder.clone(), start)?
+    } else {
+        single(recipe, folder.clone(), start)?
+    };
+    // A resumed run may have another number of steps; a recipe that does not fit its checkpoints was refused by now.
+    write_atomic(&file, text.as_bytes())?;
+    if finished {
+        return Ok(ExitCode::SUCCESS);
+    }
+    note(format_args!(
+        "stopped; the state is saved in {}: continue with the same command and --resume",
+        folder.display()
+    ));
+    Ok(ExitCode::from(130))
 }
 
 /// Pre-training, both post-trainings, their comparison. False if interrupted.
@@ -69,8 +94,8 @@ fn study(recipe: &Recipe, folder: PathBuf, start: Option<Sit>) -> Result<bool> {
     progress.end();
     match outcome {
         StudyOutcome::Finished(report, page) => {
-            println!("\n{}\n\n{}\n", report.table, report.summary_text());
-            println!("report: {}", page.display());
+            say(format_args!("\n{}\n\n{}\n", report.table, report.summary_text()))?;
+            say(format_args!("report: {}", page.display()))?;
             Ok(true)
         }
         StudyOutcome::Interrupted => Ok(false),
@@ -86,7 +111,7 @@ fn single(recipe: &Recipe, folder: PathBuf, start: Option<Sit>) -> Result<bool> 
         recipe: recipe.to_value(),
         config: &recipe.training,
         seed: recipe.seed,
-        data: recipe.data.open()?,
+        data: recipe.open()?,
         flip: recipe.data.flip(),
         stop: &STOP,
     };
@@ -97,7 +122,7 @@ fn single(recipe: &Recipe, folder: PathBuf, start: Option<Sit>) -> Result<bool> 
         Outcome::Finished(state) => {
             let file = folder.join("model.safetensors");
             save(&state.average(), &file)?;
-            println!("weights (moving average): {}", file.display());
+            say(format_args!("weights (moving average): {}", file.display()))?;
             Ok(true)
         }
         Outcome::Interrupted { .. } => Ok(false),

@@ -112,6 +112,11 @@ impl SitConfig {
         (depth * block + ends) as u64
     }
 
+    /// Channels, height and width of its images.
+    pub fn shape(&self) -> [usize; 3] {
+        [self.channels, self.input_size, self.input_size]
+    }
+
     /// A network with the initial values of the published training code, which depend on `seed` alone.
     ///
     /// # Panics

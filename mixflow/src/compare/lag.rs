@@ -4,7 +4,7 @@ use mixflow_backbones::{Backbone, ClassLabels};
 use mixflow_schedules::Schedule;
 
 use crate::Error;
-use crate::data::Dataset;
+use crate::data::{self, Dataset};
 use crate::generate::Generator;
 use crate::slow_flow::{Band, SlowFlow};
 
@@ -58,18 +58,22 @@ pub fn lag<B: Backbone<Condition = ClassLabels>>(
 }
 
 /// The pixels of one image a label, each used once as long as there are enough.
-fn of_classes(data: &dyn Dataset, labels: &[usize]) -> Result<Vec<f32>, Error> {
-    let mut queues: Vec<Vec<u64>> = vec![Vec::new(); data.classes().len()];
+fn of_classes(source: &dyn Dataset, labels: &[usize]) -> Result<Vec<f32>, Error> {
+    let mut queues: Vec<Vec<u64>> = vec![Vec::new(); source.classes().len()];
     let mut pixels = Vec::new();
     let mut next = 0;
     for &label in labels {
         // An endless source is read on until the class turns up; a finite one starts over.
+        let start = next;
         while queues[label].is_empty() {
-            let index = data.len().map_or(next, |len| next % len);
-            queues[data.example(index)?.label].push(index);
+            if source.len().is_some_and(|len| next - start > len) {
+                return Err(data::Error::MissingClass { class: source.classes()[label].clone() }.into());
+            }
+            let index = source.len().map_or(next, |len| next % len);
+            queues[source.example(index)?.label].push(index);
             next += 1;
         }
-        pixels.extend(data.example(queues[label].remove(0))?.pixels);
+        pixels.extend(source.example(queues[label].remove(0))?.pixels);
     }
     Ok(pixels)
 }

@@ -5,7 +5,7 @@ mod outcome;
 mod study;
 
 pub use lag::{Lag, lag};
-pub use outcome::{ArmScores, Results};
+pub use outcome::{ArmScores, Results, slow_flow};
 pub use study::{Progress, Study, StudyOutcome};
 
 use serde::{Deserialize, Serialize};

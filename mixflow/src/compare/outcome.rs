@@ -82,7 +82,7 @@ fn of_scores<'a>(scores: impl Iterator<Item = &'a Scores>) -> Metrics {
 }
 
 /// The two panels of the Slow Flow figure: as measured, and in the meter's calibrated time.
-pub(super) fn slow_flow(lags: &[(Arm, Lag)]) -> Vec<report::SlowFlow> {
+pub fn slow_flow(lags: &[(Arm, Lag)]) -> Vec<report::SlowFlow> {
     let panel = |title: &str, caption: &str, read: fn(f64, &Lag) -> f64| {
         let band = |(arm, lag): &(Arm, Lag)| {
             let time = |band: &crate::slow_flow::Band| {

@@ -12,9 +12,10 @@ use serde_json::json;
 
 use super::{ArmScores, Lag, PostTraining, Results, lag, outcome};
 use crate::Error;
-use crate::data::{Dataset, Part, split};
+use crate::data::{Dataset, Part};
+use crate::evaluate::{features, reference_size};
 use crate::generate::{Generator, Images, balanced_labels};
-use crate::metric::{Features, MeasureOptions, Reference};
+use crate::metric::{MeasureOptions, Reference};
 use crate::recipe::{ObjectiveConfig, Recipe, SamplingConfig};
 use crate::report::{Arm, Curve, Environment, Grid, Phase, Picture, Point, Report, Summary, Tiles, write_atomic};
 use crate::train::{Event, Outcome, Run, TrainConfig};
@@ -71,8 +72,7 @@ impl Study<'_> {
             origin: self.recipe.name.clone(),
             reason: "a comparison needs `post_training`, such as {\"steps\": 500, \"gamma\": 0.8}".into(),
         })?;
-        let data = self.recipe.data.open()?;
-        let (train, held_out) = split(&data, post.images as u64, self.recipe.seed)?;
+        let (train, held_out) = self.recipe.parts(post.images)?;
         let (train, held_out): (Arc<Part>, Arc<Part>) = (Arc::new(train), Arc::new(held_out));
         let mut phases = Phases::new();
 
@@ -112,7 +112,7 @@ impl Study<'_> {
         phases.end("post-training");
 
         tell(Progress::Begin("sampling and measuring", None));
-        let reference = features(&*train, train.len().map_or(4 * post.images as u64, |len| len.min(10_000)))?;
+        let reference = features(&*train, reference_size(&*train, post.images))?;
         let floor = features(&*held_out, post.images as u64)?;
         let reference = Reference::new(&reference, &floor, MeasureOptions::default())?;
         let measured = self.measure(post, &arms, &reference)?;
@@ -123,14 +123,13 @@ impl Study<'_> {
         let mut lags: Vec<(Arm, Lag)> = Vec::new();
         for (arm, seed, network) in &arms {
             if *seed == 0 {
-                let labels = balanced_labels(post.images.min(250), data.classes().len());
-                let generator = self.generator(network, &self.recipe.sampling, 1.0);
-                lags.push((*arm, lag(&generator, &labels, &*train, &*held_out)?));
+                let labels = balanced_labels(post.images.min(250), train.classes().len());
+                lags.push((*arm, lag(&self.recipe.generator(network), &labels, &*train, &*held_out)?));
             }
         }
         phases.end("Slow Flow");
 
-        let mut report = self.report(post, &results, &start, data.shape(), phases.0);
+        let mut report = self.report(post, &results, &start, train.shape(), phases.0);
         report.grids = self.grids(&*train, grids)?;
         report.slow_flow = outcome::slow_flow(&lags);
         if given {
@@ -140,7 +139,7 @@ impl Study<'_> {
         let json =
             serde_json::to_vec_pretty(&json!({ "results": results, "report": report })).expect("plain data is JSON");
         for (path, bytes) in [(self.folder.join("results.json"), json), (page.clone(), report.html().into_bytes())] {
-            write_atomic(&path, &bytes).map_err(Error::io("write", &path))?;
+            write_atomic(&path, &bytes)?;
         }
         Ok(StudyOutcome::Finished(Box::new(report), page))
     }
@@ -181,20 +180,6 @@ impl Study<'_> {
         Ok(Some(average))
     }
 
-    fn generator<'g, B>(&'g self, network: &'g B, sampling: &'g SamplingConfig, lambda: f64) -> Generator<'g, B> {
-        let data = &self.recipe.network;
-        let crate::recipe::NetworkConfig::Sit(sit) = data;
-        Generator {
-            network,
-            objective: &self.recipe.objective,
-            sampling,
-            null: sit.classes,
-            shape: [sit.channels, sit.input_size, sit.input_size],
-            seed: self.recipe.seed,
-            lambda,
-        }
-    }
-
     /// Scores of every arm, and the images to show.
     fn measure<B: Backbone<Condition = ClassLabels>>(
         &self,
@@ -212,7 +197,8 @@ impl Study<'_> {
                 return Ok(None);
             }
             let score = |sampling: &SamplingConfig, arm: Arm, lambda: f64, first: u64| {
-                let images = self.generator(network, sampling, lambda).images(&labels, first)?;
+                let generator = Generator { sampling, lambda, ..self.recipe.generator(network) };
+                let images = generator.images(&labels, first)?;
                 let measurement = reference.measure(&images.features()?)?;
                 let scores = ArmScores { arm, seed: *seed, lambda, evaluations: images.evaluations, measurement };
                 Ok::<_, Error>((scores, images))
@@ -327,13 +313,6 @@ impl Phases {
         let seconds = std::mem::replace(&mut self.1, Instant::now()).elapsed().as_secs_f64();
         self.0.push(Phase { name: name.into(), seconds });
     }
-}
-
-/// The first images of a source as features, in its own order.
-fn features(data: &dyn Dataset, count: u64) -> Result<Features, Error> {
-    let pixels = (0..count).map(|index| Ok(data.example(index)?.pixels)).collect::<Result<Vec<_>, Error>>()?;
-    let width: usize = data.shape().iter().product();
-    Ok(Features::new(count as usize, width, pixels.into_iter().flatten().map(f64::from).collect())?)
 }
 
 fn describe(sampling: &SamplingConfig) -> String {

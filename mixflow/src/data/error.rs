@@ -65,6 +65,12 @@ pub enum Error {
         /// Its first image.
         path: PathBuf,
     },
+    /// A class that is to be compared has no example.
+    #[error("the data compared with has no example of class `{class}`; hold out more images or remove the class")]
+    MissingClass {
+        /// The class.
+        class: String,
+    },
     /// The system refused a worker thread.
     #[error("cannot start a worker thread for loading data; use fewer workers")]
     Thread {

@@ -4,14 +4,16 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use crate::Error;
+
 /// Writes a file so that `path` holds either what it held before or all of `contents`, also after a power cut.
 ///
 /// The bytes go to a temporary name in the same directory, are synced, and are renamed over `path`.
 ///
 /// # Errors
-/// The system's error, its message preceded by the path. Nothing half-written is left behind.
-pub fn write_atomic(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let temporary = temporary_name(path)?;
+/// [`Error::Io`]. Nothing half-written is left behind.
+pub fn write_atomic(path: &Path, contents: &[u8]) -> Result<(), Error> {
+    let temporary = temporary_name(path).map_err(Error::io("write", path))?;
     let result = write_synced(&temporary, contents).and_then(|()| fs::rename(&temporary, path));
     if result.is_err() {
         // The first error is the one to report; there may be nothing to remove.
@@ -20,7 +22,7 @@ pub fn write_atomic(path: &Path, contents: &[u8]) -> io::Result<()> {
         // Makes the new name durable. Not every file system can sync a directory, and the file is complete either way.
         let _ = File::open(directory).and_then(|directory| directory.sync_all());
     }
-    result.map_err(|error| io::Error::new(error.kind(), format!("cannot write `{}`: {error}", path.display())))
+    result.map_err(Error::io("write", path))
 }
 
 fn write_synced(path: &Path, contents: &[u8]) -> io::Result<()> {
@@ -31,10 +33,8 @@ fn write_synced(path: &Path, contents: &[u8]) -> io::Result<()> {
 
 /// A hidden sibling of `path`, different for every process.
 fn temporary_name(path: &Path) -> io::Result<PathBuf> {
-    let name = path.file_name().ok_or_else(|| {
-        let message = format!("cannot write `{}`: expected the path of a file", path.display());
-        io::Error::new(io::ErrorKind::InvalidInput, message)
-    })?;
+    let no_file = || io::Error::new(io::ErrorKind::InvalidInput, "expected the path of a file");
+    let name = path.file_name().ok_or_else(no_file)?;
     Ok(path.with_file_name(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id())))
 }
 

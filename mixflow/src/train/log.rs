@@ -32,7 +32,7 @@ impl MetricsLog {
         };
         let kept: String = text.lines().filter(earlier).flat_map(|line| [line, "\n"]).collect();
         if kept != text {
-            crate::report::write_atomic(path, kept.as_bytes()).map_err(Error::io("write", path))?;
+            crate::report::write_atomic(path, kept.as_bytes())?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(Error::io("write", path))?;
         Ok(Self { path: path.into(), file: BufWriter::new(file) })

@@ -1,0 +1,140 @@
+//! Images as files.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use crate::Error;
+use crate::data::Quantize;
+use crate::generate::Images;
+use crate::npz::npz;
+use crate::report::{Tiles, write_atomic};
+
+/// Where images go, checked before they are made.
+///
+/// The ending of the path tells the form: `.png` is one picture of all images, `.npz` is the array `arr_0` of bytes
+/// `[count, height, width, channels]` that the evaluator of guided-diffusion reads, and a path without an ending is a
+/// folder of single pictures `000000.png` and so on.
+#[derive(Clone, Debug)]
+pub struct Export {
+    path: PathBuf,
+    form: Form,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Grid,
+    Npz,
+    Folder,
+}
+
+impl Export {
+    /// Checks that images of `channels` channels can be written to `path`, and creates the folders above it.
+    ///
+    /// # Errors
+    /// For another ending, for channels that are not 1 or 3, for a folder that is not empty, and if the folder cannot be
+    /// created or written to.
+    pub fn new(path: impl Into<PathBuf>, channels: usize) -> Result<Self, Error> {
+        let path = path.into();
+        let fault = |reason: String| Error::Export { path: path.clone(), reason };
+        let form = match path.extension().and_then(|ending| ending.to_str()) {
+            Some("png") => Form::Grid,
+            Some("npz") => Form::Npz,
+            None => Form::Folder,
+            Some(other) => return Err(fault(format!("expected .png, .npz or a folder, found .{other}"))),
+        };
+        if channels != 1 && channels != 3 {
+            return Err(fault(format!("expected images of 1 or 3 channels, found {channels}; decode latents first")));
+        }
+        if (form == Form::Folder) != path.is_dir() && path.exists() {
+            return Err(fault("expected a new path: a file .png or .npz, or a folder".into()));
+        }
+        if form == Form::Folder && fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
+            return Err(fault("the folder is not empty; choose another".into()));
+        }
+        let folder = if form == Form::Folder { Some(path.as_path()) } else { path.parent() };
+        let folder = folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        // Images may take hours: whether they can be written is known before.
+        let probe = folder.join(format!(".{}.probe", std::process::id()));
+        File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(Error::io("write to", folder))?;
+        Ok(Self { path, form })
+    }
+
+    /// Writes the images, a picture of all of them with `columns` in a row.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn write(&self, images: &Images, columns: usize) -> Result<(), Error> {
+        let [count, channels, height, width] = images.shape;
+        match self.form {
+            Form::Grid => {
+                let tiles = Tiles { columns, ..Tiles::default() };
+                write_atomic(&self.path, &tiles.png(&images.pixels, images.shape))
+            }
+            Form::Npz => write_atomic(&self.path, &npz(&images.bytes(), &[count, height, width, channels])),
+            Form::Folder => {
+                let tiles = Tiles { columns: 1, scale: 1, gap: 0, ..Tiles::default() };
+                let images = images.pixels.chunks(channels * height * width);
+                for (index, image) in images.enumerate() {
+                    let path = self.path.join(format!("{index:06}.png"));
+                    write_atomic(&path, &tiles.png(image, [1, channels, height, width]))?;
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Images {
+    /// The pixels as bytes, `[count, height, width, channels]`.
+    pub fn bytes(&self) -> Vec<u8> {
+        let [_, channels, height, width] = self.shape;
+        let plane = height * width;
+        let images = self.pixels.chunks(channels * plane);
+        images
+            .flat_map(|image| (0..plane).flat_map(move |at| (0..channels).map(move |c| image[c * plane + at])))
+            .map(|pixel| Quantize::Sit.byte(pixel))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn images() -> Images {
+        // Two images of 1 x 2 pixels: red, green, blue planes.
+        let pixels = vec![-1.0, 1.0, 0.0, 0.0, 1.0, -1.0, 1.0, 1.0, 1.0, -9.0, 9.0, 0.0];
+        Images { pixels, shape: [2, 3, 1, 2], evaluations: 0 }
+    }
+
+    #[test]
+    fn bytes_have_channels_last() {
+        assert_eq!(images().bytes(), [0, 128, 255, 255, 128, 0, 255, 255, 255, 255, 0, 128]);
+    }
+
+    #[test]
+    fn the_ending_tells_the_form() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = |path: &str| fs::read_dir(folder.path().join(path)).unwrap().count();
+        for path in ["new/grid.png", "new/all.npz", "single"] {
+            Export::new(folder.path().join(path), 3).unwrap().write(&images(), 2).unwrap();
+        }
+        assert_eq!((files("new"), files("single")), (2, 2));
+        let single = image::open(folder.path().join("single/000000.png")).unwrap().to_rgb8();
+        assert_eq!(single.into_raw(), images().bytes()[..6]);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_refused_before() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir_all(folder.path().join("a.png/b")).unwrap();
+        for (path, channels, word) in
+            [("x.jpg", 3, ".jpg"), ("x.png", 4, "found 4"), ("a.png", 3, "new path"), ("", 3, "not empty")]
+        {
+            let message = Export::new(folder.path().join(path), channels).unwrap_err().to_string();
+            assert!(message.contains(word), "{path}: {message}");
+        }
+    }
+}

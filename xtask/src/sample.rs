@@ -1,0 +1,90 @@
+//! `cargo xtask sample`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+use mixflow::export::Export;
+
+use crate::progress::Progress;
+use crate::run::{Result, say};
+use crate::trained::TrainedArguments;
+
+#[derive(Args)]
+pub(crate) struct Sample {
+    #[command(flatten)]
+    trained: TrainedArguments,
+    #[command(flatten)]
+    sampling: Sampling,
+    /// How many images [default: one for each of --labels, or 40]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    count: Option<usize>,
+    /// Classes to draw, taken in turn, such as 1,2,3 [default: all]
+    #[arg(long, value_delimiter = ',')]
+    labels: Vec<usize>,
+    /// Seed of the noise [default: the recipe's]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// One picture (.png), the array arr_0 of bytes (.npz), or a folder of single pictures
+    #[arg(long, value_name = "PATH")]
+    out: PathBuf,
+}
+
+/// How to sample, where it is not as the recipe says.
+#[derive(Args)]
+pub(crate) struct Sampling {
+    /// Steps of the solver [default: the recipe's]
+    #[arg(long, value_name = "N")]
+    steps: Option<usize>,
+    /// Scale of guidance; 1 is none [default: the recipe's]
+    #[arg(long, value_name = "SCALE")]
+    guidance: Option<f64>,
+    /// Change any value of the recipe, such as sampling.solver.kind=euler; may be given more than once
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Sampling {
+    /// As changes to a recipe.
+    pub(crate) fn set(&self) -> Vec<String> {
+        let steps = self.steps.map(|steps| format!("sampling.grid.steps={steps}"));
+        let scale = self.guidance.map(|scale| format!("sampling.guidance.scale={scale}"));
+        steps.into_iter().chain(scale).chain(self.set.iter().cloned()).collect()
+    }
+}
+
+impl Sample {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let mut set = self.sampling.set();
+        set.extend(self.seed.map(|seed| format!("seed={seed}")));
+        let trained = self.trained.read(&set)?;
+        let generator = trained.recipe.generator(&trained.network);
+        let classes = generator.null;
+        if let Some(label) = self.labels.iter().find(|label| **label >= classes) {
+            return Err(format!("--labels: expected classes from 0 to {}, found {label}", classes - 1).into());
+        }
+        let choice = if self.labels.is_empty() { (0..classes).collect() } else { self.labels.clone() };
+        let count = self.count.unwrap_or(if self.labels.is_empty() { 40 } else { choice.len() });
+        let labels: Vec<usize> = choice.iter().copied().cycle().take(count).collect();
+        let export = Export::new(&self.out, generator.shape[0])?;
+
+        let mut progress = Progress::new();
+        progress.begin("sampling", Some(count as u64));
+        let started = Instant::now();
+        let images = generator.trajectories(&labels, 0, &mut |t, first, x| progress.sampling(t, first, x.dims()[0]))?;
+        let seconds = started.elapsed().as_secs_f64();
+        progress.end();
+        export.write(&images, choice.len().clamp(4, 12))?;
+        say(format_args!(
+            "{count} images of {} in {}\n{} network evaluations for each, seed {}, {:.1} images/s",
+            trained.weights.display(),
+            self.out.display(),
+            images.evaluations,
+            generator.seed,
+            count as f64 / seconds,
+        ))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

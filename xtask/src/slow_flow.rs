@@ -1,0 +1,53 @@
+//! `cargo xtask slow-flow`.
+
+use std::fmt::Write;
+use std::process::ExitCode;
+
+use clap::Args;
+use clap::builder::RangedU64ValueParser;
+use mixflow::compare::{Lag, lag};
+use mixflow::data::Dataset;
+use mixflow::generate::balanced_labels;
+use mixflow::slow_flow::equivalent_time;
+
+use crate::progress::Progress;
+use crate::run::{Result, say};
+use crate::sample::Sampling;
+use crate::trained::TrainedArguments;
+
+#[derive(Args)]
+pub(crate) struct SlowFlow {
+    #[command(flatten)]
+    trained: TrainedArguments,
+    #[command(flatten)]
+    sampling: Sampling,
+    /// Trajectories to follow
+    #[arg(long, value_name = "N", default_value = "250", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    images: usize,
+}
+
+impl SlowFlow {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let trained = self.trained.read(&self.sampling.set())?;
+        let (train, held_out) = trained.recipe.parts(self.images)?;
+        let labels = balanced_labels(self.images, train.classes().len());
+        let mut progress = Progress::new();
+        progress.begin("Slow Flow", None);
+        let lag = lag(&trained.recipe.generator(&trained.network), &labels, &train, &held_out)?;
+        progress.end();
+        say(format_args!("{}: nearest true time m of {} trajectories", trained.weights.display(), self.images))?;
+        say(table(&lag))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+fn table(lag: &Lag) -> String {
+    let mut text = String::from("     t      5 %   median     95 %   calibrated\n");
+    for band in &lag.generated {
+        let [low, median, high] = band.quantiles;
+        let calibrated = equivalent_time(median, &lag.real);
+        // Writing into memory does not fail.
+        let _ = writeln!(text, "{:6.3} {low:8.3} {median:8.3} {high:8.3} {calibrated:12.3}", band.t);
+    }
+    text + "times from 0 (noise) to 1 (image); calibrated: the median read on a scale on which states without error have m = t"
+}

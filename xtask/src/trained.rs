@@ -1,0 +1,103 @@
+//! A network that a command is given: in a run's folder, or a file of weights.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use mixflow::backbones::sit::Sit;
+use mixflow::recipe::Recipe;
+
+use crate::run::{Result, load};
+
+/// Which network.
+#[derive(Args)]
+pub(crate) struct TrainedArguments {
+    /// A run's folder, or a file of weights
+    #[arg(value_name = "RUN_OR_WEIGHTS")]
+    path: PathBuf,
+    /// The recipe that the weights belong to [default: recipe.json of the run]
+    #[arg(long)]
+    recipe: Option<String>,
+    /// Which network of a comparison: pretraining, standard-0, mixflow-1, ... [default: mixflow-0]
+    #[arg(long)]
+    arm: Option<String>,
+}
+
+/// A network, its recipe, and where its weights are.
+pub(crate) struct Trained {
+    pub(crate) recipe: Recipe,
+    pub(crate) network: Sit,
+    pub(crate) weights: PathBuf,
+}
+
+impl TrainedArguments {
+    /// Reads the network, its recipe changed by `set`.
+    pub(crate) fn read(&self, set: &[String]) -> Result<Trained> {
+        let weights = self.weights()?;
+        let recipe = match &self.recipe {
+            Some(recipe) => recipe.clone(),
+            None => recipe_beside(&weights)?,
+        };
+        let recipe = Recipe::read(&recipe, set)?;
+        let network = load(&recipe, &weights)?;
+        Ok(Trained { recipe, network, weights })
+    }
+
+    fn weights(&self) -> Result<PathBuf> {
+        let path = &self.path;
+        let shown = path.display();
+        if path.is_file() {
+            return match &self.arm {
+                None => Ok(path.clone()),
+                Some(_) => Err(format!("--arm chooses inside a run's folder, but {shown} is a file").into()),
+            };
+        }
+        if !path.is_dir() {
+            return Err(format!("{shown}: expected a run's folder or a file of weights, found neither").into());
+        }
+        let arms = match &self.arm {
+            Some(arm) => vec![arm.as_str()],
+            None => vec!["", "mixflow-0", "pretraining"],
+        };
+        let file = arms.iter().map(|arm| path.join(arm).join("model.safetensors")).find(|file| file.is_file());
+        file.ok_or_else(|| {
+            let found = networks(path);
+            match (&self.arm, found.is_empty()) {
+                (_, true) => {
+                    format!("{shown} has no finished network: expected model.safetensors in it or one folder below")
+                }
+                (Some(arm), false) => {
+                    format!("{shown} has no finished network {arm}; --arm can be {}", found.join(", "))
+                }
+                (None, false) => format!("{shown} has several networks; choose one with --arm: {}", found.join(", ")),
+            }
+            .into()
+        })
+    }
+}
+
+impl Trained {
+    /// The folder of the weights, where what is found out about them goes.
+    pub(crate) fn folder(&self) -> &Path {
+        self.weights.parent().unwrap_or(Path::new(""))
+    }
+}
+
+/// The recipe of a run: in the folder of the weights or the one above.
+fn recipe_beside(weights: &Path) -> Result<String> {
+    let file = weights.ancestors().skip(1).take(2).map(|folder| folder.join("recipe.json")).find(|file| file.is_file());
+    match file {
+        Some(file) => Ok(file.to_str().ok_or("expected a path in UTF-8")?.into()),
+        None => Err(format!("{} lies beside no recipe.json: name its recipe with --recipe", weights.display()).into()),
+    }
+}
+
+/// The sub-folders with finished networks, sorted.
+fn networks(run: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(run).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries
+        .filter(|entry| entry.path().join("model.safetensors").is_file())
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect();
+    names.sort();
+    names
+}
