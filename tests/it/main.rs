@@ -1,4 +1,5 @@
 //! Tests that cross crates, in one binary.
 
+mod mixflow;
 mod optimizer;
 mod sit;
