@@ -1,10 +1,14 @@
 //! What the tests across crates share: recorded cases of the official PyTorch code, and how close we must come.
 
+mod tiny_net;
+
 use std::path::Path;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
+
+pub use tiny_net::TinyNet;
 
 /// Relative and absolute tolerance: `|a - b| <= absolute + relative * |b|`.
 #[derive(Clone, Copy, Debug)]
