@@ -2,4 +2,5 @@
 
 mod mixflow;
 mod optimizer;
+mod resume;
 mod sit;

@@ -1,0 +1,279 @@
+//! Runs that are stopped, killed, damaged or diverge end as if nothing had happened.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use burn::tensor::{Device, Tensor};
+use mixflow::random::{Stream, rng, uniform};
+use mixflow::recipe::{NetworkConfig, Recipe};
+use mixflow::train::{Checkpoints, Event, Outcome, Run, Snapshot, TrainState};
+use mixflow::{Batch, Error, Objective};
+use mixflow_backbones::sit::Sit;
+use mixflow_backbones::{Backbone, ClassLabels};
+use tempfile::TempDir;
+
+const BATCH: u64 = 4;
+
+/// Twelve short steps on small digits, with everything that draws random numbers.
+fn recipe(checkpoint_every: u64) -> Recipe {
+    let set = [
+        "data.size=8".into(),
+        r#"network={"kind":"sit","input_size":8,"patch":4,"channels":1,"width":16,"depth":1,"heads":2,"hidden":32,"classes":10}"#
+            .into(),
+        r#"objective.timesteps={"kind":"mixflow","gamma":0.8}"#.into(),
+        "training.steps=12".into(),
+        format!("training.batch={BATCH}"),
+        format!("training.checkpoint_every={checkpoint_every}"),
+    ];
+    Recipe::read("digits", &set).expect("the recipe is valid")
+}
+
+fn network(recipe: &Recipe) -> Sit {
+    let NetworkConfig::Sit(config) = &recipe.network;
+    config.init(recipe.seed, &Device::default())
+}
+
+fn train(
+    recipe: &Recipe,
+    folder: &Path,
+    objective: &impl Objective<Sit>,
+    stop: &AtomicBool,
+    tell: impl FnMut(Event),
+) -> Result<Outcome<Sit>, Error> {
+    let run = Run {
+        folder: folder.into(),
+        recipe: recipe.to_value(),
+        config: &recipe.training,
+        seed: recipe.seed,
+        data: recipe.data.open()?,
+        flip: true,
+        stop,
+    };
+    run.train(network(recipe), objective, tell)
+}
+
+/// Everything that a run leaves: its state, its last checkpoint, its log.
+#[derive(Debug, PartialEq)]
+struct Trace {
+    state: Snapshot,
+    log: String,
+}
+
+impl Trace {
+    fn of(folder: &Path) -> Self {
+        let found = Checkpoints::new(folder.join("checkpoints"), 2).latest().expect("the folder can be listed");
+        assert!(found.damaged.is_empty(), "{:?}", found.damaged);
+        Self {
+            state: found.checkpoint.expect("a finished run has a checkpoint").snapshot,
+            log: fs::read_to_string(folder.join("metrics.jsonl")).expect("a finished run has a log"),
+        }
+    }
+}
+
+/// Trains until the end or an error, and returns the warnings.
+fn finish(recipe: &Recipe, folder: &Path) -> Vec<String> {
+    let mut warnings = vec![];
+    let objective = recipe.objective.flow_matching();
+    let outcome = train(recipe, folder, &objective, &AtomicBool::new(false), |event| {
+        if let Event::Warning(warning) = event {
+            warnings.push(warning);
+        }
+    });
+    let Outcome::Finished(state) = outcome.expect("training succeeds") else { panic!("nobody asked to stop") };
+    assert_eq!(state.snapshot(), Trace::of(folder).state);
+    warnings
+}
+
+/// Stops after the step of this number.
+fn interrupt(recipe: &Recipe, folder: &Path, after: u64) {
+    let stop = AtomicBool::new(false);
+    let outcome = train(recipe, folder, &recipe.objective.flow_matching(), &stop, |event| {
+        if matches!(event, Event::Stepped(report) if report.step == after) {
+            stop.store(true, Ordering::Relaxed);
+        }
+    });
+    assert!(matches!(outcome, Ok(Outcome::Interrupted { step }) if step == after + 1), "{outcome:?}");
+}
+
+/// The run that nothing happened to.
+fn undisturbed() -> Trace {
+    let folder = temporary();
+    assert_eq!(finish(&recipe(5), folder.path()), [""; 0]);
+    let trace = Trace::of(folder.path());
+    assert_eq!((trace.state.step, trace.state.updates, trace.log.lines().count()), (12, 12, 12));
+    trace
+}
+
+fn temporary() -> TempDir {
+    tempfile::tempdir().expect("there is room for temporary files")
+}
+
+#[test]
+fn a_stopped_run_ends_as_if_never_stopped() {
+    let expected = undisturbed();
+    for stops in [&[0][..], &[3, 4], &[1, 6, 10]] {
+        let folder = temporary();
+        for &after in stops {
+            interrupt(&recipe(5), folder.path(), after);
+        }
+        finish(&recipe(5), folder.path());
+        assert_eq!(Trace::of(folder.path()), expected, "stopped after {stops:?}");
+    }
+}
+
+const FOLDER: &str = "MIXFLOW_KILLED_FOLDER";
+const EVERY: &str = "MIXFLOW_KILLED_EVERY";
+
+/// Five kills, or as many as `MIXFLOW_KILLS` says.
+#[test]
+fn a_killed_run_ends_as_if_never_killed() {
+    let wanted = std::env::var("MIXFLOW_KILLS").map_or(5, |kills| kills.parse().expect("MIXFLOW_KILLS is a number"));
+    let expected = undisturbed();
+    let child = |folder: &Path, every: u64| {
+        Command::new(std::env::current_exe().expect("this program has a path"))
+            .args(["--exact", "resume::child", "--ignored"])
+            .env(FOLDER, folder)
+            .env(EVERY, every.to_string())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("this program can be started")
+    };
+    let (mut kills, mut runs, mut started, mut torn) = (0, 0, 0, 0);
+    while kills < wanted {
+        let (folder, every) = (temporary(), 1 + runs % 3);
+        // A whole run elsewhere says how long one takes, so that several kills fall anywhere in it.
+        let (other, start) = (temporary(), Instant::now());
+        assert!(child(other.path(), every).wait().expect("the child can be waited for").success());
+        let length = start.elapsed().as_secs_f64();
+        loop {
+            let mut child = child(folder.path(), every);
+            let delay = 0.5 * length * uniform(&mut rng(0, Stream::Metric, kills));
+            if kills < wanted {
+                std::thread::sleep(Duration::from_secs_f64(delay));
+                // SIGKILL on Unix: the child cannot tidy up.
+                child.kill().expect("the child can be killed");
+            }
+            let status = child.wait().expect("the child can be waited for");
+            if status.success() {
+                break;
+            }
+            assert_eq!(status.code(), None, "the child failed by itself");
+            kills += 1;
+            let left = fs::read_dir(folder.path().join("checkpoints")).into_iter().flatten().flatten();
+            let left: Vec<_> = left.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+            started += u64::from(!left.is_empty());
+            torn += u64::from(left.iter().any(|name| name.starts_with(".partial-")));
+        }
+        assert_eq!(Trace::of(folder.path()), expected, "run {runs}, after {kills} kills");
+        runs += 1;
+    }
+    eprintln!("{kills} kills of {runs} runs: {started} after the first save began, {torn} in the middle of a save");
+}
+
+#[test]
+#[ignore = "the process that the test above kills"]
+fn child() {
+    let Some(folder) = std::env::var_os(FOLDER).map(PathBuf::from) else { return };
+    let every = std::env::var(EVERY).expect("the parent says how often").parse().expect("a number");
+    finish(&recipe(every), &folder);
+}
+
+#[test]
+fn a_damaged_checkpoint_gives_way_to_an_older_one() {
+    let expected = undisturbed();
+    for file in ["weights.safetensors", "average.safetensors", "optimizer.safetensors", "state.json", "manifest.json"] {
+        let folder = temporary();
+        interrupt(&recipe(5), folder.path(), 7);
+        let newest = folder.path().join("checkpoints/step-00000008").join(file);
+        let bytes = fs::read(&newest).expect("the checkpoint is there");
+        fs::write(&newest, &bytes[..bytes.len() / 2]).expect("the checkpoint can be written");
+        let warnings = finish(&recipe(5), folder.path());
+        let [warning] = &*warnings else { panic!("{file}: {warnings:?}") };
+        assert!(warning.contains("step-00000008") && warning.contains("damaged"), "{warning}");
+        assert_eq!(Trace::of(folder.path()), expected, "{file}");
+    }
+}
+
+/// An objective that is not a number at some steps.
+#[derive(Debug)]
+struct Poisoned<O>(O, &'static [u64]);
+
+impl<B: Backbone, O: Objective<B>> Objective<B> for Poisoned<O> {
+    fn loss(&self, network: &B, batch: Batch<B::Condition>, seed: u64) -> Tensor<1> {
+        let factor = if self.1.contains(&(batch.first / BATCH)) { f64::NAN } else { 1.0 };
+        self.0.loss(network, batch, seed) * factor
+    }
+}
+
+#[test]
+fn a_step_that_is_not_finite_changes_nothing() {
+    let recipe = recipe(5);
+    let device = Device::default().autodiff();
+    let objective = Poisoned(recipe.objective.flow_matching(), &[1]);
+    let mut state = TrainState::new(network(&recipe));
+    for step in 0..3 {
+        let before = state.snapshot();
+        let images = Tensor::ones([BATCH as usize, 1, 8, 8], &device);
+        let condition = ClassLabels::new(&[0, 1, 2, 3], 10, &device);
+        let batch = Batch { images, condition, first: step * BATCH };
+        let (next, report) = state.step(&objective, [batch], 0, &recipe.training.optimizer);
+        state = next;
+        assert_eq!(report.finite, step != 1);
+        let untouched = Snapshot { step: step + 1, ..before } == state.snapshot();
+        assert_eq!(untouched, step == 1, "step {step}");
+    }
+}
+
+#[test]
+fn steps_that_are_not_finite_are_skipped_and_counted() {
+    let (recipe, folder) = (recipe(5), temporary());
+    // Two in a row, then one at a step that a checkpoint is due after.
+    let objective = Poisoned(recipe.objective.flow_matching(), &[2, 3, 9]);
+    let (mut warnings, mut saved) = (vec![], vec![]);
+    train(&recipe, folder.path(), &objective, &AtomicBool::new(false), |event| match event {
+        Event::Warning(warning) => warnings.push(warning),
+        Event::Saved(path) => saved.push(path.to_path_buf()),
+        _ => {}
+    })
+    .expect("two failures in a row are borne");
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    assert_eq!(saved, ["step-00000005", "step-00000012"].map(|name| folder.path().join("checkpoints").join(name)));
+    let trace = Trace::of(folder.path());
+    assert_eq!((trace.state.step, trace.state.updates), (12, 9));
+    let skipped = trace.log.lines().map(|line| line.contains("\"skipped\":true"));
+    assert_eq!(
+        skipped.enumerate().filter(|(_, skipped)| *skipped).map(|(step, _)| step).collect::<Vec<_>>(),
+        [2, 3, 9]
+    );
+}
+
+#[test]
+fn a_run_that_diverges_is_set_back() {
+    let (recipe, folder) = (recipe(4), temporary());
+    let objective = Poisoned(recipe.objective.flow_matching(), &[6, 7, 8]);
+    let error = train(&recipe, folder.path(), &objective, &AtomicBool::new(false), |_| {}).expect_err("it diverges");
+    assert!(matches!(error, Error::Diverged { step: 8, count: 3, back: 4, skipped: 3 }), "{error:?}");
+    assert_eq!(Trace::of(folder.path()).state.step, 4);
+    // Once the cause is gone, it goes on from there.
+    finish(&recipe, folder.path());
+    assert_eq!(Trace::of(folder.path()), undisturbed());
+}
+
+#[test]
+fn a_checkpoint_of_another_recipe_is_refused() {
+    let folder = temporary();
+    interrupt(&recipe(5), folder.path(), 2);
+    let mut other = recipe(5);
+    other.training.optimizer.clip = Some(2.0);
+    let objective = other.objective.flow_matching();
+    let error = train(&other, folder.path(), &objective, &AtomicBool::new(false), |_| {}).expect_err("it is refused");
+    assert!(matches!(error, Error::Mismatch { .. }), "{error:?}");
+    let message = error.to_string();
+    assert!(message.contains("another `training.optimizer.clip`; choose another folder"), "{message}");
+    // How often to save does not change the result.
+    finish(&recipe(1), folder.path());
+    assert_eq!(Trace::of(folder.path()), undisturbed());
+}
