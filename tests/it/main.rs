@@ -3,4 +3,5 @@
 mod mixflow;
 mod optimizer;
 mod resume;
+mod sampling;
 mod sit;

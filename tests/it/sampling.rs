@@ -1,0 +1,132 @@
+//! Guided samples of SiT, network and all, against the official code; and what samples must not depend on.
+
+use burn::tensor::{Device, Tensor};
+use mixflow::flow::Flow;
+use mixflow::generate::Generator;
+use mixflow::guidance::Guidance;
+use mixflow::recipe::{ObjectiveConfig, SamplingConfig};
+use mixflow::solver::{DormandPrince5, Euler, EulerMaruyama, Heun, LastStep, Solver};
+use mixflow_backbones::sit::Sit;
+use mixflow_backbones::{ClassLabels, Condition};
+use mixflow_schedules::{Diffusion, Linear, Prediction, TimeGrid};
+use mixflow_tests::{Fixture, Tolerance, close};
+use serde_json::{Value, json};
+
+use crate::sit::network;
+
+const CASE: &str = "samplers/sit_end_to_end_cfg";
+
+/// Labels of the recorded images; the batch holds every image twice, the second time under the null label.
+fn labels(fixture: &Fixture, device: &Device) -> ClassLabels {
+    let null = fixture.manifest["config"]["num_classes"].as_u64().expect("num_classes") as usize;
+    let labels = fixture.integers::<1>("in.y", device);
+    let images = labels.dims()[0] / 2;
+    ClassLabels { labels: labels.slice([..images]), null }
+}
+
+fn guidance(fixture: &Fixture) -> Guidance {
+    let scale = fixture.manifest["config"]["cfg_scale"].as_f64().expect("cfg_scale");
+    Guidance::new(scale).and_then(|guidance| guidance.first_channels(3)).expect("the scale is valid")
+}
+
+fn guided<'a>(sit: &'a Sit, labels: &ClassLabels, guidance: Guidance) -> Flow<'a> {
+    let flow = |labels| Flow::of(&Linear, Prediction::Velocity, sit, labels);
+    flow(labels.clone()).guided(flow(labels.clone().null()), guidance)
+}
+
+fn grid() -> TimeGrid {
+    TimeGrid::new(5).expect("five steps are valid")
+}
+
+/// Compares every state, the first one included if it was recorded, with the first half of the recorded batch.
+fn check(fixture: &Fixture, name: &str, solver: &dyn Solver, flow: &Flow<'_>, start: &Tensor<4>, times: &[f64]) {
+    let device = start.device();
+    let noise = fixture.tensor::<5>("in.w", &device);
+    let [images, ..] = start.dims();
+    let mut draw = |step: usize, shape: [usize; 4]| noise.clone().slice([step..step + 1, 0..images]).reshape(shape);
+    let mut states: Vec<Tensor<4>> = vec![];
+    solver
+        .solve(flow, start.clone(), times, &mut draw, &mut |_, x| states.push(x.clone()))
+        .unwrap_or_else(|error| panic!("{name}: {error}"));
+    let recorded = fixture.tensor::<5>(name, &device);
+    let [points, batch, ..] = recorded.dims();
+    let found = Tensor::stack::<5>(states, 0);
+    let skipped = found.dims()[0] - points;
+    let half = |states: Tensor<5>, first: usize| {
+        states.slice([first..first + points, 0..batch / 2]).into_data().iter::<f64>().collect::<Vec<_>>()
+    };
+    close(name, &half(found, skipped), &half(recorded, 0), fixture.tolerance(None));
+}
+
+#[test]
+fn guided_samples_are_the_official_ones() {
+    let fixture = Fixture::read(CASE);
+    let device = Device::default();
+    let (sit, labels) = (network(&fixture, &device), labels(&fixture, &device));
+    let flow = guided(&sit, &labels, guidance(&fixture));
+    let start = fixture.tensor::<4>("in.z", &device).slice([..labels.labels.dims()[0]]);
+
+    check(&fixture, "out.ode.euler", &Euler, &flow, &start, &grid().times());
+    check(&fixture, "out.ode.heun2", &Heun, &flow, &start, &grid().times());
+    let solver = EulerMaruyama { diffusion: Diffusion::Sigma { norm: 1.0 }, last_step: LastStep::Mean };
+    let times = [0.0, 0.192, 0.384, 0.576, 0.768, 0.96, 1.0];
+    // The record leaves out the first state.
+    check(&fixture, "out.sde.Euler.sigma.Mean", &solver, &flow, &start, &times);
+}
+
+/// The official code integrates both halves of its batch, which drift apart in the channels that are not guided, and its
+/// adaptive steps depend on the error of both: so we do here as well.
+#[test]
+fn guided_adaptive_samples_are_the_official_ones() {
+    let fixture = Fixture::read(CASE);
+    let device = Device::default();
+    let (sit, labels) = (network(&fixture, &device), labels(&fixture, &device));
+    let images = labels.labels.dims()[0];
+    let strong = guided(&sit, &labels, guidance(&fixture));
+    let weak = Flow::of(&Linear, Prediction::Velocity, &sit, labels.null());
+    let both = Flow::new(&Linear, Prediction::Velocity, |x, t| {
+        let x = x.slice([..images]);
+        let (strong, weak) = (strong.velocity(x.clone(), t), weak.velocity(x, t));
+        let second = Tensor::cat(vec![strong.clone().slice([0..images, 0..3]), weak.slice([0..images, 3..4])], 1);
+        Tensor::cat(vec![strong, second], 0)
+    });
+    let solver = DormandPrince5::new(1e-6, 1e-3).expect("the tolerances are valid");
+    check(&fixture, "out.ode.dopri5", &solver, &both, &fixture.tensor("in.z", &device), &grid().times());
+}
+
+#[test]
+fn images_do_not_depend_on_the_batch() {
+    let fixture = Fixture::read(CASE);
+    let sit = network(&fixture, &Device::default());
+    let images = |solver: &Value, batch: usize| {
+        let sampling: SamplingConfig = serde_json::from_value(json!({
+            "solver": solver,
+            "grid": { "steps": 4 },
+            "guidance": { "scale": 1.5 },
+            "batch": batch,
+        }))
+        .expect("the recipe is valid");
+        let generator = Generator {
+            network: &sit,
+            objective: &ObjectiveConfig::default(),
+            sampling: &sampling,
+            null: 6,
+            shape: [4, 4, 4],
+            seed: 5,
+            lambda: 1.0,
+        };
+        generator.images(&[0, 1, 2, 3, 4, 5, 0], 3).expect("sampling succeeds")
+    };
+    let stochastic = json!({ "kind": "euler-maruyama", "diffusion": { "kind": "sigma" } });
+    for solver in [json!({ "kind": "heun" }), stochastic] {
+        let numbers = |batch| images(&solver, batch).pixels.into_iter().map(f64::from).collect::<Vec<_>>();
+        let whole = numbers(7);
+        assert_ne!(whole[..64], whole[6 * 64..], "two images of a class differ");
+        for batch in [1, 2, 100] {
+            // Products of matrices add in an order that depends on the number of rows: roundings of f32, 6e-8 each, of
+            // sixteen evaluations. Another noise would differ by 1.
+            let tolerance = Tolerance { relative: 1e-5, absolute: 1e-5 };
+            close(&format!("{solver}, batches of {batch}"), &numbers(batch), &whole, tolerance);
+        }
+    }
+}
