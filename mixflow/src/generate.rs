@@ -1,4 +1,4 @@
-//! Images from a network, as many as wanted, the same whatever the batch.
+//! Images from a network, as many as wanted, the same whatever the batch (but for the rounding of matrix products).
 
 use burn::tensor::{Device, Tensor};
 use mixflow_backbones::{Backbone, ClassLabels, Condition};

@@ -104,7 +104,7 @@ pub struct SamplingConfig {
     /// Guidance away from the null label.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guidance: Option<Guidance>,
-    /// Images at a time; without effect on them.
+    /// Images at a time; without effect on them beyond rounding.
     #[serde(default = "hundred")]
     pub batch: usize,
 }
