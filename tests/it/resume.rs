@@ -197,6 +197,20 @@ fn a_damaged_checkpoint_gives_way_to_an_older_one() {
     }
 }
 
+#[test]
+fn damaged_checkpoints_do_not_displace_whole_ones() {
+    let folder = temporary();
+    interrupt(&recipe(2), folder.path(), 9);
+    for step in [8, 10] {
+        let file = folder.path().join(format!("checkpoints/step-{step:08}/manifest.json"));
+        fs::write(file, "{").expect("the checkpoint can be written");
+    }
+    interrupt(&recipe(2), folder.path(), 3);
+    let found = Checkpoints::new(folder.path().join("checkpoints"), 2).latest().expect("the folder can be listed");
+    assert_eq!(found.damaged.len(), 2);
+    assert_eq!(found.checkpoint.map(|checkpoint| checkpoint.snapshot.step), Some(4));
+}
+
 /// An objective that is not a number at some steps.
 #[derive(Debug)]
 struct Poisoned<O>(O, &'static [u64]);

@@ -99,7 +99,9 @@ impl Checkpoints {
             let _ = fs::remove_dir_all(&partial);
             return Err(error);
         }
-        for old in self.steps()?.into_iter().rev().skip(self.keep) {
+        // Later ones were damaged, or the run would have gone on from them: they do not count.
+        let whole = self.steps()?.into_iter().filter(|step| *step <= snapshot.step);
+        for old in whole.rev().skip(self.keep) {
             let old = self.folder.join(self::name(old));
             fs::remove_dir_all(&old).map_err(Error::io("remove", &old))?;
         }
