@@ -131,7 +131,7 @@ fn draws_do_not_depend_on_the_batch() {
     let device = Device::default();
     let all = mixflow::noise(3, Stream::Noise, 0, [8, 2, 2, 2], &device);
     let some = mixflow::noise(3, Stream::Noise, 5, [2, 2, 2, 2], &device);
-    assert_eq!(all.slice([5..7]).into_data(), some.into_data());
+    assert_eq!(all.slice(5..7).into_data(), some.into_data());
 
     let network = TinyNet::of(&Fixture::read("mixflow/mixflow_sit_linear"), &device);
     let objective = FlowMatching::new(Linear).timesteps(MixFlow::new(0.8));
