@@ -46,7 +46,7 @@ fn five_hundred() -> usize {
 }
 
 fn lambdas() -> Vec<f64> {
-    vec![0.97, 1.0, 1.03, 1.06]
+    vec![1.0, 1.03, 1.06]
 }
 
 impl PostTraining {

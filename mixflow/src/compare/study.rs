@@ -129,7 +129,7 @@ impl Study<'_> {
         }
         phases.end("Slow Flow");
 
-        let mut report = self.report(post, &results, &start, train.shape(), phases.0);
+        let mut report = self.report(post, given, &results, &start, train.shape(), phases.0);
         report.grids = self.grids(&*train, grids)?;
         report.slow_flow = outcome::slow_flow(&lags);
         if given {
@@ -256,6 +256,7 @@ impl Study<'_> {
     fn report<B: Module>(
         &self,
         post: &PostTraining,
+        given: bool,
         results: &Results,
         network: &B,
         shape: [usize; 3],
@@ -281,7 +282,7 @@ impl Study<'_> {
                 shape,
                 network: "a small SiT".into(),
                 parameters: network.num_params() as u64,
-                pretrain_steps: self.recipe.training.steps,
+                pretrain_steps: if given { 0 } else { self.recipe.training.steps },
                 posttrain_steps: post.steps,
                 gamma: post.gamma,
             },

@@ -17,7 +17,7 @@ pub struct Summary {
     pub network: String,
     /// Trainable numbers in the network.
     pub parameters: u64,
-    /// Steps of pre-training.
+    /// Steps of pre-training; 0 where the start was given.
     pub pretrain_steps: u64,
     /// Steps of each post-training.
     pub posttrain_steps: u64,
@@ -54,16 +54,19 @@ pub(super) fn text(report: &Report) -> String {
 
 fn done(summary: &Summary) -> Option<String> {
     let [channels, height, width] = summary.shape;
-    (summary.pretrain_steps > 0).then(|| {
+    (summary.posttrain_steps > 0).then(|| {
+        let start = match summary.pretrain_steps {
+            0 => "came with given weights".to_owned(),
+            steps => format!("was trained for {} steps of flow matching", thousands(steps)),
+        };
         format!(
-            "{} ({} parameters) learned to draw {} at {height} × {width} ({} numbers per image) in {} steps of flow matching, \
+            "{} ({} parameters) that draws {} at {height} × {width} ({} numbers per image) {start}, \
              and was then post-trained twice from the same weights, {} steps each: once as before, \
              once with MixFlow Training (γ = {}).",
             capitalised(&summary.network),
             thousands(summary.parameters),
             summary.data,
             thousands((channels * height * width) as u64),
-            thousands(summary.pretrain_steps),
             thousands(summary.posttrain_steps),
             summary.gamma,
         )
