@@ -27,7 +27,7 @@ pub(crate) struct Sample {
     /// Seed of the noise [default: the recipe's]
     #[arg(long)]
     seed: Option<u64>,
-    /// One picture (.png), the array arr_0 of bytes (.npz), or a folder of single pictures
+    /// One picture (.png), an array of bytes named `arr_0` (.npz), or a folder of single pictures
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
 }
