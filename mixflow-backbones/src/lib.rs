@@ -14,6 +14,7 @@ pub mod embed;
 pub mod error;
 pub mod init;
 pub mod linear;
+pub mod network;
 pub mod ops;
 pub mod sit;
 #[cfg(feature = "testing")]
@@ -24,3 +25,4 @@ pub use backbone::Backbone;
 pub use condition::{ClassLabels, Condition};
 pub use error::Error;
 pub use linear::Linear;
+pub use network::{Network, NetworkConfig};

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use mixflow_backbones::sit::SitConfig;
+use mixflow_backbones::NetworkConfig;
 use mixflow_schedules::{Prediction, ScheduleConfig, TimestepConfig, Weighting};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -41,14 +41,6 @@ pub struct Recipe {
     /// Post-training with and without MixFlow, and their comparison; none trains only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub post_training: Option<PostTraining>,
-}
-
-/// A network in a recipe.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-pub enum NetworkConfig {
-    /// [`Sit`](mixflow_backbones::sit::Sit).
-    Sit(SitConfig),
 }
 
 /// [`FlowMatching`] in a recipe.
@@ -178,7 +170,7 @@ impl Recipe {
     /// As [`DataConfig::open`], and [`Error::Recipe`] if the network cannot learn these images and classes.
     pub fn open(&self) -> Result<Arc<dyn Dataset>, Error> {
         let data = self.data.open()?;
-        let NetworkConfig::Sit(network) = &self.network;
+        let network = &self.network;
         let fault = |reason: String| Err(Error::Recipe { origin: self.name.clone(), reason });
         let ([channels, height, width], classes) = (data.shape(), data.classes().len());
         if [channels, height, width] != network.shape() {
@@ -188,8 +180,8 @@ impl Recipe {
                  {channels} x {height} x {width}; change network.channels, network.input_size or data.size"
             ));
         }
-        if classes != network.classes {
-            let expected = network.classes;
+        if classes != network.classes() {
+            let expected = network.classes();
             return fault(format!(
                 "the network knows {expected} classes, the data has {classes}; set network.classes={classes}"
             ));
@@ -217,13 +209,12 @@ impl Recipe {
 
     /// How a network of this recipe makes images.
     pub fn generator<'a, B>(&'a self, network: &'a B) -> Generator<'a, B> {
-        let NetworkConfig::Sit(config) = &self.network;
         Generator {
             network,
             objective: &self.objective,
             sampling: &self.sampling,
-            null: config.classes,
-            shape: config.shape(),
+            null: self.network.classes(),
+            shape: self.network.shape(),
             seed: self.seed,
             lambda: 1.0,
         }
@@ -234,16 +225,16 @@ impl Recipe {
         if self.name.is_empty() || self.name.starts_with('.') || !self.name.chars().all(valid) {
             return Err(format!("name must be made of letters, digits, '-', '_' and '.', found {:?}", self.name));
         }
-        let NetworkConfig::Sit(network) = &self.network;
+        let network = &self.network;
         network.check().map_err(|fault| format!("network: {fault}"))?;
         let dropout = self.objective.condition_dropout;
         if !(0.0..=1.0).contains(&dropout) {
             return Err(format!("objective.condition_dropout must be in [0, 1], found {dropout}"));
         }
-        if dropout > 0.0 && !network.null_class {
+        if dropout > 0.0 && !network.null_class() {
             return Err("objective.condition_dropout needs a network with null_class, or must be 0".into());
         }
-        if self.sampling.guidance.is_some() && !network.null_class {
+        if self.sampling.guidance.is_some() && !network.null_class() {
             return Err("sampling.guidance needs a network with null_class".into());
         }
         if self.sampling.batch == 0 {

@@ -8,11 +8,11 @@ use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor};
 use mixflow::random::{Stream, rng, uniform};
-use mixflow::recipe::{NetworkConfig, Recipe};
+use mixflow::recipe::Recipe;
 use mixflow::train::{Checkpoints, Event, Outcome, Run, Snapshot, TrainState};
 use mixflow::{Batch, Error, Objective};
-use mixflow_backbones::sit::Sit;
-use mixflow_backbones::{Backbone, ClassLabels};
+
+use mixflow_backbones::{Backbone, ClassLabels, Network};
 use tempfile::TempDir;
 
 const BATCH: u64 = 4;
@@ -31,18 +31,17 @@ fn recipe(checkpoint_every: u64) -> Recipe {
     Recipe::read("digits", &set).expect("the recipe is valid")
 }
 
-fn network(recipe: &Recipe) -> Sit {
-    let NetworkConfig::Sit(config) = &recipe.network;
-    config.init(recipe.seed, &Device::default())
+fn network(recipe: &Recipe) -> Network {
+    recipe.network.init(recipe.seed, &Device::default())
 }
 
 fn train(
     recipe: &Recipe,
     folder: &Path,
-    objective: &impl Objective<Sit>,
+    objective: &impl Objective<Network>,
     stop: &AtomicBool,
     tell: impl FnMut(Event),
-) -> Result<Outcome<Sit>, Error> {
+) -> Result<Outcome<Network>, Error> {
     let run = Run {
         folder: folder.into(),
         recipe: recipe.to_value(),

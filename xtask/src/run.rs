@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Device;
 use clap::Args;
-use mixflow::backbones::sit::{Sit, official_key};
+use mixflow::backbones::Network;
 use mixflow::backbones::weights::Weights;
-use mixflow::recipe::{NetworkConfig, Recipe};
+use mixflow::recipe::Recipe;
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -77,14 +77,13 @@ impl RecipeArguments {
 }
 
 /// The recipe's network with its initial values.
-pub(crate) fn network(recipe: &Recipe) -> Sit {
-    let NetworkConfig::Sit(config) = &recipe.network;
-    config.init(recipe.seed, &Device::default())
+pub(crate) fn network(recipe: &Recipe) -> Network {
+    recipe.network.init(recipe.seed, &Device::default())
 }
 
 /// The recipe's network with weights from a file: `.safetensors`, `.pt`, or a folder of this program.
-pub(crate) fn load(recipe: &Recipe, from: &Path) -> Result<Sit> {
-    Ok(Weights::read(weights_file(from)?)?.into_module(network(recipe), official_key)?)
+pub(crate) fn load(recipe: &Recipe, from: &Path) -> Result<Network> {
+    Ok(network(recipe).load(Weights::read(weights_file(from)?)?)?)
 }
 
 /// The weights that a path stands for.
@@ -100,6 +99,6 @@ fn weights_file(from: &Path) -> Result<PathBuf> {
 }
 
 /// Writes the averaged network under its official names.
-pub(crate) fn save(network: &Sit, path: &Path) -> Result<()> {
-    Ok(Weights::of(network, official_key).write(path, &[("format", "pt"), ("library_name", "mixflow")])?)
+pub(crate) fn save(network: &Network, path: &Path) -> Result<()> {
+    Ok(network.weights().write(path, &[("format", "pt"), ("library_name", "mixflow")])?)
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
-use mixflow::backbones::sit::{Sit, official_key};
+use mixflow::backbones::Network;
 use mixflow::compare::{self, Study, StudyOutcome};
 use mixflow::recipe::Recipe;
 use mixflow::report::write_atomic;
@@ -84,10 +84,11 @@ pub(crate) fn train(recipe: &Recipe, from: Option<&Path>, to: &Destination, fold
 }
 
 /// Pre-training, both post-trainings, their comparison. False if interrupted.
-fn study(recipe: &Recipe, folder: PathBuf, start: Option<Sit>) -> Result<bool> {
+fn study(recipe: &Recipe, folder: PathBuf, start: Option<Network>) -> Result<bool> {
     let mut progress = Progress::new();
-    let study = Study { recipe, folder, key: official_key, stop: &STOP };
-    let outcome = study.run(network(recipe), start, |event| match event {
+    let network = network(recipe);
+    let study = Study { recipe, folder, key: network.official_key(), stop: &STOP };
+    let outcome = study.run(network, start, |event| match event {
         compare::Progress::Begin(name, steps) => progress.begin(name, steps),
         compare::Progress::Training(event) => progress.training(&event),
     })?;
@@ -103,7 +104,7 @@ fn study(recipe: &Recipe, folder: PathBuf, start: Option<Sit>) -> Result<bool> {
 }
 
 /// One training. False if interrupted.
-fn single(recipe: &Recipe, folder: PathBuf, start: Option<Sit>) -> Result<bool> {
+fn single(recipe: &Recipe, folder: PathBuf, start: Option<Network>) -> Result<bool> {
     let mut progress = Progress::new();
     progress.begin(&recipe.name, Some(recipe.training.steps));
     let run = Run {

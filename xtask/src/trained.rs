@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use mixflow::backbones::sit::Sit;
+use mixflow::backbones::Network;
 use mixflow::recipe::Recipe;
 
 use crate::run::{Result, load};
@@ -25,7 +25,7 @@ pub(crate) struct TrainedArguments {
 /// A network, its recipe, and where its weights are.
 pub(crate) struct Trained {
     pub(crate) recipe: Recipe,
-    pub(crate) network: Sit,
+    pub(crate) network: Network,
     pub(crate) weights: PathBuf,
 }
 

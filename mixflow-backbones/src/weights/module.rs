@@ -43,14 +43,19 @@ impl Weights {
     }
 }
 
-/// Keeps the path of the parameter that is being visited.
+/// Keeps the path of the parameter that is being visited. Variants of an enum are no part of it: which network stands
+/// there does not change the names of its parameters.
 macro_rules! track_path {
     () => {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.into());
+        fn enter_module(&mut self, name: &str, container: &str) {
+            if !container.starts_with("Enum:") {
+                self.path.push(name.into());
+            }
         }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
+        fn exit_module(&mut self, _: &str, container: &str) {
+            if !container.starts_with("Enum:") {
+                self.path.pop();
+            }
         }
     };
 }

@@ -187,8 +187,7 @@ impl Study<'_> {
         arms: &[(Arm, u64, B)],
         reference: &Reference<'_>,
     ) -> Result<Option<Measured>, Error> {
-        let crate::recipe::NetworkConfig::Sit(sit) = &self.recipe.network;
-        let labels = balanced_labels(post.images, sit.classes);
+        let labels = balanced_labels(post.images, self.recipe.network.classes());
         let sampling = &self.recipe.sampling;
         let mut results = Results::default();
         let mut shown = Vec::new();
@@ -280,7 +279,7 @@ impl Study<'_> {
             summary: Summary {
                 data: self.recipe.data.describe().into(),
                 shape,
-                network: "a small SiT".into(),
+                network: format!("a {}", self.recipe.network.name()),
                 parameters: network.num_params() as u64,
                 pretrain_steps: if given { 0 } else { self.recipe.training.steps },
                 posttrain_steps: post.steps,

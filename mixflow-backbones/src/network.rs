@@ -1,0 +1,130 @@
+//! The networks that a recipe can name.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::sit::{self, Sit, SitConfig};
+use crate::weights::Weights;
+use crate::{Backbone, ClassLabels, Error};
+
+/// Any of this crate's networks for class labels, chosen when the program runs.
+#[derive(Module, Debug)]
+#[expect(missing_docs, reason = "each variant is documented at its type")]
+pub enum Network {
+    Sit(Sit),
+}
+
+impl Backbone for Network {
+    type Condition = ClassLabels;
+
+    fn forward(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Tensor<4> {
+        match self {
+            Self::Sit(network) => network.forward(x, time, condition),
+        }
+    }
+}
+
+impl Network {
+    /// This network with the weights of a published checkpoint, or of one that mixflow wrote.
+    ///
+    /// # Errors
+    /// As [`Weights::into_module`].
+    pub fn load(self, weights: Weights) -> Result<Self, Error> {
+        Ok(match self {
+            Self::Sit(network) => Self::Sit(network.load(weights)?),
+        })
+    }
+
+    /// The official name of the parameter at a path.
+    pub fn official_key(&self) -> fn(&str) -> String {
+        match self {
+            Self::Sit(_) => sit::official_key,
+        }
+    }
+
+    /// The parameters under their official names.
+    pub fn weights(&self) -> Weights {
+        Weights::of(self, self.official_key())
+    }
+}
+
+/// Shape of a [`Network`]; in JSON `kind` says which.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "each variant is documented at its type")]
+pub enum NetworkConfig {
+    Sit(SitConfig),
+}
+
+impl NetworkConfig {
+    /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Sit(config) => config.check(),
+        }
+    }
+
+    /// A network with the initial values of the published training code, which depend on `seed` alone.
+    ///
+    /// # Panics
+    /// If [`check`](Self::check) finds fault.
+    pub fn init(&self, seed: u64, device: &Device) -> Network {
+        match self {
+            Self::Sit(config) => Network::Sit(config.init(seed, device)),
+        }
+    }
+
+    /// What people call it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Sit(_) => "SiT",
+        }
+    }
+
+    /// Channels, height and width of what it makes: images or latents.
+    pub fn shape(&self) -> [usize; 3] {
+        match self {
+            Self::Sit(config) => config.shape(),
+        }
+    }
+
+    /// Number of classes; the null label is this number.
+    pub fn classes(&self) -> usize {
+        match self {
+            Self::Sit(config) => config.classes,
+        }
+    }
+
+    /// Whether it knows a label for no class.
+    pub fn null_class(&self) -> bool {
+        match self {
+            Self::Sit(config) => config.null_class,
+        }
+    }
+
+    /// Multiplications with addition of one image's forward pass: matrix products alone.
+    pub fn multiply_adds(&self) -> u64 {
+        match self {
+            Self::Sit(config) => config.multiply_adds(),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_weights_are_those_of_the_network_inside() {
+        let config = SitConfig { width: 16, depth: 1, heads: 2, hidden: 32, input_size: 4, ..SitConfig::small(2) };
+        let inside = config.init(3, &Device::default());
+        let network = NetworkConfig::Sit(config.clone()).init(3, &Device::default());
+        let (expected, found) = (Weights::of(&inside, sit::official_key), network.weights());
+        assert!(expected.iter().eq(found.iter()));
+
+        let other = NetworkConfig::Sit(config).init(4, &Device::default());
+        assert!(other.load(found).unwrap().weights().iter().eq(expected.iter()));
+    }
+}
