@@ -1,6 +1,6 @@
 //! The networks that a recipe can name.
 
-use burn::module::Module;
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
@@ -103,11 +103,58 @@ impl NetworkConfig {
         }
     }
 
+    /// Number of parameters, frozen tables included. No weights are drawn.
+    pub fn parameters(&self) -> u64 {
+        let mut count = Count(0);
+        self.init(0, &Device::default()).visit(&mut count);
+        count.0
+    }
+
     /// Multiplications with addition of one image's forward pass: matrix products alone.
     pub fn multiply_adds(&self) -> u64 {
         match self {
             Self::Sit(config) => config.multiply_adds(),
         }
+    }
+
+    /// Numbers that a training step keeps of one image for its backward pass, by the layers of the blocks alone.
+    pub fn activations(&self) -> u64 {
+        self.stacks().iter().map(Stack::activations).sum()
+    }
+
+    /// The runs of equal blocks that it is made of.
+    fn stacks(&self) -> Vec<Stack> {
+        match self {
+            Self::Sit(SitConfig { input_size, patch, width, depth, hidden, .. }) => {
+                let tokens = (input_size / patch).pow(2);
+                vec![Stack { depth: *depth, tokens, width: *width, hidden: *hidden }]
+            }
+        }
+    }
+}
+
+/// Equal transformer blocks, one after the other.
+struct Stack {
+    depth: usize,
+    tokens: usize,
+    width: usize,
+    hidden: usize,
+}
+
+impl Stack {
+    /// A block keeps ten values a channel (two normalised inputs, three of attention and its result, two branches, two
+    /// sums) and the hidden layer before and after its activation.
+    fn activations(&self) -> u64 {
+        (self.depth * self.tokens * (10 * self.width + 2 * self.hidden)) as u64
+    }
+}
+
+/// Counts parameters without drawing them.
+struct Count(u64);
+
+impl ModuleVisitor for Count {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        self.0 += param.lazy_shape().num_elements() as u64;
     }
 }
 
@@ -126,5 +173,19 @@ mod tests {
 
         let other = NetworkConfig::Sit(config).init(4, &Device::default());
         assert!(other.load(found).unwrap().weights().iter().eq(expected.iter()));
+    }
+
+    #[test]
+    fn parameters_are_those_of_the_official_classes() {
+        // Counted on instances of the official classes, frozen tables included.
+        for (config, expected) in [
+            (SitConfig::small(2), 32_963_360),
+            (SitConfig::base(2), 130_512_416),
+            (SitConfig::large(2), 458_102_816),
+            (SitConfig::extra_large(2), 675_129_632),
+            (SitConfig { input_size: 64, ..SitConfig::extra_large(2) }, 676_014_368),
+        ] {
+            assert_eq!(NetworkConfig::Sit(config).parameters(), expected);
+        }
     }
 }

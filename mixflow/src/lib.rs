@@ -20,6 +20,7 @@
 //! | measure | [`evaluate`](mod@evaluate), [`metric::measure`], [`slow_flow`], [`likelihood`] |
 //! | compare plain and MixFlow post-training | [`compare`], [`report`] |
 //! | describe a run as JSON | [`recipe::Recipe`] |
+//! | know what it will cost | [`plan::Plan`] |
 
 pub use mixflow_backbones as backbones;
 pub use mixflow_schedules as schedules;
@@ -37,6 +38,7 @@ pub mod likelihood;
 pub mod metric;
 pub mod npz;
 mod objective;
+pub mod plan;
 pub mod random;
 pub mod recipe;
 pub mod report;

@@ -103,6 +103,15 @@ pub struct SamplingConfig {
     pub batch: usize,
 }
 
+impl SamplingConfig {
+    /// Network evaluations of one image where guidance acts at all times, both networks counted; none where the solver
+    /// chooses its own steps.
+    pub fn evaluations(&self) -> Option<usize> {
+        let networks = if self.guidance.is_some() { 2 } else { 1 };
+        Some(networks * self.sampler.solver.evaluations()? * self.sampler.grid.steps())
+    }
+}
+
 fn hundred() -> usize {
     100
 }

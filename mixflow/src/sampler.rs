@@ -78,6 +78,17 @@ pub enum SolverConfig {
     StochasticHeun(StochasticHeun),
 }
 
+impl SolverConfig {
+    /// Network evaluations of a step; none where the solver chooses its own steps.
+    pub fn evaluations(&self) -> Option<usize> {
+        match self {
+            Self::Euler(_) | Self::EulerMaruyama(_) => Some(1),
+            Self::Heun(_) | Self::StochasticHeun(_) => Some(2),
+            Self::DormandPrince5(_) => None,
+        }
+    }
+}
+
 impl Solver for SolverConfig {
     fn solve(
         &self,

@@ -150,7 +150,7 @@ fn sample(config: &SitConfig, batch: usize, steps: usize) -> Vec<f64> {
 }
 
 /// Operations a second of the largest matrix products, the best of several.
-fn matmul_rate() -> f64 {
+pub(crate) fn matmul_rate() -> f64 {
     let size = 1024;
     let device = Device::default();
     let random = || Tensor::<2>::random([size, size], Distribution::Default, &device);

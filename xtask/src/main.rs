@@ -6,6 +6,7 @@ mod bench;
 mod check;
 mod compare;
 mod eval;
+mod plan;
 mod progress;
 mod run;
 mod sample;
@@ -33,6 +34,8 @@ enum Command {
     Train(train::Train),
     /// Measure speed and memory of training and sampling
     Bench(bench::Bench),
+    /// Tell a recipe's parameters, work, memory and time before running it
+    Plan(plan::Plan),
     /// Check the project: formatting, lints, tests, docs, licences, spelling
     Check,
     /// Make images with a trained network.
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Train(train) => train.run(),
         Command::Bench(bench) => bench.run(),
+        Command::Plan(plan) => plan.run(),
         Command::Check => check::run(),
         Command::Sample(sample) => sample.run(),
         Command::Eval(eval) => eval.run(),
