@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use crate::{
-    Beta, Coefficients, Cosine, Error, Linear, LogitNormal, MixFlow, Schedule, Shifted, TimeLaw, Timestep,
+    Angular, Beta, Coefficients, Cosine, Error, Linear, LogitNormal, MixFlow, Schedule, Shifted, TimeLaw, Timestep,
     TimestepSampler, Truncated, Uniform, VariancePreserving,
 };
 
@@ -63,6 +63,8 @@ impl Default for ScheduleConfig {
 pub enum LawConfig {
     /// `{"kind": "uniform"}`.
     Uniform,
+    /// `{"kind": "angular", "base": {"kind": "logit-normal", "mean": 0, "std": 1}}`.
+    Angular(Box<Angular<Self>>),
     /// `{"kind": "beta", "alpha": 2, "beta": 1}`.
     Beta(Beta),
     /// `{"kind": "logit-normal", "mean": 0, "std": 1}`.
@@ -77,6 +79,7 @@ impl TimeLaw for LawConfig {
     fn quantile(&self, u: f64) -> f64 {
         match self {
             Self::Uniform => Uniform.quantile(u),
+            Self::Angular(law) => law.quantile(u),
             Self::Beta(law) => law.quantile(u),
             Self::LogitNormal(law) => law.quantile(u),
             Self::Shifted(law) => law.quantile(u),
@@ -127,6 +130,9 @@ impl Default for TimestepConfig {
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 enum Raw {
     Uniform {},
+    Angular {
+        base: Box<Self>,
+    },
     Beta {
         alpha: f64,
         beta: f64,
@@ -160,6 +166,7 @@ impl TryFrom<Raw> for LawConfig {
     fn try_from(raw: Raw) -> Result<Self, Error> {
         Ok(match raw {
             Raw::Uniform {} => Self::Uniform,
+            Raw::Angular { base } => Self::Angular(Box::new(Angular((*base).try_into()?))),
             Raw::Beta { alpha, beta } => Self::Beta(Beta::new(alpha, beta)?),
             Raw::LogitNormal { mean, std } => Self::LogitNormal(LogitNormal::new(mean, std)?),
             Raw::Shifted { shift, base } => Self::Shifted(Box::new(Shifted::new(shift, (*base).try_into()?)?)),
@@ -175,6 +182,7 @@ impl From<LawConfig> for Raw {
     fn from(law: LawConfig) -> Self {
         match law {
             LawConfig::Uniform => Self::Uniform {},
+            LawConfig::Angular(law) => Self::Angular { base: Box::new(law.0.into()) },
             LawConfig::Beta(law) => {
                 let [alpha, beta] = law.shapes();
                 Self::Beta { alpha, beta }
@@ -307,7 +315,8 @@ mod tests {
     fn recipes_survive_a_round_trip() {
         let json = r#"{"kind":"mixflow","gamma":0.4,"base":{"kind":"shifted","shift":6.93,"base":{"kind":"truncated","start":0.0,"end":0.999,"base":{"kind":"logit-normal","mean":-0.5,"std":0.8}}}}"#;
         assert_eq!(serde_json::to_string(&times(json)).unwrap(), json);
-        for json in [r#"{"kind":"uniform"}"#, r#"{"kind":"beta","alpha":2.0,"beta":1.0}"#] {
+        let angular = r#"{"kind":"angular","base":{"kind":"logit-normal","mean":0.0,"std":1.0}}"#;
+        for json in [angular, r#"{"kind":"uniform"}"#, r#"{"kind":"beta","alpha":2.0,"beta":1.0}"#] {
             assert_eq!(serde_json::to_string(&times(json)).unwrap(), json);
         }
     }

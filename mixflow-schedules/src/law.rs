@@ -63,7 +63,7 @@ pub(crate) mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Beta, LogitNormal, Shifted, Truncated};
+    use crate::{Angular, Beta, LogitNormal, Shifted, Truncated};
 
     /// Laws of every kind of the crate.
     pub(crate) fn all() -> Vec<Box<dyn TimeLaw>> {
@@ -72,6 +72,7 @@ pub(crate) mod tests {
             Box::new(Beta::new(2.0, 1.0).unwrap()),
             Box::new(Beta::new(0.7, 3.5).unwrap()),
             Box::new(LogitNormal::new(-0.5, 0.8).unwrap()),
+            Box::new(Angular(LogitNormal::new(0.0, 1.0).unwrap())),
             Box::new(Shifted::new(6.9, Uniform).unwrap()),
             Box::new(Shifted::new(3.0, LogitNormal::new(0.0, 1.0).unwrap()).unwrap()),
             Box::new(Truncated::new(0.1, 0.999, Beta::new(2.0, 1.0).unwrap()).unwrap()),

@@ -23,7 +23,7 @@
 //!   and the [`Diffusion`] of a stochastic sampler.
 //! - [`Prediction`]: what the network outputs, the training target, all conversions, and the loss [`Weighting`].
 //! - [`TimestepSampler`]: the times `(t, m)` of a training example. A [`TimeLaw`] ([`Uniform`], [`Beta`], [`LogitNormal`], [`Shifted`],
-//!   [`Truncated`]) gives `m = t`; [`MixFlow`] slows any law.
+//!   [`Truncated`], [`Angular`]) gives `m = t`; [`MixFlow`] slows any law.
 //! - [`TimeGrid`] and [`interval`]: the times of a sampler, and the ends that a network must keep away from.
 //! - [`ScheduleConfig`] and [`TimestepConfig`]: the same as they stand in a recipe.
 //!
@@ -40,6 +40,7 @@
 //! # assert!(x_m.is_finite() && (target - 1.7).abs() < 1e-12);
 //! ```
 
+mod angular;
 mod beta;
 mod config;
 mod cosine;
@@ -59,6 +60,7 @@ mod truncated;
 mod vp;
 mod weighting;
 
+pub use angular::Angular;
 pub use beta::Beta;
 pub use config::{LawConfig, ScheduleConfig, TimestepConfig};
 pub use cosine::Cosine;
