@@ -66,6 +66,11 @@ impl Initializer {
         self.parameter(shape, move |device| Tensor::zeros(shape, device), true)
     }
 
+    /// Ones.
+    pub fn ones<const D: usize>(&self, shape: [usize; D]) -> Param<Tensor<D>> {
+        self.parameter(shape, move |device| Tensor::ones(shape, device), true)
+    }
+
     /// A table that is stored with the network but not trained.
     pub fn frozen<const D: usize>(&self, shape: [usize; D], values: Vec<f32>) -> Param<Tensor<D>> {
         let table = TensorData::new(values, shape);

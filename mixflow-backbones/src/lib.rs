@@ -2,11 +2,12 @@
 //!
 //! A [`Backbone`] maps a noisy image, a time and a condition to a prediction of the image's shape. It is a
 //! deterministic function: no schedule, no random numbers, no condition dropout. Anything that implements it can be
-//! trained with MixFlow, sampled and measured by the `mixflow` crate; [`sit::Sit`] is the one that comes along.
+//! trained with MixFlow, sampled and measured by the `mixflow` crate; [`sit::Sit`] and [`repa::Repa`] come along.
 //!
 //! Module paths and tensor layouts follow the published PyTorch checkpoints, so that a file's tensor is the parameter
 //! of the same name and needs no transposition.
 
+pub mod aligned;
 pub mod backbone;
 pub mod block;
 pub mod condition;
@@ -16,11 +17,13 @@ pub mod init;
 pub mod linear;
 pub mod network;
 pub mod ops;
+pub mod repa;
 pub mod sit;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod weights;
 
+pub use aligned::{Aligned, AlignedBackbone};
 pub use backbone::Backbone;
 pub use condition::{ClassLabels, Condition};
 pub use error::Error;

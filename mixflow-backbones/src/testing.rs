@@ -6,7 +6,7 @@ use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
 use crate::weights::Weights;
-use crate::{Backbone, Condition};
+use crate::{Aligned, AlignedBackbone, Backbone, Condition};
 
 /// How far two ways to compute a value may lie apart: absolute below 1, relative above.
 const TOLERANCE: f32 = 1e-5;
@@ -28,8 +28,32 @@ const TOLERANCE: f32 = 1e-5;
 ///
 /// # Panics
 /// If a property does not hold: the message starts with its name. Also if the batch has fewer than two rows or the
-/// device has no autodiff.
+/// device has no autodiff. An [`AlignedBackbone`] has parameters that its output does not depend on: see
+/// [`check_aligned`].
 pub fn check<B: Backbone>(backbone: &B, shape: [usize; 4], condition: B::Condition) {
+    each_case(backbone, shape, condition, |case| case.gradients(case.loss(case.output(case.condition.clone()))));
+}
+
+/// Checks an [`AlignedBackbone`] as [`check`] does a backbone, and its projections:
+///
+/// - Output and [`forward`](Backbone::forward) are the same, bit for bit.
+/// - There are projections, each `[batch, tokens, width]` and finite.
+/// - A row of a projection does not depend on the rest of the batch.
+/// - Every trained parameter receives a finite gradient from output and projections together: projectors have none
+///   from the output alone.
+///
+/// # Panics
+/// As [`check`].
+pub fn check_aligned<B: AlignedBackbone>(backbone: &B, shape: [usize; 4], condition: B::Condition) {
+    each_case(backbone, shape, condition, |case| {
+        let Aligned { output, projections } = case.alignment();
+        let loss = projections.into_iter().fold(case.loss(output), |loss, z| loss + z.square().mean());
+        case.gradients(loss);
+    });
+}
+
+/// Checks what all backbones have in common, and `rest`.
+fn each_case<B: Backbone>(backbone: &B, shape: [usize; 4], condition: B::Condition, rest: impl Fn(&Case<'_, B>)) {
     assert!(shape[0] >= 2, "a batch of at least 2 is needed to tell rows apart, found {}", shape[0]);
     let device = backbone.devices().first().cloned().unwrap_or_else(|| Device::default().autodiff());
     assert!(device.is_autodiff(), "the network must be made on `Device::default().autodiff()` to check its gradients");
@@ -41,6 +65,7 @@ pub fn check<B: Backbone>(backbone: &B, shape: [usize; 4], condition: B::Conditi
             network,
             x: uniform(shape, &mut rng, &device),
             time: uniform([shape[0]], &mut rng, &device) * 0.5 + 0.5,
+            target: uniform(shape, &mut rng, &device),
             condition: condition.clone(),
             device: device.clone(),
         };
@@ -48,7 +73,7 @@ pub fn check<B: Backbone>(backbone: &B, shape: [usize; 4], condition: B::Conditi
         case.determinism();
         case.batch_independence();
         case.null_condition();
-        case.gradients(uniform(shape, &mut rng, &device));
+        rest(&case);
         case.save_and_load(other.clone());
     }
 }
@@ -58,6 +83,7 @@ struct Case<'a, B: Backbone> {
     network: &'a B,
     x: Tensor<4>,
     time: Tensor<1>,
+    target: Tensor<4>,
     condition: B::Condition,
     device: Device,
 }
@@ -86,18 +112,21 @@ impl<B: Backbone> Case<'_, B> {
     fn batch_independence(&self) {
         let together = self.output(self.condition.clone());
         for row in 0..self.batch() {
-            let index = Tensor::<1, Int>::from_data([row as i64], &self.device);
-            let alone = self.network.forward(
-                self.x.clone().select(0, index.clone()),
-                self.time.clone().select(0, index.clone()),
-                self.condition.clone().select(index.clone()),
-            );
-            let difference = difference(together.clone().select(0, index), alone);
+            let (x, time, condition) = self.row(row);
+            let alone = self.network.forward(x, time, condition);
+            let difference = difference(together.clone().narrow(0, row, 1), alone);
             assert!(
                 difference <= TOLERANCE,
                 "batch independence: row {row} differs by {difference:e} from what it is alone"
             );
         }
+    }
+
+    /// A row of the batch: image, time and condition.
+    fn row(&self, row: usize) -> (Tensor<4>, Tensor<1>, B::Condition) {
+        let index = Tensor::<1, Int>::from_data([row as i64], &self.device);
+        let (x, time) = (self.x.clone().select(0, index.clone()), self.time.clone().select(0, index.clone()));
+        (x, time, self.condition.clone().select(index))
     }
 
     fn null_condition(&self) {
@@ -119,9 +148,12 @@ impl<B: Backbone> Case<'_, B> {
         assert!(apart <= TOLERANCE, "null condition: masking the first row changes the others by {apart:e}");
     }
 
-    fn gradients(&self, target: Tensor<4>) {
+    fn loss(&self, output: Tensor<4>) -> Tensor<1> {
         // The target is tracked so that there is something to differentiate whatever the network does.
-        let loss = (self.output(self.condition.clone()) - target.require_grad()).square().mean();
+        (output - self.target.clone().require_grad()).square().mean()
+    }
+
+    fn gradients(&self, loss: Tensor<1>) {
         let mut gradients = loss.backward();
         self.network.visit(&mut FiniteGradients { gradients: &mut gradients, path: vec![] });
     }
@@ -137,6 +169,33 @@ impl<B: Backbone> Case<'_, B> {
         let [saved, loaded] = [self.network, &loaded]
             .map(|network| network.forward(self.x.clone(), self.time.clone(), self.condition.clone()).into_data());
         assert!(saved == loaded, "save and load: the output depends on more than the parameters that are saved");
+    }
+}
+
+impl<B: AlignedBackbone> Case<'_, B> {
+    fn alignment(&self) -> Aligned {
+        let aligned = self.network.forward_aligned(self.x.clone(), self.time.clone(), self.condition.clone());
+        let output = self.output(self.condition.clone()).into_data();
+        assert!(aligned.output.to_data() == output, "alignment: the output is not that of `forward`");
+        assert!(!aligned.projections.is_empty(), "alignment: there are no projections");
+        for (number, projection) in aligned.projections.iter().enumerate() {
+            let [rows, ..] = projection.dims();
+            assert!(rows == self.batch(), "alignment: projection {number} has {rows} rows, the batch {}", self.batch());
+            let values = finite(&projection.to_data());
+            assert!(values, "alignment: projection {number} has values that are infinite or not a number");
+        }
+        for row in 0..self.batch() {
+            let (x, time, condition) = self.row(row);
+            let alone = self.network.forward_aligned(x, time, condition).projections;
+            for (number, (together, alone)) in aligned.projections.iter().zip(alone).enumerate() {
+                let difference = difference(together.clone().narrow(0, row, 1), alone);
+                assert!(
+                    difference <= TOLERANCE,
+                    "alignment: row {row} of projection {number} differs by {difference:e} from what it is alone"
+                );
+            }
+        }
+        aligned
     }
 }
 
@@ -193,7 +252,7 @@ fn finite(data: &TensorData) -> bool {
 }
 
 /// The largest difference, in units of `max(1, |b|)`; infinite if the shapes differ or a value is not a number.
-fn difference(a: Tensor<4>, b: Tensor<4>) -> f32 {
+fn difference<const D: usize>(a: Tensor<D>, b: Tensor<D>) -> f32 {
     if a.dims() != b.dims() {
         return f32::INFINITY;
     }
@@ -208,6 +267,7 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::*;
+    use crate::repa::RepaConfig;
     use crate::sit::SitConfig;
     use crate::{ClassLabels, Linear};
 
@@ -222,6 +282,27 @@ mod tests {
         }
     }
 
+    #[test]
+    fn repa_passes() {
+        let device = Device::default().autodiff();
+        let tiny = RepaConfig {
+            input_size: 4,
+            width: 16,
+            depth: 2,
+            heads: 2,
+            hidden: 32,
+            classes: 3,
+            encoder_depth: 1,
+            projector_hidden: 8,
+            ..RepaConfig::base(2)
+        };
+        for (qk_norm, projectors) in [(false, vec![6]), (true, vec![6, 5])] {
+            let config = RepaConfig { qk_norm, projectors, ..tiny.clone() };
+            let labels = ClassLabels::new(&[0, 2, 3, 1], 3, &device);
+            check_aligned(&config.init(0, &device), [4, 4, 4, 4], labels);
+        }
+    }
+
     /// What is wrong with a [`Broken`] network.
     #[derive(Clone, Copy, Debug)]
     enum Fault {
@@ -231,6 +312,9 @@ mod tests {
         Infinite,
         Gradient,
         Unused,
+        AlignedOutput,
+        AlignedLeak,
+        NoProjection,
     }
 
     #[derive(Module, Debug)]
@@ -267,7 +351,7 @@ mod tests {
             let zero = self.linear.weight.val() - self.linear.weight.val().detach();
             let y = self.linear.forward(x) + (time + condition.shift).reshape([batch, 1, 1, 1]);
             match self.fault {
-                Fault::None => y,
+                Fault::None | Fault::AlignedOutput | Fault::AlignedLeak | Fault::NoProjection => y,
                 Fault::Leak => y.clone() + y.mean_dim(0) * 1e-3,
                 Fault::Shape => y.repeat_dim(1, 2),
                 Fault::Infinite => y / 0.0,
@@ -277,11 +361,27 @@ mod tests {
         }
     }
 
+    impl AlignedBackbone for Broken {
+        fn forward_aligned(&self, x: Tensor<4>, time: Tensor<1>, condition: Shift) -> Aligned {
+            let output = self.forward(x, time, condition);
+            let tokens: Tensor<3> = output.clone().flatten(1, 2);
+            match self.fault {
+                Fault::AlignedOutput => Aligned { output: output * 1.001, projections: vec![tokens] },
+                Fault::AlignedLeak => {
+                    Aligned { output, projections: vec![tokens.clone(), tokens.clone() + tokens.mean_dim(0)] }
+                }
+                Fault::NoProjection => Aligned { output, projections: vec![] },
+                _ => Aligned { output, projections: vec![tokens] },
+            }
+        }
+    }
+
     fn complaint(fault: Fault, leaks: bool) -> Option<String> {
         let device = Device::default().autodiff();
         let linear = crate::init::Initializer::new(0, &device).xavier_linear(3, 3);
         let condition = Shift { shift: Tensor::from_data([0.5f32, -1.0, 2.0], &device), leaks };
-        let checked = catch_unwind(AssertUnwindSafe(|| check(&Broken { linear, fault }, [3, 1, 2, 3], condition)));
+        let checked =
+            catch_unwind(AssertUnwindSafe(|| check_aligned(&Broken { linear, fault }, [3, 1, 2, 3], condition)));
         let panic = checked.err()?;
         Some(
             panic
@@ -301,6 +401,9 @@ mod tests {
             (Fault::Gradient, false, "gradients: that of linear.weight is infinite or not a number"),
             (Fault::Unused, false, "gradients: none reaches the parameter linear."),
             (Fault::None, true, "null condition: masking the first row changes the others by"),
+            (Fault::AlignedOutput, false, "alignment: the output is not that of `forward`"),
+            (Fault::AlignedLeak, false, "alignment: row 0 of projection 1 differs by"),
+            (Fault::NoProjection, false, "alignment: there are no projections"),
         ] {
             let found = complaint(fault, leaks).unwrap();
             assert!(found.starts_with(expected), "{fault:?}: {found}");

@@ -3,5 +3,5 @@
 mod attention;
 mod mlp;
 
-pub use attention::Attention;
+pub use attention::{Attention, HeadNorm};
 pub use mlp::Mlp;

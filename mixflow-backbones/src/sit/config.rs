@@ -125,8 +125,12 @@ impl SitConfig {
         if let Err(fault) = self.check() {
             panic!("{fault}");
         }
+        self.build(&Initializer::new(seed, device))
+    }
+
+    /// As [`init`](Self::init), with the parameters that come next.
+    pub(crate) fn build(&self, init: &Initializer) -> Sit {
         let Self { patch, channels, width, hidden, heads, .. } = *self;
-        let init = &Initializer::new(seed, device);
         let side = self.input_size / patch;
         let outputs = if self.learn_sigma { 2 * channels } else { channels };
         Sit {

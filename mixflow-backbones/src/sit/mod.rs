@@ -55,20 +55,25 @@ impl Sit {
         );
         tokens + places
     }
+
+    /// Tokens after the last block to an image of this size: `[batch, tokens, width]` to
+    /// `[batch, channels, height, width]`.
+    pub fn decode(&self, tokens: Tensor<3>, modulation: Tensor<2>, [height, width]: [usize; 2]) -> Tensor<4> {
+        let patches = self.final_layer.forward(tokens, modulation); // [batch, tokens, patch² · (1 or 2) channels]
+        let output = unpatchify(patches, [height / self.patch, width / self.patch], self.patch);
+        // A network that learns sigma predicts it in a second half, which flow matching does not use.
+        output.narrow(1, 0, self.channels)
+    }
 }
 
 impl Backbone for Sit {
     type Condition = ClassLabels;
 
     fn forward(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Tensor<4> {
-        let [batch, _, height, width] = x.dims();
+        let [_, _, height, width] = x.dims();
         let modulation = self.modulation(time, condition);
         let tokens = self.blocks.iter().fold(self.embed(x), |x, block| block.forward(x, modulation.clone()));
-        let patches = self.final_layer.forward(tokens, modulation); // [batch, tokens, patch² · (1 or 2) channels]
-        let grid = [height / self.patch, width / self.patch];
-        let output = unpatchify(patches, grid, self.patch);
-        // A network that learns sigma predicts it in a second half, which flow matching does not use.
-        output.slice([0..batch, 0..self.channels])
+        self.decode(tokens, modulation, [height, width])
     }
 }
 

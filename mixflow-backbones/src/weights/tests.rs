@@ -9,6 +9,7 @@ use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
+use crate::repa::{self, RepaConfig};
 use crate::sit::{Sit, SitConfig, official_key};
 
 /// Checkpoints of `torch.save`, the part to read, and the tensors that PyTorch says it holds.
@@ -307,6 +308,14 @@ fn a_missing_position_table_is_computed() {
     assert_eq!(mismatch(without.clone().into_module(sit(&tiny()), official_key)).missing, ["pos_embed"]);
     let loaded = sit(&tiny()).load(without).unwrap();
     assert_same(&Weights::of(&loaded, official_key), &all);
+
+    let config = RepaConfig { input_size: 4, encoder_depth: 1, projector_hidden: 8, ..RepaConfig::base(2) };
+    let network =
+        |seed| RepaConfig { depth: 1, width: 16, heads: 2, hidden: 8, ..config.clone() }.init(seed, &Device::default());
+    let all = Weights::of(&network(3), repa::official_key);
+    let mut without = all.clone();
+    without.tensors.remove("pos_embed").unwrap();
+    assert_same(&Weights::of(&network(4).load(without).unwrap(), repa::official_key), &all);
 }
 
 #[test]

@@ -1,0 +1,58 @@
+//! SiT with projectors into the feature spaces of frozen encoders.
+
+mod config;
+mod keys;
+mod load;
+mod projector;
+
+pub use config::RepaConfig;
+pub use keys::official_key;
+pub use projector::Projector;
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+
+use crate::sit::{Sit, SitBlock};
+use crate::{Aligned, AlignedBackbone, Backbone, ClassLabels};
+
+/// REPA: a [`Sit`] whose tokens after its first blocks are projected to the features of frozen encoders.
+///
+/// [`forward`](Backbone::forward), which samplers call, leaves the projectors out.
+///
+/// # Source
+/// Yu et al. 2024 (arXiv 2410.06940); `sihyun-yu/REPA` at 67f7145, `models/sit.py`.
+#[derive(Module, Debug)]
+pub struct Repa {
+    /// The transformer.
+    pub sit: Sit,
+    /// One an encoder.
+    pub projectors: Vec<Projector>,
+    encoder_depth: usize,
+}
+
+impl Backbone for Repa {
+    type Condition = ClassLabels;
+
+    fn forward(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Tensor<4> {
+        self.sit.forward(x, time, condition)
+    }
+}
+
+impl AlignedBackbone for Repa {
+    fn forward_aligned(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Aligned {
+        let [_, _, height, width] = x.dims();
+        let modulation = self.sit.modulation(time, condition);
+        let through = |blocks: &[SitBlock], tokens| {
+            blocks.iter().fold(tokens, |tokens, block| block.forward(tokens, modulation.clone()))
+        };
+        let (encoder, decoder) = self.sit.blocks.split_at(self.encoder_depth);
+        let tokens = through(encoder, self.sit.embed(x));
+        let projections = self.projectors.iter().map(|projector| projector.forward(tokens.clone())).collect();
+        let tokens = through(decoder, tokens);
+        Aligned { output: self.sit.decode(tokens, modulation, [height, width]), projections }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests;
