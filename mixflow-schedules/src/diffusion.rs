@@ -12,7 +12,7 @@ use crate::{Coefficients, Error};
 ///
 /// # Source
 /// Ma et al. 2024, SiT (arXiv 2401.08740), section 3.4; `compute_diffusion` of `willisma/SiT`, transport/path.py, 947f95b.
-/// REPA's `diffusion = 2t` is twice `Linear` with norm 1, in its noise-ward time and in the convention `√w dW`.
+/// REPA's `diffusion = 2t` is `Linear` with norm 1, since it counts time towards noise and adds `√diffusion dW`.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Diffusion {

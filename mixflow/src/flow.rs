@@ -106,19 +106,24 @@ impl<'a> Flow<'a> {
         self.predict(x, t, Prediction::Velocity)
     }
 
+    /// As [`velocity`](Self::velocity), guided if guidance is active at paper time `guided_as` instead of `t`: for
+    /// solvers that decide once for all evaluations of a step.
+    #[must_use]
+    pub fn velocity_guided_as(&self, x: Tensor<4>, t: f64, guided_as: f64) -> Tensor<4> {
+        self.predict_guided_as(x, t, guided_as, Prediction::Velocity)
+    }
+
     /// What the network says about `x` at paper time `t`, read as `prediction`.
     #[must_use]
     pub fn predict(&self, x: Tensor<4>, t: f64, prediction: Prediction) -> Tensor<4> {
-        let at = self.schedule.at(t);
-        let output = self.output(x.clone(), t);
-        convert(x, output, self.prediction, prediction, &at)
+        self.predict_guided_as(x, t, t, prediction)
     }
 
     /// The velocity and the score `∇ log p_t(x)`, from one evaluation.
     #[must_use]
     pub fn velocity_and_score(&self, x: Tensor<4>, t: f64) -> (Tensor<4>, Tensor<4>) {
         let at = self.schedule.at(t);
-        let output = self.output(x.clone(), t);
+        let output = self.output(x.clone(), t, t);
         let velocity = convert(x.clone(), output.clone(), self.prediction, Prediction::Velocity, &at);
         (velocity, convert(x, output, self.prediction, Prediction::Score, &at))
     }
@@ -132,16 +137,22 @@ impl<'a> Flow<'a> {
         }
     }
 
-    fn output(&self, x: Tensor<4>, t: f64) -> Tensor<4> {
+    fn predict_guided_as(&self, x: Tensor<4>, t: f64, guided_as: f64, prediction: Prediction) -> Tensor<4> {
+        let at = self.schedule.at(t);
+        let output = self.output(x.clone(), t, guided_as);
+        convert(x, output, self.prediction, prediction, &at)
+    }
+
+    fn output(&self, x: Tensor<4>, t: f64, guided_as: f64) -> Tensor<4> {
         match &self.source {
             Source::Network { predict, evaluations } => {
                 evaluations.set(evaluations.get() + 1);
                 predict(x, t)
             }
-            Source::Guided { strong, guidance, .. } if !guidance.is_active(t) => strong.output(x, t),
+            Source::Guided { strong, guidance, .. } if !guidance.is_active(guided_as) => strong.output(x, t, guided_as),
             Source::Guided { strong, weak, guidance } => {
-                let weak = weak.predict(x.clone(), t, self.prediction);
-                guide(strong.output(x, t), weak, guidance)
+                let weak = weak.predict_guided_as(x.clone(), t, guided_as, self.prediction);
+                guide(strong.output(x, t, guided_as), weak, guidance)
             }
         }
     }

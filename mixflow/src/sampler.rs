@@ -5,7 +5,9 @@ use mixflow_schedules::TimeGrid;
 use serde::{Deserialize, Serialize};
 
 use crate::flow::Flow;
-use crate::solver::{DormandPrince5, Euler, EulerMaruyama, Heun, NoiseSource, SampleError, Solver, StochasticHeun};
+use crate::solver::{
+    DormandPrince5, Euler, EulerMaruyama, Heun, KarrasHeun, NoiseSource, SampleError, Solver, StochasticHeun,
+};
 
 /// A solver and the times it visits.
 ///
@@ -72,6 +74,7 @@ impl<S: Solver> Sampler<S> {
 pub enum SolverConfig {
     Euler(Euler),
     Heun(Heun),
+    KarrasHeun(KarrasHeun),
     #[serde(rename = "dormand-prince-5")]
     DormandPrince5(DormandPrince5),
     EulerMaruyama(EulerMaruyama),
@@ -101,6 +104,7 @@ impl Solver for SolverConfig {
         let solver: &dyn Solver = match self {
             Self::Euler(solver) => solver,
             Self::Heun(solver) => solver,
+            Self::KarrasHeun(solver) => solver,
             Self::DormandPrince5(solver) => solver,
             Self::EulerMaruyama(solver) => solver,
             Self::StochasticHeun(solver) => solver,

@@ -8,7 +8,7 @@ use burn::tensor::{DType, Device, Int, Tensor, TensorData};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-pub use tiny_net::TinyNet;
+pub use tiny_net::{LabelledTinyNet, TinyNet};
 
 /// Relative and absolute tolerance: `|a - b| <= absolute + relative * |b|`.
 #[derive(Clone, Copy, Debug)]

@@ -316,10 +316,11 @@ impl Phases {
 }
 
 fn describe(sampling: &SamplingConfig) -> String {
-    use crate::sampler::SolverConfig::{DormandPrince5, Euler, EulerMaruyama, Heun, StochasticHeun};
+    use crate::sampler::SolverConfig::{DormandPrince5, Euler, EulerMaruyama, Heun, KarrasHeun, StochasticHeun};
     let solver = match sampling.sampler.solver {
         Euler(_) => "Euler",
         Heun(_) => "Heun",
+        KarrasHeun(_) => "Heun with a last step of Euler's",
         DormandPrince5(_) => "Dormand–Prince 5",
         EulerMaruyama(_) => "Euler–Maruyama",
         StochasticHeun(_) => "stochastic Heun",

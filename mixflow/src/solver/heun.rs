@@ -9,8 +9,7 @@ use crate::flow::Flow;
 /// Heun's method (the explicit trapezoidal rule): second order, two evaluations per step, the last one included.
 ///
 /// # Source
-/// Called `heun2` in torchdiffeq 0.2.5. Karras et al. 2022 (arXiv 2206.00364), algorithm 1, ends with an Euler step
-/// instead.
+/// Called `heun2` in torchdiffeq 0.2.5. [`KarrasHeun`](super::KarrasHeun) ends with an Euler step instead.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Heun;
 

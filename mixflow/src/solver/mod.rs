@@ -4,6 +4,7 @@ mod dormand_prince;
 mod error;
 mod euler;
 mod heun;
+mod karras_heun;
 mod noise;
 mod sde;
 #[cfg(test)]
@@ -18,6 +19,7 @@ pub use dormand_prince::DormandPrince5;
 pub use error::SampleError;
 pub use euler::Euler;
 pub use heun::Heun;
+pub use karras_heun::KarrasHeun;
 pub use noise::{NoiseSource, SeededNoise};
 pub use sde::{EulerMaruyama, LastStep, StochasticHeun};
 
@@ -181,7 +183,7 @@ mod tests {
     fn euler_is_first_order_and_heun_second() {
         for schedule in schedules() {
             for (start, end) in [(0.2, 0.9), (0.9, 0.2)] {
-                for (expected, solver) in [(1.0, &Euler as &dyn Solver), (2.0, &Heun)] {
+                for (expected, solver) in [(1.0, &Euler as &dyn Solver), (2.0, &Heun), (2.0, &KarrasHeun)] {
                     let gaussian = Gaussian(&schedule);
                     let error = |steps| {
                         let times = TimeGrid::new(steps).unwrap().interval(Interval { start, end }).unwrap().times();
@@ -199,7 +201,7 @@ mod tests {
     fn a_state_that_is_not_finite_stops_every_solver() {
         let flow = Flow::new(&Linear, Prediction::Velocity, |x, t| x * if t > 0.5 { f64::NAN } else { 1.0 });
         let adaptive = DormandPrince5::new(1e-6, 1e-3).unwrap();
-        for solver in [&Euler as &dyn Solver, &Heun, &adaptive] {
+        for solver in [&Euler as &dyn Solver, &Heun, &KarrasHeun, &adaptive] {
             let result = solver.solve(&flow, point(1.0), &[0.0, 0.4, 0.8, 1.0], &mut silent, &mut |_, _| {});
             assert!(matches!(result, Err(SampleError::NonFinite { .. })), "{solver:?}: {result:?}");
         }
