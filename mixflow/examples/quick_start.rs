@@ -19,7 +19,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for batch in Loader::new(Arc::new(Digits::new(32, Channels::One)?), order)?.take(10) {
         let batch = batch?;
         let images = Tensor::from_data(TensorData::new(batch.pixels, [16, 1, 32, 32]), &device);
-        let batch = Batch { images, condition: ClassLabels::new(&batch.labels, 10, &device), first: batch.first };
+        let batch = Batch::new(images, ClassLabels::new(&batch.labels, 10, &device), batch.first);
         state = state.step(&objective, [batch], 0, &OptimizerConfig::default()).0;
     }
     let (network, device) = (state.average(), device.inner());

@@ -116,16 +116,29 @@ impl<S: Schedule, T: TimestepSampler> FlowMatching<S, T> {
         times: &[Timestep],
     ) -> Tensor<1> {
         let noised = self.noised(images, noise, times);
-        let output = backbone.forward(noised.x, noised.time, condition);
-        let output = match noised.output_scale {
-            Some(scale) => output * scale,
-            None => output,
+        let output = backbone.forward(noised.x.clone(), noised.time.clone(), condition);
+        noised.losses(output)
+    }
+
+    /// Everything random about the loss of a batch: draws times, noises the images and drops conditions.
+    pub fn draw<C: Condition>(&self, images: Tensor<4>, condition: C, first: u64, seed: u64) -> (Noised, C) {
+        let shape = images.dims();
+        let device = images.device();
+        let positions = || (first..).take(shape[0]);
+        let times: Vec<Timestep> = positions()
+            .map(|position| self.timesteps.sample(&mut random::rng(seed, Stream::Times, position)))
+            .collect();
+        let noise = noise(seed, Stream::Noise, first, shape, &device);
+        let condition = if self.condition_dropout > 0.0 {
+            let dropped: Vec<bool> = positions()
+                .map(|position| random::uniform(&mut random::rng(seed, Stream::Dropout, position)))
+                .map(|u| u < self.condition_dropout)
+                .collect();
+            condition.mask(Tensor::<1, Bool>::from_data(dropped.as_slice(), &device))
+        } else {
+            condition
         };
-        let losses = (output - noised.target).square().flatten::<2>(1, 3).mean_dim(1).reshape([-1]);
-        match noised.weight {
-            Some(weight) => losses * weight,
-            None => losses,
-        }
+        (self.noised(images, noise, &times), condition)
     }
 }
 
@@ -144,25 +157,26 @@ pub struct Noised {
     pub weight: Option<Tensor<1>>,
 }
 
+impl Noised {
+    /// Loss of every example whose network says `output`, `[batch]`.
+    pub fn losses(self, output: Tensor<4>) -> Tensor<1> {
+        let output = match self.output_scale {
+            Some(scale) => output * scale,
+            None => output,
+        };
+        let losses = (output - self.target).square().flatten::<2>(1, 3).mean_dim(1).reshape([-1]);
+        match self.weight {
+            Some(weight) => losses * weight,
+            None => losses,
+        }
+    }
+}
+
 impl<B: Backbone, S: Schedule, T: TimestepSampler> Objective<B> for FlowMatching<S, T> {
     fn loss(&self, backbone: &B, batch: Batch<B::Condition>, seed: u64) -> Tensor<1> {
-        let Batch { images, condition, first } = batch;
-        let shape = images.dims();
-        let positions = || (first..).take(shape[0]);
-        let times: Vec<Timestep> = positions()
-            .map(|position| self.timesteps.sample(&mut random::rng(seed, Stream::Times, position)))
-            .collect();
-        let noise = noise(seed, Stream::Noise, first, shape, &images.device());
-        let condition = if self.condition_dropout > 0.0 {
-            let dropped: Vec<bool> = positions()
-                .map(|position| random::uniform(&mut random::rng(seed, Stream::Dropout, position)))
-                .map(|u| u < self.condition_dropout)
-                .collect();
-            condition.mask(Tensor::<1, Bool>::from_data(dropped.as_slice(), &images.device()))
-        } else {
-            condition
-        };
-        self.losses(backbone, images, condition, noise, &times).mean()
+        let (noised, condition) = self.draw(batch.images, batch.condition, batch.first, seed);
+        let output = backbone.forward(noised.x.clone(), noised.time.clone(), condition);
+        noised.losses(output).mean()
     }
 }
 

@@ -14,6 +14,7 @@
 //! | to | use |
 //! |---|---|
 //! | train a network of yours | [`FlowMatching`], [`train::TrainState`] |
+//! | align it with frozen encoders (REPA) | [`Alignment`] |
 //! | train it so that it survives being killed | [`train::Run`] |
 //! | sample | [`flow::Flow`], [`sampler::Sampler`], [`generate`] |
 //! | write images | [`export::Export`] |
@@ -25,6 +26,7 @@
 pub use mixflow_backbones as backbones;
 pub use mixflow_schedules as schedules;
 
+mod alignment;
 pub mod compare;
 pub mod data;
 mod error;
@@ -47,6 +49,7 @@ pub mod slow_flow;
 pub mod solver;
 pub mod train;
 
+pub use alignment::{Alignment, AlignmentConfig, AlignmentLosses};
 pub use error::Error;
 pub use flow_matching::{FlowMatching, Noised, Target, noise};
 pub use objective::{Batch, Objective};

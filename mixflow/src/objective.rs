@@ -15,6 +15,22 @@ pub struct Batch<C> {
     /// Training position of the first image; image `i` has position `first + i`. Random numbers are drawn for
     /// positions, so that they depend neither on the size of a batch nor on where a run was resumed.
     pub first: u64,
+    /// Encoder features of the clean images, `[batch, tokens, width]`, one tensor for each target encoder; empty unless
+    /// an objective aligns.
+    pub features: Vec<Tensor<3>>,
+}
+
+impl<C> Batch<C> {
+    /// Images whose positions start at `first`, without features.
+    pub fn new(images: Tensor<4>, condition: C, first: u64) -> Self {
+        Self { images, condition, first, features: vec![] }
+    }
+
+    /// The same with encoder features.
+    #[must_use]
+    pub fn with_features(self, features: Vec<Tensor<3>>) -> Self {
+        Self { features, ..self }
+    }
 }
 
 /// A differentiable loss of a backbone on a batch.

@@ -2,6 +2,7 @@
 
 mod mixflow;
 mod optimizer;
+mod repa;
 mod repa_sampling;
 mod resume;
 mod sampling;

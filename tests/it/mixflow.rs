@@ -81,7 +81,7 @@ fn batch(rows: std::ops::Range<usize>, device: &Device) -> Batch<()> {
     let size = 2 * 2 * 2;
     let values: Vec<f32> = (rows.start * size..rows.end * size).map(|i| (i as f32 * 0.7).sin()).collect();
     let images = Tensor::<1>::from_data(values.as_slice(), device).reshape([rows.len(), 2, 2, 2]);
-    Batch { images, condition: (), first: rows.start as u64 }
+    Batch::new(images, (), rows.start as u64)
 }
 
 fn trained(objective: &impl Objective<TinyNet>, parts: usize, steps: usize) -> (Vec<f64>, Snapshot) {

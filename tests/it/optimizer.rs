@@ -49,7 +49,7 @@ fn every_step_is_the_official_one() {
                 times: fixture.tensor(&format!("in.t{step}"), &device),
                 scale: number(config, "loss_scale"),
             };
-            let batch = Batch { images: tensor("x"), condition: (), first: 0 };
+            let batch = Batch::new(tensor("x"), (), 0);
             let (next, report) = state.step(&objective, [batch], 0, &optimizer);
             state = next;
             for (name, found) in [("loss", report.loss), ("grad_norm", report.gradient_norm)] {

@@ -231,7 +231,7 @@ fn a_step_that_is_not_finite_changes_nothing() {
         let before = state.snapshot();
         let images = Tensor::ones([BATCH as usize, 1, 8, 8], &device);
         let condition = ClassLabels::new(&[0, 1, 2, 3], 10, &device);
-        let batch = Batch { images, condition, first: step * BATCH };
+        let batch = Batch::new(images, condition, step * BATCH);
         let (next, report) = state.step(&objective, [batch], 0, &recipe.training.optimizer);
         state = next;
         assert_eq!(report.finite, step != 1);

@@ -5,6 +5,7 @@ mod tiny_net;
 use std::path::Path;
 
 use burn::tensor::{DType, Device, Int, Tensor, TensorData};
+use mixflow_backbones::weights::Weights;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
@@ -78,6 +79,14 @@ impl Fixture {
     /// A recorded tensor of integers.
     pub fn integers<const D: usize>(&self, name: &str, device: &Device) -> Tensor<D, Int> {
         Tensor::from_data(self.data(name), device)
+    }
+
+    /// The recorded weights whose names begin with `prefix`, without it.
+    pub fn weights(&self, prefix: &str) -> Weights {
+        let tensors = self.tensors();
+        let chosen = tensors.iter().filter_map(|(name, view)| Some((name.strip_prefix(prefix)?.to_string(), view)));
+        let bytes = safetensors::serialize(chosen, None).expect("tensors that were read can be written");
+        Weights::from_safetensors(&bytes).expect("bytes that were written can be read")
     }
 
     /// Recorded values, in `f64`, row-major.

@@ -123,7 +123,7 @@ fn train(
     let mut state = Some(TrainState::new(config.init(0, &Device::default())));
     let step = |step: usize| {
         let condition = ClassLabels::new(&vec![1; batch], config.classes, &device);
-        let examples = Batch { images: images.clone(), condition, first: (step * batch) as u64 };
+        let examples = Batch::new(images.clone(), condition, (step * batch) as u64);
         let start = Instant::now();
         let (next, _) = state.take().expect("put back below").step(&objective, [examples], 0, &optimizer);
         state = Some(next);

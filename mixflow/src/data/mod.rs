@@ -10,6 +10,7 @@ mod folder;
 mod loader;
 mod order;
 mod pixels;
+mod posterior;
 mod resample;
 mod shapes;
 mod split;
@@ -24,6 +25,7 @@ pub use folder::{Folder, OnBroken};
 pub use loader::{Batch, Loader, LoaderConfig};
 pub use order::index_at;
 pub use pixels::{Quantize, center_crop, to_planes};
+pub use posterior::sample_posterior;
 pub use shapes::Shapes;
 pub use split::{Part, split};
 

@@ -211,11 +211,8 @@ impl Run<'_> {
         (0..self.config.accumulation).map(move |part| {
             let values = batch.pixels[part * pixels..][..pixels].to_vec();
             let images = TensorData::new(values, [size, channels, height, width]);
-            Batch {
-                images: Tensor::from_data(images, &device),
-                condition: ClassLabels::new(&batch.labels[part * size..][..size], null, &device),
-                first: batch.first + (part * size) as u64,
-            }
+            let condition = ClassLabels::new(&batch.labels[part * size..][..size], null, &device);
+            Batch::new(Tensor::from_data(images, &device), condition, batch.first + (part * size) as u64)
         })
     }
 }
