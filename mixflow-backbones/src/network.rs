@@ -4,15 +4,17 @@ use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::repa::{self, Repa, RepaConfig};
 use crate::sit::{self, Sit, SitConfig};
 use crate::weights::Weights;
-use crate::{Backbone, ClassLabels, Error};
+use crate::{Aligned, AlignedBackbone, Backbone, ClassLabels, Error};
 
 /// Any of this crate's networks for class labels, chosen when the program runs.
 #[derive(Module, Debug)]
 #[expect(missing_docs, reason = "each variant is documented at its type")]
 pub enum Network {
     Sit(Sit),
+    Repa(Repa),
 }
 
 impl Backbone for Network {
@@ -21,6 +23,17 @@ impl Backbone for Network {
     fn forward(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Tensor<4> {
         match self {
             Self::Sit(network) => network.forward(x, time, condition),
+            Self::Repa(network) => network.forward(x, time, condition),
+        }
+    }
+}
+
+/// Networks without projectors have no projections; [`NetworkConfig::projections`] tells before.
+impl AlignedBackbone for Network {
+    fn forward_aligned(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Aligned {
+        match self {
+            Self::Repa(network) => network.forward_aligned(x, time, condition),
+            _ => Aligned { output: self.forward(x, time, condition), projections: vec![] },
         }
     }
 }
@@ -33,6 +46,7 @@ impl Network {
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
         Ok(match self {
             Self::Sit(network) => Self::Sit(network.load(weights)?),
+            Self::Repa(network) => Self::Repa(network.load(weights)?),
         })
     }
 
@@ -40,6 +54,7 @@ impl Network {
     pub fn official_key(&self) -> fn(&str) -> String {
         match self {
             Self::Sit(_) => sit::official_key,
+            Self::Repa(_) => repa::official_key,
         }
     }
 
@@ -55,6 +70,7 @@ impl Network {
 #[expect(missing_docs, reason = "each variant is documented at its type")]
 pub enum NetworkConfig {
     Sit(SitConfig),
+    Repa(RepaConfig),
 }
 
 impl NetworkConfig {
@@ -62,6 +78,7 @@ impl NetworkConfig {
     pub fn check(&self) -> Result<(), String> {
         match self {
             Self::Sit(config) => config.check(),
+            Self::Repa(config) => config.check(),
         }
     }
 
@@ -72,6 +89,7 @@ impl NetworkConfig {
     pub fn init(&self, seed: u64, device: &Device) -> Network {
         match self {
             Self::Sit(config) => Network::Sit(config.init(seed, device)),
+            Self::Repa(config) => Network::Repa(config.init(seed, device)),
         }
     }
 
@@ -79,6 +97,7 @@ impl NetworkConfig {
     pub fn name(&self) -> &'static str {
         match self {
             Self::Sit(_) => "SiT",
+            Self::Repa(_) => "SiT with projectors (REPA)",
         }
     }
 
@@ -86,6 +105,7 @@ impl NetworkConfig {
     pub fn shape(&self) -> [usize; 3] {
         match self {
             Self::Sit(config) => config.shape(),
+            Self::Repa(config) => config.shape(),
         }
     }
 
@@ -93,6 +113,7 @@ impl NetworkConfig {
     pub fn classes(&self) -> usize {
         match self {
             Self::Sit(config) => config.classes,
+            Self::Repa(config) => config.classes,
         }
     }
 
@@ -100,7 +121,22 @@ impl NetworkConfig {
     pub fn null_class(&self) -> bool {
         match self {
             Self::Sit(config) => config.null_class,
+            Self::Repa(config) => config.null_class,
         }
+    }
+
+    /// Widths of the features that its tokens are projected to, one a target encoder; empty where it has no projectors.
+    pub fn projections(&self) -> &[usize] {
+        match self {
+            Self::Repa(config) => &config.projectors,
+            Self::Sit(_) => &[],
+        }
+    }
+
+    /// Rows and columns of its tokens.
+    pub fn token_grid(&self) -> [usize; 2] {
+        let (Self::Sit(SitConfig { input_size, patch, .. }) | Self::Repa(RepaConfig { input_size, patch, .. })) = self;
+        [input_size / patch; 2]
     }
 
     /// Number of parameters, frozen tables included. No weights are drawn.
@@ -114,6 +150,7 @@ impl NetworkConfig {
     pub fn multiply_adds(&self) -> u64 {
         match self {
             Self::Sit(config) => config.multiply_adds(),
+            Self::Repa(config) => config.multiply_adds(),
         }
     }
 
@@ -125,8 +162,8 @@ impl NetworkConfig {
     /// The runs of equal blocks that it is made of.
     fn stacks(&self) -> Vec<Stack> {
         match self {
-            Self::Sit(SitConfig { input_size, patch, width, depth, hidden, .. }) => {
-                let tokens = (input_size / patch).pow(2);
+            Self::Sit(SitConfig { width, depth, hidden, .. }) | Self::Repa(RepaConfig { width, depth, hidden, .. }) => {
+                let tokens = self.token_grid().iter().product();
                 vec![Stack { depth: *depth, tokens, width: *width, hidden: *hidden }]
             }
         }

@@ -1,5 +1,7 @@
 //! Representation alignment: flow matching that also brings inner tokens close to the features of frozen encoders.
 
+use std::fmt::Debug;
+
 use burn::tensor::Tensor;
 use mixflow_backbones::{Aligned, AlignedBackbone};
 use mixflow_schedules::{Schedule, TimestepSampler};
@@ -42,6 +44,16 @@ pub struct Alignment<O = FlowMatching> {
     pub objective: O,
     /// Factor of the projections' part, 0 or above; REPA takes 0.5.
     pub weight: f64,
+}
+
+/// Frozen encoders whose features a network is aligned with.
+pub trait TargetEncoder: Debug {
+    /// Features of clean images, one tensor an encoder, without gradient.
+    ///
+    /// # Shapes
+    /// - images: `[batch, channels, height, width]`, in [−1, 1]
+    /// - output: `[batch, tokens, width]` each
+    fn features(&self, images: Tensor<4>) -> Vec<Tensor<3>>;
 }
 
 /// Both parts of the loss of [`Alignment`].

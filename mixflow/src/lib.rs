@@ -49,7 +49,7 @@ pub mod slow_flow;
 pub mod solver;
 pub mod train;
 
-pub use alignment::{Alignment, AlignmentConfig, AlignmentLosses};
+pub use alignment::{Alignment, AlignmentConfig, AlignmentLosses, TargetEncoder};
 pub use error::Error;
 pub use flow_matching::{FlowMatching, Noised, Target, noise};
 pub use objective::{Batch, Objective};

@@ -1,20 +1,23 @@
 //! A run as one JSON value.
 
+mod objective;
+
+pub use objective::{ConfiguredObjective, ObjectiveConfig};
+
 use std::path::Path;
 use std::sync::Arc;
 
 use mixflow_backbones::NetworkConfig;
-use mixflow_schedules::{Prediction, ScheduleConfig, TimestepConfig, Weighting};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::Error;
 use crate::compare::PostTraining;
 use crate::data::{DataConfig, Dataset, Part, split};
 use crate::generate::Generator;
 use crate::guidance::Guidance;
 use crate::sampler::Sampler;
 use crate::train::TrainConfig;
-use crate::{Error, FlowMatching, Target};
 
 /// Everything that determines a run: data, network, objective, training, sampling, comparison.
 ///
@@ -43,51 +46,6 @@ pub struct Recipe {
     pub post_training: Option<PostTraining>,
 }
 
-/// [`FlowMatching`] in a recipe.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct ObjectiveConfig {
-    /// The path and its direction.
-    pub schedule: ScheduleConfig,
-    /// The law of times; `{"kind": "mixflow", "gamma": 0.8}` is MixFlow.
-    pub timesteps: TimestepConfig,
-    /// What the network outputs.
-    pub prediction: Prediction,
-    /// Where the target is taken on curved paths.
-    pub target: Target,
-    /// Weight of noise and score losses.
-    pub weighting: Weighting,
-    /// Probability of training without the label, in [0, 1].
-    pub condition_dropout: f64,
-}
-
-impl Default for ObjectiveConfig {
-    fn default() -> Self {
-        Self {
-            schedule: ScheduleConfig::default(),
-            timesteps: TimestepConfig::default(),
-            prediction: Prediction::Velocity,
-            target: Target::Label,
-            weighting: Weighting::None,
-            condition_dropout: 0.1,
-        }
-    }
-}
-
-impl ObjectiveConfig {
-    /// The objective itself.
-    pub fn flow_matching(&self) -> FlowMatching<ScheduleConfig, TimestepConfig> {
-        FlowMatching {
-            schedule: self.schedule,
-            timesteps: self.timesteps.clone(),
-            prediction: self.prediction,
-            target: self.target,
-            weighting: self.weighting,
-            condition_dropout: self.condition_dropout,
-        }
-    }
-}
-
 /// Solver, grid of times and guidance.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -108,7 +66,7 @@ impl SamplingConfig {
     /// chooses its own steps.
     pub fn evaluations(&self) -> Option<usize> {
         let networks = if self.guidance.is_some() { 2 } else { 1 };
-        Some(networks * self.sampler.solver.evaluations()? * self.sampler.grid.steps())
+        Some(networks * self.sampler.solver.evaluations(self.sampler.grid.steps())?)
     }
 }
 
@@ -246,6 +204,9 @@ impl Recipe {
         if self.sampling.guidance.is_some() && !network.null_class() {
             return Err("sampling.guidance needs a network with null_class".into());
         }
+        if self.objective.alignment.is_some() && network.projections().is_empty() {
+            return Err("objective.alignment needs a network with projectors, of kind repa".into());
+        }
         if self.sampling.batch == 0 {
             return Err("sampling.batch must be at least 1, found 0".into());
         }
@@ -282,6 +243,8 @@ fn apply(recipe: &mut Value, change: &str) -> Result<(), Error> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use mixflow_schedules::TimestepConfig;
+
     use super::*;
 
     fn refuse(change: &str) -> String {
@@ -329,6 +292,7 @@ mod tests {
             ("objective.condition_dropout=2", "condition_dropout"),
             ("objective.timesteps={\"kind\":\"mixflow\",\"gamma\":1.5}", "gamma"),
             ("network.heads=7", "7 heads"),
+            ("objective.alignment={}", "of kind repa"),
             ("name=../up", "name"),
             ("seed.a=1", "object"),
             ("seed", "key=value"),

@@ -82,11 +82,12 @@ pub enum SolverConfig {
 }
 
 impl SolverConfig {
-    /// Network evaluations of a step; none where the solver chooses its own steps.
-    pub fn evaluations(&self) -> Option<usize> {
+    /// Network evaluations of so many steps; none where the solver chooses its own.
+    pub fn evaluations(&self, steps: usize) -> Option<usize> {
         match self {
-            Self::Euler(_) | Self::EulerMaruyama(_) => Some(1),
-            Self::Heun(_) | Self::StochasticHeun(_) => Some(2),
+            Self::Euler(_) | Self::EulerMaruyama(_) => Some(steps),
+            Self::Heun(_) | Self::StochasticHeun(_) => Some(2 * steps),
+            Self::KarrasHeun(_) => Some(2 * steps - 1),
             Self::DormandPrince5(_) => None,
         }
     }

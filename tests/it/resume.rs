@@ -49,6 +49,7 @@ fn train(
         seed: recipe.seed,
         data: recipe.data.open()?,
         flip: true,
+        encoder: None,
         stop,
     };
     run.train(network(recipe), objective, tell)

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use mixflow::backbones::Network;
 use mixflow::compare::{self, Study, StudyOutcome};
-use mixflow::recipe::Recipe;
+use mixflow::recipe::{ObjectiveConfig, Recipe};
 use mixflow::report::write_atomic;
 use mixflow::train::{Outcome, Run};
 
@@ -87,8 +87,8 @@ pub(crate) fn train(recipe: &Recipe, from: Option<&Path>, to: &Destination, fold
 fn study(recipe: &Recipe, folder: PathBuf, start: Option<Network>) -> Result<bool> {
     let mut progress = Progress::new();
     let network = network(recipe);
-    let study = Study { recipe, folder, key: network.official_key(), stop: &STOP };
-    let outcome = study.run(network, start, |event| match event {
+    let study = Study { recipe, folder, key: network.official_key(), encoder: None, stop: &STOP };
+    let outcome = study.run(network, start, ObjectiveConfig::objective, |event| match event {
         compare::Progress::Begin(name, steps) => progress.begin(name, steps),
         compare::Progress::Training(event) => progress.training(&event),
     })?;
@@ -114,10 +114,11 @@ fn single(recipe: &Recipe, folder: PathBuf, start: Option<Network>) -> Result<bo
         seed: recipe.seed,
         data: recipe.open()?,
         flip: recipe.data.flip(),
+        encoder: None,
         stop: &STOP,
     };
     let network = start.unwrap_or_else(|| network(recipe));
-    let outcome = run.train(network, &recipe.objective.flow_matching(), |event| progress.training(&event))?;
+    let outcome = run.train(network, &recipe.objective.objective(), |event| progress.training(&event))?;
     progress.end();
     match outcome {
         Outcome::Finished(state) => {

@@ -11,7 +11,6 @@ use mixflow_schedules::{LawConfig, MixFlow, TimeGrid, TimestepConfig};
 use serde_json::json;
 
 use super::{ArmScores, Lag, PostTraining, Results, lag, outcome};
-use crate::Error;
 use crate::data::{Dataset, Part};
 use crate::evaluate::{features, reference_size};
 use crate::generate::{Generator, Images, balanced_labels};
@@ -19,6 +18,7 @@ use crate::metric::{MeasureOptions, Reference};
 use crate::recipe::{ObjectiveConfig, Recipe, SamplingConfig};
 use crate::report::{Arm, Curve, Environment, Grid, Phase, Picture, Point, Report, Summary, Tiles, write_atomic};
 use crate::train::{Event, Outcome, Run, TrainConfig};
+use crate::{Error, Objective, TargetEncoder};
 
 /// A comparison in a folder; whatever is finished there is not done again.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub struct Study<'a> {
     pub folder: PathBuf,
     /// Names of the weights it writes, from the paths of parameters: [`official_key`](mixflow_backbones::sit::official_key).
     pub key: fn(&str) -> String,
+    /// Encoders of the clean images, where the objective aligns with them.
+    pub encoder: Option<&'a dyn TargetEncoder>,
     /// Set from elsewhere, it ends the study after the step in progress.
     pub stop: &'a AtomicBool,
 }
@@ -58,14 +60,17 @@ type Measured = (Results, Vec<(Arm, Images)>);
 const SHOWN: usize = 40;
 
 impl Study<'_> {
-    /// Runs the study from `network`, or from where the folder stands. `start` replaces the pre-training.
+    /// Runs the study from `network`, or from where the folder stands. `start` replaces the pre-training. `objective`
+    /// makes what the trainings minimise: [`ObjectiveConfig::objective`], or [`ObjectiveConfig::flow_matching`] for
+    /// networks without projectors.
     ///
     /// # Errors
     /// Whatever stops a training, sampling fails with, or the folder refuses.
-    pub fn run<B: Backbone<Condition = ClassLabels>>(
+    pub fn run<B: Backbone<Condition = ClassLabels>, O: Objective<B>>(
         &self,
         network: B,
         start: Option<B>,
+        objective: impl Fn(&ObjectiveConfig) -> O,
         mut tell: impl FnMut(Progress),
     ) -> Result<StudyOutcome, Error> {
         let post = self.recipe.post_training.as_ref().ok_or_else(|| Error::Recipe {
@@ -82,7 +87,8 @@ impl Study<'_> {
             None => {
                 tell(Progress::Begin("pre-training", Some(self.recipe.training.steps)));
                 let config = &self.recipe.training;
-                match self.train("pretraining", network, &self.recipe.objective, config, 0, &train, &mut tell)? {
+                let settings = (&self.recipe.objective, &objective);
+                match self.train("pretraining", network, settings, config, 0, &train, &mut tell)? {
                     Some(start) => start,
                     None => return Ok(StudyOutcome::Interrupted),
                 }
@@ -96,14 +102,15 @@ impl Study<'_> {
             ..self.recipe.training.clone()
         };
         for seed in 0..post.seeds {
-            for (arm, objective) in [(Arm::Standard, self.recipe.objective.clone()), (Arm::MixFlow, self.slowed(post)?)]
+            for (arm, settings) in [(Arm::Standard, self.recipe.objective.clone()), (Arm::MixFlow, self.slowed(post)?)]
             {
                 let folder = format!("{}-{seed}", arm.name().to_lowercase());
                 tell(Progress::Begin(
                     &format!("{} post-training {}/{}", arm.name(), seed + 1, post.seeds),
                     Some(post.steps),
                 ));
-                match self.train(&folder, start.clone(), &objective, &config, seed + 1, &train, &mut tell)? {
+                let settings = (&settings, &objective);
+                match self.train(&folder, start.clone(), settings, &config, seed + 1, &train, &mut tell)? {
                     Some(network) => arms.push((arm, seed, network)),
                     None => return Ok(StudyOutcome::Interrupted),
                 }
@@ -152,17 +159,17 @@ impl Study<'_> {
 
     /// Trains in a folder of the study and returns the averaged network; none if interrupted.
     #[expect(clippy::too_many_arguments, reason = "one call for each of two kinds of training")]
-    fn train<B: Backbone<Condition = ClassLabels>>(
+    fn train<B: Backbone<Condition = ClassLabels>, O: Objective<B>>(
         &self,
         folder: &str,
         network: B,
-        objective: &ObjectiveConfig,
+        (settings, objective): (&ObjectiveConfig, &impl Fn(&ObjectiveConfig) -> O),
         config: &TrainConfig,
         seed: u64,
         data: &Arc<Part>,
         tell: &mut impl FnMut(Progress),
     ) -> Result<Option<B>, Error> {
-        let recipe = Recipe { objective: objective.clone(), training: config.clone(), ..self.recipe.clone() };
+        let recipe = Recipe { objective: settings.clone(), training: config.clone(), ..self.recipe.clone() };
         let run = Run {
             folder: self.folder.join(folder),
             recipe: recipe.to_value(),
@@ -170,9 +177,10 @@ impl Study<'_> {
             seed: self.recipe.seed + seed,
             data: data.clone(),
             flip: self.recipe.data.flip(),
+            encoder: self.encoder,
             stop: self.stop,
         };
-        let outcome = run.train(network, &objective.flow_matching(), |event| tell(Progress::Training(event)))?;
+        let outcome = run.train(network, &objective(settings), |event| tell(Progress::Training(event)))?;
         let Outcome::Finished(state) = outcome else { return Ok(None) };
         let average = state.average();
         let file = self.folder.join(folder).join("model.safetensors");

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{Checkpoints, MetricsLog, OptimizerConfig, StepReport, TrainState};
-use crate::Error;
 use crate::data::{Dataset, Loader, LoaderConfig};
 use crate::objective::{Batch, Objective};
+use crate::{Error, TargetEncoder};
 
 /// How long and how fast to train.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,6 +109,8 @@ pub struct Run<'a> {
     pub data: Arc<dyn Dataset>,
     /// Whether images are mirrored at random.
     pub flip: bool,
+    /// Encoders that see every clean image, where the objective aligns with them.
+    pub encoder: Option<&'a dyn TargetEncoder>,
     /// Set from elsewhere, it ends the run after the step in progress.
     pub stop: &'a AtomicBool,
 }
@@ -202,7 +204,7 @@ impl Run<'_> {
         TrainState::restore(network, checkpoint.snapshot).map_err(mismatch)
     }
 
-    fn parts(&self, batch: crate::data::Batch, device: &Device) -> impl Iterator<Item = Batch<ClassLabels>> {
+    fn parts(&self, batch: crate::data::Batch, device: &Device) -> impl Iterator<Item = Batch<ClassLabels>> + use<'_> {
         let [channels, height, width] = self.data.shape();
         let null = self.data.classes().len();
         let size = self.config.batch / self.config.accumulation;
@@ -212,7 +214,12 @@ impl Run<'_> {
             let values = batch.pixels[part * pixels..][..pixels].to_vec();
             let images = TensorData::new(values, [size, channels, height, width]);
             let condition = ClassLabels::new(&batch.labels[part * size..][..size], null, &device);
-            Batch::new(Tensor::from_data(images, &device), condition, batch.first + (part * size) as u64)
+            let first = batch.first + (part * size) as u64;
+            let features = self.encoder.map_or(vec![], |encoder| {
+                let features = encoder.features(Tensor::from_data(images.clone(), &device.clone().inner()));
+                features.into_iter().map(Tensor::from_inner).collect()
+            });
+            Batch::new(Tensor::from_data(images, &device), condition, first).with_features(features)
         })
     }
 }

@@ -1,0 +1,83 @@
+//! What is minimised, in a recipe.
+
+use burn::tensor::Tensor;
+use mixflow_backbones::AlignedBackbone;
+use mixflow_schedules::{Prediction, ScheduleConfig, TimestepConfig, Weighting};
+use serde::{Deserialize, Serialize};
+
+use crate::{Alignment, AlignmentConfig, Batch, FlowMatching, Objective, Target};
+
+/// [`FlowMatching`] in a recipe, alone or with [`Alignment`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ObjectiveConfig {
+    /// The path and its direction.
+    pub schedule: ScheduleConfig,
+    /// The law of times; `{"kind": "mixflow", "gamma": 0.8}` is MixFlow.
+    pub timesteps: TimestepConfig,
+    /// What the network outputs.
+    pub prediction: Prediction,
+    /// Where the target is taken on curved paths.
+    pub target: Target,
+    /// Weight of noise and score losses.
+    pub weighting: Weighting,
+    /// Probability of training without the label, in [0, 1].
+    pub condition_dropout: f64,
+    /// Alignment with the features of frozen encoders, for networks with projectors.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alignment: Option<AlignmentConfig>,
+}
+
+impl Default for ObjectiveConfig {
+    fn default() -> Self {
+        Self {
+            schedule: ScheduleConfig::default(),
+            timesteps: TimestepConfig::default(),
+            prediction: Prediction::Velocity,
+            target: Target::Label,
+            weighting: Weighting::None,
+            condition_dropout: 0.1,
+            alignment: None,
+        }
+    }
+}
+
+impl ObjectiveConfig {
+    /// Flow matching without alignment, for any backbone.
+    pub fn flow_matching(&self) -> FlowMatching<ScheduleConfig, TimestepConfig> {
+        FlowMatching {
+            schedule: self.schedule,
+            timesteps: self.timesteps.clone(),
+            prediction: self.prediction,
+            target: self.target,
+            weighting: self.weighting,
+            condition_dropout: self.condition_dropout,
+        }
+    }
+
+    /// The objective itself.
+    pub fn objective(&self) -> ConfiguredObjective {
+        let plain = self.flow_matching();
+        match self.alignment {
+            None => ConfiguredObjective::FlowMatching(plain),
+            Some(alignment) => ConfiguredObjective::Alignment(alignment.wrap(plain)),
+        }
+    }
+}
+
+/// The objective that an [`ObjectiveConfig`] stands for.
+#[derive(Clone, Debug)]
+#[expect(missing_docs, reason = "each variant is documented at its type")]
+pub enum ConfiguredObjective {
+    FlowMatching(FlowMatching<ScheduleConfig, TimestepConfig>),
+    Alignment(Alignment<FlowMatching<ScheduleConfig, TimestepConfig>>),
+}
+
+impl<B: AlignedBackbone> Objective<B> for ConfiguredObjective {
+    fn loss(&self, backbone: &B, batch: Batch<B::Condition>, seed: u64) -> Tensor<1> {
+        match self {
+            Self::FlowMatching(objective) => objective.loss(backbone, batch, seed),
+            Self::Alignment(objective) => objective.loss(backbone, batch, seed),
+        }
+    }
+}
