@@ -41,6 +41,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// An array file is damaged or holds something else.
+    #[error("cannot use {}: {reason}", path.display())]
+    Array {
+        /// The `.npz` or `.npy` file.
+        path: PathBuf,
+        /// Which array, what was expected and what was found.
+        reason: String,
+    },
     /// Images cannot be written as asked.
     #[error("cannot write images to {}: {reason}", path.display())]
     Export {
@@ -86,6 +94,11 @@ impl Error {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
+    }
+
+    /// An array file at `path` that cannot be used.
+    pub(crate) fn array(path: &Path, reason: impl Into<String>) -> Self {
+        Self::Array { path: path.into(), reason: reason.into() }
     }
 }
 

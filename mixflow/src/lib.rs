@@ -17,6 +17,7 @@
 //! | align it with frozen encoders (REPA) | [`Alignment`] |
 //! | train it so that it survives being killed | [`train::Run`] |
 //! | sample | [`flow::Flow`], [`sampler::Sampler`], [`generate`] |
+//! | read images | [`images::ImageSource`] |
 //! | write images | [`export::Export`] |
 //! | measure | [`evaluate`](mod@evaluate), [`metric::measure`], [`slow_flow`], [`likelihood`] |
 //! | compare plain and MixFlow post-training | [`compare`], [`report`] |
@@ -36,6 +37,7 @@ pub mod flow;
 mod flow_matching;
 pub mod generate;
 pub mod guidance;
+pub mod images;
 pub mod likelihood;
 pub mod metric;
 pub mod npz;

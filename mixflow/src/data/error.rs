@@ -35,6 +35,12 @@ pub enum Error {
         /// The class directory.
         path: PathBuf,
     },
+    /// A directory has no images at any depth.
+    #[error("no images in `{}`; expected .png, .jpg, .jpeg or .webp files in it or below", path.display())]
+    NoImages {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A class directory has a name that is not text.
     #[error("the name of `{}` is not UTF-8, so it cannot name a class; rename the directory", path.display())]
     NotUtf8 {

@@ -6,7 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use image::{ImageReader, ImageResult, Limits, RgbImage};
+use image::{DynamicImage, ImageReader, ImageResult, Limits, RgbImage};
 use serde::{Deserialize, Serialize};
 
 use super::{Dataset, Error, Example, center_crop, checked_size, to_planes};
@@ -120,18 +120,23 @@ impl Dataset for Folder {
 }
 
 /// Memory one image may take while it is decoded, in bytes: 170 megapixels.
-const MEMORY: u64 = 512 << 20;
+pub(crate) const MEMORY: u64 = 512 << 20;
 
 fn decode(path: &Path) -> ImageResult<RgbImage> {
+    Ok(decode_any(path)?.into_rgb8())
+}
+
+/// Decodes a file of any channels.
+pub(crate) fn decode_any(path: &Path) -> ImageResult<DynamicImage> {
     let mut reader = ImageReader::open(path)?.with_guessed_format()?;
     let mut limits = Limits::default();
     limits.max_alloc = Some(MEMORY);
     reader.limits(limits);
-    Ok(reader.decode()?.into_rgb8())
+    reader.decode()
 }
 
 /// Appends the images at any depth below `directory`; `above` holds the directories that lead here.
-fn list(directory: &Path, above: &mut Vec<PathBuf>, files: &mut Vec<PathBuf>) -> Result<(), Error> {
+pub(crate) fn list(directory: &Path, above: &mut Vec<PathBuf>, files: &mut Vec<PathBuf>) -> Result<(), Error> {
     let real = canonical(directory)?;
     if above.contains(&real) {
         return Err(Error::Loop { path: directory.to_owned() });

@@ -22,6 +22,7 @@ pub use config::{Channels, DataConfig};
 pub use digits::Digits;
 pub use error::Error;
 pub use folder::{Folder, OnBroken};
+pub(crate) use folder::{MEMORY, decode_any, list};
 pub use loader::{Batch, Loader, LoaderConfig};
 pub use order::index_at;
 pub use pixels::{Quantize, center_crop, to_planes};

@@ -1,5 +1,3 @@
-//! One array in NumPy's `.npz`, as the evaluator of guided-diffusion reads it.
-
 /// The file `arr_0.npy` of bytes in a zip archive without compression: what `numpy.savez(path, array)` writes.
 ///
 /// # Shapes

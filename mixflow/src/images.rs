@@ -1,0 +1,175 @@
+//! Images as bytes, one after another, from wherever evaluators keep them.
+
+use std::path::{Path, PathBuf};
+
+use image::DynamicImage;
+
+use crate::Error;
+use crate::data::{self, MEMORY, decode_any, list};
+use crate::npz::{Array, Kind, Npz};
+
+/// An image of bytes, row by row, a pixel's channels together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ByteImage {
+    /// `[height, width, channels]`
+    pub bytes: Vec<u8>,
+    /// Height, width, and 1 or 3 channels.
+    pub shape: [usize; 3],
+}
+
+/// The images of a folder or of an array, read one at a time.
+///
+/// A folder gives its PNG, JPEG and WebP files at any depth, ordered by path; images may differ in size. A file `.npz`
+/// gives its array `arr_0` and a file `.npy` its only one, bytes of shape `[count, height, width, channels]` as the
+/// evaluator of guided-diffusion expects them. Grey images have one channel, all others are RGB; alpha is dropped.
+#[derive(Debug)]
+pub struct ImageSource {
+    from: From,
+    next: usize,
+    count: usize,
+}
+
+#[derive(Debug)]
+enum From {
+    Files(Vec<PathBuf>),
+    Array(Array, [usize; 3]),
+}
+
+impl ImageSource {
+    /// Lists the files of a folder, or reads the header of an array.
+    ///
+    /// # Errors
+    /// If the path cannot be read, has no images, or holds an array of another type or shape.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
+        match ending {
+            "npz" if !path.is_dir() => Self::of(Npz::open(path)?.array("arr_0")?),
+            "npy" if !path.is_dir() => Self::of(Array::open(path)?),
+            _ => {
+                std::fs::read_dir(path).map_err(Error::io("list the images of", path))?;
+                let mut files = vec![];
+                list(path, &mut vec![], &mut files)?;
+                match files.len() {
+                    0 => Err(data::Error::NoImages { path: path.into() }.into()),
+                    count => Ok(Self { from: From::Files(files), next: 0, count }),
+                }
+            }
+        }
+    }
+
+    fn of(array: Array) -> Result<Self, Error> {
+        let (kind, shape) = (array.kind(), array.shape().to_vec());
+        match shape[..] {
+            [count, height, width, channels @ (1 | 3)] if kind == Kind::U8 && !shape.contains(&0) => {
+                // The header was checked to fit the file, so this product does not overflow.
+                let bytes = height * width * channels;
+                if bytes as u64 > MEMORY {
+                    return Err(array.fault(format!("expected images of {MEMORY} bytes or fewer, found {bytes}")));
+                }
+                Ok(Self { from: From::Array(array, [height, width, channels]), next: 0, count })
+            }
+            _ => Err(array.fault(format!(
+                "expected bytes |u1 of shape [count, height, width, 1 or 3], found {kind} of shape {shape:?}"
+            ))),
+        }
+    }
+}
+
+impl Iterator for ImageSource {
+    type Item = Result<ByteImage, Error>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.next == self.count {
+            return None;
+        }
+        let index = self.next;
+        self.next += 1;
+        Some(match &mut self.from {
+            From::Files(files) => decode_any(&files[index])
+                .map(ByteImage::from)
+                .map_err(|source| data::Error::Image { path: files[index].clone(), source }.into()),
+            From::Array(array, shape) => {
+                let mut bytes = vec![0; shape.iter().product()];
+                array.read(&mut bytes).map(|()| ByteImage { bytes, shape: *shape })
+            }
+        })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        (self.count - self.next, Some(self.count - self.next))
+    }
+}
+
+impl ExactSizeIterator for ImageSource {}
+
+impl std::convert::From<DynamicImage> for ByteImage {
+    fn from(image: DynamicImage) -> Self {
+        let [height, width] = [image.height() as usize, image.width() as usize];
+        if image.color().has_color() {
+            Self { bytes: image.into_rgb8().into_raw(), shape: [height, width, 3] }
+        } else {
+            Self { bytes: image.into_luma8().into_raw(), shape: [height, width, 1] }
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::fs;
+
+    use image::{GrayImage, RgbImage};
+
+    use super::*;
+    use crate::npz::npz;
+
+    #[test]
+    fn folders_and_arrays_give_the_same_bytes() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes: Vec<u8> = (0..2 * 3 * 4 * 3).collect();
+        let (images, array) = (folder.path().join("images"), folder.path().join("all.npz"));
+        fs::create_dir_all(images.join("deeper")).unwrap();
+        for (name, bytes) in ["a.png", "deeper/b.png"].iter().zip(bytes.chunks(36)) {
+            RgbImage::from_raw(4, 3, bytes.into()).unwrap().save(images.join(name)).unwrap();
+        }
+        fs::write(&array, npz(&bytes, &[2, 3, 4, 3])).unwrap();
+        for path in [images, array] {
+            let source = ImageSource::open(&path).unwrap();
+            assert_eq!(source.len(), 2);
+            let images: Vec<_> = source.collect::<Result<_, _>>().unwrap();
+            let expected = bytes.chunks(36).map(|bytes| ByteImage { bytes: bytes.into(), shape: [3, 4, 3] });
+            assert_eq!(images, expected.collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn grey_stays_grey() {
+        let folder = tempfile::tempdir().unwrap();
+        GrayImage::from_raw(2, 1, vec![7, 9]).unwrap().save(folder.path().join("grey.png")).unwrap();
+        let image = ImageSource::open(folder.path()).unwrap().next().unwrap().unwrap();
+        assert_eq!(image, ByteImage { bytes: vec![7, 9], shape: [1, 2, 1] });
+    }
+
+    #[test]
+    fn what_holds_no_images_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::write(path("statistics.npz"), npz(&[0; 4], &[4])).unwrap();
+        fs::write(path("alpha.npz"), npz(&[0; 4], &[1, 1, 1, 4])).unwrap();
+        fs::write(path("none.npz"), npz(&[], &[0, 1, 1, 3])).unwrap();
+        fs::write(path("other.npz"), b"not an archive").unwrap();
+        fs::create_dir(path("empty")).unwrap();
+        for (name, word) in [
+            ("statistics.npz", "[count, height, width, 1 or 3]"),
+            ("alpha.npz", "[count, height, width, 1 or 3]"),
+            ("none.npz", "[count, height, width, 1 or 3]"),
+            ("other.npz", "numpy.savez"),
+            ("empty", "no images"),
+            ("absent", "cannot list the images"),
+            ("absent.npz", "cannot open"),
+        ] {
+            let message = ImageSource::open(&path(name)).unwrap_err().to_string();
+            assert!(message.contains(word) && message.contains(name), "{name}: {message}");
+        }
+    }
+}
