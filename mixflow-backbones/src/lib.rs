@@ -13,6 +13,7 @@ pub mod block;
 pub mod condition;
 pub mod embed;
 pub mod error;
+pub mod inception;
 pub mod init;
 pub mod linear;
 pub mod network;

@@ -1,5 +1,6 @@
 //! Tests that cross crates, in one binary.
 
+mod inception;
 mod mixflow;
 mod optimizer;
 mod repa;

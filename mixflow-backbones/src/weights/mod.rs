@@ -131,6 +131,10 @@ impl Weights {
         self.tensors.iter().map(|(name, data)| (name.as_str(), data))
     }
 
+    pub(crate) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.tensors.retain(|name, _| keep(name));
+    }
+
     pub(crate) fn insert_missing(&mut self, name: &str, data: impl FnOnce() -> TensorData) {
         self.tensors.entry(name.into()).or_insert_with(data);
     }

@@ -1,0 +1,133 @@
+//! The Inception network against torch-fidelity, pytorch-fid and TensorFlow, with weights that a formula gives.
+
+use std::sync::LazyLock;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use mixflow_backbones::inception::{Inception, Resize, SIDE};
+use mixflow_backbones::weights::Weights;
+use mixflow_tests::Fixture;
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
+
+static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| Fixture::read("metrics/inception_v3"));
+
+static NETWORK: LazyLock<Inception> = LazyLock::new(|| {
+    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = FIXTURE.manifest["parameters"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|entry| {
+            let name = entry[1].as_str().expect("a name");
+            let shape: Vec<usize> =
+                entry[2].as_array().expect("a shape").iter().map(|n| n.as_u64().expect("a side") as usize).collect();
+            let values = parameter(name, entry[0].as_u64().expect("an index"), &shape);
+            (name.into(), shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
+        })
+        .collect();
+    let views = tensors.iter().map(|(name, shape, bytes)| {
+        (name, TensorView::new(Dtype::F32, shape.clone(), bytes).expect("bytes of this shape"))
+    });
+    let file = safetensors::serialize(views, None).expect("a file");
+    let weights = Weights::from_safetensors(&file).expect("weights");
+    Inception::new(&Device::default()).load(weights).expect("the published layout")
+});
+
+/// The formula of the manifest.
+fn parameter(name: &str, k: u64, shape: &[usize]) -> Vec<f32> {
+    let fan_in: usize = shape[1..].iter().product();
+    let uniform = |i: u64| {
+        let index = (3_u64 << 48).wrapping_add(k << 32).wrapping_add(i);
+        let mut z = index.wrapping_add(1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        ((z ^ (z >> 31)) >> 11) as f64 * 2_f64.powi(-53)
+    };
+    let value = |u: f64| match name {
+        "fc.weight" => (2.0 * u - 1.0) * (3.0 / 2048.0_f64).sqrt(),
+        "fc.bias" => 0.1 * (2.0 * u - 1.0),
+        _ if name.ends_with("conv.weight") => (2.0 * u - 1.0) * (6.0 / fan_in as f64).sqrt(),
+        _ if name.ends_with("bn.weight") => 0.8 + 0.4 * u,
+        _ if name.ends_with("running_var") => 0.5 + u,
+        _ => 0.2 * (2.0 * u - 1.0),
+    };
+    (0..shape.iter().product::<usize>() as u64).map(|i| value(uniform(i)) as f32).collect()
+}
+
+/// A recorded image, `[height, width, channels]`.
+fn image(index: usize) -> (Vec<u8>, [usize; 3]) {
+    let data = FIXTURE.data(&format!("in.image{index}"));
+    let [channels, height, width] = data.shape()[..] else { panic!("no image") };
+    let planes: Vec<u8> = data.iter::<u8>().collect();
+    let bytes = (0..height * width * channels).map(|i| planes[i % channels * height * width + i / channels]).collect();
+    (bytes, [height, width, channels])
+}
+
+fn input(index: usize, resize: Resize) -> Tensor<4> {
+    let (bytes, shape) = image(index);
+    Tensor::from_data(TensorData::new(resize.input(&bytes, shape), [1, 3, SIDE, SIDE]), &Device::default())
+}
+
+fn assert_close(name: &str, found: Tensor<2>) {
+    let shape = FIXTURE.data(name).shape().to_vec();
+    FIXTURE.assert_close(
+        name,
+        TensorData::new(found.into_data().try_to_vec::<f32>().expect("f32"), shape),
+        FIXTURE.tolerance(None),
+    );
+}
+
+#[test]
+fn formula_weights_are_those_of_the_manifest() {
+    let weights = Weights::of(&*NETWORK, mixflow_backbones::inception::official_key);
+    let checks = FIXTURE.manifest["parameter_checks"].as_object().expect("checks");
+    assert_eq!(weights.iter().len(), FIXTURE.manifest["parameters"].as_array().expect("a list").len());
+    for (name, check) in checks {
+        let values: Vec<f32> = weights.get(name).expect("a parameter").iter::<f32>().collect();
+        for i in 0..3 {
+            assert_eq!(values[i], check["first3"][i].as_f64().expect("a number") as f32, "{name}");
+        }
+        let sum: f64 = values.iter().copied().map(f64::from).sum();
+        assert!((sum - check["sum_float64"].as_f64().expect("a number")).abs() < 1e-9, "{name}");
+    }
+}
+
+#[test]
+fn both_resizes_equal_the_references() {
+    for index in 0..2 {
+        let (bytes, shape) = image(index);
+        for (resize, name) in [(Resize::Adm, "tf1"), (Resize::PytorchFid, "halfpixel")] {
+            let planes = resize.resize(&bytes, shape);
+            let every = |i: usize| planes[i / 529 * SIDE * SIDE + i / 23 % 23 * 13 * SIDE + i % 23 * 13];
+            let found = TensorData::new((0..3 * 529).map(every).collect::<Vec<f32>>(), [3, 23, 23]);
+            FIXTURE.assert_close(&format!("out.image{index}.resized_{name}_sub13"), found, FIXTURE.tolerance(None));
+        }
+    }
+}
+
+#[test]
+fn every_recorded_feature_is_matched() {
+    for index in 0..2 {
+        let out = |name: &str| format!("out.image{index}.{name}");
+        let activations = NETWORK.forward(input(index, Resize::Adm));
+        for (width, mean) in [64, 192, 768, 2048].into_iter().zip(activations.means()) {
+            assert_close(&out(&width.to_string()), mean);
+        }
+        let logits = NETWORK.unbiased_logits(activations.pool());
+        assert_close(&out("logits_unbiased"), logits.clone());
+        assert_close(&out("logits"), logits + NETWORK.fc.bias.val().unsqueeze());
+        assert_close(&out("spatial_chw"), activations.spatial.flatten(1, 3));
+        assert_close(&out("pytorch_fid_2048"), NETWORK.forward(input(index, Resize::PytorchFid)).pool());
+    }
+}
+
+#[test]
+fn probabilities_leave_the_bias_out() {
+    let pool = FIXTURE.tensor::<1>("out.image0.2048", &Device::default()).unsqueeze();
+    let found: Vec<f64> = NETWORK.probabilities(pool).into_data().iter::<f64>().collect();
+    let logits = FIXTURE.values("out.image0.logits_unbiased");
+    let total: f64 = logits.iter().map(|logit| logit.exp()).sum();
+    for (probability, logit) in found.iter().zip(&logits) {
+        // f32 sums of 2048 products.
+        assert!((probability - logit.exp() / total).abs() < 1e-5);
+    }
+}
