@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use crate::Error;
 use crate::data::Quantize;
 use crate::generate::Images;
+use crate::images::ByteImage;
 use crate::npz::npz;
 use crate::report::{Tiles, write_atomic};
 
@@ -86,6 +87,15 @@ impl Export {
 }
 
 impl Images {
+    /// The images as an evaluator finds them in files: `127.5 x + 128`, clamped and truncated to bytes.
+    pub fn byte_images(&self) -> impl Iterator<Item = ByteImage> {
+        let [_, channels, height, width] = self.shape;
+        let shape = [height, width, channels];
+        let bytes = self.bytes();
+        let starts = (0..bytes.len()).step_by(height * width * channels);
+        starts.map(move |at| ByteImage { bytes: bytes[at..at + height * width * channels].into(), shape })
+    }
+
     /// The pixels as bytes, `[count, height, width, channels]`.
     pub fn bytes(&self) -> Vec<u8> {
         let [_, channels, height, width] = self.shape;
@@ -111,7 +121,10 @@ mod tests {
 
     #[test]
     fn bytes_have_channels_last() {
-        assert_eq!(images().bytes(), [0, 128, 255, 255, 128, 0, 255, 255, 255, 255, 0, 128]);
+        let bytes = [0, 128, 255, 255, 128, 0, 255, 255, 255, 255, 0, 128];
+        assert_eq!(images().bytes(), bytes);
+        let found: Vec<_> = images().byte_images().collect();
+        assert_eq!(found, [0, 6].map(|at| ByteImage { bytes: bytes[at..at + 6].into(), shape: [1, 2, 3] }));
     }
 
     #[test]

@@ -38,6 +38,7 @@ mod flow_matching;
 pub mod generate;
 pub mod guidance;
 pub mod images;
+pub mod inception;
 pub mod likelihood;
 pub mod metric;
 pub mod npz;

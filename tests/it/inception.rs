@@ -3,9 +3,11 @@
 use std::sync::LazyLock;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use mixflow_backbones::inception::{Inception, Resize, SIDE};
+use mixflow::images::ByteImage;
+use mixflow::inception::features;
+use mixflow_backbones::inception::{Inception, Resize, SIDE, official_key};
 use mixflow_backbones::weights::Weights;
-use mixflow_tests::Fixture;
+use mixflow_tests::{Fixture, close};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
@@ -78,7 +80,7 @@ fn assert_close(name: &str, found: Tensor<2>) {
 
 #[test]
 fn formula_weights_are_those_of_the_manifest() {
-    let weights = Weights::of(&*NETWORK, mixflow_backbones::inception::official_key);
+    let weights = Weights::of(&*NETWORK, official_key);
     let checks = FIXTURE.manifest["parameter_checks"].as_object().expect("checks");
     assert_eq!(weights.iter().len(), FIXTURE.manifest["parameters"].as_array().expect("a list").len());
     for (name, check) in checks {
@@ -130,4 +132,27 @@ fn probabilities_leave_the_bias_out() {
         // f32 sums of 2048 products.
         assert!((probability - logit.exp() / total).abs() < 1e-5);
     }
+}
+
+#[test]
+fn a_feature_depends_on_neither_the_batch_nor_its_neighbours() {
+    let [a, b] = [0, 1].map(|index| {
+        let (bytes, shape) = image(index);
+        ByteImage { bytes, shape }
+    });
+    let mut told = vec![];
+    let images = [&a, &b, &a].map(|image| Ok(image.clone()));
+    let found = features(images, &NETWORK, Resize::Adm, |done| told.push(done)).expect("features");
+    assert_eq!((found.pool.rows(), told), (3, vec![3]));
+    // The same image at two places of a batch: the same bits.
+    assert_eq!((found.pool.row(0), found.logits.row(0)), (found.pool.row(2), found.logits.row(2)));
+    let tolerance = FIXTURE.tolerance(None);
+    for index in 0..2 {
+        close("pool", found.pool.row(index), &FIXTURE.values(&format!("out.image{index}.2048")), tolerance);
+        let logits = FIXTURE.values(&format!("out.image{index}.logits_unbiased"));
+        close("logits", found.logits.row(index), &logits, tolerance);
+    }
+    let spatial = [0, 1].map(|index| FIXTURE.values(&format!("out.image{index}.spatial_chw")));
+    let mean: Vec<f64> = spatial[0].iter().zip(&spatial[1]).map(|(a, b)| (2.0 * a + b) / 3.0).collect();
+    close("spatial", found.spatial.mean(), &mean, tolerance);
 }

@@ -70,6 +70,25 @@ pub(super) struct Header {
 const LONGEST: usize = 10_000;
 
 impl Header {
+    /// # Panics
+    /// If the array would not fit a file.
+    pub(super) fn new(kind: Kind, shape: &[usize]) -> Self {
+        let size = shape.iter().try_fold(kind.size() as u64, |size, &side| size.checked_mul(side as u64));
+        Self { kind, shape: shape.into(), size: size.expect("an array that fits a file") }
+    }
+
+    /// Magic, version 1.0, and a dictionary padded so that the values start at a multiple of 64.
+    pub(super) fn bytes(&self) -> Vec<u8> {
+        let sides: String = self.shape.iter().map(|side| format!("{side}, ")).collect();
+        let Self { kind, .. } = self;
+        let text = format!("{{'descr': '{kind}', 'fortran_order': False, 'shape': ({}), }}", sides.trim_end());
+        let length = (10 + text.len() + 1).next_multiple_of(64) - 10;
+        let mut bytes = b"\x93NUMPY\x01\x00".to_vec();
+        bytes.extend((length as u16).to_le_bytes());
+        bytes.extend(format!("{text:<width$}\n", width = length - 1).into_bytes());
+        bytes
+    }
+
     /// Reads magic, version and dictionary; the values follow.
     ///
     /// # Source

@@ -11,4 +11,4 @@ mod write;
 pub use archive::Npz;
 pub use array::Array;
 pub use header::Kind;
-pub use write::npz;
+pub use write::{NpzWriter, npz};
