@@ -7,6 +7,7 @@ use burn::tensor::{Device, Distribution, Tensor};
 use clap::Args;
 use mixflow::backbones::sit::SitConfig;
 use mixflow::backbones::{Backbone, ClassLabels};
+use mixflow::inception::Inception;
 use mixflow::random::Stream;
 use mixflow::schedules::{Linear, MixFlow, TimestepSampler, Uniform};
 use mixflow::train::{OptimizerConfig, TrainState};
@@ -15,8 +16,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::run::Result;
 
-const CASES: [&str; 6] =
-    ["tiny-train", "tiny-sample", "small-train", "small-sample", "tiny-train-mixflow", "small-train-mixflow"];
+const CASES: [&str; 7] = [
+    "tiny-train",
+    "tiny-sample",
+    "small-train",
+    "small-sample",
+    "tiny-train-mixflow",
+    "small-train-mixflow",
+    "inception",
+];
 
 #[derive(Args)]
 pub(crate) struct Bench {
@@ -95,6 +103,9 @@ fn configuration(case: &str) -> (SitConfig, usize) {
 }
 
 fn measure(case: &str, steps: usize) -> Measured {
+    if case == "inception" {
+        return inception(steps);
+    }
     let (config, batch) = configuration(case);
     let forward = 2.0 * config.multiply_adds() as f64 * batch as f64;
     let (times, passes) = match case.split_once('-').map_or("", |(_, mode)| mode) {
@@ -102,10 +113,27 @@ fn measure(case: &str, steps: usize) -> Measured {
         "train" => (train(&config, batch, steps, Uniform, |_| {}), 3.0),
         _ => (train(&config, batch, steps, MixFlow::new(0.8), |_| {}), 3.0),
     };
+    measured(case, times, batch, passes * forward)
+}
+
+fn measured(case: &str, times: Vec<f64>, batch: usize, operations: f64) -> Measured {
     let mut times = times[1..].to_vec();
     times.sort_by(f64::total_cmp);
-    let seconds = times[times.len() / 2];
-    Measured { case: case.into(), seconds, batch, peak_bytes: status("VmHWM"), operations: passes * forward }
+    Measured { case: case.into(), seconds: times[times.len() / 2], batch, peak_bytes: status("VmHWM"), operations }
+}
+
+/// Features of images that are resized already.
+fn inception(steps: usize) -> Measured {
+    let (device, batch) = (Device::default(), 8);
+    let network = Inception::new(&device);
+    let x = Tensor::random([batch, 3, 299, 299], Distribution::Default, &device);
+    let step = |_| {
+        let start = Instant::now();
+        let _ = network.forward(x.clone()).pool().into_data();
+        start.elapsed().as_secs_f64()
+    };
+    let times = (0..steps).map(step).collect();
+    measured("inception", times, batch, 2.0 * Inception::MULTIPLY_ADDS * batch as f64)
 }
 
 fn train(

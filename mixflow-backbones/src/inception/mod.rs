@@ -95,6 +95,9 @@ impl Activations {
 const SPATIAL_CHANNELS: usize = 7;
 
 impl Inception {
+    /// Multiplications with an addition that the features of one image take.
+    pub const MULTIPLY_ADDS: f64 = 5_711_168_096.0;
+
     /// A network of random weights, drawn when first read: load published ones.
     pub fn new(device: &Device) -> Self {
         let init = &Initializer::new(0, device);

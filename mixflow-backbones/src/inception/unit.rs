@@ -6,7 +6,7 @@ use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
 
 use crate::init::Initializer;
 
-/// Convolution, batch norm with running statistics, ReLU.
+/// Convolution, batch norm with running statistics, `ReLU`.
 #[derive(Module, Debug)]
 pub struct Unit {
     /// Without bias.

@@ -9,7 +9,7 @@ threads = sys.argv[2] if len(sys.argv) > 2 else "2"
 here = os.path.dirname(os.path.abspath(__file__))
 root = os.path.abspath(os.path.join(here, "../../.."))
 program = os.environ.get("XTASK", os.path.join(root, "target/release/xtask"))
-steps = {"tiny-train": "40", "tiny-sample": "80", "small-train": "5", "small-sample": "8"}
+steps = {"tiny-train": "40", "tiny-sample": "80", "small-train": "5", "small-sample": "8", "inception": "4"}
 
 
 def run(command):
@@ -21,9 +21,10 @@ print(f"| case | mixflow ms | PyTorch ms | time ratio (range) | mixflow MB | PyT
 print("|---|---|---|---|---|---|---|")
 for case, count in steps.items():
     ours, theirs = [], []
+    script = "inception.py" if case == "inception" else "sit.py"
     for _ in range(rounds):
         ours.append(run([program, "bench", "--case", case, "--steps", count]))
-        theirs.append(run([sys.executable, os.path.join(here, "sit.py"), case, count, threads]))
+        theirs.append(run([sys.executable, os.path.join(here, script), case, count, threads]))
     time = [[r["seconds"] for r in side] for side in (ours, theirs)]
     peak = [max(r["peak_bytes"] for r in side) / 1e6 for side in (ours, theirs)]
     ratios = sorted(a / b for a, b in zip(*time))
