@@ -5,7 +5,7 @@ use burn::tensor::{Bytes, DType, Shape};
 use rayon::prelude::*;
 
 /// Values a task works on at a time: small enough for the cache next to the core, large enough to be worth a task.
-const TASK: usize = 16 * 1024;
+pub(super) const TASK: usize = 16 * 1024;
 
 /// The tensor in row-major order, its storage not longer than the tensor.
 pub(super) fn contiguous(tensor: FlexTensor) -> FlexTensor {

@@ -16,7 +16,10 @@ mod kernel;
 mod linear;
 mod norm;
 mod residual;
+mod rms_norm;
+mod rotate;
 mod simd;
+mod swiglu;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod testing;
@@ -27,3 +30,6 @@ pub use attention::attention;
 pub use linear::linear;
 pub use norm::{layer_norm, modulated_layer_norm};
 pub use residual::gated_residual;
+pub use rms_norm::modulated_rms_norm;
+pub use rotate::rotate;
+pub use swiglu::swiglu;
