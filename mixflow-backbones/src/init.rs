@@ -36,6 +36,15 @@ impl Initializer {
         Linear { weight: self.xavier([outputs, inputs]), bias: self.zeros([outputs]) }
     }
 
+    /// Linear layer as PyTorch draws it unless told otherwise: weight and bias `U(-a, a)` with `a = 1 / √inputs`.
+    ///
+    /// # Source
+    /// PyTorch, `torch.nn.Linear.reset_parameters`.
+    pub fn pytorch_linear(&self, inputs: usize, outputs: usize) -> Linear {
+        let bound = (inputs as f64).powf(-0.5);
+        Linear { weight: self.uniform([outputs, inputs], bound), bias: self.uniform([outputs], bound) }
+    }
+
     /// Linear layer with weights `N(0, std²)` and zero bias.
     pub fn normal_linear(&self, inputs: usize, outputs: usize, std: f64) -> Linear {
         Linear { weight: self.normal([outputs, inputs], std), bias: self.zeros([outputs]) }
@@ -52,7 +61,11 @@ impl Initializer {
     /// Glorot and Bengio 2010, equation 16.
     pub fn xavier<const D: usize>(&self, shape: [usize; D]) -> Param<Tensor<D>> {
         let fan_in: usize = shape[1..].iter().product();
-        let bound = (6.0 / (fan_in + shape[0]) as f64).sqrt();
+        self.uniform(shape, (6.0 / (fan_in + shape[0]) as f64).sqrt())
+    }
+
+    /// `U(-bound, bound)`.
+    pub fn uniform<const D: usize>(&self, shape: [usize; D], bound: f64) -> Param<Tensor<D>> {
         self.draw(shape, move |rng| rng.random_range(-bound..bound) as f32)
     }
 
@@ -66,7 +79,7 @@ impl Initializer {
         self.parameter(shape, move |device| Tensor::zeros(shape, device), true)
     }
 
-    /// Ones.
+    /// Ones: the weight of a normalisation.
     pub fn ones<const D: usize>(&self, shape: [usize; D]) -> Param<Tensor<D>> {
         self.parameter(shape, move |device| Tensor::ones(shape, device), true)
     }
@@ -101,6 +114,25 @@ impl Initializer {
     ) -> Param<Tensor<D>> {
         let init = move |device: &Device, require_grad| values(device).set_require_grad(require_grad);
         Param::uninitialized(ParamId::new(), init, self.device.clone(), trained, shape.into())
+    }
+}
+
+/// How the linear layers of a network are drawn, those with a special law excepted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinearLaw {
+    /// [`Initializer::xavier_linear`]
+    Xavier,
+    /// [`Initializer::pytorch_linear`]
+    PyTorch,
+}
+
+impl LinearLaw {
+    /// A layer drawn by this law.
+    pub fn linear(self, inputs: usize, outputs: usize, init: &Initializer) -> Linear {
+        match self {
+            Self::Xavier => init.xavier_linear(inputs, outputs),
+            Self::PyTorch => init.pytorch_linear(inputs, outputs),
+        }
     }
 }
 

@@ -267,6 +267,8 @@ mod tests {
     use std::panic::{AssertUnwindSafe, catch_unwind};
 
     use super::*;
+    use crate::dit_dh::{DitDhConfig, Stack};
+    use crate::lightning_dit::LightningDitConfig;
     use crate::repa::RepaConfig;
     use crate::sit::SitConfig;
     use crate::{ClassLabels, Linear};
@@ -300,6 +302,43 @@ mod tests {
             let config = RepaConfig { qk_norm, projectors, ..tiny.clone() };
             let labels = ClassLabels::new(&[0, 2, 3, 1], 3, &device);
             check_aligned(&config.init(0, &device), [4, 4, 4, 4], labels);
+        }
+    }
+
+    #[test]
+    fn dit_dh_passes() {
+        let device = Device::default().autodiff();
+        let labels = ClassLabels::new(&[0, 2, 3, 1], 3, &device);
+        for trained_tables in [true, false] {
+            let config = DitDhConfig {
+                input_size: 4,
+                channels: 8,
+                encoder: Stack { width: 16, depth: 1, heads: 2, hidden: 24 },
+                head: Stack { width: 24, depth: 1, heads: 2, hidden: 32 },
+                classes: 3,
+                trained_tables,
+                ..DitDhConfig::small()
+            };
+            check(&config.init(0, &device), [4, 8, 4, 4], labels.clone());
+        }
+    }
+
+    #[test]
+    fn lightning_dit_passes() {
+        let device = Device::default().autodiff();
+        let labels = ClassLabels::new(&[0, 2, 3, 1], 3, &device);
+        let tiny = LightningDitConfig {
+            input_size: 4,
+            channels: 8,
+            width: 16,
+            depth: 2,
+            heads: 2,
+            hidden: 24,
+            classes: 3,
+            ..LightningDitConfig::extra_large()
+        };
+        for config in [LightningDitConfig { patch: 2, learn_sigma: true, ..tiny.clone() }, tiny] {
+            check(&config.init(0, &device), [4, 8, 4, 4], labels.clone());
         }
     }
 

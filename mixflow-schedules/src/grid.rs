@@ -16,6 +16,7 @@ use crate::{Error, Interval, shifted::shift_time};
 /// | REPA, ODE, N | `steps: N` |
 /// | REPA, SDE, N | `steps: N − 1, end: 0.96, last: 1` |
 /// | RAE, ODE, N | `steps: N − 1, end: 0.999, shift: 6.93`; the remaining 0.007 is never sampled |
+/// | RAE, SDE, N | `steps: N − 1, end: 0.96, shift: 6.93, last: 1`, but RAE takes the last step as from 0.96 unshifted |
 ///
 /// ```
 /// use mixflow_schedules::TimeGrid;

@@ -1,11 +1,15 @@
 //! Images, times, labels and positions as vectors.
 
+mod fourier;
 mod label;
 mod patch;
 mod position;
+mod rotary;
 mod timestep;
 
+pub use fourier::FourierEmbedding;
 pub use label::{LabelEmbedding, Table};
 pub use patch::{PatchEmbedding, PatchProjection, unpatchify};
 pub use position::sin_cos_2d;
+pub use rotary::RotaryTable;
 pub use timestep::{TimestepEmbedding, sinusoidal};

@@ -135,6 +135,12 @@ impl Weights {
         self.tensors.retain(|name, _| keep(name));
     }
 
+    /// Removes the tensor of this name; whether there was one.
+    #[cfg(test)]
+    pub(crate) fn remove(&mut self, name: &str) -> bool {
+        self.tensors.remove(name).is_some()
+    }
+
     pub(crate) fn insert_missing(&mut self, name: &str, data: impl FnOnce() -> TensorData) {
         self.tensors.entry(name.into()).or_insert_with(data);
     }

@@ -1,0 +1,107 @@
+//! The block that `LightningDiT` and DiT^DH are made of.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+
+use crate::Linear;
+use crate::block::{ModulatedNorm, Perceptron, RotaryAttention};
+use crate::embed::RotaryTable;
+use crate::init::{Initializer, LinearLaw};
+use crate::lightning_dit::LightningParts;
+use crate::ops;
+
+/// Rotary attention and perceptron, each modulated and gated by a condition (adaLN-Zero), one for the whole image or one
+/// for each token.
+///
+/// # Source
+/// Yao et al. 2025 (arXiv 2501.01423), section 4; `LightningDDTBlock` of `bytetriper/RAE` at a4d18c4,
+/// `src/stage2/models/DDT.py`.
+#[derive(Module, Debug)]
+pub struct LightningBlock {
+    /// Before attention.
+    pub norm1: ModulatedNorm,
+    /// Before the perceptron.
+    pub norm2: ModulatedNorm,
+    /// Self-attention.
+    pub attn: RotaryAttention,
+    /// Perceptron.
+    pub mlp: Perceptron,
+    /// `width` to `6 * width`: shift, scale, gate of attention, then of the perceptron.
+    pub ada_ln: Linear,
+}
+
+impl LightningBlock {
+    /// The modulation starts at zero, so that the block starts as the identity.
+    pub fn new([width, heads, hidden]: [usize; 3], parts: LightningParts, law: LinearLaw, init: &Initializer) -> Self {
+        Self {
+            norm1: ModulatedNorm::new(width, parts.norm, init),
+            norm2: ModulatedNorm::new(width, parts.norm, init),
+            attn: RotaryAttention::new(width, heads, parts.qk_norm.then_some(parts.norm), law, init),
+            mlp: Perceptron::new(width, hidden, parts.perceptron, law, init),
+            ada_ln: init.zero_linear(width, 6 * width),
+        }
+    }
+
+    /// # Shapes
+    /// - x and output: `[batch, tokens, width]`
+    /// - modulation: `[batch, conditions, width]`, SiLU already applied; each of the conditions is that of
+    ///   `tokens / conditions` tokens that follow each other
+    pub fn forward(&self, x: Tensor<3>, modulation: Tensor<3>, places: Option<&RotaryTable>) -> Tensor<3> {
+        let whole = x.dims();
+        let (x, modulation) = by_condition(x, modulation);
+        let groups = x.dims();
+        let [shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp] =
+            chunks(self.ada_ln.forward(modulation));
+        let y = self.norm1.forward(x.clone(), shift_attn, scale_attn).reshape(whole);
+        let y = self.attn.forward(y, places).reshape(groups);
+        let x = ops::gated_residual(x, y, gate_attn);
+        let y = self.mlp.forward(self.norm2.forward(x.clone(), shift_mlp, scale_mlp));
+        ops::gated_residual(x, y, gate_mlp).reshape(whole)
+    }
+}
+
+/// Modulated normalisation, then tokens to patches.
+#[derive(Module, Debug)]
+pub struct LightningFinalLayer {
+    /// Before the projection.
+    pub norm_final: ModulatedNorm,
+    /// `width` to the numbers of a patch.
+    pub linear: Linear,
+    /// `width` to `2 * width`: shift, scale.
+    pub ada_ln: Linear,
+}
+
+impl LightningFinalLayer {
+    /// All zeros: a new network predicts zero.
+    pub fn new(width: usize, values: usize, parts: LightningParts, init: &Initializer) -> Self {
+        Self {
+            norm_final: ModulatedNorm::new(width, parts.norm, init),
+            linear: init.zero_linear(width, values),
+            ada_ln: init.zero_linear(width, 2 * width),
+        }
+    }
+
+    /// # Shapes
+    /// - x: `[batch, tokens, width]`
+    /// - modulation: as for [`LightningBlock::forward`]
+    /// - output: `[batch, tokens, values]`
+    pub fn forward(&self, x: Tensor<3>, modulation: Tensor<3>) -> Tensor<3> {
+        let whole = x.dims();
+        let (x, modulation) = by_condition(x, modulation);
+        let [shift, scale] = chunks(self.ada_ln.forward(modulation));
+        self.linear.forward(self.norm_final.forward(x, shift, scale).reshape(whole))
+    }
+}
+
+/// Tokens and modulations as one example a condition: `[batch * conditions, ..]`.
+fn by_condition(x: Tensor<3>, modulation: Tensor<3>) -> (Tensor<3>, Tensor<2>) {
+    let ([batch, tokens, width], [_, conditions, _]) = (x.dims(), modulation.dims());
+    assert!(tokens.is_multiple_of(conditions), "{tokens} tokens cannot share {conditions} conditions equally");
+    (x.reshape([batch * conditions, tokens / conditions, width]), modulation.flatten(0, 1))
+}
+
+/// Splits `[batch, N * width]` into `N` times `[batch, width]`.
+fn chunks<const N: usize>(x: Tensor<2>) -> [Tensor<2>; N] {
+    let width = x.dims()[1] / N;
+    std::array::from_fn(|i| x.clone().narrow(1, i * width, width))
+}

@@ -1,0 +1,63 @@
+//! The perceptron of a block, of either published kind.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::block::Mlp;
+use crate::init::{Initializer, LinearLaw};
+use crate::{Linear, ops};
+
+/// Which perceptron a network has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PerceptronKind {
+    /// [`SwiGlu`]: three matrices.
+    #[default]
+    SwiGlu,
+    /// [`Mlp`]: two matrices and GELU.
+    Gelu,
+}
+
+/// A perceptron of one kind.
+#[derive(Module, Debug)]
+pub enum Perceptron {
+    /// Gated by SiLU.
+    SwiGlu(SwiGlu),
+    /// With GELU.
+    Gelu(Mlp),
+}
+
+/// Two linear layers between which one half of the numbers gates the other.
+///
+/// # Source
+/// Shazeer 2020 (arXiv 2002.05202), equation 6.
+#[derive(Module, Debug)]
+pub struct SwiGlu {
+    /// `width` to `2 * hidden`: the half that gates, then the other.
+    pub w12: Linear,
+    /// `hidden` to `width`
+    pub w3: Linear,
+}
+
+impl Perceptron {
+    /// From `width` through `hidden` to `width`.
+    pub fn new(width: usize, hidden: usize, kind: PerceptronKind, law: LinearLaw, init: &Initializer) -> Self {
+        let linear = |inputs, outputs| law.linear(inputs, outputs, init);
+        match kind {
+            PerceptronKind::SwiGlu => {
+                Self::SwiGlu(SwiGlu { w12: linear(width, 2 * hidden), w3: linear(hidden, width) })
+            }
+            PerceptronKind::Gelu => Self::Gelu(Mlp { fc1: linear(width, hidden), fc2: linear(hidden, width) }),
+        }
+    }
+
+    /// # Shapes
+    /// - x and output: `[batch, tokens, width]`
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        match self {
+            Self::SwiGlu(SwiGlu { w12, w3 }) => w3.forward(ops::swiglu(w12.forward(x))),
+            Self::Gelu(mlp) => mlp.forward(x),
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The published size, and any other.
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use super::parts::positive;
+use super::{LightningDit, LightningParts};
+use crate::block::{LightningBlock, LightningFinalLayer};
+use crate::embed::{FourierEmbedding, LabelEmbedding, PatchEmbedding, RotaryTable, sin_cos_2d};
+use crate::init::{Initializer, LinearLaw};
+
+/// Shape of a [`LightningDit`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct LightningDitConfig {
+    /// Side of the square latent: 16 for 256 px, 32 for 512 px behind RAE's encoders.
+    pub input_size: usize,
+    /// Side of a patch.
+    pub patch: usize,
+    /// Channels of the latent.
+    pub channels: usize,
+    /// Width of a token; divisible by four times `heads`.
+    pub width: usize,
+    /// Number of blocks.
+    pub depth: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Hidden width of the perceptrons.
+    pub hidden: usize,
+    /// Number of classes; the null label is this number.
+    pub classes: usize,
+    /// Whether the label table has a row for no class (networks trained with label dropout).
+    #[serde(default = "yes")]
+    pub null_class: bool,
+    /// Whether the last layer also predicts sigma.
+    #[serde(default)]
+    pub learn_sigma: bool,
+    /// Whether attention has rotary positions, beside the table that is added to the tokens.
+    #[serde(default = "yes")]
+    pub rotary: bool,
+    /// What the blocks are made of.
+    #[serde(default)]
+    pub parts: LightningParts,
+    /// Whether the position table and the frequencies of time are trained, as RAE's `train.py` does.
+    #[serde(default = "yes")]
+    pub trained_tables: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl LightningDitConfig {
+    /// `LightningDiT-XL` on the DINOv2-B latents of RAE at 256 px: 677 million parameters.
+    pub fn extra_large() -> Self {
+        Self {
+            input_size: 16,
+            patch: 1,
+            channels: 768,
+            width: 1152,
+            depth: 28,
+            heads: 16,
+            hidden: 3072,
+            classes: 1000,
+            null_class: true,
+            learn_sigma: false,
+            rotary: true,
+            parts: LightningParts::default(),
+            trained_tables: true,
+        }
+    }
+
+    /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
+    pub fn check(&self) -> Result<(), String> {
+        let Self { input_size, patch, channels, depth, classes, .. } = *self;
+        positive(&[
+            ("input_size", input_size),
+            ("patch", patch),
+            ("channels", channels),
+            ("depth", depth),
+            ("classes", classes),
+        ])?;
+        if !input_size.is_multiple_of(patch) {
+            return Err(format!("input_size must be divisible by patch, found {input_size} and {patch}"));
+        }
+        LightningParts::check(self.block())
+    }
+
+    /// Parameters, tables included; those of rotary positions, which are constants, are not counted.
+    pub fn parameters(&self) -> u64 {
+        let Self { channels, width, depth, parts, .. } = *self;
+        let labels = self.classes + usize::from(self.null_class);
+        let embeddings = (channels * self.patch.pow(2) + 1 + self.tokens() + labels) * width;
+        let time = FourierEmbedding::parameters(width);
+        let blocks = depth * parts.block_parameters(self.block());
+        (embeddings + time + blocks + parts.final_parameters(width, self.values())) as u64
+    }
+
+    /// Multiplications with addition of one image's forward pass: matrix products alone.
+    pub fn multiply_adds(&self) -> u64 {
+        let Self { channels, width, depth, parts, .. } = *self;
+        let ends = self.tokens() * width * (channels * self.patch.pow(2) + self.values()) + 2 * width * width;
+        let time = FourierEmbedding::multiply_adds(width);
+        (depth * parts.block_multiply_adds(self.block(), self.tokens(), 1) + ends + time) as u64
+    }
+
+    /// Channels, height and width of its latents.
+    pub fn shape(&self) -> [usize; 3] {
+        [self.channels, self.input_size, self.input_size]
+    }
+
+    /// A network with the initial values of the published training code, which depend on `seed` alone: Xavier-uniform
+    /// linear layers.
+    ///
+    /// # Panics
+    /// If [`check`](Self::check) finds fault.
+    pub fn init(&self, seed: u64, device: &Device) -> LightningDit {
+        if let Err(fault) = self.check() {
+            panic!("{fault}");
+        }
+        let Self { channels, patch, width, parts, .. } = *self;
+        let init = &Initializer::new(seed, device);
+        let (law, side) = (LinearLaw::Xavier, self.input_size / patch);
+        let places = init.frozen([1, side * side, width], sin_cos_2d([side, side], width));
+        LightningDit {
+            pos_embed: places.set_require_grad(self.trained_tables),
+            x_embedder: PatchEmbedding::new(channels, patch, width, init),
+            t_embedder: FourierEmbedding::new(width, self.trained_tables, law, init),
+            y_embedder: LabelEmbedding::new(self.classes + usize::from(self.null_class), width, init),
+            feat_rope: self.rotary.then(|| RotaryTable::new(side, width / self.heads, init)),
+            blocks: (0..self.depth).map(|_| LightningBlock::new(self.block(), parts, law, init)).collect(),
+            final_layer: LightningFinalLayer::new(width, self.values(), parts, init),
+            channels,
+            patch,
+        }
+    }
+
+    fn block(&self) -> [usize; 3] {
+        [self.width, self.heads, self.hidden]
+    }
+
+    fn tokens(&self) -> usize {
+        (self.input_size / self.patch).pow(2)
+    }
+
+    /// Numbers that are predicted for a token.
+    fn values(&self) -> usize {
+        self.patch.pow(2) * self.channels * if self.learn_sigma { 2 } else { 1 }
+    }
+}

@@ -1,0 +1,86 @@
+//! `LightningDiT`, RAE's narrow network.
+//!
+//! # Guidance
+//! The official `forward_with_cfg` takes intervals of the network's time in which guidance is *off*, or has a strength
+//! of its own: the opposite of DiT^DH and of everything here. What it calls `cfg_interval = [(low, high)]` is two
+//! guidances on a `Reversed` schedule, whose paper time is `1 - time`: one within `0..=1 - high` and one within
+//! `1 - low..=1`. Guided flows nest, so both together are `flow.guided(weak, before).guided(weak, after)`. At `low`
+//! itself the official guidance is off, and ours on.
+
+mod config;
+mod keys;
+mod load;
+pub(crate) mod parts;
+
+pub use config::LightningDitConfig;
+pub use keys::official_key;
+pub use parts::LightningParts;
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+
+use crate::block::{LightningBlock, LightningFinalLayer};
+use crate::embed::{FourierEmbedding, LabelEmbedding, PatchEmbedding, RotaryTable, unpatchify};
+use crate::{Backbone, ClassLabels, ops};
+
+/// `LightningDiT`: a diffusion transformer with rotary positions, root mean square normalisation and `SwiGLU`.
+///
+/// # Source
+/// Yao et al. 2025 (arXiv 2501.01423), as `bytetriper/RAE` at a4d18c4 builds it, `src/stage2/models/lightningDiT.py`.
+#[derive(Module, Debug)]
+pub struct LightningDit {
+    /// Places, `[1, tokens, width]`: a sine-cosine table at first.
+    pub pos_embed: Param<Tensor<3>>,
+    /// Latent to tokens.
+    pub x_embedder: PatchEmbedding,
+    /// Time to vector.
+    pub t_embedder: FourierEmbedding,
+    /// Label to vector.
+    pub y_embedder: LabelEmbedding,
+    /// Angles of the tokens.
+    pub feat_rope: Option<RotaryTable>,
+    /// The transformer.
+    pub blocks: Vec<LightningBlock>,
+    /// Tokens to patches.
+    pub final_layer: LightningFinalLayer,
+    pub(crate) channels: usize,
+    pub(crate) patch: usize,
+}
+
+impl LightningDit {
+    /// The vector that modulates every block, SiLU already applied: `[batch, 1, width]`.
+    pub fn modulation(&self, time: Tensor<1>, condition: ClassLabels) -> Tensor<3> {
+        ops::silu(self.t_embedder.forward(time) + self.y_embedder.forward(condition.labels)).unsqueeze_dim(1)
+    }
+
+    /// Latent to tokens with their places: `[batch, channels, height, width]` to `[batch, tokens, width]`.
+    pub fn embed(&self, x: Tensor<4>) -> Tensor<3> {
+        let tokens = self.x_embedder.forward(x);
+        let places = self.pos_embed.val();
+        assert!(
+            tokens.dims()[1] == places.dims()[1],
+            "the latent gives {} tokens, the network was made for {}",
+            tokens.dims()[1],
+            places.dims()[1]
+        );
+        tokens + places
+    }
+}
+
+impl Backbone for LightningDit {
+    type Condition = ClassLabels;
+
+    fn forward(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Tensor<4> {
+        let [batch, _, height, width] = x.dims();
+        let modulation = self.modulation(time, condition);
+        let block = |x, block: &LightningBlock| block.forward(x, modulation.clone(), self.feat_rope.as_ref());
+        let tokens = self.blocks.iter().fold(self.embed(x), block);
+        let patches = self.final_layer.forward(tokens, modulation); // [batch, tokens, patch² · (1 or 2) channels]
+        let output = unpatchify(patches, [height / self.patch, width / self.patch], self.patch);
+        // A network that learns sigma predicts it in a second half, which flow matching does not use.
+        output.slice([0..batch, 0..self.channels])
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
