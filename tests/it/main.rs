@@ -1,8 +1,11 @@
 //! Tests that cross crates, in one binary.
 
+mod dit_dh;
 mod inception;
+mod lightning_dit;
 mod mixflow;
 mod optimizer;
+mod rae_sampling;
 mod repa;
 mod repa_sampling;
 mod resume;

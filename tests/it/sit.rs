@@ -1,11 +1,11 @@
 //! SiT against the official code, on tiny networks.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Device, Gradients, Tensor};
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor};
 use mixflow_backbones::embed::{sin_cos_2d, sinusoidal, unpatchify};
 use mixflow_backbones::sit::{Sit, SitConfig, official_key};
 use mixflow_backbones::{Backbone, ClassLabels, Condition};
-use mixflow_tests::{Fixture, Tolerance, close};
+use mixflow_tests::{Fixture, Tolerance, assert_gradients, close};
 
 const CASES: [&str; 3] = ["sit/sit_p2_learnsigma", "sit/sit_p4_nosigma", "sit/sit_p2_nodropout"];
 
@@ -26,30 +26,7 @@ pub(crate) fn network(fixture: &Fixture, device: &Device) -> Sit {
         null_class: config["class_dropout_prob"].as_f64().expect("class_dropout_prob") > 0.0,
         learn_sigma: config["learn_sigma"].as_bool().expect("learn_sigma"),
     };
-    config.init(0, device).map(&mut Recorded { fixture, path: vec![] })
-}
-
-struct Recorded<'a> {
-    fixture: &'a Fixture,
-    path: Vec<String>,
-}
-
-impl ModuleMapper for Recorded<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.into());
-    }
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let name = format!("weights.{}", official_key(&self.path.join(".")));
-        param.map(|old| {
-            let trained = old.is_require_grad();
-            let new = self.fixture.tensor::<D>(&name, &old.device());
-            assert_eq!(new.dims(), old.dims(), "{name}");
-            new.set_require_grad(trained)
-        })
-    }
+    config.init(0, device).load(fixture.weights("weights.")).expect("the recorded weights fit")
 }
 
 fn labels(fixture: &Fixture, name: &str, device: &Device) -> ClassLabels {
@@ -89,28 +66,6 @@ fn every_activation_is_the_official_one() {
 
 #[test]
 fn gradients_are_the_official_ones() {
-    struct Compare<'a> {
-        fixture: &'a Fixture,
-        gradients: &'a mut Gradients,
-        path: Vec<String>,
-        compared: usize,
-    }
-    impl ModuleVisitor for Compare<'_> {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.into());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let name = format!("out.grad.{}", official_key(&self.path.join(".")));
-            if self.fixture.has(&name) {
-                let found = param.val().grad_remove(self.gradients).unwrap_or_else(|| panic!("{name}: no gradient"));
-                self.fixture.assert_close(&name, found.into_data(), self.fixture.tolerance(Some("grads")));
-                self.compared += 1;
-            }
-        }
-    }
     let device = Device::default().autodiff();
     for case in CASES {
         let fixture = Fixture::read(case);
@@ -122,9 +77,8 @@ fn gradients_are_the_official_ones() {
         let mut gradients = loss.backward();
         let found = x.grad_remove(&mut gradients).expect("the input is tracked").into_data();
         fixture.assert_close("out.grad.in.x", found, fixture.tolerance(Some("grads")));
-        let mut compare = Compare { fixture: &fixture, gradients: &mut gradients, path: vec![], compared: 0 };
-        sit.visit(&mut compare);
-        assert_eq!(compare.compared, fixture.names("out.grad.").len() - 1, "{case}: gradients compared");
+        let compared = assert_gradients(&fixture, &sit, &mut gradients, official_key);
+        assert_eq!(compared, fixture.names("out.grad.").len() - 1, "{case}: gradients compared");
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the tests across crates share: recorded cases of the official PyTorch code, and how close we must come.
 
+mod gradients;
 mod tiny_net;
 
 use std::path::Path;
@@ -9,6 +10,7 @@ use mixflow_backbones::weights::Weights;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
+pub use gradients::assert_gradients;
 pub use tiny_net::{LabelledTinyNet, TinyNet};
 
 /// Relative and absolute tolerance: `|a - b| <= absolute + relative * |b|`.
