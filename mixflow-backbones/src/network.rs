@@ -1,9 +1,11 @@
 //! The networks that a recipe can name.
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::dit_dh::{self, DitDh, DitDhConfig, Stack};
+use crate::lightning_dit::{self, LightningDit, LightningDitConfig};
 use crate::repa::{self, Repa, RepaConfig};
 use crate::sit::{self, Sit, SitConfig};
 use crate::weights::Weights;
@@ -15,16 +17,38 @@ use crate::{Aligned, AlignedBackbone, Backbone, ClassLabels, Error};
 pub enum Network {
     Sit(Sit),
     Repa(Repa),
+    DitDh(DitDh),
+    LightningDit(LightningDit),
+}
+
+/// Shape of a [`Network`]; in JSON `kind` says which.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "each variant is documented at its type")]
+pub enum NetworkConfig {
+    Sit(SitConfig),
+    Repa(RepaConfig),
+    DitDh(DitDhConfig),
+    LightningDit(LightningDitConfig),
+}
+
+/// The same expression for whichever variant it is.
+macro_rules! inside {
+    ($which:ident, $value:expr, $inner:ident => $result:expr) => {
+        match $value {
+            $which::Sit($inner) => $result,
+            $which::Repa($inner) => $result,
+            $which::DitDh($inner) => $result,
+            $which::LightningDit($inner) => $result,
+        }
+    };
 }
 
 impl Backbone for Network {
     type Condition = ClassLabels;
 
     fn forward(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Tensor<4> {
-        match self {
-            Self::Sit(network) => network.forward(x, time, condition),
-            Self::Repa(network) => network.forward(x, time, condition),
-        }
+        inside!(Self, self, network => network.forward(x, time, condition))
     }
 }
 
@@ -47,6 +71,8 @@ impl Network {
         Ok(match self {
             Self::Sit(network) => Self::Sit(network.load(weights)?),
             Self::Repa(network) => Self::Repa(network.load(weights)?),
+            Self::DitDh(network) => Self::DitDh(network.load(weights)?),
+            Self::LightningDit(network) => Self::LightningDit(network.load(weights)?),
         })
     }
 
@@ -55,6 +81,8 @@ impl Network {
         match self {
             Self::Sit(_) => sit::official_key,
             Self::Repa(_) => repa::official_key,
+            Self::DitDh(_) => dit_dh::official_key,
+            Self::LightningDit(_) => lightning_dit::official_key,
         }
     }
 
@@ -64,22 +92,10 @@ impl Network {
     }
 }
 
-/// Shape of a [`Network`]; in JSON `kind` says which.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "each variant is documented at its type")]
-pub enum NetworkConfig {
-    Sit(SitConfig),
-    Repa(RepaConfig),
-}
-
 impl NetworkConfig {
     /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
     pub fn check(&self) -> Result<(), String> {
-        match self {
-            Self::Sit(config) => config.check(),
-            Self::Repa(config) => config.check(),
-        }
+        inside!(Self, self, config => config.check())
     }
 
     /// A network with the initial values of the published training code, which depend on `seed` alone.
@@ -90,6 +106,8 @@ impl NetworkConfig {
         match self {
             Self::Sit(config) => Network::Sit(config.init(seed, device)),
             Self::Repa(config) => Network::Repa(config.init(seed, device)),
+            Self::DitDh(config) => Network::DitDh(config.init(seed, device)),
+            Self::LightningDit(config) => Network::LightningDit(config.init(seed, device)),
         }
     }
 
@@ -98,100 +116,70 @@ impl NetworkConfig {
         match self {
             Self::Sit(_) => "SiT",
             Self::Repa(_) => "SiT with projectors (REPA)",
+            Self::DitDh(_) => "DiT^DH",
+            Self::LightningDit(_) => "LightningDiT",
         }
     }
 
     /// Channels, height and width of what it makes: images or latents.
     pub fn shape(&self) -> [usize; 3] {
-        match self {
-            Self::Sit(config) => config.shape(),
-            Self::Repa(config) => config.shape(),
-        }
+        inside!(Self, self, config => config.shape())
     }
 
     /// Number of classes; the null label is this number.
     pub fn classes(&self) -> usize {
-        match self {
-            Self::Sit(config) => config.classes,
-            Self::Repa(config) => config.classes,
-        }
+        inside!(Self, self, config => config.classes)
     }
 
     /// Whether it knows a label for no class.
     pub fn null_class(&self) -> bool {
-        match self {
-            Self::Sit(config) => config.null_class,
-            Self::Repa(config) => config.null_class,
-        }
+        inside!(Self, self, config => config.null_class)
     }
 
     /// Widths of the features that its tokens are projected to, one a target encoder; empty where it has no projectors.
     pub fn projections(&self) -> &[usize] {
         match self {
             Self::Repa(config) => &config.projectors,
-            Self::Sit(_) => &[],
+            _ => &[],
         }
     }
 
     /// Rows and columns of its tokens.
     pub fn token_grid(&self) -> [usize; 2] {
-        let (Self::Sit(SitConfig { input_size, patch, .. }) | Self::Repa(RepaConfig { input_size, patch, .. })) = self;
-        [input_size / patch; 2]
+        let patch = match self {
+            Self::Sit(config) => config.patch,
+            Self::Repa(config) => config.patch,
+            Self::DitDh(_) => 1,
+            Self::LightningDit(config) => config.patch,
+        };
+        let [_, height, width] = self.shape();
+        [height / patch, width / patch]
     }
 
-    /// Number of parameters, frozen tables included. No weights are drawn.
+    /// Number of parameters, as published ones are counted. No weights are drawn.
     pub fn parameters(&self) -> u64 {
-        let mut count = Count(0);
-        self.init(0, &Device::default()).visit(&mut count);
-        count.0
+        inside!(Self, self, config => config.parameters())
     }
 
     /// Multiplications with addition of one image's forward pass: matrix products alone.
     pub fn multiply_adds(&self) -> u64 {
-        match self {
-            Self::Sit(config) => config.multiply_adds(),
-            Self::Repa(config) => config.multiply_adds(),
-        }
+        inside!(Self, self, config => config.multiply_adds())
     }
 
     /// Numbers that a training step keeps of one image for its backward pass, by the layers of the blocks alone.
     pub fn activations(&self) -> u64 {
-        self.stacks().iter().map(Stack::activations).sum()
-    }
-
-    /// The runs of equal blocks that it is made of.
-    fn stacks(&self) -> Vec<Stack> {
-        match self {
-            Self::Sit(SitConfig { width, depth, hidden, .. }) | Self::Repa(RepaConfig { width, depth, hidden, .. }) => {
-                let tokens = self.token_grid().iter().product();
-                vec![Stack { depth: *depth, tokens, width: *width, hidden: *hidden }]
-            }
-        }
-    }
-}
-
-/// Equal transformer blocks, one after the other.
-struct Stack {
-    depth: usize,
-    tokens: usize,
-    width: usize,
-    hidden: usize,
-}
-
-impl Stack {
-    /// A block keeps ten values a channel (two normalised inputs, three of attention and its result, two branches, two
-    /// sums) and the hidden layer before and after its activation.
-    fn activations(&self) -> u64 {
-        (self.depth * self.tokens * (10 * self.width + 2 * self.hidden)) as u64
-    }
-}
-
-/// Counts parameters without drawing them.
-struct Count(u64);
-
-impl ModuleVisitor for Count {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.0 += param.lazy_shape().num_elements() as u64;
+        // A block keeps ten values a channel (two normalised inputs, three of attention and its result, two branches, two
+        // sums) and the hidden layer before and after its activation.
+        let of = |stack: &Stack| stack.depth * (10 * stack.width + 2 * stack.hidden);
+        let one = |width, depth, heads, hidden| vec![Stack { width, depth, heads, hidden }];
+        let stacks = match self {
+            Self::Sit(c) => one(c.width, c.depth, c.heads, c.hidden),
+            Self::Repa(c) => one(c.width, c.depth, c.heads, c.hidden),
+            Self::DitDh(c) => vec![c.encoder, c.head],
+            Self::LightningDit(c) => one(c.width, c.depth, c.heads, c.hidden),
+        };
+        let tokens: usize = self.token_grid().iter().product();
+        (tokens * stacks.iter().map(of).sum::<usize>()) as u64
     }
 }
 

@@ -108,9 +108,9 @@ impl Case {
         let name = |name: &str| format!("{prefix}.{name}");
         self.gradient(&name("images"), images, gradients);
         self.gradient(&name("x_embedder.proj.weight"), &sit.x_embedder.proj.weight.val(), gradients);
-        let norms =
-            attention.q_norm.iter().flat_map(|norm| [("q_norm.weight", &norm.weight), ("q_norm.bias", &norm.bias)]);
-        let norms = norms.chain(attention.k_norm.iter().map(|norm| ("k_norm.weight", &norm.weight)));
+        let scales = [("q_norm.weight", &attention.q_norm), ("k_norm.weight", &attention.k_norm)];
+        let norms = scales.into_iter().filter_map(|(name, norm)| Some((name, &norm.as_ref()?.weight)));
+        let norms = norms.chain(attention.q_norm.iter().filter_map(|norm| Some(("q_norm.bias", norm.bias.as_ref()?))));
         let norms = norms.map(|(norm, value)| (format!("blocks.0.attn.{norm}"), value));
         for (parameter, value) in norms.chain([("projectors.0.4.bias".into(), &projector.fc3.bias)]) {
             self.gradient(&name(&parameter), &value.val(), gradients);

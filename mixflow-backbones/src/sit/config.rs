@@ -1,5 +1,6 @@
 //! The published sizes, and any other.
 
+use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
@@ -110,6 +111,14 @@ impl SitConfig {
         let block = tokens * (4 * width * width + 2 * width * hidden + 2 * tokens * width) + 6 * width * width;
         let ends = tokens * width * patch * patch * (channels + outputs) + (256 + width + 2 * width) * width;
         (depth * block + ends) as u64
+    }
+
+    /// Number of parameters, the frozen position table included; nothing is allocated for them.
+    ///
+    /// # Panics
+    /// As [`init`](Self::init).
+    pub fn parameters(&self) -> u64 {
+        self.init(0, &Device::default()).num_params() as u64
     }
 
     /// Channels, height and width of its images.
