@@ -1,4 +1,4 @@
-//! The operations a transformer spends its time in, each with one forward and one backward pass.
+//! The operations a network spends its time in, each with one forward and one backward pass.
 //!
 //! In `f32` on the CPU ([`Flex`](burn::backend::Flex)) an operation runs a kernel of this module, forward and backward,
 //! without intermediate tensors. Everywhere else, other devices and other types, the same function composes Burn's
@@ -11,7 +11,9 @@ mod activation;
 mod adamw;
 mod attention;
 mod buffer;
+mod conv;
 mod gemm;
+mod group_norm;
 mod kernel;
 mod linear;
 mod norm;
@@ -23,13 +25,17 @@ mod swiglu;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod testing;
+mod upsample;
 
 pub use activation::{gelu_tanh, silu};
 pub use adamw::{AdamW, AdamWState, squared_norm};
 pub use attention::attention;
+pub use conv::{Window, conv2d};
+pub use group_norm::{group_norm, group_norm_silu};
 pub use linear::linear;
 pub use norm::{layer_norm, modulated_layer_norm};
 pub use residual::gated_residual;
 pub use rms_norm::modulated_rms_norm;
 pub use rotate::rotate;
 pub use swiglu::swiglu;
+pub use upsample::upsample;
