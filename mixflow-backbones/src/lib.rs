@@ -8,6 +8,7 @@
 //! of the same name and needs no transposition.
 
 pub mod aligned;
+pub mod autoencoder;
 pub mod backbone;
 pub mod block;
 pub mod condition;
@@ -27,6 +28,7 @@ pub mod testing;
 pub mod weights;
 
 pub use aligned::{Aligned, AlignedBackbone};
+pub use autoencoder::Autoencoder;
 pub use backbone::Backbone;
 pub use condition::{ClassLabels, Condition};
 pub use error::Error;

@@ -1,0 +1,130 @@
+//! The published autoencoders, and any other.
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use super::{Convolution, Decoder, Encoder, KlAutoencoder};
+use crate::init::Initializer;
+
+/// Shape of a [`KlAutoencoder`] and normalisation of its latents.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KlAutoencoderConfig {
+    /// Channels of the image.
+    pub image_channels: usize,
+    /// Channels of the latents.
+    pub latent_channels: usize,
+    /// Channels at every level, finest first; each level halves the sides.
+    pub widths: Vec<usize>,
+    /// Residual blocks of a level; the decoder has one more.
+    pub depth: usize,
+    /// Groups of a normalisation; divides every width.
+    pub groups: usize,
+    /// Whether convolutions one pixel wide stand between networks and latents.
+    pub quant_conv: bool,
+    /// What latents are multiplied with, after the shift.
+    pub scale: f64,
+    /// What is subtracted from latents.
+    #[serde(default)]
+    pub shift: f64,
+}
+
+impl KlAutoencoderConfig {
+    /// That of Stable Diffusion, SiT and REPA: 4 channels, an eighth of the sides, 84 million parameters.
+    ///
+    /// # Source
+    /// Rombach et al. 2022 (arXiv 2112.10752); `CompVis/stable-diffusion`, `v1-inference.yaml`.
+    pub fn stable_diffusion() -> Self {
+        Self {
+            image_channels: 3,
+            latent_channels: 4,
+            widths: vec![128, 256, 512, 512],
+            depth: 2,
+            groups: 32,
+            quant_conv: true,
+            scale: 0.18215,
+            shift: 0.0,
+        }
+    }
+
+    /// That of Stable Diffusion 3: 16 channels.
+    ///
+    /// # Source
+    /// Esser et al. 2024 (arXiv 2403.03206); `Stability-AI/sd3.5` at fbf8f48, `sd3_impls.py`.
+    pub fn stable_diffusion_3() -> Self {
+        Self { latent_channels: 16, quant_conv: false, scale: 1.5305, shift: 0.0609, ..Self::stable_diffusion() }
+    }
+
+    /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
+    pub fn check(&self) -> Result<(), String> {
+        for (name, value) in [
+            ("image_channels", self.image_channels),
+            ("latent_channels", self.latent_channels),
+            ("depth", self.depth),
+            ("groups", self.groups),
+            ("the number of widths", self.widths.len()),
+        ] {
+            if value == 0 {
+                return Err(format!("{name} must be at least 1, found 0"));
+            }
+        }
+        // 2^16 pixels a latent: beyond that, sizes overflow before they mean anything.
+        if self.widths.len() > 17 {
+            return Err(format!("there can be at most 17 widths, found {}", self.widths.len()));
+        }
+        if let Some(width) = self.widths.iter().find(|&&width| width == 0 || !width.is_multiple_of(self.groups)) {
+            return Err(format!("widths must be divisible by groups, found {width} and {}", self.groups));
+        }
+        if !(self.scale.is_finite() && self.scale > 0.0 && self.shift.is_finite()) {
+            return Err(format!("scale must be positive and shift finite, found {} and {}", self.scale, self.shift));
+        }
+        Ok(())
+    }
+
+    /// An autoencoder with the initial values that PyTorch gives, which depend on `seed` alone.
+    ///
+    /// # Panics
+    /// If [`check`](Self::check) finds fault.
+    pub fn init(&self, seed: u64, device: &Device) -> KlAutoencoder {
+        if let Err(fault) = self.check() {
+            panic!("{fault}");
+        }
+        let init = &Initializer::new(seed, device);
+        let pointwise = |channels| self.quant_conv.then(|| Convolution::new(channels, channels, 1, init));
+        KlAutoencoder {
+            encoder: Encoder::new(self, init),
+            decoder: Decoder::new(self, init),
+            quant_conv: pointwise(2 * self.latent_channels),
+            post_quant_conv: pointwise(self.latent_channels),
+            shift: self.shift,
+            scale: self.scale,
+        }
+    }
+
+    /// Widths of the finest and the coarsest level.
+    pub(super) fn ends(&self) -> [usize; 2] {
+        [self.widths[0], self.widths[self.widths.len() - 1]]
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn faults_are_named() {
+        let config = KlAutoencoderConfig::stable_diffusion();
+        assert_eq!(config.check(), Ok(()));
+        for (fault, expected) in [
+            (KlAutoencoderConfig { depth: 0, ..config.clone() }, "depth must be"),
+            (KlAutoencoderConfig { widths: vec![], ..config.clone() }, "the number of widths must be"),
+            (KlAutoencoderConfig { widths: vec![32; 18], ..config.clone() }, "there can be at most 17"),
+            (KlAutoencoderConfig { widths: vec![128, 100], ..config.clone() }, "widths must be divisible"),
+            (KlAutoencoderConfig { scale: f64::NAN, ..config.clone() }, "scale must be positive"),
+        ] {
+            let found = fault.check().unwrap_err();
+            assert!(found.starts_with(expected), "{found}");
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! The autoencoder of latent diffusion.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+
+use super::{Autoencoder, Convolution, Decoder, Encoder, Latents, TileConfig};
+
+/// A convolutional autoencoder whose latents were kept near the normal law by their Kullback–Leibler divergence.
+///
+/// # Source
+/// Rombach et al. 2022 (arXiv 2112.10752), appendix G; `AutoencoderKL` of `CompVis/latent-diffusion`, under the names of
+/// `diffusers` 0.42.1.
+#[derive(Module, Debug)]
+pub struct KlAutoencoder {
+    /// Images to moments.
+    pub encoder: Encoder,
+    /// Latents to images.
+    pub decoder: Decoder,
+    /// Of moments, one pixel wide.
+    pub quant_conv: Option<Convolution>,
+    /// Of latents, one pixel wide.
+    pub post_quant_conv: Option<Convolution>,
+    pub(super) shift: f64,
+    pub(super) scale: f64,
+}
+
+impl KlAutoencoder {
+    /// Pixels along an edge of the image per value along an edge of the latents: 8 for the published ones.
+    pub fn factor(&self) -> usize {
+        1 << (self.encoder.down_blocks.len() - 1)
+    }
+
+    /// [`encode`](Autoencoder::encode) of a large image, piece by piece: memory is that of a tile and of the latents.
+    /// The same as `encode` where the image fits a tile.
+    pub fn encode_tiled(&self, images: Tensor<4>, tiles: TileConfig) -> Latents {
+        let factor = self.factor();
+        let [_, _, height, width] = images.dims();
+        self.assert_divisible([height, width]);
+        let moments = tiles.blend([height / factor, width / factor], 1, |[rows, columns]| {
+            let rows = rows.start * factor..rows.end * factor;
+            let columns = columns.start * factor..columns.end * factor;
+            self.moments(images.clone().narrow(2, rows.start, rows.len()).narrow(3, columns.start, columns.len()))
+        });
+        Latents::from_moments(moments).normalise(self.shift, self.scale)
+    }
+
+    /// [`decode`](Autoencoder::decode) of a large image, piece by piece: memory is that of a tile and of the image.
+    /// The same as `decode` where the image fits a tile.
+    pub fn decode_tiled(&self, latents: Tensor<4>, tiles: TileConfig) -> Tensor<4> {
+        let [_, _, height, width] = latents.dims();
+        tiles.blend([height, width], self.factor(), |[rows, columns]| {
+            self.decode(latents.clone().narrow(2, rows.start, rows.len()).narrow(3, columns.start, columns.len()))
+        })
+    }
+
+    /// Means and logarithms of variances, before normalisation.
+    fn moments(&self, images: Tensor<4>) -> Tensor<4> {
+        let moments = self.encoder.forward(images);
+        match &self.quant_conv {
+            Some(convolution) => convolution.forward(moments),
+            None => moments,
+        }
+    }
+
+    fn assert_divisible(&self, size: [usize; 2]) {
+        let factor = self.factor();
+        assert!(
+            size.iter().all(|size| size.is_multiple_of(factor)),
+            "an image of {size:?} cannot be encoded: its sides must be divisible by {factor}"
+        );
+    }
+}
+
+impl Autoencoder for KlAutoencoder {
+    fn encode(&self, images: Tensor<4>) -> Latents {
+        let [_, _, height, width] = images.dims();
+        self.assert_divisible([height, width]);
+        Latents::from_moments(self.moments(images)).normalise(self.shift, self.scale)
+    }
+
+    fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
+        let latents = latents / self.scale + self.shift;
+        self.decoder.forward(match &self.post_quant_conv {
+            Some(convolution) => convolution.forward(latents),
+            None => latents,
+        })
+    }
+}
