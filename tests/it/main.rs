@@ -11,3 +11,4 @@ mod repa_sampling;
 mod resume;
 mod sampling;
 mod sit;
+mod vae;
