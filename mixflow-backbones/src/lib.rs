@@ -14,6 +14,7 @@ pub mod block;
 pub mod condition;
 pub mod dit_dh;
 pub mod embed;
+pub mod encoder;
 pub mod error;
 pub mod inception;
 pub mod init;
@@ -22,9 +23,12 @@ pub mod linear;
 pub mod network;
 pub mod ops;
 pub mod repa;
+pub mod rae;
+pub mod resize;
 pub mod sit;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod vit;
 pub mod weights;
 
 pub use aligned::{Aligned, AlignedBackbone};

@@ -8,6 +8,7 @@ mod optimizer;
 mod rae_sampling;
 mod repa;
 mod repa_sampling;
+mod rae_stage1;
 mod resume;
 mod sampling;
 mod sit;

@@ -2,17 +2,25 @@
 
 use super::buffer::{contiguous, for_each_part, task_len, tensor, values};
 use super::kernel::{Kernel, apply, is_native};
-use super::simd::{sigmoid, vectorized};
+use super::simd::{exp, sigmoid, vectorized};
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{Tensor, activation};
+
+/// GELU, `x Φ(x)` with the normal law's distribution function `Φ`, of the same shape as `x`.
+///
+/// # Source
+/// Hendrycks & Gimpel 2016 (arXiv 1606.08415), section 2.
+pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    if is_native(&x) { elementwise(x, gelu_exact, gelu_exact_backward) } else { activation::gelu(x) }
+}
 
 /// GELU in the tanh form, `x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`, of the same shape as `x`.
 ///
 /// # Source
 /// Hendrycks & Gimpel 2016 (arXiv 1606.08415), section 2.
 pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    if is_native(&x) { elementwise(x, gelu, gelu_backward) } else { activation::gelu_approximate(x) }
+    if is_native(&x) { elementwise(x, gelu_tanh_forward, gelu_tanh_backward) } else { activation::gelu_approximate(x) }
 }
 
 /// `x / (1 + exp(-x))`, of the same shape as `x`.
@@ -56,15 +64,46 @@ impl Kernel<1> for Elementwise {
 const ROOT_2_OVER_PI: f32 = 0.797_884_6;
 const CUBIC: f32 = 0.044_715;
 
+/// Distribution function and density of the standard normal law, the first to 2e-7.
+///
+/// # Source
+/// Abramowitz and Stegun 1964, formula 7.1.26 for the error function.
+#[inline(always)]
+fn normal_law(x: f32) -> (f32, f32) {
+    const INVERSE_ROOT_2_PI: f32 = 0.398_942_3;
+    let bell = exp(-0.5 * x * x);
+    let t = 1.0 / (1.0 + 0.327_591_1 * std::f32::consts::FRAC_1_SQRT_2 * x.abs());
+    let p = 1.061_405_4_f32;
+    let p = p * t - 1.453_152;
+    let p = p * t + 1.421_413_7;
+    let p = p * t - 0.284_496_74;
+    let p = p * t + 0.254_829_6;
+    let tail = 0.5 * p * t * bell;
+    (if x < 0.0 { tail } else { 1.0 - tail }, INVERSE_ROOT_2_PI * bell)
+}
+
 vectorized! {
-    fn gelu(x: &[f32], y: &mut [f32]) {
+    fn gelu_exact(x: &[f32], y: &mut [f32]) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = x * normal_law(x).0;
+        }
+    }
+
+    fn gelu_exact_backward(x: &[f32], grad: &mut [f32]) {
+        for (grad, &x) in grad.iter_mut().zip(x) {
+            let (below, density) = normal_law(x);
+            *grad *= below + x * density;
+        }
+    }
+
+    fn gelu_tanh_forward(x: &[f32], y: &mut [f32]) {
         for (y, &x) in y.iter_mut().zip(x) {
             // (1 + tanh u) / 2 is the logistic function of 2u
             *y = x * sigmoid(2.0 * ROOT_2_OVER_PI * (x + CUBIC * x * x * x));
         }
     }
 
-    fn gelu_backward(x: &[f32], grad: &mut [f32]) {
+    fn gelu_tanh_backward(x: &[f32], grad: &mut [f32]) {
         for (grad, &x) in grad.iter_mut().zip(x) {
             let s = sigmoid(2.0 * ROOT_2_OVER_PI * (x + CUBIC * x * x * x));
             let d = 2.0 * ROOT_2_OVER_PI * (1.0 + 3.0 * CUBIC * x * x);
@@ -94,6 +133,7 @@ mod tests {
     #[test]
     fn activations_are_their_compositions() {
         for shape in [[1, 1], [3, 17], [260, 300]] {
+            check([shape], |[x]| gelu(x), |[x]| activation::gelu(x));
             check([shape], |[x]| gelu_tanh(x), |[x]| activation::gelu_approximate(x));
             check([shape], |[x]| silu(x), |[x]| activation::silu(x));
         }

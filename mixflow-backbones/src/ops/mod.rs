@@ -27,7 +27,7 @@ mod swiglu;
 mod testing;
 mod upsample;
 
-pub use activation::{gelu_tanh, silu};
+pub use activation::{gelu, gelu_tanh, silu};
 pub use adamw::{AdamW, AdamWState, squared_norm};
 pub use attention::attention;
 pub use conv::{Window, conv2d};
