@@ -21,6 +21,7 @@
 //! | write images | [`export::Export`] |
 //! | measure | [`evaluate`](mod@evaluate), [`metric::measure`], [`slow_flow`], [`likelihood`] |
 //! | compare plain and MixFlow post-training | [`compare`], [`report`] |
+//! | train an autoencoder on features | [`rae_training::RaeTraining`] |
 //! | describe a run as JSON | [`recipe::Recipe`] |
 //! | know what it will cost | [`plan::Plan`] |
 
@@ -44,6 +45,7 @@ pub mod metric;
 pub mod npz;
 mod objective;
 pub mod plan;
+pub mod rae_training;
 pub mod random;
 pub mod recipe;
 pub mod report;

@@ -29,6 +29,7 @@ use crate::Error;
 use crate::weights::Weights;
 
 /// An image encoder: one vector for every patch.
+#[allow(clippy::large_enum_variant, reason = "a program has one or two of them, and their weights are elsewhere")]
 #[derive(Module, Debug)]
 pub enum Encoder {
     /// DINOv2, with or without registers.

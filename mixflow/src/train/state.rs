@@ -43,7 +43,7 @@ pub struct StepReport {
     pub finite: bool,
 }
 
-impl<B: Backbone> TrainState<B> {
+impl<B: Module> TrainState<B> {
     /// Starts with this network; its average starts as a copy and its moments as zeros.
     ///
     /// The network is put on its device's autodiff counterpart.
@@ -69,20 +69,18 @@ impl<B: Backbone> TrainState<B> {
         self.with(|memory| &memory.average)
     }
 
-    /// One step on batches whose gradients are averaged as if they were one batch of equal parts.
+    /// One step on losses whose gradients are averaged, each a function of the network to its loss, `[1]`.
     ///
     /// A loss or gradient that is not finite leaves weights, average and moments as they were.
-    pub fn step(
+    pub fn minimise<L: FnOnce(&B) -> Tensor<1>>(
         mut self,
-        objective: &impl Objective<B>,
-        batches: impl IntoIterator<Item = Batch<B::Condition>>,
-        seed: u64,
+        losses_of: impl IntoIterator<Item = L>,
         config: &OptimizerConfig,
     ) -> (Self, StepReport) {
         let mut gradients: Option<GradientsParams> = None;
         let mut losses = Vec::new();
-        for batch in batches {
-            let loss = objective.loss(&self.backbone, batch, seed);
+        for loss_of in losses_of {
+            let loss = loss_of(&self.backbone);
             losses.push(loss.clone().inner().into_scalar::<f64>());
             let new = GradientsParams::from_grads(loss.backward(), &self.backbone);
             gradients = Some(match gradients {
@@ -160,6 +158,22 @@ impl<B: Backbone> TrainState<B> {
 
     fn with(&self, part: impl Fn(&Memory) -> &Tensor<1>) -> B {
         self.backbone.valid().map(&mut Replace(|id| part(&self.memory[&id]).clone()))
+    }
+}
+
+impl<B: Backbone> TrainState<B> {
+    /// One step on batches whose gradients are averaged as if they were one batch of equal parts.
+    ///
+    /// A loss or gradient that is not finite leaves weights, average and moments as they were.
+    pub fn step(
+        self,
+        objective: &impl Objective<B>,
+        batches: impl IntoIterator<Item = Batch<B::Condition>>,
+        seed: u64,
+        config: &OptimizerConfig,
+    ) -> (Self, StepReport) {
+        let losses = batches.into_iter().map(|batch| move |backbone: &B| objective.loss(backbone, batch, seed));
+        self.minimise(losses, config)
     }
 }
 
