@@ -4,6 +4,7 @@ use burn::tensor::{Device, Tensor};
 use mixflow::random::Stream;
 use mixflow::train::{LearningRate, OptimizerConfig, Snapshot, TrainState};
 use mixflow::{Batch, FlowMatching, Objective, Target};
+use mixflow_backbones::Backbone;
 use mixflow_schedules::{
     Coefficients, Cosine, Linear, MixFlow, Reversed, Schedule, Timestep, Uniform, VariancePreserving,
 };
@@ -53,6 +54,15 @@ fn check(case: &str, schedule: impl Schedule) {
         let [noise, images] = ["in.x0", "in.x1"].map(|name| fixture.tensor(name, &device));
         objective.losses(&network, images, (), noise, times)
     };
+    let prediction = |x: Tensor<4>| network.forward(x, fixture.tensor("out.t", &device), ());
+    let x = fixture.tensor::<4>("out.x_m", &device).require_grad();
+    fixture.assert_close("out.pred", prediction(x.clone()).into_data(), fixture.tolerance(None));
+    for name in ["target_m", "target_t"] {
+        let target = fixture.tensor::<4>(&format!("out.{name}"), &device);
+        let mut gradients = (prediction(x.clone()) - target).square().mean().backward();
+        let found = x.grad_remove(&mut gradients).expect("the input is tracked").into_data();
+        fixture.assert_close(&format!("out.grad.{name}.x_m"), found, fixture.tolerance(Some("grads")));
+    }
     for (target, name) in [(Target::Input, "target_m"), (Target::Label, "target_t")] {
         let found = losses(target, &mixed);
         fixture.assert_close(

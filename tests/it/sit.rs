@@ -1,13 +1,19 @@
 //! SiT against the official code, on tiny networks.
 
-use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Device, Tensor};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{Device, Gradients, Tensor};
+use mixflow::flow::Flow;
+use mixflow::guidance::Guidance;
 use mixflow_backbones::embed::{sin_cos_2d, sinusoidal, unpatchify};
 use mixflow_backbones::sit::{Sit, SitConfig, official_key};
 use mixflow_backbones::{Backbone, ClassLabels, Condition};
+use mixflow_schedules::{Linear, Prediction};
 use mixflow_tests::{Fixture, Tolerance, assert_gradients, close};
 
 const CASES: [&str; 3] = ["sit/sit_p2_learnsigma", "sit/sit_p4_nosigma", "sit/sit_p2_nodropout"];
+
+/// Those with a null label.
+const WITH_NULL: [&str; 2] = ["sit/sit_p2_learnsigma", "sit/sit_p4_nosigma"];
 
 /// The network of a fixture, with its weights.
 pub(crate) fn network(fixture: &Fixture, device: &Device) -> Sit {
@@ -85,13 +91,50 @@ fn gradients_are_the_official_ones() {
 #[test]
 fn dropped_labels_are_the_null_label() {
     let device = Device::default();
-    let fixture = Fixture::read(CASES[0]);
-    let mask = fixture.integers::<1>("in.force_drop_ids", &device).equal_elem(1);
-    let dropped = labels(&fixture, "in.y", &device).mask(mask);
-    assert_eq!(
-        dropped.labels.into_data().iter::<i64>().collect::<Vec<_>>(),
-        fixture.data("out.labels_after_forced_drop").iter::<i64>().collect::<Vec<_>>()
-    );
+    for case in WITH_NULL {
+        let fixture = Fixture::read(case);
+        let mask = fixture.integers::<1>("in.force_drop_ids", &device).equal_elem(1);
+        let dropped = labels(&fixture, "in.y", &device).mask(mask);
+        assert_eq!(
+            dropped.labels.into_data().iter::<i64>().collect::<Vec<_>>(),
+            fixture.data("out.labels_after_forced_drop").iter::<i64>().collect::<Vec<_>>()
+        );
+    }
+}
+
+/// The official batch holds every image twice. Its second half has the channels that are guided, and the others as the
+/// null label gives them.
+#[test]
+fn guidance_is_the_official_one() {
+    let device = Device::default();
+    for case in WITH_NULL {
+        let fixture = Fixture::read(case);
+        let sit = network(&fixture, &device);
+        let (x, times) = (fixture.tensor::<4>("in.cfg_x", &device), fixture.values("in.cfg_t"));
+        let given = labels(&fixture, "in.cfg_y", &device);
+        let images = times.len() / 2;
+        for (name, scale, channels) in
+            [("cfg_scale_1.5", 1.5, 3), ("cfg_scale_4.0", 4.0, 3), ("cfg_all_channels_scale_1.5", 1.5, 4)]
+        {
+            let guidance = Guidance::new(scale).and_then(|guidance| guidance.first_channels(channels));
+            let guidance = guidance.expect("the scale is valid");
+            let (mut first, mut second) = (vec![], vec![]);
+            // Flows have one time for all images, the record has one for each.
+            for image in 0..images {
+                let (x, t) = (x.clone().slice(image..image + 1), times[image]);
+                let label = ClassLabels { labels: given.labels.clone().slice(image..image + 1), null: given.null };
+                let flow = |label| Flow::of(&Linear, Prediction::Velocity, &sit, label);
+                let weak = flow(label.clone().null());
+                let rest = weak.velocity(x.clone(), t).slice([0..1, 3..4]);
+                let guided = flow(label).guided(weak, guidance).velocity(x, t);
+                let shared = guided.clone().slice([0..1, 0..channels]);
+                second.push(if channels == 4 { shared } else { Tensor::cat(vec![shared, rest], 1) });
+                first.push(guided);
+            }
+            first.extend(second);
+            fixture.assert_close(&format!("out.{name}"), Tensor::cat(first, 0).into_data(), fixture.tolerance(None));
+        }
+    }
 }
 
 #[test]
