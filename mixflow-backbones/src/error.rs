@@ -10,7 +10,7 @@ use crate::weights::Mismatch;
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}{}", path.display(), advice(source))]
     Io {
         /// "read" or "write".
         action: &'static str,
@@ -44,4 +44,9 @@ impl Error {
     pub(crate) fn format(path: &Path, problem: impl Into<String>) -> Self {
         Self::Format { path: path.into(), problem: problem.into() }
     }
+}
+
+/// What to do about it, where the reason tells.
+fn advice(error: &io::Error) -> &'static str {
+    if error.kind() == io::ErrorKind::StorageFull { "; free some space or choose another folder" } else { "" }
 }

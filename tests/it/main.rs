@@ -3,6 +3,7 @@
 mod dit_dh;
 mod inception;
 mod lightning_dit;
+mod full_disk;
 mod mixflow;
 mod optimizer;
 mod rae_sampling;

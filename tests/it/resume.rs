@@ -18,7 +18,7 @@ use tempfile::TempDir;
 const BATCH: u64 = 4;
 
 /// Twelve short steps on small digits, with everything that draws random numbers.
-fn recipe(checkpoint_every: u64) -> Recipe {
+pub(crate) fn recipe(checkpoint_every: u64) -> Recipe {
     let set = [
         "data.size=8".into(),
         r#"network={"kind":"sit","input_size":8,"patch":4,"channels":1,"width":16,"depth":1,"heads":2,"hidden":32,"classes":10}"#
@@ -31,11 +31,11 @@ fn recipe(checkpoint_every: u64) -> Recipe {
     Recipe::read("digits", &set).expect("the recipe is valid")
 }
 
-fn network(recipe: &Recipe) -> Network {
+pub(crate) fn network(recipe: &Recipe) -> Network {
     recipe.network.init(recipe.seed, &Device::default())
 }
 
-fn train(
+pub(crate) fn train(
     recipe: &Recipe,
     folder: &Path,
     objective: &impl Objective<Network>,
@@ -88,7 +88,7 @@ fn finish(recipe: &Recipe, folder: &Path) -> Vec<String> {
 }
 
 /// Stops after the step of this number.
-fn interrupt(recipe: &Recipe, folder: &Path, after: u64) {
+pub(crate) fn interrupt(recipe: &Recipe, folder: &Path, after: u64) {
     let stop = AtomicBool::new(false);
     let outcome = train(recipe, folder, &recipe.objective.flow_matching(), &stop, |event| {
         if matches!(event, Event::Stepped(report) if report.step == after) {
@@ -107,7 +107,7 @@ fn undisturbed() -> Trace {
     trace
 }
 
-fn temporary() -> TempDir {
+pub(crate) fn temporary() -> TempDir {
     tempfile::tempdir().expect("there is room for temporary files")
 }
 

@@ -1,7 +1,7 @@
 //! `metrics.jsonl`: one JSON object a line, written whatever else happens.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufWriter, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -9,12 +9,20 @@ use serde_json::{Value, json};
 use super::StepReport;
 use crate::Error;
 
-/// The log of a run. A line is complete or absent: a torn last line is dropped when the log is opened again.
+/// The log of a run. A line is complete or absent: what a full disk tears is taken back, and what a killed process tore
+/// is dropped when the log is opened again.
 #[derive(Debug)]
 pub struct MetricsLog {
     path: PathBuf,
-    file: BufWriter<File>,
+    file: File,
+    /// Bytes of whole lines in the file.
+    written: u64,
+    /// Lines that the system does not have yet.
+    pending: Vec<u8>,
 }
+
+/// Lines are collected up to this size, in bytes.
+const PENDING: usize = 8 << 10;
 
 impl MetricsLog {
     /// Opens the log at `path` to continue at `step`: lines of that step and later ones are removed.
@@ -35,7 +43,7 @@ impl MetricsLog {
             crate::report::write_atomic(path, kept.as_bytes())?;
         }
         let file = OpenOptions::new().create(true).append(true).open(path).map_err(Error::io("write", path))?;
-        Ok(Self { path: path.into(), file: BufWriter::new(file) })
+        Ok(Self { path: path.into(), file, written: kept.len() as u64, pending: Vec::new() })
     }
 
     /// Adds a step.
@@ -52,7 +60,8 @@ impl MetricsLog {
         if !report.finite {
             line["skipped"] = true.into();
         }
-        writeln!(self.file, "{line}").map_err(Error::io("write", &self.path))
+        self.pending.extend(format!("{line}\n").into_bytes());
+        if self.pending.len() < PENDING { Ok(()) } else { self.flush() }
     }
 
     /// Hands everything to the system.
@@ -60,6 +69,20 @@ impl MetricsLog {
     /// # Errors
     /// If the file cannot be written.
     pub fn flush(&mut self) -> Result<(), Error> {
-        self.file.flush().map_err(Error::io("write", &self.path))
+        if let Err(error) = self.file.write_all(&self.pending) {
+            // What stopped the write is the error to report.
+            let _ = self.file.set_len(self.written);
+            return Err(Error::io("write", &self.path)(error));
+        }
+        self.written += self.pending.len() as u64;
+        self.pending.clear();
+        Ok(())
+    }
+}
+
+impl Drop for MetricsLog {
+    fn drop(&mut self) {
+        // Whoever needs to know has flushed.
+        let _ = self.flush();
     }
 }
