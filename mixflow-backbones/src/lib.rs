@@ -22,8 +22,8 @@ pub mod lightning_dit;
 pub mod linear;
 pub mod network;
 pub mod ops;
-pub mod repa;
 pub mod rae;
+pub mod repa;
 pub mod resize;
 pub mod sit;
 #[cfg(feature = "testing")]

@@ -57,6 +57,14 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// A set of images cannot be read.
+    #[error("cannot use the images {}: {reason}", path.display())]
+    Images {
+        /// The file at fault, or the folder.
+        path: PathBuf,
+        /// What was expected and found.
+        reason: String,
+    },
     /// Training left the finite numbers.
     #[error(
         "loss or gradient was not finite at {count} steps in a row, the last of them step {step}; the run is back at step {back} \

@@ -7,9 +7,10 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::Error;
-use crate::data::Dataset;
+use crate::data::{Dataset, Permutation};
 use crate::generate::{Visit, balanced_labels};
-use crate::metric::{Features, MeasureOptions, Measurement, measure};
+use crate::metric::{self, Features, MeasureOptions, Measurement, measure};
+use crate::random::Stream;
 use crate::recipe::{Recipe, SamplingConfig};
 
 /// How good images are, and how they were made. Pixels are the features: these are not the numbers of an Inception
@@ -40,15 +41,38 @@ pub fn evaluate<B: Backbone<Condition = ClassLabels>>(
     visit: &mut Visit<'_>,
 ) -> Result<Evaluation, Error> {
     let (train, held_out) = recipe.parts(count)?;
+    let classes = train.classes().len();
+    if count < classes {
+        let reason = format!("there are {classes} classes to measure: expected as many images or more, found {count}");
+        return Err(Error::Recipe { origin: recipe.name.clone(), reason });
+    }
     let reference = features(&train, reference_size(&train, count))?;
     let floor = features(&held_out, held_out.len().map_or(count as u64, |len| len.min(count as u64)))?;
-    let images = recipe.generator(network).trajectories(&balanced_labels(count, train.classes().len()), 0, visit)?;
+    let images = recipe.generator(network).trajectories(&balanced_labels(count, classes), 0, visit)?;
     Ok(Evaluation {
         sampling: recipe.sampling.clone(),
         evaluations: images.evaluations,
         seed: recipe.seed,
         measurement: measure(&reference, &floor, &images.features()?, MeasureOptions::default())?,
     })
+}
+
+/// Measures generated images against real ones, both as features of one extractor.
+///
+/// For the floor, as many real images as there are generated ones, but no more than half, are held out at random; the
+/// others are the reference of both.
+///
+/// # Errors
+/// If the sets differ in width or are too small: 8 real and 4 generated images are the least.
+pub fn evaluate_features(generated: &Features, real: &Features, seed: u64) -> Result<Measurement, Error> {
+    if real.rows() < 8 {
+        let metric = "a reference with its floor";
+        return Err(metric::Error::TooFewRows { metric, needed: 8, found: real.rows() }.into());
+    }
+    let order = Permutation::new(seed, Stream::Split, 0, real.rows() as u64);
+    let order: Vec<usize> = (0..real.rows() as u64).map(|row| order.apply(row) as usize).collect();
+    let (floor, reference) = order.split_at(generated.rows().min(real.rows() / 2));
+    Ok(measure(&real.select(reference), &real.select(floor), generated, MeasureOptions::default())?)
 }
 
 /// SHA-256 of a file, in hexadecimal: which weights were measured.
@@ -70,4 +94,29 @@ pub(crate) fn features(data: &dyn Dataset, count: u64) -> Result<Features, Error
     let pixels = (0..count).map(|index| Ok(data.example(index)?.pixels)).collect::<Result<Vec<_>, Error>>()?;
     let width: usize = data.shape().iter().product();
     Ok(Features::new(count as usize, width, pixels.into_iter().flatten().map(f64::from).collect())?)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::metric::fixture::noise;
+
+    #[test]
+    fn two_halves_of_one_set_reach_the_floor() {
+        let (generated, real) = (noise(200, 6, 1), noise(500, 6, 2));
+        let found = evaluate_features(&generated, &real, 0).unwrap();
+        assert_eq!((found.reference_rows, found.floor.rows, found.generated.rows), (300, 200, 200));
+        assert!((found.generated.frechet / found.floor.frechet - 1.0).abs() < 0.5, "{found}");
+        assert_eq!(evaluate_features(&generated, &real, 0).unwrap(), found);
+        assert_ne!(evaluate_features(&generated, &real, 1).unwrap().floor, found.floor);
+    }
+
+    #[test]
+    fn half_of_the_real_images_are_a_reference_at_least() {
+        let found = evaluate_features(&noise(50, 3, 1), &noise(41, 3, 2), 0).unwrap();
+        assert_eq!((found.reference_rows, found.floor.rows, found.sizes_match()), (21, 20, false));
+        let few = evaluate_features(&noise(50, 3, 1), &noise(7, 3, 2), 0).unwrap_err();
+        assert!(few.to_string().contains("at least 8 rows, found 7"), "{few}");
+    }
 }

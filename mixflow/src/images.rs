@@ -57,6 +57,14 @@ impl ImageSource {
         }
     }
 
+    /// Where the image of this number is, for people to read.
+    pub fn place(&self, index: usize) -> String {
+        match &self.from {
+            From::Files(files) => files[index].display().to_string(),
+            From::Array(..) => format!("image {index} of the array"),
+        }
+    }
+
     fn of(array: Array) -> Result<Self, Error> {
         let (kind, shape) = (array.kind(), array.shape().to_vec());
         match shape[..] {

@@ -1,12 +1,14 @@
 //! `cargo xtask eval`.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use mixflow::evaluate::{evaluate, sha256};
+use mixflow::ImageSet;
+use mixflow::evaluate::{evaluate, evaluate_features, sha256};
 use mixflow::report::write_atomic;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::progress::Progress;
 use crate::run::{Result, say};
@@ -14,19 +16,44 @@ use crate::sample::Sampling;
 use crate::trained::TrainedArguments;
 
 #[derive(Args)]
+#[command(mut_arg("path", |path| path.required(false).required_unless_present("images_from")))]
 pub(crate) struct Eval {
     #[command(flatten)]
-    trained: TrainedArguments,
+    trained: Option<TrainedArguments>,
     #[command(flatten)]
     sampling: Sampling,
     /// Images to generate and measure, at least 8 [default: as many as the recipe's comparison, or 500]
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(8..))]
     images: Option<usize>,
+    /// Measure these images instead of a network's: a folder of PNG, JPEG or WebP files, or an .npz with the bytes
+    /// [count, height, width, channels] in `arr_0`
+    #[arg(
+        long,
+        value_name = "PATH",
+        requires = "against",
+        conflicts_with_all = ["path", "recipe", "arm", "steps", "guidance", "set", "images"]
+    )]
+    images_from: Option<PathBuf>,
+    /// The real images to measure them against, of the same size: a folder or an .npz
+    #[arg(long, value_name = "PATH", requires = "images_from")]
+    against: Option<PathBuf>,
+    /// Where the numbers go as JSON [default: eval.json beside the weights, or nowhere]
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
 }
 
 impl Eval {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let trained = self.trained.read(&self.sampling.set())?;
+        match (&self.images_from, &self.against, &self.trained) {
+            (Some(images), Some(real), _) => self.image_sets(images, real),
+            (_, _, Some(trained)) => self.network(trained),
+            // The command line was checked.
+            _ => Err("expected a network, or --images-from and --against".into()),
+        }
+    }
+
+    fn network(&self, trained: &TrainedArguments) -> Result<ExitCode> {
+        let trained = trained.read(&self.sampling.set())?;
         let recipe = &trained.recipe;
         let count = self.images.unwrap_or(recipe.post_training.as_ref().map_or(500, |post| post.images));
 
@@ -37,13 +64,6 @@ impl Eval {
         })?;
         progress.end();
 
-        let file = trained.folder().join("eval.json");
-        let text = serde_json::to_vec_pretty(&json!({
-            "evaluation": evaluation,
-            "weights": { "file": trained.weights, "sha256": sha256(&trained.weights)? },
-            "version": env!("CARGO_PKG_VERSION"),
-        }))?;
-        write_atomic(&file, &text)?;
         say(format_args!(
             "{} ({} network evaluations for each image, seed {}; pixel Fréchet distance)\n{}",
             trained.weights.display(),
@@ -54,7 +74,59 @@ impl Eval {
         if recipe.post_training.is_none() {
             say("the network was trained on the images of the floor too: it had no held-out data")?;
         }
-        say(format_args!("written: {}", file.display()))?;
-        Ok(ExitCode::SUCCESS)
+        let file = self.out.clone().unwrap_or_else(|| trained.folder().join("eval.json"));
+        write(
+            &file,
+            &json!({
+                "evaluation": evaluation,
+                "weights": { "file": trained.weights, "sha256": sha256(&trained.weights)? },
+                "version": env!("CARGO_PKG_VERSION"),
+            }),
+        )
     }
+
+    fn image_sets(&self, images: &Path, real: &Path) -> Result<ExitCode> {
+        let mut progress = Progress::new();
+        progress.begin("reading images", None);
+        let mut sets = [ImageSet::read(images)?, ImageSet::read(real)?];
+        if sets[0].shape()[3] != sets[1].shape()[3] {
+            sets = sets.map(ImageSet::into_rgb);
+        }
+        let [[_, height, width, _], [_, high, wide, _]] = sets.each_ref().map(ImageSet::shape);
+        if [height, width] != [high, wide] {
+            let (images, real) = (images.display(), real.display());
+            return Err(format!(
+                "{images} has images of {height} x {width} pixels (height, width), {real} of {high} x {wide}: make them one size"
+            )
+            .into());
+        }
+        progress.begin("measuring", None);
+        let [generated, real_features] = [sets[0].features()?, sets[1].features()?];
+        let seed = 0;
+        let measurement = evaluate_features(&generated, &real_features, seed)?;
+        progress.end();
+
+        say(format_args!(
+            "{} against {} (pixel Fréchet distance; the floor is a part of the real images, chosen with seed {seed})\n{measurement}",
+            images.display(),
+            real.display(),
+        ))?;
+        let Some(file) = &self.out else { return Ok(ExitCode::SUCCESS) };
+        write(
+            file,
+            &json!({
+                "images": images,
+                "against": real,
+                "seed": seed,
+                "measurement": measurement,
+                "version": env!("CARGO_PKG_VERSION"),
+            }),
+        )
+    }
+}
+
+fn write(file: &Path, numbers: &Value) -> Result<ExitCode> {
+    write_atomic(file, &serde_json::to_vec_pretty(numbers)?)?;
+    say(format_args!("written: {}", file.display()))?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -29,7 +29,7 @@ pub fn index_at(seed: u64, position: u64, len: Option<u64>) -> u64 {
 /// # Source
 /// Black and Rogaway 2002, "Ciphers with arbitrary finite domains", generalised Feistel cipher and cycle walking.
 #[derive(Clone, Debug)]
-pub(super) struct Permutation {
+pub(crate) struct Permutation {
     len: u64,
     rows: u64,
     columns: u64,
@@ -37,7 +37,7 @@ pub(super) struct Permutation {
 }
 
 impl Permutation {
-    pub(super) fn new(seed: u64, stream: Stream, number: u64, len: u64) -> Self {
+    pub(crate) fn new(seed: u64, stream: Stream, number: u64, len: u64) -> Self {
         let root = len.isqrt();
         let rows = root + u64::from(root * root < len);
         let mut rng = random::rng(seed, stream, number);
@@ -45,7 +45,7 @@ impl Permutation {
     }
 
     /// Where `index < len` goes.
-    pub(super) fn apply(&self, index: u64) -> u64 {
+    pub(crate) fn apply(&self, index: u64) -> u64 {
         let (mut row, mut column) = (index / self.columns, index % self.columns);
         loop {
             for [first, second] in self.keys.as_chunks::<2>().0 {

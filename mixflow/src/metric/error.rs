@@ -35,6 +35,14 @@ pub enum Error {
         /// Rows given.
         found: usize,
     },
+    /// Features so wide that their covariance would not fit into memory.
+    #[error("a covariance of {found} features does not fit into memory, at most {most} do; measure smaller images")]
+    TooWide {
+        /// The largest width.
+        most: usize,
+        /// Width given.
+        found: usize,
+    },
     /// Two sets that do not live in the same space.
     #[error("expected {expected} features per row, found {found}; compare features of one extractor")]
     Width {

@@ -38,11 +38,27 @@ impl Gaussian {
     /// Mean and unbiased covariance (dividing by `n − 1`, as `numpy.cov`), in f64.
     ///
     /// # Errors
-    /// [`Error::TooFewRows`] below two rows.
+    /// [`Error::TooFewRows`] below two rows, [`Error::TooWide`] above [`MAX_COLUMNS`](Self::MAX_COLUMNS).
     pub fn from_features(features: &Features) -> Result<Self, Error> {
+        Self::check_columns(features.columns())?;
         let mut accumulator = GaussianAccumulator::new(features.columns());
         accumulator.update(features)?;
         accumulator.finish()
+    }
+
+    /// The widest features that a covariance is taken of: colour images of 64 x 64. One such matrix has 1.2 GB, and a
+    /// Fréchet distance needs a few.
+    pub const MAX_COLUMNS: usize = 3 * 64 * 64;
+
+    /// Whether features of this width can be measured, before there are any.
+    ///
+    /// # Errors
+    /// [`Error::TooWide`].
+    pub fn check_columns(columns: usize) -> Result<(), Error> {
+        if columns > Self::MAX_COLUMNS {
+            return Err(Error::TooWide { most: Self::MAX_COLUMNS, found: columns });
+        }
+        Ok(())
     }
 
     /// `[d]`.

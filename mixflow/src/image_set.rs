@@ -1,0 +1,140 @@
+//! Images of one size, from a folder or an array.
+
+use std::path::Path;
+
+use crate::Error;
+use crate::images::{ByteImage, ImageSource};
+use crate::metric::Features;
+
+/// Images of one size as bytes, to be measured: nothing is cropped or resized.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageSet {
+    pixels: Vec<u8>,
+    shape: [usize; 4],
+}
+
+impl ImageSet {
+    /// Reads all that an [`ImageSource`] gives: a folder, at any depth, or an array.
+    ///
+    /// A set of grey images has one channel; with a coloured image among them all have three.
+    ///
+    /// # Errors
+    /// As [`ImageSource`], and [`Error::Images`], naming both, if two images differ in size.
+    pub fn read(path: &Path) -> Result<Self, Error> {
+        let mut source = ImageSource::open(path)?;
+        let images = source.by_ref().collect::<Result<Vec<_>, _>>()?;
+        let [height, width, _] = images.first().expect("a source has an image").shape;
+        let channels = images.iter().map(|image| image.shape[2]).fold(1, usize::max);
+        let mut pixels = Vec::with_capacity(images.len() * height * width * channels);
+        let count = images.len();
+        for (index, ByteImage { bytes, shape: [high, wide, own] }) in images.into_iter().enumerate() {
+            if [high, wide] != [height, width] {
+                let (other, first) = (source.place(index), source.place(0));
+                let reason =
+                    format!("{other} has {high} x {wide} pixels (height, width), but {first} has {height} x {width}");
+                return Err(Error::Images { path: path.into(), reason });
+            }
+            extend(&mut pixels, &bytes, channels / own);
+        }
+        Ok(Self { pixels, shape: [count, height, width, channels] })
+    }
+
+    /// `[count, height, width, channels]`, 1 channel or 3.
+    pub fn shape(&self) -> [usize; 4] {
+        self.shape
+    }
+
+    /// Bytes, row-major.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// Grey images as coloured ones, others as they are.
+    #[must_use]
+    pub fn into_rgb(self) -> Self {
+        let [count, height, width, channels] = self.shape;
+        let mut pixels = Vec::with_capacity(count * height * width * 3);
+        extend(&mut pixels, &self.pixels, 3 / channels);
+        Self { pixels, shape: [count, height, width, 3] }
+    }
+
+    /// The pixels as feature vectors in [−1, 1].
+    ///
+    /// # Errors
+    /// None for images that were read; the signature is that of other features.
+    pub fn features(&self) -> Result<Features, Error> {
+        let [count, height, width, channels] = self.shape;
+        let pixels = self.pixels.iter().map(|&byte| f64::from((f32::from(byte) / 255.0 - 0.5) / 0.5)).collect();
+        Ok(Features::new(count, height * width * channels, pixels)?)
+    }
+}
+
+/// Appends each byte `times` times: a grey value as red, green and blue.
+fn extend(pixels: &mut Vec<u8>, bytes: &[u8], times: usize) {
+    pixels.extend(bytes.iter().flat_map(|byte| std::iter::repeat_n(*byte, times)));
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::fs;
+
+    use image::{GrayImage, Luma, Rgb, RgbImage};
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::npz::npz;
+
+    /// Two grey images of 3 x 2 pixels, one of them in a class.
+    fn grey() -> TempDir {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("class")).unwrap();
+        GrayImage::from_fn(2, 3, |x, y| Luma([(10 * y + x) as u8])).save(root.path().join("a.png")).unwrap();
+        GrayImage::from_pixel(2, 3, Luma([200])).save(root.path().join("class/b.png")).unwrap();
+        root
+    }
+
+    fn message(path: &Path) -> String {
+        ImageSet::read(path).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_folder_and_an_array_of_the_same_images_are_the_same_set() {
+        let root = grey();
+        let folder = ImageSet::read(root.path()).unwrap();
+        assert_eq!((folder.shape(), &folder.pixels()[..7]), ([2, 3, 2, 1], &[0, 1, 10, 11, 20, 21, 200][..]));
+        let file = root.path().join("all.npz");
+        fs::write(&file, npz(folder.pixels(), &folder.shape())).unwrap();
+        assert_eq!(ImageSet::read(&file).unwrap(), folder);
+        let features = folder.features().unwrap();
+        assert_eq!((features.rows(), features.columns(), features.row(0)[0]), (2, 6, -1.0));
+    }
+
+    #[test]
+    fn grey_images_join_coloured_ones() {
+        let root = grey();
+        let grey = ImageSet::read(root.path()).unwrap();
+        RgbImage::from_pixel(2, 3, Rgb([1, 2, 3])).save(root.path().join("c.png")).unwrap();
+        let all = ImageSet::read(root.path()).unwrap();
+        assert_eq!((all.shape(), &all.pixels()[3..6]), ([3, 3, 2, 3], &[1, 1, 1][..]));
+        let coloured = grey.into_rgb();
+        assert_eq!(coloured.pixels()[..18], all.pixels()[..18]);
+        assert_eq!(all.clone().into_rgb(), all);
+    }
+
+    #[test]
+    fn sets_that_cannot_be_used_are_refused_by_file() {
+        let root = grey();
+        let of = |name: &str| root.path().join(name);
+        for path in ["none", "a.png", "empty"] {
+            assert!(message(&of(path)).contains(path), "{}", message(&of(path)));
+        }
+        fs::write(of("four.npz"), npz(&[0; 16], &[2, 2, 1, 4])).unwrap();
+        assert!(message(&of("four.npz")).contains("[2, 2, 1, 4]"));
+        GrayImage::new(3, 3).save(of("class/z.png")).unwrap();
+        let text = message(root.path());
+        assert!(["class/z.png", "3 x 3", "a.png", "3 x 2"].iter().all(|word| text.contains(word)), "{text}");
+        fs::write(of("class/z.png"), "broken").unwrap();
+        assert!(message(root.path()).contains("class/z.png"));
+    }
+}
