@@ -75,33 +75,37 @@ fn done(summary: &Summary) -> Option<String> {
 
 /// `MixFlow` against standard post-training, and post-training against none.
 fn outcome(report: &Report) -> Option<String> {
-    let frechet = |arm| report.table.metrics(arm).map(|metrics| &metrics.frechet);
-    let (standard, mixflow) = (frechet(Arm::Standard)?, frechet(Arm::MixFlow)?);
-    let (a, b) = (mixflow.mean()?, standard.mean()?);
-    let seeds = report.table.seeds();
-    let change = if b > 0.0 {
-        format!("{:.0} % {}", 100.0 * (a / b - 1.0).abs(), if a < b { "lower" } else { "higher" })
-    } else {
-        "different".into()
+    let (standard, mixflow) = (report.table.metrics(Arm::Standard)?, report.table.metrics(Arm::MixFlow)?);
+    let frechet = compare(&mixflow.frechet, &standard.frechet)?;
+    let disagree = matches!(
+        (frechet, compare(&mixflow.kid, &standard.kid)),
+        (Verdict::Better, Some(Verdict::Worse)) | (Verdict::Worse, Some(Verdict::Better))
+    );
+    let opening = match (frechet, report.table.seeds()) {
+        _ if disagree => "The measures disagree: MixFlow’s",
+        (Verdict::Better, _) => "MixFlow won: its",
+        (Verdict::Worse, _) => "MixFlow lost: its",
+        (Verdict::Unclear, 1) => "With one seed nothing is decided: MixFlow’s",
+        (Verdict::Unclear, _) => "No clear winner, the seeds overlap: MixFlow’s mean",
     };
-    let verdict = match (compare(mixflow, standard)?, seeds) {
-        (Verdict::Better, _) => {
-            format!("MixFlow won: its pixel Fréchet distance is {change} than that of standard post-training")
-        }
-        (Verdict::Worse, _) => {
-            format!("MixFlow lost: its pixel Fréchet distance is {change} than that of standard post-training")
-        }
-        (Verdict::Unclear, 1) => format!(
-            "With one seed nothing is decided: MixFlow’s pixel Fréchet distance is {change} than that of standard post-training"
-        ),
-        (Verdict::Unclear, _) => format!(
-            "No clear winner: MixFlow’s mean pixel Fréchet distance is {change} than that of standard post-training, and the seeds overlap"
-        ),
-    };
-    let digits = decimals(a.min(b));
-    let start = frechet(Arm::Start).and_then(Measurement::mean);
-    let start = start.map_or(String::new(), |start| format!("; the start had {start:.digits$}"));
-    Some(format!("{verdict} ({} against {}{start}).", mixflow.text(digits), standard.text(digits)))
+    let start = report.table.metrics(Arm::Start).and_then(|start| start.frechet.mean());
+    let start = start.map_or(String::new(), |start| format!("; the start had {start:.*}", decimals(start)));
+    let [change, numbers] = difference(&mixflow.frechet, &standard.frechet)?;
+    let mut text =
+        format!("{opening} pixel Fréchet distance is {change} than that of standard post-training ({numbers}{start})");
+    if let (true, Some([change, numbers])) = (disagree, difference(&mixflow.kid, &standard.kid)) {
+        text += &format!(", but its KID is {change} ({numbers})");
+    }
+    Some(text + ".")
+}
+
+/// How the mean of `a` differs from that of `b`, in words and in numbers.
+fn difference(a: &Measurement, b: &Measurement) -> Option<[String; 2]> {
+    let (found, other) = (a.mean()?, b.mean()?);
+    let word = if found < other { "lower" } else { "higher" };
+    let change = if other > 0.0 { format!("{:.0} % {word}", 100.0 * (found / other - 1.0).abs()) } else { word.into() };
+    let digits = decimals(found.min(other));
+    Some([change, format!("{} against {}", a.text(digits), b.text(digits))])
 }
 
 /// Whether rescaling the velocity alone would have done as well.
@@ -178,6 +182,22 @@ mod tests {
         assert!(draw.starts_with("No clear winner") && draw.contains("does about as well"), "{draw}");
         let single = report(&[5.0], &[1.0], &[5.0]);
         assert!(single.starts_with("With one seed nothing is decided"), "{single}");
+    }
+
+    #[test]
+    fn measures_that_disagree_make_no_winner() {
+        let row = |arm, frechet: [f64; 2], kid: [f64; 2]| Row {
+            arm,
+            metrics: Metrics { frechet: frechet.into(), kid: kid.into(), ..Metrics::default() },
+        };
+        let mut report = Report::default();
+        report.table.rows =
+            vec![row(Arm::Standard, [84.8, 84.9], [0.038, 0.039]), row(Arm::MixFlow, [83.8, 84.0], [0.048, 0.049])];
+        let text = report.summary_text();
+        let expected = "The measures disagree: MixFlow’s pixel Fréchet distance is 1 % lower than that of standard \
+            post-training (83.9 ± 0.1 against 84.8 ± 0.1), but its KID is 26 % higher (0.0485 ± 0.0007 against \
+            0.0385 ± 0.0007).";
+        assert!(text.starts_with(expected), "{text}");
     }
 
     #[test]

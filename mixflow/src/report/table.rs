@@ -49,15 +49,16 @@ pub struct Metrics {
     pub variance_ratio: Measurement,
 }
 
-/// Heading, direction of improvement and value of a column.
-type Column = (&'static str, &'static str, fn(&Metrics) -> &Measurement);
+/// Heading, direction of improvement, most decimals and value of a column.
+type Column = (&'static str, &'static str, usize, fn(&Metrics) -> &Measurement);
 
+// Shares of a few hundred images have no more than three decimals.
 const COLUMNS: [Column; 5] = [
-    ("Fréchet", "↓", |metrics| &metrics.frechet),
-    ("KID", "↓", |metrics| &metrics.kid),
-    ("precision", "↑", |metrics| &metrics.precision),
-    ("recall", "↑", |metrics| &metrics.recall),
-    ("variance", "→ 1", |metrics| &metrics.variance_ratio),
+    ("Fréchet", "↓", 6, |metrics| &metrics.frechet),
+    ("KID", "↓", 6, |metrics| &metrics.kid),
+    ("precision", "↑", 3, |metrics| &metrics.precision),
+    ("recall", "↑", 3, |metrics| &metrics.recall),
+    ("variance", "→ 1", 3, |metrics| &metrics.variance_ratio),
 ];
 
 impl Table {
@@ -90,7 +91,7 @@ impl Table {
             "<table><caption><span>{}</span></caption><thead><tr><th scope=\"col\">arm</th>",
             escape(&self.caption())
         );
-        for (name, direction, _) in COLUMNS {
+        for (name, direction, ..) in COLUMNS {
             html += &format!("<th scope=\"col\">{name} <span class=\"dim\">{direction}</span></th>");
         }
         html += "</tr></thead><tbody>";
@@ -107,11 +108,11 @@ impl Table {
 
     /// One cell per column, with as many decimals as the arms' smallest mean needs.
     fn cells(&self, metrics: &Metrics) -> [Cell; COLUMNS.len()] {
-        COLUMNS.map(|(_, _, value)| {
+        COLUMNS.map(|(_, _, most, value)| {
             let values = || self.rows.iter().map(|row| value(&row.metrics));
             let means = values().filter_map(Measurement::mean).map(f64::abs);
             let smallest = means.filter(|mean| *mean > 0.0).min_by(f64::total_cmp);
-            let decimals = smallest.map_or(3, decimals);
+            let decimals = smallest.map_or(3, decimals).min(most);
             let text = value(metrics).text(decimals);
             let (mean, spread) = text.split_once(" ± ").unwrap_or((&text, ""));
             let alone = spread.is_empty() && values().any(|value| value.deviation().is_some());
@@ -149,7 +150,7 @@ impl Cell {
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = |name: &str, cells: [String; COLUMNS.len()]| [vec![name.to_owned()], cells.to_vec()].concat();
-        let mut lines = vec![line("arm", COLUMNS.map(|(name, direction, _)| format!("{name} {direction}")))];
+        let mut lines = vec![line("arm", COLUMNS.map(|(name, direction, ..)| format!("{name} {direction}")))];
         lines
             .extend(self.rows.iter().map(|row| line(row.arm.name(), self.cells(&row.metrics).map(|cell| cell.text()))));
         lines.push(line("real against real", self.cells(&self.floor).map(|cell| cell.text())));
