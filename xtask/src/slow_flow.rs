@@ -1,13 +1,13 @@
 //! `cargo xtask slow-flow`.
 
 use std::fmt::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use mixflow::compare::{Lag, lag};
-use mixflow::data::Dataset;
-use mixflow::generate::balanced_labels;
+use mixflow::compare::{Lag, lag, lag_labels, slow_flow};
+use mixflow::report::{Arm, slow_flow_page, write_atomic};
 use mixflow::slow_flow::equivalent_time;
 
 use crate::progress::Progress;
@@ -24,19 +24,36 @@ pub(crate) struct SlowFlow {
     /// Trajectories to follow
     #[arg(long, value_name = "N", default_value = "250", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     images: usize,
+    /// The figure too, as a page that needs nothing else (.html)
+    #[arg(long, value_name = "FILE")]
+    figure: Option<PathBuf>,
 }
 
 impl SlowFlow {
     pub(crate) fn run(self) -> Result<ExitCode> {
+        if let Some(figure) = self.figure.as_ref().filter(|figure| figure.extension().is_none_or(|end| end != "html")) {
+            return Err(format!("--figure {}: expected a file name that ends in .html", figure.display()).into());
+        }
         let trained = self.trained.read(&self.sampling.set())?;
         let (train, held_out) = trained.recipe.parts(self.images)?;
-        let labels = balanced_labels(self.images, train.classes().len());
+        let labels = lag_labels(self.images, &train, &held_out)?;
         let mut progress = Progress::new();
         progress.begin("Slow Flow", None);
         let lag = lag(&trained.recipe.generator(&trained.network), &labels, &train, &held_out)?;
         progress.end();
         say(format_args!("{}: nearest true time m of {} trajectories", trained.weights.display(), self.images))?;
         say(table(&lag))?;
+        if let Some(figure) = &self.figure {
+            let measured = format!(
+                "{}: {} trajectories of the recipe {}, seed {}.",
+                trained.weights.display(),
+                self.images,
+                trained.recipe.name,
+                trained.recipe.seed
+            );
+            write_atomic(figure, slow_flow_page(&measured, &slow_flow(&[(Arm::Start, lag)])).as_bytes())?;
+            say(format_args!("figure: {}", figure.display()))?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -55,7 +55,7 @@ pub(crate) fn train(recipe: &Recipe, from: Option<&Path>, to: &Destination, fold
     }
     // What is wrong with data or weights is said before anything is written.
     match &recipe.post_training {
-        Some(post) => drop(recipe.parts(post.images)?),
+        Some(post) => drop(compare::parts(recipe, post)?),
         None => drop(recipe.open()?),
     }
     let start = from.map(|from| load(recipe, from)).transpose()?;

@@ -1,5 +1,7 @@
 //! Slow Flow of a network: how far its states lag behind their time.
 
+use std::collections::BTreeSet;
+
 use mixflow_backbones::{Backbone, ClassLabels};
 use mixflow_schedules::Schedule;
 
@@ -57,6 +59,30 @@ pub fn lag<B: Backbone<Condition = ClassLabels>>(
     Ok(Lag { generated: generated.bands(), real: control.bands() })
 }
 
+/// The labels of `count` trajectories: the classes that both sources have images of, in turn.
+///
+/// A class without a held-out image cannot be calibrated and is left out; an endless source has all of its classes.
+///
+/// # Errors
+/// If an image cannot be read, or no class is in both sources.
+pub fn lag_labels(count: usize, real: &dyn Dataset, held_out: &dyn Dataset) -> Result<Vec<usize>, Error> {
+    let (real_classes, held_out_classes) = (classes_of(real)?, classes_of(held_out)?);
+    let both: Vec<usize> = real_classes.intersection(&held_out_classes).copied().collect();
+    if both.is_empty() {
+        let class = held_out_classes.first().map_or_else(String::new, |class| real.classes()[*class].clone());
+        return Err(data::Error::MissingClass { class }.into());
+    }
+    Ok(both.iter().copied().cycle().take(count).collect())
+}
+
+/// The classes that a source has images of.
+pub(super) fn classes_of(source: &dyn Dataset) -> Result<BTreeSet<usize>, Error> {
+    match source.len() {
+        Some(len) => Ok((0..len).map(|index| source.label(index)).collect::<Result<_, _>>()?),
+        None => Ok((0..source.classes().len()).collect()),
+    }
+}
+
 /// The pixels of one image a label, each used once as long as there are enough.
 fn of_classes(source: &dyn Dataset, labels: &[usize]) -> Result<Vec<f32>, Error> {
     let mut queues: Vec<Vec<u64>> = vec![Vec::new(); source.classes().len()];
@@ -70,7 +96,7 @@ fn of_classes(source: &dyn Dataset, labels: &[usize]) -> Result<Vec<f32>, Error>
                 return Err(data::Error::MissingClass { class: source.classes()[label].clone() }.into());
             }
             let index = source.len().map_or(next, |len| next % len);
-            queues[source.example(index)?.label].push(index);
+            queues[source.label(index)?].push(index);
             next += 1;
         }
         pixels.extend(source.example(queues[label].remove(0))?.pixels);

@@ -2,10 +2,12 @@
 
 mod lag;
 mod outcome;
+mod parts;
 mod study;
 
-pub use lag::{Lag, lag};
+pub use lag::{Lag, lag, lag_labels};
 pub use outcome::{ArmScores, Results, slow_flow};
+pub use parts::parts;
 pub use study::{Progress, Study, StudyOutcome};
 
 use serde::{Deserialize, Serialize};

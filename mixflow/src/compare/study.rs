@@ -10,7 +10,7 @@ use mixflow_backbones::{Backbone, ClassLabels, weights::Weights};
 use mixflow_schedules::{LawConfig, MixFlow, TimeGrid, TimestepConfig};
 use serde_json::json;
 
-use super::{ArmScores, Lag, PostTraining, Results, lag, outcome};
+use super::{ArmScores, Lag, PostTraining, Results, lag, lag_labels, outcome, parts};
 use crate::data::{Dataset, Part};
 use crate::evaluate::{features, reference_size};
 use crate::generate::{Generator, Images, balanced_labels};
@@ -77,7 +77,7 @@ impl Study<'_> {
             origin: self.recipe.name.clone(),
             reason: "a comparison needs `post_training`, such as {\"steps\": 500, \"gamma\": 0.8}".into(),
         })?;
-        let (train, held_out) = self.recipe.parts(post.images)?;
+        let (train, held_out) = parts(self.recipe, post)?;
         let (train, held_out): (Arc<Part>, Arc<Part>) = (Arc::new(train), Arc::new(held_out));
         let mut phases = Phases::new();
 
@@ -127,10 +127,10 @@ impl Study<'_> {
         phases.end("sampling and measuring");
 
         tell(Progress::Begin("Slow Flow", None));
+        let labels = lag_labels(post.images.min(250), &*train, &*held_out)?;
         let mut lags: Vec<(Arm, Lag)> = Vec::new();
         for (arm, seed, network) in &arms {
             if *seed == 0 {
-                let labels = balanced_labels(post.images.min(250), train.classes().len());
                 lags.push((*arm, lag(&self.recipe.generator(network), &labels, &*train, &*held_out)?));
             }
         }
@@ -139,6 +139,15 @@ impl Study<'_> {
         let mut report = self.report(post, given, &results, &start, train.shape(), phases.0);
         report.grids = self.grids(&*train, grids)?;
         report.slow_flow = outcome::slow_flow(&lags);
+        let unfollowed: Vec<&str> = (0..train.classes().len().min(labels.len()))
+            .filter(|class| !labels.contains(class))
+            .map(|class| train.classes()[class].as_str())
+            .collect();
+        if !unfollowed.is_empty() {
+            report
+                .notes
+                .push(format!("Slow Flow leaves out classes without a held-out image: {}.", unfollowed.join(", ")));
+        }
         if given {
             report.notes.push("The start was loaded from a file: there was no pre-training in this run.".into());
         }

@@ -68,7 +68,7 @@ impl Folder {
 
     /// Decodes a file, or remembers that it is broken.
     fn image(&self, file: usize) -> Result<RgbImage, Error> {
-        decode(&self.files[file]).map_err(|source| {
+        decode(&self.files[file]).map(DynamicImage::into_rgb8).map_err(|source| {
             self.broken.lock().unwrap_or_else(PoisonError::into_inner).insert(file);
             Error::Image { path: self.files[file].clone(), source }
         })
@@ -95,7 +95,7 @@ impl Dataset for Folder {
     fn example(&self, index: u64) -> Result<Example, Error> {
         let index = index as usize;
         assert!(index < self.files.len(), "index {index} of {} images", self.files.len());
-        let label = self.starts.partition_point(|&start| start <= index) - 1;
+        let label = self.label(index as u64)?;
         let class = self.starts[label]..self.starts[label + 1];
         let image = match self.on_broken {
             OnBroken::Refuse => self.image(index)?,
@@ -111,6 +111,10 @@ impl Dataset for Folder {
                 })?,
         };
         Ok(Example { pixels: to_planes(&center_crop(&image, self.size as u32)), label })
+    }
+
+    fn label(&self, index: u64) -> Result<usize, Error> {
+        Ok(self.starts.partition_point(|&start| start <= index as usize) - 1)
     }
 
     fn broken(&self) -> Vec<PathBuf> {
@@ -213,6 +217,7 @@ mod tests {
         assert_eq!((folder.classes(), folder.len()), (&["a".to_owned(), "b".to_owned()][..], Some(4)));
         assert_eq!([0, 1, 2, 3].map(|i| value(&folder, i)), [10, 20, 30, 200]);
         assert_eq!([0, 1, 2, 3].map(|i| folder.example(i).unwrap().label), [0, 0, 0, 1]);
+        assert_eq!([0, 1, 2, 3].map(|i| folder.label(i).unwrap()), [0, 0, 0, 1]);
     }
 
     #[test]

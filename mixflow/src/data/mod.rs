@@ -24,6 +24,7 @@ pub use error::Error;
 pub use folder::{Folder, OnBroken};
 pub(crate) use folder::{MEMORY, decode_any, list};
 pub use loader::{Batch, Loader, LoaderConfig};
+pub(crate) use order::Permutation;
 pub use order::index_at;
 pub use pixels::{Quantize, center_crop, to_planes};
 pub use posterior::sample_posterior;
@@ -69,6 +70,17 @@ pub trait Dataset: Debug + Send + Sync {
     /// # Panics
     /// If the index is out of range.
     fn example(&self, index: u64) -> Result<Example, Error>;
+
+    /// The class of an example, without its image where that is cheaper.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    ///
+    /// # Panics
+    /// If the index is out of range.
+    fn label(&self, index: u64) -> Result<usize, Error> {
+        Ok(self.example(index)?.label)
+    }
 
     /// Files found broken and replaced so far, sorted; for the user to be told.
     fn broken(&self) -> Vec<PathBuf> {

@@ -59,6 +59,10 @@ impl Dataset for Part {
         self.data.example(self.index(index))
     }
 
+    fn label(&self, index: u64) -> Result<usize, Error> {
+        self.data.label(self.index(index))
+    }
+
     /// Those of the whole set.
     fn broken(&self) -> Vec<PathBuf> {
         self.data.broken()

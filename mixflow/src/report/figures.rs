@@ -133,7 +133,9 @@ pub(super) fn slow_flow(id: &'static str, panel: &SlowFlow) -> Chart {
     }
     for band in &panel.bands {
         let times = band.times.iter().map(|time| (time.t, time.median)).collect();
-        layers.push(Layer { class: band.arm.class(), label: band.arm.name().into(), shape: Shape::Line(times) });
+        // One network alone is named by the page.
+        let label = if panel.bands.len() > 1 { band.arm.name() } else { "" };
+        layers.push(Layer { class: band.arm.class(), label: label.into(), shape: Shape::Line(times) });
     }
     let ends = panel.bands.iter().filter_map(|band| band.times.last().map(|time| (band.arm, time)));
     let ends =

@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 pub use grid::{Picture, Tiles};
 pub use measurement::{Measurement, Point};
+pub use page::slow_flow_page;
 pub use summary::Summary;
 pub use table::{Metrics, Row, Table};
 pub use write::write_atomic;

@@ -2,7 +2,7 @@
 
 use super::html::escape;
 use super::measurement::{decimals, thousands};
-use super::{Arm, Curve, Environment, FrechetByEvaluations, Report, diagram, figures, plot};
+use super::{Arm, Curve, Environment, FrechetByEvaluations, Report, SlowFlow, diagram, figures, plot};
 
 const STYLE: &str = include_str!("style.css");
 const PAPER: &str = "https://arxiv.org/abs/2512.19311";
@@ -14,21 +14,30 @@ pub(super) fn render(report: &Report) -> String {
         grids(report),
         table(report),
         frechet(&report.frechet_by_evaluations),
-        slow_flow(report),
+        slow_flow(&report.slow_flow),
         losses(report),
         notes(&report.notes),
         details(report),
     ];
+    let main = sections.into_iter().flatten().collect::<Vec<_>>().join("\n");
+    page(title, &report.summary_text(), &main, &report.environment.version)
+}
+
+/// The Slow Flow figure of one network alone, as a self-contained page; `measured` says what of, in a sentence.
+pub fn slow_flow_page(measured: &str, panels: &[SlowFlow]) -> String {
+    page("Slow Flow", measured, &slow_flow(panels).unwrap_or_default(), env!("CARGO_PKG_VERSION"))
+}
+
+fn page(title: &str, lead: &str, main: &str, version: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\
          <meta name=\"color-scheme\" content=\"light dark\"/><title>{title}</title><style>{STYLE}</style></head>\n\
-         <body><header><h1>{title}</h1><p class=\"lead\">{summary}</p></header>\n<main>{main}</main>\n\
+         <body><header><h1>{title}</h1><p class=\"lead\">{lead}</p></header>\n<main>{main}</main>\n\
          <footer>mixflow {version}. MixFlow Training: <a href=\"{PAPER}\">arXiv 2512.19311</a>.</footer></body></html>\n",
         title = escape(title),
-        summary = unbroken(&escape(&report.summary_text())),
-        main = sections.into_iter().flatten().collect::<Vec<_>>().join("\n"),
-        version = escape(&report.environment.version),
+        lead = unbroken(&escape(lead)),
+        version = escape(version),
     )
 }
 
@@ -144,9 +153,9 @@ fn frechet(data: &FrechetByEvaluations) -> Option<String> {
     ))
 }
 
-fn slow_flow(report: &Report) -> Option<String> {
+fn slow_flow(panels: &[SlowFlow]) -> Option<String> {
     const IDS: [&str; 4] = ["slow-1", "slow-2", "slow-3", "slow-4"];
-    let panels = report.slow_flow.iter().zip(IDS).map(|(panel, id)| {
+    let panels = panels.iter().zip(IDS).map(|(panel, id)| {
         chart(&figures::slow_flow(id, panel), &format!("<b>{}.</b> {}", escape(&panel.title), escape(&panel.caption)))
     });
     let content: String = panels.collect();

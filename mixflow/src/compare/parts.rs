@@ -1,0 +1,118 @@
+//! The data of a comparison.
+
+use super::PostTraining;
+use super::lag::classes_of;
+use crate::Error;
+use crate::data::{Dataset, Part};
+use crate::metric::{Gaussian, MeasureOptions};
+use crate::recipe::Recipe;
+
+/// The training and the held-out data of a comparison.
+///
+/// Whatever would stop the measuring after hours of training and can be known before is refused here.
+///
+/// # Errors
+/// As [`Recipe::parts`], and [`Error::Recipe`] with fewer measured images than classes, if too few
+/// images or none of some class are left to train on, or if images are too large to be measured as pixels.
+pub fn parts(recipe: &Recipe, post: &PostTraining) -> Result<(Part, Part), Error> {
+    let fault = |reason: String| Error::Recipe { origin: recipe.name.clone(), reason };
+    let (train, held_out) = recipe.parts(post.images)?;
+    let (classes, images) = (train.classes(), post.images);
+    if images < classes.len() {
+        let count = classes.len();
+        return Err(fault(format!(
+            "post_training.images must be at least the number of classes, so that all are measured: expected {count} or \
+             more, found {images}"
+        )));
+    }
+    let least = MeasureOptions::default().neighbours as u64 + 1;
+    if let Some(left) = train.len().filter(|left| *left < least) {
+        return Err(fault(format!(
+            "post_training.images={images} holds out all but {left} of the images, at least {least} are needed to measure \
+             against: lower it or add images"
+        )));
+    }
+    let present = classes_of(&train)?;
+    if let Some(class) = (0..classes.len()).find(|class| !present.contains(class)) {
+        return Err(fault(format!(
+            "post_training.images={images} holds out every image of class `{}`, so that none is left to train on: lower it, \
+             or add images to the class",
+            classes[class]
+        )));
+    }
+    let shape = train.shape();
+    Gaussian::check_columns(shape.iter().product())
+        .map_err(|error| fault(format!("{error}, or train without a comparison with --set post_training=null")))?;
+    Ok((train, held_out))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use image::{Rgb, RgbImage};
+    use serde_json::json;
+
+    use super::*;
+    use crate::compare::lag_labels;
+
+    /// A folder with so many images in each class, and the recipe of a comparison on it.
+    fn recipe(root: &Path, counts: &[usize], images: usize, size: usize) -> Recipe {
+        for (class, &count) in counts.iter().enumerate() {
+            let folder = root.join(format!("class-{class}"));
+            fs::create_dir(&folder).unwrap();
+            for image in 0..count {
+                RgbImage::from_pixel(4, 4, Rgb([image as u8; 3])).save(folder.join(format!("{image:03}.png"))).unwrap();
+            }
+        }
+        let data = json!({ "kind": "folder", "path": root, "size": size });
+        let set = [
+            format!("data={data}"),
+            format!("network.classes={}", counts.len()),
+            format!("network.input_size={size}"),
+            format!("post_training.images={images}"),
+        ];
+        Recipe::read("shapes", &set).unwrap()
+    }
+
+    fn divided(recipe: &Recipe) -> Result<(Part, Part), Error> {
+        parts(recipe, recipe.post_training.as_ref().unwrap())
+    }
+
+    #[test]
+    fn what_would_stop_the_measuring_is_refused_before_training() {
+        for (counts, images, size, words) in [
+            (&[9, 9, 9, 9, 9, 9, 9, 9, 9, 9][..], 9, 32, "expected 10 or more, found 9"),
+            (&[6, 5], 8, 32, "holds out all but 3 of the images"),
+            (&[40, 40], 10, 128, "49152 features does not fit"),
+            (&[4, 4], 8, 32, "must be fewer than the images"),
+        ] {
+            let root = tempfile::tempdir().unwrap();
+            let text = divided(&recipe(root.path(), counts, images, size)).unwrap_err().to_string();
+            assert!(text.contains(words), "{words}: {text}");
+        }
+    }
+
+    #[test]
+    fn a_class_without_held_out_images_is_left_out_of_slow_flow_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let mut recipe = recipe(root.path(), &[30, 1, 30], 20, 32);
+        let mut seen = [false; 2];
+        for seed in 0..40 {
+            recipe.seed = seed;
+            match divided(&recipe) {
+                Ok((train, held_out)) => {
+                    assert_eq!(lag_labels(5, &train, &held_out).unwrap(), [0, 2, 0, 2, 0]);
+                    seen[0] = true;
+                }
+                Err(error) => {
+                    assert!(error.to_string().contains("every image of class `class-1`"), "{error}");
+                    seen[1] = true;
+                }
+            }
+        }
+        assert_eq!(seen, [true; 2]);
+    }
+}
