@@ -16,7 +16,8 @@ pub struct ImageSet {
 impl ImageSet {
     /// Reads all that an [`ImageSource`] gives: a folder, at any depth, or an array.
     ///
-    /// A set of grey images has one channel; with a coloured image among them all have three.
+    /// Images that are all grey have one channel, however their files say it; with a coloured image among them all have
+    /// three.
     ///
     /// # Errors
     /// As [`ImageSource`], and [`Error::Images`], naming both, if two images differ in size.
@@ -34,9 +35,19 @@ impl ImageSet {
                     format!("{other} has {high} x {wide} pixels (height, width), but {first} has {height} x {width}");
                 return Err(Error::Images { path: path.into(), reason });
             }
-            extend(&mut pixels, &bytes, channels / own);
+            pixels.extend(image.into_raw());
         }
-        Ok(Self { pixels, shape: [count, height, width, channels] })
+        Ok(Self { pixels, shape: [count, height, width, channels] }.without_colour())
+    }
+
+    /// One channel, if red, green and blue are the same everywhere.
+    fn without_colour(self) -> Self {
+        let [count, height, width, channels] = self.shape;
+        let colours = self.pixels.as_chunks::<3>().0;
+        if channels == 1 || colours.iter().any(|[red, green, blue]| red != green || green != blue) {
+            return self;
+        }
+        Self { pixels: colours.iter().map(|[grey, ..]| *grey).collect(), shape: [count, height, width, 1] }
     }
 
     /// `[count, height, width, channels]`, 1 channel or 3.
@@ -53,8 +64,10 @@ impl ImageSet {
     #[must_use]
     pub fn into_rgb(self) -> Self {
         let [count, height, width, channels] = self.shape;
-        let mut pixels = Vec::with_capacity(count * height * width * 3);
-        extend(&mut pixels, &self.pixels, 3 / channels);
+        if channels == 3 {
+            return self;
+        }
+        let pixels = self.pixels.iter().flat_map(|grey| [*grey; 3]).collect();
         Self { pixels, shape: [count, height, width, 3] }
     }
 
@@ -79,7 +92,7 @@ fn extend(pixels: &mut Vec<u8>, bytes: &[u8], times: usize) {
 mod tests {
     use std::fs;
 
-    use image::{GrayImage, Luma, Rgb, RgbImage};
+    use image::{GrayImage, Luma, Rgb};
     use tempfile::TempDir;
 
     use super::*;
@@ -90,7 +103,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         fs::create_dir(root.path().join("class")).unwrap();
         GrayImage::from_fn(2, 3, |x, y| Luma([(10 * y + x) as u8])).save(root.path().join("a.png")).unwrap();
-        GrayImage::from_pixel(2, 3, Luma([200])).save(root.path().join("class/b.png")).unwrap();
+        GrayImage::from_pixel(2, 3, Luma([200])).save(root.path().join("class/b.webp")).unwrap();
         root
     }
 

@@ -9,9 +9,8 @@ use std::time::{Duration, Instant};
 use burn::tensor::{Device, Tensor};
 use mixflow::random::{Stream, rng, uniform};
 use mixflow::recipe::Recipe;
-use mixflow::train::{Checkpoints, Event, Outcome, Run, Snapshot, TrainState};
+use mixflow::train::{Checkpoints, Event, Outcome, Run, Snapshot, TrainState, check_same_run};
 use mixflow::{Batch, Error, Objective};
-
 use mixflow_backbones::{Backbone, ClassLabels, Network};
 use tempfile::TempDir;
 
@@ -287,6 +286,21 @@ fn a_checkpoint_of_another_recipe_is_refused() {
     assert!(matches!(error, Error::Mismatch { .. }), "{error:?}");
     let message = error.to_string();
     assert!(message.contains("another `training.optimizer.clip`; choose another folder"), "{message}");
+    let file = folder.path().join("recipe.json");
+    for (change, key) in [("data.size", 9), ("seed", 3)].map(|(key, value)| {
+        let mut old = recipe(5).to_value();
+        *old.pointer_mut(&format!("/{}", key.replace('.', "/"))).expect("the key is there") = value.into();
+        (old, key)
+    }) {
+        fs::write(&file, change.to_string()).expect("there is room");
+        let message = check_same_run(&file, &recipe(5).to_value()).expect_err("it is another run").to_string();
+        assert!(message.contains(&format!("another `{key}`")), "{message}");
+    }
+    let mut alone = recipe(5);
+    alone.post_training = None;
+    fs::write(&file, alone.to_value().to_string()).expect("there is room");
+    assert!(check_same_run(&file, &recipe(5).to_value()).is_err());
+    assert!(check_same_run(&file, &alone.to_value()).is_ok());
     // How often to save does not change the result.
     finish(&recipe(1), folder.path());
     assert_eq!(Trace::of(folder.path()), undisturbed());

@@ -120,8 +120,8 @@ fn guidance_is_the_official_one() {
             let guidance = guidance.expect("the scale is valid");
             let (mut first, mut second) = (vec![], vec![]);
             // Flows have one time for all images, the record has one for each.
-            for image in 0..images {
-                let (x, t) = (x.clone().slice(image..image + 1), times[image]);
+            for (image, &t) in times[..images].iter().enumerate() {
+                let x = x.clone().slice(image..image + 1);
                 let label = ClassLabels { labels: given.labels.clone().slice(image..image + 1), null: given.null };
                 let flow = |label| Flow::of(&Linear, Prediction::Velocity, &sit, label);
                 let weak = flow(label.clone().null());

@@ -8,7 +8,7 @@ use mixflow::backbones::Network;
 use mixflow::compare::{self, Study, StudyOutcome};
 use mixflow::recipe::{ObjectiveConfig, Recipe};
 use mixflow::report::write_atomic;
-use mixflow::train::{Outcome, Run};
+use mixflow::train::{Outcome, Run, check_same_run};
 
 use crate::progress::Progress;
 use crate::run::{RecipeArguments, Result, STOP, load, network, note, save, say, stop_on_signals};
@@ -52,6 +52,9 @@ pub(crate) fn train(recipe: &Recipe, from: Option<&Path>, to: &Destination, fold
         return Err(
             format!("{folder} holds a run already: add --resume to continue it, or choose another --out").into()
         );
+    }
+    if file.exists() {
+        check_same_run(&file, &recipe.to_value())?;
     }
     // What is wrong with data or weights is said before anything is written.
     match &recipe.post_training {

@@ -54,7 +54,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A file is not an image we can decode.
-    #[error("cannot decode the image `{}`; repair or remove it, or set `on_broken` to `skip`", path.display())]
+    #[error("cannot decode the image `{}`; repair or remove it, or set `data.on_broken` to `skip`", path.display())]
     Image {
         /// The file.
         path: PathBuf,

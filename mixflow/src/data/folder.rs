@@ -68,7 +68,7 @@ impl Folder {
 
     /// Decodes a file, or remembers that it is broken.
     fn image(&self, file: usize) -> Result<RgbImage, Error> {
-        decode(&self.files[file]).map(DynamicImage::into_rgb8).map_err(|source| {
+        decode(&self.files[file]).map_err(|source| {
             self.broken.lock().unwrap_or_else(PoisonError::into_inner).insert(file);
             Error::Image { path: self.files[file].clone(), source }
         })

@@ -25,7 +25,7 @@ pub(super) fn render(report: &Report) -> String {
 
 /// The Slow Flow figure of one network alone, as a self-contained page; `measured` says what of, in a sentence.
 pub fn slow_flow_page(measured: &str, panels: &[SlowFlow]) -> String {
-    page("Slow Flow", measured, &slow_flow(panels).unwrap_or_default(), env!("CARGO_PKG_VERSION"))
+    page("Slow Flow of one network", measured, &slow_flow(panels).unwrap_or_default(), env!("CARGO_PKG_VERSION"))
 }
 
 fn page(title: &str, lead: &str, main: &str, version: &str) -> String {

@@ -9,5 +9,5 @@ mod state;
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use log::MetricsLog;
 pub use optimizer::{LearningRate, OptimizerConfig};
-pub use run::{Event, Outcome, Run, TrainConfig};
+pub use run::{Event, Outcome, Run, TrainConfig, check_same_run};
 pub use state::{Snapshot, StepReport, Tensors, TrainState};

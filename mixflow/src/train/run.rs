@@ -224,6 +224,27 @@ impl Run<'_> {
     }
 }
 
+/// Refuses to continue a run of another recipe: `file` is the recipe of the run, `recipe` the one to go on with.
+///
+/// # Errors
+/// [`Error::Io`] if the file cannot be read, [`Error::Recipe`] with the first key that differs, but for those that change
+/// no step.
+pub fn check_same_run(file: &Path, recipe: &Value) -> Result<(), Error> {
+    let fault = |reason: String| Error::Recipe { origin: file.display().to_string(), reason };
+    let text = fs::read(file).map_err(Error::io("read", file))?;
+    let old: Value = serde_json::from_slice(&text).map_err(|error| fault(format!("not JSON: {error}")))?;
+    // A comparison has its trainings in sub-folders, so that one cannot become the other.
+    let key = difference(&old, recipe).or_else(|| {
+        (old["post_training"].is_null() != recipe["post_training"].is_null()).then(|| "post_training".into())
+    });
+    match key {
+        Some(key) => Err(fault(format!(
+            "the run in this folder has another `{key}`: continue it with its own recipe and changes, or choose another --out"
+        ))),
+        None => Ok(()),
+    }
+}
+
 /// The first key whose values differ, but for those that do not change a step.
 fn difference(old: &Value, new: &Value) -> Option<String> {
     const FREE: [&str; 6] = ["steps", "accumulation", "checkpoint_every", "workers", "sampling", "post_training"];
