@@ -35,7 +35,7 @@ impl ImageSet {
                     format!("{other} has {high} x {wide} pixels (height, width), but {first} has {height} x {width}");
                 return Err(Error::Images { path: path.into(), reason });
             }
-            pixels.extend(image.into_raw());
+            extend(&mut pixels, &bytes, channels / own);
         }
         Ok(Self { pixels, shape: [count, height, width, channels] }.without_colour())
     }
@@ -92,7 +92,7 @@ fn extend(pixels: &mut Vec<u8>, bytes: &[u8], times: usize) {
 mod tests {
     use std::fs;
 
-    use image::{GrayImage, Luma, Rgb};
+    use image::{GrayImage, Luma, Rgb, RgbImage};
     use tempfile::TempDir;
 
     use super::*;

@@ -1,7 +1,7 @@
 //! SiT against the official code, on tiny networks.
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{Device, Gradients, Tensor};
+use burn::module::{Module, ModuleVisitor, Param};
+use burn::tensor::{Device, Tensor};
 use mixflow::flow::Flow;
 use mixflow::guidance::Guidance;
 use mixflow_backbones::embed::{sin_cos_2d, sinusoidal, unpatchify};
