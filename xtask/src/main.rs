@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "a command line prints")]
 
+mod allocator;
 mod bench;
 mod check;
 mod compare;
@@ -49,6 +50,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    allocator::keep_buffers();
     let result = match Arguments::parse().command {
         Command::Train(train) => train.run(),
         Command::Bench(bench) => bench.run(),
