@@ -21,6 +21,7 @@
 
 mod mismatch;
 mod module;
+mod pickle;
 mod pytorch;
 mod safetensors;
 
@@ -59,12 +60,13 @@ impl Weights {
     /// Reads the weights that a file is used with: the averaged ones where there are any, else the trained ones, else
     /// the file's own. [`source`](Self::source) tells which.
     ///
-    /// The format is told by content: safetensors, or any that `torch.save` has written. A prefix of
+    /// The format is told by content: safetensors, or what `torch.save` writes since PyTorch 0.1.10. A prefix of
     /// `torch.nn.parallel` or `torch.compile` (`module.`, `_orig_mod.`) that all names of a PyTorch file share is
     /// dropped.
     ///
     /// # Errors
-    /// If the file cannot be read, is neither, or is damaged. Memory is bounded by the size of the file.
+    /// If the file cannot be read, is neither, or is damaged, or if a pickle names a class that weights do not need:
+    /// nothing is ever executed. Memory is bounded by the size of the file, and 256 MiB for a pickle that copies itself.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
         read(path.as_ref(), None)
     }

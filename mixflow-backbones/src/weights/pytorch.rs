@@ -1,13 +1,15 @@
 //! Files of `torch.save`.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
 
 use burn::tensor::{BoolStore, DType, TensorData};
 use pytorch_reader::{DType as FileType, PickleValue, PytorchError, PytorchReader, Tensor};
+use zip::ZipArchive;
 
-use super::{Part, Weights, safetensors::METADATA};
+use super::{Part, Weights, pickle, safetensors::METADATA};
 use crate::Error;
 
 /// Where published training scripts put state dicts, the one to prefer first.
@@ -17,9 +19,19 @@ const PARTS: [(&str, Part); 4] =
 /// What `DistributedDataParallel` and `torch.compile` put before every name.
 const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
 
+/// The number that starts a file of PyTorch before 1.6, as every protocol of pickle but the oldest writes it.
+const LEGACY: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
+
+/// Pickles at the start of such a file: that number, version, system, tensors, names of storages.
+const LEGACY_PICKLES: usize = 5;
+
+/// Largest pickle of a file, bytes.
+const MAX_PICKLE: u64 = 100 << 20;
+
 pub(super) fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
     let fault = |error| unreadable(path, error);
     let size = fs::metadata(path).map_err(Error::reading(path))?.len();
+    check(path, size)?;
     let PickleValue::Dict(root) = PytorchReader::read_pickle_data(path, None).map_err(fault)? else {
         return Err(Error::format(path, "is a PyTorch file, but holds no dictionary of tensors"));
     };
@@ -59,6 +71,57 @@ pub(super) fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
         tensors = tensors.into_iter().map(|(name, data)| (name[wrapper.len()..].to_string(), data)).collect();
     }
     Ok(Weights { tensors, source })
+}
+
+/// Refuses what would build more than the file's size backs, or other things than weights.
+fn check(path: &Path, size: u64) -> Result<(), Error> {
+    let io = Error::reading(path);
+    let mut start = Vec::new();
+    File::open(path).and_then(|file| file.take(64).read_to_end(&mut start)).map_err(&io)?;
+    if start.starts_with(b"PK") {
+        return check_pickle(path, &zipped_pickle(path, size)?).map(drop);
+    }
+    if !start.windows(LEGACY.len()).any(|bytes| bytes == LEGACY) {
+        return Err(Error::format(path, "is neither a safetensors file nor a PyTorch checkpoint"));
+    }
+    // Storages follow, which no instruction reads.
+    let mut bytes = Vec::new();
+    File::open(path).and_then(|file| file.take(MAX_PICKLE).read_to_end(&mut bytes)).map_err(&io)?;
+    let mut rest = &bytes[..];
+    for _ in 0..LEGACY_PICKLES {
+        rest = &rest[check_pickle(path, rest)?..];
+    }
+    Ok(())
+}
+
+fn check_pickle(path: &Path, bytes: &[u8]) -> Result<usize, Error> {
+    pickle::check(bytes).map_err(|problem| Error::format(path, problem))
+}
+
+/// The pickle of a zip archive, of which every entry was found no larger than the file.
+fn zipped_pickle(path: &Path, size: u64) -> Result<Vec<u8>, Error> {
+    let fault = |problem: String| Error::format(path, format!("cannot be read as a PyTorch checkpoint: {problem}"));
+    let file = File::open(path).map_err(Error::reading(path))?;
+    let mut archive = ZipArchive::new(file).map_err(|error| fault(error.to_string()))?;
+    let (mut unpacked, mut pickle) = (0u64, None);
+    for index in 0..archive.len() {
+        let entry = archive.by_index_raw(index).map_err(|error| fault(error.to_string()))?;
+        unpacked = unpacked.saturating_add(entry.size());
+        let name = entry.name().map_err(|error| fault(error.to_string()))?.len();
+        let is_pickle = entry.name().is_ok_and(|name| name == "data.pkl" || name.ends_with("/data.pkl"));
+        if is_pickle && pickle.is_none_or(|(shortest, _)| name < shortest) {
+            pickle = Some((name, index));
+        }
+    }
+    // `torch.save` packs nothing.
+    if unpacked > size.saturating_mul(4) {
+        return Err(fault(format!("its entries unpack to {unpacked} bytes, the file has {size}")));
+    }
+    let (_, index) = pickle.ok_or_else(|| fault("it has no data.pkl".into()))?;
+    let mut bytes = Vec::new();
+    let entry = archive.by_index(index).map_err(|error| fault(error.to_string()))?;
+    entry.take(MAX_PICKLE).read_to_end(&mut bytes).map_err(|error| fault(error.to_string()))?;
+    Ok(bytes)
 }
 
 fn values(path: &Path, tensor: Tensor) -> Result<TensorData, Error> {

@@ -19,6 +19,10 @@ pub(super) const METADATA: &str = "__metadata__";
 /// The format's own limit, bytes.
 const MAX_HEADER: u64 = 100_000_000;
 
+/// Largest number of tensors, and of their dimensions; published networks have about a thousand and five.
+const MAX_TENSORS: usize = 100_000;
+const MAX_RANK: usize = 8;
+
 /// Whether a file that starts with these bytes means to be safetensors: a length below the limit, then JSON.
 pub(super) fn starts_like_one(start: &[u8]) -> bool {
     header_length(start).is_some_and(|length| length <= MAX_HEADER) && start.get(8) == Some(&b'{')
@@ -52,9 +56,20 @@ pub(super) fn read(path: &Path, mut file: impl Read, size: u64) -> Result<BTreeM
         return Err(fault(format!("its tensors claim {claimed} bytes, the file has {held} for them")));
     }
 
+    let names = header.offset_keys();
+    if names.len() > MAX_TENSORS {
+        return Err(fault(format!("it has {} tensors; at most {MAX_TENSORS} are read", names.len())));
+    }
     let mut tensors = BTreeMap::new();
-    for name in header.offset_keys() {
+    for name in names {
         let info = header.info(&name).expect("the header names its own tensors");
+        // A zero makes the product of the others small.
+        let mut others = info.shape.iter().filter(|&&side| side > 0);
+        let product = others.try_fold(1usize, |product, &side| product.checked_mul(side));
+        if info.shape.len() > MAX_RANK || product.is_none_or(|product| product > isize::MAX as usize) {
+            let rank = info.shape.len();
+            return Err(fault(format!("the shape of `{name}` has {rank} dimensions or is too large")));
+        }
         let dtype = from_file(info.dtype).ok_or_else(|| {
             Error::format(path, format!("holds `{name}` as {:?}, which is not supported", info.dtype))
         })?;
