@@ -43,6 +43,8 @@ pub enum Stream {
     Probe = 10,
     /// Subsets and projections inside metrics; position: the repetition.
     Metric = 11,
+    /// Draws from the posteriors of latents; position: the training position.
+    Posterior = 12,
 }
 
 /// The generator of one position, at its start.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
+use super::latents::{Latents, Posterior};
 use super::{Dataset, Digits, Error, Folder, OnBroken, Shapes, checked_size};
 
 /// A data source and its options.
@@ -52,6 +53,17 @@ pub enum DataConfig {
         #[serde(default)]
         flip: bool,
     },
+    /// [`Latents`]: images that an autoencoder has encoded before.
+    Latents {
+        /// The directory of shards.
+        path: PathBuf,
+        /// Which latent of an image to take, where deviations are stored.
+        #[serde(default)]
+        posterior: Posterior,
+        /// Take the latent of the mirrored image every other time, at random.
+        #[serde(default)]
+        flip: bool,
+    },
 }
 
 impl DataConfig {
@@ -64,6 +76,7 @@ impl DataConfig {
             Self::Digits { size, channels } => Arc::new(Digits::new(*size, *channels)?),
             Self::Shapes { size, seed } => Arc::new(Shapes::new(*size, *seed)?),
             Self::Folder { path, size, on_broken, .. } => Arc::new(Folder::open(path, *size, *on_broken)?),
+            Self::Latents { path, posterior, flip } => Arc::new(Latents::open(path)?.for_training(*posterior, *flip)?),
         })
     }
 
@@ -74,13 +87,14 @@ impl DataConfig {
             Self::Digits { .. } => "handwritten digits",
             Self::Shapes { .. } => "coloured shapes",
             Self::Folder { .. } => "images of a folder",
+            Self::Latents { .. } => "latents of images",
         }
     }
 
     /// Whether training mirrors examples at random, for [`LoaderConfig::flip`](super::LoaderConfig::flip).
     #[must_use]
     pub fn flip(&self) -> bool {
-        matches!(self, Self::Folder { flip: true, .. })
+        matches!(self, Self::Folder { flip: true, .. } | Self::Latents { flip: true, .. })
     }
 }
 
@@ -142,6 +156,10 @@ mod tests {
             (
                 r#"{"kind":"folder","path":"cats","size":256,"on_broken":"skip","flip":true}"#,
                 DataConfig::Folder { path: "cats".into(), size: 256, on_broken: OnBroken::Skip, flip: true },
+            ),
+            (
+                r#"{"kind":"latents","path":"l","posterior":"mean"}"#,
+                DataConfig::Latents { path: "l".into(), posterior: Posterior::Mean, flip: false },
             ),
         ] {
             assert_eq!(serde_json::from_str::<DataConfig>(text).unwrap(), config);

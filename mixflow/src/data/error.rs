@@ -71,6 +71,22 @@ pub enum Error {
         /// Its first image.
         path: PathBuf,
     },
+    /// Latents cannot be used.
+    #[error("the latents {} {reason}", path.display())]
+    Latents {
+        /// Their folder or one of its files.
+        path: PathBuf,
+        /// What is wrong: the rest of a sentence.
+        reason: String,
+    },
+    /// An archive of images is not as it must be.
+    #[error("cannot read images from `{}`: {reason}", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
     /// A class that is to be compared has no example.
     #[error("the data compared with has no example of class `{class}`; hold out more images or remove the class")]
     MissingClass {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::fs;
+use std::io::{BufRead, Seek};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -66,9 +67,14 @@ impl Folder {
         Ok(folder)
     }
 
+    /// A file and its class.
+    pub(super) fn file(&self, index: usize) -> (&Path, usize) {
+        (&self.files[index], self.starts.partition_point(|&start| start <= index) - 1)
+    }
+
     /// Decodes a file, or remembers that it is broken.
     fn image(&self, file: usize) -> Result<RgbImage, Error> {
-        decode(&self.files[file]).map_err(|source| {
+        decode_any(&self.files[file]).map(DynamicImage::into_rgb8).map_err(|source| {
             self.broken.lock().unwrap_or_else(PoisonError::into_inner).insert(file);
             Error::Image { path: self.files[file].clone(), source }
         })
@@ -95,7 +101,7 @@ impl Dataset for Folder {
     fn example(&self, index: u64) -> Result<Example, Error> {
         let index = index as usize;
         assert!(index < self.files.len(), "index {index} of {} images", self.files.len());
-        let label = self.label(index as u64)?;
+        let (_, label) = self.file(index);
         let class = self.starts[label]..self.starts[label + 1];
         let image = match self.on_broken {
             OnBroken::Refuse => self.image(index)?,
@@ -110,11 +116,11 @@ impl Dataset for Folder {
                     path: self.files[class.start].clone(),
                 })?,
         };
-        Ok(Example { pixels: to_planes(&center_crop(&image, self.size as u32)), label })
+        Ok(Example { pixels: to_planes(&center_crop(&image, self.size as u32)), label, features: vec![] })
     }
 
     fn label(&self, index: u64) -> Result<usize, Error> {
-        Ok(self.starts.partition_point(|&start| start <= index as usize) - 1)
+        Ok(self.file(index as usize).1)
     }
 
     fn broken(&self) -> Vec<PathBuf> {
@@ -126,13 +132,14 @@ impl Dataset for Folder {
 /// Memory one image may take while it is decoded, in bytes: 170 megapixels.
 pub(crate) const MEMORY: u64 = 512 << 20;
 
-fn decode(path: &Path) -> ImageResult<RgbImage> {
-    Ok(decode_any(path)?.into_rgb8())
+/// An image file of any format and channels, told by its content.
+pub(crate) fn decode_any(path: &Path) -> ImageResult<DynamicImage> {
+    decode(ImageReader::open(path)?)
 }
 
-/// Decodes a file of any channels.
-pub(crate) fn decode_any(path: &Path) -> ImageResult<DynamicImage> {
-    let mut reader = ImageReader::open(path)?.with_guessed_format()?;
+/// An image of any format and channels, told by its content.
+pub(super) fn decode(reader: ImageReader<impl BufRead + Seek>) -> ImageResult<DynamicImage> {
+    let mut reader = reader.with_guessed_format()?;
     let mut limits = Limits::default();
     limits.max_alloc = Some(MEMORY);
     reader.limits(limits);

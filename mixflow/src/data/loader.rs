@@ -7,8 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
-use super::{Dataset, Error, index_at};
-use crate::random::{self, Stream};
+use super::{Dataset, Error, Variation, index_at};
 
 /// How a [`Loader`] reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,16 +31,17 @@ pub struct Batch {
     pub step: u64,
     /// Training position of the first example, `step · batch`; example `i` has position `first + i`.
     pub first: u64,
-    /// `[batch, channels, height, width]`, in [−1, 1].
+    /// `[batch, channels, height, width]`; images in [−1, 1], latents normalised.
     pub pixels: Vec<f32>,
     /// `[batch]`, indices into [`Dataset::classes`].
     pub labels: Vec<usize>,
+    /// `[batch, tokens, width]` for each encoder of [`Dataset::features`]; mostly none.
+    pub features: Vec<Vec<f32>>,
 }
 
 /// An endless iterator over the batches of a training run.
 ///
-/// The example at a position depends on seed and position alone ([`index_at`] and, for flips, [`Stream::Augment`]):
-/// not on batch size, number of workers or first step. At most two batches per worker wait in memory. An error arrives
+/// The example at a position depends on seed and position alone ([`index_at`], [`Dataset::variant`]): not on batch size, number of workers or first step. At most two batches per worker wait in memory. An error arrives
 /// in the place of its batch and ends the iterator. Dropping it stops the threads.
 pub struct Loader {
     reader: Arc<Reader>,
@@ -157,21 +157,23 @@ impl Reader {
         let first = step * batch as u64;
         let mut pixels = Vec::with_capacity(batch * channels * height * width);
         let mut labels = Vec::with_capacity(batch);
+        let tokens = self.data.features();
+        let mut features: Vec<_> =
+            tokens.iter().map(|[count, width]| Vec::with_capacity(batch * count * width)).collect();
         for position in first..first + batch as u64 {
             if self.stop.load(Ordering::Relaxed) {
                 return None;
             }
-            let mut example = match self.data.example(index_at(seed, position, self.data.len())) {
+            let index = index_at(seed, position, self.data.len());
+            let example = match self.data.variant(index, Variation { seed, position, flip }) {
                 Ok(example) => example,
                 Err(error) => return Some(Err(error)),
             };
-            if flip && random::uniform(&mut random::rng(seed, Stream::Augment, position)) < 0.5 {
-                example.pixels.chunks_exact_mut(width).for_each(<[f32]>::reverse);
-            }
-            pixels.append(&mut example.pixels);
+            pixels.extend(example.pixels);
             labels.push(example.label);
+            features.iter_mut().zip(example.features).for_each(|(all, one)| all.extend(one));
         }
-        Some(Ok(Batch { step, first, pixels, labels }))
+        Some(Ok(Batch { step, first, pixels, labels, features }))
     }
 }
 
@@ -267,7 +269,7 @@ mod tests {
             assert_ne!(index, 100, "a data set may panic");
             match index {
                 50 => Err(Error::OutOfRange { name: "index", expected: "not 50", found: index }),
-                _ => Ok(Example { pixels: vec![index as f32], label: 0 }),
+                _ => Ok(Example { pixels: vec![index as f32], label: 0, features: vec![] }),
             }
         }
     }

@@ -7,22 +7,27 @@ mod config;
 mod digits;
 mod error;
 mod folder;
+pub mod latents;
 mod loader;
 mod order;
 mod pixels;
 mod posterior;
 mod resample;
 mod shapes;
+pub mod source;
 mod split;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
+
+use crate::random::{self, Stream};
 
 pub use config::{Channels, DataConfig};
 pub use digits::Digits;
 pub use error::Error;
 pub use folder::{Folder, OnBroken};
 pub(crate) use folder::{MEMORY, decode_any, list};
+pub use latents::Latents;
 pub use loader::{Batch, Loader, LoaderConfig};
 pub(crate) use order::Permutation;
 pub use order::index_at;
@@ -44,7 +49,7 @@ pub use split::{Part, split};
 ///     fn classes(&self) -> &[String] { &self.0 }
 ///     fn shape(&self) -> [usize; 3] { [1, 8, 8] }
 ///     fn example(&self, index: u64) -> Result<Example, Error> {
-///         Ok(Example { pixels: vec![index as f32 / 127.5 - 1.0; 64], label: 0 })
+///         Ok(Example { pixels: vec![index as f32 / 127.5 - 1.0; 64], label: 0, features: vec![] })
 ///     }
 /// }
 /// let data = Grey(vec!["grey".into()]);
@@ -82,6 +87,27 @@ pub trait Dataset: Debug + Send + Sync {
         Ok(self.example(index)?.label)
     }
 
+    /// The example of an index as one position of training sees it: mirrored or not, and with whatever else is random.
+    ///
+    /// # Errors
+    /// As [`example`](Self::example).
+    ///
+    /// # Panics
+    /// If the index is out of range.
+    fn variant(&self, index: u64, variation: Variation) -> Result<Example, Error> {
+        let mut example = self.example(index)?;
+        if variation.mirrored() {
+            let [_, _, width] = self.shape();
+            example.pixels.chunks_exact_mut(width).for_each(<[f32]>::reverse);
+        }
+        Ok(example)
+    }
+
+    /// Number and width of the tokens of each encoder whose features come with an example; provided: none.
+    fn features(&self) -> Vec<[usize; 2]> {
+        Vec::new()
+    }
+
     /// Files found broken and replaced so far, sorted; for the user to be told.
     fn broken(&self) -> Vec<PathBuf> {
         Vec::new()
@@ -91,10 +117,31 @@ pub trait Dataset: Debug + Send + Sync {
 /// An image and its class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Example {
-    /// Channel, height, width; in [−1, 1].
+    /// Channel, height, width; images in [−1, 1], latents normalised.
     pub pixels: Vec<f32>,
     /// Index into [`Dataset::classes`].
     pub label: usize,
+    /// For each encoder of [`Dataset::features`], token by token; mostly none.
+    pub features: Vec<Vec<f32>>,
+}
+
+/// What is random about an example in training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Variation {
+    /// The run's seed.
+    pub seed: u64,
+    /// The training position, `step · batch + example`.
+    pub position: u64,
+    /// Whether examples are mirrored with probability one half.
+    pub flip: bool,
+}
+
+impl Variation {
+    /// Whether this position sees its example mirrored.
+    #[must_use]
+    pub fn mirrored(&self) -> bool {
+        self.flip && random::uniform(&mut random::rng(self.seed, Stream::Augment, self.position)) < 0.5
+    }
 }
 
 /// Largest side of an image, in pixels.

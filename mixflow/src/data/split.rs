@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::order::Permutation;
-use super::{Dataset, Error, Example};
+use super::{Dataset, Error, Example, Variation};
 use crate::random::Stream;
 
 /// Divides a data set at random into one for training and `held_out` examples that training never sees.
@@ -61,6 +61,14 @@ impl Dataset for Part {
 
     fn label(&self, index: u64) -> Result<usize, Error> {
         self.data.label(self.index(index))
+    }
+
+    fn variant(&self, index: u64, variation: Variation) -> Result<Example, Error> {
+        self.data.variant(self.index(index), variation)
+    }
+
+    fn features(&self) -> Vec<[usize; 2]> {
+        self.data.features()
     }
 
     /// Those of the whole set.

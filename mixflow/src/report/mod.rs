@@ -26,6 +26,7 @@ pub use page::slow_flow_page;
 pub use summary::Summary;
 pub use table::{Metrics, Row, Table};
 pub use write::write_atomic;
+pub(crate) use write::write_atomic_with;
 
 /// Everything that a finished run has to say.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

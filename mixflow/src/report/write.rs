@@ -13,8 +13,17 @@ use crate::Error;
 /// # Errors
 /// [`Error::Io`]. Nothing half-written is left behind.
 pub fn write_atomic(path: &Path, contents: &[u8]) -> Result<(), Error> {
+    write_atomic_with(path, |file| file.write_all(contents))
+}
+
+/// As [`write_atomic`], for contents that are written piece by piece.
+pub(crate) fn write_atomic_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), Error> {
     let temporary = temporary_name(path).map_err(Error::io("write", path))?;
-    let result = write_synced(&temporary, contents).and_then(|()| fs::rename(&temporary, path));
+    let written = File::create(&temporary).and_then(|mut file| {
+        write(&mut file)?;
+        file.sync_all()
+    });
+    let result = written.and_then(|()| fs::rename(&temporary, path));
     if result.is_err() {
         // The first error is the one to report; there may be nothing to remove.
         let _ = fs::remove_file(&temporary);
@@ -23,12 +32,6 @@ pub fn write_atomic(path: &Path, contents: &[u8]) -> Result<(), Error> {
         let _ = File::open(directory).and_then(|directory| directory.sync_all());
     }
     result.map_err(Error::io("write", path))
-}
-
-fn write_synced(path: &Path, contents: &[u8]) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    file.write_all(contents)?;
-    file.sync_all()
 }
 
 /// A hidden sibling of `path`, different for every process.

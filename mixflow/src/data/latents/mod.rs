@@ -1,0 +1,211 @@
+//! Images that an autoencoder has encoded before training.
+//!
+//! A folder of latents holds `shard-00000.safetensors`, … and, written last, `manifest.json` ([`Manifest`]). A shard
+//! of `n` examples has the tensors
+//!
+//! | name | shape | |
+//! |---|---|---|
+//! | `mean` | `[n, channels, height, width]` | mean of the posterior |
+//! | `deviation` | as `mean` | its standard deviation; where the autoencoder has one |
+//! | `features_0`, … | `[n, tokens, width]` | the image's features, one tensor an encoder |
+//! | `mean_flipped`, … | as without | the same of the mirrored image: an encoder does not commute with mirroring |
+//! | `class` | `[n]`, i64 | index into the manifest's classes |
+//! | `name`, `name_end` | `[bytes]`, u8; `[n]`, i64 | names of the sources one after the other, and where each ends |
+//!
+//! [`Writer`] writes them, by the hand of [`encode_dataset`]; [`Latents`] reads them.
+
+mod encode;
+mod manifest;
+mod number;
+mod shard;
+mod write;
+
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+pub use encode::{EncodeConfig, Images, Outcome, encode_dataset};
+pub use manifest::{Contents, Features, Manifest, Origin, Precision, ShardEntry};
+pub use write::{Encoded, Writer};
+
+use self::shard::Shard;
+use super::{Dataset, Error, Example, Variation};
+use crate::random::{self, Stream};
+
+/// A folder of latents, as a source of examples.
+///
+/// [`Dataset::example`] gives the mean; in training [`Dataset::variant`] draws from the posterior, with noise that is a
+/// function of (seed, position), and takes the mirrored image's latent where the position says so. Opening reads
+/// headers, sizes and classes; [`verify`](Self::verify) reads everything.
+#[derive(Debug)]
+pub struct Latents {
+    folder: PathBuf,
+    manifest: Manifest,
+    shards: Vec<Shard>,
+    posterior: Posterior,
+}
+
+/// Which latent of an image to take, where deviations are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Posterior {
+    /// Another one at every visit, as `SiT` and REPA do.
+    #[default]
+    Sample,
+    /// Always the mean.
+    Mean,
+}
+
+impl Latents {
+    /// Opens the folder at `path`.
+    ///
+    /// # Errors
+    /// If there is no finished manifest, or a shard is not what the manifest says. Memory is bounded by the sizes of the
+    /// files.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let fault = |reason: &str| Error::Latents { path: path.into(), reason: reason.into() };
+        let manifest = Manifest::read(&path.join(manifest::MANIFEST))?
+            .ok_or_else(|| fault("have no manifest.json; finish encoding them"))?;
+        if manifest.shards.is_empty() {
+            return Err(fault("have no shards"));
+        }
+        let shards = manifest.shards.iter().enumerate();
+        let shards = shards.map(|(number, entry)| Shard::open(path, number, entry, &manifest.contents));
+        let shards = shards.collect::<Result<_, _>>()?;
+        Ok(Self { folder: path.into(), manifest, shards, posterior: Posterior::default() })
+    }
+
+    /// The same, after a check that training can use it.
+    ///
+    /// # Errors
+    /// If the latents are not normalised, or mirrored ones are wanted and not there.
+    pub fn for_training(mut self, posterior: Posterior, flip: bool) -> Result<Self, Error> {
+        let fault = |reason: &str| Err(Error::Latents { path: self.folder.clone(), reason: reason.into() });
+        if !self.manifest.contents.normalised {
+            return fault("are not normalised, as networks expect them; encode them again");
+        }
+        if flip && !self.manifest.contents.flipped {
+            return fault("have no mirrored twins; set `flip` to false or encode them with flipping");
+        }
+        self.posterior = posterior;
+        Ok(self)
+    }
+
+    /// What the folder says about itself.
+    #[must_use]
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Name of an example's source.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    ///
+    /// # Panics
+    /// If the index is out of range.
+    pub fn name(&self, index: u64) -> Result<String, Error> {
+        let (shard, row) = self.find(index);
+        shard.name(row)
+    }
+
+    /// Reads all shards and compares them with the manifest's SHA-256.
+    ///
+    /// # Errors
+    /// For the first shard that is not what was written.
+    pub fn verify(&self) -> Result<(), Error> {
+        for entry in &self.manifest.shards {
+            let path = self.folder.join(&entry.file);
+            let reason = match sha256(&path) {
+                Ok(found) if found == entry.sha256 => continue,
+                Ok(_) => "are damaged: the content is not what was written; encode again".into(),
+                Err(error) => format!("cannot be read: {error}"),
+            };
+            return Err(Error::Latents { path, reason });
+        }
+        Ok(())
+    }
+
+    fn find(&self, index: u64) -> (&Shard, usize) {
+        let count = self.manifest.examples();
+        assert!(index < count, "index {index} of {count} latents");
+        // All shards but the last are full.
+        let full = self.manifest.contents.shard_examples as u64;
+        (&self.shards[(index / full) as usize], (index % full) as usize)
+    }
+
+    /// The example, or its mirrored twin, at the mean or where `noise` says.
+    fn read(&self, index: u64, mirrored: bool, noise: Option<&Variation>) -> Result<Example, Error> {
+        let contents = &self.manifest.contents;
+        let (shard, row) = self.find(index);
+        let single = 1 + usize::from(contents.deviation);
+        let first = if mirrored { single + contents.features.len() } else { 0 };
+        let mut pixels = shard.numbers(first, row, contents)?;
+        if let Some(Variation { seed, position, .. }) = noise.filter(|_| contents.deviation) {
+            let deviation = shard.numbers(first + 1, row, contents)?;
+            let mut noise = vec![0.0; pixels.len()];
+            random::normal(&mut random::rng(*seed, Stream::Posterior, *position), &mut noise);
+            pixels.iter_mut().zip(deviation).zip(noise).for_each(|((mean, deviation), z)| *mean += deviation * z);
+        }
+        let features = (0..contents.features.len()).map(|k| shard.numbers(first + single + k, row, contents));
+        Ok(Example { pixels, label: shard.classes[row] as usize, features: features.collect::<Result<_, _>>()? })
+    }
+}
+
+impl Dataset for Latents {
+    fn len(&self) -> Option<u64> {
+        Some(self.manifest.examples())
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.manifest.contents.classes
+    }
+
+    fn shape(&self) -> [usize; 3] {
+        self.manifest.contents.shape
+    }
+
+    fn example(&self, index: u64) -> Result<Example, Error> {
+        self.read(index, false, None)
+    }
+
+    fn label(&self, index: u64) -> Result<usize, Error> {
+        let (shard, row) = self.find(index);
+        Ok(shard.classes[row] as usize)
+    }
+
+    /// # Errors
+    /// As [`example`](Self::example), and if a mirrored latent is wanted and not there.
+    fn variant(&self, index: u64, variation: Variation) -> Result<Example, Error> {
+        let mirrored = variation.mirrored();
+        if mirrored && !self.manifest.contents.flipped {
+            return Err(Error::Latents { path: self.folder.clone(), reason: "have no mirrored twins".into() });
+        }
+        self.read(index, mirrored, (self.posterior == Posterior::Sample).then_some(&variation))
+    }
+
+    fn features(&self) -> Vec<[usize; 2]> {
+        self.manifest.contents.features.iter().map(|features| [features.tokens, features.width]).collect()
+    }
+}
+
+fn sha256(path: &Path) -> io::Result<String> {
+    let (mut file, mut digest) = (File::open(path)?, Sha256::new());
+    let mut part = vec![0; 1 << 16];
+    loop {
+        match file.read(&mut part)? {
+            0 => return Ok(hexadecimal(&digest.finalize())),
+            count => digest.update(&part[..count]),
+        }
+    }
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

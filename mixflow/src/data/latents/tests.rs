@@ -1,0 +1,306 @@
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use image::{ImageFormat, Rgb, RgbImage};
+use tempfile::TempDir;
+
+use super::*;
+use crate::data::source::{Sample, Samples, Source};
+use crate::data::{Batch, Loader, LoaderConfig, OnBroken};
+
+fn bright(number: u64) -> u8 {
+    number as u8 + 100
+}
+
+/// Flat images, whose brightness is their number; numbers divisible by 7 are broken where `broken`.
+#[derive(Debug)]
+struct Flat {
+    count: u64,
+    broken: bool,
+    classes: Vec<String>,
+}
+
+impl Flat {
+    fn new(count: u64, broken: bool) -> Self {
+        Self { count, broken, classes: ["even", "odd"].map(str::to_owned).into() }
+    }
+}
+
+impl Source for Flat {
+    fn len(&self) -> u64 {
+        self.count
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn describe(&self) -> String {
+        "flat images".into()
+    }
+
+    fn samples(&self, start: u64) -> Result<Samples<'_>, Error> {
+        Ok(Box::new((start..self.count).map(|number| {
+            let mut png = io::Cursor::new(Vec::new());
+            // The left column is dark, so that mirroring shows.
+            let image = RgbImage::from_fn(4, 4, |x, _| Rgb([if x == 0 { 0 } else { bright(number) }; 3]));
+            image.write_to(&mut png, ImageFormat::Png).unwrap();
+            let mut bytes = png.into_inner();
+            if self.broken && number.is_multiple_of(7) {
+                bytes.truncate(30);
+            }
+            Ok(Sample { name: format!("images/ä{number}.png"), class: number as usize % 2, bytes })
+        })))
+    }
+}
+
+fn contents() -> Contents {
+    let origin = |name: &str| Origin { name: name.into(), sha256: "00".repeat(32) };
+    Contents {
+        shape: [2, 2, 2],
+        precision: Precision::F32,
+        deviation: true,
+        flipped: true,
+        normalised: true,
+        image_size: 4,
+        classes: vec!["even".into(), "odd".into()],
+        autoencoder: origin("trivial"),
+        features: vec![Features { tokens: 3, width: 2, encoder: origin("first pixels") }],
+        source: "flat images".into(),
+        shard_examples: 10,
+    }
+}
+
+/// The latent is the first eight pixels, the deviation a tenth of the batch's size, features the first six pixels.
+fn trivial(images: Images) -> Encoded {
+    let [count, channels, height, width] = images.shape;
+    let rows = || images.pixels.chunks(channels * height * width);
+    let first = |numbers: usize| rows().flat_map(move |row| row[..numbers].to_vec()).collect::<Vec<_>>();
+    Encoded { mean: first(8), deviation: Some(vec![count as f32 / 10.0; 8 * count]), features: vec![first(6)] }
+}
+
+const SKIP: EncodeConfig = EncodeConfig { batch: 4, on_broken: OnBroken::Skip };
+
+/// Encodes up to `most` batches.
+fn encode(folder: &Path, contents: Contents, source: &Flat, most: usize) -> Result<Outcome, crate::Error> {
+    let (stop, mut done) = (AtomicBool::new(most == 0), 0);
+    let writer = Writer::open(folder, contents)?;
+    encode_dataset(source, SKIP, writer, &stop, trivial, |_| {
+        done += 1;
+        stop.store(done == most, Ordering::Relaxed);
+    })
+}
+
+fn encoded(contents: Contents, count: u64) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let outcome = encode(folder.path(), contents, &Flat::new(count, false), usize::MAX).unwrap();
+    assert!(matches!(outcome, Outcome::Finished(_)));
+    folder
+}
+
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = entries
+        .map(|path| (path.file_name().unwrap().to_string_lossy().into_owned(), fs::read(&path).unwrap()))
+        .collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn what_is_encoded_is_read_back() {
+    let folder = encoded(contents(), 25);
+    let latents = Latents::open(folder.path()).unwrap();
+    latents.verify().unwrap();
+    assert_eq!((latents.len(), latents.shape(), latents.features()), (Some(25), [2, 2, 2], vec![[3, 2]]));
+    for index in 0..25 {
+        let Example { pixels, label, features } = latents.example(index).unwrap();
+        let bright = f32::from(bright(index)) / 127.5 - 1.0;
+        let expected = [-1.0, bright, bright, bright, -1.0, bright, bright, bright];
+        assert!(pixels.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-6));
+        assert_eq!((label as u64, &features[0][..]), (index % 2, &pixels[..6]));
+        assert_eq!(latents.name(index).unwrap(), format!("images/ä{index}.png"));
+    }
+    let names: Vec<_> = files(folder.path()).into_iter().map(|(name, _)| name).collect();
+    assert_eq!(
+        names,
+        ["manifest.json", "shard-00000.safetensors", "shard-00001.safetensors", "shard-00002.safetensors"]
+    );
+    // Any reader of the format understands a shard.
+    let bytes = fs::read(folder.path().join("shard-00002.safetensors")).unwrap();
+    let shard = safetensors::SafeTensors::deserialize(&bytes).unwrap();
+    assert_eq!(shard.tensor("mean_flipped").unwrap().shape(), [5, 2, 2, 2]);
+}
+
+/// Stops after every possible number of batches, and leaves what a killed process leaves.
+#[test]
+fn an_interrupted_encode_ends_as_an_uninterrupted_one() {
+    let source = Flat::new(41, true);
+    let whole = tempfile::tempdir().unwrap();
+    let Outcome::Finished(manifest) = encode(whole.path(), contents(), &source, usize::MAX).unwrap() else { panic!() };
+    assert_eq!((manifest.examples(), manifest.read, manifest.broken.len()), (35, 41, 6));
+    let expected = files(whole.path());
+    for most in 0..11 {
+        let folder = tempfile::tempdir().unwrap();
+        let outcome = encode(folder.path(), contents(), &source, most).unwrap();
+        assert_eq!(matches!(outcome, Outcome::Interrupted), most < 11, "{most}");
+        fs::write(folder.path().join(".shard-00001.safetensors.1.tmp"), "half").unwrap();
+        fs::write(folder.path().join("shard-00003.safetensors"), "renamed, but not noted").unwrap();
+        while matches!(encode(folder.path(), contents(), &source, 3).unwrap(), Outcome::Interrupted) {}
+        assert!(files(folder.path()) == expected, "stopped after {most}");
+    }
+    // Once more changes nothing.
+    assert!(matches!(encode(whole.path(), contents(), &source, usize::MAX).unwrap(), Outcome::Finished(_)));
+    assert!(files(whole.path()) == expected);
+}
+
+#[test]
+fn a_broken_image_is_named_or_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = Flat::new(9, true);
+    let refuse = EncodeConfig { on_broken: OnBroken::Refuse, ..SKIP };
+    let writer = Writer::open(folder.path(), contents()).unwrap();
+    let error = encode_dataset(&source, refuse, writer, &AtomicBool::new(false), trivial, |_| {}).unwrap_err();
+    assert!(error.to_string().contains("ä0.png"), "{error}");
+    let Outcome::Finished(manifest) = encode(folder.path(), contents(), &source, 9).unwrap() else { panic!() };
+    assert_eq!(manifest.broken, ["images/ä0.png", "images/ä7.png"]);
+    assert_eq!(Latents::open(folder.path()).unwrap().name(0).unwrap(), "images/ä1.png");
+    let empty = tempfile::tempdir().unwrap();
+    assert!(encode(empty.path(), contents(), &Flat::new(1, true), 9).unwrap_err().to_string().contains("none of 1"));
+}
+
+#[test]
+fn a_folder_of_other_contents_is_refused_by_name() {
+    let folder = encoded(contents(), 11);
+    let other = Contents { autoencoder: Origin { name: "another".into(), sha256: String::new() }, ..contents() };
+    let error = Writer::open(folder.path(), other).unwrap_err().to_string();
+    assert!(error.contains("`autoencoder`"), "{error}");
+    fs::write(folder.path().join("shard-00000.safetensors"), "").unwrap();
+    let error = Writer::open(folder.path(), contents()).unwrap_err().to_string();
+    assert!(error.contains("has 0 bytes of"), "{error}");
+}
+
+#[test]
+fn numbers_that_are_not_finite_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut writer = Writer::open(folder.path(), Contents { flipped: false, ..contents() }).unwrap();
+    let sample = [("a.png".to_owned(), 0)];
+    let encoded = Encoded { mean: vec![f32::NAN; 8], deviation: Some(vec![0.0; 8]), features: vec![vec![0.0; 6]] };
+    assert!(writer.push(&sample, &encoded, None).unwrap_err().to_string().contains("latent of `a.png`"));
+}
+
+fn batches(latents: Latents, workers: usize, step: u64, count: usize) -> Vec<Batch> {
+    let config = LoaderConfig { seed: 3, batch: 6, step, flip: true, workers };
+    Loader::new(Arc::new(latents), config).unwrap().take(count).map(Result::unwrap).collect()
+}
+
+#[test]
+fn batches_do_not_depend_on_readers_or_restarts() {
+    let folder = encoded(contents(), 25);
+    let open = || Latents::open(folder.path()).unwrap();
+    let expected = batches(open(), 0, 0, 20);
+    assert_eq!(expected[0].features[0].len(), 6 * 3 * 2);
+    for workers in [1, 2, 4, 8] {
+        assert!(batches(open(), workers, 0, 20) == expected, "{workers} readers");
+        assert!(batches(open(), workers, 13, 7) == expected[13..], "{workers} readers");
+    }
+}
+
+#[test]
+fn training_draws_from_the_posterior_of_either_twin() {
+    let folder = encoded(contents(), 1);
+    let latents = Latents::open(folder.path()).unwrap();
+    let mean = latents.example(0).unwrap();
+    let variation = |position| Variation { seed: 5, position, flip: false };
+    let draws: Vec<_> = (0..4000).map(|position| latents.variant(0, variation(position)).unwrap().pixels).collect();
+    assert_ne!(draws[0], draws[1]);
+    let deviations = || draws.iter().flat_map(|draw| draw.iter().zip(&mean.pixels)).map(|(a, b)| f64::from(a - b));
+    // The batch had one image, so the deviation is 0.1; five standard errors of 32,000 numbers.
+    let (sum, squares) = (deviations().sum::<f64>() / 32e3, deviations().map(|d| d * d).sum::<f64>() / 32e3);
+    assert!(sum.abs() < 5.0 * 0.1 / 32e3f64.sqrt(), "{sum}");
+    assert!((squares / 0.01 - 1.0).abs() < 5.0 * (2.0 / 32e3f64).sqrt(), "{squares}");
+
+    let means = Latents::open(folder.path()).unwrap().for_training(Posterior::Mean, true).unwrap();
+    let seen = |position| means.variant(0, Variation { seed: 5, position, flip: true }).unwrap();
+    let twin: Vec<f32> = mean.pixels.chunks(4).flat_map(|row| row.iter().rev().copied()).collect();
+    assert_ne!(mean.pixels, twin);
+    let (mut plain, mut mirrored) = (0, 0);
+    for position in 0..400 {
+        let example = seen(position);
+        assert_eq!(example.features[0], example.pixels[..6], "features are those of the twin that is seen");
+        plain += u32::from(example.pixels == mean.pixels);
+        mirrored += u32::from(example.pixels == twin);
+    }
+    assert!(plain + mirrored == 400 && plain.abs_diff(200) < 50, "{plain} plain, {mirrored} mirrored");
+}
+
+#[test]
+fn what_training_cannot_use_is_refused() {
+    let folder = encoded(Contents { flipped: false, ..contents() }, 3);
+    let open = || Latents::open(folder.path()).unwrap();
+    assert!(open().for_training(Posterior::Sample, true).unwrap_err().to_string().contains("no mirrored twins"));
+    assert!((0..9).any(|position| open().variant(0, Variation { seed: 0, position, flip: true }).is_err()));
+    let folder = encoded(Contents { normalised: false, ..contents() }, 3);
+    let error = Latents::open(folder.path()).unwrap().for_training(Posterior::Sample, false).unwrap_err();
+    assert!(error.to_string().contains("not normalised"), "{error}");
+}
+
+#[test]
+fn half_precision_halves_the_files() {
+    let sizes = [Precision::F32, Precision::F16, Precision::Bf16].map(|precision| {
+        let folder = encoded(Contents { precision, ..contents() }, 10);
+        let example = Latents::open(folder.path()).unwrap().example(9).unwrap();
+        assert!((example.pixels[1] - (109.0 / 127.5 - 1.0)).abs() < 4e-3, "{precision:?}");
+        fs::metadata(folder.path().join("shard-00000.safetensors")).unwrap().len() as usize
+    });
+    // Two twins of ten latents, deviations and features have 440 numbers.
+    assert!(sizes[0].abs_diff(sizes[1]).abs_diff(880) < 100 && sizes[1].abs_diff(sizes[2]) < 100, "{sizes:?}");
+}
+
+#[test]
+fn damage_is_an_error_with_a_path() {
+    let folder = encoded(contents(), 10);
+    let path = folder.path().join("shard-00000.safetensors");
+    let whole = fs::read(&path).unwrap();
+    for length in [0, 7, 100, whole.len() - 1] {
+        fs::write(&path, &whole[..length]).unwrap();
+        let error = Latents::open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("shard-00000") && error.contains("bytes of"), "{error}");
+    }
+    let mut flipped = whole.clone();
+    *flipped.last_mut().unwrap() ^= 0xff;
+    fs::write(&path, &flipped).unwrap();
+    let latents = Latents::open(folder.path()).unwrap();
+    assert!(latents.verify().unwrap_err().to_string().contains("not what was written"));
+    assert!(latents.name(9).unwrap_err().to_string().contains("the name of 9"));
+    // A file that shrinks under a reader.
+    fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+    assert!(latents.example(9).unwrap_err().to_string().contains("cannot be read"));
+    fs::write(&path, &whole).unwrap();
+
+    let manifest = folder.path().join("manifest.json");
+    let text = fs::read_to_string(&manifest).unwrap();
+    for (from, to, word) in [
+        ("\"format\": 1", "\"format\": 2", "format 2"),
+        ("\"examples\": 10", "\"examples\": 9", "the manifest says F32 [9, 2, 2, 2]"),
+        ("\"examples\": 10", "\"examples\": 0", "0 examples"),
+        ("\"examples\": 10", "\"examples\": 4000000000", "4000000000 examples"),
+        ("shard-00000", "../secret", "../secret"),
+        ("\"deviation\": true", "\"deviation\": false", "tensors, expected 7"),
+        ("\"tokens\": 3", "\"tokens\": 6000000000000000000", "6000000000000000000"),
+        ("\"f32\"", "\"f16\"", "the manifest says F16"),
+        ("\"odd\"", "\"odd\", \"more\"", ""),
+    ] {
+        assert!(text.contains(from), "{from}");
+        fs::write(&manifest, text.replace(from, to)).unwrap();
+        match Latents::open(folder.path()) {
+            Err(error) => assert!(!word.is_empty() && error.to_string().contains(word), "{to}: {error}"),
+            Ok(_) => assert!(word.is_empty(), "{to}"),
+        }
+    }
+    fs::remove_file(&manifest).unwrap();
+    assert!(Latents::open(folder.path()).unwrap_err().to_string().contains("finish encoding"));
+}

@@ -1,0 +1,50 @@
+//! A directory of images as a source.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Sample, Samples, Source};
+use crate::data::{Dataset, Error, Folder, OnBroken};
+
+/// The files of a [`Folder`], in its order.
+#[derive(Debug)]
+pub struct Directory {
+    path: PathBuf,
+    folder: Folder,
+}
+
+impl Directory {
+    /// Lists the images below `path`.
+    ///
+    /// # Errors
+    /// As [`Folder::open`].
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        // The size is that of decoded examples, of which none is asked for.
+        Ok(Self { path: path.into(), folder: Folder::open(path, 1, OnBroken::Refuse)? })
+    }
+
+    fn sample(&self, index: u64) -> Result<Sample, Error> {
+        let (file, class) = self.folder.file(index as usize);
+        let bytes = fs::read(file).map_err(|source| Error::Image { path: file.into(), source: source.into() })?;
+        let name = file.strip_prefix(&self.path).unwrap_or(file);
+        Ok(Sample { name: name.to_string_lossy().into_owned(), class, bytes })
+    }
+}
+
+impl Source for Directory {
+    fn len(&self) -> u64 {
+        self.folder.len().unwrap_or_default()
+    }
+
+    fn classes(&self) -> &[String] {
+        self.folder.classes()
+    }
+
+    fn describe(&self) -> String {
+        format!("folder {}", self.path.display())
+    }
+
+    fn samples(&self, start: u64) -> Result<Samples<'_>, Error> {
+        Ok(Box::new((start..self.len()).map(|index| self.sample(index))))
+    }
+}
