@@ -4,6 +4,8 @@ mod dit_dh;
 mod full_disk;
 mod inception;
 mod lightning_dit;
+mod allocation;
+mod fuzz;
 mod mixflow;
 mod optimizer;
 mod rae_sampling;

@@ -12,7 +12,7 @@ use std::fmt::Debug;
 use std::io::Cursor;
 use std::path::Path;
 
-use image::ImageReader;
+use image::{DynamicImage, ImageReader};
 
 pub use self::directory::Directory;
 #[cfg(feature = "parquet")]
@@ -64,7 +64,7 @@ impl Sample {
     /// # Panics
     /// If `size` is zero.
     pub fn planes(&self, size: usize) -> Result<Vec<f32>, Error> {
-        let image = decode(ImageReader::new(Cursor::new(&self.bytes)));
+        let image = decode(ImageReader::new(Cursor::new(&self.bytes))).map(DynamicImage::into_rgb8);
         let image = image.map_err(|source| Error::Image { path: Path::new(&self.name).into(), source })?;
         Ok(to_planes(&center_crop(&image, size as u32)))
     }
