@@ -1,7 +1,7 @@
 //! Images from a network, as many as wanted, the same whatever the batch (but for the rounding of matrix products).
 
 use burn::tensor::{Device, Tensor};
-use mixflow_backbones::{Backbone, ClassLabels, Condition};
+use mixflow_backbones::{Autoencoder, Backbone, ClassLabels, Condition};
 use mixflow_schedules::Prediction;
 
 use crate::flow::Flow;
@@ -44,12 +44,14 @@ pub struct Generator<'a, B> {
     pub sampling: &'a SamplingConfig,
     /// The label that stands for none: the number of classes.
     pub null: usize,
-    /// Channels, height and width.
+    /// Channels, height and width of what the network makes.
     pub shape: [usize; 3],
     /// Seed of all noise.
     pub seed: u64,
     /// Factor on the velocity: 1 samples, others are a temperature.
     pub lambda: f64,
+    /// What makes images of the network's latents; none where it makes images itself.
+    pub autoencoder: Option<&'a dyn Autoencoder>,
 }
 
 /// States of a batch at one time of the grid: time, number of the batch's first image, states.
@@ -71,11 +73,7 @@ impl<B: Backbone<Condition = ClassLabels>> Generator<'_, B> {
     pub fn trajectories(&self, labels: &[usize], first: u64, visit: &mut Visit<'_>) -> Result<Images, Error> {
         let device = Device::default();
         let [channels, height, width] = self.shape;
-        let mut images = Images {
-            pixels: Vec::with_capacity(labels.len() * channels * height * width),
-            shape: [labels.len(), channels, height, width],
-            evaluations: 0,
-        };
+        let mut images = Images { pixels: Vec::new(), shape: [labels.len(), channels, height, width], evaluations: 0 };
         for (batch, labels) in labels.chunks(self.sampling.batch).enumerate() {
             let offset = batch * self.sampling.batch;
             let start = first + offset as u64;
@@ -86,7 +84,12 @@ impl<B: Backbone<Condition = ClassLabels>> Generator<'_, B> {
             let mut source = |step: usize, shape: [usize; 4]| self.solver_noise(step, start, shape, &device);
             let samples = self.sampling.sampler.trajectory(&flow, noise, &mut source, |t, x| visit(t, offset, x))?;
             images.evaluations = images.evaluations.max(samples.evaluations);
-            images.pixels.extend(samples.x.into_data().iter::<f32>());
+            let made = match self.autoencoder {
+                Some(autoencoder) => autoencoder.decode(samples.x),
+                None => samples.x,
+            };
+            images.shape[1..].copy_from_slice(&made.dims()[1..]);
+            images.pixels.extend(made.into_data().iter::<f32>());
         }
         Ok(images)
     }

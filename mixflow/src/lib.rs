@@ -31,6 +31,7 @@ pub use mixflow_schedules as schedules;
 mod alignment;
 pub mod compare;
 pub mod data;
+mod encoded;
 mod error;
 pub mod evaluate;
 pub mod export;
@@ -56,6 +57,7 @@ pub mod solver;
 pub mod train;
 
 pub use alignment::{Alignment, AlignmentConfig, AlignmentLosses, TargetEncoder};
+pub use encoded::{Encoded, learned};
 pub use error::Error;
 pub use flow_matching::{FlowMatching, Noised, Target, noise};
 pub use image_set::ImageSet;

@@ -1,7 +1,9 @@
 //! A run as one JSON value.
 
+mod autoencoder;
 mod objective;
 
+pub use autoencoder::{AutoencoderConfig, TargetEncoderConfig, TrainedRae};
 pub use objective::{ConfiguredObjective, ObjectiveConfig};
 
 use std::path::Path;
@@ -32,6 +34,12 @@ pub struct Recipe {
     pub seed: u64,
     /// What to learn.
     pub data: DataConfig,
+    /// What turns images into latents; none learns pixels, or latents that are stored already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoencoder: Option<AutoencoderConfig>,
+    /// Whose features the network is aligned with, where `objective.alignment` asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_encoder: Option<TargetEncoderConfig>,
     /// Who learns it.
     pub network: NetworkConfig,
     /// What is minimised.
@@ -75,8 +83,12 @@ fn hundred() -> usize {
 }
 
 /// Recipes that come with the crate, by name.
-const EMBEDDED: [(&str, &str); 2] =
-    [("digits", include_str!("../recipes/digits.json")), ("shapes", include_str!("../recipes/shapes.json"))];
+const EMBEDDED: [(&str, &str); 4] = [
+    ("digits", include_str!("../recipes/digits.json")),
+    ("shapes", include_str!("../recipes/shapes.json")),
+    ("repa", include_str!("../recipes/repa.json")),
+    ("rae", include_str!("../recipes/rae.json")),
+];
 
 impl Recipe {
     /// Names of the recipes that come with the crate; the first is the default.
@@ -139,7 +151,14 @@ impl Recipe {
         let data = self.data.open()?;
         let network = &self.network;
         let fault = |reason: String| Err(Error::Recipe { origin: self.name.clone(), reason });
-        let ([channels, height, width], classes) = (data.shape(), data.classes().len());
+        let shape = match &self.autoencoder {
+            None => data.shape(),
+            Some(autoencoder) => match autoencoder.latent_shape(data.shape()) {
+                Ok(shape) => shape,
+                Err(reason) => return fault(format!("autoencoder: {reason}")),
+            },
+        };
+        let ([channels, height, width], classes) = (shape, data.classes().len());
         if [channels, height, width] != network.shape() {
             let [expected, high, wide] = network.shape();
             return fault(format!(
@@ -184,6 +203,7 @@ impl Recipe {
             shape: self.network.shape(),
             seed: self.seed,
             lambda: 1.0,
+            autoencoder: None,
         }
     }
 
@@ -204,8 +224,11 @@ impl Recipe {
         if self.sampling.guidance.is_some() && !network.null_class() {
             return Err("sampling.guidance needs a network with null_class".into());
         }
-        if self.objective.alignment.is_some() && network.projections().is_empty() {
-            return Err("objective.alignment needs a network with projectors, of kind repa".into());
+        self.check_alignment()?;
+        if self.autoencoder.is_some() && self.data.flip() {
+            return Err(
+                "data.flip mirrors images, but an autoencoder's latents are made beforehand: switch it off".into()
+            );
         }
         if self.sampling.batch == 0 {
             return Err("sampling.batch must be at least 1, found 0".into());
@@ -214,6 +237,39 @@ impl Recipe {
         self.post_training
             .as_ref()
             .map_or(Ok(()), |post| post.check().map_err(|fault| format!("post_training: {fault}")))
+    }
+
+    /// Whether somebody is there to be aligned with.
+    fn check_alignment(&self) -> Result<(), String> {
+        let widths = self.network.projections();
+        if self.objective.alignment.is_none() {
+            return match self.target_encoder {
+                Some(_) => Err("target_encoder has no effect without objective.alignment".into()),
+                None => Ok(()),
+            };
+        }
+        if widths.is_empty() {
+            return Err("objective.alignment needs a network with projectors, of kind repa".into());
+        }
+        let Some(target) = &self.target_encoder else {
+            return match self.data {
+                DataConfig::Latents { .. } => Ok(()),
+                _ => Err("objective.alignment needs a target_encoder, or latents that are stored with features".into()),
+            };
+        };
+        if self.autoencoder.is_some() || matches!(self.data, DataConfig::Latents { .. }) {
+            return Err("target_encoder sees images: store the features with the latents instead".into());
+        }
+        let encoder = target.encoder();
+        encoder.check().map_err(|fault| format!("target_encoder.encoder: {fault}"))?;
+        let (features, places) = ([encoder.width], [encoder.grid(); 2]);
+        if widths != features || self.network.token_grid() != places {
+            return Err(format!(
+                "the network projects {:?} tokens to {widths:?} features, the target encoder has {places:?} of {features:?}",
+                self.network.token_grid()
+            ));
+        }
+        Ok(())
     }
 }
 

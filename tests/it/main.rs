@@ -1,11 +1,11 @@
 //! Tests that cross crates, in one binary.
 
+mod allocation;
 mod dit_dh;
 mod full_disk;
+mod fuzz;
 mod inception;
 mod lightning_dit;
-mod allocation;
-mod fuzz;
 mod mixflow;
 mod optimizer;
 mod rae_sampling;

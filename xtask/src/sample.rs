@@ -60,7 +60,7 @@ impl Sample {
         let mut set = self.sampling.set();
         set.extend(self.seed.map(|seed| format!("seed={seed}")));
         let trained = self.trained.read(&set)?;
-        let generator = trained.recipe.generator(&trained.network);
+        let generator = trained.generator();
         let classes = generator.null;
         if let Some(label) = self.labels.iter().find(|label| **label >= classes) {
             return Err(format!("--labels: expected classes from 0 to {}, found {label}", classes - 1).into());
@@ -68,7 +68,7 @@ impl Sample {
         let choice = if self.labels.is_empty() { (0..classes).collect() } else { self.labels.clone() };
         let count = self.count.unwrap_or(if self.labels.is_empty() { 40 } else { choice.len() });
         let labels: Vec<usize> = choice.iter().copied().cycle().take(count).collect();
-        let export = Export::new(&self.out, generator.shape[0])?;
+        let export = Export::new(&self.out, trained.image_channels())?;
 
         let mut progress = Progress::new();
         progress.begin("sampling", Some(count as u64));

@@ -3,10 +3,12 @@
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use mixflow::compare::{Lag, lag, lag_labels, slow_flow};
+use mixflow::learned;
 use mixflow::report::{Arm, slow_flow_page, write_atomic};
 use mixflow::slow_flow::equivalent_time;
 
@@ -39,7 +41,8 @@ impl SlowFlow {
         let labels = lag_labels(self.images, &train, &held_out)?;
         let mut progress = Progress::new();
         progress.begin("Slow Flow", None);
-        let lag = lag(&trained.recipe.generator(&trained.network), &labels, &train, &held_out)?;
+        let learned = |images| learned(Arc::new(images), trained.autoencoder.as_deref());
+        let lag = lag(&trained.generator(), &labels, &*learned(train)?, &*learned(held_out)?)?;
         progress.end();
         say(format_args!("{}: nearest true time m of {} trajectories", trained.weights.display(), self.images))?;
         say(table(&lag))?;

@@ -2,13 +2,17 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
-use mixflow::backbones::Network;
+use mixflow::backbones::encoder::Encoder;
+use mixflow::backbones::{Autoencoder, Network};
 use mixflow::compare::{self, Study, StudyOutcome};
+use mixflow::data::Dataset;
 use mixflow::recipe::{ObjectiveConfig, Recipe};
 use mixflow::report::write_atomic;
-use mixflow::train::{Outcome, Run, check_same_run};
+use mixflow::train::{Event, Outcome, Run, check_same_run};
+use mixflow::{TargetEncoder, learned};
 
 use crate::progress::Progress;
 use crate::run::{RecipeArguments, Result, STOP, load, network, note, save, say, stop_on_signals};
@@ -57,10 +61,10 @@ pub(crate) fn train(recipe: &Recipe, from: Option<&Path>, to: &Destination, fold
         check_same_run(&file, &recipe.to_value())?;
     }
     // What is wrong with data or weights is said before anything is written.
-    match &recipe.post_training {
-        Some(post) => drop(compare::parts(recipe, post)?),
-        None => drop(recipe.open()?),
-    }
+    let data: Arc<dyn Dataset> = match &recipe.post_training {
+        Some(post) => Arc::new(compare::parts(recipe, post)?.0),
+        None => recipe.open()?,
+    };
     let start = from.map(|from| load(recipe, from)).transpose()?;
     stop_on_signals()?;
     std::fs::create_dir_all(&folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
@@ -69,11 +73,8 @@ pub(crate) fn train(recipe: &Recipe, from: Option<&Path>, to: &Destination, fold
         write_atomic(&file, text.as_bytes())?;
     }
 
-    let finished = if recipe.post_training.is_some() {
-        study(recipe, folder.clone(), start)?
-    } else {
-        single(recipe, folder.clone(), start)?
-    };
+    let run = Prepared::new(recipe, folder.clone(), data)?;
+    let finished = if recipe.post_training.is_some() { run.study(start)? } else { run.single(start)? };
     // A resumed run may have another number of steps; a recipe that does not fit its checkpoints was refused by now.
     write_atomic(&file, text.as_bytes())?;
     if finished {
@@ -86,50 +87,88 @@ pub(crate) fn train(recipe: &Recipe, from: Option<&Path>, to: &Destination, fold
     Ok(ExitCode::from(130))
 }
 
-/// Pre-training, both post-trainings, their comparison. False if interrupted.
-fn study(recipe: &Recipe, folder: PathBuf, start: Option<Network>) -> Result<bool> {
-    let mut progress = Progress::new();
-    let network = network(recipe);
-    let study = Study { recipe, folder, key: network.official_key(), encoder: None, stop: &STOP };
-    let outcome = study.run(network, start, ObjectiveConfig::objective, |event| match event {
-        compare::Progress::Begin(name, steps) => progress.begin(name, steps),
-        compare::Progress::Training(event) => progress.training(&event),
-    })?;
-    progress.end();
-    match outcome {
-        StudyOutcome::Finished(report, page) => {
-            say(format_args!("\n{}\n\n{}\n", report.table, report.summary_text()))?;
-            say(format_args!("report: {}", page.display()))?;
-            Ok(true)
-        }
-        StudyOutcome::Interrupted => Ok(false),
-    }
+/// A recipe with the frozen networks that its training needs.
+struct Prepared<'a> {
+    recipe: &'a Recipe,
+    folder: PathBuf,
+    data: Arc<dyn Dataset>,
+    autoencoder: Option<Box<dyn Autoencoder>>,
+    encoder: Option<Encoder>,
 }
 
-/// One training. False if interrupted.
-fn single(recipe: &Recipe, folder: PathBuf, start: Option<Network>) -> Result<bool> {
-    let mut progress = Progress::new();
-    progress.begin(&recipe.name, Some(recipe.training.steps));
-    let run = Run {
-        folder: folder.clone(),
-        recipe: recipe.to_value(),
-        config: &recipe.training,
-        seed: recipe.seed,
-        data: recipe.open()?,
-        flip: recipe.data.flip(),
-        encoder: None,
-        stop: &STOP,
-    };
-    let network = start.unwrap_or_else(|| network(recipe));
-    let outcome = run.train(network, &recipe.objective.objective(), |event| progress.training(&event))?;
-    progress.end();
-    match outcome {
-        Outcome::Finished(state) => {
-            let file = folder.join("model.safetensors");
-            save(&state.average(), &file)?;
-            say(format_args!("weights (moving average): {}", file.display()))?;
-            Ok(true)
+impl<'a> Prepared<'a> {
+    fn new(recipe: &'a Recipe, folder: PathBuf, data: Arc<dyn Dataset>) -> Result<Self> {
+        let (mut progress, mut autoencoder, mut encoder) = (Progress::new(), None, None);
+        let stepped = |progress: &mut Progress, report| progress.training(&Event::Stepped(&report));
+        if let Some(config) = &recipe.autoencoder {
+            progress.begin("autoencoder", config.training_steps());
+            autoencoder = Some(config.prepare(&folder, &data, |report| stepped(&mut progress, report))?);
         }
-        Outcome::Interrupted { .. } => Ok(false),
+        if let Some(config) = &recipe.target_encoder {
+            progress.begin("target encoder", config.training_steps());
+            encoder = Some(config.prepare(&folder, &data, |report| stepped(&mut progress, report))?);
+        }
+        progress.end();
+        Ok(Self { recipe, folder, data, autoencoder, encoder })
+    }
+
+    fn encoder(&self) -> Option<&dyn TargetEncoder> {
+        self.encoder.as_ref().map(|encoder| encoder as _)
+    }
+
+    /// Pre-training, both post-trainings, their comparison. False if interrupted.
+    fn study(&self, start: Option<Network>) -> Result<bool> {
+        let mut progress = Progress::new();
+        let network = network(self.recipe);
+        let study = Study {
+            recipe: self.recipe,
+            folder: self.folder.clone(),
+            key: network.official_key(),
+            autoencoder: self.autoencoder.as_deref(),
+            encoder: self.encoder(),
+            stop: &STOP,
+        };
+        let outcome = study.run(network, start, ObjectiveConfig::objective, |event| match event {
+            compare::Progress::Begin(name, steps) => progress.begin(name, steps),
+            compare::Progress::Training(event) => progress.training(&event),
+        })?;
+        progress.end();
+        match outcome {
+            StudyOutcome::Finished(report, page) => {
+                say(format_args!("\n{}\n\n{}\n", report.table, report.summary_text()))?;
+                say(format_args!("report: {}", page.display()))?;
+                Ok(true)
+            }
+            StudyOutcome::Interrupted => Ok(false),
+        }
+    }
+
+    /// One training. False if interrupted.
+    fn single(&self, start: Option<Network>) -> Result<bool> {
+        let recipe = self.recipe;
+        let mut progress = Progress::new();
+        progress.begin(&recipe.name, Some(recipe.training.steps));
+        let run = Run {
+            folder: self.folder.clone(),
+            recipe: recipe.to_value(),
+            config: &recipe.training,
+            seed: recipe.seed,
+            data: learned(self.data.clone(), self.autoencoder.as_deref())?,
+            flip: recipe.data.flip(),
+            encoder: self.encoder(),
+            stop: &STOP,
+        };
+        let network = start.unwrap_or_else(|| network(recipe));
+        let outcome = run.train(network, &recipe.objective.objective(), |event| progress.training(&event))?;
+        progress.end();
+        match outcome {
+            Outcome::Finished(state) => {
+                let file = self.folder.join("model.safetensors");
+                save(&state.average(), &file)?;
+                say(format_args!("weights (moving average): {}", file.display()))?;
+                Ok(true)
+            }
+            Outcome::Interrupted { .. } => Ok(false),
+        }
     }
 }

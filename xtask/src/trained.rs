@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use mixflow::backbones::Network;
-use mixflow::recipe::Recipe;
+use mixflow::backbones::{Autoencoder, Network};
+use mixflow::generate::Generator;
+use mixflow::recipe::{AutoencoderConfig, Recipe};
 
 use crate::run::{Result, load};
 
@@ -22,10 +23,11 @@ pub(crate) struct TrainedArguments {
     arm: Option<String>,
 }
 
-/// A network, its recipe, and where its weights are.
+/// A network, its recipe, what makes images of its latents, and where its weights are.
 pub(crate) struct Trained {
     pub(crate) recipe: Recipe,
     pub(crate) network: Network,
+    pub(crate) autoencoder: Option<Box<dyn Autoencoder>>,
     pub(crate) weights: PathBuf,
 }
 
@@ -39,7 +41,12 @@ impl TrainedArguments {
         };
         let recipe = Recipe::read(&recipe, set)?;
         let network = load(&recipe, &weights)?;
-        Ok(Trained { recipe, network, weights })
+        // What a run trains lies in its folder: that of the weights, or above.
+        let ancestors = weights.ancestors().skip(1).take(2);
+        let folder = ancestors.filter(|folder| folder.join("autoencoder.safetensors").is_file()).last();
+        let folder = folder.unwrap_or(Path::new(""));
+        let autoencoder = recipe.autoencoder.as_ref().map(|config| config.load(folder)).transpose()?;
+        Ok(Trained { recipe, network, autoencoder, weights })
     }
 
     fn weights(&self) -> Result<PathBuf> {
@@ -76,6 +83,17 @@ impl TrainedArguments {
 }
 
 impl Trained {
+    /// What makes images with the network.
+    pub(crate) fn generator(&self) -> Generator<'_, Network> {
+        Generator { autoencoder: self.autoencoder.as_deref(), ..self.recipe.generator(&self.network) }
+    }
+
+    /// Channels of the images.
+    pub(crate) fn image_channels(&self) -> usize {
+        let [channels, ..] = self.recipe.network.shape();
+        self.recipe.autoencoder.as_ref().map_or(channels, AutoencoderConfig::image_channels)
+    }
+
     /// The folder of the weights, where what is found out about them goes.
     pub(crate) fn folder(&self) -> &Path {
         self.weights.parent().unwrap_or(Path::new(""))

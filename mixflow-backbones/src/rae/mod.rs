@@ -8,15 +8,17 @@ pub use config::DecoderConfig;
 pub use decoder::Decoder;
 pub use statistics::LatentStatistics;
 
+use burn::module::Module;
 use burn::tensor::Tensor;
 
+use crate::autoencoder::{Autoencoder, Latents};
 use crate::encoder::Encoder;
 
 /// An autoencoder whose latents are the features of a pretrained encoder, normalised.
 ///
 /// # Source
 /// Zheng et al. 2025 (arXiv 2510.11690); `bytetriper/RAE` at a4d18c4, `src/stage1/rae.py`.
-#[derive(Clone, Debug)]
+#[derive(Module, Debug)]
 pub struct Rae {
     /// Frozen.
     pub encoder: Encoder,
@@ -46,6 +48,16 @@ impl Rae {
         let tokens = to_tokens(self.statistics.denormalise(latents));
         let images = self.decoder.images(self.decoder.forward(tokens));
         self.encoder.preprocessing().normalisation.undo(images)
+    }
+}
+
+impl Autoencoder for Rae {
+    fn encode(&self, images: Tensor<4>) -> Latents {
+        Latents { mean: self.encode(images), deviation: None }
+    }
+
+    fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
+        self.decode(latents)
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::module::Module;
-use mixflow_backbones::{Backbone, ClassLabels, weights::Weights};
+use mixflow_backbones::{Autoencoder, Backbone, ClassLabels, weights::Weights};
 use mixflow_schedules::{LawConfig, MixFlow, TimeGrid, TimestepConfig};
 use serde_json::json;
 
@@ -18,7 +18,7 @@ use crate::metric::{MeasureOptions, Reference};
 use crate::recipe::{ObjectiveConfig, Recipe, SamplingConfig};
 use crate::report::{Arm, Curve, Environment, Grid, Phase, Picture, Point, Report, Summary, Tiles, write_atomic};
 use crate::train::{Event, Outcome, Run, TrainConfig};
-use crate::{Error, Objective, TargetEncoder};
+use crate::{Error, Objective, TargetEncoder, learned};
 
 /// A comparison in a folder; whatever is finished there is not done again.
 #[derive(Debug)]
@@ -29,6 +29,8 @@ pub struct Study<'a> {
     pub folder: PathBuf,
     /// Names of the weights it writes, from the paths of parameters: [`official_key`](mixflow_backbones::sit::official_key).
     pub key: fn(&str) -> String,
+    /// Between the images and what the network learns, where that is latents.
+    pub autoencoder: Option<&'a dyn Autoencoder>,
     /// Encoders of the clean images, where the objective aligns with them.
     pub encoder: Option<&'a dyn TargetEncoder>,
     /// Set from elsewhere, it ends the study after the step in progress.
@@ -80,6 +82,9 @@ impl Study<'_> {
         let (train, held_out) = parts(self.recipe, post)?;
         let (train, held_out): (Arc<Part>, Arc<Part>) = (Arc::new(train), Arc::new(held_out));
         let mut phases = Phases::new();
+        // What is learned and followed are latents where there is an autoencoder; what is measured are always images.
+        let (learned, unseen) =
+            (learned(train.clone(), self.autoencoder)?, learned(held_out.clone(), self.autoencoder)?);
 
         let given = start.is_some();
         let start = match start {
@@ -88,7 +93,7 @@ impl Study<'_> {
                 tell(Progress::Begin("pre-training", Some(self.recipe.training.steps)));
                 let config = &self.recipe.training;
                 let settings = (&self.recipe.objective, &objective);
-                match self.train("pretraining", network, settings, config, 0, &train, &mut tell)? {
+                match self.train("pretraining", network, settings, config, 0, &learned, &mut tell)? {
                     Some(start) => start,
                     None => return Ok(StudyOutcome::Interrupted),
                 }
@@ -110,7 +115,7 @@ impl Study<'_> {
                     Some(post.steps),
                 ));
                 let settings = (&settings, &objective);
-                match self.train(&folder, start.clone(), settings, &config, seed + 1, &train, &mut tell)? {
+                match self.train(&folder, start.clone(), settings, &config, seed + 1, &learned, &mut tell)? {
                     Some(network) => arms.push((arm, seed, network)),
                     None => return Ok(StudyOutcome::Interrupted),
                 }
@@ -131,7 +136,7 @@ impl Study<'_> {
         let mut lags: Vec<(Arm, Lag)> = Vec::new();
         for (arm, seed, network) in &arms {
             if *seed == 0 {
-                lags.push((*arm, lag(&self.recipe.generator(network), &labels, &*train, &*held_out)?));
+                lags.push((*arm, lag(&self.generator(network), &labels, &*learned, &*unseen)?));
             }
         }
         phases.end("Slow Flow");
@@ -160,6 +165,10 @@ impl Study<'_> {
         Ok(StudyOutcome::Finished(Box::new(report), page))
     }
 
+    fn generator<'a, B>(&'a self, network: &'a B) -> Generator<'a, B> {
+        Generator { autoencoder: self.autoencoder, ..self.recipe.generator(network) }
+    }
+
     fn slowed(&self, post: &PostTraining) -> Result<ObjectiveConfig, Error> {
         let law =
             TimestepConfig::MixFlow(MixFlow::try_wrap(post.gamma, LawConfig::Beta(mixflow_schedules::Beta::MIXFLOW))?);
@@ -175,7 +184,7 @@ impl Study<'_> {
         (settings, objective): (&ObjectiveConfig, &impl Fn(&ObjectiveConfig) -> O),
         config: &TrainConfig,
         seed: u64,
-        data: &Arc<Part>,
+        data: &Arc<dyn Dataset>,
         tell: &mut impl FnMut(Progress),
     ) -> Result<Option<B>, Error> {
         let recipe = Recipe { objective: settings.clone(), training: config.clone(), ..self.recipe.clone() };
@@ -213,7 +222,7 @@ impl Study<'_> {
                 return Ok(None);
             }
             let score = |sampling: &SamplingConfig, arm: Arm, lambda: f64, first: u64| {
-                let generator = Generator { sampling, lambda, ..self.recipe.generator(network) };
+                let generator = Generator { sampling, lambda, ..self.generator(network) };
                 let images = generator.images(&labels, first)?;
                 let measurement = reference.measure(&images.features()?)?;
                 let scores = ArmScores { arm, seed: *seed, lambda, evaluations: images.evaluations, measurement };

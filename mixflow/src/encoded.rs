@@ -1,0 +1,129 @@
+//! Images as the latents of an autoencoder, in memory.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use mixflow_backbones::autoencoder::Autoencoder;
+
+use crate::Error;
+use crate::data::{self, Dataset, Example};
+
+/// Images encoded at a time.
+const BATCH: u64 = 50;
+
+/// The latents of every image of a finite data set, means where the autoencoder gives a law.
+///
+/// Meant for data that fits into memory; larger sets are encoded once, into [`Latents`](crate::data::Latents).
+#[derive(Debug)]
+pub struct Encoded {
+    latents: Vec<f32>,
+    labels: Vec<usize>,
+    classes: Vec<String>,
+    shape: [usize; 3],
+}
+
+impl Encoded {
+    /// Encodes all images.
+    ///
+    /// # Errors
+    /// If an image cannot be read, or the data has no end.
+    pub fn new(data: &dyn Dataset, autoencoder: &dyn Autoencoder) -> Result<Self, Error> {
+        let len = data.len().ok_or_else(|| Error::Recipe {
+            origin: "autoencoder".into(),
+            reason: "it encodes all images beforehand, but the data has no end; take digits or a folder".into(),
+        })?;
+        let [channels, height, width] = data.shape();
+        let device = Device::default();
+        let (mut latents, mut labels, mut shape) = (Vec::new(), Vec::new(), [0; 3]);
+        for start in (0..len).step_by(BATCH as usize) {
+            let mut pixels = Vec::new();
+            for index in start..len.min(start + BATCH) {
+                let example = data.example(index)?;
+                pixels.extend(example.pixels);
+                labels.push(example.label);
+            }
+            let count = pixels.len() / (channels * height * width);
+            let images = Tensor::from_data(TensorData::new(pixels, [count, channels, height, width]), &device);
+            let encoded = autoencoder.encode(images).mean;
+            let [_, c, h, w] = encoded.dims();
+            shape = [c, h, w];
+            latents.extend(encoded.into_data().iter::<f32>());
+        }
+        Ok(Self { latents, labels, classes: data.classes().to_vec(), shape })
+    }
+}
+
+/// What a network learns of images: their latents, or without an autoencoder the images themselves.
+///
+/// # Errors
+/// As [`Encoded::new`].
+pub fn learned(images: Arc<dyn Dataset>, autoencoder: Option<&dyn Autoencoder>) -> Result<Arc<dyn Dataset>, Error> {
+    Ok(match autoencoder {
+        Some(autoencoder) => Arc::new(Encoded::new(&*images, autoencoder)?),
+        None => images,
+    })
+}
+
+impl Dataset for Encoded {
+    fn len(&self) -> Option<u64> {
+        Some(self.labels.len() as u64)
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.classes
+    }
+
+    fn shape(&self) -> [usize; 3] {
+        self.shape
+    }
+
+    fn example(&self, index: u64) -> Result<Example, data::Error> {
+        let size: usize = self.shape.iter().product();
+        let latent = &self.latents[index as usize * size..][..size];
+        Ok(Example { pixels: latent.to_vec(), label: self.labels[index as usize], features: vec![] })
+    }
+
+    fn label(&self, index: u64) -> Result<usize, data::Error> {
+        Ok(self.labels[index as usize])
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use mixflow_backbones::autoencoder::Latents;
+
+    use super::*;
+    use crate::data::{Channels, Digits, Shapes};
+
+    /// Halves of the upper left quarter.
+    #[derive(Debug)]
+    struct Corner;
+
+    impl Autoencoder for Corner {
+        fn encode(&self, images: Tensor<4>) -> Latents {
+            Latents { mean: images.narrow(2, 0, 4).narrow(3, 0, 4) * 0.5, deviation: None }
+        }
+        fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
+            latents
+        }
+    }
+
+    #[test]
+    fn latents_stand_where_their_images_stood() {
+        let digits = Digits::new(8, Channels::One).unwrap();
+        let encoded = Encoded::new(&digits, &Corner).unwrap();
+        assert_eq!((encoded.len(), encoded.shape(), encoded.classes()), (digits.len(), [1, 4, 4], digits.classes()));
+        for index in [0, 49, 50, 1796] {
+            let (image, latent) = (digits.example(index).unwrap(), encoded.example(index).unwrap());
+            assert_eq!((latent.label, encoded.label(index).unwrap()), (image.label, image.label));
+            assert_eq!(latent.pixels[5], image.pixels[9] / 2.0);
+        }
+    }
+
+    #[test]
+    fn data_without_end_is_refused() {
+        let error = Encoded::new(&Shapes::new(8, 0).unwrap(), &Corner).unwrap_err().to_string();
+        assert!(error.contains("no end"), "{error}");
+    }
+}

@@ -1,0 +1,224 @@
+//! Autoencoders and target encoders, in a recipe.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor};
+use mixflow_backbones::autoencoder::{Autoencoder, KlAutoencoderConfig};
+use mixflow_backbones::encoder::{Encoder, EncoderConfig};
+use mixflow_backbones::rae::{DecoderConfig, LatentStatistics, Rae};
+use mixflow_backbones::weights::Weights;
+use serde::{Deserialize, Serialize};
+
+use crate::data::Dataset;
+use crate::rae_training::RaeTraining;
+use crate::train::StepReport;
+use crate::{Error, TargetEncoder};
+
+/// What turns images into the latents that the network learns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum AutoencoderConfig {
+    /// A [`KlAutoencoder`](mixflow_backbones::autoencoder::KlAutoencoder), as Stable Diffusion has.
+    Kl {
+        /// Its shape.
+        network: KlAutoencoderConfig,
+        /// Its file, under any published naming.
+        weights: PathBuf,
+    },
+    /// A published [`Rae`].
+    Rae {
+        /// Shape of the encoder.
+        encoder: EncoderConfig,
+        /// Shape of the decoder.
+        decoder: DecoderConfig,
+        /// File of the encoder.
+        encoder_weights: PathBuf,
+        /// File of the decoder.
+        decoder_weights: PathBuf,
+        /// File with `mean` and `var` of the latents.
+        statistics: PathBuf,
+    },
+    /// A [`Rae`] that the run trains first.
+    TrainedRae(TrainedRae),
+}
+
+impl AutoencoderConfig {
+    /// Channels, height and width of the latents of images of this shape; or why there are none.
+    pub fn latent_shape(&self, image: [usize; 3]) -> Result<[usize; 3], String> {
+        let [channels, height, width] = image;
+        let expected = match self {
+            Self::Kl { network, .. } => {
+                network.check()?;
+                let factor = 1 << (network.widths.len() - 1);
+                if channels == network.image_channels && height % factor == 0 && width % factor == 0 {
+                    return Ok([network.latent_channels, height / factor, width / factor]);
+                }
+                format!("{} channels and sides divisible by {factor}", network.image_channels)
+            }
+            Self::Rae { encoder, decoder, .. } | Self::TrainedRae(TrainedRae { encoder, decoder, .. }) => {
+                encoder.check()?;
+                let (grid, side) = (encoder.grid(), decoder.grid * decoder.patch);
+                if (decoder.features, decoder.grid) != (encoder.width, grid) {
+                    let (features, decoded) = (encoder.width, decoder.features);
+                    return Err(format!(
+                        "the encoder gives {features} features on {grid} x {grid} places, the decoder takes {decoded} on \
+                         {0} x {0}",
+                        decoder.grid
+                    ));
+                }
+                if image == [encoder.channels, side, side] && decoder.channels == channels {
+                    return Ok([encoder.width, grid, grid]);
+                }
+                format!("{} channels and {side} x {side} pixels", decoder.channels)
+            }
+        };
+        Err(format!("it takes images of {expected}, the data has {channels} x {height} x {width}"))
+    }
+
+    /// Channels of its images.
+    pub fn image_channels(&self) -> usize {
+        match self {
+            Self::Kl { network, .. } => network.image_channels,
+            Self::Rae { decoder, .. } | Self::TrainedRae(TrainedRae { decoder, .. }) => decoder.channels,
+        }
+    }
+
+    /// Reads the weights: from the files that the recipe names, or what the run in `folder` has trained.
+    ///
+    /// # Errors
+    /// If a file cannot be read or does not fit.
+    pub fn load(&self, folder: &Path) -> Result<Box<dyn Autoencoder>, Error> {
+        let device = &Device::default();
+        Ok(match self {
+            Self::Kl { network, weights } => Box::new(network.init(0, device).load(Weights::read(weights)?)?),
+            Self::Rae { encoder, decoder, encoder_weights, decoder_weights, statistics } => {
+                let grid = encoder.grid();
+                let moments = LatentStatistics::new([encoder.width, grid, grid], device);
+                Box::new(Rae {
+                    encoder: encoder.init(0, device).load(Weights::read(encoder_weights)?)?,
+                    decoder: decoder.init(0, device).load(Weights::read(decoder_weights)?)?,
+                    statistics: moments.load(Weights::read(statistics)?)?,
+                })
+            }
+            Self::TrainedRae(trained) => Box::new(trained.load(folder)?),
+        })
+    }
+
+    /// As [`load`](Self::load), after training what has to be trained on `data` and is not in `folder` yet.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), and as [`RaeTraining::from_scratch`].
+    pub fn prepare(
+        &self,
+        folder: &Path,
+        data: &Arc<dyn Dataset>,
+        tell: impl FnMut(StepReport),
+    ) -> Result<Box<dyn Autoencoder>, Error> {
+        if let Self::TrainedRae(trained) = self {
+            return Ok(Box::new(trained.prepare(folder, data, tell)?));
+        }
+        self.load(folder)
+    }
+
+    /// Steps of the training that [`prepare`](Self::prepare) may have to do.
+    pub fn training_steps(&self) -> Option<u64> {
+        match self {
+            Self::TrainedRae(trained) => Some(trained.training.steps),
+            _ => None,
+        }
+    }
+}
+
+/// Frozen encoders that an aligned network is compared with.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum TargetEncoderConfig {
+    /// A published encoder.
+    File {
+        /// Its shape.
+        encoder: EncoderConfig,
+        /// Its file.
+        weights: PathBuf,
+    },
+    /// The encoder of a [`Rae`] that the run trains first.
+    Trained(TrainedRae),
+}
+
+impl TargetEncoderConfig {
+    /// Shape of the encoder.
+    pub fn encoder(&self) -> &EncoderConfig {
+        match self {
+            Self::File { encoder, .. } | Self::Trained(TrainedRae { encoder, .. }) => encoder,
+        }
+    }
+
+    /// The encoder, trained on `data` first where it has to be and is not in `folder` yet.
+    ///
+    /// # Errors
+    /// As [`AutoencoderConfig::prepare`].
+    pub fn prepare(
+        &self,
+        folder: &Path,
+        data: &Arc<dyn Dataset>,
+        tell: impl FnMut(StepReport),
+    ) -> Result<Encoder, Error> {
+        match self {
+            Self::File { encoder, weights } => Ok(encoder.init(0, &Device::default()).load(Weights::read(weights)?)?),
+            Self::Trained(trained) => Ok(trained.prepare(folder, data, tell)?.encoder),
+        }
+    }
+
+    /// Steps of the training that [`prepare`](Self::prepare) may have to do.
+    pub fn training_steps(&self) -> Option<u64> {
+        match self {
+            Self::Trained(trained) => Some(trained.training.steps),
+            Self::File { .. } => None,
+        }
+    }
+}
+
+impl TargetEncoder for Encoder {
+    fn features(&self, images: Tensor<4>) -> Vec<Tensor<3>> {
+        vec![self.forward(images)]
+    }
+}
+
+/// An encoder and its decoder, small enough to be trained in a run where nothing can be downloaded.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainedRae {
+    /// Shape of the encoder.
+    pub encoder: EncoderConfig,
+    /// Shape of the decoder.
+    pub decoder: DecoderConfig,
+    /// How both are trained.
+    pub training: RaeTraining,
+}
+
+impl TrainedRae {
+    fn file(folder: &Path) -> PathBuf {
+        folder.join("autoencoder.safetensors")
+    }
+
+    fn load(&self, folder: &Path) -> Result<Rae, Error> {
+        let device = &Device::default();
+        let grid = self.encoder.grid();
+        let rae = Rae {
+            encoder: self.encoder.init(0, device),
+            decoder: self.decoder.init(0, device),
+            statistics: LatentStatistics::new([self.encoder.width, grid, grid], device),
+        };
+        Ok(Weights::read(Self::file(folder))?.into_module(rae, str::to_string)?)
+    }
+
+    fn prepare(&self, folder: &Path, data: &Arc<dyn Dataset>, tell: impl FnMut(StepReport)) -> Result<Rae, Error> {
+        let file = Self::file(folder);
+        if !file.is_file() {
+            let rae = self.training.from_scratch(data, &self.encoder, &self.decoder, &Device::default(), tell)?;
+            Weights::of(&rae, str::to_string).write(&file, &[("library_name", "mixflow")])?;
+        }
+        // What is used is what the file holds, whether the run was stopped in between or not.
+        self.load(folder)
+    }
+}
