@@ -151,7 +151,7 @@ impl Recipe {
         let data = self.data.open()?;
         let network = &self.network;
         let fault = |reason: String| Err(Error::Recipe { origin: self.name.clone(), reason });
-        let shape = match &self.autoencoder {
+        let shape = match self.encoding() {
             None => data.shape(),
             Some(autoencoder) => match autoencoder.latent_shape(data.shape()) {
                 Ok(shape) => shape,
@@ -173,6 +173,11 @@ impl Recipe {
             ));
         }
         Ok(data)
+    }
+
+    /// The autoencoder, if training needs it: stored latents are what it has made already.
+    pub fn encoding(&self) -> Option<&AutoencoderConfig> {
+        self.autoencoder.as_ref().filter(|_| !matches!(self.data, DataConfig::Latents { .. }))
     }
 
     /// The data for training and the held-out data, as a comparison divides them; a recipe without comparison trains
@@ -225,7 +230,14 @@ impl Recipe {
             return Err("sampling.guidance needs a network with null_class".into());
         }
         self.check_alignment()?;
-        if self.autoencoder.is_some() && self.data.flip() {
+        if self.post_training.is_some() && matches!(self.data, DataConfig::Latents { .. }) {
+            return Err(
+                "post_training measures images, but the data are latents: train the arms one by one and compare their \
+                        images with eval"
+                    .into(),
+            );
+        }
+        if self.encoding().is_some() && self.data.flip() {
             return Err(
                 "data.flip mirrors images, but an autoencoder's latents are made beforehand: switch it off".into()
             );
@@ -313,6 +325,30 @@ mod tests {
             let recipe = Recipe::read(name, &[]).unwrap();
             assert_eq!(recipe.name, name);
             assert_eq!(Recipe::from_value(recipe.to_value()).unwrap(), recipe);
+        }
+    }
+
+    #[test]
+    fn recipes_of_the_paper_have_the_published_networks_and_laws() {
+        for (name, parameters, shape) in [
+            ("sit-b-2-256", 130_512_416, [4, 32, 32]),
+            ("sit-xl-2-256", 675_129_632, [4, 32, 32]),
+            ("sit-xl-2-512", 676_014_368, [4, 64, 64]),
+            ("repa-xl-2-256", 683_242_512, [4, 32, 32]),
+            ("dit-dh-xl-256", 838_675_796, [768, 16, 16]),
+            ("dit-dh-xl-512", 839_560_532, [768, 32, 32]),
+        ] {
+            for (suffix, slowed) in [("", false), ("-mixflow", true)] {
+                let file = format!("{}/recipes/paper/{name}{suffix}.json", env!("CARGO_MANIFEST_DIR"));
+                let recipe = Recipe::read(&file, &[]).unwrap();
+                assert_eq!(recipe.name, format!("{name}{suffix}"));
+                assert_eq!(recipe.network.parameters(), parameters, "{name}");
+                assert_eq!(matches!(recipe.objective.timesteps, TimestepConfig::MixFlow(_)), slowed, "{name}");
+                // The latents that the recipe trains on are those that its autoencoder decodes.
+                let side = if name.ends_with("512") { 512 } else { 256 };
+                assert_eq!(recipe.autoencoder.unwrap().latent_shape([3, side, side]).unwrap(), shape, "{name}");
+                assert_eq!(recipe.network.shape(), shape, "{name}");
+            }
         }
     }
 

@@ -100,7 +100,7 @@ impl<'a> Prepared<'a> {
     fn new(recipe: &'a Recipe, folder: PathBuf, data: Arc<dyn Dataset>) -> Result<Self> {
         let (mut progress, mut autoencoder, mut encoder) = (Progress::new(), None, None);
         let stepped = |progress: &mut Progress, report| progress.training(&Event::Stepped(&report));
-        if let Some(config) = &recipe.autoencoder {
+        if let Some(config) = recipe.encoding() {
             progress.begin("autoencoder", config.training_steps());
             autoencoder = Some(config.prepare(&folder, &data, |report| stepped(&mut progress, report))?);
         }

@@ -153,6 +153,13 @@ impl Study<'_> {
                 .notes
                 .push(format!("Slow Flow leaves out classes without a held-out image: {}.", unfollowed.join(", ")));
         }
+        if self.autoencoder.is_some() {
+            let [channels, height, width] = learned.shape();
+            report.notes.push(format!(
+                "The networks learn and draw the latents of an autoencoder, {channels} × {height} × {width} numbers an \
+                 image; Slow Flow follows latents, every measure sees decoded images."
+            ));
+        }
         if given {
             report.notes.push("The start was loaded from a file: there was no pre-training in this run.".into());
         }
