@@ -17,6 +17,7 @@
 //! | align it with frozen encoders (REPA) | [`Alignment`] |
 //! | train it so that it survives being killed | [`train::Run`] |
 //! | sample | [`flow::Flow`], [`sampler::Sampler`], [`generate`] |
+//! | encode images once, before training | [`LatentEncoder`], [`data::latents`] |
 //! | read images | [`images::ImageSource`] |
 //! | write images | [`export::Export`] |
 //! | measure | [`evaluate`](mod@evaluate), [`metric::measure`], [`slow_flow`], [`likelihood`] |
@@ -42,6 +43,7 @@ pub mod guidance;
 mod image_set;
 pub mod images;
 pub mod inception;
+mod latent_encoder;
 pub mod likelihood;
 pub mod metric;
 pub mod npz;
@@ -61,4 +63,5 @@ pub use encoded::{Encoded, learned};
 pub use error::Error;
 pub use flow_matching::{FlowMatching, Noised, Target, noise};
 pub use image_set::ImageSet;
+pub use latent_encoder::{LatentEncoder, StorageConfig};
 pub use objective::{Batch, Objective};

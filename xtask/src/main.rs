@@ -6,6 +6,7 @@ mod allocator;
 mod bench;
 mod check;
 mod compare;
+mod encode;
 mod eval;
 mod plan;
 mod progress;
@@ -45,6 +46,8 @@ enum Command {
     Eval(eval::Eval),
     /// Post-train given weights with and without MixFlow, and compare.
     Compare(compare::Compare),
+    /// Turn images into latents once, before training
+    Encode(encode::Encode),
     /// Measure how far a network's states lag behind their time.
     SlowFlow(slow_flow::SlowFlow),
 }
@@ -59,6 +62,7 @@ fn main() -> ExitCode {
         Command::Sample(sample) => sample.run(),
         Command::Eval(eval) => eval.run(),
         Command::Compare(compare) => compare.run(),
+        Command::Encode(encode) => encode.run(),
         Command::SlowFlow(slow_flow) => slow_flow.run(),
     };
     match result {

@@ -51,17 +51,25 @@ impl Progress {
     pub(crate) fn training(&mut self, event: &Event<'_>) {
         match event {
             Event::Started { step: 0 } => {}
-            Event::Started { step } => {
-                self.first = *step;
-                if let Some(bar) = &self.bar {
-                    bar.set_position(*step);
-                    bar.reset_eta();
-                }
-                self.line(&format!("{}: continued at step {step}", self.name));
-            }
+            Event::Started { step } => self.continued(*step, "step"),
             Event::Stepped(report) => self.step(report),
             Event::Saved(_) => {}
             Event::Warning(text) => self.line(&format!("warning: {text}")),
+        }
+    }
+
+    /// Encoding starts at an image.
+    pub(crate) fn encoding_from(&mut self, read: u64) {
+        if read > 0 {
+            self.continued(read, "image");
+        }
+    }
+
+    /// So many images are read and encoded.
+    pub(crate) fn encoding(&mut self, read: u64) {
+        match &self.bar {
+            Some(bar) => bar.set_position(read),
+            None => self.log(read, "image", ""),
         }
     }
 
@@ -99,16 +107,29 @@ impl Progress {
                 bar.set_position(done);
                 bar.set_message(format!("loss {:.4}", self.loss));
             }
-            None if self.said.elapsed() >= INTERVAL || Some(done) == self.steps => {
-                self.said = Instant::now();
-                let rate = (done - self.first) as f64 / self.started.elapsed().as_secs_f64();
-                let total = self.steps.unwrap_or(done);
-                let left = (total - done) as f64 / rate;
-                let loss = self.loss;
-                note(format_args!("  step {done}/{total}  loss {loss:.4}  {rate:.1} steps/s  {left:.0} s left"));
-            }
-            None => {}
+            None => self.log(done, "step", &format!("loss {:.4}  ", self.loss)),
         }
+    }
+
+    /// A line about what is done, if the last one is long ago or nothing is left.
+    fn log(&mut self, done: u64, unit: &str, more: &str) {
+        if self.said.elapsed() >= INTERVAL || Some(done) == self.steps {
+            self.said = Instant::now();
+            let rate = (done - self.first) as f64 / self.started.elapsed().as_secs_f64();
+            let total = self.steps.unwrap_or(done);
+            let left = if done < total { (total - done) as f64 / rate } else { 0.0 };
+            note(format_args!("  {unit} {done}/{total}  {more}{rate:.1} {unit}s/s  {left:.0} s left"));
+        }
+    }
+
+    /// The part goes on where an earlier process stopped.
+    fn continued(&mut self, first: u64, unit: &str) {
+        self.first = first;
+        if let Some(bar) = &self.bar {
+            bar.set_position(first);
+            bar.reset_eta();
+        }
+        self.line(&format!("{}: continued at {unit} {first}", self.name));
     }
 }
 

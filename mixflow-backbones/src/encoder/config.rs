@@ -57,6 +57,15 @@ impl EncoderConfig {
         Self { registers: 4, ..Self::base(Architecture::Dinov2, 14, 224, 518, Normalisation::ImageNet) }
     }
 
+    /// DINOv2-B without registers, as REPA aligns with it for images of `image_size` px: one token for 16 x 16 of their
+    /// pixels, as SiT has at patch 2, with the learned last normalisation.
+    ///
+    /// # Source
+    /// Yu et al. 2024 (arXiv 2410.06940); REPA `train.py` at 67f7145, `preprocess_raw_image`, at 256 and 512 px.
+    pub fn dinov2_base_for_repa(image_size: usize) -> Self {
+        Self { registers: 0, input_size: 14 * (image_size / 16), learned_norm: true, ..Self::dinov2_base() }
+    }
+
     /// The image half of SigLIP2-B at 256 px: 92.9 million parameters.
     pub fn siglip2_base() -> Self {
         Self::base(Architecture::Siglip2, 16, 256, 256, Normalisation::Symmetric)

@@ -109,7 +109,7 @@ pub struct Run<'a> {
     pub data: Arc<dyn Dataset>,
     /// Whether images are mirrored at random.
     pub flip: bool,
-    /// Encoders that see every clean image, where the objective aligns with them.
+    /// Encoders that see every clean image, where the objective aligns with them and the data has no features stored.
     pub encoder: Option<&'a dyn TargetEncoder>,
     /// Set from elsewhere, it ends the run after the step in progress.
     pub stop: &'a AtomicBool,
@@ -208,6 +208,7 @@ impl Run<'_> {
         let [channels, height, width] = self.data.shape();
         let null = self.data.classes().len();
         let size = self.config.batch / self.config.accumulation;
+        let tokens = self.data.features();
         let pixels = size * channels * height * width;
         let device = device.clone();
         (0..self.config.accumulation).map(move |part| {
@@ -215,10 +216,18 @@ impl Run<'_> {
             let images = TensorData::new(values, [size, channels, height, width]);
             let condition = ClassLabels::new(&batch.labels[part * size..][..size], null, &device);
             let first = batch.first + (part * size) as u64;
-            let features = self.encoder.map_or(vec![], |encoder| {
-                let features = encoder.features(Tensor::from_data(images.clone(), &device.clone().inner()));
-                features.into_iter().map(Tensor::from_inner).collect()
+            let stored = tokens.iter().zip(&batch.features).map(|(&[tokens, width], values)| {
+                let count = size * tokens * width;
+                let values = values[part * count..][..count].to_vec();
+                Tensor::from_data(TensorData::new(values, [size, tokens, width]), &device)
             });
+            let features = match self.encoder {
+                Some(encoder) if tokens.is_empty() => {
+                    let features = encoder.features(Tensor::from_data(images.clone(), &device.clone().inner()));
+                    features.into_iter().map(Tensor::from_inner).collect()
+                }
+                _ => stored.collect(),
+            };
             Batch::new(Tensor::from_data(images, &device), condition, first).with_features(features)
         })
     }

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
+use super::sha256;
 use crate::data::Error;
 
 /// The name of the finished manifest; it is written last.
@@ -106,6 +107,17 @@ pub struct ShardEntry {
     pub bytes: u64,
     /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
+}
+
+impl Origin {
+    /// The network called `name` in words, with the weights of a file.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn of_file(name: impl Into<String>, weights: &Path) -> Result<Self, crate::Error> {
+        let sha256 = sha256(weights).map_err(crate::Error::io("read", weights))?;
+        Ok(Self { name: name.into(), sha256 })
+    }
 }
 
 impl Contents {

@@ -10,7 +10,7 @@ mod web_dataset;
 
 use std::fmt::Debug;
 use std::io::Cursor;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, ImageReader};
 
@@ -39,6 +39,34 @@ pub trait Source: Debug {
     /// # Errors
     /// If the source cannot be read.
     fn samples(&self, start: u64) -> Result<Samples<'_>, Error>;
+}
+
+/// The source that these paths are: one directory of images ([`Directory`]), `.tar` archives ([`WebDataset`]) or `.parquet`
+/// shards (`Parquet`, with the feature `parquet`), told by their endings. `classes` names the classes of archives and
+/// shards; a directory names its own.
+///
+/// # Errors
+/// As the sources' own, if the paths are not of one kind, and for shards without the feature.
+pub fn open(paths: &[PathBuf], classes: Option<Vec<String>>) -> Result<Box<dyn Source>, Error> {
+    let all = |ending: &str| paths.iter().all(|path| path.extension().is_some_and(|found| found == ending));
+    let fault = |reason: &str| {
+        let path = paths.first().cloned().unwrap_or_default();
+        Err(Error::Archive { path, reason: reason.into() })
+    };
+    match paths {
+        [] => fault("nothing was given; expected a directory, .tar archives or .parquet shards"),
+        [directory] if directory.is_dir() && classes.is_some() => {
+            fault("a directory names its classes itself; leave the names out")
+        }
+        [directory] if directory.is_dir() => Ok(Box::new(Directory::open(directory)?)),
+        archives if all("tar") => Ok(Box::new(WebDataset::open(archives, classes)?)),
+        #[cfg(feature = "parquet")]
+        shards if all("parquet") => Ok(Box::new(Parquet::open(shards, classes)?)),
+        #[cfg(not(feature = "parquet"))]
+        _ if all("parquet") => fault("this program was built without parquet; build it with `--features parquet`"),
+        [missing] if !missing.exists() => fault("there is no such file or directory"),
+        _ => fault("expected one directory of images, or .tar archives alone, or .parquet shards alone"),
+    }
 }
 
 /// The samples of a [`Source`].

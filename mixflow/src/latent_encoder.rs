@@ -1,0 +1,168 @@
+//! Networks that turn images into stored latents and features.
+
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor, TensorData};
+use mixflow_backbones::autoencoder::{Autoencoder, KlAutoencoder, KlAutoencoderConfig, Latents};
+use mixflow_backbones::encoder::{Encoder, EncoderConfig};
+use mixflow_backbones::rae::{LatentStatistics, to_planes};
+use mixflow_backbones::weights::Weights;
+use serde::Serialize;
+
+use crate::Error;
+use crate::data::latents::{Contents, Encoded, Features, Images, Origin, Precision};
+use crate::data::source::Source;
+
+/// The encoding half of an autoencoder, with the encoders whose features are stored beside the latents.
+///
+/// [`contents`](Self::contents) begins a folder of latents, [`encode`](Self::encode) is what
+/// [`encode_dataset`](crate::data::latents::encode_dataset) fills it with.
+#[derive(Debug)]
+pub struct LatentEncoder {
+    network: Half,
+    origin: Origin,
+    /// Of a latent: channels, height, width.
+    shape: [usize; 3],
+    image_size: usize,
+    targets: Vec<(Encoder, Features)>,
+    device: Device,
+}
+
+/// What can be chosen freely about a folder of latents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StorageConfig {
+    /// How numbers are stored.
+    pub precision: Precision,
+    /// Whether the latents of the mirrored images are stored too, for training with random flips.
+    pub flipped: bool,
+    /// Examples in every shard but the last, at least one.
+    pub shard_examples: usize,
+}
+
+/// What encoding needs of an autoencoder.
+#[allow(clippy::large_enum_variant, reason = "a program has one of them, and its weights are elsewhere")]
+#[derive(Debug)]
+enum Half {
+    Kl(KlAutoencoder),
+    Rae(Encoder, LatentStatistics),
+}
+
+impl LatentEncoder {
+    /// A [`KlAutoencoder`] with the weights of a file, under any published naming, for images of `image_size` pixels.
+    ///
+    /// # Errors
+    /// If the configuration is faulty, the image size is not divisible by the autoencoder's factor, or the file cannot be
+    /// read or does not fit.
+    pub fn kl(config: &KlAutoencoderConfig, weights: &Path, image_size: usize) -> Result<Self, Error> {
+        config.check().map_err(fault)?;
+        if config.image_channels != 3 {
+            return Err(fault(format!("images have 3 channels, the autoencoder takes {}", config.image_channels)));
+        }
+        let factor = 1 << (config.widths.len() - 1);
+        if image_size == 0 || !image_size.is_multiple_of(factor) {
+            return Err(fault(format!("the size of images must be divisible by {factor}, found {image_size}")));
+        }
+        let device = Device::default();
+        let network = config.init(0, &device).load(Weights::read(weights)?)?;
+        let side = image_size / factor;
+        Ok(Self {
+            network: Half::Kl(network),
+            origin: Origin::of_file(describe("KL autoencoder", config), weights)?,
+            shape: [config.latent_channels, side, side],
+            image_size,
+            targets: vec![],
+            device,
+        })
+    }
+
+    /// The encoder of a [`Rae`](mixflow_backbones::rae::Rae): its weights, and the moments of its features as in RAE's
+    /// `stat.pt`. It resizes images of any `image_size` by itself; the published ones are for 256 pixels.
+    ///
+    /// # Errors
+    /// If the configuration is faulty, or a file cannot be read or does not fit.
+    pub fn rae(config: &EncoderConfig, weights: &Path, statistics: &Path, image_size: usize) -> Result<Self, Error> {
+        let encoder = load(config, weights)?;
+        if image_size == 0 {
+            return Err(fault("the size of images must be at least 1, found 0".into()));
+        }
+        let device = Device::default();
+        let shape = [config.width, config.grid(), config.grid()];
+        // Other moments make other latents of the same weights.
+        let moments = Origin::of_file("moments", statistics)?.sha256;
+        Ok(Self {
+            network: Half::Rae(encoder, LatentStatistics::new(shape, &device).load(Weights::read(statistics)?)?),
+            origin: Origin::of_file(format!("{}, moments {moments}", describe("RAE", config)), weights)?,
+            shape,
+            image_size,
+            targets: vec![],
+            device,
+        })
+    }
+
+    /// The same with the features of one more encoder, for [`Alignment`](crate::Alignment).
+    ///
+    /// # Errors
+    /// If the configuration is faulty, or the file cannot be read or does not fit.
+    pub fn with_features(mut self, config: &EncoderConfig, weights: &Path) -> Result<Self, Error> {
+        let encoder = load(config, weights)?;
+        let origin = Origin::of_file(describe("encoder", config), weights)?;
+        let features = Features { tokens: config.grid().pow(2), width: config.width, encoder: origin };
+        self.targets.push((encoder, features));
+        Ok(self)
+    }
+
+    /// What a folder of the latents of `source` says about itself.
+    pub fn contents(&self, source: &dyn Source, storage: StorageConfig) -> Contents {
+        Contents {
+            shape: self.shape,
+            precision: storage.precision,
+            deviation: matches!(self.network, Half::Kl(_)),
+            flipped: storage.flipped,
+            normalised: true,
+            image_size: self.image_size,
+            classes: source.classes().to_vec(),
+            autoencoder: self.origin.clone(),
+            features: self.targets.iter().map(|(_, features)| features.clone()).collect(),
+            source: source.describe(),
+            shard_examples: storage.shard_examples,
+        }
+    }
+
+    /// Normalised latents and features of a batch.
+    pub fn encode(&self, images: Images) -> Encoded {
+        let images = Tensor::<4>::from_data(TensorData::new(images.pixels, images.shape), &self.device);
+        let Latents { mean, deviation } = match &self.network {
+            Half::Kl(network) => network.encode(images.clone()),
+            Half::Rae(encoder, statistics) => {
+                let features = to_planes(encoder.forward(images.clone()));
+                Latents { mean: statistics.normalise(features), deviation: None }
+            }
+        };
+        Encoded {
+            mean: numbers(mean),
+            deviation: deviation.map(numbers),
+            features: self.targets.iter().map(|(encoder, _)| numbers(encoder.forward(images.clone()))).collect(),
+        }
+    }
+}
+
+fn load(config: &EncoderConfig, weights: &Path) -> Result<Encoder, Error> {
+    config.check().map_err(fault)?;
+    if config.channels != 3 {
+        return Err(fault(format!("images have 3 channels, the encoder takes {}", config.channels)));
+    }
+    Ok(config.init(0, &Device::default()).load(Weights::read(weights)?)?)
+}
+
+/// Kind and whole configuration: what differs in anything is called differently.
+fn describe(kind: &str, config: &impl Serialize) -> String {
+    format!("{kind} {}", serde_json::to_string(config).expect("plain numbers and text are JSON"))
+}
+
+fn fault(reason: String) -> Error {
+    Error::Recipe { origin: "autoencoder".into(), reason }
+}
+
+fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}

@@ -1,0 +1,173 @@
+//! `cargo xtask encode`.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::builder::RangedU64ValueParser;
+use clap::{Args, ValueEnum};
+use mixflow::backbones::autoencoder::KlAutoencoderConfig;
+use mixflow::backbones::encoder::EncoderConfig;
+use mixflow::data::OnBroken;
+use mixflow::data::latents::{EncodeConfig, Outcome, Precision, Writer, encode_dataset};
+use mixflow::data::source;
+use mixflow::{LatentEncoder, StorageConfig};
+use serde::de::DeserializeOwned;
+
+use crate::progress::Progress;
+use crate::run::{Result, STOP, note, say, stop_on_signals};
+
+#[derive(Args)]
+pub(crate) struct Encode {
+    /// A folder with one sub-folder of images per class, WebDataset .tar files, or .parquet files
+    #[arg(required = true)]
+    source: Vec<PathBuf>,
+    /// Folder of the latents; one that is not finished is continued
+    #[arg(long, value_name = "FOLDER")]
+    to: PathBuf,
+    /// Side of the images in pixels, cut from their centres
+    #[arg(long, default_value_t = 256, value_parser = RangedU64ValueParser::<usize>::new().range(1..=4096))]
+    size: usize,
+    /// Which autoencoder
+    #[arg(long, value_enum)]
+    autoencoder: Kind,
+    /// Its weights, for rae those of the encoder: .safetensors, .pt or .bin
+    #[arg(long, value_name = "FILE")]
+    weights: PathBuf,
+    /// Moments of rae's latents, its stat.pt
+    #[arg(long, value_name = "FILE", required_if_eq("autoencoder", "rae"))]
+    statistics: Option<PathBuf>,
+    /// Shape of the autoencoder, for rae of the encoder, where it is not the published one: JSON as in a recipe
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Store the latents of the mirrored images too
+    #[arg(long)]
+    flip: bool,
+    /// Store features for alignment too: of dinov2, or of an encoder whose shape is in this JSON file
+    #[arg(long, value_name = "dinov2|FILE", requires = "encoder_weights")]
+    features: Option<String>,
+    /// Weights of the encoder of --features
+    #[arg(long, value_name = "FILE", requires = "features")]
+    encoder_weights: Option<PathBuf>,
+    /// Names of the classes of .tar and .parquet files, one a line [default: their numbers]
+    #[arg(long, value_name = "FILE")]
+    classes: Option<PathBuf>,
+    /// Images at a time
+    #[arg(long, default_value_t = 8, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    batch: usize,
+    /// Examples of a shard: what is lost at most when it is stopped
+    #[arg(long, default_value_t = 1024, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    shard: usize,
+    /// How numbers are stored
+    #[arg(long, value_enum, default_value_t = Stored::F32)]
+    precision: Stored,
+    /// What to do about images that cannot be decoded
+    #[arg(long, value_enum, default_value_t = Broken::Refuse)]
+    on_broken: Broken,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Kind {
+    /// Stable Diffusion's, as SiT and REPA use it: 4 channels, an eighth of the sides
+    Sd,
+    /// Stable Diffusion 3's: 16 channels
+    Sd3,
+    /// A representation autoencoder, without --config of DINOv2-B with registers
+    Rae,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Stored {
+    F32,
+    F16,
+    Bf16,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Broken {
+    /// Leave them out and list them in the manifest
+    Skip,
+    /// Stop and name the first
+    Refuse,
+}
+
+impl Encode {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let source = source::open(&self.source, self.class_names()?)?;
+        let encoder = self.encoder()?;
+        let precision = match self.precision {
+            Stored::F32 => Precision::F32,
+            Stored::F16 => Precision::F16,
+            Stored::Bf16 => Precision::Bf16,
+        };
+        let storage = StorageConfig { precision, flipped: self.flip, shard_examples: self.shard };
+        let writer = Writer::open(&self.to, encoder.contents(&*source, storage))?;
+        stop_on_signals()?;
+
+        let mut progress = Progress::new();
+        progress.begin("encoding", Some(source.len()));
+        progress.encoding_from(writer.read());
+        let on_broken = match self.on_broken {
+            Broken::Skip => OnBroken::Skip,
+            Broken::Refuse => OnBroken::Refuse,
+        };
+        let config = EncodeConfig { batch: self.batch, on_broken };
+        let encode = |images| encoder.encode(images);
+        let outcome = encode_dataset(&*source, config, writer, &STOP, encode, |read| progress.encoding(read))?;
+        progress.end();
+        let folder = self.to.display();
+        let Outcome::Finished(manifest) = outcome else {
+            note(format_args!("stopped; whole shards are in {folder}: continue with the same command"));
+            return Ok(ExitCode::from(130));
+        };
+        if let Some(first) = manifest.broken.first() {
+            note(format_args!("warning: {} images are broken and left out, the first {first}", manifest.broken.len()));
+        }
+        let [channels, height, width] = manifest.contents.shape;
+        let bytes: u64 = manifest.shards.iter().map(|shard| shard.bytes).sum();
+        say(format_args!(
+            "{} latents of {channels} x {height} x {width} in {folder}, {} shards of {:.1} MB in all",
+            manifest.examples(),
+            manifest.shards.len(),
+            bytes as f64 / 1e6
+        ))?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn encoder(&self) -> Result<LatentEncoder> {
+        let kl = |published: KlAutoencoderConfig| -> Result<LatentEncoder> {
+            if self.statistics.is_some() {
+                return Err("--statistics: expected with --autoencoder rae only".into());
+            }
+            let config = self.config.as_deref().map_or(Ok(published), json)?;
+            Ok(LatentEncoder::kl(&config, &self.weights, self.size)?)
+        };
+        let encoder = match (self.autoencoder, &self.statistics) {
+            (Kind::Sd, _) => kl(KlAutoencoderConfig::stable_diffusion())?,
+            (Kind::Sd3, _) => kl(KlAutoencoderConfig::stable_diffusion_3())?,
+            (Kind::Rae, None) => return Err("--autoencoder rae: expected --statistics too".into()),
+            (Kind::Rae, Some(statistics)) => {
+                let config = self.config.as_deref().map_or(Ok(EncoderConfig::dinov2_base()), json)?;
+                LatentEncoder::rae(&config, &self.weights, statistics, self.size)?
+            }
+        };
+        match (self.features.as_deref(), &self.encoder_weights) {
+            (Some("dinov2"), Some(weights)) => {
+                Ok(encoder.with_features(&EncoderConfig::dinov2_base_for_repa(self.size), weights)?)
+            }
+            (Some(file), Some(weights)) => Ok(encoder.with_features(&json(Path::new(file))?, weights)?),
+            _ => Ok(encoder),
+        }
+    }
+
+    fn class_names(&self) -> Result<Option<Vec<String>>> {
+        let Some(file) = &self.classes else { return Ok(None) };
+        let text = fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        Ok(Some(text.lines().map(str::to_owned).collect()))
+    }
+}
+
+fn json<T: DeserializeOwned>(file: &Path) -> Result<T> {
+    let text = fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    Ok(serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", file.display()))?)
+}
