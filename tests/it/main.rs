@@ -2,6 +2,7 @@
 
 mod allocation;
 mod dit_dh;
+mod encode;
 mod full_disk;
 mod fuzz;
 mod inception;
