@@ -14,6 +14,7 @@ use mixflow::train::{OptimizerConfig, TrainState};
 use mixflow::{Batch, FlowMatching};
 use serde::{Deserialize, Serialize};
 
+use crate::read_latents;
 use crate::run::Result;
 
 const CASES: [&str; 7] = [
@@ -37,6 +38,9 @@ pub(crate) struct Bench {
     /// Train the tiny network for this many steps and print how much its memory grows
     #[arg(long, value_name = "STEPS")]
     memory: Option<usize>,
+    /// Print how many stored latents a second the loader gives to training
+    #[arg(long)]
+    latents: bool,
 }
 
 /// What one case measured.
@@ -56,6 +60,9 @@ impl Bench {
     pub(crate) fn run(self) -> Result<ExitCode> {
         if let Some(steps) = self.memory {
             return memory(steps);
+        }
+        if self.latents {
+            return read_latents::measure();
         }
         if let Some(case) = self.case {
             println!("{}", serde_json::to_string(&measure(&case, self.steps.unwrap_or(10).max(2)))?);

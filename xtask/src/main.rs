@@ -10,6 +10,7 @@ mod encode;
 mod eval;
 mod plan;
 mod progress;
+mod read_latents;
 mod run;
 mod sample;
 mod slow_flow;

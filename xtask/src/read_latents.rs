@@ -1,0 +1,68 @@
+//! `cargo xtask bench --latents`: how many latents a second the loader gives to training.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use mixflow::data::latents::{Contents, Encoded, Latents, Origin, Posterior, Precision, Writer};
+use mixflow::data::{Loader, LoaderConfig};
+
+use crate::run::{Result, say};
+
+const SHAPE: [usize; 3] = [4, 32, 32];
+const EXAMPLES: usize = 8192;
+const BATCH: usize = 256;
+const STEPS: usize = 400;
+
+/// Writes latents of 4 x 32 x 32 to a temporary folder and reads them in shuffled batches, from the page cache.
+pub(crate) fn measure() -> Result<ExitCode> {
+    let folder = std::env::temp_dir().join(format!("mixflow-latents-{}", std::process::id()));
+    let measured = write(&folder).and_then(|()| read(&folder));
+    std::fs::remove_dir_all(&folder)?;
+    measured.map(|()| ExitCode::SUCCESS)
+}
+
+fn write(folder: &Path) -> Result<()> {
+    let contents = Contents {
+        shape: SHAPE,
+        precision: Precision::F32,
+        deviation: true,
+        flipped: false,
+        normalised: true,
+        image_size: 256,
+        classes: vec!["grey".into()],
+        autoencoder: Origin { name: "none".into(), sha256: String::new() },
+        features: vec![],
+        source: "none".into(),
+        shard_examples: 2048,
+    };
+    let mut writer = Writer::open(folder, contents)?;
+    let numbers = BATCH * SHAPE.iter().product::<usize>();
+    let encoded = Encoded { mean: vec![0.5; numbers], deviation: Some(vec![0.1; numbers]), features: vec![] };
+    for first in (0..EXAMPLES).step_by(BATCH) {
+        let samples: Vec<_> = (first..first + BATCH).map(|number| (number.to_string(), 0)).collect();
+        writer.push(&samples, &encoded, None)?;
+        writer.commit((first + BATCH) as u64)?;
+    }
+    writer.finish(EXAMPLES as u64)?;
+    Ok(())
+}
+
+fn read(folder: &Path) -> Result<()> {
+    say("posterior  workers  latents/s")?;
+    for (name, posterior) in [("mean", Posterior::Mean), ("drawn", Posterior::Sample)] {
+        for workers in 0..=2 {
+            let latents = Latents::open(folder)?.for_training(posterior, false)?;
+            let config = LoaderConfig { seed: 0, batch: BATCH, step: 0, flip: false, workers };
+            let mut loader = Loader::new(Arc::new(latents), config)?;
+            let start = Instant::now();
+            for _ in 0..STEPS {
+                loader.next().ok_or("a loader does not end")??;
+            }
+            let rate = (STEPS * BATCH) as f64 / start.elapsed().as_secs_f64();
+            say(format_args!("{name:<9} {workers:>8} {rate:>10.0}"))?;
+        }
+    }
+    Ok(())
+}
