@@ -91,7 +91,9 @@ pub fn encode_dataset(
             writer.push(&known, &encoded, mirrored.as_ref())?;
         }
         writer.commit(read)?;
-        tell(read);
+        if !known.is_empty() {
+            tell(read);
+        }
         if last {
             return writer.finish(read).map(|manifest| Outcome::Finished(Box::new(manifest)));
         }
