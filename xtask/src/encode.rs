@@ -19,7 +19,7 @@ use crate::run::{Result, STOP, note, say, stop_on_signals};
 
 #[derive(Args)]
 pub(crate) struct Encode {
-    /// A folder with one sub-folder of images per class, WebDataset .tar files, or .parquet files
+    /// A folder with one sub-folder of images per class, `WebDataset` .tar files, or .parquet files
     #[arg(required = true)]
     source: Vec<PathBuf>,
     /// Folder of the latents; one that is not finished is continued
