@@ -1,10 +1,11 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use burn::tensor::activation::relu;
-use burn::tensor::module::{avg_pool2d, conv2d, max_pool2d};
-use burn::tensor::ops::{AvgPoolOptions, ConvOptions, MaxPoolOptions};
+use burn::tensor::module::{avg_pool2d, max_pool2d};
+use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
 
 use crate::init::Initializer;
+use crate::ops::{Window, conv2d};
 
 /// Convolution, batch norm with running statistics, `ReLU`.
 #[derive(Module, Debug)]
@@ -72,12 +73,8 @@ impl Unit {
         let scale = weight.val() / (running_var.val() + EPSILON).sqrt();
         let shift = bias.val() - running_mean.val() * scale.clone();
         let kernel = self.conv.weight.val() * scale.reshape([-1, 1, 1, 1]);
-        relu(convolve(x, kernel, shift, self.stride, self.padding))
+        relu(conv2d(x, kernel, Some(shift), Window::padded(self.padding).every(self.stride)))
     }
-}
-
-fn convolve(x: Tensor<4>, kernel: Tensor<4>, bias: Tensor<1>, stride: usize, padding: [usize; 2]) -> Tensor<4> {
-    conv2d(x, kernel, Some(bias), ConvOptions::new([stride, stride], padding, [1, 1], 1))
 }
 
 /// Largest of each 3 x 3 window.
