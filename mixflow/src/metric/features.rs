@@ -73,6 +73,11 @@ impl Features {
         (self, rest)
     }
 
+    /// Row-major.
+    pub(super) fn values(&self) -> &[f64] {
+        &self.values
+    }
+
     pub(super) fn same_width(&self, other: &Self) -> Result<(), Error> {
         same_width(self.columns, other.columns)
     }

@@ -1,6 +1,6 @@
 use rand::{Rng, SeedableRng, rngs::ChaCha8Rng, seq::index};
 
-use super::pairs::{dot, for_each_row};
+use super::pairs::for_each_row;
 use super::{Error, Features, Spread};
 
 /// Kernel distance: the unbiased estimate of the squared maximum mean discrepancy, kernel `(x·y / d + 1)³`, all pairs.
@@ -72,9 +72,9 @@ pub fn kernel_distance_subsets(
 /// Mean kernel of two different rows of one set.
 pub(super) fn within(set: &Features) -> Result<f64, Error> {
     set.at_least(2, "a kernel distance")?;
-    let sums = for_each_row(set, set, kernel, |i, values| {
-        values[i] = 0.0;
-        values.iter().sum::<f64>()
+    let sums = for_each_row(set, set, |i, products| {
+        let kernels = products.iter().map(|product| kernel(*product, set.columns())).enumerate();
+        kernels.filter(|(j, _)| *j != i).map(|(_, kernel)| kernel).sum::<f64>()
     });
     let count = set.rows() as f64;
     Ok(sums.iter().sum::<f64>() / (count * (count - 1.0)))
@@ -83,12 +83,13 @@ pub(super) fn within(set: &Features) -> Result<f64, Error> {
 /// Mean kernel of a row of each set.
 pub(super) fn between(a: &Features, b: &Features) -> Result<f64, Error> {
     a.same_width(b)?;
-    let sums = for_each_row(a, b, kernel, |_, values| values.iter().sum::<f64>());
+    let sums =
+        for_each_row(a, b, |_, products| products.iter().map(|product| kernel(*product, a.columns())).sum::<f64>());
     Ok(sums.iter().sum::<f64>() / (a.rows() as f64 * b.rows() as f64))
 }
 
-fn kernel(x: &[f64], y: &[f64]) -> f64 {
-    (dot(x, y) / x.len() as f64 + 1.0).powi(3)
+fn kernel(product: f64, columns: usize) -> f64 {
+    (product / columns as f64 + 1.0).powi(3)
 }
 
 #[cfg(test)]

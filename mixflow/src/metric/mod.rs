@@ -17,6 +17,7 @@
 //! # Ok::<(), mixflow::metric::Error>(())
 //! ```
 
+mod distances;
 mod error;
 mod features;
 #[cfg(test)]
