@@ -45,6 +45,8 @@ pub enum Stream {
     Metric = 11,
     /// Draws from the posteriors of latents; position: the training position.
     Posterior = 12,
+    /// Classes of samples; position: the image's number.
+    Labels = 13,
 }
 
 /// The generator of one position, at its start.

@@ -1,10 +1,15 @@
 //! The Inception network against torch-fidelity, pytorch-fid and TensorFlow, with weights that a formula gives.
 
+use std::fs;
+use std::io::Cursor;
+use std::path::Path;
 use std::sync::LazyLock;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use mixflow::images::ByteImage;
-use mixflow::inception::features;
+use mixflow::inception::{EvaluationOptions, Network, Sample, Setting, Statistics, evaluate, features};
+use mixflow::metric::{Features, Gaussian};
+use mixflow::npz::{Kind, NpzWriter};
 use mixflow_backbones::inception::{Inception, Resize, SIDE, official_key};
 use mixflow_backbones::weights::Weights;
 use mixflow_tests::{Fixture, close};
@@ -13,8 +18,9 @@ use safetensors::tensor::TensorView;
 
 static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| Fixture::read("metrics/inception_v3"));
 
-static NETWORK: LazyLock<Inception> = LazyLock::new(|| {
-    let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = FIXTURE.manifest["parameters"]
+/// A file of weights, with the counts of batches that newer versions of PyTorch store.
+static WEIGHTS: LazyLock<Vec<u8>> = LazyLock::new(|| {
+    let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = FIXTURE.manifest["parameters"]
         .as_array()
         .expect("a list")
         .iter()
@@ -26,11 +32,18 @@ static NETWORK: LazyLock<Inception> = LazyLock::new(|| {
             (name.into(), shape, values.iter().flat_map(|value| value.to_le_bytes()).collect())
         })
         .collect();
+    let counts = tensors.iter().filter_map(|(name, ..)| name.strip_suffix("running_mean"));
+    let counts: Vec<_> = counts.map(|unit| (format!("{unit}num_batches_tracked"), vec![], vec![0; 8])).collect();
+    tensors.extend(counts);
     let views = tensors.iter().map(|(name, shape, bytes)| {
-        (name, TensorView::new(Dtype::F32, shape.clone(), bytes).expect("bytes of this shape"))
+        let dtype = if shape.is_empty() { Dtype::I64 } else { Dtype::F32 };
+        (name, TensorView::new(dtype, shape.clone(), bytes).expect("bytes of this shape"))
     });
-    let file = safetensors::serialize(views, None).expect("a file");
-    let weights = Weights::from_safetensors(&file).expect("weights");
+    safetensors::serialize(views, None).expect("a file")
+});
+
+static NETWORK: LazyLock<Inception> = LazyLock::new(|| {
+    let weights = Weights::from_safetensors(&WEIGHTS).expect("weights");
     Inception::new(&Device::default()).load(weights).expect("the published layout")
 });
 
@@ -155,4 +168,54 @@ fn a_feature_depends_on_neither_the_batch_nor_its_neighbours() {
     let spatial = [0, 1].map(|index| FIXTURE.values(&format!("out.image{index}.spatial_chw")));
     let mean: Vec<f64> = spatial[0].iter().zip(&spatial[1]).map(|(a, b)| (2.0 * a + b) / 3.0).collect();
     close("spatial", found.spatial.mean(), &mean, tolerance);
+}
+
+/// An archive as guided-diffusion's reference batches are: images, and statistics of other ones.
+fn reference_batch(path: &Path, images: &[u8], shape: &[usize], mean: f64) {
+    let mut writer = NpzWriter::new(Cursor::new(vec![]));
+    writer.array("arr_0", Kind::U8, shape).expect("a header");
+    writer.write(images).expect("images");
+    for (name, side, value) in [("mu", 2048, mean), ("mu_s", 2023, 0.0)] {
+        writer.array(name, Kind::F64, &[side]).expect("a header");
+        writer.write(&value.to_le_bytes().repeat(side)).expect("a mean");
+        writer.array(&name.replace("mu", "sigma"), Kind::F64, &[side, side]).expect("a header");
+        writer.write(&vec![0; 8 * side * side]).expect("a covariance");
+    }
+    fs::write(path, writer.finish().expect("an archive").into_inner()).expect("written");
+}
+
+#[test]
+fn images_are_measured_against_a_reference_batch() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name);
+    fs::write(at("inception.safetensors"), &*WEIGHTS).expect("written");
+    let (description, network) =
+        Network::read(&at("inception.safetensors"), Resize::Adm, Inception::new(&Device::default())).expect("weights");
+    assert!(!description.published && description.sha256.len() == 64);
+
+    let bytes: Vec<u8> = (0..5 * 4 * 6 * 3).map(|i: u32| (i * i * 31 % 251) as u8).collect();
+    reference_batch(&at("reference.npz"), &bytes, &[5, 4, 6, 3], 0.25);
+    let mut told = vec![];
+    let reference = Sample::read(&at("reference.npz"), &network, Resize::Adm, |done, count| told.push((done, count)));
+    let reference = reference.expect("a reference batch");
+    // The statistics are the file's, what the other metrics read is of its images.
+    assert_eq!((told, reference.given_statistics, reference.statistics.pool.mean()[9]), (vec![(5, 5)], true, 0.25));
+    let images = bytes.chunks(72).map(|bytes| Ok(ByteImage { bytes: bytes.into(), shape: [4, 6, 3] }));
+    let same = features(images, &network, Resize::Adm, |_| {}).expect("features");
+    assert_eq!(reference.features.as_ref().expect("images").pool, same.pool);
+
+    // Narrow statistics in place of the wide ones, whose Fréchet distance takes long.
+    let narrow = |sample: &Sample| {
+        let features = sample.features.clone().expect("images");
+        let pool = features.pool.iter().flat_map(|row| &row[..3]).copied().collect();
+        let pool = Gaussian::from_features(&Features::new(5, 3, pool).expect("features"));
+        let statistics = Statistics { pool: pool.expect("five rows"), spatial: None };
+        Sample { statistics, features: Some(features), given_statistics: false }
+    };
+    let generated = narrow(&Sample::try_from(same).expect("a sample"));
+    let (name, options) = (("reference", &narrow(&reference)), EvaluationOptions::default());
+    let found = evaluate(name, ("generated", &generated), description, options, Setting::default()).expect("numbers");
+    assert!(found.fid.abs() < 1e-6, "{found}");
+    assert_eq!((found.precision, found.recall, found.generated.images), (Some(1.0), Some(1.0), Some(5)));
+    assert!(found.to_string().contains("do not compare these numbers with those of papers"));
 }

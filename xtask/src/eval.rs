@@ -3,20 +3,25 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use clap::{ArgGroup, Args};
 use mixflow::ImageSet;
 use mixflow::evaluate::{evaluate, evaluate_features, sha256};
+use mixflow::inception::InceptionEvaluation;
 use mixflow::report::write_atomic;
 use serde_json::{Value, json};
 
+use crate::inception::InceptionArguments;
 use crate::progress::Progress;
 use crate::run::{Result, say};
 use crate::sample::Sampling;
 use crate::trained::TrainedArguments;
 
 #[derive(Args)]
-#[command(mut_arg("path", |path| path.required(false).required_unless_present("images_from")))]
+#[command(
+    mut_arg("path", |path| path.required(false).required_unless_present("images_from")),
+    group(ArgGroup::new("measured").args(["images_from", "inception"]).multiple(true))
+)]
 pub(crate) struct Eval {
     #[command(flatten)]
     trained: Option<TrainedArguments>,
@@ -31,13 +36,17 @@ pub(crate) struct Eval {
         long,
         value_name = "PATH",
         requires = "against",
-        conflicts_with_all = ["path", "recipe", "arm", "steps", "guidance", "set", "images"]
+        conflicts_with_all = ["path", "recipe", "arm", "steps", "guidance", "set", "images", "labels"]
     )]
     images_from: Option<PathBuf>,
-    /// The real images to measure them against, of the same size: a folder or an .npz
-    #[arg(long, value_name = "PATH", requires = "images_from")]
+    /// The real images to measure against: a folder or an .npz, of the same size unless --inception resizes them; with
+    /// it also statistics (`mu`, `sigma`) [default, of a network: the recipe's training data]
+    #[arg(long, value_name = "PATH", requires = "measured")]
     against: Option<PathBuf>,
-    /// Where the numbers go as JSON [default: eval.json beside the weights, or nowhere]
+    #[command(flatten)]
+    inception: InceptionArguments,
+    /// Where the numbers go as JSON [default: eval.json, or inception.json, beside the weights; nowhere for
+    /// --images-from]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }
@@ -45,7 +54,10 @@ pub(crate) struct Eval {
 impl Eval {
     pub(crate) fn run(self) -> Result<ExitCode> {
         match (&self.images_from, &self.against, &self.trained) {
-            (Some(images), Some(real), _) => self.image_sets(images, real),
+            (Some(images), Some(real), _) => match self.inception.read()? {
+                Some(inception) => store(self.out.as_deref(), &inception.image_sets(images, real)?),
+                None => self.image_sets(images, real),
+            },
             (_, _, Some(trained)) => self.network(trained),
             // The command line was checked.
             _ => Err("expected a network, or --images-from and --against".into()),
@@ -56,6 +68,12 @@ impl Eval {
         let trained = trained.read(&self.sampling.set())?;
         let recipe = &trained.recipe;
         let count = self.images.unwrap_or(recipe.post_training.as_ref().map_or(500, |post| post.images));
+
+        if let Some(inception) = self.inception.read()? {
+            let found = inception.network(&trained, count, self.against.as_deref())?;
+            let file = self.out.clone().unwrap_or_else(|| trained.folder().join("inception.json"));
+            return store(Some(&file), &found);
+        }
 
         let mut progress = Progress::new();
         progress.begin("sampling and measuring", Some(count as u64));
@@ -123,6 +141,12 @@ impl Eval {
             }),
         )
     }
+}
+
+fn store(file: Option<&Path>, found: &InceptionEvaluation) -> Result<ExitCode> {
+    say(found.to_string().trim_end())?;
+    let Some(file) = file else { return Ok(ExitCode::SUCCESS) };
+    write(file, &json!({ "inception": found, "version": env!("CARGO_PKG_VERSION") }))
 }
 
 fn write(file: &Path, numbers: &Value) -> Result<ExitCode> {

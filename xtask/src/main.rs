@@ -8,6 +8,7 @@ mod check;
 mod compare;
 mod encode;
 mod eval;
+mod inception;
 mod plan;
 mod progress;
 mod read_latents;

@@ -37,7 +37,7 @@ impl Progress {
             let bar = steps.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
             let style = match steps {
                 Some(_) => "{prefix:>28} {bar:30} {pos}/{len}  {per_sec}  {eta} left  {msg}",
-                None => "{prefix:>28} {spinner} {elapsed}",
+                None => "{prefix:>28} {spinner} {elapsed}  {msg}",
             };
             bar.set_style(ProgressStyle::with_template(style).expect("the template is fixed"));
             bar.set_prefix(self.name.clone());
@@ -77,6 +77,19 @@ impl Progress {
     pub(crate) fn sampling(&self, t: f64, first: usize, batch: usize) {
         if let Some(bar) = &self.bar {
             bar.set_position((first as f64 + t * batch as f64) as u64);
+        }
+    }
+
+    /// `done` of `count` images were seen.
+    pub(crate) fn images(&mut self, done: usize, count: usize) {
+        match &self.bar {
+            Some(bar) => bar.set_message(format!("{done}/{count} images")),
+            None if self.said.elapsed() >= INTERVAL => {
+                self.said = Instant::now();
+                let left = self.started.elapsed().as_secs_f64() * (count - done) as f64 / done as f64;
+                note(format_args!("  image {done}/{count}  {left:.0} s left"));
+            }
+            None => {}
         }
     }
 

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use super::Sample;
 use crate::Error;
 use crate::evaluate::sha256;
+use crate::generate::balanced_labels;
 use crate::metric::{Spread, Subset, frechet_distance, inception_score, kernel_distance_subsets, precision_recall};
+use crate::random::{Stream, rng, uniform};
 
 /// All numbers of a set of images, with everything that they depend on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -113,6 +115,19 @@ pub enum Labels {
     Balanced,
     /// Drawn at random.
     Random,
+}
+
+impl Labels {
+    /// `count` classes below `classes`; random ones are a function of the seed and the image's number.
+    pub fn draw(self, count: usize, classes: usize, seed: u64) -> Vec<usize> {
+        match self {
+            Self::Balanced => balanced_labels(count, classes),
+            Self::Random => {
+                let label = |image| (uniform(&mut rng(seed, Stream::Labels, image)) * classes as f64) as usize;
+                (0..count as u64).map(label).collect()
+            }
+        }
+    }
 }
 
 /// What the metrics may be asked for; the default is what papers report.
@@ -256,6 +271,19 @@ mod tests {
         assert_eq!(found.fid, measured(&sample(50, 1), true).fid);
         assert_eq!((found.sfid, found.precision, found.recall, &found.kid), (None, None, None, &None));
         assert!(found.inception_score.is_some() && found.reference.given_statistics);
+    }
+
+    #[test]
+    fn random_labels_reach_every_class_about_equally_often() {
+        let labels = Labels::Random.draw(6000, 6, 1);
+        for class in 0..6 {
+            // Five standard deviations.
+            let count = labels.iter().filter(|label| **label == class).count();
+            assert!(count.abs_diff(1000) < 145, "{count} of class {class}");
+        }
+        assert_eq!(Labels::Random.draw(9, 6, 1), labels[..9]);
+        assert_ne!(Labels::Random.draw(9, 6, 2), labels[..9]);
+        assert_eq!(Labels::Balanced.draw(4, 3, 1), [0, 1, 2, 0]);
     }
 
     #[test]

@@ -1,9 +1,12 @@
 use std::path::Path;
 
 use mixflow_backbones::inception::{Inception, Resize};
+use mixflow_backbones::{Backbone, ClassLabels};
 
 use super::{InceptionFeatures, Statistics, features};
 use crate::Error;
+use crate::data::Dataset;
+use crate::generate::{Generator, Images};
 use crate::images::ImageSource;
 use crate::npz::Npz;
 
@@ -54,6 +57,53 @@ impl Sample {
             (None, None) => unreachable!("without statistics, images were read"),
         };
         Ok(Self { statistics, features, given_statistics })
+    }
+
+    /// The first `count` images of training data.
+    ///
+    /// # Errors
+    /// If an image cannot be read, or there are fewer than two.
+    pub fn of_data(
+        data: &dyn Dataset,
+        count: usize,
+        network: &Inception,
+        resize: Resize,
+        progress: impl FnMut(usize),
+    ) -> Result<Self, Error> {
+        let [channels, height, width] = data.shape();
+        let image = |index| {
+            let pixels = data.example(index)?.pixels;
+            let image = Images { pixels, shape: [1, channels, height, width], evaluations: 0 };
+            let bytes = image.byte_images().next();
+            Ok(bytes.expect("one image was put in"))
+        };
+        features((0..count as u64).map(image), network, resize, progress)?.try_into()
+    }
+
+    /// One generated image a label, and the network evaluations of each. Only a batch of them is held at a time.
+    ///
+    /// # Errors
+    /// If sampling fails, or there are fewer than two labels.
+    pub fn generated<B: Backbone<Condition = ClassLabels>>(
+        generator: &Generator<'_, B>,
+        labels: &[usize],
+        network: &Inception,
+        resize: Resize,
+        progress: impl FnMut(usize),
+    ) -> Result<(Self, usize), Error> {
+        let mut evaluations = 0;
+        let batch = generator.sampling.batch;
+        let images = labels.chunks(batch).enumerate().flat_map(|(index, labels)| {
+            match generator.images(labels, (index * batch) as u64) {
+                Ok(images) => {
+                    evaluations = evaluations.max(images.evaluations);
+                    images.byte_images().map(Ok).collect()
+                }
+                Err(error) => vec![Err(error)],
+            }
+        });
+        let sample = features(images, network, resize, progress)?.try_into()?;
+        Ok((sample, evaluations))
     }
 }
 
