@@ -14,6 +14,7 @@ use crate::{Aligned, AlignedBackbone, Backbone, ClassLabels, Error};
 /// Any of this crate's networks for class labels, chosen when the program runs.
 #[derive(Module, Debug)]
 #[expect(missing_docs, reason = "each variant is documented at its type")]
+#[expect(clippy::large_enum_variant, reason = "a program holds a few networks, whose weights lie elsewhere")]
 pub enum Network {
     Sit(Sit),
     Repa(Repa),

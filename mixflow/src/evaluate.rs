@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use crate::Error;
 use crate::data::{Dataset, Permutation};
-use crate::generate::{Visit, balanced_labels};
+use crate::generate::{Generator, Visit, balanced_labels};
 use crate::metric::{self, Features, MeasureOptions, Measurement, measure};
 use crate::random::Stream;
 use crate::recipe::{Recipe, SamplingConfig};
@@ -36,7 +36,7 @@ pub struct Evaluation {
 /// If the data cannot be read, sampling fails, or `count` is too small for a metric.
 pub fn evaluate<B: Backbone<Condition = ClassLabels>>(
     recipe: &Recipe,
-    network: &B,
+    generator: &Generator<'_, B>,
     count: usize,
     visit: &mut Visit<'_>,
 ) -> Result<Evaluation, Error> {
@@ -48,7 +48,7 @@ pub fn evaluate<B: Backbone<Condition = ClassLabels>>(
     }
     let reference = features(&train, reference_size(&train, count))?;
     let floor = features(&held_out, held_out.len().map_or(count as u64, |len| len.min(count as u64)))?;
-    let images = recipe.generator(network).trajectories(&balanced_labels(count, classes), 0, visit)?;
+    let images = generator.trajectories(&balanced_labels(count, classes), 0, visit)?;
     Ok(Evaluation {
         sampling: recipe.sampling.clone(),
         evaluations: images.evaluations,

@@ -127,7 +127,7 @@ impl fmt::Display for Plan {
 fn thousands(number: u64) -> String {
     let digits = number.to_string();
     let first = digits.len() % 3;
-    let groups = digits[first..].as_bytes().chunks(3).map(|group| String::from_utf8_lossy(group).into_owned());
+    let groups = digits.as_bytes()[first..].chunks(3).map(|group| String::from_utf8_lossy(group).into_owned());
     let head = Some(digits[..first].to_string()).filter(|head| !head.is_empty());
     head.into_iter().chain(groups).collect::<Vec<_>>().join(",")
 }

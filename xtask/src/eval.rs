@@ -77,7 +77,7 @@ impl Eval {
 
         let mut progress = Progress::new();
         progress.begin("sampling and measuring", Some(count as u64));
-        let evaluation = evaluate(recipe, &trained.network, count, &mut |t, first, x| {
+        let evaluation = evaluate(recipe, &trained.generator(), count, &mut |t, first, x| {
             progress.sampling(t, first, x.dims()[0]);
         })?;
         progress.end();

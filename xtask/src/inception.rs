@@ -76,8 +76,8 @@ impl Measuring {
         against: Option<&Path>,
     ) -> Result<InceptionEvaluation> {
         let recipe = &trained.recipe;
-        let generator = recipe.generator(&trained.network);
-        let channels = generator.shape[0];
+        let generator = trained.generator();
+        let channels = trained.image_channels();
         if channels != 1 && channels != 3 {
             return Err(
                 format!("--inception: expected a network of images with 1 or 3 channels, found {channels}").into()
@@ -102,7 +102,7 @@ impl Measuring {
             evaluations: Some(evaluations),
             guidance,
             precision: Some("f32".into()),
-            autoencoder: None,
+            autoencoder: recipe.autoencoder.as_ref().map(serde_json::to_string).transpose()?,
             checkpoint_sha256: Some(sha256(&trained.weights)?),
         };
         self.evaluate((&name, &reference), (&trained.weights.display().to_string(), &generated), setting)
