@@ -202,6 +202,14 @@ impl TrainedRae {
     }
 
     fn load(&self, folder: &Path) -> Result<Rae, Error> {
+        let file = Self::file(folder);
+        if !file.is_file() {
+            let reason =
+                "it was trained in the run and belongs beside recipe.json, but is not there; copy it from where \
+                          the run was trained"
+                    .into();
+            return Err(Error::Recipe { origin: file.display().to_string(), reason });
+        }
         let device = &Device::default();
         let grid = self.encoder.grid();
         let rae = Rae {
@@ -209,7 +217,7 @@ impl TrainedRae {
             decoder: self.decoder.init(0, device),
             statistics: LatentStatistics::new([self.encoder.width, grid, grid], device),
         };
-        Ok(Weights::read(Self::file(folder))?.into_module(rae, str::to_string)?)
+        Ok(Weights::read(file)?.into_module(rae, str::to_string)?)
     }
 
     fn prepare(&self, folder: &Path, data: &Arc<dyn Dataset>, tell: impl FnMut(StepReport)) -> Result<Rae, Error> {
