@@ -1,11 +1,8 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
-use burn::tensor::activation::relu;
-use burn::tensor::module::{avg_pool2d, max_pool2d};
-use burn::tensor::ops::{AvgPoolOptions, MaxPoolOptions};
 
 use crate::init::Initializer;
-use crate::ops::{Window, conv2d};
+use crate::ops::{Window, average_pool2d, conv2d, max_pool2d, relu};
 
 /// Convolution, batch norm with running statistics, `ReLU`.
 #[derive(Module, Debug)]
@@ -79,11 +76,10 @@ impl Unit {
 
 /// Largest of each 3 x 3 window.
 pub(super) fn max_pool(x: Tensor<4>, stride: usize, padding: usize) -> Tensor<4> {
-    max_pool2d(x, MaxPoolOptions::new([3, 3]).with_stride([stride; 2]).with_padding([padding; 2]))
+    max_pool2d(x, [3, 3], Window::padded([padding; 2]).every(stride))
 }
 
 /// Mean of each 3 x 3 window; what lies beyond the edge does not count.
 pub(super) fn average_pool(x: Tensor<4>) -> Tensor<4> {
-    let options = AvgPoolOptions::new([3, 3]).with_stride([1, 1]).with_padding([1, 1]).with_count_include_pad(false);
-    avg_pool2d(x, options)
+    average_pool2d(x, [3, 3], Window::padded([1, 1]))
 }
