@@ -4,6 +4,7 @@
 
 mod allocator;
 mod bench;
+mod bench_case;
 mod check;
 mod compare;
 mod encode;

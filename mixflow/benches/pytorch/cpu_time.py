@@ -6,9 +6,7 @@ A step's time is the difference between a long and a short run, user and system,
 """
 import os, resource, subprocess, sys
 
-here = os.path.dirname(os.path.abspath(__file__))
-program = os.environ.get("XTASK", os.path.join(here, "../../../target/release/xtask"))
-steps = {"tiny-train": (5, 45), "tiny-sample": (5, 85), "small-train": (2, 5), "small-sample": (2, 7)}
+from cases import PROGRAM, STEPS, script
 
 
 def seconds(command):
@@ -22,13 +20,14 @@ def seconds(command):
 
 
 def milliseconds_a_step(case, command):
-    short, long = steps[case]
+    long = STEPS[case]
+    short = max(2, long // 8)
     return 1000 * (seconds(command(long)) - seconds(command(short))) / (long - short)
 
 
 print("| case | mixflow ms | PyTorch ms | ratio |")
 print("|---|---|---|---|")
-for case in sys.argv[1:] or steps:
-    ours = milliseconds_a_step(case, lambda count: [program, "bench", "--case", case, "--steps", str(count)])
-    theirs = milliseconds_a_step(case, lambda count: [sys.executable, f"{here}/sit.py", case, str(count), "2"])
+for case in sys.argv[1:] or STEPS:
+    ours = milliseconds_a_step(case, lambda count: [PROGRAM, "bench", "--case", case, "--steps", str(count)])
+    theirs = milliseconds_a_step(case, lambda count: [sys.executable, script(case), case, str(count), "2"])
     print(f"| {case} | {ours:.1f} | {theirs:.1f} | {ours / theirs:.2f} |", flush=True)

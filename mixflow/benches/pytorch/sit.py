@@ -1,6 +1,6 @@
 """One case of the benchmark in PyTorch: prints a JSON line like `cargo xtask bench --case CASE`.
 
-usage: python sit.py tiny-train|tiny-sample|small-train|small-sample STEPS [THREADS]
+usage: python sit.py tiny-train|tiny-sample|small-train|small-sample|repa-train STEPS [THREADS]
 """
 import copy, json, math, os, resource, sys, time
 
@@ -48,30 +48,42 @@ class Block(nn.Module):
 
 
 class SiT(nn.Module):
-    def __init__(self, size, width, depth, heads, classes):
+    def __init__(self, size, width, depth, heads, classes, sigma=True, projected=None):
         super().__init__()
         self.size, tokens = size, (size // 2) ** 2
         self.x, self.y = nn.Conv2d(4, width, 2, 2), nn.Embedding(classes + 1, width)
         self.pos = nn.Parameter(torch.randn(1, tokens, width), requires_grad=False)
         self.t = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(depth))
-        self.norm, self.linear = norm(width), nn.Linear(width, 2 * 2 * 8)
+        self.outputs = 8 if sigma else 4
+        self.norm, self.linear = norm(width), nn.Linear(width, 2 * 2 * self.outputs)
+        self.projector = projected and nn.Sequential(
+            nn.Linear(width, 2048), nn.SiLU(), nn.Linear(2048, 2048), nn.SiLU(), nn.Linear(2048, projected)
+        )
         self.ada = nn.Sequential(nn.SiLU(), nn.Linear(width, 2 * width))
 
     def forward(self, x, t, y):
         x = self.x(x).flatten(2).transpose(1, 2) + self.pos
         angles = t[:, None] * torch.exp(-math.log(10000) * torch.arange(128) / 128)[None]
         c = self.t(torch.cat([angles.cos(), angles.sin()], 1)) + self.y(y)
-        for block in self.blocks:
+        for depth, block in enumerate(self.blocks, 1):
             x = block(x, c)
+            if self.projector and depth == 4:
+                self.projection = self.projector(x)
         x = self.linear(modulate(self.norm(x), *self.ada(c).chunk(2, 1)))
         grid = self.size // 2
-        x = torch.einsum("nhwpqc->nchpwq", x.reshape(-1, grid, grid, 2, 2, 8))
-        return x.reshape(-1, 8, self.size, self.size).chunk(2, 1)[0]
+        x = torch.einsum("nhwpqc->nchpwq", x.reshape(-1, grid, grid, 2, 2, self.outputs))
+        return x.reshape(-1, self.outputs, self.size, self.size)[:, :4]
 
 
+networks = {
+    "tiny": lambda: (SiT(8, 128, 4, 4, 10), 64),
+    "small": lambda: (SiT(32, 384, 12, 6, 1000), 8),
+    "repa": lambda: (SiT(32, 384, 12, 6, 1000, sigma=False, projected=768), 8),
+}
 network, mode = case.split("-")
-model, batch = (SiT(8, 128, 4, 4, 10), 64) if network == "tiny" else (SiT(32, 384, 12, 6, 1000), 8)
+model, batch = networks[network]()
+features = F.normalize(torch.rand(batch, 256, 768), dim=-1)
 data, labels = torch.randn(batch, 4, model.size, model.size), torch.ones(batch, dtype=torch.long)
 times = []
 if mode == "train":
@@ -83,6 +95,8 @@ for _ in range(steps):
         t, noise = torch.rand(batch), torch.randn_like(data)
         s = t[:, None, None, None]
         loss = ((model(s * data + (1 - s) * noise, t, labels) - (data - noise)) ** 2).mean()
+        if model.projector:
+            loss = loss - 0.5 * (F.normalize(model.projection, dim=-1) * features).sum(-1).mean()
         loss.item()
         optimizer.zero_grad()
         loss.backward()
