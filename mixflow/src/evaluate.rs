@@ -1,6 +1,6 @@
 //! A trained network against its recipe's data.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mixflow_backbones::{Backbone, ClassLabels};
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,9 @@ use crate::recipe::{Recipe, SamplingConfig};
 pub struct Evaluation {
     /// Solver, times and guidance.
     pub sampling: SamplingConfig,
+    /// Weights of the guide, where the guidance is away from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guide: Option<WeightsFile>,
     /// Network evaluations for each image.
     pub evaluations: usize,
     /// Seed of the noise.
@@ -51,6 +54,7 @@ pub fn evaluate<B: Backbone<Condition = ClassLabels>>(
     let images = generator.trajectories(&balanced_labels(count, classes), 0, visit)?;
     Ok(Evaluation {
         sampling: recipe.sampling.clone(),
+        guide: generator.guide.map(|guide| guide.weights.clone()),
         evaluations: images.evaluations,
         seed: recipe.seed,
         measurement: measure(&reference, &floor, &images.features()?, MeasureOptions::default())?,
@@ -73,6 +77,15 @@ pub fn evaluate_features(generated: &Features, real: &Features, seed: u64) -> Re
     let order: Vec<usize> = (0..real.rows() as u64).map(|row| order.apply(row) as usize).collect();
     let (floor, reference) = order.split_at(generated.rows().min(real.rows() / 2));
     Ok(measure(&real.select(reference), &real.select(floor), generated, MeasureOptions::default())?)
+}
+
+/// Which weights: a file and what was in it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WeightsFile {
+    /// Its path.
+    pub file: PathBuf,
+    /// Its [`sha256`].
+    pub sha256: String,
 }
 
 /// SHA-256 of a file, in hexadecimal: which weights were measured.

@@ -7,7 +7,7 @@ use mixflow_schedules::Prediction;
 use crate::flow::Flow;
 use crate::metric::Features;
 use crate::random::Stream;
-use crate::recipe::{ObjectiveConfig, SamplingConfig};
+use crate::recipe::{Guide, ObjectiveConfig, SamplingConfig};
 use crate::{Error, flow_matching};
 
 /// Generated images.
@@ -52,6 +52,8 @@ pub struct Generator<'a, B> {
     pub lambda: f64,
     /// What makes images of the network's latents; none where it makes images itself.
     pub autoencoder: Option<&'a dyn Autoencoder>,
+    /// The weaker network that [`SamplingConfig::guide`] stands for.
+    pub guide: Option<&'a Guide>,
 }
 
 /// States of a batch at one time of the grid: time, number of the batch's first image, states.
@@ -94,23 +96,32 @@ impl<B: Backbone<Condition = ClassLabels>> Generator<'_, B> {
         Ok(images)
     }
 
-    fn flow(&self, condition: ClassLabels) -> Flow<'_> {
-        let of = |condition: ClassLabels| {
-            Flow::new(&self.objective.schedule, self.objective.prediction, move |x: Tensor<4>, time| {
-                let times = Tensor::full([x.dims()[0]], time, &x.device());
-                self.network.forward(x, times, condition.clone())
-            })
-        };
-        let strong = of(condition.clone());
-        let flow = match self.sampling.guidance {
-            Some(guidance) => strong.guided(of(condition.null()), guidance),
-            None => strong,
+    /// The velocity field of a batch of these labels, guided as the sampling says.
+    ///
+    /// # Panics
+    /// If the sampling names a guide and [`guide`](Self::guide) is none.
+    pub fn flow(&self, condition: ClassLabels) -> Flow<'_> {
+        let strong = self.flow_of(self.network, condition.clone());
+        let flow = match (self.sampling.guidance, self.sampling.active_guide(), self.guide) {
+            (None, ..) => strong,
+            (Some(guidance), None, _) => strong.guided(self.flow_of(self.network, condition.null()), guidance),
+            (Some(guidance), Some(_), Some(guide)) => strong.guided(self.flow_of(&guide.network, condition), guidance),
+            (Some(_), Some(guide), None) => {
+                panic!("the sampling names the guide {}, but none was loaded", guide.weights.display())
+            }
         };
         if self.lambda == 1.0 {
             return flow;
         }
         let lambda = self.lambda;
         Flow::labelled(&self.objective.schedule, Prediction::Velocity, move |x, t| flow.velocity(x, t) * lambda)
+    }
+
+    fn flow_of<'a, N: Backbone<Condition = ClassLabels>>(&'a self, network: &'a N, labels: ClassLabels) -> Flow<'a> {
+        Flow::new(&self.objective.schedule, self.objective.prediction, move |x: Tensor<4>, time| {
+            let times = Tensor::full([x.dims()[0]], time, &x.device());
+            network.forward(x, times, labels.clone())
+        })
     }
 
     /// Noise of a stochastic step: one stream an image and step.

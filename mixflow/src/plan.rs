@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use mixflow_backbones::NetworkConfig;
+
 use crate::recipe::Recipe;
 
 /// A device and how fast it multiplies matrices.
@@ -52,8 +54,12 @@ pub struct Plan {
     pub images: u64,
     /// Seconds of the training on the machine.
     pub training_seconds: f64,
+    /// The weaker network that samples are guided by, in words, and its parameters.
+    pub guide: Option<(String, u64)>,
     /// Network evaluations of one sample, guidance included; none where the solver chooses its own steps.
     pub evaluations: Option<usize>,
+    /// Multiplications with addition of one sample.
+    pub sampling_multiply_adds: Option<u64>,
     /// The machine that times are for.
     pub machine: Machine,
 }
@@ -72,6 +78,12 @@ impl Plan {
         let images = training.steps * training.batch as u64;
         // The backward pass takes two products for each of the forward pass.
         let operations = 3.0 * 2.0 * multiply_adds as f64 * images as f64;
+        let sampling = &recipe.sampling;
+        let evaluations = sampling.evaluations();
+        let guide = sampling.active_guide().map(|guide| &guide.network);
+        // A guide is evaluated as often as the network.
+        let pair = |guide: &NetworkConfig| (multiply_adds + guide.multiply_adds()) / 2;
+        let evaluation = guide.map_or(multiply_adds, pair);
         Self {
             network: network.name().into(),
             parameters,
@@ -85,7 +97,9 @@ impl Plan {
             ],
             images,
             training_seconds: operations / machine.speed,
-            evaluations: recipe.sampling.evaluations(),
+            guide: guide.map(|guide| (guide.name().into(), guide.parameters())),
+            evaluations,
+            sampling_multiply_adds: evaluations.map(|evaluations| evaluation * evaluations as u64),
             machine,
         }
     }
@@ -113,10 +127,13 @@ impl fmt::Display for Plan {
         writeln!(f, "training of {} images", thousands(self.images))?;
         writeln!(f, "  on {} ({})", machine.name, machine.origin)?;
         writeln!(f, "  {:<26}{:>9}", "about", duration(self.training_seconds))?;
-        match self.evaluations {
-            Some(evaluations) => {
-                let seconds = 2.0 * self.multiply_adds as f64 * evaluations as f64 / machine.speed;
-                write!(f, "sampling: {evaluations} evaluations, about {} an image", duration(seconds))
+        if let Some((guide, parameters)) = &self.guide {
+            writeln!(f, "{:<28}{guide}, {} parameters", "guide in sampling", thousands(*parameters))?;
+        }
+        match self.evaluations.zip(self.sampling_multiply_adds) {
+            Some((evaluations, multiply_adds)) => {
+                let seconds = duration(2.0 * multiply_adds as f64 / machine.speed);
+                write!(f, "sampling: {evaluations} evaluations, about {seconds} an image")
             }
             None => write!(f, "sampling: the solver chooses its own steps"),
         }
@@ -162,6 +179,24 @@ mod tests {
         let text = Plan::new(&recipe, Machine::named("h100").unwrap()).to_string();
         assert!(text.contains("675,129,632"), "{text}");
         assert!(text.contains("118.6 GMAC"), "{text}");
+    }
+
+    #[test]
+    fn a_guide_costs_what_it_is() {
+        let plan = |set: &[&str]| {
+            let set: Vec<String> = set.iter().map(|change| (*change).to_string()).collect();
+            Plan::new(&Recipe::read("digits", &set).unwrap(), Machine::named("h100").unwrap())
+        };
+        let scale = "sampling.guidance.scale=1.5";
+        let small = r#"sampling.guide={"weights":"w","network":{"kind":"sit","input_size":32,"patch":8,"channels":1,
+            "width":24,"depth":1,"heads":3,"hidden":96,"classes":10}}"#;
+        let [none, free, guided] = [plan(&[]), plan(&[scale]), plan(&[scale, small])];
+        let weak = plan(&["network.width=24", "network.depth=1", "network.hidden=96"]);
+        let [a, b, c, d] = [&none, &free, &guided, &weak].map(|plan| plan.sampling_multiply_adds.unwrap());
+        assert_eq!((b, c), (2 * a, a + d));
+        assert_eq!([none.evaluations, free.evaluations, guided.evaluations], [Some(20), Some(40), Some(40)]);
+        assert_eq!(plan(&["sampling.guidance.scale=1", small]).evaluations, Some(20));
+        assert!(guided.to_string().contains("guide in sampling"), "{guided}");
     }
 
     #[test]

@@ -1,9 +1,11 @@
 //! A run as one JSON value.
 
 mod autoencoder;
+mod guide;
 mod objective;
 
 pub use autoencoder::{AutoencoderConfig, TargetEncoderConfig, TrainedRae};
+pub use guide::{Guide, GuideConfig};
 pub use objective::{ConfiguredObjective, ObjectiveConfig};
 
 use std::path::Path;
@@ -61,9 +63,13 @@ pub struct SamplingConfig {
     /// Solver and times.
     #[serde(flatten)]
     pub sampler: Sampler,
-    /// Guidance away from the null label.
+    /// Guidance: away from the null label, or from `guide`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guidance: Option<Guidance>,
+    /// The weaker network that `guidance` leads away from (autoguidance); none is the network itself without a label
+    /// (classifier-free guidance).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guide: Option<GuideConfig>,
     /// Images at a time; without effect on them beyond rounding.
     #[serde(default = "hundred")]
     pub batch: usize,
@@ -73,8 +79,18 @@ impl SamplingConfig {
     /// Network evaluations of one image where guidance acts at all times, both networks counted; none where the solver
     /// chooses its own steps.
     pub fn evaluations(&self) -> Option<usize> {
-        let networks = if self.guidance.is_some() { 2 } else { 1 };
+        let networks = if self.guides() { 2 } else { 1 };
         Some(networks * self.sampler.solver.evaluations(self.sampler.grid.steps())?)
+    }
+
+    /// The guide, if sampling needs it: a scale of 1 guides nothing.
+    pub fn active_guide(&self) -> Option<&GuideConfig> {
+        self.guide.as_ref().filter(|_| self.guides())
+    }
+
+    /// Whether there is guidance at any time.
+    pub(crate) fn guides(&self) -> bool {
+        self.guidance.is_some_and(|guidance| guidance.scale() != 1.0)
     }
 }
 
@@ -123,7 +139,7 @@ impl Recipe {
             apply(&mut value, change)?;
         }
         Self::from_value(value).map_err(|reason| match culprit(original, overrides, &reason) {
-            Some(change) => Error::Recipe { origin: format!("--set {change}"), reason },
+            Some(change) => Error::Recipe { origin: format!("--set {}", shortened(change)), reason },
             None => fault(reason),
         })
     }
@@ -198,7 +214,7 @@ impl Recipe {
         Ok(split(&data, post.images as u64, self.seed)?)
     }
 
-    /// How a network of this recipe makes images.
+    /// How a network of this recipe makes images, but for what has weights of its own: autoencoder and guide.
     pub fn generator<'a, B>(&'a self, network: &'a B) -> Generator<'a, B> {
         Generator {
             network,
@@ -209,6 +225,7 @@ impl Recipe {
             seed: self.seed,
             lambda: 1.0,
             autoencoder: None,
+            guide: None,
         }
     }
 
@@ -226,9 +243,7 @@ impl Recipe {
         if dropout > 0.0 && !network.null_class() {
             return Err("objective.condition_dropout needs a network with null_class, or must be 0".into());
         }
-        if self.sampling.guidance.is_some() && !network.null_class() {
-            return Err("sampling.guidance needs a network with null_class".into());
-        }
+        self.check_guidance()?;
         self.check_alignment()?;
         if self.post_training.is_some() && matches!(self.data, DataConfig::Latents { .. }) {
             return Err(
@@ -249,6 +264,20 @@ impl Recipe {
         self.post_training
             .as_ref()
             .map_or(Ok(()), |post| post.check().map_err(|fault| format!("post_training: {fault}")))
+    }
+
+    /// Whether there is something to be guided away from.
+    fn check_guidance(&self) -> Result<(), String> {
+        match (&self.sampling.guidance, &self.sampling.guide) {
+            (Some(_), None) if !self.network.null_class() => {
+                Err("sampling.guidance needs a network with null_class, or sampling.guide".into())
+            }
+            (None, Some(_)) => {
+                Err("sampling.guide has no effect without sampling.guidance, such as {\"scale\": 1.5}".into())
+            }
+            (_, Some(guide)) => guide.check(&self.network).map_err(|fault| format!("sampling.guide: {fault}")),
+            _ => Ok(()),
+        }
     }
 
     /// Whether somebody is there to be aligned with.
@@ -282,6 +311,15 @@ impl Recipe {
             ));
         }
         Ok(())
+    }
+}
+
+/// A change as a message shows it.
+fn shortened(change: &str) -> String {
+    const SHOWN: usize = 60;
+    match change.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", &change[..end]),
+        None => change.into(),
     }
 }
 
@@ -372,6 +410,29 @@ mod tests {
             assert!(message.contains(words), "{change}: {message}");
         }
         assert!(Recipe::read("shapes", &[]).unwrap().open().is_ok());
+    }
+
+    #[test]
+    fn a_guide_takes_the_place_of_the_null_class() {
+        let guide = |network: &str| format!(r#"sampling.guide={{"weights":"w.pt","network":{network}}}"#);
+        let network = r#"{"kind":"sit","input_size":32,"patch":8,"channels":1,"width":24,"depth":1,"heads":3,"hidden":96,
+            "classes":10,"null_class":false}"#;
+        let scale = || "sampling.guidance.scale=1.5".to_string();
+        let unlabelled = ["network.null_class=false", "objective.condition_dropout=0"].map(String::from);
+        let read = |changes: &[String]| Recipe::read("digits", &[&unlabelled[..], changes].concat());
+        assert!(read(&[scale()]).unwrap_err().to_string().contains("null_class, or sampling.guide"));
+        let recipe = read(&[scale(), guide(network)]).unwrap();
+        assert_eq!(Recipe::from_value(recipe.to_value()).unwrap(), recipe);
+        for (changes, words) in [
+            (vec![guide(network)], "no effect without sampling.guidance"),
+            (vec![scale(), guide(&network.replace("\"classes\":10", "\"classes\":9"))], "knows 9 classes"),
+            (vec![scale(), guide(&network.replace("32", "16"))], "makes 1 x 16 x 16"),
+            (vec![scale(), guide(&network.replace("\"heads\":3", "\"heads\":7"))], "sampling.guide: network"),
+            (vec![scale(), guide(&network.replace("\"width\"", "\"wide\""))], "wide"),
+        ] {
+            let message = read(&changes).unwrap_err().to_string();
+            assert!(message.contains(words), "{words}: {message}");
+        }
     }
 
     #[test]

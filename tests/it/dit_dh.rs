@@ -15,6 +15,11 @@ const CASES: [&str; 2] = ["rae_stage2/ddt_default", "rae_stage2/ddt_qknorm_gelu_
 
 /// The network that a manifest's `shape` describes, with `all` for what `shape` leaves out, and its weights.
 pub(crate) fn network(fixture: &Fixture, all: &Value, shape: &Value, prefix: &str, device: &Device) -> DitDh {
+    config(all, shape).init(0, device).load(fixture.weights(prefix)).expect("the recorded weights fit")
+}
+
+/// The shape of that network.
+pub(crate) fn config(all: &Value, shape: &Value) -> DitDhConfig {
     let number = |key: &str| all[key].as_u64().unwrap_or_else(|| panic!("no {key}")) as usize;
     let parts = parts(all);
     let stack = |k: usize| {
@@ -22,7 +27,7 @@ pub(crate) fn network(fixture: &Fixture, all: &Value, shape: &Value, prefix: &st
             ["hidden_size", "depth", "num_heads"].map(|key| shape[key][k].as_u64().expect("a pair") as usize);
         Stack { width, depth, heads, hidden: hidden(all, parts, width) }
     };
-    let config = DitDhConfig {
+    DitDhConfig {
         input_size: number("input_size"),
         channels: number("in_channels"),
         encoder: stack(0),
@@ -32,8 +37,7 @@ pub(crate) fn network(fixture: &Fixture, all: &Value, shape: &Value, prefix: &st
         position_table: all["use_pos_embed"].as_bool().unwrap_or(true),
         parts,
         trained_tables: true,
-    };
-    config.init(0, device).load(fixture.weights(prefix)).expect("the recorded weights fit")
+    }
 }
 
 /// The kinds of parts, by the official names; the published ones where a manifest does not say.

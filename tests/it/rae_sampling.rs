@@ -2,15 +2,18 @@
 
 use burn::tensor::{Device, Tensor};
 use mixflow::flow::Flow;
+use mixflow::generate::Generator;
 use mixflow::guidance::Guidance;
+use mixflow::recipe::Recipe;
 use mixflow::solver::{DormandPrince5, Euler, EulerMaruyama, Heun, LastStep, Solver, StochasticHeun};
-use mixflow_backbones::{Backbone, ClassLabels, Condition};
+use mixflow_backbones::{Backbone, ClassLabels, Condition, NetworkConfig};
 use mixflow_schedules::{
     Cosine, Diffusion, Interval, Linear, Prediction, Reference, Reversed, Schedule, TimeGrid, Use, interval,
 };
 use mixflow_tests::{Fixture, TinyNet, Tolerance};
+use serde_json::json;
 
-use crate::dit_dh::network;
+use crate::dit_dh::{self, network};
 
 const LAST_STEP: f64 = 0.04;
 
@@ -167,4 +170,65 @@ fn guided_samples_are_the_official_ones() {
     run("out.ag1.42.euler", &Euler, both(0.0, 1.0));
     run("out.ag1.42_interval_0.1_0.9.euler", &Euler, both(0.1, 0.9));
     run("out.ag1.42.heun2", &Heun, both(0.0, 1.0));
+}
+
+/// The same by a recipe that names the guide and its file: the states that the library gives, bit for bit, which are the
+/// official ones.
+#[test]
+fn a_recipe_guides_as_the_official_code_does() {
+    let fixture = Fixture::read("samplers/rae_end_to_end_guided");
+    let device = Device::default();
+    let config = &fixture.manifest["config"];
+    let file = tempfile::NamedTempFile::with_suffix(".safetensors").expect("a temporary file");
+    fixture.weights("weights_ag.").write(file.path(), &[]).expect("a file to write to");
+    let shape = |which: &str| NetworkConfig::DitDh(dit_dh::config(&config[which], &config[which]));
+    let recipe = |solver: &str, interval: [f64; 2]| {
+        let recipe = json!({
+            "name": "guided",
+            "data": { "kind": "digits", "size": 8 },
+            "network": shape("main"),
+            "objective": { "schedule": { "kind": "linear", "reversed": true } },
+            "training": { "steps": 1, "batch": 1 },
+            "sampling": {
+                "solver": { "kind": solver },
+                "grid": { "steps": 5, "end": 0.999, "shift": config["time_dist_shift"] },
+                "guidance": { "scale": 1.42, "interval": interval },
+                "guide": { "network": shape("guidance_model"), "weights": file.path() },
+            },
+        });
+        Recipe::from_value(recipe).expect("the recipe is valid")
+    };
+    let strong = recipe("euler", [0.0, 1.0]).network.init(0, &device).load(fixture.weights("weights.")).expect("fits");
+    let weak = network(&fixture, &config["guidance_model"], &config["guidance_model"], "weights_ag.", &device);
+    let labels =
+        ClassLabels { labels: fixture.integers("in.y", &device), null: recipe("euler", [0.0, 1.0]).network.classes() };
+    let x = fixture.tensor::<4>("in.z", &device);
+
+    for (name, solver, interval, evaluations) in [
+        ("out.ag1.42.euler", "euler", [0.0, 1.0], 10),
+        ("out.ag1.42_interval_0.1_0.9.euler", "euler", [0.1, 0.9], 7),
+        ("out.ag1.42.heun2", "heun", [0.0, 1.0], 20),
+    ] {
+        let recipe = recipe(solver, interval);
+        let guide = recipe.sampling.active_guide().expect("the recipe has one").load().expect("the file fits");
+        let generator = Generator { guide: Some(&guide), ..recipe.generator(&strong) };
+        let halves = [labels.clone(), labels.clone().null()].map(|labels| {
+            let run = |flow: Flow<'_>| {
+                let mut states = vec![];
+                let mut silent = |step: usize, _: [usize; 4]| silent(step);
+                let sampler = &recipe.sampling.sampler;
+                let samples = sampler.trajectory(&flow, x.clone(), &mut silent, |_, x| states.push(x.clone()));
+                (Tensor::stack::<5>(states, 0), samples.expect("finite states").evaluations)
+            };
+            let (states, counted) = run(generator.flow(labels.clone()));
+            assert_eq!(counted, evaluations, "{name}");
+            let guidance = Guidance::new(1.42).and_then(|g| g.within(interval[0], interval[1])).expect("valid");
+            let path = &recipe.objective.schedule;
+            let weak = Flow::of(path, Prediction::Velocity, &weak, labels.clone());
+            let (expected, _) = run(Flow::of(path, Prediction::Velocity, &strong, labels).guided(weak, guidance));
+            assert_eq!(states.to_data(), expected.to_data(), "{name}");
+            states
+        });
+        fixture.assert_close(name, Tensor::cat(halves.to_vec(), 1).into_data(), fixture.tolerance(None));
+    }
 }

@@ -108,6 +108,7 @@ fn images_do_not_depend_on_the_batch() {
         .expect("the recipe is valid");
         let generator = Generator {
             autoencoder: None,
+            guide: None,
             network: &sit,
             objective: &ObjectiveConfig::default(),
             sampling: &sampling,

@@ -12,7 +12,7 @@ use crate::train::{Destination, train};
 pub(crate) struct Compare {
     #[command(flatten)]
     recipe: RecipeArguments,
-    /// The network to post-train: .safetensors, .pt, or a run's folder
+    /// The network to post-train: .safetensors, .pt, a run's folder or a checkpoint
     #[arg(long, value_name = "WEIGHTS")]
     from: PathBuf,
     /// Post-trainings of each kind [default: the recipe's]

@@ -36,7 +36,7 @@ pub(crate) struct Eval {
         long,
         value_name = "PATH",
         requires = "against",
-        conflicts_with_all = ["path", "recipe", "arm", "steps", "guidance", "set", "images", "labels"]
+        conflicts_with_all = ["path", "recipe", "arm", "steps", "guidance", "guide", "set", "images", "labels"]
     )]
     images_from: Option<PathBuf>,
     /// The real images to measure against: a folder or an .npz, of the same size unless --inception resizes them; with
@@ -65,7 +65,7 @@ impl Eval {
     }
 
     fn network(&self, trained: &TrainedArguments) -> Result<ExitCode> {
-        let trained = trained.read(&self.sampling.set())?;
+        let trained = trained.read(&self.sampling.set()?)?;
         let recipe = &trained.recipe;
         let count = self.images.unwrap_or(recipe.post_training.as_ref().map_or(500, |post| post.images));
 

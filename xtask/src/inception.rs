@@ -101,6 +101,7 @@ impl Measuring {
             sampler: Some(serde_json::to_string(&recipe.sampling.sampler)?),
             evaluations: Some(evaluations),
             guidance,
+            guide: generator.guide.map(|guide| guide.weights.clone()),
             precision: Some("f32".into()),
             autoencoder: recipe.autoencoder.as_ref().map(serde_json::to_string).transpose()?,
             checkpoint_sha256: Some(sha256(&trained.weights)?),

@@ -3,14 +3,14 @@
 use std::error::Error;
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Device;
 use clap::Args;
 use mixflow::backbones::Network;
-use mixflow::backbones::weights::Weights;
 use mixflow::recipe::Recipe;
+use mixflow::train::StoredNetwork;
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -81,21 +81,9 @@ pub(crate) fn network(recipe: &Recipe) -> Network {
     recipe.network.init(recipe.seed, &Device::default())
 }
 
-/// The recipe's network with weights from a file: `.safetensors`, `.pt`, or a folder of this program.
+/// The recipe's network with weights from a file, `.safetensors` or `.pt`, a run's folder or a checkpoint.
 pub(crate) fn load(recipe: &Recipe, from: &Path) -> Result<Network> {
-    Ok(network(recipe).load(Weights::read(weights_file(from)?)?)?)
-}
-
-/// The weights that a path stands for.
-fn weights_file(from: &Path) -> Result<PathBuf> {
-    if from.is_file() {
-        return Ok(from.into());
-    }
-    let inside = ["model.safetensors", "pretraining/model.safetensors"].map(|file| from.join(file));
-    inside.into_iter().find(|file| file.is_file()).ok_or_else(|| {
-        format!("{}: expected a file of weights or a folder with model.safetensors, found neither", from.display())
-            .into()
-    })
+    Ok(StoredNetwork::find(from)?.load(network(recipe))?)
 }
 
 /// Writes the averaged network under its official names.

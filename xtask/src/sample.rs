@@ -7,6 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use mixflow::export::Export;
+use mixflow::recipe::GuideConfig;
 
 use crate::progress::Progress;
 use crate::run::{Result, say};
@@ -41,6 +42,9 @@ pub(crate) struct Sampling {
     /// Scale of guidance; 1 is none [default: the recipe's]
     #[arg(long, value_name = "SCALE")]
     guidance: Option<f64>,
+    /// Guide by this weaker network, of a run's folder or checkpoint, instead of the network itself without a label
+    #[arg(long, value_name = "RUN")]
+    guide: Option<PathBuf>,
     /// Change any value of the recipe, such as sampling.solver.kind=euler; may be given more than once
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -48,16 +52,20 @@ pub(crate) struct Sampling {
 
 impl Sampling {
     /// As changes to a recipe.
-    pub(crate) fn set(&self) -> Vec<String> {
+    pub(crate) fn set(&self) -> Result<Vec<String>> {
         let steps = self.steps.map(|steps| format!("sampling.grid.steps={steps}"));
         let scale = self.guidance.map(|scale| format!("sampling.guidance.scale={scale}"));
-        steps.into_iter().chain(scale).chain(self.set.iter().cloned()).collect()
+        let guide = match &self.guide {
+            Some(run) => Some(format!("sampling.guide={}", serde_json::to_string(&GuideConfig::of_run(run)?)?)),
+            None => None,
+        };
+        Ok(steps.into_iter().chain(scale).chain(guide).chain(self.set.iter().cloned()).collect())
     }
 }
 
 impl Sample {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let mut set = self.sampling.set();
+        let mut set = self.sampling.set()?;
         set.extend(self.seed.map(|seed| format!("seed={seed}")));
         let trained = self.trained.read(&set)?;
         let generator = trained.generator();

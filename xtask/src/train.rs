@@ -9,7 +9,7 @@ use mixflow::backbones::encoder::Encoder;
 use mixflow::backbones::{Autoencoder, Network};
 use mixflow::compare::{self, Study, StudyOutcome};
 use mixflow::data::Dataset;
-use mixflow::recipe::{ObjectiveConfig, Recipe};
+use mixflow::recipe::{Guide, GuideConfig, ObjectiveConfig, Recipe};
 use mixflow::report::write_atomic;
 use mixflow::train::{Event, Outcome, Run, check_same_run};
 use mixflow::{TargetEncoder, learned};
@@ -21,7 +21,7 @@ use crate::run::{RecipeArguments, Result, STOP, load, network, note, save, say, 
 pub(crate) struct Train {
     #[command(flatten)]
     recipe: RecipeArguments,
-    /// Start from these weights: .safetensors, .pt, or a run's folder
+    /// Start from these weights: .safetensors, .pt, a run's folder or a checkpoint
     #[arg(long, value_name = "WEIGHTS")]
     from: Option<PathBuf>,
     #[command(flatten)]
@@ -66,6 +66,9 @@ pub(crate) fn train(recipe: &Recipe, from: Option<&Path>, to: &Destination, fold
         None => recipe.open()?,
     };
     let start = from.map(|from| load(recipe, from)).transpose()?;
+    // A single training makes no images.
+    let guide = recipe.sampling.active_guide().filter(|_| recipe.post_training.is_some());
+    let guide = guide.map(GuideConfig::load).transpose()?;
     stop_on_signals()?;
     std::fs::create_dir_all(&folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
     let text = serde_json::to_string_pretty(&recipe.to_value())?;
@@ -73,7 +76,7 @@ pub(crate) fn train(recipe: &Recipe, from: Option<&Path>, to: &Destination, fold
         write_atomic(&file, text.as_bytes())?;
     }
 
-    let run = Prepared::new(recipe, folder.clone(), data)?;
+    let run = Prepared::new(recipe, folder.clone(), data, guide)?;
     let finished = if recipe.post_training.is_some() { run.study(start)? } else { run.single(start)? };
     // A resumed run may have another number of steps; a recipe that does not fit its checkpoints was refused by now.
     write_atomic(&file, text.as_bytes())?;
@@ -94,10 +97,11 @@ struct Prepared<'a> {
     data: Arc<dyn Dataset>,
     autoencoder: Option<Box<dyn Autoencoder>>,
     encoder: Option<Encoder>,
+    guide: Option<Guide>,
 }
 
 impl<'a> Prepared<'a> {
-    fn new(recipe: &'a Recipe, folder: PathBuf, data: Arc<dyn Dataset>) -> Result<Self> {
+    fn new(recipe: &'a Recipe, folder: PathBuf, data: Arc<dyn Dataset>, guide: Option<Guide>) -> Result<Self> {
         let (mut progress, mut autoencoder, mut encoder) = (Progress::new(), None, None);
         let stepped = |progress: &mut Progress, report| progress.training(&Event::Stepped(&report));
         if let Some(config) = recipe.encoding() {
@@ -109,7 +113,7 @@ impl<'a> Prepared<'a> {
             encoder = Some(config.prepare(&folder, &data, |report| stepped(&mut progress, report))?);
         }
         progress.end();
-        Ok(Self { recipe, folder, data, autoencoder, encoder })
+        Ok(Self { recipe, folder, data, autoencoder, encoder, guide })
     }
 
     fn encoder(&self) -> Option<&dyn TargetEncoder> {
@@ -125,6 +129,7 @@ impl<'a> Prepared<'a> {
             folder: self.folder.clone(),
             key: network.official_key(),
             autoencoder: self.autoencoder.as_deref(),
+            guide: self.guide.as_ref(),
             encoder: self.encoder(),
             stop: &STOP,
         };

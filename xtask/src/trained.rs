@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use mixflow::backbones::{Autoencoder, Network};
 use mixflow::generate::Generator;
-use mixflow::recipe::{AutoencoderConfig, Recipe};
+use mixflow::recipe::{AutoencoderConfig, Guide, GuideConfig, Recipe};
+use mixflow::train::StoredNetwork;
 
 use crate::run::{Result, load};
 
@@ -23,11 +24,12 @@ pub(crate) struct TrainedArguments {
     arm: Option<String>,
 }
 
-/// A network, its recipe, what makes images of its latents, and where its weights are.
+/// A network, its recipe, what makes images of its latents, what guides it, and where its weights are.
 pub(crate) struct Trained {
     pub(crate) recipe: Recipe,
     pub(crate) network: Network,
     pub(crate) autoencoder: Option<Box<dyn Autoencoder>>,
+    pub(crate) guide: Option<Guide>,
     pub(crate) weights: PathBuf,
 }
 
@@ -46,7 +48,8 @@ impl TrainedArguments {
         let folder = ancestors.filter(|folder| folder.join("autoencoder.safetensors").is_file()).last();
         let folder = folder.unwrap_or(Path::new(""));
         let autoencoder = recipe.autoencoder.as_ref().map(|config| config.load(folder)).transpose()?;
-        Ok(Trained { recipe, network, autoencoder, weights })
+        let guide = recipe.sampling.active_guide().map(GuideConfig::load).transpose()?;
+        Ok(Trained { recipe, network, autoencoder, guide, weights })
     }
 
     fn weights(&self) -> Result<PathBuf> {
@@ -85,7 +88,8 @@ impl TrainedArguments {
 impl Trained {
     /// What makes images with the network.
     pub(crate) fn generator(&self) -> Generator<'_, Network> {
-        Generator { autoencoder: self.autoencoder.as_deref(), ..self.recipe.generator(&self.network) }
+        let (autoencoder, guide) = (self.autoencoder.as_deref(), self.guide.as_ref());
+        Generator { autoencoder, guide, ..self.recipe.generator(&self.network) }
     }
 
     /// Channels of the images.
@@ -102,8 +106,7 @@ impl Trained {
 
 /// The recipe of a run: in the folder of the weights or the one above.
 fn recipe_beside(weights: &Path) -> Result<String> {
-    let file = weights.ancestors().skip(1).take(2).map(|folder| folder.join("recipe.json")).find(|file| file.is_file());
-    match file {
+    match StoredNetwork::File(weights.into()).recipe_file() {
         Some(file) => Ok(file.to_str().ok_or("expected a path in UTF-8")?.into()),
         None => Err(format!("{} lies beside no recipe.json: name its recipe with --recipe", weights.display()).into()),
     }

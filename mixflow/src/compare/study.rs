@@ -15,7 +15,7 @@ use crate::data::{Dataset, Part};
 use crate::evaluate::{features, reference_size};
 use crate::generate::{Generator, Images, balanced_labels};
 use crate::metric::{MeasureOptions, Reference};
-use crate::recipe::{ObjectiveConfig, Recipe, SamplingConfig};
+use crate::recipe::{Guide, ObjectiveConfig, Recipe, SamplingConfig};
 use crate::report::{Arm, Curve, Environment, Grid, Phase, Picture, Point, Report, Summary, Tiles, write_atomic};
 use crate::train::{Event, Outcome, Run, TrainConfig};
 use crate::{Error, Objective, TargetEncoder, learned};
@@ -31,6 +31,8 @@ pub struct Study<'a> {
     pub key: fn(&str) -> String,
     /// Between the images and what the network learns, where that is latents.
     pub autoencoder: Option<&'a dyn Autoencoder>,
+    /// The weaker network that all arms are guided by, where the recipe's sampling names one.
+    pub guide: Option<&'a Guide>,
     /// Encoders of the clean images, where the objective aligns with them.
     pub encoder: Option<&'a dyn TargetEncoder>,
     /// Set from elsewhere, it ends the study after the step in progress.
@@ -160,12 +162,22 @@ impl Study<'_> {
                  image; Slow Flow follows latents, every measure sees decoded images."
             ));
         }
+        if let Some(Guide { weights, .. }) = self.guide {
+            report.notes.push(format!(
+                "Every arm is guided by one weaker network, {}, SHA-256 {}.",
+                weights.file.display(),
+                weights.sha256
+            ));
+        }
         if given {
             report.notes.push("The start was loaded from a file: there was no pre-training in this run.".into());
         }
         let page = self.folder.join("report.html");
-        let json =
-            serde_json::to_vec_pretty(&json!({ "results": results, "report": report })).expect("plain data is JSON");
+        let mut json = json!({ "results": results, "report": report });
+        if let Some(guide) = self.guide {
+            json["guide"] = json!(guide.weights);
+        }
+        let json = serde_json::to_vec_pretty(&json).expect("plain data is JSON");
         for (path, bytes) in [(self.folder.join("results.json"), json), (page.clone(), report.html().into_bytes())] {
             write_atomic(&path, &bytes)?;
         }
@@ -173,7 +185,7 @@ impl Study<'_> {
     }
 
     fn generator<'a, B>(&'a self, network: &'a B) -> Generator<'a, B> {
-        Generator { autoencoder: self.autoencoder, ..self.recipe.generator(network) }
+        Generator { autoencoder: self.autoencoder, guide: self.guide, ..self.recipe.generator(network) }
     }
 
     fn slowed(&self, post: &PostTraining) -> Result<ObjectiveConfig, Error> {
@@ -359,8 +371,11 @@ fn describe(sampling: &SamplingConfig) -> String {
         StochasticHeun(_) => "stochastic Heun",
     };
     match sampling.guidance {
-        Some(guidance) => format!("{solver}, guidance {}", guidance.scale()),
-        None => solver.into(),
+        Some(guidance) if sampling.guides() => match sampling.guide {
+            Some(_) => format!("{solver}, guidance {} by a weaker network", guidance.scale()),
+            None => format!("{solver}, guidance {}", guidance.scale()),
+        },
+        _ => solver.into(),
     }
 }
 

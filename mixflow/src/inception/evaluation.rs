@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Sample;
 use crate::Error;
-use crate::evaluate::sha256;
+use crate::evaluate::{WeightsFile, sha256};
 use crate::generate::balanced_labels;
 use crate::metric::{Spread, Subset, frechet_distance, inception_score, kernel_distance_subsets, precision_recall};
 use crate::random::{Stream, rng, uniform};
@@ -99,6 +99,8 @@ pub struct Setting {
     pub evaluations: Option<usize>,
     /// Scale and interval.
     pub guidance: Option<String>,
+    /// Weights of the weaker network, where the guidance is away from one.
+    pub guide: Option<WeightsFile>,
     /// Type of numbers while sampling, such as `f32`.
     pub precision: Option<String>,
     /// Which autoencoder decoded latents, with its hash.

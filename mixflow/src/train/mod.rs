@@ -5,9 +5,11 @@ mod log;
 mod optimizer;
 mod run;
 mod state;
+mod stored;
 
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use log::MetricsLog;
 pub use optimizer::{LearningRate, OptimizerConfig};
 pub use run::{Event, Outcome, Run, TrainConfig, check_same_run};
 pub use state::{Snapshot, StepReport, Tensors, TrainState};
+pub use stored::StoredNetwork;

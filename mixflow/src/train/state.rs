@@ -194,6 +194,16 @@ pub struct Snapshot {
     pub updates: u64,
 }
 
+impl Snapshot {
+    /// `network` with the moving average.
+    ///
+    /// # Errors
+    /// Names the first tensor that is missing or has another shape.
+    pub fn into_average<B: Module>(self, network: B) -> Result<B, String> {
+        fill(network, self.average)
+    }
+}
+
 /// Tensors by the path of their parameter.
 pub type Tensors = BTreeMap<String, TensorData>;
 
