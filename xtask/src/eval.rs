@@ -39,8 +39,8 @@ pub(crate) struct Eval {
         conflicts_with_all = ["path", "recipe", "arm", "steps", "guidance", "guide", "set", "images", "labels"]
     )]
     images_from: Option<PathBuf>,
-    /// The real images to measure against: a folder or an .npz, of the same size unless --inception resizes them; with
-    /// it also statistics (`mu`, `sigma`) [default, of a network: the recipe's training data]
+    /// The real images to measure against, all of them: a folder or an .npz, of the same size unless --inception resizes
+    /// them; with it also statistics (`mu`, `sigma`) [default, of a network: the recipe's training data]
     #[arg(long, value_name = "PATH", requires = "measured")]
     against: Option<PathBuf>,
     #[command(flatten)]
@@ -125,7 +125,7 @@ impl Eval {
         progress.end();
 
         say(format_args!(
-            "{} against {} (pixel Fréchet distance; the floor is a part of the real images, chosen with seed {seed})\n{measurement}",
+            "{} against {} (pixel Fréchet distance; what is in the floor was chosen with seed {seed})\n{measurement}",
             images.display(),
             real.display(),
         ))?;

@@ -49,7 +49,7 @@ pub struct Scores {
     pub variance_ratio: f64,
 }
 
-/// A generated set and a held-out real set, measured in the same way against one reference.
+/// A generated set measured against the reference, and real images in the same way.
 ///
 /// The floor is what a perfect generator would get. It is one for the generated numbers only when both sets have the
 /// same size, because a Fréchet distance falls and recall rises with it: see [`Measurement::sizes_match`].
@@ -63,8 +63,10 @@ pub struct Measurement {
     pub neighbours: usize,
     /// The generated set.
     pub generated: Scores,
-    /// Real images that are not in the reference.
+    /// Real images, against others of them.
     pub floor: Scores,
+    /// How many others: the reference, where the images of the floor are not in it; else the rest of it.
+    pub floor_reference_rows: usize,
 }
 
 impl Measurement {
@@ -77,12 +79,15 @@ impl Measurement {
 /// A small table for a terminal; it says so when the sizes differ.
 impl fmt::Display for Measurement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { reference_rows, columns, neighbours, generated, floor } = self;
+        let Self { reference_rows, columns, neighbours, generated, floor, floor_reference_rows } = self;
         writeln!(f, "against {reference_rows} real images, {columns} features, k = {neighbours}")?;
         writeln!(f, "            images    Frechet      kernel  precision  recall  variance")?;
         for (name, s) in [("generated", generated), ("real floor", floor)] {
             write!(f, "{name:<10} {:>7} {:>10.4} {:>11.3e} ", s.rows, s.frechet, s.kernel)?;
             writeln!(f, "{:>10.3} {:>7.3} {:>9.3}", s.precision, s.recall, s.variance_ratio)?;
+        }
+        if floor_reference_rows != reference_rows {
+            writeln!(f, "the floor: {} of the real images against the other {floor_reference_rows}", floor.rows)?;
         }
         if !self.sizes_match() {
             writeln!(f, "the two sets differ in size: the floor is not one for these numbers")?;
@@ -96,6 +101,7 @@ impl fmt::Display for Measurement {
 pub struct Reference<'a> {
     real: Real<'a>,
     floor: Scores,
+    floor_reference_rows: usize,
 }
 
 impl<'a> Reference<'a> {
@@ -110,7 +116,24 @@ impl<'a> Reference<'a> {
     pub fn new(reference: &'a Features, floor_split: &Features, options: MeasureOptions) -> Result<Self, Error> {
         let real = Real::new(reference, options)?;
         let floor = real.scores(floor_split)?;
-        Ok(Self { real, floor })
+        Ok(Self { real, floor, floor_reference_rows: reference.rows() })
+    }
+
+    /// As [`new`](Self::new) where no real images were held out: generated images are measured against all of `reference`,
+    /// and for the floor its rows `floor` against its other rows.
+    ///
+    /// The floor's reference is the smaller one, so that the floor comes out a little too high.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), of either part.
+    pub fn with_floor_inside(
+        reference: &'a Features,
+        [floor, others]: [&[usize]; 2],
+        options: MeasureOptions,
+    ) -> Result<Self, Error> {
+        let [floor, others] = [floor, others].map(|rows| reference.select(rows));
+        let floor = Real::new(&others, options)?.scores(&floor)?;
+        Ok(Self { real: Real::new(reference, options)?, floor, floor_reference_rows: others.rows() })
     }
 
     /// The numbers of a generated set, and the floor.
@@ -124,6 +147,7 @@ impl<'a> Reference<'a> {
             neighbours: self.real.manifold.neighbours(),
             generated: self.real.scores(generated)?,
             floor: self.floor,
+            floor_reference_rows: self.floor_reference_rows,
         })
     }
 }
