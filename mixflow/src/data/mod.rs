@@ -11,7 +11,6 @@ pub mod latents;
 mod loader;
 mod order;
 mod pixels;
-mod posterior;
 mod resample;
 mod shapes;
 pub mod source;
@@ -32,7 +31,6 @@ pub use loader::{Batch, Loader, LoaderConfig};
 pub(crate) use order::Permutation;
 pub use order::index_at;
 pub use pixels::{Quantize, center_crop, to_planes};
-pub use posterior::sample_posterior;
 pub use shapes::Shapes;
 pub use split::{Part, split};
 
