@@ -1,0 +1,190 @@
+//! `encode`, by way of every source and precision.
+
+use std::fs::{self, File};
+use std::io::Cursor;
+use std::path::Path;
+
+use burn::tensor::Device;
+use image::{ImageFormat, Rgb, RgbImage};
+use mixflow::backbones::autoencoder::{KlAutoencoderConfig, official_key};
+use mixflow::backbones::encoder::EncoderConfig;
+use mixflow::backbones::weights::Weights;
+use mixflow::data::Dataset;
+use mixflow::data::latents::Latents;
+
+use crate::Place;
+
+/// The pictures of `tests/fixtures/train-00000-of-00001.parquet`.
+fn picture(number: u32) -> RgbImage {
+    RgbImage::from_fn(20, 18, |x, y| Rgb([x * 12, y * 13, number * 40].map(|value| value as u8)))
+}
+
+/// Six pictures as a folder and as an archive, an autoencoder and an encoder with random weights.
+fn place() -> Place {
+    let place = Place::new();
+    let mut archive = tar::Builder::new(File::create(place.path("train.tar")).unwrap());
+    let mut add = |name: String, bytes: &[u8]| {
+        let mut header = tar::Header::new_gnu();
+        header.set_size(bytes.len() as u64);
+        header.set_mode(0o644);
+        archive.append_data(&mut header, name, bytes).unwrap();
+    };
+    for number in 0..6 {
+        let class = place.path("photos").join(["cats", "dogs"][number as usize % 2]);
+        fs::create_dir_all(&class).unwrap();
+        picture(number).save(class.join(format!("{number}.png"))).unwrap();
+        let mut bytes = vec![];
+        picture(number).write_to(&mut Cursor::new(&mut bytes), ImageFormat::Png).unwrap();
+        add(format!("{number}.png"), &bytes);
+        add(format!("{number}.cls"), (number % 2).to_string().as_bytes());
+    }
+    archive.finish().unwrap();
+    fs::write(place.path("classes.txt"), "cats\ndogs\n").unwrap();
+
+    let autoencoder =
+        KlAutoencoderConfig { widths: vec![8, 16], depth: 1, groups: 4, ..KlAutoencoderConfig::stable_diffusion() };
+    // Four patches of eight pixels each way.
+    let encoder = EncoderConfig {
+        patch: 8,
+        input_size: 16,
+        table_size: 16,
+        width: 16,
+        depth: 1,
+        heads: 2,
+        hidden: 32,
+        ..EncoderConfig::dinov2_base_for_repa(16)
+    };
+    let device = Device::default();
+    let weights = Weights::of(&autoencoder.init(0, &device), official_key);
+    weights.write(place.path("vae.safetensors"), &[]).unwrap();
+    encoder.init(1, &device).weights().write(place.path("encoder.safetensors"), &[]).unwrap();
+    fs::write(place.path("vae.json"), serde_json::to_vec(&autoencoder).unwrap()).unwrap();
+    fs::write(place.path("encoder.json"), serde_json::to_vec(&encoder).unwrap()).unwrap();
+    place
+}
+
+const SD: [&str; 8] = ["--autoencoder", "sd", "--weights", "vae.safetensors", "--config", "vae.json", "--size", "16"];
+
+fn encode(place: &Place, source: &str, to: &str, more: &[&str]) -> String {
+    place.run(&[&["encode", source, "--to", to], &SD[..], more].concat())
+}
+
+/// Names, classes and numbers of all latents in a folder.
+fn latents(folder: &Path) -> Vec<(String, String, Vec<f32>)> {
+    let latents = Latents::open(folder).unwrap();
+    latents.verify().unwrap();
+    let all = (0..latents.len().unwrap()).map(|index| {
+        let example = latents.example(index).unwrap();
+        (latents.name(index).unwrap(), latents.classes()[example.label].clone(), example.pixels)
+    });
+    all.collect()
+}
+
+/// The same without names, which say where an image comes from, in the order of the numbers.
+fn unnamed(folder: &Path) -> Vec<(String, Vec<f32>)> {
+    let mut all: Vec<_> = latents(folder).into_iter().map(|(_, class, numbers)| (class, numbers)).collect();
+    all.sort_by(|a, b| a.1[0].total_cmp(&b.1[0]));
+    all
+}
+
+#[test]
+fn an_archive_gives_the_latents_of_its_folder() {
+    let place = place();
+    let told = encode(&place, "photos", "by-folder", &[]);
+    assert!(told.contains("6 latents of 4 x 8 x 8"), "{told}");
+    encode(&place, "train.tar", "by-archive", &["--classes", "classes.txt"]);
+    // One image at a time rounds like any other batch here: the same numbers.
+    assert_eq!(unnamed(&place.path("by-folder")), unnamed(&place.path("by-archive")));
+    assert_eq!(latents(&place.path("by-archive"))[3].1, "dogs");
+
+    encode(&place, "train.tar", "numbered", &[]);
+    assert_eq!(latents(&place.path("numbered"))[3].1, "1");
+    fs::write(place.path("one.txt"), "cats\n").unwrap();
+    let encode = [&["encode", "train.tar", "--to", "x"], &SD[..]].concat();
+    place.refuse(&[&encode[..], &["--classes", "one.txt"]].concat(), &["train.tar", "class"]);
+    place.refuse(&[&encode[..], &["--classes", "nowhere.txt"]].concat(), &["nowhere.txt"]);
+    let folder = [&["encode", "photos", "--to", "x", "--classes", "classes.txt"], &SD[..]].concat();
+    place.refuse(&folder, &["names its classes itself"]);
+}
+
+#[test]
+fn half_precision_is_half_the_size_and_as_close_as_it_can_be() {
+    let place = place();
+    encode(&place, "photos", "f32", &[]);
+    let whole = latents(&place.path("f32"));
+    // A rounded number is off by half a unit of its last place: 11 and 8 bits.
+    for (precision, relative) in [("f16", 1.0 / 2048.0), ("bf16", 1.0 / 256.0)] {
+        encode(&place, "photos", precision, &["--precision", precision]);
+        let halves = latents(&place.path(precision));
+        let mut differ = false;
+        for ((name, class, numbers), (other, kind, expected)) in halves.iter().zip(&whole) {
+            assert_eq!((name, class), (other, kind));
+            for (found, expected) in numbers.iter().zip(expected) {
+                // Below the normal numbers of f16 the distance of two is fixed.
+                let close = (found - expected).abs() <= relative * expected.abs() + 6e-8;
+                assert!(close, "{precision}: {found} for {expected}");
+                differ |= found != expected;
+            }
+        }
+        assert!(differ, "{precision} rounds");
+        let tensors = |folder: &str| place.json(&format!("{folder}/manifest.json"))["contents"]["precision"].clone();
+        assert_eq!((tensors(precision), tensors("f32")), (precision.into(), "f32".into()));
+    }
+}
+
+#[test]
+fn features_stand_beside_the_latents_and_train_a_network() {
+    let place = place();
+    let features = ["--features", "encoder.json", "--encoder-weights", "encoder.safetensors", "--flip"];
+    encode(
+        &place,
+        "train.tar",
+        "latents",
+        &[&features[..], &["--classes", "classes.txt", "--precision", "bf16"]].concat(),
+    );
+    let stored = Latents::open(&place.path("latents")).unwrap();
+    assert_eq!(stored.features(), [[4, 16]]);
+    assert_eq!(stored.example(0).unwrap().features[0].len(), 4 * 16);
+
+    let recipe = r#"{
+        "name": "aligned",
+        "data": {"kind": "latents", "path": "latents", "flip": true},
+        "network": {"kind": "repa", "input_size": 8, "patch": 4, "channels": 4, "width": 16, "depth": 2, "heads": 2,
+            "hidden": 32, "classes": 2, "encoder_depth": 1, "projectors": [16], "projector_hidden": 16},
+        "objective": {"alignment": {}},
+        "training": {"steps": 2, "batch": 4},
+        "sampling": {"solver": {"kind": "euler"}, "grid": {"steps": 2}}
+    }"#;
+    fs::write(place.path("aligned.json"), recipe).unwrap();
+    place.run(&["train", "aligned.json", "--out", "run"]);
+    let logged = fs::read_to_string(place.path("run/metrics.jsonl")).unwrap();
+    assert_eq!(logged.lines().count(), 2, "{logged}");
+
+    let lacking = [&["encode", "photos", "--to", "x", "--features", "nowhere.json"], &SD[..]].concat();
+    place.refuse(&[&lacking[..], &["--encoder-weights", "encoder.safetensors"]].concat(), &["nowhere.json"]);
+}
+
+/// What `datasets` writes: `image` as a struct of bytes and path, `label` as an integer.
+fn parquet() -> String {
+    format!("{}/tests/fixtures/train-00000-of-00001.parquet", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[cfg(feature = "parquet")]
+#[test]
+fn a_parquet_file_gives_the_latents_of_its_folder() {
+    let place = place();
+    encode(&place, "photos", "by-folder", &[]);
+    encode(&place, &parquet(), "by-parquet", &["--classes", "classes.txt"]);
+    assert_eq!(unnamed(&place.path("by-folder")), unnamed(&place.path("by-parquet")));
+    assert_eq!(latents(&place.path("by-parquet"))[3].0, "train-00000-of-00001.parquet/3");
+}
+
+#[cfg(not(feature = "parquet"))]
+#[test]
+fn without_parquet_the_feature_is_named() {
+    let place = place();
+    place.refuse(
+        &[&["encode", &parquet(), "--to", "x"], &SD[..]].concat(),
+        &["built without parquet", "--features parquet"],
+    );
+}

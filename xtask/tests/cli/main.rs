@@ -1,0 +1,54 @@
+//! The commands as a user calls them, on tiny networks.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod encode;
+mod guide;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A folder that commands are called in.
+struct Place(TempDir);
+
+impl Place {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: impl AsRef<Path>) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn json(&self, name: &str) -> Value {
+        serde_json::from_slice(&std::fs::read(self.path(name)).unwrap()).unwrap()
+    }
+
+    fn call(&self, arguments: &[&str]) -> Output {
+        Command::new(env!("CARGO_BIN_EXE_xtask")).args(arguments).current_dir(self.0.path()).output().unwrap()
+    }
+
+    /// What a command prints that succeeds.
+    #[track_caller]
+    fn run(&self, arguments: &[&str]) -> String {
+        let output = self.call(arguments);
+        assert!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// Asserts that a command fails for a reason with these words, told in one line.
+    #[track_caller]
+    fn refuse(&self, arguments: &[&str], words: &[&str]) {
+        let output = self.call(arguments);
+        let told = String::from_utf8_lossy(&output.stderr);
+        let reason = told.lines().last().unwrap_or_default();
+        assert!(!output.status.success(), "{arguments:?} succeeded");
+        assert!(reason.starts_with("error: "), "{arguments:?}: {told}");
+        for word in words {
+            assert!(reason.contains(word), "{arguments:?}: expected `{word}` in: {told}");
+        }
+    }
+}
