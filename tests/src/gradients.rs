@@ -1,24 +1,31 @@
 //! Recorded gradients of a network.
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::{Device, Gradients, Tensor};
 
 use crate::Fixture;
 
-/// Panics unless every recorded gradient of a parameter, `out.grad.<official name>`, is that of `network`, within the
-/// tolerance `grads`. Returns how many there are.
+/// Panics unless loss and gradients of `network` are the recorded ones: `out.loss`, the squared error of `output`'s result
+/// from `in.target`; `out.grad.in.x`; and `out.grad.<official name>` for all parameters.
 ///
 /// # Panics
-/// If one differs.
-pub fn assert_gradients(
+/// If one differs or was recorded for nothing.
+pub fn assert_loss_and_gradients(
     fixture: &Fixture,
     network: &impl Module,
-    gradients: &mut Gradients,
     key: fn(&str) -> String,
-) -> usize {
-    let mut compare = Compare { fixture, gradients, key, path: vec![], compared: 0 };
+    output: impl FnOnce(Tensor<4>) -> Tensor<4>,
+) {
+    let device = Device::default().autodiff();
+    let x = fixture.tensor::<4>("in.x", &device).require_grad();
+    let loss = (output(x.clone()) - fixture.tensor("in.target", &device)).square().mean();
+    fixture.assert_close("out.loss", loss.clone().into_data(), fixture.tolerance(None));
+    let mut gradients = loss.backward();
+    let found = x.grad_remove(&mut gradients).expect("the input is tracked").into_data();
+    fixture.assert_close("out.grad.in.x", found, fixture.tolerance(Some("grads")));
+    let mut compare = Compare { fixture, gradients: &mut gradients, key, path: vec![], compared: 1 };
     network.visit(&mut compare);
-    compare.compared
+    assert_eq!(compare.compared, fixture.names("out.grad.").len(), "gradients compared");
 }
 
 struct Compare<'a> {
