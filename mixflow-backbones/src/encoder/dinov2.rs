@@ -3,11 +3,12 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
+use super::tokens::embed;
 use super::{EncoderConfig, Preprocessing};
 use crate::embed::PatchEmbedding;
 use crate::init::Initializer;
 use crate::resize::Filter;
-use crate::vit::{LayerNorm, VitBlock, resize_positions};
+use crate::vit::{LayerNorm, VitBlock};
 
 /// DINOv2, with registers where it was trained with them.
 ///
@@ -55,21 +56,11 @@ impl Dinov2 {
     /// - images: `[batch, channels, height, width]`, preprocessed
     /// - output: `[batch, patches, width]`
     pub fn forward(&self, images: Tensor<4>) -> Tensor<3> {
-        let [batch, _, height, length] = images.dims();
-        let patch = self.patch.proj.weight.val().dims()[2];
-        let positions = self.position_embeddings.val();
-        let grid = [height / patch, length / patch];
-        let table = resize_positions(positions.clone().slice_dim(1, 1..), grid, Filter::AntialiasedBicubic);
-        let class = self.cls_token.val() + positions.slice_dim(1, 0..1);
-        let [_, _, width] = class.dims();
-        // Registers have no positions.
         let registers = self.register_tokens.as_ref().map(|tokens| tokens.val());
-        let extra: Vec<_> = [Some(class), registers].into_iter().flatten().collect();
-        let extra = Tensor::cat(extra, 1);
-        let [_, count, _] = extra.dims();
-        let tokens = Tensor::cat(vec![extra.expand([batch, count, width]), self.patch.forward(images) + table], 1);
+        let (positions, class) = (self.position_embeddings.val(), self.cls_token.val());
+        let (tokens, extra) = embed(&self.patch, images, positions, Filter::AntialiasedBicubic, class, registers);
         let tokens = self.blocks.iter().fold(tokens, |x, block| block.forward(x));
-        self.norm.last(tokens.slice_dim(1, count..), self.learned_norm)
+        self.norm.last(tokens.slice_dim(1, extra..), self.learned_norm)
     }
 }
 

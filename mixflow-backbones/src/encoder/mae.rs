@@ -3,11 +3,12 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
+use super::tokens::embed;
 use super::{EncoderConfig, Preprocessing};
 use crate::embed::{PatchEmbedding, sin_cos_2d};
 use crate::init::Initializer;
 use crate::resize::Filter;
-use crate::vit::{LayerNorm, VitBlock, mae_block_key, resize_positions};
+use crate::vit::{LayerNorm, VitBlock, mae_block_key};
 
 /// The encoder of ViT-MAE, which here sees all patches.
 ///
@@ -50,16 +51,10 @@ impl Mae {
     /// - images: `[batch, channels, height, width]`, preprocessed
     /// - output: `[batch, patches, width]`
     pub fn forward(&self, images: Tensor<4>) -> Tensor<3> {
-        let [batch, _, height, length] = images.dims();
-        let patch = self.patch.proj.weight.val().dims()[2];
-        let positions = self.position_embeddings.val();
-        let grid = [height / patch, length / patch];
-        let table = resize_positions(positions.clone().slice_dim(1, 1..), grid, Filter::Bicubic);
-        let class = self.cls_token.val() + positions.slice_dim(1, 0..1);
-        let [_, _, width] = class.dims();
-        let tokens = Tensor::cat(vec![class.expand([batch, 1, width]), self.patch.forward(images) + table], 1);
+        let (positions, class) = (self.position_embeddings.val(), self.cls_token.val());
+        let (tokens, extra) = embed(&self.patch, images, positions, Filter::Bicubic, class, None);
         let tokens = self.blocks.iter().fold(tokens, |x, block| block.forward(x));
-        self.norm.last(tokens.slice_dim(1, 1..), self.learned_norm)
+        self.norm.last(tokens.slice_dim(1, extra..), self.learned_norm)
     }
 }
 

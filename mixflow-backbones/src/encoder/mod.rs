@@ -15,6 +15,7 @@ mod dinov2;
 mod mae;
 mod preprocessing;
 mod siglip2;
+mod tokens;
 
 pub use config::{Architecture, EncoderConfig};
 pub use dinov2::Dinov2;
