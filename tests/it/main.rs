@@ -3,6 +3,7 @@
 mod allocation;
 mod dit_dh;
 mod encode;
+mod encoder_weights;
 mod full_disk;
 mod fuzz;
 mod inception;

@@ -1,13 +1,10 @@
 //! Pretrained encoders and RAE's first stage against the official code, on tiny networks.
 
-use std::path::Path;
-
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use mixflow_backbones::encoder::{Architecture, Encoder, EncoderConfig, Normalisation, Preprocessing};
 use mixflow_backbones::rae::{Decoder, DecoderConfig, LatentStatistics, Rae, add_noise, to_planes, to_tokens};
 use mixflow_backbones::resize::{Filter, resize};
-use mixflow_backbones::weights::Weights;
 use mixflow_tests::{Fixture, close};
 
 const CASES: [&str; 3] = ["rae_stage1/rae_dinov2_reg", "rae_stage1/rae_siglip2", "rae_stage1/rae_mae_interp"];
@@ -214,134 +211,6 @@ fn normalisation_is_undone() {
         let back = normalisation.undo(normalisation.apply(images.clone()));
         back.into_data().assert_approx_eq::<f32>(&images.clone().into_data(), burn::tensor::Tolerance::default());
     }
-}
-
-struct List {
-    path: Vec<String>,
-    key: fn(&str) -> String,
-    lines: Vec<String>,
-    parameters: usize,
-}
-
-impl List {
-    fn of(module: &impl Module, key: fn(&str) -> String) -> Self {
-        let mut list = Self { path: vec![], key, lines: vec![], parameters: 0 };
-        module.visit(&mut list);
-        list.lines.sort();
-        list
-    }
-}
-
-impl ModuleVisitor for List {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.into());
-    }
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        assert!(!param.is_initialized(), "{} was allocated", self.path.join("."));
-        let shape = param.lazy_shape();
-        self.parameters += shape.num_elements();
-        self.lines.push(format!("{}\t{:?}\tfloat32", (self.key)(&self.path.join(".")), shape.to_vec()));
-    }
-}
-
-fn official_list(name: &str) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/keys/{name}.txt"));
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let mut lines: Vec<_> = text.lines().map(str::to_string).collect();
-    lines.sort();
-    lines
-}
-
-#[test]
-fn names_and_shapes_are_those_of_the_published_files() {
-    let device = Device::default();
-    for (config, name) in [
-        (EncoderConfig::dinov2_base(), "hf_dinov2_with_registers_base"),
-        (EncoderConfig::siglip2_base(), "hf_siglip2_base_p16_256_vision"),
-        (EncoderConfig::mae_base(), "hf_vit_mae_base_encoder"),
-    ] {
-        let found = List::of(&config.init(0, &device), Encoder::official_key);
-        assert_eq!(found.lines, official_list(name), "{name}");
-    }
-    let decoder = DecoderConfig::extra_large().init(0, &device);
-    assert_eq!(List::of(&decoder, Decoder::official_key).lines, official_list("rae_decoder_vitxl"));
-}
-
-/// `README.md` of the recorded cases: counts of the instantiated official classes, frozen tables included.
-#[test]
-fn parameter_counts_are_the_published_ones() {
-    let device = Device::default();
-    for (config, expected) in [
-        (EncoderConfig::dinov2_base(), 86_583_552),
-        (EncoderConfig::siglip2_base(), 92_930_304),
-        (EncoderConfig::mae_base(), 85_798_656),
-    ] {
-        assert_eq!(List::of(&config.init(0, &device), Encoder::official_key).parameters, expected, "{config:?}");
-        assert_eq!(config.parameters(), expected as u64, "{config:?}");
-    }
-    for (config, expected) in [
-        (DecoderConfig::base(), 86_435_328),
-        (DecoderConfig::large(), 304_150_272),
-        (DecoderConfig::extra_large(), 415_352_704),
-    ] {
-        assert_eq!(List::of(&config.init(0, &device), Decoder::official_key).parameters, expected, "{config:?}");
-        assert_eq!(config.parameters(), expected as u64, "{config:?}");
-    }
-}
-
-#[test]
-fn files_of_whole_models_load_as_well() {
-    let device = Device::default();
-    let small = |config: EncoderConfig| EncoderConfig {
-        width: 8,
-        depth: 1,
-        heads: 2,
-        hidden: 16,
-        input_size: 32,
-        table_size: 32,
-        patch: 8,
-        ..config
-    };
-    let folder = tempfile::tempdir().expect("a temporary folder");
-    for (config, prefix, other) in [
-        (small(EncoderConfig::dinov2_base()), "dinov2_with_registers.", "classifier.weight"),
-        (small(EncoderConfig::siglip2_base()), "", "text_model.encoder.layers.0.mlp.fc1.bias"),
-        (small(EncoderConfig::mae_base()), "vit.", "decoder.mask_token"),
-    ] {
-        let (encoder, start) = (config.init(1, &device), config.init(2, &device));
-        let images = Tensor::<4>::zeros([1, 3, 32, 32], &device);
-        let path = folder.path().join(format!("{:?}.safetensors", config.architecture));
-        encoder.weights().write(&path, &[]).expect("the folder exists");
-        let loaded = start.clone().load(Weights::read(&path).expect("just written")).expect("the same network");
-        assert_eq!(loaded.forward(images.clone()).into_data(), encoder.forward(images.clone()).into_data());
-
-        let mut tensors: Vec<(String, TensorData)> =
-            encoder.weights().iter().map(|(name, data)| (format!("{prefix}{name}"), data.clone())).collect();
-        tensors.push((other.into(), TensorData::new(vec![1.0f32], [1])));
-        let views = tensors.iter().map(|(name, data)| {
-            let view =
-                safetensors::tensor::TensorView::new(safetensors::Dtype::F32, data.shape().to_vec(), data.as_bytes());
-            (name, view.expect("bytes of that shape"))
-        });
-        let whole = safetensors::serialize(views, None).expect("named tensors");
-        let loaded = start.load(Weights::from_safetensors(&whole).expect("just written")).expect("the same network");
-        assert_eq!(loaded.forward(images.clone()).into_data(), encoder.forward(images).into_data());
-    }
-}
-
-#[test]
-fn statistics_are_read_under_the_released_names() {
-    let device = Device::default();
-    let latents = Tensor::<4>::from_data([[[[1.0f32, 2.0]]], [[[3.0, -2.0]]]], &device);
-    let statistics = LatentStatistics::of(latents.clone());
-    assert_eq!(statistics.weights().iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>(), ["mean", "var"]);
-    let bytes = statistics.weights().to_safetensors(&[]);
-    let start = LatentStatistics::new([1, 1, 2], &device);
-    let loaded = start.load(Weights::from_safetensors(&bytes).expect("just written")).expect("the same shape");
-    assert_eq!(loaded.normalise(latents.clone()).into_data(), statistics.normalise(latents).into_data());
 }
 
 #[test]

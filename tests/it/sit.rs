@@ -5,6 +5,7 @@ use burn::tensor::{Device, Tensor};
 use mixflow::flow::Flow;
 use mixflow::guidance::Guidance;
 use mixflow_backbones::embed::{sin_cos_2d, sinusoidal, unpatchify};
+use mixflow_backbones::encoder::{Encoder, EncoderConfig};
 use mixflow_backbones::sit::{Sit, SitConfig, official_key};
 use mixflow_backbones::{Backbone, ClassLabels, Condition};
 use mixflow_schedules::{Linear, Prediction};
@@ -143,6 +144,11 @@ fn embeddings_are_the_official_ones() {
         let found: Vec<f64> = sin_cos_2d([side, side], width).into_iter().map(f64::from).collect();
         close("position", &found, &fixture.values(&format!("out.pos_embed_{width}_{side}")), tolerance);
     }
+    // With a class token: the table that masked autoencoders start from.
+    let config = EncoderConfig { width: 16, heads: 2, depth: 1, table_size: 48, ..EncoderConfig::mae_base() };
+    let Encoder::Mae(network) = config.init(0, &Device::default()) else { panic!("MAE was asked for") };
+    let found: Vec<f64> = network.position_embeddings.val().into_data().iter::<f64>().collect();
+    close("position", &found, &fixture.values("out.pos_embed_cls_16_3"), tolerance);
 }
 
 /// `README.md` of the recorded cases: counts of the instantiated official classes, frozen tables included.

@@ -22,7 +22,7 @@ impl KlAutoencoder {
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
         let levels = self.encoder.down_blocks.len();
         let whole = weights.iter().any(|(name, _)| name.starts_with(PREFIX));
-        let weights = weights.filter_map(|name, data| {
+        let weights = weights.flat_map(|name, data| {
             let name = match name.strip_prefix(PREFIX) {
                 Some(name) => name,
                 None if whole || TRAINING.iter().any(|part| name.starts_with(part)) => return None,

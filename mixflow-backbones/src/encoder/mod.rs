@@ -12,6 +12,7 @@
 
 mod config;
 mod dinov2;
+mod hub;
 mod mae;
 mod preprocessing;
 mod siglip2;
@@ -66,7 +67,7 @@ impl Encoder {
     }
 
     /// This encoder with the weights of a file of Hugging Face's, of this encoder alone or of the whole model that it
-    /// is part of.
+    /// is part of; for DINOv2 also with those of `torch.hub`, as REPA takes them.
     ///
     /// # Errors
     /// As [`Weights::into_module`].
@@ -76,6 +77,7 @@ impl Encoder {
             Self::Siglip2(_) => "",
             Self::Mae(_) => "vit.",
         };
+        let weights = if matches!(self, Self::Dinov2(_)) { hub::as_hugging_face(weights) } else { weights };
         // The other half of the model, a decoder or a text network, is left out.
         let ours = ["embeddings.", "encoder.", "layernorm.", "vision_model."];
         let weights = weights.rename(|name| {

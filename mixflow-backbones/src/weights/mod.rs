@@ -143,15 +143,18 @@ impl Weights {
         self.tensors.remove(name).is_some()
     }
 
-    /// The same weights under other names; `None` drops a tensor.
-    pub(crate) fn filter_map(self, mut f: impl FnMut(String, TensorData) -> Option<(String, TensorData)>) -> Self {
-        let tensors = self.tensors.into_iter().filter_map(|(name, data)| f(name, data)).collect();
+    /// The same weights under other names, a tensor as none, one or several.
+    pub(crate) fn flat_map<I>(self, mut f: impl FnMut(String, TensorData) -> I) -> Self
+    where
+        I: IntoIterator<Item = (String, TensorData)>,
+    {
+        let tensors = self.tensors.into_iter().flat_map(|(name, data)| f(name, data)).collect();
         Self { tensors, source: self.source }
     }
 
     /// Other names for some tensors, and none for those that are to be left out.
     pub(crate) fn rename(self, name: impl Fn(&str) -> Option<String>) -> Self {
-        self.filter_map(|old, data| Some((name(&old)?, data)))
+        self.flat_map(|old, data| Some((name(&old)?, data)))
     }
 
     pub(crate) fn insert_missing(&mut self, name: &str, data: impl FnOnce() -> TensorData) {

@@ -1,0 +1,59 @@
+//! DINOv2 under the names of `torch.hub`.
+
+use burn::tensor::TensorData;
+
+use crate::weights::Weights;
+
+/// Weights of `torch.hub.load("facebookresearch/dinov2", …)` under the names that Hugging Face gives them; others as
+/// they are. Queries, keys and values, which the hub keeps in one layer, are taken apart.
+///
+/// # Source
+/// `facebookresearch/dinov2`, `dinov2/models/vision_transformer.py`, `dinov2/layers`; Hugging Face Transformers 4.56.2,
+/// `convert_dinov2_with_registers_to_hf.py`.
+pub(super) fn as_hugging_face(weights: Weights) -> Weights {
+    if weights.get("patch_embed.proj.weight").is_none() {
+        return weights;
+    }
+    weights.flat_map(|name, data| match name.split_once(".attn.qkv.") {
+        Some((block, kind)) => match thirds(&data) {
+            Some(parts) => {
+                let names = ["query", "key", "value"];
+                let named = names.map(|part| hugging_face_key(&format!("{block}.attn.{part}.{kind}")));
+                named.into_iter().zip(parts).collect()
+            }
+            None => vec![(name, data)],
+        },
+        None => vec![(hugging_face_key(&name), data)],
+    })
+}
+
+fn hugging_face_key(name: &str) -> String {
+    match name.split_once('.') {
+        Some(("blocks", rest)) => {
+            let rest = rest
+                .replace("attn.proj.", "attention.output.dense.")
+                .replace("attn.", "attention.attention.")
+                .replace("ls1.gamma", "layer_scale1.lambda1")
+                .replace("ls2.gamma", "layer_scale2.lambda1");
+            format!("encoder.layer.{rest}")
+        }
+        Some(("norm", rest)) => format!("layernorm.{rest}"),
+        Some(("patch_embed", rest)) => format!("embeddings.patch_embeddings.{}", rest.replace("proj.", "projection.")),
+        None if name == "pos_embed" => "embeddings.position_embeddings".into(),
+        None => format!("embeddings.{name}"),
+        Some(_) => name.into(),
+    }
+}
+
+/// A tensor's first, second and last third of rows; none where they do not come out even.
+fn thirds(data: &TensorData) -> Option<[TensorData; 3]> {
+    let mut shape = data.shape().to_vec();
+    let rows = shape.first_mut().filter(|rows| rows.is_multiple_of(3))?;
+    *rows /= 3;
+    let size = data.bytes().len() / 3;
+    let third = |part: usize| {
+        let bytes = data.bytes()[part * size..(part + 1) * size].to_vec();
+        TensorData::try_from_bytes_vec(bytes, shape.clone(), data.dtype()).ok()
+    };
+    Some([third(0)?, third(1)?, third(2)?])
+}
