@@ -229,3 +229,19 @@ fn statistics_are_read_under_the_released_names() {
     let loaded = start.load(Weights::from_safetensors(&bytes).expect("just written")).expect("the same shape");
     assert_eq!(loaded.normalise(latents.clone()).into_data(), statistics.normalise(latents).into_data());
 }
+
+/// The files hold `mean = i / 8 − 1` and `var = (i + 1) / 16`: see `make_statistics.py` beside them.
+#[test]
+fn statistics_are_read_from_files_of_torch() {
+    let device = Device::default();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/pt");
+    for file in ["stat.pt", "stat_numpy.pt"] {
+        let weights = Weights::read(folder.join(file)).unwrap_or_else(|error| panic!("{error}"));
+        let start = LatentStatistics::new([2, 3, 3], &device);
+        let statistics = start.load(weights).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let numbers = |moment: &Param<Tensor<3>>| moment.val().into_data().iter::<f32>().collect::<Vec<_>>();
+        let expected = |number: fn(f32) -> f32| (0..18u8).map(|i| number(i.into())).collect::<Vec<_>>();
+        assert_eq!(numbers(&statistics.mean), expected(|i| i / 8.0 - 1.0), "{file}");
+        assert_eq!(numbers(&statistics.variance), expected(|i| (i + 1.0) / 16.0), "{file}");
+    }
+}

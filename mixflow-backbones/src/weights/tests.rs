@@ -23,7 +23,7 @@ const CASES: [(&str, Option<Part>, &str); 7] = [
     ("nested.pt", Some(Part::Model), "nested.model.safetensors"),
 ];
 
-const FILES: [&str; 5] = ["bare.pt", "legacy.pt", "half.pt", "nested.pt", "half.safetensors"];
+const FILES: [&str; 6] = ["bare.pt", "legacy.pt", "half.pt", "nested.pt", "stat_numpy.pt", "half.safetensors"];
 
 fn fixture(name: &str) -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/")).join(name)
