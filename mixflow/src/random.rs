@@ -7,6 +7,7 @@
 //! All numbers are bit-identical on every platform: the cipher is integer arithmetic, and [`uniform`] and [`normal`] use
 //! only the operations that IEEE 754 rounds exactly (no `ln` or `sin` of the system's library).
 
+use std::array::from_fn;
 use std::f64::consts::{FRAC_PI_2, LN_2, SQRT_2};
 
 use rand::rngs::ChaCha8Rng;
@@ -77,47 +78,73 @@ pub fn uniform(rng: &mut (impl Rng + ?Sized)) -> f64 {
 /// # Source
 /// Box and Muller 1958, "A note on the generation of random normal deviates".
 pub fn normal(rng: &mut (impl Rng + ?Sized), out: &mut [f32]) {
-    for pair in out.chunks_mut(2) {
-        let radius = (-2.0 * ln((rng.next_u64() >> 11) as f64 * 2f64.powi(-53) + 2f64.powi(-54))).sqrt();
-        let (sin, cos) = sin_cos_turn(rng.next_u64());
-        pair[0] = (radius * cos) as f32;
-        if let [_, second] = pair {
-            *second = (radius * sin) as f32;
+    for out in out.chunks_mut(2 * LANES) {
+        let [mut radii, mut angles] = [[0; LANES]; 2];
+        for (radius, angle) in radii.iter_mut().zip(&mut angles).take(out.len().div_ceil(2)) {
+            *radius = rng.next_u64();
+            *angle = rng.next_u64();
         }
+        out.copy_from_slice(&box_muller(radii, angles)[..out.len()]);
     }
 }
 
-/// Natural logarithm of a positive normal number, to 1e-14 relative to the larger of 1 and the result.
+/// Pairs computed side by side: a processor waits for the steps of one series, and has others to do meanwhile.
+const LANES: usize = 8;
+
+type Lanes<T> = [T; LANES];
+
+#[inline(always)]
+fn box_muller(radii: Lanes<u64>, angles: Lanes<u64>) -> [f32; 2 * LANES] {
+    let logarithm = ln(from_fn(|i| (radii[i] >> 11) as f64 * 2f64.powi(-53) + 2f64.powi(-54)));
+    let radius: Lanes<f64> = from_fn(|i| (-2.0 * logarithm[i]).sqrt());
+    let (sin, cos) = sin_cos_turn(angles);
+    from_fn(|i| (radius[i / 2] * if i % 2 == 0 { cos[i / 2] } else { sin[i / 2] }) as f32)
+}
+
+/// Natural logarithms of positive normal numbers, to 1e-14 relative to the larger of 1 and the result.
 ///
 /// `x = 2^k m` with `m` in [√½, √2), and `ln m = 2 artanh s` with `s = (m − 1)/(m + 1)`, `|s| ≤ 0.172`.
-fn ln(x: f64) -> f64 {
-    let half = u64::from(x.to_bits() & MANTISSA >= SQRT_2.to_bits() & MANTISSA);
-    let exponent = (x.to_bits() >> 52) + half;
-    let m = f64::from_bits(x.to_bits() & MANTISSA | (1023 - half) << 52);
-    let s = (m - 1.0) / (m + 1.0);
-    let s2 = s * s;
-    let series = [17, 15, 13, 11, 9, 7, 5, 3, 1].iter().fold(0.0, |sum, &n| sum * s2 + 1.0 / f64::from(n));
-    (exponent as f64 - 1023.0) * LN_2 + 2.0 * s * series
+#[inline(always)]
+fn ln(x: Lanes<f64>) -> Lanes<f64> {
+    let half: Lanes<u64> = from_fn(|i| u64::from(x[i].to_bits() & MANTISSA >= SQRT_2.to_bits() & MANTISSA));
+    let s: Lanes<f64> = from_fn(|i| {
+        let m = f64::from_bits(x[i].to_bits() & MANTISSA | (1023 - half[i]) << 52);
+        (m - 1.0) / (m + 1.0)
+    });
+    let mut series = [0.0; LANES];
+    for n in [17, 15, 13, 11, 9, 7, 5, 3, 1] {
+        series = from_fn(|i| series[i] * (s[i] * s[i]) + 1.0 / f64::from(n));
+    }
+    from_fn(|i| {
+        let exponent = (x[i].to_bits() >> 52) + half[i];
+        (exponent as f64 - 1023.0) * LN_2 + 2.0 * s[i] * series[i]
+    })
 }
 
 const MANTISSA: u64 = (1 << 52) - 1;
 
-/// Sine and cosine of a uniform angle: the two top bits choose the quadrant, the others an angle in [−π/4, π/4).
+/// Sines and cosines of uniform angles: the two top bits choose the quadrant, the others an angle in [−π/4, π/4).
 ///
 /// Taylor series to the 15th power, whose remainder is below 1e-15 there.
-fn sin_cos_turn(bits: u64) -> (f64, f64) {
-    let angle = ((bits << 2 >> 11) as f64 * 2f64.powi(-53) - 0.5) * FRAC_PI_2;
-    let square = -angle * angle;
-    let (mut sin, mut cos) = (1.0, 1.0);
+#[inline(always)]
+fn sin_cos_turn(bits: Lanes<u64>) -> (Lanes<f64>, Lanes<f64>) {
+    let angle: Lanes<f64> = from_fn(|i| ((bits[i] << 2 >> 11) as f64 * 2f64.powi(-53) - 0.5) * FRAC_PI_2);
+    let [mut sin, mut cos] = [[1.0; LANES]; 2];
     for n in [14.0, 12.0, 10.0, 8.0, 6.0, 4.0, 2.0] {
-        cos = 1.0 + cos * square * (1.0 / (n * (n - 1.0)));
-        sin = 1.0 + sin * square * (1.0 / (n * (n + 1.0)));
+        for i in 0..LANES {
+            let square = -angle[i] * angle[i];
+            cos[i] = 1.0 + cos[i] * square * (1.0 / (n * (n - 1.0)));
+            sin[i] = 1.0 + sin[i] * square * (1.0 / (n * (n + 1.0)));
+        }
     }
-    sin *= angle;
-    // Selected, not branched on: a random branch is always mispredicted.
-    let (sin, cos) = if bits & 1 << 62 == 0 { (sin, cos) } else { (cos, -sin) };
-    let sign = if bits >> 63 == 0 { 1.0 } else { -1.0 };
-    (sign * sin, sign * cos)
+    for i in 0..LANES {
+        let (s, c) = (sin[i] * angle[i], cos[i]);
+        // Selected, not branched on: a random branch is always mispredicted.
+        let (s, c) = if bits[i] & 1 << 62 == 0 { (s, c) } else { (c, -s) };
+        let sign = if bits[i] >> 63 == 0 { 1.0 } else { -1.0 };
+        (sin[i], cos[i]) = (sign * s, sign * c);
+    }
+    (sin, cos)
 }
 
 #[cfg(test)]
@@ -145,16 +172,20 @@ mod tests {
     #[test]
     fn elementary_functions_agree_with_the_standard_library() {
         let mut rng = rng(2, Stream::Metric, 0);
-        for _ in 0..100_000 {
-            let x = uniform(&mut rng) + 2f64.powi(-54);
-            assert!((ln(x) - x.ln()).abs() < 1e-14 * x.ln().abs().max(1.0), "ln {x}");
-            let bits = rng.next_u64();
-            let quarters = (bits >> 62) as f64 - 0.5 + (bits << 2) as f64 * 2f64.powi(-64);
-            let (sin, cos) = (quarters * FRAC_PI_2).sin_cos();
-            let (s, c) = sin_cos_turn(bits);
-            assert!((s - sin).abs() < 2e-15 && (c - cos).abs() < 2e-15, "{quarters} quarters");
+        for _ in 0..100_000 / LANES {
+            let x = from_fn(|_| uniform(&mut rng) + 2f64.powi(-54));
+            for (found, x) in ln(x).into_iter().zip(x) {
+                assert!((found - x.ln()).abs() < 1e-14 * x.ln().abs().max(1.0), "ln {x}");
+            }
+            let bits = from_fn(|_| rng.next_u64());
+            let (sines, cosines) = sin_cos_turn(bits);
+            for i in 0..LANES {
+                let quarters = (bits[i] >> 62) as f64 - 0.5 + (bits[i] << 2) as f64 * 2f64.powi(-64);
+                let (sin, cos) = (quarters * FRAC_PI_2).sin_cos();
+                assert!((sines[i] - sin).abs() < 2e-15 && (cosines[i] - cos).abs() < 2e-15, "{quarters} quarters");
+            }
         }
-        assert_eq!(ln(1.0), 0.0);
+        assert_eq!(ln([1.0; LANES]), [0.0; LANES]);
     }
 
     #[test]
@@ -163,11 +194,17 @@ mod tests {
         let mut z = [0f32; 3];
         normal(&mut rng(0, Stream::Noise, 0), &mut z);
         assert_eq!(z.map(f32::to_bits), [3_201_634_598, 3_207_736_246, 1_055_072_092]);
+        let mut z = vec![0f32; 4096];
+        let digest = (0..16).fold(0u64, |digest, position| {
+            normal(&mut rng(0, Stream::Posterior, position), &mut z);
+            z.iter().fold(digest, |digest, z| digest.wrapping_mul(0x100_0000_01b3) ^ u64::from(z.to_bits()))
+        });
+        assert_eq!(digest, 0x18c1_be42_c119_e367);
     }
 
     #[test]
     fn a_longer_buffer_starts_with_the_numbers_of_a_shorter_one() {
-        let (mut short, mut long) = ([0f32; 7], [0f32; 16]);
+        let (mut short, mut long) = ([0f32; 7], [0f32; 40]);
         normal(&mut rng(3, Stream::Noise, 9), &mut short);
         normal(&mut rng(3, Stream::Noise, 9), &mut long);
         assert_eq!(short, long[..7]);
