@@ -1,14 +1,15 @@
 //! Images as files.
 
 use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::Error;
 use crate::data::Quantize;
 use crate::generate::Images;
 use crate::images::ByteImage;
-use crate::npz::npz;
-use crate::report::{Tiles, write_atomic};
+use crate::npz::{Kind, NpzWriter};
+use crate::report::{Tiles, write_atomic, write_atomic_with};
 
 /// Where images go, checked before they are made.
 ///
@@ -61,28 +62,74 @@ impl Export {
         Ok(Self { path, form })
     }
 
-    /// Writes the images, a picture of all of them with `columns` in a row.
+    /// Writes `count` images as they come, a picture of all of them with `columns` in a row.
+    ///
+    /// Nothing appears under an array's or a picture's name before it is whole. An array and single pictures take the
+    /// memory of one batch.
     ///
     /// # Errors
-    /// If the file system refuses.
-    pub fn write(&self, images: &Images, columns: usize) -> Result<(), Error> {
-        let [count, channels, height, width] = images.shape;
+    /// The first of `batches`, and if the file system refuses.
+    ///
+    /// # Panics
+    /// If the batches have another number of images, or images of several shapes.
+    pub fn write(
+        &self,
+        count: usize,
+        columns: usize,
+        batches: impl IntoIterator<Item = Result<Images, Error>>,
+    ) -> Result<(), Error> {
+        let batches = batches.into_iter();
         match self.form {
             Form::Grid => {
-                let tiles = Tiles { columns, ..Tiles::default() };
-                write_atomic(&self.path, &tiles.png(&images.pixels, images.shape))
+                let mut pixels = vec![];
+                let mut shape = [0; 4];
+                for batch in batches {
+                    let images = batch?;
+                    pixels.extend(images.pixels);
+                    shape = [count, images.shape[1], images.shape[2], images.shape[3]];
+                }
+                write_atomic(&self.path, &Tiles { columns, ..Tiles::default() }.png(&pixels, shape))
             }
-            Form::Npz => write_atomic(&self.path, &npz(&images.bytes(), &[count, height, width, channels])),
+            Form::Npz => self.write_npz(count, batches),
             Form::Folder => {
                 let tiles = Tiles { columns: 1, scale: 1, gap: 0, ..Tiles::default() };
-                let images = images.pixels.chunks(channels * height * width);
-                for (index, image) in images.enumerate() {
-                    let path = self.path.join(format!("{index:06}.png"));
-                    write_atomic(&path, &tiles.png(image, [1, channels, height, width]))?;
+                let mut index = 0;
+                for batch in batches {
+                    let Images { pixels, shape: [_, channels, height, width], .. } = batch?;
+                    for image in pixels.chunks(channels * height * width) {
+                        let path = self.path.join(format!("{index:06}.png"));
+                        write_atomic(&path, &tiles.png(image, [1, channels, height, width]))?;
+                        index += 1;
+                    }
                 }
+                assert_eq!(index, count, "images in the batches");
                 Ok(())
             }
         }
+    }
+
+    fn write_npz(&self, count: usize, batches: impl Iterator<Item = Result<Images, Error>>) -> Result<(), Error> {
+        let mut fault = None;
+        let written = write_atomic_with(&self.path, |file| {
+            let mut archive = NpzWriter::new(BufWriter::new(file));
+            let mut begun = false;
+            for batch in batches {
+                let images = match batch {
+                    Ok(images) => images,
+                    Err(error) => {
+                        fault = Some(error);
+                        return Err(io::Error::other("there are no more images"));
+                    }
+                };
+                let [_, channels, height, width] = images.shape;
+                if !std::mem::replace(&mut begun, true) {
+                    archive.array("arr_0", Kind::U8, &[count, height, width, channels])?;
+                }
+                archive.write(&images.bytes())?;
+            }
+            archive.finish()?.flush()
+        });
+        fault.map_or(written, Err)
     }
 }
 
@@ -112,6 +159,7 @@ impl Images {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+    use crate::npz::npz;
 
     fn images() -> Images {
         // Two images of 1 x 2 pixels: red, green, blue planes.
@@ -132,11 +180,40 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let files = |path: &str| fs::read_dir(folder.path().join(path)).unwrap().count();
         for path in ["new/grid.png", "new/all.npz", "single"] {
-            Export::new(folder.path().join(path), 3).unwrap().write(&images(), 2).unwrap();
+            Export::new(folder.path().join(path), 3).unwrap().write(2, 2, [Ok(images())]).unwrap();
         }
         assert_eq!((files("new"), files("single")), (2, 2));
         let single = image::open(folder.path().join("single/000000.png")).unwrap().to_rgb8();
         assert_eq!(single.into_raw(), images().bytes()[..6]);
+    }
+
+    #[test]
+    fn batches_are_written_as_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let one = |first: usize| Images {
+            pixels: images().pixels[first * 6..(first + 1) * 6].into(),
+            shape: [1, 3, 1, 2],
+            evaluations: 0,
+        };
+        for name in ["a.npz", "a.png"] {
+            let (whole, parts) = (folder.path().join(name), folder.path().join(format!("parts-{name}")));
+            Export::new(&whole, 3).unwrap().write(2, 2, [Ok(images())]).unwrap();
+            Export::new(&parts, 3).unwrap().write(2, 2, [Ok(one(0)), Ok(one(1))]).unwrap();
+            assert_eq!(fs::read(whole).unwrap(), fs::read(parts).unwrap(), "{name}");
+        }
+        assert_eq!(fs::read(folder.path().join("a.npz")).unwrap(), npz(&images().bytes(), &[2, 1, 2, 3]));
+    }
+
+    #[test]
+    fn a_failure_between_batches_leaves_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["a.npz", "a.png"] {
+            let fault = Error::Export { path: "x".into(), reason: "a batch failed".into() };
+            let path = folder.path().join(name);
+            let error = Export::new(&path, 3).unwrap().write(4, 2, [Ok(images()), Err(fault)]).unwrap_err();
+            assert!(error.to_string().contains("a batch failed"), "{error}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
 
     #[test]

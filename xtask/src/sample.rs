@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use burn::tensor::Tensor;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use mixflow::export::Export;
@@ -81,15 +82,23 @@ impl Sample {
         let mut progress = Progress::new();
         progress.begin("sampling", Some(count as u64));
         let started = Instant::now();
-        let images = generator.trajectories(&labels, 0, &mut |t, first, x| progress.sampling(t, first, x.dims()[0]))?;
+        let batch = generator.sampling.batch;
+        let mut evaluations = 0;
+        let batches = labels.chunks(batch).enumerate().map(|(number, labels)| {
+            let first = number * batch;
+            let visit = &mut |t, _, x: &Tensor<4>| progress.sampling(t, first, x.dims()[0]);
+            let images = generator.trajectories(labels, first as u64, visit)?;
+            evaluations = evaluations.max(images.evaluations);
+            Ok(images)
+        });
+        export.write(count, choice.len().clamp(4, 12), batches)?;
         let seconds = started.elapsed().as_secs_f64();
         progress.end();
-        export.write(&images, choice.len().clamp(4, 12))?;
         say(format_args!(
             "{count} images of {} in {}\n{} network evaluations for each, seed {}, {:.1} images/s",
             trained.weights.display(),
             self.out.display(),
-            images.evaluations,
+            evaluations,
             generator.seed,
             count as f64 / seconds,
         ))?;
