@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor, TensorData};
-use mixflow_backbones::encoder::{Encoder, EncoderConfig};
+use mixflow_backbones::encoder::EncoderConfig;
 use mixflow_backbones::rae::{Decoder, DecoderConfig, LatentStatistics};
 use mixflow_backbones::weights::Weights;
 use rand::rngs::ChaCha8Rng;
@@ -28,11 +28,16 @@ impl List {
 }
 
 impl ModuleVisitor for List {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.into());
+    // As files do, names leave out which network an enum holds.
+    fn enter_module(&mut self, name: &str, container: &str) {
+        if !container.starts_with("Enum:") {
+            self.path.push(name.into());
+        }
     }
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _: &str, container: &str) {
+        if !container.starts_with("Enum:") {
+            self.path.pop();
+        }
     }
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         assert!(!param.is_initialized(), "{} was allocated", self.path.join("."));
@@ -58,7 +63,8 @@ fn names_and_shapes_are_those_of_the_published_files() {
         (EncoderConfig::siglip2_base(), "hf_siglip2_base_p16_256_vision"),
         (EncoderConfig::mae_base(), "hf_vit_mae_base_encoder"),
     ] {
-        let found = List::of(&config.init(0, &device), Encoder::official_key);
+        let encoder = config.init(0, &device);
+        let found = List::of(&encoder, encoder.official_key());
         assert_eq!(found.lines, official_list(name), "{name}");
     }
     let decoder = DecoderConfig::extra_large().init(0, &device);
@@ -74,7 +80,8 @@ fn parameter_counts_are_the_published_ones() {
         (EncoderConfig::siglip2_base(), 92_930_304),
         (EncoderConfig::mae_base(), 85_798_656),
     ] {
-        assert_eq!(List::of(&config.init(0, &device), Encoder::official_key).parameters, expected, "{config:?}");
+        let encoder = config.init(0, &device);
+        assert_eq!(List::of(&encoder, encoder.official_key()).parameters, expected, "{config:?}");
         assert_eq!(config.parameters(), expected as u64, "{config:?}");
     }
     for (config, expected) in [
@@ -118,12 +125,27 @@ fn files_of_whole_models_load_as_well() {
         ..config
     };
     let folder = tempfile::tempdir().expect("a temporary folder");
-    for (config, prefix, other) in [
-        (small(EncoderConfig::dinov2_base()), "dinov2_with_registers.", "classifier.weight"),
-        (small(EncoderConfig::siglip2_base()), "", "text_model.encoder.layers.0.mlp.fc1.bias"),
-        (small(EncoderConfig::mae_base()), "vit.", "decoder.mask_token"),
+    for (config, list, prefix, other) in [
+        (
+            small(EncoderConfig::dinov2_base()),
+            "hf_dinov2_with_registers_base",
+            "dinov2_with_registers.",
+            "classifier.weight",
+        ),
+        (
+            small(EncoderConfig::siglip2_base()),
+            "hf_siglip2_base_p16_256_vision",
+            "",
+            "text_model.encoder.layers.0.mlp.fc1.bias",
+        ),
+        (small(EncoderConfig::mae_base()), "hf_vit_mae_base_encoder", "vit.", "decoder.mask_token"),
     ] {
         let (encoder, start) = (config.init(1, &device), config.init(2, &device));
+        // The names in files are those that are published, not only names that load again.
+        let published = official_list(list);
+        for (name, _) in encoder.weights().iter() {
+            assert!(published.iter().any(|line| line.split('\t').next() == Some(name)), "{list} has no {name}");
+        }
         let images = Tensor::<4>::zeros([1, 3, 32, 32], &device);
         let path = folder.path().join(format!("{:?}.safetensors", config.architecture));
         encoder.weights().write(&path, &[]).expect("the folder exists");

@@ -55,8 +55,9 @@ fn autoencoder(fixture: &Fixture, device: &Device) -> Rae {
         path: vec![],
         missing: vec![],
     };
-    let mut weights = recorded(&["weights.encoder.encoder.", "weights.encoder.model."], encoder_key);
-    let encoder = encoder.init(0, device).map(&mut weights);
+    let encoder = encoder.init(0, device);
+    let mut weights = recorded(&["weights.encoder.encoder.", "weights.encoder.model."], encoder.official_key());
+    let encoder = encoder.map(&mut weights);
     let unused = |name: &String| name.contains("layernorm.") || name.contains("head.");
     assert!(weights.missing.iter().all(unused), "not recorded: {:?}", weights.missing);
     let mut weights = recorded(&["weights.decoder."], Decoder::official_key);
@@ -69,11 +70,6 @@ fn autoencoder(fixture: &Fixture, device: &Device) -> Rae {
     Rae { encoder, decoder, statistics }
 }
 
-/// RAE's state dicts lack the prefix of SigLIP's files.
-fn encoder_key(path: &str) -> String {
-    Encoder::official_key(path).replace("vision_model.", "")
-}
-
 struct Recorded<'a> {
     fixture: &'a Fixture,
     prefix: &'static [&'static str],
@@ -83,14 +79,20 @@ struct Recorded<'a> {
 }
 
 impl ModuleMapper for Recorded<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.into());
+    // As files do, names leave out which network an enum holds.
+    fn enter_module(&mut self, name: &str, container: &str) {
+        if !container.starts_with("Enum:") {
+            self.path.push(name.into());
+        }
     }
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
+    fn exit_module(&mut self, _: &str, container: &str) {
+        if !container.starts_with("Enum:") {
+            self.path.pop();
+        }
     }
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let key = (self.key)(&self.path.join("."));
+        // RAE's state dicts lack the prefix of SigLIP's files.
+        let key = (self.key)(&self.path.join(".")).replace("vision_model.", "");
         let Some(name) = self.prefix.iter().map(|prefix| format!("{prefix}{key}")).find(|name| self.fixture.has(name))
         else {
             self.missing.push(key);

@@ -84,21 +84,21 @@ impl Encoder {
             let name = name.strip_prefix(prefix).unwrap_or(name);
             ours.iter().any(|start| name.starts_with(start)).then(|| name.into())
         });
-        weights.into_module(self, Self::official_key)
+        let key = self.official_key();
+        weights.into_module(self, key)
     }
 
     /// Its weights under the names that [`load`](Self::load) reads.
     pub fn weights(&self) -> Weights {
-        Weights::of(self, Self::official_key)
+        Weights::of(self, self.official_key())
     }
 
-    /// The official name of the parameter at `path` of this module.
-    pub fn official_key(path: &str) -> String {
-        let (network, path) = path.split_once('.').unwrap_or(("", path));
-        match network {
-            "Dinov2" => dinov2::official_key(path),
-            "Siglip2" => siglip2::official_key(path),
-            _ => mae::official_key(path),
+    /// From the path of a parameter in the network, such as `blocks.0.attn.query.weight`, to its official name.
+    pub fn official_key(&self) -> fn(&str) -> String {
+        match self {
+            Self::Dinov2(_) => dinov2::official_key,
+            Self::Siglip2(_) => siglip2::official_key,
+            Self::Mae(_) => mae::official_key,
         }
     }
 }
