@@ -111,7 +111,7 @@ mod tests {
 
     use super::*;
     use crate::solver::testing::{Fixture, numbers};
-    use crate::solver::{DormandPrince5, Euler, Heun};
+    use crate::solver::{Adaptive, Euler, Heun, Pair};
 
     fn assert_recorded(fixture: &Fixture, name: &str, found: &Likelihood) {
         fixture.assert_close(name, &found.nats, &fixture.tensor(&format!("out.{name}.logp")), "/tolerance");
@@ -142,10 +142,10 @@ mod tests {
         assert_recorded(&fixture, "gauss.euler20", &euler);
         let heun = run(&|flow, probes| log_likelihood(flow, &Heun, x(), &times(19), probes).unwrap());
         assert_recorded(&fixture, "gauss.heun2_20", &heun);
-        let loose = DormandPrince5::new(1e-6, 1e-3).unwrap();
+        let loose = Adaptive::new(Pair::DormandPrince5, 1e-6, 1e-3).unwrap();
         let adaptive = run(&|flow, probes| log_likelihood(flow, &loose, x(), &[0.0, 1.0], probes).unwrap());
         assert_recorded(&fixture, "gauss.dopri5", &adaptive);
-        let tight = DormandPrince5::new(1e-9, 1e-9).unwrap();
+        let tight = Adaptive::new(Pair::DormandPrince5, 1e-9, 1e-9).unwrap();
         let exact = run(&|flow, probes| log_likelihood(flow, &tight, x(), &[0.0, 1.0], probes).unwrap());
         fixture.assert_close("analytic", &exact.nats, &fixture.tensor("out.gauss.analytic_logp"), "/tolerance");
         // `−log₂ p / 8`.

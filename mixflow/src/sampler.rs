@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::flow::Flow;
 use crate::solver::{
-    DormandPrince5, Euler, EulerMaruyama, Heun, KarrasHeun, NoiseSource, SampleError, Solver, StochasticHeun,
+    Adaptive, Euler, EulerMaruyama, Heun, KarrasHeun, NoiseSource, RungeKutta, SampleError, Solver, StochasticHeun,
 };
 
 /// A solver and the times it visits.
@@ -75,8 +75,8 @@ pub enum SolverConfig {
     Euler(Euler),
     Heun(Heun),
     KarrasHeun(KarrasHeun),
-    #[serde(rename = "dormand-prince-5")]
-    DormandPrince5(DormandPrince5),
+    RungeKutta(RungeKutta),
+    Adaptive(Adaptive),
     EulerMaruyama(EulerMaruyama),
     StochasticHeun(StochasticHeun),
 }
@@ -88,7 +88,8 @@ impl SolverConfig {
             Self::Euler(_) | Self::EulerMaruyama(_) => Some(steps),
             Self::Heun(_) | Self::StochasticHeun(_) => Some(2 * steps),
             Self::KarrasHeun(_) => Some(2 * steps - 1),
-            Self::DormandPrince5(_) => None,
+            Self::RungeKutta(solver) => Some(solver.method.evaluations() * steps),
+            Self::Adaptive(_) => None,
         }
     }
 }
@@ -106,7 +107,8 @@ impl Solver for SolverConfig {
             Self::Euler(solver) => solver,
             Self::Heun(solver) => solver,
             Self::KarrasHeun(solver) => solver,
-            Self::DormandPrince5(solver) => solver,
+            Self::RungeKutta(solver) => solver,
+            Self::Adaptive(solver) => solver,
             Self::EulerMaruyama(solver) => solver,
             Self::StochasticHeun(solver) => solver,
         };
@@ -122,10 +124,12 @@ mod tests {
     use super::*;
     use crate::solver::testing::{numbers, point, silent};
 
-    const SOLVERS: [&str; 5] = [
+    const SOLVERS: [&str; 7] = [
         r#"{"kind":"euler"}"#,
         r#"{"kind":"heun"}"#,
-        r#"{"kind":"dormand-prince-5","atol":1e-6,"rtol":0.001,"max_steps":1000}"#,
+        r#"{"kind":"runge-kutta","method":"three-eighths"}"#,
+        r#"{"kind":"adaptive","pair":"dormand-prince-5","atol":1e-6,"rtol":0.001,"max_steps":1000}"#,
+        r#"{"kind":"adaptive","pair":"bogacki-shampine-3","atol":1e-6,"rtol":0.001,"max_steps":9}"#,
         r#"{"kind":"euler-maruyama","diffusion":{"kind":"sigma","norm":1.0},"last_step":"mean"}"#,
         r#"{"kind":"stochastic-heun","diffusion":{"kind":"linear","norm":0.5},"last_step":"tweedie"}"#,
     ];

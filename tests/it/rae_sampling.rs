@@ -5,7 +5,7 @@ use mixflow::flow::Flow;
 use mixflow::generate::Generator;
 use mixflow::guidance::Guidance;
 use mixflow::recipe::Recipe;
-use mixflow::solver::{DormandPrince5, Euler, EulerMaruyama, Heun, LastStep, Solver, StochasticHeun};
+use mixflow::solver::{Adaptive, Euler, EulerMaruyama, Heun, LastStep, Pair, Solver, StochasticHeun};
 use mixflow_backbones::{Backbone, ClassLabels, Condition, NetworkConfig};
 use mixflow_schedules::{
     Cosine, Diffusion, Interval, Linear, Prediction, Reference, Reversed, Schedule, TimeGrid, Use, interval,
@@ -66,7 +66,7 @@ fn every_recorded_run_is_matched() {
         let mut tolerance = fixture.tolerance(None);
         let states = match *parts {
             ["ode", _, method] => {
-                let adaptive = DormandPrince5::new(1e-6, 1e-3).expect("valid");
+                let adaptive = Adaptive::new(Pair::DormandPrince5, 1e-6, 1e-3).expect("valid");
                 let solver: &dyn Solver = match method {
                     "euler" => &Euler,
                     "heun2" => &Heun,

@@ -5,7 +5,7 @@ use mixflow::flow::Flow;
 use mixflow::generate::Generator;
 use mixflow::guidance::Guidance;
 use mixflow::recipe::{ObjectiveConfig, SamplingConfig};
-use mixflow::solver::{DormandPrince5, Euler, EulerMaruyama, Heun, LastStep, Solver};
+use mixflow::solver::{Adaptive, Euler, EulerMaruyama, Heun, LastStep, Pair, Solver};
 use mixflow_backbones::sit::Sit;
 use mixflow_backbones::{ClassLabels, Condition};
 use mixflow_schedules::{Diffusion, Linear, Prediction, TimeGrid};
@@ -90,7 +90,7 @@ fn guided_adaptive_samples_are_the_official_ones() {
         let second = Tensor::cat(vec![strong.clone().slice([0..images, 0..3]), weak.slice([0..images, 3..4])], 1);
         Tensor::cat(vec![strong, second], 0)
     });
-    let solver = DormandPrince5::new(1e-6, 1e-3).expect("the tolerances are valid");
+    let solver = Adaptive::new(Pair::DormandPrince5, 1e-6, 1e-3).expect("the tolerances are valid");
     check(&fixture, "out.ode.dopri5", &solver, &both, &fixture.tensor("in.z", &device), &grid().times());
 }
 

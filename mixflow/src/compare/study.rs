@@ -361,12 +361,22 @@ impl Phases {
 }
 
 fn describe(sampling: &SamplingConfig) -> String {
-    use crate::sampler::SolverConfig::{DormandPrince5, Euler, EulerMaruyama, Heun, KarrasHeun, StochasticHeun};
+    use crate::sampler::SolverConfig::{Adaptive, Euler, EulerMaruyama, Heun, KarrasHeun, RungeKutta, StochasticHeun};
+    use crate::solver::{Method, Pair};
     let solver = match sampling.sampler.solver {
         Euler(_) => "Euler",
         Heun(_) => "Heun",
         KarrasHeun(_) => "Heun with a last step of Euler's",
-        DormandPrince5(_) => "Dormand–Prince 5",
+        RungeKutta(solver) => match solver.method {
+            Method::Midpoint => "midpoint rule",
+            Method::Heun3 => "Heun of third order",
+            Method::ThreeEighths => "3/8 rule",
+        },
+        Adaptive(solver) => match solver.pair() {
+            Pair::DormandPrince5 => "Dormand–Prince 5",
+            Pair::BogackiShampine3 => "Bogacki–Shampine 3",
+            Pair::HeunEuler => "adaptive Heun",
+        },
         EulerMaruyama(_) => "Euler–Maruyama",
         StochasticHeun(_) => "stochastic Heun",
     };

@@ -1,12 +1,15 @@
 //! Solvers carry noise along a [`Flow`] to samples.
 
-mod dormand_prince;
+mod adaptive;
 mod error;
 mod euler;
 mod heun;
 mod karras_heun;
 mod noise;
+mod pair;
+mod runge_kutta;
 mod sde;
+mod tableau;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 pub(crate) mod testing;
@@ -15,12 +18,14 @@ use std::fmt::Debug;
 
 use burn::prelude::*;
 
-pub use dormand_prince::DormandPrince5;
+pub use adaptive::Adaptive;
 pub use error::SampleError;
 pub use euler::Euler;
 pub use heun::Heun;
 pub use karras_heun::KarrasHeun;
 pub use noise::{NoiseSource, SeededNoise};
+pub use pair::Pair;
+pub use runge_kutta::{Method, RungeKutta};
 pub use sde::{EulerMaruyama, LastStep, StochasticHeun};
 
 use crate::flow::Flow;
@@ -108,7 +113,12 @@ mod tests {
     use super::testing::{Fixture, Gaussian, numbers, order, path, point, prediction, schedules, silent};
     use super::*;
 
-    const METHODS: [(&str, &dyn Solver); 2] = [("euler", &Euler), ("heun2", &Heun)];
+    const MIDPOINT: RungeKutta = RungeKutta { method: Method::Midpoint };
+    const HEUN_3: RungeKutta = RungeKutta { method: Method::Heun3 };
+    const THREE_EIGHTHS: RungeKutta = RungeKutta { method: Method::ThreeEighths };
+
+    const METHODS: [(&str, &dyn Solver); 5] =
+        [("euler", &Euler), ("heun2", &Heun), ("midpoint", &MIDPOINT), ("heun3", &HEUN_3), ("rk4", &THREE_EIGHTHS)];
 
     fn states(solver: &dyn Solver, flow: &Flow<'_>, x: Tensor<4>, times: &[f64]) -> Vec<Tensor<4>> {
         let mut states = vec![];
@@ -133,6 +143,7 @@ mod tests {
     #[test]
     fn fixed_steps_match_sit() {
         let fixture = Fixture::read("sit_ode");
+        let mut compared = 0;
         for path_name in ["Linear", "GVP", "VP"] {
             for kind in ["velocity", "noise", "score"] {
                 for (method, solver) in METHODS {
@@ -140,12 +151,17 @@ mod tests {
                     let flow = fixture.flow(&schedule, prediction);
                     let times = times(interval(&schedule, prediction, Use::Ode, Reference::Sit));
                     let name = format!("{path_name}.{kind}.{method}");
+                    if !fixture.has(&format!("out.{name}")) {
+                        continue;
+                    }
+                    compared += 1;
                     let states = states(solver, &flow, fixture.tensor("in.z"), &times);
                     assert_recorded(&fixture, &name, &states, "/tolerance");
                     assert_eq!(fixture.manifest["function_evaluations"][&name], flow.evaluations(), "{name}");
                 }
             }
         }
+        assert_eq!(compared, 21, "the record has nine flows by Euler and by Heun, and one by three other methods");
     }
 
     #[test]
@@ -159,13 +175,15 @@ mod tests {
     #[test]
     fn adaptive_steps_match_torchdiffeq() {
         let fixture = Fixture::read("sit_ode");
-        let loose = DormandPrince5::new(1e-6, 1e-3).unwrap();
-        let tight = DormandPrince5::new(1e-9, 1e-9).unwrap();
+        let loose = |pair| Adaptive::new(pair, 1e-6, 1e-3).unwrap();
+        let tight = Adaptive::new(Pair::DormandPrince5, 1e-9, 1e-9).unwrap();
         for (path_name, kind, method, solver, tolerance) in [
-            ("Linear", "velocity", "dopri5", loose, "/tolerance/dopri5_default_tolerances"),
-            ("GVP", "noise", "dopri5", loose, "/tolerance/dopri5_default_tolerances"),
-            ("VP", "velocity", "dopri5", loose, "/tolerance/dopri5_default_tolerances"),
+            ("Linear", "velocity", "dopri5", loose(Pair::DormandPrince5), "/tolerance/dopri5_default_tolerances"),
+            ("GVP", "noise", "dopri5", loose(Pair::DormandPrince5), "/tolerance/dopri5_default_tolerances"),
+            ("VP", "velocity", "dopri5", loose(Pair::DormandPrince5), "/tolerance/dopri5_default_tolerances"),
             ("Linear", "velocity", "dopri5_tight", tight, "/tolerance"),
+            ("Linear", "velocity", "bosh3", loose(Pair::BogackiShampine3), "/tolerance"),
+            ("Linear", "velocity", "adaptive_heun", loose(Pair::HeunEuler), "/tolerance"),
         ] {
             let (schedule, prediction) = (path(path_name), prediction(kind));
             let flow = fixture.flow(&schedule, prediction);
@@ -177,21 +195,28 @@ mod tests {
         }
     }
 
-    /// The error halves once and twice when the step halves. VP stays away from both ends: its velocity grows without
-    /// bound at data.
+    /// When the step halves, the error halves as often as the order says, or more often: once more for the midpoint rule on
+    /// the linear path. VP stays away from both ends: its velocity grows without bound at data.
     #[test]
-    fn euler_is_first_order_and_heun_second() {
+    fn fixed_steps_have_their_orders() {
         for schedule in schedules() {
             for (start, end) in [(0.2, 0.9), (0.9, 0.2)] {
-                for (expected, solver) in [(1.0, &Euler as &dyn Solver), (2.0, &Heun), (2.0, &KarrasHeun)] {
+                for (expected, steps, solver) in [
+                    (1.0, 256, &Euler as &dyn Solver),
+                    (2.0, 256, &Heun),
+                    (2.0, 256, &KarrasHeun),
+                    (2.0, 256, &MIDPOINT),
+                    (3.0, 128, &HEUN_3),
+                    (4.0, 128, &THREE_EIGHTHS),
+                ] {
                     let gaussian = Gaussian(&schedule);
                     let error = |steps| {
                         let times = TimeGrid::new(steps).unwrap().interval(Interval { start, end }).unwrap().times();
                         let end_state = states(solver, &gaussian.flow(), point(1.3), &times).pop().unwrap();
                         (numbers(&end_state)[0] - gaussian.carry(1.3, start, end)).abs()
                     };
-                    let found = order(error, 256);
-                    assert!((found - expected).abs() < 0.1, "{schedule:?} {solver:?}: order {found}");
+                    let found = order(error, steps);
+                    assert!(found > expected - 0.1, "{schedule:?} {solver:?}: order {found}");
                 }
             }
         }
@@ -200,8 +225,8 @@ mod tests {
     #[test]
     fn a_state_that_is_not_finite_stops_every_solver() {
         let flow = Flow::new(&Linear, Prediction::Velocity, |x, t| x * if t > 0.5 { f64::NAN } else { 1.0 });
-        let adaptive = DormandPrince5::new(1e-6, 1e-3).unwrap();
-        for solver in [&Euler as &dyn Solver, &Heun, &KarrasHeun, &adaptive] {
+        let adaptive = Adaptive::new(Pair::DormandPrince5, 1e-6, 1e-3).unwrap();
+        for solver in [&Euler as &dyn Solver, &Heun, &KarrasHeun, &THREE_EIGHTHS, &adaptive] {
             let result = solver.solve(&flow, point(1.0), &[0.0, 0.4, 0.8, 1.0], &mut silent, &mut |_, _| {});
             assert!(matches!(result, Err(SampleError::NonFinite { .. })), "{solver:?}: {result:?}");
         }

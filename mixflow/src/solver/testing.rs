@@ -39,6 +39,10 @@ impl Fixture {
         Tensor::from_data(data, (&Device::default(), DType::F64))
     }
 
+    pub(crate) fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
     /// Rows of a tensor, such as the states of a trajectory.
     pub(crate) fn rows(&self, name: &str) -> Vec<Tensor<4>> {
         let rows: Tensor<5> = self.tensor(name);

@@ -1,36 +1,46 @@
-//! The adaptive method of Dormand and Prince.
+//! Methods that choose their own steps.
 
 use burn::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{Deterministic, NoiseSource, SampleError, Solver, finite};
+use super::pair::Weights;
+use super::tableau::combine;
+use super::{Deterministic, NoiseSource, Pair, SampleError, Solver, finite};
 use crate::flow::Flow;
 
-/// The adaptive method of Dormand and Prince: fifth order, six evaluations per step tried, two to start.
+/// A Runge–Kutta method that chooses its own steps; two evaluations to start.
 ///
 /// A step is accepted when the root mean square of `error / (atol + rtol · |x|)` over the whole batch is at most 1, so
 /// samples depend slightly, within the tolerances, on what else is in their batch. States between two steps are
-/// interpolated to fourth order.
+/// interpolated by a quartic.
 ///
 /// # Source
-/// Dormand and Prince 1980; step control, starting step and interpolation as in torchdiffeq 0.2.5 (`dopri5`). As there,
-/// the last step may pass the last time and is interpolated back. Where the flow does not exist beyond it (VP at data),
-/// that step is tried again up to the last time.
+/// Step control, starting step and interpolation as in torchdiffeq 0.2.5. As there, the last step may pass the last time
+/// and is interpolated back. Where the flow does not exist beyond it (VP at data), that step is tried again up to the
+/// last time.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Fields")]
-pub struct DormandPrince5 {
+pub struct Adaptive {
+    pair: Pair,
     atol: f64,
     rtol: f64,
     max_steps: usize,
 }
 
-impl DormandPrince5 {
-    /// Absolute and relative tolerance of a step, and at most 1,000 steps. SiT uses 1e-6 and 1e-3.
+impl Adaptive {
+    /// Absolute and relative tolerance of a step, and at most 1,000 steps. SiT uses [`Pair::DormandPrince5`] with 1e-6
+    /// and 1e-3.
     ///
     /// # Errors
     /// [`SampleError::Config`] unless both are finite and above 0.
-    pub fn new(atol: f64, rtol: f64) -> Result<Self, SampleError> {
-        Self { atol, rtol, max_steps: MAX_STEPS }.validated()
+    pub fn new(pair: Pair, atol: f64, rtol: f64) -> Result<Self, SampleError> {
+        Self { pair, atol, rtol, max_steps: MAX_STEPS }.validated()
+    }
+
+    /// The pair of methods.
+    #[must_use]
+    pub fn pair(&self) -> Pair {
+        self.pair
     }
 
     /// Stops with an error after `max_steps` steps, the rejected ones included.
@@ -72,13 +82,16 @@ impl DormandPrince5 {
         let probe = if d0 < 1e-5 || d1 < 1e-5 { 1e-6 } else { 0.01 * d0 / d1 };
         let ahead = field.slope(x.clone() + slope.clone() * probe, probe);
         let d2 = self.ratio(field, ahead - slope.clone(), size) / probe;
-        let step =
-            if d1 <= 1e-15 && d2 <= 1e-15 { f64::max(1e-6, probe * 1e-3) } else { (0.01 / d1.max(d2)).powf(0.2) };
+        let step = if d1 <= 1e-15 && d2 <= 1e-15 {
+            f64::max(1e-6, probe * 1e-3)
+        } else {
+            (0.01 / d1.max(d2)).powf(1.0 / self.pair.weights().order)
+        };
         step.min(100.0 * probe)
     }
 }
 
-impl Solver for DormandPrince5 {
+impl Solver for Adaptive {
     fn solve(
         &self,
         flow: &Flow<'_>,
@@ -103,7 +116,7 @@ impl Solver for DormandPrince5 {
             if step <= length * f64::EPSILON {
                 return Err(SampleError::StepUnderflow { t: field.time(at), step });
             }
-            let tried = Step::take(&field, x.clone(), slope.clone(), at, step);
+            let tried = Step::take(&field, self.pair, x.clone(), slope.clone(), at, step);
             let ratio = self.ratio(&field, tried.error(), x.clone().abs().max_pair(tried.end.clone().abs()));
             if ratio.is_nan() && at + step > length {
                 step = length - at;
@@ -121,21 +134,20 @@ impl Solver for DormandPrince5 {
                         return Ok(state);
                     }
                 }
-                let [.., after] = tried.slopes;
-                (x, slope, at) = (tried.end, after, reached);
+                (x, slope, at) = (tried.end.clone(), tried.after(), reached);
             }
-            step *= factor(ratio);
+            step *= factor(ratio, self.pair.weights().order);
         }
         Err(SampleError::StepLimit { t: field.time(at), limit: self.max_steps })
     }
 }
 
-impl Deterministic for DormandPrince5 {}
+impl Deterministic for Adaptive {}
 
 /// How much larger the next step is: between a fifth and ten times, and never smaller after an accepted step.
-fn factor(ratio: f64) -> f64 {
+fn factor(ratio: f64, order: f64) -> f64 {
     let least = if ratio < 1.0 { 1.0 } else { 0.2 };
-    (0.9 / ratio.powf(0.2)).max(least).min(10.0)
+    (0.9 / ratio.powf(1.0 / order)).max(least).min(10.0)
 }
 
 /// The flow with its time counted from 0 at the start, upwards.
@@ -162,36 +174,37 @@ impl Field<'_> {
 
 /// One step that was tried.
 struct Step {
+    weights: &'static Weights,
     size: f64,
     start: Tensor<4>,
     end: Tensor<4>,
-    slopes: [Tensor<4>; 7],
+    slopes: Vec<Tensor<4>>,
 }
 
 impl Step {
-    fn take(field: &Field<'_>, start: Tensor<4>, slope: Tensor<4>, at: f64, size: f64) -> Self {
-        let mut slopes = vec![slope];
-        let mut end = start.clone();
-        for (node, weights) in NODES.iter().zip(STAGES) {
-            end = start.clone() + combine(&slopes, weights) * size;
-            slopes.push(field.slope(end.clone(), at + node * size));
-        }
-        let slopes = slopes.try_into().unwrap_or_else(|_| unreachable!("one slope and one for each of six nodes"));
-        Self { size, start, end, slopes }
+    fn take(field: &Field<'_>, pair: Pair, start: Tensor<4>, slope: Tensor<4>, at: f64, size: f64) -> Self {
+        let weights = pair.weights();
+        let (slopes, end) = weights.tableau.step(&start, slope, size, |x, share| field.slope(x, at + share * size));
+        Self { weights, size, start, end, slopes }
     }
 
-    /// The difference to the embedded fourth-order solution.
+    /// The difference to the embedded solution.
     fn error(&self) -> Tensor<4> {
-        combine(&self.slopes, &ERROR) * self.size
+        combine(&self.slopes, self.weights.error) * self.size
+    }
+
+    /// The last slope, with which the next step starts.
+    fn after(&self) -> Tensor<4> {
+        self.slopes.last().expect("a step has slopes").clone()
     }
 
     /// The state at `start + share · size`, from the quartic through both ends, their slopes and the middle.
     fn interpolate(&self, share: f64) -> Tensor<4> {
         let (x0, x1) = (self.start.clone(), self.end.clone());
-        let middle = x0.clone() + combine(&self.slopes, &MIDDLE) * self.size;
+        let middle = x0.clone() + combine(&self.slopes, self.weights.middle) * self.size;
         let (s, s2, s3, s4) = (share, share.powi(2), share.powi(3), share.powi(4));
-        let slopes = self.slopes[0].clone() * (s - 4.0 * s2 + 5.0 * s3 - 2.0 * s4)
-            + self.slopes[6].clone() * (s2 - 3.0 * s3 + 2.0 * s4);
+        let slopes =
+            self.slopes[0].clone() * (s - 4.0 * s2 + 5.0 * s3 - 2.0 * s4) + self.after() * (s2 - 3.0 * s3 + 2.0 * s4);
         slopes * self.size
             + x0 * (1.0 - 11.0 * s2 + 18.0 * s3 - 8.0 * s4)
             + x1 * (-5.0 * s2 + 14.0 * s3 - 8.0 * s4)
@@ -199,48 +212,12 @@ impl Step {
     }
 }
 
-/// The weighted sum of the slopes whose weight is not 0.
-fn combine(slopes: &[Tensor<4>], weights: &[f64]) -> Tensor<4> {
-    let weighted = slopes.iter().zip(weights).filter(|(_, weight)| **weight != 0.0);
-    let sum = weighted.map(|(slope, &weight)| slope.clone() * weight).reduce(|a, b| a + b);
-    sum.expect("every row of the tableau has a weight")
-}
-
-const NODES: [f64; 6] = [1.0 / 5.0, 3.0 / 10.0, 4.0 / 5.0, 8.0 / 9.0, 1.0, 1.0];
-const STAGES: [&[f64]; 6] = [
-    &[1.0 / 5.0],
-    &[3.0 / 40.0, 9.0 / 40.0],
-    &[44.0 / 45.0, -56.0 / 15.0, 32.0 / 9.0],
-    &[19372.0 / 6561.0, -25360.0 / 2187.0, 64448.0 / 6561.0, -212.0 / 729.0],
-    &[9017.0 / 3168.0, -355.0 / 33.0, 46732.0 / 5247.0, 49.0 / 176.0, -5103.0 / 18656.0],
-    &[35.0 / 384.0, 0.0, 500.0 / 1113.0, 125.0 / 192.0, -2187.0 / 6784.0, 11.0 / 84.0],
-];
-/// Torchdiffeq takes the embedded solution of Shampine 1986, not the one of the original paper.
-const ERROR: [f64; 7] = [
-    35.0 / 384.0 - 1951.0 / 21600.0,
-    0.0,
-    500.0 / 1113.0 - 22642.0 / 50085.0,
-    125.0 / 192.0 - 451.0 / 720.0,
-    -2187.0 / 6784.0 + 12231.0 / 42400.0,
-    11.0 / 84.0 - 649.0 / 6300.0,
-    -1.0 / 60.0,
-];
-/// Half a step, to fourth order (Shampine 1986).
-const MIDDLE: [f64; 7] = [
-    6025192743.0 / 30085553152.0 / 2.0,
-    0.0,
-    51252292925.0 / 65400821598.0 / 2.0,
-    -2691868925.0 / 45128329728.0 / 2.0,
-    187940372067.0 / 1594534317056.0 / 2.0,
-    -1776094331.0 / 19743644256.0 / 2.0,
-    11237099.0 / 235043384.0 / 2.0,
-];
-
 const MAX_STEPS: usize = 1000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fields {
+    pair: Pair,
     atol: f64,
     rtol: f64,
     #[serde(default = "default_max_steps")]
@@ -251,11 +228,11 @@ fn default_max_steps() -> usize {
     MAX_STEPS
 }
 
-impl TryFrom<Fields> for DormandPrince5 {
+impl TryFrom<Fields> for Adaptive {
     type Error = SampleError;
 
-    fn try_from(Fields { atol, rtol, max_steps }: Fields) -> Result<Self, SampleError> {
-        Self { atol, rtol, max_steps }.validated()
+    fn try_from(Fields { pair, atol, rtol, max_steps }: Fields) -> Result<Self, SampleError> {
+        Self { pair, atol, rtol, max_steps }.validated()
     }
 }
 
@@ -280,7 +257,7 @@ mod tests {
                     let size = field.length() / steps as f64;
                     let (mut x, mut worst) = (point(1.3), [0.0_f64; 2]);
                     for at in (0..steps).map(|index| index as f64 * size) {
-                        let step = Step::take(&field, x.clone(), field.slope(x, at), at, size);
+                        let step = Step::take(&field, Pair::DormandPrince5, x.clone(), field.slope(x, at), at, size);
                         for (worst, (share, state)) in
                             worst.iter_mut().zip([(1.0, step.end.clone()), (0.3, step.interpolate(0.3))])
                         {
@@ -304,7 +281,7 @@ mod tests {
         for schedule in schedules() {
             let gaussian = Gaussian(&schedule);
             for tolerance in [1e-4, 1e-7, 1e-10] {
-                let solver = DormandPrince5::new(tolerance, tolerance).unwrap();
+                let solver = Adaptive::new(Pair::DormandPrince5, tolerance, tolerance).unwrap();
                 let x = solver.solve(&gaussian.flow(), point(1.3), &[0.01, 0.99], &mut silent, &mut |_, _| {}).unwrap();
                 let error = (numbers(&x)[0] - gaussian.carry(1.3, 0.01, 0.99)).abs();
                 assert!(error < 30.0 * tolerance, "{schedule:?}: error {error:e} at tolerance {tolerance:e}");
@@ -314,8 +291,8 @@ mod tests {
 
     #[test]
     fn the_step_limit_and_a_velocity_without_bound_are_errors() {
-        let solver = DormandPrince5::new(1e-9, 1e-9).unwrap();
-        let run = |solver: DormandPrince5, flow: &Flow<'_>| {
+        let solver = Adaptive::new(Pair::DormandPrince5, 1e-9, 1e-9).unwrap();
+        let run = |solver: Adaptive, flow: &Flow<'_>| {
             solver.solve(flow, point(1.0), &[0.0, 1.0], &mut silent, &mut |_, _| {}).unwrap_err()
         };
         let smooth = Flow::new(&Linear, Prediction::Velocity, |x, t| x * (9.0 * t).sin());
@@ -329,7 +306,7 @@ mod tests {
 
     #[test]
     fn the_last_step_stays_inside_where_there_is_nothing_beyond() {
-        let solver = DormandPrince5::new(1e-6, 1e-3).unwrap();
+        let solver = Adaptive::new(Pair::DormandPrince5, 1e-6, 1e-3).unwrap();
         let flow = Flow::new(&Linear, Prediction::Velocity, |x, t| x * if t > 1.0 { f64::NAN } else { 1.0 });
         let x = solver.solve(&flow, point(1.0), &[0.0, 1.0], &mut silent, &mut |_, _| {}).unwrap();
         assert!((numbers(&x)[0] - 1.0_f64.exp()).abs() < 1e-3);
@@ -337,13 +314,21 @@ mod tests {
 
     #[test]
     fn tolerances_are_checked() {
-        let parse = serde_json::from_str::<DormandPrince5>;
-        assert_eq!(parse(r#"{"atol": 1e-6, "rtol": 1e-3}"#).unwrap(), DormandPrince5::new(1e-6, 1e-3).unwrap());
+        let parse = serde_json::from_str::<Adaptive>;
+        assert_eq!(
+            parse(r#"{"pair": "dormand-prince-5", "atol": 1e-6, "rtol": 1e-3}"#).unwrap(),
+            Adaptive::new(Pair::DormandPrince5, 1e-6, 1e-3).unwrap()
+        );
         for (json, complaint) in [
-            (r#"{"atol": 0, "rtol": 1e-3}"#, "`atol` must be a finite number above 0, found 0"),
-            (r#"{"atol": 1e-6, "rtol": -1}"#, "`rtol`"),
-            (r#"{"atol": 1e-6, "rtol": 1e-3, "max_steps": 0}"#, "`max_steps`"),
-            (r#"{"atol": 1e-6, "rtol": 1e-3, "order": 5}"#, "unknown field"),
+            (
+                r#"{"pair": "dormand-prince-5", "atol": 0, "rtol": 1e-3}"#,
+                "`atol` must be a finite number above 0, found 0",
+            ),
+            (r#"{"pair": "dormand-prince-5", "atol": 1e-6, "rtol": -1}"#, "`rtol`"),
+            (r#"{"pair": "dormand-prince-5", "atol": 1e-6, "rtol": 1e-3, "max_steps": 0}"#, "`max_steps`"),
+            (r#"{"pair": "dormand-prince-5", "atol": 1e-6, "rtol": 1e-3, "order": 5}"#, "unknown field"),
+            (r#"{"pair": "dopri5", "atol": 1e-6, "rtol": 1e-3}"#, "unknown variant `dopri5`"),
+            (r#"{"atol": 1e-6, "rtol": 1e-3}"#, "missing field `pair`"),
         ] {
             let error = parse(json).unwrap_err().to_string();
             assert!(error.contains(complaint), "{json}: {error}");
