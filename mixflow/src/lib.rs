@@ -32,6 +32,7 @@ pub use mixflow_schedules as schedules;
 mod alignment;
 pub mod compare;
 pub mod data;
+mod device;
 mod encoded;
 mod error;
 pub mod evaluate;
@@ -59,6 +60,7 @@ pub mod solver;
 pub mod train;
 
 pub use alignment::{Alignment, AlignmentConfig, AlignmentLosses, TargetEncoder};
+pub use device::check_device;
 pub use encoded::{Encoded, learned};
 pub use error::Error;
 pub use flow_matching::{FlowMatching, Noised, Target, noise};

@@ -57,7 +57,15 @@ enum Command {
 
 fn main() -> ExitCode {
     allocator::keep_buffers();
-    let result = match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    if !matches!(command, Command::Plan(_) | Command::Check) {
+        // Before anything is on the device: without one, Burn panics.
+        if let Err(fault) = mixflow::check_device() {
+            note(format_args!("error: {fault}"));
+            return ExitCode::FAILURE;
+        }
+    }
+    let result = match command {
         Command::Train(train) => train.run(),
         Command::Bench(bench) => bench.run(),
         Command::Plan(plan) => plan.run(),
