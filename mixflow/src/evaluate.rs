@@ -1,17 +1,16 @@
 //! A trained network against its recipe's data.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use mixflow_backbones::{Backbone, ClassLabels};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
-use crate::Error;
 use crate::data::{Dataset, Permutation};
 use crate::generate::{Generator, Visit, balanced_labels};
 use crate::metric::{self, Features, MeasureOptions, Measurement, Reference, measure};
 use crate::random::Stream;
 use crate::recipe::{Recipe, SamplingConfig};
+use crate::{Error, digest};
 
 /// How good images are, and how they were made. Pixels are the features: these are not the numbers of an Inception
 /// network.
@@ -84,17 +83,18 @@ pub fn evaluate_features(generated: &Features, real: &Features, seed: u64) -> Re
 pub struct WeightsFile {
     /// Its path.
     pub file: PathBuf,
-    /// Its [`sha256`].
+    /// SHA-256 of its bytes, in hexadecimal.
     pub sha256: String,
 }
 
-/// SHA-256 of a file, in hexadecimal: which weights were measured.
-///
-/// # Errors
-/// If the file cannot be read.
-pub fn sha256(path: &Path) -> Result<String, Error> {
-    let bytes = std::fs::read(path).map_err(Error::io("read", path))?;
-    Ok(Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect())
+impl WeightsFile {
+    /// # Errors
+    /// If the file cannot be read.
+    pub fn read(file: impl Into<PathBuf>) -> Result<Self, Error> {
+        let file = file.into();
+        let sha256 = digest::file(&file).map_err(Error::io("read", &file))?;
+        Ok(Self { file, sha256 })
+    }
 }
 
 /// Real images that `count` others are measured against: all, at most 10,000, or four times as many of an endless source.

@@ -33,6 +33,7 @@ mod alignment;
 pub mod compare;
 pub mod data;
 mod device;
+mod digest;
 mod encoded;
 mod error;
 pub mod evaluate;

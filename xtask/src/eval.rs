@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::builder::RangedU64ValueParser;
 use clap::{ArgGroup, Args};
 use mixflow::ImageSet;
-use mixflow::evaluate::{evaluate, evaluate_features, sha256};
+use mixflow::evaluate::{WeightsFile, evaluate, evaluate_features};
 use mixflow::inception::InceptionEvaluation;
 use mixflow::report::write_atomic;
 use serde_json::{Value, json};
@@ -97,7 +97,8 @@ impl Eval {
             &file,
             &json!({
                 "evaluation": evaluation,
-                "weights": { "file": trained.weights, "sha256": sha256(&trained.weights)? },
+                "weights": WeightsFile::read(&trained.weights)?,
+                "autoencoder": trained.autoencoder_weights()?,
                 "version": env!("CARGO_PKG_VERSION"),
             }),
         )

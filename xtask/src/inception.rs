@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mixflow::data::Dataset;
-use mixflow::evaluate::sha256;
+use mixflow::evaluate::WeightsFile;
 use mixflow::inception::{
     EvaluationOptions, Inception, InceptionEvaluation, Labels, Network, Resize, Sample, Setting, evaluate,
 };
@@ -103,8 +103,8 @@ impl Measuring {
             guidance,
             guide: generator.guide.map(|guide| guide.weights.clone()),
             precision: Some("f32".into()),
-            autoencoder: recipe.autoencoder.as_ref().map(serde_json::to_string).transpose()?,
-            checkpoint_sha256: Some(sha256(&trained.weights)?),
+            autoencoder: trained.autoencoder_weights()?,
+            checkpoint: Some(WeightsFile::read(&trained.weights)?),
         };
         self.evaluate((&name, &reference), (&trained.weights.display().to_string(), &generated), setting)
     }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use mixflow::backbones::{Autoencoder, Network};
+use mixflow::evaluate::WeightsFile;
 use mixflow::generate::Generator;
 use mixflow::recipe::{AutoencoderConfig, Guide, GuideConfig, Recipe};
 use mixflow::train::StoredNetwork;
@@ -29,6 +30,7 @@ pub(crate) struct Trained {
     pub(crate) recipe: Recipe,
     pub(crate) network: Network,
     pub(crate) autoencoder: Option<Box<dyn Autoencoder>>,
+    autoencoder_files: Vec<PathBuf>,
     pub(crate) guide: Option<Guide>,
     pub(crate) weights: PathBuf,
 }
@@ -48,8 +50,9 @@ impl TrainedArguments {
         let folder = ancestors.filter(|folder| folder.join("autoencoder.safetensors").is_file()).last();
         let folder = folder.unwrap_or(Path::new(""));
         let autoencoder = recipe.autoencoder.as_ref().map(|config| config.load(folder)).transpose()?;
+        let autoencoder_files = recipe.autoencoder.as_ref().map_or(vec![], |config| config.files(folder));
         let guide = recipe.sampling.active_guide().map(GuideConfig::load).transpose()?;
-        Ok(Trained { recipe, network, autoencoder, guide, weights })
+        Ok(Trained { recipe, network, autoencoder, autoencoder_files, guide, weights })
     }
 
     fn weights(&self) -> Result<PathBuf> {
@@ -90,6 +93,11 @@ impl Trained {
     pub(crate) fn generator(&self) -> Generator<'_, Network> {
         let (autoencoder, guide) = (self.autoencoder.as_deref(), self.guide.as_ref());
         Generator { autoencoder, guide, ..self.recipe.generator(&self.network) }
+    }
+
+    /// Which weights make images of latents.
+    pub(crate) fn autoencoder_weights(&self) -> Result<Vec<WeightsFile>> {
+        Ok(self.autoencoder_files.iter().map(WeightsFile::read).collect::<std::result::Result<_, _>>()?)
     }
 
     /// Channels of the images.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Sample;
 use crate::Error;
-use crate::evaluate::{WeightsFile, sha256};
+use crate::evaluate::WeightsFile;
 use crate::generate::balanced_labels;
 use crate::metric::{Spread, Subset, frechet_distance, inception_score, kernel_distance_subsets, precision_recall};
 use crate::random::{Stream, rng, uniform};
@@ -81,8 +81,8 @@ impl Network {
     /// If the file cannot be read or holds another network.
     pub fn read(path: &Path, resize: Resize, network: Inception) -> Result<(Self, Inception), Error> {
         let network = network.load(Weights::read(path)?)?;
-        let sha256 = sha256(path)?;
-        Ok((Self { weights: path.into(), published: sha256 == PUBLISHED_SHA256, sha256, resize }, network))
+        let WeightsFile { file: weights, sha256 } = WeightsFile::read(path)?;
+        Ok((Self { weights, published: sha256 == PUBLISHED_SHA256, sha256, resize }, network))
     }
 }
 
@@ -103,10 +103,10 @@ pub struct Setting {
     pub guide: Option<WeightsFile>,
     /// Type of numbers while sampling, such as `f32`.
     pub precision: Option<String>,
-    /// Which autoencoder decoded latents, with its hash.
-    pub autoencoder: Option<String>,
-    /// Hash of the checkpoint.
-    pub checkpoint_sha256: Option<String>,
+    /// Weights of the autoencoder that decoded latents.
+    pub autoencoder: Vec<WeightsFile>,
+    /// Weights of the network.
+    pub checkpoint: Option<WeightsFile>,
 }
 
 /// How the classes of generated images were chosen. FID differs by some tenths between the two.

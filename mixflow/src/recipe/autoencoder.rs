@@ -84,6 +84,17 @@ impl AutoencoderConfig {
         }
     }
 
+    /// The files of its weights: those that the recipe names, or what the run in `folder` trains.
+    pub fn files(&self, folder: &Path) -> Vec<PathBuf> {
+        match self {
+            Self::Kl { weights, .. } => vec![weights.clone()],
+            Self::Rae { encoder_weights, decoder_weights, statistics, .. } => {
+                [encoder_weights, decoder_weights, statistics].map(PathBuf::clone).into()
+            }
+            Self::TrainedRae(_) => vec![TrainedRae::file(folder)],
+        }
+    }
+
     /// Reads the weights: from the files that the recipe names, or what the run in `folder` has trained.
     ///
     /// # Errors

@@ -7,7 +7,7 @@ use mixflow_backbones::{Network, NetworkConfig};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
-use crate::evaluate::{WeightsFile, sha256};
+use crate::evaluate::WeightsFile;
 use crate::recipe::Recipe;
 use crate::train::StoredNetwork;
 
@@ -54,8 +54,7 @@ impl GuideConfig {
     pub fn load(&self) -> Result<Guide, Error> {
         let stored = StoredNetwork::find(&self.weights).map_err(|error| self.fault(&error))?;
         let network = stored.load(self.network.init(0, &Device::default())).map_err(|error| self.fault(&error))?;
-        let file = stored.file();
-        Ok(Guide { network, weights: WeightsFile { sha256: sha256(&file)?, file } })
+        Ok(Guide { network, weights: WeightsFile::read(stored.file())? })
     }
 
     /// What is wrong with it as the guide of `guided`, if anything.

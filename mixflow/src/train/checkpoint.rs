@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use super::state::{Snapshot, Tensors};
 use crate::Error;
+use crate::digest::hexadecimal;
 
 const MANIFEST: &str = "manifest.json";
 const PARTIAL: &str = ".partial-";
@@ -225,8 +226,7 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 }
 
 fn entry(bytes: &[u8]) -> Entry {
-    let digest = Sha256::digest(bytes);
-    Entry { bytes: bytes.len() as u64, sha256: digest.iter().map(|byte| format!("{byte:02x}")).collect() }
+    Entry { bytes: bytes.len() as u64, sha256: hexadecimal(&Sha256::digest(bytes)) }
 }
 
 fn to_safetensors(tensors: &mut dyn Iterator<Item = (String, &TensorData)>) -> Result<Vec<u8>, Error> {

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use image::{Rgb, RgbImage};
 use mixflow::backbones::inception::{Inception, official_key};
 use mixflow::backbones::weights::Weights;
-use mixflow::evaluate::sha256;
+use mixflow::evaluate::WeightsFile;
 use serde_json::{Value, json};
 
 use crate::Place;
@@ -52,7 +52,7 @@ fn guided() -> Place {
 }
 
 fn hash(file: &Path) -> Value {
-    sha256(file).unwrap().into()
+    WeightsFile::read(file).unwrap().sha256.into()
 }
 
 #[test]
@@ -183,6 +183,6 @@ fn inception_measures_a_guided_network() {
     assert_eq!((&found["generated"]["images"], &found["reference"]["images"]), (&8.into(), &12.into()));
     let (setting, weak) = (&found["setting"], place.path("weak/model.safetensors"));
     assert_eq!(setting["guide"], json!({ "file": "weak/model.safetensors", "sha256": hash(&weak) }));
-    assert_eq!(setting["checkpoint_sha256"], hash(&place.path("strong/model.safetensors")));
+    assert_eq!(setting["checkpoint"]["sha256"], hash(&place.path("strong/model.safetensors")));
     assert_eq!((&setting["evaluations"], &setting["labels"]), (&8.into(), &"balanced".into()));
 }

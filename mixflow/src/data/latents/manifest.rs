@@ -5,8 +5,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::sha256;
 use crate::data::Error;
+use crate::digest;
 
 /// The name of the finished manifest; it is written last.
 pub(super) const MANIFEST: &str = "manifest.json";
@@ -115,7 +115,7 @@ impl Origin {
     /// # Errors
     /// If the file cannot be read.
     pub fn of_file(name: impl Into<String>, weights: &Path) -> Result<Self, crate::Error> {
-        let sha256 = sha256(weights).map_err(crate::Error::io("read", weights))?;
+        let sha256 = digest::file(weights).map_err(crate::Error::io("read", weights))?;
         Ok(Self { name: name.into(), sha256 })
     }
 }

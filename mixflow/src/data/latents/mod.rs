@@ -23,12 +23,9 @@ mod write;
 #[cfg(test)]
 mod tests;
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 pub use encode::{EncodeConfig, Images, Outcome, encode_dataset};
 pub use manifest::{Contents, Features, Manifest, Origin, Precision, ShardEntry};
@@ -36,6 +33,7 @@ pub use write::{Encoded, Writer};
 
 use self::shard::Shard;
 use super::{Dataset, Error, Example, Variation};
+use crate::digest;
 use crate::random::{self, Stream};
 
 /// A folder of latents, as a source of examples.
@@ -122,7 +120,7 @@ impl Latents {
     pub fn verify(&self) -> Result<(), Error> {
         for entry in &self.manifest.shards {
             let path = self.folder.join(&entry.file);
-            let reason = match sha256(&path) {
+            let reason = match digest::file(&path) {
                 Ok(found) if found == entry.sha256 => continue,
                 Ok(_) => "are damaged: the content is not what was written; encode again".into(),
                 Err(error) => format!("cannot be read: {error}"),
@@ -193,19 +191,4 @@ impl Dataset for Latents {
     fn features(&self) -> Vec<[usize; 2]> {
         self.manifest.contents.features.iter().map(|features| [features.tokens, features.width]).collect()
     }
-}
-
-fn sha256(path: &Path) -> io::Result<String> {
-    let (mut file, mut digest) = (File::open(path)?, Sha256::new());
-    let mut part = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut part)? {
-            0 => return Ok(hexadecimal(&digest.finalize())),
-            count => digest.update(&part[..count]),
-        }
-    }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

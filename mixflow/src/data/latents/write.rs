@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::hexadecimal;
 use super::manifest::{Contents, MANIFEST, Manifest, ShardEntry, shard_name};
 use super::number::narrow;
 use super::shard::Rows;
+use crate::digest::hexadecimal;
 use crate::report::{write_atomic, write_atomic_with};
 use crate::{Error, data};
 
