@@ -37,7 +37,7 @@ use burn::tensor::TensorData;
 use crate::Error;
 
 /// Tensors by their official names, in the order of the names.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Weights {
     tensors: BTreeMap<String, TensorData>,
     source: String,
@@ -155,6 +155,12 @@ impl Weights {
     /// Other names for some tensors, and none for those that are to be left out.
     pub(crate) fn rename(self, name: impl Fn(&str) -> Option<String>) -> Self {
         self.flat_map(|old, data| Some((name(&old)?, data)))
+    }
+
+    /// The tensors of both; those of `other` count where both have one of a name.
+    pub(crate) fn merge(mut self, other: Self) -> Self {
+        self.tensors.extend(other.tensors);
+        Self { tensors: self.tensors, source: format!("{} and {}", self.source, other.source) }
     }
 
     pub(crate) fn insert_missing(&mut self, name: &str, data: impl FnOnce() -> TensorData) {

@@ -1,0 +1,102 @@
+//! The published size, and any other.
+
+use burn::tensor::Device;
+use serde::{Deserialize, Serialize};
+
+use super::{Features, Head, Heads};
+use crate::init::Initializer;
+
+/// Shape of a discriminator. The default is RAE's: DINO ViT-S/8 and heads with kernels of nine tokens.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DiscriminatorConfig {
+    /// Side to which images are resized; divisible by `patch`.
+    pub input_size: usize,
+    /// Side of a patch.
+    pub patch: usize,
+    /// Width of a token; divisible by `heads`.
+    pub width: usize,
+    /// Number of blocks.
+    pub depth: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Hidden width of the perceptrons.
+    pub hidden: usize,
+    /// Blocks, from 0, whose tokens get a head; the last block's tokens get one more.
+    pub taps: Vec<usize>,
+    /// Tokens that a head's kernel sees; odd.
+    pub kernel: usize,
+}
+
+impl Default for DiscriminatorConfig {
+    fn default() -> Self {
+        Self {
+            input_size: 224,
+            patch: 8,
+            width: 384,
+            depth: 12,
+            heads: 6,
+            hidden: 1536,
+            taps: vec![2, 5, 8, 11],
+            kernel: 9,
+        }
+    }
+}
+
+impl DiscriminatorConfig {
+    /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
+    pub fn check(&self) -> Result<(), String> {
+        let Self { input_size, patch, width, depth, heads, hidden, ref taps, kernel } = *self;
+        for (name, value) in [
+            ("input_size", input_size),
+            ("patch", patch),
+            ("width", width),
+            ("depth", depth),
+            ("heads", heads),
+            ("hidden", hidden),
+        ] {
+            if value == 0 {
+                return Err(format!("{name} must be at least 1, found 0"));
+            }
+        }
+        if !width.is_multiple_of(heads) {
+            return Err(format!("width must be divisible by heads, found width {width} and {heads} heads"));
+        }
+        if !input_size.is_multiple_of(patch) {
+            return Err(format!("input_size must be divisible by patch, found {input_size} and {patch}"));
+        }
+        if !taps.is_sorted_by(|a, b| a < b) || taps.last().is_some_and(|last| *last >= depth) {
+            return Err(format!("taps must ascend and be below depth, {depth}, found {taps:?}"));
+        }
+        let tokens = (input_size / patch).pow(2);
+        if kernel.is_multiple_of(2) || kernel > tokens {
+            return Err(format!("kernel must be odd and at most the number of tokens, {tokens}, found {kernel}"));
+        }
+        Ok(())
+    }
+
+    /// The frozen part with random weights, drawn when first read: [`Features::load`] published ones.
+    ///
+    /// # Panics
+    /// If [`check`](Self::check) finds fault.
+    pub fn features(&self, seed: u64, device: &Device) -> Features {
+        self.assert_valid();
+        Features::new(self, &Initializer::new(seed, device))
+    }
+
+    /// The trained part with the initial values of the published code, which depend on `seed` alone: PyTorch's own laws.
+    ///
+    /// # Panics
+    /// If [`check`](Self::check) finds fault.
+    pub fn heads(&self, seed: u64, device: &Device) -> Heads {
+        self.assert_valid();
+        let init = Initializer::new(seed, device);
+        Heads { heads: (0..=self.taps.len()).map(|_| Head::new(self.width, self.kernel, &init)).collect() }
+    }
+
+    fn assert_valid(&self) {
+        if let Err(fault) = self.check() {
+            panic!("{fault}");
+        }
+    }
+}

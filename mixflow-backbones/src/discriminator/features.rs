@@ -1,0 +1,110 @@
+//! The frozen part.
+
+use burn::module::{Module, Param};
+use burn::tensor::Tensor;
+
+use super::DiscriminatorConfig;
+use crate::Error;
+use crate::block::{Attention, Mlp};
+use crate::embed::PatchEmbedding;
+use crate::encoder::Normalisation;
+use crate::init::Initializer;
+use crate::resize::{Filter, resize};
+use crate::vit::LayerNorm;
+use crate::weights::Weights;
+
+/// A vision transformer that DINO has trained, under the names of its published file.
+///
+/// # Source
+/// Caron et al. 2021 (arXiv 2104.14294); RAE `src/disc/dinodisc.py` at a4d18c4, `FrozenDINONoDrop`, whose perceptrons
+/// have the tanh form of GELU.
+#[derive(Module, Debug)]
+pub struct Features {
+    /// `[1, 1, width]`
+    pub cls_token: Param<Tensor<3>>,
+    /// `[1, 1 + positions, width]`
+    pub pos_embed: Param<Tensor<3>>,
+    /// Patches to tokens.
+    pub patch_embed: PatchEmbedding,
+    /// The transformer.
+    pub blocks: Vec<Block>,
+    input_size: usize,
+    #[module(skip)]
+    taps: Vec<usize>,
+}
+
+/// Attention and perceptron, each on normalised tokens and added to them.
+#[derive(Module, Debug)]
+pub struct Block {
+    /// Before attention.
+    pub norm1: LayerNorm,
+    /// Self-attention.
+    pub attn: Attention,
+    /// Before the perceptron.
+    pub norm2: LayerNorm,
+    /// Perceptron.
+    pub mlp: Mlp,
+}
+
+/// Added to the variance in every normalisation.
+const EPSILON: f64 = 1e-6;
+
+impl Features {
+    pub(super) fn new(config: &DiscriminatorConfig, init: &Initializer) -> Self {
+        let DiscriminatorConfig { input_size, patch, width, depth, heads, hidden, ref taps, .. } = *config;
+        let block = |_| Block {
+            norm1: LayerNorm::new(width, EPSILON, init),
+            attn: Attention::new(width, heads, init),
+            norm2: LayerNorm::new(width, EPSILON, init),
+            mlp: Mlp::new(width, hidden, init),
+        };
+        Self {
+            cls_token: init.normal([1, 1, width], 0.02),
+            pos_embed: init.normal([1, 1 + (input_size / patch).pow(2), width], 0.02),
+            patch_embed: PatchEmbedding::new(3, patch, width, init),
+            blocks: (0..depth).map(block).collect(),
+            input_size,
+            taps: taps.clone(),
+        }
+    }
+
+    /// The tokens of the patches after the last block, then after each tapped one.
+    ///
+    /// # Shapes
+    /// - images: `[batch, 3, height, width]`, in [-1, 1], resized bilinearly
+    /// - output: `[batch, tokens, width]` each
+    pub fn forward(&self, images: Tensor<4>) -> Vec<Tensor<3>> {
+        let images = Normalisation::ImageNet.apply(resize(images, [self.input_size; 2], Filter::Bilinear));
+        let [batch, ..] = images.dims();
+        let class = self.cls_token.val();
+        let [.., width] = class.dims();
+        let tokens = Tensor::cat(vec![class.expand([batch, 1, width]), self.patch_embed.forward(images)], 1);
+        let mut x = tokens + self.pos_embed.val();
+        let patches = |x: &Tensor<3>| x.clone().slice_dim(1, 1..);
+        let mut tapped = Vec::with_capacity(1 + self.taps.len());
+        for (index, block) in self.blocks.iter().enumerate() {
+            x = x.clone() + block.attn.forward(block.norm1.forward(x));
+            x = x.clone() + block.mlp.forward(block.norm2.forward(x));
+            if self.taps.contains(&index) {
+                tapped.push(patches(&x));
+            }
+        }
+        tapped.insert(0, patches(&x));
+        tapped
+    }
+
+    /// These features with the weights of DINO's published file (`dino_deitsmall8_pretrain.pth`), whose last
+    /// normalisation is left out.
+    ///
+    /// # Errors
+    /// As [`Weights::into_module`].
+    pub fn load(self, mut weights: Weights) -> Result<Self, Error> {
+        weights.retain(|name| !name.starts_with("norm."));
+        weights.into_module(self, str::to_string)
+    }
+
+    /// Its weights under the published names.
+    pub fn weights(&self) -> Weights {
+        Weights::of(self, str::to_string)
+    }
+}
