@@ -40,7 +40,7 @@ pub(crate) fn train(
     objective: &impl Objective<Network>,
     stop: &AtomicBool,
     tell: impl FnMut(Event),
-) -> Result<Outcome<Network>, Error> {
+) -> Result<Outcome<TrainState<Network>>, Error> {
     let run = Run {
         folder: folder.into(),
         recipe: recipe.to_value(),

@@ -3,7 +3,7 @@
 //! A checkpoint is a folder `step-00000400` that holds `weights.safetensors`, `average.safetensors`,
 //! `optimizer.safetensors`, `state.json` and, written last, `manifest.json` with size and SHA-256 of the others. It is
 //! written under a temporary name, every file and the folder are synced, and then it is renamed: whoever sees the name
-//! sees the whole.
+//! sees the whole. Where a second network is trained against the first, its tensors are in `opponent-*.safetensors`.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -24,6 +24,9 @@ const MANIFEST: &str = "manifest.json";
 const PARTIAL: &str = ".partial-";
 const FIRST: &str = "first_moment.";
 const SECOND: &str = "second_moment.";
+
+/// Before the names of the files of a network that is trained against the first.
+const OPPONENT: &str = "opponent-";
 
 /// A folder of checkpoints.
 #[derive(Clone, Debug)]
@@ -66,9 +69,24 @@ struct Entry {
 
 #[derive(Serialize, Deserialize)]
 struct State {
+    #[serde(flatten)]
+    counts: Counts,
+    /// Those of the opponent, if there is one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    opponent: Option<Counts>,
+    recipe: serde_json::Value,
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+struct Counts {
     step: u64,
     updates: u64,
-    recipe: serde_json::Value,
+}
+
+impl Counts {
+    fn of(snapshot: &Snapshot) -> Self {
+        Self { step: snapshot.step, updates: snapshot.updates }
+    }
 }
 
 impl Checkpoints {
@@ -179,20 +197,25 @@ pub fn read(path: &Path) -> Result<Checkpoint, Error> {
     };
     let state: State =
         serde_json::from_slice(&whole("state.json")?).map_err(|error| damaged(format!("state.json: {error}")))?;
-    let mut optimizer = tensors("optimizer.safetensors")?;
-    let mut moment = |prefix: &str| -> Tensors {
-        let names: Vec<String> = optimizer.keys().filter(|name| name.starts_with(prefix)).cloned().collect();
-        let part = names.into_iter().filter_map(|name| Some((name[prefix.len()..].into(), optimizer.remove(&name)?)));
-        part.collect()
+    let snapshot = |prefix: &str, Counts { step, updates }: Counts| -> Result<Snapshot, Error> {
+        let mut optimizer = tensors(&format!("{prefix}optimizer.safetensors"))?;
+        let mut moment = |kind: &str| -> Tensors {
+            let names: Vec<String> = optimizer.keys().filter(|name| name.starts_with(kind)).cloned().collect();
+            let part = names.into_iter().filter_map(|name| Some((name[kind.len()..].into(), optimizer.remove(&name)?)));
+            part.collect()
+        };
+        Ok(Snapshot {
+            weights: tensors(&format!("{prefix}weights.safetensors"))?,
+            average: tensors(&format!("{prefix}average.safetensors"))?,
+            first_moment: moment(FIRST),
+            second_moment: moment(SECOND),
+            step,
+            updates,
+            opponent: None,
+        })
     };
-    let snapshot = Snapshot {
-        weights: tensors("weights.safetensors")?,
-        average: tensors("average.safetensors")?,
-        first_moment: moment(FIRST),
-        second_moment: moment(SECOND),
-        step: state.step,
-        updates: state.updates,
-    };
+    let opponent = state.opponent.map(|counts| snapshot(OPPONENT, counts).map(Box::new)).transpose()?;
+    let snapshot = Snapshot { opponent, ..snapshot("", state.counts)? };
     Ok(Checkpoint { snapshot, recipe: state.recipe, path: path.into() })
 }
 
@@ -206,12 +229,17 @@ fn write_files(folder: &Path, snapshot: &Snapshot, recipe: &serde_json::Value) -
         files.insert(name.to_string(), entry(bytes));
         write_synced(&folder.join(name), bytes)
     };
-    write("weights.safetensors", &to_safetensors(&mut snapshot.weights.iter().map(named("")))?)?;
-    write("average.safetensors", &to_safetensors(&mut snapshot.average.iter().map(named("")))?)?;
-    let moments = snapshot.first_moment.iter().map(named(FIRST));
-    let mut moments = moments.chain(snapshot.second_moment.iter().map(named(SECOND)));
-    write("optimizer.safetensors", &to_safetensors(&mut moments)?)?;
-    let state = State { step: snapshot.step, updates: snapshot.updates, recipe: recipe.clone() };
+    let opponent = snapshot.opponent.as_deref();
+    for (prefix, snapshot) in [("", snapshot)].into_iter().chain(opponent.map(|snapshot| (OPPONENT, snapshot))) {
+        let mut tensors = |name: &str, tensors: &mut dyn Iterator<Item = (String, &TensorData)>| {
+            write(&format!("{prefix}{name}.safetensors"), &to_safetensors(tensors)?)
+        };
+        tensors("weights", &mut snapshot.weights.iter().map(named("")))?;
+        tensors("average", &mut snapshot.average.iter().map(named("")))?;
+        let moments = snapshot.first_moment.iter().map(named(FIRST));
+        tensors("optimizer", &mut moments.chain(snapshot.second_moment.iter().map(named(SECOND))))?;
+    }
+    let state = State { counts: Counts::of(snapshot), opponent: opponent.map(Counts::of), recipe: recipe.clone() };
     write("state.json", &json(&state))?;
     write_synced(&folder.join(MANIFEST), &json(&Manifest { format: 1, files }))?;
     sync_folder(folder)
@@ -275,7 +303,8 @@ mod tests {
             [("a.weight".to_string(), TensorData::new(vec![value, f32::MIN_POSITIVE, -0.0], [3]))].into()
         };
         let (weights, average) = (tensors(step as f32), tensors(0.1));
-        Snapshot { weights, average, first_moment: tensors(2.0), second_moment: tensors(3.0), step, updates: step }
+        let (first_moment, second_moment) = (tensors(2.0), tensors(3.0));
+        Snapshot { weights, average, first_moment, second_moment, step, updates: step, opponent: None }
     }
 
     #[test]
@@ -291,6 +320,19 @@ mod tests {
         let checkpoint = found.checkpoint.unwrap();
         assert_eq!((checkpoint.snapshot, checkpoint.recipe), (snapshot(12), recipe));
         assert_eq!(checkpoints.steps().unwrap(), [5, 12], "the oldest is gone");
+    }
+
+    #[test]
+    fn an_opponent_is_read_back_and_its_damage_recognised() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = Checkpoints::new(folder.path(), 2);
+        let pair = |step| Snapshot { opponent: Some(Box::new(snapshot(step / 2))), ..snapshot(step) };
+        for step in [8, 9] {
+            checkpoints.save(&pair(step), &serde_json::Value::Null).unwrap();
+        }
+        assert_eq!(checkpoints.latest().unwrap().checkpoint.unwrap().snapshot, pair(9));
+        fs::write(folder.path().join(name(9)).join("opponent-optimizer.safetensors"), "").unwrap();
+        assert_eq!(checkpoints.latest().unwrap().checkpoint.unwrap().snapshot, pair(8));
     }
 
     /// Truncates and flips every file at several places: the older checkpoint must be used, and the damage named.

@@ -46,17 +46,20 @@ impl MetricsLog {
         Ok(Self { path: path.into(), file, written: kept.len() as u64, pending: Vec::new() })
     }
 
-    /// Adds a step.
+    /// Adds a step, with what its loss is made of.
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn step(&mut self, report: &StepReport) -> Result<(), Error> {
+    pub fn step(&mut self, report: &StepReport, terms: &[(&str, f64)]) -> Result<(), Error> {
         let mut line = json!({
             "step": report.step,
             "loss": report.loss,
             "gradient_norm": report.gradient_norm,
             "learning_rate": report.learning_rate,
         });
+        for &(name, value) in terms {
+            line[name] = value.into();
+        }
         if !report.finite {
             line["skipped"] = true.into();
         }

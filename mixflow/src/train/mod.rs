@@ -5,6 +5,7 @@ mod log;
 mod optimizer;
 mod run;
 mod state;
+mod step_loop;
 mod stored;
 
 pub use checkpoint::{Checkpoint, Checkpoints};

@@ -1,16 +1,17 @@
-//! The training loop, and what keeps it trustworthy.
+//! One training of a generator in a folder.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use mixflow_backbones::{Backbone, ClassLabels};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Checkpoints, MetricsLog, OptimizerConfig, StepReport, TrainState};
+use super::step_loop::{StepLoop, Stepped};
+use super::{OptimizerConfig, StepReport, TrainState};
 use crate::data::{Dataset, Loader, LoaderConfig};
 use crate::objective::{Batch, Objective};
 use crate::{Error, TargetEncoder};
@@ -84,9 +85,9 @@ pub enum Event<'a> {
 
 /// How a run ended.
 #[derive(Debug)]
-pub enum Outcome<B> {
-    /// All steps are done.
-    Finished(TrainState<B>),
+pub enum Outcome<S> {
+    /// All steps are done; the state that they led to.
+    Finished(S),
     /// It was asked to stop; a checkpoint is written.
     Interrupted {
         /// The next step.
@@ -115,9 +116,6 @@ pub struct Run<'a> {
     pub stop: &'a AtomicBool,
 }
 
-/// Steps in a row that may be not finite before the run is set back and stopped.
-const PATIENCE: u32 = 3;
-
 impl Run<'_> {
     /// Trains `network` from where the folder's newest whole checkpoint stands.
     ///
@@ -128,15 +126,17 @@ impl Run<'_> {
         network: B,
         objective: &impl Objective<B>,
         mut tell: impl FnMut(Event),
-    ) -> Result<Outcome<B>, Error> {
-        fs::create_dir_all(&self.folder).map_err(Error::io("create", &self.folder))?;
-        let checkpoints = Checkpoints::new(self.folder.join("checkpoints"), 2);
-        let mut state = self.resume(&checkpoints, network.clone(), &mut tell)?;
-        let device = Device::default().autodiff();
+    ) -> Result<Outcome<TrainState<B>>, Error> {
         let config = self.config;
-        let mut log = MetricsLog::open(&self.folder.join("metrics.jsonl"), state.step_number())?;
-        tell(Event::Started { step: state.step_number() });
-
+        let steps = StepLoop {
+            folder: &self.folder,
+            recipe: &self.recipe,
+            steps: config.steps,
+            checkpoint_every: config.checkpoint_every,
+            stop: self.stop,
+        };
+        let state = steps.resume(TrainState::new(network.train()), &mut tell)?;
+        let device = Device::default().autodiff();
         let loading = LoaderConfig {
             seed: self.seed,
             batch: config.batch,
@@ -145,63 +145,19 @@ impl Run<'_> {
             workers: config.workers,
         };
         let mut batches = Loader::new(self.data.clone(), loading)?;
-        let (mut failures, mut skipped) = (0, 0);
-        while state.step_number() < config.steps {
-            let Some(batch) = batches.next() else { break };
-            let parts = self.parts(batch?, &device);
-            let (next, report) = state.step(objective, parts, self.seed, &config.optimizer);
-            state = next;
-            log.step(&report)?;
-            tell(Event::Stepped(&report));
-
-            failures = if report.finite { 0 } else { failures + 1 };
-            skipped += u64::from(!report.finite);
-            if failures == PATIENCE {
-                log.flush()?;
-                let back = self.resume(&checkpoints, network, &mut tell)?.step_number();
-                return Err(Error::Diverged { step: report.step, count: PATIENCE, back, skipped });
-            }
-            if !report.finite {
-                let step = report.step;
-                tell(Event::Warning(format!("loss or gradient of step {step} is not finite: skipped")));
-            }
-            let stop = self.stop.load(Ordering::Relaxed);
-            let due = state.step_number().is_multiple_of(config.checkpoint_every);
-            // While steps fail the last good checkpoint stays the newest.
-            if failures == 0 && due || stop || state.step_number() == config.steps {
-                log.flush()?;
-                tell(Event::Saved(&checkpoints.save(&state.snapshot(), &self.recipe)?));
-            }
-            if stop && state.step_number() < config.steps {
-                return Ok(Outcome::Interrupted { step: state.step_number() });
-            }
-        }
-        for path in self.data.broken() {
-            tell(Event::Warning(format!("the image {} is broken and was replaced by another", path.display())));
-        }
-        Ok(Outcome::Finished(state))
-    }
-
-    fn resume<B: Backbone>(
-        &self,
-        checkpoints: &Checkpoints,
-        network: B,
-        tell: &mut impl FnMut(Event),
-    ) -> Result<TrainState<B>, Error> {
-        let found = checkpoints.latest()?;
-        for damage in found.damaged {
-            tell(Event::Warning(format!("{damage}; using an older one")));
-        }
-        let Some(checkpoint) = found.checkpoint else {
-            return Ok(TrainState::new(network.train()));
+        let step = |state: TrainState<B>| {
+            let batch = batches.next().expect("batches have no end, and nothing is read after an error")?;
+            let parts = self.parts(batch, &device);
+            let (state, report) = state.step(objective, parts, self.seed, &config.optimizer);
+            Ok(Stepped { state, report, terms: vec![] })
         };
-        let mismatch = |reason| Error::Mismatch { path: checkpoint.path.clone(), reason };
-        if let Some(key) = difference(&checkpoint.recipe, &self.recipe) {
-            let reason =
-                format!("it was written by a recipe with another `{key}`; choose another folder or the old recipe");
-            return Err(mismatch(reason));
+        let outcome = steps.run(state, step, &mut tell)?;
+        if matches!(outcome, Outcome::Finished(_)) {
+            for path in self.data.broken() {
+                tell(Event::Warning(format!("the image {} is broken and was replaced by another", path.display())));
+            }
         }
-        TrainState::restore(network, checkpoint.snapshot).map_err(mismatch)
+        Ok(outcome)
     }
 
     fn parts(&self, batch: crate::data::Batch, device: &Device) -> impl Iterator<Item = Batch<ClassLabels>> + use<'_> {
@@ -255,7 +211,7 @@ pub fn check_same_run(file: &Path, recipe: &Value) -> Result<(), Error> {
 }
 
 /// The first key whose values differ, but for those that do not change a step.
-fn difference(old: &Value, new: &Value) -> Option<String> {
+pub(super) fn difference(old: &Value, new: &Value) -> Option<String> {
     const FREE: [&str; 6] = ["steps", "accumulation", "checkpoint_every", "workers", "sampling", "post_training"];
     match (old, new) {
         (Value::Object(old), Value::Object(new)) => {

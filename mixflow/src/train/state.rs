@@ -131,6 +131,7 @@ impl<B: Module> TrainState<B> {
             second_moment: tensors(&|memory| &memory.second_moment),
             step: self.step,
             updates: self.updates,
+            opponent: None,
         }
     }
 
@@ -192,6 +193,8 @@ pub struct Snapshot {
     pub step: u64,
     /// Updates taken: steps less the skipped ones.
     pub updates: u64,
+    /// The state of a network that is trained against this one: the discriminator of a decoder.
+    pub opponent: Option<Box<Self>>,
 }
 
 impl Snapshot {

@@ -1,0 +1,125 @@
+//! The loop of every training that is kept in a folder.
+
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use serde_json::Value;
+
+use super::run::difference;
+use super::{Checkpoints, Event, MetricsLog, Outcome, Snapshot, StepReport, TrainState};
+use crate::Error;
+
+/// What a [`StepLoop`] steps and saves.
+pub(crate) trait Trainee: Sized {
+    /// The next step's number.
+    fn step_number(&self) -> u64;
+    /// Everything that a step changes.
+    fn snapshot(&self) -> Snapshot;
+    /// The trainee of a snapshot; `self` gives the shapes. Or which tensor does not fit.
+    fn restored(self, snapshot: Snapshot) -> Result<Self, String>;
+}
+
+impl<B: burn::module::Module> Trainee for TrainState<B> {
+    fn step_number(&self) -> u64 {
+        self.step_number()
+    }
+
+    fn snapshot(&self) -> Snapshot {
+        self.snapshot()
+    }
+
+    fn restored(self, snapshot: Snapshot) -> Result<Self, String> {
+        Self::restore(self.backbone().valid(), snapshot)
+    }
+}
+
+/// A step that was taken.
+pub(crate) struct Stepped<S> {
+    pub(crate) state: S,
+    pub(crate) report: StepReport,
+    /// What the loss is made of, for the log.
+    pub(crate) terms: Vec<(&'static str, f64)>,
+}
+
+/// Steps, logs and saves in a folder until all steps are done or it is asked to stop.
+pub(crate) struct StepLoop<'a> {
+    /// Where `metrics.jsonl` and `checkpoints/` are.
+    pub(crate) folder: &'a Path,
+    /// Stored with every checkpoint.
+    pub(crate) recipe: &'a Value,
+    /// Steps in all.
+    pub(crate) steps: u64,
+    /// Steps between checkpoints.
+    pub(crate) checkpoint_every: u64,
+    /// Set from elsewhere, it ends the loop after the step in progress.
+    pub(crate) stop: &'a AtomicBool,
+}
+
+/// Steps in a row that may be not finite before the run is set back and stopped.
+const PATIENCE: u32 = 3;
+
+impl StepLoop<'_> {
+    /// The state of the folder's newest whole checkpoint, or `new` if there is none.
+    pub(crate) fn resume<S: Trainee>(&self, new: S, tell: &mut impl FnMut(Event)) -> Result<S, Error> {
+        fs::create_dir_all(self.folder).map_err(Error::io("create", self.folder))?;
+        let found = self.checkpoints().latest()?;
+        for damage in found.damaged {
+            tell(Event::Warning(format!("{damage}; using an older one")));
+        }
+        let Some(checkpoint) = found.checkpoint else { return Ok(new) };
+        let mismatch = |reason| Error::Mismatch { path: checkpoint.path.clone(), reason };
+        if let Some(key) = difference(&checkpoint.recipe, self.recipe) {
+            let reason =
+                format!("it was written by a recipe with another `{key}`; choose another folder or the old recipe");
+            return Err(mismatch(reason));
+        }
+        new.restored(checkpoint.snapshot).map_err(mismatch)
+    }
+
+    /// Goes on from `state`; `step` takes one step.
+    pub(crate) fn run<S: Trainee>(
+        &self,
+        mut state: S,
+        mut step: impl FnMut(S) -> Result<Stepped<S>, Error>,
+        tell: &mut impl FnMut(Event),
+    ) -> Result<Outcome<S>, Error> {
+        let checkpoints = self.checkpoints();
+        let mut log = MetricsLog::open(&self.folder.join("metrics.jsonl"), state.step_number())?;
+        tell(Event::Started { step: state.step_number() });
+        let (mut failures, mut skipped) = (0, 0);
+        while state.step_number() < self.steps {
+            let Stepped { state: next, report, terms } = step(state)?;
+            state = next;
+            log.step(&report, &terms)?;
+            tell(Event::Stepped(&report));
+
+            failures = if report.finite { 0 } else { failures + 1 };
+            skipped += u64::from(!report.finite);
+            if failures == PATIENCE {
+                log.flush()?;
+                let back = checkpoints.latest()?.checkpoint.map_or(0, |checkpoint| checkpoint.snapshot.step);
+                return Err(Error::Diverged { step: report.step, count: PATIENCE, back, skipped });
+            }
+            if !report.finite {
+                let step = report.step;
+                tell(Event::Warning(format!("loss or gradient of step {step} is not finite: skipped")));
+            }
+            let stop = self.stop.load(Ordering::Relaxed);
+            let due = state.step_number().is_multiple_of(self.checkpoint_every);
+            // While steps fail the last good checkpoint stays the newest.
+            if failures == 0 && due || stop || state.step_number() == self.steps {
+                log.flush()?;
+                tell(Event::Saved(&checkpoints.save(&state.snapshot(), self.recipe)?));
+            }
+            if stop && state.step_number() < self.steps {
+                return Ok(Outcome::Interrupted { step: state.step_number() });
+            }
+        }
+        Ok(Outcome::Finished(state))
+    }
+
+    fn checkpoints(&self) -> Checkpoints {
+        Checkpoints::new(self.folder.join("checkpoints"), 2)
+    }
+}
