@@ -48,6 +48,10 @@ pub enum Stream {
     Posterior = 12,
     /// Classes of samples; position: the image's number.
     Labels = 13,
+    /// Where random squares are cut; position: the training position.
+    Crop = 14,
+    /// What a discriminator's images are changed by; position: the training position.
+    DiffAugment = 15,
 }
 
 /// The generator of one position, at its start.

@@ -52,6 +52,9 @@ pub enum DataConfig {
         /// Mirror every other example, at random.
         #[serde(default)]
         flip: bool,
+        /// In training, cut a random square of images of this shorter side, instead of the central one of all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        random_crop: Option<usize>,
     },
     /// [`Latents`]: images that an autoencoder has encoded before.
     Latents {
@@ -75,7 +78,13 @@ impl DataConfig {
         Ok(match self {
             Self::Digits { size, channels } => Arc::new(Digits::new(*size, *channels)?),
             Self::Shapes { size, seed } => Arc::new(Shapes::new(*size, *seed)?),
-            Self::Folder { path, size, on_broken, .. } => Arc::new(Folder::open(path, *size, *on_broken)?),
+            Self::Folder { path, size, on_broken, random_crop, .. } => {
+                let folder = Folder::open(path, *size, *on_broken)?;
+                Arc::new(match random_crop {
+                    Some(short_side) => folder.with_random_crop(*short_side)?,
+                    None => folder,
+                })
+            }
             Self::Latents { path, posterior, flip } => Arc::new(Latents::open(path)?.for_training(*posterior, *flip)?),
         })
     }
@@ -155,7 +164,23 @@ mod tests {
             (r#"{"kind":"shapes","size":64}"#, DataConfig::Shapes { size: 64, seed: 0 }),
             (
                 r#"{"kind":"folder","path":"cats","size":256,"on_broken":"skip","flip":true}"#,
-                DataConfig::Folder { path: "cats".into(), size: 256, on_broken: OnBroken::Skip, flip: true },
+                DataConfig::Folder {
+                    path: "cats".into(),
+                    size: 256,
+                    on_broken: OnBroken::Skip,
+                    flip: true,
+                    random_crop: None,
+                },
+            ),
+            (
+                r#"{"kind":"folder","path":"cats","size":256,"random_crop":384}"#,
+                DataConfig::Folder {
+                    path: "cats".into(),
+                    size: 256,
+                    on_broken: OnBroken::Refuse,
+                    flip: false,
+                    random_crop: Some(384),
+                },
             ),
             (
                 r#"{"kind":"latents","path":"l","posterior":"mean"}"#,

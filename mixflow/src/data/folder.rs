@@ -10,7 +10,8 @@ use std::sync::{Mutex, PoisonError};
 use image::{DynamicImage, ImageReader, ImageResult, Limits, RgbImage};
 use serde::{Deserialize, Serialize};
 
-use super::{Dataset, Error, Example, center_crop, checked_size, to_planes};
+use super::{Dataset, Error, Example, LARGEST, Variation, center_crop, checked_size, random_crop, to_planes};
+use crate::random::{self, Stream};
 
 /// What to do about an image that cannot be decoded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,6 +33,8 @@ pub enum OnBroken {
 #[derive(Debug)]
 pub struct Folder {
     size: usize,
+    /// Shorter side before a random square is cut.
+    random_crop: Option<usize>,
     on_broken: OnBroken,
     classes: Vec<String>,
     /// Class `c` has the files `starts[c]..starts[c + 1]`.
@@ -49,8 +52,15 @@ impl Folder {
     /// that is not UTF-8, or symbolic links form a loop.
     pub fn open(path: &Path, size: usize, on_broken: OnBroken) -> Result<Self, Error> {
         let size = checked_size(size)?;
-        let mut folder =
-            Self { size, on_broken, classes: Vec::new(), starts: vec![0], files: Vec::new(), broken: Mutex::default() };
+        let mut folder = Self {
+            size,
+            random_crop: None,
+            on_broken,
+            classes: Vec::new(),
+            starts: vec![0],
+            files: Vec::new(),
+            broken: Mutex::default(),
+        };
         for directory in entries(path)?.into_iter().filter(|path| path.is_dir()) {
             let name = directory.file_name().and_then(OsStr::to_str).map(str::to_owned);
             folder.classes.push(name.ok_or_else(|| Error::NotUtf8 { path: directory.clone() })?);
@@ -67,9 +77,44 @@ impl Folder {
         Ok(folder)
     }
 
+    /// In training, resizes images to this shorter side and cuts a random square, [`random_crop`], instead of the central
+    /// one.
+    ///
+    /// # Errors
+    /// If it is below the size of the square or above 4096.
+    pub fn with_random_crop(self, short_side: usize) -> Result<Self, Error> {
+        if !(self.size..=LARGEST).contains(&short_side) {
+            let expected = "from data.size to 4096 pixels";
+            return Err(Error::OutOfRange { name: "random_crop", expected, found: short_side as u64 });
+        }
+        Ok(Self { random_crop: Some(short_side), ..self })
+    }
+
     /// A file and its class.
     pub(super) fn file(&self, index: usize) -> (&Path, usize) {
         (&self.files[index], self.starts.partition_point(|&start| start <= index) - 1)
+    }
+
+    /// The image of an index, or what stands in for it, and its class.
+    fn labelled(&self, index: u64) -> Result<(RgbImage, usize), Error> {
+        let index = index as usize;
+        assert!(index < self.files.len(), "index {index} of {} images", self.files.len());
+        let (_, label) = self.file(index);
+        let class = self.starts[label]..self.starts[label + 1];
+        let image = match self.on_broken {
+            OnBroken::Refuse => self.image(index)?,
+            // Which files decode is a property of the files, so the substitute is the same for every reader.
+            OnBroken::Skip => (index..class.end)
+                .chain(class.start..index)
+                .filter(|&file| !self.known_broken(file))
+                .find_map(|file| self.image(file).ok())
+                .ok_or_else(|| Error::AllBroken {
+                    class: self.classes[label].clone(),
+                    count: class.len(),
+                    path: self.files[class.start].clone(),
+                })?,
+        };
+        Ok((image, label))
     }
 
     /// Decodes a file, or remembers that it is broken.
@@ -99,26 +144,24 @@ impl Dataset for Folder {
     }
 
     fn example(&self, index: u64) -> Result<Example, Error> {
-        let index = index as usize;
-        assert!(index < self.files.len(), "index {index} of {} images", self.files.len());
-        let (_, label) = self.file(index);
-        let class = self.starts[label]..self.starts[label + 1];
-        let image = match self.on_broken {
-            OnBroken::Refuse => self.image(index)?,
-            // Which files decode is a property of the files, so the substitute is the same for every reader.
-            OnBroken::Skip => (index..class.end)
-                .chain(class.start..index)
-                .filter(|&file| !self.known_broken(file))
-                .find_map(|file| self.image(file).ok())
-                .ok_or_else(|| Error::AllBroken {
-                    class: self.classes[label].clone(),
-                    count: class.len(),
-                    path: self.files[class.start].clone(),
-                })?,
-        };
+        let (image, label) = self.labelled(index)?;
         Ok(Example { pixels: to_planes(&center_crop(&image, self.size as u32)), label, features: vec![] })
     }
 
+    fn variant(&self, index: u64, variation: Variation) -> Result<Example, Error> {
+        let mut example = match self.random_crop {
+            None => self.example(index)?,
+            Some(short_side) => {
+                let (image, label) = self.labelled(index)?;
+                let mut rng = random::rng(variation.seed, Stream::Crop, variation.position);
+                let place = std::array::from_fn(|_| random::uniform(&mut rng));
+                let square = random_crop(&image, self.size as u32, short_side as u32, place);
+                Example { pixels: to_planes(&square), label, features: vec![] }
+            }
+        };
+        variation.mirror(&mut example, self.size);
+        Ok(example)
+    }
     fn label(&self, index: u64) -> Result<usize, Error> {
         Ok(self.file(index as usize).1)
     }
@@ -225,6 +268,25 @@ mod tests {
         assert_eq!([0, 1, 2, 3].map(|i| value(&folder, i)), [10, 20, 30, 200]);
         assert_eq!([0, 1, 2, 3].map(|i| folder.example(i).unwrap().label), [0, 0, 0, 1]);
         assert_eq!([0, 1, 2, 3].map(|i| folder.label(i).unwrap()), [0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn random_squares_differ_between_positions_and_not_between_readings() {
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("a")).unwrap();
+        let ramp = RgbImage::from_fn(64, 48, |x, y| Rgb([3 * x as u8, 5 * y as u8, 0]));
+        ramp.save(root.path().join("a/ramp.png")).unwrap();
+        let folder = || Folder::open(root.path(), 16, OnBroken::Refuse).unwrap();
+        let cropped = folder().with_random_crop(24).unwrap();
+        let at = |position| {
+            let square = |flip| cropped.variant(0, Variation { seed: 1, position, flip }).unwrap().pixels;
+            assert_eq!(square(false), square(false));
+            square(false)
+        };
+        let squares: Vec<_> = (0..20).map(at).collect();
+        assert!((1..20).any(|i| squares[i] != squares[0]));
+        assert_eq!(cropped.example(0).unwrap(), folder().example(0).unwrap(), "outside training the centre is taken");
+        assert!(folder().with_random_crop(15).unwrap_err().to_string().contains("found 15"));
     }
 
     #[test]

@@ -30,7 +30,7 @@ pub use latents::Latents;
 pub use loader::{Batch, Loader, LoaderConfig};
 pub(crate) use order::Permutation;
 pub use order::index_at;
-pub use pixels::{Quantize, center_crop, to_planes};
+pub use pixels::{Quantize, center_crop, random_crop, to_planes};
 pub use shapes::Shapes;
 pub use split::{Part, split};
 
@@ -94,10 +94,8 @@ pub trait Dataset: Debug + Send + Sync {
     /// If the index is out of range.
     fn variant(&self, index: u64, variation: Variation) -> Result<Example, Error> {
         let mut example = self.example(index)?;
-        if variation.mirrored() {
-            let [_, _, width] = self.shape();
-            example.pixels.chunks_exact_mut(width).for_each(<[f32]>::reverse);
-        }
+        let [_, _, width] = self.shape();
+        variation.mirror(&mut example, width);
         Ok(example)
     }
 
@@ -139,6 +137,13 @@ impl Variation {
     #[must_use]
     pub fn mirrored(&self) -> bool {
         self.flip && random::uniform(&mut random::rng(self.seed, Stream::Augment, self.position)) < 0.5
+    }
+
+    /// Mirrors an example of this width where this position sees it mirrored.
+    fn mirror(&self, example: &mut Example, width: usize) {
+        if self.mirrored() {
+            example.pixels.chunks_exact_mut(width).for_each(<[f32]>::reverse);
+        }
     }
 }
 

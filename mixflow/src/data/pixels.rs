@@ -30,6 +30,34 @@ pub fn center_crop(image: &RgbImage, size: u32) -> RgbImage {
     resize(image, resized, Filter::Bicubic, columns, rows)
 }
 
+/// A `size × size` square anywhere in an image that is first resized bicubically, its shorter side to `short_side`. `place`
+/// says where, down and to the right, each in [0, 1).
+///
+/// Equals the reference with Pillow bit for bit on equal decoded pixels.
+///
+/// # Panics
+/// If `size` or a side of the image is zero, or `size` is above `short_side`.
+///
+/// # Source
+/// RAE `src/train_stage1.py` at a4d18c4: `Resize` and `RandomCrop` of torchvision 0.29, which truncate the longer side.
+#[must_use]
+pub fn random_crop(image: &RgbImage, size: u32, short_side: u32, place: [f64; 2]) -> RgbImage {
+    let [width, height] = [image.width(), image.height()];
+    assert!(size > 0 && width > 0 && height > 0, "nothing to crop: {size} of {:?}", image.dimensions());
+    assert!(size <= short_side, "cannot cut {size} of {short_side} pixels");
+    let short = u64::from(width.min(height));
+    // Such a product is beyond `u32` for headers alone that are refused long before.
+    let resized = [width, height].map(|side| (u64::from(short_side) * u64::from(side) / short) as u32);
+    let [down, right] = place;
+    let window = |side: u32, place: f64| {
+        let free = side - size;
+        let first = ((place * f64::from(free + 1)) as u32).min(free);
+        first..first + size
+    };
+    let (columns, rows) = (window(resized[0], right), window(resized[1], down));
+    resize(image, resized, Filter::Bicubic, columns, rows)
+}
+
 /// Pixels as the networks see them: channel, height, width; `2 (v/255) − 1`, in [−1, 1].
 ///
 /// # Source
@@ -90,6 +118,28 @@ mod tests {
             let expected = image(&fixture, &format!("out.crop{i}"));
             assert_eq!(center_crop(&input, 32), expected, "image {i}, {:?}", input.dimensions());
         }
+    }
+
+    #[test]
+    fn random_crop_equals_the_reference_bit_for_bit() {
+        let fixture = SafeTensors::deserialize(include_bytes!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../tests/fixtures/rae_training/crop.safetensors"
+        )))
+        .unwrap();
+        // The longer sides become 46 and 36 pixels; the places are those that the manifest tells.
+        for (name, place) in [("wide", [3.5 / 9.0, 30.5 / 31.0]), ("tall", [0.0, 8.5 / 9.0])] {
+            let input = image(&fixture, &format!("in.{name}"));
+            assert_eq!(random_crop(&input, 16, 24, place), image(&fixture, &format!("out.{name}")), "{name}");
+        }
+    }
+
+    #[test]
+    fn every_place_of_a_random_crop_is_inside() {
+        let image = RgbImage::from_fn(20, 10, |x, y| image::Rgb([x as u8, y as u8, 0]));
+        let corner = |place| random_crop(&image, 10, 10, place).get_pixel(0, 0).0;
+        assert_eq!((corner([0.0, 0.0]), corner([0.0, 0.999_999])), ([0, 0, 0], [10, 0, 0]));
+        assert_eq!((0..100).filter(|i| corner([0.5, f64::from(*i) / 100.0])[0] == 5).count(), 9);
     }
 
     #[test]
