@@ -1,18 +1,20 @@
 //! A representation autoencoder for the embedded digits, trained from nothing in less than a minute.
 //!
-//! Writes `rae_digits.png`: each unseen digit above its reconstruction.
+//! Writes `rae_digits.png`, each unseen digit above its reconstruction, and keeps its training in `runs/rae_digits`.
 
 #![allow(clippy::print_stdout, reason = "an example says how far it is")]
 
+use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use mixflow::backbones::encoder::{EncoderConfig, Normalisation};
 use mixflow::backbones::rae::DecoderConfig;
 use mixflow::data::{Channels, Dataset, Digits, split};
-use mixflow::rae_training::RaeTraining;
+use mixflow::rae_training::{Judges, RaeRun, RaeTraining};
 use mixflow::report::Tiles;
-use mixflow::train::{LearningRate, OptimizerConfig};
+use mixflow::train::{Event, LearningRate, OptimizerConfig};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let digits: Arc<dyn Dataset> = Arc::new(Digits::new(32, Channels::One)?);
@@ -34,15 +36,35 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let steps = 400;
     let rate = LearningRate::Cosine { rate: 2e-3, last: 1e-4, start: 20, end: steps, from_zero: true };
     let optimizer = OptimizerConfig { learning_rate: rate, average: 0.95, ..OptimizerConfig::default() };
-    let training = RaeTraining { steps, batch: 64, noise: 0.8, seed: 0, optimizer };
+    let training = RaeTraining {
+        steps,
+        batch: 64,
+        parts: 1,
+        noise: 0.8,
+        seed: 0,
+        optimizer,
+        perceptual: None,
+        adversarial: None,
+        checkpoint_every: 200,
+        workers: 1,
+    };
 
     let device = Device::default();
-    let train: Arc<dyn Dataset> = Arc::new(train);
-    let rae = training.from_scratch(&train, &encoder, &decoder, &device, |report| {
-        if report.step % 50 == 49 {
+    let run = RaeRun {
+        folder: Path::new("runs/rae_digits").into(),
+        recipe: serde_json::to_value(&training)?,
+        training: &training,
+        judges: Judges::default(),
+        data: Arc::new(train),
+        stop: &AtomicBool::new(false),
+    };
+    let rae = run.from_scratch(&encoder, &decoder, |event| match event {
+        Event::Stepped(report) if report.step % 50 == 49 => {
             println!("step {:3}  loss {:.4}", report.step + 1, report.loss);
         }
+        _ => {}
     })?;
+    let rae = rae.ok_or("nobody asks it to stop")?;
 
     let count = 12;
     let mut pixels = Vec::new();

@@ -22,7 +22,7 @@
 //! | write images | [`export::Export`] |
 //! | measure | [`evaluate`](mod@evaluate), [`metric::measure`], [`slow_flow`], [`likelihood`] |
 //! | compare plain and MixFlow post-training | [`compare`], [`report`] |
-//! | train an autoencoder on features | [`rae_training::RaeTraining`] |
+//! | train an autoencoder on features | [`rae_training::RaeRun`] |
 //! | describe a run as JSON | [`recipe::Recipe`] |
 //! | know what it will cost | [`plan::Plan`] |
 

@@ -1,10 +1,12 @@
 //! A run as one JSON value.
 
 mod autoencoder;
+mod decoder;
 mod guide;
 mod objective;
 
-pub use autoencoder::{AutoencoderConfig, TargetEncoderConfig, TrainedRae};
+pub use autoencoder::{AutoencoderConfig, Preparation, TargetEncoderConfig, TrainedRae};
+pub use decoder::{DecoderKind, DecoderRecipe};
 pub use guide::{Guide, GuideConfig};
 pub use objective::{ConfiguredObjective, ObjectiveConfig};
 
@@ -119,37 +121,15 @@ impl Recipe {
     /// # Errors
     /// [`Error::Recipe`] with the place and what was expected.
     pub fn read(name_or_path: &str, overrides: &[String]) -> Result<Self, Error> {
-        let fault = |reason: String| Error::Recipe { origin: name_or_path.into(), reason };
-        let text = match EMBEDDED.iter().find(|(name, _)| *name == name_or_path) {
-            Some((_, text)) => (*text).to_string(),
-            None if Path::new(name_or_path).is_file() => {
-                std::fs::read_to_string(name_or_path).map_err(Error::io("read", Path::new(name_or_path)))?
-            }
-            None => {
-                let names: Vec<_> = Self::names().collect();
-                return Err(fault(format!(
-                    "no such file, and no recipe of that name; recipes are {}",
-                    names.join(", ")
-                )));
-            }
-        };
-        let mut value: Value = serde_json::from_str(&text).map_err(|error| fault(format!("not JSON: {error}")))?;
-        let original = value.clone();
-        for change in overrides {
-            apply(&mut value, change)?;
-        }
-        Self::from_value(value).map_err(|reason| match culprit(original, overrides, &reason) {
-            Some(change) => Error::Recipe { origin: format!("--set {}", shortened(change)), reason },
-            None => fault(reason),
-        })
+        read(name_or_path, overrides, Self::from_value)
     }
 
     /// The recipe that a JSON value holds, checked; or what is wrong with it, in a sentence.
     pub fn from_value(value: Value) -> Result<Self, String> {
-        let recipe: Self = serde_path_to_error::deserialize(value).map_err(|error| match error.path().to_string() {
-            path if path == "." => error.into_inner().to_string(),
-            path => format!("{path}: {}", error.into_inner()),
-        })?;
+        if DecoderRecipe::is_one(&value) {
+            return Err("it trains the decoder of an autoencoder, which is for `train` alone".into());
+        }
+        let recipe: Self = deserialize(value)?;
         recipe.check()?;
         Ok(recipe)
     }
@@ -230,10 +210,7 @@ impl Recipe {
     }
 
     fn check(&self) -> Result<(), String> {
-        let valid = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if self.name.is_empty() || self.name.starts_with('.') || !self.name.chars().all(valid) {
-            return Err(format!("name must be made of letters, digits, '-', '_' and '.', found {:?}", self.name));
-        }
+        check_name(&self.name)?;
         let network = &self.network;
         network.check().map_err(|fault| format!("network: {fault}"))?;
         let dropout = self.objective.condition_dropout;
@@ -244,6 +221,9 @@ impl Recipe {
             return Err("objective.condition_dropout needs a network with null_class, or must be 0".into());
         }
         self.check_guidance()?;
+        if let Some(autoencoder) = &self.autoencoder {
+            autoencoder.check().map_err(|fault| format!("autoencoder.{fault}"))?;
+        }
         self.check_alignment()?;
         if self.post_training.is_some() && matches!(self.data, DataConfig::Latents { .. }) {
             return Err(
@@ -301,6 +281,7 @@ impl Recipe {
         if self.autoencoder.is_some() || matches!(self.data, DataConfig::Latents { .. }) {
             return Err("target_encoder sees images: store the features with the latents instead".into());
         }
+        target.check().map_err(|fault| format!("target_encoder.{fault}"))?;
         let encoder = target.encoder();
         encoder.check().map_err(|fault| format!("target_encoder.encoder: {fault}"))?;
         let (features, places) = ([encoder.width], [encoder.grid(); 2]);
@@ -314,6 +295,50 @@ impl Recipe {
     }
 }
 
+/// What a name becomes a folder of.
+fn check_name(name: &str) -> Result<(), String> {
+    let valid = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(valid) {
+        return Err(format!("name must be made of letters, digits, '-', '_' and '.', found {name:?}"));
+    }
+    Ok(())
+}
+
+/// Reads a recipe of any kind by name, or from a JSON file, and changes it by `key=value` overrides.
+fn read<T>(
+    name_or_path: &str,
+    overrides: &[String],
+    from_value: impl Fn(Value) -> Result<T, String>,
+) -> Result<T, Error> {
+    let fault = |reason: String| Error::Recipe { origin: name_or_path.into(), reason };
+    let text = match EMBEDDED.iter().find(|(name, _)| *name == name_or_path) {
+        Some((_, text)) => (*text).to_string(),
+        None if Path::new(name_or_path).is_file() => {
+            std::fs::read_to_string(name_or_path).map_err(Error::io("read", Path::new(name_or_path)))?
+        }
+        None => {
+            let names: Vec<_> = Recipe::names().collect();
+            return Err(fault(format!("no such file, and no recipe of that name; recipes are {}", names.join(", "))));
+        }
+    };
+    let mut value: Value = serde_json::from_str(&text).map_err(|error| fault(format!("not JSON: {error}")))?;
+    let original = value.clone();
+    for change in overrides {
+        apply(&mut value, change)?;
+    }
+    from_value(value).map_err(|reason| match culprit(original, overrides, &reason, from_value) {
+        Some(change) => Error::Recipe { origin: format!("--set {}", shortened(change)), reason },
+        None => fault(reason),
+    })
+}
+
+fn deserialize<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, String> {
+    serde_path_to_error::deserialize(value).map_err(|error| match error.path().to_string() {
+        path if path == "." => error.into_inner().to_string(),
+        path => format!("{path}: {}", error.into_inner()),
+    })
+}
+
 /// A change as a message shows it.
 fn shortened(change: &str) -> String {
     const SHOWN: usize = 60;
@@ -324,8 +349,13 @@ fn shortened(change: &str) -> String {
 }
 
 /// The change after which a recipe is faulty for `reason`, if it is one change's fault.
-fn culprit<'a>(mut recipe: Value, changes: &'a [String], reason: &str) -> Option<&'a String> {
-    let faulty = |recipe: &Value| Recipe::from_value(recipe.clone()).is_err_and(|found| found == reason);
+fn culprit<'a, T>(
+    mut recipe: Value,
+    changes: &'a [String],
+    reason: &str,
+    from_value: impl Fn(Value) -> Result<T, String>,
+) -> Option<&'a String> {
+    let faulty = |recipe: &Value| from_value(recipe.clone()).is_err_and(|found| found == reason);
     if faulty(&recipe) {
         return None;
     }
@@ -372,6 +402,8 @@ mod tests {
         let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/recipes/paper");
         let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
         files.retain(|file| file.extension().is_some_and(|ending| ending == "json"));
+        // That of a decoder has a test of its own.
+        files.retain(|file| DecoderRecipe::read(file.to_str().unwrap(), &[]).unwrap().is_none());
         files.sort();
         let read = |file: &std::path::PathBuf| {
             let recipe = Recipe::read(file.to_str().unwrap(), &[]).unwrap();

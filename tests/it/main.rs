@@ -1,6 +1,7 @@
 //! Tests that cross crates, in one binary.
 
 mod allocation;
+mod decoder_recipe;
 mod dit_dh;
 mod encode;
 mod encoder_weights;
@@ -12,6 +13,7 @@ mod mixflow;
 mod optimizer;
 mod rae_sampling;
 mod rae_stage1;
+mod rae_training;
 mod repa;
 mod repa_sampling;
 mod resume;

@@ -23,9 +23,24 @@ pub fn assert_loss_and_gradients(
     let mut gradients = loss.backward();
     let found = x.grad_remove(&mut gradients).expect("the input is tracked").into_data();
     fixture.assert_close("out.grad.in.x", found, fixture.tolerance(Some("grads")));
-    let mut compare = Compare { fixture, gradients: &mut gradients, key, path: vec![], compared: 1 };
+    let compared = assert_gradients(fixture, network, &mut gradients, key);
+    assert_eq!(1 + compared, fixture.names("out.grad.").len(), "gradients compared");
+}
+
+/// Panics unless every recorded gradient of a parameter, `out.grad.<official name>`, is that of `network`. Returns how
+/// many there are.
+///
+/// # Panics
+/// If one differs.
+pub fn assert_gradients(
+    fixture: &Fixture,
+    network: &impl Module,
+    gradients: &mut Gradients,
+    key: fn(&str) -> String,
+) -> usize {
+    let mut compare = Compare { fixture, gradients, key, path: vec![], compared: 0 };
     network.visit(&mut compare);
-    assert_eq!(compare.compared, fixture.names("out.grad.").len(), "gradients compared");
+    compare.compared
 }
 
 struct Compare<'a> {

@@ -10,7 +10,7 @@ use mixflow_backbones::weights::Weights;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
-pub use gradients::assert_loss_and_gradients;
+pub use gradients::{assert_gradients, assert_loss_and_gradients};
 pub use tiny_net::{LabelledTinyNet, TinyNet};
 
 /// Relative and absolute tolerance: `|a - b| <= absolute + relative * |b|`.

@@ -7,6 +7,7 @@ mod bench;
 mod bench_case;
 mod check;
 mod compare;
+mod decoder;
 mod encode;
 mod eval;
 mod inception;

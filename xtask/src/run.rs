@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::tensor::Device;
 use clap::Args;
 use mixflow::backbones::Network;
-use mixflow::recipe::Recipe;
+use mixflow::recipe::{DecoderRecipe, Recipe};
 use mixflow::train::StoredNetwork;
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -57,6 +57,15 @@ pub(crate) struct RecipeArguments {
 
 impl RecipeArguments {
     pub(crate) fn read(&self) -> Result<Recipe> {
+        Ok(Recipe::read(&self.recipe, &self.changes()?)?)
+    }
+
+    /// The recipe if it is one of a decoder.
+    pub(crate) fn read_decoder(&self) -> Result<Option<DecoderRecipe>> {
+        Ok(DecoderRecipe::read(&self.recipe, &self.changes()?)?)
+    }
+
+    fn changes(&self) -> Result<Vec<String>> {
         let mut set = Vec::new();
         if let Some(data) = &self.data {
             let value = match data.as_str() {
@@ -72,7 +81,7 @@ impl RecipeArguments {
             set.push(format!("data.kind={value}"));
         }
         set.extend(self.set.iter().cloned());
-        Ok(Recipe::read(&self.recipe, &set)?)
+        Ok(set)
     }
 }
 

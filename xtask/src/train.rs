@@ -9,11 +9,13 @@ use mixflow::backbones::encoder::Encoder;
 use mixflow::backbones::{Autoencoder, Network};
 use mixflow::compare::{self, Study, StudyOutcome};
 use mixflow::data::Dataset;
-use mixflow::recipe::{Guide, GuideConfig, ObjectiveConfig, Recipe};
+use mixflow::recipe::{Guide, GuideConfig, ObjectiveConfig, Preparation, Recipe};
 use mixflow::report::write_atomic;
-use mixflow::train::{Event, Outcome, Run, check_same_run};
+use mixflow::train::{Outcome, Run, check_same_run};
 use mixflow::{TargetEncoder, learned};
+use serde_json::Value;
 
+use crate::decoder::train_decoder;
 use crate::progress::Progress;
 use crate::run::{RecipeArguments, Result, STOP, load, network, note, save, say, stop_on_signals};
 
@@ -41,43 +43,43 @@ pub(crate) struct Destination {
 
 impl Train {
     pub(crate) fn run(self) -> Result<ExitCode> {
+        if let Some(recipe) = self.recipe.read_decoder()? {
+            return train_decoder(&recipe, self.from.as_deref(), &self.to);
+        }
         let recipe = self.recipe.read()?;
         let folder = PathBuf::from("runs").join(&recipe.name);
         train(&recipe, self.from.as_deref(), &self.to, folder)
     }
 }
 
-/// Runs a recipe, in `folder` unless another was asked for.
-pub(crate) fn train(recipe: &Recipe, from: Option<&Path>, to: &Destination, folder: PathBuf) -> Result<ExitCode> {
-    let folder = to.out.clone().unwrap_or(folder);
-    let file = folder.join("recipe.json");
-    if file.exists() && !to.resume {
-        let folder = folder.display();
-        return Err(
-            format!("{folder} holds a run already: add --resume to continue it, or choose another --out").into()
-        );
+impl Destination {
+    /// The folder, `default` unless another was asked for; a run that is in it and is not to be continued by this recipe is
+    /// refused.
+    pub(crate) fn folder(&self, default: PathBuf, recipe: &Value) -> Result<PathBuf> {
+        let folder = self.out.clone().unwrap_or(default);
+        let file = folder.join("recipe.json");
+        if file.exists() && !self.resume {
+            let folder = folder.display();
+            return Err(
+                format!("{folder} holds a run already: add --resume to continue it, or choose another --out").into()
+            );
+        }
+        if file.exists() {
+            check_same_run(&file, recipe)?;
+        }
+        Ok(folder)
     }
-    if file.exists() {
-        check_same_run(&file, &recipe.to_value())?;
-    }
-    // What is wrong with data or weights is said before anything is written.
-    let data: Arc<dyn Dataset> = match &recipe.post_training {
-        Some(post) => Arc::new(compare::parts(recipe, post)?.0),
-        None => recipe.open()?,
-    };
-    let start = from.map(|from| load(recipe, from)).transpose()?;
-    // A single training makes no images.
-    let guide = recipe.sampling.active_guide().filter(|_| recipe.post_training.is_some());
-    let guide = guide.map(GuideConfig::load).transpose()?;
+}
+
+/// Makes the folder of a run and does what is to be done in it, which tells whether it came to its end.
+pub(crate) fn in_folder(folder: &Path, recipe: &Value, work: impl FnOnce() -> Result<bool>) -> Result<ExitCode> {
     stop_on_signals()?;
-    std::fs::create_dir_all(&folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
-    let text = serde_json::to_string_pretty(&recipe.to_value())?;
+    std::fs::create_dir_all(folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
+    let (file, text) = (folder.join("recipe.json"), serde_json::to_string_pretty(recipe)?);
     if !file.exists() {
         write_atomic(&file, text.as_bytes())?;
     }
-
-    let run = Prepared::new(recipe, folder.clone(), data, guide)?;
-    let finished = if recipe.post_training.is_some() { run.study(start)? } else { run.single(start)? };
+    let finished = work()?;
     // A resumed run may have another number of steps; a recipe that does not fit its checkpoints was refused by now.
     write_atomic(&file, text.as_bytes())?;
     if finished {
@@ -88,6 +90,24 @@ pub(crate) fn train(recipe: &Recipe, from: Option<&Path>, to: &Destination, fold
         folder.display()
     ));
     Ok(ExitCode::from(130))
+}
+
+/// Runs a recipe, in `folder` unless another was asked for.
+pub(crate) fn train(recipe: &Recipe, from: Option<&Path>, to: &Destination, folder: PathBuf) -> Result<ExitCode> {
+    let folder = to.folder(folder, &recipe.to_value())?;
+    // What is wrong with data or weights is said before anything is written.
+    let data: Arc<dyn Dataset> = match &recipe.post_training {
+        Some(post) => Arc::new(compare::parts(recipe, post)?.0),
+        None => recipe.open()?,
+    };
+    let start = from.map(|from| load(recipe, from)).transpose()?;
+    // A single training makes no images.
+    let guide = recipe.sampling.active_guide().filter(|_| recipe.post_training.is_some());
+    let guide = guide.map(GuideConfig::load).transpose()?;
+    in_folder(&folder, &recipe.to_value(), || {
+        let Some(run) = Prepared::new(recipe, folder.clone(), data, guide)? else { return Ok(false) };
+        if recipe.post_training.is_some() { run.study(start) } else { run.single(start) }
+    })
 }
 
 /// A recipe with the frozen networks that its training needs.
@@ -101,19 +121,26 @@ struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    fn new(recipe: &'a Recipe, folder: PathBuf, data: Arc<dyn Dataset>, guide: Option<Guide>) -> Result<Self> {
+    /// Reads or trains the frozen networks. None if stopped in between.
+    fn new(recipe: &'a Recipe, folder: PathBuf, data: Arc<dyn Dataset>, guide: Option<Guide>) -> Result<Option<Self>> {
         let (mut progress, mut autoencoder, mut encoder) = (Progress::new(), None, None);
-        let stepped = |progress: &mut Progress, report| progress.training(&Event::Stepped(&report));
+        let preparation = Preparation { folder: &folder, recipe, data: &data, stop: &STOP };
         if let Some(config) = recipe.encoding() {
             progress.begin("autoencoder", config.training_steps());
-            autoencoder = Some(config.prepare(&folder, &data, |report| stepped(&mut progress, report))?);
+            autoencoder = config.prepare(&preparation, |event| progress.training(&event))?;
+            if autoencoder.is_none() {
+                return Ok(None);
+            }
         }
         if let Some(config) = &recipe.target_encoder {
             progress.begin("target encoder", config.training_steps());
-            encoder = Some(config.prepare(&folder, &data, |report| stepped(&mut progress, report))?);
+            encoder = config.prepare(&preparation, |event| progress.training(&event))?;
+            if encoder.is_none() {
+                return Ok(None);
+            }
         }
         progress.end();
-        Ok(Self { recipe, folder, data, autoencoder, encoder, guide })
+        Ok(Some(Self { recipe, folder, data, autoencoder, encoder, guide }))
     }
 
     fn encoder(&self) -> Option<&dyn TargetEncoder> {

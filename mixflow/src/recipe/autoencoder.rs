@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use burn::tensor::{Device, Tensor};
 use mixflow_backbones::autoencoder::{Autoencoder, KlAutoencoderConfig};
@@ -10,12 +11,27 @@ use mixflow_backbones::rae::{DecoderConfig, LatentStatistics, Rae};
 use mixflow_backbones::weights::Weights;
 use serde::{Deserialize, Serialize};
 
+use super::Recipe;
 use crate::data::Dataset;
-use crate::rae_training::RaeTraining;
-use crate::train::StepReport;
+use crate::rae_training::{Judges, RaeRun, RaeTraining};
+use crate::train::Event;
 use crate::{Error, TargetEncoder};
 
+/// Where and on what a run trains its frozen networks first.
+#[derive(Debug)]
+pub struct Preparation<'a> {
+    /// The run's folder.
+    pub folder: &'a Path,
+    /// The run's recipe, stored with every checkpoint.
+    pub recipe: &'a Recipe,
+    /// Its images.
+    pub data: &'a Arc<dyn Dataset>,
+    /// Set from elsewhere, it ends the training after the step in progress.
+    pub stop: &'a AtomicBool,
+}
+
 /// What turns images into the latents that the network learns.
+#[allow(clippy::large_enum_variant, reason = "a recipe has one of them")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum AutoencoderConfig {
@@ -116,20 +132,28 @@ impl AutoencoderConfig {
         })
     }
 
-    /// As [`load`](Self::load), after training what has to be trained on `data` and is not in `folder` yet.
+    /// As [`load`](Self::load), after training what has to be trained and is not in the run's folder yet. None if it was
+    /// asked to stop; a checkpoint is written.
     ///
     /// # Errors
-    /// As [`load`](Self::load), and as [`RaeTraining::from_scratch`].
+    /// As [`load`](Self::load), and as [`RaeRun::from_scratch`].
     pub fn prepare(
         &self,
-        folder: &Path,
-        data: &Arc<dyn Dataset>,
-        tell: impl FnMut(StepReport),
-    ) -> Result<Box<dyn Autoencoder>, Error> {
+        preparation: &Preparation<'_>,
+        tell: impl FnMut(Event),
+    ) -> Result<Option<Box<dyn Autoencoder>>, Error> {
         if let Self::TrainedRae(trained) = self {
-            return Ok(Box::new(trained.prepare(folder, data, tell)?));
+            return Ok(trained.prepare(preparation, tell)?.map(|rae| Box::new(rae) as _));
         }
-        self.load(folder)
+        self.load(preparation.folder).map(Some)
+    }
+
+    /// What is wrong with the training that [`prepare`](Self::prepare) may have to do, if anything.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::TrainedRae(trained) => trained.check(),
+            _ => Ok(()),
+        }
     }
 
     /// Steps of the training that [`prepare`](Self::prepare) may have to do.
@@ -142,6 +166,7 @@ impl AutoencoderConfig {
 }
 
 /// Frozen encoders that an aligned network is compared with.
+#[allow(clippy::large_enum_variant, reason = "a recipe has one of them")]
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum TargetEncoderConfig {
@@ -164,19 +189,25 @@ impl TargetEncoderConfig {
         }
     }
 
-    /// The encoder, trained on `data` first where it has to be and is not in `folder` yet.
+    /// The encoder, trained first where it has to be and is not in the run's folder yet. None if it was asked to stop; a
+    /// checkpoint is written.
     ///
     /// # Errors
     /// As [`AutoencoderConfig::prepare`].
-    pub fn prepare(
-        &self,
-        folder: &Path,
-        data: &Arc<dyn Dataset>,
-        tell: impl FnMut(StepReport),
-    ) -> Result<Encoder, Error> {
+    pub fn prepare(&self, preparation: &Preparation<'_>, tell: impl FnMut(Event)) -> Result<Option<Encoder>, Error> {
         match self {
-            Self::File { encoder, weights } => Ok(encoder.init(0, &Device::default()).load(Weights::read(weights)?)?),
-            Self::Trained(trained) => Ok(trained.prepare(folder, data, tell)?.encoder),
+            Self::File { encoder, weights } => {
+                Ok(Some(encoder.init(0, &Device::default()).load(Weights::read(weights)?)?))
+            }
+            Self::Trained(trained) => Ok(trained.prepare(preparation, tell)?.map(|rae| rae.encoder)),
+        }
+    }
+
+    /// What is wrong with the training that [`prepare`](Self::prepare) may have to do, if anything.
+    pub fn check(&self) -> Result<(), String> {
+        match self {
+            Self::Trained(trained) => trained.check(),
+            Self::File { .. } => Ok(()),
         }
     }
 
@@ -231,13 +262,31 @@ impl TrainedRae {
         Ok(Weights::read(file)?.into_module(rae, str::to_string)?)
     }
 
-    fn prepare(&self, folder: &Path, data: &Arc<dyn Dataset>, tell: impl FnMut(StepReport)) -> Result<Rae, Error> {
+    fn check(&self) -> Result<(), String> {
+        let DecoderConfig { channels, grid, patch, .. } = self.decoder;
+        let training = &self.training;
+        training
+            .check()
+            .and_then(|()| training.check_images(channels, grid * patch))
+            .map_err(|fault| format!("training.{fault}"))
+    }
+
+    fn prepare(&self, preparation: &Preparation<'_>, tell: impl FnMut(Event)) -> Result<Option<Rae>, Error> {
+        let Preparation { folder, recipe, data, stop } = *preparation;
         let file = Self::file(folder);
         if !file.is_file() {
-            let rae = self.training.from_scratch(data, &self.encoder, &self.decoder, &Device::default(), tell)?;
+            let run = RaeRun {
+                folder: folder.join("autoencoder"),
+                recipe: recipe.to_value(),
+                training: &self.training,
+                judges: Judges::load(&self.training)?,
+                data: Arc::clone(data),
+                stop,
+            };
+            let Some(rae) = run.from_scratch(&self.encoder, &self.decoder, tell)? else { return Ok(None) };
             Weights::of(&rae, str::to_string).write(&file, &[("library_name", "mixflow")])?;
         }
         // What is used is what the file holds, whether the run was stopped in between or not.
-        self.load(folder)
+        self.load(folder).map(Some)
     }
 }

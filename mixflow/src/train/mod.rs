@@ -13,4 +13,5 @@ pub use log::MetricsLog;
 pub use optimizer::{LearningRate, OptimizerConfig};
 pub use run::{Event, Outcome, Run, TrainConfig, check_same_run};
 pub use state::{Snapshot, StepReport, Tensors, TrainState};
+pub(crate) use step_loop::{StepLoop, Stepped, Trainee};
 pub use stored::StoredNetwork;

@@ -59,6 +59,11 @@ impl<B: Module> TrainState<B> {
         &self.backbone
     }
 
+    /// The same state of a network whose untrained tensors were replaced.
+    pub(crate) fn with_backbone(self, backbone: B) -> Self {
+        Self { backbone, ..self }
+    }
+
     /// Steps taken, skipped ones included: the next step's number.
     pub fn step_number(&self) -> u64 {
         self.step

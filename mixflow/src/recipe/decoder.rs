@@ -1,0 +1,141 @@
+//! The training of a decoder alone, as one JSON value.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use burn::tensor::Device;
+use mixflow_backbones::encoder::{Encoder, EncoderConfig};
+use mixflow_backbones::rae::{Decoder, DecoderConfig};
+use mixflow_backbones::weights::Weights;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::{check_name, deserialize, read};
+use crate::Error;
+use crate::data::{DataConfig, Dataset};
+use crate::rae_training::{Judges, RaeRun, RaeTraining};
+
+/// Everything that determines the training of a [`Decoder`] for a published encoder: RAE's first stage.
+///
+/// What comes out is a file for `decoder_weights` of [`AutoencoderConfig::Rae`](super::AutoencoderConfig::Rae).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecoderRecipe {
+    /// Tells it from other recipes.
+    pub kind: DecoderKind,
+    /// Name of the run and of its folder.
+    pub name: String,
+    /// Images to learn from.
+    pub data: DataConfig,
+    /// Shape of the encoder.
+    pub encoder: EncoderConfig,
+    /// File of the encoder.
+    pub encoder_weights: PathBuf,
+    /// Shape of the decoder.
+    pub decoder: DecoderConfig,
+    /// How it is trained.
+    pub training: RaeTraining,
+}
+
+/// The one value of [`DecoderRecipe::kind`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum DecoderKind {
+    /// The decoder of a representation autoencoder.
+    #[serde(rename = "rae-decoder")]
+    RaeDecoder,
+}
+
+impl DecoderRecipe {
+    /// Reads a recipe from a JSON file and changes it by `key=value` overrides, as [`Recipe::read`](super::Recipe::read)
+    /// does; none if it is a recipe of another kind.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] with the place and what was expected.
+    pub fn read(path: &str, overrides: &[String]) -> Result<Option<Self>, Error> {
+        let text = std::fs::read(path).unwrap_or_default();
+        let value: Value = serde_json::from_slice(&text).unwrap_or_default();
+        // What cannot be read is for the reader of other recipes to say.
+        if Self::is_one(&value) { read(path, overrides, Self::from_value).map(Some) } else { Ok(None) }
+    }
+
+    /// The recipe that a JSON value holds, checked; or what is wrong with it, in a sentence.
+    pub fn from_value(value: Value) -> Result<Self, String> {
+        let recipe: Self = deserialize(value)?;
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// The recipe as JSON.
+    pub fn to_value(&self) -> Value {
+        serde_json::to_value(self).expect("plain numbers and text are JSON")
+    }
+
+    /// Opens the data.
+    ///
+    /// # Errors
+    /// As [`DataConfig::open`], and [`Error::Recipe`] if the decoder does not make such images.
+    pub fn open(&self) -> Result<Arc<dyn Dataset>, Error> {
+        let data = self.data.open()?;
+        let (found, expected) = (data.shape(), self.image());
+        if found == expected {
+            return Ok(data);
+        }
+        let ([channels, height, width], [made, side, _]) = (found, expected);
+        let reason = format!(
+            "the decoder makes images of {made} x {side} x {side} (channels, height, width), the data has {channels} x \
+             {height} x {width}; change data.size or decoder.grid"
+        );
+        Err(Error::Recipe { origin: self.name.clone(), reason })
+    }
+
+    /// The encoder and a decoder of random weights.
+    ///
+    /// # Errors
+    /// If the encoder's file cannot be read or does not fit.
+    pub fn networks(&self) -> Result<(Encoder, Decoder), Error> {
+        let device = Device::default();
+        let encoder = self.encoder.init(0, &device).load(Weights::read(&self.encoder_weights)?)?;
+        Ok((encoder, self.decoder.init(self.training.seed, &device)))
+    }
+
+    /// Its training in a folder.
+    ///
+    /// # Errors
+    /// If the file of a loss cannot be read or does not fit.
+    pub fn run<'a>(&'a self, folder: &Path, data: Arc<dyn Dataset>, stop: &'a AtomicBool) -> Result<RaeRun<'a>, Error> {
+        let (training, recipe) = (&self.training, self.to_value());
+        Ok(RaeRun { folder: folder.into(), recipe, training, judges: Judges::load(training)?, data, stop })
+    }
+
+    pub(super) fn is_one(value: &Value) -> bool {
+        value["kind"] == "rae-decoder"
+    }
+
+    fn image(&self) -> [usize; 3] {
+        let DecoderConfig { channels, grid, patch, .. } = self.decoder;
+        [channels, grid * patch, grid * patch]
+    }
+
+    fn check(&self) -> Result<(), String> {
+        check_name(&self.name)?;
+        self.encoder.check().map_err(|fault| format!("encoder.{fault}"))?;
+        self.decoder.check().map_err(|fault| format!("decoder.{fault}"))?;
+        let (features, grid) = (self.encoder.width, self.encoder.grid());
+        if (self.decoder.features, self.decoder.grid) != (features, grid) {
+            return Err(format!(
+                "the encoder gives {features} features on {grid} x {grid} places: set decoder.features={features} and \
+                 decoder.grid={grid}"
+            ));
+        }
+        if matches!(self.data, DataConfig::Latents { .. }) {
+            return Err("data must be images, not latents".into());
+        }
+        let [channels, side, _] = self.image();
+        let training = &self.training;
+        training
+            .check()
+            .and_then(|()| training.check_images(channels, side))
+            .map_err(|fault| format!("training.{fault}"))
+    }
+}
