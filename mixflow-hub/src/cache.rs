@@ -1,0 +1,236 @@
+//! The folder that downloads share with Python's `huggingface_hub`.
+//!
+//! ```text
+//! models--org--name/
+//!   refs/main                                     the commit of a branch or tag
+//!   blobs/<hash>                                  content: SHA-256 of large files, git's hash of others
+//!   blobs/<hash>.incomplete                       what came before a transfer broke
+//!   snapshots/<commit>/vae/config.json            a relative link into blobs
+//!   trees/<commit>.json                           all files of a commit, where they were listed
+//!   .no_exist/<commit>/name                       the server said that there is no such file
+//! .locks/models--org--name/<hash>.lock
+//! ```
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::digest::Digest;
+use crate::lock::Lock;
+use crate::{Commit, Error, Repository, Revision};
+
+/// Where downloaded files live.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cache {
+    folder: PathBuf,
+}
+
+impl Cache {
+    /// The cache in this folder, which is made when something is put there.
+    pub fn new(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// A file of a snapshot, if it is cached. `file` must have passed [`relative`].
+    pub(crate) fn file(&self, repository: &Repository, commit: &Commit, file: &str) -> Option<PathBuf> {
+        let path = self.snapshot(repository, commit).join(file);
+        path.is_file().then_some(path)
+    }
+
+    /// The folder with the files of a commit.
+    pub(crate) fn snapshot(&self, repository: &Repository, commit: &Commit) -> PathBuf {
+        self.repository(repository).join("snapshots").join(commit.as_str())
+    }
+
+    /// The commit that a revision was when it was last asked for; a commit is itself.
+    pub(crate) fn commit(&self, repository: &Repository, revision: &Revision) -> Option<Commit> {
+        revision.commit().or_else(|| {
+            let file = self.repository(repository).join("refs").join(revision.as_str());
+            Commit::parse(fs::read_to_string(file).ok()?.trim())
+        })
+    }
+
+    /// Keeps the commit of a branch or tag.
+    pub(crate) fn keep_commit(
+        &self,
+        repository: &Repository,
+        revision: &Revision,
+        commit: &Commit,
+    ) -> Result<(), Error> {
+        if revision.commit().is_some() || self.commit(repository, revision).as_ref() == Some(commit) {
+            return Ok(());
+        }
+        replace(&self.repository(repository).join("refs").join(revision.as_str()), commit.as_str().as_bytes())
+    }
+
+    /// Keeps that a commit has no such file.
+    pub(crate) fn keep_absence(&self, repository: &Repository, commit: &Commit, file: &str) -> Result<(), Error> {
+        let path = self.repository(repository).join(".no_exist").join(commit.as_str()).join(file);
+        if path.exists() { Ok(()) } else { replace(&path, b"") }
+    }
+
+    /// The list of all files of a commit, as text.
+    pub(crate) fn tree(&self, repository: &Repository, commit: &Commit) -> Option<Vec<u8>> {
+        fs::read(self.tree_file(repository, commit)).ok()
+    }
+
+    /// Keeps the list of all files of a commit.
+    pub(crate) fn keep_tree(&self, repository: &Repository, commit: &Commit, tree: &[u8]) -> Result<(), Error> {
+        replace(&self.tree_file(repository, commit), tree)
+    }
+
+    /// Where content of this hash belongs.
+    pub(crate) fn blob(&self, repository: &Repository, digest: &Digest) -> PathBuf {
+        self.repository(repository).join("blobs").join(digest.as_str())
+    }
+
+    /// Keeps others from fetching the same content.
+    pub(crate) fn lock(&self, repository: &Repository, digest: &Digest, waiting: impl FnOnce()) -> Result<Lock, Error> {
+        let folder = self.folder.join(".locks").join(repository.folder_name());
+        Lock::acquire(&folder.join(format!("{digest}.lock")), waiting)
+    }
+
+    /// Makes content that is there a file of a snapshot. `file` must have passed [`relative`].
+    pub(crate) fn link(
+        &self,
+        repository: &Repository,
+        commit: &Commit,
+        file: &str,
+        digest: &Digest,
+    ) -> Result<PathBuf, Error> {
+        let path = self.snapshot(repository, commit).join(file);
+        let folder = path.parent().unwrap_or(&self.folder);
+        fs::create_dir_all(folder).map_err(Error::io("write", folder))?;
+        let above = "../".repeat(file.split('/').count() + 1);
+        let target = PathBuf::from(format!("{above}blobs/{digest}"));
+        if fs::read_link(&path).is_ok_and(|found| found == target) {
+            return Ok(path);
+        }
+        let partial = unique(&path);
+        let linked = link_or_copy(&target, &self.blob(repository, digest), &partial);
+        linked.and_then(|()| fs::rename(&partial, &path)).map_err(|error| {
+            let _ = fs::remove_file(&partial);
+            Error::io("write", &path)(error)
+        })?;
+        Ok(path)
+    }
+
+    /// Makes the folder for content, and marks the cache for programs that make backups.
+    pub(crate) fn prepare(&self, repository: &Repository) -> Result<(), Error> {
+        let folder = self.repository(repository).join("blobs");
+        fs::create_dir_all(&folder).map_err(Error::io("write", &folder))?;
+        let tag = self.folder.join("CACHEDIR.TAG");
+        if !tag.exists() {
+            const TAG: &str = "Signature: 8a477f597d28d172789f06886806bc55\n# See https://bford.info/cachedir/\n";
+            // Nobody depends on it.
+            let _ = fs::write(tag, TAG);
+        }
+        Ok(())
+    }
+
+    /// The names of all files of a snapshot, sorted.
+    pub(crate) fn files(&self, repository: &Repository, commit: &Commit) -> Vec<String> {
+        fn walk(folder: &Path, above: &str, names: &mut Vec<String>) {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let Ok(name) = entry.file_name().into_string() else { continue };
+                let name = format!("{above}{name}");
+                // Folders are never links here; links that lead nowhere are no files.
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    walk(&entry.path(), &format!("{name}/"), names);
+                } else if entry.path().is_file() {
+                    names.push(name);
+                }
+            }
+        }
+        let mut names = vec![];
+        walk(&self.snapshot(repository, commit), "", &mut names);
+        names.sort();
+        names
+    }
+
+    fn repository(&self, repository: &Repository) -> PathBuf {
+        self.folder.join(repository.folder_name())
+    }
+
+    fn tree_file(&self, repository: &Repository, commit: &Commit) -> PathBuf {
+        self.repository(repository).join("trees").join(format!("{commit}.json"))
+    }
+}
+
+/// Whether a file's name stays below the folder that it is joined to, on every system.
+pub(crate) fn relative(name: &str) -> bool {
+    let part = |part: &str| !part.is_empty() && part != "." && part != ".." && part.len() <= 255;
+    let letter = |c: char| !c.is_control() && c != '\\';
+    let drive = name.as_bytes().get(1) == Some(&b':');
+    name.len() <= 1024 && !drive && name.chars().all(letter) && name.split('/').all(part)
+}
+
+/// Writes a file whole or not at all.
+fn replace(path: &Path, content: &[u8]) -> Result<(), Error> {
+    let folder = path.parent().unwrap_or(Path::new(""));
+    fs::create_dir_all(folder).map_err(Error::io("write", folder))?;
+    let partial = unique(path);
+    let written = File::create(&partial).and_then(|mut file| file.write_all(content));
+    written.and_then(|()| fs::rename(&partial, path)).map_err(|error| {
+        let _ = fs::remove_file(&partial);
+        Error::io("write", path)(error)
+    })
+}
+
+/// A name beside `path` that no other thread or process takes.
+fn unique(path: &Path) -> PathBuf {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}-{}.tmp", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed)));
+    path.with_file_name(name)
+}
+
+#[cfg(unix)]
+fn link_or_copy(target: &Path, _: &Path, path: &Path) -> std::io::Result<()> {
+    std::os::unix::fs::symlink(target, path)
+}
+
+/// Elsewhere links need rights that users do not have: a hard link where it can be, else a copy.
+#[cfg(not(unix))]
+fn link_or_copy(_: &Path, blob: &Path, path: &Path) -> std::io::Result<()> {
+    fs::hard_link(blob, path).or_else(|_| fs::copy(blob, path).map(drop))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_stay_below_the_folder() {
+        for name in ["a", "vae/config.json", ".gitattributes", "a b/ü.bin", "...", "a..b"] {
+            assert!(relative(name), "{name}");
+        }
+        for name in [
+            "",
+            "/",
+            "/etc/passwd",
+            "..",
+            "../a",
+            "a/../b",
+            "a/..",
+            "a//b",
+            "a/",
+            "./a",
+            "a\\..\\b",
+            "\\\\host\\x",
+            "C:/x",
+            "C:x",
+            "a\0b",
+            "a\nb",
+            &"a".repeat(256),
+        ] {
+            assert!(!relative(name), "{name:?}");
+        }
+    }
+}

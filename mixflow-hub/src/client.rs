@@ -1,0 +1,175 @@
+//! Who asks: a server, a token, a cache, and patience.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use ureq::Agent;
+
+use crate::request::agent;
+use crate::{Cache, Endpoint, Error, Patience, Token};
+
+/// Access to one Hub and one cache.
+///
+/// Nothing is read from the environment but by [`from_env`](Self::from_env), and nothing is sent that was not asked for.
+#[derive(Clone, Debug)]
+pub struct Client {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) cache: Cache,
+    pub(crate) token: Option<Token>,
+    pub(crate) offline: bool,
+    pub(crate) patience: Patience,
+    pub(crate) agent: Agent,
+}
+
+impl Client {
+    /// Access without token.
+    pub fn new(endpoint: Endpoint, cache: Cache) -> Self {
+        let patience = Patience::default();
+        // A proxy knows no way to this machine.
+        let agent = agent(&patience, !endpoint.is_loopback());
+        Self { endpoint, cache, token: None, offline: false, patience, agent }
+    }
+
+    /// What the environment says, as to Python's `huggingface_hub`: `HF_ENDPOINT`, `HF_HUB_CACHE` or `HF_HOME`,
+    /// `HF_TOKEN` or the token file, `HF_HUB_OFFLINE`.
+    ///
+    /// # Errors
+    /// If one of them cannot be what it should be.
+    pub fn from_env() -> Result<Self, Error> {
+        Self::from_variables(|name| std::env::var_os(name))
+    }
+
+    /// As [`from_env`](Self::from_env), with the variables that `read` gives.
+    ///
+    /// # Errors
+    /// As [`from_env`](Self::from_env).
+    pub fn from_variables(read: impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
+        // A variable that is empty is as good as none.
+        let variable = |name: &str| read(name).filter(|value| !value.is_empty());
+        let text = |name: &'static str| match variable(name).map(OsString::into_string) {
+            Some(Ok(text)) => Ok(Some(text)),
+            Some(Err(_)) => Err(Error::Name { what: "the variable", name: name.into(), reason: "is not UTF-8" }),
+            None => Ok(None),
+        };
+        let user = || variable("HOME").or_else(|| variable("USERPROFILE")).map(PathBuf::from).unwrap_or_default();
+        let path = |name: &str| {
+            variable(name).map(|path| match PathBuf::from(&path).strip_prefix("~") {
+                Ok(rest) => user().join(rest),
+                Err(_) => PathBuf::from(path),
+            })
+        };
+        let home = path("HF_HOME")
+            .unwrap_or_else(|| path("XDG_CACHE_HOME").unwrap_or_else(|| user().join(".cache")).join("huggingface"));
+        let cache = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE")).unwrap_or_else(|| home.join("hub"));
+        let endpoint = match text("HF_ENDPOINT")? {
+            Some(address) => Endpoint::new(&address)?,
+            None => Endpoint::default(),
+        };
+        let token = match text("HF_TOKEN")? {
+            Some(token) => Some(Token::new(&token, "HF_TOKEN")?),
+            None => Token::read(&path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token")))?,
+        };
+        let offline = text("HF_HUB_OFFLINE")?;
+        let offline = offline.is_some_and(|flag| ["1", "on", "yes", "true"].contains(&flag.to_lowercase().as_str()));
+        let client = Self::new(endpoint, Cache::new(cache)).offline(offline);
+        match token {
+            Some(token) => client.token(token),
+            None => Ok(client),
+        }
+    }
+
+    /// The same with a token.
+    ///
+    /// # Errors
+    /// [`Error::Unencrypted`], if the endpoint is neither `https` nor this machine.
+    pub fn token(self, token: Token) -> Result<Self, Error> {
+        if !self.endpoint.is_secret() {
+            return Err(Error::Unencrypted { endpoint: self.endpoint.to_string() });
+        }
+        Ok(Self { token: Some(token), ..self })
+    }
+
+    /// The same, asking nobody if `offline`: what is not cached is an error.
+    #[must_use]
+    pub fn offline(self, offline: bool) -> Self {
+        Self { offline, ..self }
+    }
+
+    /// The same with other timeouts and retries.
+    #[must_use]
+    pub fn patience(self, patience: Patience) -> Self {
+        let agent = agent(&patience, !self.endpoint.is_loopback());
+        Self { patience, agent, ..self }
+    }
+
+    /// Where files go.
+    pub fn cache(&self) -> &Cache {
+        &self.cache
+    }
+
+    /// Whom it asks.
+    pub fn endpoint(&self) -> &Endpoint {
+        &self.endpoint
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    fn client(variables: &[(&str, &str)]) -> Result<Client, Error> {
+        Client::from_variables(|name| Some(variables.iter().find(|(found, _)| *found == name)?.1.into()))
+    }
+
+    #[test]
+    fn the_environment_is_read_as_by_huggingface_hub() {
+        for (variables, cache) in [
+            (vec![("HOME", "/u")], "/u/.cache/huggingface/hub"),
+            (vec![("HOME", "/u"), ("XDG_CACHE_HOME", "/x")], "/x/huggingface/hub"),
+            (vec![("HOME", "/u"), ("XDG_CACHE_HOME", "/x"), ("HF_HOME", "/h")], "/h/hub"),
+            (vec![("HOME", "/u"), ("HF_HOME", "~/h")], "/u/h/hub"),
+            (vec![("HF_HOME", "/h"), ("HF_HUB_CACHE", "/c")], "/c"),
+            (vec![("HF_HOME", "/h"), ("HF_HUB_CACHE", "")], "/h/hub"),
+            (vec![("HF_HOME", "/h"), ("HUGGINGFACE_HUB_CACHE", "/old")], "/old"),
+        ] {
+            let client = client(&variables).unwrap();
+            assert_eq!(client.cache().folder(), Path::new(cache), "{variables:?}");
+            assert_eq!(client.endpoint().to_string(), "https://huggingface.co");
+            assert!(!client.offline && client.token.is_none());
+        }
+        let mirror = client(&[("HF_HOME", "/h"), ("HF_ENDPOINT", "https://mirror.example/")]).unwrap();
+        assert_eq!(mirror.endpoint().to_string(), "https://mirror.example");
+        for (value, offline) in [("1", true), ("True", true), ("YES", true), ("on", true), ("0", false), ("no", false)]
+        {
+            assert_eq!(client(&[("HF_HOME", "/h"), ("HF_HUB_OFFLINE", value)]).unwrap().offline, offline);
+        }
+    }
+
+    #[test]
+    fn a_token_comes_from_the_variable_or_else_the_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let home = folder.path().to_str().unwrap();
+        let token = |variables: &[(&str, &str)]| client(variables).unwrap().token.map(|token| token.header());
+        assert_eq!(token(&[("HF_HOME", home)]), None);
+        fs::write(folder.path().join("token"), "hf_file\n").unwrap();
+        assert_eq!(token(&[("HF_HOME", home)]).unwrap(), "Bearer hf_file");
+        assert_eq!(token(&[("HF_HOME", home), ("HF_TOKEN", " hf_variable ")]).unwrap(), "Bearer hf_variable");
+        let other = folder.path().join("other");
+        fs::write(&other, "").unwrap();
+        assert_eq!(token(&[("HF_HOME", home), ("HF_TOKEN_PATH", other.to_str().unwrap())]), None);
+        assert!(matches!(client(&[("HF_HOME", home), ("HF_TOKEN", "a b")]), Err(Error::Token { .. })));
+    }
+
+    #[test]
+    fn a_token_never_travels_in_the_clear_nor_shows() {
+        let variables = [("HF_HOME", "/h"), ("HF_TOKEN", "hf_secret"), ("HF_ENDPOINT", "http://mirror.example")];
+        let error = client(&variables).unwrap_err();
+        assert!(matches!(error, Error::Unencrypted { .. }) && !format!("{error} {error:?}").contains("hf_secret"));
+        let client = client(&[("HF_HOME", "/h"), ("HF_TOKEN", "hf_secret")]).unwrap();
+        assert!(client.token.is_some() && !format!("{client:?}").contains("hf_secret"));
+    }
+}

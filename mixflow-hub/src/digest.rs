@@ -1,0 +1,102 @@
+//! What a file's content must hash to.
+
+use std::fmt;
+
+use sha1::Sha1;
+use sha2::{Digest as _, Sha256};
+
+use crate::revision::is_hex;
+
+/// The hash that a repository has for a file; it is also the name of the file in the cache.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Digest {
+    /// Of the content, for large files.
+    Sha256(String),
+    /// Of the content after git's header, for the others.
+    GitBlob(String),
+}
+
+impl Digest {
+    /// The hash in an `ETag` header, or in a listing.
+    pub(crate) fn parse(etag: &str) -> Option<Self> {
+        let hash = etag.strip_prefix("W/").unwrap_or(etag).trim_matches('"');
+        if is_hex(hash, 64) {
+            return Some(Self::Sha256(hash.into()));
+        }
+        is_hex(hash, 40).then(|| Self::GitBlob(hash.into()))
+    }
+
+    /// The hash in hexadecimal digits.
+    pub(crate) fn as_str(&self) -> &str {
+        match self {
+            Self::Sha256(hash) | Self::GitBlob(hash) => hash,
+        }
+    }
+
+    /// What finds the hash of content of `size` bytes.
+    pub(crate) fn hasher(&self, size: u64) -> Hasher {
+        match self {
+            Self::Sha256(_) => Hasher::Sha256(Sha256::new()),
+            Self::GitBlob(_) => Hasher::GitBlob(Sha1::new_with_prefix(format!("blob {size}\0"))),
+        }
+    }
+}
+
+/// A [`Digest`] in the making.
+pub(crate) enum Hasher {
+    Sha256(Sha256),
+    GitBlob(Sha1),
+}
+
+impl Hasher {
+    /// Goes on with these bytes.
+    pub(crate) fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Self::Sha256(hasher) => hasher.update(bytes),
+            Self::GitBlob(hasher) => hasher.update(bytes),
+        }
+    }
+
+    /// The hash of all bytes.
+    pub(crate) fn finish(self) -> Digest {
+        match self {
+            Self::Sha256(hasher) => Digest::Sha256(hex(&hasher.finalize())),
+            Self::GitBlob(hasher) => Digest::GitBlob(hex(&hasher.finalize())),
+        }
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hashes_are_those_of_git_and_sha256sum() {
+        // `printf 'hello\n' | git hash-object --stdin`, `printf 'hello\n' | sha256sum`.
+        for hash in [
+            "ce013625030ba8dba906f756967f9e9ca394464a",
+            "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03",
+        ] {
+            let digest = Digest::parse(&format!("W/\"{hash}\"")).unwrap();
+            let mut hasher = digest.hasher(6);
+            hasher.update(b"hel");
+            hasher.update(b"lo\n");
+            assert_eq!(hasher.finish(), digest);
+            assert_eq!(digest.to_string(), hash);
+        }
+        for etag in ["", "\"\"", "../../x", "main", &"A".repeat(64), &"g".repeat(40), &"a".repeat(41)] {
+            assert_eq!(Digest::parse(etag), None);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Files and whole repositories, into the cache.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::cache::relative;
+use crate::pattern::matches;
+use crate::progress::{Progress, Tell};
+use crate::request::{Failure, Subject};
+use crate::{Client, Commit, Error, Repository, Revision};
+
+/// A repository at one commit, or the part of it that was asked for, in a folder.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The folder, in the cache: to be read, not changed.
+    pub folder: PathBuf,
+    /// The commit that the revision was.
+    pub commit: Commit,
+    /// Names of the files that were asked for, sorted.
+    pub files: Vec<String>,
+}
+
+impl Client {
+    /// One file of a repository, from the cache where it has it. `tell` hears how it goes.
+    ///
+    /// A commit that is cached is not asked for again. Where nobody answers, the cache stands in with what the revision
+    /// was when it was last asked for.
+    ///
+    /// # Errors
+    /// If there is no such file, revision or repository, nobody may see it or answers, or the content cannot be trusted
+    /// or written. What came before a line broke is kept, and the next call goes on with it.
+    pub fn file(
+        &self,
+        repository: &Repository,
+        revision: &Revision,
+        file: &str,
+        mut tell: impl FnMut(Progress<'_>),
+    ) -> Result<PathBuf, Error> {
+        let tell: Tell<'_> = &mut tell;
+        if !relative(file) {
+            return Err(Error::Escape { repository: repository.clone(), name: file.into() });
+        }
+        let cached = |commit: Option<Commit>| self.cache.file(repository, &commit?, file);
+        if let Some(path) = cached(revision.commit()) {
+            return Ok(path);
+        }
+        if self.offline {
+            let path = cached(self.cache.commit(repository, revision));
+            return path.ok_or_else(|| self.not_cached(repository, revision, file));
+        }
+        let subject = Subject { repository, revision, file: Some(file) };
+        let (commit, expected) = match self.expected(&subject, file, tell) {
+            Ok(found) => found,
+            Err(Failure { error, commit, .. }) => {
+                if let (Error::NoFile { .. }, Some(commit)) = (&*error, commit) {
+                    self.cache.keep_commit(repository, revision, &commit)?;
+                    self.cache.keep_absence(repository, &commit, file)?;
+                }
+                let path = cached(self.cache.commit(repository, revision)).filter(|_| error.is_outage());
+                let Some(path) = path else { return Err(*error) };
+                tell(Progress::Cached { reason: &error.to_string() });
+                return Ok(path);
+            }
+        };
+        let path = self.fetch(repository, &commit, file, &expected, tell)?;
+        self.cache.keep_commit(repository, revision, &commit)?;
+        Ok(path)
+    }
+
+    /// The files of a repository whose names match one of `patterns`, all where there is none, at one commit.
+    ///
+    /// A pattern is a name, a folder with a slash at the end, or has wildcards as in Python's `fnmatch`: `*` is any text,
+    /// slashes too.
+    ///
+    /// # Errors
+    /// As [`file`](Self::file); and [`Error::NoFile`], if a pattern matches nothing.
+    pub fn snapshot(
+        &self,
+        repository: &Repository,
+        revision: &Revision,
+        patterns: &[&str],
+        mut tell: impl FnMut(Progress<'_>),
+    ) -> Result<Snapshot, Error> {
+        let tell: Tell<'_> = &mut tell;
+        if self.offline {
+            return self
+                .cached_snapshot(repository, revision, patterns)?
+                .map_err(|file| self.not_cached(repository, revision, file.as_deref().unwrap_or("a snapshot")));
+        }
+        let listed = self.resolve(repository, revision, tell).and_then(|commit| {
+            let tree = self.tree(repository, &commit, tell)?;
+            Ok((commit, tree))
+        });
+        let (commit, tree) = match listed {
+            Err(error) if error.is_outage() => {
+                let Ok(snapshot) = self.cached_snapshot(repository, revision, patterns)? else { return Err(error) };
+                tell(Progress::Cached { reason: &error.to_string() });
+                return Ok(snapshot);
+            }
+            listed => listed?,
+        };
+        let files = chosen(&tree, patterns).map_err(|pattern| Error::NoFile {
+            repository: repository.clone(),
+            revision: revision.clone(),
+            file: pattern.into(),
+            known: tree.keys().cloned().collect(),
+        })?;
+        for file in &files {
+            let expected = &tree[file];
+            if self.cache.file(repository, &commit, file).is_none() {
+                self.fetch(repository, &commit, file, expected, tell)?;
+            }
+        }
+        self.cache.keep_commit(repository, revision, &commit)?;
+        Ok(Snapshot { folder: self.cache.snapshot(repository, &commit), commit, files })
+    }
+
+    /// What the cache has of a revision; or the name of what it lacks, where that is known.
+    fn cached_snapshot(
+        &self,
+        repository: &Repository,
+        revision: &Revision,
+        patterns: &[&str],
+    ) -> Result<Result<Snapshot, Option<String>>, Error> {
+        let Some(commit) = self.cache.commit(repository, revision) else { return Ok(Err(None)) };
+        let cached = self.cache.files(repository, &commit);
+        let files = match self.cached_tree(repository, &commit)? {
+            Some(tree) => chosen(&tree, patterns),
+            // Nobody listed this commit: what is there is taken for all.
+            None => chosen(&cached.iter().map(|name| (name.clone(), ())).collect(), patterns),
+        };
+        let files = match files {
+            Ok(files) if !files.is_empty() => files,
+            Ok(_) => return Ok(Err(None)),
+            Err(pattern) => return Ok(Err(Some(pattern.into()))),
+        };
+        if let Some(missing) = files.iter().find(|file| cached.binary_search(file).is_err()) {
+            return Ok(Err(Some(missing.clone())));
+        }
+        Ok(Ok(Snapshot { folder: self.cache.snapshot(repository, &commit), commit, files }))
+    }
+
+    fn not_cached(&self, repository: &Repository, revision: &Revision, file: &str) -> Error {
+        let cache = self.cache.folder().into();
+        Error::NotCached { repository: repository.clone(), revision: revision.clone(), file: file.into(), cache }
+    }
+}
+
+/// The names that match, sorted; or the pattern that matches none.
+fn chosen<'p, T>(tree: &BTreeMap<String, T>, patterns: &[&'p str]) -> Result<Vec<String>, &'p str> {
+    if let Some(pattern) = patterns.iter().find(|pattern| !tree.keys().any(|name| matches(pattern, name))) {
+        return Err(pattern);
+    }
+    let wanted = |name: &&String| patterns.is_empty() || patterns.iter().any(|pattern| matches(pattern, name));
+    Ok(tree.keys().filter(wanted).cloned().collect())
+}

@@ -1,0 +1,107 @@
+//! Which server.
+
+use std::fmt;
+
+use crate::url::{Url, escape};
+use crate::{Error, Repository, Revision};
+
+/// The address of a Hub: huggingface.co, a mirror, or a server of one's own.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Endpoint(Url);
+
+impl Endpoint {
+    /// The Hub at `address`.
+    ///
+    /// # Errors
+    /// [`Error::Name`], if it is no `http` or `https` address, or has a user name in it.
+    pub fn new(address: &str) -> Result<Self, Error> {
+        // A name and password in the address are not repeated.
+        let shown = address.rsplit_once('@').map_or(address, |(_, host)| host);
+        let fault = |reason| Error::Name { what: "the endpoint", name: shown.into(), reason };
+        if address.contains(['?', '#']) {
+            return Err(fault("must have no query"));
+        }
+        Url::parse(address.trim_end_matches('/')).map(Self).map_err(fault)
+    }
+
+    /// Whether a token may be sent there.
+    pub(crate) fn is_secret(&self) -> bool {
+        self.0.scheme() == "https" || self.0.is_loopback()
+    }
+
+    pub(crate) fn is_loopback(&self) -> bool {
+        self.0.is_loopback()
+    }
+
+    /// Where a file's content is.
+    pub(crate) fn file(&self, repository: &Repository, revision: &Revision, file: &str) -> Url {
+        let revision = escape(revision.as_str(), false);
+        self.0.with(&format!("{}/resolve/{revision}/{}", repository.path(), escape(file, true)))
+    }
+
+    /// Where the commit of a revision is told.
+    pub(crate) fn revision(&self, repository: &Repository, revision: &Revision) -> Url {
+        self.api(repository, &format!("revision/{}", escape(revision.as_str(), false)))
+    }
+
+    /// Where all files are listed.
+    pub(crate) fn tree(&self, repository: &Repository, revision: &Revision) -> Url {
+        self.api(repository, &format!("tree/{}?recursive=true", escape(revision.as_str(), false)))
+    }
+
+    /// Where people look at a repository.
+    pub(crate) fn page(&self, repository: &Repository) -> Url {
+        self.0.with(&repository.path())
+    }
+
+    fn api(&self, repository: &Repository, path: &str) -> Url {
+        self.0.with(&format!("api/{}/{}/{path}", repository.kind().plural(), repository.id()))
+    }
+}
+
+impl Default for Endpoint {
+    fn default() -> Self {
+        Self::new("https://huggingface.co").expect("a valid address")
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_those_of_the_hub() {
+        let endpoint = Endpoint::new("https://mirror.example/hf/").unwrap();
+        let (model, data) = ("org/name".parse().unwrap(), "datasets/org/name".parse().unwrap());
+        let revision = "refs/pr/1".parse().unwrap();
+        for (url, expected) in [
+            (endpoint.file(&model, &revision, "a b/c.json"), "org/name/resolve/refs%2Fpr%2F1/a%20b/c.json"),
+            (endpoint.file(&data, &revision, "c"), "datasets/org/name/resolve/refs%2Fpr%2F1/c"),
+            (endpoint.revision(&model, &revision), "api/models/org/name/revision/refs%2Fpr%2F1"),
+            (endpoint.tree(&data, &revision), "api/datasets/org/name/tree/refs%2Fpr%2F1?recursive=true"),
+        ] {
+            assert_eq!(url.whole(), format!("https://mirror.example/hf/{expected}"));
+        }
+    }
+
+    #[test]
+    fn faults_are_named_without_passwords() {
+        for address in ["", "huggingface.co", "ftp://hub", "https://me:hf_secret@hub", "https://hub?token=hf_secret"] {
+            let error = Endpoint::new(address).unwrap_err().to_string();
+            assert!(error.starts_with("the endpoint ") && !error.contains("me:hf_secret"), "{error}");
+        }
+    }
+}

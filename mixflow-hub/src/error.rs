@@ -1,0 +1,258 @@
+//! What can go wrong between a repository and this machine.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::{Repository, Revision};
+
+/// A download that cannot be done, or a folder that cannot be used.
+///
+/// No message holds a token, nor the signed part of an address.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A name that the caller gave cannot be one.
+    #[error("{what} {name:?} {reason}")]
+    Name {
+        /// Of what: "the repository", "the revision".
+        what: &'static str,
+        /// The name.
+        name: String,
+        /// What a name must be.
+        reason: &'static str,
+    },
+    /// A variable or a file that should hold a token holds something else.
+    #[error("{origin} holds no token: {reason}")]
+    Token {
+        /// Where it was looked for.
+        origin: String,
+        /// What is wrong with it; never the text itself.
+        reason: &'static str,
+    },
+    /// The server does not know the repository, or does not show it.
+    #[error(
+        "there is no {repository} at {endpoint}, or it is private: check the name{}",
+        if *.token { "; the token that was sent may not see it" } else { "; a private one needs a token in HF_TOKEN" }
+    )]
+    NoRepository {
+        /// Which was asked for.
+        repository: Repository,
+        /// Which server.
+        endpoint: String,
+        /// Whether a token was sent.
+        token: bool,
+    },
+    /// The repository has no such branch, tag or commit.
+    #[error("{repository} has no revision {revision}: give a branch, a tag or a whole commit hash")]
+    NoRevision {
+        /// Where.
+        repository: Repository,
+        /// Which was asked for.
+        revision: Revision,
+    },
+    /// The repository has no such file at this revision.
+    #[error("{repository} has no {file} at revision {revision}{}", instead(.known))]
+    NoFile {
+        /// Where.
+        repository: Repository,
+        /// Of which revision.
+        revision: Revision,
+        /// The name or pattern.
+        file: String,
+        /// Some names that there are, where they are known.
+        known: Vec<String>,
+    },
+    /// The owner gives the files only to those who accepted terms.
+    #[error(
+        "{repository} is gated: accept its terms at {page}, then {}",
+        if *.token { "try again once access is granted; the token needs the right to read gated repositories" }
+        else { "log in: put a token of your account in HF_TOKEN, or run `hf auth login`" }
+    )]
+    Gated {
+        /// Which.
+        repository: Repository,
+        /// Where the terms are.
+        page: String,
+        /// Whether a token was sent.
+        token: bool,
+    },
+    /// The server refuses the token.
+    #[error("{endpoint} does not accept the token: make a new one and put it in HF_TOKEN, or run `hf auth login`")]
+    BadToken {
+        /// Which server.
+        endpoint: String,
+    },
+    /// The server knows who asks and refuses.
+    #[error("{address} is forbidden{}: the token lacks the right", said(.message))]
+    Forbidden {
+        /// What was asked for.
+        address: String,
+        /// What the server said.
+        message: String,
+    },
+    /// A token would go over the line unencrypted.
+    #[error("a token is sent over https only, but the endpoint is {endpoint}: change HF_ENDPOINT, or do without token")]
+    Unencrypted {
+        /// Which server.
+        endpoint: String,
+    },
+    /// No answer at all, after all attempts.
+    #[error("cannot reach {host}: {reason}; check the network, or set HF_HUB_OFFLINE=1 to use what is cached")]
+    Network {
+        /// Whom.
+        host: String,
+        /// What the system said.
+        reason: String,
+    },
+    /// A transfer broke off, again and again.
+    #[error("{host} broke off after {received} of {size} bytes of {file} ({reason}): run again to go on from there")]
+    Interrupted {
+        /// Who sent it.
+        host: String,
+        /// Which.
+        file: String,
+        /// Bytes that are kept.
+        received: u64,
+        /// Bytes of the whole.
+        size: u64,
+        /// What happened.
+        reason: String,
+    },
+    /// The server asks to come back later than we wait.
+    #[error("{host} asks to wait {} s: try again then{}", .after.as_secs(), if *.token { "" } else { ", or log in, which allows more" })]
+    Busy {
+        /// Which server.
+        host: String,
+        /// How long.
+        after: Duration,
+        /// Whether a token was sent.
+        token: bool,
+    },
+    /// The server answered with something that is no answer to this, after all attempts.
+    #[error("{address} answered {status}{}", said(.message))]
+    Status {
+        /// What was asked for.
+        address: String,
+        /// HTTP status.
+        status: u16,
+        /// What the server said.
+        message: String,
+    },
+    /// The server speaks, but not as the Hub does.
+    #[error("{address} does not answer as the Hub does: {reason}")]
+    Protocol {
+        /// What was asked for.
+        address: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The server names a file that would lie outside the folder.
+    #[error("{repository} names a file {name:?}, which would leave the folder: nothing of it was written")]
+    Escape {
+        /// Which.
+        repository: Repository,
+        /// The name.
+        name: String,
+    },
+    /// The content is not that which the repository has.
+    #[error(
+        "{file} came with the hash {found}, {repository} has {expected}: it was deleted; try again or another network"
+    )]
+    Hash {
+        /// Where.
+        repository: Repository,
+        /// Which.
+        file: String,
+        /// The hash that it must have.
+        expected: String,
+        /// The hash of what came.
+        found: String,
+    },
+    /// The content has another length than the repository says.
+    #[error(
+        "{file} came with {found} bytes, {repository} has {expected}: something between here and the Hub changed it"
+    )]
+    Length {
+        /// Where.
+        repository: Repository,
+        /// Which.
+        file: String,
+        /// Bytes that it must have.
+        expected: u64,
+        /// Bytes that were announced or came.
+        found: u64,
+    },
+    /// Nobody may be asked, and the cache lacks something.
+    #[error(
+        "{file} of {repository} at revision {revision} is not in the cache {}, and HF_HUB_OFFLINE forbids to ask: unset it \
+         once to download",
+        cache.display()
+    )]
+    NotCached {
+        /// Where.
+        repository: Repository,
+        /// Of which revision.
+        revision: Revision,
+        /// Which.
+        file: String,
+        /// The cache that was looked through.
+        cache: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("cannot {action} {}: {source}{}", path.display(), advice(source))]
+    Io {
+        /// "read" or "write".
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+impl Error {
+    /// For `map_err`: what was tried with which path.
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { action, path, source }
+    }
+
+    /// Whether what is cached may stand in: nobody answered, or nobody could.
+    pub(crate) fn is_outage(&self) -> bool {
+        match self {
+            Self::Network { .. } | Self::Interrupted { .. } | Self::Busy { .. } => true,
+            Self::Status { status, .. } => *status >= 500,
+            _ => false,
+        }
+    }
+}
+
+/// What the server said, if anything.
+fn said(message: &str) -> String {
+    if message.is_empty() { String::new() } else { format!(" ({message})") }
+}
+
+/// Names that there are instead.
+fn instead(names: &[String]) -> String {
+    const SHOWN: usize = 12;
+    if names.is_empty() {
+        return String::new();
+    }
+    let rest = names.len().saturating_sub(SHOWN);
+    let shown = names[..names.len() - rest].join(", ");
+    if rest == 0 { format!("; it has {shown}") } else { format!("; it has {shown} and {rest} more") }
+}
+
+/// What to do about it, where the reason tells.
+fn advice(error: &io::Error) -> &'static str {
+    match error.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "; free some space or set HF_HUB_CACHE to another disk, then run again: what came so far is kept"
+        }
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+            "; set HF_HUB_CACHE to a folder that you may write to"
+        }
+        _ => "",
+    }
+}

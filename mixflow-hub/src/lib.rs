@@ -1,0 +1,58 @@
+//! Weights from the Hugging Face Hub, into the cache that Python's `huggingface_hub` uses.
+//!
+//! ```no_run
+//! use mixflow_hub::{Client, Repository, Revision};
+//!
+//! let client = Client::from_env()?;
+//! let repository: Repository = "stabilityai/sd-vae-ft-ema".parse()?;
+//! let vae = client.snapshot(&repository, &Revision::default(), &["*.json", "*.safetensors"], |event| {
+//!     println!("{event:?}");
+//! })?;
+//! println!("{} at {}", vae.folder.display(), vae.commit);
+//! # Ok::<(), mixflow_hub::Error>(())
+//! ```
+//!
+//! The only crate of mixflow that touches the network, and a leaf: nothing is built of it that does not ask for it. What
+//! it promises:
+//!
+//! - What is in the cache under a hash had that hash. Names, hashes and commits that a server gives are checked before
+//!   they become paths. A broken transfer goes on where it broke, in the next call too.
+//! - No request waits for ever, and none is repeated for ever; see [`Patience`].
+//! - The [`Token`] goes to the endpoint alone, encrypted, and never into an error, a `Debug` or a file.
+//! - Nothing is sent but the requests themselves: no telemetry.
+//!
+//! # Why not `hf-hub`
+//!
+//! `hf-hub` 1.0.0 brings 297 packages, which take 346 CPU seconds to build; it does not check the length or hash of what
+//! it downloads, uses the names, hashes and commits of the server as paths, and cannot resume. What is needed of the
+//! protocol to download is three requests, on [`ureq`](https://docs.rs/ureq), which blocks, with rustls: 35 CPU seconds.
+//! An upload through Xet, the Hub's store for large files, needs that stack and belongs behind a feature.
+
+mod cache;
+mod client;
+mod digest;
+mod download;
+mod endpoint;
+mod error;
+mod listing;
+mod lock;
+mod patience;
+mod pattern;
+mod progress;
+mod repository;
+mod request;
+mod revision;
+mod token;
+mod transfer;
+mod url;
+
+pub use cache::Cache;
+pub use client::Client;
+pub use download::Snapshot;
+pub use endpoint::Endpoint;
+pub use error::Error;
+pub use patience::Patience;
+pub use progress::Progress;
+pub use repository::{Kind, Repository};
+pub use revision::{Commit, Revision};
+pub use token::Token;

@@ -1,0 +1,166 @@
+//! What a repository has.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::cache::relative;
+use crate::digest::Digest;
+use crate::progress::Tell;
+use crate::request::{Ask, Failure, Subject, protocol};
+use crate::{Client, Commit, Error, Repository, Revision};
+
+/// Most files of one repository; the Hub itself advises against a tenth of it.
+const MAX_FILES: usize = 1_000_000;
+
+/// Format of `trees/<commit>.json`, of `huggingface_hub` 2.
+const FORMAT: u64 = 1;
+
+/// What to expect of a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Expected {
+    pub(crate) digest: Digest,
+    pub(crate) size: u64,
+}
+
+/// Expected content by name.
+pub(crate) type Tree = BTreeMap<String, Expected>;
+
+/// One file in `trees/<commit>.json`.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    size: u64,
+    blob_id: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lfs_sha256: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lfs_size: Option<u64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    xet_hash: Option<String>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct KeptTree {
+    format_version: u64,
+    files: BTreeMap<String, Kept>,
+}
+
+/// One entry of the Hub's answer.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    #[serde(rename = "type")]
+    kind: String,
+    oid: String,
+    #[serde(default)]
+    size: u64,
+    path: String,
+    lfs: Option<Lfs>,
+    xet_hash: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Lfs {
+    oid: String,
+    size: u64,
+}
+
+impl Kept {
+    fn expected(&self) -> Option<Expected> {
+        let hash = self.lfs_sha256.as_deref().unwrap_or(&self.blob_id);
+        Some(Expected { digest: Digest::parse(hash)?, size: self.lfs_size.unwrap_or(self.size) })
+    }
+}
+
+impl Client {
+    /// The commit that a revision is now.
+    pub(crate) fn resolve(
+        &self,
+        repository: &Repository,
+        revision: &Revision,
+        tell: Tell<'_>,
+    ) -> Result<Commit, Error> {
+        if let Some(commit) = revision.commit() {
+            return Ok(commit);
+        }
+        let url = self.endpoint.revision(repository, revision);
+        let (text, _) = self.page(&url, &Subject { repository, revision, file: None }, tell)?;
+        let answer: Value = serde_json::from_str(&text).map_err(|_| protocol(&url, "the answer is no JSON"))?;
+        let commit = answer["sha"].as_str().and_then(Commit::parse);
+        commit.ok_or_else(|| protocol(&url, "it names no commit"))
+    }
+
+    /// All files of a commit, from the cache where they were listed before.
+    pub(crate) fn tree(&self, repository: &Repository, commit: &Commit, tell: Tell<'_>) -> Result<Tree, Error> {
+        if let Some(tree) = self.cached_tree(repository, commit)? {
+            return Ok(tree);
+        }
+        let revision = Revision::from(commit.clone());
+        let subject = Subject { repository, revision: &revision, file: None };
+        let (mut files, mut next) = (BTreeMap::new(), Some(self.endpoint.tree(repository, &revision)));
+        while let Some(url) = next {
+            let (text, after) = self.page(&url, &subject, tell)?;
+            let page: Vec<Listed> = serde_json::from_str(&text)
+                .map_err(|error| protocol(&url, &format!("the listing is none: {error}")))?;
+            if page.is_empty() && after.is_some() || files.len() + page.len() > MAX_FILES {
+                return Err(protocol(&url, "the listing does not end"));
+            }
+            for entry in page.into_iter().filter(|entry| entry.kind == "file") {
+                let (lfs_sha256, lfs_size) = entry.lfs.map(|lfs| (lfs.oid, lfs.size)).unzip();
+                let kept =
+                    Kept { size: entry.size, blob_id: entry.oid, lfs_sha256, lfs_size, xet_hash: entry.xet_hash };
+                files.insert(entry.path, kept);
+            }
+            next = after;
+        }
+        let url = self.endpoint.tree(repository, &revision);
+        let tree = checked(repository, &files, |reason| protocol(&url, reason))?;
+        let kept = serde_json::to_vec(&KeptTree { format_version: FORMAT, files });
+        self.cache.keep_tree(repository, commit, &kept.expect("names and numbers are JSON"))?;
+        Ok(tree)
+    }
+
+    /// All files of a commit, if they were listed before and the list can be read.
+    pub(crate) fn cached_tree(&self, repository: &Repository, commit: &Commit) -> Result<Option<Tree>, Error> {
+        let kept = self.cache.tree(repository, commit).and_then(|text| serde_json::from_slice::<KeptTree>(&text).ok());
+        let Some(kept) = kept.filter(|kept| kept.format_version == FORMAT) else { return Ok(None) };
+        let url = self.endpoint.page(repository);
+        checked(repository, &kept.files, |reason| protocol(&url, reason)).map(Some)
+    }
+
+    /// What to expect of one file, and the commit that the revision is now.
+    pub(crate) fn expected(
+        &self,
+        subject: &Subject<'_>,
+        file: &str,
+        tell: Tell<'_>,
+    ) -> Result<(Commit, Expected), Failure> {
+        let url = self.endpoint.file(subject.repository, subject.revision, file);
+        let answer = self.patiently(tell, || self.ask(Ask::Head, &url, subject))?;
+        let fault = |reason: &str| Failure::lasting(protocol(&url, reason));
+        let commit = answer.header("x-repo-commit").and_then(Commit::parse);
+        let commit = commit.ok_or_else(|| fault("it names no commit"))?;
+        let etag = answer.header("x-linked-etag").or_else(|| answer.header("etag"));
+        let digest = etag.and_then(Digest::parse).ok_or_else(|| fault("it names no hash of the content"))?;
+        let length = answer.response.headers().get("content-length").and_then(|length| length.to_str().ok());
+        let length = length.filter(|_| answer.response.status().is_success());
+        let size = answer.header("x-linked-size").or(length).and_then(|size| size.parse().ok());
+        Ok((commit, Expected { digest, size: size.ok_or_else(|| fault("it names no size of the content"))? }))
+    }
+}
+
+fn checked(
+    repository: &Repository,
+    files: &BTreeMap<String, Kept>,
+    fault: impl Fn(&str) -> Error,
+) -> Result<Tree, Error> {
+    let check = |(name, kept): (&String, &Kept)| {
+        if !relative(name) {
+            return Err(Error::Escape { repository: repository.clone(), name: name.clone() });
+        }
+        let expected = kept.expected().ok_or_else(|| fault(&format!("the hash of {name:?} is none")))?;
+        Ok((name.clone(), expected))
+    };
+    files.iter().map(check).collect()
+}

@@ -1,0 +1,83 @@
+//! How long to wait for a server, and how often to ask again.
+
+use std::time::{Duration, SystemTime};
+
+/// Timeouts and retries.
+///
+/// A request is repeated when the line breaks, when nothing comes for `silence`, and on the statuses 408, 429, 500, 502,
+/// 503 and 504: after what the server asks for in `Retry-After`, else after `first_wait`, twice that, and so on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Longest time until a connection stands.
+    pub connect: Duration,
+    /// Longest time without a byte. Over this time a transfer must also bring 1 KiB a second.
+    pub silence: Duration,
+    /// How often to ask, at least once. A transfer that has brought another MiB starts counting anew.
+    pub attempts: u32,
+    /// Wait before the second attempt.
+    pub first_wait: Duration,
+    /// Longest wait. A server that asks for more is [busy](crate::Error::Busy).
+    pub longest_wait: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            silence: Duration::from_secs(30),
+            attempts: 6,
+            first_wait: Duration::from_secs(1),
+            longest_wait: Duration::from_secs(120),
+        }
+    }
+}
+
+impl Patience {
+    /// Wait after so many failures, at least one.
+    pub(crate) fn wait(&self, failures: u32) -> Duration {
+        let doubled = 2u32.saturating_pow(failures.saturating_sub(1));
+        self.first_wait.saturating_mul(doubled).min(self.longest_wait)
+    }
+}
+
+/// What a `Retry-After` header asks for: seconds, or a date.
+pub(crate) fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
+    let header = header.trim();
+    if let Ok(seconds) = header.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(header).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_the_longest() {
+        let patience = Patience {
+            first_wait: Duration::from_secs(3),
+            longest_wait: Duration::from_secs(10),
+            ..Patience::default()
+        };
+        let seconds: Vec<u64> = [1, 2, 3, 4, 99].map(|failures| patience.wait(failures).as_secs()).into();
+        assert_eq!(seconds, [3, 6, 10, 10, 10]);
+    }
+
+    #[test]
+    fn servers_ask_in_seconds_or_by_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_445_412_460);
+        for (header, expected) in [
+            ("7", Some(7)),
+            (" 0 ", Some(0)),
+            ("Wed, 21 Oct 2015 07:28:00 GMT", Some(20)),
+            ("Wed, 21 Oct 2015 07:27:00 GMT", Some(0)),
+            ("soon", None),
+            ("-3", None),
+        ] {
+            assert_eq!(retry_after(header, now).map(|wait| wait.as_secs()), expected, "{header}");
+        }
+    }
+}

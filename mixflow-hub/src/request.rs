@@ -1,0 +1,276 @@
+//! Requests to the Hub and to the servers that it sends us to.
+
+use std::io::Read;
+use std::time::{Duration, SystemTime};
+
+use ureq::http::{HeaderMap, Response, StatusCode};
+use ureq::{Agent, Body};
+
+use crate::patience::retry_after;
+use crate::progress::{Progress, Tell};
+use crate::url::Url;
+use crate::{Client, Commit, Error, Patience, Repository, Revision};
+
+/// Largest answer that is not a file's content, bytes.
+const MAX_ANSWER: u64 = 64 << 20;
+
+/// Servers that we are sent through for one request.
+const MAX_REDIRECTS: usize = 8;
+
+/// What a request is about, for errors.
+pub(crate) struct Subject<'a> {
+    pub(crate) repository: &'a Repository,
+    pub(crate) revision: &'a Revision,
+    /// None where it is about the repository as a whole.
+    pub(crate) file: Option<&'a str>,
+}
+
+/// Why a request gave nothing.
+pub(crate) struct Failure {
+    pub(crate) error: Box<Error>,
+    /// Whether to ask again.
+    pub(crate) passing: bool,
+    /// How long the server asks to wait.
+    pub(crate) after: Option<Duration>,
+    /// The commit that was asked about, where the server told.
+    pub(crate) commit: Option<Commit>,
+}
+
+impl Failure {
+    pub(crate) fn lasting(error: Error) -> Self {
+        Self { error: Box::new(error), passing: false, after: None, commit: None }
+    }
+
+    pub(crate) fn passing(error: Error) -> Self {
+        Self { passing: true, ..Self::lasting(error) }
+    }
+}
+
+/// How to ask.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ask {
+    /// For headers; a redirect to another host is an answer.
+    Head,
+    /// For everything from this byte on.
+    Get(u64),
+}
+
+/// An answer, and who gave it.
+pub(crate) struct Answer {
+    pub(crate) url: Url,
+    pub(crate) response: Response<Body>,
+    /// Headers of the Hub's own answers, where it sent us elsewhere.
+    pub(crate) hub: Vec<HeaderMap>,
+}
+
+impl Answer {
+    /// A header: of the answer, or of the redirects that led to it.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let all = std::iter::once(self.response.headers()).chain(self.hub.iter().rev());
+        all.filter_map(|headers| text(headers, name)).next()
+    }
+
+    /// A whole answer that is not too long.
+    pub(crate) fn text(self) -> Result<String, Failure> {
+        let Self { url, response, .. } = self;
+        let mut bytes = Vec::new();
+        let read = response.into_body().into_reader().take(MAX_ANSWER + 1).read_to_end(&mut bytes);
+        read.map_err(|error| Failure::passing(broken(&url, &error.to_string())))?;
+        let fault = |reason: &str| Failure::lasting(protocol(&url, reason));
+        if bytes.len() as u64 > MAX_ANSWER {
+            return Err(fault("the answer is too long"));
+        }
+        String::from_utf8(bytes).map_err(|_| fault("the answer is no text"))
+    }
+}
+
+/// A connection pool that follows no redirect and asks nobody twice: that is done here.
+pub(crate) fn agent(patience: &Patience, proxy: bool) -> Agent {
+    let config = Agent::config_builder()
+        .user_agent(concat!("mixflow-hub/", env!("CARGO_PKG_VERSION")))
+        // Sizes and hashes are those of the content as it is.
+        .accept_encoding("identity")
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_redirects_will_error(false)
+        .timeout_connect(Some(patience.connect))
+        .timeout_per_read(Some(patience.silence))
+        .timeout_per_write(Some(patience.silence))
+        .timeout_recv_response(Some(patience.silence));
+    if proxy { config } else { config.proxy(None) }.build().new_agent()
+}
+
+impl Client {
+    /// The text that the Hub answers with, and the address of the next page where there is one.
+    pub(crate) fn page(
+        &self,
+        url: &Url,
+        subject: &Subject<'_>,
+        tell: Tell<'_>,
+    ) -> Result<(String, Option<Url>), Error> {
+        let page = self.patiently(tell, || {
+            let answer = self.ask(Ask::Get(0), url, subject)?;
+            let next = answer.header("link").and_then(next_page);
+            let next = next.map(|next| url.join(&next)).transpose();
+            let next = next.map_err(|reason| Failure::lasting(protocol(url, &format!("the next page {reason}"))))?;
+            // A page elsewhere would get the token.
+            if next.as_ref().is_some_and(|next| !next.same_origin(url)) {
+                return Err(Failure::lasting(protocol(url, "the next page is on another server")));
+            }
+            Ok((answer.text()?, next))
+        });
+        page.map_err(|failure| *failure.error)
+    }
+
+    /// Does something, again and again while it may help.
+    pub(crate) fn patiently<T>(
+        &self,
+        tell: Tell<'_>,
+        mut attempt: impl FnMut() -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let mut failures = 0;
+        loop {
+            let failure = match attempt() {
+                Ok(result) => return Ok(result),
+                Err(failure) => failure,
+            };
+            failures += 1;
+            self.wait(failure, failures, tell)?;
+        }
+    }
+
+    /// Waits until it is time for another attempt; or gives the failure back, if there is none to be made.
+    pub(crate) fn wait(&self, failure: Failure, failures: u32, tell: Tell<'_>) -> Result<(), Failure> {
+        if !failure.passing || failures >= self.patience.attempts {
+            return Err(failure);
+        }
+        let wait = failure.after.unwrap_or_else(|| self.patience.wait(failures));
+        if wait > self.patience.longest_wait {
+            let host = self.endpoint.to_string();
+            return Err(Failure::lasting(Error::Busy { host, after: wait, token: self.token.is_some() }));
+        }
+        tell(Progress::Retrying { reason: &failure.error.to_string(), wait });
+        std::thread::sleep(wait);
+        Ok(())
+    }
+
+    /// Asks once, going where the answers lead. The token goes to the endpoint's own host only.
+    pub(crate) fn ask(&self, ask: Ask, url: &Url, subject: &Subject<'_>) -> Result<Answer, Failure> {
+        let (start, mut url, mut hub) = (url, url.clone(), vec![]);
+        for _ in 0..=MAX_REDIRECTS {
+            let ours = url.same_origin(start);
+            let mut request = match ask {
+                Ask::Head => self.agent.head(url.whole()),
+                Ask::Get(0) => self.agent.get(url.whole()),
+                Ask::Get(from) => self.agent.get(url.whole()).header("Range", format!("bytes={from}-")),
+            };
+            if let Some(token) = self.token.as_ref().filter(|_| ours) {
+                request = request.header("Authorization", token.header());
+            }
+            let response = request.call().map_err(|error| self.unreachable(&url, &error))?;
+            if !response.status().is_redirection() {
+                return self.judge(Answer { url, response, hub }, ours, subject);
+            }
+            let location = text(response.headers(), "location");
+            let location = location.ok_or("redirects without saying where to").and_then(|location| url.join(location));
+            let there = location.map_err(|reason| {
+                Failure::lasting(protocol(&url, &format!("it redirects to an address that {reason}")))
+            })?;
+            if url.scheme() == "https" && there.scheme() != "https" {
+                return Err(Failure::lasting(protocol(&url, "it redirects to an address without encryption")));
+            }
+            if ask == Ask::Head && !there.same_origin(start) {
+                return Ok(Answer { url, response, hub });
+            }
+            if ours {
+                hub.push(response.headers().clone());
+            }
+            url = there;
+        }
+        Err(Failure::lasting(protocol(&url, "it redirects in a circle")))
+    }
+
+    /// An answer that is one, or what the status says.
+    fn judge(&self, answer: Answer, ours: bool, subject: &Subject<'_>) -> Result<Answer, Failure> {
+        let status = answer.response.status();
+        if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE {
+            return Ok(answer);
+        }
+        let headers = answer.response.headers();
+        let code = text(headers, "x-error-code").unwrap_or_default();
+        let message = self.quote(text(headers, "x-error-message").unwrap_or_default());
+        let after = text(headers, "retry-after").and_then(|header| retry_after(header, SystemTime::now()));
+        let (repository, revision) = (subject.repository.clone(), subject.revision.clone());
+        let (token, endpoint) = (self.token.is_some(), self.endpoint.to_string());
+        let (address, number) = (answer.url.to_string(), status.as_u16());
+        let error = match (number, code) {
+            // What a storage server says is not about the repository.
+            _ if !ours => Error::Status { address, status: number, message },
+            (401 | 403, "GatedRepo") => {
+                Error::Gated { page: self.endpoint.page(&repository).to_string(), repository, token }
+            }
+            (401, "") if token => Error::BadToken { endpoint },
+            (401, _) if message.starts_with("Invalid") => Error::BadToken { endpoint },
+            (401 | 404, "RepoNotFound") | (401, "") => Error::NoRepository { repository, endpoint, token },
+            (404, "RevisionNotFound") => Error::NoRevision { repository, revision },
+            (404, "EntryNotFound") => {
+                let file = subject.file.unwrap_or("such file").into();
+                Error::NoFile { repository, revision, file, known: vec![] }
+            }
+            (401 | 403, _) => Error::Forbidden { address, message },
+            _ => Error::Status { address, status: number, message },
+        };
+        // A storage server refuses addresses that have expired; the Hub gives a new one.
+        let passing = matches!(number, 408 | 429 | 500 | 502 | 503 | 504) || (!ours && number == 403);
+        Err(Failure {
+            error: Box::new(error),
+            passing,
+            after,
+            commit: text(headers, "x-repo-commit").and_then(Commit::parse),
+        })
+    }
+
+    fn unreachable(&self, url: &Url, error: &ureq::Error) -> Failure {
+        use ureq::Error::{HostNotFound, Io, Protocol, Timeout, Tls};
+        let reason = self.quote(&match error {
+            Timeout(_) => "it does not answer in time".into(),
+            HostNotFound => "there is no host of that name, or no network".into(),
+            Io(error) => error.to_string(),
+            other => other.to_string(),
+        });
+        match error {
+            // Names and certificates do not get better by asking again soon.
+            HostNotFound | Tls(_) | ureq::Error::Rustls(_) => Failure::lasting(broken(url, &reason)),
+            Protocol(_) | Timeout(_) | Io(_) => Failure::passing(broken(url, &reason)),
+            _ => Failure::passing(broken(url, &reason)),
+        }
+    }
+
+    /// A server's words in our message: short, on one line, without the token.
+    fn quote(&self, text: &str) -> String {
+        let plain: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
+        self.token.as_ref().map_or(plain.clone(), |token| token.hide_in(&plain))
+    }
+}
+
+/// Nobody answered.
+fn broken(url: &Url, reason: &str) -> Error {
+    Error::Network { host: url.host().into(), reason: reason.into() }
+}
+
+/// An answer that the Hub would not give.
+pub(crate) fn protocol(url: &Url, reason: &str) -> Error {
+    Error::Protocol { address: url.to_string(), reason: reason.into() }
+}
+
+fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// The address of the next page in a `Link` header.
+fn next_page(link: &str) -> Option<String> {
+    link.split(',').find_map(|link| {
+        let (address, relation) = link.trim().strip_prefix('<')?.split_once('>')?;
+        relation.contains("rel=\"next\"").then(|| address.into())
+    })
+}

@@ -1,0 +1,76 @@
+//! The secret that a user of the Hub identifies with.
+
+use std::fmt;
+use std::path::Path;
+
+use crate::Error;
+
+/// An access token. It shows itself to nobody: `Debug` hides it, and there is no `Display`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// A token as the Hub gives it out, without the line ends and blanks around it.
+    ///
+    /// # Errors
+    /// [`Error::Token`] with `origin`, if it is empty or has characters that no token has.
+    pub fn new(text: &str, origin: &str) -> Result<Self, Error> {
+        let text = text.trim();
+        let fault = |reason| Err(Error::Token { origin: origin.into(), reason });
+        if text.is_empty() {
+            return fault("it is empty");
+        }
+        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return fault("it has blanks or characters that no token has");
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The token in a file, if there is such a file.
+    ///
+    /// # Errors
+    /// If it cannot be read or holds no token. An empty file is as good as none.
+    pub fn read(file: &Path) -> Result<Option<Self>, Error> {
+        match std::fs::read_to_string(file) {
+            Ok(text) if text.trim().is_empty() => Ok(None),
+            Ok(text) => Self::new(&text, &file.display().to_string()).map(Some),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(Error::io("read", file)(error)),
+        }
+    }
+
+    /// The header that sends it.
+    pub(crate) fn header(&self) -> String {
+        format!("Bearer {}", self.0)
+    }
+
+    /// `text` without the token, should somebody have put it there.
+    pub(crate) fn hide_in(&self, text: &str) -> String {
+        text.replace(&self.0, "***")
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(***)")
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blanks_around_it_are_no_part_of_it_and_nothing_shows_it() {
+        let token = Token::new(" hf_secret\r\n", "a test").unwrap();
+        assert_eq!(token.header(), "Bearer hf_secret");
+        assert_eq!(format!("{token:?}"), "Token(***)");
+        assert_eq!(token.hide_in("sent hf_secret to"), "sent *** to");
+        for text in ["", " \n", "hf_ secret", "hf_sécret", "hf_\u{7f}"] {
+            let error = Token::new(text, "HF_TOKEN").unwrap_err().to_string();
+            assert!(error.starts_with("HF_TOKEN holds no token: it "), "{error}");
+            assert!(text.trim().is_empty() || !error.contains(text.trim()), "{error}");
+        }
+    }
+}

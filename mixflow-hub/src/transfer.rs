@@ -1,0 +1,229 @@
+//! One file's content, from wherever it is to the cache.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use ureq::http::StatusCode;
+
+use crate::digest::Hasher;
+use crate::listing::Expected;
+use crate::progress::{Progress, Tell};
+use crate::request::{Answer, Ask, Failure, Subject, protocol};
+use crate::url::Url;
+use crate::{Client, Commit, Error, Repository, Revision};
+
+/// Bytes that are read and written at once.
+const BLOCK: usize = 1 << 18;
+
+/// Bytes after which a broken transfer counts as one that works.
+const GOOD: u64 = 1 << 20;
+
+/// Bytes a second that a transfer must bring.
+const SLOWEST: u64 = 1 << 10;
+
+impl Client {
+    /// Puts a file of a commit into the cache, unless it is there. Whoever else wants it waits.
+    pub(crate) fn fetch(
+        &self,
+        repository: &Repository,
+        commit: &Commit,
+        file: &str,
+        expected: &Expected,
+        tell: Tell<'_>,
+    ) -> Result<PathBuf, Error> {
+        let blob = self.cache.blob(repository, &expected.digest);
+        self.cache.prepare(repository)?;
+        let lock = self.cache.lock(repository, &expected.digest, || tell(Progress::Locked { file }))?;
+        // A file of another length was put there by somebody who did not check.
+        if !fs::metadata(&blob).is_ok_and(|found| found.len() == expected.size) {
+            let revision = Revision::from(commit.clone());
+            let subject = Subject { repository, revision: &revision, file: Some(file) };
+            let mut transfer = Transfer::open(self, subject, file, expected, &blob)?;
+            transfer.run(tell)?;
+            fs::rename(&transfer.partial, &blob).map_err(Error::io("write", &blob))?;
+            tell(Progress::Finished { file });
+        }
+        let path = self.cache.link(repository, commit, file, &expected.digest)?;
+        drop(lock);
+        Ok(path)
+    }
+}
+
+/// Content that is on its way.
+struct Transfer<'a> {
+    client: &'a Client,
+    subject: Subject<'a>,
+    name: &'a str,
+    expected: &'a Expected,
+    partial: PathBuf,
+    file: File,
+    /// Bytes in the file, and their hash.
+    held: u64,
+    hasher: Hasher,
+}
+
+impl<'a> Transfer<'a> {
+    /// Starts with what an earlier attempt has left.
+    fn open(
+        client: &'a Client,
+        subject: Subject<'a>,
+        name: &'a str,
+        expected: &'a Expected,
+        blob: &Path,
+    ) -> Result<Self, Error> {
+        let mut partial = blob.as_os_str().to_os_string();
+        partial.push(".incomplete");
+        let partial = PathBuf::from(partial);
+        let open = File::options().read(true).write(true).create(true).truncate(false).open(&partial);
+        let file = open.map_err(Error::io("write", &partial))?;
+        let hasher = expected.digest.hasher(expected.size);
+        let mut transfer = Self { client, subject, name, expected, partial, file, held: 0, hasher };
+        transfer.hash_what_is_there().map_err(Error::io("read", &transfer.partial))?;
+        if transfer.held > expected.size {
+            transfer.restart()?;
+        }
+        Ok(transfer)
+    }
+
+    /// Fetches the rest, as often as it takes, and checks the whole. Content with a wrong hash is fetched once more, all
+    /// of it: an earlier attempt may be to blame.
+    fn run(&mut self, tell: Tell<'_>) -> Result<(), Error> {
+        let (file, size) = (self.name, self.expected.size);
+        tell(Progress::Begin { file, size, resumed: self.held });
+        for last in [false, true] {
+            self.fill(tell)?;
+            let found = std::mem::replace(&mut self.hasher, self.expected.digest.hasher(size)).finish();
+            if found == self.expected.digest {
+                return self.file.sync_all().map_err(Error::io("write", &self.partial));
+            }
+            let repository = self.subject.repository.clone();
+            let (expected, found) = (self.expected.digest.to_string(), found.to_string());
+            let error = Error::Hash { repository, file: file.into(), expected, found };
+            self.restart()?;
+            if last {
+                let _ = fs::remove_file(&self.partial);
+                return Err(error);
+            }
+            tell(Progress::Retrying { reason: &error.to_string(), wait: std::time::Duration::ZERO });
+        }
+        unreachable!("the last attempt returns")
+    }
+
+    /// Asks until all bytes are there.
+    fn fill(&mut self, tell: Tell<'_>) -> Result<(), Error> {
+        let mut failures = 0;
+        while self.held < self.expected.size {
+            let before = self.held;
+            let Err(failure) = self.attempt(tell) else { continue };
+            failures = if self.held >= before + GOOD { 1 } else { failures + 1 };
+            self.client.wait(failure, failures, tell).map_err(|failure| *failure.error)?;
+        }
+        Ok(())
+    }
+
+    /// Asks once for what is missing.
+    fn attempt(&mut self, tell: Tell<'_>) -> Result<(), Failure> {
+        let Subject { repository, revision, .. } = self.subject;
+        // The address of the content expires: the Hub gives a new one each time.
+        let url = self.client.endpoint.file(repository, revision, self.name);
+        let answer = self.client.ask(Ask::Get(self.held), &url, &self.subject)?;
+        self.check_range(&answer)?;
+        let (size, url) = (self.expected.size, answer.url.clone());
+        let mut body = answer.response.into_body().into_reader();
+        let mut block = vec![0; BLOCK];
+        let (mut since, mut mark) = (Instant::now(), self.held);
+        while self.held < size {
+            let count = body.read(&mut block).map_err(|error| self.interrupted(&url, &error.to_string()))?;
+            if count == 0 {
+                return Err(self.interrupted(&url, "the answer ended"));
+            }
+            let held = self.held + count as u64;
+            if held > size {
+                return Err(self.wrong_length(held));
+            }
+            let write = self.file.write_all(&block[..count]);
+            write.map_err(|error| Failure::lasting(Error::io("write", &self.partial)(error)))?;
+            self.hasher.update(&block[..count]);
+            self.held = held;
+            tell(Progress::Received { file: self.name, bytes: held, size });
+            if since.elapsed() >= self.client.patience.silence {
+                if self.held - mark < SLOWEST * since.elapsed().as_secs() {
+                    return Err(self.interrupted(&url, "less than 1 KiB a second came"));
+                }
+                (since, mark) = (Instant::now(), self.held);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether what comes is what was asked for; starts over where the server sends all of it.
+    fn check_range(&mut self, answer: &Answer) -> Result<(), Failure> {
+        let headers = answer.response.headers();
+        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let restart = |this: &mut Self| this.restart().map_err(Failure::lasting);
+        let length = header("content-length").and_then(|length| length.parse::<u64>().ok());
+        match answer.response.status() {
+            StatusCode::PARTIAL_CONTENT if self.held > 0 => {
+                let range = format!("bytes {}-{}/{}", self.held, self.expected.size - 1, self.expected.size);
+                if header("content-range") == Some(&range) {
+                    return Ok(());
+                }
+                restart(self)?;
+                Err(Failure::passing(protocol(&answer.url, "it sends another part than it was asked for")))
+            }
+            StatusCode::OK => {
+                if self.held > 0 {
+                    restart(self)?;
+                }
+                match length.filter(|length| *length != self.expected.size) {
+                    Some(length) => Err(self.wrong_length(length)),
+                    None => Ok(()),
+                }
+            }
+            StatusCode::RANGE_NOT_SATISFIABLE => {
+                restart(self)?;
+                Err(Failure::passing(protocol(&answer.url, "it has not as many bytes as it said")))
+            }
+            status => Err(Failure::lasting(protocol(&answer.url, &format!("it sends no content, but {status}")))),
+        }
+    }
+
+    fn interrupted(&self, url: &Url, reason: &str) -> Failure {
+        Failure::passing(Error::Interrupted {
+            host: url.host().into(),
+            file: self.name.into(),
+            received: self.held,
+            size: self.expected.size,
+            reason: reason.into(),
+        })
+    }
+
+    fn wrong_length(&self, found: u64) -> Failure {
+        let repository = self.subject.repository.clone();
+        Failure::lasting(Error::Length { repository, file: self.name.into(), expected: self.expected.size, found })
+    }
+
+    /// Forgets what is there.
+    fn restart(&mut self) -> Result<(), Error> {
+        self.held = 0;
+        self.hasher = self.expected.digest.hasher(self.expected.size);
+        let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
+        emptied.map(drop).map_err(Error::io("write", &self.partial))
+    }
+
+    fn hash_what_is_there(&mut self) -> std::io::Result<()> {
+        let mut block = vec![0; BLOCK];
+        let length = self.file.metadata()?.len();
+        while self.held < length {
+            let count = self.file.read(&mut block)?;
+            if count == 0 {
+                break;
+            }
+            self.hasher.update(&block[..count]);
+            self.held += count as u64;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,267 @@
+//! What goes wrong, and what is said about it. After every failure the cache holds nothing that was not checked.
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use mixflow_hub::{Cache, Client, Endpoint, Error, Patience, Revision, Token};
+use serde_json::json;
+
+use crate::server::{Content, Failing};
+use crate::shared::{CONFIG, Setting, hasty, repository, weights};
+
+const SECRET: &str = "hf_aVeryLongSecret";
+
+fn with_token(setting: &Setting, token: &str) -> Client {
+    setting.client().token(Token::new(token, "a test").unwrap()).unwrap()
+}
+
+fn ask(client: &Client, file: &str) -> Error {
+    client.file(&repository(), &Revision::default(), file, |_| {}).unwrap_err()
+}
+
+#[test]
+fn what_there_is_not_is_named() {
+    let setting = Setting::new();
+    let client = setting.client();
+    let main = Revision::default();
+    let other = "org/other".parse().unwrap();
+
+    let error = client.file(&other, &main, "config.json", |_| {}).unwrap_err();
+    assert!(matches!(error, Error::NoRepository { token: false, .. }), "{error}");
+    assert!(error.to_string().starts_with("there is no org/other at http://127.0.0.1:"), "{error}");
+    assert!(error.to_string().ends_with("a private one needs a token in HF_TOKEN"), "{error}");
+    assert!(matches!(client.snapshot(&other, &main, &[], |_| {}), Err(Error::NoRepository { .. })));
+
+    for revision in ["v9", &"0".repeat(40)] {
+        let revision = revision.parse().unwrap();
+        let error = client.file(&repository(), &revision, "config.json", |_| {}).unwrap_err();
+        assert!(matches!(error, Error::NoRevision { .. }), "{error}");
+        let error = client.snapshot(&repository(), &revision, &[], |_| {}).unwrap_err();
+        assert!(matches!(error, Error::NoRevision { .. }), "{error}");
+    }
+
+    let error = ask(&client, "nothing.bin");
+    assert_eq!(error.to_string(), "org/sit has no nothing.bin at revision main");
+    // As huggingface_hub does, so that it need not ask.
+    assert!(setting.stored().join(".no_exist").join(&setting.commit).join("nothing.bin").is_file());
+}
+
+#[test]
+fn gated_says_what_to_do() {
+    let setting = Setting::new();
+    setting.server.state().repositories.get_mut("org/sit").unwrap().gated = true;
+    setting.server.state().tokens.push(SECRET.into());
+    let error = ask(&setting.client(), "config.json").to_string();
+    let page = format!("accept its terms at {}/org/sit, then log in", setting.server.endpoint);
+    assert!(error.contains(&page) && error.contains("HF_TOKEN"), "{error}");
+    let error = with_token(&setting, SECRET).snapshot(&repository(), &Revision::default(), &[], |_| {}).unwrap_err();
+    assert!(matches!(error, Error::Gated { token: true, .. }), "{error}");
+    assert!(error.to_string().contains("once access is granted"), "{error}");
+}
+
+#[test]
+fn a_token_opens_what_is_private_and_a_bad_one_is_called_bad() {
+    let setting = Setting::new();
+    {
+        let mut state = setting.server.state();
+        state.tokens = vec![SECRET.into(), "hf_other".into()];
+        state.repositories.get_mut("org/sit").unwrap().private = Some(SECRET.into());
+    }
+    assert!(matches!(ask(&setting.client(), "config.json"), Error::NoRepository { token: false, .. }));
+    assert!(matches!(ask(&with_token(&setting, "hf_other"), "config.json"), Error::NoRepository { token: true, .. }));
+    let error = ask(&with_token(&setting, "hf_wrong"), "config.json");
+    assert!(matches!(error, Error::BadToken { .. }), "{error}");
+    let path = with_token(&setting, SECRET).file(&repository(), &Revision::default(), "config.json", |_| {}).unwrap();
+    assert_eq!(fs::read(path).unwrap(), CONFIG);
+}
+
+#[test]
+fn the_token_stays_with_the_hub() {
+    let setting = Setting::new();
+    setting.server.state().tokens.push(SECRET.into());
+    let client = with_token(&setting, SECRET);
+    client.snapshot(&repository(), &Revision::default(), &[], |_| {}).unwrap();
+    let state = setting.server.state();
+    let storage = setting.server.storage.strip_prefix("http://").unwrap();
+    let (there, here): (Vec<_>, Vec<_>) =
+        state.requests.iter().partition(|request| request.header("host") == Some(storage));
+    assert!(there.len() == 1 && here.len() >= 4);
+    assert!(there.iter().all(|request| request.header("authorization").is_none()));
+    assert!(here.iter().all(|request| request.header("authorization") == Some(&format!("Bearer {SECRET}"))));
+    assert!(state.requests.iter().all(|request| !request.path.contains(SECRET)));
+    drop(state);
+
+    // Not in what is written, nor in what is said, even if the server says it.
+    for file in walk(setting.folder.path()) {
+        let bytes = fs::read(&file).unwrap();
+        assert!(!bytes.windows(SECRET.len()).any(|part| part == SECRET.as_bytes()), "{}", file.display());
+    }
+    let message = format!("token {SECRET} has no right");
+    for status in [400, 403, 418, 500] {
+        setting.server.fail("/resolve/", 4, Failing::Answer(status, vec![("X-Error-Message", message.clone())], ""));
+        let error = ask(&client, "other.json");
+        let shown = format!("{error} {error:?} {client:?}");
+        assert!(!shown.contains(SECRET) && shown.contains("token *** has no right"), "{shown}");
+        setting.server.state().faults.clear();
+    }
+}
+
+fn walk(folder: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+#[test]
+fn wrong_content_never_enters_the_cache() {
+    for (name, large) in [("config.json", false), ("model.safetensors", true)] {
+        let setting = Setting::new();
+        // One bad transfer is repeated, whole.
+        let path = if large { "Signature=signed" } else { "resolve" };
+        setting.server.fail(path, if large { 1 } else { 2 }, Failing::Corrupt);
+        assert_eq!(fs::read(setting.file(name).unwrap()).unwrap(), if large { weights() } else { CONFIG.to_vec() });
+
+        let setting = Setting::new();
+        setting.server.fail(path, 9, Failing::Corrupt);
+        let error = setting.file(name).unwrap_err();
+        let expected = Content { bytes: if large { weights() } else { CONFIG.into() }, large }.hash();
+        assert!(matches!(&error, Error::Hash { expected: found, .. } if *found == expected), "{error}");
+        assert!(setting.blobs().is_empty() && !setting.stored().join("snapshots").exists());
+    }
+}
+
+#[test]
+fn an_error_page_is_no_content() {
+    // A page with status 200 from the storage server; one of another status; one from the Hub for a small file.
+    for (name, path, fault) in [
+        ("model.safetensors", "Signature=signed", Failing::Answer(200, vec![], "<html>error</html>")),
+        ("model.safetensors", "Signature=signed", Failing::Answer(204, vec![], "")),
+        ("config.json", "/resolve/", Failing::Body(b"<html>error</html>")),
+    ] {
+        let setting = Setting::new();
+        setting.server.fail(path, 9, fault);
+        let error = setting.file(name).unwrap_err();
+        assert!(matches!(error, Error::Length { .. } | Error::Protocol { .. } | Error::Hash { .. }), "{error}");
+        assert!(!setting.stored().join("snapshots").exists());
+    }
+}
+
+#[test]
+fn names_from_the_server_cannot_leave_the_folder() {
+    for name in ["../../escaped", "/etc/escaped", "a/../../escaped", "..\\escaped", "C:escaped", "a//b", ""] {
+        let setting = Setting::new();
+        let hash = Content { bytes: CONFIG.into(), large: false }.git_hash();
+        setting.server.state().listed = vec![json!({ "type": "file", "oid": hash, "size": 3, "path": name })];
+        let error = setting.client().snapshot(&repository(), &Revision::default(), &[], |_| {}).unwrap_err();
+        assert!(matches!(&error, Error::Escape { name: found, .. } if found == name), "{error}");
+        assert!(!setting.cache().exists(), "something was written for {name:?}");
+        assert!(matches!(ask(&setting.client(), name), Error::Escape { .. }));
+    }
+    // What Python or anybody has put into the cache is read with as much care.
+    let setting = Setting::new();
+    let trees = setting.stored().join("trees");
+    fs::create_dir_all(&trees).unwrap();
+    let files = json!({ "../x": { "size": 1, "blob_id": "0".repeat(40) } });
+    let tree = json!({ "format_version": 1, "files": files }).to_string();
+    fs::write(trees.join(format!("{}.json", setting.commit)), tree).unwrap();
+    let error = setting.client().snapshot(&repository(), &Revision::default(), &[], |_| {}).unwrap_err();
+    assert!(matches!(error, Error::Escape { .. }), "{error}");
+}
+
+#[test]
+fn hashes_from_the_server_cannot_leave_the_folder() {
+    let escape = "../../../../escaped".to_string();
+    for (path, headers) in [
+        ("/resolve/", vec![("X-Repo-Commit", escape.clone())]),
+        ("/resolve/", vec![("X-Repo-Commit", "A".repeat(40))]),
+        ("/resolve/", vec![("X-Linked-Etag", format!("\"{escape}\""))]),
+        ("/resolve/", vec![("X-Linked-Etag", "\"abc\"".into())]),
+        ("/resolve/", vec![("X-Linked-Size", "-1".into())]),
+        ("/resolve/", vec![("Location", "file:///etc/passwd".into())]),
+        ("/resolve/", vec![("Location", "/org/sit/resolve/main/model.safetensors".into())]),
+    ] {
+        let setting = Setting::new();
+        setting.server.fail(path, 99, Failing::Headers(headers.clone()));
+        let error = ask(&setting.client(), "model.safetensors");
+        assert!(matches!(error, Error::Protocol { .. }), "{headers:?}: {error}");
+        assert!(setting.blobs().is_empty() && !setting.stored().join("snapshots").exists());
+    }
+    let setting = Setting::new();
+    setting.server.fail("/revision/", 1, Failing::Body(b"{\"sha\": \"../../escaped\"}"));
+    let error = setting.client().snapshot(&repository(), &Revision::default(), &[], |_| {}).unwrap_err();
+    assert!(matches!(error, Error::Protocol { .. }) && !setting.cache().exists(), "{error}");
+}
+
+#[test]
+fn a_server_that_is_no_hub_is_told_apart() {
+    let setting = Setting::new();
+    setting.server.fail("/revision/", 1, Failing::Body(b"<html>log in</html>"));
+    let error = setting.client().snapshot(&repository(), &Revision::default(), &[], |_| {}).unwrap_err().to_string();
+    assert!(error.contains("does not answer as the Hub does: the answer is no JSON"), "{error}");
+    setting.server.fail("/tree/", 1, Failing::Headers(vec![("Link", "<http://other.example/>; rel=\"next\"".into())]));
+    let error = setting.client().snapshot(&repository(), &Revision::default(), &[], |_| {}).unwrap_err().to_string();
+    assert!(error.contains("the next page is on another server"), "{error}");
+}
+
+#[test]
+fn who_is_busy_for_long_is_not_waited_for() {
+    let setting = Setting::new();
+    setting.server.fail("config.json", 9, Failing::Answer(429, vec![("Retry-After", "3600".into())], ""));
+    let start = Instant::now();
+    let error = ask(&setting.client(), "config.json");
+    assert!(matches!(error, Error::Busy { after, .. } if after.as_secs() == 3600), "{error}");
+    assert!(start.elapsed() < Duration::from_secs(2));
+    assert_eq!(setting.server.asked("config.json").len(), 1);
+}
+
+#[test]
+fn attempts_are_counted() {
+    let setting = Setting::new();
+    setting.server.fail("config.json", 99, Failing::Answer(500, vec![], ""));
+    let error = ask(&setting.client(), "config.json");
+    assert!(matches!(error, Error::Status { status: 500, .. }), "{error}");
+    assert_eq!(setting.server.asked("config.json").len(), 4);
+    // Not found is found out at once.
+    ask(&setting.client(), "nothing.bin");
+    assert_eq!(setting.server.asked("nothing.bin").len(), 1);
+}
+
+#[test]
+fn silence_ends() {
+    let setting = Setting::new();
+    let patience = Patience { silence: Duration::from_millis(200), attempts: 2, ..hasty() };
+    let client = setting.client().patience(patience);
+    let start = Instant::now();
+    setting.server.fail("config.json", 2, Failing::Slow(Duration::from_secs(20)));
+    assert!(matches!(ask(&client, "config.json"), Error::Network { .. }));
+    setting.server.fail("Signature=signed", 2, Failing::Stall(Duration::from_secs(20)));
+    assert!(matches!(ask(&client, "model.safetensors"), Error::Interrupted { .. }));
+    assert!(start.elapsed() < Duration::from_secs(10));
+
+    let nobody = Endpoint::new("http://hub.invalid").unwrap();
+    let error = ask(&Client::new(nobody, Cache::new(setting.cache())).patience(hasty()), "config.json");
+    assert!(error.to_string().starts_with("cannot reach hub.invalid: "), "{error}");
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_is_called_one_and_what_came_is_kept() {
+    let setting = Setting::new();
+    let hash = Content { bytes: weights(), large: true }.sha256();
+    let blobs = setting.stored().join("blobs");
+    fs::create_dir_all(&blobs).unwrap();
+    // What is written there finds no room.
+    let partial = blobs.join(format!("{hash}.incomplete"));
+    std::os::unix::fs::symlink("/dev/full", &partial).unwrap();
+    let error = ask(&setting.client(), "model.safetensors").to_string();
+    assert!(error.contains("No space left") && error.contains("HF_HUB_CACHE to another disk"), "{error}");
+    assert!(error.contains(&format!("{hash}.incomplete")), "{error}");
+    assert!(partial.symlink_metadata().is_ok() && !blobs.join(&hash).exists());
+}
+
+#[test]
+fn a_folder_that_cannot_be_written_is_named() {
+    let setting = Setting::new();
+    fs::write(setting.cache(), b"a file").unwrap();
+    let error = ask(&setting.client(), "config.json");
+    assert!(matches!(&error, Error::Io { action: "write", .. }), "{error}");
+}

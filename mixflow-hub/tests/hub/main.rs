@@ -1,0 +1,9 @@
+//! Downloads over a real wire: a server on loopback that speaks as the Hub does, and fails as one can.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod download;
+mod failures;
+mod python;
+mod server;
+mod shared;
