@@ -24,6 +24,7 @@ mod module;
 mod pickle;
 mod pytorch;
 mod safetensors;
+mod shards;
 
 pub use mismatch::{Misfit, Mismatch};
 
@@ -62,7 +63,7 @@ impl Weights {
     ///
     /// The format is told by content: safetensors, or what `torch.save` writes since PyTorch 0.1.10. A prefix of
     /// `torch.nn.parallel` or `torch.compile` (`module.`, `_orig_mod.`) that all names of a PyTorch file share is
-    /// dropped.
+    /// dropped. A `.safetensors.index.json` stands for the shards beside it that it names.
     ///
     /// # Errors
     /// If the file cannot be read, is neither, or is damaged, or if a pickle names a class that weights do not need:
@@ -180,6 +181,9 @@ fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
             path,
             "is a Git LFS pointer: fetch the file that it stands for, with `git lfs pull`",
         ));
+    }
+    if shards::is_index(path) {
+        return shards::read(path, part);
     }
     if !safetensors::starts_like_one(&start) {
         return pytorch::read(path, part);

@@ -1,0 +1,118 @@
+//! Weights in several safetensors files, and the index that tells which tensor is where.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde::Deserialize;
+
+use super::{Part, Weights};
+use crate::Error;
+
+/// Largest index, bytes: four times that of the largest published networks.
+const MAX_INDEX: u64 = 16 << 20;
+
+/// Most files of one network.
+const MAX_SHARDS: usize = 1000;
+
+#[derive(Deserialize)]
+struct Index {
+    /// The shard of every tensor.
+    weight_map: BTreeMap<String, String>,
+}
+
+/// Whether a file is called as an index is.
+pub(super) fn is_index(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(".safetensors.index.json"))
+}
+
+/// Every tensor that the index at `path` names, from the shard where it must be. Each shard is read once.
+pub(super) fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
+    let fault = |problem: String| Error::format(path, format!("is no index of shards: {problem}"));
+    let mut text = String::new();
+    File::open(path).and_then(|file| file.take(MAX_INDEX).read_to_string(&mut text)).map_err(Error::reading(path))?;
+    let Index { weight_map } = serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?;
+    let shards: BTreeSet<&String> = weight_map.values().collect();
+    if shards.len() > MAX_SHARDS {
+        return Err(fault(format!("it names {} files; at most {MAX_SHARDS} are read", shards.len())));
+    }
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut tensors = BTreeMap::new();
+    for shard in shards {
+        if shard.contains(['/', '\\', ':']) || shard.starts_with('.') {
+            return Err(fault(format!("it names a file {shard:?}, which is not beside it")));
+        }
+        let file = folder.join(shard);
+        if is_index(&file) {
+            return Err(fault(format!("it names another index, {shard:?}")));
+        }
+        for (name, data) in super::read(&file, part)?.tensors {
+            if weight_map.get(&name) != Some(shard) {
+                return Err(Error::format(&file, format!("holds `{name}`, which the index does not expect there")));
+            }
+            tensors.insert(name, data);
+        }
+    }
+    if let Some(missing) = weight_map.keys().find(|name| !tensors.contains_key(*name)) {
+        return Err(Error::format(
+            &folder.join(&weight_map[missing]),
+            format!("lacks `{missing}`, which the index names"),
+        ));
+    }
+    Ok(Weights { tensors, source: path.display().to_string() })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use burn::tensor::TensorData;
+    use serde_json::json;
+
+    use super::*;
+
+    fn weights(names: &[&str]) -> Weights {
+        let tensor = |name: &&str| (name.to_string(), TensorData::new(vec![name.len() as f32; 2], [2]));
+        Weights { tensors: names.iter().map(tensor).collect(), source: "a test".into() }
+    }
+
+    fn written(map: &serde_json::Value) -> (tempfile::TempDir, Result<Weights, Error>) {
+        let folder = tempfile::tempdir().unwrap();
+        weights(&["a", "bb"]).write(folder.path().join("model-1.safetensors"), &[]).unwrap();
+        weights(&["ccc"]).write(folder.path().join("model-2.safetensors"), &[]).unwrap();
+        let index = folder.path().join("model.safetensors.index.json");
+        std::fs::write(&index, json!({ "metadata": { "total_size": 24 }, "weight_map": map }).to_string()).unwrap();
+        let read = Weights::read(index);
+        (folder, read)
+    }
+
+    #[test]
+    fn shards_are_one_set_of_weights() {
+        let (_folder, read) =
+            written(&json!({ "a": "model-1.safetensors", "bb": "model-1.safetensors", "ccc": "model-2.safetensors" }));
+        assert!(read.unwrap().iter().eq(weights(&["a", "bb", "ccc"]).iter()));
+    }
+
+    #[test]
+    fn what_does_not_belong_together_is_refused() {
+        for (map, complaint) in [
+            (
+                json!({ "a": "model-1.safetensors", "bb": "model-1.safetensors", "d": "model-2.safetensors" }),
+                "holds `ccc`",
+            ),
+            (json!({ "a": "model-1.safetensors", "ccc": "model-2.safetensors" }), "holds `bb`"),
+            (
+                json!({ "a": "model-1.safetensors", "bb": "model-1.safetensors", "x": "model-1.safetensors" }),
+                "lacks `x`",
+            ),
+            (json!({ "a": "../model-1.safetensors" }), "not beside it"),
+            (json!({ "a": "/etc/passwd" }), "not beside it"),
+            (json!({ "a": "model.safetensors.index.json" }), "another index"),
+            (json!({ "a": "model-9.safetensors" }), "cannot read"),
+            (json!(["a"]), "is no index of shards"),
+        ] {
+            let error = written(&map).1.unwrap_err().to_string();
+            assert!(error.contains(complaint), "{map}: {error}");
+        }
+    }
+}
