@@ -108,6 +108,16 @@ const EMBEDDED: [(&str, &str); 4] = [
     ("rae", include_str!("../recipes/rae.json")),
 ];
 
+/// Recipes of the published networks, by name.
+const PUBLISHED: [(&str, &str); 6] = [
+    ("paper/sit-b-2-256", include_str!("../recipes/paper/sit-b-2-256.json")),
+    ("paper/sit-xl-2-256", include_str!("../recipes/paper/sit-xl-2-256.json")),
+    ("paper/sit-xl-2-512", include_str!("../recipes/paper/sit-xl-2-512.json")),
+    ("paper/repa-xl-2-256", include_str!("../recipes/paper/repa-xl-2-256.json")),
+    ("paper/dit-dh-xl-256", include_str!("../recipes/paper/dit-dh-xl-256.json")),
+    ("paper/dit-dh-xl-512", include_str!("../recipes/paper/dit-dh-xl-512.json")),
+];
+
 impl Recipe {
     /// Names of the recipes that come with the crate; the first is the default.
     pub fn names() -> impl Iterator<Item = &'static str> {
@@ -115,6 +125,8 @@ impl Recipe {
     }
 
     /// Reads a recipe by name, or from a JSON file, and changes it by `key=value` overrides.
+    ///
+    /// Those of the published networks are called `paper/sit-xl-2-256` and so on.
     ///
     /// A key is a path such as `training.steps`; a value is JSON, or text where it is not.
     ///
@@ -311,7 +323,7 @@ fn read<T>(
     from_value: impl Fn(Value) -> Result<T, String>,
 ) -> Result<T, Error> {
     let fault = |reason: String| Error::Recipe { origin: name_or_path.into(), reason };
-    let text = match EMBEDDED.iter().find(|(name, _)| *name == name_or_path) {
+    let text = match EMBEDDED.iter().chain(&PUBLISHED).find(|(name, _)| *name == name_or_path) {
         Some((_, text)) => (*text).to_string(),
         None if Path::new(name_or_path).is_file() => {
             std::fs::read_to_string(name_or_path).map_err(Error::io("read", Path::new(name_or_path)))?
