@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use crate::cache::relative;
+use crate::listing::Expected;
 use crate::pattern::matches;
 use crate::progress::{Progress, Tell};
 use crate::request::{Failure, Subject};
@@ -62,6 +63,11 @@ impl Client {
                 return Ok(path);
             }
         };
+        if let Some(path) = self.whole(repository, &commit, file, &expected) {
+            // A cache that may only be read is good enough.
+            let _ = self.cache.keep_commit(repository, revision, &commit);
+            return Ok(path);
+        }
         let path = self.fetch(repository, &commit, file, &expected, tell)?;
         self.cache.keep_commit(repository, revision, &commit)?;
         Ok(path)
@@ -105,14 +111,52 @@ impl Client {
             file: pattern.into(),
             known: tree.keys().cloned().collect(),
         })?;
+        let mut fetched = false;
         for file in &files {
             let expected = &tree[file];
-            if self.cache.file(repository, &commit, file).is_none() {
+            if self.whole(repository, &commit, file, expected).is_none() {
                 self.fetch(repository, &commit, file, expected, tell)?;
+                fetched = true;
             }
         }
-        self.cache.keep_commit(repository, revision, &commit)?;
+        match self.cache.keep_commit(repository, revision, &commit) {
+            Err(error) if fetched => return Err(error),
+            _ => {}
+        }
         Ok(Snapshot { folder: self.cache.snapshot(repository, &commit), commit, files })
+    }
+
+    /// The commit of a revision, and the names of all its files, sorted: those in the cache where nobody may be asked or
+    /// answers.
+    ///
+    /// # Errors
+    /// As [`file`](Self::file).
+    pub fn names(
+        &self,
+        repository: &Repository,
+        revision: &Revision,
+        mut tell: impl FnMut(Progress<'_>),
+    ) -> Result<(Commit, Vec<String>), Error> {
+        let tell: Tell<'_> = &mut tell;
+        let listed = if self.offline {
+            Err(self.not_cached(repository, revision, "a snapshot"))
+        } else {
+            self.resolve(repository, revision, tell).and_then(|commit| {
+                let tree = self.tree(repository, &commit, tell)?;
+                self.cache.keep_commit(repository, revision, &commit)?;
+                Ok((commit, tree.into_keys().collect()))
+            })
+        };
+        let error = match listed {
+            Err(error) if self.offline || error.is_outage() => error,
+            listed => return listed,
+        };
+        let Some(commit) = self.cache.commit(repository, revision) else { return Err(error) };
+        let names = match self.cached_tree(repository, &commit)? {
+            Some(tree) => tree.into_keys().collect(),
+            None => self.cache.files(repository, &commit),
+        };
+        if names.is_empty() { Err(error) } else { Ok((commit, names)) }
     }
 
     /// What the cache has of a revision; or the name of what it lacks, where that is known.
@@ -138,6 +182,12 @@ impl Client {
             return Ok(Err(Some(missing.clone())));
         }
         Ok(Ok(Snapshot { folder: self.cache.snapshot(repository, &commit), commit, files }))
+    }
+
+    /// A cached file, if it has the length that it must have.
+    fn whole(&self, repository: &Repository, commit: &Commit, file: &str, expected: &Expected) -> Option<PathBuf> {
+        let path = self.cache.file(repository, commit, file)?;
+        path.metadata().is_ok_and(|found| found.len() == expected.size).then_some(path)
     }
 
     fn not_cached(&self, repository: &Repository, revision: &Revision, file: &str) -> Error {

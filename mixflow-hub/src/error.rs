@@ -209,6 +209,22 @@ pub enum Error {
         /// What it said.
         source: io::Error,
     },
+    /// A folder holds nothing that is known here.
+    #[error("{}: {reason}", folder.display())]
+    Layout {
+        /// The folder.
+        folder: PathBuf,
+        /// What was expected, found, and what to do.
+        reason: String,
+    },
+    /// A recipe, a file of weights or sampling failed.
+    #[cfg(feature = "pipeline")]
+    #[error(transparent)]
+    Mixflow(#[from] mixflow::Error),
+    /// Weights cannot be used.
+    #[cfg(feature = "pipeline")]
+    #[error(transparent)]
+    Weights(#[from] mixflow::backbones::Error),
 }
 
 impl Error {

@@ -1,4 +1,4 @@
-//! Weights from the Hugging Face Hub, into the cache that Python's `huggingface_hub` uses.
+//! Weights from the Hugging Face Hub, into the cache that Python's `huggingface_hub` uses, and networks out of it.
 //!
 //! ```no_run
 //! use mixflow_hub::{Client, Repository, Revision};
@@ -27,6 +27,10 @@
 //! it downloads, uses the names, hashes and commits of the server as paths, and cannot resume. What is needed of the
 //! protocol to download is three requests, on [`ureq`](https://docs.rs/ureq), which blocks, with rustls: 35 CPU seconds.
 //! An upload through Xet, the Hub's store for large files, needs that stack and belongs behind a feature.
+//!
+//! # Features
+//!
+//! - `pipeline` (default): networks from what was downloaded, and with them Burn. Without it the crate only downloads.
 
 mod cache;
 mod client;
@@ -38,6 +42,8 @@ mod listing;
 mod lock;
 mod patience;
 mod pattern;
+#[cfg(feature = "pipeline")]
+mod pipeline;
 mod progress;
 mod repository;
 mod request;
@@ -52,6 +58,8 @@ pub use download::Snapshot;
 pub use endpoint::Endpoint;
 pub use error::Error;
 pub use patience::Patience;
+#[cfg(feature = "pipeline")]
+pub use pipeline::Pipeline;
 pub use progress::Progress;
 pub use repository::{Kind, Repository};
 pub use revision::{Commit, Revision};

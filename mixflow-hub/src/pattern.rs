@@ -27,6 +27,13 @@ pub(crate) fn matches(pattern: &str, name: &str) -> bool {
     pattern[p..].iter().all(|&c| c == '*')
 }
 
+/// The pattern that matches this name alone.
+#[cfg(feature = "pipeline")]
+pub(crate) fn literally(name: &str) -> String {
+    let letter = |c| if matches!(c, '*' | '?' | '[') { format!("[{c}]") } else { String::from(c) };
+    name.chars().map(letter).collect()
+}
+
 /// Length of what matches `c` at the start of a pattern.
 fn one(pattern: &[char], c: char) -> Option<usize> {
     match *pattern.first()? {

@@ -54,6 +54,18 @@ fn what_is_cached_is_not_fetched_again() {
 }
 
 #[test]
+#[cfg(unix)]
+fn a_cached_file_that_was_cut_is_fetched_again() {
+    let setting = Setting::new();
+    let path = setting.file("model.safetensors").unwrap();
+    fs::write(&path, b"short").unwrap();
+    assert_eq!(fs::read(setting.file("model.safetensors").unwrap()).unwrap(), weights());
+    fs::write(&path, b"short").unwrap();
+    setting.client().snapshot(&repository(), &Revision::default(), &[], |_| {}).unwrap();
+    assert_eq!(fs::read(&path).unwrap(), weights());
+}
+
+#[test]
 fn branches_tags_and_commits_are_revisions() {
     let setting = Setting::new();
     let old = setting.server.commit("org/sit", "refs/pr/1", &[("config.json", b"old", false)]);

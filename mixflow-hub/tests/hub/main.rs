@@ -4,6 +4,8 @@
 
 mod download;
 mod failures;
+#[cfg(feature = "pipeline")]
+mod pipeline;
 mod python;
 mod server;
 mod shared;

@@ -1,0 +1,107 @@
+//! The configuration of an autoencoder of `diffusers`.
+
+use std::fs;
+use std::path::Path;
+
+use mixflow::backbones::autoencoder::KlAutoencoderConfig;
+use serde::Deserialize;
+
+use crate::Error;
+
+/// `config.json` of `AutoencoderKL`, of `diffusers` 0.42; what is not named has that class's default.
+#[derive(Deserialize)]
+struct Config {
+    #[serde(rename = "_class_name")]
+    class_name: String,
+    #[serde(default = "three")]
+    in_channels: usize,
+    latent_channels: usize,
+    block_out_channels: Vec<usize>,
+    #[serde(default = "one")]
+    layers_per_block: usize,
+    #[serde(default = "published_groups")]
+    norm_num_groups: usize,
+    #[serde(default = "published_scale")]
+    scaling_factor: f64,
+    shift_factor: Option<f64>,
+    use_quant_conv: Option<bool>,
+}
+
+fn one() -> usize {
+    1
+}
+
+fn three() -> usize {
+    3
+}
+
+fn published_groups() -> usize {
+    32
+}
+
+fn published_scale() -> f64 {
+    0.18215
+}
+
+/// The autoencoder that a `config.json` describes.
+pub(super) fn autoencoder(file: &Path) -> Result<KlAutoencoderConfig, Error> {
+    let fault = |reason: String| Error::Layout { folder: file.into(), reason };
+    let text = fs::read_to_string(file).map_err(Error::io("read", file))?;
+    let config: Config = serde_json::from_str(&text)
+        .map_err(|error| fault(format!("is no configuration of an autoencoder of diffusers: {error}")))?;
+    if config.class_name != "AutoencoderKL" {
+        return Err(fault(format!("describes a {}; expected AutoencoderKL", config.class_name)));
+    }
+    let autoencoder = KlAutoencoderConfig {
+        image_channels: config.in_channels,
+        latent_channels: config.latent_channels,
+        widths: config.block_out_channels,
+        depth: config.layers_per_block,
+        groups: config.norm_num_groups,
+        quant_conv: config.use_quant_conv.unwrap_or(true),
+        scale: config.scaling_factor,
+        shift: config.shift_factor.unwrap_or(0.0),
+    };
+    autoencoder.check().map_err(fault)?;
+    Ok(autoencoder)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    /// The files of the published repositories, without what does not matter here.
+    const SD: &str = r#"{"_class_name": "AutoencoderKL", "_diffusers_version": "0.4.2", "act_fn": "silu",
+        "block_out_channels": [128, 256, 512, 512], "in_channels": 3, "latent_channels": 4, "layers_per_block": 2,
+        "norm_num_groups": 32, "out_channels": 3, "sample_size": 256}"#;
+    const SD3: &str = r#"{"_class_name": "AutoencoderKL", "block_out_channels": [128, 256, 512, 512], "in_channels": 3,
+        "latent_channels": 16, "latents_mean": null, "layers_per_block": 2, "norm_num_groups": 32,
+        "scaling_factor": 1.5305, "shift_factor": 0.0609, "use_post_quant_conv": false, "use_quant_conv": false}"#;
+
+    fn read(text: &str) -> Result<KlAutoencoderConfig, Error> {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config.json");
+        fs::write(&file, text).unwrap();
+        autoencoder(&file)
+    }
+
+    #[test]
+    fn published_configurations_are_those_that_are_known() {
+        assert_eq!(read(SD).unwrap(), KlAutoencoderConfig::stable_diffusion());
+        assert_eq!(read(SD3).unwrap(), KlAutoencoderConfig::stable_diffusion_3());
+    }
+
+    #[test]
+    fn others_are_refused() {
+        for (text, complaint) in [
+            ("[]", "is no configuration"),
+            (r#"{"model_type": "bert"}"#, "is no configuration"),
+            (SD.replace("AutoencoderKL", "VQModel").as_str(), "describes a VQModel"),
+            (SD.replace("32,", "0,").as_str(), "groups must be"),
+        ] {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(complaint), "{error}");
+        }
+    }
+}

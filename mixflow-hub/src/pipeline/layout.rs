@@ -1,0 +1,187 @@
+//! What a folder holds, by the names of its files.
+
+use std::fs;
+use std::path::Path;
+
+use crate::Error;
+
+/// Folders below the first that are looked through; RAE's collection has six.
+const DEPTH: usize = 8;
+
+/// Which files are what.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Layout {
+    /// What may be the recipe; other programs call theirs `config.json` too.
+    pub(super) recipe: Option<String>,
+    /// The network.
+    pub(super) weights: String,
+    /// RAE's decoder and statistics, where they are in the same collection.
+    pub(super) rae: Option<[String; 2]>,
+}
+
+impl Layout {
+    /// What these names, sorted, mean; or what was expected.
+    pub(super) fn of(names: &[String]) -> Result<Self, String> {
+        let has = |name: &str| names.iter().any(|found| found == name);
+        let ours = ["model.safetensors.index.json", "model.safetensors"].into_iter().find(|name| has(name));
+        let recipe = ["recipe.json", "config.json"].into_iter().find(|name| has(name));
+        if let (Some(weights), Some(recipe)) = (ours, recipe) {
+            return Ok(Self { recipe: Some(recipe.into()), weights: weights.into(), rae: None });
+        }
+        if let Some(weights) = best(names, "", "stage2_model.pt", &["ImageNet256", "DiTDH-XL"]) {
+            let decoder = best(names, "decoders/", "model.pt", &["dinov2/wReg_base", "ViTXL_n08"]);
+            let statistics = best(names, "stats/", "stat.pt", &["dinov2/wReg_base", "imagenet1k"]);
+            let rae = decoder.zip(statistics).map(|(decoder, statistics)| [decoder, statistics]);
+            return Ok(Self { recipe: None, weights, rae });
+        }
+        let known = ["vae", "autoencoder", "diffusion_pytorch_model", "optimizer", "encoder"];
+        let is_network = |name: &&String| {
+            let ending = [".pt", ".pth", ".ckpt", ".safetensors"].iter().any(|ending| name.ends_with(ending));
+            ending && !name.contains('/') && !known.iter().any(|other| name.starts_with(other))
+        };
+        let files: Vec<&String> = names.iter().filter(is_network).collect();
+        match files[..] {
+            [file] => Ok(Self { recipe: recipe.map(String::from), weights: file.clone(), rae: None }),
+            [] if has("model_index.json") || has("diffusion_pytorch_model.safetensors") => Err(
+                "is a folder of diffusers without a network that is known here; its autoencoder can be used as `vae` \
+                 beside a network"
+                    .into(),
+            ),
+            [] => Err(format!(
+                "expected config.json with model.safetensors, or one .pt or .safetensors file of a published network; \
+                 found {}",
+                if names.is_empty() { "no files".into() } else { list(names) }
+            )),
+            _ => Err(format!("has several networks, {}: keep one in a folder of its own", list(names))),
+        }
+    }
+
+    /// What to fetch of these names: the network, what makes images of it, and what tells about both.
+    pub(super) fn wanted(&self, names: &[String]) -> Vec<String> {
+        let shards = self.weights.strip_suffix(".safetensors.index.json");
+        let wanted = |name: &&String| {
+            let shard = shards.is_some_and(|stem| {
+                name.strip_prefix(stem).is_some_and(|rest| rest.starts_with('-') && rest.ends_with(".safetensors"))
+            });
+            let told = self.recipe.as_deref() == Some(name) || **name == self.weights;
+            let rae = self.rae.as_ref().is_some_and(|rae| rae.contains(name));
+            let vae = ["vae/config.json", "vae/diffusion_pytorch_model.safetensors"].contains(&name.as_str());
+            // Files that the recipe of ours names lie beside it.
+            let beside = self.recipe.is_some() && !name.contains('/') && !name.starts_with("model");
+            let beside = beside && (name.ends_with(".safetensors") || name.ends_with(".pt"));
+            told || shard || rae || vae || beside
+        };
+        names.iter().filter(wanted).cloned().collect()
+    }
+}
+
+/// The names of all files below a folder, sorted, with slashes.
+pub(super) fn names(folder: &Path) -> Result<Vec<String>, Error> {
+    fn walk(folder: &Path, above: &str, depth: usize, names: &mut Vec<String>) -> Result<(), Error> {
+        for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
+            let entry = entry.map_err(Error::io("read", folder))?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let (path, name) = (entry.path(), format!("{above}{name}"));
+            if path.is_file() {
+                names.push(name);
+            } else if depth > 0 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                walk(&path, &format!("{name}/"), depth - 1, names)?;
+            }
+        }
+        Ok(())
+    }
+    let mut names = vec![];
+    walk(folder, "", DEPTH, &mut names)?;
+    names.sort();
+    Ok(names)
+}
+
+/// The file of this name below `folder` whose folders contain most of `words`, the first words first.
+fn best(names: &[String], folder: &str, file: &str, words: &[&str]) -> Option<String> {
+    let is_file = |name: &&String| name.starts_with(folder) && name.rsplit('/').next() == Some(file);
+    let score = |name: &&String| words.iter().map(|word| name.contains(word)).collect::<Vec<_>>();
+    // The first of equals.
+    names.iter().filter(is_file).rev().max_by_key(score).cloned()
+}
+
+fn list(names: &[String]) -> String {
+    let shown: Vec<&str> = names.iter().take(8).map(String::as_str).collect();
+    let more = if names.len() > shown.len() { " and others" } else { "" };
+    format!("{}{more}", shown.join(", "))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn owned(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| name.to_string()).collect()
+    }
+
+    #[test]
+    fn published_folders_are_recognised() {
+        for (names, recipe, weights) in [
+            (vec!["README.md", "config.json", "model.safetensors"], Some("config.json"), "model.safetensors"),
+            (vec!["config.json", "model.safetensors", "recipe.json"], Some("recipe.json"), "model.safetensors"),
+            (
+                vec!["config.json", "model-00001-of-00002.safetensors", "model.safetensors.index.json"],
+                Some("config.json"),
+                "model.safetensors.index.json",
+            ),
+            (vec!["README.md", "SiT-XL-2-256.pt"], None, "SiT-XL-2-256.pt"),
+            (vec!["last.pt", "vae/config.json", "vae/diffusion_pytorch_model.safetensors"], None, "last.pt"),
+            (vec!["SiT-XL-2-256.pt", "vae.safetensors"], None, "SiT-XL-2-256.pt"),
+        ] {
+            let layout = Layout::of(&owned(&names)).unwrap();
+            assert_eq!((layout.recipe.as_deref(), layout.weights.as_str()), (recipe, weights));
+        }
+    }
+
+    #[test]
+    fn of_the_collection_of_rae_the_largest_network_and_its_decoder_are_taken() {
+        let names = owned(&[
+            "DiTs/Dinov2/wReg_base/ImageNet256/DiTDH-S_ep20/stage2_model.pt",
+            "DiTs/Dinov2/wReg_base/ImageNet256/DiTDH-XL/stage2_model.pt",
+            "DiTs/Dinov2/wReg_base/ImageNet512/DiTDH-XL/stage2_model.pt",
+            "decoders/dinov2/wReg_base/ViTL_n08/model.pt",
+            "decoders/dinov2/wReg_base/ViTXL_n08/model.pt",
+            "decoders/mae/base_p16/ViTXL_n08/model.pt",
+            "stats/dinov2/wReg_base/imagenet1k/stat.pt",
+            "stats/mae/base_p16/imagenet1k/stat.pt",
+        ]);
+        let layout = Layout::of(&names).unwrap();
+        assert_eq!(layout.weights, names[1]);
+        assert_eq!(layout.rae.as_ref().unwrap(), &[names[4].clone(), names[6].clone()]);
+        assert_eq!(layout.wanted(&names), [names[1].clone(), names[4].clone(), names[6].clone()]);
+    }
+
+    #[test]
+    fn only_what_is_needed_is_fetched() {
+        let names = owned(&[
+            "README.md",
+            "autoencoder.safetensors",
+            "config.json",
+            "model-00001-of-00002.safetensors",
+            "model-00002-of-00002.safetensors",
+            "model.safetensors.index.json",
+            "samples/0.png",
+            "vae/config.json",
+        ]);
+        let wanted = Layout::of(&names).unwrap().wanted(&names);
+        assert_eq!(wanted, [&names[1..6], &names[7..]].concat());
+    }
+
+    #[test]
+    fn what_is_no_network_is_named() {
+        for (names, complaint) in [
+            (vec![], "found no files"),
+            (vec!["README.md", "a.bin"], "found README.md, a.bin"),
+            (vec!["a.pt", "b.pt"], "has several networks, a.pt, b.pt"),
+            (vec!["model_index.json", "vae/config.json"], "is a folder of diffusers"),
+        ] {
+            let reason = Layout::of(&owned(&names)).unwrap_err();
+            assert!(reason.contains(complaint), "{reason}");
+        }
+    }
+}

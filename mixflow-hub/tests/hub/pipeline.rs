@@ -1,0 +1,281 @@
+//! Images of what was downloaded.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use mixflow::backbones::autoencoder::{KlAutoencoderConfig, official_key};
+use mixflow::backbones::sit::SitConfig;
+use mixflow::backbones::weights::Weights;
+use mixflow::backbones::{Network, NetworkConfig};
+use mixflow::recipe::Recipe;
+use mixflow::schedules::TimeGrid;
+use mixflow_hub::{Error, Pipeline, Revision};
+use serde_json::{Value, json};
+
+use crate::shared::Setting;
+
+/// A recipe of a network that makes images of 8 x 8 in a moment.
+fn recipe() -> Value {
+    json!({
+        "name": "tiny",
+        "data": { "kind": "digits", "size": 8 },
+        "network": {
+            "kind": "sit", "input_size": 8, "patch": 4, "channels": 1, "width": 16, "depth": 1, "heads": 2, "hidden": 32,
+            "classes": 10
+        },
+        "training": { "steps": 1, "batch": 1, "checkpoint_every": 1, "optimizer": {} },
+        "sampling": { "solver": { "kind": "heun" }, "grid": { "steps": 3 } }
+    })
+}
+
+fn network(recipe: &Recipe) -> Network {
+    recipe.network.init(7, &Default::default())
+}
+
+/// Files of a folder as a repository has them.
+fn published(setting: &Setting, folder: &Path) {
+    let mut files = vec![];
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(next) = folders.pop() {
+        for entry in fs::read_dir(next).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                let name = path.strip_prefix(folder).unwrap().to_str().unwrap().to_string();
+                files.push((name, fs::read(&path).unwrap()));
+            }
+        }
+    }
+    let large = |name: &str| name.ends_with(".safetensors") || name.ends_with(".pt");
+    let files: Vec<_> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice(), large(name))).collect();
+    setting.server.commit("org/tiny", "main", &files);
+}
+
+fn open(setting: &Setting) -> Result<Pipeline, Error> {
+    Pipeline::open(&setting.client(), &"org/tiny".parse().unwrap(), &Revision::default(), |_| {})
+}
+
+/// `config.json` and `model.safetensors` in a folder.
+fn write_ours(folder: &Path) -> Recipe {
+    let recipe = Recipe::from_value(recipe()).unwrap();
+    fs::write(folder.join("config.json"), recipe.to_value().to_string()).unwrap();
+    network(&recipe).weights().write(folder.join("model.safetensors"), &[]).unwrap();
+    recipe
+}
+
+#[test]
+fn our_layout_gives_the_same_images_from_everywhere() {
+    let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
+    let recipe = write_ours(folder.path());
+    fs::write(folder.path().join("README.md"), "# tiny").unwrap();
+    published(&setting, folder.path());
+
+    let labels = [3, 1, 4];
+    let expected = recipe.generator(&network(&recipe)).images(&labels, 5).unwrap();
+    assert_eq!(Pipeline::from_folder(folder.path()).unwrap().images(&labels, 5).unwrap(), expected);
+    let pipeline = open(&setting).unwrap();
+    assert_eq!(pipeline.images(&labels, 5).unwrap(), expected);
+    assert_eq!((pipeline.image_channels(), pipeline.sources().len()), (1, 1));
+    // What is not needed is not fetched, and nobody is asked offline.
+    assert!(setting.server.asked("README.md").is_empty());
+    let offline =
+        Pipeline::open(&setting.client().offline(true), &"org/tiny".parse().unwrap(), &Revision::default(), |_| {});
+    assert_eq!(offline.unwrap().images(&labels, 5).unwrap(), expected);
+
+    let error = pipeline.images(&[10], 0).unwrap_err().to_string();
+    assert_eq!(error, "tiny: labels are classes from 0 to 9, found 10");
+}
+
+/// The other process of the next test.
+#[test]
+#[ignore = "started by another_process_makes_the_same_images"]
+fn child() {
+    let images = Pipeline::from_hub("org/tiny").unwrap().images(&[0, 9], 0).unwrap();
+    let bytes: Vec<u8> = images.pixels.iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
+    fs::write(std::env::var("MIXFLOW_IMAGES").unwrap(), bytes).unwrap();
+}
+
+#[test]
+fn another_process_makes_the_same_images() {
+    let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
+    write_ours(folder.path());
+    published(&setting, folder.path());
+    let file = folder.path().join("images");
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "pipeline::child", "--ignored"]).stdout(Stdio::null()).env_clear();
+    command.env("HF_ENDPOINT", &setting.server.endpoint).env("HF_HOME", setting.folder.path());
+    assert!(command.env("MIXFLOW_IMAGES", &file).status().unwrap().success());
+    let expected = Pipeline::from_folder(folder.path()).unwrap().images(&[0, 9], 0).unwrap();
+    let found: Vec<f32> =
+        fs::read(file).unwrap().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect();
+    assert!(found.iter().map(|pixel| pixel.to_bits()).eq(expected.pixels.iter().map(|pixel| pixel.to_bits())));
+}
+
+#[test]
+fn shards_are_one_network() {
+    let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
+    let recipe = write_ours(folder.path());
+    let expected = Pipeline::from_folder(folder.path()).unwrap().images(&[2], 0).unwrap();
+    // Half of the tensors each, as `save_pretrained` splits them.
+    let whole = fs::read(folder.path().join("model.safetensors")).unwrap();
+    let names: Vec<String> = network(&recipe).weights().iter().map(|(name, _)| name.to_string()).collect();
+    let mut map = serde_json::Map::new();
+    for (index, names) in names.chunks(names.len().div_ceil(2)).enumerate() {
+        let file = format!("model-0000{}-of-00002.safetensors", index + 1);
+        fs::write(folder.path().join(&file), part(&whole, names)).unwrap();
+        map.extend(names.iter().map(|name| (name.clone(), json!(file))));
+    }
+    fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+    let index = json!({ "metadata": { "total_size": 1 }, "weight_map": map });
+    fs::write(folder.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
+    published(&setting, folder.path());
+    assert_eq!(Pipeline::from_folder(folder.path()).unwrap().images(&[2], 0).unwrap(), expected);
+    assert_eq!(open(&setting).unwrap().images(&[2], 0).unwrap(), expected);
+}
+
+/// Some tensors of a safetensors file, as a file.
+fn part(whole: &[u8], names: &[String]) -> Vec<u8> {
+    let length = u64::from_le_bytes(whole[..8].try_into().unwrap()) as usize;
+    let header: Value = serde_json::from_slice(&whole[8..8 + length]).unwrap();
+    let (mut part, mut data) = (serde_json::Map::new(), vec![]);
+    for name in names {
+        let mut entry = header[name].clone();
+        let [from, to] = [0, 1].map(|end| entry["data_offsets"][end].as_u64().unwrap() as usize);
+        entry["data_offsets"] = json!([data.len(), data.len() + to - from]);
+        data.extend(&whole[8 + length + from..8 + length + to]);
+        part.insert(name.clone(), entry);
+    }
+    let header = Value::Object(part).to_string();
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &data].concat()
+}
+
+/// A small network of a published width, and an autoencoder as `diffusers` has it.
+fn write_published(folder: &Path, vae: &Path) {
+    let sit = SitConfig { input_size: 4, depth: 1, hidden: 64, classes: 3, ..SitConfig::small(2) };
+    let network = NetworkConfig::Sit(sit).init(1, &Default::default());
+    network.weights().write(folder.join("SiT-S-2-32.safetensors"), &[]).unwrap();
+    fs::create_dir_all(vae).unwrap();
+    let config = KlAutoencoderConfig { widths: vec![32, 32], depth: 1, ..KlAutoencoderConfig::stable_diffusion() };
+    let weights = Weights::of(&config.init(2, &Default::default()), official_key);
+    weights.write(vae.join("diffusion_pytorch_model.safetensors"), &[]).unwrap();
+    let config = json!({
+        "_class_name": "AutoencoderKL", "block_out_channels": [32, 32], "latent_channels": 4, "layers_per_block": 1,
+        "down_block_types": ["DownEncoderBlock2D", "DownEncoderBlock2D"]
+    });
+    fs::write(vae.join("config.json"), config.to_string()).unwrap();
+}
+
+fn two_steps(mut pipeline: Pipeline) -> Vec<f32> {
+    pipeline.recipe.sampling.sampler.grid = TimeGrid::new(2).unwrap();
+    let images = pipeline.images(&[0, 2], 0).unwrap();
+    assert_eq!((images.shape, pipeline.image_channels()), ([2, 3, 8, 8], 3));
+    images.pixels
+}
+
+#[test]
+fn a_published_network_is_known_by_its_tensors() {
+    let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
+    write_published(folder.path(), &folder.path().join("vae"));
+    published(&setting, folder.path());
+    let expected = two_steps(Pipeline::from_folder(folder.path()).unwrap());
+    assert_eq!(two_steps(open(&setting).unwrap()), expected);
+
+    // Without autoencoder beside it: a folder says what is missing, a repository takes the one it was trained with.
+    let (setting, alone, vae) = (Setting::new(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    write_published(alone.path(), vae.path());
+    published(&setting, alone.path());
+    let error = Pipeline::from_folder(alone.path()).unwrap_err().to_string();
+    assert!(error.contains("a folder `vae`") && error.contains("stabilityai/sd-vae-ft-ema"), "{error}");
+    assert!(matches!(open(&setting), Err(Error::NoRepository { .. })));
+    let files = ["config.json", "diffusion_pytorch_model.safetensors"]
+        .map(|name| (name, fs::read(vae.path().join(name)).unwrap()));
+    let files: Vec<_> = files.iter().map(|(name, bytes)| (*name, bytes.as_slice(), true)).collect();
+    setting.server.commit("stabilityai/sd-vae-ft-ema", "main", &files);
+    let pipeline = open(&setting).unwrap();
+    assert!(pipeline.sources()[1].contains("models--stabilityai--sd-vae-ft-ema"), "{:?}", pipeline.sources());
+    assert_eq!(two_steps(pipeline), expected);
+}
+
+#[test]
+fn a_checkpoint_of_training_says_which_part_was_taken() {
+    let folder = tempfile::tempdir().unwrap();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/pt");
+    for (file, part) in [("nested.pt", ", part `ema`"), ("bare.pt", "bare.pt")] {
+        let _ = fs::remove_file(folder.path().join("nested.pt"));
+        fs::copy(fixtures.join(file), folder.path().join(file)).unwrap();
+        // The recorded tensors are no network's: what is missing is named with the part.
+        fs::write(folder.path().join("config.json"), recipe().to_string()).unwrap();
+        let error = Pipeline::from_folder(folder.path()).unwrap_err().to_string();
+        assert!(error.contains(part) && error.contains("missing"), "{error}");
+    }
+}
+
+#[test]
+fn a_downloaded_recipe_names_files_of_its_folder_only() {
+    let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
+    write_published(folder.path(), &folder.path().join("secret"));
+    let secret = folder.path().join("secret/diffusion_pytorch_model.safetensors");
+    let mut recipe = Recipe::read("paper/sit-xl-2-256", &[]).unwrap().to_value();
+    let weights = folder.path().join("SiT-S-2-32.safetensors");
+    recipe["network"] = json!({
+        "kind": "sit", "input_size": 4, "patch": 2, "channels": 4, "width": 384, "depth": 1, "heads": 6, "hidden": 64,
+        "classes": 3, "learn_sigma": true
+    });
+    recipe["autoencoder"]["network"] = serde_json::to_value(KlAutoencoderConfig {
+        widths: vec![32, 32],
+        depth: 1,
+        ..KlAutoencoderConfig::stable_diffusion()
+    })
+    .unwrap();
+    for (path, ours) in [(secret.to_str().unwrap(), true), ("../../../secret", false), ("hf://org/vae", false)] {
+        recipe["autoencoder"]["weights"] = json!(path);
+        let text = recipe.to_string();
+        setting.server.commit(
+            "org/tiny",
+            "main",
+            &[("config.json", text.as_bytes(), false), ("model.safetensors", &fs::read(&weights).unwrap(), true)],
+        );
+        let error = open(&setting).unwrap_err();
+        assert!(matches!(error, Error::NoRepository { .. } | Error::Layout { .. }), "{path}: {error}");
+        // In a folder of one's own, the same path is fine.
+        let own = tempfile::tempdir().unwrap();
+        fs::write(own.path().join("config.json"), &text).unwrap();
+        fs::copy(&weights, own.path().join("model.safetensors")).unwrap();
+        assert_eq!(Pipeline::from_folder(own.path()).is_ok(), ours, "{path}");
+    }
+    // Another repository is named as such.
+    recipe["autoencoder"]["weights"] = json!("hf://org/vae/diffusion_pytorch_model.safetensors");
+    setting.server.commit(
+        "org/vae",
+        "main",
+        &[("diffusion_pytorch_model.safetensors", &fs::read(&secret).unwrap(), true)],
+    );
+    let text = recipe.to_string();
+    setting.server.commit(
+        "org/tiny",
+        "main",
+        &[("config.json", text.as_bytes(), false), ("model.safetensors", &fs::read(&weights).unwrap(), true)],
+    );
+    two_steps(open(&setting).unwrap());
+}
+
+#[test]
+fn folders_that_hold_no_network_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let error = Pipeline::from_folder(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("found no files"), "{error}");
+    let error = Pipeline::from_folder(folder.path().join("missing")).unwrap_err().to_string();
+    assert!(error.starts_with("cannot read "), "{error}");
+    write_ours(folder.path());
+    let mut wrong = recipe();
+    wrong["network"]["depth"] = json!(2);
+    fs::write(folder.path().join("config.json"), wrong.to_string()).unwrap();
+    let error = Pipeline::from_folder(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("missing: blocks.1."), "{error}");
+    wrong["network"]["colour"] = json!(1);
+    fs::write(folder.path().join("config.json"), wrong.to_string()).unwrap();
+    let error = Pipeline::from_folder(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("config.json: network") && error.contains("colour"), "{error}");
+}
