@@ -8,6 +8,7 @@ mod bench_case;
 mod check;
 mod compare;
 mod decoder;
+mod download;
 mod encode;
 mod eval;
 mod inception;
@@ -52,6 +53,8 @@ enum Command {
     Compare(compare::Compare),
     /// Turn images into latents once, before training
     Encode(encode::Encode),
+    /// Fetch weights from the Hugging Face Hub into its cache
+    Download(download::Download),
     /// Measure how far a network's states lag behind their time.
     SlowFlow(slow_flow::SlowFlow),
 }
@@ -75,6 +78,7 @@ fn main() -> ExitCode {
         Command::Eval(eval) => eval.run(),
         Command::Compare(compare) => compare.run(),
         Command::Encode(encode) => encode.run(),
+        Command::Download(download) => download.run(),
         Command::SlowFlow(slow_flow) => slow_flow.run(),
     };
     match result {

@@ -93,6 +93,33 @@ impl Progress {
         }
     }
 
+    /// A file comes from the Hub, or waits.
+    #[cfg(feature = "hub")]
+    pub(crate) fn download(&mut self, event: &mixflow_hub::Progress<'_>) {
+        use mixflow_hub::Progress::{Begin, Cached, Finished, Locked, Received, Retrying};
+        /// Files are shown in units that a bar has room for.
+        const KIB: u64 = 1 << 10;
+        match *event {
+            Begin { file, size, resumed } => {
+                self.begin(file, Some(size.div_ceil(KIB)));
+                if resumed > 0 {
+                    self.continued(resumed / KIB, "KiB");
+                }
+            }
+            Received { bytes, .. } => match &self.bar {
+                Some(bar) => bar.set_position(bytes.div_ceil(KIB)),
+                None => self.log(bytes.div_ceil(KIB), "KiB", ""),
+            },
+            Finished { .. } => self.end(),
+            Locked { file } => self.line(&format!("{file}: another process fetches it, waiting")),
+            Retrying { reason, wait } => {
+                self.line(&format!("{reason}; next attempt in {:.0} s", wait.as_secs_f64()));
+            }
+            Cached { reason } => self.line(&format!("taken from the cache: {reason}")),
+            _ => {}
+        }
+    }
+
     /// A line that stays.
     pub(crate) fn line(&self, text: &str) {
         match &self.bar {

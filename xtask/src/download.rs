@@ -1,0 +1,55 @@
+//! `cargo xtask download`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::run::Result;
+
+#[derive(Args)]
+#[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "read where the network is built in"))]
+pub(crate) struct Download {
+    /// A repository of the Hub: org/name, or datasets/org/name
+    #[arg(value_name = "REPOSITORY")]
+    repository: String,
+    /// Names or patterns such as '*.safetensors' [default: all files]
+    #[arg(value_name = "FILE")]
+    files: Vec<String>,
+    /// A branch, tag or commit
+    #[arg(long, default_value = "main")]
+    revision: String,
+}
+
+#[cfg(not(feature = "hub"))]
+impl Download {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        Err("this program was built without network; run `cargo run --bin xtask --features xtask/hub -- download ...`"
+            .into())
+    }
+}
+
+#[cfg(feature = "hub")]
+impl Download {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        use mixflow_hub::Client;
+
+        let client = Client::from_env()?;
+        let patterns: Vec<&str> = self.files.iter().map(String::as_str).collect();
+        let mut shown = crate::progress::Progress::new();
+        let snapshot = client.snapshot(&self.repository.parse()?, &self.revision.parse()?, &patterns, |event| {
+            shown.download(&event);
+        })?;
+        shown.end();
+        crate::run::say(format_args!(
+            "{} of {} at {}:\n{}",
+            match snapshot.files.len() {
+                1 => "1 file".into(),
+                count => format!("{count} files"),
+            },
+            self.repository,
+            snapshot.commit,
+            snapshot.folder.display()
+        ))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
