@@ -167,6 +167,14 @@ impl NetworkConfig {
         inside!(Self, self, config => config.multiply_adds())
     }
 
+    /// The same in training, where projectors run too.
+    pub fn training_multiply_adds(&self) -> u64 {
+        match self {
+            Self::Repa(config) => config.multiply_adds() + config.projector_multiply_adds(),
+            _ => self.multiply_adds(),
+        }
+    }
+
     /// Numbers that a training step keeps of one image for its backward pass, by the layers of the blocks alone.
     pub fn activations(&self) -> u64 {
         // A block keeps ten values a channel (two normalised inputs, three of attention and its result, two branches, two

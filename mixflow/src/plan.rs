@@ -77,7 +77,7 @@ impl Plan {
         let part = (training.batch / training.accumulation) as u64;
         let images = training.steps * training.batch as u64;
         // The backward pass takes two products for each of the forward pass.
-        let operations = 3.0 * 2.0 * multiply_adds as f64 * images as f64;
+        let operations = 3.0 * 2.0 * network.training_multiply_adds() as f64 * images as f64;
         let sampling = &recipe.sampling;
         let evaluations = sampling.evaluations();
         let guide = sampling.active_guide().map(|guide| &guide.network);

@@ -73,20 +73,15 @@ fn configuration(case: &str) -> (NetworkConfig, usize) {
 
 fn network(case: &str, steps: usize) -> (Vec<f64>, usize, f64) {
     let (config, batch) = configuration(case);
-    let forward = config.multiply_adds() as f64;
     if case.ends_with("-sample") {
-        return (sample(&config, batch, steps), batch, forward);
+        return (sample(&config, batch, steps), batch, config.multiply_adds() as f64);
     }
     let times = if case.ends_with("-mixflow") {
         train(&config, batch, steps, MixFlow::new(0.8), |_| {})
     } else {
         train(&config, batch, steps, Uniform, |_| {})
     };
-    let projectors = match &config {
-        NetworkConfig::Repa(config) => config.projector_multiply_adds() as f64,
-        _ => 0.0,
-    };
-    (times, batch, 3.0 * (forward + projectors))
+    (times, batch, 3.0 * config.training_multiply_adds() as f64)
 }
 
 fn train(
