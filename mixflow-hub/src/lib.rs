@@ -28,9 +28,12 @@
 //! protocol to download is three requests, on [`ureq`](https://docs.rs/ureq), which blocks, with rustls: 35 CPU seconds.
 //! An upload through Xet, the Hub's store for large files, needs that stack and belongs behind a feature.
 //!
+//! Runs are told to `TensorBoard` and Weights & Biases by the module [`tracker`].
+//!
 //! # Features
 //!
-//! - `pipeline` (default): networks from what was downloaded, and with them Burn. Without it the crate only downloads.
+//! - `pipeline` (default): networks from what was downloaded, and with them Burn. Without it the crate only downloads and
+//!   tracks.
 
 mod cache;
 mod client;
@@ -49,6 +52,7 @@ mod repository;
 mod request;
 mod revision;
 mod token;
+pub mod tracker;
 mod transfer;
 mod url;
 

@@ -9,3 +9,4 @@ mod pipeline;
 mod python;
 mod server;
 mod shared;
+mod tracker;

@@ -1,0 +1,118 @@
+//! What a run tells, for those who watch it: [`TensorBoard`], and Weights & Biases with [`Wandb`].
+//!
+//! A run writes its `metrics.jsonl` itself, whatever else happens. [`Trackers`] listen to the same events from outside
+//! and can fail without harm to it. What is written is files alone: nothing is sent before somebody calls `wandb sync`.
+//!
+//! ```
+//! use mixflow_hub::tracker::{Entry, TensorBoard, Trackers, Wandb, WandbRun};
+//!
+//! # let temporary = tempfile::tempdir()?;
+//! # let folder = temporary.path();
+//! let mut trackers = Trackers::default();
+//! trackers.add(TensorBoard::open(&folder.join("tensorboard")));
+//! trackers.add(Wandb::open(folder, &WandbRun::new("digits")));
+//!
+//! trackers.track(Entry::Config(&serde_json::json!({ "batch": 64 })));
+//! trackers.track(Entry::Started { step: 0 });
+//! trackers.track(Entry::Scalars { step: 0, values: &[("loss", 1.25), ("learning_rate", 1e-4)] });
+//! trackers.track(Entry::Finished { success: true });
+//! assert_eq!(trackers.warnings(), Vec::<String>::new());
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+mod append;
+mod crc32c;
+#[cfg(feature = "pipeline")]
+mod event;
+mod histogram;
+mod png;
+mod protobuf;
+mod tensorboard;
+mod trackers;
+mod wandb;
+
+pub use histogram::Histogram;
+pub use png::Png;
+pub use tensorboard::TensorBoard;
+pub use trackers::Trackers;
+pub use wandb::{Wandb, WandbRun};
+
+use serde_json::Value;
+
+use crate::Error;
+
+/// Somebody who keeps what a run tells.
+///
+/// ```
+/// use mixflow_hub::Error;
+/// use mixflow_hub::tracker::{Entry, Tracker, Trackers};
+///
+/// struct Console;
+///
+/// impl Tracker for Console {
+///     fn track(&mut self, entry: Entry<'_>) -> Result<(), Error> {
+///         if let Entry::Scalars { step, values } = entry {
+///             println!("{step}: {values:?}");
+///         }
+///         Ok(())
+///     }
+/// }
+///
+/// Trackers::default().add(Ok(Console));
+/// ```
+pub trait Tracker {
+    /// Keeps an entry.
+    ///
+    /// # Errors
+    /// If it cannot. What it kept before stays valid, and it is told nothing more.
+    fn track(&mut self, entry: Entry<'_>) -> Result<(), Error>;
+}
+
+/// What a run tells.
+///
+/// Steps count from 0 and do not go back but with [`Entry::Started`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Entry<'a> {
+    /// What it is configured with: an object, such as its recipe.
+    Config(&'a Value),
+    /// It starts at this step, or goes on at it: what was kept of this step and later ones is void.
+    Started {
+        /// The next step.
+        step: u64,
+    },
+    /// Numbers of a step; they need not be finite.
+    Scalars {
+        /// Which.
+        step: u64,
+        /// Names and values.
+        values: &'a [(&'a str, f64)],
+    },
+    /// A picture made after a step, such as a grid of samples.
+    Image {
+        /// Which.
+        step: u64,
+        /// Of what.
+        name: &'a str,
+        /// The picture.
+        png: Png<'a>,
+    },
+    /// How values are distributed after a step.
+    Histogram {
+        /// Which.
+        step: u64,
+        /// Of what.
+        name: &'a str,
+        /// The distribution.
+        histogram: &'a Histogram,
+    },
+    /// Results of the whole run: an object, such as its evaluation.
+    Summary(&'a Value),
+    /// All that was told must outlive the process now; a checkpoint was written.
+    Flush,
+    /// It ended: nothing follows.
+    Finished {
+        /// Whether all its steps are done.
+        success: bool,
+    },
+}

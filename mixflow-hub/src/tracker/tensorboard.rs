@@ -1,0 +1,162 @@
+//! Event files that `TensorBoard` reads.
+//!
+//! # Source
+//! The records are those of TensorFlow's `tensorflow/core/lib/io/record_writer.h`, the messages those of its
+//! `event.proto`, `summary.proto` and `tensor.proto`; numbers below are theirs. How a restarted run voids its later
+//! steps is told in `TensorBoard`'s `backend/event_processing/event_accumulator.py`.
+
+use std::fs;
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde_json::Value;
+
+use super::append::Append;
+use super::crc32c::crc32c;
+use super::protobuf::Message;
+use super::{Entry, Histogram, Png, Tracker};
+use crate::Error;
+
+/// An event file in a folder for `tensorboard --logdir`.
+///
+/// Every process writes a file of its own; `TensorBoard` reads those of a folder in their order as one run.
+#[derive(Debug)]
+pub struct TensorBoard {
+    file: Append,
+}
+
+impl TensorBoard {
+    /// Begins an event file in `folder`, which is created.
+    ///
+    /// # Errors
+    /// If the folder or the file cannot be created.
+    pub fn open(folder: &Path) -> Result<Self, Error> {
+        fs::create_dir_all(folder).map_err(Error::tracker("create", folder))?;
+        let second = now() as u64;
+        let name = |count| format!("events.out.tfevents.{second:010}.mixflow.{count:04}");
+        let free = (0..).map(|count| folder.join(name(count))).find(|path| !path.exists());
+        let mut tracker = Self { file: Append::create(&free.expect("some number is free"))? };
+        // The version from which TensorBoard understands that a run starts again.
+        tracker.event(0, &Message::default().bytes(FILE_VERSION, "brain.Event:2"));
+        tracker.file.flush()?;
+        Ok(tracker)
+    }
+
+    fn event(&mut self, step: u64, what: &Message) {
+        self.file.push(&record(event(now(), step, what).as_bytes()));
+    }
+
+    fn values(&mut self, step: u64, values: impl IntoIterator<Item = Message>) {
+        let summary = values.into_iter().fold(Message::default(), |summary, value| summary.message(1, &value));
+        self.event(step, &Message::default().message(SUMMARY, &summary));
+    }
+}
+
+impl Tracker for TensorBoard {
+    fn track(&mut self, entry: Entry<'_>) -> Result<(), Error> {
+        match entry {
+            Entry::Config(config) => self.values(0, [text("config", config)]),
+            Entry::Started { step } => {
+                // A session log of status START.
+                let start = Message::default().varint(1, 1);
+                self.event(step, &Message::default().message(SESSION_LOG, &start));
+                return self.file.flush();
+            }
+            Entry::Scalars { step, values } => {
+                self.values(step, values.iter().map(|(name, value)| scalar(name, *value)));
+            }
+            Entry::Image { step, name, png } => self.values(step, [image(name, png)]),
+            Entry::Histogram { step, name, histogram } => self.values(step, [distribution(name, histogram)]),
+            Entry::Summary(summary) => self.values(0, [text("summary", summary)]),
+            Entry::Flush | Entry::Finished { .. } => return self.file.flush(),
+        }
+        if self.file.is_due() { self.file.flush() } else { Ok(()) }
+    }
+}
+
+const FILE_VERSION: u32 = 3;
+const SUMMARY: u32 = 5;
+const SESSION_LOG: u32 = 7;
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
+}
+
+/// An event at a time in seconds since 1970.
+fn event(time: f64, step: u64, what: &Message) -> Message {
+    Message::default().double(1, time).varint(2, step).and(what)
+}
+
+/// Length, its checksum, data, its checksum.
+fn record(data: &[u8]) -> Vec<u8> {
+    let length = (data.len() as u64).to_le_bytes();
+    [&length[..], &masked(&length), data, &masked(data)].concat()
+}
+
+/// A checksum that can itself be part of data that is checked.
+fn masked(data: &[u8]) -> [u8; 4] {
+    crc32c(data).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
+}
+
+fn value(name: &str) -> Message {
+    Message::default().bytes(1, name)
+}
+
+fn scalar(name: &str, number: f64) -> Message {
+    value(name).float(2, number as f32)
+}
+
+fn image(name: &str, png: Png<'_>) -> Message {
+    const RGB: u64 = 3;
+    let picture = Message::default().varint(1, png.height().into()).varint(2, png.width().into()).varint(3, RGB);
+    value(name).message(4, &picture.bytes(4, png.bytes()))
+}
+
+fn distribution(name: &str, histogram: &Histogram) -> Message {
+    let [low, high] = [histogram.edges.first(), histogram.edges.last()].map(|edge| edge.copied().unwrap_or_default());
+    let counts: Vec<f64> = histogram.counts.iter().map(|&count| count as f64).collect();
+    let moments = Message::default().double(1, low).double(2, high).double(3, histogram.count as f64);
+    let moments = moments.double(4, histogram.sum).double(5, histogram.sum_squares);
+    // A bin has its upper border.
+    let limits = histogram.edges.get(1..).unwrap_or_default();
+    value(name).message(5, &moments.doubles(6, limits).doubles(7, &counts))
+}
+
+/// An object as a page of text.
+fn text(name: &str, object: &Value) -> Message {
+    const STRING: u64 = 7;
+    const TENSOR: u64 = 2;
+    let plugin = Message::default().message(1, &Message::default().bytes(1, "text")).varint(4, TENSOR);
+    let shape = Message::default().message(2, &Message::default().varint(1, 1));
+    // Markdown.
+    let tensor = Message::default().varint(1, STRING).message(2, &shape).bytes(8, format!("```\n{object:#}\n```"));
+    value(name).message(9, &plugin).message(8, &tensor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_those_of_tensorboard() {
+        // What `EventFileWriter` of the package `tensorboard` 2.21 writes where `time.time()` is 1.5: its first event,
+        // and `Summary(value=[Summary.Value(tag="loss", simple_value=0.25)])` at step 300.
+        let writer = Message::default().bytes(1, "tensorboard.summary.writer.event_file_writer");
+        let first = Message::default().double(1, 1.5).bytes(FILE_VERSION, "brain.Event:2").message(10, &writer);
+        let summary = Message::default().message(1, &scalar("loss", 0.25));
+        let second = event(1.5, 300, &Message::default().message(SUMMARY, &summary));
+        assert_eq!(
+            hex(&record(first.as_bytes())),
+            "4800000000000000fe92489d09000000000000f83f1a0d627261696e2e4576656e743a32522e0a2c74656e736f72626f6172642e\
+             73756d6d6172792e7772697465722e6576656e745f66696c655f777269746572c9900712"
+        );
+        assert_eq!(
+            hex(&record(second.as_bytes())),
+            "1b000000000000001a0d9e1309000000000000f83f10ac022a0d0a0b0a046c6f7373150000803e9908deed"
+        );
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}

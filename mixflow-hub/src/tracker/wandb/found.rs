@@ -1,0 +1,62 @@
+//! What an earlier process left of a run.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::log::Records;
+use super::record::{self, Known, Values};
+use crate::Error;
+
+/// What is kept of a file that was found.
+pub(super) struct Kept {
+    /// Its length, in bytes.
+    pub(super) end: u64,
+    pub(super) records: u64,
+    pub(super) summary: Values,
+    /// Whether a release of ours wrote it.
+    pub(super) ours: bool,
+    /// Whether it says what the run is called: without that it is worth nothing.
+    pub(super) named: bool,
+}
+
+/// The newest run directory of ours in a folder, with its log and what that holds.
+pub(super) fn newest(folder: &Path) -> Result<Option<(PathBuf, PathBuf, Kept)>, Error> {
+    let entries = fs::read_dir(folder).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
+    let entries = entries.map_err(Error::tracker("read", folder))?;
+    let mut names: Vec<_> = entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.sort();
+    for name in names.iter().rev().filter_map(|name| name.strip_prefix("offline-run-")) {
+        let folder = folder.join(format!("offline-run-{name}"));
+        let log = folder.join(format!("run-{}.wandb", name.rsplit('-').next().unwrap_or_default()));
+        if !log.is_file() {
+            continue;
+        }
+        match kept(&log, u64::MAX)? {
+            Some(kept) if kept.ours && kept.named => return Ok(Some((folder, log, kept))),
+            _ => {}
+        }
+    }
+    Ok(None)
+}
+
+/// What stays of a log when its run goes on at a step; none if it is no log.
+pub(super) fn kept(path: &Path, step: u64) -> Result<Option<Kept>, Error> {
+    let fault = |error| Error::tracker("read", path)(error);
+    let Some(mut records) = Records::open(File::open(path).map_err(fault)?).map_err(fault)? else {
+        return Ok(None);
+    };
+    let mut kept = Kept { end: records.end(), records: 0, summary: Values::new(), ours: false, named: false };
+    while let Some(record) = records.next().map_err(fault)? {
+        match record::read(&record) {
+            Known::Header { ours } => kept.ours = ours,
+            Known::Run => kept.named = true,
+            Known::Summary(values) => kept.summary.extend(values),
+            Known::History { step: found } if found >= step => break,
+            Known::Exit => break,
+            Known::History { .. } | Known::Other => {}
+        }
+        (kept.end, kept.records) = (records.end(), kept.records + 1);
+    }
+    Ok(Some(kept))
+}

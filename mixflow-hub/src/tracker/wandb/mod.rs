@@ -1,0 +1,307 @@
+//! Run directories of Weights & Biases.
+
+mod date;
+mod files;
+mod found;
+mod log;
+mod record;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests;
+
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Instant, SystemTime};
+
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+
+use super::append::Append;
+use super::protobuf::Message;
+use super::{Entry, Histogram, Png, Tracker};
+use crate::Error;
+use date::{civil, seconds};
+use found::{Kept, kept, newest};
+use record::Values;
+
+/// What a run is called at Weights & Biases.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct WandbRun {
+    /// The project it belongs to.
+    pub project: String,
+    /// The user or team; without one, that of whoever uploads it.
+    pub entity: Option<String>,
+    /// The run itself, for people.
+    pub name: String,
+}
+
+impl WandbRun {
+    /// A run of the project "mixflow".
+    pub fn new(name: &str) -> Self {
+        Self { project: "mixflow".into(), entity: None, name: name.into() }
+    }
+
+    /// A run of the project in `WANDB_PROJECT` and the entity in `WANDB_ENTITY`, where these are set.
+    pub fn from_env(name: &str) -> Self {
+        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let run = Self::new(name);
+        Self { project: variable("WANDB_PROJECT").unwrap_or(run.project), entity: variable("WANDB_ENTITY"), ..run }
+    }
+}
+
+/// A run directory that `wandb sync` uploads, written without asking anybody.
+///
+/// It is `wandb/offline-run-DATE_TIME-ID` in the folder of the run, in UTC. A run that is resumed goes on in it, also
+/// after a crash: torn records, and steps that are taken again, are removed; a later `wandb sync` uploads all of it
+/// again.
+///
+/// # Source
+/// The package `wandb` 0.31, whose own client writes the same offline.
+#[derive(Debug)]
+pub struct Wandb {
+    /// The run directory.
+    folder: PathBuf,
+    file: Append,
+    /// Records in the file.
+    records: u64,
+    /// The row that may still grow.
+    row: Row,
+    /// The last values.
+    summary: Values,
+    /// Whether the file ends with them.
+    summarised: bool,
+    opened: Instant,
+    /// Seconds that the run took before it was opened.
+    before: f64,
+}
+
+/// Values of one step.
+#[derive(Debug, Default)]
+struct Row {
+    step: u64,
+    values: Values,
+    /// If it is written: where its record begins, and its number.
+    written: Option<(u64, u64)>,
+}
+
+impl Wandb {
+    /// Opens the run directory in `folder`, the one of the last run of ours there, or a new one.
+    ///
+    /// # Errors
+    /// If it cannot be created, read or written.
+    pub fn open(folder: &Path, run: &WandbRun) -> Result<Self, Error> {
+        let folder = folder.join("wandb");
+        fs::create_dir_all(&folder).map_err(Error::tracker("create", &folder))?;
+        match newest(&folder)? {
+            Some((run, log, kept)) => Self::go_on(run, &log, kept),
+            None => Self::begin(&folder, run),
+        }
+    }
+
+    /// The run directory.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn begin(parent: &Path, run: &WandbRun) -> Result<Self, Error> {
+        let (id, started) = (new_id(), SystemTime::now());
+        let [year, month, day, hour, minute, second] = civil(seconds(started) as u64);
+        let name = format!("offline-run-{year}{month:02}{day:02}_{hour:02}{minute:02}{second:02}-{id}");
+        let folder = parent.join(name);
+        let files = folder.join("files");
+        fs::create_dir_all(&files).map_err(Error::tracker("create", &files))?;
+        let mut file = Append::create(&folder.join(format!("run-{id}.wandb")))?;
+        file.push(log::HEADER);
+        let kept = Kept { end: 0, records: 0, summary: Values::new(), ours: true, named: true };
+        let mut tracker = Self::new(folder, file, kept);
+        tracker.push(&record::header());
+        tracker.push(&record::run(&id, run, started));
+        tracker.write_file("wandb-metadata.json", files::metadata(started).as_bytes())?;
+        tracker.file.flush()?;
+        Ok(tracker)
+    }
+
+    fn go_on(folder: PathBuf, log: &Path, kept: Kept) -> Result<Self, Error> {
+        // What is uploaded is no longer all of it.
+        let marker = PathBuf::from(format!("{}.synced", log.display()));
+        match fs::remove_file(&marker) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(Error::tracker("remove", &marker)(error));
+            }
+            _ => {}
+        }
+        let file = Append::reopen(log, kept.end)?;
+        Ok(Self::new(folder, file, kept))
+    }
+
+    fn new(folder: PathBuf, file: Append, kept: Kept) -> Self {
+        let before = record::runtime(&kept.summary);
+        let (records, summary) = (kept.records, kept.summary);
+        Self { folder, file, records, row: Row::default(), summary, summarised: true, opened: Instant::now(), before }
+    }
+
+    /// Removes the rows of this step and later ones.
+    fn start(&mut self, step: u64) -> Result<(), Error> {
+        self.save()?;
+        if let Some(kept) = kept(self.file.path(), step)?.filter(|kept| kept.named) {
+            self.file.cut(kept.end)?;
+            (self.records, self.summary) = (kept.records, kept.summary);
+        }
+        self.row = Row { step, ..Row::default() };
+        Ok(())
+    }
+
+    /// Adds values to the row of a step. One that is past is not taken any more, as the official client does it.
+    fn insert(&mut self, step: u64, values: impl IntoIterator<Item = (String, String)>) -> Result<(), Error> {
+        if !self.begin_row(step)? {
+            return Ok(());
+        }
+        self.row.values.extend(values);
+        if self.file.is_due() { self.save() } else { Ok(()) }
+    }
+
+    /// Makes the row of a step the one that grows; false if it is past.
+    fn begin_row(&mut self, step: u64) -> Result<bool, Error> {
+        if step > self.row.step {
+            self.write_row();
+            self.row = Row { step, ..Row::default() };
+        }
+        self.take_row_back()?;
+        Ok(step == self.row.step)
+    }
+
+    /// Writes the row, if it has values that are not written.
+    fn write_row(&mut self) {
+        if self.row.values.is_empty() || self.row.written.is_some() {
+            return;
+        }
+        let (now, runtime) = (SystemTime::now(), self.runtime());
+        record::stamp(&mut self.row.values, self.row.step, now, runtime);
+        self.row.written = Some((self.file.end(), self.records));
+        self.push(&record::history(self.row.step, &self.row.values));
+        self.summary.extend(self.row.values.clone());
+        self.summarised = false;
+    }
+
+    /// Removes the row, and the summary behind it, from the file: it grows.
+    fn take_row_back(&mut self) -> Result<(), Error> {
+        if let Some((end, records)) = self.row.written.take() {
+            self.file.cut(end)?;
+            self.records = records;
+        }
+        Ok(())
+    }
+
+    /// Writes everything, with the summary so far.
+    fn save(&mut self) -> Result<(), Error> {
+        self.write_row();
+        if !self.summarised {
+            self.push(&record::summary(&self.summary));
+            self.summarised = true;
+        }
+        self.file.flush()
+    }
+
+    fn configure(&mut self, config: &Value) -> Result<(), Error> {
+        let empty = Map::new();
+        let config = config.as_object().unwrap_or(&empty);
+        self.take_row_back()?;
+        self.push(&record::config(&as_json(config)));
+        self.write_file("config.yaml", files::config(config).as_bytes())
+    }
+
+    fn image(&mut self, step: u64, name: &str, png: Png<'_>) -> Result<(), Error> {
+        let digest: String = Sha256::digest(png.bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let safe = |letter: char| if letter.is_ascii_alphanumeric() || "-_".contains(letter) { letter } else { '_' };
+        let safe: String = name.chars().map(safe).take(100).collect();
+        let path = format!("media/images/{safe}_{step}_{}.png", &digest[..20]);
+        let value = serde_json::json!({
+            "_type": "image-file", "format": "png", "path": path, "sha256": digest,
+            "size": png.bytes().len(), "width": png.width(), "height": png.height(),
+        });
+        if self.begin_row(step)? {
+            self.write_file(&path, png.bytes())?;
+        }
+        self.insert(step, [(name.into(), value.to_string())])
+    }
+
+    fn finish(&mut self, success: bool) -> Result<(), Error> {
+        self.save()?;
+        // From here on the row stays.
+        self.row = Row { step: u64::MAX, ..Row::default() };
+        self.write_file("wandb-summary.json", files::summary(&self.summary).as_bytes())?;
+        self.push(&record::exit(success, self.runtime()));
+        self.file.flush()
+    }
+
+    /// Writes a file of the run, and the record that says so.
+    fn write_file(&mut self, name: &str, contents: &[u8]) -> Result<(), Error> {
+        let path = self.folder.join("files").join(name);
+        let folder = path.parent().expect("it lies in a folder");
+        fs::create_dir_all(folder).map_err(Error::tracker("create", folder))?;
+        fs::write(&path, contents).map_err(Error::tracker("write", &path))?;
+        self.push(&record::file(name));
+        Ok(())
+    }
+
+    fn push(&mut self, record: &Message) {
+        self.records += 1;
+        let record = record::numbered(self.records, record);
+        self.file.push(&log::frame(self.file.end(), record.as_bytes()));
+    }
+
+    fn runtime(&self) -> f64 {
+        self.before + self.opened.elapsed().as_secs_f64()
+    }
+}
+
+impl Tracker for Wandb {
+    fn track(&mut self, entry: Entry<'_>) -> Result<(), Error> {
+        match entry {
+            Entry::Config(config) => self.configure(config),
+            Entry::Started { step } => self.start(step),
+            Entry::Scalars { step, values } => {
+                self.insert(step, values.iter().map(|&(name, value)| (name.into(), record::number(value))))
+            }
+            Entry::Image { step, name, png } => self.image(step, name, png),
+            Entry::Histogram { step, name, histogram } => self.insert(step, [(name.into(), json(histogram))]),
+            Entry::Summary(summary) => {
+                self.summary.extend(summary.as_object().map(as_json).unwrap_or_default());
+                self.summarised = false;
+                self.save()
+            }
+            Entry::Flush => self.save(),
+            Entry::Finished { success } => self.finish(success),
+        }
+    }
+}
+
+impl Drop for Wandb {
+    fn drop(&mut self) {
+        // Whoever needs to know has flushed.
+        let _ = self.save();
+    }
+}
+
+fn as_json(object: &Map<String, Value>) -> Values {
+    object.iter().map(|(name, value)| (name.clone(), value.to_string())).collect()
+}
+
+fn json(histogram: &Histogram) -> String {
+    serde_json::json!({ "_type": "histogram", "values": histogram.counts, "bins": histogram.edges }).to_string()
+}
+
+/// Eight random letters and digits, as the official client makes them.
+fn new_id() -> String {
+    const LETTERS: &[u8] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+    let mut random = RandomState::new().hash_one(SystemTime::now());
+    let mut letter = || {
+        let letter = LETTERS[(random % 36) as usize];
+        random /= 36;
+        char::from(letter)
+    };
+    (0..8).map(|_| letter()).collect()
+}

@@ -1,0 +1,186 @@
+//! The records of a `.wandb` file.
+//!
+//! # Source
+//! wandb 0.31, `wandb/proto/wandb_internal.proto`; the numbers of fields are its. Values are JSON texts, in which NaN
+//! and infinities are allowed, as Python writes them.
+
+use std::collections::BTreeMap;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::WandbRun;
+use super::date::seconds;
+use crate::tracker::protobuf::{Message, field, fields};
+
+/// Names and their values as JSON.
+pub(super) type Values = BTreeMap<String, String>;
+
+const HISTORY: u32 = 2;
+const SUMMARY: u32 = 3;
+const CONFIG: u32 = 5;
+const FILES: u32 = 6;
+const RUN: u32 = 17;
+const EXIT: u32 = 18;
+const HEADER: u32 = 21;
+
+/// Who wrote the file, as its first record says; we go on with our own files only.
+const PRODUCER: &str = concat!("mixflow ", env!("CARGO_PKG_VERSION"));
+
+/// Which release wrote it.
+pub(super) fn header() -> Message {
+    let version = Message::default().bytes(1, PRODUCER);
+    Message::default().message(HEADER, &Message::default().message(1, &version))
+}
+
+/// What the run is called. Everything else needs it before.
+pub(super) fn run(id: &str, run: &WandbRun, started: SystemTime) -> Message {
+    let mut message = Message::default().bytes(1, id);
+    if let Some(entity) = &run.entity {
+        message = message.bytes(2, entity);
+    }
+    message = message.bytes(3, &run.project).bytes(8, &run.name);
+    let time = started.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let time = Message::default().varint(1, time.as_secs()).varint(2, time.subsec_nanos().into());
+    Message::default().message(RUN, &message.message(17, &time))
+}
+
+/// What the run is configured with.
+pub(super) fn config(values: &Values) -> Message {
+    Message::default().message(CONFIG, &items(values))
+}
+
+/// Values of a step.
+pub(super) fn history(step: u64, values: &Values) -> Message {
+    let step = Message::default().varint(1, step);
+    Message::default().message(HISTORY, &items(values).message(2, &step))
+}
+
+/// The last values of the run.
+pub(super) fn summary(values: &Values) -> Message {
+    Message::default().message(SUMMARY, &items(values))
+}
+
+/// A file in the folder `files`.
+pub(super) fn file(path: &str) -> Message {
+    Message::default().message(FILES, &Message::default().message(1, &Message::default().bytes(1, path)))
+}
+
+/// The end of the run, which took so many seconds.
+pub(super) fn exit(success: bool, runtime: f64) -> Message {
+    let exit = Message::default().varint(1, u64::from(!success)).varint(2, runtime as u64);
+    Message::default().message(EXIT, &exit)
+}
+
+fn items(values: &Values) -> Message {
+    values.iter().fold(Message::default(), |message, (name, json)| {
+        message.message(1, &Message::default().bytes(1, name).bytes(16, json))
+    })
+}
+
+/// What a record tells whoever goes on with its file.
+#[derive(Debug, PartialEq)]
+pub(super) enum Known {
+    /// It begins, and was written by a release of ours, or not.
+    Header { ours: bool },
+    /// What the run is called.
+    Run,
+    /// Values of a step.
+    History { step: u64 },
+    /// Values that the summary has from here on.
+    Summary(Values),
+    /// It ends.
+    Exit,
+    /// Something else.
+    Other,
+}
+
+/// What a record is.
+pub(super) fn read(record: &[u8]) -> Known {
+    let Some((kind, value)) = fields(record).find(|(kind, _)| *kind != NUMBER) else { return Known::Other };
+    let message = value.bytes();
+    let inner = |message, number| field(message, number).map(|value| value.bytes()).unwrap_or_default();
+    match kind {
+        HEADER => Known::Header { ours: inner(inner(message, 1), 1).starts_with(b"mixflow ") },
+        HISTORY => Known::History { step: field(inner(message, 2), 1).map_or(0, |value| value.integer()) },
+        SUMMARY => {
+            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+            let items = fields(message).filter(|(number, _)| *number == 1).map(|(_, item)| item.bytes());
+            Known::Summary(items.map(|item| (text(inner(item, 1)), text(inner(item, 16)))).collect())
+        }
+        RUN => Known::Run,
+        EXIT => Known::Exit,
+        _ => Known::Other,
+    }
+}
+
+/// The field that counts records.
+const NUMBER: u32 = 1;
+
+/// A record with its number, from 1.
+pub(super) fn numbered(number: u64, record: &Message) -> Message {
+    Message::default().varint(NUMBER, number).and(record)
+}
+
+/// A number as JSON of Python.
+pub(super) fn number(value: f64) -> String {
+    match value {
+        f64::INFINITY => "Infinity".into(),
+        f64::NEG_INFINITY => "-Infinity".into(),
+        value if value.is_nan() => "NaN".into(),
+        value => serde_json::Value::from(value).to_string(),
+    }
+}
+
+/// The runtime in a summary, in seconds.
+pub(super) fn runtime(summary: &Values) -> f64 {
+    summary.get(RUNTIME).and_then(|json| json.parse().ok()).unwrap_or(0.0)
+}
+
+/// The name of the seconds since the run began.
+pub(super) const RUNTIME: &str = "_runtime";
+
+/// Adds what every row of a history has.
+pub(super) fn stamp(values: &mut Values, step: u64, now: SystemTime, runtime: f64) {
+    values.insert("_step".into(), step.to_string());
+    values.insert("_timestamp".into(), number(seconds(now)));
+    values.insert(RUNTIME.into(), number(runtime));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn records_are_known_again() {
+        let values = Values::from([("loss".into(), number(f64::NAN)), (RUNTIME.into(), number(12.5))]);
+        let records = [
+            header(),
+            run("id", &WandbRun::new("name"), UNIX_EPOCH),
+            history(0, &values),
+            history(300, &values),
+            summary(&values),
+            exit(true, 1.0),
+            file("a"),
+        ];
+        let known = records.map(|record| read(numbered(7, &record).as_bytes()));
+        assert_eq!(
+            known,
+            [
+                Known::Header { ours: true },
+                Known::Run,
+                Known::History { step: 0 },
+                Known::History { step: 300 },
+                Known::Summary(values.clone()),
+                Known::Exit,
+                Known::Other
+            ]
+        );
+        assert_eq!((values["loss"].as_str(), runtime(&values)), ("NaN", 12.5));
+        // A header of the official client.
+        let theirs = Message::default().bytes(1, "0.31.0");
+        let theirs = Message::default().message(HEADER, &Message::default().message(1, &theirs));
+        assert_eq!(read(theirs.as_bytes()), Known::Header { ours: false });
+        for torn in [&b""[..], &[0xff; 9]] {
+            assert_eq!(read(torn), Known::Other);
+        }
+    }
+}

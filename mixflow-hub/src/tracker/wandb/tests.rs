@@ -1,0 +1,169 @@
+//! What is in a log, whoever opened it when.
+
+use std::fs::{self, File};
+
+use super::record::Known;
+use super::*;
+
+const RUN: &str = "digits";
+
+fn open(folder: &Path) -> Wandb {
+    Wandb::open(folder, &WandbRun::new(RUN)).unwrap()
+}
+
+fn loss(tracker: &mut Wandb, step: u64, loss: f64) {
+    tracker.track(Entry::Scalars { step, values: &[("loss", loss)] }).unwrap();
+}
+
+fn png() -> Vec<u8> {
+    [b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR", &[0, 0, 0, 3, 0, 0, 0, 4][..]].concat()
+}
+
+/// The kinds of all records, and where the last whole one ends.
+fn records(tracker: &Wandb) -> (Vec<Known>, u64) {
+    let mut records = log::Records::open(File::open(tracker.file.path()).unwrap()).unwrap().unwrap();
+    let mut known = vec![];
+    while let Some(record) = records.next().unwrap() {
+        let number = super::super::protobuf::field(&record, 1).unwrap().integer();
+        assert_eq!(number, known.len() as u64 + 1);
+        known.push(record::read(&record));
+    }
+    (known, records.end())
+}
+
+fn steps(tracker: &Wandb) -> Vec<u64> {
+    let step = |record| if let Known::History { step } = record { Some(step) } else { None };
+    records(tracker).0.into_iter().filter_map(step).collect()
+}
+
+/// What the summary in the log comes to.
+fn summary(tracker: &Wandb) -> Values {
+    kept(tracker.file.path(), u64::MAX).unwrap().unwrap().summary
+}
+
+#[test]
+fn a_run_goes_on_wherever_its_log_is_torn() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tracker = open(folder.path());
+    let log = tracker.file.path().to_owned();
+    (0..4).for_each(|step| loss(&mut tracker, step, 1.0));
+    tracker.track(Entry::Finished { success: true }).unwrap();
+    assert_eq!(records(&tracker).0.last(), Some(&Known::Exit));
+    drop(tracker);
+    let whole = fs::read(&log).unwrap();
+    let begun = whole.len() - 350;
+    for (length, started) in (begun..=whole.len()).flat_map(|length| [(length, Some(2)), (length, None)]) {
+        fs::write(&log, &whole[..length]).unwrap();
+        let mut tracker = open(folder.path());
+        assert_eq!(tracker.file.path(), log);
+        if let Some(step) = started {
+            tracker.track(Entry::Started { step }).unwrap();
+        }
+        let first = started.unwrap_or(4);
+        (first..6).for_each(|step| loss(&mut tracker, step, 2.0));
+        tracker.track(Entry::Finished { success: true }).unwrap();
+        let (records, end) = records(&tracker);
+        assert_eq!(end, fs::metadata(&log).unwrap().len(), "{length}");
+        assert_eq!(records.iter().filter(|record| **record == Known::Exit).count(), 1);
+        // A row that was torn off is missing, none is there twice.
+        let steps = steps(&tracker);
+        assert!(steps.is_sorted_by(|one, next| one < next), "{steps:?}");
+        assert!(steps.ends_with(&(first..6).collect::<Vec<_>>()), "{steps:?}");
+        assert_eq!(summary(&tracker)["loss"], "2.0");
+    }
+}
+
+#[test]
+fn the_rows_of_steps_that_are_taken_again_are_removed() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tracker = open(folder.path());
+    (0..10).for_each(|step| loss(&mut tracker, step, step as f64));
+    tracker.track(Entry::Flush).unwrap();
+    tracker.track(Entry::Started { step: 4 }).unwrap();
+    assert_eq!(steps(&tracker), [0, 1, 2, 3]);
+    loss(&mut tracker, 3, 7.0);
+    loss(&mut tracker, 4, 5.0);
+    drop(tracker);
+    let tracker = open(folder.path());
+    assert_eq!((steps(&tracker), summary(&tracker)["loss"].as_str()), (vec![0, 1, 2, 3, 4], "5.0"));
+}
+
+#[test]
+fn a_row_that_is_written_still_grows() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tracker = open(folder.path());
+    let image = png();
+    loss(&mut tracker, 3, 1.0);
+    tracker.track(Entry::Flush).unwrap();
+    tracker.track(Entry::Summary(&serde_json::json!({ "fid": 2.5 }))).unwrap();
+    tracker.track(Entry::Image { step: 3, name: "../../a", png: Png::new(&image).unwrap() }).unwrap();
+    tracker.track(Entry::Flush).unwrap();
+    assert_eq!((steps(&tracker), summary(&tracker).len()), (vec![3], 6));
+    tracker.track(Entry::Config(&serde_json::json!({ "late": true }))).unwrap();
+    // Dropped, as where the process ends without a word.
+    let folder = tracker.folder().to_owned();
+    drop(tracker);
+    let tracker = open(folder.parent().unwrap().parent().unwrap());
+    let (records, _) = records(&tracker);
+    let [picture, config, text] = [Known::Other, Known::Other, Known::Other];
+    assert_eq!(records[..2], [Known::Header { ours: true }, Known::Run]);
+    // Behind the metadata.
+    assert_eq!(records[3..7], [picture, config, text, Known::History { step: 3 }]);
+    assert!(matches!(records[7..], [Known::Summary(_)]), "{records:?}");
+    let summary = summary(&tracker);
+    assert_eq!([&summary["loss"], &summary["fid"]], ["1.0", "2.5"]);
+    let value: Value = serde_json::from_str(&summary["../../a"]).unwrap();
+    let path = value["path"].as_str().unwrap();
+    assert!(path.starts_with("media/images/______a_3_") && folder.join("files").join(path).is_file(), "{path}");
+}
+
+#[test]
+fn runs_of_others_are_left_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let ours = open(folder.path()).folder().to_owned();
+    // The official client's, an empty one, and one that is no log; all newer.
+    let theirs = Message::default().message(21, &Message::default().message(1, &Message::default().bytes(1, "0.31.0")));
+    let theirs = [log::HEADER, &log::frame(7, theirs.as_bytes())].concat();
+    let others = ["99990101_000000-theirs", "99990101_000001-empty", "99990101_000002-text"];
+    for (name, contents) in others.iter().zip([&theirs[..], b"", b"text"]) {
+        let run = folder.path().join("wandb").join(format!("offline-run-{name}"));
+        fs::create_dir(&run).unwrap();
+        fs::write(run.join(format!("run-{}.wandb", name.rsplit_once('-').unwrap().1)), contents).unwrap();
+    }
+    fs::create_dir(folder.path().join("wandb").join("offline-run-99990101_000003-nothing")).unwrap();
+    assert_eq!(open(folder.path()).folder(), ours);
+    fs::remove_dir_all(&ours).unwrap();
+    let new = open(folder.path());
+    assert!(!new.folder().to_str().unwrap().contains("9999"));
+    assert_eq!(
+        fs::read(folder.path().join("wandb/offline-run-99990101_000000-theirs/run-theirs.wandb")).unwrap(),
+        theirs
+    );
+}
+
+#[test]
+fn what_was_uploaded_is_uploaded_again_once_the_run_went_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let tracker = open(folder.path());
+    let marker = PathBuf::from(format!("{}.synced", tracker.file.path().display()));
+    drop(tracker);
+    fs::write(&marker, "").unwrap();
+    drop(open(folder.path()));
+    assert!(!marker.exists());
+}
+
+#[test]
+fn a_log_that_is_torn_before_the_name_of_its_run_is_not_gone_on_with() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tracker = open(folder.path());
+    tracker.track(Entry::Finished { success: true }).unwrap();
+    let log = tracker.file.path().to_owned();
+    drop(tracker);
+    fs::write(&log, &fs::read(&log).unwrap()[..60]).unwrap();
+    let mut tracker = open(folder.path());
+    assert_ne!(tracker.file.path(), log);
+    assert_eq!(records(&tracker).0[..2], [Known::Header { ours: true }, Known::Run]);
+    // A log that somebody takes away meanwhile is an error, not a loss of others.
+    fs::remove_file(tracker.file.path()).unwrap();
+    assert!(tracker.track(Entry::Started { step: 0 }).unwrap_err().to_string().starts_with("cannot read"));
+}
