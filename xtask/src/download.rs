@@ -7,7 +7,7 @@ use clap::Args;
 use crate::run::Result;
 
 #[derive(Args)]
-#[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "read where the network is built in"))]
+#[cfg_attr(not(feature = "hub"), allow(dead_code, reason = "read where the network is built in"))]
 pub(crate) struct Download {
     /// A repository of the Hub: org/name, or datasets/org/name
     #[arg(value_name = "REPOSITORY")]

@@ -26,7 +26,7 @@ use parts::Parts;
 ///
 /// let pipeline = Pipeline::from_hub("org/name")?;
 /// let images = pipeline.images(&[207, 360, 387, 974], 0)?;
-/// Export::new("images.png", pipeline.image_channels())?.write(&images, 2)?;
+/// Export::new("images.png", pipeline.image_channels())?.write(4, 2, [Ok(images)])?;
 /// # Ok::<(), mixflow_hub::Error>(())
 /// ```
 ///
