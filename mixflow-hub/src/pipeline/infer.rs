@@ -52,7 +52,8 @@ pub(super) fn network(shapes: &BTreeMap<String, Vec<usize>>) -> Result<NetworkCo
     while let Some(projector) = shape(&format!("projectors.{}.4.weight", projectors.len())) {
         projectors.push(projector.first().copied().unwrap_or_default());
     }
-    let base = RepaConfig::extra_large(patch);
+    // The author's depths: 4 for B, 8 for L and XL.
+    let base = if depth <= 12 { RepaConfig::base(patch) } else { RepaConfig::extra_large(patch) };
     checked(NetworkConfig::Repa(RepaConfig {
         input_size,
         channels,
