@@ -4,19 +4,23 @@ mod autoencoder;
 mod decoder;
 mod guide;
 mod objective;
+mod read;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests;
 
 pub use autoencoder::{AutoencoderConfig, Preparation, TargetEncoderConfig, TrainedRae};
 pub use decoder::{DecoderKind, DecoderRecipe};
 pub use guide::{Guide, GuideConfig};
 pub use objective::{ConfiguredObjective, ObjectiveConfig};
 
-use std::path::Path;
 use std::sync::Arc;
 
 use mixflow_backbones::NetworkConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use self::read::{EMBEDDED, deserialize, read};
 use crate::Error;
 use crate::compare::PostTraining;
 use crate::data::{DataConfig, Dataset, Part, split};
@@ -99,24 +103,6 @@ impl SamplingConfig {
 fn hundred() -> usize {
     100
 }
-
-/// Recipes that come with the crate, by name.
-const EMBEDDED: [(&str, &str); 4] = [
-    ("digits", include_str!("../recipes/digits.json")),
-    ("shapes", include_str!("../recipes/shapes.json")),
-    ("repa", include_str!("../recipes/repa.json")),
-    ("rae", include_str!("../recipes/rae.json")),
-];
-
-/// Recipes of the published networks, by name.
-const PUBLISHED: [(&str, &str); 6] = [
-    ("paper/sit-b-2-256", include_str!("../recipes/paper/sit-b-2-256.json")),
-    ("paper/sit-xl-2-256", include_str!("../recipes/paper/sit-xl-2-256.json")),
-    ("paper/sit-xl-2-512", include_str!("../recipes/paper/sit-xl-2-512.json")),
-    ("paper/repa-xl-2-256", include_str!("../recipes/paper/repa-xl-2-256.json")),
-    ("paper/dit-dh-xl-256", include_str!("../recipes/paper/dit-dh-xl-256.json")),
-    ("paper/dit-dh-xl-512", include_str!("../recipes/paper/dit-dh-xl-512.json")),
-];
 
 impl Recipe {
     /// Names of the recipes that come with the crate; the first is the default.
@@ -314,248 +300,4 @@ fn check_name(name: &str) -> Result<(), String> {
         return Err(format!("name must be made of letters, digits, '-', '_' and '.', found {name:?}"));
     }
     Ok(())
-}
-
-/// Reads a recipe of any kind by name, or from a JSON file, and changes it by `key=value` overrides.
-fn read<T>(
-    name_or_path: &str,
-    overrides: &[String],
-    from_value: impl Fn(Value) -> Result<T, String>,
-) -> Result<T, Error> {
-    let fault = |reason: String| Error::Recipe { origin: name_or_path.into(), reason };
-    let text = match EMBEDDED.iter().chain(&PUBLISHED).find(|(name, _)| *name == name_or_path) {
-        Some((_, text)) => (*text).to_string(),
-        None if Path::new(name_or_path).is_file() => {
-            std::fs::read_to_string(name_or_path).map_err(Error::io("read", Path::new(name_or_path)))?
-        }
-        None => {
-            let names: Vec<_> = Recipe::names().collect();
-            return Err(fault(format!("no such file, and no recipe of that name; recipes are {}", names.join(", "))));
-        }
-    };
-    let mut value: Value = serde_json::from_str(&text).map_err(|error| fault(format!("not JSON: {error}")))?;
-    let original = value.clone();
-    for change in overrides {
-        apply(&mut value, change)?;
-    }
-    from_value(value).map_err(|reason| match culprit(original, overrides, &reason, from_value) {
-        Some(change) => Error::Recipe { origin: format!("--set {}", shortened(change)), reason },
-        None => fault(reason),
-    })
-}
-
-fn deserialize<T: serde::de::DeserializeOwned>(value: Value) -> Result<T, String> {
-    serde_path_to_error::deserialize(value).map_err(|error| match error.path().to_string() {
-        path if path == "." => error.into_inner().to_string(),
-        path => format!("{path}: {}", error.into_inner()),
-    })
-}
-
-/// A change as a message shows it.
-fn shortened(change: &str) -> String {
-    const SHOWN: usize = 60;
-    match change.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &change[..end]),
-        None => change.into(),
-    }
-}
-
-/// The change after which a recipe is faulty for `reason`, if it is one change's fault.
-fn culprit<'a, T>(
-    mut recipe: Value,
-    changes: &'a [String],
-    reason: &str,
-    from_value: impl Fn(Value) -> Result<T, String>,
-) -> Option<&'a String> {
-    let faulty = |recipe: &Value| from_value(recipe.clone()).is_err_and(|found| found == reason);
-    if faulty(&recipe) {
-        return None;
-    }
-    changes.iter().find(|change| apply(&mut recipe, change).is_ok() && faulty(&recipe))
-}
-
-/// Sets the value at a path; the path must lead to an object.
-fn apply(recipe: &mut Value, change: &str) -> Result<(), Error> {
-    let fault = |reason: &str| Error::Recipe { origin: format!("--set {change}"), reason: reason.into() };
-    let (path, text) = change.split_once('=').ok_or_else(|| fault("expected key=value, such as training.steps=100"))?;
-    let value = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.into()));
-    let mut place = recipe;
-    for key in path.split('.') {
-        let object = place.as_object_mut().ok_or_else(|| fault("a part of the key is not an object of the recipe"))?;
-        place = object.entry(key).or_insert_with(|| Value::Object(serde_json::Map::new()));
-    }
-    *place = value;
-    Ok(())
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-mod tests {
-    use mixflow_schedules::TimestepConfig;
-
-    use super::*;
-    use crate::plan::{Machine, Plan};
-
-    fn refuse(change: &str) -> String {
-        Recipe::read("digits", &[change.into()]).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn recipes_that_come_along_are_valid_and_survive_a_round_trip() {
-        for name in Recipe::names() {
-            let recipe = Recipe::read(name, &[]).unwrap();
-            assert_eq!(recipe.name, name);
-            assert_eq!(Recipe::from_value(recipe.to_value()).unwrap(), recipe);
-        }
-    }
-
-    /// The recipes of the paper, by file name without ending.
-    fn paper() -> Vec<(String, Recipe)> {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/recipes/paper");
-        let mut files: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
-        files.retain(|file| file.extension().is_some_and(|ending| ending == "json"));
-        // That of a decoder has a test of its own.
-        files.retain(|file| DecoderRecipe::read(file.to_str().unwrap(), &[]).unwrap().is_none());
-        files.sort();
-        let read = |file: &std::path::PathBuf| {
-            let recipe = Recipe::read(file.to_str().unwrap(), &[]).unwrap();
-            (file.file_stem().unwrap().to_str().unwrap().to_string(), recipe)
-        };
-        files.iter().map(read).collect()
-    }
-
-    /// The text says the recipe's own command and what it costs, as `plan` tells it.
-    #[test]
-    fn recipes_of_the_paper_have_a_text_that_is_true() {
-        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/recipes/paper");
-        let index = std::fs::read_to_string(format!("{folder}/README.md")).unwrap();
-        for (name, recipe) in paper() {
-            assert_eq!(recipe.name, name);
-            let text = std::fs::read_to_string(format!("{folder}/{name}.md")).unwrap();
-            assert!(text.starts_with(&format!("# {name}\n")) && index.contains(&format!("]({name}.md)")), "{name}");
-            let command = text.split("```sh\n").nth(1).unwrap().split("```").next().unwrap();
-            let file = format!(" mixflow/recipes/paper/{name}.json");
-            assert!(command.starts_with("cargo xtask ") && command.contains(&file), "{name}: {command}");
-            for part in ["Hardware", "Published", "Not run here"] {
-                assert!(text.contains(&format!("\n- {part}")), "{name}: {part}");
-            }
-            let plan = Plan::new(&recipe, Machine::named("h100").unwrap()).to_string();
-            let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
-            for key in ["parameters", "together", "about", "sampling:"] {
-                let line = plan.lines().find_map(|line| line.trim().strip_prefix(key)).unwrap().trim();
-                assert!(words.contains(line), "{name}: {key} is {line}");
-            }
-        }
-    }
-
-    #[test]
-    fn guided_recipes_of_the_paper_differ_in_sampling_alone() {
-        let recipes = paper();
-        let guided: Vec<_> = recipes.iter().filter(|(name, _)| name.contains("-guided")).collect();
-        assert_eq!(guided.len(), 4);
-        for (name, guided) in guided {
-            let plain = name.replace("-guided", "");
-            let (_, plain) = recipes.iter().find(|(other, _)| *other == plain).unwrap();
-            let sampling = SamplingConfig { guidance: None, guide: None, ..guided.sampling.clone() };
-            assert_eq!(&Recipe { name: plain.name.clone(), sampling, ..guided.clone() }, plain);
-            let guide = guided.sampling.active_guide().unwrap();
-            // DiT^DH-S: 196,455,764 parameters at 256 px, with a larger position table at 512.
-            let table = 384 * (guide.network.token_grid().iter().product::<usize>() as u64 - 256);
-            assert_eq!(guide.network.parameters(), 196_455_764 + table, "{name}");
-        }
-    }
-
-    #[test]
-    fn recipes_of_the_paper_have_the_published_networks_and_laws() {
-        for (name, parameters, shape) in [
-            ("sit-b-2-256", 130_512_416, [4, 32, 32]),
-            ("sit-xl-2-256", 675_129_632, [4, 32, 32]),
-            ("sit-xl-2-512", 676_014_368, [4, 64, 64]),
-            ("repa-b-2-256", 137_845_008, [4, 32, 32]),
-            ("repa-l-2-256", 465_955_600, [4, 32, 32]),
-            ("repa-xl-2-256", 683_242_512, [4, 32, 32]),
-            ("dit-dh-xl-256", 838_675_796, [768, 16, 16]),
-            ("dit-dh-xl-512", 839_560_532, [768, 32, 32]),
-            ("dit-dh-xl-256-guided", 838_675_796, [768, 16, 16]),
-            ("dit-dh-xl-512-guided", 839_560_532, [768, 32, 32]),
-            ("lightning-dit-xl-256", 677_248_384, [768, 16, 16]),
-        ] {
-            for (suffix, slowed) in [("", false), ("-mixflow", true)] {
-                let file = format!("{}/recipes/paper/{name}{suffix}.json", env!("CARGO_MANIFEST_DIR"));
-                let recipe = Recipe::read(&file, &[]).unwrap();
-                assert_eq!(recipe.name, format!("{name}{suffix}"));
-                assert_eq!(recipe.network.parameters(), parameters, "{name}");
-                assert_eq!(matches!(recipe.objective.timesteps, TimestepConfig::MixFlow(_)), slowed, "{name}");
-                // The latents that the recipe trains on are those that its autoencoder decodes.
-                let side = if name.contains("512") { 512 } else { 256 };
-                assert_eq!(recipe.autoencoder.unwrap().latent_shape([3, side, side]).unwrap(), shape, "{name}");
-                assert_eq!(recipe.network.shape(), shape, "{name}");
-            }
-        }
-    }
-
-    #[test]
-    fn overrides_change_the_recipe() {
-        let set = ["training.steps=7", "name=other", "objective.timesteps={\"kind\":\"mixflow\",\"gamma\":0.5}"];
-        let recipe = Recipe::read("digits", &set.map(String::from)).unwrap();
-        assert_eq!((recipe.training.steps, recipe.name.as_str()), (7, "other"));
-        assert!(matches!(recipe.objective.timesteps, TimestepConfig::MixFlow(_)));
-    }
-
-    #[test]
-    fn data_that_the_network_cannot_learn_is_refused() {
-        for (change, words) in [
-            ("data.size=16", "the data has 1 x 16 x 16"),
-            ("data.channels=3", "the data has 3 x 32 x 32"),
-            ("network.classes=4", "set network.classes=10"),
-            ("post_training.images=1797", "post_training.images"),
-        ] {
-            let message = Recipe::read("digits", &[change.into()]).unwrap().parts(1).unwrap_err().to_string();
-            assert!(message.contains(words), "{change}: {message}");
-        }
-        assert!(Recipe::read("shapes", &[]).unwrap().open().is_ok());
-    }
-
-    #[test]
-    fn a_guide_takes_the_place_of_the_null_class() {
-        let guide = |network: &str| format!(r#"sampling.guide={{"weights":"w.pt","network":{network}}}"#);
-        let network = r#"{"kind":"sit","input_size":32,"patch":8,"channels":1,"width":24,"depth":1,"heads":3,"hidden":96,
-            "classes":10,"null_class":false}"#;
-        let scale = || "sampling.guidance.scale=1.5".to_string();
-        let unlabelled = ["network.null_class=false", "objective.condition_dropout=0"].map(String::from);
-        let read = |changes: &[String]| Recipe::read("digits", &[&unlabelled[..], changes].concat());
-        assert!(read(&[scale()]).unwrap_err().to_string().contains("null_class, or sampling.guide"));
-        let recipe = read(&[scale(), guide(network)]).unwrap();
-        assert_eq!(Recipe::from_value(recipe.to_value()).unwrap(), recipe);
-        for (changes, words) in [
-            (vec![guide(network)], "no effect without sampling.guidance"),
-            (vec![scale(), guide(&network.replace("\"classes\":10", "\"classes\":9"))], "knows 9 classes"),
-            (vec![scale(), guide(&network.replace("32", "16"))], "makes 1 x 16 x 16"),
-            (vec![scale(), guide(&network.replace("\"heads\":3", "\"heads\":7"))], "sampling.guide: network"),
-            (vec![scale(), guide(&network.replace("\"width\"", "\"wide\""))], "wide"),
-        ] {
-            let message = read(&changes).unwrap_err().to_string();
-            assert!(message.contains(words), "{words}: {message}");
-        }
-    }
-
-    #[test]
-    fn faults_are_named() {
-        for (change, words) in [
-            ("training.stepz=7", "stepz"),
-            ("training.steps=many", "--set training.steps=many"),
-            ("training.steps=0", "steps"),
-            ("training.optimizer.betas=[0.9,1.5]", "betas"),
-            ("objective.condition_dropout=2", "condition_dropout"),
-            ("objective.timesteps={\"kind\":\"mixflow\",\"gamma\":1.5}", "gamma"),
-            ("network.heads=7", "7 heads"),
-            ("objective.alignment={}", "of kind repa"),
-            ("name=../up", "name"),
-            ("seed.a=1", "object"),
-            ("seed", "key=value"),
-        ] {
-            assert!(refuse(change).contains(words), "{change}: {}", refuse(change));
-        }
-        assert!(Recipe::read("nothing", &[]).unwrap_err().to_string().contains("digits"));
-    }
 }

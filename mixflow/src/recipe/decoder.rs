@@ -11,7 +11,8 @@ use mixflow_backbones::weights::Weights;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{check_name, deserialize, read};
+use super::check_name;
+use super::read::{deserialize, read};
 use crate::Error;
 use crate::data::{DataConfig, Dataset};
 use crate::rae_training::{Judges, RaeRun, RaeTraining};
