@@ -22,6 +22,7 @@ pub mod init;
 pub mod lightning_dit;
 pub mod linear;
 pub mod lpips;
+pub mod mapped_file;
 pub mod network;
 pub mod ops;
 pub mod rae;

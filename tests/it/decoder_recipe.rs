@@ -47,7 +47,8 @@ fn write_recipe(folder: &Path) -> String {
         serde_json::from_value(recipe["training"]["adversarial"]["network"].clone()).expect("a discriminator");
     let lpips = Lpips::with_widths([4, 4, 6, 6, 6], 5, &device).weights();
     for (file, prefix) in [("vgg16", "features."), ("heads", "lin")] {
-        let part: Vec<_> = lpips.iter().filter(|(name, _)| name.starts_with(prefix)).collect();
+        let part = lpips.iter().filter(|(name, _)| name.starts_with(prefix));
+        let part: Vec<_> = part.map(|(name, tensor)| (name, tensor.data().expect("in memory"))).collect();
         let views = part.iter().map(|(name, data)| {
             let view =
                 safetensors::tensor::TensorView::new(safetensors::Dtype::F32, data.shape().to_vec(), data.as_bytes());
@@ -80,7 +81,7 @@ fn train(recipe: &DecoderRecipe, folder: &Path, after: Option<u64>) -> Option<Ve
             stop.store(true, Ordering::Relaxed);
         }
     });
-    decoder.expect("training succeeds").map(|decoder| decoder.weights().to_safetensors(&[]))
+    decoder.expect("training succeeds").map(|decoder| decoder.weights().to_safetensors(&[]).expect("in memory"))
 }
 
 fn snapshot(folder: &Path) -> Snapshot {

@@ -97,7 +97,8 @@ fn formula_weights_are_those_of_the_manifest() {
     let checks = FIXTURE.manifest["parameter_checks"].as_object().expect("checks");
     assert_eq!(weights.iter().len(), FIXTURE.manifest["parameters"].as_array().expect("a list").len());
     for (name, check) in checks {
-        let values: Vec<f32> = weights.get(name).expect("a parameter").iter::<f32>().collect();
+        let values: Vec<f32> =
+            weights.get(name).expect("a parameter").data().expect("in memory").iter::<f32>().collect();
         for i in 0..3 {
             assert_eq!(values[i], check["first3"][i].as_f64().expect("a number") as f32, "{name}");
         }

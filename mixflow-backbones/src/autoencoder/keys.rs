@@ -67,6 +67,48 @@ fn level_key(blocks: &str, level: &str, rest: &[&str]) -> String {
     }
 }
 
+/// The name in `CompVis/latent-diffusion` of the tensor that `diffusers` calls `name`, of a network with so many `levels`.
+/// Other names stay as they are. Undoes [`diffusers_key`].
+pub(super) fn original_key(name: &str, levels: usize) -> String {
+    let parts: Vec<&str> = name.split('.').collect();
+    match parts[..] {
+        [side, "mid_block", "attentions", "0", ref layer @ ..] => {
+            let layer = match layer {
+                ["group_norm", end] => format!("norm.{end}"),
+                ["to_q", end] => format!("q.{end}"),
+                ["to_k", end] => format!("k.{end}"),
+                ["to_v", end] => format!("v.{end}"),
+                ["to_out", "0", end] => format!("proj_out.{end}"),
+                other => other.join("."),
+            };
+            format!("{side}.mid.attn_1.{layer}")
+        }
+        [side, "mid_block", "resnets", "0", layer, end] => format!("{side}.mid.block_1.{layer}.{end}"),
+        [side, "mid_block", "resnets", "1", layer, end] => format!("{side}.mid.block_2.{layer}.{end}"),
+        ["encoder", "down_blocks", level, ref rest @ ..] => original_level("encoder.down", level, rest),
+        ["decoder", "up_blocks", level, ref rest @ ..] => {
+            match level.parse().ok().and_then(|level: usize| levels.checked_sub(level.checked_add(1)?)) {
+                Some(level) => original_level("decoder.up", &level.to_string(), rest),
+                None => name.into(),
+            }
+        }
+        [side, "conv_norm_out", end] => format!("{side}.norm_out.{end}"),
+        _ => name.into(),
+    }
+}
+
+fn original_level(blocks: &str, level: &str, rest: &[&str]) -> String {
+    match *rest {
+        ["resnets", index, layer, end] => {
+            let layer = if layer == "conv_shortcut" { "nin_shortcut" } else { layer };
+            format!("{blocks}.{level}.block.{index}.{layer}.{end}")
+        }
+        ["downsamplers", "0", ref rest @ ..] => format!("{blocks}.{level}.downsample.{}", rest.join(".")),
+        ["upsamplers", "0", ref rest @ ..] => format!("{blocks}.{level}.upsample.{}", rest.join(".")),
+        _ => format!("{blocks}.{level}.{}", rest.join(".")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -75,6 +117,7 @@ mod tests {
     fn names_that_nobody_knows_stay() {
         for name in ["decoder.up.7.block.0.norm1.bias", "decoder.up.x.block", "loss.logvar", "", "quant_conv.bias"] {
             assert_eq!(diffusers_key(name, 4), name);
+            assert_eq!(original_key(name, 4), name);
         }
     }
 }

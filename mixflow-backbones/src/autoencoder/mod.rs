@@ -8,6 +8,7 @@ mod keys;
 mod kl;
 mod layer;
 mod load;
+mod naming;
 mod tiles;
 
 pub use block::{MidAttention, MidBlock, ResidualBlock};
@@ -17,6 +18,7 @@ pub use encoder::{DownBlock, Encoder};
 pub use keys::official_key;
 pub use kl::KlAutoencoder;
 pub use layer::{Convolution, GroupNorm};
+pub use naming::Naming;
 pub use tiles::TileConfig;
 
 use std::fmt::Debug;

@@ -1,7 +1,5 @@
 //! DINOv2 under the names of `torch.hub`.
 
-use burn::tensor::TensorData;
-
 use crate::weights::Weights;
 
 /// Weights of `torch.hub.load("facebookresearch/dinov2", …)` under the names that Hugging Face gives them; others as
@@ -14,16 +12,16 @@ pub(super) fn as_hugging_face(weights: Weights) -> Weights {
     if weights.get("patch_embed.proj.weight").is_none() {
         return weights;
     }
-    weights.flat_map(|name, data| match name.split_once(".attn.qkv.") {
-        Some((block, kind)) => match thirds(&data) {
+    weights.flat_map(|name, tensor| match name.split_once(".attn.qkv.") {
+        Some((block, kind)) => match tensor.split_rows(3) {
             Some(parts) => {
                 let names = ["query", "key", "value"];
                 let named = names.map(|part| hugging_face_key(&format!("{block}.attn.{part}.{kind}")));
                 named.into_iter().zip(parts).collect()
             }
-            None => vec![(name, data)],
+            None => vec![(name, tensor)],
         },
-        None => vec![(hugging_face_key(&name), data)],
+        None => vec![(hugging_face_key(&name), tensor)],
     })
 }
 
@@ -43,17 +41,4 @@ fn hugging_face_key(name: &str) -> String {
         None => format!("embeddings.{name}"),
         Some(_) => name.into(),
     }
-}
-
-/// A tensor's first, second and last third of rows; none where they do not come out even.
-fn thirds(data: &TensorData) -> Option<[TensorData; 3]> {
-    let mut shape = data.shape().to_vec();
-    let rows = shape.first_mut().filter(|rows| rows.is_multiple_of(3))?;
-    *rows /= 3;
-    let size = data.bytes().len() / 3;
-    let third = |part: usize| {
-        let bytes = data.bytes()[part * size..(part + 1) * size].to_vec();
-        TensorData::try_from_bytes_vec(bytes, shape.clone(), data.dtype()).ok()
-    };
-    Some([third(0)?, third(1)?, third(2)?])
 }

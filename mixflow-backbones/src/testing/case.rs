@@ -91,12 +91,16 @@ impl<B: Backbone> Case<'_, B> {
 
     pub(super) fn save_and_load(&self, other: B) {
         let weights = Weights::of(self.network, str::to_string);
-        let bytes = weights.to_safetensors(&[]);
-        let loaded = Weights::from_safetensors(&bytes)
+        let bytes =
+            |weights: Weights| weights.to_safetensors(&[]).unwrap_or_else(|error| panic!("save and load: {error}"));
+        let saved = bytes(weights);
+        let loaded = Weights::from_safetensors(&saved)
             .and_then(|weights| weights.into_module(other, str::to_string))
             .unwrap_or_else(|error| panic!("save and load: {error}"));
-        let again = Weights::of(&loaded, str::to_string);
-        assert!(again.to_safetensors(&[]) == bytes, "save and load: the weights that come back are different");
+        assert!(
+            bytes(Weights::of(&loaded, str::to_string)) == saved,
+            "save and load: the weights that come back are different"
+        );
         let [saved, loaded] = [self.network, &loaded]
             .map(|network| network.forward(self.x.clone(), self.time.clone(), self.condition.clone()).into_data());
         assert!(saved == loaded, "save and load: the output depends on more than the parameters that are saved");

@@ -19,28 +19,36 @@
 //! # }
 //! ```
 
+mod lazy;
 mod mismatch;
 mod module;
 mod pickle;
 mod pytorch;
 mod safetensors;
 mod shards;
+mod torch_save;
 
+pub use lazy::LazyTensor;
 pub use mismatch::{Misfit, Mismatch};
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io::{Read, Seek, Write};
+use std::io::{Read, Write};
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::TensorData;
 
 use crate::Error;
+use crate::mapped_file::MappedFile;
 
 /// Tensors by their official names, in the order of the names.
+///
+/// Those of a file stay in it until they are asked for: a network takes them one by one, once all names and shapes are
+/// found to be its own.
 #[derive(Clone, Debug, Default)]
 pub struct Weights {
-    tensors: BTreeMap<String, TensorData>,
+    tensors: BTreeMap<String, LazyTensor>,
     source: String,
 }
 
@@ -58,7 +66,7 @@ pub enum Part {
 }
 
 impl Weights {
-    /// Reads the weights that a file is used with: the averaged ones where there are any, else the trained ones, else
+    /// Opens the weights that a file is used with: the averaged ones where there are any, else the trained ones, else
     /// the file's own. [`source`](Self::source) tells which.
     ///
     /// The format is told by content: safetensors, or what `torch.save` writes since PyTorch 0.1.10. A prefix of
@@ -66,13 +74,14 @@ impl Weights {
     /// dropped. A `.safetensors.index.json` stands for the shards beside it that it names.
     ///
     /// # Errors
-    /// If the file cannot be read, is neither, or is damaged, or if a pickle names a class that weights do not need:
-    /// nothing is ever executed. Memory is bounded by the size of the file, and 256 MiB for a pickle that copies itself.
+    /// If the file cannot be read, is neither, or what it says of its tensors is damaged, or if a pickle names a class that
+    /// weights do not need: nothing is ever executed. Memory is bounded by the size of the file, and 256 MiB for a pickle
+    /// that copies itself. The file must stay as it is while the weights live; see [`MappedFile`].
     pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
         read(path.as_ref(), None)
     }
 
-    /// Reads one part of a checkpoint.
+    /// Opens one part of a checkpoint.
     ///
     /// # Errors
     /// As [`read`](Self::read), and if the file lacks that part.
@@ -86,37 +95,43 @@ impl Weights {
     /// If they are damaged.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self, Error> {
         let path = Path::new("memory");
-        Ok(Self { tensors: safetensors::read(path, bytes, bytes.len() as u64)?, source: "memory".into() })
+        Ok(Self { tensors: safetensors::read(path, Arc::new(bytes.to_vec()))?, source: "memory".into() })
     }
 
     /// Writes a `.safetensors` file with `metadata`, pairs of key and value. Readers see the old file or the new one,
     /// whole, whenever the program stops.
     ///
     /// # Errors
-    /// If the folder does not exist or cannot be written, or the disk is full: then the old file is as it was.
+    /// If the folder does not exist or cannot be written, or the disk is full, or a tensor cannot be read: then the old file
+    /// is as it was.
     pub fn write(&self, path: impl AsRef<Path>, metadata: &[(&str, &str)]) -> Result<(), Error> {
         let path = path.as_ref();
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut name = path.file_name().unwrap_or_default().to_os_string();
-        name.push(format!(".{}.partial", std::process::id()));
-        let partial = folder.join(name);
-        let written = File::create(&partial).and_then(|mut file| {
-            file.write_all(&self.to_safetensors(metadata))?;
-            file.sync_all()?;
-            fs::rename(&partial, path)?;
-            // The new name lasts once the folder is on disk; not every system can be asked for that.
-            File::open(folder).and_then(|folder| folder.sync_all()).or(Ok(()))
-        });
-        written.map_err(|error| {
-            // What stopped the write is the error to report.
-            let _ = fs::remove_file(&partial);
-            Error::writing(path)(error)
+        replace(path, |mut file| {
+            safetensors::write(&self.tensors, metadata, |bytes| file.write_all(bytes).map_err(Error::writing(path)))
         })
     }
 
+    /// Writes a file as `torch.save` does of a dictionary of tensors; `torch.load(..., weights_only=True)` reads it. The old
+    /// file or the new one is there, as with [`write`](Self::write).
+    ///
+    /// # Errors
+    /// As [`write`](Self::write), and for types that PyTorch does not store so: unsigned ones of more than 8 bits.
+    pub fn write_pytorch(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        let path = path.as_ref();
+        replace(path, |file| torch_save::write(path, file, &self.tensors))
+    }
+
     /// The bytes of a `.safetensors` file: equal weights and metadata give equal bytes.
-    pub fn to_safetensors(&self, metadata: &[(&str, &str)]) -> Vec<u8> {
-        safetensors::encode(&self.tensors, metadata)
+    ///
+    /// # Errors
+    /// If a tensor cannot be read.
+    pub fn to_safetensors(&self, metadata: &[(&str, &str)]) -> Result<Vec<u8>, Error> {
+        let mut file = Vec::new();
+        safetensors::write(&self.tensors, metadata, |bytes| {
+            file.extend_from_slice(bytes);
+            Ok(())
+        })?;
+        Ok(file)
     }
 
     /// Where the weights come from, for people to read: a file and the part of it, or "a network".
@@ -125,13 +140,13 @@ impl Weights {
     }
 
     /// The tensor of this name.
-    pub fn get(&self, name: &str) -> Option<&TensorData> {
+    pub fn get(&self, name: &str) -> Option<&LazyTensor> {
         self.tensors.get(name)
     }
 
     /// Names and tensors, by name.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &TensorData)> {
-        self.tensors.iter().map(|(name, data)| (name.as_str(), data))
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&str, &LazyTensor)> {
+        self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor))
     }
 
     pub(crate) fn retain(&mut self, keep: impl Fn(&str) -> bool) {
@@ -145,17 +160,17 @@ impl Weights {
     }
 
     /// The same weights under other names, a tensor as none, one or several.
-    pub(crate) fn flat_map<I>(self, mut f: impl FnMut(String, TensorData) -> I) -> Self
+    pub(crate) fn flat_map<I>(self, mut f: impl FnMut(String, LazyTensor) -> I) -> Self
     where
-        I: IntoIterator<Item = (String, TensorData)>,
+        I: IntoIterator<Item = (String, LazyTensor)>,
     {
-        let tensors = self.tensors.into_iter().flat_map(|(name, data)| f(name, data)).collect();
+        let tensors = self.tensors.into_iter().flat_map(|(name, tensor)| f(name, tensor)).collect();
         Self { tensors, source: self.source }
     }
 
     /// Other names for some tensors, and none for those that are to be left out.
     pub(crate) fn rename(self, name: impl Fn(&str) -> Option<String>) -> Self {
-        self.flat_map(|old, data| Some((name(&old)?, data)))
+        self.flat_map(|old, tensor| Some((name(&old)?, tensor)))
     }
 
     /// The tensors of both; those of `other` count where both have one of a name.
@@ -165,12 +180,32 @@ impl Weights {
     }
 
     pub(crate) fn insert_missing(&mut self, name: &str, data: impl FnOnce() -> TensorData) {
-        self.tensors.entry(name.into()).or_insert_with(data);
+        self.tensors.entry(name.into()).or_insert_with(|| data().into());
     }
 }
 
+/// Lets `write` fill a new file that then takes the place of the one at `path`; if that fails, the old one stays.
+fn replace(path: &Path, write: impl FnOnce(&File) -> Result<(), Error>) -> Result<(), Error> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut name = path.file_name().unwrap_or_default().to_os_string();
+    name.push(format!(".{}.partial", std::process::id()));
+    let partial = folder.join(name);
+    let io = Error::writing(path);
+    let written = File::create(&partial).map_err(&io).and_then(|file| {
+        write(&file)?;
+        file.sync_all().map_err(&io)?;
+        fs::rename(&partial, path).map_err(&io)?;
+        // The new name lasts once the folder is on disk; not every system can be asked for that.
+        File::open(folder).and_then(|folder| folder.sync_all()).or(Ok(()))
+    });
+    written.inspect_err(|_| {
+        // What stopped the write is the error to report.
+        let _ = fs::remove_file(&partial);
+    })
+}
+
 fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
-    let mut file = File::open(path).map_err(Error::reading(path))?;
+    let file = File::open(path).map_err(Error::reading(path))?;
     let mut start = Vec::new();
     (&file).take(16).read_to_end(&mut start).map_err(Error::reading(path))?;
     if start.is_empty() {
@@ -191,8 +226,8 @@ fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
     if let Some(part @ (Part::Ema | Part::Model)) = part {
         return Err(Error::format(path, format!("is a safetensors file, which has no part {part:?}: read it whole")));
     }
-    let size = file.rewind().and_then(|()| file.metadata()).map_err(Error::reading(path))?.len();
-    Ok(Weights { tensors: safetensors::read(path, file, size)?, source: path.display().to_string() })
+    let file = MappedFile::of(&file).map_err(Error::reading(path))?;
+    Ok(Weights { tensors: safetensors::read(path, Arc::new(file))?, source: path.display().to_string() })
 }
 
 #[cfg(test)]

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Tensor};
 
-use super::{Misfit, Mismatch, Weights};
+use super::{LazyTensor, Misfit, Mismatch, Weights};
 use crate::Error;
 
 impl Weights {
@@ -24,8 +24,8 @@ impl Weights {
     /// parameter has, on its device, trained or frozen as it was. Names are as in [`of`](Self::of).
     ///
     /// # Errors
-    /// If a parameter has no tensor, a tensor no parameter, or shapes differ: all of them are named, and nothing is
-    /// loaded.
+    /// If a parameter has no tensor, a tensor no parameter, or shapes differ: all of them are named, before a value is
+    /// read. Or if values cannot be read.
     pub fn into_module<M: Module>(self, module: M, key: impl Fn(&str) -> String) -> Result<M, Error> {
         let mut compare =
             Compare { key, path: vec![], weights: &self, missing: vec![], misfits: vec![], known: vec![] };
@@ -39,7 +39,9 @@ impl Weights {
         if !mismatch.is_none() {
             return Err(Box::new(mismatch).into());
         }
-        Ok(module.map(&mut Replace { key, path: vec![], tensors: self.tensors }))
+        let mut replace = Replace { key, path: vec![], tensors: self.tensors, fault: None };
+        let module = module.map(&mut replace);
+        replace.fault.map_or(Ok(module), Err)
     }
 }
 
@@ -63,7 +65,7 @@ macro_rules! track_path {
 struct Collect<K> {
     key: K,
     path: Vec<String>,
-    tensors: BTreeMap<String, TensorData>,
+    tensors: BTreeMap<String, LazyTensor>,
 }
 
 impl<K: Fn(&str) -> String> ModuleVisitor for Collect<K> {
@@ -76,7 +78,7 @@ impl<K: Fn(&str) -> String> ModuleVisitor for Collect<K> {
             DType::F64 | DType::F32 | DType::F16 | DType::BF16 => data,
             _ => data.convert::<f32>(), // types of one device, which files do not have
         };
-        let twin = self.tensors.insert(name.clone(), data);
+        let twin = self.tensors.insert(name.clone(), data.into());
         assert!(twin.is_none(), "two parameters are called {name}");
     }
 }
@@ -96,12 +98,12 @@ impl<K: Fn(&str) -> String> ModuleVisitor for Compare<'_, K> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let name = (self.key)(&self.path.join("."));
         self.known.push(name.clone());
-        let Some(data) = self.weights.get(&name) else {
+        let Some(tensor) = self.weights.get(&name) else {
             self.missing.push(name);
             return;
         };
-        let (expected, found) = (param.lazy_shape().to_vec(), data.shape().to_vec());
-        let kind = (!data.dtype().is_float()).then(|| format!("{:?}", data.dtype()));
+        let (expected, found) = (param.lazy_shape().to_vec(), tensor.shape().to_vec());
+        let kind = (!tensor.dtype().is_float()).then(|| format!("{:?}", tensor.dtype()));
         if expected != found || kind.is_some() {
             self.misfits.push(Misfit { name, expected, found, kind });
         }
@@ -111,7 +113,9 @@ impl<K: Fn(&str) -> String> ModuleVisitor for Compare<'_, K> {
 struct Replace<K> {
     key: K,
     path: Vec<String>,
-    tensors: BTreeMap<String, TensorData>,
+    tensors: BTreeMap<String, LazyTensor>,
+    /// Why values could not be read.
+    fault: Option<Error>,
 }
 
 impl<K: Fn(&str) -> String> ModuleMapper for Replace<K> {
@@ -119,7 +123,17 @@ impl<K: Fn(&str) -> String> ModuleMapper for Replace<K> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let name = (self.key)(&self.path.join("."));
-        let data = self.tensors.remove(&name).unwrap_or_else(|| panic!("two parameters are called {name}"));
+        let tensor = self.tensors.remove(&name).unwrap_or_else(|| panic!("two parameters are called {name}"));
+        if self.fault.is_some() {
+            return param;
+        }
+        let data = match tensor.into_data() {
+            Ok(data) => data,
+            Err(fault) => {
+                self.fault = Some(fault);
+                return param;
+            }
+        };
         let device = param.lazy_device();
         // A parameter that was not drawn yet would have been in the device's own precision.
         let dtype = if param.is_initialized() { param.dtype() } else { device.settings().float_dtype.into() };

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
+use std::sync::Arc;
 
-use burn::tensor::{BoolStore, DType, TensorData};
+use burn::tensor::{BoolStore, DType};
 use pytorch_reader::{DType as FileType, PickleValue, PytorchError, PytorchReader, Tensor};
 use zip::ZipArchive;
 
-use super::{Part, Weights, pickle, safetensors::METADATA};
+use super::{LazyTensor, Part, Weights, pickle, safetensors::METADATA};
 use crate::Error;
 
 /// Where published training scripts put state dicts, the one to prefer first.
@@ -59,16 +60,17 @@ pub(super) fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
         return Err(Error::format(path, format!("has {size} bytes, but its tensors claim {claimed}")));
     }
 
+    let origin: Arc<Path> = path.into();
     let mut tensors = BTreeMap::new();
     for (name, tensor) in found {
         if name == METADATA {
             return Err(Error::format(path, format!("names a tensor `{METADATA}`, which is reserved")));
         }
-        tensors.insert(name, values(path, tensor)?);
+        tensors.insert(name, lazy(&origin, tensor));
     }
     while let Some(wrapper) = WRAPPERS.into_iter().find(|wrapper| tensors.keys().all(|name| name.starts_with(wrapper)))
     {
-        tensors = tensors.into_iter().map(|(name, data)| (name[wrapper.len()..].to_string(), data)).collect();
+        tensors = tensors.into_iter().map(|(name, tensor)| (name[wrapper.len()..].to_string(), tensor)).collect();
     }
     Ok(Weights { tensors, source })
 }
@@ -124,7 +126,7 @@ fn zipped_pickle(path: &Path, size: u64) -> Result<Vec<u8>, Error> {
     Ok(bytes)
 }
 
-fn values(path: &Path, tensor: Tensor) -> Result<TensorData, Error> {
+fn lazy(path: &Arc<Path>, tensor: Tensor) -> LazyTensor {
     let dtype = match tensor.dtype() {
         FileType::F64 => DType::F64,
         FileType::F32 => DType::F32,
@@ -141,9 +143,8 @@ fn values(path: &Path, tensor: Tensor) -> Result<TensorData, Error> {
         FileType::Bool => DType::Bool(BoolStore::U8),
     };
     let shape = tensor.shape().to_vec();
-    let bytes = tensor.read().map_err(|error| unreadable(path, error.into()))?;
-    TensorData::try_from_bytes_vec(bytes, shape, dtype)
-        .map_err(|error| Error::format(path, format!("is a damaged PyTorch file: `{}`: {error}", tensor.name)))
+    let file = path.clone();
+    LazyTensor::new(path, shape, dtype, move || tensor.read().map_err(|error| unreadable(&file, error.into())))
 }
 
 fn unreadable(path: &Path, error: PytorchError) -> Error {

@@ -2,22 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::io::Read;
+use std::ops::Deref;
 use std::path::Path;
+use std::sync::Arc;
 
-use burn::tensor::{BoolStore, DType, TensorData};
+use burn::tensor::{BoolStore, DType};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
+use super::LazyTensor;
 use crate::Error;
 
 /// The header's key that is not a tensor.
 pub(super) const METADATA: &str = "__metadata__";
 
-/// The format's own limit, bytes.
-const MAX_HEADER: u64 = 100_000_000;
+/// The format's own limit for a header, bytes.
+const FORMAT_HEADER: u64 = 100_000_000;
+
+/// The largest that is read, bytes: parsed it takes up to 16 times as much. Published networks have a thousandth of it.
+const MAX_HEADER: u64 = 16 << 20;
 
 /// Largest number of tensors, and of their dimensions; published networks have about a thousand and five.
 const MAX_TENSORS: usize = 100_000;
@@ -25,44 +30,48 @@ const MAX_RANK: usize = 8;
 
 /// Whether a file that starts with these bytes means to be safetensors: a length below the limit, then JSON.
 pub(super) fn starts_like_one(start: &[u8]) -> bool {
-    header_length(start).is_some_and(|length| length <= MAX_HEADER) && start.get(8) == Some(&b'{')
+    header_length(start).is_some_and(|length| length <= FORMAT_HEADER) && start.get(8) == Some(&b'{')
 }
 
 fn header_length(start: &[u8]) -> Option<u64> {
     start.first_chunk().copied().map(u64::from_le_bytes)
 }
 
-/// Every tensor of a file of `size` bytes; nothing is allocated that the size does not back.
-pub(super) fn read(path: &Path, mut file: impl Read, size: u64) -> Result<BTreeMap<String, TensorData>, Error> {
+/// Every tensor of the file that these bytes are. Nothing is allocated that their number does not back, and no value is
+/// read.
+pub(super) fn read<B>(path: &Path, file: Arc<B>) -> Result<BTreeMap<String, LazyTensor>, Error>
+where
+    B: Deref<Target = [u8]> + Send + Sync + 'static,
+{
     let fault = |problem: String| Error::format(path, format!("is a damaged safetensors file: {problem}"));
-    let io = Error::reading(path);
-
-    let mut length = [0; 8];
-    file.read_exact(&mut length).map_err(&io)?;
-    let length = u64::from_le_bytes(length);
-    if length > MAX_HEADER.min(size.saturating_sub(8)) {
+    let size = file.len() as u64;
+    let length = header_length(&file).unwrap_or(u64::MAX);
+    if length > size.saturating_sub(8) {
         return Err(fault(format!("its header claims {length} bytes, the file has {size}")));
     }
-    let mut header = vec![0; length as usize];
-    file.read_exact(&mut header).map_err(&io)?;
+    if length > MAX_HEADER {
+        return Err(fault(format!("its header has {length} bytes; at most {MAX_HEADER} are read")));
+    }
+    let start = 8 + length as usize;
+    let header = &file[8..start];
 
-    if let Some(twin) = twin_key(&header).map_err(|error| fault(error.to_string()))? {
+    let keys = keys(header).map_err(|error| fault(error.to_string()))?;
+    if let Some(twin) = keys.twin {
         return Err(fault(format!("`{twin}` occurs twice")));
     }
+    if keys.count > MAX_TENSORS {
+        return Err(fault(format!("it has {} tensors; at most {MAX_TENSORS} are read", keys.count)));
+    }
     // Refuses gaps, overlaps, sizes that are not those of the shapes, and products that overflow.
-    let header: Metadata = serde_json::from_slice(&header).map_err(|error| fault(error.to_string()))?;
-    let (claimed, held) = (header.data_len() as u64, size - 8 - length);
+    let header: Metadata = serde_json::from_slice(header).map_err(|error| fault(error.to_string()))?;
+    let (claimed, held) = (header.data_len(), file.len() - start);
     if claimed != held {
         return Err(fault(format!("its tensors claim {claimed} bytes, the file has {held} for them")));
     }
 
-    let names = header.offset_keys();
-    if names.len() > MAX_TENSORS {
-        return Err(fault(format!("it has {} tensors; at most {MAX_TENSORS} are read", names.len())));
-    }
+    let origin: Arc<Path> = path.into();
     let mut tensors = BTreeMap::new();
-    for name in names {
-        let info = header.info(&name).expect("the header names its own tensors");
+    for (name, info) in header.tensors() {
         // A zero makes the product of the others small.
         let mut others = info.shape.iter().filter(|&&side| side > 0);
         let product = others.try_fold(1usize, |product, &side| product.checked_mul(side));
@@ -73,19 +82,22 @@ pub(super) fn read(path: &Path, mut file: impl Read, size: u64) -> Result<BTreeM
         let dtype = from_file(info.dtype).ok_or_else(|| {
             Error::format(path, format!("holds `{name}` as {:?}, which is not supported", info.dtype))
         })?;
-        let mut bytes = vec![0; info.data_offsets.1 - info.data_offsets.0];
-        file.read_exact(&mut bytes).map_err(&io)?;
-        let data = TensorData::try_from_bytes_vec(bytes, info.shape.clone(), dtype)
-            .map_err(|error| fault(format!("`{name}`: {error}")))?;
-        tensors.insert(name, data);
+        let (file, range) = (file.clone(), start + info.data_offsets.0..start + info.data_offsets.1);
+        let read = move || Ok(file[range.clone()].to_vec());
+        tensors.insert(name, LazyTensor::new(&origin, info.shape.clone(), dtype, read));
     }
     Ok(tensors)
 }
 
-/// Tensors of wide elements first, as the format asks for alignment; then by name.
-pub(super) fn encode(tensors: &BTreeMap<String, TensorData>, metadata: &[(&str, &str)]) -> Vec<u8> {
+/// Gives the bytes of a file to `write`, piece by piece. Tensors of wide elements come first, as the format asks for
+/// alignment; then by name.
+pub(super) fn write(
+    tensors: &BTreeMap<String, LazyTensor>,
+    metadata: &[(&str, &str)],
+    mut write: impl FnMut(&[u8]) -> Result<(), Error>,
+) -> Result<(), Error> {
     let mut order: Vec<_> = tensors.iter().collect();
-    order.sort_by_key(|(_, data)| std::cmp::Reverse(data.dtype().size()));
+    order.sort_by_key(|(_, tensor)| std::cmp::Reverse(tensor.dtype().size()));
 
     // serde_json sorts a map by its keys unless a feature tells it to keep the order of insertion, which is as fixed.
     let mut header = Map::new();
@@ -94,23 +106,19 @@ pub(super) fn encode(tensors: &BTreeMap<String, TensorData>, metadata: &[(&str, 
         header.insert(METADATA.into(), json!(metadata));
     }
     let mut offset = 0;
-    for (name, data) in &order {
-        let end = offset + data.bytes().len();
+    for (name, tensor) in &order {
+        let end = offset + tensor.byte_len();
         let entry: Value =
-            json!({ "dtype": to_file(data.dtype()), "shape": data.shape().to_vec(), "data_offsets": [offset, end] });
+            json!({ "dtype": to_file(tensor.dtype()), "shape": tensor.shape(), "data_offsets": [offset, end] });
         header.insert((*name).clone(), entry);
         offset = end;
     }
     let mut header = Value::Object(header).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
 
-    let mut bytes = Vec::with_capacity(8 + header.len() + offset);
-    bytes.extend((header.len() as u64).to_le_bytes());
-    bytes.extend(header);
-    for (_, data) in order {
-        bytes.extend_from_slice(data.bytes());
-    }
-    bytes
+    write(&(header.len() as u64).to_le_bytes())?;
+    write(&header)?;
+    order.into_iter().try_for_each(|(_, tensor)| write(tensor.data()?.bytes()))
 }
 
 fn from_file(dtype: Dtype) -> Option<DType> {
@@ -151,25 +159,33 @@ fn to_file(dtype: DType) -> &'static str {
     }
 }
 
-/// A key that the outermost JSON object has twice.
-fn twin_key(json: &[u8]) -> serde_json::Result<Option<String>> {
-    struct Keys;
-    impl<'de> Visitor<'de> for Keys {
-        type Value = Option<String>;
+/// The keys of the outermost JSON object.
+#[derive(Default)]
+struct Keys {
+    count: usize,
+    /// One that occurs twice.
+    twin: Option<String>,
+}
+
+fn keys(json: &[u8]) -> serde_json::Result<Keys> {
+    struct Count;
+    impl<'de> Visitor<'de> for Count {
+        type Value = Keys;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             f.write_str("an object")
         }
 
-        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-            let (mut seen, mut twin) = (BTreeSet::new(), None);
+        fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Keys, A::Error> {
+            let (mut seen, mut keys) = (BTreeSet::new(), Keys::default());
             while let Some((key, IgnoredAny)) = map.next_entry::<String, IgnoredAny>()? {
+                keys.count += 1;
                 if !seen.insert(key.clone()) {
-                    twin = Some(key);
+                    keys.twin = Some(key);
                 }
             }
-            Ok(twin)
+            Ok(keys)
         }
     }
-    serde_json::Deserializer::from_slice(json).deserialize_map(Keys)
+    serde_json::Deserializer::from_slice(json).deserialize_map(Count)
 }

@@ -1,10 +1,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::io::Seek as _;
 use std::panic::catch_unwind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use burn::module::Param;
-use burn::tensor::{Device, FloatDType, Tensor};
+use burn::tensor::{BoolStore, DType, Device, FloatDType, Tensor};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
@@ -44,10 +45,12 @@ fn sit(config: &SitConfig) -> Sit {
 fn assert_same(a: &Weights, b: &Weights) {
     let names = |weights: &Weights| weights.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
     assert_eq!(names(a), names(b));
-    for (name, data) in a.iter() {
+    for (name, tensor) in a.iter() {
         let other = b.get(name).unwrap();
-        assert_eq!((data.dtype(), data.shape()), (other.dtype(), other.shape()), "{name}");
-        assert!(data.bytes()[..] == other.bytes()[..], "{name}: bytes differ");
+        assert_eq!((tensor.dtype(), tensor.shape()), (other.dtype(), other.shape()), "{name}");
+        let (found, expected) = (tensor.data().unwrap(), other.data().unwrap());
+        assert!(found.bytes()[..] == expected.bytes()[..], "{name}: bytes differ");
+        assert_eq!(found.bytes().len(), tensor.byte_len(), "{name}");
     }
 }
 
@@ -78,11 +81,22 @@ fn the_source_names_the_part_that_was_taken() {
     assert!(error.contains("has no part Model"), "{error}");
 }
 
-/// Reads `bytes` as a file; whatever they are, that must not panic.
+/// Reads a file with all its values; whatever they are, that must not panic.
+fn read_whole(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
+    let read = || {
+        let mut weights = read(path, part)?;
+        for tensor in weights.tensors.values_mut() {
+            *tensor = tensor.data()?.into();
+        }
+        Ok(weights)
+    };
+    catch_unwind(read).expect("a file's content must not cause a panic")
+}
+
 fn read_bytes(bytes: &[u8], part: Option<Part>) -> Result<Weights, Error> {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), bytes).unwrap();
-    catch_unwind(|| read(file.path(), part)).expect("a file's content must not cause a panic")
+    read_whole(file.path(), part)
 }
 
 #[test]
@@ -94,8 +108,7 @@ fn cut_files_are_errors_or_complete() {
         fs::write(cut.path(), &whole).unwrap();
         for length in (0..whole.len()).rev() {
             cut.as_file().set_len(length as u64).unwrap();
-            let found = catch_unwind(|| Weights::read(cut.path())).expect("a cut file must not cause a panic");
-            if let Ok(found) = found {
+            if let Ok(found) = read_whole(cut.path(), None) {
                 assert_same(&found, &expected);
             }
         }
@@ -116,9 +129,8 @@ fn flipped_bits_never_cause_a_panic() {
             }
             flipped.rewind().unwrap();
             flipped.write_all(&bytes).unwrap();
-            let found = catch_unwind(|| Weights::read(flipped.path())).expect("a flip must not cause a panic");
-            if let Ok(found) = found {
-                assert!(found.iter().map(|(_, data)| data.bytes().len()).sum::<usize>() <= 4 * bytes.len());
+            if let Ok(found) = read_whole(flipped.path(), None) {
+                assert!(found.iter().map(|(_, tensor)| tensor.byte_len()).sum::<usize>() <= 4 * bytes.len());
             }
         }
     }
@@ -132,6 +144,70 @@ fn a_flip_in_an_archived_tensor_is_seen() {
     let at = bytes.windows(4).position(|window| window == value).unwrap();
     bytes[at] ^= 1;
     assert!(read_bytes(&bytes, None).is_err());
+
+    // Names and shapes come first: those of another network are reported, not the damage.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), &bytes).unwrap();
+    let weights = Weights::read(file.path()).unwrap();
+    assert!(!mismatch(weights.into_module(sit(&tiny()), official_key)).missing.is_empty());
+}
+
+#[test]
+fn a_network_gets_no_damaged_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sit.pt");
+    let weights = Weights::of(&sit(&tiny()), official_key);
+    weights.write_pytorch(&path).unwrap();
+    let mut bytes = fs::read(&path).unwrap();
+    let value = weights.get("x_embedder.proj.weight").unwrap().data().unwrap();
+    let at = bytes.windows(16).position(|window| window == &value.bytes()[..16]).unwrap();
+    bytes[at] ^= 1;
+    fs::write(&path, &bytes).unwrap();
+    let error = Weights::read(&path).unwrap().into_module(sit(&tiny()), official_key).map(drop).unwrap_err();
+    assert!(error.to_string().contains("x_embedder.proj.weight"), "{error}");
+}
+
+#[test]
+fn rows_and_shapes_of_a_file_are_those_of_its_values() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("rows.safetensors");
+    let values = TensorData::new((0..24u8).map(f32::from).collect::<Vec<_>>(), [6, 4]);
+    Weights { tensors: [("rows".into(), values.into())].into(), source: String::new() }.write(&path, &[]).unwrap();
+    for weights in [Weights::read(&path).unwrap(), Weights::from_safetensors(&fs::read(&path).unwrap()).unwrap()] {
+        let rows = weights.get("rows").unwrap();
+        assert!(rows.split_rows(4).is_none());
+        let last = rows.split_rows(3).unwrap().pop().unwrap().reshaped(vec![4, 2]);
+        assert_eq!(last.data().unwrap(), TensorData::new((16..24u8).map(f32::from).collect::<Vec<_>>(), [4, 2]));
+    }
+}
+
+/// PyTorch's own reader in Burn, and ours before it, take what is written; `CASES` has every type of floats.
+#[test]
+fn what_is_written_for_pytorch_reads_as_the_same() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("written.pt");
+    for (file, part, _) in CASES {
+        let weights = read(&pt(file), part).unwrap();
+        weights.write_pytorch(&path).unwrap();
+        assert_same(&Weights::read(&path).unwrap(), &weights);
+    }
+    let odd = [
+        ("scalar", TensorData::new(vec![-0.0f64], Vec::<usize>::new())),
+        ("none", TensorData::new(Vec::<f32>::new(), [3, 0, 2])),
+        ("whole", TensorData::new(vec![i64::MIN, 7], [2, 1])),
+        ("bytes", TensorData::new(vec![0u8, 255], [2])),
+        ("truth", TensorData::try_from_bytes_vec(vec![1, 0], [2], DType::Bool(BoolStore::U8)).unwrap()),
+    ];
+    let tensors = odd.into_iter().map(|(name, data)| (name.to_string(), data.into())).collect();
+    let odd = Weights { tensors, source: String::new() };
+    odd.write_pytorch(&path).unwrap();
+    assert_same(&Weights::read(&path).unwrap(), &odd);
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "temporary files are left");
+
+    let wide = [("wide".to_string(), TensorData::new(vec![1u64], [1]).into())].into();
+    let error = Weights { tensors: wide, source: String::new() }.write_pytorch(&path).unwrap_err().to_string();
+    assert!(error.contains("cannot hold `wide`: PyTorch has no storage of U64"), "{error}");
+    assert_same(&Weights::read(&path).unwrap(), &odd);
 }
 
 fn safetensors_of(header: &str, data: &[u8]) -> Vec<u8> {
@@ -191,8 +267,10 @@ fn a_written_file_is_read_bit_exactly() {
     let network = sit(&tiny());
     let mut weights = Weights::of(&network, official_key);
     let odd = [f32::NAN, -0.0, f32::MIN_POSITIVE / 4.0, f32::INFINITY];
-    let at = weights.tensors.get_mut("t_embedder.mlp.0.bias").unwrap();
-    at.as_mut_slice::<f32>().unwrap()[..4].copy_from_slice(&odd);
+    let bias = weights.tensors.get_mut("t_embedder.mlp.0.bias").unwrap();
+    let mut data = bias.data().unwrap();
+    data.as_mut_slice::<f32>().unwrap()[..4].copy_from_slice(&odd);
+    *bias = data.into();
 
     weights.write(&path, &[("format", "pt"), ("a", "\"quoted\"\n")]).unwrap();
     let read = Weights::read(&path).unwrap();
@@ -201,7 +279,7 @@ fn a_written_file_is_read_bit_exactly() {
     assert_same(&weights, &Weights::of(&loaded, official_key));
 
     let bytes = fs::read(&path).unwrap();
-    assert_eq!(bytes, weights.to_safetensors(&[("a", "\"quoted\"\n"), ("format", "pt")]));
+    assert_eq!(bytes, weights.to_safetensors(&[("a", "\"quoted\"\n"), ("format", "pt")]).unwrap());
     ::safetensors::SafeTensors::deserialize(&bytes).unwrap();
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "temporary files are left");
 }
@@ -210,10 +288,10 @@ fn a_written_file_is_read_bit_exactly() {
 #[test]
 fn every_precision_survives() {
     let weights = Weights::read(pt("half.pt")).unwrap();
-    let bytes = weights.to_safetensors(&[]);
+    let bytes = weights.to_safetensors(&[]).unwrap();
     let theirs = ::safetensors::SafeTensors::deserialize(&bytes).unwrap();
-    for (name, data) in weights.iter() {
-        assert!(theirs.tensor(name).unwrap().data() == &data.bytes()[..], "{name}");
+    for (name, tensor) in weights.iter() {
+        assert!(theirs.tensor(name).unwrap().data() == &tensor.data().unwrap().bytes()[..], "{name}");
     }
     assert_same(&weights, &read_bytes(&bytes, None).unwrap());
 }
@@ -263,9 +341,9 @@ fn everything_that_differs_is_named_at_once() {
     let mut weights = Weights::of(&sit(&tiny()), official_key);
     weights.tensors.remove("blocks.1.attn.qkv.bias").unwrap();
     weights.tensors.remove("x_embedder.proj.bias").unwrap();
-    weights.tensors.insert("y_embedder.extra".into(), TensorData::new(vec![1.0f32], [1]));
-    weights.tensors.insert("blocks.0.attn.qkv.bias".into(), TensorData::new(vec![1.0f32], [1]));
-    weights.tensors.insert("blocks.0.mlp.fc2.bias".into(), TensorData::new(vec![1i64; 16], [16]));
+    weights.tensors.insert("y_embedder.extra".into(), TensorData::new(vec![1.0f32], [1]).into());
+    weights.tensors.insert("blocks.0.attn.qkv.bias".into(), TensorData::new(vec![1.0f32], [1]).into());
+    weights.tensors.insert("blocks.0.mlp.fc2.bias".into(), TensorData::new(vec![1i64; 16], [16]).into());
     let found = mismatch(weights.into_module(sit(&tiny()), official_key));
     assert_eq!(found.missing, ["blocks.1.attn.qkv.bias", "x_embedder.proj.bias"]);
     assert_eq!(found.unused, ["y_embedder.extra"]);
@@ -326,11 +404,11 @@ fn precision_identity_and_training_state_are_the_networks() {
     let id = target.blocks[0].mlp.fc1.weight.id;
     for dtype in [FloatDType::F16, FloatDType::BF16, FloatDType::F64] {
         let mut weights = Weights::of(&source, official_key);
-        for data in weights.tensors.values_mut() {
-            *data = data.clone().convert_dtype(dtype.into());
+        for tensor in weights.tensors.values_mut() {
+            *tensor = tensor.data().unwrap().convert_dtype(dtype.into()).into();
         }
         let wide = |data: &TensorData| data.iter::<f32>().collect::<Vec<_>>();
-        let expected = wide(weights.get("blocks.0.mlp.fc1.weight").unwrap());
+        let expected = wide(&weights.get("blocks.0.mlp.fc1.weight").unwrap().data().unwrap());
         let loaded = weights.into_module(target.clone(), official_key).unwrap();
         let found = loaded.blocks[0].mlp.fc1.weight.val();
         assert_eq!(found.dtype(), burn::tensor::DType::F32);

@@ -1,0 +1,116 @@
+//! Tensors that stay in their file.
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::{Bytes, DType, TensorData};
+
+use crate::Error;
+
+/// A tensor of [`Weights`](super::Weights): its shape and type are known, its values are read when they are asked for.
+#[derive(Clone)]
+pub struct LazyTensor {
+    shape: Vec<usize>,
+    dtype: DType,
+    values: Values,
+}
+
+#[derive(Clone)]
+enum Values {
+    /// In memory.
+    Here(Bytes),
+    /// In a file, row by row.
+    There { path: Arc<Path>, read: Arc<Read> },
+}
+
+/// Reads the bytes of a whole tensor.
+type Read = dyn Fn() -> Result<Vec<u8>, Error> + Send + Sync;
+
+impl LazyTensor {
+    /// A tensor whose bytes `read` reads from the file at `path`.
+    pub(super) fn new(
+        path: &Arc<Path>,
+        shape: Vec<usize>,
+        dtype: DType,
+        read: impl Fn() -> Result<Vec<u8>, Error> + Send + Sync + 'static,
+    ) -> Self {
+        Self { shape, dtype, values: Values::There { path: path.clone(), read: Arc::new(read) } }
+    }
+
+    /// Its extents, outermost first.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// The type of its elements.
+    pub fn dtype(&self) -> DType {
+        self.dtype
+    }
+
+    /// The size of its values, bytes.
+    pub fn byte_len(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.size()
+    }
+
+    /// Its values, read anew each time.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is damaged there.
+    pub fn data(&self) -> Result<TensorData, Error> {
+        self.clone().into_data()
+    }
+
+    /// Its values; those in memory are not copied.
+    ///
+    /// # Errors
+    /// As [`data`](Self::data).
+    pub fn into_data(self) -> Result<TensorData, Error> {
+        let Self { shape, dtype, values } = self;
+        match values {
+            Values::Here(bytes) => Ok(TensorData::from_bytes(bytes, shape, dtype)),
+            Values::There { path, read } => TensorData::try_from_bytes_vec(read()?, shape, dtype)
+                .map_err(|error| Error::format(&path, format!("holds damaged values: {error}"))),
+        }
+    }
+
+    /// The same values in another shape of as many elements.
+    pub(crate) fn reshaped(self, shape: Vec<usize>) -> Self {
+        debug_assert_eq!(shape.iter().product::<usize>(), self.shape.iter().product::<usize>());
+        Self { shape, ..self }
+    }
+
+    /// `parts` tensors, each with as many rows of this one; none where they do not come out even.
+    pub(crate) fn split_rows(&self, parts: usize) -> Option<Vec<Self>> {
+        let mut shape = self.shape.clone();
+        let rows = shape.first_mut().filter(|rows| rows.is_multiple_of(parts))?;
+        *rows /= parts;
+        let size = self.byte_len() / parts;
+        let part = |part: usize| {
+            let range = part * size..(part + 1) * size;
+            let values = match &self.values {
+                Values::Here(bytes) => Values::Here(Bytes::from_bytes_vec(bytes[range].to_vec())),
+                Values::There { path, read } => {
+                    let read = read.clone();
+                    Values::There { path: path.clone(), read: Arc::new(move || Ok(read()?[range.clone()].to_vec())) }
+                }
+            };
+            Self { shape: shape.clone(), dtype: self.dtype, values }
+        };
+        Some((0..parts).map(part).collect())
+    }
+}
+
+impl From<TensorData> for LazyTensor {
+    fn from(data: TensorData) -> Self {
+        let (bytes, shape, dtype) = data.into_parts();
+        Self { shape: shape.to_vec(), dtype, values: Values::Here(bytes) }
+    }
+}
+
+/// Without the values.
+impl fmt::Debug for LazyTensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?} {:?}", self.dtype, self.shape)
+    }
+}
