@@ -41,6 +41,8 @@ use crate::random::{self, Stream};
 /// [`Dataset::example`] gives the mean; in training [`Dataset::variant`] draws from the posterior, with noise that is a
 /// function of (seed, position), and takes the mirrored image's latent where the position says so. Opening reads
 /// headers, sizes and classes; [`verify`](Self::verify) reads everything.
+///
+/// Shards are read by memory map: they must stay as they are meanwhile.
 #[derive(Debug)]
 pub struct Latents {
     folder: PathBuf,
@@ -73,8 +75,7 @@ impl Latents {
         if manifest.shards.is_empty() {
             return Err(fault("have no shards"));
         }
-        let shards = manifest.shards.iter().enumerate();
-        let shards = shards.map(|(number, entry)| Shard::open(path, number, entry, &manifest.contents));
+        let shards = manifest.shards.iter().map(|entry| Shard::open(path, entry, &manifest.contents));
         let shards = shards.collect::<Result<_, _>>()?;
         Ok(Self { folder: path.into(), manifest, shards, posterior: Posterior::default() })
     }
@@ -139,20 +140,20 @@ impl Latents {
     }
 
     /// The example, or its mirrored twin, at the mean or where `noise` says.
-    fn read(&self, index: u64, mirrored: bool, noise: Option<&Variation>) -> Result<Example, Error> {
+    fn read(&self, index: u64, mirrored: bool, noise: Option<&Variation>) -> Example {
         let contents = &self.manifest.contents;
         let (shard, row) = self.find(index);
         let single = 1 + usize::from(contents.deviation);
         let first = if mirrored { single + contents.features.len() } else { 0 };
-        let mut pixels = shard.numbers(first, row, contents)?;
+        let mut pixels = shard.numbers(first, row, contents);
         if let Some(Variation { seed, position, .. }) = noise.filter(|_| contents.deviation) {
-            let deviation = shard.numbers(first + 1, row, contents)?;
+            let deviation = shard.numbers(first + 1, row, contents);
             let mut noise = vec![0.0; pixels.len()];
             random::normal(&mut random::rng(*seed, Stream::Posterior, *position), &mut noise);
             pixels.iter_mut().zip(deviation).zip(noise).for_each(|((mean, deviation), z)| *mean += deviation * z);
         }
         let features = (0..contents.features.len()).map(|k| shard.numbers(first + single + k, row, contents));
-        Ok(Example { pixels, label: shard.classes[row] as usize, features: features.collect::<Result<_, _>>()? })
+        Example { pixels, label: shard.classes[row] as usize, features: features.collect() }
     }
 }
 
@@ -170,7 +171,7 @@ impl Dataset for Latents {
     }
 
     fn example(&self, index: u64) -> Result<Example, Error> {
-        self.read(index, false, None)
+        Ok(self.read(index, false, None))
     }
 
     fn label(&self, index: u64) -> Result<usize, Error> {
@@ -185,7 +186,7 @@ impl Dataset for Latents {
         if mirrored && !self.manifest.contents.flipped {
             return Err(Error::Latents { path: self.folder.clone(), reason: "have no mirrored twins".into() });
         }
-        self.read(index, mirrored, (self.posterior == Posterior::Sample).then_some(&variation))
+        Ok(self.read(index, mirrored, (self.posterior == Posterior::Sample).then_some(&variation)))
     }
 
     fn features(&self) -> Vec<[usize; 2]> {
