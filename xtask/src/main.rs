@@ -7,6 +7,7 @@ mod bench;
 mod bench_case;
 mod check;
 mod compare;
+mod convert;
 mod decoder;
 mod download;
 mod encode;
@@ -53,6 +54,8 @@ enum Command {
     Compare(compare::Compare),
     /// Turn images into latents once, before training
     Encode(encode::Encode),
+    /// Rewrite weights in another format, or under other names
+    Convert(convert::Convert),
     /// Fetch weights from the Hugging Face Hub into its cache
     Download(download::Download),
     /// Measure how far a network's states lag behind their time.
@@ -62,7 +65,7 @@ enum Command {
 fn main() -> ExitCode {
     allocator::keep_buffers();
     let command = Arguments::parse().command;
-    if !matches!(command, Command::Plan(_) | Command::Check) {
+    if !matches!(command, Command::Plan(_) | Command::Check | Command::Convert(_)) {
         // Before anything is on the device: without one, Burn panics.
         if let Err(fault) = mixflow::check_device() {
             note(format_args!("error: {fault}"));
@@ -78,6 +81,7 @@ fn main() -> ExitCode {
         Command::Eval(eval) => eval.run(),
         Command::Compare(compare) => compare.run(),
         Command::Encode(encode) => encode.run(),
+        Command::Convert(convert) => convert.run(),
         Command::Download(download) => download.run(),
         Command::SlowFlow(slow_flow) => slow_flow.run(),
     };

@@ -1,0 +1,89 @@
+//! `cargo xtask convert`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args, ValueEnum};
+use mixflow::backbones::autoencoder::Naming;
+use mixflow::backbones::weights::{Part, Weights};
+
+use crate::run::{Result, say};
+
+#[derive(Args)]
+pub(crate) struct Convert {
+    /// Weights: .pt, .pth, .bin, .safetensors, or the .safetensors.index.json of shards
+    from: PathBuf,
+    /// The new file: .safetensors, or .pt as `torch.save` writes it
+    to: PathBuf,
+    /// Which network of a training checkpoint [default: the averaged one, else the trained one, else all tensors]
+    #[arg(long, value_enum)]
+    part: Option<Which>,
+    /// Rename the tensors of an autoencoder: as in diffusers, or as in latent-diffusion
+    #[arg(long, value_enum)]
+    names: Option<Names>,
+    /// Replace the new file if it is there
+    #[arg(long)]
+    force: bool,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Which {
+    Ema,
+    Model,
+    Bare,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Names {
+    Diffusers,
+    Original,
+}
+
+impl Convert {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let Self { from, to, part, names, force } = self;
+        let format = Format::of(&to)?;
+        if to.exists() && !force {
+            return Err(format!("{} is there; --force replaces it", to.display()).into());
+        }
+        let mut weights = match part {
+            None => Weights::read(&from)?,
+            Some(Which::Ema) => Weights::read_part(&from, Part::Ema)?,
+            Some(Which::Model) => Weights::read_part(&from, Part::Model)?,
+            Some(Which::Bare) => Weights::read_part(&from, Part::Bare)?,
+        };
+        let source = weights.source().to_string();
+        if let Some(names) = names {
+            let naming = match names {
+                Names::Diffusers => Naming::Diffusers,
+                Names::Original => Naming::Original,
+            };
+            weights = naming.apply(weights).ok_or_else(|| {
+                format!("{} holds no autoencoder of Stable Diffusion's kind; leave out --names", from.display())
+            })?;
+        }
+        match format {
+            Format::Safetensors => weights.write(&to, &[("format", "pt")])?,
+            Format::PyTorch => weights.write_pytorch(&to)?,
+        }
+        let (count, bytes) =
+            weights.iter().fold((0, 0), |(count, bytes), (_, tensor)| (count + 1, bytes + tensor.byte_len()));
+        say(format_args!("{count} tensors, {:.1} MB, of {source}, to {}", bytes as f64 / 1e6, to.display()))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+enum Format {
+    Safetensors,
+    PyTorch,
+}
+
+impl Format {
+    fn of(path: &Path) -> Result<Self> {
+        match path.extension().and_then(|ending| ending.to_str()) {
+            Some("safetensors") => Ok(Self::Safetensors),
+            Some("pt" | "pth") => Ok(Self::PyTorch),
+            _ => Err(format!("{} ends neither in .safetensors nor in .pt", path.display()).into()),
+        }
+    }
+}
