@@ -1,0 +1,46 @@
+//! The manifest of a folder of latents, with a shard that fits the first seed.
+#![no_main]
+
+use std::fs;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+
+use libfuzzer_sys::fuzz_target;
+use mixflow::data::Dataset;
+use mixflow::data::latents::{Contents, Encoded, Features, Latents, Origin, Precision, Writer};
+use mixflow_fuzz::folder;
+
+fuzz_target!(|bytes: &[u8]| {
+    static LATENTS: OnceLock<PathBuf> = OnceLock::new();
+    let latents = LATENTS.get_or_init(write);
+    fs::write(latents.join("manifest.json"), bytes).expect("the folder is writable");
+    let Ok(latents) = Latents::open(latents) else { return };
+    let _ = latents.verify();
+    for index in 0..latents.len().unwrap_or(0).min(4) {
+        let _ = (latents.example(index), latents.name(index));
+    }
+});
+
+fn write() -> PathBuf {
+    let origin = || Origin { name: "none".into(), sha256: String::new() };
+    let contents = Contents {
+        shape: [2, 2, 2],
+        precision: Precision::F16,
+        deviation: true,
+        flipped: false,
+        normalised: true,
+        image_size: 4,
+        classes: vec!["a".into(), "b".into()],
+        autoencoder: origin(),
+        features: vec![Features { tokens: 2, width: 3, encoder: origin() }],
+        source: "none".into(),
+        shard_examples: 10,
+    };
+    let path = folder().join("latents");
+    let mut writer = Writer::open(&path, contents).expect("a new folder");
+    let encoded = Encoded { mean: vec![0.5; 24], deviation: Some(vec![0.1; 24]), features: vec![vec![1.0; 18]] };
+    let samples: Vec<_> = ["1.png", "2.png", "3.png"].map(|name| (name.to_string(), 1)).into();
+    writer.push(&samples, &encoded, None).expect("all is valid");
+    writer.finish(3).expect("the folder is writable");
+    path
+}
