@@ -48,9 +48,14 @@ impl LazyTensor {
         self.dtype
     }
 
+    /// How many elements it has.
+    pub fn num_elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
     /// The size of its values, bytes.
     pub fn byte_len(&self) -> usize {
-        self.shape.iter().product::<usize>() * self.dtype.size()
+        self.num_elements() * self.dtype.size()
     }
 
     /// Its values, read anew each time.
@@ -76,7 +81,7 @@ impl LazyTensor {
 
     /// The same values in another shape of as many elements.
     pub(crate) fn reshaped(self, shape: Vec<usize>) -> Self {
-        debug_assert_eq!(shape.iter().product::<usize>(), self.shape.iter().product::<usize>());
+        debug_assert_eq!(shape.iter().product::<usize>(), self.num_elements());
         Self { shape, ..self }
     }
 
