@@ -8,7 +8,7 @@ use sha2::{Digest as _, Sha256};
 use crate::revision::is_hex;
 
 /// The hash that a repository has for a file; it is also the name of the file in the cache.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Digest {
     /// Of the content, for large files.
     Sha256(String),
@@ -36,19 +36,30 @@ impl Digest {
     /// What finds the hash of content of `size` bytes.
     pub(crate) fn hasher(&self, size: u64) -> Hasher {
         match self {
-            Self::Sha256(_) => Hasher::Sha256(Sha256::new()),
-            Self::GitBlob(_) => Hasher::GitBlob(Sha1::new_with_prefix(format!("blob {size}\0"))),
+            Self::Sha256(_) => Hasher::sha256(),
+            Self::GitBlob(_) => Hasher::git_blob(size),
         }
     }
 }
 
 /// A [`Digest`] in the making.
+#[derive(Clone)]
 pub(crate) enum Hasher {
     Sha256(Sha256),
     GitBlob(Sha1),
 }
 
 impl Hasher {
+    /// For the content alone.
+    pub(crate) fn sha256() -> Self {
+        Self::Sha256(Sha256::new())
+    }
+
+    /// For content of `size` bytes after git's header.
+    pub(crate) fn git_blob(size: u64) -> Self {
+        Self::GitBlob(Sha1::new_with_prefix(format!("blob {size}\0")))
+    }
+
     /// Goes on with these bytes.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         match self {

@@ -5,6 +5,9 @@ use std::fmt;
 use crate::url::{Url, escape};
 use crate::{Error, Repository, Revision};
 
+/// The official one.
+const HUB: &str = "https://huggingface.co";
+
 /// The address of a Hub: huggingface.co, a mirror, or a server of one's own.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Endpoint(Url);
@@ -49,6 +52,53 @@ impl Endpoint {
         self.api(repository, &format!("tree/{}?recursive=true", escape(revision.as_str(), false)))
     }
 
+    /// Whether an address is this server's, so that the token may go there.
+    pub(crate) fn owns(&self, url: &Url) -> bool {
+        self.0.same_origin(url)
+    }
+
+    /// An address that this server gave: a mirror may repeat those of the Hub, and means its own.
+    pub(crate) fn given(&self, href: &str) -> Result<Url, &'static str> {
+        let url = match href.strip_prefix(HUB).filter(|rest| rest.starts_with('/')) {
+            Some(rest) => self.0.with(rest.trim_start_matches('/')),
+            None => Url::parse(href)?,
+        };
+        if self.0.scheme() == "https" && url.scheme() != "https" {
+            return Err("is without encryption");
+        }
+        Ok(url)
+    }
+
+    /// Where it says whose a token is.
+    pub(crate) fn identity(&self) -> Url {
+        self.0.with("api/whoami-v2")
+    }
+
+    /// Where repositories are made.
+    pub(crate) fn creation(&self) -> Url {
+        self.0.with("api/repos/create")
+    }
+
+    /// Where a repository is asked to do something with a branch: `branch`, `preupload` or `commit`.
+    pub(crate) fn action(&self, repository: &Repository, action: &str, branch: &Revision) -> Url {
+        self.api(repository, &format!("{action}/{}", escape(branch.as_str(), false)))
+    }
+
+    /// Where large files are announced.
+    pub(crate) fn batch(&self, repository: &Repository) -> Url {
+        self.0.with(&format!("{}.git/info/lfs/objects/batch", repository.path()))
+    }
+
+    /// Where people look at a branch.
+    pub(crate) fn branch_page(&self, repository: &Repository, branch: &Revision) -> Url {
+        let page = self.page(repository);
+        if *branch == Revision::default() {
+            page
+        } else {
+            page.with(&format!("tree/{}", escape(branch.as_str(), true)))
+        }
+    }
+
     /// Where people look at a repository.
     pub(crate) fn page(&self, repository: &Repository) -> Url {
         self.0.with(&repository.path())
@@ -61,7 +111,7 @@ impl Endpoint {
 
 impl Default for Endpoint {
     fn default() -> Self {
-        Self::new("https://huggingface.co").expect("a valid address")
+        Self::new(HUB).expect("a valid address")
     }
 }
 

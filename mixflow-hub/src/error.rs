@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::{Repository, Revision};
 
-/// A download that cannot be done, or a folder that cannot be used.
+/// A download or an upload that cannot be done, or a folder that cannot be used.
 ///
 /// No message holds a token, nor the signed part of an address.
 #[derive(Debug, thiserror::Error)]
@@ -198,6 +198,69 @@ pub enum Error {
         file: String,
         /// The cache that was looked through.
         cache: PathBuf,
+    },
+    /// An upload needs a token with more rights.
+    #[error(
+        "an upload to {endpoint} needs a token that may write, but {reason}: make one at {endpoint}/settings/tokens and \
+         put it in HF_TOKEN, or run `hf auth login`"
+    )]
+    WriteToken {
+        /// Which server.
+        endpoint: String,
+        /// What there is instead.
+        reason: &'static str,
+    },
+    /// Nobody may be asked, so nothing can be uploaded.
+    #[error("HF_HUB_OFFLINE forbids to upload to {repository}: unset it")]
+    Offline {
+        /// Where it was to go.
+        repository: Repository,
+    },
+    /// A folder holds something that a repository cannot.
+    #[error("{} cannot be uploaded: {reason}", path.display())]
+    Folder {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong, and what to do.
+        reason: &'static str,
+    },
+    /// Somebody wrote to a file while it was uploaded.
+    #[error("{} changed while it was uploaded: nothing was published; run again when nobody writes to it", path.display())]
+    Changed {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A server did not take a file, after all attempts.
+    #[error(
+        "{host} did not take {file} ({reason}): nothing was published; run again, and what is there is not sent again"
+    )]
+    Unsent {
+        /// Who should have taken it.
+        host: String,
+        /// Which.
+        file: String,
+        /// What happened.
+        reason: String,
+    },
+    /// Others commit to the same branch all the time.
+    #[error("{repository} gets other commits on {branch} at the same time{}: nothing was published; try again", said(.message))]
+    Conflict {
+        /// Where.
+        repository: Repository,
+        /// Which branch.
+        branch: Revision,
+        /// What the server said.
+        message: String,
+    },
+    /// The answer to a commit was lost, and nobody says whether it was made.
+    #[error("it is unknown whether {repository} has the commit ({reason}): run again, which looks, or look at {page}")]
+    Unsure {
+        /// Where.
+        repository: Repository,
+        /// Where people see it.
+        page: String,
+        /// Why nobody knows.
+        reason: String,
     },
     /// The operating system refused.
     #[error("cannot {action} {}: {source}{}", path.display(), advice(source))]

@@ -35,12 +35,16 @@
 //! - `pipeline` (default): networks from what was downloaded, and with them Burn. Without it the crate only downloads and
 //!   tracks.
 
+mod access;
 mod cache;
 mod client;
+mod commit;
 mod digest;
 mod download;
 mod endpoint;
 mod error;
+mod folder;
+mod lfs;
 mod listing;
 mod lock;
 mod patience;
@@ -51,9 +55,11 @@ mod progress;
 mod repository;
 mod request;
 mod revision;
+mod send;
 mod token;
 pub mod tracker;
 mod transfer;
+mod upload;
 mod url;
 
 pub use cache::Cache;
@@ -68,3 +74,4 @@ pub use progress::Progress;
 pub use repository::{Kind, Repository};
 pub use revision::{Commit, Revision};
 pub use token::Token;
+pub use upload::{Upload, Uploaded};

@@ -1,8 +1,8 @@
-//! What a download tells while it runs.
+//! What a download or an upload tells while it runs.
 
 use std::time::Duration;
 
-/// An event of a download, for whoever shows it.
+/// An event of a download or an upload, for whoever shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Progress<'a> {
@@ -33,6 +33,37 @@ pub enum Progress<'a> {
     Locked {
         /// Its name in the repository.
         file: &'a str,
+    },
+    /// The repository was not there and is now.
+    Created {
+        /// Where to look at it.
+        address: &'a str,
+    },
+    /// A large file begins to go.
+    Sending {
+        /// Its name in the repository.
+        file: &'a str,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// So many bytes of it are gone.
+    Sent {
+        /// Its name in the repository.
+        file: &'a str,
+        /// Bytes from its start.
+        bytes: u64,
+        /// Its size in bytes.
+        size: u64,
+    },
+    /// The server has all of a large file, from now or from earlier; nobody sees it before the commit.
+    Stored {
+        /// Its name in the repository.
+        file: &'a str,
+    },
+    /// All is there: now the repository changes, at once.
+    Committing {
+        /// Files that are new or have other content.
+        files: usize,
     },
     /// Something failed that may pass.
     Retrying {

@@ -26,6 +26,11 @@ impl Kind {
             Self::Space => "spaces",
         }
     }
+
+    /// The word in requests.
+    pub(crate) fn singular(self) -> &'static str {
+        self.plural().trim_end_matches('s')
+    }
 }
 
 /// A repository on the Hub: `org/name`, or `datasets/org/name`.

@@ -3,6 +3,7 @@
 use std::io::Read;
 use std::time::{Duration, SystemTime};
 
+use serde_json::Value;
 use ureq::http::{HeaderMap, Response, StatusCode};
 use ureq::{Agent, Body};
 
@@ -14,8 +15,11 @@ use crate::{Client, Commit, Error, Patience, Repository, Revision};
 /// Largest answer that is not a file's content, bytes.
 const MAX_ANSWER: u64 = 64 << 20;
 
+/// Largest body of a refusal that is looked at, bytes.
+const MAX_COMPLAINT: u64 = 1 << 16;
+
 /// Servers that we are sent through for one request.
-const MAX_REDIRECTS: usize = 8;
+pub(crate) const MAX_REDIRECTS: usize = 8;
 
 /// What a request is about, for errors.
 pub(crate) struct Subject<'a> {
@@ -158,7 +162,7 @@ impl Client {
     pub(crate) fn ask(&self, ask: Ask, url: &Url, subject: &Subject<'_>) -> Result<Answer, Failure> {
         let (start, mut url, mut hub) = (url, url.clone(), vec![]);
         for _ in 0..=MAX_REDIRECTS {
-            let ours = url.same_origin(start);
+            let ours = self.endpoint.owns(&url);
             let mut request = match ask {
                 Ask::Head => self.agent.head(url.whole()),
                 Ask::Get(0) => self.agent.get(url.whole()),
@@ -191,18 +195,23 @@ impl Client {
     }
 
     /// An answer that is one, or what the status says.
-    fn judge(&self, answer: Answer, ours: bool, subject: &Subject<'_>) -> Result<Answer, Failure> {
+    pub(crate) fn judge(&self, answer: Answer, ours: bool, subject: &Subject<'_>) -> Result<Answer, Failure> {
         let status = answer.response.status();
         if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE {
             return Ok(answer);
         }
-        let headers = answer.response.headers();
+        let Answer { url, response, .. } = answer;
+        let (parts, body) = response.into_parts();
+        let headers = &parts.headers;
         let code = text(headers, "x-error-code").unwrap_or_default();
-        let message = self.quote(text(headers, "x-error-message").unwrap_or_default());
+        let message = match text(headers, "x-error-message") {
+            Some(message) => self.quote(message),
+            None => self.quote(&complaint(body)),
+        };
         let after = text(headers, "retry-after").and_then(|header| retry_after(header, SystemTime::now()));
         let (repository, revision) = (subject.repository.clone(), subject.revision.clone());
         let (token, endpoint) = (self.token.is_some(), self.endpoint.to_string());
-        let (address, number) = (answer.url.to_string(), status.as_u16());
+        let (address, number) = (url.to_string(), status.as_u16());
         let error = match (number, code) {
             // What a storage server says is not about the repository.
             _ if !ours => Error::Status { address, status: number, message },
@@ -230,7 +239,7 @@ impl Client {
         })
     }
 
-    fn unreachable(&self, url: &Url, error: &ureq::Error) -> Failure {
+    pub(crate) fn unreachable(&self, url: &Url, error: &ureq::Error) -> Failure {
         use ureq::Error::{HostNotFound, Io, Protocol, Timeout, Tls};
         let reason = self.quote(&match error {
             Timeout(_) => "it does not answer in time".into(),
@@ -247,7 +256,7 @@ impl Client {
     }
 
     /// A server's words in our message: short, on one line, without the token.
-    fn quote(&self, text: &str) -> String {
+    pub(crate) fn quote(&self, text: &str) -> String {
         let plain: String = text.chars().filter(|c| !c.is_control()).take(200).collect();
         self.token.as_ref().map_or(plain.clone(), |token| token.hide_in(&plain))
     }
@@ -263,7 +272,17 @@ pub(crate) fn protocol(url: &Url, reason: &str) -> Error {
     Error::Protocol { address: url.to_string(), reason: reason.into() }
 }
 
-fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+/// What the Hub says in the body of a refusal, where it says it there only.
+fn complaint(body: Body) -> String {
+    let mut bytes = vec![];
+    // Words that do not come are not missed.
+    let _ = body.into_reader().take(MAX_COMPLAINT).read_to_end(&mut bytes);
+    let answer: Option<Value> = serde_json::from_slice(&bytes).ok();
+    let said = answer.as_ref().map(|answer| answer["error"].as_str().or(answer["message"].as_str()));
+    said.flatten().unwrap_or_default().into()
+}
+
+pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 

@@ -10,3 +10,4 @@ mod python;
 mod server;
 mod shared;
 mod tracker;
+mod upload;

@@ -1,0 +1,101 @@
+//! Before an upload: who may write, and where to.
+
+use serde_json::{Value, json};
+
+use crate::progress::{Progress, Tell};
+use crate::request::{Failure, Subject, protocol};
+use crate::send::refusal;
+use crate::{Client, Commit, Error, Repository, Revision};
+
+/// What the Hub says where two repositories of a user are made at once; to be tried again, as `huggingface_hub` does
+/// (`hf_api.py` of 2.4.0, `create_repo`).
+const MADE_AT_ONCE: &str = "another conflicting operation is in progress";
+
+impl Client {
+    /// Makes sure that there is a token that may write, as far as the server tells.
+    pub(crate) fn check_token(&self, subject: &Subject<'_>, tell: Tell<'_>) -> Result<(), Error> {
+        let lacking = |reason| Error::WriteToken { endpoint: self.endpoint.to_string(), reason };
+        if self.token.is_none() {
+            return Err(lacking("there is none"));
+        }
+        let url = self.endpoint.identity();
+        let (text, _) = self.page(&url, subject, tell)?;
+        let answer: Value = serde_json::from_str(&text).map_err(|_| protocol(&url, "the answer is no JSON"))?;
+        let token = &answer["auth"]["accessToken"];
+        match token["role"].as_str() {
+            Some("read") => Err(lacking("this one may only read")),
+            Some("fineGrained") if !may_write(token) => Err(lacking("this one has no right to write anywhere")),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the repository and the branch where they are not yet; gives the branch's head.
+    pub(crate) fn open(
+        &self,
+        repository: &Repository,
+        branch: &Revision,
+        private: bool,
+        tell: Tell<'_>,
+    ) -> Result<Commit, Error> {
+        let mut head = self.resolve(repository, branch, tell);
+        if let Err(Error::NoRepository { .. }) = head {
+            self.create(repository, private, tell)?;
+            head = self.resolve(repository, branch, tell);
+        }
+        if let Err(Error::NoRevision { .. }) = head {
+            let subject = Subject { repository, revision: branch, file: None };
+            let url = self.endpoint.action(repository, "branch", branch);
+            let made = self.patiently(tell, || match self.post(&url, "application/json", b"{}", &subject) {
+                // Somebody made it, or we did and the answer was lost.
+                Err(failure) if refusal(&failure, &[409]).is_some() => Ok(()),
+                answer => answer.map(drop),
+            });
+            made.map_err(|failure| *failure.error)?;
+            head = self.resolve(repository, branch, tell);
+        }
+        head
+    }
+
+    fn create(&self, repository: &Repository, private: bool, tell: Tell<'_>) -> Result<(), Error> {
+        let main = Revision::default();
+        let subject = Subject { repository, revision: &main, file: None };
+        let (owner, name) = repository.id().split_once('/').unwrap_or_default();
+        let mut body = json!({ "name": name, "organization": owner, "type": repository.kind().singular() });
+        // Without this word the server decides, as it was told by the organisation.
+        if private {
+            body["visibility"] = "private".into();
+        }
+        let (url, body) = (self.endpoint.creation(), body.to_string());
+        let made = self.patiently(tell, || match self.post(&url, "application/json", body.as_bytes(), &subject) {
+            Err(failure) => match refusal(&failure, &[409]) {
+                Some(message) if message.contains(MADE_AT_ONCE) => Err(Failure { passing: true, ..failure }),
+                // Somebody made it, or we did and the answer was lost.
+                Some(_) => Ok(()),
+                None => Err(failure),
+            },
+            answer => answer.map(drop),
+        });
+        made.map_err(|failure| *failure.error)?;
+        tell(Progress::Created { address: &self.endpoint.page(repository).to_string() });
+        if !private {
+            return Ok(());
+        }
+        // A server that does not know the word would show to all what is not meant for them.
+        let url = self.endpoint.revision(repository, &main);
+        let (text, _) = self.page(&url, &subject, tell)?;
+        let answer: Value = serde_json::from_str(&text).map_err(|_| protocol(&url, "the answer is no JSON"))?;
+        if answer["private"] == true {
+            Ok(())
+        } else {
+            Err(protocol(&url, "a private repository was asked for, this one is not"))
+        }
+    }
+}
+
+/// Whether a token of chosen rights has one to write, anywhere.
+fn may_write(token: &Value) -> bool {
+    // A server that does not list them is asked for the commit.
+    let Some(scopes) = token["fineGrained"]["scoped"].as_array() else { return true };
+    let rights = scopes.iter().filter_map(|scope| scope["permissions"].as_array()).flatten();
+    rights.filter_map(Value::as_str).any(|right| right == "repo.write")
+}

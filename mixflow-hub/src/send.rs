@@ -1,0 +1,83 @@
+//! Requests that carry something.
+
+use std::io::Read;
+
+use ureq::SendBody;
+
+use crate::request::{Answer, Failure, MAX_REDIRECTS, Subject, protocol, text};
+use crate::url::Url;
+use crate::{Client, Error};
+
+/// A commit or a creation may take this many times as long as any other answer.
+const PATIENCE: u32 = 4;
+
+/// What git-lfs and the Hub's large files are spoken of in.
+pub(crate) const LFS: &str = "application/vnd.git-lfs+json";
+
+impl Client {
+    /// Posts `body`, of this content type. It goes along where the same server sends us on, and nowhere else.
+    pub(crate) fn post(&self, url: &Url, kind: &str, body: &[u8], subject: &Subject<'_>) -> Result<Answer, Failure> {
+        let mut url = url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let ours = self.endpoint.owns(&url);
+            let mut request = self.agent.post(url.whole()).header("Content-Type", kind);
+            if kind == LFS {
+                request = request.header("Accept", LFS);
+            }
+            if let Some(token) = self.token.as_ref().filter(|_| ours) {
+                request = request.header("Authorization", token.header());
+            }
+            let request = request.config().timeout_recv_response(Some(self.patience.silence * PATIENCE)).build();
+            let response = request.send(body).map_err(|error| self.unreachable(&url, &error))?;
+            if !response.status().is_redirection() {
+                return self.judge(Answer { url, response, hub: vec![] }, ours, subject);
+            }
+            let location = text(response.headers(), "location").unwrap_or_default();
+            let there = url.join(location).ok().filter(|there| there.same_origin(&url));
+            // Any other redirect turns a request that carries something into one that carries nothing.
+            let there = there.filter(|_| matches!(response.status().as_u16(), 307 | 308));
+            url = there.ok_or_else(|| Failure::lasting(protocol(&url, "it redirects what we send")))?;
+        }
+        Err(Failure::lasting(protocol(&url, "it redirects in a circle")))
+    }
+
+    /// Puts `size` bytes of `body` there, with the headers that the server asked for.
+    pub(crate) fn put(
+        &self,
+        url: &Url,
+        headers: &[(String, String)],
+        size: u64,
+        body: &mut dyn Read,
+        subject: &Subject<'_>,
+    ) -> Result<Answer, Failure> {
+        let ours = self.endpoint.owns(url);
+        let mut request = self.agent.put(url.whole()).header("Content-Length", size);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        let asked = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("authorization"));
+        if let Some(token) = self.token.as_ref().filter(|_| ours && !asked) {
+            request = request.header("Authorization", token.header());
+        }
+        let request = request.config().timeout_recv_response(Some(self.patience.silence * PATIENCE)).build();
+        let response = request.send(SendBody::from_reader(body)).map_err(|error| self.unreachable(url, &error))?;
+        if response.status().is_redirection() {
+            return Err(Failure::lasting(protocol(url, "it redirects what we send")));
+        }
+        self.judge(Answer { url: url.clone(), response, hub: vec![] }, ours, subject)
+    }
+
+    /// An address that the Hub gave for what we send.
+    pub(crate) fn given(&self, href: &str, by: &Url) -> Result<Url, Failure> {
+        let fault = |reason| Failure::lasting(protocol(by, &format!("it sends us to an address that {reason}")));
+        self.endpoint.given(href).map_err(fault)
+    }
+}
+
+/// What there is to say where the Hub refuses with this status; none where it did not.
+pub(crate) fn refusal(failure: &Failure, refused: &[u16]) -> Option<String> {
+    match &*failure.error {
+        Error::Status { status, message, .. } if refused.contains(status) => Some(message.clone()),
+        _ => None,
+    }
+}

@@ -1,0 +1,165 @@
+//! A folder, into a repository, as one commit.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use crate::commit::Mode;
+use crate::folder;
+use crate::progress::{Progress, Tell};
+use crate::request::Subject;
+use crate::{Client, Commit, Error, Repository, Revision};
+
+/// What to do with what is uploaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Upload {
+    /// Branch that gets the commit; made from `main` where it is not there. `main` unless changed.
+    pub branch: String,
+    /// Whether only its owners see the repository, if it is made. One that is there stays as it is. False unless changed.
+    pub private: bool,
+    /// What the commit says: a line, and more below it if need be.
+    pub message: String,
+}
+
+impl Upload {
+    /// A commit on `main`.
+    pub fn new(message: impl Into<String>) -> Self {
+        Self { branch: "main".into(), private: false, message: message.into() }
+    }
+
+    /// The same on another branch.
+    #[must_use]
+    pub fn branch(self, branch: impl Into<String>) -> Self {
+        Self { branch: branch.into(), ..self }
+    }
+
+    /// The same for a repository that is made for its owners only.
+    #[must_use]
+    pub fn private(self, private: bool) -> Self {
+        Self { private, ..self }
+    }
+}
+
+/// What has become of an upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Uploaded {
+    /// The commit that has all files of the folder.
+    pub commit: Commit,
+    /// The page to look at it.
+    pub address: String,
+    /// Bytes of content that went over the line.
+    pub sent: u64,
+    /// Files that are new in the branch, or have other content.
+    pub files_sent: usize,
+    /// Files that were there already.
+    pub files_kept: usize,
+}
+
+impl Client {
+    /// Uploads every file of `folder` as one commit. Other files of the branch stay. `tell` hears how it goes.
+    ///
+    /// The repository and the branch are made where they are not there. What the branch has already is left out, and
+    /// where that is everything, there is no commit. Nothing is visible before the commit; where another one comes in
+    /// between, it is made again upon that. Content that arrived is not sent again by the next call.
+    ///
+    /// # Errors
+    /// If the token may not write, nobody may be asked or answers, the folder has what a repository cannot have, or a
+    /// file changes meanwhile. Nothing was published then; [`Error::Unsure`] says where that cannot be known.
+    pub fn upload(
+        &self,
+        folder: &Path,
+        repository: &Repository,
+        upload: &Upload,
+        mut tell: impl FnMut(Progress<'_>),
+    ) -> Result<Uploaded, Error> {
+        let tell: Tell<'_> = &mut tell;
+        let branch = upload.check()?;
+        if !repository.id().contains('/') {
+            let reason = "must name its owner, as `org/name`, for an upload";
+            return Err(Error::Name { what: "the repository", name: repository.to_string(), reason });
+        }
+        if self.offline {
+            return Err(Error::Offline { repository: repository.clone() });
+        }
+        let files = folder::files(folder)?;
+        let subject = Subject { repository, revision: &branch, file: None };
+        self.check_token(&subject, tell)?;
+        let mut head = self.open(repository, &branch, upload.private, tell)?;
+        let (mut sent, mut stored, mut changed, mut failures) = (0, BTreeSet::new(), BTreeSet::new(), 0);
+        loop {
+            let tree = self.tree(repository, &head, tell)?;
+            let mut missing = vec![];
+            for file in &files {
+                if !tree.get(&file.name).map_or(Ok(false), |expected| file.is(expected))? {
+                    missing.push(file);
+                }
+            }
+            changed.extend(missing.iter().map(|file| file.name.clone()));
+            let done = |commit, sent| Uploaded {
+                commit,
+                address: self.endpoint.branch_page(repository, &branch).to_string(),
+                sent,
+                files_sent: changed.len(),
+                files_kept: files.len() - changed.len(),
+            };
+            if missing.is_empty() {
+                return Ok(done(head, sent));
+            }
+            let sorted = self.sort(&missing, &subject, tell)?;
+            for (file, _) in sorted.iter().filter(|(_, mode)| *mode == Mode::Large) {
+                // The same content may be there under two names.
+                if stored.insert(file.sha256()?.clone()) {
+                    sent += self.store(file, &subject, tell)?;
+                }
+            }
+            tell(Progress::Committing { files: sorted.len() });
+            let failure = match self.commit(upload, &head, &sorted, &subject) {
+                Ok(commit) => {
+                    let regular = sorted.iter().filter(|(_, mode)| *mode == Mode::Regular);
+                    sent += regular.map(|(file, _)| file.size).sum::<u64>();
+                    return Ok(done(commit, sent));
+                }
+                Err(failure) => failure,
+            };
+            if !failure.passing {
+                return Err(*failure.error);
+            }
+            // Whether it was made, or another one, the head tells. Only then is it time to give up.
+            let reason = failure.error.to_string();
+            failures += 1;
+            let given_up = self.wait(failure, failures, tell);
+            head = self.resolve(repository, &branch, tell).map_err(|error| match error.is_outage() {
+                true => Error::Unsure {
+                    repository: repository.clone(),
+                    page: self.endpoint.page(repository).to_string(),
+                    reason,
+                },
+                false => error,
+            })?;
+            if let Err(failure) = given_up {
+                let tree = self.tree(repository, &head, tell)?;
+                for file in &files {
+                    if !tree.get(&file.name).map_or(Ok(false), |expected| file.is(expected))? {
+                        return Err(*failure.error);
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl Upload {
+    /// The branch, if it can be one and there is something to say.
+    fn check(&self) -> Result<Revision, Error> {
+        let fault = |what, name: &str, reason| Err(Error::Name { what, name: name.into(), reason });
+        let branch: Revision = self.branch.parse()?;
+        if branch.commit().is_some() {
+            return fault("the branch", &self.branch, "is a commit: name a branch");
+        }
+        if self.message.trim().is_empty() {
+            return fault("the message", &self.message, "must say something");
+        }
+        Ok(branch)
+    }
+}
