@@ -42,6 +42,9 @@ impl Client {
             self.create(repository, private, tell)?;
             head = self.resolve(repository, branch, tell);
         }
+        if private && !matches!(head, Err(Error::NoRepository { .. })) {
+            self.check_private(repository, tell)?;
+        }
         if let Err(Error::NoRevision { .. }) = head {
             let subject = Subject { repository, revision: branch, file: None };
             let url = self.endpoint.action(repository, "branch", branch);
@@ -77,18 +80,20 @@ impl Client {
         });
         made.map_err(|failure| *failure.error)?;
         tell(Progress::Created { address: &self.endpoint.page(repository).to_string() });
-        if !private {
-            return Ok(());
-        }
-        // A server that does not know the word would show to all what is not meant for them.
+        Ok(())
+    }
+
+    /// Makes sure that not all can see what is meant for some: a server may not know the word, and a repository that was
+    /// there before may be public.
+    fn check_private(&self, repository: &Repository, tell: Tell<'_>) -> Result<(), Error> {
+        let main = Revision::default();
         let url = self.endpoint.revision(repository, &main);
-        let (text, _) = self.page(&url, &subject, tell)?;
+        let (text, _) = self.page(&url, &Subject { repository, revision: &main, file: None }, tell)?;
         let answer: Value = serde_json::from_str(&text).map_err(|_| protocol(&url, "the answer is no JSON"))?;
         if answer["private"] == true {
-            Ok(())
-        } else {
-            Err(protocol(&url, "a private repository was asked for, this one is not"))
+            return Ok(());
         }
+        Err(Error::Public { repository: repository.clone(), page: self.endpoint.page(repository).to_string() })
     }
 }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::folder::Local;
-use crate::progress::Tell;
+use crate::progress::{Progress, Tell};
 use crate::request::{Failure, Subject, protocol};
 use crate::send::refusal;
 use crate::{Client, Commit, Error, Upload};
@@ -42,7 +42,7 @@ struct SortedFile {
 }
 
 impl Client {
-    /// How the server wants to have each file, before any is sent.
+    /// How the server wants to have each file, before any is sent; and their hashes.
     pub(crate) fn sort<'f>(
         &self,
         files: &[&'f Local],
@@ -83,6 +83,14 @@ impl Client {
                     "lfs" => Mode::Large,
                     other => return Err(protocol(&url, &format!("it wants {} by {other:?}, not by LFS", file.name))),
                 };
+                // From here on it must stay as it is.
+                match mode {
+                    Mode::Regular => file.git_blob()?,
+                    Mode::Large => {
+                        tell(Progress::Hashing { file: &file.name, size: file.size });
+                        file.sha256()?
+                    }
+                };
                 sorted.push((*file, mode));
             }
         }
@@ -118,7 +126,8 @@ impl Client {
 
 /// The commit as lines of JSON: what it is, then what it changes.
 fn lines(upload: &Upload, parent: &Commit, files: &[(&Local, Mode)]) -> Result<Vec<u8>, Error> {
-    let (summary, description) = upload.message.split_once('\n').unwrap_or((&upload.message, ""));
+    let message = upload.message.trim();
+    let (summary, description) = message.split_once('\n').unwrap_or((message, ""));
     let header = json!({
         "summary": summary.trim(), "description": description.trim(), "parentCommit": parent.as_str(),
     });

@@ -216,6 +216,16 @@ pub enum Error {
         /// Where it was to go.
         repository: Repository,
     },
+    /// A private repository was asked for, and all can see this one.
+    #[error(
+        "{repository} is public: nothing was sent; make it private at {page}/settings, or upload without asking for that"
+    )]
+    Public {
+        /// Which.
+        repository: Repository,
+        /// Where people see it.
+        page: String,
+    },
     /// A folder holds something that a repository cannot.
     #[error("{} cannot be uploaded: {reason}", path.display())]
     Folder {
@@ -263,7 +273,7 @@ pub enum Error {
         reason: String,
     },
     /// The operating system refused.
-    #[error("cannot {action} {}: {source}{}", path.display(), advice(source))]
+    #[error("cannot {action} {}: {source}{}", path.display(), advice(action, source))]
     Io {
         /// "read" or "write".
         action: &'static str,
@@ -340,8 +350,9 @@ fn instead(names: &[String]) -> String {
 }
 
 /// What to do about it, where the reason tells.
-fn advice(error: &io::Error) -> &'static str {
+fn advice(action: &str, error: &io::Error) -> &'static str {
     match error.kind() {
+        _ if action != "write" => "",
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
             "; free some space or set HF_HUB_CACHE to another disk, then run again: what came so far is kept"
         }

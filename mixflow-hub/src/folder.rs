@@ -50,7 +50,7 @@ fn walk(root: &Path, folder: &Path, above: &str, files: &mut Vec<Local>) -> Resu
         if !relative(&name) {
             return Err(fault(
                 &path,
-                "a repository cannot hold a file of that name: it is too long, or has `\\` or `:`",
+                "no repository has a name like this: it is too long, or has a line end, `\\` or a drive in it",
             ));
         }
         let is_link = entry.file_type().map_err(Error::io("read", &path))?.is_symlink();
@@ -88,7 +88,7 @@ impl Local {
     }
 
     /// Hash of the content as a small file, from the first time that it is asked for.
-    fn git_blob(&self) -> Result<&Digest, Error> {
+    pub(crate) fn git_blob(&self) -> Result<&Digest, Error> {
         self.digest(&self.git_blob, Hasher::git_blob(self.size))
     }
 

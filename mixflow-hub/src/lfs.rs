@@ -78,23 +78,28 @@ impl Client {
 
 impl Sending<'_> {
     /// Sends, as often as it takes. Before each attempt the server says whether the file is there, and gives new
-    /// addresses: old ones expire.
+    /// addresses: old ones expire. A file that it has refused is sent once more: the line may have changed it.
     fn run(&self, tell: Tell<'_>) -> Result<u64, Failure> {
-        let mut failures = 0;
+        let (mut failures, mut refused) = (0, false);
         loop {
-            let Some((upload, verify)) = self.announce(tell)? else { return Ok(0) };
+            let Some((upload, verify)) = self.announce(tell)? else {
+                // If something was sent, it arrived, and only the answer was lost.
+                return Ok(if failures == 0 && !refused { 0 } else { self.file.size });
+            };
             let sent = self.send(&upload, tell).and_then(|()| match &verify {
-                Some(verify) => self.verify(verify, tell),
+                Some(verify) => self.confirm(verify, tell),
                 None => Ok(()),
             });
             let Err(failure) = sent else { return Ok(self.file.size) };
-            if !failure.passing {
-                // Sent twice, because the first answer was lost, it may be refused; but then it is there.
-                let refused = matches!(&*failure.error, Error::Status { .. });
-                return if refused && self.announce(tell)?.is_none() { Ok(self.file.size) } else { Err(failure) };
+            if failure.passing {
+                failures += 1;
+                self.client.wait(failure, failures, tell)?;
+            } else if !refused && matches!(&*failure.error, Error::Status { status: 400..500, .. }) {
+                tell(Progress::Retrying { reason: &failure.error.to_string(), wait: Duration::ZERO });
+                refused = true;
+            } else {
+                return Err(failure);
             }
-            failures += 1;
-            self.client.wait(failure, failures, tell)?;
         }
     }
 
@@ -168,7 +173,7 @@ impl Sending<'_> {
                     }
                     Err(failure) => {
                         failures += 1;
-                        self.client.wait(failure, failures, tell)?;
+                        self.client.wait(failure, failures, tell).map_err(exhausted)?;
                     }
                 }
             };
@@ -178,7 +183,7 @@ impl Sending<'_> {
         }
         let body = json!({ "oid": self.digest.as_str(), "parts": sent }).to_string();
         let complete = || self.client.post(&url, LFS, body.as_bytes(), self.subject);
-        self.client.patiently(tell, complete).map(drop)
+        self.client.patiently(tell, complete).map(drop).map_err(exhausted)
     }
 
     /// Sends a range of the file, whose hash so far is in `hasher`; gives the tag that the store has for it.
@@ -218,10 +223,12 @@ impl Sending<'_> {
         Ok((text(answer?.response.headers(), "etag").map(String::from), body.hasher))
     }
 
-    fn verify(&self, action: &Action, tell: Tell<'_>) -> Result<(), Failure> {
+    /// Tells the Hub that the store has it.
+    fn confirm(&self, action: &Action, tell: Tell<'_>) -> Result<(), Failure> {
         let url = self.client.given(&action.href, &self.client.endpoint.batch(self.subject.repository))?;
         let body = json!({ "oid": self.digest.as_str(), "size": self.file.size }).to_string();
-        self.client.patiently(tell, || self.client.post(&url, LFS, body.as_bytes(), self.subject)).map(drop)
+        let confirm = || self.client.post(&url, LFS, body.as_bytes(), self.subject);
+        self.client.patiently(tell, confirm).map(drop).map_err(exhausted)
     }
 
     fn unsent(&self, error: Error) -> Error {
@@ -230,6 +237,11 @@ impl Sending<'_> {
             other => other,
         }
     }
+}
+
+/// A failure after all attempts at the one step: it is no reason to send the whole file again.
+fn exhausted(failure: Failure) -> Failure {
+    Failure { passing: false, ..failure }
 }
 
 /// A range of a file that is read for the line. Its last bytes are given out only if the whole file still has the hash

@@ -39,6 +39,13 @@ pub enum Progress<'a> {
         /// Where to look at it.
         address: &'a str,
     },
+    /// A large file is read, to know its hash.
+    Hashing {
+        /// Its name in the repository.
+        file: &'a str,
+        /// Its size in bytes.
+        size: u64,
+    },
     /// A large file begins to go.
     Sending {
         /// Its name in the repository.

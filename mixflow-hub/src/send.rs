@@ -8,8 +8,8 @@ use crate::request::{Answer, Failure, MAX_REDIRECTS, Subject, protocol, text};
 use crate::url::Url;
 use crate::{Client, Error};
 
-/// A commit or a creation may take this many times as long as any other answer.
-const PATIENCE: u32 = 4;
+/// What a server does with what we send may take this many times as long as any other answer.
+const LONGER: u32 = 4;
 
 /// What git-lfs and the Hub's large files are spoken of in.
 pub(crate) const LFS: &str = "application/vnd.git-lfs+json";
@@ -27,7 +27,7 @@ impl Client {
             if let Some(token) = self.token.as_ref().filter(|_| ours) {
                 request = request.header("Authorization", token.header());
             }
-            let request = request.config().timeout_recv_response(Some(self.patience.silence * PATIENCE)).build();
+            let request = request.config().timeout_recv_response(Some(self.patience.silence * LONGER)).build();
             let response = request.send(body).map_err(|error| self.unreachable(&url, &error))?;
             if !response.status().is_redirection() {
                 return self.judge(Answer { url, response, hub: vec![] }, ours, subject);
@@ -59,7 +59,7 @@ impl Client {
         if let Some(token) = self.token.as_ref().filter(|_| ours && !asked) {
             request = request.header("Authorization", token.header());
         }
-        let request = request.config().timeout_recv_response(Some(self.patience.silence * PATIENCE)).build();
+        let request = request.config().timeout_recv_response(Some(self.patience.silence * LONGER)).build();
         let response = request.send(SendBody::from_reader(body)).map_err(|error| self.unreachable(url, &error))?;
         if response.status().is_redirection() {
             return Err(Failure::lasting(protocol(url, "it redirects what we send")));

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::commit::Mode;
-use crate::folder;
+use crate::folder::{self, Local};
 use crate::progress::{Progress, Tell};
 use crate::request::Subject;
 use crate::{Client, Commit, Error, Repository, Revision};
@@ -15,7 +15,8 @@ use crate::{Client, Commit, Error, Repository, Revision};
 pub struct Upload {
     /// Branch that gets the commit; made from `main` where it is not there. `main` unless changed.
     pub branch: String,
-    /// Whether only its owners see the repository, if it is made. One that is there stays as it is. False unless changed.
+    /// Whether only its owners may see the repository: it is made so, and one that all can see is an error. Otherwise it
+    /// stays as it is, and is made as the server does it. False unless changed.
     pub private: bool,
     /// What the commit says: a line, and more below it if need be.
     pub message: String,
@@ -33,7 +34,7 @@ impl Upload {
         Self { branch: branch.into(), ..self }
     }
 
-    /// The same for a repository that is made for its owners only.
+    /// The same for a repository that only its owners may see.
     #[must_use]
     pub fn private(self, private: bool) -> Self {
         Self { private, ..self }
@@ -48,7 +49,7 @@ pub struct Uploaded {
     pub commit: Commit,
     /// The page to look at it.
     pub address: String,
-    /// Bytes of content that went over the line.
+    /// Bytes of content that were sent.
     pub sent: u64,
     /// Files that are new in the branch, or have other content.
     pub files_sent: usize,
@@ -86,15 +87,10 @@ impl Client {
         let subject = Subject { repository, revision: &branch, file: None };
         self.check_token(&subject, tell)?;
         let mut head = self.open(repository, &branch, upload.private, tell)?;
-        let (mut sent, mut stored, mut changed, mut failures) = (0, BTreeSet::new(), BTreeSet::new(), 0);
+        let (mut large, mut small, mut stored, mut changed) = (0, 0, BTreeSet::new(), BTreeSet::new());
+        let (mut failures, mut given_up) = (0, None);
+        let mut missing = self.missing(&files, repository, &head, tell)?;
         loop {
-            let tree = self.tree(repository, &head, tell)?;
-            let mut missing = vec![];
-            for file in &files {
-                if !tree.get(&file.name).map_or(Ok(false), |expected| file.is(expected))? {
-                    missing.push(file);
-                }
-            }
             changed.extend(missing.iter().map(|file| file.name.clone()));
             let done = |commit, sent| Uploaded {
                 commit,
@@ -104,48 +100,60 @@ impl Client {
                 files_kept: files.len() - changed.len(),
             };
             if missing.is_empty() {
-                return Ok(done(head, sent));
+                return Ok(done(head, large + small));
+            }
+            if let Some(error) = given_up {
+                return Err(error);
             }
             let sorted = self.sort(&missing, &subject, tell)?;
             for (file, _) in sorted.iter().filter(|(_, mode)| *mode == Mode::Large) {
                 // The same content may be there under two names.
                 if stored.insert(file.sha256()?.clone()) {
-                    sent += self.store(file, &subject, tell)?;
+                    large += self.store(file, &subject, tell)?;
                 }
             }
+            small = sorted.iter().filter(|(_, mode)| *mode == Mode::Regular).map(|(file, _)| file.size).sum();
             tell(Progress::Committing { files: sorted.len() });
             let failure = match self.commit(upload, &head, &sorted, &subject) {
-                Ok(commit) => {
-                    let regular = sorted.iter().filter(|(_, mode)| *mode == Mode::Regular);
-                    sent += regular.map(|(file, _)| file.size).sum::<u64>();
-                    return Ok(done(commit, sent));
-                }
+                Ok(commit) => return Ok(done(commit, large + small)),
+                Err(failure) if !failure.passing => return Err(*failure.error),
                 Err(failure) => failure,
             };
-            if !failure.passing {
-                return Err(*failure.error);
-            }
-            // Whether it was made, or another one, the head tells. Only then is it time to give up.
+            // Whether this commit was made, or another, the head tells; and only then is it time to give up.
+            let refused = matches!(&*failure.error, Error::Conflict { .. });
             let reason = failure.error.to_string();
             failures += 1;
-            let given_up = self.wait(failure, failures, tell);
-            head = self.resolve(repository, &branch, tell).map_err(|error| match error.is_outage() {
-                true => Error::Unsure {
-                    repository: repository.clone(),
-                    page: self.endpoint.page(repository).to_string(),
-                    reason,
-                },
-                false => error,
-            })?;
-            if let Err(failure) = given_up {
-                let tree = self.tree(repository, &head, tell)?;
-                for file in &files {
-                    if !tree.get(&file.name).map_or(Ok(false), |expected| file.is(expected))? {
-                        return Err(*failure.error);
-                    }
+            given_up = self.wait(failure, failures, tell).err().map(|failure| *failure.error);
+            let look = self.resolve(repository, &branch, tell).and_then(|head| {
+                let missing = self.missing(&files, repository, &head, tell)?;
+                Ok((head, missing))
+            });
+            (head, missing) = look.map_err(|error| match refused {
+                true => error,
+                false => {
+                    let page = self.endpoint.branch_page(repository, &branch).to_string();
+                    Error::Unsure { repository: repository.clone(), page, reason }
                 }
+            })?;
+        }
+    }
+
+    /// The files that a commit has not, or has with other content.
+    fn missing<'f>(
+        &self,
+        files: &'f [Local],
+        repository: &Repository,
+        commit: &Commit,
+        tell: Tell<'_>,
+    ) -> Result<Vec<&'f Local>, Error> {
+        let tree = self.tree(repository, commit, tell)?;
+        let mut missing = vec![];
+        for file in files {
+            if !tree.get(&file.name).map_or(Ok(false), |expected| file.is(expected))? {
+                missing.push(file);
             }
         }
+        Ok(missing)
     }
 }
 

@@ -1,0 +1,204 @@
+//! Large files: in one piece and in parts, on lines that break.
+
+use std::fs;
+use std::time::Duration;
+
+use mixflow_hub::{Error, Patience, Progress, Upload};
+
+use super::{SIZE, TOKEN, assert_published, commits, empty, model, published, stored, upload, writer};
+use crate::server::Failing;
+use crate::shared::{Setting, hasty, repository, weights};
+
+/// The folder goes in parts of a million bytes, if `parts`.
+fn setting(parts: bool) -> Setting {
+    let setting = empty();
+    setting.server.state().rules.part = parts.then_some(1_000_000);
+    setting
+}
+
+#[test]
+fn the_store_gets_the_content_and_nothing_of_ours() {
+    for parts in [false, true] {
+        let setting = setting(parts);
+        upload(&setting).unwrap();
+        assert_published(&setting);
+        assert_eq!(stored(&setting), (3_000_000, if parts { 3 } else { 1 }));
+        let state = setting.server.state();
+        let storage = setting.server.storage.strip_prefix("http://").unwrap();
+        let there: Vec<_> = state.requests.iter().filter(|request| request.header("host") == Some(storage)).collect();
+        for request in there {
+            let length = if parts { "1000000" } else { "3000000" };
+            assert_eq!((request.method.as_str(), request.header("content-length")), ("PUT", Some(length)));
+            let names: Vec<_> = request.headers.keys().map(String::as_str).collect();
+            assert_eq!(names, ["accept", "accept-encoding", "content-length", "host", "user-agent"]);
+        }
+        assert!(state.requests.iter().all(|request| !request.path.contains(TOKEN)));
+    }
+}
+
+#[test]
+fn a_broken_line_costs_one_part() {
+    for fault in [
+        Failing::Cut(300_000),
+        Failing::Cut(0),
+        Failing::Lost,
+        Failing::Answer(500, vec![], ""),
+        Failing::Answer(429, vec![("Retry-After", "0".into())], ""),
+        Failing::Answer(503, vec![], ""),
+    ] {
+        for parts in [false, true] {
+            let setting = setting(parts);
+            let path = if parts { "partNumber=2" } else { "Signature=signed" };
+            setting.server.fail(path, 2, fault.clone());
+            assert_eq!(upload(&setting).unwrap().sent, SIZE, "{fault:?}");
+            assert_published(&setting);
+            for (part, times) in [("partNumber=1", 1), ("partNumber=2", 3), ("partNumber=3", 1)] {
+                assert!(!parts || setting.server.asked(part).len() == times, "{fault:?} {part}");
+            }
+        }
+    }
+}
+
+#[test]
+fn silence_while_sending_ends() {
+    for fault in [Failing::Stall(Duration::from_secs(20)), Failing::Slow(Duration::from_secs(20))] {
+        for parts in [false, true] {
+            let setting = setting(parts);
+            setting.server.fail("Signature=signed", 1, fault.clone());
+            let client = writer(&setting).patience(Patience { silence: Duration::from_millis(200), ..hasty() });
+            client.upload(&model(&setting), &repository(), &Upload::new("a model"), |_| {}).unwrap();
+            assert_published(&setting);
+        }
+    }
+}
+
+#[test]
+fn content_that_the_line_changes_is_sent_once_more() {
+    for (parts, path) in [(false, "Signature=signed"), (true, "partNumber=3")] {
+        let setting = setting(parts);
+        setting.server.fail(path, 1, Failing::Corrupt);
+        upload(&setting).unwrap();
+        assert_published(&setting);
+        assert_eq!(stored(&setting).0, 6_000_000);
+
+        let setting = self::setting(parts);
+        setting.server.fail(path, 9, Failing::Corrupt);
+        let error = upload(&setting).unwrap_err();
+        assert!(matches!(error, Error::Status { status: 400, .. }), "{error}");
+        assert!(published(&setting).is_empty() && stored(&setting).0 == 6_000_000);
+    }
+}
+
+#[test]
+fn addresses_that_have_expired_are_asked_for_anew() {
+    for (parts, path, bytes) in [(false, "Signature=signed", 6_000_000), (true, "partNumber=2", 5_000_000)] {
+        let setting = setting(parts);
+        setting.server.fail(path, 1, Failing::Answer(403, vec![], "expired"));
+        upload(&setting).unwrap();
+        assert_published(&setting);
+        assert_eq!((setting.server.asked("/objects/batch").len(), stored(&setting).0), (2, bytes));
+    }
+}
+
+#[test]
+fn what_arrived_is_not_sent_again_though_the_answer_was_lost() {
+    for path in ["/api/complete/", "/objects/verify", "/objects/batch"] {
+        let setting = setting(true);
+        setting.server.fail(path, 1, Failing::Lost);
+        assert_eq!(upload(&setting).unwrap().sent, SIZE, "{path}");
+        assert_published(&setting);
+        assert_eq!(stored(&setting), (3_000_000, 3), "{path}");
+    }
+}
+
+#[test]
+fn the_next_call_sends_what_the_last_could_not() {
+    for parts in [false, true] {
+        let setting = setting(parts);
+        fs::write(model(&setting).join("vae.safetensors"), &weights()[..500_000]).unwrap();
+        setting.server.fail("/objects/verify", 99, Failing::Answer(503, vec![], ""));
+        assert!(matches!(upload(&setting), Err(Error::Status { status: 503, .. })));
+        assert!(published(&setting).is_empty() && commits(&setting).is_empty());
+        setting.server.state().faults.clear();
+        let before = stored(&setting).0;
+        assert_eq!(before, 3_000_000);
+        assert_eq!(upload(&setting).unwrap().sent, SIZE - 2_500_000);
+        assert_eq!((stored(&setting).0 - before, published(&setting).len()), (500_000, 5));
+    }
+}
+
+#[test]
+fn attempts_to_send_are_counted_and_nothing_is_published() {
+    for parts in [false, true] {
+        let setting = setting(parts);
+        setting.server.fail("Signature=signed", 99, Failing::Cut(1000));
+        let error = upload(&setting).unwrap_err();
+        assert!(matches!(&error, Error::Unsent { file, .. } if file == "model.safetensors"), "{error}");
+        assert!(error.to_string().contains("nothing was published; run again"), "{error}");
+        assert_eq!(setting.server.asked("Signature=signed").len(), 4);
+        assert!(published(&setting).is_empty() && commits(&setting).is_empty());
+    }
+    let setting = setting(false);
+    setting.server.fail("Signature=signed", 99, Failing::Answer(503, vec![("Retry-After", "3600".into())], ""));
+    let error = upload(&setting).unwrap_err();
+    assert!(matches!(error, Error::Busy { after, .. } if after.as_secs() == 3600), "{error}");
+    assert_eq!(setting.server.asked("Signature=signed").len(), 1);
+}
+
+#[test]
+fn a_file_that_changes_meanwhile_is_not_published() {
+    for parts in [false, true] {
+        for (name, at) in [("model.safetensors", "Sending"), ("config.json", "Committing")] {
+            for content in [vec![7; 3_000_000], CONFIG_OF_SAME_LENGTH.to_vec(), b"longer than it was before".to_vec()] {
+                let setting = setting(parts);
+                let file = model(&setting).join(name);
+                let tell = |event: Progress<'_>| {
+                    if format!("{event:?}").starts_with(at) {
+                        fs::write(&file, &content).unwrap();
+                    }
+                };
+                let upload = Upload::new("a model");
+                let error = writer(&setting).upload(&model(&setting), &repository(), &upload, tell).unwrap_err();
+                assert!(matches!(&error, Error::Changed { path } if path.ends_with(name)), "{error}");
+                assert!(published(&setting).is_empty() && commits(&setting).is_empty());
+                // No other content is kept under the hash of this one.
+                let kept = setting.server.state().objects.len();
+                assert_eq!(kept, usize::from(name == "config.json"));
+            }
+        }
+    }
+}
+
+/// As long as the other.
+const CONFIG_OF_SAME_LENGTH: &[u8] = b"{\"name\": \"dit\"}\n";
+
+#[test]
+fn parts_that_make_no_sense_are_refused() {
+    for (header, reason) in [
+        ("\"chunk_size\": 0", "does not say how large"),
+        ("\"1\": \"http://127.0.0.1/1\"", "does not say how large"),
+        ("\"chunk_size\": \"1000000\"", "other parts than 1 to 3"),
+        ("\"chunk_size\": 1", "other parts than 1 to 3000000"),
+        (
+            "\"chunk_size\": 1500000, \"1\": \"http://127.0.0.1/1\", \"3\": \"http://127.0.0.1/3\"",
+            "other parts than 1 to 2",
+        ),
+        ("\"chunk_size\": 1500000, \"1\": \"file:///etc/passwd\", \"2\": \"\"", "an address that"),
+        ("\"chunk_size\": 1500000, \"1\": 1, \"2\": 2", "a part has no address"),
+    ] {
+        let setting = setting(false);
+        let oid = crate::server::Content { bytes: weights(), large: true }.sha256();
+        let upload = format!("{{ \"href\": \"/complete\", \"header\": {{ {header} }} }}")
+            .replace("/complete", &format!("{}/complete", setting.server.endpoint));
+        let answer =
+            format!("{{ \"objects\": [{{ \"oid\": \"{oid}\", \"actions\": {{ \"upload\": {upload} }} }}] }}").leak();
+        setting.server.fail("/objects/batch", 1, Failing::Body(answer.as_bytes()));
+        let error = self::upload(&setting).unwrap_err();
+        assert!(matches!(error, Error::Protocol { .. }) && error.to_string().contains(reason), "{header}: {error}");
+    }
+    // A part without a tag cannot be put together.
+    let setting = setting(true);
+    setting.server.fail("partNumber=1", 1, Failing::Answer(200, vec![], ""));
+    let error = upload(&setting).unwrap_err().to_string();
+    assert!(error.contains("gives no ETag for a part"), "{error}");
+}
