@@ -148,6 +148,32 @@ mod tests {
     }
 
     #[test]
+    fn addresses_that_a_server_gives_are_its_own_or_encrypted() {
+        let (mirror, local) =
+            (Endpoint::new("https://mirror.example/hf").unwrap(), Endpoint::new("http://[::1]:8").unwrap());
+        for (endpoint, href, expected) in [
+            (&mirror, "https://huggingface.co/api/x?q=1", Ok("https://mirror.example/hf/api/x?q=1")),
+            (&mirror, "https://huggingface.co.evil/x", Ok("https://huggingface.co.evil/x")),
+            (&mirror, "https://s3.example/x?y", Ok("https://s3.example/x?y")),
+            (&mirror, "http://s3.example/x", Err("is without encryption")),
+            (&mirror, "/x", Err("must start with https://")),
+            (&local, "http://[::1]:9/x", Ok("http://[::1]:9/x")),
+        ] {
+            assert_eq!(endpoint.given(href).map(|url| url.whole()), expected.map(String::from), "{href}");
+        }
+        let given = |href: &str| mirror.owns(&mirror.given(href).unwrap());
+        assert!(given("https://huggingface.co/x") && given("https://Mirror.example:443/x"));
+        assert!(!given("https://huggingface.co.evil/x") && !given("https://mirror.example:444/x"));
+        let name = "org/name".parse().unwrap();
+        let branch = "runs/7".parse().unwrap();
+        assert_eq!(mirror.branch_page(&name, &branch).whole(), "https://mirror.example/hf/org/name/tree/runs/7");
+        assert_eq!(
+            mirror.action(&name, "commit", &branch).whole(),
+            "https://mirror.example/hf/api/models/org/name/commit/runs%2F7"
+        );
+    }
+
+    #[test]
     fn faults_are_named_without_passwords() {
         for address in ["", "huggingface.co", "ftp://hub", "https://me:hf_secret@hub", "https://hub?token=hf_secret"] {
             let error = Endpoint::new(address).unwrap_err().to_string();

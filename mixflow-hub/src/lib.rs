@@ -1,4 +1,5 @@
-//! Weights from the Hugging Face Hub, into the cache that Python's `huggingface_hub` uses, and networks out of it.
+//! Weights from the Hugging Face Hub, into the cache that Python's `huggingface_hub` uses, and networks out of it; and
+//! folders back to it.
 //!
 //! ```no_run
 //! use mixflow_hub::{Client, Repository, Revision};
@@ -20,6 +21,25 @@
 //! - No request waits for ever, and none is repeated for ever; see [`Patience`].
 //! - The [`Token`] goes to the endpoint alone, encrypted, and never into an error, a `Debug` or a file.
 //! - Nothing is sent but the requests themselves: no telemetry.
+//!
+//! # Uploads
+//!
+//! ```no_run
+//! use std::path::Path;
+//! use mixflow_hub::{Client, Upload};
+//!
+//! let upload = Upload::new("SiT-B/2, 400k steps").private(true);
+//! let done = Client::from_env()?.upload(Path::new("model"), &"org/name".parse()?, &upload, |event| {
+//!     println!("{event:?}");
+//! })?;
+//! println!("{} has it as {}, {} bytes were sent", done.address, done.commit, done.sent);
+//! # Ok::<(), mixflow_hub::Error>(())
+//! ```
+//!
+//! A folder is one commit: it is there whole, or not at all. Content is hashed first; what the branch or the store has by
+//! that hash is not sent again, in the next call neither, and a file that changes meanwhile is an error. A commit names
+//! its parent always. Where its answer is lost, or another commit came first, the branch is looked at, and only what it
+//! lacks is committed upon it.
 //!
 //! # Why not `hf-hub`
 //!

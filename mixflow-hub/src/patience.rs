@@ -5,14 +5,17 @@ use std::time::{Duration, SystemTime};
 /// Timeouts and retries.
 ///
 /// A request is repeated when the line breaks, when nothing comes for `silence`, and on the statuses 408, 429, 500, 502,
-/// 503 and 504: after what the server asks for in `Retry-After`, else after `first_wait`, twice that, and so on.
+/// 503 and 504: after what the server asks for in `Retry-After`, else after `first_wait`, twice that, and so on. A commit
+/// is repeated only where the branch shows that it was not made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patience {
     /// Longest time until a connection stands.
     pub connect: Duration,
-    /// Longest time without a byte. Over this time a transfer must also bring 1 KiB a second.
+    /// Longest time without a byte; four times that for a server to do something with what it got. Over this time a
+    /// transfer must also move 1 KiB a second.
     pub silence: Duration,
-    /// How often to ask, at least once. A transfer that has brought another MiB starts counting anew.
+    /// How often to ask, at least once. A download that has brought another MiB, and an upload that has brought another
+    /// part, start counting anew.
     pub attempts: u32,
     /// Wait before the second attempt.
     pub first_wait: Duration,

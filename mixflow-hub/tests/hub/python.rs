@@ -1,4 +1,5 @@
-//! One cache with Python's `huggingface_hub`: what one fetched the other finds.
+//! One cache and one Hub with Python's `huggingface_hub`: what one fetched the other finds, what one uploaded the other
+//! downloads.
 //!
 //! Runs where `MIXFLOW_PYTHON`, or `python3`, has the package; says so where not.
 
@@ -8,10 +9,11 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use mixflow_hub::{Progress, Revision};
+use mixflow_hub::{Progress, Revision, Upload};
 
 use crate::server::Failing;
-use crate::shared::{CONFIG, Setting, repository, weights};
+use crate::shared::{CONFIG, NAME, Setting, repository, weights};
+use crate::upload::{TOKEN, empty, model, writer};
 
 fn python(setting: &Setting, program: &str) -> Option<Command> {
     let name = std::env::var("MIXFLOW_PYTHON").unwrap_or_else(|_| "python3".into());
@@ -125,4 +127,74 @@ fn python_and_we_wait_for_each_other() {
         assert_eq!(fs::read(ours.join().unwrap()).unwrap(), weights());
     });
     assert_eq!(setting.server.asked("Signature=signed").len(), 1);
+}
+
+#[test]
+fn python_downloads_what_we_uploaded() {
+    for part in [None, Some(1_000_000)] {
+        let setting = empty();
+        setting.server.state().rules.part = part;
+        let Some(mut command) = python(
+            &setting,
+            "from huggingface_hub import snapshot_download\n\
+             print(snapshot_download('org/sit', revision='runs/7'))",
+        ) else {
+            return;
+        };
+        let private = Upload::new("a model").branch("runs/7").private(true);
+        let done = writer(&setting).upload(&model(&setting), &repository(), &private, |_| {}).unwrap();
+        command.env("HF_TOKEN", TOKEN);
+        let theirs = printed(command);
+        assert!(theirs.ends_with(done.commit.as_str()), "{theirs}");
+        for name in ["config.json", "model.safetensors", "samples/a b#ü.txt"] {
+            let found = fs::read(Path::new(&theirs).join(name)).unwrap();
+            assert!(found == fs::read(model(&setting).join(name)).unwrap(), "{name}");
+        }
+        // What they fetched we find, in the same cache.
+        let before = setting.server.asked("").len();
+        let revision = done.commit.into();
+        let ours = writer(&setting).offline(true).snapshot(&repository(), &revision, &[], |_| {}).unwrap();
+        assert_eq!((ours.folder.to_str(), ours.files.len()), (Some(theirs.as_str()), 5));
+        assert_eq!(setting.server.asked("").len(), before);
+    }
+}
+
+#[test]
+fn we_download_and_continue_what_python_uploaded() {
+    for part in [None, Some(1_000_000)] {
+        let setting = empty();
+        setting.server.state().rules.part = part;
+        let folder = model(&setting);
+        let Some(mut command) = python(
+            &setting,
+            "import sys\n\
+             from huggingface_hub import HfApi\n\
+             api = HfApi()\n\
+             api.create_repo('org/sit', private=True, exist_ok=True)\n\
+             print(api.upload_folder(repo_id='org/sit', folder_path=sys.argv[1]).oid)",
+        ) else {
+            return;
+        };
+        command.arg(&folder).env("HF_TOKEN", TOKEN).env("HF_HUB_DISABLE_XET", "1");
+        let theirs = printed(command);
+        let ours = writer(&setting).snapshot(&repository(), &Revision::default(), &[], |_| {}).unwrap();
+        assert_eq!(ours.commit.as_str(), theirs);
+        for name in ["config.json", "model.safetensors", "samples/a b#ü.txt"] {
+            assert!(fs::read(ours.folder.join(name)).unwrap() == fs::read(folder.join(name)).unwrap(), "{name}");
+        }
+        // Each sees that the other's content is the same: no commit, and nothing is sent.
+        let private = Upload::new("the same").private(true);
+        let again = writer(&setting).upload(&folder, &repository(), &private, |_| {}).unwrap();
+        assert_eq!((again.commit.as_str(), again.sent, again.files_kept), (theirs.as_str(), 0, 4));
+        fs::write(folder.join("config.json"), "{}").unwrap();
+        let next = writer(&setting).upload(&folder, &repository(), &private, |_| {}).unwrap();
+        let commits = setting.server.asked("/commit/").len();
+        let program = "import sys\n\
+                       from huggingface_hub import HfApi\n\
+                       print(HfApi().upload_folder(repo_id='org/sit', folder_path=sys.argv[1]).oid)";
+        let mut command = python(&setting, program).unwrap();
+        command.arg(&folder).env("HF_TOKEN", TOKEN).env("HF_HUB_DISABLE_XET", "1");
+        assert_eq!(printed(command), next.commit.as_str());
+        assert_eq!((setting.server.asked("/commit/").len(), setting.server.files(NAME, "main").len()), (commits, 5));
+    }
 }

@@ -8,6 +8,7 @@ use super::{Content, Files, State, Stored, unescape};
 
 /// The Hub's answer.
 pub(super) fn hub(state: &mut State, request: &Request, storage: &str) -> Answer {
+    let here = format!("http://{}", request.header("host").unwrap());
     let path = unescape(request.path.split('?').next().unwrap());
     let parts: Vec<&str> = path.trim_start_matches('/').splitn(6, '/').collect();
     let body: Value = serde_json::from_slice(&request.body).unwrap_or_default();
@@ -30,7 +31,7 @@ pub(super) fn hub(state: &mut State, request: &Request, storage: &str) -> Answer
         return Answer::json(&json!({ "errors": [], "warnings": [] }));
     }
     if let ["api", "repos", "create"] = parts[..] {
-        return create(state, token, &body);
+        return create(state, token, &body, &here);
     }
     let api = parts[0] == "api";
     let id = if api { parts[2..4].join("/") } else { parts[..2].join("/") };
@@ -47,9 +48,12 @@ pub(super) fn hub(state: &mut State, request: &Request, storage: &str) -> Answer
             stored.refs.insert(branch.into(), main);
             Answer::json(&json!({}))
         }
-        ["preupload", branch] if stored.refs.contains_key(branch) => sort(state, &body),
-        ["commit", branch] if stored.refs.contains_key(branch) => commit(state, &id, branch, &request.body),
-        ["info", "lfs", "objects", "batch"] => batch(state, &id, &body, request, storage),
+        ["preupload", branch] if stored.refs.contains_key(branch) => {
+            let files = stored.commits[&stored.refs[branch]].clone();
+            sort(state, &files, &body)
+        }
+        ["commit", branch] if stored.refs.contains_key(branch) => commit(state, &id, branch, &request.body, &here),
+        ["info", "lfs", "objects", "batch"] => batch(state, &id, &body, &here, storage),
         ["info", "lfs", "objects", "verify"] => match state.objects.get(body["oid"].as_str().unwrap()) {
             Some(bytes) if body["size"] == bytes.len() => Answer::json(&json!({})),
             _ => Answer::error(404, "", "Object not found"),
@@ -58,7 +62,7 @@ pub(super) fn hub(state: &mut State, request: &Request, storage: &str) -> Answer
     }
 }
 
-fn create(state: &mut State, token: &str, body: &Value) -> Answer {
+fn create(state: &mut State, token: &str, body: &Value, here: &str) -> Answer {
     let id = format!("{}/{}", body["organization"].as_str().unwrap_or("org"), body["name"].as_str().unwrap());
     if !id.starts_with("org/") {
         return Answer::error(403, "", "You don't have the rights to create a model under this namespace");
@@ -71,7 +75,7 @@ fn create(state: &mut State, token: &str, body: &Value) -> Answer {
     let attributes = Content { bytes: b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n".to_vec(), large: false };
     stored.commit(&id, "main", Files::from([(".gitattributes".into(), attributes)]));
     state.repositories.insert(id.clone(), stored);
-    Answer::json(&json!({ "url": format!("http://hub/{id}"), "name": id, "id": "1" }))
+    Answer::json(&json!({ "url": format!("{here}/{id}"), "name": id, "id": "1" }))
 }
 
 /// Whether the Hub keeps a file apart.
@@ -79,22 +83,22 @@ fn is_large(name: &str) -> bool {
     name.ends_with(".safetensors") || name.ends_with(".bin")
 }
 
-fn sort(state: &State, body: &Value) -> Answer {
+fn sort(state: &State, files: &Files, body: &Value) -> Answer {
     let sorted = body["files"].as_array().unwrap().iter().map(|file| {
         let name = file["path"].as_str().unwrap();
         assert!(
             file["size"].is_u64() && BASE64_STANDARD.decode(file["sample"].as_str().unwrap()).unwrap().len() <= 512
         );
         let mode = if is_large(name) { state.rules.mode } else { "regular" };
-        json!({ "path": name, "uploadMode": mode, "shouldIgnore": state.rules.ignored.contains(&name) })
+        let oid = files.get(name).map(Content::hash);
+        json!({ "path": name, "uploadMode": mode, "shouldIgnore": state.rules.ignored.contains(&name), "oid": oid })
     });
     Answer::json(&json!({ "files": sorted.collect::<Vec<_>>() }))
 }
 
 /// Where each object goes, unless it is there.
-fn batch(state: &State, id: &str, body: &Value, request: &Request, storage: &str) -> Answer {
+fn batch(state: &State, id: &str, body: &Value, here: &str, storage: &str) -> Answer {
     assert_eq!((&body["operation"], &body["hash_algo"]), (&json!("upload"), &json!("sha256")));
-    let hub = format!("http://{}", request.header("host").unwrap());
     let objects = body["objects"].as_array().unwrap().iter().map(|object| {
         let (oid, size) = (object["oid"].as_str().unwrap(), object["size"].as_u64().unwrap());
         if state.objects.contains_key(oid) {
@@ -102,14 +106,14 @@ fn batch(state: &State, id: &str, body: &Value, request: &Request, storage: &str
         }
         let mut upload = json!({ "href": format!("{storage}/{oid}?Signature=signed"), "header": {} });
         if let Some(part) = state.rules.part.filter(|part| size > *part) {
-            upload["href"] = format!("{hub}/api/complete/{oid}?Signature=signed").into();
+            upload["href"] = format!("{here}/api/complete/{oid}?Signature=signed").into();
             upload["header"]["chunk_size"] = part.to_string().into();
             for number in 1..=size.div_ceil(part) {
                 let name = format!("{number:05}");
                 upload["header"][name] = format!("{storage}/{oid}?partNumber={number}&Signature=signed").into();
             }
         }
-        let verify = format!("{hub}/{id}.git/info/lfs/objects/verify");
+        let verify = format!("{here}/{id}.git/info/lfs/objects/verify");
         json!({ "oid": oid, "size": size, "actions": { "upload": upload, "verify": { "href": verify } } })
     });
     let transfer = state.rules.transfer.unwrap_or(if state.rules.part.is_some() { "multipart" } else { "basic" });
@@ -155,7 +159,7 @@ fn complete(state: &mut State, oid: &str, body: &Value) -> Answer {
     Answer::json(&json!({}))
 }
 
-fn commit(state: &mut State, id: &str, branch: &str, body: &[u8]) -> Answer {
+fn commit(state: &mut State, id: &str, branch: &str, body: &[u8], here: &str) -> Answer {
     let lines = body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
     let lines: Vec<Value> = lines.map(|line| serde_json::from_slice(line).unwrap()).collect();
     let stored = state.repositories.get_mut(id).unwrap();
@@ -188,7 +192,5 @@ fn commit(state: &mut State, id: &str, branch: &str, body: &[u8]) -> Answer {
         }
     }
     let commit = stored.commit(&format!("{id} {parent}"), branch, files);
-    Answer::json(
-        &json!({ "success": true, "commitOid": commit, "commitUrl": format!("http://hub/{id}/commit/{commit}") }),
-    )
+    Answer::json(&json!({ "success": true, "commitOid": commit, "commitUrl": format!("{here}/{id}/commit/{commit}") }))
 }

@@ -4,6 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use mixflow_hub::{Error, Patience, Progress, Upload};
+use serde_json::{Value, json};
 
 use super::{SIZE, TOKEN, assert_published, commits, empty, model, published, stored, upload, writer};
 use crate::server::Failing;
@@ -34,6 +35,29 @@ fn the_store_gets_the_content_and_nothing_of_ours() {
         }
         assert!(state.requests.iter().all(|request| !request.path.contains(TOKEN)));
     }
+}
+
+#[test]
+fn headers_that_the_hub_asks_for_go_along_but_not_those_of_the_line() {
+    let setting = setting(false);
+    let oid = crate::server::Content { bytes: weights(), large: true }.sha256();
+    let header = json!({ "X-Asked": "yes", "Content-Length": "1", "Host": "evil.example", "x-number": 1 });
+    let upload = json!({ "href": format!("{}/{oid}?Signature=signed", setting.server.storage), "header": header });
+    answer_batch(&setting, &json!({ "upload": upload }));
+    super::upload(&setting).unwrap();
+    assert_published(&setting);
+    let state = setting.server.state();
+    let request = state.requests.iter().find(|request| request.method == "PUT").unwrap();
+    let host = setting.server.storage.strip_prefix("http://");
+    assert_eq!((request.header("x-asked"), request.header("host")), (Some("yes"), host));
+    assert_eq!((request.header("content-length"), request.header("x-number")), (Some("3000000"), None));
+}
+
+/// Lets the server announce the large file with these actions, once.
+fn answer_batch(setting: &Setting, actions: &Value) {
+    let oid = crate::server::Content { bytes: weights(), large: true }.sha256();
+    let answer = json!({ "objects": [{ "oid": oid, "actions": actions }] }).to_string();
+    setting.server.fail("/objects/batch", 1, Failing::Body(answer.leak().as_bytes()));
 }
 
 #[test]
@@ -174,26 +198,20 @@ const CONFIG_OF_SAME_LENGTH: &[u8] = b"{\"name\": \"dit\"}\n";
 
 #[test]
 fn parts_that_make_no_sense_are_refused() {
+    let (one, two) = ("http://127.0.0.1/1", "http://127.0.0.1/2");
     for (header, reason) in [
-        ("\"chunk_size\": 0", "does not say how large"),
-        ("\"1\": \"http://127.0.0.1/1\"", "does not say how large"),
-        ("\"chunk_size\": \"1000000\"", "other parts than 1 to 3"),
-        ("\"chunk_size\": 1", "other parts than 1 to 3000000"),
-        (
-            "\"chunk_size\": 1500000, \"1\": \"http://127.0.0.1/1\", \"3\": \"http://127.0.0.1/3\"",
-            "other parts than 1 to 2",
-        ),
-        ("\"chunk_size\": 1500000, \"1\": \"file:///etc/passwd\", \"2\": \"\"", "an address that"),
-        ("\"chunk_size\": 1500000, \"1\": 1, \"2\": 2", "a part has no address"),
+        (json!({ "chunk_size": 0 }), "does not say how large"),
+        (json!({ "1": one }), "does not say how large"),
+        (json!({ "chunk_size": "1000000" }), "other parts than 1 to 3"),
+        (json!({ "chunk_size": 1 }), "other parts than 1 to 3000000"),
+        (json!({ "chunk_size": 1_500_000, "1": one, "3": two }), "other parts than 1 to 2"),
+        (json!({ "chunk_size": 1_500_000, "1": "file:///etc/passwd", "2": two }), "an address that"),
+        (json!({ "chunk_size": 1_500_000, "1": 1, "2": 2 }), "a part has no address"),
     ] {
         let setting = setting(false);
-        let oid = crate::server::Content { bytes: weights(), large: true }.sha256();
-        let upload = format!("{{ \"href\": \"/complete\", \"header\": {{ {header} }} }}")
-            .replace("/complete", &format!("{}/complete", setting.server.endpoint));
-        let answer =
-            format!("{{ \"objects\": [{{ \"oid\": \"{oid}\", \"actions\": {{ \"upload\": {upload} }} }}] }}").leak();
-        setting.server.fail("/objects/batch", 1, Failing::Body(answer.as_bytes()));
-        let error = self::upload(&setting).unwrap_err();
+        let href = format!("{}/complete", setting.server.endpoint);
+        answer_batch(&setting, &json!({ "upload": { "href": href, "header": header } }));
+        let error = upload(&setting).unwrap_err();
         assert!(matches!(error, Error::Protocol { .. }) && error.to_string().contains(reason), "{header}: {error}");
     }
     // A part without a tag cannot be put together.
