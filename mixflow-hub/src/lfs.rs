@@ -2,8 +2,7 @@
 //! Hub's own transfer in parts.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{Seek, SeekFrom};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
@@ -11,17 +10,18 @@ use serde_json::{Value, json};
 
 use crate::digest::{Digest, Hasher};
 use crate::folder::Local;
+use crate::portion::Portion;
 use crate::progress::{Progress, Tell};
 use crate::request::{Failure, Subject, protocol, text};
 use crate::send::LFS;
 use crate::url::Url;
 use crate::{Client, Error};
 
+/// Ways to send a file that we know, for the server to choose from.
+const TRANSFERS: &[&str] = &["basic", "multipart"];
+
 /// Most parts of a file: those of S3, behind the Hub.
 const MAX_PARTS: u64 = 10_000;
-
-/// Bytes a second that a transfer must take.
-const SLOWEST: u64 = 1 << 10;
 
 /// Headers that are ours to set.
 const OURS: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "expect"];
@@ -58,12 +58,20 @@ struct Action {
     header: Option<BTreeMap<String, Value>>,
 }
 
+/// What the server says where to send a file.
+enum Way {
+    /// Nowhere: it is there.
+    There,
+    /// To these addresses: where it goes, and who is told when it is there.
+    Lfs(Action, Option<Action>),
+}
+
 /// A file on its way to the store.
-struct Sending<'a> {
-    client: &'a Client,
-    subject: &'a Subject<'a>,
-    file: &'a Local,
-    digest: &'a Digest,
+pub(crate) struct Sending<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) subject: &'a Subject<'a>,
+    pub(crate) file: &'a Local,
+    pub(crate) digest: &'a Digest,
 }
 
 impl Client {
@@ -82,14 +90,14 @@ impl Sending<'_> {
     fn run(&self, tell: Tell<'_>) -> Result<u64, Failure> {
         let (mut failures, mut refused) = (0, false);
         loop {
-            let Some((upload, verify)) = self.announce(tell)? else {
+            let sent = match self.announce(tell)? {
                 // If something was sent, it arrived, and only the answer was lost.
-                return Ok(if failures == 0 && !refused { 0 } else { self.file.size });
+                Way::There => return Ok(if failures == 0 && !refused { 0 } else { self.file.size }),
+                Way::Lfs(upload, verify) => self.send(&upload, tell).and_then(|()| match &verify {
+                    Some(verify) => self.confirm(verify, tell),
+                    None => Ok(()),
+                }),
             };
-            let sent = self.send(&upload, tell).and_then(|()| match &verify {
-                Some(verify) => self.confirm(verify, tell),
-                None => Ok(()),
-            });
             let Err(failure) = sent else { return Ok(self.file.size) };
             if failure.passing {
                 failures += 1;
@@ -103,12 +111,12 @@ impl Sending<'_> {
         }
     }
 
-    /// Asks where to send the file; none if it is there.
-    fn announce(&self, tell: Tell<'_>) -> Result<Option<(Action, Option<Action>)>, Failure> {
+    /// Asks where to send the file.
+    fn announce(&self, tell: Tell<'_>) -> Result<Way, Failure> {
         let url = self.client.endpoint.batch(self.subject.repository);
         let body = json!({
             "operation": "upload",
-            "transfers": ["basic", "multipart"],
+            "transfers": TRANSFERS,
             "hash_algo": "sha256",
             "ref": { "name": self.subject.revision.as_str() },
             "objects": [{ "oid": self.digest.as_str(), "size": self.file.size }],
@@ -119,7 +127,7 @@ impl Sending<'_> {
         let fault = |reason: &str| Failure::lasting(protocol(&url, reason));
         let batch: Batch =
             serde_json::from_str(&text).map_err(|error| fault(&format!("it takes no files: {error}")))?;
-        if let Some(other) = batch.transfer.filter(|transfer| !["basic", "multipart"].contains(&transfer.as_str())) {
+        if let Some(other) = batch.transfer.as_ref().filter(|transfer| !TRANSFERS.contains(&transfer.as_str())) {
             return Err(fault(&format!("it takes large files by {other:?} only, not by LFS")));
         }
         let object = batch.objects.into_iter().find(|object| object.oid == self.digest.as_str());
@@ -128,9 +136,11 @@ impl Sending<'_> {
             let message = self.client.quote(&message);
             return Err(Failure::lasting(Error::Status { address: url.to_string(), status: code, message }));
         }
-        Ok(object.actions.and_then(|actions| Some((actions.upload?, actions.verify))))
+        let Some(Actions { upload: Some(upload), verify }) = object.actions else { return Ok(Way::There) };
+        Ok(Way::Lfs(upload, verify))
     }
 
+    /// Sends the file once, in one piece or in parts, as the headers say.
     fn send(&self, action: &Action, tell: Tell<'_>) -> Result<(), Failure> {
         let (name, size) = (&self.file.name, self.file.size);
         let announced = self.client.endpoint.batch(self.subject.repository);
@@ -144,17 +154,28 @@ impl Sending<'_> {
             let headers: Vec<_> = strings.filter(|(name, _)| !OURS.contains(&name.as_str())).collect();
             return self.part(&url, &headers, 0..size, Hasher::sha256(), &mut *tell).map(drop);
         }
-        let fault = |reason: &str| Failure::lasting(protocol(&announced, reason));
-        let parts: BTreeMap<String, &Value> = parts.into_iter().collect();
+        self.send_parts(&url, &parts.into_iter().collect(), &announced, tell)
+    }
+
+    /// Sends the file in parts, by the numbers that their addresses have in the headers; then `url` puts them together.
+    fn send_parts(
+        &self,
+        url: &Url,
+        parts: &BTreeMap<String, &Value>,
+        announced: &Url,
+        tell: Tell<'_>,
+    ) -> Result<(), Failure> {
+        let size = self.file.size;
+        let fault = |reason: &str| Failure::lasting(protocol(announced, reason));
         let number = |value: &Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
         let chunk = parts.get("chunk_size").and_then(|value| number(value)).filter(|chunk| *chunk > 0);
         let chunk = chunk.ok_or_else(|| fault("it does not say how large a part is"))?;
         let count = size.div_ceil(chunk);
         let mut addresses = BTreeMap::new();
-        for (name, address) in &parts {
+        for (name, address) in parts {
             if let Ok(part) = name.parse::<u64>() {
                 let address = address.as_str().ok_or_else(|| fault("a part has no address"))?;
-                addresses.insert(part, self.client.given(address, &announced)?);
+                addresses.insert(part, self.client.given(address, announced)?);
             }
         }
         if count > MAX_PARTS || !addresses.keys().copied().eq(1..=count) {
@@ -182,7 +203,7 @@ impl Sending<'_> {
             hasher = after;
         }
         let body = json!({ "oid": self.digest.as_str(), "parts": sent }).to_string();
-        let complete = || self.client.post(&url, LFS, body.as_bytes(), self.subject);
+        let complete = || self.client.post(url, LFS, body.as_bytes(), self.subject);
         self.client.patiently(tell, complete).map(drop).map_err(exhausted)
     }
 
@@ -242,59 +263,4 @@ impl Sending<'_> {
 /// A failure after all attempts at the one step: it is no reason to send the whole file again.
 fn exhausted(failure: Failure) -> Failure {
     Failure { passing: false, ..failure }
-}
-
-/// A range of a file that is read for the line. Its last bytes are given out only if the whole file still has the hash
-/// that it was announced with: a store must not keep other content under that name.
-struct Portion<'a, 't> {
-    file: File,
-    local: &'a Local,
-    digest: &'a Digest,
-    host: String,
-    /// What comes next, and where the range ends.
-    at: u64,
-    end: u64,
-    /// Hash of all bytes of the file before `at`.
-    hasher: Hasher,
-    /// When the speed was last looked at, and where that was.
-    since: Instant,
-    mark: u64,
-    silence: Duration,
-    /// Why it gives no more.
-    fault: Option<Failure>,
-    tell: Tell<'t>,
-}
-
-impl Portion<'_, '_> {
-    fn next(&mut self, block: &mut [u8]) -> Result<usize, Failure> {
-        if self.since.elapsed() >= self.silence {
-            if self.at - self.mark < SLOWEST * self.since.elapsed().as_secs() {
-                let reason = "it takes less than 1 KiB a second".into();
-                let error = Error::Network { host: self.host.clone(), reason };
-                return Err(Failure::passing(error));
-            }
-            (self.since, self.mark) = (Instant::now(), self.at);
-        }
-        let most = (self.end - self.at).min(block.len() as u64) as usize;
-        let count = self.file.read(&mut block[..most]);
-        let count = count.map_err(|error| Failure::lasting(Error::io("read", &self.local.path)(error)))?;
-        self.hasher.update(&block[..count]);
-        self.at += count as u64;
-        let ended = count == 0 && most > 0;
-        if ended || self.at == self.local.size && self.hasher.clone().finish() != *self.digest {
-            return Err(Failure::lasting(self.local.changed()));
-        }
-        (self.tell)(Progress::Sent { file: &self.local.name, bytes: self.at, size: self.local.size });
-        Ok(count)
-    }
-}
-
-impl Read for Portion<'_, '_> {
-    fn read(&mut self, block: &mut [u8]) -> io::Result<usize> {
-        self.next(block).map_err(|failure| {
-            let error = io::Error::other(failure.error.to_string());
-            self.fault = Some(failure);
-            error
-        })
-    }
 }

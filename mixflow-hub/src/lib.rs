@@ -41,19 +41,22 @@
 //! its parent always. Where its answer is lost, or another commit came first, the branch is looked at, and only what it
 //! lacks is committed upon it.
 //!
+//! Large files go by LFS, which the Hub takes for every repository; a server that takes none that way is an error before
+//! anything is sent.
+//!
 //! # Why not `hf-hub`
 //!
 //! `hf-hub` 1.0.0 brings 297 packages, which take 346 CPU seconds to build; it does not check the length or hash of what
 //! it downloads, uses the names, hashes and commits of the server as paths, and cannot resume. What is needed of the
 //! protocol to download is three requests, on [`ureq`](https://docs.rs/ureq), which blocks, with rustls: 35 CPU seconds.
-//! An upload through Xet, the Hub's store for large files, needs that stack and belongs behind a feature.
+//! What an upload needs beside them is a handful more, and no package.
 //!
 //! Runs are told to `TensorBoard` and Weights & Biases by the module [`tracker`].
 //!
 //! # Features
 //!
-//! - `pipeline` (default): networks from what was downloaded, and with them Burn. Without it the crate only downloads and
-//!   tracks.
+//! - `pipeline` (default): networks from what was downloaded, and with them Burn. Without it the crate only downloads,
+//!   uploads and tracks.
 
 mod access;
 mod cache;
@@ -71,6 +74,7 @@ mod patience;
 mod pattern;
 #[cfg(feature = "pipeline")]
 mod pipeline;
+mod portion;
 mod progress;
 mod repository;
 mod request;

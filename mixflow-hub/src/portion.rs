@@ -1,0 +1,69 @@
+//! A range of a file, on its way out.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::time::{Duration, Instant};
+
+use crate::Error;
+use crate::digest::{Digest, Hasher};
+use crate::folder::Local;
+use crate::progress::{Progress, Tell};
+use crate::request::Failure;
+
+/// Bytes a second that a transfer must take.
+const SLOWEST: u64 = 1 << 10;
+
+/// A range of a file that is read for the line. Its last bytes are given out only if the whole file still has the hash
+/// that it was announced with: a store must not keep other content under that name.
+pub(crate) struct Portion<'a, 't> {
+    pub(crate) file: File,
+    pub(crate) local: &'a Local,
+    pub(crate) digest: &'a Digest,
+    pub(crate) host: String,
+    /// What comes next, and where the range ends.
+    pub(crate) at: u64,
+    pub(crate) end: u64,
+    /// Hash of all bytes of the file before `at`.
+    pub(crate) hasher: Hasher,
+    /// When the speed was last looked at, and where that was.
+    pub(crate) since: Instant,
+    pub(crate) mark: u64,
+    pub(crate) silence: Duration,
+    /// Why it gives no more.
+    pub(crate) fault: Option<Failure>,
+    pub(crate) tell: Tell<'t>,
+}
+
+impl Portion<'_, '_> {
+    fn next(&mut self, block: &mut [u8]) -> Result<usize, Failure> {
+        if self.since.elapsed() >= self.silence {
+            if self.at - self.mark < SLOWEST * self.since.elapsed().as_secs() {
+                let reason = "it takes less than 1 KiB a second".into();
+                let error = Error::Network { host: self.host.clone(), reason };
+                return Err(Failure::passing(error));
+            }
+            (self.since, self.mark) = (Instant::now(), self.at);
+        }
+        let most = (self.end - self.at).min(block.len() as u64) as usize;
+        let count = self.file.read(&mut block[..most]);
+        let count = count.map_err(|error| Failure::lasting(Error::io("read", &self.local.path)(error)))?;
+        self.hasher.update(&block[..count]);
+        self.at += count as u64;
+        let ended = count == 0 && most > 0;
+        if ended || self.at == self.local.size && self.hasher.clone().finish() != *self.digest {
+            return Err(Failure::lasting(self.local.changed()));
+        }
+        (self.tell)(Progress::Sent { file: &self.local.name, bytes: self.at, size: self.local.size });
+        Ok(count)
+    }
+}
+
+impl Read for Portion<'_, '_> {
+    fn read(&mut self, block: &mut [u8]) -> io::Result<usize> {
+        self.next(block).map_err(|failure| {
+            let error = io::Error::other(failure.error.to_string());
+            self.fault = Some(failure);
+            error
+        })
+    }
+}
