@@ -89,6 +89,12 @@ impl Endpoint {
         self.0.with(&format!("{}.git/info/lfs/objects/batch", repository.path()))
     }
 
+    /// Where the right to write to Xet is given out.
+    #[cfg(feature = "xet")]
+    pub(crate) fn grant(&self, repository: &Repository, branch: &Revision) -> Url {
+        self.action(repository, "xet-write-token", branch)
+    }
+
     /// Where people look at a branch.
     pub(crate) fn branch_page(&self, repository: &Repository, branch: &Revision) -> Url {
         let page = self.page(repository);

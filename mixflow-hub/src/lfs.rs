@@ -18,7 +18,10 @@ use crate::url::Url;
 use crate::{Client, Error};
 
 /// Ways to send a file that we know, for the server to choose from.
+#[cfg(not(feature = "xet"))]
 const TRANSFERS: &[&str] = &["basic", "multipart"];
+#[cfg(feature = "xet")]
+const TRANSFERS: &[&str] = &["basic", "multipart", "xet"];
 
 /// Most parts of a file: those of S3, behind the Hub.
 const MAX_PARTS: u64 = 10_000;
@@ -64,6 +67,9 @@ enum Way {
     There,
     /// To these addresses: where it goes, and who is told when it is there.
     Lfs(Action, Option<Action>),
+    /// To the Hub's own store.
+    #[cfg(feature = "xet")]
+    Xet,
 }
 
 /// A file on its way to the store.
@@ -97,6 +103,8 @@ impl Sending<'_> {
                     Some(verify) => self.confirm(verify, tell),
                     None => Ok(()),
                 }),
+                #[cfg(feature = "xet")]
+                Way::Xet => return self.send_by_xet(tell),
             };
             let Err(failure) = sent else { return Ok(self.file.size) };
             if failure.passing {
@@ -135,6 +143,11 @@ impl Sending<'_> {
         if let Some(Refusal { code, message }) = object.error {
             let message = self.client.quote(&message);
             return Err(Failure::lasting(Error::Status { address: url.to_string(), status: code, message }));
+        }
+        // What is there that store finds out itself.
+        #[cfg(feature = "xet")]
+        if batch.transfer.as_deref() == Some("xet") {
+            return Ok(Way::Xet);
         }
         let Some(Actions { upload: Some(upload), verify }) = object.actions else { return Ok(Way::There) };
         Ok(Way::Lfs(upload, verify))

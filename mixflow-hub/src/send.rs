@@ -9,7 +9,7 @@ use crate::url::Url;
 use crate::{Client, Error};
 
 /// What a server does with what we send may take this many times as long as any other answer.
-const LONGER: u32 = 4;
+pub(crate) const LONGER: u32 = 4;
 
 /// What git-lfs and the Hub's large files are spoken of in.
 pub(crate) const LFS: &str = "application/vnd.git-lfs+json";

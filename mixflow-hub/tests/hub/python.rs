@@ -15,7 +15,7 @@ use crate::server::Failing;
 use crate::shared::{CONFIG, NAME, Setting, repository, weights};
 use crate::upload::{TOKEN, empty, model, writer};
 
-fn python(setting: &Setting, program: &str) -> Option<Command> {
+pub(crate) fn python(setting: &Setting, program: &str) -> Option<Command> {
     let name = std::env::var("MIXFLOW_PYTHON").unwrap_or_else(|_| "python3".into());
     let found = Command::new(&name).args(["-c", "import huggingface_hub"]).stderr(Stdio::null()).status();
     if !found.is_ok_and(|status| status.success()) {
@@ -30,7 +30,7 @@ fn python(setting: &Setting, program: &str) -> Option<Command> {
 }
 
 /// What a program prints, without the last line end.
-fn printed(mut command: Command) -> String {
+pub(crate) fn printed(mut command: Command) -> String {
     let output = command.stderr(Stdio::inherit()).output().unwrap();
     assert!(output.status.success());
     String::from_utf8(output.stdout).unwrap().trim_end().into()

@@ -38,6 +38,7 @@ pub(super) fn hub(state: &State, request: &Request, storage: &str) -> Answer {
                 &json!({ "_id": "1", "id": id, "modelId": id, "sha": commit, "siblings": siblings, "private": private }),
             )
         }
+        (true, "xet-read-token" | "xet-write-token") => grant(state),
         (true, "tree") => tree(state, files, &request.path, query),
         (false, "resolve") => {
             if stored.gated {
@@ -50,7 +51,14 @@ pub(super) fn hub(state: &State, request: &Request, storage: &str) -> Answer {
             if !content.large {
                 return Answer::new(200, content.bytes.clone()).header("ETag", etag).header("X-Repo-Commit", commit);
             }
-            Answer::new(302, "")
+            let xet = state.xet.as_ref().and_then(|xet| xet.files.get(&content.sha256()));
+            let mut answer = Answer::new(302, "");
+            if let Some((hash, _)) = xet {
+                let here = format!("http://{}", request.header("host").unwrap());
+                let route = format!("{here}/api/models/{org}/{name}/xet-read-token/{commit}");
+                answer = answer.header("X-Xet-Hash", hash).header("X-Xet-Refresh-Route", route);
+            }
+            answer
                 .header("Location", format!("{storage}/{}?Signature=signed", content.sha256()))
                 .header("X-Linked-Etag", etag)
                 .header("X-Linked-Size", content.bytes.len().to_string())
@@ -58,6 +66,15 @@ pub(super) fn hub(state: &State, request: &Request, storage: &str) -> Answer {
         }
         _ => Answer::new(404, "no such page"),
     }
+}
+
+/// The right to use the other store. It is not the token.
+fn grant(state: &State) -> Answer {
+    let Some(xet) = &state.xet else { return Answer::new(404, "no such store") };
+    Answer::json(&json!({ "casUrl": xet.address, "accessToken": "granted", "exp": 9_999_999_999_u64 }))
+        .header("X-Xet-Cas-Url", &xet.address)
+        .header("X-Xet-Access-Token", "granted")
+        .header("X-Xet-Token-Expiration", "9999999999")
 }
 
 /// One page of a listing.

@@ -119,6 +119,17 @@ pub(crate) struct State {
     /// Parts of large files that have come, by SHA-256 and number.
     pub(crate) parts: BTreeMap<(String, u64), Vec<u8>>,
     pub(crate) rules: Rules,
+    /// The other store for large files, if there is one.
+    pub(crate) xet: Option<Xet>,
+}
+
+/// The store that the Hub itself has for large files.
+#[derive(Debug)]
+pub(crate) struct Xet {
+    /// Its address.
+    pub(crate) address: String,
+    /// What is to be found there, by SHA-256: its hash there, and its content.
+    pub(crate) files: BTreeMap<String, (String, Vec<u8>)>,
 }
 
 /// How the Hub takes what is uploaded.

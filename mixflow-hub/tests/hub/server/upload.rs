@@ -116,7 +116,12 @@ fn batch(state: &State, id: &str, body: &Value, here: &str, storage: &str) -> An
         let verify = format!("{here}/{id}.git/info/lfs/objects/verify");
         json!({ "oid": oid, "size": size, "actions": { "upload": upload, "verify": { "href": verify } } })
     });
-    let transfer = state.rules.transfer.unwrap_or(if state.rules.part.is_some() { "multipart" } else { "basic" });
+    let xet = state.xet.is_some() && body["transfers"].as_array().unwrap().contains(&json!("xet"));
+    let transfer = state.rules.transfer.or(xet.then_some("xet")).unwrap_or(if state.rules.part.is_some() {
+        "multipart"
+    } else {
+        "basic"
+    });
     Answer::json(&json!({ "transfer": transfer, "objects": objects.collect::<Vec<_>>() }))
 }
 
@@ -180,7 +185,9 @@ fn commit(state: &mut State, id: &str, branch: &str, body: &[u8], here: &str) ->
                 files.insert(name(), Content { bytes, large: false });
             }
             "lfsFile" => {
-                let Some(bytes) = state.objects.get(value["oid"].as_str().unwrap()) else {
+                let oid = value["oid"].as_str().unwrap();
+                let xet = state.xet.as_ref().and_then(|xet| xet.files.get(oid)).map(|(_, bytes)| bytes);
+                let Some(bytes) = state.objects.get(oid).or(xet) else {
                     return Answer::error(400, "", "LFS pointer pointed to a file that does not exist");
                 };
                 files.insert(name(), Content { bytes: bytes.clone(), large: true });

@@ -4,6 +4,8 @@ mod commit;
 mod folder;
 mod large;
 mod refused;
+#[cfg(feature = "xet")]
+mod xet;
 
 use std::fs;
 use std::path::PathBuf;

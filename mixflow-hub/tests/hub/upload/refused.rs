@@ -103,9 +103,11 @@ fn busy_servers_are_asked_again() {
 #[test]
 fn a_server_that_takes_no_large_files_by_lfs_is_told_before_anything_is_sent() {
     let setting = empty();
-    setting.server.state().rules.transfer = Some("xet");
-    let error = upload(&setting).unwrap_err().to_string();
-    assert!(error.contains("takes large files by \"xet\" only, not by LFS"), "{error}");
+    for other in ["xet", "ssh"].iter().skip(usize::from(cfg!(feature = "xet"))) {
+        setting.server.state().rules.transfer = Some(other);
+        let error = upload(&setting).unwrap_err().to_string();
+        assert!(error.contains(&format!("takes large files by \"{other}\" only, not by LFS")), "{error}");
+    }
     setting.server.state().rules.transfer = None;
     setting.server.state().rules.mode = "xet";
     let error = upload(&setting).unwrap_err().to_string();

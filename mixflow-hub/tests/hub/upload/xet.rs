@@ -1,0 +1,154 @@
+//! Large files, to the Hub's own store: the server of Hugging Face's crate `xet-client`, and Python to read from it.
+//!
+//! `cargo install xet-client --features simulation --bin local_cas_server`, then `MIXFLOW_XET_SERVER` is its path; what
+//! needs it says so where it is missing.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use mixflow_hub::{Error, Progress, Upload};
+
+use super::{SIZE, TOKEN, assert_published, commits, empty, model, published, stored, upload, writer};
+use crate::python::{printed, python};
+use crate::server::{Content, Failing, Xet};
+use crate::shared::{Setting, repository, weights};
+
+/// The store, until it is dropped.
+struct Store {
+    child: Child,
+    address: String,
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A port that nobody listens on.
+fn free() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+fn start() -> Option<Store> {
+    let Ok(program) = std::env::var("MIXFLOW_XET_SERVER") else {
+        eprintln!("skipped: MIXFLOW_XET_SERVER is not set to the path of local_cas_server");
+        return None;
+    };
+    let port = free();
+    let mut command = Command::new(program);
+    command.args(["--in-memory", "--port", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
+    let store = Store { child: command.spawn().unwrap(), address: format!("http://127.0.0.1:{port}") };
+    for _ in 0..200 {
+        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
+            return Some(store);
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    panic!("the store does not start");
+}
+
+/// Lets the Hub send large files to a store, where it expects the weights under `hash`.
+fn offer(setting: &Setting, address: &str, hash: &str) {
+    let oid = Content { bytes: weights(), large: true }.sha256();
+    let files = BTreeMap::from([(oid, (hash.into(), weights()))]);
+    setting.server.state().xet = Some(Xet { address: address.into(), files });
+}
+
+#[test]
+fn python_downloads_from_the_store_what_we_sent_there() {
+    let Some(store) = start() else { return };
+    let setting = empty();
+    let program = "import sys, hf_xet; print(hf_xet.hash_files(sys.argv[1:])[0].hash)";
+    let Some(mut command) = python(&setting, program) else { return };
+    command.arg(model(&setting).join("model.safetensors"));
+    offer(&setting, &store.address, &printed(command));
+
+    let mut last = 0;
+    let tell = |event: Progress<'_>| {
+        if let Progress::Sent { bytes, size, .. } = event {
+            assert!(bytes > last && bytes <= size);
+            last = bytes;
+        }
+    };
+    let done = writer(&setting).upload(&model(&setting), &repository(), &Upload::new("a model"), tell).unwrap();
+    assert_published(&setting);
+    // Chunks that the file has twice are sent once.
+    assert!((2_000_000..=SIZE).contains(&done.sent) && stored(&setting) == (0, 0), "{done:?}");
+
+    let program = "from huggingface_hub import snapshot_download; print(snapshot_download('org/sit'))";
+    let mut command = python(&setting, program).unwrap();
+    command.env("HF_TOKEN", TOKEN).env("HF_XET_CACHE", setting.folder.path().join("xet"));
+    let folder = printed(command);
+    assert!(fs::read(Path::new(&folder).join("model.safetensors")).unwrap() == weights());
+    assert!(setting.server.asked("Signature=signed").is_empty() && !setting.server.asked("xet-read-token").is_empty());
+
+    // The token went to the Hub alone, and is in no file.
+    let written = walk(&setting.cache());
+    assert!(written.iter().all(|file| !contains(&fs::read(file).unwrap(), TOKEN)));
+    let again = upload(&setting).unwrap();
+    assert_eq!((again.commit, again.sent), (done.commit, 0));
+
+    // Of a file that differs at its end only that is sent.
+    let bytes = [&weights()[..2_900_000], &[7; 50_000]].concat();
+    fs::write(model(&setting).join("next.safetensors"), &bytes).unwrap();
+    let oid = Content { bytes: bytes.clone(), large: true }.sha256();
+    setting.server.state().xet.as_mut().unwrap().files.insert(oid, (String::new(), bytes));
+    let next = upload(&setting).unwrap();
+    assert!(next.files_sent == 1 && (1..500_000).contains(&next.sent), "{next:?}");
+}
+
+fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
+}
+
+fn contains(bytes: &[u8], text: &str) -> bool {
+    bytes.windows(text.len()).any(|part| part == text.as_bytes())
+}
+
+#[test]
+fn a_file_that_changes_on_the_way_to_the_store_is_not_published() {
+    let Some(store) = start() else { return };
+    let setting = empty();
+    offer(&setting, &store.address, &"0".repeat(64));
+    let tell = |event: Progress<'_>| {
+        if let Progress::Sending { .. } = event {
+            fs::write(model(&setting).join("model.safetensors"), vec![7; 3_000_000]).unwrap();
+        }
+    };
+    let error = writer(&setting).upload(&model(&setting), &repository(), &Upload::new("a"), tell).unwrap_err();
+    assert!(matches!(error, Error::Changed { .. }), "{error}");
+    assert!(published(&setting).is_empty() && commits(&setting).is_empty());
+}
+
+#[test]
+fn a_store_that_is_down_publishes_nothing() {
+    let setting = empty();
+    offer(&setting, &format!("http://127.0.0.1:{}", free()), &"0".repeat(64));
+    let error = upload(&setting).unwrap_err();
+    assert!(matches!(&error, Error::Unsent { file, .. } if file == "model.safetensors"), "{error}");
+    assert!(!format!("{error} {error:?}").contains(TOKEN), "{error:?}");
+    assert!(published(&setting).is_empty() && commits(&setting).is_empty());
+}
+
+#[test]
+fn a_right_to_write_that_is_none_is_refused() {
+    for (body, reason) in [
+        ("<html>log in</html>", "gives no right to write"),
+        ("{\"casUrl\": \"file:///x\", \"accessToken\": \"a\", \"exp\": 1}", "sends us to an address that"),
+    ] {
+        let setting = empty();
+        offer(&setting, "http://127.0.0.1:1", &"0".repeat(64));
+        setting.server.fail("xet-write-token", 1, Failing::Body(body.as_bytes()));
+        let error = upload(&setting).unwrap_err();
+        assert!(matches!(error, Error::Protocol { .. }) && error.to_string().contains(reason), "{error}");
+        assert!(published(&setting).is_empty() && stored(&setting).1 == 0);
+    }
+}
