@@ -5,8 +5,8 @@ use std::time::{Duration, SystemTime};
 /// Timeouts and retries.
 ///
 /// A request is repeated when the line breaks, when nothing comes for `silence`, and on the statuses 408, 429, 500, 502,
-/// 503 and 504: after what the server asks for in `Retry-After`, else after `first_wait`, twice that, and so on. A commit
-/// is repeated only where the branch shows that it was not made.
+/// 503 and 504: after what the server asks for in `Retry-After` or `RateLimit`, else after `first_wait`, twice that, and
+/// so on. A commit is repeated only where the branch shows that it was not made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patience {
     /// Longest time until a connection stands.
@@ -53,6 +53,15 @@ pub(crate) fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
+/// When the Hub counts anew, as its `RateLimit` header says to those who have nothing left: `"api";r=0;t=55`.
+///
+/// # Source
+/// draft-ietf-httpapi-ratelimit-headers-09, as `huggingface_hub` 2.4.0 reads it (`utils/_http.py`).
+pub(crate) fn reset(header: &str) -> Option<Duration> {
+    let value = |name: &str| header.split(';').find_map(|part| part.trim().strip_prefix(name)?.parse::<u64>().ok());
+    if value("r=")? > 0 { None } else { value("t=").map(Duration::from_secs) }
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
@@ -81,6 +90,20 @@ mod tests {
             ("-3", None),
         ] {
             assert_eq!(retry_after(header, now).map(|wait| wait.as_secs()), expected, "{header}");
+        }
+    }
+
+    #[test]
+    fn a_limit_that_is_reached_says_until_when() {
+        for (header, expected) in [
+            ("\"api\";r=0;t=55", Some(55)),
+            ("\"resolvers\"; r=0; t=7", Some(7)),
+            ("\"api\";r=12;t=55", None),
+            ("\"api\";t=55", None),
+            ("\"api\";r=0;t=soon", None),
+            ("", None),
+        ] {
+            assert_eq!(reset(header).map(|wait| wait.as_secs()), expected, "{header}");
         }
     }
 }

@@ -67,3 +67,35 @@ impl Read for Portion<'_, '_> {
         })
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_takes_next_to_nothing_is_left() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("x"), vec![1; 10_000]).unwrap();
+        let local = &crate::folder::files(folder.path()).unwrap()[0];
+        // Two seconds ago it was at byte 0: with 3000 bytes it is fast enough, with 2000 it is not.
+        for (at, enough) in [(3000, true), (2000, false)] {
+            let mut portion = Portion {
+                file: local.open().unwrap(),
+                local,
+                digest: local.sha256().unwrap(),
+                host: "store".into(),
+                at,
+                end: 10_000,
+                hasher: Hasher::sha256(),
+                since: Instant::now().checked_sub(Duration::from_secs(2)).unwrap(),
+                mark: 0,
+                silence: Duration::from_secs(2),
+                fault: None,
+                tell: &mut |_| {},
+            };
+            assert_eq!(portion.read(&mut [0; 100]).is_ok(), enough);
+            assert_eq!(portion.fault.is_some_and(|failure| failure.passing), !enough);
+        }
+    }
+}

@@ -7,7 +7,7 @@ use serde_json::Value;
 use ureq::http::{HeaderMap, Response, StatusCode};
 use ureq::{Agent, Body};
 
-use crate::patience::retry_after;
+use crate::patience::{reset, retry_after};
 use crate::progress::{Progress, Tell};
 use crate::url::Url;
 use crate::{Client, Commit, Error, Patience, Repository, Revision};
@@ -209,6 +209,7 @@ impl Client {
             None => self.quote(&complaint(body)),
         };
         let after = text(headers, "retry-after").and_then(|header| retry_after(header, SystemTime::now()));
+        let after = after.or_else(|| reset(text(headers, "ratelimit").filter(|_| status.as_u16() == 429)?));
         let (repository, revision) = (subject.repository.clone(), subject.revision.clone());
         let (token, endpoint) = (self.token.is_some(), self.endpoint.to_string());
         let (address, number) = (url.to_string(), status.as_u16());

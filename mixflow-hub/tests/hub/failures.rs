@@ -204,13 +204,15 @@ fn a_server_that_is_no_hub_is_told_apart() {
 
 #[test]
 fn who_is_busy_for_long_is_not_waited_for() {
-    let setting = Setting::new();
-    setting.server.fail("config.json", 9, Failing::Answer(429, vec![("Retry-After", "3600".into())], ""));
-    let start = Instant::now();
-    let error = ask(&setting.client(), "config.json");
-    assert!(matches!(error, Error::Busy { after, .. } if after.as_secs() == 3600), "{error}");
-    assert!(start.elapsed() < Duration::from_secs(2));
-    assert_eq!(setting.server.asked("config.json").len(), 1);
+    for header in [("Retry-After", "3600"), ("RateLimit", "\"api\";r=0;t=3600")] {
+        let setting = Setting::new();
+        setting.server.fail("config.json", 9, Failing::Answer(429, vec![(header.0, header.1.into())], ""));
+        let start = Instant::now();
+        let error = ask(&setting.client(), "config.json");
+        assert!(matches!(error, Error::Busy { after, .. } if after.as_secs() == 3600), "{error}");
+        assert!(start.elapsed() < Duration::from_secs(2));
+        assert_eq!(setting.server.asked("config.json").len(), 1);
+    }
 }
 
 #[test]
