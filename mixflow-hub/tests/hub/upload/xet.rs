@@ -5,9 +5,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
@@ -52,6 +54,43 @@ fn start() -> Option<Store> {
         thread::sleep(Duration::from_millis(50));
     }
     panic!("the store does not start");
+}
+
+/// The same store at another address, and what is sent to it by that way.
+fn tapped(store: &Store) -> (String, Arc<Mutex<Vec<u8>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    let (heard, there) = (Arc::new(Mutex::new(vec![])), store.address.strip_prefix("http://").unwrap().to_string());
+    let log = heard.clone();
+    thread::spawn(move || {
+        for here in listener.incoming().flatten() {
+            let there = TcpStream::connect(&there).unwrap();
+            let (mut from, mut to) = (there.try_clone().unwrap(), here.try_clone().unwrap());
+            thread::spawn(move || std::io::copy(&mut from, &mut to));
+            let (mut from, mut to, log) = (here, there, log.clone());
+            thread::spawn(move || {
+                let mut block = vec![0; 1 << 16];
+                while let Some(count) = from.read(&mut block).ok().filter(|count| *count > 0) {
+                    log.lock().unwrap().extend_from_slice(&block[..count]);
+                    to.write_all(&block[..count]).unwrap();
+                }
+            });
+        }
+    });
+    (address, heard)
+}
+
+#[test]
+fn the_store_is_told_nothing_but_the_content() {
+    let Some(store) = start() else { return };
+    let (address, heard) = tapped(&store);
+    let setting = empty();
+    offer(&setting, &address, &"0".repeat(64));
+    upload(&setting).unwrap();
+    assert_published(&setting);
+    let heard = heard.lock().unwrap();
+    assert!(contains(&heard, "/shards HTTP/1.1") && contains(&heard, "Bearer granted"));
+    assert!(!contains(&heard, TOKEN) && !contains(&heard, "/telemetry"));
 }
 
 /// Lets the Hub send large files to a store, where it expects the weights under `hash`.
