@@ -411,7 +411,7 @@ fn precision_identity_and_training_state_are_the_networks() {
         let expected = wide(&weights.get("blocks.0.mlp.fc1.weight").unwrap().data().unwrap());
         let loaded = weights.into_module(target.clone(), official_key).unwrap();
         let found = loaded.blocks[0].mlp.fc1.weight.val();
-        assert_eq!(found.dtype(), burn::tensor::DType::F32);
+        assert_eq!(found.dtype(), DType::F32);
         assert_eq!(wide(&found.clone().into_data()), expected);
         assert_eq!(loaded.blocks[0].mlp.fc1.weight.id, id);
         assert!(found.is_require_grad());
