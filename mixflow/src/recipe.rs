@@ -89,6 +89,38 @@ impl SamplingConfig {
         Some(networks * self.sampler.solver.evaluations(self.sampler.grid.steps())?)
     }
 
+    /// Solver and guidance in words, such as "Heun, guidance 1.5".
+    pub fn describe(&self) -> String {
+        use crate::sampler::SolverConfig::{
+            Adaptive, Euler, EulerMaruyama, Heun, KarrasHeun, RungeKutta, StochasticHeun,
+        };
+        use crate::solver::{Method, Pair};
+        let solver = match self.sampler.solver {
+            Euler(_) => "Euler",
+            Heun(_) => "Heun",
+            KarrasHeun(_) => "Heun with a last step of Euler's",
+            RungeKutta(solver) => match solver.method {
+                Method::Midpoint => "midpoint rule",
+                Method::Heun3 => "Heun of third order",
+                Method::ThreeEighths => "3/8 rule",
+            },
+            Adaptive(solver) => match solver.pair() {
+                Pair::DormandPrince5 => "Dormand–Prince 5",
+                Pair::BogackiShampine3 => "Bogacki–Shampine 3",
+                Pair::HeunEuler => "adaptive Heun",
+            },
+            EulerMaruyama(_) => "Euler–Maruyama",
+            StochasticHeun(_) => "stochastic Heun",
+        };
+        match self.guidance {
+            Some(guidance) if self.guides() => match self.guide {
+                Some(_) => format!("{solver}, guidance {} by a weaker network", guidance.scale()),
+                None => format!("{solver}, guidance {}", guidance.scale()),
+            },
+            _ => solver.into(),
+        }
+    }
+
     /// The guide, if sampling needs it: a scale of 1 guides nothing.
     pub fn active_guide(&self) -> Option<&GuideConfig> {
         self.guide.as_ref().filter(|_| self.guides())

@@ -306,7 +306,7 @@ impl Study<'_> {
         shape: [usize; 3],
         phases: Vec<Phase>,
     ) -> Report {
-        let sampler = describe(&self.recipe.sampling);
+        let sampler = self.recipe.sampling.describe();
         let trainings = (0..post.seeds).flat_map(|seed| [(Arm::Standard, seed), (Arm::MixFlow, seed)]);
         let curves = std::iter::once((Arm::Start, 0, "pretraining".to_string()))
             .chain(trainings.map(|(arm, seed)| (arm, seed, format!("{}-{seed}", arm.name().to_lowercase()))))
@@ -357,35 +357,6 @@ impl Phases {
     fn end(&mut self, name: &str) {
         let seconds = std::mem::replace(&mut self.1, Instant::now()).elapsed().as_secs_f64();
         self.0.push(Phase { name: name.into(), seconds });
-    }
-}
-
-fn describe(sampling: &SamplingConfig) -> String {
-    use crate::sampler::SolverConfig::{Adaptive, Euler, EulerMaruyama, Heun, KarrasHeun, RungeKutta, StochasticHeun};
-    use crate::solver::{Method, Pair};
-    let solver = match sampling.sampler.solver {
-        Euler(_) => "Euler",
-        Heun(_) => "Heun",
-        KarrasHeun(_) => "Heun with a last step of Euler's",
-        RungeKutta(solver) => match solver.method {
-            Method::Midpoint => "midpoint rule",
-            Method::Heun3 => "Heun of third order",
-            Method::ThreeEighths => "3/8 rule",
-        },
-        Adaptive(solver) => match solver.pair() {
-            Pair::DormandPrince5 => "Dormand–Prince 5",
-            Pair::BogackiShampine3 => "Bogacki–Shampine 3",
-            Pair::HeunEuler => "adaptive Heun",
-        },
-        EulerMaruyama(_) => "Euler–Maruyama",
-        StochasticHeun(_) => "stochastic Heun",
-    };
-    match sampling.guidance {
-        Some(guidance) if sampling.guides() => match sampling.guide {
-            Some(_) => format!("{solver}, guidance {} by a weaker network", guidance.scale()),
-            None => format!("{solver}, guidance {}", guidance.scale()),
-        },
-        _ => solver.into(),
     }
 }
 
