@@ -14,6 +14,7 @@ pub use decoder::{DecoderKind, DecoderRecipe};
 pub use guide::{Guide, GuideConfig};
 pub use objective::{ConfiguredObjective, ObjectiveConfig};
 
+use std::path::Path;
 use std::sync::Arc;
 
 use mixflow_backbones::NetworkConfig;
@@ -222,6 +223,19 @@ impl Recipe {
             return Err(Error::Recipe { origin: self.name.clone(), reason });
         }
         Ok(split(&data, post.images as u64, self.seed)?)
+    }
+
+    /// The same with whole paths for the files in `folder` that it names: a published recipe names what lies beside it.
+    #[must_use]
+    pub fn beside(mut self, folder: &Path) -> Self {
+        let autoencoder = self.autoencoder.iter_mut().flat_map(AutoencoderConfig::paths);
+        for path in autoencoder.chain(self.sampling.guide.iter_mut().map(|guide| &mut guide.weights)) {
+            let file = folder.join(&*path);
+            if file.is_file() {
+                *path = file;
+            }
+        }
+        self
     }
 
     /// How a network of this recipe makes images, but for what has weights of its own: autoencoder and guide.

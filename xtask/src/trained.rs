@@ -14,10 +14,10 @@ use crate::run::{Result, load};
 /// Which network.
 #[derive(Args)]
 pub(crate) struct TrainedArguments {
-    /// A run's folder, or a file of weights
+    /// The folder of a run or of a published network, or a file of weights
     #[arg(value_name = "RUN_OR_WEIGHTS")]
     path: PathBuf,
-    /// The recipe that the weights belong to [default: recipe.json of the run]
+    /// The recipe that the weights belong to [default: recipe.json of the run, or config.json beside the weights]
     #[arg(long)]
     recipe: Option<String>,
     /// Which network of a comparison: pretraining, standard-0, mixflow-1, ... [default: mixflow-0]
@@ -40,10 +40,9 @@ impl TrainedArguments {
     pub(crate) fn read(&self, set: &[String]) -> Result<Trained> {
         let weights = self.weights()?;
         let recipe = match &self.recipe {
-            Some(recipe) => recipe.clone(),
-            None => recipe_beside(&weights)?,
+            Some(recipe) => Recipe::read(recipe, set)?,
+            None => recipe_beside(&weights, set)?,
         };
-        let recipe = Recipe::read(&recipe, set)?;
         let network = load(&recipe, &weights)?;
         // What a run trains lies in its folder: that of the weights, or above.
         let ancestors = weights.ancestors().skip(1).take(2);
@@ -112,12 +111,16 @@ impl Trained {
     }
 }
 
-/// The recipe of a run: in the folder of the weights or the one above.
-fn recipe_beside(weights: &Path) -> Result<String> {
-    match StoredNetwork::File(weights.into()).recipe_file() {
-        Some(file) => Ok(file.to_str().ok_or("expected a path in UTF-8")?.into()),
-        None => Err(format!("{} lies beside no recipe.json: name its recipe with --recipe", weights.display()).into()),
-    }
+/// The recipe of a run, in the folder of the weights or the one above; or of a published network, beside it.
+fn recipe_beside(weights: &Path, set: &[String]) -> Result<Recipe> {
+    let Some(file) = StoredNetwork::File(weights.into()).recipe_file() else {
+        return Err(format!("{} lies beside no recipe.json: name its recipe with --recipe", weights.display()).into());
+    };
+    let recipe = Recipe::read(file.to_str().ok_or("expected a path in UTF-8")?, set)?;
+    Ok(match file.parent() {
+        Some(folder) if file.ends_with("config.json") => recipe.beside(folder),
+        _ => recipe,
+    })
 }
 
 /// The sub-folders with finished networks, sorted.

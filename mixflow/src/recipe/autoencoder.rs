@@ -111,6 +111,17 @@ impl AutoencoderConfig {
         }
     }
 
+    /// The files that the recipe names.
+    pub(super) fn paths(&mut self) -> Vec<&mut PathBuf> {
+        match self {
+            Self::Kl { weights, .. } => vec![weights],
+            Self::Rae { encoder_weights, decoder_weights, statistics, .. } => {
+                vec![encoder_weights, decoder_weights, statistics]
+            }
+            Self::TrainedRae(_) => vec![],
+        }
+    }
+
     /// Reads the weights: from the files that the recipe names, or what the run in `folder` has trained.
     ///
     /// # Errors

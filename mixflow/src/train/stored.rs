@@ -45,15 +45,17 @@ impl StoredNetwork {
         }
     }
 
-    /// The recipe that it was trained with: the `recipe.json` of its run.
+    /// The recipe that it was trained with: the `recipe.json` of its run, or the `config.json` that it was published with.
     pub fn recipe_file(&self) -> Option<PathBuf> {
         let (file, folders) = match self {
             Self::File(file) => (file, 2),
             // Of a comparison: run/arm/checkpoints/step.
             Self::Checkpoint(folder) => (folder, 3),
         };
-        let recipes = file.ancestors().skip(1).take(folders).map(|folder| folder.join("recipe.json"));
-        recipes.into_iter().find(|file| file.is_file())
+        let mut recipes = file.ancestors().skip(1).take(folders).map(|folder| folder.join("recipe.json"));
+        recipes
+            .find(|file| file.is_file())
+            .or_else(|| Some(file.with_file_name("config.json")).filter(|file| file.is_file()))
     }
 
     /// The weights, in a network of their shape.

@@ -32,7 +32,7 @@ fn recipe(name: &str, network: Value) -> Value {
 }
 
 /// A guide of another kind and size that was trained, and a comparison that it guides.
-fn guided() -> Place {
+pub(crate) fn guided() -> Place {
     let place = Place::new();
     let weak = json!({
         "kind": "dit-dh", "input_size": 8, "channels": 1, "classes": 10, "null_class": false,

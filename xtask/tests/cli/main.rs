@@ -5,6 +5,7 @@
 mod convert;
 mod encode;
 mod guide;
+mod publish;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
