@@ -83,7 +83,8 @@ impl Pipeline {
         let wanted: Vec<String> = wanted.iter().map(|name| literally(name)).collect();
         let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
         let snapshot = client.snapshot(repository, &pinned, &wanted, &mut *tell)?;
-        Parts { folder: &snapshot.folder, client: Some(client), tell, sources: vec![] }.pipeline(&layout)
+        let weights = snapshot.folder.join(&layout.weights);
+        Parts { folder: &snapshot.folder, weights, client: Some(client), tell, sources: vec![] }.pipeline(&layout)
     }
 
     /// The network in a folder. The network is not touched.
@@ -94,7 +95,8 @@ impl Pipeline {
         let folder = folder.as_ref();
         let names = layout::names(folder)?;
         let layout = Layout::of(&names).map_err(|reason| Error::Layout { folder: folder.into(), reason })?;
-        Parts { folder, client: None, tell: &mut |_| {}, sources: vec![] }.pipeline(&layout)
+        let weights = folder.join(&layout.weights);
+        Parts { folder, weights, client: None, tell: &mut |_| {}, sources: vec![] }.pipeline(&layout)
     }
 
     /// One image a label, from the noise of the recipe's seed and `first` on: images of other numbers are other images.

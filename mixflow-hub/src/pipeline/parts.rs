@@ -28,6 +28,8 @@ const DIFFUSERS_WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
 /// Where to look for pieces.
 pub(super) struct Parts<'a> {
     pub(super) folder: &'a Path,
+    /// The file of the network.
+    pub(super) weights: PathBuf,
     /// None where the network must not be touched.
     pub(super) client: Option<&'a Client>,
     pub(super) tell: Tell<'a>,
@@ -106,9 +108,11 @@ impl Parts<'_> {
         let inside = path.to_str().is_some_and(relative);
         let own = inside.then(|| self.folder.join(path)).filter(|path| path.is_file());
         let same_name = || Some(self.folder.join(path.file_name()?)).filter(|path| path.is_file());
-        // In a folder of one's own, any path is one's own business.
-        let elsewhere = || Some(path.to_path_buf()).filter(|path| self.client.is_none() && path.is_file());
-        Ok(own.or_else(same_name).or_else(elsewhere))
+        // In a folder of one's own, any path is one's own business: a guide may be the folder of a run.
+        let elsewhere = || Some(path.to_path_buf()).filter(|path| self.client.is_none() && path.exists());
+        // Any network may be called as this one is, and none is its own guide.
+        let same_name = || same_name().filter(|file| *file != self.weights);
+        Ok(own.or_else(elsewhere).or_else(same_name))
     }
 
     fn required(&mut self, beside: Option<PathBuf>, path: &Path) -> Result<PathBuf, Error> {

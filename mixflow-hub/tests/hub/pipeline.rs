@@ -8,6 +8,7 @@ use mixflow::backbones::autoencoder::{KlAutoencoderConfig, official_key};
 use mixflow::backbones::sit::SitConfig;
 use mixflow::backbones::weights::Weights;
 use mixflow::backbones::{Network, NetworkConfig};
+use mixflow::generate::Generator;
 use mixflow::recipe::Recipe;
 use mixflow::schedules::TimeGrid;
 use mixflow_hub::{Error, Pipeline, Revision};
@@ -259,6 +260,34 @@ fn a_downloaded_recipe_names_files_of_its_folder_only() {
         &[("config.json", text.as_bytes(), false), ("model.safetensors", &fs::read(&weights).unwrap(), true)],
     );
     two_steps(open(&setting).unwrap());
+}
+
+#[test]
+fn a_network_is_never_its_own_guide() {
+    let (setting, folder, weak) = (Setting::new(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let mut recipe = recipe();
+    let weights = weak.path().join("model.safetensors");
+    recipe["sampling"]["guidance"] = json!({ "scale": 2.0 });
+    recipe["sampling"]["guide"] = json!({ "network": recipe["network"], "weights": weights });
+    let read = Recipe::from_value(recipe.clone()).unwrap();
+    network(&read).weights().write(folder.path().join("model.safetensors"), &[]).unwrap();
+    read.network.init(8, &Default::default()).weights().write(&weights, &[]).unwrap();
+    let guide = read.sampling.guide.as_ref().unwrap().load().unwrap();
+    let own = network(&read);
+    let expected = Generator { guide: Some(&guide), ..read.generator(&own) }.images(&[2], 0).unwrap();
+
+    // Of the same name as the network; and named by its folder, as a run's.
+    for weights in [weights.as_path(), weak.path()] {
+        recipe["sampling"]["guide"]["weights"] = json!(weights);
+        fs::write(folder.path().join("config.json"), recipe.to_string()).unwrap();
+        let pipeline = Pipeline::from_folder(folder.path()).unwrap();
+        assert_eq!(pipeline.images(&[2], 0).unwrap(), expected, "{weights:?}");
+    }
+    recipe["sampling"]["guide"]["weights"] = json!(weights);
+    fs::write(folder.path().join("config.json"), recipe.to_string()).unwrap();
+    published(&setting, folder.path());
+    let error = open(&setting).unwrap_err().to_string();
+    assert!(error.contains("model.safetensors, which is not there"), "{error}");
 }
 
 #[test]
