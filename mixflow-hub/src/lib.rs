@@ -79,6 +79,8 @@ mod pattern;
 mod pipeline;
 mod portion;
 mod progress;
+#[cfg(feature = "pipeline")]
+mod publication;
 mod repository;
 mod request;
 mod revision;
@@ -100,6 +102,8 @@ pub use patience::Patience;
 #[cfg(feature = "pipeline")]
 pub use pipeline::Pipeline;
 pub use progress::Progress;
+#[cfg(feature = "pipeline")]
+pub use publication::{Averaging, Choice, Provision, Publication, Published, Samples, Written};
 pub use repository::{Kind, Repository};
 pub use revision::{Commit, Revision};
 pub use token::Token;

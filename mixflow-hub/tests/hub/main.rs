@@ -6,6 +6,8 @@ mod download;
 mod failures;
 #[cfg(feature = "pipeline")]
 mod pipeline;
+#[cfg(feature = "pipeline")]
+mod publication;
 mod python;
 mod server;
 mod shared;

@@ -1,0 +1,318 @@
+//! The model card: `README.md` of a repository.
+
+use std::fmt::Write;
+
+use mixflow::metric::{Measurement, Scores};
+use mixflow::recipe::{AutoencoderConfig, Recipe};
+use serde_json::{Value, json};
+
+use super::files::Needed;
+use super::finished::Finished;
+use super::front_matter::front_matter;
+use super::metrics::{Metric, inception_metrics, model_index, pixel_metrics, rounded};
+use super::results::{Conditions, Measured};
+use super::{Averaging, Choice, Sampled};
+use crate::Repository;
+
+/// What the Hub calls it; there is no task of images by class.
+const TASK: &str = "unconditional-image-generation";
+
+/// Everything that a card tells.
+pub(super) struct Card<'a> {
+    pub(super) finished: &'a Finished,
+    pub(super) choice: &'a Choice,
+    pub(super) repository: &'a Repository,
+    pub(super) branch: &'a str,
+    pub(super) measured: &'a Measured,
+    pub(super) needed: &'a [Needed],
+    pub(super) sampled: Option<&'a Sampled>,
+    pub(super) parameters: usize,
+    /// The published recipe.
+    pub(super) config: &'a str,
+}
+
+impl Card<'_> {
+    pub(super) fn text(&self) -> String {
+        let name = self.repository.id().rsplit('/').next().unwrap_or_default();
+        let parts = [
+            front_matter(&self.metadata(name)),
+            format!("# {name}\n"),
+            self.summary(),
+            self.pictures(),
+            self.loading(),
+            self.results(),
+            self.files(),
+            format!(
+                "## Recipe\n\n<details><summary><code>config.json</code></summary>\n\n```json\n{}\n```\n\n</details>",
+                self.config.trim_end()
+            ),
+            CITATION.into(),
+        ];
+        let parts: Vec<&str> =
+            parts.iter().map(|part| part.trim_end_matches('\n')).filter(|part| !part.is_empty()).collect();
+        format!("{}\n", parts.join("\n\n"))
+    }
+
+    fn metadata(&self, name: &str) -> Value {
+        let Choice { license, base_models, datasets, tags, .. } = self.choice;
+        let recipe = &self.finished.recipe;
+        let mut own = vec!["mixflow".to_string(), "flow-matching".into(), "image-generation".into()];
+        if recipe.network.classes() > 1 {
+            own.push("class-conditional".into());
+        }
+        own.extend(tags.iter().filter(|tag| !own.contains(tag)).cloned().collect::<Vec<_>>());
+        let mut metadata = json!({ "library_name": "mixflow", "pipeline_tag": TASK, "tags": own });
+        let ids = |repositories: &[Repository]| json!(repositories.iter().map(Repository::id).collect::<Vec<_>>());
+        let kind = recipe.to_value()["data"]["kind"].clone();
+        let kind = datasets.first().map(Repository::id).or(kind.as_str()).unwrap_or_default().to_string();
+        let data = datasets.first().map_or_else(|| recipe.data.describe(), Repository::id);
+        for (key, value) in [
+            ("license", license.as_ref().map(|license| json!(license))),
+            ("base_model", (!base_models.is_empty()).then(|| ids(base_models))),
+            ("datasets", (!datasets.is_empty()).then(|| ids(datasets))),
+            ("model-index", model_index(self.measured, (name, TASK), (data, &kind))),
+        ] {
+            if let Some(value) = value {
+                metadata[key] = value;
+            }
+        }
+        metadata
+    }
+
+    /// What it is and how it was trained.
+    fn summary(&self) -> String {
+        let Finished { run, recipe, arm, averaging, steps, .. } = self.finished;
+        let [channels, height, width] = recipe.network.shape();
+        let made = match &recipe.autoencoder {
+            Some(_) => format!("latents of {channels} × {height} × {width}, which an autoencoder turns into images"),
+            None => format!("images of {channels} × {height} × {width} (channels, height, width)"),
+        };
+        let mut text = format!(
+            "A {} of {} parameters that makes {made}, in {}, trained on {} with \
+             [mixflow]({}).\n\n",
+            recipe.network.name(),
+            thousands(self.parameters as u64),
+            match recipe.network.classes() {
+                1 => "one class".into(),
+                classes => format!("{classes} classes"),
+            },
+            self.data(),
+            env!("CARGO_PKG_REPOSITORY"),
+        );
+        text.push_str(&training(recipe, arm.as_deref(), *steps, run.join("pretraining").is_dir()));
+        if !self.choice.base_models.is_empty() {
+            let _ = write!(text, " The training started from {}.", links(&self.choice.base_models, ""));
+        }
+        text.push_str(match averaging {
+            Averaging::Average => " The weights are the moving average of all steps.",
+            Averaging::Last => " The weights are those of the last step, not averaged.",
+        });
+        text
+    }
+
+    /// What it learnt.
+    fn data(&self) -> String {
+        match &self.choice.datasets[..] {
+            [] => self.finished.recipe.data.describe().into(),
+            datasets => links(datasets, "datasets/"),
+        }
+    }
+
+    fn pictures(&self) -> String {
+        match self.sampled {
+            None => String::new(),
+            Some(Sampled { name, caption }) => format!("![Sample images]({name})\n\n{caption}"),
+        }
+    }
+
+    fn loading(&self) -> String {
+        let id = self.repository.id();
+        let labels: Vec<usize> = (0..self.finished.recipe.network.classes().min(4)).collect();
+        let count = labels.len();
+        let (imports, open) = match self.branch {
+            "main" => ("Pipeline", format!("Pipeline::from_hub(\"{id}\")?")),
+            branch => (
+                "{Client, Pipeline}",
+                format!("Pipeline::open(&Client::from_env()?, &\"{id}\".parse()?, &\"{branch}\".parse()?, |_| {{}})?"),
+            ),
+        };
+        let mut text = format!(
+            "## Use\n\n```rust\nuse mixflow::export::Export;\nuse mixflow_hub::{imports};\n\nlet pipeline = {open};\n\
+             let images = pipeline.images(&{labels:?}, 0)?;\nExport::new(\"images.png\", pipeline.image_channels())?\
+             .write({count}, {count}, [Ok(images)])?;\n```\n"
+        );
+        let elsewhere: Vec<&str> =
+            self.needed.iter().filter(|file| !file.is_copied()).map(|file| file.name.as_str()).collect();
+        if elsewhere.is_empty() {
+            let revision = if self.branch == "main" { String::new() } else { format!(" --revision {}", self.branch) };
+            let _ = write!(
+                text,
+                "\nOr in a clone of mixflow, where `download` prints the folder that it made:\n\n```sh\n\
+                 cargo run --bin xtask --features xtask/hub -- download {id}{revision}\n\
+                 cargo xtask sample FOLDER --out images.png\n```\n"
+            );
+        } else {
+            let _ = write!(text, "\nIt fetches from other repositories: {}.\n", elsewhere.join(", "));
+        }
+        text
+    }
+
+    fn results(&self) -> String {
+        let Measured { pixels, inception, .. } = self.measured;
+        let mut text = String::from("## Results\n\n");
+        if self.measured.is_empty() {
+            text.push_str("Nothing was measured of these weights.");
+            return text;
+        }
+        if !pixels.is_empty() {
+            text.push_str(
+                "On pixels, without an Inception network: these are no FID and compare with no paper. The last lines are \
+                 what real images reach in place of generated ones.",
+            );
+            if self.finished.recipe.post_training.is_none() {
+                text.push_str(" The network was trained on these real images too.");
+            }
+            text.push_str("\n\n");
+            let mut floors: Vec<(Conditions, Scores)> = vec![];
+            for (conditions, Measurement { floor, .. }) in pixels {
+                if !floors.iter().any(|(_, known)| known == floor) {
+                    let (sampler, images) = ("real images".into(), Some(floor.rows));
+                    let file = conditions.file.clone();
+                    floors.push((Conditions { sampler, images, file, ..Conditions::default() }, *floor));
+                }
+            }
+            let rows = pixels.iter().map(|(conditions, found)| (conditions, &found.generated));
+            let rows = rows.chain(floors.iter().map(|(conditions, floor)| (conditions, floor)));
+            let rows: Vec<_> = rows.map(|(conditions, scores)| (conditions, pixel_metrics(scores))).collect();
+            text.push_str(&table(&rows));
+        }
+        for (published, sentence) in [
+            (true, "On features of the published Inception network:"),
+            (false, "On features of another network than the published Inception; these compare with no paper:"),
+        ] {
+            let rows: Vec<_> = inception
+                .iter()
+                .filter(|(_, found)| found.network.published == published)
+                .map(|(conditions, found)| (conditions, inception_metrics(found)))
+                .collect();
+            if !rows.is_empty() {
+                let _ = write!(text, "\n{sentence}\n\n{}", table(&rows));
+            }
+        }
+        text
+    }
+
+    /// What lies where.
+    fn files(&self) -> String {
+        let mut text = String::from(
+            "## Files\n\n- `model.safetensors`: the network, under the names of its official implementation\n- \
+             `config.json`: the recipe that it was trained with and is sampled by\n",
+        );
+        if matches!(self.finished.recipe.autoencoder, Some(AutoencoderConfig::TrainedRae(_))) {
+            text.push_str("- `autoencoder.safetensors`: the autoencoder, which the run trained first\n");
+        }
+        for Needed { key, name, .. } in self.needed {
+            let _ = writeln!(text, "- `{name}`: `{key}` of the recipe");
+        }
+        for (name, _) in &self.measured.files {
+            let _ = writeln!(text, "- `{name}`: what was measured, in full");
+        }
+        text
+    }
+}
+
+/// One line a set of images; a column for every number that any of them has.
+fn table(rows: &[(&Conditions, Vec<Metric>)]) -> String {
+    let mut names: Vec<(&str, &str)> = vec![];
+    for metric in rows.iter().flat_map(|(_, metrics)| metrics) {
+        if !names.contains(&(metric.name, metric.better)) {
+            names.push((metric.name, metric.better));
+        }
+    }
+    let mut text = String::from("| sampler | steps | network evaluations | dtype | images | seed |");
+    names.iter().for_each(|(name, better)| text.push_str(&format!(" {name} {better} |")));
+    text.push_str(&format!(" file |\n|---|{}---|\n", "---:|".repeat(5 + names.len())));
+    for (conditions, metrics) in rows {
+        let Conditions { sampler, steps, evaluations, images, seed, precision, file } = conditions;
+        let shown = |number: Option<u64>| number.map_or("–".into(), |number| number.to_string());
+        let count = |number: &Option<usize>| shown(number.map(|number| number as u64));
+        let mut cells = vec![
+            if sampler.is_empty() { "–".into() } else { sampler.clone() },
+            count(steps),
+            count(evaluations),
+            precision.clone().unwrap_or("–".into()),
+            count(images),
+            shown(*seed),
+        ];
+        cells.extend(names.iter().map(|(name, _)| {
+            let metric = metrics.iter().find(|metric| metric.name == *name);
+            metric.map_or("–".into(), |metric| rounded(metric.value).to_string())
+        }));
+        cells.push(format!("[{0}]({0})", file));
+        let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
+        text.push_str(&format!("| {} |\n", cells.join(" | ")));
+    }
+    text
+}
+
+/// The training of a network, in a sentence or two.
+fn training(recipe: &Recipe, arm: Option<&str>, steps: u64, pretrained: bool) -> String {
+    let batch = recipe.training.batch;
+    let slowed = serde_json::to_value(&recipe.objective.timesteps).unwrap_or_default();
+    let plain = match slowed["gamma"].as_f64() {
+        Some(gamma) => format!("MixFlow Training (γ = {gamma})"),
+        None => "flow matching".into(),
+    };
+    let post = recipe.post_training.as_ref();
+    match (arm, post) {
+        (Some(arm), Some(post)) if arm != "pretraining" => {
+            let method =
+                if arm.starts_with("mixflow") { format!("MixFlow Training (γ = {})", post.gamma) } else { plain };
+            let steps = thousands(steps);
+            let start = match pretrained {
+                true => format!("a network that was trained for {} steps before", thousands(recipe.training.steps)),
+                false => "weights that were given to the run".into(),
+            };
+            format!(
+                "It was post-trained for {steps} steps of {batch} images with {method}, from {start}; it is the network \
+                 `{arm}` of a comparison."
+            )
+        }
+        _ => format!("It was trained for {} steps of {batch} images with {plain}.", thousands(steps)),
+    }
+}
+
+/// Links to repositories.
+fn links(repositories: &[Repository], kind: &str) -> String {
+    let link = |id: &str| format!("[{id}](https://huggingface.co/{kind}{id})");
+    repositories.iter().map(|repository| link(repository.id())).collect::<Vec<_>>().join(" and ")
+}
+
+/// 1,234,567.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+const CITATION: &str = "## Citation\n\nMixFlow Training, of which mixflow is an independent implementation:\n\n```bibtex\n\
+    @misc{li2025mixflow,\n  title = {MixFlow Training: Alleviating Exposure Bias with Slowed Interpolation Mixture},\n  \
+    author = {Li, Hui and Lyu, Jiayue and Wang, Fu-Yun and Cheng, Kaihui and Zhu, Siyu and Wang, Jingdong},\n  \
+    year = {2025},\n  eprint = {2512.19311},\n  archivePrefix = {arXiv},\n}\n```";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_numbers_have_commas() {
+        let expected = [(0, "0"), (999, "999"), (1000, "1,000"), (675_129_632, "675,129,632")];
+        assert!(expected.iter().all(|(number, text)| thousands(*number) == *text));
+    }
+}

@@ -1,0 +1,229 @@
+//! The files that a recipe names, and what becomes of them.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use mixflow::recipe::{AutoencoderConfig, Recipe};
+use serde_json::Value;
+
+use crate::{Error, Repository};
+
+/// Before the address of a file in another repository.
+const HUB: &str = "hf://";
+
+/// The key of a guide's weights.
+pub(super) const GUIDE: &str = "sampling.guide.weights";
+
+/// How who downloads a network gets a file that its recipe names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Provision {
+    /// It is published too: for files that one may pass on.
+    Copy,
+    /// It is in another repository, as `hf://org/name/file`.
+    Refer(String),
+}
+
+impl Provision {
+    /// A file of another repository.
+    ///
+    /// # Errors
+    /// [`Error::Name`] unless it is `hf://org/name/file`.
+    pub fn refer(address: &str) -> Result<Self, Error> {
+        let fault = || Error::Name { what: "the address", name: address.into(), reason: "must be hf://org/name/file" };
+        let mut parts = address.strip_prefix(HUB).ok_or_else(fault)?.splitn(3, '/');
+        let [Some(org), Some(name), Some(file)] = [parts.next(), parts.next(), parts.next()] else {
+            return Err(fault());
+        };
+        format!("{org}/{name}").parse::<Repository>().map_err(|_| fault())?;
+        if !crate::cache::relative(file) {
+            return Err(fault());
+        }
+        Ok(Self::Refer(address.into()))
+    }
+}
+
+/// A file that making images needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Needed {
+    /// Its key in the recipe, such as `autoencoder.weights`.
+    pub(super) key: &'static str,
+    /// What the recipe calls it.
+    pub(super) path: PathBuf,
+    /// What the published recipe calls it: a file beside, or an address.
+    pub(super) name: String,
+}
+
+impl Needed {
+    /// Whether it is published with the network.
+    pub(super) fn is_copied(&self) -> bool {
+        !self.name.starts_with(HUB)
+    }
+}
+
+/// The files that sampling needs by the keys of the recipe, with what becomes of each.
+pub(super) fn needed(
+    run: &Path,
+    recipe: &Recipe,
+    provisions: &BTreeMap<String, Provision>,
+) -> Result<Vec<Needed>, Error> {
+    let mut named: Vec<(&'static str, &Path, bool)> = match &recipe.autoencoder {
+        Some(AutoencoderConfig::Kl { weights, .. }) => vec![("autoencoder.weights", weights, false)],
+        Some(AutoencoderConfig::Rae { encoder_weights, decoder_weights, statistics, .. }) => vec![
+            ("autoencoder.encoder_weights", encoder_weights, false),
+            ("autoencoder.decoder_weights", decoder_weights, false),
+            // A few numbers about the data; they go along.
+            ("autoencoder.statistics", statistics, true),
+        ],
+        _ => vec![],
+    };
+    named.extend(recipe.sampling.guide.iter().map(|guide| (GUIDE, guide.weights.as_path(), true)));
+    let fault = |reason| Error::Layout { folder: run.into(), reason };
+    if let Some(unknown) = provisions.keys().find(|key| named.iter().all(|(known, ..)| known != key)) {
+        let known: Vec<&str> = named.iter().map(|(key, ..)| *key).collect();
+        let known = if known.is_empty() { "none".into() } else { known.join(", ") };
+        return Err(fault(format!(
+            "the recipe names no file {unknown} that sampling needs; those that it names: {known}"
+        )));
+    }
+    let name = |key: &str, path: &Path, copied: bool| match (provisions.get(key), hub_address(path)) {
+        (Some(Provision::Refer(address)), _) => Ok(address.clone()),
+        (None, Some(address)) => Ok(address),
+        (None, None) if !copied => Err(fault(format!(
+            "the recipe's {key} is {}, which may not be yours to publish: say where it is on the Hub, as \
+             {key}={HUB}org/name/file, or that it is to be copied",
+            path.display()
+        ))),
+        (Some(Provision::Copy) | None, _) if !path.exists() => Err(fault(format!(
+            "the recipe's {key}, {}, is not there: start where the run was started, or say where it is on the Hub, as \
+             {key}={HUB}org/name/file",
+            path.display()
+        ))),
+        _ => Ok(beside(key)),
+    };
+    let needed = named.into_iter();
+    needed.map(|(key, path, copied)| Ok(Needed { key, path: path.into(), name: name(key, path, copied)? })).collect()
+}
+
+/// What a file is called in the folder that is published.
+fn beside(key: &str) -> String {
+    let stem = key.strip_prefix("sampling.").unwrap_or(key).trim_end_matches("weights").trim_end_matches(['.', '_']);
+    format!("{}.safetensors", stem.replace('.', "-"))
+}
+
+/// The address of a file that lies in the cache that all programs share.
+fn hub_address(path: &Path) -> Option<String> {
+    let text = path.to_str()?;
+    if text.starts_with(HUB) {
+        return Some(text.into());
+    }
+    let (_, cached) = text.rsplit_once("models--")?;
+    let mut parts = cached.splitn(4, '/');
+    let (repository, "snapshots", _, file) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?) else {
+        return None;
+    };
+    let address = format!("{HUB}{}/{file}", repository.replacen("--", "/", 1));
+    Provision::refer(&address).is_ok().then_some(address)
+}
+
+/// The text of a recipe with the names of `needed`, and no folder of this machine in it. All else stays as it is, numbers
+/// to the letter: read again, they are the same.
+pub(super) fn published(text: &str, needed: &[Needed]) -> Result<String, String> {
+    let mut names: BTreeMap<String, String> = BTreeMap::new();
+    let mut value: Value = serde_json::from_str(text).map_err(|error| format!("is no JSON: {error}"))?;
+    for needed in needed {
+        names.insert(needed.path.to_string_lossy().into(), needed.name.clone());
+    }
+    exchange(&mut value, &mut |text| {
+        if let Some(name) = names.get(text) {
+            return Some(name.clone());
+        }
+        let last = last_part(text)?;
+        names.insert(text.into(), last.clone());
+        Some(last)
+    });
+    let quoted = |text: &str| Value::from(text).to_string();
+    let changed = names.iter().fold(text.to_string(), |text, (old, new)| text.replace(&quoted(old), &quoted(new)));
+    match serde_json::from_str::<Value>(&changed) {
+        Ok(found) if found == value => Ok(changed),
+        _ => Err("is not written as `train` writes it: the names of files in it cannot be exchanged".into()),
+    }
+}
+
+/// `value` with no folder of this machine in the text in it.
+pub(super) fn without_folders(value: &mut Value) {
+    exchange(value, &mut last_part);
+}
+
+/// The name of the file at a path, if it is one with folders.
+pub(super) fn last_part(text: &str) -> Option<String> {
+    let is_path = text.contains(['/', '\\']) && !text.contains(['"', '\n']) && !text.starts_with(HUB);
+    if !is_path {
+        return None;
+    }
+    let last = text.trim_end_matches(['/', '\\']).rsplit(['/', '\\']).next()?;
+    Some(if last.is_empty() { "/".into() } else { last.into() })
+}
+
+/// Other text wherever `new` gives some.
+fn exchange(value: &mut Value, new: &mut impl FnMut(&str) -> Option<String>) {
+    match value {
+        Value::String(text) => {
+            if let Some(new) = new(text) {
+                *text = new;
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| exchange(value, new)),
+        Value::Object(values) => values.values_mut().for_each(|value| exchange(value, new)),
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_have_names_of_their_own() {
+        for (key, name) in [
+            ("autoencoder.weights", "autoencoder.safetensors"),
+            ("autoencoder.encoder_weights", "autoencoder-encoder.safetensors"),
+            ("autoencoder.decoder_weights", "autoencoder-decoder.safetensors"),
+            ("autoencoder.statistics", "autoencoder-statistics.safetensors"),
+            ("sampling.guide.weights", "guide.safetensors"),
+        ] {
+            assert_eq!(beside(key), name);
+        }
+    }
+
+    #[test]
+    fn what_came_from_the_hub_is_referred_to() {
+        for (path, address) in [
+            ("hf://a/b/c.pt", Some("hf://a/b/c.pt")),
+            ("/h/hub/models--a--b-c/snapshots/0123/vae/x.safetensors", Some("hf://a/b-c/vae/x.safetensors")),
+            ("/h/hub/models--gpt2/snapshots/0123/x.safetensors", None),
+            ("/h/hub/datasets--a--b/snapshots/0123/x", None),
+            ("/h/hub/models--a--b/blobs/0123", None),
+            ("vae.safetensors", None),
+        ] {
+            assert_eq!(hub_address(Path::new(path)).as_deref(), address);
+        }
+        for wrong in ["a/b/c", "hf://a/b", "hf://a/b/", "hf://a/../c", "hf://a/b/../c", "https://a/b/c"] {
+            assert!(Provision::refer(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_recipe_keeps_its_numbers_and_loses_its_folders() {
+        let text = "{\n  \"data\": {\"path\": \"/home/me/photos/\"},\n  \"x\": 0.30000000000000004e0,\n  \
+                    \"weights\": \"/vae.pt\", \"other\": [\"a/b.pt\", \"b.pt\"]\n}";
+        let path = PathBuf::from("/vae.pt");
+        let needed = [Needed { key: "autoencoder.weights", path, name: "hf://a/b/c".into() }];
+        let expected = "{\n  \"data\": {\"path\": \"photos\"},\n  \"x\": 0.30000000000000004e0,\n  \
+                        \"weights\": \"hf://a/b/c\", \"other\": [\"b.pt\", \"b.pt\"]\n}";
+        assert_eq!(published(text, &needed).unwrap(), expected);
+        // The path is spelled in a way in which it is not found.
+        let error = published("{\"weights\": \"a\\/b.pt\"}", &[]).unwrap_err();
+        assert!(error.contains("is not written as"), "{error}");
+    }
+}

@@ -1,0 +1,147 @@
+//! The finished network in the folder of a run.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mixflow::backbones::Network;
+use mixflow::backbones::weights::Weights;
+use mixflow::compare::PostTraining;
+use mixflow::recipe::Recipe;
+use mixflow::train::Checkpoints;
+
+use crate::Error;
+
+/// Which weights of a network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Averaging {
+    /// Their moving average, which is what samples well.
+    #[default]
+    Average,
+    /// As the last step left them, from the newest checkpoint.
+    Last,
+}
+
+impl Averaging {
+    /// In words.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Average => "moving average",
+            Self::Last => "as the last step left them",
+        }
+    }
+}
+
+/// A network that was trained to the end, and what is known about it.
+#[derive(Debug)]
+pub(super) struct Finished {
+    /// The run's folder.
+    pub(super) run: PathBuf,
+    /// The folder of the training: that of the run, or an arm's in it.
+    pub(super) folder: PathBuf,
+    /// Which network of a comparison.
+    pub(super) arm: Option<String>,
+    /// The recipe as it is written in the run.
+    pub(super) text: String,
+    pub(super) recipe: Recipe,
+    pub(super) averaging: Averaging,
+    /// Steps of its training.
+    pub(super) steps: u64,
+    /// The same, as text.
+    pub(super) step: String,
+    /// The file that the run left. None for weights that are in no file of their own.
+    pub(super) file: Option<PathBuf>,
+    pub(super) network: Network,
+}
+
+impl Finished {
+    /// Finds and reads it. `arm` is needed for nothing but a comparison, and there `mixflow-0` unless told otherwise.
+    pub(super) fn read(run: &Path, arm: Option<&str>, averaging: Averaging) -> Result<Self, Error> {
+        let fault = |reason: String| Error::Layout { folder: run.into(), reason };
+        let (text, recipe) = recipe(run)?;
+        let (arm, steps) = match (&recipe.post_training, arm) {
+            (None, None) => (None, recipe.training.steps),
+            (None, Some(arm)) => {
+                return Err(fault(format!("is no comparison: it has one network, and none called {arm}")));
+            }
+            (Some(post), arm) => {
+                let arm = arm.unwrap_or("mixflow-0");
+                let steps = steps(&recipe, post, arm).ok_or_else(|| {
+                    fault(format!(
+                        "has no network {arm}: expected pretraining, standard-N or mixflow-N, with N from 0 to {}",
+                        post.seeds.saturating_sub(1)
+                    ))
+                })?;
+                (Some(arm.to_string()), steps)
+            }
+        };
+        let folder = arm.as_ref().map_or_else(|| run.to_path_buf(), |arm| run.join(arm));
+        let done = newest_step(&folder.join("checkpoints"));
+        let file = folder.join("model.safetensors");
+        match done {
+            Some(done) if done < steps => Err(fault(format!(
+                "{}stands at step {done} of {steps}: continue it with the command that started it and --resume",
+                arm.as_ref().map_or(String::new(), |arm| format!("{arm} ")),
+            ))),
+            _ if !file.is_file() => Err(fault(format!(
+                "has no weights: expected {} once training has ended",
+                arm.as_ref().map_or("model.safetensors".into(), |arm| format!("{arm}/model.safetensors")),
+            ))),
+            _ => Ok(()),
+        }?;
+        let network = recipe.network.init(recipe.seed, &Default::default());
+        let (file, network) = match averaging {
+            Averaging::Average => (Some(file.clone()), network.load(Weights::read(file)?)?),
+            Averaging::Last => (None, last(&folder, network)?),
+        };
+        let steps = done.unwrap_or(steps);
+        let step = steps.to_string();
+        Ok(Self { run: run.into(), folder, arm, text, recipe, averaging, steps, step, file, network })
+    }
+}
+
+/// The recipe of a run, with its text.
+fn recipe(run: &Path) -> Result<(String, Recipe), Error> {
+    let fault = |reason: String| Error::Layout { folder: run.into(), reason };
+    if !run.is_dir() {
+        return Err(fault("is no folder: expected that of a run, such as runs/digits".into()));
+    }
+    let file = run.join("recipe.json");
+    if !file.is_file() {
+        let reason = "has no recipe.json: expected the folder of a run, as `cargo xtask train` leaves it";
+        return Err(fault(reason.into()));
+    }
+    let text = fs::read_to_string(&file).map_err(Error::io("read", &file))?;
+    let fault = |reason: String| Error::Layout { folder: file.clone(), reason };
+    let value = serde_json::from_str(&text).map_err(|error| fault(format!("is no JSON: {error}")))?;
+    let recipe = Recipe::from_value(value).map_err(fault)?;
+    Ok((text, recipe))
+}
+
+/// Steps of the training of an arm; none if there is no such arm.
+fn steps(recipe: &Recipe, post: &PostTraining, arm: &str) -> Option<u64> {
+    if arm == "pretraining" {
+        return Some(recipe.training.steps);
+    }
+    let (kind, seed) = arm.split_once('-')?;
+    let known = ["standard", "mixflow"].contains(&kind) && seed.parse::<u64>().is_ok_and(|seed| seed < post.seeds);
+    known.then_some(post.steps)
+}
+
+/// The last step of the checkpoints in a folder, whole or not.
+fn newest_step(folder: &Path) -> Option<u64> {
+    let names = fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.file_name());
+    names.filter_map(|name| name.to_str()?.strip_prefix("step-")?.parse().ok()).max()
+}
+
+/// The weights of the last step.
+fn last(folder: &Path, network: Network) -> Result<Network, Error> {
+    let fault = |reason: String| Error::Layout { folder: folder.into(), reason };
+    let found = Checkpoints::new(folder.join("checkpoints"), 2).latest()?;
+    let Some(checkpoint) = found.checkpoint.filter(|_| found.damaged.is_empty()) else {
+        let reason = found.damaged.first().map_or("there is none".into(), ToString::to_string);
+        return Err(fault(format!("the weights of the last step are in its checkpoint only, but {reason}")));
+    };
+    let mut snapshot = checkpoint.snapshot;
+    snapshot.average = std::mem::take(&mut snapshot.weights);
+    snapshot.into_average(network).map_err(fault)
+}

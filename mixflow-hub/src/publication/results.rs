@@ -1,0 +1,250 @@
+//! What was measured of a network, from the files that `eval` and a comparison leave.
+
+use std::fs;
+use std::path::Path;
+
+use mixflow::compare::Results;
+use mixflow::evaluate::{Evaluation, WeightsFile};
+use mixflow::guidance::Guidance;
+use mixflow::inception::InceptionEvaluation;
+use mixflow::metric::Measurement;
+use mixflow::recipe::SamplingConfig;
+use mixflow::report::Arm;
+use mixflow::sampler::Sampler;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::files::without_folders;
+use super::finished::Finished;
+use crate::Error;
+
+/// All that was measured of one network.
+#[derive(Debug, Default)]
+pub(super) struct Measured {
+    /// On pixels.
+    pub(super) pixels: Vec<(Conditions, Measurement)>,
+    /// On features of an Inception network.
+    pub(super) inception: Vec<(Conditions, Box<InceptionEvaluation>)>,
+    /// The files to publish, without folders of this machine.
+    pub(super) files: Vec<(String, Value)>,
+    /// Files that were found and left out, and why.
+    pub(super) left_out: Vec<String>,
+}
+
+/// How images were made that were measured.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Conditions {
+    /// Solver and guidance in words; empty where nobody knows.
+    pub(super) sampler: String,
+    /// Steps of the solver.
+    pub(super) steps: Option<usize>,
+    /// Network evaluations for an image.
+    pub(super) evaluations: Option<usize>,
+    /// Images that were made.
+    pub(super) images: Option<usize>,
+    pub(super) seed: Option<u64>,
+    /// Type of numbers while sampling.
+    pub(super) precision: Option<String>,
+    /// The published file that the numbers are in.
+    pub(super) file: String,
+}
+
+impl Conditions {
+    fn new(sampling: &SamplingConfig, evaluations: usize, seed: u64, images: usize, file: &str) -> Self {
+        Self {
+            sampler: sampling.describe(),
+            steps: Some(sampling.sampler.grid.steps()),
+            evaluations: Some(evaluations),
+            images: Some(images),
+            seed: Some(seed),
+            // `eval` and comparisons compute in nothing else.
+            precision: Some("f32".into()),
+            file: file.into(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct PixelFile {
+    evaluation: Evaluation,
+    weights: WeightsFile,
+}
+
+#[derive(Deserialize)]
+struct InceptionFile {
+    inception: Box<InceptionEvaluation>,
+}
+
+#[derive(Deserialize)]
+struct ComparisonFile {
+    results: Results,
+    report: Compared,
+}
+
+#[derive(Deserialize)]
+struct Compared {
+    recipe: Value,
+}
+
+impl Measured {
+    /// Whether there is no number at all.
+    pub(super) fn is_empty(&self) -> bool {
+        self.pixels.is_empty() && self.inception.is_empty()
+    }
+
+    /// What the folder of a network says about the very weights in its file; `published` has them too.
+    pub(super) fn read(finished: &Finished, published: &WeightsFile) -> Result<Self, Error> {
+        let mut measured = Self::default();
+        let Some(file) = &finished.file else { return Ok(measured) };
+        let own = WeightsFile::read(file)?.sha256;
+        for (name, value) in json_files(&finished.folder)? {
+            measured.add(&name, value, &own, published).map_err(|error| {
+                let reason = format!("is no result that this version reads: {error}");
+                Error::Layout { folder: finished.folder.join(&name), reason }
+            })?;
+        }
+        measured.add_comparison(finished)?;
+        Ok(measured)
+    }
+
+    /// Adds a file, if it is a result and about weights of the hash `own`.
+    fn add(&mut self, name: &str, value: Value, own: &str, published: &WeightsFile) -> Result<(), serde_json::Error> {
+        let target = format!("results/{name}");
+        let weights = if value.get("evaluation").is_some() {
+            let PixelFile { evaluation, weights } = Deserialize::deserialize(&value)?;
+            if weights.sha256 == own {
+                let Evaluation { sampling, evaluations, seed, measurement, .. } = evaluation;
+                let conditions = Conditions::new(&sampling, evaluations, seed, measurement.generated.rows, &target);
+                self.pixels.push((conditions, measurement));
+            }
+            Some(weights)
+        } else if value.get("inception").is_some() {
+            let InceptionFile { inception } = Deserialize::deserialize(&value)?;
+            let weights = inception.setting.checkpoint.clone();
+            if weights.as_ref().is_some_and(|weights| weights.sha256 == own) {
+                self.inception.push((inception_conditions(&inception, &target)?, inception));
+            }
+            weights
+        } else {
+            return Ok(());
+        };
+        match weights {
+            Some(weights) if weights.sha256 == own => self.files.push((target, cleaned(value, own, published))),
+            Some(_) => self.left_out.push(format!("{name} measured other weights: run eval again")),
+            None => self.left_out.push(format!("{name} does not say which weights it measured")),
+        }
+        Ok(())
+    }
+
+    /// Adds what the comparison found about an arm.
+    fn add_comparison(&mut self, finished: &Finished) -> Result<(), Error> {
+        let Some((arm, seed)) = finished.arm.as_deref().and_then(arm) else { return Ok(()) };
+        let file = finished.run.join("results.json");
+        if !file.is_file() {
+            return Ok(());
+        }
+        let fault = |error| {
+            let reason = format!("is no result of a comparison that this version reads: {error}");
+            Error::Layout { folder: file.clone(), reason }
+        };
+        let text = fs::read_to_string(&file).map_err(Error::io("read", &file))?;
+        let value: Value = serde_json::from_str(&text).map_err(fault)?;
+        let ComparisonFile { results, report } = Deserialize::deserialize(&value).map_err(fault)?;
+        let recipe = &finished.recipe;
+        if report.recipe != recipe.to_value() {
+            self.left_out.push("results.json is of another recipe: continue the run with --resume".into());
+            return Ok(());
+        }
+        let target = "results/comparison.json";
+        let scores = results.table.iter().chain(&results.others);
+        for scores in scores.filter(|scores| scores.arm == arm && scores.seed == seed) {
+            let (evaluations, images) = (scores.evaluations, scores.measurement.generated.rows);
+            // Noise has the seed of the recipe in every arm.
+            let mut conditions = Conditions::new(&recipe.sampling, evaluations, recipe.seed, images, target);
+            conditions.steps = steps_of(&recipe.sampling, finished, evaluations);
+            self.pixels.push((conditions, scores.measurement));
+        }
+        let mut kept = json!({ "results": value["results"], "guide": value["guide"] });
+        without_folders(&mut kept);
+        self.files.push((target.into(), kept));
+        Ok(())
+    }
+}
+
+/// Steps that cost so many evaluations, of those that the comparison takes.
+fn steps_of(sampling: &SamplingConfig, finished: &Finished, evaluations: usize) -> Option<usize> {
+    let others = finished.recipe.post_training.iter().flat_map(|post| post.solver_steps.iter().copied());
+    let networks = sampling.evaluations()? / sampling.sampler.solver.evaluations(sampling.sampler.grid.steps())?;
+    std::iter::once(sampling.sampler.grid.steps())
+        .chain(others)
+        .find(|&steps| sampling.sampler.solver.evaluations(steps).is_some_and(|cost| networks * cost == evaluations))
+}
+
+/// What a comparison calls the network in a folder.
+fn arm(folder: &str) -> Option<(Arm, u64)> {
+    if folder == "pretraining" {
+        return Some((Arm::Start, 0));
+    }
+    let (kind, seed) = folder.split_once('-')?;
+    Some((if kind == "standard" { Arm::Standard } else { Arm::MixFlow }, seed.parse().ok()?))
+}
+
+fn inception_conditions(inception: &InceptionEvaluation, file: &str) -> Result<Conditions, serde_json::Error> {
+    let setting = &inception.setting;
+    let mut conditions = Conditions {
+        evaluations: setting.evaluations,
+        images: inception.generated.images,
+        seed: setting.seed,
+        precision: setting.precision.clone(),
+        file: file.into(),
+        ..Conditions::default()
+    };
+    if let Some(sampler) = &setting.sampler {
+        let sampler: Sampler = serde_json::from_str(sampler)?;
+        let guidance: Option<Guidance> = setting.guidance.as_deref().map(serde_json::from_str).transpose()?;
+        let sampling = SamplingConfig { sampler, guidance, guide: None, batch: 1 };
+        conditions.steps = Some(sampling.sampler.grid.steps());
+        conditions.sampler = sampling.describe();
+        if setting.guide.is_some() {
+            conditions.sampler.push_str(" by a weaker network");
+        }
+    }
+    Ok(conditions)
+}
+
+/// The JSON files directly in a folder, by name. What is no JSON is no result.
+fn json_files(folder: &Path) -> Result<Vec<(String, Value)>, Error> {
+    let mut files = vec![];
+    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        let path = entry.map_err(Error::io("read", folder))?.path();
+        let Some(name) = path.file_name().and_then(|name| name.to_str()).filter(|name| name.ends_with(".json")) else {
+            continue;
+        };
+        if ["recipe.json", "results.json"].contains(&name) || !path.is_file() {
+            continue;
+        }
+        let text = fs::read(&path).map_err(Error::io("read", &path))?;
+        if let Ok(value) = serde_json::from_slice(&text) {
+            files.push((name.to_string(), value));
+        }
+    }
+    files.sort_by(|(a, _), (b, _)| a.cmp(b));
+    Ok(files)
+}
+
+/// A result with the published file in place of `own`, and no folder of this machine.
+fn cleaned(mut value: Value, own: &str, published: &WeightsFile) -> Value {
+    fn rename(value: &mut Value, own: &str, published: &WeightsFile) {
+        match value {
+            Value::Object(entries) if entries.get("sha256").is_some_and(|hash| hash == own) => {
+                *value = json!(published);
+            }
+            Value::Object(entries) => entries.values_mut().for_each(|value| rename(value, own, published)),
+            Value::Array(values) => values.iter_mut().for_each(|value| rename(value, own, published)),
+            _ => {}
+        }
+    }
+    rename(&mut value, own, published);
+    without_folders(&mut value);
+    value
+}

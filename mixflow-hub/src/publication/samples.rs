@@ -1,0 +1,100 @@
+//! Pictures for a card.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mixflow::export::Export;
+use mixflow::generate::Generator;
+use mixflow::recipe::{AutoencoderConfig, GuideConfig};
+
+use super::finished::Finished;
+use crate::Error;
+
+/// How many are made.
+const COUNT: usize = 16;
+
+/// Where the pictures of a card come from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Samples {
+    /// Sixteen images are made as the recipe says, which may take long.
+    #[default]
+    Made,
+    /// This picture: PNG, JPEG or WebP.
+    Picture(PathBuf),
+    /// There are none.
+    None,
+}
+
+/// A picture in the folder.
+#[derive(Debug)]
+pub(super) struct Sampled {
+    pub(super) name: String,
+    pub(super) caption: String,
+}
+
+impl Samples {
+    pub(super) fn check(&self) -> Result<(), Error> {
+        let Self::Picture(file) = self else { return Ok(()) };
+        if file.is_file() && ending(file).is_some() {
+            return Ok(());
+        }
+        let reason = "is no picture for the card: expected a file .png, .jpg or .webp".into();
+        Err(Error::Layout { folder: file.clone(), reason })
+    }
+}
+
+fn ending(file: &Path) -> Option<&'static str> {
+    let ending = file.extension()?.to_str()?.to_ascii_lowercase();
+    ["png", "jpg", "jpeg", "webp"].into_iter().find(|known| *known == ending)
+}
+
+/// Writes the picture, if there is to be one; or says why there cannot be one.
+pub(super) fn write(
+    samples: &Samples,
+    finished: &Finished,
+    folder: &Path,
+) -> Result<Result<Option<Sampled>, String>, Error> {
+    match samples {
+        Samples::None => Ok(Ok(None)),
+        Samples::Picture(file) => {
+            let name = format!("samples.{}", ending(file).unwrap_or("png"));
+            let to = folder.join(&name);
+            fs::copy(file, &to).map_err(Error::io("write", &to))?;
+            Ok(Ok(Some(Sampled { name, caption: "Images of the network.".into() })))
+        }
+        Samples::Made => make(finished, folder),
+    }
+}
+
+fn make(finished: &Finished, folder: &Path) -> Result<Result<Option<Sampled>, String>, Error> {
+    let Finished { run, recipe, network, .. } = finished;
+    let [channels, ..] = recipe.network.shape();
+    let channels = recipe.autoencoder.as_ref().map_or(channels, AutoencoderConfig::image_channels);
+    if channels != 1 && channels != 3 {
+        return Ok(Err(format!("there is no picture of images with {channels} channels")));
+    }
+    let elsewhere = |error: mixflow::Error| Error::Layout {
+        folder: run.clone(),
+        reason: format!("sample images cannot be made here, give a picture or do without: {error}"),
+    };
+    let autoencoder = recipe.autoencoder.as_ref().map(|config| config.load(run)).transpose().map_err(elsewhere)?;
+    let guide = recipe.sampling.active_guide().map(GuideConfig::load).transpose().map_err(elsewhere)?;
+    let generator =
+        Generator { autoencoder: autoencoder.as_deref(), guide: guide.as_ref(), ..recipe.generator(network) };
+    // Classes from all over, where there are more than images.
+    let classes = recipe.network.classes();
+    let labels: Vec<usize> =
+        (0..COUNT).map(|image| if classes > COUNT { image * classes / COUNT } else { image % classes }).collect();
+    let images = generator.images(&labels, 0)?;
+    let caption = format!(
+        "Classes {} with {}, {} steps, {} network evaluations each, seed {}.",
+        labels.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
+        recipe.sampling.describe(),
+        recipe.sampling.sampler.grid.steps(),
+        images.evaluations,
+        recipe.seed,
+    );
+    let name = "samples.png".to_string();
+    Export::new(folder.join(&name), channels)?.write(COUNT, COUNT / 2, [Ok(images)])?;
+    Ok(Ok(Some(Sampled { name, caption })))
+}

@@ -1,0 +1,203 @@
+//! What the card says.
+
+use std::fs;
+use std::path::Path;
+
+use mixflow::evaluate::WeightsFile;
+use mixflow::inception::{EvaluationOptions, InceptionEvaluation, Network, Resize, Set, Setting};
+use mixflow_hub::{Choice, Publication, Samples};
+use serde_json::{Value, json};
+
+use super::run::shown;
+use super::{measure, plain, read, train, written};
+use crate::python::{printed, python};
+use crate::shared::{Setting as Wire, repository};
+
+/// A choice with everything, in words that a careless writer would break on.
+fn told() -> Choice {
+    Choice {
+        license: Some("cc-by-nc-4.0".into()),
+        base_models: vec!["org/base".parse().unwrap()],
+        datasets: vec!["datasets/org/digits".parse().unwrap()],
+        tags: vec!["no".into(), "a: b # \"c\" é".into(), "mixflow".into(), "1e3".into()],
+        ..plain()
+    }
+}
+
+/// What Inception may have found of the weights in `run`.
+fn inception(run: &Path, published: bool) -> InceptionEvaluation {
+    let set = |name: &str| Set { name: name.into(), images: Some(50_000), given_statistics: false };
+    InceptionEvaluation {
+        fid: 2.2712345678,
+        sfid: Some(4.5),
+        inception_score: None,
+        precision: Some(0.25),
+        recall: None,
+        kid: None,
+        generated: set("/home/me/runs/tiny/model.safetensors"),
+        reference: set("/data/VIRTUAL_imagenet256.npz"),
+        network: Network {
+            weights: "/home/me/inception.pth".into(),
+            sha256: "0".repeat(64),
+            published,
+            resize: Resize::Adm,
+        },
+        options: EvaluationOptions::default(),
+        setting: Setting {
+            seed: Some(7),
+            sampler: Some(json!({ "solver": { "kind": "euler" }, "grid": { "steps": 250 } }).to_string()),
+            evaluations: Some(500),
+            guidance: Some(json!({ "scale": 1.5 }).to_string()),
+            precision: Some("f32".into()),
+            checkpoint: Some(WeightsFile::read(run.join("model.safetensors")).unwrap()),
+            ..Setting::default()
+        },
+    }
+}
+
+fn write_inception(run: &Path, published: bool) {
+    let found = json!({ "inception": inception(run, published), "version": "0.1.0" });
+    fs::write(run.join("inception.json"), found.to_string()).unwrap();
+}
+
+fn card(folder: &Path) -> String {
+    fs::read_to_string(folder.join("README.md")).unwrap()
+}
+
+#[test]
+fn every_number_is_one_that_was_measured() {
+    let folder = tempfile::tempdir().unwrap();
+    let [run, public] = ["run", "public"].map(|name| folder.path().join(name));
+    train(&run, json!({}));
+    let frechet = measure(&run);
+    write_inception(&run, true);
+    written(&run, &public, told()).unwrap();
+    let text = card(&public);
+    let row = format!("| Heun | 3 | 6 | f32 | 16 | 0 | {} |", shown(frechet));
+    assert!(text.contains(&row) && text.contains("was trained on these real images too"), "{text}");
+    assert!(text.contains("started from [org/base](https://huggingface.co/org/base)"), "{text}");
+    assert_eq!(text.lines().filter(|line| line.starts_with("| real images | –")).count(), 1);
+    let row = "| Euler, guidance 1.5 | 250 | 500 | f32 | 50000 | 7 | 2.27123 | 4.5 | 0.25 | \
+               [results/inception.json](results/inception.json) |";
+    assert!(text.contains(row), "{text}");
+    // What the evaluation lacks has no column.
+    assert!(text.contains("published Inception network") && text.contains("| sFID ↓ | precision ↑ | file |"), "{text}");
+    // The results are those of the published file, and tell nothing about this machine.
+    let model = WeightsFile::read(public.join("model.safetensors")).unwrap().sha256;
+    let model = json!({ "file": "model.safetensors", "sha256": model });
+    let [pixels, inception] = ["eval", "inception"].map(|name| read(&public.join(format!("results/{name}.json"))));
+    assert_eq!((&pixels["weights"], &inception["inception"]["setting"]["checkpoint"]), (&model, &model));
+    assert_eq!(pixels["evaluation"], read(&run.join("eval.json"))["evaluation"]);
+    assert_eq!(inception["inception"]["reference"]["name"], "VIRTUAL_imagenet256.npz");
+    for file in ["README.md", "results/eval.json", "results/inception.json", "config.json"] {
+        let text = fs::read_to_string(public.join(file)).unwrap();
+        assert!(!text.contains("/home/me") && !text.contains(folder.path().to_str().unwrap()), "{text}");
+    }
+    // Another network than Inception has no place among what is compared.
+    write_inception(&run, false);
+    let other = folder.path().join("other");
+    written(&run, &other, told()).unwrap();
+    let text = card(&other);
+    assert!(text.contains("these compare with no paper") && !text.contains("type: fid"), "{text}");
+}
+
+#[test]
+fn what_was_not_measured_is_not_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let [run, public, stale] = ["run", "public", "stale"].map(|name| folder.path().join(name));
+    train(&run, json!({}));
+    fs::write(run.join("notes.json"), "[1, 2").unwrap();
+    written(&run, &public, plain()).unwrap();
+    let text = card(&public);
+    assert!(text.contains("Nothing was measured of these weights.") && !text.contains("model-index"), "{text}");
+    for absent in ["license", "base_model", "datasets", "samples.png", "| Heun"] {
+        assert!(!text.contains(absent), "{absent}: {text}");
+    }
+    // What was measured before the weights became these.
+    measure(&run);
+    write_inception(&run, true);
+    let mut other = inception(&run, true);
+    other.setting.checkpoint = None;
+    fs::write(run.join("images.json"), json!({ "inception": other }).to_string()).unwrap();
+    let network = super::recipe(json!({})).network.init(9, &Default::default());
+    network.weights().write(run.join("model.safetensors"), &[]).unwrap();
+    let written = written(&run, &stale, plain()).unwrap();
+    let expected = [
+        "eval.json measured other weights: run eval again",
+        "images.json does not say which weights it measured",
+        "inception.json measured other weights: run eval again",
+    ];
+    assert_eq!(written.left_out, expected);
+    let text = card(&stale);
+    assert!(text.contains("Nothing was measured") && !stale.join("results").exists(), "{text}");
+    // Nor is a result that cannot be read passed over.
+    fs::write(run.join("eval.json"), "{\"evaluation\": 1}").unwrap();
+    let publication = Publication::of(&run, plain()).unwrap();
+    let error = publication.write(&folder.path().join("next"), &repository(), "main").unwrap_err().to_string();
+    assert!(error.contains("eval.json: is no result"), "{error}");
+}
+
+#[test]
+fn a_card_says_how_to_load_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let [run, main, branch] = ["run", "main", "branch"].map(|name| folder.path().join(name));
+    train(&run, json!({}));
+    let picture = folder.path().join("grid.PNG");
+    fs::write(&picture, "picture").unwrap();
+    let publication = Publication::of(&run, Choice { samples: Samples::Picture(picture), ..plain() }).unwrap();
+    publication.write(&main, &repository(), "main").unwrap();
+    publication.write(&branch, &repository(), "v2").unwrap();
+    let text = card(&main);
+    assert!(text.contains("let pipeline = Pipeline::from_hub(\"org/sit\")?;\n") && text.contains("(samples.png)"));
+    assert!(text.contains("-- download org/sit\n") && text.contains("cargo xtask sample FOLDER"), "{text}");
+    let text = card(&branch);
+    assert!(text.contains("&\"org/sit\".parse()?, &\"v2\".parse()?, |_| {})?;\n"), "{text}");
+    assert!(text.contains("-- download org/sit --revision v2\n"), "{text}");
+}
+
+#[test]
+fn pythons_huggingface_hub_reads_the_card() {
+    let folder = tempfile::tempdir().unwrap();
+    let [run, public] = ["run", "public"].map(|name| folder.path().join(name));
+    train(&run, json!({}));
+    let frechet = measure(&run);
+    write_inception(&run, true);
+    written(&run, &public, told()).unwrap();
+    let program = "import json, os\n\
+                   from huggingface_hub import ModelCard, metadata_load\n\
+                   file = os.environ['CARD']\n\
+                   data = ModelCard.load(file).data\n\
+                   results = [[r.task_type, r.dataset_type, r.dataset_name, r.metric_type, r.metric_name, \
+                   r.metric_value, r.metric_args] for r in data.eval_results]\n\
+                   print(json.dumps({'data': metadata_load(file), 'model': data.model_name, 'results': results}))";
+    let wire = Wire::new();
+    let Some(mut command) = python(&wire, program) else { return };
+    command.env("CARD", public.join("README.md"));
+    let found: Value = serde_json::from_str(&printed(command)).unwrap();
+    let data = &found["data"];
+    for (key, value) in [
+        ("library_name", json!("mixflow")),
+        ("license", json!("cc-by-nc-4.0")),
+        ("base_model", json!(["org/base"])),
+        ("datasets", json!(["org/digits"])),
+        ("pipeline_tag", json!("unconditional-image-generation")),
+    ] {
+        assert_eq!(data[key], value);
+    }
+    let tags: Vec<&str> = data["tags"].as_array().unwrap().iter().map(|tag| tag.as_str().unwrap()).collect();
+    assert_eq!(tags[tags.len() - 3..], ["no", "a: b # \"c\" é", "1e3"]);
+    let results = found["results"].as_array().unwrap();
+    let result = |kind: &str| results.iter().find(|result| result[3] == kind).unwrap();
+    assert_eq!((found["model"].as_str().unwrap(), results.len()), ("sit", 5 + 3));
+    let pixels = result("pixel_frechet_distance");
+    assert_eq!((&pixels[0], &pixels[1]), (&json!("unconditional-image-generation"), &json!("org/digits")));
+    assert_eq!(pixels[4], "Fréchet distance on pixels (Heun, 6 network evaluations)");
+    assert_eq!((shown(pixels[5].as_f64().unwrap()), &pixels[6]["images"]), (shown(frechet), &json!(16)));
+    let fid = result("fid");
+    assert_eq!((&fid[2], &fid[5]), (&json!("VIRTUAL_imagenet256.npz"), &json!(2.27123)));
+    let arguments = json!({
+        "sampler": "Euler, guidance 1.5", "steps": 250, "network_evaluations": 500, "images": 50000, "seed": 7,
+        "precision": "f32"
+    });
+    assert_eq!(fid[6], arguments);
+}

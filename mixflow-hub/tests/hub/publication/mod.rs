@@ -1,0 +1,156 @@
+//! Runs, as folders that others use.
+
+mod card;
+mod files;
+mod refused;
+mod run;
+mod wire;
+
+use std::fs;
+use std::path::Path;
+
+use mixflow::generate::Images;
+use mixflow::train::{Checkpoints, checkpoint};
+use mixflow_hub::{Averaging, Choice, Error, Pipeline, Publication, Samples, Written};
+use serde_json::{Value, json};
+
+use crate::shared::repository;
+pub(crate) use run::{measure, recipe, train};
+
+/// What is published of `run`, in `to`.
+fn written(run: &Path, to: &Path, choice: Choice) -> Result<Written, Error> {
+    Publication::of(run, choice)?.write(to, &repository(), "main")
+}
+
+/// Nothing but the network: no pictures, which take time.
+fn plain() -> Choice {
+    Choice { samples: Samples::None, ..Choice::default() }
+}
+
+/// Images of a few classes.
+fn images(folder: &Path) -> Images {
+    Pipeline::from_folder(folder).unwrap().images(&[3, 1, 4], 5).unwrap()
+}
+
+fn bits(images: &Images) -> Vec<u32> {
+    images.pixels.iter().map(|pixel| pixel.to_bits()).collect()
+}
+
+/// Names of what was written.
+fn names(written: &Written) -> Vec<&str> {
+    written.files.iter().map(|(name, _)| name.as_str()).collect()
+}
+
+fn read(file: &Path) -> Value {
+    serde_json::from_slice(&fs::read(file).unwrap()).unwrap()
+}
+
+/// What a file of weights says about itself.
+fn metadata(file: &Path) -> Value {
+    let bytes = fs::read(file).unwrap();
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    serde_json::from_slice::<Value>(&bytes[8..8 + length]).unwrap()["__metadata__"].take()
+}
+
+#[test]
+fn what_is_published_makes_the_images_of_the_run() {
+    let folder = tempfile::tempdir().unwrap();
+    let [run, public] = ["run", "public"].map(|name| folder.path().join(name));
+    // A number that reading and writing again could change, and one that no float has.
+    train(
+        &run,
+        json!({ "sampling": { "solver": { "kind": "heun" }, "grid": { "steps": 3, "shift": 1.7320508075688772 } } }),
+    );
+    measure(&run);
+    let written = written(&run, &public, Choice::default()).unwrap();
+    let expected = ["README.md", "config.json", "model.safetensors", "results/eval.json", "samples.png"];
+    assert_eq!((names(&written).as_slice(), written.left_out.len()), (expected.as_slice(), 0));
+    for (name, bytes) in &written.files {
+        assert_eq!(fs::metadata(public.join(name)).unwrap().len(), *bytes, "{name}");
+    }
+    assert_eq!(bits(&images(&public)), bits(&images(&run)));
+    // All of the recipe, to the letter.
+    assert_eq!(fs::read(public.join("config.json")).unwrap(), fs::read(run.join("recipe.json")).unwrap());
+    let told = metadata(&public.join("model.safetensors"));
+    assert_eq!(
+        told,
+        json!({
+            "format": "pt", "library_name": "mixflow", "mixflow_version": env!("CARGO_PKG_VERSION"), "recipe": "tiny",
+            "step": "3", "weights": "moving average"
+        })
+    );
+    // Once more, it is the same to the bit, and nothing else is left in the folder.
+    let again = folder.path().join("again");
+    super::publication::written(&run, &again, Choice::default()).unwrap();
+    for name in expected {
+        assert_eq!(fs::read(again.join(name)).unwrap(), fs::read(public.join(name)).unwrap(), "{name}");
+    }
+    assert_eq!(crate::shared::names(folder.path()), ["again", "public", "run"]);
+}
+
+#[test]
+fn the_last_step_can_be_published_instead() {
+    let folder = tempfile::tempdir().unwrap();
+    let [run, public, average] = ["run", "public", "average"].map(|name| folder.path().join(name));
+    let recipe = train(&run, json!({}));
+    let last = Choice { averaging: Averaging::Last, ..plain() };
+    written(&run, &public, last.clone()).unwrap();
+    written(&run, &average, plain()).unwrap();
+    assert_eq!(metadata(&public.join("model.safetensors"))["weights"], "as the last step left them");
+
+    let mut snapshot = checkpoint::read(&run.join("checkpoints/step-00000003")).unwrap().snapshot;
+    snapshot.average = snapshot.weights.clone();
+    let network = snapshot.into_average(recipe.network.init(0, &Default::default())).unwrap();
+    let expected = recipe.generator(&network).images(&[3, 1, 4], 5).unwrap();
+    assert_eq!(bits(&images(&public)), bits(&expected));
+    assert_ne!(bits(&images(&average)), bits(&expected));
+    // They are in the checkpoint alone.
+    fs::write(run.join("checkpoints/step-00000003/weights.safetensors"), "damaged").unwrap();
+    let error = Publication::of(&run, last).unwrap_err().to_string();
+    assert!(error.contains("checkpoint only, but") && error.contains("weights.safetensors"), "{error}");
+    assert!(Checkpoints::new(run.join("checkpoints"), 2).latest().unwrap().checkpoint.is_none());
+    written(&run, &folder.path().join("third"), plain()).unwrap();
+}
+
+#[test]
+fn an_arm_of_a_comparison_is_a_network() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    run::compare(&run);
+    for (arm, steps) in [(None, "2"), (Some("standard-0"), "2"), (Some("pretraining"), "3")] {
+        let name = arm.unwrap_or("mixflow-0");
+        let public = folder.path().join(name);
+        let choice = Choice { arm: arm.map(String::from), ..plain() };
+        let written = written(&run, &public, choice).unwrap();
+        assert_eq!(names(&written), ["README.md", "config.json", "model.safetensors", "results/comparison.json"]);
+        let told = metadata(&public.join("model.safetensors"));
+        assert_eq!((&told["network"], &told["step"]), (&json!(name), &json!(steps)));
+        // Its numbers are those of its arm: three samplers, of which one is the recipe's.
+        let arm = match name {
+            "standard-0" => "standard",
+            "mixflow-0" => "mix_flow",
+            _ => "start",
+        };
+        let results = read(&run.join("results.json"))["results"].take();
+        let all = [&results["table"], &results["others"]].map(|list| list.as_array().unwrap().clone()).concat();
+        let card = fs::read_to_string(public.join("README.md")).unwrap();
+        let rows: Vec<&str> = card.lines().filter(|line| line.starts_with("| Heun |")).collect();
+        let own: Vec<&Value> = all.iter().filter(|scores| scores["arm"] == arm && scores["lambda"] == 1.0).collect();
+        assert_eq!((rows.len(), own.len()), (2, 2), "{card}");
+        for (row, (scores, steps)) in rows.iter().zip(own.iter().zip([3, 2])) {
+            let generated = &scores["measurement"]["generated"];
+            let number = run::shown(generated["frechet"].as_f64().unwrap());
+            let start = format!("| Heun | {steps} | {} | f32 | 16 | 0 | {number} |", scores["evaluations"]);
+            assert!(row.starts_with(&start), "{row} {start}");
+        }
+        assert_eq!(read(&public.join("results/comparison.json"))["results"], results);
+    }
+    // Numbers of another recipe are not these.
+    let mut recipe = read(&run.join("recipe.json"));
+    recipe["sampling"]["grid"]["steps"] = json!(5);
+    fs::write(run.join("recipe.json"), recipe.to_string()).unwrap();
+    let other = folder.path().join("other");
+    let written = written(&run, &other, plain()).unwrap();
+    assert!(written.left_out[0].starts_with("results.json is of another recipe"), "{written:?}");
+    assert!(!fs::read_to_string(other.join("README.md")).unwrap().contains("model-index"));
+}

@@ -1,0 +1,119 @@
+//! From here to there and back, over a line that breaks.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use mixflow_hub::{Error, Pipeline, Publication, Published, Token, Upload};
+use serde_json::json;
+
+use super::{Choice, bits, measure, plain, train};
+use crate::server::{Failing, Server};
+use crate::shared::{NAME, Setting, repository};
+use crate::upload::{TOKEN, empty, writer};
+
+const LABELS: [usize; 2] = [0, 9];
+
+fn publish(setting: &Setting, run: &Path, choice: Choice, upload: &Upload) -> Result<Published, Error> {
+    Publication::of(run, choice).unwrap().publish(&writer(setting), &repository(), upload, |_| {})
+}
+
+/// The other process of the next test.
+#[test]
+#[ignore = "started by what_was_published_makes_the_same_images_elsewhere"]
+fn elsewhere() {
+    let images = Pipeline::from_hub(NAME).unwrap().images(&LABELS, 0).unwrap();
+    let bytes: Vec<u8> = bits(&images).iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
+    fs::write(std::env::var("MIXFLOW_IMAGES").unwrap(), bytes).unwrap();
+}
+
+/// Images that another process makes, with an empty cache, of what the server has.
+fn made_elsewhere(setting: &Setting) -> Vec<u32> {
+    let home = tempfile::tempdir().unwrap();
+    let file = home.path().join("images");
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "publication::wire::elsewhere", "--ignored"]).stdout(Stdio::null()).env_clear();
+    command.env("HF_ENDPOINT", &setting.server.endpoint).env("HF_HOME", home.path());
+    assert!(command.env("MIXFLOW_IMAGES", &file).status().unwrap().success());
+    let bytes = fs::read(file).unwrap();
+    bytes.chunks_exact(4).map(|bytes| u32::from_le_bytes(bytes.try_into().unwrap())).collect()
+}
+
+#[test]
+fn what_was_published_makes_the_same_images_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    train(&run, json!({}));
+    measure(&run);
+    let expected = bits(&Pipeline::from_folder(&run).unwrap().images(&LABELS, 0).unwrap());
+    let before = crate::shared::names(&run);
+    for (fault, back) in [
+        (None, None),
+        // The weights break off on their way there, somebody else commits meanwhile, and they break off on their way back.
+        (Some(("Signature=signed", Failing::Cut(2000))), Some(("Signature=signed", Failing::Cut(3000)))),
+        (Some(("Signature=signed", Failing::Corrupt)), Some(("Signature=signed", Failing::Corrupt))),
+        (Some(("/commit/", Failing::Another("LICENSE", b"MIT"))), Some(("/resolve/", Failing::Cut(10)))),
+        (Some(("/commit/", Failing::Lost)), Some(("/resolve/", Failing::Corrupt))),
+    ] {
+        let setting = empty();
+        if let Some((path, fault)) = &fault {
+            setting.server.fail(path, 1, fault.clone());
+        }
+        let done = publish(&setting, &run, Choice::default(), &Upload::new("a network")).unwrap();
+        let files = setting.server.files(NAME, "main");
+        assert!(done.written.files.iter().all(|(name, bytes)| files[name].bytes.len() as u64 == *bytes), "{fault:?}");
+        if let Some((path, back)) = &back {
+            setting.server.fail(path, 1, back.clone());
+        }
+        assert_eq!(made_elsewhere(&setting), expected, "{fault:?} {back:?}");
+        assert!(setting.server.state().faults.iter().all(|fault| fault.times == 0), "{fault:?} {back:?}");
+        assert_eq!(crate::shared::names(&run), before);
+    }
+}
+
+#[test]
+fn what_is_the_same_is_not_sent_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    train(&run, json!({}));
+    let setting = empty();
+    let first = publish(&setting, &run, plain(), &Upload::new("a network")).unwrap();
+    let second = publish(&setting, &run, plain(), &Upload::new("a network")).unwrap();
+    assert_eq!((&second.uploaded.commit, second.uploaded.sent), (&first.uploaded.commit, 0));
+    // On another branch, only the card is another: it says which branch.
+    let branch = publish(&setting, &run, plain(), &Upload::new("a network").branch("v2")).unwrap();
+    assert_eq!((branch.uploaded.files_sent, branch.uploaded.files_kept), (1, 2));
+    let card = &setting.server.files(NAME, "v2")["README.md"].bytes;
+    assert!(String::from_utf8_lossy(card).contains("\"v2\".parse()"));
+}
+
+#[test]
+fn who_may_not_write_is_told_before_anything_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    train(&run, json!({}));
+    let setting = Setting { server: Server::start(), folder, commit: String::new() };
+    let (publication, upload) = (Publication::of(&run, Choice::default()).unwrap(), Upload::new("a network"));
+    let wrong = setting.client().token(Token::new(TOKEN, "a test").unwrap()).unwrap();
+    for (client, expected) in [
+        (setting.client(), "HF_TOKEN"),
+        (wrong, "does not accept the token"),
+        (setting.client().offline(true), "HF_HUB_OFFLINE"),
+    ] {
+        let error = publication.publish(&client, &repository(), &upload, |_| {}).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let short = publication.publish(&setting.client(), &"sit".parse().unwrap(), &upload, |_| {});
+    assert!(short.is_err() && !run.join(".publish").exists());
+    // A killed one has left something.
+    setting.server.state().tokens.push(TOKEN.into());
+    fs::create_dir(run.join(".publish")).unwrap();
+    fs::write(run.join(".publish/old"), "").unwrap();
+    publish(&setting, &run, plain(), &upload).unwrap();
+    assert!(!setting.server.files(NAME, "main").contains_key("old") && !run.join(".publish").exists());
+    // Nor does one that fails leave anything, here or there.
+    let setting = empty();
+    setting.server.fail("/commit/", 99, Failing::Answer(403, vec![], ""));
+    assert!(publish(&setting, &run, plain(), &upload).is_err());
+    assert!(!setting.server.files(NAME, "main").contains_key("config.json") && !run.join(".publish").exists());
+}
