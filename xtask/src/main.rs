@@ -15,6 +15,7 @@ mod eval;
 mod inception;
 mod plan;
 mod progress;
+mod publish;
 mod read_latents;
 mod run;
 mod sample;
@@ -58,6 +59,8 @@ enum Command {
     Convert(convert::Convert),
     /// Fetch weights from the Hugging Face Hub into its cache
     Download(download::Download),
+    /// Put a trained network on the Hugging Face Hub, with its recipe, results and a card
+    Publish(publish::Publish),
     /// Measure how far a network's states lag behind their time.
     SlowFlow(slow_flow::SlowFlow),
 }
@@ -83,6 +86,7 @@ fn main() -> ExitCode {
         Command::Encode(encode) => encode.run(),
         Command::Convert(convert) => convert.run(),
         Command::Download(download) => download.run(),
+        Command::Publish(publish) => publish.run(),
         Command::SlowFlow(slow_flow) => slow_flow.run(),
     };
     match result {

@@ -120,6 +120,28 @@ impl Progress {
         }
     }
 
+    /// Shows an upload.
+    #[cfg(feature = "hub")]
+    pub(crate) fn upload(&mut self, event: &mixflow_hub::Progress<'_>) {
+        use mixflow_hub::Progress::{Committing, Created, Locked, Retrying, Sending, Sent, Stored};
+        const KIB: u64 = 1 << 10;
+        match *event {
+            Created { address } => self.line(&format!("made {address}")),
+            Sending { file, size } => self.begin(file, Some(size.div_ceil(KIB))),
+            Sent { bytes, .. } => match &self.bar {
+                Some(bar) => bar.set_position(bytes.div_ceil(KIB)),
+                None => self.log(bytes.div_ceil(KIB), "KiB", ""),
+            },
+            Stored { .. } => self.end(),
+            Committing { files } => self.begin(&format!("committing {files} files"), None),
+            Locked { .. } => self.line("another process publishes this run, waiting"),
+            Retrying { reason, wait } => {
+                self.line(&format!("{reason}; next attempt in {:.0} s", wait.as_secs_f64()));
+            }
+            _ => {}
+        }
+    }
+
     /// A line that stays.
     pub(crate) fn line(&self, text: &str) {
         match &self.bar {

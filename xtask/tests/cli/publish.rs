@@ -25,3 +25,27 @@ fn a_published_folder_is_one_to_sample_from() {
     fs::remove_file(place.path("published/guide.safetensors")).unwrap();
     place.refuse(&["sample", "published", "--out", "none.npz"], &["guide.safetensors"]);
 }
+
+#[cfg(not(feature = "hub"))]
+#[test]
+fn a_program_without_network_says_how_to_get_one_with_it() {
+    let place = crate::Place::new();
+    place.refuse(&["publish", "run", "--to", "org/name"], &["--features xtask/hub -- publish"]);
+}
+
+#[cfg(feature = "hub")]
+#[test]
+fn a_dry_run_writes_the_folder_and_lists_it() {
+    let place = guided();
+    place.refuse(&["publish", "weak", "--to", "org"], &["with its owner"]);
+    place.refuse(&["publish", "nothing", "--to", "org/name", "--dry-run"], &["is no folder"]);
+    let told = place.run(&["publish", "weak", "--to", "org/name", "--license", "mit", "--dry-run"]);
+    for name in ["README.md", "config.json", "model.safetensors", "samples.png"] {
+        let size = fs::metadata(place.path("weak/published").join(name)).unwrap().len();
+        assert!(told.contains(&format!("{size:>14}  {name}\n")), "{told}");
+    }
+    place.run(&["sample", "weak/published", "--count", "4", "--out", "published.npz"]);
+    place.run(&["sample", "weak", "--count", "4", "--out", "run.npz"]);
+    assert_eq!(fs::read(place.path("published.npz")).unwrap(), fs::read(place.path("run.npz")).unwrap());
+    place.refuse(&["publish", "weak", "--to", "org/name", "--dry-run"], &["is not empty"]);
+}

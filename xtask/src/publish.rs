@@ -1,0 +1,150 @@
+//! `cargo xtask publish`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::run::Result;
+
+#[derive(Args)]
+#[cfg_attr(not(feature = "hub"), allow(dead_code, reason = "read where the network is built in"))]
+pub(crate) struct Publish {
+    /// The folder of a run that has ended
+    #[arg(value_name = "RUN")]
+    run: PathBuf,
+    /// The repository of the Hub: org/name; made if it is not there
+    #[arg(long, value_name = "REPOSITORY")]
+    to: String,
+    /// If the repository is made, show it to its owners only
+    #[arg(long)]
+    private: bool,
+    /// The branch; made if it is not there
+    #[arg(long, value_name = "BRANCH", default_value = "main")]
+    revision: String,
+    /// Write what would be published into a folder instead [default: published, in the run's folder]
+    #[arg(long, value_name = "FOLDER", num_args = 0..=1)]
+    dry_run: Option<Option<PathBuf>>,
+    /// Which network of a comparison: pretraining, standard-0, mixflow-1, ... [default: mixflow-0]
+    #[arg(long)]
+    arm: Option<String>,
+    /// Publish the weights of the last step instead of their moving average
+    #[arg(long)]
+    last: bool,
+    /// Where others get a file that the recipe names, by its key: autoencoder.weights=hf://org/name/file, or
+    /// autoencoder.weights=copy for a file that you may pass on; may be given more than once
+    #[arg(long = "file", value_name = "KEY=ADDRESS")]
+    files: Vec<String>,
+    /// A picture for the card [default: sixteen images are made]
+    #[arg(long, value_name = "PICTURE", conflicts_with = "no_samples")]
+    samples: Option<PathBuf>,
+    /// No picture
+    #[arg(long)]
+    no_samples: bool,
+    /// The Hub's word for the licence, such as apache-2.0 [default: the card names none]
+    #[arg(long)]
+    license: Option<String>,
+    /// A model of the Hub that the training started from; may be given more than once
+    #[arg(long = "base-model", value_name = "REPOSITORY")]
+    base_models: Vec<String>,
+    /// A data set of the Hub that was learnt; may be given more than once
+    #[arg(long = "dataset", value_name = "REPOSITORY")]
+    datasets: Vec<String>,
+    /// A word more to be found by; may be given more than once
+    #[arg(long = "tag", value_name = "WORD")]
+    tags: Vec<String>,
+    /// What the commit says
+    #[arg(long, default_value = "Publish with mixflow")]
+    message: String,
+}
+
+#[cfg(not(feature = "hub"))]
+impl Publish {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        Err("this program was built without network; run `cargo run --bin xtask --features xtask/hub -- publish ...`"
+            .into())
+    }
+}
+
+#[cfg(feature = "hub")]
+impl Publish {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        use mixflow_hub::{Client, Publication, Repository, Upload};
+
+        use crate::progress::Progress;
+        use crate::run::say;
+
+        let repository: Repository = self.to.parse()?;
+        let publication = Publication::of(&self.run, self.choice()?)?;
+        let mut progress = Progress::new();
+        if let Some(folder) = &self.dry_run {
+            let folder = folder.clone().unwrap_or_else(|| self.run.join("published"));
+            progress.begin("writing and sampling", None);
+            let written = publication.write(&folder, &repository, &self.revision)?;
+            progress.end();
+            tell(&written)?;
+            say(format_args!("nothing was sent; this would be {repository}: {}", folder.display()))?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let upload = Upload::new(self.message.clone()).branch(self.revision.clone()).private(self.private);
+        progress.begin("writing and sampling", None);
+        let client = Client::from_env()?;
+        let published = publication.publish(&client, &repository, &upload, |event| progress.upload(&event))?;
+        progress.end();
+        tell(&published.written)?;
+        let uploaded = published.uploaded;
+        say(format_args!(
+            "{} of {} files were new, {:.1} MB sent\n{} at {}: {}",
+            uploaded.files_sent,
+            uploaded.files_sent + uploaded.files_kept,
+            uploaded.sent as f64 / 1e6,
+            repository,
+            uploaded.commit,
+            uploaded.address,
+        ))?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn choice(&self) -> Result<mixflow_hub::Choice> {
+        use mixflow_hub::{Averaging, Choice, Error, Kind, Provision, Repository, Samples};
+
+        let file = |text: &String| match text.split_once('=') {
+            Some((key, "copy")) => Ok((key.to_string(), Provision::Copy)),
+            Some((key, address)) => Ok((key.to_string(), Provision::refer(address)?)),
+            None => Err(format!("--file: expected KEY=hf://org/name/file or KEY=copy, found {text}").into()),
+        };
+        let model = |name: &String| name.parse::<Repository>();
+        let dataset = |name: &String| match name.parse::<Repository>() {
+            Ok(repository) if repository.kind() == Kind::Dataset => Ok(repository),
+            _ => Repository::new(Kind::Dataset, name),
+        };
+        Ok(Choice {
+            arm: self.arm.clone(),
+            averaging: if self.last { Averaging::Last } else { Averaging::Average },
+            files: self.files.iter().map(file).collect::<Result<_>>()?,
+            samples: match &self.samples {
+                Some(picture) => Samples::Picture(picture.clone()),
+                None if self.no_samples => Samples::None,
+                None => Samples::Made,
+            },
+            license: self.license.clone(),
+            base_models: self.base_models.iter().map(model).collect::<std::result::Result<_, Error>>()?,
+            datasets: self.datasets.iter().map(dataset).collect::<std::result::Result<_, Error>>()?,
+            tags: self.tags.clone(),
+        })
+    }
+}
+
+/// What was written, and what was not.
+#[cfg(feature = "hub")]
+fn tell(written: &mixflow_hub::Written) -> Result<()> {
+    use crate::run::{note, say};
+
+    for (name, bytes) in &written.files {
+        say(format_args!("{bytes:>14}  {name}"))?;
+    }
+    for reason in &written.left_out {
+        note(format_args!("left out: {reason}"));
+    }
+    Ok(())
+}
