@@ -102,11 +102,11 @@ impl Client {
         &self,
         upload: &Upload,
         parent: &Commit,
-        files: &[(&Local, Mode)],
+        (files, surplus): (&[(&Local, Mode)], &[String]),
         subject: &Subject<'_>,
     ) -> Result<Commit, Failure> {
         let url = self.endpoint.action(subject.repository, "commit", subject.revision);
-        let body = lines(upload, parent, files).map_err(Failure::lasting)?;
+        let body = lines(upload, parent, files, surplus).map_err(Failure::lasting)?;
         let answer = self.post(&url, "application/x-ndjson", &body, subject).map_err(|failure| {
             match refusal(&failure, &[409, 412]) {
                 Some(message) => Failure::passing(Error::Conflict {
@@ -125,7 +125,7 @@ impl Client {
 }
 
 /// The commit as lines of JSON: what it is, then what it changes.
-fn lines(upload: &Upload, parent: &Commit, files: &[(&Local, Mode)]) -> Result<Vec<u8>, Error> {
+fn lines(upload: &Upload, parent: &Commit, files: &[(&Local, Mode)], surplus: &[String]) -> Result<Vec<u8>, Error> {
     let message = upload.message.trim();
     let (summary, description) = message.split_once('\n').unwrap_or((message, ""));
     let header = json!({
@@ -146,6 +146,10 @@ fn lines(upload: &Upload, parent: &Commit, files: &[(&Local, Mode)]) -> Result<V
             }
         };
         text.push_str(&line.to_string());
+    }
+    for name in surplus {
+        text.push('\n');
+        text.push_str(&json!({ "key": "deletedFile", "value": { "path": name } }).to_string());
     }
     text.push('\n');
     Ok(text.into_bytes())

@@ -20,18 +20,28 @@ pub struct Upload {
     pub private: bool,
     /// What the commit says: a line, and more below it if need be.
     pub message: String,
+    /// Files, and folders with all files, of the branch that go unless they are uploaded; all others stay. None unless
+    /// changed.
+    pub replaced: Vec<String>,
 }
 
 impl Upload {
     /// A commit on `main`.
     pub fn new(message: impl Into<String>) -> Self {
-        Self { branch: "main".into(), private: false, message: message.into() }
+        Self { branch: "main".into(), private: false, message: message.into(), replaced: vec![] }
     }
 
     /// The same on another branch.
     #[must_use]
     pub fn branch(self, branch: impl Into<String>) -> Self {
         Self { branch: branch.into(), ..self }
+    }
+
+    /// The same, after which nothing is left of this file or folder of the branch that is not uploaded.
+    #[must_use]
+    pub fn replacing(mut self, name: impl Into<String>) -> Self {
+        self.replaced.push(name.into());
+        self
     }
 
     /// The same for a repository that only its owners may see.
@@ -55,10 +65,13 @@ pub struct Uploaded {
     pub files_sent: usize,
     /// Files that were there already.
     pub files_kept: usize,
+    /// Files that were replaced by nothing.
+    pub files_removed: usize,
 }
 
 impl Client {
-    /// Uploads every file of `folder` as one commit. Other files of the branch stay. `tell` hears how it goes.
+    /// Uploads every file of `folder` as one commit. Other files of the branch stay, unless `upload` says otherwise. `tell`
+    /// hears how it goes.
     ///
     /// The repository and the branch are made where they are not there. What the branch has already is left out, and
     /// where that is everything, there is no commit. Nothing is visible before the commit; where another one comes in
@@ -87,19 +100,22 @@ impl Client {
         let subject = Subject { repository, revision: &branch, file: None };
         self.check_token(&subject, tell)?;
         let mut head = self.open(repository, &branch, upload.private, tell)?;
-        let (mut large, mut small, mut stored, mut changed) = (0, 0, BTreeSet::new(), BTreeSet::new());
+        let (mut large, mut small, mut stored) = (0, 0, BTreeSet::new());
+        let (mut changed, mut removed) = (BTreeSet::new(), BTreeSet::new());
         let (mut failures, mut given_up) = (0, None);
-        let mut missing = self.missing(&files, repository, &head, tell)?;
+        let (mut missing, mut surplus) = self.difference(&files, upload, repository, &head, tell)?;
         loop {
             changed.extend(missing.iter().map(|file| file.name.clone()));
+            removed.extend(surplus.iter().cloned());
             let done = |commit, sent| Uploaded {
                 commit,
                 address: self.endpoint.branch_page(repository, &branch).to_string(),
                 sent,
                 files_sent: changed.len(),
                 files_kept: files.len() - changed.len(),
+                files_removed: removed.len(),
             };
-            if missing.is_empty() {
+            if missing.is_empty() && surplus.is_empty() {
                 return Ok(done(head, large + small));
             }
             if let Some(error) = given_up {
@@ -113,8 +129,8 @@ impl Client {
                 }
             }
             small = sorted.iter().filter(|(_, mode)| *mode == Mode::Regular).map(|(file, _)| file.size).sum();
-            tell(Progress::Committing { files: sorted.len() });
-            let failure = match self.commit(upload, &head, &sorted, &subject) {
+            tell(Progress::Committing { files: sorted.len() + surplus.len() });
+            let failure = match self.commit(upload, &head, (&sorted, &surplus), &subject) {
                 Ok(commit) => return Ok(done(commit, large + small)),
                 Err(failure) if !failure.passing => return Err(*failure.error),
                 Err(failure) => failure,
@@ -125,10 +141,10 @@ impl Client {
             failures += 1;
             given_up = self.wait(failure, failures, tell).err().map(|failure| *failure.error);
             let look = self.resolve(repository, &branch, tell).and_then(|head| {
-                let missing = self.missing(&files, repository, &head, tell)?;
-                Ok((head, missing))
+                let (missing, surplus) = self.difference(&files, upload, repository, &head, tell)?;
+                Ok((head, missing, surplus))
             });
-            (head, missing) = look.map_err(|error| match refused {
+            (head, missing, surplus) = look.map_err(|error| match refused {
                 true => error,
                 false => {
                     let page = self.endpoint.branch_page(repository, &branch).to_string();
@@ -138,14 +154,15 @@ impl Client {
         }
     }
 
-    /// The files that a commit has not, or has with other content.
-    fn missing<'f>(
+    /// The files that a commit has not, or has with other content; and the names that it should not have.
+    fn difference<'f>(
         &self,
         files: &'f [Local],
+        upload: &Upload,
         repository: &Repository,
         commit: &Commit,
         tell: Tell<'_>,
-    ) -> Result<Vec<&'f Local>, Error> {
+    ) -> Result<(Vec<&'f Local>, Vec<String>), Error> {
         let tree = self.tree(repository, commit, tell)?;
         let mut missing = vec![];
         for file in files {
@@ -153,7 +170,14 @@ impl Client {
                 missing.push(file);
             }
         }
-        Ok(missing)
+        let replaced = |name: &str| {
+            upload.replaced.iter().any(|folder| {
+                name.strip_prefix(folder.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            })
+        };
+        let ours = |name: &str| files.iter().any(|file| file.name == name);
+        let surplus = tree.keys().filter(|name| replaced(name) && !ours(name)).cloned().collect();
+        Ok((missing, surplus))
     }
 }
 

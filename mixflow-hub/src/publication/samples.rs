@@ -10,6 +10,9 @@ use mixflow::recipe::{AutoencoderConfig, GuideConfig};
 use super::finished::Finished;
 use crate::Error;
 
+/// The pictures beside the card.
+pub(super) const FILE: &str = "samples.png";
+
 /// How many are made.
 const COUNT: usize = 16;
 
@@ -94,7 +97,7 @@ fn make(finished: &Finished, folder: &Path) -> Result<Result<Option<Sampled>, St
         images.evaluations,
         recipe.seed,
     );
-    let name = "samples.png".to_string();
+    let name = FILE.to_string();
     Export::new(folder.join(&name), channels)?.write(COUNT, COUNT / 2, [Ok(images)])?;
     Ok(Ok(Some(Sampled { name, caption })))
 }

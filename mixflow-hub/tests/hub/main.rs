@@ -11,5 +11,7 @@ mod publication;
 mod python;
 mod server;
 mod shared;
+#[cfg(feature = "pipeline")]
+mod systems;
 mod tracker;
 mod upload;

@@ -88,6 +88,22 @@ fn what_is_the_same_is_not_sent_again() {
 }
 
 #[test]
+fn nothing_is_left_of_what_was_measured_of_other_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    train(&run, json!({}));
+    measure(&run);
+    let setting = empty();
+    publish(&setting, &run, Choice::default(), &Upload::new("a network")).unwrap();
+    let files = || setting.server.files(NAME, "main").into_keys().collect::<Vec<_>>();
+    assert!(["results/eval.json", "samples.png"].iter().all(|name| files().iter().any(|file| file == name)));
+    fs::remove_file(run.join("eval.json")).unwrap();
+    let done = publish(&setting, &run, plain(), &Upload::new("a network")).unwrap();
+    assert_eq!((done.uploaded.files_sent, done.uploaded.files_removed), (1, 2), "the card alone is another");
+    assert_eq!(files(), [".gitattributes", "README.md", "config.json", "model.safetensors"]);
+}
+
+#[test]
 fn who_may_not_write_is_told_before_anything_is_made() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");

@@ -161,3 +161,23 @@ fn every_commit_names_its_parent() {
     let all = &state.repositories[NAME].commits;
     assert!(asked.len() == 4 && asked.iter().all(|lines| all.contains_key(&parent(lines))));
 }
+
+#[test]
+fn what_is_replaced_goes_in_the_same_commit() {
+    let setting = empty();
+    upload(&setting).unwrap();
+    fs::remove_dir_all(model(&setting).join("samples")).unwrap();
+    let again = |upload: Upload| writer(&setting).upload(&model(&setting), &repository(), &upload, |_| {}).unwrap();
+    // Nothing goes unless it is said so, and nothing whose name only begins alike.
+    for upload in [Upload::new("same"), Upload::new("same").replacing("sample").replacing("samples/a")] {
+        let done = again(upload);
+        assert_eq!((done.files_kept, done.files_removed, published(&setting).len()), (3, 0, 4));
+    }
+    // Another commit in between changes nothing of it.
+    setting.server.fail("/commit/", 1, Failing::Another("samples/b", b"b"));
+    let done = again(Upload::new("without samples").replacing("samples").replacing("config.json"));
+    assert_eq!((done.files_sent, done.files_kept, done.files_removed), (0, 3, 2));
+    assert!(published(&setting).keys().eq(&super::NAMES[..3]));
+    let head = setting.server.state().repositories[NAME].refs["main"].clone();
+    assert_eq!(again(Upload::new("same").replacing("samples")).commit.as_str(), head);
+}
