@@ -1,10 +1,10 @@
 //! What a run tells, for those who watch it: [`TensorBoard`], and Weights & Biases with [`Wandb`].
 //!
-//! A run writes its `metrics.jsonl` itself, whatever else happens. [`Trackers`] listen to the same events from outside
-//! and can fail without harm to it. What is written is files alone: nothing is sent before somebody calls `wandb sync`.
+//! A run writes its `metrics.jsonl` itself, whatever else happens. [`Trackers`] listen to the same events from outside,
+//! on a thread of their own, and can be slow or fail without harm to it.
 //!
 //! ```
-//! use mixflow_hub::tracker::{Entry, TensorBoard, Trackers, Wandb, WandbRun};
+//! use mixflow_hub::tracker::{End, Entry, TensorBoard, Trackers, Wandb, WandbRun};
 //!
 //! # let temporary = tempfile::tempdir()?;
 //! # let folder = temporary.path();
@@ -15,8 +15,8 @@
 //! trackers.track(Entry::Config(&serde_json::json!({ "batch": 64 })));
 //! trackers.track(Entry::Started { step: 0 });
 //! trackers.track(Entry::Scalars { step: 0, values: &[("loss", 1.25), ("learning_rate", 1e-4)] });
-//! trackers.track(Entry::Finished { success: true });
-//! assert_eq!(trackers.warnings(), Vec::<String>::new());
+//! trackers.track(Entry::Finished(End::Done));
+//! assert_eq!(trackers.finish(), Vec::<String>::new());
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
@@ -25,6 +25,7 @@ mod crc32c;
 #[cfg(feature = "pipeline")]
 mod event;
 mod histogram;
+mod owned;
 mod png;
 mod protobuf;
 mod tensorboard;
@@ -66,6 +67,11 @@ pub trait Tracker {
     /// # Errors
     /// If it cannot. What it kept before stays valid, and it is told nothing more.
     fn track(&mut self, entry: Entry<'_>) -> Result<(), Error>;
+
+    /// What the user should know since the last call, although the tracker goes on.
+    fn warnings(&mut self) -> Vec<String> {
+        vec![]
+    }
 }
 
 /// What a run tells.
@@ -111,8 +117,16 @@ pub enum Entry<'a> {
     /// All that was told must outlive the process now; a checkpoint was written.
     Flush,
     /// It ended: nothing follows.
-    Finished {
-        /// Whether all its steps are done.
-        success: bool,
-    },
+    Finished(End),
+}
+
+/// How a run ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// All its steps are done.
+    Done,
+    /// It was asked to stop, and can go on.
+    Stopped,
+    /// Something stopped it.
+    Failed,
 }

@@ -68,7 +68,7 @@ impl Tracker for TensorBoard {
             Entry::Image { step, name, png } => self.values(step, [image(name, png)]),
             Entry::Histogram { step, name, histogram } => self.values(step, [distribution(name, histogram)]),
             Entry::Summary(summary) => self.values(0, [text("summary", summary)]),
-            Entry::Flush | Entry::Finished { .. } => return self.file.flush(),
+            Entry::Flush | Entry::Finished(_) => return self.file.flush(),
         }
         if self.file.is_due() { self.file.flush() } else { Ok(()) }
     }

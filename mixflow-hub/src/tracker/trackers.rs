@@ -1,49 +1,174 @@
-//! All trackers of a run.
+//! All trackers of a run, on a thread of their own.
 
 use std::fmt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
 
+use super::owned::Owned;
 use super::{Entry, Tracker};
 use crate::Error;
 
+/// What may wait for a slow disk, in bytes.
+const WAITING: usize = 16 << 20;
+
+/// How long a run that ended waits for its trackers.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// All trackers of a run. One that fails is left out from then on, which is said once; the run never notices.
+///
+/// A thread tells them, from a queue of 16 MiB: [`track`](Self::track) never waits. Where a disk is so slow that the queue
+/// is full, numbers, images and histograms are missing in the trackers, which is said; the run's own `metrics.jsonl` has
+/// all. [`finish`](Self::finish), or else dropping it, waits until all is kept, but for a minute at most.
 #[derive(Default)]
 pub struct Trackers {
-    trackers: Vec<Box<dyn Tracker + Send>>,
-    warnings: Vec<String>,
+    thread: Option<Background>,
+    /// For the user, from the thread too.
+    warnings: Warnings,
+    /// Entries that found the queue full.
+    missing: u64,
+}
+
+type Warnings = Arc<Mutex<Vec<String>>>;
+
+enum Message {
+    Add(Box<dyn Tracker + Send>),
+    Entry(Owned),
+}
+
+/// The thread, and what leads to it.
+struct Background {
+    messages: Sender<Message>,
+    /// Bytes of entries that wait.
+    waiting: Arc<AtomicUsize>,
+    /// Cut off when the thread ends.
+    end: Receiver<()>,
+    handle: JoinHandle<()>,
 }
 
 impl Trackers {
     /// Adds a tracker; one that could not be opened becomes a warning.
     pub fn add(&mut self, tracker: Result<impl Tracker + Send + 'static, Error>) {
         match tracker {
-            Ok(tracker) => self.trackers.push(Box::new(tracker)),
-            Err(error) => self.warn(&error),
+            Ok(tracker) => self.send(Message::Add(Box::new(tracker))),
+            Err(error) => left_out(&self.warnings, &error),
         }
     }
 
     /// Tells all of them.
     pub fn track(&mut self, entry: Entry<'_>) {
-        for mut tracker in std::mem::take(&mut self.trackers) {
-            match tracker.track(entry) {
-                Ok(()) => self.trackers.push(tracker),
-                Err(error) => self.warn(&error),
+        let Some(thread) = &self.thread else { return };
+        let entry = Owned::from(entry);
+        let size = entry.size().unwrap_or_default();
+        if size > 0 && thread.waiting.load(Ordering::Relaxed) + size > WAITING {
+            if self.missing == 0 {
+                warn(&self.warnings, "trackers cannot keep up: some of the run is missing there".into());
             }
+            self.missing += 1;
+            return;
         }
+        thread.waiting.fetch_add(size, Ordering::Relaxed);
+        self.send(Message::Entry(entry));
     }
 
     /// What went wrong since the last call, for the user.
     pub fn warnings(&mut self) -> Vec<String> {
-        std::mem::take(&mut self.warnings)
+        std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn warn(&mut self, error: &Error) {
-        self.warnings.push(format!("{error}; the run goes on without this tracker"));
+    /// Waits until all is kept, for a minute at most; and what went wrong since the last call of
+    /// [`warnings`](Self::warnings).
+    pub fn finish(mut self) -> Vec<String> {
+        self.close(PATIENCE);
+        self.warnings()
+    }
+
+    fn send(&mut self, message: Message) {
+        let warnings = &self.warnings;
+        let thread = match self.thread.take() {
+            Some(thread) => thread,
+            None => match Background::start(warnings.clone()) {
+                Ok(thread) => thread,
+                Err(error) => return warn(warnings, format!("cannot start a thread for trackers: {error}")),
+            },
+        };
+        // A thread that panicked is told of when it is waited for.
+        let _ = thread.messages.send(message);
+        self.thread = Some(thread);
+    }
+
+    fn close(&mut self, patience: Duration) {
+        let Some(Background { messages, end, handle, .. }) = self.thread.take() else { return };
+        drop(messages);
+        if self.missing > 0 {
+            warn(
+                &self.warnings,
+                format!("{} entries are missing in the trackers; metrics.jsonl has all", self.missing),
+            );
+        }
+        if end.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            let waited = patience.as_secs();
+            warn(&self.warnings, format!("trackers are still not done after {waited} s: their end is missing"));
+        } else if handle.join().is_err() {
+            warn(&self.warnings, "trackers stopped by a fault of theirs".into());
+        }
+    }
+}
+
+impl Background {
+    fn start(warnings: Warnings) -> std::io::Result<Self> {
+        let (messages, received) = mpsc::channel();
+        let (alive, end) = mpsc::channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let left = waiting.clone();
+        let work = move || {
+            tell_all(&received, &left, &warnings);
+            drop(alive);
+        };
+        let handle = std::thread::Builder::new().name("trackers".into()).spawn(work)?;
+        Ok(Self { messages, waiting, end, handle })
+    }
+}
+
+/// Tells trackers everything that comes, until nothing can come any more.
+fn tell_all(messages: &Receiver<Message>, waiting: &AtomicUsize, warnings: &Warnings) {
+    let mut trackers: Vec<Box<dyn Tracker + Send>> = vec![];
+    for message in messages {
+        let entry = match message {
+            Message::Add(tracker) => {
+                trackers.push(tracker);
+                continue;
+            }
+            Message::Entry(entry) => entry,
+        };
+        trackers.retain_mut(|tracker| {
+            let kept = entry.tell(|entry| tracker.track(entry));
+            tracker.warnings().into_iter().for_each(|text| warn(warnings, text));
+            kept.map_err(|error| left_out(warnings, &error)).is_ok()
+        });
+        waiting.fetch_sub(entry.size().unwrap_or_default(), Ordering::Relaxed);
+    }
+}
+
+fn warn(warnings: &Warnings, text: String) {
+    warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+}
+
+fn left_out(warnings: &Warnings, error: &Error) {
+    warn(warnings, format!("{error}; the run goes on without this tracker"));
+}
+
+impl Drop for Trackers {
+    fn drop(&mut self) {
+        self.close(PATIENCE);
     }
 }
 
 impl fmt::Debug for Trackers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trackers").field("trackers", &self.trackers.len()).field("warnings", &self.warnings).finish()
+        f.debug_struct("Trackers").field("running", &self.thread.is_some()).field("missing", &self.missing).finish()
     }
 }
 
@@ -51,11 +176,11 @@ impl fmt::Debug for Trackers {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::fs;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
     use std::process::Command;
 
     use super::*;
-    use crate::tracker::{Png, TensorBoard, Wandb, WandbRun};
+    use crate::tracker::{End, Png, TensorBoard, Wandb, WandbRun};
 
     fn trackers(folder: &Path) -> Trackers {
         let mut trackers = Trackers::default();
@@ -64,13 +189,13 @@ mod tests {
         trackers
     }
 
-    fn files(folder: &Path) -> [std::path::PathBuf; 2] {
-        let only = |folder: &Path, name: &str| {
-            let mut entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-            entries.find(|path| path.to_str().unwrap().contains(name)).unwrap()
-        };
-        let run = only(&folder.join("wandb"), "offline-run-");
-        [only(&folder.join("board"), "tfevents"), only(&run, ".wandb")]
+    fn only(folder: &Path, name: &str) -> PathBuf {
+        let mut entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        entries.find(|path| path.to_str().unwrap().contains(name)).unwrap()
+    }
+
+    fn log(folder: &Path) -> PathBuf {
+        only(&only(&folder.join("wandb"), "offline-run-"), ".wandb")
     }
 
     #[test]
@@ -82,22 +207,27 @@ mod tests {
         assert!(warnings.len() == 1 && warnings[0].contains("board"), "{warnings:?}");
         assert!(warnings[0].ends_with("the run goes on without this tracker"), "{warnings:?}");
         trackers.track(Entry::Scalars { step: 0, values: &[("loss", 1.0)] });
-        assert!(trackers.warnings().is_empty() && trackers.trackers.len() == 1);
+        let log = log(folder.path());
+        let begun = fs::metadata(&log).unwrap().len();
+        assert_eq!(trackers.finish(), Vec::<String>::new());
+        assert!(fs::metadata(&log).unwrap().len() > begun);
     }
 
     #[test]
     fn one_that_fails_is_reported_once_and_leaves_the_others() {
         let folder = tempfile::tempdir().unwrap();
         let mut trackers = trackers(folder.path());
-        let run = files(folder.path())[1].parent().unwrap().to_owned();
+        let run = log(folder.path()).parent().unwrap().to_owned();
         fs::write(run.join("files/media"), "in the way").unwrap();
         let picture = [b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR", &[0; 8][..]].concat();
         for step in 0..3 {
             trackers.track(Entry::Image { step, name: "samples", png: Png::new(&picture).unwrap() });
         }
-        let warnings = trackers.warnings();
+        let warnings = trackers.finish();
         assert!(warnings.len() == 1 && warnings[0].contains("media"), "{warnings:?}");
-        assert!(trackers.trackers.len() == 1 && Png::new(b"GIF89a").is_none());
+        // All three pictures are in the other one.
+        assert!(fs::metadata(only(&folder.path().join("board"), "tfevents")).unwrap().len() > 3 * 70);
+        assert!(Png::new(b"GIF89a").is_none());
     }
 
     /// Runs itself again as a process whose files may have 128 KiB and no more.
@@ -110,9 +240,9 @@ mod tests {
             for step in 0..10_000 {
                 trackers.track(Entry::Scalars { step, values: &[("loss", 1.0), ("rate", 0.5)] });
             }
-            trackers.track(Entry::Finished { success: true });
-            let warnings = trackers.warnings();
-            assert!(warnings.len() == 2 && trackers.trackers.is_empty(), "{warnings:?}");
+            trackers.track(Entry::Finished(End::Done));
+            let warnings = trackers.finish();
+            assert!(warnings.len() == 2, "{warnings:?}");
             assert!(warnings.iter().all(|warning| warning.starts_with("cannot write")), "{warnings:?}");
             return;
         }
@@ -123,7 +253,7 @@ mod tests {
         let done = child.args(["--exact", test]).env(CHILD, folder.path()).output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));
 
-        let [board, log] = files(folder.path());
+        let (board, log) = (only(&folder.path().join("board"), "tfevents"), log(folder.path()));
         let events = fs::read(&board).unwrap();
         let mut at = 0;
         while at < events.len() {
@@ -135,5 +265,73 @@ mod tests {
         let length = fs::metadata(&log).unwrap().len();
         drop(Wandb::open(folder.path(), &WandbRun::new("digits")).unwrap());
         assert!(fs::metadata(&log).unwrap().len() == length && length > 60_000, "{length}");
+    }
+
+    /// Hears nothing before it may; then keeps what it hears.
+    struct Slow {
+        gate: Receiver<()>,
+        heard: Arc<Mutex<Vec<String>>>,
+    }
+
+    impl Tracker for Slow {
+        fn track(&mut self, entry: Entry<'_>) -> Result<(), Error> {
+            let _ = self.gate.recv();
+            self.heard.lock().unwrap().push(format!("{entry:?}"));
+            Ok(())
+        }
+    }
+
+    fn slow() -> (Trackers, Sender<()>, Arc<Mutex<Vec<String>>>) {
+        let (open, gate) = mpsc::channel();
+        let heard = Arc::new(Mutex::new(vec![]));
+        let mut trackers = Trackers::default();
+        trackers.add(Ok(Slow { gate, heard: heard.clone() }));
+        (trackers, open, heard)
+    }
+
+    #[test]
+    fn a_run_does_not_wait_for_a_tracker_and_is_told_what_is_missing_there() {
+        let (mut trackers, open, heard) = slow();
+        let picture = [b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR", &[0; 1 << 20][..]].concat();
+        trackers.track(Entry::Started { step: 0 });
+        for step in 0..20 {
+            trackers.track(Entry::Image { step, name: "samples", png: Png::new(&picture).unwrap() });
+        }
+        trackers.track(Entry::Finished(End::Stopped));
+        // The tracker has kept nothing so far, and the run got here.
+        assert!(heard.lock().unwrap().is_empty());
+        assert_eq!(trackers.warnings(), ["trackers cannot keep up: some of the run is missing there"]);
+        drop(open);
+        assert_eq!(trackers.finish(), ["5 entries are missing in the trackers; metrics.jsonl has all"]);
+        let heard = heard.lock().unwrap();
+        assert_eq!(heard.len(), 17);
+        assert!(heard[0] == "Started { step: 0 }" && heard[16] == "Finished(Stopped)");
+        assert!(heard[15].starts_with("Image { step: 14,"));
+    }
+
+    #[test]
+    fn the_wait_for_trackers_has_an_end() {
+        let (mut trackers, open, heard) = slow();
+        trackers.track(Entry::Flush);
+        trackers.close(Duration::from_millis(1));
+        let warnings = trackers.warnings();
+        assert!(warnings.len() == 1 && warnings[0].contains("still not done"), "{warnings:?}");
+        assert!(heard.lock().unwrap().is_empty());
+        drop(open);
+    }
+
+    #[test]
+    fn a_tracker_that_panics_takes_no_run_with_it() {
+        struct Faulty;
+        impl Tracker for Faulty {
+            fn track(&mut self, _: Entry<'_>) -> Result<(), Error> {
+                panic!("on purpose");
+            }
+        }
+        let mut trackers = Trackers::default();
+        trackers.add(Ok(Faulty));
+        trackers.track(Entry::Flush);
+        trackers.track(Entry::Flush);
+        assert_eq!(trackers.finish(), ["trackers stopped by a fault of theirs"]);
     }
 }

@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::append::Append;
 use super::protobuf::Message;
-use super::{Entry, Histogram, Png, Tracker};
+use super::{End, Entry, Histogram, Png, Tracker};
 use crate::Error;
 use date::{civil, seconds};
 use found::{Kept, kept, newest};
@@ -228,12 +228,12 @@ impl Wandb {
         self.insert(step, [(name.into(), value.to_string())])
     }
 
-    fn finish(&mut self, success: bool) -> Result<(), Error> {
+    fn finish(&mut self, end: End) -> Result<(), Error> {
         self.save()?;
         // From here on the row stays.
         self.row = Row { step: u64::MAX, ..Row::default() };
         self.write_file("wandb-summary.json", files::summary(&self.summary).as_bytes())?;
-        self.push(&record::exit(success, self.runtime()));
+        self.push(&record::exit(end, self.runtime()));
         self.file.flush()
     }
 
@@ -274,7 +274,7 @@ impl Tracker for Wandb {
                 self.save()
             }
             Entry::Flush => self.save(),
-            Entry::Finished { success } => self.finish(success),
+            Entry::Finished(end) => self.finish(end),
         }
     }
 }

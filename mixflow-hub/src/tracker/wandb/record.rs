@@ -9,6 +9,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::WandbRun;
 use super::date::seconds;
+use crate::tracker::End;
 use crate::tracker::protobuf::{Message, field, fields};
 
 /// Names and their values as JSON.
@@ -65,8 +66,14 @@ pub(super) fn file(path: &str) -> Message {
 }
 
 /// The end of the run, which took so many seconds.
-pub(super) fn exit(success: bool, runtime: f64) -> Message {
-    let exit = Message::default().varint(1, u64::from(!success)).varint(2, runtime as u64);
+pub(super) fn exit(end: End, runtime: f64) -> Message {
+    // As the official client, `wandb/sdk/lib/exit_hooks.py`: Ctrl-C is 255, any other exception 1.
+    let code = match end {
+        End::Done => 0,
+        End::Failed => 1,
+        End::Stopped => 255,
+    };
+    let exit = Message::default().varint(1, code).varint(2, runtime as u64);
     Message::default().message(EXIT, &exit)
 }
 
@@ -158,7 +165,7 @@ mod tests {
             history(0, &values),
             history(300, &values),
             summary(&values),
-            exit(true, 1.0),
+            exit(End::Done, 1.0),
             file("a"),
         ];
         let known = records.map(|record| read(numbered(7, &record).as_bytes()));

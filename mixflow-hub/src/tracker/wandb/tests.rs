@@ -47,7 +47,7 @@ fn a_run_goes_on_wherever_its_log_is_torn() {
     let mut tracker = open(folder.path());
     let log = tracker.file.path().to_owned();
     (0..4).for_each(|step| loss(&mut tracker, step, 1.0));
-    tracker.track(Entry::Finished { success: true }).unwrap();
+    tracker.track(Entry::Finished(End::Done)).unwrap();
     assert_eq!(records(&tracker).0.last(), Some(&Known::Exit));
     drop(tracker);
     let whole = fs::read(&log).unwrap();
@@ -61,7 +61,7 @@ fn a_run_goes_on_wherever_its_log_is_torn() {
         }
         let first = started.unwrap_or(4);
         (first..6).for_each(|step| loss(&mut tracker, step, 2.0));
-        tracker.track(Entry::Finished { success: true }).unwrap();
+        tracker.track(Entry::Finished(End::Done)).unwrap();
         let (records, end) = records(&tracker);
         assert_eq!(end, fs::metadata(&log).unwrap().len(), "{length}");
         assert_eq!(records.iter().filter(|record| **record == Known::Exit).count(), 1);
@@ -156,7 +156,7 @@ fn what_was_uploaded_is_uploaded_again_once_the_run_went_on() {
 fn a_log_that_is_torn_before_the_name_of_its_run_is_not_gone_on_with() {
     let folder = tempfile::tempdir().unwrap();
     let mut tracker = open(folder.path());
-    tracker.track(Entry::Finished { success: true }).unwrap();
+    tracker.track(Entry::Finished(End::Done)).unwrap();
     let log = tracker.file.path().to_owned();
     drop(tracker);
     fs::write(&log, &fs::read(&log).unwrap()[..60]).unwrap();

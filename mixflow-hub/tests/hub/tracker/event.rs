@@ -26,6 +26,7 @@ fn trackers_hear_what_the_log_of_a_run_holds() {
     trackers.event(&Event::Stepped(&report));
     trackers.event(&Event::Saved(Path::new("checkpoint")));
     trackers.event(&Event::Warning("an image is broken".into()));
+    assert_eq!(trackers.finish(), Vec::<String>::new());
     assert_eq!(
         *heard.lock().unwrap(),
         [

@@ -2,7 +2,7 @@
 
 use std::fs::{self, OpenOptions};
 
-use mixflow_hub::tracker::{Entry, Histogram, Png, TensorBoard, Tracker};
+use mixflow_hub::tracker::{End, Entry, Histogram, Png, TensorBoard, Tracker};
 use serde_json::json;
 
 use super::{PNG, numbers, printed, python};
@@ -50,7 +50,7 @@ fn tensorboard_reads_a_run_that_crashed_and_went_on() {
     second.track(Entry::Histogram { step: 3, name: "weights", histogram: &histogram }).unwrap();
     second.track(Entry::Histogram { step: 3, name: "empty", histogram: &Histogram::new(&[]) }).unwrap();
     second.track(Entry::Summary(&json!({ "fid": 2.5 }))).unwrap();
-    second.track(Entry::Finished { success: true }).unwrap();
+    second.track(Entry::Finished(End::Done)).unwrap();
 
     let run = printed(command.args(["-c", PROGRAM]).arg(&path));
     assert_eq!(run["scalars"]["loss"], json!([[0, "0.5"], [1, "0.5"], [2, "0.5"], [3, "0.25"]]));

@@ -3,7 +3,7 @@
 use std::fs::{self, OpenOptions};
 use std::path::Path;
 
-use mixflow_hub::tracker::{Entry, Histogram, Png, Tracker, Wandb, WandbRun};
+use mixflow_hub::tracker::{End, Entry, Histogram, Png, Tracker, Wandb, WandbRun};
 use serde_json::{Value, json};
 
 use super::{PNG, numbers, printed, python};
@@ -48,7 +48,7 @@ fn wandb_sync_uploads_a_whole_run() {
     tracker.track(Entry::Image { step: 999, name: "samples/a b", png: Png::new(PNG).unwrap() }).unwrap();
     tracker.track(Entry::Histogram { step: 999, name: "weights", histogram: &histogram }).unwrap();
     tracker.track(Entry::Summary(&json!({ "fid": 2.5 }))).unwrap();
-    tracker.track(Entry::Finished { success: true }).unwrap();
+    tracker.track(Entry::Finished(End::Done)).unwrap();
     let run = tracker.folder().to_owned();
     drop(tracker);
 
@@ -115,7 +115,7 @@ fn wandb_sync_uploads_a_run_that_crashed_and_went_on() {
     for step in 1500..2500 {
         scalars(&mut tracker, step, 2.0);
     }
-    tracker.track(Entry::Finished { success: true }).unwrap();
+    tracker.track(Entry::Finished(End::Done)).unwrap();
     let Some(sent) = sync(&run) else { return };
     assert!(rows(&sent).into_iter().eq((0..2500).map(|step| (step, if step < 1500 { 1.0 } else { 2.0 }))));
     assert_eq!((&sent["exit"], &sent["summary"]["loss"]), (&json!(0), &json!(2)));
