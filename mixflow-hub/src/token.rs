@@ -3,6 +3,9 @@
 use std::fmt;
 use std::path::Path;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+
 use crate::Error;
 
 /// An access token. It shows itself to nobody: `Debug` hides it, and there is no `Display`.
@@ -44,6 +47,11 @@ impl Token {
         format!("Bearer {}", self.0)
     }
 
+    /// The header that sends it as the password of a user.
+    pub(crate) fn basic(&self, user: &str) -> String {
+        format!("Basic {}", STANDARD.encode(format!("{user}:{}", self.0)))
+    }
+
     /// `text` without the token, should somebody have put it there.
     pub(crate) fn hide_in(&self, text: &str) -> String {
         text.replace(&self.0, "***")
@@ -65,6 +73,7 @@ mod tests {
     fn blanks_around_it_are_no_part_of_it_and_nothing_shows_it() {
         let token = Token::new(" hf_secret\r\n", "a test").unwrap();
         assert_eq!(token.header(), "Bearer hf_secret");
+        assert_eq!(token.basic("api"), "Basic YXBpOmhmX3NlY3JldA==");
         assert_eq!(format!("{token:?}"), "Token(***)");
         assert_eq!(token.hide_in("sent hf_secret to"), "sent *** to");
         for text in ["", " \n", "hf_ secret", "hf_sécret", "hf_\u{7f}"] {

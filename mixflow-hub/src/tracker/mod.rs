@@ -1,7 +1,8 @@
 //! What a run tells, for those who watch it: [`TensorBoard`], and Weights & Biases with [`Wandb`].
 //!
 //! A run writes its `metrics.jsonl` itself, whatever else happens. [`Trackers`] listen to the same events from outside,
-//! on a thread of their own, and can be slow or fail without harm to it.
+//! on a thread of their own, and can be slow or fail without harm to it. What they write are files; [`Wandb::live`] also
+//! sends them.
 //!
 //! ```
 //! use mixflow_hub::tracker::{End, Entry, TensorBoard, Trackers, Wandb, WandbRun};
@@ -36,7 +37,7 @@ pub use histogram::Histogram;
 pub use png::Png;
 pub use tensorboard::TensorBoard;
 pub use trackers::Trackers;
-pub use wandb::{Wandb, WandbRun};
+pub use wandb::{Wandb, WandbMode, WandbRun, WandbServer};
 
 use serde_json::Value;
 

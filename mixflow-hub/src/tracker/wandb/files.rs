@@ -22,8 +22,8 @@ pub(super) fn metadata(started: SystemTime) -> String {
     format!("{metadata:#}\n")
 }
 
-/// `wandb-summary.json`: the last values.
-pub(super) fn summary(values: &Values) -> String {
+/// Names and values as one JSON object, such as `wandb-summary.json`, the last values.
+pub(super) fn object(values: &Values) -> String {
     let items: Vec<String> =
         values.iter().map(|(name, json)| format!("{}:{json}", Value::from(name.as_str()))).collect();
     format!("{{{}}}", items.join(","))
@@ -80,6 +80,6 @@ mod tests {
     #[test]
     fn the_summary_is_an_object_of_python() {
         let values = Values::from([("a \"b\"".into(), "NaN".into()), ("c".into(), "[1,2]".into())]);
-        assert_eq!(summary(&values), "{\"a \\\"b\\\"\":NaN,\"c\":[1,2]}");
+        assert_eq!(object(&values), "{\"a \\\"b\\\"\":NaN,\"c\":[1,2]}");
     }
 }

@@ -50,11 +50,11 @@ pub(super) fn kept(path: &Path, step: u64) -> Result<Option<Kept>, Error> {
     while let Some(record) = records.next().map_err(fault)? {
         match record::read(&record) {
             Known::Header { ours } => kept.ours = ours,
-            Known::Run => kept.named = true,
+            Known::Run { .. } => kept.named = true,
             Known::Summary(values) => kept.summary.extend(values),
-            Known::History { step: found } if found >= step => break,
-            Known::Exit => break,
-            Known::History { .. } | Known::Other => {}
+            Known::History { step: found, .. } if found >= step => break,
+            Known::Exit { .. } => break,
+            Known::History { .. } | Known::Config(_) | Known::File(_) | Known::Other => {}
         }
         (kept.end, kept.records) = (records.end(), kept.records + 1);
     }

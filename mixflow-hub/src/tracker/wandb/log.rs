@@ -5,7 +5,7 @@
 //! the file begins with seven bytes of W&B's, which belong to the first block of 32 KiB, and the checksum is the common
 //! CRC-32 of a chunk's kind and data.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 
 /// What a file begins with: its name, a magic number and the version 0.
 pub(super) const HEADER: &[u8] = b":W&B\xe1\xbe\0";
@@ -100,6 +100,18 @@ impl<R: Read> Records<R> {
         self.start + self.next as u64
     }
 
+    /// The records behind one that ends at `end`.
+    pub(super) fn after(mut file: R, end: u64) -> io::Result<Self>
+    where
+        R: Seek,
+    {
+        let (start, next) = (end / BLOCK as u64 * BLOCK as u64, (end % BLOCK as u64) as usize);
+        file.seek(SeekFrom::Start(start))?;
+        let mut records = Self { file, block: vec![], next, start };
+        records.fill()?;
+        Ok(records)
+    }
+
     fn chunk(&self) -> Option<(u8, Vec<u8>)> {
         let (header, rest) = self.block.get(self.next..)?.split_first_chunk::<CHUNK_HEADER>()?;
         let [c0, c1, c2, c3, l0, l1, kind] = *header;
@@ -153,6 +165,13 @@ mod tests {
             let records = [record(1, length), record(2, 5), record(3, 2 * BLOCK + 100), vec![], record(4, 9)];
             let (file, ends) = file(&records);
             assert_eq!(read(&file), (records.to_vec(), ends[4]), "{length}");
+            for (from, end) in ends.iter().enumerate() {
+                let mut rest = Records::after(io::Cursor::new(&file), *end).unwrap();
+                for record in &records[from + 1..] {
+                    assert_eq!(rest.next().unwrap().as_ref(), Some(record));
+                }
+                assert_eq!((rest.next().unwrap(), *end), (None, ends[from]));
+            }
         }
     }
 

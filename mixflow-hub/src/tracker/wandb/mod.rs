@@ -1,17 +1,25 @@
 //! Run directories of Weights & Biases.
 
+mod api;
 mod date;
 mod files;
 mod found;
+mod live;
 mod log;
+mod pending;
 mod record;
+mod sent;
+mod server;
+mod stream;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;
+mod wire;
+
+pub use server::{WandbMode, WandbServer};
 
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime};
 
@@ -24,7 +32,9 @@ use super::{End, Entry, Histogram, Png, Tracker};
 use crate::Error;
 use date::{civil, seconds};
 use found::{Kept, kept, newest};
+use live::Live;
 use record::Values;
+use sent::Sent;
 
 /// What a run is called at Weights & Biases.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,11 +62,16 @@ impl WandbRun {
     }
 }
 
-/// A run directory that `wandb sync` uploads, written without asking anybody.
+/// A run directory that `wandb sync` uploads; and that is streamed, if [`live`](Self::live) says so.
 ///
 /// It is `wandb/offline-run-DATE_TIME-ID` in the folder of the run, in UTC. A run that is resumed goes on in it, also
 /// after a crash: torn records, and steps that are taken again, are removed; a later `wandb sync` uploads all of it
 /// again.
+///
+/// Streaming is done by a thread that reads the run directory. A server that is away, slow or busy is asked again and
+/// again while the run goes on; one that refuses is asked no more. The run neither waits for it nor fails: what a server
+/// does not have at the end is in the run directory, where `wandb sync` finds it, and so does the next process that
+/// goes on with the run. Rows that are taken again replace those that were sent.
 ///
 /// # Source
 /// The package `wandb` 0.31, whose own client writes the same offline.
@@ -76,6 +91,7 @@ pub struct Wandb {
     opened: Instant,
     /// Seconds that the run took before it was opened.
     before: f64,
+    live: Option<Live>,
 }
 
 /// Values of one step.
@@ -99,6 +115,15 @@ impl Wandb {
             Some((run, log, kept)) => Self::go_on(run, &log, kept),
             None => Self::begin(&folder, run),
         }
+    }
+
+    /// Streams the run to a server while it goes on, from where an earlier process was.
+    ///
+    /// # Errors
+    /// If the system has no thread for it.
+    pub fn live(mut self, server: WandbServer) -> Result<Self, Error> {
+        self.live = Some(Live::start(self.file.path(), server)?);
+        Ok(self)
     }
 
     /// The run directory.
@@ -126,13 +151,8 @@ impl Wandb {
 
     fn go_on(folder: PathBuf, log: &Path, kept: Kept) -> Result<Self, Error> {
         // What is uploaded is no longer all of it.
-        let marker = PathBuf::from(format!("{}.synced", log.display()));
-        match fs::remove_file(&marker) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(Error::tracker("remove", &marker)(error));
-            }
-            _ => {}
-        }
+        sent::unmark(log)?;
+        Sent::lower(log, kept.end)?;
         let file = Append::reopen(log, kept.end)?;
         Ok(Self::new(folder, file, kept))
     }
@@ -140,17 +160,23 @@ impl Wandb {
     fn new(folder: PathBuf, file: Append, kept: Kept) -> Self {
         let before = record::runtime(&kept.summary);
         let (records, summary) = (kept.records, kept.summary);
-        Self { folder, file, records, row: Row::default(), summary, summarised: true, opened: Instant::now(), before }
+        let (row, opened) = (Row::default(), Instant::now());
+        Self { folder, file, records, row, summary, summarised: true, opened, before, live: None }
     }
 
     /// Removes the rows of this step and later ones.
     fn start(&mut self, step: u64) -> Result<(), Error> {
-        self.save()?;
+        self.write()?;
         if let Some(kept) = kept(self.file.path(), step)?.filter(|kept| kept.named) {
+            match &self.live {
+                Some(live) => live.rewind(kept.end)?,
+                None => drop(Sent::lower(self.file.path(), kept.end)?),
+            }
             self.file.cut(kept.end)?;
             (self.records, self.summary) = (kept.records, kept.summary);
         }
         self.row = Row { step, ..Row::default() };
+        self.publish();
         Ok(())
     }
 
@@ -195,14 +221,27 @@ impl Wandb {
         Ok(())
     }
 
-    /// Writes everything, with the summary so far.
+    /// Writes everything, with the summary so far, for others to read.
     fn save(&mut self) -> Result<(), Error> {
+        self.write()?;
+        self.publish();
+        Ok(())
+    }
+
+    fn write(&mut self) -> Result<(), Error> {
         self.write_row();
         if !self.summarised {
             self.push(&record::summary(&self.summary));
             self.summarised = true;
         }
         self.file.flush()
+    }
+
+    /// Shows whoever streams the log what is in it to stay.
+    fn publish(&self) {
+        if let Some(live) = &self.live {
+            live.publish(self.row.written.map_or(self.file.end(), |(end, _)| end));
+        }
     }
 
     fn configure(&mut self, config: &Value) -> Result<(), Error> {
@@ -232,9 +271,18 @@ impl Wandb {
         self.save()?;
         // From here on the row stays.
         self.row = Row { step: u64::MAX, ..Row::default() };
-        self.write_file("wandb-summary.json", files::summary(&self.summary).as_bytes())?;
+        self.write_file("wandb-summary.json", files::object(&self.summary).as_bytes())?;
         self.push(&record::exit(end, self.runtime()));
-        self.file.flush()
+        self.file.flush()?;
+        self.publish();
+        self.close();
+        Ok(())
+    }
+
+    fn close(&self) {
+        if let Some(live) = &self.live {
+            live.close();
+        }
     }
 
     /// Writes a file of the run, and the record that says so.
@@ -277,12 +325,17 @@ impl Tracker for Wandb {
             Entry::Finished(end) => self.finish(end),
         }
     }
+
+    fn warnings(&mut self) -> Vec<String> {
+        self.live.as_ref().map(Live::warnings).unwrap_or_default()
+    }
 }
 
 impl Drop for Wandb {
     fn drop(&mut self) {
         // Whoever needs to know has flushed.
         let _ = self.save();
+        self.close();
     }
 }
 

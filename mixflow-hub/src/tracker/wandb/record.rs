@@ -83,19 +83,23 @@ fn items(values: &Values) -> Message {
     })
 }
 
-/// What a record tells whoever goes on with its file.
+/// What a record tells.
 #[derive(Debug, PartialEq)]
 pub(super) enum Known {
-    /// It begins, and was written by a release of ours, or not.
+    /// The file begins, and was written by a release of ours, or not.
     Header { ours: bool },
     /// What the run is called.
-    Run,
+    Run { id: String, run: WandbRun },
+    /// What the run is configured with.
+    Config(Values),
     /// Values of a step.
-    History { step: u64 },
+    History { step: u64, values: Values },
     /// Values that the summary has from here on.
     Summary(Values),
-    /// It ends.
-    Exit,
+    /// A file in the folder `files`.
+    File(String),
+    /// The end of the run.
+    Exit { code: u64 },
     /// Something else.
     Other,
 }
@@ -105,16 +109,26 @@ pub(super) fn read(record: &[u8]) -> Known {
     let Some((kind, value)) = fields(record).find(|(kind, _)| *kind != NUMBER) else { return Known::Other };
     let message = value.bytes();
     let inner = |message, number| field(message, number).map(|value| value.bytes()).unwrap_or_default();
+    let text = |message, number| String::from_utf8_lossy(inner(message, number)).into_owned();
+    let values = || {
+        let items = fields(message).filter(|(number, _)| *number == 1).map(|(_, item)| item.bytes());
+        items.map(|item| (text(item, 1), text(item, 16))).collect()
+    };
     match kind {
         HEADER => Known::Header { ours: inner(inner(message, 1), 1).starts_with(b"mixflow ") },
-        HISTORY => Known::History { step: field(inner(message, 2), 1).map_or(0, |value| value.integer()) },
-        SUMMARY => {
-            let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-            let items = fields(message).filter(|(number, _)| *number == 1).map(|(_, item)| item.bytes());
-            Known::Summary(items.map(|item| (text(inner(item, 1)), text(inner(item, 16)))).collect())
+        HISTORY => {
+            let step = field(inner(message, 2), 1).map_or(0, |value| value.integer());
+            Known::History { step, values: values() }
         }
-        RUN => Known::Run,
-        EXIT => Known::Exit,
+        SUMMARY => Known::Summary(values()),
+        CONFIG => Known::Config(values()),
+        FILES => Known::File(text(inner(message, 1), 1)),
+        RUN => {
+            let entity = field(message, 2).map(|_| text(message, 2));
+            let run = WandbRun { project: text(message, 3), entity, name: text(message, 8) };
+            Known::Run { id: text(message, 1), run }
+        }
+        EXIT => Known::Exit { code: field(message, 1).map_or(0, |value| value.integer()) },
         _ => Known::Other,
     }
 }
@@ -159,13 +173,16 @@ mod tests {
     #[test]
     fn records_are_known_again() {
         let values = Values::from([("loss".into(), number(f64::NAN)), (RUNTIME.into(), number(12.5))]);
+        let named = WandbRun { entity: Some("team".into()), ..WandbRun::new("name") };
         let records = [
             header(),
+            run("id", &named, UNIX_EPOCH),
             run("id", &WandbRun::new("name"), UNIX_EPOCH),
+            config(&values),
             history(0, &values),
             history(300, &values),
             summary(&values),
-            exit(End::Done, 1.0),
+            exit(End::Stopped, 1.0),
             file("a"),
         ];
         let known = records.map(|record| read(numbered(7, &record).as_bytes()));
@@ -173,12 +190,14 @@ mod tests {
             known,
             [
                 Known::Header { ours: true },
-                Known::Run,
-                Known::History { step: 0 },
-                Known::History { step: 300 },
+                Known::Run { id: "id".into(), run: named },
+                Known::Run { id: "id".into(), run: WandbRun::new("name") },
+                Known::Config(values.clone()),
+                Known::History { step: 0, values: values.clone() },
+                Known::History { step: 300, values: values.clone() },
                 Known::Summary(values.clone()),
-                Known::Exit,
-                Known::Other
+                Known::Exit { code: 255 },
+                Known::File("a".into()),
             ]
         );
         assert_eq!((values["loss"].as_str(), runtime(&values)), ("NaN", 12.5));

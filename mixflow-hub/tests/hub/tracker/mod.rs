@@ -4,8 +4,10 @@
 
 #[cfg(feature = "pipeline")]
 mod event;
+mod stream;
 mod tensorboard;
 mod wandb;
+mod wandb_server;
 
 use std::process::{Command, Stdio};
 

@@ -1,0 +1,147 @@
+//! Where runs are streamed to.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use crate::url::Url;
+use crate::{Error, Patience, Token};
+
+/// A server of Weights & Biases, and the key of a user there.
+#[derive(Clone, Debug)]
+pub struct WandbServer {
+    pub(super) address: Url,
+    pub(super) key: Token,
+    pub(super) patience: Patience,
+    pub(super) interval: Duration,
+    pub(super) closing: Duration,
+}
+
+impl WandbServer {
+    /// The server at `address`, such as `https://api.wandb.ai`, for the user with this key.
+    ///
+    /// # Errors
+    /// If there cannot be such an address or key, or the key would be sent unencrypted to another machine.
+    pub fn new(address: &str, key: &str) -> Result<Self, Error> {
+        // A name and password in the address are not repeated.
+        let shown = address.rsplit_once('@').map_or(address, |(_, host)| host);
+        let fault = |reason| Error::Name { what: "WANDB_BASE_URL", name: shown.into(), reason };
+        if address.contains(['?', '#']) {
+            return Err(fault("must have no query"));
+        }
+        let address = Url::parse(address.trim_end_matches('/')).map_err(fault)?;
+        if address.scheme() != "https" && !address.is_loopback() {
+            return Err(fault("must start with https://, since the key is sent there"));
+        }
+        let key = Token::new(key, "WANDB_API_KEY")?;
+        // A server that is away for minutes is asked once a minute.
+        let patience = Patience { longest_wait: Duration::from_secs(60), ..Patience::default() };
+        Ok(Self { address, key, patience, interval: Duration::from_secs(15), closing: Duration::from_secs(20) })
+    }
+
+    /// Other timeouts. The number of attempts has no meaning here: while a run goes on, attempts do.
+    #[must_use]
+    pub fn patience(self, patience: Patience) -> Self {
+        Self { patience, ..self }
+    }
+
+    /// Another time between requests than the 15 s of the official client.
+    #[must_use]
+    pub fn interval(self, interval: Duration) -> Self {
+        Self { interval, ..self }
+    }
+
+    /// How long a run that ended waits until all is sent, instead of 20 s.
+    #[must_use]
+    pub fn closing(self, closing: Duration) -> Self {
+        Self { closing, ..self }
+    }
+}
+
+/// What becomes of a run at Weights & Biases.
+#[derive(Clone, Debug)]
+pub enum WandbMode {
+    /// Nothing.
+    Disabled,
+    /// Its run directory waits for `wandb sync`.
+    Offline,
+    /// It is streamed while it goes on; the run directory is written too.
+    Online(WandbServer),
+}
+
+impl WandbMode {
+    /// What the environment says: `WANDB_MODE` (online, offline or disabled; without it online if there is a key),
+    /// `WANDB_API_KEY`, `WANDB_BASE_URL`.
+    ///
+    /// # Errors
+    /// If one of them cannot be what it should be.
+    pub fn from_env() -> Result<Self, Error> {
+        Self::from_variables(|name| std::env::var_os(name))
+    }
+
+    /// As [`from_env`](Self::from_env), with the variables that `read` gives.
+    ///
+    /// # Errors
+    /// As [`from_env`](Self::from_env).
+    pub fn from_variables(read: impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
+        let fault = |what, name: &str, reason| Error::Name { what, name: name.into(), reason };
+        // A variable that is empty is as good as none.
+        let text = |name: &'static str| match read(name).filter(|value| !value.is_empty()).map(OsString::into_string) {
+            Some(Ok(text)) => Ok(Some(text)),
+            Some(Err(_)) => Err(fault("the variable", name, "is not UTF-8")),
+            None => Ok(None),
+        };
+        let (mode, key) = (text("WANDB_MODE")?, text("WANDB_API_KEY")?);
+        match (mode.as_deref(), key) {
+            (Some("disabled"), _) => Ok(Self::Disabled),
+            (Some("offline"), _) | (None, None) => Ok(Self::Offline),
+            (Some("online") | None, Some(key)) => {
+                let address = text("WANDB_BASE_URL")?.unwrap_or_else(|| "https://api.wandb.ai".into());
+                WandbServer::new(&address, &key).map(Self::Online)
+            }
+            (Some("online"), None) => Err(fault("WANDB_MODE", "online", "needs a key in WANDB_API_KEY")),
+            (Some(other), _) => Err(fault("WANDB_MODE", other, "must be online, offline or disabled")),
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn mode(variables: &[(&str, &str)]) -> Result<String, String> {
+        let read = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| value.into());
+        match WandbMode::from_variables(read) {
+            Ok(WandbMode::Online(server)) => Ok(server.address.whole()),
+            Ok(other) => Ok(format!("{other:?}")),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    #[test]
+    fn the_environment_decides_what_is_sent_where() {
+        let key = ("WANDB_API_KEY", "5ecre7");
+        for (variables, expected) in [
+            (&[][..], "Offline"),
+            (&[("WANDB_MODE", ""), ("WANDB_API_KEY", "")], "Offline"),
+            (&[key], "https://api.wandb.ai/"),
+            (&[key, ("WANDB_MODE", "offline")], "Offline"),
+            (&[key, ("WANDB_MODE", "disabled")], "Disabled"),
+            (&[key, ("WANDB_MODE", "online"), ("WANDB_BASE_URL", "http://127.0.0.1:9/w/")], "http://127.0.0.1:9/w"),
+        ] {
+            assert_eq!(mode(variables).unwrap(), expected);
+        }
+        for (variables, words) in [
+            (&[("WANDB_MODE", "online")][..], "WANDB_MODE \"online\" needs a key in WANDB_API_KEY"),
+            (&[key, ("WANDB_MODE", "live")], "must be online, offline or disabled"),
+            (&[("WANDB_API_KEY", "5ecre7 x")], "WANDB_API_KEY holds no token"),
+            (&[key, ("WANDB_BASE_URL", "http://wandb.example")], "must start with https://"),
+            (&[key, ("WANDB_BASE_URL", "https://me:5ecre7@wandb.example")], "no user and password"),
+        ] {
+            let error = mode(variables).unwrap_err();
+            assert!(error.contains(words) && !error.contains("5ecre7"), "{error}");
+        }
+        let server = WandbServer::new("https://api.wandb.ai", "5ecre7").unwrap();
+        assert!(!format!("{server:?}").contains("5ecre7"));
+    }
+}
