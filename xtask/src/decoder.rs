@@ -20,15 +20,23 @@ pub(crate) fn train_decoder(recipe: &DecoderRecipe, from: Option<&Path>, to: &De
         decoder = decoder.load(Weights::read(from)?)?;
     }
     let run = recipe.run(&folder, data, &STOP)?;
+    let mut tracking = to.watchers.tracking(&recipe.name, &folder, &recipe.to_value())?;
     in_folder(&folder, &recipe.to_value(), || {
         let mut progress = Progress::new();
         progress.begin(&recipe.name, Some(recipe.training.steps));
-        let decoder = run.train_decoder(&encoder, decoder, |event| progress.training(&event))?;
+        let decoder = run.train_decoder(&encoder, decoder, |event| {
+            progress.training(&event);
+            tracking.training(&folder, &event, &progress);
+        });
         progress.end();
-        let Some(decoder) = decoder else { return Ok(false) };
-        let file = folder.join("decoder.safetensors");
-        decoder.weights().write(&file, &[("format", "pt"), ("library_name", "mixflow")])?;
-        say(format_args!("decoder (moving average): {}", file.display()))?;
-        Ok(true)
+        let finished = decoder.map_err(Into::into).and_then(|decoder| {
+            let Some(decoder) = decoder else { return Ok(false) };
+            let file = folder.join("decoder.safetensors");
+            decoder.weights().write(&file, &[("format", "pt"), ("library_name", "mixflow")])?;
+            say(format_args!("decoder (moving average): {}", file.display()))?;
+            Ok(true)
+        });
+        tracking.end(&finished);
+        finished
     })
 }

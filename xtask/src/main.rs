@@ -20,6 +20,7 @@ mod read_latents;
 mod run;
 mod sample;
 mod slow_flow;
+mod tracking;
 mod train;
 mod trained;
 

@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::decoder::train_decoder;
 use crate::progress::Progress;
 use crate::run::{RecipeArguments, Result, STOP, load, network, note, save, say, stop_on_signals};
+use crate::tracking::{Tracking, Watchers};
 
 #[derive(Args)]
 pub(crate) struct Train {
@@ -39,6 +40,8 @@ pub(crate) struct Destination {
     /// Folder of the run [default: runs/NAME of the recipe]
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) watchers: Watchers,
 }
 
 impl Train {
@@ -104,9 +107,13 @@ pub(crate) fn train(recipe: &Recipe, from: Option<&Path>, to: &Destination, fold
     // A single training makes no images.
     let guide = recipe.sampling.active_guide().filter(|_| recipe.post_training.is_some());
     let guide = guide.map(GuideConfig::load).transpose()?;
+    let mut tracking = to.watchers.tracking(&recipe.name, &folder, &recipe.to_value())?;
     in_folder(&folder, &recipe.to_value(), || {
         let Some(run) = Prepared::new(recipe, folder.clone(), data, guide)? else { return Ok(false) };
-        if recipe.post_training.is_some() { run.study(start) } else { run.single(start) }
+        let tell = &mut tracking;
+        let finished = if recipe.post_training.is_some() { run.study(start, tell) } else { run.single(start, tell) };
+        tracking.end(&finished);
+        finished
     })
 }
 
@@ -148,7 +155,7 @@ impl<'a> Prepared<'a> {
     }
 
     /// Pre-training, both post-trainings, their comparison. False if interrupted.
-    fn study(&self, start: Option<Network>) -> Result<bool> {
+    fn study(&self, start: Option<Network>, tracking: &mut Tracking) -> Result<bool> {
         let mut progress = Progress::new();
         let network = network(self.recipe);
         let study = Study {
@@ -161,12 +168,19 @@ impl<'a> Prepared<'a> {
             stop: &STOP,
         };
         let outcome = study.run(network, start, ObjectiveConfig::objective, |event| match event {
-            compare::Progress::Begin(name, steps) => progress.begin(name, steps),
-            compare::Progress::Training(event) => progress.training(&event),
+            compare::Progress::Begin(name, steps) => {
+                tracking.trained();
+                progress.begin(name, steps);
+            }
+            compare::Progress::Training { folder, event } => {
+                progress.training(&event);
+                tracking.training(folder, &event, &progress);
+            }
         })?;
         progress.end();
         match outcome {
             StudyOutcome::Finished(report, page) => {
+                tracking.report(&report);
                 say(format_args!("\n{}\n\n{}\n", report.table, report.summary_text()))?;
                 say(format_args!("report: {}", page.display()))?;
                 Ok(true)
@@ -176,7 +190,7 @@ impl<'a> Prepared<'a> {
     }
 
     /// One training. False if interrupted.
-    fn single(&self, start: Option<Network>) -> Result<bool> {
+    fn single(&self, start: Option<Network>, tracking: &mut Tracking) -> Result<bool> {
         let recipe = self.recipe;
         let mut progress = Progress::new();
         progress.begin(&recipe.name, Some(recipe.training.steps));
@@ -191,7 +205,10 @@ impl<'a> Prepared<'a> {
             stop: &STOP,
         };
         let network = start.unwrap_or_else(|| network(recipe));
-        let outcome = run.train(network, &recipe.objective.objective(), |event| progress.training(&event))?;
+        let outcome = run.train(network, &recipe.objective.objective(), |event| {
+            progress.training(&event);
+            tracking.training(&self.folder, &event, &progress);
+        })?;
         progress.end();
         match outcome {
             Outcome::Finished(state) => {

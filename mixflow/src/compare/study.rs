@@ -45,7 +45,12 @@ pub enum Progress<'a> {
     /// A part begins: its name and, for a training, its number of steps.
     Begin(&'a str, Option<u64>),
     /// Something in a training.
-    Training(Event<'a>),
+    Training {
+        /// The training's folder.
+        folder: &'a Path,
+        /// What.
+        event: Event<'a>,
+    },
 }
 
 /// How a study ended.
@@ -217,7 +222,8 @@ impl Study<'_> {
             encoder: self.encoder,
             stop: self.stop,
         };
-        let outcome = run.train(network, &objective(settings), |event| tell(Progress::Training(event)))?;
+        let tell = |event: Event| tell(Progress::Training { folder: &run.folder, event });
+        let outcome = run.train(network, &objective(settings), tell)?;
         let Outcome::Finished(state) = outcome else { return Ok(None) };
         let average = state.average();
         let file = self.folder.join(folder).join("model.safetensors");

@@ -6,6 +6,7 @@ mod convert;
 mod encode;
 mod guide;
 mod publish;
+mod tracking;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -53,4 +54,13 @@ impl Place {
             assert!(reason.contains(word), "{arguments:?}: expected `{word}` in: {told}");
         }
     }
+}
+
+/// Sorted names in a folder.
+#[cfg(feature = "hub")]
+fn names(folder: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(folder).unwrap();
+    let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
 }

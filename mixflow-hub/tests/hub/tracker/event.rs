@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use mixflow::report::{Arm, Grid, Measurement, Metrics, Picture, Report, Row, Table};
 use mixflow::train::{Event, StepReport};
 use mixflow_hub::Error;
 use mixflow_hub::tracker::{Entry, Tracker, Trackers};
@@ -35,4 +36,29 @@ fn trackers_hear_what_the_log_of_a_run_holds() {
             "Flush"
         ]
     );
+}
+
+#[test]
+fn trackers_hear_what_a_comparison_found() {
+    // Two grey pixels, as the tests of the official packages have them, in base64.
+    let png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAACCAAAAAC86un7AAAADElEQVR4nGMQYPgAAAEkAQFDedMfAAAAAElFTkSuQmCC";
+    let picture = Picture { width: 1, height: 2, png: png.into() };
+    let grid = |arm| Grid { arm, caption: String::new(), picture: picture.clone() };
+    let metrics = Metrics { frechet: Measurement(vec![1.0, 2.0]), ..Metrics::default() };
+    let report = Report {
+        grids: vec![grid(None), grid(Some(Arm::MixFlow))],
+        table: Table { rows: vec![Row { arm: Arm::MixFlow, metrics }], ..Table::default() },
+        ..Report::default()
+    };
+    let heard = Arc::new(Mutex::new(vec![]));
+    let mut trackers = Trackers::default();
+    trackers.add(Ok(Text(heard.clone())));
+    trackers.report(&report);
+    assert_eq!(trackers.finish(), Vec::<String>::new());
+    let heard = heard.lock().unwrap();
+    assert_eq!(heard.len(), 4);
+    assert_eq!(heard[0], "Started { step: 0 }");
+    assert!(heard[1].starts_with("Image { step: 0, name: \"samples/data\", png: Png {"), "{}", heard[1]);
+    assert!(heard[2].contains("\"samples/MixFlow\"") && heard[2].contains("width: 1, height: 2"), "{}", heard[2]);
+    assert_eq!(heard[3], "Summary(Object {\"MixFlow/frechet\": Number(1.5)})");
 }
