@@ -8,6 +8,7 @@ mod live;
 mod log;
 mod pending;
 mod record;
+mod run;
 mod sent;
 mod server;
 mod stream;
@@ -16,6 +17,7 @@ mod stream;
 mod tests;
 mod wire;
 
+pub use run::WandbRun;
 pub use server::{WandbMode, WandbServer};
 
 use std::fs;
@@ -35,32 +37,6 @@ use found::{Kept, kept, newest};
 use live::Live;
 use record::Values;
 use sent::Sent;
-
-/// What a run is called at Weights & Biases.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct WandbRun {
-    /// The project it belongs to.
-    pub project: String,
-    /// The user or team; without one, that of whoever uploads it.
-    pub entity: Option<String>,
-    /// The run itself, for people.
-    pub name: String,
-}
-
-impl WandbRun {
-    /// A run of the project "mixflow".
-    pub fn new(name: &str) -> Self {
-        Self { project: "mixflow".into(), entity: None, name: name.into() }
-    }
-
-    /// A run of the project in `WANDB_PROJECT` and the entity in `WANDB_ENTITY`, where these are set.
-    pub fn from_env(name: &str) -> Self {
-        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
-        let run = Self::new(name);
-        Self { project: variable("WANDB_PROJECT").unwrap_or(run.project), entity: variable("WANDB_ENTITY"), ..run }
-    }
-}
 
 /// A run directory that `wandb sync` uploads; and that is streamed, if [`live`](Self::live) says so.
 ///

@@ -13,6 +13,7 @@ pub struct WandbServer {
     pub(super) key: Token,
     pub(super) patience: Patience,
     pub(super) interval: Duration,
+    pub(super) heartbeat: Duration,
     pub(super) closing: Duration,
 }
 
@@ -35,7 +36,8 @@ impl WandbServer {
         let key = Token::new(key, "WANDB_API_KEY")?;
         // A server that is away for minutes is asked once a minute.
         let patience = Patience { longest_wait: Duration::from_secs(60), ..Patience::default() };
-        Ok(Self { address, key, patience, interval: Duration::from_secs(15), closing: Duration::from_secs(20) })
+        let [interval, heartbeat, closing] = [15, 30, 20].map(Duration::from_secs);
+        Ok(Self { address, key, patience, interval, heartbeat, closing })
     }
 
     /// Other timeouts. The number of attempts has no meaning here: while a run goes on, attempts do.
@@ -48,6 +50,12 @@ impl WandbServer {
     #[must_use]
     pub fn interval(self, interval: Duration) -> Self {
         Self { interval, ..self }
+    }
+
+    /// Another time after which a run that has nothing to say says that it lives, instead of the 30 s of the official client.
+    #[must_use]
+    pub fn heartbeat(self, heartbeat: Duration) -> Self {
+        Self { heartbeat, ..self }
     }
 
     /// How long a run that ended waits until all is sent, instead of 20 s.

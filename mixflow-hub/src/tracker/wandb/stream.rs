@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
@@ -16,12 +16,9 @@ use super::live::{Shared, View};
 use super::pending::{Batch, Pending};
 use super::wire::{Refusal, Wire};
 
-/// A run of which the server hears nothing counts as crashed; it says so often that it lives.
-const HEARTBEAT: Duration = Duration::from_secs(30);
-
 /// Sends what the log holds, until the run has ended and all is sent, or there is no use in trying.
 pub(super) fn stream(shared: &Shared, server: WandbServer) {
-    let interval = server.interval;
+    let (interval, heartbeat) = (server.interval, server.heartbeat);
     let wire = Wire::new(server);
     let mut stream = Stream { shared, wire, read: None, place: None, uploaded: vec![], spoke: Instant::now() };
     let (mut failures, mut warned) = (0, false);
@@ -31,7 +28,7 @@ pub(super) fn stream(shared: &Shared, server: WandbServer) {
             Ok(round) => {
                 failures = 0;
                 match round {
-                    Round::Idle => shared.wait(&view, stream.spoke + HEARTBEAT),
+                    Round::Idle => shared.wait(&view, stream.spoke + heartbeat),
                     // What comes meanwhile is sent together.
                     Round::Sent { more: false } => shared.pause(interval),
                     Round::Sent { more: true } => {}
@@ -175,12 +172,12 @@ impl Stream<'_> {
         Ok(())
     }
 
-    /// Tells the server that the run lives, if it has heard nothing for a while.
+    /// Tells the server that the run lives, if it has heard nothing for a while: one that is silent counts as crashed.
     fn live(&mut self) -> Result<(), Refusal> {
-        if let Some(place) = self.place.as_ref().filter(|_| self.spoke.elapsed() >= HEARTBEAT) {
-            self.wire.post(&place.stream, &json!({}))?;
-        }
-        if self.spoke.elapsed() >= HEARTBEAT {
+        if self.spoke.elapsed() >= self.wire.server().heartbeat {
+            if let Some(place) = &self.place {
+                self.wire.post(&place.stream, &json!({}))?;
+            }
             self.spoke = Instant::now();
         }
         Ok(())

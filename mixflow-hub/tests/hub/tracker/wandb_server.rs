@@ -41,6 +41,8 @@ pub(super) struct Run {
     pub(super) exit: Option<u64>,
     /// Number of the first row, and of rows, in each request that had some.
     pub(super) pieces: Vec<(u64, u64)>,
+    /// Requests that say only that the run lives.
+    pub(super) beats: usize,
     /// Paths of all requests.
     pub(super) requests: Vec<String>,
     /// Requests that are held.
@@ -190,6 +192,7 @@ impl Run {
     }
 
     fn stream(&mut self, body: &Value) {
+        self.beats += usize::from(*body == json!({}));
         let part = |name: &str| {
             let part = &body["files"][name];
             let content: Vec<String> = serde_json::from_value(part["content"].clone()).unwrap_or_default();
