@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::WandbRun;
 use super::files;
@@ -90,12 +90,13 @@ impl Pending {
                     self.summary.extend(values);
                     batch.summary = true;
                 }
-                Known::File(name) => {
+                // A log that somebody else wrote names no file elsewhere.
+                Known::File(name) if Path::new(&name).components().all(|part| matches!(part, Component::Normal(_))) => {
                     batch.files.retain(|known| *known != name);
                     batch.files.push(name);
                 }
                 Known::Exit { code } => batch.exit = Some(code),
-                Known::Header { .. } | Known::Other => {}
+                Known::Header { .. } | Known::File(_) | Known::Other => {}
             }
             self.end = records.end();
         }
@@ -112,5 +113,42 @@ impl Pending {
     /// The summary so far, as JSON.
     pub(super) fn summary(&self) -> String {
         files::object(&self.summary)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::tracker::wandb::log::frame;
+
+    #[test]
+    fn parts_go_on_where_the_last_one_ended_and_name_files_of_the_run_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("run-a.wandb");
+        let row = |step: u64| record::history(step, &Values::from([("_step".into(), step.to_string())]));
+        let config = record::config(&Values::from([("rate".into(), "1e-7".into())]));
+        let files = ["media/a.png", "../secret", "/etc/passwd", "media/a.png"].map(record::file);
+        let (mut file, mut ends) = (HEADER.to_vec(), vec![]);
+        for record in [vec![config, row(0)], files.into(), vec![row(1), row(2)]].concat() {
+            file.extend(frame(file.len() as u64, record.as_bytes()));
+            ends.push(file.len() as u64);
+        }
+        std::fs::write(&log, &file).unwrap();
+
+        let mut pending = Pending::open(&log, 0).unwrap();
+        let batch = pending.next(ends[6]).unwrap().unwrap();
+        assert_eq!((batch.end, batch.first, batch.rows.len(), batch.config), (ends[6], 0, 2, true));
+        assert_eq!(batch.files, ["media/a.png"]);
+        assert_eq!(pending.next(ends[6]).unwrap(), None);
+        let rest = pending.next(ends[7]).unwrap().unwrap();
+        assert_eq!((rest.first, &rest.rows[..], rest.config), (2, &["{\"_step\":2}".to_string()][..], false));
+        assert_eq!(
+            (pending.config().as_str(), pending.summary().as_str()),
+            ("{\"rate\":{\"value\":1e-7}}", "{\"_step\":2}")
+        );
+        // Whoever comes later knows what was before.
+        let mut later = Pending::open(&log, ends[6]).unwrap();
+        assert_eq!((later.config(), later.next(ends[7]).unwrap()), (pending.config(), Some(rest)));
     }
 }

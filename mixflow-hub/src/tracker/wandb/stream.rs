@@ -93,6 +93,7 @@ impl Stream<'_> {
     /// Sends a part of the log, or a sign of life where one is due.
     fn round(&mut self, view: &View) -> Result<Round, Refusal> {
         if view.stable == 0 {
+            self.live()?;
             return Ok(Round::Idle);
         }
         let mut read = match self.read.take() {
@@ -160,14 +161,17 @@ impl Stream<'_> {
         while let Some(name) = batch.files.first() {
             let path = self.shared.log().with_file_name("files").join(name);
             match (uploads.address(name), fs::read(&path)) {
-                (Some(address), Ok(file)) => self.wire.put(address, &uploads.headers, &file)?,
+                (Some(address), Ok(file)) => {
+                    self.wire.put(address, &uploads.headers, &file)?;
+                    self.uploaded.push(name.clone());
+                }
                 (None, _) => {
                     let server = &self.wire.server().address;
                     return Err(Refusal::lasting(format!("{server} does not say where files can be put")));
                 }
                 (_, Err(error)) => self.shared.warn(format!("cannot send {}: {error}", path.display())),
             }
-            self.uploaded.push(batch.files.remove(0));
+            batch.files.remove(0);
         }
         Ok(())
     }
