@@ -183,3 +183,14 @@ fn a_private_repository_is_private_before_anything_is_sent() {
     }
     assert_eq!((commits(&setting).len(), setting.server.asked("/preupload/").len()), (1, 1));
 }
+
+/// A server to try commands against, until it is stopped: `cargo test --test hub serve -- --ignored --nocapture`.
+#[test]
+#[ignore = "serves until it is stopped"]
+fn serve() {
+    let setting = empty();
+    println!("HF_ENDPOINT={} HF_TOKEN={TOKEN} HF_HOME={}", setting.server.endpoint, setting.folder.path().display());
+    loop {
+        std::thread::park();
+    }
+}
