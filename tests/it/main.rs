@@ -9,6 +9,7 @@ mod full_disk;
 mod fuzz;
 mod inception;
 mod lightning_dit;
+mod loading;
 mod mixflow;
 mod optimizer;
 mod rae_sampling;

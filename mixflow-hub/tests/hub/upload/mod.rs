@@ -187,6 +187,7 @@ fn a_private_repository_is_private_before_anything_is_sent() {
 /// A server to try commands against, until it is stopped: `cargo test --test hub serve -- --ignored --nocapture`.
 #[test]
 #[ignore = "serves until it is stopped"]
+#[allow(clippy::print_stdout, reason = "a person reads it")]
 fn serve() {
     let setting = empty();
     println!("HF_ENDPOINT={} HF_TOKEN={TOKEN} HF_HOME={}", setting.server.endpoint, setting.folder.path().display());
