@@ -23,8 +23,7 @@ pub(crate) struct Download {
 #[cfg(not(feature = "hub"))]
 impl Download {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        Err("this program was built without network; run `cargo run --bin xtask --features xtask/hub -- download ...`"
-            .into())
+        Err("this program was built without network; run `cargo xtask-hub download ...`".into())
     }
 }
 

@@ -148,7 +148,7 @@ impl Card<'_> {
             let _ = write!(
                 text,
                 "\nOr in a clone of mixflow, where `download` prints the folder that it made:\n\n```sh\n\
-                 cargo run --bin xtask --features xtask/hub -- download {id}{revision}\n\
+                 cargo xtask-hub download {id}{revision}\n\
                  cargo xtask sample FOLDER --out images.png\n```\n"
             );
         } else {

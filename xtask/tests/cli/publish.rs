@@ -30,7 +30,7 @@ fn a_published_folder_is_one_to_sample_from() {
 #[test]
 fn a_program_without_network_says_how_to_get_one_with_it() {
     let place = crate::Place::new();
-    place.refuse(&["publish", "run", "--to", "org/name"], &["--features xtask/hub -- publish"]);
+    place.refuse(&["publish", "run", "--to", "org/name"], &["cargo xtask-hub publish"]);
 }
 
 #[cfg(feature = "hub")]

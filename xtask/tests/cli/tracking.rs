@@ -28,7 +28,7 @@ fn recipe() -> Value {
 fn without_trackers_the_flags_say_where_they_are() {
     let place = place();
     for flag in ["--tensorboard", "--wandb"] {
-        place.refuse(&["train", "tiny.json", flag], &[flag, "--features xtask/hub"]);
+        place.refuse(&["train", "tiny.json", flag], &[flag, "cargo xtask-hub train"]);
     }
     assert!(!place.path("runs").exists());
 }

@@ -149,10 +149,10 @@ fn a_card_says_how_to_load_it() {
     publication.write(&branch, &repository(), "v2").unwrap();
     let text = card(&main);
     assert!(text.contains("let pipeline = Pipeline::from_hub(\"org/sit\")?;\n") && text.contains("(samples.png)"));
-    assert!(text.contains("-- download org/sit\n") && text.contains("cargo xtask sample FOLDER"), "{text}");
+    assert!(text.contains("xtask-hub download org/sit\n") && text.contains("cargo xtask sample FOLDER"), "{text}");
     let text = card(&branch);
     assert!(text.contains("&\"org/sit\".parse()?, &\"v2\".parse()?, |_| {})?;\n"), "{text}");
-    assert!(text.contains("-- download org/sit --revision v2\n"), "{text}");
+    assert!(text.contains("xtask-hub download org/sit --revision v2\n"), "{text}");
 }
 
 #[test]
