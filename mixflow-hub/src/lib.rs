@@ -50,7 +50,8 @@
 //! `hf-hub` 1.0.0 brings 297 packages, which take 346 CPU seconds to build; it does not check the length or hash of what
 //! it downloads, uses the names, hashes and commits of the server as paths, and cannot resume. What is needed of the
 //! protocol to download is three requests, on [`ureq`](https://docs.rs/ureq), which blocks, with rustls: 35 CPU seconds.
-//! What an upload needs beside them is a handful more, and no package.
+//! What an upload needs beside them is a handful more, and one small package, for base64. All of this crate from nothing,
+//! on two cores: 39 seconds without `pipeline`, trackers too (55 of CPU), and 7 min 18 s with it and Burn (13 min 29 s).
 //!
 //! Runs are told to `TensorBoard` and Weights & Biases by the module [`tracker`].
 //!
