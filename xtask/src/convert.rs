@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use mixflow::backbones::autoencoder::Naming;
 use mixflow::backbones::weights::{Part, Weights};
+use mixflow::report::thousands;
 
 use crate::run::{Result, say};
 
@@ -68,7 +69,7 @@ impl Convert {
         }
         let (count, bytes) =
             weights.iter().fold((0, 0), |(count, bytes), (_, tensor)| (count + 1, bytes + tensor.byte_len()));
-        say(format_args!("{count} tensors, {:.1} MB, of {source}, to {}", bytes as f64 / 1e6, to.display()))?;
+        say(format_args!("{count} tensors, {} bytes, of {source}, to {}", thousands(bytes as u64), to.display()))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use mixflow::metric::{Measurement, Scores};
 use mixflow::recipe::{AutoencoderConfig, Recipe};
+use mixflow::report::thousands;
 use serde_json::{Value, json};
 
 use super::files::Needed;
@@ -288,31 +289,7 @@ fn links(repositories: &[Repository], kind: &str) -> String {
     repositories.iter().map(|repository| link(repository.id())).collect::<Vec<_>>().join(" and ")
 }
 
-/// 1,234,567.
-fn thousands(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 const CITATION: &str = "## Citation\n\nMixFlow Training, of which mixflow is an independent implementation:\n\n```bibtex\n\
     @misc{li2025mixflow,\n  title = {MixFlow Training: Alleviating Exposure Bias with Slowed Interpolation Mixture},\n  \
     author = {Li, Hui and Lyu, Jiayue and Wang, Fu-Yun and Cheng, Kaihui and Zhu, Siyu and Wang, Jingdong},\n  \
     year = {2025},\n  eprint = {2512.19311},\n  archivePrefix = {arXiv},\n}\n```";
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn large_numbers_have_commas() {
-        let expected = [(0, "0"), (999, "999"), (1000, "1,000"), (675_129_632, "675,129,632")];
-        assert!(expected.iter().all(|(number, text)| thousands(*number) == *text));
-    }
-}

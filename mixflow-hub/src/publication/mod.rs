@@ -50,6 +50,9 @@ pub use samples::Samples;
 /// - `results/*.json`: what was measured of these very weights, by `eval` or by the comparison.
 /// - `samples.png`, and `README.md`, the card. No number is in it that is not in the results.
 ///
+/// What the branch has of `results` and `samples.png` beyond that goes, since it tells about other weights; its other files
+/// stay.
+///
 /// [`Pipeline`](crate::Pipeline) makes the same images from it, bit for bit, as from the run.
 #[derive(Debug)]
 pub struct Publication {

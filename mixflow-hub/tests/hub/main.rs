@@ -1,4 +1,4 @@
-//! Downloads over a real wire: a server on loopback that speaks as the Hub does, and fails as one can.
+//! Downloads, uploads and trackers over a real wire: a server on loopback that speaks as the Hub does, and fails as one can.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

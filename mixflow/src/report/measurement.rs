@@ -90,7 +90,7 @@ pub(super) fn decimals(value: f64) -> usize {
 }
 
 /// `1234567` as `1,234,567`.
-pub(super) fn thousands(value: u64) -> String {
+pub fn thousands(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -128,7 +128,7 @@ mod tests {
 
     #[test]
     fn numbers_are_grouped_and_rounded() {
-        assert_eq!([999, 1_000, 1_234_567].map(thousands), ["999", "1,000", "1,234,567"]);
+        assert_eq!([0, 999, 1_000, 675_129_632].map(thousands), ["0", "999", "1,000", "675,129,632"]);
         assert_eq!([123.0, 12.3, 0.0123, 1e-9, 0.0].map(decimals), [0, 1, 4, 6, 2]);
     }
 }

@@ -21,7 +21,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use grid::{Picture, Tiles};
-pub use measurement::{Measurement, Point};
+pub use measurement::{Measurement, Point, thousands};
 pub use page::slow_flow_page;
 pub use summary::Summary;
 pub use table::{Metrics, Row, Table};
