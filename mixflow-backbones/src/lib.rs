@@ -12,6 +12,7 @@ pub mod autoencoder;
 pub mod backbone;
 pub mod block;
 pub mod condition;
+pub mod diffusers;
 pub mod discriminator;
 pub mod dit_dh;
 pub mod embed;

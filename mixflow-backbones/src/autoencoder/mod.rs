@@ -3,6 +3,7 @@
 mod block;
 mod config;
 mod decoder;
+mod diffusers;
 mod encoder;
 mod keys;
 mod kl;

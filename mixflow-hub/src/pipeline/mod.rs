@@ -1,6 +1,5 @@
 //! Images from a repository or a folder.
 
-mod diffusers;
 mod infer;
 mod layout;
 mod parts;

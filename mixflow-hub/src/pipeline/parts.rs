@@ -10,7 +10,7 @@ use mixflow::recipe::{AutoencoderConfig, GuideConfig, Recipe};
 use serde_json::Value;
 
 use super::layout::Layout;
-use super::{Pipeline, diffusers, infer};
+use super::{Pipeline, infer};
 use crate::cache::relative;
 use crate::progress::Tell;
 use crate::{Client, Error, Revision};
@@ -131,7 +131,7 @@ impl Parts<'_> {
     ) -> Result<(KlAutoencoderConfig, PathBuf), Error> {
         let [config, weights] = ["config.json", DIFFUSERS_WEIGHTS].map(|file| self.folder.join("vae").join(file));
         if config.is_file() && weights.is_file() {
-            return Ok((diffusers::autoencoder(&config)?, weights));
+            return Ok((KlAutoencoderConfig::from_diffusers(&config)?, weights));
         }
         let repository = if matches!(network, NetworkConfig::Repa(_)) { REPA_AUTOENCODER } else { SIT_AUTOENCODER };
         if self.client.is_none() {
@@ -142,7 +142,7 @@ impl Parts<'_> {
             )));
         }
         let config = self.fetched(repository, "config.json")?;
-        Ok((diffusers::autoencoder(&config)?, self.fetched(repository, DIFFUSERS_WEIGHTS)?))
+        Ok((KlAutoencoderConfig::from_diffusers(&config)?, self.fetched(repository, DIFFUSERS_WEIGHTS)?))
     }
 
     /// RAE's encoder, beside or published.

@@ -1,18 +1,16 @@
 //! The configuration of an autoencoder of `diffusers`.
 
-use std::fs;
 use std::path::Path;
 
-use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use serde::Deserialize;
 
+use super::KlAutoencoderConfig;
 use crate::Error;
+use crate::diffusers::read_config;
 
 /// `config.json` of `AutoencoderKL`, of `diffusers` 0.42; what is not named has that class's default.
 #[derive(Deserialize)]
 struct Config {
-    #[serde(rename = "_class_name")]
-    class_name: String,
     #[serde(default = "three")]
     in_channels: usize,
     latent_channels: usize,
@@ -43,27 +41,26 @@ fn published_scale() -> f64 {
     0.18215
 }
 
-/// The autoencoder that a `config.json` describes.
-pub(super) fn autoencoder(file: &Path) -> Result<KlAutoencoderConfig, Error> {
-    let fault = |reason: String| Error::Layout { folder: file.into(), reason };
-    let text = fs::read_to_string(file).map_err(Error::io("read", file))?;
-    let config: Config = serde_json::from_str(&text)
-        .map_err(|error| fault(format!("is no configuration of an autoencoder of diffusers: {error}")))?;
-    if config.class_name != "AutoencoderKL" {
-        return Err(fault(format!("describes a {}; expected AutoencoderKL", config.class_name)));
+impl KlAutoencoderConfig {
+    /// The autoencoder that the `config.json` of an `AutoencoderKL` describes.
+    ///
+    /// # Errors
+    /// If the file cannot be read or describes something else.
+    pub fn from_diffusers(file: &Path) -> Result<Self, Error> {
+        let config: Config = read_config(file, "AutoencoderKL")?;
+        let autoencoder = Self {
+            image_channels: config.in_channels,
+            latent_channels: config.latent_channels,
+            widths: config.block_out_channels,
+            depth: config.layers_per_block,
+            groups: config.norm_num_groups,
+            quant_conv: config.use_quant_conv.unwrap_or(true),
+            scale: config.scaling_factor,
+            shift: config.shift_factor.unwrap_or(0.0),
+        };
+        autoencoder.check().map_err(|reason| Error::format(file, format!("cannot be used: {reason}")))?;
+        Ok(autoencoder)
     }
-    let autoencoder = KlAutoencoderConfig {
-        image_channels: config.in_channels,
-        latent_channels: config.latent_channels,
-        widths: config.block_out_channels,
-        depth: config.layers_per_block,
-        groups: config.norm_num_groups,
-        quant_conv: config.use_quant_conv.unwrap_or(true),
-        scale: config.scaling_factor,
-        shift: config.shift_factor.unwrap_or(0.0),
-    };
-    autoencoder.check().map_err(fault)?;
-    Ok(autoencoder)
 }
 
 #[cfg(test)]
@@ -82,8 +79,8 @@ mod tests {
     fn read(text: &str) -> Result<KlAutoencoderConfig, Error> {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("config.json");
-        fs::write(&file, text).unwrap();
-        autoencoder(&file)
+        std::fs::write(&file, text).unwrap();
+        KlAutoencoderConfig::from_diffusers(&file)
     }
 
     #[test]
