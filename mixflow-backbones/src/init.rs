@@ -86,8 +86,16 @@ impl Initializer {
 
     /// A table that is stored with the network but not trained.
     pub fn frozen<const D: usize>(&self, shape: [usize; D], values: Vec<f32>) -> Param<Tensor<D>> {
-        let table = TensorData::new(values, shape);
-        self.parameter(shape, move |device| Tensor::from_data(table, device), false)
+        self.frozen_by(shape, move || values)
+    }
+
+    /// [`frozen`](Self::frozen), computed when it is first read.
+    pub fn frozen_by<const D: usize>(
+        &self,
+        shape: [usize; D],
+        values: impl FnOnce() -> Vec<f32> + Send + Sync + 'static,
+    ) -> Param<Tensor<D>> {
+        self.parameter(shape, move |device| Tensor::from_data(TensorData::new(values(), shape), device), false)
     }
 
     fn draw<const D: usize>(

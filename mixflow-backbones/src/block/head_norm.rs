@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 
 use crate::block::NormKind;
 use crate::init::Initializer;
+use crate::ops;
 
 /// Normalisation of every head of queries or keys.
 #[derive(Module, Debug)]
@@ -21,17 +22,11 @@ impl HeadNorm {
         Self { weight: init.ones([width]), bias: (kind == NormKind::Layer).then(|| init.zeros([width])) }
     }
 
-    /// Normalises the queries and keys of a packed projection, where there are both norms. Composed of Burn's operations:
-    /// the published networks switch it off.
+    /// Normalises the queries and keys of a packed projection, where there are both norms.
     ///
     /// # Shapes
     /// - qkv and output: `[batch, tokens, 3 * heads * head width]`
-    pub(super) fn queries_and_keys(
-        q_norm: &Option<Self>,
-        k_norm: &Option<Self>,
-        qkv: Tensor<3>,
-        heads: usize,
-    ) -> Tensor<3> {
+    pub fn queries_and_keys(q_norm: &Option<Self>, k_norm: &Option<Self>, qkv: Tensor<3>, heads: usize) -> Tensor<3> {
         let (Some(q_norm), Some(k_norm)) = (q_norm, k_norm) else { return qkv };
         let [batch, tokens, packed] = qkv.dims();
         let all = qkv.reshape([batch, tokens, 3 * heads, packed / (3 * heads)]);
@@ -42,15 +37,20 @@ impl HeadNorm {
     /// # Shapes
     /// - x and output: `[batch, tokens, heads, head width]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        // Epsilons of the published classes: PyTorch's `LayerNorm` and RAE's `RMSNorm`.
-        let (x, epsilon) = match self.bias {
-            Some(_) => (x.clone() - x.mean_dim(3), 1e-5),
-            None => (x, 1e-6),
-        };
-        let normalised = x.clone() / (x.square().mean_dim(3) + epsilon).sqrt() * self.weight.val().unsqueeze();
+        // Epsilons of the published classes: PyTorch's `LayerNorm`, and `RMSNorm` of RAE and diffusers.
         match &self.bias {
-            Some(bias) => normalised + bias.val().unsqueeze(),
-            None => normalised,
+            Some(bias) => {
+                let x = x.clone() - x.mean_dim(3);
+                x.clone() / (x.square().mean_dim(3) + 1e-5).sqrt() * self.weight.val().unsqueeze()
+                    + bias.val().unsqueeze()
+            }
+            None => {
+                let [batch, tokens, heads, width] = x.dims();
+                let nothing = Tensor::zeros([batch, width], (&x.device(), x.dtype()));
+                let rows = x.reshape([batch, tokens * heads, width]);
+                ops::modulated_rms_norm(rows, self.weight.val(), nothing.clone(), nothing, 1e-6)
+                    .reshape([batch, tokens, heads, width])
+            }
         }
     }
 }

@@ -10,6 +10,6 @@ mod timestep;
 pub use fourier::FourierEmbedding;
 pub use label::{LabelEmbedding, Table};
 pub use patch::{PatchEmbedding, PatchProjection, unpatchify};
-pub use position::sin_cos_2d;
+pub use position::{sin_cos_2d, sin_cos_2d_spaced};
 pub use rotary::RotaryTable;
 pub use timestep::{TimestepEmbedding, sinusoidal};

@@ -85,8 +85,9 @@ impl LazyTensor {
         Self { shape, ..self }
     }
 
-    /// `parts` tensors, each with as many rows of this one; none where they do not come out even.
-    pub(crate) fn split_rows(&self, parts: usize) -> Option<Vec<Self>> {
+    /// `parts` tensors, each with as many rows of this one, in their order; none where they do not come out even. Values
+    /// stay where they are.
+    pub fn split_rows(&self, parts: usize) -> Option<Vec<Self>> {
         let mut shape = self.shape.clone();
         let rows = shape.first_mut().filter(|rows| rows.is_multiple_of(parts))?;
         *rows /= parts;
@@ -103,6 +104,33 @@ impl LazyTensor {
             Self { shape: shape.clone(), dtype: self.dtype, values }
         };
         Some((0..parts).map(part).collect())
+    }
+}
+
+impl LazyTensor {
+    /// One tensor with the rows of all of these, in their order; none where there are none, or types or widths differ.
+    /// Values stay where they are.
+    pub fn concat_rows(parts: Vec<Self>) -> Option<Self> {
+        let first = parts.first()?;
+        let (dtype, width) = (first.dtype, first.shape.get(1..)?);
+        if parts.iter().any(|part| part.dtype != dtype || part.shape.get(1..) != Some(width)) {
+            return None;
+        }
+        let shape = [&[parts.iter().map(|part| part.shape[0]).sum()], width].concat();
+        let path: Arc<Path> = match &first.values {
+            Values::Here(_) => Path::new("memory").into(),
+            Values::There { path, .. } => path.clone(),
+        };
+        Some(Self::new(&path, shape, dtype, move || {
+            let mut bytes = Vec::new();
+            for part in &parts {
+                match &part.values {
+                    Values::Here(values) => bytes.extend_from_slice(values),
+                    Values::There { read, .. } => bytes.extend(read()?),
+                }
+            }
+            Ok(bytes)
+        }))
     }
 }
 

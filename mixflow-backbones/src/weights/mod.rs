@@ -159,8 +159,18 @@ impl Weights {
         self.tensors.remove(name).is_some()
     }
 
-    /// The same weights under other names, a tensor as none, one or several.
-    pub(crate) fn flat_map<I>(self, mut f: impl FnMut(String, LazyTensor) -> I) -> Self
+    /// The same weights under other names: `f` takes every name with its tensor, and gives none, one or several. Where two
+    /// get one name, the last counts.
+    ///
+    /// ```
+    /// use mixflow_backbones::weights::Weights;
+    ///
+    /// # let weights = Weights::default();
+    /// // One network of a file that holds several.
+    /// let weights = weights.flat_map(|name, tensor| Some((name.strip_prefix("model.")?.to_string(), tensor)));
+    /// ```
+    #[must_use]
+    pub fn flat_map<I>(self, mut f: impl FnMut(String, LazyTensor) -> I) -> Self
     where
         I: IntoIterator<Item = (String, LazyTensor)>,
     {

@@ -178,6 +178,14 @@ fn rows_and_shapes_of_a_file_are_those_of_its_values() {
         assert!(rows.split_rows(4).is_none());
         let last = rows.split_rows(3).unwrap().pop().unwrap().reshaped(vec![4, 2]);
         assert_eq!(last.data().unwrap(), TensorData::new((16..24u8).map(f32::from).collect::<Vec<_>>(), [4, 2]));
+        let mut halves = rows.split_rows(2).unwrap();
+        halves.reverse();
+        let swapped = LazyTensor::concat_rows(halves.clone()).unwrap();
+        assert_eq!(swapped.shape(), [6, 4]);
+        let numbers = swapped.data().unwrap().iter::<u8>().collect::<Vec<_>>();
+        assert_eq!(numbers, (12..24).chain(0..12).collect::<Vec<_>>());
+        assert!(LazyTensor::concat_rows(vec![halves[0].clone(), last]).is_none(), "rows of 4 and of 2");
+        assert!(LazyTensor::concat_rows(vec![]).is_none());
     }
 }
 
