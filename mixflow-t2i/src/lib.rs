@@ -4,5 +4,7 @@
 //! one, so that objectives, MixFlow, solvers and guidance know nothing of text.
 
 pub mod embedding;
+pub mod mmdit;
 
 pub use embedding::TextEmbedding;
+pub use mmdit::{MmDit, MmDitConfig};

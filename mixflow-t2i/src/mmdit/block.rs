@@ -1,0 +1,113 @@
+//! The blocks of the transformer.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use mixflow::backbones::block::Mlp;
+use mixflow::backbones::init::Initializer;
+use mixflow::backbones::{Linear, ops};
+
+use super::{EPSILON, JointAttention, SelfAttention};
+
+/// Shifts, scales and gates from the vector of time and text.
+#[derive(Module, Debug)]
+pub struct Modulation {
+    /// `width` to as many times `width` as there are.
+    pub linear: Linear,
+}
+
+impl Modulation {
+    /// `parts` vectors that are zero at first.
+    pub fn new(width: usize, parts: usize, init: &Initializer) -> Self {
+        Self { linear: init.zero_linear(width, parts * width) }
+    }
+
+    /// # Shapes
+    /// - modulation: `[batch, width]`, SiLU already applied
+    /// - outputs: `[batch, width]`
+    pub fn forward<const N: usize>(&self, modulation: Tensor<2>) -> [Tensor<2>; N] {
+        let width = modulation.dims()[1];
+        let all = self.linear.forward(modulation);
+        assert_eq!(all.dims()[1], N * width, "a modulation of {N} vectors");
+        std::array::from_fn(|part| all.clone().narrow(1, part * width, width))
+    }
+}
+
+/// Attention of image and text to each other and a perceptron for each, all modulated and gated.
+///
+/// # Source
+/// Esser et al. 2024 (arXiv 2403.03206), figure 2; `JointTransformerBlock` of `diffusers` 0.42.1.
+#[derive(Module, Debug)]
+pub struct JointBlock {
+    /// Of the image: shift, scale, gate of attention, then of the perceptron, then of `attn2` if there is one.
+    pub norm1: Modulation,
+    /// Of the text: as for the image; scale and shift alone in the last block.
+    pub norm1_context: Modulation,
+    /// Attention of both.
+    pub attn: JointAttention,
+    /// Attention of the image alone, beside the other.
+    pub attn2: Option<SelfAttention>,
+    /// Perceptron of the image.
+    pub ff: Mlp,
+    /// Perceptron of the text; none in the last block, after which the text is not needed.
+    pub ff_context: Option<Mlp>,
+}
+
+impl JointBlock {
+    /// Xavier-uniform weights; modulations start at zero, so that the block starts as the identity. `dual`: with `attn2`.
+    /// `last`: without what is only for the text.
+    pub fn new([width, heads]: [usize; 2], qk_norm: bool, dual: bool, last: bool, init: &Initializer) -> Self {
+        Self {
+            norm1: Modulation::new(width, if dual { 9 } else { 6 }, init),
+            norm1_context: Modulation::new(width, if last { 2 } else { 6 }, init),
+            attn: JointAttention::new(width, heads, qk_norm, last, init),
+            attn2: dual.then(|| SelfAttention::new(width, heads, qk_norm, init)),
+            ff: Mlp::new(width, 4 * width, init),
+            ff_context: (!last).then(|| Mlp::new(width, 4 * width, init)),
+        }
+    }
+
+    /// Image and text after this block. The last block leaves the text as it is.
+    ///
+    /// # Shapes
+    /// - image, context and outputs: `[batch, tokens, width]`
+    /// - modulation: `[batch, width]`, SiLU already applied
+    pub fn forward(&self, image: Tensor<3>, context: Tensor<3>, modulation: Tensor<2>) -> (Tensor<3>, Tensor<3>) {
+        let norm = |x: &Tensor<3>, shift, scale| ops::modulated_layer_norm(x.clone(), shift, scale, EPSILON);
+        let ([shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp], second) = match &self.attn2 {
+            None => (self.norm1.forward(modulation.clone()), None),
+            Some(attn2) => {
+                let [a, b, c, d, e, f, shift, scale, gate] = self.norm1.forward(modulation.clone());
+                ([a, b, c, d, e, f], Some((attn2.forward(norm(&image, shift, scale)), gate)))
+            }
+        };
+        let (shift, scale, gates) = match &self.ff_context {
+            Some(ff) => {
+                let [shift, scale, gate_attn, shift_mlp, scale_mlp, gate_mlp] = self.norm1_context.forward(modulation);
+                (shift, scale, Some((ff, gate_attn, shift_mlp, scale_mlp, gate_mlp)))
+            }
+            None => {
+                let [scale, shift] = self.norm1_context.forward(modulation);
+                (shift, scale, None)
+            }
+        };
+        let (for_image, for_context) =
+            self.attn.forward(norm(&image, shift_attn, scale_attn), norm(&context, shift, scale));
+
+        let mut image = ops::gated_residual(image, for_image, gate_attn);
+        if let Some((y, gate)) = second {
+            image = ops::gated_residual(image, y, gate);
+        }
+        let y = self.ff.forward(norm(&image, shift_mlp, scale_mlp));
+        let image = ops::gated_residual(image, y, gate_mlp);
+
+        let context = match (gates, for_context) {
+            (Some((ff, gate_attn, shift_mlp, scale_mlp, gate_mlp)), Some(y)) => {
+                let context = ops::gated_residual(context, y, gate_attn);
+                let y = ff.forward(norm(&context, shift_mlp, scale_mlp));
+                ops::gated_residual(context, y, gate_mlp)
+            }
+            _ => context,
+        };
+        (image, context)
+    }
+}

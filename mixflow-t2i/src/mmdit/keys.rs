@@ -1,0 +1,97 @@
+//! Names of the published checkpoints.
+
+/// The name that `diffusers` gives the parameter at `path` of an [`MmDit`](super::MmDit).
+///
+/// Paths are these names already, but where `diffusers` has more levels.
+///
+/// ```
+/// use mixflow_t2i::mmdit::official_key;
+///
+/// assert_eq!(official_key("pos_embed"), "pos_embed.pos_embed");
+/// assert_eq!(official_key("x_embedder.proj.bias"), "pos_embed.proj.bias");
+/// assert_eq!(official_key("text_embedder.linear_1.bias"), "time_text_embed.text_embedder.linear_1.bias");
+/// assert_eq!(official_key("transformer_blocks.3.ff.fc1.weight"), "transformer_blocks.3.ff.net.0.proj.weight");
+/// assert_eq!(official_key("transformer_blocks.3.attn2.to_out.bias"), "transformer_blocks.3.attn2.to_out.0.bias");
+/// assert_eq!(official_key("norm_out.linear.weight"), "norm_out.linear.weight");
+/// ```
+pub fn official_key(path: &str) -> String {
+    if path == "pos_embed" {
+        return "pos_embed.pos_embed".into();
+    }
+    if path.starts_with("timestep_embedder.") || path.starts_with("text_embedder.") {
+        return format!("time_text_embed.{path}");
+    }
+    path.replace("x_embedder.", "pos_embed.")
+        .replace(".to_out.", ".to_out.0.")
+        .replace(".fc1.", ".net.0.proj.")
+        .replace(".fc2.", ".net.2.")
+}
+
+/// What a tensor of the Stability code is in `diffusers`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rows {
+    /// The same.
+    Same,
+    /// The same with its halves exchanged: shift and scale change places.
+    Swapped,
+    /// Queries, keys and values, one tensor each.
+    Split,
+}
+
+/// The names that `diffusers` gives the tensor `name` of the Stability code, and what to do with its rows; none where the
+/// name is unknown. Of a network with `depth` blocks.
+///
+/// # Source
+/// `mmditx.py` of `Stability-AI/sd3.5` at fbf8f48, and `convert_sd3_to_diffusers.py` of `diffusers`.
+pub(super) fn diffusers_names(name: &str, depth: usize) -> Option<(Vec<String>, Rows)> {
+    let one = |name: String, rows| Some((vec![name], rows));
+    let parts: Vec<&str> = name.split('.').collect();
+    match parts[..] {
+        ["pos_embed"] => one("pos_embed.pos_embed".into(), Rows::Same),
+        ["x_embedder", "proj", end] => one(format!("pos_embed.proj.{end}"), Rows::Same),
+        ["context_embedder", end] => one(format!("context_embedder.{end}"), Rows::Same),
+        [embedder @ ("t_embedder" | "y_embedder"), "mlp", layer @ ("0" | "2"), end] => {
+            let embedder = if embedder == "t_embedder" { "timestep_embedder" } else { "text_embedder" };
+            let layer = if layer == "0" { 1 } else { 2 };
+            one(format!("time_text_embed.{embedder}.linear_{layer}.{end}"), Rows::Same)
+        }
+        ["final_layer", "adaLN_modulation", "1", end] => one(format!("norm_out.linear.{end}"), Rows::Swapped),
+        ["final_layer", "linear", end] => one(format!("proj_out.{end}"), Rows::Same),
+        ["joint_blocks", block, stream @ ("x_block" | "context_block"), ref rest @ ..] => {
+            let context = stream == "context_block";
+            let last = block.parse().is_ok_and(|block: usize| block + 1 == depth);
+            let (ends, rows) = block_names(rest, context, last)?;
+            Some((ends.into_iter().map(|end| format!("transformer_blocks.{block}.{end}")).collect(), rows))
+        }
+        _ => None,
+    }
+}
+
+/// The same below a block.
+fn block_names(rest: &[&str], context: bool, last: bool) -> Option<(Vec<String>, Rows)> {
+    let choose = |image: &'static str, text: &'static str| if context { text } else { image };
+    let (name, rows) = match *rest {
+        [attn @ ("attn" | "attn2"), "qkv", end] => {
+            let names = if context { ["add_q_proj", "add_k_proj", "add_v_proj"] } else { ["to_q", "to_k", "to_v"] };
+            return Some((names.map(|name| format!("{attn}.{name}.{end}")).into(), Rows::Split));
+        }
+        [attn @ ("attn" | "attn2"), "proj", end] => {
+            (format!("{attn}.{}.{end}", choose("to_out.0", "to_add_out")), Rows::Same)
+        }
+        [attn @ ("attn" | "attn2"), "ln_q", end] => {
+            (format!("{attn}.{}.{end}", choose("norm_q", "norm_added_q")), Rows::Same)
+        }
+        [attn @ ("attn" | "attn2"), "ln_k", end] => {
+            (format!("{attn}.{}.{end}", choose("norm_k", "norm_added_k")), Rows::Same)
+        }
+        ["adaLN_modulation", "1", end] => {
+            // Two vectors instead of six, in another order.
+            let rows = if context && last { Rows::Swapped } else { Rows::Same };
+            (format!("{}.linear.{end}", choose("norm1", "norm1_context")), rows)
+        }
+        ["mlp", "fc1", end] => (format!("{}.net.0.proj.{end}", choose("ff", "ff_context")), Rows::Same),
+        ["mlp", "fc2", end] => (format!("{}.net.2.{end}", choose("ff", "ff_context")), Rows::Same),
+        _ => return None,
+    };
+    Some((vec![name], rows))
+}
