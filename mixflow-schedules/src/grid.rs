@@ -17,6 +17,7 @@ use crate::{Error, Interval, shifted::shift_time};
 /// | REPA, SDE, N | `steps: N − 1, end: 0.96, last: 1` |
 /// | RAE, ODE, N | `steps: N − 1, end: 0.999, shift: 6.93`; the remaining 0.007 is never sampled |
 /// | RAE, SDE, N | `steps: N − 1, end: 0.96, shift: 6.93, last: 1`, but RAE takes the last step as from 0.96 unshifted |
+/// | SD3 and diffusers' flow matching, N | [`stable_diffusion_3`](Self::stable_diffusion_3) |
 ///
 /// ```
 /// use mixflow_schedules::TimeGrid;
@@ -43,6 +44,25 @@ impl TimeGrid {
     /// [`Error::OutOfRange`] for another number of steps.
     pub fn new(steps: usize) -> Result<Self, Error> {
         Self { steps, shift: 1.0, start: 0.0, end: 1.0, last: None }.checked()
+    }
+
+    /// The `steps` steps of Stable Diffusion 3 and of `FlowMatchEulerDiscreteScheduler`, with their `shift`: 3 as published.
+    ///
+    /// The last step but one ends at the smallest noise of the training's thousand, shifted, and the grid is shifted as a
+    /// whole, so that this end is shifted twice: `1 − t = 0.0089` for 3, from where one step leads to data.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new) and [`shift`](Self::shift).
+    ///
+    /// # Source
+    /// `FlowMatchEulerDiscreteScheduler` of `diffusers` 0.42.1; `get_sigmas` of `Stability-AI/sd3.5` at fbf8f48,
+    /// `sd3_infer.py`.
+    pub fn stable_diffusion_3(steps: usize, shift: f64) -> Result<Self, Error> {
+        if steps < 2 {
+            return Self::new(steps)?.shift(shift);
+        }
+        let least = 1.0 - shift_time(Error::positive("shift", shift)?, 1.0 - 1e-3);
+        Self::new(steps - 1)?.shift(shift)?.interval(Interval { start: 0.0, end: 1.0 - least })?.last(1.0)
     }
 
     /// Moves the times towards noise, as [`Shifted`](crate::Shifted) does for training.
@@ -178,6 +198,13 @@ mod tests {
         // RAE, num_steps 2: linspace(0, 0.999, 2), then the shift of 1 − t.
         let left = 4.0 * 0.001 / (1.0 + 3.0 * 0.001);
         close(read(r#"{"steps": 1, "end": 0.999, "shift": 4}"#), &[0.0, 1.0 - left]);
+        // Stable Diffusion 3, shift 2, three steps: linspace(1, s(0.001), 3), then s of each, and 0; s(σ) = 2σ / (1 + σ).
+        let s = |sigma: f64| 2.0 * sigma / (1.0 + sigma);
+        let (middle, least) = (s(0.5 + 0.5 * s(0.001)), s(s(0.001)));
+        let grid = TimeGrid::stable_diffusion_3(3, 2.0).unwrap();
+        close(grid.times(), &[0.0, 1.0 - middle, 1.0 - least, 1.0]);
+        close(TimeGrid::stable_diffusion_3(1, 2.0).unwrap().times(), &[0.0, 1.0]);
+        assert!(TimeGrid::stable_diffusion_3(0, 3.0).is_err() && TimeGrid::stable_diffusion_3(9, 0.0).is_err());
     }
 
     #[test]
