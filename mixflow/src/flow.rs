@@ -21,8 +21,15 @@ pub struct Flow<'a> {
 }
 
 enum Source<'a> {
-    Network { predict: Box<Predict<'a>>, evaluations: Cell<usize> },
-    Guided { strong: Box<Flow<'a>>, weak: Box<Flow<'a>>, guidance: Guidance },
+    Network {
+        predict: Box<Predict<'a>>,
+        evaluations: Cell<usize>,
+    },
+    /// Away from each of the weak flows, from one at least.
+    Guided {
+        strong: Box<Flow<'a>>,
+        weak: Vec<(Flow<'a>, Guidance)>,
+    },
 }
 
 type Predict<'a> = dyn Fn(Tensor<4>, f64) -> Tensor<4> + 'a;
@@ -84,8 +91,22 @@ impl<'a> Flow<'a> {
     #[must_use]
     pub fn guided(self, weak: Self, guidance: Guidance) -> Self {
         let (schedule, prediction) = (self.schedule, self.prediction);
-        let source = Source::Guided { strong: Box::new(self), weak: Box::new(weak), guidance };
+        let source = Source::Guided { strong: Box::new(self), weak: vec![(weak, guidance)] };
         Self { schedule, prediction, source, carried: 0 }
+    }
+
+    /// Guides a guided flow away from one more weak flow: `(scale − 1) (strong − weak)` is added, where `strong` is this
+    /// flow before any guidance. [`guided`](Self::guided) of a guided flow takes the guided one as the strong one instead,
+    /// and evaluates it anew. A flow that is not guided is guided as there.
+    #[must_use]
+    pub fn guided_also(self, weak: Self, guidance: Guidance) -> Self {
+        match self.source {
+            Source::Guided { strong, weak: mut others } => {
+                others.push((weak, guidance));
+                Self { source: Source::Guided { strong, weak: others }, ..self }
+            }
+            Source::Network { .. } => self.guided(weak, guidance),
+        }
     }
 
     /// The schedule of the path.
@@ -133,7 +154,9 @@ impl<'a> Flow<'a> {
     pub fn evaluations(&self) -> usize {
         match &self.source {
             Source::Network { evaluations, .. } => evaluations.get(),
-            Source::Guided { strong, weak, .. } => strong.evaluations() + weak.evaluations(),
+            Source::Guided { strong, weak } => {
+                strong.evaluations() + weak.iter().map(|(weak, _)| weak.evaluations()).sum::<usize>()
+            }
         }
     }
 
@@ -149,10 +172,15 @@ impl<'a> Flow<'a> {
                 evaluations.set(evaluations.get() + 1);
                 predict(x, t)
             }
-            Source::Guided { strong, guidance, .. } if !guidance.is_active(guided_as) => strong.output(x, t, guided_as),
-            Source::Guided { strong, weak, guidance } => {
-                let weak = weak.predict_guided_as(x.clone(), t, guided_as, self.prediction);
-                guide(strong.output(x, t, guided_as), weak, guidance)
+            Source::Guided { strong, weak } => {
+                let strong = strong.output(x.clone(), t, guided_as);
+                let guided =
+                    weak.iter().filter(|(_, guidance)| guidance.is_active(guided_as)).map(|(weak, guidance)| {
+                        let weak = weak.predict_guided_as(x.clone(), t, guided_as, self.prediction);
+                        guide(strong.clone(), weak, guidance)
+                    });
+                let together = guided.reduce(|all, guided| all + (guided - strong.clone()));
+                together.unwrap_or_else(|| strong.clone())
             }
         }
     }
@@ -228,6 +256,21 @@ mod tests {
         // The times 2/8 to 5/8 are inside.
         assert_eq!(run(constant(1.0).guided(constant(0.0), guidance.within(0.25, 0.625).unwrap())), 12);
         assert_eq!(run(constant(1.0).guided(constant(0.0), Guidance::new(1.0).unwrap())), 8);
+    }
+
+    #[test]
+    fn every_weak_flow_adds_its_own_difference() {
+        let at = |t| {
+            let guidance = Guidance::new(3.0).unwrap();
+            let early = Guidance::new(1.5).unwrap().within(0.0, 0.4).unwrap();
+            let flow = constant(1.0).guided(constant(0.5), guidance).guided_also(constant(-2.0), early);
+            (numbers(&flow.velocity(point(0.0), t))[0], flow.evaluations())
+        };
+        // 0.5 + 3 (1 − 0.5), and half of 1 − (−2).
+        assert_eq!(at(0.2), (2.0 + 1.5, 3));
+        assert_eq!(at(0.6), (2.0, 2));
+        let alone = constant(1.0).guided_also(constant(-2.0), Guidance::new(1.5).unwrap());
+        assert_eq!((numbers(&alone.velocity(point(0.0), 0.2)), alone.evaluations()), (vec![2.5], 2));
     }
 
     /// Whatever the networks predict: the velocity is affine in each prediction.

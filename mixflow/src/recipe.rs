@@ -93,7 +93,7 @@ impl SamplingConfig {
     /// Solver and guidance in words, such as "Heun, guidance 1.5".
     pub fn describe(&self) -> String {
         use crate::sampler::SolverConfig::{
-            Adaptive, Euler, EulerMaruyama, Heun, KarrasHeun, RungeKutta, StochasticHeun,
+            Adaptive, DpmPlusPlus2M, Euler, EulerMaruyama, Heun, KarrasHeun, RungeKutta, StochasticHeun,
         };
         use crate::solver::{Method, Pair};
         let solver = match self.sampler.solver {
@@ -110,6 +110,7 @@ impl SamplingConfig {
                 Pair::BogackiShampine3 => "Bogacki–Shampine 3",
                 Pair::HeunEuler => "adaptive Heun",
             },
+            DpmPlusPlus2M(_) => "DPM-Solver++ (2M)",
             EulerMaruyama(_) => "Euler–Maruyama",
             StochasticHeun(_) => "stochastic Heun",
         };

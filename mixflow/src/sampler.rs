@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::flow::Flow;
 use crate::solver::{
-    Adaptive, Euler, EulerMaruyama, Heun, KarrasHeun, NoiseSource, RungeKutta, SampleError, Solver, StochasticHeun,
+    Adaptive, DpmPlusPlus2M, Euler, EulerMaruyama, Heun, KarrasHeun, NoiseSource, RungeKutta, SampleError, Solver,
+    StochasticHeun,
 };
 
 /// A solver and the times it visits.
@@ -77,6 +78,8 @@ pub enum SolverConfig {
     KarrasHeun(KarrasHeun),
     RungeKutta(RungeKutta),
     Adaptive(Adaptive),
+    #[serde(rename = "dpmpp-2m")]
+    DpmPlusPlus2M(DpmPlusPlus2M),
     EulerMaruyama(EulerMaruyama),
     StochasticHeun(StochasticHeun),
 }
@@ -85,7 +88,7 @@ impl SolverConfig {
     /// Network evaluations of so many steps; none where the solver chooses its own.
     pub fn evaluations(&self, steps: usize) -> Option<usize> {
         match self {
-            Self::Euler(_) | Self::EulerMaruyama(_) => Some(steps),
+            Self::Euler(_) | Self::EulerMaruyama(_) | Self::DpmPlusPlus2M(_) => Some(steps),
             Self::Heun(_) | Self::StochasticHeun(_) => Some(2 * steps),
             Self::KarrasHeun(_) => Some(2 * steps - 1),
             Self::RungeKutta(solver) => Some(solver.method.evaluations() * steps),
@@ -109,6 +112,7 @@ impl Solver for SolverConfig {
             Self::KarrasHeun(solver) => solver,
             Self::RungeKutta(solver) => solver,
             Self::Adaptive(solver) => solver,
+            Self::DpmPlusPlus2M(solver) => solver,
             Self::EulerMaruyama(solver) => solver,
             Self::StochasticHeun(solver) => solver,
         };
@@ -124,12 +128,13 @@ mod tests {
     use super::*;
     use crate::solver::testing::{numbers, point, silent};
 
-    const SOLVERS: [&str; 7] = [
+    const SOLVERS: [&str; 8] = [
         r#"{"kind":"euler"}"#,
         r#"{"kind":"heun"}"#,
         r#"{"kind":"runge-kutta","method":"three-eighths"}"#,
         r#"{"kind":"adaptive","pair":"dormand-prince-5","atol":1e-6,"rtol":0.001,"max_steps":1000}"#,
         r#"{"kind":"adaptive","pair":"bogacki-shampine-3","atol":1e-6,"rtol":0.001,"max_steps":9}"#,
+        r#"{"kind":"dpmpp-2m","clock":"log-sigma"}"#,
         r#"{"kind":"euler-maruyama","diffusion":{"kind":"sigma","norm":1.0},"last_step":"mean"}"#,
         r#"{"kind":"stochastic-heun","diffusion":{"kind":"linear","norm":0.5},"last_step":"tweedie"}"#,
     ];
@@ -170,6 +175,7 @@ mod tests {
         for (json, complaint) in [
             (r#"{"solver": {"kind": "eular"}, "grid": {"steps": 3}}"#, "unknown variant `eular`"),
             (r#"{"solver": {"kind": "euler", "order": 1}, "grid": {"steps": 3}}"#, "Euler"),
+            (r#"{"solver": {"kind": "dpmpp-2m", "clock": "time"}, "grid": {"steps": 3}}"#, "unknown variant `time`"),
             (r#"{"solver": {"kind": "euler"}, "grid": {"steps": 0}}"#, "`steps`"),
             (r#"{"solver": {"kind": "euler"}, "grid": {"steps": 3}, "noise": 1}"#, "unknown field `noise`"),
             (

@@ -1,6 +1,7 @@
 //! Solvers carry noise along a [`Flow`] to samples.
 
 mod adaptive;
+mod dpm_plus_plus_2m;
 mod error;
 mod euler;
 mod heun;
@@ -19,6 +20,7 @@ use std::fmt::Debug;
 use burn::prelude::*;
 
 pub use adaptive::Adaptive;
+pub use dpm_plus_plus_2m::{Clock, DpmPlusPlus2M};
 pub use error::SampleError;
 pub use euler::Euler;
 pub use heun::Heun;
@@ -117,6 +119,9 @@ mod tests {
     const HEUN_3: RungeKutta = RungeKutta { method: Method::Heun3 };
     const THREE_EIGHTHS: RungeKutta = RungeKutta { method: Method::ThreeEighths };
 
+    const LOG_SNR: DpmPlusPlus2M = DpmPlusPlus2M { clock: Clock::LogSnr };
+    const LOG_SIGMA: DpmPlusPlus2M = DpmPlusPlus2M { clock: Clock::LogSigma };
+
     const METHODS: [(&str, &dyn Solver); 5] =
         [("euler", &Euler), ("heun2", &Heun), ("midpoint", &MIDPOINT), ("heun3", &HEUN_3), ("rk4", &THREE_EIGHTHS)];
 
@@ -206,6 +211,8 @@ mod tests {
                     (2.0, 256, &Heun),
                     (2.0, 256, &KarrasHeun),
                     (2.0, 256, &MIDPOINT),
+                    (2.0, 512, &LOG_SNR),
+                    (2.0, 256, &LOG_SIGMA),
                     (3.0, 128, &HEUN_3),
                     (4.0, 128, &THREE_EIGHTHS),
                 ] {
@@ -226,7 +233,7 @@ mod tests {
     fn a_state_that_is_not_finite_stops_every_solver() {
         let flow = Flow::new(&Linear, Prediction::Velocity, |x, t| x * if t > 0.5 { f64::NAN } else { 1.0 });
         let adaptive = Adaptive::new(Pair::DormandPrince5, 1e-6, 1e-3).unwrap();
-        for solver in [&Euler as &dyn Solver, &Heun, &KarrasHeun, &THREE_EIGHTHS, &adaptive] {
+        for solver in [&Euler as &dyn Solver, &Heun, &KarrasHeun, &THREE_EIGHTHS, &LOG_SNR, &adaptive] {
             let result = solver.solve(&flow, point(1.0), &[0.0, 0.4, 0.8, 1.0], &mut silent, &mut |_, _| {});
             assert!(matches!(result, Err(SampleError::NonFinite { .. })), "{solver:?}: {result:?}");
         }
