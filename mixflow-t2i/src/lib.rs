@@ -4,7 +4,12 @@
 //! one, so that objectives, MixFlow, solvers and guidance know nothing of text.
 
 pub mod embedding;
+mod folder;
 pub mod mmdit;
+mod sampling;
+mod text_to_image;
 
 pub use embedding::TextEmbedding;
 pub use mmdit::{MmDit, MmDitConfig};
+pub use sampling::{SkipLayers, TextSampling};
+pub use text_to_image::TextToImage;

@@ -78,6 +78,21 @@ impl VectorEmbedding {
 }
 
 impl MmDit {
+    /// Channels of the latents.
+    pub fn channels(&self) -> usize {
+        self.x_embedder.proj.weight.lazy_shape()[1]
+    }
+
+    /// Side of a patch, values of the latents.
+    pub fn patch(&self) -> usize {
+        self.patch
+    }
+
+    /// Most tokens along a side of the latents.
+    pub fn table(&self) -> usize {
+        self.table
+    }
+
     /// Latents to tokens with their places: `[batch, channels, height, width]` to `[batch, tokens, width]`.
     ///
     /// # Panics

@@ -1,6 +1,8 @@
-//! MMDiT and its sampling against the official code, on tiny networks.
+//! The transformer of Stable Diffusion 3 and its sampling against the official code, on tiny networks.
 
 mod network;
+mod pipeline;
+mod sampling;
 mod weights;
 
 use burn::tensor::Device;

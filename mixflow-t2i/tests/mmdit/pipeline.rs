@@ -1,0 +1,140 @@
+//! From a folder to images.
+
+use std::fs;
+use std::path::Path;
+
+use burn::tensor::{Device, Tensor};
+use mixflow::backbones::autoencoder::{self, KlAutoencoderConfig};
+use mixflow::backbones::weights::Weights;
+use mixflow::generate::Images;
+use mixflow_t2i::{SkipLayers, TextEmbedding, TextToImage};
+use mixflow_tests::{Fixture, Tolerance, close};
+use serde_json::{Value, json};
+
+use crate::CASES;
+
+/// Small, for the latents of the first case.
+pub(crate) fn autoencoder() -> KlAutoencoderConfig {
+    KlAutoencoderConfig { widths: vec![4, 8], depth: 1, groups: 2, ..KlAutoencoderConfig::stable_diffusion_3() }
+}
+
+/// A folder as `diffusers` writes it, with the network of the first case.
+fn folder() -> (tempfile::TempDir, Fixture) {
+    let fixture = Fixture::read(CASES[0]);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    for part in ["transformer", "vae", "scheduler"] {
+        fs::create_dir(folder.path().join(part)).expect("room");
+    }
+    let mut config = fixture.manifest["config"].clone();
+    config["_class_name"] = "SD3Transformer2DModel".into();
+    write(folder.path(), "transformer/config.json", &config);
+    let shape = autoencoder();
+    let config = json!({
+        "_class_name": "AutoencoderKL", "block_out_channels": shape.widths, "in_channels": 3, "latent_channels": 16,
+        "layers_per_block": 1, "norm_num_groups": 2, "scaling_factor": 1.5305, "shift_factor": 0.0609,
+        "use_quant_conv": false, "use_post_quant_conv": false,
+    });
+    write(folder.path(), "vae/config.json", &config);
+    let config = json!({ "_class_name": "FlowMatchEulerDiscreteScheduler", "num_train_timesteps": 1000, "shift": 3.0 });
+    write(folder.path(), "scheduler/scheduler_config.json", &config);
+    let of_vae = Weights::of(&shape.init(3, &Device::default()), autoencoder::official_key);
+    for (part, weights) in [("transformer", fixture.weights("weights.")), ("vae", of_vae)] {
+        let file = folder.path().join(part).join("diffusion_pytorch_model.safetensors");
+        weights.write(file, &[]).expect("room");
+    }
+    (folder, fixture)
+}
+
+fn write(folder: &Path, file: &str, value: &Value) {
+    fs::write(folder.join(file), value.to_string()).expect("room");
+}
+
+/// Three prompts, each against its own negative one.
+fn prompts(fixture: &Fixture) -> TextEmbedding {
+    let device = Device::default();
+    let all = |factors: [f64; 3]| {
+        let rows = |x: Tensor<3>| Tensor::cat(factors.map(|factor| x.clone() * factor).into(), 0);
+        let pooled = fixture.tensor::<2>("in.cond_pooled", &device).unsqueeze_dim::<3>(1);
+        TextEmbedding::new(rows(fixture.tensor("in.cond", &device)), rows(pooled).squeeze_dim(1))
+    };
+    all([1.0, 0.5, -1.0]).against(all([0.1, -0.3, 0.0]))
+}
+
+fn assert_same(found: &Images, expected: &Images) {
+    assert_eq!(found.shape, expected.shape);
+    let values = |images: &Images| images.pixels.iter().map(|&pixel| f64::from(pixel)).collect::<Vec<_>>();
+    // A hundred or so products in f32, added in another order for another number of rows.
+    close("pixels", &values(found), &values(expected), Tolerance { relative: 1e-4, absolute: 1e-4 });
+}
+
+#[test]
+fn a_folder_makes_images_whatever_the_batch() {
+    let (folder, fixture) = folder();
+    let mut pipeline = TextToImage::from_folder(folder.path()).expect("a folder of diffusers");
+    let text = prompts(&fixture);
+    // Latents of 8 x 12, two pixels a side each; two evaluations for each of 28 steps.
+    let images = pipeline.images(&text, [16, 24], 5).expect("finite");
+    assert_eq!((images.shape, images.evaluations), ([3, 3, 16, 24], 56));
+    assert!(images.pixels.iter().all(|pixel| pixel.is_finite()));
+    assert_eq!(pipeline.images(&text, [16, 24], 5).expect("finite"), images, "the same again");
+    pipeline.sampling.batch = 2;
+    assert_same(&pipeline.images(&text, [16, 24], 5).expect("finite"), &images);
+    // The second prompt alone, with the noise of its number.
+    let second = mixflow::backbones::Condition::select(text.clone(), Tensor::from_data([1], &Device::default()));
+    let alone = pipeline.images(&second, [16, 24], 6).expect("finite");
+    let size = 3 * 16 * 24;
+    let expected = Images { pixels: images.pixels[size..2 * size].to_vec(), shape: [1, 3, 16, 24], evaluations: 56 };
+    assert_same(&alone, &expected);
+    pipeline.seed = 1;
+    assert_ne!(pipeline.images(&text, [16, 24], 5).expect("finite"), images, "another seed");
+}
+
+#[test]
+fn settings_that_make_no_sense_are_refused() {
+    let (folder, fixture) = folder();
+    let text = prompts(&fixture);
+    let refused = |change: &dyn Fn(&mut TextToImage), size, words: &str| {
+        let mut pipeline = TextToImage::from_folder(folder.path()).expect("a folder of diffusers");
+        change(&mut pipeline);
+        let error = pipeline.images(&text, size, 0).expect_err(words).to_string();
+        assert!(error.contains(words), "{error}");
+    };
+    refused(&|_| {}, [16, 25], "width must be a multiple of 4 pixels, at most 24, found 25");
+    refused(&|_| {}, [28, 16], "height must be a multiple of 4 pixels, at most 24, found 28");
+    refused(&|_| {}, [0, 16], "found 0");
+    refused(&|pipeline| pipeline.sampling.batch = 0, [16, 16], "batch must be at least 1");
+    let skip = |blocks| SkipLayers { blocks, scale: 2.5, steps: [0.0, 1.0] };
+    let skipping = |pipeline: &mut TextToImage| pipeline.sampling.skip_layers = Some(skip(vec![0, 2]));
+    refused(&skipping, [16, 16], "skip_layers.blocks must be 0 to 1, found 2");
+}
+
+#[test]
+fn folders_that_are_not_whole_are_refused_in_words() {
+    let refused = |change: &dyn Fn(&Path), words: &str| {
+        let (folder, _) = folder();
+        change(folder.path());
+        let error = TextToImage::from_folder(folder.path()).expect_err(words).to_string();
+        assert!(error.contains(words), "{error}");
+    };
+    let remove = |file: &'static str| move |folder: &Path| fs::remove_file(folder.join(file)).expect("it is there");
+    refused(&remove("transformer/config.json"), "is no folder of Stable Diffusion 3 as diffusers writes it");
+    refused(&remove("vae/diffusion_pytorch_model.safetensors"), "has no weights: expected diffusion_pytorch_model");
+    refused(&remove("scheduler/scheduler_config.json"), "cannot read");
+    let scheduler = |key: &'static str, value: Value| {
+        move |folder: &Path| {
+            let mut config = json!({ "_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0 });
+            config[key] = value.clone();
+            write(folder, "scheduler/scheduler_config.json", &config);
+        }
+    };
+    refused(&scheduler("_class_name", "DDIMScheduler".into()), "describes a DDIMScheduler");
+    refused(&scheduler("use_dynamic_shifting", true.into()), "asks for use_dynamic_shifting");
+    refused(&scheduler("shift", (-1).into()), "has the shift -1; expected one above 0");
+    refused(&scheduler("num_train_timesteps", 10.into()), "has 10 training steps");
+    let other = |folder: &Path| {
+        let text = fs::read_to_string(folder.join("vae/config.json")).expect("it is there");
+        let text = text.replace("\"latent_channels\":16", "\"latent_channels\":4");
+        fs::write(folder.join("vae/config.json"), text).expect("room");
+    };
+    refused(&other, "does not belong together: the transformer has 16 channels, the autoencoder 4");
+}
