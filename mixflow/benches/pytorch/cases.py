@@ -3,7 +3,7 @@ import os
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAM = os.environ.get("XTASK", os.path.join(HERE, "../../../target/release/xtask"))
-SCRIPTS = {"tiny": "sit.py", "small": "sit.py", "repa": "sit.py", "dit": "dit_dh.py", "sd": "vae.py", "inception": "inception.py"}
+SCRIPTS = {"tiny": "sit.py", "small": "sit.py", "repa": "sit.py", "dit": "dit_dh.py", "sd": "vae.py", "mmdit": "mmdit.py", "inception": "inception.py"}
 # Steps of a run, as many as take some seconds.
 STEPS = {
     "tiny-train": 40,
@@ -15,7 +15,11 @@ STEPS = {
     "dit-dh-sample": 8,
     "sd-decode": 4,
     "inception": 4,
+    "mmdit-train": 5,
+    "mmdit-sample": 8,
 }
+# Those of `xtask`; `mmdit` has a program of its own.
+DEFAULT = [case for case in STEPS if not case.startswith("mmdit")]
 
 
 def script(case):

@@ -6,7 +6,7 @@ A step's time is the difference between a long and a short run, user and system,
 """
 import os, resource, subprocess, sys
 
-from cases import PROGRAM, STEPS, script
+from cases import DEFAULT, PROGRAM, STEPS, script
 
 
 def seconds(command):
@@ -27,7 +27,7 @@ def milliseconds_a_step(case, command):
 
 print("| case | mixflow ms | PyTorch ms | ratio |")
 print("|---|---|---|---|")
-for case in sys.argv[1:] or STEPS:
+for case in sys.argv[1:] or DEFAULT:
     ours = milliseconds_a_step(case, lambda count: [PROGRAM, "bench", "--case", case, "--steps", str(count)])
     theirs = milliseconds_a_step(case, lambda count: [sys.executable, script(case), case, str(count), "2"])
     print(f"| {case} | {ours:.1f} | {theirs:.1f} | {ours / theirs:.2f} |", flush=True)

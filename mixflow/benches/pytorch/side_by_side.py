@@ -4,7 +4,7 @@ usage: python side_by_side.py [ROUNDS] [THREADS] [CASE ...]        needs: pip in
 """
 import json, os, statistics, subprocess, sys
 
-from cases import PROGRAM, STEPS, script
+from cases import DEFAULT, PROGRAM, STEPS, script
 
 rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 5
 threads = sys.argv[2] if len(sys.argv) > 2 else "2"
@@ -17,7 +17,7 @@ def run(command):
 
 print(f"| case | mixflow ms | PyTorch ms | time ratio (range) | mixflow MB | PyTorch MB | memory ratio |")
 print("|---|---|---|---|---|---|---|")
-for case in sys.argv[3:] or STEPS:
+for case in sys.argv[3:] or DEFAULT:
     count = str(STEPS[case])
     ours, theirs = [], []
     for _ in range(rounds):
