@@ -178,8 +178,9 @@ impl Weights {
         Self { tensors, source: self.source }
     }
 
-    /// Other names for some tensors, and none for those that are to be left out.
-    pub(crate) fn rename(self, name: impl Fn(&str) -> Option<String>) -> Self {
+    /// The same weights under the names that `name` gives, without those that it gives none.
+    #[must_use]
+    pub fn rename(self, name: impl Fn(&str) -> Option<String>) -> Self {
         self.flat_map(|old, tensor| Some((name(&old)?, tensor)))
     }
 

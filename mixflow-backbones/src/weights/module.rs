@@ -27,22 +27,50 @@ impl Weights {
     /// If a parameter has no tensor, a tensor no parameter, or shapes differ: all of them are named, before a value is
     /// read. Or if values cannot be read.
     pub fn into_module<M: Module>(self, module: M, key: impl Fn(&str) -> String) -> Result<M, Error> {
-        let mut compare =
-            Compare { key, path: vec![], weights: &self, missing: vec![], misfits: vec![], known: vec![] };
+        self.check(&module, &key)?;
+        replaced(module, key, self.tensors)
+    }
+
+    /// Whether these are the weights of `module`, as [`into_module`](Self::into_module) asks. No value is read.
+    ///
+    /// # Errors
+    /// If a parameter has no tensor, a tensor no parameter, or shapes differ: all of them are named.
+    pub fn check(&self, module: &impl Module, key: impl Fn(&str) -> String) -> Result<(), Error> {
+        self.compare(module, key, true)
+    }
+
+    /// A part of the network whose weights these are, as [`into_module`](Self::into_module) fills the whole: tensors that
+    /// `module` has no parameter for stay in their file.
+    ///
+    /// # Errors
+    /// If a parameter has no tensor, or shapes differ: all of them are named. Or if values cannot be read.
+    pub fn fill<M: Module>(&self, module: M, key: impl Fn(&str) -> String) -> Result<M, Error> {
+        self.compare(&module, &key, false)?;
+        replaced(module, key, self.tensors.clone())
+    }
+
+    fn compare(&self, module: &impl Module, key: impl Fn(&str) -> String, whole: bool) -> Result<(), Error> {
+        let mut compare = Compare { key, path: vec![], weights: self, missing: vec![], misfits: vec![], known: vec![] };
         module.visit(&mut compare);
-        let Compare { key, mut missing, mut misfits, mut known, .. } = compare;
+        let Compare { mut missing, mut misfits, mut known, .. } = compare;
         known.sort();
         missing.sort();
         misfits.sort_by(|a, b| a.name.cmp(&b.name));
-        let unused = self.tensors.keys().filter(|name| known.binary_search(name).is_err()).cloned().collect();
-        let mismatch = Mismatch { source: self.source, missing, unused, misfits };
-        if !mismatch.is_none() {
-            return Err(Box::new(mismatch).into());
-        }
-        let mut replace = Replace { key, path: vec![], tensors: self.tensors, fault: None };
-        let module = module.map(&mut replace);
-        replace.fault.map_or(Ok(module), Err)
+        let unused = self.tensors.keys().filter(|name| whole && known.binary_search(name).is_err()).cloned().collect();
+        let mismatch = Mismatch { source: self.source.clone(), missing, unused, misfits };
+        if mismatch.is_none() { Ok(()) } else { Err(Box::new(mismatch).into()) }
     }
+}
+
+/// `module` with the values of `tensors`, which were compared with it.
+fn replaced<M: Module>(
+    module: M,
+    key: impl Fn(&str) -> String,
+    tensors: BTreeMap<String, LazyTensor>,
+) -> Result<M, Error> {
+    let mut replace = Replace { key, path: vec![], tensors, fault: None };
+    let module = module.map(&mut replace);
+    replace.fault.map_or(Ok(module), Err)
 }
 
 /// Keeps the path of the parameter that is being visited. Variants of an enum are no part of it: which network stands

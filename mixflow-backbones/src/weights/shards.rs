@@ -22,9 +22,11 @@ struct Index {
     weight_map: BTreeMap<String, String>,
 }
 
-/// Whether a file is called as an index is.
+/// Whether a file is called as an index is, of a variant such as `fp16` among them: `model.safetensors.index.fp16.json`.
 pub(super) fn is_index(path: &Path) -> bool {
-    path.file_name().is_some_and(|name| name.to_string_lossy().ends_with(".safetensors.index.json"))
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.strip_suffix(".json")
+        .is_some_and(|name| name.ends_with(".safetensors.index") || name.contains(".safetensors.index."))
 }
 
 /// Every tensor that the index at `path` names, from the shard where it must be. Each shard is read once.
@@ -94,6 +96,13 @@ mod tests {
             read.unwrap().to_safetensors(&[]).unwrap(),
             weights(&["a", "bb", "ccc"]).to_safetensors(&[]).unwrap()
         );
+    }
+
+    #[test]
+    fn an_index_is_told_by_its_name() {
+        let is = |name: &str| is_index(Path::new(name));
+        assert!(is("a/model.safetensors.index.json") && is("model.safetensors.index.fp16.json"));
+        assert!(!is("model.safetensors") && !is("index.json") && !is("model.safetensors.json"));
     }
 
     #[test]

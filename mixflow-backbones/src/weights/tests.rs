@@ -426,3 +426,17 @@ fn precision_identity_and_training_state_are_the_networks() {
         assert!(!loaded.pos_embed.val().is_require_grad());
     }
 }
+
+#[test]
+fn a_part_of_a_network_is_filled_alone() {
+    let (source, target) = (tiny().init(1, &Device::default()), tiny().init(2, &Device::default()));
+    let weights = Weights::of(&source, official_key);
+    let key = |path: &str| official_key(&format!("blocks.1.{path}"));
+    let filled = weights.fill(target.blocks[0].clone(), key).unwrap();
+    assert_same(&Weights::of(&filled, key), &Weights::of(&source.blocks[1], key));
+
+    let beyond = weights.fill(target.blocks[0].clone(), |path| official_key(&format!("blocks.2.{path}")));
+    assert!(mismatch(beyond).missing.iter().all(|name| name.starts_with("blocks.2.")));
+    assert!(!mismatch(weights.check(&target.blocks[0], key)).unused.is_empty());
+    weights.check(&target, official_key).unwrap();
+}
