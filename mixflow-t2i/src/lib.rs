@@ -4,12 +4,15 @@
 //! one, so that objectives, MixFlow, solvers and guidance know nothing of text.
 
 pub mod embedding;
+pub mod error;
 mod folder;
 pub mod mmdit;
 mod sampling;
+pub mod text;
 mod text_to_image;
 
 pub use embedding::TextEmbedding;
+pub use error::Error;
 pub use mmdit::{MmDit, MmDitConfig};
 pub use sampling::{SkipLayers, TextSampling};
 pub use text_to_image::TextToImage;

@@ -1,0 +1,39 @@
+//! What can be wrong with a folder of text encoders.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A text encoder or its tokenizer that cannot be opened or used.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// A configuration is not one that this crate knows to follow.
+    #[error("{}: {reason}", path.display())]
+    Config {
+        /// The JSON file.
+        path: PathBuf,
+        /// Which key, what was expected and found.
+        reason: String,
+    },
+    /// Weights that cannot be read, or are not those of the network.
+    #[error(transparent)]
+    Weights(#[from] mixflow::backbones::Error),
+}
+
+impl Error {
+    pub(crate) fn reading(path: &Path) -> impl Fn(io::Error) -> Self {
+        |source| Self::Io { path: path.into(), source }
+    }
+
+    pub(crate) fn config(path: &Path, reason: impl ToString) -> Self {
+        Self::Config { path: path.into(), reason: reason.to_string() }
+    }
+}

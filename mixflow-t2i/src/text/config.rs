@@ -1,0 +1,30 @@
+//! Reading `config.json`.
+
+use std::fs;
+use std::path::Path;
+
+use serde::de::DeserializeOwned;
+
+use crate::Error;
+
+/// The value of a JSON file; keys that it does not have are passed over.
+pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+    let text = fs::read_to_string(path).map_err(Error::reading(path))?;
+    let value = &mut serde_json::Deserializer::from_str(&text);
+    serde_path_to_error::deserialize(value).map_err(|error| match error.path().to_string() {
+        key if key == "." || key == "?" => Error::config(path, error.into_inner()),
+        key => Error::config(path, format!("{key}: {}", error.into_inner())),
+    })
+}
+
+/// Most blocks of a network, and most rows or columns of its tables.
+pub(super) const MOST_BLOCKS: usize = 1 << 10;
+pub(super) const WIDEST: usize = 1 << 20;
+
+/// Refuses zero and what is more than `most`, by the key that says so.
+pub(super) fn sizes(path: &Path, most: usize, sizes: &[(&str, usize)]) -> Result<(), Error> {
+    match sizes.iter().find(|(_, number)| !(1..=most).contains(number)) {
+        Some((key, number)) => Err(Error::config(path, format!("{key}: expected 1 to {most}, found {number}"))),
+        None => Ok(()),
+    }
+}

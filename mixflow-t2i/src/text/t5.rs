@@ -1,0 +1,248 @@
+//! The encoder of T5.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use mixflow::backbones::init::Initializer;
+use mixflow::backbones::ops;
+use mixflow::backbones::weights::Weights;
+
+use super::T5Config;
+use super::attention::attention;
+use crate::Error;
+
+/// The encoder of T5 version 1.1: every token sees every other, and attention knows distances, not positions.
+///
+/// # Source
+/// Raffel et al. 2019 (arXiv 1910.10683), section 2.1; Hugging Face Transformers 4.56.2, `T5EncoderModel`.
+#[derive(Module, Debug)]
+pub struct T5 {
+    /// Of tokens, `[vocabulary, width]`.
+    pub table: Param<Tensor<2>>,
+    /// What attention scores gain by the distance of two tokens, in all blocks, `[buckets, heads]`.
+    pub bias: Param<Tensor<2>>,
+    /// The transformer.
+    pub blocks: Vec<T5Block>,
+    /// Scale of the last normalisation, `[width]`.
+    pub norm: Param<Tensor<1>>,
+    max_distance: usize,
+    epsilon: f64,
+}
+
+/// Attention and perceptron, each on normalised tokens and added to them.
+#[derive(Module, Debug)]
+pub struct T5Block {
+    /// Scale of the normalisation before attention, `[width]`.
+    pub norm1: Param<Tensor<1>>,
+    /// `[heads d, width]`
+    pub query: Param<Tensor<2>>,
+    /// As the queries.
+    pub key: Param<Tensor<2>>,
+    /// As the queries.
+    pub value: Param<Tensor<2>>,
+    /// `[width, heads d]`
+    pub output: Param<Tensor<2>>,
+    /// Scale of the normalisation before the perceptron, `[width]`.
+    pub norm2: Param<Tensor<1>>,
+    /// `[hidden, width]`
+    pub gate: Param<Tensor<2>>,
+    /// `[hidden, width]`
+    pub up: Param<Tensor<2>>,
+    /// `[width, hidden]`
+    pub down: Param<Tensor<2>>,
+    heads: usize,
+    epsilon: f64,
+}
+
+impl T5 {
+    pub(super) fn new(config: &T5Config, device: &Device) -> Self {
+        let init = Initializer::new(0, device);
+        Self {
+            table: init.normal([config.vocab_size, config.d_model], 1.0),
+            bias: init.normal([config.relative_attention_num_buckets, config.num_heads], 0.02),
+            blocks: (0..config.num_layers).map(|_| T5Block::new(config, &init)).collect(),
+            norm: init.ones([config.d_model]),
+            max_distance: config.relative_attention_max_distance,
+            epsilon: config.layer_norm_epsilon,
+        }
+        .no_grad()
+    }
+
+    /// This network with the weights of a file of Transformers'. Of a whole T5, the decoder is left out.
+    ///
+    /// # Errors
+    /// As [`Weights::into_module`].
+    pub fn load(self, weights: Weights) -> Result<Self, Error> {
+        Ok(own(weights).into_module(self, official_key)?)
+    }
+
+    /// Whether `weights` are those that [`load`](Self::load) takes. No value is read.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn check(&self, weights: &Weights) -> Result<(), Error> {
+        Ok(own(weights.clone()).check(self, official_key)?)
+    }
+
+    /// Padding is not masked: networks of images were trained with what it says.
+    ///
+    /// # Shapes
+    /// - ids: `[batch, tokens]`, each below the size of the vocabulary
+    /// - output: `[batch, tokens, width]`
+    pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
+        let (x, bias) = self.start(ids);
+        let x = self.blocks.iter().fold(x, |x, block| block.forward(x, bias.clone()));
+        rms_norm(x, &self.norm, self.epsilon)
+    }
+
+    /// [`forward`](Self::forward) with the values of `weights`, read block after block, so that one is in memory at a time:
+    /// of T5-XXL, 0.8 GB of 19 in `f32`, and 0.5 GB of its table of tokens. Networks see `batch` rows at a time.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn stream(self, weights: Weights, ids: Tensor<2, Int>, batch: usize) -> Result<Tensor<3>, Error> {
+        let weights = own(weights);
+        weights.check(&self, official_key)?;
+        let rest = weights.fill(Self { blocks: vec![], ..self.clone() }, official_key)?;
+        let (mut x, bias) = rest.start(ids);
+        for (index, block) in self.blocks.into_iter().enumerate() {
+            let block = weights.fill(block, |path| official_key(&format!("blocks.{index}.{path}")))?;
+            let rows = x.split(batch, 0).into_iter().map(|x| block.forward(x, bias.clone()));
+            x = Tensor::cat(rows.collect(), 0);
+        }
+        Ok(rms_norm(x, &rest.norm, rest.epsilon))
+    }
+
+    /// What the blocks are given: tokens, and what attention gains by distances.
+    fn start(&self, ids: Tensor<2, Int>) -> (Tensor<3>, Tensor<4>) {
+        let [batch, tokens] = ids.dims();
+        let embedded = self.table.val().select(0, ids.reshape([batch * tokens]));
+        let [_, width] = embedded.dims();
+        let bias = position_bias(self.bias.val(), tokens, self.max_distance);
+        (embedded.reshape([batch, tokens, width]), bias)
+    }
+}
+
+impl T5Block {
+    fn new(config: &T5Config, init: &Initializer) -> Self {
+        let (width, inner, hidden) = (config.d_model, config.num_heads * config.d_kv, config.d_ff);
+        Self {
+            norm1: init.ones([width]),
+            query: init.xavier([inner, width]),
+            key: init.xavier([inner, width]),
+            value: init.xavier([inner, width]),
+            output: init.xavier([width, inner]),
+            norm2: init.ones([width]),
+            gate: init.xavier([hidden, width]),
+            up: init.xavier([hidden, width]),
+            down: init.xavier([width, hidden]),
+            heads: config.num_heads,
+            epsilon: config.layer_norm_epsilon,
+        }
+    }
+
+    /// # Shapes
+    /// - x and output: `[batch, tokens, width]`
+    /// - bias: `[1, heads, tokens, tokens]`
+    fn forward(&self, x: Tensor<3>, bias: Tensor<4>) -> Tensor<3> {
+        let normalised = rms_norm(x.clone(), &self.norm1, self.epsilon);
+        let qkv = [&self.query, &self.key, &self.value].map(|part| product(normalised.clone(), part));
+        let x = x + product(attention(qkv, self.heads, bias), &self.output);
+        let normalised = rms_norm(x.clone(), &self.norm2, self.epsilon);
+        let hidden = ops::gelu_tanh(product(normalised.clone(), &self.gate)) * product(normalised, &self.up);
+        x + product(hidden, &self.down)
+    }
+}
+
+fn product(x: Tensor<3>, weight: &Param<Tensor<2>>) -> Tensor<3> {
+    ops::linear(x, weight.val(), None)
+}
+
+/// `x / √(mean x² + epsilon) · weight`
+fn rms_norm(x: Tensor<3>, weight: &Param<Tensor<1>>, epsilon: f64) -> Tensor<3> {
+    let [batch, _, width] = x.dims();
+    let none = Tensor::zeros([batch, width], &x.device());
+    ops::modulated_rms_norm(x, weight.val(), none.clone(), none, epsilon)
+}
+
+/// What a query (row) gives to a key (column), `[1, heads, tokens, tokens]`, from a table `[buckets, heads]`.
+fn position_bias(table: Tensor<2>, tokens: usize, max_distance: usize) -> Tensor<4> {
+    let [buckets, heads] = table.dims();
+    let numbers = (0..tokens * tokens)
+        .map(|index| bucket((index % tokens) as i64 - (index / tokens) as i64, buckets, max_distance));
+    let numbers = TensorData::new(numbers.collect::<Vec<i64>>(), [tokens * tokens]);
+    let rows = table.clone().select(0, Tensor::from_data(numbers, &table.device()));
+    rows.reshape([1, tokens, tokens, heads]).permute([0, 3, 1, 2])
+}
+
+/// The bucket of a key `offset` tokens after the query. Each direction has half of the buckets: one for every distance up
+/// to half of those, then wider ones, whose bounds grow as powers, up to `max_distance`.
+///
+/// # Source
+/// Hugging Face Transformers 4.56.2, `T5Attention._relative_position_bucket`, which computes in `f32`.
+fn bucket(offset: i64, buckets: usize, max_distance: usize) -> i64 {
+    let half = buckets as i64 / 2;
+    let exact = half / 2;
+    let distance = offset.abs();
+    let bucket = if distance < exact {
+        distance
+    } else {
+        let power = (distance as f32 / exact as f32).ln() / (max_distance as f64 / exact as f64).ln() as f32;
+        (exact + (power * (half - exact) as f32) as i64).min(half - 1)
+    };
+    if offset > 0 { half + bucket } else { bucket }
+}
+
+/// The tensors of an encoder, under the names of Transformers. The table is in its files twice, or under either name.
+fn own(weights: Weights) -> Weights {
+    const TWIN: &str = "encoder.embed_tokens.weight";
+    let twice = weights.get("shared.weight").is_some();
+    weights.rename(|name| match name {
+        "shared.weight" => Some(name.into()),
+        TWIN => (!twice).then(|| "shared.weight".into()),
+        _ => name.starts_with("encoder.").then(|| name.into()),
+    })
+}
+
+/// The name that Transformers gives to the parameter at `path` of a [`T5`].
+///
+/// ```
+/// use mixflow_t2i::text::t5_key;
+///
+/// assert_eq!(t5_key("blocks.3.gate"), "encoder.block.3.layer.1.DenseReluDense.wi_0.weight");
+/// ```
+pub fn official_key(path: &str) -> String {
+    match path.split('.').collect::<Vec<_>>()[..] {
+        ["table"] => "shared.weight".into(),
+        ["bias"] => "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight".into(),
+        ["norm"] => "encoder.final_layer_norm.weight".into(),
+        ["blocks", block, part] => {
+            let part = match part {
+                "norm1" => "0.layer_norm",
+                "query" => "0.SelfAttention.q",
+                "key" => "0.SelfAttention.k",
+                "value" => "0.SelfAttention.v",
+                "output" => "0.SelfAttention.o",
+                "norm2" => "1.layer_norm",
+                "gate" => "1.DenseReluDense.wi_0",
+                "up" => "1.DenseReluDense.wi_1",
+                "down" => "1.DenseReluDense.wo",
+                other => other,
+            };
+            format!("encoder.block.{block}.layer.{part}.weight")
+        }
+        _ => path.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn distances_are_told_apart_as_recorded() {
+        let recorded = mixflow_tests::Fixture::read("text/t5_encoder").values("out.buckets_of_offsets_-150..150");
+        let found: Vec<f64> = (-150..=150).map(|offset| bucket(offset, 32, 128) as f64).collect();
+        assert_eq!(found, recorded);
+        assert_eq!([-4000, 4000].map(|offset| bucket(offset, 32, 128)), [15, 31]);
+    }
+}

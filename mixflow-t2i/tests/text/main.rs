@@ -1,0 +1,3 @@
+//! Text encoders against the official code.
+
+mod networks;
