@@ -15,12 +15,28 @@ pub enum Error {
         /// What it said.
         source: io::Error,
     },
+    /// A folder lacks what it must hold.
+    #[error("{} lacks {}: expected a whole folder of Stable Diffusion 3, as diffusers writes it", folder.display(), names.join(" or "))]
+    Missing {
+        /// The folder.
+        folder: PathBuf,
+        /// The files that would have done.
+        names: Vec<String>,
+    },
     /// A configuration is not one that this crate knows to follow.
     #[error("{}: {reason}", path.display())]
     Config {
         /// The JSON file.
         path: PathBuf,
         /// Which key, what was expected and found.
+        reason: String,
+    },
+    /// A vocabulary is damaged, or is none of CLIP's and T5's.
+    #[error("{}: {reason}", path.display())]
+    Tokenizer {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it.
         reason: String,
     },
     /// Weights that cannot be read, or are not those of the network.
@@ -35,5 +51,9 @@ impl Error {
 
     pub(crate) fn config(path: &Path, reason: impl ToString) -> Self {
         Self::Config { path: path.into(), reason: reason.to_string() }
+    }
+
+    pub(crate) fn tokenizer(path: &Path, reason: impl ToString) -> Self {
+        Self::Tokenizer { path: path.into(), reason: reason.to_string() }
     }
 }

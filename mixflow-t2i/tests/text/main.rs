@@ -1,3 +1,5 @@
-//! Text encoders against the official code.
+//! Text encoders and tokenizers against the official code.
 
 mod networks;
+mod pipeline;
+mod tokenizer;
