@@ -42,6 +42,9 @@ pub enum Error {
     /// Weights that cannot be read, or are not those of the network.
     #[error(transparent)]
     Weights(#[from] mixflow::backbones::Error),
+    /// Whatever goes wrong in a [`TextEncoder`](crate::text::TextEncoder) that is not one of this crate's.
+    #[error(transparent)]
+    Other(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl Error {

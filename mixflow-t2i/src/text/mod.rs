@@ -1,16 +1,37 @@
-//! The text encoders of Stable Diffusion 3, and their tokenizers.
+//! The text encoders of Stable Diffusion 3, and the place of others.
+//!
+//! ```no_run
+//! use burn::tensor::Device;
+//! use mixflow_t2i::text::{TextEncoder, TextEncoders};
+//!
+//! # fn main() -> Result<(), mixflow_t2i::Error> {
+//! let encoders = TextEncoders::from_folder("stable-diffusion-3.5-medium", &Device::default())?;
+//! let prompts = ["a lighthouse at night", "two foxes under the moon"];
+//! for cut in encoders.cuts(&prompts)? {
+//!     eprintln!("{cut}");
+//! }
+//! let text = encoders.encode_against(&prompts, "")?;
+//! # let _ = text;
+//! # Ok(())
+//! # }
+//! ```
 
 mod attention;
 mod clip;
 mod clip_config;
 mod clip_vocabulary;
 mod config;
+mod encoder;
+mod encoders;
+mod folder;
 mod t5;
 mod t5_config;
 mod tokenizer;
 
 pub use clip::{Clip, ClipBlock, ClipOutput, official_key as clip_key};
 pub use clip_config::{Activation, ClipConfig};
+pub use encoder::TextEncoder;
+pub use encoders::{Cut, TextEncoders};
 pub use t5::{T5, T5Block, official_key as t5_key};
 pub use t5_config::{FeedForward, T5Config};
 pub use tokenizer::{Tokenizer, Tokens};

@@ -1,5 +1,6 @@
-//! Text encoders and tokenizers against the official code.
+//! Text encoders and tokenizers, alone and together, against the official code.
 
+mod encoders;
 mod networks;
 mod pipeline;
 mod tokenizer;

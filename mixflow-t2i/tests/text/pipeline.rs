@@ -2,6 +2,9 @@
 
 use std::path::Path;
 
+use burn::tensor::Device;
+use mixflow_t2i::text::TextEncoders;
+use mixflow_tests::Fixture;
 use serde_json::{Value, json};
 
 pub(crate) fn fixture_json(name: &str) -> Value {
@@ -30,4 +33,32 @@ pub(crate) fn write_clip_vocabulary(folder: &Path, padding: &Value) {
     write("merges.txt", merges);
     write("tokenizer_config.json", json!({ "model_max_length": 20, "tokenizer_class": "CLIPTokenizer" }).to_string());
     write("special_tokens_map.json", json!({ "pad_token": padding }).to_string());
+}
+
+/// Writes the recorded pipeline as diffusers does.
+pub(crate) fn write_pipeline(folder: &Path) -> Fixture {
+    let fixture = Fixture::read("text/sd3_prompt");
+    for (padding, name) in [("<|endoftext|>", "tokenizer"), ("!", "tokenizer_2")] {
+        write_clip_vocabulary(&folder.join(name), &json!(padding));
+    }
+    for (name, content) in fixture.manifest["files"].as_object().expect("files") {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, content.to_string()).expect("a file");
+    }
+    std::fs::write(folder.join("tokenizer_3/tokenizer.json"), fixture_file("tokenizer_t5")).expect("a file");
+    for name in ["text_encoder", "text_encoder_2", "text_encoder_3"] {
+        let path = folder.join(name).join("model.safetensors");
+        fixture.weights(&format!("weights.{name}.")).write(path, &[]).expect("a file");
+    }
+    fixture
+}
+
+pub(crate) fn prompts(fixture: &Fixture) -> Vec<&str> {
+    fixture.manifest["prompts"].as_array().expect("prompts").iter().map(|text| text.as_str().expect("text")).collect()
+}
+
+pub(crate) fn opened(folder: &Path) -> TextEncoders {
+    let encoders = TextEncoders::from_folder(folder, &Device::default()).expect("a whole folder");
+    encoders.with_t5_length(24).expect("room for tokens")
 }

@@ -1,0 +1,46 @@
+//! What turns prompts into a condition.
+
+use burn::tensor::{Int, Tensor};
+use mixflow::backbones::Condition;
+
+use crate::{Error, TextEmbedding};
+
+/// An encoder of prompts. [`TextEncoders`](super::TextEncoders) are Stable Diffusion 3's; others are as short as this:
+///
+/// ```
+/// use burn::tensor::{Device, Tensor};
+/// use mixflow_t2i::text::TextEncoder;
+/// use mixflow_t2i::{Error, TextEmbedding};
+///
+/// /// How long a prompt is.
+/// struct Lengths;
+///
+/// impl TextEncoder for Lengths {
+///     fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error> {
+///         let lengths: Vec<f32> = prompts.iter().map(|prompt| prompt.len() as f32).collect();
+///         let pooled = Tensor::<1>::from_data(lengths.as_slice(), &Device::default()).reshape([-1, 1]);
+///         Ok(TextEmbedding::new(pooled.clone().unsqueeze_dim(1), pooled))
+///     }
+/// }
+/// # assert_eq!(Lengths.encode_against(&["cat", "mouse"], "").unwrap().batch(), 2);
+/// ```
+pub trait TextEncoder {
+    /// What a network is told of `prompts`, a row for each, against zeros. What it says of a prompt does not depend on the
+    /// others.
+    ///
+    /// # Errors
+    /// If the encoder cannot be read.
+    fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error>;
+
+    /// The same against `negative`: the empty prompt, or what images shall not be like.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    fn encode_against(&self, prompts: &[&str], negative: &str) -> Result<TextEmbedding, Error> {
+        let all = self.encode(&[prompts, &[negative]].concat())?;
+        let device = all.pooled.device();
+        let count = prompts.len() as i64;
+        let rows = |range| all.clone().select(Tensor::<1, Int>::arange(range, &device));
+        Ok(rows(0..count).against(rows(count..count + 1)))
+    }
+}

@@ -1,0 +1,201 @@
+//! The three text encoders of Stable Diffusion 3 together.
+
+use std::fmt;
+use std::path::Path;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use serde::Deserialize;
+
+use super::folder::Stored;
+use super::{ClipConfig, T5Config, TextEncoder, Tokens, config};
+use crate::{Error, TextEmbedding};
+
+/// Prompts that are in the networks at a time.
+const BATCH: usize = 8;
+
+/// CLIP-L, bigG of `OpenCLIP` and T5, each waiting in its file.
+///
+/// A prompt's tokens are those of both CLIPs, side by side and filled with zeros up to the width of T5, and after them
+/// those of T5. Its pooled vector is that of both CLIPs, projected.
+///
+/// Encoding reads the encoders one after another, T5 block after block, and forgets them again, so that the most in
+/// memory is bigG: 2.8 GB in `f32`. That takes as long as reading 11 GB (half precision) or 22 GB does: encode all
+/// prompts in one call.
+///
+/// # Source
+/// Hugging Face diffusers 0.39.0, `StableDiffusion3Pipeline.encode_prompt`. Stability's own code,
+/// `Stability-AI/sd3.5`, differs: its pooled vector of CLIP-L is not projected, and T5 has 77 tokens unless a prompt has
+/// more.
+#[derive(Debug)]
+pub struct TextEncoders {
+    clip_l: Stored<ClipConfig>,
+    clip_g: Stored<ClipConfig>,
+    t5: Option<Stored<T5Config>>,
+    /// Tokens of T5, and its width, whether it is there or not.
+    length: usize,
+    width: usize,
+    device: Device,
+}
+
+/// The end of a prompt that an encoder does not read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cut {
+    /// Which prompt, counted from 0.
+    pub prompt: usize,
+    /// `CLIP-L`, `CLIP-G` or `T5`.
+    pub encoder: &'static str,
+    /// How many tokens it reads, those that start and end a prompt among them.
+    pub tokens: usize,
+    /// What it does not read.
+    pub unread: String,
+}
+
+impl fmt::Display for Cut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { prompt, encoder, tokens, unread } = self;
+        write!(f, "{encoder} reads {tokens} tokens and does not see the end of prompt {}: `{unread}`", prompt + 1)
+    }
+}
+
+impl TextEncoders {
+    /// T5's tokens of a prompt in diffusers, unless one asks for others.
+    pub const T5_LENGTH: usize = 256;
+
+    /// Opens a folder of Stable Diffusion 3 or 3.5 as diffusers writes it: `text_encoder`, `text_encoder_2` and
+    /// `text_encoder_3`, with `tokenizer`, `tokenizer_2` and `tokenizer_3`. Prompts will be encoded on `device`.
+    ///
+    /// Where there is no `text_encoder_3`, zeros stand for what T5 would say, as wide as `transformer/config.json` says, or
+    /// 4096 numbers where there is none. Weights are in one file or in shards, in any precision; those of the variant
+    /// `fp16` are taken where there are no others.
+    ///
+    /// # Errors
+    /// If something is missing or damaged, or weights are not those of their configuration. No value is read for that.
+    pub fn from_folder(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
+        let folder = folder.as_ref();
+        let clip = |encoder, vocabulary| {
+            let stored =
+                Stored::open(folder, encoder, vocabulary, |path| ClipConfig::read(path), |config| config.vocab_size)?;
+            stored.config.init(device).check(&stored.weights)?;
+            Ok::<_, Error>(stored)
+        };
+        let (mut clip_l, mut clip_g) = (clip("text_encoder", "tokenizer")?, clip("text_encoder_2", "tokenizer_2")?);
+        // Both read as many tokens as the first.
+        let positions = clip_l.config.max_position_embeddings.min(clip_g.config.max_position_embeddings);
+        let length = clip_l.tokenizer.length().min(positions);
+        clip_l.tokenizer = clip_l.tokenizer.with_length(length)?;
+        clip_g.tokenizer = clip_g.tokenizer.with_length(length)?;
+
+        let (path, key) = (folder.join("text_encoder_3"), "text_encoder_3/config.json: d_model");
+        let (t5, width, key) = if path.exists() {
+            let read = |path: &Path| T5Config::read(path);
+            let stored = Stored::open(folder, "text_encoder_3", "tokenizer_3", read, |config| config.vocab_size)?;
+            stored.config.init(device).check(&stored.weights)?;
+            let width = stored.config.d_model;
+            (Some(stored), width, key)
+        } else {
+            (
+                None,
+                transformer_width(&folder.join("transformer/config.json"))?,
+                "transformer/config.json: joint_attention_dim",
+            )
+        };
+        let widths = [clip_l.config.hidden_size, clip_g.config.hidden_size];
+        if widths.iter().sum::<usize>() > width {
+            let reason = format!("{key}: {width} is less than the widths of both CLIPs, {widths:?}, together");
+            return Err(Error::config(folder, reason));
+        }
+        Self { clip_l, clip_g, t5, length: 0, width, device: device.clone() }.with_t5_length(Self::T5_LENGTH)
+    }
+
+    /// With another number of tokens of T5, instead of [`T5_LENGTH`](Self::T5_LENGTH).
+    ///
+    /// # Errors
+    /// If there is no room for a token besides the end token.
+    pub fn with_t5_length(self, length: usize) -> Result<Self, Error> {
+        let t5 = match self.t5 {
+            Some(t5) => Some(Stored { tokenizer: t5.tokenizer.with_length(length)?, ..t5 }),
+            None => None,
+        };
+        Ok(Self { t5, length, ..self })
+    }
+
+    /// Without T5, which takes most of the time: zeros stand for what it would say.
+    #[must_use]
+    pub fn without_t5(self) -> Self {
+        Self { t5: None, ..self }
+    }
+
+    /// What of `prompts` the encoders will not read, because it does not fit.
+    ///
+    /// # Errors
+    /// If a vocabulary cannot express a prompt.
+    pub fn cuts(&self, prompts: &[&str]) -> Result<Vec<Cut>, Error> {
+        let t5 = self.t5.iter().map(|t5| ("T5", &t5.tokenizer));
+        let clips = [("CLIP-L", &self.clip_l.tokenizer), ("CLIP-G", &self.clip_g.tokenizer)];
+        let mut cuts = vec![];
+        for (encoder, tokenizer) in clips.into_iter().chain(t5) {
+            for (prompt, text) in prompts.iter().enumerate() {
+                if let Some(start) = tokenizer.encode(text)?.cut {
+                    let unread = text.get(start..).unwrap_or_default().into();
+                    cuts.push(Cut { prompt, encoder, tokens: tokenizer.length(), unread });
+                }
+            }
+        }
+        Ok(cuts)
+    }
+
+    /// What a CLIP says of prompts.
+    fn clip(&self, stored: &Stored<ClipConfig>, prompts: &[&str]) -> Result<(Tensor<3>, Tensor<2>), Error> {
+        let ids = self.numbers(stored, prompts)?;
+        let network = stored.config.init(&self.device).load(stored.weights.clone())?;
+        let outputs = ids.split(BATCH, 0).into_iter().map(|ids| network.forward(ids));
+        let (tokens, pooled) = outputs.map(|output| (output.penultimate, output.projected)).unzip();
+        Ok((Tensor::cat(tokens, 0), Tensor::cat(pooled, 0)))
+    }
+
+    /// The numbers of prompts' tokens, `[batch, tokens]`.
+    fn numbers<C>(&self, stored: &Stored<C>, prompts: &[&str]) -> Result<Tensor<2, Int>, Error> {
+        let mut numbers = vec![];
+        for prompt in prompts {
+            let Tokens { ids, .. } = stored.tokenizer.encode(prompt)?;
+            numbers.extend(ids.into_iter().map(i64::from));
+        }
+        Ok(Tensor::from_data(TensorData::new(numbers, [prompts.len(), stored.tokenizer.length()]), &self.device))
+    }
+}
+
+impl TextEncoder for TextEncoders {
+    /// # Panics
+    /// If there are no prompts.
+    fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error> {
+        assert!(!prompts.is_empty(), "no prompts to encode");
+        let (tokens_l, pooled_l) = self.clip(&self.clip_l, prompts)?;
+        let (tokens_g, pooled_g) = self.clip(&self.clip_g, prompts)?;
+        let [batch, length, width] = tokens_l.dims();
+        let rest = Tensor::zeros([batch, length, self.width - width - tokens_g.dims()[2]], &self.device);
+        let clip = Tensor::cat(vec![tokens_l, tokens_g, rest], 2); // [batch, tokens, width of T5]
+        let t5 = match &self.t5 {
+            None => Tensor::zeros([batch, self.length, self.width], &self.device),
+            Some(t5) => {
+                let ids = self.numbers(t5, prompts)?;
+                t5.config.init(&self.device).stream(t5.weights.clone(), ids, BATCH)?
+            }
+        };
+        Ok(TextEmbedding::new(Tensor::cat(vec![clip, t5], 1), Tensor::cat(vec![pooled_l, pooled_g], 1)))
+    }
+}
+
+/// The width of the tokens that a transformer attends to, as its configuration says; that of all published ones where
+/// there is none.
+fn transformer_width(path: &Path) -> Result<usize, Error> {
+    #[derive(Deserialize)]
+    struct Transformer {
+        joint_attention_dim: usize,
+    }
+    if !path.exists() {
+        return Ok(4096);
+    }
+    let Transformer { joint_attention_dim } = config::read(path)?;
+    config::sizes(path, config::WIDEST, &[("joint_attention_dim", joint_attention_dim)])?;
+    Ok(joint_attention_dim)
+}
