@@ -27,6 +27,7 @@ mod pytorch;
 mod safetensors;
 mod shards;
 mod torch_save;
+mod widen;
 
 pub use lazy::LazyTensor;
 pub use mismatch::{Misfit, Mismatch};

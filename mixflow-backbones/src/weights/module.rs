@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor};
 
+use super::widen::widened;
 use super::{LazyTensor, Misfit, Mismatch, Weights};
 use crate::Error;
 
@@ -165,6 +166,7 @@ impl<K: Fn(&str) -> String> ModuleMapper for Replace<K> {
         let device = param.lazy_device();
         // A parameter that was not drawn yet would have been in the device's own precision.
         let dtype = if param.is_initialized() { param.dtype() } else { device.settings().float_dtype.into() };
+        let data = if dtype == DType::F32 { widened(data) } else { data };
         let id = param.id;
         param.transform_for_load(Tensor::from_data(data, (&device, dtype)), id)
     }

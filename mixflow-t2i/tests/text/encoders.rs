@@ -146,7 +146,8 @@ fn a_folder_that_is_not_whole_is_refused_before_weights_are_read() {
         }
         std::fs::write(path, json.to_string()).expect("a file");
     };
-    let cases: &[(&str, &dyn Fn(&Path))] = &[
+    type Damage<'a> = (&'a str, &'a dyn Fn(&Path));
+    let cases: &[Damage<'_>] = &[
         ("lacks text_encoder:", &|folder| remove(folder, "text_encoder")),
         ("lacks tokenizer_2:", &|folder| remove(folder, "tokenizer_2")),
         ("lacks tokenizer_3:", &|folder| remove(folder, "tokenizer_3")),
