@@ -52,6 +52,8 @@ pub enum Stream {
     Crop = 14,
     /// What a discriminator's images are changed by; position: the training position.
     DiffAugment = 15,
+    /// Vectors that stand for words; position: 0.
+    Words = 16,
 }
 
 /// The generator of one position, at its start.

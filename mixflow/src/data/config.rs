@@ -56,6 +56,20 @@ pub enum DataConfig {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         random_crop: Option<usize>,
     },
+    /// [`Folder::captioned`]: a directory of images with captions, each of which is a class.
+    Captions {
+        /// The directory.
+        path: PathBuf,
+        /// Side in pixels after the centre crop, 1 to 4096.
+        #[serde(deserialize_with = "size")]
+        size: usize,
+        /// What to do about images that cannot be decoded.
+        #[serde(default)]
+        on_broken: OnBroken,
+        /// Mirror every other example, at random.
+        #[serde(default)]
+        flip: bool,
+    },
     /// [`Latents`]: images that an autoencoder has encoded before.
     Latents {
         /// The directory of shards.
@@ -85,6 +99,7 @@ impl DataConfig {
                     None => folder,
                 })
             }
+            Self::Captions { path, size, on_broken, .. } => Arc::new(Folder::captioned(path, *size, *on_broken)?),
             Self::Latents { path, posterior, flip } => Arc::new(Latents::open(path)?.for_training(*posterior, *flip)?),
         })
     }
@@ -96,6 +111,7 @@ impl DataConfig {
             Self::Digits { .. } => "handwritten digits",
             Self::Shapes { .. } => "coloured shapes",
             Self::Folder { .. } => "images of a folder",
+            Self::Captions { .. } => "images with captions",
             Self::Latents { .. } => "latents of images",
         }
     }
@@ -103,7 +119,10 @@ impl DataConfig {
     /// Whether training mirrors examples at random, for [`LoaderConfig::flip`](super::LoaderConfig::flip).
     #[must_use]
     pub fn flip(&self) -> bool {
-        matches!(self, Self::Folder { flip: true, .. } | Self::Latents { flip: true, .. })
+        matches!(
+            self,
+            Self::Folder { flip: true, .. } | Self::Captions { flip: true, .. } | Self::Latents { flip: true, .. }
+        )
     }
 }
 
@@ -181,6 +200,10 @@ mod tests {
                     flip: false,
                     random_crop: Some(384),
                 },
+            ),
+            (
+                r#"{"kind":"captions","path":"cats","size":64,"flip":true}"#,
+                DataConfig::Captions { path: "cats".into(), size: 64, on_broken: OnBroken::Refuse, flip: true },
             ),
             (
                 r#"{"kind":"latents","path":"l","posterior":"mean"}"#,

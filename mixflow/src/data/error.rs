@@ -53,6 +53,14 @@ pub enum Error {
         /// The link.
         path: PathBuf,
     },
+    /// Images are without captions.
+    #[error("the captions `{}` {reason}", path.display())]
+    Captions {
+        /// Their file.
+        path: PathBuf,
+        /// What is wrong: the rest of a sentence.
+        reason: String,
+    },
     /// A file is not an image we can decode.
     #[error("cannot decode the image `{}`; repair or remove it, or set `data.on_broken` to `skip`", path.display())]
     Image {

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 use image::{DynamicImage, ImageReader, ImageResult, Limits, RgbImage};
 use serde::{Deserialize, Serialize};
 
+use super::captions::captioned;
 use super::{Dataset, Error, Example, LARGEST, Variation, center_crop, checked_size, random_crop, to_planes};
 use crate::random::{self, Stream};
 
@@ -24,7 +25,7 @@ pub enum OnBroken {
     Skip,
 }
 
-/// Images in class sub-directories, centre-cropped to a square.
+/// Images in class sub-directories, or with captions, centre-cropped to a square.
 ///
 /// The sub-directories of the path are the classes, ordered by name. Each holds PNG, JPEG or WebP files, at any depth,
 /// ordered by path: found by the endings .png, .jpg, .jpeg and .webp, told apart by their content. Names that start
@@ -75,6 +76,29 @@ impl Folder {
             return Err(Error::NoClasses { path: path.to_owned() });
         }
         Ok(folder)
+    }
+
+    /// Lists the images at any depth below `path` by their captions, which are the classes: all different ones, ordered.
+    ///
+    /// Captions stand in `metadata.jsonl`, a line `{"file_name": "cat.png", "text": "a cat"}` for each image, or in a file
+    /// of each image's name with the ending .txt beside it. White space in them counts as one space.
+    ///
+    /// # Errors
+    /// If `size` is not in 1..=4096, a directory or a caption cannot be read, an image is without one or there are none.
+    pub fn captioned(path: &Path, size: usize, on_broken: OnBroken) -> Result<Self, Error> {
+        let size = checked_size(size)?;
+        let mut images = captioned(path)?;
+        images.sort_by(|(a, caption), (b, other)| (caption, a).cmp(&(other, b)));
+        let (mut classes, mut starts, mut files) = (Vec::<String>::new(), vec![], vec![]);
+        for (file, caption) in images {
+            if classes.last() != Some(&caption) {
+                classes.push(caption);
+                starts.push(files.len());
+            }
+            files.push(file);
+        }
+        starts.push(files.len());
+        Ok(Self { size, random_crop: None, on_broken, classes, starts, files, broken: Mutex::default() })
     }
 
     /// In training, resizes images to this shorter side and cuts a random square, [`random_crop`], instead of the central
@@ -162,6 +186,7 @@ impl Dataset for Folder {
         variation.mirror(&mut example, self.size);
         Ok(example)
     }
+
     fn label(&self, index: u64) -> Result<usize, Error> {
         Ok(self.file(index as usize).1)
     }
@@ -268,6 +293,49 @@ mod tests {
         assert_eq!([0, 1, 2, 3].map(|i| value(&folder, i)), [10, 20, 30, 200]);
         assert_eq!([0, 1, 2, 3].map(|i| folder.example(i).unwrap().label), [0, 0, 0, 1]);
         assert_eq!([0, 1, 2, 3].map(|i| folder.label(i).unwrap()), [0, 0, 0, 1]);
+    }
+
+    #[test]
+    fn captions_are_classes_in_their_order() {
+        let root = fixture();
+        for (name, caption) in [("a/1", "two  cats\n"), ("a/2", "a dog"), ("a/deeper/3", "two cats"), ("b/misnamed", "")] {
+            fs::write(root.path().join(name).with_extension("txt"), caption).unwrap();
+        }
+        let open = || Folder::captioned(root.path(), 4, OnBroken::Refuse);
+        let folder = open().unwrap();
+        assert_eq!(folder.classes(), ["", "a dog", "two cats"]);
+        assert_eq!([0, 1, 2, 3].map(|i| (folder.label(i).unwrap(), value(&folder, i))), [
+            (0, 200),
+            (1, 20),
+            (2, 10),
+            (2, 30)
+        ]);
+
+        // A table counts instead.
+        let table = root.path().join("metadata.jsonl");
+        let line = |name, key, text| format!("{{\"file_name\": \"{name}\", \"{key}\": \"{text}\", \"width\": 12}}\n");
+        fs::write(&table, line("a/1.png", "text", "one") + "\n" + &line("b/misnamed.jpeg", "caption", "another")).unwrap();
+        let folder = open().unwrap();
+        assert_eq!((folder.classes(), value(&folder, 0)), (&["another".to_owned(), "one".into()][..], 200));
+    }
+
+    #[test]
+    fn images_without_captions_are_named() {
+        let root = fixture();
+        let complain = |word: &str| {
+            let error = Folder::captioned(root.path(), 4, OnBroken::Refuse).unwrap_err().to_string();
+            assert!(error.contains(word), "{error}");
+        };
+        complain("a/1.txt");
+        for (text, word) in [
+            ("", "no images"),
+            ("{}", "line 1, missing field `file_name`"),
+            ("\n{\"file_name\": \"a/1.png\"}", "line 2, missing field `text`"),
+            ("{\"file_name\": \"none.png\", \"text\": \"\"}", "names none.png in line 1"),
+        ] {
+            fs::write(root.path().join("metadata.jsonl"), text).unwrap();
+            complain(word);
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Everything here is plain numbers. [`Loader`] turns a [`Dataset`] into batches whose content is a function of
 //! (seed, step, example) alone.
 
+mod captions;
 mod config;
 mod digits;
 mod error;
