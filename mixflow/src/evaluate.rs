@@ -9,7 +9,7 @@ use crate::data::{Dataset, Permutation};
 use crate::generate::{Generator, Visit, balanced_labels};
 use crate::metric::{self, Features, MeasureOptions, Measurement, Reference, measure};
 use crate::random::Stream;
-use crate::recipe::{Recipe, SamplingConfig};
+use crate::recipe::{NetworkSettings, Recipe, SamplingConfig};
 use crate::{Error, digest};
 
 /// How good images are, and how they were made. Pixels are the features: these are not the numbers of an Inception
@@ -36,8 +36,8 @@ pub struct Evaluation {
 ///
 /// # Errors
 /// If the data cannot be read, sampling fails, or `count` is too small for a metric.
-pub fn evaluate<B: Backbone<Condition = ClassLabels>>(
-    recipe: &Recipe,
+pub fn evaluate<N: NetworkSettings, B: Backbone<Condition = ClassLabels>>(
+    recipe: &Recipe<N>,
     generator: &Generator<'_, B>,
     count: usize,
     visit: &mut Visit<'_>,

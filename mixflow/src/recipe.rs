@@ -3,6 +3,7 @@
 mod autoencoder;
 mod decoder;
 mod guide;
+mod network;
 mod objective;
 mod read;
 #[cfg(test)]
@@ -12,6 +13,7 @@ mod tests;
 pub use autoencoder::{AutoencoderConfig, Preparation, TargetEncoderConfig, TrainedRae};
 pub use decoder::{DecoderKind, DecoderRecipe};
 pub use guide::{Guide, GuideConfig};
+pub use network::NetworkSettings;
 pub use objective::{ConfiguredObjective, ObjectiveConfig};
 
 use std::path::Path;
@@ -21,7 +23,7 @@ use mixflow_backbones::NetworkConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::read::{EMBEDDED, deserialize, read};
+use self::read::{EMBEDDED, changed, deserialize, read};
 use crate::Error;
 use crate::compare::PostTraining;
 use crate::data::{DataConfig, Dataset, Part, split};
@@ -32,10 +34,12 @@ use crate::train::TrainConfig;
 
 /// Everything that determines a run: data, network, objective, training, sampling, comparison.
 ///
+/// `N` describes the network: [`NetworkConfig`] the published ones, your own type your own ones.
+///
 /// Unknown keys, values out of range and conflicting laws of time are errors. It is stored with every checkpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Recipe {
+pub struct Recipe<N = NetworkConfig> {
     /// Name of the run and of its folder.
     pub name: String,
     /// Seed of everything random.
@@ -50,7 +54,7 @@ pub struct Recipe {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_encoder: Option<TargetEncoderConfig>,
     /// Who learns it.
-    pub network: NetworkConfig,
+    pub network: N,
     /// What is minimised.
     #[serde(default)]
     pub objective: ObjectiveConfig,
@@ -155,6 +159,17 @@ impl Recipe {
     pub fn read(name_or_path: &str, overrides: &[String]) -> Result<Self, Error> {
         read(name_or_path, overrides, Self::from_value)
     }
+}
+
+impl<N: NetworkSettings> Recipe<N> {
+    /// Reads a recipe from JSON and changes it by `key=value` overrides, as [`read`](Recipe::read) does. `origin` is where
+    /// the JSON comes from, for messages.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] with the place and what was expected.
+    pub fn parse(origin: &str, text: &str, overrides: &[String]) -> Result<Self, Error> {
+        changed(origin, text, overrides, Self::from_value)
+    }
 
     /// The recipe that a JSON value holds, checked; or what is wrong with it, in a sentence.
     pub fn from_value(value: Value) -> Result<Self, String> {
@@ -195,10 +210,8 @@ impl Recipe {
             ));
         }
         if classes != network.classes() {
-            let expected = network.classes();
-            return fault(format!(
-                "the network knows {expected} classes, the data has {classes}; set network.classes={classes}"
-            ));
+            let (expected, key) = (network.classes(), network.classes_key());
+            return fault(format!("the network knows {expected} classes, the data has {classes}; set {key}={classes}"));
         }
         Ok(data)
     }

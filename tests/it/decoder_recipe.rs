@@ -169,7 +169,8 @@ fn an_autoencoder_of_a_run_is_stopped_and_resumed() {
     let data = recipe.data.open().expect("digits come along");
     let prepare = |folder: &Path, after: Option<u64>| {
         let stop = AtomicBool::new(false);
-        let preparation = Preparation { folder, recipe: &recipe, data: &data, stop: &stop };
+        let value = recipe.to_value();
+        let preparation = Preparation { folder, recipe: &value, data: &data, stop: &stop };
         let prepared = config.prepare(&preparation, |event| {
             if matches!(event, Event::Stepped(report) if Some(report.step) == after) {
                 stop.store(true, Ordering::Relaxed);

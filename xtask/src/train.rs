@@ -131,7 +131,8 @@ impl<'a> Prepared<'a> {
     /// Reads or trains the frozen networks. None if stopped in between.
     fn new(recipe: &'a Recipe, folder: PathBuf, data: Arc<dyn Dataset>, guide: Option<Guide>) -> Result<Option<Self>> {
         let (mut progress, mut autoencoder, mut encoder) = (Progress::new(), None, None);
-        let preparation = Preparation { folder: &folder, recipe, data: &data, stop: &STOP };
+        let value = recipe.to_value();
+        let preparation = Preparation { folder: &folder, recipe: &value, data: &data, stop: &STOP };
         if let Some(config) = recipe.encoding() {
             progress.begin("autoencoder", config.training_steps());
             autoencoder = config.prepare(&preparation, |event| progress.training(&event))?;

@@ -5,7 +5,7 @@ use super::lag::classes_of;
 use crate::Error;
 use crate::data::{Dataset, Part};
 use crate::metric::{Gaussian, MeasureOptions};
-use crate::recipe::Recipe;
+use crate::recipe::{NetworkSettings, Recipe};
 
 /// The training and the held-out data of a comparison.
 ///
@@ -14,7 +14,7 @@ use crate::recipe::Recipe;
 /// # Errors
 /// As [`Recipe::parts`], and [`Error::Recipe`] with fewer measured images than classes, if too few
 /// images or none of some class are left to train on, or if images are too large to be measured as pixels.
-pub fn parts(recipe: &Recipe, post: &PostTraining) -> Result<(Part, Part), Error> {
+pub fn parts<N: NetworkSettings>(recipe: &Recipe<N>, post: &PostTraining) -> Result<(Part, Part), Error> {
     let fault = |reason: String| Error::Recipe { origin: recipe.name.clone(), reason };
     let (train, held_out) = recipe.parts(post.images)?;
     let (classes, images) = (train.classes(), post.images);

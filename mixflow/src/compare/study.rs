@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::module::Module;
-use mixflow_backbones::{Autoencoder, Backbone, ClassLabels, weights::Weights};
+use mixflow_backbones::{Autoencoder, Backbone, ClassLabels, NetworkConfig, weights::Weights};
 use mixflow_schedules::{LawConfig, MixFlow, TimeGrid, TimestepConfig};
 use serde_json::json;
 
@@ -15,16 +15,16 @@ use crate::data::{Dataset, Part};
 use crate::evaluate::{features, reference_size};
 use crate::generate::{Generator, Images, balanced_labels};
 use crate::metric::{MeasureOptions, Reference};
-use crate::recipe::{Guide, ObjectiveConfig, Recipe, SamplingConfig};
+use crate::recipe::{Guide, NetworkSettings, ObjectiveConfig, Recipe, SamplingConfig};
 use crate::report::{Arm, Curve, Environment, Grid, Phase, Picture, Point, Report, Summary, Tiles, write_atomic};
 use crate::train::{Event, Outcome, Run, TrainConfig};
 use crate::{Error, Objective, TargetEncoder, learned};
 
 /// A comparison in a folder; whatever is finished there is not done again.
 #[derive(Debug)]
-pub struct Study<'a> {
+pub struct Study<'a, N = NetworkConfig> {
     /// What to do; its post-training must be there.
-    pub recipe: &'a Recipe,
+    pub recipe: &'a Recipe<N>,
     /// Where it writes.
     pub folder: PathBuf,
     /// Names of the weights it writes, from the paths of parameters: [`official_key`](mixflow_backbones::sit::official_key).
@@ -68,7 +68,7 @@ type Measured = (Results, Vec<(Arm, Images)>);
 /// Images of the sample grids in the report.
 const SHOWN: usize = 40;
 
-impl Study<'_> {
+impl<N: NetworkSettings> Study<'_, N> {
     /// Runs the study from `network`, or from where the folder stands. `start` replaces the pre-training. `objective`
     /// makes what the trainings minimise: [`ObjectiveConfig::objective`], or [`ObjectiveConfig::flow_matching`] for
     /// networks without projectors.

@@ -298,23 +298,24 @@ mod tests {
     #[test]
     fn captions_are_classes_in_their_order() {
         let root = fixture();
-        for (name, caption) in [("a/1", "two  cats\n"), ("a/2", "a dog"), ("a/deeper/3", "two cats"), ("b/misnamed", "")] {
+        for (name, caption) in
+            [("a/1", "two  cats\n"), ("a/2", "a dog"), ("a/deeper/3", "two cats"), ("b/misnamed", "")]
+        {
             fs::write(root.path().join(name).with_extension("txt"), caption).unwrap();
         }
         let open = || Folder::captioned(root.path(), 4, OnBroken::Refuse);
         let folder = open().unwrap();
         assert_eq!(folder.classes(), ["", "a dog", "two cats"]);
-        assert_eq!([0, 1, 2, 3].map(|i| (folder.label(i).unwrap(), value(&folder, i))), [
-            (0, 200),
-            (1, 20),
-            (2, 10),
-            (2, 30)
-        ]);
+        assert_eq!(
+            [0, 1, 2, 3].map(|i| (folder.label(i).unwrap(), value(&folder, i))),
+            [(0, 200), (1, 20), (2, 10), (2, 30)]
+        );
 
         // A table counts instead.
         let table = root.path().join("metadata.jsonl");
         let line = |name, key, text| format!("{{\"file_name\": \"{name}\", \"{key}\": \"{text}\", \"width\": 12}}\n");
-        fs::write(&table, line("a/1.png", "text", "one") + "\n" + &line("b/misnamed.jpeg", "caption", "another")).unwrap();
+        fs::write(&table, line("a/1.png", "text", "one") + "\n" + &line("b/misnamed.jpeg", "caption", "another"))
+            .unwrap();
         let folder = open().unwrap();
         assert_eq!((folder.classes(), value(&folder, 0)), (&["another".to_owned(), "one".into()][..], 200));
     }

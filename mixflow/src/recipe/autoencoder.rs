@@ -10,8 +10,8 @@ use mixflow_backbones::encoder::{Encoder, EncoderConfig};
 use mixflow_backbones::rae::{DecoderConfig, LatentStatistics, Rae};
 use mixflow_backbones::weights::Weights;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::Recipe;
 use crate::data::Dataset;
 use crate::rae_training::{Judges, RaeRun, RaeTraining};
 use crate::train::Event;
@@ -23,7 +23,7 @@ pub struct Preparation<'a> {
     /// The run's folder.
     pub folder: &'a Path,
     /// The run's recipe, stored with every checkpoint.
-    pub recipe: &'a Recipe,
+    pub recipe: &'a Value,
     /// Its images.
     pub data: &'a Arc<dyn Dataset>,
     /// Set from elsewhere, it ends the training after the step in progress.
@@ -288,7 +288,7 @@ impl TrainedRae {
         if !file.is_file() {
             let run = RaeRun {
                 folder: folder.join("autoencoder"),
-                recipe: recipe.to_value(),
+                recipe: recipe.clone(),
                 training: &self.training,
                 judges: Judges::load(&self.training)?,
                 data: Arc::clone(data),

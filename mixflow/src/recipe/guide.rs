@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::evaluate::WeightsFile;
-use crate::recipe::Recipe;
+use crate::recipe::{NetworkSettings, Recipe};
 use crate::train::StoredNetwork;
 
 /// The weaker network of autoguidance: smaller, or trained for shorter, for the same images, classes and objective.
@@ -58,11 +58,11 @@ impl GuideConfig {
     }
 
     /// What is wrong with it as the guide of `guided`, if anything.
-    pub(super) fn check(&self, guided: &NetworkConfig) -> Result<(), String> {
+    pub(super) fn check(&self, guided: &impl NetworkSettings) -> Result<(), String> {
         let guide = &self.network;
         guide.check().map_err(|fault| format!("network: {fault}"))?;
         let [(channels, height, width), (expected, high, wide)] =
-            [guide, guided].map(NetworkConfig::shape).map(|[channels, height, width]| (channels, height, width));
+            [guide.shape(), guided.shape()].map(|[channels, height, width]| (channels, height, width));
         if (channels, height, width) != (expected, high, wide) {
             return Err(format!(
                 "the guide makes {channels} x {height} x {width} (channels, height, width), the network that it guides \

@@ -43,7 +43,18 @@ pub(super) fn read<T>(
             return Err(fault(format!("no such file, and no recipe of that name; recipes are {}", names.join(", "))));
         }
     };
-    let mut value: Value = serde_json::from_str(&text).map_err(|error| fault(format!("not JSON: {error}")))?;
+    changed(name_or_path, &text, overrides, from_value)
+}
+
+/// The recipe in a text, changed by `key=value` overrides.
+pub(super) fn changed<T>(
+    origin: &str,
+    text: &str,
+    overrides: &[String],
+    from_value: impl Fn(Value) -> Result<T, String>,
+) -> Result<T, Error> {
+    let fault = |reason: String| Error::Recipe { origin: origin.into(), reason };
+    let mut value: Value = serde_json::from_str(text).map_err(|error| fault(format!("not JSON: {error}")))?;
     let original = value.clone();
     for change in overrides {
         apply(&mut value, change)?;
