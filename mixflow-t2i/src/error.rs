@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}", path.display())]
     Io {
+        /// "read" or "create".
+        action: &'static str,
         /// The file.
         path: PathBuf,
         /// What it said.
@@ -39,6 +41,17 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// Embeddings of prompts that cannot be used.
+    #[error("{} {reason}", path.display())]
+    Prompts {
+        /// Their folder or one of its files.
+        path: PathBuf,
+        /// What is wrong: the rest of a sentence.
+        reason: String,
+    },
+    /// What training and sampling refuse.
+    #[error(transparent)]
+    Mixflow(#[from] mixflow::Error),
     /// Weights that cannot be read, or are not those of the network.
     #[error(transparent)]
     Weights(#[from] mixflow::backbones::Error),
@@ -49,7 +62,11 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn reading(path: &Path) -> impl Fn(io::Error) -> Self {
-        |source| Self::Io { path: path.into(), source }
+        Self::io("read", path)
+    }
+
+    pub(crate) fn io(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
+        move |source| Self::Io { action, path: path.into(), source }
     }
 
     pub(crate) fn config(path: &Path, reason: impl ToString) -> Self {

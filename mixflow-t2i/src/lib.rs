@@ -7,12 +7,18 @@ pub mod embedding;
 pub mod error;
 mod folder;
 pub mod mmdit;
+pub mod prompts;
+pub mod recipe;
 mod sampling;
 pub mod text;
 mod text_to_image;
+pub mod words;
 
 pub use embedding::TextEmbedding;
 pub use error::Error;
 pub use mmdit::{MmDit, MmDitConfig};
+pub use recipe::{TextNetworkConfig, TextRecipe};
 pub use sampling::{SkipLayers, TextSampling};
+pub use text::TextEncoder;
 pub use text_to_image::TextToImage;
+pub use words::Words;

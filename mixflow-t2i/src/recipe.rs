@@ -1,0 +1,164 @@
+//! Recipes of networks for text.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use mixflow::backbones::weights::Weights;
+use mixflow::recipe::{NetworkSettings, Recipe};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::mmdit::{MmDit, MmDitConfig};
+use crate::prompts::{PromptTable, Prompted};
+use crate::text::TextEncoders;
+use crate::{Error, TextEncoder, Words};
+
+/// A run of a network for text: [`Recipe`] with prompts for classes.
+///
+/// A data set's classes are its prompts: the captions of `"kind": "captions"`, or the names of the classes of any other.
+pub type TextRecipe = Recipe<TextNetworkConfig>;
+
+/// Recipes that come with the crate, by name.
+const EMBEDDED: [(&str, &str); 1] = [("words", include_str!("../recipes/words.json"))];
+
+/// The `network` of a [`TextRecipe`]: a transformer and who reads its prompts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextNetworkConfig {
+    /// Shape of the transformer.
+    pub transformer: MmDitConfig,
+    /// Who reads the prompts.
+    pub text: TextEncoderConfig,
+    /// Number of different prompts in the data.
+    pub prompts: usize,
+}
+
+/// Who reads prompts, in a recipe.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum TextEncoderConfig {
+    /// [`Words`], which need no files.
+    Words(Words),
+    /// The [`TextEncoders`] of Stable Diffusion 3.
+    #[serde(rename = "stable-diffusion-3")]
+    StableDiffusion3 {
+        /// The folder that holds `text_encoder`, `tokenizer` and so on.
+        folder: PathBuf,
+    },
+}
+
+impl TextEncoderConfig {
+    /// The encoder; its weights are read when it is used.
+    ///
+    /// # Errors
+    /// If its folder lacks something.
+    pub fn open(&self) -> Result<Box<dyn TextEncoder>, Error> {
+        Ok(match self {
+            Self::Words(words) => Box::new(*words),
+            Self::StableDiffusion3 { folder } => Box::new(TextEncoders::from_folder(folder, &Device::default())?),
+        })
+    }
+
+    /// What tells it from other encoders.
+    fn name(&self) -> String {
+        serde_json::to_string(self).expect("text and numbers are JSON")
+    }
+}
+
+impl NetworkSettings for TextNetworkConfig {
+    fn name(&self) -> &str {
+        "MMDiT"
+    }
+
+    fn shape(&self) -> [usize; 3] {
+        let MmDitConfig { channels, input_size, .. } = self.transformer;
+        [channels, input_size, input_size]
+    }
+
+    fn classes(&self) -> usize {
+        self.prompts
+    }
+
+    fn classes_key(&self) -> &str {
+        "network.prompts"
+    }
+
+    fn check(&self) -> Result<(), String> {
+        self.transformer.check().map_err(|fault| format!("transformer: {fault}"))?;
+        if self.prompts == 0 {
+            return Err("prompts must be at least 1, found 0".into());
+        }
+        let TextEncoderConfig::Words(words) = self.text else { return Ok(()) };
+        words.check().map_err(|fault| format!("text: {fault}"))?;
+        let (context, pooled) = (self.transformer.context_width, self.transformer.pooled_width);
+        if (context, pooled) != (words.width, words.width) {
+            return Err(format!(
+                "text.width must be what the transformer takes, context_width {context} and pooled_width {pooled}, found {}",
+                words.width
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl TextNetworkConfig {
+    /// The network with its initial values, told the prompts by number. Their embeddings are kept in `folder`, where those
+    /// of a run that is continued are found again; `tell` hears how many are there.
+    ///
+    /// # Errors
+    /// As [`PromptTable::prepare`], and if the embeddings are not those that the transformer takes.
+    pub fn init(
+        &self,
+        seed: u64,
+        prompts: &[String],
+        folder: &Path,
+        tell: impl FnMut(usize),
+    ) -> Result<Prompted<MmDit>, Error> {
+        let encoder = self.text.open()?;
+        let table = PromptTable::prepare(folder, prompts, &*encoder, &self.text.name(), tell)?;
+        let MmDitConfig { context_width, pooled_width, .. } = self.transformer;
+        if table.widths() != [context_width, pooled_width] {
+            let reason = format!(
+                "holds tokens and pooled prompts of widths {:?}, the transformer takes {:?}: set \
+                 network.transformer.context_width and pooled_width",
+                table.widths(),
+                [context_width, pooled_width]
+            );
+            return Err(Error::Prompts { path: folder.into(), reason });
+        }
+        Ok(Prompted::new(self.transformer.init(seed, &Device::default()), Arc::new(table)))
+    }
+}
+
+impl Prompted<MmDit> {
+    /// This network with the weights of a published checkpoint, or of one that mixflow wrote.
+    ///
+    /// # Errors
+    /// As [`MmDit::load`].
+    pub fn load(self, weights: Weights) -> Result<Self, Error> {
+        Ok(self.try_map(|network| network.load(weights))?)
+    }
+}
+
+/// Whether a recipe is one of a network for text.
+pub fn is_text_recipe(recipe: &Value) -> bool {
+    recipe["network"].get("transformer").is_some()
+}
+
+/// Reads a recipe by name or from a JSON file and changes it by `key=value` overrides; none if it is one of another kind.
+///
+/// # Errors
+/// [`mixflow::Error::Recipe`] with the place and what was expected.
+pub fn read_text_recipe(name_or_path: &str, overrides: &[String]) -> Result<Option<TextRecipe>, Error> {
+    let text = match EMBEDDED.iter().find(|(name, _)| *name == name_or_path) {
+        Some((_, text)) => (*text).to_string(),
+        // What cannot be read is for the reader of other recipes to say.
+        None => std::fs::read_to_string(name_or_path).unwrap_or_default(),
+    };
+    let value: Value = serde_json::from_str(&text).unwrap_or_default();
+    if !is_text_recipe(&value) {
+        return Ok(None);
+    }
+    Ok(Some(TextRecipe::parse(name_or_path, &text, overrides)?))
+}
