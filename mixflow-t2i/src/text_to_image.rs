@@ -32,8 +32,8 @@ use crate::{MmDit, TextEmbedding, TextSampling, folder};
 pub struct TextToImage {
     /// The network, without autodiff.
     pub network: MmDit,
-    /// What makes images of its latents.
-    pub autoencoder: KlAutoencoder,
+    /// What makes images of its latents; none where it draws pixels.
+    pub autoencoder: Option<KlAutoencoder>,
     /// Solver, times, guidance and size of a batch.
     pub sampling: TextSampling,
     /// Seed of all noise.
@@ -49,7 +49,7 @@ impl TextToImage {
     /// If a file is missing or describes something else, or weights do not fit.
     pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self, Error> {
         let (network, autoencoder, shift) = folder::read(folder.as_ref(), &Device::default())?;
-        Ok(Self { network, autoencoder, sampling: TextSampling::diffusers(shift)?, seed: 0 })
+        Ok(Self { network, autoencoder: Some(autoencoder), sampling: TextSampling::diffusers(shift)?, seed: 0 })
     }
 
     /// One image a prompt, of `height` and `width` pixels. Image `i` starts from the noise of number `first + i`, whatever
@@ -64,7 +64,7 @@ impl TextToImage {
         if batch == 0 {
             return Err(SampleError::Config("batch must be at least 1, found 0".into()).into());
         }
-        let mut images = Images { pixels: vec![], shape: [prompts, 3, size[0], size[1]], evaluations: 0 };
+        let mut images = Images { pixels: vec![], shape: [prompts, latents[0], size[0], size[1]], evaluations: 0 };
         for start in (0..prompts).step_by(batch) {
             let end = (start + batch).min(prompts);
             let rows = Tensor::<1, Int>::arange(start as i64..end as i64, &device);
@@ -73,7 +73,10 @@ impl TextToImage {
             let x = noise.start([end - start, channels, height, width]);
             let samples = self.trajectory(&text.clone().select(rows), x, &mut noise, |_, _| {})?;
             images.evaluations = images.evaluations.max(samples.evaluations);
-            let made = self.autoencoder.decode(samples.x);
+            let made = match &self.autoencoder {
+                Some(autoencoder) => autoencoder.decode(samples.x),
+                None => samples.x,
+            };
             images.shape[1..].copy_from_slice(&made.dims()[1..]);
             images.pixels.extend(made.into_data().iter::<f32>());
         }
@@ -105,6 +108,16 @@ impl TextToImage {
         Ok(self.sampling.sampler.trajectory(&flow, noise, source, visit)?)
     }
 
+    /// Pixels along an edge of an image per value along an edge of what the network draws: 8 for the published ones.
+    pub fn factor(&self) -> usize {
+        self.autoencoder.as_ref().map_or(1, KlAutoencoder::factor)
+    }
+
+    /// Height and width, in pixels, of the images that the network is made for.
+    pub fn default_side(&self) -> usize {
+        self.factor() * self.network.input_size()
+    }
+
     /// The network without the blocks that the sampling skips, and how to lead away from it.
     fn skipped(&self) -> Result<Option<(MmDit, Guidance)>, SampleError> {
         let Some(skip) = &self.sampling.skip_layers else { return Ok(None) };
@@ -118,7 +131,7 @@ impl TextToImage {
 
     /// Channels, height and width of the latents of an image of this size, or why there are none.
     fn latents(&self, [height, width]: [usize; 2]) -> Result<[usize; 3], SampleError> {
-        let step = self.autoencoder.factor() * self.network.patch();
+        let step = self.factor() * self.network.patch();
         let most = step * self.network.table();
         for (name, size) in [("height", height), ("width", width)] {
             if size == 0 || !size.is_multiple_of(step) || size > most {
@@ -127,7 +140,7 @@ impl TextToImage {
                 )));
             }
         }
-        let factor = self.autoencoder.factor();
+        let factor = self.factor();
         Ok([self.network.channels(), height / factor, width / factor])
     }
 }

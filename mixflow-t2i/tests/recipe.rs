@@ -1,15 +1,19 @@
 //! Trainings and comparisons of networks for text.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::path::Path;
+use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use burn::tensor::Device;
 use mixflow::backbones::weights::Weights;
 use mixflow::compare::{Study, StudyOutcome, parts};
 use mixflow::data::Dataset;
+use mixflow::generate::Generator;
 use mixflow::recipe::{NetworkSettings, ObjectiveConfig};
+use mixflow_t2i::TextPipeline;
 use mixflow_t2i::mmdit::official_key;
+use mixflow_t2i::prompts::{PromptTable, Prompted};
 use mixflow_t2i::recipe::{TextRecipe, read_text_recipe};
 
 /// The recipe that comes along, small enough for a test.
@@ -86,5 +90,51 @@ fn both_post_trainings_are_compared_on_prompts() {
     assert_eq!(found, weights("mixflow-0").to_safetensors(&[]).unwrap());
     assert_ne!(found, weights("standard-0").to_safetensors(&[]).unwrap());
     assert_eq!(recipe.network.name(), "MMDiT");
-    assert!(Path::new(&folder.path().join("report.html")).is_file());
+    assert!(folder.path().join("report.html").is_file());
+}
+
+#[test]
+fn a_run_makes_images_of_any_prompts() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = small(&["sampling.guidance.scale=1.5", "post_training=null"]);
+    let write = |recipe: &TextRecipe| {
+        fs::write(folder.path().join("recipe.json"), recipe.to_value().to_string()).unwrap();
+    };
+    write(&recipe);
+    let network = recipe.network.transformer.init(3, &Device::default());
+    Weights::of(&network, official_key).write(folder.path().join("model.safetensors"), &[]).unwrap();
+
+    let mut pipeline = TextPipeline::from_folder(folder.path()).unwrap();
+    let images = pipeline.images(&["a red circle", "a very blue star"], 5).unwrap();
+    assert_eq!((images.shape, images.evaluations), ([2, 3, 8, 8], 2 * 2 * 2));
+    // An image is that of its prompt and number.
+    let second = pipeline.images(&["a very blue star"], 6).unwrap();
+    assert_eq!(second.pixels, images.pixels[3 * 64..]);
+    pipeline.size = [4, 8];
+    assert_eq!(pipeline.images(&["a red circle"], 5).unwrap().shape, [1, 3, 4, 8]);
+
+    // As the trained network is sampled by the numbers of its prompts.
+    let prompts = ["red circle".to_string(), "blue star".into()];
+    let prompted = Prompted::new(
+        network,
+        Arc::new(
+            PromptTable::prepare(&folder.path().join("prompts"), &prompts, &*pipeline.encoder, "", |_| {}).unwrap(),
+        ),
+    );
+    let generator = Generator { null: 2, ..recipe.generator(&prompted) };
+    pipeline.size = [8, 8];
+    let found = pipeline.images(&["red circle", "blue star"], 0).unwrap();
+    assert_eq!(generator.images(&[0, 1], 0).unwrap().pixels, found.pixels);
+
+    for (change, words) in [
+        ("objective.schedule.reversed=false", "made on the path of Stable Diffusion 3 only"),
+        ("network.transformer.width=36", "mis-shaped"),
+    ] {
+        write(&small(&["post_training=null", change]));
+        let error = TextPipeline::from_folder(folder.path()).unwrap_err().to_string();
+        assert!(error.contains(words), "{change}: {error}");
+    }
+    fs::remove_file(folder.path().join("recipe.json")).unwrap();
+    let error = TextPipeline::from_folder(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("lies beside no recipe.json"), "{error}");
 }

@@ -162,6 +162,7 @@ impl MmDitConfig {
             proj_out: init.zero_linear(width, patch * patch * channels),
             table,
             patch,
+            input_size,
         }
     }
 }

@@ -57,6 +57,7 @@ pub struct MmDit {
     pub proj_out: Linear,
     table: usize,
     patch: usize,
+    input_size: usize,
 }
 
 /// A vector through two linear layers with SiLU between them.
@@ -81,6 +82,11 @@ impl MmDit {
     /// Channels of the latents.
     pub fn channels(&self) -> usize {
         self.x_embedder.proj.weight.lazy_shape()[1]
+    }
+
+    /// Side of the latents that the network is made for; others are taken too.
+    pub fn input_size(&self) -> usize {
+        self.input_size
     }
 
     /// Side of a patch, values of the latents.

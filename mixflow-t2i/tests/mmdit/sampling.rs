@@ -39,7 +39,7 @@ fn states(fixture: &Fixture, solver: SolverConfig, scale: f64, skip_layers: Opti
     let guidance = Some(Guidance::new(scale).expect("a scale"));
     let pipeline = TextToImage {
         network: network(fixture, &device),
-        autoencoder: autoencoder().init(0, &device),
+        autoencoder: Some(autoencoder().init(0, &device)),
         sampling: TextSampling { sampler: Sampler { solver, grid }, guidance, skip_layers, batch: 1 },
         seed: 0,
     };
