@@ -63,6 +63,7 @@
 //!   seconds to build, tokio among them: [`Client::upload`] must not be called within an async runtime then.
 
 mod access;
+mod address;
 mod cache;
 mod client;
 mod commit;
@@ -94,6 +95,7 @@ mod url;
 #[cfg(feature = "xet")]
 mod xet;
 
+pub use address::Address;
 pub use cache::Cache;
 pub use client::Client;
 pub use download::Snapshot;

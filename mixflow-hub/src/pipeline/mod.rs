@@ -11,9 +11,10 @@ use mixflow::backbones::{Autoencoder, Network};
 use mixflow::generate::{Generator, Images};
 use mixflow::recipe::{AutoencoderConfig, Guide, Recipe};
 
+use crate::address::SCHEME;
 use crate::pattern::literally;
 use crate::progress::Tell;
-use crate::{Client, Error, Progress, Repository, Revision};
+use crate::{Address, Client, Error, Progress, Repository, Revision};
 use layout::Layout;
 use parts::Parts;
 
@@ -32,7 +33,7 @@ use parts::Parts;
 /// # Layouts
 /// - Ours: the recipe as `config.json` (or `recipe.json`, in a run's folder) and `model.safetensors`, whole or in shards
 ///   behind `model.safetensors.index.json`. Files of the autoencoder and a guide are named in the recipe: relative to the folder, or
-///   as `hf://org/name/file`.
+///   as `hf://org/name@revision/file`, an [`Address`].
 /// - A published SiT, REPA or DiT^DH: one file of weights, `.pt` or `.safetensors`. Which network and size it is tell the
 ///   names and shapes of its tensors; how to sample, the paper's recipe.
 /// - RAE's collection: `DiTs/…/stage2_model.pt`, `decoders/…/model.pt`, `stats/…/stat.pt`, `DiT^DH-XL` at 256 px first.
@@ -53,13 +54,24 @@ pub struct Pipeline {
 }
 
 impl Pipeline {
-    /// The network in a repository of the Hub, with what the environment says about server, token and cache. Progress is
-    /// not shown; [`open`](Self::open) tells it.
+    /// The network in a repository of the Hub, `org/name` or `org/name@revision`, with what the environment says about
+    /// server, token and cache. Progress is not shown; [`open`](Self::open) tells it.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     pub fn from_hub(repository: &str) -> Result<Self, Error> {
-        Self::open(&Client::from_env()?, &repository.parse()?, &Revision::default(), |_| {})
+        let client = Client::from_env()?;
+        if !repository.contains('@') && !Address::is_one(repository) {
+            return Self::open(&client, &repository.parse()?, &Revision::default(), |_| {});
+        }
+        let address: Address = format!("{SCHEME}{}", repository.trim_start_matches(SCHEME)).parse()?;
+        match &address.file {
+            None => Self::open(&client, &address.repository, &address.revision(), |_| {}),
+            Some(_) => {
+                let reason = "names a file, which alone is no pipeline: leave it out";
+                Err(Error::Name { what: "the address", name: address.to_string(), reason })
+            }
+        }
     }
 
     /// The network in a repository at a revision. Only the files that are needed are fetched.

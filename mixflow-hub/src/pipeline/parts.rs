@@ -13,7 +13,7 @@ use super::layout::Layout;
 use super::{Pipeline, infer};
 use crate::cache::relative;
 use crate::progress::Tell;
-use crate::{Client, Error, Revision};
+use crate::{Address, Client, Error, Repository, Revision};
 
 /// The autoencoders that the published networks were trained with.
 const SIT_AUTOENCODER: &str = "stabilityai/sd-vae-ft-ema";
@@ -95,14 +95,14 @@ impl Parts<'_> {
         })
     }
 
-    /// The file that a recipe names, if it is there: `hf://org/name/file`, or in the folder.
+    /// The file that a recipe names, if it is there: of another repository, by its [`Address`], or in the folder.
     fn named(&mut self, path: &Path) -> Result<Option<PathBuf>, Error> {
-        if let Some(address) = path.to_str().and_then(|path| path.strip_prefix("hf://")) {
-            let parts: Vec<&str> = address.splitn(3, '/').collect();
-            let [org, name, file] = parts[..] else {
-                return Err(self.fault(format!("{} is not hf://org/name/file", path.display())));
+        if let Some(address) = path.to_str().filter(|path| Address::is_one(path)) {
+            let address: Address = address.parse()?;
+            let Some(file) = &address.file else {
+                return Err(self.fault(format!("{address} names no file: expected hf://org/name@revision/file")));
             };
-            return self.fetched(&format!("{org}/{name}"), file).map(Some);
+            return self.fetched(&address.repository, &address.revision(), file).map(Some);
         }
         // What was downloaded may name files of its own folder only; nor does a path of another machine mean anything.
         let inside = path.to_str().is_some_and(relative);
@@ -141,8 +141,8 @@ impl Parts<'_> {
                 wanted.display()
             )));
         }
-        let config = self.fetched(repository, "config.json")?;
-        Ok((KlAutoencoderConfig::from_diffusers(&config)?, self.fetched(repository, DIFFUSERS_WEIGHTS)?))
+        let config = self.published(repository, "config.json")?;
+        Ok((KlAutoencoderConfig::from_diffusers(&config)?, self.published(repository, DIFFUSERS_WEIGHTS)?))
     }
 
     /// RAE's encoder, beside or published.
@@ -157,17 +157,22 @@ impl Parts<'_> {
                 wanted.display()
             )));
         }
-        self.fetched(RAE_ENCODER, "model.safetensors")
+        self.published(RAE_ENCODER, "model.safetensors")
     }
 
-    fn fetched(&mut self, repository: &str, file: &str) -> Result<PathBuf, Error> {
+    /// A file of a published network.
+    fn published(&mut self, repository: &str, file: &str) -> Result<PathBuf, Error> {
+        self.fetched(&repository.parse()?, &Revision::default(), file)
+    }
+
+    fn fetched(&mut self, repository: &Repository, revision: &Revision, file: &str) -> Result<PathBuf, Error> {
         let Some(client) = self.client else {
             return Err(self.fault(format!(
                 "needs {file} of {repository}, and a folder is opened without the network: download it first, or use \
                  `Pipeline::open`"
             )));
         };
-        client.file(&repository.parse()?, &Revision::default(), file, |event| (self.tell)(event))
+        client.file(repository, revision, file, |event| (self.tell)(event))
     }
 
     fn fault(&self, reason: String) -> Error {

@@ -6,10 +6,8 @@ use std::path::{Path, PathBuf};
 use mixflow::recipe::{AutoencoderConfig, Recipe};
 use serde_json::Value;
 
-use crate::{Error, Repository};
-
-/// Before the address of a file in another repository.
-const HUB: &str = "hf://";
+use crate::address::SCHEME as HUB;
+use crate::{Address, Error};
 
 /// The key of a guide's weights.
 pub(super) const GUIDE: &str = "sampling.guide.weights";
@@ -19,7 +17,7 @@ pub(super) const GUIDE: &str = "sampling.guide.weights";
 pub enum Provision {
     /// It is published too: for files that one may pass on.
     Copy,
-    /// It is in another repository, as `hf://org/name/file`.
+    /// It is in another repository, as `hf://org/name/file`, or `hf://org/name@revision/file`.
     Refer(String),
 }
 
@@ -27,18 +25,28 @@ impl Provision {
     /// A file of another repository.
     ///
     /// # Errors
-    /// [`Error::Name`] unless it is `hf://org/name/file`.
+    /// [`Error::Name`] unless it is the [`Address`] of a file.
     pub fn refer(address: &str) -> Result<Self, Error> {
-        let fault = || Error::Name { what: "the address", name: address.into(), reason: "must be hf://org/name/file" };
-        let mut parts = address.strip_prefix(HUB).ok_or_else(fault)?.splitn(3, '/');
-        let [Some(org), Some(name), Some(file)] = [parts.next(), parts.next(), parts.next()] else {
-            return Err(fault());
-        };
-        format!("{org}/{name}").parse::<Repository>().map_err(|_| fault())?;
-        if !crate::cache::relative(file) {
-            return Err(fault());
+        match address.parse::<Address>() {
+            Ok(Address { file: Some(_), .. }) => Ok(Self::Refer(address.into())),
+            _ => {
+                let reason = "must be hf://org/name/file or hf://org/name@revision/file";
+                Err(Error::Name { what: "the address", name: address.into(), reason })
+            }
         }
-        Ok(Self::Refer(address.into()))
+    }
+
+    /// The address to publish where the run read `path`: of the commit, where the run had the file from there and no other
+    /// state of the repository was named.
+    fn pinned(address: &str, path: &Path) -> String {
+        let known = |cached: &Address| {
+            let named: Option<Address> = address.parse().ok();
+            named.is_some_and(|named| {
+                named.revision.is_none()
+                    && (named.repository, named.file) == (cached.repository.clone(), cached.file.clone())
+            })
+        };
+        Address::of_cached(path).filter(known).map_or_else(|| address.into(), |cached| cached.to_string())
     }
 }
 
@@ -86,7 +94,7 @@ pub(super) fn needed(
         )));
     }
     let name = |key: &str, path: &Path, copied: bool| match (provisions.get(key), hub_address(path)) {
-        (Some(Provision::Refer(address)), _) => Ok(address.clone()),
+        (Some(Provision::Refer(address)), _) => Ok(Provision::pinned(address, path)),
         (None, Some(address)) => Ok(address),
         (None, None) if !copied => Err(fault(format!(
             "the recipe's {key} is {}, which may not be yours to publish: say where it is on the Hub, as \
@@ -110,19 +118,13 @@ fn beside(key: &str) -> String {
     format!("{}.safetensors", stem.replace('.', "-"))
 }
 
-/// The address of a file that lies in the cache that all programs share.
+/// The address of a file that has one, or lies in the cache that all programs share.
 fn hub_address(path: &Path) -> Option<String> {
     let text = path.to_str()?;
     if text.starts_with(HUB) {
         return Some(text.into());
     }
-    let (_, cached) = text.rsplit_once("models--")?;
-    let mut parts = cached.splitn(4, '/');
-    let (repository, "snapshots", _, file) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?) else {
-        return None;
-    };
-    let address = format!("{HUB}{}/{file}", repository.replacen("--", "/", 1));
-    Provision::refer(&address).is_ok().then_some(address)
+    Some(Address::of_cached(path)?.to_string())
 }
 
 /// The text of a recipe with the names of `needed`, and no folder of this machine in it. All else stays as it is, numbers
@@ -197,18 +199,26 @@ mod tests {
     }
 
     #[test]
-    fn what_came_from_the_hub_is_referred_to() {
-        for (path, address) in [
-            ("hf://a/b/c.pt", Some("hf://a/b/c.pt")),
-            ("/h/hub/models--a--b-c/snapshots/0123/vae/x.safetensors", Some("hf://a/b-c/vae/x.safetensors")),
-            ("/h/hub/models--gpt2/snapshots/0123/x.safetensors", None),
-            ("/h/hub/datasets--a--b/snapshots/0123/x", None),
-            ("/h/hub/models--a--b/blobs/0123", None),
-            ("vae.safetensors", None),
-        ] {
+    fn what_came_from_the_hub_is_referred_to_at_its_commit() {
+        const COMMIT: &str = "2439f60ef33a0d46d85da5001d52aeda5b00ce9f";
+        let cached = format!("/h/hub/models--a--b/snapshots/{COMMIT}/c.pt");
+        let pinned = format!("hf://a/b@{COMMIT}/c.pt");
+        for (path, address) in
+            [("hf://a/b/c.pt", Some("hf://a/b/c.pt")), (&cached, Some(&pinned)), ("vae.safetensors", None)]
+        {
             assert_eq!(hub_address(Path::new(path)).as_deref(), address);
         }
-        for wrong in ["a/b/c", "hf://a/b", "hf://a/b/", "hf://a/../c", "hf://a/b/../c", "https://a/b/c"] {
+        // What is said of a file counts, unless the run says more.
+        for (named, path, expected) in [
+            ("hf://a/b/c.pt", cached.as_str(), pinned.as_str()),
+            ("hf://a/b@main/c.pt", &cached, "hf://a/b@main/c.pt"),
+            ("hf://a/b/d.pt", &cached, "hf://a/b/d.pt"),
+            ("hf://a/b/c.pt", "c.pt", "hf://a/b/c.pt"),
+        ] {
+            assert_eq!(Provision::pinned(named, Path::new(path)), expected);
+        }
+        for wrong in ["a/b/c", "hf://a/b", "hf://a/b/", "hf://a/../c", "hf://a/b/../c", "hf://a/b@v1", "https://a/b/c"]
+        {
             assert!(Provision::refer(wrong).is_err(), "{wrong}");
         }
     }

@@ -89,11 +89,13 @@ fn our_layout_gives_the_same_images_from_everywhere() {
     assert_eq!(error, "tiny: labels are classes from 0 to 9, found 10");
 }
 
-/// The other process of the next test.
+/// The other process of other tests.
 #[test]
-#[ignore = "started by another_process_makes_the_same_images"]
+#[ignore = "started by other tests"]
 fn child() {
-    let images = Pipeline::from_hub("org/tiny").unwrap().images(&[0, 9], 0).unwrap();
+    let name = std::env::var("MIXFLOW_NAME").unwrap_or("org/tiny".into());
+    let pipeline = Pipeline::from_hub(&name).unwrap_or_else(|error| panic!("{error}"));
+    let images = pipeline.images(&[0, 9], 0).unwrap();
     let bytes: Vec<u8> = images.pixels.iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
     fs::write(std::env::var("MIXFLOW_IMAGES").unwrap(), bytes).unwrap();
 }
@@ -109,9 +111,13 @@ fn another_process_makes_the_same_images() {
     command.env("HF_ENDPOINT", &setting.server.endpoint).env("HF_HOME", setting.folder.path());
     assert!(command.env("MIXFLOW_IMAGES", &file).status().unwrap().success());
     let expected = Pipeline::from_folder(folder.path()).unwrap().images(&[0, 9], 0).unwrap();
-    let found: Vec<f32> =
-        fs::read(file).unwrap().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect();
-    assert!(found.iter().map(|pixel| pixel.to_bits()).eq(expected.pixels.iter().map(|pixel| pixel.to_bits())));
+    assert!(floats(&file).iter().map(|pixel| pixel.to_bits()).eq(expected.pixels.iter().map(|pixel| pixel.to_bits())));
+}
+
+/// Numbers that the other process has written.
+fn floats(file: &Path) -> Vec<f32> {
+    let bytes = fs::read(file).unwrap();
+    bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())).collect()
 }
 
 #[test]
@@ -248,18 +254,60 @@ fn a_downloaded_recipe_names_files_of_its_folder_only() {
     }
     // Another repository is named as such.
     recipe["autoencoder"]["weights"] = json!("hf://org/vae/diffusion_pytorch_model.safetensors");
-    setting.server.commit(
-        "org/vae",
-        "main",
-        &[("diffusion_pytorch_model.safetensors", &fs::read(&secret).unwrap(), true)],
-    );
+    let vae = fs::read(&secret).unwrap();
+    let commit = setting.server.commit("org/vae", "main", &[("diffusion_pytorch_model.safetensors", &vae, true)]);
     let text = recipe.to_string();
     setting.server.commit(
         "org/tiny",
         "main",
         &[("config.json", text.as_bytes(), false), ("model.safetensors", &fs::read(&weights).unwrap(), true)],
     );
-    two_steps(open(&setting).unwrap());
+    let expected = two_steps(open(&setting).unwrap());
+
+    // At a commit it stays what it was, whatever becomes of the branch.
+    let (address, pinned) = ("hf://org/vae/", format!("hf://org/vae@{commit}/"));
+    setting.server.commit("org/vae", "main", &[("diffusion_pytorch_model.safetensors", b"others", true)]);
+    assert!(open(&setting).is_err());
+    let text = text.replace(address, &pinned);
+    setting.server.commit(
+        "org/tiny",
+        "main",
+        &[("config.json", text.as_bytes(), false), ("model.safetensors", &fs::read(&weights).unwrap(), true)],
+    );
+    assert_eq!(two_steps(open(&setting).unwrap()), expected);
+}
+
+#[test]
+fn a_repository_is_named_with_its_revision() {
+    let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
+    write_ours(folder.path());
+    published(&setting, folder.path());
+    let expected = Pipeline::from_folder(folder.path()).unwrap().images(&[0, 9], 0).unwrap();
+    let commit = setting.server.state().repositories["org/tiny"].refs["main"].clone();
+    setting.server.commit("org/tiny", "main", &[("README.md", b"nothing", false)]);
+    for (name, complaint) in [
+        (format!("org/tiny@{commit}"), ""),
+        (format!("hf://org/tiny@{commit}"), ""),
+        ("org/tiny".into(), "expected config.json"),
+        ("hf://org/tiny@v9".into(), "has no revision v9"),
+        ("org/tiny@../x".into(), "cannot be a branch, tag or commit"),
+        (format!("hf://org/tiny@{commit}/model.safetensors"), "names a file, which alone is no pipeline"),
+    ] {
+        let file = folder.path().join("images");
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command
+            .args(["--exact", "pipeline::child", "--ignored", "--nocapture"])
+            .env_clear()
+            .env("MIXFLOW_IMAGES", &file);
+        command.env("HF_ENDPOINT", &setting.server.endpoint).env("HF_HOME", setting.folder.path());
+        let output = command.env("MIXFLOW_NAME", &name).output().unwrap();
+        let told = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert_eq!(output.status.success(), complaint.is_empty(), "{name}: {told}");
+        assert!(told.contains(complaint), "{name}: {told}");
+        if complaint.is_empty() {
+            assert_eq!(floats(&file), expected.pixels);
+        }
+    }
 }
 
 #[test]

@@ -68,11 +68,19 @@ fn an_autoencoder_is_copied_or_referred_to_but_not_left_behind() {
     let card = fs::read_to_string(referred.join("README.md")).unwrap();
     assert!(card.contains(&format!("fetches from other repositories: {address}")), "{card}");
 
-    let file = folder.path().join("hub/models--org--vae/snapshots/0123/x/vae.safetensors");
+    // What the run had from the Hub is named at the commit that it had.
+    let commit = "2439f60ef33a0d46d85da5001d52aeda5b00ce9f";
+    let file = folder.path().join(format!("hub/models--org--vae/snapshots/{commit}/x/vae.safetensors"));
     write_autoencoder(&file);
     latent_run(&run, &file);
-    written(&run, &cached, plain()).unwrap();
-    assert_eq!(read(&cached.join("config.json"))["autoencoder"]["weights"], "hf://org/vae/x/vae.safetensors");
+    let address = format!("hf://org/vae@{commit}/x/vae.safetensors");
+    for (choice, public) in [
+        (plain(), cached),
+        (with(Provision::refer("hf://org/vae/x/vae.safetensors").unwrap()), folder.path().join("said")),
+    ] {
+        written(&run, &public, choice).unwrap();
+        assert_eq!(read(&public.join("config.json"))["autoencoder"]["weights"], address);
+    }
 
     let unknown = Choice { files: [("autoencoder.statistics".to_string(), Provision::Copy)].into(), ..plain() };
     let error = Publication::of(&run, unknown).unwrap_err().to_string();

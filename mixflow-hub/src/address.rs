@@ -1,0 +1,169 @@
+//! Files and repositories by one text.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use crate::cache::relative;
+use crate::{Commit, Error, Kind, Repository, Revision};
+
+/// Before an address.
+pub(crate) const SCHEME: &str = "hf://";
+
+/// Something on the Hub: `hf://org/name`, `hf://org/name@revision` or `hf://org/name@revision/folder/file`.
+///
+/// The revision is a branch, tag or commit, whose slashes are written `%2F`; none is `main`. Data sets are
+/// `hf://datasets/org/name`. Very old repositories, which have no organisation, have no address.
+///
+/// ```
+/// use mixflow_hub::Address;
+///
+/// let address: Address = "hf://org/name@v1.0/vae/model.safetensors".parse()?;
+/// assert_eq!(address.repository.id(), "org/name");
+/// assert_eq!(address.revision().as_str(), "v1.0");
+/// assert_eq!(address.file.as_deref(), Some("vae/model.safetensors"));
+/// # Ok::<(), mixflow_hub::Error>(())
+/// ```
+///
+/// # Source
+/// `HfFileSystem` of Python's `huggingface_hub`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Address {
+    /// Where.
+    pub repository: Repository,
+    /// Which state of it, if that is said.
+    pub revision: Option<Revision>,
+    /// One file of it, if that is said.
+    pub file: Option<String>,
+}
+
+impl Address {
+    /// Whether a text is meant as one.
+    pub fn is_one(text: &str) -> bool {
+        text.starts_with(SCHEME)
+    }
+
+    /// The revision, `main` where none is said.
+    pub fn revision(&self) -> Revision {
+        self.revision.clone().unwrap_or_default()
+    }
+
+    /// The same at a commit: what it stands for never changes.
+    #[must_use]
+    pub fn at(self, commit: Commit) -> Self {
+        Self { revision: Some(commit.into()), ..self }
+    }
+
+    /// What a file in the cache that all programs share is, with its commit.
+    pub fn of_cached(path: &Path) -> Option<Self> {
+        let text = path.to_str()?;
+        let (above, _) = text.rsplit_once("/snapshots/")?;
+        let (folders, folder) = above.rsplit_once('/').unwrap_or(("", above));
+        let (kind, id) = folder.split_once("--")?;
+        let mut parts = text[folders.len()..].trim_start_matches('/').splitn(4, '/').skip(2);
+        let (commit, file) = (Commit::parse(parts.next()?)?, parts.next()?);
+        let kind = [Kind::Model, Kind::Dataset, Kind::Space].into_iter().find(|known| known.plural() == kind)?;
+        let repository = Repository::new(kind, &id.replacen("--", "/", 1)).ok()?;
+        let whole = repository.id().contains('/') && relative(file);
+        whole.then(|| Self { repository, revision: Some(commit.into()), file: Some(file.into()) })
+    }
+}
+
+impl FromStr for Address {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        let fault = || Error::Name {
+            what: "the address",
+            name: text.into(),
+            reason: "must be hf://org/name, hf://org/name@revision or one of these with /file",
+        };
+        let path = text.strip_prefix(SCHEME).ok_or_else(fault)?;
+        let kinds = [Kind::Model, Kind::Dataset, Kind::Space];
+        let kind = kinds.into_iter().find(|kind| path.split('/').next() == Some(kind.plural()));
+        let path = path.strip_prefix(kind.map_or("", Kind::plural)).unwrap_or(path).trim_start_matches('/');
+        let mut parts = path.splitn(3, '/');
+        let (org, name) = parts.next().zip(parts.next()).ok_or_else(fault)?;
+        let (name, revision) = match name.split_once('@') {
+            Some((name, revision)) => (name, Some(revision.replace("%2F", "/").replace("%2f", "/").parse()?)),
+            None => (name, None),
+        };
+        let repository = Repository::new(kind.unwrap_or_default(), &format!("{org}/{name}")).map_err(|_| fault())?;
+        let file = parts.next().map(String::from);
+        if file.as_ref().is_some_and(|file| !relative(file)) {
+            return Err(fault());
+        }
+        Ok(Self { repository, revision, file })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{SCHEME}{}", self.repository)?;
+        if let Some(revision) = &self.revision {
+            write!(f, "@{}", revision.as_str().replace('/', "%2F"))?;
+        }
+        self.file.as_ref().map_or(Ok(()), |file| write!(f, "/{file}"))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    const COMMIT: &str = "2439f60ef33a0d46d85da5001d52aeda5b00ce9f";
+
+    #[test]
+    fn an_address_is_read_as_it_is_written() {
+        let pinned = format!("hf://org/name@{COMMIT}/a/b.pt");
+        for (text, repository, revision, file) in [
+            ("hf://org/name", "org/name", "main", None),
+            ("hf://org/name@v1.0", "org/name", "v1.0", None),
+            ("hf://org/name/a@b.pt", "org/name", "main", Some("a@b.pt")),
+            ("hf://org/name@refs%2Fpr%2F3/x.pt", "org/name", "refs/pr/3", Some("x.pt")),
+            ("hf://datasets/org/name@dev/x.npz", "datasets/org/name", "dev", Some("x.npz")),
+            (&pinned, "org/name", COMMIT, Some("a/b.pt")),
+        ] {
+            let address: Address = text.parse().unwrap();
+            assert_eq!(address.repository.to_string(), repository);
+            assert_eq!((address.revision().as_str(), address.file.as_deref()), (revision, file));
+            assert_eq!(address.to_string(), text);
+        }
+        for wrong in [
+            "org/name",
+            "hf://org",
+            "hf://org/",
+            "hf://datasets/org",
+            "hf://org/name/",
+            "hf://org/name@",
+            "hf://org/name@/x",
+            "hf://org/name@../x",
+            "hf://org/../c",
+            "hf://org/name/../c",
+            "https://org/name/c",
+        ] {
+            assert!(matches!(wrong.parse::<Address>(), Err(Error::Name { .. })), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn what_is_cached_has_the_address_of_its_commit() {
+        let address = |path: &str| Address::of_cached(Path::new(path)).map(|address| address.to_string());
+        let pinned = |rest: &str| Some(format!("hf://{}", rest.replace('#', COMMIT)));
+        for (path, expected) in [
+            (format!("/h/hub/models--a--b-c/snapshots/{COMMIT}/vae/x.pt"), pinned("a/b-c@#/vae/x.pt")),
+            (format!("models--a--b/snapshots/{COMMIT}/x.pt"), pinned("a/b@#/x.pt")),
+            (format!("/h/datasets--a--b/snapshots/{COMMIT}/x"), pinned("datasets/a/b@#/x")),
+            (format!("/h/models--a--b/snapshots/{COMMIT}"), None),
+            ("/h/models--a--b/snapshots/0123/x".into(), None),
+            (format!("/h/models--gpt2/snapshots/{COMMIT}/x"), None),
+            (format!("/h/models--a--b/blobs/{COMMIT}"), None),
+            (format!("/h/snapshots/{COMMIT}/x"), None),
+            ("vae.safetensors".into(), None),
+        ] {
+            assert_eq!(address(&path), expected, "{path}");
+        }
+    }
+}
