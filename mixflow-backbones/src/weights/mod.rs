@@ -51,6 +51,7 @@ use crate::mapped_file::MappedFile;
 pub struct Weights {
     tensors: BTreeMap<String, LazyTensor>,
     source: String,
+    part: Option<&'static str>,
 }
 
 /// Which of the networks in a training checkpoint to read.
@@ -96,7 +97,7 @@ impl Weights {
     /// If they are damaged.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self, Error> {
         let path = Path::new("memory");
-        Ok(Self { tensors: safetensors::read(path, Arc::new(bytes.to_vec()))?, source: "memory".into() })
+        Ok(Self { tensors: safetensors::read(path, Arc::new(bytes.to_vec()))?, source: "memory".into(), part: None })
     }
 
     /// Writes a `.safetensors` file with `metadata`, pairs of key and value. Readers see the old file or the new one,
@@ -140,6 +141,11 @@ impl Weights {
         &self.source
     }
 
+    /// The key of a training checkpoint that the network was found under, such as `ema`; none if the file is one network.
+    pub fn part(&self) -> Option<&'static str> {
+        self.part
+    }
+
     /// The tensor of this name.
     pub fn get(&self, name: &str) -> Option<&LazyTensor> {
         self.tensors.get(name)
@@ -176,7 +182,7 @@ impl Weights {
         I: IntoIterator<Item = (String, LazyTensor)>,
     {
         let tensors = self.tensors.into_iter().flat_map(|(name, tensor)| f(name, tensor)).collect();
-        Self { tensors, source: self.source }
+        Self { tensors, source: self.source, part: self.part }
     }
 
     /// The same weights under the names that `name` gives, without those that it gives none.
@@ -188,7 +194,7 @@ impl Weights {
     /// The tensors of both; those of `other` count where both have one of a name.
     pub(crate) fn merge(mut self, other: Self) -> Self {
         self.tensors.extend(other.tensors);
-        Self { tensors: self.tensors, source: format!("{} and {}", self.source, other.source) }
+        Self { tensors: self.tensors, source: format!("{} and {}", self.source, other.source), part: None }
     }
 
     pub(crate) fn insert_missing(&mut self, name: &str, data: impl FnOnce() -> TensorData) {
@@ -239,7 +245,7 @@ fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
         return Err(Error::format(path, format!("is a safetensors file, which has no part {part:?}: read it whole")));
     }
     let file = MappedFile::of(&file).map_err(Error::reading(path))?;
-    Ok(Weights { tensors: safetensors::read(path, Arc::new(file))?, source: path.display().to_string() })
+    Ok(Weights { tensors: safetensors::read(path, Arc::new(file))?, source: path.display().to_string(), part: None })
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ impl Weights {
     pub fn of(module: &impl Module, key: impl Fn(&str) -> String) -> Self {
         let mut collect = Collect { key, path: vec![], tensors: BTreeMap::new() };
         module.visit(&mut collect);
-        Self { tensors: collect.tensors, source: "a network".into() }
+        Self { tensors: collect.tensors, source: "a network".into(), part: None }
     }
 
     /// `module` with every floating-point parameter replaced by the tensor of its name, in the precision that the

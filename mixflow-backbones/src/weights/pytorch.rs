@@ -72,7 +72,7 @@ pub(super) fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
     {
         tensors = tensors.into_iter().map(|(name, tensor)| (name[wrapper.len()..].to_string(), tensor)).collect();
     }
-    Ok(Weights { tensors, source })
+    Ok(Weights { tensors, source, part: key.map(|(key, _)| key) })
 }
 
 /// Refuses what would build more than the file's size backs, or other things than weights.

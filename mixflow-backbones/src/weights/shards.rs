@@ -62,7 +62,7 @@ pub(super) fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
             format!("lacks `{missing}`, which the index names"),
         ));
     }
-    Ok(Weights { tensors, source: path.display().to_string() })
+    Ok(Weights { tensors, source: path.display().to_string(), part: None })
 }
 
 #[cfg(test)]
@@ -75,7 +75,7 @@ mod tests {
 
     fn weights(names: &[&str]) -> Weights {
         let tensor = |name: &&str| (name.to_string(), TensorData::new(vec![name.len() as f32; 2], [2]).into());
-        Weights { tensors: names.iter().map(tensor).collect(), source: "a test".into() }
+        Weights { tensors: names.iter().map(tensor).collect(), source: "a test".into(), part: None }
     }
 
     fn written(map: &serde_json::Value) -> (tempfile::TempDir, Result<Weights, Error>) {

@@ -74,6 +74,7 @@ fn pytorch_files_are_read_bit_exactly() {
 fn the_source_names_the_part_that_was_taken() {
     assert!(Weights::read(pt("nested.pt")).unwrap().source().ends_with("nested.pt, part `ema`"));
     assert!(Weights::read_part(pt("nested.pt"), Part::Model).unwrap().source().ends_with("nested.pt, part `model`"));
+    assert_eq!(["nested.pt", "bare.pt"].map(|name| Weights::read(pt(name)).unwrap().part()), [Some("ema"), None]);
     assert!(Weights::read(pt("bare.pt")).unwrap().source().ends_with("bare.pt"));
     let error = Weights::read_part(pt("bare.pt"), Part::Ema).unwrap_err().to_string();
     assert!(error.contains("has no part Ema among its entries `final_layer.linear.bias`"), "{error}");
@@ -172,7 +173,7 @@ fn rows_and_shapes_of_a_file_are_those_of_its_values() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("rows.safetensors");
     let values = TensorData::new((0..24u8).map(f32::from).collect::<Vec<_>>(), [6, 4]);
-    Weights { tensors: [("rows".into(), values.into())].into(), source: String::new() }.write(&path, &[]).unwrap();
+    Weights { tensors: [("rows".into(), values.into())].into(), ..Weights::default() }.write(&path, &[]).unwrap();
     for weights in [Weights::read(&path).unwrap(), Weights::from_safetensors(&fs::read(&path).unwrap()).unwrap()] {
         let rows = weights.get("rows").unwrap();
         assert!(rows.split_rows(4).is_none());
@@ -207,13 +208,13 @@ fn what_is_written_for_pytorch_reads_as_the_same() {
         ("truth", TensorData::try_from_bytes_vec(vec![1, 0], [2], DType::Bool(BoolStore::U8)).unwrap()),
     ];
     let tensors = odd.into_iter().map(|(name, data)| (name.to_string(), data.into())).collect();
-    let odd = Weights { tensors, source: String::new() };
+    let odd = Weights { tensors, ..Weights::default() };
     odd.write_pytorch(&path).unwrap();
     assert_same(&Weights::read(&path).unwrap(), &odd);
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "temporary files are left");
 
     let wide = [("wide".to_string(), TensorData::new(vec![1u64], [1]).into())].into();
-    let error = Weights { tensors: wide, source: String::new() }.write_pytorch(&path).unwrap_err().to_string();
+    let error = Weights { tensors: wide, ..Weights::default() }.write_pytorch(&path).unwrap_err().to_string();
     assert!(error.contains("cannot hold `wide`: PyTorch has no storage of U64"), "{error}");
     assert_same(&Weights::read(&path).unwrap(), &odd);
 }
