@@ -1,0 +1,188 @@
+//! The weights that a training started from.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mixflow_backbones::weights::Weights;
+use serde::{Deserialize, Serialize};
+
+use super::StoredNetwork;
+use crate::Error;
+use crate::evaluate::WeightsFile;
+use crate::report::write_atomic;
+
+/// The weights that a training started from, as `start.json` in the folder of its run says.
+///
+/// The recipe does not name them, but they determine the run as it does: one that is continued must be given the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Start {
+    /// The repository of the Hugging Face Hub that they came from: `org/name`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repository: Option<String>,
+    /// The commit of the repository.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub commit: Option<String>,
+    /// The file, and the shards that it names; without folders, unless it is one of a repository.
+    pub files: Vec<WeightsFile>,
+    /// Which network of a training checkpoint: `ema`, `model`, …; `average` of one of ours. None where the file holds one
+    /// network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub part: Option<String>,
+}
+
+impl Start {
+    /// What training starts from that takes this network.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or is none of weights.
+    pub fn of(stored: &StoredNetwork) -> Result<Self, Error> {
+        let file = stored.file();
+        let weights = Weights::read(&file)?;
+        let part = match stored {
+            StoredNetwork::File(_) => weights.part().map(String::from),
+            StoredNetwork::Checkpoint(_) => Some("average".into()),
+        };
+        let mut files = vec![file.clone()];
+        files.extend(shards(&file));
+        let files = files.into_iter().map(|file| {
+            let name = file.file_name().map(PathBuf::from).unwrap_or_default();
+            Ok(WeightsFile { file: name, ..WeightsFile::read(file)? })
+        });
+        Ok(Self { repository: None, commit: None, files: files.collect::<Result<_, Error>>()?, part })
+    }
+
+    /// What the run in a folder started from; none if that was a network of random weights.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn read(run: &Path) -> Result<Option<Self>, Error> {
+        let file = run.join(FILE);
+        if !file.is_file() {
+            return Ok(None);
+        }
+        let text = fs::read(&file).map_err(Error::io("read", &file))?;
+        let fault = |error: serde_json::Error| Error::Recipe {
+            origin: file.display().to_string(),
+            reason: format!("does not say what the run started from: {error}"),
+        };
+        serde_json::from_slice(&text).map(Some).map_err(fault)
+    }
+
+    /// Says in the folder of a run that begins what it starts from; none are random weights.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(start: Option<&Self>, run: &Path) -> Result<(), Error> {
+        let file = run.join(FILE);
+        match start {
+            Some(start) => write_atomic(&file, &serde_json::to_vec_pretty(start).expect("text is JSON")),
+            // Of a run that did not come to begin.
+            None if file.exists() => fs::remove_file(&file).map_err(Error::io("remove", &file)),
+            None => Ok(()),
+        }
+    }
+
+    /// The first file, which is the one that was given.
+    pub fn file(&self) -> &Path {
+        self.files.first().map_or(Path::new(""), |found| &found.file)
+    }
+}
+
+/// Refuses to continue a run from other weights than those that it started from. A training that has a checkpoint needs
+/// none; whoever did not write down what it started from is believed.
+///
+/// # Errors
+/// [`Error::Recipe`] if they are others, or are needed and not given.
+pub fn check_same_start(run: &Path, start: Option<&Start>) -> Result<(), Error> {
+    let Some(old) = Start::read(run)? else { return Ok(()) };
+    let hashes = |start: &Start| start.files.iter().map(|file| file.sha256.clone()).collect::<Vec<_>>();
+    let from = match &old.repository {
+        Some(repository) => format!("{} of {repository}", old.file().display()),
+        None => old.file().display().to_string(),
+    };
+    let reason = match start {
+        Some(start) if (hashes(start), &start.part) != (hashes(&old), &old.part) => "it is given other weights",
+        None if !run.join("checkpoints").is_dir() => "it is given none",
+        _ => return Ok(()),
+    };
+    let reason =
+        format!("the run started from {from}, and {reason}: continue it with the same --from, or choose another --out");
+    Err(Error::Recipe { origin: run.join(FILE).display().to_string(), reason })
+}
+
+const FILE: &str = "start.json";
+
+/// The shards that an index names, sorted; it was read as weights before.
+fn shards(index: &Path) -> Vec<PathBuf> {
+    if !index.to_string_lossy().ends_with(".safetensors.index.json") {
+        return vec![];
+    }
+    let value: serde_json::Value =
+        fs::read(index).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
+    let map = value["weight_map"].as_object();
+    let mut names: Vec<&str> = map.into_iter().flat_map(|map| map.values()).filter_map(|name| name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    names.into_iter().map(|name| index.with_file_name(name)).collect()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::recipe::Recipe;
+
+    fn weights(seed: u64) -> Weights {
+        let recipe = Recipe::read("digits", &["network.width=24".into(), "network.depth=1".into()]).unwrap();
+        recipe.network.init(seed, &Default::default()).weights()
+    }
+
+    #[test]
+    fn a_run_goes_on_from_the_weights_that_it_started_from() {
+        let root = tempfile::tempdir().unwrap();
+        let [run, file, other] = ["run", "a.safetensors", "b.safetensors"].map(|name| root.path().join(name));
+        weights(1).write(&file, &[]).unwrap();
+        weights(2).write(&other, &[]).unwrap();
+        let [start, others] = [&file, &other].map(|file| Start::of(&StoredNetwork::File(file.clone())).unwrap());
+        assert_eq!((start.file(), &start.part, start.files[0].sha256.len()), (Path::new("a.safetensors"), &None, 64));
+        // Nobody has written down anything.
+        check_same_start(&run, None).unwrap();
+        check_same_start(&run, Some(&others)).unwrap();
+
+        fs::create_dir(&run).unwrap();
+        Start::write(Some(&start), &run).unwrap();
+        assert_eq!(Start::read(&run).unwrap().unwrap(), start);
+        // The same weights may lie elsewhere.
+        let copy = root.path().join("copy.safetensors");
+        fs::copy(&file, &copy).unwrap();
+        check_same_start(&run, Some(&Start::of(&StoredNetwork::File(copy)).unwrap())).unwrap();
+        for (given, words) in [(Some(&others), "it is given other weights"), (None, "it is given none")] {
+            let error = check_same_start(&run, given).unwrap_err().to_string();
+            assert!(error.contains("started from a.safetensors") && error.contains(words), "{error}");
+        }
+        fs::create_dir(run.join("checkpoints")).unwrap();
+        check_same_start(&run, None).unwrap();
+        assert!(check_same_start(&run, Some(&others)).is_err());
+        fs::write(run.join("start.json"), "{").unwrap();
+        assert!(check_same_start(&run, None).unwrap_err().to_string().contains("does not say what"));
+        Start::write(None, &run).unwrap();
+        assert_eq!(Start::read(&run).unwrap(), None);
+    }
+
+    #[test]
+    fn all_files_of_a_network_and_its_part_are_known() {
+        let root = tempfile::tempdir().unwrap();
+        weights(1).write(root.path().join("model-1.safetensors"), &[]).unwrap();
+        let names: Vec<String> = weights(1).iter().map(|(name, _)| name.to_string()).collect();
+        let map: serde_json::Map<_, _> = names.into_iter().map(|name| (name, "model-1.safetensors".into())).collect();
+        let index = root.path().join("model.safetensors.index.json");
+        fs::write(&index, serde_json::json!({ "weight_map": map }).to_string()).unwrap();
+        let start = Start::of(&StoredNetwork::File(index)).unwrap();
+        let names: Vec<_> = start.files.iter().map(|found| found.file.to_str().unwrap()).collect();
+        assert_eq!(names, ["model.safetensors.index.json", "model-1.safetensors"]);
+
+        let pt = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/pt/nested.pt");
+        assert_eq!(Start::of(&StoredNetwork::File(pt)).unwrap().part.as_deref(), Some("ema"));
+    }
+}
