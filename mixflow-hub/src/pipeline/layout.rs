@@ -56,20 +56,36 @@ impl Layout {
         }
     }
 
+    /// The network in this file.
+    pub(super) fn of_file(file: &str, names: &[String]) -> Self {
+        let folder = file.rfind('/').map_or("", |end| &file[..=end]);
+        let recipe = ["recipe.json", "config.json"].map(|name| format!("{folder}{name}"));
+        Self { recipe: recipe.into_iter().find(|name| names.contains(name)), weights: file.into(), rae: None }
+    }
+
+    /// The network alone: its file, and the shards that this stands for.
+    pub(super) fn whole(&self, names: &[String]) -> Vec<String> {
+        let shards = self.weights.strip_suffix(".safetensors.index.json");
+        let is_shard = |name: &str| {
+            shards
+                .and_then(|stem| name.strip_prefix(stem))
+                .is_some_and(|rest| rest.starts_with('-') && rest.ends_with(".safetensors"))
+        };
+        let shards = names.iter().filter(|name| is_shard(name)).cloned();
+        std::iter::once(self.weights.clone()).chain(shards).collect()
+    }
+
     /// What to fetch of these names: the network, what makes images of it, and what tells about both.
     pub(super) fn wanted(&self, names: &[String]) -> Vec<String> {
-        let shards = self.weights.strip_suffix(".safetensors.index.json");
+        let whole = self.whole(names);
         let wanted = |name: &&String| {
-            let shard = shards.is_some_and(|stem| {
-                name.strip_prefix(stem).is_some_and(|rest| rest.starts_with('-') && rest.ends_with(".safetensors"))
-            });
-            let told = self.recipe.as_deref() == Some(name) || **name == self.weights;
+            let told = self.recipe.as_deref() == Some(name) || whole.contains(name);
             let rae = self.rae.as_ref().is_some_and(|rae| rae.contains(name));
             let vae = ["vae/config.json", "vae/diffusion_pytorch_model.safetensors"].contains(&name.as_str());
             // Files that the recipe of ours names lie beside it.
             let beside = self.recipe.is_some() && !name.contains('/') && !name.starts_with("model");
             let beside = beside && (name.ends_with(".safetensors") || name.ends_with(".pt"));
-            told || shard || rae || vae || beside
+            told || rae || vae || beside
         };
         names.iter().filter(wanted).cloned().collect()
     }

@@ -1,5 +1,6 @@
 //! Images from a repository or a folder.
 
+mod fetch;
 mod infer;
 mod layout;
 mod parts;

@@ -3,8 +3,9 @@
 use std::fmt::Write;
 
 use mixflow::metric::{Measurement, Scores};
-use mixflow::recipe::{AutoencoderConfig, Recipe};
+use mixflow::recipe::AutoencoderConfig;
 use mixflow::report::thousands;
+use mixflow::train::Start;
 use serde_json::{Value, json};
 
 use super::files::Needed;
@@ -82,7 +83,7 @@ impl Card<'_> {
 
     /// What it is and how it was trained.
     fn summary(&self) -> String {
-        let Finished { run, recipe, arm, averaging, steps, .. } = self.finished;
+        let Finished { recipe, averaging, .. } = self.finished;
         let [channels, height, width] = recipe.network.shape();
         let made = match &recipe.autoencoder {
             Some(_) => format!("latents of {channels} × {height} × {width}, which an autoencoder turns into images"),
@@ -100,9 +101,12 @@ impl Card<'_> {
             self.data(),
             env!("CARGO_PKG_REPOSITORY"),
         );
-        text.push_str(&training(recipe, arm.as_deref(), *steps, run.join("pretraining").is_dir()));
-        if !self.choice.base_models.is_empty() {
-            let _ = write!(text, " The training started from {}.", links(&self.choice.base_models, ""));
+        text.push_str(&training(self.finished));
+        let start = self.finished.start.as_ref().and_then(|start| start.repository.as_deref());
+        // One that the run names is in that sentence already.
+        let told: Vec<_> = self.choice.base_models.iter().filter(|base| Some(base.id()) != start).cloned().collect();
+        if !told.is_empty() {
+            let _ = write!(text, " The training started from {}.", links(&told, ""));
         }
         text.push_str(match averaging {
             Averaging::Average => " The weights are the moving average of all steps.",
@@ -257,7 +261,9 @@ fn table(rows: &[(&Conditions, Vec<Metric>)]) -> String {
 }
 
 /// The training of a network, in a sentence or two.
-fn training(recipe: &Recipe, arm: Option<&str>, steps: u64, pretrained: bool) -> String {
+fn training(finished: &Finished) -> String {
+    let Finished { run, recipe, arm, start, .. } = finished;
+    let steps = thousands(finished.steps);
     let batch = recipe.training.batch;
     let slowed = serde_json::to_value(&recipe.objective.timesteps).unwrap_or_default();
     let plain = match slowed["gamma"].as_f64() {
@@ -265,22 +271,45 @@ fn training(recipe: &Recipe, arm: Option<&str>, steps: u64, pretrained: bool) ->
         None => "flow matching".into(),
     };
     let post = recipe.post_training.as_ref();
-    match (arm, post) {
+    match (arm.as_deref(), post) {
         (Some(arm), Some(post)) if arm != "pretraining" => {
             let method =
                 if arm.starts_with("mixflow") { format!("MixFlow Training (γ = {})", post.gamma) } else { plain };
-            let steps = thousands(steps);
-            let start = match pretrained {
-                true => format!("a network that was trained for {} steps before", thousands(recipe.training.steps)),
-                false => "weights that were given to the run".into(),
+            let start = match start {
+                Some(start) => weights(start),
+                None if run.join("pretraining").is_dir() => {
+                    format!("a network that was trained for {} steps before", thousands(recipe.training.steps))
+                }
+                None => "weights that were given to the run".into(),
             };
             format!(
                 "It was post-trained for {steps} steps of {batch} images with {method}, from {start}; it is the network \
                  `{arm}` of a comparison."
             )
         }
-        _ => format!("It was trained for {} steps of {batch} images with {plain}.", thousands(steps)),
+        _ => {
+            let from = start.as_ref().map_or(String::new(), |start| format!(", from {}", weights(start)));
+            format!("It was trained for {steps} steps of {batch} images with {plain}{from}.")
+        }
     }
+}
+
+/// The weights that a training started from.
+fn weights(start: &Start) -> String {
+    let mut text = format!("`{}`", start.file().display());
+    if let Some(part) = &start.part {
+        let _ = write!(text, " (`{part}`)");
+    }
+    match (&start.repository, &start.commit, start.files.first()) {
+        (Some(repository), Some(commit), _) => {
+            let _ = write!(text, " of [{repository}](https://huggingface.co/{repository}/tree/{commit}) at `{commit}`");
+        }
+        (_, _, Some(file)) => {
+            let _ = write!(text, ", SHA-256 `{}`", file.sha256);
+        }
+        _ => {}
+    }
+    text
 }
 
 /// Links to repositories.

@@ -7,7 +7,7 @@ use mixflow::backbones::Network;
 use mixflow::backbones::weights::Weights;
 use mixflow::compare::PostTraining;
 use mixflow::recipe::Recipe;
-use mixflow::train::Checkpoints;
+use mixflow::train::{Checkpoints, Start};
 
 use crate::Error;
 
@@ -51,6 +51,8 @@ pub(super) struct Finished {
     /// The file that the run left. None for weights that are in no file of their own.
     pub(super) file: Option<PathBuf>,
     pub(super) network: Network,
+    /// The weights that the run was given to start from.
+    pub(super) start: Option<Start>,
 }
 
 impl Finished {
@@ -95,7 +97,8 @@ impl Finished {
         };
         let steps = done.unwrap_or(steps);
         let step = steps.to_string();
-        Ok(Self { run: run.into(), folder, arm, text, recipe, averaging, steps, step, file, network })
+        let start = Start::read(run)?;
+        Ok(Self { run: run.into(), folder, arm, text, recipe, averaging, steps, step, file, network, start })
     }
 }
 

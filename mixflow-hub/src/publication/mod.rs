@@ -75,7 +75,8 @@ pub struct Choice {
     pub samples: Samples,
     /// The Hub's word for the licence, such as `apache-2.0`. Where none is given, the card names none.
     pub license: Option<String>,
-    /// Models that the training started from.
+    /// Models that the training started from. Where none is given, that which the run had its first weights from, if it says
+    /// so.
     pub base_models: Vec<Repository>,
     /// Data sets of the Hub that were learnt.
     pub datasets: Vec<Repository>,
@@ -109,10 +110,15 @@ impl Publication {
     /// # Errors
     /// If the folder is none of a run, the training has not ended, weights do not fit the recipe, or a file that sampling
     /// needs is neither there nor said to be elsewhere.
-    pub fn of(run: impl AsRef<Path>, choice: Choice) -> Result<Self, Error> {
+    pub fn of(run: impl AsRef<Path>, mut choice: Choice) -> Result<Self, Error> {
         choice.check()?;
         let run = run.as_ref();
         let finished = Finished::read(run, choice.arm.as_deref(), choice.averaging)?;
+        let start = finished.start.as_ref().and_then(|start| start.repository.as_deref());
+        let start = start.map(str::parse::<Repository>).transpose()?.filter(|start| start.kind() == Kind::Model);
+        if choice.base_models.is_empty() {
+            choice.base_models.extend(start);
+        }
         let needed = files::needed(run, &finished.recipe, &choice.files)?;
         if matches!(finished.recipe.autoencoder, Some(AutoencoderConfig::TrainedRae(_)))
             && !run.join(AUTOENCODER).is_file()

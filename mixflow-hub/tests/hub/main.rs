@@ -5,6 +5,8 @@
 mod download;
 mod failures;
 #[cfg(feature = "pipeline")]
+mod fetch;
+#[cfg(feature = "pipeline")]
 mod pipeline;
 #[cfg(feature = "pipeline")]
 mod publication;

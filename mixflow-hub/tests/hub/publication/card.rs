@@ -5,6 +5,7 @@ use std::path::Path;
 
 use mixflow::evaluate::WeightsFile;
 use mixflow::inception::{EvaluationOptions, InceptionEvaluation, Network, Resize, Set, Setting};
+use mixflow::train::{Start, StoredNetwork};
 use mixflow_hub::{Choice, Publication, Samples};
 use serde_json::{Value, json};
 
@@ -99,6 +100,38 @@ fn every_number_is_one_that_was_measured() {
     written(&run, &other, told()).unwrap();
     let text = card(&other);
     assert!(text.contains("these compare with no paper") && !text.contains("type: fid"), "{text}");
+}
+
+#[test]
+fn what_a_training_started_from_is_told_as_the_run_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let [run, base, hub, said, local] = ["run", "base", "hub", "said", "local"].map(|name| folder.path().join(name));
+    train(&run, json!({}));
+    fs::rename(run.join("model.safetensors"), &base).unwrap();
+    let mut start = Start::of(&StoredNetwork::File(base.clone())).unwrap();
+    fs::rename(&base, run.join("model.safetensors")).unwrap();
+    (start.repository, start.commit, start.part) = (Some("org/base".into()), Some("c0ffee".into()), Some("ema".into()));
+    Start::write(Some(&start), &run).unwrap();
+
+    written(&run, &hub, plain()).unwrap();
+    let text = card(&hub);
+    assert!(text.contains("base_model:\n  - org/base\n"), "{text}");
+    let from = "from `base` (`ema`) of [org/base](https://huggingface.co/org/base/tree/c0ffee) at `c0ffee`.";
+    assert!(text.contains(from) && !text.contains("The training started from"), "{text}");
+    // Who says more is believed.
+    let choice = Choice { base_models: vec!["org/first".parse().unwrap()], ..plain() };
+    written(&run, &said, choice).unwrap();
+    let text = card(&said);
+    assert!(text.contains("base_model:\n  - org/first\n") && text.contains("started from [org/first]"), "{text}");
+    // A file of one's own has a name and a hash, and no address.
+    (start.repository, start.commit) = (None, None);
+    Start::write(Some(&start), &run).unwrap();
+    written(&run, &local, plain()).unwrap();
+    let (text, hash) = (card(&local), &start.files[0].sha256);
+    assert!(
+        text.contains(&format!("from `base` (`ema`), SHA-256 `{hash}`.")) && !text.contains("base_model"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -1,0 +1,102 @@
+//! Weights and named files of repositories, without all that is beside them.
+
+use mixflow_hub::{Address, Error};
+use serde_json::json;
+
+use crate::shared::{NAME, Setting, names};
+
+fn address(text: &str) -> Address {
+    text.parse().unwrap()
+}
+
+/// A repository of ours in shards, with what others do not need.
+fn sharded(setting: &Setting) -> String {
+    setting.server.commit(
+        NAME,
+        "main",
+        &[
+            ("README.md", b"# a model", false),
+            ("autoencoder.safetensors", b"autoencoder", true),
+            ("config.json", b"{}", false),
+            ("last.pt", b"pickle", true),
+            ("model-00001-of-00002.safetensors", b"one", true),
+            ("model-00002-of-00002.safetensors", b"two", true),
+            ("model.safetensors.index.json", b"{}", false),
+        ],
+    )
+}
+
+#[test]
+fn a_training_gets_the_weights_alone_and_their_whole_address() {
+    for (asked, file, fetched) in [
+        (
+            "hf://org/sit",
+            "model.safetensors.index.json",
+            &["model-00001", "model-00002", "model.safetensors.index"][..],
+        ),
+        ("hf://org/sit@main/last.pt", "last.pt", &["last.pt"]),
+        ("hf://org/sit/model-00002-of-00002.safetensors", "model-00002-of-00002.safetensors", &["model-00002"]),
+    ] {
+        let setting = Setting::new();
+        let commit = sharded(&setting);
+        let (path, pinned) = setting.client().weights(&address(asked), |_| {}).unwrap();
+        assert_eq!(pinned.to_string(), format!("hf://org/sit@{commit}/{file}"));
+        let snapshot = setting.stored().join("snapshots").join(&commit);
+        assert_eq!(path, snapshot.join(file));
+        let found = names(&snapshot);
+        assert!(found.len() == fetched.len() && found.iter().zip(fetched).all(|(a, b)| a.starts_with(b)), "{found:?}");
+        // What it is called then is the same for ever, and needs nobody.
+        setting.server.commit(NAME, "main", &[("last.pt", b"others", true)]);
+        let again = setting.client().offline(true).weights(&pinned, |_| {}).unwrap();
+        assert_eq!(again, (path, pinned));
+    }
+}
+
+#[test]
+fn sampling_gets_what_lies_beside_too() {
+    let setting = Setting::new();
+    let commit = sharded(&setting);
+    setting.client().published(&address("hf://org/sit"), |_| {}).unwrap();
+    let found = names(&setting.stored().join("snapshots").join(&commit));
+    assert!(found.len() == 6 && !found.contains(&"README.md".to_string()), "{found:?}");
+}
+
+#[test]
+fn weights_that_are_not_there_are_named() {
+    let setting = Setting::new();
+    sharded(&setting);
+    let get = |text: &str| setting.client().weights(&address(text), |_| {}).unwrap_err();
+    let error = get("hf://org/sit/sit.pt");
+    assert!(matches!(&error, Error::NoFile { .. }) && error.to_string().contains("it has README.md"), "{error}");
+    assert!(matches!(get("hf://org/sit@v9"), Error::NoRevision { .. }));
+    assert!(matches!(get("hf://org/none"), Error::NoRepository { .. }));
+    setting.server.commit(NAME, "main", &[("a.pt", b"a", true), ("b.pt", b"b", true)]);
+    let error = get("hf://org/sit").to_string();
+    assert!(error.contains("several networks, a.pt, b.pt") && error.contains("hf://org/sit/FILE"), "{error}");
+}
+
+#[test]
+fn files_that_a_recipe_names_are_fetched_and_pinned() {
+    let setting = Setting::new();
+    let commit = setting.server.commit("org/vae", "v1", &[("x/vae.pt", b"a vae", true)]);
+    let recipe = json!({ "a": [{ "weights": "hf://org/vae@v1/x/vae.pt" }], "b": "vae.pt", "c": 0.1, "d": "org/vae" });
+    let [pinned, local] = setting.client().named_files(&recipe, |_| {}).unwrap();
+    let address = format!("hf://org/vae@{commit}/x/vae.pt");
+    let mut expected = recipe.clone();
+    expected["a"][0]["weights"] = json!(address);
+    assert_eq!(pinned, expected);
+    let path = local["a"][0]["weights"].as_str().unwrap().to_string();
+    assert_eq!(std::fs::read(&path).unwrap(), b"a vae");
+    expected["a"][0]["weights"] = json!(path);
+    assert_eq!(local, expected);
+    // What is pinned is found again by nobody's help.
+    let again = setting.client().offline(true).named_files(&pinned, |_| {}).unwrap();
+    assert_eq!(again, [pinned, local]);
+
+    for (wrong, reason) in
+        [("hf://org/vae", "names no file"), ("hf://org", "must be hf://"), ("hf://org/vae@v1/y.pt", "has no y.pt")]
+    {
+        let error = setting.client().named_files(&json!([wrong]), |_| {}).unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
+}
