@@ -12,8 +12,11 @@ use crate::train::{Destination, train};
 pub(crate) struct Compare {
     #[command(flatten)]
     recipe: RecipeArguments,
-    /// The network to post-train: .safetensors, .pt, a run's folder or a checkpoint
-    #[arg(long, value_name = "WEIGHTS")]
+    #[arg(
+        long,
+        value_name = "WEIGHTS",
+        help = "The network to post-train: .safetensors, .pt, a run's folder, a checkpoint, or hf://org/name[@revision][/file]"
+    )]
     from: PathBuf,
     /// Post-trainings of each kind [default: the recipe's]
     #[arg(long, value_name = "N")]

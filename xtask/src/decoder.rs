@@ -4,26 +4,31 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use mixflow::backbones::weights::Weights;
+use mixflow::rae_training::RaeRun;
 use mixflow::recipe::DecoderRecipe;
 
+use crate::hub::named_values;
 use crate::progress::Progress;
 use crate::run::{Result, STOP, say};
 use crate::train::{Destination, in_folder};
 
 /// Trains the decoder of a recipe, from the weights of a file if there is one.
 pub(crate) fn train_decoder(recipe: &DecoderRecipe, from: Option<&Path>, to: &Destination) -> Result<ExitCode> {
-    let folder = to.folder(PathBuf::from("runs").join(&recipe.name), &recipe.to_value())?;
+    let [recipe, local] = named_values(&recipe.to_value())?;
+    let local = DecoderRecipe::from_value(local)?;
+    let folder = to.folder(PathBuf::from("runs").join(&local.name), &recipe)?;
     // What is wrong with data or weights is said before anything is written.
-    let data = recipe.open()?;
-    let (encoder, mut decoder) = recipe.networks()?;
-    if let Some(from) = from {
-        decoder = decoder.load(Weights::read(from)?)?;
+    let data = local.open()?;
+    let (encoder, mut decoder) = local.networks()?;
+    let start = to.start(from, &folder)?;
+    if let Some(start) = &start {
+        decoder = decoder.load(Weights::read(&start.path)?)?;
     }
-    let run = recipe.run(&folder, data, &STOP)?;
-    let mut tracking = to.watchers.tracking(&recipe.name, &folder, &recipe.to_value())?;
-    in_folder(&folder, &recipe.to_value(), || {
+    let run = RaeRun { recipe: recipe.clone(), ..local.run(&folder, data, &STOP)? };
+    let mut tracking = to.watchers.tracking(&local.name, &folder, &recipe)?;
+    in_folder(&folder, &recipe, start.as_ref().map(|start| &start.start), || {
         let mut progress = Progress::new();
-        progress.begin(&recipe.name, Some(recipe.training.steps));
+        progress.begin(&local.name, Some(local.training.steps));
         let decoder = run.train_decoder(&encoder, decoder, |event| {
             progress.training(&event);
             tracking.training(&folder, &event, &progress);

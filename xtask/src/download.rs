@@ -23,7 +23,7 @@ pub(crate) struct Download {
 #[cfg(not(feature = "hub"))]
 impl Download {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        Err("this program was built without network; run `cargo xtask-hub download ...`".into())
+        Err(format!("this program was built without network; {}", crate::hub::with_network()).into())
     }
 }
 

@@ -12,6 +12,7 @@ mod decoder;
 mod download;
 mod encode;
 mod eval;
+mod hub;
 mod inception;
 mod plan;
 mod progress;

@@ -61,7 +61,7 @@ pub(crate) struct Publish {
 #[cfg(not(feature = "hub"))]
 impl Publish {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        Err("this program was built without network; run `cargo xtask-hub publish ...`".into())
+        Err(format!("this program was built without network; {}", crate::hub::with_network()).into())
     }
 }
 

@@ -10,6 +10,7 @@ use clap::builder::RangedU64ValueParser;
 use mixflow::export::Export;
 use mixflow::recipe::GuideConfig;
 
+use crate::hub::{is_address, published};
 use crate::progress::Progress;
 use crate::run::{Result, say};
 use crate::trained::TrainedArguments;
@@ -43,8 +44,11 @@ pub(crate) struct Sampling {
     /// Scale of guidance; 1 is none [default: the recipe's]
     #[arg(long, value_name = "SCALE")]
     guidance: Option<f64>,
-    /// Guide by this weaker network, of a run's folder or checkpoint, instead of the network itself without a label
-    #[arg(long, value_name = "RUN")]
+    #[arg(
+        long,
+        value_name = "RUN",
+        help = "Guide by this weaker network, of a run's folder, a checkpoint or hf://org/name[@revision], instead of the network itself without a label"
+    )]
     guide: Option<PathBuf>,
     /// Change any value of the recipe, such as sampling.solver.kind=euler; may be given more than once
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -57,7 +61,10 @@ impl Sampling {
         let steps = self.steps.map(|steps| format!("sampling.grid.steps={steps}"));
         let scale = self.guidance.map(|scale| format!("sampling.guidance.scale={scale}"));
         let guide = match &self.guide {
-            Some(run) => Some(format!("sampling.guide={}", serde_json::to_string(&GuideConfig::of_run(run)?)?)),
+            Some(run) => {
+                let run = if is_address(run) { &published(run)? } else { run };
+                Some(format!("sampling.guide={}", serde_json::to_string(&GuideConfig::of_run(run)?)?))
+            }
             None => None,
         };
         Ok(steps.into_iter().chain(scale).chain(guide).chain(self.set.iter().cloned()).collect())

@@ -34,7 +34,7 @@ impl Watchers {
             Self { wandb: true, .. } => "--wandb",
             _ => return Ok(Tracking),
         };
-        Err(format!("{flag}: this program was built without trackers; run `cargo xtask-hub train ...`").into())
+        Err(format!("{flag}: this program was built without trackers; {}", crate::hub::with_network()).into())
     }
 }
 

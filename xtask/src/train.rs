@@ -11,11 +11,12 @@ use mixflow::compare::{self, Study, StudyOutcome};
 use mixflow::data::Dataset;
 use mixflow::recipe::{Guide, GuideConfig, ObjectiveConfig, Preparation, Recipe};
 use mixflow::report::write_atomic;
-use mixflow::train::{Outcome, Run, check_same_run};
+use mixflow::train::{Outcome, Run, Start, check_same_run, check_same_start};
 use mixflow::{TargetEncoder, learned};
 use serde_json::Value;
 
 use crate::decoder::train_decoder;
+use crate::hub::{Weights, named_files};
 use crate::progress::Progress;
 use crate::run::{RecipeArguments, Result, STOP, load, network, note, save, say, stop_on_signals};
 use crate::tracking::{Tracking, Watchers};
@@ -24,8 +25,11 @@ use crate::tracking::{Tracking, Watchers};
 pub(crate) struct Train {
     #[command(flatten)]
     recipe: RecipeArguments,
-    /// Start from these weights: .safetensors, .pt, a run's folder or a checkpoint
-    #[arg(long, value_name = "WEIGHTS")]
+    #[arg(
+        long,
+        value_name = "WEIGHTS",
+        help = "Start from these weights: .safetensors, .pt, a run's folder, a checkpoint, or hf://org/name[@revision][/file]"
+    )]
     from: Option<PathBuf>,
     #[command(flatten)]
     to: Destination,
@@ -72,14 +76,31 @@ impl Destination {
         }
         Ok(folder)
     }
+
+    /// The weights to start from, if they were asked for; they must be those of the run in the folder, if there is one.
+    pub(crate) fn start(&self, from: Option<&Path>, folder: &Path) -> Result<Option<Weights>> {
+        let weights = from.map(Weights::find).transpose()?;
+        if folder.join("recipe.json").exists() {
+            check_same_start(folder, weights.as_ref().map(|weights| &weights.start))?;
+        }
+        Ok(weights)
+    }
 }
 
-/// Makes the folder of a run and does what is to be done in it, which tells whether it came to its end.
-pub(crate) fn in_folder(folder: &Path, recipe: &Value, work: impl FnOnce() -> Result<bool>) -> Result<ExitCode> {
+/// Makes the folder of a run, which may start from weights, and does what is to be done in it, which tells whether it came
+/// to its end.
+pub(crate) fn in_folder(
+    folder: &Path,
+    recipe: &Value,
+    start: Option<&Start>,
+    work: impl FnOnce() -> Result<bool>,
+) -> Result<ExitCode> {
     stop_on_signals()?;
     std::fs::create_dir_all(folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
     let (file, text) = (folder.join("recipe.json"), serde_json::to_string_pretty(recipe)?);
     if !file.exists() {
+        // Before the recipe, which makes it a run.
+        Start::write(start, folder)?;
         write_atomic(&file, text.as_bytes())?;
     }
     let finished = work()?;
@@ -97,19 +118,22 @@ pub(crate) fn in_folder(folder: &Path, recipe: &Value, work: impl FnOnce() -> Re
 
 /// Runs a recipe, in `folder` unless another was asked for.
 pub(crate) fn train(recipe: &Recipe, from: Option<&Path>, to: &Destination, folder: PathBuf) -> Result<ExitCode> {
+    let [recipe, local] = &named_files(recipe)?;
     let folder = to.folder(folder, &recipe.to_value())?;
     // What is wrong with data or weights is said before anything is written.
     let data: Arc<dyn Dataset> = match &recipe.post_training {
         Some(post) => Arc::new(compare::parts(recipe, post)?.0),
         None => recipe.open()?,
     };
-    let start = from.map(|from| load(recipe, from)).transpose()?;
+    let weights = to.start(from, &folder)?;
+    let start = weights.as_ref().map(|weights| load(recipe, &weights.path)).transpose()?;
     // A single training makes no images.
-    let guide = recipe.sampling.active_guide().filter(|_| recipe.post_training.is_some());
+    let guide = local.sampling.active_guide().filter(|_| recipe.post_training.is_some());
     let guide = guide.map(GuideConfig::load).transpose()?;
     let mut tracking = to.watchers.tracking(&recipe.name, &folder, &recipe.to_value())?;
-    in_folder(&folder, &recipe.to_value(), || {
-        let Some(run) = Prepared::new(recipe, folder.clone(), data, guide)? else { return Ok(false) };
+    let origin = weights.as_ref().map(|weights| &weights.start);
+    in_folder(&folder, &recipe.to_value(), origin, || {
+        let Some(run) = Prepared::new([recipe, local], folder.clone(), data, guide)? else { return Ok(false) };
         let tell = &mut tracking;
         let finished = if recipe.post_training.is_some() { run.study(start, tell) } else { run.single(start, tell) };
         tracking.end(&finished);
@@ -128,19 +152,24 @@ struct Prepared<'a> {
 }
 
 impl<'a> Prepared<'a> {
-    /// Reads or trains the frozen networks. None if stopped in between.
-    fn new(recipe: &'a Recipe, folder: PathBuf, data: Arc<dyn Dataset>, guide: Option<Guide>) -> Result<Option<Self>> {
+    /// Reads or trains the frozen networks; `local` is the recipe with files of this machine. None if stopped in between.
+    fn new(
+        [recipe, local]: [&'a Recipe; 2],
+        folder: PathBuf,
+        data: Arc<dyn Dataset>,
+        guide: Option<Guide>,
+    ) -> Result<Option<Self>> {
         let (mut progress, mut autoencoder, mut encoder) = (Progress::new(), None, None);
         let value = recipe.to_value();
         let preparation = Preparation { folder: &folder, recipe: &value, data: &data, stop: &STOP };
-        if let Some(config) = recipe.encoding() {
+        if let Some(config) = local.encoding() {
             progress.begin("autoencoder", config.training_steps());
             autoencoder = config.prepare(&preparation, |event| progress.training(&event))?;
             if autoencoder.is_none() {
                 return Ok(None);
             }
         }
-        if let Some(config) = &recipe.target_encoder {
+        if let Some(config) = &local.target_encoder {
             progress.begin("target encoder", config.training_steps());
             encoder = config.prepare(&preparation, |event| progress.training(&event))?;
             if encoder.is_none() {

@@ -9,13 +9,16 @@ use mixflow::generate::Generator;
 use mixflow::recipe::{AutoencoderConfig, Guide, GuideConfig, Recipe};
 use mixflow::train::StoredNetwork;
 
+use crate::hub::{is_address, named_files, published};
 use crate::run::{Result, load};
 
 /// Which network.
 #[derive(Args)]
 pub(crate) struct TrainedArguments {
-    /// The folder of a run or of a published network, or a file of weights
-    #[arg(value_name = "RUN_OR_WEIGHTS")]
+    #[arg(
+        value_name = "RUN_OR_WEIGHTS",
+        help = "The folder of a run or of a published network, a file of weights, or hf://org/name[@revision][/file]"
+    )]
     path: PathBuf,
     /// The recipe that the weights belong to [default: recipe.json of the run, or config.json beside the weights]
     #[arg(long)]
@@ -33,6 +36,8 @@ pub(crate) struct Trained {
     autoencoder_files: Vec<PathBuf>,
     pub(crate) guide: Option<Guide>,
     pub(crate) weights: PathBuf,
+    /// Where what is found out about it goes.
+    folder: PathBuf,
 }
 
 impl TrainedArguments {
@@ -43,6 +48,7 @@ impl TrainedArguments {
             Some(recipe) => Recipe::read(recipe, set)?,
             None => recipe_beside(&weights, set)?,
         };
+        let [_, recipe] = named_files(&recipe)?;
         let network = load(&recipe, &weights)?;
         // What a run trains lies in its folder: that of the weights, or above.
         let ancestors = weights.ancestors().skip(1).take(2);
@@ -51,11 +57,27 @@ impl TrainedArguments {
         let autoencoder = recipe.autoencoder.as_ref().map(|config| config.load(folder)).transpose()?;
         let autoencoder_files = recipe.autoencoder.as_ref().map_or(vec![], |config| config.files(folder));
         let guide = recipe.sampling.active_guide().map(GuideConfig::load).transpose()?;
-        Ok(Trained { recipe, network, autoencoder, autoencoder_files, guide, weights })
+        // A cache is not ours to write to.
+        let beside = weights.parent().filter(|_| !is_address(&self.path)).map(PathBuf::from);
+        Ok(Trained {
+            recipe,
+            network,
+            autoencoder,
+            autoencoder_files,
+            guide,
+            weights,
+            folder: beside.unwrap_or_default(),
+        })
     }
 
     fn weights(&self) -> Result<PathBuf> {
         let path = &self.path;
+        if is_address(path) {
+            return match &self.arm {
+                None => published(path),
+                Some(_) => Err("--arm chooses inside a run's folder: name the file, as hf://org/name/file".into()),
+            };
+        }
         let shown = path.display();
         if path.is_file() {
             return match &self.arm {
@@ -105,9 +127,9 @@ impl Trained {
         self.recipe.autoencoder.as_ref().map_or(channels, AutoencoderConfig::image_channels)
     }
 
-    /// The folder of the weights, where what is found out about them goes.
+    /// The folder of the weights, where what is found out about them goes; that of the user for those of the Hub.
     pub(crate) fn folder(&self) -> &Path {
-        self.weights.parent().unwrap_or(Path::new(""))
+        &self.folder
     }
 }
 

@@ -6,6 +6,7 @@ mod convert;
 mod encode;
 mod guide;
 mod publish;
+mod start;
 mod tracking;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,182 @@
+//! Trainings that start from given weights.
+
+use serde_json::{Value, json};
+
+use crate::Place;
+
+/// A recipe of a network that learns in a moment.
+fn recipe() -> Value {
+    json!({
+        "name": "tiny",
+        "data": { "kind": "digits", "size": 8 },
+        "network": {
+            "kind": "sit", "input_size": 8, "patch": 4, "channels": 1, "width": 24, "depth": 1, "heads": 2, "hidden": 32,
+            "classes": 10
+        },
+        "training": { "steps": 2, "batch": 8, "checkpoint_every": 1 },
+        "sampling": { "solver": { "kind": "euler" }, "grid": { "steps": 2 } },
+    })
+}
+
+fn place() -> Place {
+    let place = Place::new();
+    std::fs::write(place.path("tiny.json"), recipe().to_string()).unwrap();
+    for (seed, run) in [("1", "first"), ("2", "second")] {
+        place.run(&["train", "tiny.json", "--set", &format!("seed={seed}"), "--out", run]);
+    }
+    place
+}
+
+const COMPARISON: &str = "post_training={\"steps\":2,\"gamma\":0.8,\"seeds\":1,\"images\":20,\"lambdas\":[1.0]}";
+
+#[test]
+fn what_a_run_started_from_is_written_down_and_must_stay_the_same() {
+    let place = place();
+    assert!(!place.path("first/start.json").exists());
+    place.run(&["train", "tiny.json", "--from", "first", "--out", "run"]);
+    let start = place.json("run/start.json");
+    assert_eq!(start["files"][0]["file"], "model.safetensors");
+    assert!(start["files"][0]["sha256"].as_str().unwrap().len() == 64 && start.get("repository").is_none());
+    // It is no part of the recipe, and checkpoints go on without it, but not from another.
+    let more = ["train", "tiny.json", "--out", "run", "--resume", "--set", "training.steps=3"];
+    place.run(&more);
+    place.run(&[&more[..], &["--from", "first/model.safetensors"]].concat());
+    place.refuse(&[&more[..], &["--from", "second"]].concat(), &["started from model.safetensors", "other weights"]);
+    assert_eq!(place.json("run/start.json"), start);
+
+    // A comparison would train first without it.
+    let compare = ["train", "tiny.json", "--out", "compared", "--set", COMPARISON];
+    place.run(&[&compare[..], &["--from", "first/checkpoints/step-00000002"]].concat());
+    assert_eq!(place.json("compared/start.json")["part"], "average");
+    place.refuse(&[&compare[..], &["--resume"]].concat(), &["it is given none", "the same --from"]);
+}
+
+#[cfg(not(feature = "hub"))]
+#[test]
+fn a_program_without_network_says_how_to_get_one_with_it() {
+    let place = Place::new();
+    std::fs::write(place.path("tiny.json"), recipe().to_string()).unwrap();
+    let from = ["--from", "hf://org/sit"];
+    for arguments in [
+        [&["train", "tiny.json"][..], &from].concat(),
+        [&["compare", "tiny.json", "--set", COMPARISON][..], &from].concat(),
+        vec!["sample", "hf://org/sit", "--out", "x.png"],
+        vec!["eval", "hf://org/sit"],
+    ] {
+        place.refuse(
+            &arguments,
+            &["hf://org/sit is on the Hugging Face Hub", &format!("cargo xtask-hub {}", arguments[0])],
+        );
+    }
+    assert!(!place.path("runs").exists());
+}
+
+#[cfg(feature = "hub")]
+mod with_hub {
+    use std::fs;
+    use std::path::Path;
+    use std::process::{Command, Output};
+
+    use super::*;
+
+    const COMMIT: &str = "2439f60ef33a0d46d85da5001d52aeda5b00ce9f";
+
+    /// Calls a command that finds in its cache what it would ask the Hub for.
+    fn call(place: &Place, arguments: &[&str]) -> Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(arguments).current_dir(place.path("")).env("HF_HUB_OFFLINE", "1");
+        command.env("HF_HUB_CACHE", place.path("hub")).env_remove("HF_TOKEN").output().unwrap()
+    }
+
+    #[track_caller]
+    fn run(place: &Place, arguments: &[&str]) -> String {
+        let output = call(place, arguments);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{told}");
+        told
+    }
+
+    fn repository(place: &Place, name: &str, files: &[(&str, &Path)]) {
+        let folder = place.path("hub").join(format!("models--org--{name}"));
+        let snapshot = folder.join("snapshots").join(COMMIT);
+        fs::create_dir_all(&snapshot).unwrap();
+        fs::create_dir_all(folder.join("refs")).unwrap();
+        fs::write(folder.join("refs/main"), COMMIT).unwrap();
+        for (name, from) in files {
+            fs::copy(from, snapshot.join(name)).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_training_starts_from_a_repository_and_its_card_says_so() {
+        let place = place();
+        let [weights, config] = ["first/model.safetensors", "first/recipe.json"].map(|name| place.path(name));
+        repository(&place, "sit", &[("model.safetensors", &weights), ("config.json", &config)]);
+        let from = format!("hf://org/sit@{COMMIT}/model.safetensors");
+        for (given, out) in
+            [("hf://org/sit", "branch"), ("hf://org/sit@main/model.safetensors", "file"), (&from, "pinned")]
+        {
+            let told = run(&place, &["train", "tiny.json", "--from", given, "--out", out]);
+            assert!(told.contains(&format!("starting from {from}\n")), "{told}");
+            let start = place.json(&format!("{out}/start.json"));
+            assert_eq!((&start["repository"], &start["commit"]), (&json!("org/sit"), &json!(COMMIT)));
+            let model = |run: &str| fs::read(place.path(run).join("model.safetensors")).unwrap();
+            if out == "branch" {
+                run(&place, &["train", "tiny.json", "--from", "first", "--out", "local"]);
+            }
+            assert_eq!(model(out), model("local"));
+        }
+        let cached = place.path("hub/models--org--sit/snapshots").join(COMMIT).join("model.safetensors");
+        run(
+            &place,
+            &["compare", "tiny.json", "--from", cached.to_str().unwrap(), "--set", COMPARISON, "--out", "compared"],
+        );
+        assert_eq!(place.json("compared/start.json"), place.json("pinned/start.json"));
+        run(&place, &["publish", "compared", "--to", "org/ours", "--no-samples", "--dry-run"]);
+        let card = fs::read_to_string(place.path("compared/published/README.md")).unwrap();
+        assert!(card.contains("base_model:\n  - org/sit\n") && card.contains(COMMIT), "{card}");
+
+        let output = call(&place, &["train", "tiny.json", "--from", "hf://org/none", "--out", "none"]);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(!output.status.success() && told.contains("org/none") && told.contains("HF_HUB_OFFLINE"), "{told}");
+        assert!(!place.path("none").exists());
+    }
+
+    #[test]
+    fn a_network_is_sampled_and_measured_by_its_address() {
+        let place = place();
+        let [weights, config] = ["first/model.safetensors", "first/recipe.json"].map(|name| place.path(name));
+        repository(&place, "sit", &[("model.safetensors", &weights), ("config.json", &config)]);
+        run(&place, &["sample", "hf://org/sit", "--count", "4", "--out", "hub.npz"]);
+        run(&place, &["sample", "first", "--count", "4", "--out", "run.npz"]);
+        assert_eq!(fs::read(place.path("hub.npz")).unwrap(), fs::read(place.path("run.npz")).unwrap());
+        // What is found out is the user's, and nothing is written to the cache.
+        run(&place, &["eval", "hf://org/sit@main", "--images", "16"]);
+        assert_eq!(place.json("eval.json")["weights"]["sha256"], {
+            run(&place, &["eval", "first", "--images", "16"]);
+            place.json("first/eval.json")["weights"]["sha256"].clone()
+        });
+        let snapshot = place.path("hub/models--org--sit/snapshots").join(COMMIT);
+        assert_eq!(crate::names(&snapshot), ["config.json", "model.safetensors"]);
+    }
+
+    #[test]
+    fn a_guide_of_the_hub_is_pinned_in_the_run() {
+        let place = place();
+        repository(&place, "weak", &[("weak.safetensors", &place.path("second/model.safetensors"))]);
+        let mut recipe = recipe();
+        recipe["sampling"]["guidance"] = json!({ "scale": 2.0 });
+        recipe["sampling"]["guide"] =
+            json!({ "network": recipe["network"], "weights": "hf://org/weak/weak.safetensors" });
+        fs::write(place.path("tiny.json"), recipe.to_string()).unwrap();
+        run(&place, &["train", "tiny.json", "--out", "run"]);
+        let pinned = format!("hf://org/weak@{COMMIT}/weak.safetensors");
+        assert_eq!(place.json("run/recipe.json")["sampling"]["guide"]["weights"], pinned);
+        run(&place, &["sample", "run", "--count", "4", "--out", "hub.npz"]);
+        run(&place, &["sample", "run", "--count", "4", "--guide", "second", "--out", "run.npz"]);
+        assert_eq!(fs::read(place.path("hub.npz")).unwrap(), fs::read(place.path("run.npz")).unwrap());
+        run(&place, &["train", "tiny.json", "--out", "run", "--resume", "--set", "training.steps=3"]);
+        run(&place, &["publish", "run", "--to", "org/ours", "--no-samples", "--dry-run"]);
+        assert_eq!(place.json("run/published/config.json")["sampling"]["guide"]["weights"], pinned);
+    }
+}
