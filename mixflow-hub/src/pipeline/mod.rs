@@ -35,8 +35,8 @@ use parts::Parts;
 /// - Ours: the recipe as `config.json` (or `recipe.json`, in a run's folder) and `model.safetensors`, whole or in shards
 ///   behind `model.safetensors.index.json`. Files of the autoencoder and a guide are named in the recipe: relative to the folder, or
 ///   as `hf://org/name@revision/file`, an [`Address`].
-/// - A published SiT, REPA or DiT^DH: one file of weights, `.pt` or `.safetensors`. Which network and size it is tell the
-///   names and shapes of its tensors; how to sample, the paper's recipe.
+/// - A published SiT, REPA, `LightningDiT` or DiT^DH: one file of weights, `.pt` or `.safetensors`. Which network and size
+///   it is tell the names and shapes of its tensors; how to sample, the paper's recipe.
 /// - RAE's collection: `DiTs/…/stage2_model.pt`, `decoders/…/model.pt`, `stats/…/stat.pt`, `DiT^DH-XL` at 256 px first.
 /// - The autoencoder of Stable Diffusion beside or in `vae`, as `diffusers` has it. Where a repository has none, the one
 ///   that the network was trained with is fetched.

@@ -190,8 +190,9 @@ fn published(weights: &Weights) -> Result<Recipe, Error> {
         NetworkConfig::Sit(_) if side == 64 => "paper/sit-xl-2-512",
         NetworkConfig::Sit(_) => "paper/sit-xl-2-256",
         NetworkConfig::Repa(_) => "paper/repa-xl-2-256",
-        _ if side == 32 => "paper/dit-dh-xl-512",
-        _ => "paper/dit-dh-xl-256",
+        NetworkConfig::LightningDit(_) => "paper/lightning-dit-xl-256",
+        NetworkConfig::DitDh(_) if side == 32 => "paper/dit-dh-xl-512",
+        NetworkConfig::DitDh(_) => "paper/dit-dh-xl-256",
     };
     Ok(Recipe { network, ..Recipe::read(name, &[])? })
 }

@@ -17,13 +17,14 @@ pub(super) const EMBEDDED: [(&str, &str); 4] = [
 ];
 
 /// Recipes of the published networks, by name.
-const PUBLISHED: [(&str, &str); 6] = [
+const PUBLISHED: [(&str, &str); 7] = [
     ("paper/sit-b-2-256", include_str!("../../recipes/paper/sit-b-2-256.json")),
     ("paper/sit-xl-2-256", include_str!("../../recipes/paper/sit-xl-2-256.json")),
     ("paper/sit-xl-2-512", include_str!("../../recipes/paper/sit-xl-2-512.json")),
     ("paper/repa-xl-2-256", include_str!("../../recipes/paper/repa-xl-2-256.json")),
     ("paper/dit-dh-xl-256", include_str!("../../recipes/paper/dit-dh-xl-256.json")),
     ("paper/dit-dh-xl-512", include_str!("../../recipes/paper/dit-dh-xl-512.json")),
+    ("paper/lightning-dit-xl-256", include_str!("../../recipes/paper/lightning-dit-xl-256.json")),
 ];
 
 /// Reads a recipe of any kind by name, or from a JSON file, and changes it by `key=value` overrides.
