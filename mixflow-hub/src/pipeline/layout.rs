@@ -16,7 +16,7 @@ pub(super) struct Layout {
     /// The network.
     pub(super) weights: String,
     /// RAE's decoder and statistics, where they are in the same collection.
-    pub(super) rae: Option<[String; 2]>,
+    pub(super) rae: [Option<String>; 2],
 }
 
 impl Layout {
@@ -26,13 +26,12 @@ impl Layout {
         let ours = ["model.safetensors.index.json", "model.safetensors"].into_iter().find(|name| has(name));
         let recipe = ["recipe.json", "config.json"].into_iter().find(|name| has(name));
         if let (Some(weights), Some(recipe)) = (ours, recipe) {
-            return Ok(Self { recipe: Some(recipe.into()), weights: weights.into(), rae: None });
+            return Ok(Self { recipe: Some(recipe.into()), weights: weights.into(), rae: [None, None] });
         }
         if let Some(weights) = best(names, "", "stage2_model.pt", &["ImageNet256", "DiTDH-XL"]) {
             let decoder = best(names, "decoders/", "model.pt", &["dinov2/wReg_base", "ViTXL_n08"]);
             let statistics = best(names, "stats/", "stat.pt", &["dinov2/wReg_base", "imagenet1k"]);
-            let rae = decoder.zip(statistics).map(|(decoder, statistics)| [decoder, statistics]);
-            return Ok(Self { recipe: None, weights, rae });
+            return Ok(Self { recipe: recipe.map(String::from), weights, rae: [decoder, statistics] });
         }
         let known = ["vae", "autoencoder", "diffusion_pytorch_model", "optimizer", "encoder"];
         let is_network = |name: &&String| {
@@ -41,7 +40,7 @@ impl Layout {
         };
         let files: Vec<&String> = names.iter().filter(is_network).collect();
         match files[..] {
-            [file] => Ok(Self { recipe: recipe.map(String::from), weights: file.clone(), rae: None }),
+            [file] => Ok(Self { recipe: recipe.map(String::from), weights: file.clone(), rae: [None, None] }),
             [] if has("model_index.json") || has("diffusion_pytorch_model.safetensors") => Err(
                 "is a folder of diffusers without a network that is known here; its autoencoder can be used as `vae` \
                  beside a network"
@@ -60,7 +59,7 @@ impl Layout {
     pub(super) fn of_file(file: &str, names: &[String]) -> Self {
         let folder = file.rfind('/').map_or("", |end| &file[..=end]);
         let recipe = ["recipe.json", "config.json"].map(|name| format!("{folder}{name}"));
-        Self { recipe: recipe.into_iter().find(|name| names.contains(name)), weights: file.into(), rae: None }
+        Self { recipe: recipe.into_iter().find(|name| names.contains(name)), weights: file.into(), rae: [None, None] }
     }
 
     /// The network alone: its file, and the shards that this stands for.
@@ -80,7 +79,7 @@ impl Layout {
         let whole = self.whole(names);
         let wanted = |name: &&String| {
             let told = self.recipe.as_deref() == Some(name) || whole.contains(name);
-            let rae = self.rae.as_ref().is_some_and(|rae| rae.contains(name));
+            let rae = self.rae.iter().flatten().any(|file| file == *name);
             let vae = ["vae/config.json", "vae/diffusion_pytorch_model.safetensors"].contains(&name.as_str());
             // Files that the recipe of ours names lie beside it.
             let beside = self.recipe.is_some() && !name.contains('/') && !name.starts_with("model");
@@ -168,7 +167,7 @@ mod tests {
         ]);
         let layout = Layout::of(&names).unwrap();
         assert_eq!(layout.weights, names[1]);
-        assert_eq!(layout.rae.as_ref().unwrap(), &[names[4].clone(), names[6].clone()]);
+        assert_eq!(layout.rae, [4, 6].map(|index| Some(names[index].clone())));
         assert_eq!(layout.wanted(&names), [names[1].clone(), names[4].clone(), names[6].clone()]);
     }
 

@@ -37,7 +37,8 @@ use parts::Parts;
 ///   as `hf://org/name@revision/file`, an [`Address`].
 /// - A published SiT, REPA, `LightningDiT` or DiT^DH: one file of weights, `.pt` or `.safetensors`. Which network and size
 ///   it is tell the names and shapes of its tensors; how to sample, the paper's recipe.
-/// - RAE's collection: `DiTs/…/stage2_model.pt`, `decoders/…/model.pt`, `stats/…/stat.pt`, `DiT^DH-XL` at 256 px first.
+/// - RAE's collection: `DiTs/…/stage2_model.pt`, `decoders/…/model.pt`, `stats/…/stat.pt`, `DiT^DH-XL` at 256 px first; of
+///   other shapes than the published ones, with a recipe of ours above as `config.json`.
 /// - The autoencoder of Stable Diffusion beside or in `vae`, as `diffusers` has it. Where a repository has none, the one
 ///   that the network was trained with is fetched.
 ///

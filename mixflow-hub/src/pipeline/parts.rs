@@ -75,7 +75,7 @@ impl Parts<'_> {
                 AutoencoderConfig::Kl { network, weights }
             }
             AutoencoderConfig::Rae { encoder, decoder, encoder_weights, decoder_weights, statistics } => {
-                let beside = |index: usize| Some(self.folder.join(&layout.rae.as_ref()?[index]));
+                let beside = |index: usize| Some(self.folder.join(layout.rae[index].as_ref()?));
                 let (decoder_beside, statistics_beside) = (beside(0), beside(1));
                 let decoder_weights = self.required(decoder_beside, &decoder_weights)?;
                 let statistics = self.required(statistics_beside, &statistics)?;

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(feature = "pipeline")]
+mod collection;
 mod download;
 mod failures;
 #[cfg(feature = "pipeline")]

@@ -35,7 +35,7 @@ fn network(recipe: &Recipe) -> Network {
 }
 
 /// Files of a folder as a repository has them.
-fn published(setting: &Setting, folder: &Path) {
+pub(crate) fn published(setting: &Setting, repository: &str, folder: &Path) {
     let mut files = vec![];
     let mut folders = vec![folder.to_path_buf()];
     while let Some(next) = folders.pop() {
@@ -51,7 +51,7 @@ fn published(setting: &Setting, folder: &Path) {
     }
     let large = |name: &str| name.ends_with(".safetensors") || name.ends_with(".pt");
     let files: Vec<_> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice(), large(name))).collect();
-    setting.server.commit("org/tiny", "main", &files);
+    setting.server.commit(repository, "main", &files);
 }
 
 fn open(setting: &Setting) -> Result<Pipeline, Error> {
@@ -71,7 +71,7 @@ fn our_layout_gives_the_same_images_from_everywhere() {
     let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
     let recipe = write_ours(folder.path());
     fs::write(folder.path().join("README.md"), "# tiny").unwrap();
-    published(&setting, folder.path());
+    published(&setting, "org/tiny", folder.path());
 
     let labels = [3, 1, 4];
     let expected = recipe.generator(&network(&recipe)).images(&labels, 5).unwrap();
@@ -104,7 +104,7 @@ fn child() {
 fn another_process_makes_the_same_images() {
     let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
     write_ours(folder.path());
-    published(&setting, folder.path());
+    published(&setting, "org/tiny", folder.path());
     let file = folder.path().join("images");
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "pipeline::child", "--ignored"]).stdout(Stdio::null()).env_clear();
@@ -137,7 +137,7 @@ fn shards_are_one_network() {
     fs::remove_file(folder.path().join("model.safetensors")).unwrap();
     let index = json!({ "metadata": { "total_size": 1 }, "weight_map": map });
     fs::write(folder.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
-    published(&setting, folder.path());
+    published(&setting, "org/tiny", folder.path());
     assert_eq!(Pipeline::from_folder(folder.path()).unwrap().images(&[2], 0).unwrap(), expected);
     assert_eq!(open(&setting).unwrap().images(&[2], 0).unwrap(), expected);
 }
@@ -185,14 +185,14 @@ fn two_steps(mut pipeline: Pipeline) -> Vec<f32> {
 fn a_published_network_is_known_by_its_tensors() {
     let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
     write_published(folder.path(), &folder.path().join("vae"));
-    published(&setting, folder.path());
+    published(&setting, "org/tiny", folder.path());
     let expected = two_steps(Pipeline::from_folder(folder.path()).unwrap());
     assert_eq!(two_steps(open(&setting).unwrap()), expected);
 
     // Without autoencoder beside it: a folder says what is missing, a repository takes the one it was trained with.
     let (setting, alone, vae) = (Setting::new(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write_published(alone.path(), vae.path());
-    published(&setting, alone.path());
+    published(&setting, "org/tiny", alone.path());
     let error = Pipeline::from_folder(alone.path()).unwrap_err().to_string();
     assert!(error.contains("a folder `vae`") && error.contains("stabilityai/sd-vae-ft-ema"), "{error}");
     assert!(matches!(open(&setting), Err(Error::NoRepository { .. })));
@@ -281,7 +281,7 @@ fn a_downloaded_recipe_names_files_of_its_folder_only() {
 fn a_repository_is_named_with_its_revision() {
     let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
     write_ours(folder.path());
-    published(&setting, folder.path());
+    published(&setting, "org/tiny", folder.path());
     let expected = Pipeline::from_folder(folder.path()).unwrap().images(&[0, 9], 0).unwrap();
     let commit = setting.server.state().repositories["org/tiny"].refs["main"].clone();
     setting.server.commit("org/tiny", "main", &[("README.md", b"nothing", false)]);
@@ -333,7 +333,7 @@ fn a_network_is_never_its_own_guide() {
     }
     recipe["sampling"]["guide"]["weights"] = json!(weights);
     fs::write(folder.path().join("config.json"), recipe.to_string()).unwrap();
-    published(&setting, folder.path());
+    published(&setting, "org/tiny", folder.path());
     let error = open(&setting).unwrap_err().to_string();
     assert!(error.contains("model.safetensors, which is not there"), "{error}");
 }

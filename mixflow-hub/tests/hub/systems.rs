@@ -13,23 +13,19 @@ use mixflow::generate::Generator;
 use mixflow::recipe::{AutoencoderConfig, Recipe};
 use mixflow::schedules::TimeGrid;
 use mixflow_hub::{Pipeline, Revision};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::pipeline::published;
 use crate::shared::Setting;
 
 /// The files of a folder as a repository, and what opens it.
-fn from_repository(setting: &Setting, folder: &Path) -> Pipeline {
-    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
-    let files: Vec<_> = entries
-        .map(|path| (path.file_name().unwrap().to_str().unwrap().to_string(), fs::read(path).unwrap()))
-        .collect();
-    let files: Vec<_> = files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice(), true)).collect();
-    setting.server.commit("org/system", "main", &files);
+pub(crate) fn from_repository(setting: &Setting, folder: &Path) -> Pipeline {
+    published(setting, "org/system", folder);
     Pipeline::open(&setting.client(), &"org/system".parse().unwrap(), &Revision::default(), |_| {}).unwrap()
 }
 
 /// Random latents have statistics of no use; these are not those that a fresh network has.
-fn statistics(channels: usize, side: usize) -> LatentStatistics {
+pub(crate) fn statistics(channels: usize, side: usize) -> LatentStatistics {
     let device = Default::default();
     let mut statistics = LatentStatistics::new([channels, side, side], &device);
     statistics.mean = statistics.mean.map(|mean| mean + 0.25);
@@ -37,10 +33,8 @@ fn statistics(channels: usize, side: usize) -> LatentStatistics {
     statistics
 }
 
-#[test]
-fn dit_dh_makes_images_through_the_decoder_of_rae() {
-    let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
-    let (device, path) = (Default::default(), |name: &str| folder.path().join(name));
+/// A recipe of small networks of RAE's kinds, with the files of its autoencoder beside it.
+pub(crate) fn rae() -> Value {
     let mut recipe = Recipe::read("paper/dit-dh-xl-256", &[]).unwrap().to_value();
     recipe["network"] = json!({
         "kind": "dit-dh", "input_size": 2, "channels": 16, "classes": 3,
@@ -59,6 +53,14 @@ fn dit_dh_makes_images_through_the_decoder_of_rae() {
         "encoder_weights": "encoder.safetensors", "decoder_weights": "decoder.pt", "statistics": "statistics.pt"
     });
     recipe["sampling"]["grid"]["steps"] = json!(2);
+    recipe
+}
+
+#[test]
+fn dit_dh_makes_images_through_the_decoder_of_rae() {
+    let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
+    let (device, path) = (Default::default(), |name: &str| folder.path().join(name));
+    let recipe = rae();
     let encoder: EncoderConfig = serde_json::from_value(recipe["autoencoder"]["encoder"].clone()).unwrap();
     let decoder: DecoderConfig = serde_json::from_value(recipe["autoencoder"]["decoder"].clone()).unwrap();
     encoder.init(1, &device).weights().write(path("encoder.safetensors"), &[]).unwrap();
