@@ -2,6 +2,8 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use ureq::Agent;
 
@@ -19,6 +21,8 @@ pub struct Client {
     pub(crate) offline: bool,
     pub(crate) patience: Patience,
     pub(crate) agent: Agent,
+    /// Set where what it does is not wanted any more.
+    stopped: Arc<AtomicBool>,
 }
 
 impl Client {
@@ -27,7 +31,7 @@ impl Client {
         let patience = Patience::default();
         // A proxy knows no way to this machine.
         let agent = agent(&patience, !endpoint.is_loopback());
-        Self { endpoint, cache, token: None, offline: false, patience, agent }
+        Self { endpoint, cache, token: None, offline: false, patience, agent, stopped: Arc::default() }
     }
 
     /// What the environment says, as to Python's `huggingface_hub`: `HF_ENDPOINT`, `HF_HUB_CACHE` or `HF_HOME`,
@@ -100,6 +104,20 @@ impl Client {
     pub fn patience(self, patience: Patience) -> Self {
         let agent = agent(&patience, !self.endpoint.is_loopback());
         Self { patience, agent, ..self }
+    }
+
+    /// The same, which can be stopped without stopping this one.
+    pub(crate) fn stoppable(&self) -> Self {
+        Self { stopped: Arc::default(), ..self.clone() }
+    }
+
+    /// Stops it: it sends nothing more, and waits for nothing but an answer.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
     }
 
     /// Where files go.

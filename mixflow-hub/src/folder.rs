@@ -1,9 +1,9 @@
 //! What is to be uploaded: the files of a folder, with names that a repository may have.
 
-use std::cell::OnceCell;
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::Error;
 use crate::cache::relative;
@@ -22,8 +22,8 @@ pub(crate) struct Local {
     pub(crate) name: String,
     pub(crate) path: PathBuf,
     pub(crate) size: u64,
-    sha256: OnceCell<Digest>,
-    git_blob: OnceCell<Digest>,
+    sha256: OnceLock<Digest>,
+    git_blob: OnceLock<Digest>,
 }
 
 /// All files of `folder`, sorted by name.
@@ -59,7 +59,7 @@ fn walk(root: &Path, folder: &Path, above: &str, files: &mut Vec<Local>) -> Resu
         }
         let found = fs::metadata(&path).map_err(Error::io("read", &path))?;
         if found.is_file() {
-            files.push(Local { name, path, size: found.len(), sha256: OnceCell::new(), git_blob: OnceCell::new() });
+            files.push(Local { name, path, size: found.len(), sha256: OnceLock::new(), git_blob: OnceLock::new() });
         } else if found.is_dir() && !is_link {
             walk(root, &path, &format!("{name}/"), files)?;
         } else {
@@ -121,7 +121,7 @@ impl Local {
         Error::Changed { path: self.path.clone() }
     }
 
-    fn digest<'d>(&self, cell: &'d OnceCell<Digest>, mut hasher: Hasher) -> Result<&'d Digest, Error> {
+    fn digest<'d>(&self, cell: &'d OnceLock<Digest>, mut hasher: Hasher) -> Result<&'d Digest, Error> {
         if let Some(digest) = cell.get() {
             return Ok(digest);
         }

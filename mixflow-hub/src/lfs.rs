@@ -234,6 +234,7 @@ impl Sending<'_> {
         seek.map_err(|error| Failure::lasting(Error::io("read", &self.file.path)(error)))?;
         let size = range.end - range.start;
         let mut body = Portion {
+            client: self.client,
             file,
             local: self.file,
             digest: self.digest,

@@ -41,6 +41,10 @@
 //! its parent always. Where its answer is lost, or another commit came first, the branch is looked at, and only what it
 //! lacks is committed upon it.
 //!
+//! Up to four large files are sent at once; where one fails, the others stop. Of a file that broke off in the middle, the
+//! parts that arrived are kept by Xet alone: LFS at the Hub begins each attempt anew, with addresses for all parts, and has
+//! no question that would tell which parts of an earlier one are there.
+//!
 //! Large files go by LFS, which the Hub takes for every repository; a server that takes none that way is an error before
 //! anything is sent. With the feature `xet` they go to Xet, the Hub's own store, where a server offers it: it has chunks
 //! of files, so that of a checkpoint that differs in part only that part is sent.
@@ -87,6 +91,7 @@ mod repository;
 mod request;
 mod revision;
 mod send;
+mod store;
 mod token;
 pub mod tracker;
 mod transfer;

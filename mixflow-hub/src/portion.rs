@@ -4,11 +4,11 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::time::{Duration, Instant};
 
-use crate::Error;
 use crate::digest::{Digest, Hasher};
 use crate::folder::Local;
 use crate::progress::{Progress, Tell};
 use crate::request::Failure;
+use crate::{Client, Error};
 
 /// Bytes a second that a transfer must take.
 const SLOWEST: u64 = 1 << 10;
@@ -16,6 +16,7 @@ const SLOWEST: u64 = 1 << 10;
 /// A range of a file that is read for the line. Its last bytes are given out only if the whole file still has the hash
 /// that it was announced with: a store must not keep other content under that name.
 pub(crate) struct Portion<'a, 't> {
+    pub(crate) client: &'a Client,
     pub(crate) file: File,
     pub(crate) local: &'a Local,
     pub(crate) digest: &'a Digest,
@@ -36,6 +37,10 @@ pub(crate) struct Portion<'a, 't> {
 
 impl Portion<'_, '_> {
     fn next(&mut self, block: &mut [u8]) -> Result<usize, Failure> {
+        if self.client.is_stopped() {
+            let (host, reason) = (self.host.clone(), "it was stopped".into());
+            return Err(Failure::lasting(Error::Network { host, reason }));
+        }
         if self.since.elapsed() >= self.silence {
             if self.at - self.mark < SLOWEST * self.since.elapsed().as_secs() {
                 let reason = "it takes less than 1 KiB a second".into();
@@ -72,15 +77,18 @@ impl Read for Portion<'_, '_> {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+    use crate::{Cache, Endpoint};
 
     #[test]
     fn a_store_that_takes_next_to_nothing_is_left() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("x"), vec![1; 10_000]).unwrap();
         let local = &crate::folder::files(folder.path()).unwrap()[0];
+        let client = &Client::new(Endpoint::default(), Cache::new(folder.path()));
         // Two seconds ago it was at byte 0: with 3000 bytes it is fast enough, with 2000 it is not.
         for (at, enough) in [(3000, true), (2000, false)] {
             let mut portion = Portion {
+                client,
                 file: local.open().unwrap(),
                 local,
                 digest: local.sha256().unwrap(),

@@ -46,7 +46,7 @@ pub enum Progress<'a> {
         /// Its size in bytes.
         size: u64,
     },
-    /// A large file begins to go.
+    /// A large file begins to go. Several go at once, and what is told of them comes mixed.
     Sending {
         /// Its name in the repository.
         file: &'a str,

@@ -1,7 +1,7 @@
 //! Requests to the Hub and to the servers that it sends us to.
 
 use std::io::Read;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
 use ureq::http::{HeaderMap, Response, StatusCode};
@@ -20,6 +20,9 @@ const MAX_COMPLAINT: u64 = 1 << 16;
 
 /// Servers that we are sent through for one request.
 pub(crate) const MAX_REDIRECTS: usize = 8;
+
+/// How often to look whether a wait has been cut short.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// What a request is about, for errors.
 pub(crate) struct Subject<'a> {
@@ -154,8 +157,15 @@ impl Client {
             return Err(Failure::lasting(Error::Busy { host, after: wait, token: self.token.is_some() }));
         }
         tell(Progress::Retrying { reason: &failure.error.to_string(), wait });
-        std::thread::sleep(wait);
-        Ok(())
+        let end = Instant::now() + wait;
+        while !self.is_stopped() {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Ok(());
+            }
+            std::thread::sleep(left.min(LOOK));
+        }
+        Err(failure)
     }
 
     /// Asks once, going where the answers lead. The token goes to the endpoint's own host only.

@@ -75,7 +75,9 @@ impl Client {
     ///
     /// The repository and the branch are made where they are not there. What the branch has already is left out, and
     /// where that is everything, there is no commit. Nothing is visible before the commit; where another one comes in
-    /// between, it is made again upon that. Content that arrived is not sent again by the next call.
+    /// between, it is made again upon that. Up to four large files are sent at once. One that arrived is not sent again by
+    /// the next call; of one that did not, LFS sends all again, since the Hub has no way to ask for the parts that it has,
+    /// and Xet (feature `xet`) what the store lacks.
     ///
     /// # Errors
     /// If the token may not write, nobody may be asked or answers, the folder has what a repository cannot have, or a
@@ -122,12 +124,14 @@ impl Client {
                 return Err(error);
             }
             let sorted = self.sort(&missing, &subject, tell)?;
+            let mut sending = vec![];
             for (file, _) in sorted.iter().filter(|(_, mode)| *mode == Mode::Large) {
                 // The same content may be there under two names.
                 if stored.insert(file.sha256()?.clone()) {
-                    large += self.store(file, &subject, tell)?;
+                    sending.push(*file);
                 }
             }
+            large += self.store_all(&sending, &subject, tell)?;
             small = sorted.iter().filter(|(_, mode)| *mode == Mode::Regular).map(|(file, _)| file.size).sum();
             tell(Progress::Committing { files: sorted.len() + surplus.len() });
             let failure = match self.commit(upload, &head, (&sorted, &surplus), &subject) {

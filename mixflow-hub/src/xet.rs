@@ -2,6 +2,7 @@
 //! to it; whom, with which right and how long is said here.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -33,6 +34,13 @@ struct Grant {
 impl Sending<'_> {
     /// Sends the file once. What the store has of it, from this or any other file, is not sent again, nor counted.
     pub(crate) fn send_by_xet(&self, tell: Tell<'_>) -> Result<u64, Failure> {
+        // It sends several chunks at once by itself.
+        static ONE_FILE: Mutex<()> = Mutex::new(());
+        let _one = ONE_FILE.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.client.is_stopped() {
+            let (host, reason) = (self.client.endpoint.to_string(), "it was stopped".into());
+            return Err(Failure::lasting(Error::Network { host, reason }));
+        }
         let grants = self.client.endpoint.grant(self.subject.repository, self.subject.revision);
         let (text, _) = self.client.page(&grants, self.subject, tell).map_err(Failure::lasting)?;
         let grant: Grant = serde_json::from_str(&text)

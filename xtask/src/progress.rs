@@ -8,6 +8,10 @@ use mixflow::train::{Event, StepReport};
 
 use crate::run::note;
 
+/// Files are shown in units that a bar has room for.
+#[cfg(feature = "hub")]
+const KIB: u64 = 1 << 10;
+
 /// Lines of a log are at least this far apart.
 const INTERVAL: Duration = Duration::from_secs(10);
 
@@ -20,19 +24,32 @@ pub(crate) struct Progress {
     first: u64,
     said: Instant,
     loss: f64,
+    /// Files on their way to the Hub: name, bytes that are gone, size.
+    #[cfg(feature = "hub")]
+    sending: Vec<(String, u64, u64)>,
 }
 
 impl Progress {
     pub(crate) fn new() -> Self {
         let now = Instant::now();
-        Self { name: String::new(), steps: None, bar: None, started: now, first: 0, said: now, loss: f64::NAN }
+        Self {
+            name: String::new(),
+            steps: None,
+            bar: None,
+            started: now,
+            first: 0,
+            said: now,
+            loss: f64::NAN,
+            #[cfg(feature = "hub")]
+            sending: vec![],
+        }
     }
 
     /// Begins a part; a number of steps makes a bar.
     pub(crate) fn begin(&mut self, name: &str, steps: Option<u64>) {
         self.end();
-        let now = Instant::now();
-        *self = Self { name: name.into(), steps, bar: None, started: now, first: 0, said: now, loss: f64::NAN };
+        *self = Self::new();
+        (self.name, self.steps) = (name.into(), steps);
         if std::io::stderr().is_terminal() {
             let bar = steps.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
             let style = match steps {
@@ -97,8 +114,6 @@ impl Progress {
     #[cfg(feature = "hub")]
     pub(crate) fn download(&mut self, event: &mixflow_hub::Progress<'_>) {
         use mixflow_hub::Progress::{Begin, Cached, Finished, Locked, Received, Retrying};
-        /// Files are shown in units that a bar has room for.
-        const KIB: u64 = 1 << 10;
         match *event {
             Begin { file, size, resumed } => {
                 self.begin(file, Some(size.div_ceil(KIB)));
@@ -124,21 +139,63 @@ impl Progress {
     #[cfg(feature = "hub")]
     pub(crate) fn upload(&mut self, event: &mixflow_hub::Progress<'_>) {
         use mixflow_hub::Progress::{Committing, Created, Locked, Retrying, Sending, Sent, Stored};
-        const KIB: u64 = 1 << 10;
         match *event {
             Created { address } => self.line(&format!("made {address}")),
-            Sending { file, size } => self.begin(file, Some(size.div_ceil(KIB))),
-            Sent { bytes, .. } => match &self.bar {
-                Some(bar) => bar.set_position(bytes.div_ceil(KIB)),
-                None => self.log(bytes.div_ceil(KIB), "KiB", ""),
-            },
-            Stored { .. } => self.end(),
+            Sending { file, size } => self.sending(file, size),
+            Sent { file, bytes, .. } => self.sent(file, bytes),
+            Stored { file } => self.stored(file),
             Committing { files } => self.begin(&format!("committing {files} files"), None),
             Locked { .. } => self.line("another process publishes this run, waiting"),
             Retrying { reason, wait } => {
                 self.line(&format!("{reason}; next attempt in {:.0} s", wait.as_secs_f64()));
             }
             _ => {}
+        }
+    }
+
+    /// A file begins to go, or does so again. Those that go at once share a bar.
+    #[cfg(feature = "hub")]
+    fn sending(&mut self, file: &str, size: u64) {
+        self.sending.retain(|(name, ..)| name != file);
+        self.sending.push((file.into(), 0, size));
+        let size = self.sending.iter().map(|(.., size)| size).sum::<u64>().div_ceil(KIB);
+        if self.sending.len() == 1 {
+            let sending = std::mem::take(&mut self.sending);
+            self.begin(file, Some(size));
+            self.sending = sending;
+            return;
+        }
+        (self.name, self.steps) = (format!("{} files", self.sending.len()), Some(size));
+        match &self.bar {
+            Some(bar) => {
+                bar.set_prefix(self.name.clone());
+                bar.set_length(size);
+            }
+            None => note(file),
+        }
+    }
+
+    #[cfg(feature = "hub")]
+    fn sent(&mut self, file: &str, bytes: u64) {
+        if let Some((_, gone, _)) = self.sending.iter_mut().find(|(name, ..)| name == file) {
+            *gone = bytes;
+        }
+        let gone = self.sending.iter().map(|(_, gone, _)| gone).sum::<u64>().div_ceil(KIB);
+        match &self.bar {
+            Some(bar) => bar.set_position(gone),
+            None => self.log(gone, "KiB", ""),
+        }
+    }
+
+    /// The store has a file; with the last one the bar ends.
+    #[cfg(feature = "hub")]
+    fn stored(&mut self, file: &str) {
+        if let Some((_, gone, size)) = self.sending.iter_mut().find(|(name, ..)| name == file) {
+            *gone = *size;
+        }
+        if self.sending.iter().all(|(_, gone, size)| gone == size) {
+            self.end();
+            self.sending.clear();
         }
     }
 

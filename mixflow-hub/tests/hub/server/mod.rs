@@ -119,6 +119,8 @@ pub(crate) struct State {
     /// Parts of large files that have come, by SHA-256 and number.
     pub(crate) parts: BTreeMap<(String, u64), Vec<u8>>,
     pub(crate) rules: Rules,
+    /// Requests to the storage server that are being answered, and the most that there were.
+    pub(crate) busy: (usize, usize),
     /// The other store for large files, if there is one.
     pub(crate) xet: Option<Xet>,
 }
@@ -233,6 +235,10 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, is_hub: bool, storage: &str) 
                 faults.push(fault.kind.clone());
             }
             state.requests.push(request.clone());
+            if !is_hub {
+                state.busy.0 += 1;
+                state.busy.1 = state.busy.1.max(state.busy.0);
+            }
             (faults, state.requests.len() - 1)
         };
         let whole = read_body(&mut lines, &mut request, &faults).is_some();
@@ -256,7 +262,11 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, is_hub: bool, storage: &str) 
             }
         };
         let lost = faults.iter().any(|fault| matches!(fault, Failing::Lost));
-        if !whole || lost || respond(stream, &request, answer, &faults).is_none() {
+        let answered = whole && !lost && respond(stream, &request, answer, &faults).is_some();
+        if !is_hub {
+            lock().busy.0 -= 1;
+        }
+        if !answered {
             let _ = stream.shutdown(std::net::Shutdown::Both);
             return;
         }

@@ -4,6 +4,7 @@ mod commit;
 mod folder;
 mod large;
 mod refused;
+mod several;
 #[cfg(feature = "xet")]
 mod xet;
 
