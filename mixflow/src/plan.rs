@@ -1,5 +1,9 @@
 //! What a recipe will cost, before anything is allocated.
 
+mod decoder;
+
+pub use decoder::DecoderPlan;
+
 use std::fmt;
 
 use mixflow_backbones::NetworkConfig;

@@ -174,7 +174,7 @@ impl<N: NetworkSettings> Recipe<N> {
     /// The recipe that a JSON value holds, checked; or what is wrong with it, in a sentence.
     pub fn from_value(value: Value) -> Result<Self, String> {
         if DecoderRecipe::is_one(&value) {
-            return Err("it trains the decoder of an autoencoder, which is for `train` alone".into());
+            return Err("it trains the decoder of an autoencoder, which is for `train` and `plan` alone".into());
         }
         let recipe: Self = deserialize(value)?;
         recipe.check()?;

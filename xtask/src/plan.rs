@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use mixflow::plan::{Machine, Plan as Costs};
+use mixflow::plan::{DecoderPlan, Machine, Plan as Costs};
 
 use crate::bench::matmul_rate;
 use crate::run::{RecipeArguments, Result, say};
@@ -19,18 +19,25 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let recipe = self.recipe.read()?;
-        let machine = if self.device == "here" {
+        match self.recipe.read_decoder()? {
+            Some(recipe) => say(DecoderPlan::new(&recipe, self.machine()?))?,
+            None => {
+                let recipe = self.recipe.read()?;
+                say(Costs::new(&recipe, self.machine()?))?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+
+    fn machine(&self) -> Result<Machine> {
+        if self.device == "here" {
             let speed = matmul_rate();
             let origin = format!("matrix products of 1,024 x 1,024: {:.0} GFLOP/s", speed / 1e9);
-            Machine { name: "this machine".into(), speed, origin }
-        } else {
-            Machine::named(&self.device).ok_or_else(|| {
-                let known: Vec<_> = Machine::names().collect();
-                format!("--device {}: expected here or one of {}", self.device, known.join(", "))
-            })?
-        };
-        say(Costs::new(&recipe, machine))?;
-        Ok(ExitCode::SUCCESS)
+            return Ok(Machine { name: "this machine".into(), speed, origin });
+        }
+        Machine::named(&self.device).ok_or_else(|| {
+            let known: Vec<_> = Machine::names().collect();
+            format!("--device {}: expected here or one of {}", self.device, known.join(", ")).into()
+        })
     }
 }
