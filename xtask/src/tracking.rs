@@ -17,7 +17,7 @@ pub(crate) struct Watchers {
     tensorboard: bool,
     #[arg(
         long,
-        help = "Write a Weights & Biases run into the run's folder, streamed if WANDB_API_KEY is set and WANDB_MODE is not offline"
+        help = "Write a Weights & Biases run into the run's folder, streamed if there is a key, in WANDB_API_KEY or ~/.netrc, and WANDB_MODE is not offline"
     )]
     wandb: bool,
 }

@@ -6,6 +6,7 @@ mod files;
 mod found;
 mod live;
 mod log;
+mod netrc;
 mod pending;
 mod record;
 mod run;

@@ -3,6 +3,7 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use super::netrc;
 use crate::url::Url;
 use crate::{Error, Patience, Token};
 
@@ -23,21 +24,14 @@ impl WandbServer {
     /// # Errors
     /// If there cannot be such an address or key, or the key would be sent unencrypted to another machine.
     pub fn new(address: &str, key: &str) -> Result<Self, Error> {
-        // A name and password in the address are not repeated.
-        let shown = address.rsplit_once('@').map_or(address, |(_, host)| host);
-        let fault = |reason| Error::Name { what: "WANDB_BASE_URL", name: shown.into(), reason };
-        if address.contains(['?', '#']) {
-            return Err(fault("must have no query"));
-        }
-        let address = Url::parse(address.trim_end_matches('/')).map_err(fault)?;
-        if address.scheme() != "https" && !address.is_loopback() {
-            return Err(fault("must start with https://, since the key is sent there"));
-        }
-        let key = Token::new(key, "WANDB_API_KEY")?;
+        Ok(Self::at(checked(address)?, Token::new(key, "WANDB_API_KEY")?))
+    }
+
+    fn at(address: Url, key: Token) -> Self {
         // A server that is away for minutes is asked once a minute.
         let patience = Patience { longest_wait: Duration::from_secs(60), ..Patience::default() };
         let [interval, heartbeat, closing] = [15, 30, 20].map(Duration::from_secs);
-        Ok(Self { address, key, patience, interval, heartbeat, closing })
+        Self { address, key, patience, interval, heartbeat, closing }
     }
 
     /// Other timeouts. The number of attempts has no meaning here: while a run goes on, attempts do.
@@ -78,7 +72,8 @@ pub enum WandbMode {
 
 impl WandbMode {
     /// What the environment says: `WANDB_MODE` (online, offline or disabled; without it online if there is a key),
-    /// `WANDB_API_KEY`, `WANDB_BASE_URL`.
+    /// `WANDB_API_KEY`, `WANDB_BASE_URL`. Where no key is set, it is the password of the server's host in the file that
+    /// `NETRC` names, or in `~/.netrc`, where `wandb login` puts it; another file's `default` is nobody's key.
     ///
     /// # Errors
     /// If one of them cannot be what it should be.
@@ -98,18 +93,37 @@ impl WandbMode {
             Some(Err(_)) => Err(fault("the variable", name, "is not UTF-8")),
             None => Ok(None),
         };
-        let (mode, key) = (text("WANDB_MODE")?, text("WANDB_API_KEY")?);
-        match (mode.as_deref(), key) {
-            (Some("disabled"), _) => Ok(Self::Disabled),
-            (Some("offline"), _) | (None, None) => Ok(Self::Offline),
-            (Some("online") | None, Some(key)) => {
-                let address = text("WANDB_BASE_URL")?.unwrap_or_else(|| "https://api.wandb.ai".into());
-                WandbServer::new(&address, &key).map(Self::Online)
-            }
-            (Some("online"), None) => Err(fault("WANDB_MODE", "online", "needs a key in WANDB_API_KEY")),
-            (Some(other), _) => Err(fault("WANDB_MODE", other, "must be online, offline or disabled")),
+        let mode = text("WANDB_MODE")?;
+        match mode.as_deref() {
+            Some("disabled") => return Ok(Self::Disabled),
+            Some("offline") => return Ok(Self::Offline),
+            Some("online") | None => {}
+            Some(other) => return Err(fault("WANDB_MODE", other, "must be online, offline or disabled")),
+        }
+        let key = text("WANDB_API_KEY")?.map(|key| Token::new(&key, "WANDB_API_KEY")).transpose()?;
+        let address = checked(&text("WANDB_BASE_URL")?.unwrap_or_else(|| "https://api.wandb.ai".into()))?;
+        let key = key.map_or_else(|| netrc::key(read, address.host()), |key| Ok(Some(key)))?;
+        match (key, mode) {
+            (Some(key), _) => Ok(Self::Online(WandbServer::at(address, key))),
+            (None, None) => Ok(Self::Offline),
+            (None, Some(mode)) => Err(fault("WANDB_MODE", &mode, "needs a key in WANDB_API_KEY or ~/.netrc")),
         }
     }
+}
+
+/// An address that a key may be sent to.
+fn checked(address: &str) -> Result<Url, Error> {
+    // A name and password in the address are not repeated.
+    let shown = address.rsplit_once('@').map_or(address, |(_, host)| host);
+    let fault = |reason| Error::Name { what: "WANDB_BASE_URL", name: shown.into(), reason };
+    if address.contains(['?', '#']) {
+        return Err(fault("must have no query"));
+    }
+    let address = Url::parse(address.trim_end_matches('/')).map_err(fault)?;
+    if address.scheme() != "https" && !address.is_loopback() {
+        return Err(fault("must start with https://, since the key is sent there"));
+    }
+    Ok(address)
 }
 
 #[cfg(test)]
@@ -140,7 +154,7 @@ mod tests {
             assert_eq!(mode(variables).unwrap(), expected);
         }
         for (variables, words) in [
-            (&[("WANDB_MODE", "online")][..], "WANDB_MODE \"online\" needs a key in WANDB_API_KEY"),
+            (&[("WANDB_MODE", "online")][..], "WANDB_MODE \"online\" needs a key in WANDB_API_KEY or ~/.netrc"),
             (&[key, ("WANDB_MODE", "live")], "must be online, offline or disabled"),
             (&[("WANDB_API_KEY", "5ecre7 x")], "WANDB_API_KEY holds no token"),
             (&[key, ("WANDB_BASE_URL", "http://wandb.example")], "must start with https://"),
@@ -148,6 +162,30 @@ mod tests {
         ] {
             let error = mode(variables).unwrap_err();
             assert!(error.contains(words) && !error.contains("5ecre7"), "{error}");
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (home, other) = (folder.path().to_str().unwrap(), folder.path().join("other"));
+        let home = ("HOME", home);
+        assert_eq!(mode(&[home]).unwrap(), "Offline");
+        std::fs::write(folder.path().join(".netrc"), "machine api.wandb.ai login user password 5ecre7").unwrap();
+        std::fs::write(&other, "machine w.example:8080 password 5ecre7\nmachine 127.0.0.1 password \"a b\"").unwrap();
+        let named = ("NETRC", "~/other");
+        for (variables, expected) in [
+            (&[home][..], "https://api.wandb.ai/"),
+            (&[home, ("WANDB_MODE", "offline")], "Offline"),
+            (&[home, named], "Offline"),
+            (&[home, ("WANDB_BASE_URL", "https://w.example:8080")], "Offline"),
+            (&[home, named, ("WANDB_BASE_URL", "https://w.example:8080")], "https://w.example:8080/"),
+            (&[home, ("NETRC", "/no/such/file")], "Offline"),
+        ] {
+            assert_eq!(mode(variables).unwrap(), expected, "{variables:?}");
+        }
+        for (variables, words) in [
+            (&[home, named, ("WANDB_MODE", "online")][..], "needs a key"),
+            (&[home, named, ("WANDB_BASE_URL", "http://127.0.0.1")], "other holds no token"),
+        ] {
+            let error = mode(variables).unwrap_err();
+            assert!(error.contains(words) && !error.contains("a b"), "{error}");
         }
         let server = WandbServer::new("https://api.wandb.ai", "5ecre7").unwrap();
         assert!(!format!("{server:?}").contains("5ecre7"));
