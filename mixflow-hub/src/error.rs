@@ -105,6 +105,14 @@ pub enum Error {
         /// What the system said.
         reason: String,
     },
+    /// No answer at all to an upload, after all attempts.
+    #[error("cannot reach {host}: {reason}; check the network and run again: nothing was published")]
+    Unreachable {
+        /// Whom.
+        host: String,
+        /// What the system said.
+        reason: String,
+    },
     /// A transfer broke off, again and again.
     #[error("{host} broke off after {received} of {size} bytes of {file} ({reason}): run again to go on from there")]
     Interrupted {
@@ -321,6 +329,14 @@ impl Error {
     pub(crate) fn tracker(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Tracker { action, path, source }
+    }
+
+    /// For `map_err` of an upload, for which no cache stands in.
+    pub(crate) fn of_upload(self) -> Self {
+        match self {
+            Self::Network { host, reason } => Self::Unreachable { host, reason },
+            other => other,
+        }
     }
 
     /// Whether what is cached may stand in: nobody answered, or nobody could.

@@ -185,14 +185,8 @@ impl Client {
             if !response.status().is_redirection() {
                 return self.judge(Answer { url, response, hub }, ours, subject);
             }
-            let location = text(response.headers(), "location");
-            let location = location.ok_or("redirects without saying where to").and_then(|location| url.join(location));
-            let there = location.map_err(|reason| {
-                Failure::lasting(protocol(&url, &format!("it redirects to an address that {reason}")))
-            })?;
-            if url.scheme() == "https" && there.scheme() != "https" {
-                return Err(Failure::lasting(protocol(&url, "it redirects to an address without encryption")));
-            }
+            let there = url.redirect(text(response.headers(), "location"));
+            let there = there.map_err(|reason| Failure::lasting(protocol(&url, &reason)))?;
             if ask == Ask::Head && !there.same_origin(start) {
                 return Ok(Answer { url, response, hub });
             }

@@ -89,7 +89,16 @@ impl Client {
         upload: &Upload,
         mut tell: impl FnMut(Progress<'_>),
     ) -> Result<Uploaded, Error> {
-        let tell: Tell<'_> = &mut tell;
+        self.send_folder(folder, repository, upload, &mut tell).map_err(Error::of_upload)
+    }
+
+    fn send_folder(
+        &self,
+        folder: &Path,
+        repository: &Repository,
+        upload: &Upload,
+        tell: Tell<'_>,
+    ) -> Result<Uploaded, Error> {
         let branch = upload.check()?;
         if !repository.id().contains('/') {
             let reason = "must name its owner, as `org/name`, for an upload";

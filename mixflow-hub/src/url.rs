@@ -42,6 +42,16 @@ impl Url {
         }
     }
 
+    /// Where a redirect from here leads, which must not give up encryption; or what is wrong with it.
+    pub(crate) fn redirect(&self, location: Option<&str>) -> Result<Self, String> {
+        let location = location.ok_or("it redirects without saying where to")?;
+        let there = self.join(location).map_err(|reason| format!("it redirects to an address that {reason}"))?;
+        if self.scheme() == "https" && there.scheme() != "https" {
+            return Err("it redirects to an address without encryption".into());
+        }
+        Ok(there)
+    }
+
     /// The same with more at the end of the path; for addresses without query.
     pub(crate) fn with(&self, more: &str) -> Self {
         Self { origin: self.origin.clone(), rest: format!("{}/{more}", self.rest.trim_end_matches('/')) }
@@ -106,6 +116,37 @@ pub(crate) fn escape(name: &str, slashes: bool) -> String {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+
+    /// A server of the tests has no certificate that is trusted, so that this is no test over a line.
+    #[test]
+    fn a_redirect_never_gives_up_encryption() {
+        let from = |address: &str, location: Option<&str>| {
+            let address = Url::parse(address).unwrap();
+            address.redirect(location).map(|there| there.whole())
+        };
+        let (secret, plain) = ("https://hub.example/a", "http://hub.example/a");
+        for (start, location, expected) in [
+            (secret, "/b?c", "https://hub.example/b?c"),
+            (secret, "//store.example/b", "https://store.example/b"),
+            (secret, "https://store.example/b?c", "https://store.example/b?c"),
+            (plain, "/b", "http://hub.example/b"),
+            (plain, "http://store.example/b", "http://store.example/b"),
+            (plain, "https://hub.example/b", "https://hub.example/b"),
+        ] {
+            assert_eq!(from(start, Some(location)).unwrap(), expected);
+        }
+        for (location, reason) in [
+            (Some("http://hub.example/a"), "without encryption"),
+            (Some("HTTP://hub.example:443/a"), "without encryption"),
+            (Some("http://127.0.0.1/a"), "without encryption"),
+            (Some("ftp://hub.example/a"), "must start with https://"),
+            (Some("b"), "must start with https://"),
+            (None, "without saying where to"),
+        ] {
+            let error = from(secret, location).unwrap_err();
+            assert!(error.contains(reason), "{location:?}: {error}");
+        }
+    }
 
     #[test]
     fn redirects_lead_where_they_say() {

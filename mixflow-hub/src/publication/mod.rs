@@ -177,7 +177,8 @@ impl Publication {
             return Err(Error::Offline { repository: repository.clone() });
         }
         let branch = check(repository, &upload.branch)?;
-        client.check_token(&Subject { repository, revision: &branch, file: None }, &mut tell)?;
+        let subject = Subject { repository, revision: &branch, file: None };
+        client.check_token(&subject, &mut tell).map_err(Error::of_upload)?;
         // One at a time in a run; what a killed one left is removed.
         let _lock = Lock::acquire(&self.finished.run.join("recipe.json"), || {
             tell(Progress::Locked { file: "recipe.json" });

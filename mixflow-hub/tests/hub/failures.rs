@@ -245,6 +245,30 @@ fn silence_ends() {
 }
 
 #[test]
+fn a_line_that_brings_next_to_nothing_is_left_and_a_slow_one_is_not() {
+    let patience = Patience { silence: Duration::from_secs(1), attempts: 2, ..hasty() };
+    // 500 bytes a second, and 2,500: the limit is 1,024.
+    for (bytes, enough) in [(50, false), (250, true)] {
+        let setting = Setting::new();
+        setting.server.commit("org/sit", "main", &[("slow.bin", &weights()[..5000], true)]);
+        setting.server.fail("Signature=signed", 2, Failing::Drip(bytes, Duration::from_millis(100)));
+        let found =
+            setting.client().patience(patience.clone()).file(&repository(), &Revision::default(), "slow.bin", |_| {});
+        let asked = setting.server.asked("Signature=signed");
+        match found {
+            Ok(path) => assert!(enough && asked.len() == 1 && fs::read(path).unwrap() == weights()[..5000]),
+            Err(error) => {
+                let told = error.to_string();
+                assert!(!enough && told.contains("less than 1 KiB a second came"), "{told}");
+                // The second attempt went on where the first was left.
+                let Error::Interrupted { received, .. } = error else { panic!("{error}") };
+                assert!(asked.len() == 2 && asked[1].1.is_some() && (800..3000).contains(&received), "{received}");
+            }
+        }
+    }
+}
+
+#[test]
 #[cfg(target_os = "linux")]
 fn a_full_disk_is_called_one_and_what_came_is_kept() {
     let setting = Setting::new();

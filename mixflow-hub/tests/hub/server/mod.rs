@@ -95,6 +95,8 @@ pub(crate) enum Failing {
     Slow(Duration),
     /// So long between the two halves of the body.
     Stall(Duration),
+    /// So many bytes of the answer, again and again, with so long between.
+    Drip(usize, Duration),
     /// The range that was asked for is ignored.
     Whole,
     /// Other headers than the true ones.

@@ -102,7 +102,7 @@ pub(super) fn read_body(lines: &mut impl BufRead, request: &mut Request, faults:
 
 /// Sends the answer, or what the faults make of it; none if the line is to break.
 pub(super) fn respond(mut stream: &TcpStream, request: &Request, mut answer: Answer, faults: &[Failing]) -> Option<()> {
-    let (mut cut, mut stall, mut whole) = (None, None, false);
+    let (mut cut, mut stall, mut drip, mut whole) = (None, None, None, false);
     let carries = !request.body.is_empty();
     for fault in faults {
         match fault.clone() {
@@ -113,6 +113,7 @@ pub(super) fn respond(mut stream: &TcpStream, request: &Request, mut answer: Ans
             Failing::Answer(status, headers, body) => answer = Answer { headers, ..Answer::new(status, body) },
             Failing::Slow(time) => thread::sleep(time),
             Failing::Stall(time) => stall = Some(time),
+            Failing::Drip(bytes, time) => drip = Some((bytes, time)),
             Failing::Whole => whole = true,
             Failing::Headers(headers) => {
                 for (name, value) in headers {
@@ -146,6 +147,13 @@ pub(super) fn respond(mut stream: &TcpStream, request: &Request, mut answer: Ans
         return Some(());
     }
     let end = cut.unwrap_or(length).min(length);
+    if let Some((bytes, time)) = drip {
+        for part in answer.body[..end].chunks(bytes) {
+            stream.write_all(part).ok()?;
+            thread::sleep(time);
+        }
+        return cut.is_none().then_some(());
+    }
     let half = if stall.is_some() { end / 2 } else { end };
     stream.write_all(&answer.body[..half]).ok()?;
     if let Some(time) = stall {

@@ -7,7 +7,7 @@ use mixflow_hub::{Client, Endpoint, Error, Token, Upload};
 
 use super::{TOKEN, assert_published, commits, empty, model, published, stored, upload, writer};
 use crate::server::Failing;
-use crate::shared::{NAME, Setting, repository};
+use crate::shared::{NAME, Setting, hasty, repository};
 
 fn run(client: &Client, setting: &Setting) -> Error {
     client.upload(&model(setting), &repository(), &Upload::new("a model"), |_| {}).unwrap_err()
@@ -47,6 +47,19 @@ fn nothing_is_uploaded_offline_or_in_the_clear() {
     let clear = Client::new(Endpoint::new("http://hub.example").unwrap(), setting.client().cache().clone());
     assert!(matches!(clear.token(Token::new(TOKEN, "a test").unwrap()), Err(Error::Unencrypted { .. })));
     assert!(setting.server.asked("").is_empty());
+}
+
+#[test]
+fn a_server_that_is_away_is_no_matter_of_the_cache() {
+    let setting = empty();
+    // Nobody listens at the discard port.
+    let nobody = Client::new(Endpoint::new("http://127.0.0.1:9").unwrap(), setting.client().cache().clone());
+    let nobody = nobody.patience(hasty()).token(Token::new(TOKEN, "a test").unwrap()).unwrap();
+    let error = run(&nobody, &setting);
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    let told = error.to_string();
+    assert!(told.starts_with("cannot reach 127.0.0.1:9: ") && !told.contains("HF_HUB_OFFLINE"), "{told}");
+    assert!(told.contains("run again: nothing was published"), "{told}");
 }
 
 #[test]
