@@ -1,15 +1,19 @@
 //! The events and the results of a run, for trackers.
 
+use std::path::Path;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use mixflow::backbones::weights::Weights;
 use mixflow::report::Report;
 use mixflow::train::Event;
 use serde_json::{Map, Value};
 
-use super::{Entry, Png, Trackers};
+use super::{Entry, Histogram, Png, Trackers};
 
 impl Trackers {
-    /// Tells all of them an event of [`Run::train`](mixflow::train::Run::train); warnings are for whoever shows them.
+    /// Tells all of them an event of [`Run::train`](mixflow::train::Run::train); warnings are for whoever shows them. Of a
+    /// checkpoint the thread counts how the weights are distributed, from its file: the run does not wait for that.
     pub fn event(&mut self, event: &Event<'_>) {
         match event {
             Event::Started { step } => self.track(Entry::Started { step: *step }),
@@ -21,7 +25,11 @@ impl Trackers {
                     ("learning_rate", report.learning_rate),
                 ],
             }),
-            Event::Saved(_) => self.track(Entry::Flush),
+            Event::Saved(checkpoint) => {
+                self.track(Entry::Flush);
+                let checkpoint = checkpoint.to_path_buf();
+                self.work(move |tell| histograms(&checkpoint, tell));
+            }
             Event::Warning(_) => {}
         }
     }
@@ -52,5 +60,20 @@ impl Trackers {
             }
         }
         self.track(Entry::Summary(&Value::Object(summary)));
+    }
+}
+
+/// How the weights of a checkpoint are distributed, tensor by tensor, as of the step that it was written after. A checkpoint
+/// that has made room for newer ones meanwhile has none.
+fn histograms(checkpoint: &Path, tell: &mut dyn FnMut(Entry<'_>)) {
+    let steps = checkpoint.file_name().and_then(|name| name.to_str()?.strip_prefix("step-")?.parse::<u64>().ok());
+    let (Some(steps), Ok(weights)) = (steps, Weights::read(checkpoint.join("weights.safetensors"))) else { return };
+    for (name, tensor) in weights.iter() {
+        let Ok(values) = tensor.data() else { return };
+        let values: Vec<f32> = values.iter::<f32>().collect();
+        // A network that a recipe chooses is a variant, such as `Sit`, around the one that has names of its own.
+        let own = name.split_once('.').filter(|_| name.starts_with(char::is_uppercase)).map_or(name, |(_, own)| own);
+        let name = format!("weights/{own}");
+        tell(Entry::Histogram { step: steps.saturating_sub(1), name: &name, histogram: &Histogram::new(&values) });
     }
 }

@@ -36,7 +36,14 @@ type Warnings = Arc<Mutex<Vec<String>>>;
 enum Message {
     Add(Box<dyn Tracker + Send>),
     Entry(Owned),
+    /// What it takes time to know, and is found out by the thread.
+    #[cfg(feature = "pipeline")]
+    Work(Work),
 }
+
+/// Finds entries, and tells them one by one.
+#[cfg(feature = "pipeline")]
+type Work = Box<dyn FnOnce(&mut dyn FnMut(Entry<'_>)) + Send>;
 
 /// The thread, and what leads to it.
 struct Background {
@@ -71,6 +78,14 @@ impl Trackers {
         }
         thread.waiting.fetch_add(size, Ordering::Relaxed);
         self.send(Message::Entry(entry));
+    }
+
+    /// Lets the thread find out something, and tell it.
+    #[cfg(feature = "pipeline")]
+    pub(super) fn work(&mut self, work: impl FnOnce(&mut dyn FnMut(Entry<'_>)) + Send + 'static) {
+        if self.thread.is_some() {
+            self.send(Message::Work(Box::new(work)));
+        }
     }
 
     /// What went wrong since the last call, for the user.
@@ -136,20 +151,27 @@ impl Background {
 fn tell_all(messages: &Receiver<Message>, waiting: &AtomicUsize, warnings: &Warnings) {
     let mut trackers: Vec<Box<dyn Tracker + Send>> = vec![];
     for message in messages {
-        let entry = match message {
-            Message::Add(tracker) => {
-                trackers.push(tracker);
-                continue;
+        match message {
+            Message::Add(tracker) => trackers.push(tracker),
+            Message::Entry(entry) => {
+                entry.tell(|entry| tell(&mut trackers, entry, warnings));
+                waiting.fetch_sub(entry.size().unwrap_or_default(), Ordering::Relaxed);
             }
-            Message::Entry(entry) => entry,
-        };
-        trackers.retain_mut(|tracker| {
-            let kept = entry.tell(|entry| tracker.track(entry));
-            tracker.warnings().into_iter().for_each(|text| warn(warnings, text));
-            kept.map_err(|error| left_out(warnings, &error)).is_ok()
-        });
-        waiting.fetch_sub(entry.size().unwrap_or_default(), Ordering::Relaxed);
+            #[cfg(feature = "pipeline")]
+            Message::Work(work) if !trackers.is_empty() => work(&mut |entry| tell(&mut trackers, entry, warnings)),
+            #[cfg(feature = "pipeline")]
+            Message::Work(_) => {}
+        }
     }
+}
+
+/// Tells an entry to each of them; one that fails is left out from then on.
+fn tell(trackers: &mut Vec<Box<dyn Tracker + Send>>, entry: Entry<'_>, warnings: &Warnings) {
+    trackers.retain_mut(|tracker| {
+        let kept = tracker.track(entry);
+        tracker.warnings().into_iter().for_each(|text| warn(warnings, text));
+        kept.map_err(|error| left_out(warnings, &error)).is_ok()
+    });
 }
 
 fn warn(warnings: &Warnings, text: String) {

@@ -92,6 +92,7 @@ mod with_hub {
         assert_eq!(events.len(), 1, "{events:?}");
         for file in [&board.join(&events[0]), &log] {
             assert!(has(file, b"gradient_norm") && has(file, b"\"digits\""), "{}", file.display());
+            assert!(has(file, b"weights/final_layer.linear.weight"), "{}", file.display());
         }
         // Field 18 of a record, exit code 0: all steps are done.
         assert!(has(&log, b"\x92\x01\x04\x08\0\x10"));

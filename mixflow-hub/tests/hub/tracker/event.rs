@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
+use mixflow::backbones::weights::Weights;
 use mixflow::report::{Arm, Grid, Measurement, Metrics, Picture, Report, Row, Table};
 use mixflow::train::{Event, StepReport};
 use mixflow_hub::Error;
@@ -36,6 +37,33 @@ fn trackers_hear_what_the_log_of_a_run_holds() {
             "Flush"
         ]
     );
+}
+
+#[test]
+fn trackers_hear_how_the_weights_of_a_checkpoint_are_distributed() {
+    let folder = tempfile::tempdir().unwrap();
+    crate::publication::train(folder.path(), serde_json::json!({}));
+    let checkpoint = folder.path().join("checkpoints/step-00000003");
+    let names: Vec<String> = Weights::read(checkpoint.join("weights.safetensors"))
+        .unwrap()
+        .iter()
+        .map(|(name, tensor)| {
+            let name = name.trim_start_matches("Sit.");
+            format!("Histogram {{ step: 2, name: \"weights/{name}\", count: {} }}", tensor.num_elements())
+        })
+        .collect();
+    let heard = Arc::new(Mutex::new(vec![]));
+    let mut trackers = Trackers::default();
+    trackers.add(Ok(Text(heard.clone())));
+    trackers.event(&Event::Saved(&checkpoint));
+    assert_eq!(trackers.finish(), Vec::<String>::new());
+    let heard: Vec<String> = heard.lock().unwrap().clone();
+    let short = |line: &String| {
+        let count = line.split("counts: ").nth(1).and_then(|rest| rest.split(" count: ").nth(1)?.split(',').next());
+        let head = line.split(", histogram").next().unwrap();
+        count.map_or(line.clone(), |count| format!("{head}, count: {count} }}"))
+    };
+    assert_eq!(heard.iter().map(short).collect::<Vec<_>>(), [vec!["Flush".to_string()], names].concat());
 }
 
 #[test]
