@@ -72,6 +72,13 @@ pub enum Progress<'a> {
         /// Files that are new or have other content.
         files: usize,
     },
+    /// Sample images are made.
+    Sampling {
+        /// How many are done; parts of several together count as one.
+        images: usize,
+        /// How many there are to be.
+        count: usize,
+    },
     /// Something failed that may pass.
     Retrying {
         /// What failed.

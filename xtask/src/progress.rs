@@ -138,9 +138,18 @@ impl Progress {
     /// Shows an upload.
     #[cfg(feature = "hub")]
     pub(crate) fn upload(&mut self, event: &mixflow_hub::Progress<'_>) {
-        use mixflow_hub::Progress::{Committing, Created, Locked, Retrying, Sending, Sent, Stored};
+        use mixflow_hub::Progress::{Committing, Created, Locked, Retrying, Sampling, Sending, Sent, Stored};
         match *event {
             Created { address } => self.line(&format!("made {address}")),
+            Sampling { images, count } => {
+                if self.name != "sample images" {
+                    self.begin("sample images", Some(count as u64));
+                }
+                match &self.bar {
+                    Some(bar) => bar.set_position(images as u64),
+                    None => self.log(images as u64, "image", ""),
+                }
+            }
             Sending { file, size } => self.sending(file, size),
             Sent { file, bytes, .. } => self.sent(file, bytes),
             Stored { file } => self.stored(file),

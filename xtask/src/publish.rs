@@ -78,15 +78,15 @@ impl Publish {
         let mut progress = Progress::new();
         if let Some(folder) = &self.dry_run {
             let folder = folder.clone().unwrap_or_else(|| self.run.join("published"));
-            progress.begin("writing and sampling", None);
-            let written = publication.write(&folder, &repository, &self.revision)?;
+            progress.begin("writing", None);
+            let written = publication.write(&folder, &repository, &self.revision, |event| progress.upload(&event))?;
             progress.end();
             tell(&written)?;
             say(format_args!("nothing was sent; this would be {repository}: {}", folder.display()))?;
             return Ok(ExitCode::SUCCESS);
         }
         let upload = Upload::new(self.message.clone()).branch(self.revision.clone()).private(self.private);
-        progress.begin("writing and sampling", None);
+        progress.begin("writing", None);
         let client = Client::from_env()?;
         let published = publication.publish(&client, &repository, &upload, |event| progress.upload(&event))?;
         progress.end();

@@ -18,6 +18,7 @@ use mixflow::recipe::AutoencoderConfig;
 use mixflow::report::write_atomic;
 
 use crate::lock::Lock;
+use crate::progress::Tell;
 use crate::request::Subject;
 use crate::{Client, Error, Kind, Progress, Repository, Revision, Upload, Uploaded};
 use card::Card;
@@ -132,12 +133,19 @@ impl Publication {
     }
 
     /// Writes what is to be published in a branch of a repository into a folder that is not there yet, or is empty. It
-    /// appears whole or not at all.
+    /// appears whole or not at all. `tell` hears how it goes.
     ///
     /// # Errors
     /// If there can be no such repository or branch, the folder has something in it or cannot be written, or images
     /// cannot be made.
-    pub fn write(&self, folder: &Path, repository: &Repository, branch: &str) -> Result<Written, Error> {
+    pub fn write(
+        &self,
+        folder: &Path,
+        repository: &Repository,
+        branch: &str,
+        mut tell: impl FnMut(Progress<'_>),
+    ) -> Result<Written, Error> {
+        let tell: Tell<'_> = &mut tell;
         check(repository, branch)?;
         let fault = |reason: &str| Error::Layout { folder: folder.into(), reason: reason.into() };
         let name = folder.file_name().ok_or_else(|| fault("is no name for a folder"))?.to_string_lossy();
@@ -149,7 +157,7 @@ impl Publication {
         }
         let partial = folder.with_file_name(format!(".{name}.{}.partial", std::process::id()));
         fs::create_dir_all(&partial).map_err(Error::io("write", &partial))?;
-        let written = self.fill(&partial, repository, branch).and_then(|written| {
+        let written = self.fill(&partial, repository, branch, tell).and_then(|written| {
             // Not every system puts a folder in the place of an empty one.
             let _ = fs::remove_dir(folder);
             fs::rename(&partial, folder).map_err(Error::io("write", folder))?;
@@ -185,14 +193,14 @@ impl Publication {
         })?;
         let folder = Temporary(self.finished.run.join(".publish"));
         folder.remove();
-        let written = self.write(&folder.0, repository, &upload.branch)?;
+        let written = self.write(&folder.0, repository, &upload.branch, &mut tell)?;
         // What was said of other weights is not said of these.
         let upload = upload.clone().replacing("results").replacing(samples::FILE);
         let uploaded = client.upload(&folder.0, repository, &upload, &mut tell)?;
         Ok(Published { written, uploaded })
     }
 
-    fn fill(&self, folder: &Path, repository: &Repository, branch: &str) -> Result<Written, Error> {
+    fn fill(&self, folder: &Path, repository: &Repository, branch: &str, tell: Tell<'_>) -> Result<Written, Error> {
         let Finished { run, text, recipe, network, .. } = &self.finished;
         let weights = network.weights();
         let file = folder.join("model.safetensors");
@@ -224,7 +232,7 @@ impl Publication {
             let text = serde_json::to_vec_pretty(value).expect("what was read as JSON is JSON");
             write_atomic(&file, &text)?;
         }
-        let sampled = match samples::write(&self.choice.samples, &self.finished, folder)? {
+        let sampled = match samples::write(&self.choice.samples, &self.finished, folder, tell)? {
             Ok(sampled) => sampled,
             Err(reason) => {
                 measured.left_out.push(reason);

@@ -8,7 +8,8 @@ use mixflow::generate::Generator;
 use mixflow::recipe::{AutoencoderConfig, GuideConfig};
 
 use super::finished::Finished;
-use crate::Error;
+use crate::progress::Tell;
+use crate::{Error, Progress};
 
 /// The pictures beside the card.
 pub(super) const FILE: &str = "samples.png";
@@ -56,6 +57,7 @@ pub(super) fn write(
     samples: &Samples,
     finished: &Finished,
     folder: &Path,
+    tell: Tell<'_>,
 ) -> Result<Result<Option<Sampled>, String>, Error> {
     match samples {
         Samples::None => Ok(Ok(None)),
@@ -65,11 +67,11 @@ pub(super) fn write(
             fs::copy(file, &to).map_err(Error::io("write", &to))?;
             Ok(Ok(Some(Sampled { name, caption: "Images of the network.".into() })))
         }
-        Samples::Made => make(finished, folder),
+        Samples::Made => make(finished, folder, tell),
     }
 }
 
-fn make(finished: &Finished, folder: &Path) -> Result<Result<Option<Sampled>, String>, Error> {
+fn make(finished: &Finished, folder: &Path, tell: Tell<'_>) -> Result<Result<Option<Sampled>, String>, Error> {
     let Finished { run, recipe, network, .. } = finished;
     let [channels, ..] = recipe.network.shape();
     let channels = recipe.autoencoder.as_ref().map_or(channels, AutoencoderConfig::image_channels);
@@ -88,7 +90,11 @@ fn make(finished: &Finished, folder: &Path) -> Result<Result<Option<Sampled>, St
     let classes = recipe.network.classes();
     let labels: Vec<usize> =
         (0..COUNT).map(|image| if classes > COUNT { image * classes / COUNT } else { image % classes }).collect();
-    let images = generator.images(&labels, 0)?;
+    tell(Progress::Sampling { images: 0, count: COUNT });
+    let images = generator.trajectories(&labels, 0, &mut |t, first, x| {
+        let images = (first as f64 + t * x.dims()[0] as f64) as usize;
+        tell(Progress::Sampling { images, count: COUNT });
+    })?;
     let caption = format!(
         "Classes {} with {}, {} steps, {} network evaluations each, seed {}.",
         labels.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),

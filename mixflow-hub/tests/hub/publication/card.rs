@@ -166,7 +166,7 @@ fn what_was_not_measured_is_not_told() {
     // Nor is a result that cannot be read passed over.
     fs::write(run.join("eval.json"), "{\"evaluation\": 1}").unwrap();
     let publication = Publication::of(&run, plain()).unwrap();
-    let error = publication.write(&folder.path().join("next"), &repository(), "main").unwrap_err().to_string();
+    let error = publication.write(&folder.path().join("next"), &repository(), "main", |_| {}).unwrap_err().to_string();
     assert!(error.contains("eval.json: is no result"), "{error}");
 }
 
@@ -178,8 +178,8 @@ fn a_card_says_how_to_load_it() {
     let picture = folder.path().join("grid.PNG");
     fs::write(&picture, "picture").unwrap();
     let publication = Publication::of(&run, Choice { samples: Samples::Picture(picture), ..plain() }).unwrap();
-    publication.write(&main, &repository(), "main").unwrap();
-    publication.write(&branch, &repository(), "v2").unwrap();
+    publication.write(&main, &repository(), "main", |_| {}).unwrap();
+    publication.write(&branch, &repository(), "v2", |_| {}).unwrap();
     let text = card(&main);
     assert!(text.contains("let pipeline = Pipeline::from_hub(\"org/sit\")?;\n") && text.contains("(samples.png)"));
     assert!(text.contains("xtask-hub download org/sit\n") && text.contains("cargo xtask sample FOLDER"), "{text}");

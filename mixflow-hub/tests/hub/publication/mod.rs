@@ -11,7 +11,7 @@ use std::path::Path;
 
 use mixflow::generate::Images;
 use mixflow::train::{Checkpoints, checkpoint};
-use mixflow_hub::{Averaging, Choice, Error, Pipeline, Publication, Samples, Written};
+use mixflow_hub::{Averaging, Choice, Error, Pipeline, Progress, Publication, Samples, Written};
 use serde_json::{Value, json};
 
 use crate::shared::repository;
@@ -19,7 +19,7 @@ pub(crate) use run::{measure, recipe, train};
 
 /// What is published of `run`, in `to`.
 fn written(run: &Path, to: &Path, choice: Choice) -> Result<Written, Error> {
-    Publication::of(run, choice)?.write(to, &repository(), "main")
+    Publication::of(run, choice)?.write(to, &repository(), "main", |_| {})
 }
 
 /// Nothing but the network: no pictures, which take time.
@@ -86,6 +86,23 @@ fn what_is_published_makes_the_images_of_the_run() {
         assert_eq!(fs::read(again.join(name)).unwrap(), fs::read(public.join(name)).unwrap(), "{name}");
     }
     assert_eq!(crate::shared::names(folder.path()), ["again", "public", "run"]);
+}
+
+#[test]
+fn samples_tell_how_far_they_are() {
+    let folder = tempfile::tempdir().unwrap();
+    let [run, public] = ["run", "public"].map(|name| folder.path().join(name));
+    train(&run, json!({}));
+    let publication = Publication::of(&run, Choice::default()).unwrap();
+    let mut told = vec![];
+    let tell = |event: Progress<'_>| match event {
+        Progress::Sampling { images, count: 16 } => told.push(images),
+        other => panic!("{other:?}"),
+    };
+    publication.write(&public, &repository(), "main", tell).unwrap();
+    // Heun takes three steps of all sixteen at once, from their noise on.
+    assert_eq!((told[0], *told.last().unwrap(), told.is_sorted()), (0, 16, true), "{told:?}");
+    assert!(told.len() >= 4 && told.contains(&5), "{told:?}");
 }
 
 #[test]

@@ -69,7 +69,7 @@ fn what_the_hub_would_not_take_is_refused() {
         ("org/sit", "0123456789012345678901234567890123456789", "is a commit"),
     ] {
         let next = folder.path().join("next");
-        let error = publication.write(&next, &repository.parse().unwrap(), branch).unwrap_err().to_string();
+        let error = publication.write(&next, &repository.parse().unwrap(), branch, |_| {}).unwrap_err().to_string();
         assert!(error.contains(expected) && !next.exists(), "{error}");
     }
 }
@@ -92,6 +92,6 @@ fn only_a_new_folder_is_written() {
         Publication::of(&run, Choice { samples: Samples::Picture(picture.clone()), ..Choice::default() }).unwrap();
     fs::remove_file(picture).unwrap();
     let next = folder.path().join("next");
-    assert!(publication.write(&next, &crate::shared::repository(), "main").is_err());
+    assert!(publication.write(&next, &crate::shared::repository(), "main", |_| {}).is_err());
     assert_eq!(crate::shared::names(folder.path()), ["public", "run"]);
 }
