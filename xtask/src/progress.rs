@@ -158,7 +158,8 @@ impl Progress {
             Retrying { reason, wait } => {
                 self.line(&format!("{reason}; next attempt in {:.0} s", wait.as_secs_f64()));
             }
-            _ => {}
+            // Of what sample images need.
+            _ => self.download(event),
         }
     }
 

@@ -133,7 +133,8 @@ impl Publication {
     }
 
     /// Writes what is to be published in a branch of a repository into a folder that is not there yet, or is empty. It
-    /// appears whole or not at all. `tell` hears how it goes.
+    /// appears whole or not at all. `tell` hears how it goes. The network is touched only for sample images that need files
+    /// of the Hub, with what the environment says ([`Client::from_env`]).
     ///
     /// # Errors
     /// If there can be no such repository or branch, the folder has something in it or cannot be written, or images
@@ -145,7 +146,17 @@ impl Publication {
         branch: &str,
         mut tell: impl FnMut(Progress<'_>),
     ) -> Result<Written, Error> {
-        let tell: Tell<'_> = &mut tell;
+        self.write_with(None, folder, repository, branch, &mut tell)
+    }
+
+    fn write_with(
+        &self,
+        client: Option<&Client>,
+        folder: &Path,
+        repository: &Repository,
+        branch: &str,
+        tell: Tell<'_>,
+    ) -> Result<Written, Error> {
         check(repository, branch)?;
         let fault = |reason: &str| Error::Layout { folder: folder.into(), reason: reason.into() };
         let name = folder.file_name().ok_or_else(|| fault("is no name for a folder"))?.to_string_lossy();
@@ -157,7 +168,7 @@ impl Publication {
         }
         let partial = folder.with_file_name(format!(".{name}.{}.partial", std::process::id()));
         fs::create_dir_all(&partial).map_err(Error::io("write", &partial))?;
-        let written = self.fill(&partial, repository, branch, tell).and_then(|written| {
+        let written = self.fill(client, &partial, (repository, branch), tell).and_then(|written| {
             // Not every system puts a folder in the place of an empty one.
             let _ = fs::remove_dir(folder);
             fs::rename(&partial, folder).map_err(Error::io("write", folder))?;
@@ -193,14 +204,20 @@ impl Publication {
         })?;
         let folder = Temporary(self.finished.run.join(".publish"));
         folder.remove();
-        let written = self.write(&folder.0, repository, &upload.branch, &mut tell)?;
+        let written = self.write_with(Some(client), &folder.0, repository, &upload.branch, &mut tell)?;
         // What was said of other weights is not said of these.
         let upload = upload.clone().replacing("results").replacing(samples::FILE);
         let uploaded = client.upload(&folder.0, repository, &upload, &mut tell)?;
         Ok(Published { written, uploaded })
     }
 
-    fn fill(&self, folder: &Path, repository: &Repository, branch: &str, tell: Tell<'_>) -> Result<Written, Error> {
+    fn fill(
+        &self,
+        client: Option<&Client>,
+        folder: &Path,
+        (repository, branch): (&Repository, &str),
+        tell: Tell<'_>,
+    ) -> Result<Written, Error> {
         let Finished { run, text, recipe, network, .. } = &self.finished;
         let weights = network.weights();
         let file = folder.join("model.safetensors");
@@ -232,7 +249,7 @@ impl Publication {
             let text = serde_json::to_vec_pretty(value).expect("what was read as JSON is JSON");
             write_atomic(&file, &text)?;
         }
-        let sampled = match samples::write(&self.choice.samples, &self.finished, folder, tell)? {
+        let sampled = match samples::write(&self.choice.samples, &self.finished, folder, client, tell)? {
             Ok(sampled) => sampled,
             Err(reason) => {
                 measured.left_out.push(reason);

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use mixflow::export::Export;
 use mixflow::generate::Generator;
-use mixflow::recipe::{AutoencoderConfig, GuideConfig};
+use mixflow::recipe::{AutoencoderConfig, GuideConfig, Recipe};
 
 use super::finished::Finished;
 use crate::progress::Tell;
-use crate::{Error, Progress};
+use crate::{Address, Client, Error, Progress};
 
 /// The pictures beside the card.
 pub(super) const FILE: &str = "samples.png";
@@ -20,7 +20,7 @@ const COUNT: usize = 16;
 /// Where the pictures of a card come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Samples {
-    /// Sixteen images are made as the recipe says, which may take long.
+    /// Sixteen images are made as the recipe says, which may take long. What the recipe names of the Hub is fetched for that.
     #[default]
     Made,
     /// This picture: PNG, JPEG or WebP.
@@ -57,6 +57,7 @@ pub(super) fn write(
     samples: &Samples,
     finished: &Finished,
     folder: &Path,
+    client: Option<&Client>,
     tell: Tell<'_>,
 ) -> Result<Result<Option<Sampled>, String>, Error> {
     match samples {
@@ -67,12 +68,31 @@ pub(super) fn write(
             fs::copy(file, &to).map_err(Error::io("write", &to))?;
             Ok(Ok(Some(Sampled { name, caption: "Images of the network.".into() })))
         }
-        Samples::Made => make(finished, folder, tell),
+        Samples::Made => make(finished, folder, client, tell),
     }
 }
 
-fn make(finished: &Finished, folder: &Path, tell: Tell<'_>) -> Result<Result<Option<Sampled>, String>, Error> {
-    let Finished { run, recipe, network, .. } = finished;
+/// The recipe with files of this machine, fetched where it names some of the Hub.
+fn local(recipe: &Recipe, client: Option<&Client>, tell: Tell<'_>) -> Result<Recipe, Error> {
+    let autoencoder = recipe.autoencoder.iter().flat_map(|config| config.files(Path::new("")));
+    let mut files = autoencoder.chain(recipe.sampling.guide.iter().map(|guide| guide.weights.clone()));
+    if !files.any(|file| file.to_str().is_some_and(Address::is_one)) {
+        return Ok(recipe.clone());
+    }
+    let client = client.map_or_else(Client::from_env, |client| Ok(client.clone()))?;
+    let [_, local] = client.named_files(&recipe.to_value(), tell)?;
+    let fault = |reason| mixflow::Error::Recipe { origin: recipe.name.clone(), reason };
+    Ok(Recipe::from_value(local).map_err(fault)?)
+}
+
+fn make(
+    finished: &Finished,
+    folder: &Path,
+    client: Option<&Client>,
+    tell: Tell<'_>,
+) -> Result<Result<Option<Sampled>, String>, Error> {
+    let Finished { run, network, .. } = finished;
+    let recipe = &local(&finished.recipe, client, tell)?;
     let [channels, ..] = recipe.network.shape();
     let channels = recipe.autoencoder.as_ref().map_or(channels, AutoencoderConfig::image_channels);
     if channels != 1 && channels != 3 {

@@ -176,7 +176,8 @@ mod with_hub {
         run(&place, &["sample", "run", "--count", "4", "--guide", "second", "--out", "run.npz"]);
         assert_eq!(fs::read(place.path("hub.npz")).unwrap(), fs::read(place.path("run.npz")).unwrap());
         run(&place, &["train", "tiny.json", "--out", "run", "--resume", "--set", "training.steps=3"]);
-        run(&place, &["publish", "run", "--to", "org/ours", "--no-samples", "--dry-run"]);
+        run(&place, &["publish", "run", "--to", "org/ours", "--dry-run"]);
         assert_eq!(place.json("run/published/config.json")["sampling"]["guide"]["weights"], pinned);
+        assert!(place.path("run/published/samples.png").is_file());
     }
 }
