@@ -1,6 +1,6 @@
 //! A network that a command is given: in a run's folder, or a file of weights.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
 use mixflow::backbones::{Autoencoder, Network};
@@ -46,7 +46,12 @@ impl TrainedArguments {
         let weights = self.weights()?;
         let recipe = match &self.recipe {
             Some(recipe) => Recipe::read(recipe, set)?,
-            None => recipe_beside(&weights, set)?,
+            None => {
+                if is_address(&self.path) {
+                    own_files(&recipe_beside(&weights, &[])?, &weights)?;
+                }
+                recipe_beside(&weights, set)?
+            }
         };
         let [_, recipe] = named_files(&recipe)?;
         let network = load(&recipe, &weights)?;
@@ -143,6 +148,22 @@ fn recipe_beside(weights: &Path, set: &[String]) -> Result<Recipe> {
         Some(folder) if file.ends_with("config.json") => recipe.beside(folder),
         _ => recipe,
     })
+}
+
+/// Refuses a downloaded recipe that names files of this machine beyond its own folder.
+fn own_files(recipe: &Recipe, weights: &Path) -> Result<()> {
+    let folder = weights.parent().unwrap_or(Path::new(""));
+    let autoencoder = recipe.autoencoder.iter().flat_map(|config| config.files(folder));
+    for file in autoencoder.chain(recipe.sampling.guide.iter().map(|guide| guide.weights.clone())) {
+        let below = |rest: &Path| rest.components().all(|part| matches!(part, Component::Normal(_)));
+        if !is_address(&file) && !file.strip_prefix(folder).is_ok_and(below) {
+            let file = file.display();
+            return Err(
+                format!("its recipe names {file}, which is not in the repository: give another with --recipe").into()
+            );
+        }
+    }
+    Ok(())
 }
 
 /// The sub-folders with finished networks, sorted.

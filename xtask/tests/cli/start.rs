@@ -161,6 +161,35 @@ mod with_hub {
     }
 
     #[test]
+    fn a_downloaded_recipe_names_files_of_its_own_folder_only() {
+        let place = place();
+        let own = place.path("second/model.safetensors");
+        for (guide, allowed) in [
+            (own.to_str().unwrap(), false),
+            ("../../../../second/model.safetensors", false),
+            ("weak.safetensors", true),
+        ] {
+            let mut recipe = recipe();
+            recipe["sampling"]["guidance"] = json!({ "scale": 2.0 });
+            recipe["sampling"]["guide"] = json!({ "network": recipe["network"], "weights": guide });
+            fs::write(place.path("config.json"), recipe.to_string()).unwrap();
+            let files =
+                [("model.safetensors", "first/model.safetensors"), ("weak.safetensors", "second/model.safetensors")];
+            let [network, weak] = files.map(|(name, file)| (name, place.path(file)));
+            let config = place.path("config.json");
+            repository(&place, "sit", &[(network.0, &network.1), (weak.0, &weak.1), ("config.json", &config)]);
+            let sample = ["sample", "hf://org/sit", "--count", "2", "--out", "hub.npz"];
+            let told = String::from_utf8(call(&place, &sample).stderr).unwrap();
+            assert_eq!(told.contains("which is not in the repository"), !allowed, "{guide}: {told}");
+            assert_eq!(told.contains("error"), !allowed, "{guide}: {told}");
+            // What the user names is the user's.
+            if allowed {
+                run(&place, &[&sample[..], &["--guide", "second"]].concat());
+            }
+        }
+    }
+
+    #[test]
     fn a_guide_of_the_hub_is_pinned_in_the_run() {
         let place = place();
         repository(&place, "weak", &[("weak.safetensors", &place.path("second/model.safetensors"))]);
