@@ -65,6 +65,14 @@ impl TimeGrid {
         Self::new(steps - 1)?.shift(shift)?.interval(Interval { start: 0.0, end: 1.0 - least })?.last(1.0)
     }
 
+    /// The same with another number of steps, the last point's included.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_steps(self, steps: usize) -> Result<Self, Error> {
+        Self { steps: steps.saturating_sub(usize::from(self.last.is_some())), ..self }.checked()
+    }
+
     /// Moves the times towards noise, as [`Shifted`](crate::Shifted) does for training.
     ///
     /// # Errors
@@ -204,6 +212,8 @@ mod tests {
         let grid = TimeGrid::stable_diffusion_3(3, 2.0).unwrap();
         close(grid.times(), &[0.0, 1.0 - middle, 1.0 - least, 1.0]);
         close(TimeGrid::stable_diffusion_3(1, 2.0).unwrap().times(), &[0.0, 1.0]);
+        assert_eq!(grid.with_steps(9).unwrap(), TimeGrid::stable_diffusion_3(9, 2.0).unwrap());
+        assert!(grid.with_steps(1).is_err());
         assert!(TimeGrid::stable_diffusion_3(0, 3.0).is_err() && TimeGrid::stable_diffusion_3(9, 0.0).is_err());
     }
 

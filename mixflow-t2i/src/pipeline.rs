@@ -88,7 +88,7 @@ fn of_run(path: &Path) -> Result<TextPipeline, Error> {
     if !is_text_recipe(&value) {
         return Err(fault(&file, "is the recipe of a network for class labels, not for text".into()));
     }
-    let recipe = TextRecipe::from_value(value).map_err(|reason| fault(&file, reason))?;
+    let recipe = TextRecipe::parse_value(value).map_err(|reason| fault(&file, reason))?;
     let recipe = if file.ends_with("config.json") { recipe.beside(path) } else { recipe };
     text_to_image(&recipe, &stored).map_err(|reason| match reason {
         Reason::Recipe(reason) => fault(&file, reason),

@@ -7,7 +7,7 @@ use mixflow::Error;
 use mixflow::backbones::Condition;
 use mixflow::backbones::autoencoder::{Autoencoder, KlAutoencoder};
 use mixflow::flow::Flow;
-use mixflow::generate::Images;
+use mixflow::generate::{Images, Visit};
 use mixflow::guidance::Guidance;
 use mixflow::sampler::Samples;
 use mixflow::schedules::{Linear, Prediction, Reversed};
@@ -58,6 +58,20 @@ impl TextToImage {
     /// # Errors
     /// For a size that the network has no places for, settings that make no sense, and if a state is not finite.
     pub fn images(&self, text: &TextEmbedding, size: [usize; 2], first: u64) -> Result<Images, Error> {
+        self.images_with(text, size, first, &mut |_, _, _| {})
+    }
+
+    /// As [`images`](Self::images); `visit` sees every state on the way, with its time and the number of its first image.
+    ///
+    /// # Errors
+    /// As [`images`](Self::images).
+    pub fn images_with(
+        &self,
+        text: &TextEmbedding,
+        size: [usize; 2],
+        first: u64,
+        visit: &mut Visit<'_>,
+    ) -> Result<Images, Error> {
         let latents = self.latents(size)?;
         let device = text.tokens.device();
         let (prompts, batch) = (text.batch(), self.sampling.batch);
@@ -71,7 +85,7 @@ impl TextToImage {
             let mut noise = SeededNoise::new(self.seed, first + start as u64, &device);
             let [channels, height, width] = latents;
             let x = noise.start([end - start, channels, height, width]);
-            let samples = self.trajectory(&text.clone().select(rows), x, &mut noise, |_, _| {})?;
+            let samples = self.trajectory(&text.clone().select(rows), x, &mut noise, |t, x| visit(t, start, x))?;
             images.evaluations = images.evaluations.max(samples.evaluations);
             let made = match &self.autoencoder {
                 Some(autoencoder) => autoencoder.decode(samples.x),

@@ -10,7 +10,7 @@ use mixflow::backbones::weights::Weights;
 use mixflow::compare::{Study, StudyOutcome, parts};
 use mixflow::data::Dataset;
 use mixflow::generate::Generator;
-use mixflow::recipe::{NetworkSettings, ObjectiveConfig};
+use mixflow::recipe::{NetworkSettings, ObjectiveConfig, Recipe};
 use mixflow_t2i::TextPipeline;
 use mixflow_t2i::mmdit::official_key;
 use mixflow_t2i::prompts::{PromptTable, Prompted};
@@ -40,9 +40,11 @@ fn small(changes: &[&str]) -> TextRecipe {
 #[test]
 fn recipes_survive_a_round_trip() {
     let recipe = read_text_recipe("words", &[]).unwrap().unwrap();
-    assert_eq!(TextRecipe::from_value(recipe.to_value()).unwrap(), recipe);
+    assert_eq!(TextRecipe::parse_value(recipe.to_value()).unwrap(), recipe);
     assert!(recipe.open().is_ok());
-    // Other recipes are for others to read.
+    // Other recipes are for others to read, and this one is not for them.
+    let error = Recipe::from_value(recipe.to_value()).unwrap_err();
+    assert!(error.contains("text to image"), "{error}");
     assert_eq!(read_text_recipe("digits", &[]).unwrap(), None);
 }
 

@@ -159,6 +159,14 @@ impl Recipe {
     pub fn read(name_or_path: &str, overrides: &[String]) -> Result<Self, Error> {
         read(name_or_path, overrides, Self::from_value)
     }
+
+    /// The recipe that a JSON value holds, checked; or what is wrong with it, in a sentence.
+    pub fn from_value(value: Value) -> Result<Self, String> {
+        if value["network"].get("transformer").is_some() {
+            return Err("it is for text to image, of mixflow-t2i: for `train`, `compare` and `sample --prompt`".into());
+        }
+        Self::parse_value(value)
+    }
 }
 
 impl<N: NetworkSettings> Recipe<N> {
@@ -168,11 +176,11 @@ impl<N: NetworkSettings> Recipe<N> {
     /// # Errors
     /// [`Error::Recipe`] with the place and what was expected.
     pub fn parse(origin: &str, text: &str, overrides: &[String]) -> Result<Self, Error> {
-        changed(origin, text, overrides, Self::from_value)
+        changed(origin, text, overrides, Self::parse_value)
     }
 
-    /// The recipe that a JSON value holds, checked; or what is wrong with it, in a sentence.
-    pub fn from_value(value: Value) -> Result<Self, String> {
+    /// As [`from_value`](Recipe::from_value).
+    pub fn parse_value(value: Value) -> Result<Self, String> {
         if DecoderRecipe::is_one(&value) {
             return Err("it trains the decoder of an autoencoder, which is for `train` and `plan` alone".into());
         }

@@ -3,6 +3,7 @@
 use burn::tensor::{Int, Tensor};
 use mixflow::backbones::Condition;
 
+use super::Cut;
 use crate::{Error, TextEmbedding};
 
 /// An encoder of prompts. [`TextEncoders`](super::TextEncoders) are Stable Diffusion 3's; others are as short as this:
@@ -31,6 +32,15 @@ pub trait TextEncoder {
     /// # Errors
     /// If the encoder cannot be read.
     fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error>;
+
+    /// What of `prompts` will not be read, because it does not fit; provided: nothing.
+    ///
+    /// # Errors
+    /// If a prompt cannot be expressed.
+    fn cuts(&self, prompts: &[&str]) -> Result<Vec<Cut>, Error> {
+        let _ = prompts;
+        Ok(vec![])
+    }
 
     /// The same against `negative`: the empty prompt, or what images shall not be like.
     ///

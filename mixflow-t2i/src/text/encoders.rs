@@ -125,25 +125,6 @@ impl TextEncoders {
         Self { t5: None, ..self }
     }
 
-    /// What of `prompts` the encoders will not read, because it does not fit.
-    ///
-    /// # Errors
-    /// If a vocabulary cannot express a prompt.
-    pub fn cuts(&self, prompts: &[&str]) -> Result<Vec<Cut>, Error> {
-        let t5 = self.t5.iter().map(|t5| ("T5", &t5.tokenizer));
-        let clips = [("CLIP-L", &self.clip_l.tokenizer), ("CLIP-G", &self.clip_g.tokenizer)];
-        let mut cuts = vec![];
-        for (encoder, tokenizer) in clips.into_iter().chain(t5) {
-            for (prompt, text) in prompts.iter().enumerate() {
-                if let Some(start) = tokenizer.encode(text)?.cut {
-                    let unread = text.get(start..).unwrap_or_default().into();
-                    cuts.push(Cut { prompt, encoder, tokens: tokenizer.length(), unread });
-                }
-            }
-        }
-        Ok(cuts)
-    }
-
     /// What a CLIP says of prompts.
     fn clip(&self, stored: &Stored<ClipConfig>, prompts: &[&str]) -> Result<(Tensor<3>, Tensor<2>), Error> {
         let ids = self.numbers(stored, prompts)?;
@@ -182,6 +163,21 @@ impl TextEncoder for TextEncoders {
             }
         };
         Ok(TextEmbedding::new(Tensor::cat(vec![clip, t5], 1), Tensor::cat(vec![pooled_l, pooled_g], 1)))
+    }
+
+    fn cuts(&self, prompts: &[&str]) -> Result<Vec<Cut>, Error> {
+        let t5 = self.t5.iter().map(|t5| ("T5", &t5.tokenizer));
+        let clips = [("CLIP-L", &self.clip_l.tokenizer), ("CLIP-G", &self.clip_g.tokenizer)];
+        let mut cuts = vec![];
+        for (encoder, tokenizer) in clips.into_iter().chain(t5) {
+            for (prompt, text) in prompts.iter().enumerate() {
+                if let Some(start) = tokenizer.encode(text)?.cut {
+                    let unread = text.get(start..).unwrap_or_default().into();
+                    cuts.push(Cut { prompt, encoder, tokens: tokenizer.length(), unread });
+                }
+            }
+        }
+        Ok(cuts)
     }
 }
 
