@@ -316,6 +316,10 @@ pub enum Error {
     #[cfg(feature = "pipeline")]
     #[error(transparent)]
     Weights(#[from] mixflow::backbones::Error),
+    /// A network for text cannot be used.
+    #[cfg(feature = "t2i")]
+    #[error(transparent)]
+    Text(#[from] mixflow_t2i::Error),
 }
 
 impl Error {

@@ -63,6 +63,7 @@
 //!
 //! - `pipeline` (default): networks from what was downloaded, and with them Burn. Without it the crate only downloads,
 //!   uploads and tracks.
+//! - `t2i`: Stable Diffusion 3 from what was downloaded, and with it the tokenizers of its text encoders.
 //! - `xet`: uploads to Xet by Hugging Face's `hf-xet` 1.8, with its telemetry off. That is 249 packages, which take 197 CPU
 //!   seconds to build, tokio among them: [`Client::upload`] must not be called within an async runtime then.
 
@@ -109,6 +110,8 @@ pub use error::Error;
 pub use patience::Patience;
 #[cfg(feature = "pipeline")]
 pub use pipeline::Pipeline;
+#[cfg(feature = "t2i")]
+pub use pipeline::text_from_hub;
 pub use progress::Progress;
 #[cfg(feature = "pipeline")]
 pub use publication::{Averaging, Choice, Provision, Publication, Published, Samples, Written};

@@ -28,6 +28,11 @@ impl Layout {
         if let (Some(weights), Some(recipe)) = (ours, recipe) {
             return Ok(Self { recipe: Some(recipe.into()), weights: weights.into(), rae: [None, None] });
         }
+        if has("model_index.json") && names.iter().any(|name| name.starts_with("transformer/")) {
+            return Err("is text to image, a folder of diffusers: for `mixflow_hub::text_from_hub`, \
+                        `mixflow_t2i::TextPipeline` and `cargo xtask-t2i sample --prompt`"
+                .into());
+        }
         if let Some(weights) = best(names, "", "stage2_model.pt", &["ImageNet256", "DiTDH-XL"]) {
             let decoder = best(names, "decoders/", "model.pt", &["dinov2/wReg_base", "ViTXL_n08"]);
             let statistics = best(names, "stats/", "stat.pt", &["dinov2/wReg_base", "imagenet1k"]);
@@ -90,6 +95,46 @@ impl Layout {
     }
 }
 
+/// The files of a Stable Diffusion 3 as `diffusers` writes it, of these names; or why there is none. Weights in half
+/// precision are left out where there are others.
+#[cfg(feature = "t2i")]
+pub(super) fn text_files(names: &[String]) -> Result<Vec<&str>, String> {
+    const PARTS: [&str; 9] = [
+        "scheduler",
+        "text_encoder",
+        "text_encoder_2",
+        "text_encoder_3",
+        "tokenizer",
+        "tokenizer_2",
+        "tokenizer_3",
+        "transformer",
+        "vae",
+    ];
+    let of_part = |part: &str| {
+        let files = names.iter().map(String::as_str);
+        files.filter(|name| name.strip_prefix(part).is_some_and(|rest| rest.starts_with('/'))).collect::<Vec<_>>()
+    };
+    if of_part("transformer").is_empty() || of_part("text_encoder_3").is_empty() && of_part("text_encoder_2").is_empty()
+    {
+        return Err(format!(
+            "is no Stable Diffusion 3 as diffusers writes it, with folders such as text_encoder_2 and transformer; found {}",
+            if names.is_empty() { "no files".into() } else { list(names) }
+        ));
+    }
+    let is_weights = |name: &str| name.contains(".safetensors");
+    let is_half = |name: &str| name.contains(".fp16");
+    let wanted = PARTS.iter().flat_map(|part| {
+        let files = of_part(part);
+        let whole = files.iter().any(|name| is_weights(name) && name.ends_with(".safetensors") && !is_half(name));
+        let wanted = move |name: &&str| match is_weights(name) {
+            true => !(whole && is_half(name)),
+            false => name.ends_with(".json") || name.ends_with(".txt"),
+        };
+        files.into_iter().filter(wanted).collect::<Vec<_>>()
+    });
+    Ok(names.iter().map(String::as_str).filter(|name| *name == "model_index.json").chain(wanted).collect())
+}
+
 /// The names of all files below a folder, sorted, with slashes.
 pub(super) fn names(folder: &Path) -> Result<Vec<String>, Error> {
     fn walk(folder: &Path, above: &str, depth: usize, names: &mut Vec<String>) -> Result<(), Error> {
@@ -132,6 +177,59 @@ mod tests {
 
     fn owned(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| name.to_string()).collect()
+    }
+
+    #[cfg(feature = "t2i")]
+    #[test]
+    fn of_a_stable_diffusion_3_what_is_needed_is_fetched_once() {
+        // As in the repositories of Stable Diffusion 3.5, with what is not for us between.
+        let names = owned(&[
+            "README.md",
+            "model_index.json",
+            "sd3.5_medium.safetensors",
+            "scheduler/scheduler_config.json",
+            "text_encoder/config.json",
+            "text_encoder/model.fp16.safetensors",
+            "text_encoder/model.safetensors",
+            "text_encoder_2/config.json",
+            "text_encoder_2/model.fp16.safetensors",
+            "text_encoder_3/model-00001-of-00002.safetensors",
+            "text_encoder_3/model.fp16-00001-of-00002.safetensors",
+            "text_encoder_3/model.safetensors.index.fp16.json",
+            "text_encoder_3/model.safetensors.index.json",
+            "text_encoders/t5xxl_fp16.safetensors",
+            "tokenizer/merges.txt",
+            "tokenizer_3/spiece.model",
+            "tokenizer_3/tokenizer.json",
+            "transformer/config.json",
+            "transformer/diffusion_pytorch_model.bin",
+            "transformer/diffusion_pytorch_model.safetensors",
+            "vae/config.json",
+            "vae/diffusion_pytorch_model.safetensors",
+        ]);
+        assert_eq!(
+            text_files(&names).unwrap(),
+            [
+                "model_index.json",
+                "scheduler/scheduler_config.json",
+                "text_encoder/config.json",
+                "text_encoder/model.safetensors",
+                "text_encoder_2/config.json",
+                "text_encoder_2/model.fp16.safetensors",
+                "text_encoder_3/model-00001-of-00002.safetensors",
+                "text_encoder_3/model.safetensors.index.json",
+                "tokenizer/merges.txt",
+                "tokenizer_3/tokenizer.json",
+                "transformer/config.json",
+                "transformer/diffusion_pytorch_model.safetensors",
+                "vae/config.json",
+                "vae/diffusion_pytorch_model.safetensors",
+            ]
+        );
+        for names in [owned(&["README.md", "transformer/config.json"]), vec![]] {
+            assert!(text_files(&names).unwrap_err().contains("is no Stable Diffusion 3"));
+        }
+        assert!(Layout::of(&names).unwrap_err().contains("text_from_hub"));
     }
 
     #[test]

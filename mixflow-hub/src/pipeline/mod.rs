@@ -4,6 +4,8 @@ mod fetch;
 mod infer;
 mod layout;
 mod parts;
+#[cfg(feature = "t2i")]
+mod text;
 
 use std::fmt;
 use std::path::Path;
@@ -16,6 +18,9 @@ use crate::address::SCHEME;
 use crate::pattern::literally;
 use crate::progress::Tell;
 use crate::{Address, Client, Error, Progress, Repository, Revision};
+#[cfg(feature = "t2i")]
+pub use text::text_from_hub;
+
 use layout::Layout;
 use parts::Parts;
 
@@ -66,7 +71,7 @@ impl Pipeline {
         if !repository.contains('@') && !Address::is_one(repository) {
             return Self::open(&client, &repository.parse()?, &Revision::default(), |_| {});
         }
-        let address: Address = format!("{SCHEME}{}", repository.trim_start_matches(SCHEME)).parse()?;
+        let address = address_of(repository)?;
         match &address.file {
             None => Self::open(&client, &address.repository, &address.revision(), |_| {}),
             Some(_) => {
@@ -141,6 +146,11 @@ impl Pipeline {
     pub fn sources(&self) -> &[String] {
         &self.sources
     }
+}
+
+/// The address of `org/name` or `org/name@revision`, with or without what stands before one.
+fn address_of(repository: &str) -> Result<Address, Error> {
+    format!("{SCHEME}{}", repository.trim_start_matches(SCHEME)).parse()
 }
 
 /// Without the weights.
