@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::run::{RecipeArguments, Result};
+use crate::text;
 use crate::train::{Destination, train};
 
 #[derive(Args)]
@@ -33,12 +34,20 @@ impl Compare {
         let steps = self.steps.map(|steps| format!("post_training.steps={steps}"));
         let seeds = self.seeds.map(|seeds| format!("post_training.seeds={seeds}"));
         self.recipe.set.extend(steps.into_iter().chain(seeds));
+        if let Some(recipe) = text::Recipe::read(&self.recipe)? {
+            return recipe.compare(&self.from, &self.to);
+        }
         let recipe = self.recipe.read()?;
         if recipe.post_training.is_none() {
-            let advice = "add one, such as --set 'post_training={\"steps\":300,\"gamma\":0.8}'";
-            return Err(format!("the recipe {} has no post_training to compare: {advice}", recipe.name).into());
+            return Err(nothing_to_compare(&recipe.name).into());
         }
         let folder = PathBuf::from("runs").join(format!("{}-compare", recipe.name));
         train(&recipe, Some(&self.from), &self.to, folder)
     }
+}
+
+/// What to say of a recipe without post-training.
+pub(crate) fn nothing_to_compare(name: &str) -> String {
+    let advice = "add one, such as --set 'post_training={\"steps\":300,\"gamma\":0.8}'";
+    format!("the recipe {name} has no post_training to compare: {advice}")
 }

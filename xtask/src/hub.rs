@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use mixflow::recipe::Recipe;
+use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::train::{Start, StoredNetwork};
 use serde_json::Value;
 
@@ -40,9 +40,9 @@ impl Weights {
 
 /// A recipe with the commits of the files that it names on the Hub, which is what to keep; and with these files on this
 /// machine, which is what to load.
-pub(crate) fn named_files(recipe: &Recipe) -> Result<[Recipe; 2]> {
+pub(crate) fn named_files<N: NetworkSettings>(recipe: &Recipe<N>) -> Result<[Recipe<N>; 2]> {
     let [pinned, local] = named_values(&recipe.to_value())?;
-    Ok([Recipe::from_value(pinned)?, Recipe::from_value(local)?])
+    Ok([Recipe::parse_value(pinned)?, Recipe::parse_value(local)?])
 }
 
 /// The same for a recipe of any kind.
@@ -101,6 +101,11 @@ mod ways {
         refused(address)
     }
 
+    #[cfg(feature = "t2i")]
+    pub(crate) fn text(path: &Path) -> Result<PathBuf> {
+        refused(path.display())
+    }
+
     pub(super) fn cached(_: &Path) -> Option<Origin> {
         None
     }
@@ -129,6 +134,15 @@ mod ways {
         Ok(path)
     }
 
+    /// The folder of a text to image at an address.
+    #[cfg(feature = "t2i")]
+    pub(crate) fn text(path: &Path) -> Result<PathBuf> {
+        let mut shown = Progress::new();
+        let folder = Client::from_env()?.text_to_image(&parsed(path)?, |event| shown.download(&event))?;
+        shown.end();
+        Ok(folder)
+    }
+
     pub(super) fn fetched(recipe: &Value, _: &str) -> Result<[Value; 2]> {
         let mut shown = Progress::new();
         let recipes = Client::from_env()?.named_files(recipe, |event| shown.download(&event))?;
@@ -152,4 +166,6 @@ mod ways {
 }
 
 pub(crate) use ways::published;
+#[cfg(feature = "t2i")]
+pub(crate) use ways::text;
 use ways::{cached, fetched, weights};

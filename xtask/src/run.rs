@@ -46,7 +46,7 @@ pub(crate) fn note(text: impl Display) {
 pub(crate) struct RecipeArguments {
     /// A recipe's name (digits, shapes) or JSON file
     #[arg(default_value = "digits")]
-    recipe: String,
+    pub(crate) recipe: String,
     /// Change a value of the recipe, such as training.steps=100; may be given more than once
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub(crate) set: Vec<String>,
@@ -65,7 +65,7 @@ impl RecipeArguments {
         Ok(DecoderRecipe::read(&self.recipe, &self.changes()?)?)
     }
 
-    fn changes(&self) -> Result<Vec<String>> {
+    pub(crate) fn changes(&self) -> Result<Vec<String>> {
         let mut set = Vec::new();
         if let Some(data) = &self.data {
             let value = match data.as_str() {
@@ -93,9 +93,4 @@ pub(crate) fn network(recipe: &Recipe) -> Network {
 /// The recipe's network with weights from a file, `.safetensors` or `.pt`, a run's folder or a checkpoint.
 pub(crate) fn load(recipe: &Recipe, from: &Path) -> Result<Network> {
     Ok(StoredNetwork::find(from)?.load(network(recipe))?)
-}
-
-/// Writes the averaged network under its official names.
-pub(crate) fn save(network: &Network, path: &Path) -> Result<()> {
-    Ok(network.weights().write(path, &[("format", "pt"), ("library_name", "mixflow")])?)
 }

@@ -13,6 +13,7 @@ use mixflow::recipe::GuideConfig;
 use crate::hub::{is_address, published};
 use crate::progress::Progress;
 use crate::run::{Result, say};
+use crate::text::{self, Prompts, Request};
 use crate::trained::TrainedArguments;
 
 #[derive(Args)]
@@ -27,6 +28,8 @@ pub(crate) struct Sample {
     /// Classes to draw, taken in turn, such as 1,2,3 [default: all]
     #[arg(long, value_delimiter = ',')]
     labels: Vec<usize>,
+    #[command(flatten)]
+    prompts: Prompts,
     /// Seed of the noise [default: the recipe's]
     #[arg(long)]
     seed: Option<u64>,
@@ -73,6 +76,9 @@ impl Sampling {
 
 impl Sample {
     pub(crate) fn run(self) -> Result<ExitCode> {
+        if !self.prompts.prompts.is_empty() {
+            return self.text();
+        }
         let mut set = self.sampling.set()?;
         set.extend(self.seed.map(|seed| format!("seed={seed}")));
         let trained = self.trained.read(&set)?;
@@ -110,5 +116,29 @@ impl Sample {
             count as f64 / seconds,
         ))?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Images of prompts.
+    fn text(&self) -> Result<ExitCode> {
+        let Sampling { steps, guidance, guide, set } = &self.sampling;
+        let of_labels = [
+            ("--labels", !self.labels.is_empty()),
+            ("--guide", guide.is_some()),
+            ("--set", !set.is_empty()),
+            ("--recipe", self.trained.recipe.is_some()),
+        ];
+        if let Some((flag, _)) = of_labels.iter().find(|(_, given)| *given) {
+            return Err(format!("{flag} is for networks of class labels, not for --prompt").into());
+        }
+        text::sample(&Request {
+            path: &self.trained.path,
+            weights: &|| self.trained.weights(),
+            prompts: &self.prompts,
+            count: self.count,
+            steps: *steps,
+            guidance: *guidance,
+            seed: self.seed,
+            out: &self.out,
+        })
     }
 }

@@ -5,21 +5,21 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use mixflow::backbones::encoder::Encoder;
-use mixflow::backbones::{Autoencoder, Network};
-use mixflow::compare::{self, Study, StudyOutcome};
+use mixflow::Objective;
+use mixflow::backbones::{Backbone, ClassLabels};
+use mixflow::compare;
 use mixflow::data::Dataset;
-use mixflow::recipe::{Guide, GuideConfig, ObjectiveConfig, Preparation, Recipe};
+use mixflow::recipe::{GuideConfig, NetworkSettings, ObjectiveConfig, Recipe};
 use mixflow::report::write_atomic;
-use mixflow::train::{Outcome, Run, Start, check_same_run, check_same_start};
-use mixflow::{TargetEncoder, learned};
+use mixflow::train::{Start, check_same_run, check_same_start};
 use serde_json::Value;
 
 use crate::decoder::train_decoder;
 use crate::hub::{Weights, named_files};
-use crate::progress::Progress;
-use crate::run::{RecipeArguments, Result, STOP, load, network, note, save, say, stop_on_signals};
-use crate::tracking::{Tracking, Watchers};
+use crate::learning::{Learner, Prepared};
+use crate::run::{RecipeArguments, Result, load, network, note, stop_on_signals};
+use crate::text;
+use crate::tracking::Watchers;
 
 #[derive(Args)]
 pub(crate) struct Train {
@@ -52,6 +52,9 @@ impl Train {
     pub(crate) fn run(self) -> Result<ExitCode> {
         if let Some(recipe) = self.recipe.read_decoder()? {
             return train_decoder(&recipe, self.from.as_deref(), &self.to);
+        }
+        if let Some(recipe) = text::Recipe::read(&self.recipe)? {
+            return recipe.train(self.from.as_deref(), &self.to);
         }
         let recipe = self.recipe.read()?;
         let folder = PathBuf::from("runs").join(&recipe.name);
@@ -118,6 +121,23 @@ pub(crate) fn in_folder(
 
 /// Runs a recipe, in `folder` unless another was asked for.
 pub(crate) fn train(recipe: &Recipe, from: Option<&Path>, to: &Destination, folder: PathBuf) -> Result<ExitCode> {
+    let learner = |recipe: &Recipe, start, _: &dyn Dataset, _: &Path| {
+        let network = network(recipe);
+        Ok(Learner { key: network.official_key(), network, start, objective: ObjectiveConfig::objective })
+    };
+    train_any(recipe, from, to, folder, load, learner)
+}
+
+/// Runs a recipe of any network. `load` reads weights to start from, before anything is written; `learner` makes what is
+/// trained, with the start, the data and the run's folder.
+pub(crate) fn train_any<N: NetworkSettings, S, B: Backbone<Condition = ClassLabels>, O: Objective<B>>(
+    recipe: &Recipe<N>,
+    from: Option<&Path>,
+    to: &Destination,
+    folder: PathBuf,
+    load: impl FnOnce(&Recipe<N>, &Path) -> Result<S>,
+    learner: impl FnOnce(&Recipe<N>, Option<S>, &dyn Dataset, &Path) -> Result<Learner<B, O>>,
+) -> Result<ExitCode> {
     let [recipe, local] = &named_files(recipe)?;
     let folder = to.folder(folder, &recipe.to_value())?;
     // What is wrong with data or weights is said before anything is written.
@@ -126,128 +146,19 @@ pub(crate) fn train(recipe: &Recipe, from: Option<&Path>, to: &Destination, fold
         None => recipe.open()?,
     };
     let weights = to.start(from, &folder)?;
-    let start = weights.as_ref().map(|weights| load(recipe, &weights.path)).transpose()?;
+    let start = weights.as_ref().map(|weights| load(local, &weights.path)).transpose()?;
     // A single training makes no images.
     let guide = local.sampling.active_guide().filter(|_| recipe.post_training.is_some());
     let guide = guide.map(GuideConfig::load).transpose()?;
     let mut tracking = to.watchers.tracking(&recipe.name, &folder, &recipe.to_value())?;
     let origin = weights.as_ref().map(|weights| &weights.start);
     in_folder(&folder, &recipe.to_value(), origin, || {
+        let learner = learner(local, start, &*data, &folder)?;
         let Some(run) = Prepared::new([recipe, local], folder.clone(), data, guide)? else { return Ok(false) };
         let tell = &mut tracking;
-        let finished = if recipe.post_training.is_some() { run.study(start, tell) } else { run.single(start, tell) };
+        let finished =
+            if recipe.post_training.is_some() { run.study(learner, tell) } else { run.single(learner, tell) };
         tracking.end(&finished);
         finished
     })
-}
-
-/// A recipe with the frozen networks that its training needs.
-struct Prepared<'a> {
-    recipe: &'a Recipe,
-    folder: PathBuf,
-    data: Arc<dyn Dataset>,
-    autoencoder: Option<Box<dyn Autoencoder>>,
-    encoder: Option<Encoder>,
-    guide: Option<Guide>,
-}
-
-impl<'a> Prepared<'a> {
-    /// Reads or trains the frozen networks; `local` is the recipe with files of this machine. None if stopped in between.
-    fn new(
-        [recipe, local]: [&'a Recipe; 2],
-        folder: PathBuf,
-        data: Arc<dyn Dataset>,
-        guide: Option<Guide>,
-    ) -> Result<Option<Self>> {
-        let (mut progress, mut autoencoder, mut encoder) = (Progress::new(), None, None);
-        let value = recipe.to_value();
-        let preparation = Preparation { folder: &folder, recipe: &value, data: &data, stop: &STOP };
-        if let Some(config) = local.encoding() {
-            progress.begin("autoencoder", config.training_steps());
-            autoencoder = config.prepare(&preparation, |event| progress.training(&event))?;
-            if autoencoder.is_none() {
-                return Ok(None);
-            }
-        }
-        if let Some(config) = &local.target_encoder {
-            progress.begin("target encoder", config.training_steps());
-            encoder = config.prepare(&preparation, |event| progress.training(&event))?;
-            if encoder.is_none() {
-                return Ok(None);
-            }
-        }
-        progress.end();
-        Ok(Some(Self { recipe, folder, data, autoencoder, encoder, guide }))
-    }
-
-    fn encoder(&self) -> Option<&dyn TargetEncoder> {
-        self.encoder.as_ref().map(|encoder| encoder as _)
-    }
-
-    /// Pre-training, both post-trainings, their comparison. False if interrupted.
-    fn study(&self, start: Option<Network>, tracking: &mut Tracking) -> Result<bool> {
-        let mut progress = Progress::new();
-        let network = network(self.recipe);
-        let study = Study {
-            recipe: self.recipe,
-            folder: self.folder.clone(),
-            key: network.official_key(),
-            autoencoder: self.autoencoder.as_deref(),
-            guide: self.guide.as_ref(),
-            encoder: self.encoder(),
-            stop: &STOP,
-        };
-        let outcome = study.run(network, start, ObjectiveConfig::objective, |event| match event {
-            compare::Progress::Begin(name, steps) => {
-                tracking.trained();
-                progress.begin(name, steps);
-            }
-            compare::Progress::Training { folder, event } => {
-                progress.training(&event);
-                tracking.training(folder, &event, &progress);
-            }
-        })?;
-        progress.end();
-        match outcome {
-            StudyOutcome::Finished(report, page) => {
-                tracking.report(&report);
-                say(format_args!("\n{}\n\n{}\n", report.table, report.summary_text()))?;
-                say(format_args!("report: {}", page.display()))?;
-                Ok(true)
-            }
-            StudyOutcome::Interrupted => Ok(false),
-        }
-    }
-
-    /// One training. False if interrupted.
-    fn single(&self, start: Option<Network>, tracking: &mut Tracking) -> Result<bool> {
-        let recipe = self.recipe;
-        let mut progress = Progress::new();
-        progress.begin(&recipe.name, Some(recipe.training.steps));
-        let run = Run {
-            folder: self.folder.clone(),
-            recipe: recipe.to_value(),
-            config: &recipe.training,
-            seed: recipe.seed,
-            data: learned(self.data.clone(), self.autoencoder.as_deref())?,
-            flip: recipe.data.flip(),
-            encoder: self.encoder(),
-            stop: &STOP,
-        };
-        let network = start.unwrap_or_else(|| network(recipe));
-        let outcome = run.train(network, &recipe.objective.objective(), |event| {
-            progress.training(&event);
-            tracking.training(&self.folder, &event, &progress);
-        })?;
-        progress.end();
-        match outcome {
-            Outcome::Finished(state) => {
-                let file = self.folder.join("model.safetensors");
-                save(&state.average(), &file)?;
-                say(format_args!("weights (moving average): {}", file.display()))?;
-                Ok(true)
-            }
-            Outcome::Interrupted { .. } => Ok(false),
-        }
-    }
 }

@@ -19,10 +19,10 @@ pub(crate) struct TrainedArguments {
         value_name = "RUN_OR_WEIGHTS",
         help = "The folder of a run or of a published network, a file of weights, or hf://org/name[@revision][/file]"
     )]
-    path: PathBuf,
+    pub(crate) path: PathBuf,
     /// The recipe that the weights belong to [default: recipe.json of the run, or config.json beside the weights]
     #[arg(long)]
-    recipe: Option<String>,
+    pub(crate) recipe: Option<String>,
     /// Which network of a comparison: pretraining, standard-0, mixflow-1, ... [default: mixflow-0]
     #[arg(long)]
     arm: Option<String>,
@@ -75,7 +75,8 @@ impl TrainedArguments {
         })
     }
 
-    fn weights(&self) -> Result<PathBuf> {
+    /// The file of the weights.
+    pub(crate) fn weights(&self) -> Result<PathBuf> {
         let path = &self.path;
         if is_address(path) {
             return match &self.arm {

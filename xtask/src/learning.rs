@@ -1,0 +1,149 @@
+//! The trainings of a recipe, of any network.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use mixflow::backbones::encoder::Encoder;
+use mixflow::backbones::weights::Weights;
+use mixflow::backbones::{Autoencoder, Backbone, ClassLabels};
+use mixflow::compare::{self, Study, StudyOutcome};
+use mixflow::data::Dataset;
+use mixflow::recipe::{Guide, NetworkSettings, ObjectiveConfig, Preparation, Recipe};
+use mixflow::train::{Outcome, Run};
+use mixflow::{Objective, TargetEncoder, learned};
+
+use crate::progress::Progress;
+use crate::run::{Result, STOP, say};
+use crate::tracking::Tracking;
+
+/// What is trained.
+pub(crate) struct Learner<B, O> {
+    /// With its initial values.
+    pub(crate) network: B,
+    /// With weights to start from instead.
+    pub(crate) start: Option<B>,
+    /// The official name of the parameter at a path.
+    pub(crate) key: fn(&str) -> String,
+    /// What is minimised.
+    pub(crate) objective: fn(&ObjectiveConfig) -> O,
+}
+
+/// A recipe with the frozen networks that its training needs.
+pub(crate) struct Prepared<'a, N> {
+    recipe: &'a Recipe<N>,
+    folder: PathBuf,
+    data: Arc<dyn Dataset>,
+    autoencoder: Option<Box<dyn Autoencoder>>,
+    encoder: Option<Encoder>,
+    guide: Option<Guide>,
+}
+
+impl<'a, N: NetworkSettings> Prepared<'a, N> {
+    /// Reads or trains the frozen networks; `local` is the recipe with files of this machine. None if stopped in between.
+    pub(crate) fn new(
+        [recipe, local]: [&'a Recipe<N>; 2],
+        folder: PathBuf,
+        data: Arc<dyn Dataset>,
+        guide: Option<Guide>,
+    ) -> Result<Option<Self>> {
+        let (mut progress, mut autoencoder, mut encoder) = (Progress::new(), None, None);
+        let value = recipe.to_value();
+        let preparation = Preparation { folder: &folder, recipe: &value, data: &data, stop: &STOP };
+        if let Some(config) = local.encoding() {
+            progress.begin("autoencoder", config.training_steps());
+            autoencoder = config.prepare(&preparation, |event| progress.training(&event))?;
+            if autoencoder.is_none() {
+                return Ok(None);
+            }
+        }
+        if let Some(config) = &local.target_encoder {
+            progress.begin("target encoder", config.training_steps());
+            encoder = config.prepare(&preparation, |event| progress.training(&event))?;
+            if encoder.is_none() {
+                return Ok(None);
+            }
+        }
+        progress.end();
+        Ok(Some(Self { recipe, folder, data, autoencoder, encoder, guide }))
+    }
+
+    fn encoder(&self) -> Option<&dyn TargetEncoder> {
+        self.encoder.as_ref().map(|encoder| encoder as _)
+    }
+
+    /// Pre-training, both post-trainings, their comparison. False if interrupted.
+    pub(crate) fn study<B: Backbone<Condition = ClassLabels>, O: Objective<B>>(
+        &self,
+        learner: Learner<B, O>,
+        tracking: &mut Tracking,
+    ) -> Result<bool> {
+        let mut progress = Progress::new();
+        let Learner { network, start, key, objective } = learner;
+        let study = Study {
+            recipe: self.recipe,
+            folder: self.folder.clone(),
+            key,
+            autoencoder: self.autoencoder.as_deref(),
+            guide: self.guide.as_ref(),
+            encoder: self.encoder(),
+            stop: &STOP,
+        };
+        let outcome = study.run(network, start, objective, |event| match event {
+            compare::Progress::Begin(name, steps) => {
+                tracking.trained();
+                progress.begin(name, steps);
+            }
+            compare::Progress::Training { folder, event } => {
+                progress.training(&event);
+                tracking.training(folder, &event, &progress);
+            }
+        })?;
+        progress.end();
+        match outcome {
+            StudyOutcome::Finished(report, page) => {
+                tracking.report(&report);
+                say(format_args!("\n{}\n\n{}\n", report.table, report.summary_text()))?;
+                say(format_args!("report: {}", page.display()))?;
+                Ok(true)
+            }
+            StudyOutcome::Interrupted => Ok(false),
+        }
+    }
+
+    /// One training. False if interrupted.
+    pub(crate) fn single<B: Backbone<Condition = ClassLabels>, O: Objective<B>>(
+        &self,
+        learner: Learner<B, O>,
+        tracking: &mut Tracking,
+    ) -> Result<bool> {
+        let recipe = self.recipe;
+        let mut progress = Progress::new();
+        progress.begin(&recipe.name, Some(recipe.training.steps));
+        let run = Run {
+            folder: self.folder.clone(),
+            recipe: recipe.to_value(),
+            config: &recipe.training,
+            seed: recipe.seed,
+            data: learned(self.data.clone(), self.autoencoder.as_deref())?,
+            flip: recipe.data.flip(),
+            encoder: self.encoder(),
+            stop: &STOP,
+        };
+        let network = learner.start.unwrap_or(learner.network);
+        let outcome = run.train(network, &(learner.objective)(&recipe.objective), |event| {
+            progress.training(&event);
+            tracking.training(&self.folder, &event, &progress);
+        })?;
+        progress.end();
+        match outcome {
+            Outcome::Finished(state) => {
+                let file = self.folder.join("model.safetensors");
+                let weights = Weights::of(&state.average(), learner.key);
+                weights.write(&file, &[("format", "pt"), ("library_name", "mixflow")])?;
+                say(format_args!("weights (moving average): {}", file.display()))?;
+                Ok(true)
+            }
+            Outcome::Interrupted { .. } => Ok(false),
+        }
+    }
+}
