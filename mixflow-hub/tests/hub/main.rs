@@ -17,5 +17,7 @@ mod server;
 mod shared;
 #[cfg(feature = "pipeline")]
 mod systems;
+#[cfg(feature = "t2i")]
+mod text;
 mod tracker;
 mod upload;

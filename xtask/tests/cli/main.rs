@@ -8,6 +8,7 @@ mod encode;
 mod guide;
 mod publish;
 mod start;
+mod text;
 mod tracking;
 
 use std::path::{Path, PathBuf};

@@ -1,0 +1,88 @@
+//! Text to image.
+
+#[cfg(feature = "t2i")]
+use serde_json::Value;
+
+use crate::Place;
+
+#[cfg(feature = "t2i")]
+const SMALL: [&str; 22] = [
+    "--set",
+    "data.size=8",
+    "--set",
+    "network.transformer.input_size=8",
+    "--set",
+    "network.transformer.width=24",
+    "--set",
+    "network.transformer.heads=2",
+    "--set",
+    "network.transformer.depth=1",
+    "--set",
+    "training.steps=3",
+    "--set",
+    "training.batch=4",
+    "--set",
+    "sampling.grid.steps=2",
+    "--set",
+    "post_training.steps=2",
+    "--set",
+    "post_training.images=20",
+    "--set",
+    "post_training.seeds=1",
+];
+
+#[cfg(feature = "t2i")]
+#[test]
+fn a_network_for_text_is_trained_compared_and_draws() {
+    let place = Place::new();
+    let train = [&["train", "words", "--out", "run"][..], &SMALL].concat();
+    let said = place.run(&train);
+    assert!(said.contains("report: run/report.html"), "{said}");
+    place.refuse(&train, &["holds a run already"]);
+    // A finished run has nothing left to do.
+    place.run(&[&train[..], &["--resume"]].concat());
+
+    let sample = ["sample", "run", "--out"];
+    let two = ["--prompt", "a red circle", "--prompt", "a blue star"];
+    let said = place.run(&[&sample[..], &["two.png"], &two].concat());
+    assert!(said.starts_with("2 images of run in two.png\n4 network evaluations"), "{said}");
+    let other = ["folder", "--count", "3", "--size", "4x8", "--steps", "1", "--guidance", "2", "--seed", "5"];
+    let said = place.run(&[&sample[..], &other, &two, &["--negative", "green"]].concat());
+    assert!(said.contains("4 network evaluations for each, seed 5"), "{said}");
+    assert_eq!(image::image_dimensions(place.path("folder/000002.png")).unwrap(), (8, 4));
+
+    for (flags, words) in [
+        (&["--prompt", "a", "--labels", "1"][..], "--labels is for networks of class labels"),
+        (&["--prompt", "a", "--set", "seed=1"], "--set is for networks of class labels"),
+        (&["--prompt", "a", "--size", "6"], "height must be a multiple of 4"),
+        (&["--prompt", "a", "--steps", "0"], "must be from 1 to 100000"),
+        (&["--prompt", "a", "--arm", "mixflow-9"], "--arm can be mixflow-0, pretraining, standard-0"),
+        (&[], "sample --prompt"),
+    ] {
+        place.refuse(&[&sample[..], &["no.png"], flags].concat(), &[words]);
+    }
+
+    // From its weights on.
+    let compare = ["compare", "words", "--from", "run/pretraining", "--out", "compared"];
+    place.run(&[&compare[..], &SMALL].concat());
+    assert_eq!(place.json("compared/start.json")["files"][0]["file"], Value::from("model.safetensors"));
+    let shapes = ["train", "words", "--set", "network.prompts=15", "--out", "none"];
+    place.refuse(&shapes, &["set network.prompts=16"]);
+}
+
+#[cfg(not(feature = "t2i"))]
+#[test]
+fn a_program_without_text_says_how_to_get_one_with_it() {
+    let place = Place::new();
+    let recipe = serde_json::json!({ "name": "mine", "network": { "transformer": {} } });
+    std::fs::write(place.path("mine.json"), recipe.to_string()).unwrap();
+    for (arguments, words) in [
+        (&["train", "words"][..], "words is a recipe of text to image"),
+        (&["train", "mine.json"], "mine.json is a recipe of text to image"),
+        (&["compare", "mine.json", "--from", "."], "run `cargo xtask-t2i compare ...`"),
+        (&["sample", ".", "--out", "a.png", "--prompt", "a cat"], "run `cargo xtask-t2i sample ...`"),
+        (&["eval", ".", "--recipe", "mine.json"], "for `train`, `compare` and `sample --prompt`"),
+    ] {
+        place.refuse(arguments, &[words]);
+    }
+}
