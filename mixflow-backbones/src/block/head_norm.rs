@@ -7,6 +7,12 @@ use crate::block::NormKind;
 use crate::init::Initializer;
 use crate::ops;
 
+/// Of PyTorch's `LayerNorm`.
+const LAYER_EPSILON: f64 = 1e-5;
+
+/// Of `RMSNorm` in RAE and in `diffusers`.
+const RMS_EPSILON: f64 = 1e-6;
+
 /// Normalisation of every head of queries or keys.
 #[derive(Module, Debug)]
 pub struct HeadNorm {
@@ -28,6 +34,9 @@ impl HeadNorm {
     /// - qkv and output: `[batch, tokens, 3 * heads * head width]`
     pub fn queries_and_keys(q_norm: &Option<Self>, k_norm: &Option<Self>, qkv: Tensor<3>, heads: usize) -> Tensor<3> {
         let (Some(q_norm), Some(k_norm)) = (q_norm, k_norm) else { return qkv };
+        if q_norm.bias.is_none() && k_norm.bias.is_none() {
+            return ops::qk_rms_norm(qkv, q_norm.weight.val(), k_norm.weight.val(), heads, RMS_EPSILON);
+        }
         let [batch, tokens, packed] = qkv.dims();
         let all = qkv.reshape([batch, tokens, 3 * heads, packed / (3 * heads)]);
         let part = |index| all.clone().narrow(2, index * heads, heads); // [batch, tokens, heads, head width]
@@ -37,20 +46,14 @@ impl HeadNorm {
     /// # Shapes
     /// - x and output: `[batch, tokens, heads, head width]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        // Epsilons of the published classes: PyTorch's `LayerNorm`, and `RMSNorm` of RAE and diffusers.
+        let (x, epsilon) = match self.bias {
+            Some(_) => (x.clone() - x.mean_dim(3), LAYER_EPSILON),
+            None => (x, RMS_EPSILON),
+        };
+        let normalised = x.clone() / (x.square().mean_dim(3) + epsilon).sqrt() * self.weight.val().unsqueeze();
         match &self.bias {
-            Some(bias) => {
-                let x = x.clone() - x.mean_dim(3);
-                x.clone() / (x.square().mean_dim(3) + 1e-5).sqrt() * self.weight.val().unsqueeze()
-                    + bias.val().unsqueeze()
-            }
-            None => {
-                let [batch, tokens, heads, width] = x.dims();
-                let nothing = Tensor::zeros([batch, width], (&x.device(), x.dtype()));
-                let rows = x.reshape([batch, tokens * heads, width]);
-                ops::modulated_rms_norm(rows, self.weight.val(), nothing.clone(), nothing, 1e-6)
-                    .reshape([batch, tokens, heads, width])
-            }
+            Some(bias) => normalised + bias.val().unsqueeze(),
+            None => normalised,
         }
     }
 }

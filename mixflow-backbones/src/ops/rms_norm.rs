@@ -112,7 +112,7 @@ type Sums<'a> = (((&'a mut [f32], &'a mut [f32]), &'a mut [f32]), &'a mut [f32])
 
 /// The factor that gives a row the mean square 1.
 #[inline(always)]
-fn inverse(x: &[f32], epsilon: f32) -> f32 {
+pub(super) fn inverse(x: &[f32], epsilon: f32) -> f32 {
     1.0 / (sum(x.len(), |i| x[i] * x[i]) / x.len() as f32 + epsilon).sqrt()
 }
 
