@@ -168,6 +168,33 @@ fn a_file_that_changes_on_the_way_to_the_store_is_not_published() {
 }
 
 #[test]
+fn several_files_go_to_the_store_one_after_another() {
+    let Some(store) = start() else { return };
+    let setting = empty();
+    offer(&setting, &store.address, &"0".repeat(64));
+    for (index, name) in ["a.safetensors", "b.safetensors"].into_iter().enumerate() {
+        let bytes: Vec<u8> = weights()[..1_000_000].iter().map(|byte| byte ^ (index as u8 + 1)).collect();
+        fs::write(model(&setting).join(name), &bytes).unwrap();
+        let oid = Content { bytes: bytes.clone(), large: true }.sha256();
+        setting.server.state().xet.as_mut().unwrap().files.insert(oid, (String::new(), bytes));
+    }
+    let mut stored_names = vec![];
+    let tell = |event: Progress<'_>| {
+        if let Progress::Stored { file } = event {
+            stored_names.push(file.to_string());
+        }
+    };
+    let done = writer(&setting).upload(&model(&setting), &repository(), &Upload::new("a"), tell).unwrap();
+    stored_names.sort();
+    assert_eq!(stored_names, ["a.safetensors", "b.safetensors", "model.safetensors"]);
+    let files = published(&setting);
+    for name in &stored_names {
+        assert!(files[name].bytes == fs::read(model(&setting).join(name)).unwrap(), "{name}");
+    }
+    assert_eq!((done.files_sent, stored(&setting)), (6, (0, 0)));
+}
+
+#[test]
 fn a_store_that_is_down_publishes_nothing() {
     let setting = empty();
     offer(&setting, &format!("http://127.0.0.1:{}", free()), &"0".repeat(64));
