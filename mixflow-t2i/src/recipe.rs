@@ -20,7 +20,10 @@ use crate::{Error, TextEncoder, Words};
 pub type TextRecipe = Recipe<TextNetworkConfig>;
 
 /// Recipes that come with the crate, by name.
-const EMBEDDED: [(&str, &str); 1] = [("words", include_str!("../recipes/words.json"))];
+const EMBEDDED: [(&str, &str); 2] = [
+    ("words", include_str!("../recipes/words.json")),
+    ("sd3.5-medium-mixflow", include_str!("../recipes/sd3.5-medium-mixflow.json")),
+];
 
 /// The `network` of a [`TextRecipe`]: a transformer and who reads its prompts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

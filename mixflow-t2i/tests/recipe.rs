@@ -6,15 +6,17 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
+use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::weights::Weights;
 use mixflow::compare::{Study, StudyOutcome, parts};
 use mixflow::data::Dataset;
 use mixflow::generate::Generator;
-use mixflow::recipe::{NetworkSettings, ObjectiveConfig, Recipe};
-use mixflow_t2i::TextPipeline;
+use mixflow::recipe::{AutoencoderConfig, NetworkSettings, ObjectiveConfig, Recipe};
+use mixflow::schedules::TimeGrid;
 use mixflow_t2i::mmdit::official_key;
 use mixflow_t2i::prompts::{PromptTable, Prompted};
 use mixflow_t2i::recipe::{TextRecipe, read_text_recipe};
+use mixflow_t2i::{MmDitConfig, TextPipeline};
 
 /// The recipe that comes along, small enough for a test.
 fn small(changes: &[&str]) -> TextRecipe {
@@ -46,6 +48,19 @@ fn recipes_survive_a_round_trip() {
     let error = Recipe::from_value(recipe.to_value()).unwrap_err();
     assert!(error.contains("text to image"), "{error}");
     assert_eq!(read_text_recipe("digits", &[]).unwrap(), None);
+}
+
+#[test]
+fn the_recipe_of_stable_diffusion_is_of_the_published_network() {
+    let recipe = read_text_recipe("sd3.5-medium-mixflow", &[]).unwrap().unwrap();
+    assert_eq!(recipe.network.transformer, MmDitConfig::stable_diffusion_3_5_medium());
+    let [found, published] = [recipe.sampling.sampler.grid, TimeGrid::stable_diffusion_3(40, 3.0).unwrap()];
+    let apart = |(a, b): (f64, f64)| assert!((a - b).abs() < 1e-14, "{a} and {b}");
+    found.times().into_iter().zip(published.times()).for_each(apart);
+    assert_eq!(found.steps(), published.steps());
+    let Some(AutoencoderConfig::Kl { network, .. }) = &recipe.autoencoder else { panic!("it has latents") };
+    assert_eq!(*network, KlAutoencoderConfig::stable_diffusion_3());
+    assert_eq!(recipe.network.shape(), [16, 128, 128]);
 }
 
 #[test]

@@ -18,7 +18,8 @@ impl Recipe {
         let name = &arguments.recipe;
         let text = std::fs::read(name).unwrap_or_default();
         let recipe: Value = serde_json::from_slice(&text).unwrap_or_default();
-        if name == "words" || recipe["network"].get("transformer").is_some() {
+        if ["words", "sd3.5-medium-mixflow"].contains(&name.as_str()) || recipe["network"].get("transformer").is_some()
+        {
             return Err(without(&format!("{name} is a recipe of text to image")));
         }
         Ok(None)
