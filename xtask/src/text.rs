@@ -5,7 +5,7 @@ mod built;
 #[cfg(not(feature = "t2i"))]
 mod missing;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::ValueParser;
@@ -25,7 +25,7 @@ pub(crate) struct Prompts {
     /// What not to draw, where there is guidance
     #[arg(long, value_name = "TEXT", requires = "prompts")]
     pub(crate) negative: Option<String>,
-    /// Size in pixels, as 768 or as HEIGHTxWIDTH [default: the network's own]
+    /// Height and width in pixels, as 768 for both or as 768x1024 [default: the network's own]
     #[arg(long, value_parser = ValueParser::new(size), requires = "prompts")]
     pub(crate) size: Option<[usize; 2]>,
     /// Published settings of the sampler [default: diffusers, or a run's own]
@@ -52,16 +52,17 @@ fn size(text: &str) -> std::result::Result<[usize; 2], String> {
     let (height, width) = text.split_once('x').unwrap_or((text, text));
     match (height.parse(), width.parse()) {
         (Ok(height), Ok(width)) => Ok([height, width]),
-        _ => Err("expected a number of pixels, or HEIGHTxWIDTH".into()),
+        _ => Err("expected a number of pixels, or two such as 768x1024".into()),
     }
 }
 
 /// What `sample` was asked for, where it was asked for images of prompts.
+#[cfg_attr(not(feature = "t2i"), expect(dead_code, reason = "a program without text reads no request"))]
 pub(crate) struct Request<'a> {
     /// A folder, a file of weights or an address of the Hub.
     pub(crate) path: &'a Path,
     /// The weights in the folder of a run.
-    pub(crate) weights: &'a dyn Fn() -> Result<std::path::PathBuf>,
+    pub(crate) weights: &'a dyn Fn() -> Result<PathBuf>,
     pub(crate) prompts: &'a Prompts,
     pub(crate) count: Option<usize>,
     pub(crate) steps: Option<usize>,
