@@ -23,6 +23,7 @@ fn small(changes: &[&str]) -> TextRecipe {
     let small = [
         "data.size=8",
         "network.transformer.input_size=8",
+        "network.transformer.patch=4",
         "network.transformer.table=2",
         "network.transformer.width=24",
         "network.transformer.depth=2",

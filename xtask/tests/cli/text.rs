@@ -6,11 +6,13 @@ use serde_json::Value;
 use crate::Place;
 
 #[cfg(feature = "t2i")]
-const SMALL: [&str; 22] = [
+const SMALL: [&str; 24] = [
     "--set",
     "data.size=8",
     "--set",
     "network.transformer.input_size=8",
+    "--set",
+    "network.transformer.patch=4",
     "--set",
     "network.transformer.width=24",
     "--set",
@@ -76,6 +78,8 @@ fn a_program_without_text_says_how_to_get_one_with_it() {
     let place = Place::new();
     let recipe = serde_json::json!({ "name": "mine", "network": { "transformer": {} } });
     std::fs::write(place.path("mine.json"), recipe.to_string()).unwrap();
+    // Its content matters to nobody here: the recipe is read first.
+    std::fs::write(place.path("model.safetensors"), "").unwrap();
     for (arguments, words) in [
         (&["train", "words"][..], "words is a recipe of text to image"),
         (&["train", "mine.json"], "mine.json is a recipe of text to image"),
