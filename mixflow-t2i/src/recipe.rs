@@ -71,7 +71,7 @@ impl TextEncoderConfig {
 
 impl NetworkSettings for TextNetworkConfig {
     fn name(&self) -> &str {
-        "MMDiT"
+        "multimodal transformer (MMDiT)"
     }
 
     fn shape(&self) -> [usize; 3] {

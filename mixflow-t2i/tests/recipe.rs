@@ -107,7 +107,7 @@ fn both_post_trainings_are_compared_on_prompts() {
     let found = Weights::of(&again.network, official_key).to_safetensors(&[]).unwrap();
     assert_eq!(found, weights("mixflow-0").to_safetensors(&[]).unwrap());
     assert_ne!(found, weights("standard-0").to_safetensors(&[]).unwrap());
-    assert_eq!(recipe.network.name(), "MMDiT");
+    assert!(recipe.network.name().contains("MMDiT"));
     assert!(folder.path().join("report.html").is_file());
 }
 
