@@ -8,12 +8,11 @@ use burn::tensor::Device;
 use mixflow::backbones::autoencoder::KlAutoencoder;
 use mixflow::backbones::weights::Weights;
 use mixflow::generate::Images;
-use mixflow::recipe::AutoencoderConfig;
+use mixflow::recipe::{AutoencoderConfig, is_for_text};
 use mixflow::schedules::{Prediction, Schedule};
 use mixflow::train::StoredNetwork;
 use serde_json::Value;
 
-use crate::recipe::is_text_recipe;
 use crate::text::TextEncoders;
 use crate::{Error, TextEmbedding, TextEncoder, TextRecipe, TextSampling, TextToImage};
 
@@ -85,7 +84,7 @@ fn of_run(path: &Path) -> Result<TextPipeline, Error> {
     };
     let text = fs::read_to_string(&file).map_err(Error::reading(&file))?;
     let value: Value = serde_json::from_str(&text).map_err(|error| fault(&file, format!("not JSON: {error}")))?;
-    if !is_text_recipe(&value) {
+    if !is_for_text(&value) {
         return Err(fault(&file, "is the recipe of a network for class labels, not for text".into()));
     }
     let recipe = TextRecipe::parse_value(value).map_err(|reason| fault(&file, reason))?;

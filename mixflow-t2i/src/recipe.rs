@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use mixflow::backbones::weights::Weights;
-use mixflow::recipe::{NetworkSettings, Recipe};
+use mixflow::recipe::{NetworkSettings, Recipe, is_for_text};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -144,11 +144,6 @@ impl Prompted<MmDit> {
     }
 }
 
-/// Whether a recipe is one of a network for text.
-pub fn is_text_recipe(recipe: &Value) -> bool {
-    recipe["network"].get("transformer").is_some()
-}
-
 /// Reads a recipe by name or from a JSON file and changes it by `key=value` overrides; none if it is one of another kind.
 ///
 /// # Errors
@@ -160,7 +155,7 @@ pub fn read_text_recipe(name_or_path: &str, overrides: &[String]) -> Result<Opti
         None => std::fs::read_to_string(name_or_path).unwrap_or_default(),
     };
     let value: Value = serde_json::from_str(&text).unwrap_or_default();
-    if !is_text_recipe(&value) {
+    if !is_for_text(&value) {
         return Ok(None);
     }
     Ok(Some(TextRecipe::parse(name_or_path, &text, overrides)?))

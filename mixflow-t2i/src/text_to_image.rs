@@ -20,8 +20,7 @@ use crate::{MmDit, TextEmbedding, TextSampling, folder};
 /// ```no_run
 /// use mixflow_t2i::{TextEmbedding, TextSampling, TextToImage};
 ///
-/// # fn main() -> Result<(), mixflow::Error> {
-/// # let text: TextEmbedding = unimplemented!();
+/// # fn draw(text: TextEmbedding) -> Result<(), mixflow::Error> {
 /// let mut pipeline = TextToImage::from_folder("stable-diffusion-3.5-medium")?;
 /// pipeline.sampling = TextSampling::stable_diffusion_3_5_medium();
 /// let images = pipeline.images(&text, [1024, 1024], 0)?;

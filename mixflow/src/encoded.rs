@@ -8,8 +8,10 @@ use mixflow_backbones::autoencoder::Autoencoder;
 use crate::Error;
 use crate::data::{self, Dataset, Example};
 
-/// Images encoded at a time.
-const BATCH: u64 = 50;
+/// Images encoded at a time, of 128 x 128 pixels or less; fewer of larger ones, since an autoencoder keeps a hundred numbers
+/// and more for each pixel.
+const BATCH: usize = 50;
+const PIXELS: usize = BATCH * 128 * 128;
 
 /// The latents of every image of a finite data set, means where the autoencoder gives a law.
 ///
@@ -34,10 +36,11 @@ impl Encoded {
         })?;
         let [channels, height, width] = data.shape();
         let device = Device::default();
+        let batch = (PIXELS / (height * width)).clamp(1, BATCH) as u64;
         let (mut latents, mut labels, mut shape) = (Vec::new(), Vec::new(), [0; 3]);
-        for start in (0..len).step_by(BATCH as usize) {
+        for start in (0..len).step_by(batch as usize) {
             let mut pixels = Vec::new();
-            for index in start..len.min(start + BATCH) {
+            for index in start..len.min(start + batch) {
                 let example = data.example(index)?;
                 pixels.extend(example.pixels);
                 labels.push(example.label);
@@ -91,10 +94,12 @@ impl Dataset for Encoded {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use std::sync::Mutex;
+
     use mixflow_backbones::autoencoder::Latents;
 
     use super::*;
-    use crate::data::{Channels, Digits, Shapes};
+    use crate::data::{Channels, Digits, Shapes, split};
 
     /// Halves of the upper left quarter.
     #[derive(Debug)]
@@ -118,6 +123,36 @@ mod tests {
             let (image, latent) = (digits.example(index).unwrap(), encoded.example(index).unwrap());
             assert_eq!((latent.label, encoded.label(index).unwrap()), (image.label, image.label));
             assert_eq!(latent.pixels[5], image.pixels[9] / 2.0);
+        }
+    }
+
+    /// How many images it was given at a time.
+    #[derive(Debug, Default)]
+    struct Counted(Mutex<Vec<usize>>);
+
+    impl Autoencoder for Counted {
+        fn encode(&self, images: Tensor<4>) -> Latents {
+            self.0.lock().unwrap().push(images.dims()[0]);
+            Latents { mean: images.narrow(2, 0, 1).narrow(3, 0, 1), deviation: None }
+        }
+        fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
+            latents
+        }
+    }
+
+    #[test]
+    fn large_images_are_encoded_few_at_a_time() {
+        for (size, expected) in [(8, 50), (128, 50), (512, 3), (1024, 1)] {
+            let digits: Arc<dyn Dataset> = Arc::new(Digits::new(size, Channels::One).unwrap());
+            let (few, _) = split(&digits, digits.len().unwrap() - 60, 0).unwrap();
+            let counted = Counted::default();
+            let encoded = Encoded::new(&few, &counted).unwrap();
+            let batches = counted.0.into_inner().unwrap();
+            assert_eq!(
+                (encoded.len(), batches[0], batches.iter().sum()),
+                (Some(60), expected, 60_usize),
+                "{size} pixels"
+            );
         }
     }
 

@@ -162,7 +162,7 @@ impl Recipe {
 
     /// The recipe that a JSON value holds, checked; or what is wrong with it, in a sentence.
     pub fn from_value(value: Value) -> Result<Self, String> {
-        if value["network"].get("transformer").is_some() {
+        if is_for_text(&value) {
             return Err("it is for text to image, of mixflow-t2i: for `train`, `compare` and `sample --prompt`".into());
         }
         Self::parse_value(value)
@@ -359,6 +359,11 @@ impl<N: NetworkSettings> Recipe<N> {
         }
         Ok(())
     }
+}
+
+/// Whether a recipe is one of a network for text, of the crate `mixflow-t2i`: a [`Recipe`] of other settings.
+pub fn is_for_text(recipe: &Value) -> bool {
+    recipe["network"].get("transformer").is_some()
 }
 
 /// What a name becomes a folder of.

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use mixflow::recipe::is_for_text;
 use serde_json::Value;
 
 use super::Request;
@@ -18,8 +19,7 @@ impl Recipe {
         let name = &arguments.recipe;
         let text = std::fs::read(name).unwrap_or_default();
         let recipe: Value = serde_json::from_slice(&text).unwrap_or_default();
-        if ["words", "sd3.5-medium-mixflow"].contains(&name.as_str()) || recipe["network"].get("transformer").is_some()
-        {
+        if ["words", "sd3.5-medium-mixflow"].contains(&name.as_str()) || is_for_text(&recipe) {
             return Err(without(&format!("{name} is a recipe of text to image")));
         }
         Ok(None)
