@@ -3,6 +3,7 @@
 mod allocation;
 mod decoder_recipe;
 mod dit_dh;
+mod documents;
 mod encode;
 mod encoder_weights;
 mod full_disk;

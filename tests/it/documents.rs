@@ -1,0 +1,140 @@
+//! What README.md and ARCHITECTURE.md say of the code, held against the code.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// The Rust files below a folder of the repository, as paths from its root, sorted.
+fn sources(folder: &str) -> Vec<String> {
+    let mut files = Vec::new();
+    let mut folders = vec![folder.to_string()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(root().join(&folder)).unwrap() {
+            let entry = entry.unwrap();
+            let path = format!("{folder}/{}", entry.file_name().to_string_lossy());
+            match entry.file_type().unwrap().is_dir() {
+                true => folders.push(path),
+                false if path.ends_with(".rs") => files.push(path),
+                false => {}
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
+/// The part of ARCHITECTURE.md below a heading, up to the next heading of its level or above.
+fn section(heading: &str) -> String {
+    let level = heading.bytes().take_while(|&byte| byte == b'#').count();
+    let ends = |line: &str| {
+        let depth = line.bytes().take_while(|&byte| byte == b'#').count();
+        (1..=level).contains(&depth)
+    };
+    let text = read("ARCHITECTURE.md");
+    let lines = text.lines().skip_while(|line| *line != heading).skip(1).take_while(|line| !ends(line));
+    let section = lines.collect::<Vec<_>>().join("\n");
+    assert!(!section.is_empty(), "ARCHITECTURE.md has no section {heading}");
+    section
+}
+
+/// Words in backticks.
+fn names(text: &str) -> BTreeSet<&str> {
+    text.split('`').skip(1).step_by(2).collect()
+}
+
+#[test]
+fn every_module_of_a_crate_stands_in_its_table() {
+    for library in ["mixflow-schedules", "mixflow-backbones", "mixflow", "mixflow-t2i", "mixflow-hub"] {
+        let section = section(&format!("### {library}"));
+        let known = names(&section);
+        let root = read(&format!("{library}/src/lib.rs"));
+        let modules = root.lines().filter_map(|line| {
+            let rest = line.strip_prefix("pub ").unwrap_or(line);
+            rest.strip_prefix("mod ")?.strip_suffix(';')
+        });
+        let missing: Vec<&str> = modules.filter(|module| !known.contains(module)).collect();
+        assert!(missing.is_empty(), "ARCHITECTURE.md, {library}: {missing:?} are not in the table");
+    }
+}
+
+#[test]
+fn every_place_of_unsafe_code_is_named() {
+    let operations = section("## Operations");
+    let named: BTreeSet<&str> = names(&operations).into_iter().filter(|name| name.ends_with(".rs")).collect();
+    let folders =
+        ["mixflow-schedules", "mixflow-backbones", "mixflow", "mixflow-t2i", "mixflow-hub", "xtask", "tests/it"];
+    let files = folders.iter().flat_map(|folder| sources(folder));
+    // Written so that this file is not one of them.
+    let lint = ["(unsafe", "_code"].concat();
+    let allowed: Vec<String> = files.filter(|file| read(file).contains(&lint)).collect();
+    assert!(allowed.len() >= 5, "{allowed:?}");
+    let unnamed: Vec<&String> = allowed.iter().filter(|file| !named.contains(file.as_str())).collect();
+    assert!(unnamed.is_empty(), "ARCHITECTURE.md does not name {unnamed:?}");
+    let gone: Vec<&&str> =
+        named.iter().filter(|name| name.contains('/') && !allowed.iter().any(|file| file == *name)).collect();
+    assert!(gone.is_empty(), "ARCHITECTURE.md names {gone:?}, which need no unsafe code");
+}
+
+#[test]
+fn the_commands_of_the_readme_are_those_of_the_program() {
+    let program = read("xtask/src/main.rs");
+    let body = program.split("enum Command {").nth(1).unwrap().split("\n}").next().unwrap();
+    let variants = body.lines().filter_map(|line| line.trim().split_once('(').map(|(name, _)| name)).chain(
+        body.lines()
+            .filter_map(|line| line.trim().strip_suffix(','))
+            .filter(|name| name.chars().all(char::is_alphanumeric)),
+    );
+    let kebab = |name: &str| {
+        let mut text = String::new();
+        for letter in name.chars() {
+            if letter.is_uppercase() && !text.is_empty() {
+                text.push('-');
+            }
+            text.extend(letter.to_lowercase());
+        }
+        text
+    };
+    let commands: BTreeSet<String> =
+        variants.filter(|name| name.starts_with(|first: char| first.is_uppercase())).map(kebab).collect();
+    let readme = read("README.md");
+    let table = readme.split("| `cargo xtask` | |").nth(1).unwrap().split("\n\n").next().unwrap();
+    let rows = table.lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next().map(String::from));
+    assert_eq!(rows.collect::<BTreeSet<_>>(), commands);
+}
+
+#[test]
+fn links_between_documents_lead_somewhere() {
+    for document in ["README.md", "ARCHITECTURE.md", "mixflow/benches/README.md", "mixflow/recipes/paper/README.md"] {
+        let text = read(document);
+        let folder = root().join(document).parent().unwrap().to_path_buf();
+        for target in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let path = target.split('#').next().unwrap();
+            assert!(path.contains("://") || folder.join(path).exists(), "{document} links to {target}");
+        }
+    }
+}
+
+/// Dependencies of a crate that never shall have them: invariants 1 and the network's.
+#[test]
+fn leaves_stay_leaves() {
+    let dependencies = |library: &str| {
+        let manifest = read(&format!("{library}/Cargo.toml"));
+        let table = manifest.split("[dependencies]").nth(1).unwrap().split("\n[").next().unwrap().to_string();
+        let names = table.lines().filter_map(|line| Some(line.split(['.', ' ', '=']).next()?.to_string()));
+        names.filter(|name| !name.is_empty() && !name.starts_with('#')).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(dependencies("mixflow-schedules"), ["rand", "serde", "thiserror"].map(String::from).into());
+    for library in ["mixflow-backbones", "mixflow", "mixflow-t2i"] {
+        for network in ["ureq", "hf-xet", "rustls", "hf-hub"] {
+            assert!(!dependencies(library).contains(network), "{library} depends on {network}");
+        }
+    }
+}
