@@ -51,11 +51,11 @@
 //!
 //! # Why not `hf-hub`
 //!
-//! `hf-hub` 1.0.0 brings 297 packages, which take 346 CPU seconds to build; it does not check the length or hash of what
+//! `hf-hub` 1.0.0 brings 326 packages, which take 178 CPU seconds to build; it does not check the length or hash of what
 //! it downloads, uses the names, hashes and commits of the server as paths, and cannot resume. What is needed of the
-//! protocol to download is three requests, on [`ureq`](https://docs.rs/ureq), which blocks, with rustls: 35 CPU seconds.
-//! What an upload needs beside them is a handful more, and one small package, for base64. All of this crate from nothing,
-//! on two cores: 39 seconds without `pipeline`, trackers too (55 of CPU), and 7 min 18 s with it and Burn (13 min 29 s).
+//! protocol to download is three requests, on [`ureq`](https://docs.rs/ureq), which blocks, with rustls. What an upload
+//! needs beside them is a handful more, and one small package, for base64. All of this crate without `pipeline`, trackers
+//! too, takes 37 CPU seconds from nothing, measured in the same run (`cargo build -p mixflow-hub --no-default-features`).
 //!
 //! Runs are told to `TensorBoard` and Weights & Biases by the module [`tracker`].
 //!
@@ -64,8 +64,8 @@
 //! - `pipeline` (default): networks from what was downloaded, and with them Burn. Without it the crate only downloads,
 //!   uploads and tracks.
 //! - `t2i`: Stable Diffusion 3 from what was downloaded, and with it the tokenizers of its text encoders.
-//! - `xet`: uploads to Xet by Hugging Face's `hf-xet` 1.8, with its telemetry off. That is 249 packages, which take 197 CPU
-//!   seconds to build, tokio among them: [`Client::upload`] must not be called within an async runtime then.
+//! - `xet`: uploads to Xet by Hugging Face's `hf-xet` 1.8, with its telemetry off: 136 CPU seconds instead of 37, tokio
+//!   among what is built: [`Client::upload`] must not be called within an async runtime then.
 
 mod access;
 mod address;
