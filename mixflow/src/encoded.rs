@@ -6,7 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use mixflow_backbones::autoencoder::Autoencoder;
 
 use crate::Error;
-use crate::data::{self, Dataset, Example};
+use crate::data::{self, Dataset, Example, Fingerprint};
 
 /// Images encoded at a time, of 128 x 128 pixels or less; fewer of larger ones, since an autoencoder keeps a hundred numbers
 /// and more for each pixel.
@@ -20,7 +20,7 @@ const PIXELS: usize = BATCH * 128 * 128;
 pub struct Encoded {
     latents: Vec<f32>,
     labels: Vec<usize>,
-    classes: Vec<String>,
+    fingerprint: Fingerprint,
     shape: [usize; 3],
 }
 
@@ -52,7 +52,7 @@ impl Encoded {
             shape = [c, h, w];
             latents.extend(encoded.into_data().iter::<f32>());
         }
-        Ok(Self { latents, labels, classes: data.classes().to_vec(), shape })
+        Ok(Self { latents, labels, fingerprint: data.fingerprint()?, shape })
     }
 }
 
@@ -73,7 +73,7 @@ impl Dataset for Encoded {
     }
 
     fn classes(&self) -> &[String] {
-        &self.classes
+        &self.fingerprint.classes
     }
 
     fn shape(&self) -> [usize; 3] {
@@ -88,6 +88,11 @@ impl Dataset for Encoded {
 
     fn label(&self, index: u64) -> Result<usize, data::Error> {
         Ok(self.labels[index as usize])
+    }
+
+    /// That of the images.
+    fn fingerprint(&self) -> Result<Fingerprint, data::Error> {
+        Ok(self.fingerprint.clone())
     }
 }
 

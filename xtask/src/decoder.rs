@@ -9,7 +9,7 @@ use mixflow::recipe::DecoderRecipe;
 
 use crate::hub::named_values;
 use crate::progress::Progress;
-use crate::run::{Result, STOP, say};
+use crate::run::{Result, STOP, note, say};
 use crate::train::{Destination, in_folder};
 
 /// Trains the decoder of a recipe, from the weights of a file if there is one.
@@ -19,6 +19,8 @@ pub(crate) fn train_decoder(recipe: &DecoderRecipe, from: Option<&Path>, to: &De
     let folder = to.folder(PathBuf::from("runs").join(&local.name), &recipe)?;
     // What is wrong with data or weights is said before anything is written.
     let data = local.open()?;
+    let found = to.data(&*data, &folder)?;
+    note(format_args!("{}: {found}", local.data.describe()));
     let (encoder, mut decoder) = local.networks()?;
     let start = to.start(from, &folder)?;
     if let Some(start) = &start {
@@ -26,7 +28,7 @@ pub(crate) fn train_decoder(recipe: &DecoderRecipe, from: Option<&Path>, to: &De
     }
     let run = RaeRun { recipe: recipe.clone(), ..local.run(&folder, data, &STOP)? };
     let mut tracking = to.watchers.tracking(&local.name, &folder, &recipe)?;
-    in_folder(&folder, &recipe, start.as_ref().map(|start| &start.start), || {
+    in_folder(&folder, &recipe, &found, start.as_ref().map(|start| &start.start), || {
         let mut progress = Progress::new();
         progress.begin(&local.name, Some(local.training.steps));
         let decoder = run.train_decoder(&encoder, decoder, |event| {

@@ -8,7 +8,7 @@ use clap::Args;
 use mixflow::Objective;
 use mixflow::backbones::{Backbone, ClassLabels};
 use mixflow::compare;
-use mixflow::data::Dataset;
+use mixflow::data::{Dataset, Fingerprint, check_same_data};
 use mixflow::recipe::{GuideConfig, NetworkSettings, ObjectiveConfig, Recipe};
 use mixflow::report::write_atomic;
 use mixflow::train::{Start, check_same_run, check_same_start};
@@ -80,6 +80,15 @@ impl Destination {
         Ok(folder)
     }
 
+    /// What the data hold, which must be those of the run in the folder, if there is one.
+    pub(crate) fn data(&self, data: &dyn Dataset, folder: &Path) -> Result<Fingerprint> {
+        let found = data.fingerprint()?;
+        if folder.join("recipe.json").exists() {
+            check_same_data(folder, &found)?;
+        }
+        Ok(found)
+    }
+
     /// The weights to start from, if they were asked for; they must be those of the run in the folder, if there is one.
     pub(crate) fn start(&self, from: Option<&Path>, folder: &Path) -> Result<Option<Weights>> {
         let weights = from.map(Weights::find).transpose()?;
@@ -90,11 +99,12 @@ impl Destination {
     }
 }
 
-/// Makes the folder of a run, which may start from weights, and does what is to be done in it, which tells whether it came
+/// Makes the folder of a run on these data, which may start from weights, and does what is to be done in it, which tells whether it came
 /// to its end.
 pub(crate) fn in_folder(
     folder: &Path,
     recipe: &Value,
+    data: &Fingerprint,
     start: Option<&Start>,
     work: impl FnOnce() -> Result<bool>,
 ) -> Result<ExitCode> {
@@ -104,6 +114,7 @@ pub(crate) fn in_folder(
     if !file.exists() {
         // Before the recipe, which makes it a run.
         Start::write(start, folder)?;
+        data.write(folder)?;
         write_atomic(&file, text.as_bytes())?;
     }
     let finished = work()?;
@@ -145,6 +156,8 @@ pub(crate) fn train_any<N: NetworkSettings, S, B: Backbone<Condition = ClassLabe
         Some(post) => Arc::new(compare::parts(recipe, post)?.0),
         None => recipe.open()?,
     };
+    let found = to.data(&*data, &folder)?;
+    note(format_args!("{}: {found}", recipe.data.describe()));
     let weights = to.start(from, &folder)?;
     let start = weights.as_ref().map(|weights| load(local, &weights.path)).transpose()?;
     // A single training makes no images.
@@ -152,7 +165,7 @@ pub(crate) fn train_any<N: NetworkSettings, S, B: Backbone<Condition = ClassLabe
     let guide = guide.map(GuideConfig::load).transpose()?;
     let mut tracking = to.watchers.tracking(&recipe.name, &folder, &recipe.to_value())?;
     let origin = weights.as_ref().map(|weights| &weights.start);
-    in_folder(&folder, &recipe.to_value(), origin, || {
+    in_folder(&folder, &recipe.to_value(), &found, origin, || {
         let learner = learner(local, start, &*data, &folder)?;
         let Some(run) = Prepared::new([recipe, local], folder.clone(), data, guide)? else { return Ok(false) };
         let tell = &mut tracking;

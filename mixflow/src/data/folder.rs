@@ -11,7 +11,8 @@ use image::{DynamicImage, ImageReader, ImageResult, Limits, RgbImage};
 use serde::{Deserialize, Serialize};
 
 use super::captions::captioned;
-use super::{Dataset, Error, Example, LARGEST, Variation, center_crop, checked_size, random_crop, to_planes};
+use super::{Dataset, Error, Example, Fingerprint, LARGEST, Variation};
+use super::{center_crop, checked_size, random_crop, to_planes};
 use crate::random::{self, Stream};
 
 /// What to do about an image that cannot be decoded.
@@ -33,6 +34,7 @@ pub enum OnBroken {
 /// dropped, orientation tags ignored, as the references do) and cut by [`center_crop`].
 #[derive(Debug)]
 pub struct Folder {
+    path: PathBuf,
     size: usize,
     /// Shorter side before a random square is cut.
     random_crop: Option<usize>,
@@ -54,6 +56,7 @@ impl Folder {
     pub fn open(path: &Path, size: usize, on_broken: OnBroken) -> Result<Self, Error> {
         let size = checked_size(size)?;
         let mut folder = Self {
+            path: path.into(),
             size,
             random_crop: None,
             on_broken,
@@ -98,7 +101,8 @@ impl Folder {
             files.push(file);
         }
         starts.push(files.len());
-        Ok(Self { size, random_crop: None, on_broken, classes, starts, files, broken: Mutex::default() })
+        let path = path.into();
+        Ok(Self { path, size, random_crop: None, on_broken, classes, starts, files, broken: Mutex::default() })
     }
 
     /// In training, resizes images to this shorter side and cuts a random square, [`random_crop`], instead of the central
@@ -112,6 +116,13 @@ impl Folder {
             return Err(Error::OutOfRange { name: "random_crop", expected, found: short_side as u64 });
         }
         Ok(Self { random_crop: Some(short_side), ..self })
+    }
+
+    /// The path of a file inside the folder, with `/` on every system.
+    fn name(&self, index: usize) -> Vec<u8> {
+        let file = &self.files[index];
+        let inside = file.strip_prefix(&self.path).unwrap_or(file);
+        inside.components().map(|part| part.as_os_str().as_encoded_bytes()).collect::<Vec<_>>().join(&b'/')
     }
 
     /// A file and its class.
@@ -194,6 +205,13 @@ impl Dataset for Folder {
     fn broken(&self) -> Vec<PathBuf> {
         let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
         broken.iter().map(|&file| self.files[file].clone()).collect()
+    }
+
+    fn fingerprint(&self) -> Result<Fingerprint, Error> {
+        let labels =
+            self.starts.windows(2).enumerate().flat_map(|(label, range)| (range[0]..range[1]).map(move |_| label));
+        let names = (0..self.files.len()).map(|index| self.name(index));
+        Ok(Fingerprint::named(&self.classes, names.zip(labels)))
     }
 }
 

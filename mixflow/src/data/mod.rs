@@ -7,6 +7,7 @@ mod captions;
 mod config;
 mod digits;
 mod error;
+mod fingerprint;
 mod folder;
 pub mod latents;
 mod loader;
@@ -25,6 +26,7 @@ use crate::random::{self, Stream};
 pub use config::{Channels, DataConfig};
 pub use digits::Digits;
 pub use error::Error;
+pub use fingerprint::{Fingerprint, check_same_data};
 pub use folder::{Folder, OnBroken};
 pub(crate) use folder::{MEMORY, decode_any, list};
 pub use latents::Latents;
@@ -108,6 +110,14 @@ pub trait Dataset: Debug + Send + Sync {
     /// Files found broken and replaced so far, sorted; for the user to be told.
     fn broken(&self) -> Vec<PathBuf> {
         Vec::new()
+    }
+
+    /// What the set holds; provided: number and classes, for sets whose examples have no names.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    fn fingerprint(&self) -> Result<Fingerprint, Error> {
+        Ok(Fingerprint::unnamed(self))
     }
 }
 

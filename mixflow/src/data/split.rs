@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::order::Permutation;
-use super::{Dataset, Error, Example, Variation};
+use super::{Dataset, Error, Example, Fingerprint, Variation};
 use crate::random::Stream;
 
 /// Divides a data set at random into one for training and `held_out` examples that training never sees.
@@ -74,6 +74,11 @@ impl Dataset for Part {
     /// Those of the whole set.
     fn broken(&self) -> Vec<PathBuf> {
         self.data.broken()
+    }
+
+    /// That of the whole set.
+    fn fingerprint(&self) -> Result<Fingerprint, Error> {
+        self.data.fingerprint()
     }
 }
 

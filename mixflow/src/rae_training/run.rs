@@ -100,6 +100,7 @@ impl RaeRun<'_> {
         let steps = StepLoop {
             folder: &self.folder,
             recipe: &self.recipe,
+            data: self.data.fingerprint()?,
             steps: training.steps,
             checkpoint_every: training.checkpoint_every,
             stop: self.stop,

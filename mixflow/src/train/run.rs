@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::step_loop::{StepLoop, Stepped};
 use super::{OptimizerConfig, StepReport, TrainState};
-use crate::data::{Dataset, Loader, LoaderConfig};
+use crate::data::{Dataset, Fingerprint, Loader, LoaderConfig};
 use crate::objective::{Batch, Objective};
 use crate::{Error, TargetEncoder};
 
@@ -100,13 +100,14 @@ pub enum Outcome<S> {
 pub struct Run<'a> {
     /// Where it writes.
     pub folder: PathBuf,
-    /// Stored with every checkpoint; a checkpoint of another recipe is refused, but for its number of steps.
+    /// Stored with every checkpoint; a checkpoint of another recipe is refused, but for its number of steps and the place of
+    /// its data.
     pub recipe: Value,
     /// How long and how fast.
     pub config: &'a TrainConfig,
     /// Seed of order, times, noise and dropped labels.
     pub seed: u64,
-    /// What to learn.
+    /// What to learn; checkpoints of other data are refused.
     pub data: Arc<dyn Dataset>,
     /// Whether images are mirrored at random.
     pub flip: bool,
@@ -131,6 +132,7 @@ impl Run<'_> {
         let steps = StepLoop {
             folder: &self.folder,
             recipe: &self.recipe,
+            data: self.data.fingerprint()?,
             steps: config.steps,
             checkpoint_every: config.checkpoint_every,
             stop: self.stop,
@@ -193,11 +195,13 @@ impl Run<'_> {
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read, [`Error::Recipe`] with the first key that differs, but for those that change
-/// no step.
+/// no step and, where `data.json` tells the data, where they lie.
 pub fn check_same_run(file: &Path, recipe: &Value) -> Result<(), Error> {
     let fault = |reason: String| Error::Recipe { origin: file.display().to_string(), reason };
     let text = fs::read(file).map_err(Error::io("read", file))?;
     let old: Value = serde_json::from_slice(&text).map_err(|error| fault(format!("not JSON: {error}")))?;
+    let recorded = file.parent().map(Fingerprint::read).transpose()?.flatten().is_some();
+    let old = if recorded { relocated(&old, recipe) } else { old };
     // A comparison has its trainings in sub-folders, so that one cannot become the other.
     let key = difference(&old, recipe).or_else(|| {
         (old["post_training"].is_null() != recipe["post_training"].is_null()).then(|| "post_training".into())
@@ -208,6 +212,20 @@ pub fn check_same_run(file: &Path, recipe: &Value) -> Result<(), Error> {
         ))),
         None => Ok(()),
     }
+}
+
+/// The recipe `old` with what may change of its data in `new`, where a fingerprint tells that they are the same: where they
+/// lie, and what to do about images that cannot be decoded.
+pub(super) fn relocated(old: &Value, new: &Value) -> Value {
+    let mut old = old.clone();
+    if let (Some(old), Some(new)) = (old["data"].as_object_mut(), new["data"].as_object()) {
+        for key in ["path", "on_broken"] {
+            if let (Some(old), Some(new)) = (old.get_mut(key), new.get(key)) {
+                *old = new.clone();
+            }
+        }
+    }
+    old
 }
 
 /// The first key whose values differ, but for those that do not change a step.

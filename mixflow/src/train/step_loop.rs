@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
-use super::run::difference;
+use super::run::{difference, relocated};
 use super::{Checkpoints, Event, MetricsLog, Outcome, Snapshot, StepReport, TrainState};
 use crate::Error;
+use crate::data::{Fingerprint, check_same_data};
 
 /// What a [`StepLoop`] steps and saves.
 pub(crate) trait Trainee: Sized {
@@ -48,6 +49,8 @@ pub(crate) struct StepLoop<'a> {
     pub(crate) folder: &'a Path,
     /// Stored with every checkpoint.
     pub(crate) recipe: &'a Value,
+    /// What is learned, for `data.json`; checkpoints of other data are refused.
+    pub(crate) data: Fingerprint,
     /// Steps in all.
     pub(crate) steps: u64,
     /// Steps between checkpoints.
@@ -69,7 +72,10 @@ impl StepLoop<'_> {
         }
         let Some(checkpoint) = found.checkpoint else { return Ok(new) };
         let mismatch = |reason| Error::Mismatch { path: checkpoint.path.clone(), reason };
-        if let Some(key) = difference(&checkpoint.recipe, self.recipe) {
+        check_same_data(self.folder, &self.data)?;
+        let recorded = Fingerprint::read(self.folder)?.is_some();
+        let old = if recorded { relocated(&checkpoint.recipe, self.recipe) } else { checkpoint.recipe };
+        if let Some(key) = difference(&old, self.recipe) {
             let reason =
                 format!("it was written by a recipe with another `{key}`; choose another folder or the old recipe");
             return Err(mismatch(reason));
@@ -86,6 +92,7 @@ impl StepLoop<'_> {
     ) -> Result<Outcome<S>, Error> {
         let checkpoints = self.checkpoints();
         let mut log = MetricsLog::open(&self.folder.join("metrics.jsonl"), state.step_number())?;
+        self.data.write(self.folder)?;
         tell(Event::Started { step: state.step_number() });
         let (mut failures, mut skipped) = (0, 0);
         while state.step_number() < self.steps {

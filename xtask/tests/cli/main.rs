@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod convert;
+mod data;
 mod decoder;
 mod encode;
 mod guide;

@@ -26,13 +26,14 @@ mod tests;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 pub use encode::{EncodeConfig, Images, Outcome, encode_dataset};
 pub use manifest::{Contents, Features, Manifest, Origin, Precision, ShardEntry};
 pub use write::{Encoded, Writer};
 
 use self::shard::Shard;
-use super::{Dataset, Error, Example, Variation};
+use super::{Dataset, Error, Example, Fingerprint, Variation};
 use crate::digest;
 use crate::random::{self, Stream};
 
@@ -191,5 +192,15 @@ impl Dataset for Latents {
 
     fn features(&self) -> Vec<[usize; 2]> {
         self.manifest.contents.features.iter().map(|features| [features.tokens, features.width]).collect()
+    }
+
+    /// With the hashes of the shards as the content.
+    fn fingerprint(&self) -> Result<Fingerprint, Error> {
+        let examples = (0..self.manifest.examples()).map(|index| Ok((self.name(index)?, self.label(index)?)));
+        let examples: Vec<_> = examples.collect::<Result<_, Error>>()?;
+        let mut content = Sha256::new();
+        self.manifest.shards.iter().for_each(|shard| content.update(&shard.sha256));
+        let content = Some(digest::hexadecimal(&content.finalize()));
+        Ok(Fingerprint { content, ..Fingerprint::named(self.classes(), examples) })
     }
 }

@@ -306,3 +306,14 @@ fn damage_is_an_error_with_a_path() {
     fs::remove_file(&manifest).unwrap();
     assert!(Latents::open(folder.path()).unwrap_err().to_string().contains("finish encoding"));
 }
+
+#[test]
+fn latents_of_the_same_images_by_other_settings_are_other_data() {
+    let whole = encoded(contents(), 12);
+    let halves = encoded(Contents { precision: Precision::F16, ..contents() }, 12);
+    let [whole, halves] = [&whole, &halves].map(|folder| Latents::open(folder.path()).unwrap().fingerprint().unwrap());
+    assert_eq!((whole.class_examples.clone(), &whole.names), (vec![6, 6], &halves.names));
+    assert_ne!(whole.content, halves.content);
+    let fewer = Latents::open(encoded(contents(), 11).path()).unwrap().fingerprint().unwrap();
+    assert_eq!(fewer.class_examples, [6, 5]);
+}

@@ -1,0 +1,95 @@
+//! The data of a run: what is found, and what may become of it.
+
+use std::fs;
+use std::path::Path;
+
+use image::{Rgb, RgbImage};
+use serde_json::{Value, json};
+
+use crate::Place;
+
+/// A recipe that learns the images of `photos` in a moment.
+fn recipe(classes: usize) -> Value {
+    json!({
+        "name": "tiny",
+        "data": { "kind": "folder", "path": "photos", "size": 8 },
+        "network": {
+            "kind": "sit", "input_size": 8, "patch": 4, "channels": 3, "width": 24, "depth": 1, "heads": 2, "hidden": 32,
+            "classes": classes
+        },
+        "training": { "steps": 2, "batch": 4, "checkpoint_every": 1 },
+        "sampling": { "solver": { "kind": "euler" }, "grid": { "steps": 2 } },
+    })
+}
+
+fn image(path: &Path) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    RgbImage::from_pixel(8, 8, Rgb([40, 90, 200])).save(path).unwrap();
+}
+
+fn place(images: &[&str]) -> Place {
+    let place = Place::new();
+    images.iter().for_each(|name| image(&place.path("photos").join(name)));
+    let classes = fs::read_dir(place.path("photos")).unwrap().count();
+    fs::write(place.path("tiny.json"), recipe(classes).to_string()).unwrap();
+    place
+}
+
+/// What a command tells beside its results.
+#[track_caller]
+fn told(place: &Place, arguments: &[&str]) -> String {
+    let output = place.call(arguments);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{told}");
+    told
+}
+
+const TRAIN: [&str; 4] = ["train", "tiny.json", "--out", "run"];
+const MORE: [&str; 3] = ["--resume", "--set", "training.steps=3"];
+
+#[test]
+fn a_run_goes_on_with_data_that_moved_and_not_with_others() {
+    let place = place(&["cat/1.png", "cat/2.png", "dog/1.png"]);
+    assert!(told(&place, &TRAIN).contains("images of a folder: 3 in 2 classes (cat 2, dog 1)\n"));
+    let data = place.json("run/data.json");
+    assert_eq!((&data["classes"], &data["class_examples"]), (&json!(["cat", "dog"]), &json!([2, 1])));
+
+    // Renamed, removed, another class: each is told, and nothing of the run is touched.
+    let state = fs::read(place.path("run/checkpoints/step-00000002/state.json")).unwrap();
+    let resume = [&TRAIN[..], &MORE].concat();
+    image(&place.path("photos/cat/3.png"));
+    place.refuse(&resume, &["2 of class `cat`, now 3", "data.json"]);
+    fs::remove_file(place.path("photos/cat/1.png")).unwrap();
+    place.refuse(&resume, &["other names"]);
+    fs::rename(place.path("photos/dog"), place.path("photos/owl")).unwrap();
+    place.refuse(&resume, &["gone classes: `dog`, new classes: `owl`"]);
+    assert_eq!(fs::read(place.path("run/checkpoints/step-00000002/state.json")).unwrap(), state);
+    assert_eq!(
+        (place.json("run/data.json"), place.json("run/recipe.json")["data"]["path"].clone()),
+        (data, "photos".into())
+    );
+
+    fs::rename(place.path("photos/owl"), place.path("photos/dog")).unwrap();
+    fs::rename(place.path("photos/cat/3.png"), place.path("photos/cat/1.png")).unwrap();
+    fs::rename(place.path("photos"), place.path("pictures")).unwrap();
+    place.refuse(&resume, &["photos"]);
+    place.run(&[&resume[..], &["--set", "data.path=pictures", "--set", "data.on_broken=skip"]].concat());
+    assert_eq!(place.json("run/recipe.json")["data"]["path"], "pictures");
+    assert_eq!(fs::read_to_string(place.path("run/metrics.jsonl")).unwrap().lines().count(), 3);
+    // Other options of the data change steps.
+    let flipped = ["--set", "data.path=pictures", "--set", "data.flip=true"];
+    place.refuse(&[&resume[..], &flipped].concat(), &["another `data.flip`"]);
+}
+
+#[test]
+fn a_run_without_a_record_goes_on_where_its_data_lie() {
+    let place = place(&["cat/1.png", "dog/1.png"]);
+    place.run(&TRAIN);
+    fs::remove_file(place.path("run/data.json")).unwrap();
+    let resume = [&TRAIN[..], &MORE].concat();
+    fs::rename(place.path("photos"), place.path("pictures")).unwrap();
+    place.refuse(&[&resume[..], &["--set", "data.path=pictures"]].concat(), &["another `data.path`"]);
+    fs::rename(place.path("pictures"), place.path("photos")).unwrap();
+    place.run(&resume);
+    assert_eq!(place.json("run/data.json")["examples"], 2);
+}
