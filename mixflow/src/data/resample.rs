@@ -1,7 +1,7 @@
 //! Separable resampling as Pillow computes it: in f64 coefficients, and for 8-bit images in its fixed-point arithmetic.
 //!
 //! # Source
-//! Pillow, `src/libImaging/Resample.c`: `precompute_coeffs`, `normalize_coeffs_8bpc`, `ImagingResampleHorizontal_8bpc`.
+//! Pillow 12.3.0, `src/libImaging/Resample.c`: across, then down; `precompute_coeffs`, `normalize_coeffs_8bpc`, `ImagingResampleHorizontal_8bpc`.
 
 use std::ops::Range;
 
@@ -72,7 +72,8 @@ pub(super) fn taps(filter: Filter, from: u32, to: u32, window: Range<u32>) -> Ve
     window.map(taps).collect()
 }
 
-/// The part `columns × rows` of `image` resized to `width × height`, equal to Pillow's `Image.resize` bit for bit.
+/// The part `columns × rows` of `image` resized to `width × height`, equal to `Image.resize` of Pillow 12.3.0 bit for
+/// bit: first across, then down.
 ///
 /// Only that part is computed, so a narrow crop of a huge enlargement costs little.
 pub(super) fn resize(
