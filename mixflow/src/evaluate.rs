@@ -27,6 +27,9 @@ pub struct Evaluation {
     pub seed: u64,
     /// The numbers, with the real-against-real floor.
     pub measurement: Measurement,
+    /// Lines to tell the user of the data: which files are broken and why, and what of others is not in their images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
 }
 
 /// Makes `count` images, every class equally often, and measures them against the training data.
@@ -57,6 +60,7 @@ pub fn evaluate<N: NetworkSettings, B: Backbone<Condition = ClassLabels>>(
         evaluations: images.evaluations,
         seed: recipe.seed,
         measurement: measure(&reference, &floor, &images.features()?, MeasureOptions::default())?,
+        remarks: train.remarks(),
     })
 }
 

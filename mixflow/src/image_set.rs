@@ -11,6 +11,7 @@ use crate::metric::Features;
 pub struct ImageSet {
     pixels: Vec<u8>,
     shape: [usize; 4],
+    remarks: Vec<String>,
 }
 
 impl ImageSet {
@@ -23,21 +24,56 @@ impl ImageSet {
     /// As [`ImageSource`], and [`Error::Images`], naming both, if two images differ in size.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let mut source = ImageSource::open(path)?;
-        let images = source.by_ref().collect::<Result<Vec<_>, _>>()?;
-        let [height, width, _] = images.first().expect("a source has an image").shape;
-        let channels = images.iter().map(|image| image.shape[2]).fold(1, usize::max);
-        let mut pixels = Vec::with_capacity(images.len() * height * width * channels);
-        let count = images.len();
-        for (index, ByteImage { bytes, shape: [high, wide, own] }) in images.into_iter().enumerate() {
+        let mut images = Vec::with_capacity(source.len());
+        while let Some(image) = source.next() {
+            let image = image?;
+            let [high, wide, _] = image.shape;
+            let [height, width, _] = images.first().unwrap_or(&image).shape;
             if [high, wide] != [height, width] {
-                let (other, first) = (source.place(index), source.place(0));
+                let (other, first) = (source.place(images.len()), source.place(0));
                 let reason =
                     format!("{other} has {high} x {wide} pixels (height, width), but {first} has {height} x {width}");
                 return Err(Error::Images { path: path.into(), reason });
             }
+            images.push(image);
+        }
+        let [height, width, _] = images.first().expect("a source has an image").shape;
+        let channels = images.iter().map(|image| image.shape[2]).fold(1, usize::max);
+        let count = images.len();
+        let mut pixels = Vec::with_capacity(count * height * width * channels);
+        for ByteImage { bytes, shape: [_, _, own] } in images {
             extend(&mut pixels, &bytes, channels / own);
         }
-        Ok(Self { pixels, shape: [count, height, width, channels] }.without_colour())
+        let shape = [count, height, width, channels];
+        Ok(Self { pixels, shape, remarks: source.remarks() }.without_colour())
+    }
+
+    /// Reads two sets that are to be compared.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and naming both, if they differ in size, before the rest of them is read, or if one is
+    /// grey and the other coloured.
+    pub fn read_both(paths: [&Path; 2]) -> Result<[Self; 2], Error> {
+        let differ = |what: [String; 2]| {
+            let [one, other] = what;
+            let reason = format!("has {one}, but {} has {other}; make them alike", paths[1].display());
+            Err(Error::Images { path: paths[0].into(), reason })
+        };
+        let first = |path| ImageSource::open(path)?.next().expect("a source has an image");
+        let [[height, width, _], [high, wide, _]] = [first(paths[0])?.shape, first(paths[1])?.shape];
+        if [height, width] != [high, wide] {
+            let size = |height, width| format!("images of {height} x {width} pixels (height, width)");
+            return differ([size(height, width), size(high, wide)]);
+        }
+        let sets = [Self::read(paths[0])?, Self::read(paths[1])?];
+        let channels = sets.each_ref().map(|set| set.shape[3]);
+        if channels[0] != channels[1] {
+            return differ(channels.map(|channels| match channels {
+                1 => "grey images, of 1 channel".into(),
+                _ => "coloured images, of 3 channels".into(),
+            }));
+        }
+        Ok(sets)
     }
 
     /// One channel, if red, green and blue are the same everywhere.
@@ -47,7 +83,8 @@ impl ImageSet {
         if channels == 1 || colours.iter().any(|[red, green, blue]| red != green || green != blue) {
             return self;
         }
-        Self { pixels: colours.iter().map(|[grey, ..]| *grey).collect(), shape: [count, height, width, 1] }
+        let pixels = colours.iter().map(|[grey, ..]| *grey).collect();
+        Self { pixels, shape: [count, height, width, 1], ..self }
     }
 
     /// `[count, height, width, channels]`, 1 channel or 3.
@@ -60,6 +97,11 @@ impl ImageSet {
         &self.pixels
     }
 
+    /// Lines to tell the user: what of the images' files is not in the bytes.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+
     /// Grey images as coloured ones, others as they are.
     #[must_use]
     pub fn into_rgb(self) -> Self {
@@ -68,7 +110,7 @@ impl ImageSet {
             return self;
         }
         let pixels = self.pixels.iter().flat_map(|grey| [*grey; 3]).collect();
-        Self { pixels, shape: [count, height, width, 3] }
+        Self { pixels, shape: [count, height, width, 3], ..self }
     }
 
     /// The pixels as feature vectors in [−1, 1].
@@ -133,6 +175,24 @@ mod tests {
         let coloured = grey.into_rgb();
         assert_eq!(coloured.pixels()[..18], all.pixels()[..18]);
         assert_eq!(all.clone().into_rgb(), all);
+    }
+
+    #[test]
+    fn sets_that_differ_in_size_or_colour_are_refused_with_both_values() {
+        let [grey, coloured, large] = [grey(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
+        RgbImage::from_pixel(2, 3, Rgb([1, 2, 3])).save(coloured.path().join("c.png")).unwrap();
+        GrayImage::new(5, 4).save(large.path().join("a.png")).unwrap();
+        // Not reached: the first images tell.
+        fs::write(large.path().join("b.png"), "broken").unwrap();
+        let message = |other: &Path| ImageSet::read_both([grey.path(), other]).unwrap_err().to_string();
+        for (other, words) in [(&coloured, ["1 channel", "3 channels"]), (&large, ["3 x 2", "4 x 5"])] {
+            let text = message(other.path());
+            let folders = [&grey, other].map(|folder| folder.path().to_str().unwrap().to_owned());
+            assert!(words.iter().all(|word| text.contains(word)), "{text}");
+            assert!(folders.iter().all(|folder| text.contains(folder)), "{text}");
+        }
+        let [one, other] = ImageSet::read_both([grey.path(), grey.path()]).unwrap();
+        assert_eq!(one, other);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use image::DynamicImage;
 
 use crate::Error;
-use crate::data::{self, MEMORY, decode_any, list};
+use crate::data::{self, MEMORY, Tally, decode_file, list};
 use crate::npz::{Array, Kind, Npz};
 
 /// An image of bytes, row by row, a pixel's channels together.
@@ -21,12 +21,14 @@ pub struct ByteImage {
 ///
 /// A folder gives its PNG, JPEG and WebP files at any depth, ordered by path; images may differ in size. A file `.npz`
 /// gives its array `arr_0` and a file `.npy` its only one, bytes of shape `[count, height, width, channels]` as the
-/// evaluator of guided-diffusion expects them. Grey images have one channel, all others are RGB; alpha is dropped.
+/// evaluator of guided-diffusion expects them. Grey images have one channel, all others are RGB. Files are decoded as
+/// [the data module](data#image-files) says.
 #[derive(Debug)]
 pub struct ImageSource {
     from: From,
     next: usize,
     count: usize,
+    tally: Tally,
 }
 
 #[derive(Debug)]
@@ -51,7 +53,7 @@ impl ImageSource {
                 list(path, &mut vec![], &mut files)?;
                 match files.len() {
                     0 => Err(data::Error::NoImages { path: path.into() }.into()),
-                    count => Ok(Self { from: From::Files(files), next: 0, count }),
+                    count => Ok(Self { from: From::Files(files), next: 0, count, tally: Tally::default() }),
                 }
             }
         }
@@ -65,6 +67,11 @@ impl ImageSource {
         }
     }
 
+    /// Lines to tell the user of the images read so far: what of their files is not in their bytes.
+    pub fn remarks(&self) -> Vec<String> {
+        self.tally.lines(|index| self.place(index as usize))
+    }
+
     fn of(array: Array) -> Result<Self, Error> {
         let (kind, shape) = (array.kind(), array.shape().to_vec());
         match shape[..] {
@@ -74,7 +81,8 @@ impl ImageSource {
                 if bytes as u64 > MEMORY {
                     return Err(array.fault(format!("expected images of {MEMORY} bytes or fewer, found {bytes}")));
                 }
-                Ok(Self { from: From::Array(array, [height, width, channels]), next: 0, count })
+                let from = From::Array(array, [height, width, channels]);
+                Ok(Self { from, next: 0, count, tally: Tally::default() })
             }
             _ => Err(array.fault(format!(
                 "expected bytes |u1 of shape [count, height, width, 1 or 3], found {kind} of shape {shape:?}"
@@ -93,9 +101,16 @@ impl Iterator for ImageSource {
         let index = self.next;
         self.next += 1;
         Some(match &mut self.from {
-            From::Files(files) => decode_any(&files[index])
-                .map(ByteImage::from)
-                .map_err(|source| data::Error::Image { path: files[index].clone(), source }.into()),
+            From::Files(files) => match decode_file(&files[index]) {
+                Ok(decoded) => {
+                    self.tally.add(index as u64, decoded.losses);
+                    Ok(decoded.image.into())
+                }
+                Err(reason) => {
+                    let (path, advice) = (files[index].clone(), "repair or remove it");
+                    Err(data::Error::Image { path, reason, advice }.into())
+                }
+            },
             From::Array(array, shape) => {
                 let mut bytes = vec![0; shape.iter().product()];
                 array.read(&mut bytes).map(|()| ByteImage { bytes, shape: *shape })
@@ -112,12 +127,8 @@ impl ExactSizeIterator for ImageSource {}
 
 impl std::convert::From<DynamicImage> for ByteImage {
     fn from(image: DynamicImage) -> Self {
-        let [height, width] = [image.height() as usize, image.width() as usize];
-        if image.color().has_color() {
-            Self { bytes: image.into_rgb8().into_raw(), shape: [height, width, 3] }
-        } else {
-            Self { bytes: image.into_luma8().into_raw(), shape: [height, width, 1] }
-        }
+        let shape = [image.height() as usize, image.width() as usize, usize::from(image.color().channel_count())];
+        Self { bytes: image.into_bytes(), shape }
     }
 }
 
@@ -156,6 +167,25 @@ mod tests {
         GrayImage::from_raw(2, 1, vec![7, 9]).unwrap().save(folder.path().join("grey.png")).unwrap();
         let image = ImageSource::open(folder.path()).unwrap().next().unwrap().unwrap();
         assert_eq!(image, ByteImage { bytes: vec![7, 9], shape: [1, 2, 1] });
+    }
+
+    #[test]
+    fn broken_images_end_it_by_name_and_what_is_lost_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        image::RgbaImage::from_pixel(5, 4, image::Rgba([1, 2, 3, 4])).save(at("a.png")).unwrap();
+        RgbImage::from_pixel(5, 4, image::Rgb([1, 2, 3])).save(at("b.jpg")).unwrap();
+        let whole = fs::read(at("b.jpg")).unwrap();
+        let mut source = ImageSource::open(folder.path()).unwrap();
+        assert!(source.by_ref().all(|image| image.is_ok_and(|image| image.shape == [4, 5, 3])));
+        let lines = source.remarks();
+        assert!(lines.len() == 1 && lines[0].contains("alpha is dropped") && lines[0].ends_with("a.png"), "{lines:?}");
+        for length in [whole.len() / 10, whole.len() / 2, whole.len() - 1] {
+            fs::write(at("b.jpg"), &whole[..length]).unwrap();
+            let message = ImageSource::open(folder.path()).unwrap().nth(1).unwrap().unwrap_err().to_string();
+            let cut = format!("it is cut after {length} bytes");
+            assert!(message.contains("b.jpg") && message.contains(&cut) && !message.contains("skip"), "{message}");
+        }
     }
 
     #[test]

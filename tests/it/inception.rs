@@ -211,7 +211,7 @@ fn images_are_measured_against_a_reference_batch() {
         let pool = features.pool.iter().flat_map(|row| &row[..3]).copied().collect();
         let pool = Gaussian::from_features(&Features::new(5, 3, pool).expect("features"));
         let statistics = Statistics { pool: pool.expect("five rows"), spatial: None };
-        Sample { statistics, features: Some(features), given_statistics: false }
+        Sample { statistics, features: Some(features), given_statistics: false, remarks: vec![] }
     };
     let generated = narrow(&Sample::try_from(same).expect("a sample"));
     let (name, options) = (("reference", &narrow(&reference)), EvaluationOptions::default());

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::inception::InceptionArguments;
 use crate::progress::Progress;
-use crate::run::{Result, say};
+use crate::run::{Result, note, say};
 use crate::sample::Sampling;
 use crate::trained::TrainedArguments;
 
@@ -81,6 +81,7 @@ impl Eval {
             progress.sampling(t, first, x.dims()[0]);
         })?;
         progress.end();
+        evaluation.remarks.iter().for_each(note);
 
         say(format_args!(
             "{} ({} network evaluations for each image, seed {}; pixel Fréchet distance)\n{}",
@@ -107,18 +108,9 @@ impl Eval {
     fn image_sets(&self, images: &Path, real: &Path) -> Result<ExitCode> {
         let mut progress = Progress::new();
         progress.begin("reading images", None);
-        let mut sets = [ImageSet::read(images)?, ImageSet::read(real)?];
-        if sets[0].shape()[3] != sets[1].shape()[3] {
-            sets = sets.map(ImageSet::into_rgb);
-        }
-        let [[_, height, width, _], [_, high, wide, _]] = sets.each_ref().map(ImageSet::shape);
-        if [height, width] != [high, wide] {
-            let (images, real) = (images.display(), real.display());
-            return Err(format!(
-                "{images} has images of {height} x {width} pixels (height, width), {real} of {high} x {wide}: make them one size"
-            )
-            .into());
-        }
+        let sets = ImageSet::read_both([images, real])?;
+        progress.end();
+        sets.iter().flat_map(ImageSet::remarks).for_each(note);
         progress.begin("measuring", None);
         let [generated, real_features] = [sets[0].features()?, sets[1].features()?];
         let seed = 0;

@@ -12,7 +12,7 @@ use mixflow::inception::{
 };
 
 use crate::progress::Progress;
-use crate::run::Result;
+use crate::run::{Result, note};
 use crate::trained::Trained;
 
 /// Which network measures, and what it measures.
@@ -116,14 +116,14 @@ impl Measuring {
         let mut progress = Progress::new();
         progress.begin("features of training data", None);
         let resize = self.description.resize;
-        Ok(Sample::of_data(&data, len, &self.inception, resize, |done| progress.images(done, len))?)
+        told(Sample::of_data(&data, len, &self.inception, resize, |done| progress.images(done, len))?, progress)
     }
 
     fn sample(&self, path: &Path) -> Result<Sample> {
         let mut progress = Progress::new();
         progress.begin(&format!("features of {}", path.display()), None);
         let resize = self.description.resize;
-        Ok(Sample::read(path, &self.inception, resize, |done, count| progress.images(done, count))?)
+        told(Sample::read(path, &self.inception, resize, |done, count| progress.images(done, count))?, progress)
     }
 
     fn evaluate(
@@ -136,4 +136,11 @@ impl Measuring {
         progress.begin("measuring", None);
         Ok(evaluate(reference, generated, self.description.clone(), EvaluationOptions::default(), setting)?)
     }
+}
+
+/// Tells what there is to tell of a sample that was read.
+fn told(sample: Sample, mut progress: Progress) -> Result<Sample> {
+    progress.end();
+    sample.remarks.iter().for_each(note);
+    Ok(sample)
 }

@@ -61,13 +61,15 @@ pub enum Error {
         /// What is wrong: the rest of a sentence.
         reason: String,
     },
-    /// A file is not an image we can decode.
-    #[error("cannot decode the image `{}`; repair or remove it, or set `data.on_broken` to `skip`", path.display())]
+    /// A file is not an image that can be used.
+    #[error("cannot use the image `{}`: {reason}; {advice}", path.display())]
     Image {
         /// The file.
         path: PathBuf,
-        /// Why it failed.
-        source: image::ImageError,
+        /// What is wrong with it.
+        reason: String,
+        /// What to do.
+        advice: &'static str,
     },
     /// Broken images are skipped, and nothing is left of a class.
     #[error("all {count} images of class `{class}` are broken, first `{}`; repair them or remove the class", path.display())]

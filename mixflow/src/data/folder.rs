@@ -1,16 +1,16 @@
 //! A directory of images.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs;
-use std::io::{BufRead, Seek};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use image::{DynamicImage, ImageReader, ImageResult, Limits, RgbImage};
+use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::captions::captioned;
+use super::decode::{Decoded, Losses, Tally, decode_rgb, read};
 use super::{Dataset, Error, Example, Fingerprint, LARGEST, Variation};
 use super::{center_crop, checked_size, random_crop, to_planes};
 use crate::random::{self, Stream};
@@ -30,8 +30,8 @@ pub enum OnBroken {
 ///
 /// The sub-directories of the path are the classes, ordered by name. Each holds PNG, JPEG or WebP files, at any depth,
 /// ordered by path: found by the endings .png, .jpg, .jpeg and .webp, told apart by their content. Names that start
-/// with a dot are ignored, symbolic links are followed. Images are decoded when asked for, converted to RGB (alpha
-/// dropped, orientation tags ignored, as the references do) and cut by [`center_crop`].
+/// with a dot are ignored, symbolic links are followed. Images are decoded when asked for, as
+/// [the data module](super#image-files) says, and cut by [`center_crop`].
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -43,8 +43,9 @@ pub struct Folder {
     /// Class `c` has the files `starts[c]..starts[c + 1]`.
     starts: Vec<usize>,
     files: Vec<PathBuf>,
-    /// Indices of files found broken.
-    broken: Mutex<BTreeSet<usize>>,
+    /// Indices of files found broken, and what is wrong with them.
+    broken: Mutex<BTreeMap<usize, String>>,
+    tally: Mutex<Tally>,
 }
 
 impl Folder {
@@ -64,6 +65,7 @@ impl Folder {
             starts: vec![0],
             files: Vec::new(),
             broken: Mutex::default(),
+            tally: Mutex::default(),
         };
         for directory in entries(path)?.into_iter().filter(|path| path.is_dir()) {
             let name = directory.file_name().and_then(OsStr::to_str).map(str::to_owned);
@@ -102,7 +104,8 @@ impl Folder {
         }
         starts.push(files.len());
         let path = path.into();
-        Ok(Self { path, size, random_crop: None, on_broken, classes, starts, files, broken: Mutex::default() })
+        let (broken, tally) = Default::default();
+        Ok(Self { path, size, random_crop: None, on_broken, classes, starts, files, broken, tally })
     }
 
     /// In training, resizes images to this shorter side and cuts a random square, [`random_crop`], instead of the central
@@ -131,7 +134,7 @@ impl Folder {
     }
 
     /// The image of an index, or what stands in for it, and its class.
-    fn labelled(&self, index: u64) -> Result<(RgbImage, usize), Error> {
+    fn labelled(&self, index: u64) -> Result<(Decoded<RgbImage>, usize), Error> {
         let index = index as usize;
         assert!(index < self.files.len(), "index {index} of {} images", self.files.len());
         let (_, label) = self.file(index);
@@ -153,15 +156,20 @@ impl Folder {
     }
 
     /// Decodes a file, or remembers that it is broken.
-    fn image(&self, file: usize) -> Result<RgbImage, Error> {
-        decode_any(&self.files[file]).map(DynamicImage::into_rgb8).map_err(|source| {
-            self.broken.lock().unwrap_or_else(PoisonError::into_inner).insert(file);
-            Error::Image { path: self.files[file].clone(), source }
-        })
+    fn image(&self, file: usize) -> Result<Decoded<RgbImage>, Error> {
+        let decoded = read(&self.files[file]).and_then(|bytes| decode_rgb(&bytes)).map_err(|reason| {
+            lock(&self.broken).insert(file, reason.clone());
+            let advice = "repair or remove it, or set `data.on_broken` to `skip`";
+            Error::Image { path: self.files[file].clone(), reason, advice }
+        })?;
+        let shorter = decoded.image.width().min(decoded.image.height()) as usize;
+        let enlarged = Losses::ENLARGED.when(shorter < self.random_crop.unwrap_or(self.size));
+        lock(&self.tally).add(file as u64, decoded.losses | enlarged);
+        Ok(decoded)
     }
 
     fn known_broken(&self, file: usize) -> bool {
-        self.broken.lock().unwrap_or_else(PoisonError::into_inner).contains(&file)
+        lock(&self.broken).contains_key(&file)
     }
 }
 
@@ -180,7 +188,7 @@ impl Dataset for Folder {
 
     fn example(&self, index: u64) -> Result<Example, Error> {
         let (image, label) = self.labelled(index)?;
-        Ok(Example { pixels: to_planes(&center_crop(&image, self.size as u32)), label, features: vec![] })
+        Ok(Example { pixels: to_planes(&center_crop(&image.image, self.size as u32)), label, features: vec![] })
     }
 
     fn variant(&self, index: u64, variation: Variation) -> Result<Example, Error> {
@@ -190,7 +198,7 @@ impl Dataset for Folder {
                 let (image, label) = self.labelled(index)?;
                 let mut rng = random::rng(variation.seed, Stream::Crop, variation.position);
                 let place = std::array::from_fn(|_| random::uniform(&mut rng));
-                let square = random_crop(&image, self.size as u32, short_side as u32, place);
+                let square = random_crop(&image.image, self.size as u32, short_side as u32, place);
                 Example { pixels: to_planes(&square), label, features: vec![] }
             }
         };
@@ -203,8 +211,19 @@ impl Dataset for Folder {
     }
 
     fn broken(&self) -> Vec<PathBuf> {
-        let broken = self.broken.lock().unwrap_or_else(PoisonError::into_inner);
-        broken.iter().map(|&file| self.files[file].clone()).collect()
+        lock(&self.broken).keys().map(|&file| self.files[file].clone()).collect()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        let broken = lock(&self.broken);
+        let mut lines = match broken.len() {
+            0 => vec![],
+            1 => vec!["1 image is broken and was replaced by another of its class:".to_owned()],
+            count => vec![format!("{count} images are broken and were replaced by others of their class:")],
+        };
+        lines.extend(broken.iter().map(|(&file, reason)| format!("  {}: {reason}", self.files[file].display())));
+        lines.extend(lock(&self.tally).lines(|file| self.files[file as usize].display().to_string()));
+        lines
     }
 
     fn fingerprint(&self) -> Result<Fingerprint, Error> {
@@ -215,21 +234,8 @@ impl Dataset for Folder {
     }
 }
 
-/// Memory one image may take while it is decoded, in bytes: 170 megapixels.
-pub(crate) const MEMORY: u64 = 512 << 20;
-
-/// An image file of any format and channels, told by its content.
-pub(crate) fn decode_any(path: &Path) -> ImageResult<DynamicImage> {
-    decode(ImageReader::open(path)?)
-}
-
-/// An image of any format and channels, told by its content.
-pub(super) fn decode(reader: ImageReader<impl BufRead + Seek>) -> ImageResult<DynamicImage> {
-    let mut reader = reader.with_guessed_format()?;
-    let mut limits = Limits::default();
-    limits.max_alloc = Some(MEMORY);
-    reader.limits(limits);
-    reader.decode()
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Appends the images at any depth below `directory`; `above` holds the directories that lead here.
@@ -381,7 +387,8 @@ mod tests {
         let root = fixture();
         let broken = root.path().join("a/2.JPG");
         let bytes = fs::read(&broken).unwrap();
-        for damage in [&bytes[..20], b"", b"not an image at all"] {
+        for damage in [&bytes[..20], &bytes[..bytes.len() / 10], &bytes[..bytes.len() - 9], b"", b"not an image at all"]
+        {
             fs::write(&broken, damage).unwrap();
             let refuse = Folder::open(root.path(), 4, OnBroken::Refuse).unwrap();
             let error = refuse.example(1).unwrap_err();
@@ -391,12 +398,33 @@ mod tests {
             let skip = Folder::open(root.path(), 4, OnBroken::Skip).unwrap();
             assert_eq!([1, 0, 1].map(|i| value(&skip, i)), [30, 10, 30]);
             assert_eq!(skip.broken(), [broken.as_path()]);
+            let lines = skip.remarks();
+            assert!(lines[0].starts_with("1 image is broken"), "{lines:?}");
+            assert!(
+                lines[1].contains("2.JPG: ") && error.to_string().contains(lines[1].split("2.JPG: ").nth(1).unwrap())
+            );
         }
         fs::write(root.path().join("a/deeper/3.webp"), b"").unwrap();
         let skip = Folder::open(root.path(), 4, OnBroken::Skip).unwrap();
         assert_eq!([1, 2].map(|i| value(&skip, i)), [10, 10]);
         fs::write(root.path().join("b/misnamed.jpeg"), b"").unwrap();
         assert!(matches!(skip.example(3), Err(Error::AllBroken { class, count: 1, .. }) if class == "b"));
+    }
+
+    #[test]
+    fn what_is_not_in_the_pixels_is_told_once_for_each_image() {
+        let root = fixture();
+        let clear = image::RgbaImage::from_fn(9, 9, |x, _| image::Rgba([1, 2, 3, 28 * x as u8]));
+        clear.save(root.path().join("a/1.png")).unwrap();
+        let folder = Folder::open(root.path(), 10, OnBroken::Refuse).unwrap();
+        assert!(folder.remarks().is_empty());
+        for index in [0, 3, 0, 1, 2] {
+            folder.example(index).unwrap();
+        }
+        let lines = folder.remarks();
+        assert!(lines[0].starts_with("1 image is partly transparent") && lines[0].ends_with("1.png"), "{lines:?}");
+        assert!(lines[1].starts_with("4 images are smaller"), "{lines:?}");
+        assert_eq!(lines.len(), 2);
     }
 
     #[test]
@@ -410,7 +438,8 @@ mod tests {
         png[29..33].copy_from_slice(&checksum.to_be_bytes());
         fs::write(&path, png).unwrap();
         let folder = Folder::open(root.path(), 4, OnBroken::Refuse).unwrap();
-        assert!(matches!(folder.example(3), Err(Error::Image { source: image::ImageError::Limits(_), .. })));
+        let message = folder.example(3).unwrap_err().to_string();
+        assert!(["2147483647 x 2147483647", "1024 MiB"].iter().all(|word| message.contains(word)), "{message}");
     }
 
     fn crc32(bytes: &[u8]) -> u32 {

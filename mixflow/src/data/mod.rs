@@ -2,9 +2,24 @@
 //!
 //! Everything here is plain numbers. [`Loader`] turns a [`Dataset`] into batches whose content is a function of
 //! (seed, step, example) alone.
+//!
+//! # Image files
+//! Folders, archives, shards, captions and evaluation decode JPEG, PNG and WebP files in one way. Where Pillow's
+//! `ImageOps.exif_transpose` and `convert("RGB")` have an answer that others share, it is ours:
+//!
+//! - The content tells the format, not the name.
+//! - A file that is cut or damaged as far as its format can tell is an error. JPEG and WebP have no checksums.
+//! - Images are turned as their Exif orientation says. The loaders of guided-diffusion and `SiT` leave them lying.
+//! - Alpha is dropped, also that of palettes and of grey images: what is transparent shows the colour stored there.
+//! - CMYK becomes RGB without profiles, `(255 − C)(255 − K)/255`; JPEG files hold it inverted.
+//! - 16 bits become 8 by `255 v/65535`, rounded. Pillow truncates colours to `v/256` and saturates greys at 255.
+//! - Of an animation the first frame is used. Colour profiles and gamma are not applied.
+//! - All threads together take at most 1 GiB for decoding and wait for each other beyond that. An image that needs more
+//!   is refused before memory is taken.
 
 mod captions;
 mod config;
+mod decode;
 mod digits;
 mod error;
 mod fingerprint;
@@ -24,11 +39,12 @@ use std::path::PathBuf;
 use crate::random::{self, Stream};
 
 pub use config::{Channels, DataConfig};
+pub(crate) use decode::{MEMORY, Tally, decode_file};
 pub use digits::Digits;
 pub use error::Error;
 pub use fingerprint::{Fingerprint, check_same_data};
+pub(crate) use folder::list;
 pub use folder::{Folder, OnBroken};
-pub(crate) use folder::{MEMORY, decode_any, list};
 pub use latents::Latents;
 pub use loader::{Batch, Loader, LoaderConfig};
 pub(crate) use order::Permutation;
@@ -109,6 +125,12 @@ pub trait Dataset: Debug + Send + Sync {
 
     /// Files found broken and replaced so far, sorted; for the user to be told.
     fn broken(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// Lines to tell the user of the files read so far: which are broken and why, and what of others is not in their
+    /// examples.
+    fn remarks(&self) -> Vec<String> {
         Vec::new()
     }
 

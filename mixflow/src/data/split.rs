@@ -76,6 +76,10 @@ impl Dataset for Part {
         self.data.broken()
     }
 
+    fn remarks(&self) -> Vec<String> {
+        self.data.remarks()
+    }
+
     /// That of the whole set.
     fn fingerprint(&self) -> Result<Fingerprint, Error> {
         self.data.fingerprint()

@@ -269,7 +269,7 @@ mod tests {
     #[test]
     fn statistics_of_pytorch_fid_give_the_distance_and_the_score_alone() {
         let statistics = Statistics { spatial: None, ..sample(50, 1).statistics };
-        let found = measured(&Sample { statistics, features: None, given_statistics: true }, true);
+        let found = measured(&Sample { statistics, features: None, given_statistics: true, remarks: vec![] }, true);
         assert_eq!(found.fid, measured(&sample(50, 1), true).fid);
         assert_eq!((found.sfid, found.precision, found.recall, &found.kid), (None, None, None, &None));
         assert!(found.inception_score.is_some() && found.reference.given_statistics);

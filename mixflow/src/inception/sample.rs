@@ -22,6 +22,8 @@ pub struct Sample {
     pub features: Option<InceptionFeatures>,
     /// Whether the statistics came from a file, and not from these features.
     pub given_statistics: bool,
+    /// Lines to tell the user of the images: which files are broken and why, and what of others is not in the bytes.
+    pub remarks: Vec<String>,
 }
 
 impl Sample {
@@ -42,12 +44,15 @@ impl Sample {
             Some(archive) if Statistics::are_in(archive) => Some(Statistics::read(archive)?),
             _ => None,
         };
+        let mut remarks = vec![];
         let features = match (&archive, &statistics) {
             (Some(archive), Some(_)) if !archive.has("arr_0") => None,
             _ => {
-                let images = ImageSource::open(path)?;
+                let mut images = ImageSource::open(path)?;
                 let count = images.len();
-                Some(features(images, network, resize, |done| progress(done, count))?)
+                let features = features(&mut images, network, resize, |done| progress(done, count))?;
+                remarks = images.remarks();
+                Some(features)
             }
         };
         let given_statistics = statistics.is_some();
@@ -56,7 +61,7 @@ impl Sample {
             (None, Some(features)) => features.statistics()?,
             (None, None) => unreachable!("without statistics, images were read"),
         };
-        Ok(Self { statistics, features, given_statistics })
+        Ok(Self { statistics, features, given_statistics, remarks })
     }
 
     /// The first `count` images of training data.
@@ -77,7 +82,8 @@ impl Sample {
             let bytes = image.byte_images().next();
             Ok(bytes.expect("one image was put in"))
         };
-        features((0..count as u64).map(image), network, resize, progress)?.try_into()
+        let sample = features((0..count as u64).map(image), network, resize, progress)?.try_into()?;
+        Ok(Self { remarks: data.remarks(), ..sample })
     }
 
     /// One generated image a label, and the network evaluations of each. Only a batch of them is held at a time.
@@ -112,6 +118,7 @@ impl TryFrom<InceptionFeatures> for Sample {
 
     /// Images that are in memory.
     fn try_from(features: InceptionFeatures) -> Result<Self, Error> {
-        Ok(Self { statistics: features.statistics()?, features: Some(features), given_statistics: false })
+        let statistics = features.statistics()?;
+        Ok(Self { statistics, features: Some(features), given_statistics: false, remarks: vec![] })
     }
 }

@@ -154,11 +154,7 @@ impl Run<'_> {
             Ok(Stepped { state, report, terms: vec![] })
         };
         let outcome = steps.run(state, step, &mut tell)?;
-        if matches!(outcome, Outcome::Finished(_)) {
-            for path in self.data.broken() {
-                tell(Event::Warning(format!("the image {} is broken and was replaced by another", path.display())));
-            }
-        }
+        self.data.remarks().into_iter().for_each(|line| tell(Event::Warning(line)));
         Ok(outcome)
     }
 

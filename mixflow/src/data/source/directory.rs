@@ -1,9 +1,9 @@
 //! A directory of images as a source.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Sample, Samples, Source};
+use super::{Sample, Samples, Source, unusable};
+use crate::data::decode::read;
 use crate::data::{Dataset, Error, Folder, OnBroken};
 
 /// The files of a [`Folder`], in its order.
@@ -25,9 +25,9 @@ impl Directory {
 
     fn sample(&self, index: u64) -> Result<Sample, Error> {
         let (file, class) = self.folder.file(index as usize);
-        let bytes = fs::read(file).map_err(|source| Error::Image { path: file.into(), source: source.into() })?;
-        let name = file.strip_prefix(&self.path).unwrap_or(file);
-        Ok(Sample { name: name.to_string_lossy().into_owned(), class, bytes })
+        let name = file.strip_prefix(&self.path).unwrap_or(file).to_string_lossy().into_owned();
+        let bytes = read(file).map_err(|reason| unusable(&name, reason))?;
+        Ok(Sample { name, class, bytes })
     }
 }
 

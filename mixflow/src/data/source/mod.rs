@@ -9,17 +9,14 @@ mod parquet;
 mod web_dataset;
 
 use std::fmt::Debug;
-use std::io::Cursor;
 use std::path::{Path, PathBuf};
-
-use image::{DynamicImage, ImageReader};
 
 pub use self::directory::Directory;
 #[cfg(feature = "parquet")]
 pub use self::parquet::Parquet;
 pub use self::web_dataset::WebDataset;
 
-use super::folder::decode;
+use super::decode::decode_rgb;
 use super::{Error, center_crop, to_planes};
 
 /// Labelled images in an order that never changes.
@@ -87,15 +84,19 @@ impl Sample {
     /// The central square, `[3, size, size]` in [−1, 1].
     ///
     /// # Errors
-    /// [`Error::Image`] if it cannot be decoded in 512 MiB.
+    /// [`Error::Image`] if it cannot be decoded.
     ///
     /// # Panics
     /// If `size` is zero.
     pub fn planes(&self, size: usize) -> Result<Vec<f32>, Error> {
-        let image = decode(ImageReader::new(Cursor::new(&self.bytes))).map(DynamicImage::into_rgb8);
-        let image = image.map_err(|source| Error::Image { path: Path::new(&self.name).into(), source })?;
-        Ok(to_planes(&center_crop(&image, size as u32)))
+        let decoded = decode_rgb(&self.bytes).map_err(|reason| unusable(&self.name, reason))?;
+        Ok(to_planes(&center_crop(&decoded.image, size as u32)))
     }
+}
+
+fn unusable(name: &str, reason: String) -> Error {
+    let advice = "repair or remove it, or leave out what is broken with `--on-broken skip`";
+    Error::Image { path: Path::new(name).into(), reason, advice }
 }
 
 #[cfg(test)]

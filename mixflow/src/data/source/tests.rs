@@ -85,6 +85,36 @@ fn members_of_one_name_are_a_sample() {
 }
 
 #[test]
+fn folders_archives_and_evaluation_see_the_same_pixels() {
+    use crate::data::{Dataset, Folder, OnBroken, center_crop, to_planes};
+    use crate::images::ImageSource;
+
+    let file = crate::data::decode::tests::file;
+    for name in ["orientation-6.jpg", "cmyk.jpg", "rgba-16.png", "palette-transparent.png", "animated-lossy.webp"] {
+        let (root, bytes) = (tempfile::tempdir().unwrap(), file(name));
+        fs::create_dir(root.path().join("a")).unwrap();
+        fs::write(root.path().join("a").join(name), &bytes).unwrap();
+        fs::write(root.path().join("a").join(name).with_extension("txt"), "a caption").unwrap();
+        let archive = root.path().join("a.tar");
+        tar(&archive, &[(name, &bytes), (&name.replace(name.rsplit('.').next().unwrap(), "cls"), b"0")]);
+
+        let expected = Folder::open(root.path(), 12, OnBroken::Refuse).unwrap().example(0).unwrap().pixels;
+        let captions = Folder::captioned(root.path(), 12, OnBroken::Refuse).unwrap();
+        assert_eq!(captions.example(0).unwrap().pixels, expected, "{name}");
+        let sources: [Box<dyn Source>; 2] =
+            [Box::new(Directory::open(root.path()).unwrap()), Box::new(WebDataset::open(&[archive], None).unwrap())];
+        for source in sources {
+            let sample = source.samples(0).unwrap().next().unwrap().unwrap();
+            assert_eq!(sample.planes(12).unwrap(), expected, "{name} of {}", source.describe());
+        }
+        let image = ImageSource::open(root.path()).unwrap().next().unwrap().unwrap();
+        let [height, width, _] = image.shape.map(|side| side as u32);
+        let image = RgbImage::from_raw(width, height, image.bytes).unwrap();
+        assert_eq!(to_planes(&center_crop(&image, 12)), expected, "{name}");
+    }
+}
+
+#[test]
 fn archives_that_are_not_as_they_must_be_are_explained() {
     let root = tempfile::tempdir().unwrap();
     let path = root.path().join("a.tar");

@@ -9,9 +9,7 @@ use tar::{Archive, EntryType};
 
 use super::{Sample, Samples, Source};
 use crate::data::Error;
-
-/// Largest encoded image, bytes.
-const MAX_IMAGE: u64 = 512 << 20;
+use crate::data::decode::LARGEST_FILE;
 
 /// Largest label, bytes.
 const MAX_LABEL: u64 = 1 << 20;
@@ -155,8 +153,8 @@ fn list(path: &Path, mut each: impl FnMut(Group) -> Result<(), String>) -> Resul
         let twin = || fault(format!("sample `{key}` has two images or two classes, the second `{name}`"));
         match ending.to_ascii_lowercase().as_str() {
             "jpg" | "jpeg" | "png" | "webp" => {
-                if size > MAX_IMAGE {
-                    return Err(fault(format!("`{name}` has {size} bytes; at most {MAX_IMAGE} are read")));
+                if size > LARGEST_FILE {
+                    return Err(fault(format!("`{name}` has {size} bytes; at most {LARGEST_FILE} are read")));
                 }
                 if group.image.replace((name.clone(), offset, size)).is_some() {
                     return Err(twin());

@@ -1,0 +1,85 @@
+//! The memory that decoding may take, shared by all threads.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+/// Bytes that all images being decoded at a time may take together, and so each of them: 1 GiB.
+pub(crate) const MEMORY: u64 = 1 << 30;
+
+/// Bytes for each pixel of an image that is turned, halved or cut after it was decoded: it and another one.
+const AFTERWARDS: u64 = 6;
+
+static TAKEN: Mutex<u64> = Mutex::new(0);
+static RETURNED: Condvar = Condvar::new();
+
+/// A part of [`MEMORY`], returned when dropped.
+#[derive(Debug)]
+pub(super) struct Share(u64);
+
+impl Share {
+    /// Waits until there is room for an image that takes `each` bytes a pixel to decode.
+    ///
+    /// # Errors
+    /// If it has no pixels, or too many for all of the memory.
+    pub(super) fn take([width, height]: [u32; 2], each: u64) -> Result<Self, String> {
+        let pixels = u64::from(width) * u64::from(height);
+        if pixels == 0 {
+            return Err(format!("it has {width} x {height} pixels (width, height)"));
+        }
+        let bytes = pixels.saturating_mul(each.max(AFTERWARDS));
+        if bytes > MEMORY {
+            let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
+            return Err(format!(
+                "its {width} x {height} pixels (width, height) would take {} MiB to decode, at most {} MiB are used; \
+                 shrink it",
+                mebibytes(bytes),
+                mebibytes(MEMORY)
+            ));
+        }
+        let mut taken = lock();
+        while *taken + bytes > MEMORY {
+            taken = RETURNED.wait(taken).unwrap_or_else(PoisonError::into_inner);
+        }
+        *taken += bytes;
+        Ok(Self(bytes))
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        *lock() -= self.0;
+        RETURNED.notify_all();
+    }
+}
+
+fn lock() -> MutexGuard<'static, u64> {
+    TAKEN.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_together_stay_within_the_memory() {
+        // A third of it each, so that two fit beside what other tests decode, and eight want it.
+        let side = ((MEMORY / 3 / 8) as f64).sqrt() as u32;
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let share = Share::take([side, side], 8).unwrap();
+                    let taken = *lock();
+                    assert!((share.0..=MEMORY).contains(&taken), "{taken}");
+                });
+            }
+        });
+    }
+
+    #[test]
+    fn what_never_fits_is_refused_with_both_numbers() {
+        let message = Share::take([40_000, 30_000], 8).unwrap_err();
+        assert!(["40000 x 30000", "9156 MiB", "1024 MiB"].iter().all(|word| message.contains(word)), "{message}");
+        assert!(Share::take([u32::MAX, u32::MAX], 14).is_err());
+        assert!(Share::take([0, 3], 3).unwrap_err().contains("0 x 3"));
+    }
+}
