@@ -171,7 +171,7 @@ fn running_statistics_are_the_official_ones() {
             statistics
         })
     });
-    check("out.global_mean", "out.global_var", &LatentStatistics::merge(&ranks));
+    check("out.global_mean", "out.global_var", &LatentStatistics::merge(&ranks, &[1, 1]));
     assert_eq!(compared, fixture.names("out.").len());
 }
 
@@ -181,7 +181,7 @@ fn moments_of_equal_parts_merge_into_those_of_the_whole() {
     let fixture = Fixture::read("rae_stage1/calculate_stat");
     let part = |batch: usize| fixture.tensor::<4>(&format!("in.rank0.batch{batch}"), &device);
     let whole = LatentStatistics::of(Tensor::cat((0..3).map(part).collect(), 0));
-    let merged = LatentStatistics::merge(&[0, 1, 2].map(|batch| LatentStatistics::of(part(batch))));
+    let merged = LatentStatistics::merge(&[0, 1, 2].map(|batch| LatentStatistics::of(part(batch))), &[1, 1, 1]);
     let values = |tensor: &Param<Tensor<3>>| tensor.val().into_data().iter::<f64>().collect::<Vec<_>>();
     // Rounding of f32 sums of squares of order 1.
     let tolerance = mixflow_tests::Tolerance { relative: 1e-5, absolute: 1e-5 };

@@ -78,7 +78,10 @@ fn join(pieces: impl Iterator<Item = Tensor<4>>, axis: usize, overlap: usize) ->
             Some(last) if overlap > 0 => {
                 let (kept, rest) = (last.dims()[axis] - overlap, piece.dims()[axis] - overlap);
                 let [from, to] = [last.clone().narrow(axis, kept, overlap), piece.clone().narrow(axis, 0, overlap)];
-                done.push(last.narrow(axis, 0, kept));
+                // Of a tile that shares half with each neighbour nothing is its own.
+                if kept > 0 {
+                    done.push(last.narrow(axis, 0, kept));
+                }
                 done.push(mix(from, to, axis));
                 piece.narrow(axis, overlap, rest)
             }
@@ -114,6 +117,9 @@ mod tests {
 
     const TILES: TileConfig = TileConfig { side: 8, overlap: 3 };
 
+    /// As many as may be shared.
+    const HALVES: TileConfig = TileConfig { side: 8, overlap: 4 };
+
     fn pixels(size: [usize; 2], value: impl Fn(usize, usize) -> f32) -> Tensor<4> {
         let values: Vec<f32> =
             (0..size[0]).flat_map(|y| (0..size[1]).map(move |x| (y, x))).map(|(y, x)| value(y, x)).collect();
@@ -126,12 +132,12 @@ mod tests {
 
     #[test]
     fn tiles_cover_the_grid_and_none_is_larger_or_idle() {
-        for size in 1..40 {
-            let ranges: Vec<_> = TILES.ranges(size).collect();
+        for (tiles, size) in (1..40).flat_map(|size| [(TILES, size), (HALVES, size)]) {
+            let ranges: Vec<_> = tiles.ranges(size).collect();
             assert_eq!((ranges[0].start, ranges.last().unwrap().end), (0, size));
-            assert!(ranges.iter().all(|range| range.len() <= TILES.side));
+            assert!(ranges.iter().all(|range| range.len() <= tiles.side));
             for pair in ranges.windows(2) {
-                assert_eq!(pair[0].end - pair[1].start, TILES.overlap);
+                assert_eq!(pair[0].end - pair[1].start, tiles.overlap);
                 assert!(pair[1].end > pair[0].end);
             }
         }
@@ -139,10 +145,11 @@ mod tests {
 
     #[test]
     fn what_is_local_is_put_together_exactly() {
-        for (size, unit) in [([5, 7], 1), ([8, 8], 4), ([9, 23], 2), ([31, 8], 1), ([18, 19], 3)] {
+        let sizes = [([5, 7], 1), ([8, 8], 4), ([9, 23], 2), ([31, 8], 1), ([18, 19], 3)];
+        for (tiles, (size, unit)) in sizes.into_iter().flat_map(|size| [(TILES, size), (HALVES, size)]) {
             // Small integers: the blend of two equal values is exact.
             let whole = |y: usize, x: usize| ((7 * y + 3 * x) % 64) as f32;
-            let image = TILES.blend(size, unit, |[rows, columns]| {
+            let image = tiles.blend(size, unit, |[rows, columns]| {
                 let (top, left) = (rows.start * unit, columns.start * unit);
                 pixels([rows.len() * unit, columns.len() * unit], |y, x| whole(top + y, left + x))
             });

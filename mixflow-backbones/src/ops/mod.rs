@@ -35,7 +35,7 @@ pub use attention::attention;
 pub use conv::{Window, conv2d};
 pub use group_norm::{group_norm, group_norm_silu};
 pub use linear::linear;
-pub use norm::{layer_norm, modulated_layer_norm};
+pub use norm::{affine_layer_norm, layer_norm, modulated_layer_norm};
 pub use pool::{average_pool2d, max_pool2d};
 pub use qk_norm::qk_rms_norm;
 pub use residual::gated_residual;

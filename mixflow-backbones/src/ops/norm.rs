@@ -39,7 +39,27 @@ pub fn modulated_layer_norm(x: Tensor<3>, shift: Tensor<2>, scale: Tensor<2>, ep
         return modulated(x, shift, scale, epsilon);
     }
     let inputs = [x.into_dispatch(), shift.into_dispatch(), scale.into_dispatch()];
-    Tensor::from_dispatch(apply(ModulatedLayerNorm { epsilon }, inputs))
+    Tensor::from_dispatch(apply(ScaledLayerNorm { epsilon, one: 1.0 }, inputs))
+}
+
+/// [`layer_norm`], then `weight x + bias` with one weight and bias for all tokens. Weights of any size keep their digits.
+///
+/// # Shapes
+/// - x: `[batch, tokens, width]`
+/// - weight, bias: `[width]`
+/// - returns: as x
+///
+/// # Source
+/// Ba et al. 2016 (arXiv 1607.06450), equation 4.
+pub fn affine_layer_norm(x: Tensor<3>, weight: Tensor<1>, bias: Tensor<1>, epsilon: f64) -> Tensor<3> {
+    let [batch, _, width] = x.dims();
+    assert_eq!(weight.dims(), [width], "affine_layer_norm: weight does not fit x {:?}", x.dims());
+    assert_eq!(bias.dims(), [width], "affine_layer_norm: bias does not fit x {:?}", x.dims());
+    if !is_native(&x) {
+        return affine(x, weight, bias, epsilon);
+    }
+    let [bias, weight] = [bias, weight].map(|row| row.unsqueeze::<2>().expand([batch, width]).into_dispatch());
+    Tensor::from_dispatch(apply(ScaledLayerNorm { epsilon, one: 0.0 }, [x.into_dispatch(), bias, weight]))
 }
 
 fn composed(x: Tensor<3>, epsilon: f64) -> Tensor<3> {
@@ -50,6 +70,10 @@ fn composed(x: Tensor<3>, epsilon: f64) -> Tensor<3> {
 
 fn modulated(x: Tensor<3>, shift: Tensor<2>, scale: Tensor<2>, epsilon: f64) -> Tensor<3> {
     composed(x, epsilon) * (scale.unsqueeze_dim(1) + 1.0) + shift.unsqueeze_dim(1)
+}
+
+fn affine(x: Tensor<3>, weight: Tensor<1>, bias: Tensor<1>, epsilon: f64) -> Tensor<3> {
+    composed(x, epsilon) * weight.unsqueeze() + bias.unsqueeze()
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -76,12 +100,15 @@ impl Kernel<1> for LayerNorm {
     }
 }
 
+/// A normalised row times `one + scale`, then plus `shift`.
 #[derive(Clone, Copy, Debug)]
-struct ModulatedLayerNorm {
+struct ScaledLayerNorm {
     epsilon: f64,
+    /// 1 of a modulation, 0 where the scale is the whole factor.
+    one: f32,
 }
 
-impl Kernel<3> for ModulatedLayerNorm {
+impl Kernel<3> for ScaledLayerNorm {
     fn forward(self, [x, shift, scale]: [FlexTensor; 3]) -> FlexTensor {
         let [tokens, width] = [x.shape()[1], x.shape()[2]];
         let (x, shift, scale) = (contiguous(x), contiguous(shift), contiguous(scale));
@@ -92,7 +119,7 @@ impl Kernel<3> for ModulatedLayerNorm {
                 let row = index * len / width + row;
                 let condition = row / tokens * width..(row / tokens + 1) * width;
                 let (shift, scale) = (&values(&shift)[condition.clone()], &values(&scale)[condition]);
-                modulate(&values(&x)[row * width..][..width], shift, scale, y, self.epsilon as f32);
+                scaled(&values(&x)[row * width..][..width], shift, scale, y, self.one, self.epsilon as f32);
             }
         });
         tensor(y, x.shape())
@@ -106,7 +133,7 @@ impl Kernel<3> for ModulatedLayerNorm {
             let x = &values(&x)[b * tokens * width..][..tokens * width];
             let scale = &values(&scale)[b * width..][..width];
             let (d_shift, d_scale) = condition.split_at_mut(width);
-            modulate_backward(x, scale, grad, d_shift, d_scale, self.epsilon as f32);
+            scaled_backward(x, scale, grad, d_shift, d_scale, self.one, self.epsilon as f32);
         });
         let half = |offset: usize| {
             let rows = condition.chunks_exact(2 * width).flat_map(|row| &row[offset..offset + width]);
@@ -156,14 +183,14 @@ vectorized! {
         }
     }
 
-    fn modulate(x: &[f32], shift: &[f32], scale: &[f32], y: &mut [f32], epsilon: f32) {
+    fn scaled(x: &[f32], shift: &[f32], scale: &[f32], y: &mut [f32], one: f32, epsilon: f32) {
         let (mean, inverse) = moments(x, epsilon);
         for (((y, x), shift), scale) in y.iter_mut().zip(x).zip(shift).zip(scale) {
-            *y = (x - mean) * inverse * (1.0 + scale) + shift;
+            *y = (x - mean) * inverse * (one + scale) + shift;
         }
     }
 
-    fn modulate_backward(x: &[f32], scale: &[f32], grad: &mut [f32], d_shift: &mut [f32], d_scale: &mut [f32], epsilon: f32) {
+    fn scaled_backward(x: &[f32], scale: &[f32], grad: &mut [f32], d_shift: &mut [f32], d_scale: &mut [f32], one: f32, epsilon: f32) {
         let width = scale.len();
         let (d_shift, d_scale) = (&mut d_shift[..width], &mut d_scale[..width]);
         for (x, grad) in x.chunks_exact(width).zip(grad.chunks_exact_mut(width)) {
@@ -171,7 +198,7 @@ vectorized! {
             for i in 0..width {
                 d_shift[i] += grad[i];
                 d_scale[i] += grad[i] * (x[i] - mean) * inverse;
-                grad[i] *= 1.0 + scale[i];
+                grad[i] *= one + scale[i];
             }
             project(x, grad, mean, inverse);
         }
@@ -199,6 +226,17 @@ mod tests {
                 [[batch, tokens, width], [batch, 1, width], [batch, 1, width]],
                 |[x, shift, scale]| modulated_layer_norm(x, shift.squeeze_dim(1), scale.squeeze_dim(1), 1e-2),
                 |[x, shift, scale]| modulated(x, shift.squeeze_dim(1), scale.squeeze_dim(1), 1e-2),
+            );
+        }
+    }
+
+    #[test]
+    fn affine_layer_norm_is_its_composition() {
+        for [batch, tokens, width] in SHAPES {
+            check(
+                [[batch, tokens, width], [1, 1, width], [1, 1, width]],
+                |[x, weight, bias]| affine_layer_norm(x, weight.reshape([width]), bias.reshape([width]), 1e-2),
+                |[x, weight, bias]| affine(x, weight.reshape([width]), bias.reshape([width]), 1e-2),
             );
         }
     }

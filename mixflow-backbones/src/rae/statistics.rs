@@ -1,7 +1,7 @@
 //! Moments of latents, element by element.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::Error;
 use crate::weights::Weights;
@@ -32,9 +32,12 @@ impl LatentStatistics {
 
     /// Exact moments of `[examples, width, rows, columns]`; the variance is that of the population.
     pub fn of(latents: Tensor<4>) -> Self {
-        let mean = latents.clone().mean_dim(0);
-        let variance = (latents - mean.clone()).square().mean_dim(0);
-        Self::from_moments(mean.squeeze_dim(0), variance.squeeze_dim(0))
+        let first = latents.clone().mean_dim(0);
+        // A sum of large numbers is rounded; that of what the mean leaves is not, and tells by how much.
+        let rest = latents - first.clone();
+        let error = rest.clone().mean_dim(0);
+        let variance = (rest - error.clone()).square().mean_dim(0);
+        Self::from_moments((first + error).squeeze_dim(0), variance.squeeze_dim(0))
     }
 
     /// The running moments after another batch `[batch, width, rows, columns]`: nine tenths of the old, one of the new.
@@ -46,18 +49,36 @@ impl LatentStatistics {
         Self::from_moments(step(&self.mean, &new.mean), step(&self.variance, &new.variance))
     }
 
-    /// The moments of equal parts together: exact if those of the parts are.
+    /// The moments of parts of as many examples each: exact if those of the parts are.
     ///
     /// # Panics
-    /// If there is no part.
-    pub fn merge(parts: &[Self]) -> Self {
-        let average = |of: &dyn Fn(&Self) -> Tensor<3>| {
-            let sum = parts.iter().map(of).reduce(|a, b| a + b).expect("at least one part");
-            sum / parts.len() as f64
+    /// If there is no part, or the counts are not as many as the parts or are all zero.
+    ///
+    /// # Source
+    /// Chan, Golub and `LeVeque` 1983, "Algorithms for computing the sample variance", equation 1.5b, in `f64`.
+    pub fn merge(parts: &[Self], counts: &[usize]) -> Self {
+        assert_eq!(parts.len(), counts.len(), "one count for each part of the statistics");
+        let (first, shape) = (parts.first().expect("at least one part"), parts[0].mean.dims());
+        let values = |moment: &Param<Tensor<3>>| moment.val().into_data().iter::<f64>().collect::<Vec<_>>();
+        let mut merged = vec![[0.0; 2]; shape.iter().product()];
+        let mut seen = 0.0;
+        for (part, &count) in parts.iter().zip(counts).filter(|(_, count)| **count > 0) {
+            let count = count as f64;
+            let share = count / (seen + count);
+            for ((merged, mean), variance) in merged.iter_mut().zip(values(&part.mean)).zip(values(&part.variance)) {
+                let apart = mean - merged[0];
+                merged[1] += share * (variance - merged[1] + (1.0 - share) * apart * apart);
+                merged[0] += share * apart;
+            }
+            seen += count;
+        }
+        assert!(seen > 0.0, "moments of no example");
+        let device = first.mean.device();
+        let moment = |index: usize| {
+            let values = merged.iter().map(|moments| moments[index]).collect::<Vec<f64>>();
+            Tensor::from_data(TensorData::new(values, shape), (&device, first.mean.dtype()))
         };
-        let mean = average(&|part| part.mean.val());
-        let square = average(&|part| part.variance.val() + part.mean.val().square());
-        Self::from_moments(mean.clone(), (square - mean.square()).clamp_min(0.0))
+        Self::from_moments(moment(0), moment(1))
     }
 
     /// To mean 0 and variance 1; same shape, `[batch, width, rows, columns]`.
@@ -95,4 +116,38 @@ impl LatentStatistics {
 
 fn official_key(path: &str) -> String {
     path.replace("variance", "var")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn latents(values: &[f64]) -> Tensor<4> {
+        Tensor::from_data(TensorData::new(values.to_vec(), [values.len(), 1, 1, 1]), &Device::default())
+    }
+
+    fn moments(statistics: &LatentStatistics) -> [f64; 2] {
+        [&statistics.mean, &statistics.variance].map(|moment| moment.val().into_scalar::<f64>())
+    }
+
+    /// 4095.5 and 4096.5: the mean of squares in `f32` has steps of 1, four times the variance.
+    #[test]
+    fn far_from_zero_the_variance_stays() {
+        let pair = LatentStatistics::of(latents(&[4095.5, 4096.5]));
+        assert_eq!(moments(&LatentStatistics::merge(&[pair.clone(), pair.clone()], &[2, 2])), [4096.0, 0.25]);
+        assert_eq!(moments(&LatentStatistics::merge(&[pair], &[2])), [4096.0, 0.25]);
+        // A sum of 3 · 10⁴ such numbers has steps of 8.
+        let many: Vec<f64> = (0..30_000).map(|index| 4095.5 + f64::from(index % 2)).collect();
+        let [mean, variance] = moments(&LatentStatistics::of(latents(&many)));
+        assert!((mean - 4096.0).abs() < 1e-3 && (variance - 0.25).abs() < 1e-6, "{mean} {variance}");
+    }
+
+    /// `numpy.mean` and `numpy.var` of 1, 2, 3, 10, 20.
+    #[test]
+    fn parts_of_different_sizes_count_by_their_examples() {
+        let parts = [latents(&[1.0, 2.0, 3.0]), latents(&[10.0]), latents(&[20.0])].map(LatentStatistics::of);
+        let [mean, variance] = moments(&LatentStatistics::merge(&parts, &[3, 1, 1]));
+        assert!((mean - 7.2).abs() < 1e-6 && (variance - 50.96).abs() < 1e-4, "{mean} {variance}");
+    }
 }

@@ -25,11 +25,7 @@ impl LayerNorm {
     /// # Shapes
     /// - x and output: `[batch, tokens, width]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let [batch, _, width] = x.dims();
-        let rows = |row: Tensor<1>| row.unsqueeze::<2>().expand([batch, width]);
-        // The operation scales by one plus what it is given.
-        let (shift, scale) = (rows(self.bias.val()), rows(self.weight.val() - 1.0));
-        ops::modulated_layer_norm(x, shift, scale, self.epsilon)
+        ops::affine_layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon)
     }
 
     /// The normalisation alone, without the learned scale and shift.
@@ -43,5 +39,29 @@ impl LayerNorm {
     /// [`forward`](Self::forward) if `learned`, else [`plain`](Self::plain).
     pub(crate) fn last(&self, x: Tensor<3>, learned: bool) -> Tensor<3> {
         if learned { self.forward(x) } else { self.plain(x) }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use burn::tensor::{Device, TensorData};
+
+    use super::*;
+
+    /// 1 + (weight - 1) has no digit of a weight below 6e-8, and few of one below 1e-4.
+    #[test]
+    fn tiny_weights_keep_their_digits() {
+        let device = Device::default();
+        let mut norm = LayerNorm::new(4, 0.0, &Initializer::new(0, &device));
+        let weights = [1e-9f32, 3.3e-5, -7e-12, 1.5];
+        norm.weight = Param::from_tensor(Tensor::from_data(TensorData::new(weights.to_vec(), [4]), &device));
+        // Mean 0, variance 1: the output is the weight, with these signs.
+        let signs = [1.0f32, -1.0, 1.0, -1.0];
+        let x = Tensor::<3>::from_data(TensorData::new(signs.to_vec(), [1, 1, 4]), &device);
+        let found: Vec<f32> = norm.forward(x).into_data().try_to_vec().unwrap();
+        for ((found, weight), sign) in found.iter().zip(weights).zip(signs) {
+            assert!((found - weight * sign).abs() <= 1e-6 * weight.abs(), "found {found} of weight {weight}");
+        }
     }
 }

@@ -136,12 +136,13 @@ impl RaeTraining {
     ) -> Result<LatentStatistics, Error> {
         let shape = data.shape();
         let device = Device::default();
-        let mut parts = Vec::new();
+        let (mut parts, mut counts) = (Vec::new(), Vec::new());
         for batch in self.loader(data, 0)?.take(batches as usize) {
-            let batch = batch?;
-            parts.push(LatentStatistics::of(to_planes(encoder.forward(images(&batch.pixels, shape, &device)))));
+            let latents = to_planes(encoder.forward(images(&batch?.pixels, shape, &device)));
+            counts.push(latents.dims()[0]);
+            parts.push(LatentStatistics::of(latents));
         }
-        Ok(LatentStatistics::merge(&parts))
+        Ok(LatentStatistics::merge(&parts, &counts))
     }
 
     fn loader(&self, data: &Arc<dyn Dataset>, step: u64) -> Result<Loader, data::Error> {
