@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::Error;
+use crate::mistaken::instead_of_data;
 
 /// Largest configuration, bytes: a hundred times those that are published.
 const MAX_CONFIG: u64 = 1 << 20;
@@ -19,6 +20,9 @@ const MAX_CONFIG: u64 = 1 << 20;
 pub fn read_config<T: DeserializeOwned>(file: &Path, class: &str) -> Result<T, Error> {
     let mut text = String::new();
     File::open(file).and_then(|file| file.take(MAX_CONFIG).read_to_string(&mut text)).map_err(Error::reading(file))?;
+    if let Some(problem) = instead_of_data(text.as_bytes()) {
+        return Err(Error::format(file, problem));
+    }
     let fault = |error| Error::format(file, format!("is no configuration of diffusers' {class}: {error}"));
     let value: Value = serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?;
     match value.get("_class_name").and_then(Value::as_str) {

@@ -24,6 +24,7 @@ pub mod lightning_dit;
 pub mod linear;
 pub mod lpips;
 pub mod mapped_file;
+pub mod mistaken;
 pub mod network;
 pub mod ops;
 pub mod rae;

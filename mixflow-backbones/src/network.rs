@@ -64,6 +64,14 @@ impl AlignedBackbone for Network {
 }
 
 impl Network {
+    /// The network of this crate for class labels that a file holds, under its own names: see [`Weights::network`].
+    ///
+    /// # Errors
+    /// If there are several.
+    pub fn own(weights: Weights) -> Result<Weights, Error> {
+        weights.network(&["x_embedder.proj.weight"])
+    }
+
     /// This network with the weights of a published checkpoint, or of one that mixflow wrote.
     ///
     /// # Errors

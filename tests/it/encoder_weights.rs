@@ -152,12 +152,53 @@ fn files_of_whole_models_load_as_well() {
         let loaded = start.clone().load(Weights::read(&path).expect("just written")).expect("the same network");
         assert_eq!(loaded.forward(images.clone()).into_data(), encoder.forward(images.clone()).into_data());
 
-        let mut whole: BTreeMap<String, TensorData> =
-            encoder.weights().iter().map(|(name, tensor)| (format!("{prefix}{name}"), in_memory(tensor))).collect();
+        let own: BTreeMap<String, TensorData> =
+            encoder.weights().iter().map(|(name, tensor)| (name.to_string(), in_memory(tensor))).collect();
+        let mut whole: BTreeMap<_, _> =
+            own.iter().map(|(name, data)| (format!("{prefix}{name}"), data.clone())).collect();
         whole.insert(other.into(), TensorData::new(vec![1.0f32], [1]));
-        let loaded = start.load(weights_of(&whole)).expect("the same network");
+        let loaded = start.clone().load(weights_of(&whole)).expect("the same network");
         assert_eq!(loaded.forward(images.clone()).into_data(), encoder.forward(images).into_data());
+
+        // What nobody has published there is another network's.
+        for name in ["encoder.layer.9.unknown.weight", "vision_model.encoder.layers.9.unknown.weight", "head.weight"] {
+            let mut more = own.clone();
+            more.insert(name.into(), TensorData::new(vec![1.0f32], [1]));
+            let error = start.clone().load(weights_of(&more)).map(drop).expect_err("another network").to_string();
+            assert!(error.ends_with(&format!("1 unused: {name}")), "{list}: {error}");
+        }
     }
+}
+
+/// Beside the network, published files hold what is listed here, and nothing else passes.
+#[test]
+fn known_tensors_of_others_are_left_out_and_unknown_ones_refused() {
+    let device = Device::default();
+    let one = || TensorData::new(vec![1.0f32], [1]);
+    let siglip = EncoderConfig {
+        width: 8,
+        depth: 1,
+        heads: 2,
+        hidden: 16,
+        input_size: 32,
+        table_size: 32,
+        patch: 8,
+        ..EncoderConfig::siglip2_base()
+    };
+    let encoder = siglip.init(1, &device);
+    let mut whole: BTreeMap<String, TensorData> =
+        encoder.weights().iter().map(|(name, tensor)| (name.to_string(), in_memory(tensor))).collect();
+    // `google/siglip2-base-patch16-256`, `SiglipModel`, and the numbers of positions of older versions.
+    for name in [
+        "logit_scale",
+        "logit_bias",
+        "text_model.embeddings.token_embedding.weight",
+        "text_model.head.weight",
+        "vision_model.embeddings.position_ids",
+    ] {
+        whole.insert(name.into(), one());
+    }
+    encoder.load(weights_of(&whole)).map(drop).expect("a whole SigLIP");
 }
 
 /// What `torch.hub.load("facebookresearch/dinov2", "dinov2_vitb14_reg").state_dict()` is called, at one block.

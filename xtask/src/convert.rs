@@ -19,6 +19,9 @@ pub(crate) struct Convert {
     /// Which network of a training checkpoint [default: the averaged one, else the trained one, else all tensors]
     #[arg(long, value_enum)]
     part: Option<Which>,
+    /// Only the tensors whose names start with this, such as model., under what follows it
+    #[arg(long, value_name = "PREFIX")]
+    prefix: Option<String>,
     /// Rename the tensors of an autoencoder: as in diffusers, or as in latent-diffusion
     #[arg(long, value_enum)]
     names: Option<Names>,
@@ -42,7 +45,7 @@ enum Names {
 
 impl Convert {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let Self { from, to, part, names, force } = self;
+        let Self { from, to, part, prefix, names, force } = self;
         let format = Format::of(&to)?;
         if to.exists() && !force {
             return Err(format!("{} is there; --force replaces it", to.display()).into());
@@ -53,16 +56,27 @@ impl Convert {
             Some(Which::Model) => Weights::read_part(&from, Part::Model)?,
             Some(Which::Bare) => Weights::read_part(&from, Part::Bare)?,
         };
-        let source = weights.source().to_string();
+        if let Some(prefix) = prefix {
+            if !weights.iter().any(|(name, _)| name.starts_with(&prefix)) {
+                let first = weights.iter().next().map_or("none", |(name, _)| name);
+                return Err(format!(
+                    "{} has no tensor whose name starts with {prefix:?}; its first is {first}",
+                    from.display()
+                )
+                .into());
+            }
+            weights = weights.below(&prefix);
+        }
         if let Some(names) = names {
             let naming = match names {
                 Names::Diffusers => Naming::Diffusers,
                 Names::Original => Naming::Original,
             };
-            weights = naming.apply(weights).ok_or_else(|| {
+            weights = naming.apply(weights)?.ok_or_else(|| {
                 format!("{} holds no autoencoder of Stable Diffusion's kind; leave out --names", from.display())
             })?;
         }
+        let source = weights.source().to_string();
         match format {
             Format::Safetensors => weights.write(&to, &[("format", "pt")])?,
             Format::PyTorch => weights.write_pytorch(&to)?,

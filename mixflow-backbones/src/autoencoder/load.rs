@@ -1,6 +1,6 @@
 //! Published weights.
 
-use super::naming::as_diffusers;
+use super::naming::{as_diffusers, own};
 use super::{KlAutoencoder, official_key};
 use crate::Error;
 use crate::weights::Weights;
@@ -10,9 +10,9 @@ impl KlAutoencoder {
     /// `CompVis/latent-diffusion` and the Stability code, alone or in a file with a whole Stable Diffusion.
     ///
     /// # Errors
-    /// As [`Weights::into_module`], with the names of `diffusers`.
+    /// As [`Weights::network`], and as [`Weights::into_module`] with the names of `diffusers`.
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
         let levels = self.encoder.down_blocks.len();
-        as_diffusers(weights, levels).into_module(self, official_key)
+        as_diffusers(own(weights)?, levels).into_module(self, official_key)
     }
 }

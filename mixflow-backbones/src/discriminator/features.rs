@@ -97,9 +97,9 @@ impl Features {
     /// normalisation is left out.
     ///
     /// # Errors
-    /// As [`Weights::into_module`].
-    pub fn load(self, mut weights: Weights) -> Result<Self, Error> {
-        weights.retain(|name| !name.starts_with("norm."));
+    /// As [`Weights::network`] and [`Weights::into_module`].
+    pub fn load(self, weights: Weights) -> Result<Self, Error> {
+        let weights = weights.network(&["patch_embed.proj.weight"])?.without(&["norm.weight", "norm.bias"]);
         weights.into_module(self, str::to_string)
     }
 

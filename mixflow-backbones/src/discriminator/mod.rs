@@ -63,9 +63,9 @@ impl Heads {
     /// These heads with the weights of RAE's checkpoints.
     ///
     /// # Errors
-    /// As [`Weights::into_module`].
+    /// As [`Weights::network`] and [`Weights::into_module`].
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
-        weights.into_module(self, Self::official_key)
+        weights.network(&["heads.0.0.0.weight_orig"])?.into_module(self, Self::official_key)
     }
 
     /// Its weights under the names that [`load`](Self::load) reads.

@@ -67,25 +67,27 @@ impl Encoder {
     }
 
     /// This encoder with the weights of a file of Hugging Face's, of this encoder alone or of the whole model that it
-    /// is part of; for DINOv2 also with those of `torch.hub`, as REPA takes them.
+    /// is part of: a classifier, a masked autoencoder, or SigLIP 2 with its text half. For DINOv2 also with those of
+    /// `torch.hub`, as REPA takes them.
     ///
     /// # Errors
-    /// As [`Weights::into_module`].
+    /// As [`Weights::network`] and [`Weights::into_module`].
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
-        let prefix = match self {
-            Self::Dinov2(_) => "dinov2_with_registers.",
-            Self::Siglip2(_) => "",
-            Self::Mae(_) => "vit.",
-        };
-        let weights = if matches!(self, Self::Dinov2(_)) { hub::as_hugging_face(weights) } else { weights };
-        // The other half of the model, a decoder or a text network, is left out.
-        let ours = ["embeddings.", "encoder.", "layernorm.", "vision_model."];
-        let weights = weights.rename(|name| {
-            let name = name.strip_prefix(prefix).unwrap_or(name);
-            ours.iter().any(|start| name.starts_with(start)).then(|| name.into())
-        });
         let key = self.official_key();
-        weights.into_module(self, key)
+        self.own(weights)?.into_module(self, key)
+    }
+
+    /// The tensors of this encoder, under Hugging Face's names.
+    fn own(&self, weights: Weights) -> Result<Weights, Error> {
+        // What the two tokenizers of images start with.
+        const PATCHES: [&str; 2] = ["embeddings.patch_embeddings.projection.weight", "patch_embed.proj.weight"];
+        Ok(match self {
+            Self::Dinov2(_) => hub::as_hugging_face(weights.network(&PATCHES)?),
+            Self::Mae(_) => weights.network(&PATCHES[..1])?,
+            Self::Siglip2(_) => {
+                weights.network(&["vision_model.embeddings.patch_embedding.weight"])?.without(&siglip2::OTHERS)
+            }
+        })
     }
 
     /// Its weights under the names that [`load`](Self::load) reads.

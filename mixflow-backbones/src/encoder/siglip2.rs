@@ -84,6 +84,11 @@ impl Siglip2 {
     }
 }
 
+/// What files of `SiglipModel` hold beside this half: the other half, and what compares the two; old ones also the numbers
+/// of the positions.
+pub(super) const OTHERS: [&str; 4] =
+    ["text_model.", "logit_scale", "logit_bias", "vision_model.embeddings.position_ids"];
+
 /// The name that Hugging Face gives to the parameter at `path`.
 pub(super) fn official_key(path: &str) -> String {
     let name = match path.split_once('.') {

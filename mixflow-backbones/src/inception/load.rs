@@ -29,8 +29,9 @@ impl Inception {
     /// PyTorch store, is not read.
     ///
     /// # Errors
-    /// As [`Weights::into_module`].
-    pub fn load(self, mut weights: Weights) -> Result<Self, Error> {
+    /// As [`Weights::network`] and [`Weights::into_module`].
+    pub fn load(self, weights: Weights) -> Result<Self, Error> {
+        let mut weights = weights.network(&["Conv2d_1a_3x3.conv.weight"])?;
         weights.retain(|name| !name.ends_with(".num_batches_tracked"));
         weights.into_module(self, official_key)
     }

@@ -31,10 +31,11 @@ impl Lpips {
     /// `LPIPS.state_dict()` is. What it does not need, such as the classes, is left out.
     ///
     /// # Errors
-    /// As [`Weights::into_module`].
+    /// As [`Weights::network`] and [`Weights::into_module`]; and if two files hold the same tensor.
     pub fn load(self, files: impl IntoIterator<Item = Weights>) -> Result<Self, Error> {
-        let files = files.into_iter().map(|file| file.rename(name));
-        let weights = files.reduce(Weights::merge).unwrap_or_default();
+        let own = |file: Weights| Ok::<_, Error>(file.network(&STARTS)?.without(&OTHERS).rename(name));
+        let files = files.into_iter().map(own).collect::<Result<Vec<_>, _>>()?;
+        let weights = files.into_iter().reduce(Weights::merge).unwrap_or_default();
         weights.into_module(self, official_key)
     }
 
@@ -44,12 +45,14 @@ impl Lpips {
     }
 }
 
-/// The name that a file's tensor is known by here, if it is needed.
+/// The first tensors of torchvision's list, of the heads, and of the list as the package cuts it.
+const STARTS: [&str; 3] = ["features.0.weight", "lin0.model.1.weight", "net.slice1.0.weight"];
+
+/// torchvision's classes; the heads, which the package lists twice, and its two constants.
+const OTHERS: [&str; 3] = ["classifier.", "lins.", "scaling_layer."];
+
+/// The name that a file's tensor is known by here. The package cuts torchvision's list into slices.
 fn name(found: &str) -> Option<String> {
-    // The package cuts torchvision's list into slices, lists the heads twice and stores two constants.
-    if ["classifier.", "lins.", "scaling_layer."].iter().any(|start| found.starts_with(start)) {
-        return None;
-    }
     let place = found.strip_prefix("net.slice").and_then(|rest| rest.split_once('.'));
     Some(place.map_or_else(|| found.into(), |(_, place)| format!("features.{place}")))
 }

@@ -68,8 +68,9 @@ impl Decoder {
     /// leaves it as it is.
     ///
     /// # Errors
-    /// As [`Weights::into_module`].
-    pub fn load(self, mut weights: Weights) -> Result<Self, Error> {
+    /// As [`Weights::network`] and [`Weights::into_module`].
+    pub fn load(self, weights: Weights) -> Result<Self, Error> {
+        let mut weights = weights.network(&["decoder_embed.weight"])?;
         weights.insert_missing("decoder_pos_embed", || self.pos_embed.val().into_data());
         weights.into_module(self, Self::official_key)
     }

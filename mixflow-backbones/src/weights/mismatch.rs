@@ -2,8 +2,12 @@
 
 use std::fmt;
 
+use burn::tensor::DType;
+
+use crate::embed::LABEL_TABLE;
+
 /// How many names of a kind a message lists.
-const LISTED: usize = 20;
+const LISTED: usize = 6;
 
 /// Weights that are not those of a network: every difference, sorted by name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +20,8 @@ pub struct Mismatch {
     pub unused: Vec<String>,
     /// Tensors that do not fit the parameter of their name.
     pub misfits: Vec<Misfit>,
+    /// Names of the network that two tensors have, one perhaps under an older name.
+    pub twins: Vec<String>,
 }
 
 /// A tensor that does not fit the parameter of its name.
@@ -32,8 +38,19 @@ pub struct Misfit {
 }
 
 impl Mismatch {
-    pub(crate) fn is_none(&self) -> bool {
-        self.missing.is_empty() && self.unused.is_empty() && self.misfits.is_empty()
+    /// Whether there is none.
+    pub fn is_none(&self) -> bool {
+        let Self { missing, unused, misfits, twins, .. } = self;
+        missing.is_empty() && unused.is_empty() && misfits.is_empty() && twins.is_empty()
+    }
+
+    /// Rows of the tables of class labels in the file and in the network, the row for no class among them, if they differ.
+    pub fn labels(&self) -> Option<[usize; 2]> {
+        let table = self.misfits.iter().find(|misfit| misfit.name.ends_with(LABEL_TABLE))?;
+        match (&table.found[..], &table.expected[..]) {
+            (&[found, width], &[expected, wide]) if width == wide => Some([found, expected]),
+            _ => None,
+        }
     }
 
     /// The one difference between official training and sampling scripts: the last layer has twice the rows where
@@ -62,9 +79,16 @@ impl fmt::Display for Mismatch {
                 "; `learn_sigma` differs: set it to {file} in the network's configuration to load these weights"
             )?;
         }
+        if let Some([found, expected]) = self.labels() {
+            write!(
+                f,
+                "; they are for other classes: {found} labels with that for no class, the network has {expected}"
+            )?;
+        }
         list(f, "missing", &self.missing)?;
         list(f, "unused", &self.unused)?;
-        list(f, "mis-shaped", &self.misfits)
+        list(f, "mis-shaped", &self.misfits)?;
+        list(f, "there twice", &self.twins)
     }
 }
 
@@ -76,6 +100,15 @@ impl fmt::Display for Misfit {
             write!(f, " of {kind}")?;
         }
         f.write_str(")")
+    }
+}
+
+/// What people call a type of numbers.
+pub(super) fn type_name(dtype: DType) -> String {
+    match dtype {
+        DType::Bool(_) => "true or false".into(),
+        dtype if dtype.is_float() => format!("{}-bit numbers", 8 * dtype.size()),
+        dtype => format!("{}-bit integers", 8 * dtype.size()),
     }
 }
 

@@ -19,6 +19,8 @@
 //! # }
 //! ```
 
+mod choice;
+mod finite;
 mod lazy;
 mod mismatch;
 mod module;
@@ -35,13 +37,14 @@ pub use mismatch::{Misfit, Mismatch};
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::TensorData;
 
 use crate::Error;
 use crate::mapped_file::MappedFile;
+use crate::mistaken::{LOOKED_AT, instead_of_binary, instead_of_data};
 
 /// Tensors by their official names, in the order of the names.
 ///
@@ -52,6 +55,9 @@ pub struct Weights {
     tensors: BTreeMap<String, LazyTensor>,
     source: String,
     part: Option<&'static str>,
+    choices: Vec<String>,
+    /// Names that more than one tensor got.
+    twins: Vec<String>,
 }
 
 /// Which of the networks in a training checkpoint to read.
@@ -67,13 +73,24 @@ pub enum Part {
     Bare,
 }
 
+impl Part {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ema => "ema",
+            Self::Model => "model",
+            Self::Bare => "bare",
+        }
+    }
+}
+
 impl Weights {
     /// Opens the weights that a file is used with: the averaged ones where there are any, else the trained ones, else
     /// the file's own. [`source`](Self::source) tells which.
     ///
-    /// The format is told by content: safetensors, or what `torch.save` writes since PyTorch 0.1.10. A prefix of
-    /// `torch.nn.parallel` or `torch.compile` (`module.`, `_orig_mod.`) that all names of a PyTorch file share is
-    /// dropped. A `.safetensors.index.json` stands for the shards beside it that it names.
+    /// The format is told by content: safetensors, or what `torch.save` writes since PyTorch 0.1.10. Prefixes of
+    /// `torch.nn.parallel` and `torch.compile` (`module.`, `_orig_mod.`) that all names share are dropped; networks drop
+    /// others when they are loaded, see [`network`](Self::network). A `.safetensors.index.json` stands for the shards beside
+    /// it that it names.
     ///
     /// # Errors
     /// If the file cannot be read, is neither, or what it says of its tensors is damaged, or if a pickle names a class that
@@ -91,23 +108,35 @@ impl Weights {
         read(path.as_ref(), Some(part))
     }
 
+    /// The files that [`read`](Self::read) reads at a path: the file itself, and the shards beside it if it is their index.
+    ///
+    /// # Errors
+    /// If an index cannot be read.
+    pub fn files(path: impl AsRef<Path>) -> Result<Vec<PathBuf>, Error> {
+        let path = path.as_ref();
+        let shards = if shards::is_index(path) { shards::files(path)? } else { vec![] };
+        Ok([vec![path.into()], shards].concat())
+    }
+
     /// Reads the bytes of a `.safetensors` file.
     ///
     /// # Errors
     /// If they are damaged.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self, Error> {
         let path = Path::new("memory");
-        Ok(Self { tensors: safetensors::read(path, Arc::new(bytes.to_vec()))?, source: "memory".into(), part: None })
+        let tensors = safetensors::read(path, Arc::new(bytes.to_vec()))?;
+        Ok(Self { tensors, source: "memory".into(), ..Self::default() }.unwrapped())
     }
 
     /// Writes a `.safetensors` file with `metadata`, pairs of key and value. Readers see the old file or the new one,
     /// whole, whenever the program stops.
     ///
     /// # Errors
-    /// If the folder does not exist or cannot be written, or the disk is full, or a tensor cannot be read: then the old file
-    /// is as it was.
+    /// If the folder does not exist or cannot be written, or the disk is full, or a tensor cannot be read, or two got one name:
+    /// then the old file is as it was.
     pub fn write(&self, path: impl AsRef<Path>, metadata: &[(&str, &str)]) -> Result<(), Error> {
         let path = path.as_ref();
+        self.check_names()?;
         replace(path, |mut file| {
             safetensors::write(&self.tensors, metadata, |bytes| file.write_all(bytes).map_err(Error::writing(path)))
         })
@@ -120,14 +149,16 @@ impl Weights {
     /// As [`write`](Self::write), and for types that PyTorch does not store so: unsigned ones of more than 8 bits.
     pub fn write_pytorch(&self, path: impl AsRef<Path>) -> Result<(), Error> {
         let path = path.as_ref();
+        self.check_names()?;
         replace(path, |file| torch_save::write(path, file, &self.tensors))
     }
 
     /// The bytes of a `.safetensors` file: equal weights and metadata give equal bytes.
     ///
     /// # Errors
-    /// If a tensor cannot be read.
+    /// If a tensor cannot be read, or two got one name.
     pub fn to_safetensors(&self, metadata: &[(&str, &str)]) -> Result<Vec<u8>, Error> {
+        self.check_names()?;
         let mut file = Vec::new();
         safetensors::write(&self.tensors, metadata, |bytes| {
             file.extend_from_slice(bytes);
@@ -136,7 +167,7 @@ impl Weights {
         Ok(file)
     }
 
-    /// Where the weights come from, for people to read: a file and the part of it, or "a network".
+    /// Where the weights come from, for people to read: a file and what was [chosen](Self::choices) of it, or "a network".
     pub fn source(&self) -> &str {
         &self.source
     }
@@ -167,22 +198,23 @@ impl Weights {
     }
 
     /// The same weights under other names: `f` takes every name with its tensor, and gives none, one or several. Where two
-    /// get one name, the last counts.
+    /// get one name, no network and no file takes them.
     ///
     /// ```
     /// use mixflow_backbones::weights::Weights;
     ///
     /// # let weights = Weights::default();
-    /// // One network of a file that holds several.
-    /// let weights = weights.flat_map(|name, tensor| Some((name.strip_prefix("model.")?.to_string(), tensor)));
+    /// // Without what an optimiser left in the file.
+    /// let weights = weights.flat_map(|name, tensor| (!name.starts_with("exp_avg.")).then_some((name, tensor)));
     /// ```
     #[must_use]
-    pub fn flat_map<I>(self, mut f: impl FnMut(String, LazyTensor) -> I) -> Self
+    pub fn flat_map<I>(mut self, mut f: impl FnMut(String, LazyTensor) -> I) -> Self
     where
         I: IntoIterator<Item = (String, LazyTensor)>,
     {
-        let tensors = self.tensors.into_iter().flat_map(|(name, tensor)| f(name, tensor)).collect();
-        Self { tensors, source: self.source, part: self.part }
+        let tensors = std::mem::take(&mut self.tensors).into_iter().flat_map(|(name, tensor)| f(name, tensor));
+        tensors.collect::<Vec<_>>().into_iter().for_each(|(name, tensor)| self.add(name, tensor));
+        self
     }
 
     /// The same weights under the names that `name` gives, without those that it gives none.
@@ -191,14 +223,47 @@ impl Weights {
         self.flat_map(|old, tensor| Some((name(&old)?, tensor)))
     }
 
-    /// The tensors of both; those of `other` count where both have one of a name.
+    /// The tensors of both, of which none may have a name of the other's.
     pub(crate) fn merge(mut self, other: Self) -> Self {
-        self.tensors.extend(other.tensors);
-        Self { tensors: self.tensors, source: format!("{} and {}", self.source, other.source), part: None }
+        other.tensors.into_iter().for_each(|(name, tensor)| self.add(name, tensor));
+        self.twins.extend(other.twins);
+        self.choices.extend(other.choices);
+        Self { source: format!("{} and {}", self.source, other.source), part: None, ..self }
+    }
+
+    fn add(&mut self, name: String, tensor: LazyTensor) {
+        if self.tensors.insert(name.clone(), tensor).is_some() {
+            self.twins.push(name);
+        }
+    }
+
+    fn check_names(&self) -> Result<(), Error> {
+        match self.twins.first() {
+            Some(name) => Err(Error::format(self.source.as_ref(), format!("has two tensors that are called {name}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// These weights with another tensor under a name that they have.
+    ///
+    /// # Panics
+    /// If they have none of this name.
+    #[must_use]
+    pub fn with(mut self, name: &str, data: TensorData) -> Self {
+        assert!(self.tensors.insert(name.into(), data.into()).is_some(), "there is no tensor {name} to replace");
+        self
     }
 
     pub(crate) fn insert_missing(&mut self, name: &str, data: impl FnOnce() -> TensorData) {
         self.tensors.entry(name.into()).or_insert_with(|| data().into());
+    }
+}
+
+impl FromIterator<(String, LazyTensor)> for Weights {
+    fn from_iter<I: IntoIterator<Item = (String, LazyTensor)>>(tensors: I) -> Self {
+        let mut weights = Self { source: "memory".into(), ..Self::default() };
+        tensors.into_iter().for_each(|(name, tensor)| weights.add(name, tensor));
+        weights
     }
 }
 
@@ -223,29 +288,33 @@ fn replace(path: &Path, write: impl FnOnce(&File) -> Result<(), Error>) -> Resul
 }
 
 fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
+    read_file(path, part).map(Weights::unwrapped)
+}
+
+/// With the names of the file.
+fn read_file(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
     let file = File::open(path).map_err(Error::reading(path))?;
     let mut start = Vec::new();
-    (&file).take(16).read_to_end(&mut start).map_err(Error::reading(path))?;
-    if start.is_empty() {
-        return Err(Error::format(path, "is empty"));
-    }
-    if start == *b"version https://" {
-        return Err(Error::format(
-            path,
-            "is a Git LFS pointer: fetch the file that it stands for, with `git lfs pull`",
-        ));
+    (&file).take(LOOKED_AT as u64).read_to_end(&mut start).map_err(Error::reading(path))?;
+    if let Some(problem) = instead_of_data(&start) {
+        return Err(Error::format(path, problem));
     }
     if shards::is_index(path) {
         return shards::read(path, part);
     }
     if !safetensors::starts_like_one(&start) {
+        if let Some(problem) = instead_of_binary(&start) {
+            return Err(Error::format(path, problem));
+        }
         return pytorch::read(path, part);
     }
     if let Some(part @ (Part::Ema | Part::Model)) = part {
-        return Err(Error::format(path, format!("is a safetensors file, which has no part {part:?}: read it whole")));
+        let problem = format!("is a safetensors file, which has no part {}: read it whole", part.name());
+        return Err(Error::format(path, problem));
     }
     let file = MappedFile::of(&file).map_err(Error::reading(path))?;
-    Ok(Weights { tensors: safetensors::read(path, Arc::new(file))?, source: path.display().to_string(), part: None })
+    let (tensors, source) = (safetensors::read(path, Arc::new(file))?, path.display().to_string());
+    Ok(Weights { tensors, source, ..Weights::default() })
 }
 
 #[cfg(test)]

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor};
 
+use super::finite::not_finite;
+use super::mismatch::type_name;
 use super::widen::widened;
 use super::{LazyTensor, Misfit, Mismatch, Weights};
 use crate::Error;
@@ -18,7 +20,7 @@ impl Weights {
     pub fn of(module: &impl Module, key: impl Fn(&str) -> String) -> Self {
         let mut collect = Collect { key, path: vec![], tensors: BTreeMap::new() };
         module.visit(&mut collect);
-        Self { tensors: collect.tensors, source: "a network".into(), part: None }
+        Self { tensors: collect.tensors, source: "a network".into(), ..Self::default() }
     }
 
     /// `module` with every floating-point parameter replaced by the tensor of its name, in the precision that the
@@ -26,10 +28,10 @@ impl Weights {
     ///
     /// # Errors
     /// If a parameter has no tensor, a tensor no parameter, or shapes differ: all of them are named, before a value is
-    /// read. Or if values cannot be read.
+    /// read. Or if values cannot be read, or are no finite numbers in the precision of their parameter.
     pub fn into_module<M: Module>(self, module: M, key: impl Fn(&str) -> String) -> Result<M, Error> {
         self.check(&module, &key)?;
-        replaced(module, key, self.tensors)
+        replaced(module, key, self)
     }
 
     /// Whether these are the weights of `module`, as [`into_module`](Self::into_module) asks. No value is read.
@@ -44,10 +46,11 @@ impl Weights {
     /// `module` has no parameter for stay in their file.
     ///
     /// # Errors
-    /// If a parameter has no tensor, or shapes differ: all of them are named. Or if values cannot be read.
+    /// If a parameter has no tensor, or shapes differ: all of them are named. Or if values cannot be read or used, as with
+    /// [`into_module`](Self::into_module).
     pub fn fill<M: Module>(&self, module: M, key: impl Fn(&str) -> String) -> Result<M, Error> {
         self.compare(&module, &key, false)?;
-        replaced(module, key, self.tensors.clone())
+        replaced(module, key, self.clone())
     }
 
     fn compare(&self, module: &impl Module, key: impl Fn(&str) -> String, whole: bool) -> Result<(), Error> {
@@ -58,18 +61,15 @@ impl Weights {
         missing.sort();
         misfits.sort_by(|a, b| a.name.cmp(&b.name));
         let unused = self.tensors.keys().filter(|name| whole && known.binary_search(name).is_err()).cloned().collect();
-        let mismatch = Mismatch { source: self.source.clone(), missing, unused, misfits };
+        let twins = self.twins.clone();
+        let mismatch = Mismatch { source: self.source.clone(), missing, unused, misfits, twins };
         if mismatch.is_none() { Ok(()) } else { Err(Box::new(mismatch).into()) }
     }
 }
 
-/// `module` with the values of `tensors`, which were compared with it.
-fn replaced<M: Module>(
-    module: M,
-    key: impl Fn(&str) -> String,
-    tensors: BTreeMap<String, LazyTensor>,
-) -> Result<M, Error> {
-    let mut replace = Replace { key, path: vec![], tensors, fault: None };
+/// `module` with the values of `weights`, which were compared with it.
+fn replaced<M: Module>(module: M, key: impl Fn(&str) -> String, weights: Weights) -> Result<M, Error> {
+    let mut replace = Replace { key, path: vec![], weights, fault: None };
     let module = module.map(&mut replace);
     replace.fault.map_or(Ok(module), Err)
 }
@@ -132,7 +132,7 @@ impl<K: Fn(&str) -> String> ModuleVisitor for Compare<'_, K> {
             return;
         };
         let (expected, found) = (param.lazy_shape().to_vec(), tensor.shape().to_vec());
-        let kind = (!tensor.dtype().is_float()).then(|| format!("{:?}", tensor.dtype()));
+        let kind = (!tensor.dtype().is_float()).then(|| type_name(tensor.dtype()));
         if expected != found || kind.is_some() {
             self.misfits.push(Misfit { name, expected, found, kind });
         }
@@ -142,8 +142,8 @@ impl<K: Fn(&str) -> String> ModuleVisitor for Compare<'_, K> {
 struct Replace<K> {
     key: K,
     path: Vec<String>,
-    tensors: BTreeMap<String, LazyTensor>,
-    /// Why values could not be read.
+    weights: Weights,
+    /// Why values could not be read or used.
     fault: Option<Error>,
 }
 
@@ -152,7 +152,7 @@ impl<K: Fn(&str) -> String> ModuleMapper for Replace<K> {
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let name = (self.key)(&self.path.join("."));
-        let tensor = self.tensors.remove(&name).unwrap_or_else(|| panic!("two parameters are called {name}"));
+        let tensor = self.weights.tensors.remove(&name).unwrap_or_else(|| panic!("two parameters are called {name}"));
         if self.fault.is_some() {
             return param;
         }
@@ -167,6 +167,16 @@ impl<K: Fn(&str) -> String> ModuleMapper for Replace<K> {
         // A parameter that was not drawn yet would have been in the device's own precision.
         let dtype = if param.is_initialized() { param.dtype() } else { device.settings().float_dtype.into() };
         let data = if dtype == DType::F32 { widened(data) } else { data };
+        let (lost, count) = (not_finite(&data, dtype), data.num_elements());
+        if lost > 0 {
+            let of = if count == 1 { "value" } else { "values" };
+            let problem = format!(
+                "holds {lost} of the {count} {of} of {name} as no finite number, or as one beyond the network's precision: a \
+                 training that diverged writes such files; take an earlier checkpoint"
+            );
+            self.fault = Some(Error::format(self.weights.source.as_ref(), problem));
+            return param;
+        }
         let id = param.id;
         param.transform_for_load(Tensor::from_data(data, (&device, dtype)), id)
     }

@@ -1,6 +1,6 @@
 //! Files of `torch.save`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::{self, File};
 use std::io::Read;
 use std::path::Path;
@@ -16,9 +16,6 @@ use crate::Error;
 /// Where published training scripts put state dicts, the one to prefer first.
 const PARTS: [(&str, Part); 4] =
     [("ema", Part::Ema), ("model_ema", Part::Ema), ("model", Part::Model), ("state_dict", Part::Model)];
-
-/// What `DistributedDataParallel` and `torch.compile` put before every name.
-const WRAPPERS: [&str; 2] = ["module.", "_orig_mod."];
 
 /// The number that starts a file of PyTorch before 1.6, as every protocol of pickle but the oldest writes it.
 const LEGACY: [u8; 10] = [0x6c, 0xfc, 0x9c, 0x46, 0xf9, 0x20, 0x6a, 0xa8, 0x50, 0x19];
@@ -41,18 +38,17 @@ pub(super) fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
         None => parts.next(),
         Some(Part::Bare) => None,
         Some(part) => Some(parts.find(|(_, found)| *found == part).ok_or_else(|| {
-            let mut keys: Vec<_> = root.keys().take(20).map(|key| format!("`{key}`")).collect();
-            keys.sort();
-            Error::format(path, format!("has no part {part:?} among its entries {}", keys.join(", ")))
+            Error::format(path, format!("has no part {} among its entries {}", part.name(), entries(&root)))
         })?),
     };
-    let (reader, source) = match key {
-        Some((key, _)) => (PytorchReader::with_top_level_key(path, key), format!("{}, part `{key}`", path.display())),
-        None => (PytorchReader::new(path), path.display().to_string()),
+    let reader = match key {
+        Some((key, _)) => PytorchReader::with_top_level_key(path, key),
+        None => PytorchReader::new(path),
     };
     let found = reader.map_err(fault)?.into_tensors();
     if found.is_empty() {
-        return Err(Error::format(path, "is a PyTorch file, but holds no tensors"));
+        let place = key.map_or(String::new(), |(key, _)| format!(" under `{key}`; its entries are {}", entries(&root)));
+        return Err(Error::format(path, format!("is a PyTorch file, but holds no tensors{place}")));
     }
     // A view can claim more elements than its storage holds, and several tensors the same storage.
     let claimed = found.values().fold(0, |sum: u64, tensor| sum.saturating_add(tensor.byte_len() as u64));
@@ -68,11 +64,22 @@ pub(super) fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
         }
         tensors.insert(name, lazy(&origin, tensor));
     }
-    while let Some(wrapper) = WRAPPERS.into_iter().find(|wrapper| tensors.keys().all(|name| name.starts_with(wrapper)))
-    {
-        tensors = tensors.into_iter().map(|(name, tensor)| (name[wrapper.len()..].to_string(), tensor)).collect();
+    let part = key.map(|(key, _)| key);
+    let mut weights = Weights { tensors, source: path.display().to_string(), part, ..Weights::default() };
+    if let Some(key) = part {
+        weights.choose(format!("part `{key}`"));
     }
-    Ok(Weights { tensors, source, part: key.map(|(key, _)| key) })
+    Ok(weights)
+}
+
+/// The first entries of a dictionary, for a message.
+fn entries(root: &HashMap<String, PickleValue>) -> String {
+    const LISTED: usize = 6;
+    let mut keys: Vec<_> = root.keys().map(|key| format!("`{key}`")).collect();
+    keys.sort();
+    let more = keys.len().saturating_sub(LISTED);
+    keys.truncate(LISTED);
+    format!("{}{}", keys.join(", "), if more > 0 { format!(" and {more} more") } else { String::new() })
 }
 
 /// Refuses what would build more than the file's size backs, or other things than weights.

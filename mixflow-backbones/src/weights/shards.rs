@@ -1,11 +1,13 @@
 //! Weights in several safetensors files, and the index that tells which tensor is where.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::fs::File;
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::{Part, Weights};
 use crate::Error;
@@ -18,8 +20,38 @@ const MAX_SHARDS: usize = 1000;
 
 #[derive(Deserialize)]
 struct Index {
-    /// The shard of every tensor.
-    weight_map: BTreeMap<String, String>,
+    weight_map: WeightMap,
+}
+
+/// The shard of every tensor.
+struct WeightMap {
+    shards: BTreeMap<String, String>,
+    /// A tensor that is there twice.
+    twin: Option<String>,
+}
+
+impl<'de> Deserialize<'de> for WeightMap {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Entries;
+        impl<'de> Visitor<'de> for Entries {
+            type Value = WeightMap;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the file of every tensor")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<WeightMap, A::Error> {
+                let mut found = WeightMap { shards: BTreeMap::new(), twin: None };
+                while let Some((name, shard)) = map.next_entry::<String, String>()? {
+                    if found.shards.insert(name.clone(), shard).is_some() {
+                        found.twin = Some(name);
+                    }
+                }
+                Ok(found)
+            }
+        }
+        deserializer.deserialize_map(Entries)
+    }
 }
 
 /// Whether a file is called as an index is, of a variant such as `fp16` among them: `model.safetensors.index.fp16.json`.
@@ -29,27 +61,44 @@ pub(super) fn is_index(path: &Path) -> bool {
         .is_some_and(|name| name.ends_with(".safetensors.index") || name.contains(".safetensors.index."))
 }
 
-/// Every tensor that the index at `path` names, from the shard where it must be. Each shard is read once.
-pub(super) fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
+/// The shards that the index at `path` names, beside it.
+pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, Error> {
+    let shards: BTreeSet<String> = read_index(path)?.into_values().collect();
+    Ok(shards.into_iter().map(|shard| path.with_file_name(shard)).collect())
+}
+
+/// The shard of every tensor, each a file beside the index.
+fn read_index(path: &Path) -> Result<BTreeMap<String, String>, Error> {
     let fault = |problem: String| Error::format(path, format!("is no index of shards: {problem}"));
     let mut text = String::new();
     File::open(path).and_then(|file| file.take(MAX_INDEX).read_to_string(&mut text)).map_err(Error::reading(path))?;
     let Index { weight_map } = serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?;
-    let shards: BTreeSet<&String> = weight_map.values().collect();
-    if shards.len() > MAX_SHARDS {
-        return Err(fault(format!("it names {} files; at most {MAX_SHARDS} are read", shards.len())));
+    let WeightMap { shards, twin } = weight_map;
+    if let Some(twin) = twin {
+        return Err(fault(format!("it names `{twin}` twice")));
     }
+    let names: BTreeSet<&String> = shards.values().collect();
+    if names.len() > MAX_SHARDS {
+        return Err(fault(format!("it names {} files; at most {MAX_SHARDS} are read", names.len())));
+    }
+    if let Some(shard) = names.iter().find(|shard| shard.contains(['/', '\\', ':']) || shard.starts_with('.')) {
+        return Err(fault(format!("it names a file {shard:?}, which is not beside it")));
+    }
+    if let Some(shard) = names.iter().find(|shard| is_index(Path::new(shard.as_str()))) {
+        return Err(fault(format!("it names another index, {shard:?}")));
+    }
+    Ok(shards)
+}
+
+/// Every tensor that the index at `path` names, from the shard where it must be. Each shard is read once.
+pub(super) fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
+    let weight_map = read_index(path)?;
+    let shards: BTreeSet<&String> = weight_map.values().collect();
     let folder = path.parent().unwrap_or(Path::new(""));
     let mut tensors = BTreeMap::new();
     for shard in shards {
-        if shard.contains(['/', '\\', ':']) || shard.starts_with('.') {
-            return Err(fault(format!("it names a file {shard:?}, which is not beside it")));
-        }
         let file = folder.join(shard);
-        if is_index(&file) {
-            return Err(fault(format!("it names another index, {shard:?}")));
-        }
-        for (name, tensor) in super::read(&file, part)?.tensors {
+        for (name, tensor) in super::read_file(&file, part)?.tensors {
             if weight_map.get(&name) != Some(shard) {
                 return Err(Error::format(&file, format!("holds `{name}`, which the index does not expect there")));
             }
@@ -62,7 +111,7 @@ pub(super) fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
             format!("lacks `{missing}`, which the index names"),
         ));
     }
-    Ok(Weights { tensors, source: path.display().to_string(), part: None })
+    Ok(Weights { tensors, source: path.display().to_string(), ..Weights::default() })
 }
 
 #[cfg(test)]
@@ -75,7 +124,7 @@ mod tests {
 
     fn weights(names: &[&str]) -> Weights {
         let tensor = |name: &&str| (name.to_string(), TensorData::new(vec![name.len() as f32; 2], [2]).into());
-        Weights { tensors: names.iter().map(tensor).collect(), source: "a test".into(), part: None }
+        Weights { tensors: names.iter().map(tensor).collect(), source: "a test".into(), ..Weights::default() }
     }
 
     fn written(map: &serde_json::Value) -> (tempfile::TempDir, Result<Weights, Error>) {
@@ -96,6 +145,34 @@ mod tests {
             read.unwrap().to_safetensors(&[]).unwrap(),
             weights(&["a", "bb", "ccc"]).to_safetensors(&[]).unwrap()
         );
+    }
+
+    #[test]
+    fn prefixes_are_dropped_once_all_shards_are_there() {
+        let folder = tempfile::tempdir().unwrap();
+        let [first, second] = ["model-1.safetensors", "model-2.safetensors"].map(|name| folder.path().join(name));
+        // All names of one shard have the prefix, but not all of the network.
+        weights(&["module.a"]).write(&first, &[]).unwrap();
+        weights(&["bb"]).write(&second, &[]).unwrap();
+        let index = folder.path().join("model.safetensors.index.json");
+        let map = json!({ "module.a": "model-1.safetensors", "bb": "model-2.safetensors" });
+        std::fs::write(&index, json!({ "weight_map": map }).to_string()).unwrap();
+        let names = |weights: Weights| weights.iter().map(|(name, _)| name.to_string()).collect::<Vec<_>>();
+        assert_eq!(names(Weights::read(&index).unwrap()), ["bb", "module.a"]);
+        weights(&["module.bb"]).write(&second, &[]).unwrap();
+        let map = json!({ "module.a": "model-1.safetensors", "module.bb": "model-2.safetensors" });
+        std::fs::write(&index, json!({ "weight_map": map }).to_string()).unwrap();
+        assert_eq!(names(Weights::read(&index).unwrap()), ["a", "bb"]);
+    }
+
+    #[test]
+    fn a_tensor_that_the_index_names_twice_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = folder.path().join("model.safetensors.index.json");
+        let text = r#"{"weight_map": {"a": "model-1.safetensors", "a": "model-2.safetensors"}}"#;
+        std::fs::write(&index, text).unwrap();
+        let error = Weights::read(index).unwrap_err().to_string();
+        assert!(error.contains("it names `a` twice"), "{error}");
     }
 
     #[test]

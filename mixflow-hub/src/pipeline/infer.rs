@@ -1,6 +1,6 @@
 //! Which published network a file of weights belongs to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use mixflow::backbones::NetworkConfig;
 use mixflow::backbones::block::{NormKind, PerceptronKind};
@@ -14,6 +14,7 @@ use mixflow::backbones::sit::SitConfig;
 /// published network of the same width.
 pub(super) fn network(shapes: &BTreeMap<String, Vec<usize>>) -> Result<NetworkConfig, String> {
     let shapes = Shapes(shapes);
+    shapes.check_blocks()?;
     let network = if shapes.has("s_embedder.proj.weight") {
         NetworkConfig::DitDh(shapes.dit_dh()?)
     } else if shapes.has("t_embedder.W") {
@@ -147,8 +148,22 @@ impl Shapes<'_> {
     }
 
     fn depth(&self) -> usize {
+        self.blocks().len()
+    }
+
+    /// Numbers of the blocks.
+    fn blocks(&self) -> BTreeSet<usize> {
         let number = |name: &String| name.strip_prefix("blocks.")?.split('.').next()?.parse::<usize>().ok();
-        self.0.keys().filter_map(number).max().map_or(0, |last| last.min(10_000) + 1)
+        self.0.keys().filter_map(number).collect()
+    }
+
+    /// Of a network that is whole, none is missing between the first block and the last.
+    fn check_blocks(&self) -> Result<(), String> {
+        let blocks = self.blocks();
+        match (0..).zip(&blocks).find(|(expected, found)| expected != *found) {
+            Some((gap, next)) => Err(format!("it has a block {next}, but no block {gap}: tensors are missing")),
+            None => Ok(()),
+        }
     }
 
     /// Published networks know a label for no class.
@@ -309,6 +324,16 @@ mod tests {
         sampling.insert("final_layer.linear.weight".into(), vec![16, 1152]);
         let expected = SitConfig { learn_sigma: false, ..SitConfig::extra_large(2) };
         assert_eq!(network(&sampling).unwrap(), NetworkConfig::Sit(expected));
+    }
+
+    #[test]
+    fn a_gap_between_blocks_is_no_depth() {
+        let mut shapes = recorded("sit_xl_2_256_learn_sigma");
+        shapes.retain(|name, _| !name.starts_with("blocks.13."));
+        assert!(network(&shapes).unwrap_err().contains("it has a block 14, but no block 13"));
+        shapes.insert("blocks.99999999.attn.qkv.bias".into(), vec![3456]);
+        shapes.retain(|name, _| !name.starts_with("blocks.0."));
+        assert!(network(&shapes).unwrap_err().contains("it has a block 1, but no block 0"));
     }
 
     #[test]

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mixflow::backbones::NetworkConfig;
 use mixflow::backbones::autoencoder::KlAutoencoderConfig;
+use mixflow::backbones::mistaken::instead_of_data;
 use mixflow::backbones::weights::Weights;
+use mixflow::backbones::{Network, NetworkConfig};
 use mixflow::recipe::{AutoencoderConfig, GuideConfig, Recipe};
 use serde_json::Value;
 
@@ -38,7 +39,7 @@ pub(super) struct Parts<'a> {
 
 impl Parts<'_> {
     pub(super) fn pipeline(mut self, layout: &Layout) -> Result<Pipeline, Error> {
-        let weights = Weights::read(self.folder.join(&layout.weights))?;
+        let weights = Network::own(Weights::read(self.folder.join(&layout.weights))?)?;
         self.sources.push(weights.source().into());
         let recipe = layout.recipe.as_ref().map(|recipe| read_recipe(&self.folder.join(recipe))).transpose()?;
         let mut recipe = match recipe.flatten() {
@@ -201,6 +202,9 @@ fn published(weights: &Weights) -> Result<Recipe, Error> {
 fn read_recipe(file: &Path) -> Result<Option<Recipe>, Error> {
     let fault = |reason: String| Error::Layout { folder: file.into(), reason };
     let text = fs::read_to_string(file).map_err(Error::io("read", file))?;
+    if let Some(problem) = instead_of_data(text.as_bytes()) {
+        return Err(fault(problem));
+    }
     let value: Value = serde_json::from_str(&text).map_err(|error| fault(format!("is no JSON: {error}")))?;
     if value.get("network").is_none() {
         return Ok(None);

@@ -6,41 +6,37 @@ use mixflow::backbones::weights::{LazyTensor, Weights};
 use super::keys::{Rows, diffusers_names};
 use super::{MmDit, official_key};
 
-/// What a whole Stable Diffusion file puts before the names of its transformer.
-const PREFIX: &str = "model.diffusion_model.";
-
 impl MmDit {
     /// This network with the weights of a published checkpoint: under the names of `diffusers` or of the Stability code,
     /// alone or in a file with a whole Stable Diffusion.
     ///
     /// # Errors
-    /// As [`Weights::into_module`], with the names of `diffusers`.
+    /// As [`Weights::network`], and as [`Weights::into_module`] with the names of `diffusers`.
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
-        as_diffusers(weights).into_module(self, official_key)
+        as_diffusers(Self::own(weights)?).into_module(self, official_key)
+    }
+
+    /// The transformer of a file, alone or in one with a whole Stable Diffusion, which calls it `model.diffusion_model`.
+    ///
+    /// # Errors
+    /// If there are several: as [`Weights::network`].
+    pub fn own(weights: Weights) -> Result<Weights, Error> {
+        weights.network(&["joint_blocks.0.x_block.attn.qkv.weight", "transformer_blocks.0.attn.to_q.weight"])
     }
 }
 
 /// The tensors of a transformer under the names of `diffusers`; names that nobody knows stay as they are.
 fn as_diffusers(weights: Weights) -> Weights {
-    let whole = weights.iter().any(|(name, _)| name.starts_with(PREFIX));
-    let blocks = weights.iter().filter_map(|(name, _)| {
-        let name = name.strip_prefix(PREFIX).unwrap_or(name).strip_prefix("joint_blocks.")?;
-        name.split('.').next()?.parse::<usize>().ok()
-    });
+    let blocks = weights
+        .iter()
+        .filter_map(|(name, _)| name.strip_prefix("joint_blocks.")?.split('.').next()?.parse::<usize>().ok());
     let depth = blocks.max().map_or(0, |last| last.saturating_add(1));
-    if !whole && depth == 0 {
+    if depth == 0 {
         return weights;
     }
-    weights.flat_map(|name, tensor| {
-        let own = match name.strip_prefix(PREFIX) {
-            Some(own) => own,
-            None if whole => return vec![],
-            None => &name,
-        };
-        match diffusers_names(own, depth) {
-            Some((names, rows)) => renamed(names, rows, tensor),
-            None => vec![(own.into(), tensor)],
-        }
+    weights.flat_map(|name, tensor| match diffusers_names(&name, depth) {
+        Some((names, rows)) => renamed(names, rows, tensor),
+        None => vec![(name, tensor)],
     })
 }
 

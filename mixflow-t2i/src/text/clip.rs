@@ -99,9 +99,9 @@ impl Clip {
     /// This network with the weights of a file of Transformers'. Of a whole CLIP, the half that reads images is left out.
     ///
     /// # Errors
-    /// As [`Weights::into_module`].
+    /// As [`Weights::network`] and [`Weights::into_module`].
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
-        Ok(Self::own(weights).into_module(self, official_key)?)
+        Ok(Self::own(weights)?.into_module(self, official_key)?)
     }
 
     /// Whether `weights` are those that [`load`](Self::load) takes. No value is read.
@@ -109,15 +109,15 @@ impl Clip {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn check(&self, weights: &Weights) -> Result<(), Error> {
-        Ok(Self::own(weights.clone()).check(self, official_key)?)
+        Ok(Self::own(weights.clone())?.check(self, official_key)?)
     }
 
-    /// The tensors that this half of CLIP has. Old files hold the numbers of the positions too.
-    fn own(weights: Weights) -> Weights {
-        weights.rename(|name| {
-            let ours = name.starts_with("text_model.") || name.starts_with("text_projection.");
-            (ours && !name.ends_with(".position_ids")).then(|| name.into())
-        })
+    /// The tensors that this half of CLIP has. The other half and what compares the two may be beside it, and old files hold
+    /// the numbers of the positions too.
+    fn own(weights: Weights) -> Result<Weights, Error> {
+        const OTHERS: [&str; 4] =
+            ["vision_model.", "visual_projection.weight", "logit_scale", "text_model.embeddings.position_ids"];
+        Ok(weights.network(&["text_model.embeddings.token_embedding.weight"])?.without(&OTHERS))
     }
 
     /// Tokens see those before them, and padding, which comes last, sees all: it is not masked.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use mixflow::backbones::mistaken::instead_of_data;
 use serde::de::DeserializeOwned;
 
 use crate::Error;
@@ -10,6 +11,9 @@ use crate::Error;
 /// The value of a JSON file; keys that it does not have are passed over.
 pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     let text = fs::read_to_string(path).map_err(Error::reading(path))?;
+    if let Some(problem) = instead_of_data(text.as_bytes()) {
+        return Err(Error::config(path, format!("it {problem}")));
+    }
     let value = &mut serde_json::Deserializer::from_str(&text);
     serde_path_to_error::deserialize(value).map_err(|error| match error.path().to_string() {
         key if key == "." || key == "?" => Error::config(path, error.into_inner()),

@@ -72,7 +72,7 @@ impl T5 {
     /// # Errors
     /// As [`Weights::into_module`].
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
-        Ok(own(weights).into_module(self, official_key)?)
+        Ok(own(weights)?.into_module(self, official_key)?)
     }
 
     /// Whether `weights` are those that [`load`](Self::load) takes. No value is read.
@@ -80,7 +80,7 @@ impl T5 {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn check(&self, weights: &Weights) -> Result<(), Error> {
-        Ok(own(weights.clone()).check(self, official_key)?)
+        Ok(own(weights.clone())?.check(self, official_key)?)
     }
 
     /// Padding is not masked: networks of images were trained with what it says.
@@ -100,7 +100,7 @@ impl T5 {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn stream(self, weights: Weights, ids: Tensor<2, Int>, batch: usize) -> Result<Tensor<3>, Error> {
-        let weights = own(weights);
+        let weights = own(weights)?;
         weights.check(&self, official_key)?;
         let rest = weights.fill(Self { blocks: vec![], ..self.clone() }, official_key)?;
         let (mut x, bias) = rest.start(ids);
@@ -192,15 +192,17 @@ fn bucket(offset: i64, buckets: usize, max_distance: usize) -> i64 {
     if offset > 0 { half + bucket } else { bucket }
 }
 
-/// The tensors of an encoder, under the names of Transformers. The table is in its files twice, or under either name.
-fn own(weights: Weights) -> Weights {
+/// The tensors of an encoder, under the names of Transformers. The table is in its files twice, or under either name. Files of
+/// a whole T5 hold the decoder and its last layer too.
+fn own(weights: Weights) -> Result<Weights, Error> {
     const TWIN: &str = "encoder.embed_tokens.weight";
+    let weights = weights.network(&["encoder.block.0.layer.0.SelfAttention.q.weight"])?;
+    let weights = weights.without(&["decoder.", "lm_head.weight"]);
     let twice = weights.get("shared.weight").is_some();
-    weights.rename(|name| match name {
-        "shared.weight" => Some(name.into()),
+    Ok(weights.rename(|name| match name {
         TWIN => (!twice).then(|| "shared.weight".into()),
-        _ => name.starts_with("encoder.").then(|| name.into()),
-    })
+        _ => Some(name.into()),
+    }))
 }
 
 /// The name that Transformers gives to the parameter at `path` of a [`T5`].

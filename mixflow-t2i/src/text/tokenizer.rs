@@ -4,6 +4,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use mixflow::backbones::mistaken::instead_of_data;
 use serde::Deserialize;
 use tokenizers::AddedToken;
 
@@ -70,6 +71,9 @@ impl Tokenizer {
     }
 
     fn from_bytes(origin: &Path, json: &[u8], padding: &str) -> Result<Self, Error> {
+        if let Some(problem) = instead_of_data(json) {
+            return Err(Error::tokenizer(origin, format!("it {problem}")));
+        }
         let mut words = guarded(origin, || tokenizers::Tokenizer::from_bytes(json))?;
         let missing = || Error::tokenizer(origin, format!("has no token `{padding}`, which prompts are padded with"));
         let number = words.token_to_id(padding).ok_or_else(missing)?;

@@ -3,6 +3,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use flate2::read::DeflateDecoder;
+use mixflow_backbones::mistaken::{LOOKED_AT, instead_of_binary};
 use zip::{CompressionMethod, ZipArchive};
 
 use super::Array;
@@ -21,7 +22,12 @@ impl Npz {
     /// # Errors
     /// If the file cannot be read or is no archive.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let file = File::open(path).map_err(Error::io("open", path))?;
+        let mut file = File::open(path).map_err(Error::io("open", path))?;
+        let mut start = Vec::new();
+        (&mut file).take(LOOKED_AT as u64).read_to_end(&mut start).map_err(Error::io("read", path))?;
+        if let Some(problem) = instead_of_binary(&start) {
+            return Err(Error::array(path, format!("it {problem}")));
+        }
         let archive = ZipArchive::new(BufReader::new(file)).map_err(|error| unreadable(path, error))?;
         Ok(Self { path: path.into(), archive })
     }
@@ -108,6 +114,19 @@ mod tests {
         writer.start_file("arr_0.npy", options).unwrap();
         writer.write_all(entry).unwrap();
         writer.finish().unwrap().into_inner()
+    }
+
+    #[test]
+    fn a_page_or_a_pointer_saved_as_an_archive_is_named() {
+        for (bytes, words) in [
+            (&b"<!DOCTYPE html>"[..], "it is a web page"),
+            (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+            (b"{\"error\":\"Not found\"}", "Not found"),
+            (b"", "it is empty"),
+        ] {
+            let error = open(bytes).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+        }
     }
 
     #[test]

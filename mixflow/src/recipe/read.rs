@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use mixflow_backbones::mistaken::instead_of_data;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -55,6 +56,9 @@ pub(super) fn changed<T>(
     from_value: impl Fn(Value) -> Result<T, String>,
 ) -> Result<T, Error> {
     let fault = |reason: String| Error::Recipe { origin: origin.into(), reason };
+    if let Some(problem) = instead_of_data(text.as_bytes()) {
+        return Err(fault(problem));
+    }
     let mut value: Value = serde_json::from_str(text).map_err(|error| fault(format!("not JSON: {error}")))?;
     let original = value.clone();
     for change in overrides {

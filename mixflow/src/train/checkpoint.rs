@@ -204,11 +204,15 @@ pub fn read(path: &Path) -> Result<Checkpoint, Error> {
             let part = names.into_iter().filter_map(|name| Some((name[kind.len()..].into(), optimizer.remove(&name)?)));
             part.collect()
         };
+        let (first_moment, second_moment) = (moment(FIRST), moment(SECOND));
+        if let Some(name) = optimizer.keys().next() {
+            return Err(damaged(format!("{prefix}optimizer.safetensors holds {name}, which is no moment")));
+        }
         Ok(Snapshot {
             weights: tensors(&format!("{prefix}weights.safetensors"))?,
             average: tensors(&format!("{prefix}average.safetensors"))?,
-            first_moment: moment(FIRST),
-            second_moment: moment(SECOND),
+            first_moment,
+            second_moment,
             step,
             updates,
             opponent: None,

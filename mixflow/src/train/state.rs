@@ -7,6 +7,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorData};
 use mixflow_backbones::Backbone;
 use mixflow_backbones::ops::{AdamW, AdamWState, squared_norm};
+use mixflow_backbones::weights::{Misfit, Mismatch};
 
 use super::OptimizerConfig;
 use crate::objective::{Batch, Objective};
@@ -143,18 +144,18 @@ impl<B: Module> TrainState<B> {
     /// The state of a snapshot; `network` gives the shapes.
     ///
     /// # Errors
-    /// Names the first tensor that is missing or has another shape.
+    /// Names the tensors that are missing, have another shape, or are none of the network's.
     pub fn restore(network: B, snapshot: Snapshot) -> Result<Self, String> {
-        let mut state = Self::new(fill(network, snapshot.weights)?);
+        let mut state = Self::new(fill(network, snapshot.weights, "the checkpoint's network")?);
         type Part = fn(&mut Memory) -> &mut Tensor<1>;
-        let parts: [(_, Part); 3] = [
-            (snapshot.average, |memory| &mut memory.average),
-            (snapshot.first_moment, |memory| &mut memory.first_moment),
-            (snapshot.second_moment, |memory| &mut memory.second_moment),
+        let parts: [(_, _, Part); 3] = [
+            (snapshot.average, AVERAGE, |memory| &mut memory.average),
+            (snapshot.first_moment, "the checkpoint's first moments", |memory| &mut memory.first_moment),
+            (snapshot.second_moment, "the checkpoint's second moments", |memory| &mut memory.second_moment),
         ];
-        for (tensors, part) in parts {
+        for (tensors, name, part) in parts {
             let mut flat = Flat(Vec::new());
-            fill(state.backbone.valid(), tensors)?.visit(&mut flat);
+            fill(state.backbone.valid(), tensors, name)?.visit(&mut flat);
             for (id, tensor) in flat.0 {
                 *part(state.memory.get_mut(&id).expect("same network, same parameters")) = tensor;
             }
@@ -206,11 +207,13 @@ impl Snapshot {
     /// `network` with the moving average.
     ///
     /// # Errors
-    /// Names the first tensor that is missing or has another shape.
+    /// Names the tensors that are missing, have another shape, or are none of the network's.
     pub fn into_average<B: Module>(self, network: B) -> Result<B, String> {
-        fill(network, self.average)
+        fill(network, self.average, AVERAGE)
     }
 }
+
+const AVERAGE: &str = "the checkpoint's averaged network";
 
 /// Tensors by the path of their parameter.
 pub type Tensors = BTreeMap<String, TensorData>;
@@ -331,11 +334,12 @@ fn collect<B: Module>(module: &B) -> Tensors {
     visitor.0
 }
 
-fn fill<B: Module>(module: B, tensors: Tensors) -> Result<B, String> {
+/// `module` with the values of `tensors`, which are all of its parameters and no others; `source` is what they are called.
+fn fill<B: Module>(module: B, tensors: Tensors, source: &str) -> Result<B, String> {
     struct Fill {
         tensors: Tensors,
         path: Vec<String>,
-        fault: Option<String>,
+        mismatch: Mismatch,
     }
     impl ModuleMapper for Fill {
         fn enter_module(&mut self, name: &str, _: &str) {
@@ -345,12 +349,13 @@ fn fill<B: Module>(module: B, tensors: Tensors) -> Result<B, String> {
             self.path.pop();
         }
         fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let path = self.path.join(".");
+            let name = self.path.join(".");
             let expected = param.lazy_shape();
-            let fault = match self.tensors.remove(&path) {
-                None => format!("tensor {path} is missing"),
+            match self.tensors.remove(&name) {
+                None => self.mismatch.missing.push(name),
                 Some(data) if data.shape() != &expected => {
-                    format!("tensor {path} has shape {:?}, the network has {expected:?}", data.shape())
+                    let [expected, found] = [&expected, data.shape()].map(|shape| shape.to_vec());
+                    self.mismatch.misfits.push(Misfit { name, expected, found, kind: None });
                 }
                 Some(data) => {
                     return param.map(|old| {
@@ -358,12 +363,58 @@ fn fill<B: Module>(module: B, tensors: Tensors) -> Result<B, String> {
                         Tensor::from_data(data, &old.device()).set_require_grad(grad)
                     });
                 }
-            };
-            self.fault.get_or_insert(fault);
+            }
             param
         }
     }
-    let mut mapper = Fill { tensors, path: Vec::new(), fault: None };
+    let mismatch = Mismatch { source: source.into(), missing: vec![], unused: vec![], misfits: vec![], twins: vec![] };
+    let mut mapper = Fill { tensors, path: Vec::new(), mismatch };
     let module = module.map(&mut mapper);
-    mapper.fault.map_or(Ok(module), Err)
+    let mismatch = Mismatch { unused: mapper.tensors.into_keys().collect(), ..mapper.mismatch };
+    if mismatch.is_none() { Ok(module) } else { Err(mismatch.to_string()) }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use burn::tensor::Device;
+    use mixflow_backbones::{Network, NetworkConfig};
+
+    use super::*;
+    use crate::recipe::Recipe;
+
+    fn network() -> Network {
+        let config: NetworkConfig =
+            Recipe::read("digits", &["network.width=24".into(), "network.depth=1".into()]).unwrap().network;
+        config.init(1, &Device::default())
+    }
+
+    /// As of a checkpoint of a network with projectors, resumed by one without.
+    #[test]
+    fn tensors_that_the_network_does_not_have_are_refused_wherever_they_are() {
+        type Part = fn(&mut Snapshot) -> &mut Tensors;
+        let parts: [(&str, Part); 4] = [
+            ("network", |snapshot| &mut snapshot.weights),
+            ("averaged network", |snapshot| &mut snapshot.average),
+            ("first moments", |snapshot| &mut snapshot.first_moment),
+            ("second moments", |snapshot| &mut snapshot.second_moment),
+        ];
+        let whole = TrainState::new(network()).snapshot();
+        TrainState::restore(network(), whole.clone()).unwrap();
+        for (name, part) in parts {
+            let mut more = whole.clone();
+            part(&mut more).insert("projectors.0.fc1.bias".into(), TensorData::new(vec![0.0f32], [1]));
+            let error = TrainState::restore(network(), more).unwrap_err();
+            assert!(error.contains(&format!("the checkpoint's {name} are")), "{error}");
+            assert!(error.ends_with("1 unused: projectors.0.fc1.bias"), "{error}");
+        }
+        let mut more = whole.clone();
+        more.average.insert("projectors.0.fc1.bias".into(), TensorData::new(vec![0.0f32], [1]));
+        assert!(more.into_average(network()).unwrap_err().contains("1 unused"));
+
+        let mut less = whole;
+        let name = less.weights.keys().find(|name| name.ends_with("x_embedder.proj.bias")).unwrap().clone();
+        less.weights.remove(&name);
+        assert!(TrainState::restore(network(), less).unwrap_err().contains(&format!("1 missing: {name}")));
+    }
 }

@@ -129,6 +129,6 @@ mod tests {
         let other = Recipe::read("digits", &["network.width=48".into(), "network.depth=1".into()]).unwrap().network;
         let stored = StoredNetwork::find(&checkpoint).unwrap();
         let message = stored.load(other.init(0, &Device::default())).unwrap_err().to_string();
-        assert!(message.contains("has shape"), "{message}");
+        assert!(message.contains("mis-shaped") && message.contains("[48]"), "{message}");
     }
 }
