@@ -219,7 +219,10 @@ impl<N: NetworkSettings> Recipe<N> {
         }
         if classes != network.classes() {
             let (expected, key) = (network.classes(), network.classes_key());
-            return fault(format!("the network knows {expected} classes, the data has {classes}; set {key}={classes}"));
+            return fault(format!(
+                "the network knows {expected} classes, the data has {classes}; set {key}={classes} (a training that starts \
+                 from weights for other classes takes rows of theirs by --class-rows)"
+            ));
         }
         Ok(data)
     }

@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::run::{RecipeArguments, Result};
 use crate::text;
-use crate::train::{Destination, train};
+use crate::train::{ClassArguments, Destination, StartFrom, train};
 
 #[derive(Args)]
 pub(crate) struct Compare {
@@ -19,6 +19,8 @@ pub(crate) struct Compare {
         help = "The network to post-train: .safetensors, .pt, a run's folder, a checkpoint, or hf://org/name[@revision][/file]"
     )]
     from: PathBuf,
+    #[command(flatten)]
+    classes: ClassArguments,
     /// Post-trainings of each kind [default: the recipe's]
     #[arg(long, value_name = "N")]
     seeds: Option<u64>,
@@ -35,6 +37,7 @@ impl Compare {
         let seeds = self.seeds.map(|seeds| format!("post_training.seeds={seeds}"));
         self.recipe.set.extend(steps.into_iter().chain(seeds));
         if let Some(recipe) = text::Recipe::read(&self.recipe)? {
+            self.classes.refuse("a network for text")?;
             return recipe.compare(&self.from, &self.to);
         }
         let recipe = self.recipe.read()?;
@@ -42,7 +45,8 @@ impl Compare {
             return Err(nothing_to_compare(&recipe.name).into());
         }
         let folder = PathBuf::from("runs").join(format!("{}-compare", recipe.name));
-        train(&recipe, Some(&self.from), &self.to, folder)
+        let from = StartFrom { weights: Some(&self.from), classes: &self.classes };
+        train(&recipe, from, &self.to, folder)
     }
 }
 

@@ -22,7 +22,7 @@ pub(crate) fn train_decoder(recipe: &DecoderRecipe, from: Option<&Path>, to: &De
     let found = to.data(&*data, &folder)?;
     note(format_args!("{}: {found}", local.data.describe()));
     let (encoder, mut decoder) = local.networks()?;
-    let start = to.start(from, &folder)?;
+    let start = to.start(from, None, &folder)?;
     if let Some(start) = &start {
         decoder = decoder.load(Weights::read(&start.path)?)?;
     }

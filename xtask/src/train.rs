@@ -1,23 +1,24 @@
 //! `cargo xtask train`.
 
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
 use mixflow::Objective;
-use mixflow::backbones::{Backbone, ClassLabels};
+use mixflow::backbones::{self, Backbone, ClassLabels, Network};
 use mixflow::compare;
 use mixflow::data::{Dataset, Fingerprint, check_same_data};
 use mixflow::recipe::{GuideConfig, NetworkSettings, ObjectiveConfig, Recipe};
 use mixflow::report::write_atomic;
-use mixflow::train::{Start, check_same_run, check_same_start};
+use mixflow::train::{ClassRows, Start, StoredNetwork, check_same_run, check_same_start};
 use serde_json::Value;
 
 use crate::decoder::train_decoder;
 use crate::hub::{Weights, named_files};
 use crate::learning::{Learner, Prepared};
-use crate::run::{RecipeArguments, Result, load, network, note, stop_on_signals};
+use crate::run::{RecipeArguments, Result, load, network, note, note_choices, stop_on_signals};
 use crate::text;
 use crate::tracking::Watchers;
 
@@ -32,7 +33,39 @@ pub(crate) struct Train {
     )]
     from: Option<PathBuf>,
     #[command(flatten)]
+    classes: ClassArguments,
+    #[command(flatten)]
     to: Destination,
+}
+
+/// What the classes of the data start from, where those of the weights are others.
+#[derive(Args, Default)]
+pub(crate) struct ClassArguments {
+    #[arg(
+        long,
+        value_name = "CLASS=ROW,...",
+        requires = "from",
+        help = "Start classes of the data from rows of the weights' label table: cat=281,dog=207; or first, null or mean for \
+                all [default: the weights are for the same classes]"
+    )]
+    class_rows: Option<String>,
+}
+
+impl ClassArguments {
+    /// Refuses what only networks for classes have.
+    pub(crate) fn refuse(&self, what: &str) -> Result<()> {
+        match self.class_rows {
+            Some(_) => Err(format!("--class-rows is for networks that know classes; {what} knows none").into()),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What a training starts from.
+#[derive(Clone, Copy)]
+pub(crate) struct StartFrom<'a> {
+    pub(crate) weights: Option<&'a Path>,
+    pub(crate) classes: &'a ClassArguments,
 }
 
 /// Where a run goes.
@@ -51,14 +84,17 @@ pub(crate) struct Destination {
 impl Train {
     pub(crate) fn run(self) -> Result<ExitCode> {
         if let Some(recipe) = self.recipe.read_decoder()? {
+            self.classes.refuse("a decoder")?;
             return train_decoder(&recipe, self.from.as_deref(), &self.to);
         }
         if let Some(recipe) = text::Recipe::read(&self.recipe)? {
+            self.classes.refuse("a network for text")?;
             return recipe.train(self.from.as_deref(), &self.to);
         }
         let recipe = self.recipe.read()?;
         let folder = PathBuf::from("runs").join(&recipe.name);
-        train(&recipe, self.from.as_deref(), &self.to, folder)
+        let from = StartFrom { weights: self.from.as_deref(), classes: &self.classes };
+        train(&recipe, from, &self.to, folder)
     }
 }
 
@@ -89,9 +125,18 @@ impl Destination {
         Ok(found)
     }
 
-    /// The weights to start from, if they were asked for; they must be those of the run in the folder, if there is one.
-    pub(crate) fn start(&self, from: Option<&Path>, folder: &Path) -> Result<Option<Weights>> {
-        let weights = from.map(Weights::find).transpose()?;
+    /// The weights to start from, if they were asked for, and the rows of their label table; they must be those of the run in
+    /// the folder, if there is one.
+    pub(crate) fn start(
+        &self,
+        from: Option<&Path>,
+        class_rows: Option<ClassRows>,
+        folder: &Path,
+    ) -> Result<Option<Weights>> {
+        let mut weights = from.map(Weights::find).transpose()?;
+        if let Some(weights) = &mut weights {
+            weights.start.class_rows = class_rows;
+        }
         if folder.join("recipe.json").exists() {
             check_same_start(folder, weights.as_ref().map(|weights| &weights.start))?;
         }
@@ -131,22 +176,48 @@ pub(crate) fn in_folder(
 }
 
 /// Runs a recipe, in `folder` unless another was asked for.
-pub(crate) fn train(recipe: &Recipe, from: Option<&Path>, to: &Destination, folder: PathBuf) -> Result<ExitCode> {
+pub(crate) fn train(recipe: &Recipe, from: StartFrom<'_>, to: &Destination, folder: PathBuf) -> Result<ExitCode> {
     let learner = |recipe: &Recipe, start, _: &dyn Dataset, _: &Path| {
         let network = network(recipe);
         Ok(Learner { key: network.official_key(), network, start, objective: ObjectiveConfig::objective })
     };
-    train_any(recipe, from, to, folder, load, learner)
+    train_any(recipe, from, to, folder, load_start, learner)
+}
+
+/// The recipe's network with weights, whose label table gives its classes these rows.
+fn load_start(recipe: &Recipe, from: &Path, rows: Option<&ClassRows>) -> Result<Network> {
+    let stored = StoredNetwork::find(from)?;
+    let Some(rows) = rows else {
+        return load(recipe, from).map_err(|error| match other_classes(&*error) {
+            true => format!(
+                "{error}: say with --class-rows which rows of their label table the classes of the data start from, such \
+                 as first, null or CLASS=ROW,..."
+            )
+            .into(),
+            false => error,
+        });
+    };
+    note_choices(from, stored.chosen()?);
+    Ok(stored.load_for_classes(&recipe.network, recipe.seed, rows)?)
+}
+
+/// Whether weights do not fit because they are for other classes.
+fn other_classes(error: &(dyn Error + 'static)) -> bool {
+    match error.downcast_ref::<mixflow::Error>() {
+        Some(mixflow::Error::Weights(backbones::Error::Mismatch(mismatch))) => mismatch.labels().is_some(),
+        Some(error) => error.to_string().contains(backbones::embed::LABEL_TABLE),
+        None => false,
+    }
 }
 
 /// Runs a recipe of any network. `load` reads weights to start from, before anything is written; `learner` makes what is
 /// trained, with the start, the data and the run's folder.
 pub(crate) fn train_any<N: NetworkSettings, S, B: Backbone<Condition = ClassLabels>, O: Objective<B>>(
     recipe: &Recipe<N>,
-    from: Option<&Path>,
+    from: StartFrom<'_>,
     to: &Destination,
     folder: PathBuf,
-    load: impl FnOnce(&Recipe<N>, &Path) -> Result<S>,
+    load: impl FnOnce(&Recipe<N>, &Path, Option<&ClassRows>) -> Result<S>,
     learner: impl FnOnce(&Recipe<N>, Option<S>, &dyn Dataset, &Path) -> Result<Learner<B, O>>,
 ) -> Result<ExitCode> {
     let [recipe, local] = &named_files(recipe)?;
@@ -158,8 +229,13 @@ pub(crate) fn train_any<N: NetworkSettings, S, B: Backbone<Condition = ClassLabe
     };
     let found = to.data(&*data, &folder)?;
     note(format_args!("{}: {found}", recipe.data.describe()));
-    let weights = to.start(from, &folder)?;
-    let start = weights.as_ref().map(|weights| load(local, &weights.path)).transpose()?;
+    let rows = from.classes.class_rows.as_deref().map(|text| ClassRows::parse(text, data.classes())).transpose();
+    let rows = rows.map_err(|reason| format!("--class-rows: {reason}"))?;
+    if let Some(rows) = &rows {
+        note(format_args!("classes start from the weights' label table: {}", rows.describe(data.classes())));
+    }
+    let weights = to.start(from.weights, rows.clone(), &folder)?;
+    let start = weights.as_ref().map(|weights| load(local, &weights.path, rows.as_ref())).transpose()?;
     // A single training makes no images.
     let guide = local.sampling.active_guide().filter(|_| recipe.post_training.is_some());
     let guide = guide.map(GuideConfig::load).transpose()?;

@@ -1,6 +1,7 @@
 //! Training: state, checkpoints and the loop.
 
 pub mod checkpoint;
+mod class_rows;
 mod log;
 mod optimizer;
 mod run;
@@ -10,6 +11,7 @@ mod step_loop;
 mod stored;
 
 pub use checkpoint::{Checkpoint, Checkpoints};
+pub use class_rows::{ClassRow, ClassRows};
 pub use log::MetricsLog;
 pub use optimizer::{LearningRate, OptimizerConfig};
 pub use run::{Event, Outcome, Run, TrainConfig, check_same_run};

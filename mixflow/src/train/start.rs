@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use mixflow_backbones::weights::Weights;
 use serde::{Deserialize, Serialize};
 
-use super::StoredNetwork;
+use super::{ClassRows, StoredNetwork};
 use crate::Error;
 use crate::evaluate::WeightsFile;
 use crate::report::write_atomic;
@@ -29,6 +29,9 @@ pub struct Start {
     /// network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub part: Option<String>,
+    /// The rows of their label table that the classes started from, where those of the weights were others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_rows: Option<ClassRows>,
 }
 
 impl Start {
@@ -43,13 +46,11 @@ impl Start {
             StoredNetwork::File(_) => weights.part().map(String::from),
             StoredNetwork::Checkpoint(_) => Some("average".into()),
         };
-        let mut files = vec![file.clone()];
-        files.extend(shards(&file));
-        let files = files.into_iter().map(|file| {
+        let files = Weights::files(&file)?.into_iter().map(|file| {
             let name = file.file_name().map(PathBuf::from).unwrap_or_default();
             Ok(WeightsFile { file: name, ..WeightsFile::read(file)? })
         });
-        Ok(Self { repository: None, commit: None, files: files.collect::<Result<_, Error>>()?, part })
+        Ok(Self { repository: None, commit: None, files: files.collect::<Result<_, Error>>()?, part, class_rows: None })
     }
 
     /// What the run in a folder started from; none if that was a network of random weights.
@@ -103,29 +104,18 @@ pub fn check_same_start(run: &Path, start: Option<&Start>) -> Result<(), Error> 
     };
     let reason = match start {
         Some(start) if (hashes(start), &start.part) != (hashes(&old), &old.part) => "it is given other weights",
+        Some(start) if start.class_rows != old.class_rows => "its classes are given other rows",
         None if !run.join("checkpoints").is_dir() => "it is given none",
         _ => return Ok(()),
     };
-    let reason =
-        format!("the run started from {from}, and {reason}: continue it with the same --from, or choose another --out");
+    let flags = if old.class_rows.is_some() { "--from and --class-rows" } else { "--from" };
+    let reason = format!(
+        "the run started from {from}, and {reason}: continue it with the same {flags}, or choose another --out"
+    );
     Err(Error::Recipe { origin: run.join(FILE).display().to_string(), reason })
 }
 
 const FILE: &str = "start.json";
-
-/// The shards that an index names, sorted; it was read as weights before.
-fn shards(index: &Path) -> Vec<PathBuf> {
-    if !index.to_string_lossy().ends_with(".safetensors.index.json") {
-        return vec![];
-    }
-    let value: serde_json::Value =
-        fs::read(index).ok().and_then(|text| serde_json::from_slice(&text).ok()).unwrap_or_default();
-    let map = value["weight_map"].as_object();
-    let mut names: Vec<&str> = map.into_iter().flat_map(|map| map.values()).filter_map(|name| name.as_str()).collect();
-    names.sort_unstable();
-    names.dedup();
-    names.into_iter().map(|name| index.with_file_name(name)).collect()
-}
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -157,7 +147,13 @@ mod tests {
         let copy = root.path().join("copy.safetensors");
         fs::copy(&file, &copy).unwrap();
         check_same_start(&run, Some(&Start::of(&StoredNetwork::File(copy)).unwrap())).unwrap();
-        for (given, words) in [(Some(&others), "it is given other weights"), (None, "it is given none")] {
+        let rows = ClassRows::parse("null", &["cat".into()]).unwrap();
+        let mapped = Start { class_rows: Some(rows), ..start.clone() };
+        for (given, words) in [
+            (Some(&others), "it is given other weights"),
+            (Some(&mapped), "its classes are given other rows"),
+            (None, "it is given none"),
+        ] {
             let error = check_same_start(&run, given).unwrap_err().to_string();
             assert!(error.contains("started from a.safetensors") && error.contains(words), "{error}");
         }
@@ -176,11 +172,14 @@ mod tests {
         weights(1).write(root.path().join("model-1.safetensors"), &[]).unwrap();
         let names: Vec<String> = weights(1).iter().map(|(name, _)| name.to_string()).collect();
         let map: serde_json::Map<_, _> = names.into_iter().map(|name| (name, "model-1.safetensors".into())).collect();
-        let index = root.path().join("model.safetensors.index.json");
-        fs::write(&index, serde_json::json!({ "weight_map": map }).to_string()).unwrap();
-        let start = Start::of(&StoredNetwork::File(index)).unwrap();
-        let names: Vec<_> = start.files.iter().map(|found| found.file.to_str().unwrap()).collect();
-        assert_eq!(names, ["model.safetensors.index.json", "model-1.safetensors"]);
+        // A variant's index too.
+        for name in ["model.safetensors.index.json", "model.safetensors.index.fp16.json"] {
+            let index = root.path().join(name);
+            fs::write(&index, serde_json::json!({ "weight_map": map }).to_string()).unwrap();
+            let start = Start::of(&StoredNetwork::File(index)).unwrap();
+            let names: Vec<_> = start.files.iter().map(|found| found.file.to_str().unwrap()).collect();
+            assert_eq!(names, [name, "model-1.safetensors"]);
+        }
 
         let pt = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/pt/nested.pt");
         assert_eq!(Start::of(&StoredNetwork::File(pt)).unwrap().part.as_deref(), Some("ema"));

@@ -2,11 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use mixflow_backbones::Network;
+use burn::tensor::Device;
+use mixflow_backbones::embed::LABEL_TABLE;
 use mixflow_backbones::weights::Weights;
+use mixflow_backbones::{Network, NetworkConfig};
 
-use super::checkpoint;
+use super::{ClassRows, checkpoint};
 use crate::Error;
+use crate::recipe::Recipe;
 
 /// Where the weights of a trained network are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +73,48 @@ impl StoredNetwork {
             }
         }
     }
+
+    /// The weights in the network of `config`, whose classes start from these rows of their label table.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load); if the weights lack a row that is asked for, or have a row for no class where the network has
+    /// none, or the other way round, as far as the recipe beside them tells.
+    pub fn load_for_classes(&self, config: &NetworkConfig, seed: u64, rows: &ClassRows) -> Result<Network, Error> {
+        let null_class = config.null_class();
+        let recipe = self.recipe_file().and_then(|file| Recipe::read(file.to_str()?, &[]).ok());
+        if let Some(recipe) = recipe.filter(|recipe| recipe.network.null_class() != null_class) {
+            let (found, expected) = (recipe.network.null_class(), null_class);
+            let reason = format!("the weights were trained with null_class {found}, the recipe says {expected}");
+            return Err(fault(&self.file(), reason));
+        }
+        let network = config.init(seed, &Device::default());
+        match self {
+            Self::File(file) => Ok(network.load(rows.apply(Network::own(Weights::read(file)?)?, null_class)?)?),
+            Self::Checkpoint(folder) => {
+                let fault = |reason| fault(folder, reason);
+                let mut snapshot = checkpoint::read(folder)?.snapshot;
+                let table = snapshot.average.iter_mut().find(|(path, _)| path.ends_with(LABEL_TABLE));
+                let (_, table) = table.ok_or_else(|| fault(format!("has no {LABEL_TABLE}")))?;
+                *table = rows.table(&table.clone().into(), null_class).map_err(fault)?;
+                snapshot.into_average(network).map_err(fault)
+            }
+        }
+    }
+
+    /// What was chosen of the file where it left a choice: the part of a training checkpoint, a prefix of the names that was
+    /// dropped, tensors of others that were left out. For people to read; none where there is nothing to say.
+    ///
+    /// # Errors
+    /// If the file cannot be read as weights, or holds several networks.
+    pub fn chosen(&self) -> Result<Option<String>, Error> {
+        Ok(match self {
+            Self::File(file) => {
+                let choices = Network::own(Weights::read(file)?)?.choices().join(", ");
+                Some(choices).filter(|choices| !choices.is_empty())
+            }
+            Self::Checkpoint(_) => Some("the moving average".into()),
+        })
+    }
 }
 
 const AVERAGE: &str = "average.safetensors";
@@ -81,11 +126,7 @@ fn fault(path: &Path, reason: String) -> Error {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use burn::tensor::Device;
-    use mixflow_backbones::NetworkConfig;
-
     use super::*;
-    use crate::recipe::Recipe;
     use crate::train::{Checkpoints, TrainState};
 
     fn config() -> NetworkConfig {
@@ -130,5 +171,32 @@ mod tests {
         let stored = StoredNetwork::find(&checkpoint).unwrap();
         let message = stored.load(other.init(0, &Device::default())).unwrap_err().to_string();
         assert!(message.contains("mis-shaped") && message.contains("[48]"), "{message}");
+    }
+
+    #[test]
+    fn weights_for_other_classes_are_a_start_for_these() {
+        let root = tempfile::tempdir().unwrap();
+        let old = config().init(1, &Device::default());
+        let file = root.path().join("model.safetensors");
+        old.weights().write(&file, &[]).unwrap();
+        let snapshot = TrainState::new(old.clone()).snapshot();
+        let checkpoint = Checkpoints::new(root.path(), 2).save(&snapshot, &serde_json::Value::Null).unwrap();
+        let mut config = config();
+        match &mut config {
+            NetworkConfig::Sit(config) => config.classes = 2,
+            other => panic!("digits are learned by a {}", other.name()),
+        }
+        let rows = ClassRows::parse("cat=7", &["cat".into(), "dog".into()]).unwrap();
+        let table = |network: &Network| {
+            let weights = network.weights();
+            let table = weights.get(LABEL_TABLE).unwrap().data().unwrap();
+            table.iter::<f32>().collect::<Vec<_>>().chunks(24).map(<[f32]>::to_vec).collect::<Vec<_>>()
+        };
+        let from = table(&old);
+        for stored in [StoredNetwork::File(file), StoredNetwork::Checkpoint(checkpoint)] {
+            let loaded = stored.load_for_classes(&config, 5, &rows).unwrap();
+            assert_eq!(table(&loaded), [7, 10, 10].map(|row| from[row].clone()));
+            assert!(stored.load(config.init(5, &Device::default())).is_err());
+        }
     }
 }

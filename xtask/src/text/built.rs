@@ -10,7 +10,7 @@ use mixflow::data::Dataset;
 use mixflow::export::Export;
 use mixflow::guidance::Guidance;
 use mixflow::recipe::ObjectiveConfig;
-use mixflow::train::StoredNetwork;
+use mixflow::train::{ClassRows, StoredNetwork};
 use mixflow_t2i::mmdit::official_key;
 use mixflow_t2i::recipe::{TextRecipe, read_text_recipe};
 use mixflow_t2i::{MmDit, TextPipeline, TextSampling};
@@ -20,8 +20,8 @@ use crate::compare::nothing_to_compare;
 use crate::hub::is_address;
 use crate::learning::Learner;
 use crate::progress::Progress;
-use crate::run::{RecipeArguments, Result, note, say};
-use crate::train::{Destination, train_any};
+use crate::run::{RecipeArguments, Result, note, note_choices, say};
+use crate::train::{ClassArguments, Destination, StartFrom, train_any};
 
 /// The recipe of a network for text.
 pub(crate) struct Recipe(TextRecipe);
@@ -56,15 +56,21 @@ impl Recipe {
             let key = |path: &str| official_key(path.strip_prefix("network.").unwrap_or(path));
             Ok(Learner { network, start, key, objective: ObjectiveConfig::flow_matching })
         };
-        train_any(&self.0, from, to, folder, load, learner)
+        let none = ClassArguments::default();
+        train_any(&self.0, StartFrom { weights: from, classes: &none }, to, folder, load, learner)
     }
 }
 
 /// The recipe's network with the weights of a file, or of a finished run.
-fn load(recipe: &TextRecipe, from: &Path) -> Result<MmDit> {
+fn load(recipe: &TextRecipe, from: &Path, _: Option<&ClassRows>) -> Result<MmDit> {
     let network = recipe.network.transformer.init(recipe.seed, &Device::default());
     match StoredNetwork::find(from)? {
-        StoredNetwork::File(file) => Ok(network.load(Weights::read(file)?)?),
+        StoredNetwork::File(file) => {
+            let weights = MmDit::own(Weights::read(file)?)?;
+            let chosen = weights.choices().join(", ");
+            note_choices(from, Some(chosen).filter(|chosen| !chosen.is_empty()));
+            Ok(network.load(weights)?)
+        }
         StoredNetwork::Checkpoint(folder) => {
             let folder = folder.display();
             Err(format!("--from {folder}: a network for text starts from a file of weights or a finished run").into())

@@ -46,6 +46,15 @@ impl Place {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// What a command tells beside its results.
+    #[track_caller]
+    fn told(&self, arguments: &[&str]) -> String {
+        let output = self.call(arguments);
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{arguments:?}: {told}");
+        told
+    }
+
     /// Asserts that a command fails for a reason with these words, told in one line.
     #[track_caller]
     fn refuse(&self, arguments: &[&str], words: &[&str]) {

@@ -51,6 +51,63 @@ fn what_a_run_started_from_is_written_down_and_must_stay_the_same() {
     place.refuse(&[&compare[..], &["--resume"]].concat(), &["it is given none", "the same --from"]);
 }
 
+/// A folder of two classes of tiny images.
+fn two_classes(place: &Place) {
+    for class in ["cat", "dog"] {
+        let folder = place.path("images").join(class);
+        std::fs::create_dir_all(&folder).unwrap();
+        for index in 0..12u8 {
+            let image = image::GrayImage::from_fn(8, 8, |x, y| image::Luma([(x as u8 * 9) ^ (y as u8 * 7) ^ index]));
+            image.save(folder.join(format!("{index}.png"))).unwrap();
+        }
+    }
+}
+
+#[test]
+fn a_network_for_other_classes_is_fine_tuned_from_rows_that_are_named() {
+    let place = Place::new();
+    std::fs::write(place.path("tiny.json"), recipe().to_string()).unwrap();
+    let coloured = ["train", "tiny.json", "--set", "network.channels=3"];
+    place.run(&[&coloured[..], &["--set", "data.channels=3", "--out", "first"]].concat());
+    two_classes(&place);
+    let data = "data={\"kind\":\"folder\",\"path\":\"images\",\"size\":8}";
+    let train = [&coloured[..], &["--set", data, "--from", "first"]].concat();
+    // Each message leads to the next step, and the last step works.
+    place.refuse(&[&train[..], &["--out", "run"]].concat(), &["set network.classes=2", "--class-rows"]);
+    let train = [&train[..], &["--set", "network.classes=2", "--out", "run"]].concat();
+    place.refuse(&train, &["11 labels", "the network has 3", "--class-rows"]);
+    place.refuse(&[&train[..], &["--class-rows", "cow=1"]].concat(), &["no class \"cow\"", "cat, dog"]);
+    place.refuse(&[&train[..], &["--class-rows", "cat=10"]].concat(), &["it knows 10 classes", "no row 10"]);
+    assert!(!place.path("run").exists());
+    let mapped = [&train[..], &["--class-rows", "cat=3"]].concat();
+    place.run(&mapped);
+    assert_eq!(place.json("run/start.json")["class_rows"], json!([{ "of": 3 }, "null"]));
+
+    // Continued, it is the same training: with the same rows, or from its checkpoint, but not with others.
+    let more = [&mapped[..], &["--resume", "--set", "training.steps=3"]].concat();
+    place.run(&more);
+    let other = [&train[..], &["--class-rows", "cat=4", "--resume", "--set", "training.steps=3"]].concat();
+    place.refuse(&other, &["its classes are given other rows", "the same --from and --class-rows"]);
+    let whole = [&mapped[..], &["--set", "training.steps=3"]].concat();
+    let whole: Vec<&str> = whole.into_iter().map(|word| if word == "run" { "whole" } else { word }).collect();
+    place.run(&whole);
+    let read = |run: &str| std::fs::read(place.path(run).join("model.safetensors")).unwrap();
+    assert!(read("run") == read("whole"));
+}
+
+#[test]
+fn what_is_taken_of_a_file_is_said() {
+    let place = place();
+    let weights = mixflow::backbones::weights::Weights::read(place.path("first/model.safetensors")).unwrap();
+    let wrapped = weights.rename(|name| Some(format!("model.{name}")));
+    wrapped.write(place.path("wrapped.safetensors"), &[]).unwrap();
+    let told = place.told(&["train", "tiny.json", "--from", "wrapped.safetensors", "--out", "wrapped"]);
+    assert!(told.contains("of wrapped.safetensors: names without `model.`"), "{told}");
+    place.run(&["train", "tiny.json", "--from", "first", "--out", "plain"]);
+    let read = |run: &str| std::fs::read(place.path(run).join("model.safetensors")).unwrap();
+    assert!(read("wrapped") == read("plain"));
+}
+
 #[cfg(not(feature = "hub"))]
 #[test]
 fn a_program_without_network_says_how_to_get_one_with_it() {
