@@ -65,12 +65,17 @@ impl TimeGrid {
         Self::new(steps - 1)?.shift(shift)?.interval(Interval { start: 0.0, end: 1.0 - least })?.last(1.0)
     }
 
-    /// The same with another number of steps, the last point's included.
+    /// The same with another number of steps, that to the last point included: shift, ends and last point stay.
     ///
     /// # Errors
-    /// As [`new`](Self::new).
+    /// As [`new`](Self::new), and for a single step where there is a last point, which `end` comes before.
     pub fn with_steps(self, steps: usize) -> Result<Self, Error> {
-        Self { steps: steps.saturating_sub(usize::from(self.last.is_some())), ..self }.checked()
+        if self.last.is_none() {
+            return Self { steps, ..self }.checked();
+        }
+        let expected = "from 2 to 100001, the step to `last` included";
+        Error::check((2..=100_001).contains(&steps), "steps", expected, steps as f64)?;
+        Self { steps: steps - 1, ..self }.checked()
     }
 
     /// Moves the times towards noise, as [`Shifted`](crate::Shifted) does for training.
@@ -122,16 +127,16 @@ impl TimeGrid {
         if (end - start).abs() < 1e-9 {
             return refuse(start, end, "has no width to divide into steps");
         }
-        match self.last {
-            Some(last) => {
-                let (last, shifted) = (Error::unit("last", last)?, shift_time(self.shift, end));
-                if (last - shifted) * (end - start) <= 0.0 {
-                    return refuse(shifted, last, "turns back: `last` must lie beyond the (shifted) `end` of the grid");
-                }
-                Ok(self)
+        if let Some(last) = self.last {
+            let (last, shifted) = (Error::unit("last", last)?, shift_time(self.shift, end));
+            if (last - shifted) * (end - start) <= 0.0 {
+                return refuse(shifted, last, "turns back: `last` must lie beyond the (shifted) `end` of the grid");
             }
-            None => Ok(self),
         }
+        if self.times().windows(2).any(|pair| pair[0] == pair[1]) {
+            return refuse(start, end, "has steps without width: take fewer, or a `shift` nearer to 1");
+        }
+        Ok(self)
     }
 }
 
@@ -213,8 +218,26 @@ mod tests {
         close(grid.times(), &[0.0, 1.0 - middle, 1.0 - least, 1.0]);
         close(TimeGrid::stable_diffusion_3(1, 2.0).unwrap().times(), &[0.0, 1.0]);
         assert_eq!(grid.with_steps(9).unwrap(), TimeGrid::stable_diffusion_3(9, 2.0).unwrap());
-        assert!(grid.with_steps(1).is_err());
+        let alone = grid.with_steps(1).unwrap_err().to_string();
+        assert!(alone.contains("`steps` must be from 2 to 100001, the step to `last` included, found 1"), "{alone}");
         assert!(TimeGrid::stable_diffusion_3(0, 3.0).is_err() && TimeGrid::stable_diffusion_3(9, 0.0).is_err());
+    }
+
+    #[test]
+    fn another_number_of_steps_keeps_everything_else() {
+        for json in [
+            r#"{"steps": 4}"#,
+            r#"{"steps": 4, "shift": 6.93, "end": 0.999}"#,
+            r#"{"steps": 4, "shift": 2, "start": 0.001, "end": 0.96, "last": 1}"#,
+            r#"{"steps": 4, "start": 1, "end": 0}"#,
+        ] {
+            let grid: TimeGrid = serde_json::from_str(json).unwrap();
+            for steps in [2, 3, 50] {
+                let other = grid.with_steps(steps).unwrap();
+                assert_eq!((other.steps(), other.times().len()), (steps, steps + 1), "{json}");
+                assert_eq!(TimeGrid { steps: grid.steps, ..other }, grid, "{json}");
+            }
+        }
     }
 
     #[test]
@@ -228,6 +251,7 @@ mod tests {
         refused(r#"{"steps": 5, "shift": 0}"#, "`shift` must be a finite number above 0");
         refused(r#"{"steps": 5, "start": 0.5, "end": 0.5}"#, "the interval from 0.5 to 0.5 has no width");
         refused(r#"{"steps": 5, "end": 0.9, "last": 0.8}"#, "the interval from 0.9 to 0.8 turns back");
+        refused(r#"{"steps": 9, "shift": 1e-17}"#, "the interval from 0 to 1 has steps without width");
         refused(r#"{"steps": 5, "end": 1.5}"#, "`end` must be in [0, 1], found 1.5");
         refused(r#"{"steps": 5, "stop": 0.5}"#, "unknown field `stop`");
     }

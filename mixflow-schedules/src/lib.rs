@@ -73,7 +73,7 @@ pub use linear::Linear;
 pub use logit_normal::LogitNormal;
 pub use mixflow::MixFlow;
 pub use prediction::{Affine, Prediction};
-pub use schedule::{Coefficients, Reversed, Schedule, Sde};
+pub use schedule::{Coefficients, Reversed, Schedule, Sde, same_path, time_between};
 pub use shifted::Shifted;
 pub use timestep::{Timestep, TimestepSampler};
 pub use truncated::Truncated;

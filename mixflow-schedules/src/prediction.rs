@@ -54,11 +54,18 @@ impl Prediction {
     /// `α = 0` (`t = 0`), from data at `σ = 0` (`t = 1`), and *to* the score at `σ = 0`. A velocity determines all but
     /// the score at both ends. [`interval`](crate::interval) says how far to keep away.
     pub fn convert(self, to: Self, at: &Coefficients) -> Affine {
-        if self == to {
+        self.convert_between(at, to, at)
+    }
+
+    /// As [`convert`](Self::convert), for another network that counts the time of the same path in another way, such as
+    /// backwards: `at` and `to_at` are one point of the path, with equal `α` and `σ`.
+    pub fn convert_between(self, at: &Coefficients, to: Self, to_at: &Coefficients) -> Affine {
+        let rates = |at: &Coefficients| [at.d_alpha, at.d_sigma];
+        if self == to && (self != Self::Velocity || rates(at) == rates(to_at)) {
             return Affine { x: 0.0, y: 1.0 };
         }
         let ([p_data, p_noise], p_scale) = self.direction(at);
-        let ([q_data, q_noise], q_scale) = to.direction(at);
+        let ([q_data, q_noise], q_scale) = to.direction(to_at);
         let determinant = at.alpha * p_noise - at.sigma * p_data;
         Affine {
             x: q_scale * (q_data * p_noise - q_noise * p_data) / determinant,
@@ -83,7 +90,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Cosine, Linear, Schedule, schedule::tests::all};
+    use crate::{Cosine, Linear, Reversed, Schedule, schedule::tests::all};
 
     const ALL: [Prediction; 4] = [Prediction::Velocity, Prediction::Noise, Prediction::Data, Prediction::Score];
 
@@ -112,6 +119,25 @@ mod tests {
                     }
                 }
             }
+        }
+    }
+
+    /// Against the true values of the other network, and exactly `−1` for velocities.
+    #[test]
+    fn predictions_are_read_in_the_other_direction_of_time() {
+        let (data, noise) = (0.3, -1.7);
+        for schedule in all() {
+            let (at, back) = (schedule.at(0.4), Reversed(&schedule).at(0.4));
+            let x_t = at.alpha * data + at.sigma * noise;
+            for from in ALL {
+                for to in ALL {
+                    let expected = value(to, &back, data, noise);
+                    let found = from.convert_between(&at, to, &back).apply(x_t, value(from, &at, data, noise));
+                    assert!((found - expected).abs() < 1e-12 * (1.0 + expected.abs()), "{schedule:?} {from:?} {to:?}");
+                }
+            }
+            let turned = Prediction::Velocity.convert_between(&at, Prediction::Velocity, &back);
+            assert_eq!((turned.x, turned.y), (0.0, -1.0));
         }
     }
 

@@ -96,6 +96,42 @@ impl<S: Schedule> Schedule for Reversed<S> {
     }
 }
 
+/// The paper time at which `share` of the label's way from paper time `from` to paper time `to` is done.
+///
+/// Labels that run evenly give `from + share (to − from)`. Any other is searched by bisection, and must be monotone; beyond
+/// `from` and `to` as far as it runs on.
+pub fn time_between(schedule: &dyn Schedule, from: f64, to: f64, share: f64) -> f64 {
+    let mix = |from: f64, to: f64| from * (1.0 - share) + to * share;
+    let (label, even) = (|t| schedule.at(t).time, mix(from, to));
+    let wanted = mix(label(from), label(to));
+    if (label(even) - wanted).abs() <= 8.0 * f64::EPSILON {
+        return even;
+    }
+    let direction = (label(to) - label(from)).signum();
+    let short = |t: f64| (label(t) - wanted) * direction < 0.0;
+    let (mut low, mut high) = (from, to);
+    for _ in 0..64 {
+        if short(high) {
+            (low, high) = (high, high + (to - from));
+        }
+    }
+    loop {
+        let middle = low + (high - low) / 2.0;
+        if middle == low || middle == high {
+            return high;
+        }
+        if short(middle) { low = middle } else { high = middle }
+    }
+}
+
+/// Whether two schedules are one path, whatever way they count its time: `α` and `σ` are compared at nine times.
+pub fn same_path(one: &dyn Schedule, other: &dyn Schedule) -> bool {
+    (1..10).map(|tenth| f64::from(tenth) / 10.0).all(|t| {
+        let (one, other) = (one.at(t), other.at(t));
+        (one.alpha - other.alpha).abs() < 1e-9 && (one.sigma - other.sigma).abs() < 1e-9
+    })
+}
+
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 pub(crate) mod tests {
@@ -148,6 +184,53 @@ pub(crate) mod tests {
                 prop_assert_eq!((forward.alpha, forward.sigma), (back.alpha, back.sigma));
                 prop_assert_eq!((forward.d_alpha, forward.d_sigma), (-back.d_alpha, -back.d_sigma));
                 prop_assert_eq!(forward.sde().diffusion, -back.sde().diffusion);
+            }
+        }
+    }
+
+    #[test]
+    fn a_path_is_the_same_in_both_directions_and_no_other() {
+        let schedules = all();
+        for (i, one) in schedules.iter().enumerate() {
+            for (j, other) in schedules.iter().enumerate() {
+                assert_eq!(same_path(one, other), i % 3 == j % 3, "{one:?} {other:?}");
+            }
+        }
+        let other = VariancePreserving::new(0.1, 19.0).unwrap();
+        assert!(!same_path(&VariancePreserving::default(), &other));
+    }
+
+    /// The straight path, whose label is `t (1 + t) / 2`.
+    #[derive(Debug)]
+    struct Quadratic;
+
+    impl Schedule for Quadratic {
+        fn at(&self, t: f64) -> Coefficients {
+            let speed = 0.5 + t;
+            Coefficients {
+                time: t * (1.0 + t) / 2.0,
+                alpha: t,
+                sigma: 1.0 - t,
+                d_alpha: 1.0 / speed,
+                d_sigma: -1.0 / speed,
+            }
+        }
+    }
+
+    #[test]
+    fn times_between_others_go_by_the_label() {
+        for schedule in all() {
+            assert!((time_between(&schedule, 0.2, 0.6, 0.25) - 0.3).abs() < 1e-15, "{schedule:?}");
+            assert_eq!([0.0, 1.0].map(|share| time_between(&schedule, 0.2, 0.6, share)), [0.2, 0.6]);
+        }
+        for (schedule, from, to) in
+            [(&Quadratic as &dyn Schedule, 0.1, 0.7), (&Quadratic, 0.7, 0.1), (&Reversed(Quadratic), 0.1, 0.7)]
+        {
+            let label = |t: f64| schedule.at(t).time;
+            for share in [0.0, 0.3, 0.5, 1.0, 1.2] {
+                let wanted = label(from) + share * (label(to) - label(from));
+                let found = label(time_between(schedule, from, to, share));
+                assert!((found - wanted).abs() < 1e-15, "{schedule:?} {share}: {found} is not {wanted}");
             }
         }
     }
