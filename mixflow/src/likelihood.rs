@@ -78,9 +78,10 @@ pub fn log_likelihood(
 fn velocity_and_divergence(flow: &Flow<'_>, x: Tensor<4>, t: f64, probe: Tensor<4>) -> (Tensor<4>, Tensor<1>) {
     let x = x.autodiff().require_grad();
     let velocity = flow.velocity(x.clone(), t);
-    let gradients = (velocity.clone() * probe.clone()).sum().backward();
-    // A velocity that does not depend on the state has no gradient.
-    let gradient = x.grad(&gradients).unwrap_or_else(|| probe.zeros_like());
+    let product = (velocity.clone() * probe.clone()).sum();
+    // A velocity that does not depend on the state has no gradient, and where it depends on nothing no graph either.
+    let gradient = if product.is_tracked() { x.grad(&product.backward()) } else { None };
+    let gradient = gradient.unwrap_or_else(|| probe.zeros_like());
     (velocity.without_autodiff(), (gradient * probe).flatten::<2>(1, 3).sum_dim(1).squeeze_dim(1))
 }
 
@@ -151,6 +152,27 @@ mod tests {
         // `−log₂ p / 8`.
         let bits = numbers(&exact.bits_per_dimension())[0];
         assert!((bits + numbers(&exact.nats)[0] / 8.0 / LN_2).abs() < 1e-12);
+    }
+
+    /// A flow that moves everything alike has no divergence: the density is that of the noise it came from.
+    #[test]
+    fn a_velocity_that_ignores_the_state_only_moves() {
+        let device = Device::default();
+        let flows = [
+            Flow::new(&Linear, Prediction::Velocity, |x, _| x.zeros_like() + 0.5),
+            Flow::new(&Linear, Prediction::Velocity, |x, _| Tensor::full(x.dims(), 0.5, (&device, x.dtype()))),
+            // Depends on a tracked tensor, but not on the state.
+            Flow::new(&Linear, Prediction::Velocity, |x, _| {
+                Tensor::<4>::full(x.dims(), 0.25, (&device, x.dtype())).autodiff().require_grad() * 2.0
+            }),
+        ];
+        for flow in flows {
+            let data = Tensor::<4>::from_data([[[[1.0], [-0.3]]]], (&device, burn::tensor::DType::F64));
+            let mut probes = |_, shape| Tensor::ones(shape, (&device, burn::tensor::DType::F64));
+            let found = log_likelihood(&flow, &Heun, data, &times(4), &mut probes).unwrap();
+            let expected = -0.5 * (0.25 + 0.64) - TAU.ln();
+            assert!((numbers(&found.nats)[0] - expected).abs() < 1e-12, "{found:?} is not {expected}");
+        }
     }
 
     #[test]
