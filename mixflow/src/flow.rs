@@ -5,7 +5,7 @@ use std::fmt;
 
 use burn::prelude::*;
 use mixflow_backbones::Backbone;
-use mixflow_schedules::{Affine, Coefficients, Prediction, Schedule};
+use mixflow_schedules::{Prediction, Schedule, same_path, time_between};
 
 use crate::guidance::Guidance;
 
@@ -29,6 +29,10 @@ enum Source<'a> {
     Guided {
         strong: Box<Flow<'a>>,
         weak: Vec<(Flow<'a>, Guidance)>,
+    },
+    Scaled {
+        flow: Box<Flow<'a>>,
+        factor: f64,
     },
 }
 
@@ -87,10 +91,15 @@ impl<'a> Flow<'a> {
     /// Guides this flow away from `weak`: classifier-free guidance when `weak` is the same network under the null
     /// condition, autoguidance when it is a weaker network.
     ///
-    /// Outputs are combined as this flow's kind of prediction; `weak` may predict another, on the same schedule.
+    /// Outputs are combined as this flow's kind of prediction; `weak` may predict another, and count the time of the same
+    /// path the other way.
+    ///
+    /// # Panics
+    /// If the flows lie on different paths.
     #[must_use]
     pub fn guided(self, weak: Self, guidance: Guidance) -> Self {
         let (schedule, prediction) = (self.schedule, self.prediction);
+        weak.assert_on(schedule);
         let source = Source::Guided { strong: Box::new(self), weak: vec![(weak, guidance)] };
         Self { schedule, prediction, source, carried: 0 }
     }
@@ -98,15 +107,33 @@ impl<'a> Flow<'a> {
     /// Guides a guided flow away from one more weak flow: `(scale − 1) (strong − weak)` is added, where `strong` is this
     /// flow before any guidance. [`guided`](Self::guided) of a guided flow takes the guided one as the strong one instead,
     /// and evaluates it anew. A flow that is not guided is guided as there.
+    ///
+    /// # Panics
+    /// As [`guided`](Self::guided).
     #[must_use]
-    pub fn guided_also(self, weak: Self, guidance: Guidance) -> Self {
-        match self.source {
-            Source::Guided { strong, weak: mut others } => {
+    pub fn guided_also(mut self, weak: Self, guidance: Guidance) -> Self {
+        match &mut self.source {
+            Source::Guided { weak: others, .. } => {
+                weak.assert_on(self.schedule);
                 others.push((weak, guidance));
-                Self { source: Source::Guided { strong, weak: others }, ..self }
+                self
             }
-            Source::Network { .. } => self.guided(weak, guidance),
+            _ => self.guided(weak, guidance),
         }
+    }
+
+    /// The flow whose velocity is `factor` times that of this one, with the same guidance and evaluations.
+    ///
+    /// Data and noise are read from the scaled velocity, so that every solver follows the same flow. The score stays: what
+    /// a stochastic solver adds as noise it removes in full.
+    #[must_use]
+    pub fn scaled(self, factor: f64) -> Self {
+        if factor == 1.0 {
+            return self;
+        }
+        let (schedule, carried) = (self.schedule, self.carried);
+        let source = Source::Scaled { flow: Box::new(self), factor };
+        Self { schedule, prediction: Prediction::Velocity, source, carried }
     }
 
     /// The schedule of the path.
@@ -119,6 +146,13 @@ impl<'a> Flow<'a> {
     #[must_use]
     pub fn elapsed(&self, from: f64, to: f64) -> f64 {
         self.schedule.at(to).time - self.schedule.at(from).time
+    }
+
+    /// The paper time at which `share` of the native time from paper time `from` to paper time `to` has passed: where a
+    /// method takes a slope inside a step.
+    #[must_use]
+    pub fn between(&self, from: f64, to: f64, share: f64) -> f64 {
+        time_between(self.schedule, from, to, share)
     }
 
     /// `dx/dtime` at paper time `t`.
@@ -143,10 +177,13 @@ impl<'a> Flow<'a> {
     /// The velocity and the score `∇ log p_t(x)`, from one evaluation.
     #[must_use]
     pub fn velocity_and_score(&self, x: Tensor<4>, t: f64) -> (Tensor<4>, Tensor<4>) {
-        let at = self.schedule.at(t);
+        if let Source::Scaled { flow, factor } = &self.source {
+            let (velocity, score) = flow.velocity_and_score(x, t);
+            return (velocity * *factor, score);
+        }
         let output = self.output(x.clone(), t, t);
-        let velocity = convert(x.clone(), output.clone(), self.prediction, Prediction::Velocity, &at);
-        (velocity, convert(x, output, self.prediction, Prediction::Score, &at))
+        let read = |prediction| self.read(x.clone(), output.clone(), t, prediction, self.schedule);
+        (read(Prediction::Velocity), read(Prediction::Score))
     }
 
     /// Network evaluations so far; a guided step counts both networks.
@@ -157,13 +194,41 @@ impl<'a> Flow<'a> {
             Source::Guided { strong, weak } => {
                 strong.evaluations() + weak.iter().map(|(weak, _)| weak.evaluations()).sum::<usize>()
             }
+            Source::Scaled { flow, .. } => flow.evaluations(),
         }
     }
 
+    fn assert_on(&self, schedule: &dyn Schedule) {
+        assert!(same_path(self.schedule, schedule), "a flow on {schedule:?} is guided by one on {:?}", self.schedule);
+    }
+
     fn predict_guided_as(&self, x: Tensor<4>, t: f64, guided_as: f64, prediction: Prediction) -> Tensor<4> {
-        let at = self.schedule.at(t);
-        let output = self.output(x.clone(), t, guided_as);
-        convert(x, output, self.prediction, prediction, &at)
+        self.predict_on(self.schedule, x, t, guided_as, prediction)
+    }
+
+    /// As a network would predict it that counts time as `schedule` does, which is this one's path.
+    fn predict_on(
+        &self,
+        schedule: &dyn Schedule,
+        x: Tensor<4>,
+        t: f64,
+        guided_as: f64,
+        prediction: Prediction,
+    ) -> Tensor<4> {
+        match (&self.source, prediction) {
+            (Source::Scaled { flow, .. }, Prediction::Score) => flow.predict_on(schedule, x, t, guided_as, prediction),
+            _ => self.read(x.clone(), self.output(x, t, guided_as), t, prediction, schedule),
+        }
+    }
+
+    /// The output as another prediction; untouched where it is that already.
+    fn read(&self, x: Tensor<4>, output: Tensor<4>, t: f64, to: Prediction, schedule: &dyn Schedule) -> Tensor<4> {
+        let affine = self.prediction.convert_between(&self.schedule.at(t), to, &schedule.at(t));
+        match (affine.x, affine.y) {
+            (0.0, 1.0) => output,
+            (0.0, factor) => output * factor,
+            (x_factor, factor) => x * x_factor + output * factor,
+        }
     }
 
     fn output(&self, x: Tensor<4>, t: f64, guided_as: f64) -> Tensor<4> {
@@ -176,12 +241,13 @@ impl<'a> Flow<'a> {
                 let strong = strong.output(x.clone(), t, guided_as);
                 let guided =
                     weak.iter().filter(|(_, guidance)| guidance.is_active(guided_as)).map(|(weak, guidance)| {
-                        let weak = weak.predict_guided_as(x.clone(), t, guided_as, self.prediction);
+                        let weak = weak.predict_on(self.schedule, x.clone(), t, guided_as, self.prediction);
                         guide(strong.clone(), weak, guidance)
                     });
                 let together = guided.reduce(|all, guided| all + (guided - strong.clone()));
                 together.unwrap_or_else(|| strong.clone())
             }
+            Source::Scaled { flow, factor } => flow.predict_guided_as(x, t, guided_as, Prediction::Velocity) * *factor,
         }
     }
 }
@@ -208,23 +274,16 @@ fn guide(strong: Tensor<4>, weak: Tensor<4>, guidance: &Guidance) -> Tensor<4> {
     Tensor::cat(vec![first, rest.narrow(1, guided, channels - guided)], 1)
 }
 
-/// The network's output as another prediction; untouched where it is that already.
-fn convert(x: Tensor<4>, output: Tensor<4>, from: Prediction, to: Prediction, at: &Coefficients) -> Tensor<4> {
-    if from == to {
-        return output;
-    }
-    let affine: Affine = from.convert(to, at);
-    x * affine.x + output * affine.y
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use mixflow_schedules::{Linear, Reversed};
+    use mixflow_schedules::{Cosine, Linear, Reversed};
 
     use super::*;
     use crate::solver::testing::{numbers, point, schedules, silent};
     use crate::solver::{Euler, Solver};
+
+    const ALL: [Prediction; 4] = [Prediction::Noise, Prediction::Data, Prediction::Score, Prediction::Velocity];
 
     /// A flow on `Linear` whose velocity is the same everywhere.
     fn constant(velocity: f64) -> Flow<'static> {
@@ -281,8 +340,8 @@ mod tests {
         }
         let guidance = Guidance::new(2.5).unwrap();
         for schedule in schedules() {
-            for strong in [Prediction::Noise, Prediction::Data, Prediction::Score, Prediction::Velocity] {
-                for weak in [Prediction::Noise, Prediction::Data, Prediction::Score, Prediction::Velocity] {
+            for strong in ALL {
+                for weak in ALL {
                     let value = |flow: Flow<'_>| numbers(&flow.velocity(point(0.8), 0.4))[0];
                     let [s, w] = [value(network(strong, &schedule, 0.3)), value(network(weak, &schedule, -0.2))];
                     let flow = network(strong, &schedule, 0.3).guided(network(weak, &schedule, -0.2), guidance);
@@ -291,6 +350,61 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Every prediction of the weak flow, from a network that counts time the other way: the same numbers.
+    #[test]
+    fn a_guide_may_count_time_the_other_way() {
+        let guidance = Guidance::new(2.5).unwrap();
+        for schedule in schedules() {
+            let back = Reversed(&schedule);
+            for strong in ALL {
+                for weak in ALL {
+                    let velocity = |weak: Flow<'_>| {
+                        let flow = Flow::new(&schedule, strong, |x, _| x * 0.3).guided(weak, guidance);
+                        numbers(&flow.velocity(point(0.8), 0.4))[0]
+                    };
+                    let expected = velocity(Flow::new(&schedule, weak, |x, time| x * (time - 0.7)));
+                    // The label is 1 − time there; only a velocity is another number.
+                    let sign = if weak == Prediction::Velocity { -1.0 } else { 1.0 };
+                    let found = velocity(Flow::new(&back, weak, move |x, time| x * ((0.3 - time) * sign)));
+                    assert!(
+                        (found - expected).abs() < 1e-9 * expected.abs().max(1.0),
+                        "{schedule:?} {strong:?} {weak:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a flow on Linear is guided by one on Cosine")]
+    fn a_guide_on_another_path_is_no_guide() {
+        let weak = Flow::new(&Cosine, Prediction::Velocity, |x, _| x);
+        let _ = constant(1.0).guided(weak, Guidance::new(2.0).unwrap());
+    }
+
+    /// The factor is on the guided velocity, wherever guidance is decided, and on nothing that the network says of the score.
+    #[test]
+    fn a_scaled_flow_is_guided_and_counted_as_the_flow_itself() {
+        let flow = || {
+            let guidance = Guidance::new(3.0).unwrap().within(0.0, 0.5).unwrap();
+            Flow::new(&Linear, Prediction::Noise, |x, t| x * (0.2 + t)).guided(constant(0.5), guidance)
+        };
+        let (plain, scaled) = (flow(), flow().scaled(0.9));
+        for (t, guided_as) in [(0.3, 0.3), (0.3, 0.6), (0.7, 0.5), (0.7, 0.7)] {
+            let velocity = |flow: &Flow<'_>| numbers(&flow.velocity_guided_as(point(0.8), t, guided_as))[0];
+            assert_eq!(velocity(&scaled), 0.9 * velocity(&plain), "{t} {guided_as}");
+            assert_eq!(scaled.evaluations(), plain.evaluations());
+        }
+        let [(plain_velocity, plain_score), (velocity, score)] =
+            [&plain, &scaled].map(|flow| flow.velocity_and_score(point(0.8), 0.3));
+        assert_eq!(numbers(&velocity), numbers(&(plain_velocity * 0.9)));
+        assert_eq!(numbers(&score), numbers(&plain_score));
+        assert_eq!(numbers(&scaled.predict(point(0.8), 0.3, Prediction::Score)), numbers(&plain_score));
+        // On the straight path data is where the velocity leads to by t = 1.
+        let data = numbers(&scaled.predict(point(0.8), 0.3, Prediction::Data))[0];
+        assert!((data - (0.8 + 0.7 * numbers(&velocity)[0])).abs() < 1e-12, "{data}");
     }
 
     #[test]

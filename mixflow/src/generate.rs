@@ -1,14 +1,17 @@
-//! Images from a network, as many as wanted, the same whatever the batch (but for the rounding of matrix products).
+//! Images from a network, as many as wanted.
+//!
+//! An image is a function of the seed, its number and its label, whatever the batch, but for the rounding of matrix
+//! products; with an adaptive solver, whose steps are those of a whole batch, within its tolerances. The same images come
+//! from a [`Flow`], a [`Sampler`](crate::sampler::Sampler) and [`SeededNoise`].
 
 use burn::tensor::{Device, Tensor};
 use mixflow_backbones::{Autoencoder, Backbone, ClassLabels, Condition};
-use mixflow_schedules::Prediction;
 
+use crate::Error;
 use crate::flow::Flow;
 use crate::metric::Features;
-use crate::random::Stream;
 use crate::recipe::{Guide, ObjectiveConfig, SamplingConfig};
-use crate::{Error, flow_matching};
+use crate::solver::{SampleError, SeededNoise};
 
 /// Generated images.
 #[derive(Clone, Debug, PartialEq)]
@@ -17,7 +20,8 @@ pub struct Images {
     pub pixels: Vec<f32>,
     /// Their shape.
     pub shape: [usize; 4],
-    /// Network evaluations for each image; a guided step counts both networks.
+    /// Network evaluations for each image; a guided step counts both networks. With an adaptive solver, of the batch that
+    /// took most.
     pub evaluations: usize,
 }
 
@@ -48,7 +52,7 @@ pub struct Generator<'a, B> {
     pub shape: [usize; 3],
     /// Seed of all noise.
     pub seed: u64,
-    /// Factor on the velocity: 1 samples, others are a temperature.
+    /// Factor on the guided velocity, see [`Flow::scaled`]: 1 samples, others are a temperature.
     pub lambda: f64,
     /// What makes images of the network's latents; none where it makes images itself.
     pub autoencoder: Option<&'a dyn Autoencoder>,
@@ -63,7 +67,8 @@ impl<B: Backbone<Condition = ClassLabels>> Generator<'_, B> {
     /// One image a label. Image `i` starts from the noise of number `first + i`, so arms with equal seeds share noise.
     ///
     /// # Errors
-    /// If a state is not finite, or an adaptive solver gives up.
+    /// For labels that are none of the network's classes, numbers of images from 2⁴⁴ on, a state that is not finite, or an
+    /// adaptive solver that gives up.
     pub fn images(&self, labels: &[usize], first: u64) -> Result<Images, Error> {
         self.trajectories(labels, first, &mut |_, _, _| {})
     }
@@ -73,18 +78,16 @@ impl<B: Backbone<Condition = ClassLabels>> Generator<'_, B> {
     /// # Errors
     /// As [`images`](Self::images).
     pub fn trajectories(&self, labels: &[usize], first: u64, visit: &mut Visit<'_>) -> Result<Images, Error> {
+        self.check(labels, first)?;
         let device = Device::default();
         let [channels, height, width] = self.shape;
         let mut images = Images { pixels: Vec::new(), shape: [labels.len(), channels, height, width], evaluations: 0 };
         for (batch, labels) in labels.chunks(self.sampling.batch).enumerate() {
             let offset = batch * self.sampling.batch;
-            let start = first + offset as u64;
-            let shape = [labels.len(), channels, height, width];
-            let noise = flow_matching::noise(self.seed, Stream::Sample, start, shape, &device);
-            let condition = ClassLabels::new(labels, self.null, &device);
-            let flow = self.flow(condition);
-            let mut source = |step: usize, shape: [usize; 4]| self.solver_noise(step, start, shape, &device);
-            let samples = self.sampling.sampler.trajectory(&flow, noise, &mut source, |t, x| visit(t, offset, x))?;
+            let flow = self.flow(ClassLabels::new(labels, self.null, &device));
+            let mut noise = SeededNoise::new(self.seed, first + offset as u64, &device);
+            let start = noise.start([labels.len(), channels, height, width]);
+            let samples = self.sampling.sampler.trajectory(&flow, start, &mut noise, |t, x| visit(t, offset, x))?;
             images.evaluations = images.evaluations.max(samples.evaluations);
             let made = match self.autoencoder {
                 Some(autoencoder) => autoencoder.decode(samples.x),
@@ -96,42 +99,34 @@ impl<B: Backbone<Condition = ClassLabels>> Generator<'_, B> {
         Ok(images)
     }
 
-    /// The velocity field of a batch of these labels, guided as the sampling says.
+    /// The velocity field of a batch of these labels, guided as the sampling says, and scaled.
     ///
     /// # Panics
     /// If the sampling names a guide and [`guide`](Self::guide) is none.
     pub fn flow(&self, condition: ClassLabels) -> Flow<'_> {
-        let strong = self.flow_of(self.network, condition.clone());
+        let ObjectiveConfig { schedule, prediction, .. } = self.objective;
+        let flow = |condition| Flow::of(schedule, *prediction, self.network, condition);
+        let strong = flow(condition.clone());
         let flow = match (self.sampling.guidance, self.sampling.active_guide(), self.guide) {
             (None, ..) => strong,
-            (Some(guidance), None, _) => strong.guided(self.flow_of(self.network, condition.null()), guidance),
-            (Some(guidance), Some(_), Some(guide)) => strong.guided(self.flow_of(&guide.network, condition), guidance),
+            (Some(guidance), None, _) => strong.guided(flow(condition.null()), guidance),
+            (Some(guidance), Some(_), Some(guide)) => strong.guided(Flow::of(schedule, *prediction, &guide.network, condition), guidance),
             (Some(_), Some(guide), None) => {
                 panic!("the sampling names the guide {}, but none was loaded", guide.weights.display())
             }
         };
-        if self.lambda == 1.0 {
-            return flow;
+        flow.scaled(self.lambda)
+    }
+
+    fn check(&self, labels: &[usize], first: u64) -> Result<(), SampleError> {
+        if let Some(label) = labels.iter().find(|label| **label >= self.null) {
+            let last = self.null.saturating_sub(1);
+            return Err(SampleError::Config(format!("labels are classes from 0 to {last}, found {label}")));
         }
-        let lambda = self.lambda;
-        Flow::labelled(&self.objective.schedule, Prediction::Velocity, move |x, t| flow.velocity(x, t) * lambda)
-    }
-
-    fn flow_of<'a, N: Backbone<Condition = ClassLabels>>(&'a self, network: &'a N, labels: ClassLabels) -> Flow<'a> {
-        Flow::new(&self.objective.schedule, self.objective.prediction, move |x: Tensor<4>, time| {
-            let times = Tensor::full([x.dims()[0]], time, &x.device());
-            network.forward(x, times, labels.clone())
-        })
-    }
-
-    /// Noise of a stochastic step: one stream an image and step.
-    fn solver_noise(&self, step: usize, first: u64, shape: [usize; 4], device: &Device) -> Tensor<4> {
-        let image = |i: usize| {
-            // Grids have at most 2^17 steps, so that images and steps never share a position.
-            let position = (first + i as u64) << 20 | step as u64;
-            flow_matching::noise(self.seed, Stream::Solver, position, [1, shape[1], shape[2], shape[3]], device)
-        };
-        Tensor::cat((0..shape[0]).map(image).collect(), 0)
+        if self.sampling.batch == 0 {
+            return Err(SampleError::Config("sampling.batch must be at least 1, found 0".into()));
+        }
+        SeededNoise::check(first, labels.len())
     }
 }
 

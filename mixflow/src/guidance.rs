@@ -53,6 +53,12 @@ impl Guidance {
         self.scale
     }
 
+    /// The first and the last paper time that are guided.
+    #[must_use]
+    pub fn interval(&self) -> [f64; 2] {
+        self.interval
+    }
+
     /// The number of guided channels, when it is limited.
     #[must_use]
     pub fn channels(&self) -> Option<usize> {

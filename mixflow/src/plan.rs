@@ -84,11 +84,9 @@ impl Plan {
         // The backward pass takes two products for each of the forward pass.
         let operations = 3.0 * 2.0 * network.training_multiply_adds() as f64 * images as f64;
         let sampling = &recipe.sampling;
-        let evaluations = sampling.evaluations();
+        let evaluations = sampling.evaluations_of_each();
         let guide = sampling.active_guide().map(|guide| &guide.network);
-        // A guide is evaluated as often as the network.
-        let pair = |guide: &NetworkConfig| (multiply_adds + guide.multiply_adds()) / 2;
-        let evaluation = guide.map_or(multiply_adds, pair);
+        let weak = guide.map_or(multiply_adds, NetworkConfig::multiply_adds);
         Self {
             network: network.name().into(),
             parameters,
@@ -103,8 +101,9 @@ impl Plan {
             images,
             training_seconds: operations / machine.speed,
             guide: guide.map(|guide| (guide.name().into(), guide.parameters())),
-            evaluations,
-            sampling_multiply_adds: evaluations.map(|evaluations| evaluation * evaluations as u64),
+            evaluations: sampling.evaluations(),
+            sampling_multiply_adds: evaluations
+                .map(|[network, guide]| network as u64 * multiply_adds + guide as u64 * weak),
             machine,
         }
     }

@@ -38,7 +38,7 @@ pub enum Stream {
     Dropout = 7,
     /// Starting noise of samples; position: the image's number.
     Sample = 8,
-    /// Noise added by stochastic solvers; position: the image's number.
+    /// Noise added by stochastic solvers; position: the image's number times 2²⁰, and the step.
     Solver = 9,
     /// Rademacher probes of likelihoods; position: the image's number.
     Probe = 10,

@@ -81,20 +81,34 @@ pub struct SamplingConfig {
     /// (classifier-free guidance).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guide: Option<GuideConfig>,
-    /// Images at a time; without effect on them beyond rounding.
+    /// Images at a time; without effect on them beyond rounding, with an adaptive solver within its tolerances.
     #[serde(default = "hundred")]
     pub batch: usize,
 }
 
 impl SamplingConfig {
-    /// Network evaluations of one image where guidance acts at all times, both networks counted; none where the solver
-    /// chooses its own steps.
+    /// Network evaluations of one image, each network counted where guidance asks it; none where the solver chooses its own
+    /// steps.
     pub fn evaluations(&self) -> Option<usize> {
-        let networks = if self.guides() { 2 } else { 1 };
-        Some(networks * self.sampler.solver.evaluations(self.sampler.grid.steps())?)
+        self.evaluations_of_each().map(|[network, guide]| network + guide)
     }
 
-    /// Solver and guidance in words, such as "Heun, guidance 1.5".
+    /// The same apart: of the network with its label, and of what it is guided away from.
+    pub fn evaluations_of_each(&self) -> Option<[usize; 2]> {
+        self.sampler.evaluations(self.guidance.as_slice())
+    }
+
+    /// The same with another number of steps, see [`TimeGrid::with_steps`](mixflow_schedules::TimeGrid::with_steps).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_steps(&self, steps: usize) -> Result<Self, mixflow_schedules::Error> {
+        let mut sampling = self.clone();
+        sampling.sampler.grid = sampling.sampler.grid.with_steps(steps)?;
+        Ok(sampling)
+    }
+
+    /// Solver and guidance in words, such as "Heun, guidance 1.5 from t = 0.1 to 0.7".
     pub fn describe(&self) -> String {
         use crate::sampler::SolverConfig::{
             Adaptive, DpmPlusPlus2M, Euler, EulerMaruyama, Heun, KarrasHeun, RungeKutta, StochasticHeun,
@@ -118,13 +132,35 @@ impl SamplingConfig {
             EulerMaruyama(_) => "Euler–Maruyama",
             StochasticHeun(_) => "stochastic Heun",
         };
-        match self.guidance {
-            Some(guidance) if self.guides() => match self.guide {
-                Some(_) => format!("{solver}, guidance {} by a weaker network", guidance.scale()),
-                None => format!("{solver}, guidance {}", guidance.scale()),
-            },
-            _ => solver.into(),
+        let Some(guidance) = self.guidance.filter(|_| self.guides()) else { return solver.into() };
+        let mut text = format!("{solver}, guidance {}", guidance.scale());
+        if self.guide.is_some() {
+            text += " by a weaker network";
         }
+        let [start, end] = guidance.interval();
+        if [start, end] != [0.0, 1.0] {
+            text += &format!(" from t = {start} to {end}");
+        }
+        if let Some(channels) = guidance.channels() {
+            text += &format!(" in channels 1 to {channels}");
+        }
+        text
+    }
+
+    /// What is wrong with it for images of so many channels, if anything.
+    fn check(&self, channels: usize) -> Result<(), String> {
+        if self.batch == 0 {
+            return Err("batch must be at least 1, found 0".into());
+        }
+        match self.guidance.and_then(|guidance| guidance.channels()) {
+            Some(guided) if guided > channels => {
+                return Err(format!(
+                    "guidance.channels must be at most {channels}, all that there are, found {guided}"
+                ));
+            }
+            _ => {}
+        }
+        self.sampler.check()
     }
 
     /// The guide, if sampling needs it: a scale of 1 guides nothing.
@@ -306,8 +342,10 @@ impl<N: NetworkSettings> Recipe<N> {
                 "data.flip mirrors images, but an autoencoder's latents are made beforehand: switch it off".into()
             );
         }
-        if self.sampling.batch == 0 {
-            return Err("sampling.batch must be at least 1, found 0".into());
+        self.sampling.check(network.shape()[0]).map_err(|fault| format!("sampling.{fault}"))?;
+        for &steps in self.post_training.iter().flat_map(|post| &post.solver_steps) {
+            let fault = |error| format!("post_training.solver_steps: with the grid of sampling, {error}");
+            self.sampling.with_steps(steps).map_err(fault)?;
         }
         self.training.check().map_err(|fault| format!("training: {fault}"))?;
         self.post_training
@@ -324,7 +362,9 @@ impl<N: NetworkSettings> Recipe<N> {
             (None, Some(_)) => {
                 Err("sampling.guide has no effect without sampling.guidance, such as {\"scale\": 1.5}".into())
             }
-            (_, Some(guide)) => guide.check(&self.network).map_err(|fault| format!("sampling.guide: {fault}")),
+            (_, Some(guide)) => {
+                guide.check(&self.network).map_err(|fault| format!("sampling.guide: {fault}"))
+            }
             _ => Ok(()),
         }
     }

@@ -1,13 +1,14 @@
 //! From noise to samples.
 
 use burn::prelude::*;
-use mixflow_schedules::TimeGrid;
+use mixflow_schedules::{Linear, TimeGrid, time_between};
 use serde::{Deserialize, Serialize};
 
 use crate::flow::Flow;
+use crate::guidance::Guidance;
 use crate::solver::{
-    Adaptive, DpmPlusPlus2M, Euler, EulerMaruyama, Heun, KarrasHeun, NoiseSource, RungeKutta, SampleError, Solver,
-    StochasticHeun,
+    Adaptive, DpmPlusPlus2M, Euler, EulerMaruyama, Heun, KarrasHeun, LastStep, NoiseSource, RungeKutta, SampleError,
+    Solver, StochasticHeun,
 };
 
 /// A solver and the times it visits.
@@ -85,14 +86,53 @@ pub enum SolverConfig {
 }
 
 impl SolverConfig {
-    /// Network evaluations of so many steps; none where the solver chooses its own.
-    pub fn evaluations(&self, steps: usize) -> Option<usize> {
-        match self {
-            Self::Euler(_) | Self::EulerMaruyama(_) | Self::DpmPlusPlus2M(_) => Some(steps),
-            Self::Heun(_) | Self::StochasticHeun(_) => Some(2 * steps),
-            Self::KarrasHeun(_) => Some(2 * steps - 1),
-            Self::RungeKutta(solver) => Some(solver.method.evaluations() * steps),
-            Self::Adaptive(_) => None,
+    /// Where in a step guidance is decided, as shares of it, once for each evaluation of the flow; none where the solver
+    /// chooses its own steps.
+    fn decisions(&self, last: bool) -> Option<Vec<f64>> {
+        Some(match self {
+            Self::Euler(_) | Self::EulerMaruyama(_) | Self::DpmPlusPlus2M(_) => vec![0.0],
+            Self::KarrasHeun(_) if last => vec![0.0],
+            Self::KarrasHeun(_) => vec![0.0, 0.0],
+            Self::StochasticHeun(solver) if last && solver.last_step != LastStep::None => vec![0.0],
+            Self::Heun(_) | Self::StochasticHeun(_) => vec![0.0, 1.0],
+            Self::RungeKutta(solver) => std::iter::once(0.0).chain(solver.method.nodes().iter().copied()).collect(),
+            Self::Adaptive(_) => return None,
+        })
+    }
+}
+
+impl Sampler {
+    /// Evaluations of the network that is guided, and of those that it is led away from by each of `guidance`; none where
+    /// the solver chooses its own steps. Exact on every path whose label runs evenly, as all of
+    /// [`ScheduleConfig`](mixflow_schedules::ScheduleConfig) do.
+    pub fn evaluations(&self, guidance: &[Guidance]) -> Option<[usize; 2]> {
+        let times = self.grid.times();
+        let mut counted = [0, 0];
+        for (step, interval) in times.windows(2).enumerate() {
+            for share in self.solver.decisions(step + 2 == times.len())? {
+                let t = time_between(&Linear, interval[0], interval[1], share);
+                counted[0] += 1;
+                counted[1] += guidance.iter().filter(|guidance| guidance.is_active(t)).count();
+            }
+        }
+        Some(counted)
+    }
+
+    /// What is wrong with it as a way from noise to data, if anything.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        let times = self.grid.times();
+        let (start, end) = (times[0], times[times.len() - 1]);
+        if start > end {
+            return Err(format!(
+                "grid runs from data to noise, from t = {start} to {end}: images are made the other way"
+            ));
+        }
+        match self.solver {
+            SolverConfig::EulerMaruyama(EulerMaruyama { last_step, .. })
+            | SolverConfig::StochasticHeun(StochasticHeun { last_step, .. }) => {
+                last_step.check(Some(end)).map_err(|error| format!("solver: {error}"))
+            }
+            _ => Ok(()),
         }
     }
 }
@@ -123,7 +163,7 @@ impl Solver for SolverConfig {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use mixflow_schedules::{Linear, Prediction};
+    use mixflow_schedules::{Prediction, ScheduleConfig};
 
     use super::*;
     use crate::solver::testing::{numbers, point, silent};
@@ -159,6 +199,74 @@ mod tests {
             assert_eq!(states.last().unwrap(), &numbers(&samples.x));
             assert_eq!(samples.evaluations, flow.evaluations());
         }
+    }
+
+    /// Every solver with every last step.
+    fn solvers() -> Vec<SolverConfig> {
+        let mut solvers: Vec<String> = SOLVERS[..6].iter().map(|solver| (*solver).into()).collect();
+        solvers.extend([r#"{"kind":"karras-heun"}"#, r#"{"kind":"dpmpp-2m"}"#].map(String::from));
+        for method in ["midpoint", "heun-3"] {
+            solvers.push(format!(r#"{{"kind":"runge-kutta","method":"{method}"}}"#));
+        }
+        for kind in ["euler-maruyama", "stochastic-heun"] {
+            for last in ["none", "mean", "tweedie", "euler"] {
+                solvers.push(format!(
+                    r#"{{"kind":"{kind}","diffusion":{{"kind":"constant","norm":0.1}},"last_step":"{last}"}}"#
+                ));
+            }
+        }
+        solvers.iter().map(|solver| serde_json::from_str(solver).unwrap()).collect()
+    }
+
+    #[test]
+    fn evaluations_stated_are_evaluations_counted() {
+        let always = |scale| Guidance::new(scale).unwrap();
+        // Ends on times of the grids, where a solver asks, between them, and beyond all.
+        let limited = |start, end| always(1.5).within(start, end).unwrap();
+        let guidances = [
+            vec![],
+            vec![always(1.0)],
+            vec![always(2.0)],
+            vec![limited(0.25, 0.75)],
+            vec![limited(0.1, 0.3)],
+            vec![limited(0.5, 0.5)],
+            vec![limited(0.99, 1.0)],
+            vec![always(2.0), limited(0.0, 0.4)],
+            vec![always(1.0), limited(0.2, 0.6), limited(0.3, 0.96)],
+        ];
+        let mut stated = 0;
+        for grid in [
+            r#"{"steps": 1}"#,
+            r#"{"steps": 4}"#,
+            r#"{"steps": 10, "start": 0.1, "end": 1}"#,
+            r#"{"steps": 3, "end": 0.96, "last": 1}"#,
+            r#"{"steps": 1, "end": 0.96, "last": 1}"#,
+            r#"{"steps": 5, "shift": 6.93}"#,
+        ] {
+            for solver in solvers() {
+                let sampler = Sampler { solver, grid: serde_json::from_str(grid).unwrap() };
+                for (reversed, lambda) in [(false, 1.0), (true, 0.9)] {
+                    let schedule = ScheduleConfig::Linear { reversed };
+                    for guidance in &guidances {
+                        let network = || Flow::new(&schedule, Prediction::Velocity, |x, _| x * 0.1);
+                        let guided = guidance.iter().fold(network(), |flow, g| flow.guided_also(network(), *g));
+                        let flow = guided.scaled(lambda);
+                        let mut draw = |_, shape| point(0.1).expand(shape);
+                        // A stochastic step to data ends in a score that is not finite, all evaluations done.
+                        let _ = sampler.sample(&flow, point(1.0), &mut draw);
+                        match sampler.evaluations(guidance) {
+                            Some([strong, weak]) => {
+                                assert_eq!(strong + weak, flow.evaluations(), "{sampler:?} {guidance:?} {lambda}");
+                                stated += 1;
+                            }
+                            None => assert!(matches!(solver, SolverConfig::Adaptive(_))),
+                        }
+                    }
+                }
+            }
+        }
+        // Grids, solvers but for the adaptive ones, directions of time with a factor, guidances.
+        assert_eq!(stated, 6 * 16 * 2 * 9);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use mixflow::flow::Flow;
 use mixflow::generate::Generator;
 use mixflow::guidance::Guidance;
 use mixflow::recipe::{ObjectiveConfig, SamplingConfig};
-use mixflow::solver::{Adaptive, Euler, EulerMaruyama, Heun, LastStep, Pair, Solver};
+use mixflow::solver::{Adaptive, Euler, EulerMaruyama, Heun, LastStep, Pair, SeededNoise, Solver};
 use mixflow_backbones::sit::Sit;
 use mixflow_backbones::{ClassLabels, Condition};
 use mixflow_schedules::{Diffusion, Linear, Prediction, TimeGrid};
@@ -94,41 +94,123 @@ fn guided_adaptive_samples_are_the_official_ones() {
     check(&fixture, "out.ode.dopri5", &solver, &both, &fixture.tensor("in.z", &device), &grid().times());
 }
 
+/// How the images of the tests below are made.
+fn sampling(solver: &Value, batch: usize) -> SamplingConfig {
+    let sampling = json!({ "solver": solver, "grid": { "steps": 4 }, "guidance": { "scale": 1.5 }, "batch": batch });
+    serde_json::from_value(sampling).expect("the recipe is valid")
+}
+
+fn generator<'a>(sit: &'a Sit, objective: &'a ObjectiveConfig, sampling: &'a SamplingConfig) -> Generator<'a, Sit> {
+    Generator {
+        autoencoder: None,
+        guide: None,
+        network: sit,
+        objective,
+        sampling,
+        null: 6,
+        shape: [4, 4, 4],
+        seed: 5,
+        lambda: 1.0,
+    }
+}
+
+const LABELS: [usize; 7] = [0, 1, 2, 3, 4, 5, 0];
+
 #[test]
 fn images_do_not_depend_on_the_batch() {
     let fixture = Fixture::read(CASE);
     let sit = network(&fixture, &Device::default());
-    let images = |solver: &Value, batch: usize| {
-        let sampling: SamplingConfig = serde_json::from_value(json!({
-            "solver": solver,
-            "grid": { "steps": 4 },
-            "guidance": { "scale": 1.5 },
-            "batch": batch,
-        }))
-        .expect("the recipe is valid");
-        let generator = Generator {
-            autoencoder: None,
-            guide: None,
-            network: &sit,
-            objective: &ObjectiveConfig::default(),
-            sampling: &sampling,
-            null: 6,
-            shape: [4, 4, 4],
-            seed: 5,
-            lambda: 1.0,
-        };
-        generator.images(&[0, 1, 2, 3, 4, 5, 0], 3).expect("sampling succeeds")
-    };
     let stochastic = json!({ "kind": "euler-maruyama", "diffusion": { "kind": "sigma" } });
-    for solver in [json!({ "kind": "heun" }), stochastic] {
-        let numbers = |batch| images(&solver, batch).pixels.into_iter().map(f64::from).collect::<Vec<_>>();
+    let adaptive = json!({ "kind": "adaptive", "pair": "dormand-prince-5", "atol": 1e-4, "rtol": 1e-4 });
+    // Products of matrices add in an order that depends on the number of rows: roundings of f32, 6e-8 each, of sixteen
+    // evaluations. Another noise would differ by 1. The steps of an adaptive solver are those of the batch: they differ by
+    // as much as the tolerance of each of some ten steps.
+    for (solver, tolerance) in [(json!({ "kind": "heun" }), 1e-5), (stochastic, 1e-5), (adaptive, 1e-3)] {
+        let numbers = |batch| {
+            let (objective, sampling) = (ObjectiveConfig::default(), sampling(&solver, batch));
+            let images = generator(&sit, &objective, &sampling).images(&LABELS, 3).expect("sampling succeeds");
+            images.pixels.into_iter().map(f64::from).collect::<Vec<_>>()
+        };
         let whole = numbers(7);
         assert_ne!(whole[..64], whole[6 * 64..], "two images of a class differ");
+        assert_eq!(numbers(7), whole);
         for batch in [1, 2, 100] {
-            // Products of matrices add in an order that depends on the number of rows: roundings of f32, 6e-8 each, of
-            // sixteen evaluations. Another noise would differ by 1.
-            let tolerance = Tolerance { relative: 1e-5, absolute: 1e-5 };
+            let tolerance = Tolerance { relative: tolerance, absolute: tolerance };
             close(&format!("{solver}, batches of {batch}"), &numbers(batch), &whole, tolerance);
         }
     }
+}
+
+/// By a generator, and by hand from flow, sampler and noise: the same bits, whatever a solver draws on the way, and scaled.
+#[test]
+fn a_seed_gives_the_same_images_by_generator_and_by_hand() {
+    let fixture = Fixture::read(CASE);
+    let device = Device::default();
+    let sit = network(&fixture, &device);
+    let diffusion = json!({ "kind": "sigma", "norm": 0.5 });
+    for solver in [
+        json!({ "kind": "heun" }),
+        json!({ "kind": "karras-heun" }),
+        json!({ "kind": "dpmpp-2m" }),
+        json!({ "kind": "adaptive", "pair": "bogacki-shampine-3", "atol": 1e-3, "rtol": 1e-3 }),
+        json!({ "kind": "euler-maruyama", "diffusion": diffusion }),
+        json!({ "kind": "stochastic-heun", "diffusion": diffusion }),
+    ] {
+        for lambda in [1.0, 1.05] {
+            let (objective, sampling) = (ObjectiveConfig::default(), sampling(&solver, 7));
+            let made = Generator { lambda, ..generator(&sit, &objective, &sampling) }.images(&LABELS, 3);
+            let made = made.expect("sampling succeeds");
+
+            let flow = |labels| Flow::of(&Linear, Prediction::Velocity, &sit, labels);
+            let labels = ClassLabels::new(&LABELS, 6, &device);
+            let guidance = Guidance::new(1.5).expect("the scale is valid");
+            let flow = flow(labels.clone()).guided(flow(labels.null()), guidance).scaled(lambda);
+            let mut noise = SeededNoise::new(5, 3, &device);
+            let start = noise.start([7, 4, 4, 4]);
+            let samples = sampling.sampler.sample(&flow, start, &mut noise).expect("sampling succeeds");
+            assert_eq!(made.pixels, samples.x.into_data().iter::<f32>().collect::<Vec<_>>(), "{solver} {lambda}");
+            assert_eq!(made.evaluations, samples.evaluations, "{solver} {lambda}");
+            // Both networks are counted, with a factor too.
+            let stated = sampling.evaluations();
+            assert!(stated.is_none_or(|stated| stated == made.evaluations), "{solver}: {stated:?}");
+        }
+    }
+}
+
+/// A factor is on the guided velocity: guidance in an interval is decided once a step by the solvers that do so, and what
+/// they count stays what they count.
+#[test]
+fn a_scaled_network_is_guided_as_the_others_are() {
+    let fixture = Fixture::read(CASE);
+    let sit = network(&fixture, &Device::default());
+    let (objective, mut sampling) = (ObjectiveConfig::default(), sampling(&json!({ "kind": "karras-heun" }), 7));
+    sampling.guidance = Some(Guidance::new(2.0).and_then(|guidance| guidance.within(0.25, 0.6)).expect("it is valid"));
+    let images = |lambda| {
+        let generator = Generator { lambda, ..generator(&sit, &objective, &sampling) };
+        generator.images(&LABELS, 3).expect("sampling succeeds")
+    };
+    // Seven evaluations of four steps, and four more in the two steps that begin at 0.25 and 0.5.
+    assert_eq!([1.0, 1.5].map(|lambda| images(lambda).evaluations), [11, 11]);
+    // As the factor tends to 1 the images do.
+    let [plain, near] = [1.0, 1.0 + 1e-6].map(|lambda| images(lambda).pixels);
+    let numbers = |pixels: Vec<f32>| pixels.into_iter().map(f64::from).collect::<Vec<_>>();
+    let tolerance = Tolerance { relative: 1e-4, absolute: 1e-4 };
+    close("near 1", &numbers(near), &numbers(plain), tolerance);
+}
+
+#[test]
+fn what_is_no_class_or_number_of_an_image_is_refused() {
+    let fixture = Fixture::read(CASE);
+    let sit = network(&fixture, &Device::default());
+    let (objective, sampling) = (ObjectiveConfig::default(), sampling(&json!({ "kind": "heun" }), 7));
+    let generator = generator(&sit, &objective, &sampling);
+    for (labels, first, complaint) in [
+        (&[0, 6][..], 0, "labels are classes from 0 to 5, found 6"),
+        (&[0, 1], (1 << 44) - 1, "images are numbered below 17592186044416, found 2 from 17592186044415 on"),
+        (&[0], u64::MAX, "images are numbered below"),
+    ] {
+        let error = generator.images(labels, first).expect_err("it makes no sense").to_string();
+        assert!(error.contains(complaint), "{error}");
+    }
+    assert_eq!(generator.images(&[], 0).expect("nothing to do").pixels, Vec::<f32>::new());
 }

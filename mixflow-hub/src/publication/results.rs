@@ -174,10 +174,8 @@ impl Measured {
 /// Steps that cost so many evaluations, of those that the comparison takes.
 fn steps_of(sampling: &SamplingConfig, finished: &Finished, evaluations: usize) -> Option<usize> {
     let others = finished.recipe.post_training.iter().flat_map(|post| post.solver_steps.iter().copied());
-    let networks = sampling.evaluations()? / sampling.sampler.solver.evaluations(sampling.sampler.grid.steps())?;
-    std::iter::once(sampling.sampler.grid.steps())
-        .chain(others)
-        .find(|&steps| sampling.sampler.solver.evaluations(steps).is_some_and(|cost| networks * cost == evaluations))
+    let costs = |steps| sampling.with_steps(steps).ok()?.evaluations();
+    std::iter::once(sampling.sampler.grid.steps()).chain(others).find(|&steps| costs(steps) == Some(evaluations))
 }
 
 /// What a comparison calls the network in a folder.

@@ -86,7 +86,7 @@ fn our_layout_gives_the_same_images_from_everywhere() {
     assert_eq!(offline.unwrap().images(&labels, 5).unwrap(), expected);
 
     let error = pipeline.images(&[10], 0).unwrap_err().to_string();
-    assert_eq!(error, "tiny: labels are classes from 0 to 9, found 10");
+    assert_eq!(error, "labels are classes from 0 to 9, found 10");
 }
 
 /// The other process of other tests.

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use burn::module::Module;
 use mixflow_backbones::{Autoencoder, Backbone, ClassLabels, NetworkConfig, weights::Weights};
-use mixflow_schedules::{LawConfig, MixFlow, TimeGrid, TimestepConfig};
+use mixflow_schedules::{LawConfig, MixFlow, TimestepConfig};
 use serde_json::json;
 
 use super::{ArmScores, Lag, PostTraining, Results, lag, lag_labels, outcome, parts};
@@ -259,9 +259,7 @@ impl<N: NetworkSettings> Study<'_, N> {
                 shown.push((*arm, images));
             }
             for &steps in &post.solver_steps {
-                let mut sampling = sampling.clone();
-                sampling.sampler.grid = TimeGrid::new(steps)?;
-                results.others.push(score(&sampling, *arm, 1.0, 0)?.0);
+                results.others.push(score(&sampling.with_steps(steps)?, *arm, 1.0, 0)?.0);
             }
             if *arm == Arm::Standard {
                 // The factor is chosen on images from other noise, then measured on the noise that all arms share.

@@ -165,3 +165,40 @@ fn faults_are_named() {
     }
     assert!(Recipe::read("nothing", &[]).unwrap_err().to_string().contains("digits"));
 }
+
+#[test]
+fn a_sampler_is_described_with_all_of_its_guidance() {
+    let describe = |changes: &[&str]| {
+        let changes: Vec<String> = changes.iter().map(|change| (*change).into()).collect();
+        Recipe::read("digits", &changes).unwrap().sampling.describe()
+    };
+    let scale = "sampling.guidance.scale=1.5";
+    assert_eq!(describe(&["sampling.guidance.scale=1"]), "Heun");
+    assert_eq!(describe(&[scale]), "Heun, guidance 1.5");
+    assert_eq!(
+        describe(&[scale, "sampling.guidance.interval=[0.1,0.7]", "sampling.guidance.channels=1"]),
+        "Heun, guidance 1.5 from t = 0.1 to 0.7 in channels 1 to 1"
+    );
+}
+
+#[test]
+fn sampling_that_makes_no_sense_is_refused() {
+    let refused = |changes: &[&str], words: &str| {
+        let changes: Vec<String> = changes.iter().map(|change| (*change).into()).collect();
+        let error = Recipe::read("digits", &changes).unwrap_err().to_string();
+        assert!(error.contains(words), "{changes:?}: {error}");
+    };
+    let stochastic = r#"sampling.solver={"kind":"euler-maruyama","diffusion":{"kind":"sigma"},"last_step":"tweedie"}"#;
+    refused(&["sampling.batch=0"], "sampling.batch must be at least 1, found 0");
+    refused(
+        &["sampling.guidance.scale=2", "sampling.guidance.channels=3"],
+        "sampling.guidance.channels must be at most 1, all that there are, found 3",
+    );
+    refused(&[r#"sampling.grid={"steps":5,"start":1,"end":0}"#], "sampling.grid runs from data to noise");
+    refused(&[stochastic, "sampling.grid.end=0.96"], "the grid ends at t = 0.96");
+    // Said before anything is trained.
+    refused(
+        &[r#"sampling.grid={"steps":5,"end":0.96,"last":1}"#, "post_training.solver_steps=[4,1]"],
+        "post_training.solver_steps: with the grid of sampling, `steps` must be from 2 to 100001",
+    );
+}

@@ -5,14 +5,14 @@ use serde::{Deserialize, Serialize};
 
 use super::pair::Weights;
 use super::tableau::combine;
-use super::{Deterministic, NoiseSource, Pair, SampleError, Solver, finite};
+use super::{Deterministic, NoiseSource, Pair, SampleError, Solver, check_times, finite};
 use crate::flow::Flow;
 
 /// A Runge–Kutta method that chooses its own steps; two evaluations to start.
 ///
-/// A step is accepted when the root mean square of `error / (atol + rtol · |x|)` over the whole batch is at most 1, so
-/// samples depend slightly, within the tolerances, on what else is in their batch. States between two steps are
-/// interpolated by a quartic.
+/// A step is accepted when the root mean square of `error / (atol + rtol · |x|)` over the whole batch is at most 1: the
+/// batch takes its steps together, so samples depend, within the tolerances, on what else is in their batch, and each
+/// counts the evaluations of all. States between two steps are interpolated by a quartic.
 ///
 /// # Source
 /// Step control, starting step and interpolation as in torchdiffeq 0.2.5. As there, the last step may pass the last time
@@ -104,8 +104,9 @@ impl Solver for Adaptive {
             times.iter().for_each(|&t| visit(t, &x));
             return Ok(x);
         };
-        let field = Field { flow, start, end };
-        let length = field.length();
+        check_times(times)?;
+        let field = Field::new(flow, start, end);
+        let length = field.length;
         visit(start, &x);
         let mut wanted = times[1..].iter().copied().peekable();
 
@@ -114,6 +115,7 @@ impl Solver for Adaptive {
         let mut at = 0.0;
         for _ in 0..self.max_steps {
             if step <= length * f64::EPSILON {
+                let step = field.time(at + step) - field.time(at);
                 return Err(SampleError::StepUnderflow { t: field.time(at), step });
             }
             let tried = Step::take(&field, self.pair, x.clone(), slope.clone(), at, step);
@@ -127,8 +129,8 @@ impl Solver for Adaptive {
             }
             if ratio <= 1.0 {
                 let reached = at + step;
-                while let Some(t) = wanted.next_if(|t| (t - start).abs() <= reached) {
-                    let state = finite(tried.interpolate(((t - start).abs() - at) / step), t)?;
+                while let Some(t) = wanted.next_if(|&t| field.at(t) <= reached) {
+                    let state = finite(tried.interpolate((field.at(t) - at) / step), t)?;
                     visit(t, &state);
                     if wanted.peek().is_none() {
                         return Ok(state);
@@ -150,25 +152,30 @@ fn factor(ratio: f64, order: f64) -> f64 {
     (0.9 / ratio.powf(1.0 / order)).max(least).min(10.0)
 }
 
-/// The flow with its time counted from 0 at the start, upwards.
+/// The flow with its native time counted from 0 at the start, upwards.
 struct Field<'f> {
     flow: &'f Flow<'f>,
     start: f64,
     end: f64,
+    /// From start to end.
+    length: f64,
 }
 
-impl Field<'_> {
-    fn length(&self) -> f64 {
-        (self.end - self.start).abs()
+impl<'f> Field<'f> {
+    fn new(flow: &'f Flow<'f>, start: f64, end: f64) -> Self {
+        Self { flow, start, end, length: flow.elapsed(start, end).abs() }
+    }
+
+    fn at(&self, t: f64) -> f64 {
+        self.flow.elapsed(self.start, t).abs()
     }
 
     fn time(&self, at: f64) -> f64 {
-        self.start + at.copysign(self.end - self.start)
+        self.flow.between(self.start, self.end, at / self.length)
     }
 
     fn slope(&self, x: Tensor<4>, at: f64) -> Tensor<4> {
-        let rate = self.flow.elapsed(self.start, self.end) / self.length();
-        self.flow.velocity(x, self.time(at)) * rate
+        self.flow.velocity(x, self.time(at)) * self.flow.elapsed(self.start, self.end).signum()
     }
 }
 
@@ -252,9 +259,9 @@ mod tests {
             for (start, end) in [(0.3, 0.8), (0.8, 0.3)] {
                 let gaussian = Gaussian(&schedule);
                 let flow = gaussian.flow();
-                let field = Field { flow: &flow, start, end };
+                let field = Field::new(&flow, start, end);
                 let errors = |steps: usize| {
-                    let size = field.length() / steps as f64;
+                    let size = field.length / steps as f64;
                     let (mut x, mut worst) = (point(1.3), [0.0_f64; 2]);
                     for at in (0..steps).map(|index| index as f64 * size) {
                         let step = Step::take(&field, Pair::DormandPrince5, x.clone(), field.slope(x, at), at, size);

@@ -50,7 +50,7 @@ use crate::flow::Flow;
 ///         visit: &mut dyn FnMut(f64, &Tensor<4>),
 ///     ) -> Result<Tensor<4>, SampleError> {
 ///         march(x, times, visit, |x, _, from, to| {
-///             let middle = (from + to) / 2.0;
+///             let middle = flow.between(from, to, 0.5);
 ///             let half = x.clone() + flow.velocity(x.clone(), from) * flow.elapsed(from, middle);
 ///             x + flow.velocity(half, middle) * flow.elapsed(from, to)
 ///         })
@@ -68,7 +68,8 @@ pub trait Solver: Debug + Send + Sync {
     /// - times: paper time, strictly monotone, upwards for sampling
     ///
     /// # Errors
-    /// A state that is not finite; for adaptive solvers also a step that is too small, or too many steps.
+    /// Times that are not monotone; a state that is not finite; for adaptive solvers also a step that is too small, or too
+    /// many steps.
     fn solve(
         &self,
         flow: &Flow<'_>,
@@ -85,13 +86,14 @@ pub trait Deterministic: Solver {}
 /// Applies `step(x, index, from, to)` to each interval of `times`: the loop of every solver with fixed steps.
 ///
 /// # Errors
-/// [`SampleError::NonFinite`] at the first state that is not finite.
+/// [`SampleError::Config`] for times that are not monotone, [`SampleError::NonFinite`] at the first state that is not finite.
 pub fn march(
     mut x: Tensor<4>,
     times: &[f64],
     visit: &mut dyn FnMut(f64, &Tensor<4>),
     mut step: impl FnMut(Tensor<4>, usize, f64, f64) -> Tensor<4>,
 ) -> Result<Tensor<4>, SampleError> {
+    check_times(times)?;
     if let Some(&start) = times.first() {
         visit(start, &x);
     }
@@ -100,6 +102,19 @@ pub fn march(
         visit(interval[1], &x);
     }
     Ok(x)
+}
+
+/// Refuses times that stand still, turn back or are no numbers.
+fn check_times(times: &[f64]) -> Result<(), SampleError> {
+    let upwards = times.first() < times.last();
+    let goes_on = |pair: &[f64]| if upwards { pair[0] < pair[1] } else { pair[0] > pair[1] };
+    match times.windows(2).find(|pair| !goes_on(pair)) {
+        None => Ok(()),
+        Some(pair) => Err(SampleError::Config(format!(
+            "times must rise, or fall, from each to the next, found {} and then {}",
+            pair[0], pair[1]
+        ))),
+    }
 }
 
 /// `x`, unless a number in it is not finite.
@@ -225,6 +240,22 @@ mod tests {
                     let found = order(error, steps);
                     assert!(found > expected - 0.1, "{schedule:?} {solver:?}: order {found}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn times_that_turn_back_or_stand_still_are_refused() {
+        let flow = Flow::new(&Linear, Prediction::Velocity, |x, _| x);
+        let adaptive = Adaptive::new(Pair::DormandPrince5, 1e-6, 1e-3).unwrap();
+        for solver in [&Euler as &dyn Solver, &LOG_SNR, &adaptive] {
+            for (times, complaint) in [
+                ([0.0, 0.6, 0.3, 1.0], "found 0.6 and then 0.3"),
+                ([0.9, 0.5, 0.5, 0.1], "found 0.5 and then 0.5"),
+                ([0.0, 0.5, f64::NAN, 1.0], "found 0.5 and then NaN"),
+            ] {
+                let error = solver.solve(&flow, point(1.0), &times, &mut silent, &mut |_, _| {}).unwrap_err();
+                assert!(error.to_string().contains(complaint), "{solver:?}: {error}");
             }
         }
     }

@@ -56,6 +56,19 @@ pub enum LastStep {
     Euler,
 }
 
+impl LastStep {
+    /// Refuses Tweedie's formula for a grid that ends before data.
+    pub(crate) fn check(self, end: Option<f64>) -> Result<(), SampleError> {
+        match end {
+            Some(end) if self == Self::Tweedie && end != 1.0 => Err(SampleError::Config(format!(
+                "the last step by Tweedie's formula leads to data, t = 1, but the grid ends at t = {end}: add \"last\": 1 to \
+                 the grid, or choose another last_step"
+            ))),
+            _ => Ok(()),
+        }
+    }
+}
+
 impl Solver for EulerMaruyama {
     fn solve(
         &self,
@@ -122,6 +135,7 @@ impl Sde<'_> {
         visit: &mut dyn FnMut(f64, &Tensor<4>),
         mut step: impl FnMut(Tensor<4>, usize, f64, f64) -> Tensor<4>,
     ) -> Result<Tensor<4>, SampleError> {
+        last_step.check(times.last().copied())?;
         march(x, times, visit, |x, index, from, to| match last_step {
             _ if index + 2 < times.len() => step(x, index, from, to),
             LastStep::None => step(x, index, from, to),
@@ -138,7 +152,7 @@ mod tests {
     use burn::tensor::DType;
     use mixflow_schedules::Linear;
 
-    use super::super::testing::{Fixture, Gaussian, numbers, path, prediction, schedules};
+    use super::super::testing::{Fixture, Gaussian, numbers, path, point, prediction, schedules};
     use super::*;
     use crate::random::{Stream, normal, rng};
 
@@ -252,6 +266,18 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn data_is_not_expected_before_the_grid_reaches_it() {
+        let flow = Flow::new(&Linear, Prediction::Velocity, |x, _| x);
+        let solver = EulerMaruyama { diffusion: diffusion("sigma"), last_step: LastStep::Tweedie };
+        let mut noise = |_, shape| Tensor::ones(shape, (&Device::default(), DType::F64));
+        let solve =
+            |times: &[f64], noise: &mut dyn NoiseSource| solver.solve(&flow, point(1.0), times, noise, &mut |_, _| {});
+        let error = solve(&[0.0, 0.5, 0.96], &mut noise).unwrap_err().to_string();
+        assert!(error.contains("the grid ends at t = 0.96"), "{error}");
+        assert!(solve(&[0.0, 0.5, 0.96, 1.0], &mut noise).is_ok());
     }
 
     #[test]

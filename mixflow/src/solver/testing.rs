@@ -6,7 +6,7 @@ use std::fs;
 
 use burn::prelude::*;
 use burn::tensor::{DType, activation::silu};
-use mixflow_schedules::{Cosine, Linear, Prediction, Reversed, Schedule, VariancePreserving};
+use mixflow_schedules::{Coefficients, Cosine, Linear, Prediction, Reversed, Schedule, VariancePreserving};
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -121,9 +121,23 @@ pub(crate) fn silent(_: usize, _: [usize; 4]) -> Tensor<4> {
     panic!("a deterministic solver drew noise")
 }
 
-/// Every schedule in both directions.
+/// The linear path with a label that runs ever faster, `t (1 + t) / 2`.
+#[derive(Debug)]
+struct Hurrying;
+
+impl Schedule for Hurrying {
+    fn at(&self, t: f64) -> Coefficients {
+        let Coefficients { alpha, sigma, d_alpha, d_sigma, .. } = Linear.at(t);
+        let speed = 0.5 + t;
+        Coefficients { time: t * (1.0 + t) / 2.0, alpha, sigma, d_alpha: d_alpha / speed, d_sigma: d_sigma / speed }
+    }
+}
+
+/// Every schedule in both directions, and labels that do not run evenly.
 pub(crate) fn schedules() -> Vec<Box<dyn Schedule>> {
     vec![
+        Box::new(Hurrying),
+        Box::new(Reversed(Hurrying)),
         Box::new(Linear),
         Box::new(Cosine),
         Box::new(VariancePreserving::default()),
