@@ -110,7 +110,7 @@ impl<B: Backbone<Condition = ClassLabels>> Generator<'_, B> {
         let flow = match (self.sampling.guidance, self.sampling.active_guide(), self.guide) {
             (None, ..) => strong,
             (Some(guidance), None, _) => strong.guided(flow(condition.null()), guidance),
-            (Some(guidance), Some(_), Some(guide)) => strong.guided(Flow::of(schedule, *prediction, &guide.network, condition), guidance),
+            (Some(guidance), Some(_), Some(guide)) => strong.guided(guide.flow(self.objective, condition), guidance),
             (Some(_), Some(guide), None) => {
                 panic!("the sampling names the guide {}, but none was loaded", guide.weights.display())
             }

@@ -363,7 +363,7 @@ impl<N: NetworkSettings> Recipe<N> {
                 Err("sampling.guide has no effect without sampling.guidance, such as {\"scale\": 1.5}".into())
             }
             (_, Some(guide)) => {
-                guide.check(&self.network).map_err(|fault| format!("sampling.guide: {fault}"))
+                guide.check(&self.network, &self.objective).map_err(|fault| format!("sampling.guide: {fault}"))
             }
             _ => Ok(()),
         }

@@ -64,6 +64,10 @@ impl<'a, N: NetworkSettings> Prepared<'a, N> {
             }
         }
         progress.end();
+        // The folder tells more by now: its classes, and the autoencoder that was trained first.
+        if guide.is_some() {
+            local.guide(&folder)?;
+        }
         Ok(Some(Self { recipe, folder, data, autoencoder, encoder, guide }))
     }
 

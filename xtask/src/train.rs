@@ -10,7 +10,7 @@ use mixflow::Objective;
 use mixflow::backbones::{self, Backbone, ClassLabels, Network};
 use mixflow::compare;
 use mixflow::data::{Dataset, Fingerprint, check_same_data};
-use mixflow::recipe::{GuideConfig, NetworkSettings, ObjectiveConfig, Recipe};
+use mixflow::recipe::{NetworkSettings, ObjectiveConfig, Recipe};
 use mixflow::report::write_atomic;
 use mixflow::train::{ClassRows, Start, StoredNetwork, check_same_run, check_same_start};
 use serde_json::Value;
@@ -237,8 +237,7 @@ pub(crate) fn train_any<N: NetworkSettings, S, B: Backbone<Condition = ClassLabe
     let weights = to.start(from.weights, rows.clone(), &folder)?;
     let start = weights.as_ref().map(|weights| load(local, &weights.path, rows.as_ref())).transpose()?;
     // A single training makes no images.
-    let guide = local.sampling.active_guide().filter(|_| recipe.post_training.is_some());
-    let guide = guide.map(GuideConfig::load).transpose()?;
+    let guide = if recipe.post_training.is_some() { local.guide(&folder)? } else { None };
     let mut tracking = to.watchers.tracking(&recipe.name, &folder, &recipe.to_value())?;
     let origin = weights.as_ref().map(|weights| &weights.start);
     in_folder(&folder, &recipe.to_value(), &found, origin, || {

@@ -6,7 +6,7 @@ use clap::Args;
 use mixflow::backbones::{Autoencoder, Network};
 use mixflow::evaluate::WeightsFile;
 use mixflow::generate::Generator;
-use mixflow::recipe::{AutoencoderConfig, Guide, GuideConfig, Recipe};
+use mixflow::recipe::{AutoencoderConfig, Guide, Recipe};
 use mixflow::train::StoredNetwork;
 
 use crate::hub::{is_address, named_files, published};
@@ -61,7 +61,8 @@ impl TrainedArguments {
         let folder = folder.unwrap_or(Path::new(""));
         let autoencoder = recipe.autoencoder.as_ref().map(|config| config.load(folder)).transpose()?;
         let autoencoder_files = recipe.autoencoder.as_ref().map_or(vec![], |config| config.files(folder));
-        let guide = recipe.sampling.active_guide().map(GuideConfig::load).transpose()?;
+        let own = StoredNetwork::File(weights.clone()).recipe_file();
+        let guide = recipe.guide(own.as_deref().and_then(Path::parent).unwrap_or(folder))?;
         // A cache is not ours to write to.
         let beside = weights.parent().filter(|_| !is_address(&self.path)).map(PathBuf::from);
         Ok(Trained {

@@ -7,7 +7,7 @@ use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::mistaken::instead_of_data;
 use mixflow::backbones::weights::Weights;
 use mixflow::backbones::{Network, NetworkConfig};
-use mixflow::recipe::{AutoencoderConfig, GuideConfig, Recipe};
+use mixflow::recipe::{AutoencoderConfig, Recipe};
 use serde_json::Value;
 
 use super::layout::Layout;
@@ -53,7 +53,7 @@ impl Parts<'_> {
             guide.weights = self.required(None, &guide.weights)?;
             self.sources.push(guide.weights.display().to_string());
         }
-        let guide = recipe.sampling.active_guide().map(GuideConfig::load).transpose()?;
+        let guide = recipe.guide(self.folder)?;
         let network = recipe.network.init(recipe.seed, &Default::default()).load(weights)?;
         let autoencoder = recipe.autoencoder.as_ref().map(|config| config.load(self.folder)).transpose()?;
         Ok(Pipeline { recipe, network, autoencoder, guide, sources: self.sources })

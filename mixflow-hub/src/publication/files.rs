@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use mixflow::recipe::{AutoencoderConfig, Recipe};
-use serde_json::Value;
+use mixflow::recipe::{AutoencoderConfig, GuideConfig, Recipe};
+use serde_json::{Value, json};
 
 use crate::address::SCHEME as HUB;
 use crate::{Address, Error};
@@ -149,6 +149,22 @@ pub(super) fn published(text: &str, needed: &[Needed]) -> Result<String, String>
         Ok(found) if found == value => Ok(changed),
         _ => Err("is not written as `train` writes it: the names of files in it cannot be exchanged".into()),
     }
+}
+
+/// The published recipe, which also says the path and the prediction of its guide, as the recipe that stays behind does, where
+/// they are not those of the network that it guides.
+pub(super) fn with_guide(config: String, recipe: &Recipe, guide: Option<&GuideConfig>) -> Result<String, String> {
+    let Some(guide) = guide else { return Ok(config) };
+    let schedule = guide.schedule.filter(|schedule| *schedule != recipe.objective.schedule);
+    let prediction = guide.prediction.filter(|prediction| *prediction != recipe.objective.prediction);
+    if schedule.is_none() && prediction.is_none() {
+        return Ok(config);
+    }
+    let mut value: Value = serde_json::from_str(&config).map_err(|error| format!("is no JSON: {error}"))?;
+    let guide = &mut value["sampling"]["guide"];
+    schedule.into_iter().for_each(|schedule| guide["schedule"] = json!(schedule));
+    prediction.into_iter().for_each(|prediction| guide["prediction"] = json!(prediction));
+    Ok(format!("{value:#}"))
 }
 
 /// `value` with no folder of this machine in the text in it.

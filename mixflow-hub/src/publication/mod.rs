@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use mixflow::backbones::weights::Weights;
 use mixflow::evaluate::WeightsFile;
-use mixflow::recipe::AutoencoderConfig;
+use mixflow::recipe::{AutoencoderConfig, GuideConfig};
 use mixflow::report::write_atomic;
 
 use crate::lock::Lock;
@@ -229,6 +229,7 @@ impl Publication {
             fs::copy(from, &to).map_err(Error::io("write", &to))?;
         }
         let guide = recipe.sampling.guide.as_ref();
+        let told = guide.filter(|guide| guide.weights.exists()).map(GuideConfig::resolved).transpose()?;
         for needed in self.needed.iter().filter(|needed| needed.is_copied()) {
             let weights = match guide.filter(|guide| needed.key == files::GUIDE && guide.weights == needed.path) {
                 Some(guide) => guide.load()?.network.weights(),
@@ -237,8 +238,9 @@ impl Publication {
             weights.write(folder.join(&needed.name), &[("format", "pt"), ("library_name", "mixflow")])?;
         }
         let recipe_file = run.join("recipe.json");
-        let config =
-            files::published(text, &self.needed).map_err(|reason| Error::Layout { folder: recipe_file, reason })?;
+        let config = files::published(text, &self.needed)
+            .and_then(|config| files::with_guide(config, recipe, told.as_ref()))
+            .map_err(|reason| Error::Layout { folder: recipe_file, reason })?;
         write_atomic(&folder.join("config.json"), config.as_bytes())?;
 
         let model = WeightsFile { file: "model.safetensors".into(), ..WeightsFile::read(&file)? };

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use mixflow::export::Export;
 use mixflow::generate::Generator;
-use mixflow::recipe::{AutoencoderConfig, GuideConfig, Recipe};
+use mixflow::recipe::{AutoencoderConfig, Recipe};
 
 use super::finished::Finished;
 use crate::progress::Tell;
@@ -103,7 +103,7 @@ fn make(
         reason: format!("sample images cannot be made here, give a picture or do without: {error}"),
     };
     let autoencoder = recipe.autoencoder.as_ref().map(|config| config.load(run)).transpose().map_err(elsewhere)?;
-    let guide = recipe.sampling.active_guide().map(GuideConfig::load).transpose().map_err(elsewhere)?;
+    let guide = recipe.guide(run).map_err(elsewhere)?;
     let generator =
         Generator { autoencoder: autoencoder.as_deref(), guide: guide.as_ref(), ..recipe.generator(network) };
     // Classes from all over, where there are more than images.

@@ -122,6 +122,13 @@ impl AutoencoderConfig {
         }
     }
 
+    /// What it is but for where its files are.
+    pub(super) fn without_files(&self) -> Self {
+        let mut config = self.clone();
+        config.paths().into_iter().for_each(|path| path.clear());
+        config
+    }
+
     /// Reads the weights: from the files that the recipe names, or what the run in `folder` has trained.
     ///
     /// # Errors

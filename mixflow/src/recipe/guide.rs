@@ -3,15 +3,22 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use mixflow_backbones::{Network, NetworkConfig};
+use mixflow_backbones::{ClassLabels, Network, NetworkConfig};
+use mixflow_schedules::{Prediction, ScheduleConfig, same_path};
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 
-use crate::Error;
+use crate::data::{DataConfig, Fingerprint};
 use crate::evaluate::WeightsFile;
-use crate::recipe::{NetworkSettings, Recipe};
-use crate::train::StoredNetwork;
+use crate::flow::Flow;
+use crate::recipe::{AutoencoderConfig, NetworkSettings, ObjectiveConfig, Recipe};
+use crate::train::{StoredNetwork, difference};
+use crate::{Error, digest};
 
-/// The weaker network of autoguidance: smaller, or trained for shorter, for the same images, classes and objective.
+/// The weaker network of autoguidance: smaller, or trained for shorter, for the same images, classes and path.
+///
+/// It may predict something else than the network that it guides, and count the time of the path the other way. Where the
+/// recipe that it was trained with lies beside its weights, that says how; and what contradicts it is refused.
 ///
 /// # Source
 /// Karras et al. 2024 (arXiv 2406.02507). RAE guides DiT^DH-XL by DiT^DH-S.
@@ -22,6 +29,12 @@ pub struct GuideConfig {
     pub network: NetworkConfig,
     /// Its weights: a published file, a run's folder, or a checkpoint. See [`StoredNetwork::find`].
     pub weights: PathBuf,
+    /// Its path and direction of time; none is that of the recipe beside the weights, or of the network that it guides.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<ScheduleConfig>,
+    /// What it outputs; none as for the schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prediction: Option<Prediction>,
 }
 
 /// A [`GuideConfig`] with its weights.
@@ -31,10 +44,22 @@ pub struct Guide {
     pub network: Network,
     /// What it was read from.
     pub weights: WeightsFile,
+    /// Its path and direction of time, where it is known; that of the network that it guides otherwise.
+    pub schedule: Option<ScheduleConfig>,
+    /// What it outputs, likewise.
+    pub prediction: Option<Prediction>,
+}
+
+impl Guide {
+    /// Its velocity field, as the guide of a network with this objective.
+    pub(crate) fn flow<'a>(&'a self, guided: &'a ObjectiveConfig, labels: ClassLabels) -> Flow<'a> {
+        let schedule = self.schedule.as_ref().unwrap_or(&guided.schedule);
+        Flow::of(schedule, self.prediction.unwrap_or(guided.prediction), &self.network, labels)
+    }
 }
 
 impl GuideConfig {
-    /// The network of a run as a guide, its shape as the run's recipe says.
+    /// The network of a run as a guide, as the run's recipe says.
     ///
     /// # Errors
     /// If there is no network at `weights`, no recipe beside it, or a faulty one.
@@ -43,22 +68,81 @@ impl GuideConfig {
         let recipe = StoredNetwork::find(weights)?.recipe_file().ok_or_else(|| {
             fault("lies beside no recipe.json: name the guide's network and weights in the recipe, as sampling.guide")
         })?;
-        let recipe = recipe.to_str().ok_or_else(|| fault("expected a path in UTF-8"))?;
-        Ok(Self { network: Recipe::read(recipe, &[])?.network, weights: weights.into() })
+        let recipe = Recipe::read(recipe.to_str().ok_or_else(|| fault("expected a path in UTF-8"))?, &[])?;
+        let ObjectiveConfig { schedule, prediction, .. } = recipe.objective;
+        Ok(Self {
+            network: recipe.network,
+            weights: weights.into(),
+            schedule: Some(schedule),
+            prediction: Some(prediction),
+        })
     }
 
-    /// Reads the weights.
+    /// The same with the path and the prediction that the recipe beside the weights says.
     ///
     /// # Errors
-    /// If they cannot be read or do not fit.
+    /// If there are no weights, or the recipe beside them says something else.
+    pub fn resolved(&self) -> Result<Self, Error> {
+        let (stored, own) = self.found()?;
+        let Some((file, own)) = own else { return Ok(self.clone()) };
+        let ObjectiveConfig { schedule, prediction, .. } = own.objective;
+        let resolved = Self {
+            schedule: self.schedule.or(Some(schedule)),
+            prediction: self.prediction.or(Some(prediction)),
+            ..self.clone()
+        };
+        let trained = json!({ "network": own.network, "schedule": schedule, "prediction": prediction });
+        let Self { network, schedule, prediction, .. } = &resolved;
+        let claimed = json!({ "network": network, "schedule": schedule, "prediction": prediction });
+        match difference(&trained, &claimed) {
+            None => Ok(resolved),
+            Some(key) => {
+                let pointer = format!("/{}", key.replace('.', "/"));
+                let [trained, claimed] =
+                    [trained, claimed].map(|value| value.pointer(&pointer).cloned().unwrap_or_default());
+                let (weights, file) = (stored.file(), file.display());
+                Err(fault(format!(
+                    "{key} is {claimed}, but {} was trained with {trained}, as {file} says",
+                    weights.display()
+                )))
+            }
+        }
+    }
+
+    /// Reads the weights. [`Recipe::guide`] also compares it with the network that it guides.
+    ///
+    /// # Errors
+    /// As [`resolved`](Self::resolved), and if they cannot be read or do not fit.
     pub fn load(&self) -> Result<Guide, Error> {
-        let stored = StoredNetwork::find(&self.weights).map_err(|error| self.fault(&error))?;
-        let network = stored.load(self.network.init(0, &Device::default())).map_err(|error| self.fault(&error))?;
-        Ok(Guide { network, weights: WeightsFile::read(stored.file())? })
+        let Self { network, schedule, prediction, .. } = self.resolved()?;
+        let stored = StoredNetwork::find(&self.weights).map_err(fault)?;
+        let network = stored.load(network.init(0, &Device::default())).map_err(fault)?;
+        Ok(Guide { network, weights: WeightsFile::read(stored.file())?, schedule, prediction })
+    }
+
+    /// Where its weights are, and the recipe that they were trained with, if it lies beside them.
+    fn found(&self) -> Result<(StoredNetwork, Option<(PathBuf, Recipe)>), Error> {
+        let stored = StoredNetwork::find(&self.weights).map_err(fault)?;
+        // Beside a file of another name lies the recipe of the network that it guides.
+        let own = match &stored {
+            StoredNetwork::File(file) => file.ends_with("model.safetensors"),
+            StoredNetwork::Checkpoint(_) => true,
+        };
+        let Some(file) = stored.recipe_file().filter(|_| own) else { return Ok((stored, None)) };
+        let text = std::fs::read_to_string(&file).map_err(Error::io("read", &file))?;
+        let value: Value = serde_json::from_str(&text).unwrap_or_default();
+        if value.get("network").is_none() {
+            // Another program's config.json.
+            return Ok((stored, None));
+        }
+        let recipe =
+            Recipe::from_value(value).map_err(|reason| Error::Recipe { origin: file.display().to_string(), reason })?;
+        Ok((stored, Some((file, recipe))))
     }
 
     /// What is wrong with it as the guide of `guided`, if anything.
-    pub(super) fn check(&self, guided: &impl NetworkSettings) -> Result<(), String> {
+    pub(super) fn check(&self, guided: &impl NetworkSettings, objective: &ObjectiveConfig) -> Result<(), String> {
+        self.schedule.map_or(Ok(()), |schedule| check_path(&schedule, &objective.schedule))?;
         let guide = &self.network;
         guide.check().map_err(|fault| format!("network: {fault}"))?;
         let [(channels, height, width), (expected, high, wide)] =
@@ -78,8 +162,235 @@ impl GuideConfig {
         }
         Ok(())
     }
+}
 
-    fn fault(&self, error: &Error) -> Error {
-        Error::Recipe { origin: "sampling.guide".into(), reason: error.to_string() }
+impl<N: NetworkSettings> Recipe<N> {
+    /// The weaker network that sampling leads away from, with its weights; none where sampling needs none. `folder` is
+    /// that of this recipe's run, for the autoencoder that it may have trained.
+    ///
+    /// # Errors
+    /// As [`GuideConfig::load`]; and if by the recipe beside its weights it was trained on another path, or for images
+    /// where this one draws latents, for latents of another autoencoder, or on other classes, as far as these are at hand.
+    pub fn guide(&self, folder: &Path) -> Result<Option<Guide>, Error> {
+        let Some(config) = self.sampling.active_guide() else { return Ok(None) };
+        if let (_, Some((file, own))) = config.found()? {
+            let parent = file.parent().unwrap_or(Path::new(""));
+            let (guide_data, data) = (Fingerprint::read(parent)?, Fingerprint::read(folder)?);
+            check_path(&own.objective.schedule, &self.objective.schedule)
+                .and_then(|()| check_latents((&own.latents(), parent), (&self.latents(), folder)))
+                .and_then(|()| check_classes(guide_data.as_ref(), data.as_ref()))
+                .map_err(|reason| fault(format!("{}: {reason}", file.display())))?;
+        }
+        config.load().map(Some)
+    }
+
+    fn latents(&self) -> Latents<'_> {
+        match (&self.autoencoder, &self.data) {
+            (Some(autoencoder), _) => Latents::Of(autoencoder),
+            (None, DataConfig::Latents { .. }) => Latents::Stored,
+            (None, _) => Latents::None,
+        }
+    }
+}
+
+/// What a network draws that is no image.
+enum Latents<'a> {
+    None,
+    /// Of an autoencoder that the recipe does not name.
+    Stored,
+    Of(&'a AutoencoderConfig),
+}
+
+fn check_path(guide: &ScheduleConfig, guided: &ScheduleConfig) -> Result<(), String> {
+    if same_path(guide, guided) {
+        return Ok(());
+    }
+    Err(format!(
+        "the guide was trained on the path {}, the network that it guides on {}: both must be the same, in either direction \
+         of time",
+        json!(guide),
+        json!(guided)
+    ))
+}
+
+/// Of the guide, then of the network that it guides, as far as their runs have recorded them.
+fn check_classes(guide: Option<&Fingerprint>, guided: Option<&Fingerprint>) -> Result<(), String> {
+    let (Some(guide), Some(guided)) = (guide, guided) else { return Ok(()) };
+    match guide.classes.iter().zip(&guided.classes).position(|(a, b)| a != b) {
+        None => Ok(()),
+        Some(class) => Err(format!(
+            "the guide knows class {class} as `{}`, the network that it guides as `{}`: both must know the same classes",
+            guide.classes[class], guided.classes[class]
+        )),
+    }
+}
+
+/// Of the guide, then of the network that it guides, each with the folder of its run.
+fn check_latents(
+    (guide, guide_folder): (&Latents<'_>, &Path),
+    (guided, folder): (&Latents<'_>, &Path),
+) -> Result<(), String> {
+    let both = "both must draw the same";
+    match (guide, guided) {
+        (Latents::None, Latents::None)
+        | (Latents::Stored, Latents::Stored | Latents::Of(_))
+        | (Latents::Of(_), Latents::Stored) => Ok(()),
+        (Latents::None, _) => Err(format!("the guide draws images, the network that it guides latents: {both}")),
+        (_, Latents::None) => Err(format!("the guide draws latents, the network that it guides images: {both}")),
+        (Latents::Of(one), Latents::Of(other)) => {
+            let files = one.files(guide_folder).into_iter().zip(other.files(folder));
+            if one.without_files() == other.without_files() && files.into_iter().all(|(a, b)| may_be_equal(&a, &b)) {
+                return Ok(());
+            }
+            let names = [one.files(guide_folder), other.files(folder)];
+            let [one, other] =
+                names.map(|files| files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", "));
+            Err(format!("the guide draws latents of {one}, the network that it guides those of {other}: {both}"))
+        }
+    }
+}
+
+/// Whether two files hold the same bytes, or one is not at hand.
+fn may_be_equal(a: &Path, b: &Path) -> bool {
+    a == b || digest::file(a).ok().zip(digest::file(b).ok()).is_none_or(|(a, b)| a == b)
+}
+
+fn fault(reason: impl std::fmt::Display) -> Error {
+    Error::Recipe { origin: "sampling.guide".into(), reason: reason.to_string() }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use burn::tensor::Tensor;
+
+    use super::*;
+    use crate::solver::testing::numbers;
+
+    const SMALL: [&str; 5] =
+        ["network.width=24", "network.depth=1", "network.heads=2", "network.hidden=32", "post_training=null"];
+
+    fn recipe(changes: &[String]) -> Recipe {
+        let small = SMALL.map(String::from);
+        Recipe::read("digits", &[&small[..], changes].concat()).unwrap()
+    }
+
+    /// A finished run with these changes.
+    fn run(folder: &Path, changes: &[&str]) -> Network {
+        let changes: Vec<String> = changes.iter().map(|change| (*change).into()).collect();
+        let recipe = recipe(&changes);
+        let network = recipe.network.init(1, &Device::default());
+        std::fs::create_dir_all(folder).unwrap();
+        std::fs::write(folder.join("recipe.json"), recipe.to_value().to_string()).unwrap();
+        network.weights().write(folder.join("model.safetensors"), &[]).unwrap();
+        network
+    }
+
+    /// A recipe that is guided from a run's folder, with more keys of the guide.
+    fn guided(weights: &Path, more: Value) -> Result<Recipe, String> {
+        let mut guide = json!({ "network": recipe(&[]).network, "weights": weights });
+        more.as_object().unwrap().iter().for_each(|(key, value)| guide[key] = value.clone());
+        let changes = ["sampling.guidance.scale=3".into(), format!("sampling.guide={guide}")];
+        let small = SMALL.map(String::from);
+        Recipe::read("digits", &[&small[..], &changes].concat()).map_err(|error| error.to_string())
+    }
+
+    /// By hand: with noise `ε` from a network that counts time backwards, the velocity of the straight path is `(x − ε) / t`.
+    #[test]
+    fn a_guide_of_another_prediction_and_direction_is_converted() {
+        let folder = tempfile::tempdir().unwrap();
+        let weak = run(folder.path(), &["objective.schedule.reversed=true", "objective.prediction=noise"]);
+        let recipe = guided(folder.path(), json!({})).unwrap();
+        let guide = recipe.guide(Path::new("")).unwrap().unwrap();
+        let strong = recipe.network.init(2, &Device::default());
+
+        let (device, t) = (Device::default(), 0.25);
+        let labels = ClassLabels::new(&[3], 10, &device);
+        let generator = crate::generate::Generator { guide: Some(&guide), ..recipe.generator(&strong) };
+        let x = crate::flow_matching::noise(0, crate::random::Stream::Sample, 0, [1, 1, 32, 32], &device);
+        let say = |network: &Network, time: f32| {
+            use mixflow_backbones::Backbone;
+            network.forward(x.clone(), Tensor::from_floats([time], &device), labels.clone())
+        };
+        let (s, w) = (say(&strong, 0.25), (x.clone() - say(&weak, 0.75)) / t);
+        let expected = w.clone() + (s - w) * 3.0;
+        let found = generator.flow(labels.clone()).velocity(x.clone(), t);
+        for (found, expected) in numbers(&found).into_iter().zip(numbers(&expected)) {
+            assert!((found - expected).abs() < 1e-4 * expected.abs().max(1.0), "{found} is not {expected}");
+        }
+        // Named by its run, the same.
+        let named = GuideConfig::of_run(folder.path()).unwrap();
+        assert_eq!((named.schedule, named.prediction), (guide.schedule, guide.prediction));
+        assert_eq!(named.prediction, Some(Prediction::Noise));
+    }
+
+    #[test]
+    fn what_cannot_guide_is_refused_with_both_sides() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = |name: &str| folder.path().join(name);
+        run(&place("cosine"), &["objective.schedule.kind=cosine"]);
+        run(&place("plain"), &[]);
+        let autoencoder = json!({
+            "kind": "kl", "weights": place("a"), "network": {
+                "image_channels": 1, "latent_channels": 1, "widths": [8, 8], "depth": 1, "groups": 4, "quant_conv": false,
+                "scale": 1.0
+            }
+        });
+        run(&place("latents"), &[&format!("autoencoder={autoencoder}")]);
+        let refused = |name: &str, more: Value, change: &dyn Fn(&mut Recipe), words: &[&str]| {
+            let error = guided(&place(name), more).and_then(|mut recipe| {
+                change(&mut recipe);
+                recipe.guide(Path::new("")).map(|_| ()).map_err(|error| error.to_string())
+            });
+            let error = error.unwrap_err();
+            for word in words {
+                assert!(error.contains(word), "{name}: expected `{word}` in: {error}");
+            }
+        };
+        let same = &|_: &mut Recipe| {};
+        refused("cosine", json!({}), same, &["cosine/recipe.json", r#""kind":"cosine""#, r#""kind":"linear""#]);
+        refused("plain", json!({ "schedule": { "kind": "vp" } }), same, &[r#""kind":"vp""#, r#""kind":"linear""#]);
+        refused(
+            "plain",
+            json!({ "prediction": "data" }),
+            same,
+            &[r#"prediction is "data""#, r#"trained with "velocity""#],
+        );
+        let mut network = json!(recipe(&[]).network);
+        network["heads"] = 3.into();
+        refused("plain", json!({ "network": network }), same, &["network.heads is 3", "trained with 2"]);
+        refused("latents", json!({}), same, &["the guide draws latents, the network that it guides images"]);
+
+        for (name, classes) in [("plain", ["cat", "dog"]), ("own", ["cat", "fox"])] {
+            std::fs::create_dir_all(place(name)).unwrap();
+            std::fs::write(place(name).join("data.json"), json!({ "classes": classes }).to_string()).unwrap();
+        }
+        let error = guided(&place("plain"), json!({})).unwrap().guide(&place("own")).unwrap_err().to_string();
+        assert!(error.contains("class 1 as `dog`, the network that it guides as `fox`"), "{error}");
+
+        let drawing = |weights: &str| {
+            let mut config = autoencoder.clone();
+            config["weights"] = json!(place(weights));
+            let config: AutoencoderConfig = serde_json::from_value(config).unwrap();
+            move |recipe: &mut Recipe| recipe.autoencoder = Some(config.clone())
+        };
+        let guide = |weights: &str| {
+            let mut recipe = guided(&place("latents"), json!({})).unwrap();
+            drawing(weights)(&mut recipe);
+            recipe.guide(Path::new("")).map(|guide| guide.is_some())
+        };
+        refused("plain", json!({}), &drawing("a"), &["the guide draws images, the network that it guides latents"]);
+        std::fs::write(place("a"), "one").unwrap();
+        std::fs::write(place("b"), "another").unwrap();
+        std::fs::write(place("copy"), "one").unwrap();
+        assert!(guide("a").unwrap() && guide("copy").unwrap());
+        refused(
+            "latents",
+            json!({}),
+            &drawing("b"),
+            &["draws latents of", "/a, the network that it guides those of", "/b"],
+        );
+        // What is not here cannot be told apart.
+        assert!(guide("elsewhere").unwrap());
     }
 }

@@ -14,6 +14,7 @@ pub use checkpoint::{Checkpoint, Checkpoints};
 pub use class_rows::{ClassRow, ClassRows};
 pub use log::MetricsLog;
 pub use optimizer::{LearningRate, OptimizerConfig};
+pub(crate) use run::difference;
 pub use run::{Event, Outcome, Run, TrainConfig, check_same_run};
 pub use start::{Start, check_same_start};
 pub use state::{Snapshot, StepReport, Tensors, TrainState};

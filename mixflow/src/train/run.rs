@@ -225,7 +225,7 @@ pub(super) fn relocated(old: &Value, new: &Value) -> Value {
 }
 
 /// The first key whose values differ, but for those that do not change a step.
-pub(super) fn difference(old: &Value, new: &Value) -> Option<String> {
+pub(crate) fn difference(old: &Value, new: &Value) -> Option<String> {
     const FREE: [&str; 6] = ["steps", "accumulation", "checkpoint_every", "workers", "sampling", "post_training"];
     match (old, new) {
         (Value::Object(old), Value::Object(new)) => {

@@ -127,3 +127,22 @@ fn a_guide_goes_along_whatever_it_was() {
     let error = Publication::of(&run, plain()).unwrap_err().to_string();
     assert!(error.contains("sampling.guide.weights") && error.contains("is not there"), "{error}");
 }
+
+/// The recipe beside the guide, which says so, stays behind.
+#[test]
+fn a_guide_says_what_it_predicts_where_it_goes() {
+    let folder = tempfile::tempdir().unwrap();
+    let [weak, run, public] = ["weak", "run", "public"].map(|name| folder.path().join(name));
+    let guide = train(&weak, json!({ "objective": { "prediction": "noise" } })).network;
+    train(
+        &run,
+        json!({ "sampling": {
+            "solver": { "kind": "heun" }, "grid": { "steps": 3, "start": 0.01 }, "guidance": { "scale": 2.0 },
+            "guide": { "network": guide, "weights": weak }
+        } }),
+    );
+    written(&run, &public, plain()).unwrap();
+    let guide = &read(&public.join("config.json"))["sampling"]["guide"];
+    assert_eq!((&guide["prediction"], &guide["schedule"]), (&"noise".into(), &Value::Null));
+    assert_eq!(bits(&images(&public)), bits(&images(&run)));
+}
