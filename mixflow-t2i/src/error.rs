@@ -41,6 +41,9 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
+    /// There is nothing to draw: the empty prompt is a prompt, an empty list is none.
+    #[error("expected at least one prompt, found none; the empty prompt is one")]
+    NoPrompts,
     /// Embeddings of prompts that cannot be used.
     #[error("{} {reason}", path.display())]
     Prompts {

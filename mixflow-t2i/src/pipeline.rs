@@ -59,7 +59,7 @@ impl TextPipeline {
     /// One image a prompt: image `i` starts from the noise of number `first + i`.
     ///
     /// # Errors
-    /// If the encoder cannot be read, and as [`TextToImage::images`].
+    /// As [`encode`](Self::encode) and [`TextToImage::images`].
     pub fn images(&self, prompts: &[&str], first: u64) -> Result<Images, Error> {
         Ok(self.text_to_image.images(&self.encode(prompts)?, self.size, first)?)
     }
@@ -67,7 +67,7 @@ impl TextPipeline {
     /// What the network is told of prompts: made once, it serves for images of several seeds and sizes.
     ///
     /// # Errors
-    /// If the encoder cannot be read.
+    /// [`Error::NoPrompts`] for none, and if the encoder cannot be read.
     pub fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error> {
         self.encoder.encode_against(prompts, &self.negative)
     }
@@ -117,6 +117,12 @@ fn text_to_image(recipe: &TextRecipe, stored: &StoredNetwork) -> Result<TextPipe
         return Err(Reason::Recipe(
             "images of prompts are made on the path of Stable Diffusion 3 only: a velocity, and \
              {\"kind\": \"linear\", \"reversed\": true}"
+                .into(),
+        ));
+    }
+    if sampling.active_guide().is_some() {
+        return Err(Reason::Recipe(
+            "images of prompts are led away from another prompt, not from a weaker network: leave out sampling.guide"
                 .into(),
         ));
     }

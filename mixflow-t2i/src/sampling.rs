@@ -22,7 +22,7 @@ pub struct TextSampling {
     /// Guidance away from the network without some of its blocks, beside the other.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skip_layers: Option<SkipLayers>,
-    /// Images at a time; without effect on them beyond rounding.
+    /// Images at a time; without effect on them beyond rounding, with an adaptive solver within its tolerances.
     #[serde(default = "one")]
     pub batch: usize,
 }

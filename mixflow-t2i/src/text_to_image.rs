@@ -55,7 +55,8 @@ impl TextToImage {
     /// the size of a batch.
     ///
     /// # Errors
-    /// For a size that the network has no places for, settings that make no sense, and if a state is not finite.
+    /// For a size that the network has no places for, numbers of images from 2⁴⁴ on, settings that make no sense, and if a
+    /// state is not finite.
     pub fn images(&self, text: &TextEmbedding, size: [usize; 2], first: u64) -> Result<Images, Error> {
         self.images_with(text, size, first, &mut |_, _, _| {})
     }
@@ -77,6 +78,7 @@ impl TextToImage {
         if batch == 0 {
             return Err(SampleError::Config("batch must be at least 1, found 0".into()).into());
         }
+        SeededNoise::check(first, prompts)?;
         let mut images = Images { pixels: vec![], shape: [prompts, latents[0], size[0], size[1]], evaluations: 0 };
         for start in (0..prompts).step_by(batch) {
             let end = (start + batch).min(prompts);

@@ -52,6 +52,9 @@ fn words(prompt: &str) -> impl Iterator<Item = String> {
 /// Tokens are the words' vectors in their order; pooled they are the sum of all over the root of their number.
 impl TextEncoder for Words {
     fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error> {
+        if prompts.is_empty() {
+            return Err(Error::NoPrompts);
+        }
         let (width, length) = (self.width, self.tokens);
         let mut tokens = vec![0.0; prompts.len() * length * width];
         let mut pooled = vec![0.0; prompts.len() * width];
@@ -91,6 +94,14 @@ mod tests {
         // A number that another platform has to draw as well.
         assert_eq!(WORDS.vector("red"), WORDS.vector("red"));
         assert_ne!(WORDS.vector("red"), WORDS.vector("Red"));
+    }
+
+    #[test]
+    fn no_prompts_are_an_error_and_the_empty_one_is_a_prompt() {
+        for none in [WORDS.encode(&[]), WORDS.encode_against(&[], "")] {
+            assert!(none.unwrap_err().to_string().contains("at least one prompt"));
+        }
+        assert_eq!(WORDS.encode_against(&[""], "").unwrap().batch(), 1);
     }
 
     #[test]

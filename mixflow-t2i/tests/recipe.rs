@@ -143,10 +143,31 @@ fn a_run_makes_images_of_any_prompts() {
     pipeline.size = [8, 8];
     let found = pipeline.images(&["red circle", "blue star"], 0).unwrap();
     assert_eq!(generator.images(&[0, 1], 0).unwrap().pixels, found.pixels);
+    // And whatever a solver draws on the way.
+    let mut sampling = recipe.sampling.clone();
+    let solver = serde_json::json!({ "kind": "euler-maruyama", "diffusion": { "kind": "sigma" } });
+    sampling.sampler.solver = serde_json::from_value(solver).unwrap();
+    pipeline.text_to_image.sampling.sampler = sampling.sampler.clone();
+    let generator = Generator { sampling: &sampling, ..generator };
+    let found = pipeline.images(&["red circle", "blue star"], 7).unwrap();
+    assert_eq!(generator.images(&[0, 1], 7).unwrap().pixels, found.pixels);
+
+    // The empty prompt is drawn, an empty list is none.
+    assert_eq!(pipeline.images(&[""], 0).unwrap().shape, [1, 3, 8, 8]);
+    let error = pipeline.images(&[], 0).unwrap_err().to_string();
+    assert!(error.contains("expected at least one prompt, found none"), "{error}");
+    let error = pipeline.images(&["red circle"], 1 << 44).unwrap_err().to_string();
+    assert!(error.contains("images are numbered below 17592186044416"), "{error}");
 
     for (change, words) in [
         ("objective.schedule.reversed=false", "made on the path of Stable Diffusion 3 only"),
         ("network.transformer.width=36", "mis-shaped"),
+        (
+            r#"sampling={"solver":{"kind":"euler"},"grid":{"steps":2},"guidance":{"scale":2},"guide":{"weights":"weak",
+            "network":{"kind":"sit","input_size":8,"patch":4,"channels":3,"width":24,"depth":1,"heads":2,"hidden":32,
+            "classes":16}}}"#,
+            "leave out sampling.guide",
+        ),
     ] {
         write(&small(&["post_training=null", change]));
         let error = TextPipeline::from_folder(folder.path()).unwrap_err().to_string();

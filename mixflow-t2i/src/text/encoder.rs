@@ -30,7 +30,7 @@ pub trait TextEncoder {
     /// others.
     ///
     /// # Errors
-    /// If the encoder cannot be read.
+    /// [`Error::NoPrompts`] for none, and if the encoder cannot be read.
     fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error>;
 
     /// What of `prompts` will not be read, because it does not fit; provided: nothing.
@@ -47,6 +47,9 @@ pub trait TextEncoder {
     /// # Errors
     /// As [`encode`](Self::encode).
     fn encode_against(&self, prompts: &[&str], negative: &str) -> Result<TextEmbedding, Error> {
+        if prompts.is_empty() {
+            return Err(Error::NoPrompts);
+        }
         let all = self.encode(&[prompts, &[negative]].concat())?;
         let device = all.pooled.device();
         let count = prompts.len() as i64;

@@ -146,10 +146,10 @@ impl TextEncoders {
 }
 
 impl TextEncoder for TextEncoders {
-    /// # Panics
-    /// If there are no prompts.
     fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error> {
-        assert!(!prompts.is_empty(), "no prompts to encode");
+        if prompts.is_empty() {
+            return Err(Error::NoPrompts);
+        }
         let (tokens_l, pooled_l) = self.clip(&self.clip_l, prompts)?;
         let (tokens_g, pooled_g) = self.clip(&self.clip_g, prompts)?;
         let [batch, length, width] = tokens_l.dims();
