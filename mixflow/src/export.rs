@@ -62,6 +62,19 @@ impl Export {
         Ok(Self { path, form })
     }
 
+    /// Refuses more images than a picture shows, before they are made.
+    ///
+    /// # Errors
+    /// For a picture of more than 10,000 images.
+    pub fn check_count(&self, count: usize) -> Result<(), Error> {
+        const MOST: usize = 10_000;
+        if self.form != Form::Grid || count <= MOST {
+            return Ok(());
+        }
+        let reason = format!("a picture shows at most {MOST} images, not {count}: choose .npz or a folder");
+        Err(Error::Export { path: self.path.clone(), reason })
+    }
+
     /// Writes `count` images as they come, a picture of all of them with `columns` in a row.
     ///
     /// Nothing appears under an array's or a picture's name before it is whole. An array and single pictures take the

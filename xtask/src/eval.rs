@@ -65,7 +65,7 @@ impl Eval {
     }
 
     fn network(&self, trained: &TrainedArguments) -> Result<ExitCode> {
-        let trained = trained.read(&self.sampling.set()?)?;
+        let trained = self.sampling.read(trained, None)?;
         let recipe = &trained.recipe;
         let count = self.images.unwrap_or(recipe.post_training.as_ref().map_or(500, |post| post.images));
 

@@ -14,6 +14,7 @@ mod encode;
 mod eval;
 mod hub;
 mod inception;
+mod labels;
 mod learning;
 mod plan;
 mod progress;

@@ -11,10 +11,11 @@ use mixflow::export::Export;
 use mixflow::recipe::GuideConfig;
 
 use crate::hub::{is_address, published};
+use crate::labels;
 use crate::progress::Progress;
 use crate::run::{Result, say};
 use crate::text::{self, Prompts, Request};
-use crate::trained::TrainedArguments;
+use crate::trained::{Trained, TrainedArguments};
 
 #[derive(Args)]
 pub(crate) struct Sample {
@@ -23,11 +24,11 @@ pub(crate) struct Sample {
     #[command(flatten)]
     sampling: Sampling,
     /// How many images [default: one for each of --labels, or 40]
-    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000_000))]
     count: Option<usize>,
-    /// Classes to draw, taken in turn, such as 1,2,3 [default: all]
-    #[arg(long, value_delimiter = ',')]
-    labels: Vec<usize>,
+    /// Classes to draw, taken in turn, by number or name, such as 1,2,cat [default: all]
+    #[arg(long, value_name = "CLASSES", value_delimiter = ',')]
+    labels: Vec<String>,
     #[command(flatten)]
     prompts: Prompts,
     /// Seed of the noise [default: the recipe's]
@@ -41,7 +42,7 @@ pub(crate) struct Sample {
 /// How to sample, where it is not as the recipe says.
 #[derive(Args)]
 pub(crate) struct Sampling {
-    /// Steps of the solver [default: the recipe's]
+    /// Steps of the solver, one to a last point of the grid included [default: the recipe's]
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
     /// Scale of guidance; 1 is none [default: the recipe's]
@@ -59,9 +60,20 @@ pub(crate) struct Sampling {
 }
 
 impl Sampling {
-    /// As changes to a recipe.
-    pub(crate) fn set(&self) -> Result<Vec<String>> {
-        let steps = self.steps.map(|steps| format!("sampling.grid.steps={steps}"));
+    /// The network of `trained` with the recipe that this makes of its own, `seed` included.
+    pub(crate) fn read(&self, trained: &TrainedArguments, seed: Option<u64>) -> Result<Trained> {
+        let mut set = self.set()?;
+        set.extend(seed.map(|seed| format!("seed={seed}")));
+        let mut trained = trained.read(&set)?;
+        if let Some(steps) = self.steps {
+            trained.recipe.sampling =
+                trained.recipe.sampling.with_steps(steps).map_err(|error| format!("--steps: {error}"))?;
+        }
+        Ok(trained)
+    }
+
+    /// As changes to a recipe, but for the steps, whose number includes a last point that the recipe may have.
+    fn set(&self) -> Result<Vec<String>> {
         let scale = self.guidance.map(|scale| format!("sampling.guidance.scale={scale}"));
         let guide = match &self.guide {
             Some(run) => {
@@ -70,7 +82,7 @@ impl Sampling {
             }
             None => None,
         };
-        Ok(steps.into_iter().chain(scale).chain(guide).chain(self.set.iter().cloned()).collect())
+        Ok(scale.into_iter().chain(guide).chain(self.set.iter().cloned()).collect())
     }
 }
 
@@ -79,18 +91,16 @@ impl Sample {
         if !self.prompts.prompts.is_empty() {
             return self.text();
         }
-        let mut set = self.sampling.set()?;
-        set.extend(self.seed.map(|seed| format!("seed={seed}")));
-        let trained = self.trained.read(&set)?;
+        let trained = self.sampling.read(&self.trained, self.seed)?;
         let generator = trained.generator();
-        let classes = generator.null;
-        if let Some(label) = self.labels.iter().find(|label| **label >= classes) {
-            return Err(format!("--labels: expected classes from 0 to {}, found {label}", classes - 1).into());
-        }
-        let choice = if self.labels.is_empty() { (0..classes).collect() } else { self.labels.clone() };
+        let choice = match self.labels.is_empty() {
+            true => (0..generator.null).collect(),
+            false => labels::numbers(&self.labels, &trained)?,
+        };
         let count = self.count.unwrap_or(if self.labels.is_empty() { 40 } else { choice.len() });
         let labels: Vec<usize> = choice.iter().copied().cycle().take(count).collect();
         let export = Export::new(&self.out, trained.image_channels())?;
+        export.check_count(count)?;
 
         let mut progress = Progress::new();
         progress.begin("sampling", Some(count as u64));

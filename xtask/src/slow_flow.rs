@@ -36,7 +36,7 @@ impl SlowFlow {
         if let Some(figure) = self.figure.as_ref().filter(|figure| figure.extension().is_none_or(|end| end != "html")) {
             return Err(format!("--figure {}: expected a file name that ends in .html", figure.display()).into());
         }
-        let trained = self.trained.read(&self.sampling.set()?)?;
+        let trained = self.sampling.read(&self.trained, None)?;
         let (train, held_out) = trained.recipe.parts(self.images)?;
         let labels = lag_labels(self.images, &train, &held_out)?;
         let mut progress = Progress::new();

@@ -82,6 +82,8 @@ fn load(recipe: &TextRecipe, from: &Path, _: Option<&ClassRows>) -> Result<MmDit
 pub(crate) fn sample(request: &Request<'_>) -> Result<ExitCode> {
     let Request { prompts, out, .. } = request;
     let export = Export::new(*out, 3)?;
+    let count = request.count.unwrap_or(prompts.prompts.len());
+    export.check_count(count)?;
     let mut pipeline = TextPipeline::from_folder(folder(request)?)?;
     let sampling = &mut pipeline.text_to_image.sampling;
     if let Some(preset) = prompts.preset {
@@ -103,7 +105,6 @@ pub(crate) fn sample(request: &Request<'_>) -> Result<ExitCode> {
     pipeline.negative = prompts.negative.clone().unwrap_or_default();
     pipeline.text_to_image.seed = request.seed.unwrap_or(pipeline.text_to_image.seed);
 
-    let count = request.count.unwrap_or(prompts.prompts.len());
     let all: Vec<&str> = prompts.prompts.iter().map(String::as_str).cycle().take(count).collect();
     let mut progress = Progress::new();
     progress.begin("reading prompts", None);

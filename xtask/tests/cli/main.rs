@@ -8,6 +8,7 @@ mod decoder;
 mod encode;
 mod guide;
 mod publish;
+mod sample;
 mod start;
 mod text;
 mod tracking;
