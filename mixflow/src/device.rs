@@ -2,6 +2,11 @@
 
 use std::env;
 
+use burn::tensor::Device;
+
+/// The version of Burn in the workspace's `Cargo.toml`.
+const BURN: &str = "0.22.1";
+
 /// Burn's variable that names the device of a process.
 const VARIABLE: &str = "BURN_DEVICE";
 
@@ -31,9 +36,28 @@ fn check(wanted: Option<&str>, built_for_cuda: bool, has_gpu: impl Fn() -> bool)
     }
 }
 
+/// The version of Burn and the default device, as Burn names it, with the name of the card where there is one.
+///
+/// Burn panics where [`check_device`] fails.
+pub fn device_name() -> String {
+    let device = Device::default();
+    let name = if device == Device::flex() { "flex (CPU)".to_owned() } else { format!("{device:?}") };
+    format!("burn {BURN}, {}{name}", card(&device))
+}
+
+#[cfg(feature = "cuda")]
+fn card(device: &Device) -> String {
+    device.identity().map_or_else(String::new, |identity| format!("{}, ", identity.name))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn card(_: &Device) -> String {
+    String::new()
+}
+
 #[cfg(feature = "cuda")]
 fn has_gpu() -> bool {
-    use burn::tensor::{Device, DeviceType};
+    use burn::tensor::DeviceType;
     Device::enumerate(DeviceType::Cuda).into_iter().next().is_some()
 }
 
@@ -46,6 +70,21 @@ fn has_gpu() -> bool {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_version_of_burn_is_the_one_that_is_built() {
+        let lock = include_str!("../../Cargo.lock");
+        let burn = lock.split("[[package]]").find(|package| package.contains("name = \"burn\"\n")).unwrap();
+        assert!(burn.contains(&format!("version = \"{BURN}\"")), "{burn}");
+    }
+
+    #[test]
+    fn the_device_is_the_one_that_tensors_are_on() {
+        // Burn is asked for the place of a tensor, not for the default.
+        let place = burn::tensor::Tensor::<1>::zeros([1], &Device::default()).device();
+        let (name, on_cpu) = (device_name(), format!("{place:?}").contains("Flex"));
+        assert!(name.starts_with("burn 0.") && name.contains("flex (CPU)") == on_cpu, "{name}: {place:?}");
+    }
 
     #[test]
     fn a_device_that_is_not_there_is_a_sentence() {

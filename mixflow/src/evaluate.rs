@@ -2,15 +2,16 @@
 
 use std::path::PathBuf;
 
+use burn::tensor::Tensor;
 use mixflow_backbones::{Backbone, ClassLabels};
 use serde::{Deserialize, Serialize};
 
-use crate::data::{Dataset, Permutation};
-use crate::generate::{Generator, Visit, balanced_labels};
-use crate::metric::{self, Features, MeasureOptions, Measurement, Reference, measure};
+use crate::data::{DataConfig, Dataset, Permutation};
+use crate::generate::Generator;
+use crate::metric::{self, Features, Gaussian, MeasureOptions, Measurement, Reference};
 use crate::random::Stream;
 use crate::recipe::{NetworkSettings, Recipe, SamplingConfig};
-use crate::{Error, digest};
+use crate::{Error, Labels, digest};
 
 /// How good images are, and how they were made. Pixels are the features: these are not the numbers of an Inception
 /// network.
@@ -25,6 +26,12 @@ pub struct Evaluation {
     pub evaluations: usize,
     /// Seed of the noise.
     pub seed: u64,
+    /// How the classes of the images were chosen; results that do not say took every class equally often.
+    #[serde(default = "balanced")]
+    pub labels: Labels,
+    /// Whether the network was trained on the real images of the floor too, since nothing was held out from it.
+    #[serde(default)]
+    pub trained_on_floor: bool,
     /// The numbers, with the real-against-real floor.
     pub measurement: Measurement,
     /// Lines to tell the user of the data: which files are broken and why, and what of others is not in their images.
@@ -32,37 +39,73 @@ pub struct Evaluation {
     pub remarks: Vec<String>,
 }
 
-/// Makes `count` images, every class equally often, and measures them against the training data.
+fn balanced() -> Labels {
+    Labels::Balanced
+}
+
+/// What measuring tells while it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measuring {
+    /// A part begins: its name and, where they are counted, its number of images.
+    Begin(&'static str, Option<u64>),
+    /// So many images of the part are done.
+    Images(u64),
+}
+
+/// Makes `count` images, their classes in the shares of the real ones, and measures them against the training data.
 ///
-/// The floor is held-out data as [`Recipe::parts`] divides it: `count` images, or fewer where there are fewer.
-/// `visit` sees every state on the way.
+/// The floor is the other part of the data as [`Recipe::parts`] divides it: `count` images, or fewer where there are fewer.
 ///
 /// # Errors
-/// If the data cannot be read, sampling fails, or `count` is too small for a metric.
+/// If the data cannot be read or are no images, sampling fails, or `count` is too small for a metric. What can be known
+/// before is said before the first image is made.
 pub fn evaluate<N: NetworkSettings, B: Backbone<Condition = ClassLabels>>(
     recipe: &Recipe<N>,
     generator: &Generator<'_, B>,
     count: usize,
-    visit: &mut Visit<'_>,
+    tell: &mut dyn FnMut(Measuring),
 ) -> Result<Evaluation, Error> {
-    let (train, held_out) = recipe.parts(count)?;
-    let classes = train.classes().len();
-    if count < classes {
-        let reason = format!("there are {classes} classes to measure: expected as many images or more, found {count}");
-        return Err(Error::Recipe { origin: recipe.name.clone(), reason });
+    let fault = |reason: String| Error::Recipe { origin: recipe.name.clone(), reason };
+    if matches!(recipe.data, DataConfig::Latents { .. }) {
+        return Err(fault(NO_IMAGES.into()));
     }
-    let reference = features(&train, reference_size(&train, count))?;
-    let floor = features(&held_out, held_out.len().map_or(count as u64, |len| len.min(count as u64)))?;
-    let images = generator.trajectories(&balanced_labels(count, classes), 0, visit)?;
+    let (train, held_out) = recipe.parts(count)?;
+    let (classes, options) = (train.classes().len(), MeasureOptions::default());
+    let least = classes.max(options.neighbours + 1);
+    if count < least {
+        return Err(fault(format!(
+            "there are {classes} classes to measure: expected {least} images or more, found {count}"
+        )));
+    }
+    Gaussian::check_columns(train.shape().iter().product())?;
+    let floor_size = held_out.len().map_or(count as u64, |len| len.min(count as u64));
+    let size = reference_size(&train, count);
+    tell(Measuring::Begin("real images", Some(size + floor_size)));
+    let real = features(&train, size, &mut |done| tell(Measuring::Images(done)))?;
+    let floor = features(&held_out, floor_size, &mut |done| tell(Measuring::Images(size + done)))?;
+    tell(Measuring::Begin("measuring real images", None));
+    let reference = Reference::new(&real, &floor, options)?;
+    tell(Measuring::Begin("sampling", Some(count as u64)));
+    let labels = Labels::Reference;
+    let classes = labels.draw(count, &class_counts(&train, size)?, recipe.seed);
+    let images =
+        generator.trajectories(&classes, 0, &mut |t, first, x| tell(Measuring::Images(reached(t, first, x))))?;
+    tell(Measuring::Begin("measuring", None));
     Ok(Evaluation {
         sampling: recipe.sampling.clone(),
         guide: generator.guide.map(|guide| guide.weights.clone()),
         evaluations: images.evaluations,
         seed: recipe.seed,
-        measurement: measure(&reference, &floor, &images.features()?, MeasureOptions::default())?,
+        labels,
+        trained_on_floor: recipe.post_training.is_none(),
+        measurement: reference.measure(&images.features()?)?,
         remarks: train.remarks(),
     })
 }
+
+/// What to do where the data of a network are no images.
+pub const NO_IMAGES: &str = "measures see images, but its data are stored latents: measure with --inception against a \
+    folder or an archive of images (--against), or draw with sample and compare with eval --images-from";
 
 /// Measures generated images against all of some real ones, both as features of one extractor.
 ///
@@ -80,6 +123,16 @@ pub fn evaluate_features(generated: &Features, real: &Features, seed: u64) -> Re
     let order: Vec<usize> = (0..real.rows() as u64).map(|row| order.apply(row) as usize).collect();
     let (floor, others) = order.split_at(generated.rows().min(real.rows() / 2));
     Ok(Reference::with_floor_inside(real, [floor, others], MeasureOptions::default())?.measure(generated)?)
+}
+
+/// Pairs of images that [`evaluate_features`] compares: with `n` images it takes time in `n²`.
+pub fn evaluation_pairs(generated: usize, real: usize) -> u64 {
+    let [generated, real] = [generated, real].map(|rows| rows as u64);
+    let floor = generated.min(real / 2);
+    // A set is compared with itself for the kernel distance and for the radii, with another for the distance and both shares.
+    let between = |a: u64, b: u64| 2 * a * a + 3 * a * b;
+    let others = real - floor;
+    2 * others * others + between(floor, others) + 2 * real * real + between(generated, real)
 }
 
 /// Which weights: a file and what was in it.
@@ -106,11 +159,32 @@ pub(crate) fn reference_size(data: &dyn Dataset, count: usize) -> u64 {
     data.len().map_or(4 * count as u64, |len| len.min(10_000))
 }
 
-/// The first images of a source as features, in its own order.
-pub(crate) fn features(data: &dyn Dataset, count: u64) -> Result<Features, Error> {
-    let pixels = (0..count).map(|index| Ok(data.example(index)?.pixels)).collect::<Result<Vec<_>, Error>>()?;
+/// The first images of a source as features, in its own order; `tell` hears how many were read.
+pub(crate) fn features(data: &dyn Dataset, count: u64, tell: &mut dyn FnMut(u64)) -> Result<Features, Error> {
     let width: usize = data.shape().iter().product();
-    Ok(Features::new(count as usize, width, pixels.into_iter().flatten().map(f64::from).collect())?)
+    let mut values = Vec::with_capacity(count as usize * width);
+    for index in 0..count {
+        values.extend(data.example(index)?.pixels.into_iter().map(f64::from));
+        tell(index + 1);
+    }
+    Ok(Features::new(count as usize, width, values)?)
+}
+
+/// How many of the first images of a source are in each class.
+///
+/// # Errors
+/// If one cannot be read.
+pub fn class_counts(data: &dyn Dataset, count: u64) -> Result<Vec<u64>, Error> {
+    let mut counts = vec![0; data.classes().len()];
+    for index in 0..count {
+        counts[data.label(index)?] += 1;
+    }
+    Ok(counts)
+}
+
+/// Images that are done when those from number `first` on, `x`, have reached time `t`.
+pub(crate) fn reached(t: f64, first: usize, x: &Tensor<4>) -> u64 {
+    (first as f64 + t * x.dims()[0] as f64) as u64
 }
 
 #[cfg(test)]
@@ -118,10 +192,51 @@ pub(crate) fn features(data: &dyn Dataset, count: u64) -> Result<Features, Error
 mod tests {
     use super::*;
     use crate::metric::fixture::noise;
-    use crate::metric::{Gaussian, frechet_distance};
+    use crate::metric::frechet_distance;
 
     fn gaussian(features: &Features) -> Gaussian {
         Gaussian::from_features(features).unwrap()
+    }
+
+    #[test]
+    fn measuring_tells_how_far_it_is() {
+        let changes = [
+            "data.size=8",
+            "network.input_size=8",
+            "network.patch=4",
+            "network.width=24",
+            "network.depth=1",
+            "sampling.grid.steps=2",
+            "sampling.batch=7",
+            "post_training.images=20",
+        ];
+        let mut recipe = Recipe::read("digits", &changes.map(String::from)).unwrap();
+        let network = recipe.network.init(0, &burn::tensor::Device::default());
+        let mut parts = vec![];
+        let found = evaluate(&recipe, &recipe.generator(&network), 20, &mut |event| match event {
+            Measuring::Begin(name, images) => parts.push((name, images, vec![])),
+            Measuring::Images(done) => parts.last_mut().unwrap().2.push(done),
+        });
+        let found = found.unwrap();
+        let names: Vec<_> = parts.iter().map(|(name, ..)| *name).collect();
+        assert_eq!(names, ["real images", "measuring real images", "sampling", "measuring"]);
+        for (name, images, done) in &parts {
+            assert_eq!(done.last(), images.as_ref(), "{name}");
+            assert!(done.is_sorted(), "{name}: {done:?}");
+        }
+        assert_eq!((parts[0].1, parts[2].1), (Some(1797), Some(20)));
+        assert_eq!((found.labels, found.trained_on_floor), (Labels::Reference, false));
+
+        // Stored latents are no images: said before they are opened, and before anything is drawn.
+        recipe.data = DataConfig::Latents { path: "nowhere".into(), posterior: Default::default(), flip: false };
+        let error = evaluate(&recipe, &recipe.generator(&network), 20, &mut |_| panic!("nothing is done")).unwrap_err();
+        assert!(error.to_string().contains("stored latents"), "{error}");
+    }
+
+    #[test]
+    fn pairs_are_those_that_are_compared() {
+        // 6 others and 4 of the floor of 10 real images; 4 generated ones: sets with themselves twice, with others thrice.
+        assert_eq!(evaluation_pairs(4, 10), 2 * 36 + (2 * 16 + 3 * 24) + 2 * 100 + (2 * 16 + 3 * 40));
     }
 
     #[test]

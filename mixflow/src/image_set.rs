@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::Error;
 use crate::images::{ByteImage, ImageSource};
-use crate::metric::Features;
+use crate::metric::{Features, Gaussian};
 
 /// Images of one size as bytes, to be measured: nothing is cropped or resized.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ impl ImageSet {
     ///
     /// # Errors
     /// As [`read`](Self::read), and naming both, if they differ in size, before the rest of them is read, or if one is
-    /// grey and the other coloured.
+    /// grey and the other coloured; also if they are too large to be measured.
     pub fn read_both(paths: [&Path; 2]) -> Result<[Self; 2], Error> {
         let differ = |what: [String; 2]| {
             let [one, other] = what;
@@ -65,6 +65,8 @@ impl ImageSet {
             let size = |height, width| format!("images of {height} x {width} pixels (height, width)");
             return differ([size(height, width), size(high, wide)]);
         }
+        // Of one channel at least.
+        Gaussian::check_columns(height.saturating_mul(width))?;
         let sets = [Self::read(paths[0])?, Self::read(paths[1])?];
         let channels = sets.each_ref().map(|set| set.shape[3]);
         if channels[0] != channels[1] {

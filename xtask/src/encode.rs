@@ -113,7 +113,7 @@ impl Encode {
         };
         let config = EncodeConfig { batch: self.batch, on_broken };
         let encode = |images| encoder.encode(images);
-        let outcome = encode_dataset(&*source, config, writer, &STOP, encode, |read| progress.encoding(read))?;
+        let outcome = encode_dataset(&*source, config, writer, &STOP, encode, |read| progress.counted(read, "image"))?;
         progress.end();
         let folder = self.to.display();
         let Outcome::Finished(manifest) = outcome else {

@@ -2,13 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Instant;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{ArgGroup, Args};
 use mixflow::ImageSet;
-use mixflow::evaluate::{WeightsFile, evaluate, evaluate_features};
+use mixflow::evaluate::{WeightsFile, evaluate, evaluate_features, evaluation_pairs};
 use mixflow::inception::InceptionEvaluation;
-use mixflow::report::write_atomic;
+use mixflow::metric::{Features, precision_recall};
+use mixflow::report::{thousands, write_atomic};
 use serde_json::{Value, json};
 
 use crate::inception::InceptionArguments;
@@ -71,35 +73,35 @@ impl Eval {
 
         if let Some(inception) = self.inception.read()? {
             let found = inception.network(&trained, count, self.against.as_deref())?;
-            let file = self.out.clone().unwrap_or_else(|| trained.folder().join("inception.json"));
+            let file = self.out.clone().unwrap_or_else(|| trained.result("inception"));
             return store(Some(&file), &found);
         }
 
         let mut progress = Progress::new();
-        progress.begin("sampling and measuring", Some(count as u64));
-        let evaluation = evaluate(recipe, &trained.generator(), count, &mut |t, first, x| {
-            progress.sampling(t, first, x.dims()[0]);
-        })?;
+        let evaluation = evaluate(recipe, &trained.generator(), count, &mut |event| progress.measuring(event))?;
         progress.end();
         evaluation.remarks.iter().for_each(note);
 
         say(format_args!(
-            "{} ({} network evaluations for each image, seed {}; pixel Fréchet distance)\n{}",
+            "{} ({}, {} network evaluations for each image, seed {}, {}; distances of pixels)\n{}",
             trained.weights.display(),
+            evaluation.sampling.describe(),
             evaluation.evaluations,
             evaluation.seed,
+            evaluation.labels.describe(),
             evaluation.measurement,
         ))?;
-        if recipe.post_training.is_none() {
+        if evaluation.trained_on_floor {
             say("the network was trained on the images of the floor too: it had no held-out data")?;
         }
-        let file = self.out.clone().unwrap_or_else(|| trained.folder().join("eval.json"));
+        let file = self.out.clone().unwrap_or_else(|| trained.result("eval"));
         write(
             &file,
             &json!({
                 "evaluation": evaluation,
                 "weights": WeightsFile::read(&trained.weights)?,
                 "autoencoder": trained.autoencoder_weights()?,
+                "device": mixflow::device_name(),
                 "version": env!("CARGO_PKG_VERSION"),
             }),
         )
@@ -111,14 +113,16 @@ impl Eval {
         let sets = ImageSet::read_both([images, real])?;
         progress.end();
         sets.iter().flat_map(ImageSet::remarks).for_each(note);
-        progress.begin("measuring", None);
         let [generated, real_features] = [sets[0].features()?, sets[1].features()?];
+        let pairs = evaluation_pairs(generated.rows(), real_features.rows());
+        progress.begin("measuring", None);
+        say_how_long(&progress, pairs, [&generated, &real_features])?;
         let seed = 0;
         let measurement = evaluate_features(&generated, &real_features, seed)?;
         progress.end();
 
         say(format_args!(
-            "{} against {} (pixel Fréchet distance; what is in the floor was chosen with seed {seed})\n{measurement}",
+            "{} against {} (distances of pixels; what is in the floor was chosen with seed {seed})\n{measurement}",
             images.display(),
             real.display(),
         ))?;
@@ -136,10 +140,29 @@ impl Eval {
     }
 }
 
+/// Says before long comparisons how many there are and how long they take, by the time that a few of them take.
+pub(crate) fn say_how_long(progress: &Progress, pairs: u64, sets: [&Features; 2]) -> Result<()> {
+    const FEW: usize = 256;
+    const LONG: f64 = 60.0;
+    let few = sets.map(|set| set.select(&(0..set.rows().min(FEW)).collect::<Vec<_>>()));
+    let started = Instant::now();
+    precision_recall(&few[0], &few[1], 1)?;
+    let [a, b] = few.map(|set| set.rows() as f64);
+    let seconds = started.elapsed().as_secs_f64() * pairs as f64 / (a * a + b * b + 2.0 * a * b);
+    if seconds > LONG {
+        let (pairs, columns) = (thousands(pairs), thousands(sets[0].columns() as u64));
+        progress.line(&format!(
+            "  every image is compared with every other: {pairs} pairs of {columns} numbers, about {:.0} minutes",
+            (seconds / 60.0).ceil()
+        ));
+    }
+    Ok(())
+}
+
 fn store(file: Option<&Path>, found: &InceptionEvaluation) -> Result<ExitCode> {
     say(found.to_string().trim_end())?;
     let Some(file) = file else { return Ok(ExitCode::SUCCESS) };
-    write(file, &json!({ "inception": found, "version": env!("CARGO_PKG_VERSION") }))
+    write(file, &json!({ "inception": found, "device": mixflow::device_name(), "version": env!("CARGO_PKG_VERSION") }))
 }
 
 fn write(file: &Path, numbers: &Value) -> Result<ExitCode> {

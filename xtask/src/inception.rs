@@ -5,12 +5,14 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use mixflow::data::Dataset;
-use mixflow::evaluate::WeightsFile;
+use mixflow::data::{DataConfig, Dataset};
+use mixflow::evaluate::{NO_IMAGES, WeightsFile, class_counts};
 use mixflow::inception::{
     EvaluationOptions, Inception, InceptionEvaluation, Labels, Network, Resize, Sample, Setting, evaluate,
+    evaluation_pairs,
 };
 
+use crate::eval::say_how_long;
 use crate::progress::Progress;
 use crate::run::{Result, note};
 use crate::trained::Trained;
@@ -25,9 +27,10 @@ pub(crate) struct InceptionArguments {
     /// How images become its input; numbers of the two cannot be compared
     #[arg(long, default_value = "adm", requires = "inception", value_parser = resize())]
     resize: Resize,
-    /// Classes of generated images: every one equally often, or drawn at random
-    #[arg(long, default_value = "balanced", requires = "inception", value_parser = labels())]
-    labels: Labels,
+    /// Classes of generated images: as often as among the real images, every one equally often, or drawn at random
+    /// [default: reference; balanced with --against, whose images have no classes]
+    #[arg(long, requires = "inception", value_parser = labels())]
+    labels: Option<Labels>,
 }
 
 fn resize() -> impl TypedValueParser<Value = Resize> {
@@ -36,15 +39,19 @@ fn resize() -> impl TypedValueParser<Value = Resize> {
 }
 
 fn labels() -> impl TypedValueParser<Value = Labels> {
-    let of = |name: String| if name == "random" { Labels::Random } else { Labels::Balanced };
-    PossibleValuesParser::new(["balanced", "random"]).map(of)
+    let of = |name: String| match name.as_str() {
+        "reference" => Labels::Reference,
+        "random" => Labels::Random,
+        _ => Labels::Balanced,
+    };
+    PossibleValuesParser::new(["reference", "balanced", "random"]).map(of)
 }
 
 /// A network that was read.
 pub(crate) struct Measuring {
     inception: Inception,
     description: Network,
-    labels: Labels,
+    labels: Option<Labels>,
 }
 
 impl InceptionArguments {
@@ -60,6 +67,9 @@ impl InceptionArguments {
 impl Measuring {
     /// Measures one set of images against all of another.
     pub(crate) fn image_sets(&self, images: &Path, real: &Path) -> Result<InceptionEvaluation> {
+        for path in [images, real] {
+            Sample::check(path)?;
+        }
         let [generated, reference] = [self.sample(images)?, self.sample(real)?];
         self.evaluate(
             (&real.display().to_string(), &reference),
@@ -83,20 +93,32 @@ impl Measuring {
                 format!("--inception: expected a network of images with 1 or 3 channels, found {channels}").into()
             );
         }
-        let (name, reference) = match against {
-            Some(path) => (path.display().to_string(), self.sample(path)?),
-            None => (format!("training data of {}", recipe.name), self.training_data(trained, count)?),
+        let (name, reference, counts) = match against {
+            Some(_) if self.labels == Some(Labels::Reference) => {
+                return Err(
+                    "--labels reference: the images of --against have no classes; take balanced or random".into()
+                );
+            }
+            Some(path) => (path.display().to_string(), self.sample(path)?, vec![1; generator.null]),
+            None => {
+                let (sample, counts) = self.training_data(trained, count)?;
+                (format!("training data of {}", recipe.name), sample, counts)
+            }
         };
-        let labels = self.labels.draw(count, generator.null, recipe.seed);
+        EvaluationOptions::default().check(&reference)?;
+        let default = if against.is_some() { Labels::Balanced } else { Labels::Reference };
+        let chosen = self.labels.unwrap_or(default);
+        let labels = chosen.draw(count, &counts, recipe.seed);
         let mut progress = Progress::new();
-        progress.begin("sampling and features", None);
+        progress.begin("sampling and features", Some(count as u64));
         let resize = self.description.resize;
-        let (generated, evaluations) =
-            Sample::generated(&generator, &labels, &self.inception, resize, |done| progress.images(done, count))?;
+        let (generated, evaluations) = Sample::generated(&generator, &labels, &self.inception, resize, |done| {
+            progress.counted(done as u64, "image");
+        })?;
         progress.end();
         let guidance = recipe.sampling.guidance.as_ref().map(serde_json::to_string).transpose()?;
         let setting = Setting {
-            labels: Some(self.labels),
+            labels: Some(chosen),
             seed: Some(recipe.seed),
             sampler: Some(serde_json::to_string(&recipe.sampling.sampler)?),
             evaluations: Some(evaluations),
@@ -109,14 +131,22 @@ impl Measuring {
         self.evaluate((&name, &reference), (&trained.weights.display().to_string(), &generated), setting)
     }
 
-    /// All images that the network may have seen; of an endless source four times as many as are generated.
-    fn training_data(&self, trained: &Trained, count: usize) -> Result<Sample> {
+    /// All images that the network may have seen, and how many of each class; of an endless source four times as many as are
+    /// generated.
+    fn training_data(&self, trained: &Trained, count: usize) -> Result<(Sample, Vec<u64>)> {
+        if matches!(trained.recipe.data, DataConfig::Latents { .. }) {
+            return Err(format!("{}: {NO_IMAGES}", trained.recipe.name).into());
+        }
         let data = trained.recipe.parts(count)?.0;
         let len = data.len().map_or(4 * count, |len| len as usize);
+        let counts = class_counts(&data, len as u64)?;
         let mut progress = Progress::new();
-        progress.begin("features of training data", None);
+        progress.begin("features of training data", Some(len as u64));
         let resize = self.description.resize;
-        told(Sample::of_data(&data, len, &self.inception, resize, |done| progress.images(done, len))?, progress)
+        let sample = Sample::of_data(&data, len, &self.inception, resize, |done| {
+            progress.counted(done as u64, "image");
+        });
+        Ok((told(sample?, progress)?, counts))
     }
 
     fn sample(&self, path: &Path) -> Result<Sample> {
@@ -134,6 +164,9 @@ impl Measuring {
     ) -> Result<InceptionEvaluation> {
         let mut progress = Progress::new();
         progress.begin("measuring", None);
+        if let (Some(real), Some(made)) = (&reference.1.features, &generated.1.features) {
+            say_how_long(&progress, evaluation_pairs(reference.1, generated.1), [&real.pool, &made.pool])?;
+        }
         Ok(evaluate(reference, generated, self.description.clone(), EvaluationOptions::default(), setting)?)
     }
 }

@@ -97,6 +97,7 @@ impl<'a, N: NetworkSettings> Prepared<'a, N> {
                 tracking.trained();
                 progress.begin(name, steps);
             }
+            compare::Progress::Images(done) => progress.counted(done, "image"),
             compare::Progress::Training { folder, event } => {
                 progress.training(&event);
                 tracking.training(folder, &event, &progress);

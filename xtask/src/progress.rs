@@ -4,6 +4,7 @@ use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
+use mixflow::evaluate::Measuring;
 use mixflow::train::{Event, StepReport};
 
 use crate::run::note;
@@ -82,11 +83,19 @@ impl Progress {
         }
     }
 
-    /// So many images are read and encoded.
-    pub(crate) fn encoding(&mut self, read: u64) {
+    /// So many of the units that the part consists of are done.
+    pub(crate) fn counted(&mut self, done: u64, unit: &str) {
         match &self.bar {
-            Some(bar) => bar.set_position(read),
-            None => self.log(read, "image", ""),
+            Some(bar) => bar.set_position(done),
+            None => self.log(done, unit, ""),
+        }
+    }
+
+    /// Shows how measuring goes.
+    pub(crate) fn measuring(&mut self, event: Measuring) {
+        match event {
+            Measuring::Begin(name, images) => self.begin(name, images),
+            Measuring::Images(done) => self.counted(done, "image"),
         }
     }
 
@@ -242,7 +251,7 @@ impl Progress {
 
     /// A line about what is done, if the last one is long ago or nothing is left.
     fn log(&mut self, done: u64, unit: &str, more: &str) {
-        if self.said.elapsed() >= INTERVAL || Some(done) == self.steps {
+        if (self.said.elapsed() >= INTERVAL && done > self.first) || Some(done) == self.steps {
             self.said = Instant::now();
             let rate = (done - self.first) as f64 / self.started.elapsed().as_secs_f64();
             let total = self.steps.unwrap_or(done);

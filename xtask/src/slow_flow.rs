@@ -40,21 +40,29 @@ impl SlowFlow {
         let (train, held_out) = trained.recipe.parts(self.images)?;
         let labels = lag_labels(self.images, &train, &held_out)?;
         let mut progress = Progress::new();
-        progress.begin("Slow Flow", None);
+        progress.begin("Slow Flow", Some(self.images as u64));
         let learned = |images| learned(Arc::new(images), trained.autoencoder.as_deref());
-        let lag = lag(&trained.generator(), &labels, &*learned(train)?, &*learned(held_out)?)?;
+        let lag = lag(&trained.generator(), &labels, &*learned(train)?, &*learned(held_out)?, &mut |done| {
+            progress.counted(done, "image")
+        })?;
         progress.end();
-        say(format_args!("{}: nearest true time m of {} trajectories", trained.weights.display(), self.images))?;
+        let sampler = trained.recipe.sampling.describe();
+        say(format_args!(
+            "{}: nearest true time m of {} trajectories ({sampler}, {} network evaluations for each image, seed {})",
+            trained.weights.display(),
+            lag.trajectories,
+            lag.evaluations,
+            trained.recipe.seed,
+        ))?;
         say(table(&lag))?;
         if let Some(figure) = &self.figure {
             let measured = format!(
-                "{}: {} trajectories of the recipe {}, seed {}.",
+                "{}: the recipe {}, seed {}.",
                 trained.weights.display(),
-                self.images,
                 trained.recipe.name,
                 trained.recipe.seed
             );
-            write_atomic(figure, slow_flow_page(&measured, &slow_flow(&[(Arm::Start, lag)])).as_bytes())?;
+            write_atomic(figure, slow_flow_page(&measured, &slow_flow(&[(Arm::Start, lag)], &sampler)).as_bytes())?;
             say(format_args!("figure: {}", figure.display()))?;
         }
         Ok(ExitCode::SUCCESS)
@@ -69,5 +77,5 @@ fn table(lag: &Lag) -> String {
         // Writing into memory does not fail.
         let _ = writeln!(text, "{:6.3} {low:8.3} {median:8.3} {high:8.3} {calibrated:12.3}", band.t);
     }
-    text + "times from 0 (noise) to 1 (image); calibrated: the median read on a scale on which states without error have m = t"
+    text + "times from 0 (noise) to 1 (image); calibrated: the median read on a scale on which states without error have m = t on average"
 }

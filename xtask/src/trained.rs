@@ -10,14 +10,15 @@ use mixflow::recipe::{AutoencoderConfig, Guide, Recipe};
 use mixflow::train::StoredNetwork;
 
 use crate::hub::{is_address, named_files, published};
-use crate::run::{Result, load};
+use crate::run::{Result, network, note};
 
 /// Which network.
 #[derive(Args)]
 pub(crate) struct TrainedArguments {
     #[arg(
         value_name = "RUN_OR_WEIGHTS",
-        help = "The folder of a run or of a published network, a file of weights, or hf://org/name[@revision][/file]"
+        help = "The folder of a run, a checkpoint or a published network, a file of weights, or hf://org/name[@revision][/file]; \
+                of a run that has not ended, its newest whole checkpoint"
     )]
     pub(crate) path: PathBuf,
     /// The recipe that the weights belong to [default: recipe.json of the run, or config.json beside the weights]
@@ -38,81 +39,110 @@ pub(crate) struct Trained {
     pub(crate) weights: PathBuf,
     /// Where what is found out about it goes.
     folder: PathBuf,
+    /// What the names of these files end with.
+    suffix: String,
 }
 
 impl TrainedArguments {
     /// Reads the network, its recipe changed by `set`.
     pub(crate) fn read(&self, set: &[String]) -> Result<Trained> {
-        let weights = self.weights()?;
+        let stored = self.stored()?;
+        let weights = stored.file();
         let recipe = match &self.recipe {
             Some(recipe) => Recipe::read(recipe, set)?,
             None => {
                 if is_address(&self.path) {
-                    own_files(&recipe_beside(&weights, &[])?, &weights)?;
+                    own_files(&recipe_beside(&stored, &[])?, &weights)?;
                 }
-                recipe_beside(&weights, set)?
+                recipe_beside(&stored, set)?
             }
         };
         let [_, recipe] = named_files(&recipe)?;
-        let network = load(&recipe, &weights)?;
-        // What a run trains lies in its folder: that of the weights, or above.
-        let ancestors = weights.ancestors().skip(1).take(2);
+        let network = stored.load(network(&recipe))?;
+        // What a run trains lies in its folder: that of the weights, or above; a checkpoint is in RUN/ARM/checkpoints/STEP.
+        let ancestors = weights.ancestors().skip(1).take(match stored {
+            StoredNetwork::File(_) => 2,
+            StoredNetwork::Checkpoint(_) => 4,
+        });
         let folder = ancestors.filter(|folder| folder.join("autoencoder.safetensors").is_file()).last();
         let folder = folder.unwrap_or(Path::new(""));
         let autoencoder = recipe.autoencoder.as_ref().map(|config| config.load(folder)).transpose()?;
         let autoencoder_files = recipe.autoencoder.as_ref().map_or(vec![], |config| config.files(folder));
-        let own = StoredNetwork::File(weights.clone()).recipe_file();
+        let own = stored.recipe_file();
         let guide = recipe.guide(own.as_deref().and_then(Path::parent).unwrap_or(folder))?;
-        // A cache is not ours to write to.
-        let beside = weights.parent().filter(|_| !is_address(&self.path)).map(PathBuf::from);
-        Ok(Trained {
-            recipe,
-            network,
-            autoencoder,
-            autoencoder_files,
-            guide,
-            weights,
-            folder: beside.unwrap_or_default(),
+        if let (Some(config), Some(guide)) = (&recipe.sampling.guide, &guide) {
+            let file = &guide.weights.file;
+            let step = file.parent().and_then(Path::file_name);
+            if file.ends_with("average.safetensors") && step != config.weights.file_name() {
+                note(format_args!("the guide's training has not ended: taking {}", file.display()));
+            }
+        }
+        let (folder, suffix) = match &stored {
+            // A cache is not ours to write to.
+            _ if is_address(&self.path) => (PathBuf::new(), String::new()),
+            StoredNetwork::File(file) => (file.parent().unwrap_or(Path::new("")).into(), String::new()),
+            StoredNetwork::Checkpoint(folder) => beside_checkpoint(folder),
+        };
+        Ok(Trained { recipe, network, autoencoder, autoencoder_files, guide, weights, folder, suffix })
+    }
+
+    /// The file of the weights, or the folder of the checkpoint.
+    pub(crate) fn weights(&self) -> Result<PathBuf> {
+        Ok(match self.stored()? {
+            StoredNetwork::File(path) | StoredNetwork::Checkpoint(path) => path,
         })
     }
 
-    /// The file of the weights.
-    pub(crate) fn weights(&self) -> Result<PathBuf> {
+    /// Where the weights are; what was chosen in a run that has not ended is said.
+    fn stored(&self) -> Result<StoredNetwork> {
         let path = &self.path;
         if is_address(path) {
             return match &self.arm {
-                None => published(path),
+                None => Ok(StoredNetwork::File(published(path)?)),
                 Some(_) => Err("--arm chooses inside a run's folder: name the file, as hf://org/name/file".into()),
             };
         }
         let shown = path.display();
         if path.is_file() {
             return match &self.arm {
-                None => Ok(path.clone()),
+                None => Ok(StoredNetwork::File(path.clone())),
                 Some(_) => Err(format!("--arm chooses inside a run's folder, but {shown} is a file").into()),
             };
         }
         if !path.is_dir() {
-            return Err(format!("{shown}: expected a run's folder or a file of weights, found neither").into());
+            return Err(
+                format!("{shown}: expected a run's folder, a checkpoint or a file of weights, found none").into()
+            );
+        }
+        if path.join("average.safetensors").is_file() {
+            return match &self.arm {
+                None => Ok(StoredNetwork::find(path)?),
+                Some(_) => Err(format!("--arm chooses inside a run's folder, but {shown} is a checkpoint").into()),
+            };
         }
         let arms = match &self.arm {
-            Some(arm) => vec![arm.as_str()],
-            None => vec!["", "mixflow-0", "pretraining"],
+            Some(arm) => vec![path.join(arm)],
+            None => ["", "mixflow-0", "pretraining"].map(|arm| path.join(arm)).into(),
         };
-        let file = arms.iter().map(|arm| path.join(arm).join("model.safetensors")).find(|file| file.is_file());
-        file.ok_or_else(|| {
-            let found = networks(path);
-            match (&self.arm, found.is_empty()) {
-                (_, true) => {
-                    format!("{shown} has no finished network: expected model.safetensors in it or one folder below")
-                }
-                (Some(arm), false) => {
-                    format!("{shown} has no finished network {arm}; --arm can be {}", found.join(", "))
-                }
-                (None, false) => format!("{shown} has several networks; choose one with --arm: {}", found.join(", ")),
+        if let Some(file) = arms.iter().map(|arm| arm.join("model.safetensors")).find(|file| file.is_file()) {
+            return Ok(StoredNetwork::File(file));
+        }
+        if let Some(arm) = arms.iter().find(|arm| arm.join("checkpoints").is_dir()) {
+            let stored = StoredNetwork::find(arm)?;
+            let file = stored.file();
+            let checkpoint = file.parent().unwrap_or(arm).display();
+            note(format_args!("its training has not ended: taking the checkpoint {checkpoint}"));
+            return Ok(stored);
+        }
+        let found = networks(path);
+        Err(match (&self.arm, found.is_empty()) {
+            (_, true) => {
+                format!("{shown} has no network: expected model.safetensors or checkpoints in it or one folder below")
             }
-            .into()
-        })
+            (Some(arm), false) => format!("{shown} has no network {arm}; --arm can be {}", found.join(", ")),
+            (None, false) => format!("{shown} has several networks; choose one with --arm: {}", found.join(", ")),
+        }
+        .into())
     }
 }
 
@@ -134,15 +164,26 @@ impl Trained {
         self.recipe.autoencoder.as_ref().map_or(channels, AutoencoderConfig::image_channels)
     }
 
-    /// The folder of the weights, where what is found out about them goes; that of the user for those of the Hub.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    /// Where what is found out about the weights goes: beside them, of a checkpoint beside the others with its step in the
+    /// name, to the user for those of the Hub.
+    pub(crate) fn result(&self, name: &str) -> PathBuf {
+        self.folder.join(format!("{name}{}.json", self.suffix))
     }
 }
 
-/// The recipe of a run, in the folder of the weights or the one above; or of a published network, beside it.
-fn recipe_beside(weights: &Path, set: &[String]) -> Result<Recipe> {
-    let Some(file) = StoredNetwork::File(weights.into()).recipe_file() else {
+/// The folder of a training whose checkpoint this is, and the end of file names that tell it from others; the checkpoint is
+/// whole as it is and will make room for newer ones.
+fn beside_checkpoint(checkpoint: &Path) -> (PathBuf, String) {
+    let above = checkpoint.parent().unwrap_or(Path::new(""));
+    let training = if above.ends_with("checkpoints") { above.parent().unwrap_or(above) } else { above };
+    let step = checkpoint.file_name().map_or_else(String::new, |name| format!("-{}", name.to_string_lossy()));
+    (training.into(), step)
+}
+
+/// The recipe of a run, in the folder of the weights or above; or of a published network, beside it.
+fn recipe_beside(stored: &StoredNetwork, set: &[String]) -> Result<Recipe> {
+    let Some(file) = stored.recipe_file() else {
+        let weights = stored.file();
         return Err(format!("{} lies beside no recipe.json: name its recipe with --recipe", weights.display()).into());
     };
     let recipe = Recipe::read(file.to_str().ok_or("expected a path in UTF-8")?, set)?;
@@ -168,11 +209,11 @@ fn own_files(recipe: &Recipe, weights: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The sub-folders with finished networks, sorted.
+/// The sub-folders with networks, finished or in training, sorted.
 fn networks(run: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(run).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
-        .filter(|entry| entry.path().join("model.safetensors").is_file())
+        .filter(|entry| entry.path().join("model.safetensors").is_file() || entry.path().join("checkpoints").is_dir())
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();
     names.sort();

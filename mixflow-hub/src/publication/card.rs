@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use mixflow::Labels;
 use mixflow::metric::{Measurement, Scores};
 use mixflow::recipe::AutoencoderConfig;
 use mixflow::report::thousands;
@@ -11,7 +12,7 @@ use serde_json::{Value, json};
 use super::files::Needed;
 use super::finished::Finished;
 use super::front_matter::front_matter;
-use super::metrics::{Metric, inception_metrics, model_index, pixel_metrics, rounded};
+use super::metrics::{Metric, inception_metrics, model_index, pixel_metrics};
 use super::results::{Conditions, Measured};
 use super::{Averaging, Choice, Sampled};
 use crate::Repository;
@@ -234,11 +235,11 @@ fn table(rows: &[(&Conditions, Vec<Metric>)]) -> String {
             names.push((metric.name, metric.better));
         }
     }
-    let mut text = String::from("| sampler | steps | network evaluations | dtype | images | seed |");
+    let mut text = String::from("| sampler | steps | network evaluations | dtype | images | classes | seed |");
     names.iter().for_each(|(name, better)| text.push_str(&format!(" {name} {better} |")));
-    text.push_str(&format!(" file |\n|---|{}---|\n", "---:|".repeat(5 + names.len())));
+    text.push_str(&format!(" file |\n|---|{}---|\n", "---:|".repeat(6 + names.len())));
     for (conditions, metrics) in rows {
-        let Conditions { sampler, steps, evaluations, images, seed, precision, file } = conditions;
+        let Conditions { sampler, steps, evaluations, images, labels, seed, precision, file } = conditions;
         let shown = |number: Option<u64>| number.map_or("–".into(), |number| number.to_string());
         let count = |number: &Option<usize>| shown(number.map(|number| number as u64));
         let mut cells = vec![
@@ -247,17 +248,27 @@ fn table(rows: &[(&Conditions, Vec<Metric>)]) -> String {
             count(evaluations),
             precision.clone().unwrap_or("–".into()),
             count(images),
+            labels.map_or("–", in_a_word).into(),
             shown(*seed),
         ];
         cells.extend(names.iter().map(|(name, _)| {
             let metric = metrics.iter().find(|metric| metric.name == *name);
-            metric.map_or("–".into(), |metric| rounded(metric.value).to_string())
+            metric.map_or("–".into(), Metric::shown)
         }));
         cells.push(format!("[{0}]({0})", file));
         let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|")).collect();
         text.push_str(&format!("| {} |\n", cells.join(" | ")));
     }
     text
+}
+
+/// How classes were chosen.
+fn in_a_word(labels: Labels) -> &'static str {
+    match labels {
+        Labels::Reference => "as the real images",
+        Labels::Balanced => "balanced",
+        Labels::Random => "random",
+    }
 }
 
 /// The training of a network, in a sentence or two.

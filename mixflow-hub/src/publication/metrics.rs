@@ -2,6 +2,7 @@
 
 use mixflow::inception::InceptionEvaluation;
 use mixflow::metric::{Measurement, Scores};
+use mixflow::report::plus_minus;
 use serde_json::{Value, json};
 
 use super::results::{Conditions, Measured};
@@ -15,6 +16,15 @@ pub(super) struct Metric {
     /// Where it should go: "↓", "↑" or a number.
     pub(super) better: &'static str,
     pub(super) value: f64,
+    /// Its standard deviation, where it is the mean of several.
+    spread: Option<f64>,
+}
+
+impl Metric {
+    /// For people: with the digits that its spread supports.
+    pub(super) fn shown(&self) -> String {
+        plus_minus(self.value, self.spread)
+    }
 }
 
 /// Those of one set of images, on pixels.
@@ -26,23 +36,26 @@ pub(super) fn pixel_metrics(scores: &Scores) -> Vec<Metric> {
         ("pixel_recall", "recall", "↑", scores.recall),
         ("pixel_variance_ratio", "variance ratio", "→ 1", scores.variance_ratio),
     ]
-    .map(|(kind, name, better, value)| Metric { kind, name, better, value })
+    .map(|(kind, name, better, value)| Metric { kind, name, better, value, spread: None })
     .into()
 }
 
 /// Those of an Inception network.
 pub(super) fn inception_metrics(found: &InceptionEvaluation) -> Vec<Metric> {
-    let score = found.inception_score.as_ref().map(|score| score.mean);
+    let alone = |value: Option<f64>| value.map(|value| (value, None));
+    let score = found.inception_score.as_ref().map(|score| (score.mean, score.known_deviation()));
     let metrics = [
-        ("fid", "FID", "↓", Some(found.fid)),
-        ("sfid", "sFID", "↓", found.sfid),
+        ("fid", "FID", "↓", alone(Some(found.fid))),
+        ("sfid", "sFID", "↓", alone(found.sfid)),
         ("inception_score", "Inception Score", "↑", score),
-        ("precision", "precision", "↑", found.precision),
-        ("recall", "recall", "↑", found.recall),
-        ("kid", "KID", "↓", found.kid.as_ref().map(|kid| kid.mean)),
+        ("precision", "precision", "↑", alone(found.precision)),
+        ("recall", "recall", "↑", alone(found.recall)),
+        ("kid", "KID", "↓", found.kid.as_ref().map(|kid| (kid.mean, kid.deviation))),
     ];
-    let metric =
-        |(kind, name, better, value): (_, _, _, Option<f64>)| Some(Metric { kind, name, better, value: value? });
+    let metric = |(kind, name, better, number): (_, _, _, Option<(f64, Option<f64>)>)| {
+        let (value, spread) = number?;
+        Some(Metric { kind, name, better, value, spread })
+    };
     metrics.into_iter().filter_map(metric).collect()
 }
 
@@ -91,6 +104,7 @@ fn entry(metric: &Metric, suffix: &str, conditions: &Conditions) -> Value {
         ("network_evaluations", json!(conditions.evaluations)),
         ("images", json!(conditions.images)),
         ("seed", json!(conditions.seed)),
+        ("labels", json!(conditions.labels)),
         ("precision", json!(conditions.precision)),
     ] {
         if !value.is_null() && value != "" {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use mixflow::Labels;
 use mixflow::compare::Results;
 use mixflow::evaluate::{Evaluation, WeightsFile};
 use mixflow::guidance::Guidance;
@@ -42,6 +43,8 @@ pub(super) struct Conditions {
     pub(super) evaluations: Option<usize>,
     /// Images that were made.
     pub(super) images: Option<usize>,
+    /// How their classes were chosen.
+    pub(super) labels: Option<Labels>,
     pub(super) seed: Option<u64>,
     /// Type of numbers while sampling.
     pub(super) precision: Option<String>,
@@ -52,6 +55,7 @@ pub(super) struct Conditions {
 impl Conditions {
     fn new(sampling: &SamplingConfig, evaluations: usize, seed: u64, images: usize, file: &str) -> Self {
         Self {
+            labels: Some(Labels::Balanced),
             sampler: sampling.describe(),
             steps: Some(sampling.sampler.grid.steps()),
             evaluations: Some(evaluations),
@@ -113,9 +117,9 @@ impl Measured {
         let weights = if value.get("evaluation").is_some() {
             let PixelFile { evaluation, weights } = Deserialize::deserialize(&value)?;
             if weights.sha256 == own {
-                let Evaluation { sampling, evaluations, seed, measurement, .. } = evaluation;
+                let Evaluation { sampling, evaluations, seed, labels, measurement, .. } = evaluation;
                 let conditions = Conditions::new(&sampling, evaluations, seed, measurement.generated.rows, &target);
-                self.pixels.push((conditions, measurement));
+                self.pixels.push((Conditions { labels: Some(labels), ..conditions }, measurement));
             }
             Some(weights)
         } else if value.get("inception").is_some() {
@@ -161,7 +165,11 @@ impl Measured {
             let (evaluations, images) = (scores.evaluations, scores.measurement.generated.rows);
             // Noise has the seed of the recipe in every arm.
             let mut conditions = Conditions::new(&recipe.sampling, evaluations, recipe.seed, images, target);
-            conditions.steps = steps_of(&recipe.sampling, finished, evaluations);
+            conditions.steps = match scores.steps {
+                0 => steps_of(&recipe.sampling, finished, evaluations),
+                steps => Some(steps),
+            };
+            conditions.labels = results.labels.or(conditions.labels);
             self.pixels.push((conditions, scores.measurement));
         }
         let mut kept = json!({ "results": value["results"], "guide": value["guide"] });
@@ -192,6 +200,7 @@ fn inception_conditions(inception: &InceptionEvaluation, file: &str) -> Result<C
     let mut conditions = Conditions {
         evaluations: setting.evaluations,
         images: inception.generated.images,
+        labels: setting.labels,
         seed: setting.seed,
         precision: setting.precision.clone(),
         file: file.into(),

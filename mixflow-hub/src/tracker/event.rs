@@ -48,11 +48,11 @@ impl Trackers {
         for row in &report.table.rows {
             let metrics = &row.metrics;
             for (name, values) in [
-                ("frechet", &metrics.frechet),
-                ("kid", &metrics.kid),
-                ("precision", &metrics.precision),
-                ("recall", &metrics.recall),
-                ("variance_ratio", &metrics.variance_ratio),
+                ("pixel_frechet_distance", &metrics.frechet),
+                ("pixel_kernel_distance", &metrics.kernel),
+                ("pixel_precision", &metrics.precision),
+                ("pixel_recall", &metrics.recall),
+                ("pixel_variance_ratio", &metrics.variance_ratio),
             ] {
                 if let Some(mean) = values.mean() {
                     summary.insert(format!("{}/{name}", row.arm.name()), mean.into());

@@ -37,6 +37,18 @@ pub struct PostTraining {
     /// Factors on the velocity that the control may choose from.
     #[serde(default = "lambdas")]
     pub lambdas: Vec<f64>,
+    /// Whether Slow Flow is measured too.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub slow_flow: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 fn three() -> u64 {

@@ -3,8 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::Lag;
+use crate::Labels;
 use crate::metric::{Measurement, Scores};
-use crate::report::{self, Arm, FrechetByEvaluations, FrechetPoint, Metrics, Row, SlowFlowBand, SlowFlowTime, Table};
+use crate::report::{
+    self, Arm, FrechetByEvaluations, FrechetPoint, Metrics, Row, SlowFlowBand, SlowFlowTime, Table, evaluations_text,
+    thousands,
+};
 use crate::slow_flow::equivalent_time;
 
 /// One network of the comparison, measured.
@@ -16,6 +20,9 @@ pub struct ArmScores {
     pub seed: u64,
     /// Factor on its velocity.
     pub lambda: f64,
+    /// Steps of the solver; 0 in results that do not say.
+    #[serde(default)]
+    pub steps: usize,
     /// Network evaluations for each image.
     pub evaluations: usize,
     /// Its numbers, with the floor.
@@ -29,6 +36,9 @@ pub struct Results {
     pub table: Vec<ArmScores>,
     /// With other numbers of steps: every arm but the control.
     pub others: Vec<ArmScores>,
+    /// How the classes of the generated images were chosen; results that do not say took every class equally often.
+    #[serde(default)]
+    pub labels: Option<Labels>,
 }
 
 impl Results {
@@ -36,9 +46,12 @@ impl Results {
     pub fn table(&self, sampler: &str) -> Table {
         let rows = Arm::ALL.map(|arm| Row { arm, metrics: metrics(self.table.iter().filter(|s| s.arm == arm)) });
         let first = self.table.first();
+        let evaluations = || self.table.iter().map(|scores| scores.evaluations as u64);
         Table {
             sampler: sampler.into(),
-            evaluations: first.map_or(0, |scores| scores.evaluations as u64),
+            evaluations: evaluations().min().unwrap_or(0),
+            most_evaluations: evaluations().max().unwrap_or(0),
+            labels: self.labels,
             samples: first.map_or(0, |scores| scores.measurement.generated.rows),
             rows: rows.into_iter().filter(|row| row.metrics.frechet.count() > 0).collect(),
             floor: first.map_or_else(Metrics::default, |scores| of_scores([scores.measurement.floor].iter())),
@@ -48,13 +61,19 @@ impl Results {
     /// Quality against cost.
     pub fn by_evaluations(&self, sampler: &str) -> FrechetByEvaluations {
         let all: Vec<&ArmScores> = self.table.iter().chain(&self.others).filter(|s| s.arm != Arm::Control).collect();
-        let mut places: Vec<(Arm, usize)> = all.iter().map(|scores| (scores.arm, scores.evaluations)).collect();
+        // An adaptive solver takes other evaluations in each seed for one setting.
+        let place = |scores: &ArmScores| match scores.steps {
+            0 => (scores.arm, 0, scores.evaluations),
+            steps => (scores.arm, steps, 0),
+        };
+        let mut places: Vec<_> = all.iter().map(|scores| place(scores)).collect();
         places.sort_unstable();
         places.dedup();
-        let point = |(arm, evaluations): (Arm, usize)| {
-            let here = all.iter().filter(|s| (s.arm, s.evaluations) == (arm, evaluations));
-            let frechet = here.map(|scores| scores.measurement.generated.frechet).collect();
-            FrechetPoint { arm, evaluations: evaluations as u64, frechet }
+        let point = |here: (Arm, usize, usize)| {
+            let here: Vec<&ArmScores> = all.iter().copied().filter(|scores| place(scores) == here).collect();
+            let evaluations = here.iter().map(|scores| scores.evaluations as f64).sum::<f64>() / here.len() as f64;
+            let frechet = here.iter().map(|scores| scores.measurement.generated.frechet).collect();
+            FrechetPoint { arm: here[0].arm, evaluations: evaluations.round() as u64, frechet }
         };
         FrechetByEvaluations {
             sampler: sampler.into(),
@@ -74,15 +93,20 @@ fn of_scores<'a>(scores: impl Iterator<Item = &'a Scores>) -> Metrics {
     let each = |value: fn(&Scores) -> f64| scores.iter().map(|scores| value(scores)).collect::<report::Measurement>();
     Metrics {
         frechet: each(|s| s.frechet),
-        kid: each(|s| s.kernel),
+        kernel: each(|s| s.kernel),
         precision: each(|s| s.precision),
         recall: each(|s| s.recall),
         variance_ratio: each(|s| s.variance_ratio),
     }
 }
 
-/// The two panels of the Slow Flow figure: as measured, and in the meter's calibrated time.
-pub fn slow_flow(lags: &[(Arm, Lag)]) -> Vec<report::SlowFlow> {
+/// The two panels of the Slow Flow figure: as measured, and in the meter's calibrated time; `sampler` in words.
+pub fn slow_flow(lags: &[(Arm, Lag)], sampler: &str) -> Vec<report::SlowFlow> {
+    let measured = lags.first().map_or_else(String::new, |(_, Lag { trajectories, .. })| {
+        let evaluations = lags.iter().map(|(_, lag)| lag.evaluations as u64);
+        let evaluations = evaluations_text(evaluations.clone().min().unwrap_or(0), evaluations.max().unwrap_or(0));
+        format!(" {} trajectories of each network, {sampler}, {evaluations}.", thousands(*trajectories as u64))
+    });
     let panel = |title: &str, caption: &str, read: fn(f64, &Lag) -> f64| {
         let band = |(arm, lag): &(Arm, Lag)| {
             let time = |band: &crate::slow_flow::Band| {
@@ -91,7 +115,11 @@ pub fn slow_flow(lags: &[(Arm, Lag)]) -> Vec<report::SlowFlow> {
             };
             SlowFlowBand { arm: *arm, times: lag.generated.iter().map(time).collect() }
         };
-        report::SlowFlow { title: title.into(), caption: caption.into(), bands: lags.iter().map(band).collect() }
+        report::SlowFlow {
+            title: title.into(),
+            caption: format!("{caption}{measured}"),
+            bands: lags.iter().map(band).collect(),
+        }
     };
     vec![
         panel(
@@ -103,8 +131,8 @@ pub fn slow_flow(lags: &[(Arm, Lag)]) -> Vec<report::SlowFlow> {
         ),
         panel(
             "calibrated",
-            "The same, read on a scale made from true interpolations of other real images: a state without error \
-             reads m = t.",
+            "The same, read on a scale made from true interpolations of other real images: states without error \
+             read m = t on average.",
             |m, lag| equivalent_time(m, &lag.real),
         ),
     ]

@@ -6,19 +6,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use burn::module::Module;
+use burn::tensor::Tensor;
 use mixflow_backbones::{Autoencoder, Backbone, ClassLabels, NetworkConfig, weights::Weights};
 use mixflow_schedules::{LawConfig, MixFlow, TimestepConfig};
 use serde_json::json;
 
 use super::{ArmScores, Lag, PostTraining, Results, lag, lag_labels, outcome, parts};
 use crate::data::{Dataset, Part};
-use crate::evaluate::{features, reference_size};
-use crate::generate::{Generator, Images, balanced_labels};
+use crate::evaluate::{class_counts, features, reached, reference_size};
+use crate::generate::{Generator, Images};
 use crate::metric::{MeasureOptions, Reference};
 use crate::recipe::{Guide, NetworkSettings, ObjectiveConfig, Recipe, SamplingConfig};
-use crate::report::{Arm, Curve, Environment, Grid, Phase, Picture, Point, Report, Summary, Tiles, write_atomic};
+use crate::report::{
+    Arm, Curve, Environment, Grid, Phase, Picture, Point, Report, Summary, Tiles, evaluations_text, write_atomic,
+};
 use crate::train::{Event, Outcome, Run, TrainConfig};
-use crate::{Error, Objective, TargetEncoder, learned};
+use crate::{Error, Labels, Objective, TargetEncoder, learned};
 
 /// A comparison in a folder; whatever is finished there is not done again.
 #[derive(Debug)]
@@ -42,8 +45,10 @@ pub struct Study<'a, N = NetworkConfig> {
 /// What a study tells while it goes.
 #[derive(Debug)]
 pub enum Progress<'a> {
-    /// A part begins: its name and, for a training, its number of steps.
+    /// A part begins: its name and, where they are counted, its number of steps, or of images.
     Begin(&'a str, Option<u64>),
+    /// So many images of the part are done.
+    Images(u64),
     /// Something in a training.
     Training {
         /// The training's folder.
@@ -65,7 +70,10 @@ pub enum StudyOutcome {
 /// Scores of every arm, and the images to show of each.
 type Measured = (Results, Vec<(Arm, Images)>);
 
-/// Images of the sample grids in the report.
+/// How the classes of the images that are measured are chosen.
+const LABELS: Labels = Labels::Reference;
+
+/// Images of the sample grids in the report, at most.
 const SHOWN: usize = 40;
 
 impl<N: NetworkSettings> Study<'_, N> {
@@ -130,35 +138,56 @@ impl<N: NetworkSettings> Study<'_, N> {
         }
         phases.end("post-training");
 
-        tell(Progress::Begin("sampling and measuring", None));
-        let reference = features(&*train, reference_size(&*train, post.images))?;
-        let floor = features(&*held_out, post.images as u64)?;
-        let reference = Reference::new(&reference, &floor, MeasureOptions::default())?;
-        let measured = self.measure(post, &arms, &reference)?;
+        let (size, floor_size) = (reference_size(&*train, post.images), post.images as u64);
+        tell(Progress::Begin("real images", Some(size + floor_size)));
+        let real = features(&*train, size, &mut |done| tell(Progress::Images(done)))?;
+        let floor = features(&*held_out, floor_size, &mut |done| tell(Progress::Images(size + done)))?;
+        tell(Progress::Begin("measuring real images", None));
+        let reference = Reference::new(&real, &floor, MeasureOptions::default())?;
+        let shares = class_counts(&*train, size)?;
+        let labels = LABELS.draw(post.images, &shares, self.recipe.seed);
+        let measured = self.measure(post, &labels, &arms, &reference, &mut tell)?;
         let Some((results, grids)) = measured else { return Ok(StudyOutcome::Interrupted) };
         phases.end("sampling and measuring");
 
-        tell(Progress::Begin("Slow Flow", None));
-        let labels = lag_labels(post.images.min(250), &*train, &*held_out)?;
+        let followed = if post.slow_flow { lag_labels(post.images.min(250), &*train, &*held_out)? } else { vec![] };
         let mut lags: Vec<(Arm, Lag)> = Vec::new();
-        for (arm, seed, network) in &arms {
-            if *seed == 0 {
-                lags.push((*arm, lag(&self.generator(network), &labels, &*learned, &*unseen)?));
+        if post.slow_flow {
+            let arms: Vec<_> = arms.iter().filter(|(_, seed, _)| *seed == 0).collect();
+            tell(Progress::Begin("Slow Flow", Some((arms.len() * followed.len()) as u64)));
+            for (arm, _, network) in arms {
+                let before = (lags.len() * followed.len()) as u64;
+                let tell = &mut |done| tell(Progress::Images(before + done));
+                lags.push((*arm, lag(&self.generator(network), &followed, &*learned, &*unseen, tell)?));
             }
+            phases.end("Slow Flow");
         }
-        phases.end("Slow Flow");
 
         let mut report = self.report(post, given, &results, &start, train.shape(), phases.0);
         report.grids = self.grids(&*train, grids)?;
-        report.slow_flow = outcome::slow_flow(&lags);
-        let unfollowed: Vec<&str> = (0..train.classes().len().min(labels.len()))
-            .filter(|class| !labels.contains(class))
-            .map(|class| train.classes()[class].as_str())
-            .collect();
-        if !unfollowed.is_empty() {
-            report
-                .notes
-                .push(format!("Slow Flow leaves out classes without a held-out image: {}.", unfollowed.join(", ")));
+        let of_classes = |missing: &dyn Fn(usize) -> bool| {
+            let names = train.classes().iter().enumerate().filter(|(class, _)| missing(*class));
+            names.map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", ")
+        };
+        let rare = of_classes(&|class| !labels.contains(&class));
+        if !rare.is_empty() {
+            report.notes.push(format!(
+                "Classes too rare among the real images for one of {} generated ones: {rare}.",
+                labels.len()
+            ));
+        }
+        if post.slow_flow {
+            report.slow_flow = outcome::slow_flow(&lags, &self.recipe.sampling.describe());
+            let (classes, count) = (train.classes().len(), followed.len());
+            let unfollowed = of_classes(&|class| class < count && !followed.contains(&class));
+            if !unfollowed.is_empty() {
+                report.notes.push(format!("Slow Flow leaves out classes without a held-out image: {unfollowed}."));
+            }
+            if count < classes {
+                report.notes.push(format!(
+                    "Slow Flow follows {count} images: those of the first {count} of {classes} classes."
+                ));
+            }
         }
         if self.autoencoder.is_some() {
             let [channels, height, width] = learned.shape();
@@ -235,22 +264,31 @@ impl<N: NetworkSettings> Study<'_, N> {
     fn measure<B: Backbone<Condition = ClassLabels>>(
         &self,
         post: &PostTraining,
+        labels: &[usize],
         arms: &[(Arm, u64, B)],
         reference: &Reference<'_>,
+        tell: &mut impl FnMut(Progress),
     ) -> Result<Option<Measured>, Error> {
-        let labels = balanced_labels(post.images, self.recipe.network.classes());
         let sampling = &self.recipe.sampling;
-        let mut results = Results::default();
+        let mut results = Results { labels: Some(LABELS), ..Results::default() };
         let mut shown = Vec::new();
+        let of_control =
+            if arms.iter().any(|(arm, ..)| *arm == Arm::Standard) { post.lambdas.len() as u64 + 1 } else { 0 };
+        let sets = arms.len() as u64 * (1 + post.solver_steps.len() as u64) + post.seeds * of_control;
+        tell(Progress::Begin("sampling and measuring", Some(sets * post.images as u64)));
+        let mut done = 0;
         for (arm, seed, network) in arms {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            let score = |sampling: &SamplingConfig, arm: Arm, lambda: f64, first: u64| {
+            let mut score = |sampling: &SamplingConfig, arm: Arm, lambda: f64, first: u64| {
                 let generator = Generator { sampling, lambda, ..self.generator(network) };
-                let images = generator.images(&labels, first)?;
+                let visit = &mut |t: f64, at: usize, x: &Tensor<4>| tell(Progress::Images(done + reached(t, at, x)));
+                let images = generator.trajectories(labels, first, visit)?;
                 let measurement = reference.measure(&images.features()?)?;
-                let scores = ArmScores { arm, seed: *seed, lambda, evaluations: images.evaluations, measurement };
+                done += labels.len() as u64;
+                let (steps, evaluations) = (sampling.sampler.grid.steps(), images.evaluations);
+                let scores = ArmScores { arm, seed: *seed, lambda, steps, evaluations, measurement };
                 Ok::<_, Error>((scores, images))
             };
             let (scores, images) = score(sampling, *arm, 1.0, 0)?;
@@ -284,19 +322,25 @@ impl<N: NetworkSettings> Study<'_, N> {
 
     fn grids(&self, real: &dyn Dataset, arms: Vec<(Arm, Images)>) -> Result<Vec<Grid>, Error> {
         let [channels, height, width] = real.shape();
-        let count = arms.first().map_or(0, |(_, images)| images.shape[0].min(SHOWN));
         let tiles = Tiles { columns: real.classes().len().clamp(1, 10), ..Tiles::default() };
         let picture = |pixels: &[f32]| {
-            let size = count * channels * height * width;
-            Picture::from(&tiles.image(&pixels[..size], [count, channels, height, width]))
+            let image = channels * height * width;
+            let count = (pixels.len() / image).min(SHOWN);
+            Picture::from(&tiles.image(&pixels[..count * image], [count, channels, height, width]))
         };
-        let pixels = (0..count as u64).map(|index| Ok(real.example(index)?.pixels));
+        // A folder may have left fewer to train on than are shown of a network.
+        let count = real.len().map_or(SHOWN as u64, |len| len.min(SHOWN as u64));
+        let pixels = (0..count).map(|index| Ok(real.example(index)?.pixels));
         let pixels: Vec<f32> = pixels.collect::<Result<Vec<_>, Error>>()?.concat();
-        let mut grids = vec![Grid { arm: None, caption: "Real examples".into(), picture: picture(&pixels) }];
-        grids.extend(arms.into_iter().map(|(arm, images)| Grid {
-            arm: Some(arm),
-            caption: format!("Images of the {} network; every arm starts from the same noise.", arm.name()),
-            picture: picture(&images.pixels),
+        let mut grids = vec![Grid { arm: None, caption: "from the training data".into(), picture: picture(&pixels) }];
+        let sampler = self.recipe.sampling.describe();
+        grids.extend(arms.into_iter().map(|(arm, images)| {
+            let evaluations = images.evaluations as u64;
+            Grid {
+                arm: Some(arm),
+                caption: format!("{sampler}, {}", evaluations_text(evaluations, evaluations)),
+                picture: picture(&images.pixels),
+            }
         }));
         Ok(grids)
     }
@@ -339,13 +383,7 @@ impl<N: NetworkSettings> Study<'_, N> {
             frechet_by_evaluations: results.by_evaluations(&sampler),
             table: results.table(&sampler),
             notes: vec![format!("Velocity factors that the λ control chose, seed by seed: {}.", lambdas.join(", "))],
-            environment: Environment {
-                version: env!("CARGO_PKG_VERSION").into(),
-                backend: "burn 0.22.1, flex (CPU)".into(),
-                machine: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
-                threads: rayon::current_num_threads(),
-                phases,
-            },
+            environment: Environment { phases, ..Environment::here() },
             ..Report::default()
         }
     }

@@ -8,9 +8,11 @@ use serde::{Deserialize, Serialize};
 use super::Sample;
 use crate::Error;
 use crate::evaluate::WeightsFile;
-use crate::generate::balanced_labels;
-use crate::metric::{Spread, Subset, frechet_distance, inception_score, kernel_distance_subsets, precision_recall};
-use crate::random::{Stream, rng, uniform};
+use crate::labels::Labels;
+use crate::metric::{
+    self, Spread, Subset, frechet_distance, inception_score, kernel_distance_subsets, precision_recall,
+};
+use crate::report::plus_minus;
 
 /// All numbers of a set of images, with everything that they depend on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -55,8 +57,8 @@ pub struct Set {
 pub struct Kid {
     /// Mean over the subsets.
     pub mean: f64,
-    /// Population standard deviation over the subsets.
-    pub deviation: f64,
+    /// Population standard deviation over the subsets; none of a single one.
+    pub deviation: Option<f64>,
     /// Images of each set in a subset.
     pub subset_size: usize,
 }
@@ -109,29 +111,6 @@ pub struct Setting {
     pub checkpoint: Option<WeightsFile>,
 }
 
-/// How the classes of generated images were chosen. FID differs by some tenths between the two.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Labels {
-    /// Every class equally often.
-    Balanced,
-    /// Drawn at random.
-    Random,
-}
-
-impl Labels {
-    /// `count` classes below `classes`; random ones are a function of the seed and the image's number.
-    pub fn draw(self, count: usize, classes: usize, seed: u64) -> Vec<usize> {
-        match self {
-            Self::Balanced => balanced_labels(count, classes),
-            Self::Random => {
-                let label = |image| (uniform(&mut rng(seed, Stream::Labels, image)) * classes as f64) as usize;
-                (0..count as u64).map(label).collect()
-            }
-        }
-    }
-}
-
 /// What the metrics may be asked for; the default is what papers report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -142,7 +121,7 @@ pub struct EvaluationOptions {
     pub score_split: usize,
     /// Images in a subset of KID: 1,000 (torch-fidelity), or all where there are fewer.
     pub kid_size: usize,
-    /// Subsets of KID: 100 (torch-fidelity).
+    /// Subsets of KID: 100 (torch-fidelity), or one where it is all of both sets.
     pub kid_subsets: usize,
     /// Seed of the subsets.
     pub kid_seed: u64,
@@ -152,6 +131,29 @@ impl Default for EvaluationOptions {
     fn default() -> Self {
         Self { neighbours: 3, score_split: 5000, kid_size: 1000, kid_subsets: 100, kid_seed: 0 }
     }
+}
+
+impl EvaluationOptions {
+    /// Whether a set that has images has enough of them for every metric.
+    ///
+    /// # Errors
+    /// If it has too few.
+    pub fn check(&self, sample: &Sample) -> Result<(), Error> {
+        let (needed, metric) = (self.neighbours + 1, "precision and recall");
+        match &sample.features {
+            Some(features) if features.pool.rows() < needed => {
+                Err(metric::Error::TooFewRows { metric, needed, found: features.pool.rows() }.into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Pairs of images that [`evaluate`] compares for precision and recall: with `n` images it takes time in `n²`.
+pub fn evaluation_pairs(reference: &Sample, generated: &Sample) -> u64 {
+    let rows = |sample: &Sample| sample.features.as_ref().map_or(0, |features| features.pool.rows() as u64);
+    let [real, made] = [reference, generated].map(rows);
+    if real == 0 || made == 0 { 0 } else { real * real + made * made + 2 * real * made }
 }
 
 /// Measures `generated` against `reference`, both with the name that the result calls them by.
@@ -170,9 +172,11 @@ pub fn evaluate(
     let shares = pools.map(|(real, fake)| precision_recall(real, fake, options.neighbours)).transpose()?;
     let kid = pools.map(|(real, fake)| {
         let size = options.kid_size.min(real.rows()).min(fake.rows());
-        let subsets = Subset::draw(real, fake, size, options.kid_subsets, options.kid_seed)?;
-        let Spread { mean, deviation, .. } = kernel_distance_subsets(real, fake, &subsets)?;
-        Ok::<_, Error>(Kid { mean, deviation, subset_size: size })
+        // All subsets of that size are one.
+        let count = if size == real.rows().max(fake.rows()) { options.kid_subsets.min(1) } else { options.kid_subsets };
+        let subsets = Subset::draw(real, fake, size, count, options.kid_seed)?;
+        let spread = kernel_distance_subsets(real, fake, &subsets)?;
+        Ok::<_, Error>(Kid { mean: spread.mean, deviation: spread.known_deviation(), subset_size: size })
     });
     let score = generated.features.as_ref().map(|features| inception_score(&features.logits, options.score_split));
     let set = |name: &str, sample: &Sample| Set {
@@ -207,18 +211,24 @@ impl fmt::Display for InceptionEvaluation {
             self.reference.name,
             size(&self.reference)
         )?;
-        let score = self.inception_score.as_ref().map(|score| score.mean);
-        let kid = self.kid.as_ref().map(|kid| kid.mean);
+        let alone = |number: Option<f64>| number.map(|number| plus_minus(number, None));
         let numbers = [
-            ("FID", Some(self.fid)),
-            ("sFID", self.sfid),
-            ("Inception Score", score),
-            ("precision", self.precision),
-            ("recall", self.recall),
-            ("KID", kid),
+            ("FID", alone(Some(self.fid))),
+            ("sFID", alone(self.sfid)),
+            (
+                "Inception Score",
+                self.inception_score.as_ref().map(|score| plus_minus(score.mean, score.known_deviation())),
+            ),
+            ("precision", alone(self.precision)),
+            ("recall", alone(self.recall)),
+            ("KID", self.kid.as_ref().map(|kid| plus_minus(kid.mean, kid.deviation))),
         ];
         for (name, number) in numbers.into_iter().filter_map(|(name, number)| Some((name, number?))) {
-            writeln!(f, "{name:<16} {number:>12.5}")?;
+            writeln!(f, "{name:<16} {number}")?;
+        }
+        let Setting { labels, seed, evaluations, .. } = &self.setting;
+        if let (Some(labels), Some(seed), Some(evaluations)) = (labels, seed, evaluations) {
+            writeln!(f, "{evaluations} network evaluations for each image, seed {seed}, {}", labels.describe())?;
         }
         if !self.network.published {
             writeln!(f, "the weights are not the published ones: do not compare these numbers with those of papers")?;
@@ -267,25 +277,39 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_distance_of_all_images_has_no_spread() {
+        // Every subset of 40 of 40 is the same, and its 100 copies would show a spread of 0.
+        let real = sample(40, 1);
+        let found = measured(&real, true).kid.unwrap();
+        assert!(found.subset_size == 20 && found.deviation.unwrap() > 0.0);
+        let all = EvaluationOptions::default();
+        let sets = (("real", &real), ("made", &sample(40, 2)));
+        let found = evaluate(sets.0, sets.1, network(true), all, Setting::default()).unwrap();
+        let kid = found.kid.as_ref().unwrap();
+        assert_eq!((kid.subset_size, kid.deviation), (40, None));
+        let pools = [&real, sets.1.1].map(|sample| &sample.features.as_ref().unwrap().pool);
+        let whole = metric::kernel_distance(pools[0], pools[1]).unwrap();
+        assert!((kid.mean - whole).abs() < 1e-12, "{kid:?} and {whole}");
+        assert!(!found.to_string().contains('±'), "{found}");
+        // One split of an inception score deviates from nothing either.
+        assert_eq!(found.inception_score.as_ref().unwrap().parts.len(), 1);
+    }
+
+    #[test]
+    fn what_is_too_small_is_said_before_anything_is_made() {
+        let options = EvaluationOptions::default();
+        assert!(options.check(&sample(4, 1)).is_ok());
+        let error = options.check(&sample(3, 1)).unwrap_err().to_string();
+        assert!(error.contains("at least 4 rows, found 3"), "{error}");
+    }
+
+    #[test]
     fn statistics_of_pytorch_fid_give_the_distance_and_the_score_alone() {
         let statistics = Statistics { spatial: None, ..sample(50, 1).statistics };
         let found = measured(&Sample { statistics, features: None, given_statistics: true, remarks: vec![] }, true);
         assert_eq!(found.fid, measured(&sample(50, 1), true).fid);
         assert_eq!((found.sfid, found.precision, found.recall, &found.kid), (None, None, None, &None));
         assert!(found.inception_score.is_some() && found.reference.given_statistics);
-    }
-
-    #[test]
-    fn random_labels_reach_every_class_about_equally_often() {
-        let labels = Labels::Random.draw(6000, 6, 1);
-        for class in 0..6 {
-            // Five standard deviations.
-            let count = labels.iter().filter(|label| **label == class).count();
-            assert!(count.abs_diff(1000) < 145, "{count} of class {class}");
-        }
-        assert_eq!(Labels::Random.draw(9, 6, 1), labels[..9]);
-        assert_ne!(Labels::Random.draw(9, 6, 2), labels[..9]);
-        assert_eq!(Labels::Balanced.draw(4, 3, 1), [0, 1, 2, 0]);
     }
 
     #[test]

@@ -32,7 +32,13 @@ impl InceptionFeatures {
 /// depend on its size, and so no number here depends on anybody's batch.
 const BATCH: usize = 8;
 
-const WIDTHS: [usize; 3] = [2048, 1008, 7 * 17 * 17];
+/// Width of the pool features.
+pub(super) const POOL: usize = 2048;
+
+/// Width of the spatial features.
+pub(super) const SPATIAL: usize = 7 * 17 * 17;
+
+const WIDTHS: [usize; 3] = [POOL, 1008, SPATIAL];
 
 /// Runs all images through the network; `progress` gets the number of those that are done.
 ///

@@ -10,7 +10,8 @@ mod features;
 mod sample;
 mod statistics;
 
-pub use evaluation::{EvaluationOptions, InceptionEvaluation, Kid, Labels, Network, Set, Setting, evaluate};
+pub use crate::labels::Labels;
+pub use evaluation::{EvaluationOptions, InceptionEvaluation, Kid, Network, Set, Setting, evaluate, evaluation_pairs};
 pub use features::{InceptionFeatures, features};
 pub use mixflow_backbones::inception::{Inception, PUBLISHED_SHA256, Resize};
 pub use sample::Sample;

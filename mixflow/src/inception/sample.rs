@@ -3,6 +3,7 @@ use std::path::Path;
 use mixflow_backbones::inception::{Inception, Resize};
 use mixflow_backbones::{Backbone, ClassLabels};
 
+use super::features::{POOL, SPATIAL};
 use super::{InceptionFeatures, Statistics, features};
 use crate::Error;
 use crate::data::Dataset;
@@ -38,23 +39,14 @@ impl Sample {
         resize: Resize,
         mut progress: impl FnMut(usize, usize),
     ) -> Result<Self, Error> {
-        let archive = path.extension().is_some_and(|ending| ending == "npz") && !path.is_dir();
-        let mut archive = archive.then(|| Npz::open(path)).transpose()?;
-        let statistics = match &mut archive {
-            Some(archive) if Statistics::are_in(archive) => Some(Statistics::read(archive)?),
-            _ => None,
-        };
-        let mut remarks = vec![];
-        let features = match (&archive, &statistics) {
-            (Some(archive), Some(_)) if !archive.has("arr_0") => None,
-            _ => {
-                let mut images = ImageSource::open(path)?;
-                let count = images.len();
-                let features = features(&mut images, network, resize, |done| progress(done, count))?;
-                remarks = images.remarks();
-                Some(features)
-            }
-        };
+        let (statistics, images) = open(path)?;
+        let (mut read, mut remarks) = (None, vec![]);
+        if let Some(mut images) = images {
+            let count = images.len();
+            read = Some(features(&mut images, network, resize, |done| progress(done, count))?);
+            remarks = images.remarks();
+        }
+        let features = read;
         let given_statistics = statistics.is_some();
         let statistics = match (statistics, &features) {
             (Some(statistics), _) => statistics,
@@ -62,6 +54,15 @@ impl Sample {
             (None, None) => unreachable!("without statistics, images were read"),
         };
         Ok(Self { statistics, features, given_statistics, remarks })
+    }
+
+    /// What [`read`](Self::read) would say of a path before it sees an image: whether there are any, and of statistics
+    /// whether they are of Inception's features.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn check(path: &Path) -> Result<(), Error> {
+        open(path).map(drop)
     }
 
     /// The first `count` images of training data.
@@ -111,6 +112,29 @@ impl Sample {
         let sample = features(images, network, resize, progress)?.try_into()?;
         Ok((sample, evaluations))
     }
+}
+
+/// The statistics in a path and its images, of which there is one at least.
+fn open(path: &Path) -> Result<(Option<Statistics>, Option<ImageSource>), Error> {
+    let archive = path.extension().is_some_and(|ending| ending == "npz") && !path.is_dir();
+    let mut archive = archive.then(|| Npz::open(path)).transpose()?;
+    let statistics = match &mut archive {
+        Some(archive) if Statistics::are_in(archive) => Some(Statistics::read(archive)?),
+        _ => None,
+    };
+    if let Some(Statistics { pool, spatial }) = &statistics {
+        for (name, found, expected) in [("mu", Some(pool), POOL), ("mu_s", spatial.as_ref(), SPATIAL)] {
+            if let Some(found) = found.map(|gaussian| gaussian.mean().len()).filter(|found| *found != expected) {
+                let reason = format!("{name}: expected {expected} features, as Inception gives, found {found}");
+                return Err(Error::array(path, reason));
+            }
+        }
+    }
+    let images = match (&archive, &statistics) {
+        (Some(archive), Some(_)) if !archive.has("arr_0") => None,
+        _ => Some(ImageSource::open(path)?),
+    };
+    Ok((statistics, images))
 }
 
 impl TryFrom<InceptionFeatures> for Sample {

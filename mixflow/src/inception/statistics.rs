@@ -103,6 +103,16 @@ mod tests {
     }
 
     #[test]
+    fn statistics_of_other_features_are_refused_before_images_are_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("other.npz");
+        let pool = Gaussian::from_features(&noise(20, 5, 1)).unwrap();
+        Statistics { pool, spatial: None }.write(&path).unwrap();
+        let message = crate::inception::Sample::check(&path).unwrap_err().to_string();
+        assert!(message.contains("expected 2048 features") && message.contains("found 5"), "{message}");
+    }
+
+    #[test]
     fn other_shapes_are_refused_before_they_are_read() {
         let folder = tempfile::tempdir().unwrap();
         for (mean, covariance, word) in

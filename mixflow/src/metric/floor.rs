@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::kernel::{between, within};
 use super::{Error, Features, FrechetReference, Gaussian, Manifold, variance_ratio};
+use crate::report::plus_minus;
 
 /// All numbers of a generated set, with the real-against-real floor beside them.
 ///
@@ -81,9 +82,10 @@ impl fmt::Display for Measurement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { reference_rows, columns, neighbours, generated, floor, floor_reference_rows } = self;
         writeln!(f, "against {reference_rows} real images, {columns} features, k = {neighbours}")?;
-        writeln!(f, "            images    Frechet      kernel  precision  recall  variance")?;
+        writeln!(f, "            images   Fréchet     kernel  precision  recall  variance")?;
         for (name, s) in [("generated", generated), ("real floor", floor)] {
-            write!(f, "{name:<10} {:>7} {:>10.4} {:>11.3e} ", s.rows, s.frechet, s.kernel)?;
+            let [frechet, kernel] = [s.frechet, s.kernel].map(|distance| plus_minus(distance, None));
+            write!(f, "{name:<10} {:>7} {frechet:>9} {kernel:>10} ", s.rows)?;
             writeln!(f, "{:>10.3} {:>7.3} {:>9.3}", s.precision, s.recall, s.variance_ratio)?;
         }
         if floor_reference_rows != reference_rows {

@@ -18,4 +18,9 @@ impl Spread {
         let variance = parts.iter().map(|part| (part - mean).powi(2)).sum::<f64>() / count;
         Self { mean, deviation: variance.sqrt(), parts }
     }
+
+    /// The deviation, where there is more than one part to deviate.
+    pub fn known_deviation(&self) -> Option<f64> {
+        (self.parts.len() > 1).then_some(self.deviation)
+    }
 }

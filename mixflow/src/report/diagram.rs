@@ -49,7 +49,7 @@ pub(super) fn triangle(gamma: f64) -> String {
          <text class=\"tick\" x=\"{x0:.1}\" y=\"{below:.1}\" text-anchor=\"middle\">0</text><text class=\"tick\" x=\"{x1:.1}\" y=\"{below:.1}\" text-anchor=\"middle\">1</text>\
          <text class=\"tick\" x=\"{beside:.1}\" y=\"{y1t:.1}\" text-anchor=\"end\">1</text>\
          <text class=\"tick\" x=\"{xt:.1}\" y=\"{below:.1}\" text-anchor=\"middle\">t</text>\
-         <text class=\"axis-name\" x=\"{middle:.1}\" y=\"294\" text-anchor=\"middle\">label time t, drawn from Beta(2, 1)</text>\
+         <text class=\"axis-name\" x=\"{middle:.1}\" y=\"294\" text-anchor=\"middle\">label time t</text>\
          <text class=\"name standard\" x=\"{named:.1}\" y=\"{y1t:.1}\">m = t</text>\
          <text class=\"name mixflow\" x=\"{named:.1}\" y=\"{ylt:.1}\">(1 − γ) t</text></svg>",
         x0 = x(0.0),

@@ -1,4 +1,6 @@
-//! Numbers that may be missing.
+//! Numbers that may be missing, and the digits that they are shown with.
+
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -42,13 +44,71 @@ impl Measurement {
         })
     }
 
-    /// `mean ± deviation`, a bare mean for a single seed, `–` for none.
-    pub(super) fn text(&self, decimals: usize) -> String {
-        match (self.mean(), self.deviation()) {
-            (Some(mean), Some(deviation)) => format!("{mean:.decimals$} ± {deviation:.decimals$}"),
-            (Some(mean), None) => format!("{mean:.decimals$}"),
-            _ => "–".to_owned(),
-        }
+    /// Mean and deviation with the digits that the deviation supports; none of a deviation where there is one value, which
+    /// has four digits, and at most `decimals` decimals. `–` without a value.
+    pub(super) fn rounded(&self, decimals: usize) -> (String, Option<String>) {
+        self.mean().map_or_else(|| ("–".to_owned(), None), |mean| rounded(mean, self.deviation(), decimals))
+    }
+}
+
+/// A number and its spread, if that is known: `mean ± deviation` with the digits that the deviation supports, a number alone
+/// with four digits.
+pub fn plus_minus(mean: f64, deviation: Option<f64>) -> String {
+    match rounded(mean, deviation, MOST_DECIMALS) {
+        (mean, Some(deviation)) => format!("{mean} ± {deviation}"),
+        (mean, None) => mean,
+    }
+}
+
+fn rounded(mean: f64, deviation: Option<f64>, decimals: usize) -> (String, Option<String>) {
+    if let Some(deviation) = deviation.filter(|deviation| *deviation > 0.0) {
+        let [mean, deviation] = with_uncertainty(mean, deviation);
+        return (mean, Some(deviation));
+    }
+    let place = -(self::decimals(mean).min(decimals) as i32);
+    (at(mean, place), deviation.map(|deviation| at(deviation, place)))
+}
+
+/// As [`plus_minus`]; `–` without a value.
+impl fmt::Display for Measurement {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.mean().map_or_else(|| "–".to_owned(), |mean| plus_minus(mean, self.deviation())))
+    }
+}
+
+impl From<f64> for Measurement {
+    fn from(value: f64) -> Self {
+        Self(vec![value])
+    }
+}
+
+/// More say nothing of numbers of this size.
+pub(super) const MOST_DECIMALS: usize = 6;
+
+/// A value and its uncertainty, above 0, rounded alike: to one digit of the uncertainty, or two where the first is small.
+///
+/// # Source
+/// Particle Data Group, *Review of Particle Physics* 2024, introduction, section 5.3: from 100 to 354 two digits, from 355
+/// to 949 one, from 950 on as 1000 with two.
+fn with_uncertainty(value: f64, uncertainty: f64) -> [String; 2] {
+    let exponent = uncertainty.log10().floor() as i32;
+    let leading = uncertainty / 10.0_f64.powi(exponent - 2);
+    let place = match leading.round() as u32 {
+        0..355 => exponent - 1,
+        _ => exponent,
+    };
+    let place = place.max(-(MOST_DECIMALS as i32));
+    [value, uncertainty].map(|number| at(number, place))
+}
+
+/// A number rounded at the place of `10^place`; zero has no sign.
+fn at(value: f64, place: i32) -> String {
+    let decimals = (-place).max(0) as usize;
+    let value = if place > 0 { (value / 10.0_f64.powi(place)).round() * 10.0_f64.powi(place) } else { value };
+    let text = format!("{value:.decimals$}");
+    match text.strip_prefix('-') {
+        Some(zero) if zero.bytes().all(|byte| byte == b'0' || byte == b'.') => zero.to_owned(),
+        _ => text,
     }
 }
 
@@ -81,17 +141,17 @@ fn nulls_as_nan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec
     Ok(values.into_iter().map(|value| value.unwrap_or(f64::NAN)).collect())
 }
 
-/// Decimals that show `value` with three significant digits, at most six.
+/// Decimals that show `value`, whose uncertainty nobody knows, with four significant digits, at most six.
 pub(super) fn decimals(value: f64) -> usize {
     if value == 0.0 || !value.is_finite() {
         return 2;
     }
-    (2.0 - value.abs().log10().floor()).clamp(0.0, 6.0) as usize
+    (3.0 - value.abs().log10().floor()).clamp(0.0, MOST_DECIMALS as f64) as usize
 }
 
 /// `1234567` as `1,234,567`.
-pub fn thousands(value: u64) -> String {
-    let digits = value.to_string();
+pub fn thousands(value: impl Into<u128>) -> String {
+    let digits = value.into().to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
         if index > 0 && (digits.len() - index).is_multiple_of(3) {
@@ -113,8 +173,44 @@ mod tests {
         assert_eq!(measurement.mean(), Some(2.0));
         assert_eq!(measurement.deviation(), Some(2.0_f64.sqrt()));
         assert_eq!(measurement.range(), Some((1.0, 3.0)));
-        assert_eq!(Measurement::default().text(2), "–");
-        assert_eq!(Measurement::from([0.5]).text(2), "0.50");
+        assert_eq!(Measurement::default().to_string(), "–");
+        assert_eq!(Measurement::from([0.5]).to_string(), "0.5000");
+    }
+
+    /// Three values around a mean, with this sample deviation.
+    fn around(mean: f64, deviation: f64) -> String {
+        Measurement::from([mean - deviation, mean, mean + deviation]).to_string()
+    }
+
+    #[test]
+    fn the_uncertainty_decides_the_digits() {
+        // By hand, from the rule of the Particle Data Group.
+        for (mean, deviation, shown) in [
+            (-0.000454, 0.000421, "-0.0005 ± 0.0004"),
+            (0.827, 0.119, "0.83 ± 0.12"),
+            (0.827, 0.367, "0.8 ± 0.4"),
+            (83.9042, 0.0964, "83.90 ± 0.10"),
+            (214.3, 23.7, "214 ± 24"),
+            (4871.0, 340.0, "4870 ± 340"),
+            (4871.0, 620.0, "4900 ± 600"),
+            (-0.00004, 0.0006, "0.0000 ± 0.0006"),
+            (0.5, 1e-9, "0.500000 ± 0.000000"),
+        ] {
+            assert_eq!(around(mean, deviation), shown, "{mean} and {deviation}");
+        }
+    }
+
+    #[test]
+    fn a_number_alone_has_four_digits() {
+        for (value, shown) in
+            [(1079.709284832, "1080"), (148.23, "148.2"), (2.27, "2.270"), (-0.000454, "-0.000454"), (0.0, "0.00")]
+        {
+            assert_eq!(Measurement::from(value).to_string(), shown);
+        }
+        // No spread over seeds is no knowledge of the next digit.
+        assert_eq!(Measurement::from([0.25; 3]).to_string(), "0.2500 ± 0.0000");
+        assert_eq!(Measurement::from([0.25; 3]).rounded(3), ("0.250".into(), Some("0.000".into())));
+        assert_eq!(format!("{:>8}", Measurement::from(0.25)), "  0.2500");
     }
 
     #[test]
@@ -127,8 +223,8 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_grouped_and_rounded() {
-        assert_eq!([0, 999, 1_000, 675_129_632].map(thousands), ["0", "999", "1,000", "675,129,632"]);
-        assert_eq!([123.0, 12.3, 0.0123, 1e-9, 0.0].map(decimals), [0, 1, 4, 6, 2]);
+    fn numbers_are_grouped() {
+        assert_eq!([0_u64, 999, 1_000, 675_129_632].map(thousands), ["0", "999", "1,000", "675,129,632"]);
+        assert_eq!([1234.0, 12.3, 0.0123, 1e-9, 0.0].map(decimals), [0, 2, 5, 6, 2]);
     }
 }

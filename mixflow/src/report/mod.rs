@@ -21,9 +21,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 pub use grid::{Picture, Tiles};
-pub use measurement::{Measurement, Point, thousands};
+pub use measurement::{Measurement, Point, plus_minus, thousands};
 pub use page::slow_flow_page;
 pub use summary::Summary;
+pub(crate) use table::evaluations_text;
 pub use table::{Metrics, Row, Table};
 pub use write::write_atomic;
 pub(crate) use write::write_atomic_with;
@@ -212,6 +213,19 @@ pub struct Environment {
     pub threads: usize,
     /// Wall times, in order.
     pub phases: Vec<Phase>,
+}
+
+impl Environment {
+    /// Of this process, without phases.
+    pub fn here() -> Self {
+        Self {
+            version: env!("CARGO_PKG_VERSION").into(),
+            backend: crate::device_name(),
+            machine: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+            threads: rayon::current_num_threads(),
+            phases: vec![],
+        }
+    }
 }
 
 /// A part of a run.

@@ -1,7 +1,7 @@
 //! The page: sections in reading order.
 
 use super::html::escape;
-use super::measurement::{decimals, thousands};
+use super::measurement::{MOST_DECIMALS, thousands};
 use super::{Arm, Curve, Environment, FrechetByEvaluations, Report, SlowFlow, diagram, figures, plot};
 
 const STYLE: &str = include_str!("style.css");
@@ -110,8 +110,8 @@ fn table(report: &Report) -> Option<String> {
     (!report.table.rows.is_empty()).then(|| {
         section(
             "Results",
-            "The Fréchet distance and KID measure how far the generated images are from real ones; precision asks whether they look real, \
-             recall whether they cover all that is real. Accuracy alone can hide lost diversity, so read them together. \
+            "The Fréchet and the kernel distance, both of pixels, measure how far the generated images are from real ones; precision asks \
+             whether they look real, recall whether they cover all that is real. Accuracy alone can hide lost diversity, so read them together. \
              A difference smaller than the spread over seeds says nothing.",
             &format!("<div class=\"scroll\">{}</div>", report.table.html()),
         )
@@ -123,7 +123,7 @@ fn frechet(data: &FrechetByEvaluations) -> Option<String> {
     evaluations.sort_unstable();
     evaluations.dedup();
     let arms: Vec<Arm> = Arm::ALL.into_iter().filter(|arm| data.points.iter().any(|point| point.arm == *arm)).collect();
-    let smallest = data.points.iter().filter_map(|point| point.frechet.mean()).min_by(f64::total_cmp)?;
+    data.points.iter().find_map(|point| point.frechet.mean())?;
 
     let head: String = arms
         .iter()
@@ -132,8 +132,8 @@ fn frechet(data: &FrechetByEvaluations) -> Option<String> {
     let rows = evaluations.iter().map(|&evaluations| {
         let cells = arms.iter().map(|arm| {
             let point = data.points.iter().find(|point| point.arm == *arm && point.evaluations == evaluations);
-            let mean = point.and_then(|point| point.frechet.mean());
-            mean.map_or("<td>–</td>".to_owned(), |mean| format!("<td>{mean:.*}</td>", decimals(smallest)))
+            let mean = point.map(|point| point.frechet.rounded(MOST_DECIMALS).0);
+            format!("<td>{}</td>", mean.as_deref().unwrap_or("–"))
         });
         format!("<tr><th scope=\"row\">{}</th>{}</tr>", thousands(evaluations), cells.collect::<String>())
     });

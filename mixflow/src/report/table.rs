@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Arm;
 use super::html::escape;
-use super::measurement::{Measurement, decimals, thousands};
+use super::measurement::{MOST_DECIMALS, Measurement, thousands};
+use crate::Labels;
 
 /// All metrics of all arms, with the floor that no generator can be expected to beat.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -14,8 +15,12 @@ use super::measurement::{Measurement, decimals, thousands};
 pub struct Table {
     /// Solver, in words.
     pub sampler: String,
-    /// Network evaluations per image.
+    /// Network evaluations per image; the fewest of all rows, where an adaptive solver took as many as it needed.
     pub evaluations: u64,
+    /// The most evaluations of all rows; 0 where they are the same.
+    pub most_evaluations: u64,
+    /// How the classes of the generated images were chosen, as far as known.
+    pub labels: Option<Labels>,
     /// Generated images per arm and seed.
     pub samples: usize,
     /// One row per arm.
@@ -39,8 +44,9 @@ pub struct Row {
 pub struct Metrics {
     /// Fréchet distance of pixels (not FID: no Inception network is involved); smaller is better.
     pub frechet: Measurement,
-    /// Kernel distance of pixels; smaller is better.
-    pub kid: Measurement,
+    /// Kernel distance of pixels (not KID, for the same reason); smaller is better.
+    #[serde(alias = "kid")]
+    pub kernel: Measurement,
     /// Share of generated images that lie among real ones.
     pub precision: Measurement,
     /// Share of real images that lie among generated ones.
@@ -49,13 +55,13 @@ pub struct Metrics {
     pub variance_ratio: Measurement,
 }
 
-/// Heading, direction of improvement, most decimals and value of a column.
+/// Heading, direction of improvement, most decimals of a number without spread, and value of a column.
 type Column = (&'static str, &'static str, usize, fn(&Metrics) -> &Measurement);
 
 // Shares of a few hundred images have no more than three decimals.
 const COLUMNS: [Column; 5] = [
-    ("Fréchet", "↓", 6, |metrics| &metrics.frechet),
-    ("KID", "↓", 6, |metrics| &metrics.kid),
+    ("Fréchet", "↓", MOST_DECIMALS, |metrics| &metrics.frechet),
+    ("kernel", "↓", MOST_DECIMALS, |metrics| &metrics.kernel),
     ("precision", "↑", 3, |metrics| &metrics.precision),
     ("recall", "↑", 3, |metrics| &metrics.recall),
     ("variance", "→ 1", 3, |metrics| &metrics.variance_ratio),
@@ -75,14 +81,15 @@ impl Table {
     /// How the numbers were measured, in one sentence.
     pub fn caption(&self) -> String {
         let seeds = match self.seeds() {
-            1 => "one seed, so without a spread".to_owned(),
-            seeds => format!("mean ± standard deviation over {seeds} seeds"),
+            1 => "one post-training of each kind, so without a spread".to_owned(),
+            seeds => format!("mean ± standard deviation over {seeds} post-trainings of each kind"),
         };
         format!(
-            "{}, {} network evaluations per image, {} images per arm and seed; {seeds}. All metrics on pixels.",
+            "{}, {}, {} images per arm and seed{}; {seeds}. All metrics on pixels.",
             if self.sampler.is_empty() { "Unnamed sampler" } else { &self.sampler },
-            thousands(self.evaluations),
+            evaluations_text(self.evaluations, self.most_evaluations),
             thousands(self.samples as u64),
+            self.labels.map_or(String::new(), |labels| format!(", {}", labels.describe())),
         )
     }
 
@@ -106,43 +113,60 @@ impl Table {
         html + "</tr></tbody></table>"
     }
 
-    /// One cell per column, with as many decimals as the arms' smallest mean needs.
+    /// One cell per column.
     fn cells(&self, metrics: &Metrics) -> [Cell; COLUMNS.len()] {
         COLUMNS.map(|(_, _, most, value)| {
-            let values = || self.rows.iter().map(|row| value(&row.metrics));
-            let means = values().filter_map(Measurement::mean).map(f64::abs);
-            let smallest = means.filter(|mean| *mean > 0.0).min_by(f64::total_cmp);
-            let decimals = smallest.map_or(3, decimals).min(most);
-            let text = value(metrics).text(decimals);
-            let (mean, spread) = text.split_once(" ± ").unwrap_or((&text, ""));
-            let alone = spread.is_empty() && values().any(|value| value.deviation().is_some());
+            let parts = |metrics: &Metrics| {
+                let (mean, spread) = value(metrics).rounded(most);
+                (mean, spread.map_or(String::new(), |spread| format!(" ± {spread}")))
+            };
+            let all = || self.rows.iter().map(|row| &row.metrics).chain([&self.floor]).map(parts);
+            let widest = |width: fn(&(String, String)) -> usize| all().map(|parts| width(&parts)).max().unwrap_or(0);
+            let (mean, spread) = parts(metrics);
             Cell {
-                mean: mean.to_owned(),
-                spread: if spread.is_empty() { String::new() } else { format!(" ± {spread}") },
-                gap: if alone { format!(" ± {:.decimals$}", 0.0) } else { String::new() },
+                after_mean: widest(|(mean, _)| decimal_part(mean)).saturating_sub(decimal_part(&mean)),
+                after_spread: widest(|(_, spread)| spread.chars().count()).saturating_sub(spread.chars().count()),
+                mean,
+                spread,
             }
         })
     }
 }
 
-/// A number and its spread, or a gap as wide where there is none, so that means stand below each other.
+/// "20 network evaluations per image", or from which number to which.
+pub(crate) fn evaluations_text(least: u64, most: u64) -> String {
+    if most > least {
+        return format!("{} to {} network evaluations per image", thousands(least), thousands(most));
+    }
+    format!("{} network evaluations per image", thousands(least))
+}
+
+/// Characters from the decimal point on.
+fn decimal_part(number: &str) -> usize {
+    number.find('.').map_or(0, |point| number.len() - point)
+}
+
+/// A number and its spread, each with a gap behind it, so that decimal points stand below each other in a column.
 struct Cell {
     mean: String,
+    after_mean: usize,
     spread: String,
-    gap: String,
+    after_spread: usize,
 }
 
 impl Cell {
     fn html(&self) -> String {
-        let gap = match self.gap.as_str() {
-            "" => String::new(),
-            gap => format!("<span class=\"gap\" aria-hidden=\"true\">{gap}</span>"),
+        let gap = |width: usize| match width {
+            0 => String::new(),
+            width => format!("<span class=\"gap\" aria-hidden=\"true\">{}</span>", "0".repeat(width)),
         };
-        format!("<td>{}<span class=\"dim\">{}</span>{gap}</td>", self.mean, self.spread)
+        let [after_mean, after_spread] = [self.after_mean, self.after_spread].map(gap);
+        format!("<td>{}{after_mean}<span class=\"dim\">{}</span>{after_spread}</td>", self.mean, self.spread)
     }
 
     fn text(&self) -> String {
-        format!("{}{}{}", self.mean, self.spread, " ".repeat(self.gap.chars().count()))
+        let [after_mean, after_spread] = [self.after_mean, self.after_spread].map(|width| " ".repeat(width));
+        format!("{}{after_mean}{}{after_spread}", self.mean, self.spread)
     }
 }
 
@@ -173,6 +197,7 @@ impl fmt::Display for Table {
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
@@ -184,6 +209,8 @@ mod tests {
             sampler: "Heun".into(),
             evaluations: 50,
             samples: 1797,
+            most_evaluations: 50,
+            labels: Some(Labels::Reference),
             rows: vec![
                 Row { arm: Arm::Start, metrics: metrics([12.0, 12.5, 13.0]) },
                 Row { arm: Arm::Control, metrics: metrics([9.75, 10.0, 10.25]) },
@@ -194,8 +221,19 @@ mod tests {
         let lines: Vec<&str> = text.lines().collect();
         assert_eq!(lines.len(), 7, "{text}");
         assert!(lines[..6].iter().all(|line| line.chars().count() == lines[0].chars().count()), "{text}");
-        assert!(lines[2].starts_with("start               12.5 ± 0.5") && lines[2].contains("0.500"), "{text}");
+        assert!(lines[2].starts_with("start               12.5   ± 0.5  ") && lines[2].contains("0.500"), "{text}");
+        assert!(lines[3].starts_with("λ control           10.00  ± 0.25 "), "{text}");
         assert!(lines[6].contains("Heun, 50 network evaluations per image, 1,797 images"), "{text}");
+        assert!(lines[6].contains("seed, classes as often as among the real images; mean"), "{text}");
+        let adaptive = Table { most_evaluations: 1280, ..table };
+        assert!(adaptive.caption().contains("50 to 1,280 network evaluations"), "{}", adaptive.caption());
+    }
+
+    #[test]
+    fn results_that_call_the_kernel_distance_kid_are_read() {
+        let metrics: Metrics = serde_json::from_str(r#"{"frechet": [1.0], "kid": [0.5, 0.25]}"#).unwrap();
+        assert_eq!(metrics.kernel, [0.5, 0.25].into());
+        assert!(!serde_json::to_string(&metrics).unwrap().contains("kid"));
     }
 
     #[test]

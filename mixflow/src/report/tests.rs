@@ -27,7 +27,7 @@ fn around(mean: f64) -> Measurement {
 fn metrics(scale: f64) -> Metrics {
     Metrics {
         frechet: around(6.1 * scale),
-        kid: around(0.021 * scale),
+        kernel: around(0.021 * scale),
         precision: around(0.74 / scale.sqrt()),
         recall: around(0.62 / scale),
         variance_ratio: around(0.93 / scale),
@@ -117,11 +117,13 @@ fn report() -> Report {
         table: Table {
             sampler: "Euler".into(),
             evaluations: 64,
+            most_evaluations: 64,
+            labels: Some(crate::Labels::Reference),
             samples: 1797,
             rows: arms.iter().map(|&(arm, scale)| Row { arm, metrics: metrics(scale) }).collect(),
             floor: Metrics {
                 frechet: [2.1].into(),
-                kid: [0.0004].into(),
+                kernel: [0.0004].into(),
                 precision: [0.98].into(),
                 recall: [0.97].into(),
                 variance_ratio: [1.001].into(),
@@ -199,7 +201,7 @@ fn the_page_is_well_formed_and_self_contained() {
     assert_eq!(html.matches("<svg").count(), html.matches("<desc").count());
     assert_eq!(html.matches("<img").count(), html.matches(" alt=\"").count());
     assert_eq!(html.matches("http").count(), html.matches("<a href=\"https://arxiv.org/abs/").count());
-    for forbidden in ["NaN", "<script", "<link", "@import", "url(", "FID"] {
+    for forbidden in ["NaN", "<script", "<link", "@import", "url(", "FID", "KID"] {
         assert!(!html.contains(forbidden), "{forbidden}");
     }
     // Ids are unique, so that every picture has its own title.

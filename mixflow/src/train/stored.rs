@@ -7,7 +7,7 @@ use mixflow_backbones::embed::LABEL_TABLE;
 use mixflow_backbones::weights::Weights;
 use mixflow_backbones::{Network, NetworkConfig};
 
-use super::{ClassRows, checkpoint};
+use super::{Checkpoints, ClassRows, checkpoint};
 use crate::Error;
 use crate::recipe::Recipe;
 
@@ -21,8 +21,9 @@ pub enum StoredNetwork {
 }
 
 impl StoredNetwork {
-    /// What a path stands for: a file; a folder with `model.safetensors`, of a comparison the pre-trained network; or a
-    /// checkpoint, such as `runs/digits/checkpoints/step-00000400`.
+    /// What a path stands for: a file; a folder with `model.safetensors`, of a comparison the pre-trained network; a
+    /// checkpoint, such as `runs/digits/checkpoints/step-00000400`; or, of a run that has none of these, its newest whole
+    /// checkpoint.
     ///
     /// # Errors
     /// If it is none of these.
@@ -34,10 +35,19 @@ impl StoredNetwork {
             return Ok(Self::Checkpoint(path.into()));
         }
         let inside = ["model.safetensors", "pretraining/model.safetensors"].map(|file| path.join(file));
-        inside.into_iter().find(|file| file.is_file()).map(Self::File).ok_or_else(|| {
-            let reason = "expected a file of weights, a folder with model.safetensors or a checkpoint, found none";
-            fault(path, reason.into())
-        })
+        if let Some(file) = inside.into_iter().find(|file| file.is_file()) {
+            return Ok(Self::File(file));
+        }
+        for training in [path.to_path_buf(), path.join("pretraining")] {
+            let mut found = Checkpoints::new(training.join("checkpoints"), 2).latest()?;
+            match (found.checkpoint, found.damaged.pop()) {
+                (Some(checkpoint), _) => return Ok(Self::Checkpoint(checkpoint.path)),
+                (None, Some(damaged)) => return Err(damaged),
+                (None, None) => {}
+            }
+        }
+        let reason = "expected a file of weights, a folder with model.safetensors or a checkpoint, found none";
+        Err(fault(path, reason.into()))
     }
 
     /// The file that holds the weights.
@@ -154,6 +164,34 @@ mod tests {
             let loaded = stored.load(config().init(2, &Device::default())).unwrap();
             let bytes = |network: &Network| network.weights().to_safetensors(&[]).unwrap();
             assert!(bytes(&loaded) == bytes(&network), "{}", path.display());
+        }
+    }
+
+    #[test]
+    fn of_a_run_that_has_not_ended_the_newest_whole_checkpoint_is_taken() {
+        let root = tempfile::tempdir().unwrap();
+        let state = TrainState::new(config().init(1, &Device::default()));
+        for training in ["single", "comparison/pretraining"] {
+            let folder = root.path().join(training).join("checkpoints");
+            let checkpoints = Checkpoints::new(&folder, 2);
+            for step in [100, 200] {
+                let mut snapshot = state.snapshot();
+                snapshot.step = step;
+                checkpoints.save(&snapshot, &serde_json::Value::Null).unwrap();
+            }
+            let run = root.path().join(training.split('/').next().unwrap());
+            let found = || StoredNetwork::find(&run);
+            assert_eq!(found().unwrap(), StoredNetwork::Checkpoint(folder.join("step-00000200")));
+            // One byte less is not whole, and nothing whole is no network.
+            for (step, older) in [("step-00000200", true), ("step-00000100", false)] {
+                let file = folder.join(step).join("average.safetensors");
+                let bytes = std::fs::read(&file).unwrap();
+                std::fs::write(file, &bytes[1..]).unwrap();
+                match found() {
+                    Ok(stored) => assert!(older && stored.file().starts_with(folder.join("step-00000100"))),
+                    Err(error) => assert!(!older && error.to_string().contains("is damaged"), "{error}"),
+                }
+            }
         }
     }
 

@@ -184,5 +184,5 @@ fn inception_measures_a_guided_network() {
     let (setting, weak) = (&found["setting"], place.path("weak/model.safetensors"));
     assert_eq!(setting["guide"], json!({ "file": "weak/model.safetensors", "sha256": hash(&weak) }));
     assert_eq!(setting["checkpoint"]["sha256"], hash(&place.path("strong/model.safetensors")));
-    assert_eq!((&setting["evaluations"], &setting["labels"]), (&8.into(), &"balanced".into()));
+    assert_eq!((&setting["evaluations"], &setting["labels"]), (&8.into(), &"reference".into()));
 }

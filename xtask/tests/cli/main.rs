@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod checkpoint;
 mod convert;
 mod data;
 mod decoder;
 mod encode;
+mod eval;
 mod guide;
 mod publish;
 mod sample;

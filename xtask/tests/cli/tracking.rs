@@ -116,7 +116,10 @@ mod with_hub {
         assert!(
             found[0].starts_with("events.out.tfevents") && found[1..] == ["mixflow-0", "pretraining", "standard-0"]
         );
-        assert!(has(&board.join(&found[0]), b"samples/MixFlow") && has(&board.join(&found[0]), b"MixFlow/frechet"));
+        assert!(
+            has(&board.join(&found[0]), b"samples/MixFlow")
+                && has(&board.join(&found[0]), b"MixFlow/pixel_frechet_distance")
+        );
         for arm in &found[1..] {
             let events = names(&board.join(arm));
             assert!(events.len() == 1 && has(&board.join(arm).join(&events[0]), b"loss"), "{events:?}");
@@ -125,7 +128,9 @@ mod with_hub {
         }
         let log = log(&place.path("run"));
         assert!(
-            has(&log, b"samples/MixFlow") && has(&log, b"MixFlow/frechet") && has(&log, b"media/images/samples_data")
+            has(&log, b"samples/MixFlow")
+                && has(&log, b"MixFlow/pixel_frechet_distance")
+                && has(&log, b"media/images/samples_data")
         );
     }
 

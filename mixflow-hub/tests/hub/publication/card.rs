@@ -5,6 +5,7 @@ use std::path::Path;
 
 use mixflow::evaluate::WeightsFile;
 use mixflow::inception::{EvaluationOptions, InceptionEvaluation, Network, Resize, Set, Setting};
+use mixflow::report::plus_minus;
 use mixflow::train::{Start, StoredNetwork};
 use mixflow_hub::{Choice, Publication, Samples};
 use serde_json::{Value, json};
@@ -74,11 +75,11 @@ fn every_number_is_one_that_was_measured() {
     write_inception(&run, true);
     written(&run, &public, told()).unwrap();
     let text = card(&public);
-    let row = format!("| Heun | 3 | 6 | f32 | 16 | 0 | {} |", shown(frechet));
+    let row = format!("| Heun | 3 | 6 | f32 | 16 | as the real images | 0 | {} |", plus_minus(frechet, None));
     assert!(text.contains(&row) && text.contains("was trained on these real images too"), "{text}");
     assert!(text.contains("started from [org/base](https://huggingface.co/org/base)"), "{text}");
     assert_eq!(text.lines().filter(|line| line.starts_with("| real images | –")).count(), 1);
-    let row = "| Euler, guidance 1.5 | 250 | 500 | f32 | 50000 | 7 | 2.27123 | 4.5 | 0.25 | \
+    let row = "| Euler, guidance 1.5 | 250 | 500 | f32 | 50000 | – | 7 | 2.271 | 4.500 | 0.2500 | \
                [results/inception.json](results/inception.json) |";
     assert!(text.contains(row), "{text}");
     // What the evaluation lacks has no column.

@@ -10,6 +10,7 @@ use std::fs;
 use std::path::Path;
 
 use mixflow::generate::Images;
+use mixflow::report::plus_minus;
 use mixflow::train::{Checkpoints, checkpoint};
 use mixflow_hub::{Averaging, Choice, Error, Pipeline, Progress, Publication, Samples, Written};
 use serde_json::{Value, json};
@@ -156,8 +157,11 @@ fn an_arm_of_a_comparison_is_a_network() {
         assert_eq!((rows.len(), own.len()), (2, 2), "{card}");
         for (row, (scores, steps)) in rows.iter().zip(own.iter().zip([3, 2])) {
             let generated = &scores["measurement"]["generated"];
-            let number = run::shown(generated["frechet"].as_f64().unwrap());
-            let start = format!("| Heun | {steps} | {} | f32 | 16 | 0 | {number} |", scores["evaluations"]);
+            let number = plus_minus(generated["frechet"].as_f64().unwrap(), None);
+            let start = format!(
+                "| Heun | {steps} | {} | f32 | 16 | as the real images | 0 | {number} |",
+                scores["evaluations"]
+            );
             assert!(row.starts_with(&start), "{row} {start}");
         }
         assert_eq!(read(&public.join("results/comparison.json"))["results"], results);

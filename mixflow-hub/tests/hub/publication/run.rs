@@ -83,7 +83,7 @@ pub(crate) fn measure(folder: &Path) -> f64 {
     let file = folder.join("model.safetensors");
     let weights = mixflow::backbones::weights::Weights::read(&file).unwrap();
     let network = recipe.network.init(0, &Default::default()).load(weights).unwrap();
-    let evaluation = evaluate(&recipe, &recipe.generator(&network), 16, &mut |_, _, _| {}).unwrap();
+    let evaluation = evaluate(&recipe, &recipe.generator(&network), 16, &mut |_| {}).unwrap();
     let found = json!({
         "evaluation": evaluation, "weights": WeightsFile::read(&file).unwrap(), "autoencoder": [], "version": "0.1.0"
     });

@@ -88,5 +88,5 @@ fn trackers_hear_what_a_comparison_found() {
     assert_eq!(heard[0], "Started { step: 0 }");
     assert!(heard[1].starts_with("Image { step: 0, name: \"samples/data\", png: Png {"), "{}", heard[1]);
     assert!(heard[2].contains("\"samples/MixFlow\"") && heard[2].contains("width: 1, height: 2"), "{}", heard[2]);
-    assert_eq!(heard[3], "Summary(Object {\"MixFlow/frechet\": Number(1.5)})");
+    assert_eq!(heard[3], "Summary(Object {\"MixFlow/pixel_frechet_distance\": Number(1.5)})");
 }

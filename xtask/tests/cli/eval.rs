@@ -1,0 +1,110 @@
+//! Measuring, and what is said before it.
+
+use std::fs;
+
+use image::{GrayImage, Luma, Rgb, RgbImage};
+use serde_json::json;
+
+use crate::Place;
+
+/// A recipe of a network that learns in a moment, for so many classes of `data`.
+fn recipe(data: serde_json::Value, channels: usize, classes: usize) -> String {
+    json!({
+        "name": "tiny",
+        "data": data,
+        "network": {
+            "kind": "sit", "input_size": 8, "patch": 4, "channels": channels, "width": 24, "depth": 1, "heads": 2,
+            "hidden": 32, "classes": classes
+        },
+        "training": { "steps": 1, "batch": 8, "checkpoint_every": 1 },
+        "sampling": { "solver": { "kind": "euler" }, "grid": { "steps": 2 } },
+    })
+    .to_string()
+}
+
+/// A folder of so many images in each class, and the recipe of a network for them.
+fn photos(place: &Place, classes: &[(&str, u8)]) {
+    for (name, count) in classes {
+        let class = place.path("photos").join(name);
+        fs::create_dir_all(&class).unwrap();
+        for image in 0..*count {
+            let colour = |x: u32, y: u32| Rgb([image.wrapping_mul(37), (x * 30) as u8, (y * 30) as u8]);
+            RgbImage::from_fn(8, 8, colour).save(class.join(format!("{image}.png"))).unwrap();
+        }
+    }
+    let data = json!({ "kind": "folder", "path": "photos", "size": 8 });
+    fs::write(place.path("tiny.json"), recipe(data, 3, classes.len())).unwrap();
+}
+
+#[test]
+fn four_images_to_train_on_are_enough_for_a_report() {
+    let place = Place::new();
+    photos(&place, &[("all", 14)]);
+    let ten = "post_training={\"steps\":1,\"gamma\":0.8,\"seeds\":1,\"images\":10,\"lambdas\":[1.0]}";
+    let output = place.call(&["train", "tiny.json", "--set", ten, "--out", "compared"]);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    // Three networks, the control with one factor and with the best; Slow Flow of three.
+    for part in ["real images\n  image 14/14", "sampling and measuring\n  image 50/50", "Slow Flow\n  image 30/30"] {
+        assert!(told.contains(part), "{part}: {told}");
+    }
+    let grids = place.json("compared/results.json")["report"]["grids"].clone();
+    // One column: four real images, ten generated ones.
+    let height = |grid: &serde_json::Value| grid["picture"]["height"].as_u64().unwrap();
+    assert!(height(&grids[0]) < height(&grids[1]), "{} and {}", grids[0]["caption"], grids[1]["caption"]);
+}
+
+#[test]
+fn generated_images_have_the_classes_of_the_real_ones() {
+    let place = Place::new();
+    photos(&place, &[("often", 40), ("rarely", 4), ("seldom", 16)]);
+    place.run(&["train", "tiny.json", "--out", "run"]);
+    let told = place.run(&["eval", "run", "--images", "10"]);
+    for words in ["Euler, 2 network evaluations", "classes as often as among the real images", "distances of pixels"] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert!(told.contains("trained on the images of the floor too"), "{told}");
+    let found = place.json("run/eval.json");
+    assert_eq!(
+        (&found["evaluation"]["labels"], &found["evaluation"]["trained_on_floor"]),
+        (&json!("reference"), &json!(true))
+    );
+    assert!(found["device"].as_str().unwrap().starts_with("burn "), "{found}");
+
+    let images = "post_training={\"steps\":1,\"gamma\":0.8,\"seeds\":1,\"images\":10,\"lambdas\":[1.0]}";
+    let told = place.run(&["train", "tiny.json", "--set", images, "--out", "compared"]);
+    assert!(told.contains("2 network evaluations per image, 10 images per arm and seed, classes as often"), "{told}");
+    let results = place.json("compared/results.json");
+    assert_eq!(results["results"]["labels"], "reference");
+    assert_eq!(results["report"]["table"]["labels"], "reference");
+    let page = fs::read_to_string(place.path("compared/report.html")).unwrap();
+    for words in ["classes as often as among the real images", "Euler, 2 network evaluations per image", "flex (CPU)"] {
+        assert!(page.contains(words), "{words}");
+    }
+    assert!(!page.contains("KID") && !results.to_string().contains("\"kid\""));
+}
+
+#[test]
+fn what_cannot_be_measured_is_said_before_an_image_is_made() {
+    let place = Place::new();
+    let data = json!({ "kind": "digits", "size": 8 });
+    fs::write(place.path("tiny.json"), recipe(data, 1, 10)).unwrap();
+    place.run(&["train", "tiny.json", "--out", "run"]);
+    place.refuse(&["eval", "run", "--images", "9"], &["10 classes", "expected 10 images or more, found 9"]);
+    place.refuse(&["eval", "run", "--images", "2000"], &["less than the number of examples"]);
+
+    for (folder, size) in [("small", 8), ("large", 9), ("huge", 160)] {
+        fs::create_dir(place.path(folder)).unwrap();
+        for image in 0..8u8 {
+            let image_of = GrayImage::from_fn(size, size, |x, _| Luma([image * 9 + x as u8]));
+            image_of.save(place.path(folder).join(format!("{image}.png"))).unwrap();
+        }
+    }
+    let sets = |images, real| ["eval", "--images-from", images, "--against", real];
+    place.refuse(&sets("small", "large"), &["8 x 8 pixels", "9 x 9", "make them alike"]);
+    // Behind the first image there is a broken one, which nobody has come to.
+    fs::write(place.path("small/z.png"), "broken").unwrap();
+    place.refuse(&sets("small", "large"), &["make them alike"]);
+    fs::write(place.path("huge/z.png"), "broken").unwrap();
+    place.refuse(&sets("huge", "huge"), &["25600 features does not fit into memory"]);
+}
