@@ -2,6 +2,7 @@
 
 mod block;
 mod config;
+mod cost;
 mod decoder;
 mod diffusers;
 mod encoder;

@@ -166,11 +166,12 @@ impl AutoencoderConfig {
         self.load(preparation.folder).map(Some)
     }
 
-    /// What is wrong with the training that [`prepare`](Self::prepare) may have to do, if anything.
+    /// What is wrong with its shape, or with the training that [`prepare`](Self::prepare) may have to do, if anything.
     pub fn check(&self) -> Result<(), String> {
         match self {
+            Self::Kl { network, .. } => network.check().map_err(|fault| format!("network: {fault}")),
+            Self::Rae { encoder, decoder, .. } => check_rae(encoder, decoder),
             Self::TrainedRae(trained) => trained.check(),
-            _ => Ok(()),
         }
     }
 
@@ -244,6 +245,11 @@ impl TargetEncoder for Encoder {
     }
 }
 
+fn check_rae(encoder: &EncoderConfig, decoder: &DecoderConfig) -> Result<(), String> {
+    encoder.check().map_err(|fault| format!("encoder: {fault}"))?;
+    decoder.check().map_err(|fault| format!("decoder: {fault}"))
+}
+
 /// An encoder and its decoder, small enough to be trained in a run where nothing can be downloaded.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -281,6 +287,7 @@ impl TrainedRae {
     }
 
     fn check(&self) -> Result<(), String> {
+        check_rae(&self.encoder, &self.decoder)?;
         let DecoderConfig { channels, grid, patch, .. } = self.decoder;
         let training = &self.training;
         training
