@@ -135,15 +135,7 @@ fn text_to_image(recipe: &TextRecipe, stored: &StoredNetwork) -> Result<TextPipe
         Some(_) => return Err(Reason::Recipe("images of prompts are made by a kl autoencoder or by none".into())),
     };
     let network = recipe.network.transformer.init(recipe.seed, &device);
-    let network = match stored {
-        StoredNetwork::File(file) => network.load(Weights::read(file)?)?,
-        StoredNetwork::Checkpoint(folder) => {
-            return Err(Reason::Recipe(format!(
-                "images of prompts are made of finished runs, {} is a checkpoint: continue the run with --resume",
-                folder.display()
-            )));
-        }
-    };
+    let network = network.stored(stored)?;
     let sampling = TextSampling {
         sampler: sampling.sampler.clone(),
         guidance: sampling.guidance,

@@ -13,6 +13,7 @@ use mixflow::data::Dataset;
 use mixflow::generate::Generator;
 use mixflow::recipe::{AutoencoderConfig, NetworkSettings, ObjectiveConfig, Recipe};
 use mixflow::schedules::TimeGrid;
+use mixflow::train::StoredNetwork;
 use mixflow_t2i::mmdit::official_key;
 use mixflow_t2i::prompts::{PromptTable, Prompted};
 use mixflow_t2i::recipe::{TextRecipe, read_text_recipe};
@@ -107,6 +108,10 @@ fn both_post_trainings_are_compared_on_prompts() {
     let found = Weights::of(&again.network, official_key).to_safetensors(&[]).unwrap();
     assert_eq!(found, weights("mixflow-0").to_safetensors(&[]).unwrap());
     assert_ne!(found, weights("standard-0").to_safetensors(&[]).unwrap());
+    // Its last checkpoint is the same network.
+    let stored = StoredNetwork::find(&folder.path().join("mixflow-0/checkpoints/step-00000002")).unwrap();
+    let checkpoint = recipe.network.transformer.init(2, &Device::default()).stored(&stored).unwrap();
+    assert_eq!(Weights::of(&checkpoint, official_key).to_safetensors(&[]).unwrap(), found);
     assert!(recipe.network.name().contains("MMDiT"));
     assert!(folder.path().join("report.html").is_file());
 }

@@ -10,7 +10,7 @@ use mixflow::recipe::{AutoencoderConfig, Guide, Recipe};
 use mixflow::train::StoredNetwork;
 
 use crate::hub::{is_address, named_files, published};
-use crate::run::{Result, network, note};
+use crate::run::{Result, network, note, note_choices};
 
 /// Which network.
 #[derive(Args)]
@@ -58,6 +58,7 @@ impl TrainedArguments {
             }
         };
         let [_, recipe] = named_files(&recipe)?;
+        note_choices(&weights, stored.chosen()?);
         let network = stored.load(network(&recipe))?;
         // What a run trains lies in its folder: that of the weights, or above; a checkpoint is in RUN/ARM/checkpoints/STEP.
         let ancestors = weights.ancestors().skip(1).take(match stored {

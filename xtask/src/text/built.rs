@@ -61,21 +61,14 @@ impl Recipe {
     }
 }
 
-/// The recipe's network with the weights of a file, or of a finished run.
+/// The recipe's network with the weights of a file, a run or a checkpoint.
 fn load(recipe: &TextRecipe, from: &Path, _: Option<&ClassRows>) -> Result<MmDit> {
-    let network = recipe.network.transformer.init(recipe.seed, &Device::default());
-    match StoredNetwork::find(from)? {
-        StoredNetwork::File(file) => {
-            let weights = MmDit::own(Weights::read(file)?)?;
-            let chosen = weights.choices().join(", ");
-            note_choices(from, Some(chosen).filter(|chosen| !chosen.is_empty()));
-            Ok(network.load(weights)?)
-        }
-        StoredNetwork::Checkpoint(folder) => {
-            let folder = folder.display();
-            Err(format!("--from {folder}: a network for text starts from a file of weights or a finished run").into())
-        }
+    let stored = StoredNetwork::find(from)?;
+    if let StoredNetwork::File(file) = &stored {
+        let chosen = MmDit::own(Weights::read(file)?)?.choices().join(", ");
+        note_choices(from, Some(chosen).filter(|chosen| !chosen.is_empty()));
     }
+    Ok(recipe.network.transformer.init(recipe.seed, &Device::default()).stored(&stored)?)
 }
 
 /// Draws what the prompts say.
