@@ -3,13 +3,14 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use mixflow::backbones::rae::Decoder;
 use mixflow::backbones::weights::Weights;
 use mixflow::rae_training::RaeRun;
 use mixflow::recipe::DecoderRecipe;
 
 use crate::hub::named_values;
 use crate::progress::Progress;
-use crate::run::{Result, STOP, note, say};
+use crate::run::{Result, STOP, note, note_choices, say};
 use crate::train::{Destination, in_folder};
 
 /// Trains the decoder of a recipe, from the weights of a file if there is one.
@@ -24,7 +25,9 @@ pub(crate) fn train_decoder(recipe: &DecoderRecipe, from: Option<&Path>, to: &De
     let (encoder, mut decoder) = local.networks()?;
     let start = to.start(from, None, &folder)?;
     if let Some(start) = &start {
-        decoder = decoder.load(Weights::read(&start.path)?)?;
+        let weights = Decoder::own(Weights::read(&start.path)?)?;
+        note_choices(&start.path, weights.choices());
+        decoder = decoder.load(weights)?;
     }
     let run = RaeRun { recipe: recipe.clone(), ..local.run(&folder, data, &STOP)? };
     let mut tracking = to.watchers.tracking(&local.name, &folder, &recipe)?;

@@ -17,7 +17,7 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    /// Those at a path or an address of the Hub; what was taken is said.
+    /// Those at a path or an address of the Hub, which is said; whoever loads them says what is taken of them.
     pub(crate) fn find(from: &Path) -> Result<Self> {
         let (path, origin) = if is_address(from) { weights(from)? } else { (from.into(), cached(from)) };
         let stored = StoredNetwork::find(&path)?;
@@ -30,10 +30,7 @@ impl Weights {
                 first.file = file.into();
             }
         }
-        match &start.part {
-            Some(part) => note(format_args!("starting from {said}, part `{part}`")),
-            None => note(format_args!("starting from {said}")),
-        }
+        note(format_args!("starting from {said}"));
         Ok(Self { path, start })
     }
 }

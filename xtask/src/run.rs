@@ -93,13 +93,13 @@ pub(crate) fn network(recipe: &Recipe) -> Network {
 /// The recipe's network with weights from a file, `.safetensors` or `.pt`, a run's folder or a checkpoint.
 pub(crate) fn load(recipe: &Recipe, from: &Path) -> Result<Network> {
     let stored = StoredNetwork::find(from)?;
-    note_choices(from, stored.chosen()?);
+    note_choices(from, &stored.chosen()?);
     Ok(stored.load(network(recipe))?)
 }
 
 /// Tells which part of a file is taken, where there is a choice.
-pub(crate) fn note_choices(from: &Path, chosen: Option<String>) {
-    if let Some(chosen) = chosen {
-        note(format_args!("of {}: {chosen}", from.display()));
+pub(crate) fn note_choices(from: &Path, chosen: &[String]) {
+    if !chosen.is_empty() {
+        note(format_args!("of {}: {}", from.display(), chosen.join(", ")));
     }
 }

@@ -197,7 +197,7 @@ fn load_start(recipe: &Recipe, from: &Path, rows: Option<&ClassRows>) -> Result<
             false => error,
         });
     };
-    note_choices(from, stored.chosen()?);
+    note_choices(from, &stored.chosen()?);
     Ok(stored.load_for_classes(&recipe.network, recipe.seed, rows)?)
 }
 

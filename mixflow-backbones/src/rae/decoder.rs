@@ -70,9 +70,17 @@ impl Decoder {
     /// # Errors
     /// As [`Weights::network`] and [`Weights::into_module`].
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
-        let mut weights = weights.network(&["decoder_embed.weight"])?;
+        let mut weights = Self::own(weights)?;
         weights.insert_missing("decoder_pos_embed", || self.pos_embed.val().into_data());
         weights.into_module(self, Self::official_key)
+    }
+
+    /// The decoder that a file holds, under its own names: see [`Weights::network`].
+    ///
+    /// # Errors
+    /// If there are several.
+    pub fn own(weights: Weights) -> Result<Weights, Error> {
+        weights.network(&["decoder_embed.weight"])
     }
 
     /// Its weights under the published names.

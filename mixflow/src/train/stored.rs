@@ -111,18 +111,14 @@ impl StoredNetwork {
         }
     }
 
-    /// What was chosen of the file where it left a choice: the part of a training checkpoint, a prefix of the names that was
-    /// dropped, tensors of others that were left out. For people to read; none where there is nothing to say.
+    /// What is chosen of the file where it leaves a choice: see [`Weights::choices`].
     ///
     /// # Errors
     /// If the file cannot be read as weights, or holds several networks.
-    pub fn chosen(&self) -> Result<Option<String>, Error> {
+    pub fn chosen(&self) -> Result<Vec<String>, Error> {
         Ok(match self {
-            Self::File(file) => {
-                let choices = Network::own(Weights::read(file)?)?.choices().join(", ");
-                Some(choices).filter(|choices| !choices.is_empty())
-            }
-            Self::Checkpoint(_) => Some("the moving average".into()),
+            Self::File(file) => Network::own(Weights::read(file)?)?.choices().to_vec(),
+            Self::Checkpoint(_) => vec!["the moving average".into()],
         })
     }
 }

@@ -65,8 +65,7 @@ impl Recipe {
 fn load(recipe: &TextRecipe, from: &Path, _: Option<&ClassRows>) -> Result<MmDit> {
     let stored = StoredNetwork::find(from)?;
     if let StoredNetwork::File(file) = &stored {
-        let chosen = MmDit::own(Weights::read(file)?)?.choices().join(", ");
-        note_choices(from, Some(chosen).filter(|chosen| !chosen.is_empty()));
+        note_choices(from, MmDit::own(Weights::read(file)?)?.choices());
     }
     Ok(recipe.network.transformer.init(recipe.seed, &Device::default()).stored(&stored)?)
 }
