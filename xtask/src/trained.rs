@@ -58,7 +58,7 @@ impl TrainedArguments {
             }
         };
         let [_, recipe] = named_files(&recipe)?;
-        note_choices(&weights, stored.chosen()?);
+        note_choices(&weights, &stored.chosen()?);
         let network = stored.load(network(&recipe))?;
         // What a run trains lies in its folder: that of the weights, or above; a checkpoint is in RUN/ARM/checkpoints/STEP.
         let ancestors = weights.ancestors().skip(1).take(match stored {
