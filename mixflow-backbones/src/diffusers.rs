@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::Error;
+use crate::json::explain;
 use crate::mistaken::instead_of_data;
 
 /// Largest configuration, bytes: a hundred times those that are published.
@@ -24,9 +25,9 @@ pub fn read_config<T: DeserializeOwned>(file: &Path, class: &str) -> Result<T, E
         return Err(Error::format(file, problem));
     }
     let fault = |error| Error::format(file, format!("is no configuration of diffusers' {class}: {error}"));
-    let value: Value = serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?;
+    let value: Value = serde_json::from_str(&text).map_err(|error| fault(explain(&error)))?;
     match value.get("_class_name").and_then(Value::as_str) {
-        Some(found) if found == class => serde_json::from_value(value).map_err(|error| fault(error.to_string())),
+        Some(found) if found == class => serde_json::from_value(value).map_err(|error| fault(explain(&error))),
         Some(found) => Err(Error::format(file, format!("describes a {found}; expected {class}"))),
         None => Err(fault("it has no `_class_name`".into())),
     }

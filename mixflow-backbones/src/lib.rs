@@ -20,6 +20,7 @@ pub mod encoder;
 pub mod error;
 pub mod inception;
 pub mod init;
+pub mod json;
 pub mod lightning_dit;
 pub mod linear;
 pub mod lpips;

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use mixflow::backbones::autoencoder::KlAutoencoder;
+use mixflow::backbones::json::explain;
 use mixflow::backbones::weights::Weights;
 use mixflow::generate::Images;
 use mixflow::recipe::{AutoencoderConfig, is_for_text};
@@ -83,7 +84,8 @@ fn of_run(path: &Path) -> Result<TextPipeline, Error> {
         return Err(fault(path, "lies beside no recipe.json or config.json that says what network it is".into()));
     };
     let text = fs::read_to_string(&file).map_err(Error::reading(&file))?;
-    let value: Value = serde_json::from_str(&text).map_err(|error| fault(&file, format!("not JSON: {error}")))?;
+    let value: Value =
+        serde_json::from_str(&text).map_err(|error| fault(&file, format!("not JSON: {}", explain(&error))))?;
     if !is_for_text(&value) {
         return Err(fault(&file, "is the recipe of a network for class labels, not for text".into()));
     }

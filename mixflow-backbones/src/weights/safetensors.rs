@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::LazyTensor;
 use crate::Error;
+use crate::json::explain;
 
 /// The header's key that is not a tensor.
 pub(super) const METADATA: &str = "__metadata__";
@@ -55,7 +56,7 @@ where
     let start = 8 + length as usize;
     let header = &file[8..start];
 
-    let keys = keys(header).map_err(|error| fault(error.to_string()))?;
+    let keys = keys(header).map_err(|error| fault(explain(&error)))?;
     if let Some(twin) = keys.twin {
         return Err(fault(format!("`{twin}` occurs twice")));
     }
@@ -63,7 +64,7 @@ where
         return Err(fault(format!("it has {} tensors; at most {MAX_TENSORS} are read", keys.count)));
     }
     // Refuses gaps, overlaps, sizes that are not those of the shapes, and products that overflow.
-    let header: Metadata = serde_json::from_slice(header).map_err(|error| fault(error.to_string()))?;
+    let header: Metadata = serde_json::from_slice(header).map_err(|error| fault(explain(&error)))?;
     let (claimed, held) = (header.data_len(), file.len() - start);
     if claimed != held {
         return Err(fault(format!("its tensors claim {claimed} bytes, the file has {held} for them")));

@@ -11,6 +11,7 @@ use serde::de::{Deserializer, MapAccess, Visitor};
 
 use super::{Part, Weights};
 use crate::Error;
+use crate::json::explain;
 
 /// Largest index, bytes: four times that of the largest published networks.
 const MAX_INDEX: u64 = 16 << 20;
@@ -72,7 +73,7 @@ fn read_index(path: &Path) -> Result<BTreeMap<String, String>, Error> {
     let fault = |problem: String| Error::format(path, format!("is no index of shards: {problem}"));
     let mut text = String::new();
     File::open(path).and_then(|file| file.take(MAX_INDEX).read_to_string(&mut text)).map_err(Error::reading(path))?;
-    let Index { weight_map } = serde_json::from_str(&text).map_err(|error| fault(error.to_string()))?;
+    let Index { weight_map } = serde_json::from_str(&text).map_err(|error| fault(explain(&error)))?;
     let WeightMap { shards, twin } = weight_map;
     if let Some(twin) = twin {
         return Err(fault(format!("it names `{twin}` twice")));

@@ -205,7 +205,8 @@ fn read_recipe(file: &Path) -> Result<Option<Recipe>, Error> {
     if let Some(problem) = instead_of_data(text.as_bytes()) {
         return Err(fault(problem));
     }
-    let value: Value = serde_json::from_str(&text).map_err(|error| fault(format!("is no JSON: {error}")))?;
+    let value: Value = serde_json::from_str(&text)
+        .map_err(|error| fault(format!("is no JSON: {}", mixflow::backbones::json::explain(&error))))?;
     if value.get("network").is_none() {
         return Ok(None);
     }

@@ -131,7 +131,8 @@ fn hub_address(path: &Path) -> Option<String> {
 /// to the letter: read again, they are the same.
 pub(super) fn published(text: &str, needed: &[Needed]) -> Result<String, String> {
     let mut names: BTreeMap<String, String> = BTreeMap::new();
-    let mut value: Value = serde_json::from_str(text).map_err(|error| format!("is no JSON: {error}"))?;
+    let mut value: Value = serde_json::from_str(text)
+        .map_err(|error| format!("is no JSON: {}", mixflow::backbones::json::explain(&error)))?;
     for needed in needed {
         names.insert(needed.path.to_string_lossy().into(), needed.name.clone());
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mixflow::backbones::Network;
+use mixflow::backbones::json::explain;
 use mixflow::backbones::weights::Weights;
 use mixflow::compare::PostTraining;
 use mixflow::recipe::Recipe;
@@ -81,7 +82,7 @@ impl Finished {
         let file = folder.join("model.safetensors");
         match done {
             Some(done) if done < steps => Err(fault(format!(
-                "{}stands at step {done} of {steps}: continue it with the command that started it and --resume",
+                "{}stands at step {done} of {steps}: continue its training with `train --resume` first",
                 arm.as_ref().map_or(String::new(), |arm| format!("{arm} ")),
             ))),
             _ if !file.is_file() => Err(fault(format!(
@@ -115,7 +116,7 @@ fn recipe(run: &Path) -> Result<(String, Recipe), Error> {
     }
     let text = fs::read_to_string(&file).map_err(Error::io("read", &file))?;
     let fault = |reason: String| Error::Layout { folder: file.clone(), reason };
-    let value = serde_json::from_str(&text).map_err(|error| fault(format!("is no JSON: {error}")))?;
+    let value = serde_json::from_str(&text).map_err(|error| fault(format!("is no JSON: {}", explain(&error))))?;
     let recipe = Recipe::from_value(value).map_err(fault)?;
     Ok((text, recipe))
 }

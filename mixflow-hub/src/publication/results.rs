@@ -148,7 +148,8 @@ impl Measured {
             return Ok(());
         }
         let fault = |error| {
-            let reason = format!("is no result of a comparison that this version reads: {error}");
+            let reason = mixflow::backbones::json::explain(&error);
+            let reason = format!("is no result of a comparison that this version reads: {reason}");
             Error::Layout { folder: file.clone(), reason }
         };
         let text = fs::read_to_string(&file).map_err(Error::io("read", &file))?;
@@ -156,7 +157,7 @@ impl Measured {
         let ComparisonFile { results, report } = Deserialize::deserialize(&value).map_err(fault)?;
         let recipe = &finished.recipe;
         if report.recipe != recipe.to_value() {
-            self.left_out.push("results.json is of another recipe: continue the run with --resume".into());
+            self.left_out.push("results.json is of another recipe: continue it with `train --resume` first".into());
             return Ok(());
         }
         let target = "results/comparison.json";

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
+use mixflow::backbones::json::explain;
 use mixflow::backbones::mapped_file::MappedFile;
 use mixflow::report::write_atomic;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
@@ -158,7 +159,7 @@ fn check_manifest(folder: &Path, manifest: &Manifest) -> Result<(), Error> {
     }
     let text = fs::read(&path).map_err(Error::io("read", &path))?;
     let found: Manifest =
-        serde_json::from_slice(&text).map_err(|error| damaged(&path, format!("is damaged: {error}")))?;
+        serde_json::from_slice(&text).map_err(|error| damaged(&path, format!("is damaged: {}", explain(&error))))?;
     if found == *manifest {
         return Ok(());
     }

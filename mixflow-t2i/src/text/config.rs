@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use mixflow::backbones::json::explain;
 use mixflow::backbones::mistaken::instead_of_data;
 use serde::de::DeserializeOwned;
 
@@ -16,8 +17,8 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     }
     let value = &mut serde_json::Deserializer::from_str(&text);
     serde_path_to_error::deserialize(value).map_err(|error| match error.path().to_string() {
-        key if key == "." || key == "?" => Error::config(path, error.into_inner()),
-        key => Error::config(path, format!("{key}: {}", error.into_inner())),
+        key if key == "." || key == "?" => Error::config(path, explain(error.inner())),
+        key => Error::config(path, format!("{key}: {}", explain(error.inner()))),
     })
 }
 

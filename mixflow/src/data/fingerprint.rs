@@ -5,6 +5,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
+use mixflow_backbones::json::explain;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -73,7 +74,7 @@ impl Fingerprint {
         let text = fs::read(&file).map_err(Error::io("read", &file))?;
         let fault = |error: serde_json::Error| Error::Recipe {
             origin: file.display().to_string(),
-            reason: format!("does not say what the run learns from: {error}"),
+            reason: format!("does not say what the run learns from: {}", explain(&error)),
         };
         serde_json::from_slice(&text).map(Some).map_err(fault)
     }

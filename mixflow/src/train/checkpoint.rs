@@ -11,6 +11,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{DType, TensorData};
+use mixflow_backbones::json::explain;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
@@ -40,7 +41,7 @@ pub struct Checkpoints {
 pub struct Checkpoint {
     /// The training state.
     pub snapshot: Snapshot,
-    /// The recipe that the run was started with.
+    /// The recipe of its last step.
     pub recipe: serde_json::Value,
     /// Where it was read from.
     pub path: PathBuf,
@@ -176,7 +177,7 @@ pub fn read(path: &Path) -> Result<Checkpoint, Error> {
     let damaged = |reason: String| Error::Damaged { path: path.into(), reason };
     let load = |name: &str| fs::read(path.join(name)).map_err(|error| damaged(format!("{name}: {error}")));
     let manifest: Manifest = serde_json::from_slice(&load(MANIFEST)?)
-        .map_err(|error| damaged(format!("{MANIFEST} is not a manifest: {error}")))?;
+        .map_err(|error| damaged(format!("{MANIFEST} is not a manifest: {}", explain(&error))))?;
     if manifest.format != 1 {
         return Err(damaged(format!("{MANIFEST} has format {}, this version reads format 1", manifest.format)));
     }
@@ -195,8 +196,8 @@ pub fn read(path: &Path) -> Result<Checkpoint, Error> {
         let bytes = whole(name)?;
         from_safetensors(&bytes).map_err(|reason| damaged(format!("{name}: {reason}")))
     };
-    let state: State =
-        serde_json::from_slice(&whole("state.json")?).map_err(|error| damaged(format!("state.json: {error}")))?;
+    let state: State = serde_json::from_slice(&whole("state.json")?)
+        .map_err(|error| damaged(format!("state.json: {}", explain(&error))))?;
     let snapshot = |prefix: &str, Counts { step, updates }: Counts| -> Result<Snapshot, Error> {
         let mut optimizer = tensors(&format!("{prefix}optimizer.safetensors"))?;
         let mut moment = |kind: &str| -> Tensors {

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use mixflow_backbones::json::explain;
 use mixflow_backbones::weights::Weights;
 use serde::{Deserialize, Serialize};
 
@@ -65,7 +66,7 @@ impl Start {
         let text = fs::read(&file).map_err(Error::io("read", &file))?;
         let fault = |error: serde_json::Error| Error::Recipe {
             origin: file.display().to_string(),
-            reason: format!("does not say what the run started from: {error}"),
+            reason: format!("does not say what the run started from: {}", explain(&error)),
         };
         serde_json::from_slice(&text).map(Some).map_err(fault)
     }
@@ -84,6 +85,15 @@ impl Start {
         }
     }
 
+    /// File, part, repository and the beginning of the hash.
+    fn described(&self) -> String {
+        let mut text = self.file().display().to_string();
+        text += &self.part.as_ref().map_or(String::new(), |part| format!(", part `{part}`"));
+        text += &self.repository.as_ref().map_or(String::new(), |repository| format!(" of {repository}"));
+        let hash = self.files.first().map_or("", |file| file.sha256.as_str());
+        format!("{text} (SHA-256 {}…)", hash.get(..12).unwrap_or(hash))
+    }
+
     /// The first file, which is the one that was given.
     pub fn file(&self) -> &Path {
         self.files.first().map_or(Path::new(""), |found| &found.file)
@@ -98,19 +108,18 @@ impl Start {
 pub fn check_same_start(run: &Path, start: Option<&Start>) -> Result<(), Error> {
     let Some(old) = Start::read(run)? else { return Ok(()) };
     let hashes = |start: &Start| start.files.iter().map(|file| file.sha256.clone()).collect::<Vec<_>>();
-    let from = match &old.repository {
-        Some(repository) => format!("{} of {repository}", old.file().display()),
-        None => old.file().display().to_string(),
-    };
     let reason = match start {
-        Some(start) if (hashes(start), &start.part) != (hashes(&old), &old.part) => "it is given other weights",
-        Some(start) if start.class_rows != old.class_rows => "its classes are given other rows",
-        None if !run.join("checkpoints").is_dir() => "it is given none",
+        Some(start) if (hashes(start), &start.part) != (hashes(&old), &old.part) => {
+            format!("it is given other weights, {}", start.described())
+        }
+        Some(start) if start.class_rows != old.class_rows => "its classes are given other rows".into(),
+        None if !run.join("checkpoints").is_dir() => "it is given none".into(),
         _ => return Ok(()),
     };
     let flags = if old.class_rows.is_some() { "--from and --class-rows" } else { "--from" };
     let reason = format!(
-        "the run started from {from}, and {reason}: continue it with the same {flags}, or choose another --out"
+        "the run started from {}, and {reason}: continue it with the same {flags}, or choose another --out",
+        old.described()
     );
     Err(Error::Recipe { origin: run.join(FILE).display().to_string(), reason })
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use mixflow_backbones::json::explain;
 use serde::{Deserialize, Serialize};
 
 use crate::data::Error;
@@ -185,8 +186,8 @@ impl Manifest {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(fault(format!("cannot be read: {error}"))),
         };
-        let manifest: Self =
-            serde_json::from_slice(&text).map_err(|error| fault(format!("have a damaged manifest: {error}")))?;
+        let manifest: Self = serde_json::from_slice(&text)
+            .map_err(|error| fault(format!("have a damaged manifest: {}", explain(&error))))?;
         manifest.check().map_err(fault)?;
         Ok(Some(manifest))
     }

@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use mixflow_backbones::json::explain;
 use mixflow_backbones::mapped_file::MappedFile;
 use safetensors::tensor::Metadata;
 use serde_json::{Map, Value, json};
@@ -123,7 +124,7 @@ impl Shard {
         }
         let data = 8 + length as usize;
         // Refuses gaps, overlaps, sizes that are not those of the shapes, and products that overflow.
-        let header: Metadata = serde_json::from_slice(&file[8..data]).map_err(|error| damaged(error.to_string()))?;
+        let header: Metadata = serde_json::from_slice(&file[8..data]).map_err(|error| damaged(explain(&error)))?;
         let held = size - data;
         if header.data_len() != held {
             return Err(damaged(format!("the tensors claim {} bytes of {held}", header.data_len())));
