@@ -144,6 +144,11 @@ impl Prompted<MmDit> {
     }
 }
 
+/// Names of the recipes that come with the crate.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    EMBEDDED.iter().map(|(name, _)| *name)
+}
+
 /// Reads a recipe by name or from a JSON file and changes it by `key=value` overrides; none if it is one of another kind.
 ///
 /// # Errors

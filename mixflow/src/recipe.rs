@@ -9,6 +9,7 @@ mod read;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;
+mod unique;
 
 pub use autoencoder::{AutoencoderConfig, Preparation, TargetEncoderConfig, TrainedRae};
 pub use decoder::{DecoderKind, DecoderRecipe};
@@ -23,7 +24,8 @@ use mixflow_backbones::NetworkConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use self::read::{EMBEDDED, changed, deserialize, read};
+pub use self::read::no_such_recipe;
+use self::read::{DECODERS, EMBEDDED, PUBLISHED, changed, deserialize, read};
 use crate::Error;
 use crate::compare::PostTraining;
 use crate::data::{DataConfig, Dataset, Part, split};
@@ -179,14 +181,14 @@ fn hundred() -> usize {
 }
 
 impl Recipe {
-    /// Names of the recipes that come with the crate; the first is the default.
+    /// Names of the recipes of this type that come with the crate; the first is the default.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        EMBEDDED.iter().map(|(name, _)| *name)
+        EMBEDDED.iter().chain(&PUBLISHED).map(|(name, _)| *name)
     }
 
     /// Reads a recipe by name, or from a JSON file, and changes it by `key=value` overrides.
     ///
-    /// Those of the published networks are called `paper/sit-xl-2-256` and so on.
+    /// Those of the published networks are called `paper/sit-xl-2-256`, `paper/sit-xl-2-256-mixflow` and so on.
     ///
     /// A key is a path such as `training.steps`; a value is JSON, or text where it is not.
     ///
@@ -213,6 +215,15 @@ impl<N: NetworkSettings> Recipe<N> {
     /// [`Error::Recipe`] with the place and what was expected.
     pub fn parse(origin: &str, text: &str, overrides: &[String]) -> Result<Self, Error> {
         changed(origin, text, overrides, Self::parse_value)
+    }
+
+    /// This recipe changed by `key=value` overrides, as [`read`](Recipe::read) takes them; they find the values of all keys,
+    /// also where the recipe was silent.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] with the place and what was expected.
+    pub fn with(&self, overrides: &[String]) -> Result<Self, Error> {
+        changed(&self.name, &self.to_value().to_string(), overrides, Self::parse_value)
     }
 
     /// As [`from_value`](Recipe::from_value).
@@ -402,6 +413,11 @@ impl<N: NetworkSettings> Recipe<N> {
         }
         Ok(())
     }
+}
+
+/// Names of all recipes that come with the crate: [`Recipe::names`], and those of a [`DecoderRecipe`].
+pub fn names() -> impl Iterator<Item = &'static str> {
+    Recipe::names().chain(DECODERS.iter().map(|(name, _)| *name))
 }
 
 /// Whether a recipe is one of a network for text, of the crate `mixflow-t2i`: a [`Recipe`] of other settings.

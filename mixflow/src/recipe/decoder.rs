@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::check_name;
-use super::read::{deserialize, read};
+use super::read::{changed, deserialize, embedded, read};
 use crate::Error;
 use crate::data::{DataConfig, Dataset};
 use crate::rae_training::{Judges, RaeRun, RaeTraining};
@@ -48,16 +48,27 @@ pub enum DecoderKind {
 }
 
 impl DecoderRecipe {
-    /// Reads a recipe from a JSON file and changes it by `key=value` overrides, as [`Recipe::read`](super::Recipe::read)
-    /// does; none if it is a recipe of another kind.
+    /// Reads a recipe by name, or from a JSON file, and changes it by `key=value` overrides, as
+    /// [`Recipe::read`](super::Recipe::read) does; none if it is a recipe of another kind.
     ///
     /// # Errors
     /// [`Error::Recipe`] with the place and what was expected.
-    pub fn read(path: &str, overrides: &[String]) -> Result<Option<Self>, Error> {
-        let text = std::fs::read(path).unwrap_or_default();
-        let value: Value = serde_json::from_slice(&text).unwrap_or_default();
+    pub fn read(name_or_path: &str, overrides: &[String]) -> Result<Option<Self>, Error> {
+        let text = match embedded(name_or_path) {
+            Some(text) => text.into(),
+            None => std::fs::read_to_string(name_or_path).unwrap_or_default(),
+        };
+        let value: Value = serde_json::from_str(text.trim_start_matches('\u{feff}')).unwrap_or_default();
         // What cannot be read is for the reader of other recipes to say.
-        if Self::is_one(&value) { read(path, overrides, Self::from_value).map(Some) } else { Ok(None) }
+        if Self::is_one(&value) { read(name_or_path, overrides, Self::from_value).map(Some) } else { Ok(None) }
+    }
+
+    /// This recipe changed by `key=value` overrides, as [`Recipe::with`](super::Recipe::with).
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] with the place and what was expected.
+    pub fn with(&self, overrides: &[String]) -> Result<Self, Error> {
+        changed(&self.name, &self.to_value().to_string(), overrides, Self::from_value)
     }
 
     /// The recipe that a JSON value holds, checked; or what is wrong with it, in a sentence.

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
+use mixflow_backbones::json::{described, explain, nearest};
 use mixflow_backbones::mistaken::instead_of_data;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::Recipe;
+use super::unique::Unique;
 use crate::Error;
 
 /// Recipes that come with the crate, by name.
@@ -17,16 +18,47 @@ pub(super) const EMBEDDED: [(&str, &str); 4] = [
     ("rae", include_str!("../../recipes/rae.json")),
 ];
 
-/// Recipes of the published networks, by name.
-const PUBLISHED: [(&str, &str); 7] = [
-    ("paper/sit-b-2-256", include_str!("../../recipes/paper/sit-b-2-256.json")),
-    ("paper/sit-xl-2-256", include_str!("../../recipes/paper/sit-xl-2-256.json")),
-    ("paper/sit-xl-2-512", include_str!("../../recipes/paper/sit-xl-2-512.json")),
-    ("paper/repa-xl-2-256", include_str!("../../recipes/paper/repa-xl-2-256.json")),
-    ("paper/dit-dh-xl-256", include_str!("../../recipes/paper/dit-dh-xl-256.json")),
-    ("paper/dit-dh-xl-512", include_str!("../../recipes/paper/dit-dh-xl-512.json")),
-    ("paper/lightning-dit-xl-256", include_str!("../../recipes/paper/lightning-dit-xl-256.json")),
+/// Names and texts of recipes of the paper, by the names of their files.
+macro_rules! paper {
+    ($($name:literal),+ $(,)?) => {
+        [$((concat!("paper/", $name), include_str!(concat!("../../recipes/paper/", $name, ".json")))),+]
+    };
+}
+
+/// Recipes of the published networks, with and without MixFlow.
+pub(super) const PUBLISHED: [(&str, &str); 22] = paper![
+    "dit-dh-xl-256",
+    "dit-dh-xl-256-guided",
+    "dit-dh-xl-256-guided-mixflow",
+    "dit-dh-xl-256-mixflow",
+    "dit-dh-xl-512",
+    "dit-dh-xl-512-guided",
+    "dit-dh-xl-512-guided-mixflow",
+    "dit-dh-xl-512-mixflow",
+    "lightning-dit-xl-256",
+    "lightning-dit-xl-256-mixflow",
+    "repa-b-2-256",
+    "repa-b-2-256-mixflow",
+    "repa-l-2-256",
+    "repa-l-2-256-mixflow",
+    "repa-xl-2-256",
+    "repa-xl-2-256-mixflow",
+    "sit-b-2-256",
+    "sit-b-2-256-mixflow",
+    "sit-xl-2-256",
+    "sit-xl-2-256-mixflow",
+    "sit-xl-2-512",
+    "sit-xl-2-512-mixflow",
 ];
+
+/// Those of decoders.
+pub(super) const DECODERS: [(&str, &str); 1] = paper!["rae-decoder-xl"];
+
+/// The text of a recipe that comes along, by its name.
+pub(super) fn embedded(name: &str) -> Option<&'static str> {
+    let mut all = EMBEDDED.iter().chain(&PUBLISHED).chain(&DECODERS);
+    all.find(|(known, _)| *known == name).map(|(_, text)| *text)
+}
 
 /// Reads a recipe of any kind by name, or from a JSON file, and changes it by `key=value` overrides.
 pub(super) fn read<T>(
@@ -34,18 +66,30 @@ pub(super) fn read<T>(
     overrides: &[String],
     from_value: impl Fn(Value) -> Result<T, String>,
 ) -> Result<T, Error> {
-    let fault = |reason: String| Error::Recipe { origin: name_or_path.into(), reason };
-    let text = match EMBEDDED.iter().chain(&PUBLISHED).find(|(name, _)| *name == name_or_path) {
-        Some((_, text)) => (*text).to_string(),
-        None if Path::new(name_or_path).is_file() => {
-            std::fs::read_to_string(name_or_path).map_err(Error::io("read", Path::new(name_or_path)))?
+    let path = Path::new(name_or_path);
+    match embedded(name_or_path) {
+        Some(text) => changed(name_or_path, text, overrides, from_value),
+        None if path.is_file() => {
+            let text = std::fs::read_to_string(path).map_err(Error::io("read", path))?;
+            changed(name_or_path, text.trim_start_matches('\u{feff}'), overrides, from_value)
         }
-        None => {
-            let names: Vec<_> = Recipe::names().collect();
-            return Err(fault(format!("no such file, and no recipe of that name; recipes are {}", names.join(", "))));
-        }
+        None => Err(no_such_recipe(name_or_path, super::names())),
+    }
+}
+
+/// What to say of a recipe that is no file and none of some names.
+pub fn no_such_recipe<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Error {
+    let known: Vec<&str> = known.into_iter().collect();
+    let file = Path::new(name).join("recipe.json");
+    let last = |name: &'a str| name.rsplit('/').next().unwrap_or(name);
+    let meant = known.iter().copied().find(|known| last(known) == name.trim_end_matches(".json"));
+    let hint = match meant.or_else(|| nearest(name, known.iter().copied())) {
+        _ if file.is_file() => format!(", but a run, whose recipe is {}", file.display()),
+        Some(near) => format!(", perhaps {near}"),
+        None => String::new(),
     };
-    changed(name_or_path, &text, overrides, from_value)
+    let reason = format!("no such file, and no recipe of that name{hint}; recipes are {}", known.join(", "));
+    Error::Recipe { origin: name.into(), reason }
 }
 
 /// The recipe in a text, changed by `key=value` overrides.
@@ -59,7 +103,10 @@ pub(super) fn changed<T>(
     if let Some(problem) = instead_of_data(text.as_bytes()) {
         return Err(fault(problem));
     }
-    let mut value: Value = serde_json::from_str(text).map_err(|error| fault(format!("not JSON: {error}")))?;
+    let Unique(mut value) = serde_json::from_str(text).map_err(|error| {
+        let what = if error.is_data() { "" } else { "not JSON: " };
+        fault(format!("{what}{}", explain(&error)))
+    })?;
     let original = value.clone();
     for change in overrides {
         apply(&mut value, change)?;
@@ -72,10 +119,28 @@ pub(super) fn changed<T>(
 
 /// What a JSON value holds; or where it is wrong and how.
 pub(super) fn deserialize<T: DeserializeOwned>(value: Value) -> Result<T, String> {
-    serde_path_to_error::deserialize(value).map_err(|error| match error.path().to_string() {
-        path if path == "." => error.into_inner().to_string(),
-        path => format!("{path}: {}", error.into_inner()),
+    serde_path_to_error::deserialize(&value).map_err(|error| {
+        let (path, reason) = (error.path().to_string(), explain(error.inner()));
+        let path = if path == "." { String::new() } else { path };
+        match within(&value, &path, &reason) {
+            path if path.is_empty() => reason,
+            path => format!("{path}: {reason}"),
+        }
     })
+}
+
+/// The path of the value that a reason is about: values of different kinds are read as a whole, and the path ends there.
+fn within(value: &Value, path: &str, reason: &str) -> String {
+    let parts = path.split('.').filter(|part| !part.is_empty());
+    let Some(Value::Object(object)) = parts.clone().try_fold(value, |value, part| value.get(part)) else {
+        return path.into();
+    };
+    let Some((_, found)) = reason.rsplit_once(", found ") else { return path.into() };
+    let mut suspects = object.iter().filter(|(_, value)| described(value) == found);
+    match (suspects.next(), suspects.next()) {
+        (Some((key, _)), None) => parts.chain([key.as_str()]).collect::<Vec<_>>().join("."),
+        _ => path.into(),
+    }
 }
 
 /// A change as a message shows it.
@@ -103,13 +168,29 @@ fn culprit<'a, T>(
 
 /// Sets the value at a path; the path must lead to an object.
 fn apply(recipe: &mut Value, change: &str) -> Result<(), Error> {
-    let fault = |reason: &str| Error::Recipe { origin: format!("--set {change}"), reason: reason.into() };
-    let (path, text) = change.split_once('=').ok_or_else(|| fault("expected key=value, such as training.steps=100"))?;
-    let value = serde_json::from_str(text).unwrap_or_else(|_| Value::String(text.into()));
+    let fault = |reason: String| Error::Recipe { origin: format!("--set {}", shortened(change)), reason };
+    let (path, text) =
+        change.split_once('=').ok_or_else(|| fault("expected key=value, such as training.steps=100".into()))?;
+    let value = match serde_json::from_str(text) {
+        Ok(value) => value,
+        Err(error) if text.trim_start().starts_with(['{', '[', '"']) => {
+            return Err(fault(format!("the value is not JSON: {}", explain(&error))));
+        }
+        Err(_) => Value::String(text.into()),
+    };
     let mut place = recipe;
+    let mut above = String::new();
     for key in path.split('.') {
-        let object = place.as_object_mut().ok_or_else(|| fault("a part of the key is not an object of the recipe"))?;
-        place = object.entry(key).or_insert_with(|| Value::Object(serde_json::Map::new()));
+        if key.is_empty() {
+            return Err(fault(format!("the key `{path}` has an empty part")));
+        }
+        if place.is_null() {
+            *place = Value::Object(serde_json::Map::new());
+        }
+        let found = described(place);
+        let object = place.as_object_mut().ok_or_else(|| fault(format!("`{above}` is {found}: set it as a whole")))?;
+        place = object.entry(key).or_insert(Value::Null);
+        above = if above.is_empty() { key.into() } else { format!("{above}.{key}") };
     }
     *place = value;
     Ok(())

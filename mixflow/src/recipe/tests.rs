@@ -11,7 +11,7 @@ fn refuse(change: &str) -> String {
 fn recipes_that_come_along_are_valid_and_survive_a_round_trip() {
     for name in Recipe::names() {
         let recipe = Recipe::read(name, &[]).unwrap();
-        assert_eq!(recipe.name, name);
+        assert_eq!(recipe.name, name.trim_start_matches("paper/"));
         assert_eq!(Recipe::from_value(recipe.to_value()).unwrap(), recipe);
     }
 }
@@ -161,7 +161,7 @@ fn faults_are_named() {
         ("network.heads=7", "7 heads"),
         ("objective.alignment={}", "of kind repa"),
         ("name=../up", "name"),
-        ("seed.a=1", "object"),
+        ("seed.a=1", "set it as a whole"),
         ("seed", "key=value"),
     ] {
         assert!(refuse(change).contains(words), "{change}: {}", refuse(change));
@@ -204,4 +204,118 @@ fn sampling_that_makes_no_sense_is_refused() {
         &[r#"sampling.grid={"steps":5,"end":0.96,"last":1}"#, "post_training.solver_steps=[4,1]"],
         "post_training.solver_steps: with the grid of sampling, `steps` must be from 2 to 100001",
     );
+}
+
+#[test]
+fn every_recipe_that_comes_along_is_known_by_name() {
+    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/recipes");
+    let mut files = vec![];
+    for (folder, start) in [(root.to_string(), ""), (format!("{root}/paper"), "paper/")] {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let file = entry.unwrap().file_name().into_string().unwrap();
+            files.extend(file.strip_suffix(".json").map(|name| format!("{start}{name}")));
+        }
+    }
+    let mut known: Vec<String> = names().map(String::from).collect();
+    for names in [&mut files, &mut known] {
+        names.sort();
+    }
+    assert_eq!(known, files);
+    for name in ["paper/sit-xl-2-256", "paper/sit-xl-2-256-mixflow"] {
+        assert_eq!(Recipe::read(name, &[]).unwrap().name, &name[6..]);
+    }
+    assert!(DecoderRecipe::read("paper/rae-decoder-xl", &[]).unwrap().is_some());
+    let error = Recipe::read("paper/rae-decoder-xl", &[]).unwrap_err().to_string();
+    assert!(error.contains("`train` and `plan` alone"), "{error}");
+}
+
+#[test]
+fn a_wrong_name_lists_all_and_the_one_that_was_meant() {
+    let all = names().collect::<Vec<_>>().join(", ");
+    for (name, meant) in [
+        ("digit", "perhaps digits;"),
+        ("digits.json", "perhaps digits;"),
+        ("sit-xl-2-256-mixflow", "perhaps paper/sit-xl-2-256-mixflow;"),
+        ("paper/sit-xl-2-256-mixflw", "perhaps paper/sit-xl-2-256-mixflow;"),
+        ("nothing like it", "of that name;"),
+    ] {
+        let error = Recipe::read(name, &[]).unwrap_err().to_string();
+        assert!(error.contains(meant) && error.ends_with(&all), "{name}: {error}");
+    }
+}
+
+/// Every value of a recipe, by its key.
+fn keys(value: &Value, key: String, all: &mut Vec<String>) {
+    let inner: Vec<(String, &Value)> = match value {
+        Value::Object(object) => object.iter().map(|(name, value)| (name.clone(), value)).collect(),
+        _ => vec![],
+    };
+    for (name, value) in inner {
+        let key = if key.is_empty() { name } else { format!("{key}.{name}") };
+        all.push(key.clone());
+        keys(value, key, all);
+    }
+}
+
+/// What only a programmer of this crate knows: names of types, and Serde's words.
+fn foreign(message: &str) -> Option<&str> {
+    const WORDS: [&str; 18] = [
+        "struct", "enum", "u8", "u16", "u32", "u64", "usize", "i64", "f32", "f64", "tuple", "newtype", "variant",
+        "map", "sequence", "Option", "field", "invalid",
+    ];
+    let mut words = message.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty());
+    words.find(|word| {
+        let capitals = word.chars().filter(char::is_ascii_uppercase).count();
+        let of_a_type =
+            capitals > 1 && word.ends_with("Config") || word.ends_with("Training") || word.ends_with("Kind");
+        WORDS.contains(word) || of_a_type
+    })
+}
+
+#[test]
+fn a_wrong_value_of_any_key_is_told_in_words_of_the_recipe() {
+    let wrong = ["null", "true", "-1", "1.5", "1e300", "\"x\"", "[]", "[1]", "{}", "{\"x\":1}"];
+    let mut refused = 0;
+    for name in names() {
+        let text = read::embedded(name).unwrap();
+        let recipe = serde_json::from_str::<Value>(text).unwrap();
+        let decoder = DecoderRecipe::is_one(&recipe);
+        let full = if decoder {
+            DecoderRecipe::from_value(recipe).unwrap().to_value()
+        } else {
+            Recipe::from_value(recipe).unwrap().to_value()
+        };
+        let mut all = vec![];
+        keys(&full, String::new(), &mut all);
+        for key in all {
+            for change in wrong.iter().map(|value| format!("{key}={value}")).chain([format!("{key}_.x=1")]) {
+                let error = match decoder {
+                    true => DecoderRecipe::read(name, std::slice::from_ref(&change)).err(),
+                    false => Recipe::read(name, std::slice::from_ref(&change)).err(),
+                };
+                let Some(message) = error.map(|error| error.to_string()) else { continue };
+                refused += 1;
+                assert_eq!(foreign(&message), None, "{name}: {message}");
+            }
+        }
+    }
+    assert!(refused > 10_000, "{refused}");
+}
+
+#[test]
+fn what_a_message_is_about_is_named_inside_of_a_value_of_several_kinds() {
+    for (change, words) in [
+        (
+            r#"training.optimizer.learning_rate={"kind":"constant","rate":"fast"}"#,
+            "learning_rate.rate: expected a number, found the text \"fast\"",
+        ),
+        (r#"network={"kind":"sit","input_size":32,"patch":"8"}"#, "network.patch: expected a whole number"),
+        ("post_training.solver_steps.0=3", "`post_training.solver_steps` is a list: set it as a whole"),
+        ("data={\"kind\":\"digits\"", "the value is not JSON: the text ends in the middle of an object"),
+        ("training..steps=1", "an empty part"),
+        ("trainign.steps=1", "unknown key `trainign`, perhaps `training`"),
+        ("training.steps.x=1", "`training.steps` is 800: set it as a whole"),
+    ] {
+        assert!(refuse(change).contains(words), "{change}: {}", refuse(change));
+    }
 }
