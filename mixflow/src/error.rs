@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum Error {
     /// The file system refused.
-    #[error("cannot {action} {}: {source}{}", path.display(), advice(source))]
+    #[error("cannot {action} {}: {source}{}", path.display(), advice(action, source))]
     Io {
         /// What was tried, as a verb.
         action: &'static str,
@@ -17,8 +17,16 @@ pub enum Error {
         /// The reason.
         source: io::Error,
     },
-    /// A checkpoint is not whole.
-    #[error("the checkpoint {} is damaged: {reason}", path.display())]
+    /// Another process works in a folder.
+    #[error("{} is in use by {holder}: wait for it, stop it, or choose another folder", folder.display())]
+    Busy {
+        /// The folder.
+        folder: PathBuf,
+        /// Who works there.
+        holder: String,
+    },
+    /// A checkpoint, or a folder of them, is not whole.
+    #[error("{} is damaged: {reason}", path.display())]
     Damaged {
         /// Its folder.
         path: PathBuf,
@@ -68,9 +76,12 @@ pub enum Error {
     /// Training left the finite numbers.
     #[error(
         "loss or gradient was not finite at {count} steps in a row, the last of them step {step}; the run is back at step {back} \
-         ({skipped} steps skipped in all): lower the learning rate or set `clip`, then resume"
+         ({skipped} steps skipped in all): lower the learning rate, which was {rate:e}, or set `clip` of the optimiser, then \
+         resume"
     )]
     Diverged {
+        /// The folder of the training.
+        folder: PathBuf,
         /// The last step.
         step: u64,
         /// How many in a row.
@@ -79,6 +90,8 @@ pub enum Error {
         back: u64,
         /// Steps skipped since the start of the process.
         skipped: u64,
+        /// The learning rate of the last step.
+        rate: f64,
     },
     /// Images could not be read.
     #[error(transparent)]
@@ -111,12 +124,13 @@ impl Error {
 }
 
 /// What to do about it, where the reason tells.
-fn advice(error: &io::Error) -> &'static str {
+fn advice(action: &str, error: &io::Error) -> &'static str {
+    use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
+    let reads = ["read", "list", "list the images of", "open", "continue with"].contains(&action);
     match error.kind() {
-        io::ErrorKind::StorageFull => "; free some space or choose another folder with --out",
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "; choose a folder that you may write to with --out"
-        }
+        StorageFull => "; free some space or choose another folder",
+        PermissionDenied if reads => "; ask its owner for the right to read it",
+        PermissionDenied | ReadOnlyFilesystem => "; choose a folder that you may write to",
         _ => "",
     }
 }

@@ -24,6 +24,7 @@
 //! | compare plain and MixFlow post-training | [`compare`], [`report`] |
 //! | train an autoencoder on features | [`rae_training::RaeRun`] |
 //! | describe a run as JSON | [`recipe::Recipe`] |
+//! | keep other processes out of its folder | [`FolderLock`] |
 //! | know what it will cost | [`plan::Plan`] |
 
 pub use mixflow_backbones as backbones;
@@ -48,6 +49,7 @@ pub mod inception;
 mod labels;
 mod latent_encoder;
 pub mod likelihood;
+mod lock;
 pub mod metric;
 pub mod npz;
 mod objective;
@@ -69,4 +71,5 @@ pub use flow_matching::{FlowMatching, Noised, Target, noise};
 pub use image_set::ImageSet;
 pub use labels::Labels;
 pub use latent_encoder::{LatentEncoder, StorageConfig};
+pub use lock::FolderLock;
 pub use objective::{Batch, Objective};

@@ -6,10 +6,14 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
+use mixflow::data::{Loader, LoaderConfig};
 use mixflow::random::{Stream, rng, uniform};
 use mixflow::recipe::Recipe;
-use mixflow::train::{Checkpoints, Event, Outcome, Run, Snapshot, TrainState, check_same_run};
+use mixflow::train::{
+    Change, Checkpoints, Event, LearningRate, Outcome, Run, Snapshot, TrainState, change_optimizer, changes,
+    check_same_run,
+};
 use mixflow::{Batch, Error, Objective};
 use mixflow_backbones::{Backbone, ClassLabels, Network};
 use tempfile::TempDir;
@@ -197,17 +201,33 @@ fn a_damaged_checkpoint_gives_way_to_an_older_one() {
 }
 
 #[test]
-fn damaged_checkpoints_do_not_displace_whole_ones() {
+fn a_damaged_checkpoint_does_not_displace_whole_ones() {
+    let folder = temporary();
+    interrupt(&recipe(2), folder.path(), 9);
+    let file = folder.path().join("checkpoints/step-00000010/manifest.json");
+    fs::write(file, "{").expect("the checkpoint can be written");
+    interrupt(&recipe(2), folder.path(), 8);
+    let found = Checkpoints::new(folder.path().join("checkpoints"), 2).latest().expect("the folder can be listed");
+    assert_eq!(found.damaged.len(), 1);
+    assert_eq!(found.checkpoint.map(|checkpoint| checkpoint.snapshot.step), Some(9));
+    assert!(folder.path().join("checkpoints/step-00000008").exists());
+}
+
+#[test]
+fn a_run_whose_checkpoints_are_all_damaged_stops_and_changes_nothing() {
     let folder = temporary();
     interrupt(&recipe(2), folder.path(), 9);
     for step in [8, 10] {
         let file = folder.path().join(format!("checkpoints/step-{step:08}/manifest.json"));
         fs::write(file, "{").expect("the checkpoint can be written");
     }
-    interrupt(&recipe(2), folder.path(), 3);
-    let found = Checkpoints::new(folder.path().join("checkpoints"), 2).latest().expect("the folder can be listed");
-    assert_eq!(found.damaged.len(), 2);
-    assert_eq!(found.checkpoint.map(|checkpoint| checkpoint.snapshot.step), Some(4));
+    let log = || fs::read(folder.path().join("metrics.jsonl")).expect("there is a log");
+    let before = log();
+    let recipe = recipe(2);
+    let objective = recipe.objective.flow_matching();
+    let error = train(&recipe, folder.path(), &objective, &AtomicBool::new(false), |_| {}).expect_err("none is whole");
+    assert!(error.to_string().contains("none of its 2 checkpoints is whole"), "{error}");
+    assert_eq!(log(), before);
 }
 
 /// An objective that is not a number at some steps.
@@ -268,7 +288,7 @@ fn a_run_that_diverges_is_set_back() {
     let (recipe, folder) = (recipe(4), temporary());
     let objective = Poisoned(recipe.objective.flow_matching(), &[6, 7, 8]);
     let error = train(&recipe, folder.path(), &objective, &AtomicBool::new(false), |_| {}).expect_err("it diverges");
-    assert!(matches!(error, Error::Diverged { step: 8, count: 3, back: 4, skipped: 3 }), "{error:?}");
+    assert!(matches!(error, Error::Diverged { step: 8, count: 3, back: 4, skipped: 3, .. }), "{error:?}");
     assert_eq!(Trace::of(folder.path()).state.step, 4);
     // Once the cause is gone, it goes on from there.
     finish(&recipe, folder.path());
@@ -285,7 +305,7 @@ fn a_checkpoint_of_another_recipe_is_refused() {
     let error = train(&other, folder.path(), &objective, &AtomicBool::new(false), |_| {}).expect_err("it is refused");
     assert!(matches!(error, Error::Mismatch { .. }), "{error:?}");
     let message = error.to_string();
-    assert!(message.contains("another `training.optimizer.clip`; choose another folder"), "{message}");
+    assert!(message.contains("another `training.optimizer.clip`: 1.0, not 2.0; choose another folder"), "{message}");
     let file = folder.path().join("recipe.json");
     for (change, key) in [("data.size", 9), ("seed", 3)].map(|(key, value)| {
         let mut old = recipe(5).to_value();
@@ -293,15 +313,92 @@ fn a_checkpoint_of_another_recipe_is_refused() {
         (old, key)
     }) {
         fs::write(&file, change.to_string()).expect("there is room");
-        let message = check_same_run(&file, &recipe(5).to_value()).expect_err("it is another run").to_string();
-        assert!(message.contains(&format!("another `{key}`")), "{message}");
+        let message = check_same_run(&file, &recipe(5).to_value(), &[]).expect_err("it is another run").to_string();
+        assert!(message.contains(&format!("another `{key}`: ")) && message.contains(", not "), "{message}");
+        assert!(check_same_run(&file, &recipe(5).to_value(), &[key.into()]).is_ok());
     }
     let mut alone = recipe(5);
     alone.post_training = None;
     fs::write(&file, alone.to_value().to_string()).expect("there is room");
-    assert!(check_same_run(&file, &recipe(5).to_value()).is_err());
-    assert!(check_same_run(&file, &alone.to_value()).is_ok());
+    assert!(check_same_run(&file, &recipe(5).to_value(), &[]).is_err());
+    assert!(check_same_run(&file, &alone.to_value(), &[]).is_ok());
     // How often to save does not change the result.
     finish(&recipe(1), folder.path());
     assert_eq!(Trace::of(folder.path()), undisturbed());
+}
+
+/// Steps one by one, with a rate that changes at a step.
+fn with_rates(recipe: &Recipe, rates: [f64; 2], at: u64) -> Snapshot {
+    let mut first = recipe.clone();
+    first.training.optimizer.learning_rate = LearningRate::Constant { rate: rates[0], warmup: 100 };
+    let mut second = recipe.clone();
+    second.training.optimizer.learning_rate = LearningRate::Constant { rate: rates[1], warmup: 100 };
+    let device = Device::default().autodiff();
+    let mut state = TrainState::new(network(recipe));
+    let order = LoaderConfig { seed: recipe.seed, batch: BATCH as usize, step: 0, flip: true, workers: 1 };
+    let batches = Loader::new(recipe.data.open().expect("digits"), order).expect("a loader");
+    for (step, batch) in batches.take(12).enumerate() {
+        let batch = batch.expect("digits");
+        let images = Tensor::from_data(TensorData::new(batch.pixels, [BATCH as usize, 1, 8, 8]), &device);
+        let batch = Batch::new(images, ClassLabels::new(&batch.labels, 10, &device), batch.first);
+        let config = if (step as u64) < at { &first } else { &second };
+        let objective = recipe.objective.flow_matching();
+        state = state.step(&objective, [batch], recipe.seed, &config.training.optimizer).0;
+    }
+    state.snapshot()
+}
+
+#[test]
+fn an_optimizer_that_was_changed_by_name_takes_over_at_a_step_and_is_written_down() {
+    let (old, folder) = (recipe(5), temporary());
+    let mut new = old.clone();
+    new.post_training = None;
+    new.training.optimizer.learning_rate = LearningRate::Constant { rate: 0.01, warmup: 100 };
+    let old = Recipe { post_training: None, ..old };
+    interrupt(&old, folder.path(), 6);
+    let objective = new.objective.flow_matching();
+    let resume = || train(&new, folder.path(), &objective, &AtomicBool::new(false), |_| {});
+    let refused = resume().expect_err("nobody asked for it").to_string();
+    assert!(refused.contains("another `training.optimizer.learning_rate.rate`: 0.002, not 0.01"), "{refused}");
+
+    let key = "training.optimizer.learning_rate.rate".to_string();
+    let made = change_optimizer(folder.path(), &new.to_value(), &[key.clone()]).expect("it is the optimiser's");
+    let change = Change { step: 7, key: key.clone(), from: 0.002.into(), to: 0.01.into() };
+    assert_eq!(made, [change.clone()]);
+    // It was allowed, not ordered: the old one may go on, and then nothing has changed.
+    interrupt(&old, folder.path(), 7);
+    assert_eq!(changes(folder.path()).expect("they can be read"), []);
+    let made = change_optimizer(folder.path(), &new.to_value(), &[key.clone()]).expect("it is the optimiser's");
+    resume().expect("it was asked for");
+    let rates = [0.002, 0.01];
+    assert_eq!(Trace::of(folder.path()).state, with_rates(&old, rates, 8));
+    assert_eq!((changes(folder.path()).expect("they can be read"), made[0].step), (made.clone(), 8));
+    // What has changed is the run's own from then on.
+    assert_eq!(change_optimizer(folder.path(), &new.to_value(), &[key]).expect("it is the optimiser's"), []);
+    resume().expect("nothing is left to do");
+    let error = change_optimizer(folder.path(), &new.to_value(), &["seed".into()]).expect_err("it is another run");
+    assert!(error.to_string().contains("another optimiser at most"), "{error}");
+}
+
+#[test]
+fn arms_of_a_comparison_that_have_begun_keep_their_optimizer() {
+    let folder = temporary();
+    fs::create_dir_all(folder.path().join("standard-0")).expect("there is room");
+    let key = "training.optimizer.clip".to_string();
+    let error = change_optimizer(folder.path(), &recipe(5).to_value(), &[key]).expect_err("arms are alike").to_string();
+    assert!(error.contains("standard-0 has begun") && error.contains("pretraining"), "{error}");
+}
+
+#[test]
+fn a_run_of_more_steps_than_are_asked_for_stays_as_it_is() {
+    let folder = temporary();
+    interrupt(&recipe(5), folder.path(), 6);
+    let before = Trace::of(folder.path());
+    let mut short = recipe(5);
+    short.training.steps = 6;
+    let objective = short.objective.flow_matching();
+    let error =
+        train(&short, folder.path(), &objective, &AtomicBool::new(false), |_| {}).expect_err("steps were taken");
+    assert!(error.to_string().contains("7 steps were taken, the recipe asks for 6"), "{error}");
+    assert_eq!(Trace::of(folder.path()), before);
 }

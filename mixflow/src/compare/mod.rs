@@ -3,6 +3,7 @@
 mod lag;
 mod outcome;
 mod parts;
+mod phases;
 mod study;
 
 pub use lag::{Lag, lag, lag_labels};

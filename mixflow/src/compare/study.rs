@@ -1,9 +1,9 @@
 //! A whole comparison: pre-train, post-train both ways, sample, measure, report.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
@@ -11,6 +11,7 @@ use mixflow_backbones::{Autoencoder, Backbone, ClassLabels, NetworkConfig, weigh
 use mixflow_schedules::{LawConfig, MixFlow, TimestepConfig};
 use serde_json::json;
 
+use super::phases::Phases;
 use super::{ArmScores, Lag, PostTraining, Results, lag, lag_labels, outcome, parts};
 use crate::data::{Dataset, Part};
 use crate::evaluate::{class_counts, features, reached, reference_size};
@@ -20,7 +21,7 @@ use crate::recipe::{Guide, NetworkSettings, ObjectiveConfig, Recipe, SamplingCon
 use crate::report::{
     Arm, Curve, Environment, Grid, Phase, Picture, Point, Report, Summary, Tiles, evaluations_text, write_atomic,
 };
-use crate::train::{Event, Outcome, Run, TrainConfig};
+use crate::train::{Change, Event, Outcome, Run, TrainConfig, changes};
 use crate::{Error, Labels, Objective, TargetEncoder, learned};
 
 /// A comparison in a folder; whatever is finished there is not done again.
@@ -96,7 +97,14 @@ impl<N: NetworkSettings> Study<'_, N> {
         })?;
         let (train, held_out) = parts(self.recipe, post)?;
         let (train, held_out): (Arc<Part>, Arc<Part>) = (Arc::new(train), Arc::new(held_out));
-        let mut phases = Phases::new();
+        let phases = &RefCell::new(Phases::open(&self.folder));
+        let mut tell = |event: Progress| {
+            if matches!(event, Progress::Training { event: Event::Saved(_), .. }) {
+                phases.borrow_mut().save();
+            }
+            tell(event);
+        };
+        phases.borrow_mut().begin("pre-training");
         // What is learned and followed are latents where there is an autoencoder; what is measured are always images.
         let (learned, unseen) =
             (learned(train.clone(), self.autoencoder)?, learned(held_out.clone(), self.autoencoder)?);
@@ -114,7 +122,7 @@ impl<N: NetworkSettings> Study<'_, N> {
                 }
             }
         };
-        phases.end("pre-training");
+        phases.borrow_mut().begin("post-training");
         let mut arms = vec![(Arm::Start, 0, start.clone())];
         let config = TrainConfig {
             steps: post.steps,
@@ -136,8 +144,8 @@ impl<N: NetworkSettings> Study<'_, N> {
                 }
             }
         }
-        phases.end("post-training");
 
+        phases.borrow_mut().begin_anew("sampling and measuring");
         let (size, floor_size) = (reference_size(&*train, post.images), post.images as u64);
         tell(Progress::Begin("real images", Some(size + floor_size)));
         let real = features(&*train, size, &mut |done| tell(Progress::Images(done)))?;
@@ -148,8 +156,8 @@ impl<N: NetworkSettings> Study<'_, N> {
         let labels = LABELS.draw(post.images, &shares, self.recipe.seed);
         let measured = self.measure(post, &labels, &arms, &reference, &mut tell)?;
         let Some((results, grids)) = measured else { return Ok(StudyOutcome::Interrupted) };
-        phases.end("sampling and measuring");
 
+        phases.borrow_mut().begin_anew("Slow Flow");
         let followed = if post.slow_flow { lag_labels(post.images.min(250), &*train, &*held_out)? } else { vec![] };
         let mut lags: Vec<(Arm, Lag)> = Vec::new();
         if post.slow_flow {
@@ -160,10 +168,9 @@ impl<N: NetworkSettings> Study<'_, N> {
                 let tell = &mut |done| tell(Progress::Images(before + done));
                 lags.push((*arm, lag(&self.generator(network), &followed, &*learned, &*unseen, tell)?));
             }
-            phases.end("Slow Flow");
         }
 
-        let mut report = self.report(post, given, &results, &start, train.shape(), phases.0);
+        let mut report = self.report(post, given, &results, &start, train.shape(), phases.borrow_mut().all());
         report.grids = self.grids(&*train, grids)?;
         let of_classes = |missing: &dyn Fn(usize) -> bool| {
             let names = train.classes().iter().enumerate().filter(|(class, _)| missing(*class));
@@ -202,6 +209,9 @@ impl<N: NetworkSettings> Study<'_, N> {
                 weights.file.display(),
                 weights.sha256
             ));
+        }
+        for Change { step, key, from, to } in changes(&self.folder.join("pretraining"))? {
+            report.notes.push(format!("From step {step} of the pre-training on, {key} was {to} instead of {from}."));
         }
         if given {
             report.notes.push("The start was loaded from a file: there was no pre-training in this run.".into());
@@ -386,19 +396,6 @@ impl<N: NetworkSettings> Study<'_, N> {
             environment: Environment { phases, ..Environment::here() },
             ..Report::default()
         }
-    }
-}
-
-struct Phases(Vec<Phase>, Instant);
-
-impl Phases {
-    fn new() -> Self {
-        Self(Vec::new(), Instant::now())
-    }
-
-    fn end(&mut self, name: &str) {
-        let seconds = std::mem::replace(&mut self.1, Instant::now()).elapsed().as_secs_f64();
-        self.0.push(Phase { name: name.into(), seconds });
     }
 }
 

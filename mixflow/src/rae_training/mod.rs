@@ -52,8 +52,8 @@ pub struct RaeTraining {
     pub steps: u64,
     /// Images a step.
     pub batch: usize,
-    /// Parts that a step's images are computed in, to save memory; divides `batch`. Unlike the accumulation of other
-    /// trainings it has an effect: a part has its own adaptive weight of the adversarial loss, as each device has in RAE.
+    /// Parts that a step's images are computed in, to save memory; divides `batch`. They have an effect beyond rounding: a
+    /// part has its own adaptive weight of the adversarial loss, as each device has in RAE.
     #[serde(default = "one")]
     pub parts: usize,
     /// Deviation of the noise on features is uniform in [0, `noise`]; RAE's is 0.8.

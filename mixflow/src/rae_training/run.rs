@@ -26,7 +26,7 @@ use crate::train::{Event, Outcome, Snapshot, StepLoop, StepReport, Stepped, Trai
 pub struct RaeRun<'a> {
     /// Where it writes.
     pub folder: PathBuf,
-    /// Stored with every checkpoint; a checkpoint of another recipe is refused, but for its number of steps.
+    /// Stored with every checkpoint; one of a recipe whose steps are others is refused.
     pub recipe: Value,
     /// What to do.
     pub training: &'a RaeTraining,

@@ -12,7 +12,7 @@ use crate::data::{DataConfig, Fingerprint};
 use crate::evaluate::WeightsFile;
 use crate::flow::Flow;
 use crate::recipe::{AutoencoderConfig, NetworkSettings, ObjectiveConfig, Recipe};
-use crate::train::{StoredNetwork, difference};
+use crate::train::{Difference, StoredNetwork};
 use crate::{Error, digest};
 
 /// The weaker network of autoguidance: smaller, or trained for shorter, for the same images, classes and path.
@@ -94,12 +94,9 @@ impl GuideConfig {
         let trained = json!({ "network": own.network, "schedule": schedule, "prediction": prediction });
         let Self { network, schedule, prediction, .. } = &resolved;
         let claimed = json!({ "network": network, "schedule": schedule, "prediction": prediction });
-        match difference(&trained, &claimed) {
+        match Difference::first(&trained, &claimed, &[]) {
             None => Ok(resolved),
-            Some(key) => {
-                let pointer = format!("/{}", key.replace('.', "/"));
-                let [trained, claimed] =
-                    [trained, claimed].map(|value| value.pointer(&pointer).cloned().unwrap_or_default());
+            Some(Difference { key, old: trained, new: claimed }) => {
                 let (weights, file) = (stored.file(), file.display());
                 Err(fault(format!(
                     "{key} is {claimed}, but {} was trained with {trained}, as {file} says",

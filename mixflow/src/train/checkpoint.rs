@@ -371,6 +371,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_wrong_with_a_manifest_is_told_in_plain_words() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = Checkpoints::new(folder.path(), 2).save(&snapshot(1), &serde_json::Value::Null).unwrap();
+        for (text, words) in [
+            (r#"{"format":"1","files":{}}"#, "expected a whole number from 0 to 4294967295, found the text \"1\""),
+            (r#"{"format":1,"files":{"a":{"bytes":-1,"sha256":""}}}"#, "expected a whole number, 0 or more, found -1"),
+            (r#"{"format":1,"files":[]}"#, "expected an object, found a list"),
+            (r#"{"files":{}}"#, "the key `format` is missing"),
+            ("3", "expected an object, found 3"),
+        ] {
+            fs::write(path.join(MANIFEST), text).unwrap();
+            let message = read(&path).unwrap_err().to_string();
+            assert!(message.contains(words) && message.contains("is not a manifest"), "{text}: {message}");
+        }
+    }
+
+    #[test]
     fn what_a_killed_process_left_is_no_checkpoint_and_is_removed() {
         let folder = tempfile::tempdir().unwrap();
         let checkpoints = Checkpoints::new(folder.path(), 2);

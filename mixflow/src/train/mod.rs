@@ -1,7 +1,9 @@
 //! Training: state, checkpoints and the loop.
 
+mod change;
 pub mod checkpoint;
 mod class_rows;
+mod difference;
 mod log;
 mod optimizer;
 mod run;
@@ -10,11 +12,12 @@ mod state;
 mod step_loop;
 mod stored;
 
+pub use change::{Change, change_optimizer, changes};
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use class_rows::{ClassRow, ClassRows};
+pub(crate) use difference::Difference;
 pub use log::MetricsLog;
 pub use optimizer::{LearningRate, OptimizerConfig};
-pub(crate) use run::difference;
 pub use run::{Event, Outcome, Run, TrainConfig, check_same_run};
 pub use start::{Start, check_same_start};
 pub use state::{Snapshot, StepReport, Tensors, TrainState};

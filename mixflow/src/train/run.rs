@@ -6,10 +6,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use mixflow_backbones::json::explain;
 use mixflow_backbones::{Backbone, ClassLabels};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::difference::{Difference, relocated};
 use super::step_loop::{StepLoop, Stepped};
 use super::{OptimizerConfig, StepReport, TrainState};
 use crate::data::{Dataset, Fingerprint, Loader, LoaderConfig};
@@ -24,7 +26,8 @@ pub struct TrainConfig {
     pub steps: u64,
     /// Examples a step.
     pub batch: usize,
-    /// Parts that a step's examples are computed in, to save memory; divides `batch`.
+    /// Parts that a step's examples are computed in, to save memory; divides `batch`. Their gradients are added up, so that
+    /// another number of parts gives the same but for rounding, which grows from step to step.
     #[serde(default = "one")]
     pub accumulation: usize,
     /// The optimiser.
@@ -95,13 +98,16 @@ pub enum Outcome<S> {
     },
 }
 
-/// One training run in a folder: `metrics.jsonl` and `checkpoints/`.
+/// One training run in a folder: `metrics.jsonl` and `checkpoints/`. Two at a time would damage each other's: a
+/// [`FolderLock`](crate::FolderLock) keeps the second one out.
 #[derive(Debug)]
 pub struct Run<'a> {
     /// Where it writes.
     pub folder: PathBuf,
-    /// Stored with every checkpoint; a checkpoint of another recipe is refused, but for its number of steps and the place of
-    /// its data.
+    /// Stored with every checkpoint; one of a recipe whose steps are others is refused, unless [`change_optimizer`] allowed
+    /// the difference. Data may lie elsewhere.
+    ///
+    /// [`change_optimizer`]: super::change_optimizer
     pub recipe: Value,
     /// How long and how fast.
     pub config: &'a TrainConfig,
@@ -187,55 +193,38 @@ impl Run<'_> {
     }
 }
 
-/// Refuses to continue a run of another recipe: `file` is the recipe of the run, `recipe` the one to go on with.
+/// Refuses to continue a run of another recipe: `file` is the recipe of the run, `recipe` the one to go on with, `changed`
+/// are keys that may differ.
 ///
 /// # Errors
-/// [`Error::Io`] if the file cannot be read, [`Error::Recipe`] with the first key that differs, but for those that change
-/// no step and, where `data.json` tells the data, where they lie.
-pub fn check_same_run(file: &Path, recipe: &Value) -> Result<(), Error> {
+/// [`Error::Io`] if the file cannot be read, [`Error::Recipe`] with the first key that differs and its values, but for those
+/// that do not say what a step does and, where `data.json` tells the data, where they lie.
+pub fn check_same_run(file: &Path, recipe: &Value, changed: &[String]) -> Result<(), Error> {
     let fault = |reason: String| Error::Recipe { origin: file.display().to_string(), reason };
     let text = fs::read(file).map_err(Error::io("read", file))?;
-    let old: Value = serde_json::from_slice(&text).map_err(|error| fault(format!("not JSON: {error}")))?;
+    let old: Value = serde_json::from_slice(&text).map_err(|error| fault(format!("not JSON: {}", explain(&error))))?;
     let recorded = file.parent().map(Fingerprint::read).transpose()?.flatten().is_some();
     let old = if recorded { relocated(&old, recipe) } else { old };
+    if let Some(difference) = Difference::first(&old, recipe, changed) {
+        let key = &difference.key;
+        let change = match key.split('.').any(|part| part == "optimizer") {
+            true => format!(", ask for it with --change {key}=VALUE"),
+            false => String::new(),
+        };
+        return Err(fault(format!(
+            "the run in this folder has {difference}: continue it with its own recipe and changes{change}, or choose \
+             another --out"
+        )));
+    }
     // A comparison has its trainings in sub-folders, so that one cannot become the other.
-    let key = difference(&old, recipe).or_else(|| {
-        (old["post_training"].is_null() != recipe["post_training"].is_null()).then(|| "post_training".into())
-    });
-    match key {
-        Some(key) => Err(fault(format!(
-            "the run in this folder has another `{key}`: continue it with its own recipe and changes, or choose another --out"
-        ))),
-        None => Ok(()),
-    }
-}
-
-/// The recipe `old` with what may change of its data in `new`, where a fingerprint tells that they are the same: where they
-/// lie, and what to do about images that cannot be decoded.
-pub(super) fn relocated(old: &Value, new: &Value) -> Value {
-    let mut old = old.clone();
-    if let (Some(old), Some(new)) = (old["data"].as_object_mut(), new["data"].as_object()) {
-        for key in ["path", "on_broken"] {
-            if let (Some(old), Some(new)) = (old.get_mut(key), new.get(key)) {
-                *old = new.clone();
-            }
-        }
-    }
-    old
-}
-
-/// The first key whose values differ, but for those that do not change a step.
-pub(crate) fn difference(old: &Value, new: &Value) -> Option<String> {
-    const FREE: [&str; 6] = ["steps", "accumulation", "checkpoint_every", "workers", "sampling", "post_training"];
-    match (old, new) {
-        (Value::Object(old), Value::Object(new)) => {
-            let keys = old.keys().chain(new.keys().filter(|key| !old.contains_key(*key)));
-            keys.filter(|key| !FREE.contains(&key.as_str())).find_map(|key| {
-                let missing = &Value::Null;
-                let inner = difference(old.get(key).unwrap_or(missing), new.get(key).unwrap_or(missing))?;
-                Some(if inner.is_empty() { key.clone() } else { format!("{key}.{inner}") })
-            })
-        }
-        _ => (old != new).then(String::new),
+    match (old["post_training"].is_null(), recipe["post_training"].is_null()) {
+        (true, false) => Err(fault(
+            "the run in this folder is no comparison, and post_training asks for one: choose another --out".into(),
+        )),
+        (false, true) => Err(fault(
+            "the run in this folder is a comparison, and there is no post_training to continue: choose another --out"
+                .into(),
+        )),
+        _ => Ok(()),
     }
 }

@@ -1,12 +1,12 @@
 //! The loop of every training that is kept in a folder.
 
-use std::fs;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
-use super::run::{difference, relocated};
+use super::change;
+use super::difference::relocated;
 use super::{Checkpoints, Event, MetricsLog, Outcome, Snapshot, StepReport, TrainState};
 use crate::Error;
 use crate::data::{Fingerprint, check_same_data};
@@ -65,22 +65,41 @@ const PATIENCE: u32 = 3;
 impl StepLoop<'_> {
     /// The state of the folder's newest whole checkpoint, or `new` if there is none.
     pub(crate) fn resume<S: Trainee>(&self, new: S, tell: &mut impl FnMut(Event)) -> Result<S, Error> {
-        fs::create_dir_all(self.folder).map_err(Error::io("create", self.folder))?;
-        let found = self.checkpoints().latest()?;
+        let mut found = self.checkpoints().latest()?;
+        let Some(checkpoint) = found.checkpoint else {
+            return match found.damaged.pop() {
+                None => Ok(new),
+                Some(oldest) => {
+                    let (count, folder) = (found.damaged.len() + 1, self.folder.join("checkpoints"));
+                    let reason = format!(
+                        "none of its {count} checkpoints is whole, and nothing was changed: bring one back, or remove \
+                         this folder to train from the start ({oldest})"
+                    );
+                    Err(Error::Damaged { path: folder, reason })
+                }
+            };
+        };
         for damage in found.damaged {
             tell(Event::Warning(format!("{damage}; using an older one")));
         }
-        let Some(checkpoint) = found.checkpoint else { return Ok(new) };
         let mismatch = |reason| Error::Mismatch { path: checkpoint.path.clone(), reason };
+        if checkpoint.snapshot.step > self.steps {
+            let (taken, wanted) = (checkpoint.snapshot.step, self.steps);
+            let reason = format!(
+                "{taken} steps were taken, the recipe asks for {wanted}: ask for {taken} or more, or choose another folder"
+            );
+            return Err(mismatch(reason));
+        }
         check_same_data(self.folder, &self.data)?;
         let recorded = Fingerprint::read(self.folder)?.is_some();
         let old = if recorded { relocated(&checkpoint.recipe, self.recipe) } else { checkpoint.recipe };
-        if let Some(key) = difference(&old, self.recipe) {
-            let reason =
-                format!("it was written by a recipe with another `{key}`; choose another folder or the old recipe");
-            return Err(mismatch(reason));
-        }
-        new.restored(checkpoint.snapshot).map_err(mismatch)
+        let changes = change::accepted(self.folder, checkpoint.snapshot.step, &old, self.recipe)?;
+        let changes = changes.map_err(|difference| {
+            mismatch(format!("it was written by a recipe with {difference}; choose another folder or the old recipe"))
+        })?;
+        let state = new.restored(checkpoint.snapshot).map_err(mismatch)?;
+        change::keep(self.folder, &changes)?;
+        Ok(state)
     }
 
     /// Goes on from `state`; `step` takes one step.
@@ -92,7 +111,6 @@ impl StepLoop<'_> {
     ) -> Result<Outcome<S>, Error> {
         let checkpoints = self.checkpoints();
         let mut log = MetricsLog::open(&self.folder.join("metrics.jsonl"), state.step_number())?;
-        self.data.write(self.folder)?;
         tell(Event::Started { step: state.step_number() });
         let (mut failures, mut skipped) = (0, 0);
         while state.step_number() < self.steps {
@@ -106,7 +124,8 @@ impl StepLoop<'_> {
             if failures == PATIENCE {
                 log.flush()?;
                 let back = checkpoints.latest()?.checkpoint.map_or(0, |checkpoint| checkpoint.snapshot.step);
-                return Err(Error::Diverged { step: report.step, count: PATIENCE, back, skipped });
+                let (folder, step, rate) = (self.folder.into(), report.step, report.learning_rate);
+                return Err(Error::Diverged { folder, step, count: PATIENCE, back, skipped, rate });
             }
             if !report.finite {
                 let step = report.step;
@@ -117,6 +136,9 @@ impl StepLoop<'_> {
             // While steps fail the last good checkpoint stays the newest.
             if failures == 0 && due || stop || state.step_number() == self.steps {
                 log.flush()?;
+                if Fingerprint::read(self.folder)?.is_none() {
+                    self.data.write(self.folder)?;
+                }
                 tell(Event::Saved(&checkpoints.save(&state.snapshot(), self.recipe)?));
             }
             if stop && state.step_number() < self.steps {

@@ -93,7 +93,7 @@ fn steps_are_as_many_as_they_are_said_to_be() {
     }
     assert!(sample(&[]).contains("\n10 network evaluations"));
     for (steps, words) in [
-        ("0", "--steps: `steps` must be from 2 to 100001, the step to `last` included, found 0"),
+        ("0", "--steps 0: `steps` must be from 2 to 100001, the step to `last` included, found 0"),
         ("1", "must be from 2 to 100001, the step to `last` included, found 1"),
     ] {
         place.refuse(&["sample", "run", "--count", "2", "--out", "y.npz", "--steps", steps], &[words]);

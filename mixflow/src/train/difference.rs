@@ -1,0 +1,85 @@
+//! What two recipes differ in.
+
+use std::fmt;
+
+use mixflow_backbones::json::described;
+use serde_json::Value;
+
+/// A key of a recipe with two values.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Difference {
+    pub(crate) key: String,
+    pub(crate) old: Value,
+    pub(crate) new: Value,
+}
+
+/// Keys that do not say what a step does: an interruption may change them.
+///
+/// `accumulation` is among them although gradients are then summed in another order, which changes their rounding: the
+/// same run on a smaller machine.
+const FREE: [&str; 6] = ["steps", "accumulation", "checkpoint_every", "workers", "sampling", "post_training"];
+
+impl Difference {
+    /// The first key whose values differ, but for the free ones and `but`, with what is below them; a missing value is
+    /// null.
+    pub(crate) fn first(old: &Value, new: &Value, but: &[String]) -> Option<Self> {
+        let mut all = Vec::new();
+        collect(old, new, "", &mut all);
+        let below =
+            |key: &str, name: &str| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
+        all.into_iter().find(|difference| !but.iter().any(|name| below(&difference.key, name)))
+    }
+}
+
+impl fmt::Display for Difference {
+    /// What the old recipe has, and the new one.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, old, new } = self;
+        write!(f, "another `{key}`: {}, not {}", shown(old), shown(new))
+    }
+}
+
+/// The recipe `old` with what may change of its data in `new`, where a fingerprint tells that they are the same: where they
+/// lie, and what to do about images that cannot be decoded.
+pub(super) fn relocated(old: &Value, new: &Value) -> Value {
+    let mut old = old.clone();
+    if let (Some(old), Some(new)) = (old["data"].as_object_mut(), new["data"].as_object()) {
+        for key in ["path", "on_broken"] {
+            if let (Some(old), Some(new)) = (old.get_mut(key), new.get(key)) {
+                *old = new.clone();
+            }
+        }
+    }
+    old
+}
+
+/// The value at a dotted key; null where there is none.
+pub(super) fn value_at<'a>(recipe: &'a Value, key: &str) -> &'a Value {
+    key.split('.').fold(recipe, |value, part| value.get(part).unwrap_or(&Value::Null))
+}
+
+fn collect(old: &Value, new: &Value, key: &str, all: &mut Vec<Difference>) {
+    match (old, new) {
+        (Value::Object(old), Value::Object(new)) => {
+            let keys = old.keys().chain(new.keys().filter(|key| !old.contains_key(*key)));
+            for part in keys.filter(|part| !FREE.contains(&part.as_str())) {
+                let missing = &Value::Null;
+                let inner = if key.is_empty() { part.clone() } else { format!("{key}.{part}") };
+                collect(old.get(part).unwrap_or(missing), new.get(part).unwrap_or(missing), &inner, all);
+            }
+        }
+        _ if old != new => all.push(Difference { key: key.into(), old: old.clone(), new: new.clone() }),
+        _ => {}
+    }
+}
+
+/// A value in a message: as JSON where that is short.
+fn shown(value: &Value) -> String {
+    const SHORT: usize = 60;
+    let text = value.to_string();
+    match value {
+        Value::Null => "none".into(),
+        _ if text.chars().count() <= SHORT => text,
+        _ => described(value),
+    }
+}
