@@ -33,9 +33,11 @@ pub(crate) struct Compare {
 
 impl Compare {
     pub(crate) fn run(mut self) -> Result<ExitCode> {
-        let steps = self.steps.map(|steps| format!("post_training.steps={steps}"));
-        let seeds = self.seeds.map(|seeds| format!("post_training.seeds={seeds}"));
-        self.recipe.set.extend(steps.into_iter().chain(seeds));
+        for (flag, key, value) in
+            [("--steps", "post_training.steps", self.steps), ("--seeds", "post_training.seeds", self.seeds)]
+        {
+            self.recipe.flags.extend(value.map(|value| (format!("{flag} {value}"), format!("{key}={value}"))));
+        }
         if let Some(recipe) = text::Recipe::read(&self.recipe)? {
             self.classes.refuse("a network for text")?;
             return recipe.compare(&self.from, &self.to);

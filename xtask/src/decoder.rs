@@ -15,9 +15,10 @@ use crate::train::{Destination, in_folder};
 
 /// Trains the decoder of a recipe, from the weights of a file if there is one.
 pub(crate) fn train_decoder(recipe: &DecoderRecipe, from: Option<&Path>, to: &Destination) -> Result<ExitCode> {
+    let recipe = to.changed(|changes| recipe.with(changes))?;
     let [recipe, local] = named_values(&recipe.to_value())?;
     let local = DecoderRecipe::from_value(local)?;
-    let folder = to.folder(PathBuf::from("runs").join(&local.name), &recipe)?;
+    let (folder, _lock) = to.folder(PathBuf::from("runs").join(&local.name), &recipe)?;
     // What is wrong with data or weights is said before anything is written.
     let data = local.open()?;
     let found = to.data(&*data, &folder)?;
@@ -31,7 +32,7 @@ pub(crate) fn train_decoder(recipe: &DecoderRecipe, from: Option<&Path>, to: &De
     }
     let run = RaeRun { recipe: recipe.clone(), ..local.run(&folder, data, &STOP)? };
     let mut tracking = to.watchers.tracking(&local.name, &folder, &recipe)?;
-    in_folder(&folder, &recipe, &found, start.as_ref().map(|start| &start.start), || {
+    in_folder(to, &folder, &recipe, &found, start.as_ref().map(|start| &start.start), || {
         let mut progress = Progress::new();
         progress.begin(&local.name, Some(local.training.steps));
         let decoder = run.train_decoder(&encoder, decoder, |event| {

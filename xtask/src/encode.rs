@@ -8,6 +8,7 @@ use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::encoder::EncoderConfig;
+use mixflow::backbones::json::explain;
 use mixflow::data::OnBroken;
 use mixflow::data::latents::{EncodeConfig, Outcome, Precision, Writer, encode_dataset};
 use mixflow::data::source;
@@ -15,7 +16,7 @@ use mixflow::{LatentEncoder, StorageConfig};
 use serde::de::DeserializeOwned;
 
 use crate::progress::Progress;
-use crate::run::{Result, STOP, note, say, stop_on_signals};
+use crate::run::{Result, STOP, lock, note, say, stop_on_signals};
 
 #[derive(Args)]
 pub(crate) struct Encode {
@@ -93,6 +94,7 @@ enum Broken {
 
 impl Encode {
     pub(crate) fn run(self) -> Result<ExitCode> {
+        let _lock = lock(&self.to)?;
         let source = source::open(&self.source, self.class_names()?)?;
         let encoder = self.encoder()?;
         let precision = match self.precision {
@@ -169,5 +171,5 @@ impl Encode {
 
 fn json<T: DeserializeOwned>(file: &Path) -> Result<T> {
     let text = fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-    Ok(serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", file.display()))?)
+    Ok(serde_json::from_slice(&text).map_err(|error| format!("{}: {}", file.display(), explain(&error)))?)
 }

@@ -12,6 +12,8 @@ mod decoder;
 mod download;
 mod encode;
 mod eval;
+#[cfg(test)]
+mod flags;
 mod hub;
 mod inception;
 mod labels;
@@ -73,7 +75,9 @@ enum Command {
 fn main() -> ExitCode {
     allocator::keep_buffers();
     let command = Arguments::parse().command;
-    if !matches!(command, Command::Plan(_) | Command::Check | Command::Convert(_)) {
+    // Some commands need no device, but whoever names one is told if it is none.
+    let named = std::env::var_os("BURN_DEVICE").is_some();
+    if named || !matches!(command, Command::Plan(_) | Command::Check | Command::Convert(_)) {
         // Before anything is on the device: without one, Burn panics.
         if let Err(fault) = mixflow::check_device() {
             note(format_args!("error: {fault}"));

@@ -1,9 +1,8 @@
 //! Progress bars on a terminal, plain lines elsewhere.
 
-use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use mixflow::evaluate::Measuring;
 use mixflow::train::{Event, StepReport};
 
@@ -51,13 +50,15 @@ impl Progress {
         self.end();
         *self = Self::new();
         (self.name, self.steps) = (name.into(), steps);
-        if std::io::stderr().is_terminal() {
+        if has_bars() {
             let bar = steps.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+            // Without characters beyond ASCII, which some terminals do not have.
             let style = match steps {
-                Some(_) => "{prefix:>28} {bar:30} {pos}/{len}  {per_sec}  {eta} left  {msg}",
+                Some(_) => "{prefix:>28} [{wide_bar}] {pos}/{len}  {per_sec}  {eta} left  {msg}",
                 None => "{prefix:>28} {spinner} {elapsed}  {msg}",
             };
-            bar.set_style(ProgressStyle::with_template(style).expect("the template is fixed"));
+            let style = ProgressStyle::with_template(style).expect("the template is fixed");
+            bar.set_style(style.progress_chars("=> ").tick_chars("|/-\\ "));
             bar.set_prefix(self.name.clone());
             bar.enable_steady_tick(Duration::from_millis(200));
             self.bar = Some(bar);
@@ -269,6 +270,12 @@ impl Progress {
         }
         self.line(&format!("{}: continued at {unit} {first}", self.name));
     }
+}
+
+/// Whether what is shown can be drawn over: on a terminal that is not dumb. `NO_COLOR` asks for plain text, too.
+fn has_bars() -> bool {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !plain && !ProgressDrawTarget::stderr().is_hidden()
 }
 
 impl Drop for Progress {

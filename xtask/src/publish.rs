@@ -71,9 +71,12 @@ impl Publish {
         use mixflow_hub::{Client, Publication, Repository, Upload};
 
         use crate::progress::Progress;
-        use crate::run::say;
+        use crate::run::{note, say};
 
         let repository: Repository = self.to.parse()?;
+        if let Some(holder) = mixflow::FolderLock::holder(&self.run) {
+            note(format_args!("warning: {holder} still works in this run; what it will change is not published"));
+        }
         let publication = Publication::of(&self.run, self.choice()?)?;
         let mut progress = Progress::new();
         if let Some(folder) = &self.dry_run {

@@ -8,9 +8,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Device;
 use clap::Args;
+use mixflow::FolderLock;
 use mixflow::backbones::Network;
-use mixflow::recipe::{DecoderRecipe, Recipe};
+use mixflow::recipe::{DecoderRecipe, Recipe, no_such_recipe};
 use mixflow::train::StoredNetwork;
+
+use crate::text;
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -28,11 +31,30 @@ pub(crate) fn stop_on_signals() -> Result<()> {
     Ok(())
 }
 
+/// Keeps other processes out of a folder; where that is not possible, it is said.
+pub(crate) fn lock(folder: &Path) -> Result<FolderLock> {
+    let lock = FolderLock::take(folder)?;
+    if let Some(warning) = lock.warning() {
+        note(format_args!("warning: {warning}"));
+    }
+    Ok(lock)
+}
+
 /// Prints a result. A reader that has closed the pipe, such as `head`, has all it wants.
 pub(crate) fn say(text: impl Display) -> Result<()> {
     match writeln!(std::io::stdout(), "{text}") {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot print the result: {error}").into()),
         _ => Ok(()),
+    }
+}
+
+/// How this program is called: the features that it was built with have names of their own.
+pub(crate) fn program() -> &'static str {
+    match () {
+        () if cfg!(feature = "cuda") => "cargo xtask-cuda",
+        () if cfg!(feature = "t2i") => "cargo xtask-t2i",
+        () if cfg!(feature = "hub") => "cargo xtask-hub",
+        () => "cargo xtask",
     }
 }
 
@@ -44,44 +66,79 @@ pub(crate) fn note(text: impl Display) {
 /// Which recipe, and what to change in it.
 #[derive(Args)]
 pub(crate) struct RecipeArguments {
-    /// A recipe's name (digits, shapes) or JSON file
+    /// A recipe's name (digits, shapes, paper/sit-xl-2-256-mixflow) or JSON file
     #[arg(default_value = "digits")]
     pub(crate) recipe: String,
     /// Change a value of the recipe, such as training.steps=100; may be given more than once
     #[arg(long = "set", value_name = "KEY=VALUE")]
-    pub(crate) set: Vec<String>,
+    set: Vec<String>,
     /// Data instead of the recipe's: digits, shapes, or a folder with one sub-folder of images per class
     #[arg(long, value_name = "SOURCE")]
     data: Option<String>,
+    /// What other flags of the command change.
+    #[arg(skip)]
+    pub(crate) flags: Vec<Change>,
 }
 
 impl RecipeArguments {
     pub(crate) fn read(&self) -> Result<Recipe> {
-        Ok(Recipe::read(&self.recipe, &self.changes()?)?)
+        self.read_with(Recipe::read)
     }
 
     /// The recipe if it is one of a decoder.
     pub(crate) fn read_decoder(&self) -> Result<Option<DecoderRecipe>> {
-        Ok(DecoderRecipe::read(&self.recipe, &self.changes()?)?)
+        self.read_with(DecoderRecipe::read)
     }
 
-    pub(crate) fn changes(&self) -> Result<Vec<String>> {
+    /// What a reader of recipes makes of it.
+    pub(crate) fn read_with<T, E: Into<Box<dyn Error>>>(
+        &self,
+        read: impl FnOnce(&str, &[String]) -> std::result::Result<T, E>,
+    ) -> Result<T> {
+        let all = || mixflow::recipe::names().chain(text::recipe_names());
+        if !Path::new(&self.recipe).is_file() && all().all(|name| name != self.recipe) {
+            return Err(no_such_recipe(&self.recipe, all()).into());
+        }
+        let set = self.changes()?;
+        let given: Vec<String> = set.iter().map(|(_, change)| change.clone()).collect();
+        read(&self.recipe, &given).map_err(|error| as_given(error.into(), &set))
+    }
+
+    /// Changes of the recipe, each behind the flag that asked for it.
+    fn changes(&self) -> Result<Vec<Change>> {
         let mut set = Vec::new();
         if let Some(data) = &self.data {
+            let flag = format!("--data {data}");
             let value = match data.as_str() {
                 "digits" | "shapes" => serde_json::json!(data),
                 folder => {
                     if !Path::new(folder).is_dir() {
-                        return Err(format!("--data {folder}: expected digits, shapes or a folder, found none").into());
+                        return Err(format!("{flag}: expected digits, shapes or a folder, found none").into());
                     }
-                    set.push(format!("data.path={}", serde_json::json!(folder)));
+                    set.push((flag.clone(), format!("data.path={}", serde_json::json!(folder))));
                     serde_json::json!("folder")
                 }
             };
-            set.push(format!("data.kind={value}"));
+            set.push((flag, format!("data.kind={value}")));
         }
-        set.extend(self.set.iter().cloned());
+        set.extend(self.set.iter().map(|change| (format!("--set {change}"), change.clone())));
+        set.extend(self.flags.iter().cloned());
         Ok(set)
+    }
+}
+
+/// A change of a recipe, `key=value`, behind the flag that asked for it.
+pub(crate) type Change = (String, String);
+
+/// The same error, which calls the change that is at fault by the flag that the user gave.
+pub(crate) fn as_given(error: Box<dyn Error>, changes: &[Change]) -> Box<dyn Error> {
+    let Some(mixflow::Error::Recipe { origin, reason }) = error.downcast_ref() else { return error };
+    let Some(start) = origin.strip_prefix("--set ") else { return error };
+    let start = start.trim_end_matches('…');
+    let flag = changes.iter().find(|(_, change)| change.starts_with(start)).map(|(flag, _)| flag);
+    match flag {
+        Some(flag) if !flag.starts_with("--set ") => format!("{flag}: {reason}").into(),
+        _ => error,
     }
 }
 

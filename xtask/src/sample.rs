@@ -13,7 +13,7 @@ use mixflow::recipe::GuideConfig;
 use crate::hub::{is_address, published};
 use crate::labels;
 use crate::progress::Progress;
-use crate::run::{Result, say};
+use crate::run::{Change, Result, say};
 use crate::text::{self, Prompts, Request};
 use crate::trained::{Trained, TrainedArguments};
 
@@ -63,26 +63,29 @@ impl Sampling {
     /// The network of `trained` with the recipe that this makes of its own, `seed` included.
     pub(crate) fn read(&self, trained: &TrainedArguments, seed: Option<u64>) -> Result<Trained> {
         let mut set = self.set()?;
-        set.extend(seed.map(|seed| format!("seed={seed}")));
+        set.extend(seed.map(|seed| (format!("--seed {seed}"), format!("seed={seed}"))));
         let mut trained = trained.read(&set)?;
         if let Some(steps) = self.steps {
             trained.recipe.sampling =
-                trained.recipe.sampling.with_steps(steps).map_err(|error| format!("--steps: {error}"))?;
+                trained.recipe.sampling.with_steps(steps).map_err(|error| format!("--steps {steps}: {error}"))?;
         }
         Ok(trained)
     }
 
     /// As changes to a recipe, but for the steps, whose number includes a last point that the recipe may have.
-    fn set(&self) -> Result<Vec<String>> {
-        let scale = self.guidance.map(|scale| format!("sampling.guidance.scale={scale}"));
+    fn set(&self) -> Result<Vec<Change>> {
+        let scale =
+            self.guidance.map(|scale| (format!("--guidance {scale}"), format!("sampling.guidance.scale={scale}")));
         let guide = match &self.guide {
-            Some(run) => {
-                let run = if is_address(run) { &published(run)? } else { run };
-                Some(format!("sampling.guide={}", serde_json::to_string(&GuideConfig::of_run(run)?)?))
+            Some(given) => {
+                let run = if is_address(given) { &published(given)? } else { given };
+                let config = serde_json::to_string(&GuideConfig::of_run(run)?)?;
+                Some((format!("--guide {}", given.display()), format!("sampling.guide={config}")))
             }
             None => None,
         };
-        Ok(scale.into_iter().chain(guide).chain(self.set.iter().cloned()).collect())
+        let set = self.set.iter().map(|change| (format!("--set {change}"), change.clone()));
+        Ok(scale.into_iter().chain(guide).chain(set).collect())
     }
 }
 

@@ -11,9 +11,9 @@ use clap::Args;
 use clap::builder::ValueParser;
 
 #[cfg(feature = "t2i")]
-pub(crate) use self::built::{Recipe, sample};
+pub(crate) use self::built::{Recipe, recipe_names, sample};
 #[cfg(not(feature = "t2i"))]
-pub(crate) use self::missing::{Recipe, sample};
+pub(crate) use self::missing::{Recipe, recipe_names, sample};
 use crate::run::Result;
 
 /// What to draw, and how large.

@@ -6,19 +6,21 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::Args;
-use mixflow::Objective;
 use mixflow::backbones::{self, Backbone, ClassLabels, Network};
 use mixflow::compare;
 use mixflow::data::{Dataset, Fingerprint, check_same_data};
 use mixflow::recipe::{NetworkSettings, ObjectiveConfig, Recipe};
 use mixflow::report::write_atomic;
-use mixflow::train::{ClassRows, Start, StoredNetwork, check_same_run, check_same_start};
+use mixflow::train::{Change, ClassRows, Start, StoredNetwork, change_optimizer, check_same_run, check_same_start};
+use mixflow::{FolderLock, Objective};
 use serde_json::Value;
 
 use crate::decoder::train_decoder;
 use crate::hub::{Weights, named_files};
 use crate::learning::{Learner, Prepared};
-use crate::run::{RecipeArguments, Result, load, network, note, note_choices, stop_on_signals};
+use crate::run::{
+    RecipeArguments, Result, as_given, load, lock, network, note, note_choices, program, stop_on_signals,
+};
 use crate::text;
 use crate::tracking::Watchers;
 
@@ -74,6 +76,9 @@ pub(crate) struct Destination {
     /// Continue the run in the folder; without it, a folder with a run in it is refused
     #[arg(long)]
     resume: bool,
+    /// Change the optimiser of the run that is continued, such as training.optimizer.clip=1; may be given more than once
+    #[arg(long = "change", value_name = "KEY=VALUE", requires = "resume")]
+    changes: Vec<String>,
     /// Folder of the run [default: runs/NAME of the recipe]
     #[arg(long, value_name = "FOLDER")]
     out: Option<PathBuf>,
@@ -99,21 +104,53 @@ impl Train {
 }
 
 impl Destination {
-    /// The folder, `default` unless another was asked for; a run that is in it and is not to be continued by this recipe is
-    /// refused.
-    pub(crate) fn folder(&self, default: PathBuf, recipe: &Value) -> Result<PathBuf> {
+    /// The folder, `default` unless another was asked for, with its lock; a run that is in it and is not to be continued by
+    /// this recipe is refused.
+    pub(crate) fn folder(&self, default: PathBuf, recipe: &Value) -> Result<(PathBuf, FolderLock)> {
         let folder = self.out.clone().unwrap_or(default);
+        let lock = lock(&folder)?;
         let file = folder.join("recipe.json");
-        if file.exists() && !self.resume {
-            let folder = folder.display();
-            return Err(
-                format!("{folder} holds a run already: add --resume to continue it, or choose another --out").into()
-            );
+        let shown = folder.display();
+        match (file.exists(), self.resume) {
+            (true, true) => check_same_run(&file, recipe, &self.changed_keys())?,
+            (true, false) => {
+                let advice = "add --resume to continue it, or choose another --out";
+                return Err(format!("{shown} holds a run already: {advice}").into());
+            }
+            (false, _) if ["checkpoints", "metrics.jsonl"].iter().any(|name| folder.join(name).exists()) => {
+                let reason = "a training, but not its recipe.json: put that back, or choose another --out";
+                return Err(format!("{shown} holds {reason}").into());
+            }
+            (false, true) => {
+                let advice = "leave out --resume to start one, or name its folder with --out";
+                return Err(format!("{shown} holds no run to continue: {advice}").into());
+            }
+            (false, false) => {}
         }
-        if file.exists() {
-            check_same_run(&file, recipe)?;
+        Ok((folder, lock))
+    }
+
+    /// The recipe with the changes that were asked for by name; `with` makes them.
+    pub(crate) fn changed<T>(
+        &self,
+        with: impl FnOnce(&[String]) -> std::result::Result<T, mixflow::Error>,
+    ) -> Result<T> {
+        let changes: Vec<_> =
+            self.changes.iter().map(|change| (format!("--change {change}"), change.clone())).collect();
+        with(&self.changes).map_err(|error| as_given(error.into(), &changes))
+    }
+
+    /// The keys that a run may be continued with other values of.
+    fn changed_keys(&self) -> Vec<String> {
+        self.changes.iter().map(|change| change.split('=').next().unwrap_or_default().to_string()).collect()
+    }
+
+    /// Allows the changes that were asked for, and tells what they are.
+    fn allow(&self, run: &Path, recipe: &Value) -> Result<()> {
+        for Change { step, key, from, to } in change_optimizer(run, recipe, &self.changed_keys())? {
+            note(format_args!("from step {step} on, {key} is {to} instead of {from}"));
         }
-        Ok(folder)
+        Ok(())
     }
 
     /// What the data hold, which must be those of the run in the folder, if there is one.
@@ -144,9 +181,10 @@ impl Destination {
     }
 }
 
-/// Makes the folder of a run on these data, which may start from weights, and does what is to be done in it, which tells whether it came
-/// to its end.
+/// Makes a run on these data of a folder, which may start from weights, and does what is to be done in it, which tells
+/// whether it came to its end. A run that comes to nothing before its first step leaves the folder as it was.
 pub(crate) fn in_folder(
+    to: &Destination,
     folder: &Path,
     recipe: &Value,
     data: &Fingerprint,
@@ -154,15 +192,21 @@ pub(crate) fn in_folder(
     work: impl FnOnce() -> Result<bool>,
 ) -> Result<ExitCode> {
     stop_on_signals()?;
-    std::fs::create_dir_all(folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))?;
     let (file, text) = (folder.join("recipe.json"), serde_json::to_string_pretty(recipe)?);
-    if !file.exists() {
+    let new = !file.exists();
+    if new {
         // Before the recipe, which makes it a run.
         Start::write(start, folder)?;
         data.write(folder)?;
         write_atomic(&file, text.as_bytes())?;
     }
-    let finished = work()?;
+    let finished = to.allow(folder, recipe).and_then(|()| work());
+    if new && finished.is_err() && !has_begun(folder) {
+        Start::write(None, folder)?;
+        std::fs::remove_file(folder.join("data.json"))?;
+        std::fs::remove_file(&file)?;
+    }
+    let finished = finished.map_err(|error| with_command(error, folder, recipe))?;
     // A resumed run may have another number of steps; a recipe that does not fit its checkpoints was refused by now.
     write_atomic(&file, text.as_bytes())?;
     if finished {
@@ -173,6 +217,43 @@ pub(crate) fn in_folder(
         folder.display()
     ));
     Ok(ExitCode::from(130))
+}
+
+/// An error after which there is something to do, with the command that does it.
+fn with_command(error: Box<dyn Error>, run: &Path, recipe: &Value) -> Box<dyn Error> {
+    let Some(mixflow::Error::Diverged { folder, .. }) = error.downcast_ref() else { return error };
+    let key = match folder.strip_prefix(run).ok().and_then(Path::to_str) {
+        Some("" | "pretraining") => "training.optimizer",
+        Some("autoencoder") if recipe["autoencoder"]["training"].is_null() => "target_encoder.training.optimizer",
+        Some("autoencoder") => "autoencoder.training.optimizer",
+        _ => {
+            let advice = "the arms of a comparison are trained alike: compare anew with another --out and";
+            return format!("{error}; {advice} --set post_training.optimizer={{...}}").into();
+        }
+    };
+    let pointer = format!("/{}/learning_rate/rate", key.replace('.', "/"));
+    let rate = recipe.pointer(&pointer).and_then(Value::as_f64).unwrap_or(1e-3) / 10.0;
+    // As a decimal number would be divided.
+    let rate: f64 = format!("{rate:.9e}").parse().unwrap_or(rate);
+    let mut words: Vec<String> = std::env::args().skip(1).map(|word| quoted(&word)).collect();
+    if !words.iter().any(|word| word == "--resume") {
+        words.push("--resume".into());
+    }
+    let command = format!("{} {} --change {key}.learning_rate.rate={:e}", program(), words.join(" "), rate);
+    format!("{error}: {command}").into()
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,@".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', "'\\''")) }
+}
+
+/// Whether a step was taken in the folder of a run or in one of its parts, or prompts were read.
+fn has_begun(folder: &Path) -> bool {
+    let parts = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut folders = std::iter::once(folder.to_path_buf()).chain(parts);
+    folders.any(|folder| folder.join("metrics.jsonl").exists() || folder.ends_with("prompts"))
 }
 
 /// Runs a recipe, in `folder` unless another was asked for.
@@ -220,8 +301,8 @@ pub(crate) fn train_any<N: NetworkSettings, S, B: Backbone<Condition = ClassLabe
     load: impl FnOnce(&Recipe<N>, &Path, Option<&ClassRows>) -> Result<S>,
     learner: impl FnOnce(&Recipe<N>, Option<S>, &dyn Dataset, &Path) -> Result<Learner<B, O>>,
 ) -> Result<ExitCode> {
-    let [recipe, local] = &named_files(recipe)?;
-    let folder = to.folder(folder, &recipe.to_value())?;
+    let [recipe, local] = &named_files(&to.changed(|changes| recipe.with(changes))?)?;
+    let (folder, _lock) = to.folder(folder, &recipe.to_value())?;
     // What is wrong with data or weights is said before anything is written.
     let data: Arc<dyn Dataset> = match &recipe.post_training {
         Some(post) => Arc::new(compare::parts(recipe, post)?.0),
@@ -240,7 +321,7 @@ pub(crate) fn train_any<N: NetworkSettings, S, B: Backbone<Condition = ClassLabe
     let guide = if recipe.post_training.is_some() { local.guide(&folder)? } else { None };
     let mut tracking = to.watchers.tracking(&recipe.name, &folder, &recipe.to_value())?;
     let origin = weights.as_ref().map(|weights| &weights.start);
-    in_folder(&folder, &recipe.to_value(), &found, origin, || {
+    in_folder(to, &folder, &recipe.to_value(), &found, origin, || {
         let learner = learner(local, start, &*data, &folder)?;
         let Some(run) = Prepared::new([recipe, local], folder.clone(), data, guide)? else { return Ok(false) };
         let tell = &mut tracking;

@@ -10,7 +10,7 @@ use mixflow::recipe::{AutoencoderConfig, Guide, Recipe};
 use mixflow::train::StoredNetwork;
 
 use crate::hub::{is_address, named_files, published};
-use crate::run::{Result, network, note, note_choices};
+use crate::run::{Change, Result, as_given, network, note, note_choices};
 
 /// Which network.
 #[derive(Args)]
@@ -45,7 +45,12 @@ pub(crate) struct Trained {
 
 impl TrainedArguments {
     /// Reads the network, its recipe changed by `set`.
-    pub(crate) fn read(&self, set: &[String]) -> Result<Trained> {
+    pub(crate) fn read(&self, changes: &[Change]) -> Result<Trained> {
+        let set: Vec<String> = changes.iter().map(|(_, change)| change.clone()).collect();
+        self.read_with(&set).map_err(|error| as_given(error, changes))
+    }
+
+    fn read_with(&self, set: &[String]) -> Result<Trained> {
         let stored = self.stored()?;
         let weights = stored.file();
         let recipe = match &self.recipe {

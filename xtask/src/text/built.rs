@@ -29,7 +29,7 @@ pub(crate) struct Recipe(TextRecipe);
 impl Recipe {
     /// None if it is a recipe of another kind.
     pub(crate) fn read(arguments: &RecipeArguments) -> Result<Option<Self>> {
-        Ok(read_text_recipe(&arguments.recipe, &arguments.changes()?)?.map(Self))
+        Ok(arguments.read_with(read_text_recipe)?.map(Self))
     }
 
     pub(crate) fn train(&self, from: Option<&Path>, to: &Destination) -> Result<ExitCode> {
@@ -59,6 +59,11 @@ impl Recipe {
         let none = ClassArguments::default();
         train_any(&self.0, StartFrom { weights: from, classes: &none }, to, folder, load, learner)
     }
+}
+
+/// Names of the recipes of networks for text.
+pub(crate) fn recipe_names() -> impl Iterator<Item = &'static str> {
+    mixflow_t2i::recipe::names()
 }
 
 /// The recipe's network with the weights of a file, a run or a checkpoint.

@@ -19,7 +19,7 @@ impl Recipe {
         let name = &arguments.recipe;
         let text = std::fs::read(name).unwrap_or_default();
         let recipe: Value = serde_json::from_slice(&text).unwrap_or_default();
-        if ["words", "sd3.5-medium-mixflow"].contains(&name.as_str()) || is_for_text(&recipe) {
+        if recipe_names().any(|known| known == name) || is_for_text(&recipe) {
             return Err(without(&format!("{name} is a recipe of text to image")));
         }
         Ok(None)
@@ -32,6 +32,11 @@ impl Recipe {
     pub(crate) fn compare(&self, _: &Path, _: &Destination) -> Result<ExitCode> {
         match *self {}
     }
+}
+
+/// Names of the recipes of networks for text, which are told with what they need.
+pub(crate) fn recipe_names() -> impl Iterator<Item = &'static str> {
+    ["words", "sd3.5-medium-mixflow"].into_iter()
 }
 
 pub(crate) fn sample(_: &Request<'_>) -> Result<ExitCode> {

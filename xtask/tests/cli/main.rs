@@ -9,7 +9,9 @@ mod decoder;
 mod encode;
 mod eval;
 mod guide;
+mod messages;
 mod publish;
+mod run_folder;
 mod sample;
 mod start;
 mod text;
@@ -70,6 +72,23 @@ impl Place {
             assert!(reason.contains(word), "{arguments:?}: expected `{word}` in: {told}");
         }
     }
+}
+
+/// Everything below a folder: folders, and files with what they hold.
+fn everything(folder: &Path) -> Vec<(PathBuf, Option<Vec<u8>>)> {
+    let mut found = vec![];
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(everything(&path));
+            found.push((path, None));
+        } else {
+            let content = std::fs::read(&path).unwrap();
+            found.push((path, Some(content)));
+        }
+    }
+    found.sort();
+    found
 }
 
 /// Sorted names in a folder.

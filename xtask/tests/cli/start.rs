@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::Place;
 
 /// A recipe of a network that learns in a moment.
-fn recipe() -> Value {
+pub(crate) fn recipe() -> Value {
     json!({
         "name": "tiny",
         "data": { "kind": "digits", "size": 8 },
@@ -18,7 +18,7 @@ fn recipe() -> Value {
     })
 }
 
-fn place() -> Place {
+pub(crate) fn place() -> Place {
     let place = Place::new();
     std::fs::write(place.path("tiny.json"), recipe().to_string()).unwrap();
     for (seed, run) in [("1", "first"), ("2", "second")] {
@@ -27,7 +27,8 @@ fn place() -> Place {
     place
 }
 
-const COMPARISON: &str = "post_training={\"steps\":2,\"gamma\":0.8,\"seeds\":1,\"images\":20,\"lambdas\":[1.0]}";
+pub(crate) const COMPARISON: &str =
+    "post_training={\"steps\":2,\"gamma\":0.8,\"seeds\":1,\"images\":20,\"lambdas\":[1.0]}";
 
 #[test]
 fn what_a_run_started_from_is_written_down_and_must_stay_the_same() {
