@@ -73,6 +73,20 @@ pub enum Error {
         /// What was expected and found.
         reason: String,
     },
+    /// More was asked for than memory can hold.
+    #[error(
+        "{what} would take {} GB of memory, of which there are {} GB: ask for fewer",
+        gigabytes(*needed),
+        gigabytes((*available).into())
+    )]
+    Memory {
+        /// What, in words.
+        what: String,
+        /// Its bytes.
+        needed: u128,
+        /// Those of the machine.
+        available: u64,
+    },
     /// Training left the finite numbers.
     #[error(
         "loss or gradient was not finite at {count} steps in a row, the last of them step {step}; the run is back at step {back} \
@@ -120,6 +134,14 @@ impl Error {
     /// An array file at `path` that cannot be used.
     pub(crate) fn array(path: &Path, reason: impl Into<String>) -> Self {
         Self::Array { path: path.into(), reason: reason.into() }
+    }
+}
+
+/// A number of bytes, rounded to 10⁹, with a decimal where it has few digits.
+fn gigabytes(bytes: u128) -> String {
+    match u64::try_from(bytes / 1_000_000_000) {
+        Ok(few) if few < 100 => format!("{:.1}", bytes as f64 / 1e9),
+        many => crate::report::thousands(many.unwrap_or(u64::MAX)),
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
 use crate::Error;
+use crate::check_memory;
 use crate::data::Quantize;
 use crate::generate::Images;
 use crate::images::ByteImage;
@@ -73,6 +74,28 @@ impl Export {
         }
         let reason = format!("a picture shows at most {MOST} images, not {count}: choose .npz or a folder");
         Err(Error::Export { path: self.path.clone(), reason })
+    }
+
+    /// Whether so many images of this shape (channels, height, width) can be written, before they are made: a picture takes
+    /// memory for all of them, the other forms on the disk alone. Returns the bytes that they hold.
+    ///
+    /// # Errors
+    /// If they do not fit memory, or no file can hold them.
+    pub fn check(&self, count: usize, columns: usize, shape: [usize; 3]) -> Result<u64, Error> {
+        let [_, height, width] = shape;
+        let numbers = shape.iter().try_fold(count as u64, |product, &side| product.checked_mul(side as u64));
+        let fault = |reason: String| Error::Export { path: self.path.clone(), reason };
+        let numbers = numbers.ok_or_else(|| fault(format!("no file holds {count} images of {height} x {width}")))?;
+        if self.form == Form::Grid {
+            let what =
+                || format!("{count} images of {height} x {width} pixels in one picture (not in .npz or a folder)");
+            // Its pixels as numbers, the picture and its file.
+            check_memory(what, &[numbers, 4 + 2 * u64::from(Tiles::default().scale.pow(2))])?;
+            Tiles { columns, ..Tiles::default() }.size(count, [height, width]).ok_or_else(|| {
+                fault(format!("a picture of {count} images has more pixels than PNG knows; write .npz or a folder"))
+            })?;
+        }
+        Ok(numbers)
     }
 
     /// Writes `count` images as they come, a picture of all of them with `columns` in a row.
@@ -227,6 +250,24 @@ mod tests {
             assert!(error.to_string().contains("a batch failed"), "{error}");
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn more_than_a_picture_holds_is_refused_and_streamed_elsewhere() {
+        let folder = tempfile::tempdir().unwrap();
+        let export = |name: &str| Export::new(folder.path().join(name), 3).unwrap();
+        let count = 5_000_000_000;
+        for (name, count, shape) in [("a.png", count, [3, 32, 32]), ("a.npz", usize::MAX, [3, 32, 32])] {
+            let message = export(name).check(count, 10, shape).unwrap_err().to_string();
+            assert!(message.contains(&count.to_string()), "{message}");
+        }
+        for name in ["a.npz", "single"] {
+            assert_eq!(export(name).check(count, 10, [3, 32, 32]).unwrap(), 5_000_000_000 * 3072);
+        }
+        assert_eq!(export("a.png").check(40, 10, [1, 8, 8]).unwrap(), 2560);
+        // Few enough for memory, but one below the other.
+        let message = export("a.png").check(1 << 27, 1, [1, 8, 1]).unwrap_err().to_string();
+        assert!(message.contains("PNG") || message.contains("memory"), "{message}");
     }
 
     #[test]

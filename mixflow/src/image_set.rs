@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use crate::Error;
 use crate::images::{ByteImage, ImageSource};
 use crate::metric::{Features, Gaussian};
+use crate::{Error, check_memory};
 
 /// Images of one size as bytes, to be measured: nothing is cropped or resized.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,11 +24,19 @@ impl ImageSet {
     /// As [`ImageSource`], and [`Error::Images`], naming both, if two images differ in size.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let mut source = ImageSource::open(path)?;
-        let mut images = Vec::with_capacity(source.len());
+        let count = source.len();
+        let mut images: Vec<ByteImage> = vec![];
         while let Some(image) = source.next() {
             let image = image?;
             let [high, wide, _] = image.shape;
             let [height, width, _] = images.first().unwrap_or(&image).shape;
+            if images.is_empty() {
+                // Bytes, then numbers of 64 bits.
+                let one = (1 + 8) * image.bytes.len() + size_of::<ByteImage>();
+                let what = || format!("measuring {count} images of {height} x {width} pixels of {}", path.display());
+                check_memory(what, &[count as u64, one as u64])?;
+                images.reserve(count);
+            }
             if [high, wide] != [height, width] {
                 let (other, first) = (source.place(images.len()), source.place(0));
                 let reason =
@@ -39,7 +47,6 @@ impl ImageSet {
         }
         let [height, width, _] = images.first().expect("a source has an image").shape;
         let channels = images.iter().map(|image| image.shape[2]).fold(1, usize::max);
-        let count = images.len();
         let mut pixels = Vec::with_capacity(count * height * width * channels);
         for ByteImage { bytes, shape: [_, _, own] } in images {
             extend(&mut pixels, &bytes, channels / own);
@@ -177,6 +184,19 @@ mod tests {
         let coloured = grey.into_rgb();
         assert_eq!(coloured.pixels()[..18], all.pixels()[..18]);
         assert_eq!(all.clone().into_rgb(), all);
+    }
+
+    /// A file of 4 TB that takes no room on the disk.
+    #[cfg(unix)]
+    #[test]
+    fn more_images_than_memory_holds_are_refused_before_they_are_read() {
+        let file = tempfile::Builder::new().suffix(".npy").tempfile().unwrap();
+        let text = "{'descr': '|u1', 'fortran_order': False, 'shape': (4194304, 1024, 1024, 1), }";
+        let head = [b"\x93NUMPY\x01\x00", &(text.len() as u16).to_le_bytes()[..], text.as_bytes()].concat();
+        fs::write(file.path(), &head).unwrap();
+        file.as_file().set_len(head.len() as u64 + (1 << 42)).unwrap();
+        let text = message(file.path());
+        assert!(text.contains("4194304 images") && text.contains("39,582 GB"), "{text}");
     }
 
     #[test]

@@ -67,7 +67,7 @@ impl LatentEncoder {
         let side = image_size / factor;
         Ok(Self {
             network: Half::Kl(network),
-            origin: Origin::of_file(describe("KL autoencoder", config), weights)?,
+            origin: kl_origin(config, weights)?,
             shape: [config.latent_channels, side, side],
             image_size,
             targets: vec![],
@@ -87,11 +87,9 @@ impl LatentEncoder {
         }
         let device = Device::default();
         let shape = [config.width, config.grid(), config.grid()];
-        // Other moments make other latents of the same weights.
-        let moments = Origin::of_file("moments", statistics)?.sha256;
         Ok(Self {
             network: Half::Rae(encoder, LatentStatistics::new(shape, &device).load(Weights::read(statistics)?)?),
-            origin: Origin::of_file(format!("{}, moments {moments}", describe("RAE", config)), weights)?,
+            origin: rae_origin(config, weights, statistics)?,
             shape,
             image_size,
             targets: vec![],
@@ -109,6 +107,13 @@ impl LatentEncoder {
         let features = Features { tokens: config.grid().pow(2), width: config.width, encoder: origin };
         self.targets.push((encoder, features));
         Ok(self)
+    }
+
+    /// Numbers that are stored for an image: latent, its deviation where there is one, and features.
+    pub fn numbers(&self) -> usize {
+        let latents = if matches!(self.network, Half::Kl(_)) { 2 } else { 1 };
+        let features = self.targets.iter().map(|(_, features)| features.tokens * features.width);
+        latents * self.shape.iter().product::<usize>() + features.sum::<usize>()
     }
 
     /// What a folder of the latents of `source` says about itself.
@@ -144,6 +149,17 @@ impl LatentEncoder {
             features: self.targets.iter().map(|(encoder, _)| numbers(encoder.forward(images.clone()))).collect(),
         }
     }
+}
+
+/// What the latents of a KL autoencoder say of it.
+pub(crate) fn kl_origin(config: &KlAutoencoderConfig, weights: &Path) -> Result<Origin, Error> {
+    Origin::of_file(describe("KL autoencoder", config), weights)
+}
+
+/// What the latents of a RAE say of it. Other moments make other latents of the same weights.
+pub(crate) fn rae_origin(config: &EncoderConfig, weights: &Path, statistics: &Path) -> Result<Origin, Error> {
+    let moments = Origin::of_file("moments", statistics)?.sha256;
+    Origin::of_file(format!("{}, moments {moments}", describe("RAE", config)), weights)
 }
 
 fn load(config: &EncoderConfig, weights: &Path) -> Result<Encoder, Error> {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, Tensor};
 use clap::Args;
+use clap::builder::RangedU64ValueParser;
 
 use crate::bench_case::{CASES, Measured, growth, measure};
 use crate::read_latents;
@@ -16,14 +17,19 @@ pub(crate) struct Bench {
     #[arg(long, value_parser = CASES)]
     case: Option<String>,
     /// Steps of a case; the first is not counted
-    #[arg(long)]
+    #[arg(long, value_parser = steps())]
     steps: Option<usize>,
     /// Train the tiny network for this many steps and print how much its memory grows
-    #[arg(long, value_name = "STEPS")]
+    #[arg(long, value_name = "STEPS", value_parser = steps())]
     memory: Option<usize>,
     /// Print how many stored latents a second the loader gives to training
     #[arg(long)]
     latents: bool,
+}
+
+/// The time of every step is kept.
+fn steps() -> RangedU64ValueParser<usize> {
+    RangedU64ValueParser::new().range(1..=1_000_000)
 }
 
 impl Bench {

@@ -87,7 +87,7 @@ impl Measuring {
     ) -> Result<InceptionEvaluation> {
         let recipe = &trained.recipe;
         let generator = trained.generator();
-        let channels = trained.image_channels();
+        let [channels, ..] = trained.image_shape()?;
         if channels != 1 && channels != 3 {
             return Err(
                 format!("--inception: expected a network of images with 1 or 3 channels, found {channels}").into()

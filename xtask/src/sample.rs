@@ -7,15 +7,19 @@ use std::time::Instant;
 use burn::tensor::Tensor;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use mixflow::check_memory;
 use mixflow::export::Export;
 use mixflow::recipe::GuideConfig;
 
 use crate::hub::{is_address, published};
 use crate::labels;
 use crate::progress::Progress;
-use crate::run::{Change, Result, say};
+use crate::run::{Change, Result, note, say};
 use crate::text::{self, Prompts, Request};
 use crate::trained::{Trained, TrainedArguments};
+
+/// Images of so many bytes are told before they are made.
+const MANY: u64 = 1_000_000_000;
 
 #[derive(Args)]
 pub(crate) struct Sample {
@@ -101,23 +105,30 @@ impl Sample {
             false => labels::numbers(&self.labels, &trained)?,
         };
         let count = self.count.unwrap_or(if self.labels.is_empty() { 40 } else { choice.len() });
-        let labels: Vec<usize> = choice.iter().copied().cycle().take(count).collect();
-        let export = Export::new(&self.out, trained.image_channels())?;
+        let shape = trained.image_shape()?;
+        let columns = choice.len().clamp(4, 12);
+        let export = Export::new(&self.out, shape[0])?;
         export.check_count(count)?;
+        let bytes = export.check(count, columns, shape)?;
+        if bytes > MANY {
+            note(format_args!("{count} images hold {:.1} GB", bytes as f64 / 1e9));
+        }
 
         let mut progress = Progress::new();
         progress.begin("sampling", Some(count as u64));
         let started = Instant::now();
-        let batch = generator.sampling.batch;
+        let batch = generator.sampling.batch.min(count);
+        let what = || format!("images at a time (sampling.batch={batch})");
+        check_memory(what, &[&shape.map(|side| side as u64)[..], &[batch as u64, 4]].concat())?;
         let mut evaluations = 0;
-        let batches = labels.chunks(batch).enumerate().map(|(number, labels)| {
-            let first = number * batch;
+        let batches = (0..count).step_by(batch).map(|first| {
+            let labels = (first..count).take(batch).map(|image| choice[image % choice.len()]);
             let visit = &mut |t, _, x: &Tensor<4>| progress.sampling(t, first, x.dims()[0]);
-            let images = generator.trajectories(labels, first as u64, visit)?;
+            let images = generator.trajectories(&labels.collect::<Vec<_>>(), first as u64, visit)?;
             evaluations = evaluations.max(images.evaluations);
             Ok(images)
         });
-        export.write(count, choice.len().clamp(4, 12), batches)?;
+        export.write(count, columns, batches)?;
         let seconds = started.elapsed().as_secs_f64();
         progress.end();
         say(format_args!(

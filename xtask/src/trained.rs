@@ -4,9 +4,10 @@ use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
 use mixflow::backbones::{Autoencoder, Network};
+use mixflow::data::DataConfig;
 use mixflow::evaluate::WeightsFile;
 use mixflow::generate::Generator;
-use mixflow::recipe::{AutoencoderConfig, Guide, Recipe};
+use mixflow::recipe::{Guide, Recipe};
 use mixflow::train::StoredNetwork;
 
 use crate::hub::{is_address, named_files, published};
@@ -63,6 +64,10 @@ impl TrainedArguments {
             }
         };
         let [_, recipe] = named_files(&recipe)?;
+        // Where the latents that it learned are, they tell whether their autoencoder is the recipe's.
+        if matches!(&recipe.data, DataConfig::Latents { path, .. } if path.join("manifest.json").is_file()) {
+            recipe.stored_latents()?;
+        }
         note_choices(&weights, &stored.chosen()?);
         let network = stored.load(network(&recipe))?;
         // What a run trains lies in its folder: that of the weights, or above; a checkpoint is in RUN/ARM/checkpoints/STEP.
@@ -164,10 +169,22 @@ impl Trained {
         Ok(self.autoencoder_files.iter().map(WeightsFile::read).collect::<std::result::Result<_, _>>()?)
     }
 
-    /// Channels of the images.
-    pub(crate) fn image_channels(&self) -> usize {
-        let [channels, ..] = self.recipe.network.shape();
-        self.recipe.autoencoder.as_ref().map_or(channels, AutoencoderConfig::image_channels)
+    /// Channels, height and width of the images.
+    pub(crate) fn image_shape(&self) -> Result<[usize; 3]> {
+        let Recipe { network, autoencoder, data, name, .. } = &self.recipe;
+        match autoencoder {
+            Some(autoencoder) => Ok(autoencoder.image_shape(network.shape())),
+            None if matches!(data, DataConfig::Latents { .. }) => Err(format!(
+                "{name}: the network makes latents: name the autoencoder that made those it learned, as `autoencoder`"
+            )
+            .into()),
+            None => Ok(network.shape()),
+        }
+    }
+
+    /// The folder of the weights' training, empty for those of the Hub.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
     }
 
     /// Where what is found out about the weights goes: beside them, of a checkpoint beside the others with its step in the

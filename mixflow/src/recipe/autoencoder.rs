@@ -13,6 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::data::Dataset;
+use crate::data::latents::Origin;
+use crate::latent_encoder::{kl_origin, rae_origin};
 use crate::rae_training::{Judges, RaeRun, RaeTraining};
 use crate::train::Event;
 use crate::{Error, TargetEncoder};
@@ -90,6 +92,52 @@ impl AutoencoderConfig {
             }
         };
         Err(format!("it takes images of {expected}, the data has {channels} x {height} x {width}"))
+    }
+
+    /// Whether it decodes latents of this shape: channels, height and width.
+    pub(super) fn check_latents(&self, latents: [usize; 3]) -> Result<(), String> {
+        let [channels, height, width] = latents;
+        let expected = match self {
+            Self::Kl { network, .. } if network.latent_channels == channels => return Ok(()),
+            Self::Kl { network, .. } => format!("{} channels", network.latent_channels),
+            Self::Rae { decoder, .. } | Self::TrainedRae(TrainedRae { decoder, .. }) => {
+                let DecoderConfig { features, grid, .. } = *decoder;
+                if latents == [features, grid, grid] {
+                    return Ok(());
+                }
+                format!("{features} x {grid} x {grid}")
+            }
+        };
+        Err(format!("network: it decodes latents of {expected}, the generator makes {channels} x {height} x {width}"))
+    }
+
+    /// Channels, height and width of the images of latents of this shape.
+    pub fn image_shape(&self, latents: [usize; 3]) -> [usize; 3] {
+        let [_, height, width] = latents;
+        match self {
+            Self::Kl { network, .. } => {
+                let factor = 1 << (network.widths.len() - 1);
+                [network.image_channels, height * factor, width * factor]
+            }
+            Self::Rae { decoder, .. } | Self::TrainedRae(TrainedRae { decoder, .. }) => {
+                let side = decoder.grid * decoder.patch;
+                [decoder.channels, side, side]
+            }
+        }
+    }
+
+    /// What latents that it made say of it; none for one that the run trains.
+    ///
+    /// # Errors
+    /// If a file cannot be read.
+    pub(super) fn origin(&self) -> Result<Option<Origin>, Error> {
+        match self {
+            Self::Kl { network, weights } => kl_origin(network, weights).map(Some),
+            Self::Rae { encoder, encoder_weights, statistics, .. } => {
+                rae_origin(encoder, encoder_weights, statistics).map(Some)
+            }
+            Self::TrainedRae(_) => Ok(None),
+        }
     }
 
     /// Channels of its images.

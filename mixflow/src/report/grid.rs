@@ -27,14 +27,29 @@ impl Default for Tiles {
     }
 }
 
+/// Longest side of a PNG: 2³¹ − 1 (PNG specification, 11.2.2).
+const LONGEST: u64 = (1 << 31) - 1;
+
 impl Tiles {
+    /// Width and height of the picture of `count` images of this height and width; none if a side is longer than PNG allows.
+    pub fn size(&self, count: usize, [height, width]: [usize; 2]) -> Option<[u32; 2]> {
+        let columns = self.columns.min(count.max(1)).max(1);
+        let side = |count: usize, size: usize| {
+            let cell = (size as u64).checked_mul(self.scale.into())?.checked_add(self.gap.into())?;
+            let side = (count as u64).checked_mul(cell)?.checked_add(self.gap.into())?;
+            u32::try_from(side).ok().filter(|_| side <= LONGEST)
+        };
+        Some([side(columns, width)?, side(count.div_ceil(columns), height)?])
+    }
+
     /// Tiles `images` row by row. Values are clamped to [-1, 1]; one that is not finite becomes magenta.
     ///
     /// # Shapes
     /// - images: `[batch, channels, height, width]` in `shape`, row-major; 1 or 3 channels
     ///
     /// # Panics
-    /// When `images` does not have the length of `shape`, for other channel counts, and for zero columns or scale.
+    /// When `images` does not have the length of `shape`, for other channel counts, for zero columns or scale, and for a
+    /// picture beyond [`size`](Self::size).
     pub fn image(&self, images: &[f32], shape: [usize; 4]) -> RgbImage {
         let [batch, channels, height, width] = shape;
         assert_eq!(images.len(), shape.iter().product::<usize>(), "expected images of shape {shape:?}");
@@ -42,10 +57,9 @@ impl Tiles {
         assert!(self.columns > 0 && self.scale > 0, "expected at least one column and scale 1, found {self:?}");
 
         let columns = self.columns.min(batch.max(1));
-        let rows = batch.div_ceil(columns);
         let cell = |size: usize| size as u32 * self.scale + self.gap;
-        let size = |count: usize, size: usize| count as u32 * cell(size) + self.gap;
-        let mut picture = RgbImage::from_pixel(size(columns, width), size(rows, height), Rgb(self.background));
+        let [wide, high] = self.size(batch, [height, width]).expect("a picture that PNG can hold");
+        let mut picture = RgbImage::from_pixel(wide, high, Rgb(self.background));
         if images.is_empty() {
             return picture;
         }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use burn::tensor::Device;
 use mixflow::backbones::weights::Weights;
+use mixflow::check_memory;
 use mixflow::data::Dataset;
 use mixflow::export::Export;
 use mixflow::guidance::Guidance;
@@ -102,6 +103,11 @@ pub(crate) fn sample(request: &Request<'_>) -> Result<ExitCode> {
     pipeline.negative = prompts.negative.clone().unwrap_or_default();
     pipeline.text_to_image.seed = request.seed.unwrap_or(pipeline.text_to_image.seed);
 
+    let columns = prompts.prompts.len().clamp(1, 8);
+    let [height, width] = pipeline.size;
+    export.check(count, columns, [3, height, width])?;
+    let what = || format!("{count} images of {height} x {width} pixels, which are made before they are written,");
+    check_memory(what, &[count as u64, height as u64, width as u64, 3 * 4])?;
     let all: Vec<&str> = prompts.prompts.iter().map(String::as_str).cycle().take(count).collect();
     let mut progress = Progress::new();
     progress.begin("reading prompts", None);
@@ -115,7 +121,7 @@ pub(crate) fn sample(request: &Request<'_>) -> Result<ExitCode> {
         progress.sampling(t, first, x.dims()[0]);
     })?;
     let (evaluations, seconds) = (images.evaluations, started.elapsed().as_secs_f64());
-    export.write(count, prompts.prompts.len().clamp(1, 8), [Ok(images)])?;
+    export.write(count, columns, [Ok(images)])?;
     progress.end();
     say(format_args!(
         "{count} images of {} in {}\n{evaluations} network evaluations for each, seed {}, {:.2} s an image",
