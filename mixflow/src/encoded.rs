@@ -1,12 +1,13 @@
 //! Images as the latents of an autoencoder, in memory.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use mixflow_backbones::autoencoder::Autoencoder;
 
-use crate::Error;
 use crate::data::{self, Dataset, Example, Fingerprint};
+use crate::{Error, check_memory};
 
 /// Images encoded at a time, of 128 x 128 pixels or less; fewer of larger ones, since an autoencoder keeps a hundred numbers
 /// and more for each pixel.
@@ -22,13 +23,15 @@ pub struct Encoded {
     labels: Vec<usize>,
     fingerprint: Fingerprint,
     shape: [usize; 3],
+    /// Images that others stand for.
+    broken: Vec<PathBuf>,
 }
 
 impl Encoded {
     /// Encodes all images.
     ///
     /// # Errors
-    /// If an image cannot be read, or the data has no end.
+    /// If an image cannot be read, the data has no end, or their latents do not fit memory.
     pub fn new(data: &dyn Dataset, autoencoder: &dyn Autoencoder) -> Result<Self, Error> {
         let len = data.len().ok_or_else(|| Error::Recipe {
             origin: "autoencoder".into(),
@@ -50,9 +53,11 @@ impl Encoded {
             let encoded = autoencoder.encode(images).mean;
             let [_, c, h, w] = encoded.dims();
             shape = [c, h, w];
+            let what = || format!("the latents of {len} images, which are kept in memory unless `encode` stores them,");
+            check_memory(what, &[len, (c * h * w) as u64, 4])?;
             latents.extend(encoded.into_data().iter::<f32>());
         }
-        Ok(Self { latents, labels, fingerprint: data.fingerprint()?, shape })
+        Ok(Self { latents, labels, fingerprint: data.fingerprint()?, shape, broken: data.broken() })
     }
 }
 
@@ -90,6 +95,10 @@ impl Dataset for Encoded {
         Ok(self.labels[index as usize])
     }
 
+    fn broken(&self) -> Vec<PathBuf> {
+        self.broken.clone()
+    }
+
     /// That of the images.
     fn fingerprint(&self) -> Result<Fingerprint, data::Error> {
         Ok(self.fingerprint.clone())
@@ -104,7 +113,7 @@ mod tests {
     use mixflow_backbones::autoencoder::Latents;
 
     use super::*;
-    use crate::data::{Channels, Digits, Shapes, split};
+    use crate::data::{Channels, Digits, Folder, OnBroken, Shapes, split};
 
     /// Halves of the upper left quarter.
     #[derive(Debug)]
@@ -159,6 +168,17 @@ mod tests {
                 "{size} pixels"
             );
         }
+    }
+
+    #[test]
+    fn broken_images_that_others_stand_for_are_told() {
+        let root = tempfile::tempdir().unwrap();
+        let class = root.path().join("a");
+        std::fs::create_dir(&class).unwrap();
+        image::RgbImage::new(8, 8).save(class.join("1.png")).unwrap();
+        std::fs::write(class.join("2.png"), "broken").unwrap();
+        let folder = Folder::open(root.path(), 8, OnBroken::Skip).unwrap();
+        assert_eq!(Encoded::new(&folder, &Corner).unwrap().broken(), [class.join("2.png")]);
     }
 
     #[test]

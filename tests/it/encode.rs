@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use image::{Rgb, RgbImage};
-use mixflow::data::latents::{EncodeConfig, Latents, Outcome, Precision, Writer, encode_dataset};
+use mixflow::data::latents::{EncodeConfig, Encoding, Latents, Outcome, Precision, Verified, Writer, encode_dataset};
 use mixflow::data::source::{self, Source};
 use mixflow::data::{Dataset, OnBroken};
 use mixflow::recipe::{ConfiguredObjective, Recipe};
@@ -83,7 +83,11 @@ impl Place {
         let writer = Writer::open(&self.path(to), encoder.contents(&*source, STORAGE))?;
         let config = EncodeConfig { batch: 3, on_broken: OnBroken::Refuse };
         let stop = AtomicBool::new(false);
-        let tell = |read| stop.store(read >= stop_at, Ordering::Relaxed);
+        let tell = |event| {
+            if let Encoding::Encoded(images) = event {
+                stop.store(images >= stop_at, Ordering::Relaxed);
+            }
+        };
         encode_dataset(&*source, config, writer, &stop, |images| encoder.encode(images), tell)
     }
 
@@ -117,7 +121,7 @@ fn a_stopped_and_continued_encode_is_byte_identical() {
     });
     assert_eq!(files[0].len(), 4, "three shards and a manifest");
     assert!(files[0] == files[1]);
-    place.latents("parts").verify().expect("the files are as written");
+    place.latents("parts").verify(&Verified::default(), |_, _| ()).expect("the files are as written");
 }
 
 #[test]
@@ -187,6 +191,11 @@ fn what_does_not_fit_is_refused_by_name() {
 
     assert!(matches!(place.encode(&place.kl(0), "latents", 4), Ok(Outcome::Interrupted)));
     let error = place.encode(&place.kl(1), "latents", u64::MAX).expect_err("other weights").to_string();
+    let hashes = ["vae-0.safetensors", "vae-1.safetensors"].map(|name| {
+        let origin = mixflow::data::latents::Origin::of_file("", &place.path(name)).expect("readable");
+        origin.sha256
+    });
+    assert!(hashes.iter().all(|hash| error.contains(hash)), "{error}");
     assert!(error.contains("another `autoencoder`"), "{error}");
 
     for (paths, words) in [
@@ -251,6 +260,26 @@ fn losses(recipe: &Recipe, folder: PathBuf, objective: &impl Objective<Network>)
     assert!(matches!(outcome, Ok(train::Outcome::Finished(_))));
     assert!(losses.len() == 3 && losses.iter().all(|loss| loss.is_finite()), "{losses:?}");
     losses
+}
+
+#[test]
+fn features_that_do_not_fit_are_refused_before_training() {
+    let place = Place::new();
+    place.encode(&place.kl(0), "latents", u64::MAX).expect("a new folder");
+    let repa = |projectors: &str, patch: usize| {
+        let network = format!(
+            r#"network={{"kind":"repa","input_size":8,"patch":{patch},"channels":4,"width":16,"depth":2,"heads":2,"hidden":32,"classes":2,"encoder_depth":1,"projectors":{projectors},"projector_hidden":16}}"#
+        );
+        recipe(&place, &[&network, "objective.alignment={}"]).open().map(drop)
+    };
+    repa("[16]", 2).expect("sixteen tokens of sixteen numbers");
+    for (projectors, patch) in [("[17]", 2), ("[16, 16]", 2), ("[16]", 4)] {
+        let error = repa(projectors, patch).expect_err("other features").to_string();
+        assert!(error.contains("stored with [[16, 16]]") && error.contains("network.projectors"), "{error}");
+    }
+    let shape = r#"network={"kind":"sit","input_size":16,"patch":2,"channels":4,"width":16,"depth":1,"heads":2,"hidden":32,"classes":2}"#;
+    let error = recipe(&place, &[shape]).open().expect_err("another size").to_string();
+    assert!(error.contains("4 x 16 x 16") && error.contains("encode images of another size"), "{error}");
 }
 
 #[test]

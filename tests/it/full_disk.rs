@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 
+use mixflow::data::latents::{Contents, Encoded, Image, Latents, Origin, Precision, Verified, Writer};
+use mixflow::data::source::Entry;
 use mixflow::report::write_atomic;
 use mixflow::train::{Checkpoints, MetricsLog, StepReport};
 use mixflow_backbones::sit::official_key;
@@ -14,12 +16,39 @@ use mixflow_backbones::weights::Weights;
 
 use crate::resume::{interrupt, network, recipe, temporary, train};
 
-/// A run with a checkpoint after four steps, weights and a report.
+/// What writes stored latents of 64 KiB each.
+fn latents(folder: &Path) -> Writer {
+    let contents = Contents {
+        shape: [4, 64, 64],
+        precision: Precision::F32,
+        deviation: false,
+        flipped: false,
+        normalised: true,
+        image_size: 512,
+        classes: vec!["all".into()],
+        autoencoder: Origin { name: "none".into(), sha256: String::new() },
+        features: vec![],
+        source: "none".into(),
+        shard_examples: 1,
+    };
+    Writer::open(&folder.join("latents"), contents).expect("a folder of such latents")
+}
+
+fn push(writer: &mut Writer, name: &str) {
+    let image = Image { entry: Entry { name: name.into(), class: 0, stamp: None }, sha256: [0; 32] };
+    let encoded = Encoded { mean: vec![0.5; 4 * 64 * 64], deviation: None, features: vec![] };
+    writer.push(&[image], &encoded, None).expect("all is valid");
+}
+
+/// A run with a checkpoint after four steps, weights, a report and stored latents.
 fn prepare(folder: &Path) {
     interrupt(&recipe(4), folder, 3);
     let network = network(&recipe(4));
     Weights::of(&network, official_key).write(folder.join("model.safetensors"), &[]).expect("there is room");
     write_atomic(&folder.join("report.html"), b"the old report").expect("there is room");
+    let mut writer = latents(folder);
+    push(&mut writer, "a.png");
+    writer.finish().expect("there is room");
 }
 
 /// Names and contents of all files below a folder.
@@ -57,6 +86,14 @@ fn every_write_fails_cleanly(folder: &Path, words: &str) {
     check("model.safetensors", error.to_string());
     let error = write_atomic(&folder.join("report.html"), &vec![b'x'; 1 << 20]).expect_err("the report does not fit");
     check("report.html", error.to_string());
+
+    let mut writer = latents(folder);
+    push(&mut writer, "b.png");
+    let error = writer.finish().expect_err("another shard does not fit");
+    check("shard-00001", error.to_string());
+    Latents::open(&folder.join("latents"))
+        .and_then(|latents| latents.verify(&Verified::default(), |_, _| ()))
+        .expect("the latents from before are whole");
 
     let mut lines = MetricsLog::open(&log, 12).expect("the log can be opened");
     let report = StepReport { step: 12, loss: 0.1, gradient_norm: 0.2, learning_rate: 0.3, finite: true };

@@ -10,9 +10,9 @@ use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::encoder::EncoderConfig;
 use mixflow::backbones::json::explain;
 use mixflow::data::OnBroken;
-use mixflow::data::latents::{EncodeConfig, Outcome, Precision, Writer, encode_dataset};
+use mixflow::data::latents::{EncodeConfig, Encoding, Outcome, Precision, Writer, encode_dataset};
 use mixflow::data::source;
-use mixflow::{LatentEncoder, StorageConfig};
+use mixflow::{LatentEncoder, StorageConfig, check_memory};
 use serde::de::DeserializeOwned;
 
 use crate::progress::Progress;
@@ -23,7 +23,7 @@ pub(crate) struct Encode {
     /// A folder with one sub-folder of images per class, `WebDataset` .tar files, or .parquet files
     #[arg(required = true)]
     source: Vec<PathBuf>,
-    /// Folder of the latents; one that is not finished is continued
+    /// Folder of the latents; one that is not finished is continued, to one that is, new images are added
     #[arg(long, value_name = "FOLDER")]
     to: PathBuf,
     /// Side of the images in pixels, cut from their centres
@@ -97,25 +97,24 @@ impl Encode {
         let _lock = lock(&self.to)?;
         let source = source::open(&self.source, self.class_names()?)?;
         let encoder = self.encoder()?;
-        let precision = match self.precision {
-            Stored::F32 => Precision::F32,
-            Stored::F16 => Precision::F16,
-            Stored::Bf16 => Precision::Bf16,
-        };
-        let storage = StorageConfig { precision, flipped: self.flip, shard_examples: self.shard };
+        self.check_sizes(&encoder, source.len())?;
+        let storage = StorageConfig { precision: self.precision(), flipped: self.flip, shard_examples: self.shard };
         let writer = Writer::open(&self.to, encoder.contents(&*source, storage))?;
         stop_on_signals()?;
 
         let mut progress = Progress::new();
         progress.begin("encoding", Some(source.len()));
-        progress.encoding_from(writer.read());
+        let before = writer.read();
         let on_broken = match self.on_broken {
             Broken::Skip => OnBroken::Skip,
             Broken::Refuse => OnBroken::Refuse,
         };
         let config = EncodeConfig { batch: self.batch, on_broken };
         let encode = |images| encoder.encode(images);
-        let outcome = encode_dataset(&*source, config, writer, &STOP, encode, |read| progress.counted(read, "image"))?;
+        let outcome = encode_dataset(&*source, config, writer, &STOP, encode, |event| match event {
+            Encoding::Compared(images) if images == before => progress.encoding_from(images),
+            Encoding::Compared(images) | Encoding::Encoded(images) => progress.counted(images, "image"),
+        })?;
         progress.end();
         let folder = self.to.display();
         let Outcome::Finished(manifest) = outcome else {
@@ -126,14 +125,37 @@ impl Encode {
             note(format_args!("warning: {} images are broken and left out, the first {first}", manifest.broken.len()));
         }
         let [channels, height, width] = manifest.contents.shape;
-        let bytes: u64 = manifest.shards.iter().map(|shard| shard.bytes).sum();
+        let added = match manifest.examples().saturating_sub(before) {
+            _ if before == 0 => String::new(),
+            0 => ", none of them new".into(),
+            new => format!(", {new} of them new"),
+        };
+        let twins = if manifest.contents.flipped { ", and as many of mirrored images" } else { "" };
         say(format_args!(
-            "{} latents of {channels} x {height} x {width} in {folder}, {} shards of {:.1} MB in all",
+            "{} latents of {channels} x {height} x {width}{twins}{added} in {folder}, {} shards of {:.1} MB in all",
             manifest.examples(),
             manifest.shards.len(),
-            bytes as f64 / 1e6
+            manifest.bytes() as f64 / 1e6
         ))?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// Whether a batch and a shard fit memory.
+    fn check_sizes(&self, encoder: &LatentEncoder, images: u64) -> Result<()> {
+        let [batch, shard] = [self.batch, self.shard].map(|size| (size as u64).min(images));
+        let pixels = 3 * (self.size * self.size) as u64;
+        check_memory(|| format!("a batch of {batch} images (--batch)"), &[batch.min(shard), pixels, 4])?;
+        let twins = if self.flip { 2 } else { 1 };
+        let latent = [shard, encoder.numbers() as u64, twins, self.precision().bytes() as u64];
+        Ok(check_memory(|| format!("a shard of {shard} latents (--shard)"), &latent)?)
+    }
+
+    fn precision(&self) -> Precision {
+        match self.precision {
+            Stored::F32 => Precision::F32,
+            Stored::F16 => Precision::F16,
+            Stored::Bf16 => Precision::Bf16,
+        }
     }
 
     fn encoder(&self) -> Result<LatentEncoder> {

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use mixflow::data::latents::{Contents, Encoded, Latents, Origin, Posterior, Precision, Writer};
+use mixflow::data::latents::{Contents, Encoded, Image, Latents, Origin, Posterior, Precision, Writer};
+use mixflow::data::source::Entry;
 use mixflow::data::{Loader, LoaderConfig};
 
 use crate::run::{Result, say};
@@ -41,11 +42,13 @@ fn write(folder: &Path) -> Result<()> {
     let numbers = BATCH * SHAPE.iter().product::<usize>();
     let encoded = Encoded { mean: vec![0.5; numbers], deviation: Some(vec![0.1; numbers]), features: vec![] };
     for first in (0..EXAMPLES).step_by(BATCH) {
-        let samples: Vec<_> = (first..first + BATCH).map(|number| (number.to_string(), 0)).collect();
-        writer.push(&samples, &encoded, None)?;
-        writer.commit((first + BATCH) as u64)?;
+        let image =
+            |number: usize| Image { entry: Entry { name: number.to_string(), class: 0, stamp: None }, sha256: [0; 32] };
+        let images: Vec<_> = (first..first + BATCH).map(image).collect();
+        writer.push(&images, &encoded, None)?;
+        writer.commit()?;
     }
-    writer.finish(EXAMPLES as u64)?;
+    writer.finish()?;
     Ok(())
 }
 

@@ -7,7 +7,8 @@ use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
 use mixflow::data::Dataset;
-use mixflow::data::latents::{Contents, Encoded, Features, Latents, Origin, Precision, Writer};
+use mixflow::data::latents::{Contents, Encoded, Features, Image, Latents, Origin, Precision, Verified, Writer};
+use mixflow::data::source::Entry;
 use mixflow_fuzz::folder;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -15,7 +16,7 @@ fuzz_target!(|bytes: &[u8]| {
     let latents = LATENTS.get_or_init(write);
     fs::write(latents.join("manifest.json"), bytes).expect("the folder is writable");
     let Ok(latents) = Latents::open(latents) else { return };
-    let _ = latents.verify();
+    let _ = latents.verify(&Verified::default(), |_, _| ());
     for index in 0..latents.len().unwrap_or(0).min(4) {
         let _ = (latents.example(index), latents.name(index));
     }
@@ -39,8 +40,8 @@ fn write() -> PathBuf {
     let path = folder().join("latents");
     let mut writer = Writer::open(&path, contents).expect("a new folder");
     let encoded = Encoded { mean: vec![0.5; 24], deviation: Some(vec![0.1; 24]), features: vec![vec![1.0; 18]] };
-    let samples: Vec<_> = ["1.png", "2.png", "3.png"].map(|name| (name.to_string(), 1)).into();
-    writer.push(&samples, &encoded, None).expect("all is valid");
-    writer.finish(3).expect("the folder is writable");
+    let image = |name: &str| Image { entry: Entry { name: name.into(), class: 1, stamp: None }, sha256: [7; 32] };
+    writer.push(&["1.png", "2.png", "3.png"].map(image), &encoded, None).expect("all is valid");
+    writer.finish().expect("the folder is writable");
     path
 }

@@ -10,17 +10,17 @@ use mixflow::backbones::autoencoder::{KlAutoencoderConfig, official_key};
 use mixflow::backbones::encoder::EncoderConfig;
 use mixflow::backbones::weights::Weights;
 use mixflow::data::Dataset;
-use mixflow::data::latents::Latents;
+use mixflow::data::latents::{Latents, Verified};
 
 use crate::Place;
 
 /// The pictures of `tests/fixtures/train-00000-of-00001.parquet`.
-fn picture(number: u32) -> RgbImage {
+pub(crate) fn picture(number: u32) -> RgbImage {
     RgbImage::from_fn(20, 18, |x, y| Rgb([x * 12, y * 13, number * 40].map(|value| value as u8)))
 }
 
 /// Six pictures as a folder and as an archive, an autoencoder and an encoder with random weights.
-fn place() -> Place {
+pub(crate) fn place() -> Place {
     let place = Place::new();
     let mut archive = tar::Builder::new(File::create(place.path("train.tar")).unwrap());
     let mut add = |name: String, bytes: &[u8]| {
@@ -63,16 +63,17 @@ fn place() -> Place {
     place
 }
 
-const SD: [&str; 8] = ["--autoencoder", "sd", "--weights", "vae.safetensors", "--config", "vae.json", "--size", "16"];
+pub(crate) const SD: [&str; 8] =
+    ["--autoencoder", "sd", "--weights", "vae.safetensors", "--config", "vae.json", "--size", "16"];
 
-fn encode(place: &Place, source: &str, to: &str, more: &[&str]) -> String {
+pub(crate) fn encode(place: &Place, source: &str, to: &str, more: &[&str]) -> String {
     place.run(&[&["encode", source, "--to", to], &SD[..], more].concat())
 }
 
 /// Names, classes and numbers of all latents in a folder.
 fn latents(folder: &Path) -> Vec<(String, String, Vec<f32>)> {
     let latents = Latents::open(folder).unwrap();
-    latents.verify().unwrap();
+    latents.verify(&Verified::default(), |_, _| ()).unwrap();
     let all = (0..latents.len().unwrap()).map(|index| {
         let example = latents.example(index).unwrap();
         (latents.name(index).unwrap(), latents.classes()[example.label].clone(), example.pixels)

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::prelude::*;
 
 use super::manifest::Manifest;
-use super::write::{Encoded, Writer};
+use super::resume::{hash, missing};
+use super::write::{Encoded, Image, Writer};
 use crate::Error;
 use crate::data::OnBroken;
 use crate::data::source::{Sample, Source};
@@ -28,6 +29,15 @@ pub struct Images {
     pub shape: [usize; 4],
 }
 
+/// What [`encode_dataset`] tells while it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Encoding {
+    /// So many images that were encoded before are known to be the same still.
+    Compared(u64),
+    /// So many images of the source are encoded or left out, those of before included.
+    Encoded(u64),
+}
+
 /// How encoding ended.
 #[derive(Debug)]
 pub enum Outcome {
@@ -37,13 +47,15 @@ pub enum Outcome {
     Interrupted,
 }
 
-/// Encodes the images of a source into the folder of a writer, from where that stands.
+/// Encodes the images of a source that are not in the folder of a writer yet, known by their names, in their order.
 ///
-/// Batches end where shards end, so that an encoder that rounds by the size of its batch gives the same after an
-/// interruption as without one. `stop` ends it after the batch in progress; `tell` hears how many samples were read.
+/// What is there stays as it is: new images of a source that has grown come behind. Those that were left out as broken are
+/// tried again. Batches end where shards end, so that an encoder that rounds by the size of its batch gives the same after
+/// an interruption as without one. `stop` ends it after the batch in progress.
 ///
 /// # Errors
-/// If the source or the file system fail, an image is broken and that is refused, or a latent is not finite.
+/// If the source or the file system fail, the source no longer has an image that is encoded, or has another one under its
+/// name, an image is broken and that is refused, or a latent is not finite.
 ///
 /// # Panics
 /// If `encode` returns something of another size than the writer's contents say.
@@ -53,11 +65,16 @@ pub fn encode_dataset(
     mut writer: Writer,
     stop: &AtomicBool,
     mut encode: impl FnMut(Images) -> Encoded,
-    mut tell: impl FnMut(u64),
+    mut tell: impl FnMut(Encoding),
 ) -> Result<Outcome, Error> {
     let size = writer.contents().image_size;
-    let mut read = writer.read();
-    let mut samples = source.samples(read)?;
+    let entries = source.entries()?;
+    let missing = missing(&mut writer, source, &entries, |images| tell(Encoding::Compared(images)))?;
+    let mut samples = missing.into_iter().flat_map(move |range| {
+        let read = source.samples(range.start);
+        let read = read.unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));
+        range.zip(read).map(|(place, sample)| sample.map(|sample| (sample, place)))
+    });
     loop {
         if stop.load(Ordering::Relaxed) {
             return Ok(Outcome::Interrupted);
@@ -65,19 +82,19 @@ pub fn encode_dataset(
         let wanted = config.batch.max(1).min(writer.room());
         let (mut known, mut pixels) = (Vec::new(), Vec::new());
         while known.len() < wanted {
-            let next: Vec<Sample> = samples.by_ref().take(wanted - known.len()).collect::<Result<_, _>>()?;
+            let next: Vec<(Sample, u64)> = samples.by_ref().take(wanted - known.len()).collect::<Result<_, _>>()?;
             if next.is_empty() {
                 break;
             }
-            read += next.len() as u64;
-            let decoded: Vec<_> = next.par_iter().map(|sample| sample.planes(size)).collect();
-            for (Sample { name, class, .. }, decoded) in next.into_iter().zip(decoded) {
+            let decoded: Vec<_> =
+                next.par_iter().map(|(sample, _)| (sample.planes(size), hash(&sample.bytes))).collect();
+            for ((sample, place), (decoded, sha256)) in next.into_iter().zip(decoded) {
                 match decoded {
                     Ok(planes) => {
                         pixels.extend(planes);
-                        known.push((name, class));
+                        known.push(Image { entry: entries[place as usize].clone(), sha256 });
                     }
-                    Err(_) if config.on_broken == OnBroken::Skip => writer.skip(name),
+                    Err(_) if config.on_broken == OnBroken::Skip => writer.skip(sample.name),
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -90,12 +107,12 @@ pub fn encode_dataset(
             let mirrored = mirrored.map(|pixels| encode(Images { pixels, shape }));
             writer.push(&known, &encoded, mirrored.as_ref())?;
         }
-        writer.commit(read)?;
+        writer.commit()?;
         if !known.is_empty() {
-            tell(read);
+            tell(Encoding::Encoded(writer.read()));
         }
         if last {
-            return writer.finish(read).map(|manifest| Outcome::Finished(Box::new(manifest)));
+            return writer.finish().map(|manifest| Outcome::Finished(Box::new(manifest)));
         }
     }
 }

@@ -1,19 +1,22 @@
 //! What a folder of latents says about itself.
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
 use mixflow_backbones::json::explain;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::data::Error;
 use crate::digest;
+use crate::report::thousands;
 
 /// The name of the finished manifest; it is written last.
 pub(super) const MANIFEST: &str = "manifest.json";
 
-/// The version that this code writes and reads.
-const FORMAT: u32 = 1;
+/// The version that this code writes. It reads version 1 too, which does not say what images the latents are of.
+const FORMAT: u32 = 2;
 
 /// Numbers that one example may have, in each of its tensors: those of 256 MiB.
 const LARGEST: usize = 1 << 26;
@@ -42,7 +45,7 @@ pub struct Contents {
     pub features: Vec<Features>,
     /// Where the images come from, in words.
     pub source: String,
-    /// Examples in every shard but the last.
+    /// Examples in a shard; fewer in the last one of every encoding.
     pub shard_examples: usize,
 }
 
@@ -94,6 +97,31 @@ pub struct Manifest {
     pub broken: Vec<String>,
     /// The shards, in order.
     pub shards: Vec<ShardEntry>,
+    /// SHA-256 of all of the above, in hexadecimal.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    checksum: String,
+}
+
+/// How many latents, of how many classes, and what made them.
+impl fmt::Display for Manifest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Contents { shape: [channels, height, width], flipped, image_size, classes, autoencoder, .. } =
+            &self.contents;
+        let (images, classes) = (thousands(self.examples()), thousands(classes.len() as u64));
+        write!(f, "{images} images of {classes} classes, {image_size} x {image_size} pixels, as latents of ")?;
+        write!(f, "{channels} x {height} x {width}")?;
+        if *flipped {
+            f.write_str(", with those of the mirrored images")?;
+        }
+        if !self.broken.is_empty() {
+            write!(f, ", without {} broken images", thousands(self.broken.len() as u64))?;
+        }
+        write!(f, "; made by {autoencoder}")?;
+        for features in &self.contents.features {
+            write!(f, ", with features of {}", features.encoder)?;
+        }
+        Ok(())
+    }
 }
 
 /// One shard in a [`Manifest`].
@@ -108,6 +136,9 @@ pub struct ShardEntry {
     pub bytes: u64,
     /// SHA-256 of the file, in hexadecimal.
     pub sha256: String,
+    /// What tells without reading them whether any of its images may have changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stamp: Option<String>,
 }
 
 impl Origin {
@@ -118,6 +149,14 @@ impl Origin {
     pub fn of_file(name: impl Into<String>, weights: &Path) -> Result<Self, crate::Error> {
         let sha256 = digest::file(weights).map_err(crate::Error::io("read", weights))?;
         Ok(Self { name: name.into(), sha256 })
+    }
+}
+
+/// The name without its settings, and the weights.
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = self.name.split(" {").next().unwrap_or_default();
+        write!(f, "{name}, weights of SHA-256 {}", self.sha256.get(..12).unwrap_or(&self.sha256))
     }
 }
 
@@ -145,18 +184,25 @@ impl Contents {
         self.shape.iter().product()
     }
 
-    /// The first thing that differs, by name.
+    /// What keeps latents of `other` from standing beside these, with both values. The source may have moved, and classes
+    /// may be new at the end.
     pub(super) fn difference(&self, other: &Self) -> Option<String> {
         let values = |contents: &Self| serde_json::to_value(contents).expect("plain numbers and text are JSON");
         let (one, two) = (values(self), values(other));
-        let keys = one.as_object()?.keys();
-        keys.into_iter().find(|key| one[key.as_str()] != two[key.as_str()]).cloned()
+        let mut keys = one.as_object()?.keys().filter(|key| !["source", "classes"].contains(&key.as_str()));
+        if let Some(key) = keys.find(|key| one[key.as_str()] != two[key.as_str()]) {
+            return Some(format!("another `{key}`, {}, not {}", one[key], two[key]));
+        }
+        let (old, new) = (&self.classes, &other.classes);
+        let place = (0..old.len()).find(|&place| old.get(place) != new.get(place))?;
+        let now = new.get(place).map_or("none".into(), |class| format!("`{class}`"));
+        Some(format!("other classes, of which number {place} is `{}`, not {now}", old[place]))
     }
 }
 
 impl Precision {
     /// Bytes of a number.
-    pub(super) fn bytes(self) -> usize {
+    pub fn bytes(self) -> usize {
         match self {
             Self::F32 => 4,
             Self::F16 | Self::Bf16 => 2,
@@ -175,7 +221,32 @@ impl Precision {
 
 impl Manifest {
     pub(super) fn new(contents: Contents) -> Self {
-        Self { format: FORMAT, contents, read: 0, broken: Vec::new(), shards: Vec::new() }
+        let checksum = String::new();
+        Self { format: FORMAT, contents, read: 0, broken: Vec::new(), shards: Vec::new(), checksum }
+    }
+
+    /// As it stands in its file.
+    pub(super) fn to_json(&self) -> Vec<u8> {
+        let whole = Self { checksum: self.sum(), ..self.clone() };
+        serde_json::to_vec_pretty(&whole).expect("plain numbers and text are JSON")
+    }
+
+    /// The hash of everything but itself.
+    fn sum(&self) -> String {
+        let bare = Self { checksum: String::new(), ..self.clone() };
+        let bytes = serde_json::to_vec(&bare).expect("plain numbers and text are JSON");
+        digest::hexadecimal(&Sha256::digest(bytes))
+    }
+
+    /// Whether it says which images its latents are of, so that more can be added.
+    pub(super) fn knows_images(&self) -> bool {
+        self.format == FORMAT
+    }
+
+    /// Whether it has all shards of another one, and perhaps more.
+    pub(super) fn extends(&self, other: &Self) -> bool {
+        let hashes = |manifest: &Self| manifest.shards.iter().map(|shard| shard.sha256.clone()).collect::<Vec<_>>();
+        hashes(self).starts_with(&hashes(other))
     }
 
     /// Reads and checks a manifest; `None` if there is none.
@@ -193,8 +264,8 @@ impl Manifest {
     }
 
     fn check(&self) -> Result<(), String> {
-        if self.format != FORMAT {
-            return Err(format!("have format {}; this version reads format {FORMAT}", self.format));
+        if !(1..=FORMAT).contains(&self.format) {
+            return Err(format!("have format {}; this version reads formats up to {FORMAT}", self.format));
         }
         self.contents.check()?;
         for (number, shard) in self.shards.iter().enumerate() {
@@ -203,11 +274,20 @@ impl Manifest {
             if *file != shard_name(number) {
                 return Err(format!("call shard {number} `{file}`; expected `{}`", shard_name(number)));
             }
-            if *examples == 0 || *examples > full || (*examples < full && number + 1 < self.shards.len()) {
-                return Err(format!("have {examples} examples in `{file}`; expected {full}, fewer only in the last"));
+            if !(1..=full).contains(examples) {
+                return Err(format!("have {examples} examples in `{file}`; expected from 1 to {full}"));
             }
         }
+        if self.knows_images() && self.checksum != self.sum() {
+            return Err("have a manifest that was changed after it was written; restore it or encode again".into());
+        }
         Ok(())
+    }
+
+    /// Size of all shards.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.shards.iter().map(|shard| shard.bytes).sum()
     }
 
     /// Number of examples in all shards.

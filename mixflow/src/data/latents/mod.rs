@@ -11,13 +11,16 @@
 //! | `mean_flipped`, … | as without | the same of the mirrored image: an encoder does not commute with mirroring |
 //! | `class` | `[n]`, i64 | index into the manifest's classes |
 //! | `name`, `name_end` | `[bytes]`, u8; `[n]`, i64 | names of the sources one after the other, and where each ends |
+//! | `image_sha256` | `[n, 32]`, u8 | SHA-256 of each image's file |
 //!
 //! [`Writer`] writes them, by the hand of [`encode_dataset`]; [`Latents`] reads them.
 
 mod encode;
 mod manifest;
 mod number;
+mod resume;
 mod shard;
+mod verify;
 mod write;
 
 #[cfg(test)]
@@ -28,9 +31,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use encode::{EncodeConfig, Images, Outcome, encode_dataset};
+pub use encode::{EncodeConfig, Encoding, Images, Outcome, encode_dataset};
 pub use manifest::{Contents, Features, Manifest, Origin, Precision, ShardEntry};
-pub use write::{Encoded, Writer};
+pub use verify::Verified;
+pub use write::{Encoded, Image, Writer};
 
 use self::shard::Shard;
 use super::{Dataset, Error, Example, Fingerprint, Variation};
@@ -41,7 +45,7 @@ use crate::random::{self, Stream};
 ///
 /// [`Dataset::example`] gives the mean; in training [`Dataset::variant`] draws from the posterior, with noise that is a
 /// function of (seed, position), and takes the mirrored image's latent where the position says so. Opening reads
-/// headers, sizes and classes; [`verify`](Self::verify) reads everything.
+/// headers, sizes and classes; [`verify`](Self::verify) reads everything, for which training is the time.
 ///
 /// Shards are read by memory map: they must stay as they are meanwhile.
 #[derive(Debug)]
@@ -49,6 +53,8 @@ pub struct Latents {
     folder: PathBuf,
     manifest: Manifest,
     shards: Vec<Shard>,
+    /// Examples before each shard.
+    starts: Vec<u64>,
     posterior: Posterior,
 }
 
@@ -78,7 +84,9 @@ impl Latents {
         }
         let shards = manifest.shards.iter().map(|entry| Shard::open(path, entry, &manifest.contents));
         let shards = shards.collect::<Result<_, _>>()?;
-        Ok(Self { folder: path.into(), manifest, shards, posterior: Posterior::default() })
+        let sizes = manifest.shards.iter().map(|shard| shard.examples as u64);
+        let starts = sizes.scan(0, |next, size| Some(std::mem::replace(next, *next + size))).collect();
+        Ok(Self { folder: path.into(), manifest, shards, starts, posterior: Posterior::default() })
     }
 
     /// The same, after a check that training can use it.
@@ -115,29 +123,11 @@ impl Latents {
         shard.name(row)
     }
 
-    /// Reads all shards and compares them with the manifest's SHA-256.
-    ///
-    /// # Errors
-    /// For the first shard that is not what was written.
-    pub fn verify(&self) -> Result<(), Error> {
-        for entry in &self.manifest.shards {
-            let path = self.folder.join(&entry.file);
-            let reason = match digest::file(&path) {
-                Ok(found) if found == entry.sha256 => continue,
-                Ok(_) => "are damaged: the content is not what was written; encode again".into(),
-                Err(error) => format!("cannot be read: {error}"),
-            };
-            return Err(Error::Latents { path, reason });
-        }
-        Ok(())
-    }
-
     fn find(&self, index: u64) -> (&Shard, usize) {
         let count = self.manifest.examples();
         assert!(index < count, "index {index} of {count} latents");
-        // All shards but the last are full.
-        let full = self.manifest.contents.shard_examples as u64;
-        (&self.shards[(index / full) as usize], (index % full) as usize)
+        let shard = self.starts.partition_point(|&start| start <= index) - 1;
+        (&self.shards[shard], (index - self.starts[shard]) as usize)
     }
 
     /// The example, or its mirrored twin, at the mean or where `noise` says.

@@ -4,20 +4,20 @@ use half::{bf16, f16};
 
 use super::manifest::Precision;
 
-/// Appends numbers as bytes. False if one is not finite, or not in that precision.
+/// Appends numbers as bytes. Returns the first that is not finite, or not in that precision.
 #[must_use]
-pub(super) fn narrow(numbers: &[f32], precision: Precision, bytes: &mut Vec<u8>) -> bool {
-    let finite = match precision {
-        Precision::F32 => numbers.iter().all(|number| number.is_finite()),
-        Precision::F16 => numbers.iter().all(|&number| f16::from_f32(number).is_finite()),
-        Precision::Bf16 => numbers.iter().all(|&number| bf16::from_f32(number).is_finite()),
+pub(super) fn narrow(numbers: &[f32], precision: Precision, bytes: &mut Vec<u8>) -> Option<f32> {
+    let finite = |number: f32| match precision {
+        Precision::F32 => number.is_finite(),
+        Precision::F16 => f16::from_f32(number).is_finite(),
+        Precision::Bf16 => bf16::from_f32(number).is_finite(),
     };
     match precision {
         Precision::F32 => bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes())),
         Precision::F16 => bytes.extend(numbers.iter().flat_map(|&number| f16::from_f32(number).to_le_bytes())),
         Precision::Bf16 => bytes.extend(numbers.iter().flat_map(|&number| bf16::from_f32(number).to_le_bytes())),
     }
-    finite
+    numbers.iter().copied().find(|&number| !finite(number))
 }
 
 /// Numbers from bytes.
@@ -39,7 +39,7 @@ mod tests {
         let numbers = [0.0, -0.0, 1.0, -2.5, 0.15625, 65_504.0, f32::MIN_POSITIVE];
         for (precision, exact) in [(Precision::F32, 7), (Precision::F16, 6), (Precision::Bf16, 5)] {
             let mut bytes = Vec::new();
-            assert!(narrow(&numbers, precision, &mut bytes));
+            assert_eq!(narrow(&numbers, precision, &mut bytes), None);
             assert_eq!(bytes.len(), numbers.len() * precision.bytes());
             assert_eq!(widen(&bytes, precision)[..exact.min(5)], numbers[..exact.min(5)], "{precision:?}");
         }
@@ -48,7 +48,8 @@ mod tests {
     #[test]
     fn what_is_not_finite_is_noticed() {
         for (number, fits) in [(f32::NAN, [false; 3]), (f32::INFINITY, [false; 3]), (70_000.0, [true, false, true])] {
-            let found = [Precision::F32, Precision::F16, Precision::Bf16].map(|p| narrow(&[number], p, &mut vec![]));
+            let found =
+                [Precision::F32, Precision::F16, Precision::Bf16].map(|p| narrow(&[number], p, &mut vec![]).is_none());
             assert_eq!(found, fits, "{number}");
         }
     }

@@ -15,6 +15,9 @@ use crate::data::Error;
 /// Largest header of a shard, bytes; ours have less than 10 kB.
 const MAX_HEADER: u64 = 1 << 20;
 
+/// Name of the tensor of the images' hashes; shards of format 1 have none.
+const HASHES: &str = "image_sha256";
+
 /// A tensor of a shard: `examples × numbers` numbers, or as many as there are bytes of names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Column {
@@ -56,12 +59,14 @@ pub(super) struct Rows {
     pub(super) names: String,
     /// Where the name of each example ends.
     pub(super) name_ends: Vec<i64>,
+    /// SHA-256 of each image's file.
+    pub(super) hashes: Vec<[u8; 32]>,
 }
 
 impl Rows {
     pub(super) fn new(contents: &Contents) -> Self {
         let columns = columns(contents).iter().map(|_| Vec::new()).collect();
-        Self { columns, classes: Vec::new(), names: String::new(), name_ends: Vec::new() }
+        Self { columns, classes: Vec::new(), names: String::new(), name_ends: Vec::new(), hashes: Vec::new() }
     }
 
     /// Writes the file. Wide numbers come first, as the format asks for alignment.
@@ -81,6 +86,7 @@ impl Rows {
             entry(&column.name, column.dtype, &[&[examples], &column.row[..]].concat(), bytes.len());
         }
         entry("name", "U8", &[self.names.len()], self.names.len());
+        entry(HASHES, "U8", &[examples, 32], 32 * examples);
         let mut header = Value::Object(header).to_string().into_bytes();
         header.resize(header.len().next_multiple_of(8), b' ');
 
@@ -90,7 +96,8 @@ impl Rows {
             file.write_all(&numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>())?;
         }
         self.columns.iter().try_for_each(|bytes| file.write_all(bytes))?;
-        file.write_all(self.names.as_bytes())
+        file.write_all(self.names.as_bytes())?;
+        file.write_all(self.hashes.as_flattened())
     }
 }
 
@@ -104,6 +111,8 @@ pub(super) struct Shard {
     name_end: usize,
     /// Start and size of the names.
     names: (usize, usize),
+    /// Start of the hashes of the images, where there are any.
+    hashes: Option<usize>,
     pub(super) classes: Vec<u32>,
 }
 
@@ -141,8 +150,10 @@ impl Shard {
             Ok((data + info.data_offsets.0, info.data_offsets.1 - info.data_offsets.0))
         };
         let expected = columns(contents);
-        if header.tensors().len() != expected.len() + 3 {
-            return Err(damaged(format!("{} tensors, expected {}", header.tensors().len(), expected.len() + 3)));
+        let hashed = header.info(HASHES).is_some();
+        let count = expected.len() + 3 + usize::from(hashed);
+        if header.tensors().len() != count {
+            return Err(damaged(format!("{} tensors, expected {count}", header.tensors().len())));
         }
         let column = |column: &Column| {
             let shape = [&[examples], &column.row[..]].concat();
@@ -152,6 +163,7 @@ impl Shard {
         let (class, class_bytes) = start("class", "I64", Some(vec![examples]))?;
         let name_end = start("name_end", "I64", Some(vec![examples]))?.0;
         let names = start("name", "U8", None)?;
+        let hashes = hashed.then(|| start(HASHES, "U8", Some(vec![examples, 32]))).transpose()?;
 
         let known = contents.classes.len();
         let bytes = &file[class..class + class_bytes];
@@ -161,7 +173,8 @@ impl Shard {
             fits.ok_or_else(|| damaged(format!("class {class} of {known}")))
         };
         let classes = bytes.as_chunks().0.iter().map(class).collect::<Result<_, _>>()?;
-        Ok(Self { path, file, columns, name_end, names, classes })
+        let hashes = hashes.map(|(start, _)| start);
+        Ok(Self { path, file, columns, name_end, names, hashes, classes })
     }
 
     /// The numbers of an example in a column.
@@ -169,6 +182,11 @@ impl Shard {
         let (start, bytes) = self.columns[column];
         let start = start + row * bytes;
         widen(&self.file[start..start + bytes], contents.precision)
+    }
+
+    /// SHA-256 of the file of an example's image, where it was stored.
+    pub(super) fn hash(&self, row: usize) -> Option<[u8; 32]> {
+        self.file[self.hashes? + 32 * row..].first_chunk().copied()
     }
 
     /// The name of an example's source.

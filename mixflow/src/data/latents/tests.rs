@@ -1,5 +1,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod grown;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::{fs, io};
@@ -8,7 +10,7 @@ use image::{ImageFormat, Rgb, RgbImage};
 use tempfile::TempDir;
 
 use super::*;
-use crate::data::source::{Sample, Samples, Source};
+use crate::data::source::{Entry, Sample, Samples, Source};
 use crate::data::{Batch, Loader, LoaderConfig, OnBroken};
 
 fn bright(number: u64) -> u8 {
@@ -85,11 +87,11 @@ fn trivial(images: Images) -> Encoded {
 const SKIP: EncodeConfig = EncodeConfig { batch: 4, on_broken: OnBroken::Skip };
 
 /// Encodes up to `most` batches.
-fn encode(folder: &Path, contents: Contents, source: &Flat, most: usize) -> Result<Outcome, crate::Error> {
+fn encode(folder: &Path, contents: Contents, source: &dyn Source, most: usize) -> Result<Outcome, crate::Error> {
     let (stop, mut done) = (AtomicBool::new(most == 0), 0);
     let writer = Writer::open(folder, contents)?;
-    encode_dataset(source, SKIP, writer, &stop, trivial, |_| {
-        done += 1;
+    encode_dataset(source, SKIP, writer, &stop, trivial, |event| {
+        done += usize::from(matches!(event, Encoding::Encoded(_)));
         stop.store(done == most, Ordering::Relaxed);
     })
 }
@@ -99,6 +101,10 @@ fn encoded(contents: Contents, count: u64) -> TempDir {
     let outcome = encode(folder.path(), contents, &Flat::new(count, false), usize::MAX).unwrap();
     assert!(matches!(outcome, Outcome::Finished(_)));
     folder
+}
+
+fn verify(latents: &Latents) -> Result<Verified, Error> {
+    latents.verify(&Verified::default(), |_, _| ())
 }
 
 fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
@@ -114,7 +120,7 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
 fn what_is_encoded_is_read_back() {
     let folder = encoded(contents(), 25);
     let latents = Latents::open(folder.path()).unwrap();
-    latents.verify().unwrap();
+    verify(&latents).unwrap();
     assert_eq!((latents.len(), latents.shape(), latents.features()), (Some(25), [2, 2, 2], vec![[3, 2]]));
     for index in 0..25 {
         let Example { pixels, label, features } = latents.example(index).unwrap();
@@ -187,9 +193,53 @@ fn a_folder_of_other_contents_is_refused_by_name() {
 fn numbers_that_are_not_finite_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = Writer::open(folder.path(), Contents { flipped: false, ..contents() }).unwrap();
-    let sample = [("a.png".to_owned(), 0)];
-    let encoded = Encoded { mean: vec![f32::NAN; 8], deviation: Some(vec![0.0; 8]), features: vec![vec![0.0; 6]] };
-    assert!(writer.push(&sample, &encoded, None).unwrap_err().to_string().contains("latent of `a.png`"));
+    let image = [Image { entry: Entry { name: "a.png".into(), class: 0, stamp: None }, sha256: [0; 32] }];
+    let encoded =
+        |number| Encoded { mean: vec![number; 8], deviation: Some(vec![0.0; 8]), features: vec![vec![0.0; 6]] };
+    let error = writer.push(&image, &encoded(f32::NAN), None).unwrap_err().to_string();
+    assert!(error.contains("latent of `a.png`: the encoder makes NaN of it"), "{error}");
+    let half = Contents { flipped: false, precision: Precision::F16, ..contents() };
+    let mut writer = Writer::open(&folder.path().join("half"), half).unwrap();
+    // The largest number of 16 bits is 65504; from 65520 on numbers are rounded to infinity.
+    writer.push(&image, &encoded(65_519.0), None).unwrap();
+    let error = writer.push(&image, &encoded(65_520.0), None).unwrap_err().to_string();
+    assert!(error.contains("65520 is too large for F16; store bf16 or f32"), "{error}");
+}
+
+#[test]
+fn shards_are_read_once_and_then_known() {
+    let folder = encoded(contents(), 35);
+    let latents = Latents::open(folder.path()).unwrap();
+    let mut told = vec![];
+    let verified = latents.verify(&Verified::default(), |done, all| told.push((done, all))).unwrap();
+    let bytes = latents.manifest().bytes();
+    assert!(told.len() == 4 && told[0].0 < bytes / 2 && told[3] == (bytes, bytes), "{told:?}");
+    let note = folder.path().join("note.json");
+    assert_eq!(Verified::read(&note), Verified::default());
+    verified.write(&note).unwrap();
+    assert_eq!(Verified::read(&note), verified);
+
+    // Two shards exchanged: each is whole and of the right size, and neither is what the manifest calls so.
+    let [first, second] = [1, 2].map(|number| folder.path().join(format!("shard-0000{number}.safetensors")));
+    let [one, two] = [&first, &second].map(|path| fs::read(path).unwrap());
+    fs::write(&first, &two).unwrap();
+    fs::write(&second, &one).unwrap();
+    let swapped = Latents::open(folder.path()).unwrap();
+    let error = swapped.verify(&verified, |_, _| ()).unwrap_err().to_string();
+    assert!(error.contains("shard-00001") && error.contains("restore it from a copy"), "{error}");
+    fs::write(&first, &one).unwrap();
+    fs::write(&second, &two).unwrap();
+    // Other times, the same bytes: read again and found whole.
+    let again = Latents::open(folder.path()).unwrap().verify(&verified, |_, _| ()).unwrap();
+    assert_ne!(again, verified);
+    // What is known with its size and times is believed, here wrongly, so it was not read.
+    let name = "shard-00001.safetensors";
+    let hash = &latents.manifest().shards[1].sha256;
+    fs::write(&first, &two).unwrap();
+    let stamp = digest::stamp(&first).unwrap();
+    let note_text = format!("{{\"{name}\": {{\"sha256\": \"{hash}\", \"stamp\": \"{stamp}\"}}}}");
+    fs::write(&note, note_text).unwrap();
+    Latents::open(folder.path()).unwrap().verify(&Verified::read(&note), |_, _| ()).unwrap();
 }
 
 fn batches(latents: Latents, workers: usize, step: u64, count: usize) -> Vec<Batch> {
@@ -271,10 +321,12 @@ fn damage_is_an_error_with_a_path() {
         assert!(error.contains("shard-00000") && error.contains("bytes of"), "{error}");
     }
     let mut flipped = whole.clone();
-    *flipped.last_mut().unwrap() ^= 0xff;
+    // The last letter of the names, before ten hashes.
+    let letter = whole.len() - 32 * 10 - 1;
+    flipped[letter] ^= 0xff;
     fs::write(&path, &flipped).unwrap();
     let latents = Latents::open(folder.path()).unwrap();
-    assert!(latents.verify().unwrap_err().to_string().contains("not what was written"));
+    assert!(verify(&latents).unwrap_err().to_string().contains("was written; restore it"));
     assert!(latents.name(9).unwrap_err().to_string().contains("the name of 9"));
     // Another file under the name of one that is read changes nothing for its reader.
     let (before, other) = (latents.example(9).unwrap(), folder.path().join("other"));
@@ -285,24 +337,36 @@ fn damage_is_an_error_with_a_path() {
 
     let manifest = folder.path().join("manifest.json");
     let text = fs::read_to_string(&manifest).unwrap();
+    let open = |from: &str, text: &str, to: &str| {
+        assert!(text.contains(from), "{from}");
+        fs::write(&manifest, text.replace(from, to)).unwrap();
+        Latents::open(folder.path()).err().map_or_else(String::new, |error| error.to_string())
+    };
     for (from, to, word) in [
-        ("\"format\": 1", "\"format\": 2", "format 2"),
+        ("\"format\": 2", "\"format\": 3", "format 3"),
+        ("\"odd\"", "\"odd\", \"more\"", "changed after it was written"),
+        ("\"trivial\"", "\"better\"", "changed after it was written"),
+        ("\"examples\": 10", "\"examples\": 9", "changed after it was written"),
+    ] {
+        let error = open(from, &text, to);
+        assert!(error.contains(word), "{to}: {error}");
+    }
+    assert_eq!(open("{", &text, "{ "), "");
+    // One of format 1 has no checksum.
+    let text = text.replace("\"format\": 2", "\"format\": 1");
+    for (from, to, word) in [
         ("\"examples\": 10", "\"examples\": 9", "the manifest says F32 [9, 2, 2, 2]"),
         ("\"examples\": 10", "\"examples\": 0", "0 examples"),
         ("\"examples\": 10", "\"examples\": 4000000000", "4000000000 examples"),
         ("shard-00000", "../secret", "../secret"),
-        ("\"deviation\": true", "\"deviation\": false", "tensors, expected 7"),
+        ("\"deviation\": true", "\"deviation\": false", "tensors, expected 8"),
         ("\"tokens\": 3", "\"tokens\": 6000000000000000000", "6000000000000000000"),
         ("\"f32\"", "\"f16\"", "the manifest says F16"),
-        ("\"odd\"", "\"odd\", \"more\"", ""),
     ] {
-        assert!(text.contains(from), "{from}");
-        fs::write(&manifest, text.replace(from, to)).unwrap();
-        match Latents::open(folder.path()) {
-            Err(error) => assert!(!word.is_empty() && error.to_string().contains(word), "{to}: {error}"),
-            Ok(_) => assert!(word.is_empty(), "{to}"),
-        }
+        let error = open(from, &text, to);
+        assert!(error.contains(word), "{to}: {error}");
     }
+    assert_eq!(open("\"odd\"", &text, "\"odd\", \"more\""), "");
     fs::remove_file(&manifest).unwrap();
     assert!(Latents::open(folder.path()).unwrap_err().to_string().contains("finish encoding"));
 }

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::manifest::{Contents, MANIFEST, Manifest, ShardEntry, shard_name};
+use super::manifest::{Contents, MANIFEST, Manifest, Precision, ShardEntry, shard_name};
 use super::number::narrow;
+use super::resume::stamp;
 use super::shard::Rows;
+use crate::data::source::Entry;
 use crate::digest::hexadecimal;
 use crate::report::{write_atomic, write_atomic_with};
 use crate::{Error, data};
@@ -27,10 +29,20 @@ pub struct Encoded {
     pub features: Vec<Vec<f32>>,
 }
 
+/// Which image a latent is of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Image {
+    /// What is known of it in its source.
+    pub entry: Entry,
+    /// SHA-256 of its file.
+    pub sha256: [u8; 32],
+}
+
 /// Writes a folder of latents, shard by shard.
 ///
-/// A shard appears whole under its name or not at all, then `partial.json` tells that it is there; [`finish`] writes
-/// `manifest.json` last. A writer of a folder that was not finished continues after its last whole shard.
+/// A shard appears whole under its name or not at all and is never written again, then `partial.json` tells that it is
+/// there; [`finish`] writes `manifest.json` last. A writer of a folder that was not finished continues after its last whole
+/// shard. One of a finished folder adds shards, and until it has finished the folder holds what it held before.
 ///
 /// [`finish`]: Self::finish
 #[derive(Debug)]
@@ -38,6 +50,8 @@ pub struct Writer {
     folder: PathBuf,
     manifest: Manifest,
     rows: Rows,
+    /// What is known of the images in `rows`.
+    entries: Vec<Entry>,
     /// Broken samples since the last whole shard.
     broken: Vec<String>,
 }
@@ -46,21 +60,30 @@ impl Writer {
     /// Starts or continues the folder at `path`.
     ///
     /// # Errors
-    /// If the folder was begun with other contents, a shard of it is gone, or the file system refuses.
+    /// If the folder was begun with other contents, but for images and classes that are new, a shard of it is gone, or the
+    /// file system refuses.
     pub fn open(path: &Path, contents: Contents) -> Result<Self, Error> {
         let fault = |reason: String| data::Error::Latents { path: path.into(), reason };
         contents.check().map_err(fault)?;
         fs::create_dir_all(path).map_err(Error::io("create", path))?;
         remove_leftovers(path).map_err(Error::io("clean", path))?;
-        let begun = match Manifest::read(&path.join(MANIFEST))? {
-            Some(finished) => Some(finished),
-            None => Manifest::read(&path.join(PARTIAL))?,
+        let begun = match (Manifest::read(&path.join(MANIFEST))?, Manifest::read(&path.join(PARTIAL))?) {
+            (Some(finished), Some(more)) if !more.extends(&finished) => Some(finished),
+            (finished, more) => more.or(finished),
         };
-        let manifest = begun.unwrap_or_else(|| Manifest::new(contents.clone()));
-        if let Some(key) = manifest.contents.difference(&contents) {
-            let reason = format!("were begun with another `{key}`; choose another folder or the same settings");
+        let mut manifest = begun.unwrap_or_else(|| Manifest::new(contents.clone()));
+        if !manifest.knows_images() {
+            let reason = "are of an earlier format, which does not say which images they are of: train on them as they \
+                          are, or encode into another folder";
+            return Err(fault(reason.into()).into());
+        }
+        if let Some(difference) = manifest.contents.difference(&contents) {
+            let reason = format!("were begun with {difference}; choose another folder or the same settings");
             return Err(fault(reason).into());
         }
+        manifest.contents = contents;
+        // Those that are broken still are found again.
+        manifest.broken.clear();
         for ShardEntry { file, bytes, .. } in &manifest.shards {
             let found = fs::metadata(path.join(file)).map_err(Error::io("continue with", &path.join(file)))?.len();
             if found != *bytes {
@@ -68,7 +91,23 @@ impl Writer {
                 return Err(fault(reason).into());
             }
         }
-        Ok(Self { folder: path.into(), rows: Rows::new(&contents), manifest, broken: Vec::new() })
+        let rows = Rows::new(&manifest.contents);
+        Ok(Self { folder: path.into(), rows, manifest, entries: Vec::new(), broken: Vec::new() })
+    }
+
+    /// Where it writes.
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The whole shards.
+    pub(super) fn shards(&self) -> &[ShardEntry] {
+        &self.manifest.shards
+    }
+
+    /// Notes what the images of a shard were found unchanged by.
+    pub(super) fn restamp(&mut self, shard: usize, stamp: Option<String>) {
+        self.manifest.shards[shard].stamp = stamp;
     }
 
     /// What the folder holds.
@@ -77,10 +116,11 @@ impl Writer {
         &self.manifest.contents
     }
 
-    /// Samples of the source whose latents are written: the number of the one to continue with.
+    /// Images that were pushed or skipped, now or before.
     #[must_use]
     pub fn read(&self) -> u64 {
-        self.manifest.read
+        let pending = self.rows.classes.len() + self.broken.len() + self.manifest.broken.len();
+        self.manifest.examples() + pending as u64
     }
 
     /// Examples that fit into the shard that is being filled.
@@ -89,21 +129,16 @@ impl Writer {
         self.contents().shard_examples - self.rows.classes.len()
     }
 
-    /// Takes a batch, and what became of its mirrored images if [`Contents::flipped`], with names and classes.
+    /// Takes a batch, and what became of its mirrored images if [`Contents::flipped`].
     ///
     /// # Errors
     /// If a number is not finite in the precision that is stored.
     ///
     /// # Panics
     /// If something has not the size that the contents say, or the batch exceeds the [`room`](Self::room).
-    pub fn push(
-        &mut self,
-        samples: &[(String, usize)],
-        encoded: &Encoded,
-        mirrored: Option<&Encoded>,
-    ) -> Result<(), Error> {
+    pub fn push(&mut self, images: &[Image], encoded: &Encoded, mirrored: Option<&Encoded>) -> Result<(), Error> {
         let contents = &self.manifest.contents;
-        assert!(samples.len() <= self.room(), "{} examples for {} places", samples.len(), self.room());
+        assert!(images.len() <= self.room(), "{} examples for {} places", images.len(), self.room());
         assert_eq!(mirrored.is_some(), contents.flipped, "mirrored images are given if and only if they are stored");
         let mut columns = self.rows.columns.iter_mut();
         for encoded in [Some(encoded), mirrored].into_iter().flatten() {
@@ -116,21 +151,23 @@ impl Writer {
             let sizes = contents.features.iter().map(|of| of.tokens * of.width);
             parts.extend(features.iter().zip(sizes).map(|(features, size)| ("feature", features, size)));
             for ((what, numbers, size), bytes) in parts.into_iter().zip(&mut columns) {
-                assert_eq!(numbers.len(), samples.len() * size, "numbers of {what}s of {} images", samples.len());
-                for (row, (name, _)) in numbers.chunks(size).zip(samples) {
-                    if !narrow(row, contents.precision, bytes) {
-                        let precision = contents.precision.dtype();
-                        let reason = format!("cannot hold the {what} of `{name}`: not finite in {precision}");
+                assert_eq!(numbers.len(), images.len() * size, "numbers of {what}s of {} images", images.len());
+                for (row, Image { entry, .. }) in numbers.chunks(size).zip(images) {
+                    if let Some(number) = narrow(row, contents.precision, bytes) {
+                        let reason = unfit(what, &entry.name, number, contents.precision);
                         return Err(data::Error::Latents { path: self.folder.clone(), reason }.into());
                     }
                 }
             }
         }
-        for (name, class) in samples {
+        for Image { entry, sha256 } in images {
+            let Entry { name, class, .. } = entry;
             assert!(*class < contents.classes.len(), "class {class} of {}", contents.classes.len());
             self.rows.names.push_str(name);
             self.rows.name_ends.push(self.rows.names.len() as i64);
             self.rows.classes.push(*class as i64);
+            self.rows.hashes.push(*sha256);
+            self.entries.push(entry.clone());
         }
         Ok(())
     }
@@ -140,29 +177,28 @@ impl Writer {
         self.broken.push(name);
     }
 
-    /// Tells that the first `read` samples of the source were pushed or skipped. Writes the shard if it is full.
+    /// Writes the shard if it is full.
     ///
     /// # Errors
     /// If the file system refuses.
-    pub fn commit(&mut self, read: u64) -> Result<(), Error> {
-        if self.room() == 0 { self.write_shard(read) } else { Ok(()) }
+    pub fn commit(&mut self) -> Result<(), Error> {
+        if self.room() == 0 { self.write_shard() } else { Ok(()) }
     }
 
     /// Writes the last shard and the manifest.
     ///
     /// # Errors
     /// If there is no example, or the file system refuses.
-    pub fn finish(mut self, read: u64) -> Result<Manifest, Error> {
+    pub fn finish(mut self) -> Result<Manifest, Error> {
         if !self.rows.classes.is_empty() {
-            self.write_shard(read)?;
+            self.write_shard()?;
         }
         if self.manifest.shards.is_empty() {
-            let reason = format!("would be empty: none of {read} images could be read");
+            let reason = format!("would be empty: none of {} images could be read", self.read());
             return Err(data::Error::Latents { path: self.folder, reason }.into());
         }
-        self.manifest.broken.append(&mut self.broken);
-        self.manifest.read = read;
-        write_atomic(&self.folder.join(MANIFEST), &json(&self.manifest))?;
+        self.count();
+        write_atomic(&self.folder.join(MANIFEST), &self.manifest.to_json())?;
         match fs::remove_file(self.folder.join(PARTIAL)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(Error::io("remove", &self.folder.join(PARTIAL))(error))
@@ -171,7 +207,13 @@ impl Writer {
         }
     }
 
-    fn write_shard(&mut self, read: u64) -> Result<(), Error> {
+    /// Counts what is written, and what was left out before it.
+    fn count(&mut self) {
+        self.manifest.broken.append(&mut self.broken);
+        self.manifest.read = self.read();
+    }
+
+    fn write_shard(&mut self) -> Result<(), Error> {
         let file = shard_name(self.manifest.shards.len());
         let contents = self.manifest.contents.clone();
         let rows = std::mem::replace(&mut self.rows, Rows::new(&contents));
@@ -183,10 +225,10 @@ impl Writer {
             (bytes, sha256) = (hashing.bytes, hexadecimal(&hashing.digest.finalize()));
             Ok(())
         })?;
-        self.manifest.shards.push(ShardEntry { file, examples: rows.classes.len(), bytes, sha256 });
-        self.manifest.broken.append(&mut self.broken);
-        self.manifest.read = read;
-        write_atomic(&self.folder.join(PARTIAL), &json(&self.manifest))
+        let stamp = stamp(&std::mem::take(&mut self.entries));
+        self.manifest.shards.push(ShardEntry { file, examples: rows.classes.len(), bytes, sha256, stamp });
+        self.count();
+        write_atomic(&self.folder.join(PARTIAL), &self.manifest.to_json())
     }
 }
 
@@ -223,6 +265,14 @@ fn remove_leftovers(folder: &Path) -> io::Result<()> {
     Ok(())
 }
 
-fn json(manifest: &Manifest) -> Vec<u8> {
-    serde_json::to_vec_pretty(manifest).expect("plain numbers and text are JSON")
+/// Why a number cannot be stored, and what to do.
+fn unfit(what: &str, image: &str, number: f32, precision: Precision) -> String {
+    if number.is_finite() {
+        let precision = precision.dtype();
+        format!("cannot hold the {what} of `{image}`: {number} is too large for {precision}; store bf16 or f32")
+    } else {
+        format!(
+            "cannot hold the {what} of `{image}`: the encoder makes {number} of it; leave the image out or repair it"
+        )
+    }
 }

@@ -2,9 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Sample, Samples, Source, unusable};
+use super::{Entry, Sample, Samples, Source, unusable};
 use crate::data::decode::read;
 use crate::data::{Dataset, Error, Folder, OnBroken};
+use crate::digest;
 
 /// The files of a [`Folder`], in its order.
 #[derive(Debug)]
@@ -23,9 +24,14 @@ impl Directory {
         Ok(Self { path: path.into(), folder: Folder::open(path, 1, OnBroken::Refuse)? })
     }
 
+    /// The path below the directory.
+    fn name(&self, file: &Path) -> String {
+        file.strip_prefix(&self.path).unwrap_or(file).to_string_lossy().into_owned()
+    }
+
     fn sample(&self, index: u64) -> Result<Sample, Error> {
         let (file, class) = self.folder.file(index as usize);
-        let name = file.strip_prefix(&self.path).unwrap_or(file).to_string_lossy().into_owned();
+        let name = self.name(file);
         let bytes = read(file).map_err(|reason| unusable(&name, reason))?;
         Ok(Sample { name, class, bytes })
     }
@@ -42,6 +48,14 @@ impl Source for Directory {
 
     fn describe(&self) -> String {
         format!("folder {}", self.path.display())
+    }
+
+    fn entries(&self) -> Result<Vec<Entry>, Error> {
+        let entry = |index| {
+            let (file, class) = self.folder.file(index as usize);
+            Entry { name: self.name(file), class, stamp: digest::stamp(file) }
+        };
+        Ok((0..self.len()).map(entry).collect())
     }
 
     fn samples(&self, start: u64) -> Result<Samples<'_>, Error> {

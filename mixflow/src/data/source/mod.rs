@@ -31,6 +31,15 @@ pub trait Source: Debug {
     /// Where the images are, in words; stands in the manifest.
     fn describe(&self) -> String;
 
+    /// What is known of every sample without decoding it, in their order; provided: all images are read for it.
+    ///
+    /// # Errors
+    /// If the source cannot be read.
+    fn entries(&self) -> Result<Vec<Entry>, Error> {
+        let entry = |Sample { name, class, .. }: Sample| Entry { name, class, stamp: None };
+        self.samples(0)?.map(|sample| sample.map(entry)).collect()
+    }
+
     /// The samples from number `start` on. An error ends them.
     ///
     /// # Errors
@@ -68,6 +77,17 @@ pub fn open(paths: &[PathBuf], classes: Option<Vec<String>>) -> Result<Box<dyn S
 
 /// The samples of a [`Source`].
 pub type Samples<'a> = Box<dyn Iterator<Item = Result<Sample, Error>> + 'a>;
+
+/// A [`Sample`] without its image.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// As [`Sample::name`].
+    pub name: String,
+    /// As [`Sample::class`].
+    pub class: usize,
+    /// Another one whenever the image may be another one, such as size and time of its file; none where nothing tells.
+    pub stamp: Option<String>,
+}
 
 /// An image, not yet decoded, with its class.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,8 +11,9 @@ use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
 
-use super::{Sample, Samples, Source};
+use super::{Entry, Sample, Samples, Source};
 use crate::data::Error;
+use crate::digest;
 
 /// Classes that labels without names may have.
 const MAX_CLASSES: i64 = 1 << 20;
@@ -80,11 +81,23 @@ impl Source for Parquet {
         format!("parquet {}", files.join(", "))
     }
 
+    fn entries(&self) -> std::result::Result<Vec<Entry>, Error> {
+        let mut entries = Vec::with_capacity(self.len() as usize);
+        for path in &self.files {
+            let (file, stamp) = (file_name(path), digest::stamp(path));
+            for (number, row) in rows(path, &["label"], 0).map_err(fault(path))?.enumerate() {
+                let class = row.and_then(|row| label(&row)).map_err(fault(path))? as usize;
+                entries.push(Entry { name: format!("{file}/{number}"), class, stamp: stamp.clone() });
+            }
+        }
+        Ok(entries)
+    }
+
     fn samples(&self, start: u64) -> std::result::Result<Samples<'_>, Error> {
         let files = self.files.iter().zip(self.starts.windows(2)).filter(move |(_, range)| range[1] > start);
         Ok(Box::new(files.flat_map(move |(path, range)| {
             let skip = start.saturating_sub(range[0]);
-            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let name = file_name(path);
             let samples: Samples<'_> = match rows(path, &["image", "label"], skip) {
                 Err(error) => Box::new(std::iter::once(Err(fault(path)(error)))),
                 Ok(rows) => Box::new(rows.zip(skip..).map(move |(row, number)| {
@@ -94,6 +107,10 @@ impl Source for Parquet {
             samples
         })))
     }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn fault(path: &Path) -> impl Fn(ParquetError) -> Error {

@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tar::{Archive, EntryType};
 
-use super::{Sample, Samples, Source};
+use super::{Entry, Sample, Samples, Source};
 use crate::data::Error;
 use crate::data::decode::LARGEST_FILE;
+use crate::digest;
 
 /// Largest label, bytes.
 const MAX_LABEL: u64 = 1 << 20;
@@ -84,6 +85,12 @@ impl WebDataset {
         let classes = classes.unwrap_or_else(|| (0..=last).map(|class| class.to_string()).collect());
         Ok(Self { archives: archives.to_vec(), classes, members })
     }
+
+    /// The archive's name and the path in it.
+    fn name(&self, member: &Member) -> String {
+        let archive = self.archives[member.archive].file_name().unwrap_or_default();
+        format!("{}/{}", archive.to_string_lossy(), member.name)
+    }
 }
 
 impl Source for WebDataset {
@@ -100,10 +107,20 @@ impl Source for WebDataset {
         format!("WebDataset {}", archives.join(", "))
     }
 
+    fn entries(&self) -> Result<Vec<Entry>, Error> {
+        let stamps: Vec<_> = self.archives.iter().map(|path| digest::stamp(path)).collect();
+        let entry = |member: &Member| Entry {
+            name: self.name(member),
+            class: member.class,
+            stamp: stamps[member.archive].as_ref().map(|stamp| format!("{stamp} {} {}", member.offset, member.size)),
+        };
+        Ok(self.members.iter().map(entry).collect())
+    }
+
     fn samples(&self, start: u64) -> Result<Samples<'_>, Error> {
         let mut open: Option<(usize, File)> = None;
         Ok(Box::new(self.members.iter().skip(start as usize).map(move |member| {
-            let Member { archive, name, offset, size, class } = member;
+            let Member { archive, offset, size, class, .. } = member;
             let path = &self.archives[*archive];
             let mut read = || {
                 let mut file = match open.take() {
@@ -117,8 +134,7 @@ impl Source for WebDataset {
                 Ok(bytes)
             };
             let bytes = read().map_err(|error: io::Error| fault(path)(error.to_string()))?;
-            let archive = path.file_name().unwrap_or_default().to_string_lossy();
-            Ok(Sample { name: format!("{archive}/{name}"), class: *class, bytes })
+            Ok(Sample { name: self.name(member), class: *class, bytes })
         })))
     }
 }
