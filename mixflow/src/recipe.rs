@@ -6,6 +6,7 @@ mod guide;
 mod network;
 mod objective;
 mod read;
+mod stored;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;
@@ -259,10 +260,17 @@ impl<N: NetworkSettings> Recipe<N> {
         let ([channels, height, width], classes) = (shape, data.classes().len());
         if [channels, height, width] != network.shape() {
             let [expected, high, wide] = network.shape();
+            let change = match self.data {
+                DataConfig::Latents { .. } => "or encode images of another size",
+                _ => "or data.size",
+            };
             return fault(format!(
                 "the network makes images of {expected} x {high} x {wide} (channels, height, width), the data has \
-                 {channels} x {height} x {width}; change network.channels, network.input_size or data.size"
+                 {channels} x {height} x {width}; change network.channels, network.input_size {change}"
             ));
+        }
+        if let Err(reason) = self.check_features(&*data) {
+            return fault(reason);
         }
         if classes != network.classes() {
             let (expected, key) = (network.classes(), network.classes_key());
@@ -337,9 +345,7 @@ impl<N: NetworkSettings> Recipe<N> {
             return Err("objective.condition_dropout needs a network with null_class, or must be 0".into());
         }
         self.check_guidance()?;
-        if let Some(autoencoder) = &self.autoencoder {
-            autoencoder.check().map_err(|fault| format!("autoencoder.{fault}"))?;
-        }
+        self.check_autoencoder().map_err(|fault| format!("autoencoder.{fault}"))?;
         self.check_alignment()?;
         if self.post_training.is_some() && matches!(self.data, DataConfig::Latents { .. }) {
             return Err(
@@ -351,6 +357,13 @@ impl<N: NetworkSettings> Recipe<N> {
         if self.encoding().is_some() && self.data.flip() {
             return Err(
                 "data.flip mirrors images, but an autoencoder's latents are made beforehand: switch it off".into()
+            );
+        }
+        if self.encoding().is_some() && matches!(self.data, DataConfig::Folder { random_crop: Some(_), .. }) {
+            return Err(
+                "data.random_crop cuts images anew at every visit, but an autoencoder's latents are made beforehand: \
+                        leave it out"
+                    .into(),
             );
         }
         self.sampling.check(network.shape()[0]).map_err(|fault| format!("sampling.{fault}"))?;

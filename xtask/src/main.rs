@@ -17,6 +17,7 @@ mod flags;
 mod hub;
 mod inception;
 mod labels;
+mod latents;
 mod learning;
 mod plan;
 mod progress;

@@ -100,6 +100,15 @@ impl Progress {
         }
     }
 
+    /// So many MiB of a data set are checked.
+    pub(crate) fn checked(&mut self, done: u64) {
+        match &self.bar {
+            Some(bar) => bar.set_position(done),
+            None if self.said.elapsed() >= INTERVAL => self.log(done, "MiB", ""),
+            None => {}
+        }
+    }
+
     /// `batch` images from number `first` on have reached time `t`.
     pub(crate) fn sampling(&self, t: f64, first: usize, batch: usize) {
         if let Some(bar) = &self.bar {

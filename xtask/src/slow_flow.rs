@@ -8,10 +8,11 @@ use std::sync::Arc;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use mixflow::compare::{Lag, lag, lag_labels, slow_flow};
-use mixflow::learned;
 use mixflow::report::{Arm, slow_flow_page, write_atomic};
 use mixflow::slow_flow::equivalent_time;
+use mixflow::{check_memory, learned};
 
+use crate::latents::Stored;
 use crate::progress::Progress;
 use crate::run::{Result, say};
 use crate::sample::Sampling;
@@ -37,11 +38,18 @@ impl SlowFlow {
             return Err(format!("--figure {}: expected a file name that ends in .html", figure.display()).into());
         }
         let trained = self.sampling.read(&self.trained, None)?;
+        let latent = trained.recipe.network.shape().map(|side| side as u64);
+        let what = || format!("{} trajectories (--images)", self.images);
+        // Noise, real images of both kinds, and states.
+        check_memory(what, &[&latent[..], &[self.images as u64, 4 * 4]].concat())?;
+        Stored::check(&trained.recipe, trained.folder())?;
         let (train, held_out) = trained.recipe.parts(self.images)?;
         let labels = lag_labels(self.images, &train, &held_out)?;
         let mut progress = Progress::new();
         progress.begin("Slow Flow", Some(self.images as u64));
-        let learned = |images| learned(Arc::new(images), trained.autoencoder.as_deref());
+        // Stored latents are what is learned already.
+        let autoencoder = trained.recipe.encoding().and(trained.autoencoder.as_deref());
+        let learned = |images| learned(Arc::new(images), autoencoder);
         let lag = lag(&trained.generator(), &labels, &*learned(train)?, &*learned(held_out)?, &mut |done| {
             progress.counted(done, "image")
         })?;

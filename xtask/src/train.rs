@@ -17,6 +17,7 @@ use serde_json::Value;
 
 use crate::decoder::train_decoder;
 use crate::hub::{Weights, named_files};
+use crate::latents::Stored;
 use crate::learning::{Learner, Prepared};
 use crate::run::{
     RecipeArguments, Result, as_given, load, lock, network, note, note_choices, program, stop_on_signals,
@@ -310,6 +311,7 @@ pub(crate) fn train_any<N: NetworkSettings, S, B: Backbone<Condition = ClassLabe
     };
     let found = to.data(&*data, &folder)?;
     note(format_args!("{}: {found}", recipe.data.describe()));
+    let stored = Stored::check(local, &folder)?;
     let rows = from.classes.class_rows.as_deref().map(|text| ClassRows::parse(text, data.classes())).transpose();
     let rows = rows.map_err(|reason| format!("--class-rows: {reason}"))?;
     if let Some(rows) = &rows {
@@ -322,6 +324,9 @@ pub(crate) fn train_any<N: NetworkSettings, S, B: Backbone<Condition = ClassLabe
     let mut tracking = to.watchers.tracking(&recipe.name, &folder, &recipe.to_value())?;
     let origin = weights.as_ref().map(|weights| &weights.start);
     in_folder(to, &folder, &recipe.to_value(), &found, origin, || {
+        if let Some(stored) = &stored {
+            stored.note(&folder)?;
+        }
         let learner = learner(local, start, &*data, &folder)?;
         let Some(run) = Prepared::new([recipe, local], folder.clone(), data, guide)? else { return Ok(false) };
         let tell = &mut tracking;

@@ -9,6 +9,7 @@ mod decoder;
 mod encode;
 mod eval;
 mod guide;
+mod latents;
 mod messages;
 mod publish;
 mod run_folder;

@@ -1,0 +1,132 @@
+//! Networks of stored latents: encoded, trained, sampled and measured.
+
+use std::fs;
+
+use mixflow::backbones::autoencoder::{KlAutoencoderConfig, official_key};
+use mixflow::backbones::weights::Weights;
+use serde_json::{Value, json};
+
+use crate::Place;
+use crate::encode::{encode, picture, place};
+
+/// Twelve pictures of two classes, their latents, and the recipes of one network on either.
+fn trained() -> Place {
+    let place = place();
+    for number in 6..12 {
+        let class = ["cats", "dogs"][number as usize % 2];
+        picture(number).save(place.path(format!("photos/{class}/{number}.png"))).unwrap();
+    }
+    encode(&place, "photos", "latents", &[]);
+    let autoencoder = json!({ "kind": "kl", "network": place.json("vae.json"), "weights": "vae.safetensors" });
+    let recipe = |data: Value| {
+        json!({
+            "name": "tiny",
+            "data": data,
+            "autoencoder": autoencoder,
+            "network": { "kind": "sit", "input_size": 8, "patch": 4, "channels": 4, "width": 16, "depth": 1, "heads": 2,
+                "hidden": 32, "classes": 2 },
+            "training": { "steps": 2, "batch": 4 },
+            "sampling": { "solver": { "kind": "euler" }, "grid": { "steps": 3 } },
+        })
+    };
+    let stored = json!({ "kind": "latents", "path": "latents", "posterior": "mean" });
+    let images = json!({ "kind": "folder", "path": "photos", "size": 16 });
+    for (name, data) in [("stored.json", stored), ("images.json", images)] {
+        fs::write(place.path(name), recipe(data).to_string()).unwrap();
+    }
+    place.run(&["train", "stored.json", "--out", "run"]);
+    place
+}
+
+/// The numbers that a command prints, but for those with a slash or a letter in them.
+fn numbers(told: &str) -> Vec<f64> {
+    told.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+}
+
+#[test]
+fn slow_flow_of_stored_latents_is_that_of_their_images() {
+    let place = trained();
+    let stored = place.run(&["slow-flow", "run", "--images", "4"]);
+    let images = place.run(&["slow-flow", "run", "--images", "4", "--recipe", "images.json"]);
+    let [stored, images] = [&stored, &images].map(|told| numbers(told));
+    assert!(stored.len() > 12, "{stored:?}");
+    assert_eq!(stored.len(), images.len());
+    // Three decimals are printed, and batches of other sizes round differently.
+    assert!(stored.iter().zip(&images).all(|(a, b)| (a - b).abs() < 2e-3), "{stored:?} {images:?}");
+}
+
+#[test]
+fn training_says_what_the_latents_are_and_reads_them_once() {
+    let place = trained();
+    let train = |more: &[&str]| {
+        let output =
+            place.call(&[&["train", "stored.json", "--out", "run", "--set", "training.steps=3"], more].concat());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let told = train(&["--resume"]);
+    let line = told.lines().find(|line| line.starts_with("data: ")).unwrap();
+    assert!(line.contains("12 images of 2 classes, 16 x 16 pixels, as latents of 4 x 8 x 8"), "{line}");
+    assert!(line.contains("KL autoencoder, weights of SHA-256"), "{line}");
+    assert_eq!(place.json("run/latents.json").as_object().unwrap().len(), 1);
+
+    // One bit of a latent.
+    let shard = place.path("latents/shard-00000.safetensors");
+    let mut bytes = fs::read(&shard).unwrap();
+    let place_of_bit = bytes.len() / 2;
+    bytes[place_of_bit] ^= 1;
+    fs::write(&shard, bytes).unwrap();
+    place.refuse(&["train", "stored.json", "--out", "run", "--resume"], &["shard-00000", "restore it from a copy"]);
+    place.refuse(&["train", "stored.json", "--out", "new"], &["shard-00000", "restore it from a copy"]);
+    assert!(!place.path("new").exists());
+    place.refuse(&["slow-flow", "run", "--images", "4"], &["shard-00000"]);
+}
+
+#[test]
+fn latents_of_another_autoencoder_are_refused_before_training() {
+    let place = trained();
+    let config: KlAutoencoderConfig = serde_json::from_value(place.json("vae.json")).unwrap();
+    let other = Weights::of(&config.init(5, &Default::default()), official_key);
+    other.write(place.path("other.safetensors"), &[]).unwrap();
+    let train = ["train", "stored.json", "--out", "new", "--set"];
+    place.refuse(&[&train[..], &["autoencoder.weights=other.safetensors"]].concat(), &["made by KL", "is KL", "again"]);
+    place.refuse(&[&train[..], &["autoencoder.network.scale=1.5"]].concat(), &["\"scale\":0.18215", "\"scale\":1.5"]);
+    place.refuse(
+        &[&train[..], &["autoencoder.network.latent_channels=16"]].concat(),
+        &["latents of 16 channels", "4 x 8 x 8"],
+    );
+    assert!(!place.path("new").exists());
+    let sample = ["sample", "run", "--out", "x.png", "--set", "autoencoder.weights=other.safetensors"];
+    place.refuse(&sample, &["made by KL", "is KL"]);
+    place.refuse(&["sample", "run", "--set", "autoencoder=null", "--out", "x.png"], &["the network makes latents"]);
+}
+
+#[test]
+fn absurd_numbers_are_refused_before_anything_is_made() {
+    let place = trained();
+    let many = "5000000000";
+    place.refuse(&["sample", "run", "--count", many, "--out", "x.png"], &[many, ".npz or a folder"]);
+    place.refuse(&["slow-flow", "run", "--images", many], &[many, "GB of memory"]);
+    let told = String::from_utf8(place.call(&["bench", "--memory", many]).stderr).unwrap();
+    assert!(told.contains("5000000000 is not in 1..=1000000"), "{told}");
+    // What streams takes the memory of a batch.
+    place.run(&["sample", "run", "--count", "5", "--set", "sampling.batch=2", "--out", "five"]);
+    place.run(&["sample", "run", "--count", "5", "--out", "five.npz"]);
+    assert_eq!(fs::read_dir(place.path("five")).unwrap().count(), 5);
+}
+
+#[test]
+fn encoding_a_grown_folder_adds_and_loses_nothing() {
+    let place = place();
+    let shards = ["--shard", "4"];
+    encode(&place, "photos", "latents", &shards);
+    let old = fs::read(place.path("latents/shard-00001.safetensors")).unwrap();
+    picture(6).save(place.path("photos/cats/00.png")).unwrap();
+    let told = encode(&place, "photos", "latents", &shards);
+    assert!(told.contains("7 latents of 4 x 8 x 8, 1 of them new"), "{told}");
+    assert_eq!(fs::read(place.path("latents/shard-00001.safetensors")).unwrap(), old);
+    let told = encode(&place, "photos", "latents", &shards);
+    assert!(told.contains("7 latents of 4 x 8 x 8, none of them new"), "{told}");
+    fs::rename(place.path("photos/cats/2.png"), place.path("photos/cats/two.png")).unwrap();
+    let again = [&["encode", "photos", "--to", "latents", "--shard", "4"], &crate::encode::SD[..]].concat();
+    place.refuse(&again, &["hold `cats/2.png`", "put it back"]);
+}
