@@ -25,6 +25,7 @@ pub struct Encoded {
     shape: [usize; 3],
     /// Images that others stand for.
     broken: Vec<PathBuf>,
+    remarks: Vec<String>,
 }
 
 impl Encoded {
@@ -57,7 +58,14 @@ impl Encoded {
             check_memory(what, &[len, (c * h * w) as u64, 4])?;
             latents.extend(encoded.into_data().iter::<f32>());
         }
-        Ok(Self { latents, labels, fingerprint: data.fingerprint()?, shape, broken: data.broken() })
+        Ok(Self {
+            latents,
+            labels,
+            fingerprint: data.fingerprint()?,
+            shape,
+            broken: data.broken(),
+            remarks: data.remarks(),
+        })
     }
 }
 
@@ -97,6 +105,10 @@ impl Dataset for Encoded {
 
     fn broken(&self) -> Vec<PathBuf> {
         self.broken.clone()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        self.remarks.clone()
     }
 
     /// That of the images.
