@@ -93,3 +93,29 @@ fn a_run_without_a_record_goes_on_where_its_data_lie() {
     place.run(&resume);
     assert_eq!(place.json("run/data.json")["examples"], 2);
 }
+
+#[test]
+fn a_cut_image_is_refused_or_listed_with_its_reason() {
+    let names: Vec<_> = (0..16).map(|number| format!("cat/{number:02}.png")).collect();
+    let place = place(&names.iter().map(String::as_str).collect::<Vec<_>>());
+    for (name, value) in names.iter().zip((0..).step_by(15)) {
+        let image = RgbImage::from_fn(8, 8, |x, y| Rgb([value, (x * value as u32) as u8, (30 * y) as u8]));
+        image.save(place.path("photos").join(name)).unwrap();
+    }
+    let (whole, cut) = (place.path("whole.jpg"), place.path("photos/cat/16.jpg"));
+    RgbImage::from_fn(64, 64, |x, y| Rgb([4 * x as u8, 4 * y as u8, 9])).save(&whole).unwrap();
+    let bytes = fs::read(whole).unwrap();
+    fs::write(&cut, &bytes[..bytes.len() / 10]).unwrap();
+    let reason = format!("16.jpg: it is cut after {} bytes", bytes.len() / 10);
+    let here = ["16.jpg", "it is cut after"];
+
+    let all = ["--set", "training.steps=5"];
+    place.refuse(&[&TRAIN[..], &all].concat(), &[&here[..], &["data.on_broken"]].concat());
+    place.refuse(&["eval", "--images-from", "photos", "--against", "photos"], &here);
+
+    let skip = ["train", "tiny.json", "--out", "skipped", "--set", "data.on_broken=skip", "--set", "training.steps=5"];
+    let trained = told(&place, &skip);
+    assert!(trained.contains("1 image is broken and was replaced") && trained.contains(&reason), "{trained}");
+    let measured = told(&place, &["eval", "skipped", "--images", "8"]);
+    assert!(measured.contains("1 image is broken and was replaced") && measured.contains(&reason), "{measured}");
+}
