@@ -111,19 +111,19 @@ impl Encode {
         };
         let config = EncodeConfig { batch: self.batch, on_broken };
         let encode = |images| encoder.encode(images);
+        let mut remarks = vec![];
         let outcome = encode_dataset(&*source, config, writer, &STOP, encode, |event| match event {
             Encoding::Compared(images) if images == before => progress.encoding_from(images),
             Encoding::Compared(images) | Encoding::Encoded(images) => progress.counted(images, "image"),
+            Encoding::Remark(line) => remarks.push(line),
         })?;
         progress.end();
+        remarks.iter().for_each(note);
         let folder = self.to.display();
         let Outcome::Finished(manifest) = outcome else {
             note(format_args!("stopped; whole shards are in {folder}: continue with the same command"));
             return Ok(ExitCode::from(130));
         };
-        if let Some(first) = manifest.broken.first() {
-            note(format_args!("warning: {} images are broken and left out, the first {first}", manifest.broken.len()));
-        }
         let [channels, height, width] = manifest.contents.shape;
         let added = match manifest.examples().saturating_sub(before) {
             _ if before == 0 => String::new(),

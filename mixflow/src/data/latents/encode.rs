@@ -8,8 +8,8 @@ use super::manifest::Manifest;
 use super::resume::{hash, missing};
 use super::write::{Encoded, Image, Writer};
 use crate::Error;
-use crate::data::OnBroken;
-use crate::data::source::{Sample, Source};
+use crate::data::source::{Entry, Sample, Source};
+use crate::data::{self, OnBroken, Tally};
 
 /// How [`encode_dataset`] reads images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,12 +30,14 @@ pub struct Images {
 }
 
 /// What [`encode_dataset`] tells while it goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Encoding {
     /// So many images that were encoded before are known to be the same still.
     Compared(u64),
     /// So many images of the source are encoded or left out, those of before included.
     Encoded(u64),
+    /// At the end, a line on what was left out and why, or on what of the images is not in their latents.
+    Remark(String),
 }
 
 /// How encoding ended.
@@ -75,26 +77,36 @@ pub fn encode_dataset(
         let read = read.unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));
         range.zip(read).map(|(place, sample)| sample.map(|sample| (sample, place)))
     });
+    let (mut broken, mut tally) = (Vec::new(), Tally::default());
     loop {
         if stop.load(Ordering::Relaxed) {
+            remarks(&broken, &tally, &entries).for_each(|line| tell(Encoding::Remark(line)));
             return Ok(Outcome::Interrupted);
         }
         let wanted = config.batch.max(1).min(writer.room());
         let (mut known, mut pixels) = (Vec::new(), Vec::new());
         while known.len() < wanted {
-            let next: Vec<(Sample, u64)> = samples.by_ref().take(wanted - known.len()).collect::<Result<_, _>>()?;
+            let next: Vec<_> = samples.by_ref().take(wanted - known.len()).collect();
             if next.is_empty() {
                 break;
             }
-            let decoded: Vec<_> =
-                next.par_iter().map(|(sample, _)| (sample.planes(size), hash(&sample.bytes))).collect();
-            for ((sample, place), (decoded, sha256)) in next.into_iter().zip(decoded) {
+            let decode = |(sample, place): (Sample, u64)| {
+                let (planes, losses) = sample.planes_and_losses(size)?;
+                Ok((planes, losses, place, hash(&sample.bytes)))
+            };
+            let decoded: Vec<_> = next.into_par_iter().map(|sample| sample.and_then(decode)).collect();
+            for decoded in decoded {
                 match decoded {
-                    Ok(planes) => {
+                    Ok((planes, losses, place, sha256)) => {
                         pixels.extend(planes);
+                        tally.add(place, losses);
                         known.push(Image { entry: entries[place as usize].clone(), sha256 });
                     }
-                    Err(_) if config.on_broken == OnBroken::Skip => writer.skip(sample.name),
+                    Err(data::Error::Image { path, reason, .. }) if config.on_broken == OnBroken::Skip => {
+                        let name = path.to_string_lossy().into_owned();
+                        broken.push(format!("{name}: {reason}"));
+                        writer.skip(name);
+                    }
                     Err(error) => return Err(error.into()),
                 }
             }
@@ -112,9 +124,21 @@ pub fn encode_dataset(
             tell(Encoding::Encoded(writer.read()));
         }
         if last {
+            remarks(&broken, &tally, &entries).for_each(|line| tell(Encoding::Remark(line)));
             return writer.finish().map(|manifest| Outcome::Finished(Box::new(manifest)));
         }
     }
+}
+
+/// What to tell of the images that were read: the broken ones, and what others lost.
+fn remarks(broken: &[String], tally: &Tally, entries: &[Entry]) -> impl Iterator<Item = String> {
+    let head = match broken.len() {
+        0 => None,
+        1 => Some("1 image is broken and left out:".to_owned()),
+        count => Some(format!("{count} images are broken and left out:")),
+    };
+    let broken = broken.iter().map(|line| format!("  {line}"));
+    head.into_iter().chain(broken).chain(tally.lines(|place| entries[place as usize].name.clone()))
 }
 
 fn mirror(pixels: &[f32], width: usize) -> Vec<f32> {

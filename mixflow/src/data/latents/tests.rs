@@ -10,7 +10,7 @@ use image::{ImageFormat, Rgb, RgbImage};
 use tempfile::TempDir;
 
 use super::*;
-use crate::data::source::{Entry, Sample, Samples, Source};
+use crate::data::source::{Directory, Entry, Sample, Samples, Source};
 use crate::data::{Batch, Loader, LoaderConfig, OnBroken};
 
 fn bright(number: u64) -> u8 {
@@ -176,6 +176,34 @@ fn a_broken_image_is_named_or_refused() {
     assert_eq!(Latents::open(folder.path()).unwrap().name(0).unwrap(), "images/ä1.png");
     let empty = tempfile::tempdir().unwrap();
     assert!(encode(empty.path(), contents(), &Flat::new(1, true), 9).unwrap_err().to_string().contains("none of 1"));
+}
+
+#[test]
+fn what_is_left_out_is_told_with_its_reason() {
+    let root = tempfile::tempdir().unwrap();
+    let images = root.path().join("images");
+    fs::create_dir_all(images.join("a")).unwrap();
+    for name in ["0.png", "1.png"] {
+        RgbImage::from_pixel(2, 2, Rgb([9; 3])).save(images.join("a").join(name)).unwrap();
+    }
+    fs::write(images.join("a/2.png"), "<html>").unwrap();
+    #[cfg(unix)]
+    std::os::unix::fs::symlink("nowhere.png", images.join("a/3.png")).unwrap();
+    let source = Directory::open(&images).unwrap();
+    let contents = Contents { classes: source.classes().to_vec(), ..contents() };
+    let writer = Writer::open(&root.path().join("latents"), contents).unwrap();
+    let mut lines = vec![];
+    let tell = |event| {
+        if let Encoding::Remark(line) = event {
+            lines.push(line);
+        }
+    };
+    encode_dataset(&source, SKIP, writer, &AtomicBool::new(false), trivial, tell).unwrap();
+    let broken = if cfg!(unix) { "2 images are" } else { "1 image is" };
+    assert_eq!(lines[0], format!("{broken} broken and left out:"));
+    assert!(lines[1].starts_with("  a/2.png: ") && lines[1].contains("HTML"), "{lines:?}");
+    assert!(cfg!(not(unix)) || lines[2].starts_with("  a/3.png: it cannot be read"), "{lines:?}");
+    assert!(lines.last().unwrap().starts_with("2 images are smaller than the size asked for"), "{lines:?}");
 }
 
 #[test]

@@ -16,7 +16,7 @@ pub use self::directory::Directory;
 pub use self::parquet::Parquet;
 pub use self::web_dataset::WebDataset;
 
-use super::decode::decode_rgb;
+use super::decode::{Decoded, Losses, decode_rgb};
 use super::{Error, center_crop, to_planes};
 
 /// Labelled images in an order that never changes.
@@ -40,7 +40,7 @@ pub trait Source: Debug {
         self.samples(0)?.map(|sample| sample.map(entry)).collect()
     }
 
-    /// The samples from number `start` on. An error ends them.
+    /// The samples from number `start` on. An error ends them, but for [`Error::Image`], which stands for one of them.
     ///
     /// # Errors
     /// If the source cannot be read.
@@ -109,8 +109,15 @@ impl Sample {
     /// # Panics
     /// If `size` is zero.
     pub fn planes(&self, size: usize) -> Result<Vec<f32>, Error> {
+        Ok(self.planes_and_losses(size)?.0)
+    }
+
+    /// The same, and what of the file is not in it.
+    pub(super) fn planes_and_losses(&self, size: usize) -> Result<(Vec<f32>, Losses), Error> {
         let decoded = decode_rgb(&self.bytes).map_err(|reason| unusable(&self.name, reason))?;
-        Ok(to_planes(&center_crop(&decoded.image, size as u32)))
+        let Decoded { image, losses, .. } = &decoded;
+        let enlarged = Losses::ENLARGED.when((image.width().min(image.height()) as usize) < size);
+        Ok((to_planes(&center_crop(image, size as u32)), *losses | enlarged))
     }
 }
 
