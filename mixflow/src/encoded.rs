@@ -145,6 +145,7 @@ mod tests {
         let digits = Digits::new(8, Channels::One).unwrap();
         let encoded = Encoded::new(&digits, &Corner).unwrap();
         assert_eq!((encoded.len(), encoded.shape(), encoded.classes()), (digits.len(), [1, 4, 4], digits.classes()));
+        assert_eq!(encoded.fingerprint().unwrap(), digits.fingerprint().unwrap());
         for index in [0, 49, 50, 1796] {
             let (image, latent) = (digits.example(index).unwrap(), encoded.example(index).unwrap());
             assert_eq!((latent.label, encoded.label(index).unwrap()), (image.label, image.label));

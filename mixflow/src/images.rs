@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use image::DynamicImage;
 
 use crate::Error;
-use crate::data::{self, MEMORY, Tally, decode_file, list};
+use crate::data::{self, Listing, MEMORY, Tally, decode_file};
 use crate::npz::{Array, Kind, Npz};
 
 /// An image of bytes, row by row, a pixel's channels together.
@@ -49,12 +49,8 @@ impl ImageSource {
             "npy" if !path.is_dir() => Self::of(Array::open(path)?),
             _ => {
                 std::fs::read_dir(path).map_err(Error::io("list the images of", path))?;
-                let mut files = vec![];
-                list(path, &mut vec![], &mut files)?;
-                match files.len() {
-                    0 => Err(data::Error::NoImages { path: path.into() }.into()),
-                    count => Ok(Self { from: From::Files(files), next: 0, count, tally: Tally::default() }),
-                }
+                let files = Listing::below(path)?.some_images(path)?;
+                Ok(Self { count: files.len(), from: From::Files(files), next: 0, tally: Tally::default() })
             }
         }
     }

@@ -10,8 +10,8 @@ use mixflow::recipe::DecoderRecipe;
 
 use crate::hub::named_values;
 use crate::progress::Progress;
-use crate::run::{Result, STOP, note, note_choices, say};
-use crate::train::{Destination, in_folder};
+use crate::run::{Result, STOP, note_choices, say};
+use crate::train::{Destination, in_folder, tell};
 
 /// Trains the decoder of a recipe, from the weights of a file if there is one.
 pub(crate) fn train_decoder(recipe: &DecoderRecipe, from: Option<&Path>, to: &Destination) -> Result<ExitCode> {
@@ -22,7 +22,7 @@ pub(crate) fn train_decoder(recipe: &DecoderRecipe, from: Option<&Path>, to: &De
     // What is wrong with data or weights is said before anything is written.
     let data = local.open()?;
     let found = to.data(&*data, &folder)?;
-    note(format_args!("{}: {found}", local.data.describe()));
+    tell(&local.data, &*data, &found);
     let (encoder, mut decoder) = local.networks()?;
     let start = to.start(from, None, &folder)?;
     if let Some(start) = &start {

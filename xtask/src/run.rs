@@ -10,6 +10,7 @@ use burn::tensor::Device;
 use clap::Args;
 use mixflow::FolderLock;
 use mixflow::backbones::Network;
+use mixflow::printable;
 use mixflow::recipe::{DecoderRecipe, Recipe, no_such_recipe};
 use mixflow::train::StoredNetwork;
 
@@ -42,7 +43,7 @@ pub(crate) fn lock(folder: &Path) -> Result<FolderLock> {
 
 /// Prints a result. A reader that has closed the pipe, such as `head`, has all it wants.
 pub(crate) fn say(text: impl Display) -> Result<()> {
-    match writeln!(std::io::stdout(), "{text}") {
+    match writeln!(std::io::stdout(), "{}", lines(text)) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot print the result: {error}").into()),
         _ => Ok(()),
     }
@@ -60,7 +61,13 @@ pub(crate) fn program() -> &'static str {
 
 /// Prints a message beside the results, if anybody can read it.
 pub(crate) fn note(text: impl Display) {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", lines(text));
+}
+
+/// A text whose lines a terminal only shows, whatever names of files are in it.
+fn lines(text: impl Display) -> String {
+    let text = text.to_string();
+    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
 }
 
 /// Which recipe, and what to change in it.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use mixflow::backbones::{self, Backbone, ClassLabels, Network};
 use mixflow::compare;
-use mixflow::data::{Dataset, Fingerprint, check_same_data};
+use mixflow::data::{DataConfig, Dataset, Fingerprint, check_same_data};
 use mixflow::recipe::{NetworkSettings, ObjectiveConfig, Recipe};
 use mixflow::report::write_atomic;
 use mixflow::train::{Change, ClassRows, Start, StoredNetwork, change_optimizer, check_same_run, check_same_start};
@@ -182,6 +182,12 @@ impl Destination {
     }
 }
 
+/// Tells what was found of the data, and how.
+pub(crate) fn tell(config: &DataConfig, data: &dyn Dataset, found: &Fingerprint) {
+    note(format_args!("{}: {found}", config.describe()));
+    data.notices().iter().for_each(note);
+}
+
 /// Makes a run on these data of a folder, which may start from weights, and does what is to be done in it, which tells
 /// whether it came to its end. A run that comes to nothing before its first step leaves the folder as it was.
 pub(crate) fn in_folder(
@@ -310,7 +316,7 @@ pub(crate) fn train_any<N: NetworkSettings, S, B: Backbone<Condition = ClassLabe
         None => recipe.open()?,
     };
     let found = to.data(&*data, &folder)?;
-    note(format_args!("{}: {found}", recipe.data.describe()));
+    tell(&recipe.data, &*data, &found);
     let stored = Stored::check(local, &folder)?;
     let rows = from.classes.class_rows.as_deref().map(|text| ClassRows::parse(text, data.classes())).transpose();
     let rows = rows.map_err(|reason| format!("--class-rows: {reason}"))?;

@@ -24,22 +24,28 @@ pub enum Error {
         source: io::Error,
     },
     /// A directory has no sub-directories.
-    #[error("no classes in `{}`; expected one sub-directory of images per class", path.display())]
+    #[error("no classes in `{}`, which holds {found} and no directories; expected one sub-directory of images per class", path.display())]
     NoClasses {
         /// The directory.
         path: PathBuf,
+        /// The files that it holds, in words.
+        found: String,
     },
     /// A class has no images.
-    #[error("no images in `{}`; add .png, .jpg, .jpeg or .webp files or remove it", path.display())]
+    #[error("no images in `{}`, which holds {found}; add .png, .jpg, .jpeg or .webp files or remove it", path.display())]
     EmptyClass {
         /// The class directory.
         path: PathBuf,
+        /// The files that it holds, in words.
+        found: String,
     },
     /// A directory has no images at any depth.
-    #[error("no images in `{}`; expected .png, .jpg, .jpeg or .webp files in it or below", path.display())]
+    #[error("no images in `{}`, which holds {found}; expected .png, .jpg, .jpeg or .webp files in it or below", path.display())]
     NoImages {
         /// The directory.
         path: PathBuf,
+        /// The files that it holds, in words.
+        found: String,
     },
     /// A class directory has a name that is not text.
     #[error("the name of `{}` is not UTF-8, so it cannot name a class; rename the directory", path.display())]

@@ -2,15 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::captions::captioned;
+use super::captions::{Captioned, captioned};
 use super::decode::{Decoded, Losses, Tally, decode_rgb, read};
+use super::listing::{Listing, canonical, kinds};
 use super::{Dataset, Error, Example, Fingerprint, LARGEST, Variation};
 use super::{center_crop, checked_size, random_crop, to_planes};
 use crate::random::{self, Stream};
@@ -43,6 +43,7 @@ pub struct Folder {
     /// Class `c` has the files `starts[c]..starts[c + 1]`.
     starts: Vec<usize>,
     files: Vec<PathBuf>,
+    notices: Vec<String>,
     /// Indices of files found broken, and what is wrong with them.
     broken: Mutex<BTreeMap<usize, String>>,
     tally: Mutex<Tally>,
@@ -64,22 +65,37 @@ impl Folder {
             classes: Vec::new(),
             starts: vec![0],
             files: Vec::new(),
+            notices: Vec::new(),
             broken: Mutex::default(),
             tally: Mutex::default(),
         };
-        for directory in entries(path)?.into_iter().filter(|path| path.is_dir()) {
+        let mut listing = Listing::default();
+        let entries = listing.entries(path)?;
+        let (directories, files): (Vec<_>, Vec<_>) = entries.into_iter().partition(|path| path.is_dir());
+        if directories.is_empty() {
+            return Err(Error::NoClasses { path: path.to_owned(), found: kinds(&files) });
+        }
+        for directory in directories {
             let name = directory.file_name().and_then(OsStr::to_str).map(str::to_owned);
             folder.classes.push(name.ok_or_else(|| Error::NotUtf8 { path: directory.clone() })?);
             let mut above = vec![canonical(path)?];
-            list(&directory, &mut above, &mut folder.files)?;
-            if folder.starts.last() == Some(&folder.files.len()) {
-                return Err(Error::EmptyClass { path: directory });
+            let others = listing.others.len();
+            listing.add_below(&directory, &mut above)?;
+            if folder.starts.last() == Some(&listing.images.len()) {
+                return Err(Error::EmptyClass { path: directory, found: kinds(&listing.others[others..]) });
             }
-            folder.starts.push(folder.files.len());
+            folder.starts.push(listing.images.len());
         }
-        if folder.classes.is_empty() {
-            return Err(Error::NoClasses { path: path.to_owned() });
+        folder.files = std::mem::take(&mut listing.images);
+        files.into_iter().for_each(|file| listing.add(file));
+        folder.notices = listing.passed_over();
+        if let Some(first) = listing.images.first() {
+            let count = listing.images.len();
+            folder
+                .notices
+                .push(format!("passed over {count} images that are in no class, the first {}", first.display()));
         }
+        folder.notices.extend(odd_classes(path, &folder.classes));
         Ok(folder)
     }
 
@@ -92,7 +108,7 @@ impl Folder {
     /// If `size` is not in 1..=4096, a directory or a caption cannot be read, an image is without one or there are none.
     pub fn captioned(path: &Path, size: usize, on_broken: OnBroken) -> Result<Self, Error> {
         let size = checked_size(size)?;
-        let mut images = captioned(path)?;
+        let Captioned { mut images, notices } = captioned(path)?;
         images.sort_by(|(a, caption), (b, other)| (caption, a).cmp(&(other, b)));
         let (mut classes, mut starts, mut files) = (Vec::<String>::new(), vec![], vec![]);
         for (file, caption) in images {
@@ -105,7 +121,7 @@ impl Folder {
         starts.push(files.len());
         let path = path.into();
         let (broken, tally) = Default::default();
-        Ok(Self { path, size, random_crop: None, on_broken, classes, starts, files, broken, tally })
+        Ok(Self { path, size, random_crop: None, on_broken, classes, starts, files, notices, broken, tally })
     }
 
     /// In training, resizes images to this shorter side and cuts a random square, [`random_crop`], instead of the central
@@ -226,6 +242,10 @@ impl Dataset for Folder {
         lines
     }
 
+    fn notices(&self) -> Vec<String> {
+        self.notices.clone()
+    }
+
     fn fingerprint(&self) -> Result<Fingerprint, Error> {
         let labels =
             self.starts.windows(2).enumerate().flat_map(|(label, range)| (range[0]..range[1]).map(move |_| label));
@@ -238,48 +258,34 @@ fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Appends the images at any depth below `directory`; `above` holds the directories that lead here.
-pub(crate) fn list(directory: &Path, above: &mut Vec<PathBuf>, files: &mut Vec<PathBuf>) -> Result<(), Error> {
-    let real = canonical(directory)?;
-    if above.contains(&real) {
-        return Err(Error::Loop { path: directory.to_owned() });
-    }
-    above.push(real);
-    for path in entries(directory)? {
-        let is_image = path.extension().is_some_and(|ending| {
-            ["png", "jpg", "jpeg", "webp"].iter().any(|known| ending.eq_ignore_ascii_case(known))
-        });
-        match fs::metadata(&path) {
-            Ok(kind) if kind.is_dir() => list(&path, above, files)?,
-            Ok(kind) if kind.is_file() && is_image => files.push(path),
-            // A link to nowhere: decoding will name it, if it is to be an image.
-            Err(_) if is_image => files.push(path),
-            _ => {}
-        }
-    }
-    above.pop();
-    Ok(())
-}
+/// The parts that a data set is often divided into, as directories are called that are no classes.
+const PARTS: [&str; 9] = ["train", "training", "val", "valid", "validation", "test", "testing", "dev", "eval"];
 
-/// What a directory holds, hidden names aside, ordered by name.
-fn entries(directory: &Path) -> Result<Vec<PathBuf>, Error> {
-    let read = || -> std::io::Result<Vec<_>> {
-        let entries = fs::read_dir(directory)?.collect::<Result<Vec<_>, _>>()?;
-        let shown = entries.iter().filter(|entry| !entry.file_name().as_encoded_bytes().starts_with(b"."));
-        let mut paths: Vec<_> = shown.map(fs::DirEntry::path).collect();
-        paths.sort_unstable();
-        Ok(paths)
-    };
-    read().map_err(|source| Error::Read { path: directory.to_owned(), source })
-}
-
-fn canonical(path: &Path) -> Result<PathBuf, Error> {
-    path.canonicalize().map_err(|source| Error::Read { path: path.to_owned(), source })
+/// What is odd about the names of the classes at `path`, in words.
+fn odd_classes(path: &Path, classes: &[String]) -> Option<String> {
+    let shown = |class: &String| format!("`{class}`");
+    if classes.iter().all(|class| PARTS.contains(&class.to_lowercase().as_str())) {
+        let names = classes.iter().map(shown).collect::<Vec<_>>().join(", ");
+        let part = path.join(&classes[0]);
+        return Some(format!(
+            "{names} are taken for classes and look like parts of a data set: to take one of them, name it, such as {}",
+            part.display()
+        ));
+    }
+    if let [only] = classes {
+        return Some(format!("{} is the only class: labels tell the network nothing", shown(only)));
+    }
+    let numbers: Option<Vec<u64>> = classes.iter().map(|class| class.parse().ok()).collect();
+    let turn = numbers?.windows(2).position(|pair| pair[0] > pair[1])?;
+    let [first, second] = [turn, turn + 1].map(|label| shown(&classes[label]));
+    Some(format!("classes are ordered as text: {first} is label {turn}, {second} is label {}", turn + 1))
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use std::fs;
+
     use image::{ImageFormat, Rgb};
     use tempfile::TempDir;
 
@@ -355,11 +361,97 @@ mod tests {
         for (text, word) in [
             ("", "no images"),
             ("{}", "line 1, missing field `file_name`"),
-            ("\n{\"file_name\": \"a/1.png\"}", "line 2, missing field `text`"),
-            ("{\"file_name\": \"none.png\", \"text\": \"\"}", "names none.png in line 1"),
+            ("\n{\"file_name\": \"a/1.png\"}", "no `text` in line 2"),
+            ("{\"file_name\": \"none.png\", \"text\": \"\"}", "name none.png in line 1"),
+            ("{\"file_name\": \"a/../../x.png\", \"text\": \"\"}", "name a/../../x.png in line 1, which is outside"),
+            ("{\"file_name\": \"/etc/x.png\", \"text\": \"\"}", "name /etc/x.png in line 1, which is outside"),
+            ("{\"file_name\": \"..\\\\x.png\", \"text\": \"\"}", "line 1, which is outside"),
+            (
+                "{\"file_name\": \"a/1.png\", \"text\": \"\"}\n{\"file_name\": \"./a\\\\1.png\", \"text\": \"\"}",
+                "in line 1 and in line 2",
+            ),
         ] {
             fs::write(root.path().join("metadata.jsonl"), text).unwrap();
             complain(word);
+        }
+    }
+
+    #[test]
+    fn tables_and_texts_of_other_systems_are_read() {
+        let root = fixture();
+        let table = root.path().join("metadata.jsonl");
+        let lines = [
+            "\u{feff}{\"file_name\": \"a\\\\1.png\", \"caption\": \"tags\", \"text\": \"one\"}",
+            "{\"file_name\": \"./a/2.JPG\", \"text\": \" \"}",
+        ];
+        fs::write(&table, lines.join("\r\n") + "\r\n\r\n").unwrap();
+        let open = || Folder::captioned(root.path(), 4, OnBroken::Refuse);
+        let folder = open().unwrap();
+        assert_eq!((folder.classes(), value(&folder, 1)), (&[String::new(), "one".into()][..], 10));
+        let notices = folder.notices().join("\n").replace(&format!("{}/", root.path().display()), "");
+        for words in [
+            "passed over 2 files (1 .txt, 1 without ending)",
+            "2 images have no line in metadata.jsonl and are passed over, the first a/deeper/3.webp",
+            "1 lines of metadata.jsonl have a `text` and a `caption`: `text` is taken",
+            "1 images have an empty caption, the first a/2.JPG",
+        ] {
+            assert!(notices.contains(words), "{words}: {notices}");
+        }
+        fs::write(&table, b"{\"file_name\": \"a/1.png\",\n \"text\": \"ch\xe2t\"}").unwrap();
+        let message = open().unwrap_err().to_string();
+        assert!(message.contains("not UTF-8 in line 2"), "{message}");
+
+        fs::remove_file(&table).unwrap();
+        for name in ["a/1.txt", "a/2.TXT", "a/deeper/3.txt", "b/misnamed.txt"] {
+            fs::write(root.path().join(name), "\u{feff}a cat\r\n").unwrap();
+        }
+        let folder = open().unwrap();
+        assert_eq!(folder.classes(), ["a cat"]);
+        assert!(folder.notices()[0].contains("2 files (1 .txt, 1 without ending)"), "{:?}", folder.notices());
+        fs::write(root.path().join("a/1.TXT"), "a dog").unwrap();
+        assert!(open().unwrap_err().to_string().contains("only one of them"));
+    }
+
+    #[test]
+    fn what_is_passed_over_is_told() {
+        let root = fixture();
+        for name in ["a/4.bmp", "a/5.BMP", "a/6.gif", "b/7.tiff", "loose.png"] {
+            fs::write(root.path().join(name), "x").unwrap();
+        }
+        let notices = Folder::open(root.path(), 4, OnBroken::Refuse).unwrap().notices();
+        let of = |name: &str| root.path().join(name).display().to_string();
+        assert_eq!(
+            notices,
+            [
+                format!(
+                    "passed over 6 files (2 .bmp, 1 .gif, 1 .tiff, 1 .txt, 1 without ending), which end in none of .png, .jpg, \
+                 .jpeg and .webp, the first {}",
+                    of("a/4.bmp")
+                ),
+                "passed over 1 names that start with a dot".into(),
+                format!("passed over 1 images that are in no class, the first {}", of("loose.png")),
+            ]
+        );
+        // Of two readers each finds the same.
+        let folder: std::sync::Arc<dyn Dataset> =
+            std::sync::Arc::new(Folder::open(root.path(), 4, OnBroken::Refuse).unwrap());
+        assert_eq!(super::super::split(&folder, 1, 0).unwrap().0.notices(), notices);
+    }
+
+    #[test]
+    fn names_that_are_hardly_classes_are_told() {
+        for (classes, words) in [
+            (&["train", "val"][..], "`train`, `val` are taken for classes and look like parts of a data set"),
+            (&["Test"], "`Test` are taken for classes"),
+            (&["cats"], "`cats` is the only class"),
+            (&["1", "10", "2"], "classes are ordered as text: `10` is label 1, `2` is label 2"),
+        ] {
+            let classes: Vec<String> = classes.iter().map(|&class| class.into()).collect();
+            let told = odd_classes(Path::new("photos"), &classes).unwrap();
+            assert!(told.contains(words), "{told}");
+        }
+        for classes in [["1", "2"], ["01", "10"], ["train", "cats"]] {
+            assert_eq!(odd_classes(Path::new("photos"), &classes.map(String::from)), None);
         }
     }
 
@@ -454,9 +546,12 @@ mod tests {
         let open = |path: &Path| Folder::open(path, 4, OnBroken::Refuse).unwrap_err();
         assert!(matches!(open(&root.path().join("absent")), Error::Read { .. }));
         assert!(matches!(open(&root.path().join("README")), Error::Read { .. }));
-        assert!(matches!(open(&root.path().join("b")), Error::NoClasses { .. }));
+        let message = open(&root.path().join("b")).to_string();
+        assert!(message.contains("no classes in") && message.contains("2 files (1 .jpeg, 1 .txt)"), "{message}");
         fs::create_dir(root.path().join("c")).unwrap();
-        assert!(matches!(open(root.path()), Error::EmptyClass { path } if path.ends_with("c")));
+        fs::write(root.path().join("c/1.bmp"), "").unwrap();
+        let message = open(root.path()).to_string();
+        assert!(message.contains("/c`, which holds 1 file (1 .bmp);"), "{message}");
     }
 
     #[cfg(unix)]

@@ -25,6 +25,7 @@ mod error;
 mod fingerprint;
 mod folder;
 pub mod latents;
+mod listing;
 mod loader;
 mod order;
 mod pixels;
@@ -43,9 +44,9 @@ pub(crate) use decode::{MEMORY, Tally, decode_file};
 pub use digits::Digits;
 pub use error::Error;
 pub use fingerprint::{Fingerprint, check_same_data};
-pub(crate) use folder::list;
 pub use folder::{Folder, OnBroken};
 pub use latents::Latents;
+pub(crate) use listing::Listing;
 pub use loader::{Batch, Loader, LoaderConfig};
 pub(crate) use order::Permutation;
 pub use order::index_at;
@@ -131,6 +132,12 @@ pub trait Dataset: Debug + Send + Sync {
     /// Lines to tell the user of the files read so far: which are broken and why, and what of others is not in their
     /// examples.
     fn remarks(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What the user should know of how the set was found, in words: files passed over, names that look wrong; provided:
+    /// nothing.
+    fn notices(&self) -> Vec<String> {
         Vec::new()
     }
 

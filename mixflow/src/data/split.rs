@@ -80,6 +80,11 @@ impl Dataset for Part {
         self.data.remarks()
     }
 
+    /// Those of the whole set.
+    fn notices(&self) -> Vec<String> {
+        self.data.notices()
+    }
+
     /// That of the whole set.
     fn fingerprint(&self) -> Result<Fingerprint, Error> {
         self.data.fingerprint()
