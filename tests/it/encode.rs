@@ -68,7 +68,7 @@ impl Place {
     }
 
     fn source(&self) -> Box<dyn Source> {
-        source::open(&[self.path("images")], None).expect("a folder of images")
+        source::open(&[self.path("images")], &source::Options::default()).expect("a folder of images")
     }
 
     fn kl(&self, seed: u64) -> LatentEncoder {
@@ -205,7 +205,7 @@ fn what_does_not_fit_is_refused_by_name() {
         (vec![], "nothing was given"),
     ] {
         let paths: Vec<_> = paths.into_iter().map(|name| place.path(name)).collect();
-        let message = source::open(&paths, None).expect_err(words).to_string();
+        let message = source::open(&paths, &source::Options::default()).expect_err(words).to_string();
         assert!(message.contains(words), "{message}");
     }
 }

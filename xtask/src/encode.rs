@@ -1,5 +1,6 @@
 //! `cargo xtask encode`.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -11,7 +12,8 @@ use mixflow::backbones::encoder::EncoderConfig;
 use mixflow::backbones::json::explain;
 use mixflow::data::OnBroken;
 use mixflow::data::latents::{EncodeConfig, Encoding, Outcome, Precision, Writer, encode_dataset};
-use mixflow::data::source;
+use mixflow::data::source::{self, Options};
+use mixflow::report::thousands;
 use mixflow::{LatentEncoder, StorageConfig, check_memory};
 use serde::de::DeserializeOwned;
 
@@ -50,9 +52,15 @@ pub(crate) struct Encode {
     /// Weights of the encoder of --features
     #[arg(long, value_name = "FILE", requires = "features")]
     encoder_weights: Option<PathBuf>,
-    /// Names of the classes of .tar and .parquet files, one a line [default: their numbers]
+    /// Names of the classes of .tar and .parquet files, one a line [default: those in the .parquet files, or numbers]
     #[arg(long, value_name = "FILE")]
     classes: Option<PathBuf>,
+    /// Column of .parquet files with the images [default: image]
+    #[arg(long, value_name = "NAME")]
+    image_column: Option<String>,
+    /// Column of .parquet files with the classes, integers or text [default: label]
+    #[arg(long, value_name = "NAME")]
+    label_column: Option<String>,
     /// Images at a time
     #[arg(long, default_value_t = 8, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
     batch: usize,
@@ -95,7 +103,15 @@ enum Broken {
 impl Encode {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let _lock = lock(&self.to)?;
-        let source = source::open(&self.source, self.class_names()?)?;
+        let options = Options {
+            classes: self.class_names()?,
+            image_column: self.image_column.clone(),
+            label_column: self.label_column.clone(),
+        };
+        let source = source::open(&self.source, &options)?;
+        let (images, classes) = (thousands(source.len()), thousands(source.classes().len() as u64));
+        note(format_args!("{}: {images} images in {classes} classes", source.describe()));
+        source.notices().iter().for_each(note);
         let encoder = self.encoder()?;
         self.check_sizes(&encoder, source.len())?;
         let storage = StorageConfig { precision: self.precision(), flipped: self.flip, shard_examples: self.shard };
@@ -187,7 +203,19 @@ impl Encode {
     fn class_names(&self) -> Result<Option<Vec<String>>> {
         let Some(file) = &self.classes else { return Ok(None) };
         let text = fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-        Ok(Some(text.lines().map(str::to_owned).collect()))
+        let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim_end();
+        let names: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
+        let mut lines = HashMap::new();
+        for (line, name) in (1..).zip(&names) {
+            let file = file.display();
+            if name.is_empty() {
+                return Err(format!("{file} has no name in line {line}: expected that of a class in every line").into());
+            }
+            if let Some(earlier) = lines.insert(name, line) {
+                return Err(format!("{file} has the class {name} in line {earlier} and in line {line}").into());
+            }
+        }
+        Ok(Some(names))
     }
 }
 

@@ -170,7 +170,6 @@ fn parquet() -> String {
     format!("{}/tests/fixtures/train-00000-of-00001.parquet", env!("CARGO_MANIFEST_DIR"))
 }
 
-#[cfg(feature = "parquet")]
 #[test]
 fn a_parquet_file_gives_the_latents_of_its_folder() {
     let place = place();
@@ -180,12 +179,22 @@ fn a_parquet_file_gives_the_latents_of_its_folder() {
     assert_eq!(latents(&place.path("by-parquet"))[3].0, "train-00000-of-00001.parquet/3");
 }
 
-#[cfg(not(feature = "parquet"))]
 #[test]
-fn without_parquet_the_feature_is_named() {
+fn columns_and_classes_of_hugging_face_files_are_found_or_named() {
     let place = place();
-    place.refuse(
-        &[&["encode", &parquet(), "--to", "x"], &SD[..]].concat(),
-        &["built without parquet", "--features parquet"],
-    );
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/parquet/hugging_face.parquet");
+    encode(&place, file, "found", &[]);
+    let classes: Vec<_> = latents(&place.path("found")).into_iter().map(|(_, class, _)| class).collect();
+    assert_eq!(classes, ["cat", "owl", "cat", "cat"]);
+    encode(&place, file, "named", &["--image-column", "img", "--label-column", "split"]);
+    assert_eq!(latents(&place.path("named"))[1].1, "b");
+    let other = [&["encode", file, "--to", "x"], &SD[..], &["--label-column", "sort"]].concat();
+    place.refuse(&other, &["lacks the column sort, and has img, fine_label, split, width", "--label-column"]);
+    for (text, words) in [("cats\n\ndogs", "no name in line 2"), ("cats\ncats\n", "in line 1 and in line 2")] {
+        fs::write(place.path("odd.txt"), text).unwrap();
+        place.refuse(&[&["encode", "train.tar", "--to", "x"], &SD[..], &["--classes", "odd.txt"]].concat(), &[words]);
+    }
+    fs::write(place.path("windows.txt"), "\u{feff}cats\r\ndogs\r\n").unwrap();
+    encode(&place, "train.tar", "windows", &["--classes", "windows.txt"]);
+    assert_eq!(latents(&place.path("windows"))[0].1, "cats");
 }

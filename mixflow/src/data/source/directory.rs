@@ -58,6 +58,10 @@ impl Source for Directory {
         Ok((0..self.len()).map(entry).collect())
     }
 
+    fn notices(&self) -> Vec<String> {
+        self.folder.notices()
+    }
+
     fn samples(&self, start: u64) -> Result<Samples<'_>, Error> {
         Ok(Box::new((start..self.len()).map(|index| self.sample(index))))
     }

@@ -4,10 +4,12 @@
 //! there is [`Dataset`](super::Dataset).
 
 mod directory;
+mod disguise;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod web_dataset;
 
+use std::collections::HashSet;
 use std::fmt::Debug;
 use std::path::{Path, PathBuf};
 
@@ -40,6 +42,11 @@ pub trait Source: Debug {
         self.samples(0)?.map(|sample| sample.map(entry)).collect()
     }
 
+    /// What the user should know of how they were found, in words; provided: nothing.
+    fn notices(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// The samples from number `start` on. An error ends them, but for [`Error::Image`], which stands for one of them.
     ///
     /// # Errors
@@ -47,14 +54,28 @@ pub trait Source: Debug {
     fn samples(&self, start: u64) -> Result<Samples<'_>, Error>;
 }
 
+/// What archives and shards do not tell of themselves.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Names of the classes of archives and shards, by label; a directory names its own.
+    pub classes: Option<Vec<String>>,
+    /// The column of shards with the images.
+    pub image_column: Option<String>,
+    /// The column of shards with the labels.
+    pub label_column: Option<String>,
+}
+
 /// The source that these paths are: one directory of images ([`Directory`]), `.tar` archives ([`WebDataset`]) or `.parquet`
-/// shards (`Parquet`, with the feature `parquet`), told by their endings. `classes` names the classes of archives and
-/// shards; a directory names its own.
+/// shards (`Parquet`, with the feature `parquet`), told by their endings.
 ///
 /// # Errors
-/// As the sources' own, if the paths are not of one kind, and for shards without the feature.
-pub fn open(paths: &[PathBuf], classes: Option<Vec<String>>) -> Result<Box<dyn Source>, Error> {
-    let all = |ending: &str| paths.iter().all(|path| path.extension().is_some_and(|found| found == ending));
+/// As the sources' own, if the paths are not of one kind, for options that their kind does not have, and for shards without
+/// the feature.
+pub fn open(paths: &[PathBuf], options: &Options) -> Result<Box<dyn Source>, Error> {
+    let has = |path: &Path, ending: &str| path.extension().is_some_and(|found| found.eq_ignore_ascii_case(ending));
+    let all = |ending: &str| paths.iter().all(|path| has(path, ending));
+    let classes = options.classes.as_ref();
+    let columns = options.image_column.is_some() || options.label_column.is_some();
     let fault = |reason: &str| {
         let path = paths.first().cloned().unwrap_or_default();
         Err(Error::Archive { path, reason: reason.into() })
@@ -64,15 +85,50 @@ pub fn open(paths: &[PathBuf], classes: Option<Vec<String>>) -> Result<Box<dyn S
         [directory] if directory.is_dir() && classes.is_some() => {
             fault("a directory names its classes itself; leave the names out")
         }
+        _ if columns && !all("parquet") => fault("only .parquet shards have columns; leave their names out"),
         [directory] if directory.is_dir() => Ok(Box::new(Directory::open(directory)?)),
-        archives if all("tar") => Ok(Box::new(WebDataset::open(archives, classes)?)),
+        archives if all("tar") => Ok(Box::new(WebDataset::open(archives, classes.cloned())?)),
         #[cfg(feature = "parquet")]
-        shards if all("parquet") => Ok(Box::new(Parquet::open(shards, classes)?)),
+        shards if all("parquet") => Ok(Box::new(Parquet::open(shards, options)?)),
         #[cfg(not(feature = "parquet"))]
         _ if all("parquet") => fault("this program was built without parquet; build it with `--features parquet`"),
+        packed
+            if packed
+                .iter()
+                .any(|path| ["gz", "tgz", "zst", "xz", "bz2", "zip"].iter().any(|ending| has(path, ending))) =>
+        {
+            fault("compressed archives are not read; decompress them to .tar first")
+        }
         [missing] if !missing.exists() => fault("there is no such file or directory"),
         _ => fault("expected one directory of images, or .tar archives alone, or .parquet shards alone"),
     }
+}
+
+/// The names of files without folders. They are part of the names of samples, and so they must differ.
+fn file_names(files: &[PathBuf]) -> Result<Vec<String>, Error> {
+    let mut seen = HashSet::new();
+    let name = |path: &PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let reason = "a file of this name is given twice, and images are known by it; rename one or leave it out";
+        if seen.insert(name.clone()) {
+            Ok(name)
+        } else {
+            Err(Error::Archive { path: path.clone(), reason: reason.into() })
+        }
+    };
+    files.iter().map(name).collect()
+}
+
+/// Which classes have no images, in words; `used` are the labels of all images.
+fn without_images(classes: &[String], used: impl Iterator<Item = usize>) -> Option<String> {
+    /// More are not told one by one.
+    const MOST: usize = 10;
+    let used: HashSet<_> = used.collect();
+    let without = classes.iter().enumerate().filter(|(label, _)| !used.contains(label)).map(|(_, class)| &class[..]);
+    let without: Vec<_> = without.collect();
+    let (count, shown) = (without.len(), without[..without.len().min(MOST)].join(", "));
+    let more = if count > MOST { ", …" } else { "" };
+    (count > 0).then(|| format!("{count} of {} classes have no image: {shown}{more}", classes.len()))
 }
 
 /// The samples of a [`Source`].

@@ -1,19 +1,24 @@
 //! Parquet shards of Hugging Face data sets.
 
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use parquet::errors::{ParquetError, Result};
+use parquet::errors::Result;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::file::serialized_reader::ReadOptionsBuilder;
 use parquet::record::reader::RowIter;
 use parquet::record::{Field, Row};
 use parquet::schema::types::Type;
+use serde::Deserialize;
+use serde_json::Value;
 
-use super::{Entry, Sample, Samples, Source};
+use super::disguise::disguise;
+use super::{Entry, Options, Sample, Samples, Source, file_names, without_images};
 use crate::data::Error;
 use crate::digest;
+use crate::printable;
 
 /// Classes that labels without names may have.
 const MAX_CLASSES: i64 = 1 << 20;
@@ -21,55 +26,150 @@ const MAX_CLASSES: i64 = 1 << 20;
 /// Rows that are decoded ahead.
 const AHEAD: usize = 64;
 
-/// Images in `.parquet` files with the columns `image` (a struct of `bytes` and `path`) and `label` (an integer), one
-/// file after the other, as `ImageNet` is published on Hugging Face.
+/// Images in `.parquet` files, one file after the other, as Hugging Face's `datasets` writes them.
+///
+/// The column of the images holds encoded bytes, or structs of `bytes` and `path`; the column of the labels integers or
+/// text. They are the columns that [`Options`] name, `image` and `label`, or the only ones that the file's metadata call
+/// `Image` and `ClassLabel`. Classes are called as [`Options::classes`] or the metadata say, by the different texts in
+/// their order, or by their numbers.
 ///
 /// Opening reads footers and labels; images are read when asked for.
 #[derive(Debug)]
 pub struct Parquet {
     files: Vec<PathBuf>,
+    /// Of the files, without folders.
+    names: Vec<String>,
+    /// The column of the images of each file.
+    columns: Vec<String>,
     /// Rows before each file, and in all.
-    starts: Vec<u64>,
+    starts: Vec<usize>,
+    /// Of all rows.
+    labels: Vec<u32>,
     classes: Vec<String>,
+    notices: Vec<String>,
 }
 
 impl Parquet {
-    /// Opens the shards. Without names, classes are called by their numbers.
+    /// Opens the shards.
     ///
     /// # Errors
-    /// If a file cannot be read, lacks a column, or a label is not among the classes.
-    pub fn open(files: &[PathBuf], classes: Option<Vec<String>>) -> std::result::Result<Self, Error> {
-        let known = classes.as_ref().map_or(MAX_CLASSES, |classes| classes.len() as i64);
-        let (mut starts, mut last) = (vec![0], 0);
+    /// If a file cannot be read, lacks a column, calls its classes otherwise than another, or a label is not among them.
+    pub fn open(files: &[PathBuf], options: &Options) -> std::result::Result<Self, Error> {
+        let names = file_names(files)?;
+        let mut named = options.classes.clone();
+        let (mut columns, mut starts, mut labels) = (vec![], vec![0], Labels::default());
         for path in files {
-            let mut labels = || -> Result<u64> {
-                let mut count = 0;
-                for row in rows(path, &["label"], 0)? {
-                    let label = label(&row?)?;
-                    if !(0..known).contains(&label) {
-                        let problem = format!("row {count} has label {label}; expected from 0 to {}", known - 1);
-                        return Err(ParquetError::General(problem));
-                    }
-                    last = last.max(label);
-                    count += 1;
+            let fault = fault(path);
+            let schema = Schema::read(path).map_err(&fault)?;
+            let label = schema.column("label", "ClassLabel", options.label_column.as_deref()).map_err(&fault)?;
+            columns.push(schema.column("image", "Image", options.image_column.as_deref()).map_err(&fault)?);
+            if options.classes.is_none() {
+                let found = schema.class_names(&label);
+                if starts.len() > 1 && found != named {
+                    let first = files[0].display();
+                    return Err(fault(format!(
+                        "its metadata name other classes than those of {first}; name them with --classes"
+                    )));
                 }
-                Ok(count)
-            };
-            let count = labels().map_err(fault(path))?;
-            starts.push(starts.last().copied().unwrap_or_default() + count);
+                named = found;
+            }
+            for (row, number) in rows(path, &label, 0).map_err(|error| fault(error.to_string()))?.zip(0_u64..) {
+                let row = row.map_err(|error| fault(error.to_string()))?;
+                labels
+                    .add(row.get_column_iter().next().map(|(_, field)| field), named.as_deref())
+                    .map_err(|problem| fault(format!("row {number} has {problem}")))?;
+            }
+            starts.push(labels.numbers.len());
         }
-        if starts.last() == Some(&0) {
+        if labels.numbers.is_empty() {
             let path = files.first().cloned().unwrap_or_default();
             return Err(Error::Archive { path, reason: "no rows".into() });
         }
-        let classes = classes.unwrap_or_else(|| (0..=last).map(|class| class.to_string()).collect());
-        Ok(Self { files: files.to_vec(), starts, classes })
+        let (labels, classes) = labels.classes(named);
+        let notices = without_images(&classes, labels.iter().map(|label| *label as usize)).into_iter().collect();
+        Ok(Self { files: files.to_vec(), names, columns, starts, labels, classes, notices })
+    }
+}
+
+/// The labels of rows.
+#[derive(Default)]
+struct Labels {
+    /// Labels of texts count them in the order of their first rows.
+    numbers: Vec<u32>,
+    texts: HashMap<String, u32>,
+}
+
+impl Labels {
+    /// Adds that of a row, or says what it is instead.
+    fn add(&mut self, field: Option<&Field>, named: Option<&[String]>) -> std::result::Result<(), String> {
+        let number = match field {
+            Some(Field::Str(text)) => return self.add_text(text, named),
+            Some(Field::Bytes(bytes)) => {
+                let text = bytes.as_utf8().map_err(|_| "a label of bytes; expected an integer or text")?;
+                return self.add_text(text, named);
+            }
+            Some(Field::Bool(label)) => i64::from(*label),
+            Some(Field::Byte(label)) => (*label).into(),
+            Some(Field::Short(label)) => (*label).into(),
+            Some(Field::Int(label)) => (*label).into(),
+            Some(Field::Long(label)) => *label,
+            Some(Field::UByte(label)) => (*label).into(),
+            Some(Field::UShort(label)) => (*label).into(),
+            Some(Field::UInt(label)) => (*label).into(),
+            Some(Field::ULong(label)) => i64::try_from(*label).unwrap_or(i64::MAX),
+            None | Some(Field::Null) => return Err("no label".into()),
+            Some(other) => return Err(format!("the label {other}; expected an integer or text")),
+        };
+        if !self.texts.is_empty() {
+            return Err(format!("the label {number}, where rows before have text"));
+        }
+        let known = named.map_or(MAX_CLASSES, |named| named.len() as i64);
+        if !(0..known).contains(&number) {
+            // So `datasets` marks the rows of a test set whose labels are secret.
+            let advice = if number == -1 { ", and -1 where there is none: leave this file out" } else { "" };
+            return Err(format!("label {number}; expected from 0 to {}{advice}", known - 1));
+        }
+        self.numbers.push(number as u32);
+        Ok(())
+    }
+
+    fn add_text(&mut self, text: &str, named: Option<&[String]>) -> std::result::Result<(), String> {
+        if let Some(number) = self.texts.get(text) {
+            self.numbers.push(*number);
+            return Ok(());
+        }
+        if self.texts.is_empty() && !self.numbers.is_empty() {
+            return Err(format!("the label `{text}`, where rows before have integers"));
+        }
+        if named.is_some_and(|named| !named.iter().any(|class| class == text)) {
+            return Err(format!("the label `{text}`, which is none of the classes"));
+        }
+        let number = self.texts.len() as u32;
+        self.texts.insert(text.into(), number);
+        self.numbers.push(number);
+        Ok(())
+    }
+
+    /// The labels as numbers of classes, and the names of these.
+    fn classes(self, named: Option<Vec<String>>) -> (Vec<u32>, Vec<String>) {
+        let Self { mut numbers, texts } = self;
+        if texts.is_empty() {
+            let last = numbers.iter().max().copied().unwrap_or_default();
+            return (numbers, named.unwrap_or_else(|| (0..=last).map(|class| class.to_string()).collect()));
+        }
+        let sorted: BTreeMap<_, _> = texts.into_iter().collect();
+        let classes = named.unwrap_or_else(|| sorted.keys().cloned().collect());
+        let places: HashMap<_, _> = classes.iter().zip(0_u32..).map(|(class, place)| (class.clone(), place)).collect();
+        let mut by_number = vec![0; sorted.len()];
+        sorted.iter().for_each(|(text, number)| by_number[*number as usize] = places[text]);
+        numbers.iter_mut().for_each(|number| *number = by_number[*number as usize]);
+        (numbers, classes)
     }
 }
 
 impl Source for Parquet {
     fn len(&self) -> u64 {
-        self.starts.last().copied().unwrap_or_default()
+        self.labels.len() as u64
     }
 
     fn classes(&self) -> &[String] {
@@ -82,26 +182,36 @@ impl Source for Parquet {
     }
 
     fn entries(&self) -> std::result::Result<Vec<Entry>, Error> {
-        let mut entries = Vec::with_capacity(self.len() as usize);
-        for path in &self.files {
-            let (file, stamp) = (file_name(path), digest::stamp(path));
-            for (number, row) in rows(path, &["label"], 0).map_err(fault(path))?.enumerate() {
-                let class = row.and_then(|row| label(&row)).map_err(fault(path))? as usize;
-                entries.push(Entry { name: format!("{file}/{number}"), class, stamp: stamp.clone() });
-            }
+        let mut entries = Vec::with_capacity(self.labels.len());
+        for (file, path) in self.files.iter().enumerate() {
+            let stamp = digest::stamp(path);
+            let labels = &self.labels[self.starts[file]..self.starts[file + 1]];
+            entries.extend(labels.iter().enumerate().map(|(number, class)| Entry {
+                name: format!("{}/{number}", self.names[file]),
+                class: *class as usize,
+                stamp: stamp.clone(),
+            }));
         }
         Ok(entries)
     }
 
+    fn notices(&self) -> Vec<String> {
+        self.notices.clone()
+    }
+
     fn samples(&self, start: u64) -> std::result::Result<Samples<'_>, Error> {
-        let files = self.files.iter().zip(self.starts.windows(2)).filter(move |(_, range)| range[1] > start);
-        Ok(Box::new(files.flat_map(move |(path, range)| {
-            let skip = start.saturating_sub(range[0]);
-            let name = file_name(path);
-            let samples: Samples<'_> = match rows(path, &["image", "label"], skip) {
-                Err(error) => Box::new(std::iter::once(Err(fault(path)(error)))),
+        let start = start as usize;
+        let files = (0..self.files.len()).filter(move |file| self.starts[file + 1] > start);
+        Ok(Box::new(files.flat_map(move |file| {
+            let (path, before) = (&self.files[file], self.starts[file]);
+            let skip = start.saturating_sub(before);
+            let samples: Samples<'_> = match rows(path, &self.columns[file], skip as u64) {
+                Err(error) => Box::new(std::iter::once(Err(fault(path)(error.to_string())))),
                 Ok(rows) => Box::new(rows.zip(skip..).map(move |(row, number)| {
-                    row.and_then(|row| sample(&row, format!("{name}/{number}"))).map_err(fault(path))
+                    let image = row.map_err(|error| error.to_string()).and_then(|row| image(&row));
+                    let bytes = image.map_err(|problem| fault(path)(format!("row {number}: {problem}")))?;
+                    let name = format!("{}/{number}", self.names[file]);
+                    Ok(Sample { name, class: self.labels[before + number] as usize, bytes })
                 })),
             };
             samples
@@ -109,26 +219,74 @@ impl Source for Parquet {
     }
 }
 
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+fn fault(path: &Path) -> impl Fn(String) -> Error {
+    |reason| Error::Archive { path: path.into(), reason: printable(&reason).into_owned() }
 }
 
-fn fault(path: &Path) -> impl Fn(ParquetError) -> Error {
-    |error| Error::Archive { path: path.into(), reason: error.to_string() }
+/// What a file says of its columns.
+struct Schema {
+    columns: Vec<String>,
+    /// By Hugging Face's `datasets`.
+    features: BTreeMap<String, Value>,
 }
 
-/// Some columns of the rows of a file from number `skip` on; groups of rows before it stay unread.
-fn rows(path: &Path, columns: &[&str], skip: u64) -> Result<impl Iterator<Item = Result<Row>> + use<>> {
+impl Schema {
+    fn read(path: &Path) -> std::result::Result<Self, String> {
+        let mut file = File::open(path).map_err(|error| error.to_string())?;
+        if let Some(found) = disguise(&mut file).map_err(|error| error.to_string())? {
+            return Err(format!("it is {found}"));
+        }
+        let reader = SerializedFileReader::new(file).map_err(|error| error.to_string())?;
+        let metadata = reader.metadata().file_metadata();
+        let columns = metadata.schema().get_fields().iter().map(|field| field.name().to_owned()).collect();
+        let pairs = metadata.key_value_metadata().into_iter().flatten();
+        let about = pairs.filter(|pair| pair.key == "huggingface").find_map(|pair| pair.value.as_deref());
+        #[derive(Deserialize)]
+        struct About {
+            info: Info,
+        }
+        #[derive(Deserialize)]
+        struct Info {
+            features: BTreeMap<String, Value>,
+        }
+        let about = about.and_then(|about| serde_json::from_str::<About>(about).ok());
+        Ok(Self { columns, features: about.map(|about| about.info.features).unwrap_or_default() })
+    }
+
+    /// The column with this name, else with the usual one, else the only one of a kind of `datasets`.
+    fn column(&self, usual: &str, kind: &str, name: Option<&str>) -> std::result::Result<String, String> {
+        let wanted = name.unwrap_or(usual);
+        if self.columns.iter().any(|column| column == wanted) {
+            return Ok(wanted.into());
+        }
+        let found: Vec<_> = self
+            .columns
+            .iter()
+            .filter(|column| self.features.get(*column).is_some_and(|of| of["_type"] == kind))
+            .collect();
+        match (name, &found[..]) {
+            (None, [only]) => Ok((*only).clone()),
+            _ => {
+                let columns = self.columns.join(", ");
+                Err(format!("it lacks the column {wanted}, and has {columns}; choose one with --{usual}-column"))
+            }
+        }
+    }
+
+    /// The classes of a column, where `datasets` tells them.
+    fn class_names(&self, column: &str) -> Option<Vec<String>> {
+        let names = self.features.get(column)?.get("names")?.as_array()?;
+        names.iter().map(|name| name.as_str().map(String::from)).collect()
+    }
+}
+
+/// A column of the rows of a file from number `skip` on; groups of rows before it stay unread.
+fn rows(path: &Path, column: &str, skip: u64) -> Result<impl Iterator<Item = Result<Row>> + use<>> {
     let whole = SerializedFileReader::new(File::open(path)?)?;
     let metadata = whole.metadata();
     let schema = metadata.file_metadata().schema();
-    let fields = schema.get_fields().iter().filter(|field| columns.contains(&field.name())).map(Arc::clone);
-    let fields: Vec<_> = fields.collect();
-    if fields.len() != columns.len() {
-        let problem = format!("it lacks one of the columns {}", columns.join(", "));
-        return Err(ParquetError::General(problem));
-    }
-    let wanted = Type::group_type_builder(schema.name()).with_fields(fields).build()?;
+    let fields = schema.get_fields().iter().filter(|field| field.name() == column).map(Arc::clone);
+    let wanted = Type::group_type_builder(schema.name()).with_fields(fields.collect()).build()?;
 
     let (mut first, mut before) = (0, 0);
     for group in metadata.row_groups() {
@@ -144,26 +302,21 @@ fn rows(path: &Path, columns: &[&str], skip: u64) -> Result<impl Iterator<Item =
     Ok(rows.skip((skip - before) as usize))
 }
 
-fn sample(row: &Row, name: String) -> Result<Sample> {
-    let class = label(row)? as usize;
-    let image = field(row, "image").and_then(|image| match image {
-        Field::Group(image) => field(image, "bytes"),
-        _ => None,
-    });
-    match image {
-        Some(Field::Bytes(bytes)) => Ok(Sample { name, class, bytes: bytes.data().to_vec() }),
-        _ => Err(ParquetError::General(format!("{name}: `image` has no `bytes`; images beside the file are not read"))),
+/// The encoded bytes of the only column of a row.
+fn image(row: &Row) -> std::result::Result<Vec<u8>, String> {
+    let bytes = match row.get_column_iter().next() {
+        Some((_, Field::Group(image))) => {
+            image.get_column_iter().find_map(|(name, field)| (name == "bytes").then_some(field))
+        }
+        other => other.map(|(_, field)| field),
+    };
+    match bytes {
+        Some(Field::Bytes(bytes)) => Ok(bytes.data().to_vec()),
+        Some(Field::Null) => Err("there are no bytes of an image; images beside the file are not read".into()),
+        Some(Field::Str(_)) => {
+            Err("the image is text; expected its bytes, as images beside the file are not read".into())
+        }
+        Some(Field::ListInternal(_)) => Err("the image is a list; expected one image in a row".into()),
+        _ => Err("the image is none; expected its bytes, or a struct with `bytes`".into()),
     }
-}
-
-fn label(row: &Row) -> Result<i64> {
-    match field(row, "label") {
-        Some(Field::Long(label)) => Ok(*label),
-        Some(Field::Int(label)) => Ok((*label).into()),
-        other => Err(ParquetError::General(format!("`label` is {other:?}; expected an integer"))),
-    }
-}
-
-fn field<'a>(row: &'a Row, name: &str) -> Option<&'a Field> {
-    row.get_column_iter().find_map(|(found, field)| (found == name).then_some(field))
 }

@@ -141,42 +141,194 @@ fn archives_that_are_not_as_they_must_be_are_explained() {
     assert!(open().contains("a.tar"));
 }
 
+/// A sample of an image and a class.
+fn sample<'a>(image: &'a [u8], names: [&'a str; 2]) -> [(&'a str, &'a [u8]); 2] {
+    [(names[0], image), (names[1], b"0\r\n")]
+}
+
+/// What is said of an archive, which nothing in a message may move the cursor for.
+#[track_caller]
+fn refused(path: &Path) -> String {
+    let message = WebDataset::open(&[path.into()], None).unwrap_err().to_string();
+    assert!(!message.contains(char::is_control), "{message:?}");
+    message
+}
+
+#[test]
+fn an_archive_cut_anywhere_is_never_a_smaller_one() {
+    let root = tempfile::tempdir().unwrap();
+    let (path, one) = (root.path().join("a.tar"), png(1));
+    tar(&path, &[sample(&one, ["a.png", "a.cls"]), sample(&one, ["b.png", "b.cls"])].concat());
+    let whole = fs::read(&path).unwrap();
+    // Four members of a header and a block each, and two blocks of zeros at least.
+    assert!(whole.len() >= 10 * 512 && one.len() <= 512);
+    for blocks in 1..=8 {
+        fs::write(&path, &whole[..blocks * 512]).unwrap();
+        let message = refused(&path);
+        assert!(["no end mark", "ends beyond", "has no class"].iter().any(|word| message.contains(word)), "{message}");
+    }
+    // One block of zeros ends it for every reader.
+    fs::write(&path, &whole[..9 * 512]).unwrap();
+    assert_eq!(WebDataset::open(std::slice::from_ref(&path), None).unwrap().len(), 2);
+    fs::write(&path, [&whole[..], &whole[..]].concat()).unwrap();
+    assert!(refused(&path).contains("goes on behind its end"), "{}", refused(&path));
+}
+
+#[test]
+fn what_is_no_archive_is_called_what_it_is() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("a.tar");
+    tar(&path, &sample(&png(1), ["a.png", "a.cls"]));
+    let mut gzip = flate2::read::GzEncoder::new(fs::File::open(&path).unwrap(), flate2::Compression::fast());
+    let mut compressed = vec![];
+    std::io::Read::read_to_end(&mut gzip, &mut compressed).unwrap();
+    for (bytes, word) in [
+        (&compressed[..], "compressed by gzip"),
+        (b"\x28\xb5\x2f\xfd\x04\x00", "compressed by zstd"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "git lfs pull"),
+        (b"<!doctype html><html>", "page of the web"),
+        (&b"\x07\x1b[2J no archive at all \x9b".repeat(30), "a.tar"),
+    ] {
+        fs::write(&path, bytes).unwrap();
+        assert!(refused(&path).contains(word), "{word}: {}", refused(&path));
+        let message = open(std::slice::from_ref(&path), &Options::default()).unwrap_err().to_string();
+        assert!(message.contains(word), "{word}: {message}");
+    }
+    fs::rename(&path, root.path().join("a.tar.gz")).unwrap();
+    let message = open(&[root.path().join("a.tar.gz")], &Options::default()).unwrap_err().to_string();
+    assert!(message.contains("decompress"), "{message}");
+}
+
+#[test]
+fn members_that_make_no_sample_are_named() {
+    let root = tempfile::tempdir().unwrap();
+    let (path, one) = (root.path().join("a.tar"), png(1));
+    for (members, words) in [
+        (&[("k.input.jpg", &one[..]), ("k.cls", b"0")][..], &["`k` has no image", "`k.input.jpg`", "first dot"][..]),
+        (&[("k.input.jpg", &one)], &["`k.input.jpg`", "name it `k.jpg`"]),
+        (&[("k.png", &one), ("k.cls", b"cat\n")], &["`k.cls` is no class but `cat`"]),
+        (&[("k.png", &one), ("k.cls", b"1.5")], &["`k.cls` is no class but `1.5`"]),
+        (&[("k.png", &one), ("k.json", br#"{"label": "cat"}"#)], &["`k.json`", "`\"cat\"`", "an integer"]),
+        (&[("k.png", &one), ("k.json", br#"{"label": -3}"#)], &["`k.json`", "`-3`"]),
+        (&[("k.png", &one), ("k.cls", b"\x1b[31m\xff")], &["`\\u{1b}[31m"]),
+        (&[("\x1b[2J.png", &one)], &["`\\u{1b}[2J` has no class"]),
+        (
+            &[("k.png", &one), ("k.cls", b"0"), ("l.png", &one), ("l.cls", b"0"), ("k.png", &one), ("k.cls", b"0")],
+            &["`k.png` is there twice"],
+        ),
+    ] {
+        tar(&path, members);
+        let message = refused(&path);
+        assert!(words.iter().all(|word| message.contains(word)), "{words:?}: {message}");
+    }
+
+    let link = |kind| {
+        let mut archive = tar::Builder::new(fs::File::create(&path).unwrap());
+        let mut header = tar::Header::new_gnu();
+        header.set_entry_type(kind);
+        header.set_size(0);
+        archive.append_link(&mut header, "k.png", "other.png").unwrap();
+        archive.finish().unwrap();
+        refused(&path)
+    };
+    assert!(link(tar::EntryType::Symlink).contains("`k.png` is a link"));
+    assert!(link(tar::EntryType::Link).contains("--hard-dereference"));
+}
+
+#[test]
+fn marks_line_ends_and_more_members_do_no_harm() {
+    let root = tempfile::tempdir().unwrap();
+    let (path, one) = (root.path().join("A.TAR"), png(1));
+    tar(
+        &path,
+        &[
+            ("k.png", &one),
+            ("k.cls", b"\xef\xbb\xbf2\r\n"),
+            ("k.seg.png", b"a mask"),
+            ("k.txt", b"a caption"),
+            ("._k.png", b"of a Mac"),
+            ("\u{e4}/k.jpeg", &one),
+            ("\u{e4}/k.json", br#"{"label": 0}"#),
+        ],
+    );
+    let source = open(std::slice::from_ref(&path), &Options::default()).unwrap();
+    assert_eq!(all(&*source, 0), [("A.TAR/k.png".into(), 2, 1), ("A.TAR/\u{e4}/k.jpeg".into(), 0, 1)]);
+    assert_eq!(
+        source.notices(),
+        [
+            "passed over 3 members that are no image and no class, the first A.TAR/k.seg.png",
+            "1 of 3 classes have no image: 1"
+        ]
+    );
+    let twice = open(&[path.clone(), root.path().join("more").join("A.TAR")], &Options::default());
+    assert!(twice.unwrap_err().to_string().contains("given twice"));
+    let columns = Options { image_column: Some("img".into()), ..Options::default() };
+    assert!(open(&[path], &columns).unwrap_err().to_string().contains(".parquet"));
+}
+
 #[cfg(feature = "parquet")]
 mod shards {
     use std::sync::Arc;
 
     use ::parquet::basic::Compression;
-    use ::parquet::data_type::{ByteArray, ByteArrayType, Int64Type};
+    use ::parquet::column::writer::ColumnWriter;
+    use ::parquet::data_type::ByteArray;
+    use ::parquet::file::metadata::KeyValue;
     use ::parquet::file::properties::WriterProperties;
     use ::parquet::file::writer::SerializedFileWriter;
     use ::parquet::schema::parser::parse_message_type;
 
     use super::*;
 
-    const SCHEMA: &str = "message schema {
-        OPTIONAL group image { OPTIONAL BYTE_ARRAY bytes; OPTIONAL BYTE_ARRAY path (UTF8); }
-        OPTIONAL INT64 label; OPTIONAL INT64 more;
-    }";
+    /// What stands in a column; none are nulls.
+    enum Column<'a> {
+        Bytes(Vec<Option<Vec<u8>>>),
+        Long(&'a [Option<i64>]),
+        Int(&'a [Option<i32>]),
+        Bool(&'a [Option<bool>]),
+        Double(&'a [Option<f64>]),
+    }
 
-    /// A shard whose row groups have these brightnesses; the label is the brightness modulo three.
-    fn write(path: &Path, compression: Compression, groups: &[&[u8]]) {
-        let schema = Arc::new(parse_message_type(SCHEMA).unwrap());
-        let properties = Arc::new(WriterProperties::builder().set_compression(compression).build());
-        let mut file = SerializedFileWriter::new(fs::File::create(path).unwrap(), schema, properties).unwrap();
-        for values in groups {
+    fn text(values: &[&str]) -> Column<'static> {
+        Column::Bytes(values.iter().map(|value| Some(value.as_bytes().to_vec())).collect())
+    }
+
+    fn pngs(values: &[u8]) -> Column<'static> {
+        Column::Bytes(values.iter().map(|&value| Some(png(value))).collect())
+    }
+
+    /// A shard of a schema, whose groups of rows have these columns, all of which are optional.
+    fn write(path: &Path, schema: &str, about: Option<&str>, groups: &[Vec<Column<'_>>]) {
+        let schema = Arc::new(parse_message_type(&format!("message schema {{ {schema} }}")).unwrap());
+        let pairs = about.map(|about| vec![KeyValue::new("huggingface".into(), about.to_owned())]);
+        let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).set_key_value_metadata(pairs);
+        let file = fs::File::create(path).unwrap();
+        let mut file = SerializedFileWriter::new(file, schema, Arc::new(properties.build())).unwrap();
+        for columns in groups {
             let mut group = file.next_row_group().unwrap();
-            let images: Vec<ByteArray> = values.iter().map(|&value| png(value).into()).collect();
-            let paths: Vec<ByteArray> = values.iter().map(|_| "n.png".into()).collect();
-            let labels: Vec<i64> = values.iter().map(|&value| i64::from(value) % 3).collect();
-            for column in 0..4 {
+            for column in columns {
                 let mut writer = group.next_column().unwrap().unwrap();
-                match column {
-                    0 | 1 => {
-                        let values = if column == 0 { &images } else { &paths };
-                        writer.typed::<ByteArrayType>().write_batch(values, Some(&vec![2; values.len()]), None).unwrap()
+                macro_rules! put {
+                    ($writer:expr, $values:expr) => {{
+                        let most = $writer.get_descriptor().max_def_level();
+                        let levels: Vec<_> =
+                            $values.iter().map(|value| if value.is_some() { most } else { most - 1 }).collect();
+                        let values: Vec<_> = $values.iter().flatten().cloned().collect();
+                        $writer.write_batch(&values, Some(&levels), None).unwrap();
+                    }};
+                }
+                match (writer.untyped(), column) {
+                    (ColumnWriter::ByteArrayColumnWriter(writer), Column::Bytes(values)) => {
+                        let values: Vec<Option<ByteArray>> =
+                            values.iter().map(|value| value.clone().map(ByteArray::from)).collect();
+                        put!(writer, values);
                     }
-                    _ => writer.typed::<Int64Type>().write_batch(&labels, Some(&vec![1; labels.len()]), None).unwrap(),
-                };
+                    (ColumnWriter::Int64ColumnWriter(writer), Column::Long(values)) => put!(writer, values),
+                    (ColumnWriter::Int32ColumnWriter(writer), Column::Int(values)) => put!(writer, values),
+                    (ColumnWriter::BoolColumnWriter(writer), Column::Bool(values)) => put!(writer, values),
+                    (ColumnWriter::DoubleColumnWriter(writer), Column::Double(values)) => put!(writer, values),
+                    _ => panic!("the schema has another column"),
+                }
                 writer.close().unwrap();
             }
             group.close().unwrap();
@@ -184,23 +336,170 @@ mod shards {
         file.close().unwrap();
     }
 
+    const IMAGE: &str = "OPTIONAL group image { OPTIONAL BYTE_ARRAY bytes; OPTIONAL BYTE_ARRAY path (UTF8); }";
+
+    /// A group of rows of images of these brightnesses, with labels.
+    fn group<'a>(values: &[u8], labels: Column<'a>) -> Vec<Column<'a>> {
+        vec![pngs(values), text(&vec!["n.png"; values.len()]), labels]
+    }
+
+    fn shard(path: &Path) -> Result<Parquet, Error> {
+        Parquet::open(&[path.into()], &Options::default())
+    }
+
+    fn named(names: &[&str]) -> Options {
+        Options { classes: Some(names.iter().map(|&name| name.into()).collect()), ..Options::default() }
+    }
+
     #[test]
     fn rows_come_in_order_from_any_on() {
         let root = tempfile::tempdir().unwrap();
-        let paths = ["0.parquet", "1.parquet"].map(|name| root.path().join(name));
-        write(&paths[0], Compression::SNAPPY, &[&[1, 2, 3], &[4, 5]]);
-        write(&paths[1], Compression::ZSTD(::parquet::basic::ZstdLevel::default()), &[&[6], &[7, 8]]);
-        let source = Parquet::open(&paths, None).unwrap();
+        let paths = ["0.parquet", "1.PARQUET"].map(|name| root.path().join(name));
+        let schema = format!("{IMAGE} OPTIONAL INT64 label;");
+        let (first, second) = ([Some(1), Some(2), Some(0)], [Some(1), Some(2)]);
+        write(
+            &paths[0],
+            &schema,
+            None,
+            &[group(&[1, 2, 3], Column::Long(&first)), group(&[4, 5], Column::Long(&second))],
+        );
+        write(
+            &paths[1],
+            &schema,
+            None,
+            &[group(&[6], Column::Long(&[Some(0)])), group(&[7, 8], Column::Long(&second))],
+        );
+        let source = open(&paths, &Options::default()).unwrap();
         assert_eq!((source.len(), source.classes().len()), (8, 3));
         assert_eq!(
-            all(&source, 4),
-            [("0.parquet/4", 2, 5), ("1.parquet/0", 0, 6), ("1.parquet/1", 1, 7), ("1.parquet/2", 2, 8)]
+            all(&*source, 4),
+            [("0.parquet/4", 2, 5), ("1.PARQUET/0", 0, 6), ("1.PARQUET/1", 1, 7), ("1.PARQUET/2", 2, 8)]
                 .map(|(name, class, value)| (name.to_owned(), class, value))
         );
-        assert_continues(&source);
-        let few = Parquet::open(&paths, Some(vec!["a".into(), "b".into()])).unwrap_err().to_string();
+        assert_continues(&*source);
+        let few = Parquet::open(&paths, &named(&["a", "b"])).unwrap_err().to_string();
         assert!(few.contains("row 1 has label 2; expected from 0 to 1"), "{few}");
         fs::write(&paths[1], b"PAR1 no parquet PAR1").unwrap();
-        assert!(Parquet::open(&paths, None).unwrap_err().to_string().contains("1.parquet"));
+        assert!(Parquet::open(&paths, &Options::default()).unwrap_err().to_string().contains("1.PARQUET"));
+    }
+
+    #[test]
+    fn labels_may_be_any_integer_or_text() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a.parquet");
+        let values = [Some(1), Some(0)];
+        for (column, labels, classes) in [
+            ("INT32 label", Column::Int(&values), ["0", "1"]),
+            ("INT32 label (INTEGER(8, true))", Column::Int(&values), ["0", "1"]),
+            ("INT32 label (INTEGER(8, false))", Column::Int(&values), ["0", "1"]),
+            ("INT32 label (INTEGER(16, true))", Column::Int(&values), ["0", "1"]),
+            ("BOOLEAN label", Column::Bool(&[Some(true), Some(false)]), ["0", "1"]),
+            ("BYTE_ARRAY label (UTF8)", text(&["owl", "cat"]), ["cat", "owl"]),
+            ("BYTE_ARRAY label", text(&["owl", "cat"]), ["cat", "owl"]),
+        ] {
+            write(&path, &format!("{IMAGE} OPTIONAL {column};"), None, &[group(&[10, 20], labels)]);
+            let source = shard(&path).unwrap();
+            assert_eq!(source.classes(), classes, "{column}");
+            assert_eq!(all(&source, 0), [("a.parquet/0".into(), 1, 10), ("a.parquet/1".into(), 0, 20)], "{column}");
+        }
+        // Given names order them.
+        let schema = format!("{IMAGE} OPTIONAL BYTE_ARRAY label (UTF8);");
+        write(&path, &schema, None, &[group(&[10, 20], text(&["owl", "cat"]))]);
+        let source = Parquet::open(std::slice::from_ref(&path), &named(&["owl", "dog", "cat"])).unwrap();
+        assert_eq!(all(&source, 0).iter().map(|(_, class, _)| *class).collect::<Vec<_>>(), [0, 2]);
+        assert_eq!(source.notices(), ["1 of 3 classes have no image: dog"]);
+    }
+
+    #[test]
+    fn rows_without_label_or_image_are_named() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("a.parquet");
+        let (long, bytes) =
+            (format!("{IMAGE} OPTIONAL INT64 label;"), "OPTIONAL BYTE_ARRAY image; OPTIONAL INT64 label;");
+        let one: &[Option<i64>] = &[Some(0)];
+        for (schema, columns, words) in [
+            (&long[..], group(&[1, 2], Column::Long(&[Some(0), None])), &["row 1 has no label"][..]),
+            (&long, group(&[1], Column::Long(&[Some(-1)])), &["row 0 has label -1", "leave this file out"]),
+            (&long, group(&[1], Column::Long(&[Some(1 << 40)])), &["label 1099511627776"]),
+            (&format!("{IMAGE} OPTIONAL DOUBLE label;"), group(&[1], Column::Double(&[Some(0.5)])), &["label 0.5"]),
+            (
+                &format!("{IMAGE} OPTIONAL INT64 other;"),
+                group(&[1], Column::Long(one)),
+                &["lacks the column label", "has image, other", "--label-column"],
+            ),
+            (bytes, vec![Column::Bytes(vec![None]), Column::Long(one)], &["row 0", "no bytes"]),
+            (
+                "OPTIONAL BYTE_ARRAY image (UTF8); OPTIONAL INT64 label;",
+                vec![text(&["a.png"]), Column::Long(one)],
+                &["row 0", "text"],
+            ),
+            (
+                &format!("{IMAGE} OPTIONAL BYTE_ARRAY label;"),
+                group(&[1], Column::Bytes(vec![Some(vec![255])])),
+                &["label of bytes"],
+            ),
+        ] {
+            write(&path, schema, None, &[columns]);
+            let message = match shard(&path) {
+                Ok(source) => source.samples(0).unwrap().find_map(Result::err).unwrap(),
+                Err(error) => error,
+            };
+            let message = message.to_string();
+            assert!(words.iter().all(|word| message.contains(word)), "{words:?}: {message}");
+        }
+        // Plain bytes are images too.
+        write(&path, bytes, None, &[vec![pngs(&[7]), Column::Long(one)]]);
+        assert_eq!(all(&shard(&path).unwrap(), 0), [("a.parquet/0".into(), 0, 7)]);
+    }
+
+    #[test]
+    fn metadata_name_classes_and_columns() {
+        let root = tempfile::tempdir().unwrap();
+        let paths = ["0.parquet", "1.parquet"].map(|name| root.path().join(name));
+        let about = |names: &str| {
+            format!(
+                r#"{{"info": {{"features": {{"image": {{"_type": "Image"}},
+                "sort": {{"names": {names}, "_type": "ClassLabel"}}}}}}}}"#
+            )
+        };
+        let schema = format!("{IMAGE} OPTIONAL INT64 sort; OPTIONAL INT64 other;");
+        let both = |labels| {
+            let mut columns = group(&[10, 20], Column::Long(labels));
+            columns.push(Column::Long(&[Some(1), Some(1)]));
+            columns
+        };
+        write(&paths[0], &schema, Some(&about(r#"["cat", "owl"]"#)), &[both(&[Some(1), Some(0)])]);
+        let source = shard(&paths[0]).unwrap();
+        assert_eq!((source.classes(), all(&source, 0)[0].1), (&["cat".to_owned(), "owl".into()][..], 1));
+        let other = Options { label_column: Some("other".into()), ..Options::default() };
+        let source = Parquet::open(&paths[..1], &other).unwrap();
+        assert_eq!((source.classes().len(), all(&source, 0)[1].1), (2, 1));
+        let missing = Options { image_column: Some("picture".into()), ..Options::default() };
+        let message = Parquet::open(&paths[..1], &missing).unwrap_err().to_string();
+        assert!(message.contains("lacks the column picture, and has image, sort, other"), "{message}");
+
+        write(&paths[1], &schema, Some(&about(r#"["owl", "cat"]"#)), &[both(&[Some(1), Some(0)])]);
+        let message = Parquet::open(&paths, &Options::default()).unwrap_err().to_string();
+        assert!(message.contains("other classes than those of") && message.contains("--classes"), "{message}");
+        assert_eq!(Parquet::open(&paths, &named(&["a", "b"])).unwrap().len(), 4);
+        write(&paths[1], &schema, Some(&about(r#"["cat", "owl"]"#)), &[both(&[Some(2), Some(0)])]);
+        let message = Parquet::open(&paths, &Options::default()).unwrap_err().to_string();
+        assert!(message.contains("row 0 has label 2; expected from 0 to 1"), "{message}");
+    }
+
+    #[test]
+    fn a_file_of_hugging_face_is_read_as_it_is() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/parquet/hugging_face.parquet");
+        let source = shard(Path::new(path)).unwrap();
+        assert_eq!(source.classes(), ["owl", "cat"]);
+        let found: Vec<_> = all(&source, 0).into_iter().map(|(_, class, value)| (class, value)).collect();
+        assert_eq!(found, [(1, 10), (0, 20), (1, 30), (1, 40)]);
+        assert_continues(&source);
+        for (column, classes, labels) in [("split", ["a", "b"], [0, 1, 1, 0])] {
+            let options = Options { label_column: Some(column.into()), ..Options::default() };
+            let source = Parquet::open(&[path.into()], &options).unwrap();
+            let found: Vec<_> = all(&source, 0).into_iter().map(|(_, class, _)| class).collect();
+            assert_eq!((source.classes(), &found[..]), (&classes.map(String::from)[..], &labels[..]));
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! `WebDataset` archives.
 
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -7,16 +8,21 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tar::{Archive, EntryType};
 
-use super::{Entry, Sample, Samples, Source};
+use super::disguise::disguise;
+use super::{Entry, Sample, Samples, Source, file_names, without_images};
 use crate::data::Error;
 use crate::data::decode::LARGEST_FILE;
 use crate::digest;
+use crate::printable;
 
 /// Largest label, bytes.
 const MAX_LABEL: u64 = 1 << 20;
 
 /// Classes that labels without names may have.
 const MAX_CLASSES: u64 = 1 << 20;
+
+/// What an archive is made of, bytes.
+const BLOCK: u64 = 512;
 
 /// Images in `.tar` files, in the order in which they stand there.
 ///
@@ -29,8 +35,11 @@ const MAX_CLASSES: u64 = 1 << 20;
 #[derive(Debug)]
 pub struct WebDataset {
     archives: Vec<PathBuf>,
+    /// Of the archives, without folders.
+    names: Vec<String>,
     classes: Vec<String>,
     members: Vec<Member>,
+    notices: Vec<String>,
 }
 
 /// An image in an archive.
@@ -50,32 +59,37 @@ struct Group {
     /// Name, place and size.
     image: Option<(String, u64, u64)>,
     class: Option<u64>,
+    /// What is wrong with the class of a `.json`.
+    no_class: Option<String>,
+    /// Members that are neither.
+    others: Vec<String>,
 }
 
 impl WebDataset {
     /// Lists the images in `archives`, one archive after the other. Without names, classes are called by their numbers.
     ///
     /// # Errors
-    /// If an archive cannot be read, is damaged, holds a sample without image or label, or there are no samples.
+    /// If an archive cannot be read, is cut, damaged or compressed, holds a sample without image or label or two images of
+    /// one name, or there are no samples.
     pub fn open(archives: &[PathBuf], classes: Option<Vec<String>>) -> Result<Self, Error> {
         let known = classes.as_ref().map_or(MAX_CLASSES, |classes| classes.len() as u64);
-        let mut members = Vec::new();
+        let names = file_names(archives)?;
+        let (mut members, mut others, mut first) = (Vec::<Member>::new(), 0, None);
         for (number, path) in archives.iter().enumerate() {
+            let mut seen = HashSet::new();
             list(path, |group| {
-                let Group { key, image, class } = group;
-                match (image, class) {
-                    (None, None) => Ok(()),
-                    (Some(_), None) => Err(format!("sample `{key}` has no class; add `{key}.cls`")),
-                    (None, Some(_)) => Err(format!("sample `{key}` has no image; add a .jpg, .png or .webp")),
-                    (_, Some(class)) if class >= known => {
-                        Err(format!("sample `{key}` has class {class}; expected less than {known}"))
-                    }
-                    (Some((name, offset, size)), Some(class)) => {
-                        let (name, class) = (name.into(), class as usize);
-                        members.push(Member { archive: number, name, offset, size, class });
-                        Ok(())
-                    }
+                others += group.others.len();
+                first = first.take().or_else(|| Some(format!("{}/{}", names[number], group.others.first()?)));
+                let key = printable(&group.key).into_owned();
+                let Some(((name, offset, size), class)) = group.sample()? else { return Ok(()) };
+                if class >= known {
+                    return Err(format!("sample `{key}` has class {class}; expected less than {known}"));
                 }
+                if !seen.insert(name.clone()) {
+                    return Err(format!("`{}` is there twice; keep one of them", printable(&name)));
+                }
+                members.push(Member { archive: number, name: name.into(), offset, size, class: class as usize });
+                Ok(())
             })?;
         }
         let Some(last) = members.iter().map(|member| member.class).max() else {
@@ -83,13 +97,41 @@ impl WebDataset {
             return Err(Error::Archive { path, reason: "no samples; expected images with .cls or .json".into() });
         };
         let classes = classes.unwrap_or_else(|| (0..=last).map(|class| class.to_string()).collect());
-        Ok(Self { archives: archives.to_vec(), classes, members })
+        let passed_over = first.map(|first| {
+            format!("passed over {others} members that are no image and no class, the first {}", printable(&first))
+        });
+        let without = without_images(&classes, members.iter().map(|member| member.class));
+        let notices = passed_over.into_iter().chain(without).collect();
+        Ok(Self { archives: archives.to_vec(), names, classes, members, notices })
     }
 
     /// The archive's name and the path in it.
     fn name(&self, member: &Member) -> String {
-        let archive = self.archives[member.archive].file_name().unwrap_or_default();
-        format!("{}/{}", archive.to_string_lossy(), member.name)
+        format!("{}/{}", self.names[member.archive], member.name)
+    }
+}
+
+impl Group {
+    /// Its image and class; none if it has neither.
+    fn sample(self) -> Result<Option<((String, u64, u64), u64)>, String> {
+        let key = printable(&self.key);
+        // Of `7.input.jpg` the ending is `input.jpg`.
+        let near = self.others.iter().find(|name| is_image(name.rsplit('.').next().unwrap_or_default()));
+        let near = near.map(|name| {
+            format!("`{}` is none of sample `{key}`, as its ending begins at the first dot", printable(name))
+        });
+        match (self.image, self.class) {
+            (Some(image), Some(class)) => Ok(Some((image, class))),
+            (None, None) => near.map_or(Ok(None), |near| Err(format!("{near}; name it `{key}.jpg`, .png or .webp"))),
+            (Some(_), None) => Err(match self.no_class {
+                Some(fault) => fault,
+                None => format!("sample `{key}` has no class; add `{key}.cls`"),
+            }),
+            (None, Some(_)) => Err(match near {
+                Some(near) => format!("sample `{key}` has no image; {near}"),
+                None => format!("sample `{key}` has no image; add a .jpg, .png or .webp"),
+            }),
+        }
     }
 }
 
@@ -115,6 +157,10 @@ impl Source for WebDataset {
             stamp: stamps[member.archive].as_ref().map(|stamp| format!("{stamp} {} {}", member.offset, member.size)),
         };
         Ok(self.members.iter().map(entry).collect())
+    }
+
+    fn notices(&self) -> Vec<String> {
+        self.notices.clone()
     }
 
     fn samples(&self, start: u64) -> Result<Samples<'_>, Error> {
@@ -143,34 +189,58 @@ fn fault(path: &Path) -> impl Fn(String) -> Error {
     |reason| Error::Archive { path: path.into(), reason }
 }
 
+fn is_image(ending: &str) -> bool {
+    ["jpg", "jpeg", "png", "webp"].iter().any(|known| ending.eq_ignore_ascii_case(known))
+}
+
 /// Calls `each` for every sample of an archive.
 fn list(path: &Path, mut each: impl FnMut(Group) -> Result<(), String>) -> Result<(), Error> {
     let fault = fault(path);
-    let broken = |error: io::Error| fault(error.to_string());
-    let file = File::open(path).map_err(broken)?;
+    // What is no header is quoted by the reader, whatever its bytes are.
+    let broken = |error: io::Error| fault(printable(&error.to_string()).into_owned());
+    let mut file = File::open(path).map_err(broken)?;
     let length = file.metadata().map_err(broken)?.len();
-    let mut group = Group::default();
-    for entry in Archive::new(file).entries_with_seek().map_err(broken)? {
+    if let Some(found) = disguise(&mut file).map_err(broken)? {
+        return Err(fault(format!("it is {found}")));
+    }
+    let mut archive = Archive::new(file);
+    let (mut group, mut end) = (Group::default(), 0);
+    for entry in archive.entries_with_seek().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
-        if !matches!(entry.header().entry_type(), EntryType::Regular | EntryType::Continuous) {
-            continue;
-        }
-        let name = String::from_utf8_lossy(&entry.path_bytes()).into_owned();
+        let name = String::from_utf8(entry.path_bytes().into_owned()).map_err(|name| {
+            fault(format!("the name `{}` is not UTF-8", printable(&String::from_utf8_lossy(name.as_bytes()))))
+        })?;
+        let shown = printable(&name);
         let (offset, size) = (entry.raw_file_position(), entry.size());
-        if offset.checked_add(size).is_none_or(|end| end > length) {
-            return Err(fault(format!("`{name}` ends beyond the end of the file, which is cut or damaged")));
+        end = offset.checked_add(size).and_then(|end| end.checked_next_multiple_of(BLOCK)).unwrap_or(u64::MAX);
+        if offset.saturating_add(size) > length {
+            return Err(fault(format!("`{shown}` ends beyond the end of the file, which is cut or damaged")));
         }
         let (folder, file) = name.rsplit_once('/').map_or(("", &name[..]), |(folder, file)| (folder, file));
-        let Some((stem, ending)) = file.split_once('.').filter(|(stem, _)| !stem.is_empty()) else { continue };
+        let split = file.split_once('.').filter(|(stem, _)| !stem.is_empty());
+        match entry.header().entry_type() {
+            EntryType::Regular | EntryType::Continuous => {}
+            EntryType::GNUSparse => return Err(fault(format!("`{shown}` is stored with gaps; pack without --sparse"))),
+            EntryType::Link | EntryType::Symlink if split.is_some_and(|(_, ending)| is_image(ending)) => {
+                let advice = "pack the files themselves, with --dereference --hard-dereference";
+                return Err(fault(format!("`{shown}` is a link; {advice}")));
+            }
+            _ => continue,
+        }
+        let Some((stem, ending)) = split else {
+            group.others.push(name);
+            continue;
+        };
         let key = if folder.is_empty() { stem.to_string() } else { format!("{folder}/{stem}") };
         if key != group.key {
             each(std::mem::replace(&mut group, Group { key: key.clone(), ..Group::default() })).map_err(&fault)?;
         }
-        let twin = || fault(format!("sample `{key}` has two images or two classes, the second `{name}`"));
+        let twin =
+            || fault(format!("sample `{}` has two images or two classes, the second `{shown}`", printable(&key)));
         match ending.to_ascii_lowercase().as_str() {
-            "jpg" | "jpeg" | "png" | "webp" => {
+            ending if is_image(ending) => {
                 if size > LARGEST_FILE {
-                    return Err(fault(format!("`{name}` has {size} bytes; at most {LARGEST_FILE} are read")));
+                    return Err(fault(format!("`{shown}` has {size} bytes; at most {LARGEST_FILE} are read")));
                 }
                 if group.image.replace((name.clone(), offset, size)).is_some() {
                     return Err(twin());
@@ -179,26 +249,57 @@ fn list(path: &Path, mut each: impl FnMut(Group) -> Result<(), String>) -> Resul
             ending @ ("cls" | "json") => {
                 let mut text = Vec::new();
                 entry.by_ref().take(MAX_LABEL).read_to_end(&mut text).map_err(broken)?;
-                let found = if ending == "cls" { number(&text) } else { label(&text) };
-                // A .json may describe the image besides.
-                if found.is_none() && ending == "cls" {
-                    return Err(fault(format!("`{name}` is no class; expected an integer from 0 on")));
-                }
-                if found.is_some_and(|found| group.class.replace(found).is_some_and(|other| other != found)) {
-                    return Err(twin());
+                let found = if ending == "cls" { number(&text).map(Some) } else { label(&text) };
+                match found {
+                    Ok(Some(found)) if group.class.is_some_and(|other| other != found) => return Err(twin()),
+                    Ok(Some(found)) => group.class = Some(found),
+                    // It may describe the image besides.
+                    Ok(None) => group.others.push(name.clone()),
+                    Err(found) => {
+                        let found = printable(&found);
+                        let problem = format!("`{shown}` is no class but {found}; expected an integer from 0 on");
+                        if ending == "cls" {
+                            return Err(fault(problem));
+                        }
+                        group.no_class = Some(problem);
+                    }
                 }
             }
-            _ => {}
+            _ => group.others.push(name.clone()),
         }
     }
-    each(group).map_err(fault)
+    each(group).map_err(&fault)?;
+    check_end(archive.into_inner(), end).map_err(broken)?.map_or(Ok(()), |problem| Err(fault(problem.into())))
 }
 
-fn number(text: &[u8]) -> Option<u64> {
-    std::str::from_utf8(text).ok()?.trim().parse().ok()
+/// What is wrong behind the last member of an archive: it ends with blocks of zeros and has nothing more.
+fn check_end(mut file: File, end: u64) -> io::Result<Option<&'static str>> {
+    let (mut zeros, mut part) = (0, vec![0; 1 << 16]);
+    file.seek(SeekFrom::Start(end))?;
+    loop {
+        let count = file.read(&mut part)?;
+        if part[..count].iter().any(|byte| *byte != 0) {
+            return Ok(Some("it goes on behind its end; several archives in one file are not read"));
+        }
+        zeros += count as u64;
+        if count == 0 {
+            return Ok((zeros < BLOCK).then_some("it has no end mark, so that it may be cut; pack it again"));
+        }
+    }
 }
 
-fn label(text: &[u8]) -> Option<u64> {
-    let object: Value = serde_json::from_slice(text).ok()?;
-    ["label", "class"].iter().find_map(|key| object.get(key)?.as_u64())
+/// The integer that a text is, or what it is.
+fn number(text: &[u8]) -> Result<u64, String> {
+    let text = String::from_utf8_lossy(text);
+    let text = text.trim_start_matches('\u{feff}').trim();
+    text.parse().map_err(|_| format!("`{}`", text.chars().take(40).collect::<String>()))
+}
+
+/// The integer `label` or `class` of an object, if it has one, or what it is instead.
+fn label(text: &[u8]) -> Result<Option<u64>, String> {
+    let Ok(object) = serde_json::from_slice::<Value>(text) else { return Ok(None) };
+    match ["label", "class"].iter().find_map(|key| object.get(key)) {
+        Some(value) => value.as_u64().map(Some).ok_or_else(|| format!("`{value}`")),
+        None => Ok(None),
+    }
 }
