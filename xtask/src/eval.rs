@@ -77,6 +77,7 @@ impl Eval {
             return store(Some(&file), &found);
         }
 
+        trained.check_data()?;
         let mut progress = Progress::new();
         let evaluation = evaluate(recipe, &trained.generator(), count, &mut |event| progress.measuring(event))?;
         progress.end();

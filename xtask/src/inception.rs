@@ -137,7 +137,7 @@ impl Measuring {
         if matches!(trained.recipe.data, DataConfig::Latents { .. }) {
             return Err(format!("{}: {NO_IMAGES}", trained.recipe.name).into());
         }
-        let data = trained.recipe.parts(count)?.0;
+        let data = trained.parts(count)?.0;
         let len = data.len().map_or(4 * count, |len| len as usize);
         let counts = class_counts(&data, len as u64)?;
         let mut progress = Progress::new();

@@ -43,7 +43,7 @@ impl SlowFlow {
         // Noise, real images of both kinds, and states.
         check_memory(what, &[&latent[..], &[self.images as u64, 4 * 4]].concat())?;
         Stored::check(&trained.recipe, trained.folder())?;
-        let (train, held_out) = trained.recipe.parts(self.images)?;
+        let (train, held_out) = trained.parts(self.images)?;
         let labels = lag_labels(self.images, &train, &held_out)?;
         let mut progress = Progress::new();
         progress.begin("Slow Flow", Some(self.images as u64));

@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
 use mixflow::backbones::{Autoencoder, Network};
-use mixflow::data::DataConfig;
+use mixflow::data::{DataConfig, Fingerprint, Part};
 use mixflow::evaluate::WeightsFile;
 use mixflow::generate::Generator;
 use mixflow::recipe::{Guide, Recipe};
@@ -38,6 +38,8 @@ pub(crate) struct Trained {
     autoencoder_files: Vec<PathBuf>,
     pub(crate) guide: Option<Guide>,
     pub(crate) weights: PathBuf,
+    /// The folder of the run whose recipe it is.
+    run: Option<PathBuf>,
     /// Where what is found out about it goes.
     folder: PathBuf,
     /// What the names of these files end with.
@@ -80,7 +82,9 @@ impl TrainedArguments {
         let autoencoder = recipe.autoencoder.as_ref().map(|config| config.load(folder)).transpose()?;
         let autoencoder_files = recipe.autoencoder.as_ref().map_or(vec![], |config| config.files(folder));
         let own = stored.recipe_file();
-        let guide = recipe.guide(own.as_deref().and_then(Path::parent).unwrap_or(folder))?;
+        let own = own.as_deref().and_then(Path::parent);
+        let guide = recipe.guide(own.unwrap_or(folder))?;
+        let run = own.filter(|_| self.recipe.is_none()).map(PathBuf::from);
         if let (Some(config), Some(guide)) = (&recipe.sampling.guide, &guide) {
             let file = &guide.weights.file;
             let step = file.parent().and_then(Path::file_name);
@@ -94,7 +98,7 @@ impl TrainedArguments {
             StoredNetwork::File(file) => (file.parent().unwrap_or(Path::new("")).into(), String::new()),
             StoredNetwork::Checkpoint(folder) => beside_checkpoint(folder),
         };
-        Ok(Trained { recipe, network, autoencoder, autoencoder_files, guide, weights, folder, suffix })
+        Ok(Trained { recipe, network, autoencoder, autoencoder_files, guide, weights, run, folder, suffix })
     }
 
     /// The file of the weights, or the folder of the checkpoint.
@@ -162,6 +166,25 @@ impl Trained {
     pub(crate) fn generator(&self) -> Generator<'_, Network> {
         let (autoencoder, guide) = (self.autoencoder.as_deref(), self.guide.as_ref());
         Generator { autoencoder, guide, ..self.recipe.generator(&self.network) }
+    }
+
+    /// Its training and its held-out data, which must be those of the run: of others, what was held out is not known.
+    pub(crate) fn parts(&self, held_out: usize) -> Result<(Part, Part)> {
+        self.check_data()?;
+        Ok(self.recipe.parts(held_out)?)
+    }
+
+    /// Refuses data that changed since the run learned from them.
+    pub(crate) fn check_data(&self) -> Result<()> {
+        let old = self.run.as_deref().map(Fingerprint::read).transpose()?.flatten();
+        let Some(old) = old else { return Ok(()) };
+        match old.difference(&self.recipe.data.open()?.fingerprint()?) {
+            None => Ok(()),
+            Some(changes) => {
+                let advice = "measure with the data as they were, or images against images";
+                Err(format!("the data are not those that the run learned from, {changes}: {advice}").into())
+            }
+        }
     }
 
     /// Which weights make images of latents.

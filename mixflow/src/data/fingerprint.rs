@@ -88,7 +88,8 @@ impl Fingerprint {
     }
 
     /// What has become of the data since this was written, in words: the first kind of change that there is.
-    fn difference(&self, now: &Self) -> Option<String> {
+    #[must_use]
+    pub fn difference(&self, now: &Self) -> Option<String> {
         let [gone, new] = [(self, now), (now, self)].map(|(one, other)| {
             let known: HashSet<_> = other.classes.iter().collect();
             let lacking = one.classes.iter().filter(|class| !known.contains(class));
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_and_latents_in_memory_have_that_of_the_whole() {
+    fn parts_have_that_of_the_whole() {
         let root = tempfile::tempdir().unwrap();
         images(root.path(), &["cat/1.png", "cat/2.png", "dog/1.png"]);
         let folder: Arc<dyn Dataset> = Arc::new(Folder::open(root.path(), 8, OnBroken::Refuse).unwrap());

@@ -24,7 +24,10 @@ fn recipe(classes: usize) -> Value {
 
 fn image(path: &Path) {
     fs::create_dir_all(path.parent().unwrap()).unwrap();
-    RgbImage::from_pixel(8, 8, Rgb([40, 90, 200])).save(path).unwrap();
+    // Another one under every name.
+    let seed: u32 = path.file_name().unwrap().as_encoded_bytes().iter().map(|byte| u32::from(*byte)).sum();
+    let colour = |x, y| Rgb([seed * 37 + 9 * x, seed * 11 + 13 * y, seed * x * y].map(|value| value as u8));
+    RgbImage::from_fn(8, 8, colour).save(path).unwrap();
 }
 
 fn place(images: &[&str]) -> Place {
@@ -118,4 +121,41 @@ fn a_cut_image_is_refused_or_listed_with_its_reason() {
     assert!(trained.contains("1 image is broken and was replaced") && trained.contains(&reason), "{trained}");
     let measured = told(&place, &["eval", "skipped", "--images", "8"]);
     assert!(measured.contains("1 image is broken and was replaced") && measured.contains(&reason), "{measured}");
+}
+
+#[test]
+fn training_tells_what_it_passed_over_and_shows_no_controls() {
+    let place = place(&["train/1.png", "val/\u{1b}[2J.png", "loose.png"]);
+    fs::write(place.path("photos/train/2.tiff"), "x").unwrap();
+    fs::write(place.path("photos/val/\u{1b}[31m.bmp"), "x").unwrap();
+    fs::write(place.path("tiny.json"), recipe(2).to_string()).unwrap();
+    let told = told(&place, &TRAIN);
+    for line in [
+        "images of a folder: 2 in 2 classes (train 1, val 1)",
+        "passed over 2 files (1 .bmp, 1 .tiff), which end in none of .png, .jpg, .jpeg and .webp, the first photos/train/2.tiff",
+        "passed over 1 images that are in no class, the first photos/loose.png",
+        "`train`, `val` are taken for classes and look like parts of a data set: to take one of them, name it, such as photos/train",
+    ] {
+        assert!(told.contains(line), "{line}: {told}");
+    }
+    fs::write(place.path("photos/val/\u{1b}[2J.png"), "no image").unwrap();
+    let output = place.call(&["train", "tiny.json", "--out", "other"]);
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && told.contains("\\u{1b}[2J.png") && !told.contains('\u{1b}'), "{told}");
+}
+
+#[test]
+fn measuring_on_data_that_changed_is_refused() {
+    let names: Vec<_> = (0..16).map(|number| format!("{}/{number}.png", ["cat", "dog"][number % 2])).collect();
+    let place = place(&names.iter().map(|name| &name[..]).collect::<Vec<_>>());
+    place.run(&TRAIN);
+    let eval = ["eval", "run", "--images", "8"];
+    place.run(&eval);
+    fs::rename(place.path("photos"), place.path("pictures")).unwrap();
+    let moved = [&eval[..], &["--set", "data.path=pictures"]].concat();
+    place.run(&moved);
+    image(&place.path("pictures/dog/17.png"));
+    for arguments in [moved, vec!["slow-flow", "run", "--set", "data.path=pictures", "--images", "8"]] {
+        place.refuse(&arguments, &["not those that the run learned from, 8 of class `dog`, now 9"]);
+    }
 }
