@@ -1,5 +1,7 @@
 //! Schedules and timestep laws as they stand in a recipe.
 
+use std::fmt;
+
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use crate::{
@@ -84,6 +86,89 @@ impl TimeLaw for LawConfig {
             Self::LogitNormal(law) => law.quantile(u),
             Self::Shifted(law) => law.quantile(u),
             Self::Truncated(law) => law.quantile(u),
+        }
+    }
+}
+
+impl LawConfig {
+    /// The law of [`MixFlow`]'s label for a network that was trained with these times: Beta(2, 1) takes the place of the
+    /// uniform law, and what shifts, truncates or carries it over stays.
+    ///
+    /// RAE's published change to MixFlow does so: the same shift, of Beta(2, 1) instead of uniform times.
+    ///
+    /// ```
+    /// use mixflow_schedules::LawConfig;
+    ///
+    /// let law = |json| serde_json::from_str::<LawConfig>(json);
+    /// let times = law(r#"{"kind": "shifted", "shift": 3, "base": {"kind": "uniform"}}"#)?;
+    /// assert_eq!(times.mixflow_label()?.to_string(), "Beta(2, 1) shifted by 3");
+    /// assert!(law(r#"{"kind": "logit-normal", "mean": 0, "std": 1}"#)?.mixflow_label().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::CompetingLaw`] if the law inside is neither uniform nor Beta(2, 1) already, and [`Error::Interval`] if
+    /// Beta(2, 1) (almost) never reaches the interval of a truncation.
+    pub fn mixflow_label(&self) -> Result<Self, Error> {
+        let beta = Self::Beta(Beta::MIXFLOW);
+        let inside = self.innermost();
+        if *inside == Self::Uniform || *inside == beta {
+            return self.around(beta);
+        }
+        Err(Error::CompetingLaw { law: self.to_string() })
+    }
+
+    /// What shifts, truncates and carries over this law's innermost one, around another law instead.
+    ///
+    /// # Errors
+    /// [`Error::Interval`] if that (almost) never reaches the interval of a truncation.
+    pub fn around(&self, law: Self) -> Result<Self, Error> {
+        Ok(match self {
+            Self::Uniform | Self::Beta(_) | Self::LogitNormal(_) => law,
+            Self::Angular(outer) => Self::Angular(Box::new(Angular(outer.0.around(law)?))),
+            Self::Shifted(outer) => {
+                let (shift, base) = outer.parts();
+                Self::Shifted(Box::new(Shifted::new(shift, base.around(law)?)?))
+            }
+            Self::Truncated(outer) => {
+                let (start, end, base) = outer.parts();
+                Self::Truncated(Box::new(Truncated::new(start, end, base.around(law)?)?))
+            }
+        })
+    }
+
+    fn innermost(&self) -> &Self {
+        match self {
+            Self::Uniform | Self::Beta(_) | Self::LogitNormal(_) => self,
+            Self::Angular(law) => law.0.innermost(),
+            Self::Shifted(law) => law.parts().1.innermost(),
+            Self::Truncated(law) => law.parts().2.innermost(),
+        }
+    }
+}
+
+/// In words, such as "Beta(2, 1) shifted by 6.93".
+impl fmt::Display for LawConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Uniform => write!(f, "uniform"),
+            Self::Angular(law) => write!(f, "{} carried to the cosine path", law.0),
+            Self::Beta(law) => {
+                let [alpha, beta] = law.shapes();
+                write!(f, "Beta({alpha}, {beta})")
+            }
+            Self::LogitNormal(law) => {
+                let [mean, std] = law.moments();
+                write!(f, "logit-normal({mean}, {std})")
+            }
+            Self::Shifted(law) => {
+                let (shift, base) = law.parts();
+                write!(f, "{base} shifted by {shift}")
+            }
+            Self::Truncated(law) => {
+                let (start, end, base) = law.parts();
+                write!(f, "{base} between {start} and {end}")
+            }
         }
     }
 }
@@ -256,7 +341,7 @@ mod tests {
         serde_json::from_str(json).unwrap()
     }
 
-    fn refused<T: serde::de::DeserializeOwned + std::fmt::Debug>(json: &str, words: &str) {
+    fn refused<T: serde::de::DeserializeOwned + fmt::Debug>(json: &str, words: &str) {
         let error = serde_json::from_str::<T>(json).unwrap_err().to_string();
         assert!(error.contains(words), "{json}: {error}");
     }
@@ -309,6 +394,35 @@ mod tests {
         refused::<TimestepConfig>(shifted, "`shift` must be a finite number above 0, found -2");
         let empty = r#"{"kind": "truncated", "start": 1, "base": {"kind": "uniform"}}"#;
         refused::<TimestepConfig>(empty, "the interval from 1 to 1 is empty");
+    }
+
+    #[test]
+    fn the_label_of_mixflow_keeps_what_is_around_the_uniform_law() {
+        let law = |json: &str| serde_json::from_str::<LawConfig>(json).unwrap();
+        let around = |inside: &str| {
+            format!(
+                r#"{{"kind":"shifted","shift":2,"base":{{"kind":"angular","base":{{"kind":"truncated","start":0.1,"end":0.9,
+                "base":{inside}}}}}}}"#
+            )
+        };
+        let label = law(&around(r#"{"kind":"uniform"}"#)).mixflow_label().unwrap();
+        assert_eq!(label, law(&around(r#"{"kind":"beta","alpha":2,"beta":1}"#)));
+        assert_eq!(label.mixflow_label().unwrap(), label);
+        assert_eq!(label.to_string(), "Beta(2, 1) between 0.1 and 0.9 carried to the cosine path shifted by 2");
+        // By hand: t² is uniform on [0.1², 0.9²], then (2/π) atan(t/(1 − t)), then t/(t + 2(1 − t)).
+        let t = (0.01f64 + 0.8 * 0.3).sqrt();
+        let t = std::f64::consts::FRAC_2_PI * (t / (1.0 - t)).atan();
+        assert!((label.quantile(0.3) - t / (t + 2.0 * (1.0 - t))).abs() < 1e-14);
+
+        for (inside, words) in [
+            (r#"{"kind":"logit-normal","mean":0,"std":1}"#, "the times are logit-normal(0, 1) between 0.1 and 0.9"),
+            (r#"{"kind":"beta","alpha":1,"beta":2}"#, "the times are Beta(1, 2) between"),
+        ] {
+            let error = law(&around(inside)).mixflow_label().unwrap_err().to_string();
+            assert!(error.contains(words) && error.contains("shifted by 2"), "{error}");
+        }
+        let early = law(r#"{"kind":"truncated","start":0,"end":0.00001,"base":{"kind":"uniform"}}"#);
+        assert!(matches!(early.mixflow_label(), Err(Error::Interval { .. })));
     }
 
     #[test]

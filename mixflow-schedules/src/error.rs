@@ -30,6 +30,15 @@ pub enum Error {
          laws inside that `base` and give `gamma` once"
     )]
     InnerMixFlow,
+    /// Times that are drawn by a law of their own, where Beta(2, 1) would be.
+    #[error(
+        "the times are {law}, and `MixFlow`'s label follows Beta(2, 1) in the place of uniform ones: two laws cannot both \
+         draw it"
+    )]
+    CompetingLaw {
+        /// The law, in words.
+        law: String,
+    },
 }
 
 impl Error {
