@@ -12,6 +12,7 @@ pub mod autoencoder;
 pub mod backbone;
 pub mod block;
 pub mod condition;
+mod countable;
 pub mod diffusers;
 pub mod discriminator;
 pub mod dit_dh;

@@ -218,6 +218,33 @@ mod tests {
         assert_eq!(bytes(&other.load(found).unwrap().weights()), bytes(&expected));
     }
 
+    /// Formulas against the networks themselves.
+    #[test]
+    fn parameters_are_those_that_a_network_has() {
+        let sit =
+            SitConfig { width: 16, depth: 2, heads: 2, hidden: 24, input_size: 8, classes: 5, ..SitConfig::small(2) };
+        let repa = RepaConfig {
+            width: 16,
+            depth: 2,
+            heads: 2,
+            hidden: 24,
+            input_size: 8,
+            classes: 5,
+            encoder_depth: 1,
+            projectors: vec![12, 20],
+            projector_hidden: 28,
+            ..RepaConfig::base(4)
+        };
+        for config in [
+            NetworkConfig::Sit(SitConfig { null_class: false, ..sit.clone() }),
+            NetworkConfig::Sit(SitConfig { learn_sigma: false, ..sit }),
+            NetworkConfig::Repa(RepaConfig { qk_norm: true, ..repa.clone() }),
+            NetworkConfig::Repa(repa),
+        ] {
+            assert_eq!(config.parameters(), config.init(0, &Device::default()).num_params() as u64, "{config:?}");
+        }
+    }
+
     #[test]
     fn parameters_are_those_of_the_official_classes() {
         // Counted on instances of the official classes, frozen tables included.

@@ -75,6 +75,11 @@ impl KlAutoencoderConfig {
         if let Some(width) = self.widths.iter().find(|&&width| width == 0 || !width.is_multiple_of(self.groups)) {
             return Err(format!("widths must be divisible by groups, found {width} and {}", self.groups));
         }
+        const LARGEST: usize = 1 << 16;
+        let widths = self.widths.iter().chain([&self.image_channels, &self.latent_channels, &self.depth]);
+        if let Some(size) = widths.copied().find(|size| *size > LARGEST) {
+            return Err(format!("widths, channels and depth must be at most {LARGEST}, found {size}"));
+        }
         if !(self.scale.is_finite() && self.scale > 0.0 && self.shift.is_finite()) {
             return Err(format!("scale must be positive and shift finite, found {} and {}", self.scale, self.shift));
         }
@@ -121,6 +126,10 @@ mod tests {
             (KlAutoencoderConfig { widths: vec![], ..config.clone() }, "the number of widths must be"),
             (KlAutoencoderConfig { widths: vec![32; 18], ..config.clone() }, "there can be at most 17"),
             (KlAutoencoderConfig { widths: vec![128, 100], ..config.clone() }, "widths must be divisible"),
+            (
+                KlAutoencoderConfig { widths: vec![1 << 20], ..config.clone() },
+                "widths, channels and depth must be at most",
+            ),
             (KlAutoencoderConfig { scale: f64::NAN, ..config.clone() }, "scale must be positive"),
         ] {
             let found = fault.check().unwrap_err();

@@ -4,6 +4,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::{Features, Head, Heads};
+use crate::countable::{countable, patch_values};
 use crate::init::Initializer;
 
 /// Shape of a discriminator. The default is RAE's: DINO ViT-S/8 and heads with kernels of nine tokens.
@@ -68,6 +69,7 @@ impl DiscriminatorConfig {
         if !taps.is_sorted_by(|a, b| a < b) || taps.last().is_some_and(|last| *last >= depth) {
             return Err(format!("taps must ascend and be below depth, {depth}, found {taps:?}"));
         }
+        countable(depth, input_size / patch, 0, &[width as f64, hidden as f64, patch_values(3, patch)])?;
         let tokens = (input_size / patch).pow(2);
         if kernel.is_multiple_of(2) || kernel > tokens {
             return Err(format!("kernel must be odd and at most the number of tokens, {tokens}, found {kernel}"));

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::DitDh;
 use crate::block::{LightningBlock, LightningFinalLayer};
+use crate::countable::countable;
 use crate::embed::{FourierEmbedding, LabelEmbedding, PatchEmbedding, RotaryTable, sin_cos_2d};
 use crate::init::{Initializer, LinearLaw};
 use crate::lightning_dit::LightningParts;
@@ -117,7 +118,10 @@ impl DitDhConfig {
                 .and_then(|()| LightningParts::check(stack.block()))
                 .map_err(|fault| format!("{name}: {fault}"))?;
         }
-        Ok(())
+        let Self { encoder, head, .. } = self;
+        let widths = [encoder.width, encoder.hidden, head.width, head.hidden, self.channels, 256];
+        let depth = encoder.depth.saturating_add(head.depth);
+        countable(depth, self.input_size, self.classes, &widths.map(|width| width as f64))
     }
 
     /// Parameters, tables included; those of rotary positions, which are constants, are not counted.

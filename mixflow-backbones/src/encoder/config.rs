@@ -4,6 +4,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::{Dinov2, Encoder, Mae, Normalisation, Preprocessing, Siglip2};
+use crate::countable::{countable, patch_values};
 use crate::init::Initializer;
 use crate::vit::{Gelu, VitBlockConfig};
 
@@ -130,7 +131,8 @@ impl EncoderConfig {
         if self.normalisation == Normalisation::ImageNet && channels != 3 {
             return Err(format!("the image-net normalisation is for 3 channels, found {channels}"));
         }
-        Ok(())
+        let widths = [width as f64, self.hidden as f64, patch_values(channels, patch)];
+        countable(self.depth, self.grid().max(self.table_side()), self.registers, &widths)
     }
 
     /// Number of parameters.

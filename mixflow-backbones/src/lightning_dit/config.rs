@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::parts::positive;
 use super::{LightningDit, LightningParts};
 use crate::block::{LightningBlock, LightningFinalLayer};
+use crate::countable::{countable, patch_values};
 use crate::embed::{FourierEmbedding, LabelEmbedding, PatchEmbedding, RotaryTable, sin_cos_2d};
 use crate::init::{Initializer, LinearLaw};
 
@@ -83,7 +84,9 @@ impl LightningDitConfig {
         if !input_size.is_multiple_of(patch) {
             return Err(format!("input_size must be divisible by patch, found {input_size} and {patch}"));
         }
-        LightningParts::check(self.block())
+        LightningParts::check(self.block())?;
+        let widths = [self.width as f64, self.hidden as f64, 4.0 * patch_values(channels, patch), 256.0];
+        countable(depth, input_size / patch, classes, &widths)
     }
 
     /// Parameters, tables included; those of rotary positions, which are constants, are not counted.

@@ -54,7 +54,7 @@ impl LightningParts {
     /// What is wrong with a block of these numbers, if anything.
     pub(crate) fn check([width, heads, hidden]: [usize; 3]) -> Result<(), String> {
         positive(&[("width", width), ("heads", heads), ("hidden", hidden)])?;
-        if !width.is_multiple_of(4 * heads) {
+        if !width.is_multiple_of(heads.saturating_mul(4)) {
             return Err(format!("width must be divisible by 4 times heads, found width {width} and {heads} heads"));
         }
         Ok(())

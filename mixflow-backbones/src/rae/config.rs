@@ -4,6 +4,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::Decoder;
+use crate::countable::{countable, patch_values};
 use crate::embed::sin_cos_2d;
 use crate::init::Initializer;
 use crate::vit::{Gelu, LayerNorm, VitBlockConfig};
@@ -71,7 +72,8 @@ impl DecoderConfig {
         if !width.is_multiple_of(4) || !width.is_multiple_of(heads) {
             return Err(format!("width must be divisible by 4 and by heads, found width {width} and {heads} heads"));
         }
-        Ok(())
+        let values = patch_values(self.channels, self.patch);
+        countable(self.depth, self.grid, 0, &[width as f64, self.hidden as f64, self.features as f64, values])
     }
 
     /// Number of parameters, the frozen table included.

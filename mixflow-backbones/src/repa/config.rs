@@ -1,10 +1,10 @@
 //! The published sizes, and any other.
 
-use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::{Projector, Repa};
+use crate::countable::countable;
 use crate::init::Initializer;
 use crate::sit::{SitBlock, SitConfig};
 
@@ -122,7 +122,9 @@ impl RepaConfig {
         if self.projector_hidden == 0 {
             return Err("projector_hidden must be at least 1, found 0".into());
         }
-        Ok(())
+        let projector = |&features: &usize| features as f64 + self.projector_hidden as f64;
+        let projectors = self.projectors.iter().map(projector).sum::<f64>();
+        countable(depth, self.input_size / self.patch, 0, &[self.width as f64, projectors])
     }
 
     /// Multiplications with addition of one image's forward pass when sampling: matrix products alone.
@@ -143,7 +145,12 @@ impl RepaConfig {
     /// # Panics
     /// As [`init`](Self::init).
     pub fn parameters(&self) -> u64 {
-        self.init(0, &Device::default()).num_params() as u64
+        let Self { width, depth, projector_hidden: hidden, .. } = *self;
+        let linear = |inputs: usize, outputs: usize| (inputs + 1) * outputs;
+        let projector = |&features: &usize| linear(width, hidden) + linear(hidden, hidden) + linear(hidden, features);
+        // Scale and bias of queries and keys, the same for every head.
+        let norms = if self.qk_norm { 4 * (width / self.heads) } else { 0 };
+        self.sit().parameters() + (depth * norms + self.projectors.iter().map(projector).sum::<usize>()) as u64
     }
 
     /// Channels, height and width of its images.

@@ -1,10 +1,10 @@
 //! The published sizes, and any other.
 
-use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::{FinalLayer, Sit, SitBlock};
+use crate::countable::{countable, patch_values};
 use crate::embed::{LabelEmbedding, PatchEmbedding, TimestepEmbedding, sin_cos_2d};
 use crate::init::Initializer;
 
@@ -100,7 +100,8 @@ impl SitConfig {
         if !width.is_multiple_of(4) || !width.is_multiple_of(heads) {
             return Err(format!("width must be divisible by 4 and by heads, found width {width} and {heads} heads"));
         }
-        Ok(())
+        let widths = [width as f64, self.hidden as f64, 4.0 * patch_values(self.channels, patch), 256.0];
+        countable(self.depth, input_size / patch, self.classes, &widths)
     }
 
     /// Multiplications with addition of one image's forward pass: matrix products alone, 118.6 G for XL/2 at 256 px.
@@ -118,7 +119,16 @@ impl SitConfig {
     /// # Panics
     /// As [`init`](Self::init).
     pub fn parameters(&self) -> u64 {
-        self.init(0, &Device::default()).num_params() as u64
+        let Self { patch, channels, width, depth, hidden, .. } = *self;
+        let linear = |inputs: usize, outputs: usize| (inputs + 1) * outputs;
+        let outputs = patch * patch * if self.learn_sigma { 2 * channels } else { channels };
+        let places = (self.input_size / patch).pow(2);
+        let labels = self.classes + usize::from(self.null_class);
+        let ends = (places + labels) * width + linear(patch * patch * channels, width);
+        let time = linear(256, width) + linear(width, width);
+        let perceptron = linear(width, hidden) + linear(hidden, width);
+        let block = linear(width, 3 * width) + linear(width, width) + perceptron + linear(width, 6 * width);
+        (ends + time + depth * block + linear(width, 2 * width) + linear(width, outputs)) as u64
     }
 
     /// Channels, height and width of its images.
