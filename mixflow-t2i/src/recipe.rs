@@ -87,6 +87,10 @@ impl NetworkSettings for TextNetworkConfig {
         "network.prompts"
     }
 
+    fn parameters(&self) -> Option<u64> {
+        Some(self.transformer.parameters())
+    }
+
     fn check(&self) -> Result<(), String> {
         self.transformer.check().map_err(|fault| format!("transformer: {fault}"))?;
         if self.prompts == 0 {

@@ -96,6 +96,7 @@ fn both_post_trainings_are_compared_on_prompts() {
         autoencoder: None,
         guide: None,
         encoder: None,
+        seen: None,
         stop: &stop,
     };
     let outcome = study.run(network, None, ObjectiveConfig::flow_matching, |_| {}).unwrap();

@@ -66,7 +66,7 @@ pub mod solver;
 pub mod train;
 
 pub use alignment::{Alignment, AlignmentConfig, AlignmentLosses, TargetEncoder};
-pub use device::{check_device, device_name};
+pub use device::{check_device, device_name, memory};
 pub use encoded::{Encoded, learned};
 pub use error::Error;
 pub use flow_matching::{FlowMatching, Noised, Target, noise};

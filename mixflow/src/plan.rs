@@ -287,7 +287,9 @@ struct SampleCost {
 impl SampleCost {
     /// With so many evaluations of either.
     fn of(&self, [network, weak]: [usize; 2]) -> u64 {
-        self.network * network as u64 + self.weak * weak as u64 + self.decode
+        let [network, weak] =
+            [(self.network, network), (self.weak, weak)].map(|(once, count)| once.saturating_mul(count as u64));
+        network.saturating_add(weak).saturating_add(self.decode)
     }
 }
 
@@ -361,9 +363,10 @@ impl fmt::Display for Plan {
     }
 }
 
-fn gigabytes(bytes: u64) -> String {
+pub(crate) fn gigabytes(bytes: u64) -> String {
     match bytes as f64 / 1e9 {
         giga if giga < 1.0 => format!("{:.1} MB", giga * 1e3),
+        giga if giga >= 1e4 => format!("{:.2} TB", giga / 1e3),
         giga => format!("{giga:.2} GB"),
     }
 }
@@ -495,6 +498,7 @@ mod tests {
     #[test]
     fn numbers_read_as_people_write_them() {
         assert_eq!(gigabytes(2_700_518_528), "2.70 GB");
+        assert_eq!(gigabytes(27_005_185_280_000), "27.01 TB");
         assert_eq!([4.2e-5, 0.0042, 90_000.0].map(duration), ["42.0 µs", "4.2 ms", "25.0 h"]);
     }
 

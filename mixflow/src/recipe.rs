@@ -6,6 +6,7 @@ mod guide;
 mod network;
 mod objective;
 mod read;
+mod size;
 mod stored;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
@@ -18,7 +19,7 @@ pub use guide::{Guide, GuideConfig};
 pub use network::NetworkSettings;
 pub use objective::{ConfiguredObjective, ObjectiveConfig};
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mixflow_backbones::NetworkConfig;
@@ -33,7 +34,7 @@ use crate::data::{DataConfig, Dataset, Part, split};
 use crate::generate::Generator;
 use crate::guidance::Guidance;
 use crate::sampler::Sampler;
-use crate::train::TrainConfig;
+use crate::train::{TrainConfig, check_positions};
 
 /// Everything that determines a run: data, network, objective, training, sampling, comparison.
 ///
@@ -287,6 +288,13 @@ impl<N: NetworkSettings> Recipe<N> {
         self.autoencoder.as_ref().filter(|_| !matches!(self.data, DataConfig::Latents { .. }))
     }
 
+    /// The files of the frozen networks that the run in `folder` is trained with: autoencoder and target encoder.
+    pub fn frozen_files(&self, folder: &Path) -> Vec<PathBuf> {
+        let autoencoder = self.encoding().map_or(vec![], |config| config.files(folder));
+        let encoder = self.target_encoder.as_ref().map_or(vec![], |config| config.files(folder));
+        [autoencoder, encoder].concat()
+    }
+
     /// The data for training and the held-out data, as a comparison divides them; a recipe without comparison trains
     /// on both, and `held_out` examples are kept from the first part.
     ///
@@ -372,9 +380,16 @@ impl<N: NetworkSettings> Recipe<N> {
             self.sampling.with_steps(steps).map_err(fault)?;
         }
         self.training.check().map_err(|fault| format!("training: {fault}"))?;
-        self.post_training
-            .as_ref()
-            .map_or(Ok(()), |post| post.check().map_err(|fault| format!("post_training: {fault}")))
+        let Some(post) = &self.post_training else { return Ok(()) };
+        post.check().map_err(|fault| format!("post_training: {fault}"))?;
+        check_positions(post.steps, self.training.batch, 0).map_err(|fault| format!("post_training: {fault}"))?;
+        if self.seed.checked_add(post.seeds).is_none() {
+            let (seed, seeds) = (self.seed, post.seeds);
+            return Err(format!(
+                "seed and post_training.seeds, which follow it, must be below 2^64, found {seed} and {seeds}"
+            ));
+        }
+        Ok(())
     }
 
     /// Whether there is something to be guided away from.

@@ -19,6 +19,7 @@ pub(crate) fn train_decoder(recipe: &DecoderRecipe, from: Option<&Path>, to: &De
     let [recipe, local] = named_values(&recipe.to_value())?;
     let local = DecoderRecipe::from_value(local)?;
     let (folder, _lock) = to.folder(PathBuf::from("runs").join(&local.name), &recipe)?;
+    local.check_memory(mixflow::memory())?;
     // What is wrong with data or weights is said before anything is written.
     let data = local.open()?;
     let found = to.data(&*data, &folder)?;

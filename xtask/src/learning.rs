@@ -9,7 +9,7 @@ use mixflow::backbones::{Autoencoder, Backbone, ClassLabels};
 use mixflow::compare::{self, Study, StudyOutcome};
 use mixflow::data::Dataset;
 use mixflow::recipe::{Guide, NetworkSettings, ObjectiveConfig, Preparation, Recipe};
-use mixflow::train::{Outcome, Run};
+use mixflow::train::{Outcome, Run, check_same_frozen};
 use mixflow::{Objective, TargetEncoder, learned};
 
 use crate::progress::Progress;
@@ -68,6 +68,7 @@ impl<'a, N: NetworkSettings> Prepared<'a, N> {
         if guide.is_some() {
             local.guide(&folder)?;
         }
+        check_same_frozen(&folder, &local.frozen_files(&folder))?;
         Ok(Some(Self { recipe, folder, data, autoencoder, encoder, guide }))
     }
 
@@ -75,10 +76,11 @@ impl<'a, N: NetworkSettings> Prepared<'a, N> {
         self.encoder.as_ref().map(|encoder| encoder as _)
     }
 
-    /// Pre-training, both post-trainings, their comparison. False if interrupted.
+    /// Pre-training, both post-trainings, their comparison; `seen` is what a given start has seen. False if interrupted.
     pub(crate) fn study<B: Backbone<Condition = ClassLabels>, O: Objective<B>>(
         &self,
         learner: Learner<B, O>,
+        seen: Option<String>,
         tracking: &mut Tracking,
     ) -> Result<bool> {
         let mut progress = Progress::new();
@@ -90,6 +92,7 @@ impl<'a, N: NetworkSettings> Prepared<'a, N> {
             autoencoder: self.autoencoder.as_deref(),
             guide: self.guide.as_ref(),
             encoder: self.encoder(),
+            seen,
             stop: &STOP,
         };
         let outcome = study.run(network, start, objective, |event| match event {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use mixflow::backbones::{self, Backbone, ClassLabels, Network};
-use mixflow::compare;
+use mixflow::compare::{self, seen_by_start};
 use mixflow::data::{DataConfig, Dataset, Fingerprint, check_same_data};
 use mixflow::recipe::{NetworkSettings, ObjectiveConfig, Recipe};
 use mixflow::report::write_atomic;
@@ -310,6 +310,7 @@ pub(crate) fn train_any<N: NetworkSettings, S, B: Backbone<Condition = ClassLabe
 ) -> Result<ExitCode> {
     let [recipe, local] = &named_files(&to.changed(|changes| recipe.with(changes))?)?;
     let (folder, _lock) = to.folder(folder, &recipe.to_value())?;
+    recipe.check_memory(mixflow::memory())?;
     // What is wrong with data or weights is said before anything is written.
     let data: Arc<dyn Dataset> = match &recipe.post_training {
         Some(post) => Arc::new(compare::parts(recipe, post)?.0),
@@ -324,6 +325,13 @@ pub(crate) fn train_any<N: NetworkSettings, S, B: Backbone<Condition = ClassLabe
         note(format_args!("classes start from the weights' label table: {}", rows.describe(data.classes())));
     }
     let weights = to.start(from.weights, rows.clone(), &folder)?;
+    let seen = match (&recipe.post_training, &weights) {
+        (Some(post), Some(weights)) => Some(seen_by_start(recipe, post, &*data, &StoredNetwork::find(&weights.path)?)),
+        _ => None,
+    };
+    if let Some(seen) = &seen {
+        note(seen);
+    }
     let start = weights.as_ref().map(|weights| load(local, &weights.path, rows.as_ref())).transpose()?;
     // A single training makes no images.
     let guide = if recipe.post_training.is_some() { local.guide(&folder)? } else { None };
@@ -337,7 +345,7 @@ pub(crate) fn train_any<N: NetworkSettings, S, B: Backbone<Condition = ClassLabe
         let Some(run) = Prepared::new([recipe, local], folder.clone(), data, guide)? else { return Ok(false) };
         let tell = &mut tracking;
         let finished =
-            if recipe.post_training.is_some() { run.study(learner, tell) } else { run.single(learner, tell) };
+            if recipe.post_training.is_some() { run.study(learner, seen, tell) } else { run.single(learner, tell) };
         tracking.end(&finished);
         finished
     })

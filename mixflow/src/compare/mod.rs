@@ -1,16 +1,20 @@
 //! The comparison that MixFlow has to stand: plain and MixFlow post-training from one start, for equal steps.
 
+mod arms;
 mod lag;
 mod outcome;
 mod parts;
 mod phases;
+mod seen;
 mod study;
 
 pub use lag::{Lag, lag, lag_labels};
 pub use outcome::{ArmScores, Results, slow_flow};
 pub use parts::parts;
+pub use seen::seen_by_start;
 pub use study::{Progress, Study, StudyOutcome};
 
+use mixflow_schedules::{LawConfig, TimeGrid};
 use serde::{Deserialize, Serialize};
 
 use crate::train::OptimizerConfig;
@@ -21,12 +25,19 @@ use crate::train::OptimizerConfig;
 pub struct PostTraining {
     /// Steps of each post-training.
     pub steps: u64,
-    /// How far MixFlow slows: `m ~ U[(1 − gamma) t, t]`, in [0, 1]; 0.8 is the paper's value for SiT.
+    /// How far MixFlow slows: `m ~ U[(1 − gamma) t, t]`, in [0, 1]; 0.8 is the paper's value for SiT. It is the only place
+    /// of a comparison's γ: an objective that is slowed already is refused.
     pub gamma: f64,
+    /// Law of the MixFlow arm's label `t`. None is that of the recipe with Beta(2, 1), the paper's law, in the place of
+    /// uniform times: what shifts, truncates or carries them over stays. Times that follow another law inside compete with
+    /// it, and then this must say what counts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_law: Option<LawConfig>,
     /// Post-trainings of each kind, with seeds that follow the recipe's.
     #[serde(default = "three")]
     pub seeds: u64,
-    /// Another optimiser than that of the training; the paper keeps it.
+    /// The optimiser of the arms, with a schedule that counts their own steps. None is that of the training, as in the
+    /// paper, at its full rate from the first step to the last: warm-up and decay belong to the training.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optimizer: Option<OptimizerConfig>,
     /// Generated images of each network, and as many held-out real ones for the floor.
@@ -77,8 +88,14 @@ impl PostTraining {
                 return Err(format!("{name} must be at least {least}, found {value}"));
             }
         }
-        if self.solver_steps.contains(&0) {
-            return Err("solver_steps must be at least 1 each, found 0".into());
+        if self.seeds > 10_000 {
+            return Err(format!("seeds must be at most 10000, found {}", self.seeds));
+        }
+        if u32::try_from(self.images).is_err() {
+            return Err(format!("images must be below 2^32, found {}", self.images));
+        }
+        for &steps in &self.solver_steps {
+            TimeGrid::new(steps).map_err(|fault| format!("solver_steps: {fault}"))?;
         }
         if self.lambdas.is_empty() || !self.lambdas.iter().all(|lambda| lambda.is_finite() && *lambda > 0.0) {
             return Err(format!("lambdas must be numbers above 0, at least one, found {:?}", self.lambdas));

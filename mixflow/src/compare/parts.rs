@@ -2,20 +2,23 @@
 
 use super::PostTraining;
 use super::lag::classes_of;
-use crate::Error;
 use crate::data::{Dataset, Part};
+use crate::evaluate::reference_size;
 use crate::metric::{Gaussian, MeasureOptions};
 use crate::recipe::{NetworkSettings, Recipe};
+use crate::{Error, memory};
 
 /// The training and the held-out data of a comparison.
 ///
 /// Whatever would stop the measuring after hours of training and can be known before is refused here.
 ///
 /// # Errors
-/// As [`Recipe::parts`], and [`Error::Recipe`] with fewer measured images than classes, if too few
-/// images or none of some class are left to train on, or if images are too large to be measured as pixels.
+/// As [`Recipe::parts`], and [`Error::Recipe`] for times that MixFlow cannot slow, with fewer measured images than classes,
+/// if too few images or none of some class are left to train on, or if images are too many for memory or too large to be
+/// measured as pixels.
 pub fn parts<N: NetworkSettings>(recipe: &Recipe<N>, post: &PostTraining) -> Result<(Part, Part), Error> {
     let fault = |reason: String| Error::Recipe { origin: recipe.name.clone(), reason };
+    post.objectives(&recipe.objective).map_err(fault)?;
     let (train, held_out) = recipe.parts(post.images)?;
     let (classes, images) = (train.classes(), post.images);
     if images < classes.len() {
@@ -41,6 +44,19 @@ pub fn parts<N: NetworkSettings>(recipe: &Recipe<N>, post: &PostTraining) -> Res
         )));
     }
     let shape = train.shape();
+    if train.len().is_none() {
+        // Features of the generated, the held-out and the reference images.
+        let bytes =
+            8.0 * (2 * images as u64 + reference_size(&train, images)) as f64 * shape.iter().product::<usize>() as f64;
+        let available = memory();
+        if bytes > available as f64 {
+            return Err(fault(format!(
+                "measuring post_training.images={images} keeps {:.0} GB of pixels in memory, there are {:.0} GB: lower it",
+                bytes / 1e9,
+                available as f64 / 1e9
+            )));
+        }
+    }
     Gaussian::check_columns(shape.iter().product())
         .map_err(|error| fault(format!("{error}, or train without a comparison with --set post_training=null")))?;
     Ok((train, held_out))
@@ -93,6 +109,21 @@ mod tests {
             let text = divided(&recipe(root.path(), counts, images, size)).unwrap_err().to_string();
             assert!(text.contains(words), "{words}: {text}");
         }
+    }
+
+    #[test]
+    fn more_images_than_memory_holds_are_refused_before_training() {
+        let recipe = Recipe::read("shapes", &["post_training.images=4000000000".into()]).unwrap();
+        let text = divided(&recipe).unwrap_err().to_string();
+        // 6 x 4e9 images of 3 x 32 x 32 numbers of 8 bytes.
+        assert!(text.contains("keeps 589824 GB of pixels"), "{text}");
+    }
+
+    #[test]
+    fn a_second_gamma_is_refused_before_training() {
+        let slowed = r#"objective.timesteps={"kind":"mixflow","gamma":0.5}"#;
+        let text = divided(&Recipe::read("digits", &[slowed.into()]).unwrap()).unwrap_err().to_string();
+        assert!(text.contains("post_training.gamma"), "{text}");
     }
 
     #[test]

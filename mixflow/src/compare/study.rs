@@ -1,6 +1,7 @@
 //! A whole comparison: pre-train, post-train both ways, sample, measure, report.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,11 +9,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::module::Module;
 use burn::tensor::Tensor;
 use mixflow_backbones::{Autoencoder, Backbone, ClassLabels, NetworkConfig, weights::Weights};
-use mixflow_schedules::{LawConfig, MixFlow, TimestepConfig};
+use mixflow_schedules::TimestepConfig;
 use serde_json::json;
 
 use super::phases::Phases;
-use super::{ArmScores, Lag, PostTraining, Results, lag, lag_labels, outcome, parts};
+use super::{ArmScores, Lag, PostTraining, Results, arms, lag, lag_labels, outcome, parts};
 use crate::data::{Dataset, Part};
 use crate::evaluate::{class_counts, features, reached, reference_size};
 use crate::generate::{Generator, Images};
@@ -21,7 +22,7 @@ use crate::recipe::{Guide, NetworkSettings, ObjectiveConfig, Recipe, SamplingCon
 use crate::report::{
     Arm, Curve, Environment, Grid, Phase, Picture, Point, Report, Summary, Tiles, evaluations_text, write_atomic,
 };
-use crate::train::{Change, Event, Outcome, Run, TrainConfig, changes};
+use crate::train::{Change, Checkpoints, Event, Outcome, Run, Start, TrainConfig, changes};
 use crate::{Error, Labels, Objective, TargetEncoder, learned};
 
 /// A comparison in a folder; whatever is finished there is not done again.
@@ -39,6 +40,8 @@ pub struct Study<'a, N = NetworkConfig> {
     pub guide: Option<&'a Guide>,
     /// Encoders of the clean images, where the objective aligns with them.
     pub encoder: Option<&'a dyn TargetEncoder>,
+    /// What a given start has seen of the held-out images, as [`seen_by_start`](super::seen_by_start) says it.
+    pub seen: Option<String>,
     /// Set from elsewhere, it ends the study after the step in progress.
     pub stop: &'a AtomicBool,
 }
@@ -74,6 +77,9 @@ type Measured = (Results, Vec<(Arm, Images)>);
 /// How the classes of the images that are measured are chosen.
 const LABELS: Labels = Labels::Reference;
 
+/// Of the files of weights.
+const METADATA: &[(&str, &str)] = &[("library_name", "mixflow")];
+
 /// Images of the sample grids in the report, at most.
 const SHOWN: usize = 40;
 
@@ -91,11 +97,11 @@ impl<N: NetworkSettings> Study<'_, N> {
         objective: impl Fn(&ObjectiveConfig) -> O,
         mut tell: impl FnMut(Progress),
     ) -> Result<StudyOutcome, Error> {
-        let post = self.recipe.post_training.as_ref().ok_or_else(|| Error::Recipe {
-            origin: self.recipe.name.clone(),
-            reason: "a comparison needs `post_training`, such as {\"steps\": 500, \"gamma\": 0.8}".into(),
+        let post = self.recipe.post_training.as_ref().ok_or_else(|| {
+            self.fault("a comparison needs `post_training`, such as {\"steps\": 500, \"gamma\": 0.8}".into())
         })?;
         let (train, held_out) = parts(self.recipe, post)?;
+        let objectives = post.objectives(&self.recipe.objective).map_err(|reason| self.fault(reason))?;
         let (train, held_out): (Arc<Part>, Arc<Part>) = (Arc::new(train), Arc::new(held_out));
         let phases = &RefCell::new(Phases::open(&self.folder));
         let mut tell = |event: Progress| {
@@ -113,6 +119,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         let start = match start {
             Some(start) => start,
             None => {
+                self.check_arms_wait(post)?;
                 tell(Progress::Begin("pre-training", Some(self.recipe.training.steps)));
                 let config = &self.recipe.training;
                 let settings = (&self.recipe.objective, &objective);
@@ -123,23 +130,24 @@ impl<N: NetworkSettings> Study<'_, N> {
             }
         };
         phases.borrow_mut().begin("post-training");
-        let mut arms = vec![(Arm::Start, 0, start.clone())];
-        let config = TrainConfig {
-            steps: post.steps,
-            optimizer: post.optimizer.clone().unwrap_or_else(|| self.recipe.training.optimizer.clone()),
-            ..self.recipe.training.clone()
-        };
+        let file = if given { "start" } else { "pretraining/model.safetensors" };
+        let origin = Start::of_weights(file, &Weights::of(&start, self.key), METADATA)?;
+        for folder in self.arm_folders(post) {
+            arms::check_started(&folder, &origin)?;
+        }
+        let mut networks = vec![(Arm::Start, 0, start.clone())];
+        let config = post.training(&self.recipe.training);
         for seed in 0..post.seeds {
-            for (arm, settings) in [(Arm::Standard, self.recipe.objective.clone()), (Arm::MixFlow, self.slowed(post)?)]
-            {
-                let folder = format!("{}-{seed}", arm.name().to_lowercase());
+            for (arm, settings) in [Arm::Standard, Arm::MixFlow].into_iter().zip(&objectives) {
+                let folder = arms::folder(arm.name(), seed);
                 tell(Progress::Begin(
                     &format!("{} post-training {}/{}", arm.name(), seed + 1, post.seeds),
                     Some(post.steps),
                 ));
-                let settings = (&settings, &objective);
+                arms::started(&self.folder.join(&folder), &origin)?;
+                let settings = (settings, &objective);
                 match self.train(&folder, start.clone(), settings, &config, seed + 1, &learned, &mut tell)? {
-                    Some(network) => arms.push((arm, seed, network)),
+                    Some(network) => networks.push((arm, seed, network)),
                     None => return Ok(StudyOutcome::Interrupted),
                 }
             }
@@ -154,14 +162,14 @@ impl<N: NetworkSettings> Study<'_, N> {
         let reference = Reference::new(&real, &floor, MeasureOptions::default())?;
         let shares = class_counts(&*train, size)?;
         let labels = LABELS.draw(post.images, &shares, self.recipe.seed);
-        let measured = self.measure(post, &labels, &arms, &reference, &mut tell)?;
+        let measured = self.measure(post, &labels, &networks, &reference, &mut tell)?;
         let Some((results, grids)) = measured else { return Ok(StudyOutcome::Interrupted) };
 
         phases.borrow_mut().begin_anew("Slow Flow");
         let followed = if post.slow_flow { lag_labels(post.images.min(250), &*train, &*held_out)? } else { vec![] };
         let mut lags: Vec<(Arm, Lag)> = Vec::new();
         if post.slow_flow {
-            let arms: Vec<_> = arms.iter().filter(|(_, seed, _)| *seed == 0).collect();
+            let arms: Vec<_> = networks.iter().filter(|(_, seed, _)| *seed == 0).collect();
             tell(Progress::Begin("Slow Flow", Some((arms.len() * followed.len()) as u64)));
             for (arm, _, network) in arms {
                 let before = (lags.len() * followed.len()) as u64;
@@ -171,6 +179,8 @@ impl<N: NetworkSettings> Study<'_, N> {
         }
 
         let mut report = self.report(post, given, &results, &start, train.shape(), phases.borrow_mut().all());
+        report.arms = described(&objectives);
+        report.notes.push(post.describe(&self.recipe.training));
         report.grids = self.grids(&*train, grids)?;
         let of_classes = |missing: &dyn Fn(usize) -> bool| {
             let names = train.classes().iter().enumerate().filter(|(class, _)| missing(*class));
@@ -215,6 +225,8 @@ impl<N: NetworkSettings> Study<'_, N> {
         }
         if given {
             report.notes.push("The start was loaded from a file: there was no pre-training in this run.".into());
+            let unknown = || "What the start was trained on is not known: it may have seen the held-out images.".into();
+            report.notes.push(self.seen.clone().unwrap_or_else(unknown));
         }
         let page = self.folder.join("report.html");
         let mut json = json!({ "results": results, "report": report });
@@ -232,10 +244,28 @@ impl<N: NetworkSettings> Study<'_, N> {
         Generator { autoencoder: self.autoencoder, guide: self.guide, ..self.recipe.generator(network) }
     }
 
-    fn slowed(&self, post: &PostTraining) -> Result<ObjectiveConfig, Error> {
-        let law =
-            TimestepConfig::MixFlow(MixFlow::try_wrap(post.gamma, LawConfig::Beta(mixflow_schedules::Beta::MIXFLOW))?);
-        Ok(ObjectiveConfig { timesteps: law, ..self.recipe.objective.clone() })
+    fn fault(&self, reason: String) -> Error {
+        Error::Recipe { origin: self.recipe.name.clone(), reason }
+    }
+
+    fn arm_folders(&self, post: &PostTraining) -> impl Iterator<Item = PathBuf> {
+        let arms = (0..post.seeds).flat_map(|seed| [Arm::Standard, Arm::MixFlow].map(|arm| (arm, seed)));
+        arms.map(|(arm, seed)| self.folder.join(arms::folder(arm.name(), seed)))
+    }
+
+    /// Refuses to train the start any longer once arms have begun from it: afterwards it would be another.
+    fn check_arms_wait(&self, post: &PostTraining) -> Result<(), Error> {
+        let begun = self.arm_folders(post).find(|arm| arm.join("checkpoints").is_dir());
+        let taken = Checkpoints::new(self.folder.join("pretraining/checkpoints"), 2).newest_step()?;
+        match (begun, taken) {
+            (Some(arm), Some(taken)) if taken != self.recipe.training.steps => Err(self.fault(format!(
+                "{} has started from a pre-training of {taken} steps, the recipe has training.steps={}: continue with \
+                 training.steps={taken}, or choose another --out",
+                arm.display(),
+                self.recipe.training.steps
+            ))),
+            _ => Ok(()),
+        }
     }
 
     /// Trains in a folder of the study and returns the averaged network; none if interrupted.
@@ -266,7 +296,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         let Outcome::Finished(state) = outcome else { return Ok(None) };
         let average = state.average();
         let file = self.folder.join(folder).join("model.safetensors");
-        Weights::of(&average, self.key).write(file, &[("library_name", "mixflow")])?;
+        Weights::of(&average, self.key).write(file, METADATA)?;
         Ok(Some(average))
     }
 
@@ -397,6 +427,22 @@ impl<N: NetworkSettings> Study<'_, N> {
             ..Report::default()
         }
     }
+}
+
+/// What the arms of a comparison are, with their times.
+fn described([standard, mixflow]: &[ObjectiveConfig; 2]) -> BTreeMap<Arm, String> {
+    let standard = match &standard.timesteps {
+        TimestepConfig::Law(law) => format!("{} Times: {law}.", Arm::Standard.description()),
+        TimestepConfig::MixFlow(_) => Arm::Standard.description().into(),
+    };
+    let mixflow = match &mixflow.timesteps {
+        TimestepConfig::MixFlow(mixflow) => {
+            let (gamma, label) = mixflow.parts();
+            format!("{} Labels t: {label}; inputs m ~ U[(1 − {gamma}) t, t].", Arm::MixFlow.description())
+        }
+        TimestepConfig::Law(_) => Arm::MixFlow.description().into(),
+    };
+    [(Arm::Standard, standard), (Arm::MixFlow, mixflow)].into()
 }
 
 /// Step and loss of every line; what cannot be read is left out of the figure.

@@ -57,6 +57,12 @@ struct Worker {
 }
 
 impl Loader {
+    /// The most examples of a batch.
+    pub const LARGEST_BATCH: usize = 65_536;
+
+    /// The most threads.
+    pub const MOST_WORKERS: usize = 256;
+
     /// Starts reading ahead.
     ///
     /// # Errors
@@ -66,8 +72,8 @@ impl Loader {
             let found_out = Error::OutOfRange { name, expected, found: found as u64 };
             if range.contains(&found) { Ok(()) } else { Err(found_out) }
         };
-        in_range("batch", "from 1 to 65536", config.batch, 1..=65_536)?;
-        in_range("workers", "at most 256", config.workers, 0..=256)?;
+        in_range("batch", "from 1 to 65536", config.batch, 1..=Self::LARGEST_BATCH)?;
+        in_range("workers", "at most 256", config.workers, 0..=Self::MOST_WORKERS)?;
         let reader = Arc::new(Reader { data, config, stop: AtomicBool::new(false) });
         // Owns the threads from the first on, so that a failure to start a later one stops them.
         let mut loader = Self { reader, workers: Vec::new(), step: config.step, failed: false };

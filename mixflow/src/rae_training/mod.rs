@@ -35,7 +35,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::data::{self, Dataset, Loader, LoaderConfig};
-use crate::train::OptimizerConfig;
+use crate::train::{OptimizerConfig, check_positions};
 
 /// How a decoder learns to undo an encoder: the mean absolute difference of pixels in [0, 1] and, where they are given, a
 /// perceptual and an adversarial loss.
@@ -97,6 +97,7 @@ impl RaeTraining {
                 return Err(format!("{name} must be at least 1, found 0"));
             }
         }
+        check_positions(self.steps, self.batch, self.workers)?;
         if !self.batch.is_multiple_of(self.parts) {
             let (batch, parts) = (self.batch, self.parts);
             return Err(format!("batch must be divisible by parts, found {batch} and {parts}"));

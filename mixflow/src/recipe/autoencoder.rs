@@ -16,7 +16,7 @@ use crate::data::Dataset;
 use crate::data::latents::Origin;
 use crate::latent_encoder::{kl_origin, rae_origin};
 use crate::rae_training::{Judges, RaeRun, RaeTraining};
-use crate::train::Event;
+use crate::train::{Checkpoints, Event};
 use crate::{Error, TargetEncoder};
 
 /// Where and on what a run trains its frozen networks first.
@@ -256,6 +256,14 @@ impl TargetEncoderConfig {
         }
     }
 
+    /// The files of its weights: that which the recipe names, or what the run in `folder` trains.
+    pub fn files(&self, folder: &Path) -> Vec<PathBuf> {
+        match self {
+            Self::File { weights, .. } => vec![weights.clone()],
+            Self::Trained(_) => vec![TrainedRae::file(folder)],
+        }
+    }
+
     /// The encoder, trained first where it has to be and is not in the run's folder yet. None if it was asked to stop; a
     /// checkpoint is written.
     ///
@@ -346,10 +354,21 @@ impl TrainedRae {
 
     fn prepare(&self, preparation: &Preparation<'_>, tell: impl FnMut(Event)) -> Result<Option<Rae>, Error> {
         let Preparation { folder, recipe, data, stop } = *preparation;
-        let file = Self::file(folder);
-        if !file.is_file() {
+        let (file, trained) = (Self::file(folder), folder.join("autoencoder"));
+        if file.is_file() {
+            // What was trained after it knows its latents or features.
+            let taken = Checkpoints::new(trained.join("checkpoints"), 2).newest_step()?;
+            if let Some(taken) = taken.filter(|taken| *taken != self.training.steps) {
+                let reason = format!(
+                    "it was trained for {taken} steps, the recipe has {} for it: continue with {taken}, or choose another \
+                     --out",
+                    self.training.steps
+                );
+                return Err(Error::Recipe { origin: file.display().to_string(), reason });
+            }
+        } else {
             let run = RaeRun {
-                folder: folder.join("autoencoder"),
+                folder: trained,
                 recipe: recipe.clone(),
                 training: &self.training,
                 judges: Judges::load(&self.training)?,
@@ -361,5 +380,53 @@ impl TrainedRae {
         }
         // What is used is what the file holds, whether the run was stopped in between or not.
         self.load(folder).map(Some)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::recipe::Recipe;
+
+    /// The autoencoder of a recipe, tiny and trained for so many steps.
+    fn trained(steps: u64) -> Recipe {
+        let autoencoder = json!({
+            "kind": "trained-rae",
+            "encoder": {
+                "architecture": "dinov2", "channels": 1, "input_size": 16, "table_size": 16, "patch": 8,
+                "width": 8, "depth": 1, "heads": 2, "hidden": 16, "normalisation": "symmetric"
+            },
+            "decoder": { "features": 8, "grid": 2, "patch": 8, "channels": 1, "width": 8, "depth": 1, "heads": 2, "hidden": 16 },
+            "training": { "steps": steps, "batch": 4, "noise": 0.1, "seed": 0, "optimizer": {} },
+        });
+        let network = json!({ "kind": "sit", "input_size": 2, "patch": 1, "channels": 8, "width": 8, "depth": 1, "heads": 2,
+            "hidden": 16, "classes": 10 });
+        let set = ["data.size=16".to_string(), format!("autoencoder={autoencoder}"), format!("network={network}")];
+        Recipe::read("digits", &set).unwrap()
+    }
+
+    #[test]
+    fn an_autoencoder_that_was_trained_for_other_steps_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let prepare = |steps: u64| {
+            let recipe = trained(steps);
+            let (value, data, stop) = (recipe.to_value(), recipe.open().unwrap(), AtomicBool::new(false));
+            let preparation = Preparation { folder: folder.path(), recipe: &value, data: &data, stop: &stop };
+            recipe.autoencoder.unwrap().prepare(&preparation, |_| {}).map(|autoencoder| autoencoder.is_some())
+        };
+        let file = folder.path().join("autoencoder.safetensors");
+        assert!(prepare(1).unwrap());
+        let first = std::fs::read(&file).unwrap();
+        assert!(prepare(1).unwrap());
+        let error = prepare(2).unwrap_err().to_string();
+        assert!(error.contains("trained for 1 steps, the recipe has 2"), "{error}");
+        assert_eq!(std::fs::read(&file).unwrap(), first);
+        // Without the file its training goes on.
+        std::fs::remove_file(&file).unwrap();
+        assert!(prepare(2).unwrap());
+        assert_ne!(std::fs::read(&file).unwrap(), first);
     }
 }

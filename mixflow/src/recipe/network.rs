@@ -49,6 +49,11 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
         Ok(())
     }
 
+    /// Number of its parameters, counted without drawing them; provided: not known.
+    fn parameters(&self) -> Option<u64> {
+        None
+    }
+
     /// Whether it knows a label for no class; provided: yes.
     fn null_class(&self) -> bool {
         true
@@ -80,6 +85,10 @@ impl NetworkSettings for NetworkConfig {
 
     fn check(&self) -> Result<(), String> {
         self.check()
+    }
+
+    fn parameters(&self) -> Option<u64> {
+        Some(Self::parameters(self))
     }
 
     fn null_class(&self) -> bool {

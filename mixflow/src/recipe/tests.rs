@@ -24,7 +24,7 @@ fn paper() -> Vec<(String, Recipe)> {
     // That of a decoder has a test of its own.
     files.retain(|file| DecoderRecipe::read(file.to_str().unwrap(), &[]).unwrap().is_none());
     files.sort();
-    let read = |file: &std::path::PathBuf| {
+    let read = |file: &PathBuf| {
         let recipe = Recipe::read(file.to_str().unwrap(), &[]).unwrap();
         (file.file_stem().unwrap().to_str().unwrap().to_string(), recipe)
     };

@@ -143,6 +143,14 @@ impl Checkpoints {
         Ok(Found { checkpoint: None, damaged })
     }
 
+    /// The step of the newest checkpoint, whole or not; none if there is none.
+    ///
+    /// # Errors
+    /// If the folder cannot be listed.
+    pub fn newest_step(&self) -> Result<Option<u64>, Error> {
+        Ok(self.steps()?.pop())
+    }
+
     /// Steps of the checkpoints that are there, ascending.
     fn steps(&self) -> Result<Vec<u64>, Error> {
         let mut steps: Vec<u64> = Vec::new();

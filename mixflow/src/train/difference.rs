@@ -13,7 +13,8 @@ pub(crate) struct Difference {
     pub(crate) new: Value,
 }
 
-/// Keys that do not say what a step does: an interruption may change them.
+/// Keys that do not say what a step does: an interruption may change them, but for the number of images that
+/// `post_training` holds out.
 ///
 /// `accumulation` is among them although gradients are then summed in another order, which changes their rounding: the
 /// same run on a smaller machine.
@@ -62,10 +63,17 @@ fn collect(old: &Value, new: &Value, key: &str, all: &mut Vec<Difference>) {
     match (old, new) {
         (Value::Object(old), Value::Object(new)) => {
             let keys = old.keys().chain(new.keys().filter(|key| !old.contains_key(*key)));
-            for part in keys.filter(|part| !FREE.contains(&part.as_str())) {
-                let missing = &Value::Null;
+            for part in keys {
+                let [old, new] = [old, new].map(|map| map.get(part).unwrap_or(&Value::Null));
                 let inner = if key.is_empty() { part.clone() } else { format!("{key}.{part}") };
-                collect(old.get(part).unwrap_or(missing), new.get(part).unwrap_or(missing), &inner, all);
+                match part.as_str() {
+                    // Images that are held out are not trained on.
+                    "post_training" if old.is_object() && new.is_object() => {
+                        collect(&old["images"], &new["images"], &format!("{inner}.images"), all);
+                    }
+                    part if FREE.contains(&part) => {}
+                    _ => collect(old, new, &inner, all),
+                }
             }
         }
         _ if old != new => all.push(Difference { key: key.into(), old: old.clone(), new: new.clone() }),

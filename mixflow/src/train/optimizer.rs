@@ -1,5 +1,7 @@
 //! The numbers of an optimiser step.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 /// AdamW with global-norm clipping and a moving average of the weights.
@@ -50,6 +52,17 @@ impl OptimizerConfig {
         }
         self.clip.map_or(Ok(()), |clip| positive("clip", clip))?;
         self.learning_rate.check()
+    }
+
+    /// The same at its full rate from the first step to the last: no warm-up and no decay.
+    #[must_use]
+    pub fn at_constant_rate(&self) -> Self {
+        let rate = match self.learning_rate {
+            LearningRate::Constant { rate, .. }
+            | LearningRate::Linear { rate, .. }
+            | LearningRate::Cosine { rate, .. } => rate,
+        };
+        Self { learning_rate: LearningRate::Constant { rate, warmup: 0 }, ..self.clone() }
     }
 
     /// Factor that brings gradients of this norm down to [`clip`](Self::clip).
@@ -147,6 +160,20 @@ impl LearningRate {
                 Ok(())
             }
         }
+    }
+}
+
+/// In words, such as "a rate that rises to 0.002 in 100 steps".
+impl fmt::Display for LearningRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (shape, rate, last, start, end, from_zero) = match *self {
+            Self::Constant { rate, warmup: 0 } => return write!(f, "the constant rate {rate}"),
+            Self::Constant { rate, warmup } => return write!(f, "a rate that rises to {rate} in {warmup} steps"),
+            Self::Linear { rate, last, start, end, from_zero } => ("in a line", rate, last, start, end, from_zero),
+            Self::Cosine { rate, last, start, end, from_zero } => ("by a cosine", rate, last, start, end, from_zero),
+        };
+        let rising = if from_zero { format!("rises to {rate} in {start} steps") } else { format!("is {rate}") };
+        write!(f, "a rate that {rising} and falls {shape} to {last} from step {start} to {end}")
     }
 }
 

@@ -62,12 +62,29 @@ impl TrainConfig {
                 return Err(format!("{name} must be at least 1, found 0"));
             }
         }
+        check_positions(self.steps, self.batch, self.workers)?;
         if !self.batch.is_multiple_of(self.accumulation) {
             let (batch, parts) = (self.batch, self.accumulation);
             return Err(format!("batch must be divisible by accumulation, found {batch} and {parts}"));
         }
         self.optimizer.check().map_err(|fault| format!("optimizer.{fault}"))
     }
+}
+
+/// What keeps the examples of a training from being numbered, and read by a [`Loader`], if anything.
+pub(crate) fn check_positions(steps: u64, batch: usize, workers: usize) -> Result<(), String> {
+    for (name, value, most) in [("batch", batch, Loader::LARGEST_BATCH), ("workers", workers, Loader::MOST_WORKERS)] {
+        if value > most {
+            return Err(format!("{name} must be at most {most}, found {value}"));
+        }
+    }
+    // What is read ahead has numbers, too.
+    if steps.checked_mul(batch as u64).is_none_or(|examples| examples > u64::MAX / 2) {
+        return Err(format!(
+            "steps times batch must be at most 2^63, so that examples have numbers, found {steps} x {batch}"
+        ));
+    }
+    Ok(())
 }
 
 /// What a run tells while it goes.

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use mixflow_backbones::json::explain;
 use mixflow_backbones::weights::Weights;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::{ClassRows, StoredNetwork};
 use crate::Error;
+use crate::digest::hexadecimal;
 use crate::evaluate::WeightsFile;
 use crate::report::write_atomic;
 
@@ -52,6 +54,22 @@ impl Start {
             Ok(WeightsFile { file: name, ..WeightsFile::read(file)? })
         });
         Ok(Self { repository: None, commit: None, files: files.collect::<Result<_, Error>>()?, part, class_rows: None })
+    }
+
+    /// What a training starts from that goes on with weights in memory: their hash is that of the file that they would be,
+    /// `file` is what they are called.
+    ///
+    /// # Errors
+    /// If a tensor cannot be read.
+    pub fn of_weights(file: &str, weights: &Weights, metadata: &[(&str, &str)]) -> Result<Self, Error> {
+        let sha256 = hexadecimal(&Sha256::digest(weights.to_safetensors(metadata)?));
+        Ok(Self {
+            repository: None,
+            commit: None,
+            files: vec![WeightsFile { file: file.into(), sha256 }],
+            part: None,
+            class_rows: None,
+        })
     }
 
     /// What the run in a folder started from; none if that was a network of random weights.

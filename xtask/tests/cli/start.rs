@@ -1,5 +1,6 @@
 //! Trainings that start from given weights.
 
+use mixflow::evaluate::WeightsFile;
 use serde_json::{Value, json};
 
 use crate::Place;
@@ -107,6 +108,64 @@ fn what_is_taken_of_a_file_is_said() {
     place.run(&["train", "tiny.json", "--from", "first", "--out", "plain"]);
     let read = |run: &str| std::fs::read(place.path(run).join("model.safetensors")).unwrap();
     assert!(read("wrapped") == read("plain"));
+}
+
+#[test]
+fn arms_of_another_start_are_never_reported() {
+    let place = place();
+    let train = ["train", "tiny.json", "--out", "run", "--set", COMPARISON];
+    place.run(&train);
+    let start = WeightsFile::read(place.path("run/pretraining/model.safetensors")).unwrap();
+    for arm in ["standard-0", "mixflow-0"] {
+        let said = place.json(&format!("run/{arm}/start.json"));
+        assert_eq!(said["files"][0], json!({ "file": "pretraining/model.safetensors", "sha256": start.sha256 }));
+    }
+    let again = [&train[..], &["--resume"]].concat();
+    let report = std::fs::read(place.path("run/results.json")).unwrap();
+    let change = |set: &'static str| [&again[..], &["--set", set]].concat();
+    place.refuse(&change("training.steps=3"), &["started from a pre-training of 2 steps", "training.steps=3"]);
+    // The images that are held out are those that were not trained on.
+    place.refuse(&change("post_training.images=30"), &["another `post_training.images`"]);
+    let now = WeightsFile::read(place.path("run/pretraining/model.safetensors")).unwrap();
+    assert_eq!((now, std::fs::read(place.path("run/results.json")).unwrap()), (start, report));
+    // Arms may go on, and a start that was exchanged is noticed.
+    place.run(&change("post_training.steps=3"));
+    let file = place.path("run/mixflow-0/start.json");
+    let said = std::fs::read_to_string(&file).unwrap();
+    let hash = place.json("run/mixflow-0/start.json")["files"][0]["sha256"].as_str().unwrap().to_string();
+    std::fs::write(&file, said.replace(&hash, &"0".repeat(64))).unwrap();
+    place.refuse(&again, &["weights with the SHA-256 0000000000000000…", &format!("now has {}…", &hash[..16])]);
+}
+
+#[test]
+fn what_a_start_has_seen_is_in_the_report() {
+    let place = place();
+    let compare = ["compare", "tiny.json", "--set", COMPARISON, "--from"];
+    let notes = |out: &str| place.json(&format!("{out}/results.json"))["report"]["notes"].to_string();
+    place.run(&[&compare[..], &["first", "--out", "after"]].concat());
+    assert!(notes("after").contains("trained on 20 of the 20 images"), "{}", notes("after"));
+    assert!(notes("after").contains("2 steps of 8 examples at the constant rate 0.0001"), "{}", notes("after"));
+    place.run(&["train", "tiny.json", "--out", "whole", "--set", COMPARISON]);
+    place.run(&[&compare[..], &["whole", "--out", "apart"]].concat());
+    assert!(notes("apart").contains("not trained on any of the 20 images"), "{}", notes("apart"));
+    std::fs::copy(place.path("first/model.safetensors"), place.path("alone.safetensors")).unwrap();
+    place.run(&[&compare[..], &["alone.safetensors", "--out", "unknown"]].concat());
+    assert!(notes("unknown").contains("is not known"), "{}", notes("unknown"));
+}
+
+#[test]
+fn absurd_sizes_are_refused_before_anything_is_written_and_planned_all_the_same() {
+    let place = place();
+    let wide = ["tiny.json", "--set", "network.width=1000000"];
+    for command in [&["train"][..], &["compare", "--from", "first", "--set", COMPARISON]] {
+        place.refuse(
+            &[command, &wide, &["--out", "run"]].concat(),
+            &["parameters keeps at least", "TB in memory", "`plan`"],
+        );
+    }
+    assert!(!place.path("run").exists());
+    assert!(place.run(&[&["plan", "--device", "h100"][..], &wide].concat()).contains("parameters"));
+    place.refuse(&["plan", "tiny.json", "--set", "network.width=1000000000000"], &["more than can be counted"]);
 }
 
 #[cfg(not(feature = "hub"))]

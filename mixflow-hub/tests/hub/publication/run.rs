@@ -71,6 +71,7 @@ pub(crate) fn compare(folder: &Path) {
         autoencoder: None,
         guide: None,
         encoder: None,
+        seen: None,
         stop: &GO_ON,
     };
     let outcome = study.run(network, None, ObjectiveConfig::objective, |_| {}).unwrap();

@@ -1,0 +1,152 @@
+//! What a given start has seen of the images that a comparison holds out.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::PostTraining;
+use crate::data::{DataConfig, Dataset, Permutation};
+use crate::random::Stream;
+use crate::recipe::{NetworkSettings, Recipe};
+use crate::train::StoredNetwork;
+
+/// How many of the held-out images of a comparison its start was trained on, as far as the recipe beside the start's
+/// weights tells: a sentence for the user and the report. `train` are the images that are not held out.
+pub fn seen_by_start<N: NetworkSettings>(
+    recipe: &Recipe<N>,
+    post: &PostTraining,
+    train: &dyn Dataset,
+    start: &StoredNetwork,
+) -> String {
+    let unknown = |why: &str| {
+        format!(
+            "What the start was trained on is not known, {why}: it may have seen the images that are held out here."
+        )
+    };
+    let Some(file) = start.recipe_file() else { return unknown("since no recipe lies beside it") };
+    let Some(past) = Past::read(&file) else { return unknown("since the recipe beside it does not tell") };
+    if past.began_elsewhere {
+        return unknown("since its own run was given weights to begin from");
+    }
+    if past.data != recipe.data {
+        return unknown("since its recipe names other data");
+    }
+    let images = post.images as u64;
+    let seen = past.seen(images, train.len().map(|len| len + images), recipe.seed);
+    match (seen, past.held_out) {
+        (0, _) => format!("The start was not trained on any of the {images} images that are held out here."),
+        (seen, None) => format!(
+            "The start was trained on {seen} of the {images} images that are held out here: its run held out none."
+        ),
+        (seen, Some(held_out)) => format!(
+            "The start was trained on {seen} of the {images} images that are held out here: its run held out others, with \
+             seed={} and post_training.images={held_out}.",
+            past.seed
+        ),
+    }
+}
+
+/// What the start's run trained on.
+struct Past {
+    data: DataConfig,
+    seed: u64,
+    /// Images that it held out, if it was a comparison.
+    held_out: Option<u64>,
+    /// Examples that it has read.
+    read: u64,
+    /// Whether it began from weights itself.
+    began_elsewhere: bool,
+}
+
+impl Past {
+    fn read(file: &Path) -> Option<Self> {
+        let value: Value = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+        let training = &value["training"];
+        let post = &value["post_training"];
+        Some(Self {
+            data: DataConfig::deserialize(&value["data"]).ok()?,
+            seed: value["seed"].as_u64().unwrap_or(0),
+            held_out: if post.is_null() { None } else { Some(post["images"].as_u64()?) },
+            read: training["steps"].as_u64()?.saturating_mul(training["batch"].as_u64()?),
+            began_elsewhere: file.with_file_name("start.json").is_file(),
+        })
+    }
+
+    /// How many of the images that are held out with this seed were trained on, of `len` in all.
+    fn seen(&self, images: u64, len: Option<u64>, seed: u64) -> u64 {
+        let Some(len) = len else {
+            // Endless data keep their beginning apart.
+            return images.saturating_sub(self.held_out.unwrap_or(0)).min(self.read);
+        };
+        let Some(held_out) = self.held_out else { return images.min(len) };
+        let apart = |seed, count: u64| {
+            let order = Permutation::new(seed, Stream::Split, 0, len);
+            (0..count.min(len)).map(move |index| order.apply(index))
+        };
+        let theirs: BTreeSet<u64> = apart(self.seed, held_out).collect();
+        apart(seed, images).filter(|image| !theirs.contains(image)).count() as u64
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    fn said(beside: Option<Value>, changes: &[&str]) -> String {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("model.safetensors");
+        fs::write(&file, "").unwrap();
+        if let Some(recipe) = beside {
+            fs::write(root.path().join("recipe.json"), recipe.to_string()).unwrap();
+        }
+        let set: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        let recipe = Recipe::read("digits", &set).unwrap();
+        let post = recipe.post_training.as_ref().unwrap();
+        seen_by_start(&recipe, post, &recipe.parts(post.images).unwrap().0, &StoredNetwork::File(file))
+    }
+
+    fn run(changes: &[&str]) -> Value {
+        let set: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        Recipe::read("digits", &set).unwrap().to_value()
+    }
+
+    #[test]
+    fn what_the_start_has_seen_is_counted() {
+        assert!(said(Some(run(&[])), &[]).contains("not trained on any of the 250"));
+        assert!(said(Some(run(&[])), &["post_training.images=100"]).contains("not trained on any of the 100"));
+        assert!(said(Some(run(&[])), &["post_training.images=300"]).contains("on 50 of the 300"));
+        assert!(said(Some(run(&["post_training=null"])), &[]).contains("on 250 of the 250"));
+
+        // Another seed: counted by reading both divisions.
+        let recipe = |seed: u64| {
+            Recipe::read("digits", &[format!("seed={seed}"), "data.size=8".into(), "network.input_size=8".into()])
+                .unwrap()
+        };
+        let pixels = |part: &dyn Dataset| -> Vec<Vec<u32>> {
+            let image = |index| part.example(index).unwrap().pixels.iter().map(|pixel| pixel.to_bits()).collect();
+            (0..part.len().unwrap()).map(image).collect()
+        };
+        let (trained, held_out) = (recipe(0).parts(250).unwrap().0, recipe(1).parts(250).unwrap().1);
+        let trained: BTreeSet<_> = pixels(&trained).into_iter().collect();
+        let count = pixels(&held_out).iter().filter(|image| trained.contains(*image)).count();
+        let said = said(Some(run(&[])), &["seed=1"]);
+        assert!(said.contains(&format!("on {count} of the 250")) && said.contains("seed=0"), "{count}: {said}");
+    }
+
+    #[test]
+    fn what_is_not_known_is_said_to_be_so() {
+        for (beside, words) in [
+            (None, "no recipe lies beside it"),
+            (Some(json!({})), "does not tell"),
+            (Some(run(&["data.size=16"])), "names other data"),
+        ] {
+            let said = said(beside, &[]);
+            assert!(said.contains(words) && said.contains("may have seen"), "{said}");
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! What a training keeps in memory, before anything is allocated.
+
+use super::{AutoencoderConfig, DecoderRecipe, NetworkSettings, Recipe, TargetEncoderConfig, TrainedRae};
+use crate::Error;
+use crate::plan::gigabytes;
+use crate::report::thousands;
+
+/// Bytes of a number: training keeps `f32`.
+const BYTES: u64 = 4;
+
+/// Numbers of a parameter in training: weight, gradient, both moments and the moving average.
+const TRAINED: u64 = 5;
+
+impl<N: NetworkSettings> Recipe<N> {
+    /// Refuses a training whose networks do not fit into `available` bytes, of
+    /// [`memory`](crate::memory): for each trained parameter its weight, gradient, two moments and average, and of a
+    /// comparison the networks of all arms. Activations and images come on top.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] with both sizes.
+    pub fn check_memory(&self, available: u64) -> Result<(), Error> {
+        let parameters = self.network.parameters().unwrap_or(0);
+        // The start, and both arms of each seed.
+        let arms = self.post_training.as_ref().map_or(0, |post| post.seeds.saturating_mul(2).saturating_add(1));
+        let kept = [self.encoding().map_or(0, of_autoencoder), self.target_encoder.as_ref().map_or(0, of_encoder)];
+        let trained = parameters.saturating_mul(BYTES).saturating_mul(arms.saturating_add(TRAINED));
+        let advice = "`network` or `post_training.seeds`";
+        fits(&self.name, parameters, kept.into_iter().fold(trained, u64::saturating_add), available, advice)
+    }
+}
+
+impl DecoderRecipe {
+    /// As [`Recipe::check_memory`], for the training of a decoder beside its frozen encoder.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] with both sizes.
+    pub fn check_memory(&self, available: u64) -> Result<(), Error> {
+        let (decoder, encoder) = (self.decoder.parameters(), self.encoder.parameters());
+        fits(&self.name, decoder, bytes(decoder, TRAINED).saturating_add(bytes(encoder, 1)), available, "`decoder`")
+    }
+}
+
+fn bytes(parameters: u64, numbers: u64) -> u64 {
+    parameters.saturating_mul(numbers * BYTES)
+}
+
+/// Those of Stable Diffusion are not counted: their files have the sizes.
+fn of_autoencoder(config: &AutoencoderConfig) -> u64 {
+    match config {
+        AutoencoderConfig::Kl { .. } => 0,
+        AutoencoderConfig::Rae { encoder, decoder, .. } => bytes(encoder.parameters() + decoder.parameters(), 1),
+        AutoencoderConfig::TrainedRae(trained) => of_trained(trained),
+    }
+}
+
+fn of_encoder(config: &TargetEncoderConfig) -> u64 {
+    match config {
+        TargetEncoderConfig::File { encoder, .. } => bytes(encoder.parameters(), 1),
+        TargetEncoderConfig::Trained(trained) => of_trained(trained),
+    }
+}
+
+fn of_trained(TrainedRae { encoder, decoder, .. }: &TrainedRae) -> u64 {
+    bytes(encoder.parameters() + decoder.parameters(), TRAINED)
+}
+
+fn fits(name: &str, parameters: u64, needed: u64, available: u64, advice: &str) -> Result<(), Error> {
+    if needed <= available {
+        return Ok(());
+    }
+    let reason = format!(
+        "training a network of {} parameters keeps at least {} in memory (weights, gradients, moments and averages), there \
+         are {}: make {advice} smaller; `plan` says what a recipe takes",
+        thousands(parameters),
+        gigabytes(needed),
+        gigabytes(available)
+    );
+    Err(Error::Recipe { origin: name.into(), reason })
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn needed(name: &str, changes: &[&str]) -> String {
+        let set: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        Recipe::read(name, &set)
+            .unwrap()
+            .check_memory(16_000_000_000)
+            .map_or_else(|error| error.to_string(), |()| "fits".into())
+    }
+
+    #[test]
+    fn networks_that_cannot_fit_are_refused_by_arithmetic() {
+        for name in Recipe::names() {
+            assert_eq!(needed(name, &[]), "fits");
+        }
+        // Each of three blocks has ten squares of the width, the time one and the last layer two; 20 bytes each.
+        let squares = 33.0 * 1_000_008f64.powi(2);
+        let said = needed("digits", &["network.width=1000008", "post_training=null"]);
+        assert!(said.contains("there are 16.00 GB") && said.contains("`plan`"), "{said}");
+        let found: u64 =
+            said.split(' ').find_map(|word| word.replace(',', "").parse().ok().filter(|n| *n > 1000)).unwrap();
+        assert!((found as f64 / squares - 1.0).abs() < 0.01, "{found} {squares}");
+
+        assert!(needed("digits", &["post_training.seeds=10000"]).contains("post_training.seeds"));
+        assert!(needed("rae", &["autoencoder.decoder.width=100000"]).contains("in memory"));
+        assert!(needed("repa", &["target_encoder.encoder.hidden=10000000"]).contains("in memory"));
+    }
+
+    #[test]
+    fn numbers_that_overflow_are_refused_when_a_recipe_is_read() {
+        let most = u64::MAX;
+        for (name, change, words) in [
+            ("digits", format!("seed={most}"), "must be below 2^64"),
+            ("digits", format!("post_training.seeds={most}"), "seeds must be at most 10000"),
+            ("digits", format!("training.steps={most}"), "steps times batch"),
+            ("digits", format!("post_training.steps={most}"), "post_training: steps times batch"),
+            ("digits", "training.batch=65537".into(), "batch must be at most 65536"),
+            ("digits", "training.workers=257".into(), "workers must be at most 256"),
+            ("digits", "post_training.images=5000000000".into(), "images must be below 2^32"),
+            ("digits", "post_training.solver_steps=[100001]".into(), "from 1 to 100000"),
+            ("rae", format!("autoencoder.training.steps={most}"), "steps times batch"),
+            ("repa", format!("target_encoder.training.steps={most}"), "steps times batch"),
+            ("digits", "network.width=12000000000".into(), "more than can be counted"),
+            ("digits", "network.input_size=8000000000".into(), "more than can be counted"),
+            ("digits", format!("network.classes={most}"), "more than can be counted"),
+            ("repa", "network.projector_hidden=10000000000".into(), "more than can be counted"),
+            ("repa", "target_encoder.encoder.hidden=1000000000000".into(), "more than can be counted"),
+            ("rae", "network.head.hidden=1000000000000".into(), "more than can be counted"),
+            ("rae", "autoencoder.decoder.width=4000000000".into(), "more than can be counted"),
+        ] {
+            let found = Recipe::read(name, &[change.clone()]).map_or_else(|error| error.to_string(), |_| "fits".into());
+            assert!(found.contains(words), "{name} {change}: {found}");
+        }
+    }
+}
