@@ -70,7 +70,7 @@ fn faults_are_named() {
     for (change, words) in [
         ("network.prompts=0", "network: prompts must be at least 1"),
         ("network.text.width=32", "text.width must be what the transformer takes, context_width 64"),
-        ("network.text.words=1", "unknown field `words`"),
+        ("network.text.words=1", "unknown key `words`"),
         ("network.text={\"kind\":\"letters\"}", "letters"),
         ("network.transformer.heads=5", "transformer: "),
     ] {

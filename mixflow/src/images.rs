@@ -197,7 +197,7 @@ mod tests {
             ("statistics.npz", "[count, height, width, 1 or 3]"),
             ("alpha.npz", "[count, height, width, 1 or 3]"),
             ("none.npz", "[count, height, width, 1 or 3]"),
-            ("other.npz", "numpy.savez"),
+            ("other.npz", "it is text"),
             ("empty", "no images"),
             ("absent", "cannot list the images"),
             ("absent.npz", "cannot open"),

@@ -153,15 +153,17 @@ fn a_folder_that_is_not_whole_is_refused_before_weights_are_read() {
         ("lacks tokenizer_3:", &|folder| remove(folder, "tokenizer_3")),
         ("text_encoder_3 lacks model.safetensors or", &|folder| remove(folder, "text_encoder_3/model.safetensors")),
         ("text_encoder/config.json", &|folder| remove(folder, "text_encoder/config.json")),
-        ("missing field `hidden_size`", &|folder| edit(folder, "text_encoder/config.json", "hidden_size", Value::Null)),
+        ("the key `hidden_size` is missing", &|folder| {
+            edit(folder, "text_encoder/config.json", "hidden_size", Value::Null)
+        }),
         ("num_attention_heads, 3", &|folder| edit(folder, "text_encoder/config.json", "num_attention_heads", json!(3))),
         ("num_hidden_layers: expected 1 to", &|folder| {
             edit(folder, "text_encoder_2/config.json", "num_hidden_layers", json!(0));
         }),
-        ("hidden_act: unknown variant `relu`", &|folder| {
+        ("hidden_act: unknown value `relu`", &|folder| {
             edit(folder, "text_encoder/config.json", "hidden_act", json!("relu"))
         }),
-        ("feed_forward_proj: unknown variant `relu`", &|folder| {
+        ("feed_forward_proj: unknown value `relu`", &|folder| {
             edit(folder, "text_encoder_3/config.json", "feed_forward_proj", json!("relu"));
         }),
         ("vocab_size: 300, but `tokenizer_3`", &|folder| {

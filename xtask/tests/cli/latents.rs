@@ -104,7 +104,9 @@ fn latents_of_another_autoencoder_are_refused_before_training() {
 fn absurd_numbers_are_refused_before_anything_is_made() {
     let place = trained();
     let many = "5000000000";
-    place.refuse(&["sample", "run", "--count", many, "--out", "x.png"], &[many, ".npz or a folder"]);
+    let told = String::from_utf8(place.call(&["sample", "run", "--count", many, "--out", "x.png"]).stderr).unwrap();
+    assert!(told.contains("5000000000 is not in 1..=10000000"), "{told}");
+    place.refuse(&["sample", "run", "--count", "10000000", "--out", "x.png"], &["10000000", ".npz or a folder"]);
     place.refuse(&["slow-flow", "run", "--images", many], &[many, "GB of memory"]);
     let told = String::from_utf8(place.call(&["bench", "--memory", many]).stderr).unwrap();
     assert!(told.contains("5000000000 is not in 1..=1000000"), "{told}");

@@ -33,7 +33,7 @@ fn a_wrong_value_is_blamed_on_the_flag_that_gave_it() {
     for (text, words) in [
         ("{\"name\": \"a\",}", "not JSON: there is a comma after the last value, which JSON does not allow, at line 1"),
         ("{\"name\": \"a\"", "not JSON: the text ends in the middle of an object"),
-        ("", "not JSON: the text ends in the middle of a value"),
+        ("", "is empty: its download or copy did not finish"),
         ("{\"nmae\": \"a\"}", "unknown key `nmae`, perhaps `name`"),
         ("[]", "expected an object, found a list"),
         ("{\"name\": \"a\", \"name\": \"b\"}", "the key `name` is there twice"),
