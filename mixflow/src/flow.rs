@@ -11,8 +11,9 @@ use crate::guidance::Guidance;
 
 /// The velocity field of a network under a schedule: what solvers integrate.
 ///
-/// Velocities are derivatives with respect to the schedule's native time ([`Coefficients::time`]) and are multiplied
-/// by [`elapsed`](Self::elapsed) native time, so that both directions of time come out right.
+/// Velocities are derivatives with respect to the schedule's native time
+/// ([`Coefficients::time`](mixflow_schedules::Coefficients::time)) and are multiplied by [`elapsed`](Self::elapsed) native
+/// time, so that both directions of time come out right.
 pub struct Flow<'a> {
     schedule: &'a dyn Schedule,
     prediction: Prediction,
@@ -43,7 +44,7 @@ impl<'a> Flow<'a> {
     ///
     /// # Shapes
     /// - x and output: `[batch, channels, height, width]`
-    /// - time: [`Coefficients::time`], the label the network was trained with
+    /// - time: [`Coefficients::time`](mixflow_schedules::Coefficients::time), the label the network was trained with
     pub fn new(
         schedule: &'a dyn Schedule,
         prediction: Prediction,

@@ -134,7 +134,7 @@ impl Plan {
         let (parameters, multiply_adds) = (network.parameters(), network.multiply_adds());
         let (training, sampling) = (&recipe.training, &recipe.sampling);
         let autoencoder = recipe.autoencoder.as_ref().map(|config| autoencoder(config, network.shape()));
-        let target = recipe.target_encoder.as_ref().map(|config| target_encoder(config));
+        let target = recipe.target_encoder.as_ref().map(target_encoder);
         let guide = sampling.active_guide().map(|guide| &guide.network);
         let made = SampleCost {
             network: multiply_adds,

@@ -133,7 +133,8 @@ mod tests {
             ("rae", "network.head.hidden=1000000000000".into(), "more than can be counted"),
             ("rae", "autoencoder.decoder.width=4000000000".into(), "more than can be counted"),
         ] {
-            let found = Recipe::read(name, &[change.clone()]).map_or_else(|error| error.to_string(), |_| "fits".into());
+            let found = Recipe::read(name, std::slice::from_ref(&change))
+                .map_or_else(|error| error.to_string(), |_| "fits".into());
             assert!(found.contains(words), "{name} {change}: {found}");
         }
     }

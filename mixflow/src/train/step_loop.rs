@@ -136,7 +136,7 @@ impl StepLoop<'_> {
             // While steps fail the last good checkpoint stays the newest.
             if failures == 0 && due || stop || state.step_number() == self.steps {
                 log.flush()?;
-                if Fingerprint::read(self.folder)?.is_none() {
+                if Fingerprint::read(self.folder)?.as_ref() != Some(&self.data) {
                     self.data.write(self.folder)?;
                 }
                 tell(Event::Saved(&checkpoints.save(&state.snapshot(), self.recipe)?));

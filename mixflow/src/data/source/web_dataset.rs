@@ -52,12 +52,14 @@ struct Member {
     class: usize,
 }
 
+/// Name, place and size of an image.
+type Image = (String, u64, u64);
+
 /// The members of one sample.
 #[derive(Default)]
 struct Group {
     key: String,
-    /// Name, place and size.
-    image: Option<(String, u64, u64)>,
+    image: Option<Image>,
     class: Option<u64>,
     /// What is wrong with the class of a `.json`.
     no_class: Option<String>,
@@ -113,7 +115,7 @@ impl WebDataset {
 
 impl Group {
     /// Its image and class; none if it has neither.
-    fn sample(self) -> Result<Option<((String, u64, u64), u64)>, String> {
+    fn sample(self) -> Result<Option<(Image, u64)>, String> {
         let key = printable(&self.key);
         // Of `7.input.jpg` the ending is `input.jpg`.
         let near = self.others.iter().find(|name| is_image(name.rsplit('.').next().unwrap_or_default()));
