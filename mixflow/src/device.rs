@@ -55,21 +55,9 @@ fn card(_: &Device) -> String {
     String::new()
 }
 
-/// Bytes of memory that a training can have at most: those of this machine with its swap, where it computes on the CPU and
-/// Linux tells; else 1 TiB, more than any one device has.
-pub fn memory() -> u64 {
-    let on_cpu = !cfg!(feature = "cuda") || env::var(VARIABLE).is_ok_and(|wanted| wanted.eq_ignore_ascii_case("flex"));
-    let told = if on_cpu { std::fs::read_to_string("/proc/meminfo").ok() } else { None };
-    told.and_then(|text| total(&text)).unwrap_or(1 << 40)
-}
-
-/// Memory and swap in the words of Linux.
-fn total(told: &str) -> Option<u64> {
-    let line = |name: &str| {
-        let line = told.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
-    };
-    Some(1024 * (line("MemTotal:")? + line("SwapTotal:").unwrap_or(0)))
+/// Whether the default device is the CPU.
+pub(crate) fn on_cpu() -> bool {
+    !cfg!(feature = "cuda") || env::var(VARIABLE).is_ok_and(|wanted| wanted.eq_ignore_ascii_case("flex"))
 }
 
 #[cfg(feature = "cuda")]
@@ -110,15 +98,6 @@ mod tests {
         assert!(fault(Some("CUDA"), true, false).contains("BURN_DEVICE=flex"));
         assert!(fault(Some("cuda"), false, true).contains("feature `cuda`"));
         assert!(fault(Some("abacus"), true, true).contains("BURN_DEVICE=abacus"));
-    }
-
-    #[test]
-    fn memory_is_what_linux_tells() {
-        let told = "MemTotal:       16384000 kB\nMemFree:         1000 kB\nSwapTotal:       1024 kB\n";
-        assert_eq!(total(told), Some(1024 * (16_384_000 + 1024)));
-        assert_eq!(total("MemTotal: 2 kB\n"), Some(2048));
-        assert_eq!(total(""), None);
-        assert!(memory() > 1 << 26);
     }
 
     #[test]

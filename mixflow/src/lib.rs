@@ -66,7 +66,7 @@ pub mod solver;
 pub mod train;
 
 pub use alignment::{Alignment, AlignmentConfig, AlignmentLosses, TargetEncoder};
-pub use device::{check_device, device_name, memory};
+pub use device::{check_device, device_name};
 pub use encoded::{Encoded, learned};
 pub use error::Error;
 pub use flow_matching::{FlowMatching, Noised, Target, noise};
@@ -74,6 +74,6 @@ pub use image_set::ImageSet;
 pub use labels::Labels;
 pub use latent_encoder::{LatentEncoder, StorageConfig};
 pub use lock::FolderLock;
-pub use memory::check_memory;
+pub use memory::{check_memory, memory};
 pub use objective::{Batch, Objective};
 pub use printable::printable;

@@ -2,10 +2,16 @@
 
 use std::fs;
 
-use crate::Error;
+use crate::{Error, device};
 
-/// What no request may exceed where the system does not say how much memory it has: 1 TiB.
+/// What no request may exceed where the system does not say how much memory it has: 1 TiB, more than any one device has.
 const MOST: u64 = 1 << 40;
+
+/// Bytes of memory that a training can have at most: those of this machine where it computes on the CPU and Linux tells,
+/// else 1 TiB.
+pub fn memory() -> u64 {
+    if device::on_cpu() { machine() } else { MOST }
+}
 
 /// Refuses what takes more memory than this machine has: `what` in words, its bytes as a product.
 ///
@@ -13,23 +19,27 @@ const MOST: u64 = 1 << 40;
 /// [`Error::Memory`].
 pub fn check_memory(what: impl FnOnce() -> String, bytes: &[u64]) -> Result<(), Error> {
     let needed = bytes.iter().fold(1u128, |product, &factor| product.saturating_mul(factor.into()));
-    let available = [total(), limit()].into_iter().flatten().min().unwrap_or(MOST);
+    let available = machine();
     if needed > available.into() {
         return Err(Error::Memory { what: what(), needed, available });
     }
     Ok(())
 }
 
-/// Of the machine; only Linux says it in a file.
-fn total() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let kilobytes = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix("kB"))?;
-    Some(kilobytes.trim().parse::<u64>().ok()? * 1024)
+/// Memory and swap of the machine, or what its container is limited to.
+fn machine() -> u64 {
+    let told = |file| fs::read_to_string(file).ok();
+    let limit = told("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse().ok());
+    [told("/proc/meminfo").and_then(|text| total(&text)), limit].into_iter().flatten().min().unwrap_or(MOST)
 }
 
-/// Of the container, if there is one.
-fn limit() -> Option<u64> {
-    fs::read_to_string("/sys/fs/cgroup/memory.max").ok()?.trim().parse().ok()
+/// Memory and swap in the words of Linux.
+fn total(told: &str) -> Option<u64> {
+    let line = |name: &str| {
+        let line = told.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()
+    };
+    Some(1024 * (line("MemTotal:")? + line("SwapTotal:").unwrap_or(0)))
 }
 
 #[cfg(test)]
@@ -48,10 +58,12 @@ mod tests {
         assert!(error.contains("61,440 GB"), "{error}");
     }
 
-    #[cfg(target_os = "linux")]
     #[test]
-    fn the_machine_says_how_much_it_has() {
-        let total = total().unwrap();
-        assert!((1 << 28..1 << 44).contains(&total), "{total} bytes");
+    fn memory_is_what_linux_tells() {
+        let told = "MemTotal:       16384000 kB\nMemFree:         1000 kB\nSwapTotal:       1024 kB\n";
+        assert_eq!(total(told), Some(1024 * (16_384_000 + 1024)));
+        assert_eq!(total("MemTotal: 2 kB\n"), Some(2048));
+        assert_eq!(total(""), None);
+        assert!(memory() > 1 << 26);
     }
 }
