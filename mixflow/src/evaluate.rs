@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use burn::tensor::Tensor;
-use mixflow_backbones::{Backbone, ClassLabels};
+use mixflow_backbones::{Autoencoder, Backbone, ClassLabels};
 use serde::{Deserialize, Serialize};
 
 use crate::data::{DataConfig, Dataset, Permutation};
-use crate::generate::Generator;
+use crate::decoded::decoded;
+use crate::generate::{Generator, Images};
 use crate::metric::{self, Features, Gaussian, MeasureOptions, Measurement, Reference};
 use crate::random::Stream;
 use crate::recipe::{NetworkSettings, Recipe, SamplingConfig};
@@ -32,6 +33,9 @@ pub struct Evaluation {
     /// Whether the network was trained on the real images of the floor too, since nothing was held out from it.
     #[serde(default)]
     pub trained_on_floor: bool,
+    /// Whether the real images are stored latents that the autoencoder decoded, so that what it loses is not measured.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub decoded: bool,
     /// The numbers, with the real-against-real floor.
     pub measurement: Measurement,
     /// Lines to tell the user of the data: which files are broken and why, and what of others is not in their images.
@@ -66,9 +70,7 @@ pub fn evaluate<N: NetworkSettings, B: Backbone<Condition = ClassLabels>>(
     tell: &mut dyn FnMut(Measuring),
 ) -> Result<Evaluation, Error> {
     let fault = |reason: String| Error::Recipe { origin: recipe.name.clone(), reason };
-    if matches!(recipe.data, DataConfig::Latents { .. }) {
-        return Err(fault(NO_IMAGES.into()));
-    }
+    let decoder = decoder(recipe, generator)?;
     let (train, held_out) = recipe.parts(count)?;
     let (classes, options) = (train.classes().len(), MeasureOptions::default());
     let least = classes.max(options.neighbours + 1);
@@ -77,12 +79,16 @@ pub fn evaluate<N: NetworkSettings, B: Backbone<Condition = ClassLabels>>(
             "there are {classes} classes to measure: expected {least} images or more, found {count}"
         )));
     }
-    Gaussian::check_columns(train.shape().iter().product())?;
+    let shape = match decoder {
+        Some(decoder) => decoded(&train, 1, decoder).next().expect("there is an example")?.shape[1..].to_vec(),
+        None => train.shape().to_vec(),
+    };
+    Gaussian::check_columns(shape.iter().product())?;
     let floor_size = held_out.len().map_or(count as u64, |len| len.min(count as u64));
     let size = reference_size(&train, count);
     tell(Measuring::Begin("real images", Some(size + floor_size)));
-    let real = features(&train, size, &mut |done| tell(Measuring::Images(done)))?;
-    let floor = features(&held_out, floor_size, &mut |done| tell(Measuring::Images(size + done)))?;
+    let real = image_features(&train, size, decoder, &mut |done| tell(Measuring::Images(done)))?;
+    let floor = image_features(&held_out, floor_size, decoder, &mut |done| tell(Measuring::Images(size + done)))?;
     tell(Measuring::Begin("measuring real images", None));
     let reference = Reference::new(&real, &floor, options)?;
     tell(Measuring::Begin("sampling", Some(count as u64)));
@@ -98,14 +104,30 @@ pub fn evaluate<N: NetworkSettings, B: Backbone<Condition = ClassLabels>>(
         seed: recipe.seed,
         labels,
         trained_on_floor: recipe.post_training.is_none(),
+        decoded: decoder.is_some(),
         measurement: reference.measure(&images.features()?)?,
         remarks: train.remarks(),
     })
 }
 
-/// What to do where the data of a network are no images.
-pub const NO_IMAGES: &str = "measures see images, but its data are stored latents: measure with --inception against a \
-    folder or an archive of images (--against), or draw with sample and compare with eval --images-from";
+/// What makes images of a recipe's data, where these are stored latents.
+///
+/// # Errors
+/// If the generator has no autoencoder for them.
+pub fn decoder<'a, N, B>(
+    recipe: &Recipe<N>,
+    generator: &Generator<'a, B>,
+) -> Result<Option<&'a dyn Autoencoder>, Error> {
+    match (&recipe.data, generator.autoencoder) {
+        (DataConfig::Latents { .. }, None) => {
+            let reason = "measures see images, but the data are stored latents: name the autoencoder that made them, as \
+                          `autoencoder`";
+            Err(Error::Recipe { origin: recipe.name.clone(), reason: reason.into() })
+        }
+        (DataConfig::Latents { .. }, decoder) => Ok(decoder),
+        _ => Ok(None),
+    }
+}
 
 /// Measures generated images against all of some real ones, both as features of one extractor.
 ///
@@ -168,6 +190,24 @@ pub(crate) fn features(data: &dyn Dataset, count: u64, tell: &mut dyn FnMut(u64)
         tell(index + 1);
     }
     Ok(Features::new(count as usize, width, values)?)
+}
+
+/// As [`features`], of decoded images where there is a decoder.
+fn image_features(
+    data: &dyn Dataset,
+    count: u64,
+    decoder: Option<&dyn Autoencoder>,
+    tell: &mut dyn FnMut(u64),
+) -> Result<Features, Error> {
+    let Some(decoder) = decoder else { return features(data, count, tell) };
+    let mut all = Images { pixels: vec![], shape: [0; 4], evaluations: 0 };
+    for images in decoded(data, count, decoder) {
+        let Images { pixels, shape: [images, channels, height, width], .. } = images?;
+        all.pixels.extend(pixels);
+        all.shape = [all.shape[0] + images, channels, height, width];
+        tell(all.shape[0] as u64);
+    }
+    all.features()
 }
 
 /// How many of the first images of a source are in each class.

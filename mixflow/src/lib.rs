@@ -33,6 +33,7 @@ pub use mixflow_schedules as schedules;
 mod alignment;
 pub mod compare;
 pub mod data;
+mod decoded;
 mod device;
 mod digest;
 mod encoded;

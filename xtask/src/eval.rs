@@ -6,14 +6,15 @@ use std::time::Instant;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{ArgGroup, Args};
-use mixflow::ImageSet;
 use mixflow::evaluate::{WeightsFile, evaluate, evaluate_features, evaluation_pairs};
 use mixflow::inception::InceptionEvaluation;
 use mixflow::metric::{Features, precision_recall};
 use mixflow::report::{thousands, write_atomic};
+use mixflow::{ImageSet, check_memory};
 use serde_json::{Value, json};
 
 use crate::inception::InceptionArguments;
+use crate::latents::Stored;
 use crate::progress::Progress;
 use crate::run::{Result, note, say};
 use crate::sample::Sampling;
@@ -71,6 +72,9 @@ impl Eval {
         let recipe = &trained.recipe;
         let count = self.images.unwrap_or(recipe.post_training.as_ref().map_or(500, |post| post.images));
 
+        if self.against.is_none() {
+            Stored::check(recipe, trained.folder())?;
+        }
         if let Some(inception) = self.inception.read()? {
             let found = inception.network(&trained, count, self.against.as_deref())?;
             let file = self.out.clone().unwrap_or_else(|| trained.result("inception"));
@@ -78,6 +82,10 @@ impl Eval {
         }
 
         trained.check_data()?;
+        let shape = trained.image_shape()?.map(|side| side as u64);
+        let what = || format!("measuring {count} images (--images)");
+        // Numbers of 32 bits, and of 64.
+        check_memory(what, &[&shape[..], &[count as u64, 4 + 8]].concat())?;
         let mut progress = Progress::new();
         let evaluation = evaluate(recipe, &trained.generator(), count, &mut |event| progress.measuring(event))?;
         progress.end();
@@ -92,6 +100,9 @@ impl Eval {
             evaluation.labels.describe(),
             evaluation.measurement,
         ))?;
+        if evaluation.decoded {
+            say("the real images are decoded latents: what the autoencoder loses is not measured")?;
+        }
         if evaluation.trained_on_floor {
             say("the network was trained on the images of the floor too: it had no held-out data")?;
         }

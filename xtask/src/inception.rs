@@ -5,8 +5,9 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use mixflow::data::{DataConfig, Dataset};
-use mixflow::evaluate::{NO_IMAGES, WeightsFile, class_counts};
+use mixflow::check_memory;
+use mixflow::data::Dataset;
+use mixflow::evaluate::{WeightsFile, class_counts, decoder};
 use mixflow::inception::{
     EvaluationOptions, Inception, InceptionEvaluation, Labels, Network, Resize, Sample, Setting, evaluate,
     evaluation_pairs,
@@ -86,6 +87,8 @@ impl Measuring {
         against: Option<&Path>,
     ) -> Result<InceptionEvaluation> {
         let recipe = &trained.recipe;
+        // Features of 64 bits: 2,048 of the pool, 1,008 logits.
+        check_memory(|| format!("features of {count} images (--images)"), &[count as u64, 2048 + 1008, 8])?;
         let generator = trained.generator();
         let [channels, ..] = trained.image_shape()?;
         if channels != 1 && channels != 3 {
@@ -102,7 +105,8 @@ impl Measuring {
             Some(path) => (path.display().to_string(), self.sample(path)?, vec![1; generator.null]),
             None => {
                 let (sample, counts) = self.training_data(trained, count)?;
-                (format!("training data of {}", recipe.name), sample, counts)
+                let decoded = if decoder(recipe, &generator)?.is_some() { "decoded " } else { "" };
+                (format!("{decoded}training data of {}", recipe.name), sample, counts)
             }
         };
         EvaluationOptions::default().check(&reference)?;
@@ -134,16 +138,14 @@ impl Measuring {
     /// All images that the network may have seen, and how many of each class; of an endless source four times as many as are
     /// generated.
     fn training_data(&self, trained: &Trained, count: usize) -> Result<(Sample, Vec<u64>)> {
-        if matches!(trained.recipe.data, DataConfig::Latents { .. }) {
-            return Err(format!("{}: {NO_IMAGES}", trained.recipe.name).into());
-        }
+        let decoder = decoder(&trained.recipe, &trained.generator())?;
         let data = trained.parts(count)?.0;
         let len = data.len().map_or(4 * count, |len| len as usize);
         let counts = class_counts(&data, len as u64)?;
         let mut progress = Progress::new();
         progress.begin("features of training data", Some(len as u64));
         let resize = self.description.resize;
-        let sample = Sample::of_data(&data, len, &self.inception, resize, |done| {
+        let sample = Sample::of_data(&data, len, decoder, &self.inception, resize, |done| {
             progress.counted(done as u64, "image");
         });
         Ok((told(sample?, progress)?, counts))

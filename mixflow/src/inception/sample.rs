@@ -1,12 +1,13 @@
 use std::path::Path;
 
 use mixflow_backbones::inception::{Inception, Resize};
-use mixflow_backbones::{Backbone, ClassLabels};
+use mixflow_backbones::{Autoencoder, Backbone, ClassLabels};
 
 use super::features::{POOL, SPATIAL};
 use super::{InceptionFeatures, Statistics, features};
 use crate::Error;
 use crate::data::Dataset;
+use crate::decoded::decoded;
 use crate::generate::{Generator, Images};
 use crate::images::ImageSource;
 use crate::npz::Npz;
@@ -65,17 +66,25 @@ impl Sample {
         open(path).map(drop)
     }
 
-    /// The first `count` images of training data.
+    /// The first `count` images of training data, which a decoder makes of stored latents.
     ///
     /// # Errors
     /// If an image cannot be read, or there are fewer than two.
     pub fn of_data(
         data: &dyn Dataset,
         count: usize,
+        decoder: Option<&dyn Autoencoder>,
         network: &Inception,
         resize: Resize,
         progress: impl FnMut(usize),
     ) -> Result<Self, Error> {
+        if let Some(decoder) = decoder {
+            let images = decoded(data, count as u64, decoder).flat_map(|images| match images {
+                Ok(images) => images.byte_images().map(Ok).collect(),
+                Err(error) => vec![Err(error)],
+            });
+            return features(images, network, resize, progress)?.try_into();
+        }
         let [channels, height, width] = data.shape();
         let image = |index| {
             let pixels = data.example(index)?.pixels;

@@ -56,6 +56,18 @@ fn slow_flow_of_stored_latents_is_that_of_their_images() {
 }
 
 #[test]
+fn measures_see_the_images_that_stored_latents_decode_to() {
+    let place = trained();
+    fs::remove_dir_all(place.path("photos")).unwrap();
+    let told = place.run(&["eval", "run", "--images", "5"]);
+    assert!(told.contains("the real images are decoded latents"), "{told}");
+    let found = &place.json("run/eval.json")["evaluation"];
+    assert_eq!((&found["decoded"], &found["measurement"]["reference_rows"]), (&json!(true), &json!(7)));
+    place.refuse(&["eval", "run", "--images", "5", "--set", "autoencoder=null"], &["name the autoencoder that made"]);
+    place.refuse(&["eval", "run", "--images", "5000000000"], &["5000000000 images (--images)", "GB of memory"]);
+}
+
+#[test]
 fn training_says_what_the_latents_are_and_reads_them_once() {
     let place = trained();
     let train = |more: &[&str]| {
