@@ -62,10 +62,10 @@ pub(crate) struct Encode {
     #[arg(long, value_name = "NAME")]
     label_column: Option<String>,
     /// Images at a time
-    #[arg(long, default_value_t = 8, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, default_value_t = 8, value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000_000))]
     batch: usize,
     /// Examples of a shard: what is lost at most when it is stopped
-    #[arg(long, default_value_t = 1024, value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, default_value_t = 1024, value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000_000))]
     shard: usize,
     /// How numbers are stored
     #[arg(long, value_enum, default_value_t = Stored::F32)]

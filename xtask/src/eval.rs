@@ -31,7 +31,7 @@ pub(crate) struct Eval {
     #[command(flatten)]
     sampling: Sampling,
     /// Images to generate and measure, at least 8 [default: as many as the recipe's comparison, or 500]
-    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(8..))]
+    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(8..=10_000_000))]
     images: Option<usize>,
     /// Measure these images instead of a network's: a folder of PNG, JPEG or WebP files, or an .npz with the bytes
     /// [count, height, width, channels] in `arr_0`

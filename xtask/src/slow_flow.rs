@@ -25,7 +25,7 @@ pub(crate) struct SlowFlow {
     #[command(flatten)]
     sampling: Sampling,
     /// Trajectories to follow
-    #[arg(long, value_name = "N", default_value = "250", value_parser = RangedU64ValueParser::<usize>::new().range(1..))]
+    #[arg(long, value_name = "N", default_value = "250", value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000_000))]
     images: usize,
     /// The figure too, as a page that needs nothing else (.html)
     #[arg(long, value_name = "FILE")]
