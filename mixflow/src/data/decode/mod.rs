@@ -69,7 +69,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Decoded<DynamicImage>, String> {
         Kind::Jpeg => jpeg::decode(bytes)?,
         Kind::Png => png::decode(bytes)?,
         Kind::WebP => webp::decode(bytes)?,
-        Kind::Other(found) => return Err(format!("expected a JPEG, PNG or WebP, found a file that is {found}")),
+        Kind::Other(found) => return Err(format!("expected a JPEG, PNG or WebP, found a file that {found}")),
     };
     if !opaque(&image) {
         losses |= Losses::ALPHA;

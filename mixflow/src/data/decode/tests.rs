@@ -122,8 +122,8 @@ fn files_that_are_no_images_are_told_by_what_they_are() {
     for (bytes, word) in [
         (&b""[..], "empty"),
         (&[0; 4096], "zeros only"),
-        (b"<!DOCTYPE html>\n<html>", "HTML"),
-        (b"\n <html lang=en>", "HTML"),
+        (b"<!DOCTYPE html>\n<html>", "web page"),
+        (b"\n <html lang=en>", "web page"),
         (b"<?xml version='1.0'?><svg xmlns", "SVG"),
         (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
         (b"{\"error\": 404}", "JSON"),

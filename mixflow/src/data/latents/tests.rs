@@ -201,7 +201,7 @@ fn what_is_left_out_is_told_with_its_reason() {
     encode_dataset(&source, SKIP, writer, &AtomicBool::new(false), trivial, tell).unwrap();
     let broken = if cfg!(unix) { "2 images are" } else { "1 image is" };
     assert_eq!(lines[0], format!("{broken} broken and left out:"));
-    assert!(lines[1].starts_with("  a/2.png: ") && lines[1].contains("HTML"), "{lines:?}");
+    assert!(lines[1].starts_with("  a/2.png: ") && lines[1].contains("web page"), "{lines:?}");
     assert!(cfg!(not(unix)) || lines[2].starts_with("  a/3.png: it cannot be read"), "{lines:?}");
     assert!(lines.last().unwrap().starts_with("2 images are smaller than the size asked for"), "{lines:?}");
 }

@@ -4,19 +4,21 @@
 //! there is [`Dataset`](super::Dataset).
 
 mod directory;
-mod disguise;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod web_dataset;
 
 use std::collections::HashSet;
 use std::fmt::Debug;
+use std::io::{self, Read, Seek};
 use std::path::{Path, PathBuf};
 
 pub use self::directory::Directory;
 #[cfg(feature = "parquet")]
 pub use self::parquet::Parquet;
 pub use self::web_dataset::WebDataset;
+
+use mixflow_backbones::mistaken::{LOOKED_AT, instead_of_binary};
 
 use super::decode::{Decoded, Losses, decode_rgb};
 use super::{Error, center_crop, to_planes};
@@ -180,6 +182,16 @@ impl Sample {
 fn unusable(name: &str, reason: String) -> Error {
     let advice = "repair or remove it, or leave out what is broken with `--on-broken skip`";
     Error::Image { path: Path::new(name).into(), reason, advice }
+}
+
+/// What a file really is that is named as an archive: the rest of a sentence. It is read from its start, to which it is set
+/// back.
+fn disguise(file: &mut (impl Read + Seek)) -> io::Result<Option<String>> {
+    let mut start = vec![];
+    file.by_ref().take(LOOKED_AT as u64).read_to_end(&mut start)?;
+    file.rewind()?;
+    let zip = start.starts_with(b"PK\x03\x04").then(|| "is a ZIP archive: unpack it and take the folder".into());
+    Ok(zip.or_else(|| instead_of_binary(&start)))
 }
 
 #[cfg(test)]

@@ -14,8 +14,7 @@ use parquet::schema::types::Type;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::disguise::disguise;
-use super::{Entry, Options, Sample, Samples, Source, file_names, without_images};
+use super::{Entry, Options, Sample, Samples, Source, disguise, file_names, without_images};
 use crate::data::Error;
 use crate::digest;
 use crate::printable;
@@ -234,7 +233,7 @@ impl Schema {
     fn read(path: &Path) -> std::result::Result<Self, String> {
         let mut file = File::open(path).map_err(|error| error.to_string())?;
         if let Some(found) = disguise(&mut file).map_err(|error| error.to_string())? {
-            return Err(format!("it is {found}"));
+            return Err(format!("it {found}"));
         }
         let reader = SerializedFileReader::new(file).map_err(|error| error.to_string())?;
         let metadata = reader.metadata().file_metadata();

@@ -181,12 +181,12 @@ fn what_is_no_archive_is_called_what_it_is() {
     tar(&path, &sample(&png(1), ["a.png", "a.cls"]));
     let mut gzip = flate2::read::GzEncoder::new(fs::File::open(&path).unwrap(), flate2::Compression::fast());
     let mut compressed = vec![];
-    std::io::Read::read_to_end(&mut gzip, &mut compressed).unwrap();
+    gzip.read_to_end(&mut compressed).unwrap();
     for (bytes, word) in [
-        (&compressed[..], "compressed by gzip"),
-        (b"\x28\xb5\x2f\xfd\x04\x00", "compressed by zstd"),
+        (&compressed[..], "is packed by gzip"),
+        (b"\x28\xb5\x2f\xfd\x04\x00", "is packed by Zstandard"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\n", "git lfs pull"),
-        (b"<!doctype html><html>", "page of the web"),
+        (b"<!doctype html><html>", "is a web page"),
         (&b"\x07\x1b[2J no archive at all \x9b".repeat(30), "a.tar"),
     ] {
         fs::write(&path, bytes).unwrap();

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tar::{Archive, EntryType};
 
-use super::disguise::disguise;
-use super::{Entry, Sample, Samples, Source, file_names, without_images};
+use super::{Entry, Sample, Samples, Source, disguise, file_names, without_images};
 use crate::data::Error;
 use crate::data::decode::LARGEST_FILE;
 use crate::digest;
@@ -203,7 +202,7 @@ fn list(path: &Path, mut each: impl FnMut(Group) -> Result<(), String>) -> Resul
     let mut file = File::open(path).map_err(broken)?;
     let length = file.metadata().map_err(broken)?.len();
     if let Some(found) = disguise(&mut file).map_err(broken)? {
-        return Err(fault(format!("it is {found}")));
+        return Err(fault(format!("it {found}")));
     }
     let mut archive = Archive::new(file);
     let (mut group, mut end) = (Group::default(), 0);
