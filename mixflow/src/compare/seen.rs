@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use serde::Deserialize;
 use serde_json::Value;
 
 use super::PostTraining;
-use crate::data::{DataConfig, Dataset, Permutation};
+use crate::data::{Dataset, Fingerprint, Permutation};
 use crate::random::Stream;
 use crate::recipe::{NetworkSettings, Recipe};
 use crate::train::StoredNetwork;
+use crate::train::difference::relocated;
 
 /// How many of the held-out images of a comparison its start was trained on, as far as the recipe beside the start's
 /// weights tells: a sentence for the user and the report. `train` are the images that are not held out.
@@ -31,7 +31,16 @@ pub fn seen_by_start<N: NetworkSettings>(
     if past.began_elsewhere {
         return unknown("since its own run was given weights to begin from");
     }
-    if past.data != recipe.data {
+    let now = recipe.to_value();
+    let same = match &past.fingerprint {
+        None => past.recipe["data"] == now["data"],
+        Some(theirs) => match train.fingerprint().map(|found| theirs.difference(&found)) {
+            Ok(None) => relocated(&past.recipe, &now)["data"] == now["data"],
+            Ok(Some(changes)) => return unknown(&format!("since its data have changed: {changes}")),
+            Err(error) => return unknown(&format!("since the data cannot be read: {error}")),
+        },
+    };
+    if !same {
         return unknown("since its recipe names other data");
     }
     let images = post.images as u64;
@@ -51,7 +60,9 @@ pub fn seen_by_start<N: NetworkSettings>(
 
 /// What the start's run trained on.
 struct Past {
-    data: DataConfig,
+    recipe: Value,
+    /// Of its data, if it has written that down.
+    fingerprint: Option<Fingerprint>,
     seed: u64,
     /// Images that it held out, if it was a comparison.
     held_out: Option<u64>,
@@ -67,11 +78,12 @@ impl Past {
         let training = &value["training"];
         let post = &value["post_training"];
         Some(Self {
-            data: DataConfig::deserialize(&value["data"]).ok()?,
+            fingerprint: Fingerprint::read(file.parent()?).ok()?,
             seed: value["seed"].as_u64().unwrap_or(0),
             held_out: if post.is_null() { None } else { Some(post["images"].as_u64()?) },
             read: training["steps"].as_u64()?.saturating_mul(training["batch"].as_u64()?),
             began_elsewhere: file.with_file_name("start.json").is_file(),
+            recipe: value,
         })
     }
 
@@ -136,6 +148,25 @@ mod tests {
         let count = pixels(&held_out).iter().filter(|image| trained.contains(*image)).count();
         let said = said(Some(run(&[])), &["seed=1"]);
         assert!(said.contains(&format!("on {count} of the 250")) && said.contains("seed=0"), "{count}: {said}");
+    }
+
+    #[test]
+    fn data_are_the_same_where_their_fingerprint_is() {
+        let recipe = Recipe::read("digits", &[]).unwrap();
+        let post = recipe.post_training.as_ref().unwrap();
+        let (train, _) = recipe.parts(post.images).unwrap();
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("model.safetensors");
+        fs::write(&file, "").unwrap();
+        fs::write(root.path().join("recipe.json"), recipe.to_value().to_string()).unwrap();
+        let said = |found: &Fingerprint| {
+            found.write(root.path()).unwrap();
+            seen_by_start(&recipe, post, &train, &StoredNetwork::File(file.clone()))
+        };
+        let same = train.fingerprint().unwrap();
+        assert!(said(&same).contains("not trained on any of the 250"), "{}", said(&same));
+        let grown = Fingerprint { examples: same.examples.map(|count| count + 1), ..same };
+        assert!(said(&grown).contains("since its data have changed: "), "{}", said(&grown));
     }
 
     #[test]

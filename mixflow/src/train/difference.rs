@@ -42,7 +42,7 @@ impl fmt::Display for Difference {
 
 /// The recipe `old` with what may change of its data in `new`, where a fingerprint tells that they are the same: where they
 /// lie, and what to do about images that cannot be decoded.
-pub(super) fn relocated(old: &Value, new: &Value) -> Value {
+pub(crate) fn relocated(old: &Value, new: &Value) -> Value {
     let mut old = old.clone();
     if let (Some(old), Some(new)) = (old["data"].as_object_mut(), new["data"].as_object()) {
         for key in ["path", "on_broken"] {

@@ -3,7 +3,7 @@
 mod change;
 pub mod checkpoint;
 mod class_rows;
-mod difference;
+pub(crate) mod difference;
 mod frozen;
 mod log;
 mod optimizer;
