@@ -41,6 +41,43 @@ impl Labels {
     }
 }
 
+/// The number of a class as it is typed, of `classes` in all, which may have names: its name, its number, or its number
+/// behind a `#`, where a name looks like the number of another class.
+///
+/// ```
+/// let names = ["1", "10", "cat"].map(String::from);
+/// assert_eq!(mixflow::class_number("cat", &names, 3), Ok(2));
+/// assert_eq!(mixflow::class_number("2", &names, 3), Ok(2));
+/// assert_eq!(mixflow::class_number("#1", &names, 3), Ok(1));
+/// // The name of the first class and the number of the second.
+/// assert!(mixflow::class_number("1", &names, 3).is_err());
+/// ```
+///
+/// # Errors
+/// Says what was expected, in a sentence.
+pub fn class_number(text: &str, names: &[String], classes: usize) -> Result<usize, String> {
+    /// A thousand names are no help.
+    const SHOWN: usize = 40;
+    let number = |text: &str| text.parse().ok().filter(|number| *number < classes);
+    let out_of_range = |text: &str| format!("expected classes from 0 to {}, found {text}", classes.saturating_sub(1));
+    if let Some(text) = text.strip_prefix('#') {
+        return number(text).ok_or_else(|| out_of_range(text));
+    }
+    match (names.iter().position(|name| name == text), number(text)) {
+        (Some(named), Some(numbered)) if named != numbered => Err(format!(
+            "`{text}` is the name of class #{named} and the number of class `{}`: write #{named} or #{numbered}",
+            names[numbered]
+        )),
+        (Some(class), _) | (None, Some(class)) => Ok(class),
+        (None, None) if text.parse::<u128>().is_ok() => Err(out_of_range(text)),
+        (None, None) => {
+            let more = if names.len() > SHOWN { ", ..." } else { "" };
+            let known = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
+            Err(format!("no class has this name; there are {known}{more}"))
+        }
+    }
+}
+
 /// Labels in the shares of `images`, by largest remainders (Hamilton's method); classes take turns while they last.
 ///
 /// Equal numbers of images give [`balanced_labels`].

@@ -72,7 +72,7 @@ pub use encoded::{Encoded, learned};
 pub use error::Error;
 pub use flow_matching::{FlowMatching, Noised, Target, noise};
 pub use image_set::ImageSet;
-pub use labels::Labels;
+pub use labels::{Labels, class_number};
 pub use latent_encoder::{LatentEncoder, StorageConfig};
 pub use lock::FolderLock;
 pub use memory::{check_memory, memory};

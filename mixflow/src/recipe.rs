@@ -275,10 +275,7 @@ impl<N: NetworkSettings> Recipe<N> {
         }
         if classes != network.classes() {
             let (expected, key) = (network.classes(), network.classes_key());
-            return fault(format!(
-                "the network knows {expected} classes, the data has {classes}; set {key}={classes} (a training that starts \
-                 from weights for other classes takes rows of theirs by --class-rows)"
-            ));
+            return fault(format!("the network knows {expected} classes, the data has {classes}; set {key}={classes}"));
         }
         Ok(data)
     }

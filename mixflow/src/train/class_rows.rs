@@ -5,7 +5,7 @@ use mixflow_backbones::embed::LABEL_TABLE;
 use mixflow_backbones::weights::{LazyTensor, Weights};
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Error, class_number};
 
 /// Which row of the label table of given weights each class of the data starts from; the label for no class keeps its own.
 ///
@@ -56,11 +56,7 @@ impl ClassRows {
             let (class, row) = part.rsplit_once('=').ok_or_else(|| {
                 format!("expected first, null, mean or class=row,... such as {}=281, found {part:?}", example(classes))
             })?;
-            let by_name = classes.iter().position(|name| name == class);
-            let index = by_name.or_else(|| class.parse().ok().filter(|&index: &usize| index < classes.len()));
-            let index = index.ok_or_else(|| {
-                format!("the data has no class {class:?}: expected one of {}, or its number", listed(classes))
-            })?;
+            let index = class_number(class, classes, classes.len()).map_err(|reason| format!("{class}: {reason}"))?;
             let number =
                 row.parse().map_err(|_| format!("expected the number of a row after {class}=, found {row:?}"))?;
             if rows[index].replace(ClassRow::Of(number)).is_some() {
@@ -251,8 +247,8 @@ mod tests {
         let names = classes(&["cat", "dog"]);
         for (text, words) in [
             ("all", "expected first, null, mean or class=row,... such as cat=281, found \"all\""),
-            ("cow=1", "the data has no class \"cow\": expected one of cat, dog"),
-            ("2=1", "no class \"2\""),
+            ("cow=1", "cow: no class has this name; there are cat, dog"),
+            ("2=1", "2: expected classes from 0 to 1, found 2"),
             ("cat=tabby", "expected the number of a row after cat=, found \"tabby\""),
             ("cat=1,0=2", "the class 0 is given two rows"),
         ] {

@@ -136,7 +136,7 @@ fn classes_are_given_by_name_or_number() {
         place.refuse(&["sample", "run", "--labels", labels, "--out", "x.npz"], words);
     };
     refuse("birds", &["--labels birds: no class has this name; there are cats, dogs"]);
-    refuse("2", &["--labels: expected classes from 0 to 1, found 2"]);
+    refuse("2", &["--labels 2: expected classes from 0 to 1, found 2"]);
 
     // Without the data, by what the run remembers of them.
     fs::rename(place.path("photos"), place.path("moved")).unwrap();
