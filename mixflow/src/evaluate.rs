@@ -58,7 +58,7 @@ pub enum Measuring {
 
 /// Makes `count` images, their classes in the shares of the real ones, and measures them against the training data.
 ///
-/// The floor is the other part of the data as [`Recipe::parts`] divides it: `count` images, or fewer where there are fewer.
+/// The floor is the other part of the data as [`Recipe::parts`] divides it, whatever `generator` draws with: `count` images, or fewer where there are fewer.
 ///
 /// # Errors
 /// If the data cannot be read or are no images, sampling fails, or `count` is too small for a metric. What can be known
@@ -93,15 +93,15 @@ pub fn evaluate<N: NetworkSettings, B: Backbone<Condition = ClassLabels>>(
     let reference = Reference::new(&real, &floor, options)?;
     tell(Measuring::Begin("sampling", Some(count as u64)));
     let labels = Labels::Reference;
-    let classes = labels.draw(count, &class_counts(&train, size)?, recipe.seed);
+    let classes = labels.draw(count, &class_counts(&train, size)?, generator.seed);
     let images =
         generator.trajectories(&classes, 0, &mut |t, first, x| tell(Measuring::Images(reached(t, first, x))))?;
     tell(Measuring::Begin("measuring", None));
     Ok(Evaluation {
-        sampling: recipe.sampling.clone(),
+        sampling: generator.sampling.clone(),
         guide: generator.guide.map(|guide| guide.weights.clone()),
         evaluations: images.evaluations,
-        seed: recipe.seed,
+        seed: generator.seed,
         labels,
         trained_on_floor: recipe.post_training.is_none(),
         decoded: decoder.is_some(),
@@ -223,7 +223,7 @@ pub fn class_counts(data: &dyn Dataset, count: u64) -> Result<Vec<u64>, Error> {
 }
 
 /// Images that are done when those from number `first` on, `x`, have reached time `t`.
-pub(crate) fn reached(t: f64, first: usize, x: &Tensor<4>) -> u64 {
+pub fn reached(t: f64, first: usize, x: &Tensor<4>) -> u64 {
     (first as f64 + t * x.dims()[0] as f64) as u64
 }
 

@@ -63,30 +63,24 @@ impl Export {
         Ok(Self { path, form })
     }
 
-    /// Refuses more images than a picture shows, before they are made.
-    ///
-    /// # Errors
-    /// For a picture of more than 10,000 images.
-    pub fn check_count(&self, count: usize) -> Result<(), Error> {
-        const MOST: usize = 10_000;
-        if self.form != Form::Grid || count <= MOST {
-            return Ok(());
-        }
-        let reason = format!("a picture shows at most {MOST} images, not {count}: choose .npz or a folder");
-        Err(Error::Export { path: self.path.clone(), reason })
-    }
-
     /// Whether so many images of this shape (channels, height, width) can be written, before they are made: a picture takes
     /// memory for all of them, the other forms on the disk alone. Returns the bytes that they hold.
     ///
     /// # Errors
     /// If they do not fit memory, or no file can hold them.
     pub fn check(&self, count: usize, columns: usize, shape: [usize; 3]) -> Result<u64, Error> {
+        /// More than anybody looks at.
+        const MOST: usize = 10_000;
         let [_, height, width] = shape;
         let numbers = shape.iter().try_fold(count as u64, |product, &side| product.checked_mul(side as u64));
         let fault = |reason: String| Error::Export { path: self.path.clone(), reason };
         let numbers = numbers.ok_or_else(|| fault(format!("no file holds {count} images of {height} x {width}")))?;
         if self.form == Form::Grid {
+            if count > MOST {
+                return Err(fault(format!(
+                    "a picture shows at most {MOST} images, not {count}: choose .npz or a folder"
+                )));
+            }
             let what =
                 || format!("{count} images of {height} x {width} pixels in one picture (not in .npz or a folder)");
             // Its pixels as numbers, the picture and its file.
@@ -265,8 +259,10 @@ mod tests {
             assert_eq!(export(name).check(count, 10, [3, 32, 32]).unwrap(), 5_000_000_000 * 3072);
         }
         assert_eq!(export("a.png").check(40, 10, [1, 8, 8]).unwrap(), 2560);
+        let message = export("a.png").check(10_001, 10, [1, 8, 8]).unwrap_err().to_string();
+        assert!(message.contains("at most 10000 images, not 10001"), "{message}");
         // Few enough for memory, but one below the other.
-        let message = export("a.png").check(1 << 27, 1, [1, 8, 1]).unwrap_err().to_string();
+        let message = export("a.png").check(10_000, 1, [1, 1 << 19, 1]).unwrap_err().to_string();
         assert!(message.contains("PNG") || message.contains("memory"), "{message}");
     }
 

@@ -81,13 +81,13 @@ impl Eval {
             return store(Some(&file), &found);
         }
 
-        trained.check_data()?;
         let shape = trained.image_shape()?.map(|side| side as u64);
         let what = || format!("measuring {count} images (--images)");
         // Numbers of 32 bits, and of 64.
         check_memory(what, &[&shape[..], &[count as u64, 4 + 8]].concat())?;
         let mut progress = Progress::new();
-        let evaluation = evaluate(recipe, &trained.generator(), count, &mut |event| progress.measuring(event))?;
+        let evaluation =
+            evaluate(&trained.divided()?, &trained.generator(), count, &mut |event| progress.measuring(event))?;
         progress.end();
         evaluation.remarks.iter().for_each(note);
 
@@ -102,6 +102,9 @@ impl Eval {
         ))?;
         if evaluation.decoded {
             say("the real images are decoded latents: what the autoencoder loses is not measured")?;
+        }
+        if trained.began_elsewhere() {
+            say("the run began with weights that it was given: what these have seen of the floor is not known")?;
         }
         if evaluation.trained_on_floor {
             say("the network was trained on the images of the floor too: it had no held-out data")?;

@@ -109,13 +109,6 @@ impl Progress {
         }
     }
 
-    /// `batch` images from number `first` on have reached time `t`.
-    pub(crate) fn sampling(&self, t: f64, first: usize, batch: usize) {
-        if let Some(bar) = &self.bar {
-            bar.set_position((first as f64 + t * batch as f64) as u64);
-        }
-    }
-
     /// `done` of `count` images were seen.
     pub(crate) fn images(&mut self, done: usize, count: usize) {
         match &self.bar {

@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use mixflow::check_memory;
+use mixflow::evaluate::reached;
 use mixflow::export::Export;
 use mixflow::recipe::GuideConfig;
 
@@ -108,7 +109,6 @@ impl Sample {
         let shape = trained.image_shape()?;
         let columns = choice.len().clamp(4, 12);
         let export = Export::new(&self.out, shape[0])?;
-        export.check_count(count)?;
         let bytes = export.check(count, columns, shape)?;
         if bytes > MANY {
             note(format_args!("{count} images hold {:.1} GB", bytes as f64 / 1e9));
@@ -123,7 +123,7 @@ impl Sample {
         let mut evaluations = 0;
         let batches = (0..count).step_by(batch).map(|first| {
             let labels = (first..count).take(batch).map(|image| choice[image % choice.len()]);
-            let visit = &mut |t, _, x: &Tensor<4>| progress.sampling(t, first, x.dims()[0]);
+            let visit = &mut |t, _, x: &Tensor<4>| progress.counted(reached(t, first, x), "image");
             let images = generator.trajectories(&labels.collect::<Vec<_>>(), first as u64, visit)?;
             evaluations = evaluations.max(images.evaluations);
             Ok(images)

@@ -188,6 +188,9 @@ pub(crate) fn tell(config: &DataConfig, data: &dyn Dataset, found: &Fingerprint)
     data.notices().iter().for_each(note);
 }
 
+/// What a run writes down before its first step; that it is a run stands in the last.
+const RECORDS: [&str; 6] = ["start.json", "data.json", "latents.json", "frozen.json", "phases.json", "recipe.json"];
+
 /// Makes a run on these data of a folder, which may start from weights, and does what is to be done in it, which tells
 /// whether it came to its end. A run that comes to nothing before its first step leaves the folder as it was.
 pub(crate) fn in_folder(
@@ -209,9 +212,10 @@ pub(crate) fn in_folder(
     }
     let finished = to.allow(folder, recipe).and_then(|()| work());
     if new && finished.is_err() && !has_begun(folder) {
-        Start::write(None, folder)?;
-        std::fs::remove_file(folder.join("data.json"))?;
-        std::fs::remove_file(&file)?;
+        for record in RECORDS {
+            // What cannot be removed is less than what the user is told of next.
+            let _ = std::fs::remove_file(folder.join(record));
+        }
     }
     let finished = finished.map_err(|error| with_command(error, folder, recipe))?;
     // A resumed run may have another number of steps; a recipe that does not fit its checkpoints was refused by now.

@@ -38,8 +38,8 @@ pub(crate) struct Trained {
     autoencoder_files: Vec<PathBuf>,
     pub(crate) guide: Option<Guide>,
     pub(crate) weights: PathBuf,
-    /// The folder of the run whose recipe it is.
-    run: Option<PathBuf>,
+    /// The recipe of the run that trained it, where that is at hand.
+    own: Option<PathBuf>,
     /// Where what is found out about it goes.
     folder: PathBuf,
     /// What the names of these files end with.
@@ -82,9 +82,8 @@ impl TrainedArguments {
         let autoencoder = recipe.autoencoder.as_ref().map(|config| config.load(folder)).transpose()?;
         let autoencoder_files = recipe.autoencoder.as_ref().map_or(vec![], |config| config.files(folder));
         let own = stored.recipe_file();
-        let own = own.as_deref().and_then(Path::parent);
-        let guide = recipe.guide(own.unwrap_or(folder))?;
-        let run = own.filter(|_| self.recipe.is_none()).map(PathBuf::from);
+        let guide = recipe.guide(own.as_deref().and_then(Path::parent).unwrap_or(folder))?;
+        let own = own.filter(|_| self.recipe.is_none());
         if let (Some(config), Some(guide)) = (&recipe.sampling.guide, &guide) {
             let file = &guide.weights.file;
             let step = file.parent().and_then(Path::file_name);
@@ -98,7 +97,7 @@ impl TrainedArguments {
             StoredNetwork::File(file) => (file.parent().unwrap_or(Path::new("")).into(), String::new()),
             StoredNetwork::Checkpoint(folder) => beside_checkpoint(folder),
         };
-        Ok(Trained { recipe, network, autoencoder, autoencoder_files, guide, weights, run, folder, suffix })
+        Ok(Trained { recipe, network, autoencoder, autoencoder_files, guide, weights, own, folder, suffix })
     }
 
     /// The file of the weights, or the folder of the checkpoint.
@@ -139,10 +138,14 @@ impl TrainedArguments {
             Some(arm) => vec![path.join(arm)],
             None => ["", "mixflow-0", "pretraining"].map(|arm| path.join(arm)).into(),
         };
-        if let Some(file) = arms.iter().map(|arm| arm.join("model.safetensors")).find(|file| file.is_file()) {
-            return Ok(StoredNetwork::File(file));
+        let in_training = |arm: &&PathBuf| arm.join("checkpoints").is_dir();
+        if let Some(finished) = arms.iter().position(|arm| arm.join("model.safetensors").is_file()) {
+            if let Some(arm) = arms[..finished].iter().find(in_training) {
+                note(format_args!("{} has not ended: taking {}", arm.display(), arms[finished].display()));
+            }
+            return Ok(StoredNetwork::File(arms[finished].join("model.safetensors")));
         }
-        if let Some(arm) = arms.iter().find(|arm| arm.join("checkpoints").is_dir()) {
+        if let Some(arm) = arms.iter().find(in_training) {
             let stored = StoredNetwork::find(arm)?;
             let file = stored.file();
             let checkpoint = file.parent().unwrap_or(arm).display();
@@ -168,16 +171,43 @@ impl Trained {
         Generator { autoencoder, guide, ..self.recipe.generator(&self.network) }
     }
 
-    /// Its training and its held-out data, which must be those of the run: of others, what was held out is not known.
+    /// Its training and its held-out data.
     pub(crate) fn parts(&self, held_out: usize) -> Result<(Part, Part)> {
+        Ok(self.divided()?.parts(held_out)?)
+    }
+
+    /// The recipe with what its run divided the data by, whatever images are drawn with; the data must be those of the run:
+    /// of others, what was held out is not known.
+    pub(crate) fn divided(&self) -> Result<Recipe> {
         self.check_data()?;
-        Ok(self.recipe.parts(held_out)?)
+        let mut recipe = self.recipe.clone();
+        if let Some(own) = &self.own {
+            let own = Recipe::read(own.to_str().ok_or("expected a path in UTF-8")?, &[])?;
+            (recipe.seed, recipe.post_training) = (own.seed, own.post_training);
+        }
+        Ok(recipe)
+    }
+
+    /// Whether its run began with weights that it was given: what these have seen is not known.
+    pub(crate) fn began_elsewhere(&self) -> bool {
+        self.run().is_some_and(|run| run.join("start.json").is_file())
+    }
+
+    /// The folder of the run.
+    fn run(&self) -> Option<&Path> {
+        self.own.as_deref().and_then(Path::parent)
+    }
+
+    /// The names of its classes, as the run has recorded them; none where it has not.
+    pub(crate) fn class_names(&self) -> Result<Vec<String>> {
+        let recorded = self.run().map(Fingerprint::read).transpose()?.flatten();
+        let names = recorded.map_or_else(Vec::new, |data| data.classes);
+        Ok(if names.len() == self.recipe.network.classes() { names } else { vec![] })
     }
 
     /// Refuses data that changed since the run learned from them.
-    pub(crate) fn check_data(&self) -> Result<()> {
-        let old = self.run.as_deref().map(Fingerprint::read).transpose()?.flatten();
-        let Some(old) = old else { return Ok(()) };
+    fn check_data(&self) -> Result<()> {
+        let Some(old) = self.run().map(Fingerprint::read).transpose()?.flatten() else { return Ok(()) };
         match old.difference(&self.recipe.data.open()?.fingerprint()?) {
             None => Ok(()),
             Some(changes) => {

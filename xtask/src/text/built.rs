@@ -8,6 +8,7 @@ use burn::tensor::Device;
 use mixflow::backbones::weights::Weights;
 use mixflow::check_memory;
 use mixflow::data::Dataset;
+use mixflow::evaluate::reached;
 use mixflow::export::Export;
 use mixflow::guidance::Guidance;
 use mixflow::recipe::ObjectiveConfig;
@@ -81,7 +82,6 @@ pub(crate) fn sample(request: &Request<'_>) -> Result<ExitCode> {
     let Request { prompts, out, .. } = request;
     let export = Export::new(*out, 3)?;
     let count = request.count.unwrap_or(prompts.prompts.len());
-    export.check_count(count)?;
     let mut pipeline = TextPipeline::from_folder(folder(request)?)?;
     let sampling = &mut pipeline.text_to_image.sampling;
     if let Some(preset) = prompts.preset {
@@ -118,7 +118,7 @@ pub(crate) fn sample(request: &Request<'_>) -> Result<ExitCode> {
     progress.begin("sampling", Some(count as u64));
     let started = Instant::now();
     let images = pipeline.text_to_image.images_with(&text, pipeline.size, 0, &mut |t, first, x| {
-        progress.sampling(t, first, x.dims()[0]);
+        progress.counted(reached(t, first, x), "image");
     })?;
     let (evaluations, seconds) = (images.evaluations, started.elapsed().as_secs_f64());
     export.write(count, columns, [Ok(images)])?;

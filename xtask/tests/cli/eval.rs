@@ -108,3 +108,20 @@ fn what_cannot_be_measured_is_said_before_an_image_is_made() {
     fs::write(place.path("huge/z.png"), "broken").unwrap();
     place.refuse(&sets("huge", "huge"), &["25600 features does not fit into memory"]);
 }
+
+#[test]
+fn what_was_held_out_does_not_depend_on_the_seed_of_the_images() {
+    let place = Place::new();
+    photos(&place, &[("all", 40)]);
+    let held_out = "post_training={\"steps\":1,\"gamma\":0.8,\"seeds\":1,\"images\":10,\"lambdas\":[1.0]}";
+    place.run(&["train", "tiny.json", "--set", held_out, "--out", "compared"]);
+    let measured = |seed: &str| {
+        place.run(&["eval", "compared", "--images", "8", "--set", seed, "--set", "post_training=null"]);
+        place.json("compared/mixflow-0/eval.json")["evaluation"].clone()
+    };
+    let [first, second] = ["seed=0", "seed=1"].map(measured);
+    assert_eq!((&first["seed"], &second["seed"]), (&json!(0), &json!(1)));
+    let of = |found: &serde_json::Value, what: &str| found["measurement"][what].clone();
+    assert_ne!(of(&first, "generated"), of(&second, "generated"));
+    assert_eq!(of(&first, "floor"), of(&second, "floor"));
+}

@@ -93,6 +93,18 @@ fn training_says_what_the_latents_are_and_reads_them_once() {
 }
 
 #[test]
+fn a_training_through_an_autoencoder_that_comes_to_nothing_leaves_no_folder() {
+    let place = trained();
+    for class in ["cats", "dogs"] {
+        for image in fs::read_dir(place.path("photos").join(class)).unwrap() {
+            fs::write(image.unwrap().path(), "no picture").unwrap();
+        }
+    }
+    place.refuse(&["train", "images.json", "--out", "new"], &["expected a JPEG, PNG or WebP"]);
+    assert!(!place.path("new").exists());
+}
+
+#[test]
 fn latents_of_another_autoencoder_are_refused_before_training() {
     let place = trained();
     let config: KlAutoencoderConfig = serde_json::from_value(place.json("vae.json")).unwrap();

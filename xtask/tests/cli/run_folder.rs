@@ -74,7 +74,9 @@ fn a_killed_process_holds_no_folder() {
 fn a_start_that_failed_leaves_the_folder_as_it_was() {
     let place = place();
     fs::create_dir_all(place.path("broken/class")).unwrap();
-    fs::write(place.path("broken/class/a.png"), "no picture").unwrap();
+    for number in 0..24 {
+        fs::write(place.path("broken/class").join(format!("a.png{number}.png")), "no picture").unwrap();
+    }
     fs::create_dir(place.path("there")).unwrap();
     fs::write(place.path("there/notes.txt"), "mine").unwrap();
     let autoencoder = r#"autoencoder={"kind":"kl","weights":"vae.pt","network":{"image_channels":1,"latent_channels":1,
@@ -94,6 +96,8 @@ fn a_start_that_failed_leaves_the_folder_as_it_was() {
         (&["--set", COMPARISON, "--set", &guide], "weak.pt"),
         (&["--set", autoencoder], "vae.pt"),
         (&["--set", broken, "--set", "network.classes=1", "--set", "network.channels=3"], "a.png"),
+        // Which writes more down before its first step.
+        (&["--set", broken, "--set", "network.classes=1", "--set", "network.channels=3", "--set", COMPARISON], "a.png"),
     ] {
         for folder in ["new", "new/below", "there"] {
             refuse(&place, &[&["train", "tiny.json", "--out", folder], changes].concat(), &[words]);
