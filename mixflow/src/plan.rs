@@ -84,6 +84,10 @@ pub struct Plan {
     pub machine: Machine,
 }
 
+fn measuring(sets: u128, images: u128) -> String {
+    format!("measuring {sets} sets of {images} images, in 64 bits on the CPU")
+}
+
 /// A part of a run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Work {
@@ -241,7 +245,10 @@ impl Plan {
         let own = arms + seeds * (post.lambdas.len() as u128 + 1);
         let followed = if post.slow_flow { 3 * set.min(250) } else { 0 };
         let Some(evaluations) = sampling.evaluations_of_each() else {
-            self.not_counted.push("sampling, whose solver chooses its own steps".into());
+            let slow_flow = if followed > 0 { " and Slow Flow" } else { "" };
+            self.not_counted.push(format!("sampling{slow_flow}, whose solver chooses its own steps"));
+            let count = own + arms * post.solver_steps.len() as u128;
+            self.not_counted.push(measuring(count, set));
             return;
         };
         let mut sets = vec![(own, evaluations)];
@@ -259,7 +266,7 @@ impl Plan {
             let followed = Work::new("Slow Flow", followed, SampleCost { decode: 0, ..*made }.of(evaluations));
             self.parts.push(followed);
         }
-        self.not_counted.push(format!("measuring {count} sets of {set} images, in 64 bits on the CPU"));
+        self.not_counted.push(measuring(count, set));
     }
 
     /// Bytes of all parts together.

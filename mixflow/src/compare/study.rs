@@ -196,14 +196,16 @@ impl<N: NetworkSettings> Study<'_, N> {
         if post.slow_flow {
             report.slow_flow = outcome::slow_flow(&lags, &self.recipe.sampling.describe());
             let (classes, count) = (train.classes().len(), followed.len());
-            let unfollowed = of_classes(&|class| class < count && !followed.contains(&class));
+            // Where there are fewer images than classes, those beyond the last one followed had no turn.
+            let last = if count < classes { followed.iter().max().copied().unwrap_or(0) } else { classes };
+            let unfollowed = of_classes(&|class| class < last && !followed.contains(&class));
             if !unfollowed.is_empty() {
                 report.notes.push(format!("Slow Flow leaves out classes without a held-out image: {unfollowed}."));
             }
             if count < classes {
-                report.notes.push(format!(
-                    "Slow Flow follows {count} images: those of the first {count} of {classes} classes."
-                ));
+                report
+                    .notes
+                    .push(format!("Slow Flow follows {count} images, each of another of the {classes} classes."));
             }
         }
         if self.autoencoder.is_some() {
