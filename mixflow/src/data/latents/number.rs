@@ -36,12 +36,14 @@ mod tests {
 
     #[test]
     fn numbers_survive_in_every_precision_that_holds_them() {
-        let numbers = [0.0, -0.0, 1.0, -2.5, 0.15625, 65_504.0, f32::MIN_POSITIVE];
+        let numbers = [0.0, -0.0, 1.0, -2.5, 0.15625, 65_504.0, 1.0 + f32::EPSILON];
         for (precision, exact) in [(Precision::F32, 7), (Precision::F16, 6), (Precision::Bf16, 5)] {
             let mut bytes = Vec::new();
             assert_eq!(narrow(&numbers, precision, &mut bytes), None);
             assert_eq!(bytes.len(), numbers.len() * precision.bytes());
-            assert_eq!(widen(&bytes, precision)[..exact.min(5)], numbers[..exact.min(5)], "{precision:?}");
+            let found = widen(&bytes, precision);
+            assert_eq!(found[..exact], numbers[..exact], "{precision:?}");
+            assert!(found[exact..].iter().zip(&numbers[exact..]).all(|(found, number)| found != number), "{found:?}");
         }
     }
 
