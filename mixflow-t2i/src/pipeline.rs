@@ -1,15 +1,14 @@
 //! From prompts to images.
 
-use std::fmt;
-use std::fs;
 use std::path::Path;
+use std::{fmt, fs};
 
 use burn::tensor::Device;
 use mixflow::backbones::autoencoder::KlAutoencoder;
 use mixflow::backbones::json::explain;
 use mixflow::backbones::weights::Weights;
-use mixflow::generate::Images;
 use mixflow::recipe::{AutoencoderConfig, is_for_text};
+use mixflow::sampling::Images;
 use mixflow::schedules::{Prediction, Schedule};
 use mixflow::train::StoredNetwork;
 use serde_json::Value;

@@ -1,9 +1,9 @@
 //! How images are made of prompts.
 
-use mixflow::guidance::Guidance;
-use mixflow::sampler::{Sampler, SolverConfig};
+use mixflow::sampling::Guidance;
+use mixflow::sampling::solver::{Clock, DpmPlusPlus2M, Euler, SampleError};
+use mixflow::sampling::{Sampler, SolverConfig};
 use mixflow::schedules::TimeGrid;
-use mixflow::solver::{Clock, DpmPlusPlus2M, Euler, SampleError};
 use serde::{Deserialize, Serialize};
 
 /// The published shift of Stable Diffusion 3 and 3.5.

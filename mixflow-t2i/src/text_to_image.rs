@@ -6,12 +6,13 @@ use burn::tensor::{Device, Int, Tensor};
 use mixflow::Error;
 use mixflow::backbones::Condition;
 use mixflow::backbones::autoencoder::{Autoencoder, KlAutoencoder};
-use mixflow::flow::Flow;
-use mixflow::generate::{Images, Visit};
-use mixflow::guidance::Guidance;
-use mixflow::sampler::Samples;
+use mixflow::evaluation::Visit;
+use mixflow::sampling::Flow;
+use mixflow::sampling::Guidance;
+use mixflow::sampling::Images;
+use mixflow::sampling::Samples;
+use mixflow::sampling::solver::{NoiseSource, SampleError, SeededNoise};
 use mixflow::schedules::{Linear, Prediction, Reversed};
-use mixflow::solver::{NoiseSource, SampleError, SeededNoise};
 
 use crate::{MmDit, TextEmbedding, TextSampling, folder};
 

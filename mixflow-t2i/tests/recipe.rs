@@ -10,7 +10,7 @@ use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::weights::Weights;
 use mixflow::compare::{Study, StudyOutcome, parts};
 use mixflow::data::Dataset;
-use mixflow::generate::Generator;
+use mixflow::evaluation::Generator;
 use mixflow::recipe::{AutoencoderConfig, NetworkSettings, ObjectiveConfig, Recipe};
 use mixflow::schedules::TimeGrid;
 use mixflow::train::StoredNetwork;

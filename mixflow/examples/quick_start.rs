@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use mixflow::backbones::{ClassLabels, sit::SitConfig};
+use mixflow::backbones::ClassLabels;
+use mixflow::backbones::sit::SitConfig;
 use mixflow::data::{Channels, Digits, Loader, LoaderConfig};
+use mixflow::sampling::solver::{Heun, SeededNoise};
 use mixflow::schedules::{Linear, MixFlow, Prediction, TimeGrid};
-use mixflow::solver::{Heun, SeededNoise};
 use mixflow::train::{OptimizerConfig, TrainState};
-use mixflow::{Batch, FlowMatching, flow::Flow, sampler::Sampler};
+use mixflow::{Batch, Flow, FlowMatching, Sampler};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Device::default().autodiff();

@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use mixflow::autoencoder_training::{Judges, RaeRun, RaeTraining};
 use mixflow::backbones::encoder::{EncoderConfig, Normalisation};
 use mixflow::backbones::rae::DecoderConfig;
 use mixflow::data::{Channels, Dataset, Digits, split};
-use mixflow::rae_training::{Judges, RaeRun, RaeTraining};
-use mixflow::report::Tiles;
+use mixflow::files::Tiles;
 use mixflow::train::{Event, LearningRate, OptimizerConfig};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -16,65 +16,48 @@
 //! | train a network of yours | [`FlowMatching`], [`train::TrainState`] |
 //! | align it with frozen encoders (REPA) | [`Alignment`] |
 //! | train it so that it survives being killed | [`train::Run`] |
-//! | sample | [`flow::Flow`], [`sampler::Sampler`], [`generate`] |
+//! | sample | [`Flow`], [`Sampler`], [`Generator`] |
 //! | encode images once, before training | [`LatentEncoder`], [`data::latents`] |
-//! | read images | [`images::ImageSource`] |
-//! | write images | [`export::Export`] |
-//! | measure | [`evaluate`](mod@evaluate), [`metric::measure`], [`slow_flow`], [`likelihood`] |
+//! | read images | [`files::images::ImageSource`] |
+//! | write images | [`Export`] |
+//! | measure | [`evaluation::evaluate`], [`evaluation::metric`], [`evaluation::slow_flow`], [`sampling::log_likelihood`] |
 //! | compare plain and MixFlow post-training | [`compare`], [`report`] |
-//! | train an autoencoder on features | [`rae_training::RaeRun`] |
-//! | describe a run as JSON | [`recipe::Recipe`] |
+//! | train an autoencoder on features | [`autoencoder_training::RaeRun`] |
+//! | describe a run as JSON | [`Recipe`] |
 //! | keep other processes out of its folder | [`FolderLock`] |
 //! | know what it will cost | [`plan::Plan`] |
+//!
+//! The rooms stand on each other in this order, and none looks up: [`files`], [`data`], [`objective`], [`train`],
+//! [`autoencoder_training`], [`sampling`], [`recipe`], [`evaluation`], [`report`], [`compare`], [`plan`].
 
 pub use mixflow_backbones as backbones;
 pub use mixflow_schedules as schedules;
 
-mod alignment;
+pub mod autoencoder_training;
 pub mod compare;
 pub mod data;
-mod decoded;
 mod device;
-mod digest;
-mod encoded;
 mod error;
-pub mod evaluate;
-pub mod export;
-pub mod flow;
-mod flow_matching;
-pub mod generate;
-pub mod guidance;
-mod image_set;
-pub mod images;
-pub mod inception;
-mod labels;
-mod latent_encoder;
-pub mod likelihood;
-mod lock;
+pub mod evaluation;
+pub mod files;
 mod memory;
-pub mod metric;
-pub mod npz;
-mod objective;
+pub mod numbers;
+pub mod objective;
 pub mod plan;
 mod printable;
-pub mod rae_training;
 pub mod random;
 pub mod recipe;
 pub mod report;
-pub mod sampler;
-pub mod slow_flow;
-pub mod solver;
+pub mod sampling;
 pub mod train;
 
-pub use alignment::{Alignment, AlignmentConfig, AlignmentLosses, TargetEncoder};
+pub use data::{Encoded, LatentEncoder};
 pub use device::{check_device, device_name};
-pub use encoded::{Encoded, learned};
 pub use error::Error;
-pub use flow_matching::{FlowMatching, Noised, Target, noise};
-pub use image_set::ImageSet;
-pub use labels::{Labels, class_number};
-pub use latent_encoder::{LatentEncoder, StorageConfig};
-pub use lock::FolderLock;
+pub use evaluation::Generator;
+pub use files::FolderLock;
 pub use memory::{check_memory, memory};
-pub use objective::{Batch, Objective};
+pub use objective::{Alignment, Batch, FlowMatching, Objective};
 pub use printable::printable;
+pub use recipe::Recipe;
+pub use sampling::{Export, Flow, Guidance, Sampler};

@@ -55,7 +55,7 @@ mod tests {
             assert!(error.starts_with("so many images would take ") && error.contains("ask for fewer"), "{error}");
         }
         let error = check_memory(|| "they".into(), &[5_000_000_000, 12_288]).unwrap_err().to_string();
-        assert!(error.contains("61,440 GB"), "{error}");
+        assert!(error.contains("61.44 TB"), "{error}");
     }
 
     #[test]

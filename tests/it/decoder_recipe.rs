@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Device;
+use mixflow::autoencoder_training::RaeTraining;
 use mixflow::data::DataConfig;
-use mixflow::rae_training::RaeTraining;
 use mixflow::recipe::{AutoencoderConfig, DecoderRecipe, Preparation, Recipe};
 use mixflow::train::{Checkpoints, Event, LearningRate, Snapshot};
 use mixflow_backbones::discriminator::DiscriminatorConfig;

@@ -140,3 +140,44 @@ fn leaves_stay_leaves() {
         }
     }
 }
+
+/// The rooms of `mixflow`, in the order of ARCHITECTURE.md's table, import nothing from a room further down.
+#[test]
+fn no_room_looks_up() {
+    let section = section("### mixflow");
+    let rows = section.lines().filter(|line| line.starts_with("| `") && !line.starts_with("| `error`"));
+    let order: Vec<&str> = rows.flat_map(|row| row.split('|').nth(1).unwrap().split('`').skip(1).step_by(2)).collect();
+    let root = read("mixflow/src/lib.rs");
+    // Where what the root exports lives.
+    let home = |name: &str| {
+        let exports = root.lines().filter_map(|line| line.strip_prefix("pub use ")?.split_once("::"));
+        let mut found =
+            exports.filter(|(_, names)| names.split(|c: char| !c.is_alphanumeric() && c != '_').any(|n| n == name));
+        found.next().map_or_else(|| name.to_owned(), |(room, _)| room.to_owned())
+    };
+    let place = |room: &str| order.iter().position(|known| *known == room);
+    let mut arrows = 0;
+    for file in sources("mixflow/src") {
+        let text = read(&file);
+        let room = file.strip_prefix("mixflow/src/").unwrap().split(['/', '.']).next().unwrap();
+        let Some(from) = place(room) else { continue };
+        // Tests may use everything.
+        if file.ends_with("tests.rs") {
+            continue;
+        }
+        for line in
+            text.split("#[cfg(test)]").next().unwrap().lines().filter(|line| !line.trim_start().starts_with("//"))
+        {
+            for path in line.split("crate::").skip(1) {
+                let inner = path.strip_prefix('{').map_or_else(|| vec![path], |list| list.split(", ").collect());
+                for name in inner {
+                    let name = name.split(|c: char| !c.is_alphanumeric() && c != '_').next().unwrap();
+                    let to = place(&home(name));
+                    arrows += usize::from(to.is_some_and(|to| to != from));
+                    assert!(to.is_none_or(|to| to <= from), "{file} looks up to {name}: {line}");
+                }
+            }
+        }
+    }
+    assert!(arrows > 100, "{arrows}");
+}

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use mixflow::data::latents::{Contents, Encoded, Image, Latents, Origin, Precision, Verified, Writer};
 use mixflow::data::source::Entry;
-use mixflow::report::write_atomic;
+use mixflow::files::write_atomic;
 use mixflow::train::{Checkpoints, MetricsLog, StepReport};
 use mixflow_backbones::sit::official_key;
 use mixflow_backbones::weights::Weights;

@@ -6,10 +6,10 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use mixflow::images::ByteImage;
-use mixflow::inception::{EvaluationOptions, Network, Sample, Setting, Statistics, evaluate, features};
-use mixflow::metric::{Features, Gaussian};
-use mixflow::npz::{Kind, NpzWriter};
+use mixflow::evaluation::inception::{EvaluationOptions, Network, Sample, Setting, Statistics, evaluate, features};
+use mixflow::evaluation::metric::{Features, Gaussian};
+use mixflow::files::images::ByteImage;
+use mixflow::files::npz::{Kind, NpzWriter};
 use mixflow_backbones::inception::{Inception, Resize, SIDE, official_key};
 use mixflow_backbones::weights::Weights;
 use mixflow_tests::{Fixture, close};

@@ -1,9 +1,10 @@
 //! Losses and gradients of MixFlow Training against its published changes to SiT, REPA and RAE.
 
 use burn::tensor::{Device, Tensor};
+use mixflow::objective::Target;
 use mixflow::random::Stream;
 use mixflow::train::{LearningRate, OptimizerConfig, Snapshot, TrainState};
-use mixflow::{Batch, FlowMatching, Objective, Target};
+use mixflow::{Batch, FlowMatching, Objective};
 use mixflow_backbones::Backbone;
 use mixflow_schedules::{
     Coefficients, Cosine, Linear, MixFlow, Reversed, Schedule, Timestep, Uniform, VariancePreserving,
@@ -139,8 +140,8 @@ fn gamma_zero_is_plain_flow_matching() {
 #[test]
 fn draws_do_not_depend_on_the_batch() {
     let device = Device::default();
-    let all = mixflow::noise(3, Stream::Noise, 0, [8, 2, 2, 2], &device);
-    let some = mixflow::noise(3, Stream::Noise, 5, [2, 2, 2, 2], &device);
+    let all = mixflow::objective::noise(3, Stream::Noise, 0, [8, 2, 2, 2], &device);
+    let some = mixflow::objective::noise(3, Stream::Noise, 5, [2, 2, 2, 2], &device);
     assert_eq!(all.slice(5..7).into_data(), some.into_data());
 
     let network = TinyNet::of(&Fixture::read("mixflow/mixflow_sit_linear"), &device);

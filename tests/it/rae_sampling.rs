@@ -1,11 +1,11 @@
 //! RAE's samplers against the official code, which runs from time 1, noise, to 0, data.
 
 use burn::tensor::{Device, Tensor};
-use mixflow::flow::Flow;
-use mixflow::generate::Generator;
-use mixflow::guidance::Guidance;
+use mixflow::evaluation::Generator;
 use mixflow::recipe::Recipe;
-use mixflow::solver::{Adaptive, Euler, EulerMaruyama, Heun, LastStep, Pair, Solver, StochasticHeun};
+use mixflow::sampling::Flow;
+use mixflow::sampling::Guidance;
+use mixflow::sampling::solver::{Adaptive, Euler, EulerMaruyama, Heun, LastStep, Pair, Solver, StochasticHeun};
 use mixflow_backbones::{Backbone, ClassLabels, Condition, NetworkConfig};
 use mixflow_schedules::{
     Cosine, Diffusion, Interval, Linear, Prediction, Reference, Reversed, Schedule, TimeGrid, Use, interval,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor};
-use mixflow::rae_training::{
+use mixflow::autoencoder_training::{
     AdversarialConfig, DiffAugment, Discriminator, LastLayer, Losses, Opponent, Perceptual, hinge, in_eight_bits,
 };
 use mixflow::train::OptimizerConfig;

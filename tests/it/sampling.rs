@@ -1,11 +1,11 @@
 //! Guided samples of SiT, network and all, against the official code; and what samples must not depend on.
 
 use burn::tensor::{Device, Tensor};
-use mixflow::flow::Flow;
-use mixflow::generate::Generator;
-use mixflow::guidance::Guidance;
+use mixflow::evaluation::Generator;
 use mixflow::recipe::{ObjectiveConfig, SamplingConfig};
-use mixflow::solver::{Adaptive, Euler, EulerMaruyama, Heun, LastStep, Pair, SeededNoise, Solver};
+use mixflow::sampling::Flow;
+use mixflow::sampling::Guidance;
+use mixflow::sampling::solver::{Adaptive, Euler, EulerMaruyama, Heun, LastStep, Pair, SeededNoise, Solver};
 use mixflow_backbones::sit::Sit;
 use mixflow_backbones::{ClassLabels, Condition};
 use mixflow_schedules::{Diffusion, Linear, Prediction, TimeGrid};

@@ -8,7 +8,7 @@ use mixflow::backbones::dit_dh::{DitDhConfig, Stack};
 use mixflow::backbones::repa::RepaConfig;
 use mixflow::backbones::sit::SitConfig;
 use mixflow::backbones::{Autoencoder, Backbone, ClassLabels, Network, NetworkConfig};
-use mixflow::inception::Inception;
+use mixflow::evaluation::inception::Inception;
 use mixflow::random::Stream;
 use mixflow::schedules::{Linear, MixFlow, TimestepSampler, Uniform};
 use mixflow::train::{OptimizerConfig, TrainState};
@@ -138,7 +138,7 @@ fn sample(config: &NetworkConfig, batch: usize, steps: usize) -> Vec<f64> {
 
 fn images(config: &NetworkConfig, batch: usize, device: &Device) -> Tensor<4> {
     let [channels, height, width] = config.shape();
-    mixflow::noise(0, Stream::Sample, 0, [batch, channels, height, width], device)
+    mixflow::objective::noise(0, Stream::Sample, 0, [batch, channels, height, width], device)
 }
 
 /// Features of images that are resized already.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueEnum};
 use mixflow::backbones::autoencoder::Naming;
 use mixflow::backbones::weights::{Part, Weights};
-use mixflow::report::thousands;
+use mixflow::numbers::thousands;
 
 use crate::run::{Result, say};
 

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use mixflow::autoencoder_training::RaeRun;
 use mixflow::backbones::rae::Decoder;
 use mixflow::backbones::weights::Weights;
-use mixflow::rae_training::RaeRun;
 use mixflow::recipe::DecoderRecipe;
 
 use crate::hub::named_values;

@@ -10,11 +10,11 @@ use clap::{Args, ValueEnum};
 use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::encoder::EncoderConfig;
 use mixflow::backbones::json::explain;
-use mixflow::data::OnBroken;
 use mixflow::data::latents::{EncodeConfig, Encoding, Outcome, Precision, Writer, encode_dataset};
 use mixflow::data::source::{self, Options};
-use mixflow::report::thousands;
-use mixflow::{LatentEncoder, StorageConfig, check_memory};
+use mixflow::data::{OnBroken, StorageConfig};
+use mixflow::numbers::thousands;
+use mixflow::{LatentEncoder, check_memory};
 use serde::de::DeserializeOwned;
 
 use crate::progress::Progress;

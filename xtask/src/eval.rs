@@ -6,11 +6,12 @@ use std::time::Instant;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{ArgGroup, Args};
-use mixflow::evaluate::{WeightsFile, evaluate, evaluate_features, evaluation_pairs};
-use mixflow::inception::InceptionEvaluation;
-use mixflow::metric::{Features, precision_recall};
-use mixflow::report::{thousands, write_atomic};
-use mixflow::{ImageSet, check_memory};
+use mixflow::check_memory;
+use mixflow::evaluation::inception::InceptionEvaluation;
+use mixflow::evaluation::metric::{Features, precision_recall};
+use mixflow::evaluation::{ImageSet, evaluate, evaluate_features, evaluation_pairs};
+use mixflow::files::{WeightsFile, write_atomic};
+use mixflow::numbers::thousands;
 use serde_json::{Value, json};
 
 use crate::inception::InceptionArguments;

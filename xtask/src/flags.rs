@@ -26,7 +26,7 @@ const SOURCES: [(&str, &str, &[&str]); 19] = [
     ("compare/parts", include_str!("../../mixflow/src/compare/parts.rs"), &["train", "compare"]),
     ("train/run", include_str!("../../mixflow/src/train/run.rs"), &["train", "compare"]),
     ("train/start", include_str!("../../mixflow/src/train/start.rs"), &["train", "compare"]),
-    ("error", include_str!("../../mixflow/src/error.rs"), &[]),
+    ("error", include_str!("../../mixflow/src/error/mod.rs"), &[]),
 ];
 
 #[test]

@@ -7,11 +7,12 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mixflow::check_memory;
 use mixflow::data::Dataset;
-use mixflow::evaluate::{WeightsFile, class_counts, decoder};
-use mixflow::inception::{
+use mixflow::evaluation::inception::{
     EvaluationOptions, Inception, InceptionEvaluation, Labels, Network, Resize, Sample, Setting, evaluate,
     evaluation_pairs,
 };
+use mixflow::evaluation::{class_counts, decoder};
+use mixflow::files::WeightsFile;
 
 use crate::eval::say_how_long;
 use crate::progress::Progress;

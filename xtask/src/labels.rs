@@ -1,6 +1,6 @@
 //! Classes as they are typed.
 
-use mixflow::class_number;
+use mixflow::data::class_number;
 
 use crate::run::Result;
 use crate::trained::Trained;

@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use mixflow::Objective;
 use mixflow::backbones::encoder::Encoder;
 use mixflow::backbones::weights::Weights;
 use mixflow::backbones::{Autoencoder, Backbone, ClassLabels};
 use mixflow::compare::{self, Study, StudyOutcome};
-use mixflow::data::Dataset;
+use mixflow::data::{Dataset, learned};
+use mixflow::objective::TargetEncoder;
 use mixflow::recipe::{Guide, NetworkSettings, ObjectiveConfig, Preparation, Recipe};
 use mixflow::train::{Outcome, Run, check_same_frozen};
-use mixflow::{Objective, TargetEncoder, learned};
 
 use crate::progress::Progress;
 use crate::run::{Result, STOP, say};

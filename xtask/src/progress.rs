@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use mixflow::evaluate::Measuring;
+use mixflow::evaluation::Measuring;
 use mixflow::train::{Event, StepReport};
 
 use crate::run::note;

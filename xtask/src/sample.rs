@@ -8,9 +8,9 @@ use burn::tensor::Tensor;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use mixflow::check_memory;
-use mixflow::evaluate::reached;
-use mixflow::export::Export;
+use mixflow::evaluation::reached;
 use mixflow::recipe::GuideConfig;
+use mixflow::sampling::Export;
 
 use crate::hub::{is_address, published};
 use crate::labels;

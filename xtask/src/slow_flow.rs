@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
+use mixflow::check_memory;
 use mixflow::compare::{Lag, lag, lag_labels, slow_flow};
-use mixflow::report::{Arm, slow_flow_page, write_atomic};
-use mixflow::slow_flow::equivalent_time;
-use mixflow::{check_memory, learned};
+use mixflow::data::learned;
+use mixflow::evaluation::slow_flow::equivalent_time;
+use mixflow::files::write_atomic;
+use mixflow::report::{Arm, slow_flow_page};
 
 use crate::latents::Stored;
 use crate::progress::Progress;

@@ -5,8 +5,8 @@ use std::path::{Component, Path, PathBuf};
 use clap::Args;
 use mixflow::backbones::{Autoencoder, Network};
 use mixflow::data::{DataConfig, Fingerprint, Part};
-use mixflow::evaluate::WeightsFile;
-use mixflow::generate::Generator;
+use mixflow::evaluation::Generator;
+use mixflow::files::WeightsFile;
 use mixflow::recipe::{Guide, Recipe};
 use mixflow::train::StoredNetwork;
 

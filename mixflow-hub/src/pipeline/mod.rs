@@ -11,8 +11,9 @@ use std::fmt;
 use std::path::Path;
 
 use mixflow::backbones::{Autoencoder, Network};
-use mixflow::generate::{Generator, Images};
+use mixflow::evaluation::Generator;
 use mixflow::recipe::{AutoencoderConfig, Guide, Recipe};
+use mixflow::sampling::Images;
 
 use crate::address::SCHEME;
 use crate::pattern::literally;
@@ -27,7 +28,7 @@ use parts::Parts;
 /// A trained network with everything that makes images with it.
 ///
 /// ```no_run
-/// use mixflow::export::Export;
+/// use mixflow::sampling::Export;
 /// use mixflow_hub::Pipeline;
 ///
 /// let pipeline = Pipeline::from_hub("org/name")?;

@@ -14,7 +14,7 @@ use crate::{Address, Client, Error, Revision};
 /// `org/name` or `org/name@revision`, with what the environment says about server, token and cache.
 ///
 /// ```no_run
-/// use mixflow::export::Export;
+/// use mixflow::sampling::Export;
 ///
 /// let pipeline = mixflow_hub::text_from_hub("stabilityai/stable-diffusion-3.5-medium")?;
 /// let images = pipeline.images(&["a lighthouse at night", "two foxes under the moon"], 0)?;

@@ -2,10 +2,10 @@
 
 use std::fmt::Write;
 
-use mixflow::Labels;
-use mixflow::metric::{Measurement, Scores};
+use mixflow::data::Labels;
+use mixflow::evaluation::metric::{Measurement, Scores};
+use mixflow::numbers::thousands;
 use mixflow::recipe::AutoencoderConfig;
-use mixflow::report::thousands;
 use mixflow::train::Start;
 use serde_json::{Value, json};
 
@@ -143,7 +143,7 @@ impl Card<'_> {
             ),
         };
         let mut text = format!(
-            "## Use\n\n```rust\nuse mixflow::export::Export;\nuse mixflow_hub::{imports};\n\nlet pipeline = {open};\n\
+            "## Use\n\n```rust\nuse mixflow::sampling::Export;\nuse mixflow_hub::{imports};\n\nlet pipeline = {open};\n\
              let images = pipeline.images(&{labels:?}, 0)?;\nExport::new(\"images.png\", pipeline.image_channels())?\
              .write({count}, {count}, [Ok(images)])?;\n```\n"
         );

@@ -6,8 +6,7 @@ use std::path::{Path, PathBuf};
 use mixflow::backbones::Network;
 use mixflow::backbones::json::explain;
 use mixflow::backbones::weights::Weights;
-use mixflow::compare::PostTraining;
-use mixflow::recipe::Recipe;
+use mixflow::recipe::{PostTraining, Recipe};
 use mixflow::train::{Checkpoints, Start};
 
 use crate::Error;

@@ -1,8 +1,8 @@
 //! Numbers under the names that a card gives them.
 
-use mixflow::inception::InceptionEvaluation;
-use mixflow::metric::{Measurement, Scores};
-use mixflow::report::plus_minus;
+use mixflow::evaluation::inception::InceptionEvaluation;
+use mixflow::evaluation::metric::{Measurement, Scores};
+use mixflow::numbers::plus_minus;
 use serde_json::{Value, json};
 
 use super::results::{Conditions, Measured};

@@ -13,9 +13,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mixflow::backbones::weights::Weights;
-use mixflow::evaluate::WeightsFile;
+use mixflow::files::{WeightsFile, write_atomic};
 use mixflow::recipe::{AutoencoderConfig, GuideConfig};
-use mixflow::report::write_atomic;
 
 use crate::lock::Lock;
 use crate::progress::Tell;

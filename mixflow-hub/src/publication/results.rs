@@ -3,15 +3,15 @@
 use std::fs;
 use std::path::Path;
 
-use mixflow::Labels;
 use mixflow::compare::Results;
-use mixflow::evaluate::{Evaluation, WeightsFile};
-use mixflow::guidance::Guidance;
-use mixflow::inception::InceptionEvaluation;
-use mixflow::metric::Measurement;
+use mixflow::data::Labels;
+use mixflow::evaluation::Evaluation;
+use mixflow::evaluation::inception::InceptionEvaluation;
+use mixflow::evaluation::metric::Measurement;
+use mixflow::files::WeightsFile;
 use mixflow::recipe::SamplingConfig;
 use mixflow::report::Arm;
-use mixflow::sampler::Sampler;
+use mixflow::sampling::{Guidance, Sampler};
 use serde::Deserialize;
 use serde_json::{Value, json};
 

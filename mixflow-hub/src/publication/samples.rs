@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mixflow::export::Export;
-use mixflow::generate::Generator;
+use mixflow::evaluation::Generator;
 use mixflow::recipe::{AutoencoderConfig, Recipe};
+use mixflow::sampling::Export;
 
 use super::finished::Finished;
 use crate::progress::Tell;

@@ -8,7 +8,7 @@ use mixflow::backbones::autoencoder::{KlAutoencoderConfig, official_key};
 use mixflow::backbones::sit::SitConfig;
 use mixflow::backbones::weights::Weights;
 use mixflow::backbones::{Network, NetworkConfig};
-use mixflow::generate::Generator;
+use mixflow::evaluation::Generator;
 use mixflow::recipe::Recipe;
 use mixflow::schedules::TimeGrid;
 use mixflow_hub::{Error, Pipeline, Revision};

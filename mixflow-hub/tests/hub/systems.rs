@@ -3,13 +3,13 @@
 use std::fs;
 use std::path::Path;
 
-use mixflow::backbones::autoencoder::KlAutoencoderConfig;
+use mixflow::backbones::NetworkConfig;
+use mixflow::backbones::autoencoder::{self, KlAutoencoderConfig};
 use mixflow::backbones::encoder::EncoderConfig;
 use mixflow::backbones::rae::{DecoderConfig, LatentStatistics};
 use mixflow::backbones::repa::RepaConfig;
 use mixflow::backbones::weights::Weights;
-use mixflow::backbones::{NetworkConfig, autoencoder};
-use mixflow::generate::Generator;
+use mixflow::evaluation::Generator;
 use mixflow::recipe::{AutoencoderConfig, Recipe};
 use mixflow::schedules::TimeGrid;
 use mixflow_hub::{Pipeline, Revision};

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor, TensorData};
 use mixflow::backbones::json::explain;
 use mixflow::backbones::mapped_file::MappedFile;
-use mixflow::report::write_atomic;
+use mixflow::files::write_atomic;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};

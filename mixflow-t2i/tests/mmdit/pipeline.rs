@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor};
 use mixflow::backbones::autoencoder::{self, KlAutoencoderConfig};
 use mixflow::backbones::weights::Weights;
-use mixflow::generate::Images;
+use mixflow::sampling::Images;
 use mixflow_t2i::{SkipLayers, TextEmbedding, TextToImage};
 use mixflow_tests::{Fixture, Tolerance, close};
 use serde_json::{Value, json};

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use mixflow_schedules::{Beta, LawConfig, MixFlow, TimestepConfig};
 
-use super::PostTraining;
 use crate::Error;
 use crate::recipe::ObjectiveConfig;
+use crate::recipe::PostTraining;
 use crate::train::{Start, TrainConfig};
 
 impl PostTraining {

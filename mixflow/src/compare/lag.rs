@@ -7,9 +7,8 @@ use mixflow_schedules::Schedule;
 
 use crate::Error;
 use crate::data::{self, Dataset};
-use crate::evaluate::reached;
-use crate::generate::Generator;
-use crate::slow_flow::{Band, SlowFlow};
+use crate::evaluation::slow_flow::{Band, SlowFlow};
+use crate::evaluation::{Generator, reached};
 
 /// Bands of generated states and, as calibration, of true interpolations.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,13 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::Lag;
-use crate::Labels;
-use crate::metric::{Measurement, Scores};
+use crate::data::Labels;
+use crate::evaluation::metric::{Measurement, Scores};
+use crate::evaluation::slow_flow::equivalent_time;
+use crate::numbers::thousands;
 use crate::report::{
     self, Arm, FrechetByEvaluations, FrechetPoint, Metrics, Row, SlowFlowBand, SlowFlowTime, Table, evaluations_text,
-    thousands,
 };
-use crate::slow_flow::equivalent_time;
 
 /// One network of the comparison, measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -109,7 +109,7 @@ pub fn slow_flow(lags: &[(Arm, Lag)], sampler: &str) -> Vec<report::SlowFlow> {
     });
     let panel = |title: &str, caption: &str, read: fn(f64, &Lag) -> f64| {
         let band = |(arm, lag): &(Arm, Lag)| {
-            let time = |band: &crate::slow_flow::Band| {
+            let time = |band: &crate::evaluation::slow_flow::Band| {
                 let [low, median, high] = band.quantiles.map(|m| read(m, lag));
                 SlowFlowTime { t: band.t, low, median, high }
             };

@@ -1,10 +1,10 @@
 //! The data of a comparison.
 
-use super::PostTraining;
 use super::lag::classes_of;
 use crate::data::{Dataset, Part};
-use crate::evaluate::reference_size;
-use crate::metric::{Gaussian, MeasureOptions};
+use crate::evaluation::metric::{Gaussian, MeasureOptions};
+use crate::evaluation::reference_size;
+use crate::recipe::PostTraining;
 use crate::recipe::{NetworkSettings, Recipe};
 use crate::{Error, memory};
 

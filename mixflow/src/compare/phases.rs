@@ -4,7 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::report::{Phase, write_atomic};
+use crate::files::write_atomic;
+use crate::report::Phase;
 
 /// A clock for the parts of a study, which outlives its processes in `phases.json`.
 #[derive(Debug)]

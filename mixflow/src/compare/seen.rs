@@ -6,9 +6,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::PostTraining;
 use crate::data::{Dataset, Fingerprint, Permutation};
 use crate::random::Stream;
+use crate::recipe::PostTraining;
 use crate::recipe::{NetworkSettings, Recipe};
 use crate::train::StoredNetwork;
 use crate::train::difference::relocated;

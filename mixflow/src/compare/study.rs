@@ -8,22 +8,24 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use mixflow_backbones::{Autoencoder, Backbone, ClassLabels, NetworkConfig, weights::Weights};
+use mixflow_backbones::weights::Weights;
+use mixflow_backbones::{Autoencoder, Backbone, ClassLabels, NetworkConfig};
 use mixflow_schedules::TimestepConfig;
 use serde_json::json;
 
 use super::phases::Phases;
-use super::{ArmScores, Lag, PostTraining, Results, arms, lag, lag_labels, outcome, parts};
-use crate::data::{Dataset, Part};
-use crate::evaluate::{class_counts, features, reached, reference_size};
-use crate::generate::{Generator, Images};
-use crate::metric::{MeasureOptions, Reference};
+use super::{ArmScores, Lag, Results, arms, lag, lag_labels, outcome, parts};
+use crate::data::{Dataset, Labels, Part, learned};
+use crate::evaluation::metric::{MeasureOptions, Reference};
+use crate::evaluation::{Generator, class_counts, features, reached, reference_size};
+use crate::files::{Tiles, write_atomic};
+use crate::objective::TargetEncoder;
+use crate::recipe::PostTraining;
 use crate::recipe::{Guide, NetworkSettings, ObjectiveConfig, Recipe, SamplingConfig};
-use crate::report::{
-    Arm, Curve, Environment, Grid, Phase, Picture, Point, Report, Summary, Tiles, evaluations_text, write_atomic,
-};
+use crate::report::{Arm, Curve, Environment, Grid, Phase, Picture, Point, Report, Summary, evaluations_text};
+use crate::sampling::Images;
 use crate::train::{Change, Checkpoints, Event, Outcome, Run, Start, TrainConfig, changes};
-use crate::{Error, Labels, Objective, TargetEncoder, learned};
+use crate::{Error, Objective};
 
 /// A comparison in a folder; whatever is finished there is not done again.
 #[derive(Debug)]

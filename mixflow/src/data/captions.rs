@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::Deserialize;
 
 use super::Error;
-use super::listing::{Listing, kinds};
+use crate::files::listing::{Listing, kinds};
 
 /// A line of `metadata.jsonl`, as in an `imagefolder` of Hugging Face `datasets`; other columns are ignored.
 #[derive(Deserialize)]

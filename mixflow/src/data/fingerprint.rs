@@ -1,9 +1,8 @@
 //! Which data a run learns from.
 
 use std::collections::HashSet;
-use std::fmt;
-use std::fs;
 use std::path::Path;
+use std::{fmt, fs};
 
 use mixflow_backbones::json::explain;
 use serde::{Deserialize, Serialize};
@@ -11,8 +10,9 @@ use sha2::{Digest, Sha256};
 
 use super::Dataset;
 use crate::Error;
-use crate::digest::hexadecimal;
-use crate::report::{thousands, write_atomic};
+use crate::files::digest::hexadecimal;
+use crate::files::write_atomic;
+use crate::numbers::thousands;
 
 /// What a data set holds, wherever it lies: enough to notice that it has become another one.
 ///

@@ -9,10 +9,10 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::captions::{Captioned, captioned};
-use super::decode::{Decoded, Losses, Tally, decode_rgb, read};
-use super::listing::{Listing, canonical, kinds};
 use super::{Dataset, Error, Example, Fingerprint, LARGEST, Variation};
 use super::{center_crop, checked_size, random_crop, to_planes};
+use crate::files::decode::{Decoded, Losses, Tally, decode_rgb, read};
+use crate::files::listing::{Listing, canonical, kinds};
 use crate::random::{self, Stream};
 
 /// What to do about an image that cannot be decoded.

@@ -19,13 +19,13 @@
 
 mod captions;
 mod config;
-mod decode;
 mod digits;
-mod error;
+mod encoded;
 mod fingerprint;
 mod folder;
+mod labels;
+mod latent_encoder;
 pub mod latents;
-mod listing;
 mod loader;
 mod order;
 mod pixels;
@@ -39,14 +39,16 @@ use std::path::PathBuf;
 
 use crate::random::{self, Stream};
 
+pub use crate::error::data::Error;
 pub use config::{Channels, DataConfig};
-pub(crate) use decode::{MEMORY, Tally, decode_file};
 pub use digits::Digits;
-pub use error::Error;
+pub use encoded::{Encoded, learned};
 pub use fingerprint::{Fingerprint, check_same_data};
 pub use folder::{Folder, OnBroken};
+pub use labels::{Labels, balanced_labels, class_number};
+pub use latent_encoder::{LatentEncoder, StorageConfig};
+pub(crate) use latent_encoder::{kl_origin, rae_origin};
 pub use latents::Latents;
-pub(crate) use listing::Listing;
 pub use loader::{Batch, Loader, LoaderConfig};
 pub(crate) use order::Permutation;
 pub use order::index_at;

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use super::{BYTES, Machine, duration, gigabytes};
+use super::{BYTES, Machine, duration};
+use crate::numbers::{gigabytes, thousands};
 use crate::recipe::DecoderRecipe;
-use crate::report::thousands;
 
 /// Size, work, memory and time of the recipe of a decoder; prints as a table.
 ///

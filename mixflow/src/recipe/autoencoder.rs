@@ -12,12 +12,13 @@ use mixflow_backbones::weights::Weights;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::Error;
+use crate::autoencoder_training::{Judges, RaeRun, RaeTraining};
 use crate::data::Dataset;
 use crate::data::latents::Origin;
-use crate::latent_encoder::{kl_origin, rae_origin};
-use crate::rae_training::{Judges, RaeRun, RaeTraining};
+use crate::data::{kl_origin, rae_origin};
+use crate::objective::TargetEncoder;
 use crate::train::{Checkpoints, Event};
-use crate::{Error, TargetEncoder};
 
 /// Where and on what a run trains its frozen networks first.
 #[derive(Debug)]

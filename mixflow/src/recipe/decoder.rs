@@ -14,8 +14,8 @@ use serde_json::Value;
 use super::check_name;
 use super::read::{changed, deserialize, embedded, read};
 use crate::Error;
+use crate::autoencoder_training::{Judges, RaeRun, RaeTraining};
 use crate::data::{DataConfig, Dataset};
-use crate::rae_training::{Judges, RaeRun, RaeTraining};
 
 /// Everything that determines the training of a [`Decoder`] for a published encoder: RAE's first stage.
 ///

@@ -8,12 +8,12 @@ use mixflow_schedules::{Prediction, ScheduleConfig, same_path};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use crate::Error;
 use crate::data::{DataConfig, Fingerprint};
-use crate::evaluate::WeightsFile;
-use crate::flow::Flow;
+use crate::files::{WeightsFile, digest};
 use crate::recipe::{AutoencoderConfig, NetworkSettings, ObjectiveConfig, Recipe};
+use crate::sampling::Flow;
 use crate::train::{Difference, StoredNetwork};
-use crate::{Error, digest};
 
 /// The weaker network of autoguidance: smaller, or trained for shorter, for the same images, classes and path.
 ///
@@ -262,7 +262,7 @@ mod tests {
     use burn::tensor::Tensor;
 
     use super::*;
-    use crate::solver::testing::numbers;
+    use crate::sampling::solver::testing::numbers;
 
     const SMALL: [&str; 5] =
         ["network.width=24", "network.depth=1", "network.heads=2", "network.hidden=32", "post_training=null"];
@@ -303,8 +303,8 @@ mod tests {
 
         let (device, t) = (Device::default(), 0.25);
         let labels = ClassLabels::new(&[3], 10, &device);
-        let generator = crate::generate::Generator { guide: Some(&guide), ..recipe.generator(&strong) };
-        let x = crate::flow_matching::noise(0, crate::random::Stream::Sample, 0, [1, 1, 32, 32], &device);
+        let generator = crate::evaluation::Generator { guide: Some(&guide), ..recipe.generator(&strong) };
+        let x = crate::objective::noise(0, crate::random::Stream::Sample, 0, [1, 1, 32, 32], &device);
         let say = |network: &Network, time: f32| {
             use mixflow_backbones::Backbone;
             network.forward(x.clone(), Tensor::from_floats([time], &device), labels.clone())

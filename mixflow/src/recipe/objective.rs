@@ -5,7 +5,8 @@ use mixflow_backbones::AlignedBackbone;
 use mixflow_schedules::{Prediction, ScheduleConfig, TimestepConfig, Weighting};
 use serde::{Deserialize, Serialize};
 
-use crate::{Alignment, AlignmentConfig, Batch, FlowMatching, Objective, Target};
+use crate::objective::{AlignmentConfig, Target};
+use crate::{Alignment, Batch, FlowMatching, Objective};
 
 /// [`FlowMatching`] in a recipe, alone or with [`Alignment`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -2,8 +2,7 @@
 
 use super::{AutoencoderConfig, DecoderRecipe, NetworkSettings, Recipe, TargetEncoderConfig, TrainedRae};
 use crate::Error;
-use crate::plan::gigabytes;
-use crate::report::thousands;
+use crate::numbers::{gigabytes, thousands};
 
 /// Bytes of a number: training keeps `f32`.
 const BYTES: u64 = 4;

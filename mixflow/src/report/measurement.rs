@@ -1,8 +1,10 @@
-//! Numbers that may be missing, and the digits that they are shown with.
+//! Numbers that may be missing.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
+
+use crate::numbers::{plus_minus, rounded};
 
 /// One quantity, measured once per seed. Values that are not finite count as missing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -51,24 +53,6 @@ impl Measurement {
     }
 }
 
-/// A number and its spread, if that is known: `mean ± deviation` with the digits that the deviation supports, a number alone
-/// with four digits.
-pub fn plus_minus(mean: f64, deviation: Option<f64>) -> String {
-    match rounded(mean, deviation, MOST_DECIMALS) {
-        (mean, Some(deviation)) => format!("{mean} ± {deviation}"),
-        (mean, None) => mean,
-    }
-}
-
-fn rounded(mean: f64, deviation: Option<f64>, decimals: usize) -> (String, Option<String>) {
-    if let Some(deviation) = deviation.filter(|deviation| *deviation > 0.0) {
-        let [mean, deviation] = with_uncertainty(mean, deviation);
-        return (mean, Some(deviation));
-    }
-    let place = -(self::decimals(mean).min(decimals) as i32);
-    (at(mean, place), deviation.map(|deviation| at(deviation, place)))
-}
-
 /// As [`plus_minus`]; `–` without a value.
 impl fmt::Display for Measurement {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -79,36 +63,6 @@ impl fmt::Display for Measurement {
 impl From<f64> for Measurement {
     fn from(value: f64) -> Self {
         Self(vec![value])
-    }
-}
-
-/// More say nothing of numbers of this size.
-pub(super) const MOST_DECIMALS: usize = 6;
-
-/// A value and its uncertainty, above 0, rounded alike: to one digit of the uncertainty, or two where the first is small.
-///
-/// # Source
-/// Particle Data Group, *Review of Particle Physics* 2024, introduction, section 5.3: from 100 to 354 two digits, from 355
-/// to 949 one, from 950 on as 1000 with two.
-fn with_uncertainty(value: f64, uncertainty: f64) -> [String; 2] {
-    let exponent = uncertainty.log10().floor() as i32;
-    let leading = uncertainty / 10.0_f64.powi(exponent - 2);
-    let place = match leading.round() as u32 {
-        0..355 => exponent - 1,
-        _ => exponent,
-    };
-    let place = place.max(-(MOST_DECIMALS as i32));
-    [value, uncertainty].map(|number| at(number, place))
-}
-
-/// A number rounded at the place of `10^place`; zero has no sign.
-fn at(value: f64, place: i32) -> String {
-    let decimals = (-place).max(0) as usize;
-    let value = if place > 0 { (value / 10.0_f64.powi(place)).round() * 10.0_f64.powi(place) } else { value };
-    let text = format!("{value:.decimals$}");
-    match text.strip_prefix('-') {
-        Some(zero) if zero.bytes().all(|byte| byte == b'0' || byte == b'.') => zero.to_owned(),
-        _ => text,
     }
 }
 
@@ -139,27 +93,6 @@ impl From<(Option<f64>, Option<f64>)> for Point {
 fn nulls_as_nan<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<f64>, D::Error> {
     let values = Vec::<Option<f64>>::deserialize(deserializer)?;
     Ok(values.into_iter().map(|value| value.unwrap_or(f64::NAN)).collect())
-}
-
-/// Decimals that show `value`, whose uncertainty nobody knows, with four significant digits, at most six.
-pub(super) fn decimals(value: f64) -> usize {
-    if value == 0.0 || !value.is_finite() {
-        return 2;
-    }
-    (3.0 - value.abs().log10().floor()).clamp(0.0, MOST_DECIMALS as f64) as usize
-}
-
-/// `1234567` as `1,234,567`.
-pub fn thousands(value: impl Into<u128>) -> String {
-    let digits = value.into().to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
 }
 
 #[cfg(test)]
@@ -220,11 +153,5 @@ mod tests {
         let (measurement, point): (Measurement, Point) = serde_json::from_str(&json).unwrap();
         assert_eq!(measurement.count(), 1);
         assert!(point.0 == 3.0 && point.1.is_nan());
-    }
-
-    #[test]
-    fn numbers_are_grouped() {
-        assert_eq!([0_u64, 999, 1_000, 675_129_632].map(thousands), ["0", "999", "1,000", "675,129,632"]);
-        assert_eq!([1234.0, 12.3, 0.0123, 1e-9, 0.0].map(decimals), [0, 2, 5, 6, 2]);
     }
 }

@@ -6,28 +6,25 @@
 
 mod diagram;
 mod figures;
-mod grid;
 mod html;
 mod measurement;
 mod page;
+mod picture;
 mod plot;
 mod summary;
 mod table;
 mod ticks;
-mod write;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use grid::{Picture, Tiles};
-pub use measurement::{Measurement, Point, plus_minus, thousands};
+pub use measurement::{Measurement, Point};
 pub use page::slow_flow_page;
+pub use picture::Picture;
 pub use summary::Summary;
 pub(crate) use table::evaluations_text;
 pub use table::{Metrics, Row, Table};
-pub use write::write_atomic;
-pub(crate) use write::write_atomic_with;
 
 /// Everything that a finished run has to say.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

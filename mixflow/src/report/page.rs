@@ -1,8 +1,8 @@
 //! The page: sections in reading order.
 
 use super::html::escape;
-use super::measurement::{MOST_DECIMALS, thousands};
 use super::{Arm, Curve, Environment, FrechetByEvaluations, Report, SlowFlow, diagram, figures, plot};
+use crate::numbers::{MOST_DECIMALS, thousands};
 
 const STYLE: &str = include_str!("style.css");
 const PAPER: &str = "https://arxiv.org/abs/2512.19311";

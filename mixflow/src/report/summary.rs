@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::measurement::{Measurement, thousands};
+use super::measurement::Measurement;
 use super::{Arm, Report};
+use crate::numbers::thousands;
 
 /// What was done.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

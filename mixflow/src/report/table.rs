@@ -6,8 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Arm;
 use super::html::escape;
-use super::measurement::{MOST_DECIMALS, Measurement, thousands};
-use crate::Labels;
+use super::measurement::Measurement;
+use crate::data::Labels;
+use crate::numbers::{MOST_DECIMALS, thousands};
 
 /// All metrics of all arms, with the floor that no generator can be expected to beat.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]

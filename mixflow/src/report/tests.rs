@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
+use crate::files::{Tiles, write_atomic};
 
 const HOSTILE: &str = "</title><script>alert('&\"')</script>\u{0}";
 
@@ -118,7 +119,7 @@ fn report() -> Report {
             sampler: "Euler".into(),
             evaluations: 64,
             most_evaluations: 64,
-            labels: Some(crate::Labels::Reference),
+            labels: Some(crate::data::Labels::Reference),
             samples: 1797,
             rows: arms.iter().map(|&(arm, scale)| Row { arm, metrics: metrics(scale) }).collect(),
             floor: Metrics {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use super::Checkpoints;
 use super::difference::{Difference, value_at};
 use crate::Error;
-use crate::report::write_atomic;
+use crate::files::write_atomic;
 
 const FILE: &str = "changes.jsonl";
 

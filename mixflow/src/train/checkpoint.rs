@@ -19,7 +19,7 @@ use sha2::{Digest, Sha256};
 
 use super::state::{Snapshot, Tensors};
 use crate::Error;
-use crate::digest::hexadecimal;
+use crate::files::digest::hexadecimal;
 
 const MANIFEST: &str = "manifest.json";
 const PARTIAL: &str = ".partial-";

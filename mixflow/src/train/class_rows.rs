@@ -5,7 +5,8 @@ use mixflow_backbones::embed::LABEL_TABLE;
 use mixflow_backbones::weights::{LazyTensor, Weights};
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, class_number};
+use crate::Error;
+use crate::data::class_number;
 
 /// Which row of the label table of given weights each class of the data starts from; the label for no class keeps its own.
 ///

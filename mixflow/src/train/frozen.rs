@@ -4,8 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::Error;
-use crate::evaluate::WeightsFile;
-use crate::report::write_atomic;
+use crate::files::{WeightsFile, write_atomic};
 
 /// Refuses to continue a run whose frozen networks, autoencoder or target encoder, hold other weights than when it began;
 /// in the folder of one that begins it says in `frozen.json` which they are.

@@ -48,7 +48,7 @@ impl MetricsLog {
         };
         let kept: Vec<u8> = text.split_inclusive(|&byte| byte == b'\n').filter(earlier).flatten().copied().collect();
         if kept != text {
-            crate::report::write_atomic(path, &kept)?;
+            crate::files::write_atomic(path, &kept)?;
         }
         let written = kept.len() as u64;
         Ok(Self { path: path.into(), file: None, written, pending: Vec::new(), flushed: Instant::now() })

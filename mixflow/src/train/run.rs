@@ -14,9 +14,9 @@ use serde_json::Value;
 use super::difference::{Difference, relocated};
 use super::step_loop::{StepLoop, Stepped};
 use super::{OptimizerConfig, StepReport, TrainState};
+use crate::Error;
 use crate::data::{Dataset, Fingerprint, Loader, LoaderConfig};
-use crate::objective::{Batch, Objective};
-use crate::{Error, TargetEncoder};
+use crate::objective::{Batch, Objective, TargetEncoder};
 
 /// How long and how fast to train.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

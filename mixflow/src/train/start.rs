@@ -10,9 +10,8 @@ use sha2::{Digest, Sha256};
 
 use super::{ClassRows, StoredNetwork};
 use crate::Error;
-use crate::digest::hexadecimal;
-use crate::evaluate::WeightsFile;
-use crate::report::write_atomic;
+use crate::files::digest::hexadecimal;
+use crate::files::{WeightsFile, write_atomic};
 
 /// The weights that a training started from, as `start.json` in the folder of its run says.
 ///

@@ -1,15 +1,17 @@
 //! Networks that were trained, here or elsewhere.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use mixflow_backbones::embed::LABEL_TABLE;
 use mixflow_backbones::weights::Weights;
 use mixflow_backbones::{Network, NetworkConfig};
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::{Checkpoints, ClassRows, checkpoint};
 use crate::Error;
-use crate::recipe::Recipe;
 
 /// Where the weights of a trained network are.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -91,10 +93,9 @@ impl StoredNetwork {
     /// none, or the other way round, as far as the recipe beside them tells.
     pub fn load_for_classes(&self, config: &NetworkConfig, seed: u64, rows: &ClassRows) -> Result<Network, Error> {
         let null_class = config.null_class();
-        let recipe = self.recipe_file().and_then(|file| Recipe::read(file.to_str()?, &[]).ok());
-        if let Some(recipe) = recipe.filter(|recipe| recipe.network.null_class() != null_class) {
-            let (found, expected) = (recipe.network.null_class(), null_class);
-            let reason = format!("the weights were trained with null_class {found}, the recipe says {expected}");
+        let trained = self.recipe_file().and_then(|file| network_of(&file)).map(|network| network.null_class());
+        if let Some(found) = trained.filter(|found| *found != null_class) {
+            let reason = format!("the weights were trained with null_class {found}, the recipe says {null_class}");
             return Err(fault(&self.file(), reason));
         }
         let network = config.init(seed, &Device::default());
@@ -123,6 +124,12 @@ impl StoredNetwork {
     }
 }
 
+/// The network of a recipe, if that is one.
+fn network_of(recipe: &Path) -> Option<NetworkConfig> {
+    let recipe: Value = serde_json::from_slice(&fs::read(recipe).ok()?).ok()?;
+    NetworkConfig::deserialize(&recipe["network"]).ok()
+}
+
 const AVERAGE: &str = "average.safetensors";
 
 fn fault(path: &Path, reason: String) -> Error {
@@ -133,6 +140,7 @@ fn fault(path: &Path, reason: String) -> Error {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
+    use crate::recipe::Recipe;
     use crate::train::{Checkpoints, TrainState};
 
     fn config() -> NetworkConfig {
@@ -144,11 +152,11 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let network = config().init(1, &Device::default());
         let run = root.path().join("run");
-        std::fs::create_dir_all(run.join("pretraining")).unwrap();
+        fs::create_dir_all(run.join("pretraining")).unwrap();
         network.weights().write(run.join("pretraining/model.safetensors"), &[]).unwrap();
         let checkpoints = Checkpoints::new(run.join("checkpoints"), 2);
         let snapshot = TrainState::new(network.clone()).snapshot();
-        let checkpoint = checkpoints.save(&snapshot, &serde_json::Value::Null).unwrap();
+        let checkpoint = checkpoints.save(&snapshot, &Value::Null).unwrap();
 
         for (path, file) in [
             (run.clone(), run.join("pretraining/model.safetensors")),
@@ -173,7 +181,7 @@ mod tests {
             for step in [100, 200] {
                 let mut snapshot = state.snapshot();
                 snapshot.step = step;
-                checkpoints.save(&snapshot, &serde_json::Value::Null).unwrap();
+                checkpoints.save(&snapshot, &Value::Null).unwrap();
             }
             let run = root.path().join(training.split('/').next().unwrap());
             let found = || StoredNetwork::find(&run);
@@ -181,8 +189,8 @@ mod tests {
             // One byte less is not whole, and nothing whole is no network.
             for (step, older) in [("step-00000200", true), ("step-00000100", false)] {
                 let file = folder.join(step).join("average.safetensors");
-                let bytes = std::fs::read(&file).unwrap();
-                std::fs::write(file, &bytes[1..]).unwrap();
+                let bytes = fs::read(&file).unwrap();
+                fs::write(file, &bytes[1..]).unwrap();
                 match found() {
                     Ok(stored) => assert!(older && stored.file().starts_with(folder.join("step-00000100"))),
                     Err(error) => assert!(!older && error.to_string().contains("is damaged"), "{error}"),
@@ -200,7 +208,7 @@ mod tests {
         }
         let checkpoints = Checkpoints::new(root.path(), 2);
         let state = TrainState::new(config().init(1, &Device::default()));
-        let checkpoint = checkpoints.save(&state.snapshot(), &serde_json::Value::Null).unwrap();
+        let checkpoint = checkpoints.save(&state.snapshot(), &Value::Null).unwrap();
         let other = Recipe::read("digits", &["network.width=48".into(), "network.depth=1".into()]).unwrap().network;
         let stored = StoredNetwork::find(&checkpoint).unwrap();
         let message = stored.load(other.init(0, &Device::default())).unwrap_err().to_string();
@@ -214,7 +222,7 @@ mod tests {
         let file = root.path().join("model.safetensors");
         old.weights().write(&file, &[]).unwrap();
         let snapshot = TrainState::new(old.clone()).snapshot();
-        let checkpoint = Checkpoints::new(root.path(), 2).save(&snapshot, &serde_json::Value::Null).unwrap();
+        let checkpoint = Checkpoints::new(root.path(), 2).save(&snapshot, &Value::Null).unwrap();
         let mut config = config();
         match &mut config {
             NetworkConfig::Sit(config) => config.classes = 2,

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mixflow::npz::Npz;
+use mixflow::files::npz::Npz;
 use mixflow_fuzz::as_file;
 
 /// Values of an array that are read: compressed ones can be many more than the file has bytes.

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use image::{Rgb, RgbImage};
 use mixflow::backbones::inception::{Inception, official_key};
 use mixflow::backbones::weights::Weights;
-use mixflow::evaluate::WeightsFile;
+use mixflow::files::WeightsFile;
 use serde_json::{Value, json};
 
 use crate::Place;

@@ -7,11 +7,12 @@ use burn::tensor::Device;
 use image::{Rgb, RgbImage};
 use mixflow::backbones::weights::Weights;
 use mixflow::backbones::{ClassLabels, Condition, Network};
-use mixflow::export::Export;
-use mixflow::flow::Flow;
-use mixflow::generate::{Generator, Images};
+use mixflow::evaluation::Generator;
 use mixflow::recipe::Recipe;
-use mixflow::solver::SeededNoise;
+use mixflow::sampling::Export;
+use mixflow::sampling::Flow;
+use mixflow::sampling::Images;
+use mixflow::sampling::solver::SeededNoise;
 use serde_json::{Value, json};
 
 use crate::Place;

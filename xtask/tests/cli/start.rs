@@ -1,6 +1,6 @@
 //! Trainings that start from given weights.
 
-use mixflow::evaluate::WeightsFile;
+use mixflow::files::WeightsFile;
 use serde_json::{Value, json};
 
 use crate::Place;

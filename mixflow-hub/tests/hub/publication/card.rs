@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::Path;
 
-use mixflow::evaluate::WeightsFile;
-use mixflow::inception::{EvaluationOptions, InceptionEvaluation, Network, Resize, Set, Setting};
-use mixflow::report::plus_minus;
+use mixflow::evaluation::inception::{EvaluationOptions, InceptionEvaluation, Network, Resize, Set, Setting};
+use mixflow::files::WeightsFile;
+use mixflow::numbers::plus_minus;
 use mixflow::train::{Start, StoredNetwork};
 use mixflow_hub::{Choice, Publication, Samples};
 use serde_json::{Value, json};

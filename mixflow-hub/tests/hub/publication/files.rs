@@ -111,7 +111,7 @@ fn a_guide_goes_along_whatever_it_was() {
         let loaded = recipe.sampling.guide.as_ref().unwrap().load().unwrap();
         let own = Weights::read(run.join("model.safetensors")).unwrap();
         let network = recipe.network.init(0, &Default::default()).load(own).unwrap();
-        let generator = mixflow::generate::Generator { guide: Some(&loaded), ..recipe.generator(&network) };
+        let generator = mixflow::evaluation::Generator { guide: Some(&loaded), ..recipe.generator(&network) };
         let expected = generator.images(&[3, 1, 4], 5).unwrap();
         assert_eq!(bits(&images(&public)), bits(&expected), "{name}");
         assert_eq!(bits(&images(&run)), bits(&expected), "{name}");

@@ -9,8 +9,8 @@ mod wire;
 use std::fs;
 use std::path::Path;
 
-use mixflow::generate::Images;
-use mixflow::report::plus_minus;
+use mixflow::numbers::plus_minus;
+use mixflow::sampling::Images;
 use mixflow::train::{Checkpoints, checkpoint};
 use mixflow_hub::{Averaging, Choice, Error, Pipeline, Progress, Publication, Samples, Written};
 use serde_json::{Value, json};

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use mixflow::compare::{Study, StudyOutcome};
-use mixflow::evaluate::{WeightsFile, evaluate};
+use mixflow::evaluation::evaluate;
+use mixflow::files::WeightsFile;
 use mixflow::recipe::{ObjectiveConfig, Recipe};
 use mixflow::train::{Outcome, Run};
 use serde_json::{Value, json};

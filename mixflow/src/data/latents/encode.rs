@@ -9,7 +9,8 @@ use super::resume::{hash, missing};
 use super::write::{Encoded, Image, Writer};
 use crate::Error;
 use crate::data::source::{Entry, Sample, Source};
-use crate::data::{self, OnBroken, Tally};
+use crate::data::{self, OnBroken};
+use crate::files::decode::Tally;
 
 /// How [`encode_dataset`] reads images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,16 +1,15 @@
 //! What a folder of latents says about itself.
 
-use std::fmt;
-use std::fs;
 use std::path::Path;
+use std::{fmt, fs};
 
 use mixflow_backbones::json::explain;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::data::Error;
-use crate::digest;
-use crate::report::thousands;
+use crate::files::digest;
+use crate::numbers::thousands;
 
 /// The name of the finished manifest; it is written last.
 pub(super) const MANIFEST: &str = "manifest.json";

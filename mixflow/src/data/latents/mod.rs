@@ -38,7 +38,7 @@ pub use write::{Encoded, Image, Writer};
 
 use self::shard::Shard;
 use super::{Dataset, Error, Example, Fingerprint, Variation};
-use crate::digest;
+use crate::files::digest;
 use crate::random::{self, Stream};
 
 /// A folder of latents, as a source of examples.

@@ -9,7 +9,7 @@ use super::shard::Shard;
 use super::write::Writer;
 use crate::data::Error;
 use crate::data::source::{Entry, Source};
-use crate::digest::hexadecimal;
+use crate::files::digest::hexadecimal;
 
 /// The images that are left to encode, as ranges of their places in the source.
 ///

@@ -8,8 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Latents;
 use crate::data::Error;
-use crate::digest;
-use crate::report::write_atomic;
+use crate::files::{digest, write_atomic};
 
 /// Shards whose hashes were compared, by name: a note, so that a run that goes on does not read unchanged files again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,8 +11,8 @@ use super::number::narrow;
 use super::resume::stamp;
 use super::shard::Rows;
 use crate::data::source::Entry;
-use crate::digest::hexadecimal;
-use crate::report::{write_atomic, write_atomic_with};
+use crate::files::digest::hexadecimal;
+use crate::files::{write_atomic, write_atomic_with};
 use crate::{Error, data};
 
 /// The manifest of a folder that is not finished.

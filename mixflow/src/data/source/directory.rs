@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::{Entry, Sample, Samples, Source, unusable};
-use crate::data::decode::read;
 use crate::data::{Dataset, Error, Folder, OnBroken};
-use crate::digest;
+use crate::files::decode::read;
+use crate::files::digest;
 
 /// The files of a [`Folder`], in its order.
 #[derive(Debug)]

@@ -20,8 +20,8 @@ pub use self::web_dataset::WebDataset;
 
 use mixflow_backbones::mistaken::{LOOKED_AT, instead_of_binary};
 
-use super::decode::{Decoded, Losses, decode_rgb};
 use super::{Error, center_crop, to_planes};
+use crate::files::decode::{Decoded, Losses, decode_rgb};
 
 /// Labelled images in an order that never changes.
 #[allow(clippy::len_without_is_empty, reason = "no source is ever empty: opening an empty one is an error")]

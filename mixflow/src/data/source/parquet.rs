@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::{Entry, Options, Sample, Samples, Source, disguise, file_names, without_images};
 use crate::data::Error;
-use crate::digest;
+use crate::files::digest;
 use crate::printable;
 
 /// Classes that labels without names may have.

@@ -87,9 +87,9 @@ fn members_of_one_name_are_a_sample() {
 #[test]
 fn folders_archives_and_evaluation_see_the_same_pixels() {
     use crate::data::{Dataset, Folder, OnBroken, center_crop, to_planes};
-    use crate::images::ImageSource;
+    use crate::files::images::ImageSource;
 
-    let file = crate::data::decode::tests::file;
+    let file = crate::files::decode::tests::file;
     for name in ["orientation-6.jpg", "cmyk.jpg", "rgba-16.png", "palette-transparent.png", "animated-lossy.webp"] {
         let (root, bytes) = (tempfile::tempdir().unwrap(), file(name));
         fs::create_dir(root.path().join("a")).unwrap();

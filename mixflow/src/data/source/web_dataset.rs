@@ -10,8 +10,8 @@ use tar::{Archive, EntryType};
 
 use super::{Entry, Sample, Samples, Source, disguise, file_names, without_images};
 use crate::data::Error;
-use crate::data::decode::LARGEST_FILE;
-use crate::digest;
+use crate::files::decode::LARGEST_FILE;
+use crate::files::digest;
 use crate::printable;
 
 /// Largest label, bytes.

@@ -1,0 +1,286 @@
+//! A trained network against its recipe's data.
+
+use burn::tensor::Tensor;
+use mixflow_backbones::{Autoencoder, Backbone, ClassLabels};
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+use crate::data::{DataConfig, Dataset, Labels, Permutation};
+use crate::evaluation::Generator;
+use crate::evaluation::decoded::decoded;
+use crate::evaluation::metric::{self, Features, Gaussian, MeasureOptions, Measurement, Reference};
+use crate::files::WeightsFile;
+use crate::random::Stream;
+use crate::recipe::{NetworkSettings, Recipe, SamplingConfig};
+use crate::sampling::Images;
+
+/// How good images are, and how they were made. Pixels are the features: these are not the numbers of an Inception
+/// network.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Evaluation {
+    /// Solver, times and guidance.
+    pub sampling: SamplingConfig,
+    /// Weights of the guide, where the guidance is away from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guide: Option<WeightsFile>,
+    /// Network evaluations for each image.
+    pub evaluations: usize,
+    /// Seed of the noise.
+    pub seed: u64,
+    /// How the classes of the images were chosen; results that do not say took every class equally often.
+    #[serde(default = "balanced")]
+    pub labels: Labels,
+    /// Whether the network was trained on the real images of the floor too, since nothing was held out from it.
+    #[serde(default)]
+    pub trained_on_floor: bool,
+    /// Whether the real images are stored latents that the autoencoder decoded, so that what it loses is not measured.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub decoded: bool,
+    /// The numbers, with the real-against-real floor.
+    pub measurement: Measurement,
+    /// Lines to tell the user of the data: which files are broken and why, and what of others is not in their images.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub remarks: Vec<String>,
+}
+
+fn balanced() -> Labels {
+    Labels::Balanced
+}
+
+/// What measuring tells while it goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measuring {
+    /// A part begins: its name and, where they are counted, its number of images.
+    Begin(&'static str, Option<u64>),
+    /// So many images of the part are done.
+    Images(u64),
+}
+
+/// Makes `count` images, their classes in the shares of the real ones, and measures them against the training data.
+///
+/// The floor is the other part of the data as [`Recipe::parts`] divides it, whatever `generator` draws with: `count` images, or fewer where there are fewer.
+///
+/// # Errors
+/// If the data cannot be read or are no images, sampling fails, or `count` is too small for a metric. What can be known
+/// before is said before the first image is made.
+pub fn evaluate<N: NetworkSettings, B: Backbone<Condition = ClassLabels>>(
+    recipe: &Recipe<N>,
+    generator: &Generator<'_, B>,
+    count: usize,
+    tell: &mut dyn FnMut(Measuring),
+) -> Result<Evaluation, Error> {
+    let fault = |reason: String| Error::Recipe { origin: recipe.name.clone(), reason };
+    let decoder = decoder(recipe, generator)?;
+    let (train, held_out) = recipe.parts(count)?;
+    let (classes, options) = (train.classes().len(), MeasureOptions::default());
+    let least = classes.max(options.neighbours + 1);
+    if count < least {
+        return Err(fault(format!(
+            "there are {classes} classes to measure: expected {least} images or more, found {count}"
+        )));
+    }
+    let shape = match decoder {
+        Some(decoder) => decoded(&train, 1, decoder).next().expect("there is an example")?.shape[1..].to_vec(),
+        None => train.shape().to_vec(),
+    };
+    Gaussian::check_columns(shape.iter().product())?;
+    let floor_size = held_out.len().map_or(count as u64, |len| len.min(count as u64));
+    let size = reference_size(&train, count);
+    tell(Measuring::Begin("real images", Some(size + floor_size)));
+    let real = image_features(&train, size, decoder, &mut |done| tell(Measuring::Images(done)))?;
+    let floor = image_features(&held_out, floor_size, decoder, &mut |done| tell(Measuring::Images(size + done)))?;
+    tell(Measuring::Begin("measuring real images", None));
+    let reference = Reference::new(&real, &floor, options)?;
+    tell(Measuring::Begin("sampling", Some(count as u64)));
+    let labels = Labels::Reference;
+    let classes = labels.draw(count, &class_counts(&train, size)?, generator.seed);
+    let images =
+        generator.trajectories(&classes, 0, &mut |t, first, x| tell(Measuring::Images(reached(t, first, x))))?;
+    tell(Measuring::Begin("measuring", None));
+    Ok(Evaluation {
+        sampling: generator.sampling.clone(),
+        guide: generator.guide.map(|guide| guide.weights.clone()),
+        evaluations: images.evaluations,
+        seed: generator.seed,
+        labels,
+        trained_on_floor: recipe.post_training.is_none(),
+        decoded: decoder.is_some(),
+        measurement: reference.measure(&images.features()?)?,
+        remarks: train.remarks(),
+    })
+}
+
+/// What makes images of a recipe's data, where these are stored latents.
+///
+/// # Errors
+/// If the generator has no autoencoder for them.
+pub fn decoder<'a, N, B>(
+    recipe: &Recipe<N>,
+    generator: &Generator<'a, B>,
+) -> Result<Option<&'a dyn Autoencoder>, Error> {
+    match (&recipe.data, generator.autoencoder) {
+        (DataConfig::Latents { .. }, None) => {
+            let reason = "measures see images, but the data are stored latents: name the autoencoder that made them, as \
+                          `autoencoder`";
+            Err(Error::Recipe { origin: recipe.name.clone(), reason: reason.into() })
+        }
+        (DataConfig::Latents { .. }, decoder) => Ok(decoder),
+        _ => Ok(None),
+    }
+}
+
+/// Measures generated images against all of some real ones, both as features of one extractor.
+///
+/// For the floor, as many real images as there are generated ones, but no more than half, are chosen at random and
+/// measured against the others.
+///
+/// # Errors
+/// If the sets differ in width or are too small: 8 real and 4 generated images are the least.
+pub fn evaluate_features(generated: &Features, real: &Features, seed: u64) -> Result<Measurement, Error> {
+    if real.rows() < 8 {
+        let metric = "a reference with its floor";
+        return Err(metric::Error::TooFewRows { metric, needed: 8, found: real.rows() }.into());
+    }
+    let order = Permutation::new(seed, Stream::Split, 0, real.rows() as u64);
+    let order: Vec<usize> = (0..real.rows() as u64).map(|row| order.apply(row) as usize).collect();
+    let (floor, others) = order.split_at(generated.rows().min(real.rows() / 2));
+    Ok(Reference::with_floor_inside(real, [floor, others], MeasureOptions::default())?.measure(generated)?)
+}
+
+/// Pairs of images that [`evaluate_features`] compares: with `n` images it takes time in `n²`.
+pub fn evaluation_pairs(generated: usize, real: usize) -> u64 {
+    let [generated, real] = [generated, real].map(|rows| rows as u64);
+    let floor = generated.min(real / 2);
+    // A set is compared with itself for the kernel distance and for the radii, with another for the distance and both shares.
+    let between = |a: u64, b: u64| 2 * a * a + 3 * a * b;
+    let others = real - floor;
+    2 * others * others + between(floor, others) + 2 * real * real + between(generated, real)
+}
+
+/// Real images that `count` others are measured against: all, at most 10,000, or four times as many of an endless source.
+pub(crate) fn reference_size(data: &dyn Dataset, count: usize) -> u64 {
+    data.len().map_or(4 * count as u64, |len| len.min(10_000))
+}
+
+/// The first images of a source as features, in its own order; `tell` hears how many were read.
+pub(crate) fn features(data: &dyn Dataset, count: u64, tell: &mut dyn FnMut(u64)) -> Result<Features, Error> {
+    let width: usize = data.shape().iter().product();
+    let mut values = Vec::with_capacity(count as usize * width);
+    for index in 0..count {
+        values.extend(data.example(index)?.pixels.into_iter().map(f64::from));
+        tell(index + 1);
+    }
+    Ok(Features::new(count as usize, width, values)?)
+}
+
+/// As [`features`], of decoded images where there is a decoder.
+fn image_features(
+    data: &dyn Dataset,
+    count: u64,
+    decoder: Option<&dyn Autoencoder>,
+    tell: &mut dyn FnMut(u64),
+) -> Result<Features, Error> {
+    let Some(decoder) = decoder else { return features(data, count, tell) };
+    let mut all = Images { pixels: vec![], shape: [0; 4], evaluations: 0 };
+    for images in decoded(data, count, decoder) {
+        let Images { pixels, shape: [images, channels, height, width], .. } = images?;
+        all.pixels.extend(pixels);
+        all.shape = [all.shape[0] + images, channels, height, width];
+        tell(all.shape[0] as u64);
+    }
+    all.features()
+}
+
+/// How many of the first images of a source are in each class.
+///
+/// # Errors
+/// If one cannot be read.
+pub fn class_counts(data: &dyn Dataset, count: u64) -> Result<Vec<u64>, Error> {
+    let mut counts = vec![0; data.classes().len()];
+    for index in 0..count {
+        counts[data.label(index)?] += 1;
+    }
+    Ok(counts)
+}
+
+/// Images that are done when those from number `first` on, `x`, have reached time `t`.
+pub fn reached(t: f64, first: usize, x: &Tensor<4>) -> u64 {
+    (first as f64 + t * x.dims()[0] as f64) as u64
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::evaluation::metric::fixture::noise;
+    use crate::evaluation::metric::frechet_distance;
+
+    fn gaussian(features: &Features) -> Gaussian {
+        Gaussian::from_features(features).unwrap()
+    }
+
+    #[test]
+    fn measuring_tells_how_far_it_is() {
+        let changes = [
+            "data.size=8",
+            "network.input_size=8",
+            "network.patch=4",
+            "network.width=24",
+            "network.depth=1",
+            "sampling.grid.steps=2",
+            "sampling.batch=7",
+            "post_training.images=20",
+        ];
+        let mut recipe = Recipe::read("digits", &changes.map(String::from)).unwrap();
+        let network = recipe.network.init(0, &burn::tensor::Device::default());
+        let mut parts = vec![];
+        let found = evaluate(&recipe, &recipe.generator(&network), 20, &mut |event| match event {
+            Measuring::Begin(name, images) => parts.push((name, images, vec![])),
+            Measuring::Images(done) => parts.last_mut().unwrap().2.push(done),
+        });
+        let found = found.unwrap();
+        let names: Vec<_> = parts.iter().map(|(name, ..)| *name).collect();
+        assert_eq!(names, ["real images", "measuring real images", "sampling", "measuring"]);
+        for (name, images, done) in &parts {
+            assert_eq!(done.last(), images.as_ref(), "{name}");
+            assert!(done.is_sorted(), "{name}: {done:?}");
+        }
+        assert_eq!((parts[0].1, parts[2].1), (Some(1797), Some(20)));
+        assert_eq!((found.labels, found.trained_on_floor), (Labels::Reference, false));
+
+        // Stored latents are no images: said before they are opened, and before anything is drawn.
+        recipe.data = DataConfig::Latents { path: "nowhere".into(), posterior: Default::default(), flip: false };
+        let error = evaluate(&recipe, &recipe.generator(&network), 20, &mut |_| panic!("nothing is done")).unwrap_err();
+        assert!(error.to_string().contains("stored latents"), "{error}");
+    }
+
+    #[test]
+    fn pairs_are_those_that_are_compared() {
+        // 6 others and 4 of the floor of 10 real images; 4 generated ones: sets with themselves twice, with others thrice.
+        assert_eq!(evaluation_pairs(4, 10), 2 * 36 + (2 * 16 + 3 * 24) + 2 * 100 + (2 * 16 + 3 * 40));
+    }
+
+    #[test]
+    fn two_halves_of_one_set_reach_the_floor() {
+        // In 40 dimensions a distance of 200 images varies by few per cent from draw to draw.
+        let (generated, real) = (noise(200, 40, 1), noise(500, 40, 2));
+        let found = evaluate_features(&generated, &real, 0).unwrap();
+        assert_eq!((found.reference_rows, found.floor.rows, found.generated.rows), (500, 200, 200));
+        assert!((found.generated.frechet / found.floor.frechet - 1.0).abs() < 0.5, "{found}");
+        assert!(found.to_string().contains("200 of the real images against the other 300"), "{found}");
+        // What is generated sees the whole reference; only the floor knows of a split.
+        let whole = frechet_distance(&gaussian(&generated), &gaussian(&real)).unwrap();
+        assert!((found.generated.frechet - whole).abs() < 1e-9 * whole, "{found}");
+        assert_eq!(evaluate_features(&generated, &real, 0).unwrap(), found);
+        assert_ne!(evaluate_features(&generated, &real, 1).unwrap().floor, found.floor);
+    }
+
+    #[test]
+    fn half_of_the_real_images_are_a_reference_of_the_floor_at_least() {
+        let found = evaluate_features(&noise(50, 3, 1), &noise(41, 3, 2), 0).unwrap();
+        assert_eq!((found.reference_rows, found.floor_reference_rows, found.floor.rows), (41, 21, 20));
+        assert!(!found.sizes_match());
+        let few = evaluate_features(&noise(50, 3, 1), &noise(7, 3, 2), 0).unwrap_err();
+        assert!(few.to_string().contains("at least 8 rows, found 7"), "{few}");
+    }
+}

@@ -1,0 +1,508 @@
+//! What a recipe will cost, before anything is allocated.
+
+mod decoder;
+
+pub use decoder::DecoderPlan;
+
+use std::fmt;
+
+use mixflow_backbones::NetworkConfig;
+use mixflow_backbones::encoder::EncoderConfig;
+use mixflow_backbones::rae::DecoderConfig;
+
+use crate::autoencoder_training::RaeTraining;
+use crate::numbers::{gigabytes, thousands};
+use crate::recipe::{AutoencoderConfig, PostTraining, Recipe, TargetEncoderConfig, TrainedRae};
+
+/// A device and how fast it multiplies matrices.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Machine {
+    /// What it is called.
+    pub name: String,
+    /// Operations a second that training reaches on it; a multiplication and an addition are two.
+    pub speed: f64,
+    /// Where `speed` comes from, in words.
+    pub origin: String,
+}
+
+/// Names of devices, their peak in 32-bit operations a second without tensor cores, as the makers' data sheets state it.
+const PEAKS: [(&str, f64); 6] = [
+    ("a100", 19.5e12),
+    ("h100", 67e12),
+    ("h200", 67e12),
+    ("l40s", 91.6e12),
+    ("rtx-3090", 35.6e12),
+    ("rtx-4090", 82.6e12),
+];
+
+/// The part of its peak that training of a transformer commonly reaches.
+const UTILISATION: f64 = 0.4;
+
+impl Machine {
+    /// The names that [`named`](Self::named) knows.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        PEAKS.iter().map(|(name, _)| *name)
+    }
+
+    /// A device by name, at 40 % of its peak; none if it is unknown.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let (name, peak) = PEAKS.iter().find(|(known, _)| *known == name)?;
+        let origin = format!("{:.0} % of {} TFLOP/s in 32 bits", 100.0 * UTILISATION, peak / 1e12);
+        Some(Self { name: (*name).into(), speed: UTILISATION * peak, origin })
+    }
+}
+
+/// Size, work, memory and time of a recipe; prints as a table.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Plan {
+    /// Network, in words.
+    pub network: String,
+    /// Parameters, frozen tables included.
+    pub parameters: u64,
+    /// Multiplications with addition of one image's forward pass.
+    pub multiply_adds: u64,
+    /// Bytes in training, by part.
+    pub memory: Vec<(&'static str, u64)>,
+    /// Bytes beside weights, moments and average while a checkpoint is written, when there are no gradients and activations;
+    /// in the memory of the CPU.
+    pub checkpoint: u64,
+    /// Bytes of the checkpoints and weights that stay on disk.
+    pub disk: u64,
+    /// What the run does, in order.
+    pub parts: Vec<Work>,
+    /// What takes time and is not in [`parts`](Self::parts), and why.
+    pub not_counted: Vec<String>,
+    /// The weaker network that samples are guided by, in words, and its parameters.
+    pub guide: Option<(String, u64)>,
+    /// Network evaluations of one sample, guidance included; none where the solver chooses its own steps.
+    pub evaluations: Option<usize>,
+    /// Multiplications with addition of one sample, decoded where there is an autoencoder.
+    pub sampling_multiply_adds: Option<u64>,
+    /// The machine that times are for.
+    pub machine: Machine,
+}
+
+fn measuring(sets: u128, images: u128) -> String {
+    format!("measuring {sets} sets of {images} images, in 64 bits on the CPU")
+}
+
+/// A part of a run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Work {
+    /// What is done.
+    pub name: String,
+    /// Images that are learned, encoded or made, each as often as it is.
+    pub images: u128,
+    /// Additions and multiplications in 32 bits, of matrix products alone.
+    pub operations: f64,
+}
+
+impl Work {
+    /// `multiply_adds` for each of so many images.
+    fn new(name: impl Into<String>, images: u128, multiply_adds: u64) -> Self {
+        Self { name: name.into(), images, operations: 2.0 * images as f64 * multiply_adds as f64 }
+    }
+}
+
+/// Bytes of a number: everything is trained in `f32`.
+const BYTES: u64 = 4;
+
+/// Copies of the weights in a checkpoint: weights, average and both moments.
+const CHECKPOINT: u64 = 4;
+
+/// Copies that a training leaves: the two newest checkpoints and the averaged weights.
+const KEPT: u64 = 2 * CHECKPOINT + 1;
+
+/// Bytes of a product of numbers; what no machine has ends at the largest number.
+fn bytes(factors: &[u64]) -> u64 {
+    factors.iter().fold(BYTES, |product, &factor| product.saturating_mul(factor))
+}
+
+/// What a recipe's autoencoder or target encoder costs.
+struct Frozen {
+    parameters: u64,
+    /// Of encoding an image.
+    encode: u64,
+    /// Of decoding one.
+    decode: u64,
+}
+
+impl Plan {
+    /// Works a recipe out. The network's weights are neither drawn nor allocated; the data are opened for their number of
+    /// images, where they are encoded first.
+    #[must_use]
+    pub fn new(recipe: &Recipe, machine: Machine) -> Self {
+        let network = &recipe.network;
+        let (parameters, multiply_adds) = (network.parameters(), network.multiply_adds());
+        let (training, sampling) = (&recipe.training, &recipe.sampling);
+        let autoencoder = recipe.autoencoder.as_ref().map(|config| autoencoder(config, network.shape()));
+        let target = recipe.target_encoder.as_ref().map(target_encoder);
+        let guide = sampling.active_guide().map(|guide| &guide.network);
+        let made = SampleCost {
+            network: multiply_adds,
+            weak: guide.map_or(multiply_adds, NetworkConfig::multiply_adds),
+            decode: autoencoder.as_ref().map_or(0, |autoencoder| autoencoder.decode),
+        };
+        let images = recipe.encoding().and_then(|_| recipe.data.open().ok()?.len());
+
+        let part = (training.batch / training.accumulation) as u64;
+        let arms = recipe.post_training.as_ref().map_or(0, |post| post.seeds.saturating_mul(2));
+        let mut memory = vec![
+            ("weights", bytes(&[parameters])),
+            ("gradients", bytes(&[parameters])),
+            ("moments of AdamW", bytes(&[2, parameters])),
+            ("moving average", bytes(&[parameters])),
+            ("activations of a batch", bytes(&[part, network.activations()])),
+        ];
+        if arms > 0 {
+            memory.push(("networks of the arms", bytes(&[arms, parameters])));
+        }
+        if let Some(autoencoder) = autoencoder.as_ref().filter(|_| recipe.encoding().is_some()) {
+            let latents = network.shape().map(|side| side as u64);
+            memory.push(("autoencoder", bytes(&[autoencoder.parameters])));
+            memory.push(("latents of all images", bytes(&[&latents[..], &[images.unwrap_or(0)]].concat())));
+        }
+        if let Some(target) = &target {
+            memory.push(("target encoder", bytes(&[target.parameters])));
+        }
+        let mut plan = Self {
+            network: network.name().into(),
+            parameters,
+            multiply_adds,
+            memory,
+            // All of it as it is, and two of the copies once more as the bytes of a file.
+            checkpoint: bytes(&[CHECKPOINT + 2, parameters]),
+            disk: bytes(&[arms.saturating_add(1), KEPT, parameters]),
+            parts: vec![],
+            not_counted: vec![],
+            guide: guide.map(|guide| (guide.name().into(), guide.parameters())),
+            evaluations: sampling.evaluations(),
+            sampling_multiply_adds: sampling.evaluations_of_each().map(|evaluations| made.of(evaluations)),
+            machine,
+        };
+        plan.preparation(recipe, autoencoder.as_ref(), target.as_ref(), images);
+        plan.trainings(recipe, target.as_ref());
+        if let Some(post) = &recipe.post_training {
+            plan.comparison(recipe, post, &made);
+        }
+        plan
+    }
+
+    /// What is trained and encoded before the network.
+    fn preparation(
+        &mut self,
+        recipe: &Recipe,
+        autoencoder: Option<&Frozen>,
+        target: Option<&Frozen>,
+        images: Option<u64>,
+    ) {
+        let mut train = |name: &str, training: &RaeTraining, frozen: &Frozen| {
+            let images = u128::from(training.steps) * training.batch as u128;
+            self.parts.push(Work::new(name, images, 3 * (frozen.encode + frozen.decode)));
+            self.disk = self.disk.saturating_add(bytes(&[KEPT, frozen.parameters]));
+            for (there, loss) in
+                [(training.perceptual.is_some(), "perceptual"), (training.adversarial.is_some(), "adversarial")]
+            {
+                if there {
+                    self.not_counted.push(format!("the networks of the {loss} loss of the autoencoder"));
+                }
+            }
+        };
+        if let (Some(AutoencoderConfig::TrainedRae(rae)), Some(frozen), Some(_)) =
+            (&recipe.autoencoder, autoencoder, recipe.encoding())
+        {
+            train("training autoencoder", &rae.training, frozen);
+        }
+        if let (Some(TargetEncoderConfig::Trained(rae)), Some(frozen)) = (&recipe.target_encoder, target) {
+            train("training target encoder", &rae.training, frozen);
+        }
+        if let Some(frozen) = autoencoder.filter(|_| recipe.encoding().is_some()) {
+            match images {
+                Some(images) => self.parts.push(Work::new("encoding", u128::from(images), frozen.encode)),
+                None => self.not_counted.push("encoding the images, whose number is not known".into()),
+            }
+        }
+    }
+
+    fn trainings(&mut self, recipe: &Recipe, target: Option<&Frozen>) {
+        // The backward pass takes two products for each of the forward pass; a target encoder has none.
+        let step = 3 * recipe.network.training_multiply_adds() + target.map_or(0, |target| target.encode);
+        let images = |steps: u64| u128::from(steps) * recipe.training.batch as u128;
+        let name = if recipe.post_training.is_some() { "pre-training" } else { "training" };
+        self.parts.push(Work::new(name, images(recipe.training.steps), step));
+        if let Some(post) = &recipe.post_training {
+            let trainings = 2 * u128::from(post.seeds);
+            self.parts.push(Work::new(format!("{trainings} post-trainings"), trainings * images(post.steps), step));
+        }
+    }
+
+    fn comparison(&mut self, recipe: &Recipe, post: &PostTraining, made: &SampleCost) {
+        let (sampling, set, seeds) = (&recipe.sampling, post.images as u128, u128::from(post.seeds));
+        let arms = 1 + 2 * seeds;
+        // Standard networks are sampled with every factor, and with the best of them again.
+        let own = arms + seeds * (post.lambdas.len() as u128 + 1);
+        let followed = if post.slow_flow { 3 * set.min(250) } else { 0 };
+        let Some(evaluations) = sampling.evaluations_of_each() else {
+            let slow_flow = if followed > 0 { " and Slow Flow" } else { "" };
+            self.not_counted.push(format!("sampling{slow_flow}, whose solver chooses its own steps"));
+            let count = own + arms * post.solver_steps.len() as u128;
+            self.not_counted.push(measuring(count, set));
+            return;
+        };
+        let mut sets = vec![(own, evaluations)];
+        for &steps in &post.solver_steps {
+            if let Ok(other) = sampling.with_steps(steps) {
+                sets.extend(other.evaluations_of_each().map(|evaluations| (arms, evaluations)));
+            }
+        }
+        let count: u128 = sets.iter().map(|(sets, _)| sets).sum();
+        let operations =
+            sets.iter().map(|&(sets, evaluations)| Work::new("", sets * set, made.of(evaluations)).operations);
+        let name = format!("sampling {count} sets");
+        self.parts.push(Work { name, images: count * set, operations: operations.sum() });
+        if followed > 0 {
+            let followed = Work::new("Slow Flow", followed, SampleCost { decode: 0, ..*made }.of(evaluations));
+            self.parts.push(followed);
+        }
+        self.not_counted.push(measuring(count, set));
+    }
+
+    /// Bytes of all parts together.
+    #[must_use]
+    pub fn total_memory(&self) -> u64 {
+        self.memory.iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
+    }
+
+    /// Seconds of a part on the machine.
+    #[must_use]
+    pub fn seconds(&self, part: &Work) -> f64 {
+        part.operations / self.machine.speed
+    }
+}
+
+/// What making one image takes.
+#[derive(Clone, Copy)]
+struct SampleCost {
+    network: u64,
+    /// Of what the network is guided away from: the guide, or the network itself.
+    weak: u64,
+    decode: u64,
+}
+
+impl SampleCost {
+    /// With so many evaluations of either.
+    fn of(&self, [network, weak]: [usize; 2]) -> u64 {
+        let [network, weak] =
+            [(self.network, network), (self.weak, weak)].map(|(once, count)| once.saturating_mul(count as u64));
+        network.saturating_add(weak).saturating_add(self.decode)
+    }
+}
+
+/// Of latents of this shape.
+fn autoencoder(config: &AutoencoderConfig, [_, height, width]: [usize; 3]) -> Frozen {
+    match config {
+        AutoencoderConfig::Kl { network, .. } => {
+            let factor = 1 << (network.widths.len() - 1);
+            let [encode, decode] = network.multiply_adds([height, width].map(|side| side.saturating_mul(factor)));
+            Frozen { parameters: network.parameters().iter().sum(), encode, decode }
+        }
+        AutoencoderConfig::Rae { encoder, decoder, .. }
+        | AutoencoderConfig::TrainedRae(TrainedRae { encoder, decoder, .. }) => rae(encoder, decoder),
+    }
+}
+
+fn target_encoder(config: &TargetEncoderConfig) -> Frozen {
+    match config {
+        TargetEncoderConfig::File { encoder, .. } => {
+            Frozen { parameters: encoder.parameters(), encode: encoder.multiply_adds(), decode: 0 }
+        }
+        TargetEncoderConfig::Trained(TrainedRae { encoder, decoder, .. }) => rae(encoder, decoder),
+    }
+}
+
+fn rae(encoder: &EncoderConfig, decoder: &DecoderConfig) -> Frozen {
+    Frozen {
+        parameters: encoder.parameters() + decoder.parameters(),
+        encode: encoder.multiply_adds(),
+        decode: decoder.multiply_adds(),
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { network, machine, .. } = self;
+        writeln!(f, "{:<28}{network}", "network")?;
+        writeln!(f, "{:<28}{}", "parameters", thousands(self.parameters))?;
+        let giga = self.multiply_adds as f64 / 1e9;
+        let digits = if giga < 1.0 { 4 } else { 1 };
+        writeln!(f, "{:<28}{giga:.digits$} GMAC, {:.digits$} GFLOP for one image", "forward pass", 2.0 * giga)?;
+        writeln!(f, "memory in training")?;
+        for (part, bytes) in &self.memory {
+            writeln!(f, "  {part:<26}{:>9}", gigabytes(*bytes))?;
+        }
+        writeln!(f, "  {:<26}{:>9}", "together", gigabytes(self.total_memory()))?;
+        writeln!(f, "{:<28}{:>9} in memory while it is written", "copy for a checkpoint", gigabytes(self.checkpoint))?;
+        writeln!(f, "{:<28}{:>9} on disk", "checkpoints and weights", gigabytes(self.disk))?;
+        writeln!(f, "times on {} ({})", machine.name, machine.origin)?;
+        for part in &self.parts {
+            let (images, time) = (thousands(part.images), duration(self.seconds(part)));
+            writeln!(f, "  {:<26}{time:>9}, {images} images", part.name)?;
+        }
+        if self.parts.len() > 1 {
+            let seconds = self.parts.iter().map(|part| self.seconds(part)).sum();
+            writeln!(f, "  {:<26}{:>9}", "together about", duration(seconds))?;
+        }
+        for part in &self.not_counted {
+            writeln!(f, "  not counted: {part}")?;
+        }
+        if let Some((guide, parameters)) = &self.guide {
+            writeln!(f, "{:<28}{guide}, {} parameters", "guide in sampling", thousands(*parameters))?;
+        }
+        match self.evaluations.zip(self.sampling_multiply_adds) {
+            Some((evaluations, multiply_adds)) => {
+                let seconds = duration(2.0 * multiply_adds as f64 / machine.speed);
+                write!(f, "sampling: {evaluations} evaluations, about {seconds} an image")
+            }
+            None => write!(f, "sampling: the solver chooses its own steps"),
+        }
+    }
+}
+
+fn duration(seconds: f64) -> String {
+    match seconds {
+        s if s < 1e-3 => format!("{:.1} µs", s * 1e6),
+        s if s < 1.0 => format!("{:.1} ms", s * 1e3),
+        s if s < 120.0 => format!("{s:.1} s"),
+        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
+        s if s < 48.0 * 3600.0 => format!("{:.1} h", s / 3600.0),
+        s => format!("{:.1} days", s / 86_400.0),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_sit_has_the_published_size_and_work() {
+        let network = r#"network={"kind":"sit","input_size":32,"patch":2,"channels":4,"width":1152,"depth":28,
+            "heads":16,"hidden":4608,"classes":1000,"learn_sigma":true}"#;
+        let recipe = Recipe::read("digits", &[network.into()]).unwrap();
+        let text = Plan::new(&recipe, Machine::named("h100").unwrap()).to_string();
+        assert!(text.contains("675,129,632"), "{text}");
+        assert!(text.contains("118.6 GMAC"), "{text}");
+    }
+
+    #[test]
+    fn a_guide_costs_what_it_is() {
+        let plan = |set: &[&str]| {
+            let set: Vec<String> = set.iter().map(|change| (*change).to_string()).collect();
+            Plan::new(&Recipe::read("digits", &set).unwrap(), Machine::named("h100").unwrap())
+        };
+        let scale = "sampling.guidance.scale=1.5";
+        let small = r#"sampling.guide={"weights":"w","network":{"kind":"sit","input_size":32,"patch":8,"channels":1,
+            "width":24,"depth":1,"heads":3,"hidden":96,"classes":10}}"#;
+        let [none, free, guided] = [plan(&[]), plan(&[scale]), plan(&[scale, small])];
+        let weak = plan(&["network.width=24", "network.depth=1", "network.hidden=96"]);
+        let [a, b, c, d] = [&none, &free, &guided, &weak].map(|plan| plan.sampling_multiply_adds.unwrap());
+        assert_eq!((b, c), (2 * a, a + d));
+        assert_eq!([none.evaluations, free.evaluations, guided.evaluations], [Some(20), Some(40), Some(40)]);
+        assert_eq!(plan(&["sampling.guidance.scale=1", small]).evaluations, Some(20));
+        assert!(guided.to_string().contains("guide in sampling"), "{guided}");
+    }
+
+    fn set(changes: &[&str]) -> Vec<String> {
+        changes.iter().map(|change| (*change).to_string()).collect()
+    }
+
+    #[test]
+    fn everything_that_a_comparison_runs_is_counted() {
+        let changes = set(&[
+            "training.steps=7",
+            "training.batch=4",
+            r#"post_training={"steps":5,"gamma":0.8,"seeds":2,"images":20,"solver_steps":[2,5],"lambdas":[1,1.1,1.2]}"#,
+        ]);
+        let recipe = Recipe::read("digits", &changes).unwrap();
+        let plan = Plan::new(&recipe, Machine::named("a100").unwrap());
+        let network = recipe.network.multiply_adds() as f64;
+        // One start, two of each kind; Heun with 10, 2 and 5 steps; three factors and the best again, of two networks.
+        let sampling = 20.0 * network * (5.0 * (20.0 + 4.0 + 10.0) + 2.0 * 4.0 * 20.0);
+        let expected = [
+            ("pre-training", 7 * 4, 3.0 * network * 28.0),
+            ("4 post-trainings", 4 * 5 * 4, 3.0 * network * 80.0),
+            ("sampling 23 sets", 23 * 20, sampling),
+            ("Slow Flow", 3 * 20, 60.0 * 20.0 * network),
+        ];
+        assert_eq!(plan.parts.len(), expected.len(), "{plan}");
+        for (part, (name, images, multiply_adds)) in plan.parts.iter().zip(expected) {
+            assert_eq!((part.name.as_str(), part.images), (name, images));
+            assert!((part.operations / (2.0 * multiply_adds) - 1.0).abs() < 1e-12, "{part:?} and {multiply_adds}");
+        }
+        assert!(plan.to_string().contains("not counted: measuring 23 sets of 20 images"), "{plan}");
+        // Four networks of the arms beside the start, and nine copies of five networks on disk.
+        let bytes = 4 * plan.parameters;
+        assert_eq!((plan.memory.last().unwrap(), plan.disk), (&("networks of the arms", 4 * bytes), 45 * bytes));
+
+        let without = [&changes[..], &set(&["post_training.slow_flow=false"])].concat();
+        let without = Plan::new(&Recipe::read("digits", &without).unwrap(), Machine::named("a100").unwrap());
+        assert_eq!(without.parts[..], plan.parts[..3]);
+        let guided = [&changes[..], &set(&["sampling.guidance.scale=2"])].concat();
+        let guided = Plan::new(&Recipe::read("digits", &guided).unwrap(), Machine::named("a100").unwrap());
+        for (guided, free) in guided.parts[2..].iter().zip(&plan.parts[2..]) {
+            assert!((guided.operations / free.operations - 2.0).abs() < 1e-12, "{guided:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_trained_and_encoded_first_is_counted() {
+        let machine = || Machine::named("h100").unwrap();
+        let names = |plan: &Plan| plan.parts.iter().map(|part| (part.name.clone(), part.images)).collect::<Vec<_>>();
+        let rae = Plan::new(&Recipe::read("rae", &[]).unwrap(), machine());
+        let found = names(&rae);
+        assert_eq!(found[0], ("training autoencoder".into(), 400 * 64));
+        // All 1,797 digits.
+        assert_eq!(found[1], ("encoding".into(), 1797));
+        let repa = Plan::new(&Recipe::read("repa", &[]).unwrap(), machine());
+        assert_eq!(names(&repa)[0], ("training target encoder".into(), 400 * 64));
+        // Each image of a step passes through the target encoder once.
+        let recipe = Recipe::read("repa", &[]).unwrap();
+        let encoder = recipe.target_encoder.as_ref().unwrap().encoder().multiply_adds();
+        let step = 3 * recipe.network.training_multiply_adds() + encoder;
+        assert_eq!(repa.parts[1].operations, 2.0 * 51_200.0 * step as f64);
+        // Images come out of a decoder.
+        let (evaluations, one) = (rae.evaluations.unwrap() as u64, rae.multiply_adds);
+        assert!(rae.sampling_multiply_adds.unwrap() > evaluations * one);
+    }
+
+    #[test]
+    fn times_are_those_of_32_bits() {
+        // NVIDIA's data sheet of the H100 SXM: 67 TFLOP/s in FP32, 989 in 16 bits on tensor cores.
+        let machine = Machine::named("h100").unwrap();
+        assert_eq!(machine.speed, 0.4 * 67e12);
+        assert!(machine.origin.contains("67 TFLOP/s in 32 bits"), "{}", machine.origin);
+    }
+
+    #[test]
+    fn absurd_numbers_of_steps_are_multiplied_out() {
+        let mut recipe = Recipe::read("digits", &[]).unwrap();
+        recipe.training.steps = u64::MAX;
+        recipe.post_training.as_mut().unwrap().seeds = u64::MAX;
+        let plan = Plan::new(&recipe, Machine::named("h100").unwrap());
+        assert!(plan.to_string().contains("1,180,591,620,717,411,303,360 images"), "{plan}");
+    }
+
+    #[test]
+    fn numbers_read_as_people_write_them() {
+        assert_eq!(gigabytes(2_700_518_528_u64), "2.70 GB");
+        assert_eq!(gigabytes(27_005_185_280_000_u64), "27.01 TB");
+        assert_eq!([4.2e-5, 0.0042, 90_000.0].map(duration), ["42.0 µs", "4.2 ms", "25.0 h"]);
+    }
+
+    #[test]
+    fn unknown_machines_have_no_speed() {
+        assert_eq!(Machine::named("abacus"), None);
+        assert!(Machine::names().all(|name| Machine::named(name).is_some()));
+    }
+}

@@ -1,0 +1,445 @@
+//! A run as one JSON value.
+
+mod autoencoder;
+mod decoder;
+mod guide;
+mod network;
+mod objective;
+mod post_training;
+mod read;
+mod size;
+mod stored;
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests;
+mod unique;
+
+pub use autoencoder::{AutoencoderConfig, Preparation, TargetEncoderConfig, TrainedRae};
+pub use decoder::{DecoderKind, DecoderRecipe};
+pub use guide::{Guide, GuideConfig};
+pub use network::NetworkSettings;
+pub use objective::{ConfiguredObjective, ObjectiveConfig};
+pub use post_training::PostTraining;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use mixflow_backbones::NetworkConfig;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+pub use self::read::no_such_recipe;
+use self::read::{DECODERS, EMBEDDED, PUBLISHED, changed, deserialize, read};
+use crate::Error;
+use crate::data::{DataConfig, Dataset, Part, split};
+use crate::sampling::Guidance;
+use crate::sampling::Sampler;
+use crate::train::{TrainConfig, check_positions};
+
+/// Everything that determines a run: data, network, objective, training, sampling, comparison.
+///
+/// `N` describes the network: [`NetworkConfig`] the published ones, your own type your own ones.
+///
+/// Unknown keys, values out of range and conflicting laws of time are errors. It is stored with every checkpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe<N = NetworkConfig> {
+    /// Name of the run and of its folder.
+    pub name: String,
+    /// Seed of everything random.
+    #[serde(default)]
+    pub seed: u64,
+    /// What to learn.
+    pub data: DataConfig,
+    /// What turns images into latents; none learns pixels, or latents that are stored already.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub autoencoder: Option<AutoencoderConfig>,
+    /// Whose features the network is aligned with, where `objective.alignment` asks for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_encoder: Option<TargetEncoderConfig>,
+    /// Who learns it.
+    pub network: N,
+    /// What is minimised.
+    #[serde(default)]
+    pub objective: ObjectiveConfig,
+    /// How long and how fast.
+    pub training: TrainConfig,
+    /// How images are made.
+    pub sampling: SamplingConfig,
+    /// Post-training with and without MixFlow, and their comparison; none trains only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub post_training: Option<PostTraining>,
+}
+
+/// Solver, grid of times and guidance.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SamplingConfig {
+    /// Solver and times.
+    #[serde(flatten)]
+    pub sampler: Sampler,
+    /// Guidance: away from the null label, or from `guide`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<Guidance>,
+    /// The weaker network that `guidance` leads away from (autoguidance); none is the network itself without a label
+    /// (classifier-free guidance).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guide: Option<GuideConfig>,
+    /// Images at a time; without effect on them beyond rounding, with an adaptive solver within its tolerances.
+    #[serde(default = "hundred")]
+    pub batch: usize,
+}
+
+impl SamplingConfig {
+    /// Network evaluations of one image, each network counted where guidance asks it; none where the solver chooses its own
+    /// steps.
+    pub fn evaluations(&self) -> Option<usize> {
+        self.evaluations_of_each().map(|[network, guide]| network + guide)
+    }
+
+    /// The same apart: of the network with its label, and of what it is guided away from.
+    pub fn evaluations_of_each(&self) -> Option<[usize; 2]> {
+        self.sampler.evaluations(self.guidance.as_slice())
+    }
+
+    /// The same with another number of steps, see [`TimeGrid::with_steps`](mixflow_schedules::TimeGrid::with_steps).
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_steps(&self, steps: usize) -> Result<Self, mixflow_schedules::Error> {
+        let mut sampling = self.clone();
+        sampling.sampler.grid = sampling.sampler.grid.with_steps(steps)?;
+        Ok(sampling)
+    }
+
+    /// Solver and guidance in words, such as "Heun, guidance 1.5 from t = 0.1 to 0.7".
+    pub fn describe(&self) -> String {
+        use crate::sampling::SolverConfig::{
+            Adaptive, DpmPlusPlus2M, Euler, EulerMaruyama, Heun, KarrasHeun, RungeKutta, StochasticHeun,
+        };
+        use crate::sampling::solver::{Method, Pair};
+        let solver = match self.sampler.solver {
+            Euler(_) => "Euler",
+            Heun(_) => "Heun",
+            KarrasHeun(_) => "Heun with a last step of Euler's",
+            RungeKutta(solver) => match solver.method {
+                Method::Midpoint => "midpoint rule",
+                Method::Heun3 => "Heun of third order",
+                Method::ThreeEighths => "3/8 rule",
+            },
+            Adaptive(solver) => match solver.pair() {
+                Pair::DormandPrince5 => "Dormand–Prince 5",
+                Pair::BogackiShampine3 => "Bogacki–Shampine 3",
+                Pair::HeunEuler => "adaptive Heun",
+            },
+            DpmPlusPlus2M(_) => "DPM-Solver++ (2M)",
+            EulerMaruyama(_) => "Euler–Maruyama",
+            StochasticHeun(_) => "stochastic Heun",
+        };
+        let Some(guidance) = self.guidance.filter(|_| self.guides()) else { return solver.into() };
+        let mut text = format!("{solver}, guidance {}", guidance.scale());
+        if self.guide.is_some() {
+            text += " by a weaker network";
+        }
+        let [start, end] = guidance.interval();
+        if [start, end] != [0.0, 1.0] {
+            text += &format!(" from t = {start} to {end}");
+        }
+        if let Some(channels) = guidance.channels() {
+            text += &format!(" in channels 1 to {channels}");
+        }
+        text
+    }
+
+    /// What is wrong with it for images of so many channels, if anything.
+    fn check(&self, channels: usize) -> Result<(), String> {
+        if self.batch == 0 {
+            return Err("batch must be at least 1, found 0".into());
+        }
+        match self.guidance.and_then(|guidance| guidance.channels()) {
+            Some(guided) if guided > channels => {
+                return Err(format!(
+                    "guidance.channels must be at most {channels}, all that there are, found {guided}"
+                ));
+            }
+            _ => {}
+        }
+        self.sampler.check()
+    }
+
+    /// The guide, if sampling needs it: a scale of 1 guides nothing.
+    pub fn active_guide(&self) -> Option<&GuideConfig> {
+        self.guide.as_ref().filter(|_| self.guides())
+    }
+
+    /// Whether there is guidance at any time.
+    pub(crate) fn guides(&self) -> bool {
+        self.guidance.is_some_and(|guidance| guidance.scale() != 1.0)
+    }
+}
+
+fn hundred() -> usize {
+    100
+}
+
+impl Recipe {
+    /// Names of the recipes of this type that come with the crate; the first is the default.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        EMBEDDED.iter().chain(&PUBLISHED).map(|(name, _)| *name)
+    }
+
+    /// Reads a recipe by name, or from a JSON file, and changes it by `key=value` overrides.
+    ///
+    /// Those of the published networks are called `paper/sit-xl-2-256`, `paper/sit-xl-2-256-mixflow` and so on.
+    ///
+    /// A key is a path such as `training.steps`; a value is JSON, or text where it is not.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] with the place and what was expected.
+    pub fn read(name_or_path: &str, overrides: &[String]) -> Result<Self, Error> {
+        read(name_or_path, overrides, Self::from_value)
+    }
+
+    /// The recipe that a JSON value holds, checked; or what is wrong with it, in a sentence.
+    pub fn from_value(value: Value) -> Result<Self, String> {
+        if is_for_text(&value) {
+            return Err("it is for text to image, of mixflow-t2i: for `train`, `compare` and `sample --prompt`".into());
+        }
+        Self::parse_value(value)
+    }
+}
+
+impl<N: NetworkSettings> Recipe<N> {
+    /// Reads a recipe from JSON and changes it by `key=value` overrides, as [`read`](Recipe::read) does. `origin` is where
+    /// the JSON comes from, for messages.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] with the place and what was expected.
+    pub fn parse(origin: &str, text: &str, overrides: &[String]) -> Result<Self, Error> {
+        changed(origin, text, overrides, Self::parse_value)
+    }
+
+    /// This recipe changed by `key=value` overrides, as [`read`](Recipe::read) takes them; they find the values of all keys,
+    /// also where the recipe was silent.
+    ///
+    /// # Errors
+    /// [`Error::Recipe`] with the place and what was expected.
+    pub fn with(&self, overrides: &[String]) -> Result<Self, Error> {
+        changed(&self.name, &self.to_value().to_string(), overrides, Self::parse_value)
+    }
+
+    /// As [`from_value`](Recipe::from_value).
+    pub fn parse_value(value: Value) -> Result<Self, String> {
+        if DecoderRecipe::is_one(&value) {
+            return Err("it trains the decoder of an autoencoder, which is for `train` and `plan` alone".into());
+        }
+        let recipe: Self = deserialize(value)?;
+        recipe.check()?;
+        Ok(recipe)
+    }
+
+    /// The recipe as JSON.
+    pub fn to_value(&self) -> Value {
+        serde_json::to_value(self).expect("plain numbers and text are JSON")
+    }
+
+    /// Opens the data.
+    ///
+    /// # Errors
+    /// As [`DataConfig::open`], and [`Error::Recipe`] if the network cannot learn these images and classes.
+    pub fn open(&self) -> Result<Arc<dyn Dataset>, Error> {
+        let data = self.data.open()?;
+        let network = &self.network;
+        let fault = |reason: String| Err(Error::Recipe { origin: self.name.clone(), reason });
+        let shape = match self.encoding() {
+            None => data.shape(),
+            Some(autoencoder) => match autoencoder.latent_shape(data.shape()) {
+                Ok(shape) => shape,
+                Err(reason) => return fault(format!("autoencoder: {reason}")),
+            },
+        };
+        let ([channels, height, width], classes) = (shape, data.classes().len());
+        if [channels, height, width] != network.shape() {
+            let [expected, high, wide] = network.shape();
+            let change = match self.data {
+                DataConfig::Latents { .. } => "or encode images of another size",
+                _ => "or data.size",
+            };
+            return fault(format!(
+                "the network makes images of {expected} x {high} x {wide} (channels, height, width), the data has \
+                 {channels} x {height} x {width}; change network.channels, network.input_size {change}"
+            ));
+        }
+        if let Err(reason) = self.check_features(&*data) {
+            return fault(reason);
+        }
+        if classes != network.classes() {
+            let (expected, key) = (network.classes(), network.classes_key());
+            return fault(format!("the network knows {expected} classes, the data has {classes}; set {key}={classes}"));
+        }
+        Ok(data)
+    }
+
+    /// The autoencoder, if training needs it: stored latents are what it has made already.
+    pub fn encoding(&self) -> Option<&AutoencoderConfig> {
+        self.autoencoder.as_ref().filter(|_| !matches!(self.data, DataConfig::Latents { .. }))
+    }
+
+    /// The files of the frozen networks that the run in `folder` is trained with: autoencoder and target encoder.
+    pub fn frozen_files(&self, folder: &Path) -> Vec<PathBuf> {
+        let autoencoder = self.encoding().map_or(vec![], |config| config.files(folder));
+        let encoder = self.target_encoder.as_ref().map_or(vec![], |config| config.files(folder));
+        [autoencoder, encoder].concat()
+    }
+
+    /// The data for training and the held-out data, as a comparison divides them; a recipe without comparison trains
+    /// on both, and `held_out` examples are kept from the first part.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open) and [`split`].
+    pub fn parts(&self, held_out: usize) -> Result<(Part, Part), Error> {
+        let data = self.open()?;
+        let Some(post) = &self.post_training else { return Ok(split(&data, held_out as u64, self.seed)?) };
+        if let Some(len) = data.len().filter(|len| *len <= post.images as u64) {
+            let reason = format!(
+                "post_training.images are held out and must be fewer than the images of the data, {len}, found {}",
+                post.images
+            );
+            return Err(Error::Recipe { origin: self.name.clone(), reason });
+        }
+        Ok(split(&data, post.images as u64, self.seed)?)
+    }
+
+    /// The same with whole paths for the files in `folder` that it names: a published recipe names what lies beside it.
+    #[must_use]
+    pub fn beside(mut self, folder: &Path) -> Self {
+        let autoencoder = self.autoencoder.iter_mut().flat_map(AutoencoderConfig::paths);
+        for path in autoencoder.chain(self.sampling.guide.iter_mut().map(|guide| &mut guide.weights)) {
+            let file = folder.join(&*path);
+            if file.is_file() {
+                *path = file;
+            }
+        }
+        self
+    }
+
+    fn check(&self) -> Result<(), String> {
+        check_name(&self.name)?;
+        let network = &self.network;
+        network.check().map_err(|fault| format!("network: {fault}"))?;
+        let dropout = self.objective.condition_dropout;
+        if !(0.0..=1.0).contains(&dropout) {
+            return Err(format!("objective.condition_dropout must be in [0, 1], found {dropout}"));
+        }
+        if dropout > 0.0 && !network.null_class() {
+            return Err("objective.condition_dropout needs a network with null_class, or must be 0".into());
+        }
+        self.check_guidance()?;
+        self.check_autoencoder().map_err(|fault| format!("autoencoder.{fault}"))?;
+        self.check_alignment()?;
+        if self.post_training.is_some() && matches!(self.data, DataConfig::Latents { .. }) {
+            return Err(
+                "post_training measures images, but the data are latents: train the arms one by one and compare their \
+                        images with eval"
+                    .into(),
+            );
+        }
+        if self.encoding().is_some() && self.data.flip() {
+            return Err(
+                "data.flip mirrors images, but an autoencoder's latents are made beforehand: switch it off".into()
+            );
+        }
+        if self.encoding().is_some() && matches!(self.data, DataConfig::Folder { random_crop: Some(_), .. }) {
+            return Err(
+                "data.random_crop cuts images anew at every visit, but an autoencoder's latents are made beforehand: \
+                        leave it out"
+                    .into(),
+            );
+        }
+        self.sampling.check(network.shape()[0]).map_err(|fault| format!("sampling.{fault}"))?;
+        for &steps in self.post_training.iter().flat_map(|post| &post.solver_steps) {
+            let fault = |error| format!("post_training.solver_steps: with the grid of sampling, {error}");
+            self.sampling.with_steps(steps).map_err(fault)?;
+        }
+        self.training.check().map_err(|fault| format!("training: {fault}"))?;
+        let Some(post) = &self.post_training else { return Ok(()) };
+        post.check().map_err(|fault| format!("post_training: {fault}"))?;
+        check_positions(post.steps, self.training.batch, 0).map_err(|fault| format!("post_training: {fault}"))?;
+        if self.seed.checked_add(post.seeds).is_none() {
+            let (seed, seeds) = (self.seed, post.seeds);
+            return Err(format!(
+                "seed and post_training.seeds, which follow it, must be below 2^64, found {seed} and {seeds}"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether there is something to be guided away from.
+    fn check_guidance(&self) -> Result<(), String> {
+        match (&self.sampling.guidance, &self.sampling.guide) {
+            (Some(_), None) if !self.network.null_class() => {
+                Err("sampling.guidance needs a network with null_class, or sampling.guide".into())
+            }
+            (None, Some(_)) => {
+                Err("sampling.guide has no effect without sampling.guidance, such as {\"scale\": 1.5}".into())
+            }
+            (_, Some(guide)) => {
+                guide.check(&self.network, &self.objective).map_err(|fault| format!("sampling.guide: {fault}"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether somebody is there to be aligned with.
+    fn check_alignment(&self) -> Result<(), String> {
+        let widths = self.network.projections();
+        if self.objective.alignment.is_none() {
+            return match self.target_encoder {
+                Some(_) => Err("target_encoder has no effect without objective.alignment".into()),
+                None => Ok(()),
+            };
+        }
+        if widths.is_empty() {
+            return Err("objective.alignment needs a network with projectors, of kind repa".into());
+        }
+        let Some(target) = &self.target_encoder else {
+            return match self.data {
+                DataConfig::Latents { .. } => Ok(()),
+                _ => Err("objective.alignment needs a target_encoder, or latents that are stored with features".into()),
+            };
+        };
+        if self.autoencoder.is_some() || matches!(self.data, DataConfig::Latents { .. }) {
+            return Err("target_encoder sees images: store the features with the latents instead".into());
+        }
+        target.check().map_err(|fault| format!("target_encoder.{fault}"))?;
+        let encoder = target.encoder();
+        encoder.check().map_err(|fault| format!("target_encoder.encoder: {fault}"))?;
+        let (features, places) = ([encoder.width], [encoder.grid(); 2]);
+        if widths != features || self.network.token_grid() != places {
+            return Err(format!(
+                "the network projects {:?} tokens to {widths:?} features, the target encoder has {places:?} of {features:?}",
+                self.network.token_grid()
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Names of all recipes that come with the crate: [`Recipe::names`], and those of a [`DecoderRecipe`].
+pub fn names() -> impl Iterator<Item = &'static str> {
+    Recipe::names().chain(DECODERS.iter().map(|(name, _)| *name))
+}
+
+/// Whether a recipe is one of a network for text, of the crate `mixflow-t2i`: a [`Recipe`] of other settings.
+pub fn is_for_text(recipe: &Value) -> bool {
+    recipe["network"].get("transformer").is_some()
+}
+
+/// What a name becomes a folder of.
+fn check_name(name: &str) -> Result<(), String> {
+    let valid = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    if name.is_empty() || name.starts_with('.') || !name.chars().all(valid) {
+        return Err(format!("name must be made of letters, digits, '-', '_' and '.', found {name:?}"));
+    }
+    Ok(())
+}

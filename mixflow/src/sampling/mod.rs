@@ -1,0 +1,16 @@
+//! From noise to images: the flow of a network, guided, carried by a solver along a grid of times.
+
+mod export;
+mod flow;
+mod guidance;
+mod images;
+mod likelihood;
+mod sampler;
+pub mod solver;
+
+pub use export::Export;
+pub use flow::Flow;
+pub use guidance::Guidance;
+pub use images::Images;
+pub use likelihood::{Likelihood, log_likelihood};
+pub use sampler::{Sampler, Samples, SolverConfig};
