@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
+use mixflow_backbones::json::explain;
 use serde::Deserialize;
 
 use super::Error;
@@ -47,9 +48,12 @@ fn of_table(path: &Path, table: &Path, mut listing: Listing) -> Result<Captioned
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
         let Line { file_name, text, caption } = serde_json::from_str(line).map_err(|error| {
             let expected = r#"{"file_name": "cat.png", "text": "a cat"}"#;
-            fault(format!("are wrong in line {number}, {error}; expected lines such as {expected}"))
+            fault(format!("are wrong in line {number}: {}; expected lines such as {expected}", explain(&error)))
         })?;
         both += usize::from(text.is_some() && caption.is_some());
+        if [&text, &caption].into_iter().flatten().any(|text| text.contains('\0')) {
+            return Err(fault(format!("hold zeros in line {number}, which are no text")));
+        }
         let Some(caption) = text.or(caption) else {
             return Err(fault(format!("have no `text` in line {number}; expected the caption of {file_name} there")));
         };
@@ -84,8 +88,16 @@ fn of_table(path: &Path, table: &Path, mut listing: Listing) -> Result<Captioned
 
 /// A path inside a folder without detours; none if it leads out of it.
 fn inside(path: &Path) -> Option<PathBuf> {
-    let parts = path.components().filter(|part| *part != Component::CurDir);
-    parts.map(|part| matches!(part, Component::Normal(_)).then_some(part)).collect()
+    let mut parts = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir if parts.pop() => {}
+            Component::Normal(name) => parts.push(name),
+            _ => return None,
+        }
+    }
+    Some(parts)
 }
 
 fn of_neighbours(path: &Path, mut listing: Listing) -> Result<Captioned, Error> {
@@ -140,5 +152,8 @@ fn read_text(path: &Path) -> Result<String, Error> {
         let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
         fault(format!("are not UTF-8 in line {line}; save them as UTF-8"))
     })?;
+    if text.contains('\0') {
+        return Err(fault("hold zeros, as text in UTF-16 does; save them as UTF-8".into()));
+    }
     Ok(text.strip_prefix('\u{feff}').map(String::from).unwrap_or(text))
 }

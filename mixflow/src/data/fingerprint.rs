@@ -1,18 +1,19 @@
 //! Which data a run learns from.
 
 use std::collections::HashSet;
+use std::fmt;
+use std::fs;
 use std::path::Path;
-use std::{fmt, fs};
 
 use mixflow_backbones::json::explain;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Dataset;
-use crate::Error;
 use crate::files::digest::hexadecimal;
 use crate::files::write_atomic;
 use crate::numbers::thousands;
+use crate::{Error, printable};
 
 /// What a data set holds, wherever it lies: enough to notice that it has become another one.
 ///
@@ -139,7 +140,8 @@ impl fmt::Display for Fingerprint {
             return Ok(());
         }
         let counts = self.classes.iter().zip(&self.class_examples);
-        let counts: Vec<_> = counts.map(|(class, count)| format!("{class} {}", thousands(*count))).collect();
+        let counts: Vec<_> =
+            counts.map(|(class, count)| format!("{} {}", printable(class), thousands(*count))).collect();
         write!(f, " ({})", counts.join(", "))
     }
 }

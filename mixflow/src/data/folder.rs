@@ -360,7 +360,8 @@ mod tests {
         complain("a/1.txt");
         for (text, word) in [
             ("", "no images"),
-            ("{}", "line 1, missing field `file_name`"),
+            ("{}", "line 1: the key `file_name` is missing"),
+            ("{\"file_name\": \"a/1.png\", \"text\": \"a\\u0000b\"}", "zeros in line 1"),
             ("\n{\"file_name\": \"a/1.png\"}", "no `text` in line 2"),
             ("{\"file_name\": \"none.png\", \"text\": \"\"}", "name none.png in line 1"),
             ("{\"file_name\": \"a/../../x.png\", \"text\": \"\"}", "name a/../../x.png in line 1, which is outside"),

@@ -8,8 +8,10 @@
 //! `ImageOps.exif_transpose` and `convert("RGB")` have an answer that others share, it is ours:
 //!
 //! - The content tells the format, not the name.
-//! - A file that is cut or damaged as far as its format can tell is an error. JPEG and WebP have no checksums.
-//! - Images are turned as their Exif orientation says. The loaders of guided-diffusion and `SiT` leave them lying.
+//! - A file that is cut or damaged as far as its format can tell is an error. JPEG and WebP have no checksums, and
+//!   what lacks inside of a JPEG that has its end is not seen: decoders fill it with grey, Pillow's too.
+//! - Images are turned as their Exif orientation says, where that is a 16-bit number of APP1 or `eXIf`, as the standard
+//!   has it; Pillow also looks into XMP and text chunks. The loaders of guided-diffusion and `SiT` leave them lying.
 //! - Alpha is dropped, also that of palettes and of grey images: what is transparent shows the colour stored there.
 //! - CMYK becomes RGB without profiles, `(255 − C)(255 − K)/255`; JPEG files hold it inverted.
 //! - 16 bits become 8 by `255 v/65535`, rounded. Pillow truncates colours to `v/256` and saturates greys at 255.

@@ -46,7 +46,7 @@ impl ImageSource {
     /// If the path cannot be read, has no images, or holds an array of another type or shape.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let ending = path.extension().and_then(|ending| ending.to_str()).unwrap_or_default();
-        match ending {
+        match ending.to_ascii_lowercase().as_str() {
             "npz" if !path.is_dir() => Self::of(Npz::open(path)?.array("arr_0")?),
             "npy" if !path.is_dir() => Self::of(Array::open(path)?),
             _ => {

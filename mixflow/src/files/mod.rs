@@ -8,6 +8,7 @@ pub(crate) mod listing;
 mod lock;
 pub mod npz;
 mod tiles;
+pub(crate) mod unique;
 mod weights_file;
 
 pub use atomic::write_atomic;

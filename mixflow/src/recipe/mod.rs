@@ -12,7 +12,6 @@ mod stored;
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;
-mod unique;
 
 pub use autoencoder::{AutoencoderConfig, Preparation, TargetEncoderConfig, TrainedRae};
 pub use decoder::{DecoderKind, DecoderRecipe};

@@ -7,8 +7,8 @@ use mixflow_backbones::mistaken::instead_of_data;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::unique::Unique;
 use crate::Error;
+use crate::files::unique::Unique;
 
 /// Recipes that come with the crate, by name.
 pub(super) const EMBEDDED: [(&str, &str); 4] = [

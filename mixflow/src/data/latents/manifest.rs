@@ -1,7 +1,8 @@
 //! What a folder of latents says about itself.
 
+use std::fmt;
+use std::fs;
 use std::path::Path;
-use std::{fmt, fs};
 
 use mixflow_backbones::json::explain;
 use serde::{Deserialize, Serialize};

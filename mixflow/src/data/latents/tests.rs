@@ -2,9 +2,10 @@
 
 mod grown;
 
+use std::fs;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::{fs, io};
 
 use image::{ImageFormat, Rgb, RgbImage};
 use tempfile::TempDir;

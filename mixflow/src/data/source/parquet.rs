@@ -102,6 +102,7 @@ impl Labels {
     /// Adds that of a row, or says what it is instead.
     fn add(&mut self, field: Option<&Field>, named: Option<&[String]>) -> std::result::Result<(), String> {
         let number = match field {
+            Some(Field::Str(text)) if text.is_empty() => return Err("an empty label".into()),
             Some(Field::Str(text)) => return self.add_text(text, named),
             Some(Field::Bytes(bytes)) => {
                 let text = bytes.as_utf8().map_err(|_| "a label of bytes; expected an integer or text")?;
@@ -255,8 +256,10 @@ impl Schema {
     /// The column with this name, else with the usual one, else the only one of a kind of `datasets`.
     fn column(&self, usual: &str, kind: &str, name: Option<&str>) -> std::result::Result<String, String> {
         let wanted = name.unwrap_or(usual);
-        if self.columns.iter().any(|column| column == wanted) {
-            return Ok(wanted.into());
+        match self.columns.iter().filter(|column| *column == wanted).count() {
+            0 => {}
+            1 => return Ok(wanted.into()),
+            count => return Err(format!("it has {count} columns {wanted}: rename all but one")),
         }
         let found: Vec<_> = self
             .columns

@@ -210,6 +210,13 @@ fn members_that_make_no_sample_are_named() {
         (&[("k.png", &one), ("k.cls", b"1.5")], &["`k.cls` is no class but `1.5`"]),
         (&[("k.png", &one), ("k.json", br#"{"label": "cat"}"#)], &["`k.json`", "`\"cat\"`", "an integer"]),
         (&[("k.png", &one), ("k.json", br#"{"label": -3}"#)], &["`k.json`", "`-3`"]),
+        (
+            &[("k.png", &one), ("k.json", br#"{"label": 1, "class": 2}"#)],
+            &["`k.json`", "the label `1` and the class `2`"],
+        ),
+        (&[("k.png", &one), ("k.json", br#"{"label": 1, "label": 2}"#)], &["`k.json`", "`label` is there twice"]),
+        (&[("k.png", &one), ("k.json", br#"{"label": 1"#)], &["`k.json`", "JSON that is wrong"]),
+        (&[("k.png", &one), ("l.png", &one), ("k.cls", b"0")], &["`k.cls` right behind its image", "--sort=name"]),
         (&[("k.png", &one), ("k.cls", b"\x1b[31m\xff")], &["`\\u{1b}[31m"]),
         (&[("\x1b[2J.png", &one)], &["`\\u{1b}[2J` has no class"]),
         (
@@ -242,13 +249,13 @@ fn marks_line_ends_and_more_members_do_no_harm() {
     tar(
         &path,
         &[
+            ("._k.png", b"of a Mac"),
             ("k.png", &one),
             ("k.cls", b"\xef\xbb\xbf2\r\n"),
             ("k.seg.png", b"a mask"),
             ("k.txt", b"a caption"),
-            ("._k.png", b"of a Mac"),
             ("\u{e4}/k.jpeg", &one),
-            ("\u{e4}/k.json", br#"{"label": 0}"#),
+            ("\u{e4}/k.json", b"\xef\xbb\xbf{\"label\": 0, \"class\": 0}"),
         ],
     );
     let source = open(std::slice::from_ref(&path), &Options::default()).unwrap();
@@ -256,7 +263,8 @@ fn marks_line_ends_and_more_members_do_no_harm() {
     assert_eq!(
         source.notices(),
         [
-            "passed over 3 members that are no image and no class, the first A.TAR/k.seg.png",
+            "passed over 2 members that are no image and no class, the first A.TAR/k.seg.png",
+            "passed over 1 members whose names begin with a dot",
             "1 of 3 classes have no image: 1"
         ]
     );
@@ -428,6 +436,16 @@ mod shards {
                 &["lacks the column label", "has image, other", "--label-column"],
             ),
             (bytes, vec![Column::Bytes(vec![None]), Column::Long(one)], &["row 0", "no bytes"]),
+            (
+                &format!("{long} OPTIONAL INT64 label;"),
+                [group(&[1], Column::Long(one)), vec![Column::Long(&[Some(1)])]].into_iter().flatten().collect(),
+                &["2 columns label", "rename"],
+            ),
+            (
+                &format!("{IMAGE} OPTIONAL BYTE_ARRAY label (UTF8);"),
+                group(&[1], text(&[""])),
+                &["row 0", "empty label"],
+            ),
             (
                 "OPTIONAL BYTE_ARRAY image (UTF8); OPTIONAL INT64 label;",
                 vec![text(&["a.png"]), Column::Long(one)],

@@ -5,13 +5,14 @@ use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use serde_json::Value;
+use mixflow_backbones::json::explain;
 use tar::{Archive, EntryType};
 
 use super::{Entry, Sample, Samples, Source, disguise, file_names, without_images};
 use crate::data::Error;
 use crate::files::decode::LARGEST_FILE;
 use crate::files::digest;
+use crate::files::unique::Unique;
 use crate::printable;
 
 /// Largest label, bytes.
@@ -64,6 +65,8 @@ struct Group {
     no_class: Option<String>,
     /// Members that are neither.
     others: Vec<String>,
+    /// Members whose names begin with a dot.
+    hidden: usize,
 }
 
 impl WebDataset {
@@ -75,11 +78,12 @@ impl WebDataset {
     pub fn open(archives: &[PathBuf], classes: Option<Vec<String>>) -> Result<Self, Error> {
         let known = classes.as_ref().map_or(MAX_CLASSES, |classes| classes.len() as u64);
         let names = file_names(archives)?;
-        let (mut members, mut others, mut first) = (Vec::<Member>::new(), 0, None);
+        let (mut members, mut others, mut hidden, mut first) = (Vec::<Member>::new(), 0, 0, None);
         for (number, path) in archives.iter().enumerate() {
             let mut seen = HashSet::new();
             list(path, |group| {
                 others += group.others.len();
+                hidden += group.hidden;
                 first = first.take().or_else(|| Some(format!("{}/{}", names[number], group.others.first()?)));
                 let key = printable(&group.key).into_owned();
                 let Some(((name, offset, size), class)) = group.sample()? else { return Ok(()) };
@@ -102,7 +106,8 @@ impl WebDataset {
             format!("passed over {others} members that are no image and no class, the first {}", printable(&first))
         });
         let without = without_images(&classes, members.iter().map(|member| member.class));
-        let notices = passed_over.into_iter().chain(without).collect();
+        let hidden = (hidden > 0).then(|| format!("passed over {hidden} members whose names begin with a dot"));
+        let notices = passed_over.into_iter().chain(hidden).chain(without).collect();
         Ok(Self { archives: archives.to_vec(), names, classes, members, notices })
     }
 
@@ -126,7 +131,9 @@ impl Group {
             (None, None) => near.map_or(Ok(None), |near| Err(format!("{near}; name it `{key}.jpg`, .png or .webp"))),
             (Some(_), None) => Err(match self.no_class {
                 Some(fault) => fault,
-                None => format!("sample `{key}` has no class; add `{key}.cls`"),
+                None => format!(
+                    "sample `{key}` has no class; add `{key}.cls` right behind its image, as packing with `tar --sort=name` does"
+                ),
             }),
             (None, Some(_)) => Err(match near {
                 Some(near) => format!("sample `{key}` has no image; {near}"),
@@ -218,7 +225,9 @@ fn list(path: &Path, mut each: impl FnMut(Group) -> Result<(), String>) -> Resul
             return Err(fault(format!("`{shown}` ends beyond the end of the file, which is cut or damaged")));
         }
         let (folder, file) = name.rsplit_once('/').map_or(("", &name[..]), |(folder, file)| (folder, file));
-        let split = file.split_once('.').filter(|(stem, _)| !stem.is_empty());
+        // Of the name itself: so archives that were packed on a Mac keep what it knows of a file beside it.
+        let hidden = file.starts_with('.');
+        let split = file.split_once('.').filter(|_| !hidden);
         match entry.header().entry_type() {
             EntryType::Regular | EntryType::Continuous => {}
             EntryType::GNUSparse => return Err(fault(format!("`{shown}` is stored with gaps; pack without --sparse"))),
@@ -229,7 +238,8 @@ fn list(path: &Path, mut each: impl FnMut(Group) -> Result<(), String>) -> Resul
             _ => continue,
         }
         let Some((stem, ending)) = split else {
-            group.others.push(name);
+            group.hidden += usize::from(hidden);
+            group.others.extend((!hidden).then_some(name));
             continue;
         };
         let key = if folder.is_empty() { stem.to_string() } else { format!("{folder}/{stem}") };
@@ -298,9 +308,12 @@ fn number(text: &[u8]) -> Result<u64, String> {
 
 /// The integer `label` or `class` of an object, if it has one, or what it is instead.
 fn label(text: &[u8]) -> Result<Option<u64>, String> {
-    let Ok(object) = serde_json::from_slice::<Value>(text) else { return Ok(None) };
-    match ["label", "class"].iter().find_map(|key| object.get(key)) {
-        Some(value) => value.as_u64().map(Some).ok_or_else(|| format!("`{value}`")),
-        None => Ok(None),
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+    let Unique(object) =
+        serde_json::from_slice(text).map_err(|error| format!("JSON that is wrong: {}", explain(&error)))?;
+    match (object.get("label"), object.get("class")) {
+        (Some(label), Some(class)) if label != class => Err(format!("the label `{label}` and the class `{class}`")),
+        (Some(value), _) | (None, Some(value)) => value.as_u64().map(Some).ok_or_else(|| format!("`{value}`")),
+        (None, None) => Ok(None),
     }
 }

@@ -47,7 +47,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Raw, String> {
         Some(ColorSpace::Luma) => ColorSpace::Luma,
         _ => ColorSpace::RGB,
     };
-    // Files with odd headers are common and whole; in the scans strictness refuses what would be filled with grey.
+    // Files with odd headers are common and whole; in the scans strictness refuses code that cannot be decoded. A scan that
+    // ends too early with a marker is still filled with grey.
     decoder.set_options(options.set_strict_mode(true).jpeg_set_out_colorspace(colours));
     let pixels = decoder.decode().map_err(fault)?;
     let losses = Losses::PROFILE.when(decoder.icc_profile().is_some_and(|profile| !super::is_srgb(&profile)));

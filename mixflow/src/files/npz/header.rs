@@ -122,7 +122,9 @@ impl Header {
         let same = |name: &str| name == descr || (descr == "<u1" && name == "|u1");
         let Some(&(kind, _, bytes)) = Kind::ALL.iter().find(|(_, name, _)| same(name)) else {
             let known = Kind::ALL.map(|(_, name, _)| name).join(", ");
-            return Err(format!("expected values of type {known}, found {descr:?}; convert them with astype"));
+            return Err(format!(
+                "expected values of type {known}, found {descr:?}; convert them with astype, images to |u1"
+            ));
         };
         if fortran && shape.iter().filter(|&&side| side != 1).count() > 1 {
             return Err("the values are in Fortran order; save numpy.ascontiguousarray of the array".into());
