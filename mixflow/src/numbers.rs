@@ -34,7 +34,9 @@ fn with_uncertainty(value: f64, uncertainty: f64) -> [String; 2] {
         _ => exponent,
     };
     let place = place.max(-(MOST_DECIMALS as i32));
-    [value, uncertainty].map(|number| at(number, place))
+    let [value, shown] = [value, uncertainty].map(|number| at(number, place));
+    let none = shown.bytes().all(|byte| byte == b'0' || byte == b'.');
+    [value, if none { format!("<{}", at(10.0_f64.powi(place), place)) } else { shown }]
 }
 
 /// A number rounded at the place of `10^place`; zero has no sign.

@@ -1,11 +1,14 @@
 //! The data of a comparison.
 
+use burn::tensor::Device;
+
 use super::lag::classes_of;
 use crate::data::{Dataset, Part};
 use crate::evaluation::metric::{Gaussian, MeasureOptions};
 use crate::evaluation::reference_size;
-use crate::recipe::PostTraining;
-use crate::recipe::{NetworkSettings, Recipe};
+use crate::recipe::{NetworkSettings, ObjectiveConfig, PostTraining, Recipe};
+use crate::sampling::Flow;
+use crate::sampling::solver::SeededNoise;
 use crate::{Error, memory};
 
 /// The training and the held-out data of a comparison.
@@ -19,6 +22,7 @@ use crate::{Error, memory};
 pub fn parts<N: NetworkSettings>(recipe: &Recipe<N>, post: &PostTraining) -> Result<(Part, Part), Error> {
     let fault = |reason: String| Error::Recipe { origin: recipe.name.clone(), reason };
     post.objectives(&recipe.objective).map_err(fault)?;
+    check_sampling(recipe, post).map_err(|problem| fault(format!("sampling: {problem}")))?;
     let (train, held_out) = recipe.parts(post.images)?;
     let (classes, images) = (train.classes(), post.images);
     if images < classes.len() {
@@ -60,6 +64,20 @@ pub fn parts<N: NetworkSettings>(recipe: &Recipe<N>, post: &PostTraining) -> Res
     Gaussian::check_columns(shape.iter().product())
         .map_err(|error| fault(format!("{error}, or train without a comparison with --set post_training=null")))?;
     Ok((train, held_out))
+}
+
+/// Whether the samples of a network whose output is finite are: on a path that is singular where the grid is not kept away
+/// from it, those of no network are.
+fn check_sampling<N: NetworkSettings>(recipe: &Recipe<N>, post: &PostTraining) -> Result<(), Error> {
+    let (device, shape) = (Device::default(), [1; 4]);
+    let ObjectiveConfig { schedule, prediction, .. } = &recipe.objective;
+    for sampling in post.other_samplings(&recipe.sampling)?.iter().chain([&recipe.sampling]) {
+        let flow = Flow::new(schedule, *prediction, |x, _| x.ones_like());
+        let mut noise = SeededNoise::new(recipe.seed, 0, &device);
+        let start = noise.start(shape);
+        sampling.sampler.sample(&flow, start, &mut noise)?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -109,6 +127,22 @@ mod tests {
             let text = divided(&recipe(root.path(), counts, images, size)).unwrap_err().to_string();
             assert!(text.contains(words), "{words}: {text}");
         }
+    }
+
+    #[test]
+    fn samples_that_no_network_makes_finite_are_refused_before_training() {
+        let found = |set: &[&str]| {
+            let set: Vec<String> = set.iter().map(ToString::to_string).collect();
+            divided(&Recipe::read("digits", &set).unwrap()).map_or_else(|error| error.to_string(), |_| "fine".into())
+        };
+        // Noise read as a velocity divides by the share of data, which is none at the beginning.
+        for prediction in ["noise", "score"] {
+            let set = format!("objective.prediction={prediction}");
+            assert!(found(&[&set]).contains("sampling: the samples are no longer finite"), "{}", found(&[&set]));
+        }
+        let ends = ["objective.prediction=noise", "sampling.grid.start=0.05", "post_training.solver_steps=[]"];
+        assert_eq!(found(&ends), "fine");
+        assert_eq!(found(&[]), "fine");
     }
 
     #[test]

@@ -318,7 +318,8 @@ impl<N: NetworkSettings> Study<'_, N> {
         let mut shown = Vec::new();
         let of_control =
             if arms.iter().any(|(arm, ..)| *arm == Arm::Standard) { post.lambdas.len() as u64 + 1 } else { 0 };
-        let sets = arms.len() as u64 * (1 + post.solver_steps.len() as u64) + post.seeds * of_control;
+        let others = post.other_samplings(sampling)?;
+        let sets = arms.len() as u64 * (1 + others.len() as u64) + post.seeds * of_control;
         tell(Progress::Begin("sampling and measuring", Some(sets * post.images as u64)));
         let mut done = 0;
         for (arm, seed, network) in arms {
@@ -340,8 +341,8 @@ impl<N: NetworkSettings> Study<'_, N> {
             if *seed == 0 {
                 shown.push((*arm, images));
             }
-            for &steps in &post.solver_steps {
-                results.others.push(score(&sampling.with_steps(steps)?, *arm, 1.0, 0)?.0);
+            for other in &others {
+                results.others.push(score(other, *arm, 1.0, 0)?.0);
             }
             if *arm == Arm::Standard {
                 // The factor is chosen on images from other noise, then measured on the noise that all arms share.

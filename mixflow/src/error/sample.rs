@@ -9,8 +9,9 @@ pub enum SampleError {
     Config(String),
     /// A number that is not finite in the state.
     #[error(
-        "the samples are no longer finite at t = {t}: the network's output is not finite there, or the path is singular \
-         (keep the sampling grid away from its ends)"
+        "the samples are no longer finite after the step to t = {}: in it the network's output is not finite, or the path is \
+         singular (keep the sampling grid away from its ends)",
+        rounded(*t)
     )]
     NonFinite {
         /// Paper time of the first state that is not finite.
@@ -34,4 +35,9 @@ pub enum SampleError {
         /// Steps allowed.
         limit: usize,
     },
+}
+
+/// Without the rounding of its last digits.
+fn rounded(t: f64) -> f64 {
+    (t * 1e6).round() / 1e6
 }

@@ -242,20 +242,17 @@ impl Plan {
         let arms = 1 + 2 * seeds;
         // Standard networks are sampled with every factor, and with the best of them again.
         let own = arms + seeds * (post.lambdas.len() as u128 + 1);
+        let others = post.other_samplings(sampling).unwrap_or_default();
         let followed = if post.slow_flow { 3 * set.min(250) } else { 0 };
         let Some(evaluations) = sampling.evaluations_of_each() else {
             let slow_flow = if followed > 0 { " and Slow Flow" } else { "" };
             self.not_counted.push(format!("sampling{slow_flow}, whose solver chooses its own steps"));
-            let count = own + arms * post.solver_steps.len() as u128;
+            let count = own + arms * others.len() as u128;
             self.not_counted.push(measuring(count, set));
             return;
         };
         let mut sets = vec![(own, evaluations)];
-        for &steps in &post.solver_steps {
-            if let Ok(other) = sampling.with_steps(steps) {
-                sets.extend(other.evaluations_of_each().map(|evaluations| (arms, evaluations)));
-            }
-        }
+        sets.extend(others.iter().filter_map(|other| Some((arms, other.evaluations_of_each()?))));
         let count: u128 = sets.iter().map(|(sets, _)| sets).sum();
         let operations =
             sets.iter().map(|&(sets, evaluations)| Work::new("", sets * set, made.of(evaluations)).operations);

@@ -1,8 +1,9 @@
 //! A comparison, in a recipe.
 
-use mixflow_schedules::{LawConfig, TimeGrid};
+use mixflow_schedules::{Error, LawConfig, TimeGrid};
 use serde::{Deserialize, Serialize};
 
+use super::SamplingConfig;
 use crate::train::OptimizerConfig;
 
 /// Post-training and its evaluation, in a recipe.
@@ -62,6 +63,15 @@ fn lambdas() -> Vec<f64> {
 }
 
 impl PostTraining {
+    /// The samplings of [`solver_steps`](Self::solver_steps), but for that which is `sampling` itself.
+    ///
+    /// # Errors
+    /// As [`SamplingConfig::with_steps`].
+    pub fn other_samplings(&self, sampling: &SamplingConfig) -> Result<Vec<SamplingConfig>, Error> {
+        let all = self.solver_steps.iter().map(|&steps| sampling.with_steps(steps));
+        all.filter(|other| other.as_ref() != Ok(sampling)).collect()
+    }
+
     /// What is wrong with these numbers, if anything.
     pub fn check(&self) -> Result<(), String> {
         if !(0.0..=1.0).contains(&self.gamma) {
@@ -80,7 +90,10 @@ impl PostTraining {
         if u32::try_from(self.images).is_err() {
             return Err(format!("images must be below 2^32, found {}", self.images));
         }
-        for &steps in &self.solver_steps {
+        for (place, &steps) in self.solver_steps.iter().enumerate() {
+            if self.solver_steps[..place].contains(&steps) {
+                return Err(format!("solver_steps: {steps} is there twice, and would count as another seed"));
+            }
             TimeGrid::new(steps).map_err(|fault| format!("solver_steps: {fault}"))?;
         }
         if self.lambdas.is_empty() || !self.lambdas.iter().all(|lambda| lambda.is_finite() && *lambda > 0.0) {

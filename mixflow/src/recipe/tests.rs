@@ -204,6 +204,7 @@ fn sampling_that_makes_no_sense_is_refused() {
         &[r#"sampling.grid={"steps":5,"end":0.96,"last":1}"#, "post_training.solver_steps=[4,1]"],
         "post_training.solver_steps: with the grid of sampling, `steps` must be from 2 to 100001",
     );
+    refused(&["post_training.solver_steps=[2,4,2]"], "solver_steps: 2 is there twice");
 }
 
 #[test]
