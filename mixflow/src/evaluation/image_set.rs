@@ -23,6 +23,11 @@ impl ImageSet {
     /// # Errors
     /// As [`ImageSource`], and [`Error::Images`], naming both, if two images differ in size.
     pub fn read(path: &Path) -> Result<Self, Error> {
+        Ok(Self::as_stored(path)?.0.without_colour())
+    }
+
+    /// With three channels if a file says so, although it may be grey; and whether all files do.
+    fn as_stored(path: &Path) -> Result<(Self, bool), Error> {
         let mut source = ImageSource::open(path)?;
         let count = source.len();
         let mut images: Vec<ByteImage> = vec![];
@@ -47,12 +52,13 @@ impl ImageSet {
         }
         let [height, width, _] = images.first().expect("a source has an image").shape;
         let channels = images.iter().map(|image| image.shape[2]).fold(1, usize::max);
+        let coloured = images.iter().all(|image| image.shape[2] == 3);
         let mut pixels = Vec::with_capacity(count * height * width * channels);
         for ByteImage { bytes, shape: [_, _, own] } in images {
             extend(&mut pixels, &bytes, channels / own);
         }
         let shape = [count, height, width, channels];
-        Ok(Self { pixels, shape, remarks: source.remarks() }.without_colour())
+        Ok((Self { pixels, shape, remarks: source.remarks() }, coloured))
     }
 
     /// Reads two sets that are to be compared.
@@ -74,15 +80,17 @@ impl ImageSet {
         }
         // Of one channel at least.
         Gaussian::check_columns(height.saturating_mul(width))?;
-        let sets = [Self::read(paths[0])?, Self::read(paths[1])?];
-        let channels = sets.each_ref().map(|set| set.shape[3]);
-        if channels[0] != channels[1] {
-            return differ(channels.map(|channels| match channels {
+        let [(one, coloured), (other, too)] = [Self::as_stored(paths[0])?, Self::as_stored(paths[1])?];
+        let sets = [one.clone(), other.clone()].map(Self::without_colour);
+        match sets.each_ref().map(|set| set.shape[3]) {
+            [one, other] if one == other => Ok(sets),
+            // A generator of coloured images may make grey ones.
+            _ if coloured && too => Ok([one, other]),
+            found => differ(found.map(|channels| match channels {
                 1 => "grey images, of 1 channel".into(),
                 _ => "coloured images, of 3 channels".into(),
-            }));
+            })),
         }
-        Ok(sets)
     }
 
     /// One channel, if red, green and blue are the same everywhere.
@@ -184,6 +192,20 @@ mod tests {
         let coloured = grey.into_rgb();
         assert_eq!(coloured.pixels()[..18], all.pixels()[..18]);
         assert_eq!(all.clone().into_rgb(), all);
+    }
+
+    #[test]
+    fn coloured_images_that_are_all_grey_are_compared_with_coloured_ones() {
+        let root = tempfile::tempdir().unwrap();
+        let [collapsed, grey, coloured] =
+            ["collapsed.npz", "grey.npz", "COLOURED.NPZ"].map(|name| root.path().join(name));
+        fs::write(&collapsed, npz(&[7; 48], &[2, 4, 2, 3])).unwrap();
+        fs::write(&grey, npz(&[7; 16], &[2, 4, 2, 1])).unwrap();
+        fs::write(&coloured, npz(&(0..48).collect::<Vec<u8>>(), &[2, 4, 2, 3])).unwrap();
+        let shapes = |paths: [&Path; 2]| ImageSet::read_both(paths).map(|sets| sets.map(|set| set.shape()[3]));
+        assert_eq!(shapes([&collapsed, &coloured]).unwrap(), [3, 3]);
+        assert_eq!(shapes([&collapsed, &grey]).unwrap(), [1, 1]);
+        assert!(shapes([&grey, &coloured]).unwrap_err().to_string().contains("has grey images"));
     }
 
     /// A file of 4 TB that takes no room on the disk.

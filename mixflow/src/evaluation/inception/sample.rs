@@ -126,7 +126,7 @@ impl Sample {
 
 /// The statistics in a path and its images, of which there is one at least.
 fn open(path: &Path) -> Result<(Option<Statistics>, Option<ImageSource>), Error> {
-    let archive = path.extension().is_some_and(|ending| ending == "npz") && !path.is_dir();
+    let archive = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("npz")) && !path.is_dir();
     let mut archive = archive.then(|| Npz::open(path)).transpose()?;
     let statistics = match &mut archive {
         Some(archive) if Statistics::are_in(archive) => Some(Statistics::read(archive)?),
