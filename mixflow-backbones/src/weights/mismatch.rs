@@ -48,7 +48,7 @@ impl Mismatch {
     pub fn labels(&self) -> Option<[usize; 2]> {
         let table = self.misfits.iter().find(|misfit| misfit.name.ends_with(LABEL_TABLE))?;
         match (&table.found[..], &table.expected[..]) {
-            (&[found, width], &[expected, wide]) if width == wide => Some([found, expected]),
+            (&[found, width], &[expected, wide]) if width == wide && found != expected => Some([found, expected]),
             _ => None,
         }
     }

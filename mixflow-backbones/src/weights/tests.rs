@@ -10,6 +10,7 @@ use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 
 use super::*;
+use crate::embed::LABEL_TABLE;
 use crate::repa::{self, RepaConfig};
 use crate::sit::{Sit, SitConfig, official_key};
 
@@ -471,4 +472,11 @@ fn weights_for_other_classes_are_told_apart() {
     let found = mismatch(sit(&tiny()).load(weights));
     assert_eq!(found.labels(), Some([10, 4]));
     assert!(found.to_string().contains("10 labels with that for no class, the network has 4"), "{found}");
+    // Of another type, but as many.
+    let mut weights = Weights::of(&sit(&tiny()), official_key);
+    let table = weights.tensors.keys().find(|name| name.ends_with(LABEL_TABLE)).unwrap().clone();
+    let width = 4 * tiny().width;
+    weights.tensors.insert(table, TensorData::new(vec![1_i32; width], [4, tiny().width]).into());
+    let found = mismatch(sit(&tiny()).load(weights));
+    assert!(found.labels().is_none() && found.to_string().contains("32-bit integers"), "{found}");
 }
