@@ -1,7 +1,8 @@
 //! From prompts to images.
 
+use std::fmt;
+use std::fs;
 use std::path::Path;
-use std::{fmt, fs};
 
 use burn::tensor::Device;
 use mixflow::backbones::autoencoder::KlAutoencoder;

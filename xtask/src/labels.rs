@@ -17,6 +17,9 @@ pub(crate) fn numbers(given: &[String], trained: &Trained) -> Result<Vec<usize>>
             return Err(format!("--labels {}: {reason}: give numbers", given.join(",")).into());
         }
     }
+    if given.iter().any(|label| label.trim().is_empty()) {
+        return Err(format!("--labels {}: expected classes between its commas, found none", given.join(",")).into());
+    }
     let number = |label: &String| {
         class_number(label.trim(), &names, classes).map_err(|reason| format!("--labels {label}: {reason}").into())
     };

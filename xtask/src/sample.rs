@@ -67,9 +67,9 @@ pub(crate) struct Sampling {
 impl Sampling {
     /// The network of `trained` with the recipe that this makes of its own, `seed` included.
     pub(crate) fn read(&self, trained: &TrainedArguments, seed: Option<u64>) -> Result<Trained> {
-        let mut set = self.set()?;
-        set.extend(seed.map(|seed| (format!("--seed {seed}"), format!("seed={seed}"))));
+        let set = self.set()?;
         let mut trained = trained.read(&set)?;
+        trained.recipe.seed = seed.unwrap_or(trained.recipe.seed);
         if let Some(steps) = self.steps {
             trained.recipe.sampling =
                 trained.recipe.sampling.with_steps(steps).map_err(|error| format!("--steps {steps}: {error}"))?;

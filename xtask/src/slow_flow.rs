@@ -9,14 +9,14 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use mixflow::check_memory;
 use mixflow::compare::{Lag, lag, lag_labels, slow_flow};
-use mixflow::data::learned;
+use mixflow::data::{Dataset, learned};
 use mixflow::evaluation::slow_flow::equivalent_time;
 use mixflow::files::write_atomic;
 use mixflow::report::{Arm, slow_flow_page};
 
 use crate::latents::Stored;
 use crate::progress::Progress;
-use crate::run::{Result, say};
+use crate::run::{Result, note, say};
 use crate::sample::Sampling;
 use crate::trained::TrainedArguments;
 
@@ -47,6 +47,12 @@ impl SlowFlow {
         Stored::check(&trained.recipe, trained.folder())?;
         let (train, held_out) = trained.parts(self.images)?;
         let labels = lag_labels(self.images, &train, &held_out)?;
+        let classes = train.classes();
+        let left = (0..classes.len()).filter(|class| !labels.contains(class)).count();
+        if left > 0 {
+            let count = classes.len();
+            note(format_args!("{left} of the {count} classes are left out: fewer --images, or none held out of them"));
+        }
         let mut progress = Progress::new();
         progress.begin("Slow Flow", Some(self.images as u64));
         // Stored latents are what is learned already.

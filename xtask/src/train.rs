@@ -232,7 +232,8 @@ pub(crate) fn in_folder(
 
 /// An error after which there is something to do, with the command that does it.
 fn with_command(error: Box<dyn Error>, run: &Path, recipe: &Value) -> Box<dyn Error> {
-    let Some(mixflow::Error::Diverged { folder, .. }) = error.downcast_ref() else { return error };
+    let Some(mixflow::Error::Diverged { folder, step, count, back, .. }) = error.downcast_ref() else { return error };
+    let at_once = *step == back + u64::from(*count);
     let key = match folder.strip_prefix(run).ok().and_then(Path::to_str) {
         Some("" | "pretraining") => "training.optimizer",
         Some("autoencoder") if recipe["autoencoder"]["training"].is_null() => "target_encoder.training.optimizer",
@@ -247,11 +248,23 @@ fn with_command(error: Box<dyn Error>, run: &Path, recipe: &Value) -> Box<dyn Er
     // As a decimal number would be divided.
     let rate: f64 = format!("{rate:.9e}").parse().unwrap_or(rate);
     let mut words: Vec<String> = std::env::args().skip(1).map(|word| quoted(&word)).collect();
+    // One that was tried already is replaced.
+    let change = format!("{key}.learning_rate.rate=");
+    while let Some(tried) = words.windows(2).position(|pair| pair[0] == "--change" && pair[1].starts_with(&change)) {
+        words.drain(tried..tried + 2);
+    }
     if !words.iter().any(|word| word == "--resume") {
         words.push("--resume".into());
     }
-    let command = format!("{} {} --change {key}.learning_rate.rate={:e}", program(), words.join(" "), rate);
-    format!("{error}: {command}").into()
+    let command = format!("{} {} --change {change}{rate:e}", program(), words.join(" "));
+    let spoilt = match at_once {
+        true => format!(
+            " (not one step from step {back} on was finite: if a lower rate does not help, that checkpoint is spoilt as well; \
+             remove its folder to go on from the one before, or begin anew)"
+        ),
+        false => String::new(),
+    };
+    format!("{error}{spoilt}: {command}").into()
 }
 
 /// A word as a shell takes it.

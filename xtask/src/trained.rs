@@ -118,6 +118,9 @@ impl TrainedArguments {
         }
         let shown = path.display();
         if path.is_file() {
+            if let (Some("recipe.json"), Some(run)) = (path.file_name().and_then(|name| name.to_str()), path.parent()) {
+                return Err(format!("{shown} is the recipe of a run: name its folder, {}", run.display()).into());
+            }
             return match &self.arm {
                 None => Ok(StoredNetwork::File(path.clone())),
                 Some(_) => Err(format!("--arm chooses inside a run's folder, but {shown} is a file").into()),
@@ -153,7 +156,9 @@ impl TrainedArguments {
             return Ok(stored);
         }
         let found = networks(path);
+        let whole = path.join("model.safetensors").is_file() || path.join("checkpoints").is_dir();
         Err(match (&self.arm, found.is_empty()) {
+            (Some(_), true) if whole => format!("{shown} is the run of one network: leave out --arm"),
             (_, true) => {
                 format!("{shown} has no network: expected model.safetensors or checkpoints in it or one folder below")
             }

@@ -137,7 +137,16 @@ fn classes_are_given_by_name_or_number() {
         place.refuse(&["sample", "run", "--labels", labels, "--out", "x.npz"], words);
     };
     refuse("birds", &["--labels birds: no class has this name; there are cats, dogs"]);
+    refuse("1,,0", &["--labels 1,,0: expected classes between its commas"]);
     refuse("2", &["--labels 2: expected classes from 0 to 1, found 2"]);
+
+    // No network is trained with this seed.
+    place.run(&["sample", "run", "--count", "1", "--seed", &u64::MAX.to_string(), "--out", "last.npz"]);
+    place.refuse(&["sample", "run/recipe.json", "--out", "x.npz"], &["the recipe of a run", "name its folder, run"]);
+    place.refuse(
+        &["sample", "run", "--arm", "mixflow-0", "--out", "x.npz"],
+        &["the run of one network", "leave out --arm"],
+    );
 
     // Without the data, by what the run remembers of them.
     fs::rename(place.path("photos"), place.path("moved")).unwrap();
