@@ -22,7 +22,6 @@
 //! ```
 
 mod append;
-mod crc32c;
 #[cfg(feature = "pipeline")]
 mod event;
 mod histogram;

@@ -9,10 +9,10 @@ use std::fs;
 use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use crc32c::crc32c;
 use serde_json::Value;
 
 use super::append::Append;
-use super::crc32c::crc32c;
 use super::protobuf::Message;
 use super::{Entry, Histogram, Png, Tracker};
 use crate::Error;

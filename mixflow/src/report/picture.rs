@@ -1,9 +1,9 @@
 //! Pictures inside a page.
 
+use base64::prelude::{BASE64_STANDARD, Engine};
 use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
-use super::html::base64;
 use crate::files::png;
 
 /// A PNG inside a page or a JSON file.
@@ -19,6 +19,6 @@ pub struct Picture {
 
 impl From<&RgbImage> for Picture {
     fn from(image: &RgbImage) -> Self {
-        Self { width: image.width(), height: image.height(), png: base64(&png(image)) }
+        Self { width: image.width(), height: image.height(), png: BASE64_STANDARD.encode(png(image)) }
     }
 }
