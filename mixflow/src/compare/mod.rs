@@ -2,6 +2,7 @@
 
 mod arms;
 mod lag;
+mod measured;
 mod outcome;
 mod parts;
 mod phases;

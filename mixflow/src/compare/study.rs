@@ -4,26 +4,23 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use burn::module::Module;
-use burn::tensor::Tensor;
 use mixflow_backbones::weights::Weights;
 use mixflow_backbones::{Autoencoder, Backbone, ClassLabels, NetworkConfig};
 use mixflow_schedules::TimestepConfig;
 use serde_json::json;
 
 use super::phases::Phases;
-use super::{ArmScores, Lag, Results, arms, lag, lag_labels, outcome, parts};
+use super::{Lag, Results, arms, lag, lag_labels, outcome, parts};
 use crate::data::{Dataset, Labels, Part, learned};
 use crate::evaluation::metric::{MeasureOptions, Reference};
-use crate::evaluation::{Generator, class_counts, features, reached, reference_size};
-use crate::files::{Tiles, write_atomic};
+use crate::evaluation::{Generator, class_counts, features, reference_size};
+use crate::files::write_atomic;
 use crate::objective::TargetEncoder;
-use crate::recipe::PostTraining;
-use crate::recipe::{Guide, NetworkSettings, ObjectiveConfig, Recipe, SamplingConfig};
-use crate::report::{Arm, Curve, Environment, Grid, Phase, Picture, Point, Report, Summary, evaluations_text};
-use crate::sampling::Images;
+use crate::recipe::{Guide, NetworkSettings, ObjectiveConfig, PostTraining, Recipe};
+use crate::report::{Arm, Curve, Environment, Phase, Point, Report, Summary};
 use crate::train::{Change, Checkpoints, Event, Outcome, Run, Start, TrainConfig, changes};
 use crate::{Error, Objective};
 
@@ -73,17 +70,11 @@ pub enum StudyOutcome {
     Interrupted,
 }
 
-/// Scores of every arm, and the images to show of each.
-type Measured = (Results, Vec<(Arm, Images)>);
-
 /// How the classes of the images that are measured are chosen.
-const LABELS: Labels = Labels::Reference;
+pub(super) const LABELS: Labels = Labels::Reference;
 
 /// Of the files of weights.
 const METADATA: &[(&str, &str)] = &[("library_name", "mixflow")];
-
-/// Images of the sample grids in the report, at most.
-const SHOWN: usize = 40;
 
 impl<N: NetworkSettings> Study<'_, N> {
     /// Runs the study from `network`, or from where the folder stands. `start` replaces the pre-training. `objective`
@@ -244,7 +235,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         Ok(StudyOutcome::Finished(Box::new(report), page))
     }
 
-    fn generator<'a, B>(&'a self, network: &'a B) -> Generator<'a, B> {
+    pub(super) fn generator<'a, B>(&'a self, network: &'a B) -> Generator<'a, B> {
         Generator { autoencoder: self.autoencoder, guide: self.guide, ..self.recipe.generator(network) }
     }
 
@@ -302,92 +293,6 @@ impl<N: NetworkSettings> Study<'_, N> {
         let file = self.folder.join(folder).join("model.safetensors");
         Weights::of(&average, self.key).write(file, METADATA)?;
         Ok(Some(average))
-    }
-
-    /// Scores of every arm, and the images to show.
-    fn measure<B: Backbone<Condition = ClassLabels>>(
-        &self,
-        post: &PostTraining,
-        labels: &[usize],
-        arms: &[(Arm, u64, B)],
-        reference: &Reference<'_>,
-        tell: &mut impl FnMut(Progress),
-    ) -> Result<Option<Measured>, Error> {
-        let sampling = &self.recipe.sampling;
-        let mut results = Results { labels: Some(LABELS), ..Results::default() };
-        let mut shown = Vec::new();
-        let of_control =
-            if arms.iter().any(|(arm, ..)| *arm == Arm::Standard) { post.lambdas.len() as u64 + 1 } else { 0 };
-        let others = post.other_samplings(sampling)?;
-        let sets = arms.len() as u64 * (1 + others.len() as u64) + post.seeds * of_control;
-        tell(Progress::Begin("sampling and measuring", Some(sets * post.images as u64)));
-        let mut done = 0;
-        for (arm, seed, network) in arms {
-            if self.stop.load(Ordering::Relaxed) {
-                return Ok(None);
-            }
-            let mut score = |sampling: &SamplingConfig, arm: Arm, lambda: f64, first: u64| {
-                let generator = Generator { sampling, lambda, ..self.generator(network) };
-                let visit = &mut |t: f64, at: usize, x: &Tensor<4>| tell(Progress::Images(done + reached(t, at, x)));
-                let images = generator.trajectories(labels, first, visit)?;
-                let measurement = reference.measure(&images.features()?)?;
-                done += labels.len() as u64;
-                let (steps, evaluations) = (sampling.sampler.grid.steps(), images.evaluations);
-                let scores = ArmScores { arm, seed: *seed, lambda, steps, evaluations, measurement };
-                Ok::<_, Error>((scores, images))
-            };
-            let (scores, images) = score(sampling, *arm, 1.0, 0)?;
-            results.table.push(scores);
-            if *seed == 0 {
-                shown.push((*arm, images));
-            }
-            for other in &others {
-                results.others.push(score(other, *arm, 1.0, 0)?.0);
-            }
-            if *arm == Arm::Standard {
-                // The factor is chosen on images from other noise, then measured on the noise that all arms share.
-                let mut best = (f64::INFINITY, 1.0);
-                for &lambda in &post.lambdas {
-                    let (scores, _) = score(sampling, Arm::Control, lambda, post.images as u64)?;
-                    let found = scores.measurement.generated.frechet;
-                    if found < best.0 {
-                        best = (found, lambda);
-                    }
-                }
-                let (scores, images) = score(sampling, Arm::Control, best.1, 0)?;
-                results.table.push(scores);
-                if *seed == 0 {
-                    shown.push((Arm::Control, images));
-                }
-            }
-        }
-        shown.sort_by_key(|(arm, _)| *arm);
-        Ok(Some((results, shown)))
-    }
-
-    fn grids(&self, real: &dyn Dataset, arms: Vec<(Arm, Images)>) -> Result<Vec<Grid>, Error> {
-        let [channels, height, width] = real.shape();
-        let tiles = Tiles { columns: real.classes().len().clamp(1, 10), ..Tiles::default() };
-        let picture = |pixels: &[f32]| {
-            let image = channels * height * width;
-            let count = (pixels.len() / image).min(SHOWN);
-            Picture::from(&tiles.image(&pixels[..count * image], [count, channels, height, width]))
-        };
-        // A folder may have left fewer to train on than are shown of a network.
-        let count = real.len().map_or(SHOWN as u64, |len| len.min(SHOWN as u64));
-        let pixels = (0..count).map(|index| Ok(real.example(index)?.pixels));
-        let pixels: Vec<f32> = pixels.collect::<Result<Vec<_>, Error>>()?.concat();
-        let mut grids = vec![Grid { arm: None, caption: "from the training data".into(), picture: picture(&pixels) }];
-        let sampler = self.recipe.sampling.describe();
-        grids.extend(arms.into_iter().map(|(arm, images)| {
-            let evaluations = images.evaluations as u64;
-            Grid {
-                arm: Some(arm),
-                caption: format!("{sampler}, {}", evaluations_text(evaluations, evaluations)),
-                picture: picture(&images.pixels),
-            }
-        }));
-        Ok(grids)
     }
 
     fn report<B: Module>(

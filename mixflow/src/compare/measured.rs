@@ -1,0 +1,111 @@
+//! What the networks of a comparison make, measured and shown.
+
+use std::sync::atomic::Ordering;
+
+use burn::tensor::Tensor;
+use mixflow_backbones::{Backbone, ClassLabels};
+
+use super::study::LABELS;
+use super::{ArmScores, Progress, Results, Study};
+use crate::Error;
+use crate::data::Dataset;
+use crate::evaluation::metric::Reference;
+use crate::evaluation::{Generator, reached};
+use crate::files::Tiles;
+use crate::recipe::{NetworkSettings, PostTraining, SamplingConfig};
+use crate::report::{Arm, Grid, Picture, evaluations_text};
+use crate::sampling::Images;
+
+/// Scores of every arm, and the images to show of each.
+pub(super) type Measured = (Results, Vec<(Arm, Images)>);
+
+/// Images of the sample grids in the report, at most.
+const SHOWN: usize = 40;
+
+impl<N: NetworkSettings> Study<'_, N> {
+    /// Scores of every arm, and the images to show.
+    pub(super) fn measure<B: Backbone<Condition = ClassLabels>>(
+        &self,
+        post: &PostTraining,
+        labels: &[usize],
+        arms: &[(Arm, u64, B)],
+        reference: &Reference<'_>,
+        tell: &mut impl FnMut(Progress),
+    ) -> Result<Option<Measured>, Error> {
+        let sampling = &self.recipe.sampling;
+        let mut results = Results { labels: Some(LABELS), ..Results::default() };
+        let mut shown = Vec::new();
+        let of_control =
+            if arms.iter().any(|(arm, ..)| *arm == Arm::Standard) { post.lambdas.len() as u64 + 1 } else { 0 };
+        let others = post.other_samplings(sampling)?;
+        let sets = arms.len() as u64 * (1 + others.len() as u64) + post.seeds * of_control;
+        tell(Progress::Begin("sampling and measuring", Some(sets * post.images as u64)));
+        let mut done = 0;
+        for (arm, seed, network) in arms {
+            if self.stop.load(Ordering::Relaxed) {
+                return Ok(None);
+            }
+            let mut score = |sampling: &SamplingConfig, arm: Arm, lambda: f64, first: u64| {
+                let generator = Generator { sampling, lambda, ..self.generator(network) };
+                let visit = &mut |t: f64, at: usize, x: &Tensor<4>| tell(Progress::Images(done + reached(t, at, x)));
+                let images = generator.trajectories(labels, first, visit)?;
+                let measurement = reference.measure(&images.features()?)?;
+                done += labels.len() as u64;
+                let (steps, evaluations) = (sampling.sampler.grid.steps(), images.evaluations);
+                let scores = ArmScores { arm, seed: *seed, lambda, steps, evaluations, measurement };
+                Ok::<_, Error>((scores, images))
+            };
+            let (scores, images) = score(sampling, *arm, 1.0, 0)?;
+            results.table.push(scores);
+            if *seed == 0 {
+                shown.push((*arm, images));
+            }
+            for other in &others {
+                results.others.push(score(other, *arm, 1.0, 0)?.0);
+            }
+            if *arm == Arm::Standard {
+                // The factor is chosen on images from other noise, then measured on the noise that all arms share.
+                let mut best = (f64::INFINITY, 1.0);
+                for &lambda in &post.lambdas {
+                    let (scores, _) = score(sampling, Arm::Control, lambda, post.images as u64)?;
+                    let found = scores.measurement.generated.frechet;
+                    if found < best.0 {
+                        best = (found, lambda);
+                    }
+                }
+                let (scores, images) = score(sampling, Arm::Control, best.1, 0)?;
+                results.table.push(scores);
+                if *seed == 0 {
+                    shown.push((Arm::Control, images));
+                }
+            }
+        }
+        shown.sort_by_key(|(arm, _)| *arm);
+        Ok(Some((results, shown)))
+    }
+
+    pub(super) fn grids(&self, real: &dyn Dataset, arms: Vec<(Arm, Images)>) -> Result<Vec<Grid>, Error> {
+        let [channels, height, width] = real.shape();
+        let tiles = Tiles { columns: real.classes().len().clamp(1, 10), ..Tiles::default() };
+        let picture = |pixels: &[f32]| {
+            let image = channels * height * width;
+            let count = (pixels.len() / image).min(SHOWN);
+            Picture::from(&tiles.image(&pixels[..count * image], [count, channels, height, width]))
+        };
+        // A folder may have left fewer to train on than are shown of a network.
+        let count = real.len().map_or(SHOWN as u64, |len| len.min(SHOWN as u64));
+        let pixels = (0..count).map(|index| Ok(real.example(index)?.pixels));
+        let pixels: Vec<f32> = pixels.collect::<Result<Vec<_>, Error>>()?.concat();
+        let mut grids = vec![Grid { arm: None, caption: "from the training data".into(), picture: picture(&pixels) }];
+        let sampler = self.recipe.sampling.describe();
+        grids.extend(arms.into_iter().map(|(arm, images)| {
+            let evaluations = images.evaluations as u64;
+            Grid {
+                arm: Some(arm),
+                caption: format!("{sampler}, {}", evaluations_text(evaluations, evaluations)),
+                picture: picture(&images.pixels),
+            }
+        }));
+        Ok(grids)
+    }
+}
