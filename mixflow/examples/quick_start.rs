@@ -2,32 +2,27 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Device;
 use mixflow::backbones::ClassLabels;
 use mixflow::backbones::sit::SitConfig;
 use mixflow::data::{Channels, Digits, Loader, LoaderConfig};
-use mixflow::sampling::solver::{Heun, SeededNoise};
-use mixflow::schedules::{Linear, MixFlow, Prediction, TimeGrid};
+use mixflow::sampling::solver::Heun;
+use mixflow::schedules::{Linear, MixFlow, TimeGrid};
 use mixflow::train::{OptimizerConfig, TrainState};
-use mixflow::{Batch, Flow, FlowMatching, Sampler};
+use mixflow::{FlowMatching, Sampler};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let device = Device::default().autodiff();
     let network = SitConfig { input_size: 32, channels: 1, classes: 10, depth: 2, ..SitConfig::small(8) };
     let mut state = TrainState::new(network.init(0, &device));
     let objective = FlowMatching::new(Linear).timesteps(MixFlow::new(0.8));
-    let order = LoaderConfig { seed: 0, batch: 16, step: 0, flip: false, workers: 1 };
-    for batch in Loader::new(Arc::new(Digits::new(32, Channels::One)?), order)?.take(10) {
-        let batch = batch?;
-        let images = Tensor::from_data(TensorData::new(batch.pixels, [16, 1, 32, 32]), &device);
-        let batch = Batch::new(images, ClassLabels::new(&batch.labels, 10, &device), batch.first);
-        state = state.step(&objective, [batch], 0, &OptimizerConfig::default()).0;
+    let digits = Arc::new(Digits::new(32, Channels::One)?);
+    for batch in Loader::new(digits, LoaderConfig { batch: 16, ..Default::default() })?.batches(&device).take(10) {
+        state = state.step(&objective, [batch?], 0, &OptimizerConfig::default()).0;
     }
     let (network, device) = (state.average(), device.inner());
-    let flow = Flow::of(&Linear, Prediction::Velocity, &network, ClassLabels::new(&[7; 4], 10, &device));
-    let mut noise = SeededNoise::new(0, 0, &device);
-    let sampler = Sampler { solver: Heun, grid: TimeGrid::new(10)? };
-    let samples = sampler.sample(&flow, noise.start([4, 1, 32, 32]), &mut noise)?;
+    let flow = objective.flow(&network, ClassLabels::new(&[7; 4], 10, &device));
+    let samples = Sampler { solver: Heun, grid: TimeGrid::new(10)? }.draw(&flow, [4, 1, 32, 32], 0, &device)?;
     assert_eq!((samples.x.dims(), samples.evaluations), ([4, 1, 32, 32], 20));
     Ok(())
 }

@@ -126,7 +126,7 @@ impl RaeRun<'_> {
         &self,
         state: Contest<M>,
         task: &Task<M, E>,
-        batch: &data::Batch,
+        batch: &data::Examples,
     ) -> Stepped<Contest<M>> {
         let (training, step) = (self.training, state.step_number());
         let Contest { network, mut heads } = state;
@@ -195,7 +195,7 @@ impl RaeRun<'_> {
         state.minimise(losses_of, &config.optimizer)
     }
 
-    fn parts<'a>(&self, batch: &'a data::Batch) -> impl Iterator<Item = Part> + use<'a> {
+    fn parts<'a>(&self, batch: &'a data::Examples) -> impl Iterator<Item = Part> + use<'a> {
         let (shape, size) = (self.data.shape(), self.training.batch / self.training.parts);
         let pixels = size * shape.iter().product::<usize>();
         let device = Device::default().autodiff();

@@ -9,7 +9,7 @@ use std::thread::{Builder, JoinHandle};
 
 use super::{Dataset, Error, Variation, index_at};
 
-/// How a [`Loader`] reads.
+/// How a [`Loader`] reads: by default from the first step on, with seed 0, 32 examples a batch and one thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LoaderConfig {
     /// Chooses the order of examples and the flips.
@@ -24,9 +24,15 @@ pub struct LoaderConfig {
     pub workers: usize,
 }
 
-/// Examples of one step.
+impl Default for LoaderConfig {
+    fn default() -> Self {
+        Self { seed: 0, batch: 32, step: 0, flip: false, workers: 1 }
+    }
+}
+
+/// The examples of one step, in memory.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Batch {
+pub struct Examples {
     /// The step.
     pub step: u64,
     /// Training position of the first example, `step · batch`; example `i` has position `first + i`.
@@ -37,12 +43,19 @@ pub struct Batch {
     pub labels: Vec<usize>,
     /// `[batch, tokens, width]` for each encoder of [`Dataset::features`]; mostly none.
     pub features: Vec<Vec<f32>>,
+    /// Channels, height and width of an example.
+    pub shape: [usize; 3],
+    /// Tokens and width of the features of each encoder.
+    pub tokens: Vec<[usize; 2]>,
+    /// How many classes the data have.
+    pub classes: usize,
 }
 
 /// An endless iterator over the batches of a training run.
 ///
-/// The example at a position depends on seed and position alone ([`index_at`], [`Dataset::variant`]): not on batch size, number of workers or first step. At most two batches per worker wait in memory. An error arrives
-/// in the place of its batch and ends the iterator. Dropping it stops the threads.
+/// The example at a position depends on seed and position alone ([`index_at`], [`Dataset::variant`]): not on batch size,
+/// number of workers or first step. At most two batches per worker wait in memory. An error arrives in the place of its
+/// batch and ends the iterator. Dropping it stops the threads.
 pub struct Loader {
     reader: Arc<Reader>,
     /// Worker `w` makes steps `w, w + workers, …` from the first on, so the batches come in turn.
@@ -52,7 +65,7 @@ pub struct Loader {
 }
 
 struct Worker {
-    batches: Receiver<Result<Batch, Error>>,
+    batches: Receiver<Result<Examples, Error>>,
     thread: JoinHandle<()>,
 }
 
@@ -89,7 +102,7 @@ impl Loader {
 }
 
 impl Iterator for Loader {
-    type Item = Result<Batch, Error>;
+    type Item = Result<Examples, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.failed {
@@ -146,7 +159,7 @@ struct Reader {
 
 impl Reader {
     /// Sends every `workers`-th batch until one fails or nobody listens.
-    fn run(&self, first: u64, sender: &SyncSender<Result<Batch, Error>>) {
+    fn run(&self, first: u64, sender: &SyncSender<Result<Examples, Error>>) {
         let steps = (first..).step_by(self.config.workers);
         for batch in steps.map_while(|step| self.batch(step)) {
             let failed = batch.is_err();
@@ -157,7 +170,7 @@ impl Reader {
     }
 
     /// `None` once told to stop.
-    fn batch(&self, step: u64) -> Option<Result<Batch, Error>> {
+    fn batch(&self, step: u64) -> Option<Result<Examples, Error>> {
         let LoaderConfig { seed, batch, flip, .. } = self.config;
         let [channels, height, width] = self.data.shape();
         let first = step * batch as u64;
@@ -179,7 +192,8 @@ impl Reader {
             labels.push(example.label);
             features.iter_mut().zip(example.features).for_each(|(all, one)| all.extend(one));
         }
-        Some(Ok(Batch { step, first, pixels, labels, features }))
+        let (shape, classes) = ([channels, height, width], self.data.classes().len());
+        Some(Ok(Examples { step, first, pixels, labels, features, shape, tokens, classes }))
     }
 }
 
@@ -195,7 +209,7 @@ mod tests {
         Arc::new(Digits::new(8, Channels::One).unwrap())
     }
 
-    fn batches(data: Arc<dyn Dataset>, config: LoaderConfig, count: usize) -> Vec<Batch> {
+    fn batches(data: Arc<dyn Dataset>, config: LoaderConfig, count: usize) -> Vec<Examples> {
         Loader::new(data, config).unwrap().take(count).map(Result::unwrap).collect()
     }
 
@@ -243,7 +257,7 @@ mod tests {
         expected.sort_unstable();
         assert_eq!(labels, expected);
 
-        let images = |batches: &[Batch]| -> Vec<Vec<f32>> {
+        let images = |batches: &[Examples]| -> Vec<Vec<f32>> {
             batches.iter().flat_map(|batch| batch.pixels.chunks(64).map(<[f32]>::to_vec)).collect()
         };
         let mirrored = |image: &[f32]| image.chunks(8).flat_map(|row| row.iter().rev().copied()).collect::<Vec<_>>();

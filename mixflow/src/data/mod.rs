@@ -51,7 +51,7 @@ pub use labels::{Labels, balanced_labels, class_number};
 pub use latent_encoder::{LatentEncoder, StorageConfig};
 pub(crate) use latent_encoder::{kl_origin, rae_origin};
 pub use latents::Latents;
-pub use loader::{Batch, Loader, LoaderConfig};
+pub use loader::{Examples, Loader, LoaderConfig};
 pub(crate) use order::Permutation;
 pub use order::index_at;
 pub use pixels::{Quantize, center_crop, random_crop, to_planes};

@@ -7,6 +7,7 @@ use burn::prelude::*;
 use mixflow_backbones::Backbone;
 use mixflow_schedules::{Prediction, Schedule, same_path, time_between};
 
+use crate::objective::FlowMatching;
 use crate::sampling::Guidance;
 
 /// The velocity field of a network under a schedule: what solvers integrate.
@@ -38,6 +39,16 @@ enum Source<'a> {
 }
 
 type Predict<'a> = dyn Fn(Tensor<4>, f64) -> Tensor<4> + 'a;
+
+impl<S: Schedule, T> FlowMatching<S, T> {
+    /// The flow of a network that was trained so, under one condition for the whole batch that is sampled.
+    pub fn flow<'a, B: Backbone>(&'a self, backbone: &'a B, condition: B::Condition) -> Flow<'a>
+    where
+        B::Condition: 'a,
+    {
+        Flow::of(&self.schedule, self.prediction, backbone, condition)
+    }
+}
 
 impl<'a> Flow<'a> {
     /// A network `predict(x, time)` that outputs `prediction`.

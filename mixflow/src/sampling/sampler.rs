@@ -8,7 +8,7 @@ use crate::sampling::Flow;
 use crate::sampling::Guidance;
 use crate::sampling::solver::{
     Adaptive, DpmPlusPlus2M, Euler, EulerMaruyama, Heun, KarrasHeun, LastStep, NoiseSource, RungeKutta, SampleError,
-    Solver, StochasticHeun,
+    SeededNoise, Solver, StochasticHeun,
 };
 
 /// A solver and the times it visits.
@@ -38,6 +38,18 @@ pub struct Samples {
 }
 
 impl<S: Solver> Sampler<S> {
+    /// Samples from the noise of a seed: those that a [`Generator`](crate::Generator) makes of it.
+    ///
+    /// # Shapes
+    /// - `[batch, channels, height, width]` in `shape`
+    ///
+    /// # Errors
+    /// [`SampleError`] where the solver stops.
+    pub fn draw(&self, flow: &Flow<'_>, shape: [usize; 4], seed: u64, device: &Device) -> Result<Samples, SampleError> {
+        let mut noise = SeededNoise::new(seed, 0, device);
+        self.sample(flow, noise.start(shape), &mut noise)
+    }
+
     /// Carries `noise`, drawn from `N(0, I)`, to samples.
     ///
     /// # Errors

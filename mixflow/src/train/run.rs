@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor};
 use mixflow_backbones::json::explain;
 use mixflow_backbones::{Backbone, ClassLabels};
 use serde::{Deserialize, Serialize};
@@ -15,7 +15,7 @@ use super::difference::{Difference, relocated};
 use super::step_loop::{StepLoop, Stepped};
 use super::{OptimizerConfig, StepReport, TrainState};
 use crate::Error;
-use crate::data::{Dataset, Fingerprint, Loader, LoaderConfig};
+use crate::data::{Dataset, Examples, Fingerprint, Loader, LoaderConfig};
 use crate::objective::{Batch, Objective, TargetEncoder};
 
 /// How long and how fast to train.
@@ -181,31 +181,18 @@ impl Run<'_> {
         Ok(outcome)
     }
 
-    fn parts(&self, batch: crate::data::Batch, device: &Device) -> impl Iterator<Item = Batch<ClassLabels>> + use<'_> {
-        let [channels, height, width] = self.data.shape();
-        let null = self.data.classes().len();
+    fn parts(&self, examples: Examples, device: &Device) -> impl Iterator<Item = Batch<ClassLabels>> + use<'_> {
         let size = self.config.batch / self.config.accumulation;
-        let tokens = self.data.features();
-        let pixels = size * channels * height * width;
         let device = device.clone();
         (0..self.config.accumulation).map(move |part| {
-            let values = batch.pixels[part * pixels..][..pixels].to_vec();
-            let images = TensorData::new(values, [size, channels, height, width]);
-            let condition = ClassLabels::new(&batch.labels[part * size..][..size], null, &device);
-            let first = batch.first + (part * size) as u64;
-            let stored = tokens.iter().zip(&batch.features).map(|(&[tokens, width], values)| {
-                let count = size * tokens * width;
-                let values = values[part * count..][..count].to_vec();
-                Tensor::from_data(TensorData::new(values, [size, tokens, width]), &device)
-            });
-            let features = match self.encoder {
-                Some(encoder) if tokens.is_empty() => {
-                    let features = encoder.features(Tensor::from_data(images.clone(), &device.clone().inner()));
-                    features.into_iter().map(Tensor::from_inner).collect()
+            let batch = Batch::of(&examples, part * size..(part + 1) * size, &device);
+            match self.encoder {
+                Some(encoder) if examples.tokens.is_empty() => {
+                    let features = encoder.features(batch.images.clone().inner());
+                    batch.with_features(features.into_iter().map(Tensor::from_inner).collect())
                 }
-                _ => stored.collect(),
-            };
-            Batch::new(Tensor::from_data(images, &device), condition, first).with_features(features)
+                _ => batch,
+            }
         })
     }
 }

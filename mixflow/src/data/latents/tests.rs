@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::data::source::{Directory, Entry, Sample, Samples, Source};
-use crate::data::{Batch, Loader, LoaderConfig, OnBroken};
+use crate::data::{Examples, Loader, LoaderConfig, OnBroken};
 
 fn bright(number: u64) -> u8 {
     number as u8 + 100
@@ -271,7 +271,7 @@ fn shards_are_read_once_and_then_known() {
     Latents::open(folder.path()).unwrap().verify(&Verified::read(&note), |_, _| ()).unwrap();
 }
 
-fn batches(latents: Latents, workers: usize, step: u64, count: usize) -> Vec<Batch> {
+fn batches(latents: Latents, workers: usize, step: u64, count: usize) -> Vec<Examples> {
     let config = LoaderConfig { seed: 3, batch: 6, step, flip: true, workers };
     Loader::new(Arc::new(latents), config).unwrap().take(count).map(Result::unwrap).collect()
 }
