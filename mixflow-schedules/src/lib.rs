@@ -55,6 +55,7 @@ mod mixflow;
 mod prediction;
 mod schedule;
 mod shifted;
+pub mod testing;
 mod timestep;
 mod truncated;
 mod vp;

@@ -49,6 +49,7 @@ pub mod random;
 pub mod recipe;
 pub mod report;
 pub mod sampling;
+pub mod testing;
 pub mod train;
 
 pub use data::{Encoded, LatentEncoder};
