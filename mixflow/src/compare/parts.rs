@@ -1,6 +1,7 @@
 //! The data of a comparison.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
+use mixflow_schedules::same_path;
 
 use super::lag::classes_of;
 use crate::data::{Dataset, Part};
@@ -8,7 +9,7 @@ use crate::evaluation::metric::{Gaussian, MeasureOptions};
 use crate::evaluation::reference_size;
 use crate::recipe::{NetworkSettings, ObjectiveConfig, PostTraining, Recipe};
 use crate::sampling::Flow;
-use crate::sampling::solver::SeededNoise;
+use crate::sampling::solver::{SampleError, SeededNoise};
 use crate::{Error, memory};
 
 /// The training and the held-out data of a comparison.
@@ -16,13 +17,14 @@ use crate::{Error, memory};
 /// Whatever would stop the measuring after hours of training and can be known before is refused here.
 ///
 /// # Errors
-/// As [`Recipe::parts`], and [`Error::Recipe`] for times that MixFlow cannot slow, with fewer measured images than classes,
+/// As [`Recipe::parts`], and [`Error::Recipe`] for times that MixFlow cannot slow, samplings that no network makes finite, with fewer measured images than classes,
 /// if too few images or none of some class are left to train on, or if images are too many for memory or too large to be
 /// measured as pixels.
 pub fn parts<N: NetworkSettings>(recipe: &Recipe<N>, post: &PostTraining) -> Result<(Part, Part), Error> {
     let fault = |reason: String| Error::Recipe { origin: recipe.name.clone(), reason };
     post.objectives(&recipe.objective).map_err(fault)?;
-    check_sampling(recipe, post).map_err(|problem| fault(format!("sampling: {problem}")))?;
+    check_sampling(recipe, post)
+        .map_err(|problem| fault(format!("sampling, or post_training.solver_steps: {problem}")))?;
     let (train, held_out) = recipe.parts(post.images)?;
     let (classes, images) = (train.classes(), post.images);
     if images < classes.len() {
@@ -69,13 +71,25 @@ pub fn parts<N: NetworkSettings>(recipe: &Recipe<N>, post: &PostTraining) -> Res
 /// Whether the samples of a network whose output is finite are: on a path that is singular where the grid is not kept away
 /// from it, those of no network are.
 fn check_sampling<N: NetworkSettings>(recipe: &Recipe<N>, post: &PostTraining) -> Result<(), Error> {
-    let (device, shape) = (Device::default(), [1; 4]);
+    let (device, shape) = (Device::default(), [1, recipe.network.shape()[0], 1, 1]);
     let ObjectiveConfig { schedule, prediction, .. } = &recipe.objective;
     for sampling in post.other_samplings(&recipe.sampling)?.iter().chain([&recipe.sampling]) {
-        let flow = Flow::new(schedule, *prediction, |x, _| x.ones_like());
+        let ones = |x: Tensor<4>, _| x.ones_like();
+        let flow = Flow::new(schedule, *prediction, ones);
+        let own = sampling.active_guide().map(|guide| (guide.schedule.as_ref(), guide.prediction));
+        let flow = match (sampling.guidance, own) {
+            (Some(guidance), Some((path, says))) if path.is_none_or(|path| same_path(schedule, path)) => {
+                let guide = Flow::new(path.unwrap_or(schedule), says.unwrap_or(*prediction), ones);
+                flow.guided(guide, guidance)
+            }
+            _ => flow,
+        };
         let mut noise = SeededNoise::new(recipe.seed, 0, &device);
         let start = noise.start(shape);
-        sampling.sampler.sample(&flow, start, &mut noise)?;
+        // An adaptive solver that gives up says nothing of other networks.
+        if let Err(problem @ SampleError::NonFinite { .. }) = sampling.sampler.sample(&flow, start, &mut noise) {
+            return Err(problem.into());
+        }
     }
     Ok(())
 }
@@ -138,7 +152,7 @@ mod tests {
         // Noise read as a velocity divides by the share of data, which is none at the beginning.
         for prediction in ["noise", "score"] {
             let set = format!("objective.prediction={prediction}");
-            assert!(found(&[&set]).contains("sampling: the samples are no longer finite"), "{}", found(&[&set]));
+            assert!(found(&[&set]).contains("solver_steps: the samples are no longer finite"), "{}", found(&[&set]));
         }
         let ends = ["objective.prediction=noise", "sampling.grid.start=0.05", "post_training.solver_steps=[]"];
         assert_eq!(found(&ends), "fine");
