@@ -1,8 +1,7 @@
 //! How images are made of prompts.
 
-use mixflow::sampling::Guidance;
 use mixflow::sampling::solver::{Clock, DpmPlusPlus2M, Euler, SampleError};
-use mixflow::sampling::{Sampler, SolverConfig};
+use mixflow::sampling::{Guidance, Sampler, SolverConfig};
 use mixflow::schedules::TimeGrid;
 use serde::{Deserialize, Serialize};
 

@@ -7,11 +7,8 @@ use mixflow::Error;
 use mixflow::backbones::Condition;
 use mixflow::backbones::autoencoder::{Autoencoder, KlAutoencoder};
 use mixflow::evaluation::Visit;
-use mixflow::sampling::Flow;
-use mixflow::sampling::Guidance;
-use mixflow::sampling::Images;
-use mixflow::sampling::Samples;
 use mixflow::sampling::solver::{NoiseSource, SampleError, SeededNoise};
+use mixflow::sampling::{Flow, Guidance, Images, Samples};
 use mixflow::schedules::{Linear, Prediction, Reversed};
 
 use crate::{MmDit, TextEmbedding, TextSampling, folder};

@@ -9,12 +9,13 @@ pub fn plus_minus(mean: f64, deviation: Option<f64>) -> String {
     }
 }
 
-pub(crate) fn rounded(mean: f64, deviation: Option<f64>, decimals: usize) -> (String, Option<String>) {
+/// As [`plus_minus`] in two texts; a number alone with at most `most` decimals.
+pub(crate) fn rounded(mean: f64, deviation: Option<f64>, most: usize) -> (String, Option<String>) {
     if let Some(deviation) = deviation.filter(|deviation| *deviation > 0.0) {
         let [mean, deviation] = with_uncertainty(mean, deviation);
         return (mean, Some(deviation));
     }
-    let place = -(self::decimals(mean).min(decimals) as i32);
+    let place = -(decimals(mean).min(most) as i32);
     (at(mean, place), deviation.map(|deviation| at(deviation, place)))
 }
 

@@ -1,8 +1,7 @@
 //! DiT^DH against the official code, on tiny networks.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use mixflow::sampling::Flow;
-use mixflow::sampling::Guidance;
+use mixflow::sampling::{Flow, Guidance};
 use mixflow_backbones::block::{NormKind, PerceptronKind};
 use mixflow_backbones::dit_dh::{DitDh, DitDhConfig, Stack, official_key};
 use mixflow_backbones::lightning_dit::LightningParts;

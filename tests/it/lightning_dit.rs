@@ -1,8 +1,7 @@
 //! `LightningDiT` against the official code, on tiny networks.
 
 use burn::tensor::{Device, Tensor, TensorData};
-use mixflow::sampling::Flow;
-use mixflow::sampling::Guidance;
+use mixflow::sampling::{Flow, Guidance};
 use mixflow_backbones::lightning_dit::{LightningDit, LightningDitConfig, official_key};
 use mixflow_backbones::{Backbone, ClassLabels, Condition};
 use mixflow_schedules::{Linear, Prediction, Reversed};

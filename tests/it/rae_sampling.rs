@@ -3,9 +3,8 @@
 use burn::tensor::{Device, Tensor};
 use mixflow::evaluation::Generator;
 use mixflow::recipe::Recipe;
-use mixflow::sampling::Flow;
-use mixflow::sampling::Guidance;
 use mixflow::sampling::solver::{Adaptive, Euler, EulerMaruyama, Heun, LastStep, Pair, Solver, StochasticHeun};
+use mixflow::sampling::{Flow, Guidance};
 use mixflow_backbones::{Backbone, ClassLabels, Condition, NetworkConfig};
 use mixflow_schedules::{
     Cosine, Diffusion, Interval, Linear, Prediction, Reference, Reversed, Schedule, TimeGrid, Use, interval,

@@ -3,9 +3,8 @@
 use std::collections::BTreeSet;
 
 use burn::tensor::{Device, Tensor};
-use mixflow::sampling::Flow;
-use mixflow::sampling::Guidance;
 use mixflow::sampling::solver::{Euler, EulerMaruyama, KarrasHeun, LastStep, Solver};
+use mixflow::sampling::{Flow, Guidance};
 use mixflow_backbones::{ClassLabels, Condition};
 use mixflow_schedules::{Cosine, Diffusion, Linear, Prediction, Reversed, Schedule, TimeGrid};
 use mixflow_tests::{Fixture, LabelledTinyNet};

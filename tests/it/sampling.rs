@@ -3,9 +3,8 @@
 use burn::tensor::{Device, Tensor};
 use mixflow::evaluation::Generator;
 use mixflow::recipe::{ObjectiveConfig, SamplingConfig};
-use mixflow::sampling::Flow;
-use mixflow::sampling::Guidance;
 use mixflow::sampling::solver::{Adaptive, Euler, EulerMaruyama, Heun, LastStep, Pair, SeededNoise, Solver};
+use mixflow::sampling::{Flow, Guidance};
 use mixflow_backbones::sit::Sit;
 use mixflow_backbones::{ClassLabels, Condition};
 use mixflow_schedules::{Diffusion, Linear, Prediction, TimeGrid};

@@ -2,8 +2,7 @@
 
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{Device, Tensor};
-use mixflow::sampling::Flow;
-use mixflow::sampling::Guidance;
+use mixflow::sampling::{Flow, Guidance};
 use mixflow_backbones::embed::{sin_cos_2d, sinusoidal, unpatchify};
 use mixflow_backbones::encoder::{Encoder, EncoderConfig};
 use mixflow_backbones::sit::{Sit, SitConfig, official_key};

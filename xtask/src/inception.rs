@@ -6,10 +6,9 @@ use burn::tensor::Device;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mixflow::check_memory;
-use mixflow::data::Dataset;
+use mixflow::data::{Dataset, Labels};
 use mixflow::evaluation::inception::{
-    EvaluationOptions, Inception, InceptionEvaluation, Labels, Network, Resize, Sample, Setting, evaluate,
-    evaluation_pairs,
+    EvaluationOptions, Inception, InceptionEvaluation, Network, Resize, Sample, Setting, evaluate, evaluation_pairs,
 };
 use mixflow::evaluation::{class_counts, decoder};
 use mixflow::files::WeightsFile;

@@ -8,11 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Device;
 use clap::Args;
-use mixflow::FolderLock;
 use mixflow::backbones::Network;
-use mixflow::printable;
 use mixflow::recipe::{DecoderRecipe, Recipe, no_such_recipe};
 use mixflow::train::StoredNetwork;
+use mixflow::{FolderLock, printable};
 
 use crate::text;
 

@@ -1,9 +1,8 @@
 //! Sampling against the official code, from the recorded noise.
 
 use burn::tensor::{Device, Tensor};
-use mixflow::sampling::Guidance;
 use mixflow::sampling::solver::{Clock, DpmPlusPlus2M, Euler};
-use mixflow::sampling::{Sampler, SolverConfig};
+use mixflow::sampling::{Guidance, Sampler, SolverConfig};
 use mixflow::schedules::TimeGrid;
 use mixflow_t2i::{SkipLayers, TextSampling, TextToImage};
 use mixflow_tests::{Fixture, close};

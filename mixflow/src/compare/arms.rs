@@ -5,8 +5,7 @@ use std::path::Path;
 use mixflow_schedules::{Beta, LawConfig, MixFlow, TimestepConfig};
 
 use crate::Error;
-use crate::recipe::ObjectiveConfig;
-use crate::recipe::PostTraining;
+use crate::recipe::{ObjectiveConfig, PostTraining};
 use crate::train::{Start, TrainConfig};
 
 impl PostTraining {

@@ -5,10 +5,9 @@ use std::sync::atomic::Ordering;
 use burn::tensor::Tensor;
 use mixflow_backbones::{Backbone, ClassLabels};
 
-use super::study::LABELS;
 use super::{ArmScores, Progress, Results, Study};
 use crate::Error;
-use crate::data::Dataset;
+use crate::data::{Dataset, Labels};
 use crate::evaluation::metric::Reference;
 use crate::evaluation::{Generator, reached};
 use crate::files::Tiles;
@@ -21,6 +20,9 @@ pub(super) type Measured = (Results, Vec<(Arm, Images)>);
 
 /// Images of the sample grids in the report, at most.
 const SHOWN: usize = 40;
+
+/// How the classes of the images that are measured are chosen.
+pub(super) const LABELS: Labels = Labels::Reference;
 
 impl<N: NetworkSettings> Study<'_, N> {
     /// Scores of every arm, and the images to show.
@@ -35,10 +37,9 @@ impl<N: NetworkSettings> Study<'_, N> {
         let sampling = &self.recipe.sampling;
         let mut results = Results { labels: Some(LABELS), ..Results::default() };
         let mut shown = Vec::new();
-        let of_control =
-            if arms.iter().any(|(arm, ..)| *arm == Arm::Standard) { post.lambdas.len() as u64 + 1 } else { 0 };
+        let controls = arms.iter().filter(|(arm, ..)| *arm == Arm::Standard).count() * (post.lambdas.len() + 1);
         let others = post.other_samplings(sampling)?;
-        let sets = arms.len() as u64 * (1 + others.len() as u64) + post.seeds * of_control;
+        let sets = arms.len() as u64 * (1 + others.len() as u64) + controls as u64;
         tell(Progress::Begin("sampling and measuring", Some(sets * post.images as u64)));
         let mut done = 0;
         for (arm, seed, network) in arms {
@@ -84,6 +85,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         Ok(Some((results, shown)))
     }
 
+    /// The sample grids of the report: real images, then each arm's.
     pub(super) fn grids(&self, real: &dyn Dataset, arms: Vec<(Arm, Images)>) -> Result<Vec<Grid>, Error> {
         let [channels, height, width] = real.shape();
         let tiles = Tiles { columns: real.classes().len().clamp(1, 10), ..Tiles::default() };

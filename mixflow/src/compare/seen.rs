@@ -8,8 +8,7 @@ use serde_json::Value;
 
 use crate::data::{Dataset, Fingerprint, Permutation};
 use crate::random::Stream;
-use crate::recipe::PostTraining;
-use crate::recipe::{NetworkSettings, Recipe};
+use crate::recipe::{NetworkSettings, PostTraining, Recipe};
 use crate::train::StoredNetwork;
 use crate::train::difference::relocated;
 

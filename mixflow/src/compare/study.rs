@@ -12,9 +12,10 @@ use mixflow_backbones::{Autoencoder, Backbone, ClassLabels, NetworkConfig};
 use mixflow_schedules::TimestepConfig;
 use serde_json::json;
 
+use super::measured::LABELS;
 use super::phases::Phases;
 use super::{Lag, Results, arms, lag, lag_labels, outcome, parts};
-use crate::data::{Dataset, Labels, Part, learned};
+use crate::data::{Dataset, Part, learned};
 use crate::evaluation::metric::{MeasureOptions, Reference};
 use crate::evaluation::{Generator, class_counts, features, reference_size};
 use crate::files::write_atomic;
@@ -69,9 +70,6 @@ pub enum StudyOutcome {
     /// It was asked to stop; a training's checkpoint is written.
     Interrupted,
 }
-
-/// How the classes of the images that are measured are chosen.
-pub(super) const LABELS: Labels = Labels::Reference;
 
 /// Of the files of weights.
 const METADATA: &[(&str, &str)] = &[("library_name", "mixflow")];

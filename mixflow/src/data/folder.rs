@@ -9,8 +9,9 @@ use image::RgbImage;
 use serde::{Deserialize, Serialize};
 
 use super::captions::{Captioned, captioned};
-use super::{Dataset, Error, Example, Fingerprint, LARGEST, Variation};
-use super::{center_crop, checked_size, random_crop, to_planes};
+use super::{
+    Dataset, Error, Example, Fingerprint, LARGEST, Variation, center_crop, checked_size, random_crop, to_planes,
+};
 use crate::files::decode::{Decoded, Losses, Tally, decode_rgb, read};
 use crate::files::listing::{Listing, canonical, kinds};
 use crate::random::{self, Stream};

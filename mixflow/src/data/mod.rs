@@ -1,23 +1,8 @@
-//! Images with class labels: real digits, procedural shapes or a folder, behind one interface.
+//! Images with class labels: real digits, procedural shapes, a folder or stored latents, behind one interface.
 //!
-//! Everything here is plain numbers. [`Loader`] turns a [`Dataset`] into batches whose content is a function of
-//! (seed, step, example) alone.
-//!
-//! # Image files
-//! Folders, archives, shards, captions and evaluation decode JPEG, PNG and WebP files in one way. Where Pillow's
-//! `ImageOps.exif_transpose` and `convert("RGB")` have an answer that others share, it is ours:
-//!
-//! - The content tells the format, not the name.
-//! - A file that is cut or damaged as far as its format can tell is an error. JPEG and WebP have no checksums, and
-//!   what lacks inside of a JPEG that has its end is not seen: decoders fill it with grey, Pillow's too.
-//! - Images are turned as their Exif orientation says, where that is a 16-bit number of APP1 or `eXIf`, as the standard
-//!   has it; Pillow also looks into XMP and text chunks. The loaders of guided-diffusion and `SiT` leave them lying.
-//! - Alpha is dropped, also that of palettes and of grey images: what is transparent shows the colour stored there.
-//! - CMYK becomes RGB without profiles, `(255 − C)(255 − K)/255`; JPEG files hold it inverted.
-//! - 16 bits become 8 by `255 v/65535`, rounded. Pillow truncates colours to `v/256` and saturates greys at 255.
-//! - Of an animation the first frame is used. Colour profiles and gamma are not applied.
-//! - All threads together take at most 1 GiB for decoding and wait for each other beyond that. An image that needs more
-//!   is refused before memory is taken.
+//! A [`Dataset`] gives plain numbers. [`Loader`] turns it into batches whose content is a function of (seed, step,
+//! example) alone. Only [`LatentEncoder`] and [`Encoded`] know of networks. Image files are decoded as
+//! [`files`](crate::files#image-files) says.
 
 mod captions;
 mod config;

@@ -58,7 +58,8 @@ pub enum Measuring {
 
 /// Makes `count` images, their classes in the shares of the real ones, and measures them against the training data.
 ///
-/// The floor is the other part of the data as [`Recipe::parts`] divides it, whatever `generator` draws with: `count` images, or fewer where there are fewer.
+/// The floor is the other part of the data as [`Recipe::parts`] divides it, whatever `generator` draws with: `count`
+/// images, or fewer where there are fewer.
 ///
 /// # Errors
 /// If the data cannot be read or are no images, sampling fails, or `count` is too small for a metric. What can be known

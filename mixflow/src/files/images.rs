@@ -24,7 +24,7 @@ pub struct ByteImage {
 /// A folder gives its PNG, JPEG and WebP files at any depth, ordered by path; images may differ in size. A file `.npz`
 /// gives its array `arr_0` and a file `.npy` its only one, bytes of shape `[count, height, width, channels]` as the
 /// evaluator of guided-diffusion expects them. Grey images have one channel, all others are RGB. Files are decoded as
-/// [the data module](crate::data#image-files) says.
+/// [the files module](crate::files#image-files) says.
 #[derive(Debug)]
 pub struct ImageSource {
     from: From,

@@ -1,4 +1,4 @@
-//! What a loss is taken on.
+//! Batches: what a loss is taken on, from the examples of a loader.
 
 use std::ops::Range;
 
@@ -41,22 +41,21 @@ impl Batch<ClassLabels> {
     /// # Panics
     /// If `range` is not within them.
     pub fn of(examples: &Examples, range: Range<usize>, device: &Device) -> Self {
-        let Examples { pixels, labels, shape: [channels, height, width], classes, .. } = examples;
+        let &Examples { shape: [channels, height, width], classes, first, .. } = examples;
         let tensor = |values: &[f32], each: usize| TensorData::from(&values[range.start * each..range.end * each]);
         let (count, each) = (range.len(), channels * height * width);
-        let images = Tensor::<1>::from_data(tensor(pixels, each), device);
-        let condition = ClassLabels::new(&labels[range.clone()], *classes, device);
+        let images = Tensor::<1>::from_data(tensor(&examples.pixels, each), device);
+        let condition = ClassLabels::new(&examples.labels[range.clone()], classes, device);
         let features = examples.tokens.iter().zip(&examples.features).map(|(&[tokens, width], values)| {
             Tensor::<1>::from_data(tensor(values, tokens * width), device).reshape([count, tokens, width])
         });
-        let first = examples.first + range.start as u64;
-        Self::new(images.reshape([count, *channels, *height, *width]), condition, first)
-            .with_features(features.collect())
+        let first = first + range.start as u64;
+        Self::new(images.reshape([count, channels, height, width]), condition, first).with_features(features.collect())
     }
 }
 
 impl Loader {
-    /// The batches on a device.
+    /// The batches of all classes and stored features on a device, step by step.
     pub fn batches(self, device: &Device) -> impl Iterator<Item = Result<Batch<ClassLabels>, Error>> + use<> {
         let device = device.clone();
         self.map(move |examples| examples.map(|examples| Batch::of(&examples, 0..examples.labels.len(), &device)))

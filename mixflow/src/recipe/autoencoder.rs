@@ -14,9 +14,8 @@ use serde_json::Value;
 
 use crate::Error;
 use crate::autoencoder_training::{Judges, RaeRun, RaeTraining};
-use crate::data::Dataset;
 use crate::data::latents::Origin;
-use crate::data::{kl_origin, rae_origin};
+use crate::data::{Dataset, kl_origin, rae_origin};
 use crate::objective::TargetEncoder;
 use crate::train::{Checkpoints, Event};
 

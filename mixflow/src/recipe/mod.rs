@@ -31,8 +31,7 @@ pub use self::read::no_such_recipe;
 use self::read::{DECODERS, EMBEDDED, PUBLISHED, changed, deserialize, read};
 use crate::Error;
 use crate::data::{DataConfig, Dataset, Part, split};
-use crate::sampling::Guidance;
-use crate::sampling::Sampler;
+use crate::sampling::{Guidance, Sampler};
 use crate::train::{TrainConfig, check_positions};
 
 /// Everything that determines a run: data, network, objective, training, sampling, comparison.

@@ -1,4 +1,4 @@
-//! A comparison, in a recipe.
+//! Post-training and its comparison, in a recipe.
 
 use mixflow_schedules::{Error, LawConfig, TimeGrid};
 use serde::{Deserialize, Serialize};
@@ -72,7 +72,10 @@ impl PostTraining {
         all.filter(|other| other.as_ref() != Ok(sampling)).collect()
     }
 
-    /// What is wrong with these numbers, if anything.
+    /// Whether these numbers can be used.
+    ///
+    /// # Errors
+    /// A sentence that names the key.
     pub fn check(&self) -> Result<(), String> {
         if !(0.0..=1.0).contains(&self.gamma) {
             return Err(format!("gamma must be in [0, 1], found {}", self.gamma));

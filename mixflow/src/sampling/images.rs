@@ -1,4 +1,4 @@
-//! What was made.
+//! Generated images, as numbers.
 
 /// Generated images.
 #[derive(Clone, Debug, PartialEq)]

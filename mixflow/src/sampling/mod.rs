@@ -1,4 +1,5 @@
-//! From noise to images: the flow of a network, guided, carried by a solver along a grid of times.
+//! From noise to images: the flow of a network, guided, carried by a solver along a grid of times;
+//! then written as files, or given a likelihood.
 
 mod export;
 mod flow;

@@ -4,12 +4,11 @@ use burn::prelude::*;
 use mixflow_schedules::{Linear, TimeGrid, time_between};
 use serde::{Deserialize, Serialize};
 
-use crate::sampling::Flow;
-use crate::sampling::Guidance;
 use crate::sampling::solver::{
     Adaptive, DpmPlusPlus2M, Euler, EulerMaruyama, Heun, KarrasHeun, LastStep, NoiseSource, RungeKutta, SampleError,
     SeededNoise, Solver, StochasticHeun,
 };
+use crate::sampling::{Flow, Guidance};
 
 /// A solver and the times it visits.
 ///

@@ -9,10 +9,8 @@ use mixflow::backbones::weights::Weights;
 use mixflow::backbones::{ClassLabels, Condition, Network};
 use mixflow::evaluation::Generator;
 use mixflow::recipe::Recipe;
-use mixflow::sampling::Export;
-use mixflow::sampling::Flow;
-use mixflow::sampling::Images;
 use mixflow::sampling::solver::SeededNoise;
+use mixflow::sampling::{Export, Flow, Images};
 use serde_json::{Value, json};
 
 use crate::Place;

@@ -10,7 +10,6 @@ mod features;
 mod sample;
 mod statistics;
 
-pub use crate::data::Labels;
 pub use evaluation::{EvaluationOptions, InceptionEvaluation, Kid, Network, Set, Setting, evaluate, evaluation_pairs};
 pub use features::{InceptionFeatures, features};
 pub use mixflow_backbones::inception::{Inception, PUBLISHED_SHA256, Resize};
