@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::latents::{Latents, Posterior};
-use super::{Dataset, Digits, Error, Folder, OnBroken, Shapes, checked_size};
+use super::{Channels, Dataset, Digits, Error, Folder, OnBroken, Shapes, checked_size};
 
 /// A data source and its options.
 ///
@@ -123,46 +123,6 @@ impl DataConfig {
             self,
             Self::Folder { flip: true, .. } | Self::Captions { flip: true, .. } | Self::Latents { flip: true, .. }
         )
-    }
-}
-
-/// Number of colour channels; 1 or 3 in a recipe.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "u8", into = "u8")]
-pub enum Channels {
-    /// Grey.
-    #[default]
-    One,
-    /// Red, green, blue.
-    Three,
-}
-
-impl Channels {
-    /// 1 or 3.
-    #[must_use]
-    pub fn count(self) -> usize {
-        usize::from(u8::from(self))
-    }
-}
-
-impl From<Channels> for u8 {
-    fn from(channels: Channels) -> Self {
-        match channels {
-            Channels::One => 1,
-            Channels::Three => 3,
-        }
-    }
-}
-
-impl TryFrom<u8> for Channels {
-    type Error = Error;
-
-    fn try_from(count: u8) -> Result<Self, Error> {
-        match count {
-            1 => Ok(Self::One),
-            3 => Ok(Self::Three),
-            _ => Err(Error::OutOfRange { name: "channels", expected: "1 or 3", found: count.into() }),
-        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! The 1,797 handwritten digits of the UCI optical set.
 
+use serde::{Deserialize, Serialize};
+
 use super::resample::{Filter, taps};
-use super::{Channels, Dataset, Error, Example, checked_size};
+use super::{Dataset, Error, Example, checked_size};
 
 /// One row per digit: 64 pixels, row by row, 0 (paper) to 16 (ink), then the digit. Licence: `assets/README.md`.
 const PNG: &[u8] = include_bytes!("../../assets/digits.png");
@@ -80,6 +82,46 @@ impl Dataset for Digits {
     fn example(&self, index: u64) -> Result<Example, Error> {
         let pixels = self.resized(&self.pixels[index as usize]).repeat(self.channels.count());
         Ok(Example { pixels, label: usize::from(self.labels[index as usize]), features: vec![] })
+    }
+}
+
+/// Number of colour channels; 1 or 3 in a recipe.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "u8", into = "u8")]
+pub enum Channels {
+    /// Grey.
+    #[default]
+    One,
+    /// Red, green, blue.
+    Three,
+}
+
+impl Channels {
+    /// 1 or 3.
+    #[must_use]
+    pub fn count(self) -> usize {
+        usize::from(u8::from(self))
+    }
+}
+
+impl From<Channels> for u8 {
+    fn from(channels: Channels) -> Self {
+        match channels {
+            Channels::One => 1,
+            Channels::Three => 3,
+        }
+    }
+}
+
+impl TryFrom<u8> for Channels {
+    type Error = Error;
+
+    fn try_from(count: u8) -> Result<Self, Error> {
+        match count {
+            1 => Ok(Self::One),
+            3 => Ok(Self::Three),
+            _ => Err(Error::OutOfRange { name: "channels", expected: "1 or 3", found: count.into() }),
+        }
     }
 }
 

@@ -27,8 +27,8 @@ use std::path::PathBuf;
 use crate::random::{self, Stream};
 
 pub use crate::error::data::Error;
-pub use config::{Channels, DataConfig};
-pub use digits::Digits;
+pub use config::DataConfig;
+pub use digits::{Channels, Digits};
 pub use encoded::{Encoded, learned};
 pub use fingerprint::{Fingerprint, check_same_data};
 pub use folder::{Folder, OnBroken};

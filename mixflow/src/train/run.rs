@@ -12,8 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::difference::{Difference, relocated};
-use super::step_loop::{StepLoop, Stepped};
-use super::{OptimizerConfig, StepReport, TrainState};
+use super::step_loop::{Event, Outcome, StepLoop, Stepped};
+use super::{OptimizerConfig, TrainState};
 use crate::Error;
 use crate::data::{Dataset, Examples, Fingerprint, Loader, LoaderConfig};
 use crate::objective::{Batch, Objective, TargetEncoder};
@@ -85,34 +85,6 @@ pub(crate) fn check_positions(steps: u64, batch: usize, workers: usize) -> Resul
         ));
     }
     Ok(())
-}
-
-/// What a run tells while it goes.
-#[derive(Debug)]
-pub enum Event<'a> {
-    /// It starts at this step, from a checkpoint or (0) from the start.
-    Started {
-        /// The next step.
-        step: u64,
-    },
-    /// A step was taken.
-    Stepped(&'a StepReport),
-    /// A checkpoint was written.
-    Saved(&'a Path),
-    /// Something that the user should know and that did not stop the run.
-    Warning(String),
-}
-
-/// How a run ended.
-#[derive(Debug)]
-pub enum Outcome<S> {
-    /// All steps are done; the state that they led to.
-    Finished(S),
-    /// It was asked to stop; a checkpoint is written.
-    Interrupted {
-        /// The next step.
-        step: u64,
-    },
 }
 
 /// One training run in a folder: `metrics.jsonl` and `checkpoints/`. Two at a time would damage each other's: a

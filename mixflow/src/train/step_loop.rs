@@ -7,9 +7,37 @@ use serde_json::Value;
 
 use super::change;
 use super::difference::relocated;
-use super::{Checkpoints, Event, MetricsLog, Outcome, Snapshot, StepReport, TrainState};
+use super::{Checkpoints, MetricsLog, Snapshot, StepReport, TrainState};
 use crate::Error;
 use crate::data::{Fingerprint, check_same_data};
+
+/// What a run tells while it goes.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// It starts at this step, from a checkpoint or (0) from the start.
+    Started {
+        /// The next step.
+        step: u64,
+    },
+    /// A step was taken.
+    Stepped(&'a StepReport),
+    /// A checkpoint was written.
+    Saved(&'a Path),
+    /// Something that the user should know and that did not stop the run.
+    Warning(String),
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Outcome<S> {
+    /// All steps are done; the state that they led to.
+    Finished(S),
+    /// It was asked to stop; a checkpoint is written.
+    Interrupted {
+        /// The next step.
+        step: u64,
+    },
+}
 
 /// What a [`StepLoop`] steps and saves.
 pub(crate) trait Trainee: Sized {
