@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 
-use mixflow::data::latents::{Contents, Encoded, Image, Latents, Origin, Precision, Verified, Writer};
+use mixflow::data::latents::{Contents, EncodedBatch, Image, Latents, Origin, Precision, Verified, Writer};
 use mixflow::data::source::Entry;
 use mixflow::files::write_atomic;
 use mixflow::train::{Checkpoints, MetricsLog, StepReport};
@@ -36,7 +36,7 @@ fn latents(folder: &Path) -> Writer {
 
 fn push(writer: &mut Writer, name: &str) {
     let image = Image { entry: Entry { name: name.into(), class: 0, stamp: None }, sha256: [0; 32] };
-    let encoded = Encoded { mean: vec![0.5; 4 * 64 * 64], deviation: None, features: vec![] };
+    let encoded = EncodedBatch { mean: vec![0.5; 4 * 64 * 64], deviation: None, features: vec![] };
     writer.push(&[image], &encoded, None).expect("all is valid");
 }
 

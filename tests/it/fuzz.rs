@@ -11,7 +11,7 @@ use std::sync::atomic::AtomicBool;
 
 use mixflow::backbones::weights::Weights;
 use mixflow::data::latents::{
-    Contents, EncodeConfig, Encoded, Features, Latents, Origin, Precision, Verified, Writer, encode_dataset,
+    Contents, EncodeConfig, EncodedBatch, Features, Latents, Origin, Precision, Verified, Writer, encode_dataset,
 };
 use mixflow::data::source::{Directory, Source, WebDataset};
 use mixflow::data::{Dataset, OnBroken};
@@ -137,7 +137,8 @@ fn latents(folder: &Path) {
     };
     let writer = Writer::open(&folder.join("latents"), contents).expect("a new folder");
     let config = EncodeConfig { batch: 3, on_broken: OnBroken::Refuse };
-    let encode = |_| Encoded { mean: vec![0.5; 24], deviation: Some(vec![0.1; 24]), features: vec![vec![1.0; 18]] };
+    let encode =
+        |_| EncodedBatch { mean: vec![0.5; 24], deviation: Some(vec![0.1; 24]), features: vec![vec![1.0; 18]] };
     encode_dataset(&source, config, writer, &AtomicBool::new(false), encode, |_| {}).expect("all is valid");
 }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use mixflow::data::latents::{Contents, Encoded, Image, Latents, Origin, Posterior, Precision, Writer};
+use mixflow::data::latents::{Contents, EncodedBatch, Image, Latents, Origin, Posterior, Precision, Writer};
 use mixflow::data::source::Entry;
 use mixflow::data::{Loader, LoaderConfig};
 
@@ -40,7 +40,7 @@ fn write(folder: &Path) -> Result<()> {
     };
     let mut writer = Writer::open(folder, contents)?;
     let numbers = BATCH * SHAPE.iter().product::<usize>();
-    let encoded = Encoded { mean: vec![0.5; numbers], deviation: Some(vec![0.1; numbers]), features: vec![] };
+    let encoded = EncodedBatch { mean: vec![0.5; numbers], deviation: Some(vec![0.1; numbers]), features: vec![] };
     for first in (0..EXAMPLES).step_by(BATCH) {
         let image =
             |number: usize| Image { entry: Entry { name: number.to_string(), class: 0, stamp: None }, sha256: [0; 32] };

@@ -10,7 +10,7 @@ use mixflow_backbones::weights::Weights;
 use serde::Serialize;
 
 use crate::Error;
-use crate::data::latents::{Contents, Encoded, Features, Images, Origin, Precision};
+use crate::data::latents::{Contents, EncodedBatch, Features, ImageBatch, Origin, Precision};
 use crate::data::source::Source;
 
 /// The encoding half of an autoencoder, with the encoders whose features are stored beside the latents.
@@ -134,7 +134,7 @@ impl LatentEncoder {
     }
 
     /// Normalised latents and features of a batch.
-    pub fn encode(&self, images: Images) -> Encoded {
+    pub fn encode(&self, images: ImageBatch) -> EncodedBatch {
         let images = Tensor::<4>::from_data(TensorData::new(images.pixels, images.shape), &self.device);
         let Latents { mean, deviation } = match &self.network {
             Half::Kl(network) => network.encode(images.clone()),
@@ -143,7 +143,7 @@ impl LatentEncoder {
                 Latents { mean: statistics.normalise(features), deviation: None }
             }
         };
-        Encoded {
+        EncodedBatch {
             mean: numbers(mean),
             deviation: deviation.map(numbers),
             features: self.targets.iter().map(|(encoder, _)| numbers(encoder.forward(images.clone()))).collect(),

@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
 use mixflow::data::Dataset;
-use mixflow::data::latents::{Contents, Encoded, Features, Image, Latents, Origin, Precision, Verified, Writer};
+use mixflow::data::latents::{Contents, EncodedBatch, Features, Image, Latents, Origin, Precision, Verified, Writer};
 use mixflow::data::source::Entry;
 use mixflow_fuzz::folder;
 
@@ -39,7 +39,7 @@ fn write() -> PathBuf {
     };
     let path = folder().join("latents");
     let mut writer = Writer::open(&path, contents).expect("a new folder");
-    let encoded = Encoded { mean: vec![0.5; 24], deviation: Some(vec![0.1; 24]), features: vec![vec![1.0; 18]] };
+    let encoded = EncodedBatch { mean: vec![0.5; 24], deviation: Some(vec![0.1; 24]), features: vec![vec![1.0; 18]] };
     let image = |name: &str| Image { entry: Entry { name: name.into(), class: 1, stamp: None }, sha256: [7; 32] };
     writer.push(&["1.png", "2.png", "3.png"].map(image), &encoded, None).expect("all is valid");
     writer.finish().expect("the folder is writable");

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::manifest::Manifest;
 use super::resume::{hash, missing};
-use super::write::{Encoded, Image, Writer};
+use super::write::{EncodedBatch, Image, Writer};
 use crate::Error;
 use crate::data::source::{Entry, Sample, Source};
 use crate::data::{self, OnBroken};
@@ -23,7 +23,7 @@ pub struct EncodeConfig {
 
 /// A batch of images for an encoder.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Images {
+pub struct ImageBatch {
     /// `[n, 3, size, size]`, in [−1, 1].
     pub pixels: Vec<f32>,
     /// The `n`, 3, size, size.
@@ -67,7 +67,7 @@ pub fn encode_dataset(
     config: EncodeConfig,
     mut writer: Writer,
     stop: &AtomicBool,
-    mut encode: impl FnMut(Images) -> Encoded,
+    mut encode: impl FnMut(ImageBatch) -> EncodedBatch,
     mut tell: impl FnMut(Encoding),
 ) -> Result<Outcome, Error> {
     let size = writer.contents().image_size;
@@ -116,8 +116,8 @@ pub fn encode_dataset(
         if !known.is_empty() {
             let shape = [known.len(), 3, size, size];
             let mirrored = writer.contents().flipped.then(|| mirror(&pixels, size));
-            let encoded = encode(Images { pixels, shape });
-            let mirrored = mirrored.map(|pixels| encode(Images { pixels, shape }));
+            let encoded = encode(ImageBatch { pixels, shape });
+            let mirrored = mirrored.map(|pixels| encode(ImageBatch { pixels, shape }));
             writer.push(&known, &encoded, mirrored.as_ref())?;
         }
         writer.commit()?;

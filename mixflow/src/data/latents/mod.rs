@@ -31,10 +31,10 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use encode::{EncodeConfig, Encoding, Images, Outcome, encode_dataset};
+pub use encode::{EncodeConfig, Encoding, ImageBatch, Outcome, encode_dataset};
 pub use manifest::{Contents, Features, Manifest, Origin, Precision, ShardEntry};
 pub use verify::Verified;
-pub use write::{Encoded, Image, Writer};
+pub use write::{EncodedBatch, Image, Writer};
 
 use self::shard::Shard;
 use super::{Dataset, Error, Example, Fingerprint, Variation};

@@ -78,11 +78,11 @@ fn contents() -> Contents {
 }
 
 /// The latent is the first eight pixels, the deviation a tenth of the batch's size, features the first six pixels.
-fn trivial(images: Images) -> Encoded {
+fn trivial(images: ImageBatch) -> EncodedBatch {
     let [count, channels, height, width] = images.shape;
     let rows = || images.pixels.chunks(channels * height * width);
     let first = |numbers: usize| rows().flat_map(move |row| row[..numbers].to_vec()).collect::<Vec<_>>();
-    Encoded { mean: first(8), deviation: Some(vec![count as f32 / 10.0; 8 * count]), features: vec![first(6)] }
+    EncodedBatch { mean: first(8), deviation: Some(vec![count as f32 / 10.0; 8 * count]), features: vec![first(6)] }
 }
 
 const SKIP: EncodeConfig = EncodeConfig { batch: 4, on_broken: OnBroken::Skip };
@@ -224,7 +224,7 @@ fn numbers_that_are_not_finite_are_refused() {
     let mut writer = Writer::open(folder.path(), Contents { flipped: false, ..contents() }).unwrap();
     let image = [Image { entry: Entry { name: "a.png".into(), class: 0, stamp: None }, sha256: [0; 32] }];
     let encoded =
-        |number| Encoded { mean: vec![number; 8], deviation: Some(vec![0.0; 8]), features: vec![vec![0.0; 6]] };
+        |number| EncodedBatch { mean: vec![number; 8], deviation: Some(vec![0.0; 8]), features: vec![vec![0.0; 6]] };
     let error = writer.push(&image, &encoded(f32::NAN), None).unwrap_err().to_string();
     assert!(error.contains("latent of `a.png`: the encoder makes NaN of it"), "{error}");
     let half = Contents { flipped: false, precision: Precision::F16, ..contents() };

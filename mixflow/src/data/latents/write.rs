@@ -20,7 +20,7 @@ const PARTIAL: &str = "partial.json";
 
 /// What an encoder makes of a batch of `n` images; rows one after the other.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Encoded {
+pub struct EncodedBatch {
     /// `[n, channels, height, width]`, mean of the posterior.
     pub mean: Vec<f32>,
     /// As `mean`, its standard deviation; given if and only if [`Contents::deviation`] says so.
@@ -136,13 +136,18 @@ impl Writer {
     ///
     /// # Panics
     /// If something has not the size that the contents say, or the batch exceeds the [`room`](Self::room).
-    pub fn push(&mut self, images: &[Image], encoded: &Encoded, mirrored: Option<&Encoded>) -> Result<(), Error> {
+    pub fn push(
+        &mut self,
+        images: &[Image],
+        encoded: &EncodedBatch,
+        mirrored: Option<&EncodedBatch>,
+    ) -> Result<(), Error> {
         let contents = &self.manifest.contents;
         assert!(images.len() <= self.room(), "{} examples for {} places", images.len(), self.room());
         assert_eq!(mirrored.is_some(), contents.flipped, "mirrored images are given if and only if they are stored");
         let mut columns = self.rows.columns.iter_mut();
         for encoded in [Some(encoded), mirrored].into_iter().flatten() {
-            let Encoded { mean, deviation, features } = encoded;
+            let EncodedBatch { mean, deviation, features } = encoded;
             assert_eq!(deviation.is_some(), contents.deviation, "deviations are given if and only if they are stored");
             assert_eq!(features.len(), contents.features.len(), "encoders of features");
             let latent = contents.numbers();
