@@ -17,9 +17,9 @@ use crate::{Error, memory};
 /// Whatever would stop the measuring after hours of training and can be known before is refused here.
 ///
 /// # Errors
-/// As [`Recipe::parts`], and [`Error::Recipe`] for times that MixFlow cannot slow, samplings that no network makes finite, with fewer measured images than classes,
-/// if too few images or none of some class are left to train on, or if images are too many for memory or too large to be
-/// measured as pixels.
+/// As [`Recipe::parts`], and [`Error::Recipe`] for times that MixFlow cannot slow, samplings that no network makes finite,
+/// with fewer measured images than classes, if too few images or none of some class are left to train on, or if images are
+/// too many for memory or too large to be measured as pixels.
 pub fn parts<N: NetworkSettings>(recipe: &Recipe<N>, post: &PostTraining) -> Result<(Part, Part), Error> {
     let fault = |reason: String| Error::Recipe { origin: recipe.name.clone(), reason };
     post.objectives(&recipe.objective).map_err(fault)?;
@@ -68,8 +68,8 @@ pub fn parts<N: NetworkSettings>(recipe: &Recipe<N>, post: &PostTraining) -> Res
     Ok((train, held_out))
 }
 
-/// Whether the samples of a network whose output is finite are: on a path that is singular where the grid is not kept away
-/// from it, those of no network are.
+/// Refuses samplings that no network makes finite: those that take it to a time where its path is singular. Tried with a
+/// network that always says one.
 fn check_sampling<N: NetworkSettings>(recipe: &Recipe<N>, post: &PostTraining) -> Result<(), Error> {
     let (device, shape) = (Device::default(), [1, recipe.network.shape()[0], 1, 1]);
     let ObjectiveConfig { schedule, prediction, .. } = &recipe.objective;
