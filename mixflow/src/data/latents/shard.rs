@@ -9,7 +9,6 @@ use safetensors::tensor::Metadata;
 use serde_json::{Map, Value, json};
 
 use super::manifest::{Contents, ShardEntry};
-use super::number::widen;
 use crate::data::Error;
 
 /// Largest header of a shard, bytes; ours have less than 10 kB.
@@ -181,7 +180,9 @@ impl Shard {
     pub(super) fn numbers(&self, column: usize, row: usize, contents: &Contents) -> Vec<f32> {
         let (start, bytes) = self.columns[column];
         let start = start + row * bytes;
-        widen(&self.file[start..start + bytes], contents.precision)
+        let mut numbers = Vec::with_capacity(bytes / contents.precision.bytes());
+        contents.precision.widen(&self.file[start..start + bytes], &mut numbers);
+        numbers
     }
 
     /// SHA-256 of the file of an example's image, where it was stored.

@@ -7,7 +7,6 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::manifest::{Contents, MANIFEST, Manifest, Precision, ShardEntry, shard_name};
-use super::number::narrow;
 use super::resume::stamp;
 use super::shard::Rows;
 use crate::data::source::Entry;
@@ -158,7 +157,7 @@ impl Writer {
             for ((what, numbers, size), bytes) in parts.into_iter().zip(&mut columns) {
                 assert_eq!(numbers.len(), images.len() * size, "numbers of {what}s of {} images", images.len());
                 for (row, Image { entry, .. }) in numbers.chunks(size).zip(images) {
-                    if let Some(number) = narrow(row, contents.precision, bytes) {
+                    if let Some(number) = contents.precision.narrow(row, bytes) {
                         let reason = unfit(what, &entry.name, number, contents.precision);
                         return Err(data::Error::Latents { path: self.folder.clone(), reason }.into());
                     }
