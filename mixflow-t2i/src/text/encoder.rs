@@ -33,6 +33,19 @@ pub trait TextEncoder {
     /// [`Error::NoPrompts`] for none, and if the encoder cannot be read.
     fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error>;
 
+    /// Tells `sink` what [`encode`](Self::encode) says of many prompts, block after block in their order; provided: one call
+    /// a block. An encoder that has to read weights reads them once for all blocks.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode), and what `sink` returns, which ends it.
+    fn encode_blocks(
+        &self,
+        blocks: &[&[&str]],
+        sink: &mut dyn FnMut(TextEmbedding) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        blocks.iter().try_for_each(|prompts| sink(self.encode(prompts)?))
+    }
+
     /// What of `prompts` will not be read, because it does not fit; provided: nothing.
     ///
     /// # Errors

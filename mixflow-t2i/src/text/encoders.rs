@@ -7,7 +7,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::Deserialize;
 
 use super::folder::Stored;
-use super::{ClipConfig, T5Config, TextEncoder, Tokens, config};
+use super::{Clip, ClipConfig, T5, T5Config, TextEncoder, Tokens, config};
 use crate::{Error, TextEmbedding};
 
 /// Prompts that are in the networks at a time.
@@ -18,9 +18,10 @@ const BATCH: usize = 8;
 /// A prompt's tokens are those of both CLIPs, side by side and filled with zeros up to the width of T5, and after them
 /// those of T5. Its pooled vector is that of both CLIPs, projected.
 ///
-/// Encoding reads the encoders one after another, T5 block after block, and forgets them again, so that the most in
-/// memory is bigG: 2.8 GB in `f32`. That takes as long as reading 11 GB (half precision) or 22 GB does: encode all
-/// prompts in one call.
+/// [`encode`](TextEncoder::encode) reads the encoders one after another, T5 layer after layer, and forgets them again, so
+/// that the most in memory is bigG: 2.8 GB in `f32`. That takes as long as reading 11 GB (half precision) or 22 GB does.
+/// [`encode_blocks`](TextEncoder::encode_blocks) of more than one block reads them once and keeps all three, 22 GB; where
+/// the machine has less memory, it is `encode` for every block.
 ///
 /// # Source
 /// Hugging Face diffusers 0.39.0, `StableDiffusion3Pipeline.encode_prompt`. Stability's own code,
@@ -36,6 +37,9 @@ pub struct TextEncoders {
     width: usize,
     device: Device,
 }
+
+/// Tokens and pooled vectors of a CLIP.
+type ClipSays = (Tensor<3>, Tensor<2>);
 
 /// The end of a prompt that an encoder does not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,12 +130,36 @@ impl TextEncoders {
     }
 
     /// What a CLIP says of prompts.
-    fn clip(&self, stored: &Stored<ClipConfig>, prompts: &[&str]) -> Result<(Tensor<3>, Tensor<2>), Error> {
+    fn clip(&self, stored: &Stored<ClipConfig>, network: &Clip, prompts: &[&str]) -> Result<ClipSays, Error> {
         let ids = self.numbers(stored, prompts)?;
-        let network = stored.config.init(&self.device).load(stored.weights.clone())?;
         let outputs = ids.split(BATCH, 0).into_iter().map(|ids| network.forward(ids));
         let (tokens, pooled) = outputs.map(|output| (output.penultimate, output.projected)).unzip();
         Ok((Tensor::cat(tokens, 0), Tensor::cat(pooled, 0)))
+    }
+
+    /// A CLIP with its values.
+    fn read_clip(&self, stored: &Stored<ClipConfig>) -> Result<Clip, Error> {
+        stored.config.init(&self.device).load(stored.weights.clone())
+    }
+
+    /// Side by side, and T5's tokens after them: zeros where there is none.
+    fn join(&self, clip_l: ClipSays, clip_g: ClipSays, t5: Option<Tensor<3>>) -> TextEmbedding {
+        let ((tokens_l, pooled_l), (tokens_g, pooled_g)) = (clip_l, clip_g);
+        let [batch, length, width] = tokens_l.dims();
+        let rest = Tensor::zeros([batch, length, self.width - width - tokens_g.dims()[2]], &self.device);
+        let clip = Tensor::cat(vec![tokens_l, tokens_g, rest], 2); // [batch, tokens, width of T5]
+        let t5 = t5.unwrap_or_else(|| Tensor::zeros([batch, self.length, self.width], &self.device));
+        TextEmbedding::new(Tensor::cat(vec![clip, t5], 1), Tensor::cat(vec![pooled_l, pooled_g], 1))
+    }
+
+    /// All three with their values, if the machine has the memory, a quarter more than they take.
+    fn read(&self) -> Result<Option<(Clip, Clip, Option<T5>)>, Error> {
+        let bytes = self.clip_l.memory() + self.clip_g.memory() + self.t5.as_ref().map_or(0, Stored::memory);
+        if bytes + bytes / 4 > mixflow::memory() {
+            return Ok(None);
+        }
+        let t5 = self.t5.as_ref().map(|t5| t5.config.init(&self.device).load(t5.weights.clone()));
+        Ok(Some((self.read_clip(&self.clip_l)?, self.read_clip(&self.clip_g)?, t5.transpose()?)))
     }
 
     /// The numbers of prompts' tokens, `[batch, tokens]`.
@@ -150,19 +178,37 @@ impl TextEncoder for TextEncoders {
         if prompts.is_empty() {
             return Err(Error::NoPrompts);
         }
-        let (tokens_l, pooled_l) = self.clip(&self.clip_l, prompts)?;
-        let (tokens_g, pooled_g) = self.clip(&self.clip_g, prompts)?;
-        let [batch, length, width] = tokens_l.dims();
-        let rest = Tensor::zeros([batch, length, self.width - width - tokens_g.dims()[2]], &self.device);
-        let clip = Tensor::cat(vec![tokens_l, tokens_g, rest], 2); // [batch, tokens, width of T5]
-        let t5 = match &self.t5 {
-            None => Tensor::zeros([batch, self.length, self.width], &self.device),
-            Some(t5) => {
-                let ids = self.numbers(t5, prompts)?;
-                t5.config.init(&self.device).stream(t5.weights.clone(), ids, BATCH)?
-            }
+        let clip = |stored| self.clip(stored, &self.read_clip(stored)?, prompts);
+        let (clip_l, clip_g) = (clip(&self.clip_l)?, clip(&self.clip_g)?);
+        let t5 = self.t5.as_ref().map(|t5| {
+            let ids = self.numbers(t5, prompts)?;
+            t5.config.init(&self.device).stream(t5.weights.clone(), ids, BATCH)
+        });
+        Ok(self.join(clip_l, clip_g, t5.transpose()?))
+    }
+
+    fn encode_blocks(
+        &self,
+        blocks: &[&[&str]],
+        sink: &mut dyn FnMut(TextEmbedding) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if blocks.iter().any(|prompts| prompts.is_empty()) {
+            return Err(Error::NoPrompts);
+        }
+        let networks = if blocks.len() > 1 { self.read()? } else { None };
+        let Some((clip_l, clip_g, t5)) = networks else {
+            return blocks.iter().try_for_each(|prompts| sink(self.encode(prompts)?));
         };
-        Ok(TextEmbedding::new(Tensor::cat(vec![clip, t5], 1), Tensor::cat(vec![pooled_l, pooled_g], 1)))
+        for prompts in blocks {
+            let t5 = self.t5.as_ref().zip(t5.as_ref()).map(|(stored, network)| {
+                let rows = self.numbers(stored, prompts)?.split(BATCH, 0).into_iter().map(|ids| network.forward(ids));
+                Ok::<_, Error>(Tensor::cat(rows.collect(), 0))
+            });
+            let clip_l = self.clip(&self.clip_l, &clip_l, prompts)?;
+            let clip_g = self.clip(&self.clip_g, &clip_g, prompts)?;
+            sink(self.join(clip_l, clip_g, t5.transpose()?))?;
+        }
+        Ok(())
     }
 
     fn cuts(&self, prompts: &[&str]) -> Result<Vec<Cut>, Error> {

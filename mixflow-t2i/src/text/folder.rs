@@ -48,6 +48,11 @@ impl<C> Stored<C> {
         let weights = Weights::read(file.ok_or_else(|| missing(&folder, &WEIGHTS))?)?;
         Ok(Self { tokenizer, config, weights })
     }
+
+    /// Bytes of the weights in memory, in `f32`.
+    pub(super) fn memory(&self) -> u64 {
+        self.weights.iter().map(|(_, tensor)| 4 * tensor.num_elements() as u64).sum()
+    }
 }
 
 fn missing(folder: &Path, names: &[&str]) -> Error {

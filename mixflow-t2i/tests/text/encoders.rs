@@ -1,5 +1,6 @@
 //! The encoders together.
 
+use std::io::{Seek, SeekFrom, Write};
 use std::path::Path;
 
 use burn::tensor::{DType, Device, Tensor};
@@ -111,6 +112,45 @@ fn a_prompt_does_not_depend_on_those_beside_it() {
     let alone = encoders.encode(&many[18..]).expect("whole files");
     let values = |text: &TextEmbedding| text.tokens.to_data().iter::<f64>().collect::<Vec<_>>();
     close("tokens", &values(&last), &values(&alone), fixture.tolerance(None));
+}
+
+#[test]
+fn blocks_are_encoded_with_one_read_of_the_weights() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let fixture = write_pipeline(folder.path());
+    let tolerance = fixture.tolerance(None);
+    let prompts = prompts(&fixture);
+    let blocks: Vec<&[&str]> = prompts.chunks(prompts.len().div_ceil(2)).collect();
+    let values = |text: TextEmbedding| {
+        let [tokens, pooled] = [text.tokens.into_data(), text.pooled.into_data()];
+        tokens.iter::<f64>().chain(pooled.iter()).collect::<Vec<_>>()
+    };
+    for t5 in [true, false] {
+        write_pipeline(folder.path());
+        let encoders = opened(folder.path());
+        let encoders = if t5 { encoders } else { encoders.without_t5() };
+        let expected: Vec<_> =
+            blocks.iter().map(|block| values(encoders.encode(block).expect("whole files"))).collect();
+        let mut found = vec![];
+        let mut sink = |text| {
+            found.push(values(text));
+            // Who reads these again finds zeros.
+            for name in ENCODERS {
+                let path = folder.path().join(name).join("model.safetensors");
+                let mut file = std::fs::OpenOptions::new().write(true).open(&path).expect("a file");
+                let bytes = std::fs::read(&path).expect("a file");
+                let header = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"));
+                file.seek(SeekFrom::Start(header)).expect("a file");
+                file.write_all(&vec![0; bytes.len() - header as usize]).expect("a file");
+            }
+            Ok(())
+        };
+        encoders.encode_blocks(&blocks, &mut sink).expect("whole files");
+        assert_eq!(found.len(), 2);
+        found.iter().zip(&expected).for_each(|(found, expected)| close("blocks", found, expected, tolerance));
+        let again = values(encoders.encode(blocks[1]).expect("whole files"));
+        assert_ne!(again, expected[1], "zeros are read");
+    }
 }
 
 #[test]
