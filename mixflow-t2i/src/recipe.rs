@@ -62,11 +62,6 @@ impl TextEncoderConfig {
             Self::StableDiffusion3 { folder } => Box::new(TextEncoders::from_folder(folder, &Device::default())?),
         })
     }
-
-    /// What tells it from other encoders.
-    fn name(&self) -> String {
-        serde_json::to_string(self).expect("text and numbers are JSON")
-    }
 }
 
 impl NetworkSettings for TextNetworkConfig {
@@ -123,7 +118,7 @@ impl TextNetworkConfig {
         tell: impl FnMut(usize),
     ) -> Result<Prompted<MmDit>, Error> {
         let encoder = self.text.open()?;
-        let table = PromptTable::prepare(folder, prompts, &*encoder, &self.text.name(), tell)?;
+        let table = PromptTable::prepare(folder, prompts, &*encoder, tell)?;
         let MmDitConfig { context_width, pooled_width, .. } = self.transformer;
         if table.widths() != [context_width, pooled_width] {
             let reason = format!(

@@ -51,6 +51,11 @@ fn words(prompt: &str) -> impl Iterator<Item = String> {
 
 /// Tokens are the words' vectors in their order; pooled they are the sum of all over the root of their number.
 impl TextEncoder for Words {
+    fn identity(&self) -> Result<String, Error> {
+        let Self { width, tokens } = self;
+        Ok(format!("words of width {width}, {tokens} tokens"))
+    }
+
     fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error> {
         if prompts.is_empty() {
             return Err(Error::NoPrompts);

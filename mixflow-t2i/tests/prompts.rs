@@ -1,28 +1,58 @@
 //! Prompts as the classes of a data set.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use std::cell::Cell;
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use burn::module::Module;
 use burn::nn::{Linear, LinearConfig};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use mixflow::backbones::{Backbone, ClassLabels};
 use mixflow_t2i::prompts::{PromptTable, Prompted};
 use mixflow_t2i::{Error, TextEmbedding, TextEncoder, Words};
 
 const WORDS: Words = Words { width: 8, tokens: 3 };
 
-/// Counts the prompts that are encoded.
-#[derive(Debug, Default)]
-struct Counted(AtomicUsize);
+/// Words by another name, which count how often they are read and how many prompts are encoded, and stop after so many.
+struct Counted {
+    identity: &'static str,
+    most: usize,
+    reads: Cell<usize>,
+    prompts: Cell<usize>,
+}
+
+impl Counted {
+    fn new(identity: &'static str, most: usize) -> Self {
+        Self { identity, most, reads: Cell::new(0), prompts: Cell::new(0) }
+    }
+}
 
 impl TextEncoder for Counted {
-    fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error> {
-        self.0.fetch_add(prompts.len(), Ordering::Relaxed);
-        WORDS.encode(prompts)
+    fn identity(&self) -> Result<String, Error> {
+        Ok(self.identity.into())
+    }
+
+    fn encode(&self, _: &[&str]) -> Result<TextEmbedding, Error> {
+        panic!("all blocks are encoded at once")
+    }
+
+    fn encode_blocks(
+        &self,
+        blocks: &[&[&str]],
+        sink: &mut dyn FnMut(TextEmbedding) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        self.reads.set(self.reads.get() + 1);
+        for prompts in blocks {
+            self.prompts.set(self.prompts.get() + prompts.len());
+            if self.prompts.get() > self.most {
+                return Err(Error::Other("stopped".into()));
+            }
+            sink(WORDS.encode(prompts)?)?;
+        }
+        Ok(())
     }
 }
 
@@ -30,11 +60,8 @@ fn prompts(count: usize) -> Vec<String> {
     (0..count).map(|number| format!("cat number {number}")).collect()
 }
 
-/// The table of a folder, and how many prompts were encoded for it.
-fn prepare(folder: &Path, prompts: &[String], name: &str) -> Result<(PromptTable, usize), Error> {
-    let encoder = Counted::default();
-    let table = PromptTable::prepare(folder, prompts, &encoder, name, |_| {})?;
-    Ok((table, encoder.0.into_inner()))
+fn prepare(folder: &Path, prompts: &[String], identity: &'static str) -> Result<PromptTable, Error> {
+    PromptTable::prepare(folder, prompts, &Counted::new(identity, usize::MAX), |_| {})
 }
 
 /// All numbers of some embeddings.
@@ -43,51 +70,105 @@ fn numbers(text: TextEmbedding) -> Vec<f32> {
     tokens.iter().chain(pooled.iter()).collect()
 }
 
-#[test]
-fn rows_are_what_the_encoder_says() {
-    let folder = tempfile::tempdir().unwrap();
-    let prompts = prompts(300);
-    let (table, _) = prepare(folder.path(), &prompts, "words").unwrap();
-    assert_eq!(table.prompts(), 300);
-    // Of both files, in any order and as often as asked for; the number after the last stands for none.
-    let found = table.rows(&[299, 0, 255, 256, 300, 0], &Device::default());
-    let asked = [299, 0, 255, 256].map(|number: usize| prompts[number].as_str());
-    let asked = [asked[0], asked[1], asked[2], asked[3], "", asked[1]];
-    assert_eq!(numbers(found), numbers(WORDS.encode(&asked).unwrap()));
+/// The nearest number of 11 bits, whose last is at least 2⁻²⁴; of two, the even one.
+fn half(number: f32) -> f32 {
+    let exponent = number.abs().log2().floor().max(-14.0) as i32;
+    let unit = 2f64.powi(exponent - 10);
+    ((f64::from(number) / unit).round_ties_even() * unit) as f32
 }
 
 #[test]
-fn prompts_are_encoded_once() {
+fn rows_are_what_the_encoder_says_in_half_precision() {
     let folder = tempfile::tempdir().unwrap();
     let prompts = prompts(300);
-    assert_eq!(prepare(folder.path(), &prompts, "words").unwrap().1, 301);
-    assert_eq!(prepare(folder.path(), &prompts, "words").unwrap().1, 0);
-    // As if it had been stopped.
-    fs::remove_file(folder.path().join("00001.safetensors")).unwrap();
-    assert_eq!(prepare(folder.path(), &prompts, "words").unwrap().1, 301 - 256);
+    let table = prepare(folder.path(), &prompts, "words").unwrap();
+    assert_eq!(table.prompts(), 300);
+    // Of both files, in any order and as often as asked for; the number after the last stands for none.
+    let asked = [299, 0, 255, 256].map(|number: usize| prompts[number].as_str());
+    let asked = [asked[0], asked[1], asked[2], asked[3], "", asked[1]];
+    let exact = numbers(WORDS.encode(&asked).unwrap());
+    // On a thread of the loader.
+    let found = thread::scope(|scope| {
+        let rows = || numbers(table.rows(&[299, 0, 255, 256, 300, 0], &Device::default()));
+        scope.spawn(rows).join().unwrap()
+    });
+    assert_eq!(found, exact.iter().map(|&number| half(number)).collect::<Vec<_>>());
+    for (found, exact) in found.iter().zip(&exact) {
+        assert!((found - exact).abs() <= exact.abs() / 2048.0 + 2f32.powi(-25), "{found} for {exact}");
+    }
+}
+
+#[test]
+fn what_half_precision_does_not_hold_is_refused() {
+    struct Constant(f32);
+
+    impl TextEncoder for Constant {
+        fn identity(&self) -> Result<String, Error> {
+            Ok("constant".into())
+        }
+
+        fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error> {
+            let rows = Tensor::full([prompts.len(), 1], self.0, &Device::default());
+            Ok(TextEmbedding::new(rows.clone().unsqueeze_dim(1), rows))
+        }
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    for number in [65_520.0, -1e9, f32::INFINITY, f32::NAN] {
+        let error = PromptTable::prepare(folder.path(), &prompts(1), &Constant(number), |_| {}).unwrap_err();
+        assert!(error.to_string().contains(&format!("half precision does not hold {number}")), "{error}");
+    }
+    let table = PromptTable::prepare(folder.path(), &prompts(1), &Constant(-65_519.0), |_| {}).unwrap();
+    assert_eq!(numbers(table.rows(&[0], &Device::default())), [-65_504.0; 2]);
+}
+
+#[test]
+fn encoders_are_read_once_and_prompts_encoded_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let prompts = prompts(600);
+    let prepare = |most| {
+        let (encoder, mut told) = (Counted::new("words", most), vec![]);
+        let table = PromptTable::prepare(folder.path(), &prompts, &encoder, |done| told.push(done));
+        (table.is_ok(), encoder.reads.get(), encoder.prompts.get(), told)
+    };
+    // It is stopped in the third file, and goes on with that.
+    assert_eq!(prepare(600), (false, 1, 601, vec![256, 512]));
+    assert_eq!(prepare(600), (true, 1, 601 - 512, vec![600, 600]));
+    assert_eq!(prepare(600), (true, 0, 0, vec![600]));
+    for file in ["00000.safetensors", "00001.safetensors"] {
+        fs::remove_file(folder.path().join(file)).unwrap();
+    }
+    assert_eq!(prepare(600), (true, 1, 512, vec![345, 600, 600]));
 }
 
 #[test]
 fn what_does_not_belong_together_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     prepare(folder.path(), &prompts(3), "words").unwrap();
-    let complain = |prompts: &[String], name: &str, words: &str| {
-        let error = prepare(folder.path(), prompts, name).unwrap_err().to_string();
+    let complain = |prompts: &[String], identity, words: &str| {
+        let error = prepare(folder.path(), prompts, identity).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     };
     complain(&prompts(2), "words", "of other prompts");
     // Where one ends and the next begins counts.
     let joined = ["cat number 0,cat number 1".to_string(), "cat number 2".into()];
     complain(&joined, "words", "of other prompts");
-    complain(&prompts(3), "letters", "of another encoder");
+    complain(&prompts(3), "letters", "of another encoder, or of one with other weights");
 
     let file = folder.path().join("00000.safetensors");
     let whole = fs::read(&file).unwrap();
     fs::write(&file, &whole[..whole.len() - 4]).unwrap();
     complain(&prompts(3), "words", "00000.safetensors is damaged");
-    PromptTable::prepare(&folder.path().join("other"), &[], &WORDS, "words", |_| {}).unwrap();
+    prepare(&folder.path().join("other"), &[], "words").unwrap();
     fs::copy(folder.path().join("other/00000.safetensors"), &file).unwrap();
-    complain(&prompts(3), "words", "has a `tokens` of F32 [1, 3, 8]");
+    complain(&prompts(3), "words", "has a `tokens` of F16 [1, 3, 8]");
+
+    // As versions before wrote it, which stored 32 bits.
+    let manifest = folder.path().join("prompts.json");
+    let mut json: serde_json::Value = serde_json::from_slice(&fs::read(&manifest).unwrap()).unwrap();
+    json.as_object_mut().unwrap().remove("version");
+    fs::write(&manifest, json.to_string()).unwrap();
+    complain(&prompts(3), "words", "that another version of mixflow wrote: choose another folder, or remove it");
 }
 
 /// Adds what it is told to every pixel.
@@ -111,7 +192,7 @@ impl Backbone for Told {
 fn a_network_for_text_is_one_for_classes() {
     let folder = tempfile::tempdir().unwrap();
     let prompts = prompts(5);
-    let (table, _) = prepare(folder.path(), &prompts, "words").unwrap();
+    let table = prepare(folder.path(), &prompts, "words").unwrap();
     let device = Device::default().autodiff();
     let told = Told { pooled: LinearConfig::new(8, 1).init(&device), tokens: LinearConfig::new(24, 1).init(&device) };
     let network = Prompted::new(told, Arc::new(table));
@@ -120,7 +201,12 @@ fn a_network_for_text_is_one_for_classes() {
     let x = Tensor::zeros([2, 1, 2, 2], &device);
     let time = Tensor::zeros([2], &device);
     let text = WORDS.encode(&[&prompts[4], ""]).unwrap();
-    let text = TextEmbedding::new(text.tokens.to_device(&device), text.pooled.to_device(&device));
+    let rounded = |data: TensorData| {
+        let shape = data.shape().clone();
+        TensorData::new(data.iter::<f32>().map(half).collect(), shape)
+    };
+    let [tokens, pooled] = [text.tokens.into_data(), text.pooled.into_data()].map(rounded);
+    let text = TextEmbedding::new(Tensor::from_data(tokens, &device), Tensor::from_data(pooled, &device));
     let expected = network.network.forward(x.clone(), time.clone(), text);
     let found = network.forward(x, time, ClassLabels::new(&[4, 5], 5, &device));
     assert_eq!(found.into_data(), expected.into_data());

@@ -141,9 +141,7 @@ fn a_run_makes_images_of_any_prompts() {
     let prompts = ["red circle".to_string(), "blue star".into()];
     let prompted = Prompted::new(
         network,
-        Arc::new(
-            PromptTable::prepare(&folder.path().join("prompts"), &prompts, &*pipeline.encoder, "", |_| {}).unwrap(),
-        ),
+        Arc::new(PromptTable::prepare(&folder.path().join("prompts"), &prompts, &*pipeline.encoder, |_| {}).unwrap()),
     );
     let generator = Generator { null: 2, ..recipe.generator(&prompted) };
     pipeline.size = [8, 8];

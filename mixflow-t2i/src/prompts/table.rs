@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor, TensorData};
 use mixflow::backbones::json::explain;
 use mixflow::backbones::mapped_file::MappedFile;
+use mixflow::data::latents::Precision;
 use mixflow::files::write_atomic;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde::{Deserialize, Serialize};
@@ -19,18 +20,25 @@ const BLOCK: usize = 256;
 /// What the files belong to.
 const MANIFEST: &str = "prompts.json";
 
+/// Of the files. Version 0, which wrote none, stored `f32` and knew encoders by their folders.
+const VERSION: u32 = 1;
+
 /// The embeddings of numbered prompts, in files of a folder that are read by memory map. After the last prompt there is one
 /// more, the empty one, which stands for none.
 ///
 /// Text encoders are larger than the networks that they talk to, and say the same of a prompt each time: they read all
 /// prompts of a data set once, before training.
+///
+/// Numbers are stored as IEEE 754 half precision, `f16`, the type that most text encoders are published in: rounded to the
+/// nearest of 11 bits, so that the error is at most 2⁻¹¹ = 0.05 % of a number from 2⁻¹⁴ = 0.00006 up, and at most 2⁻²⁵ below.
+/// `bfloat16` would round eight times as coarsely, for a range that is not needed: what is not below 65,520 is refused.
 #[derive(Debug)]
 pub struct PromptTable {
     blocks: Vec<Block>,
     prompts: usize,
 }
 
-/// A file with `tokens`, `[prompts, length, width]`, and `pooled`, `[prompts, pooled width]`, as `f32`.
+/// A file with `tokens`, `[prompts, length, width]`, and `pooled`, `[prompts, pooled width]`, as `f16`.
 #[derive(Debug)]
 struct Block {
     file: MappedFile,
@@ -51,44 +59,58 @@ struct Shape {
 
 #[derive(PartialEq, Eq, Serialize, Deserialize)]
 struct Manifest {
+    #[serde(default)]
+    version: u32,
+    /// Its identity.
     encoder: String,
     prompts: usize,
+    /// Of the prompts.
     sha256: String,
 }
 
 impl PromptTable {
-    /// The table in `folder` of these prompts; whatever is missing in it is encoded and written. `name` says which encoder
-    /// it is, in whatever way tells it from others. `tell` hears how many prompts are done.
+    /// The table in `folder` of these prompts; whatever is missing in it is encoded and written, a file of 256 prompts at a
+    /// time, which stays when the rest is interrupted. `tell` hears how many prompts are done.
+    ///
+    /// The folder belongs to the [`identity`](TextEncoder::identity) of the encoder: its content, wherever that lies.
     ///
     /// # Errors
-    /// If the folder holds other prompts or those of another encoder, a file is damaged or cannot be written, and as the
-    /// encoder's own.
+    /// If the folder holds other prompts, those of another encoder or of another version of this crate, a file is damaged
+    /// or cannot be written, an embedding is not finite in half precision, and as the encoder's own.
     pub fn prepare(
         folder: &Path,
         prompts: &[String],
         encoder: &dyn TextEncoder,
-        name: &str,
         mut tell: impl FnMut(usize),
     ) -> Result<Self, Error> {
-        let mut digest = Sha256::new();
-        prompts.iter().for_each(|prompt| digest.update(format!("{}:{prompt},", prompt.len())));
-        let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        let manifest = Manifest { encoder: name.into(), prompts: prompts.len(), sha256 };
-        check_manifest(folder, &manifest)?;
+        check_manifest(folder, &Manifest::new(encoder, prompts)?)?;
         let all: Vec<&str> = prompts.iter().map(String::as_str).chain([""]).collect();
+        let files = all.chunks(BLOCK).enumerate();
+        let files = files.map(|(number, block)| (folder.join(format!("{number:05}.safetensors")), block));
+        let (found, missing): (Vec<_>, Vec<_>) = files.clone().partition(|(path, _)| path.is_file());
+        // What is wrong with these is said before the others are encoded.
+        found.iter().try_for_each(|(path, block)| Block::open(path, block.len()).map(drop))?;
+        if !missing.is_empty() {
+            let mut done: usize = found.iter().map(|(_, block)| block.len()).sum();
+            let mut rest = missing.iter();
+            let blocks: Vec<_> = missing.iter().map(|(_, block)| *block).collect();
+            encoder.encode_blocks(&blocks, &mut |text| {
+                let (path, block) = rest.next().expect("an encoder tells each block once");
+                write(path, &text)?;
+                done += block.len();
+                tell(done.min(prompts.len()));
+                Ok(())
+            })?;
+        }
         let mut blocks: Vec<Block> = vec![];
-        for (number, block) in all.chunks(BLOCK).enumerate() {
-            let path = folder.join(format!("{number:05}.safetensors"));
-            if !path.is_file() {
-                write(&path, &encoder.encode(block)?)?;
-            }
+        for (path, block) in files {
             let found = Block::open(&path, block.len())?;
             if let Some(first) = blocks.first().filter(|first| first.shape != found.shape) {
                 return Err(damaged(&path, format!("has {:?}, the first file {:?}", found.shape, first.shape)));
             }
             blocks.push(found);
-            tell(prompts.len().min((number + 1) * BLOCK));
         }
+        tell(prompts.len());
         Ok(Self { blocks, prompts: prompts.len() })
     }
 
@@ -103,18 +125,19 @@ impl PromptTable {
         [width, pooled]
     }
 
-    /// The embeddings of prompts by number; [`prompts`](Self::prompts) itself stands for none.
+    /// The embeddings of prompts by number, in `f32`; [`prompts`](Self::prompts) itself stands for none. Any thread may ask.
     ///
     /// # Panics
     /// If a number is beyond that.
     pub fn rows(&self, numbers: &[usize], device: &Device) -> TextEmbedding {
         let Shape { length, width, pooled } = self.blocks[0].shape;
-        let (mut all_tokens, mut all_pooled) = (vec![], vec![]);
+        let mut all_tokens = Vec::with_capacity(numbers.len() * length * width);
+        let mut all_pooled = Vec::with_capacity(numbers.len() * pooled);
         for &number in numbers {
             assert!(number <= self.prompts, "prompt {number} of {}", self.prompts);
             let (block, row) = (&self.blocks[number / BLOCK], number % BLOCK);
-            all_tokens.extend(block.numbers(block.tokens, row, length * width));
-            all_pooled.extend(block.numbers(block.pooled, row, pooled));
+            Precision::F16.widen(block.bytes(block.tokens, row, length * width), &mut all_tokens);
+            Precision::F16.widen(block.bytes(block.pooled, row, pooled), &mut all_pooled);
         }
         let tokens = TensorData::new(all_tokens, [numbers.len(), length, width]);
         let pooled = TensorData::new(all_pooled, [numbers.len(), pooled]);
@@ -131,7 +154,7 @@ impl Block {
             let part = found.tensor(name).map_err(|_| fault(&format!("has no `{name}`")))?;
             let start = part.data().as_ptr() as usize - file.as_ptr() as usize;
             match part.shape() {
-                shape if part.dtype() == Dtype::F32 && shape.len() == rank && shape[0] == prompts => {
+                shape if part.dtype() == Dtype::F16 && shape.len() == rank && shape[0] == prompts => {
                     Ok((shape[1..].to_vec(), start))
                 }
                 shape => Err(fault(&format!("has a `{name}` of {:?} {shape:?}", part.dtype()))),
@@ -142,10 +165,19 @@ impl Block {
         Ok(Self { shape, tokens, pooled, file })
     }
 
-    /// The `size` numbers of a row of the part that begins at `start`.
-    fn numbers(&self, start: usize, row: usize, size: usize) -> impl Iterator<Item = f32> {
-        let bytes = &self.file[start + 4 * row * size..][..4 * size];
-        bytes.chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().expect("chunks of four bytes")))
+    /// The `size` numbers of a row of the part that begins at `start`, as bytes.
+    fn bytes(&self, start: usize, row: usize, size: usize) -> &[u8] {
+        let bytes = Precision::F16.bytes() * size;
+        &self.file[start + row * bytes..][..bytes]
+    }
+}
+
+impl Manifest {
+    fn new(encoder: &dyn TextEncoder, prompts: &[String]) -> Result<Self, Error> {
+        let mut digest = Sha256::new();
+        prompts.iter().for_each(|prompt| digest.update(format!("{}:{prompt},", prompt.len())));
+        let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Ok(Self { version: VERSION, encoder: encoder.identity()?, prompts: prompts.len(), sha256 })
     }
 }
 
@@ -163,7 +195,11 @@ fn check_manifest(folder: &Path, manifest: &Manifest) -> Result<(), Error> {
     if found == *manifest {
         return Ok(());
     }
-    let what = if found.encoder == manifest.encoder { "of other prompts" } else { "of another encoder" };
+    let what = match found {
+        Manifest { version, .. } if version != VERSION => "that another version of mixflow wrote",
+        Manifest { encoder, .. } if encoder != manifest.encoder => "of another encoder, or of one with other weights",
+        _ => "of other prompts",
+    };
     Err(damaged(folder, format!("holds embeddings {what}: choose another folder, or remove it to encode again")))
 }
 
@@ -172,14 +208,23 @@ fn damaged(path: &Path, reason: String) -> Error {
 }
 
 fn write(path: &Path, text: &TextEmbedding) -> Result<(), Error> {
-    let bytes = |data: TensorData| data.iter::<f32>().flat_map(f32::to_le_bytes).collect::<Vec<u8>>();
     let parts = [
-        ("tokens", text.tokens.dims().to_vec(), bytes(text.tokens.to_data())),
-        ("pooled", text.pooled.dims().to_vec(), bytes(text.pooled.to_data())),
+        ("tokens", text.tokens.dims().to_vec(), bytes(path, text.tokens.to_data())?),
+        ("pooled", text.pooled.dims().to_vec(), bytes(path, text.pooled.to_data())?),
     ];
     let views = parts.iter().map(|(name, shape, bytes)| {
-        (*name, TensorView::new(Dtype::F32, shape.clone(), bytes).expect("as many bytes as the shape says"))
+        (*name, TensorView::new(Dtype::F16, shape.clone(), bytes).expect("as many bytes as the shape says"))
     });
     let file = serialize(views, None).map_err(|error| damaged(path, format!("cannot be written: {error}")))?;
     Ok(write_atomic(path, &file)?)
+}
+
+/// Numbers as they are stored.
+fn bytes(path: &Path, data: TensorData) -> Result<Vec<u8>, Error> {
+    let numbers: Vec<f32> = data.iter().collect();
+    let mut bytes = Vec::with_capacity(Precision::F16.bytes() * numbers.len());
+    match Precision::F16.narrow(&numbers, &mut bytes) {
+        None => Ok(bytes),
+        Some(number) => Err(damaged(path, format!("cannot be written: half precision does not hold {number}"))),
+    }
 }

@@ -17,6 +17,10 @@ use crate::{Error, TextEmbedding};
 /// struct Lengths;
 ///
 /// impl TextEncoder for Lengths {
+///     fn identity(&self) -> Result<String, Error> {
+///         Ok("lengths in bytes".into())
+///     }
+///
 ///     fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error> {
 ///         let lengths: Vec<f32> = prompts.iter().map(|prompt| prompt.len() as f32).collect();
 ///         let pooled = Tensor::<1>::from_data(lengths.as_slice(), &Device::default()).reshape([-1, 1]);
@@ -26,6 +30,13 @@ use crate::{Error, TextEmbedding};
 /// # assert_eq!(Lengths.encode_against(&["cat", "mouse"], "").unwrap().batch(), 2);
 /// ```
 pub trait TextEncoder {
+    /// What tells this encoder from those that say something else of a prompt: settings, and the content of its files.
+    /// Where these are is no part of it.
+    ///
+    /// # Errors
+    /// If its files cannot be read.
+    fn identity(&self) -> Result<String, Error>;
+
     /// What a network is told of `prompts`, a row for each, against zeros. What it says of a prompt does not depend on the
     /// others.
     ///

@@ -5,6 +5,7 @@ use std::path::Path;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 
 use super::folder::Stored;
 use super::{Clip, ClipConfig, T5, T5Config, TextEncoder, Tokens, config};
@@ -174,6 +175,19 @@ impl TextEncoders {
 }
 
 impl TextEncoder for TextEncoders {
+    /// SHA-256 of the names and contents of all files, and of the shape of what is said. Takes as long as reading them.
+    fn identity(&self) -> Result<String, Error> {
+        let mut digest = Sha256::new();
+        self.clip_l.digest(&mut digest)?;
+        self.clip_g.digest(&mut digest)?;
+        if let Some(t5) = &self.t5 {
+            t5.digest(&mut digest)?;
+        }
+        let Self { length, width, .. } = self;
+        digest.update(format!("{length} tokens of T5, width {width}"));
+        Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    }
+
     fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error> {
         if prompts.is_empty() {
             return Err(Error::NoPrompts);

@@ -1,8 +1,10 @@
 //! Where diffusers keeps an encoder and its vocabulary.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use mixflow::backbones::weights::Weights;
+use mixflow::files::WeightsFile;
+use sha2::{Digest, Sha256};
 
 use super::Tokenizer;
 use crate::Error;
@@ -21,6 +23,8 @@ pub(super) struct Stored<C> {
     pub(super) tokenizer: Tokenizer,
     pub(super) config: C,
     pub(super) weights: Weights,
+    /// All that it was opened from.
+    pub(super) files: Vec<PathBuf>,
 }
 
 impl<C> Stored<C> {
@@ -35,7 +39,8 @@ impl<C> Stored<C> {
         if let Some(name) = [encoder, vocabulary].iter().find(|name| !folder.join(name).is_dir()) {
             return Err(missing(folder, &[name]));
         }
-        let tokenizer = Tokenizer::from_folder(folder.join(vocabulary))?;
+        let vocabulary_folder = folder.join(vocabulary);
+        let tokenizer = Tokenizer::from_folder(&vocabulary_folder)?;
         let folder = folder.join(encoder);
         let path = folder.join("config.json");
         let config = read(&path)?;
@@ -45,8 +50,20 @@ impl<C> Stored<C> {
             return Err(Error::config(&path, reason));
         }
         let file = WEIGHTS.iter().map(|name| folder.join(name)).find(|path| path.exists());
-        let weights = Weights::read(file.ok_or_else(|| missing(&folder, &WEIGHTS))?)?;
-        Ok(Self { tokenizer, config, weights })
+        let file = file.ok_or_else(|| missing(&folder, &WEIGHTS))?;
+        let files = Tokenizer::FILES.iter().map(|name| vocabulary_folder.join(name)).filter(|path| path.exists());
+        let files = files.chain([path]).chain(Weights::files(&file)?).collect();
+        Ok(Self { tokenizer, config, weights: Weights::read(file)?, files })
+    }
+
+    /// Digests the names and contents of all files, each read once. Their folder is no part of it.
+    pub(super) fn digest(&self, digest: &mut Sha256) -> Result<(), Error> {
+        for path in &self.files {
+            let WeightsFile { file, sha256 } = WeightsFile::read(path)?;
+            let name = file.file_name().unwrap_or_default().to_string_lossy();
+            digest.update(format!("{name} {sha256}\n"));
+        }
+        Ok(())
     }
 
     /// Bytes of the weights in memory, in `f32`.

@@ -34,6 +34,10 @@ pub struct Tokens {
 }
 
 impl Tokenizer {
+    /// The files that [`from_folder`](Self::from_folder) may read.
+    pub(super) const FILES: [&str; 5] =
+        ["tokenizer_config.json", "special_tokens_map.json", "tokenizer.json", "vocab.json", "merges.txt"];
+
     /// Reads a folder as Transformers writes it: `tokenizer.json`, or CLIP's `vocab.json` and `merges.txt`; the padding and
     /// the length from `tokenizer_config.json`, the padding otherwise from `special_tokens_map.json`.
     ///

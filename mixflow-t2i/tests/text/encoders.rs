@@ -154,6 +154,42 @@ fn blocks_are_encoded_with_one_read_of_the_weights() {
 }
 
 #[test]
+fn encoders_are_known_by_their_content() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (here, there) = (folder.path().join("here"), folder.path().join("there"));
+    write_pipeline(&here);
+    let identity = |folder: &Path| opened(folder).identity().expect("whole files");
+    let first = identity(&here);
+    std::fs::rename(&here, &there).expect("a folder");
+    assert_eq!(identity(&there), first);
+    let encoders = || opened(&there);
+    assert_ne!(encoders().with_t5_length(25).expect("room for tokens").identity().expect("whole files"), first);
+    assert_ne!(encoders().without_t5().identity().expect("whole files"), first);
+
+    for name in [
+        "text_encoder/model.safetensors",
+        "text_encoder_2/config.json",
+        "text_encoder_3/model.safetensors",
+        "tokenizer/merges.txt",
+        "tokenizer_2/special_tokens_map.json",
+        "tokenizer_3/tokenizer.json",
+    ] {
+        let path = there.join(name);
+        let bytes = std::fs::read(&path).expect("a file");
+        let mut changed = bytes.clone();
+        match name.ends_with("safetensors") {
+            // A bit of the last weight.
+            true => *changed.last_mut().expect("weights") ^= 1,
+            false => changed.push(b'\n'),
+        }
+        std::fs::write(&path, changed).expect("a file");
+        assert_ne!(identity(&there), first, "{name}");
+        std::fs::write(&path, bytes).expect("a file");
+    }
+    assert_eq!(identity(&there), first);
+}
+
+#[test]
 fn cut_prompts_are_told() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     write_pipeline(folder.path());
