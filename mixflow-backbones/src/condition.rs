@@ -21,7 +21,7 @@ use burn::tensor::{Bool, Device, Int, Tensor};
 ///     fn select(self, rows: Tensor<1, Int>) -> Self { Self(self.0.select(0, rows)) }
 /// }
 /// ```
-pub trait Condition: Clone + Send {
+pub trait Condition: Clone + Send + 'static {
     /// Replaces the rows where `mask` is true by the null condition. `mask`: `[batch]`.
     #[must_use]
     fn mask(self, mask: Tensor<1, Bool>) -> Self;

@@ -120,6 +120,16 @@ impl NetworkConfig {
         }
     }
 
+    /// The official name of the parameter of the network at a path.
+    pub fn official_key(&self) -> fn(&str) -> String {
+        match self {
+            Self::Sit(_) => sit::official_key,
+            Self::Repa(_) => repa::official_key,
+            Self::DitDh(_) => dit_dh::official_key,
+            Self::LightningDit(_) => lightning_dit::official_key,
+        }
+    }
+
     /// What people call it.
     pub fn name(&self) -> &'static str {
         match self {

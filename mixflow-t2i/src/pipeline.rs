@@ -136,8 +136,7 @@ fn text_to_image(recipe: &TextRecipe, stored: &StoredNetwork) -> Result<TextPipe
         }
         Some(_) => return Err(Reason::Recipe("images of prompts are made by a kl autoencoder or by none".into())),
     };
-    let network = recipe.network.transformer.init(recipe.seed, &device);
-    let network = network.stored(stored)?;
+    let network = recipe.load(stored, &device)?;
     let sampling = TextSampling {
         sampler: sampling.sampler.clone(),
         guidance: sampling.guidance,

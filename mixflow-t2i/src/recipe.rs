@@ -5,14 +5,15 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use mixflow::backbones::weights::Weights;
-use mixflow::recipe::{NetworkSettings, Recipe, is_for_text};
+use mixflow::data::Conditioner;
+use mixflow::recipe::{NetworkCost, NetworkSettings, Recipe, is_for_text};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::mmdit::{MmDit, MmDitConfig};
-use crate::prompts::{PromptTable, Prompted};
+use crate::mmdit::{MmDit, MmDitConfig, official_key};
+use crate::prompts::PromptTable;
 use crate::text::TextEncoders;
-use crate::{Error, TextEncoder, Words};
+use crate::{Error, TextEmbedding, TextEncoder, Words};
 
 /// A run of a network for text: [`Recipe`] with prompts for classes.
 ///
@@ -62,9 +63,52 @@ impl TextEncoderConfig {
             Self::StableDiffusion3 { folder } => Box::new(TextEncoders::from_folder(folder, &Device::default())?),
         })
     }
+
+    /// Tokens of a prompt.
+    fn tokens(&self) -> usize {
+        match self {
+            Self::Words(words) => words.tokens,
+            Self::StableDiffusion3 { .. } => 77 + TextEncoders::T5_LENGTH,
+        }
+    }
 }
 
 impl NetworkSettings for TextNetworkConfig {
+    type Network = MmDit;
+
+    fn init(&self, seed: u64, device: &Device) -> MmDit {
+        self.transformer.init(seed, device)
+    }
+
+    /// A [`PromptTable`] in `prompts` of the folder; labels are prompts.
+    fn conditioner(
+        &self,
+        labels: &[String],
+        folder: &Path,
+        tell: &mut dyn FnMut(usize),
+    ) -> Result<Arc<dyn Conditioner<TextEmbedding>>, mixflow::Error> {
+        match self.prompt_table(labels, &folder.join("prompts"), tell) {
+            Ok(table) => Ok(Arc::new(table)),
+            Err(error) => Err(mixflow::Error::Condition(error.into())),
+        }
+    }
+
+    fn reads_names(&self) -> bool {
+        true
+    }
+
+    fn official_key(&self) -> fn(&str) -> String {
+        official_key
+    }
+
+    fn own(&self, weights: Weights) -> Result<Weights, mixflow::Error> {
+        Ok(MmDit::own(weights)?)
+    }
+
+    fn load(&self, network: MmDit, weights: Weights) -> Result<MmDit, mixflow::Error> {
+        Ok(network.load(weights)?)
+    }
+
     fn name(&self) -> &str {
         "multimodal transformer (MMDiT)"
     }
@@ -82,8 +126,16 @@ impl NetworkSettings for TextNetworkConfig {
         "network.prompts"
     }
 
-    fn parameters(&self) -> Option<u64> {
-        Some(self.transformer.parameters())
+    fn cost(&self) -> Option<NetworkCost> {
+        let (transformer, tokens) = (&self.transformer, self.text.tokens());
+        let multiply_adds = transformer.multiply_adds(tokens);
+        Some(NetworkCost {
+            parameters: transformer.parameters(),
+            multiply_adds,
+            training_multiply_adds: multiply_adds,
+            activations: transformer.activations(tokens),
+            beside: Some(format!("reading {} prompts, once", self.prompts)),
+        })
     }
 
     fn check(&self) -> Result<(), String> {
@@ -105,18 +157,17 @@ impl NetworkSettings for TextNetworkConfig {
 }
 
 impl TextNetworkConfig {
-    /// The network with its initial values, told the prompts by number. Their embeddings are kept in `folder`, where those
-    /// of a run that is continued are found again; `tell` hears how many are there.
+    /// The embeddings of prompts, kept in `folder`, where those of a run that is continued are found again; `tell` hears how
+    /// many are there.
     ///
     /// # Errors
     /// As [`PromptTable::prepare`], and if the embeddings are not those that the transformer takes.
-    pub fn init(
+    pub fn prompt_table(
         &self,
-        seed: u64,
         prompts: &[String],
         folder: &Path,
         tell: impl FnMut(usize),
-    ) -> Result<Prompted<MmDit>, Error> {
+    ) -> Result<PromptTable, Error> {
         let encoder = self.text.open()?;
         let table = PromptTable::prepare(folder, prompts, &*encoder, tell)?;
         let MmDitConfig { context_width, pooled_width, .. } = self.transformer;
@@ -129,17 +180,7 @@ impl TextNetworkConfig {
             );
             return Err(Error::Prompts { path: folder.into(), reason });
         }
-        Ok(Prompted::new(self.transformer.init(seed, &Device::default()), Arc::new(table)))
-    }
-}
-
-impl Prompted<MmDit> {
-    /// This network with the weights of a published checkpoint, or of one that mixflow wrote.
-    ///
-    /// # Errors
-    /// As [`MmDit::load`].
-    pub fn load(self, weights: Weights) -> Result<Self, Error> {
-        Ok(self.try_map(|network| network.load(weights))?)
+        Ok(table)
     }
 }
 

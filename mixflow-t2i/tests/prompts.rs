@@ -4,14 +4,12 @@
 use std::cell::Cell;
 use std::fs;
 use std::path::Path;
-use std::sync::Arc;
 use std::thread;
 
-use burn::module::Module;
-use burn::nn::{Linear, LinearConfig};
-use burn::tensor::{Device, Tensor, TensorData};
-use mixflow::backbones::{Backbone, ClassLabels};
-use mixflow_t2i::prompts::{PromptTable, Prompted};
+use burn::tensor::{Device, Tensor};
+use mixflow::backbones::Condition;
+use mixflow::data::Conditioner;
+use mixflow_t2i::prompts::PromptTable;
 use mixflow_t2i::{Error, TextEmbedding, TextEncoder, Words};
 
 const WORDS: Words = Words { width: 8, tokens: 3 };
@@ -171,43 +169,18 @@ fn what_does_not_belong_together_is_refused() {
     complain(&prompts(3), "words", "that another version of mixflow wrote: choose another folder, or remove it");
 }
 
-/// Adds what it is told to every pixel.
-#[derive(Module, Debug)]
-struct Told {
-    pooled: Linear,
-    tokens: Linear,
-}
-
-impl Backbone for Told {
-    type Condition = TextEmbedding;
-
-    fn forward(&self, x: Tensor<4>, time: Tensor<1>, text: TextEmbedding) -> Tensor<4> {
-        let batch = x.dims()[0];
-        let told = self.pooled.forward(text.pooled) + self.tokens.forward(text.tokens.flatten(1, 2));
-        x + told.reshape([batch, 1, 1, 1]) + time.reshape([batch, 1, 1, 1])
-    }
-}
-
 #[test]
-fn a_network_for_text_is_one_for_classes() {
+fn a_label_is_told_its_prompt_and_none_the_empty_one() {
     let folder = tempfile::tempdir().unwrap();
     let prompts = prompts(5);
     let table = prepare(folder.path(), &prompts, "words").unwrap();
-    let device = Device::default().autodiff();
-    let told = Told { pooled: LinearConfig::new(8, 1).init(&device), tokens: LinearConfig::new(24, 1).init(&device) };
-    let network = Prompted::new(told, Arc::new(table));
-    mixflow_backbones::testing::check(&network, [3, 1, 2, 2], ClassLabels::new(&[4, 0, 2], 5, &device));
-
-    let x = Tensor::zeros([2, 1, 2, 2], &device);
-    let time = Tensor::zeros([2], &device);
-    let text = WORDS.encode(&[&prompts[4], ""]).unwrap();
-    let rounded = |data: TensorData| {
-        let shape = data.shape().clone();
-        TensorData::new(data.iter::<f32>().map(half).collect(), shape)
-    };
-    let [tokens, pooled] = [text.tokens.into_data(), text.pooled.into_data()].map(rounded);
-    let text = TextEmbedding::new(Tensor::from_data(tokens, &device), Tensor::from_data(pooled, &device));
-    let expected = network.network.forward(x.clone(), time.clone(), text);
-    let found = network.forward(x, time, ClassLabels::new(&[4, 5], 5, &device));
-    assert_eq!(found.into_data(), expected.into_data());
+    let device = Device::default();
+    let text = table.conditions(&[4, 0, 4], &device).unwrap();
+    let expected = |asked: &[&str]| numbers(WORDS.encode(asked).unwrap()).into_iter().map(half).collect::<Vec<_>>();
+    assert_eq!(numbers(text.clone()), expected(&[&prompts[4], &prompts[0], &prompts[4]]));
+    assert_eq!(numbers(text.clone().null()), expected(&["", "", ""]));
+    let first = Tensor::from_data([true, false, false], &device);
+    assert_eq!(numbers(text.mask(first)), expected(&["", &prompts[0], &prompts[4]]));
+    let error = table.conditions(&[5], &device).unwrap_err().to_string();
+    assert!(error.contains("from 0 to 4, found 5"), "{error}");
 }

@@ -15,7 +15,7 @@ use mixflow::recipe::{AutoencoderConfig, NetworkSettings, ObjectiveConfig, Recip
 use mixflow::schedules::TimeGrid;
 use mixflow::train::StoredNetwork;
 use mixflow_t2i::mmdit::official_key;
-use mixflow_t2i::prompts::{PromptTable, Prompted};
+use mixflow_t2i::prompts::PromptTable;
 use mixflow_t2i::recipe::{TextRecipe, read_text_recipe};
 use mixflow_t2i::{MmDitConfig, TextPipeline};
 
@@ -86,13 +86,14 @@ fn both_post_trainings_are_compared_on_prompts() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = small(&[]);
     let data: Arc<dyn Dataset> = Arc::new(parts(&recipe, recipe.post_training.as_ref().unwrap()).unwrap().0);
-    let prompts = folder.path().join("prompts");
-    let network = recipe.network.init(recipe.seed, data.classes(), &prompts, |_| {}).unwrap();
+    let conditioner = recipe.network.conditioner(data.classes(), folder.path(), &mut |_| {}).unwrap();
+    assert!(folder.path().join("prompts/prompts.json").is_file());
+    let network = recipe.network.init(recipe.seed, &Device::default());
     let stop = AtomicBool::new(false);
     let study = Study {
         recipe: &recipe,
         folder: folder.path().into(),
-        key: |path| official_key(path.strip_prefix("network.").unwrap_or(path)),
+        conditioner,
         autoencoder: None,
         guide: None,
         encoder: None,
@@ -104,14 +105,13 @@ fn both_post_trainings_are_compared_on_prompts() {
 
     // What was trained is a transformer under its published names.
     let weights = |name: &str| Weights::read(folder.path().join(name).join("model.safetensors")).unwrap();
-    let again = recipe.network.init(1, data.classes(), &prompts, |_| {}).unwrap();
-    let again = again.load(weights("mixflow-0")).unwrap();
-    let found = Weights::of(&again.network, official_key).to_safetensors(&[]).unwrap();
+    let again = recipe.network.init(1, &Device::default()).load(weights("mixflow-0")).unwrap();
+    let found = Weights::of(&again, official_key).to_safetensors(&[]).unwrap();
     assert_eq!(found, weights("mixflow-0").to_safetensors(&[]).unwrap());
     assert_ne!(found, weights("standard-0").to_safetensors(&[]).unwrap());
     // Its last checkpoint is the same network.
     let stored = StoredNetwork::find(&folder.path().join("mixflow-0/checkpoints/step-00000002")).unwrap();
-    let checkpoint = recipe.network.transformer.init(2, &Device::default()).stored(&stored).unwrap();
+    let checkpoint = recipe.load(&stored, &Device::default()).unwrap();
     assert_eq!(Weights::of(&checkpoint, official_key).to_safetensors(&[]).unwrap(), found);
     assert!(recipe.network.name().contains("MMDiT"));
     assert!(folder.path().join("report.html").is_file());
@@ -139,11 +139,8 @@ fn a_run_makes_images_of_any_prompts() {
 
     // As the trained network is sampled by the numbers of its prompts.
     let prompts = ["red circle".to_string(), "blue star".into()];
-    let prompted = Prompted::new(
-        network,
-        Arc::new(PromptTable::prepare(&folder.path().join("prompts"), &prompts, &*pipeline.encoder, |_| {}).unwrap()),
-    );
-    let generator = Generator { null: 2, ..recipe.generator(&prompted) };
+    let table = PromptTable::prepare(&folder.path().join("prompts"), &prompts, &*pipeline.encoder, |_| {}).unwrap();
+    let generator = recipe.generator(&network, &table);
     pipeline.size = [8, 8];
     let found = pipeline.images(&["red circle", "blue star"], 0).unwrap();
     assert_eq!(generator.images(&[0, 1], 0).unwrap().pixels, found.pixels);

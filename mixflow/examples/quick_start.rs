@@ -3,9 +3,8 @@
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use mixflow::backbones::ClassLabels;
 use mixflow::backbones::sit::SitConfig;
-use mixflow::data::{Channels, Digits, Loader, LoaderConfig};
+use mixflow::data::{Channels, Classes, Conditioner, Digits, Loader, LoaderConfig};
 use mixflow::sampling::solver::Heun;
 use mixflow::schedules::{Linear, MixFlow, TimeGrid};
 use mixflow::train::{OptimizerConfig, TrainState};
@@ -17,11 +16,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut state = TrainState::new(network.init(0, &device));
     let objective = FlowMatching::new(Linear).timesteps(MixFlow::new(0.8));
     let digits = Arc::new(Digits::new(32, Channels::One)?);
-    for batch in Loader::new(digits, LoaderConfig { batch: 16, ..Default::default() })?.batches(&device).take(10) {
+    let order = LoaderConfig { batch: 16, ..Default::default() };
+    for batch in Loader::batches(digits, order, Classes(10), &device)?.take(10) {
         state = state.step(&objective, [batch?], 0, &OptimizerConfig::default()).0;
     }
     let (network, device) = (state.average(), device.inner());
-    let flow = objective.flow(&network, ClassLabels::new(&[7; 4], 10, &device));
+    let flow = objective.flow(&network, Classes(10).conditions(&[7; 4], &device)?);
     let samples = Sampler { solver: Heun, grid: TimeGrid::new(10)? }.draw(&flow, [4, 1, 32, 32], 0, &device)?;
     assert_eq!((samples.x.dims(), samples.evaluations), ([4, 1, 32, 32], 20));
     Ok(())

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use image::{Rgb, RgbImage};
 use mixflow::data::latents::{EncodeConfig, Encoding, Latents, Outcome, Precision, Verified, Writer, encode_dataset};
 use mixflow::data::source::{self, Source};
-use mixflow::data::{Dataset, OnBroken, StorageConfig};
+use mixflow::data::{Classes, Dataset, OnBroken, StorageConfig};
 use mixflow::recipe::{ConfiguredObjective, Recipe};
 use mixflow::train::{self, Event, Run};
 use mixflow::{Batch, Error, LatentEncoder, Objective};
@@ -246,6 +247,7 @@ fn losses(recipe: &Recipe, folder: PathBuf, objective: &impl Objective<Network>)
         config: &recipe.training,
         seed: 0,
         data: recipe.open().expect("the network fits the latents"),
+        conditioner: Arc::new(Classes(recipe.network.classes())),
         flip: recipe.data.flip(),
         encoder: None,
         stop: &AtomicBool::new(false),

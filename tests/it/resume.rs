@@ -3,11 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use mixflow::data::{Loader, LoaderConfig};
+use mixflow::data::{Classes, Loader, LoaderConfig};
 use mixflow::random::{Stream, rng, uniform};
 use mixflow::recipe::Recipe;
 use mixflow::train::{
@@ -51,6 +52,7 @@ pub(crate) fn train(
         config: &recipe.training,
         seed: recipe.seed,
         data: recipe.data.open()?,
+        conditioner: Arc::new(Classes(recipe.network.classes())),
         flip: true,
         encoder: None,
         stop,

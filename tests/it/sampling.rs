@@ -1,6 +1,7 @@
 //! Guided samples of SiT, network and all, against the official code; and what samples must not depend on.
 
 use burn::tensor::{Device, Tensor};
+use mixflow::data::Classes;
 use mixflow::evaluation::Generator;
 use mixflow::recipe::{ObjectiveConfig, SamplingConfig};
 use mixflow::sampling::solver::{Adaptive, Euler, EulerMaruyama, Heun, LastStep, Pair, SeededNoise, Solver};
@@ -106,7 +107,7 @@ fn generator<'a>(sit: &'a Sit, objective: &'a ObjectiveConfig, sampling: &'a Sam
         network: sit,
         objective,
         sampling,
-        null: 6,
+        conditioner: &Classes(6),
         shape: [4, 4, 4],
         seed: 5,
         lambda: 1.0,

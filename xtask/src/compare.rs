@@ -4,9 +4,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use mixflow::recipe::{NetworkSettings, Recipe};
 
+use crate::kind::{Any, AnyRecipe};
 use crate::run::{RecipeArguments, Result};
-use crate::text;
 use crate::train::{ClassArguments, Destination, StartFrom, train};
 
 #[derive(Args)]
@@ -38,22 +39,22 @@ impl Compare {
         {
             self.recipe.flags.extend(value.map(|value| (format!("{flag} {value}"), format!("{key}={value}"))));
         }
-        if let Some(recipe) = text::Recipe::read(&self.recipe)? {
-            self.classes.refuse("a network for text")?;
-            return recipe.compare(&self.from, &self.to);
+        match AnyRecipe::read(&self.recipe)? {
+            Any::Classes(recipe) => self.compare(&recipe),
+            Any::Text(recipe) => {
+                self.classes.refuse("a network for text")?;
+                self.compare(&recipe)
+            }
         }
-        let recipe = self.recipe.read()?;
-        if recipe.post_training.is_none() {
-            return Err(nothing_to_compare(&recipe.name).into());
-        }
-        let folder = PathBuf::from("runs").join(format!("{}-compare", recipe.name));
-        let from = StartFrom { weights: Some(&self.from), classes: &self.classes };
-        train(&recipe, from, &self.to, folder)
     }
-}
 
-/// What to say of a recipe without post-training.
-pub(crate) fn nothing_to_compare(name: &str) -> String {
-    let advice = "add one, such as --set 'post_training={\"steps\":300,\"gamma\":0.8}'";
-    format!("the recipe {name} has no post_training to compare: {advice}")
+    fn compare<N: NetworkSettings>(&self, recipe: &Recipe<N>) -> Result<ExitCode> {
+        let name = &recipe.name;
+        if recipe.post_training.is_none() {
+            let advice = "add one, such as --set 'post_training={\"steps\":300,\"gamma\":0.8}'";
+            return Err(format!("the recipe {name} has no post_training to compare: {advice}").into());
+        }
+        let from = StartFrom { weights: Some(&self.from), classes: &self.classes };
+        train(recipe, from, &self.to, PathBuf::from("runs").join(format!("{name}-compare")))
+    }
 }

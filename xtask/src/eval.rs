@@ -15,11 +15,12 @@ use mixflow::numbers::thousands;
 use serde_json::{Value, json};
 
 use crate::inception::InceptionArguments;
+use crate::kind::{Kind, of_any};
 use crate::latents::Stored;
 use crate::progress::Progress;
 use crate::run::{Result, note, say};
 use crate::sample::Sampling;
-use crate::trained::TrainedArguments;
+use crate::trained::{Trained, TrainedArguments};
 
 #[derive(Args)]
 #[command(
@@ -62,14 +63,13 @@ impl Eval {
                 Some(inception) => store(self.out.as_deref(), &inception.image_sets(images, real)?),
                 None => self.image_sets(images, real),
             },
-            (_, _, Some(trained)) => self.network(trained),
+            (_, _, Some(trained)) => of_any!(self.sampling.read(trained, None)?, trained => self.network(&trained)),
             // The command line was checked.
             _ => Err("expected a network, or --images-from and --against".into()),
         }
     }
 
-    fn network(&self, trained: &TrainedArguments) -> Result<ExitCode> {
-        let trained = self.sampling.read(trained, None)?;
+    fn network<N: Kind>(&self, trained: &Trained<N>) -> Result<ExitCode> {
         let recipe = &trained.recipe;
         let count = self.images.unwrap_or(recipe.post_training.as_ref().map_or(500, |post| post.images));
 
@@ -77,7 +77,7 @@ impl Eval {
             Stored::check(recipe, trained.folder())?;
         }
         if let Some(inception) = self.inception.read()? {
-            let found = inception.network(&trained, count, self.against.as_deref())?;
+            let found = inception.network(trained, count, self.against.as_deref())?;
             let file = self.out.clone().unwrap_or_else(|| trained.result("inception"));
             return store(Some(&file), &found);
         }

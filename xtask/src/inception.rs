@@ -14,6 +14,7 @@ use mixflow::evaluation::{class_counts, decoder};
 use mixflow::files::WeightsFile;
 
 use crate::eval::say_how_long;
+use crate::kind::Kind;
 use crate::progress::Progress;
 use crate::run::{Result, note};
 use crate::trained::Trained;
@@ -80,9 +81,9 @@ impl Measuring {
     }
 
     /// Makes `count` images and measures them, against the training data unless told otherwise.
-    pub(crate) fn network(
+    pub(crate) fn network<N: Kind>(
         &self,
-        trained: &Trained,
+        trained: &Trained<N>,
         count: usize,
         against: Option<&Path>,
     ) -> Result<InceptionEvaluation> {
@@ -102,7 +103,7 @@ impl Measuring {
                     "--labels reference: the images of --against have no classes; take balanced or random".into()
                 );
             }
-            Some(path) => (path.display().to_string(), self.sample(path)?, vec![1; generator.null]),
+            Some(path) => (path.display().to_string(), self.sample(path)?, vec![1; recipe.network.classes()]),
             None => {
                 let (sample, counts) = self.training_data(trained, count)?;
                 let decoded = if decoder(recipe, &generator)?.is_some() { "decoded " } else { "" };
@@ -137,7 +138,7 @@ impl Measuring {
 
     /// All images that the network may have seen, and how many of each class; of an endless source four times as many as are
     /// generated.
-    fn training_data(&self, trained: &Trained, count: usize) -> Result<(Sample, Vec<u64>)> {
+    fn training_data<N: Kind>(&self, trained: &Trained<N>, count: usize) -> Result<(Sample, Vec<u64>)> {
         let decoder = decoder(&trained.recipe, &trained.generator())?;
         let data = trained.parts(count)?.0;
         let len = data.len().map_or(4 * count, |len| len as usize);

@@ -2,11 +2,12 @@
 
 use mixflow::data::class_number;
 
+use crate::kind::Kind;
 use crate::run::Result;
 use crate::trained::Trained;
 
 /// The numbers of classes that are given by number or by name.
-pub(crate) fn numbers(given: &[String], trained: &Trained) -> Result<Vec<usize>> {
+pub(crate) fn numbers<N: Kind>(given: &[String], trained: &Trained<N>) -> Result<Vec<usize>> {
     let classes = trained.recipe.network.classes();
     let mut names = trained.class_names()?;
     if names.is_empty() && given.iter().any(|label| label.trim().parse::<usize>().is_err()) {

@@ -1,46 +1,34 @@
 //! The trainings of a recipe, of any network.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mixflow::Objective;
+use mixflow::backbones::Autoencoder;
 use mixflow::backbones::encoder::Encoder;
 use mixflow::backbones::weights::Weights;
-use mixflow::backbones::{Autoencoder, Backbone, ClassLabels};
 use mixflow::compare::{self, Study, StudyOutcome};
-use mixflow::data::{Dataset, learned};
+use mixflow::data::{Conditioner, Dataset, learned};
 use mixflow::objective::TargetEncoder;
-use mixflow::recipe::{Guide, NetworkSettings, ObjectiveConfig, Preparation, Recipe};
+use mixflow::recipe::{ConditionOf, Guide, NetworkSettings, Preparation, Recipe};
 use mixflow::train::{Outcome, Run, check_same_frozen};
 
 use crate::progress::Progress;
 use crate::run::{Result, STOP, say};
 use crate::tracking::Tracking;
 
-/// What is trained.
-pub(crate) struct Learner<B, O> {
-    /// With its initial values.
-    pub(crate) network: B,
-    /// With weights to start from instead.
-    pub(crate) start: Option<B>,
-    /// The official name of the parameter at a path.
-    pub(crate) key: fn(&str) -> String,
-    /// What is minimised.
-    pub(crate) objective: fn(&ObjectiveConfig) -> O,
-}
-
-/// A recipe with the frozen networks that its training needs.
-pub(crate) struct Prepared<'a, N> {
+/// A recipe with all that its training needs besides its network.
+pub(crate) struct Prepared<'a, N: NetworkSettings> {
     recipe: &'a Recipe<N>,
     folder: PathBuf,
     data: Arc<dyn Dataset>,
+    conditioner: Arc<dyn Conditioner<ConditionOf<N>>>,
     autoencoder: Option<Box<dyn Autoencoder>>,
     encoder: Option<Encoder>,
     guide: Option<Guide>,
 }
 
 impl<'a, N: NetworkSettings> Prepared<'a, N> {
-    /// Reads or trains the frozen networks; `local` is the recipe with files of this machine. None if stopped in between.
+    /// Reads or trains the frozen networks, and prepares what the network is told; `local` is the recipe with files of this machine. None if stopped in between.
     pub(crate) fn new(
         [recipe, local]: [&'a Recipe<N>; 2],
         folder: PathBuf,
@@ -48,6 +36,7 @@ impl<'a, N: NetworkSettings> Prepared<'a, N> {
         guide: Option<Guide>,
     ) -> Result<Option<Self>> {
         let (mut progress, mut autoencoder, mut encoder) = (Progress::new(), None, None);
+        let conditioner = conditioner(&local.network, data.classes(), &folder)?;
         let value = recipe.to_value();
         let preparation = Preparation { folder: &folder, recipe: &value, data: &data, stop: &STOP };
         if let Some(config) = local.encoding() {
@@ -70,7 +59,7 @@ impl<'a, N: NetworkSettings> Prepared<'a, N> {
             local.guide(&folder)?;
         }
         check_same_frozen(&folder, &local.frozen_files(&folder))?;
-        Ok(Some(Self { recipe, folder, data, autoencoder, encoder, guide }))
+        Ok(Some(Self { recipe, folder, data, conditioner, autoencoder, encoder, guide }))
     }
 
     fn encoder(&self) -> Option<&dyn TargetEncoder> {
@@ -78,24 +67,25 @@ impl<'a, N: NetworkSettings> Prepared<'a, N> {
     }
 
     /// Pre-training, both post-trainings, their comparison; `seen` is what a given start has seen. False if interrupted.
-    pub(crate) fn study<B: Backbone<Condition = ClassLabels>, O: Objective<B>>(
+    pub(crate) fn study(
         &self,
-        learner: Learner<B, O>,
+        network: N::Network,
+        start: Option<N::Network>,
         seen: Option<String>,
         tracking: &mut Tracking,
     ) -> Result<bool> {
         let mut progress = Progress::new();
-        let Learner { network, start, key, objective } = learner;
         let study = Study {
             recipe: self.recipe,
             folder: self.folder.clone(),
-            key,
+            conditioner: self.conditioner.clone(),
             autoencoder: self.autoencoder.as_deref(),
             guide: self.guide.as_ref(),
             encoder: self.encoder(),
             seen,
             stop: &STOP,
         };
+        let objective = |config: &_| self.recipe.network.objective(config);
         let outcome = study.run(network, start, objective, |event| match event {
             compare::Progress::Begin(name, steps) => {
                 tracking.trained();
@@ -120,11 +110,7 @@ impl<'a, N: NetworkSettings> Prepared<'a, N> {
     }
 
     /// One training. False if interrupted.
-    pub(crate) fn single<B: Backbone<Condition = ClassLabels>, O: Objective<B>>(
-        &self,
-        learner: Learner<B, O>,
-        tracking: &mut Tracking,
-    ) -> Result<bool> {
+    pub(crate) fn single(&self, network: N::Network, tracking: &mut Tracking) -> Result<bool> {
         let recipe = self.recipe;
         let mut progress = Progress::new();
         progress.begin(&recipe.name, Some(recipe.training.steps));
@@ -134,12 +120,12 @@ impl<'a, N: NetworkSettings> Prepared<'a, N> {
             config: &recipe.training,
             seed: recipe.seed,
             data: learned(self.data.clone(), self.autoencoder.as_deref())?,
+            conditioner: self.conditioner.clone(),
             flip: recipe.data.flip(),
             encoder: self.encoder(),
             stop: &STOP,
         };
-        let network = learner.start.unwrap_or(learner.network);
-        let outcome = run.train(network, &(learner.objective)(&recipe.objective), |event| {
+        let outcome = run.train(network, &recipe.network.objective(&recipe.objective), |event| {
             progress.training(&event);
             tracking.training(&self.folder, &event, &progress);
         })?;
@@ -147,7 +133,7 @@ impl<'a, N: NetworkSettings> Prepared<'a, N> {
         match outcome {
             Outcome::Finished(state) => {
                 let file = self.folder.join("model.safetensors");
-                let weights = Weights::of(&state.average(), learner.key);
+                let weights = Weights::of(&state.average(), recipe.network.official_key());
                 weights.write(&file, &[("format", "pt"), ("library_name", "mixflow")])?;
                 say(format_args!("weights (moving average): {}", file.display()))?;
                 Ok(true)
@@ -155,4 +141,22 @@ impl<'a, N: NetworkSettings> Prepared<'a, N> {
             Outcome::Interrupted { .. } => Ok(false),
         }
     }
+}
+
+/// What a network is told of labels of these names; `folder` keeps what that is made of.
+pub(crate) fn conditioner<N: NetworkSettings>(
+    network: &N,
+    labels: &[String],
+    folder: &Path,
+) -> Result<Arc<dyn Conditioner<ConditionOf<N>>>> {
+    let mut progress = Progress::new();
+    let (mut begun, count) = (false, labels.len());
+    let conditioner = network.conditioner(labels, folder, &mut |done| {
+        if !std::mem::replace(&mut begun, true) {
+            progress.begin("prompts", Some(count as u64));
+        }
+        progress.images(done, count);
+    })?;
+    progress.end();
+    Ok(conditioner)
 }

@@ -16,6 +16,7 @@ mod eval;
 mod flags;
 mod hub;
 mod inception;
+mod kind;
 mod labels;
 mod latents;
 mod learning;

@@ -6,6 +6,7 @@ use clap::Args;
 use mixflow::plan::{DecoderPlan, Machine, Plan as Costs};
 
 use crate::bench::matmul_rate;
+use crate::kind::{AnyRecipe, of_any};
 use crate::run::{RecipeArguments, Result, say};
 
 #[derive(Args)]
@@ -22,8 +23,8 @@ impl Plan {
         match self.recipe.read_decoder()? {
             Some(recipe) => say(DecoderPlan::new(&recipe, self.machine()?))?,
             None => {
-                let recipe = self.recipe.read()?;
-                say(Costs::new(&recipe, self.machine()?))?;
+                let recipe = AnyRecipe::read(&self.recipe)?;
+                say(of_any!(recipe, recipe => Costs::new(&recipe, self.machine()?))?)?;
             }
         }
         Ok(ExitCode::SUCCESS)

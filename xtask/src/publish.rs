@@ -68,21 +68,40 @@ impl Publish {
 #[cfg(feature = "hub")]
 impl Publish {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        use mixflow_hub::{Client, Publication, Repository, Upload};
+        use mixflow_hub::{Publication, Repository};
 
-        use crate::progress::Progress;
-        use crate::run::{note, say};
+        use crate::kind::{TextNetworkConfig, is_text};
 
         let repository: Repository = self.to.parse()?;
         if let Some(holder) = mixflow::FolderLock::holder(&self.run) {
-            note(format_args!("warning: {holder} still works in this run; what it will change is not published"));
+            crate::run::note(format_args!(
+                "warning: {holder} still works in this run; what it will change is not published"
+            ));
         }
-        let publication = Publication::of(&self.run, self.choice()?)?;
+        let recipe = self.run.join("recipe.json");
+        match is_text(recipe.to_str().ok_or("expected a path in UTF-8")?)? {
+            true => {
+                self.publish(&Publication::<TextNetworkConfig>::of_network(&self.run, self.choice()?)?, &repository)
+            }
+            false => self.publish(&Publication::of(&self.run, self.choice()?)?, &repository),
+        }
+    }
+
+    fn publish<N: crate::kind::Kind>(
+        &self,
+        publication: &mixflow_hub::Publication<N>,
+        repository: &mixflow_hub::Repository,
+    ) -> Result<ExitCode> {
+        use mixflow_hub::{Client, Upload};
+
+        use crate::progress::Progress;
+        use crate::run::say;
+
         let mut progress = Progress::new();
         if let Some(folder) = &self.dry_run {
             let folder = folder.clone().unwrap_or_else(|| self.run.join("published"));
             progress.begin("writing", None);
-            let written = publication.write(&folder, &repository, &self.revision, |event| progress.upload(&event))?;
+            let written = publication.write(&folder, repository, &self.revision, |event| progress.upload(&event))?;
             progress.end();
             tell(&written)?;
             say(format_args!("nothing was sent; this would be {repository}: {}", folder.display()))?;
@@ -91,7 +110,7 @@ impl Publish {
         let upload = Upload::new(self.message.clone()).branch(self.revision.clone()).private(self.private);
         progress.begin("writing", None);
         let client = Client::from_env()?;
-        let published = publication.publish(&client, &repository, &upload, |event| progress.upload(&event))?;
+        let published = publication.publish(&client, repository, &upload, |event| progress.upload(&event))?;
         progress.end();
         tell(&published.written)?;
         let uploaded = published.uploaded;

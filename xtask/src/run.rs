@@ -6,11 +6,8 @@ use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use burn::tensor::Device;
 use clap::Args;
-use mixflow::backbones::Network;
-use mixflow::recipe::{DecoderRecipe, Recipe, no_such_recipe};
-use mixflow::train::StoredNetwork;
+use mixflow::recipe::{DecoderRecipe, no_such_recipe};
 use mixflow::{FolderLock, printable};
 
 use crate::text;
@@ -87,10 +84,6 @@ pub(crate) struct RecipeArguments {
 }
 
 impl RecipeArguments {
-    pub(crate) fn read(&self) -> Result<Recipe> {
-        self.read_with(Recipe::read)
-    }
-
     /// The recipe if it is one of a decoder.
     pub(crate) fn read_decoder(&self) -> Result<Option<DecoderRecipe>> {
         self.read_with(DecoderRecipe::read)
@@ -146,18 +139,6 @@ pub(crate) fn as_given(error: Box<dyn Error>, changes: &[Change]) -> Box<dyn Err
         Some(flag) if !flag.starts_with("--set ") => format!("{flag}: {reason}").into(),
         _ => error,
     }
-}
-
-/// The recipe's network with its initial values.
-pub(crate) fn network(recipe: &Recipe) -> Network {
-    recipe.network.init(recipe.seed, &Device::default())
-}
-
-/// The recipe's network with weights from a file, `.safetensors` or `.pt`, a run's folder or a checkpoint.
-pub(crate) fn load(recipe: &Recipe, from: &Path) -> Result<Network> {
-    let stored = StoredNetwork::find(from)?;
-    note_choices(from, &stored.chosen()?);
-    Ok(stored.load(network(recipe))?)
 }
 
 /// Tells which part of a file is taken, where there is a choice.

@@ -13,11 +13,12 @@ use mixflow::recipe::GuideConfig;
 use mixflow::sampling::Export;
 
 use crate::hub::{is_address, published};
+use crate::kind::{Kind, of_any};
 use crate::labels;
 use crate::progress::Progress;
 use crate::run::{Change, Result, note, say};
 use crate::text::{self, Prompts, Request};
-use crate::trained::{Trained, TrainedArguments};
+use crate::trained::{AnyTrained, Trained, TrainedArguments};
 
 /// Images of so many bytes are told before they are made.
 const MANY: u64 = 1_000_000_000;
@@ -66,13 +67,14 @@ pub(crate) struct Sampling {
 
 impl Sampling {
     /// The network of `trained` with the recipe that this makes of its own, `seed` included.
-    pub(crate) fn read(&self, trained: &TrainedArguments, seed: Option<u64>) -> Result<Trained> {
+    pub(crate) fn read(&self, trained: &TrainedArguments, seed: Option<u64>) -> Result<AnyTrained> {
         let set = self.set()?;
         let mut trained = trained.read(&set)?;
-        trained.recipe.seed = seed.unwrap_or(trained.recipe.seed);
+        let (own_seed, sampling) =
+            of_any!(&mut trained, trained => (&mut trained.recipe.seed, &mut trained.recipe.sampling));
+        *own_seed = seed.unwrap_or(*own_seed);
         if let Some(steps) = self.steps {
-            trained.recipe.sampling =
-                trained.recipe.sampling.with_steps(steps).map_err(|error| format!("--steps {steps}: {error}"))?;
+            *sampling = sampling.with_steps(steps).map_err(|error| format!("--steps {steps}: {error}"))?;
         }
         Ok(trained)
     }
@@ -99,11 +101,15 @@ impl Sample {
         if !self.prompts.prompts.is_empty() {
             return self.text();
         }
-        let trained = self.sampling.read(&self.trained, self.seed)?;
+        of_any!(self.sampling.read(&self.trained, self.seed)?, trained => self.draw(&trained))
+    }
+
+    /// Images of labels.
+    fn draw<N: Kind>(&self, trained: &Trained<N>) -> Result<ExitCode> {
         let generator = trained.generator();
         let choice = match self.labels.is_empty() {
-            true => (0..generator.null).collect(),
-            false => labels::numbers(&self.labels, &trained)?,
+            true => (0..trained.recipe.network.classes()).collect(),
+            false => labels::numbers(&self.labels, trained)?,
         };
         let count = self.count.unwrap_or(if self.labels.is_empty() { 40 } else { choice.len() });
         let shape = trained.image_shape()?;

@@ -14,11 +14,12 @@ use mixflow::evaluation::slow_flow::equivalent_time;
 use mixflow::files::write_atomic;
 use mixflow::report::{Arm, slow_flow_page};
 
+use crate::kind::{Kind, of_any};
 use crate::latents::Stored;
 use crate::progress::Progress;
 use crate::run::{Result, note, say};
 use crate::sample::Sampling;
-use crate::trained::TrainedArguments;
+use crate::trained::{Trained, TrainedArguments};
 
 #[derive(Args)]
 pub(crate) struct SlowFlow {
@@ -39,7 +40,10 @@ impl SlowFlow {
         if let Some(figure) = self.figure.as_ref().filter(|figure| figure.extension().is_none_or(|end| end != "html")) {
             return Err(format!("--figure {}: expected a file name that ends in .html", figure.display()).into());
         }
-        let trained = self.sampling.read(&self.trained, None)?;
+        of_any!(self.sampling.read(&self.trained, None)?, trained => self.follow(&trained))
+    }
+
+    fn follow<N: Kind>(&self, trained: &Trained<N>) -> Result<ExitCode> {
         let latent = trained.recipe.network.shape().map(|side| side as u64);
         let what = || format!("{} trajectories (--images)", self.images);
         // Noise, real images of both kinds, and states.

@@ -1,4 +1,4 @@
-//! Text to image: `train`, `compare` and `sample` of networks that are told prompts.
+//! Images of prompts.
 
 #[cfg(feature = "t2i")]
 mod built;
@@ -11,10 +11,16 @@ use clap::Args;
 use clap::builder::ValueParser;
 
 #[cfg(feature = "t2i")]
-pub(crate) use self::built::{Recipe, recipe_names, sample};
+pub(crate) use self::built::{recipe_names, sample};
 #[cfg(not(feature = "t2i"))]
-pub(crate) use self::missing::{Recipe, recipe_names, sample};
+pub(crate) use self::missing::{recipe_names, sample};
 use crate::run::Result;
+
+/// What a program without text says of what is for one.
+pub(crate) fn without(what: &str) -> Box<dyn std::error::Error> {
+    let command = std::env::args().nth(1).unwrap_or_default();
+    format!("{what}, and this program was built without; run `cargo xtask-t2i {command} ...`").into()
+}
 
 /// What to draw, and how large.
 #[derive(Args)]

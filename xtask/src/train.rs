@@ -5,24 +5,23 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use burn::tensor::Device;
 use clap::Args;
-use mixflow::backbones::{self, Backbone, ClassLabels, Network};
+use mixflow::FolderLock;
+use mixflow::backbones;
 use mixflow::compare::{self, seen_by_start};
 use mixflow::data::{DataConfig, Dataset, Fingerprint, check_same_data};
 use mixflow::files::write_atomic;
-use mixflow::recipe::{NetworkSettings, ObjectiveConfig, Recipe};
+use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::train::{Change, ClassRows, Start, StoredNetwork, change_optimizer, check_same_run, check_same_start};
-use mixflow::{FolderLock, Objective};
 use serde_json::Value;
 
 use crate::decoder::train_decoder;
 use crate::hub::{Weights, named_files};
+use crate::kind::{Any, AnyRecipe};
 use crate::latents::Stored;
-use crate::learning::{Learner, Prepared};
-use crate::run::{
-    RecipeArguments, Result, as_given, load, lock, network, note, note_choices, program, stop_on_signals,
-};
-use crate::text;
+use crate::learning::Prepared;
+use crate::run::{RecipeArguments, Result, as_given, lock, note, note_choices, program, stop_on_signals};
 use crate::tracking::Watchers;
 
 #[derive(Args)]
@@ -93,14 +92,15 @@ impl Train {
             self.classes.refuse("a decoder")?;
             return train_decoder(&recipe, self.from.as_deref(), &self.to);
         }
-        if let Some(recipe) = text::Recipe::read(&self.recipe)? {
-            self.classes.refuse("a network for text")?;
-            return recipe.train(self.from.as_deref(), &self.to);
-        }
-        let recipe = self.recipe.read()?;
-        let folder = PathBuf::from("runs").join(&recipe.name);
         let from = StartFrom { weights: self.from.as_deref(), classes: &self.classes };
-        train(&recipe, from, &self.to, folder)
+        let folder = |name: &str| PathBuf::from("runs").join(name);
+        match AnyRecipe::read(&self.recipe)? {
+            Any::Classes(recipe) => train(&recipe, from, &self.to, folder(&recipe.name)),
+            Any::Text(recipe) => {
+                self.classes.refuse("a network for text")?;
+                train(&recipe, from, &self.to, folder(&recipe.name))
+            }
+        }
     }
 }
 
@@ -280,50 +280,37 @@ fn has_begun(folder: &Path) -> bool {
     folders.any(|folder| folder.join("metrics.jsonl").exists() || folder.ends_with("prompts"))
 }
 
-/// Runs a recipe, in `folder` unless another was asked for.
-pub(crate) fn train(recipe: &Recipe, from: StartFrom<'_>, to: &Destination, folder: PathBuf) -> Result<ExitCode> {
-    let learner = |recipe: &Recipe, start, _: &dyn Dataset, _: &Path| {
-        let network = network(recipe);
-        Ok(Learner { key: network.official_key(), network, start, objective: ObjectiveConfig::objective })
-    };
-    train_any(recipe, from, to, folder, load_start, learner)
-}
-
 /// The recipe's network with weights, whose label table gives its classes these rows.
-fn load_start(recipe: &Recipe, from: &Path, rows: Option<&ClassRows>) -> Result<Network> {
+fn load_start<N: NetworkSettings>(recipe: &Recipe<N>, from: &Path, rows: Option<&ClassRows>) -> Result<N::Network> {
     let stored = StoredNetwork::find(from)?;
-    let Some(rows) = rows else {
-        return load(recipe, from).map_err(|error| match other_classes(&*error) {
+    note_choices(from, &stored.chosen(|weights| recipe.network.own(weights))?);
+    match rows {
+        Some(rows) => Ok(recipe.network.load_for_classes(&stored, recipe.seed, rows)?),
+        None => recipe.load(&stored, &Device::default()).map_err(|error| match other_classes(&error) {
             true => format!(
                 "{error}: say with --class-rows which rows of their label table the classes of the data start from, such \
                  as first, null or CLASS=ROW,..."
             )
             .into(),
-            false => error,
-        });
-    };
-    note_choices(from, &stored.chosen()?);
-    Ok(stored.load_for_classes(&recipe.network, recipe.seed, rows)?)
-}
-
-/// Whether weights do not fit because they are for other classes.
-fn other_classes(error: &(dyn Error + 'static)) -> bool {
-    match error.downcast_ref::<mixflow::Error>() {
-        Some(mixflow::Error::Weights(backbones::Error::Mismatch(mismatch))) => mismatch.labels().is_some(),
-        Some(error) => error.to_string().contains(backbones::embed::LABEL_TABLE),
-        None => false,
+            false => error.into(),
+        }),
     }
 }
 
-/// Runs a recipe of any network. `load` reads weights to start from, before anything is written; `learner` makes what is
-/// trained, with the start, the data and the run's folder.
-pub(crate) fn train_any<N: NetworkSettings, S, B: Backbone<Condition = ClassLabels>, O: Objective<B>>(
+/// Whether weights do not fit because they are for other classes.
+fn other_classes(error: &mixflow::Error) -> bool {
+    match error {
+        mixflow::Error::Weights(backbones::Error::Mismatch(mismatch)) => mismatch.labels().is_some(),
+        error => error.to_string().contains(backbones::embed::LABEL_TABLE),
+    }
+}
+
+/// Runs a recipe of any network, in `folder` unless another was asked for.
+pub(crate) fn train<N: NetworkSettings>(
     recipe: &Recipe<N>,
     from: StartFrom<'_>,
     to: &Destination,
     folder: PathBuf,
-    load: impl FnOnce(&Recipe<N>, &Path, Option<&ClassRows>) -> Result<S>,
-    learner: impl FnOnce(&Recipe<N>, Option<S>, &dyn Dataset, &Path) -> Result<Learner<B, O>>,
 ) -> Result<ExitCode> {
     let [recipe, local] = &named_files(&to.changed(|changes| recipe.with(changes))?)?;
     let (folder, _lock) = to.folder(folder, &recipe.to_value())?;
@@ -349,7 +336,7 @@ pub(crate) fn train_any<N: NetworkSettings, S, B: Backbone<Condition = ClassLabe
     if let Some(seen) = &seen {
         note(seen);
     }
-    let start = weights.as_ref().map(|weights| load(local, &weights.path, rows.as_ref())).transpose()?;
+    let start = weights.as_ref().map(|weights| load_start(local, &weights.path, rows.as_ref())).transpose()?;
     // A single training makes no images.
     let guide = if recipe.post_training.is_some() { local.guide(&folder)? } else { None };
     let mut tracking = to.watchers.tracking(&recipe.name, &folder, &recipe.to_value())?;
@@ -358,11 +345,12 @@ pub(crate) fn train_any<N: NetworkSettings, S, B: Backbone<Condition = ClassLabe
         if let Some(stored) = &stored {
             stored.note(&folder)?;
         }
-        let learner = learner(local, start, &*data, &folder)?;
         let Some(run) = Prepared::new([recipe, local], folder.clone(), data, guide)? else { return Ok(false) };
-        let tell = &mut tracking;
-        let finished =
-            if recipe.post_training.is_some() { run.study(learner, seen, tell) } else { run.single(learner, tell) };
+        let (network, tell) = (recipe.network.init(recipe.seed, &Device::default()), &mut tracking);
+        let finished = match recipe.post_training {
+            Some(_) => run.study(network, start, seen, tell),
+            None => run.single(start.unwrap_or(network), tell),
+        };
         tracking.end(&finished);
         finished
     })

@@ -1,17 +1,21 @@
 //! A network that a command is given: in a run's folder, or a file of weights.
 
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
+use burn::tensor::Device;
 use clap::Args;
-use mixflow::backbones::{Autoencoder, Network};
-use mixflow::data::{DataConfig, Fingerprint, Part};
+use mixflow::backbones::{Autoencoder, NetworkConfig};
+use mixflow::data::{Conditioner, DataConfig, Fingerprint, Part};
 use mixflow::evaluation::Generator;
 use mixflow::files::WeightsFile;
-use mixflow::recipe::{Guide, Recipe};
+use mixflow::recipe::{ConditionOf, Guide, NetworkSettings, Recipe};
 use mixflow::train::StoredNetwork;
 
 use crate::hub::{is_address, named_files, published};
-use crate::run::{Change, Result, as_given, network, note, note_choices};
+use crate::kind::{Any, Kind, TextNetworkConfig, is_text};
+use crate::learning::conditioner;
+use crate::run::{Change, Result, as_given, note, note_choices};
 
 /// Which network.
 #[derive(Args)]
@@ -30,10 +34,15 @@ pub(crate) struct TrainedArguments {
     arm: Option<String>,
 }
 
-/// A network, its recipe, what makes images of its latents, what guides it, and where its weights are.
-pub(crate) struct Trained {
-    pub(crate) recipe: Recipe,
-    pub(crate) network: Network,
+/// A network for class labels, or one for text.
+pub(crate) type AnyTrained = Any<Trained<NetworkConfig>, Trained<TextNetworkConfig>>;
+
+/// A network, its recipe, what tells it of labels, what makes images of its latents, what guides it, and where its weights
+/// are.
+pub(crate) struct Trained<N: NetworkSettings> {
+    pub(crate) recipe: Recipe<N>,
+    pub(crate) network: N::Network,
+    conditioner: Arc<dyn Conditioner<ConditionOf<N>>>,
     pub(crate) autoencoder: Option<Box<dyn Autoencoder>>,
     autoencoder_files: Vec<PathBuf>,
     pub(crate) guide: Option<Guide>,
@@ -48,30 +57,35 @@ pub(crate) struct Trained {
 
 impl TrainedArguments {
     /// Reads the network, its recipe changed by `set`.
-    pub(crate) fn read(&self, changes: &[Change]) -> Result<Trained> {
+    pub(crate) fn read(&self, changes: &[Change]) -> Result<AnyTrained> {
+        let stored = self.stored()?;
         let set: Vec<String> = changes.iter().map(|(_, change)| change.clone()).collect();
-        self.read_with(&set).map_err(|error| as_given(error, changes))
+        let recipe = match &self.recipe {
+            Some(recipe) => recipe.clone(),
+            None => beside(&stored)?.to_str().ok_or("expected a path in UTF-8")?.into(),
+        };
+        let read = || {
+            Ok(match is_text(&recipe)? {
+                true => Any::Text(self.read_as(stored, &recipe, &set)?),
+                false => Any::Classes(self.read_as(stored, &recipe, &set)?),
+            })
+        };
+        read().map_err(|error| as_given(error, changes))
     }
 
-    fn read_with(&self, set: &[String]) -> Result<Trained> {
-        let stored = self.stored()?;
+    fn read_as<N: Kind>(&self, stored: StoredNetwork, recipe: &str, set: &[String]) -> Result<Trained<N>> {
         let weights = stored.file();
-        let recipe = match &self.recipe {
-            Some(recipe) => Recipe::read(recipe, set)?,
-            None => {
-                if is_address(&self.path) {
-                    own_files(&recipe_beside(&stored, &[])?, &weights)?;
-                }
-                recipe_beside(&stored, set)?
-            }
-        };
+        if self.recipe.is_none() && is_address(&self.path) {
+            own_files(&self.recipe_of::<N>(recipe, &[])?, &weights)?;
+        }
+        let recipe = self.recipe_of::<N>(recipe, set)?;
         let [_, recipe] = named_files(&recipe)?;
         // Where the latents that it learned are, they tell whether their autoencoder is the recipe's.
         if matches!(&recipe.data, DataConfig::Latents { path, .. } if path.join("manifest.json").is_file()) {
             recipe.stored_latents()?;
         }
-        note_choices(&weights, &stored.chosen()?);
-        let network = stored.load(network(&recipe))?;
+        note_choices(&weights, &stored.chosen(|weights| recipe.network.own(weights))?);
+        let network = recipe.load(&stored, &Device::default())?;
         // What a run trains lies in its folder: that of the weights, or above; a checkpoint is in RUN/ARM/checkpoints/STEP.
         let ancestors = weights.ancestors().skip(1).take(match stored {
             StoredNetwork::File(_) => 2,
@@ -97,7 +111,29 @@ impl TrainedArguments {
             StoredNetwork::File(file) => (file.parent().unwrap_or(Path::new("")).into(), String::new()),
             StoredNetwork::Checkpoint(folder) => beside_checkpoint(folder),
         };
-        Ok(Trained { recipe, network, autoencoder, autoencoder_files, guide, weights, own, folder, suffix })
+        let run = own.as_deref().and_then(Path::parent).unwrap_or(&folder);
+        let conditioner = conditioner(&recipe.network, &label_names(&recipe, run)?, run)?;
+        Ok(Trained {
+            recipe,
+            network,
+            conditioner,
+            autoencoder,
+            autoencoder_files,
+            guide,
+            weights,
+            own,
+            folder,
+            suffix,
+        })
+    }
+
+    /// The recipe of a name or a file; one that lies beside a published network names files beside it.
+    fn recipe_of<N: Kind>(&self, recipe: &str, set: &[String]) -> Result<Recipe<N>> {
+        let (read, file) = (N::read(recipe, set)?, Path::new(recipe));
+        Ok(match file.parent() {
+            Some(folder) if self.recipe.is_none() && file.ends_with("config.json") => read.beside(folder),
+            _ => read,
+        })
     }
 
     /// The file of the weights, or the folder of the checkpoint.
@@ -169,11 +205,11 @@ impl TrainedArguments {
     }
 }
 
-impl Trained {
+impl<N: Kind> Trained<N> {
     /// What makes images with the network.
-    pub(crate) fn generator(&self) -> Generator<'_, Network> {
+    pub(crate) fn generator(&self) -> Generator<'_, N::Network> {
         let (autoencoder, guide) = (self.autoencoder.as_deref(), self.guide.as_ref());
-        Generator { autoencoder, guide, ..self.recipe.generator(&self.network) }
+        Generator { autoencoder, guide, ..self.recipe.generator(&self.network, &self.conditioner) }
     }
 
     /// Its training and its held-out data.
@@ -183,11 +219,11 @@ impl Trained {
 
     /// The recipe with what its run divided the data by, whatever images are drawn with; the data must be those of the run:
     /// of others, what was held out is not known.
-    pub(crate) fn divided(&self) -> Result<Recipe> {
+    pub(crate) fn divided(&self) -> Result<Recipe<N>> {
         self.check_data()?;
         let mut recipe = self.recipe.clone();
         if let Some(own) = &self.own {
-            let own = Recipe::read(own.to_str().ok_or("expected a path in UTF-8")?, &[])?;
+            let own = N::read(own.to_str().ok_or("expected a path in UTF-8")?, &[])?;
             (recipe.seed, recipe.post_training) = (own.seed, own.post_training);
         }
         Ok(recipe)
@@ -205,9 +241,7 @@ impl Trained {
 
     /// The names of its classes, as the run has recorded them; none where it has not.
     pub(crate) fn class_names(&self) -> Result<Vec<String>> {
-        let recorded = self.run().map(Fingerprint::read).transpose()?.flatten();
-        let names = recorded.map_or_else(Vec::new, |data| data.classes);
-        Ok(if names.len() == self.recipe.network.classes() { names } else { vec![] })
+        self.run().map_or(Ok(vec![]), |run| recorded_names(&self.recipe, run))
     }
 
     /// Refuses data that changed since the run learned from them.
@@ -262,20 +296,25 @@ fn beside_checkpoint(checkpoint: &Path) -> (PathBuf, String) {
 }
 
 /// The recipe of a run, in the folder of the weights or above; or of a published network, beside it.
-fn recipe_beside(stored: &StoredNetwork, set: &[String]) -> Result<Recipe> {
-    let Some(file) = stored.recipe_file() else {
-        let weights = stored.file();
-        return Err(format!("{} lies beside no recipe.json: name its recipe with --recipe", weights.display()).into());
-    };
-    let recipe = Recipe::read(file.to_str().ok_or("expected a path in UTF-8")?, set)?;
-    Ok(match file.parent() {
-        Some(folder) if file.ends_with("config.json") => recipe.beside(folder),
-        _ => recipe,
-    })
+fn beside(stored: &StoredNetwork) -> Result<PathBuf> {
+    let none = || format!("{} lies beside no recipe.json: name its recipe with --recipe", stored.file().display());
+    Ok(stored.recipe_file().ok_or_else(none)?)
+}
+
+/// The names of the labels of a recipe, as its run has recorded them; none where it has not.
+fn recorded_names<N: NetworkSettings>(recipe: &Recipe<N>, run: &Path) -> Result<Vec<String>> {
+    let names = Fingerprint::read(run)?.map_or_else(Vec::new, |data| data.classes);
+    Ok(if names.len() == recipe.network.classes() { names } else { vec![] })
+}
+
+/// The same, or those of the data where the network is told them.
+fn label_names<N: NetworkSettings>(recipe: &Recipe<N>, run: &Path) -> Result<Vec<String>> {
+    let recorded = recorded_names(recipe, run)?;
+    Ok(if recorded.is_empty() && recipe.network.reads_names() { recipe.open()?.classes().to_vec() } else { recorded })
 }
 
 /// Refuses a downloaded recipe that names files of this machine beyond its own folder.
-fn own_files(recipe: &Recipe, weights: &Path) -> Result<()> {
+fn own_files<N: NetworkSettings>(recipe: &Recipe<N>, weights: &Path) -> Result<()> {
     let folder = weights.parent().unwrap_or(Path::new(""));
     let autoencoder = recipe.autoencoder.iter().flat_map(|config| config.files(folder));
     for file in autoencoder.chain(recipe.sampling.guide.iter().map(|guide| guide.weights.clone())) {

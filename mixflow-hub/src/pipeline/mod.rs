@@ -11,6 +11,7 @@ use std::fmt;
 use std::path::Path;
 
 use mixflow::backbones::{Autoencoder, Network};
+use mixflow::data::Classes;
 use mixflow::evaluation::Generator;
 use mixflow::recipe::{AutoencoderConfig, Guide, Recipe};
 use mixflow::sampling::Images;
@@ -58,6 +59,7 @@ pub struct Pipeline {
     pub autoencoder: Option<Box<dyn Autoencoder>>,
     /// The weaker network that it is guided away from, where the recipe has one.
     pub guide: Option<Guide>,
+    classes: Classes,
     sources: Vec<String>,
 }
 
@@ -129,7 +131,7 @@ impl Pipeline {
     /// The network with its sampler.
     pub fn generator(&self) -> Generator<'_, Network> {
         let (autoencoder, guide) = (self.autoencoder.as_deref(), self.guide.as_ref());
-        Generator { autoencoder, guide, ..self.recipe.generator(&self.network) }
+        Generator { autoencoder, guide, ..self.recipe.generator(&self.network, &self.classes) }
     }
 
     /// Channels of the images.

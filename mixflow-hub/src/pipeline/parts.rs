@@ -7,6 +7,7 @@ use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::mistaken::instead_of_data;
 use mixflow::backbones::weights::Weights;
 use mixflow::backbones::{Network, NetworkConfig};
+use mixflow::data::Classes;
 use mixflow::recipe::{AutoencoderConfig, Recipe};
 use serde_json::Value;
 
@@ -56,7 +57,8 @@ impl Parts<'_> {
         let guide = recipe.guide(self.folder)?;
         let network = recipe.network.init(recipe.seed, &Default::default()).load(weights)?;
         let autoencoder = recipe.autoencoder.as_ref().map(|config| config.load(self.folder)).transpose()?;
-        Ok(Pipeline { recipe, network, autoencoder, guide, sources: self.sources })
+        let classes = Classes(recipe.network.classes());
+        Ok(Pipeline { recipe, network, autoencoder, guide, classes, sources: self.sources })
     }
 
     /// The autoencoder with paths of files that are there.

@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use mixflow_t2i::TextPipeline;
 
 use super::address_of;
-use super::layout::text_files;
+use super::layout::{Layout, text_files};
 use crate::pattern::literally;
 use crate::progress::{Progress, Tell};
 use crate::{Address, Client, Error, Revision};
 
-/// Text encoders, transformer and autoencoder of a repository that holds a Stable Diffusion 3 as `diffusers` writes it,
-/// `org/name` or `org/name@revision`, with what the environment says about server, token and cache.
+/// Text encoders, transformer and autoencoder of a repository that holds a Stable Diffusion 3 as `diffusers` writes it, or a
+/// [`Publication`](crate::Publication) of a network for text: `org/name` or `org/name@revision`, with what the environment says about server, token and cache.
 ///
 /// ```no_run
 /// use mixflow::sampling::Export;
@@ -31,7 +31,7 @@ pub fn text_from_hub(repository: &str) -> Result<TextPipeline, Error> {
 
 impl Client {
     /// The folder that [`TextPipeline::from_folder`] reads, of a repository that holds a Stable Diffusion 3 as `diffusers`
-    /// writes it. Of several precisions the full one is fetched, and nothing that is not needed.
+    /// writes it, or a published run. Of several precisions the full one is fetched, and nothing that is not needed.
     ///
     /// # Errors
     /// As [`snapshot`](Self::snapshot); if the address names a file, or the repository holds something else.
@@ -43,11 +43,15 @@ impl Client {
         let tell: Tell<'_> = &mut tell;
         let repository = &address.repository;
         let (commit, names) = self.names(repository, &address.revision(), &mut *tell)?;
-        let wanted = text_files(&names).map_err(|reason| {
-            let folder = self.cache().folder().join(repository.folder_name());
-            Error::Layout { folder, reason }
-        })?;
-        let wanted: Vec<String> = wanted.into_iter().map(literally).collect();
+        let ours = Layout::of(&names).ok().filter(|layout| layout.recipe.is_some());
+        let wanted =
+            match ours {
+                Some(layout) => layout.wanted(&names),
+                None => text_files(&names).map(|wanted| wanted.into_iter().map(String::from).collect()).map_err(
+                    |reason| Error::Layout { folder: self.cache().folder().join(repository.folder_name()), reason },
+                )?,
+            };
+        let wanted: Vec<String> = wanted.iter().map(|name| literally(name)).collect();
         let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
         Ok(self.snapshot(repository, &Revision::from(commit), &wanted, tell)?.folder)
     }

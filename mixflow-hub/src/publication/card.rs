@@ -5,7 +5,7 @@ use std::fmt::Write;
 use mixflow::data::Labels;
 use mixflow::evaluation::metric::{Measurement, Scores};
 use mixflow::numbers::thousands;
-use mixflow::recipe::AutoencoderConfig;
+use mixflow::recipe::{AutoencoderConfig, NetworkSettings};
 use mixflow::train::Start;
 use serde_json::{Value, json};
 
@@ -17,12 +17,9 @@ use super::results::{Conditions, Measured};
 use super::{Averaging, Choice, Sampled};
 use crate::Repository;
 
-/// What the Hub calls it; there is no task of images by class.
-const TASK: &str = "unconditional-image-generation";
-
 /// Everything that a card tells.
-pub(super) struct Card<'a> {
-    pub(super) finished: &'a Finished,
+pub(super) struct Card<'a, N: NetworkSettings> {
+    pub(super) finished: &'a Finished<N>,
     pub(super) choice: &'a Choice,
     pub(super) repository: &'a Repository,
     pub(super) branch: &'a str,
@@ -34,7 +31,7 @@ pub(super) struct Card<'a> {
     pub(super) config: &'a str,
 }
 
-impl Card<'_> {
+impl<N: NetworkSettings> Card<'_, N> {
     pub(super) fn text(&self) -> String {
         let name = self.repository.id().rsplit('/').next().unwrap_or_default();
         let parts = [
@@ -60,11 +57,14 @@ impl Card<'_> {
         let Choice { license, base_models, datasets, tags, .. } = self.choice;
         let recipe = &self.finished.recipe;
         let mut own = vec!["mixflow".to_string(), "flow-matching".into(), "image-generation".into()];
-        if recipe.network.classes() > 1 {
+        let text = recipe.network.reads_names();
+        // There is no task of images by class.
+        let task = if text { "text-to-image" } else { "unconditional-image-generation" };
+        if !text && recipe.network.classes() > 1 {
             own.push("class-conditional".into());
         }
         own.extend(tags.iter().filter(|tag| !own.contains(tag)).cloned().collect::<Vec<_>>());
-        let mut metadata = json!({ "library_name": "mixflow", "pipeline_tag": TASK, "tags": own });
+        let mut metadata = json!({ "library_name": "mixflow", "pipeline_tag": task, "tags": own });
         let ids = |repositories: &[Repository]| json!(repositories.iter().map(Repository::id).collect::<Vec<_>>());
         let kind = recipe.to_value()["data"]["kind"].clone();
         let kind = datasets.first().map(Repository::id).or(kind.as_str()).unwrap_or_default().to_string();
@@ -73,7 +73,7 @@ impl Card<'_> {
             ("license", license.as_ref().map(|license| json!(license))),
             ("base_model", (!base_models.is_empty()).then(|| ids(base_models))),
             ("datasets", (!datasets.is_empty()).then(|| ids(datasets))),
-            ("model-index", model_index(self.measured, (name, TASK), (data, &kind))),
+            ("model-index", model_index(self.measured, (name, task), (data, &kind))),
         ] {
             if let Some(value) = value {
                 metadata[key] = value;
@@ -97,6 +97,7 @@ impl Card<'_> {
             thousands(self.parameters as u64),
             match recipe.network.classes() {
                 1 => "one class".into(),
+                prompts if recipe.network.reads_names() => format!("the words of {prompts} prompts"),
                 classes => format!("{classes} classes"),
             },
             self.data(),
@@ -131,8 +132,25 @@ impl Card<'_> {
         }
     }
 
+    /// `org/name`, with the branch unless that is `main`.
+    fn address(&self) -> String {
+        match self.branch {
+            "main" => self.repository.id().into(),
+            branch => format!("{}@{branch}", self.repository.id()),
+        }
+    }
+
     fn loading(&self) -> String {
         let id = self.repository.id();
+        if let Some(prompts) = self.finished.prompts(2) {
+            let count = prompts.len();
+            return format!(
+                "## Use\n\n```rust\nuse mixflow::sampling::Export;\n\n\
+                 let pipeline = mixflow_hub::text_from_hub(\"{}\")?;\nlet images = pipeline.images(&{prompts:?}, 0)?;\n\
+                 Export::new(\"images.png\", 3)?.write({count}, {count}, [Ok(images)])?;\n```\n",
+                self.address(),
+            );
+        }
         let labels: Vec<usize> = (0..self.finished.recipe.network.classes().min(4)).collect();
         let count = labels.len();
         let (imports, open) = match self.branch {
@@ -272,7 +290,7 @@ fn in_a_word(labels: Labels) -> &'static str {
 }
 
 /// The training of a network, in a sentence or two.
-fn training(finished: &Finished) -> String {
+fn training<N: NetworkSettings>(finished: &Finished<N>) -> String {
     let Finished { run, recipe, arm, start, .. } = finished;
     let steps = thousands(finished.steps);
     let batch = recipe.training.batch;

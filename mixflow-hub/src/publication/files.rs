@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use mixflow::recipe::{AutoencoderConfig, GuideConfig, Recipe};
+use mixflow::recipe::{AutoencoderConfig, GuideConfig, NetworkSettings, Recipe};
 use serde_json::{Value, json};
 
 use crate::address::SCHEME as HUB;
@@ -69,9 +69,9 @@ impl Needed {
 }
 
 /// The files that sampling needs by the keys of the recipe, with what becomes of each.
-pub(super) fn needed(
+pub(super) fn needed<N: NetworkSettings>(
     run: &Path,
-    recipe: &Recipe,
+    recipe: &Recipe<N>,
     provisions: &BTreeMap<String, Provision>,
 ) -> Result<Vec<Needed>, Error> {
     let mut named: Vec<(&'static str, &Path, bool)> = match &recipe.autoencoder {
@@ -154,7 +154,7 @@ pub(super) fn published(text: &str, needed: &[Needed]) -> Result<String, String>
 
 /// The published recipe, which also says the path and the prediction of its guide, as the recipe that stays behind does, where
 /// they are not those of the network that it guides.
-pub(super) fn with_guide(config: String, recipe: &Recipe, guide: Option<&GuideConfig>) -> Result<String, String> {
+pub(super) fn with_guide<N>(config: String, recipe: &Recipe<N>, guide: Option<&GuideConfig>) -> Result<String, String> {
     let Some(guide) = guide else { return Ok(config) };
     let schedule = guide.schedule.filter(|schedule| *schedule != recipe.objective.schedule);
     let prediction = guide.prediction.filter(|prediction| *prediction != recipe.objective.prediction);

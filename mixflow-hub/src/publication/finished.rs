@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mixflow::backbones::Network;
+use mixflow::backbones::Backbone;
 use mixflow::backbones::json::explain;
 use mixflow::backbones::weights::Weights;
-use mixflow::recipe::{PostTraining, Recipe};
+use mixflow::data::Fingerprint;
+use mixflow::recipe::{NetworkSettings, PostTraining, Recipe};
 use mixflow::train::{Checkpoints, Start};
 
 use crate::Error;
@@ -33,7 +34,7 @@ impl Averaging {
 
 /// A network that was trained to the end, and what is known about it.
 #[derive(Debug)]
-pub(super) struct Finished {
+pub(super) struct Finished<N: NetworkSettings> {
     /// The run's folder.
     pub(super) run: PathBuf,
     /// The folder of the training: that of the run, or an arm's in it.
@@ -42,7 +43,9 @@ pub(super) struct Finished {
     pub(super) arm: Option<String>,
     /// The recipe as it is written in the run.
     pub(super) text: String,
-    pub(super) recipe: Recipe,
+    pub(super) recipe: Recipe<N>,
+    /// Of its labels, as the run has recorded them.
+    pub(super) names: Vec<String>,
     pub(super) averaging: Averaging,
     /// Steps of its training.
     pub(super) steps: u64,
@@ -50,16 +53,21 @@ pub(super) struct Finished {
     pub(super) step: String,
     /// The file that the run left. None for weights that are in no file of their own.
     pub(super) file: Option<PathBuf>,
-    pub(super) network: Network,
+    pub(super) network: N::Network,
     /// The weights that the run was given to start from.
     pub(super) start: Option<Start>,
 }
 
-impl Finished {
+impl<N: NetworkSettings> Finished<N> {
+    /// The first prompts that it was trained on, where it is told prompts.
+    pub(super) fn prompts(&self, count: usize) -> Option<&[String]> {
+        self.recipe.network.reads_names().then(|| &self.names[..self.names.len().min(count)])
+    }
+
     /// Finds and reads it. `arm` is needed for nothing but a comparison, and there `mixflow-0` unless told otherwise.
     pub(super) fn read(run: &Path, arm: Option<&str>, averaging: Averaging) -> Result<Self, Error> {
         let fault = |reason: String| Error::Layout { folder: run.into(), reason };
-        let (text, recipe) = recipe(run)?;
+        let (text, recipe) = recipe::<N>(run)?;
         let (arm, steps) = match (&recipe.post_training, arm) {
             (None, None) => (None, recipe.training.steps),
             (None, Some(arm)) => {
@@ -92,18 +100,19 @@ impl Finished {
         }?;
         let network = recipe.network.init(recipe.seed, &Default::default());
         let (file, network) = match averaging {
-            Averaging::Average => (Some(file.clone()), network.load(Weights::read(file)?)?),
+            Averaging::Average => (Some(file.clone()), recipe.network.load(network, Weights::read(file)?)?),
             Averaging::Last => (None, last(&folder, network)?),
         };
         let steps = done.unwrap_or(steps);
         let step = steps.to_string();
         let start = Start::read(run)?;
-        Ok(Self { run: run.into(), folder, arm, text, recipe, averaging, steps, step, file, network, start })
+        let names = Fingerprint::read(run)?.map_or_else(Vec::new, |data| data.classes);
+        Ok(Self { run: run.into(), folder, arm, text, recipe, names, averaging, steps, step, file, network, start })
     }
 }
 
 /// The recipe of a run, with its text.
-fn recipe(run: &Path) -> Result<(String, Recipe), Error> {
+fn recipe<N: NetworkSettings>(run: &Path) -> Result<(String, Recipe<N>), Error> {
     let fault = |reason: String| Error::Layout { folder: run.into(), reason };
     if !run.is_dir() {
         return Err(fault("is no folder: expected that of a run, such as runs/digits".into()));
@@ -116,12 +125,12 @@ fn recipe(run: &Path) -> Result<(String, Recipe), Error> {
     let text = fs::read_to_string(&file).map_err(Error::io("read", &file))?;
     let fault = |reason: String| Error::Layout { folder: file.clone(), reason };
     let value = serde_json::from_str(&text).map_err(|error| fault(format!("is no JSON: {}", explain(&error))))?;
-    let recipe = Recipe::from_value(value).map_err(fault)?;
+    let recipe = Recipe::parse_value(value).map_err(fault)?;
     Ok((text, recipe))
 }
 
 /// Steps of the training of an arm; none if there is no such arm.
-fn steps(recipe: &Recipe, post: &PostTraining, arm: &str) -> Option<u64> {
+fn steps<N>(recipe: &Recipe<N>, post: &PostTraining, arm: &str) -> Option<u64> {
     if arm == "pretraining" {
         return Some(recipe.training.steps);
     }
@@ -137,7 +146,7 @@ fn newest_step(folder: &Path) -> Option<u64> {
 }
 
 /// The weights of the last step.
-fn last(folder: &Path, network: Network) -> Result<Network, Error> {
+fn last<B: Backbone>(folder: &Path, network: B) -> Result<B, Error> {
     let fault = |reason: String| Error::Layout { folder: folder.into(), reason };
     let found = Checkpoints::new(folder.join("checkpoints"), 2).latest()?;
     let Some(checkpoint) = found.checkpoint.filter(|_| found.damaged.is_empty()) else {

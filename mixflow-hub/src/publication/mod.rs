@@ -12,9 +12,10 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use mixflow::backbones::NetworkConfig;
 use mixflow::backbones::weights::Weights;
 use mixflow::files::{WeightsFile, write_atomic};
-use mixflow::recipe::{AutoencoderConfig, GuideConfig};
+use mixflow::recipe::{AutoencoderConfig, GuideConfig, NetworkSettings};
 
 use crate::lock::Lock;
 use crate::progress::Tell;
@@ -55,8 +56,8 @@ pub use samples::Samples;
 ///
 /// [`Pipeline`](crate::Pipeline) makes the same images from it, bit for bit, as from the run.
 #[derive(Debug)]
-pub struct Publication {
-    finished: Finished,
+pub struct Publication<N: NetworkSettings = NetworkConfig> {
+    finished: Finished<N>,
     choice: Choice,
     needed: Vec<Needed>,
 }
@@ -105,12 +106,23 @@ pub struct Published {
 }
 
 impl Publication {
-    /// The finished network in the folder of a run.
+    /// The finished network for class labels in the folder of a run.
     ///
     /// # Errors
     /// If the folder is none of a run, the training has not ended, weights do not fit the recipe, or a file that sampling
     /// needs is neither there nor said to be elsewhere.
-    pub fn of(run: impl AsRef<Path>, mut choice: Choice) -> Result<Self, Error> {
+    pub fn of(run: impl AsRef<Path>, choice: Choice) -> Result<Self, Error> {
+        Self::of_network(run, choice)
+    }
+}
+
+impl<N: NetworkSettings> Publication<N> {
+    /// The finished network in the folder of a run whose recipe has settings of type `N`: `mixflow_t2i`'s for text, or your
+    /// own.
+    ///
+    /// # Errors
+    /// As [`of`](Publication::of).
+    pub fn of_network(run: impl AsRef<Path>, mut choice: Choice) -> Result<Self, Error> {
         choice.check()?;
         let run = run.as_ref();
         let finished = Finished::read(run, choice.arm.as_deref(), choice.averaging)?;
@@ -218,7 +230,7 @@ impl Publication {
         tell: Tell<'_>,
     ) -> Result<Written, Error> {
         let Finished { run, text, recipe, network, .. } = &self.finished;
-        let weights = network.weights();
+        let weights = Weights::of(network, recipe.network.official_key());
         let file = folder.join("model.safetensors");
         weights.write(&file, &self.metadata())?;
         let parameters = weights.iter().map(|(_, data)| data.shape().iter().product::<usize>()).sum();

@@ -9,7 +9,7 @@ use mixflow::evaluation::Evaluation;
 use mixflow::evaluation::inception::InceptionEvaluation;
 use mixflow::evaluation::metric::Measurement;
 use mixflow::files::WeightsFile;
-use mixflow::recipe::SamplingConfig;
+use mixflow::recipe::{NetworkSettings, SamplingConfig};
 use mixflow::report::Arm;
 use mixflow::sampling::{Guidance, Sampler};
 use serde::Deserialize;
@@ -97,7 +97,7 @@ impl Measured {
     }
 
     /// What the folder of a network says about the very weights in its file; `published` has them too.
-    pub(super) fn read(finished: &Finished, published: &WeightsFile) -> Result<Self, Error> {
+    pub(super) fn read<N: NetworkSettings>(finished: &Finished<N>, published: &WeightsFile) -> Result<Self, Error> {
         let mut measured = Self::default();
         let Some(file) = &finished.file else { return Ok(measured) };
         let own = WeightsFile::read(file)?.sha256;
@@ -141,7 +141,7 @@ impl Measured {
     }
 
     /// Adds what the comparison found about an arm.
-    fn add_comparison(&mut self, finished: &Finished) -> Result<(), Error> {
+    fn add_comparison<N: NetworkSettings>(&mut self, finished: &Finished<N>) -> Result<(), Error> {
         let Some((arm, seed)) = finished.arm.as_deref().and_then(arm) else { return Ok(()) };
         let file = finished.run.join("results.json");
         if !file.is_file() {
@@ -181,7 +181,11 @@ impl Measured {
 }
 
 /// Steps that cost so many evaluations, of those that the comparison takes.
-fn steps_of(sampling: &SamplingConfig, finished: &Finished, evaluations: usize) -> Option<usize> {
+fn steps_of<N: NetworkSettings>(
+    sampling: &SamplingConfig,
+    finished: &Finished<N>,
+    evaluations: usize,
+) -> Option<usize> {
     let others = finished.recipe.post_training.iter().flat_map(|post| post.solver_steps.iter().copied());
     let costs = |steps| sampling.with_steps(steps).ok()?.evaluations();
     std::iter::once(sampling.sampler.grid.steps()).chain(others).find(|&steps| costs(steps) == Some(evaluations))

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mixflow::evaluation::Generator;
-use mixflow::recipe::{AutoencoderConfig, Recipe};
+use mixflow::recipe::{AutoencoderConfig, NetworkSettings, Recipe};
 use mixflow::sampling::Export;
 
 use super::finished::Finished;
@@ -53,9 +53,9 @@ fn ending(file: &Path) -> Option<&'static str> {
 }
 
 /// Writes the picture, if there is to be one; or says why there cannot be one.
-pub(super) fn write(
+pub(super) fn write<N: NetworkSettings>(
     samples: &Samples,
-    finished: &Finished,
+    finished: &Finished<N>,
     folder: &Path,
     client: Option<&Client>,
     tell: Tell<'_>,
@@ -73,7 +73,7 @@ pub(super) fn write(
 }
 
 /// The recipe with files of this machine, fetched where it names some of the Hub.
-fn local(recipe: &Recipe, client: Option<&Client>, tell: Tell<'_>) -> Result<Recipe, Error> {
+fn local<N: NetworkSettings>(recipe: &Recipe<N>, client: Option<&Client>, tell: Tell<'_>) -> Result<Recipe<N>, Error> {
     let autoencoder = recipe.autoencoder.iter().flat_map(|config| config.files(Path::new("")));
     let mut files = autoencoder.chain(recipe.sampling.guide.iter().map(|guide| guide.weights.clone()));
     if !files.any(|file| file.to_str().is_some_and(Address::is_one)) {
@@ -82,16 +82,16 @@ fn local(recipe: &Recipe, client: Option<&Client>, tell: Tell<'_>) -> Result<Rec
     let client = client.map_or_else(Client::from_env, |client| Ok(client.clone()))?;
     let [_, local] = client.named_files(&recipe.to_value(), tell)?;
     let fault = |reason| mixflow::Error::Recipe { origin: recipe.name.clone(), reason };
-    Ok(Recipe::from_value(local).map_err(fault)?)
+    Ok(Recipe::parse_value(local).map_err(fault)?)
 }
 
-fn make(
-    finished: &Finished,
+fn make<N: NetworkSettings>(
+    finished: &Finished<N>,
     folder: &Path,
     client: Option<&Client>,
     tell: Tell<'_>,
 ) -> Result<Result<Option<Sampled>, String>, Error> {
-    let Finished { run, network, .. } = finished;
+    let Finished { run, network, names, .. } = finished;
     let recipe = &local(&finished.recipe, client, tell)?;
     let [channels, ..] = recipe.network.shape();
     let channels = recipe.autoencoder.as_ref().map_or(channels, AutoencoderConfig::image_channels);
@@ -104,8 +104,9 @@ fn make(
     };
     let autoencoder = recipe.autoencoder.as_ref().map(|config| config.load(run)).transpose().map_err(elsewhere)?;
     let guide = recipe.guide(run).map_err(elsewhere)?;
-    let generator =
-        Generator { autoencoder: autoencoder.as_deref(), guide: guide.as_ref(), ..recipe.generator(network) };
+    let conditioner = recipe.network.conditioner(names, run, &mut |_| {}).map_err(elsewhere)?;
+    let generator = recipe.generator(network, &conditioner);
+    let generator = Generator { autoencoder: autoencoder.as_deref(), guide: guide.as_ref(), ..generator };
     // Classes from all over, where there are more than images.
     let classes = recipe.network.classes();
     let labels: Vec<usize> =
@@ -115,9 +116,12 @@ fn make(
         let images = (first as f64 + t * x.dims()[0] as f64) as usize;
         tell(Progress::Sampling { images, count: COUNT });
     })?;
+    let told = match names.get(..classes).filter(|_| recipe.network.reads_names()) {
+        Some(names) => labels.iter().map(|&label| format!("“{}”", names[label])).collect::<Vec<_>>().join(", "),
+        None => format!("Classes {}", labels.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")),
+    };
     let caption = format!(
-        "Classes {} with {}, {} steps, {} network evaluations each, seed {}.",
-        labels.iter().map(usize::to_string).collect::<Vec<_>>().join(", "),
+        "{told} with {}, {} steps, {} network evaluations each, seed {}.",
         recipe.sampling.describe(),
         recipe.sampling.sampler.grid.steps(),
         images.evaluations,

@@ -8,6 +8,7 @@ use mixflow::backbones::autoencoder::{KlAutoencoderConfig, official_key};
 use mixflow::backbones::sit::SitConfig;
 use mixflow::backbones::weights::Weights;
 use mixflow::backbones::{Network, NetworkConfig};
+use mixflow::data::Classes;
 use mixflow::evaluation::Generator;
 use mixflow::recipe::Recipe;
 use mixflow::schedules::TimeGrid;
@@ -74,7 +75,7 @@ fn our_layout_gives_the_same_images_from_everywhere() {
     published(&setting, "org/tiny", folder.path());
 
     let labels = [3, 1, 4];
-    let expected = recipe.generator(&network(&recipe)).images(&labels, 5).unwrap();
+    let expected = recipe.generator(&network(&recipe), &Classes(recipe.network.classes())).images(&labels, 5).unwrap();
     assert_eq!(Pipeline::from_folder(folder.path()).unwrap().images(&labels, 5).unwrap(), expected);
     let pipeline = open(&setting).unwrap();
     assert_eq!(pipeline.images(&labels, 5).unwrap(), expected);
@@ -322,7 +323,9 @@ fn a_network_is_never_its_own_guide() {
     read.network.init(8, &Default::default()).weights().write(&weights, &[]).unwrap();
     let guide = read.sampling.guide.as_ref().unwrap().load().unwrap();
     let own = network(&read);
-    let expected = Generator { guide: Some(&guide), ..read.generator(&own) }.images(&[2], 0).unwrap();
+    let expected = Generator { guide: Some(&guide), ..read.generator(&own, &Classes(read.network.classes())) }
+        .images(&[2], 0)
+        .unwrap();
 
     // Of the same name as the network; and named by its folder, as a run's.
     for weights in [weights.as_path(), weak.path()] {

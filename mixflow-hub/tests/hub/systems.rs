@@ -9,6 +9,7 @@ use mixflow::backbones::encoder::EncoderConfig;
 use mixflow::backbones::rae::{DecoderConfig, LatentStatistics};
 use mixflow::backbones::repa::RepaConfig;
 use mixflow::backbones::weights::Weights;
+use mixflow::data::Classes;
 use mixflow::evaluation::Generator;
 use mixflow::recipe::{AutoencoderConfig, Recipe};
 use mixflow::schedules::TimeGrid;
@@ -80,7 +81,8 @@ fn dit_dh_makes_images_through_the_decoder_of_rae() {
         *file = path(file.to_str().unwrap());
     }
     let autoencoder = recipe.autoencoder.as_ref().unwrap().load(folder.path()).unwrap();
-    let generator = Generator { autoencoder: Some(&*autoencoder), ..recipe.generator(&network) };
+    let classes = Classes(recipe.network.classes());
+    let generator = Generator { autoencoder: Some(&*autoencoder), ..recipe.generator(&network, &classes) };
     let expected = generator.images(&[2, 0], 5).unwrap();
     assert_eq!(expected.shape, [2, 3, 8, 8]);
 
@@ -127,7 +129,8 @@ fn repa_is_known_by_its_tensors_and_decoded() {
     let mut pipeline = Pipeline::from_folder(folder.path()).unwrap();
     pipeline.recipe.sampling.sampler.grid = TimeGrid::new(2).unwrap();
     assert!(matches!(&pipeline.recipe.network, NetworkConfig::Repa(found) if found.projectors == [24]));
-    let generator = Generator { autoencoder: Some(&decoder), ..pipeline.recipe.generator(&network) };
+    let classes = Classes(pipeline.recipe.network.classes());
+    let generator = Generator { autoencoder: Some(&decoder), ..pipeline.recipe.generator(&network, &classes) };
     let expected = generator.images(&[0, 2], 0).unwrap();
     assert_eq!(expected.shape, [2, 3, 8, 8]);
     assert_eq!(pipeline.images(&[0, 2], 0).unwrap(), expected);

@@ -120,6 +120,34 @@ impl MmDitConfig {
         (self.init(0, &Device::default()).num_params() - self.table.pow(2) * self.width) as u64
     }
 
+    /// Multiplications with addition of the forward pass of one image of [`shape`](Self::shape) beside so many tokens of text:
+    /// matrix products alone.
+    pub fn multiply_adds(&self, text: usize) -> u64 {
+        let Self { width, depth, patch, channels, .. } = *self;
+        let (image, patch, last) = (self.tokens(), patch * patch * channels, depth - 1);
+        let (square, all) = (width * width, image + text);
+        // Queries, keys and values, their result and a perceptron; the text leaves the last block after the first three.
+        let layers = 12 * square * (depth * image + last * text) + 3 * square * text;
+        let attention = 2 * width * depth * all * all;
+        let dual = self.dual_attention.len() * (4 * square * image + 2 * width * image * image + 3 * square);
+        let modulations = square * (6 * depth + 6 * last + 2 + 2);
+        let ends =
+            width * (2 * image * patch + text * self.context_width + FREQUENCIES + self.pooled_width) + 2 * square;
+        (layers + attention + dual + modulations + ends) as u64
+    }
+
+    /// Numbers that a training step keeps of one image for its backward pass, by the layers of the blocks alone.
+    pub fn activations(&self, text: usize) -> u64 {
+        // As in `NetworkConfig::activations`, and normalisation, three of attention and its result of the second attention.
+        let (all, image) = (self.tokens() + text, self.tokens());
+        (self.width * (self.depth * all * (10 + 2 * 4) + self.dual_attention.len() * image * 5)) as u64
+    }
+
+    /// Those of an image.
+    fn tokens(&self) -> usize {
+        (self.input_size / self.patch).pow(2)
+    }
+
     /// Channels, height and width of the latents that it is made for.
     pub fn shape(&self) -> [usize; 3] {
         [self.channels, self.input_size, self.input_size]

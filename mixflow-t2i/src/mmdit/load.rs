@@ -2,7 +2,6 @@
 
 use mixflow::backbones::Error;
 use mixflow::backbones::weights::{LazyTensor, Weights};
-use mixflow::train::{StoredNetwork, checkpoint};
 
 use super::keys::{Rows, diffusers_names};
 use super::{MmDit, official_key};
@@ -24,28 +23,6 @@ impl MmDit {
     pub fn own(weights: Weights) -> Result<Weights, Error> {
         weights.network(&["joint_blocks.0.x_block.attn.qkv.weight", "transformer_blocks.0.attn.to_q.weight"])
     }
-
-    /// The same with the weights of a file as [`load`](Self::load) takes them, or the moving average of a checkpoint.
-    ///
-    /// # Errors
-    /// If they cannot be read, are damaged or do not fit.
-    pub fn stored(self, stored: &StoredNetwork) -> Result<Self, crate::Error> {
-        let folder = match stored {
-            StoredNetwork::File(file) => return Ok(self.load(Weights::read(file)?)?),
-            StoredNetwork::Checkpoint(folder) => folder,
-        };
-        let mut snapshot = checkpoint::read(folder)?.snapshot;
-        let average = std::mem::take(&mut snapshot.average).into_iter();
-        snapshot.average = average.map(|(path, tensor)| (own_path(path), tensor)).collect();
-        Ok(snapshot
-            .into_average(self)
-            .map_err(|reason| mixflow::Error::Recipe { origin: folder.display().to_string(), reason })?)
-    }
-}
-
-/// The path of a parameter in the network itself, which a training has inside of [`Prompted`](crate::prompts::Prompted).
-fn own_path(path: String) -> String {
-    path.strip_prefix("network.").map(String::from).unwrap_or(path)
 }
 
 /// The tensors of a transformer under the names of `diffusers`; names that nobody knows stay as they are.

@@ -1,10 +1,29 @@
-//! The prompts of a data set as its classes.
+//! What a network is told of captions.
 //!
-//! Trainings, comparisons and samplers of `mixflow` tell a network the number of a class. [`Prompted`] makes that the
-//! number of a prompt in a [`PromptTable`], so that all of them work for text.
+//! The labels of a data set are numbers of captions, or of classes whose names are read as prompts. [`PromptTable`] is the
+//! [`Conditioner`] that tells a network their embeddings.
 
-mod prompted;
 mod table;
 
-pub use prompted::Prompted;
+use burn::tensor::{Device, Tensor, TensorData};
+use mixflow::data::{Conditioner, Error, Upload, check_labels};
+
+use crate::TextEmbedding;
+
 pub use table::PromptTable;
+
+/// A label is the number of a prompt; the empty prompt stands for none.
+impl Conditioner<TextEmbedding> for PromptTable {
+    fn read(&self, labels: &[usize]) -> Result<Upload<TextEmbedding>, Error> {
+        check_labels(labels, self.prompts())?;
+        let rows = [self.read_rows(labels), self.read_rows(&[self.prompts()])];
+        Ok(Box::new(move |device| {
+            let [prompts, none] = rows.map(|rows| embedding(rows, device));
+            prompts.against(none)
+        }))
+    }
+}
+
+fn embedding([tokens, pooled]: [TensorData; 2], device: &Device) -> TextEmbedding {
+    TextEmbedding::new(Tensor::from_data(tokens, device), Tensor::from_data(pooled, device))
+}

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, TensorData};
 use mixflow::backbones::json::explain;
 use mixflow::backbones::mapped_file::MappedFile;
 use mixflow::data::latents::Precision;
@@ -130,6 +130,11 @@ impl PromptTable {
     /// # Panics
     /// If a number is beyond that.
     pub fn rows(&self, numbers: &[usize], device: &Device) -> TextEmbedding {
+        super::embedding(self.read_rows(numbers), device)
+    }
+
+    /// Tokens and pooled prompts in memory.
+    pub(super) fn read_rows(&self, numbers: &[usize]) -> [TensorData; 2] {
         let Shape { length, width, pooled } = self.blocks[0].shape;
         let mut all_tokens = Vec::with_capacity(numbers.len() * length * width);
         let mut all_pooled = Vec::with_capacity(numbers.len() * pooled);
@@ -140,8 +145,7 @@ impl PromptTable {
             Precision::F16.widen(block.bytes(block.pooled, row, pooled), &mut all_pooled);
         }
         let tokens = TensorData::new(all_tokens, [numbers.len(), length, width]);
-        let pooled = TensorData::new(all_pooled, [numbers.len(), pooled]);
-        TextEmbedding::new(Tensor::from_data(tokens, device), Tensor::from_data(pooled, device))
+        [tokens, TensorData::new(all_pooled, [numbers.len(), pooled])]
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use mixflow_backbones::{Backbone, ClassLabels};
+use mixflow_backbones::Backbone;
 use mixflow_schedules::Schedule;
 
 use crate::Error;
@@ -28,7 +28,7 @@ pub struct Lag {
 ///
 /// # Errors
 /// If sampling fails, an image cannot be read, or the sources do not hold what the network makes.
-pub fn lag<B: Backbone<Condition = ClassLabels>>(
+pub fn lag<B: Backbone>(
     generator: &Generator<'_, B>,
     labels: &[usize],
     real: &dyn Dataset,

@@ -3,7 +3,6 @@
 use std::sync::atomic::Ordering;
 
 use burn::tensor::Tensor;
-use mixflow_backbones::{Backbone, ClassLabels};
 
 use super::{ArmScores, Progress, Results, Study};
 use crate::Error;
@@ -26,11 +25,11 @@ pub(super) const LABELS: Labels = Labels::Reference;
 
 impl<N: NetworkSettings> Study<'_, N> {
     /// Scores of every arm, and the images to show.
-    pub(super) fn measure<B: Backbone<Condition = ClassLabels>>(
+    pub(super) fn measure(
         &self,
         post: &PostTraining,
         labels: &[usize],
-        arms: &[(Arm, u64, B)],
+        arms: &[(Arm, u64, N::Network)],
         reference: &Reference<'_>,
         tell: &mut impl FnMut(Progress),
     ) -> Result<Option<Measured>, Error> {

@@ -8,32 +8,32 @@ use std::sync::atomic::AtomicBool;
 
 use burn::module::Module;
 use mixflow_backbones::weights::Weights;
-use mixflow_backbones::{Autoencoder, Backbone, ClassLabels, NetworkConfig};
+use mixflow_backbones::{Autoencoder, NetworkConfig};
 use mixflow_schedules::TimestepConfig;
 use serde_json::json;
 
 use super::measured::LABELS;
 use super::phases::Phases;
 use super::{Lag, Results, arms, lag, lag_labels, outcome, parts};
-use crate::data::{Dataset, Part, learned};
+use crate::data::{Conditioner, Dataset, Part, learned};
 use crate::evaluation::metric::{MeasureOptions, Reference};
 use crate::evaluation::{Generator, class_counts, features, reference_size};
 use crate::files::write_atomic;
 use crate::objective::TargetEncoder;
-use crate::recipe::{Guide, NetworkSettings, ObjectiveConfig, PostTraining, Recipe};
+use crate::recipe::{ConditionOf, Guide, NetworkSettings, ObjectiveConfig, PostTraining, Recipe};
 use crate::report::{Arm, Curve, Environment, Phase, Point, Report, Summary};
 use crate::train::{Change, Checkpoints, Event, Outcome, Run, Start, TrainConfig, changes};
 use crate::{Error, Objective};
 
 /// A comparison in a folder; whatever is finished there is not done again.
 #[derive(Debug)]
-pub struct Study<'a, N = NetworkConfig> {
+pub struct Study<'a, N: NetworkSettings = NetworkConfig> {
     /// What to do; its post-training must be there.
     pub recipe: &'a Recipe<N>,
     /// Where it writes.
     pub folder: PathBuf,
-    /// Names of the weights it writes, from the paths of parameters: [`official_key`](mixflow_backbones::sit::official_key).
-    pub key: fn(&str) -> String,
+    /// What the networks are told of the data's labels.
+    pub conditioner: Arc<dyn Conditioner<ConditionOf<N>>>,
     /// Between the images and what the network learns, where that is latents.
     pub autoencoder: Option<&'a dyn Autoencoder>,
     /// The weaker network that all arms are guided by, where the recipe's sampling names one.
@@ -76,15 +76,14 @@ const METADATA: &[(&str, &str)] = &[("library_name", "mixflow")];
 
 impl<N: NetworkSettings> Study<'_, N> {
     /// Runs the study from `network`, or from where the folder stands. `start` replaces the pre-training. `objective`
-    /// makes what the trainings minimise: [`ObjectiveConfig::objective`], or [`ObjectiveConfig::flow_matching`] for
-    /// networks without projectors.
+    /// makes what the trainings minimise, such as [`NetworkSettings::objective`].
     ///
     /// # Errors
     /// Whatever stops a training, sampling fails with, or the folder refuses.
-    pub fn run<B: Backbone<Condition = ClassLabels>, O: Objective<B>>(
+    pub fn run<O: Objective<N::Network>>(
         &self,
-        network: B,
-        start: Option<B>,
+        network: N::Network,
+        start: Option<N::Network>,
         objective: impl Fn(&ObjectiveConfig) -> O,
         mut tell: impl FnMut(Progress),
     ) -> Result<StudyOutcome, Error> {
@@ -122,7 +121,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         };
         phases.borrow_mut().begin("post-training");
         let file = if given { "start" } else { "pretraining/model.safetensors" };
-        let origin = Start::of_weights(file, &Weights::of(&start, self.key), METADATA)?;
+        let origin = Start::of_weights(file, &Weights::of(&start, self.recipe.network.official_key()), METADATA)?;
         for folder in self.arm_folders(post) {
             arms::check_started(&folder, &origin)?;
         }
@@ -233,8 +232,9 @@ impl<N: NetworkSettings> Study<'_, N> {
         Ok(StudyOutcome::Finished(Box::new(report), page))
     }
 
-    pub(super) fn generator<'a, B>(&'a self, network: &'a B) -> Generator<'a, B> {
-        Generator { autoencoder: self.autoencoder, guide: self.guide, ..self.recipe.generator(network) }
+    pub(super) fn generator<'a>(&'a self, network: &'a N::Network) -> Generator<'a, N::Network> {
+        let generator = self.recipe.generator(network, &self.conditioner);
+        Generator { autoencoder: self.autoencoder, guide: self.guide, ..generator }
     }
 
     fn fault(&self, reason: String) -> Error {
@@ -263,16 +263,16 @@ impl<N: NetworkSettings> Study<'_, N> {
 
     /// Trains in a folder of the study and returns the averaged network; none if interrupted.
     #[expect(clippy::too_many_arguments, reason = "one call for each of two kinds of training")]
-    fn train<B: Backbone<Condition = ClassLabels>, O: Objective<B>>(
+    fn train<O: Objective<N::Network>>(
         &self,
         folder: &str,
-        network: B,
+        network: N::Network,
         (settings, objective): (&ObjectiveConfig, &impl Fn(&ObjectiveConfig) -> O),
         config: &TrainConfig,
         seed: u64,
         data: &Arc<dyn Dataset>,
         tell: &mut impl FnMut(Progress),
-    ) -> Result<Option<B>, Error> {
+    ) -> Result<Option<N::Network>, Error> {
         let recipe = Recipe { objective: settings.clone(), training: config.clone(), ..self.recipe.clone() };
         let run = Run {
             folder: self.folder.join(folder),
@@ -280,6 +280,7 @@ impl<N: NetworkSettings> Study<'_, N> {
             config,
             seed: self.recipe.seed + seed,
             data: data.clone(),
+            conditioner: self.conditioner.clone(),
             flip: self.recipe.data.flip(),
             encoder: self.encoder,
             stop: self.stop,
@@ -289,16 +290,16 @@ impl<N: NetworkSettings> Study<'_, N> {
         let Outcome::Finished(state) = outcome else { return Ok(None) };
         let average = state.average();
         let file = self.folder.join(folder).join("model.safetensors");
-        Weights::of(&average, self.key).write(file, METADATA)?;
+        Weights::of(&average, self.recipe.network.official_key()).write(file, METADATA)?;
         Ok(Some(average))
     }
 
-    fn report<B: Module>(
+    fn report(
         &self,
         post: &PostTraining,
         given: bool,
         results: &Results,
-        network: &B,
+        network: &N::Network,
         shape: [usize; 3],
         phases: Vec<Phase>,
     ) -> Report {

@@ -47,25 +47,23 @@ pub struct Examples {
     pub shape: [usize; 3],
     /// Tokens and width of the features of each encoder.
     pub tokens: Vec<[usize; 2]>,
-    /// How many classes the data have.
-    pub classes: usize,
 }
 
-/// An endless iterator over the batches of a training run.
+/// An endless iterator over the batches of a training run: as [`Examples`], or as what is made of them on the threads.
 ///
 /// The example at a position depends on seed and position alone ([`index_at`], [`Dataset::variant`]): not on batch size,
 /// number of workers or first step. At most two batches per worker wait in memory. An error arrives in the place of its
 /// batch and ends the iterator. Dropping it stops the threads.
-pub struct Loader {
-    reader: Arc<Reader>,
+pub struct Loader<T = Examples> {
+    reader: Arc<Reader<T>>,
     /// Worker `w` makes steps `w, w + workers, …` from the first on, so the batches come in turn.
-    workers: Vec<Worker>,
+    workers: Vec<Worker<T>>,
     step: u64,
     failed: bool,
 }
 
-struct Worker {
-    batches: Receiver<Result<Examples, Error>>,
+struct Worker<T> {
+    batches: Receiver<Result<T, Error>>,
     thread: JoinHandle<()>,
 }
 
@@ -81,13 +79,27 @@ impl Loader {
     /// # Errors
     /// If the batch is empty, there are too many workers, or the system refuses a thread.
     pub fn new(data: Arc<dyn Dataset>, config: LoaderConfig) -> Result<Self, Error> {
+        Self::preparing(data, config, Ok)
+    }
+}
+
+impl<T: Send + 'static> Loader<T> {
+    /// As [`new`](Loader::new), with what `prepare` makes of the examples on the threads that read them.
+    ///
+    /// # Errors
+    /// As [`new`](Loader::new); those of `prepare` come in the place of their batch.
+    pub fn preparing(
+        data: Arc<dyn Dataset>,
+        config: LoaderConfig,
+        prepare: impl Fn(Examples) -> Result<T, Error> + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
         let in_range = |name, expected, found: usize, range: RangeInclusive<usize>| {
             let found_out = Error::OutOfRange { name, expected, found: found as u64 };
             if range.contains(&found) { Ok(()) } else { Err(found_out) }
         };
-        in_range("batch", "from 1 to 65536", config.batch, 1..=Self::LARGEST_BATCH)?;
-        in_range("workers", "at most 256", config.workers, 0..=Self::MOST_WORKERS)?;
-        let reader = Arc::new(Reader { data, config, stop: AtomicBool::new(false) });
+        in_range("batch", "from 1 to 65536", config.batch, 1..=Loader::LARGEST_BATCH)?;
+        in_range("workers", "at most 256", config.workers, 0..=Loader::MOST_WORKERS)?;
+        let reader = Arc::new(Reader { data, config, prepare: Box::new(prepare), stop: AtomicBool::new(false) });
         // Owns the threads from the first on, so that a failure to start a later one stops them.
         let mut loader = Self { reader, workers: Vec::new(), step: config.step, failed: false };
         for worker in 0..config.workers {
@@ -101,8 +113,8 @@ impl Loader {
     }
 }
 
-impl Iterator for Loader {
-    type Item = Result<Examples, Error>;
+impl<T> Iterator for Loader<T> {
+    type Item = Result<T, Error>;
 
     fn next(&mut self) -> Option<Self::Item> {
         if self.failed {
@@ -110,7 +122,7 @@ impl Iterator for Loader {
         }
         let count = self.workers.len() as u64;
         let batch = if count == 0 {
-            self.reader.batch(self.step)?
+            self.reader.prepared(self.step)?
         } else {
             let turn = ((self.step - self.reader.config.step) % count) as usize;
             match self.workers[turn].batches.recv() {
@@ -129,7 +141,7 @@ impl Iterator for Loader {
     }
 }
 
-impl Drop for Loader {
+impl<T> Drop for Loader<T> {
     fn drop(&mut self) {
         self.reader.stop.store(true, Ordering::Relaxed);
         for Worker { batches, thread } in self.workers.drain(..) {
@@ -140,7 +152,7 @@ impl Drop for Loader {
     }
 }
 
-impl fmt::Debug for Loader {
+impl<T> fmt::Debug for Loader<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { reader, step, .. } = self;
         f.debug_struct("Loader")
@@ -151,17 +163,18 @@ impl fmt::Debug for Loader {
     }
 }
 
-struct Reader {
+struct Reader<T> {
     data: Arc<dyn Dataset>,
     config: LoaderConfig,
+    prepare: Box<dyn Fn(Examples) -> Result<T, Error> + Send + Sync>,
     stop: AtomicBool,
 }
 
-impl Reader {
+impl<T> Reader<T> {
     /// Sends every `workers`-th batch until one fails or nobody listens.
-    fn run(&self, first: u64, sender: &SyncSender<Result<Examples, Error>>) {
+    fn run(&self, first: u64, sender: &SyncSender<Result<T, Error>>) {
         let steps = (first..).step_by(self.config.workers);
-        for batch in steps.map_while(|step| self.batch(step)) {
+        for batch in steps.map_while(|step| self.prepared(step)) {
             let failed = batch.is_err();
             if sender.send(batch).is_err() || failed {
                 return;
@@ -170,6 +183,10 @@ impl Reader {
     }
 
     /// `None` once told to stop.
+    fn prepared(&self, step: u64) -> Option<Result<T, Error>> {
+        Some(self.batch(step)?.and_then(&self.prepare))
+    }
+
     fn batch(&self, step: u64) -> Option<Result<Examples, Error>> {
         let LoaderConfig { seed, batch, flip, .. } = self.config;
         let [channels, height, width] = self.data.shape();
@@ -192,8 +209,8 @@ impl Reader {
             labels.push(example.label);
             features.iter_mut().zip(example.features).for_each(|(all, one)| all.extend(one));
         }
-        let (shape, classes) = ([channels, height, width], self.data.classes().len());
-        Some(Ok(Examples { step, first, pixels, labels, features, shape, tokens, classes }))
+        let shape = [channels, height, width];
+        Some(Ok(Examples { step, first, pixels, labels, features, shape, tokens }))
     }
 }
 

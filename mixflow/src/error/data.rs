@@ -103,6 +103,14 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// A network is asked for what it does not know.
+    #[error("labels are classes from 0 to {}, found {found}", count.saturating_sub(1))]
+    Label {
+        /// The label.
+        found: usize,
+        /// How many labels it knows.
+        count: usize,
+    },
     /// A class that is to be compared has no example.
     #[error("the data compared with has no example of class `{class}`; hold out more images or remove the class")]
     MissingClass {

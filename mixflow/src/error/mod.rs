@@ -113,6 +113,9 @@ pub enum Error {
         /// The learning rate of the last step.
         rate: f64,
     },
+    /// What a network is to be told cannot be made.
+    #[error(transparent)]
+    Condition(Box<dyn std::error::Error + Send + Sync>),
     /// Images could not be read.
     #[error(transparent)]
     Data(#[from] data::Error),

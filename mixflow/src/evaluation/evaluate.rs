@@ -1,7 +1,7 @@
 //! A trained network against its recipe's data.
 
 use burn::tensor::Tensor;
-use mixflow_backbones::{Autoencoder, Backbone, ClassLabels};
+use mixflow_backbones::{Autoencoder, Backbone};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -64,7 +64,7 @@ pub enum Measuring {
 /// # Errors
 /// If the data cannot be read or are no images, sampling fails, or `count` is too small for a metric. What can be known
 /// before is said before the first image is made.
-pub fn evaluate<N: NetworkSettings, B: Backbone<Condition = ClassLabels>>(
+pub fn evaluate<N: NetworkSettings, B: Backbone>(
     recipe: &Recipe<N>,
     generator: &Generator<'_, B>,
     count: usize,
@@ -115,7 +115,7 @@ pub fn evaluate<N: NetworkSettings, B: Backbone<Condition = ClassLabels>>(
 ///
 /// # Errors
 /// If the generator has no autoencoder for them.
-pub fn decoder<'a, N, B>(
+pub fn decoder<'a, N, B: Backbone>(
     recipe: &Recipe<N>,
     generator: &Generator<'a, B>,
 ) -> Result<Option<&'a dyn Autoencoder>, Error> {
@@ -235,10 +235,11 @@ mod tests {
         let mut recipe = Recipe::read("digits", &changes.map(String::from)).unwrap();
         let network = recipe.network.init(0, &burn::tensor::Device::default());
         let mut parts = vec![];
-        let found = evaluate(&recipe, &recipe.generator(&network), 20, &mut |event| match event {
-            Measuring::Begin(name, images) => parts.push((name, images, vec![])),
-            Measuring::Images(done) => parts.last_mut().unwrap().2.push(done),
-        });
+        let found =
+            evaluate(&recipe, &recipe.generator(&network, &crate::data::Classes(10)), 20, &mut |event| match event {
+                Measuring::Begin(name, images) => parts.push((name, images, vec![])),
+                Measuring::Images(done) => parts.last_mut().unwrap().2.push(done),
+            });
         let found = found.unwrap();
         let names: Vec<_> = parts.iter().map(|(name, ..)| *name).collect();
         assert_eq!(names, ["real images", "measuring real images", "sampling", "measuring"]);
@@ -251,7 +252,10 @@ mod tests {
 
         // Stored latents are no images: said before they are opened, and before anything is drawn.
         recipe.data = DataConfig::Latents { path: "nowhere".into(), posterior: Default::default(), flip: false };
-        let error = evaluate(&recipe, &recipe.generator(&network), 20, &mut |_| panic!("nothing is done")).unwrap_err();
+        let error = evaluate(&recipe, &recipe.generator(&network, &crate::data::Classes(10)), 20, &mut |_| {
+            panic!("nothing is done")
+        })
+        .unwrap_err();
         assert!(error.to_string().contains("stored latents"), "{error}");
     }
 

@@ -5,9 +5,10 @@
 //! from a [`Flow`], a [`Sampler`](crate::sampling::Sampler) and [`SeededNoise`].
 
 use burn::tensor::{Device, Tensor};
-use mixflow_backbones::{Autoencoder, Backbone, ClassLabels, Condition};
+use mixflow_backbones::{Autoencoder, Backbone, Condition};
 
 use crate::Error;
+use crate::data::Conditioner;
 use crate::evaluation::metric::Features;
 use crate::recipe::{Guide, NetworkSettings, ObjectiveConfig, Recipe, SamplingConfig};
 use crate::sampling::solver::{SampleError, SeededNoise};
@@ -27,15 +28,15 @@ impl Images {
 
 /// A network and how to make images with it.
 #[derive(Debug)]
-pub struct Generator<'a, B> {
+pub struct Generator<'a, B: Backbone> {
     /// The network, without autodiff.
     pub network: &'a B,
+    /// What it is told of labels.
+    pub conditioner: &'a dyn Conditioner<B::Condition>,
     /// What it was trained to say.
     pub objective: &'a ObjectiveConfig,
     /// Solver, times and guidance.
     pub sampling: &'a SamplingConfig,
-    /// The label that stands for none: the number of classes.
-    pub null: usize,
     /// Channels, height and width of what the network makes.
     pub shape: [usize; 3],
     /// Seed of all noise.
@@ -53,12 +54,16 @@ pub type Visit<'v> = dyn FnMut(f64, usize, &Tensor<4>) + 'v;
 
 impl<N: NetworkSettings> Recipe<N> {
     /// How a network of this recipe makes images, but for what has weights of its own: autoencoder and guide.
-    pub fn generator<'a, B>(&'a self, network: &'a B) -> Generator<'a, B> {
+    pub fn generator<'a, B: Backbone>(
+        &'a self,
+        network: &'a B,
+        conditioner: &'a dyn Conditioner<B::Condition>,
+    ) -> Generator<'a, B> {
         Generator {
             network,
+            conditioner,
             objective: &self.objective,
             sampling: &self.sampling,
-            null: self.network.classes(),
             shape: self.network.shape(),
             seed: self.seed,
             lambda: 1.0,
@@ -68,11 +73,11 @@ impl<N: NetworkSettings> Recipe<N> {
     }
 }
 
-impl<B: Backbone<Condition = ClassLabels>> Generator<'_, B> {
+impl<B: Backbone> Generator<'_, B> {
     /// One image a label. Image `i` starts from the noise of number `first + i`, so arms with equal seeds share noise.
     ///
     /// # Errors
-    /// For labels that are none of the network's classes, numbers of images from 2⁴⁴ on, a state that is not finite, or an
+    /// For labels that the conditioner does not know, numbers of images from 2⁴⁴ on, a state that is not finite, or an
     /// adaptive solver that gives up.
     pub fn images(&self, labels: &[usize], first: u64) -> Result<Images, Error> {
         self.trajectories(labels, first, &mut |_, _, _| {})
@@ -83,13 +88,16 @@ impl<B: Backbone<Condition = ClassLabels>> Generator<'_, B> {
     /// # Errors
     /// As [`images`](Self::images).
     pub fn trajectories(&self, labels: &[usize], first: u64, visit: &mut Visit<'_>) -> Result<Images, Error> {
-        self.check(labels, first)?;
+        if self.sampling.batch == 0 {
+            return Err(SampleError::Config("sampling.batch must be at least 1, found 0".into()).into());
+        }
+        SeededNoise::check(first, labels.len())?;
         let device = Device::default();
         let [channels, height, width] = self.shape;
         let mut images = Images { pixels: Vec::new(), shape: [labels.len(), channels, height, width], evaluations: 0 };
         for (batch, labels) in labels.chunks(self.sampling.batch).enumerate() {
             let offset = batch * self.sampling.batch;
-            let flow = self.flow(ClassLabels::new(labels, self.null, &device));
+            let flow = self.flow(labels, &device)?;
             let mut noise = SeededNoise::new(self.seed, first + offset as u64, &device);
             let start = noise.start([labels.len(), channels, height, width]);
             let samples = self.sampling.sampler.trajectory(&flow, start, &mut noise, |t, x| visit(t, offset, x))?;
@@ -106,31 +114,26 @@ impl<B: Backbone<Condition = ClassLabels>> Generator<'_, B> {
 
     /// The velocity field of a batch of these labels, guided as the sampling says, and scaled.
     ///
+    /// # Errors
+    /// As [`Conditioner::read`].
+    ///
     /// # Panics
     /// If the sampling names a guide and [`guide`](Self::guide) is none.
-    pub fn flow(&self, condition: ClassLabels) -> Flow<'_> {
+    pub fn flow(&self, labels: &[usize], device: &Device) -> Result<Flow<'_>, Error> {
+        let condition = self.conditioner.conditions(labels, device)?;
         let ObjectiveConfig { schedule, prediction, .. } = self.objective;
         let flow = |condition| Flow::of(schedule, *prediction, self.network, condition);
         let strong = flow(condition.clone());
         let flow = match (self.sampling.guidance, self.sampling.active_guide(), self.guide) {
             (None, ..) => strong,
             (Some(guidance), None, _) => strong.guided(flow(condition.null()), guidance),
-            (Some(guidance), Some(_), Some(guide)) => strong.guided(guide.flow(self.objective, condition), guidance),
+            (Some(guidance), Some(_), Some(guide)) => {
+                strong.guided(guide.flow(self.objective, labels, device)?, guidance)
+            }
             (Some(_), Some(guide), None) => {
                 panic!("the sampling names the guide {}, but none was loaded", guide.weights.display())
             }
         };
-        flow.scaled(self.lambda)
-    }
-
-    fn check(&self, labels: &[usize], first: u64) -> Result<(), SampleError> {
-        if let Some(label) = labels.iter().find(|label| **label >= self.null) {
-            let last = self.null.saturating_sub(1);
-            return Err(SampleError::Config(format!("labels are classes from 0 to {last}, found {label}")));
-        }
-        if self.sampling.batch == 0 {
-            return Err(SampleError::Config("sampling.batch must be at least 1, found 0".into()));
-        }
-        SeededNoise::check(first, labels.len())
+        Ok(flow.scaled(self.lambda))
     }
 }

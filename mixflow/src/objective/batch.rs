@@ -1,11 +1,13 @@
 //! Batches: what a loss is taken on, from the examples of a loader.
 
+use std::fmt;
 use std::ops::Range;
+use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use mixflow_backbones::ClassLabels;
+use mixflow_backbones::Condition;
 
-use crate::data::{Error, Examples, Loader};
+use crate::data::{Conditioner, Dataset, Error, Examples, Loader, LoaderConfig, Upload};
 
 /// Images and what the network is told about them.
 #[derive(Clone, Debug)]
@@ -35,29 +37,90 @@ impl<C> Batch<C> {
     }
 }
 
-impl Batch<ClassLabels> {
-    /// Some of the examples of a step on a device, with their stored features.
+impl<C: Condition> Batch<C> {
+    /// Some of the examples of a step on a device, with their stored features and what the network is told of them.
     ///
     /// # Panics
     /// If `range` is not within them.
-    pub fn of(examples: &Examples, range: Range<usize>, device: &Device) -> Self {
-        let &Examples { shape: [channels, height, width], classes, first, .. } = examples;
+    pub fn of(examples: &Examples, range: Range<usize>, condition: Upload<C>, device: &Device) -> Self {
+        let &Examples { shape: [channels, height, width], first, .. } = examples;
         let tensor = |values: &[f32], each: usize| TensorData::from(&values[range.start * each..range.end * each]);
         let (count, each) = (range.len(), channels * height * width);
         let images = Tensor::<1>::from_data(tensor(&examples.pixels, each), device);
-        let condition = ClassLabels::new(&examples.labels[range.clone()], classes, device);
         let features = examples.tokens.iter().zip(&examples.features).map(|(&[tokens, width], values)| {
             Tensor::<1>::from_data(tensor(values, tokens * width), device).reshape([count, tokens, width])
         });
         let first = first + range.start as u64;
-        Self::new(images.reshape([count, channels, height, width]), condition, first).with_features(features.collect())
+        let images = images.reshape([count, channels, height, width]);
+        Self::new(images, condition(device), first).with_features(features.collect())
+    }
+}
+
+/// The batches of a step before they are on a device: one for each part of an accumulation.
+pub struct StepBatches<C> {
+    examples: Examples,
+    /// Of each part.
+    conditions: Vec<Upload<C>>,
+}
+
+impl<C: Condition> StepBatches<C> {
+    /// Whether stored features came with the examples.
+    pub fn has_features(&self) -> bool {
+        !self.examples.tokens.is_empty()
+    }
+
+    /// One part after the other, each put on the device when it is asked for.
+    pub fn on(self, device: &Device) -> impl Iterator<Item = Batch<C>> + use<C> {
+        let Self { examples, conditions } = self;
+        let (size, device) = (examples.labels.len() / conditions.len(), device.clone());
+        let parts = conditions.into_iter().enumerate();
+        parts.map(move |(part, told)| Batch::of(&examples, part * size..(part + 1) * size, told, &device))
+    }
+}
+
+/// How many examples and parts.
+impl<C> fmt::Debug for StepBatches<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (examples, parts) = (self.examples.labels.len(), self.conditions.len());
+        f.debug_struct("StepBatches").field("examples", &examples).field("parts", &parts).finish_non_exhaustive()
+    }
+}
+
+impl<C: Condition> Loader<StepBatches<C>> {
+    /// Batches in as many equal parts a step, which `conditioner` tells a network of; it reads on the loader's threads.
+    ///
+    /// # Errors
+    /// As [`Loader::new`].
+    ///
+    /// # Panics
+    /// Unless the number of parts divides that of a batch's examples.
+    pub fn in_parts(
+        data: Arc<dyn Dataset>,
+        config: LoaderConfig,
+        parts: usize,
+        conditioner: impl Conditioner<C> + 'static,
+    ) -> Result<Self, Error> {
+        assert!(parts > 0 && config.batch.is_multiple_of(parts), "{} examples in {parts} equal parts", config.batch);
+        Self::preparing(data, config, move |examples| {
+            let conditions = examples.labels.chunks(config.batch / parts).map(|labels| conditioner.read(labels));
+            Ok(StepBatches { conditions: conditions.collect::<Result<_, _>>()?, examples })
+        })
     }
 }
 
 impl Loader {
-    /// The batches of all classes and stored features on a device, step by step.
-    pub fn batches(self, device: &Device) -> impl Iterator<Item = Result<Batch<ClassLabels>, Error>> + use<> {
+    /// The batches of a data set on a device, step by step, with what `conditioner` tells a network of them.
+    ///
+    /// # Errors
+    /// As [`Loader::new`].
+    pub fn batches<C: Condition, T: Conditioner<C> + 'static>(
+        data: Arc<dyn Dataset>,
+        config: LoaderConfig,
+        conditioner: T,
+        device: &Device,
+    ) -> Result<impl Iterator<Item = Result<Batch<C>, Error>> + use<C, T>, Error> {
         let device = device.clone();
-        self.map(move |examples| examples.map(|examples| Batch::of(&examples, 0..examples.labels.len(), &device)))
+        let steps = Loader::in_parts(data, config, 1, conditioner)?;
+        Ok(steps.map(move |step| step.map(|step| step.on(&device).next().expect("a step has a part"))))
     }
 }

@@ -5,7 +5,7 @@ mod batch;
 mod flow_matching;
 
 pub use alignment::{Alignment, AlignmentConfig, AlignmentLosses, TargetEncoder};
-pub use batch::Batch;
+pub use batch::{Batch, StepBatches};
 pub use flow_matching::{FlowMatching, Noised, Target, noise};
 
 use std::fmt::Debug;
@@ -17,4 +17,10 @@ use mixflow_backbones::Backbone;
 pub trait Objective<B: Backbone>: Debug {
     /// The mean over the batch, `[1]`, on the backbone's device. `seed` and the batch's positions determine all draws.
     fn loss(&self, backbone: &B, batch: Batch<B::Condition>, seed: u64) -> Tensor<1>;
+}
+
+impl<B: Backbone> Objective<B> for Box<dyn Objective<B>> {
+    fn loss(&self, backbone: &B, batch: Batch<B::Condition>, seed: u64) -> Tensor<1> {
+        (**self).loss(backbone, batch, seed)
+    }
 }

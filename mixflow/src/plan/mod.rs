@@ -10,9 +10,12 @@ use mixflow_backbones::NetworkConfig;
 use mixflow_backbones::encoder::EncoderConfig;
 use mixflow_backbones::rae::DecoderConfig;
 
+use crate::Error;
 use crate::autoencoder_training::RaeTraining;
 use crate::numbers::{gigabytes, thousands};
-use crate::recipe::{AutoencoderConfig, PostTraining, Recipe, TargetEncoderConfig, TrainedRae};
+use crate::recipe::{
+    AutoencoderConfig, NetworkCost, NetworkSettings, PostTraining, Recipe, TargetEncoderConfig, TrainedRae,
+};
 
 /// A device and how fast it multiplies matrices.
 #[derive(Clone, Debug, PartialEq)]
@@ -131,10 +134,16 @@ struct Frozen {
 impl Plan {
     /// Works a recipe out. The network's weights are neither drawn nor allocated; the data are opened for their number of
     /// images, where they are encoded first.
-    #[must_use]
-    pub fn new(recipe: &Recipe, machine: Machine) -> Self {
+    ///
+    /// # Errors
+    /// If it is not known what the network takes.
+    pub fn new<N: NetworkSettings>(recipe: &Recipe<N>, machine: Machine) -> Result<Self, Error> {
         let network = &recipe.network;
-        let (parameters, multiply_adds) = (network.parameters(), network.multiply_adds());
+        let cost = network.cost().ok_or_else(|| Error::Recipe {
+            origin: recipe.name.clone(),
+            reason: format!("it is not known what a {} takes", network.name()),
+        })?;
+        let NetworkCost { parameters, multiply_adds, activations, .. } = cost;
         let (training, sampling) = (&recipe.training, &recipe.sampling);
         let autoencoder = recipe.autoencoder.as_ref().map(|config| autoencoder(config, network.shape()));
         let target = recipe.target_encoder.as_ref().map(target_encoder);
@@ -153,7 +162,7 @@ impl Plan {
             ("gradients", bytes(&[parameters])),
             ("moments of AdamW", bytes(&[2, parameters])),
             ("moving average", bytes(&[parameters])),
-            ("activations of a batch", bytes(&[part, network.activations()])),
+            ("activations of a batch", bytes(&[part, activations])),
         ];
         if arms > 0 {
             memory.push(("networks of the arms", bytes(&[arms, parameters])));
@@ -175,24 +184,24 @@ impl Plan {
             checkpoint: bytes(&[CHECKPOINT + 2, parameters]),
             disk: bytes(&[arms.saturating_add(1), KEPT, parameters]),
             parts: vec![],
-            not_counted: vec![],
+            not_counted: cost.beside.iter().cloned().collect(),
             guide: guide.map(|guide| (guide.name().into(), guide.parameters())),
             evaluations: sampling.evaluations(),
             sampling_multiply_adds: sampling.evaluations_of_each().map(|evaluations| made.of(evaluations)),
             machine,
         };
         plan.preparation(recipe, autoencoder.as_ref(), target.as_ref(), images);
-        plan.trainings(recipe, target.as_ref());
+        plan.trainings(recipe, cost.training_multiply_adds, target.as_ref());
         if let Some(post) = &recipe.post_training {
             plan.comparison(recipe, post, &made);
         }
-        plan
+        Ok(plan)
     }
 
     /// What is trained and encoded before the network.
-    fn preparation(
+    fn preparation<N: NetworkSettings>(
         &mut self,
-        recipe: &Recipe,
+        recipe: &Recipe<N>,
         autoencoder: Option<&Frozen>,
         target: Option<&Frozen>,
         images: Option<u64>,
@@ -225,9 +234,9 @@ impl Plan {
         }
     }
 
-    fn trainings(&mut self, recipe: &Recipe, target: Option<&Frozen>) {
+    fn trainings<N: NetworkSettings>(&mut self, recipe: &Recipe<N>, multiply_adds: u64, target: Option<&Frozen>) {
         // The backward pass takes two products for each of the forward pass; a target encoder has none.
-        let step = 3 * recipe.network.training_multiply_adds() + target.map_or(0, |target| target.encode);
+        let step = 3 * multiply_adds + target.map_or(0, |target| target.encode);
         let images = |steps: u64| u128::from(steps) * recipe.training.batch as u128;
         let name = if recipe.post_training.is_some() { "pre-training" } else { "training" };
         self.parts.push(Work::new(name, images(recipe.training.steps), step));
@@ -237,7 +246,7 @@ impl Plan {
         }
     }
 
-    fn comparison(&mut self, recipe: &Recipe, post: &PostTraining, made: &SampleCost) {
+    fn comparison<N: NetworkSettings>(&mut self, recipe: &Recipe<N>, post: &PostTraining, made: &SampleCost) {
         let (sampling, set, seeds) = (&recipe.sampling, post.images as u128, u128::from(post.seeds));
         let arms = 1 + 2 * seeds;
         // Standard networks are sampled with every factor, and with the best of them again.

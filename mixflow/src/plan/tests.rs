@@ -5,7 +5,7 @@ fn the_largest_sit_has_the_published_size_and_work() {
     let network = r#"network={"kind":"sit","input_size":32,"patch":2,"channels":4,"width":1152,"depth":28,
         "heads":16,"hidden":4608,"classes":1000,"learn_sigma":true}"#;
     let recipe = Recipe::read("digits", &[network.into()]).unwrap();
-    let text = Plan::new(&recipe, Machine::named("h100").unwrap()).to_string();
+    let text = Plan::new(&recipe, Machine::named("h100").unwrap()).unwrap().to_string();
     assert!(text.contains("675,129,632"), "{text}");
     assert!(text.contains("118.6 GMAC"), "{text}");
 }
@@ -14,7 +14,7 @@ fn the_largest_sit_has_the_published_size_and_work() {
 fn a_guide_costs_what_it_is() {
     let plan = |set: &[&str]| {
         let set: Vec<String> = set.iter().map(|change| (*change).to_string()).collect();
-        Plan::new(&Recipe::read("digits", &set).unwrap(), Machine::named("h100").unwrap())
+        Plan::new(&Recipe::read("digits", &set).unwrap(), Machine::named("h100").unwrap()).unwrap()
     };
     let scale = "sampling.guidance.scale=1.5";
     let small = r#"sampling.guide={"weights":"w","network":{"kind":"sit","input_size":32,"patch":8,"channels":1,
@@ -40,7 +40,7 @@ fn everything_that_a_comparison_runs_is_counted() {
         r#"post_training={"steps":5,"gamma":0.8,"seeds":2,"images":20,"solver_steps":[2,5],"lambdas":[1,1.1,1.2]}"#,
     ]);
     let recipe = Recipe::read("digits", &changes).unwrap();
-    let plan = Plan::new(&recipe, Machine::named("a100").unwrap());
+    let plan = Plan::new(&recipe, Machine::named("a100").unwrap()).unwrap();
     let network = recipe.network.multiply_adds() as f64;
     // One start, two of each kind; Heun with 10, 2 and 5 steps; three factors and the best again, of two networks.
     let sampling = 20.0 * network * (5.0 * (20.0 + 4.0 + 10.0) + 2.0 * 4.0 * 20.0);
@@ -61,10 +61,10 @@ fn everything_that_a_comparison_runs_is_counted() {
     assert_eq!((plan.memory.last().unwrap(), plan.disk), (&("networks of the arms", 4 * bytes), 45 * bytes));
 
     let without = [&changes[..], &set(&["post_training.slow_flow=false"])].concat();
-    let without = Plan::new(&Recipe::read("digits", &without).unwrap(), Machine::named("a100").unwrap());
+    let without = Plan::new(&Recipe::read("digits", &without).unwrap(), Machine::named("a100").unwrap()).unwrap();
     assert_eq!(without.parts[..], plan.parts[..3]);
     let guided = [&changes[..], &set(&["sampling.guidance.scale=2"])].concat();
-    let guided = Plan::new(&Recipe::read("digits", &guided).unwrap(), Machine::named("a100").unwrap());
+    let guided = Plan::new(&Recipe::read("digits", &guided).unwrap(), Machine::named("a100").unwrap()).unwrap();
     for (guided, free) in guided.parts[2..].iter().zip(&plan.parts[2..]) {
         assert!((guided.operations / free.operations - 2.0).abs() < 1e-12, "{guided:?}");
     }
@@ -74,12 +74,12 @@ fn everything_that_a_comparison_runs_is_counted() {
 fn what_is_trained_and_encoded_first_is_counted() {
     let machine = || Machine::named("h100").unwrap();
     let names = |plan: &Plan| plan.parts.iter().map(|part| (part.name.clone(), part.images)).collect::<Vec<_>>();
-    let rae = Plan::new(&Recipe::read("rae", &[]).unwrap(), machine());
+    let rae = Plan::new(&Recipe::read("rae", &[]).unwrap(), machine()).unwrap();
     let found = names(&rae);
     assert_eq!(found[0], ("training autoencoder".into(), 400 * 64));
     // All 1,797 digits.
     assert_eq!(found[1], ("encoding".into(), 1797));
-    let repa = Plan::new(&Recipe::read("repa", &[]).unwrap(), machine());
+    let repa = Plan::new(&Recipe::read("repa", &[]).unwrap(), machine()).unwrap();
     assert_eq!(names(&repa)[0], ("training target encoder".into(), 400 * 64));
     // Each image of a step passes through the target encoder once.
     let recipe = Recipe::read("repa", &[]).unwrap();
@@ -104,7 +104,7 @@ fn absurd_numbers_of_steps_are_multiplied_out() {
     let mut recipe = Recipe::read("digits", &[]).unwrap();
     recipe.training.steps = u64::MAX;
     recipe.post_training.as_mut().unwrap().seeds = u64::MAX;
-    let plan = Plan::new(&recipe, Machine::named("h100").unwrap());
+    let plan = Plan::new(&recipe, Machine::named("h100").unwrap()).unwrap();
     assert!(plan.to_string().contains("1,180,591,620,717,411,303,360 images"), "{plan}");
 }
 

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use mixflow_backbones::{ClassLabels, Network, NetworkConfig};
+use mixflow_backbones::{Network, NetworkConfig};
 use mixflow_schedules::{Prediction, ScheduleConfig, same_path};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::Error;
-use crate::data::{DataConfig, Fingerprint};
+use crate::data::{Classes, Conditioner, DataConfig, Fingerprint};
 use crate::files::{WeightsFile, digest};
 use crate::recipe::{AutoencoderConfig, NetworkSettings, ObjectiveConfig, Recipe};
 use crate::sampling::Flow;
@@ -42,6 +42,8 @@ pub struct GuideConfig {
 pub struct Guide {
     /// The network.
     pub network: Network,
+    /// How many classes it knows.
+    pub classes: usize,
     /// What it was read from.
     pub weights: WeightsFile,
     /// Its path and direction of time, where it is known; that of the network that it guides otherwise.
@@ -51,10 +53,16 @@ pub struct Guide {
 }
 
 impl Guide {
-    /// Its velocity field, as the guide of a network with this objective.
-    pub(crate) fn flow<'a>(&'a self, guided: &'a ObjectiveConfig, labels: ClassLabels) -> Flow<'a> {
+    /// Its velocity field for these classes, as the guide of a network with this objective.
+    pub(crate) fn flow<'a>(
+        &'a self,
+        guided: &'a ObjectiveConfig,
+        labels: &[usize],
+        device: &Device,
+    ) -> Result<Flow<'a>, Error> {
+        let labels = Classes(self.classes).conditions(labels, device)?;
         let schedule = self.schedule.as_ref().unwrap_or(&guided.schedule);
-        Flow::of(schedule, self.prediction.unwrap_or(guided.prediction), &self.network, labels)
+        Ok(Flow::of(schedule, self.prediction.unwrap_or(guided.prediction), &self.network, labels))
     }
 }
 
@@ -113,8 +121,11 @@ impl GuideConfig {
     pub fn load(&self) -> Result<Guide, Error> {
         let Self { network, schedule, prediction, .. } = self.resolved()?;
         let stored = StoredNetwork::find(&self.weights).map_err(fault)?;
-        let network = stored.load(network.init(0, &Device::default())).map_err(fault)?;
-        Ok(Guide { network, weights: WeightsFile::read(stored.file())?, schedule, prediction })
+        let classes = network.classes();
+        let network = stored
+            .load(network.init(0, &Device::default()), |network, weights| Ok(network.load(weights)?))
+            .map_err(fault)?;
+        Ok(Guide { network, classes, weights: WeightsFile::read(stored.file())?, schedule, prediction })
     }
 
     /// Where its weights are, and the recipe that they were trained with, if it lies beside them.
@@ -302,8 +313,8 @@ mod tests {
         let strong = recipe.network.init(2, &Device::default());
 
         let (device, t) = (Device::default(), 0.25);
-        let labels = ClassLabels::new(&[3], 10, &device);
-        let generator = crate::evaluation::Generator { guide: Some(&guide), ..recipe.generator(&strong) };
+        let labels = Classes(10).conditions(&[3], &device).unwrap();
+        let generator = crate::evaluation::Generator { guide: Some(&guide), ..recipe.generator(&strong, &Classes(10)) };
         let x = crate::objective::noise(0, crate::random::Stream::Sample, 0, [1, 1, 32, 32], &device);
         let say = |network: &Network, time: f32| {
             use mixflow_backbones::Backbone;
@@ -311,7 +322,7 @@ mod tests {
         };
         let (s, w) = (say(&strong, 0.25), (x.clone() - say(&weak, 0.75)) / t);
         let expected = w.clone() + (s - w) * 3.0;
-        let found = generator.flow(labels.clone()).velocity(x.clone(), t);
+        let found = generator.flow(&[3], &device).unwrap().velocity(x.clone(), t);
         for (found, expected) in numbers(&found).into_iter().zip(numbers(&expected)) {
             assert!((found - expected).abs() < 1e-4 * expected.abs().max(1.0), "{found} is not {expected}");
         }

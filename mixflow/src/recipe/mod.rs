@@ -16,7 +16,7 @@ mod tests;
 pub use autoencoder::{AutoencoderConfig, Preparation, TargetEncoderConfig, TrainedRae};
 pub use decoder::{DecoderKind, DecoderRecipe};
 pub use guide::{Guide, GuideConfig};
-pub use network::NetworkSettings;
+pub use network::{ConditionOf, NetworkCost, NetworkSettings};
 pub use objective::{ConfiguredObjective, ObjectiveConfig};
 pub use post_training::PostTraining;
 
@@ -201,7 +201,7 @@ impl Recipe {
     /// The recipe that a JSON value holds, checked; or what is wrong with it, in a sentence.
     pub fn from_value(value: Value) -> Result<Self, String> {
         if is_for_text(&value) {
-            return Err("it is for text to image, of mixflow-t2i: for `train`, `compare` and `sample --prompt`".into());
+            return Err("it is for text to image: a `TextRecipe` of mixflow-t2i".into());
         }
         Self::parse_value(value)
     }

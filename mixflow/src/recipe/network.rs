@@ -1,43 +1,153 @@
 //! What a recipe knows of its network.
 
 use std::fmt::Debug;
+use std::path::Path;
+use std::sync::Arc;
 
-use mixflow_backbones::NetworkConfig;
+use burn::tensor::Device;
+use mixflow_backbones::weights::Weights;
+use mixflow_backbones::{Backbone, Network, NetworkConfig};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// The part of a [`Recipe`](super::Recipe) that describes the network: [`NetworkConfig`], or that of your own.
+use super::{ObjectiveConfig, Recipe};
+use crate::data::{Classes, Conditioner};
+use crate::train::{ClassRows, StoredNetwork};
+use crate::{Error, Objective};
+
+/// What the network of `N` is told besides the time.
+pub type ConditionOf<N> = <<N as NetworkSettings>::Network as Backbone>::Condition;
+
+/// What a network takes, counted without drawing its weights.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkCost {
+    /// Parameters, frozen tables included.
+    pub parameters: u64,
+    /// Multiplications with addition of one image's forward pass: matrix products alone.
+    pub multiply_adds: u64,
+    /// The same in training, where there may be more.
+    pub training_multiply_adds: u64,
+    /// Numbers that a training step keeps of one image for its backward pass.
+    pub activations: u64,
+    /// What else takes time before a training, in words.
+    pub beside: Option<String>,
+}
+
+/// The part of a [`Recipe`](super::Recipe) that describes the network: [`NetworkConfig`], or that of your own. With it, all
+/// that is done with recipes is there for your network: training, comparison, sampling from checkpoints and measuring.
 ///
 /// ```
+/// use std::{path::Path, sync::Arc};
+///
+/// use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::{Device, Tensor}};
+/// use mixflow::backbones::Backbone;
+/// use mixflow::data::{Conditioner, Unconditional};
 /// use mixflow::recipe::{NetworkSettings, Recipe};
 /// use serde::{Deserialize, Serialize};
 ///
-/// #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-/// struct Mine { width: usize }
+/// #[derive(Module, Debug)]
+/// struct Mine { linear: Linear }
 ///
-/// impl NetworkSettings for Mine {
+/// impl Backbone for Mine {
+///     type Condition = ();
+///     fn forward(&self, x: Tensor<4>, _: Tensor<1>, _: ()) -> Tensor<4> { self.linear.forward(x) }
+/// }
+///
+/// #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// struct MyConfig { classes: usize }
+///
+/// impl NetworkSettings for MyConfig {
+///     type Network = Mine;
 ///     fn name(&self) -> &str { "network of mine" }
 ///     fn shape(&self) -> [usize; 3] { [1, 16, 16] }
-///     fn classes(&self) -> usize { 10 }
+///     fn classes(&self) -> usize { self.classes }
+///     fn init(&self, _seed: u64, device: &Device) -> Mine { Mine { linear: LinearConfig::new(16, 16).init(device) } }
+///     fn conditioner(
+///         &self,
+///         _labels: &[String],
+///         _folder: &Path,
+///         _tell: &mut dyn FnMut(usize),
+///     ) -> Result<Arc<dyn Conditioner<()>>, mixflow::Error> {
+///         Ok(Arc::new(Unconditional))
+///     }
 /// }
 /// let text = r#"{
-///     "name": "mine", "network": { "width": 8 }, "data": { "kind": "digits", "size": 16 },
+///     "name": "mine", "network": { "classes": 9 }, "data": { "kind": "digits", "size": 16 },
 ///     "training": { "steps": 100, "batch": 32 },
 ///     "sampling": { "solver": { "kind": "heun" }, "grid": { "steps": 20 } }
 /// }"#;
-/// let recipe = Recipe::<Mine>::parse("mine", text, &["network.width=16".into()])?;
-/// assert_eq!(recipe.network.width, 16);
+/// let recipe = Recipe::<MyConfig>::parse("mine", text, &["network.classes=10".into()])?;
+/// assert_eq!(recipe.network.classes, 10);
 /// # Ok::<(), mixflow::Error>(())
 /// ```
 pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOwned {
+    /// The network that has these settings.
+    type Network: Backbone;
+
     /// What people call it.
     fn name(&self) -> &str;
 
     /// Channels, height and width of what it makes: images or latents.
     fn shape(&self) -> [usize; 3];
 
-    /// Number of classes; the null label is this number.
+    /// Number of labels of the data that it learns; of a network for classes, the null label is this number.
     fn classes(&self) -> usize;
+
+    /// The network with initial values, which depend on `seed` alone.
+    fn init(&self, seed: u64, device: &Device) -> Self::Network;
+
+    /// What it is told of the data's labels, whose names these are. What that is made of can be kept in `folder`, where
+    /// a run that goes on finds it again; `tell` hears how many labels are prepared.
+    ///
+    /// # Errors
+    /// If it cannot be prepared.
+    fn conditioner(
+        &self,
+        labels: &[String],
+        folder: &Path,
+        tell: &mut dyn FnMut(usize),
+    ) -> Result<Arc<dyn Conditioner<ConditionOf<Self>>>, Error>;
+
+    /// Whether it is told what labels are called, as prompts, and not their numbers alone; provided: no.
+    fn reads_names(&self) -> bool {
+        false
+    }
+
+    /// The name in files of the parameter at a path; provided: the path itself.
+    fn official_key(&self) -> fn(&str) -> String {
+        |path| path.into()
+    }
+
+    /// The weights of this network alone of a file, which may hold more; provided: the file as it is.
+    ///
+    /// # Errors
+    /// If there are several networks.
+    fn own(&self, weights: Weights) -> Result<Weights, Error> {
+        Ok(weights)
+    }
+
+    /// The network with the weights of a file; provided: those of [`own`](Self::own), each by its name.
+    ///
+    /// # Errors
+    /// If they do not fit.
+    fn load(&self, network: Self::Network, weights: Weights) -> Result<Self::Network, Error> {
+        Ok(self.own(weights)?.into_module(network, self.official_key())?)
+    }
+
+    /// The network with the weights of `stored`, whose classes start from these rows of their label table; provided: an error,
+    /// for networks without one.
+    ///
+    /// # Errors
+    /// As [`StoredNetwork::load_for_classes`].
+    fn load_for_classes(&self, stored: &StoredNetwork, _seed: u64, _rows: &ClassRows) -> Result<Self::Network, Error> {
+        let reason = format!("a {} has no label table to start classes from", self.name());
+        Err(Error::Recipe { origin: stored.file().display().to_string(), reason })
+    }
+
+    /// What its training minimises; provided: flow matching.
+    fn objective(&self, config: &ObjectiveConfig) -> Box<dyn Objective<Self::Network>> {
+        Box::new(config.flow_matching())
+    }
 
     /// The key of the recipe that says the number of classes; provided: `network.classes`.
     fn classes_key(&self) -> &str {
@@ -49,8 +159,8 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
         Ok(())
     }
 
-    /// Number of its parameters, counted without drawing them; provided: not known.
-    fn parameters(&self) -> Option<u64> {
+    /// What it takes; provided: not known.
+    fn cost(&self) -> Option<NetworkCost> {
         None
     }
 
@@ -71,6 +181,41 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
 }
 
 impl NetworkSettings for NetworkConfig {
+    type Network = Network;
+
+    fn init(&self, seed: u64, device: &Device) -> Network {
+        self.init(seed, device)
+    }
+
+    fn conditioner(
+        &self,
+        _: &[String],
+        _: &Path,
+        _: &mut dyn FnMut(usize),
+    ) -> Result<Arc<dyn Conditioner<ConditionOf<Self>>>, Error> {
+        Ok(Arc::new(Classes(self.classes())))
+    }
+
+    fn official_key(&self) -> fn(&str) -> String {
+        self.official_key()
+    }
+
+    fn own(&self, weights: Weights) -> Result<Weights, Error> {
+        Ok(Network::own(weights)?)
+    }
+
+    fn load(&self, network: Network, weights: Weights) -> Result<Network, Error> {
+        Ok(network.load(weights)?)
+    }
+
+    fn load_for_classes(&self, stored: &StoredNetwork, seed: u64, rows: &ClassRows) -> Result<Network, Error> {
+        stored.load_for_classes(self, seed, rows)
+    }
+
+    fn objective(&self, config: &ObjectiveConfig) -> Box<dyn Objective<Network>> {
+        Box::new(config.objective())
+    }
+
     fn name(&self) -> &str {
         self.name()
     }
@@ -87,8 +232,14 @@ impl NetworkSettings for NetworkConfig {
         self.check()
     }
 
-    fn parameters(&self) -> Option<u64> {
-        Some(Self::parameters(self))
+    fn cost(&self) -> Option<NetworkCost> {
+        Some(NetworkCost {
+            parameters: self.parameters(),
+            multiply_adds: self.multiply_adds(),
+            training_multiply_adds: self.training_multiply_adds(),
+            activations: self.activations(),
+            beside: None,
+        })
     }
 
     fn null_class(&self) -> bool {
@@ -101,5 +252,15 @@ impl NetworkSettings for NetworkConfig {
 
     fn token_grid(&self) -> [usize; 2] {
         self.token_grid()
+    }
+}
+
+impl<N: NetworkSettings> Recipe<N> {
+    /// Its network with trained weights.
+    ///
+    /// # Errors
+    /// If they cannot be read, are damaged or do not fit.
+    pub fn load(&self, stored: &StoredNetwork, device: &Device) -> Result<N::Network, Error> {
+        stored.load(self.network.init(self.seed, device), |network, weights| self.network.load(network, weights))
     }
 }

@@ -18,7 +18,7 @@ impl<N: NetworkSettings> Recipe<N> {
     /// # Errors
     /// [`Error::Recipe`] with both sizes.
     pub fn check_memory(&self, available: u64) -> Result<(), Error> {
-        let parameters = self.network.parameters().unwrap_or(0);
+        let parameters = self.network.cost().map_or(0, |cost| cost.parameters);
         // The start, and both arms of each seed.
         let arms = self.post_training.as_ref().map_or(0, |post| post.seeds.saturating_mul(2).saturating_add(1));
         let kept = [self.encoding().map_or(0, of_autoencoder), self.target_encoder.as_ref().map_or(0, of_encoder)];

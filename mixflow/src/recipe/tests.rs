@@ -46,7 +46,7 @@ fn recipes_of_the_paper_have_a_text_that_is_true() {
         for part in ["Hardware", "Published", "Not run here"] {
             assert!(text.contains(&format!("\n- {part}")), "{name}: {part}");
         }
-        let plan = Plan::new(&recipe, Machine::named("h100").unwrap()).to_string();
+        let plan = Plan::new(&recipe, Machine::named("h100").unwrap()).unwrap().to_string();
         let words = text.split_whitespace().collect::<Vec<_>>().join(" ");
         for key in ["parameters", "together", "training ", "sampling:"] {
             let line = plan.lines().find_map(|line| line.trim().strip_prefix(key)).unwrap().trim();

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::{Device, Tensor};
 use mixflow_backbones::json::explain;
-use mixflow_backbones::{Backbone, ClassLabels};
+use mixflow_backbones::{Backbone, Condition};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -15,8 +15,8 @@ use super::difference::{Difference, relocated};
 use super::step_loop::{Event, Outcome, StepLoop, Stepped};
 use super::{OptimizerConfig, TrainState};
 use crate::Error;
-use crate::data::{Dataset, Examples, Fingerprint, Loader, LoaderConfig};
-use crate::objective::{Batch, Objective, TargetEncoder};
+use crate::data::{Conditioner, Dataset, Fingerprint, Loader, LoaderConfig};
+use crate::objective::{Batch, Objective, StepBatches, TargetEncoder};
 
 /// How long and how fast to train.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -88,9 +88,9 @@ pub(crate) fn check_positions(steps: u64, batch: usize, workers: usize) -> Resul
 }
 
 /// One training run in a folder: `metrics.jsonl` and `checkpoints/`. Two at a time would damage each other's: a
-/// [`FolderLock`](crate::FolderLock) keeps the second one out.
+/// [`FolderLock`](crate::FolderLock) keeps the second one out. `C` is what the network is told of the data.
 #[derive(Debug)]
-pub struct Run<'a> {
+pub struct Run<'a, C> {
     /// Where it writes.
     pub folder: PathBuf,
     /// Stored with every checkpoint; one of a recipe whose steps are others is refused, unless [`change_optimizer`] allowed
@@ -104,6 +104,8 @@ pub struct Run<'a> {
     pub seed: u64,
     /// What to learn; checkpoints of other data are refused.
     pub data: Arc<dyn Dataset>,
+    /// What the network is told of their labels.
+    pub conditioner: Arc<dyn Conditioner<C>>,
     /// Whether images are mirrored at random.
     pub flip: bool,
     /// Encoders that see every clean image, where the objective aligns with them and the data has no features stored.
@@ -112,12 +114,12 @@ pub struct Run<'a> {
     pub stop: &'a AtomicBool,
 }
 
-impl Run<'_> {
+impl<C: Condition> Run<'_, C> {
     /// Trains `network` from where the folder's newest whole checkpoint stands.
     ///
     /// # Errors
     /// For what the file system, the data or a checkpoint of another recipe refuse, and if training diverges.
-    pub fn train<B: Backbone<Condition = ClassLabels>>(
+    pub fn train<B: Backbone<Condition = C>>(
         &self,
         network: B,
         objective: &impl Objective<B>,
@@ -141,11 +143,11 @@ impl Run<'_> {
             flip: self.flip,
             workers: config.workers,
         };
-        let mut batches = Loader::new(self.data.clone(), loading)?;
+        let mut batches = Loader::in_parts(self.data.clone(), loading, config.accumulation, self.conditioner.clone())?;
         let step = |state: TrainState<B>| {
-            let batch = batches.next().expect("batches have no end, and nothing is read after an error")?;
-            let parts = self.parts(batch, &device);
-            let (state, report) = state.step(objective, parts, self.seed, &config.optimizer);
+            let batches = batches.next().expect("batches have no end, and nothing is read after an error")?;
+            let batches = self.with_features(batches, &device);
+            let (state, report) = state.step(objective, batches, self.seed, &config.optimizer);
             Ok(Stepped { state, report, terms: vec![] })
         };
         let outcome = steps.run(state, step, &mut tell)?;
@@ -153,18 +155,15 @@ impl Run<'_> {
         Ok(outcome)
     }
 
-    fn parts(&self, examples: Examples, device: &Device) -> impl Iterator<Item = Batch<ClassLabels>> + use<'_> {
-        let size = self.config.batch / self.config.accumulation;
-        let device = device.clone();
-        (0..self.config.accumulation).map(move |part| {
-            let batch = Batch::of(&examples, part * size..(part + 1) * size, &device);
-            match self.encoder {
-                Some(encoder) if examples.tokens.is_empty() => {
-                    let features = encoder.features(batch.images.clone().inner());
-                    batch.with_features(features.into_iter().map(Tensor::from_inner).collect())
-                }
-                _ => batch,
+    /// The parts of a step, with what the encoder says of their images where they are stored without.
+    fn with_features(&self, step: StepBatches<C>, device: &Device) -> impl Iterator<Item = Batch<C>> + use<'_, C> {
+        let encoder = self.encoder.filter(|_| !step.has_features());
+        step.on(device).map(move |batch| match encoder {
+            Some(encoder) => {
+                let features = encoder.features(batch.images.clone().inner());
+                batch.with_features(features.into_iter().map(Tensor::from_inner).collect())
             }
+            None => batch,
         })
     }
 }

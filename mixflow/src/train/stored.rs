@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use burn::module::Module;
 use burn::tensor::Device;
 use mixflow_backbones::embed::LABEL_TABLE;
 use mixflow_backbones::weights::Weights;
@@ -73,13 +74,13 @@ impl StoredNetwork {
             .or_else(|| Some(file.with_file_name("config.json")).filter(|file| file.is_file()))
     }
 
-    /// The weights, in a network of their shape.
+    /// The weights, in a network of their shape; `load` fills it with those of a file.
     ///
     /// # Errors
     /// If they cannot be read, are damaged or do not fit.
-    pub fn load(&self, network: Network) -> Result<Network, Error> {
+    pub fn load<B: Module>(&self, network: B, load: impl FnOnce(B, Weights) -> Result<B, Error>) -> Result<B, Error> {
         match self {
-            Self::File(file) => Ok(network.load(Weights::read(file)?)?),
+            Self::File(file) => load(network, Weights::read(file)?),
             Self::Checkpoint(folder) => {
                 checkpoint::read(folder)?.snapshot.into_average(network).map_err(|reason| fault(folder, reason))
             }
@@ -112,13 +113,13 @@ impl StoredNetwork {
         }
     }
 
-    /// What is chosen of the file where it leaves a choice: see [`Weights::choices`].
+    /// What is chosen of the file where it leaves a choice, see [`Weights::choices`]; `own` takes one network of it.
     ///
     /// # Errors
     /// If the file cannot be read as weights, or holds several networks.
-    pub fn chosen(&self) -> Result<Vec<String>, Error> {
+    pub fn chosen(&self, own: impl FnOnce(Weights) -> Result<Weights, Error>) -> Result<Vec<String>, Error> {
         Ok(match self {
-            Self::File(file) => Network::own(Weights::read(file)?)?.choices().to_vec(),
+            Self::File(file) => own(Weights::read(file)?)?.choices().to_vec(),
             Self::Checkpoint(_) => vec!["the moving average".into()],
         })
     }
@@ -147,6 +148,10 @@ mod tests {
         Recipe::read("digits", &["network.width=24".into(), "network.depth=1".into()]).unwrap().network
     }
 
+    fn load(network: Network, weights: Weights) -> Result<Network, Error> {
+        Ok(network.load(weights)?)
+    }
+
     #[test]
     fn a_network_is_found_in_files_folders_and_checkpoints() {
         let root = tempfile::tempdir().unwrap();
@@ -165,7 +170,7 @@ mod tests {
         ] {
             let stored = StoredNetwork::find(&path).unwrap();
             assert_eq!(stored.file(), file);
-            let loaded = stored.load(config().init(2, &Device::default())).unwrap();
+            let loaded = stored.load(config().init(2, &Device::default()), load).unwrap();
             let bytes = |network: &Network| network.weights().to_safetensors(&[]).unwrap();
             assert!(bytes(&loaded) == bytes(&network), "{}", path.display());
         }
@@ -211,7 +216,7 @@ mod tests {
         let checkpoint = checkpoints.save(&state.snapshot(), &Value::Null).unwrap();
         let other = Recipe::read("digits", &["network.width=48".into(), "network.depth=1".into()]).unwrap().network;
         let stored = StoredNetwork::find(&checkpoint).unwrap();
-        let message = stored.load(other.init(0, &Device::default())).unwrap_err().to_string();
+        let message = stored.load(other.init(0, &Device::default()), load).unwrap_err().to_string();
         assert!(message.contains("mis-shaped") && message.contains("[48]"), "{message}");
     }
 
@@ -238,7 +243,7 @@ mod tests {
         for stored in [StoredNetwork::File(file), StoredNetwork::Checkpoint(checkpoint)] {
             let loaded = stored.load_for_classes(&config, 5, &rows).unwrap();
             assert_eq!(table(&loaded), [7, 10, 10].map(|row| from[row].clone()));
-            assert!(stored.load(config.init(5, &Device::default())).is_err());
+            assert!(stored.load(config.init(5, &Device::default()), load).is_err());
         }
     }
 }

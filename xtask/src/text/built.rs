@@ -1,79 +1,22 @@
 //! A program with text.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use burn::tensor::Device;
-use mixflow::backbones::weights::Weights;
 use mixflow::check_memory;
-use mixflow::data::Dataset;
 use mixflow::evaluation::reached;
-use mixflow::recipe::ObjectiveConfig;
 use mixflow::sampling::{Export, Guidance};
-use mixflow::train::{ClassRows, StoredNetwork};
-use mixflow_t2i::mmdit::official_key;
-use mixflow_t2i::recipe::{TextRecipe, read_text_recipe};
-use mixflow_t2i::{MmDit, TextPipeline, TextSampling};
+use mixflow_t2i::{TextPipeline, TextSampling};
 
 use super::{Preset, Request};
-use crate::compare::nothing_to_compare;
 use crate::hub::is_address;
-use crate::learning::Learner;
 use crate::progress::Progress;
-use crate::run::{RecipeArguments, Result, note, note_choices, say};
-use crate::train::{ClassArguments, Destination, StartFrom, train_any};
-
-/// The recipe of a network for text.
-pub(crate) struct Recipe(TextRecipe);
-
-impl Recipe {
-    /// None if it is a recipe of another kind.
-    pub(crate) fn read(arguments: &RecipeArguments) -> Result<Option<Self>> {
-        Ok(arguments.read_with(read_text_recipe)?.map(Self))
-    }
-
-    pub(crate) fn train(&self, from: Option<&Path>, to: &Destination) -> Result<ExitCode> {
-        self.run(from, to, PathBuf::from("runs").join(&self.0.name))
-    }
-
-    pub(crate) fn compare(&self, from: &Path, to: &Destination) -> Result<ExitCode> {
-        if self.0.post_training.is_none() {
-            return Err(nothing_to_compare(&self.0.name).into());
-        }
-        self.run(Some(from), to, PathBuf::from("runs").join(format!("{}-compare", self.0.name)))
-    }
-
-    fn run(&self, from: Option<&Path>, to: &Destination, folder: PathBuf) -> Result<ExitCode> {
-        let learner = |recipe: &TextRecipe, start: Option<MmDit>, data: &dyn Dataset, folder: &Path| {
-            let mut progress = Progress::new();
-            let prompts = data.classes();
-            progress.begin("prompts", Some(prompts.len() as u64));
-            let told = &mut |done| progress.images(done, prompts.len());
-            let network = recipe.network.init(recipe.seed, prompts, &folder.join("prompts"), told)?;
-            progress.end();
-            let start = start.map(|start| network.clone().try_map(|_| Ok::<_, std::convert::Infallible>(start)));
-            let start = start.transpose()?;
-            let key = |path: &str| official_key(path.strip_prefix("network.").unwrap_or(path));
-            Ok(Learner { network, start, key, objective: ObjectiveConfig::flow_matching })
-        };
-        let none = ClassArguments::default();
-        train_any(&self.0, StartFrom { weights: from, classes: &none }, to, folder, load, learner)
-    }
-}
+use crate::run::{Result, note, say};
 
 /// Names of the recipes of networks for text.
 pub(crate) fn recipe_names() -> impl Iterator<Item = &'static str> {
     mixflow_t2i::recipe::names()
-}
-
-/// The recipe's network with the weights of a file, a run or a checkpoint.
-fn load(recipe: &TextRecipe, from: &Path, _: Option<&ClassRows>) -> Result<MmDit> {
-    let stored = StoredNetwork::find(from)?;
-    if let StoredNetwork::File(file) = &stored {
-        note_choices(from, MmDit::own(Weights::read(file)?)?.choices());
-    }
-    Ok(recipe.network.transformer.init(recipe.seed, &Device::default()).stored(&stored)?)
 }
 
 /// Draws what the prompts say.

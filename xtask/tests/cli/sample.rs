@@ -7,6 +7,7 @@ use burn::tensor::Device;
 use image::{Rgb, RgbImage};
 use mixflow::backbones::weights::Weights;
 use mixflow::backbones::{ClassLabels, Condition, Network};
+use mixflow::data::Classes;
 use mixflow::evaluation::Generator;
 use mixflow::recipe::Recipe;
 use mixflow::sampling::solver::SeededNoise;
@@ -58,7 +59,7 @@ fn a_seed_gives_the_same_images_by_every_public_way() {
     let weights = Weights::read(place.path("run/model.safetensors")).unwrap();
     let network: Network = recipe.network.init(0, &Device::default()).load(weights).unwrap();
     let labels = [7, 1, 7];
-    let generator: Generator<'_, Network> = recipe.generator(&network);
+    let generator: Generator<'_, Network> = recipe.generator(&network, &Classes(10));
     assert!(told == bytes(&place, generator.images(&labels, 0).unwrap()), "a generator makes other images");
 
     let device = Device::default();

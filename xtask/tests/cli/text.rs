@@ -59,9 +59,25 @@ fn a_network_for_text_is_trained_compared_and_draws() {
         (&["--prompt", "a", "--size", "6"], "height must be a multiple of 4"),
         (&["--prompt", "a", "--steps", "0"], "must be from 1 to 100000"),
         (&["--prompt", "a", "--arm", "mixflow-9"], "--arm can be mixflow-0, pretraining, standard-0"),
-        (&[], "sample --prompt"),
     ] {
         place.refuse(&[&sample[..], &["no.png"], flags].concat(), &[words]);
+    }
+
+    // By the captions that it learned, as a network for classes is sampled and measured.
+    let said = place.run(&[&sample[..], &["captions.png", "--labels", "red circle,#3", "--guidance", "1"]].concat());
+    assert!(said.starts_with("2 images of run/mixflow-0/model.safetensors"), "{said}");
+    place.refuse(&[&sample[..], &["no.png", "--labels", "purple"]].concat(), &["no class has this name"]);
+    let said = place.run(&["eval", "run", "--images", "20"]);
+    assert!(said.contains("written: run/mixflow-0/eval.json"), "{said}");
+    let said = place.run(&["slow-flow", "run", "--images", "4"]);
+    assert!(said.contains("of 4 trajectories"), "{said}");
+    let said = place.run(&[&["plan", "words", "--device", "h100"][..], &SMALL].concat());
+    assert!(said.contains("not counted: reading 16 prompts, once"), "{said}");
+    if cfg!(feature = "hub") {
+        let said = place.run(&["publish", "run", "--to", "org/words", "--dry-run"]);
+        assert!(said.contains("model.safetensors") && said.contains("samples.png"), "{said}");
+        let card = std::fs::read_to_string(place.path("run/published/README.md")).unwrap();
+        assert!(card.contains("red circle") && card.contains("text-to-image"), "{card}");
     }
 
     // From its weights on.
@@ -85,7 +101,8 @@ fn a_program_without_text_says_how_to_get_one_with_it() {
         (&["train", "mine.json"], "mine.json is a recipe of text to image"),
         (&["compare", "mine.json", "--from", "."], "run `cargo xtask-t2i compare ...`"),
         (&["sample", ".", "--out", "a.png", "--prompt", "a cat"], "run `cargo xtask-t2i sample ...`"),
-        (&["eval", ".", "--recipe", "mine.json"], "for `train`, `compare` and `sample --prompt`"),
+        (&["eval", ".", "--recipe", "mine.json"], "run `cargo xtask-t2i eval ...`"),
+        (&["plan", "words"], "words is a recipe of text to image"),
     ] {
         place.refuse(arguments, &[words]);
     }

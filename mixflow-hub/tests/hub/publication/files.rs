@@ -5,6 +5,7 @@ use std::path::Path;
 
 use mixflow::backbones::autoencoder::{KlAutoencoderConfig, official_key};
 use mixflow::backbones::weights::Weights;
+use mixflow::data::Classes;
 use mixflow_hub::{Choice, Pipeline, Provision, Publication};
 use serde_json::{Value, json};
 
@@ -111,7 +112,8 @@ fn a_guide_goes_along_whatever_it_was() {
         let loaded = recipe.sampling.guide.as_ref().unwrap().load().unwrap();
         let own = Weights::read(run.join("model.safetensors")).unwrap();
         let network = recipe.network.init(0, &Default::default()).load(own).unwrap();
-        let generator = mixflow::evaluation::Generator { guide: Some(&loaded), ..recipe.generator(&network) };
+        let classes = Classes(recipe.network.classes());
+        let generator = mixflow::evaluation::Generator { guide: Some(&loaded), ..recipe.generator(&network, &classes) };
         let expected = generator.images(&[3, 1, 4], 5).unwrap();
         assert_eq!(bits(&images(&public)), bits(&expected), "{name}");
         assert_eq!(bits(&images(&run)), bits(&expected), "{name}");

@@ -9,6 +9,7 @@ mod wire;
 use std::fs;
 use std::path::Path;
 
+use mixflow::data::Classes;
 use mixflow::numbers::plus_minus;
 use mixflow::sampling::Images;
 use mixflow::train::{Checkpoints, checkpoint};
@@ -119,7 +120,7 @@ fn the_last_step_can_be_published_instead() {
     let mut snapshot = checkpoint::read(&run.join("checkpoints/step-00000003")).unwrap().snapshot;
     snapshot.average = snapshot.weights.clone();
     let network = snapshot.into_average(recipe.network.init(0, &Default::default())).unwrap();
-    let expected = recipe.generator(&network).images(&[3, 1, 4], 5).unwrap();
+    let expected = recipe.generator(&network, &Classes(recipe.network.classes())).images(&[3, 1, 4], 5).unwrap();
     assert_eq!(bits(&images(&public)), bits(&expected));
     assert_ne!(bits(&images(&average)), bits(&expected));
     // They are in the checkpoint alone.

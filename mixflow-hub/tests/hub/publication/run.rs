@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use mixflow::compare::{Study, StudyOutcome};
+use mixflow::data::Classes;
 use mixflow::evaluation::evaluate;
 use mixflow::files::WeightsFile;
 use mixflow::recipe::{ObjectiveConfig, Recipe};
@@ -40,6 +42,7 @@ pub(crate) fn train(folder: &Path, changes: Value) -> Recipe {
         config: &recipe.training,
         seed: recipe.seed,
         data: recipe.open().unwrap(),
+        conditioner: Arc::new(Classes(recipe.network.classes())),
         flip: false,
         encoder: None,
         stop: &GO_ON,
@@ -68,7 +71,7 @@ pub(crate) fn compare(folder: &Path) {
     let study = Study {
         recipe: &recipe,
         folder: folder.into(),
-        key: network.official_key(),
+        conditioner: Arc::new(Classes(recipe.network.classes())),
         autoencoder: None,
         guide: None,
         encoder: None,
@@ -85,7 +88,8 @@ pub(crate) fn measure(folder: &Path) -> f64 {
     let file = folder.join("model.safetensors");
     let weights = mixflow::backbones::weights::Weights::read(&file).unwrap();
     let network = recipe.network.init(0, &Default::default()).load(weights).unwrap();
-    let evaluation = evaluate(&recipe, &recipe.generator(&network), 16, &mut |_| {}).unwrap();
+    let evaluation =
+        evaluate(&recipe, &recipe.generator(&network, &Classes(recipe.network.classes())), 16, &mut |_| {}).unwrap();
     let found = json!({
         "evaluation": evaluation, "weights": WeightsFile::read(&file).unwrap(), "autoencoder": [], "version": "0.1.0"
     });

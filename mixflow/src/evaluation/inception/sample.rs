@@ -1,7 +1,7 @@
 use std::path::Path;
 
 use mixflow_backbones::inception::{Inception, Resize};
-use mixflow_backbones::{Autoencoder, Backbone, ClassLabels};
+use mixflow_backbones::{Autoencoder, Backbone};
 
 use super::features::{POOL, SPATIAL};
 use super::{InceptionFeatures, Statistics, features};
@@ -101,7 +101,7 @@ impl Sample {
     ///
     /// # Errors
     /// If sampling fails, or there are fewer than two labels.
-    pub fn generated<B: Backbone<Condition = ClassLabels>>(
+    pub fn generated<B: Backbone>(
         generator: &Generator<'_, B>,
         labels: &[usize],
         network: &Inception,

@@ -1,0 +1,80 @@
+//! Recipes of networks for class labels and of those for text: commands do the same with either.
+
+use std::path::Path;
+
+use mixflow::backbones::NetworkConfig;
+use mixflow::recipe::{NetworkSettings, Recipe, is_for_text};
+#[cfg(feature = "t2i")]
+pub(crate) use mixflow_t2i::recipe::TextNetworkConfig;
+#[cfg(feature = "t2i")]
+use mixflow_t2i::recipe::read_text_recipe;
+use serde_json::Value;
+
+use crate::run::{RecipeArguments, Result};
+use crate::text;
+
+/// A network that recipes of this program can have.
+pub(crate) trait Kind: NetworkSettings {
+    /// Reads one by name or from a file, with changes.
+    fn read(name_or_path: &str, set: &[String]) -> Result<Recipe<Self>>;
+}
+
+impl Kind for NetworkConfig {
+    fn read(name_or_path: &str, set: &[String]) -> Result<Recipe> {
+        Ok(Recipe::read(name_or_path, set)?)
+    }
+}
+
+#[cfg(feature = "t2i")]
+impl Kind for TextNetworkConfig {
+    fn read(name_or_path: &str, set: &[String]) -> Result<Recipe<Self>> {
+        let none = || format!("{name_or_path}: expected a recipe of a network for text");
+        Ok(read_text_recipe(name_or_path, set)?.ok_or_else(none)?)
+    }
+}
+
+/// Something of a network for class labels, or of one for text.
+pub(crate) enum Any<C, T> {
+    Classes(C),
+    Text(T),
+}
+
+/// What a network for text has in a program that knows none.
+#[cfg(not(feature = "t2i"))]
+pub(crate) type TextNetworkConfig = NetworkConfig;
+
+/// The same expression for something of either kind.
+macro_rules! of_any {
+    ($any:expr, $one:ident => $result:expr) => {
+        match $any {
+            $crate::kind::Any::Classes($one) => $result,
+            $crate::kind::Any::Text($one) => $result,
+        }
+    };
+}
+pub(crate) use of_any;
+
+/// A recipe of either kind.
+pub(crate) type AnyRecipe = Any<Recipe, Recipe<TextNetworkConfig>>;
+
+impl AnyRecipe {
+    /// The recipe that a command was given.
+    pub(crate) fn read(arguments: &RecipeArguments) -> Result<Self> {
+        Ok(match is_text(&arguments.recipe)? {
+            true => Self::Text(arguments.read_with(TextNetworkConfig::read)?),
+            false => Self::Classes(arguments.read_with(NetworkConfig::read)?),
+        })
+    }
+}
+
+/// Whether a name or a file is a recipe of a network for text.
+pub(crate) fn is_text(name_or_path: &str) -> Result<bool> {
+    // What cannot be read is for the reader of recipes to say.
+    let file = std::fs::read(Path::new(name_or_path)).unwrap_or_default();
+    let value: Value = serde_json::from_slice(&file).unwrap_or_default();
+    let text = text::recipe_names().any(|known| known == name_or_path) || is_for_text(&value);
+    if text && cfg!(not(feature = "t2i")) {
+        return Err(text::without(&format!("{name_or_path} is a recipe of text to image")));
+    }
+    Ok(text)
+}
