@@ -33,7 +33,7 @@ impl Initializer {
 
     /// Linear layer with Xavier-uniform weights and zero bias.
     pub fn xavier_linear(&self, inputs: usize, outputs: usize) -> Linear {
-        Linear { weight: self.xavier([outputs, inputs]), bias: self.zeros([outputs]) }
+        Linear { weight: self.xavier([outputs, inputs]), bias: Some(self.zeros([outputs])) }
     }
 
     /// Linear layer as PyTorch draws it unless told otherwise: weight and bias `U(-a, a)` with `a = 1 / √inputs`.
@@ -42,17 +42,17 @@ impl Initializer {
     /// PyTorch, `torch.nn.Linear.reset_parameters`.
     pub fn pytorch_linear(&self, inputs: usize, outputs: usize) -> Linear {
         let bound = (inputs as f64).powf(-0.5);
-        Linear { weight: self.uniform([outputs, inputs], bound), bias: self.uniform([outputs], bound) }
+        Linear { weight: self.uniform([outputs, inputs], bound), bias: Some(self.uniform([outputs], bound)) }
     }
 
     /// Linear layer with weights `N(0, std²)` and zero bias.
     pub fn normal_linear(&self, inputs: usize, outputs: usize, std: f64) -> Linear {
-        Linear { weight: self.normal([outputs, inputs], std), bias: self.zeros([outputs]) }
+        Linear { weight: self.normal([outputs, inputs], std), bias: Some(self.zeros([outputs])) }
     }
 
     /// Linear layer of zeros: a branch that starts silent.
     pub fn zero_linear(&self, inputs: usize, outputs: usize) -> Linear {
-        Linear { weight: self.zeros([outputs, inputs]), bias: self.zeros([outputs]) }
+        Linear { weight: self.zeros([outputs, inputs]), bias: Some(self.zeros([outputs])) }
     }
 
     /// `U(-a, a)` with `a = √(6 / (fan_in + fan_out))`; the first axis is the output, the rest is flattened.

@@ -5,20 +5,34 @@ use burn::tensor::Tensor;
 
 use crate::ops;
 
-/// `y = x Wᵀ + b`.
+/// `y = x Wᵀ + b`, or `x Wᵀ`.
 #[derive(Module, Debug)]
 pub struct Linear {
     /// `[outputs, inputs]`, as PyTorch stores it.
     pub weight: Param<Tensor<2>>,
-    /// `[outputs]`
-    pub bias: Param<Tensor<1>>,
+    /// `[outputs]`, of layers that have one.
+    pub bias: Option<Param<Tensor<1>>>,
 }
 
 impl Linear {
+    /// The same layer with its weight alone.
+    #[must_use]
+    pub fn without_bias(self) -> Self {
+        Self { bias: None, ..self }
+    }
+
     /// # Shapes
     /// - x: `[..., inputs]`
     /// - output: `[..., outputs]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        ops::linear(x, self.weight.val(), Some(self.bias.val()))
+        ops::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val))
+    }
+
+    /// The outputs of several layers one behind the other, `[..., sum of outputs]`, by one product: there are more tokens
+    /// in a batch than rows in a weight, so that the weights are what to put together. All of them have a bias, or none.
+    pub fn forward_all<const D: usize, const N: usize>(layers: [&Self; N], x: Tensor<D>) -> Tensor<D> {
+        let weight = Tensor::cat(layers.map(|layer| layer.weight.val()).into(), 0);
+        let biases: Vec<_> = layers.iter().filter_map(|layer| layer.bias.as_ref().map(Param::val)).collect();
+        ops::linear(x, weight, (!biases.is_empty()).then(|| Tensor::cat(biases, 0)))
     }
 }

@@ -112,7 +112,8 @@ impl Case {
         let norms = scales.into_iter().filter_map(|(name, norm)| Some((name, &norm.as_ref()?.weight)));
         let norms = norms.chain(attention.q_norm.iter().filter_map(|norm| Some(("q_norm.bias", norm.bias.as_ref()?))));
         let norms = norms.map(|(norm, value)| (format!("blocks.0.attn.{norm}"), value));
-        for (parameter, value) in norms.chain([("projectors.0.4.bias".into(), &projector.fc3.bias)]) {
+        let last = projector.fc3.bias.iter().map(|bias| ("projectors.0.4.bias".into(), bias));
+        for (parameter, value) in norms.chain(last) {
             self.gradient(&name(&parameter), &value.val(), gradients);
         }
         let matrices: [(&str, &Param<Tensor<2>>); 4] = [

@@ -69,9 +69,7 @@ pub struct MidAttention {
 impl MidAttention {
     /// Of images with `channels` channels.
     pub fn new(channels: usize, groups: usize, init: &Initializer) -> Self {
-        let bound = (channels as f64).powf(-0.5);
-        let linear =
-            || Linear { weight: init.uniform([channels, channels], bound), bias: init.uniform([channels], bound) };
+        let linear = || init.pytorch_linear(channels, channels);
         Self {
             group_norm: GroupNorm::new(channels, groups, init),
             to_q: linear(),
@@ -85,10 +83,7 @@ impl MidAttention {
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [batch, channels, height, width] = x.dims();
         let tokens = self.group_norm.forward(x.clone()).reshape([batch, channels, height * width]).swap_dims(1, 2);
-        let layers = [&self.to_q, &self.to_k, &self.to_v];
-        let weight = Tensor::cat(layers.map(|layer| layer.weight.val()).to_vec(), 0);
-        let bias = Tensor::cat(layers.map(|layer| layer.bias.val()).to_vec(), 0);
-        let qkv = ops::linear(tokens, weight, Some(bias)); // [batch, pixels, 3 channels]
+        let qkv = Linear::forward_all([&self.to_q, &self.to_k, &self.to_v], tokens); // [batch, pixels, 3 channels]
         let y = self.to_out.forward(ops::attention(qkv, 1)); // [batch, pixels, channels]
         x + y.swap_dims(1, 2).reshape([batch, channels, height, width])
     }

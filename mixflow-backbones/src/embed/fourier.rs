@@ -25,8 +25,7 @@ pub struct FourierEmbedding {
 impl FourierEmbedding {
     /// Frequencies `N(0, 1)`, trained or not; weights `N(0, 0.02²)`; biases as the network's linear layers.
     pub fn new(width: usize, trained: bool, law: LinearLaw, init: &Initializer) -> Self {
-        let layer =
-            |inputs| Linear { weight: init.normal([width, inputs], 0.02), bias: law.linear(inputs, width, init).bias };
+        let layer = |inputs| Linear { weight: init.normal([width, inputs], 0.02), ..law.linear(inputs, width, init) };
         Self {
             frequencies: init.normal([FREQUENCIES], 1.0).set_require_grad(trained),
             mlp: vec![layer(2 * FREQUENCIES), layer(width)],

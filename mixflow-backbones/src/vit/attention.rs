@@ -29,10 +29,7 @@ impl VitAttention {
     /// # Shapes
     /// - x and output: `[batch, tokens, width]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let parts = [&self.query, &self.key, &self.value];
-        let weight = Tensor::cat(parts.map(|part| part.weight.val()).to_vec(), 0);
-        let bias = Tensor::cat(parts.map(|part| part.bias.val()).to_vec(), 0);
-        let qkv = ops::linear(x, weight, Some(bias)); // [batch, tokens, 3 width]
+        let qkv = Linear::forward_all([&self.query, &self.key, &self.value], x); // [batch, tokens, 3 width]
         self.output.forward(ops::attention(qkv, self.heads))
     }
 }

@@ -65,9 +65,9 @@ impl JointAttention {
     pub fn forward(&self, image: Tensor<3>, context: Tensor<3>) -> (Tensor<3>, Option<Tensor<3>>) {
         let [tokens, text_tokens] = [image.dims()[1], context.dims()[1]];
         let norm = |q, k, qkv| HeadNorm::queries_and_keys(q, k, qkv, self.heads);
-        let image = norm(&self.norm_q, &self.norm_k, packed(image, [&self.to_q, &self.to_k, &self.to_v]));
+        let image = norm(&self.norm_q, &self.norm_k, Linear::forward_all([&self.to_q, &self.to_k, &self.to_v], image));
         let added = [&self.add_q_proj, &self.add_k_proj, &self.add_v_proj];
-        let context = norm(&self.norm_added_q, &self.norm_added_k, packed(context, added));
+        let context = norm(&self.norm_added_q, &self.norm_added_k, Linear::forward_all(added, context));
         let mixed = ops::attention(Tensor::cat(vec![image, context], 1), self.heads);
         let image = self.to_out.forward(mixed.clone().narrow(1, 0, tokens));
         let context = self.to_add_out.as_ref().map(|out| out.forward(mixed.narrow(1, tokens, text_tokens)));
@@ -104,16 +104,8 @@ impl SelfAttention {
     /// # Shapes
     /// - x and output: `[batch, tokens, width]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let qkv = packed(x, [&self.to_q, &self.to_k, &self.to_v]);
+        let qkv = Linear::forward_all([&self.to_q, &self.to_k, &self.to_v], x);
         let qkv = HeadNorm::queries_and_keys(&self.norm_q, &self.norm_k, qkv, self.heads);
         self.to_out.forward(ops::attention(qkv, self.heads))
     }
-}
-
-/// Queries, keys and values one behind the other, `[batch, tokens, 3 * width]`, by one product: there are more tokens in
-/// a batch than rows in a weight, so that the weights are what to put together.
-fn packed(x: Tensor<3>, layers: [&Linear; 3]) -> Tensor<3> {
-    let weight = Tensor::cat(layers.map(|layer| layer.weight.val()).into(), 0);
-    let bias = Tensor::cat(layers.map(|layer| layer.bias.val()).into(), 0);
-    ops::linear(x, weight, Some(bias))
 }

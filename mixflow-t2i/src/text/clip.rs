@@ -25,8 +25,8 @@ pub struct Clip {
     pub blocks: Vec<ClipBlock>,
     /// The last normalisation.
     pub norm: LayerNorm,
-    /// From the width to that of the space that texts and images share, `[projected, width]`.
-    pub projection: Param<Tensor<2>>,
+    /// From the width to that of the space that texts and images share, without bias.
+    pub projection: Linear,
     end_token: usize,
 }
 
@@ -90,7 +90,7 @@ impl Clip {
             position: init.normal([config.max_position_embeddings, width], 0.02),
             blocks: (0..config.num_hidden_layers).map(|_| block()).collect(),
             norm: norm(),
-            projection: init.normal([config.projection_dim, width], 0.02),
+            projection: init.normal_linear(width, config.projection_dim, 0.02).without_bias(),
             end_token: config.eos_token_id,
         }
         .no_grad()
@@ -142,7 +142,7 @@ impl Clip {
         let rows = TensorData::new(ends.iter().zip(0..).map(|(end, row)| row * tokens as i64 + end).collect(), [batch]);
         let rows = Tensor::<1, Int>::from_data(rows, &last.device());
         let pooled = last.clone().reshape([batch * tokens, width]).select(0, rows);
-        let projected = ops::linear(pooled.clone(), self.projection.val(), None);
+        let projected = self.projection.forward(pooled.clone());
         ClipOutput { penultimate, last, pooled, projected }
     }
 
@@ -194,7 +194,7 @@ pub fn official_key(path: &str) -> String {
         ["table"] => "embeddings.token_embedding.weight".into(),
         ["position"] => "embeddings.position_embedding.weight".into(),
         ["norm", part] => format!("final_layer_norm.{part}"),
-        ["projection"] => return "text_projection.weight".into(),
+        ["projection", "weight"] => return "text_projection.weight".into(),
         ["blocks", block, layer, part] => {
             let layer = match layer {
                 "query" => "self_attn.q_proj",

@@ -3,8 +3,8 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use mixflow::backbones::init::Initializer;
-use mixflow::backbones::ops;
 use mixflow::backbones::weights::Weights;
+use mixflow::backbones::{Linear, ops};
 
 use super::T5Config;
 use super::attention::attention;
@@ -33,22 +33,22 @@ pub struct T5 {
 pub struct T5Block {
     /// Scale of the normalisation before attention, `[width]`.
     pub norm1: Param<Tensor<1>>,
-    /// `[heads d, width]`
-    pub query: Param<Tensor<2>>,
+    /// Queries, `width` to `heads d`. No layer has a bias.
+    pub query: Linear,
     /// As the queries.
-    pub key: Param<Tensor<2>>,
+    pub key: Linear,
     /// As the queries.
-    pub value: Param<Tensor<2>>,
-    /// `[width, heads d]`
-    pub output: Param<Tensor<2>>,
+    pub value: Linear,
+    /// `heads d` to `width`
+    pub output: Linear,
     /// Scale of the normalisation before the perceptron, `[width]`.
     pub norm2: Param<Tensor<1>>,
-    /// `[hidden, width]`
-    pub gate: Param<Tensor<2>>,
-    /// `[hidden, width]`
-    pub up: Param<Tensor<2>>,
-    /// `[width, hidden]`
-    pub down: Param<Tensor<2>>,
+    /// `width` to `hidden`
+    pub gate: Linear,
+    /// `width` to `hidden`
+    pub up: Linear,
+    /// `hidden` to `width`
+    pub down: Linear,
     heads: usize,
     epsilon: f64,
 }
@@ -125,16 +125,17 @@ impl T5 {
 impl T5Block {
     fn new(config: &T5Config, init: &Initializer) -> Self {
         let (width, inner, hidden) = (config.d_model, config.num_heads * config.d_kv, config.d_ff);
+        let linear = |inputs, outputs| init.xavier_linear(inputs, outputs).without_bias();
         Self {
             norm1: init.ones([width]),
-            query: init.xavier([inner, width]),
-            key: init.xavier([inner, width]),
-            value: init.xavier([inner, width]),
-            output: init.xavier([width, inner]),
+            query: linear(width, inner),
+            key: linear(width, inner),
+            value: linear(width, inner),
+            output: linear(inner, width),
             norm2: init.ones([width]),
-            gate: init.xavier([hidden, width]),
-            up: init.xavier([hidden, width]),
-            down: init.xavier([width, hidden]),
+            gate: linear(width, hidden),
+            up: linear(width, hidden),
+            down: linear(hidden, width),
             heads: config.num_heads,
             epsilon: config.layer_norm_epsilon,
         }
@@ -145,16 +146,12 @@ impl T5Block {
     /// - bias: `[1, heads, tokens, tokens]`
     fn forward(&self, x: Tensor<3>, bias: Tensor<4>) -> Tensor<3> {
         let normalised = rms_norm(x.clone(), &self.norm1, self.epsilon);
-        let qkv = [&self.query, &self.key, &self.value].map(|part| product(normalised.clone(), part));
-        let x = x + product(attention(qkv, self.heads, bias), &self.output);
+        let qkv = [&self.query, &self.key, &self.value].map(|part| part.forward(normalised.clone()));
+        let x = x + self.output.forward(attention(qkv, self.heads, bias));
         let normalised = rms_norm(x.clone(), &self.norm2, self.epsilon);
-        let hidden = ops::gelu_tanh(product(normalised.clone(), &self.gate)) * product(normalised, &self.up);
-        x + product(hidden, &self.down)
+        let hidden = ops::gelu_tanh(self.gate.forward(normalised.clone())) * self.up.forward(normalised);
+        x + self.down.forward(hidden)
     }
-}
-
-fn product(x: Tensor<3>, weight: &Param<Tensor<2>>) -> Tensor<3> {
-    ops::linear(x, weight.val(), None)
 }
 
 /// `x / √(mean x² + epsilon) · weight`
@@ -210,14 +207,14 @@ fn own(weights: Weights) -> Result<Weights, Error> {
 /// ```
 /// use mixflow_t2i::text::t5_key;
 ///
-/// assert_eq!(t5_key("blocks.3.gate"), "encoder.block.3.layer.1.DenseReluDense.wi_0.weight");
+/// assert_eq!(t5_key("blocks.3.gate.weight"), "encoder.block.3.layer.1.DenseReluDense.wi_0.weight");
 /// ```
 pub fn official_key(path: &str) -> String {
     match path.split('.').collect::<Vec<_>>()[..] {
         ["table"] => "shared.weight".into(),
         ["bias"] => "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight".into(),
         ["norm"] => "encoder.final_layer_norm.weight".into(),
-        ["blocks", block, part] => {
+        ["blocks", block, part] | ["blocks", block, part, "weight"] => {
             let part = match part {
                 "norm1" => "0.layer_norm",
                 "query" => "0.SelfAttention.q",
