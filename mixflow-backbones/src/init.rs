@@ -125,25 +125,6 @@ impl Initializer {
     }
 }
 
-/// How the linear layers of a network are drawn, those with a special law excepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LinearLaw {
-    /// [`Initializer::xavier_linear`]
-    Xavier,
-    /// [`Initializer::pytorch_linear`]
-    PyTorch,
-}
-
-impl LinearLaw {
-    /// A layer drawn by this law.
-    pub fn linear(self, inputs: usize, outputs: usize, init: &Initializer) -> Linear {
-        match self {
-            Self::Xavier => init.xavier_linear(inputs, outputs),
-            Self::PyTorch => init.pytorch_linear(inputs, outputs),
-        }
-    }
-}
-
 /// Box and Muller 1958.
 fn standard_normal(rng: &mut impl Rng) -> f64 {
     let u: f64 = 1.0 - rng.random::<f64>();

@@ -4,8 +4,8 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use super::{Convolution, GroupNorm};
+use crate::block::SplitAttention;
 use crate::init::Initializer;
-use crate::{Linear, ops};
 
 /// Two convolutions beside a shortcut.
 ///
@@ -56,35 +56,22 @@ impl ResidualBlock {
 pub struct MidAttention {
     /// Of the input.
     pub group_norm: GroupNorm,
-    /// Queries.
-    pub to_q: Linear,
-    /// Keys.
-    pub to_k: Linear,
-    /// Values.
-    pub to_v: Linear,
-    /// Of the result.
-    pub to_out: Linear,
+    /// Of the pixels.
+    pub attn: SplitAttention,
 }
 
 impl MidAttention {
     /// Of images with `channels` channels.
     pub fn new(channels: usize, groups: usize, init: &Initializer) -> Self {
-        let linear = || init.pytorch_linear(channels, channels);
-        Self {
-            group_norm: GroupNorm::new(channels, groups, init),
-            to_q: linear(),
-            to_k: linear(),
-            to_v: linear(),
-            to_out: linear(),
-        }
+        let attn = SplitAttention::new(channels, 1, |inputs, outputs| init.pytorch_linear(inputs, outputs));
+        Self { group_norm: GroupNorm::new(channels, groups, init), attn }
     }
 
     /// `[batch, channels, height, width]`, in and out.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [batch, channels, height, width] = x.dims();
         let tokens = self.group_norm.forward(x.clone()).reshape([batch, channels, height * width]).swap_dims(1, 2);
-        let qkv = Linear::forward_all([&self.to_q, &self.to_k, &self.to_v], tokens); // [batch, pixels, 3 channels]
-        let y = self.to_out.forward(ops::attention(qkv, 1)); // [batch, pixels, channels]
+        let y = self.attn.forward(tokens, None); // [batch, pixels, channels]
         x + y.swap_dims(1, 2).reshape([batch, channels, height, width])
     }
 }

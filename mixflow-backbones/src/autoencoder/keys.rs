@@ -7,13 +7,16 @@
 /// ```
 /// use mixflow_backbones::autoencoder::official_key;
 ///
-/// assert_eq!(official_key("encoder.mid_block.attention.to_out.bias"), "encoder.mid_block.attentions.0.to_out.0.bias");
+/// assert_eq!(official_key("encoder.mid_block.attention.attn.proj.bias"), "encoder.mid_block.attentions.0.to_out.0.bias");
 /// assert_eq!(official_key("decoder.up_blocks.1.upsample.bias"), "decoder.up_blocks.1.upsamplers.0.conv.bias");
 /// assert_eq!(official_key("encoder.conv_in.weight"), "encoder.conv_in.weight");
 /// ```
 pub fn official_key(path: &str) -> String {
     path.replace(".attention.", ".attentions.0.")
-        .replace(".to_out.", ".to_out.0.")
+        .replace(".attn.qkv.query.", ".to_q.")
+        .replace(".attn.qkv.key.", ".to_k.")
+        .replace(".attn.qkv.value.", ".to_v.")
+        .replace(".attn.proj.", ".to_out.0.")
         .replace(".downsample.", ".downsamplers.0.conv.")
         .replace(".upsample.", ".upsamplers.0.conv.")
 }

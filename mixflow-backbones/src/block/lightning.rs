@@ -4,9 +4,9 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use crate::Linear;
-use crate::block::{ModulatedNorm, Perceptron, RotaryAttention};
+use crate::block::{Attention, ModulatedNorm, Perceptron};
 use crate::embed::RotaryTable;
-use crate::init::{Initializer, LinearLaw};
+use crate::init::Initializer;
 use crate::lightning_dit::LightningParts;
 use crate::ops;
 
@@ -23,7 +23,7 @@ pub struct LightningBlock {
     /// Before the perceptron.
     pub norm2: ModulatedNorm,
     /// Self-attention.
-    pub attn: RotaryAttention,
+    pub attn: Attention,
     /// Perceptron.
     pub mlp: Perceptron,
     /// `width` to `6 * width`: shift, scale, gate of attention, then of the perceptron.
@@ -31,13 +31,19 @@ pub struct LightningBlock {
 }
 
 impl LightningBlock {
-    /// The modulation starts at zero, so that the block starts as the identity.
-    pub fn new([width, heads, hidden]: [usize; 3], parts: LightningParts, law: LinearLaw, init: &Initializer) -> Self {
+    /// Layers from `linear`; the modulation starts at zero, so that the block starts as the identity.
+    pub fn new(
+        [width, heads, hidden]: [usize; 3],
+        parts: LightningParts,
+        linear: impl Fn(usize, usize) -> Linear,
+        init: &Initializer,
+    ) -> Self {
+        let attn = Attention::new(width, heads, &linear);
         Self {
             norm1: ModulatedNorm::new(width, parts.norm, init),
             norm2: ModulatedNorm::new(width, parts.norm, init),
-            attn: RotaryAttention::new(width, heads, parts.qk_norm.then_some(parts.norm), law, init),
-            mlp: Perceptron::new(width, hidden, parts.perceptron, law, init),
+            attn: if parts.qk_norm { attn.with_qk_norm(parts.norm, init) } else { attn },
+            mlp: Perceptron::new(width, hidden, parts.perceptron, linear),
             ada_ln: init.zero_linear(width, 6 * width),
         }
     }

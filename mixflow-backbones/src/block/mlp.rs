@@ -2,29 +2,50 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
+use serde::Deserialize;
 
 use crate::Linear;
-use crate::init::Initializer;
 use crate::ops;
 
-/// Two linear layers with GELU (tanh approximation) between them.
+/// Which form of the activation a network was trained with, under the names of Transformers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+pub enum Gelu {
+    /// `x Φ(x)`
+    #[serde(rename = "gelu")]
+    Exact,
+    /// Its approximation by a hyperbolic tangent.
+    #[serde(rename = "gelu_pytorch_tanh")]
+    Tanh,
+    /// Its approximation by a sigmoid, `x σ(1.702 x)`.
+    #[serde(rename = "quick_gelu")]
+    Quick,
+}
+
+/// Two linear layers with GELU between them.
 #[derive(Module, Debug)]
 pub struct Mlp {
     /// `width` to `hidden`
     pub fc1: Linear,
     /// `hidden` to `width`
     pub fc2: Linear,
+    #[module(skip)]
+    gelu: Gelu,
 }
 
 impl Mlp {
-    /// Xavier-uniform weights, zero biases.
-    pub fn new(width: usize, hidden: usize, init: &Initializer) -> Self {
-        Self { fc1: init.xavier_linear(width, hidden), fc2: init.xavier_linear(hidden, width) }
+    /// Layers from `linear`, which is given the numbers of inputs and outputs.
+    pub fn new(width: usize, hidden: usize, gelu: Gelu, linear: impl Fn(usize, usize) -> Linear) -> Self {
+        Self { fc1: linear(width, hidden), fc2: linear(hidden, width), gelu }
     }
 
     /// # Shapes
-    /// - x and output: `[batch, tokens, width]`
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        self.fc2.forward(ops::gelu_tanh(self.fc1.forward(x)))
+    /// - x and output: `[.., width]`
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let hidden = self.fc1.forward(x);
+        self.fc2.forward(match self.gelu {
+            Gelu::Exact => ops::gelu(hidden),
+            Gelu::Tanh => ops::gelu_tanh(hidden),
+            Gelu::Quick => ops::silu(hidden * 1.702) / 1.702,
+        })
     }
 }

@@ -6,12 +6,12 @@ mod lightning;
 mod mlp;
 mod modulated_norm;
 mod perceptron;
-mod rotary_attention;
+mod projection;
 
-pub use attention::Attention;
+pub use attention::{Attention, SplitAttention};
 pub use head_norm::HeadNorm;
 pub use lightning::{LightningBlock, LightningFinalLayer};
-pub use mlp::Mlp;
+pub use mlp::{Gelu, Mlp};
 pub use modulated_norm::{ModulatedNorm, NormKind};
 pub use perceptron::{Perceptron, PerceptronKind, SwiGlu};
-pub use rotary_attention::RotaryAttention;
+pub use projection::{Projection, SplitProjection};

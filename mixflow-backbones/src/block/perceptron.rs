@@ -4,8 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::block::Mlp;
-use crate::init::{Initializer, LinearLaw};
+use crate::block::{Gelu, Mlp};
 use crate::{Linear, ops};
 
 /// Which perceptron a network has.
@@ -41,14 +40,13 @@ pub struct SwiGlu {
 }
 
 impl Perceptron {
-    /// From `width` through `hidden` to `width`.
-    pub fn new(width: usize, hidden: usize, kind: PerceptronKind, law: LinearLaw, init: &Initializer) -> Self {
-        let linear = |inputs, outputs| law.linear(inputs, outputs, init);
+    /// From `width` through `hidden` to `width`, by layers from `linear`.
+    pub fn new(width: usize, hidden: usize, kind: PerceptronKind, linear: impl Fn(usize, usize) -> Linear) -> Self {
         match kind {
             PerceptronKind::SwiGlu => {
                 Self::SwiGlu(SwiGlu { w12: linear(width, 2 * hidden), w3: linear(hidden, width) })
             }
-            PerceptronKind::Gelu => Self::Gelu(Mlp { fc1: linear(width, hidden), fc2: linear(hidden, width) }),
+            PerceptronKind::Gelu => Self::Gelu(Mlp::new(width, hidden, Gelu::Tanh, linear)),
         }
     }
 

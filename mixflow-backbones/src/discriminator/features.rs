@@ -4,14 +4,14 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use super::DiscriminatorConfig;
-use crate::Error;
-use crate::block::{Attention, Mlp};
+use crate::block::Gelu;
 use crate::embed::PatchEmbedding;
 use crate::encoder::Normalisation;
 use crate::init::Initializer;
 use crate::resize::{Filter, resize};
-use crate::vit::LayerNorm;
+use crate::vit::{VitBlock, VitBlockConfig};
 use crate::weights::Weights;
+use crate::{Error, Linear};
 
 /// A vision transformer that DINO has trained, under the names of its published file.
 ///
@@ -27,23 +27,10 @@ pub struct Features {
     /// Patches to tokens.
     pub patch_embed: PatchEmbedding,
     /// The transformer.
-    pub blocks: Vec<Block>,
+    pub blocks: Vec<VitBlock<Linear>>,
     input_size: usize,
     #[module(skip)]
     taps: Vec<usize>,
-}
-
-/// Attention and perceptron, each on normalised tokens and added to them.
-#[derive(Module, Debug)]
-pub struct Block {
-    /// Before attention.
-    pub norm1: LayerNorm,
-    /// Self-attention.
-    pub attn: Attention,
-    /// Before the perceptron.
-    pub norm2: LayerNorm,
-    /// Perceptron.
-    pub mlp: Mlp,
 }
 
 /// Added to the variance in every normalisation.
@@ -52,17 +39,13 @@ const EPSILON: f64 = 1e-6;
 impl Features {
     pub(super) fn new(config: &DiscriminatorConfig, init: &Initializer) -> Self {
         let DiscriminatorConfig { input_size, patch, width, depth, heads, hidden, ref taps, .. } = *config;
-        let block = |_| Block {
-            norm1: LayerNorm::new(width, EPSILON, init),
-            attn: Attention::new(width, heads, init),
-            norm2: LayerNorm::new(width, EPSILON, init),
-            mlp: Mlp::new(width, hidden, init),
-        };
+        let gelu = Gelu::Tanh;
+        let block = VitBlockConfig { width, heads, hidden, epsilon: EPSILON, gelu, scaled: false, causal: false };
         Self {
             cls_token: init.normal([1, 1, width], 0.02),
             pos_embed: init.normal([1, 1 + (input_size / patch).pow(2), width], 0.02),
             patch_embed: PatchEmbedding::new(3, patch, width, init),
-            blocks: (0..depth).map(block).collect(),
+            blocks: (0..depth).map(|_| block.init(init, |i, o| init.xavier_linear(i, o))).collect(),
             input_size,
             taps: taps.clone(),
         }
@@ -83,8 +66,7 @@ impl Features {
         let patches = |x: &Tensor<3>| x.clone().slice_dim(1, 1..);
         let mut tapped = Vec::with_capacity(1 + self.taps.len());
         for (index, block) in self.blocks.iter().enumerate() {
-            x = x.clone() + block.attn.forward(block.norm1.forward(x));
-            x = x.clone() + block.mlp.forward(block.norm2.forward(x));
+            x = block.forward(x);
             if self.taps.contains(&index) {
                 tapped.push(patches(&x));
             }

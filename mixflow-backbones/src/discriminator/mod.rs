@@ -17,7 +17,7 @@ mod head;
 mod spectral;
 
 pub use config::DiscriminatorConfig;
-pub use features::{Block, Features};
+pub use features::Features;
 pub use head::{Head, Layer, TokenNorm};
 pub use spectral::SpectralConv;
 

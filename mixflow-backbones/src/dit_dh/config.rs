@@ -7,7 +7,7 @@ use super::DitDh;
 use crate::block::{LightningBlock, LightningFinalLayer};
 use crate::countable::countable;
 use crate::embed::{FourierEmbedding, LabelEmbedding, PatchEmbedding, RotaryTable, sin_cos_2d};
-use crate::init::{Initializer, LinearLaw};
+use crate::init::Initializer;
 use crate::lightning_dit::LightningParts;
 use crate::lightning_dit::parts::positive;
 
@@ -164,21 +164,22 @@ impl DitDhConfig {
         }
         let Self { channels, encoder, head, parts, trained_tables, .. } = *self;
         let init = &Initializer::new(seed, device);
-        let (law, side) = (LinearLaw::PyTorch, self.input_size);
+        let (linear, side) = (|inputs, outputs| init.pytorch_linear(inputs, outputs), self.input_size);
         let places = || {
             let table = init.frozen([1, side * side, encoder.width], sin_cos_2d([side, side], encoder.width));
             table.set_require_grad(trained_tables)
         };
-        let blocks = |stack: Stack| (0..stack.depth).map(move |_| LightningBlock::new(stack.block(), parts, law, init));
+        let blocks =
+            |stack: Stack| (0..stack.depth).map(move |_| LightningBlock::new(stack.block(), parts, linear, init));
         DitDh {
             pos_embed: self.position_table.then(places),
             x_embedder: PatchEmbedding::new(channels, 1, head.width, init),
             s_embedder: PatchEmbedding::new(channels, 1, encoder.width, init),
-            s_projector: self.projects().then(|| law.linear(encoder.width, head.width, init)),
-            t_embedder: FourierEmbedding::new(encoder.width, trained_tables, law, init),
+            s_projector: self.projects().then(|| linear(encoder.width, head.width)),
+            t_embedder: FourierEmbedding::new(encoder.width, trained_tables, linear, init),
             y_embedder: LabelEmbedding::new(self.classes + usize::from(self.null_class), encoder.width, init),
-            enc_feat_rope: RotaryTable::new(side, encoder.width / encoder.heads, init),
-            dec_feat_rope: RotaryTable::new(side, head.width / head.heads, init),
+            enc_feat_rope: RotaryTable::new(&[side, side], encoder.width / encoder.heads, init),
+            dec_feat_rope: RotaryTable::new(&[side, side], head.width / head.heads, init),
             blocks: blocks(encoder).chain(blocks(head)).collect(),
             final_layer: LightningFinalLayer::new(head.width, channels, parts, init),
             encoder_depth: encoder.depth,

@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use crate::init::{Initializer, LinearLaw};
+use crate::init::Initializer;
 use crate::{Linear, ops};
 
 /// Number of frequencies in the published networks.
@@ -23,9 +23,9 @@ pub struct FourierEmbedding {
 }
 
 impl FourierEmbedding {
-    /// Frequencies `N(0, 1)`, trained or not; weights `N(0, 0.02²)`; biases as the network's linear layers.
-    pub fn new(width: usize, trained: bool, law: LinearLaw, init: &Initializer) -> Self {
-        let layer = |inputs| Linear { weight: init.normal([width, inputs], 0.02), ..law.linear(inputs, width, init) };
+    /// Frequencies `N(0, 1)`, trained or not; weights `N(0, 0.02²)`; biases as `linear` draws them.
+    pub fn new(width: usize, trained: bool, linear: impl Fn(usize, usize) -> Linear, init: &Initializer) -> Self {
+        let layer = |inputs| Linear { weight: init.normal([width, inputs], 0.02), ..linear(inputs, width) };
         Self {
             frequencies: init.normal([FREQUENCIES], 1.0).set_require_grad(trained),
             mlp: vec![layer(2 * FREQUENCIES), layer(width)],

@@ -7,10 +7,10 @@ use crate::init::Initializer;
 use crate::ops;
 use crate::weights::Weights;
 
-/// Cosine and sine of the angles by which the tokens of a square grid rotate their queries and keys.
+/// Cosine and sine of the angles by which the tokens of a grid rotate their queries and keys.
 ///
-/// The first half of a head turns with the row, the second half with the column: pair `k` of a half of `h` numbers by
-/// `place · 10000^(-2k / h)`. Buffers in the published code: stored with the network, never trained and not counted as
+/// A head has a part for each axis: in a plane, its first half turns with the row, its second with the column. Pair `k` of
+/// a part of `h` numbers turns by `place · 10000^(-2k / h)`. Buffers in the published code: stored with the network, never trained and not counted as
 /// parameters.
 ///
 /// # Source
@@ -25,21 +25,24 @@ pub struct RotaryTable {
 }
 
 impl RotaryTable {
-    /// The angles of a grid of `side` by `side` tokens for heads of `width` numbers, divisible by four.
-    pub fn new(side: usize, width: usize, init: &Initializer) -> Self {
-        let angles = angles(side, width);
+    /// The angles of a grid with these sides, whose tokens are in row-major order, for heads of `width` numbers: two, or a
+    /// multiple, for each axis.
+    pub fn new(sides: &[usize], width: usize, init: &Initializer) -> Self {
+        assert!(
+            width.is_multiple_of(2 * sides.len()),
+            "rotary heads need pairs for {} axes, found {width}",
+            sides.len()
+        );
         let table = |f: fn(f64) -> f64| {
-            init.frozen([side * side, width], angles.iter().map(|&angle| f(angle) as f32).collect())
+            let (tokens, sides) = (sides.iter().product(), sides.to_vec());
+            init.frozen_by([tokens, width], move || angles(&sides, width).map(|angle| f(angle) as f32).collect())
         };
         Self { freqs_cos: table(f64::cos), freqs_sin: table(f64::sin) }
     }
 
-    /// Rotates queries and keys.
-    ///
-    /// # Shapes
-    /// - qkv and output: `[batch, tokens, 3 heads d]`, as [`ops::rotate`] takes them
-    pub fn rotate(&self, qkv: Tensor<3>, heads: usize) -> Tensor<3> {
-        ops::rotate(qkv, self.freqs_cos.val(), self.freqs_sin.val(), heads)
+    /// Rotates the first `heads` heads of every token: [`ops::rotate`].
+    pub fn rotate(&self, x: Tensor<3>, heads: usize) -> Tensor<3> {
+        ops::rotate(x, self.freqs_cos.val(), self.freqs_sin.val(), heads)
     }
 
     /// Completes weights that lack this table, which a checkpoint calls `name`.
@@ -49,16 +52,13 @@ impl RotaryTable {
     }
 }
 
-fn angles(side: usize, width: usize) -> Vec<f64> {
-    assert!(width.is_multiple_of(4), "rotary heads need a width divisible by 4, found {width}");
-    let half = width / 2;
-    let mut angles = Vec::with_capacity(side * side * width);
-    for row in 0..side {
-        for column in 0..side {
-            for place in [row, column] {
-                angles.extend((0..half).map(|i| place as f64 * 10_000f64.powf(-((i / 2 * 2) as f64) / half as f64)));
-            }
-        }
-    }
-    angles
+/// Of all tokens, number by number.
+fn angles(sides: &[usize], width: usize) -> impl Iterator<Item = f64> {
+    let part = width / sides.len();
+    let frequency = move |i: usize| 10_000f64.powf(-((i / 2 * 2) as f64) / part as f64);
+    (0..sides.iter().product()).flat_map(move |token| {
+        let places =
+            (0..sides.len()).map(move |axis| token / sides[axis + 1..].iter().product::<usize>() % sides[axis]);
+        places.flat_map(move |place| (0..part).map(move |i| place as f64 * frequency(i)))
+    })
 }

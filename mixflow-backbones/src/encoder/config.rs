@@ -4,9 +4,10 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::{Dinov2, Encoder, Mae, Normalisation, Preprocessing, Siglip2};
+use crate::block::Gelu;
 use crate::countable::{countable, patch_values};
 use crate::init::Initializer;
-use crate::vit::{Gelu, VitBlockConfig};
+use crate::vit::VitBlockConfig;
 
 /// Shape of an [`Encoder`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -203,6 +204,7 @@ impl EncoderConfig {
             epsilon: if self.architecture == Architecture::Mae { 1e-12 } else { 1e-6 },
             gelu: if self.architecture == Architecture::Siglip2 { Gelu::Tanh } else { Gelu::Exact },
             scaled: self.architecture == Architecture::Dinov2,
+            causal: false,
         }
     }
 }

@@ -69,8 +69,8 @@ pub(super) fn official_key(path: &str) -> String {
     match path.split_once('.') {
         Some(("blocks", rest)) => {
             let rest = rest
-                .replace("attn.output.", "attention.output.dense.")
-                .replace("attn.", "attention.attention.")
+                .replace("attn.proj.", "attention.output.dense.")
+                .replace("attn.qkv.", "attention.attention.")
                 .replace("scale1", "layer_scale1.lambda1")
                 .replace("scale2", "layer_scale2.lambda1");
             format!("encoder.layer.{rest}")

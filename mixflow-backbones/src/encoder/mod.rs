@@ -95,7 +95,7 @@ impl Encoder {
         Weights::of(self, self.official_key())
     }
 
-    /// From the path of a parameter in the network, such as `blocks.0.attn.query.weight`, to its official name.
+    /// From the path of a parameter in the network, such as `blocks.0.attn.qkv.query.weight`, to its official name.
     pub fn official_key(&self) -> fn(&str) -> String {
         match self {
             Self::Dinov2(_) => dinov2::official_key,

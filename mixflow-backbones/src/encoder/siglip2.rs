@@ -5,10 +5,11 @@ use burn::tensor::Tensor;
 
 use super::{EncoderConfig, Preprocessing};
 use crate::Linear;
+use crate::block::Mlp;
 use crate::embed::PatchEmbedding;
 use crate::init::Initializer;
 use crate::resize::Filter;
-use crate::vit::{LayerNorm, VitBlock, VitMlp, resize_positions};
+use crate::vit::{LayerNorm, VitBlock, resize_positions};
 
 /// The vision tower of SigLIP 2.
 ///
@@ -45,7 +46,7 @@ pub struct AttentionPool {
     /// After attention.
     pub layernorm: LayerNorm,
     /// Perceptron.
-    pub mlp: VitMlp,
+    pub mlp: Mlp,
 }
 
 impl Siglip2 {
@@ -63,7 +64,7 @@ impl Siglip2 {
                 in_proj_bias: init.zeros([3 * width]),
                 out_proj: linear(width, width),
                 layernorm: LayerNorm::new(width, block.epsilon, init),
-                mlp: VitMlp::new(linear(width, hidden), linear(hidden, width), block.gelu),
+                mlp: Mlp::new(width, hidden, block.gelu, linear),
             },
             learned_norm: config.learned_norm,
             preprocessing: config.preprocessing(),
@@ -94,10 +95,10 @@ pub(super) fn official_key(path: &str) -> String {
     let name = match path.split_once('.') {
         Some(("blocks", rest)) => {
             let rest = rest
-                .replace("attn.query.", "self_attn.q_proj.")
-                .replace("attn.key.", "self_attn.k_proj.")
-                .replace("attn.value.", "self_attn.v_proj.")
-                .replace("attn.output.", "self_attn.out_proj.")
+                .replace("attn.qkv.query.", "self_attn.q_proj.")
+                .replace("attn.qkv.key.", "self_attn.k_proj.")
+                .replace("attn.qkv.value.", "self_attn.v_proj.")
+                .replace("attn.proj.", "self_attn.out_proj.")
                 .replace("norm1.", "layer_norm1.")
                 .replace("norm2.", "layer_norm2.");
             format!("encoder.layers.{rest}")

@@ -8,7 +8,7 @@ use super::{LightningDit, LightningParts};
 use crate::block::{LightningBlock, LightningFinalLayer};
 use crate::countable::{countable, patch_values};
 use crate::embed::{FourierEmbedding, LabelEmbedding, PatchEmbedding, RotaryTable, sin_cos_2d};
-use crate::init::{Initializer, LinearLaw};
+use crate::init::Initializer;
 
 /// Shape of a [`LightningDit`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -123,15 +123,15 @@ impl LightningDitConfig {
         }
         let Self { channels, patch, width, parts, .. } = *self;
         let init = &Initializer::new(seed, device);
-        let (law, side) = (LinearLaw::Xavier, self.input_size / patch);
+        let (linear, side) = (|inputs, outputs| init.xavier_linear(inputs, outputs), self.input_size / patch);
         let places = init.frozen([1, side * side, width], sin_cos_2d([side, side], width));
         LightningDit {
             pos_embed: places.set_require_grad(self.trained_tables),
             x_embedder: PatchEmbedding::new(channels, patch, width, init),
-            t_embedder: FourierEmbedding::new(width, self.trained_tables, law, init),
+            t_embedder: FourierEmbedding::new(width, self.trained_tables, linear, init),
             y_embedder: LabelEmbedding::new(self.classes + usize::from(self.null_class), width, init),
-            feat_rope: self.rotary.then(|| RotaryTable::new(side, width / self.heads, init)),
-            blocks: (0..self.depth).map(|_| LightningBlock::new(self.block(), parts, law, init)).collect(),
+            feat_rope: self.rotary.then(|| RotaryTable::new(&[side, side], width / self.heads, init)),
+            blocks: (0..self.depth).map(|_| LightningBlock::new(self.block(), parts, linear, init)).collect(),
             final_layer: LightningFinalLayer::new(width, self.values(), parts, init),
             channels,
             patch,

@@ -1,4 +1,4 @@
-//! Rotary positions of packed queries and keys.
+//! Rotary positions of queries and keys.
 
 use super::buffer::{contiguous, for_each_part, task_len, values};
 use super::kernel::{Kernel, apply, is_native};
@@ -7,46 +7,45 @@ use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 
-/// Rotates every adjacent pair of numbers of the queries and keys of every head by the angle of its token; values stay.
+/// Rotates every adjacent pair of numbers of the first `heads` heads of every token by the token's angle; others stay.
 ///
 /// A pair `(a, b)` becomes `(a cos − b sin, b cos + a sin)`. The tables are constants: no gradient reaches them.
 ///
 /// # Shapes
-/// - qkv: `[batch, tokens, 3 heads d]`, packed as for [`attention`](super::attention); `d` is even
+/// - x: `[batch, tokens, heads d]`, or more: of queries, keys and values packed as for [`attention`](super::attention), the
+///   first two thirds are rotated; `d` is even
 /// - cos, sin: `[tokens, d]`, the same for both numbers of a pair
-/// - returns: as qkv
+/// - returns: as x
 ///
 /// # Source
 /// Su et al. 2021 (arXiv 2104.09864), section 3.2.
-pub fn rotate(qkv: Tensor<3>, cos: Tensor<2>, sin: Tensor<2>, heads: usize) -> Tensor<3> {
-    let [_, tokens, packed] = qkv.dims();
-    let width = packed / (3 * heads);
+pub fn rotate(x: Tensor<3>, cos: Tensor<2>, sin: Tensor<2>, heads: usize) -> Tensor<3> {
+    let ([_, tokens, all], [_, width]) = (x.dims(), cos.dims());
     assert!(
-        packed == 3 * heads * width && width.is_multiple_of(2),
-        "rotate: {heads} heads do not fit {packed} numbers"
+        heads * width <= all && width.is_multiple_of(2),
+        "rotate: {heads} heads of {width} do not fit {all} numbers"
     );
     for table in [&cos, &sin] {
-        assert_eq!(table.dims(), [tokens, width], "rotate: the table does not fit {:?}", qkv.dims());
+        assert_eq!(table.dims(), [tokens, width], "rotate: the table does not fit {:?}", x.dims());
     }
     let (cos, sin) = (cos.detach(), sin.detach());
-    if !is_native(&qkv) {
-        return composed(qkv, cos, sin, heads);
+    if !is_native(&x) {
+        return composed(x, cos, sin, heads);
     }
-    let inputs = [qkv.into_dispatch(), cos.into_dispatch(), sin.into_dispatch()];
+    let inputs = [x.into_dispatch(), cos.into_dispatch(), sin.into_dispatch()];
     Tensor::from_dispatch(apply(Rotate { heads }, inputs))
 }
 
-fn composed(qkv: Tensor<3>, cos: Tensor<2>, sin: Tensor<2>, heads: usize) -> Tensor<3> {
-    let [batch, tokens, packed] = qkv.dims();
-    let width = packed / (3 * heads);
-    let [rotated, kept] =
-        [qkv.clone().narrow(2, 0, 2 * heads * width), qkv.narrow(2, 2 * heads * width, heads * width)];
-    let pairs = rotated.reshape([batch, tokens, 2 * heads, width / 2, 2]);
+fn composed(x: Tensor<3>, cos: Tensor<2>, sin: Tensor<2>, heads: usize) -> Tensor<3> {
+    let ([batch, tokens, all], [_, width]) = (x.dims(), cos.dims());
+    let first = heads * width;
+    let pairs = x.clone().narrow(2, 0, first).reshape([batch, tokens, heads, width / 2, 2]);
     let [a, b] = [0, 1].map(|place| pairs.clone().narrow(4, place, 1));
     let turned = Tensor::cat(vec![-b, a], 4); // a quarter turn of every pair
     let table = |table: Tensor<2>| table.reshape([1, tokens, 1, width / 2, 2]);
     let rotated = pairs * table(cos) + turned * table(sin);
-    Tensor::cat(vec![rotated.reshape([batch, tokens, 2 * heads * width]), kept], 2)
+    let rotated = rotated.reshape([batch, tokens, first]);
+    if first == all { rotated } else { Tensor::cat(vec![rotated, x.narrow(2, first, all - first)], 2) }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -56,25 +55,24 @@ struct Rotate {
 
 impl Rotate {
     /// Turns by the tables' angles, or back.
-    fn turn(self, qkv: FlexTensor, [cos, sin]: [FlexTensor; 2], turn: fn(&mut [f32], &[f32], &[f32])) -> FlexTensor {
-        let [mut qkv, cos, sin] = [qkv, cos, sin].map(contiguous);
-        let [tokens, packed] = [qkv.shape()[1], qkv.shape()[2]];
-        let width = packed / (3 * self.heads);
-        let len = task_len(packed);
-        for_each_part(qkv.storage_mut::<f32>(), len, |index, part| {
-            for (row, qkv) in part.chunks_exact_mut(packed).enumerate() {
-                let token = (index * len / packed + row) % tokens;
+    fn turn(self, x: FlexTensor, [cos, sin]: [FlexTensor; 2], turn: fn(&mut [f32], &[f32], &[f32])) -> FlexTensor {
+        let [mut x, cos, sin] = [x, cos, sin].map(contiguous);
+        let ([tokens, all], width) = ([x.shape()[1], x.shape()[2]], cos.shape()[1]);
+        let len = task_len(all);
+        for_each_part(x.storage_mut::<f32>(), len, |index, part| {
+            for (row, x) in part.chunks_exact_mut(all).enumerate() {
+                let token = (index * len / all + row) % tokens;
                 let table = token * width..(token + 1) * width;
-                turn(&mut qkv[..2 * self.heads * width], &values(&cos)[table.clone()], &values(&sin)[table]);
+                turn(&mut x[..self.heads * width], &values(&cos)[table.clone()], &values(&sin)[table]);
             }
         });
-        qkv
+        x
     }
 }
 
 impl Kernel<3> for Rotate {
-    fn forward(self, [qkv, cos, sin]: [FlexTensor; 3]) -> FlexTensor {
-        self.turn(qkv, [cos, sin], forth)
+    fn forward(self, [x, cos, sin]: [FlexTensor; 3]) -> FlexTensor {
+        self.turn(x, [cos, sin], forth)
     }
 
     fn backward(self, [_, cos, sin]: [FlexTensor; 3], grad: FlexTensor, _: [bool; 3]) -> [Option<FlexTensor>; 3] {
@@ -124,16 +122,18 @@ mod tests {
 
     #[test]
     fn rotate_is_its_composition() {
-        for (batch, tokens, heads, width) in [(1, 1, 1, 2), (2, 5, 3, 6), (2, 300, 2, 24)] {
+        for (batch, tokens, heads, others, width) in
+            [(1, 1, 2, 1, 2), (2, 5, 6, 3, 6), (2, 5, 3, 0, 4), (2, 300, 4, 2, 24)]
+        {
             check(
-                [[batch, tokens, 3 * heads * width]],
-                |[qkv]| {
-                    let [cos, sin] = tables(&qkv, tokens, width);
-                    rotate(qkv, cos, sin, heads)
+                [[batch, tokens, (heads + others) * width]],
+                |[x]| {
+                    let [cos, sin] = tables(&x, tokens, width);
+                    rotate(x, cos, sin, heads)
                 },
-                |[qkv]| {
-                    let [cos, sin] = tables(&qkv, tokens, width);
-                    composed(qkv, cos, sin, heads)
+                |[x]| {
+                    let [cos, sin] = tables(&x, tokens, width);
+                    composed(x, cos, sin, heads)
                 },
             );
         }

@@ -4,10 +4,11 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::Decoder;
+use crate::block::Gelu;
 use crate::countable::{countable, patch_values};
 use crate::embed::sin_cos_2d;
 use crate::init::Initializer;
-use crate::vit::{Gelu, LayerNorm, VitBlockConfig};
+use crate::vit::{LayerNorm, VitBlockConfig};
 
 /// Shape of a [`Decoder`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -124,6 +125,6 @@ impl DecoderConfig {
 
     fn block(&self) -> VitBlockConfig {
         let Self { width, heads, hidden, .. } = *self;
-        VitBlockConfig { width, heads, hidden, epsilon: 1e-12, gelu: Gelu::Exact, scaled: false }
+        VitBlockConfig { width, heads, hidden, epsilon: 1e-12, gelu: Gelu::Exact, scaled: false, causal: false }
     }
 }

@@ -4,6 +4,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::{Projector, Repa};
+use crate::block::NormKind;
 use crate::countable::countable;
 use crate::init::Initializer;
 use crate::sit::{SitBlock, SitConfig};
@@ -169,7 +170,8 @@ impl RepaConfig {
         let init = &Initializer::new(seed, device);
         let mut sit = self.sit().build(init);
         if self.qk_norm {
-            let normalised = |block: SitBlock| SitBlock { attn: block.attn.with_qk_norm(init), ..block };
+            let normalised =
+                |block: SitBlock| SitBlock { attn: block.attn.with_qk_norm(NormKind::Layer, init), ..block };
             sit.blocks = sit.blocks.into_iter().map(normalised).collect();
         }
         let projector = |&features: &usize| Projector::new(self.width, self.projector_hidden, features, init);

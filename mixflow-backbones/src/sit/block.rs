@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use crate::Linear;
-use crate::block::{Attention, Mlp};
+use crate::block::{Attention, Gelu, Mlp};
 use crate::init::Initializer;
 use crate::ops;
 
@@ -27,9 +27,10 @@ pub struct SitBlock {
 impl SitBlock {
     /// Xavier-uniform weights; the modulation starts at zero, so that the block starts as the identity.
     pub fn new(width: usize, heads: usize, hidden: usize, init: &Initializer) -> Self {
+        let linear = |inputs, outputs| init.xavier_linear(inputs, outputs);
         Self {
-            attn: Attention::new(width, heads, init),
-            mlp: Mlp::new(width, hidden, init),
+            attn: Attention::new(width, heads, linear),
+            mlp: Mlp::new(width, hidden, Gelu::Tanh, linear),
             ada_ln: init.zero_linear(width, 6 * width),
         }
     }
@@ -40,7 +41,7 @@ impl SitBlock {
     pub fn forward(&self, x: Tensor<3>, modulation: Tensor<2>) -> Tensor<3> {
         let [shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp] =
             chunks(self.ada_ln.forward(modulation));
-        let y = self.attn.forward(ops::modulated_layer_norm(x.clone(), shift_attn, scale_attn, EPSILON));
+        let y = self.attn.forward(ops::modulated_layer_norm(x.clone(), shift_attn, scale_attn, EPSILON), None);
         let x = ops::gated_residual(x, y, gate_attn);
         let y = self.mlp.forward(ops::modulated_layer_norm(x.clone(), shift_mlp, scale_mlp, EPSILON));
         ops::gated_residual(x, y, gate_mlp)

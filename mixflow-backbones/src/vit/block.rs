@@ -2,24 +2,26 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
+use burn::tensor::ops::AttentionModuleOptions;
 
-use super::{Gelu, LayerNorm, VitAttention, VitMlp};
+use super::LayerNorm;
 use crate::Linear;
+use crate::block::{Attention, Gelu, Mlp, Projection, SplitProjection};
 use crate::init::Initializer;
 
 /// Attention and perceptron, each on normalised tokens and added to them.
 #[derive(Module, Debug)]
-pub struct VitBlock {
+pub struct VitBlock<P: Module = SplitProjection> {
     /// Before attention.
     pub norm1: LayerNorm,
     /// Self-attention.
-    pub attn: VitAttention,
+    pub attn: Attention<P>,
     /// Scale of what attention adds, `[width]`, in networks that have one.
     pub scale1: Option<Param<Tensor<1>>>,
     /// Before the perceptron.
     pub norm2: LayerNorm,
     /// Perceptron.
-    pub mlp: VitMlp,
+    pub mlp: Mlp,
     /// Scale of what the perceptron adds.
     pub scale2: Option<Param<Tensor<1>>>,
 }
@@ -39,18 +41,21 @@ pub struct VitBlockConfig {
     pub gelu: Gelu,
     /// Whether the branches are scaled.
     pub scaled: bool,
+    /// Whether tokens see only those before them.
+    pub causal: bool,
 }
 
 impl VitBlockConfig {
     /// A block with layers from `linear`, which is given the numbers of inputs and outputs.
-    pub fn init(&self, init: &Initializer, linear: impl Fn(usize, usize) -> Linear) -> VitBlock {
-        let Self { width, heads, hidden, epsilon, gelu, scaled } = *self;
+    pub fn init<P: Projection>(&self, init: &Initializer, linear: impl Fn(usize, usize) -> Linear) -> VitBlock<P> {
+        let Self { width, heads, hidden, epsilon, gelu, scaled, causal } = *self;
+        let scores = AttentionModuleOptions { is_causal: causal, ..Default::default() };
         VitBlock {
             norm1: LayerNorm::new(width, epsilon, init),
-            attn: VitAttention::new(heads, || linear(width, width)),
+            attn: Attention::new(width, heads, &linear).with_scores(scores),
             scale1: scaled.then(|| init.ones([width])),
             norm2: LayerNorm::new(width, epsilon, init),
-            mlp: VitMlp::new(linear(width, hidden), linear(hidden, width), gelu),
+            mlp: Mlp::new(width, hidden, gelu, linear),
             scale2: scaled.then(|| init.ones([width])),
         }
     }
@@ -69,11 +74,11 @@ impl VitBlockConfig {
     }
 }
 
-impl VitBlock {
+impl<P: Projection> VitBlock<P> {
     /// # Shapes
     /// - x and output: `[batch, tokens, width]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let x = x.clone() + scaled(self.attn.forward(self.norm1.forward(x)), self.scale1.as_ref());
+        let x = x.clone() + scaled(self.attn.forward(self.norm1.forward(x), None), self.scale1.as_ref());
         x.clone() + scaled(self.mlp.forward(self.norm2.forward(x)), self.scale2.as_ref())
     }
 }

@@ -3,22 +3,18 @@
 //! One block for all of them; they differ in an activation, in a scale of the branches and in the names that their
 //! files give to parameters.
 
-mod attention;
 mod block;
-mod mlp;
 mod norm;
 mod position;
 
-pub use attention::VitAttention;
 pub use block::{VitBlock, VitBlockConfig};
-pub use mlp::{Gelu, VitMlp};
 pub use norm::LayerNorm;
 pub use position::resize_positions;
 
 /// The name that Hugging Face's ViT-MAE gives to a parameter of a block, RAE's decoder like its encoder.
 pub(crate) fn mae_block_key(path: &str) -> String {
-    path.replace("attn.output.", "attention.output.dense.")
-        .replace("attn.", "attention.attention.")
+    path.replace("attn.proj.", "attention.output.dense.")
+        .replace("attn.qkv.", "attention.attention.")
         .replace("mlp.fc1.", "intermediate.dense.")
         .replace("mlp.fc2.", "output.dense.")
         .replace("norm1.", "layernorm_before.")

@@ -2,11 +2,12 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use mixflow::backbones::block::Mlp;
+use mixflow::backbones::block::{Gelu, Mlp, SplitAttention};
 use mixflow::backbones::init::Initializer;
 use mixflow::backbones::{Linear, ops};
 
-use super::{EPSILON, JointAttention, SelfAttention};
+use super::attention::image_attention;
+use super::{EPSILON, JointAttention};
 
 /// Shifts, scales and gates from the vector of time and text.
 #[derive(Module, Debug)]
@@ -45,7 +46,7 @@ pub struct JointBlock {
     /// Attention of both.
     pub attn: JointAttention,
     /// Attention of the image alone, beside the other.
-    pub attn2: Option<SelfAttention>,
+    pub attn2: Option<SplitAttention>,
     /// Perceptron of the image.
     pub ff: Mlp,
     /// Perceptron of the text; none in the last block, after which the text is not needed.
@@ -56,13 +57,14 @@ impl JointBlock {
     /// Xavier-uniform weights; modulations start at zero, so that the block starts as the identity. `dual`: with `attn2`.
     /// `last`: without what is only for the text.
     pub fn new([width, heads]: [usize; 2], qk_norm: bool, dual: bool, last: bool, init: &Initializer) -> Self {
+        let mlp = || Mlp::new(width, 4 * width, Gelu::Tanh, |inputs, outputs| init.xavier_linear(inputs, outputs));
         Self {
             norm1: Modulation::new(width, if dual { 9 } else { 6 }, init),
             norm1_context: Modulation::new(width, if last { 2 } else { 6 }, init),
             attn: JointAttention::new(width, heads, qk_norm, last, init),
-            attn2: dual.then(|| SelfAttention::new(width, heads, qk_norm, init)),
-            ff: Mlp::new(width, 4 * width, init),
-            ff_context: (!last).then(|| Mlp::new(width, 4 * width, init)),
+            attn2: dual.then(|| image_attention(width, heads, qk_norm, init)),
+            ff: mlp(),
+            ff_context: (!last).then(mlp),
         }
     }
 
@@ -77,7 +79,7 @@ impl JointBlock {
             None => (self.norm1.forward(modulation.clone()), None),
             Some(attn2) => {
                 let [a, b, c, d, e, f, shift, scale, gate] = self.norm1.forward(modulation.clone());
-                ([a, b, c, d, e, f], Some((attn2.forward(norm(&image, shift, scale)), gate)))
+                ([a, b, c, d, e, f], Some((attn2.forward(norm(&image, shift, scale), None), gate)))
             }
         };
         let (shift, scale, gates) = match &self.ff_context {

@@ -11,7 +11,7 @@
 /// assert_eq!(official_key("x_embedder.proj.bias"), "pos_embed.proj.bias");
 /// assert_eq!(official_key("text_embedder.linear_1.bias"), "time_text_embed.text_embedder.linear_1.bias");
 /// assert_eq!(official_key("transformer_blocks.3.ff.fc1.weight"), "transformer_blocks.3.ff.net.0.proj.weight");
-/// assert_eq!(official_key("transformer_blocks.3.attn2.to_out.bias"), "transformer_blocks.3.attn2.to_out.0.bias");
+/// assert_eq!(official_key("transformer_blocks.3.attn2.proj.bias"), "transformer_blocks.3.attn2.to_out.0.bias");
 /// assert_eq!(official_key("norm_out.linear.weight"), "norm_out.linear.weight");
 /// ```
 pub fn official_key(path: &str) -> String {
@@ -21,10 +21,26 @@ pub fn official_key(path: &str) -> String {
     if path.starts_with("timestep_embedder.") || path.starts_with("text_embedder.") {
         return format!("time_text_embed.{path}");
     }
-    path.replace("x_embedder.", "pos_embed.")
-        .replace(".to_out.", ".to_out.0.")
-        .replace(".fc1.", ".net.0.proj.")
-        .replace(".fc2.", ".net.2.")
+    const PARTS: [(&str, &str); 17] = [
+        ("x_embedder.", "pos_embed."),
+        (".attn.image.", ".attn."),
+        (".qkv.query.", ".to_q."),
+        (".qkv.key.", ".to_k."),
+        (".qkv.value.", ".to_v."),
+        (".q_norm.", ".norm_q."),
+        (".k_norm.", ".norm_k."),
+        (".attn.proj.", ".attn.to_out.0."),
+        (".attn2.proj.", ".attn2.to_out.0."),
+        (".text.query.", ".add_q_proj."),
+        (".text.key.", ".add_k_proj."),
+        (".text.value.", ".add_v_proj."),
+        (".text_q_norm.", ".norm_added_q."),
+        (".text_k_norm.", ".norm_added_k."),
+        (".text_proj.", ".to_add_out."),
+        (".fc1.", ".net.0.proj."),
+        (".fc2.", ".net.2."),
+    ];
+    PARTS.iter().fold(path.into(), |path, (ours, official)| path.replace(ours, official))
 }
 
 /// What a tensor of the Stability code is in `diffusers`.

@@ -7,7 +7,7 @@ mod diffusers;
 mod keys;
 mod load;
 
-pub use attention::{JointAttention, SelfAttention};
+pub use attention::JointAttention;
 pub use block::{JointBlock, Modulation};
 pub use config::MmDitConfig;
 pub use keys::official_key;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
+use mixflow::backbones::block::Gelu;
 use serde::Deserialize;
 
 use super::{Clip, config};
@@ -26,7 +27,7 @@ pub struct ClipConfig {
     /// Width of the space that texts and images share.
     pub projection_dim: usize,
     /// Of the perceptrons.
-    pub hidden_act: Activation,
+    pub hidden_act: Gelu,
     /// Where a prompt ends; 2 stands for its highest id.
     #[serde(default = "legacy_end_token")]
     pub eos_token_id: usize,
@@ -44,16 +45,6 @@ fn legacy_end_token() -> usize {
 
 fn layer_norm_eps() -> f64 {
     1e-5
-}
-
-/// The activation of a perceptron.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Activation {
-    /// `x σ(1.702 x)`, of the original networks.
-    QuickGelu,
-    /// `x Φ(x)`, of `OpenCLIP`.
-    Gelu,
 }
 
 impl ClipConfig {

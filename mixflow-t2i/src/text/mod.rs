@@ -16,7 +16,6 @@
 //! # }
 //! ```
 
-mod attention;
 mod clip;
 mod clip_config;
 mod clip_vocabulary;
@@ -28,8 +27,8 @@ mod t5;
 mod t5_config;
 mod tokenizer;
 
-pub use clip::{Clip, ClipBlock, ClipOutput, official_key as clip_key};
-pub use clip_config::{Activation, ClipConfig};
+pub use clip::{Clip, ClipOutput, official_key as clip_key};
+pub use clip_config::ClipConfig;
 pub use encoder::TextEncoder;
 pub use encoders::{Cut, TextEncoders};
 pub use t5::{T5, T5Block, official_key as t5_key};

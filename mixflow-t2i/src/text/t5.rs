@@ -1,13 +1,14 @@
 //! The encoder of T5.
 
 use burn::module::{Module, Param};
+use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use mixflow::backbones::block::{SplitAttention, SplitProjection};
 use mixflow::backbones::init::Initializer;
 use mixflow::backbones::weights::Weights;
 use mixflow::backbones::{Linear, ops};
 
 use super::T5Config;
-use super::attention::attention;
 use crate::Error;
 
 /// The encoder of T5 version 1.1: every token sees every other, and attention knows distances, not positions.
@@ -33,14 +34,8 @@ pub struct T5 {
 pub struct T5Block {
     /// Scale of the normalisation before attention, `[width]`.
     pub norm1: Param<Tensor<1>>,
-    /// Queries, `width` to `heads d`. No layer has a bias.
-    pub query: Linear,
-    /// As the queries.
-    pub key: Linear,
-    /// As the queries.
-    pub value: Linear,
-    /// `heads d` to `width`
-    pub output: Linear,
+    /// Self-attention, unscaled. No layer has a bias.
+    pub attn: SplitAttention,
     /// Scale of the normalisation before the perceptron, `[width]`.
     pub norm2: Param<Tensor<1>>,
     /// `width` to `hidden`
@@ -49,7 +44,6 @@ pub struct T5Block {
     pub up: Linear,
     /// `hidden` to `width`
     pub down: Linear,
-    heads: usize,
     epsilon: f64,
 }
 
@@ -126,17 +120,16 @@ impl T5Block {
     fn new(config: &T5Config, init: &Initializer) -> Self {
         let (width, inner, hidden) = (config.d_model, config.num_heads * config.d_kv, config.d_ff);
         let linear = |inputs, outputs| init.xavier_linear(inputs, outputs).without_bias();
+        let [query, key, value] = [(); 3].map(|()| linear(width, inner));
+        let qkv = SplitProjection { query, key, value };
+        let unscaled = AttentionModuleOptions { scale: Some(1.0), ..Default::default() };
         Self {
             norm1: init.ones([width]),
-            query: linear(width, inner),
-            key: linear(width, inner),
-            value: linear(width, inner),
-            output: linear(inner, width),
+            attn: SplitAttention::of(qkv, linear(inner, width), config.num_heads).with_scores(unscaled),
             norm2: init.ones([width]),
             gate: linear(width, hidden),
             up: linear(width, hidden),
             down: linear(hidden, width),
-            heads: config.num_heads,
             epsilon: config.layer_norm_epsilon,
         }
     }
@@ -146,8 +139,7 @@ impl T5Block {
     /// - bias: `[1, heads, tokens, tokens]`
     fn forward(&self, x: Tensor<3>, bias: Tensor<4>) -> Tensor<3> {
         let normalised = rms_norm(x.clone(), &self.norm1, self.epsilon);
-        let qkv = [&self.query, &self.key, &self.value].map(|part| part.forward(normalised.clone()));
-        let x = x + self.output.forward(attention(qkv, self.heads, bias));
+        let x = x + self.attn.forward_biased(normalised, None, Some(bias));
         let normalised = rms_norm(x.clone(), &self.norm2, self.epsilon);
         let hidden = ops::gelu_tanh(self.gate.forward(normalised.clone())) * self.up.forward(normalised);
         x + self.down.forward(hidden)
@@ -214,13 +206,14 @@ pub fn official_key(path: &str) -> String {
         ["table"] => "shared.weight".into(),
         ["bias"] => "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight".into(),
         ["norm"] => "encoder.final_layer_norm.weight".into(),
-        ["blocks", block, part] | ["blocks", block, part, "weight"] => {
-            let part = match part {
+        ["blocks", block, ref part @ ..] => {
+            let part = part.join(".");
+            let part = match part.trim_end_matches(".weight") {
                 "norm1" => "0.layer_norm",
-                "query" => "0.SelfAttention.q",
-                "key" => "0.SelfAttention.k",
-                "value" => "0.SelfAttention.v",
-                "output" => "0.SelfAttention.o",
+                "attn.qkv.query" => "0.SelfAttention.q",
+                "attn.qkv.key" => "0.SelfAttention.k",
+                "attn.qkv.value" => "0.SelfAttention.v",
+                "attn.proj" => "0.SelfAttention.o",
                 "norm2" => "1.layer_norm",
                 "gate" => "1.DenseReluDense.wi_0",
                 "up" => "1.DenseReluDense.wi_1",
