@@ -59,7 +59,7 @@ fn every_activation_is_the_official_one() {
         let modulation = sit.modulation(t, y);
         let mut tokens = sit.embed(x.clone());
         for (k, block) in sit.blocks.iter().enumerate() {
-            tokens = block.forward(tokens, modulation.clone());
+            tokens = block.forward(tokens, modulation.clone(), None);
             check(&format!("out.block{k}"), tokens.clone().into_data());
         }
         let patches = sit.final_layer.forward(tokens, modulation);

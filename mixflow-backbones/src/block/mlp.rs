@@ -21,6 +21,12 @@ pub enum Gelu {
     Quick,
 }
 
+/// A perceptron of a block: `[batch, tokens, width]`, in and out.
+pub trait FeedForward: Module {
+    /// Every token for itself.
+    fn forward(&self, x: Tensor<3>) -> Tensor<3>;
+}
+
 /// Two linear layers with GELU between them.
 #[derive(Module, Debug)]
 pub struct Mlp {
@@ -37,10 +43,10 @@ impl Mlp {
     pub fn new(width: usize, hidden: usize, gelu: Gelu, linear: impl Fn(usize, usize) -> Linear) -> Self {
         Self { fc1: linear(width, hidden), fc2: linear(hidden, width), gelu }
     }
+}
 
-    /// # Shapes
-    /// - x and output: `[.., width]`
-    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+impl FeedForward for Mlp {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         let hidden = self.fc1.forward(x);
         self.fc2.forward(match self.gelu {
             Gelu::Exact => ops::gelu(hidden),

@@ -1,17 +1,17 @@
 //! The parts of a transformer block.
 
+mod ada_ln;
 mod attention;
 mod head_norm;
-mod lightning;
 mod mlp;
 mod modulated_norm;
 mod perceptron;
 mod projection;
 
+pub use ada_ln::{AdaLnBlock, FinalLayer, chunks};
 pub use attention::{Attention, SplitAttention};
 pub use head_norm::HeadNorm;
-pub use lightning::{LightningBlock, LightningFinalLayer};
-pub use mlp::{Gelu, Mlp};
+pub use mlp::{FeedForward, Gelu, Mlp};
 pub use modulated_norm::{ModulatedNorm, NormKind};
 pub use perceptron::{Perceptron, PerceptronKind, SwiGlu};
 pub use projection::{Projection, SplitProjection};

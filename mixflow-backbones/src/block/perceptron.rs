@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::block::{Gelu, Mlp};
+use crate::block::{FeedForward, Gelu, Mlp};
 use crate::{Linear, ops};
 
 /// Which perceptron a network has.
@@ -49,10 +49,10 @@ impl Perceptron {
             PerceptronKind::Gelu => Self::Gelu(Mlp::new(width, hidden, Gelu::Tanh, linear)),
         }
     }
+}
 
-    /// # Shapes
-    /// - x and output: `[batch, tokens, width]`
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+impl FeedForward for Perceptron {
+    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         match self {
             Self::SwiGlu(SwiGlu { w12, w3 }) => w3.forward(ops::swiglu(w12.forward(x))),
             Self::Gelu(mlp) => mlp.forward(x),

@@ -4,7 +4,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::DitDh;
-use crate::block::{LightningBlock, LightningFinalLayer};
+use crate::block::FinalLayer;
 use crate::countable::countable;
 use crate::embed::{FourierEmbedding, LabelEmbedding, PatchEmbedding, RotaryTable, sin_cos_2d};
 use crate::init::Initializer;
@@ -169,8 +169,7 @@ impl DitDhConfig {
             let table = init.frozen([1, side * side, encoder.width], sin_cos_2d([side, side], encoder.width));
             table.set_require_grad(trained_tables)
         };
-        let blocks =
-            |stack: Stack| (0..stack.depth).map(move |_| LightningBlock::new(stack.block(), parts, linear, init));
+        let blocks = |stack: Stack| (0..stack.depth).map(move |_| parts.block(stack.block(), linear, init));
         DitDh {
             pos_embed: self.position_table.then(places),
             x_embedder: PatchEmbedding::new(channels, 1, head.width, init),
@@ -181,7 +180,7 @@ impl DitDhConfig {
             enc_feat_rope: RotaryTable::new(&[side, side], encoder.width / encoder.heads, init),
             dec_feat_rope: RotaryTable::new(&[side, side], head.width / head.heads, init),
             blocks: blocks(encoder).chain(blocks(head)).collect(),
-            final_layer: LightningFinalLayer::new(head.width, channels, parts, init),
+            final_layer: FinalLayer::new(head.width, channels, parts.norm, init),
             encoder_depth: encoder.depth,
         }
     }

@@ -9,7 +9,7 @@ pub use config::{DitDhConfig, Stack};
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use crate::block::{LightningBlock, LightningFinalLayer};
+use crate::block::{AdaLnBlock, FinalLayer, Perceptron};
 use crate::embed::{FourierEmbedding, LabelEmbedding, PatchEmbedding, RotaryTable, unpatchify};
 use crate::{Backbone, ClassLabels, Linear, ops};
 
@@ -38,15 +38,15 @@ pub struct DitDh {
     /// Angles of the head's tokens.
     pub dec_feat_rope: RotaryTable,
     /// Encoder, then head.
-    pub blocks: Vec<LightningBlock>,
+    pub blocks: Vec<AdaLnBlock<Perceptron>>,
     /// Tokens to latent.
-    pub final_layer: LightningFinalLayer,
+    pub final_layer: FinalLayer,
     encoder_depth: usize,
 }
 
 impl DitDh {
     /// The encoder's blocks, then the head's.
-    pub fn stacks(&self) -> (&[LightningBlock], &[LightningBlock]) {
+    pub fn stacks(&self) -> (&[AdaLnBlock<Perceptron>], &[AdaLnBlock<Perceptron>]) {
         self.blocks.split_at(self.encoder_depth)
     }
 
@@ -72,7 +72,7 @@ impl DitDh {
     pub fn encode(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Tensor<3> {
         let time = self.t_embedder.forward(time);
         let modulation = self.modulation(time.clone(), condition);
-        let block = |s, block: &LightningBlock| block.forward(s, modulation.clone(), Some(&self.enc_feat_rope));
+        let block = |s, block: &AdaLnBlock<Perceptron>| block.forward(s, modulation.clone(), Some(&self.enc_feat_rope));
         let tokens = self.stacks().0.iter().fold(self.embed(x), block);
         ops::silu(tokens + time.unsqueeze_dim(1))
     }
@@ -90,7 +90,7 @@ impl DitDh {
     pub fn decode(&self, x: Tensor<4>, encoded: Tensor<3>) -> Tensor<4> {
         let [_, _, height, width] = x.dims();
         let modulation = self.head_modulation(encoded);
-        let block = |x, block: &LightningBlock| block.forward(x, modulation.clone(), Some(&self.dec_feat_rope));
+        let block = |x, block: &AdaLnBlock<Perceptron>| block.forward(x, modulation.clone(), Some(&self.dec_feat_rope));
         let tokens = self.stacks().1.iter().fold(self.x_embedder.forward(x), block);
         unpatchify(self.final_layer.forward(tokens, modulation), [height, width], 1)
     }

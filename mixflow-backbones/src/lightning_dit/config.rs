@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::parts::positive;
 use super::{LightningDit, LightningParts};
-use crate::block::{LightningBlock, LightningFinalLayer};
+use crate::block::FinalLayer;
 use crate::countable::{countable, patch_values};
 use crate::embed::{FourierEmbedding, LabelEmbedding, PatchEmbedding, RotaryTable, sin_cos_2d};
 use crate::init::Initializer;
@@ -131,8 +131,8 @@ impl LightningDitConfig {
             t_embedder: FourierEmbedding::new(width, self.trained_tables, linear, init),
             y_embedder: LabelEmbedding::new(self.classes + usize::from(self.null_class), width, init),
             feat_rope: self.rotary.then(|| RotaryTable::new(&[side, side], width / self.heads, init)),
-            blocks: (0..self.depth).map(|_| LightningBlock::new(self.block(), parts, linear, init)).collect(),
-            final_layer: LightningFinalLayer::new(width, self.values(), parts, init),
+            blocks: (0..self.depth).map(|_| parts.block(self.block(), linear, init)).collect(),
+            final_layer: FinalLayer::new(width, self.values(), parts.norm, init),
             channels,
             patch,
         }

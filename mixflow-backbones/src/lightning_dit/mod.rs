@@ -19,7 +19,7 @@ pub use parts::LightningParts;
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
-use crate::block::{LightningBlock, LightningFinalLayer};
+use crate::block::{AdaLnBlock, FinalLayer, Perceptron};
 use crate::embed::{FourierEmbedding, LabelEmbedding, PatchEmbedding, RotaryTable, unpatchify};
 use crate::{Backbone, ClassLabels, ops};
 
@@ -40,9 +40,9 @@ pub struct LightningDit {
     /// Angles of the tokens.
     pub feat_rope: Option<RotaryTable>,
     /// The transformer.
-    pub blocks: Vec<LightningBlock>,
+    pub blocks: Vec<AdaLnBlock<Perceptron>>,
     /// Tokens to patches.
-    pub final_layer: LightningFinalLayer,
+    pub final_layer: FinalLayer,
     pub(crate) channels: usize,
     pub(crate) patch: usize,
 }
@@ -73,7 +73,7 @@ impl Backbone for LightningDit {
     fn forward(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Tensor<4> {
         let [batch, _, height, width] = x.dims();
         let modulation = self.modulation(time, condition);
-        let block = |x, block: &LightningBlock| block.forward(x, modulation.clone(), self.feat_rope.as_ref());
+        let block = |x, block: &AdaLnBlock<Perceptron>| block.forward(x, modulation.clone(), self.feat_rope.as_ref());
         let tokens = self.blocks.iter().fold(self.embed(x), block);
         let patches = self.final_layer.forward(tokens, modulation); // [batch, tokens, patch² · (1 or 2) channels]
         let output = unpatchify(patches, [height / self.patch, width / self.patch], self.patch);

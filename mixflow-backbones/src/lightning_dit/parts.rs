@@ -2,9 +2,14 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::block::{NormKind, PerceptronKind};
+use crate::Linear;
+use crate::block::{AdaLnBlock, Attention, NormKind, Perceptron, PerceptronKind};
+use crate::init::Initializer;
 
-/// The parts of a [`LightningBlock`](crate::block::LightningBlock); the default is that of every published network.
+/// The parts of a block; the default is that of every published network.
+///
+/// # Source
+/// Yao et al. 2025 (arXiv 2501.01423), section 4.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct LightningParts {
@@ -17,6 +22,18 @@ pub struct LightningParts {
 }
 
 impl LightningParts {
+    /// A block of this width, number of heads and hidden width, of layers from `linear`.
+    pub(crate) fn block(
+        self,
+        [width, heads, hidden]: [usize; 3],
+        linear: impl Fn(usize, usize) -> Linear,
+        init: &Initializer,
+    ) -> AdaLnBlock<Perceptron> {
+        let attn = Attention::new(width, heads, &linear);
+        let attn = if self.qk_norm { attn.with_qk_norm(self.norm, init) } else { attn };
+        AdaLnBlock::new(width, attn, Perceptron::new(width, hidden, self.perceptron, linear), self.norm, init)
+    }
+
     /// Parameters of a block of this width, number of heads and hidden width.
     pub(crate) fn block_parameters(self, [width, heads, hidden]: [usize; 3]) -> usize {
         let linear = |inputs: usize, outputs: usize| (inputs + 1) * outputs;

@@ -4,10 +4,10 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::{Projector, Repa};
-use crate::block::NormKind;
+use crate::block::{AdaLnBlock, NormKind};
 use crate::countable::countable;
 use crate::init::Initializer;
-use crate::sit::{SitBlock, SitConfig};
+use crate::sit::SitConfig;
 
 /// Shape of a [`Repa`].
 ///
@@ -171,7 +171,7 @@ impl RepaConfig {
         let mut sit = self.sit().build(init);
         if self.qk_norm {
             let normalised =
-                |block: SitBlock| SitBlock { attn: block.attn.with_qk_norm(NormKind::Layer, init), ..block };
+                |block: AdaLnBlock| AdaLnBlock { attn: block.attn.with_qk_norm(NormKind::Layer, init), ..block };
             sit.blocks = sit.blocks.into_iter().map(normalised).collect();
         }
         let projector = |&features: &usize| Projector::new(self.width, self.projector_hidden, features, init);

@@ -12,7 +12,8 @@ pub use projector::Projector;
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use crate::sit::{Sit, SitBlock};
+use crate::block::AdaLnBlock;
+use crate::sit::Sit;
 use crate::{Aligned, AlignedBackbone, Backbone, ClassLabels};
 
 /// REPA: a [`Sit`] whose tokens after its first blocks are projected to the features of frozen encoders.
@@ -42,8 +43,8 @@ impl AlignedBackbone for Repa {
     fn forward_aligned(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Aligned {
         let [_, _, height, width] = x.dims();
         let modulation = self.sit.modulation(time, condition);
-        let through = |blocks: &[SitBlock], tokens| {
-            blocks.iter().fold(tokens, |tokens, block| block.forward(tokens, modulation.clone()))
+        let through = |blocks: &[AdaLnBlock], tokens| {
+            blocks.iter().fold(tokens, |tokens, block| block.forward(tokens, modulation.clone(), None))
         };
         let (encoder, decoder) = self.sit.blocks.split_at(self.encoder_depth);
         let tokens = through(encoder, self.sit.embed(x));

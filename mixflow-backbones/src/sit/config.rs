@@ -3,7 +3,8 @@
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::{FinalLayer, Sit, SitBlock};
+use super::Sit;
+use crate::block::{AdaLnBlock, Attention, FinalLayer, Gelu, Mlp, NormKind};
 use crate::countable::{countable, patch_values};
 use crate::embed::{LabelEmbedding, PatchEmbedding, TimestepEmbedding, sin_cos_2d};
 use crate::init::Initializer;
@@ -152,13 +153,18 @@ impl SitConfig {
         let Self { patch, channels, width, hidden, heads, .. } = *self;
         let side = self.input_size / patch;
         let outputs = if self.learn_sigma { 2 * channels } else { channels };
+        let linear = |inputs, outputs| init.xavier_linear(inputs, outputs);
+        let block = |_| {
+            let attn = Attention::new(width, heads, linear);
+            AdaLnBlock::new(width, attn, Mlp::new(width, hidden, Gelu::Tanh, linear), NormKind::Layer, init)
+        };
         Sit {
             pos_embed: init.frozen([1, side * side, width], sin_cos_2d([side, side], width)),
             x_embedder: PatchEmbedding::new(channels, patch, width, init),
             t_embedder: TimestepEmbedding::new(width, init),
             y_embedder: LabelEmbedding::new(self.classes + usize::from(self.null_class), width, init),
-            blocks: (0..self.depth).map(|_| SitBlock::new(width, heads, hidden, init)).collect(),
-            final_layer: FinalLayer::new(width, patch * patch * outputs, init),
+            blocks: (0..self.depth).map(block).collect(),
+            final_layer: FinalLayer::new(width, patch * patch * outputs, NormKind::Layer, init),
             channels,
             patch,
         }

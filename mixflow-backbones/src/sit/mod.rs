@@ -1,17 +1,16 @@
 //! Scalable Interpolant Transformers.
 
-mod block;
 mod config;
 mod keys;
 mod load;
 
-pub use block::{FinalLayer, SitBlock};
 pub use config::SitConfig;
 pub use keys::official_key;
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
+use crate::block::{AdaLnBlock, FinalLayer};
 use crate::embed::{LabelEmbedding, PatchEmbedding, TimestepEmbedding, unpatchify};
 use crate::{Backbone, ClassLabels, ops};
 
@@ -30,7 +29,7 @@ pub struct Sit {
     /// Label to vector.
     pub y_embedder: LabelEmbedding,
     /// The transformer.
-    pub blocks: Vec<SitBlock>,
+    pub blocks: Vec<AdaLnBlock>,
     /// Tokens to patches.
     pub final_layer: FinalLayer,
     channels: usize,
@@ -38,9 +37,9 @@ pub struct Sit {
 }
 
 impl Sit {
-    /// The vector that modulates every block, SiLU already applied: `[batch, width]`.
-    pub fn modulation(&self, time: Tensor<1>, condition: ClassLabels) -> Tensor<2> {
-        ops::silu(self.t_embedder.forward(time) + self.y_embedder.forward(condition.labels))
+    /// The vector that modulates every block, SiLU already applied: `[batch, 1, width]`.
+    pub fn modulation(&self, time: Tensor<1>, condition: ClassLabels) -> Tensor<3> {
+        ops::silu(self.t_embedder.forward(time) + self.y_embedder.forward(condition.labels)).unsqueeze_dim(1)
     }
 
     /// Image to tokens with their places: `[batch, channels, height, width]` to `[batch, tokens, width]`.
@@ -58,7 +57,7 @@ impl Sit {
 
     /// Tokens after the last block to an image of this size: `[batch, tokens, width]` to
     /// `[batch, channels, height, width]`.
-    pub fn decode(&self, tokens: Tensor<3>, modulation: Tensor<2>, [height, width]: [usize; 2]) -> Tensor<4> {
+    pub fn decode(&self, tokens: Tensor<3>, modulation: Tensor<3>, [height, width]: [usize; 2]) -> Tensor<4> {
         let patches = self.final_layer.forward(tokens, modulation); // [batch, tokens, patch² · (1 or 2) channels]
         let output = unpatchify(patches, [height / self.patch, width / self.patch], self.patch);
         // A network that learns sigma predicts it in a second half, which flow matching does not use.
@@ -72,7 +71,7 @@ impl Backbone for Sit {
     fn forward(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Tensor<4> {
         let [_, _, height, width] = x.dims();
         let modulation = self.modulation(time, condition);
-        let tokens = self.blocks.iter().fold(self.embed(x), |x, block| block.forward(x, modulation.clone()));
+        let tokens = self.blocks.iter().fold(self.embed(x), |x, block| block.forward(x, modulation.clone(), None));
         self.decode(tokens, modulation, [height, width])
     }
 }

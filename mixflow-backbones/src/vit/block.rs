@@ -6,7 +6,7 @@ use burn::tensor::ops::AttentionModuleOptions;
 
 use super::LayerNorm;
 use crate::Linear;
-use crate::block::{Attention, Gelu, Mlp, Projection, SplitProjection};
+use crate::block::{Attention, FeedForward, Gelu, Mlp, Projection, SplitProjection};
 use crate::init::Initializer;
 
 /// Attention and perceptron, each on normalised tokens and added to them.

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use mixflow::backbones::block::{Gelu, Mlp, SplitAttention};
+use mixflow::backbones::block::{FeedForward, Gelu, Mlp, SplitAttention, chunks};
 use mixflow::backbones::init::Initializer;
 use mixflow::backbones::{Linear, ops};
 
@@ -26,10 +26,7 @@ impl Modulation {
     /// - modulation: `[batch, width]`, SiLU already applied
     /// - outputs: `[batch, width]`
     pub fn forward<const N: usize>(&self, modulation: Tensor<2>) -> [Tensor<2>; N] {
-        let width = modulation.dims()[1];
-        let all = self.linear.forward(modulation);
-        assert_eq!(all.dims()[1], N * width, "a modulation of {N} vectors");
-        std::array::from_fn(|part| all.clone().narrow(1, part * width, width))
+        chunks(self.linear.forward(modulation))
     }
 }
 

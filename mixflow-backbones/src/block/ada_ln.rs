@@ -1,23 +1,22 @@
-//! The block that `LightningDiT` and DiT^DH are made of.
+//! What diffusion transformers are made of.
 
 use burn::module::Module;
 use burn::tensor::Tensor;
 
 use crate::Linear;
-use crate::block::{Attention, ModulatedNorm, Perceptron};
+use crate::block::{Attention, FeedForward, Mlp, ModulatedNorm, NormKind};
 use crate::embed::RotaryTable;
 use crate::init::Initializer;
-use crate::lightning_dit::LightningParts;
 use crate::ops;
 
-/// Rotary attention and perceptron, each modulated and gated by a condition (adaLN-Zero), one for the whole image or one
-/// for each token.
+/// Attention and perceptron, each modulated and gated by a condition (adaLN-Zero), one for the whole image or one for each
+/// token. `M` is the perceptron.
 ///
 /// # Source
-/// Yao et al. 2025 (arXiv 2501.01423), section 4; `LightningDDTBlock` of `bytetriper/RAE` at a4d18c4,
-/// `src/stage2/models/DDT.py`.
+/// Peebles and Xie 2023 (arXiv 2212.09748), section 3.2; with a condition a token: Zheng et al. 2025 (arXiv 2510.11690),
+/// section 5, `LightningDDTBlock` of `bytetriper/RAE` at a4d18c4, `src/stage2/models/DDT.py`.
 #[derive(Module, Debug)]
-pub struct LightningBlock {
+pub struct AdaLnBlock<M: Module = Mlp> {
     /// Before attention.
     pub norm1: ModulatedNorm,
     /// Before the perceptron.
@@ -25,27 +24,16 @@ pub struct LightningBlock {
     /// Self-attention.
     pub attn: Attention,
     /// Perceptron.
-    pub mlp: Perceptron,
+    pub mlp: M,
     /// `width` to `6 * width`: shift, scale, gate of attention, then of the perceptron.
     pub ada_ln: Linear,
 }
 
-impl LightningBlock {
-    /// Layers from `linear`; the modulation starts at zero, so that the block starts as the identity.
-    pub fn new(
-        [width, heads, hidden]: [usize; 3],
-        parts: LightningParts,
-        linear: impl Fn(usize, usize) -> Linear,
-        init: &Initializer,
-    ) -> Self {
-        let attn = Attention::new(width, heads, &linear);
-        Self {
-            norm1: ModulatedNorm::new(width, parts.norm, init),
-            norm2: ModulatedNorm::new(width, parts.norm, init),
-            attn: if parts.qk_norm { attn.with_qk_norm(parts.norm, init) } else { attn },
-            mlp: Perceptron::new(width, hidden, parts.perceptron, linear),
-            ada_ln: init.zero_linear(width, 6 * width),
-        }
+impl<M: FeedForward> AdaLnBlock<M> {
+    /// The modulation starts at zero, so that the block starts as the identity.
+    pub fn new(width: usize, attn: Attention, mlp: M, norm: NormKind, init: &Initializer) -> Self {
+        let norm = || ModulatedNorm::new(width, norm, init);
+        Self { norm1: norm(), norm2: norm(), attn, mlp, ada_ln: init.zero_linear(width, 6 * width) }
     }
 
     /// # Shapes
@@ -68,7 +56,7 @@ impl LightningBlock {
 
 /// Modulated normalisation, then tokens to patches.
 #[derive(Module, Debug)]
-pub struct LightningFinalLayer {
+pub struct FinalLayer {
     /// Before the projection.
     pub norm_final: ModulatedNorm,
     /// `width` to the numbers of a patch.
@@ -77,11 +65,11 @@ pub struct LightningFinalLayer {
     pub ada_ln: Linear,
 }
 
-impl LightningFinalLayer {
+impl FinalLayer {
     /// All zeros: a new network predicts zero.
-    pub fn new(width: usize, values: usize, parts: LightningParts, init: &Initializer) -> Self {
+    pub fn new(width: usize, values: usize, norm: NormKind, init: &Initializer) -> Self {
         Self {
-            norm_final: ModulatedNorm::new(width, parts.norm, init),
+            norm_final: ModulatedNorm::new(width, norm, init),
             linear: init.zero_linear(width, values),
             ada_ln: init.zero_linear(width, 2 * width),
         }
@@ -89,7 +77,7 @@ impl LightningFinalLayer {
 
     /// # Shapes
     /// - x: `[batch, tokens, width]`
-    /// - modulation: as for [`LightningBlock::forward`]
+    /// - modulation: as for [`AdaLnBlock::forward`]
     /// - output: `[batch, tokens, values]`
     pub fn forward(&self, x: Tensor<3>, modulation: Tensor<3>) -> Tensor<3> {
         let whole = x.dims();
@@ -107,7 +95,7 @@ fn by_condition(x: Tensor<3>, modulation: Tensor<3>) -> (Tensor<3>, Tensor<2>) {
 }
 
 /// Splits `[batch, N * width]` into `N` times `[batch, width]`.
-fn chunks<const N: usize>(x: Tensor<2>) -> [Tensor<2>; N] {
+pub fn chunks<const N: usize>(x: Tensor<2>) -> [Tensor<2>; N] {
     let width = x.dims()[1] / N;
     std::array::from_fn(|i| x.clone().narrow(1, i * width, width))
 }
