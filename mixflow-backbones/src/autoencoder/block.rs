@@ -3,7 +3,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::{Convolution, GroupNorm};
+use super::GroupNorm;
+use crate::Convolution;
 use crate::block::SplitAttention;
 use crate::init::Initializer;
 

@@ -3,7 +3,8 @@
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::{Convolution, Decoder, Encoder, KlAutoencoder};
+use super::{Decoder, Encoder, KlAutoencoder};
+use crate::Convolution;
 use crate::init::Initializer;
 
 /// Shape of a [`KlAutoencoder`] and normalisation of its latents.

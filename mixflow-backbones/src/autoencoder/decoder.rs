@@ -4,7 +4,8 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use super::encoder::residual_blocks;
-use super::{Convolution, GroupNorm, KlAutoencoderConfig, MidBlock, ResidualBlock};
+use super::{GroupNorm, KlAutoencoderConfig, MidBlock, ResidualBlock};
+use crate::Convolution;
 use crate::init::Initializer;
 use crate::ops;
 

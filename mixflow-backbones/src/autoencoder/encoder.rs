@@ -3,7 +3,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::{Convolution, GroupNorm, KlAutoencoderConfig, MidBlock, ResidualBlock};
+use super::{GroupNorm, KlAutoencoderConfig, MidBlock, ResidualBlock};
+use crate::Convolution;
 use crate::init::Initializer;
 use crate::ops::Window;
 

@@ -3,7 +3,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::{Autoencoder, Convolution, Decoder, Encoder, Latents, TileConfig};
+use super::{Autoencoder, Decoder, Encoder, Latents, TileConfig};
+use crate::Convolution;
 
 /// A convolutional autoencoder whose latents were kept near the normal law by their Kullback–Leibler divergence.
 ///

@@ -8,9 +8,9 @@ mod diffusers;
 mod encoder;
 mod keys;
 mod kl;
-mod layer;
 mod load;
 mod naming;
+mod norm;
 mod tiles;
 
 pub use block::{MidAttention, MidBlock, ResidualBlock};
@@ -19,8 +19,8 @@ pub use decoder::{Decoder, UpBlock};
 pub use encoder::{DownBlock, Encoder};
 pub use keys::official_key;
 pub use kl::KlAutoencoder;
-pub use layer::{Convolution, GroupNorm};
 pub use naming::Naming;
+pub use norm::GroupNorm;
 pub use tiles::TileConfig;
 
 use std::fmt::Debug;

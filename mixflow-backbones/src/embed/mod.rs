@@ -9,7 +9,7 @@ mod timestep;
 
 pub use fourier::FourierEmbedding;
 pub use label::{LABEL_TABLE, LabelEmbedding, Table};
-pub use patch::{PatchEmbedding, PatchProjection, unpatchify};
+pub use patch::{PatchEmbedding, unpatchify};
 pub use position::{sin_cos_2d, sin_cos_2d_spaced};
 pub use rotary::RotaryTable;
 pub use timestep::{TimestepEmbedding, sinusoidal};

@@ -4,29 +4,20 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use crate::init::Initializer;
-use crate::ops;
+use crate::{Convolution, ops};
 
 /// One linear map of every `patch x patch` square: a convolution whose stride is its kernel.
 #[derive(Module, Debug)]
 pub struct PatchEmbedding {
-    /// The convolution, under the name that published checkpoints give it.
-    pub proj: PatchProjection,
-}
-
-/// Kernel and bias of a [`PatchEmbedding`].
-#[derive(Module, Debug)]
-pub struct PatchProjection {
-    /// `[width, channels, patch, patch]`
-    pub weight: Param<Tensor<4>>,
-    /// `[width]`
-    pub bias: Param<Tensor<1>>,
+    /// The convolution, `[width, channels, patch, patch]`, under the name that published checkpoints give it.
+    pub proj: Convolution,
 }
 
 impl PatchEmbedding {
     /// Xavier-uniform on the flattened kernel, zero bias.
     pub fn new(channels: usize, patch: usize, width: usize, init: &Initializer) -> Self {
         let weight = init.xavier([width, channels, patch, patch]);
-        Self { proj: PatchProjection { weight, bias: init.zeros([width]) } }
+        Self { proj: Convolution { weight, bias: Some(init.zeros([width])) } }
     }
 
     /// # Shapes
@@ -46,7 +37,7 @@ impl PatchEmbedding {
             rows * columns,
             channels * patch * patch,
         ]);
-        ops::linear(patches, kernel.reshape([width, channels * patch * patch]), Some(self.proj.bias.val()))
+        ops::linear(patches, kernel.reshape([width, channels * patch * patch]), self.proj.bias.as_ref().map(Param::val))
     }
 }
 

@@ -12,7 +12,7 @@ mod unit;
 pub use block::{BlockA, BlockB, BlockC, BlockD, BlockE, Pool};
 pub use load::{PUBLISHED_SHA256, official_key};
 pub use resize::{Resize, SIDE};
-pub use unit::{BatchNorm, Convolution, Unit};
+pub use unit::{BatchNorm, Unit};
 
 use burn::module::Module;
 use burn::tensor::activation::softmax;

@@ -1,6 +1,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
+use crate::Convolution;
 use crate::init::Initializer;
 use crate::ops::{Window, average_pool2d, conv2d, max_pool2d, relu};
 
@@ -13,13 +14,6 @@ pub struct Unit {
     pub bn: BatchNorm,
     stride: usize,
     padding: [usize; 2],
-}
-
-/// Kernel of a [`Unit`].
-#[derive(Module, Debug)]
-pub struct Convolution {
-    /// `[outputs, inputs, height, width]`
-    pub weight: Param<Tensor<4>>,
 }
 
 /// Scale and shift of a [`Unit`], `[outputs]` each.
@@ -50,7 +44,7 @@ impl Unit {
         let ones = || init.frozen([outputs], vec![1.0; outputs]);
         let zeros = || init.frozen([outputs], vec![0.0; outputs]);
         Self {
-            conv: Convolution { weight: init.xavier([outputs, inputs, height, width]) },
+            conv: Convolution { weight: init.xavier([outputs, inputs, height, width]), bias: None },
             bn: BatchNorm { weight: ones(), bias: zeros(), running_mean: zeros(), running_var: ones() },
             stride,
             padding,

@@ -14,7 +14,7 @@ mod load;
 mod vgg;
 
 pub use load::official_key;
-pub use vgg::{Convolution, SMALLEST, Vgg16, WIDTHS};
+pub use vgg::{SMALLEST, Vgg16, WIDTHS};
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};

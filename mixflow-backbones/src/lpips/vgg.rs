@@ -1,10 +1,11 @@
 //! The classifier whose features are compared.
 
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::tensor::Tensor;
 
+use crate::Convolution;
 use crate::init::Initializer;
-use crate::ops::{Window, conv2d, max_pool2d, relu};
+use crate::ops::{Window, max_pool2d, relu};
 
 /// Channels of the published network in its five depths.
 pub const WIDTHS: [usize; 5] = [64, 128, 256, 512, 512];
@@ -21,17 +22,8 @@ const CONVOLUTIONS: [usize; 5] = [2, 2, 3, 3, 3];
 /// Simonyan and Zisserman 2014 (arXiv 1409.1556), table 1, column D.
 #[derive(Module, Debug)]
 pub struct Vgg16 {
-    /// The convolutions of each depth.
+    /// The convolutions of each depth, of 3 x 3 pixels.
     pub depths: Vec<Vec<Convolution>>,
-}
-
-/// A 3 x 3 kernel that keeps the image's size.
-#[derive(Module, Debug)]
-pub struct Convolution {
-    /// `[outputs, inputs, 3, 3]`
-    pub weight: Param<Tensor<4>>,
-    /// `[outputs]`
-    pub bias: Param<Tensor<1>>,
 }
 
 impl Vgg16 {
@@ -42,7 +34,8 @@ impl Vgg16 {
                 let inputs = std::mem::replace(&mut inputs, outputs);
                 // Kaiming-normal, as torchvision draws it.
                 let deviation = (2.0 / (9 * outputs) as f64).sqrt();
-                Convolution { weight: init.normal([outputs, inputs, 3, 3], deviation), bias: init.zeros([outputs]) }
+                let weight = init.normal([outputs, inputs, 3, 3], deviation);
+                Convolution { weight, bias: Some(init.zeros([outputs])) }
             };
             (0..count).map(convolution).collect()
         });
@@ -65,10 +58,7 @@ impl Vgg16 {
             if depth > 0 {
                 x = max_pool2d(x, [2, 2], Window::default().every(2));
             }
-            x = convolutions.iter().fold(x, |x, convolution| {
-                let (weight, bias) = (convolution.weight.val(), convolution.bias.val());
-                relu(conv2d(x, weight, Some(bias), Window::padded([1, 1])))
-            });
+            x = convolutions.iter().fold(x, |x, convolution| relu(convolution.forward(x)));
             features.push(x.clone());
         }
         features
