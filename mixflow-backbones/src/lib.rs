@@ -13,7 +13,6 @@ pub mod backbone;
 pub mod block;
 pub mod condition;
 pub mod convolution;
-mod countable;
 pub mod diffusers;
 pub mod discriminator;
 pub mod dit_dh;
@@ -34,6 +33,7 @@ pub mod rae;
 pub mod repa;
 pub mod resize;
 pub mod sit;
+mod sizes;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod vit;

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Decoder, Encoder, KlAutoencoder};
 use crate::Convolution;
 use crate::init::Initializer;
+use crate::sizes::{demand, positive};
 
 /// Shape of a [`KlAutoencoder`] and normalisation of its latents.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,17 +59,13 @@ impl KlAutoencoderConfig {
 
     /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
     pub fn check(&self) -> Result<(), String> {
-        for (name, value) in [
+        positive(&[
             ("image_channels", self.image_channels),
             ("latent_channels", self.latent_channels),
             ("depth", self.depth),
             ("groups", self.groups),
             ("the number of widths", self.widths.len()),
-        ] {
-            if value == 0 {
-                return Err(format!("{name} must be at least 1, found 0"));
-            }
-        }
+        ])?;
         // 2^16 pixels a latent: beyond that, sizes overflow before they mean anything.
         if self.widths.len() > 17 {
             return Err(format!("there can be at most 17 widths, found {}", self.widths.len()));
@@ -92,9 +89,7 @@ impl KlAutoencoderConfig {
     /// # Panics
     /// If [`check`](Self::check) finds fault.
     pub fn init(&self, seed: u64, device: &Device) -> KlAutoencoder {
-        if let Err(fault) = self.check() {
-            panic!("{fault}");
-        }
+        demand(self.check());
         let init = &Initializer::new(seed, device);
         let pointwise = |channels| self.quant_conv.then(|| Convolution::new(channels, channels, 1, init));
         KlAutoencoder {

@@ -4,8 +4,8 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::{Features, Head, Heads};
-use crate::countable::{countable, patch_values};
 use crate::init::Initializer;
+use crate::sizes::{countable, demand, patch_values, patches_fit, positive};
 
 /// Shape of a discriminator. The default is RAE's: DINO ViT-S/8 and heads with kernels of nine tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,24 +48,18 @@ impl DiscriminatorConfig {
     /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
     pub fn check(&self) -> Result<(), String> {
         let Self { input_size, patch, width, depth, heads, hidden, ref taps, kernel } = *self;
-        for (name, value) in [
+        positive(&[
             ("input_size", input_size),
             ("patch", patch),
             ("width", width),
             ("depth", depth),
             ("heads", heads),
             ("hidden", hidden),
-        ] {
-            if value == 0 {
-                return Err(format!("{name} must be at least 1, found 0"));
-            }
-        }
+        ])?;
         if !width.is_multiple_of(heads) {
             return Err(format!("width must be divisible by heads, found width {width} and {heads} heads"));
         }
-        if !input_size.is_multiple_of(patch) {
-            return Err(format!("input_size must be divisible by patch, found {input_size} and {patch}"));
-        }
+        patches_fit(input_size, patch)?;
         if !taps.is_sorted_by(|a, b| a < b) || taps.last().is_some_and(|last| *last >= depth) {
             return Err(format!("taps must ascend and be below depth, {depth}, found {taps:?}"));
         }
@@ -82,7 +76,7 @@ impl DiscriminatorConfig {
     /// # Panics
     /// If [`check`](Self::check) finds fault.
     pub fn features(&self, seed: u64, device: &Device) -> Features {
-        self.assert_valid();
+        demand(self.check());
         Features::new(self, &Initializer::new(seed, device))
     }
 
@@ -91,14 +85,8 @@ impl DiscriminatorConfig {
     /// # Panics
     /// If [`check`](Self::check) finds fault.
     pub fn heads(&self, seed: u64, device: &Device) -> Heads {
-        self.assert_valid();
+        demand(self.check());
         let init = Initializer::new(seed, device);
         Heads { heads: (0..=self.taps.len()).map(|_| Head::new(self.width, self.kernel, &init)).collect() }
-    }
-
-    fn assert_valid(&self) {
-        if let Err(fault) = self.check() {
-            panic!("{fault}");
-        }
     }
 }

@@ -1,15 +1,15 @@
 //! The published sizes, and any other.
 
+use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::DitDh;
 use crate::block::FinalLayer;
-use crate::countable::countable;
 use crate::embed::{FourierEmbedding, LabelEmbedding, PatchEmbedding, RotaryTable, sin_cos_2d};
 use crate::init::Initializer;
 use crate::lightning_dit::LightningParts;
-use crate::lightning_dit::parts::positive;
+use crate::sizes::{countable, demand, parameters, positive};
 
 /// Shape of a [`DitDh`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -125,21 +125,22 @@ impl DitDhConfig {
     }
 
     /// Parameters, tables included; those of rotary positions, which are constants, are not counted.
+    ///
+    /// # Panics
+    /// As [`init`](Self::init).
     pub fn parameters(&self) -> u64 {
-        let Self { channels, encoder, head, parts, .. } = self;
-        let labels = self.classes + usize::from(self.null_class);
-        let places = if self.position_table { self.tokens() } else { 0 };
-        let embeddings = (places + labels + channels + 1) * encoder.width + (channels + 1) * head.width;
-        let projector = if self.projects() { (encoder.width + 1) * head.width } else { 0 };
-        let time = FourierEmbedding::parameters(encoder.width);
-        let blocks = |stack: &Stack| stack.depth * parts.block_parameters(stack.block());
-        let ends = embeddings + projector + time + parts.final_parameters(head.width, *channels);
-        (ends + blocks(encoder) + blocks(head)) as u64
+        demand(self.check());
+        let Self { encoder, head, .. } = *self;
+        parameters([encoder.depth, head.depth], |[deep, wide], init| {
+            let (encoder, head) = (Stack { depth: deep, ..encoder }, Stack { depth: wide, ..head });
+            let network = Self { encoder, head, ..self.clone() }.build(init);
+            network.num_params() - network.enc_feat_rope.num_params() - network.dec_feat_rope.num_params()
+        })
     }
 
     /// Multiplications with addition of one image's forward pass: matrix products alone.
     pub fn multiply_adds(&self) -> u64 {
-        let (tokens, Self { channels, encoder, head, parts, .. }) = (self.tokens(), self);
+        let (tokens, Self { channels, encoder, head, parts, .. }) = (self.side().pow(2), self);
         let blocks =
             |stack: &Stack, conditions| stack.depth * parts.block_multiply_adds(stack.block(), tokens, conditions);
         let projector = if self.projects() { encoder.width * head.width } else { 0 };
@@ -159,14 +160,16 @@ impl DitDhConfig {
     /// # Panics
     /// If [`check`](Self::check) finds fault.
     pub fn init(&self, seed: u64, device: &Device) -> DitDh {
-        if let Err(fault) = self.check() {
-            panic!("{fault}");
-        }
+        demand(self.check());
+        self.build(&Initializer::new(seed, device))
+    }
+
+    fn build(&self, init: &Initializer) -> DitDh {
         let Self { channels, encoder, head, parts, trained_tables, .. } = *self;
-        let init = &Initializer::new(seed, device);
         let (linear, side) = (|inputs, outputs| init.pytorch_linear(inputs, outputs), self.input_size);
         let places = || {
-            let table = init.frozen([1, side * side, encoder.width], sin_cos_2d([side, side], encoder.width));
+            let table =
+                init.frozen_by([1, side * side, encoder.width], move || sin_cos_2d([side, side], encoder.width));
             table.set_require_grad(trained_tables)
         };
         let blocks = |stack: Stack| (0..stack.depth).map(move |_| parts.block(stack.block(), linear, init));
@@ -185,8 +188,9 @@ impl DitDhConfig {
         }
     }
 
-    fn tokens(&self) -> usize {
-        self.input_size.pow(2)
+    /// Tokens along a side.
+    pub(crate) fn side(&self) -> usize {
+        self.input_size
     }
 
     /// Whether the head has another width than the encoder.

@@ -32,11 +32,6 @@ impl FourierEmbedding {
         }
     }
 
-    /// Parameters of an embedding of this width.
-    pub(crate) fn parameters(width: usize) -> usize {
-        FREQUENCIES + (2 * FREQUENCIES + 1 + width + 1) * width
-    }
-
     /// Multiplications with addition for one time.
     pub(crate) fn multiply_adds(width: usize) -> usize {
         (2 * FREQUENCIES + width) * width

@@ -1,12 +1,13 @@
 //! The published sizes, and any other.
 
+use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::{Dinov2, Encoder, Mae, Normalisation, Preprocessing, Siglip2};
 use crate::block::Gelu;
-use crate::countable::{countable, patch_values};
 use crate::init::Initializer;
+use crate::sizes::{countable, demand, heads_fit, parameters, patch_values, positive};
 use crate::vit::VitBlockConfig;
 
 /// Shape of an [`Encoder`].
@@ -104,7 +105,7 @@ impl EncoderConfig {
     /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
     pub fn check(&self) -> Result<(), String> {
         let Self { channels, input_size, table_size, patch, width, heads, .. } = *self;
-        for (name, value) in [
+        positive(&[
             ("channels", channels),
             ("input_size", input_size),
             ("table_size", table_size),
@@ -113,19 +114,13 @@ impl EncoderConfig {
             ("depth", self.depth),
             ("heads", heads),
             ("hidden", self.hidden),
-        ] {
-            if value == 0 {
-                return Err(format!("{name} must be at least 1, found 0"));
-            }
-        }
+        ])?;
         if !input_size.is_multiple_of(patch) || table_size < patch {
             return Err(format!(
                 "input_size must be divisible by patch and table_size not below it, found {input_size}, {table_size} and {patch}"
             ));
         }
-        if !width.is_multiple_of(4) || !width.is_multiple_of(heads) {
-            return Err(format!("width must be divisible by 4 and by heads, found width {width} and {heads} heads"));
-        }
+        heads_fit(width, heads)?;
         if self.registers > 0 && self.architecture != Architecture::Dinov2 {
             return Err(format!("registers must be 0 but for dinov2, found {}", self.registers));
         }
@@ -136,21 +131,13 @@ impl EncoderConfig {
         countable(self.depth, self.grid().max(self.table_side()), self.registers, &widths)
     }
 
-    /// Number of parameters.
+    /// Number of parameters; nothing is allocated for them.
+    ///
+    /// # Panics
+    /// As [`init`](Self::init).
     pub fn parameters(&self) -> u64 {
-        let Self { channels, patch, width, hidden, .. } = *self;
-        let patches = width * channels * patch * patch + width;
-        let positions = self.table_side().pow(2) * width;
-        let norm = 2 * width;
-        let others = match self.architecture {
-            Architecture::Dinov2 => (3 + self.registers) * width, // class token with its position, mask token
-            Architecture::Mae => 2 * width,                       // class token with its position
-            Architecture::Siglip2 => {
-                // The pooling head: a probe, attention, norm and perceptron.
-                width + 4 * (width * width + width) + 2 * width + 2 * width * hidden + hidden + width
-            }
-        };
-        self.depth as u64 * self.block().parameters() + (patches + positions + norm + others) as u64
+        demand(self.check());
+        parameters([self.depth], |[depth], init| Self { depth, ..self.clone() }.build(init).num_params())
     }
 
     /// Multiplications with addition of one image's forward pass: matrix products alone.
@@ -176,14 +163,15 @@ impl EncoderConfig {
     /// # Panics
     /// If [`check`](Self::check) finds fault.
     pub fn init(&self, seed: u64, device: &Device) -> Encoder {
-        if let Err(fault) = self.check() {
-            panic!("{fault}");
-        }
-        let init = Initializer::new(seed, device);
+        demand(self.check());
+        self.build(&Initializer::new(seed, device))
+    }
+
+    fn build(&self, init: &Initializer) -> Encoder {
         match self.architecture {
-            Architecture::Dinov2 => Encoder::Dinov2(Dinov2::new(self, &init)),
-            Architecture::Siglip2 => Encoder::Siglip2(Siglip2::new(self, &init)),
-            Architecture::Mae => Encoder::Mae(Mae::new(self, &init)),
+            Architecture::Dinov2 => Encoder::Dinov2(Dinov2::new(self, init)),
+            Architecture::Siglip2 => Encoder::Siglip2(Siglip2::new(self, init)),
+            Architecture::Mae => Encoder::Mae(Mae::new(self, init)),
         }
     }
 

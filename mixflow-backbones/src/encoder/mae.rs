@@ -34,11 +34,10 @@ pub struct Mae {
 impl Mae {
     pub(super) fn new(config: &EncoderConfig, init: &Initializer) -> Self {
         let (width, block, side) = (config.width, config.block(), config.table_side());
-        let mut positions = vec![0.0; width];
-        positions.extend(sin_cos_2d([side, side], width));
+        let positions = move || [vec![0.0; width], sin_cos_2d([side, side], width)].concat();
         Self {
             cls_token: init.normal([1, 1, width], 0.02),
-            position_embeddings: init.frozen([1, 1 + side * side, width], positions),
+            position_embeddings: init.frozen_by([1, 1 + side * side, width], positions),
             patch: PatchEmbedding::new(config.channels, config.patch, width, init),
             blocks: (0..config.depth).map(|_| block.init(init, |i, o| init.xavier_linear(i, o))).collect(),
             norm: LayerNorm::new(width, block.epsilon, init),

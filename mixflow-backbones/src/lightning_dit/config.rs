@@ -1,14 +1,14 @@
 //! The published size, and any other.
 
+use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::parts::positive;
 use super::{LightningDit, LightningParts};
 use crate::block::FinalLayer;
-use crate::countable::{countable, patch_values};
 use crate::embed::{FourierEmbedding, LabelEmbedding, PatchEmbedding, RotaryTable, sin_cos_2d};
 use crate::init::Initializer;
+use crate::sizes::{countable, demand, parameters, patch_values, patches_fit, positive};
 
 /// Shape of a [`LightningDit`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,30 +81,30 @@ impl LightningDitConfig {
             ("depth", depth),
             ("classes", classes),
         ])?;
-        if !input_size.is_multiple_of(patch) {
-            return Err(format!("input_size must be divisible by patch, found {input_size} and {patch}"));
-        }
+        patches_fit(input_size, patch)?;
         LightningParts::check(self.block())?;
         let widths = [self.width as f64, self.hidden as f64, 4.0 * patch_values(channels, patch), 256.0];
-        countable(depth, input_size / patch, classes, &widths)
+        countable(depth, self.side(), classes, &widths)
     }
 
     /// Parameters, tables included; those of rotary positions, which are constants, are not counted.
+    ///
+    /// # Panics
+    /// As [`init`](Self::init).
     pub fn parameters(&self) -> u64 {
-        let Self { channels, width, depth, parts, .. } = *self;
-        let labels = self.classes + usize::from(self.null_class);
-        let embeddings = (channels * self.patch.pow(2) + 1 + self.tokens() + labels) * width;
-        let time = FourierEmbedding::parameters(width);
-        let blocks = depth * parts.block_parameters(self.block());
-        (embeddings + time + blocks + parts.final_parameters(width, self.values())) as u64
+        demand(self.check());
+        parameters([self.depth], |[depth], init| {
+            let network = Self { depth, ..self.clone() }.build(init);
+            network.num_params() - network.feat_rope.num_params()
+        })
     }
 
     /// Multiplications with addition of one image's forward pass: matrix products alone.
     pub fn multiply_adds(&self) -> u64 {
         let Self { channels, width, depth, parts, .. } = *self;
-        let ends = self.tokens() * width * (channels * self.patch.pow(2) + self.values()) + 2 * width * width;
+        let ends = self.side().pow(2) * width * (channels * self.patch.pow(2) + self.values()) + 2 * width * width;
         let time = FourierEmbedding::multiply_adds(width);
-        (depth * parts.block_multiply_adds(self.block(), self.tokens(), 1) + ends + time) as u64
+        (depth * parts.block_multiply_adds(self.block(), self.side().pow(2), 1) + ends + time) as u64
     }
 
     /// Channels, height and width of its latents.
@@ -118,13 +118,14 @@ impl LightningDitConfig {
     /// # Panics
     /// If [`check`](Self::check) finds fault.
     pub fn init(&self, seed: u64, device: &Device) -> LightningDit {
-        if let Err(fault) = self.check() {
-            panic!("{fault}");
-        }
+        demand(self.check());
+        self.build(&Initializer::new(seed, device))
+    }
+
+    fn build(&self, init: &Initializer) -> LightningDit {
         let Self { channels, patch, width, parts, .. } = *self;
-        let init = &Initializer::new(seed, device);
-        let (linear, side) = (|inputs, outputs| init.xavier_linear(inputs, outputs), self.input_size / patch);
-        let places = init.frozen([1, side * side, width], sin_cos_2d([side, side], width));
+        let (linear, side) = (|inputs, outputs| init.xavier_linear(inputs, outputs), self.side());
+        let places = init.frozen_by([1, side * side, width], move || sin_cos_2d([side, side], width));
         LightningDit {
             pos_embed: places.set_require_grad(self.trained_tables),
             x_embedder: PatchEmbedding::new(channels, patch, width, init),
@@ -142,8 +143,9 @@ impl LightningDitConfig {
         [self.width, self.heads, self.hidden]
     }
 
-    fn tokens(&self) -> usize {
-        (self.input_size / self.patch).pow(2)
+    /// Tokens along a side.
+    pub(crate) fn side(&self) -> usize {
+        self.input_size / self.patch
     }
 
     /// Numbers that are predicted for a token.

@@ -10,7 +10,7 @@
 mod config;
 mod keys;
 mod load;
-pub(crate) mod parts;
+mod parts;
 
 pub use config::LightningDitConfig;
 pub use keys::official_key;

@@ -1,13 +1,14 @@
 //! The published sizes, and any other.
 
+use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::Decoder;
 use crate::block::Gelu;
-use crate::countable::{countable, patch_values};
 use crate::embed::sin_cos_2d;
 use crate::init::Initializer;
+use crate::sizes::{countable, demand, heads_fit, parameters, patch_values, positive};
 use crate::vit::{LayerNorm, VitBlockConfig};
 
 /// Shape of a [`Decoder`].
@@ -55,7 +56,7 @@ impl DecoderConfig {
 
     /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
     pub fn check(&self) -> Result<(), String> {
-        for (name, value) in [
+        positive(&[
             ("features", self.features),
             ("grid", self.grid),
             ("patch", self.patch),
@@ -64,25 +65,20 @@ impl DecoderConfig {
             ("depth", self.depth),
             ("heads", self.heads),
             ("hidden", self.hidden),
-        ] {
-            if value == 0 {
-                return Err(format!("{name} must be at least 1, found 0"));
-            }
-        }
+        ])?;
         let Self { width, heads, .. } = *self;
-        if !width.is_multiple_of(4) || !width.is_multiple_of(heads) {
-            return Err(format!("width must be divisible by 4 and by heads, found width {width} and {heads} heads"));
-        }
+        heads_fit(width, heads)?;
         let values = patch_values(self.channels, self.patch);
         countable(self.depth, self.grid, 0, &[width as f64, self.hidden as f64, self.features as f64, values])
     }
 
-    /// Number of parameters, the frozen table included.
+    /// Number of parameters, the frozen table included; nothing is allocated for them.
+    ///
+    /// # Panics
+    /// As [`init`](Self::init).
     pub fn parameters(&self) -> u64 {
-        let Self { features, grid, width, .. } = *self;
-        let values = self.values();
-        let ends = (1 + grid * grid) * width + width + features * width + width + 2 * width + width * values + values;
-        self.depth as u64 * self.block().parameters() + ends as u64
+        demand(self.check());
+        parameters([self.depth], |[depth], init| Self { depth, ..self.clone() }.build(init).num_params())
     }
 
     /// Multiplications with addition of one image's forward pass: matrix products alone.
@@ -98,16 +94,16 @@ impl DecoderConfig {
     /// # Panics
     /// If [`check`](Self::check) finds fault.
     pub fn init(&self, seed: u64, device: &Device) -> Decoder {
-        if let Err(fault) = self.check() {
-            panic!("{fault}");
-        }
-        let init = &Initializer::new(seed, device);
+        demand(self.check());
+        self.build(&Initializer::new(seed, device))
+    }
+
+    fn build(&self, init: &Initializer) -> Decoder {
         let Self { features, grid, patch, width, .. } = *self;
         let block = self.block();
-        let mut positions = vec![0.0; width];
-        positions.extend(sin_cos_2d([grid, grid], width));
+        let positions = move || [vec![0.0; width], sin_cos_2d([grid, grid], width)].concat();
         Decoder {
-            pos_embed: init.frozen([1, 1 + grid * grid, width], positions),
+            pos_embed: init.frozen_by([1, 1 + grid * grid, width], positions),
             class_token: init.zeros([1, 1, width]),
             embed: init.pytorch_linear(features, width),
             blocks: (0..self.depth).map(|_| block.init(init, |i, o| init.pytorch_linear(i, o))).collect(),

@@ -1,13 +1,14 @@
 //! The published sizes, and any other.
 
+use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::{Projector, Repa};
 use crate::block::{AdaLnBlock, NormKind};
-use crate::countable::countable;
 use crate::init::Initializer;
 use crate::sit::SitConfig;
+use crate::sizes::{countable, demand, parameters, positive};
 
 /// Shape of a [`Repa`].
 ///
@@ -120,12 +121,10 @@ impl RepaConfig {
                 self.projectors
             ));
         }
-        if self.projector_hidden == 0 {
-            return Err("projector_hidden must be at least 1, found 0".into());
-        }
+        positive(&[("projector_hidden", self.projector_hidden)])?;
         let projector = |&features: &usize| features as f64 + self.projector_hidden as f64;
         let projectors = self.projectors.iter().map(projector).sum::<f64>();
-        countable(depth, self.input_size / self.patch, 0, &[self.width as f64, projectors])
+        countable(depth, self.side(), 0, &[self.width as f64, projectors])
     }
 
     /// Multiplications with addition of one image's forward pass when sampling: matrix products alone.
@@ -136,7 +135,7 @@ impl RepaConfig {
     /// What the projectors add to [`multiply_adds`](Self::multiply_adds) in training.
     pub fn projector_multiply_adds(&self) -> u64 {
         let Self { width, projector_hidden: hidden, .. } = *self;
-        let tokens = (self.input_size / self.patch).pow(2);
+        let tokens = self.side().pow(2);
         let token: usize = self.projectors.iter().map(|features| hidden * (width + hidden + features)).sum();
         (tokens * token) as u64
     }
@@ -146,12 +145,8 @@ impl RepaConfig {
     /// # Panics
     /// As [`init`](Self::init).
     pub fn parameters(&self) -> u64 {
-        let Self { width, depth, projector_hidden: hidden, .. } = *self;
-        let linear = |inputs: usize, outputs: usize| (inputs + 1) * outputs;
-        let projector = |&features: &usize| linear(width, hidden) + linear(hidden, hidden) + linear(hidden, features);
-        // Scale and bias of queries and keys, the same for every head.
-        let norms = if self.qk_norm { 4 * (width / self.heads) } else { 0 };
-        self.sit().parameters() + (depth * norms + self.projectors.iter().map(projector).sum::<usize>()) as u64
+        demand(self.check());
+        parameters([self.depth], |[depth], init| Self { depth, ..self.clone() }.build(init).num_params())
     }
 
     /// Channels, height and width of its images.
@@ -164,10 +159,11 @@ impl RepaConfig {
     /// # Panics
     /// If [`check`](Self::check) finds fault.
     pub fn init(&self, seed: u64, device: &Device) -> Repa {
-        if let Err(fault) = self.check() {
-            panic!("{fault}");
-        }
-        let init = &Initializer::new(seed, device);
+        demand(self.check());
+        self.build(&Initializer::new(seed, device))
+    }
+
+    fn build(&self, init: &Initializer) -> Repa {
         let mut sit = self.sit().build(init);
         if self.qk_norm {
             let normalised =
@@ -176,5 +172,10 @@ impl RepaConfig {
         }
         let projector = |&features: &usize| Projector::new(self.width, self.projector_hidden, features, init);
         Repa { sit, projectors: self.projectors.iter().map(projector).collect(), encoder_depth: self.encoder_depth }
+    }
+
+    /// Tokens along a side.
+    pub(crate) fn side(&self) -> usize {
+        self.input_size / self.patch
     }
 }

@@ -1,13 +1,16 @@
 //! The published sizes, and any other.
 
+use burn::module::Module;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::Sit;
 use crate::block::{AdaLnBlock, Attention, FinalLayer, Gelu, Mlp, NormKind};
-use crate::countable::{countable, patch_values};
 use crate::embed::{LabelEmbedding, PatchEmbedding, TimestepEmbedding, sin_cos_2d};
 use crate::init::Initializer;
+use crate::sizes::{
+    block_multiply_adds, countable, demand, heads_fit, parameters, patch_values, patches_fit, positive,
+};
 
 /// Shape of a [`Sit`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,7 +84,7 @@ impl SitConfig {
     /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
     pub fn check(&self) -> Result<(), String> {
         let Self { input_size, patch, width, heads, .. } = *self;
-        for (name, value) in [
+        positive(&[
             ("input_size", input_size),
             ("patch", patch),
             ("channels", self.channels),
@@ -90,28 +93,19 @@ impl SitConfig {
             ("heads", heads),
             ("hidden", self.hidden),
             ("classes", self.classes),
-        ] {
-            if value == 0 {
-                return Err(format!("{name} must be at least 1, found 0"));
-            }
-        }
-        if !input_size.is_multiple_of(patch) {
-            return Err(format!("input_size must be divisible by patch, found {input_size} and {patch}"));
-        }
-        if !width.is_multiple_of(4) || !width.is_multiple_of(heads) {
-            return Err(format!("width must be divisible by 4 and by heads, found width {width} and {heads} heads"));
-        }
+        ])?;
+        patches_fit(input_size, patch)?;
+        heads_fit(width, heads)?;
         let widths = [width as f64, self.hidden as f64, 4.0 * patch_values(self.channels, patch), 256.0];
-        countable(self.depth, input_size / patch, self.classes, &widths)
+        countable(self.depth, self.side(), self.classes, &widths)
     }
 
     /// Multiplications with addition of one image's forward pass: matrix products alone, 118.6 G for XL/2 at 256 px.
     pub fn multiply_adds(&self) -> u64 {
-        let Self { input_size, patch, channels, width, depth, hidden, .. } = *self;
-        let tokens = (input_size / patch).pow(2);
-        let outputs = if self.learn_sigma { 2 * channels } else { channels };
-        let block = tokens * (4 * width * width + 2 * width * hidden + 2 * tokens * width) + 6 * width * width;
-        let ends = tokens * width * patch * patch * (channels + outputs) + (256 + width + 2 * width) * width;
+        let Self { patch, channels, width, depth, hidden, .. } = *self;
+        let tokens = self.side().pow(2);
+        let block = block_multiply_adds([width, hidden], 2, tokens) + 6 * width * width;
+        let ends = tokens * width * patch * patch * (channels + self.outputs()) + (256 + width + 2 * width) * width;
         (depth * block + ends) as u64
     }
 
@@ -120,16 +114,8 @@ impl SitConfig {
     /// # Panics
     /// As [`init`](Self::init).
     pub fn parameters(&self) -> u64 {
-        let Self { patch, channels, width, depth, hidden, .. } = *self;
-        let linear = |inputs: usize, outputs: usize| (inputs + 1) * outputs;
-        let outputs = patch * patch * if self.learn_sigma { 2 * channels } else { channels };
-        let places = (self.input_size / patch).pow(2);
-        let labels = self.classes + usize::from(self.null_class);
-        let ends = (places + labels) * width + linear(patch * patch * channels, width);
-        let time = linear(256, width) + linear(width, width);
-        let perceptron = linear(width, hidden) + linear(hidden, width);
-        let block = linear(width, 3 * width) + linear(width, width) + perceptron + linear(width, 6 * width);
-        (ends + time + depth * block + linear(width, 2 * width) + linear(width, outputs)) as u64
+        demand(self.check());
+        parameters([self.depth], |[depth], init| Self { depth, ..self.clone() }.build(init).num_params())
     }
 
     /// Channels, height and width of its images.
@@ -142,32 +128,39 @@ impl SitConfig {
     /// # Panics
     /// If [`check`](Self::check) finds fault.
     pub fn init(&self, seed: u64, device: &Device) -> Sit {
-        if let Err(fault) = self.check() {
-            panic!("{fault}");
-        }
+        demand(self.check());
         self.build(&Initializer::new(seed, device))
     }
 
     /// As [`init`](Self::init), with the parameters that come next.
     pub(crate) fn build(&self, init: &Initializer) -> Sit {
         let Self { patch, channels, width, hidden, heads, .. } = *self;
-        let side = self.input_size / patch;
-        let outputs = if self.learn_sigma { 2 * channels } else { channels };
+        let side = self.side();
         let linear = |inputs, outputs| init.xavier_linear(inputs, outputs);
         let block = |_| {
             let attn = Attention::new(width, heads, linear);
             AdaLnBlock::new(width, attn, Mlp::new(width, hidden, Gelu::Tanh, linear), NormKind::Layer, init)
         };
         Sit {
-            pos_embed: init.frozen([1, side * side, width], sin_cos_2d([side, side], width)),
+            pos_embed: init.frozen_by([1, side * side, width], move || sin_cos_2d([side, side], width)),
             x_embedder: PatchEmbedding::new(channels, patch, width, init),
             t_embedder: TimestepEmbedding::new(width, init),
             y_embedder: LabelEmbedding::new(self.classes + usize::from(self.null_class), width, init),
             blocks: (0..self.depth).map(block).collect(),
-            final_layer: FinalLayer::new(width, patch * patch * outputs, NormKind::Layer, init),
+            final_layer: FinalLayer::new(width, patch * patch * self.outputs(), NormKind::Layer, init),
             channels,
             patch,
         }
+    }
+
+    /// Tokens along a side.
+    pub(crate) fn side(&self) -> usize {
+        self.input_size / self.patch
+    }
+
+    /// Channels of the last layer.
+    fn outputs(&self) -> usize {
+        self.channels * if self.learn_sigma { 2 } else { 1 }
     }
 }
 

@@ -8,6 +8,7 @@ use super::LayerNorm;
 use crate::Linear;
 use crate::block::{Attention, FeedForward, Gelu, Mlp, Projection, SplitProjection};
 use crate::init::Initializer;
+use crate::sizes::block_multiply_adds;
 
 /// Attention and perceptron, each on normalised tokens and added to them.
 #[derive(Module, Debug)]
@@ -60,17 +61,9 @@ impl VitBlockConfig {
         }
     }
 
-    /// Number of a block's parameters.
-    pub fn parameters(&self) -> u64 {
-        let Self { width, hidden, scaled, .. } = *self;
-        let layers = 4 * (width * width + width) + 2 * width * hidden + hidden + width;
-        (layers + 4 * width + if scaled { 2 * width } else { 0 }) as u64
-    }
-
     /// Multiplications with addition in a block's matrix products, for one sequence.
     pub fn multiply_adds(&self, tokens: usize) -> u64 {
-        let Self { width, hidden, .. } = *self;
-        (tokens * (4 * width * width + 2 * width * hidden + 2 * tokens * width)) as u64
+        block_multiply_adds([self.width, self.hidden], 2, tokens) as u64
     }
 }
 
