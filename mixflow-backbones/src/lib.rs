@@ -22,6 +22,7 @@ pub mod error;
 pub mod inception;
 pub mod init;
 pub mod json;
+pub mod keys;
 pub mod lightning_dit;
 pub mod linear;
 pub mod lpips;

@@ -1,5 +1,7 @@
 //! Names of the published checkpoints.
 
+use crate::keys::renamed;
+
 /// The name that `diffusers` gives the parameter at `path` of a [`KlAutoencoder`](super::KlAutoencoder).
 ///
 /// Paths are these names already, but for lists that have one element.
@@ -12,13 +14,16 @@
 /// assert_eq!(official_key("encoder.conv_in.weight"), "encoder.conv_in.weight");
 /// ```
 pub fn official_key(path: &str) -> String {
-    path.replace(".attention.", ".attentions.0.")
-        .replace(".attn.qkv.query.", ".to_q.")
-        .replace(".attn.qkv.key.", ".to_k.")
-        .replace(".attn.qkv.value.", ".to_v.")
-        .replace(".attn.proj.", ".to_out.0.")
-        .replace(".downsample.", ".downsamplers.0.conv.")
-        .replace(".upsample.", ".upsamplers.0.conv.")
+    const PARTS: [(&str, &str); 7] = [
+        (".attention.", ".attentions.0."),
+        (".attn.qkv.query.", ".to_q."),
+        (".attn.qkv.key.", ".to_k."),
+        (".attn.qkv.value.", ".to_v."),
+        (".attn.proj.", ".to_out.0."),
+        (".downsample.", ".downsamplers.0.conv."),
+        (".upsample.", ".upsamplers.0.conv."),
+    ];
+    renamed(path, &PARTS)
 }
 
 /// The name that `diffusers` gives a tensor of a network with so many `levels` that another code base calls `name`:

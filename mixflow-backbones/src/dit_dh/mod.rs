@@ -1,9 +1,8 @@
 //! DiT^DH, the network of RAE: a transformer whose wide and shallow head predicts.
 
 mod config;
-mod load;
 
-pub use crate::lightning_dit::official_key;
+pub use crate::keys::official_key;
 pub use config::{DitDhConfig, Stack};
 
 use burn::module::{Module, Param};
@@ -11,7 +10,8 @@ use burn::tensor::Tensor;
 
 use crate::block::{AdaLnBlock, FinalLayer, Perceptron};
 use crate::embed::{FourierEmbedding, LabelEmbedding, PatchEmbedding, RotaryTable, unpatchify};
-use crate::{Backbone, ClassLabels, Linear, ops};
+use crate::weights::Weights;
+use crate::{Backbone, ClassLabels, Error, Linear, Network, ops};
 
 /// DiT^DH: an encoder of `LightningDiT` blocks turns latent, time and class into one condition a token, and a head of
 /// few and wide blocks predicts from the latent under these conditions.
@@ -93,6 +93,18 @@ impl DitDh {
         let block = |x, block: &AdaLnBlock<Perceptron>| block.forward(x, modulation.clone(), Some(&self.dec_feat_rope));
         let tokens = self.stacks().1.iter().fold(self.x_embedder.forward(x), block);
         unpatchify(self.final_layer.forward(tokens, modulation), [height, width], 1)
+    }
+
+    /// This network with the weights of a published checkpoint. A file without the tables of rotary positions, which are computed
+    /// and never trained, leaves them as they are.
+    ///
+    /// # Errors
+    /// As [`Weights::network`] and [`Weights::into_module`].
+    pub fn load(self, weights: Weights) -> Result<Self, Error> {
+        let mut weights = Network::own(weights)?;
+        self.enc_feat_rope.insert_missing("enc_feat_rope", &mut weights);
+        self.dec_feat_rope.insert_missing("dec_feat_rope", &mut weights);
+        weights.into_module(self, official_key)
     }
 }
 

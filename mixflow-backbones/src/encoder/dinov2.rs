@@ -7,6 +7,7 @@ use super::tokens::embed;
 use super::{EncoderConfig, Preprocessing};
 use crate::embed::PatchEmbedding;
 use crate::init::Initializer;
+use crate::keys::renamed;
 use crate::resize::Filter;
 use crate::vit::{LayerNorm, VitBlock};
 
@@ -64,17 +65,21 @@ impl Dinov2 {
     }
 }
 
+/// Of a block here and in `torch.hub`, and what Hugging Face calls it.
+pub(super) const BLOCK: [(&str, &str); 7] = [
+    ("attn.proj.", "attention.output.dense."),
+    ("attn.qkv.", "attn."),
+    ("attn.", "attention.attention."),
+    ("scale1", "layer_scale1.lambda1"),
+    ("scale2", "layer_scale2.lambda1"),
+    ("ls1.gamma", "layer_scale1.lambda1"),
+    ("ls2.gamma", "layer_scale2.lambda1"),
+];
+
 /// The name that Hugging Face gives to the parameter at `path`.
 pub(super) fn official_key(path: &str) -> String {
     match path.split_once('.') {
-        Some(("blocks", rest)) => {
-            let rest = rest
-                .replace("attn.proj.", "attention.output.dense.")
-                .replace("attn.qkv.", "attention.attention.")
-                .replace("scale1", "layer_scale1.lambda1")
-                .replace("scale2", "layer_scale2.lambda1");
-            format!("encoder.layer.{rest}")
-        }
+        Some(("blocks", rest)) => format!("encoder.layer.{}", renamed(rest, &BLOCK)),
         Some(("norm", rest)) => format!("layernorm.{rest}"),
         _ => format!("embeddings.{}", path.replace("patch.proj.", "patch_embeddings.projection.")),
     }

@@ -1,5 +1,7 @@
 //! DINOv2 under the names of `torch.hub`.
 
+use super::dinov2::BLOCK;
+use crate::keys::renamed;
 use crate::weights::Weights;
 
 /// Weights of `torch.hub.load("facebookresearch/dinov2", …)` under the names that Hugging Face gives them; others as
@@ -27,14 +29,7 @@ pub(super) fn as_hugging_face(weights: Weights) -> Weights {
 
 fn hugging_face_key(name: &str) -> String {
     match name.split_once('.') {
-        Some(("blocks", rest)) => {
-            let rest = rest
-                .replace("attn.proj.", "attention.output.dense.")
-                .replace("attn.", "attention.attention.")
-                .replace("ls1.gamma", "layer_scale1.lambda1")
-                .replace("ls2.gamma", "layer_scale2.lambda1");
-            format!("encoder.layer.{rest}")
-        }
+        Some(("blocks", rest)) => format!("encoder.layer.{}", renamed(rest, &BLOCK)),
         Some(("norm", rest)) => format!("layernorm.{rest}"),
         Some(("patch_embed", rest)) => format!("embeddings.patch_embeddings.{}", rest.replace("proj.", "projection.")),
         None if name == "pos_embed" => "embeddings.position_embeddings".into(),

@@ -7,8 +7,9 @@ use super::tokens::embed;
 use super::{EncoderConfig, Preprocessing};
 use crate::embed::{PatchEmbedding, sin_cos_2d};
 use crate::init::Initializer;
+use crate::keys::mae_block_key;
 use crate::resize::Filter;
-use crate::vit::{LayerNorm, VitBlock, mae_block_key};
+use crate::vit::{LayerNorm, VitBlock};
 
 /// The encoder of ViT-MAE, which here sees all patches.
 ///

@@ -8,6 +8,7 @@ use crate::Linear;
 use crate::block::Mlp;
 use crate::embed::PatchEmbedding;
 use crate::init::Initializer;
+use crate::keys::clip_block_key;
 use crate::resize::Filter;
 use crate::vit::{LayerNorm, VitBlock, resize_positions};
 
@@ -93,16 +94,7 @@ pub(super) const OTHERS: [&str; 4] =
 /// The name that Hugging Face gives to the parameter at `path`.
 pub(super) fn official_key(path: &str) -> String {
     let name = match path.split_once('.') {
-        Some(("blocks", rest)) => {
-            let rest = rest
-                .replace("attn.qkv.query.", "self_attn.q_proj.")
-                .replace("attn.qkv.key.", "self_attn.k_proj.")
-                .replace("attn.qkv.value.", "self_attn.v_proj.")
-                .replace("attn.proj.", "self_attn.out_proj.")
-                .replace("norm1.", "layer_norm1.")
-                .replace("norm2.", "layer_norm2.");
-            format!("encoder.layers.{rest}")
-        }
+        Some(("blocks", rest)) => format!("encoder.layers.{}", clip_block_key(rest)),
         Some(("norm", rest)) => format!("post_layernorm.{rest}"),
         Some(("head", _)) => path.replace("in_proj", "attention.in_proj").replace("out_proj.", "attention.out_proj."),
         Some(("patch", rest)) => format!("embeddings.patch_embedding.{}", rest.replace("proj.", "")),

@@ -8,12 +8,10 @@
 //! itself the official guidance is off, and ours on.
 
 mod config;
-mod keys;
-mod load;
 mod parts;
 
+pub use crate::keys::official_key;
 pub use config::LightningDitConfig;
-pub use keys::official_key;
 pub use parts::LightningParts;
 
 use burn::module::{Module, Param};
@@ -21,7 +19,8 @@ use burn::tensor::Tensor;
 
 use crate::block::{AdaLnBlock, FinalLayer, Perceptron};
 use crate::embed::{FourierEmbedding, LabelEmbedding, PatchEmbedding, RotaryTable, unpatchify};
-use crate::{Backbone, ClassLabels, ops};
+use crate::weights::Weights;
+use crate::{Backbone, ClassLabels, Error, Network, ops};
 
 /// `LightningDiT`: a diffusion transformer with rotary positions, root mean square normalisation and `SwiGLU`.
 ///
@@ -64,6 +63,19 @@ impl LightningDit {
             places.dims()[1]
         );
         tokens + places
+    }
+
+    /// This network with the weights of a published checkpoint. A file without the tables of rotary positions, which are computed
+    /// and never trained, leaves them as they are.
+    ///
+    /// # Errors
+    /// As [`Weights::network`] and [`Weights::into_module`].
+    pub fn load(self, weights: Weights) -> Result<Self, Error> {
+        let mut weights = Network::own(weights)?;
+        if let Some(table) = &self.feat_rope {
+            table.insert_missing("feat_rope", &mut weights);
+        }
+        weights.into_module(self, official_key)
     }
 }
 

@@ -6,8 +6,9 @@ use burn::tensor::Tensor;
 use crate::Error;
 use crate::Linear;
 use crate::embed::unpatchify;
+use crate::keys::mae_block_key;
 use crate::resize::{Filter, resize};
-use crate::vit::{LayerNorm, VitBlock, mae_block_key};
+use crate::vit::{LayerNorm, VitBlock};
 use crate::weights::Weights;
 
 use super::{to_planes, to_tokens};

@@ -1,12 +1,10 @@
 //! SiT with projectors into the feature spaces of frozen encoders.
 
 mod config;
-mod keys;
-mod load;
 mod projector;
 
+pub use crate::keys::official_key;
 pub use config::RepaConfig;
-pub use keys::official_key;
 pub use projector::Projector;
 
 use burn::module::Module;
@@ -14,7 +12,8 @@ use burn::tensor::Tensor;
 
 use crate::block::AdaLnBlock;
 use crate::sit::Sit;
-use crate::{Aligned, AlignedBackbone, Backbone, ClassLabels};
+use crate::weights::Weights;
+use crate::{Aligned, AlignedBackbone, Backbone, ClassLabels, Error, Network};
 
 /// REPA: a [`Sit`] whose tokens after its first blocks are projected to the features of frozen encoders.
 ///
@@ -29,6 +28,19 @@ pub struct Repa {
     /// One an encoder.
     pub projectors: Vec<Projector>,
     encoder_depth: usize,
+}
+
+impl Repa {
+    /// This network with the weights of a published checkpoint. A file without the position table, which is computed
+    /// and never trained, leaves it as it is.
+    ///
+    /// # Errors
+    /// As [`Weights::network`] and [`Weights::into_module`].
+    pub fn load(self, weights: Weights) -> Result<Self, Error> {
+        let mut weights = Network::own(weights)?;
+        weights.insert_missing("pos_embed", || self.sit.pos_embed.val().into_data());
+        weights.into_module(self, official_key)
+    }
 }
 
 impl Backbone for Repa {

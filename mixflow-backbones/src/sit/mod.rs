@@ -1,18 +1,17 @@
 //! Scalable Interpolant Transformers.
 
 mod config;
-mod keys;
-mod load;
 
+pub use crate::keys::official_key;
 pub use config::SitConfig;
-pub use keys::official_key;
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use crate::block::{AdaLnBlock, FinalLayer};
 use crate::embed::{LabelEmbedding, PatchEmbedding, TimestepEmbedding, unpatchify};
-use crate::{Backbone, ClassLabels, ops};
+use crate::weights::Weights;
+use crate::{Backbone, ClassLabels, Error, Network, ops};
 
 /// SiT: a vision transformer whose blocks are modulated by time and class.
 ///
@@ -62,6 +61,17 @@ impl Sit {
         let output = unpatchify(patches, [height / self.patch, width / self.patch], self.patch);
         // A network that learns sigma predicts it in a second half, which flow matching does not use.
         output.narrow(1, 0, self.channels)
+    }
+
+    /// This network with the weights of a published checkpoint. A file without the position table, which is computed
+    /// and never trained, leaves it as it is.
+    ///
+    /// # Errors
+    /// As [`Weights::network`] and [`Weights::into_module`].
+    pub fn load(self, weights: Weights) -> Result<Self, Error> {
+        let mut weights = Network::own(weights)?;
+        weights.insert_missing("pos_embed", || self.pos_embed.val().into_data());
+        weights.into_module(self, official_key)
     }
 }
 

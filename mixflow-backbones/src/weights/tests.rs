@@ -11,7 +11,7 @@ use rand::{RngExt, SeedableRng};
 
 use super::*;
 use crate::embed::LABEL_TABLE;
-use crate::repa::{self, RepaConfig};
+use crate::repa::RepaConfig;
 use crate::sit::{Sit, SitConfig, official_key};
 
 mod fit;

@@ -1,5 +1,7 @@
 //! Names of the published checkpoints.
 
+use mixflow::backbones::keys::renamed;
+
 /// The name that `diffusers` gives the parameter at `path` of an [`MmDit`](super::MmDit).
 ///
 /// Paths are these names already, but where `diffusers` has more levels.
@@ -40,7 +42,7 @@ pub fn official_key(path: &str) -> String {
         (".fc1.", ".net.0.proj."),
         (".fc2.", ".net.2."),
     ];
-    PARTS.iter().fold(path.into(), |path, (ours, official)| path.replace(ours, official))
+    renamed(path, &PARTS)
 }
 
 /// What a tensor of the Stability code is in `diffusers`.

@@ -4,6 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use mixflow::backbones::Linear;
 use mixflow::backbones::init::Initializer;
+use mixflow::backbones::keys::clip_block_key;
 use mixflow::backbones::vit::{LayerNorm, VitBlock, VitBlockConfig};
 use mixflow::backbones::weights::Weights;
 
@@ -134,24 +135,14 @@ impl Clip {
 /// assert_eq!(clip_key("blocks.3.attn.qkv.query.bias"), "text_model.encoder.layers.3.self_attn.q_proj.bias");
 /// ```
 pub fn official_key(path: &str) -> String {
+    if let Some(block) = path.strip_prefix("blocks.") {
+        return format!("text_model.encoder.layers.{}", clip_block_key(block));
+    }
     let name = match path.split('.').collect::<Vec<_>>()[..] {
         ["table"] => "embeddings.token_embedding.weight".into(),
         ["position"] => "embeddings.position_embedding.weight".into(),
         ["norm", part] => format!("final_layer_norm.{part}"),
         ["projection", "weight"] => return "text_projection.weight".into(),
-        ["blocks", block, ref layer @ .., part] => {
-            let layer = layer.join(".");
-            let layer = match layer.as_str() {
-                "attn.qkv.query" => "self_attn.q_proj",
-                "attn.qkv.key" => "self_attn.k_proj",
-                "attn.qkv.value" => "self_attn.v_proj",
-                "attn.proj" => "self_attn.out_proj",
-                "norm1" => "layer_norm1",
-                "norm2" => "layer_norm2",
-                other => other,
-            };
-            format!("encoder.layers.{block}.{layer}.{part}")
-        }
         _ => path.into(),
     };
     format!("text_model.{name}")

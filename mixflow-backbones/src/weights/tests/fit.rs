@@ -81,10 +81,10 @@ fn a_missing_position_table_is_computed() {
     let config = RepaConfig { input_size: 4, encoder_depth: 1, projector_hidden: 8, ..RepaConfig::base(2) };
     let network =
         |seed| RepaConfig { depth: 1, width: 16, heads: 2, hidden: 8, ..config.clone() }.init(seed, &Device::default());
-    let all = Weights::of(&network(3), repa::official_key);
+    let all = Weights::of(&network(3), official_key);
     let mut without = all.clone();
     without.tensors.remove("pos_embed").unwrap();
-    assert_same(&Weights::of(&network(4).load(without).unwrap(), repa::official_key), &all);
+    assert_same(&Weights::of(&network(4).load(without).unwrap(), official_key), &all);
 }
 
 #[test]
