@@ -4,43 +4,87 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::dit_dh::{self, DitDh, DitDhConfig, Stack};
-use crate::lightning_dit::{self, LightningDit, LightningDitConfig};
-use crate::repa::{self, Repa, RepaConfig};
-use crate::sit::{self, Sit, SitConfig};
+use crate::dit_dh::{DitDh, DitDhConfig};
+use crate::keys::official_key;
+use crate::lightning_dit::{LightningDit, LightningDitConfig};
+use crate::repa::{Repa, RepaConfig};
+use crate::sit::{Sit, SitConfig};
 use crate::weights::Weights;
 use crate::{Aligned, AlignedBackbone, Backbone, ClassLabels, Error};
 
-/// Any of this crate's networks for class labels, chosen when the program runs.
-#[derive(Module, Debug)]
-#[expect(missing_docs, reason = "each variant is documented at its type")]
-#[expect(clippy::large_enum_variant, reason = "a program holds a few networks, whose weights lie elsewhere")]
-pub enum Network {
-    Sit(Sit),
-    Repa(Repa),
-    DitDh(DitDh),
-    LightningDit(LightningDit),
+/// The networks for class labels: type, shape, and what people call it. A new one is a line here.
+macro_rules! networks {
+    ($then:ident $($arguments:tt)*) => {
+        $then! {
+            [
+                Sit(SitConfig) "SiT",
+                Repa(RepaConfig) "SiT with projectors (REPA)",
+                DitDh(DitDhConfig) "DiT^DH",
+                LightningDit(LightningDitConfig) "LightningDiT",
+            ]
+            $($arguments)*
+        }
+    };
 }
 
-/// Shape of a [`Network`]; in JSON `kind` says which.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
-#[expect(missing_docs, reason = "each variant is documented at its type")]
-pub enum NetworkConfig {
-    Sit(SitConfig),
-    Repa(RepaConfig),
-    DitDh(DitDhConfig),
-    LightningDit(LightningDitConfig),
+macro_rules! define {
+    ([$($network:ident($config:ty) $name:literal,)+]) => {
+        /// Any of this crate's networks for class labels, chosen when the program runs.
+        #[derive(Module, Debug)]
+        #[expect(missing_docs, reason = "each variant is documented at its type")]
+        #[expect(clippy::large_enum_variant, reason = "a program holds a few networks, whose weights lie elsewhere")]
+        pub enum Network {
+            $($network($network),)+
+        }
+
+        /// Shape of a [`Network`]; in JSON `kind` says which.
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(tag = "kind", rename_all = "kebab-case")]
+        #[expect(missing_docs, reason = "each variant is documented at its type")]
+        pub enum NetworkConfig {
+            $($network($config),)+
+        }
+
+        impl Network {
+            /// This network with the weights of a published checkpoint, or of one that mixflow wrote.
+            ///
+            /// # Errors
+            /// As [`Weights::into_module`].
+            pub fn load(self, weights: Weights) -> Result<Self, Error> {
+                match self {
+                    $(Self::$network(network) => network.load(weights).map(Self::$network),)+
+                }
+            }
+        }
+
+        impl NetworkConfig {
+            /// A network with the initial values of the published training code, which depend on `seed` alone.
+            ///
+            /// # Panics
+            /// If [`check`](Self::check) finds fault.
+            pub fn init(&self, seed: u64, device: &Device) -> Network {
+                match self {
+                    $(Self::$network(config) => Network::$network(config.init(seed, device).into()),)+
+                }
+            }
+
+            /// What people call it.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$network(_) => $name,)+
+                }
+            }
+        }
+    };
 }
+
+networks!(define);
 
 /// The same expression for whichever variant it is.
 macro_rules! inside {
-    ($which:ident, $value:expr, $inner:ident => $result:expr) => {
+    ([$($network:ident($config:ty) $name:literal,)+] $which:ident, $value:expr, $inner:ident => $result:expr) => {
         match $value {
-            $which::Sit($inner) => $result,
-            $which::Repa($inner) => $result,
-            $which::DitDh($inner) => $result,
-            $which::LightningDit($inner) => $result,
+            $($which::$network($inner) => $result,)+
         }
     };
 }
@@ -49,7 +93,7 @@ impl Backbone for Network {
     type Condition = ClassLabels;
 
     fn forward(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Tensor<4> {
-        inside!(Self, self, network => network.forward(x, time, condition))
+        networks!(inside Self, self, network => network.forward(x, time, condition))
     }
 }
 
@@ -72,87 +116,41 @@ impl Network {
         weights.network(&["x_embedder.proj.weight"])
     }
 
-    /// This network with the weights of a published checkpoint, or of one that mixflow wrote.
-    ///
-    /// # Errors
-    /// As [`Weights::into_module`].
-    pub fn load(self, weights: Weights) -> Result<Self, Error> {
-        Ok(match self {
-            Self::Sit(network) => Self::Sit(network.load(weights)?),
-            Self::Repa(network) => Self::Repa(network.load(weights)?),
-            Self::DitDh(network) => Self::DitDh(network.load(weights)?),
-            Self::LightningDit(network) => Self::LightningDit(network.load(weights)?),
-        })
-    }
-
     /// The official name of the parameter at a path.
     pub fn official_key(&self) -> fn(&str) -> String {
-        match self {
-            Self::Sit(_) => sit::official_key,
-            Self::Repa(_) => repa::official_key,
-            Self::DitDh(_) => dit_dh::official_key,
-            Self::LightningDit(_) => lightning_dit::official_key,
-        }
+        official_key
     }
 
     /// The parameters under their official names.
     pub fn weights(&self) -> Weights {
-        Weights::of(self, self.official_key())
+        Weights::of(self, official_key)
     }
 }
 
 impl NetworkConfig {
     /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
     pub fn check(&self) -> Result<(), String> {
-        inside!(Self, self, config => config.check())
-    }
-
-    /// A network with the initial values of the published training code, which depend on `seed` alone.
-    ///
-    /// # Panics
-    /// If [`check`](Self::check) finds fault.
-    pub fn init(&self, seed: u64, device: &Device) -> Network {
-        match self {
-            Self::Sit(config) => Network::Sit(config.init(seed, device)),
-            Self::Repa(config) => Network::Repa(config.init(seed, device)),
-            Self::DitDh(config) => Network::DitDh(config.init(seed, device)),
-            Self::LightningDit(config) => Network::LightningDit(config.init(seed, device)),
-        }
+        networks!(inside Self, self, config => config.check())
     }
 
     /// The official name of the parameter of the network at a path.
     pub fn official_key(&self) -> fn(&str) -> String {
-        match self {
-            Self::Sit(_) => sit::official_key,
-            Self::Repa(_) => repa::official_key,
-            Self::DitDh(_) => dit_dh::official_key,
-            Self::LightningDit(_) => lightning_dit::official_key,
-        }
-    }
-
-    /// What people call it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Sit(_) => "SiT",
-            Self::Repa(_) => "SiT with projectors (REPA)",
-            Self::DitDh(_) => "DiT^DH",
-            Self::LightningDit(_) => "LightningDiT",
-        }
+        official_key
     }
 
     /// Channels, height and width of what it makes: images or latents.
     pub fn shape(&self) -> [usize; 3] {
-        inside!(Self, self, config => config.shape())
+        networks!(inside Self, self, config => config.shape())
     }
 
     /// Number of classes; the null label is this number.
     pub fn classes(&self) -> usize {
-        inside!(Self, self, config => config.classes)
+        networks!(inside Self, self, config => config.classes)
     }
 
     /// Whether it knows a label for no class.
     pub fn null_class(&self) -> bool {
-        inside!(Self, self, config => config.null_class)
+        networks!(inside Self, self, config => config.null_class)
     }
 
     /// Widths of the features that its tokens are projected to, one a target encoder; empty where it has no projectors.
@@ -165,24 +163,17 @@ impl NetworkConfig {
 
     /// Rows and columns of its tokens.
     pub fn token_grid(&self) -> [usize; 2] {
-        let patch = match self {
-            Self::Sit(config) => config.patch,
-            Self::Repa(config) => config.patch,
-            Self::DitDh(_) => 1,
-            Self::LightningDit(config) => config.patch,
-        };
-        let [_, height, width] = self.shape();
-        [height / patch, width / patch]
+        [networks!(inside Self, self, config => config.side()); 2]
     }
 
     /// Number of parameters, as published ones are counted. No weights are drawn.
     pub fn parameters(&self) -> u64 {
-        inside!(Self, self, config => config.parameters())
+        networks!(inside Self, self, config => config.parameters())
     }
 
     /// Multiplications with addition of one image's forward pass: matrix products alone.
     pub fn multiply_adds(&self) -> u64 {
-        inside!(Self, self, config => config.multiply_adds())
+        networks!(inside Self, self, config => config.multiply_adds())
     }
 
     /// The same in training, where projectors run too.
@@ -195,18 +186,12 @@ impl NetworkConfig {
 
     /// Numbers that a training step keeps of one image for its backward pass, by the layers of the blocks alone.
     pub fn activations(&self) -> u64 {
+        let tokens: usize = self.token_grid().iter().product();
+        let stacks = networks!(inside Self, self, config => config.stacks());
         // A block keeps ten values a channel (two normalised inputs, three of attention and its result, two branches, two
         // sums) and the hidden layer before and after its activation.
-        let of = |stack: &Stack| stack.depth * (10 * stack.width + 2 * stack.hidden);
-        let one = |width, depth, heads, hidden| vec![Stack { width, depth, heads, hidden }];
-        let stacks = match self {
-            Self::Sit(c) => one(c.width, c.depth, c.heads, c.hidden),
-            Self::Repa(c) => one(c.width, c.depth, c.heads, c.hidden),
-            Self::DitDh(c) => vec![c.encoder, c.head],
-            Self::LightningDit(c) => one(c.width, c.depth, c.heads, c.hidden),
-        };
-        let tokens: usize = self.token_grid().iter().product();
-        (tokens * stacks.iter().map(of).sum::<usize>()) as u64
+        let values = stacks.iter().map(|stack| stack.depth * (10 * stack.width + 2 * stack.hidden));
+        (tokens * values.sum::<usize>()) as u64
     }
 }
 
@@ -221,7 +206,7 @@ mod tests {
         let inside = config.init(3, &Device::default());
         let network = NetworkConfig::Sit(config.clone()).init(3, &Device::default());
         let bytes = |weights: &Weights| weights.to_safetensors(&[]).unwrap();
-        let (expected, found) = (Weights::of(&inside, sit::official_key), network.weights());
+        let (expected, found) = (Weights::of(&inside, official_key), network.weights());
         assert_eq!(bytes(&expected), bytes(&found));
 
         let other = NetworkConfig::Sit(config).init(4, &Device::default());

@@ -193,6 +193,11 @@ impl DitDhConfig {
         self.input_size
     }
 
+    /// Its blocks.
+    pub(crate) fn stacks(&self) -> Vec<Stack> {
+        vec![self.encoder, self.head]
+    }
+
     /// Whether the head has another width than the encoder.
     fn projects(&self) -> bool {
         self.encoder.width != self.head.width

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{LightningDit, LightningParts};
 use crate::block::FinalLayer;
+use crate::dit_dh::Stack;
 use crate::embed::{FourierEmbedding, LabelEmbedding, PatchEmbedding, RotaryTable, sin_cos_2d};
 use crate::init::Initializer;
 use crate::sizes::{countable, demand, parameters, patch_values, patches_fit, positive};
@@ -146,6 +147,12 @@ impl LightningDitConfig {
     /// Tokens along a side.
     pub(crate) fn side(&self) -> usize {
         self.input_size / self.patch
+    }
+
+    /// Its blocks.
+    pub(crate) fn stacks(&self) -> Vec<Stack> {
+        let Self { width, depth, heads, hidden, .. } = *self;
+        vec![Stack { width, depth, heads, hidden }]
     }
 
     /// Numbers that are predicted for a token.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Projector, Repa};
 use crate::block::{AdaLnBlock, NormKind};
+use crate::dit_dh::Stack;
 use crate::init::Initializer;
 use crate::sit::SitConfig;
 use crate::sizes::{countable, demand, parameters, positive};
@@ -177,5 +178,11 @@ impl RepaConfig {
     /// Tokens along a side.
     pub(crate) fn side(&self) -> usize {
         self.input_size / self.patch
+    }
+
+    /// Its blocks.
+    pub(crate) fn stacks(&self) -> Vec<Stack> {
+        let Self { width, depth, heads, hidden, .. } = *self;
+        vec![Stack { width, depth, heads, hidden }]
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Sit;
 use crate::block::{AdaLnBlock, Attention, FinalLayer, Gelu, Mlp, NormKind};
+use crate::dit_dh::Stack;
 use crate::embed::{LabelEmbedding, PatchEmbedding, TimestepEmbedding, sin_cos_2d};
 use crate::init::Initializer;
 use crate::sizes::{
@@ -156,6 +157,12 @@ impl SitConfig {
     /// Tokens along a side.
     pub(crate) fn side(&self) -> usize {
         self.input_size / self.patch
+    }
+
+    /// Its blocks.
+    pub(crate) fn stacks(&self) -> Vec<Stack> {
+        let Self { width, depth, heads, hidden, .. } = *self;
+        vec![Stack { width, depth, heads, hidden }]
     }
 
     /// Channels of the last layer.
