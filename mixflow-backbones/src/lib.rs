@@ -15,6 +15,7 @@ pub mod condition;
 pub mod convolution;
 pub mod diffusers;
 pub mod discriminator;
+pub mod dit;
 pub mod dit_dh;
 pub mod embed;
 pub mod encoder;

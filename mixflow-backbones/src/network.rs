@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use serde::{Deserialize, Serialize};
 
+use crate::dit::Dit;
 use crate::dit_dh::{DitDh, DitDhConfig};
 use crate::keys::official_key;
 use crate::lightning_dit::{LightningDit, LightningDitConfig};
@@ -21,6 +22,7 @@ macro_rules! networks {
                 Repa(RepaConfig) "SiT with projectors (REPA)",
                 DitDh(DitDhConfig) "DiT^DH",
                 LightningDit(LightningDitConfig) "LightningDiT",
+                Dit(SitConfig) "DiT",
             ]
             $($arguments)*
         }

@@ -54,13 +54,19 @@ impl Sit {
         tokens + places
     }
 
-    /// Tokens after the last block to an image of this size: `[batch, tokens, width]` to
-    /// `[batch, channels, height, width]`.
+    /// Everything that the last layer says: `[batch, channels, height, width]`, of a network that learns sigma
+    /// `[batch, 2 channels, height, width]`.
+    pub fn outputs(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Tensor<4> {
+        let [_, _, height, width] = x.dims();
+        let modulation = self.modulation(time, condition);
+        let tokens = self.blocks.iter().fold(self.embed(x), |x, block| block.forward(x, modulation.clone(), None));
+        self.decode(tokens, modulation, [height, width])
+    }
+
+    /// Tokens after the last block to [`outputs`](Self::outputs) of this size.
     pub fn decode(&self, tokens: Tensor<3>, modulation: Tensor<3>, [height, width]: [usize; 2]) -> Tensor<4> {
         let patches = self.final_layer.forward(tokens, modulation); // [batch, tokens, patch² · (1 or 2) channels]
-        let output = unpatchify(patches, [height / self.patch, width / self.patch], self.patch);
-        // A network that learns sigma predicts it in a second half, which flow matching does not use.
-        output.narrow(1, 0, self.channels)
+        unpatchify(patches, [height / self.patch, width / self.patch], self.patch)
     }
 
     /// This network with the weights of a published checkpoint. A file without the position table, which is computed
@@ -79,10 +85,8 @@ impl Backbone for Sit {
     type Condition = ClassLabels;
 
     fn forward(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Tensor<4> {
-        let [_, _, height, width] = x.dims();
-        let modulation = self.modulation(time, condition);
-        let tokens = self.blocks.iter().fold(self.embed(x), |x, block| block.forward(x, modulation.clone(), None));
-        self.decode(tokens, modulation, [height, width])
+        // Flow matching does not use a second half.
+        self.outputs(x, time, condition).narrow(1, 0, self.channels)
     }
 }
 

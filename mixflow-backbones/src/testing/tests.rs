@@ -6,6 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Bool, Device, Int, Tensor};
 
 use super::*;
+use crate::dit::Dit;
 use crate::dit_dh::{DitDhConfig, Stack};
 use crate::lightning_dit::LightningDitConfig;
 use crate::repa::RepaConfig;
@@ -13,13 +14,16 @@ use crate::sit::SitConfig;
 use crate::{ClassLabels, Condition, Linear};
 
 #[test]
-fn sit_passes() {
+fn sit_and_dit_pass() {
     let device = Device::default().autodiff();
     let tiny = SitConfig { width: 16, depth: 2, heads: 2, hidden: 32, input_size: 4, ..SitConfig::small(2) };
     for (learn_sigma, classes) in [(true, 3), (false, 10)] {
         let config = SitConfig { learn_sigma, classes, ..tiny.clone() };
         let labels = ClassLabels::new(&[0, 2, classes, 1], classes, &device);
-        check(&config.init(0, &device), [4, 4, 4, 4], labels);
+        check(&config.init(0, &device), [4, 4, 4, 4], labels.clone());
+        if !learn_sigma {
+            check(&Dit::from(config.init(0, &device)), [4, 4, 4, 4], labels);
+        }
     }
 }
 

@@ -196,6 +196,7 @@ fn published(weights: &Weights) -> Result<Recipe, Error> {
         NetworkConfig::LightningDit(_) => "paper/lightning-dit-xl-256",
         NetworkConfig::DitDh(_) if side == 32 => "paper/dit-dh-xl-512",
         NetworkConfig::DitDh(_) => "paper/dit-dh-xl-256",
+        NetworkConfig::Dit(_) => return Err(fault("is a DiT, for which there is no published recipe".into())),
     };
     Ok(Recipe { network, ..Recipe::read(name, &[])? })
 }
