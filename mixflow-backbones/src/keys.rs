@@ -43,7 +43,7 @@ pub fn official_key(path: &str) -> String {
     }
 }
 
-/// The name that OpenAI's and Google's classes of Transformers give to a parameter of a
+/// The name that the classes of CLIP and SigLIP in Transformers give to a parameter of a
 /// [`VitBlock`](crate::vit::VitBlock).
 pub fn clip_block_key(path: &str) -> String {
     const PARTS: [(&str, &str); 6] = [

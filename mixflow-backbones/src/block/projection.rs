@@ -24,7 +24,7 @@ pub trait Projection: Module {
 
 /// One layer, whose rows are those of queries, then keys, then values.
 impl Projection for Linear {
-    fn new(width: usize, linear: impl Fn(usize, usize) -> Linear) -> Self {
+    fn new(width: usize, linear: impl Fn(usize, usize) -> Self) -> Self {
         linear(width, 3 * width)
     }
 
