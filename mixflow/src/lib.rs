@@ -40,6 +40,7 @@ mod device;
 mod error;
 pub mod evaluation;
 pub mod files;
+pub mod launch;
 mod memory;
 pub mod numbers;
 pub mod objective;

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::tensor::Device;
 use mixflow::autoencoder_training::RaeTraining;
 use mixflow::data::DataConfig;
-use mixflow::recipe::{AutoencoderConfig, DecoderRecipe, Preparation, Recipe};
+use mixflow::launch::{Preparation, decoder_run};
+use mixflow::recipe::{AutoencoderConfig, DecoderRecipe, Recipe};
 use mixflow::train::{Checkpoints, Event, LearningRate, Snapshot};
 use mixflow_backbones::discriminator::DiscriminatorConfig;
 use mixflow_backbones::lpips::Lpips;
@@ -74,7 +75,7 @@ fn read(path: &str, changes: &[&str]) -> DecoderRecipe {
 /// Trains until the end, or stops after the step of this number.
 fn train(recipe: &DecoderRecipe, folder: &Path, after: Option<u64>) -> Option<Vec<u8>> {
     let stop = AtomicBool::new(false);
-    let run = recipe.run(folder, recipe.open().expect("the data fit"), &stop).expect("the files fit");
+    let run = decoder_run(recipe, folder, recipe.open().expect("the data fit"), &stop).expect("the files fit");
     let (encoder, decoder) = recipe.networks().expect("the encoder fits");
     let decoder = run.train_decoder(&encoder, decoder, |event| {
         if matches!(event, Event::Stepped(report) if Some(report.step) == after) {
@@ -131,8 +132,9 @@ fn what_is_wrong_with_a_decoders_recipe_is_named() {
     assert!(error.contains("3 x 32 x 32") && error.contains("change data.size"), "{error}");
     let stop = AtomicBool::new(false);
     let recipe = read(&path, &["training.perceptual.weights=[\"absent.pth\"]"]);
-    let error =
-        recipe.run(folder.path(), recipe.open().expect("the data fit"), &stop).expect_err("no file").to_string();
+    let error = decoder_run(&recipe, folder.path(), recipe.open().expect("the data fit"), &stop)
+        .expect_err("no file")
+        .to_string();
     assert!(error.contains("absent.pth"), "{error}");
     // Other commands say what they cannot do with it, and `train` leaves other recipes alone.
     let error = Recipe::read(&path, &[]).expect_err("it trains no generator").to_string();
@@ -171,7 +173,7 @@ fn an_autoencoder_of_a_run_is_stopped_and_resumed() {
         let stop = AtomicBool::new(false);
         let value = recipe.to_value();
         let preparation = Preparation { folder, recipe: &value, data: &data, stop: &stop };
-        let prepared = config.prepare(&preparation, |event| {
+        let prepared = preparation.autoencoder(config, |event| {
             if matches!(event, Event::Stepped(report) if Some(report.step) == after) {
                 stop.store(true, Ordering::Relaxed);
             }

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::inception::InceptionArguments;
 use crate::kind::{Kind, of_any};
-use crate::latents::Stored;
+use crate::latents::check_latents;
 use crate::progress::Progress;
 use crate::run::{Result, note, say};
 use crate::sample::Sampling;
@@ -74,7 +74,7 @@ impl Eval {
         let count = self.images.unwrap_or(recipe.post_training.as_ref().map_or(500, |post| post.images));
 
         if self.against.is_none() {
-            Stored::check(recipe, trained.folder())?;
+            check_latents(recipe, trained.folder())?;
         }
         if let Some(inception) = self.inception.read()? {
             let found = inception.network(trained, count, self.against.as_deref())?;

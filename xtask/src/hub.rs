@@ -2,37 +2,29 @@
 
 use std::path::{Path, PathBuf};
 
+use mixflow::launch::Given;
 use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::train::{Start, StoredNetwork};
 use serde_json::Value;
 
 use crate::run::{Result, note};
 
-/// Weights to start a training from.
-pub(crate) struct Weights {
-    /// On this machine.
-    pub(crate) path: PathBuf,
-    /// Where they came from, to be written down.
-    pub(crate) start: Start,
-}
-
-impl Weights {
-    /// Those at a path or an address of the Hub, which is said; whoever loads them says what is taken of them.
-    pub(crate) fn find(from: &Path) -> Result<Self> {
-        let (path, origin) = if is_address(from) { weights(from)? } else { (from.into(), cached(from)) };
-        let stored = StoredNetwork::find(&path)?;
-        let mut start = Start::of(&stored)?;
-        let mut said = stored.file().display().to_string();
-        if let Some((address, repository, commit, file)) = origin {
-            said = address;
-            (start.repository, start.commit) = (Some(repository), Some(commit));
-            if let Some(first) = start.files.first_mut() {
-                first.file = file.into();
-            }
+/// The weights at a path or an address of the Hub, to start a training from, which is said; whoever loads them says what
+/// is taken of them.
+pub(crate) fn given(from: &Path) -> Result<Given> {
+    let (path, origin) = if is_address(from) { weights(from)? } else { (from.into(), cached(from)) };
+    let stored = StoredNetwork::find(&path)?;
+    let mut start = Start::of(&stored)?;
+    let mut said = stored.file().display().to_string();
+    if let Some((address, repository, commit, file)) = origin {
+        said = address;
+        (start.repository, start.commit) = (Some(repository), Some(commit));
+        if let Some(first) = start.files.first_mut() {
+            first.file = file.into();
         }
-        note(format_args!("starting from {said}"));
-        Ok(Self { path, start })
     }
+    note(format_args!("starting from {said}"));
+    Ok(Given { path, start })
 }
 
 /// A recipe with the commits of the files that it names on the Hub, which is what to keep; and with these files on this

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use mixflow::compare;
 use mixflow::evaluation::Measuring;
 use mixflow::train::{Event, StepReport};
 
@@ -74,6 +75,24 @@ impl Progress {
             Event::Stepped(report) => self.step(report),
             Event::Saved(_) => {}
             Event::Warning(text) => self.line(&format!("warning: {text}")),
+        }
+    }
+
+    /// Shows how a run goes.
+    pub(crate) fn launch(&mut self, event: &compare::Progress<'_>) {
+        use compare::Progress::{Begin, Images, Labels, Mebibytes, Note, Training};
+        match event {
+            Note(text) => self.line(text),
+            Begin(name, steps) => self.begin(name, *steps),
+            Images(done) => self.counted(*done, "image"),
+            Labels(done) => {
+                if self.name != "prompts" {
+                    self.begin("prompts", None);
+                }
+                self.counted(*done, "prompt");
+            }
+            Mebibytes(done) => self.checked(*done),
+            Training { event, .. } => self.training(event),
         }
     }
 

@@ -15,7 +15,7 @@ use mixflow::files::write_atomic;
 use mixflow::report::{Arm, slow_flow_page};
 
 use crate::kind::{Kind, of_any};
-use crate::latents::Stored;
+use crate::latents::check_latents;
 use crate::progress::Progress;
 use crate::run::{Result, note, say};
 use crate::sample::Sampling;
@@ -48,7 +48,7 @@ impl SlowFlow {
         let what = || format!("{} trajectories (--images)", self.images);
         // Noise, real images of both kinds, and states.
         check_memory(what, &[&latent[..], &[self.images as u64, 4 * 4]].concat())?;
-        Stored::check(&trained.recipe, trained.folder())?;
+        check_latents(&trained.recipe, trained.folder())?;
         let (train, held_out) = trained.parts(self.images)?;
         let labels = lag_labels(self.images, &train, &held_out)?;
         let classes = train.classes();

@@ -3,25 +3,18 @@
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use burn::tensor::Device;
 use clap::Args;
-use mixflow::FolderLock;
-use mixflow::backbones;
-use mixflow::compare::{self, seen_by_start};
-use mixflow::data::{DataConfig, Dataset, Fingerprint, check_same_data};
-use mixflow::files::write_atomic;
+use mixflow::launch::Launch;
 use mixflow::recipe::{NetworkSettings, Recipe};
-use mixflow::train::{Change, ClassRows, Start, StoredNetwork, change_optimizer, check_same_run, check_same_start};
+use mixflow::train::RunFolder;
 use serde_json::Value;
 
 use crate::decoder::train_decoder;
-use crate::hub::{Weights, named_files};
+use crate::hub::{given, named_files};
 use crate::kind::{Any, AnyRecipe};
-use crate::latents::Stored;
-use crate::learning::Prepared;
-use crate::run::{RecipeArguments, Result, as_given, lock, note, note_choices, program, stop_on_signals};
+use crate::learning::{check, run};
+use crate::run::{RecipeArguments, Result, STOP, as_given, note, program, stop_on_signals};
 use crate::tracking::Watchers;
 
 #[derive(Args)]
@@ -105,30 +98,17 @@ impl Train {
 }
 
 impl Destination {
-    /// The folder, `default` unless another was asked for, with its lock; a run that is in it and is not to be continued by
-    /// this recipe is refused.
-    pub(crate) fn folder(&self, default: PathBuf, recipe: &Value) -> Result<(PathBuf, FolderLock)> {
-        let folder = self.out.clone().unwrap_or(default);
-        let lock = lock(&folder)?;
-        let file = folder.join("recipe.json");
-        let shown = folder.display();
-        match (file.exists(), self.resume) {
-            (true, true) => check_same_run(&file, recipe, &self.changed_keys())?,
-            (true, false) => {
-                let advice = "add --resume to continue it, or choose another --out";
-                return Err(format!("{shown} holds a run already: {advice}").into());
-            }
-            (false, _) if ["checkpoints", "metrics.jsonl"].iter().any(|name| folder.join(name).exists()) => {
-                let reason = "a training, but not its recipe.json: put that back, or choose another --out";
-                return Err(format!("{shown} holds {reason}").into());
-            }
-            (false, true) => {
-                let advice = "leave out --resume to start one, or name its folder with --out";
-                return Err(format!("{shown} holds no run to continue: {advice}").into());
-            }
-            (false, false) => {}
+    /// The folder, `default` unless another was asked for; a run that is in it and is not to be continued by this recipe is
+    /// refused.
+    pub(crate) fn folder(&self, default: PathBuf, recipe: Value) -> Result<RunFolder> {
+        let path = self.out.clone().unwrap_or(default);
+        let changed: Vec<String> =
+            self.changes.iter().map(|change| change.split('=').next().unwrap_or_default().into()).collect();
+        let folder = RunFolder::take(&path, recipe, self.resume.then_some(&changed))?;
+        if let Some(warning) = folder.warning() {
+            note(format_args!("warning: {warning}"));
         }
-        Ok((folder, lock))
+        Ok(folder)
     }
 
     /// The recipe with the changes that were asked for by name; `with` makes them.
@@ -140,87 +120,12 @@ impl Destination {
             self.changes.iter().map(|change| (format!("--change {change}"), change.clone())).collect();
         with(&self.changes).map_err(|error| as_given(error.into(), &changes))
     }
-
-    /// The keys that a run may be continued with other values of.
-    fn changed_keys(&self) -> Vec<String> {
-        self.changes.iter().map(|change| change.split('=').next().unwrap_or_default().to_string()).collect()
-    }
-
-    /// Allows the changes that were asked for, and tells what they are.
-    fn allow(&self, run: &Path, recipe: &Value) -> Result<()> {
-        for Change { step, key, from, to } in change_optimizer(run, recipe, &self.changed_keys())? {
-            note(format_args!("from step {step} on, {key} is {to} instead of {from}"));
-        }
-        Ok(())
-    }
-
-    /// What the data hold, which must be those of the run in the folder, if there is one.
-    pub(crate) fn data(&self, data: &dyn Dataset, folder: &Path) -> Result<Fingerprint> {
-        let found = data.fingerprint()?;
-        if folder.join("recipe.json").exists() {
-            check_same_data(folder, &found)?;
-        }
-        Ok(found)
-    }
-
-    /// The weights to start from, if they were asked for, and the rows of their label table; they must be those of the run in
-    /// the folder, if there is one.
-    pub(crate) fn start(
-        &self,
-        from: Option<&Path>,
-        class_rows: Option<ClassRows>,
-        folder: &Path,
-    ) -> Result<Option<Weights>> {
-        let mut weights = from.map(Weights::find).transpose()?;
-        if let Some(weights) = &mut weights {
-            weights.start.class_rows = class_rows;
-        }
-        if folder.join("recipe.json").exists() {
-            check_same_start(folder, weights.as_ref().map(|weights| &weights.start))?;
-        }
-        Ok(weights)
-    }
 }
 
-/// Tells what was found of the data, and how.
-pub(crate) fn tell(config: &DataConfig, data: &dyn Dataset, found: &Fingerprint) {
-    note(format_args!("{}: {found}", config.describe()));
-    data.notices().iter().for_each(note);
-}
-
-/// What a run writes down before its first step; that it is a run stands in the last.
-const RECORDS: [&str; 6] = ["start.json", "data.json", "latents.json", "frozen.json", "phases.json", "recipe.json"];
-
-/// Makes a run on these data of a folder, which may start from weights, and does what is to be done in it, which tells
-/// whether it came to its end. A run that comes to nothing before its first step leaves the folder as it was.
-pub(crate) fn in_folder(
-    to: &Destination,
-    folder: &Path,
-    recipe: &Value,
-    data: &Fingerprint,
-    start: Option<&Start>,
-    work: impl FnOnce() -> Result<bool>,
-) -> Result<ExitCode> {
+/// Does what is to be done in a run's folder, which tells whether it came to its end; if not, says how to go on.
+pub(crate) fn in_folder(folder: &Path, recipe: &Value, work: impl FnOnce() -> Result<bool>) -> Result<ExitCode> {
     stop_on_signals()?;
-    let (file, text) = (folder.join("recipe.json"), serde_json::to_string_pretty(recipe)?);
-    let new = !file.exists();
-    if new {
-        // Before the recipe, which makes it a run.
-        Start::write(start, folder)?;
-        data.write(folder)?;
-        write_atomic(&file, text.as_bytes())?;
-    }
-    let finished = to.allow(folder, recipe).and_then(|()| work());
-    if new && finished.is_err() && !has_begun(folder) {
-        for record in RECORDS {
-            // What cannot be removed is less than what the user is told of next.
-            let _ = std::fs::remove_file(folder.join(record));
-        }
-    }
-    let finished = finished.map_err(|error| with_command(error, folder, recipe))?;
-    // A resumed run may have another number of steps; a recipe that does not fit its checkpoints was refused by now.
-    write_atomic(&file, text.as_bytes())?;
-    if finished {
+    if work().map_err(|error| with_command(error, folder, recipe))? {
         return Ok(ExitCode::SUCCESS);
     }
     note(format_args!(
@@ -273,38 +178,6 @@ fn quoted(word: &str) -> String {
     if !word.is_empty() && word.chars().all(plain) { word.into() } else { format!("'{}'", word.replace('\'', "'\\''")) }
 }
 
-/// Whether a step was taken in the folder of a run or in one of its parts, or prompts were read.
-fn has_begun(folder: &Path) -> bool {
-    let parts = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
-    let mut folders = std::iter::once(folder.to_path_buf()).chain(parts);
-    folders.any(|folder| folder.join("metrics.jsonl").exists() || folder.ends_with("prompts"))
-}
-
-/// The recipe's network with weights, whose label table gives its classes these rows.
-fn load_start<N: NetworkSettings>(recipe: &Recipe<N>, from: &Path, rows: Option<&ClassRows>) -> Result<N::Network> {
-    let stored = StoredNetwork::find(from)?;
-    note_choices(from, &stored.chosen(|weights| recipe.network.own(weights))?);
-    match rows {
-        Some(rows) => Ok(recipe.network.load_for_classes(&stored, recipe.seed, rows)?),
-        None => recipe.load(&stored, &Device::default()).map_err(|error| match other_classes(&error) {
-            true => format!(
-                "{error}: say with --class-rows which rows of their label table the classes of the data start from, such \
-                 as first, null or CLASS=ROW,..."
-            )
-            .into(),
-            false => error.into(),
-        }),
-    }
-}
-
-/// Whether weights do not fit because they are for other classes.
-fn other_classes(error: &mixflow::Error) -> bool {
-    match error {
-        mixflow::Error::Weights(backbones::Error::Mismatch(mismatch)) => mismatch.labels().is_some(),
-        error => error.to_string().contains(backbones::embed::LABEL_TABLE),
-    }
-}
-
 /// Runs a recipe of any network, in `folder` unless another was asked for.
 pub(crate) fn train<N: NetworkSettings>(
     recipe: &Recipe<N>,
@@ -313,45 +186,11 @@ pub(crate) fn train<N: NetworkSettings>(
     folder: PathBuf,
 ) -> Result<ExitCode> {
     let [recipe, local] = &named_files(&to.changed(|changes| recipe.with(changes))?)?;
-    let (folder, _lock) = to.folder(folder, &recipe.to_value())?;
-    recipe.check_memory(mixflow::memory())?;
-    // What is wrong with data or weights is said before anything is written.
-    let data: Arc<dyn Dataset> = match &recipe.post_training {
-        Some(post) => Arc::new(compare::parts(recipe, post)?.0),
-        None => recipe.open()?,
-    };
-    let found = to.data(&*data, &folder)?;
-    tell(&recipe.data, &*data, &found);
-    let stored = Stored::check(local, &folder)?;
-    let rows = from.classes.class_rows.as_deref().map(|text| ClassRows::parse(text, data.classes())).transpose();
-    let rows = rows.map_err(|reason| format!("--class-rows: {reason}"))?;
-    if let Some(rows) = &rows {
-        note(format_args!("classes start from the weights' label table: {}", rows.describe(data.classes())));
-    }
-    let weights = to.start(from.weights, rows.clone(), &folder)?;
-    let seen = match (&recipe.post_training, &weights) {
-        (Some(post), Some(weights)) => Some(seen_by_start(recipe, post, &*data, &StoredNetwork::find(&weights.path)?)),
-        _ => None,
-    };
-    if let Some(seen) = &seen {
-        note(seen);
-    }
-    let start = weights.as_ref().map(|weights| load_start(local, &weights.path, rows.as_ref())).transpose()?;
-    // A single training makes no images.
-    let guide = if recipe.post_training.is_some() { local.guide(&folder)? } else { None };
-    let mut tracking = to.watchers.tracking(&recipe.name, &folder, &recipe.to_value())?;
-    let origin = weights.as_ref().map(|weights| &weights.start);
-    in_folder(to, &folder, &recipe.to_value(), &found, origin, || {
-        if let Some(stored) = &stored {
-            stored.note(&folder)?;
-        }
-        let Some(run) = Prepared::new([recipe, local], folder.clone(), data, guide)? else { return Ok(false) };
-        let (network, tell) = (recipe.network.init(recipe.seed, &Device::default()), &mut tracking);
-        let finished = match recipe.post_training {
-            Some(_) => run.study(network, start, seen, tell),
-            None => run.single(start.unwrap_or(network), tell),
-        };
-        tracking.end(&finished);
-        finished
-    })
+    let folder = to.folder(folder, recipe.to_value())?;
+    let start = from.weights.map(given).transpose()?;
+    let class_rows = from.classes.class_rows.as_deref();
+    let (path, value) = (folder.path().to_path_buf(), recipe.to_value());
+    let ready = check(Launch { recipe, local, start, class_rows, stop: &STOP }, folder)?;
+    let tracking = to.watchers.tracking(&recipe.name, &path, &value)?;
+    in_folder(&path, &value, || run(ready, tracking))
 }

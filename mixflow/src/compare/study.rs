@@ -46,13 +46,19 @@ pub struct Study<'a, N: NetworkSettings = NetworkConfig> {
     pub stop: &'a AtomicBool,
 }
 
-/// What a study tells while it goes.
+/// What a study tells while it goes, and what leads to one.
 #[derive(Debug)]
 pub enum Progress<'a> {
+    /// Something for the user to read.
+    Note(String),
     /// A part begins: its name and, where they are counted, its number of steps, or of images.
     Begin(&'a str, Option<u64>),
     /// So many images of the part are done.
     Images(u64),
+    /// So many labels are prepared for the network.
+    Labels(u64),
+    /// So much of the part is read.
+    Mebibytes(u64),
     /// Something in a training.
     Training {
         /// The training's folder.

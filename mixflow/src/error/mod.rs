@@ -47,6 +47,14 @@ pub enum Error {
         /// What was expected and found, and what to do.
         reason: String,
     },
+    /// A folder holds a run where none is expected, or none where one is.
+    #[error("{} {reason}", folder.display())]
+    RunFolder {
+        /// The folder.
+        folder: PathBuf,
+        /// What is wrong and what to do: the rest of a sentence.
+        reason: String,
+    },
     /// A recipe cannot be used.
     #[error("{origin}: {reason}")]
     Recipe {
@@ -55,6 +63,12 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// Weights to start from are for other classes than the data have.
+    #[error(
+        "{0}: say with --class-rows which rows of their label table the classes of the data start from, such as first, null \
+         or CLASS=ROW,..."
+    )]
+    OtherClasses(Box<Self>),
     /// An array file is damaged or holds something else.
     #[error("cannot use {}: {reason}", path.display())]
     Array {

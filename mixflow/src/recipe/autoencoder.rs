@@ -1,8 +1,6 @@
 //! Autoencoders and target encoders, in a recipe.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use burn::tensor::{Device, Tensor};
 use mixflow_backbones::autoencoder::{Autoencoder, KlAutoencoderConfig};
@@ -10,27 +8,12 @@ use mixflow_backbones::encoder::{Encoder, EncoderConfig};
 use mixflow_backbones::rae::{DecoderConfig, LatentStatistics, Rae};
 use mixflow_backbones::weights::Weights;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::Error;
-use crate::autoencoder_training::{Judges, RaeRun, RaeTraining};
+use crate::autoencoder_training::RaeTraining;
 use crate::data::latents::Origin;
-use crate::data::{Dataset, kl_origin, rae_origin};
+use crate::data::{kl_origin, rae_origin};
 use crate::objective::TargetEncoder;
-use crate::train::{Checkpoints, Event};
-
-/// Where and on what a run trains its frozen networks first.
-#[derive(Debug)]
-pub struct Preparation<'a> {
-    /// The run's folder.
-    pub folder: &'a Path,
-    /// The run's recipe, stored with every checkpoint.
-    pub recipe: &'a Value,
-    /// Its images.
-    pub data: &'a Arc<dyn Dataset>,
-    /// Set from elsewhere, it ends the training after the step in progress.
-    pub stop: &'a AtomicBool,
-}
 
 /// What turns images into the latents that the network learns.
 #[allow(clippy::large_enum_variant, reason = "a recipe has one of them")]
@@ -198,23 +181,7 @@ impl AutoencoderConfig {
         })
     }
 
-    /// As [`load`](Self::load), after training what has to be trained and is not in the run's folder yet. None if it was
-    /// asked to stop; a checkpoint is written.
-    ///
-    /// # Errors
-    /// As [`load`](Self::load), and as [`RaeRun::from_scratch`].
-    pub fn prepare(
-        &self,
-        preparation: &Preparation<'_>,
-        tell: impl FnMut(Event),
-    ) -> Result<Option<Box<dyn Autoencoder>>, Error> {
-        if let Self::TrainedRae(trained) = self {
-            return Ok(trained.prepare(preparation, tell)?.map(|rae| Box::new(rae) as _));
-        }
-        self.load(preparation.folder).map(Some)
-    }
-
-    /// What is wrong with its shape, or with the training that [`prepare`](Self::prepare) may have to do, if anything.
+    /// What is wrong with its shape, or with its training, if anything.
     pub fn check(&self) -> Result<(), String> {
         match self {
             Self::Kl { network, .. } => network.check().map_err(|fault| format!("network: {fault}")),
@@ -223,7 +190,7 @@ impl AutoencoderConfig {
         }
     }
 
-    /// Steps of the training that [`prepare`](Self::prepare) may have to do.
+    /// Steps of its training, where the run trains it first.
     pub fn training_steps(&self) -> Option<u64> {
         match self {
             Self::TrainedRae(trained) => Some(trained.training.steps),
@@ -264,21 +231,7 @@ impl TargetEncoderConfig {
         }
     }
 
-    /// The encoder, trained first where it has to be and is not in the run's folder yet. None if it was asked to stop; a
-    /// checkpoint is written.
-    ///
-    /// # Errors
-    /// As [`AutoencoderConfig::prepare`].
-    pub fn prepare(&self, preparation: &Preparation<'_>, tell: impl FnMut(Event)) -> Result<Option<Encoder>, Error> {
-        match self {
-            Self::File { encoder, weights } => {
-                Ok(Some(encoder.init(0, &Device::default()).load(Weights::read(weights)?)?))
-            }
-            Self::Trained(trained) => Ok(trained.prepare(preparation, tell)?.map(|rae| rae.encoder)),
-        }
-    }
-
-    /// What is wrong with the training that [`prepare`](Self::prepare) may have to do, if anything.
+    /// What is wrong with its training, if anything.
     pub fn check(&self) -> Result<(), String> {
         match self {
             Self::Trained(trained) => trained.check(),
@@ -286,7 +239,7 @@ impl TargetEncoderConfig {
         }
     }
 
-    /// Steps of the training that [`prepare`](Self::prepare) may have to do.
+    /// Steps of its training, where the run trains it first.
     pub fn training_steps(&self) -> Option<u64> {
         match self {
             Self::Trained(trained) => Some(trained.training.steps),
@@ -319,11 +272,11 @@ pub struct TrainedRae {
 }
 
 impl TrainedRae {
-    fn file(folder: &Path) -> PathBuf {
+    pub(crate) fn file(folder: &Path) -> PathBuf {
         folder.join("autoencoder.safetensors")
     }
 
-    fn load(&self, folder: &Path) -> Result<Rae, Error> {
+    pub(crate) fn load(&self, folder: &Path) -> Result<Rae, Error> {
         let file = Self::file(folder);
         if !file.is_file() {
             let reason =
@@ -350,83 +303,5 @@ impl TrainedRae {
             .check()
             .and_then(|()| training.check_images(channels, grid * patch))
             .map_err(|fault| format!("training.{fault}"))
-    }
-
-    fn prepare(&self, preparation: &Preparation<'_>, tell: impl FnMut(Event)) -> Result<Option<Rae>, Error> {
-        let Preparation { folder, recipe, data, stop } = *preparation;
-        let (file, trained) = (Self::file(folder), folder.join("autoencoder"));
-        if file.is_file() {
-            // What was trained after it knows its latents or features.
-            let taken = Checkpoints::new(trained.join("checkpoints"), 2).newest_step()?;
-            if let Some(taken) = taken.filter(|taken| *taken != self.training.steps) {
-                let reason = format!(
-                    "it was trained for {taken} steps, the recipe has {} for it: continue with {taken}, or choose another \
-                     --out",
-                    self.training.steps
-                );
-                return Err(Error::Recipe { origin: file.display().to_string(), reason });
-            }
-        } else {
-            let run = RaeRun {
-                folder: trained,
-                recipe: recipe.clone(),
-                training: &self.training,
-                judges: Judges::load(&self.training)?,
-                data: Arc::clone(data),
-                stop,
-            };
-            let Some(rae) = run.from_scratch(&self.encoder, &self.decoder, tell)? else { return Ok(None) };
-            Weights::of(&rae, str::to_string).write(&file, &[("library_name", "mixflow")])?;
-        }
-        // What is used is what the file holds, whether the run was stopped in between or not.
-        self.load(folder).map(Some)
-    }
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::recipe::Recipe;
-
-    /// The autoencoder of a recipe, tiny and trained for so many steps.
-    fn trained(steps: u64) -> Recipe {
-        let autoencoder = json!({
-            "kind": "trained-rae",
-            "encoder": {
-                "architecture": "dinov2", "channels": 1, "input_size": 16, "table_size": 16, "patch": 8,
-                "width": 8, "depth": 1, "heads": 2, "hidden": 16, "normalisation": "symmetric"
-            },
-            "decoder": { "features": 8, "grid": 2, "patch": 8, "channels": 1, "width": 8, "depth": 1, "heads": 2, "hidden": 16 },
-            "training": { "steps": steps, "batch": 4, "noise": 0.1, "seed": 0, "optimizer": {} },
-        });
-        let network = json!({ "kind": "sit", "input_size": 2, "patch": 1, "channels": 8, "width": 8, "depth": 1, "heads": 2,
-            "hidden": 16, "classes": 10 });
-        let set = ["data.size=16".to_string(), format!("autoencoder={autoencoder}"), format!("network={network}")];
-        Recipe::read("digits", &set).unwrap()
-    }
-
-    #[test]
-    fn an_autoencoder_that_was_trained_for_other_steps_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let prepare = |steps: u64| {
-            let recipe = trained(steps);
-            let (value, data, stop) = (recipe.to_value(), recipe.open().unwrap(), AtomicBool::new(false));
-            let preparation = Preparation { folder: folder.path(), recipe: &value, data: &data, stop: &stop };
-            recipe.autoencoder.unwrap().prepare(&preparation, |_| {}).map(|autoencoder| autoencoder.is_some())
-        };
-        let file = folder.path().join("autoencoder.safetensors");
-        assert!(prepare(1).unwrap());
-        let first = std::fs::read(&file).unwrap();
-        assert!(prepare(1).unwrap());
-        let error = prepare(2).unwrap_err().to_string();
-        assert!(error.contains("trained for 1 steps, the recipe has 2"), "{error}");
-        assert_eq!(std::fs::read(&file).unwrap(), first);
-        // Without the file its training goes on.
-        std::fs::remove_file(&file).unwrap();
-        assert!(prepare(2).unwrap());
-        assert_ne!(std::fs::read(&file).unwrap(), first);
     }
 }

@@ -1,8 +1,7 @@
 //! The training of a decoder alone, as one JSON value.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
 use mixflow_backbones::encoder::{Encoder, EncoderConfig};
@@ -14,7 +13,7 @@ use serde_json::Value;
 use super::check_name;
 use super::read::{changed, deserialize, embedded, read};
 use crate::Error;
-use crate::autoencoder_training::{Judges, RaeRun, RaeTraining};
+use crate::autoencoder_training::RaeTraining;
 use crate::data::{DataConfig, Dataset};
 
 /// Everything that determines the training of a [`Decoder`] for a published encoder: RAE's first stage.
@@ -109,15 +108,6 @@ impl DecoderRecipe {
         let device = Device::default();
         let encoder = self.encoder.init(0, &device).load(Weights::read(&self.encoder_weights)?)?;
         Ok((encoder, self.decoder.init(self.training.seed, &device)))
-    }
-
-    /// Its training in a folder.
-    ///
-    /// # Errors
-    /// If the file of a loss cannot be read or does not fit.
-    pub fn run<'a>(&'a self, folder: &Path, data: Arc<dyn Dataset>, stop: &'a AtomicBool) -> Result<RaeRun<'a>, Error> {
-        let (training, recipe) = (&self.training, self.to_value());
-        Ok(RaeRun { folder: folder.into(), recipe, training, judges: Judges::load(training)?, data, stop })
     }
 
     pub(super) fn is_one(value: &Value) -> bool {

@@ -13,7 +13,7 @@ mod stored;
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;
 
-pub use autoencoder::{AutoencoderConfig, Preparation, TargetEncoderConfig, TrainedRae};
+pub use autoencoder::{AutoencoderConfig, TargetEncoderConfig, TrainedRae};
 pub use decoder::{DecoderKind, DecoderRecipe};
 pub use guide::{Guide, GuideConfig};
 pub use network::{ConditionOf, NetworkCost, NetworkSettings};

@@ -1,0 +1,315 @@
+//! A recipe from its data to its weights, and of a comparison to its report, in a folder.
+
+mod frozen;
+
+pub use frozen::{Preparation, decoder_run};
+
+use std::cell::RefCell;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use burn::tensor::Device;
+use mixflow_backbones::embed::LABEL_TABLE;
+use mixflow_backbones::encoder::Encoder;
+use mixflow_backbones::weights::Weights;
+use mixflow_backbones::{self as backbones, Autoencoder};
+use serde_json::Value;
+
+use crate::compare::{self, Progress, Study, StudyOutcome, seen_by_start};
+use crate::data::latents::Verified;
+use crate::data::{Conditioner, Dataset, Fingerprint, learned};
+use crate::objective::TargetEncoder;
+use crate::recipe::{ConditionOf, Guide, NetworkSettings, Recipe};
+use crate::report::Report;
+use crate::train::{Change, ClassRows, Event, Outcome, Run, RunFolder, Start, StoredNetwork, check_same_frozen};
+use crate::{Error, memory};
+
+/// What to run, and where. [`check`](Self::check) says what is wrong before anything is written, [`Ready::run`] does it.
+///
+/// ```no_run
+/// use std::{path::Path, sync::atomic::AtomicBool};
+///
+/// use mixflow::launch::{Finish, Launch};
+/// use mixflow::recipe::Recipe;
+/// use mixflow::train::RunFolder;
+///
+/// let (recipe, stop) = (Recipe::read("digits", &[])?, AtomicBool::new(false));
+/// let folder = RunFolder::take(Path::new("runs/digits"), recipe.to_value(), None)?;
+/// let launch = Launch { recipe: &recipe, local: &recipe, start: None, class_rows: None, stop: &stop };
+/// if let Some(Finish::Compared(report, page)) = launch.check(folder, &mut |_| {})?.run(&mut |_| {})? {
+///     println!("{}\n{}", report.summary_text(), page.display());
+/// }
+/// # Ok::<(), mixflow::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Launch<'a, N: NetworkSettings> {
+    /// The recipe as the folder and its checkpoints keep it.
+    pub recipe: &'a Recipe<N>,
+    /// The same with files of this machine where the other names some of the Hub; otherwise the same.
+    pub local: &'a Recipe<N>,
+    /// Weights to start from.
+    pub start: Option<Given>,
+    /// Which rows of the label table of these weights the classes start from, as [`ClassRows::parse`] takes it.
+    pub class_rows: Option<&'a str>,
+    /// Set from elsewhere, it ends the run after the step in progress.
+    pub stop: &'a AtomicBool,
+}
+
+/// Weights that a run is given to start from.
+#[derive(Clone, Debug)]
+pub struct Given {
+    /// On this machine.
+    pub path: PathBuf,
+    /// Where they came from, to be written down.
+    pub start: Start,
+}
+
+/// A run that can begin, or go on.
+#[derive(Debug)]
+pub struct Ready<'a, N: NetworkSettings> {
+    recipe: &'a Recipe<N>,
+    local: &'a Recipe<N>,
+    folder: RunFolder,
+    data: Arc<dyn Dataset>,
+    fingerprint: Fingerprint,
+    /// Shards of stored latents that were found whole.
+    verified: Option<Verified>,
+    start: Option<(N::Network, Start)>,
+    /// What a given start has seen of held-out images.
+    seen: Option<String>,
+    guide: Option<Guide>,
+    stop: &'a AtomicBool,
+}
+
+/// How a run ended.
+#[derive(Debug)]
+pub enum Finish {
+    /// The file of the weights, their moving average.
+    Trained(PathBuf),
+    /// Of a comparison: the report, and where the page is.
+    Compared(Box<Report>, PathBuf),
+}
+
+impl<'a, N: NetworkSettings> Launch<'a, N> {
+    /// Reads data and weights, and refuses what does not belong together or cannot fit memory.
+    ///
+    /// # Errors
+    /// What is wrong with recipe, data, weights or folder.
+    pub fn check(self, folder: RunFolder, tell: &mut dyn FnMut(Progress)) -> Result<Ready<'a, N>, Error> {
+        let Self { recipe, local, start, class_rows, stop } = self;
+        recipe.check_memory(memory())?;
+        let data: Arc<dyn Dataset> = match &recipe.post_training {
+            Some(post) => Arc::new(compare::parts(recipe, post)?.0),
+            None => recipe.open()?,
+        };
+        let fingerprint = folder.check_data(&*data)?;
+        tell(Progress::Note(format!("{}: {fingerprint}", recipe.data.describe())));
+        data.notices().into_iter().for_each(|notice| tell(Progress::Note(notice)));
+        let verified = verified(local, folder.path(), tell)?;
+        let rows = class_rows.map(|text| ClassRows::parse(text, data.classes())).transpose();
+        let rows = rows.map_err(|reason| Error::Recipe { origin: "--class-rows".into(), reason })?;
+        if let Some(rows) = &rows {
+            let rows = rows.describe(data.classes());
+            tell(Progress::Note(format!("classes start from the weights' label table: {rows}")));
+        }
+        let start = start.map(|given| Given { start: Start { class_rows: rows.clone(), ..given.start }, ..given });
+        folder.check_start(start.as_ref().map(|given| &given.start))?;
+        let mut seen = None;
+        let start = match start {
+            None => None,
+            Some(Given { path, start }) => {
+                let stored = StoredNetwork::find(&path)?;
+                seen = recipe.post_training.as_ref().map(|post| seen_by_start(recipe, post, &*data, &stored));
+                seen.iter().for_each(|seen| tell(Progress::Note(seen.clone())));
+                Some((load_start(local, &path, &stored, rows.as_ref(), tell)?, start))
+            }
+        };
+        // A single training makes no images.
+        let guide = if recipe.post_training.is_some() { local.guide(folder.path())? } else { None };
+        Ok(Ready { recipe, local, folder, data, fingerprint, verified, start, seen, guide, stop })
+    }
+}
+
+/// The stored latents that a recipe learns, if it learns any, compared with their hashes; not those again that the run in
+/// `folder` has found whole.
+///
+/// # Errors
+/// If they are damaged, or were not made by the recipe's autoencoder.
+pub fn verified<N: NetworkSettings>(
+    recipe: &Recipe<N>,
+    folder: &Path,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<Option<Verified>, Error> {
+    let Some(latents) = recipe.stored_latents()? else { return Ok(None) };
+    tell(Progress::Note(format!("data: {}", latents.manifest())));
+    tell(Progress::Begin("checking latents", Some(mebibytes(latents.manifest().bytes()))));
+    let before = Verified::read(&folder.join(VERIFIED));
+    Ok(Some(latents.verify(&before, |done, _| tell(Progress::Mebibytes(mebibytes(done))))?))
+}
+
+/// Where a run notes which shards it has found whole.
+const VERIFIED: &str = "latents.json";
+
+fn mebibytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
+}
+
+fn load_start<N: NetworkSettings>(
+    recipe: &Recipe<N>,
+    path: &Path,
+    stored: &StoredNetwork,
+    rows: Option<&ClassRows>,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<N::Network, Error> {
+    let chosen = stored.chosen(|weights| recipe.network.own(weights))?;
+    if !chosen.is_empty() {
+        tell(Progress::Note(format!("of {}: {}", path.display(), chosen.join(", "))));
+    }
+    match rows {
+        Some(rows) => recipe.network.load_for_classes(stored, recipe.seed, rows),
+        None => recipe.load(stored, &Device::default()).map_err(|error| match of_other_classes(&error) {
+            true => Error::OtherClasses(error.into()),
+            false => error,
+        }),
+    }
+}
+
+/// Whether weights do not fit because they are for other classes.
+fn of_other_classes(error: &Error) -> bool {
+    match error {
+        Error::Weights(backbones::Error::Mismatch(mismatch)) => mismatch.labels().is_some(),
+        error => error.to_string().contains(LABEL_TABLE),
+    }
+}
+
+impl<N: NetworkSettings> Ready<'_, N> {
+    /// Does it; nothing if it was stopped, with a checkpoint, in the middle.
+    ///
+    /// # Errors
+    /// As [`RunFolder::run`], [`Run::train`] and [`Study::run`].
+    pub fn run(self, tell: &mut dyn FnMut(Progress)) -> Result<Option<Finish>, Error> {
+        let Self { recipe, local, folder, data, fingerprint, verified, start, seen, guide, stop } = self;
+        let (start, origin) = start.unzip();
+        let path = folder.path().to_path_buf();
+        let tell = RefCell::new(tell);
+        let changed = |Change { step, key, from, to }| {
+            tell.borrow_mut()(Progress::Note(format!("from step {step} on, {key} is {to} instead of {from}")));
+        };
+        let work = || {
+            let tell = &mut **tell.borrow_mut();
+            if let Some(verified) = verified {
+                verified.write(&path.join(VERIFIED))?;
+            }
+            let Some(parts) = Parts::prepare(recipe, local, &path, data, guide, stop, tell)? else { return Ok(None) };
+            let network = recipe.network.init(recipe.seed, &Device::default());
+            match recipe.post_training {
+                Some(_) => parts.study(network, start, seen, tell),
+                None => parts.train(start.unwrap_or(network), tell),
+            }
+        };
+        folder.run(&fingerprint, origin.as_ref(), changed, work)
+    }
+}
+
+/// All that a training needs besides its network.
+struct Parts<'a, N: NetworkSettings> {
+    recipe: &'a Recipe<N>,
+    folder: &'a Path,
+    data: Arc<dyn Dataset>,
+    conditioner: Arc<dyn Conditioner<ConditionOf<N>>>,
+    autoencoder: Option<Box<dyn Autoencoder>>,
+    encoder: Option<Encoder>,
+    guide: Option<Guide>,
+    stop: &'a AtomicBool,
+}
+
+impl<'a, N: NetworkSettings> Parts<'a, N> {
+    /// Reads or trains the frozen networks, and prepares what the network is told; nothing if stopped in between.
+    fn prepare(
+        recipe: &'a Recipe<N>,
+        local: &Recipe<N>,
+        folder: &'a Path,
+        data: Arc<dyn Dataset>,
+        guide: Option<Guide>,
+        stop: &'a AtomicBool,
+        tell: &mut dyn FnMut(Progress),
+    ) -> Result<Option<Self>, Error> {
+        let conditioner =
+            local.network.conditioner(data.classes(), folder, &mut |done| tell(Progress::Labels(done as u64)))?;
+        let value: Value = recipe.to_value();
+        let preparation = Preparation { folder, recipe: &value, data: &data, stop };
+        let (mut autoencoder, mut encoder) = (None, None);
+        let training = &folder.join("autoencoder");
+        if let Some(config) = local.encoding() {
+            tell(Progress::Begin("autoencoder", config.training_steps()));
+            let tell = |event: Event| tell(Progress::Training { folder: training, event });
+            let Some(ready) = preparation.autoencoder(config, tell)? else { return Ok(None) };
+            autoencoder = Some(ready);
+        }
+        if let Some(config) = &local.target_encoder {
+            tell(Progress::Begin("target encoder", config.training_steps()));
+            let tell = |event: Event| tell(Progress::Training { folder: training, event });
+            let Some(ready) = preparation.target_encoder(config, tell)? else { return Ok(None) };
+            encoder = Some(ready);
+        }
+        // The folder tells more by now: its classes, and the autoencoder that was trained first.
+        if guide.is_some() {
+            local.guide(folder)?;
+        }
+        check_same_frozen(folder, &local.frozen_files(folder))?;
+        Ok(Some(Self { recipe, folder, data, conditioner, autoencoder, encoder, guide, stop }))
+    }
+
+    fn encoder(&self) -> Option<&dyn TargetEncoder> {
+        self.encoder.as_ref().map(|encoder| encoder as _)
+    }
+
+    /// Pre-training, both post-trainings, their comparison; `seen` is what a given start has seen.
+    fn study(
+        &self,
+        network: N::Network,
+        start: Option<N::Network>,
+        seen: Option<String>,
+        tell: &mut dyn FnMut(Progress),
+    ) -> Result<Option<Finish>, Error> {
+        let study = Study {
+            recipe: self.recipe,
+            folder: self.folder.into(),
+            conditioner: self.conditioner.clone(),
+            autoencoder: self.autoencoder.as_deref(),
+            guide: self.guide.as_ref(),
+            encoder: self.encoder(),
+            seen,
+            stop: self.stop,
+        };
+        Ok(match study.run(network, start, |config| self.recipe.network.objective(config), tell)? {
+            StudyOutcome::Finished(report, page) => Some(Finish::Compared(report, page)),
+            StudyOutcome::Interrupted => None,
+        })
+    }
+
+    /// One training.
+    fn train(&self, network: N::Network, tell: &mut dyn FnMut(Progress)) -> Result<Option<Finish>, Error> {
+        let recipe = self.recipe;
+        tell(Progress::Begin(&recipe.name, Some(recipe.training.steps)));
+        let run = Run {
+            folder: self.folder.into(),
+            recipe: recipe.to_value(),
+            config: &recipe.training,
+            seed: recipe.seed,
+            data: learned(self.data.clone(), self.autoencoder.as_deref())?,
+            conditioner: self.conditioner.clone(),
+            flip: recipe.data.flip(),
+            encoder: self.encoder(),
+            stop: self.stop,
+        };
+        let objective = recipe.network.objective(&recipe.objective);
+        let tell = |event: Event| tell(Progress::Training { folder: self.folder, event });
+        let Outcome::Finished(state) = run.train(network, &objective, tell)? else { return Ok(None) };
+        let file = self.folder.join("model.safetensors");
+        let weights = Weights::of(&state.average(), recipe.network.official_key());
+        weights.write(&file, &[("format", "pt"), ("library_name", "mixflow")])?;
+        Ok(Some(Finish::Trained(file)))
+    }
+}

@@ -1,0 +1,132 @@
+//! The folder of a run: begun, or continued where it stands.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::{Change, Start, change_optimizer, check_same_run, check_same_start};
+use crate::data::{Dataset, Fingerprint, check_same_data};
+use crate::files::write_atomic;
+use crate::{Error, FolderLock};
+
+const RECIPE: &str = "recipe.json";
+
+/// What a run writes down before its first step; that it is a run stands in the last.
+const RECORDS: [&str; 6] = ["start.json", "data.json", "latents.json", "frozen.json", "phases.json", RECIPE];
+
+/// The folder of a run, which no other process works in meanwhile.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    recipe: Value,
+    /// Keys of the optimiser that may have other values than the run has.
+    changed: Vec<String>,
+    /// Whether no run is in it yet.
+    new: bool,
+    lock: FolderLock,
+}
+
+impl RunFolder {
+    /// Takes a folder for a run of `recipe`, and makes it if it is not there. `resume` continues the run that is in it,
+    /// whose optimiser may have other values at these keys; none begins one.
+    ///
+    /// # Errors
+    /// If another process works there; if there is a run and none is to be continued, or the other way round; and as
+    /// [`check_same_run`].
+    pub fn take(path: &Path, recipe: Value, resume: Option<&[String]>) -> Result<Self, Error> {
+        let lock = FolderLock::take(path)?;
+        let file = path.join(RECIPE);
+        let fault = |reason: &str| Err(Error::RunFolder { folder: path.into(), reason: reason.into() });
+        match (file.exists(), resume) {
+            (true, Some(keys)) => check_same_run(&file, &recipe, keys)?,
+            (true, None) => {
+                return fault("holds a run already: add --resume to continue it, or choose another --out");
+            }
+            (false, _) if ["checkpoints", "metrics.jsonl"].iter().any(|name| path.join(name).exists()) => {
+                return fault("holds a training, but not its recipe.json: put that back, or choose another --out");
+            }
+            (false, Some(_)) => {
+                return fault(
+                    "holds no run to continue: leave out --resume to start one, or name its folder with --out",
+                );
+            }
+            (false, None) => {}
+        }
+        let changed = resume.unwrap_or_default().to_vec();
+        Ok(Self { path: path.into(), recipe, changed, new: !file.exists(), lock })
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What is to be told of its lock: see [`FolderLock::warning`].
+    pub fn warning(&self) -> Option<&str> {
+        self.lock.warning()
+    }
+
+    /// What the data hold, which must be those of the run that is continued.
+    ///
+    /// # Errors
+    /// If they cannot be read, or are others.
+    pub fn check_data(&self, data: &dyn Dataset) -> Result<Fingerprint, Error> {
+        let found = data.fingerprint()?;
+        if !self.new {
+            check_same_data(&self.path, &found)?;
+        }
+        Ok(found)
+    }
+
+    /// Refuses other weights to start from than those of the run that is continued.
+    ///
+    /// # Errors
+    /// If it had others, or none.
+    pub fn check_start(&self, start: Option<&Start>) -> Result<(), Error> {
+        if self.new { Ok(()) } else { check_same_start(&self.path, start) }
+    }
+
+    /// Makes a run on these data of the folder, which may start from weights, and does the work, which gives nothing if it
+    /// was interrupted. A run that comes to nothing before its first step leaves the folder as it was. `tell` hears which
+    /// settings of the optimiser are others from now on.
+    ///
+    /// # Errors
+    /// Those of the work, and if the folder cannot be written.
+    pub fn run<T, E: From<Error>>(
+        self,
+        data: &Fingerprint,
+        start: Option<&Start>,
+        mut tell: impl FnMut(Change),
+        work: impl FnOnce() -> Result<Option<T>, E>,
+    ) -> Result<Option<T>, E> {
+        let (file, text) = (self.path.join(RECIPE), format!("{:#}", self.recipe));
+        if self.new {
+            // Before the recipe, which makes it a run.
+            Start::write(start, &self.path)?;
+            data.write(&self.path)?;
+            write_atomic(&file, text.as_bytes())?;
+        }
+        let finished = change_optimizer(&self.path, &self.recipe, &self.changed).map_err(E::from).and_then(|changes| {
+            changes.into_iter().for_each(&mut tell);
+            work()
+        });
+        if self.new && finished.is_err() && !self.has_begun() {
+            for record in RECORDS {
+                // What cannot be removed is less than what the user is told of next.
+                let _ = fs::remove_file(self.path.join(record));
+            }
+        }
+        let finished = finished?;
+        // A run that was continued may have another number of steps; what does not fit its checkpoints was refused by now.
+        write_atomic(&file, text.as_bytes())?;
+        Ok(finished)
+    }
+
+    /// Whether a step was taken in the folder or in one of its parts, or prompts were read.
+    fn has_begun(&self) -> bool {
+        let parts = fs::read_dir(&self.path).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut folders = std::iter::once(self.path.clone()).chain(parts);
+        folders.any(|folder| folder.join("metrics.jsonl").exists() || folder.ends_with("prompts"))
+    }
+}
