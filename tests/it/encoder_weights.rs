@@ -3,57 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use mixflow_backbones::encoder::EncoderConfig;
 use mixflow_backbones::rae::{Decoder, DecoderConfig, LatentStatistics};
 use mixflow_backbones::weights::{LazyTensor, Weights};
+use mixflow_tests::{assert_official_names, official_names};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
-
-struct List {
-    path: Vec<String>,
-    key: fn(&str) -> String,
-    lines: Vec<String>,
-    parameters: usize,
-}
-
-impl List {
-    fn of(module: &impl Module, key: fn(&str) -> String) -> Self {
-        let mut list = Self { path: vec![], key, lines: vec![], parameters: 0 };
-        module.visit(&mut list);
-        list.lines.sort();
-        list
-    }
-}
-
-impl ModuleVisitor for List {
-    // As files do, names leave out which network an enum holds.
-    fn enter_module(&mut self, name: &str, container: &str) {
-        if !container.starts_with("Enum:") {
-            self.path.push(name.into());
-        }
-    }
-    fn exit_module(&mut self, _: &str, container: &str) {
-        if !container.starts_with("Enum:") {
-            self.path.pop();
-        }
-    }
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        assert!(!param.is_initialized(), "{} was allocated", self.path.join("."));
-        let shape = param.lazy_shape();
-        self.parameters += shape.num_elements();
-        self.lines.push(format!("{}\t{:?}\tfloat32", (self.key)(&self.path.join(".")), shape.to_vec()));
-    }
-}
-
-fn official_list(name: &str) -> Vec<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fixtures/keys/{name}.txt"));
-    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let mut lines: Vec<_> = text.lines().map(str::to_string).collect();
-    lines.sort();
-    lines
-}
 
 #[test]
 fn names_and_shapes_are_those_of_the_published_files() {
@@ -64,11 +21,10 @@ fn names_and_shapes_are_those_of_the_published_files() {
         (EncoderConfig::mae_base(), "hf_vit_mae_base_encoder"),
     ] {
         let encoder = config.init(0, &device);
-        let found = List::of(&encoder, encoder.official_key());
-        assert_eq!(found.lines, official_list(name), "{name}");
+        assert_official_names(&encoder, encoder.official_key(), name);
     }
     let decoder = DecoderConfig::extra_large().init(0, &device);
-    assert_eq!(List::of(&decoder, Decoder::official_key).lines, official_list("rae_decoder_vitxl"));
+    assert_official_names(&decoder, Decoder::official_key, "rae_decoder_vitxl");
 }
 
 /// `README.md` of the recorded cases: counts of the instantiated official classes, frozen tables included.
@@ -80,8 +36,7 @@ fn parameter_counts_are_the_published_ones() {
         (EncoderConfig::siglip2_base(), 92_930_304),
         (EncoderConfig::mae_base(), 85_798_656),
     ] {
-        let encoder = config.init(0, &device);
-        assert_eq!(List::of(&encoder, encoder.official_key()).parameters, expected, "{config:?}");
+        assert_eq!(config.init(0, &device).num_params(), expected, "{config:?}");
         assert_eq!(config.parameters(), expected as u64, "{config:?}");
     }
     for (config, expected) in [
@@ -89,7 +44,7 @@ fn parameter_counts_are_the_published_ones() {
         (DecoderConfig::large(), 304_150_272),
         (DecoderConfig::extra_large(), 415_352_704),
     ] {
-        assert_eq!(List::of(&config.init(0, &device), Decoder::official_key).parameters, expected, "{config:?}");
+        assert_eq!(config.init(0, &device).num_params(), expected, "{config:?}");
         assert_eq!(config.parameters(), expected as u64, "{config:?}");
     }
 }
@@ -142,7 +97,7 @@ fn files_of_whole_models_load_as_well() {
     ] {
         let (encoder, start) = (config.init(1, &device), config.init(2, &device));
         // The names in files are those that are published, not only names that load again.
-        let published = official_list(list);
+        let published = official_names(list);
         for (name, _) in encoder.weights().iter() {
             assert!(published.iter().any(|line| line.split('\t').next() == Some(name)), "{list} has no {name}");
         }

@@ -13,6 +13,7 @@ mod inception;
 mod lightning_dit;
 mod loading;
 mod mixflow;
+mod names;
 mod optimizer;
 mod rae_sampling;
 mod rae_stage1;

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use mixflow_backbones::Autoencoder;
 use mixflow_backbones::autoencoder::{KlAutoencoder, KlAutoencoderConfig, Latents, TileConfig, official_key};
 use mixflow_backbones::weights::Weights;
-use mixflow_tests::Fixture;
+use mixflow_tests::{Fixture, assert_official_names};
 use safetensors::tensor::TensorView;
 
 const CASES: [&str; 2] = ["vae/sd_vae", "vae/sd3_vae"];
@@ -110,43 +110,13 @@ fn every_naming_loads_and_the_one_of_diffusers_is_saved() {
     }
 }
 
-/// Names, shapes and number of parameters, none of which is drawn.
-struct List(Vec<String>, usize, Vec<String>);
-
-impl List {
-    fn of(config: &KlAutoencoderConfig) -> Self {
-        let mut list = Self(vec![], 0, vec![]);
-        config.init(0, &Device::default()).visit(&mut list);
-        list.2.sort();
-        list
-    }
-}
-
-impl ModuleVisitor for List {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.0.push(name.into());
-    }
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.0.pop();
-    }
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        assert!(!param.is_initialized());
-        let shape = param.lazy_shape();
-        self.1 += shape.num_elements();
-        self.2.push(format!("{}\t{:?}\tfloat32", official_key(&self.0.join(".")), shape.to_vec()));
-    }
-}
-
 #[test]
 fn parameters_of_the_published_sizes_are_the_official_ones() {
-    let keys = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/keys/sd_vae_diffusers.txt");
-    let keys = std::fs::read_to_string(keys).expect("the list of names");
-    let mut official: Vec<&str> = keys.lines().collect();
-    official.sort_unstable();
-    let found = List::of(&KlAutoencoderConfig::stable_diffusion());
-    assert_eq!(found.2, official);
-    assert_eq!(found.1, 83_653_863);
-    assert_eq!(List::of(&KlAutoencoderConfig::stable_diffusion_3()).1, 83_819_683);
+    let init = |config: KlAutoencoderConfig| config.init(0, &Device::default());
+    let first = init(KlAutoencoderConfig::stable_diffusion());
+    assert_official_names(&first, official_key, "sd_vae_diffusers");
+    assert_eq!(first.num_params(), 83_653_863);
+    assert_eq!(init(KlAutoencoderConfig::stable_diffusion_3()).num_params(), 83_819_683);
 }
 
 #[test]

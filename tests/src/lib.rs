@@ -1,6 +1,7 @@
 //! What the tests across crates share: recorded cases of the official PyTorch code, and how close we must come.
 
 mod gradients;
+mod names;
 mod tiny_net;
 
 use std::path::Path;
@@ -11,6 +12,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
 pub use gradients::{assert_gradients, assert_loss_and_gradients};
+pub use names::{assert_official_names, official_names};
 pub use tiny_net::{LabelledTinyNet, TinyNet};
 
 /// Relative and absolute tolerance: `|a - b| <= absolute + relative * |b|`.

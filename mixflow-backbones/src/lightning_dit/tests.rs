@@ -86,27 +86,6 @@ pub(crate) fn count(network: &impl Module) -> [u64; 2] {
     count.1
 }
 
-/// Official names and shapes, sorted, as `keys/*.txt` lists them.
-pub(crate) fn listed(network: &impl Module) -> Vec<String> {
-    struct List(Vec<String>, Vec<String>);
-    impl ModuleVisitor for List {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.0.push(name.into());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let shape = param.lazy_shape().to_vec();
-            self.1.push(format!("{}\t{shape:?}\tfloat32", official_key(&self.0.join("."))));
-        }
-    }
-    let mut list = List(vec![], vec![]);
-    network.visit(&mut list);
-    list.1.sort();
-    list.1
-}
-
 /// `README.md` of the recorded cases: counts of the instantiated official class.
 #[test]
 fn parameter_counts_are_the_published_ones() {

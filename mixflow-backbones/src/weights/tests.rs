@@ -4,8 +4,7 @@ use std::io::Seek as _;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
 
-use burn::module::Param;
-use burn::tensor::{BoolStore, DType, Device, FloatDType, Tensor};
+use burn::tensor::{BoolStore, DType, Device, FloatDType};
 use rand::rngs::ChaCha8Rng;
 use rand::{RngExt, SeedableRng};
 

@@ -1,6 +1,6 @@
 //! The network itself.
 
-use burn::module::{Module, ModuleVisitor, Param};
+use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use mixflow::backbones::{Backbone, ops, testing};
 use mixflow::schedules::{Linear, MixFlow, Reversed};
@@ -8,7 +8,7 @@ use mixflow::train::{LearningRate, OptimizerConfig, TrainState};
 use mixflow::{Batch, FlowMatching, Objective};
 use mixflow_t2i::mmdit::official_key;
 use mixflow_t2i::{MmDit, MmDitConfig, TextEmbedding};
-use mixflow_tests::{Fixture, assert_loss_and_gradients};
+use mixflow_tests::{Fixture, assert_loss_and_gradients, assert_official_names};
 
 use crate::{CASES, config, network, text};
 
@@ -57,48 +57,15 @@ fn gradients_are_the_official_ones() {
     }
 }
 
-/// Official names and shapes, sorted, as `keys/*.txt` lists them; nothing is allocated.
-fn listed(network: &MmDit) -> Vec<String> {
-    struct List(Vec<String>, Vec<String>);
-    impl ModuleVisitor for List {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.0.push(name.into());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let shape = param.lazy_shape().to_vec();
-            self.1.push(format!("{}\t{shape:?}\tfloat32", official_key(&self.0.join("."))));
-        }
-    }
-    let mut list = List(vec![], vec![]);
-    network.visit(&mut list);
-    list.1.sort();
-    list.1
-}
-
 /// Counts from `README.md` of the recorded cases.
 #[test]
 fn published_sizes_have_the_official_names_and_shapes() {
     for (config, keys, parameters, places) in [
-        (
-            MmDitConfig::stable_diffusion_3_5_medium(),
-            include_str!("../../../tests/fixtures/keys/sd35_medium_diffusers.txt"),
-            2_243_171_520,
-            226_492_416,
-        ),
-        (
-            MmDitConfig::stable_diffusion_3_5_large(),
-            include_str!("../../../tests/fixtures/keys/sd35_large_diffusers.txt"),
-            8_056_627_520,
-            89_653_248,
-        ),
+        (MmDitConfig::stable_diffusion_3_5_medium(), "sd35_medium_diffusers", 2_243_171_520, 226_492_416),
+        (MmDitConfig::stable_diffusion_3_5_large(), "sd35_large_diffusers", 8_056_627_520, 89_653_248),
     ] {
         let network = config.init(0, &Device::default());
-        let mut official: Vec<_> = keys.lines().collect();
-        official.sort();
-        assert_eq!(listed(&network), official);
+        assert_official_names(&network, official_key, keys);
         assert_eq!(config.parameters(), parameters);
         assert_eq!(network.num_params() as u64, parameters + places);
     }

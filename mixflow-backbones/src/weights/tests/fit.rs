@@ -2,31 +2,6 @@
 
 use super::*;
 
-/// The list is recorded from the instantiated official class; nothing of that size is allocated.
-#[test]
-fn names_and_shapes_are_the_official_ones() {
-    struct List(Vec<String>, Vec<String>);
-    impl burn::module::ModuleVisitor for List {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.0.push(name.into());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.0.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            let shape = param.lazy_shape().to_vec();
-            self.1.push(format!("{}\t{shape:?}\tfloat32", official_key(&self.0.join("."))));
-        }
-    }
-    let official = fs::read_to_string(fixture("keys/sit_xl_2_256_learn_sigma.txt")).unwrap();
-    let mut official: Vec<_> = official.lines().collect();
-    let mut list = List(vec![], vec![]);
-    burn::module::Module::visit(&sit(&SitConfig::extra_large(2)), &mut list);
-    official.sort();
-    list.1.sort();
-    assert_eq!(list.1, official);
-}
-
 #[test]
 fn everything_that_differs_is_named_at_once() {
     let mut weights = Weights::of(&sit(&tiny()), official_key);
