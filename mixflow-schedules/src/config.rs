@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use crate::{
-    Angular, Beta, Coefficients, Cosine, Error, Linear, LogitNormal, MixFlow, Schedule, Shifted, TimeLaw, Timestep,
-    TimestepSampler, Truncated, Uniform, VariancePreserving,
+    Angular, Beta, Coefficients, Cosine, Ddpm, Error, Linear, LogitNormal, MixFlow, Schedule, Shifted, TimeLaw,
+    Timestep, TimestepSampler, Truncated, Uniform, VariancePreserving,
 };
 
 /// A path in a recipe, `{"kind": "linear", "reversed": true}`, and a [`Schedule`] itself.
@@ -37,6 +37,8 @@ pub enum ScheduleConfig {
         #[serde(default)]
         reversed: bool,
     },
+    /// [`Ddpm`].
+    Ddpm {},
 }
 
 impl Schedule for ScheduleConfig {
@@ -47,6 +49,7 @@ impl Schedule for ScheduleConfig {
             Self::Vp { beta_min, beta_max, reversed } => {
                 (VariancePreserving::unchecked(beta_min, beta_max).at(t), reversed)
             }
+            Self::Ddpm {} => (Ddpm.at(t), false),
         };
         if reversed { at.reversed() } else { at }
     }
@@ -352,6 +355,8 @@ mod tests {
         assert_eq!(read(r#"{"kind": "linear", "reversed": true}"#).at(0.3), Reversed(Linear).at(0.3));
         assert_eq!(read(r#"{"kind": "cosine"}"#).at(0.3), Cosine.at(0.3));
         assert_eq!(read(r#"{"kind": "vp"}"#).at(0.3), VariancePreserving::default().at(0.3));
+        assert_eq!(read(r#"{"kind": "ddpm"}"#).at(0.3), Ddpm.at(0.3));
+        refused::<ScheduleConfig>(r#"{"kind": "ddpm", "reversed": true}"#, "unknown field `reversed`");
         refused::<ScheduleConfig>(r#"{"kind": "vp", "beta_min": 0}"#, "must be a finite number above 0, found 0");
         refused::<ScheduleConfig>(r#"{"kind": "gvp"}"#, "unknown variant `gvp`, expected one of `linear`");
         refused::<ScheduleConfig>(r#"{"kind": "linear", "reverse": true}"#, "unknown field `reverse`");

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Error, Interval, shifted::shift_time};
+use crate::{Ddpm, Error, Interval, shifted::shift_time};
 
 /// The times that a sampler visits: `steps` equal steps from `start` to `end`, shifted, and perhaps a `last` point.
 ///
@@ -17,6 +17,7 @@ use crate::{Error, Interval, shifted::shift_time};
 /// | REPA, SDE, N | `steps: N − 1, end: 0.96, last: 1` |
 /// | RAE, ODE, N | `steps: N − 1, end: 0.999, shift: 6.93`; the remaining 0.007 is never sampled |
 /// | RAE, SDE, N | `steps: N − 1, end: 0.96, shift: 6.93, last: 1`, but RAE takes the last step as from 0.96 unshifted |
+/// | ADM and DiT, `ddimN` | [`ddim`](Self::ddim) |
 /// | SD3 and diffusers' flow matching, N | [`stable_diffusion_3`](Self::stable_diffusion_3) |
 ///
 /// ```
@@ -63,6 +64,25 @@ impl TimeGrid {
         }
         let least = 1.0 - shift_time(Error::positive("shift", shift)?, 1.0 - 1e-3);
         Self::new(steps - 1)?.shift(shift)?.interval(Interval { start: 0.0, end: 1.0 - least })?.last(1.0)
+    }
+
+    /// The steps of DDIM on [`Ddpm`]: every `k`-th of the thousand from the first on, with the least `k` that gives `steps` of
+    /// them, and from there to data. ADM and DiT call it `ddim50`; it starts below the last step, `t = 1 − 981/1000` for 50.
+    ///
+    /// Their ancestral sampling spreads the steps from the first to the last instead, and rounds them:
+    /// `{"steps": 249, "end": 0.999, "last": 1}` is the same 250 without the rounding.
+    ///
+    /// # Errors
+    /// [`Error::OutOfRange`] if no `k` gives that many, or for a single step.
+    ///
+    /// # Source
+    /// Song et al. 2020 (arXiv 2010.02502), appendix D.2; `space_timesteps` of `openai/guided-diffusion`.
+    pub fn ddim(steps: usize) -> Result<Self, Error> {
+        let stride = (1..Ddpm::STEPS).find(|&stride| Ddpm::STEPS.div_ceil(stride) == steps).filter(|_| steps > 1);
+        let expected = "2 or more, and the number of every k-th of a thousand steps, such as 50, 100 or 250";
+        let stride = stride.ok_or(Error::OutOfRange { name: "steps", expected, found: steps as f64 })?;
+        let [start, end] = [Ddpm::time((steps - 1) * stride), Ddpm::time(0)];
+        Self::new(steps - 1)?.interval(Interval { start, end })?.last(1.0)
     }
 
     /// The same with another number of steps, that to the last point included: shift, ends and last point stay.
@@ -221,6 +241,20 @@ mod tests {
         let alone = grid.with_steps(1).unwrap_err().to_string();
         assert!(alone.contains("`steps` must be from 2 to 100001, the step to `last` included, found 1"), "{alone}");
         assert!(TimeGrid::stable_diffusion_3(0, 3.0).is_err() && TimeGrid::stable_diffusion_3(9, 0.0).is_err());
+    }
+
+    #[test]
+    fn ddim_takes_every_kth_step() {
+        for (steps, stride) in [(8, 125), (50, 20), (250, 4), (7, 143), (1000, 1)] {
+            let times = TimeGrid::ddim(steps).unwrap().times();
+            let expected = (0..steps).rev().map(|step| 1.0 - (step * stride + 1) as f64 / 1000.0).chain([1.0]);
+            assert_eq!(times.len(), steps + 1);
+            assert!(times.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-12), "{times:?}");
+        }
+        for steps in [0, 1, 600, 1001] {
+            let error = TimeGrid::ddim(steps).unwrap_err().to_string();
+            assert!(error.contains("every k-th of a thousand steps"), "{error}");
+        }
     }
 
     #[test]

@@ -68,11 +68,11 @@ pub fn interval(schedule: &dyn Schedule, prediction: Prediction, purpose: Use, r
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Cosine, Linear, Reversed, VariancePreserving};
+    use crate::{Cosine, Ddpm, Linear, Reversed, VariancePreserving};
 
     #[test]
     fn conversions_are_finite_inside_the_interval() {
-        for schedule in [&Linear as &dyn Schedule, &Cosine, &VariancePreserving::default(), &Reversed(Linear)] {
+        for schedule in [&Linear as &dyn Schedule, &Cosine, &VariancePreserving::default(), &Ddpm, &Reversed(Linear)] {
             for from in [Prediction::Velocity, Prediction::Noise, Prediction::Data, Prediction::Score] {
                 for purpose in [Use::Train, Use::Ode] {
                     let Interval { start, end } = interval(schedule, from, purpose, Reference::Sit);

@@ -12,6 +12,7 @@
 //!
 //! label        0 ───────────────────────────────────────────────── 1     Linear, Cosine, VP       (SiT)
 //!              1 ───────────────────────────────────────────────── 0     Reversed<…>   (REPA, RAE, SD3)
+//!          0.999 ──────────────────────────────────────────────── 0     Ddpm, step / 1000          (DiT)
 //! ```
 //!
 //! Only a [`Schedule`] knows how a network labels its times: [`Coefficients::time`] is that label, and the derivatives, so the velocity, are
@@ -19,8 +20,8 @@
 //!
 //! # Parts
 //!
-//! - [`Schedule`]: the path `x_t = α x + σ ε` ([`Linear`], [`Cosine`], [`VariancePreserving`], [`Reversed`]), its [`Sde`]
-//!   and the [`Diffusion`] of a stochastic sampler.
+//! - [`Schedule`]: the path `x_t = α x + σ ε` ([`Linear`], [`Cosine`], [`VariancePreserving`], [`Ddpm`], [`Reversed`]), its
+//!   [`Sde`], the [`Diffusion`] of a stochastic sampler, and the [`Posterior`] of a denoising step.
 //! - [`Prediction`]: what the network outputs, the training target, all conversions, and the loss [`Weighting`].
 //! - [`TimestepSampler`]: the times `(t, m)` of a training example. A [`TimeLaw`] ([`Uniform`], [`Beta`], [`LogitNormal`], [`Shifted`],
 //!   [`Truncated`], [`Angular`]) gives `m = t`; [`MixFlow`] slows any law.
@@ -44,6 +45,7 @@ mod angular;
 mod beta;
 mod config;
 mod cosine;
+mod ddpm;
 mod diffusion;
 mod error;
 mod grid;
@@ -52,6 +54,7 @@ mod law;
 mod linear;
 mod logit_normal;
 mod mixflow;
+mod posterior;
 mod prediction;
 mod schedule;
 mod shifted;
@@ -65,6 +68,7 @@ pub use angular::Angular;
 pub use beta::Beta;
 pub use config::{LawConfig, ScheduleConfig, TimestepConfig};
 pub use cosine::Cosine;
+pub use ddpm::Ddpm;
 pub use diffusion::Diffusion;
 pub use error::Error;
 pub use grid::TimeGrid;
@@ -73,6 +77,7 @@ pub use law::{TimeLaw, Uniform};
 pub use linear::Linear;
 pub use logit_normal::LogitNormal;
 pub use mixflow::MixFlow;
+pub use posterior::Posterior;
 pub use prediction::{Affine, Prediction};
 pub use schedule::{Coefficients, Reversed, Schedule, Sde, same_path, time_between};
 pub use shifted::Shifted;

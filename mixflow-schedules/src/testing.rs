@@ -78,12 +78,12 @@ pub fn check_time_law(law: &dyn TimeLaw) {
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
-    use crate::{Beta, Coefficients, Cosine, Linear, LogitNormal, Reversed, Uniform, VariancePreserving};
+    use crate::{Beta, Coefficients, Cosine, Ddpm, Linear, LogitNormal, Reversed, Uniform, VariancePreserving};
 
     #[test]
     fn the_paths_and_laws_of_this_crate_conform() {
-        let schedules: [&dyn Schedule; 5] =
-            [&Linear, &Cosine, &VariancePreserving::default(), &Reversed(Linear), &Reversed(Cosine)];
+        let schedules: [&dyn Schedule; 6] =
+            [&Linear, &Cosine, &VariancePreserving::default(), &Ddpm, &Reversed(Linear), &Reversed(Cosine)];
         schedules.into_iter().for_each(check_schedule);
         let laws: [&dyn TimeLaw; 3] = [&Uniform, &Beta::MIXFLOW, &LogitNormal::new(0.0, 1.0).unwrap()];
         laws.into_iter().for_each(check_time_law);
