@@ -40,4 +40,22 @@ pub trait Backbone: Module {
     /// - time: `[batch]`, in the direction that the network was trained with, not scaled
     /// - output: as x
     fn forward(&self, x: Tensor<4>, time: Tensor<1>, condition: Self::Condition) -> Tensor<4>;
+
+    /// Predicts, and says how far the logarithm of a denoising step's variance is from its lower bound, the posterior's, to its
+    /// upper one, `β`: a fraction, if the network has learned it. Provided: [`forward`](Self::forward) and none.
+    ///
+    /// # Shapes
+    /// - x, time: as in [`forward`](Self::forward)
+    /// - both outputs: as x
+    ///
+    /// # Source
+    /// Nichol & Dhariwal 2021 (arXiv 2102.09672), equation 15.
+    fn forward_with_variance(
+        &self,
+        x: Tensor<4>,
+        time: Tensor<1>,
+        condition: Self::Condition,
+    ) -> (Tensor<4>, Option<Tensor<4>>) {
+        (self.forward(x, time, condition), None)
+    }
 }

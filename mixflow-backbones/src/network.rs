@@ -97,6 +97,15 @@ impl Backbone for Network {
     fn forward(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Tensor<4> {
         networks!(inside Self, self, network => network.forward(x, time, condition))
     }
+
+    fn forward_with_variance(
+        &self,
+        x: Tensor<4>,
+        time: Tensor<1>,
+        condition: ClassLabels,
+    ) -> (Tensor<4>, Option<Tensor<4>>) {
+        networks!(inside Self, self, network => network.forward_with_variance(x, time, condition))
+    }
 }
 
 /// Networks without projectors have no projections; [`NetworkConfig::projections`] tells before.

@@ -46,28 +46,6 @@ impl From<Sit> for Dit {
 }
 
 impl Dit {
-    /// The noise in `x`; and of a network that learns sigma, how far the logarithm of a step's variance is from the
-    /// posterior's, 0, to β's, 1.
-    ///
-    /// # Shapes
-    /// - x and outputs: `[batch, channels, height, width]`
-    /// - time: `[batch]`
-    ///
-    /// # Source
-    /// Nichol and Dhariwal 2021 (arXiv 2102.09672), equation 15, whose `v` the network says in [-1, 1].
-    pub fn forward_with_variance(
-        &self,
-        x: Tensor<4>,
-        time: Tensor<1>,
-        condition: ClassLabels,
-    ) -> (Tensor<4>, Option<Tensor<4>>) {
-        let [_, channels, ..] = x.dims();
-        let outputs = self.sit.outputs(x, time * STEPS, condition);
-        let learns = outputs.dims()[1] > channels;
-        let fraction = learns.then(|| (outputs.clone().narrow(1, channels, channels) + 1.0) / 2.0);
-        (outputs.narrow(1, 0, channels), fraction)
-    }
-
     /// This network with the weights of a published checkpoint: see [`Sit::load`], whose names they have.
     ///
     /// # Errors
@@ -83,6 +61,20 @@ impl Backbone for Dit {
     /// The noise alone.
     fn forward(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Tensor<4> {
         self.forward_with_variance(x, time, condition).0
+    }
+
+    /// The noise, and of a network that learns sigma the fraction of a step's variance, which it says as `2 · fraction − 1`.
+    fn forward_with_variance(
+        &self,
+        x: Tensor<4>,
+        time: Tensor<1>,
+        condition: ClassLabels,
+    ) -> (Tensor<4>, Option<Tensor<4>>) {
+        let [_, channels, ..] = x.dims();
+        let outputs = self.sit.outputs(x, time * STEPS, condition);
+        let learns = outputs.dims()[1] > channels;
+        let fraction = learns.then(|| (outputs.clone().narrow(1, channels, channels) + 1.0) / 2.0);
+        (outputs.narrow(1, 0, channels), fraction)
     }
 }
 

@@ -113,7 +113,8 @@ impl SamplingConfig {
     /// Solver and guidance in words, such as "Heun, guidance 1.5 from t = 0.1 to 0.7".
     pub fn describe(&self) -> String {
         use crate::sampling::SolverConfig::{
-            Adaptive, DpmPlusPlus2M, Euler, EulerMaruyama, Heun, KarrasHeun, RungeKutta, StochasticHeun,
+            Adaptive, Ancestral, Ddim, DpmPlusPlus2M, Euler, EulerMaruyama, Heun, KarrasHeun, RungeKutta,
+            StochasticHeun,
         };
         use crate::sampling::solver::{Method, Pair};
         let solver = match self.sampler.solver {
@@ -133,6 +134,8 @@ impl SamplingConfig {
             DpmPlusPlus2M(_) => "DPM-Solver++ (2M)",
             EulerMaruyama(_) => "Euler–Maruyama",
             StochasticHeun(_) => "stochastic Heun",
+            Ddim(_) => "DDIM",
+            Ancestral(_) => "ancestral sampling",
         };
         let Some(guidance) = self.guidance.filter(|_| self.guides()) else { return solver.into() };
         let mut text = format!("{solver}, guidance {}", guidance.scale());

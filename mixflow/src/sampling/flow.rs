@@ -38,7 +38,10 @@ enum Source<'a> {
     },
 }
 
-type Predict<'a> = dyn Fn(Tensor<4>, f64) -> Tensor<4> + 'a;
+type Predict<'a> = dyn Fn(Tensor<4>, f64) -> Output + 'a;
+
+/// A prediction, and the fraction of a step's variance, if it was learned: see [`Backbone::forward_with_variance`].
+type Output = (Tensor<4>, Option<Tensor<4>>);
 
 impl<S: Schedule, T> FlowMatching<S, T> {
     /// The flow of a network that was trained so, under one condition for the whole batch that is sampled.
@@ -74,9 +77,9 @@ impl<'a> Flow<'a> {
     where
         B::Condition: 'a,
     {
-        Self::new(schedule, prediction, move |x, time| {
-            let time = Tensor::full([x.dims()[0]], time, (&x.device(), x.dtype()));
-            backbone.forward(x, time, condition.clone())
+        Self::with_variance(schedule, prediction, move |x, t| {
+            let time = Tensor::full([x.dims()[0]], schedule.at(t).time, (&x.device(), x.dtype()));
+            backbone.forward_with_variance(x, time, condition.clone())
         })
     }
 
@@ -85,6 +88,15 @@ impl<'a> Flow<'a> {
         schedule: &'a dyn Schedule,
         prediction: Prediction,
         predict: impl Fn(Tensor<4>, f64) -> Tensor<4> + 'a,
+    ) -> Self {
+        Self::with_variance(schedule, prediction, move |x, t| (predict(x, t), None))
+    }
+
+    /// As [`labelled`](Self::labelled), of a network that may have learned the variance of denoising steps.
+    pub(crate) fn with_variance(
+        schedule: &'a dyn Schedule,
+        prediction: Prediction,
+        predict: impl Fn(Tensor<4>, f64) -> Output + 'a,
     ) -> Self {
         let source = Source::Network { predict: Box::new(predict), evaluations: Cell::new(0) };
         Self { schedule, prediction, source, carried: 0 }
@@ -193,9 +205,18 @@ impl<'a> Flow<'a> {
             let (velocity, score) = flow.velocity_and_score(x, t);
             return (velocity * *factor, score);
         }
-        let output = self.output(x.clone(), t, t);
+        let (output, _) = self.output(x.clone(), t, t);
         let read = |prediction| self.read(x.clone(), output.clone(), t, prediction, self.schedule);
         (read(Prediction::Velocity), read(Prediction::Score))
+    }
+
+    /// The data in `x`, and the fraction of the variance of a denoising step from it, if the network has learned that (see
+    /// [`forward_with_variance`](Backbone::forward_with_variance)): from one evaluation. Guidance and factors are for the data
+    /// alone.
+    #[must_use]
+    pub fn data_and_variance(&self, x: Tensor<4>, t: f64) -> (Tensor<4>, Option<Tensor<4>>) {
+        let (output, variance) = self.output(x.clone(), t, t);
+        (self.read(x, output, t, Prediction::Data, self.schedule), variance)
     }
 
     /// Network evaluations so far; a guided step counts both networks.
@@ -229,7 +250,7 @@ impl<'a> Flow<'a> {
     ) -> Tensor<4> {
         match (&self.source, prediction) {
             (Source::Scaled { flow, .. }, Prediction::Score) => flow.predict_on(schedule, x, t, guided_as, prediction),
-            _ => self.read(x.clone(), self.output(x, t, guided_as), t, prediction, schedule),
+            _ => self.read(x.clone(), self.output(x, t, guided_as).0, t, prediction, schedule),
         }
     }
 
@@ -243,23 +264,26 @@ impl<'a> Flow<'a> {
         }
     }
 
-    fn output(&self, x: Tensor<4>, t: f64, guided_as: f64) -> Tensor<4> {
+    fn output(&self, x: Tensor<4>, t: f64, guided_as: f64) -> Output {
         match &self.source {
             Source::Network { predict, evaluations } => {
                 evaluations.set(evaluations.get() + 1);
                 predict(x, t)
             }
             Source::Guided { strong, weak } => {
-                let strong = strong.output(x.clone(), t, guided_as);
+                let (strong, variance) = strong.output(x.clone(), t, guided_as);
                 let guided =
                     weak.iter().filter(|(_, guidance)| guidance.is_active(guided_as)).map(|(weak, guidance)| {
                         let weak = weak.predict_on(self.schedule, x.clone(), t, guided_as, self.prediction);
                         guide(strong.clone(), weak, guidance)
                     });
                 let together = guided.reduce(|all, guided| all + (guided - strong.clone()));
-                together.unwrap_or_else(|| strong.clone())
+                (together.unwrap_or_else(|| strong.clone()), variance)
             }
-            Source::Scaled { flow, factor } => flow.predict_guided_as(x, t, guided_as, Prediction::Velocity) * *factor,
+            Source::Scaled { flow, factor } => {
+                let (output, variance) = flow.output(x.clone(), t, guided_as);
+                (flow.read(x, output, t, Prediction::Velocity, flow.schedule) * *factor, variance)
+            }
         }
     }
 }

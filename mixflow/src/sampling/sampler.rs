@@ -5,8 +5,8 @@ use mixflow_schedules::{Linear, TimeGrid, time_between};
 use serde::{Deserialize, Serialize};
 
 use crate::sampling::solver::{
-    Adaptive, DpmPlusPlus2M, Euler, EulerMaruyama, Heun, KarrasHeun, LastStep, NoiseSource, RungeKutta, SampleError,
-    SeededNoise, Solver, StochasticHeun,
+    Adaptive, Ancestral, Ddim, DpmPlusPlus2M, Euler, EulerMaruyama, Heun, KarrasHeun, LastStep, NoiseSource,
+    RungeKutta, SampleError, SeededNoise, Solver, StochasticHeun,
 };
 use crate::sampling::{Flow, Guidance};
 
@@ -94,6 +94,8 @@ pub enum SolverConfig {
     DpmPlusPlus2M(DpmPlusPlus2M),
     EulerMaruyama(EulerMaruyama),
     StochasticHeun(StochasticHeun),
+    Ddim(Ddim),
+    Ancestral(Ancestral),
 }
 
 impl SolverConfig {
@@ -101,7 +103,9 @@ impl SolverConfig {
     /// chooses its own steps.
     fn decisions(&self, last: bool) -> Option<Vec<f64>> {
         Some(match self {
-            Self::Euler(_) | Self::EulerMaruyama(_) | Self::DpmPlusPlus2M(_) => vec![0.0],
+            Self::Euler(_) | Self::EulerMaruyama(_) | Self::DpmPlusPlus2M(_) | Self::Ddim(_) | Self::Ancestral(_) => {
+                vec![0.0]
+            }
             Self::KarrasHeun(_) if last => vec![0.0],
             Self::KarrasHeun(_) => vec![0.0, 0.0],
             Self::StochasticHeun(solver) if last && solver.last_step != LastStep::None => vec![0.0],
@@ -166,6 +170,8 @@ impl Solver for SolverConfig {
             Self::DpmPlusPlus2M(solver) => solver,
             Self::EulerMaruyama(solver) => solver,
             Self::StochasticHeun(solver) => solver,
+            Self::Ddim(solver) => solver,
+            Self::Ancestral(solver) => solver,
         };
         solver.solve(flow, x, times, noise, visit)
     }
@@ -215,7 +221,7 @@ mod tests {
     /// Every solver with every last step.
     fn solvers() -> Vec<SolverConfig> {
         let mut solvers: Vec<String> = SOLVERS[..6].iter().map(|solver| (*solver).into()).collect();
-        solvers.extend([r#"{"kind":"karras-heun"}"#, r#"{"kind":"dpmpp-2m"}"#].map(String::from));
+        solvers.extend(["karras-heun", "dpmpp-2m", "ddim", "ancestral"].map(|kind| format!(r#"{{"kind":"{kind}"}}"#)));
         for method in ["midpoint", "heun-3"] {
             solvers.push(format!(r#"{{"kind":"runge-kutta","method":"{method}"}}"#));
         }
@@ -277,7 +283,7 @@ mod tests {
             }
         }
         // Grids, solvers but for the adaptive ones, directions of time with a factor, guidances.
-        assert_eq!(stated, 6 * 16 * 2 * 9);
+        assert_eq!(stated, 6 * 18 * 2 * 9);
     }
 
     #[test]

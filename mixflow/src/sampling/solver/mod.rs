@@ -1,6 +1,8 @@
 //! Solvers carry noise along a [`Flow`] to samples.
 
 mod adaptive;
+mod ancestral;
+mod ddim;
 mod dpm_plus_plus_2m;
 mod euler;
 mod heun;
@@ -20,6 +22,8 @@ use burn::prelude::*;
 
 pub use crate::error::sample::SampleError;
 pub use adaptive::Adaptive;
+pub use ancestral::Ancestral;
+pub use ddim::Ddim;
 pub use dpm_plus_plus_2m::{Clock, DpmPlusPlus2M};
 pub use euler::Euler;
 pub use heun::Heun;
@@ -222,6 +226,7 @@ mod tests {
             for (start, end) in [(0.2, 0.9), (0.9, 0.2)] {
                 for (expected, steps, solver) in [
                     (1.0, 256, &Euler as &dyn Solver),
+                    (1.0, 256, &Ddim),
                     (2.0, 256, &Heun),
                     (2.0, 256, &KarrasHeun),
                     (2.0, 256, &MIDPOINT),
@@ -247,7 +252,7 @@ mod tests {
     fn times_that_turn_back_or_stand_still_are_refused() {
         let flow = Flow::new(&Linear, Prediction::Velocity, |x, _| x);
         let adaptive = Adaptive::new(Pair::DormandPrince5, 1e-6, 1e-3).unwrap();
-        for solver in [&Euler as &dyn Solver, &LOG_SNR, &adaptive] {
+        for solver in [&Euler as &dyn Solver, &Ddim, &LOG_SNR, &adaptive] {
             for (times, complaint) in [
                 ([0.0, 0.6, 0.3, 1.0], "found 0.6 and then 0.3"),
                 ([0.9, 0.5, 0.5, 0.1], "found 0.5 and then 0.5"),
@@ -263,7 +268,7 @@ mod tests {
     fn a_state_that_is_not_finite_stops_every_solver() {
         let flow = Flow::new(&Linear, Prediction::Velocity, |x, t| x * if t > 0.5 { f64::NAN } else { 1.0 });
         let adaptive = Adaptive::new(Pair::DormandPrince5, 1e-6, 1e-3).unwrap();
-        for solver in [&Euler as &dyn Solver, &Heun, &KarrasHeun, &THREE_EIGHTHS, &LOG_SNR, &adaptive] {
+        for solver in [&Euler as &dyn Solver, &Ddim, &Heun, &KarrasHeun, &THREE_EIGHTHS, &LOG_SNR, &adaptive] {
             let result = solver.solve(&flow, point(1.0), &[0.0, 0.4, 0.8, 1.0], &mut silent, &mut |_, _| {});
             assert!(matches!(result, Err(SampleError::NonFinite { .. })), "{solver:?}: {result:?}");
         }
