@@ -6,7 +6,8 @@ use mixflow_backbones::sit::SitConfig;
 use mixflow_backbones::{Backbone, ClassLabels};
 use mixflow_tests::Fixture;
 
-fn network(fixture: &Fixture, device: &Device) -> Dit {
+/// The network of the fixture, with its weights.
+pub(crate) fn network(fixture: &Fixture, device: &Device) -> Dit {
     let config = &fixture.manifest["config"];
     let number = |key: &str| config[key].as_u64().unwrap_or_else(|| panic!("no {key}")) as usize;
     let width = number("hidden_size");

@@ -82,7 +82,7 @@ impl<S: Schedule, T: TimestepSampler> FlowMatching<S, T> {
     /// # Shapes
     /// - images and noise: `[batch, channels, height, width]`; times: `batch`
     pub fn noised(&self, images: Tensor<4>, noise: Tensor<4>, times: &[Timestep]) -> Noised {
-        let device = images.device();
+        let place = (&images.device(), images.dtype());
         let at = |time: fn(&Timestep) -> f64| times.iter().map(|t| self.schedule.at(time(t))).collect::<Vec<_>>();
         let (labels, inputs) = (at(|t| t.t), at(|t| t.m));
         let targets = match self.target {
@@ -90,8 +90,8 @@ impl<S: Schedule, T: TimestepSampler> FlowMatching<S, T> {
             Target::Input => &inputs,
         };
         let column = |values: &[Coefficients], value: &dyn Fn(&Coefficients) -> f64| {
-            let values: Vec<f32> = values.iter().map(|c| value(c) as f32).collect();
-            Tensor::<1>::from_data(values.as_slice(), &device).reshape([-1, 1, 1, 1])
+            let values: Vec<f64> = values.iter().map(value).collect();
+            Tensor::<1>::from_data(values.as_slice(), place).reshape([-1, 1, 1, 1])
         };
         // A score network is compared after multiplication by σ, where its target is −ε: finite at the end of the path.
         let score = self.prediction == Prediction::Score;
@@ -129,17 +129,25 @@ impl<S: Schedule, T: TimestepSampler> FlowMatching<S, T> {
             .map(|position| self.timesteps.sample(&mut random::rng(seed, Stream::Times, position)))
             .collect();
         let noise = noise(seed, Stream::Noise, first, shape, &device);
-        let condition = if self.condition_dropout > 0.0 {
-            let dropped: Vec<bool> = positions()
-                .map(|position| random::uniform(&mut random::rng(seed, Stream::Dropout, position)))
-                .map(|u| u < self.condition_dropout)
-                .collect();
-            condition.mask(Tensor::<1, Bool>::from_data(dropped.as_slice(), &device))
-        } else {
-            condition
-        };
+        let condition = drop_conditions(condition, self.condition_dropout, positions(), seed, &device);
         (self.noised(images, noise, &times), condition)
     }
+}
+
+/// Conditions of training positions, each replaced by the null condition with this probability.
+pub(super) fn drop_conditions<C: Condition>(
+    condition: C,
+    probability: f64,
+    positions: impl Iterator<Item = u64>,
+    seed: u64,
+    device: &Device,
+) -> C {
+    if probability <= 0.0 {
+        return condition;
+    }
+    let dropped =
+        positions.map(|position| random::uniform(&mut random::rng(seed, Stream::Dropout, position)) < probability);
+    condition.mask(Tensor::<1, Bool>::from_data(dropped.collect::<Vec<_>>().as_slice(), device))
 }
 
 /// What [`FlowMatching`] feeds the network and compares it with.

@@ -3,10 +3,12 @@
 mod alignment;
 mod batch;
 mod flow_matching;
+mod hybrid;
 
 pub use alignment::{Alignment, AlignmentConfig, AlignmentLosses, TargetEncoder};
 pub use batch::{Batch, StepBatches};
 pub use flow_matching::{FlowMatching, Noised, Target, noise};
+pub use hybrid::{Hybrid, HybridLosses};
 
 use std::fmt::Debug;
 
