@@ -39,3 +39,11 @@ fn main() {
     let network = Mlp::new(2, 32, &Device::default().autodiff());
     testing::check(&network, [4, 2, 1, 1], ());
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn it_runs() {
+        super::main();
+    }
+}

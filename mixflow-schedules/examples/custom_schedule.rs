@@ -1,6 +1,6 @@
 //! A path of one's own, trained with MixFlow: implement [`Schedule::at`], and everything else follows.
 //!
-//! Run with `cargo run -p mixflow-schedules --example custom_schedule`.
+//! Run with `cargo run --example custom_schedule`.
 #![allow(clippy::print_stdout, reason = "an example shows what it computes")]
 
 use mixflow_schedules::{Coefficients, MixFlow, Prediction, Reversed, Schedule, TimestepSampler};
@@ -38,4 +38,12 @@ fn main() {
     let (forward, reversed) = (Smoothstep.at(0.25), Reversed(Smoothstep).at(0.25));
     println!("paper time 0.25 is label {} forward and {} reversed", forward.time, reversed.time);
     assert_eq!(forward.d_alpha, -reversed.d_alpha);
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn it_runs() {
+        super::main();
+    }
 }

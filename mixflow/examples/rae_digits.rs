@@ -17,6 +17,11 @@ use mixflow::files::Tiles;
 use mixflow::train::{Event, LearningRate, OptimizerConfig};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
+    train(Path::new("runs/rae_digits"), 400, Path::new("rae_digits.png"))
+}
+
+/// Keeps the training in `folder`.
+fn train(folder: &Path, steps: u64, picture: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let digits: Arc<dyn Dataset> = Arc::new(Digits::new(32, Channels::One)?);
     let (train, held_out) = split(&digits, 100, 0)?;
     let encoder = EncoderConfig {
@@ -33,7 +38,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     let decoder =
         DecoderConfig { features: 64, grid: 4, patch: 8, channels: 1, width: 64, depth: 2, heads: 4, hidden: 256 };
-    let steps = 400;
     let rate = LearningRate::Cosine { rate: 2e-3, last: 1e-4, start: 20, end: steps, from_zero: true };
     let optimizer = OptimizerConfig { learning_rate: rate, average: 0.95, ..OptimizerConfig::default() };
     let training = RaeTraining {
@@ -51,7 +55,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     let device = Device::default();
     let run = RaeRun {
-        folder: Path::new("runs/rae_digits").into(),
+        folder: folder.into(),
         recipe: serde_json::to_value(&training)?,
         training: &training,
         judges: Judges::default(),
@@ -79,6 +83,16 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let shape = both.dims();
     let pixels: Vec<f32> = both.into_data().iter::<f32>().collect();
     let tiles = Tiles { columns: count as usize, ..Tiles::default() };
-    std::fs::write("rae_digits.png", tiles.png(&pixels, shape))?;
+    std::fs::write(picture, tiles.png(&pixels, shape))?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    /// For a moment only.
+    #[test]
+    fn it_runs() -> Result<(), Box<dyn std::error::Error>> {
+        let folder = tempfile::tempdir()?;
+        super::train(&folder.path().join("run"), 21, &folder.path().join("digits.png"))
+    }
 }

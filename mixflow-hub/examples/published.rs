@@ -1,0 +1,52 @@
+//! A run as others get it: written as it would be published, opened again, and the same images come out.
+
+#![allow(clippy::print_stdout, reason = "an example says what comes out")]
+
+use std::sync::atomic::AtomicBool;
+
+use mixflow::Export;
+use mixflow::launch::Launch;
+use mixflow::recipe::Recipe;
+use mixflow::train::RunFolder;
+use mixflow_hub::{Choice, Pipeline, Publication, Samples};
+
+/// The recipe `digits`, smaller and much shorter.
+const SMALLER: [&str; 6] = [
+    "network.width=48",
+    "network.depth=1",
+    "network.hidden=96",
+    "training.steps=20",
+    "training.batch=16",
+    "post_training=null",
+];
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let folder = tempfile::tempdir()?;
+    let [run, public] = ["run", "public"].map(|name| folder.path().join(name));
+    let (recipe, stop) = (Recipe::read("digits", &SMALLER.map(String::from))?, AtomicBool::new(false));
+    let launch = Launch { recipe: &recipe, local: &recipe, start: None, class_rows: None, stop: &stop };
+    let taken = RunFolder::take(&run, recipe.to_value(), None)?;
+    launch.check(taken, &mut |_| {})?.run(&mut |_| {})?.ok_or("nobody stops it")?;
+
+    // `publish` instead of `write` sends the same folder to the Hub, from where `Pipeline::from_hub("org/name")` opens it.
+    let choice = Choice { license: Some("mit".into()), samples: Samples::None, ..Choice::default() };
+    let written = Publication::of(&run, choice)?.write(&public, &"org/name".parse()?, "main", |_| {})?;
+    for (name, bytes) in &written.files {
+        println!("{bytes:8} bytes  {name}");
+    }
+
+    let labels = [0, 1, 2, 3];
+    let [ours, theirs] = [Pipeline::from_folder(&run)?, Pipeline::from_folder(&public)?];
+    let images = theirs.images(&labels, 0)?;
+    assert_eq!(images.pixels, ours.images(&labels, 0)?.pixels, "the same images, bit for bit");
+    Export::new(folder.path().join("images.png"), theirs.image_channels())?.write(4, 2, [Ok(images)])?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn it_runs() -> Result<(), Box<dyn std::error::Error>> {
+        super::main()
+    }
+}

@@ -1,0 +1,89 @@
+//! A solver of one's own, and how its error falls with the number of steps.
+
+#![allow(clippy::print_stdout, reason = "an example says what comes out")]
+
+use burn::tensor::{Device, Tensor};
+use mixflow::sampling::solver::{Deterministic, Euler, Heun, NoiseSource, SampleError, Solver, march};
+use mixflow::schedules::{Linear, Prediction, TimeGrid};
+use mixflow::testing::check_solver;
+use mixflow::{Flow, Sampler};
+
+/// The two-step method of Adams and Bashforth: second order by one evaluation a step, since it remembers the last.
+///
+/// # Source
+/// Hairer, Nørsett and Wanner 1993, *Solving Ordinary Differential Equations I*, section III.1; for steps of any sizes,
+/// section III.5.
+#[derive(Clone, Copy, Debug)]
+struct AdamsBashforth2;
+
+impl Solver for AdamsBashforth2 {
+    fn solve(
+        &self,
+        flow: &Flow<'_>,
+        x: Tensor<4>,
+        times: &[f64],
+        _: &mut dyn NoiseSource,
+        visit: &mut dyn FnMut(f64, &Tensor<4>),
+    ) -> Result<Tensor<4>, SampleError> {
+        let mut last: Option<(f64, Tensor<4>)> = None;
+        march(x, times, visit, |x, _, from, to| {
+            // In the network's own time, which may run backwards: signs come out right by themselves.
+            let step = flow.elapsed(from, to);
+            let slope = flow.velocity(x.clone(), from);
+            let change = match last.take() {
+                None => slope.clone() * step,
+                Some((before, old)) => slope.clone() * step + (slope.clone() - old) * (step * step / (2.0 * before)),
+            };
+            last = Some((step, slope));
+            x + change
+        })
+    }
+}
+
+/// It draws no noise: likelihoods and Slow Flow may use it.
+impl Deterministic for AdamsBashforth2 {}
+
+/// Deviation of the data below.
+const DEVIATION: f64 = 0.5;
+
+/// The error of a solver on data from `N(0, DEVIATION²)`, and the evaluations that it took. On the linear path the
+/// deviation at time t is `√(t² DEVIATION² + (1 − t)²)`, and the flow carries every point with it.
+fn error(solver: impl Solver, steps: usize) -> Result<(f64, usize), Box<dyn std::error::Error>> {
+    let flow = Flow::new(&Linear, Prediction::Velocity, |x, t| {
+        let slope = t * DEVIATION.powi(2) - (1.0 - t);
+        let variance = (t * DEVIATION).powi(2) + (1.0 - t).powi(2);
+        x * (slope / variance)
+    });
+    let (sampler, device) = (Sampler { solver, grid: TimeGrid::new(steps)? }, Device::default());
+    let mut start = None;
+    let mut noise = mixflow::sampling::solver::SeededNoise::new(0, 0, &device);
+    let first = noise.start([64, 1, 1, 1]);
+    let samples = sampler.trajectory(&flow, first, &mut noise, |_, x| {
+        start.get_or_insert_with(|| x.clone());
+    })?;
+    let exact = start.ok_or("a solver visits its start")? * DEVIATION;
+    Ok(((samples.x - exact).abs().max().into_scalar::<f64>(), samples.evaluations))
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    check_solver(&AdamsBashforth2);
+    println!("evaluations      Euler       Heun  Adams–Bashforth");
+    for evaluations in [16, 32, 64] {
+        let [euler, heun, own] =
+            [error(Euler, evaluations)?, error(Heun, evaluations / 2)?, error(AdamsBashforth2, evaluations)?];
+        assert_eq!([euler.1, heun.1, own.1], [evaluations; 3]);
+        println!("{evaluations:11}  {:9.6}  {:9.6}  {:15.6}", euler.0, heun.0, own.0);
+    }
+    let order = (error(AdamsBashforth2, 32)?.0 / error(AdamsBashforth2, 64)?.0).log2();
+    println!("order {order:.2}");
+    assert!((1.8..2.4).contains(&order), "twice the steps, a quarter of the error: order {order}");
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn it_runs() -> Result<(), Box<dyn std::error::Error>> {
+        super::main()
+    }
+}
