@@ -9,6 +9,9 @@ use rand::{Rng, RngExt, SeedableRng};
 
 use crate::Linear;
 
+#[cfg(test)]
+pub(crate) mod laws;
+
 /// Creates the parameters of one network, each from its own random stream.
 ///
 /// Parameter `k` depends on the seed and on `k` alone. Values are drawn when a parameter is first read: a network

@@ -3,7 +3,8 @@
 use burn::tensor::{Device, Distribution, Tensor};
 
 use super::{DitDhConfig, Stack, official_key};
-use crate::lightning_dit::tests::{Law, assert_laws, count};
+use crate::init::laws::{Law, assert_laws};
+use crate::lightning_dit::tests::count;
 use crate::weights::Weights;
 use crate::{Backbone, ClassLabels};
 

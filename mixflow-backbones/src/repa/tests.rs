@@ -3,9 +3,9 @@
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
 
-use super::{RepaConfig, official_key};
+use super::RepaConfig;
+use crate::init::laws::{Law, assert_laws};
 use crate::sit::SitConfig;
-use crate::weights::Weights;
 use crate::{AlignedBackbone, Backbone, ClassLabels};
 
 fn tiny() -> RepaConfig {
@@ -50,27 +50,13 @@ fn projectors_cost_training_alone() {
 #[test]
 fn projectors_start_as_published() {
     let config = RepaConfig { projectors: vec![96], projector_hidden: 64, ..tiny() };
-    let weights = Weights::of(&config.init(5, &Device::default()), official_key);
-    let mut matrices = 0;
-    for (name, data) in weights.iter().filter(|(name, _)| name.contains("projectors") || name.contains("_norm")) {
-        let values: Vec<f64> = data.data().unwrap().iter().collect();
-        if name.contains("norm.weight") {
-            assert!(values.iter().all(|&v| v == 1.0), "{name}");
-        } else if name.ends_with("bias") {
-            assert!(values.iter().all(|&v| v == 0.0), "{name}");
-        } else {
-            let bound = (6.0 / data.shape().iter().sum::<usize>() as f64).sqrt();
-            let largest = values.iter().fold(0.0, |m: f64, v| m.max(v.abs()));
-            let variance = values.iter().map(|v| v * v).sum::<f64>() / values.len() as f64;
-            // The largest of n draws falls below 0.99 of the bound with probability 0.99^n < 1e-8 (n >= 2048).
-            assert!(largest <= bound * (1.0 + 1e-6) && largest > 0.99 * bound, "{name}: {largest}, not {bound}");
-            // Five standard errors of the variance, whose relative error is at most √(2 / n).
-            let excess = (variance / (bound * bound / 3.0) - 1.0).abs();
-            assert!(excess < 5.0 * (2.0 / values.len() as f64).sqrt(), "{name}");
-            matrices += 1;
-        }
-    }
-    assert_eq!(matrices, 3);
+    let drawn = assert_laws(&config.init(5, &Device::default()), |name, shape| match name {
+        _ if !name.contains("projectors") && !name.contains("_norm") => None,
+        _ if name.contains("norm.weight") => Some(Law::One),
+        _ if name.ends_with("bias") => Some(Law::Zero),
+        _ => Some(Law::xavier(shape)),
+    });
+    assert_eq!(drawn, 3);
 }
 
 #[test]
