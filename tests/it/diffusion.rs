@@ -2,7 +2,7 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{DType, Device, Tensor};
-use mixflow::objective::Hybrid;
+use mixflow::objective::{Batch, Hybrid, Objective};
 use mixflow::sampling::solver::{Ancestral, Ddim, Solver};
 use mixflow::sampling::{Flow, Guidance};
 use mixflow_backbones::dit::{Dit, official_key};
@@ -73,6 +73,22 @@ fn losses_and_their_gradients_are_the_official_ones() {
     let mut gradients = loss.mean().backward();
     let compared = assert_gradients(&fixture, &dit, &mut gradients, official_key);
     assert_eq!(compared, fixture.names("out.grad.").len());
+}
+
+#[test]
+fn steps_and_noise_are_drawn_for_positions() {
+    let fixture = Fixture::read(CASE);
+    let device = Device::default();
+    let dit = crate::dit::network(&fixture, &device);
+    let hybrid = Hybrid { condition_dropout: 0.5 };
+    let loss = |first: usize, count: usize| {
+        let images = fixture.tensor::<4>("in.x", &device).narrow(0, first, count);
+        let labels = ClassLabels { labels: fixture.integers::<1>("in.y", &device).narrow(0, first, count), null: 10 };
+        hybrid.loss(&dit, Batch::new(images, labels, 7 + first as u64), 3).into_scalar::<f32>()
+    };
+    let (whole, parts) = (loss(0, 4), (loss(0, 2) + loss(2, 2)) / 2.0);
+    assert!((whole - parts).abs() < 1e-5 * whole, "{whole} is not {parts}");
+    assert!(loss(0, 1) != loss(1, 1) && whole.is_finite());
 }
 
 #[test]

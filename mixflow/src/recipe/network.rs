@@ -178,6 +178,11 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
     fn token_grid(&self) -> [usize; 2] {
         [0, 0]
     }
+
+    /// Whether it says the variance of denoising steps; provided: no.
+    fn learns_variance(&self) -> bool {
+        false
+    }
 }
 
 impl NetworkSettings for NetworkConfig {
@@ -252,6 +257,10 @@ impl NetworkSettings for NetworkConfig {
 
     fn token_grid(&self) -> [usize; 2] {
         self.token_grid()
+    }
+
+    fn learns_variance(&self) -> bool {
+        matches!(self, Self::Dit(config) if config.learn_sigma)
     }
 }
 

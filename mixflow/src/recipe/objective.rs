@@ -5,10 +5,10 @@ use mixflow_backbones::AlignedBackbone;
 use mixflow_schedules::{Prediction, ScheduleConfig, TimestepConfig, Weighting};
 use serde::{Deserialize, Serialize};
 
-use crate::objective::{AlignmentConfig, Target};
+use crate::objective::{AlignmentConfig, Hybrid, Target};
 use crate::{Alignment, Batch, FlowMatching, Objective};
 
-/// [`FlowMatching`] in a recipe, alone or with [`Alignment`].
+/// [`FlowMatching`] in a recipe, alone or with [`Alignment`], or [`Hybrid`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ObjectiveConfig {
@@ -27,6 +27,9 @@ pub struct ObjectiveConfig {
     /// Alignment with the features of frozen encoders, for networks with projectors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alignment: Option<AlignmentConfig>,
+    /// Whether the variance of denoising steps is learned too, by [`Hybrid`]: for noise networks on [`ScheduleConfig::Ddpm`].
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub learned_variance: bool,
 }
 
 impl Default for ObjectiveConfig {
@@ -39,6 +42,7 @@ impl Default for ObjectiveConfig {
             weighting: Weighting::None,
             condition_dropout: 0.1,
             alignment: None,
+            learned_variance: false,
         }
     }
 }
@@ -59,10 +63,36 @@ impl ObjectiveConfig {
     /// The objective itself.
     pub fn objective(&self) -> ConfiguredObjective {
         let plain = self.flow_matching();
+        if self.learned_variance {
+            return ConfiguredObjective::Hybrid(Hybrid { condition_dropout: self.condition_dropout });
+        }
         match self.alignment {
             None => ConfiguredObjective::FlowMatching(plain),
             Some(alignment) => ConfiguredObjective::Alignment(alignment.wrap(plain)),
         }
+    }
+
+    /// What is wrong with `learned_variance`, if anything, for a network that `learns` one or does not.
+    pub(super) fn check_variance(&self, learns: bool, compared: bool) -> Result<(), String> {
+        if !self.learned_variance {
+            return Ok(());
+        }
+        let (schedule, prediction) = (ScheduleConfig::Ddpm {}, Prediction::Noise);
+        let Self { condition_dropout, learned_variance, .. } = *self;
+        if *self != (Self { schedule, prediction, condition_dropout, learned_variance, ..Self::default() }) {
+            return Err(
+                "objective.learned_variance is for {\"kind\": \"ddpm\"} and noise, with uniform times, without \
+                        weighting and alignment"
+                    .into(),
+            );
+        }
+        if !learns {
+            return Err("objective.learned_variance needs a network of kind dit with learn_sigma".into());
+        }
+        if compared {
+            return Err("post_training compares by flow matching: leave out objective.learned_variance".into());
+        }
+        Ok(())
     }
 }
 
@@ -72,6 +102,7 @@ impl ObjectiveConfig {
 pub enum ConfiguredObjective {
     FlowMatching(FlowMatching<ScheduleConfig, TimestepConfig>),
     Alignment(Alignment<FlowMatching<ScheduleConfig, TimestepConfig>>),
+    Hybrid(Hybrid),
 }
 
 impl<B: AlignedBackbone> Objective<B> for ConfiguredObjective {
@@ -79,6 +110,7 @@ impl<B: AlignedBackbone> Objective<B> for ConfiguredObjective {
         match self {
             Self::FlowMatching(objective) => objective.loss(backbone, batch, seed),
             Self::Alignment(objective) => objective.loss(backbone, batch, seed),
+            Self::Hybrid(objective) => objective.loss(backbone, batch, seed),
         }
     }
 }

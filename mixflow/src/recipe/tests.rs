@@ -170,6 +170,42 @@ fn faults_are_named() {
 }
 
 #[test]
+fn a_variance_is_learned_by_networks_that_say_one() {
+    let read = |changes: &[&str]| {
+        let dit = [
+            "network.kind=dit",
+            "network.learn_sigma=true",
+            "objective.schedule={\"kind\":\"ddpm\"}",
+            "objective.prediction=noise",
+            "objective.learned_variance=true",
+            "sampling.solver.kind=ancestral",
+            "post_training=null",
+        ];
+        let changes: Vec<String> = dit.iter().chain(changes).map(|change| (*change).into()).collect();
+        Recipe::read("digits", &changes)
+    };
+    let recipe = read(&[]).unwrap();
+    assert_eq!(Recipe::from_value(recipe.to_value()).unwrap(), recipe);
+    assert!(
+        matches!(recipe.objective.objective(), ConfiguredObjective::Hybrid(hybrid) if hybrid.condition_dropout == 0.1)
+    );
+    for (change, words) in [
+        ("network.learn_sigma=false", "needs a network of kind dit with learn_sigma"),
+        ("network.kind=sit", "needs a network of kind dit with learn_sigma"),
+        ("objective.prediction=velocity", "is for {\"kind\": \"ddpm\"} and noise"),
+        ("objective.schedule={\"kind\":\"vp\"}", "is for {\"kind\": \"ddpm\"} and noise"),
+        ("objective.timesteps={\"kind\":\"mixflow\",\"gamma\":0.8}", "with uniform times"),
+        (
+            "post_training={\"steps\":1,\"gamma\":0.8,\"seeds\":1,\"images\":9,\"solver_steps\":[]}",
+            "leave out objective",
+        ),
+    ] {
+        let message = read(&[change]).unwrap_err().to_string();
+        assert!(message.contains(words), "{change}: {message}");
+    }
+}
+
+#[test]
 fn a_sampler_is_described_with_all_of_its_guidance() {
     let describe = |changes: &[&str]| {
         let changes: Vec<String> = changes.iter().map(|change| (*change).into()).collect();
