@@ -26,6 +26,7 @@
 //! | describe a run as JSON | [`Recipe`] |
 //! | keep other processes out of its folder | [`FolderLock`] |
 //! | know what it will cost | [`plan::Plan`] |
+//! | learn how, page by page | [`guide`] |
 //!
 //! The rooms stand on each other in this order, and none looks up: [`files`], [`data`], [`objective`], [`train`],
 //! [`autoencoder_training`], [`sampling`], [`recipe`], [`evaluation`], [`report`], [`compare`], [`plan`].
@@ -40,6 +41,7 @@ mod device;
 mod error;
 pub mod evaluation;
 pub mod files;
+pub mod guide;
 pub mod launch;
 mod memory;
 pub mod numbers;

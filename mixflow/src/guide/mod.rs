@@ -1,0 +1,98 @@
+//! How to use mixflow, page by page. Programs in it run with the tests; numbers name their source, a paper or a command.
+//!
+//! | to | read |
+//! |---|---|
+//! | understand what MixFlow Training changes, and why | [`idea`] |
+//! | choose a solver, its steps and guidance | [`sampling`] |
+//! | choose γ | [`gamma`] |
+//! | bring your own data, network, objective or solver | [`extending`] |
+//! | run the paper's settings | [`reproducing`] |
+//! | go on from weights that PyTorch trained | [`checkpoints`] |
+//! | find your way in the folder of a run | [`run_folder`] |
+//! | know when another program serves you better | [`compared`] |
+
+#![allow(clippy::doc_markdown, reason = "pages are prose, and name programs that are no items")]
+
+#[doc = include_str!("idea.md")]
+///
+/// [`MixFlow`]: crate::schedules::MixFlow
+/// [`lag`]: fn@crate::compare::lag
+/// [`Study`]: crate::compare::Study
+/// [γ]: self::gamma
+pub mod idea {}
+
+#[doc = include_str!("sampling.md")]
+///
+/// [`Sampler`]: crate::Sampler
+/// [`Guidance`]: crate::Guidance
+/// [`Euler`]: crate::sampling::solver::Euler
+/// [`Heun`]: crate::sampling::solver::Heun
+/// [`KarrasHeun`]: crate::sampling::solver::KarrasHeun
+/// [`RungeKutta`]: crate::sampling::solver::RungeKutta
+/// [`DpmPlusPlus2M`]: crate::sampling::solver::DpmPlusPlus2M
+/// [`Adaptive`]: crate::sampling::solver::Adaptive
+/// [`EulerMaruyama`]: crate::sampling::solver::EulerMaruyama
+/// [`StochasticHeun`]: crate::sampling::solver::StochasticHeun
+/// [`Ddim`]: crate::sampling::solver::Ddim
+/// [`Ancestral`]: crate::sampling::solver::Ancestral
+pub mod sampling {}
+
+#[doc = include_str!("gamma.md")]
+///
+/// [`MixFlow`]: crate::schedules::MixFlow
+/// [`PostTraining`]: crate::recipe::PostTraining
+/// [idea]: self::idea
+pub mod gamma {}
+
+#[doc = include_str!("extending.md")]
+///
+/// [`Dataset`]: crate::data::Dataset
+/// [`Conditioner`]: crate::data::Conditioner
+/// [`Condition`]: crate::backbones::Condition
+/// [`Backbone`]: crate::backbones::Backbone
+/// [`NetworkSettings`]: crate::recipe::NetworkSettings
+/// [`Objective`]: crate::Objective
+/// [`Solver`]: crate::sampling::solver::Solver
+/// [`Schedule`]: crate::schedules::Schedule
+/// [`TimeLaw`]: crate::schedules::TimeLaw
+/// [`TimestepSampler`]: crate::schedules::TimestepSampler
+/// [`Source`]: crate::data::source::Source
+/// [`Autoencoder`]: crate::backbones::Autoencoder
+/// [`TargetEncoder`]: crate::objective::TargetEncoder
+/// [`Recipe`]: crate::Recipe
+/// [`Launch`]: crate::launch::Launch
+/// [`Study`]: crate::compare::Study
+/// [`FlowMatching::draw`]: crate::FlowMatching::draw
+/// [`march`]: crate::sampling::solver::march
+/// [`check_dataset`]: crate::testing::check_dataset
+/// [`check_solver`]: crate::testing::check_solver
+pub mod extending {}
+
+#[doc = include_str!("reproducing.md")]
+///
+/// [`TimestepSampler`]: crate::schedules::TimestepSampler
+/// [sampling]: self::sampling
+/// [idea]: self::idea
+pub mod reproducing {}
+
+#[doc = include_str!("checkpoints.md")]
+///
+/// [`Weights`]: crate::backbones::weights::Weights
+/// [`Weights::network`]: crate::backbones::weights::Weights::network
+/// [`ClassRows`]: crate::train::ClassRows
+pub mod checkpoints {}
+
+#[doc = include_str!("run_folder.md")]
+///
+/// [`Launch`]: crate::launch::Launch
+/// [`RunFolder`]: crate::train::RunFolder
+/// [`Checkpoints`]: crate::train::Checkpoints
+/// [`MetricsLog`]: crate::train::MetricsLog
+/// [`StoredNetwork`]: crate::train::StoredNetwork
+/// [`Latents`]: crate::data::Latents
+pub mod run_folder {}
+
+#[doc = include_str!("compared.md")]
+///
+/// [reproducing]: self::reproducing
+pub mod compared {}
