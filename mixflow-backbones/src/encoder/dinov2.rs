@@ -31,7 +31,7 @@ pub struct Dinov2 {
     pub blocks: Vec<VitBlock>,
     /// The last normalisation.
     pub norm: LayerNorm,
-    learned_norm: bool,
+    pub(super) learned_norm: bool,
     #[module(skip)]
     pub(super) preprocessing: Preprocessing,
 }

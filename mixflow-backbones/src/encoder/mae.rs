@@ -27,7 +27,7 @@ pub struct Mae {
     pub blocks: Vec<VitBlock>,
     /// The last normalisation.
     pub norm: LayerNorm,
-    learned_norm: bool,
+    pub(super) learned_norm: bool,
     #[module(skip)]
     pub(super) preprocessing: Preprocessing,
 }

@@ -68,13 +68,32 @@ impl Encoder {
 
     /// This encoder with the weights of a file of Hugging Face's, of this encoder alone or of the whole model that it
     /// is part of: a classifier, a masked autoencoder, or SigLIP 2 with its text half. For DINOv2 also with those of
-    /// `torch.hub`, as REPA takes them.
+    /// `torch.hub`, as REPA takes them. What features of patches do without may be missing, as in the state dicts of RAE: the
+    /// token for hidden patches, the pooling head, and a last normalisation without learned numbers.
     ///
     /// # Errors
     /// As [`Weights::network`] and [`Weights::into_module`].
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
-        let key = self.official_key();
-        self.own(weights)?.into_module(self, key)
+        let (key, mut weights) = (self.official_key(), self.own(weights)?);
+        for (name, tensor) in self.weights().iter().filter(|(name, _)| self.does_without(name)) {
+            if weights.get(name).is_none() {
+                let own = tensor.data()?;
+                weights.insert_missing(name, || own);
+            }
+        }
+        weights.into_module(self, key)
+    }
+
+    /// Whether features of patches do not depend on the parameter of this name.
+    fn does_without(&self, name: &str) -> bool {
+        let (learned, norm, others) = match self {
+            Self::Dinov2(network) => (network.learned_norm, "layernorm.", Some("embeddings.mask_token")),
+            Self::Siglip2(network) => {
+                (network.learned_norm, "vision_model.post_layernorm.", Some("vision_model.head."))
+            }
+            Self::Mae(network) => (network.learned_norm, "layernorm.", None),
+        };
+        !learned && name.starts_with(norm) || others.is_some_and(|others| name.starts_with(others))
     }
 
     /// The tensors of this encoder, under Hugging Face's names.

@@ -28,7 +28,7 @@ pub struct Siglip2 {
     pub norm: LayerNorm,
     /// Pools tokens into one vector; files have it, features of patches do without.
     pub head: AttentionPool,
-    learned_norm: bool,
+    pub(super) learned_norm: bool,
     #[module(skip)]
     pub(super) preprocessing: Preprocessing,
 }

@@ -259,6 +259,25 @@ impl Weights {
     }
 }
 
+/// Tensors in memory, named as those of a file.
+///
+/// ```
+/// use burn::tensor::{Device, TensorData};
+/// use mixflow_backbones::sit::{SitConfig, official_key};
+/// use mixflow_backbones::weights::Weights;
+///
+/// # fn main() -> Result<(), mixflow_backbones::Error> {
+/// let config = SitConfig { width: 16, depth: 1, heads: 2, hidden: 32, input_size: 4, ..SitConfig::small(2) };
+/// let named = Weights::of(&config.init(0, &Device::default()), official_key);
+/// let ones = named.iter().map(|(name, tensor)| {
+///     let numbers = vec![1.0f32; tensor.shape().iter().product()];
+///     (name.to_string(), TensorData::new(numbers, tensor.shape().to_vec()).into())
+/// });
+/// let sit = config.init(0, &Device::default()).load(ones.collect())?;
+/// assert_eq!(sit.final_layer.linear.weight.val().mean().into_scalar::<f32>(), 1.0);
+/// # Ok(())
+/// # }
+/// ```
 impl FromIterator<(String, LazyTensor)> for Weights {
     fn from_iter<I: IntoIterator<Item = (String, LazyTensor)>>(tensors: I) -> Self {
         let mut weights = Self { source: "memory".into(), ..Self::default() };
