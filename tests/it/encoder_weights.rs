@@ -27,6 +27,39 @@ fn names_and_shapes_are_those_of_the_published_files() {
     assert_official_names(&decoder, Decoder::official_key, "rae_decoder_vitxl");
 }
 
+/// The state dict of RAE's encoders, whose last normalisation has no numbers, nor SigLIP 2 a head: what features of patches do
+/// without.
+#[test]
+fn what_features_do_without_may_be_missing_and_nothing_else() {
+    let device = Device::default();
+    let small = |config: EncoderConfig| EncoderConfig { width: 16, hidden: 32, depth: 1, heads: 2, ..config };
+    let images = || Tensor::<4>::ones([1, 3, 224, 224], &device) * 0.25;
+    for (config, missing, needed) in [
+        (EncoderConfig::dinov2_base(), &["layernorm.", "embeddings.mask_token"][..], "embeddings.cls_token"),
+        (
+            EncoderConfig::siglip2_base(),
+            &["vision_model.post_layernorm.", "vision_model.head."],
+            "vision_model.embeddings.position_embedding.weight",
+        ),
+        (EncoderConfig::mae_base(), &["layernorm."], "embeddings.cls_token"),
+    ] {
+        let config = small(config);
+        let trained = config.init(1, &device);
+        let weights = trained.weights();
+        let without = |names: &[&str]| -> Weights {
+            let kept = weights.iter().filter(|(name, _)| !names.iter().any(|gone| name.starts_with(gone)));
+            kept.map(|(name, tensor)| (format!("encoder.encoder.{name}"), tensor.clone())).collect()
+        };
+        assert!(without(missing).iter().len() < weights.iter().len(), "{config:?}");
+        let loaded = config.init(2, &device).load(without(missing)).expect("nothing that is needed is missing");
+        assert_eq!(loaded.forward(images()).into_data(), trained.forward(images()).into_data());
+        let error = config.init(2, &device).load(without(&[needed])).expect_err("it is needed").to_string();
+        assert!(error.contains(needed), "{error}");
+        let learned = EncoderConfig { learned_norm: true, ..config };
+        assert!(learned.init(2, &device).load(without(missing)).is_err(), "the numbers of its normalisation are needed");
+    }
+}
+
 /// `README.md` of the recorded cases: counts of the instantiated official classes, frozen tables included.
 #[test]
 fn parameter_counts_are_the_published_ones() {

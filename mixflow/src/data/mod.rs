@@ -40,6 +40,7 @@ pub(crate) use latent_encoder::{kl_origin, rae_origin};
 pub use latents::Latents;
 pub use loader::{Examples, Loader, LoaderConfig};
 pub(crate) use order::Permutation;
+pub use image::RgbImage;
 pub use order::index_at;
 pub use pixels::{Quantize, center_crop, random_crop, to_planes};
 pub use shapes::Shapes;

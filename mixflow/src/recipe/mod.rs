@@ -142,10 +142,7 @@ impl SamplingConfig {
         if self.guide.is_some() {
             text += " by a weaker network";
         }
-        let [start, end] = guidance.interval();
-        if [start, end] != [0.0, 1.0] {
-            text += &format!(" from t = {start} to {end}");
-        }
+        guidance.when().iter().for_each(|when| text += &format!(" {when}"));
         if let Some(channels) = guidance.channels() {
             text += &format!(" in channels 1 to {channels}");
         }

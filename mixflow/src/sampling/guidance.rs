@@ -14,6 +14,9 @@ use crate::sampling::solver::SampleError;
 pub struct Guidance {
     scale: f64,
     interval: [f64; 2],
+    /// Whether it acts outside of the interval instead.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    outside: bool,
     channels: Option<usize>,
 }
 
@@ -24,7 +27,7 @@ impl Guidance {
     /// # Errors
     /// [`SampleError::Config`] for a scale that is not finite.
     pub fn new(scale: f64) -> Result<Self, SampleError> {
-        Self { scale, interval: [0.0, 1.0], channels: None }.validated()
+        Self { scale, interval: always(), outside: false, channels: None }.validated()
     }
 
     /// Guides only while `start ≤ t ≤ end`, in paper time; the weak network is not evaluated outside.
@@ -35,7 +38,16 @@ impl Guidance {
     /// # Source
     /// Kynkäänniemi et al. 2024 (arXiv 2404.07724).
     pub fn within(self, start: f64, end: f64) -> Result<Self, SampleError> {
-        Self { interval: [start, end], ..self }.validated()
+        Self { interval: [start, end], outside: false, ..self }.validated()
+    }
+
+    /// Guides only while `t < start` or `end < t`, in paper time: the interval of `LightningDiT`'s `cfg_interval`, inside
+    /// which there is no guidance.
+    ///
+    /// # Errors
+    /// As [`within`](Self::within).
+    pub fn outside(self, start: f64, end: f64) -> Result<Self, SampleError> {
+        Self { interval: [start, end], outside: true, ..self }.validated()
     }
 
     /// Guides only the first `channels` channels (all of them, where there are fewer). SiT's published numbers guide
@@ -53,10 +65,21 @@ impl Guidance {
         self.scale
     }
 
-    /// The first and the last paper time that are guided.
+    /// The first and the last paper time that are guided, or that are not where it acts [`outside`](Self::outside).
     #[must_use]
     pub fn interval(&self) -> [f64; 2] {
         self.interval
+    }
+
+    /// When it acts, in words such as "from t = 0.1 to 0.7"; nothing if always.
+    #[must_use]
+    pub fn when(&self) -> Option<String> {
+        let [start, end] = self.interval;
+        match (self.outside, [start, end] == always()) {
+            (true, _) => Some(format!("outside of t = {start} to {end}")),
+            (false, true) => None,
+            (false, false) => Some(format!("from t = {start} to {end}")),
+        }
     }
 
     /// The number of guided channels, when it is limited.
@@ -68,7 +91,8 @@ impl Guidance {
     /// Whether the weak network has a say at paper time `t`; beyond [0, 1], where adaptive steps may look, as at the end.
     #[must_use]
     pub fn is_active(&self, t: f64) -> bool {
-        self.scale != 1.0 && (self.interval[0]..=self.interval[1]).contains(&t.clamp(0.0, 1.0))
+        let inside = (self.interval[0]..=self.interval[1]).contains(&t.clamp(0.0, 1.0));
+        self.scale != 1.0 && inside != self.outside
     }
 
     fn validated(self) -> Result<Self, SampleError> {
@@ -97,6 +121,8 @@ struct Fields {
     #[serde(default = "always")]
     interval: [f64; 2],
     #[serde(default)]
+    outside: bool,
+    #[serde(default)]
     channels: Option<usize>,
 }
 
@@ -107,8 +133,8 @@ fn always() -> [f64; 2] {
 impl TryFrom<Fields> for Guidance {
     type Error = SampleError;
 
-    fn try_from(Fields { scale, interval, channels }: Fields) -> Result<Self, SampleError> {
-        Self { scale, interval, channels }.validated()
+    fn try_from(Fields { scale, interval, outside, channels }: Fields) -> Result<Self, SampleError> {
+        Self { scale, interval, outside, channels }.validated()
     }
 }
 
@@ -122,7 +148,20 @@ mod tests {
         let guidance: Guidance = serde_json::from_str(r#"{"scale": 1.5}"#).unwrap();
         assert_eq!(guidance, Guidance::new(1.5).unwrap());
         let limited = guidance.within(0.1, 0.7).unwrap().first_channels(3).unwrap();
-        assert_eq!(serde_json::from_str::<Guidance>(&serde_json::to_string(&limited).unwrap()).unwrap(), limited);
+        for guidance in [limited, guidance.outside(0.1, 0.7).unwrap()] {
+            assert_eq!(serde_json::from_str::<Guidance>(&serde_json::to_string(&guidance).unwrap()).unwrap(), guidance);
+        }
+    }
+
+    #[test]
+    fn inside_and_outside_of_an_interval_are_all_times_once() {
+        let [inside, outside] = [Guidance::within, Guidance::outside]
+            .map(|limited| limited(Guidance::new(2.0).unwrap(), 0.25, 0.5).unwrap());
+        for (t, active) in [(0.0, false), (0.2, false), (0.25, true), (0.4, true), (0.5, true), (0.6, false), (1.1, false)] {
+            assert_eq!([inside, outside].map(|guidance| guidance.is_active(t)), [active, !active], "t = {t}");
+        }
+        let when = [inside, outside, Guidance::new(2.0).unwrap()].map(|guidance| guidance.when());
+        assert_eq!(when, [Some("from t = 0.25 to 0.5".into()), Some("outside of t = 0.25 to 0.5".into()), None]);
     }
 
     #[test]
