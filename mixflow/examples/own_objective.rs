@@ -11,7 +11,7 @@ use mixflow::data::{Channels, Classes, Digits, Loader, LoaderConfig};
 use mixflow::objective::Noised;
 use mixflow::schedules::{Linear, MixFlow, Schedule, TimestepSampler};
 use mixflow::train::{OptimizerConfig, TrainState};
-use mixflow::{Batch, FlowMatching, Objective};
+use mixflow::{Batch, FlowMatching, Loss, Objective};
 
 /// Contrastive flow matching: `‖v − u‖² − weight · ‖v − u'‖²`, where `u` is the target of the network's own image and `u'`
 /// that of the next image of the batch.
@@ -27,14 +27,16 @@ struct Contrastive<S, T> {
 }
 
 impl<B: Backbone, S: Schedule, T: TimestepSampler> Objective<B> for Contrastive<S, T> {
-    fn loss(&self, backbone: &B, batch: Batch<B::Condition>, seed: u64) -> Tensor<1> {
+    fn loss(&self, backbone: &B, batch: Batch<B::Condition>, seed: u64) -> Loss {
         let (noised, condition) = self.matching.draw(batch.images, batch.condition, batch.first, seed);
         let output = backbone.forward(noised.x.clone(), noised.time.clone(), condition);
         let [count, ..] = output.dims();
         let next = noised.target.clone().narrow(0, 1, count - 1);
         let target = Tensor::cat(vec![next, noised.target.clone().narrow(0, 0, 1)], 0);
         let others = Noised { target, ..noised.clone() }.losses(output.clone());
-        (noised.losses(output) - others * self.weight).mean()
+        let [own, others] = [noised.losses(output), others].map(Tensor::mean);
+        // The terms are logged, drawn and tracked.
+        Loss::from(own.clone() - others.clone() * self.weight).with("own", own).with("others", others)
     }
 }
 
@@ -61,8 +63,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let batch = batch?;
         if losses.is_empty() {
             // Without what is subtracted it is flow matching: the same times, noise and dropped labels.
-            let loss =
-                |objective: &dyn Objective<_>| objective.loss(state.backbone(), batch.clone(), 0).into_scalar::<f64>();
+            let loss = |objective: &dyn Objective<_>| {
+                objective.loss(state.backbone(), batch.clone(), 0).total.into_scalar::<f64>()
+            };
             assert_eq!(loss(&Contrastive { weight: 0.0, ..objective }), loss(&matching));
         }
         let (next, report) = state.step(&objective, [batch], 0, &OptimizerConfig::default());

@@ -61,7 +61,7 @@ pub use error::Error;
 pub use evaluation::Generator;
 pub use files::FolderLock;
 pub use memory::{check_memory, memory};
-pub use objective::{Alignment, Batch, FlowMatching, Objective};
+pub use objective::{Alignment, Batch, FlowMatching, Loss, Objective};
 pub use printable::printable;
 pub use recipe::Recipe;
 pub use sampling::{Export, Flow, Guidance, Sampler};

@@ -12,7 +12,7 @@ use mixflow::data::source::{self, Source};
 use mixflow::data::{Classes, Dataset, OnBroken, StorageConfig};
 use mixflow::recipe::{ConfiguredObjective, Recipe};
 use mixflow::train::{self, Event, Run};
-use mixflow::{Batch, Error, LatentEncoder, Objective};
+use mixflow::{Batch, Error, LatentEncoder, Loss, Objective};
 use mixflow_backbones::autoencoder::{KlAutoencoderConfig, official_key};
 use mixflow_backbones::encoder::EncoderConfig;
 use mixflow_backbones::rae::LatentStatistics;
@@ -219,7 +219,7 @@ struct Watched {
 }
 
 impl Objective<Network> for Watched {
-    fn loss(&self, network: &Network, batch: Batch<ClassLabels>, seed: u64) -> Tensor<1> {
+    fn loss(&self, network: &Network, batch: Batch<ClassLabels>, seed: u64) -> Loss {
         let rows = |values: Vec<f32>, size: usize| values.chunks(size).map(<[f32]>::to_vec).collect::<Vec<_>>();
         let images = rows(batch.images.to_data().iter::<f32>().collect(), 4 * 8 * 8);
         let features = rows(batch.features[0].to_data().iter::<f32>().collect(), 16 * 16);

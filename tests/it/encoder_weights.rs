@@ -56,7 +56,10 @@ fn what_features_do_without_may_be_missing_and_nothing_else() {
         let error = config.init(2, &device).load(without(&[needed])).expect_err("it is needed").to_string();
         assert!(error.contains(needed), "{error}");
         let learned = EncoderConfig { learned_norm: true, ..config };
-        assert!(learned.init(2, &device).load(without(missing)).is_err(), "the numbers of its normalisation are needed");
+        assert!(
+            learned.init(2, &device).load(without(missing)).is_err(),
+            "the numbers of its normalisation are needed"
+        );
     }
 }
 

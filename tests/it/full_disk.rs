@@ -96,8 +96,9 @@ fn every_write_fails_cleanly(folder: &Path, words: &str) {
         .expect("the latents from before are whole");
 
     let mut lines = MetricsLog::open(&log, 12).expect("the log can be opened");
-    let report = StepReport { step: 12, loss: 0.1, gradient_norm: 0.2, learning_rate: 0.3, finite: true };
-    let full = (0..1000).find_map(|_| lines.step(&report, &[]).err()).expect("a thousand lines do not fit");
+    let report =
+        StepReport { step: 12, loss: 0.1, terms: vec![], gradient_norm: 0.2, learning_rate: 0.3, finite: true };
+    let full = (0..1000).find_map(|_| lines.step(&report).err()).expect("a thousand lines do not fit");
     check("metrics.jsonl", full.to_string());
     drop(lines);
     let text = fs::read_to_string(&log).expect("the log can be read");

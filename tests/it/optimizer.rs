@@ -2,7 +2,7 @@
 
 use burn::tensor::{Device, Tensor, TensorData};
 use mixflow::train::{LearningRate, OptimizerConfig, TrainState};
-use mixflow::{Batch, Objective};
+use mixflow::{Batch, Loss, Objective};
 use mixflow_backbones::Backbone;
 use mixflow_tests::{Fixture, TinyNet, close};
 use serde_json::Value;
@@ -16,9 +16,9 @@ struct Fixed {
 }
 
 impl Objective<TinyNet> for Fixed {
-    fn loss(&self, network: &TinyNet, batch: Batch<()>, _: u64) -> Tensor<1> {
+    fn loss(&self, network: &TinyNet, batch: Batch<()>, _: u64) -> Loss {
         let output = network.forward(batch.images, self.times.clone(), ());
-        (output - self.target.clone()).square().mean() * self.scale
+        ((output - self.target.clone()).square().mean() * self.scale).into()
     }
 }
 

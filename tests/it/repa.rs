@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use burn::module::Param;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
+use mixflow::train::{OptimizerConfig, TrainState};
 use mixflow::{Alignment, Batch, FlowMatching, Objective};
 use mixflow_backbones::autoencoder::Latents;
 use mixflow_backbones::repa::{Repa, RepaConfig};
@@ -95,7 +96,7 @@ impl Case {
             let losses = objective.losses(&network, noised, self.labels(), &self.features());
             self.compare(&format!("{case}.denoising_loss"), losses.denoising.to_data());
             self.compare(&format!("{case}.proj_loss"), losses.projection.to_data());
-            let total = losses.total(objective.weight);
+            let total = losses.total(objective.weight).total;
             self.compare(&format!("{case}.total_0.5"), total.to_data());
             if weighting == "uniform" {
                 self.gradients(&format!("{case}.grad"), &network, &images, &total.backward());
@@ -178,8 +179,8 @@ fn alignment_adds_to_flow_matching_and_draws_nothing() {
     fn check(case: &Case, network: &Repa, timesteps: impl TimestepSampler + Copy) {
         let objective =
             FlowMatching { condition_dropout: 0.5, ..FlowMatching::new(Reversed(Linear)).timesteps(timesteps) };
-        let plain = objective.loss(network, batch(case), 7).into_scalar::<f64>();
-        let loss = |weight| Alignment { objective, weight }.loss(network, batch(case), 7).into_scalar::<f64>();
+        let plain = objective.loss(network, batch(case), 7).total.into_scalar::<f64>();
+        let loss = |weight| Alignment { objective, weight }.loss(network, batch(case), 7).total.into_scalar::<f64>();
         let losses = Alignment { objective, weight: 0.5 }.batch_losses(network, batch(case), 7);
         let projection = losses.projection.into_scalar::<f64>();
         // Sums of a few numbers of order 1 in f32.
@@ -189,6 +190,26 @@ fn alignment_adds_to_flow_matching_and_draws_nothing() {
     }
     check(&case, &network, Uniform);
     check(&case, &network, MixFlow::new(0.8));
+}
+
+/// What a step logs: the official parts, of a batch in two halves their means.
+#[test]
+fn a_step_reports_the_parts_of_its_loss() {
+    let case = Case::read(CASES[0]);
+    let objective = Alignment { objective: FlowMatching::new(Reversed(Linear)), weight: 0.5 };
+    let config = OptimizerConfig::default();
+    let tolerance = Tolerance { relative: 1e-6, absolute: 1e-6 };
+    let parts = |first: u64| {
+        let losses = objective.batch_losses(&case.network(), Batch { first, ..batch(&case) }, 7);
+        [losses.denoising.mean(), losses.projection].map(|part| part.into_scalar::<f64>())
+    };
+    let batches = [40, 80].map(|first| Batch { first, ..batch(&case) });
+    let (_, report) = TrainState::new(case.network()).step(&objective, batches, 7, &config);
+    let [(denoising, a), (projection, b)] = report.terms[..] else { panic!("{:?}", report.terms) };
+    assert_eq!((denoising, projection), ("denoising", "projection"));
+    let [one, other] = [parts(40), parts(80)];
+    close("terms", &[a, b], &[(one[0] + other[0]) / 2.0, (one[1] + other[1]) / 2.0], tolerance);
+    close("loss", &[report.loss], &[a + 0.5 * b], tolerance);
 }
 
 #[test]

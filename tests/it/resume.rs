@@ -15,7 +15,7 @@ use mixflow::train::{
     Change, Checkpoints, Event, LearningRate, Outcome, Run, Snapshot, TrainState, change_optimizer, changes,
     check_same_run,
 };
-use mixflow::{Batch, Error, Objective};
+use mixflow::{Batch, Error, Loss, Objective};
 use mixflow_backbones::{Backbone, ClassLabels, Network};
 use tempfile::TempDir;
 
@@ -237,9 +237,9 @@ fn a_run_whose_checkpoints_are_all_damaged_stops_and_changes_nothing() {
 struct Poisoned<O>(O, &'static [u64]);
 
 impl<B: Backbone, O: Objective<B>> Objective<B> for Poisoned<O> {
-    fn loss(&self, network: &B, batch: Batch<B::Condition>, seed: u64) -> Tensor<1> {
+    fn loss(&self, network: &B, batch: Batch<B::Condition>, seed: u64) -> Loss {
         let factor = if self.1.contains(&(batch.first / BATCH)) { f64::NAN } else { 1.0 };
-        self.0.loss(network, batch, seed) * factor
+        (self.0.loss(network, batch, seed).total * factor).into()
     }
 }
 

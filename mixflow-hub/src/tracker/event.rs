@@ -17,14 +17,14 @@ impl Trackers {
     pub fn event(&mut self, event: &Event<'_>) {
         match event {
             Event::Started { step } => self.track(Entry::Started { step: *step }),
-            Event::Stepped(report) => self.track(Entry::Scalars {
-                step: report.step,
-                values: &[
+            Event::Stepped(report) => {
+                let step = [
                     ("loss", report.loss),
                     ("gradient_norm", report.gradient_norm),
                     ("learning_rate", report.learning_rate),
-                ],
-            }),
+                ];
+                self.track(Entry::Scalars { step: report.step, values: &[&step, &report.terms[..]].concat() });
+            }
             Event::Saved(checkpoint) => {
                 self.track(Entry::Flush);
                 let checkpoint = checkpoint.to_path_buf();

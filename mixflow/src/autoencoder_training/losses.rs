@@ -5,10 +5,9 @@ use mixflow_backbones::discriminator::Heads;
 use mixflow_backbones::encoder::Normalisation;
 use mixflow_backbones::rae::Decoder;
 
-use super::{AdversarialConfig, DiffAugment, Discriminator, Perceptual, adaptive_weight, reconstruction};
+use crate::objective::Loss;
 
-/// What the loss of a step is made of, by name: `l1`, `lpips`, `gan` and `adaptive_weight`, each where it takes part.
-pub type Terms = Vec<(&'static str, f64)>;
+use super::{AdversarialConfig, DiffAugment, Discriminator, Perceptual, adaptive_weight, reconstruction};
 
 /// An adversary of one step.
 #[derive(Clone, Copy, Debug)]
@@ -58,43 +57,43 @@ impl LastLayer<'_> {
 }
 
 impl Losses<'_> {
-    /// The loss of a reconstruction, `[1]`, and what it is made of:
-    /// `L1 + w LPIPS + w' λ GAN`, λ being the [`adaptive_weight`].
+    /// The loss of a reconstruction, `L1 + w LPIPS + w' λ GAN`, λ being the [`adaptive_weight`]. Its terms are `l1`, `lpips`,
+    /// `gan` and `adaptive_weight`, each where it takes part.
     ///
     /// # Shapes
     /// - hidden: `[batch, grid * grid, width]`, the tokens before `last`
     /// - images: `[batch, channels, height, width]`, in [-1, 1], what is to be found
-    pub fn of(&self, last: LastLayer<'_>, hidden: Tensor<3>, images: &Tensor<4>) -> (Tensor<1>, Terms) {
+    pub fn of(&self, last: LastLayer<'_>, hidden: Tensor<3>, images: &Tensor<4>) -> Loss {
         let found = last.images(hidden.clone());
         let Some(opponent) = self.opponent else { return self.likeness(found, images) };
         // Each loss is differentiated down to the image once; from there on one pass through the decoder serves both.
-        let mut terms = Terms::new();
+        let mut terms = vec![];
         let (likeness, of_likeness) = differentiate(&found, |found| {
-            let (loss, parts) = self.likeness(found, images);
-            terms = parts;
-            loss
+            let loss = self.likeness(found, images);
+            terms = loss.terms;
+            loss.total
         });
         let Opponent { discriminator, heads, augment, config } = opponent;
         let (gan, of_gan) = differentiate(&found, |found| discriminator.against(found, heads, augment));
         let norms = [&of_likeness, &of_gan].map(|gradient| last.gradient_norm(&hidden, gradient.clone()));
         let adaptive = adaptive_weight(norms[0], norms[1], config.limit);
-        terms.extend([("gan", gan), ("adaptive_weight", adaptive)]);
+        let number = |value: f64| Tensor::from_floats([value as f32], &hidden.device().inner());
+        terms.extend([("gan", number(gan)), ("adaptive_weight", number(adaptive))]);
 
         let factor = config.weight * adaptive;
         let gradient = Tensor::from_inner(of_likeness + of_gan * factor);
         let loss = (found * gradient).sum();
         // The gradient is that of the product, the value that of the losses.
-        (loss.clone() - loss.detach() + likeness + factor * gan, terms)
+        Loss { total: loss.clone() - loss.detach() + likeness + factor * gan, terms }
     }
 
     /// The losses that compare two images.
-    fn likeness(&self, found: Tensor<4>, images: &Tensor<4>) -> (Tensor<1>, Terms) {
-        let loss = reconstruction(found.clone(), images.clone());
-        let mut terms = vec![("l1", value(&loss))];
-        let Some((perceptual, weight)) = self.perceptual else { return (loss, terms) };
+    fn likeness(&self, found: Tensor<4>, images: &Tensor<4>) -> Loss {
+        let difference = reconstruction(found.clone(), images.clone());
+        let loss = Loss::from(difference.clone()).with("l1", difference);
+        let Some((perceptual, weight)) = self.perceptual else { return loss };
         let distance = perceptual.loss(found, images.clone());
-        terms.push(("lpips", value(&distance)));
-        (loss + distance * weight, terms)
+        Loss { total: loss.total.clone() + distance.clone() * weight, ..loss }.with("lpips", distance)
     }
 }
 

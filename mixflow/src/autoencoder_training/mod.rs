@@ -20,7 +20,7 @@ mod tests;
 pub use adversarial::{AdversarialConfig, Discriminator, adaptive_weight, hinge, in_eight_bits};
 pub use diff_augment::{DiffAugment, View};
 pub use judges::Judges;
-pub use losses::{LastLayer, Losses, Opponent, Terms};
+pub use losses::{LastLayer, Losses, Opponent};
 pub use perceptual::{Perceptual, PerceptualConfig};
 pub use reconstruction::reconstruction;
 pub use run::RaeRun;

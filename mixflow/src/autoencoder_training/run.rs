@@ -1,6 +1,5 @@
 //! One training of an autoencoder in a folder.
 
-use std::cell::RefCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -13,9 +12,7 @@ use mixflow_backbones::rae::{Decoder, DecoderConfig, Rae, add_noise};
 use rand::Rng;
 use serde_json::Value;
 
-use super::{
-    DiffAugment, Discriminator, Judges, LastLayer, Losses, RaeTraining, Terms, View, hinge, images, in_eight_bits,
-};
+use super::{DiffAugment, Discriminator, Judges, LastLayer, Losses, RaeTraining, View, hinge, images, in_eight_bits};
 use crate::Error;
 use crate::data::{self, Dataset};
 use crate::random::{self, Stream};
@@ -131,10 +128,9 @@ impl RaeRun<'_> {
         let (training, step) = (self.training, state.step_number());
         let Contest { network, mut heads } = state;
         let parts: Vec<_> = self.parts(batch).collect();
-        let terms = RefCell::new(Vec::new());
         let frozen = heads.as_ref().map(|heads| heads.backbone().clone());
         let losses_of = parts.iter().map(|part| {
-            let (terms, frozen) = (&terms, &frozen);
+            let frozen = &frozen;
             move |network: &M| {
                 let decoder = (task.decoder)(network);
                 let last = LastLayer { decoder, normalisation: task.normalisation };
@@ -144,13 +140,10 @@ impl RaeRun<'_> {
                     perceptual: self.judges.perceptual(training, step),
                     opponent: self.judges.opponent(training, step, frozen.as_ref(), &augment),
                 };
-                let (loss, parts) = losses.of(last, decoder.hidden(features), &part.images);
-                terms.borrow_mut().push(parts);
-                loss
+                losses.of(last, decoder.hidden(features), &part.images)
             }
         });
         let (network, mut report) = network.minimise(losses_of, &training.optimizer);
-        let mut terms = mean(&terms.into_inner());
 
         if let (Some(state), Some(discriminator), Some(config)) =
             (heads.take(), &self.judges.discriminator, &training.adversarial)
@@ -160,12 +153,12 @@ impl RaeRun<'_> {
             } else {
                 let network = network.backbone().valid();
                 let (state, its) = self.discriminate(state, &network, task, discriminator, &parts);
-                terms.push(("discriminator", its.loss));
+                report.terms.push(("discriminator", its.loss));
                 report.finite &= its.finite;
                 state
             });
         }
-        Stepped { state: Contest { network, heads }, report, terms }
+        Stepped { state: Contest { network, heads }, report }
     }
 
     /// One step of the discriminator on what the decoder now makes of the images, without noise.
@@ -279,11 +272,4 @@ impl<M: Module> Trainee for Contest<M> {
         };
         Ok(Self { network: self.network.restored(snapshot)?, heads })
     }
-}
-
-/// Each term's mean over the parts of a step.
-fn mean(parts: &[Terms]) -> Terms {
-    let Some(first) = parts.first() else { return Terms::new() };
-    let term = |index: usize| parts.iter().map(|terms| terms[index].1).sum::<f64>() / parts.len() as f64;
-    first.iter().enumerate().map(|(index, (name, _))| (*name, term(index))).collect()
 }

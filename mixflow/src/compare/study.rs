@@ -10,7 +10,7 @@ use burn::module::Module;
 use mixflow_backbones::weights::Weights;
 use mixflow_backbones::{Autoencoder, NetworkConfig};
 use mixflow_schedules::TimestepConfig;
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::measured::LABELS;
 use super::phases::Phases;
@@ -313,11 +313,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         let trainings = (0..post.seeds).flat_map(|seed| [(Arm::Standard, seed), (Arm::MixFlow, seed)]);
         let curves = std::iter::once((Arm::Start, 0, "pretraining".to_string()))
             .chain(trainings.map(|(arm, seed)| (arm, seed, format!("{}-{seed}", arm.name().to_lowercase()))))
-            .map(|(arm, seed, folder)| Curve {
-                arm,
-                seed,
-                points: losses(&self.folder.join(folder).join("metrics.jsonl")),
-            })
+            .map(|(arm, seed, folder)| curve(arm, seed, &self.folder.join(folder).join("metrics.jsonl")))
             .filter(|curve| !curve.points.is_empty())
             .collect();
         let lambdas: Vec<String> =
@@ -360,9 +356,19 @@ fn described([standard, mixflow]: &[ObjectiveConfig; 2]) -> BTreeMap<Arm, String
     [(Arm::Standard, standard), (Arm::MixFlow, mixflow)].into()
 }
 
-/// Step and loss of every line; what cannot be read is left out of the figure.
-fn losses(path: &Path) -> Vec<Point> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let lines = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
-    lines.filter_map(|line| Some(Point(line["step"].as_f64()?, line["loss"].as_f64()?))).collect()
+/// Loss and its terms of every line; what cannot be read is left out of the figure.
+fn curve(arm: Arm, seed: u64, log: &Path) -> Curve {
+    let text = std::fs::read_to_string(log).unwrap_or_default();
+    let mut curve = Curve { arm, seed, points: vec![], terms: BTreeMap::new() };
+    for line in text.lines().filter_map(|line| serde_json::from_str::<Map<String, Value>>(line).ok()) {
+        let Some(step) = line.get("step").and_then(Value::as_f64) else { continue };
+        for (name, value) in line.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_f64()?))) {
+            match name {
+                "step" | "gradient_norm" | "learning_rate" => {}
+                "loss" => curve.points.push(Point(step, value)),
+                term => curve.terms.entry(term.into()).or_default().push(Point(step, value)),
+            }
+        }
+    }
+    curve
 }

@@ -8,7 +8,7 @@ use mixflow_schedules::{Schedule, TimestepSampler};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::objective::{Batch, FlowMatching, Noised, Objective};
+use crate::objective::{Batch, FlowMatching, Loss, Noised, Objective};
 
 /// The loss of [`FlowMatching`] plus `weight` times the distance of a network's projections from the features of the
 /// clean images, [`Batch::features`].
@@ -67,9 +67,11 @@ pub struct AlignmentLosses {
 }
 
 impl AlignmentLosses {
-    /// The mean of the denoising losses plus `weight` times the projections' part: `[1]`.
-    pub fn total(self, weight: f64) -> Tensor<1> {
-        self.denoising.mean() + self.projection * weight
+    /// The mean of the denoising losses plus `weight` times the projections' part; both are its terms.
+    pub fn total(self, weight: f64) -> Loss {
+        let (denoising, projection) = (self.denoising.mean(), self.projection);
+        let total = denoising.clone() + projection.clone() * weight;
+        Loss::from(total).with("denoising", denoising).with("projection", projection)
     }
 }
 
@@ -118,7 +120,7 @@ impl<S: Schedule, T: TimestepSampler> Alignment<FlowMatching<S, T>> {
 }
 
 impl<B: AlignedBackbone, S: Schedule, T: TimestepSampler> Objective<B> for Alignment<FlowMatching<S, T>> {
-    fn loss(&self, backbone: &B, batch: Batch<B::Condition>, seed: u64) -> Tensor<1> {
+    fn loss(&self, backbone: &B, batch: Batch<B::Condition>, seed: u64) -> Loss {
         self.batch_losses(backbone, batch, seed).total(self.weight)
     }
 }

@@ -5,7 +5,7 @@ use mixflow_backbones::{Backbone, Condition};
 use mixflow_schedules::{Coefficients, Linear, Prediction, Schedule, Timestep, TimestepSampler, Uniform, Weighting};
 use serde::{Deserialize, Serialize};
 
-use crate::objective::{Batch, Objective};
+use crate::objective::{Batch, Loss, Objective};
 use crate::random::{self, Stream};
 
 /// Where on a curved path the target is taken. On a straight path both are the same.
@@ -181,10 +181,10 @@ impl Noised {
 }
 
 impl<B: Backbone, S: Schedule, T: TimestepSampler> Objective<B> for FlowMatching<S, T> {
-    fn loss(&self, backbone: &B, batch: Batch<B::Condition>, seed: u64) -> Tensor<1> {
+    fn loss(&self, backbone: &B, batch: Batch<B::Condition>, seed: u64) -> Loss {
         let (noised, condition) = self.draw(batch.images, batch.condition, batch.first, seed);
         let output = backbone.forward(noised.x.clone(), noised.time.clone(), condition);
-        noised.losses(output).mean()
+        noised.losses(output).mean().into()
     }
 }
 

@@ -7,7 +7,7 @@ use mixflow_backbones::Backbone;
 use mixflow_schedules::{Ddpm, Posterior, Prediction, Schedule, Timestep};
 
 use crate::objective::flow_matching::{drop_conditions, noise};
-use crate::objective::{Batch, FlowMatching, Objective};
+use crate::objective::{Batch, FlowMatching, Loss, Objective};
 use crate::random::{self, Stream};
 
 /// The hybrid loss of improved DDPM, ADM and DiT: regression of the noise, and the bound on the likelihood as a loss of the
@@ -117,7 +117,7 @@ fn mean(values: Tensor<4>) -> Tensor<1> {
 }
 
 impl<B: Backbone> Objective<B> for Hybrid {
-    fn loss(&self, backbone: &B, batch: Batch<B::Condition>, seed: u64) -> Tensor<1> {
+    fn loss(&self, backbone: &B, batch: Batch<B::Condition>, seed: u64) -> Loss {
         let Batch { images, condition, first, .. } = batch;
         let step = |position| random::uniform(&mut random::rng(seed, Stream::Times, position)) * Ddpm::STEPS as f64;
         let steps: Vec<usize> = (first..).take(images.dims()[0]).map(|position| step(position) as usize).collect();
@@ -130,6 +130,7 @@ impl<B: Backbone> Objective<B> for Hybrid {
             &images.device(),
         );
         let losses = self.losses(backbone, images, condition, noise, &steps);
-        (losses.noise + losses.bound).mean()
+        let [noise, bound] = [losses.noise, losses.bound].map(Tensor::mean);
+        Loss::from(noise.clone() + bound.clone()).with("noise", noise).with("bound", bound)
     }
 }

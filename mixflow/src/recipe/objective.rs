@@ -1,11 +1,10 @@
 //! What is minimised, in a recipe.
 
-use burn::tensor::Tensor;
 use mixflow_backbones::AlignedBackbone;
 use mixflow_schedules::{Prediction, ScheduleConfig, TimestepConfig, Weighting};
 use serde::{Deserialize, Serialize};
 
-use crate::objective::{AlignmentConfig, Hybrid, Target};
+use crate::objective::{AlignmentConfig, Hybrid, Loss, Target};
 use crate::{Alignment, Batch, FlowMatching, Objective};
 
 /// [`FlowMatching`] in a recipe, alone or with [`Alignment`], or [`Hybrid`].
@@ -106,7 +105,7 @@ pub enum ConfiguredObjective {
 }
 
 impl<B: AlignedBackbone> Objective<B> for ConfiguredObjective {
-    fn loss(&self, backbone: &B, batch: Batch<B::Condition>, seed: u64) -> Tensor<1> {
+    fn loss(&self, backbone: &B, batch: Batch<B::Condition>, seed: u64) -> Loss {
         match self {
             Self::FlowMatching(objective) => objective.loss(backbone, batch, seed),
             Self::Alignment(objective) => objective.loss(backbone, batch, seed),

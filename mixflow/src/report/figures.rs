@@ -6,7 +6,7 @@ use super::ticks::{Scale, Ticks};
 use super::{Arm, Curve, FrechetByEvaluations, SlowFlow};
 
 /// Losses by step: raw pale, smoothed strong. Log axis where the loss falls by more than a factor of eight.
-pub(super) fn loss(id: &'static str, title: &str, curves: &[&Curve]) -> Chart {
+pub(super) fn loss(id: String, title: &str, curves: &[&Curve]) -> Chart {
     let smooth: Vec<(&Curve, Vec<Point>)> = curves.iter().map(|curve| (*curve, smoothed(&curve.points))).collect();
     let values = || smooth.iter().flat_map(|(_, points)| points.iter().map(|point| point.1));
     let (low, high) = values().fold((f64::INFINITY, 0.0_f64), |(low, high), value| (low.min(value), high.max(value)));
@@ -106,7 +106,7 @@ pub(super) fn frechet(data: &FrechetByEvaluations) -> Chart {
         layers.push(Layer { class: arm.class(), label: arm.name().into(), shape: Shape::Marks(points) });
     }
     Chart {
-        id: "frechet",
+        id: "frechet".into(),
         title: "Pixel Fréchet distance by number of network evaluations".into(),
         description: "One line per arm; the numbers are in the table beside it. Smaller is better.".into(),
         height: 330.0,
@@ -124,7 +124,7 @@ fn by_evaluations(data: &FrechetByEvaluations, arm: Arm) -> Vec<(f64, &Measureme
 }
 
 /// The nearest ground-truth time of generated states, under the diagonal where generation runs late.
-pub(super) fn slow_flow(id: &'static str, panel: &SlowFlow) -> Chart {
+pub(super) fn slow_flow(id: &str, panel: &SlowFlow) -> Chart {
     let mut layers =
         vec![Layer { class: "real", label: String::new(), shape: Shape::Dashed(vec![(0.0, 0.0), (1.0, 1.0)]) }];
     for band in &panel.bands {
@@ -144,7 +144,7 @@ pub(super) fn slow_flow(id: &'static str, panel: &SlowFlow) -> Chart {
         format!("{}: median {:.2}, 5 to 95 % from {:.2} to {:.2}", arm.name(), time.median, time.low, time.high)
     });
     Chart {
-        id,
+        id: id.into(),
         title: format!("Slow Flow, {}", panel.title),
         description: format!("At the last sampling time. {}.", ends.collect::<Vec<_>>().join("; ")),
         height: 400.0,

@@ -126,6 +126,9 @@ pub struct Curve {
     pub seed: u64,
     /// (step, loss); losses that are not finite are skipped.
     pub points: Vec<Point>,
+    /// The same of what the loss is made of, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub terms: BTreeMap<String, Vec<Point>>,
 }
 
 /// Images tiled into one picture.

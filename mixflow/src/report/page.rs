@@ -1,5 +1,7 @@
 //! The page: sections in reading order.
 
+use std::collections::BTreeSet;
+
 use super::html::escape;
 use super::{Arm, Curve, Environment, FrechetByEvaluations, Report, SlowFlow, diagram, figures, plot};
 use crate::numbers::{MOST_DECIMALS, thousands};
@@ -174,14 +176,23 @@ fn losses(report: &Report) -> Option<String> {
     let mut charts = String::new();
     if !before.is_empty() {
         charts += &chart(
-            &figures::loss("loss-pre", "Pre-training loss", &before),
+            &figures::loss("loss-pre".into(), "Pre-training loss", &before),
             "<b>Pre-training.</b> Pale: every step. Strong: smoothed.",
         );
     }
     if !after.is_empty() {
         charts += &chart(
-            &figures::loss("loss-post", "Post-training losses", &after),
+            &figures::loss("loss-post".into(), "Post-training losses", &after),
             "<b>Post-training.</b> Same start, same number of steps, one line per seed.",
+        );
+    }
+    for name in after.iter().flat_map(|curve| curve.terms.keys()).collect::<BTreeSet<_>>() {
+        let of_term = |curve: &&Curve| Some(Curve { points: curve.terms.get(name)?.clone(), ..(*curve).clone() });
+        let curves: Vec<Curve> = after.iter().filter_map(of_term).collect();
+        let (id, title) = (format!("loss-post-{}", slug(name)), format!("Post-training losses: {name}"));
+        charts += &chart(
+            &figures::loss(id, &title, &curves.iter().collect::<Vec<_>>()),
+            &format!("<b>Post-training, {}.</b> A part of the loss above.", escape(name)),
         );
     }
     (!charts.is_empty()).then(|| {
@@ -192,6 +203,11 @@ fn losses(report: &Report) -> Option<String> {
             &format!("<div class=\"pair\">{charts}</div>"),
         )
     })
+}
+
+/// What can stand in the name of an element.
+fn slug(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
 }
 
 fn notes(notes: &[String]) -> Option<String> {

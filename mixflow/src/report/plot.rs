@@ -16,7 +16,7 @@ const MOST_POINTS: usize = 800;
 #[derive(Clone, Debug)]
 pub(super) struct Chart {
     /// Unique on the page; ties the picture to its title and description.
-    pub(super) id: &'static str,
+    pub(super) id: String,
     pub(super) title: String,
     /// What a reader who cannot see the picture should know.
     pub(super) description: String,
@@ -231,7 +231,15 @@ mod tests {
     fn chart(shape: Shape, scale: Scale, values: &[f64]) -> Chart {
         let axis = || Axis { label: "<axis>".into(), ticks: Ticks::fit(scale, values.iter().copied(), 5) };
         let layers = vec![Layer { class: "start", label: "a & b".into(), shape }];
-        Chart { id: "c", title: "t".into(), description: "d".into(), height: 300.0, x: axis(), y: axis(), layers }
+        Chart {
+            id: "c".into(),
+            title: "t".into(),
+            description: "d".into(),
+            height: 300.0,
+            x: axis(),
+            y: axis(),
+            layers,
+        }
     }
 
     #[test]

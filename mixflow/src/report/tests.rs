@@ -18,7 +18,9 @@ fn curve(arm: Arm, seed: u64, steps: u64, from: f64, to: f64) -> Curve {
         to + (from - to) * (-(step as f64) / 90.0).exp()
             + 0.06 * to * (noise(step * 7 + seed * 131 + arm as u64) - 0.5) * 4.0
     };
-    Curve { arm, seed, points: (0..steps).map(|step| Point(step as f64, loss(step))).collect() }
+    let points: Vec<Point> = (0..steps).map(|step| Point(step as f64, loss(step))).collect();
+    let negative = points.iter().map(|point| Point(point.0, -point.1)).collect();
+    Curve { arm, seed, points, terms: [("projection".to_string(), negative)].into() }
 }
 
 fn around(mean: f64) -> Measurement {

@@ -157,7 +157,9 @@ mod tests {
     fn inside_and_outside_of_an_interval_are_all_times_once() {
         let [inside, outside] = [Guidance::within, Guidance::outside]
             .map(|limited| limited(Guidance::new(2.0).unwrap(), 0.25, 0.5).unwrap());
-        for (t, active) in [(0.0, false), (0.2, false), (0.25, true), (0.4, true), (0.5, true), (0.6, false), (1.1, false)] {
+        for (t, active) in
+            [(0.0, false), (0.2, false), (0.25, true), (0.4, true), (0.5, true), (0.6, false), (1.1, false)]
+        {
             assert_eq!([inside, outside].map(|guidance| guidance.is_active(t)), [active, !active], "t = {t}");
         }
         let when = [inside, outside, Guidance::new(2.0).unwrap()].map(|guidance| guidance.when());

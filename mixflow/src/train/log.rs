@@ -54,18 +54,18 @@ impl MetricsLog {
         Ok(Self { path: path.into(), file: None, written, pending: Vec::new(), flushed: Instant::now() })
     }
 
-    /// Adds a step, with what its loss is made of.
+    /// Adds a step.
     ///
     /// # Errors
     /// If the file cannot be written.
-    pub fn step(&mut self, report: &StepReport, terms: &[(&str, f64)]) -> Result<(), Error> {
+    pub fn step(&mut self, report: &StepReport) -> Result<(), Error> {
         let mut line = json!({
             "step": report.step,
             "loss": report.loss,
             "gradient_norm": report.gradient_norm,
             "learning_rate": report.learning_rate,
         });
-        for &(name, value) in terms {
+        for &(name, value) in &report.terms {
             line[name] = value.into();
         }
         if !report.finite {
@@ -118,7 +118,7 @@ mod tests {
     use super::*;
 
     fn report(step: u64) -> StepReport {
-        StepReport { step, loss: 0.5, gradient_norm: 0.25, learning_rate: 0.125, finite: true }
+        StepReport { step, loss: 0.5, terms: vec![], gradient_norm: 0.25, learning_rate: 0.125, finite: true }
     }
 
     fn steps(path: &Path) -> Vec<u64> {
@@ -132,7 +132,7 @@ mod tests {
         let path = root.path().join("new/metrics.jsonl");
         let mut log = MetricsLog::open(&path, 0).unwrap();
         assert!(!path.parent().unwrap().exists(), "nothing is there before the first line");
-        (0..3).for_each(|step| log.step(&report(step), &[]).unwrap());
+        (0..3).for_each(|step| log.step(&report(step)).unwrap());
         drop(log);
         let whole = fs::read(&path).unwrap();
         // The start of a line, half a character, what a power cut leaves of a block, and a number that is cut.
@@ -140,7 +140,7 @@ mod tests {
             fs::write(&path, [&whole, torn].concat()).unwrap();
             let mut log = MetricsLog::open(&path, 3).unwrap();
             assert_eq!(steps(&path), [0, 1, 2], "{torn:?}");
-            log.step(&report(3), &[]).unwrap();
+            log.step(&report(3)).unwrap();
             drop(log);
             assert_eq!(steps(&path), [0, 1, 2, 3], "{torn:?}");
         }
@@ -153,10 +153,10 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("metrics.jsonl");
         let mut log = MetricsLog::open(&path, 0).unwrap();
-        log.step(&report(0), &[]).unwrap();
+        log.step(&report(0)).unwrap();
         assert!(!path.exists(), "lines of fast steps are written together");
         log.flushed -= DELAY;
-        log.step(&report(1), &[]).unwrap();
+        log.step(&report(1)).unwrap();
         assert_eq!(steps(&path), [0, 1]);
     }
 }

@@ -148,7 +148,7 @@ impl<C: Condition> Run<'_, C> {
             let batches = batches.next().expect("batches have no end, and nothing is read after an error")?;
             let batches = self.with_features(batches, &device);
             let (state, report) = state.step(objective, batches, self.seed, &config.optimizer);
-            Ok(Stepped { state, report, terms: vec![] })
+            Ok(Stepped { state, report })
         };
         let outcome = steps.run(state, step, &mut tell)?;
         self.data.remarks().into_iter().for_each(|line| tell(Event::Warning(line)));

@@ -10,7 +10,7 @@ use mixflow_backbones::ops::{AdamW, AdamWState, squared_norm};
 use mixflow_backbones::weights::{Misfit, Mismatch};
 
 use super::OptimizerConfig;
-use crate::objective::{Batch, Objective};
+use crate::objective::{Batch, Loss, Objective};
 
 /// A network in training: its weights, their moving average, the optimiser's moments and the step.
 #[derive(Debug)]
@@ -30,12 +30,14 @@ struct Memory {
 }
 
 /// What a step found.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct StepReport {
     /// Number of the step, from 0.
     pub step: u64,
     /// The objective before the update, mean over the batch.
     pub loss: f64,
+    /// What it is made of, by name.
+    pub terms: Vec<(&'static str, f64)>,
     /// Norm of all gradients together, before clipping.
     pub gradient_norm: f64,
     /// The rate it was taken with.
@@ -75,20 +77,21 @@ impl<B: Module> TrainState<B> {
         self.with(|memory| &memory.average)
     }
 
-    /// One step on losses whose gradients are averaged, each a function of the network to its loss, `[1]`.
+    /// One step on losses whose gradients are averaged, each a function of the network to its [`Loss`] or that as a tensor.
     ///
     /// A loss or gradient that is not finite leaves weights, average and moments as they were.
-    pub fn minimise<L: FnOnce(&B) -> Tensor<1>>(
+    pub fn minimise<L: Into<Loss>>(
         mut self,
-        losses_of: impl IntoIterator<Item = L>,
+        losses_of: impl IntoIterator<Item = impl FnOnce(&B) -> L>,
         config: &OptimizerConfig,
     ) -> (Self, StepReport) {
         let mut gradients: Option<GradientsParams> = None;
-        let mut losses = Vec::new();
+        let (mut losses, mut terms) = (Vec::new(), Vec::new());
         for loss_of in losses_of {
-            let loss = loss_of(&self.backbone);
-            losses.push(loss.clone().inner().into_scalar::<f64>());
-            let new = GradientsParams::from_grads(loss.backward(), &self.backbone);
+            let loss: Loss = loss_of(&self.backbone).into();
+            losses.push(number(&loss.total));
+            terms.push(loss.terms.iter().map(|(name, term)| (*name, number(term))).collect());
+            let new = GradientsParams::from_grads(loss.total.backward(), &self.backbone);
             gradients = Some(match gradients {
                 None => new,
                 Some(sum) => add(&self.backbone, sum, new),
@@ -102,6 +105,7 @@ impl<B: Module> TrainState<B> {
         let mut report = StepReport {
             step: self.step,
             loss: losses.iter().sum::<f64>() / parts,
+            terms: mean(&terms),
             gradient_norm: norm.squares.sqrt() / parts,
             learning_rate: config.learning_rate.at(self.step),
             finite: false,
@@ -166,6 +170,17 @@ impl<B: Module> TrainState<B> {
     fn with(&self, part: impl Fn(&Memory) -> &Tensor<1>) -> B {
         self.backbone.valid().map(&mut Replace(|id| part(&self.memory[&id]).clone()))
     }
+}
+
+fn number(tensor: &Tensor<1>) -> f64 {
+    tensor.clone().into_scalar()
+}
+
+/// Each term's mean over the parts of a step.
+fn mean(parts: &[Vec<(&'static str, f64)>]) -> Vec<(&'static str, f64)> {
+    let Some(first) = parts.first() else { return vec![] };
+    let term = |index: usize| parts.iter().map(|terms| terms[index].1).sum::<f64>() / parts.len() as f64;
+    first.iter().enumerate().map(|(index, (name, _))| (*name, term(index))).collect()
 }
 
 impl<B: Backbone> TrainState<B> {

@@ -67,8 +67,6 @@ impl<B: burn::module::Module> Trainee for TrainState<B> {
 pub(crate) struct Stepped<S> {
     pub(crate) state: S,
     pub(crate) report: StepReport,
-    /// What the loss is made of, for the log.
-    pub(crate) terms: Vec<(&'static str, f64)>,
 }
 
 /// Steps, logs and saves in a folder until all steps are done or it is asked to stop.
@@ -142,9 +140,9 @@ impl StepLoop<'_> {
         tell(Event::Started { step: state.step_number() });
         let (mut failures, mut skipped) = (0, 0);
         while state.step_number() < self.steps {
-            let Stepped { state: next, report, terms } = step(state)?;
+            let Stepped { state: next, report } = step(state)?;
             state = next;
-            log.step(&report, &terms)?;
+            log.step(&report)?;
             tell(Event::Stepped(&report));
 
             failures = if report.finite { 0 } else { failures + 1 };

@@ -23,7 +23,14 @@ fn trackers_hear_what_the_log_of_a_run_holds() {
     let heard = Arc::new(Mutex::new(vec![]));
     let mut trackers = Trackers::default();
     trackers.add(Ok(Text(heard.clone())));
-    let report = StepReport { step: 7, loss: 0.5, gradient_norm: 2.0, learning_rate: 1e-3, finite: true };
+    let report = StepReport {
+        step: 7,
+        loss: 0.5,
+        terms: vec![("projection", -0.25)],
+        gradient_norm: 2.0,
+        learning_rate: 1e-3,
+        finite: true,
+    };
     trackers.event(&Event::Started { step: 7 });
     trackers.event(&Event::Stepped(&report));
     trackers.event(&Event::Saved(Path::new("checkpoint")));
@@ -33,7 +40,7 @@ fn trackers_hear_what_the_log_of_a_run_holds() {
         *heard.lock().unwrap(),
         [
             "Started { step: 7 }",
-            "Scalars { step: 7, values: [(\"loss\", 0.5), (\"gradient_norm\", 2.0), (\"learning_rate\", 0.001)] }",
+            "Scalars { step: 7, values: [(\"loss\", 0.5), (\"gradient_norm\", 2.0), (\"learning_rate\", 0.001), (\"projection\", -0.25)] }",
             "Flush"
         ]
     );
