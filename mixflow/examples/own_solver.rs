@@ -3,7 +3,7 @@
 #![allow(clippy::print_stdout, reason = "an example says what comes out")]
 
 use burn::tensor::{Device, Tensor};
-use mixflow::sampling::solver::{Deterministic, Euler, Heun, NoiseSource, SampleError, Solver, march};
+use mixflow::sampling::solver::{Deterministic, Euler, Heun, NoiseSource, Solver, Step, StepSolver};
 use mixflow::schedules::{Linear, Prediction, TimeGrid};
 use mixflow::testing::check_solver;
 use mixflow::{Flow, Sampler};
@@ -16,27 +16,26 @@ use mixflow::{Flow, Sampler};
 #[derive(Clone, Copy, Debug)]
 struct AdamsBashforth2;
 
-impl Solver for AdamsBashforth2 {
-    fn solve(
+/// Remembers length and slope of the step before.
+impl StepSolver for AdamsBashforth2 {
+    type Memory = Option<(f64, Tensor<4>)>;
+
+    fn step(
         &self,
         flow: &Flow<'_>,
         x: Tensor<4>,
-        times: &[f64],
+        Step { from, to, .. }: Step,
+        last: &mut Self::Memory,
         _: &mut dyn NoiseSource,
-        visit: &mut dyn FnMut(f64, &Tensor<4>),
-    ) -> Result<Tensor<4>, SampleError> {
-        let mut last: Option<(f64, Tensor<4>)> = None;
-        march(x, times, visit, |x, _, from, to| {
-            // In the network's own time, which may run backwards: signs come out right by themselves.
-            let step = flow.elapsed(from, to);
-            let slope = flow.velocity(x.clone(), from);
-            let change = match last.take() {
-                None => slope.clone() * step,
-                Some((before, old)) => slope.clone() * step + (slope.clone() - old) * (step * step / (2.0 * before)),
-            };
-            last = Some((step, slope));
-            x + change
-        })
+    ) -> Tensor<4> {
+        // In the network's own time, which may run backwards: signs come out right by themselves.
+        let step = flow.elapsed(from, to);
+        let slope = flow.velocity(x.clone(), from);
+        let change = match last.replace((step, slope.clone())) {
+            None => slope * step,
+            Some((before, old)) => slope.clone() * step + (slope - old) * (step * step / (2.0 * before)),
+        };
+        x + change
     }
 }
 

@@ -63,7 +63,8 @@ pub mod gamma {}
 /// [`Launch`]: crate::launch::Launch
 /// [`Study`]: crate::compare::Study
 /// [`FlowMatching::draw`]: crate::FlowMatching::draw
-/// [`march`]: crate::sampling::solver::march
+/// [`Solver`]: crate::sampling::solver::Solver
+/// [`StepSolver`]: crate::sampling::solver::StepSolver
 /// [`check_dataset`]: crate::testing::check_dataset
 /// [`check_solver`]: crate::testing::check_solver
 pub mod extending {}

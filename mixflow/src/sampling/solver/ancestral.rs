@@ -4,7 +4,7 @@ use burn::prelude::*;
 use mixflow_schedules::Posterior;
 use serde::{Deserialize, Serialize};
 
-use super::{NoiseSource, SampleError, Solver, march};
+use super::{NoiseSource, SampleError, Step, StepSolver};
 use crate::sampling::Flow;
 
 /// Ancestral sampling of DDPM: each state is drawn given the one before and the data that the network sees in it, one
@@ -19,32 +19,29 @@ use crate::sampling::Flow;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ancestral;
 
-impl Solver for Ancestral {
-    fn solve(
-        &self,
-        flow: &Flow<'_>,
-        x: Tensor<4>,
-        times: &[f64],
-        noise: &mut dyn NoiseSource,
-        visit: &mut dyn FnMut(f64, &Tensor<4>),
-    ) -> Result<Tensor<4>, SampleError> {
-        if times.first() > times.last() {
-            return Err(SampleError::Config("ancestral sampling runs from noise to data, not back".into()));
+impl StepSolver for Ancestral {
+    type Memory = ();
+
+    fn check(&self, _: &Flow<'_>, times: &[f64]) -> Result<(), SampleError> {
+        match times.first() > times.last() {
+            true => Err(SampleError::Config("ancestral sampling runs from noise to data, not back".into())),
+            false => Ok(()),
         }
-        march(x, times, visit, |x, step, from, to| {
-            let [from_at, to_at] = [from, to].map(|t| flow.schedule().at(t));
-            let Posterior { state, data, variance, added } = Posterior::between(&from_at, &to_at);
-            let (seen, learned) = flow.data_and_variance(x.clone(), from);
-            let mean = x * state + seen * data;
-            if variance == 0.0 {
-                return mean;
-            }
-            let noise = noise.draw(step, mean.dims());
-            mean + match learned {
-                Some(fraction) => noise * (fraction * (0.5 * (added / variance).ln())).exp() * variance.sqrt(),
-                None => noise * variance.sqrt(),
-            }
-        })
+    }
+
+    fn step(&self, flow: &Flow<'_>, x: Tensor<4>, step: Step, _: &mut (), noise: &mut dyn NoiseSource) -> Tensor<4> {
+        let [from, to] = [step.from, step.to].map(|t| flow.schedule().at(t));
+        let Posterior { state, data, variance, added } = Posterior::between(&from, &to);
+        let (seen, learned) = flow.data_and_variance(x.clone(), step.from);
+        let mean = x * state + seen * data;
+        if variance == 0.0 {
+            return mean;
+        }
+        let noise = noise.draw(step.index, mean.dims());
+        mean + match learned {
+            Some(fraction) => noise * (fraction * (0.5 * (added / variance).ln())).exp() * variance.sqrt(),
+            None => noise * variance.sqrt(),
+        }
     }
 }
 
@@ -54,6 +51,7 @@ mod tests {
     use burn::tensor::DType;
     use mixflow_schedules::{Ddpm, Linear, Prediction, Schedule};
 
+    use super::super::Solver;
     use super::super::testing::{Gaussian, numbers, point, schedules};
     use super::*;
     use crate::random::{Stream, normal, rng};

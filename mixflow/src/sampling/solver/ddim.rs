@@ -4,7 +4,7 @@ use burn::prelude::*;
 use mixflow_schedules::Prediction;
 use serde::{Deserialize, Serialize};
 
-use super::{Deterministic, NoiseSource, SampleError, Solver, march};
+use super::{Deterministic, NoiseSource, SampleError, Step, StepSolver, check_start};
 use crate::sampling::Flow;
 
 /// DDIM without noise (`η = 0`): first order, one evaluation per step.
@@ -17,24 +17,18 @@ use crate::sampling::Flow;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ddim;
 
-impl Solver for Ddim {
-    fn solve(
-        &self,
-        flow: &Flow<'_>,
-        x: Tensor<4>,
-        times: &[f64],
-        _: &mut dyn NoiseSource,
-        visit: &mut dyn FnMut(f64, &Tensor<4>),
-    ) -> Result<Tensor<4>, SampleError> {
-        if times.first().is_some_and(|&start| flow.schedule().at(start).sigma <= 0.0) {
-            return Err(SampleError::Config("DDIM cannot start at data: choose another solver".into()));
-        }
-        march(x, times, visit, |x, _, from, to| {
-            let [from_at, to_at] = [from, to].map(|t| flow.schedule().at(t));
-            let kept = to_at.sigma / from_at.sigma;
-            let data = flow.predict(x.clone(), from, Prediction::Data);
-            x * kept + data * (to_at.alpha - from_at.alpha * kept)
-        })
+impl StepSolver for Ddim {
+    type Memory = ();
+
+    fn check(&self, flow: &Flow<'_>, times: &[f64]) -> Result<(), SampleError> {
+        check_start(flow, times, "DDIM")
+    }
+
+    fn step(&self, flow: &Flow<'_>, x: Tensor<4>, step: Step, _: &mut (), _: &mut dyn NoiseSource) -> Tensor<4> {
+        let [from, to] = [step.from, step.to].map(|t| flow.schedule().at(t));
+        let kept = to.sigma / from.sigma;
+        let data = flow.predict(x.clone(), step.from, Prediction::Data);
+        x * kept + data * (to.alpha - from.alpha * kept)
     }
 }
 

@@ -4,7 +4,7 @@ use burn::prelude::*;
 use mixflow_schedules::{Coefficients, Prediction};
 use serde::{Deserialize, Serialize};
 
-use super::{NoiseSource, SampleError, Solver, march};
+use super::{NoiseSource, SampleError, Step, StepSolver, check_start};
 use crate::sampling::Flow;
 
 /// DPM-Solver++(2M): second order with one evaluation a step, since it remembers that of the step before.
@@ -46,35 +46,35 @@ impl Clock {
     }
 }
 
-impl Solver for DpmPlusPlus2M {
-    fn solve(
+/// Remembers prediction and clock of the step before.
+impl StepSolver for DpmPlusPlus2M {
+    type Memory = Option<(Tensor<4>, f64)>;
+
+    fn check(&self, flow: &Flow<'_>, times: &[f64]) -> Result<(), SampleError> {
+        check_start(flow, times, "DPM-Solver++")
+    }
+
+    fn step(
         &self,
         flow: &Flow<'_>,
         x: Tensor<4>,
-        times: &[f64],
+        step: Step,
+        last: &mut Self::Memory,
         _: &mut dyn NoiseSource,
-        visit: &mut dyn FnMut(f64, &Tensor<4>),
-    ) -> Result<Tensor<4>, SampleError> {
-        if times.first().is_some_and(|&start| flow.schedule().at(start).sigma <= 0.0) {
-            return Err(SampleError::Config("DPM-Solver++ cannot start at data: choose another solver".into()));
-        }
-        // Prediction and clock of the step before.
-        let mut last: Option<(Tensor<4>, f64)> = None;
-        march(x, times, visit, |x, _, from, to| {
-            let [from_at, to_at] = [from, to].map(|t| flow.schedule().at(t));
-            let data = flow.predict(x.clone(), from, Prediction::Data);
-            let (now, next) = (self.clock.at(&from_at), self.clock.at(&to_at));
-            let line = match last.replace((data.clone(), now)) {
-                Some((before, then)) => {
-                    // 1 / 2r in the paper's symbols: half of this step, in units of the one before.
-                    let share = (next - now) / (2.0 * (now - then));
-                    if share.is_finite() { data.clone() + (data - before) * share } else { data }
-                }
-                None => data,
-            };
-            let kept = to_at.sigma / from_at.sigma;
-            x * kept + line * (to_at.alpha - from_at.alpha * kept)
-        })
+    ) -> Tensor<4> {
+        let [from, to] = [step.from, step.to].map(|t| flow.schedule().at(t));
+        let data = flow.predict(x.clone(), step.from, Prediction::Data);
+        let (now, next) = (self.clock.at(&from), self.clock.at(&to));
+        let line = match last.replace((data.clone(), now)) {
+            Some((before, then)) => {
+                // 1 / 2r in the paper's symbols: half of this step, in units of the one before.
+                let share = (next - now) / (2.0 * (now - then));
+                if share.is_finite() { data.clone() + (data - before) * share } else { data }
+            }
+            None => data,
+        };
+        let kept = to.sigma / from.sigma;
+        x * kept + line * (to.alpha - from.alpha * kept)
     }
 }
 
@@ -84,6 +84,7 @@ mod tests {
     use mixflow_schedules::{Linear, TimeGrid};
 
     use super::*;
+    use crate::sampling::solver::Solver;
     use crate::sampling::solver::testing::{Gaussian, numbers, path, point, schedules, silent};
 
     /// The formulas of the paper, in its own symbols, on numbers.

@@ -3,7 +3,7 @@
 use burn::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{Deterministic, NoiseSource, SampleError, Solver, march};
+use super::{Deterministic, NoiseSource, Step, StepSolver};
 use crate::sampling::Flow;
 
 /// Heun's method whose last step is Euler's, so that the network is not asked about the end of the grid: second order,
@@ -18,25 +18,19 @@ use crate::sampling::Flow;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KarrasHeun;
 
-impl Solver for KarrasHeun {
-    fn solve(
-        &self,
-        flow: &Flow<'_>,
-        x: Tensor<4>,
-        times: &[f64],
-        _: &mut dyn NoiseSource,
-        visit: &mut dyn FnMut(f64, &Tensor<4>),
-    ) -> Result<Tensor<4>, SampleError> {
-        march(x, times, visit, |x, index, from, to| {
-            let step = flow.elapsed(from, to);
-            let first = flow.velocity(x.clone(), from);
-            let euler = x.clone() + first.clone() * step;
-            if index + 2 == times.len() {
-                return euler;
-            }
-            let second = flow.velocity_guided_as(euler, to, from);
-            x + (first + second) * (step / 2.0)
-        })
+impl StepSolver for KarrasHeun {
+    type Memory = ();
+
+    fn step(&self, flow: &Flow<'_>, x: Tensor<4>, step: Step, _: &mut (), _: &mut dyn NoiseSource) -> Tensor<4> {
+        let Step { from, to, last, .. } = step;
+        let time = flow.elapsed(from, to);
+        let first = flow.velocity(x.clone(), from);
+        let euler = x.clone() + first.clone() * time;
+        if last {
+            return euler;
+        }
+        let second = flow.velocity_guided_as(euler, to, from);
+        x + (first + second) * (time / 2.0)
     }
 }
 

@@ -35,31 +35,7 @@ pub use sde::{EulerMaruyama, LastStep, StochasticHeun};
 
 use crate::sampling::Flow;
 
-/// Carries a state through a grid of times.
-///
-/// # Example
-/// The midpoint method:
-/// ```
-/// use burn::prelude::*;
-/// use mixflow::sampling::Flow;
-/// use mixflow::sampling::solver::{NoiseSource, SampleError, Solver, march};
-///
-/// #[derive(Debug)]
-/// struct Midpoint;
-///
-/// impl Solver for Midpoint {
-///     fn solve(
-///         &self, flow: &Flow, x: Tensor<4>, times: &[f64], _: &mut dyn NoiseSource,
-///         visit: &mut dyn FnMut(f64, &Tensor<4>),
-///     ) -> Result<Tensor<4>, SampleError> {
-///         march(x, times, visit, |x, _, from, to| {
-///             let middle = flow.between(from, to, 0.5);
-///             let half = x.clone() + flow.velocity(x.clone(), from) * flow.elapsed(from, middle);
-///             x + flow.velocity(half, middle) * flow.elapsed(from, to)
-///         })
-///     }
-/// }
-/// ```
+/// Carries a state through a grid of times. Most methods go step by step, and implement [`StepSolver`] instead.
 pub trait Solver: Debug + Send + Sync {
     /// Carries `x` from the first of `times` to the last and returns the state there.
     ///
@@ -83,28 +59,100 @@ pub trait Solver: Debug + Send + Sync {
     ) -> Result<Tensor<4>, SampleError>;
 }
 
+/// A [`Solver`] that takes one step for each interval of the grid.
+///
+/// # Example
+/// The midpoint method:
+/// ```
+/// use burn::prelude::*;
+/// use mixflow::sampling::Flow;
+/// use mixflow::sampling::solver::{NoiseSource, Step, StepSolver};
+///
+/// #[derive(Debug)]
+/// struct Midpoint;
+///
+/// impl StepSolver for Midpoint {
+///     type Memory = ();
+///
+///     fn step(&self, flow: &Flow, x: Tensor<4>, step: Step, _: &mut (), _: &mut dyn NoiseSource) -> Tensor<4> {
+///         let middle = flow.between(step.from, step.to, 0.5);
+///         let half = x.clone() + flow.velocity(x.clone(), step.from) * flow.elapsed(step.from, middle);
+///         x + flow.velocity(half, middle) * flow.elapsed(step.from, step.to)
+///     }
+/// }
+/// ```
+pub trait StepSolver: Debug + Send + Sync {
+    /// What is remembered from one step to the next; `()` is nothing.
+    type Memory: Default;
+
+    /// The state at the end of a step.
+    fn step(
+        &self,
+        flow: &Flow<'_>,
+        x: Tensor<4>,
+        step: Step,
+        memory: &mut Self::Memory,
+        noise: &mut dyn NoiseSource,
+    ) -> Tensor<4>;
+
+    /// Refuses times that it cannot follow; provided: takes all that are monotone.
+    ///
+    /// # Errors
+    /// [`SampleError::Config`] says why.
+    fn check(&self, _flow: &Flow<'_>, _times: &[f64]) -> Result<(), SampleError> {
+        Ok(())
+    }
+}
+
+/// An interval of a grid of times.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Step {
+    /// Its number, from 0.
+    pub index: usize,
+    /// Where it begins, in paper time.
+    pub from: f64,
+    /// Where it ends.
+    pub to: f64,
+    /// Whether none follows.
+    pub last: bool,
+}
+
+/// The loop of every solver with fixed steps.
+impl<S: StepSolver> Solver for S {
+    fn solve(
+        &self,
+        flow: &Flow<'_>,
+        mut x: Tensor<4>,
+        times: &[f64],
+        noise: &mut dyn NoiseSource,
+        visit: &mut dyn FnMut(f64, &Tensor<4>),
+    ) -> Result<Tensor<4>, SampleError> {
+        self.check(flow, times)?;
+        check_times(times)?;
+        if let Some(&start) = times.first() {
+            visit(start, &x);
+        }
+        let mut memory = S::Memory::default();
+        for (index, interval) in times.windows(2).enumerate() {
+            let step = Step { index, from: interval[0], to: interval[1], last: index + 2 == times.len() };
+            x = finite(self.step(flow, x, step, &mut memory, noise), step.to)?;
+            visit(step.to, &x);
+        }
+        Ok(x)
+    }
+}
+
 /// A [`Solver`] that draws no noise, so that it can be run from data to noise as well.
 pub trait Deterministic: Solver {}
 
-/// Applies `step(x, index, from, to)` to each interval of `times`: the loop of every solver with fixed steps.
-///
-/// # Errors
-/// [`SampleError::Config`] for times that are not monotone, [`SampleError::NonFinite`] at the first state that is not finite.
-pub fn march(
-    mut x: Tensor<4>,
-    times: &[f64],
-    visit: &mut dyn FnMut(f64, &Tensor<4>),
-    mut step: impl FnMut(Tensor<4>, usize, f64, f64) -> Tensor<4>,
-) -> Result<Tensor<4>, SampleError> {
-    check_times(times)?;
-    if let Some(&start) = times.first() {
-        visit(start, &x);
+/// Refuses to start at data, for methods that divide by the noise of a state.
+fn check_start(flow: &Flow<'_>, times: &[f64], name: &str) -> Result<(), SampleError> {
+    match times.first() {
+        Some(&start) if flow.schedule().at(start).sigma <= 0.0 => {
+            Err(SampleError::Config(format!("{name} cannot start at data: choose another solver")))
+        }
+        _ => Ok(()),
     }
-    for (index, interval) in times.windows(2).enumerate() {
-        x = finite(step(x, index, interval[0], interval[1]), interval[1])?;
-        visit(interval[1], &x);
-    }
-    Ok(x)
 }
 
 /// Refuses times that stand still, turn back or are no numbers.

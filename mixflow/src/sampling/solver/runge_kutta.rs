@@ -4,7 +4,7 @@ use burn::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::tableau::Tableau;
-use super::{Deterministic, NoiseSource, SampleError, Solver, march};
+use super::{Deterministic, NoiseSource, Step, StepSolver};
 use crate::sampling::Flow;
 
 /// A Runge–Kutta method with the steps that it is given.
@@ -55,20 +55,13 @@ impl Method {
     }
 }
 
-impl Solver for RungeKutta {
-    fn solve(
-        &self,
-        flow: &Flow<'_>,
-        x: Tensor<4>,
-        times: &[f64],
-        _: &mut dyn NoiseSource,
-        visit: &mut dyn FnMut(f64, &Tensor<4>),
-    ) -> Result<Tensor<4>, SampleError> {
-        let tableau = self.method.tableau();
-        march(x, times, visit, |x, _, from, to| {
-            let slope = |x, share| flow.velocity(x, flow.between(from, to, share));
-            tableau.step(&x, slope(x.clone(), 0.0), flow.elapsed(from, to), slope).1
-        })
+impl StepSolver for RungeKutta {
+    type Memory = ();
+
+    fn step(&self, flow: &Flow<'_>, x: Tensor<4>, step: Step, _: &mut (), _: &mut dyn NoiseSource) -> Tensor<4> {
+        let Step { from, to, .. } = step;
+        let slope = |x, share| flow.velocity(x, flow.between(from, to, share));
+        self.method.tableau().step(&x, slope(x.clone(), 0.0), flow.elapsed(from, to), slope).1
     }
 }
 

@@ -4,7 +4,7 @@ use burn::prelude::*;
 use mixflow_schedules::{Diffusion, Prediction};
 use serde::{Deserialize, Serialize};
 
-use super::{NoiseSource, SampleError, Solver, march};
+use super::{NoiseSource, SampleError, Step, StepSolver};
 use crate::sampling::Flow;
 
 /// The Euler–Maruyama method, one evaluation per step.
@@ -69,45 +69,45 @@ impl LastStep {
     }
 }
 
-impl Solver for EulerMaruyama {
-    fn solve(
-        &self,
-        flow: &Flow<'_>,
-        x: Tensor<4>,
-        times: &[f64],
-        noise: &mut dyn NoiseSource,
-        visit: &mut dyn FnMut(f64, &Tensor<4>),
-    ) -> Result<Tensor<4>, SampleError> {
-        let sde = Sde { flow, diffusion: self.diffusion };
-        sde.solve(self.last_step, x, times, visit, |x, index, from, to| {
-            let noise = noise.draw(index, x.dims()) * sde.spread(from, to);
-            sde.drift(x.clone(), from, from, to) + x + noise
+impl StepSolver for EulerMaruyama {
+    type Memory = ();
+
+    fn check(&self, _: &Flow<'_>, times: &[f64]) -> Result<(), SampleError> {
+        self.last_step.check(times.last().copied())
+    }
+
+    fn step(&self, flow: &Flow<'_>, x: Tensor<4>, step: Step, _: &mut (), noise: &mut dyn NoiseSource) -> Tensor<4> {
+        let sde = Sde { flow, diffusion: self.diffusion, step };
+        self.last_step.of(&sde, x, |x| {
+            let noise = noise.draw(step.index, x.dims()) * sde.spread();
+            sde.drift(x.clone(), step.from) + x + noise
         })
     }
 }
 
-impl Solver for StochasticHeun {
-    fn solve(
-        &self,
-        flow: &Flow<'_>,
-        x: Tensor<4>,
-        times: &[f64],
-        noise: &mut dyn NoiseSource,
-        visit: &mut dyn FnMut(f64, &Tensor<4>),
-    ) -> Result<Tensor<4>, SampleError> {
-        let sde = Sde { flow, diffusion: self.diffusion };
-        sde.solve(self.last_step, x, times, visit, |x, index, from, to| {
-            let x = noise.draw(index, x.dims()) * sde.spread(from, to) + x;
-            let first = sde.drift(x.clone(), from, from, to);
-            let second = sde.drift(x.clone() + first.clone(), to, from, to);
+impl StepSolver for StochasticHeun {
+    type Memory = ();
+
+    fn check(&self, _: &Flow<'_>, times: &[f64]) -> Result<(), SampleError> {
+        self.last_step.check(times.last().copied())
+    }
+
+    fn step(&self, flow: &Flow<'_>, x: Tensor<4>, step: Step, _: &mut (), noise: &mut dyn NoiseSource) -> Tensor<4> {
+        let sde = Sde { flow, diffusion: self.diffusion, step };
+        self.last_step.of(&sde, x, |x| {
+            let x = noise.draw(step.index, x.dims()) * sde.spread() + x;
+            let first = sde.drift(x.clone(), step.from);
+            let second = sde.drift(x.clone() + first.clone(), step.to);
             x + (first + second) / 2.0
         })
     }
 }
 
+/// A step of a stochastic solver.
 struct Sde<'f> {
     flow: &'f Flow<'f>,
     diffusion: Diffusion,
+    step: Step,
 }
 
 impl Sde<'_> {
@@ -116,33 +116,31 @@ impl Sde<'_> {
         self.diffusion.at(t, &self.flow.schedule().at(t))
     }
 
-    /// `(v + w s) Δ` over the interval, taken at `t`.
-    fn drift(&self, x: Tensor<4>, t: f64, from: f64, to: f64) -> Tensor<4> {
+    /// `(v + w s) Δ` over the step, taken at `t`.
+    fn drift(&self, x: Tensor<4>, t: f64) -> Tensor<4> {
+        let Step { from, to, .. } = self.step;
         let (velocity, score) = self.flow.velocity_and_score(x, t);
         velocity * self.flow.elapsed(from, to) + score * (self.diffusion(t) * (to - from).abs())
     }
 
-    /// `√(2w Δ)`, the deviation of the noise of a step.
-    fn spread(&self, from: f64, to: f64) -> f64 {
+    /// `√(2w Δ)`, the deviation of the noise of the step.
+    fn spread(&self) -> f64 {
+        let Step { from, to, .. } = self.step;
         (2.0 * self.diffusion(from) * (to - from).abs()).sqrt()
     }
+}
 
-    fn solve(
-        &self,
-        last_step: LastStep,
-        x: Tensor<4>,
-        times: &[f64],
-        visit: &mut dyn FnMut(f64, &Tensor<4>),
-        mut step: impl FnMut(Tensor<4>, usize, f64, f64) -> Tensor<4>,
-    ) -> Result<Tensor<4>, SampleError> {
-        last_step.check(times.last().copied())?;
-        march(x, times, visit, |x, index, from, to| match last_step {
-            _ if index + 2 < times.len() => step(x, index, from, to),
-            LastStep::None => step(x, index, from, to),
-            LastStep::Mean => self.drift(x.clone(), from, from, to) + x,
-            LastStep::Tweedie => self.flow.predict(x, from, Prediction::Data),
-            LastStep::Euler => self.flow.velocity(x.clone(), from) * self.flow.elapsed(from, to) + x,
-        })
+impl LastStep {
+    /// The step as `usual`, or if it is the last as this says.
+    fn of(self, sde: &Sde<'_>, x: Tensor<4>, usual: impl FnOnce(Tensor<4>) -> Tensor<4>) -> Tensor<4> {
+        let Step { from, to, last, .. } = sde.step;
+        match self {
+            _ if !last => usual(x),
+            Self::None => usual(x),
+            Self::Mean => sde.drift(x.clone(), from) + x,
+            Self::Tweedie => sde.flow.predict(x, from, Prediction::Data),
+            Self::Euler => sde.flow.velocity(x.clone(), from) * sde.flow.elapsed(from, to) + x,
+        }
     }
 }
 
@@ -155,6 +153,7 @@ mod tests {
     use super::super::testing::{Fixture, Gaussian, numbers, path, point, prediction, schedules};
     use super::*;
     use crate::random::{Stream, normal, rng};
+    use crate::sampling::solver::Solver;
 
     /// The diffusion as the fixtures call it.
     fn diffusion(name: &str) -> Diffusion {
