@@ -24,8 +24,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let [run, public] = ["run", "public"].map(|name| folder.path().join(name));
     let (recipe, stop) = (Recipe::read("digits", &SMALLER.map(String::from))?, AtomicBool::new(false));
-    let launch = Launch { recipe: &recipe, local: &recipe, start: None, class_rows: None, stop: &stop };
-    let taken = RunFolder::take(&run, recipe.to_value(), None)?;
+    let launch = Launch::new(&recipe, &stop);
+    let taken = RunFolder::begin(&run, recipe.to_value())?;
     launch.check(taken, &mut |_| {})?.run(&mut |_| {})?.ok_or("nobody stops it")?;
 
     // `publish` instead of `write` sends the same folder to the Hub, from where `Pipeline::from_hub("org/name")` opens it.

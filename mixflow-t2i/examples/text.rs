@@ -29,8 +29,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let run = folder.path().join("run");
     let stop = AtomicBool::new(false);
-    let launch = Launch { recipe: &recipe, local: &recipe, start: None, class_rows: None, stop: &stop };
-    let taken = RunFolder::take(&run, recipe.to_value(), None)?;
+    let launch = Launch::new(&recipe, &stop);
+    let taken = RunFolder::begin(&run, recipe.to_value())?;
     let finish = launch.check(taken, &mut |_| {})?.run(&mut |progress| match progress {
         Progress::Training { event: Event::Stepped(report), .. } if report.step % 20 == 19 => {
             println!("step {:2}  loss {:.3}", report.step + 1, report.loss);

@@ -29,7 +29,7 @@ impl Idx {
         let ([count, height, width], pixels) = read(images)?;
         let ([labelled], numbers) = read(labels)?;
         let classes: Vec<String> = (0..10).map(|digit| digit.to_string()).collect();
-        let fault = |reason: String| Error::Archive { path: labels.into(), reason };
+        let fault = |reason: String| Error::Other(format!("{}: {reason}", labels.display()).into());
         if labelled != count {
             return Err(fault(format!("expected a label for each of {count} images, found {labelled}")));
         }
@@ -64,7 +64,7 @@ impl Dataset for Idx {
 
 /// Shape and bytes of an IDX file: `0 0 8 D`, then D sizes of 32 bits, the largest byte first, then the bytes.
 fn read<const D: usize>(path: &Path) -> Result<([usize; D], Vec<u8>), Error> {
-    let fault = |reason: String| Error::Archive { path: path.into(), reason };
+    let fault = |reason: String| Error::Other(format!("{}: {reason}", path.display()).into());
     let file = fs::read(path).map_err(|error| fault(error.to_string()))?;
     let (head, values) = file.split_at_checked(4 + 4 * D).ok_or_else(|| fault("it is too short".into()))?;
     let size = |axis: usize| head[4 + 4 * axis..][..4].iter().fold(0, |size, &byte| size << 8 | usize::from(byte));

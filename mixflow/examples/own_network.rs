@@ -103,8 +103,11 @@ fn go_on(folder: &Path, stop_after: Option<u64>) -> Result<Option<Finish>, mixfl
     let recipe = Recipe::<ConvNetConfig>::parse("conv-net", RECIPE, &["seed=1".into()])?;
     let stop = AtomicBool::new(false);
     let begun = folder.join("recipe.json").exists();
-    let taken = RunFolder::take(folder, recipe.to_value(), begun.then_some(&[]))?;
-    let launch = Launch { recipe: &recipe, local: &recipe, start: None, class_rows: None, stop: &stop };
+    let taken = match begun {
+        true => RunFolder::resume(folder, recipe.to_value(), &[])?,
+        false => RunFolder::begin(folder, recipe.to_value())?,
+    };
+    let launch = Launch::new(&recipe, &stop);
     launch.check(taken, &mut |_| {})?.run(&mut |progress| match progress {
         Progress::Begin(part, _) => println!("{part}"),
         Progress::Training { event: Event::Started { step }, .. } if step > 0 => println!("  from step {step}"),

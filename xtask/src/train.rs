@@ -104,7 +104,10 @@ impl Destination {
         let path = self.out.clone().unwrap_or(default);
         let changed: Vec<String> =
             self.changes.iter().map(|change| change.split('=').next().unwrap_or_default().into()).collect();
-        let folder = RunFolder::take(&path, recipe, self.resume.then_some(&changed))?;
+        let folder = match self.resume {
+            true => RunFolder::resume(&path, recipe, &changed)?,
+            false => RunFolder::begin(&path, recipe)?,
+        };
         if let Some(warning) = folder.warning() {
             note(format_args!("warning: {warning}"));
         }

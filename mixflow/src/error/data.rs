@@ -117,6 +117,9 @@ pub enum Error {
         /// The class.
         class: String,
     },
+    /// What is wrong with a data set of one's own.
+    #[error(transparent)]
+    Other(Box<dyn std::error::Error + Send + Sync>),
     /// The system refused a worker thread.
     #[error("cannot start a worker thread for loading data; use fewer workers")]
     Thread {

@@ -35,9 +35,9 @@ use crate::{Error, memory};
 /// use mixflow::train::RunFolder;
 ///
 /// let (recipe, stop) = (Recipe::read("digits", &[])?, AtomicBool::new(false));
-/// let folder = RunFolder::take(Path::new("runs/digits"), recipe.to_value(), None)?;
-/// let launch = Launch { recipe: &recipe, local: &recipe, start: None, class_rows: None, stop: &stop };
-/// if let Some(Finish::Compared(report, page)) = launch.check(folder, &mut |_| {})?.run(&mut |_| {})? {
+/// let folder = RunFolder::begin(Path::new("runs/digits"), recipe.to_value())?;
+/// let ready = Launch::new(&recipe, &stop).check(folder, &mut |_| {})?;
+/// if let Some(Finish::Compared(report, page)) = ready.run(&mut |_| {})? {
 ///     println!("{}\n{}", report.summary_text(), page.display());
 /// }
 /// # Ok::<(), mixflow::Error>(())
@@ -92,6 +92,11 @@ pub enum Finish {
 }
 
 impl<'a, N: NetworkSettings> Launch<'a, N> {
+    /// A recipe that names no files of the Hub, from initial values on.
+    pub fn new(recipe: &'a Recipe<N>, stop: &'a AtomicBool) -> Self {
+        Self { recipe, local: recipe, start: None, class_rows: None, stop }
+    }
+
     /// Reads data and weights, and refuses what does not belong together or cannot fit memory.
     ///
     /// # Errors

@@ -28,13 +28,24 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Takes a folder for a run of `recipe`, and makes it if it is not there. `resume` continues the run that is in it,
-    /// whose optimiser may have other values at these keys; none begins one.
+    /// Takes a folder to begin a run of `recipe`, and makes it if it is not there.
     ///
     /// # Errors
-    /// If another process works there; if there is a run and none is to be continued, or the other way round; and as
-    /// [`check_same_run`].
-    pub fn take(path: &Path, recipe: Value, resume: Option<&[String]>) -> Result<Self, Error> {
+    /// If another process works there, or there is a run already.
+    pub fn begin(path: &Path, recipe: Value) -> Result<Self, Error> {
+        Self::take(path, recipe, None)
+    }
+
+    /// Takes a folder to continue the run of `recipe` that is in it. Its optimiser may have other values at the keys
+    /// `changed`, such as `training.optimizer.clip`.
+    ///
+    /// # Errors
+    /// If another process works there, there is no run, and as [`check_same_run`].
+    pub fn resume(path: &Path, recipe: Value, changed: &[String]) -> Result<Self, Error> {
+        Self::take(path, recipe, Some(changed))
+    }
+
+    fn take(path: &Path, recipe: Value, resume: Option<&[String]>) -> Result<Self, Error> {
         let lock = FolderLock::take(path)?;
         let file = path.join(RECIPE);
         let fault = |reason: &str| Err(Error::RunFolder { folder: path.into(), reason: reason.into() });
