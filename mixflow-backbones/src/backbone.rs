@@ -41,8 +41,9 @@ pub trait Backbone: Module {
     /// - output: as x
     fn forward(&self, x: Tensor<4>, time: Tensor<1>, condition: Self::Condition) -> Tensor<4>;
 
-    /// Predicts, and says how far the logarithm of a denoising step's variance is from its lower bound, the posterior's, to its
-    /// upper one, `β`: a fraction, if the network has learned it. Provided: [`forward`](Self::forward) and none.
+    /// Predicts, and says the fraction `f` of a denoising step's variance, if the network has learned it:
+    /// `log variance = (1 − f) log β̃ + f log β`, between the posterior's `β̃` and `β`. Provided: [`forward`](Self::forward)
+    /// and none.
     ///
     /// # Shapes
     /// - x, time: as in [`forward`](Self::forward)

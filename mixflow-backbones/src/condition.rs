@@ -4,7 +4,7 @@ use burn::tensor::{Bool, Device, Int, Tensor};
 
 /// A batch of conditions, one a row, each of which can be replaced by the null condition.
 ///
-/// Training drops conditions at random and guidance compares with none: both are [`mask`](Self::mask).
+/// Training drops conditions at random, by [`mask`](Self::mask); guidance compares with none, by [`null`](Self::null).
 ///
 /// # Example
 /// ```

@@ -57,7 +57,7 @@ impl Schedule for Ddpm {
         let (square, cube) = (3.0 * rise - 2.0 * slope - next, slope + next - 2.0 * rise);
         let log = low + u * (slope + u * (square + u * cube));
         let d_log = steps * (slope + u * (2.0 * square + 3.0 * u * cube));
-        let (alpha, sigma) = ((0.5 * log).exp(), (-log.exp_m1()).sqrt());
+        let (alpha, sigma) = ((0.5 * log).exp(), (-log.exp_m1()).abs().sqrt());
         let d_alpha = 0.5 * alpha * d_log;
         Coefficients { time: (done - 1.0) / steps, alpha, sigma, d_alpha, d_sigma: -alpha * d_alpha / sigma }
     }

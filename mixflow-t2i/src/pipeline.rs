@@ -90,7 +90,10 @@ fn of_run(path: &Path) -> Result<TextPipeline, Error> {
         return Err(fault(&file, "is the recipe of a network for class labels, not for text".into()));
     }
     let recipe = TextRecipe::parse_value(value).map_err(|reason| fault(&file, reason))?;
-    let recipe = if file.ends_with("config.json") { recipe.beside(path) } else { recipe };
+    let recipe = match file.parent() {
+        Some(folder) if file.ends_with("config.json") => recipe.beside(folder),
+        _ => recipe,
+    };
     text_to_image(&recipe, &stored).map_err(|reason| match reason {
         Reason::Recipe(reason) => fault(&file, reason),
         Reason::Other(error) => *error,

@@ -13,9 +13,10 @@
 //!
 //! | to | use |
 //! |---|---|
-//! | train a network of yours | [`FlowMatching`], [`train::TrainState`] |
+//! | train a network of yours | [`FlowMatching`], [`train::TrainState`]; by recipes, [`recipe::NetworkSettings`] |
+//! | tell it what the data are about | [`data::Conditioner`] |
 //! | align it with frozen encoders (REPA) | [`Alignment`] |
-//! | train it so that it survives being killed | [`train::Run`] |
+//! | train it so that it survives being killed | [`launch::Launch`], [`train::Run`] |
 //! | sample | [`Flow`], [`Sampler`], [`Generator`] |
 //! | encode images once, before training | [`LatentEncoder`], [`data::latents`] |
 //! | read images | [`files::images::ImageSource`] |
@@ -29,7 +30,8 @@
 //! | learn how, page by page | [`guide`] |
 //!
 //! The rooms stand on each other in this order, and none looks up: [`files`], [`data`], [`objective`], [`train`],
-//! [`autoencoder_training`], [`sampling`], [`recipe`], [`evaluation`], [`report`], [`compare`], [`plan`].
+//! [`autoencoder_training`], [`sampling`], [`recipe`], [`evaluation`], [`report`], [`compare`],
+//! [`launch`], [`plan`].
 
 pub use mixflow_backbones as backbones;
 pub use mixflow_schedules as schedules;

@@ -10,7 +10,9 @@ use crate::trained::Trained;
 pub(crate) fn numbers<N: Kind>(given: &[String], trained: &Trained<N>) -> Result<Vec<usize>> {
     let classes = trained.recipe.network.classes();
     let mut names = trained.class_names()?;
-    if names.is_empty() && given.iter().any(|label| label.trim().parse::<usize>().is_err()) {
+    if names.is_empty()
+        && given.iter().flat_map(|text| text.split(',')).any(|label| label.trim().parse::<usize>().is_err())
+    {
         names = trained.recipe.data.open().map(|data| data.classes().to_vec()).unwrap_or_default();
         if names.len() != classes {
             let reason =
@@ -18,6 +20,12 @@ pub(crate) fn numbers<N: Kind>(given: &[String], trained: &Trained<N>) -> Result
             return Err(format!("--labels {}: {reason}: give numbers", given.join(",")).into());
         }
     }
+    // A caption may have commas in it.
+    let parts = |text: &String| match names.contains(text) {
+        true => vec![text.clone()],
+        false => text.split(',').map(String::from).collect(),
+    };
+    let given: &Vec<String> = &given.iter().flat_map(parts).collect();
     if given.iter().any(|label| label.trim().is_empty()) {
         return Err(format!("--labels {}: expected classes between its commas, found none", given.join(",")).into());
     }

@@ -1,12 +1,8 @@
 //! Trainings as they are shown.
 
-use std::path::Path;
-use std::sync::Arc;
-
 use mixflow::compare;
-use mixflow::data::Conditioner;
 use mixflow::launch::{Finish, Launch, Ready};
-use mixflow::recipe::{ConditionOf, NetworkSettings};
+use mixflow::recipe::NetworkSettings;
 use mixflow::train::RunFolder;
 
 use crate::progress::Progress;
@@ -49,22 +45,4 @@ fn shown(finish: Option<Finish>, tracking: &mut Tracking) -> Result<bool> {
         }
     }
     Ok(true)
-}
-
-/// What a network is told of labels of these names; `folder` keeps what that is made of.
-pub(crate) fn conditioner<N: NetworkSettings>(
-    network: &N,
-    labels: &[String],
-    folder: &Path,
-) -> Result<Arc<dyn Conditioner<ConditionOf<N>>>> {
-    let mut progress = Progress::new();
-    let (mut begun, count) = (false, labels.len());
-    let conditioner = network.conditioner(labels, folder, &mut |done| {
-        if !std::mem::replace(&mut begun, true) {
-            progress.begin("prompts", Some(count as u64));
-        }
-        progress.images(done, count);
-    })?;
-    progress.end();
-    Ok(conditioner)
 }

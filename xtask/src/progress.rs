@@ -85,12 +85,7 @@ impl Progress {
             Note(text) => self.line(text),
             Begin(name, steps) => self.begin(name, *steps),
             Images(done) => self.counted(*done, "image"),
-            Labels(done) => {
-                if self.name != "prompts" {
-                    self.begin("prompts", None);
-                }
-                self.counted(*done, "prompt");
-            }
+            Labels(done) => self.counted(*done, "prompt"),
             Mebibytes(done) => self.checked(*done),
             Training { event, .. } => self.training(event),
         }

@@ -33,7 +33,7 @@ pub(crate) struct Sample {
     #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000_000))]
     count: Option<usize>,
     /// Classes to draw, taken in turn, by number or name, such as 1,2,cat [default: all]
-    #[arg(long, value_name = "CLASSES", value_delimiter = ',')]
+    #[arg(long, value_name = "CLASSES")]
     labels: Vec<String>,
     #[command(flatten)]
     prompts: Prompts,
@@ -158,7 +158,7 @@ impl Sample {
             ("--recipe", self.trained.recipe.is_some()),
         ];
         if let Some((flag, _)) = of_labels.iter().find(|(_, given)| *given) {
-            return Err(format!("{flag} is for networks of class labels, not for --prompt").into());
+            return Err(format!("{flag} draws by the labels of the data: leave out --prompt").into());
         }
         text::sample(&Request {
             path: &self.trained.path,

@@ -6,15 +6,18 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use clap::Args;
 use mixflow::backbones::{Autoencoder, NetworkConfig};
+use mixflow::compare;
 use mixflow::data::{Conditioner, DataConfig, Fingerprint, Part};
 use mixflow::evaluation::Generator;
 use mixflow::files::WeightsFile;
+use mixflow::launch::conditioner;
 use mixflow::recipe::{ConditionOf, Guide, NetworkSettings, Recipe};
 use mixflow::train::StoredNetwork;
+use tempfile::TempDir;
 
 use crate::hub::{is_address, named_files, published};
 use crate::kind::{Any, Kind, TextNetworkConfig, is_text};
-use crate::learning::conditioner;
+use crate::progress::Progress;
 use crate::run::{Change, Result, as_given, note, note_choices};
 
 /// Which network.
@@ -43,6 +46,8 @@ pub(crate) struct Trained<N: NetworkSettings> {
     pub(crate) recipe: Recipe<N>,
     pub(crate) network: N::Network,
     conditioner: Arc<dyn Conditioner<ConditionOf<N>>>,
+    /// Where that is kept, unless in a run.
+    _elsewhere: TempDir,
     pub(crate) autoencoder: Option<Box<dyn Autoencoder>>,
     autoencoder_files: Vec<PathBuf>,
     pub(crate) guide: Option<Guide>,
@@ -111,12 +116,20 @@ impl TrainedArguments {
             StoredNetwork::File(file) => (file.parent().unwrap_or(Path::new("")).into(), String::new()),
             StoredNetwork::Checkpoint(folder) => beside_checkpoint(folder),
         };
-        let run = own.as_deref().and_then(Path::parent).unwrap_or(&folder);
-        let conditioner = conditioner(&recipe.network, &label_names(&recipe, run)?, run)?;
+        // What it is told is kept in its run, and nowhere else.
+        let run = own.as_deref().filter(|own| own.ends_with("recipe.json")).and_then(Path::parent);
+        let elsewhere = tempfile::tempdir()?;
+        let names = label_names(&recipe, own.as_deref().and_then(Path::parent).unwrap_or(&folder))?;
+        let mut progress = Progress::new();
+        let (told, kept) =
+            (&mut |event: compare::Progress<'_>| progress.launch(&event), run.unwrap_or(elsewhere.path()));
+        let conditioner = conditioner(&recipe.network, &names, kept, told)?;
+        progress.end();
         Ok(Trained {
             recipe,
             network,
             conditioner,
+            _elsewhere: elsewhere,
             autoencoder,
             autoencoder_files,
             guide,
@@ -333,6 +346,8 @@ fn own_files<N: NetworkSettings>(recipe: &Recipe<N>, weights: &Path) -> Result<(
 fn networks(run: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(run).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
+        // What was published is a copy.
+        .filter(|entry| !entry.path().join("config.json").is_file())
         .filter(|entry| entry.path().join("model.safetensors").is_file() || entry.path().join("checkpoints").is_dir())
         .map(|entry| entry.file_name().to_string_lossy().into_owned())
         .collect();

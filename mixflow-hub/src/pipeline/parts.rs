@@ -187,7 +187,11 @@ impl Parts<'_> {
 fn published(weights: &Weights) -> Result<Recipe, Error> {
     let shapes = weights.iter().map(|(name, data)| (name.into(), data.shape().to_vec())).collect();
     let fault = |reason| Error::Layout { folder: weights.source().into(), reason };
-    let network = infer::network(&shapes).map_err(fault)?;
+    let network = match infer::network(&shapes).map_err(fault)? {
+        // A DiT has the names and shapes of a SiT; what its file is called tells.
+        NetworkConfig::Sit(config) if is_dit(weights.source()) => NetworkConfig::Dit(config),
+        network => network,
+    };
     let [_, side, _] = network.shape();
     let name = match network {
         NetworkConfig::Sit(_) if side == 64 => "paper/sit-xl-2-512",
@@ -196,9 +200,15 @@ fn published(weights: &Weights) -> Result<Recipe, Error> {
         NetworkConfig::LightningDit(_) => "paper/lightning-dit-xl-256",
         NetworkConfig::DitDh(_) if side == 32 => "paper/dit-dh-xl-512",
         NetworkConfig::DitDh(_) => "paper/dit-dh-xl-256",
-        NetworkConfig::Dit(_) => return Err(fault("is a DiT, for which there is no published recipe".into())),
+        NetworkConfig::Dit(_) => "paper/dit-xl-2-256",
     };
     Ok(Recipe { network, ..Recipe::read(name, &[])? })
+}
+
+/// Whether a file is called as those of DiT are: `DiT-XL-2-256x256.pt`.
+fn is_dit(source: &str) -> bool {
+    let name = Path::new(source).file_name().unwrap_or_default().to_string_lossy();
+    name.starts_with("DiT-")
 }
 
 /// The recipe in a file, if it is one: not what another program calls `config.json`.
@@ -214,4 +224,28 @@ fn read_recipe(file: &Path) -> Result<Option<Recipe>, Error> {
         return Ok(None);
     }
     Recipe::from_value(value).map(Some).map_err(fault)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use mixflow::backbones::sit::{SitConfig, official_key};
+
+    use super::*;
+
+    #[test]
+    fn a_dit_is_told_from_a_sit_by_the_name_of_its_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = SitConfig { depth: 1, classes: 3, input_size: 8, ..SitConfig::small(4) };
+        let weights = Weights::of(&config.init(0, &Default::default()), official_key);
+        for (name, is_dit, recipe) in
+            [("DiT-XL-2-256x256.pt", true, "dit-xl-2-256"), ("SiT-XL-2-256.pt", false, "sit-xl-2-256")]
+        {
+            let file = folder.path().join(name);
+            weights.write(&file, &[]).unwrap();
+            let found = published(&Weights::read(&file).unwrap()).unwrap();
+            assert_eq!((matches!(found.network, NetworkConfig::Dit(_)), found.name.as_str()), (is_dit, recipe));
+            assert_eq!(found.objective.learned_variance, is_dit);
+        }
+    }
 }

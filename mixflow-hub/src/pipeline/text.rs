@@ -11,7 +11,8 @@ use crate::progress::{Progress, Tell};
 use crate::{Address, Client, Error, Revision};
 
 /// Text encoders, transformer and autoencoder of a repository that holds a Stable Diffusion 3 as `diffusers` writes it, or a
-/// [`Publication`](crate::Publication) of a network for text: `org/name` or `org/name@revision`, with what the environment says about server, token and cache.
+/// [`Publication`](crate::Publication) of a network for text: `org/name` or `org/name@revision`, with what the environment
+/// says about server, token and cache.
 ///
 /// ```no_run
 /// use mixflow::sampling::Export;

@@ -60,8 +60,9 @@ pub(super) struct Finished<N: NetworkSettings> {
 
 impl<N: NetworkSettings> Finished<N> {
     /// The first prompts that it was trained on, where it is told prompts.
-    pub(super) fn prompts(&self, count: usize) -> Option<&[String]> {
-        self.recipe.network.reads_names().then(|| &self.names[..self.names.len().min(count)])
+    pub(super) fn prompts(&self, count: usize) -> Option<Vec<&String>> {
+        let prompts = self.names.iter().filter(|name| !name.is_empty()).take(count);
+        self.recipe.network.reads_names().then(|| prompts.collect())
     }
 
     /// Finds and reads it. `arm` is needed for nothing but a comparison, and there `mixflow-0` unless told otherwise.

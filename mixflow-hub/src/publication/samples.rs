@@ -117,7 +117,11 @@ fn make<N: NetworkSettings>(
         tell(Progress::Sampling { images, count: COUNT });
     })?;
     let told = match names.get(..classes).filter(|_| recipe.network.reads_names()) {
-        Some(names) => labels.iter().map(|&label| format!("“{}”", names[label])).collect::<Vec<_>>().join(", "),
+        Some(names) => {
+            // Few take turns.
+            let once = labels.iter().take(classes).map(|&label| format!("“{}”", names[label]));
+            once.collect::<Vec<_>>().join(", ")
+        }
         None => format!("Classes {}", labels.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")),
     };
     let caption = format!(

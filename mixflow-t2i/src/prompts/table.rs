@@ -153,7 +153,8 @@ impl Block {
     fn open(path: &Path, prompts: usize) -> Result<Self, Error> {
         let file = MappedFile::open(path).map_err(Error::io("read", path))?;
         let fault = |reason: &str| damaged(path, reason.into());
-        let found = SafeTensors::deserialize(&file).map_err(|error| damaged(path, format!("is damaged: {error}")))?;
+        let found = SafeTensors::deserialize(&file)
+            .map_err(|error| damaged(path, format!("is damaged: {error}; remove it to encode its prompts again")))?;
         let part = |name: &str, rank: usize| {
             let part = found.tensor(name).map_err(|_| fault(&format!("has no `{name}`")))?;
             let start = part.data().as_ptr() as usize - file.as_ptr() as usize;

@@ -38,7 +38,9 @@ pub(super) fn started(arm: &Path, start: &Start) -> Result<(), Error> {
 
 /// Refuses an arm that has started from something else.
 pub(super) fn check_started(arm: &Path, start: &Start) -> Result<(), Error> {
-    let Some(old) = Start::read(arm)? else { return Ok(()) };
+    // One that has taken no step knows no start.
+    let begun = ["checkpoints", "metrics.jsonl"].iter().any(|name| arm.join(name).exists());
+    let Some(old) = Start::read(arm)?.filter(|_| begun) else { return Ok(()) };
     let [before, now] = [&old, start].map(|start| start.files.first().map_or("", |file| &file.sha256));
     if before == now {
         return Ok(());
@@ -58,6 +60,25 @@ mod tests {
     use super::*;
     use crate::recipe::Recipe;
     use crate::train::LearningRate;
+
+    #[test]
+    fn an_arm_keeps_to_its_start_once_a_step_was_taken() {
+        let folder = tempfile::tempdir().unwrap();
+        let arm = folder.path().join("standard-0");
+        let start = |sha256: &str| Start {
+            repository: None,
+            commit: None,
+            files: vec![crate::files::WeightsFile { file: "start".into(), sha256: sha256.into() }],
+            part: None,
+            class_rows: None,
+        };
+        started(&arm, &start("one")).unwrap();
+        // It came to nothing before its first step.
+        started(&arm, &start("other")).unwrap();
+        std::fs::write(arm.join("metrics.jsonl"), "").unwrap();
+        assert!(check_started(&arm, &start("other")).is_ok());
+        assert!(check_started(&arm, &start("one")).unwrap_err().to_string().contains("SHA-256 other"));
+    }
 
     #[test]
     fn an_arm_trains_at_the_full_rate_from_its_first_step() {

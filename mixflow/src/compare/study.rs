@@ -46,7 +46,7 @@ pub struct Study<'a, N: NetworkSettings = NetworkConfig> {
     pub stop: &'a AtomicBool,
 }
 
-/// What a study tells while it goes, and what leads to one.
+/// What a run tells while it goes: of a study, and of what is checked and prepared before it.
 #[derive(Debug)]
 pub enum Progress<'a> {
     /// Something for the user to read.

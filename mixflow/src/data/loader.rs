@@ -127,7 +127,7 @@ impl<T> Iterator for Loader<T> {
             let turn = ((self.step - self.reader.config.step) % count) as usize;
             match self.workers[turn].batches.recv() {
                 Ok(batch) => batch,
-                // A worker only leaves early by panicking in a data set: hand the panic on.
+                // A worker only leaves early by panicking in a data set or in `prepare`: hand the panic on.
                 Err(_) => {
                     self.failed = true;
                     let cause = self.workers.remove(turn).thread.join().err()?;

@@ -122,7 +122,10 @@ impl<B: Backbone> Generator<'_, B> {
     pub fn flow(&self, labels: &[usize], device: &Device) -> Result<Flow<'_>, Error> {
         let condition = self.conditioner.conditions(labels, device)?;
         let ObjectiveConfig { schedule, prediction, .. } = self.objective;
-        let flow = |condition| Flow::of(schedule, *prediction, self.network, condition);
+        let flow = |condition| match self.objective.learned_variance {
+            true => Flow::of(schedule, *prediction, self.network, condition),
+            false => Flow::without_variance(schedule, *prediction, self.network, condition),
+        };
         let strong = flow(condition.clone());
         let flow = match (self.sampling.guidance, self.sampling.active_guide(), self.guide) {
             (None, ..) => strong,

@@ -153,6 +153,25 @@ pub fn verified<N: NetworkSettings>(
     Ok(Some(latents.verify(&before, |done, _| tell(Progress::Mebibytes(mebibytes(done))))?))
 }
 
+/// What a network is told of labels of these names; `folder` keeps what that is made of.
+///
+/// # Errors
+/// As [`NetworkSettings::conditioner`].
+pub fn conditioner<N: NetworkSettings>(
+    network: &N,
+    labels: &[String],
+    folder: &Path,
+    tell: &mut dyn FnMut(Progress),
+) -> Result<Arc<dyn Conditioner<ConditionOf<N>>>, Error> {
+    let mut begun = false;
+    network.conditioner(labels, folder, &mut |done| {
+        if !std::mem::replace(&mut begun, true) {
+            tell(Progress::Begin("prompts", Some(labels.len() as u64)));
+        }
+        tell(Progress::Labels(done as u64));
+    })
+}
+
 /// Where a run notes which shards it has found whole.
 const VERIFIED: &str = "latents.json";
 
@@ -240,8 +259,7 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
         stop: &'a AtomicBool,
         tell: &mut dyn FnMut(Progress),
     ) -> Result<Option<Self>, Error> {
-        let conditioner =
-            local.network.conditioner(data.classes(), folder, &mut |done| tell(Progress::Labels(done as u64)))?;
+        let conditioner = conditioner(&local.network, data.classes(), folder, tell)?;
         let value: Value = recipe.to_value();
         let preparation = Preparation { folder, recipe: &value, data: &data, stop };
         let (mut autoencoder, mut encoder) = (None, None);
@@ -260,7 +278,7 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
         }
         // The folder tells more by now: its classes, and the autoencoder that was trained first.
         if guide.is_some() {
-            local.guide(folder)?;
+            local.check_guide(folder)?;
         }
         check_same_frozen(folder, &local.frozen_files(folder))?;
         Ok(Some(Self { recipe, folder, data, conditioner, autoencoder, encoder, guide, stop }))

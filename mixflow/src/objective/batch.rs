@@ -38,7 +38,8 @@ impl<C> Batch<C> {
 }
 
 impl<C: Condition> Batch<C> {
-    /// Some of the examples of a step on a device, with their stored features and what the network is told of them.
+    /// Some of the examples of a step on a device, with their stored features and `condition`, what the network is told of
+    /// these alone.
     ///
     /// # Panics
     /// If `range` is not within them.
@@ -90,7 +91,7 @@ impl<C: Condition> Loader<StepBatches<C>> {
     /// Batches in as many equal parts a step, which `conditioner` tells a network of; it reads on the loader's threads.
     ///
     /// # Errors
-    /// As [`Loader::new`].
+    /// As [`Loader::new`]; those of the conditioner come in the place of their batch.
     ///
     /// # Panics
     /// Unless the number of parts divides that of a batch's examples.
@@ -112,7 +113,7 @@ impl Loader {
     /// The batches of a data set on a device, step by step, with what `conditioner` tells a network of them.
     ///
     /// # Errors
-    /// As [`Loader::new`].
+    /// As [`in_parts`](Loader::in_parts).
     pub fn batches<C: Condition, T: Conditioner<C> + 'static>(
         data: Arc<dyn Dataset>,
         config: LoaderConfig,

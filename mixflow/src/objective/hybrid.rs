@@ -40,7 +40,7 @@ impl Hybrid {
     /// - images and noise: `[batch, channels, height, width]`; steps: `batch`, each below 1000
     ///
     /// # Panics
-    /// If the backbone says no variance.
+    /// If the backbone says no variance, a step is 1000 or more, or there are more or fewer steps than images.
     pub fn losses<B: Backbone>(
         &self,
         backbone: &B,

@@ -13,8 +13,13 @@ pub struct Loss {
 
 impl Loss {
     /// The same with one more part.
+    ///
+    /// # Panics
+    /// If a line of the log calls something else so: `step`, `loss`, `gradient_norm`, `learning_rate` and `skipped`.
     #[must_use]
     pub fn with(mut self, name: &'static str, term: Tensor<1>) -> Self {
+        let taken = ["step", "loss", "gradient_norm", "learning_rate", "skipped"];
+        assert!(!taken.contains(&name), "a term of a loss is called `{name}`, as something else in the log is");
         self.terms.push((name, term.detach()));
         self
     }

@@ -180,7 +180,16 @@ impl<N: NetworkSettings> Recipe<N> {
     /// As [`GuideConfig::load`]; and if by the recipe beside its weights it was trained on another path, or for images
     /// where this one draws latents, for latents of another autoencoder, or on other classes, as far as these are at hand.
     pub fn guide(&self, folder: &Path) -> Result<Option<Guide>, Error> {
-        let Some(config) = self.sampling.active_guide() else { return Ok(None) };
+        self.check_guide(folder)?;
+        self.sampling.active_guide().map(GuideConfig::load).transpose()
+    }
+
+    /// The same without reading the weights.
+    ///
+    /// # Errors
+    /// As [`guide`](Self::guide), but for the weights.
+    pub(crate) fn check_guide(&self, folder: &Path) -> Result<(), Error> {
+        let Some(config) = self.sampling.active_guide() else { return Ok(()) };
         if let (_, Some((file, own))) = config.found()? {
             let parent = file.parent().unwrap_or(Path::new(""));
             let (guide_data, data) = (Fingerprint::read(parent)?, Fingerprint::read(folder)?);
@@ -189,7 +198,7 @@ impl<N: NetworkSettings> Recipe<N> {
                 .and_then(|()| check_classes(guide_data.as_ref(), data.as_ref()))
                 .map_err(|reason| fault(format!("{}: {reason}", file.display())))?;
         }
-        config.load().map(Some)
+        Ok(())
     }
 
     fn latents(&self) -> Latents<'_> {

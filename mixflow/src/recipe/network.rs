@@ -144,9 +144,13 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
         Err(Error::Recipe { origin: stored.file().display().to_string(), reason })
     }
 
-    /// What its training minimises; provided: flow matching.
+    /// What its training minimises; provided: flow matching, or the hybrid loss where `learned_variance` asks for it. A network
+    /// with [`projections`](Self::projections) has to say [`ObjectiveConfig::objective`] itself.
     fn objective(&self, config: &ObjectiveConfig) -> Box<dyn Objective<Self::Network>> {
-        Box::new(config.flow_matching())
+        match config.hybrid() {
+            Some(hybrid) => Box::new(hybrid),
+            None => Box::new(config.flow_matching()),
+        }
     }
 
     /// The key of the recipe that says the number of classes; provided: `network.classes`.

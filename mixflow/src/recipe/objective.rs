@@ -62,13 +62,16 @@ impl ObjectiveConfig {
     /// The objective itself.
     pub fn objective(&self) -> ConfiguredObjective {
         let plain = self.flow_matching();
-        if self.learned_variance {
-            return ConfiguredObjective::Hybrid(Hybrid { condition_dropout: self.condition_dropout });
+        match (self.hybrid(), self.alignment) {
+            (Some(hybrid), _) => ConfiguredObjective::Hybrid(hybrid),
+            (None, None) => ConfiguredObjective::FlowMatching(plain),
+            (None, Some(alignment)) => ConfiguredObjective::Alignment(alignment.wrap(plain)),
         }
-        match self.alignment {
-            None => ConfiguredObjective::FlowMatching(plain),
-            Some(alignment) => ConfiguredObjective::Alignment(alignment.wrap(plain)),
-        }
+    }
+
+    /// The loss of noise and variance, where `learned_variance` asks for it.
+    pub fn hybrid(&self) -> Option<Hybrid> {
+        self.learned_variance.then_some(Hybrid { condition_dropout: self.condition_dropout })
     }
 
     /// What is wrong with `learned_variance`, if anything, for a network that `learns` one or does not.
@@ -80,13 +83,15 @@ impl ObjectiveConfig {
         let Self { condition_dropout, learned_variance, .. } = *self;
         if *self != (Self { schedule, prediction, condition_dropout, learned_variance, ..Self::default() }) {
             return Err(
-                "objective.learned_variance is for {\"kind\": \"ddpm\"} and noise, with uniform times, without \
-                        weighting and alignment"
+                "objective.learned_variance is for {\"kind\": \"ddpm\"} and noise, with uniform times, the target at \
+                        the label, without weighting and alignment"
                     .into(),
             );
         }
         if !learns {
-            return Err("objective.learned_variance needs a network of kind dit with learn_sigma".into());
+            return Err(
+                "objective.learned_variance needs a network that says a variance, such as dit with learn_sigma".into(),
+            );
         }
         if compared {
             return Err("post_training compares by flow matching: leave out objective.learned_variance".into());

@@ -26,7 +26,7 @@ macro_rules! paper {
 }
 
 /// Recipes of the published networks, with and without MixFlow.
-pub(super) const PUBLISHED: [(&str, &str); 22] = paper![
+pub(super) const PUBLISHED: [(&str, &str); 23] = paper![
     "dit-dh-xl-256",
     "dit-dh-xl-256-guided",
     "dit-dh-xl-256-guided-mixflow",
@@ -35,6 +35,7 @@ pub(super) const PUBLISHED: [(&str, &str); 22] = paper![
     "dit-dh-xl-512-guided",
     "dit-dh-xl-512-guided-mixflow",
     "dit-dh-xl-512-mixflow",
+    "dit-xl-2-256",
     "lightning-dit-xl-256",
     "lightning-dit-xl-256-mixflow",
     "repa-b-2-256",

@@ -190,8 +190,8 @@ fn a_variance_is_learned_by_networks_that_say_one() {
         matches!(recipe.objective.objective(), ConfiguredObjective::Hybrid(hybrid) if hybrid.condition_dropout == 0.1)
     );
     for (change, words) in [
-        ("network.learn_sigma=false", "needs a network of kind dit with learn_sigma"),
-        ("network.kind=sit", "needs a network of kind dit with learn_sigma"),
+        ("network.learn_sigma=false", "needs a network that says a variance, such as dit with learn_sigma"),
+        ("network.kind=sit", "needs a network that says a variance"),
         ("objective.prediction=velocity", "is for {\"kind\": \"ddpm\"} and noise"),
         ("objective.schedule={\"kind\":\"vp\"}", "is for {\"kind\": \"ddpm\"} and noise"),
         ("objective.timesteps={\"kind\":\"mixflow\",\"gamma\":0.8}", "with uniform times"),

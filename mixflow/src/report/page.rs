@@ -186,14 +186,16 @@ fn losses(report: &Report) -> Option<String> {
             "<b>Post-training.</b> Same start, same number of steps, one line per seed.",
         );
     }
-    for name in after.iter().flat_map(|curve| curve.terms.keys()).collect::<BTreeSet<_>>() {
-        let of_term = |curve: &&Curve| Some(Curve { points: curve.terms.get(name)?.clone(), ..(*curve).clone() });
-        let curves: Vec<Curve> = after.iter().filter_map(of_term).collect();
-        let (id, title) = (format!("loss-post-{}", slug(name)), format!("Post-training losses: {name}"));
-        charts += &chart(
-            &figures::loss(id, &title, &curves.iter().collect::<Vec<_>>()),
-            &format!("<b>Post-training, {}.</b> A part of the loss above.", escape(name)),
-        );
+    for (part, title, curves) in [("pre", "Pre-training", &before), ("post", "Post-training", &after)] {
+        for name in curves.iter().flat_map(|curve| curve.terms.keys()).collect::<BTreeSet<_>>() {
+            let of_term = |curve: &&Curve| Some(Curve { points: curve.terms.get(name)?.clone(), ..(*curve).clone() });
+            let of_term: Vec<Curve> = curves.iter().filter_map(of_term).collect();
+            let id = format!("loss-{part}-{}", slug(name));
+            charts += &chart(
+                &figures::loss(id, &format!("{title}: {name}"), &of_term.iter().collect::<Vec<_>>()),
+                &format!("<b>{title}, {}.</b> A part of the loss.", escape(name)),
+            );
+        }
     }
     (!charts.is_empty()).then(|| {
         section(

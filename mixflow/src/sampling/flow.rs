@@ -44,7 +44,7 @@ type Predict<'a> = dyn Fn(Tensor<4>, f64) -> Output + 'a;
 type Output = (Tensor<4>, Option<Tensor<4>>);
 
 impl<S: Schedule, T> FlowMatching<S, T> {
-    /// The flow of a network that was trained so, under one condition for the whole batch that is sampled.
+    /// The flow of a network that was trained so: one row of `condition` for each image that is sampled.
     pub fn flow<'a, B: Backbone>(&'a self, backbone: &'a B, condition: B::Condition) -> Flow<'a>
     where
         B::Condition: 'a,
@@ -67,7 +67,7 @@ impl<'a> Flow<'a> {
         Self::labelled(schedule, prediction, move |x, t| predict(x, schedule.at(t).time))
     }
 
-    /// A backbone under one condition for the whole batch it samples.
+    /// A backbone, with one row of `condition` for each image that is sampled.
     pub fn of<B: Backbone>(
         schedule: &'a dyn Schedule,
         prediction: Prediction,
@@ -80,6 +80,22 @@ impl<'a> Flow<'a> {
         Self::with_variance(schedule, prediction, move |x, t| {
             let time = Tensor::full([x.dims()[0]], schedule.at(t).time, (&x.device(), x.dtype()));
             backbone.forward_with_variance(x, time, condition.clone())
+        })
+    }
+
+    /// As [`of`](Self::of), of a backbone whose variance of denoising steps nobody trained.
+    pub(crate) fn without_variance<B: Backbone>(
+        schedule: &'a dyn Schedule,
+        prediction: Prediction,
+        backbone: &'a B,
+        condition: B::Condition,
+    ) -> Self
+    where
+        B::Condition: 'a,
+    {
+        Self::new(schedule, prediction, move |x, time| {
+            let time = Tensor::full([x.dims()[0]], time, (&x.device(), x.dtype()));
+            backbone.forward(x, time, condition.clone())
         })
     }
 

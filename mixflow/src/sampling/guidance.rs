@@ -30,6 +30,14 @@ impl Guidance {
         Self { scale, interval: always(), outside: false, channels: None }.validated()
     }
 
+    /// The same with another scale.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new).
+    pub fn with_scale(self, scale: f64) -> Result<Self, SampleError> {
+        Self { scale, ..self }.validated()
+    }
+
     /// Guides only while `start ≤ t ≤ end`, in paper time; the weak network is not evaluated outside.
     ///
     /// # Errors
@@ -105,6 +113,11 @@ impl Guidance {
                 "guidance interval [{start}, {end}] is not an increasing pair within [0, 1] (0 is noise, 1 is data)"
             )));
         }
+        if self.outside && self.interval == always() {
+            return Err(SampleError::Config(
+                "guidance outside of [0, 1] is none at all: say an `interval` that it leaves out".into(),
+            ));
+        }
         if self.channels == Some(0) {
             return Err(SampleError::Config(
                 "guidance of 0 channels does nothing: leave `channels` out to guide all".into(),
@@ -172,6 +185,7 @@ mod tests {
             (r#"{"scale": 1.5, "interval": [0.8, 0.2]}"#, "[0.8, 0.2]"),
             (r#"{"scale": 1.5, "interval": [0.0, 1.5]}"#, "[0, 1.5]"),
             (r#"{"scale": 1.5, "channels": 0}"#, "0 channels"),
+            (r#"{"scale": 1.5, "outside": true}"#, "say an `interval`"),
             (r#"{"scale": 1.5, "chanels": 3}"#, "unknown field"),
             (r#"{"interval": [0.0, 1.0]}"#, "missing field"),
         ] {

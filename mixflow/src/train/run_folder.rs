@@ -112,13 +112,16 @@ impl RunFolder {
         work: impl FnOnce() -> Result<Option<T>, E>,
     ) -> Result<Option<T>, E> {
         let (file, text) = (self.path.join(RECIPE), format!("{:#}", self.recipe));
-        if self.new {
-            // Before the recipe, which makes it a run.
-            Start::write(start, &self.path)?;
-            data.write(&self.path)?;
-            write_atomic(&file, text.as_bytes())?;
-        }
-        let finished = change_optimizer(&self.path, &self.recipe, &self.changed).map_err(E::from).and_then(|changes| {
+        let begin = || {
+            if self.new {
+                // Before the recipe, which makes it a run.
+                Start::write(start, &self.path)?;
+                data.write(&self.path)?;
+                write_atomic(&file, text.as_bytes())?;
+            }
+            change_optimizer(&self.path, &self.recipe, &self.changed)
+        };
+        let finished = begin().map_err(E::from).and_then(|changes| {
             changes.into_iter().for_each(&mut tell);
             work()
         });
@@ -134,10 +137,10 @@ impl RunFolder {
         Ok(finished)
     }
 
-    /// Whether a step was taken in the folder or in one of its parts, or prompts were read.
+    /// Whether a step was taken in the folder or in one of its parts.
     fn has_begun(&self) -> bool {
         let parts = fs::read_dir(&self.path).into_iter().flatten().flatten().map(|entry| entry.path());
         let mut folders = std::iter::once(self.path.clone()).chain(parts);
-        folders.any(|folder| folder.join("metrics.jsonl").exists() || folder.ends_with("prompts"))
+        folders.any(|folder| folder.join("metrics.jsonl").exists())
     }
 }

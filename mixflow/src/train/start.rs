@@ -117,13 +117,23 @@ impl Start {
     }
 }
 
-/// Refuses to continue a run from other weights than those that it started from. A training that has a checkpoint needs
-/// none; whoever did not write down what it started from is believed.
+/// Refuses to continue a run from other weights than those that it started from, or from any where it had none. A training
+/// that has a checkpoint needs none; a run from before `data.json`, which did not write down its start, is believed.
 ///
 /// # Errors
 /// [`Error::Recipe`] if they are others, or are needed and not given.
 pub fn check_same_start(run: &Path, start: Option<&Start>) -> Result<(), Error> {
-    let Some(old) = Start::read(run)? else { return Ok(()) };
+    let fault = |reason: String| Err(Error::Recipe { origin: run.join(FILE).display().to_string(), reason });
+    let Some(old) = Start::read(run)? else {
+        return match start.filter(|_| run.join("data.json").is_file()) {
+            Some(start) => fault(format!(
+                "the run started from initial values, and it is given weights, {}: continue it without --from, or choose \
+                 another --out",
+                start.described()
+            )),
+            None => Ok(()),
+        };
+    };
     let hashes = |start: &Start| start.files.iter().map(|file| file.sha256.clone()).collect::<Vec<_>>();
     let reason = match start {
         Some(start) if (hashes(start), &start.part) != (hashes(&old), &old.part) => {
@@ -134,11 +144,10 @@ pub fn check_same_start(run: &Path, start: Option<&Start>) -> Result<(), Error> 
         _ => return Ok(()),
     };
     let flags = if old.class_rows.is_some() { "--from and --class-rows" } else { "--from" };
-    let reason = format!(
+    fault(format!(
         "the run started from {}, and {reason}: continue it with the same {flags}, or choose another --out",
         old.described()
-    );
-    Err(Error::Recipe { origin: run.join(FILE).display().to_string(), reason })
+    ))
 }
 
 const FILE: &str = "start.json";
@@ -165,8 +174,14 @@ mod tests {
         // Nobody has written down anything.
         check_same_start(&run, None).unwrap();
         check_same_start(&run, Some(&others)).unwrap();
+        // One that wrote what its data are would have written a start, too.
+        fs::create_dir_all(&run).unwrap();
+        fs::write(run.join("data.json"), "{}").unwrap();
+        let error = check_same_start(&run, Some(&others)).unwrap_err().to_string();
+        assert!(error.contains("started from initial values"), "{error}");
+        check_same_start(&run, None).unwrap();
+        fs::remove_file(run.join("data.json")).unwrap();
 
-        fs::create_dir(&run).unwrap();
         Start::write(Some(&start), &run).unwrap();
         assert_eq!(Start::read(&run).unwrap().unwrap(), start);
         // The same weights may lie elsewhere.

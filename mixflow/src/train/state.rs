@@ -176,11 +176,16 @@ fn number(tensor: &Tensor<1>) -> f64 {
     tensor.clone().into_scalar()
 }
 
-/// Each term's mean over the parts of a step.
+/// Each term's mean over the parts of a step; one that a part lacks is 0 there.
 fn mean(parts: &[Vec<(&'static str, f64)>]) -> Vec<(&'static str, f64)> {
-    let Some(first) = parts.first() else { return vec![] };
-    let term = |index: usize| parts.iter().map(|terms| terms[index].1).sum::<f64>() / parts.len() as f64;
-    first.iter().enumerate().map(|(index, (name, _))| (*name, term(index))).collect()
+    let mut sums: Vec<(&'static str, f64)> = vec![];
+    for &(name, value) in parts.iter().flatten() {
+        match sums.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, sum)) => *sum += value,
+            None => sums.push((name, value)),
+        }
+    }
+    sums.into_iter().map(|(name, sum)| (name, sum / parts.len() as f64)).collect()
 }
 
 impl<B: Backbone> TrainState<B> {

@@ -68,10 +68,9 @@ impl StoredNetwork {
             // Of a comparison: run/arm/checkpoints/step.
             Self::Checkpoint(folder) => (folder, 3),
         };
-        let mut recipes = file.ancestors().skip(1).take(folders).map(|folder| folder.join("recipe.json"));
-        recipes
-            .find(|file| file.is_file())
-            .or_else(|| Some(file.with_file_name("config.json")).filter(|file| file.is_file()))
+        let above = file.ancestors().skip(1).take(folders).map(|folder| folder.join("recipe.json"));
+        let beside = ["recipe.json", "config.json"].map(|name| file.with_file_name(name));
+        beside.into_iter().chain(above).find(|file| file.is_file())
     }
 
     /// The weights, in a network of their shape; `load` fills it with those of a file.

@@ -39,7 +39,8 @@ pub(crate) fn sample(request: &Request<'_>) -> Result<ExitCode> {
         sampling.sampler.grid = sampling.sampler.grid.with_steps(steps)?;
     }
     if let Some(scale) = request.guidance {
-        sampling.guidance = (scale != 1.0).then(|| Guidance::new(scale)).transpose()?;
+        let guidance = sampling.guidance.map_or_else(|| Guidance::new(scale), |guidance| guidance.with_scale(scale))?;
+        sampling.guidance = Some(guidance).filter(|_| scale != 1.0);
     }
     pipeline.size = prompts.size.unwrap_or(pipeline.size);
     pipeline.negative = prompts.negative.clone().unwrap_or_default();

@@ -54,8 +54,8 @@ fn a_network_for_text_is_trained_compared_and_draws() {
     assert_eq!(image::image_dimensions(place.path("folder/000002.png")).unwrap(), (8, 4));
 
     for (flags, words) in [
-        (&["--prompt", "a", "--labels", "1"][..], "--labels is for networks of class labels"),
-        (&["--prompt", "a", "--set", "seed=1"], "--set is for networks of class labels"),
+        (&["--prompt", "a", "--labels", "1"][..], "--labels draws by the labels of the data: leave out --prompt"),
+        (&["--prompt", "a", "--set", "seed=1"], "--set draws by the labels of the data"),
         (&["--prompt", "a", "--size", "6"], "height must be a multiple of 4"),
         (&["--prompt", "a", "--steps", "0"], "must be from 1 to 100000"),
         (&["--prompt", "a", "--arm", "mixflow-9"], "--arm can be mixflow-0, pretraining, standard-0"),
@@ -79,6 +79,35 @@ fn a_network_for_text_is_trained_compared_and_draws() {
         let card = std::fs::read_to_string(place.path("run/published/README.md")).unwrap();
         assert!(card.contains("red circle") && card.contains("text-to-image"), "{card}");
     }
+
+    // A copy elsewhere draws prompts, and by label what its data say; nothing is written beside it.
+    let copy = place.path("elsewhere");
+    std::fs::create_dir(&copy).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        std::fs::copy(place.path("run/mixflow-0").join(file), copy.join(file))
+            .or_else(|_| std::fs::copy(place.path("run/published").join(file), copy.join(file)))
+            .or_else(|_| std::fs::copy(place.path("run/recipe.json"), copy.join(file)))
+            .unwrap();
+    }
+    place.run(&["sample", "elsewhere", "--prompt", "a red circle", "--out", "again.png"]);
+    place.run(&["sample", "elsewhere", "--labels", "#3", "--out", "again.png"]);
+    assert_eq!(std::fs::read_dir(&copy).unwrap().count(), 2);
+
+    // A scale alone leaves the rest of the recipe's guidance as it is.
+    let guided = ["--set", "sampling.guidance={\"scale\":3,\"interval\":[0.9,1.0]}", "--set", "post_training=null"];
+    place.run(&[&["train", "words", "--out", "guided"][..], &SMALL, &guided].concat());
+    for chosen in [["--prompt", "red circle"], ["--labels", "red circle"]] {
+        let said = place.run(&[&["sample", "guided", "--guidance", "2", "--out", "guided.png"][..], &chosen].concat());
+        assert!(said.contains("\n5 network evaluations for each"), "{said}");
+    }
+
+    // What fails before the first step leaves no run.
+    let missing = "autoencoder={\"kind\":\"kl\",\"network\":{\"image_channels\":3,\"latent_channels\":3,\
+                   \"widths\":[8,8],\"depth\":1,\"groups\":4,\"quant_conv\":false,\"scale\":1.0},\"weights\":\"none\"}";
+    let failing = ["--out", "failed", "--set", "data.size=16", "--set", missing];
+    place.refuse(&[&["train", "words"][..], &SMALL, &failing].concat(), &["cannot read none"]);
+    assert!(!place.path("failed/recipe.json").exists() && !place.path("failed/data.json").exists());
+    place.run(&[&["train", "words", "--out", "failed"][..], &SMALL].concat());
 
     // From its weights on.
     let compare = ["compare", "words", "--from", "run/pretraining", "--out", "compared"];
