@@ -5,6 +5,7 @@ use mixflow::random::{self, Stream};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::text::Cut;
 use crate::{Error, TextEmbedding, TextEncoder};
 
 /// A text encoder that needs no weights: every word is a vector of its own, drawn once and for all.
@@ -49,11 +50,26 @@ fn words(prompt: &str) -> impl Iterator<Item = String> {
         .filter(|word| !word.is_empty())
 }
 
+/// What stands in a prompt from its `n`-th word on, if there are so many.
+fn from_word(prompt: &str, n: usize) -> Option<&str> {
+    let mut words = prompt.split_whitespace().filter(|word| word.contains(char::is_alphanumeric));
+    let start = words.nth(n)?.as_ptr() as usize - prompt.as_ptr() as usize;
+    Some(&prompt[start..])
+}
+
 /// Tokens are the words' vectors in their order; pooled they are the sum of all over the root of their number.
 impl TextEncoder for Words {
     fn identity(&self) -> Result<String, Error> {
         let Self { width, tokens } = self;
         Ok(format!("words of width {width}, {tokens} tokens"))
+    }
+
+    fn cuts(&self, prompts: &[&str]) -> Result<Vec<Cut>, Error> {
+        let cut = |(prompt, text): (usize, &&str)| {
+            let unread = from_word(text, self.tokens)?.into();
+            Some(Cut { prompt, encoder: "words", tokens: self.tokens, unread })
+        };
+        Ok(prompts.iter().enumerate().filter_map(cut).collect())
     }
 
     fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error> {
@@ -113,6 +129,9 @@ mod tests {
     fn no_words_are_zeros_and_too_many_are_cut() {
         assert_eq!(numbers(" — "), (vec![0.0; 12], vec![0.0; 4]));
         assert_eq!(numbers("one two three four"), numbers("one two three"));
+        let cuts = WORDS.cuts(&["one — two three", "one, two (three) four, five"]).unwrap();
+        let told: Vec<_> = cuts.iter().map(|cut| (cut.prompt, cut.unread.as_str())).collect();
+        assert_eq!(told, [(1, "four, five")]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use clap::CommandFactory;
 use crate::Arguments;
 
 /// Source files with the commands that say what stands in them.
-const SOURCES: [(&str, &str, &[&str]); 19] = [
+const SOURCES: [(&str, &str, &[&str]); 22] = [
     ("compare", include_str!("compare.rs"), &["compare"]),
     ("convert", include_str!("convert.rs"), &["convert"]),
     ("decoder", include_str!("decoder.rs"), &["train"]),
@@ -24,6 +24,9 @@ const SOURCES: [(&str, &str, &[&str]); 19] = [
     ("train", include_str!("train.rs"), &["train", "compare"]),
     ("trained", include_str!("trained.rs"), &["sample", "eval", "slow-flow"]),
     ("compare/parts", include_str!("../../mixflow/src/compare/parts.rs"), &["train", "compare"]),
+    ("launch", include_str!("../../mixflow/src/launch/mod.rs"), &["train", "compare"]),
+    ("launch/frozen", include_str!("../../mixflow/src/launch/frozen.rs"), &["train", "compare"]),
+    ("train/run_folder", include_str!("../../mixflow/src/train/run_folder.rs"), &["train", "compare"]),
     ("train/run", include_str!("../../mixflow/src/train/run.rs"), &["train", "compare"]),
     ("train/start", include_str!("../../mixflow/src/train/start.rs"), &["train", "compare"]),
     ("error", include_str!("../../mixflow/src/error/mod.rs"), &[]),

@@ -12,7 +12,12 @@ use crate::tracking::Tracking;
 /// Checks a run.
 pub(crate) fn check<'a, N: NetworkSettings>(launch: Launch<'a, N>, folder: RunFolder) -> Result<Ready<'a, N>> {
     let mut progress = Progress::new();
-    let ready = launch.check(folder, &mut |event| progress.launch(&event))?;
+    let ready = launch.check(folder, &mut |event| progress.launch(&event)).map_err(|error| match error {
+        mixflow::Error::OtherClasses(_) => {
+            format!("{error}, with --class-rows, such as first, null or CLASS=ROW,...").into()
+        }
+        error => Box::<dyn std::error::Error>::from(error),
+    })?;
     progress.end();
     Ok(ready)
 }

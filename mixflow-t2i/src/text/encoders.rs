@@ -47,7 +47,7 @@ type ClipSays = (Tensor<3>, Tensor<2>);
 pub struct Cut {
     /// Which prompt, counted from 0.
     pub prompt: usize,
-    /// `CLIP-L`, `CLIP-G` or `T5`.
+    /// `CLIP-L`, `CLIP-G`, `T5` or `words`.
     pub encoder: &'static str,
     /// How many tokens it reads, those that start and end a prompt among them.
     pub tokens: usize,

@@ -11,6 +11,7 @@ mod study;
 
 pub use lag::{Lag, lag, lag_labels};
 pub use outcome::{ArmScores, Results, slow_flow};
+pub(crate) use parts::check_sampling;
 pub use parts::parts;
 pub use seen::seen_by_start;
 pub use study::{Progress, Study, StudyOutcome};

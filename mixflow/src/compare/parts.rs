@@ -7,7 +7,7 @@ use super::lag::classes_of;
 use crate::data::{Dataset, Part};
 use crate::evaluation::metric::{Gaussian, MeasureOptions};
 use crate::evaluation::reference_size;
-use crate::recipe::{NetworkSettings, ObjectiveConfig, PostTraining, Recipe};
+use crate::recipe::{NetworkSettings, ObjectiveConfig, PostTraining, Recipe, SamplingConfig};
 use crate::sampling::Flow;
 use crate::sampling::solver::{SampleError, SeededNoise};
 use crate::{Error, memory};
@@ -23,7 +23,7 @@ use crate::{Error, memory};
 pub fn parts<N: NetworkSettings>(recipe: &Recipe<N>, post: &PostTraining) -> Result<(Part, Part), Error> {
     let fault = |reason: String| Error::Recipe { origin: recipe.name.clone(), reason };
     post.objectives(&recipe.objective).map_err(fault)?;
-    check_sampling(recipe, post)
+    check_sampling(recipe, &post.other_samplings(&recipe.sampling)?)
         .map_err(|problem| fault(format!("sampling, or post_training.solver_steps: {problem}")))?;
     let (train, held_out) = recipe.parts(post.images)?;
     let (classes, images) = (train.classes(), post.images);
@@ -68,12 +68,12 @@ pub fn parts<N: NetworkSettings>(recipe: &Recipe<N>, post: &PostTraining) -> Res
     Ok((train, held_out))
 }
 
-/// Refuses samplings that no network makes finite: those that take it to a time where its path is singular. Tried with a
-/// network that always says one.
-fn check_sampling<N: NetworkSettings>(recipe: &Recipe<N>, post: &PostTraining) -> Result<(), Error> {
+/// Refuses samplings that no network makes finite, the recipe's and others: those that take it to a time where its path is
+/// singular. Tried with a network that always says one.
+pub(crate) fn check_sampling<N: NetworkSettings>(recipe: &Recipe<N>, others: &[SamplingConfig]) -> Result<(), Error> {
     let (device, shape) = (Device::default(), [1, recipe.network.shape()[0], 1, 1]);
     let ObjectiveConfig { schedule, prediction, .. } = &recipe.objective;
-    for sampling in post.other_samplings(&recipe.sampling)?.iter().chain([&recipe.sampling]) {
+    for sampling in others.iter().chain([&recipe.sampling]) {
         let ones = |x: Tensor<4>, _| x.ones_like();
         let flow = Flow::new(schedule, *prediction, ones);
         let own = sampling.active_guide().map(|guide| (guide.schedule.as_ref(), guide.prediction));

@@ -64,10 +64,7 @@ pub enum Error {
         reason: String,
     },
     /// Weights to start from are for other classes than the data have.
-    #[error(
-        "{0}: say with --class-rows which rows of their label table the classes of the data start from, such as first, null \
-         or CLASS=ROW,..."
-    )]
+    #[error("{0}: say which rows of their label table the classes of the data start from")]
     OtherClasses(Box<Self>),
     /// An array file is damaged or holds something else.
     #[error("cannot use {}: {reason}", path.display())]

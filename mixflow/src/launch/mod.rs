@@ -106,7 +106,15 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
         recipe.check_memory(memory())?;
         let data: Arc<dyn Dataset> = match &recipe.post_training {
             Some(post) => Arc::new(compare::parts(recipe, post)?.0),
-            None => recipe.open()?,
+            None => {
+                // Sampling is no part of the training, and can be changed afterwards.
+                if let Err(problem) = compare::check_sampling(recipe, &[]) {
+                    let warning =
+                        format!("warning: images cannot be made of this network as the recipe says: {problem}");
+                    tell(Progress::Note(warning));
+                }
+                recipe.open()?
+            }
         };
         let fingerprint = folder.check_data(&*data)?;
         tell(Progress::Note(format!("{}: {fingerprint}", recipe.data.describe())));
