@@ -115,10 +115,7 @@ impl<B: Backbone> Generator<'_, B> {
     /// The velocity field of a batch of these labels, guided as the sampling says, and scaled.
     ///
     /// # Errors
-    /// As [`Conditioner::read`].
-    ///
-    /// # Panics
-    /// If the sampling names a guide and [`guide`](Self::guide) is none.
+    /// As [`Conditioner::read`], and if the sampling names a guide and [`guide`](Self::guide) is none.
     pub fn flow(&self, labels: &[usize], device: &Device) -> Result<Flow<'_>, Error> {
         let condition = self.conditioner.conditions(labels, device)?;
         let ObjectiveConfig { schedule, prediction, .. } = self.objective;
@@ -134,7 +131,8 @@ impl<B: Backbone> Generator<'_, B> {
                 strong.guided(guide.flow(self.objective, labels, device)?, guidance)
             }
             (Some(_), Some(guide), None) => {
-                panic!("the sampling names the guide {}, but none was loaded", guide.weights.display())
+                let reason = format!("the recipe names the guide {}, but none was loaded", guide.weights.display());
+                return Err(SampleError::Config(reason).into());
             }
         };
         Ok(flow.scaled(self.lambda))

@@ -103,6 +103,10 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
     /// What is wrong with recipe, data, weights or folder.
     pub fn check(self, folder: RunFolder, tell: &mut dyn FnMut(Progress)) -> Result<Ready<'a, N>, Error> {
         let Self { recipe, local, start, class_rows, stop } = self;
+        if *folder.recipe() != recipe.to_value() {
+            let reason = format!("was taken for another recipe than {}, which is to run in it", recipe.name);
+            return Err(Error::RunFolder { folder: folder.path().into(), reason });
+        }
         recipe.check_memory(memory())?;
         let data: Arc<dyn Dataset> = match &recipe.post_training {
             Some(post) => Arc::new(compare::parts(recipe, post)?.0),
@@ -342,5 +346,21 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
         let weights = Weights::of(&state.average(), recipe.network.official_key());
         weights.write(&file, &[("format", "pt"), ("library_name", "mixflow")])?;
         Ok(Some(Finish::Trained(file)))
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_is_for_the_recipe_that_it_was_taken_for() {
+        let [digits, shapes] = ["digits", "shapes"].map(|name| Recipe::read(name, &[]).unwrap());
+        let root = tempfile::tempdir().unwrap();
+        let folder = RunFolder::begin(&root.path().join("run"), digits.to_value()).unwrap();
+        let error = Launch::new(&shapes, &AtomicBool::new(false)).check(folder, &mut |_| {}).unwrap_err().to_string();
+        assert!(error.contains("for another recipe than shapes"), "{error}");
+        assert!(!root.path().join("run").exists(), "nothing is left");
     }
 }

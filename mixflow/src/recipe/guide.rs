@@ -323,6 +323,8 @@ mod tests {
 
         let (device, t) = (Device::default(), 0.25);
         let labels = Classes(10).conditions(&[3], &device).unwrap();
+        let error = recipe.generator(&strong, &Classes(10)).images(&[3], 0).unwrap_err().to_string();
+        assert!(error.contains("none was loaded"), "{error}");
         let generator = crate::evaluation::Generator { guide: Some(&guide), ..recipe.generator(&strong, &Classes(10)) };
         let x = crate::objective::noise(0, crate::random::Stream::Sample, 0, [1, 1, 32, 32], &device);
         let say = |network: &Network, time: f32| {

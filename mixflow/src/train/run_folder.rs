@@ -73,6 +73,11 @@ impl RunFolder {
         &self.path
     }
 
+    /// The recipe that it was taken for.
+    pub fn recipe(&self) -> &Value {
+        &self.recipe
+    }
+
     /// What is to be told of its lock: see [`FolderLock::warning`].
     pub fn warning(&self) -> Option<&str> {
         self.lock.warning()
