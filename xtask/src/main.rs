@@ -19,7 +19,7 @@ mod inception;
 mod kind;
 mod labels;
 mod latents;
-mod learning;
+mod launch;
 mod plan;
 mod progress;
 mod publish;

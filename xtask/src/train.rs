@@ -13,7 +13,7 @@ use serde_json::Value;
 use crate::decoder::train_decoder;
 use crate::hub::{given, named_files};
 use crate::kind::{Any, AnyRecipe};
-use crate::learning::{check, run};
+use crate::launch::{check, run};
 use crate::run::{RecipeArguments, Result, STOP, as_given, note, program, stop_on_signals};
 use crate::tracking::Watchers;
 
