@@ -2,28 +2,13 @@
 
 use burn::tensor::{Device, Tensor};
 use mixflow_backbones::dit::Dit;
-use mixflow_backbones::sit::SitConfig;
 use mixflow_backbones::{Backbone, ClassLabels};
 use mixflow_tests::Fixture;
 
 /// The network of the fixture, with its weights.
 pub(crate) fn network(fixture: &Fixture, device: &Device) -> Dit {
-    let config = &fixture.manifest["config"];
-    let number = |key: &str| config[key].as_u64().unwrap_or_else(|| panic!("no {key}")) as usize;
-    let width = number("hidden_size");
-    let config = SitConfig {
-        input_size: number("input_size"),
-        patch: number("patch_size"),
-        channels: number("in_channels"),
-        width,
-        depth: number("depth"),
-        heads: number("num_heads"),
-        hidden: 4 * width,
-        classes: number("num_classes"),
-        null_class: true,
-        learn_sigma: config["learn_sigma"].as_bool().expect("learn_sigma"),
-    };
-    Dit::from(config.init(0, device)).load(fixture.weights("weights.")).expect("the recorded weights fit")
+    let dit = Dit::from(crate::sit::shape(fixture).init(0, device));
+    dit.load(fixture.weights("weights.")).expect("the recorded weights fit")
 }
 
 #[test]

@@ -15,22 +15,32 @@ const CASES: [&str; 3] = ["sit/sit_p2_learnsigma", "sit/sit_p4_nosigma", "sit/si
 /// Those with a null label.
 const WITH_NULL: [&str; 2] = ["sit/sit_p2_learnsigma", "sit/sit_p4_nosigma"];
 
-/// The network of a fixture, with its weights.
-pub(crate) fn network(fixture: &Fixture, device: &Device) -> Sit {
+/// The shape that a fixture says, of SiT or DiT, whose perceptrons are four times as wide.
+pub(crate) fn shape(fixture: &Fixture) -> SitConfig {
     let config = &fixture.manifest["config"];
     let number = |key: &str| config[key].as_u64().unwrap_or_else(|| panic!("no {key}")) as usize;
     let width = number("hidden_size");
-    let config = SitConfig {
+    SitConfig {
         input_size: number("input_size"),
         patch: number("patch_size"),
         channels: number("in_channels"),
         width,
         depth: number("depth"),
         heads: number("num_heads"),
-        hidden: (width as f64 * config["mlp_ratio"].as_f64().expect("mlp_ratio")) as usize,
+        hidden: 4 * width,
         classes: number("num_classes"),
-        null_class: config["class_dropout_prob"].as_f64().expect("class_dropout_prob") > 0.0,
+        null_class: true,
         learn_sigma: config["learn_sigma"].as_bool().expect("learn_sigma"),
+    }
+}
+
+/// The network of a fixture, with its weights.
+pub(crate) fn network(fixture: &Fixture, device: &Device) -> Sit {
+    let (shape, config) = (shape(fixture), &fixture.manifest["config"]);
+    let config = SitConfig {
+        hidden: (shape.width as f64 * config["mlp_ratio"].as_f64().expect("mlp_ratio")) as usize,
+        null_class: config["class_dropout_prob"].as_f64().expect("class_dropout_prob") > 0.0,
+        ..shape
     };
     config.init(0, device).load(fixture.weights("weights.")).expect("the recorded weights fit")
 }

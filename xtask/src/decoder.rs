@@ -8,7 +8,6 @@ use mixflow::backbones::rae::Decoder;
 use mixflow::backbones::weights::Weights;
 use mixflow::launch::decoder_run;
 use mixflow::recipe::DecoderRecipe;
-use mixflow::train::Change;
 
 use crate::hub::{given, named_values};
 use crate::progress::Progress;
@@ -41,10 +40,7 @@ pub(crate) fn train_decoder(recipe: &DecoderRecipe, from: Option<&Path>, to: &De
     in_folder(&path, &recipe, || {
         let mut progress = Progress::new();
         progress.begin(&local.name, Some(local.training.steps));
-        let changed = |Change { step, key, from, to }| {
-            note(format_args!("from step {step} on, {key} is {to} instead of {from}"));
-        };
-        let decoder = folder.run(&found, start.as_ref().map(|given| &given.start), changed, || {
+        let decoder = folder.run(&found, start.as_ref().map(|given| &given.start), note, || {
             run.train_decoder(&encoder, decoder, |event| {
                 progress.training(&event);
                 tracking.training(&path, &event, &progress);

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use clap::Args;
 use mixflow::backbones::{Autoencoder, NetworkConfig};
-use mixflow::compare;
 use mixflow::data::{Conditioner, DataConfig, Fingerprint, Part};
 use mixflow::evaluation::Generator;
 use mixflow::files::WeightsFile;
@@ -47,7 +46,7 @@ pub(crate) struct Trained<N: NetworkSettings> {
     pub(crate) network: N::Network,
     conditioner: Arc<dyn Conditioner<ConditionOf<N>>>,
     /// Where that is kept, unless in a run.
-    _elsewhere: TempDir,
+    _elsewhere: Option<TempDir>,
     pub(crate) autoencoder: Option<Box<dyn Autoencoder>>,
     autoencoder_files: Vec<PathBuf>,
     pub(crate) guide: Option<Guide>,
@@ -118,12 +117,11 @@ impl TrainedArguments {
         };
         // What it is told is kept in its run, and nowhere else.
         let run = own.as_deref().filter(|own| own.ends_with("recipe.json")).and_then(Path::parent);
-        let elsewhere = tempfile::tempdir()?;
+        let elsewhere = (run.is_none() && recipe.network.reads_names()).then(tempfile::tempdir).transpose()?;
+        let kept = run.or(elsewhere.as_ref().map(TempDir::path)).unwrap_or(&folder);
         let names = label_names(&recipe, own.as_deref().and_then(Path::parent).unwrap_or(&folder))?;
         let mut progress = Progress::new();
-        let (told, kept) =
-            (&mut |event: compare::Progress<'_>| progress.launch(&event), run.unwrap_or(elsewhere.path()));
-        let conditioner = conditioner(&recipe.network, &names, kept, told)?;
+        let conditioner = conditioner(&recipe.network, &names, kept, &mut |event| progress.launch(&event))?;
         progress.end();
         Ok(Trained {
             recipe,

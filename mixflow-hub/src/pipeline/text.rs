@@ -45,13 +45,14 @@ impl Client {
         let repository = &address.repository;
         let (commit, names) = self.names(repository, &address.revision(), &mut *tell)?;
         let ours = Layout::of(&names).ok().filter(|layout| layout.recipe.is_some());
-        let wanted =
-            match ours {
-                Some(layout) => layout.wanted(&names),
-                None => text_files(&names).map(|wanted| wanted.into_iter().map(String::from).collect()).map_err(
-                    |reason| Error::Layout { folder: self.cache().folder().join(repository.folder_name()), reason },
-                )?,
-            };
+        let wanted: Vec<String> = match ours {
+            Some(layout) => layout.wanted(&names),
+            None => {
+                let folder = self.cache().folder().join(repository.folder_name());
+                let files = text_files(&names).map_err(|reason| Error::Layout { folder, reason })?;
+                files.into_iter().map(String::from).collect()
+            }
+        };
         let wanted: Vec<String> = wanted.iter().map(|name| literally(name)).collect();
         let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
         Ok(self.snapshot(repository, &Revision::from(commit), &wanted, tell)?.folder)

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use crate::Error;
 use crate::recipe::PostTraining;
-use crate::train::{Start, TrainConfig};
+use crate::train::{Start, TrainConfig, has_begun};
 
 impl PostTraining {
     /// What [`training`](Self::training) does, for the readers of a report.
@@ -29,7 +29,7 @@ pub(super) fn folder(name: &str, seed: u64) -> String {
 pub(super) fn started(arm: &Path, start: &Start) -> Result<(), Error> {
     check_started(arm, start)?;
     // Nobody knows what an arm started from that did not say so and has begun.
-    if arm.join("checkpoints").is_dir() {
+    if has_begun(arm) {
         return Ok(());
     }
     std::fs::create_dir_all(arm).map_err(Error::io("create", arm))?;
@@ -39,8 +39,7 @@ pub(super) fn started(arm: &Path, start: &Start) -> Result<(), Error> {
 /// Refuses an arm that has started from something else.
 pub(super) fn check_started(arm: &Path, start: &Start) -> Result<(), Error> {
     // One that has taken no step knows no start.
-    let begun = ["checkpoints", "metrics.jsonl"].iter().any(|name| arm.join(name).exists());
-    let Some(old) = Start::read(arm)?.filter(|_| begun) else { return Ok(()) };
+    let Some(old) = Start::read(arm)?.filter(|_| has_begun(arm)) else { return Ok(()) };
     let [before, now] = [&old, start].map(|start| start.files.first().map_or("", |file| &file.sha256));
     if before == now {
         return Ok(());

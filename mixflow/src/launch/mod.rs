@@ -25,7 +25,8 @@ use crate::report::Report;
 use crate::train::{Change, ClassRows, Event, Outcome, Run, RunFolder, Start, StoredNetwork, check_same_frozen};
 use crate::{Error, memory};
 
-/// What to run, and where. [`check`](Self::check) says what is wrong before anything is written, [`Ready::run`] does it.
+/// What to run. [`check`](Self::check) says what is wrong with recipe, folder, data and given weights before anything is
+/// written; [`Ready::run`] reads or trains the frozen networks, and does the rest.
 ///
 /// ```no_run
 /// use std::{path::Path, sync::atomic::AtomicBool};
@@ -165,6 +166,13 @@ pub fn verified<N: NetworkSettings>(
     Ok(Some(latents.verify(&before, |done, _| tell(Progress::Mebibytes(mebibytes(done))))?))
 }
 
+/// Where a run notes which shards it has found whole.
+const VERIFIED: &str = "latents.json";
+
+fn mebibytes(bytes: u64) -> u64 {
+    bytes.div_ceil(1 << 20)
+}
+
 /// What a network is told of labels of these names; `folder` keeps what that is made of.
 ///
 /// # Errors
@@ -182,13 +190,6 @@ pub fn conditioner<N: NetworkSettings>(
         }
         tell(Progress::Labels(done as u64));
     })
-}
-
-/// Where a run notes which shards it has found whole.
-const VERIFIED: &str = "latents.json";
-
-fn mebibytes(bytes: u64) -> u64 {
-    bytes.div_ceil(1 << 20)
 }
 
 fn load_start<N: NetworkSettings>(
@@ -229,9 +230,7 @@ impl<N: NetworkSettings> Ready<'_, N> {
         let (start, origin) = start.unzip();
         let path = folder.path().to_path_buf();
         let tell = RefCell::new(tell);
-        let changed = |Change { step, key, from, to }| {
-            tell.borrow_mut()(Progress::Note(format!("from step {step} on, {key} is {to} instead of {from}")));
-        };
+        let changed = |change: Change| tell.borrow_mut()(Progress::Note(change.to_string()));
         let work = || {
             let tell = &mut **tell.borrow_mut();
             if let Some(verified) = verified {

@@ -1,5 +1,6 @@
 //! Changes of the optimiser in the middle of a run.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +28,13 @@ pub struct Change {
     pub from: Value,
     /// The value from this step on.
     pub to: Value,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { step, key, from, to } = self;
+        write!(f, "from step {step} on, {key} is {to} instead of {from}")
+    }
 }
 
 /// Lets a run go on with other values of its optimiser than its newest checkpoint has: those of `recipe` at these `keys`.

@@ -24,6 +24,7 @@ pub use optimizer::{LearningRate, OptimizerConfig};
 pub(crate) use run::check_positions;
 pub use run::{Run, TrainConfig, check_same_run};
 pub use run_folder::RunFolder;
+pub(crate) use run_folder::has_begun;
 pub use start::{Start, check_same_start};
 pub use state::{Snapshot, StepReport, Tensors, TrainState};
 pub use step_loop::{Event, Outcome};

@@ -54,7 +54,7 @@ impl RunFolder {
             (true, None) => {
                 return fault("holds a run already: add --resume to continue it, or choose another --out");
             }
-            (false, _) if ["checkpoints", "metrics.jsonl"].iter().any(|name| path.join(name).exists()) => {
+            (false, _) if run_has_begun(path) => {
                 return fault("holds a training, but not its recipe.json: put that back, or choose another --out");
             }
             (false, Some(_)) => {
@@ -130,7 +130,7 @@ impl RunFolder {
             changes.into_iter().for_each(&mut tell);
             work()
         });
-        if self.new && finished.is_err() && !self.has_begun() {
+        if self.new && finished.is_err() && !run_has_begun(&self.path) {
             for record in RECORDS {
                 // What cannot be removed is less than what the user is told of next.
                 let _ = fs::remove_file(self.path.join(record));
@@ -141,11 +141,43 @@ impl RunFolder {
         write_atomic(&file, text.as_bytes())?;
         Ok(finished)
     }
+}
 
-    /// Whether a step was taken in the folder or in one of its parts.
-    fn has_begun(&self) -> bool {
-        let parts = fs::read_dir(&self.path).into_iter().flatten().flatten().map(|entry| entry.path());
-        let mut folders = std::iter::once(self.path.clone()).chain(parts);
-        folders.any(|folder| folder.join("metrics.jsonl").exists())
+/// Whether a step was taken in the folder of a training.
+pub(crate) fn has_begun(training: &Path) -> bool {
+    ["checkpoints", "metrics.jsonl"].iter().any(|name| training.join(name).exists())
+}
+
+/// Whether a step was taken in the folder of a run: in itself, or in the folder of one of its trainings.
+fn run_has_begun(run: &Path) -> bool {
+    let part = |name: &str| {
+        ["pretraining", "autoencoder"].contains(&name)
+            || ["standard-", "mixflow-"].iter().any(|arm| name.starts_with(arm))
+    };
+    let entries = fs::read_dir(run).into_iter().flatten().flatten();
+    let mut parts = entries.filter(|entry| entry.file_name().to_str().is_some_and(part)).map(|entry| entry.path());
+    has_begun(run) || parts.any(|part| has_begun(&part))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_run_without_its_recipe_is_not_begun_over_and_runs_beside_are_none_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let begin = || RunFolder::begin(folder.path(), Value::Null).map(drop).map_err(|error| error.to_string());
+        for (training, its) in [("digits", false), ("pretraining", true), ("mixflow-1", true), ("", true)] {
+            let log = folder.path().join(training).join("metrics.jsonl");
+            fs::create_dir_all(log.parent().unwrap()).unwrap();
+            fs::write(&log, "").unwrap();
+            match begin() {
+                Ok(()) => assert!(!its, "{training}"),
+                Err(error) => assert!(its && error.contains("but not its recipe.json"), "{training}: {error}"),
+            }
+            fs::remove_file(&log).unwrap();
+        }
+        assert!(begin().is_ok());
     }
 }
