@@ -5,7 +5,7 @@ use std::env;
 use burn::tensor::Device;
 
 /// The version of Burn in the workspace's `Cargo.toml`.
-const BURN: &str = "0.22.1";
+const BURN: &str = "0.23.0-pre.1";
 
 /// Burn's variable that names the device of a process.
 const VARIABLE: &str = "BURN_DEVICE";
