@@ -71,7 +71,19 @@ impl<P: Projection> VitBlock<P> {
     /// # Shapes
     /// - x and output: `[batch, tokens, width]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let x = x.clone() + scaled(self.attn.forward(self.norm1.forward(x), None), self.scale1.as_ref());
+        let attended = self.attn.forward(self.norm1.forward(x.clone()), None);
+        self.after_attention(x, attended)
+    }
+
+    /// [`forward`](Self::forward) with numbers added to the attention scores, as
+    /// [`Attention::forward_biased`] takes them.
+    pub fn forward_biased(&self, x: Tensor<3>, bias: Tensor<4>) -> Tensor<3> {
+        let attended = self.attn.forward_biased(self.norm1.forward(x.clone()), None, Some(bias));
+        self.after_attention(x, attended)
+    }
+
+    fn after_attention(&self, x: Tensor<3>, attended: Tensor<3>) -> Tensor<3> {
+        let x = x + scaled(attended, self.scale1.as_ref());
         x.clone() + scaled(self.mlp.forward(self.norm2.forward(x)), self.scale2.as_ref())
     }
 }

@@ -9,6 +9,7 @@ use mixflow::backbones::vit::{LayerNorm, VitBlock, VitBlockConfig};
 use mixflow::backbones::weights::Weights;
 
 use super::clip_config::{ClipConfig, LEGACY_END_TOKEN};
+use super::mask::hidden;
 use crate::Error;
 
 /// CLIP's text encoder: a causal transformer, read at its last layer but one and at the end token.
@@ -97,6 +98,21 @@ impl Clip {
     /// # Shapes
     /// - ids: `[batch, tokens]`, each below the size of the vocabulary; no more tokens than positions
     pub fn forward(&self, ids: Tensor<2, Int>) -> ClipOutput {
+        self.forward_with(ids, None, |_, _| {})
+    }
+
+    /// [`forward`](Self::forward) with padding hidden and every state shown: number 0 is what the first layer is given,
+    /// number `n` comes out of layer `n`, none is normalised. These are the `hidden_states` of Transformers.
+    ///
+    /// # Shapes
+    /// - mask: `[batch, tokens]`, 1 for a token that is seen, 0 for padding; as `attention_mask` of Transformers
+    /// - states: `[batch, tokens, width]`
+    pub fn forward_with(
+        &self,
+        ids: Tensor<2, Int>,
+        mask: Option<Tensor<2, Int>>,
+        mut see: impl FnMut(usize, &Tensor<3>),
+    ) -> ClipOutput {
         let [batch, tokens] = ids.dims();
         let ends: Vec<i64> =
             ids.to_data().iter::<i64>().collect::<Vec<_>>().chunks(tokens).map(|row| self.end(row)).collect();
@@ -104,10 +120,16 @@ impl Clip {
         let [_, width] = embedded.dims();
         let position = self.position.val().narrow(0, 0, tokens).unsqueeze();
         let mut x = embedded.reshape([batch, tokens, width]) + position;
+        let hidden = mask.map(hidden);
         let mut penultimate = x.clone();
-        for block in &self.blocks {
+        see(0, &x);
+        for (block, number) in self.blocks.iter().zip(1..) {
             penultimate = x.clone();
-            x = block.forward(x);
+            x = match &hidden {
+                Some(hidden) => block.forward_biased(x, hidden.clone()),
+                None => block.forward(x),
+            };
+            see(number, &x);
         }
         let last = self.norm.forward(x);
         let rows = TensorData::new(ends.iter().zip(0..).map(|(end, row)| row * tokens as i64 + end).collect(), [batch]);

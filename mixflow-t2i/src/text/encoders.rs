@@ -196,7 +196,7 @@ impl TextEncoder for TextEncoders {
         let (clip_l, clip_g) = (clip(&self.clip_l)?, clip(&self.clip_g)?);
         let t5 = self.t5.as_ref().map(|t5| {
             let ids = self.numbers(t5, prompts)?;
-            t5.config.init(&self.device).stream(t5.weights.clone(), ids, BATCH)
+            t5.config.init(&self.device).stream(t5.weights.clone(), ids, None, BATCH)
         });
         Ok(self.join(clip_l, clip_g, t5.transpose()?))
     }

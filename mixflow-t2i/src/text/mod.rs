@@ -23,6 +23,7 @@ mod config;
 mod encoder;
 mod encoders;
 mod folder;
+mod mask;
 mod t5;
 mod t5_config;
 mod tokenizer;

@@ -9,6 +9,7 @@ use mixflow::backbones::weights::Weights;
 use mixflow::backbones::{Linear, ops};
 
 use super::T5Config;
+use super::mask::hidden;
 use crate::Error;
 
 /// The encoder of T5 version 1.1: every token sees every other, and attention knows distances, not positions.
@@ -83,35 +84,54 @@ impl T5 {
     /// - ids: `[batch, tokens]`, each below the size of the vocabulary
     /// - output: `[batch, tokens, width]`
     pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        let (x, bias) = self.start(ids);
+        self.forward_masked(ids, None)
+    }
+
+    /// [`forward`](Self::forward) with padding hidden, as networks expect that were trained with a mask.
+    ///
+    /// # Shapes
+    /// - mask: `[batch, tokens]`, 1 for a token that is seen, 0 for padding; as `attention_mask` of Transformers
+    pub fn forward_masked(&self, ids: Tensor<2, Int>, mask: Option<Tensor<2, Int>>) -> Tensor<3> {
+        let (x, bias) = self.start(ids, mask);
         let x = self.blocks.iter().fold(x, |x, block| block.forward(x, bias.clone()));
         rms_norm(x, &self.norm, self.epsilon)
     }
 
-    /// [`forward`](Self::forward) with the values of `weights`, read block after block, so that one is in memory at a time:
+    /// [`forward_masked`](Self::forward_masked) with the values of `weights`, read block after block, so that one is in memory at a time:
     /// of T5-XXL, 0.8 GB of 19 in `f32`, and 0.5 GB of its table of tokens. Networks see `batch` rows at a time.
     ///
     /// # Errors
     /// As [`load`](Self::load).
-    pub fn stream(self, weights: Weights, ids: Tensor<2, Int>, batch: usize) -> Result<Tensor<3>, Error> {
+    pub fn stream(
+        self,
+        weights: Weights,
+        ids: Tensor<2, Int>,
+        mask: Option<Tensor<2, Int>>,
+        batch: usize,
+    ) -> Result<Tensor<3>, Error> {
         let weights = own(weights)?;
         weights.check(&self, official_key)?;
         let rest = weights.fill(Self { blocks: vec![], ..self.clone() }, official_key)?;
-        let (mut x, bias) = rest.start(ids);
+        let (mut x, bias) = rest.start(ids, mask);
+        let biases = match bias.dims()[0] {
+            1 => vec![bias; x.dims()[0].div_ceil(batch)],
+            _ => bias.split(batch, 0),
+        };
         for (index, block) in self.blocks.into_iter().enumerate() {
             let block = weights.fill(block, |path| official_key(&format!("blocks.{index}.{path}")))?;
-            let rows = x.split(batch, 0).into_iter().map(|x| block.forward(x, bias.clone()));
+            let rows = x.split(batch, 0).into_iter().zip(&biases).map(|(x, bias)| block.forward(x, bias.clone()));
             x = Tensor::cat(rows.collect(), 0);
         }
         Ok(rms_norm(x, &rest.norm, rest.epsilon))
     }
 
-    /// What the blocks are given: tokens, and what attention gains by distances.
-    fn start(&self, ids: Tensor<2, Int>) -> (Tensor<3>, Tensor<4>) {
+    /// What the blocks are given: tokens, and what attention gains by distances and loses by the mask.
+    fn start(&self, ids: Tensor<2, Int>, mask: Option<Tensor<2, Int>>) -> (Tensor<3>, Tensor<4>) {
         let [batch, tokens] = ids.dims();
         let embedded = self.table.val().select(0, ids.reshape([batch * tokens]));
         let [_, width] = embedded.dims();
         let bias = position_bias(self.bias.val(), tokens, self.max_distance);
+        let bias = mask.map(hidden).into_iter().fold(bias, |bias, hidden| bias + hidden);
         (embedded.reshape([batch, tokens, width]), bias)
     }
 }
@@ -136,7 +156,7 @@ impl T5Block {
 
     /// # Shapes
     /// - x and output: `[batch, tokens, width]`
-    /// - bias: `[1, heads, tokens, tokens]`
+    /// - bias: `[1 or batch, heads, tokens, tokens]`
     fn forward(&self, x: Tensor<3>, bias: Tensor<4>) -> Tensor<3> {
         let normalised = rms_norm(x.clone(), &self.norm1, self.epsilon);
         let x = x + self.attn.forward_biased(normalised, None, Some(bias));

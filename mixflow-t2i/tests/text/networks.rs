@@ -18,11 +18,15 @@ fn t5(fixture: &Fixture, device: &Device) -> T5 {
 fn clip_is_the_official_one() {
     for case in ["clip_l_quickgelu", "clip_bigg_gelu", "clip_new_eos"] {
         let (fixture, device) = (Fixture::read(&format!("text/{case}")), Device::default());
-        let output = clip(&fixture, &device).forward(fixture.integers("in.input_ids", &device));
-        let tolerance = fixture.tolerance(None);
-        let layers = fixture.names("out.hidden_states.").len();
-        let penultimate = format!("out.hidden_states.{}", layers - 2);
-        fixture.assert_close(&penultimate, output.penultimate.into_data(), tolerance);
+        let (network, tolerance) = (clip(&fixture, &device), fixture.tolerance(None));
+        let mut states = vec![];
+        let ids = fixture.integers("in.input_ids", &device);
+        let output = network.forward_with(ids, None, |number, state| states.push((number, state.to_data())));
+        assert_eq!(states.len(), fixture.names("out.hidden_states.").len());
+        let penultimate = (states.len() - 2, output.penultimate.to_data());
+        for (number, state) in states.into_iter().chain([penultimate]) {
+            fixture.assert_close(&format!("out.hidden_states.{number}"), state, tolerance);
+        }
         fixture.assert_close("out.last_hidden_state", output.last.into_data(), tolerance);
         fixture.assert_close("out.pooled", output.pooled.into_data(), tolerance);
         fixture.assert_close("out.text_embeds", output.projected.into_data(), tolerance);
@@ -30,11 +34,36 @@ fn clip_is_the_official_one() {
 }
 
 #[test]
+fn clip_that_does_not_see_padding_is_the_official_one() {
+    let (fixture, device) = (Fixture::read("text/clip_masked"), Device::default());
+    let network = clip(&Fixture::read("text/clip_new_eos"), &device);
+    let [ids, mask] = ["in.input_ids", "in.attention_mask"].map(|name| fixture.integers(name, &device));
+    let output = network.forward_with(ids, Some(mask), |_, _| {});
+    let tolerance = fixture.tolerance(None);
+    fixture.assert_close("out.penultimate", output.penultimate.into_data(), tolerance);
+    fixture.assert_close("out.last_hidden_state", output.last.into_data(), tolerance);
+    fixture.assert_close("out.text_embeds", output.projected.into_data(), tolerance);
+}
+
+#[test]
+fn t5_that_does_not_see_padding_is_the_official_one() {
+    let (fixture, device) = (Fixture::read("text/t5_encoder"), Device::default());
+    let [ids, mask] = ["in.input_ids", "in.attention_mask"].map(|name| fixture.integers(name, &device));
+    let output = t5(&fixture, &device).forward_masked(ids.clone(), Some(mask.clone()));
+    fixture.assert_close("out.last_hidden_state_masked", output.into_data(), fixture.tolerance(None));
+    let config: T5Config = serde_json::from_value(fixture.manifest["config"].clone()).expect("a configuration");
+    let weights = fixture.weights("weights.");
+    let output = config.init(&device).stream(weights, ids, Some(mask), 2).expect("the weights of this network");
+    fixture.assert_close("out.last_hidden_state_masked", output.into_data(), fixture.tolerance(None));
+}
+
+#[test]
 fn t5_block_after_block_is_t5() {
     let (fixture, device) = (Fixture::read("text/t5_encoder"), Device::default());
     let config: T5Config = serde_json::from_value(fixture.manifest["config"].clone()).expect("a configuration");
     let ids = fixture.integers("in.input_ids", &device);
-    let output = config.init(&device).stream(fixture.weights("weights."), ids, 2).expect("the weights of this network");
+    let output =
+        config.init(&device).stream(fixture.weights("weights."), ids, None, 2).expect("the weights of this network");
     fixture.assert_close("out.last_hidden_state", output.into_data(), fixture.tolerance(None));
 }
 

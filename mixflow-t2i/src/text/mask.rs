@@ -1,0 +1,12 @@
+//! Padding that attention does not see.
+
+use burn::tensor::{Int, Tensor};
+
+/// What scores gain where a mask `[batch, tokens]` is 1 for tokens and 0 for padding, `[batch, 1, tokens, tokens]`.
+///
+/// Padding gains the lowest finite number, as in Transformers: where all keys are hidden, all count equally.
+pub(super) fn hidden(mask: Tensor<2, Int>) -> Tensor<4> {
+    let [batch, tokens] = mask.dims();
+    let scores = Tensor::<2>::zeros([batch, tokens], &mask.device()).mask_fill(mask.equal_elem(0), f32::MIN);
+    scores.reshape([batch, 1, 1, tokens]).repeat_dim(2, tokens)
+}
