@@ -5,7 +5,7 @@ use std::fmt;
 
 use burn::prelude::*;
 use mixflow_backbones::Backbone;
-use mixflow_schedules::{Prediction, Schedule, same_path, time_between};
+use mixflow_schedules::{Affine, Prediction, Schedule, same_path, time_between};
 
 use crate::objective::FlowMatching;
 use crate::sampling::Guidance;
@@ -38,7 +38,7 @@ enum Source<'a> {
     },
 }
 
-type Predict<'a> = dyn Fn(Tensor<4>, f64) -> Output + 'a;
+type Predict<'a> = dyn Fn(Tensor<4>, Times) -> Output + 'a;
 
 /// A prediction, and the fraction of a step's variance, if it was learned: see [`Backbone::forward_with_variance`].
 type Output = (Tensor<4>, Option<Tensor<4>>);
@@ -77,8 +77,8 @@ impl<'a> Flow<'a> {
     where
         B::Condition: 'a,
     {
-        Self::with_variance(schedule, prediction, move |x, t| {
-            let time = Tensor::full([x.dims()[0]], schedule.at(t).time, (&x.device(), x.dtype()));
+        Self::with_variance(schedule, prediction, move |x, times| {
+            let time = times.labels(schedule, &x);
             backbone.forward_with_variance(x, time, condition.clone())
         })
     }
@@ -93,9 +93,9 @@ impl<'a> Flow<'a> {
     where
         B::Condition: 'a,
     {
-        Self::new(schedule, prediction, move |x, time| {
-            let time = Tensor::full([x.dims()[0]], time, (&x.device(), x.dtype()));
-            backbone.forward(x, time, condition.clone())
+        Self::with_variance(schedule, prediction, move |x, times| {
+            let time = times.labels(schedule, &x);
+            (backbone.forward(x, time, condition.clone()), None)
         })
     }
 
@@ -105,14 +105,14 @@ impl<'a> Flow<'a> {
         prediction: Prediction,
         predict: impl Fn(Tensor<4>, f64) -> Tensor<4> + 'a,
     ) -> Self {
-        Self::with_variance(schedule, prediction, move |x, t| (predict(x, t), None))
+        Self::with_variance(schedule, prediction, move |x, times| (predict(x, times.one()), None))
     }
 
     /// As [`labelled`](Self::labelled), of a network that may have learned the variance of denoising steps.
     pub(crate) fn with_variance(
         schedule: &'a dyn Schedule,
         prediction: Prediction,
-        predict: impl Fn(Tensor<4>, f64) -> Output + 'a,
+        predict: impl Fn(Tensor<4>, Times) -> Output + 'a,
     ) -> Self {
         let source = Source::Network { predict: Box::new(predict), evaluations: Cell::new(0) };
         Self { schedule, prediction, source, carried: 0 }
@@ -214,6 +214,17 @@ impl<'a> Flow<'a> {
         self.predict_guided_as(x, t, t, prediction)
     }
 
+    /// As [`predict`](Self::predict), each row of `x` at a paper time of its own, as in the batches of a training: one
+    /// evaluation.
+    ///
+    /// # Panics
+    /// If there are not as many times as rows, or a network is a function of [`new`](Self::new), which knows one time.
+    #[must_use]
+    pub fn predict_rows(&self, x: Tensor<4>, times: &[f64], prediction: Prediction) -> Tensor<4> {
+        assert_eq!(times.len(), x.dims()[0], "a time for each row");
+        self.predict_on(self.schedule, x, Times(times), Times(times), prediction)
+    }
+
     /// The velocity and the score `∇ log p_t(x)`, from one evaluation.
     #[must_use]
     pub fn velocity_and_score(&self, x: Tensor<4>, t: f64) -> (Tensor<4>, Tensor<4>) {
@@ -221,6 +232,8 @@ impl<'a> Flow<'a> {
             let (velocity, score) = flow.velocity_and_score(x, t);
             return (velocity * *factor, score);
         }
+        let times = [t];
+        let t = Times(&times);
         let (output, _) = self.output(x.clone(), t, t);
         let read = |prediction| self.read(x.clone(), output.clone(), t, prediction, self.schedule);
         (read(Prediction::Velocity), read(Prediction::Score))
@@ -231,6 +244,8 @@ impl<'a> Flow<'a> {
     /// alone.
     #[must_use]
     pub fn data_and_variance(&self, x: Tensor<4>, t: f64) -> (Tensor<4>, Option<Tensor<4>>) {
+        let times = [t];
+        let t = Times(&times);
         let (output, variance) = self.output(x.clone(), t, t);
         (self.read(x, output, t, Prediction::Data, self.schedule), variance)
     }
@@ -252,7 +267,7 @@ impl<'a> Flow<'a> {
     }
 
     fn predict_guided_as(&self, x: Tensor<4>, t: f64, guided_as: f64, prediction: Prediction) -> Tensor<4> {
-        self.predict_on(self.schedule, x, t, guided_as, prediction)
+        self.predict_on(self.schedule, x, Times(&[t]), Times(&[guided_as]), prediction)
     }
 
     /// As a network would predict it that counts time as `schedule` does, which is this one's path.
@@ -260,8 +275,8 @@ impl<'a> Flow<'a> {
         &self,
         schedule: &dyn Schedule,
         x: Tensor<4>,
-        t: f64,
-        guided_as: f64,
+        t: Times,
+        guided_as: Times,
         prediction: Prediction,
     ) -> Tensor<4> {
         match (&self.source, prediction) {
@@ -271,16 +286,24 @@ impl<'a> Flow<'a> {
     }
 
     /// The output as another prediction; untouched where it is that already.
-    fn read(&self, x: Tensor<4>, output: Tensor<4>, t: f64, to: Prediction, schedule: &dyn Schedule) -> Tensor<4> {
-        let affine = self.prediction.convert_between(&self.schedule.at(t), to, &schedule.at(t));
-        match (affine.x, affine.y) {
-            (0.0, 1.0) => output,
-            (0.0, factor) => output * factor,
-            (x_factor, factor) => x * x_factor + output * factor,
+    fn read(&self, x: Tensor<4>, output: Tensor<4>, t: Times, to: Prediction, schedule: &dyn Schedule) -> Tensor<4> {
+        let affine = |&t: &f64| self.prediction.convert_between(&self.schedule.at(t), to, &schedule.at(t));
+        if let &[t] = t.0 {
+            return match affine(&t) {
+                Affine { x: 0.0, y: 1.0 } => output,
+                Affine { x: 0.0, y } => output * y,
+                Affine { x: of_x, y } => x * of_x + output * y,
+            };
         }
+        let affine: Vec<Affine> = t.0.iter().map(affine).collect();
+        let [of_x, of_output] = [|affine: &Affine| affine.x, |affine: &Affine| affine.y].map(|part| {
+            let factors = TensorData::new(affine.iter().map(part).collect(), [affine.len(), 1, 1, 1]);
+            Tensor::from_data(factors, (&x.device(), x.dtype()))
+        });
+        x * of_x + output * of_output
     }
 
-    fn output(&self, x: Tensor<4>, t: f64, guided_as: f64) -> Output {
+    fn output(&self, x: Tensor<4>, t: Times, guided_as: Times) -> Output {
         match &self.source {
             Source::Network { predict, evaluations } => {
                 evaluations.set(evaluations.get() + 1);
@@ -288,11 +311,17 @@ impl<'a> Flow<'a> {
             }
             Source::Guided { strong, weak } => {
                 let (strong, variance) = strong.output(x.clone(), t, guided_as);
-                let guided =
-                    weak.iter().filter(|(_, guidance)| guidance.is_active(guided_as)).map(|(weak, guidance)| {
-                        let weak = weak.predict_on(self.schedule, x.clone(), t, guided_as, self.prediction);
-                        guide(strong.clone(), weak, guidance)
-                    });
+                let guided = weak.iter().filter_map(|(weak, guidance)| {
+                    let active: Vec<bool> = guided_as.0.iter().map(|&t| guidance.is_active(t)).collect();
+                    let weak = || weak.predict_on(self.schedule, x.clone(), t, guided_as, self.prediction);
+                    let guided = active.contains(&true).then(|| guide(strong.clone(), weak(), guidance))?;
+                    if !active.contains(&false) {
+                        return Some(guided);
+                    }
+                    let rows = TensorData::new(active, [strong.dims()[0], 1, 1, 1]);
+                    let rows = Tensor::<4, Bool>::from_data(rows, &strong.device()).expand(strong.shape());
+                    Some(strong.clone().mask_where(rows, guided))
+                });
                 let together = guided.reduce(|all, guided| all + (guided - strong.clone()));
                 (together.unwrap_or_else(|| strong.clone()), variance)
             }
@@ -301,6 +330,28 @@ impl<'a> Flow<'a> {
                 (flow.read(x, output, t, Prediction::Velocity, flow.schedule) * *factor, variance)
             }
         }
+    }
+}
+
+/// Paper times of a batch: one for all rows, or one each.
+#[derive(Clone, Copy)]
+pub(crate) struct Times<'t>(&'t [f64]);
+
+impl Times<'_> {
+    /// The time of all rows.
+    pub(crate) fn one(self) -> f64 {
+        let &[time] = self.0 else { panic!("a function of one time was asked at {} times", self.0.len()) };
+        time
+    }
+
+    /// What a network is told, a label for each row of `x`.
+    fn labels(self, schedule: &dyn Schedule, x: &Tensor<4>) -> Tensor<1> {
+        let options = (&x.device(), x.dtype());
+        if let &[time] = self.0 {
+            return Tensor::full([x.dims()[0]], schedule.at(time).time, options);
+        }
+        let labels: Vec<f64> = self.0.iter().map(|&time| schedule.at(time).time).collect();
+        Tensor::from_data(labels.as_slice(), options)
     }
 }
 

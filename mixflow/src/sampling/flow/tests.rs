@@ -1,3 +1,5 @@
+use burn::tensor::{DType, Device};
+use mixflow_backbones::{ClassLabels, Condition};
 use mixflow_schedules::{Cosine, Linear, Reversed};
 
 use super::*;
@@ -137,4 +139,45 @@ fn both_directions_are_one_flow() {
     assert_eq!(step(&forward), step(&backward));
     let [a, b] = [&forward, &backward].map(|flow| numbers(&flow.velocity_and_score(point(0.3), 0.25).1));
     assert_eq!(a, b);
+}
+
+/// What it says of the time is what it was told, of the condition what the row is: neither may get into another row.
+#[derive(burn::module::Module, Debug)]
+struct Told;
+
+impl Backbone for Told {
+    type Condition = ClassLabels;
+
+    fn forward(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Tensor<4> {
+        let labels = condition.labels.float().cast(x.dtype()).reshape([-1, 1, 1, 1]);
+        x * time.reshape([-1, 1, 1, 1]) + labels * 0.1
+    }
+}
+
+#[test]
+fn rows_at_times_of_their_own_are_what_they_are_alone() {
+    let device = Device::default();
+    let guidance = Guidance::new(3.0).unwrap().within(0.2, 0.5).unwrap();
+    let (times, labels) = ([0.1, 0.3, 0.45, 0.9], [2, 0, 1, 3]);
+    let x = Tensor::<4>::from_data([[[[0.3]]], [[[-1.0]]], [[[0.7]]], [[[2.0]]]], (&device, DType::F64));
+    for to in ALL {
+        let flow = |labels: &[usize]| {
+            let condition = ClassLabels::new(labels, 4, &device);
+            let weak = Flow::of(&Cosine, Prediction::Data, &Told, condition.clone().null());
+            Flow::of(&Cosine, Prediction::Velocity, &Told, condition).guided(weak, guidance).scaled(0.9)
+        };
+        let together = flow(&labels);
+        let found = numbers(&together.predict_rows(x.clone(), &times, to));
+        assert_eq!(together.evaluations(), 2, "one of each network");
+        for (row, (time, label)) in times.into_iter().zip(labels).enumerate() {
+            let alone = numbers(&flow(&[label]).predict(x.clone().narrow(0, row, 1), time, to))[0];
+            assert!((found[row] - alone).abs() < 1e-12 * alone.abs().max(1.0), "{to:?} {row}: {} {alone}", found[row]);
+        }
+    }
+}
+
+#[test]
+#[should_panic(expected = "a time for each row")]
+fn rows_without_a_time_are_refused() {
+    let _ = constant(1.0).predict_rows(point(0.3), &[0.1, 0.2], Prediction::Velocity);
 }

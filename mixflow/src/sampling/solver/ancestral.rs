@@ -81,7 +81,8 @@ mod tests {
                 (x - mean) * (at.alpha * (Gaussian::DEVIATION / deviation).powi(2)) + Gaussian::MEAN
             };
             let sample = |learned: bool| {
-                let flow = Flow::with_variance(&schedule, Prediction::Data, |x, t| {
+                let flow = Flow::with_variance(&schedule, Prediction::Data, |x, at| {
+                    let t = at.one();
                     let seen = data(x.clone(), t);
                     let next = times[times.iter().position(|&time| time == t).unwrap() + 1];
                     let (at, [_, deviation]) = (schedule.at(t), gaussian.moments(t));
