@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use crate::Condition;
+use crate::{Condition, Precision};
 
 /// A network that predicts velocity, noise, data or score from a noisy image.
 ///
@@ -58,5 +58,12 @@ pub trait Backbone: Module {
         condition: Self::Condition,
     ) -> (Tensor<4>, Option<Tensor<4>>) {
         (self.forward(x, time, condition), None)
+    }
+
+    /// The same network, weights and all, with products in `precision`; none if it cannot. Provided: `f32` alone. Networks of this crate's parts
+    /// implement it by [`Precision::of_blocks`].
+    #[must_use]
+    fn in_precision(&self, precision: Precision) -> Option<Self> {
+        precision.is_full().then(|| self.clone())
     }
 }

@@ -11,7 +11,7 @@ use crate::lightning_dit::{LightningDit, LightningDitConfig};
 use crate::repa::{Repa, RepaConfig};
 use crate::sit::{Sit, SitConfig};
 use crate::weights::Weights;
-use crate::{Aligned, AlignedBackbone, Backbone, ClassLabels, Error};
+use crate::{Aligned, AlignedBackbone, Backbone, ClassLabels, Error, Precision};
 
 /// The networks for class labels: type, shape, and what people call it. A new one is a line here.
 macro_rules! networks {
@@ -105,6 +105,10 @@ impl Backbone for Network {
         condition: ClassLabels,
     ) -> (Tensor<4>, Option<Tensor<4>>) {
         networks!(inside Self, self, network => network.forward_with_variance(x, time, condition))
+    }
+
+    fn in_precision(&self, precision: Precision) -> Option<Self> {
+        Some(precision.of_blocks(self.clone()))
     }
 }
 

@@ -16,6 +16,7 @@ mod loading;
 mod mixflow;
 mod names;
 mod optimizer;
+mod precision;
 mod rae_sampling;
 mod rae_stage1;
 mod rae_training;

@@ -18,6 +18,11 @@ use mixflow_tests::{Fixture, Tolerance, close};
 /// The first with fused attention and two encoders, the second with normalised queries and keys.
 const CASES: [&str; 2] = ["repa/repa_sit_2enc", "repa/repa_sit_qknorm"];
 
+/// The network of a recorded case, with its weights, on an autodiff device.
+pub(crate) fn recorded_network(case: &str) -> Repa {
+    Case::read(case).network()
+}
+
 /// A recorded case, and which of its outputs were compared.
 struct Case {
     fixture: Fixture,

@@ -2,6 +2,7 @@
 
 mod gradients;
 mod names;
+mod precision;
 mod tiny_net;
 
 use std::path::Path;
@@ -13,6 +14,7 @@ use serde_json::Value;
 
 pub use gradients::{assert_gradients, assert_loss_and_gradients};
 pub use names::{assert_official_names, official_names};
+pub use precision::assert_errs_like_autocast;
 pub use tiny_net::{LabelledTinyNet, TinyNet};
 
 /// Relative and absolute tolerance: `|a - b| <= absolute + relative * |b|`.
@@ -39,13 +41,15 @@ impl Fixture {
     /// # Panics
     /// If either cannot be read.
     pub fn read(name: &str) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
-        let read = |ending: &str| {
-            let path = folder.join(format!("{name}.{ending}"));
-            std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
-        };
-        let manifest = serde_json::from_slice(&read("json")).expect("manifests are JSON");
-        Self { name: name.into(), bytes: read("safetensors"), manifest }
+        Self { name: name.into(), bytes: read(&format!("{name}.safetensors")), manifest: Self::read_json(name) }
+    }
+
+    /// Reads `tests/fixtures/<name>.json` alone.
+    ///
+    /// # Panics
+    /// If it cannot be read.
+    pub fn read_json(name: &str) -> Value {
+        serde_json::from_slice(&read(&format!("{name}.json"))).expect("manifests are JSON")
     }
 
     /// All names that begin with `prefix`, without it, sorted.
@@ -117,6 +121,11 @@ impl Fixture {
     fn tensors(&self) -> SafeTensors<'_> {
         SafeTensors::deserialize(&self.bytes).unwrap_or_else(|error| panic!("{}: {error}", self.name))
     }
+}
+
+fn read(name: &str) -> Vec<u8> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(name);
+    std::fs::read(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
 /// Panics, naming the worst value, unless `found` equals `expected` within `tolerance`.

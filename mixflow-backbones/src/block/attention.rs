@@ -8,6 +8,7 @@ use burn::tensor::ops::AttentionModuleOptions;
 use crate::block::{HeadNorm, NormKind, Projection, SplitProjection};
 use crate::embed::RotaryTable;
 use crate::init::Initializer;
+use crate::precision::product_type;
 use crate::{Linear, ops};
 
 /// Self-attention: of all tokens to all, or causal; with queries and keys normalised within their heads and turned by
@@ -66,7 +67,17 @@ impl<P: Projection> Attention<P> {
         if self.scores != AttentionModuleOptions::default() || self.qkv.is_grouped() {
             return self.forward_biased(x, places, None);
         }
-        self.proj.forward(ops::attention(self.packed(x, places), self.heads))
+        self.proj.forward(self.mix(self.packed(x, places)))
+    }
+
+    /// [`ops::attention`] of packed queries, keys and values, multiplied in the type of the layers' weights:
+    /// `[batch, tokens, 3 heads d]` to `[batch, tokens, heads d]`.
+    pub fn mix(&self, packed: Tensor<3>) -> Tensor<3> {
+        let (own, low) = (packed.dtype(), product_type(&self.proj.weight));
+        match low == own {
+            true => ops::attention(packed, self.heads),
+            false => ops::attention(packed.cast(low), self.heads).cast(own),
+        }
     }
 
     /// Queries, keys and values as [`ops::attention`] takes them, normalised and turned: `[batch, tokens, width]` to

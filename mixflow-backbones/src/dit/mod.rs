@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 
 use crate::sit::Sit;
 use crate::weights::Weights;
-use crate::{Backbone, ClassLabels, Error};
+use crate::{Backbone, ClassLabels, Error, Precision};
 
 /// Steps that the published networks were trained on, 0 (data) to 999 (noise).
 const STEPS: f64 = 1000.0;
@@ -75,6 +75,10 @@ impl Backbone for Dit {
         let learns = outputs.dims()[1] > channels;
         let fraction = learns.then(|| (outputs.clone().narrow(1, channels, channels) + 1.0) / 2.0);
         (outputs.narrow(1, 0, channels), fraction)
+    }
+
+    fn in_precision(&self, precision: Precision) -> Option<Self> {
+        Some(precision.of_blocks(self.clone()))
     }
 }
 

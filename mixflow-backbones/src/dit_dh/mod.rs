@@ -11,7 +11,7 @@ use burn::tensor::Tensor;
 use crate::block::{AdaLnBlock, FinalLayer, Perceptron};
 use crate::embed::{FourierEmbedding, LabelEmbedding, PatchEmbedding, RotaryTable, unpatchify};
 use crate::weights::Weights;
-use crate::{Backbone, ClassLabels, Error, Linear, Network, ops};
+use crate::{Backbone, ClassLabels, Error, Linear, Network, Precision, ops};
 
 /// DiT^DH: an encoder of `LightningDiT` blocks turns latent, time and class into one condition a token, and a head of
 /// few and wide blocks predicts from the latent under these conditions.
@@ -114,6 +114,10 @@ impl Backbone for DitDh {
     fn forward(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Tensor<4> {
         let encoded = self.encode(x.clone(), time, condition);
         self.decode(x, encoded)
+    }
+
+    fn in_precision(&self, precision: Precision) -> Option<Self> {
+        Some(precision.of_blocks(self.clone()))
     }
 }
 

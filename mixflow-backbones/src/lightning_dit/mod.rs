@@ -20,7 +20,7 @@ use burn::tensor::Tensor;
 use crate::block::{AdaLnBlock, FinalLayer, Perceptron};
 use crate::embed::{FourierEmbedding, LabelEmbedding, PatchEmbedding, RotaryTable, unpatchify};
 use crate::weights::Weights;
-use crate::{Backbone, ClassLabels, Error, Network, ops};
+use crate::{Backbone, ClassLabels, Error, Network, Precision, ops};
 
 /// `LightningDiT`: a diffusion transformer with rotary positions, root mean square normalisation and `SwiGLU`.
 ///
@@ -91,6 +91,10 @@ impl Backbone for LightningDit {
         let output = unpatchify(patches, [height / self.patch, width / self.patch], self.patch);
         // A network that learns sigma predicts it in a second half, which flow matching does not use.
         output.slice([0..batch, 0..self.channels])
+    }
+
+    fn in_precision(&self, precision: Precision) -> Option<Self> {
+        Some(precision.of_blocks(self.clone()))
     }
 }
 

@@ -2,11 +2,13 @@
 
 use super::buffer::{contiguous, is_large, tensor, values};
 use super::gemm::{Matrix, Threads, multiply};
-use super::kernel::{Kernel, apply, is_native};
+use super::kernel::{Kernel, apply, is_native, is_on_cpu};
 use super::simd::{exp, fold, sum, vectorized};
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
-use burn::tensor::{Tensor, activation::softmax};
+use burn::tensor::activation::softmax;
+use burn::tensor::ops::AttentionModuleOptions;
+use burn::tensor::{DType, Tensor, module};
 use rayon::prelude::*;
 
 /// `softmax(q kᵀ / √d) v` for every head, without mask; `d` is the width of a head.
@@ -24,6 +26,9 @@ use rayon::prelude::*;
 pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     let [_, _, packed] = qkv.dims();
     assert!(heads > 0 && packed % (3 * heads) == 0, "attention: width {packed} is not 3 times {heads} heads");
+    if qkv.dtype() == DType::BF16 && is_on_cpu(&qkv) {
+        return attention(qkv.cast(DType::F32), heads).cast(DType::BF16);
+    }
     if !is_native(&qkv) {
         return composed(qkv, heads);
     }
@@ -35,8 +40,12 @@ fn composed(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     let width = packed / (3 * heads);
     let parts = qkv.reshape([batch, tokens, 3, heads, width]).permute([2, 0, 3, 1, 4]); // [3, batch, heads, tokens, d]
     let [q, k, v] = [0, 1, 2].map(|part| parts.clone().narrow(0, part, 1).squeeze_dim::<4>(0));
-    let scores = (q * (width as f64).powf(-0.5)).matmul(k.swap_dims(2, 3));
-    softmax(scores, 3).matmul(v).swap_dims(1, 2).reshape([batch, tokens, heads * width])
+    let mixed = match is_on_cpu(&q) {
+        true => softmax((q * (width as f64).powf(-0.5)).matmul(k.swap_dims(2, 3)), 3).matmul(v),
+        // One operation forward and one backward, which keep no scores.
+        false => module::attention(q, k, v, None, None, AttentionModuleOptions::default()),
+    };
+    mixed.swap_dims(1, 2).reshape([batch, tokens, heads * width])
 }
 
 /// Values of the attention matrix held at a time.

@@ -28,8 +28,12 @@ pub(super) trait Kernel<const N: usize>: Copy + Debug + Send + 'static {
 
 /// Whether the kernels of this module take `tensor`.
 pub(super) fn is_native<const D: usize>(tensor: &Tensor<D>) -> bool {
-    tensor.dtype() == DType::F32
-        && matches!(tensor.device().inner().as_dispatch(), burn::backend::DispatchDevice::Flex(_))
+    tensor.dtype() == DType::F32 && is_on_cpu(tensor)
+}
+
+/// Whether `tensor` is Flex's, of whatever type.
+pub(super) fn is_on_cpu<const D: usize>(tensor: &Tensor<D>) -> bool {
+    matches!(tensor.device().inner().as_dispatch(), burn::backend::DispatchDevice::Flex(_))
 }
 
 /// Applies a kernel to tensors for which [`is_native`] holds, tracking gradients where an input does.

@@ -14,9 +14,14 @@ use burn::tensor::Tensor;
 /// - weight: `[output, input]`
 /// - bias: `[output]`
 /// - returns: `[.., output]`
+///
+/// The product is computed in the type of the weight, the result is in that of `x`.
 pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
     let [output, input] = weight.dims();
     assert_eq!(x.dims()[D - 1], input, "linear: x {:?} does not fit weight {:?}", x.dims(), weight.dims());
+    if weight.dtype() != x.dtype() {
+        return rounded(x, weight, bias);
+    }
     if !is_native(&x) {
         return composed(x, weight, bias);
     }
@@ -28,6 +33,22 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
         }
         None => apply(Product, [x, weight]),
     })
+}
+
+/// The product of numbers of the weight's type. On the CPU they are rounded to it and multiplied in `f32`, which gives what
+/// GPUs do: exact products, sums of 32 bits, and a result that is rounded.
+fn rounded<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+    let (own, low) = (x.dtype(), weight.dtype());
+    let native = is_native(&x);
+    let x = x.cast(low);
+    let y = match native {
+        true => linear(x.cast(own), weight.cast(own), None).cast(low),
+        false => composed(x, weight, None),
+    };
+    match bias {
+        Some(bias) => y.cast(own) + bias.unsqueeze(),
+        None => y.cast(own),
+    }
 }
 
 fn composed<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {

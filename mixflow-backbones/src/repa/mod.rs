@@ -13,7 +13,7 @@ use burn::tensor::Tensor;
 use crate::block::AdaLnBlock;
 use crate::sit::Sit;
 use crate::weights::Weights;
-use crate::{Aligned, AlignedBackbone, Backbone, ClassLabels, Error, Network};
+use crate::{Aligned, AlignedBackbone, Backbone, ClassLabels, Error, Network, Precision};
 
 /// REPA: a [`Sit`] whose tokens after its first blocks are projected to the features of frozen encoders.
 ///
@@ -48,6 +48,10 @@ impl Backbone for Repa {
 
     fn forward(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Tensor<4> {
         self.sit.forward(x, time, condition)
+    }
+
+    fn in_precision(&self, precision: Precision) -> Option<Self> {
+        Some(precision.of_blocks(self.clone()))
     }
 }
 

@@ -11,7 +11,7 @@ use burn::tensor::Tensor;
 use crate::block::{AdaLnBlock, FinalLayer};
 use crate::embed::{LabelEmbedding, PatchEmbedding, TimestepEmbedding, unpatchify};
 use crate::weights::Weights;
-use crate::{Backbone, ClassLabels, Error, Network, ops};
+use crate::{Backbone, ClassLabels, Error, Network, Precision, ops};
 
 /// SiT: a vision transformer whose blocks are modulated by time and class.
 ///
@@ -87,6 +87,10 @@ impl Backbone for Sit {
     fn forward(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Tensor<4> {
         // Flow matching does not use a second half.
         self.outputs(x, time, condition).narrow(1, 0, self.channels)
+    }
+
+    fn in_precision(&self, precision: Precision) -> Option<Self> {
+        Some(precision.of_blocks(self.clone()))
     }
 }
 

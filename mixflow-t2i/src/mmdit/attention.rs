@@ -2,9 +2,9 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
+use mixflow::backbones::Linear;
 use mixflow::backbones::block::{HeadNorm, NormKind, Projection, SplitAttention, SplitProjection};
 use mixflow::backbones::init::Initializer;
-use mixflow::backbones::{Linear, ops};
 
 /// One attention over the tokens of image and text, with projections of each.
 #[derive(Module, Debug)]
@@ -45,7 +45,7 @@ impl JointAttention {
         let [tokens, text_tokens] = [image.dims()[1], context.dims()[1]];
         let text = self.text.packed(context);
         let text = HeadNorm::queries_and_keys(&self.text_q_norm, &self.text_k_norm, text, self.heads);
-        let mixed = ops::attention(Tensor::cat(vec![self.image.packed(image, None), text], 1), self.heads);
+        let mixed = self.image.mix(Tensor::cat(vec![self.image.packed(image, None), text], 1));
         let image = self.image.proj.forward(mixed.clone().narrow(1, 0, tokens));
         let text = self.text_proj.as_ref().map(|proj| proj.forward(mixed.narrow(1, tokens, text_tokens)));
         (image, text)

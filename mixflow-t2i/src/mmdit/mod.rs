@@ -15,7 +15,7 @@ pub use keys::official_key;
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use mixflow::backbones::embed::{PatchEmbedding, sinusoidal, unpatchify};
-use mixflow::backbones::{Backbone, Linear, ops};
+use mixflow::backbones::{Backbone, Linear, Precision, ops};
 
 use crate::TextEmbedding;
 
@@ -167,5 +167,9 @@ impl Backbone for MmDit {
         let (tokens, _) = (self.transformer_blocks.iter())
             .fold(streams, |(image, context), block| block.forward(image, context, modulation.clone()));
         self.decode(tokens, modulation, [height, width])
+    }
+
+    fn in_precision(&self, precision: Precision) -> Option<Self> {
+        Some(precision.of_blocks(self.clone()))
     }
 }

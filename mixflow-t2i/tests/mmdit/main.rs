@@ -2,6 +2,7 @@
 
 mod network;
 mod pipeline;
+mod precision;
 mod sampling;
 mod weights;
 

@@ -4,12 +4,14 @@ mod alignment;
 mod batch;
 mod flow_matching;
 mod hybrid;
+mod in_precision;
 mod loss;
 
 pub use alignment::{Alignment, AlignmentConfig, AlignmentLosses, TargetEncoder};
 pub use batch::{Batch, StepBatches};
 pub use flow_matching::{FlowMatching, Noised, Target, noise};
 pub use hybrid::{Hybrid, HybridLosses};
+pub use in_precision::InPrecision;
 pub use loss::Loss;
 
 use std::fmt::Debug;

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::{Device, Tensor};
 use mixflow_backbones::json::explain;
-use mixflow_backbones::{Backbone, Condition};
+use mixflow_backbones::{Backbone, Condition, Precision};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ use super::step_loop::{Event, Outcome, StepLoop, Stepped};
 use super::{OptimizerConfig, TrainState};
 use crate::Error;
 use crate::data::{Conditioner, Dataset, Fingerprint, Loader, LoaderConfig};
-use crate::objective::{Batch, Objective, StepBatches, TargetEncoder};
+use crate::objective::{Batch, InPrecision, Objective, StepBatches, TargetEncoder};
 
 /// How long and how fast to train.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct TrainConfig {
     /// another number of parts gives the same but for rounding, which grows from step to step.
     #[serde(default = "one")]
     pub accumulation: usize,
+    /// Of matrix products; weights, sums of gradients and what the optimiser remembers are `f32` in any.
+    #[serde(default, skip_serializing_if = "Precision::is_full")]
+    pub precision: Precision,
     /// The optimiser.
     #[serde(default)]
     pub optimizer: OptimizerConfig,
@@ -134,8 +137,10 @@ impl<C: Condition> Run<'_, C> {
             checkpoint_every: config.checkpoint_every,
             stop: self.stop,
         };
-        let state = steps.resume(TrainState::new(network.train()), &mut tell)?;
         let device = Device::default().autodiff();
+        self.check_precision(&network, &device)?;
+        let objective = &InPrecision { objective, precision: config.precision };
+        let state = steps.resume(TrainState::new(network.train()), &mut tell)?;
         let loading = LoaderConfig {
             seed: self.seed,
             batch: config.batch,
@@ -153,6 +158,17 @@ impl<C: Condition> Run<'_, C> {
         let outcome = steps.run(state, step, &mut tell)?;
         self.data.remarks().into_iter().for_each(|line| tell(Event::Warning(line)));
         Ok(outcome)
+    }
+
+    /// Refuses a precision that the network or the device does not know.
+    fn check_precision(&self, network: &impl Backbone, device: &Device) -> Result<(), Error> {
+        let precision = self.config.precision;
+        let reason = match (precision.is_supported(device), network.in_precision(precision)) {
+            (true, Some(_)) => return Ok(()),
+            (true, None) => format!("this network computes in f32 alone, found training.precision={precision}"),
+            (false, _) => format!("this device does not compute in {precision}: set training.precision=f32"),
+        };
+        Err(Error::Recipe { origin: self.folder.display().to_string(), reason })
     }
 
     /// The parts of a step, with what the encoder says of their images where they are stored without.

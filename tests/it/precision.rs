@@ -1,0 +1,104 @@
+//! Networks in 16 bits against the official code under PyTorch's autocast, and a training in them.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use burn::tensor::{Device, Tensor};
+use mixflow::FlowMatching;
+use mixflow::data::Unconditional;
+use mixflow::recipe::Recipe;
+use mixflow::train::{Checkpoints, Event, Run, Snapshot};
+use mixflow_backbones::{Backbone, ClassLabels, Precision};
+use mixflow_schedules::Linear;
+use mixflow_tests::{Fixture, TinyNet, assert_errs_like_autocast};
+
+/// Checks a network for class labels; `case` is its name among the recorded ones, `classes` their number.
+fn check<B: Backbone<Condition = ClassLabels>>(case: &str, network: &B, classes: usize) {
+    let (fixture, device) = (Fixture::read(&format!("bf16/{case}")), Device::default().autodiff());
+    let time: Tensor<1> = fixture.tensor("in.ext.t", &device);
+    let labels = ClassLabels { labels: fixture.integers("in.ext.y", &device), null: classes };
+    assert_errs_like_autocast(case, network, |network, x| network.forward(x, time.clone(), labels.clone()));
+}
+
+#[test]
+fn sit_errs_as_under_autocast() {
+    let fixture = Fixture::read("sit/sit_p2_learnsigma");
+    let network = crate::sit::network(&fixture, &Device::default().autodiff());
+    check("sit_p2_learnsigma", &network, crate::sit::shape(&fixture).classes);
+}
+
+#[test]
+fn repa_errs_as_under_autocast() {
+    let network = crate::repa::recorded_network("repa/repa_sit_2enc");
+    check("repa_sit_2enc", &network, network_classes("repa/repa_sit_2enc"));
+}
+
+#[test]
+fn dit_dh_errs_as_under_autocast() {
+    let fixture = Fixture::read("rae_stage2/ddt_default");
+    let all = &fixture.manifest["config"];
+    let network = crate::dit_dh::network(&fixture, all, all, "weights.", &Device::default().autodiff());
+    check("ddt_default", &network, network_classes("rae_stage2/ddt_default"));
+}
+
+fn network_classes(case: &str) -> usize {
+    Fixture::read(case).manifest["config"]["num_classes"].as_u64().expect("num_classes") as usize
+}
+
+/// The losses of a run, and the state that it ends in.
+fn train(recipe: &Recipe, folder: &Path) -> (Vec<f64>, Snapshot) {
+    let mut losses = vec![];
+    let outcome =
+        crate::resume::train(recipe, folder, &recipe.objective.flow_matching(), &AtomicBool::new(false), |event| {
+            if let Event::Stepped(report) = event {
+                losses.push(report.loss);
+            }
+        });
+    outcome.expect("training succeeds");
+    let latest = Checkpoints::new(folder.join("checkpoints"), 2).latest().expect("the folder can be listed");
+    (losses, latest.checkpoint.expect("a finished run has a checkpoint").snapshot)
+}
+
+#[test]
+fn a_training_in_bf16_follows_the_one_in_f32_and_resumes_bit_for_bit() {
+    let mut recipe = crate::resume::recipe(1000);
+    recipe.training.steps = 40;
+    let folder = || tempfile::tempdir().expect("a folder");
+    let (full, _) = train(&recipe, folder().path());
+    recipe.training.precision = Precision::Bf16;
+    let (low, whole) = train(&recipe, folder().path());
+    // Each step sees the same examples and noise. Products err by 2⁻⁸, the loss is a mean of many of them.
+    for (step, (low, full)) in low.iter().zip(&full).enumerate() {
+        assert!((low / full - 1.0).abs() < 4e-3, "step {step}: {low} in bf16, {full} in f32");
+    }
+    assert_ne!(low, full);
+
+    let stopped = folder();
+    recipe.training.steps = 15;
+    train(&recipe, stopped.path());
+    recipe.training.steps = 40;
+    assert!(train(&recipe, stopped.path()).1 == whole, "a stopped run in bf16 ends as one that was not stopped");
+}
+
+#[test]
+fn a_network_without_bf16_is_not_trained_in_it() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut recipe = crate::resume::recipe(1000);
+    recipe.training.precision = Precision::Bf16;
+    let run = Run {
+        folder: folder.path().into(),
+        recipe: recipe.to_value(),
+        config: &recipe.training,
+        seed: 0,
+        data: recipe.data.open().expect("digits"),
+        conditioner: Arc::new(Unconditional),
+        flip: false,
+        encoder: None,
+        stop: &AtomicBool::new(false),
+    };
+    let network = TinyNet::of(&Fixture::read("mixflow/mixflow_rae_linear"), &Device::default());
+    let error = run.train(network, &FlowMatching::new(Linear), |_| {}).expect_err("it computes in f32").to_string();
+    assert!(error.ends_with("this network computes in f32 alone, found training.precision=bf16"), "{error}");
+    assert!(!folder.path().join("metrics.jsonl").exists(), "nothing was begun");
+}
