@@ -20,6 +20,7 @@ mod precision;
 mod rae_sampling;
 mod rae_stage1;
 mod rae_training;
+mod reads;
 mod repa;
 mod repa_sampling;
 mod resume;

@@ -113,13 +113,15 @@ impl AdamW {
     }
 }
 
-/// Sum of the squares of all values, for clipping by global norm. In `f32` on the CPU it is summed in `f64`.
-pub fn squared_norm<const D: usize>(gradient: Tensor<D>) -> f64 {
+/// Sum of the squares of all values, `[1]`, for clipping by global norm. It stays on its device, for [`read`](super::read).
+/// Of `f32` on the CPU it is an `f64`, and summed as such.
+pub fn squared_norm<const D: usize>(gradient: Tensor<D>) -> Tensor<1> {
     if !is_plain(&gradient) {
-        return (gradient.clone() * gradient).sum().into_scalar::<f64>();
+        return (gradient.clone() * gradient).sum();
     }
+    let device = gradient.device();
     let parts: Vec<f64> = storage(gradient).storage::<f32>().par_chunks(PART).map(squares).collect();
-    parts.iter().sum()
+    Tensor::from_data([parts.iter().sum::<f64>()], (&device, DType::F64))
 }
 
 /// Values a task works on.
@@ -258,7 +260,7 @@ mod tests {
         let exact: f64 = wave(0.0).iter().map(|x| f64::from(*x as f32).powi(2)).sum();
         let norms = [1, 2, 3].map(|threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
-            pool.install(|| squared_norm(tensor(wave(0.0), DType::F32)))
+            pool.install(|| squared_norm(tensor(wave(0.0), DType::F32)).into_scalar::<f64>())
         });
         assert!((norms[0] - exact).abs() < 1e-12 * exact, "{} is not {exact}", norms[0]);
         assert_eq!(norms, [norms[0]; 3]);

@@ -6,7 +6,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorData};
 use mixflow_backbones::Backbone;
-use mixflow_backbones::ops::{AdamW, AdamWState, squared_norm};
+use mixflow_backbones::ops::{AdamW, AdamWState, read, squared_norm};
 use mixflow_backbones::weights::{Misfit, Mismatch};
 
 use super::OptimizerConfig;
@@ -86,27 +86,35 @@ impl<B: Module> TrainState<B> {
         config: &OptimizerConfig,
     ) -> (Self, StepReport) {
         let mut gradients: Option<GradientsParams> = None;
-        let (mut losses, mut terms) = (Vec::new(), Vec::new());
+        // The losses of all parts, their terms and the squared norms stay on the device, until all is asked of it.
+        let (mut losses, mut names, mut terms) = (vec![], vec![], vec![]);
         for loss_of in losses_of {
             let loss: Loss = loss_of(&self.backbone).into();
-            losses.push(number(&loss.total));
-            terms.push(loss.terms.iter().map(|(name, term)| (*name, number(term))).collect());
+            losses.push(loss.total.clone().inner());
+            for (name, term) in loss.terms {
+                names.push(name);
+                terms.push(if term.is_autodiff() { term.inner() } else { term });
+            }
             let new = GradientsParams::from_grads(loss.total.backward(), &self.backbone);
             gradients = Some(match gradients {
                 None => new,
                 Some(sum) => add(&self.backbone, sum, new),
             });
         }
-        let parts = losses.len() as f64;
+        let count = losses.len();
+        let parts = count as f64;
         let mut gradients = gradients.expect("a step has at least one batch");
-        let mut norm = Norm { gradients: &gradients, squares: 0.0 };
+        let mut norm = Norm { gradients: &gradients, squares: vec![] };
         self.backbone.visit(&mut norm);
+        let numbers = read([losses, terms, norm.squares].concat());
+        let (losses, numbers) = numbers.split_at(count);
+        let (terms, squares) = numbers.split_at(names.len());
 
         let mut report = StepReport {
             step: self.step,
             loss: losses.iter().sum::<f64>() / parts,
-            terms: mean(&terms),
-            gradient_norm: norm.squares.sqrt() / parts,
+            terms: means(names.into_iter().zip(terms), parts),
+            gradient_norm: squares.iter().sum::<f64>().sqrt() / parts,
             learning_rate: config.learning_rate.at(self.step),
             finite: false,
         };
@@ -172,20 +180,16 @@ impl<B: Module> TrainState<B> {
     }
 }
 
-fn number(tensor: &Tensor<1>) -> f64 {
-    tensor.clone().into_scalar()
-}
-
 /// Each term's mean over the parts of a step; one that a part lacks is 0 there.
-fn mean(parts: &[Vec<(&'static str, f64)>]) -> Vec<(&'static str, f64)> {
+fn means<'a>(terms: impl Iterator<Item = (&'static str, &'a f64)>, parts: f64) -> Vec<(&'static str, f64)> {
     let mut sums: Vec<(&'static str, f64)> = vec![];
-    for &(name, value) in parts.iter().flatten() {
+    for (name, &value) in terms {
         match sums.iter_mut().find(|(known, _)| *known == name) {
             Some((_, sum)) => *sum += value,
             None => sums.push((name, value)),
         }
     }
-    sums.into_iter().map(|(name, sum)| (name, sum / parts.len() as f64)).collect()
+    sums.into_iter().map(|(name, sum)| (name, sum / parts)).collect()
 }
 
 impl<B: Backbone> TrainState<B> {
@@ -251,13 +255,13 @@ impl ModuleVisitor for Start {
 
 struct Norm<'a> {
     gradients: &'a GradientsParams,
-    squares: f64,
+    squares: Vec<Tensor<1>>,
 }
 
 impl ModuleVisitor for Norm<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.get::<D>(param.id) {
-            self.squares += squared_norm(gradient);
+            self.squares.push(squared_norm(gradient));
         }
     }
 }
