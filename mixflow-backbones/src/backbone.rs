@@ -66,4 +66,12 @@ pub trait Backbone: Module {
     fn in_precision(&self, precision: Precision) -> Option<Self> {
         precision.is_full().then(|| self.clone())
     }
+
+    /// The same network, weights and all, whose blocks keep their inputs alone for the backward pass and are run again in it;
+    /// none if it cannot. Provided: none. Networks of this crate's blocks implement it by
+    /// [`AdaLnBlock::recomputing`](crate::block::AdaLnBlock::recomputing), others by [`recompute`](crate::block::recompute).
+    #[must_use]
+    fn recomputing(&self) -> Option<Self> {
+        None
+    }
 }

@@ -57,6 +57,12 @@ macro_rules! define {
                     $(Self::$network(network) => network.load(weights).map(Self::$network),)+
                 }
             }
+
+            fn recomputing_inside(&self) -> Option<Self> {
+                match self {
+                    $(Self::$network(network) => network.recomputing().map(Self::$network),)+
+                }
+            }
         }
 
         impl NetworkConfig {
@@ -109,6 +115,10 @@ impl Backbone for Network {
 
     fn in_precision(&self, precision: Precision) -> Option<Self> {
         Some(precision.of_blocks(self.clone()))
+    }
+
+    fn recomputing(&self) -> Option<Self> {
+        self.recomputing_inside()
     }
 }
 

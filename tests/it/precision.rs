@@ -1,4 +1,5 @@
-//! Networks in 16 bits against the official code under PyTorch's autocast, and a training in them.
+//! Networks in 16 bits against the official code under PyTorch's autocast, and trainings in them and with blocks that are run
+//! again.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -101,4 +102,19 @@ fn a_network_without_bf16_is_not_trained_in_it() {
     let error = run.train(network, &FlowMatching::new(Linear), |_| {}).expect_err("it computes in f32").to_string();
     assert!(error.ends_with("this network computes in f32 alone, found training.precision=bf16"), "{error}");
     assert!(!folder.path().join("metrics.jsonl").exists(), "nothing was begun");
+}
+
+/// In 16 bits, too: what is run again rounds again.
+#[test]
+fn blocks_that_are_run_again_change_no_bit() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        let mut recipe = crate::resume::recipe(1000);
+        (recipe.training.steps, recipe.training.accumulation, recipe.training.precision) = (6, 2, precision);
+        let folder = || tempfile::tempdir().expect("a folder");
+        let (losses, state) = train(&recipe, folder().path());
+        recipe.training.recompute = true;
+        let (again, same) = train(&recipe, folder().path());
+        assert_eq!(losses, again);
+        assert!(state == same, "weights, average and moments in {precision}");
+    }
 }

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use crate::Linear;
-use crate::block::{Attention, FeedForward, Mlp, ModulatedNorm, NormKind};
+use crate::block::{Attention, FeedForward, Mlp, ModulatedNorm, NormKind, recompute};
 use crate::embed::RotaryTable;
 use crate::init::Initializer;
 use crate::ops;
@@ -27,13 +27,21 @@ pub struct AdaLnBlock<M: Module = Mlp> {
     pub mlp: M,
     /// `width` to `6 * width`: shift, scale, gate of attention, then of the perceptron.
     pub ada_ln: Linear,
+    pub(crate) recompute: bool,
 }
 
-impl<M: FeedForward> AdaLnBlock<M> {
+impl<M: FeedForward + 'static> AdaLnBlock<M> {
     /// The modulation starts at zero, so that the block starts as the identity.
     pub fn new(width: usize, attn: Attention, mlp: M, norm: NormKind, init: &Initializer) -> Self {
         let norm = || ModulatedNorm::new(width, norm, init);
-        Self { norm1: norm(), norm2: norm(), attn, mlp, ada_ln: init.zero_linear(width, 6 * width) }
+        let ada_ln = init.zero_linear(width, 6 * width);
+        Self { norm1: norm(), norm2: norm(), attn, mlp, ada_ln, recompute: false }
+    }
+
+    /// The same block, which keeps its inputs alone for the backward pass: [`recompute`].
+    #[must_use]
+    pub fn recomputing(&self) -> Self {
+        Self { recompute: true, ..self.clone() }
     }
 
     /// # Shapes
@@ -41,6 +49,12 @@ impl<M: FeedForward> AdaLnBlock<M> {
     /// - modulation: `[batch, conditions, width]`, SiLU already applied; each of the conditions is that of
     ///   `tokens / conditions` tokens that follow each other
     pub fn forward(&self, x: Tensor<3>, modulation: Tensor<3>, places: Option<&RotaryTable>) -> Tensor<3> {
+        if self.recompute {
+            let again = (Self { recompute: false, ..self.clone() }, places.cloned());
+            return recompute(&again, x, modulation, |(block, places), x, modulation| {
+                block.forward(x, modulation, places.as_ref())
+            });
+        }
         let whole = x.dims();
         let (x, modulation) = by_condition(x, modulation);
         let groups = x.dims();

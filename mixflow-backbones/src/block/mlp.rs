@@ -1,6 +1,6 @@
 //! The perceptron of a block.
 
-use burn::module::Module;
+use burn::module::{Module, ModuleDisplay};
 use burn::tensor::Tensor;
 use serde::Deserialize;
 
@@ -22,7 +22,7 @@ pub enum Gelu {
 }
 
 /// A perceptron of a block: `[batch, tokens, width]`, in and out.
-pub trait FeedForward: Module {
+pub trait FeedForward: Module + ModuleDisplay {
     /// Every token for itself.
     fn forward(&self, x: Tensor<3>) -> Tensor<3>;
 }

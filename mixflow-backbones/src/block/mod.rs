@@ -7,6 +7,7 @@ mod mlp;
 mod modulated_norm;
 mod perceptron;
 mod projection;
+mod recompute;
 
 pub use ada_ln::{AdaLnBlock, FinalLayer, chunks};
 pub use attention::{Attention, SplitAttention};
@@ -15,3 +16,4 @@ pub use mlp::{FeedForward, Gelu, Mlp};
 pub use modulated_norm::{ModulatedNorm, NormKind};
 pub use perceptron::{Perceptron, PerceptronKind, SwiGlu};
 pub use projection::{Projection, SplitProjection};
+pub use recompute::recompute;

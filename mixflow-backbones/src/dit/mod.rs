@@ -80,6 +80,10 @@ impl Backbone for Dit {
     fn in_precision(&self, precision: Precision) -> Option<Self> {
         Some(precision.of_blocks(self.clone()))
     }
+
+    fn recomputing(&self) -> Option<Self> {
+        self.sit.recomputing().map(Self::from)
+    }
 }
 
 #[cfg(test)]

@@ -96,6 +96,11 @@ impl Backbone for LightningDit {
     fn in_precision(&self, precision: Precision) -> Option<Self> {
         Some(precision.of_blocks(self.clone()))
     }
+
+    fn recomputing(&self) -> Option<Self> {
+        let blocks = self.blocks.iter().map(AdaLnBlock::recomputing).collect();
+        Some(Self { blocks, ..self.clone() })
+    }
 }
 
 #[cfg(test)]

@@ -53,6 +53,10 @@ impl Backbone for Repa {
     fn in_precision(&self, precision: Precision) -> Option<Self> {
         Some(precision.of_blocks(self.clone()))
     }
+
+    fn recomputing(&self) -> Option<Self> {
+        Some(Self { sit: self.sit.recomputing()?, ..self.clone() })
+    }
 }
 
 impl AlignedBackbone for Repa {

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use mixflow::backbones::block::{FeedForward, Gelu, Mlp, SplitAttention, chunks};
+use mixflow::backbones::block::{FeedForward, Gelu, Mlp, SplitAttention, chunks, recompute};
 use mixflow::backbones::init::Initializer;
 use mixflow::backbones::{Linear, ops};
 
@@ -48,6 +48,7 @@ pub struct JointBlock {
     pub ff: Mlp,
     /// Perceptron of the text; none in the last block, after which the text is not needed.
     pub ff_context: Option<Mlp>,
+    recompute: bool,
 }
 
 impl JointBlock {
@@ -62,7 +63,14 @@ impl JointBlock {
             attn2: dual.then(|| image_attention(width, heads, qk_norm, init)),
             ff: mlp(),
             ff_context: (!last).then(mlp),
+            recompute: false,
         }
+    }
+
+    /// The same block, which keeps its inputs alone for the backward pass: [`recompute`].
+    #[must_use]
+    pub fn recomputing(&self) -> Self {
+        Self { recompute: true, ..self.clone() }
     }
 
     /// Image and text after this block. The last block leaves the text as it is.
@@ -71,6 +79,9 @@ impl JointBlock {
     /// - image, context and outputs: `[batch, tokens, width]`
     /// - modulation: `[batch, width]`, SiLU already applied
     pub fn forward(&self, image: Tensor<3>, context: Tensor<3>, modulation: Tensor<2>) -> (Tensor<3>, Tensor<3>) {
+        if self.recompute {
+            return self.forward_again(image, context, modulation);
+        }
         let norm = |x: &Tensor<3>, shift, scale| ops::modulated_layer_norm(x.clone(), shift, scale, EPSILON);
         let ([shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp], second) = match &self.attn2 {
             None => (self.norm1.forward(modulation.clone()), None),
@@ -108,5 +119,18 @@ impl JointBlock {
             _ => context,
         };
         (image, context)
+    }
+
+    /// [`forward`](Self::forward) by [`recompute`], with image and text one after the other.
+    fn forward_again(&self, image: Tensor<3>, context: Tensor<3>, modulation: Tensor<2>) -> (Tensor<3>, Tensor<3>) {
+        let [tokens, text_tokens] = [image.dims()[1], context.dims()[1]];
+        let apart = move |both: Tensor<3>| (both.clone().narrow(1, 0, tokens), both.narrow(1, tokens, text_tokens));
+        let both = Tensor::cat(vec![image, context], 1);
+        let block = Self { recompute: false, ..self.clone() };
+        apart(recompute(&block, both, modulation.unsqueeze_dim(1), move |block, both, modulation| {
+            let (image, context) = apart(both);
+            let (image, context) = block.forward(image, context, modulation.squeeze_dim(1));
+            Tensor::cat(vec![image, context], 1)
+        }))
     }
 }

@@ -172,4 +172,9 @@ impl Backbone for MmDit {
     fn in_precision(&self, precision: Precision) -> Option<Self> {
         Some(precision.of_blocks(self.clone()))
     }
+
+    fn recomputing(&self) -> Option<Self> {
+        let transformer_blocks = self.transformer_blocks.iter().map(JointBlock::recomputing).collect();
+        Some(Self { transformer_blocks, ..self.clone() })
+    }
 }

@@ -33,6 +33,10 @@ pub struct TrainConfig {
     /// Of matrix products; weights, sums of gradients and what the optimiser remembers are `f32` in any.
     #[serde(default, skip_serializing_if = "Precision::is_full")]
     pub precision: Precision,
+    /// Whether the blocks of the network are run again in the backward pass instead of keeping what they compute: less memory,
+    /// more time, and the same result.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub recompute: bool,
     /// The optimiser.
     #[serde(default)]
     pub optimizer: OptimizerConfig,
@@ -42,6 +46,10 @@ pub struct TrainConfig {
     /// Threads that read images; without effect on the result.
     #[serde(default = "one")]
     pub workers: usize,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 fn one() -> usize {
@@ -139,6 +147,12 @@ impl<C: Condition> Run<'_, C> {
         };
         let device = Device::default().autodiff();
         self.check_precision(&network, &device)?;
+        let network = match config.recompute {
+            true => network.recomputing().ok_or_else(|| {
+                self.fault("this network cannot run its blocks again, found training.recompute=true".into())
+            })?,
+            false => network,
+        };
         let objective = &InPrecision { objective, precision: config.precision };
         let state = steps.resume(TrainState::new(network.train()), &mut tell)?;
         let loading = LoaderConfig {
@@ -168,7 +182,11 @@ impl<C: Condition> Run<'_, C> {
             (true, None) => format!("this network computes in f32 alone, found training.precision={precision}"),
             (false, _) => format!("this device does not compute in {precision}: set training.precision=f32"),
         };
-        Err(Error::Recipe { origin: self.folder.display().to_string(), reason })
+        Err(self.fault(reason))
+    }
+
+    fn fault(&self, reason: String) -> Error {
+        Error::Recipe { origin: self.folder.display().to_string(), reason }
     }
 
     /// The parts of a step, with what the encoder says of their images where they are stored without.
