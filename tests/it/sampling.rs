@@ -1,8 +1,8 @@
 //! Guided samples of SiT, network and all, against the official code; and what samples must not depend on.
 
 use burn::tensor::{Device, Tensor};
-use mixflow::data::Classes;
-use mixflow::evaluation::Generator;
+use mixflow::data::{Classes, Conditioner};
+use mixflow::evaluation::{Generator, Weaker};
 use mixflow::recipe::{ObjectiveConfig, SamplingConfig};
 use mixflow::sampling::solver::{Adaptive, Euler, EulerMaruyama, Heun, LastStep, Pair, SeededNoise, Solver};
 use mixflow::sampling::{Flow, Guidance};
@@ -104,6 +104,7 @@ fn generator<'a>(sit: &'a Sit, objective: &'a ObjectiveConfig, sampling: &'a Sam
     Generator {
         autoencoder: None,
         guide: None,
+        weaker: None,
         network: sit,
         objective,
         sampling,
@@ -196,6 +197,37 @@ fn a_scaled_network_is_guided_as_the_others_are() {
     let numbers = |pixels: Vec<f32>| pixels.into_iter().map(f64::from).collect::<Vec<_>>();
     let tolerance = Tolerance { relative: 1e-4, absolute: 1e-4 };
     close("near 1", &numbers(near), &numbers(plain), tolerance);
+}
+
+#[test]
+fn a_condition_draws_what_its_labels_draw() {
+    let (fixture, device) = (Fixture::read(CASE), Device::default());
+    let sit = network(&fixture, &device);
+    let (objective, sampling) = (ObjectiveConfig::default(), sampling(&json!({ "kind": "heun" }), 3));
+    let generator = generator(&sit, &objective, &sampling);
+    let condition = Classes(6).conditions(&LABELS, &device).expect("they are classes");
+    let draw = |generator: &Generator<'_, Sit>, condition: &ClassLabels, count, first| {
+        generator.draw(condition, count, first, &device, &mut |_, _, _| {})
+    };
+    let expected = generator.images(&LABELS, 3).expect("sampling succeeds");
+    assert_eq!(draw(&generator, &condition, 7, 3).expect("sampling succeeds"), expected);
+    // What says the same leads nowhere, and is asked.
+    let weaker = Weaker { network: sit.clone(), guidance: Guidance::new(3.0).expect("it is valid") };
+    let guided = Generator { weaker: Some(&weaker), ..generator };
+    let found = draw(&guided, &condition, 7, 3).expect("sampling succeeds");
+    assert_eq!((found.pixels, found.evaluations), (expected.pixels, expected.evaluations * 3 / 2));
+    // What says something else leads somewhere, with no other guidance too.
+    let mut fewer = sit.clone();
+    fewer.blocks.pop();
+    let weaker = Weaker { network: fewer, guidance: Guidance::new(2.0).expect("it is valid") };
+    let plain = SamplingConfig { guidance: None, ..sampling.clone() };
+    let alone = Generator { sampling: &plain, ..generator };
+    let guided = Generator { weaker: Some(&weaker), ..alone };
+    let [alone, guided] = [alone, guided].map(|generator| draw(&generator, &condition, 7, 3).expect("it succeeds"));
+    assert_eq!(guided.evaluations, 2 * alone.evaluations);
+    assert_ne!(guided.pixels, alone.pixels);
+    let error = draw(&generator, &condition, 1, 1 << 44).expect_err("it makes no sense").to_string();
+    assert!(error.contains("images are numbered below"), "{error}");
 }
 
 #[test]

@@ -4,6 +4,8 @@
 //! products; with an adaptive solver, whose steps are those of a whole batch, within its tolerances. The same images come
 //! from a [`Flow`], a [`Sampler`](crate::sampling::Sampler) and [`SeededNoise`].
 
+use std::ops::Range;
+
 use burn::tensor::{Device, Tensor};
 use mixflow_backbones::{Autoencoder, Backbone, Condition};
 
@@ -12,7 +14,7 @@ use crate::data::Conditioner;
 use crate::evaluation::metric::Features;
 use crate::recipe::{Guide, NetworkSettings, ObjectiveConfig, Recipe, SamplingConfig};
 use crate::sampling::solver::{SampleError, SeededNoise};
-use crate::sampling::{Flow, Images};
+use crate::sampling::{Flow, Guidance, Images};
 
 impl Images {
     /// The pixels as feature vectors, clamped to [−1, 1] as an image file would.
@@ -47,6 +49,17 @@ pub struct Generator<'a, B: Backbone> {
     pub autoencoder: Option<&'a dyn Autoencoder>,
     /// The weaker network that [`SamplingConfig::guide`] stands for.
     pub guide: Option<&'a Guide>,
+    /// A network to be led away from besides, see [`Flow::guided_also`].
+    pub weaker: Option<&'a Weaker<B>>,
+}
+
+/// A weaker network of the same kind that is told the same, such as the network without some of its blocks.
+#[derive(Clone, Debug)]
+pub struct Weaker<B> {
+    /// The network.
+    pub network: B,
+    /// How far, and when, it is led away from.
+    pub guidance: Guidance,
 }
 
 /// States of a batch at one time of the grid: time, number of the batch's first image, states.
@@ -69,6 +82,7 @@ impl<N: NetworkSettings> Recipe<N> {
             lambda: 1.0,
             autoencoder: None,
             guide: None,
+            weaker: None,
         }
     }
 }
@@ -88,18 +102,47 @@ impl<B: Backbone> Generator<'_, B> {
     /// # Errors
     /// As [`images`](Self::images).
     pub fn trajectories(&self, labels: &[usize], first: u64, visit: &mut Visit<'_>) -> Result<Images, Error> {
+        let device = Device::default();
+        self.batches(labels.len(), first, &device, visit, |rows| self.flow(&labels[rows], &device))
+    }
+
+    /// The same of a condition on `device` with `count` rows, one an image, whatever the conditioner knows.
+    ///
+    /// # Errors
+    /// As [`images`](Self::images) but for labels, and if the sampling names a guide, which is told labels alone.
+    pub fn draw(
+        &self,
+        condition: &B::Condition,
+        count: usize,
+        first: u64,
+        device: &Device,
+        visit: &mut Visit<'_>,
+    ) -> Result<Images, Error> {
+        self.batches(count, first, device, visit, |Range { start, end }| {
+            self.flow_of(condition.clone().select(Tensor::arange(start as i64..end as i64, device)))
+        })
+    }
+
+    /// Images of the flows of so many rows, batch by batch.
+    fn batches<'f>(
+        &self,
+        count: usize,
+        first: u64,
+        device: &Device,
+        visit: &mut Visit<'_>,
+        flow: impl Fn(Range<usize>) -> Result<Flow<'f>, Error>,
+    ) -> Result<Images, Error> {
         if self.sampling.batch == 0 {
             return Err(SampleError::Config("sampling.batch must be at least 1, found 0".into()).into());
         }
-        SeededNoise::check(first, labels.len())?;
-        let device = Device::default();
+        SeededNoise::check(first, count)?;
         let [channels, height, width] = self.shape;
-        let mut images = Images { pixels: Vec::new(), shape: [labels.len(), channels, height, width], evaluations: 0 };
-        for (batch, labels) in labels.chunks(self.sampling.batch).enumerate() {
-            let offset = batch * self.sampling.batch;
-            let flow = self.flow(labels, &device)?;
-            let mut noise = SeededNoise::new(self.seed, first + offset as u64, &device);
-            let start = noise.start([labels.len(), channels, height, width]);
+        let mut images = Images { pixels: Vec::new(), shape: [count, channels, height, width], evaluations: 0 };
+        for offset in (0..count).step_by(self.sampling.batch) {
+            let rows = offset..count.min(offset + self.sampling.batch);
+            let mut noise = SeededNoise::new(self.seed, first + offset as u64, device);
+            let start = noise.start([rows.len(), channels, height, width]);
+            let flow = flow(rows)?;
             let samples = self.sampling.sampler.trajectory(&flow, start, &mut noise, |t, x| visit(t, offset, x))?;
             images.evaluations = images.evaluations.max(samples.evaluations);
             let made = match self.autoencoder {
@@ -118,23 +161,44 @@ impl<B: Backbone> Generator<'_, B> {
     /// As [`Conditioner::read`], and if the sampling names a guide and [`guide`](Self::guide) is none.
     pub fn flow(&self, labels: &[usize], device: &Device) -> Result<Flow<'_>, Error> {
         let condition = self.conditioner.conditions(labels, device)?;
-        let ObjectiveConfig { schedule, prediction, .. } = self.objective;
-        let flow = |condition| match self.objective.learned_variance {
-            true => Flow::of(schedule, *prediction, self.network, condition),
-            false => Flow::without_variance(schedule, *prediction, self.network, condition),
+        self.guided(condition, |guide| guide.flow(self.objective, labels, device))
+    }
+
+    /// The same of a condition with a row for each image.
+    ///
+    /// # Errors
+    /// If the sampling names a guide, which is told labels alone.
+    pub fn flow_of(&self, condition: B::Condition) -> Result<Flow<'_>, Error> {
+        self.guided(condition, |_| {
+            let reason = "a guide is told labels, and these images are of conditions without: leave out sampling.guide";
+            Err(SampleError::Config(reason.into()).into())
+        })
+    }
+
+    fn guided<'s>(
+        &'s self,
+        condition: B::Condition,
+        guide: impl FnOnce(&'s Guide) -> Result<Flow<'s>, Error>,
+    ) -> Result<Flow<'s>, Error> {
+        let ObjectiveConfig { schedule, prediction, learned_variance, .. } = self.objective;
+        let flow = |network, condition| match learned_variance {
+            true => Flow::of(schedule, *prediction, network, condition),
+            false => Flow::without_variance(schedule, *prediction, network, condition),
         };
-        let strong = flow(condition.clone());
-        let flow = match (self.sampling.guidance, self.sampling.active_guide(), self.guide) {
+        let strong = flow(self.network, condition.clone());
+        let guided = match (self.sampling.guidance, self.sampling.active_guide(), self.guide) {
             (None, ..) => strong,
-            (Some(guidance), None, _) => strong.guided(flow(condition.null()), guidance),
-            (Some(guidance), Some(_), Some(guide)) => {
-                strong.guided(guide.flow(self.objective, labels, device)?, guidance)
-            }
+            (Some(guidance), None, _) => strong.guided(flow(self.network, condition.clone().null()), guidance),
+            (Some(guidance), Some(_), Some(weak)) => strong.guided(guide(weak)?, guidance),
             (Some(_), Some(guide), None) => {
                 let reason = format!("the recipe names the guide {}, but none was loaded", guide.weights.display());
                 return Err(SampleError::Config(reason).into());
             }
         };
-        Ok(flow.scaled(self.lambda))
+        let guided = match self.weaker {
+            Some(weaker) => guided.guided_also(flow(&weaker.network, condition), weaker.guidance),
+            None => guided,
+        };
+        Ok(guided.scaled(self.lambda))
     }
 }

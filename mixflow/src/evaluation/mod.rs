@@ -12,5 +12,5 @@ pub use evaluate::{
     Evaluation, Measuring, class_counts, decoder, evaluate, evaluate_features, evaluation_pairs, reached,
 };
 pub(crate) use evaluate::{features, reference_size};
-pub use generator::{Generator, Visit};
+pub use generator::{Generator, Visit, Weaker};
 pub use image_set::ImageSet;
