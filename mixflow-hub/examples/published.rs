@@ -5,10 +5,11 @@
 use std::sync::atomic::AtomicBool;
 
 use mixflow::Export;
+use mixflow::Pipeline;
 use mixflow::launch::Launch;
 use mixflow::recipe::Recipe;
 use mixflow::train::RunFolder;
-use mixflow_hub::{Choice, Pipeline, Publication, Samples};
+use mixflow_hub::{Choice, Publication, Samples};
 
 /// The recipe `digits`, smaller and much shorter.
 const SMALLER: [&str; 6] = [
@@ -36,7 +37,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     }
 
     let labels = [0, 1, 2, 3];
-    let [ours, theirs] = [Pipeline::from_folder(&run)?, Pipeline::from_folder(&public)?];
+    let [ours, theirs] =
+        [Pipeline::from_folder(&run, &Default::default())?, Pipeline::from_folder(&public, &Default::default())?];
     let images = theirs.images(&labels, 0)?;
     assert_eq!(images.pixels, ours.images(&labels, 0)?.pixels, "the same images, bit for bit");
     Export::new(folder.path().join("images.png"), theirs.image_channels())?.write(4, 2, [Ok(images)])?;

@@ -49,6 +49,14 @@ impl Address {
         self.revision.clone().unwrap_or_default()
     }
 
+    /// Refuses one file where a whole repository is meant.
+    #[cfg(feature = "pipeline")]
+    pub(crate) fn check_whole(&self) -> Result<(), Error> {
+        let reason = "names a file, which alone is no pipeline: leave it out";
+        let fault = || Error::Name { what: "the address", name: self.to_string(), reason };
+        if self.file.is_none() { Ok(()) } else { Err(fault()) }
+    }
+
     /// The same at a commit: what it stands for never changes.
     #[must_use]
     pub fn at(self, commit: Commit) -> Self {

@@ -61,9 +61,9 @@
 //!
 //! # Features
 //!
-//! - `pipeline` (default): networks from what was downloaded, and with them Burn. Without it the crate only downloads,
+//! - `pipeline` (default): networks from a repository ([`FromHub`]), and with them Burn. Without it the crate only downloads,
 //!   uploads and tracks.
-//! - `t2i`: Stable Diffusion 3 from what was downloaded, and with it the tokenizers of its text encoders.
+//! - `t2i`: Stable Diffusion 3 from a repository, and with it the tokenizers of its text encoders.
 //! - `xet`: uploads to Xet by Hugging Face's `hf-xet` 1.8, with its telemetry off: 136 CPU seconds instead of 37, tokio
 //!   among what is built: [`Client::upload`] must not be called within an async runtime then.
 
@@ -109,9 +109,7 @@ pub use endpoint::Endpoint;
 pub use error::Error;
 pub use patience::Patience;
 #[cfg(feature = "pipeline")]
-pub use pipeline::Pipeline;
-#[cfg(feature = "t2i")]
-pub use pipeline::text_from_hub;
+pub use pipeline::FromHub;
 pub use progress::Progress;
 #[cfg(feature = "pipeline")]
 pub use publication::{Averaging, Choice, Provision, Publication, Published, Samples, Written};

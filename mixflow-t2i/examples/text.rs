@@ -40,7 +40,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     assert!(matches!(finish, Some(Finish::Trained(_))), "nobody stops it");
 
     // Prompts are free: these words were seen, but neither of these sentences.
-    let pipeline = TextPipeline::from_folder(&run)?;
+    let pipeline = TextPipeline::from_folder(&run, &Default::default())?;
     let images = pipeline.images(&["a blue star", "circle, yellow"], 0)?;
     assert_eq!(images.shape, [2, 3, 16, 16]);
     println!("two images of {} network evaluations each", images.evaluations);

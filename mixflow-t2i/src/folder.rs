@@ -3,13 +3,16 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
+use mixflow::Pipeline;
 use mixflow::backbones::Error;
-use mixflow::backbones::autoencoder::{KlAutoencoder, KlAutoencoderConfig};
+use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::diffusers::read_config;
-use mixflow::backbones::weights::Weights;
+use mixflow::recipe::AutoencoderConfig;
+use mixflow::train::StoredNetwork;
 use serde::Deserialize;
 
-use crate::{MmDit, MmDitConfig};
+use crate::recipe::{TextEncoderConfig, stable_diffusion};
+use crate::{MmDitConfig, TextNetworkConfig, TextRecipe, TextSampling};
 
 /// What `diffusers` calls the weights of a network, whole or in shards.
 const WEIGHTS: [&str; 3] = [
@@ -18,34 +21,52 @@ const WEIGHTS: [&str; 3] = [
     "diffusion_pytorch_model.fp16.safetensors",
 ];
 
-/// Transformer, autoencoder and shift of a folder.
-pub(crate) fn read(folder: &Path, device: &Device) -> Result<(MmDit, KlAutoencoder, f64), Error> {
+/// The networks of a folder that `diffusers` has written, such as a download of `stabilityai/stable-diffusion-3.5-medium`:
+/// `transformer` and `vae` with their weights in one file or in shards, and the shift of `scheduler`. Sampling is
+/// [`TextSampling::diffusers`], the seed 0; both can be changed.
+///
+/// It has no labels: images are made of a [`TextEmbedding`](crate::TextEmbedding), see
+/// [`Generator::draw`](mixflow::Generator::draw), or behind an encoder by [`TextPipeline`](crate::TextPipeline).
+///
+/// # Errors
+/// If a file is missing or describes something else, or weights do not fit.
+pub fn from_diffusers(folder: impl AsRef<Path>, device: &Device) -> Result<Pipeline<TextNetworkConfig>, crate::Error> {
+    let folder = folder.as_ref();
     let [transformer, vae] = ["transformer", "vae"].map(|part| folder.join(part));
+    let fault = |problem| Error::Format { path: folder.into(), problem };
     for part in [&transformer, &vae] {
         if !part.join("config.json").is_file() {
-            let problem = format!(
+            return Err(fault(format!(
                 "is no folder of Stable Diffusion 3 as diffusers writes it: there is no {}",
                 part.join("config.json").display()
-            );
-            return Err(Error::Format { path: folder.into(), problem });
+            ))
+            .into());
         }
     }
-    // All that is small is read before all that is large.
-    let shift = shift(&folder.join("scheduler").join("scheduler_config.json"))?;
+    let sampling = TextSampling::diffusers(shift(&folder.join("scheduler").join("scheduler_config.json"))?);
     let network = MmDitConfig::from_diffusers(&transformer.join("config.json"))?;
     let autoencoder = KlAutoencoderConfig::from_diffusers(&vae.join("config.json"))?;
     if network.channels != autoencoder.latent_channels {
         let [takes, makes] = [network.channels, autoencoder.latent_channels];
-        let problem =
-            format!("does not belong together: the transformer has {takes} channels, the autoencoder {makes}");
-        return Err(Error::Format { path: folder.into(), problem });
+        return Err(fault(format!(
+            "does not belong together: the transformer has {takes} channels, the autoencoder {makes}"
+        ))
+        .into());
     }
     let [of_network, of_autoencoder] = [weights(&transformer)?, weights(&vae)?];
-    Ok((
-        network.init(0, device).load(Weights::read(of_network)?)?,
-        autoencoder.init(0, device).load(Weights::read(of_autoencoder)?)?,
-        shift,
-    ))
+    let recipe = TextRecipe {
+        seed: 0,
+        network: TextNetworkConfig {
+            transformer: network,
+            text: TextEncoderConfig::StableDiffusion3 { folder: folder.into() },
+            prompts: 1,
+        },
+        autoencoder: Some(AutoencoderConfig::Kl { network: autoencoder, weights: of_autoencoder }),
+        sampling: sampling.map_err(mixflow::Error::from)?.sampling,
+        post_training: None,
+        ..stable_diffusion()?
+    };
+    Ok(Pipeline::load(recipe, &StoredNetwork::File(of_network), folder, device)?)
 }
 
 fn weights(folder: &Path) -> Result<PathBuf, Error> {

@@ -12,15 +12,14 @@ pub mod prompts;
 pub mod recipe;
 mod sampling;
 pub mod text;
-mod text_to_image;
 pub mod words;
 
 pub use embedding::TextEmbedding;
 pub use error::Error;
+pub use folder::from_diffusers;
 pub use mmdit::{MmDit, MmDitConfig};
 pub use pipeline::TextPipeline;
 pub use recipe::{TextNetworkConfig, TextRecipe};
 pub use sampling::{SkipLayers, TextSampling};
 pub use text::TextEncoder;
-pub use text_to_image::TextToImage;
 pub use words::Words;

@@ -1,38 +1,33 @@
 //! From prompts to images.
 
 use std::fmt;
-use std::fs;
 use std::path::Path;
 
 use burn::tensor::Device;
-use mixflow::backbones::autoencoder::KlAutoencoder;
-use mixflow::backbones::json::explain;
-use mixflow::backbones::weights::Weights;
-use mixflow::recipe::{AutoencoderConfig, is_for_text};
+use mixflow::Pipeline;
+use mixflow::evaluation::{Generator, Visit, Weaker};
 use mixflow::sampling::Images;
-use mixflow::schedules::{Prediction, Schedule};
-use mixflow::train::StoredNetwork;
-use serde_json::Value;
+use mixflow::sampling::solver::SampleError;
 
 use crate::text::TextEncoders;
-use crate::{Error, TextEmbedding, TextEncoder, TextRecipe, TextSampling, TextToImage};
+use crate::{Error, MmDit, SkipLayers, TextEmbedding, TextEncoder, TextNetworkConfig, TextSampling, from_diffusers};
 
-/// Everything between prompts and images.
+/// Everything between prompts and images: a [`Pipeline`] behind a text encoder.
 ///
 /// ```no_run
 /// use mixflow_t2i::TextPipeline;
 ///
-/// # fn main() -> Result<(), mixflow_t2i::Error> {
-/// let pipeline = TextPipeline::from_folder("stable-diffusion-3.5-medium")?;
+/// let pipeline = TextPipeline::from_folder("stable-diffusion-3.5-medium", &Default::default())?;
 /// let images = pipeline.images(&["a lighthouse at night", "two foxes under the moon"], 0)?;
-/// # Ok(())
-/// # }
+/// # Ok::<(), mixflow_t2i::Error>(())
 /// ```
 pub struct TextPipeline {
     /// Who reads the prompts.
     pub encoder: Box<dyn TextEncoder>,
-    /// Who makes images of what is read.
-    pub text_to_image: TextToImage,
+    /// Who makes images of what is read; its recipe says how.
+    pub pipeline: Pipeline<TextNetworkConfig>,
+    /// Guidance away from the network without some of its blocks, beside that of the recipe.
+    pub skip_layers: Option<SkipLayers>,
     /// What images are led away from, where there is guidance; empty is no prompt in particular.
     pub negative: String,
     /// Height and width of the images in pixels.
@@ -41,28 +36,48 @@ pub struct TextPipeline {
 
 impl TextPipeline {
     /// The networks in a folder: of Stable Diffusion 3 or 3.5 as `diffusers` writes it, see [`TextEncoders::from_folder`] and
-    /// [`TextToImage::from_folder`]; or a run of a [`TextRecipe`], its checkpoint, or weights with the recipe beside them.
+    /// [`from_diffusers`]; or what [`Pipeline::of_run`] opens of a [`TextRecipe`](crate::TextRecipe).
     ///
     /// # Errors
     /// If the folder is none of these, lacks a file, or a file does not fit.
-    pub fn from_folder(folder: impl AsRef<Path>) -> Result<Self, Error> {
+    pub fn from_folder(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
         let folder = folder.as_ref();
         if folder.join("transformer").is_dir() || folder.join("model_index.json").is_file() {
             // Encoders are small to open: what they lack is said before the network is read.
-            let encoder = Box::new(TextEncoders::from_folder(folder, &Device::default())?);
-            let text_to_image = TextToImage::from_folder(folder)?;
-            let side = text_to_image.default_side();
-            return Ok(Self { encoder, text_to_image, negative: String::new(), size: [side, side] });
+            let encoder = Box::new(TextEncoders::from_folder(folder, device)?);
+            return Ok(Self::with_encoder(from_diffusers(folder, device)?, encoder));
         }
-        of_run(folder)
+        Self::new(Pipeline::of_run(folder, device)?)
+    }
+
+    /// A network for text behind the encoder that its recipe names.
+    ///
+    /// # Errors
+    /// If the encoder lacks something.
+    pub fn new(pipeline: Pipeline<TextNetworkConfig>) -> Result<Self, Error> {
+        let encoder = pipeline.recipe.network.text.open()?;
+        Ok(Self::with_encoder(pipeline, encoder))
+    }
+
+    /// The same behind another encoder, on the device of the network.
+    pub fn with_encoder(pipeline: Pipeline<TextNetworkConfig>, encoder: Box<dyn TextEncoder>) -> Self {
+        let [_, height, width] = pipeline.image_shape();
+        Self { encoder, pipeline, skip_layers: None, negative: String::new(), size: [height, width] }
+    }
+
+    /// The same with other settings of the sampler.
+    #[must_use]
+    pub fn sampled_as(mut self, TextSampling { sampling, skip_layers }: TextSampling) -> Self {
+        self.pipeline.recipe.sampling = sampling;
+        Self { skip_layers, ..self }
     }
 
     /// One image a prompt: image `i` starts from the noise of number `first + i`.
     ///
     /// # Errors
-    /// As [`encode`](Self::encode) and [`TextToImage::images`].
+    /// As [`encode`](Self::encode) and [`draw`](Self::draw).
     pub fn images(&self, prompts: &[&str], first: u64) -> Result<Images, Error> {
-        Ok(self.text_to_image.images(&self.encode(prompts)?, self.size, first)?)
+        Ok(self.draw(&self.encode(prompts)?, first, &mut |_, _, _| {})?)
     }
 
     /// What the network is told of prompts: made once, it serves for images of several seeds and sizes.
@@ -72,92 +87,52 @@ impl TextPipeline {
     pub fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error> {
         self.encoder.encode_against(prompts, &self.negative)
     }
-}
 
-/// The network of a run with its recipe.
-fn of_run(path: &Path) -> Result<TextPipeline, Error> {
-    let stored = StoredNetwork::find(path)?;
-    let fault = |path: &Path, reason: String| {
-        Error::from(mixflow::Error::Recipe { origin: path.display().to_string(), reason })
-    };
-    let Some(file) = stored.recipe_file() else {
-        return Err(fault(path, "lies beside no recipe.json or config.json that says what network it is".into()));
-    };
-    let text = fs::read_to_string(&file).map_err(Error::reading(&file))?;
-    let value: Value =
-        serde_json::from_str(&text).map_err(|error| fault(&file, format!("not JSON: {}", explain(&error))))?;
-    if !is_for_text(&value) {
-        return Err(fault(&file, "is the recipe of a network for class labels, not for text".into()));
+    /// One image of each prompt that was encoded; `visit` sees every state on the way.
+    ///
+    /// # Errors
+    /// As [`Generator::draw`], for a size that the network has no places for, and for blocks that it does not have.
+    pub fn draw(&self, text: &TextEmbedding, first: u64, visit: &mut Visit<'_>) -> Result<Images, mixflow::Error> {
+        let weaker = self.weaker()?;
+        let generator = Generator { shape: self.latents()?, weaker: weaker.as_ref(), ..self.pipeline.generator() };
+        generator.draw(text, text.batch(), first, &text.tokens.device(), visit)
     }
-    let recipe = TextRecipe::parse_value(value).map_err(|reason| fault(&file, reason))?;
-    let recipe = match file.parent() {
-        Some(folder) if file.ends_with("config.json") => recipe.beside(folder),
-        _ => recipe,
-    };
-    text_to_image(&recipe, &stored).map_err(|reason| match reason {
-        Reason::Recipe(reason) => fault(&file, reason),
-        Reason::Other(error) => *error,
-    })
-}
 
-/// What is wrong: with the recipe, or with something else.
-enum Reason {
-    Recipe(String),
-    Other(Box<Error>),
-}
+    /// The network without the blocks that are skipped, and how to lead away from it.
+    fn weaker(&self) -> Result<Option<Weaker<MmDit>>, SampleError> {
+        let Some(skip) = &self.skip_layers else { return Ok(None) };
+        skip.weaker(&self.pipeline.network, &self.pipeline.recipe.sampling.sampler.grid)
+    }
 
-impl<E: Into<Error>> From<E> for Reason {
-    fn from(error: E) -> Self {
-        Self::Other(Box::new(error.into()))
-    }
-}
-
-fn text_to_image(recipe: &TextRecipe, stored: &StoredNetwork) -> Result<TextPipeline, Reason> {
-    let (objective, sampling) = (&recipe.objective, &recipe.sampling);
-    // The path of Stable Diffusion 3, from data to noise in a straight line.
-    let halfway = objective.schedule.at(0.25);
-    if objective.prediction != Prediction::Velocity
-        || [halfway.time, halfway.alpha, halfway.sigma] != [0.75, 0.25, 0.75]
-    {
-        return Err(Reason::Recipe(
-            "images of prompts are made on the path of Stable Diffusion 3 only: a velocity, and \
-             {\"kind\": \"linear\", \"reversed\": true}"
-                .into(),
-        ));
-    }
-    if sampling.active_guide().is_some() {
-        return Err(Reason::Recipe(
-            "images of prompts are led away from another prompt, not from a weaker network: leave out sampling.guide"
-                .into(),
-        ));
-    }
-    let device = Device::default();
-    let autoencoder: Option<KlAutoencoder> = match &recipe.autoencoder {
-        None => None,
-        Some(AutoencoderConfig::Kl { network, weights }) => {
-            Some(network.init(0, &device).load(Weights::read(weights)?)?)
+    /// Channels, height and width of the latents of an image of this size, or why there are none.
+    fn latents(&self) -> Result<[usize; 3], SampleError> {
+        let (network, recipe) = (&self.pipeline.network, &self.pipeline.recipe);
+        let [channels, side, _] = self.pipeline.image_shape();
+        let factor = side / network.input_size();
+        let step = factor * network.patch();
+        let most = step * network.table();
+        for (name, size) in ["height", "width"].into_iter().zip(self.size) {
+            if size == 0 || !size.is_multiple_of(step) || size > most {
+                return Err(SampleError::Config(format!(
+                    "{name} must be a multiple of {step} pixels, at most {most}, found {size}"
+                )));
+            }
         }
-        Some(_) => return Err(Reason::Recipe("images of prompts are made by a kl autoencoder or by none".into())),
-    };
-    let network = recipe.load(stored, &device)?;
-    let sampling = TextSampling {
-        sampler: sampling.sampler.clone(),
-        guidance: sampling.guidance,
-        skip_layers: None,
-        batch: sampling.batch,
-    };
-    let text_to_image = TextToImage { network, autoencoder, sampling, seed: recipe.seed };
-    let side = text_to_image.default_side();
-    let encoder = recipe.network.text.open()?;
-    Ok(TextPipeline { encoder, text_to_image, negative: String::new(), size: [side, side] })
+        let [height, width] = self.size;
+        match &recipe.autoencoder {
+            Some(autoencoder) => autoencoder.latent_shape([channels, height, width]).map_err(SampleError::Config),
+            None => Ok([channels, height, width]),
+        }
+    }
 }
 
 /// Without the weights.
 impl fmt::Debug for TextPipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { text_to_image, negative, size, .. } = self;
+        let Self { pipeline, skip_layers, negative, size, .. } = self;
         f.debug_struct("TextPipeline")
-            .field("sampling", &text_to_image.sampling)
+            .field("pipeline", pipeline)
+            .field("skip_layers", skip_layers)
             .field("negative", negative)
             .field("size", size)
             .finish_non_exhaustive()

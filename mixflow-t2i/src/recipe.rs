@@ -80,6 +80,13 @@ impl NetworkSettings for TextNetworkConfig {
         self.transformer.init(seed, device)
     }
 
+    fn recognise(network: &Value) -> Result<(), String> {
+        match network.get("transformer") {
+            Some(_) => Ok(()),
+            None => Err("is the recipe of a network for class labels, not for text".into()),
+        }
+    }
+
     /// A [`PromptTable`] in `prompts` of the folder; labels are prompts.
     fn conditioner(
         &self,
@@ -187,6 +194,12 @@ impl TextNetworkConfig {
 /// Names of the recipes that come with the crate.
 pub fn names() -> impl Iterator<Item = &'static str> {
     EMBEDDED.iter().map(|(name, _)| *name)
+}
+
+/// The recipe of the published network.
+pub(crate) fn stable_diffusion() -> Result<TextRecipe, Error> {
+    let (name, text) = EMBEDDED[1];
+    Ok(TextRecipe::parse(name, text, &[])?)
 }
 
 /// Reads a recipe by name or from a JSON file and changes it by `key=value` overrides; none if it is one of another kind.

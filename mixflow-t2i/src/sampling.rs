@@ -1,29 +1,25 @@
 //! How images are made of prompts.
 
+use mixflow::evaluation::Weaker;
+use mixflow::recipe::SamplingConfig;
 use mixflow::sampling::solver::{Clock, DpmPlusPlus2M, Euler, SampleError};
 use mixflow::sampling::{Guidance, Sampler, SolverConfig};
 use mixflow::schedules::TimeGrid;
 use serde::{Deserialize, Serialize};
 
+use crate::MmDit;
+
 /// The published shift of Stable Diffusion 3 and 3.5.
 const SHIFT: f64 = 3.0;
 
-/// Solver, grid of times and guidance of text to image.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// Published settings: what a recipe says of sampling, and what it cannot say.
+#[derive(Clone, Debug, PartialEq)]
 pub struct TextSampling {
-    /// Solver and times.
-    #[serde(flatten)]
-    pub sampler: Sampler,
-    /// Guidance away from what the [`TextEmbedding`](crate::TextEmbedding) says stands for no prompt.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub guidance: Option<Guidance>,
+    /// Solver, times and guidance away from what the [`TextEmbedding`](crate::TextEmbedding) says stands for no prompt; one
+    /// image at a time, since a latent of 1024 pixels keeps a machine busy alone.
+    pub sampling: SamplingConfig,
     /// Guidance away from the network without some of its blocks, beside the other.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub skip_layers: Option<SkipLayers>,
-    /// Images at a time; without effect on them beyond rounding, with an adaptive solver within its tolerances.
-    #[serde(default = "one")]
-    pub batch: usize,
 }
 
 /// Skip-layer guidance: `scale (strong − weak)` is added to the guided prediction, where the weak network lacks blocks.
@@ -43,6 +39,20 @@ pub struct SkipLayers {
 }
 
 impl SkipLayers {
+    /// What [`TextPipeline`](crate::TextPipeline) is led away from on `grid`: `network` without the blocks; none where it
+    /// holds for no step.
+    ///
+    /// # Errors
+    /// As [`guidance`](Self::guidance), and for blocks that the network does not have.
+    pub fn weaker(&self, network: &MmDit, grid: &TimeGrid) -> Result<Option<Weaker<MmDit>>, SampleError> {
+        let depth = network.transformer_blocks.len();
+        if let Some(block) = self.blocks.iter().find(|&&block| block >= depth) {
+            return Err(SampleError::Config(format!("skip_layers.blocks must be 0 to {}, found {block}", depth - 1)));
+        }
+        let weaker = |guidance| Weaker { network: network.without_blocks(&self.blocks), guidance };
+        Ok(self.guidance(grid)?.map(weaker))
+    }
+
     /// The same as guidance of a flow on `grid`; none where it holds for no step.
     ///
     /// # Errors
@@ -117,13 +127,9 @@ impl TextSampling {
         let grid =
             TimeGrid::stable_diffusion_3(steps, shift).map_err(|error| SampleError::Config(error.to_string()))?;
         let guidance = guidance.map(Guidance::new).transpose()?;
-        Ok(Self { sampler: Sampler { solver, grid }, guidance, skip_layers: None, batch: one() })
+        let sampling = SamplingConfig { sampler: Sampler { solver, grid }, guidance, guide: None, batch: 1 };
+        Ok(Self { sampling, skip_layers: None })
     }
 }
 
 const DPM: SolverConfig = SolverConfig::DpmPlusPlus2M(DpmPlusPlus2M { clock: Clock::LogSigma });
-
-/// A latent of 1024 pixels keeps a machine busy alone.
-fn one() -> usize {
-    1
-}

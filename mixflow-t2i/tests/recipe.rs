@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
+use mixflow::backbones::NetworkConfig;
 use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::weights::Weights;
 use mixflow::compare::{Study, StudyOutcome, parts};
@@ -18,6 +19,7 @@ use mixflow_t2i::mmdit::official_key;
 use mixflow_t2i::prompts::PromptTable;
 use mixflow_t2i::recipe::{TextRecipe, read_text_recipe};
 use mixflow_t2i::{MmDitConfig, TextPipeline};
+use serde_json::json;
 
 /// The recipe that comes along, small enough for a test.
 fn small(changes: &[&str]) -> TextRecipe {
@@ -128,7 +130,7 @@ fn a_run_makes_images_of_any_prompts() {
     let network = recipe.network.transformer.init(3, &Device::default());
     Weights::of(&network, official_key).write(folder.path().join("model.safetensors"), &[]).unwrap();
 
-    let mut pipeline = TextPipeline::from_folder(folder.path()).unwrap();
+    let mut pipeline = TextPipeline::from_folder(folder.path(), &Device::default()).unwrap();
     let images = pipeline.images(&["a red circle", "a very blue star"], 5).unwrap();
     assert_eq!((images.shape, images.evaluations), ([2, 3, 8, 8], 2 * 2 * 2));
     // An image is that of its prompt and number.
@@ -146,9 +148,9 @@ fn a_run_makes_images_of_any_prompts() {
     assert_eq!(generator.images(&[0, 1], 0).unwrap().pixels, found.pixels);
     // And whatever a solver draws on the way.
     let mut sampling = recipe.sampling.clone();
-    let solver = serde_json::json!({ "kind": "euler-maruyama", "diffusion": { "kind": "sigma" } });
+    let solver = json!({ "kind": "euler-maruyama", "diffusion": { "kind": "sigma" } });
     sampling.sampler.solver = serde_json::from_value(solver).unwrap();
-    pipeline.text_to_image.sampling.sampler = sampling.sampler.clone();
+    pipeline.pipeline.recipe.sampling.sampler = sampling.sampler.clone();
     let generator = Generator { sampling: &sampling, ..generator };
     let found = pipeline.images(&["red circle", "blue star"], 7).unwrap();
     assert_eq!(generator.images(&[0, 1], 7).unwrap().pixels, found.pixels);
@@ -160,21 +162,42 @@ fn a_run_makes_images_of_any_prompts() {
     let error = pipeline.images(&["red circle"], 1 << 44).unwrap_err().to_string();
     assert!(error.contains("images are numbered below 17592186044416"), "{error}");
 
-    for (change, words) in [
-        ("objective.schedule.reversed=false", "made on the path of Stable Diffusion 3 only"),
-        ("network.transformer.width=36", "mis-shaped"),
-        (
-            r#"sampling={"solver":{"kind":"euler"},"grid":{"steps":2},"guidance":{"scale":2},"guide":{"weights":"weak",
-            "network":{"kind":"sit","input_size":8,"patch":4,"channels":3,"width":24,"depth":1,"heads":2,"hidden":32,
-            "classes":16}}}"#,
-            "leave out sampling.guide",
-        ),
-    ] {
-        write(&small(&["post_training=null", change]));
-        let error = TextPipeline::from_folder(folder.path()).unwrap_err().to_string();
-        assert!(error.contains(words), "{change}: {error}");
-    }
+    // Labels are known where somebody says what they are called.
+    let mut labelled = pipeline.pipeline;
+    let error = labelled.images(&[0], 0).unwrap_err().to_string();
+    assert!(error.contains("what labels are called"), "{error}");
+    labelled.conditioner = Arc::new(table);
+    assert_eq!(labelled.images(&[0, 1], 7).unwrap().pixels, found.pixels);
+
+    // Whatever the path and the prediction.
+    let other = ["objective.schedule={\"kind\":\"cosine\"}", "objective.prediction=data", "sampling.grid.end=0.9"];
+    let recipe = small(&[&["post_training=null"], &other[..]].concat());
+    write(&recipe);
+    let found = TextPipeline::from_folder(folder.path(), &Device::default()).unwrap();
+    let generator = recipe.generator(&network, &labelled.conditioner);
+    let found = found.images(&["red circle", "blue star"], 0).unwrap();
+    assert_eq!(generator.images(&[0, 1], 0).unwrap().pixels, found.pixels);
+
+    // A guide is told labels, which prompts have not.
+    let weak = json!({
+        "kind": "sit", "input_size": 8, "patch": 4, "channels": 3, "width": 24, "depth": 1, "heads": 2, "hidden": 32,
+        "classes": 16
+    });
+    let config: NetworkConfig = serde_json::from_value(weak.clone()).unwrap();
+    config.init(0, &Device::default()).weights().write(folder.path().join("weak.safetensors"), &[]).unwrap();
+    let guide = json!({ "weights": "weak.safetensors", "network": weak });
+    write(&small(&["post_training=null", "sampling.guidance.scale=2", &format!("sampling.guide={guide}")]));
+    let guided = TextPipeline::from_folder(folder.path(), &Device::default()).unwrap();
+    let error = guided.images(&["red circle"], 0).unwrap_err().to_string();
+    assert!(error.contains("leave out sampling.guide"), "{error}");
+
+    write(&small(&["post_training=null", "network.transformer.width=36"]));
+    let error = TextPipeline::from_folder(folder.path(), &Device::default()).unwrap_err().to_string();
+    assert!(error.contains("mis-shaped"), "{error}");
+    fs::write(folder.path().join("recipe.json"), Recipe::read("digits", &[]).unwrap().to_value().to_string()).unwrap();
+    let error = TextPipeline::from_folder(folder.path(), &Device::default()).unwrap_err().to_string();
+    assert!(error.contains("recipe.json: is the recipe of a network for class labels"), "{error}");
     fs::remove_file(folder.path().join("recipe.json")).unwrap();
-    let error = TextPipeline::from_folder(folder.path()).unwrap_err().to_string();
+    let error = TextPipeline::from_folder(folder.path(), &Device::default()).unwrap_err().to_string();
     assert!(error.contains("lies beside no recipe.json"), "{error}");
 }

@@ -18,6 +18,7 @@
 //! | align it with frozen encoders (REPA) | [`Alignment`] |
 //! | train it so that it survives being killed | [`launch::Launch`], [`train::Run`] |
 //! | sample | [`Flow`], [`Sampler`], [`Generator`] |
+//! | make images with a run or a published network | [`Pipeline`] |
 //! | encode images once, before training | [`LatentEncoder`], [`data::latents`] |
 //! | read images | [`files::images::ImageSource`] |
 //! | write images | [`Export`] |
@@ -30,9 +31,10 @@
 //! | learn how, page by page | [`guide`] |
 //!
 //! The rooms stand on each other in this order, and none looks up: [`files`], [`data`], [`objective`], [`train`],
-//! [`autoencoder_training`], [`sampling`], [`recipe`], [`evaluation`], [`report`], [`compare`],
-//! [`launch`], [`plan`].
+//! [`autoencoder_training`], [`sampling`], [`recipe`], [`evaluation`], [`pipeline`], [`report`],
+//! [`compare`], [`launch`], [`plan`].
 
+pub use burn::tensor::Device;
 pub use mixflow_backbones as backbones;
 pub use mixflow_schedules as schedules;
 
@@ -48,6 +50,7 @@ pub mod launch;
 mod memory;
 pub mod numbers;
 pub mod objective;
+pub mod pipeline;
 pub mod plan;
 mod printable;
 pub mod random;
@@ -64,6 +67,7 @@ pub use evaluation::Generator;
 pub use files::FolderLock;
 pub use memory::{check_memory, memory};
 pub use objective::{Alignment, Batch, FlowMatching, Loss, Objective};
+pub use pipeline::Pipeline;
 pub use printable::printable;
 pub use recipe::Recipe;
 pub use sampling::{Export, Flow, Guidance, Sampler};

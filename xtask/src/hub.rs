@@ -91,7 +91,7 @@ mod ways {
     }
 
     #[cfg(feature = "t2i")]
-    pub(crate) fn text(path: &Path) -> Result<PathBuf> {
+    pub(crate) fn text(path: &Path) -> Result<mixflow_t2i::TextPipeline> {
         refused(path.display())
     }
 
@@ -102,7 +102,11 @@ mod ways {
 
 #[cfg(feature = "hub")]
 mod ways {
+    #[cfg(feature = "t2i")]
+    use mixflow_hub::FromHub;
     use mixflow_hub::{Address, Client};
+    #[cfg(feature = "t2i")]
+    use mixflow_t2i::TextPipeline;
 
     use super::{Origin, Path, PathBuf, Result, Value};
     use crate::progress::Progress;
@@ -123,13 +127,14 @@ mod ways {
         Ok(path)
     }
 
-    /// The folder of a text to image at an address.
+    /// A text to image at an address.
     #[cfg(feature = "t2i")]
-    pub(crate) fn text(path: &Path) -> Result<PathBuf> {
-        let mut shown = Progress::new();
-        let folder = Client::from_env()?.text_to_image(&parsed(path)?, |event| shown.download(&event))?;
+    pub(crate) fn text(path: &Path) -> Result<TextPipeline> {
+        let (mut shown, device) = (Progress::new(), Default::default());
+        let pipeline =
+            TextPipeline::open(&Client::from_env()?, &parsed(path)?, &device, |event| shown.download(&event))?;
         shown.end();
-        Ok(folder)
+        Ok(pipeline)
     }
 
     pub(super) fn fetched(recipe: &Value, _: &str) -> Result<[Value; 2]> {

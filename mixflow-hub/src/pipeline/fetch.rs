@@ -2,16 +2,17 @@
 
 use std::path::PathBuf;
 
+use mixflow::pipeline::Layout;
 use serde_json::Value;
 
-use super::layout::Layout;
+use crate::download::Snapshot;
 use crate::pattern::literally;
 use crate::progress::{Progress, Tell};
-use crate::{Address, Client, Error, Revision};
+use crate::{Address, Client, Error, Repository, Revision};
 
 impl Client {
-    /// The weights of a network: the file at the address, or that of the repository as [`Pipeline`](crate::Pipeline) finds
-    /// it; with the address of the very file and commit. Shards come with the index that is returned for them.
+    /// The weights of a network: the file at the address, or that of the repository as [`Layout`] finds it;
+    /// with the address of the very file and commit. Shards come with the index that is returned for them.
     ///
     /// # Errors
     /// As [`snapshot`](Self::snapshot); and if the repository has no network of a known layout.
@@ -33,26 +34,55 @@ impl Client {
         wanted: impl Fn(&Layout, &[String]) -> Vec<String>,
         mut tell: impl FnMut(Progress<'_>),
     ) -> Result<(PathBuf, Address), Error> {
-        let tell: Tell<'_> = &mut tell;
         let repository = &address.repository;
-        let (commit, names) = self.names(repository, &address.revision(), &mut *tell)?;
-        let layout = match &address.file {
-            Some(file) => Layout::of_file(file, &names),
-            None => Layout::of(&names).map_err(|reason| {
-                let folder = self.cache().folder().join(repository.folder_name());
-                Error::Layout { folder, reason: format!("{reason}; name a file, as hf://{repository}/FILE") }
-            })?,
+        let choose = |names: &[String]| {
+            let layout = match &address.file {
+                Some(file) => Layout::of_file(file, names),
+                None => Layout::of(names).map_err(|reason| {
+                    self.unknown(repository, format!("{reason}; name a file, as hf://{repository}/FILE"))
+                })?,
+            };
+            if !names.contains(&layout.weights) {
+                let (repository, file, known) = (repository.clone(), layout.weights, names.to_vec());
+                return Err(Error::NoFile { repository, revision: address.revision(), file, known });
+            }
+            let wanted = wanted(&layout, names);
+            Ok((layout.weights, wanted))
         };
-        if !names.contains(&layout.weights) {
-            let (repository, file) = (repository.clone(), layout.weights);
-            return Err(Error::NoFile { repository, revision: address.revision(), file, known: names });
-        }
-        let wanted: Vec<String> = wanted(&layout, &names).iter().map(|name| literally(name)).collect();
-        let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
-        let snapshot = self.snapshot(repository, &Revision::from(commit), &wanted, tell)?;
-        let file = snapshot.folder.join(&layout.weights);
-        let address = Address { file: Some(layout.weights), ..address.clone() };
+        let (weights, snapshot) = self.chosen(address, choose, &mut tell)?;
+        let file = snapshot.folder.join(&weights);
+        let address = Address { file: Some(weights), ..address.clone() };
         Ok((file, address.at(snapshot.commit)))
+    }
+
+    /// The files of a repository that `choose` takes by their names, with what else it says.
+    pub(super) fn chosen<T>(
+        &self,
+        address: &Address,
+        choose: impl FnOnce(&[String]) -> Result<(T, Vec<String>), Error>,
+        tell: Tell<'_>,
+    ) -> Result<(T, Snapshot), Error> {
+        let (commit, names) = self.names(&address.repository, &address.revision(), &mut *tell)?;
+        let (said, wanted) = choose(&names)?;
+        let wanted: Vec<String> = wanted.iter().map(|name| literally(name)).collect();
+        let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
+        Ok((said, self.snapshot(&address.repository, &Revision::from(commit), &wanted, tell)?))
+    }
+
+    /// A repository that holds something else than was expected.
+    pub(super) fn unknown(&self, repository: &Repository, reason: String) -> Error {
+        Error::Layout { folder: self.cache().folder().join(repository.folder_name()), reason }
+    }
+
+    /// The file at an address, and where it is now.
+    pub(super) fn addressed(&self, address: &str, tell: Tell<'_>) -> Result<(Address, PathBuf), Error> {
+        let address: Address = address.parse()?;
+        let Some(file) = &address.file else {
+            let reason = "names no file: expected hf://org/name@revision/file";
+            return Err(Error::Name { what: "the address", name: address.to_string(), reason });
+        };
+        let path = self.file(&address.repository, &address.revision(), file, tell)?;
+        Ok((address, path))
     }
 
     /// A recipe with the files that it names by an [`Address`]: first with the commits that they were found at, which is what
@@ -62,14 +92,9 @@ impl Client {
     /// As [`file`](Self::file), and if an address names no file.
     pub fn named_files(&self, recipe: &Value, mut tell: impl FnMut(Progress<'_>)) -> Result<[Value; 2], Error> {
         let (mut pinned, mut local) = (recipe.clone(), recipe.clone());
-        let mut exchange = |pinned: &mut Value, local: &mut Value| {
+        let mut exchange = |pinned: &mut Value, local: &mut Value| -> Result<(), Error> {
             let Some(text) = pinned.as_str().filter(|text| Address::is_one(text)) else { return Ok(()) };
-            let address: Address = text.parse()?;
-            let Some(file) = &address.file else {
-                let reason = "names no file: expected hf://org/name@revision/file";
-                return Err(Error::Name { what: "the address", name: text.into(), reason });
-            };
-            let path = self.file(&address.repository, &address.revision(), file, &mut tell)?;
+            let (address, path) = self.addressed(text, &mut tell)?;
             *local = path.to_string_lossy().into();
             *pinned = Address::of_cached(&path).unwrap_or(address).to_string().into();
             Ok(())

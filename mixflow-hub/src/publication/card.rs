@@ -136,32 +136,26 @@ impl<N: NetworkSettings> Card<'_, N> {
     fn address(&self) -> String {
         match self.branch {
             "main" => self.repository.id().into(),
-            branch => format!("{}@{branch}", self.repository.id()),
+            branch => format!("{}@{}", self.repository.id(), branch.replace('/', "%2F")),
         }
     }
 
     fn loading(&self) -> String {
         let id = self.repository.id();
+        let open = format!("from_hub(\"{}\", &Default::default())?", self.address());
         if let Some(prompts) = self.finished.prompts(2) {
             let count = prompts.len();
             return format!(
-                "## Use\n\n```rust\nuse mixflow::sampling::Export;\n\n\
-                 let pipeline = mixflow_hub::text_from_hub(\"{}\")?;\nlet images = pipeline.images(&{prompts:?}, 0)?;\n\
+                "## Use\n\n```rust\nuse mixflow::Export;\nuse mixflow_hub::FromHub;\nuse mixflow_t2i::TextPipeline;\n\n\
+                 let pipeline = TextPipeline::{open};\nlet images = pipeline.images(&{prompts:?}, 0)?;\n\
                  Export::new(\"images.png\", 3)?.write({count}, {count}, [Ok(images)])?;\n```\n",
-                self.address(),
             );
         }
         let labels: Vec<usize> = (0..self.finished.recipe.network.classes().min(4)).collect();
         let count = labels.len();
-        let (imports, open) = match self.branch {
-            "main" => ("Pipeline", format!("Pipeline::from_hub(\"{id}\")?")),
-            branch => (
-                "{Client, Pipeline}",
-                format!("Pipeline::open(&Client::from_env()?, &\"{id}\".parse()?, &\"{branch}\".parse()?, |_| {{}})?"),
-            ),
-        };
         let mut text = format!(
-            "## Use\n\n```rust\nuse mixflow::sampling::Export;\nuse mixflow_hub::{imports};\n\nlet pipeline = {open};\n\
+            "## Use\n\n```rust\nuse mixflow::{{Export, Pipeline}};\nuse mixflow_hub::FromHub;\n\n\
+             let pipeline = Pipeline::{open};\n\
              let images = pipeline.images(&{labels:?}, 0)?;\nExport::new(\"images.png\", pipeline.image_channels())?\
              .write({count}, {count}, [Ok(images)])?;\n```\n"
         );

@@ -54,7 +54,7 @@ pub use samples::Samples;
 /// What the branch has of `results` and `samples.png` beyond that goes, since it tells about other weights; its other files
 /// stay.
 ///
-/// [`Pipeline`](crate::Pipeline) makes the same images from it, bit for bit, as from the run.
+/// [`Pipeline`](mixflow::Pipeline) makes the same images from it, bit for bit, as from the run.
 #[derive(Debug)]
 pub struct Publication<N: NetworkSettings = NetworkConfig> {
     finished: Finished<N>,

@@ -4,13 +4,13 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
+use mixflow::Pipeline;
 use mixflow::backbones::dit_dh::DitDhConfig;
 use mixflow::backbones::encoder::EncoderConfig;
 use mixflow::backbones::rae::DecoderConfig;
 use mixflow::backbones::weights::Weights;
 use mixflow::backbones::{Network, NetworkConfig};
 use mixflow::recipe::{AutoencoderConfig, Recipe};
-use mixflow_hub::Pipeline;
 use serde_json::{Value, json};
 
 use crate::shared::Setting;
@@ -80,8 +80,8 @@ fn the_collection_of_rae_makes_the_images_of_our_layout() {
     let name = "facebook/dinov2-with-registers-base";
     setting.server.commit(name, "main", &[("model.safetensors", &encoder, true)]);
 
-    let expected = bits(&Pipeline::from_folder(ours.path()).unwrap(), &[2, 0]);
-    let pipeline = Pipeline::from_folder(theirs.path()).unwrap();
+    let expected = bits(&Pipeline::from_folder(ours.path(), &Default::default()).unwrap(), &[2, 0]);
+    let pipeline = Pipeline::from_folder(theirs.path(), &Default::default()).unwrap();
     assert_eq!(bits(&pipeline, &[2, 0]), expected);
     for file in [NETWORK, DECODER, STATISTICS] {
         let found = pipeline.sources().iter().filter(|source| source.ends_with(file)).count();
@@ -94,7 +94,7 @@ fn the_collection_of_rae_makes_the_images_of_our_layout() {
 
     // The training checkpoint of RAE's own program, of which the average counts.
     if let Some(part) = saved_by_torch(&theirs.path().join(NETWORK)) {
-        let pipeline = Pipeline::from_folder(theirs.path()).unwrap();
+        let pipeline = Pipeline::from_folder(theirs.path(), &Default::default()).unwrap();
         assert!(pipeline.sources()[0].ends_with(&part), "{:?}", pipeline.sources());
         assert_eq!(bits(&pipeline, &[2, 0]), expected);
         assert_eq!(bits(&from_repository(&setting, theirs.path()), &[2, 0]), expected);
@@ -102,7 +102,7 @@ fn the_collection_of_rae_makes_the_images_of_our_layout() {
     // A file in the middle that is missing is named.
     fs::remove_file(theirs.path().join(STATISTICS)).unwrap();
     fs::remove_dir_all(theirs.path().join("stats/mae")).unwrap();
-    let error = Pipeline::from_folder(theirs.path()).unwrap_err().to_string();
+    let error = Pipeline::from_folder(theirs.path(), &Default::default()).unwrap_err().to_string();
     assert!(error.contains("statistics.pt, which is not there"), "{error}");
 }
 
@@ -142,7 +142,7 @@ fn networks_of_published_sizes_are_known_by_their_tensors() {
         pipeline.recipe.sampling.sampler.grid = mixflow::schedules::TimeGrid::new(1).unwrap();
         bits(&pipeline, &[207])
     };
-    let expected = step(Pipeline::from_folder(ours.path()).unwrap());
+    let expected = step(Pipeline::from_folder(ours.path(), &Default::default()).unwrap());
     assert!(expected.len() == 3 * 256 * 256);
-    assert_eq!(step(Pipeline::from_folder(theirs.path()).unwrap()), expected);
+    assert_eq!(step(Pipeline::from_folder(theirs.path(), &Default::default()).unwrap()), expected);
 }

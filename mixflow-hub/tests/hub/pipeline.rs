@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+use mixflow::Pipeline;
 use mixflow::backbones::autoencoder::{KlAutoencoderConfig, official_key};
 use mixflow::backbones::sit::SitConfig;
 use mixflow::backbones::weights::Weights;
@@ -12,7 +13,7 @@ use mixflow::data::Classes;
 use mixflow::evaluation::Generator;
 use mixflow::recipe::Recipe;
 use mixflow::schedules::TimeGrid;
-use mixflow_hub::{Error, Pipeline, Revision};
+use mixflow_hub::{Error, FromHub};
 use serde_json::{Value, json};
 
 use crate::shared::Setting;
@@ -56,7 +57,7 @@ pub(crate) fn published(setting: &Setting, repository: &str, folder: &Path) {
 }
 
 fn open(setting: &Setting) -> Result<Pipeline, Error> {
-    Pipeline::open(&setting.client(), &"org/tiny".parse().unwrap(), &Revision::default(), |_| {})
+    Pipeline::open(&setting.client(), &"hf://org/tiny".parse().unwrap(), &Default::default(), |_| {})
 }
 
 /// `config.json` and `model.safetensors` in a folder.
@@ -76,14 +77,17 @@ fn our_layout_gives_the_same_images_from_everywhere() {
 
     let labels = [3, 1, 4];
     let expected = recipe.generator(&network(&recipe), &Classes(recipe.network.classes())).images(&labels, 5).unwrap();
-    assert_eq!(Pipeline::from_folder(folder.path()).unwrap().images(&labels, 5).unwrap(), expected);
+    assert_eq!(
+        Pipeline::from_folder(folder.path(), &Default::default()).unwrap().images(&labels, 5).unwrap(),
+        expected
+    );
     let pipeline = open(&setting).unwrap();
     assert_eq!(pipeline.images(&labels, 5).unwrap(), expected);
     assert_eq!((pipeline.image_channels(), pipeline.sources().len()), (1, 1));
     // What is not needed is not fetched, and nobody is asked offline.
     assert!(setting.server.asked("README.md").is_empty());
     let offline =
-        Pipeline::open(&setting.client().offline(true), &"org/tiny".parse().unwrap(), &Revision::default(), |_| {});
+        Pipeline::open(&setting.client().offline(true), &"hf://org/tiny".parse().unwrap(), &Default::default(), |_| {});
     assert_eq!(offline.unwrap().images(&labels, 5).unwrap(), expected);
 
     let error = pipeline.images(&[10], 0).unwrap_err().to_string();
@@ -95,7 +99,7 @@ fn our_layout_gives_the_same_images_from_everywhere() {
 #[ignore = "started by other tests"]
 fn child() {
     let name = std::env::var("MIXFLOW_NAME").unwrap_or("org/tiny".into());
-    let pipeline = Pipeline::from_hub(&name).unwrap_or_else(|error| panic!("{error}"));
+    let pipeline = Pipeline::from_hub(&name, &Default::default()).unwrap_or_else(|error| panic!("{error}"));
     let images = pipeline.images(&[0, 9], 0).unwrap();
     let bytes: Vec<u8> = images.pixels.iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
     fs::write(std::env::var("MIXFLOW_IMAGES").unwrap(), bytes).unwrap();
@@ -111,7 +115,7 @@ fn another_process_makes_the_same_images() {
     command.args(["--exact", "pipeline::child", "--ignored"]).stdout(Stdio::null()).env_clear();
     command.env("HF_ENDPOINT", &setting.server.endpoint).env("HF_HOME", setting.folder.path());
     assert!(command.env("MIXFLOW_IMAGES", &file).status().unwrap().success());
-    let expected = Pipeline::from_folder(folder.path()).unwrap().images(&[0, 9], 0).unwrap();
+    let expected = Pipeline::from_folder(folder.path(), &Default::default()).unwrap().images(&[0, 9], 0).unwrap();
     assert!(floats(&file).iter().map(|pixel| pixel.to_bits()).eq(expected.pixels.iter().map(|pixel| pixel.to_bits())));
 }
 
@@ -125,7 +129,7 @@ fn floats(file: &Path) -> Vec<f32> {
 fn shards_are_one_network() {
     let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
     let recipe = write_ours(folder.path());
-    let expected = Pipeline::from_folder(folder.path()).unwrap().images(&[2], 0).unwrap();
+    let expected = Pipeline::from_folder(folder.path(), &Default::default()).unwrap().images(&[2], 0).unwrap();
     // Half of the tensors each, as `save_pretrained` splits them.
     let whole = fs::read(folder.path().join("model.safetensors")).unwrap();
     let names: Vec<String> = network(&recipe).weights().iter().map(|(name, _)| name.to_string()).collect();
@@ -139,7 +143,7 @@ fn shards_are_one_network() {
     let index = json!({ "metadata": { "total_size": 1 }, "weight_map": map });
     fs::write(folder.path().join("model.safetensors.index.json"), index.to_string()).unwrap();
     published(&setting, "org/tiny", folder.path());
-    assert_eq!(Pipeline::from_folder(folder.path()).unwrap().images(&[2], 0).unwrap(), expected);
+    assert_eq!(Pipeline::from_folder(folder.path(), &Default::default()).unwrap().images(&[2], 0).unwrap(), expected);
     assert_eq!(open(&setting).unwrap().images(&[2], 0).unwrap(), expected);
 }
 
@@ -187,14 +191,14 @@ fn a_published_network_is_known_by_its_tensors() {
     let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
     write_published(folder.path(), &folder.path().join("vae"));
     published(&setting, "org/tiny", folder.path());
-    let expected = two_steps(Pipeline::from_folder(folder.path()).unwrap());
+    let expected = two_steps(Pipeline::from_folder(folder.path(), &Default::default()).unwrap());
     assert_eq!(two_steps(open(&setting).unwrap()), expected);
 
     // Without autoencoder beside it: a folder says what is missing, a repository takes the one it was trained with.
     let (setting, alone, vae) = (Setting::new(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     write_published(alone.path(), vae.path());
     published(&setting, "org/tiny", alone.path());
-    let error = Pipeline::from_folder(alone.path()).unwrap_err().to_string();
+    let error = Pipeline::from_folder(alone.path(), &Default::default()).unwrap_err().to_string();
     assert!(error.contains("a folder `vae`") && error.contains("stabilityai/sd-vae-ft-ema"), "{error}");
     assert!(matches!(open(&setting), Err(Error::NoRepository { .. })));
     let files = ["config.json", "diffusion_pytorch_model.safetensors"]
@@ -215,7 +219,7 @@ fn a_checkpoint_of_training_says_which_part_was_taken() {
         fs::copy(fixtures.join(file), folder.path().join(file)).unwrap();
         // The recorded tensors are no network's: what is missing is named with the part.
         fs::write(folder.path().join("config.json"), recipe().to_string()).unwrap();
-        let error = Pipeline::from_folder(folder.path()).unwrap_err().to_string();
+        let error = Pipeline::from_folder(folder.path(), &Default::default()).unwrap_err().to_string();
         assert!(error.contains(part) && error.contains("missing"), "{error}");
     }
 }
@@ -246,12 +250,13 @@ fn a_downloaded_recipe_names_files_of_its_folder_only() {
             &[("config.json", text.as_bytes(), false), ("model.safetensors", &fs::read(&weights).unwrap(), true)],
         );
         let error = open(&setting).unwrap_err();
-        assert!(matches!(error, Error::NoRepository { .. } | Error::Layout { .. }), "{path}: {error}");
+        let names_none = matches!(error, Error::Name { what: "the address", .. }) && path.starts_with("hf://");
+        assert!(matches!(error, Error::NoRepository { .. }) || names_none, "{path}: {error}");
         // In a folder of one's own, the same path is fine.
         let own = tempfile::tempdir().unwrap();
         fs::write(own.path().join("config.json"), &text).unwrap();
         fs::copy(&weights, own.path().join("model.safetensors")).unwrap();
-        assert_eq!(Pipeline::from_folder(own.path()).is_ok(), ours, "{path}");
+        assert_eq!(Pipeline::from_folder(own.path(), &Default::default()).is_ok(), ours, "{path}");
     }
     // Another repository is named as such.
     recipe["autoencoder"]["weights"] = json!("hf://org/vae/diffusion_pytorch_model.safetensors");
@@ -283,7 +288,7 @@ fn a_repository_is_named_with_its_revision() {
     let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
     write_ours(folder.path());
     published(&setting, "org/tiny", folder.path());
-    let expected = Pipeline::from_folder(folder.path()).unwrap().images(&[0, 9], 0).unwrap();
+    let expected = Pipeline::from_folder(folder.path(), &Default::default()).unwrap().images(&[0, 9], 0).unwrap();
     let commit = setting.server.state().repositories["org/tiny"].refs["main"].clone();
     setting.server.commit("org/tiny", "main", &[("README.md", b"nothing", false)]);
     for (name, complaint) in [
@@ -331,7 +336,7 @@ fn a_network_is_never_its_own_guide() {
     for weights in [weights.as_path(), weak.path()] {
         recipe["sampling"]["guide"]["weights"] = json!(weights);
         fs::write(folder.path().join("config.json"), recipe.to_string()).unwrap();
-        let pipeline = Pipeline::from_folder(folder.path()).unwrap();
+        let pipeline = Pipeline::from_folder(folder.path(), &Default::default()).unwrap();
         assert_eq!(pipeline.images(&[2], 0).unwrap(), expected, "{weights:?}");
     }
     recipe["sampling"]["guide"]["weights"] = json!(weights);
@@ -344,18 +349,18 @@ fn a_network_is_never_its_own_guide() {
 #[test]
 fn folders_that_hold_no_network_say_so() {
     let folder = tempfile::tempdir().unwrap();
-    let error = Pipeline::from_folder(folder.path()).unwrap_err().to_string();
+    let error = Pipeline::from_folder(folder.path(), &Default::default()).unwrap_err().to_string();
     assert!(error.contains("found no files"), "{error}");
-    let error = Pipeline::from_folder(folder.path().join("missing")).unwrap_err().to_string();
+    let error = Pipeline::from_folder(folder.path().join("missing"), &Default::default()).unwrap_err().to_string();
     assert!(error.starts_with("cannot read "), "{error}");
     write_ours(folder.path());
     let mut wrong = recipe();
     wrong["network"]["depth"] = json!(2);
     fs::write(folder.path().join("config.json"), wrong.to_string()).unwrap();
-    let error = Pipeline::from_folder(folder.path()).unwrap_err().to_string();
+    let error = Pipeline::from_folder(folder.path(), &Default::default()).unwrap_err().to_string();
     assert!(error.contains("missing: blocks.1."), "{error}");
     wrong["network"]["colour"] = json!(1);
     fs::write(folder.path().join("config.json"), wrong.to_string()).unwrap();
-    let error = Pipeline::from_folder(folder.path()).unwrap_err().to_string();
+    let error = Pipeline::from_folder(folder.path(), &Default::default()).unwrap_err().to_string();
     assert!(error.contains("config.json: network") && error.contains("colour"), "{error}");
 }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use mixflow::Pipeline;
 use mixflow::backbones::NetworkConfig;
 use mixflow::backbones::autoencoder::{self, KlAutoencoderConfig};
 use mixflow::backbones::encoder::EncoderConfig;
@@ -13,7 +14,7 @@ use mixflow::data::Classes;
 use mixflow::evaluation::Generator;
 use mixflow::recipe::{AutoencoderConfig, Recipe};
 use mixflow::schedules::TimeGrid;
-use mixflow_hub::{Pipeline, Revision};
+use mixflow_hub::FromHub;
 use serde_json::{Value, json};
 
 use crate::pipeline::published;
@@ -22,7 +23,7 @@ use crate::shared::Setting;
 /// The files of a folder as a repository, and what opens it.
 pub(crate) fn from_repository(setting: &Setting, folder: &Path) -> Pipeline {
     published(setting, "org/system", folder);
-    Pipeline::open(&setting.client(), &"org/system".parse().unwrap(), &Revision::default(), |_| {}).unwrap()
+    Pipeline::open(&setting.client(), &"hf://org/system".parse().unwrap(), &Default::default(), |_| {}).unwrap()
 }
 
 /// Random latents have statistics of no use; these are not those that a fresh network has.
@@ -86,13 +87,13 @@ fn dit_dh_makes_images_through_the_decoder_of_rae() {
     let expected = generator.images(&[2, 0], 5).unwrap();
     assert_eq!(expected.shape, [2, 3, 8, 8]);
 
-    let pipeline = Pipeline::from_folder(folder.path()).unwrap();
+    let pipeline = Pipeline::from_folder(folder.path(), &Default::default()).unwrap();
     assert_eq!((pipeline.image_channels(), pipeline.sources().len()), (3, 4));
     assert_eq!(pipeline.images(&[2, 0], 5).unwrap(), expected);
     assert_eq!(from_repository(&setting, folder.path()).images(&[2, 0], 5).unwrap(), expected);
 
     fs::remove_file(path("statistics.pt")).unwrap();
-    let error = Pipeline::from_folder(folder.path()).unwrap_err().to_string();
+    let error = Pipeline::from_folder(folder.path(), &Default::default()).unwrap_err().to_string();
     assert!(error.contains("expected statistics.pt, which is not there"), "{error}");
 }
 
@@ -126,7 +127,7 @@ fn repa_is_known_by_its_tensors_and_decoded() {
     });
     fs::write(vae.join("config.json"), config.to_string()).unwrap();
 
-    let mut pipeline = Pipeline::from_folder(folder.path()).unwrap();
+    let mut pipeline = Pipeline::from_folder(folder.path(), &Default::default()).unwrap();
     pipeline.recipe.sampling.sampler.grid = TimeGrid::new(2).unwrap();
     assert!(matches!(&pipeline.recipe.network, NetworkConfig::Repa(found) if found.projectors == [24]));
     let classes = Classes(pipeline.recipe.network.classes());

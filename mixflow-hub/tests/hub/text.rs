@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
+use mixflow::Pipeline;
 use mixflow::backbones::autoencoder::{self, KlAutoencoderConfig};
 use mixflow::backbones::weights::Weights;
-use mixflow_hub::{Address, Client, Error, Pipeline, Revision};
+use mixflow_hub::{Address, Client, Error, FromHub};
 use mixflow_t2i::mmdit::official_key;
 use mixflow_t2i::{MmDitConfig, TextPipeline};
 use serde_json::{Value, json};
@@ -70,8 +71,8 @@ fn write(folder: &Path) {
     }
 }
 
-fn fetch(client: &Client) -> Result<std::path::PathBuf, Error> {
-    client.text_to_image(&"hf://org/sd3".parse::<Address>().unwrap(), |_| {})
+fn open(client: &Client) -> Result<TextPipeline, Error> {
+    TextPipeline::open(client, &"hf://org/sd3".parse().unwrap(), &Default::default(), |_| {})
 }
 
 #[test]
@@ -80,28 +81,29 @@ fn a_repository_of_diffusers_draws_what_its_folder_draws() {
     write(folder.path());
     published(&setting, "org/sd3", folder.path());
 
-    let draw = |folder: &Path| {
-        let mut pipeline = TextPipeline::from_folder(folder).unwrap();
+    let draw = |mut pipeline: TextPipeline| {
         assert_eq!(pipeline.size, [16, 16]);
-        pipeline.text_to_image.sampling.sampler.grid =
-            pipeline.text_to_image.sampling.sampler.grid.with_steps(3).unwrap();
+        let grid = &mut pipeline.pipeline.recipe.sampling.sampler.grid;
+        *grid = grid.with_steps(3).unwrap();
         pipeline.images(&["a photo of a cat", "two foxes"], 1).unwrap()
     };
-    let expected = draw(folder.path());
+    let expected = draw(TextPipeline::from_folder(folder.path(), &Default::default()).unwrap());
     assert_eq!((expected.shape, expected.evaluations), ([2, 3, 16, 16], 6));
-    let fetched = fetch(&setting.client()).unwrap();
-    assert_eq!(draw(&fetched), expected);
+    let fetched = open(&setting.client()).unwrap();
+    let source = Path::new(&fetched.pipeline.sources()[0]).parent().unwrap().with_file_name("");
+    assert_eq!(draw(fetched), expected);
     // What is not needed was not fetched, and offline it is there.
+    assert!(source.join("model_index.json").exists());
     for other in ["README.md", "sd3_tiny.safetensors", "text_encoder/model.fp16.safetensors"] {
-        assert!(!fetched.join(other).exists(), "{other}");
+        assert!(!source.join(other).exists(), "{other}");
     }
-    assert_eq!(fetch(&setting.client().offline(true)).unwrap(), fetched);
+    assert_eq!(draw(open(&setting.client().offline(true)).unwrap()), expected);
 
     // It is no network for class labels, and a file is no pipeline.
-    let error = Pipeline::open(&setting.client(), &"org/sd3".parse().unwrap(), &Revision::default(), |_| {});
-    assert!(error.unwrap_err().to_string().contains("text_from_hub"));
+    let error = Pipeline::open(&setting.client(), &"hf://org/sd3".parse().unwrap(), &Default::default(), |_| {});
+    assert!(error.unwrap_err().to_string().contains("TextPipeline"));
     let file = "hf://org/sd3/vae/config.json".parse::<Address>().unwrap();
-    let error = setting.client().text_to_image(&file, |_| {}).unwrap_err().to_string();
+    let error = TextPipeline::open(&setting.client(), &file, &Default::default(), |_| {}).unwrap_err().to_string();
     assert!(error.contains("leave it out"), "{error}");
 }
 
@@ -110,6 +112,6 @@ fn a_repository_of_something_else_is_refused() {
     let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
     fs::write(folder.path().join("README.md"), "# nothing").unwrap();
     published(&setting, "org/sd3", folder.path());
-    let error = fetch(&setting.client()).unwrap_err().to_string();
+    let error = open(&setting.client()).unwrap_err().to_string();
     assert!(error.contains("is no Stable Diffusion 3") && error.contains("README.md"), "{error}");
 }

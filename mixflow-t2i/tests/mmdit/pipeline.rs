@@ -7,14 +7,14 @@ use burn::tensor::{Device, Tensor};
 use mixflow::backbones::autoencoder::{self, KlAutoencoderConfig};
 use mixflow::backbones::weights::Weights;
 use mixflow::sampling::Images;
-use mixflow_t2i::{SkipLayers, TextEmbedding, TextToImage};
+use mixflow_t2i::{SkipLayers, TextEmbedding, TextPipeline, Words, from_diffusers};
 use mixflow_tests::{Fixture, Tolerance, close};
 use serde_json::{Value, json};
 
 use crate::CASES;
 
 /// Small, for the latents of the first case.
-pub(crate) fn autoencoder() -> KlAutoencoderConfig {
+fn autoencoder() -> KlAutoencoderConfig {
     KlAutoencoderConfig { widths: vec![4, 8], depth: 1, groups: 2, ..KlAutoencoderConfig::stable_diffusion_3() }
 }
 
@@ -60,6 +60,12 @@ fn prompts(fixture: &Fixture) -> TextEmbedding {
     all([1.0, 0.5, -1.0]).against(all([0.1, -0.3, 0.0]))
 }
 
+/// The folder has no encoder, and these prompts are encoded already.
+fn opened(folder: &Path) -> Result<TextPipeline, mixflow_t2i::Error> {
+    let pipeline = from_diffusers(folder, &Device::default())?;
+    Ok(TextPipeline::with_encoder(pipeline, Box::new(Words { width: 1, tokens: 1 })))
+}
+
 fn assert_same(found: &Images, expected: &Images) {
     assert_eq!(found.shape, expected.shape);
     let values = |images: &Images| images.pixels.iter().map(|&pixel| f64::from(pixel)).collect::<Vec<_>>();
@@ -70,41 +76,46 @@ fn assert_same(found: &Images, expected: &Images) {
 #[test]
 fn a_folder_makes_images_whatever_the_batch() {
     let (folder, fixture) = folder();
-    let mut pipeline = TextToImage::from_folder(folder.path()).expect("a folder of diffusers");
+    let mut pipeline = opened(folder.path()).expect("a folder of diffusers");
+    pipeline.size = [16, 24];
+    let draw = |pipeline: &TextPipeline, text: &TextEmbedding, first| {
+        pipeline.draw(text, first, &mut |_, _, _| {}).expect("finite")
+    };
     let text = prompts(&fixture);
     // Latents of 8 x 12, two pixels a side each; two evaluations for each of 28 steps.
-    let images = pipeline.images(&text, [16, 24], 5).expect("finite");
+    let images = draw(&pipeline, &text, 5);
     assert_eq!((images.shape, images.evaluations), ([3, 3, 16, 24], 56));
     assert!(images.pixels.iter().all(|pixel| pixel.is_finite()));
-    assert_eq!(pipeline.images(&text, [16, 24], 5).expect("finite"), images, "the same again");
-    pipeline.sampling.batch = 2;
-    assert_same(&pipeline.images(&text, [16, 24], 5).expect("finite"), &images);
+    assert_eq!(draw(&pipeline, &text, 5), images, "the same again");
+    pipeline.pipeline.recipe.sampling.batch = 2;
+    assert_same(&draw(&pipeline, &text, 5), &images);
     // The second prompt alone, with the noise of its number.
     let second = mixflow::backbones::Condition::select(text.clone(), Tensor::from_data([1], &Device::default()));
-    let alone = pipeline.images(&second, [16, 24], 6).expect("finite");
+    let alone = draw(&pipeline, &second, 6);
     let size = 3 * 16 * 24;
     let expected = Images { pixels: images.pixels[size..2 * size].to_vec(), shape: [1, 3, 16, 24], evaluations: 56 };
     assert_same(&alone, &expected);
-    pipeline.seed = 1;
-    assert_ne!(pipeline.images(&text, [16, 24], 5).expect("finite"), images, "another seed");
+    pipeline.pipeline.recipe.seed = 1;
+    assert_ne!(draw(&pipeline, &text, 5), images, "another seed");
 }
 
 #[test]
 fn settings_that_make_no_sense_are_refused() {
     let (folder, fixture) = folder();
     let text = prompts(&fixture);
-    let refused = |change: &dyn Fn(&mut TextToImage), size, words: &str| {
-        let mut pipeline = TextToImage::from_folder(folder.path()).expect("a folder of diffusers");
+    let refused = |change: &dyn Fn(&mut TextPipeline), size, words: &str| {
+        let mut pipeline = opened(folder.path()).expect("a folder of diffusers");
+        pipeline.size = size;
         change(&mut pipeline);
-        let error = pipeline.images(&text, size, 0).expect_err(words).to_string();
+        let error = pipeline.draw(&text, 0, &mut |_, _, _| {}).expect_err(words).to_string();
         assert!(error.contains(words), "{error}");
     };
     refused(&|_| {}, [16, 25], "width must be a multiple of 4 pixels, at most 24, found 25");
     refused(&|_| {}, [28, 16], "height must be a multiple of 4 pixels, at most 24, found 28");
     refused(&|_| {}, [0, 16], "found 0");
-    refused(&|pipeline| pipeline.sampling.batch = 0, [16, 16], "batch must be at least 1");
+    refused(&|pipeline| pipeline.pipeline.recipe.sampling.batch = 0, [16, 16], "batch must be at least 1");
     let skip = |blocks| SkipLayers { blocks, scale: 2.5, steps: [0.0, 1.0] };
-    let skipping = |pipeline: &mut TextToImage| pipeline.sampling.skip_layers = Some(skip(vec![0, 2]));
+    let skipping = |pipeline: &mut TextPipeline| pipeline.skip_layers = Some(skip(vec![0, 2]));
     refused(&skipping, [16, 16], "skip_layers.blocks must be 0 to 1, found 2");
 }
 
@@ -113,7 +124,7 @@ fn folders_that_are_not_whole_are_refused_in_words() {
     let refused = |change: &dyn Fn(&Path), words: &str| {
         let (folder, _) = folder();
         change(folder.path());
-        let error = TextToImage::from_folder(folder.path()).expect_err(words).to_string();
+        let error = opened(folder.path()).expect_err(words).to_string();
         assert!(error.contains(words), "{error}");
     };
     let remove = |file: &'static str| move |folder: &Path| fs::remove_file(folder.join(file)).expect("it is there");

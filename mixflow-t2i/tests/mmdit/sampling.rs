@@ -1,13 +1,16 @@
 //! Sampling against the official code, from the recorded noise.
 
 use burn::tensor::{Device, Tensor};
+use mixflow::data::Unlabelled;
+use mixflow::evaluation::Generator;
+use mixflow::recipe::SamplingConfig;
 use mixflow::sampling::solver::{Clock, DpmPlusPlus2M, Euler};
 use mixflow::sampling::{Guidance, Sampler, SolverConfig};
 use mixflow::schedules::TimeGrid;
-use mixflow_t2i::{SkipLayers, TextSampling, TextToImage};
+use mixflow_t2i::recipe::read_text_recipe;
+use mixflow_t2i::{SkipLayers, TextSampling};
 use mixflow_tests::{Fixture, close};
 
-use crate::pipeline::autoencoder;
 use crate::{CASES, network, text};
 
 const DPM: SolverConfig = SolverConfig::DpmPlusPlus2M(DpmPlusPlus2M { clock: Clock::LogSigma });
@@ -36,18 +39,18 @@ fn states(fixture: &Fixture, solver: SolverConfig, scale: f64, skip_layers: Opti
     let device = Device::default();
     let grid = TimeGrid::stable_diffusion_3(4, 3.0).expect("a grid");
     let guidance = Some(Guidance::new(scale).expect("a scale"));
-    let pipeline = TextToImage {
-        network: network(fixture, &device),
-        autoencoder: Some(autoencoder().init(0, &device)),
-        sampling: TextSampling { sampler: Sampler { solver, grid }, guidance, skip_layers, batch: 1 },
-        seed: 0,
-    };
+    let (network, recipe) = (network(fixture, &device), read_text_recipe("sd3.5-medium-mixflow", &[]));
+    let mut recipe = recipe.expect("it comes along").expect("it is for text");
+    recipe.sampling = SamplingConfig { sampler: Sampler { solver, grid }, guidance, guide: None, batch: 1 };
+    let weaker = skip_layers.and_then(|skip| skip.weaker(&network, &grid).expect("it has these blocks"));
+    let generator = Generator { weaker: weaker.as_ref(), ..recipe.generator(&network, &Unlabelled) };
     let none = text(fixture, ["in.uncond", "in.uncond_pooled"], &device);
     let text = text(fixture, ["in.cond", "in.cond_pooled"], &device).against(none);
     let mut silent = |_, _| panic!("a deterministic solver drew noise");
     let mut states = vec![];
     let visit = |_, x: &Tensor<4>| states.push(x.clone());
-    pipeline.trajectory(&text, fixture.tensor("in.sample_noise", &device), &mut silent, visit).expect("finite");
+    let (flow, noise) = (generator.flow_of(text).expect("no guide"), fixture.tensor("in.sample_noise", &device));
+    recipe.sampling.sampler.trajectory(&flow, noise, &mut silent, visit).expect("finite");
     states
 }
 
@@ -89,7 +92,7 @@ fn skip_layer_guidance_is_the_official_one() {
 #[test]
 fn skipping_holds_for_its_share_of_the_steps() {
     let preset = TextSampling::stable_diffusion_3_5_medium_skip_layers();
-    let (skip, grid) = (preset.skip_layers.expect("it skips"), preset.sampler.grid);
+    let (skip, grid) = (preset.skip_layers.expect("it skips"), preset.sampling.sampler.grid);
     let guidance = skip.guidance(&grid).expect("valid").expect("some steps");
     assert_eq!(guidance.scale(), 3.5);
     // More than half a step and fewer than ten: 1 to 9.
@@ -112,14 +115,18 @@ fn published_settings_are_recipes() {
         (TextSampling::stable_diffusion_3_5_large(), 40, Some(4.5)),
         (TextSampling::stable_diffusion_3_5_large_turbo(), 4, None),
     ] {
-        assert_eq!(sampling.sampler.grid, TimeGrid::stable_diffusion_3(steps, 3.0).expect("valid"));
+        let sampling = sampling.sampling;
+        assert_eq!(
+            (sampling.sampler.grid, sampling.batch),
+            (TimeGrid::stable_diffusion_3(steps, 3.0).expect("valid"), 1)
+        );
         assert_eq!(sampling.guidance.map(|guidance| guidance.scale()), scale);
         let json = serde_json::to_string(&sampling).expect("a recipe");
-        assert_eq!(serde_json::from_str::<TextSampling>(&json).expect("a recipe"), sampling, "{json}");
+        assert_eq!(serde_json::from_str::<SamplingConfig>(&json).expect("a recipe"), sampling, "{json}");
     }
-    let read = |json| serde_json::from_str::<TextSampling>(json).map_err(|error| error.to_string());
+    let read = |json| serde_json::from_str::<SamplingConfig>(json).map_err(|error| error.to_string());
     let sampling = read(r#"{"solver": {"kind": "dpmpp-2m"}, "grid": {"steps": 20}}"#).expect("a recipe");
-    assert_eq!((sampling.guidance, sampling.batch), (None, 1));
+    assert_eq!(sampling.guidance, None);
     let error = read(r#"{"solver": {"kind": "euler"}, "grid": {"steps": 9}, "skip": 1}"#).expect_err("no such key");
     assert!(error.contains("unknown field `skip`"), "{error}");
 }

@@ -90,6 +90,17 @@ impl Conditioner<()> for Unconditional {
     }
 }
 
+/// Knows no labels: for networks that are told what these are called, where nobody says. Images are made of conditions then,
+/// see [`Generator::draw`](crate::Generator::draw).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unlabelled;
+
+impl<C: Condition> Conditioner<C> for Unlabelled {
+    fn read(&self, _: &[usize]) -> Result<Upload<C>, Error> {
+        Err(Error::Unlabelled)
+    }
+}
+
 /// Refuses labels from `count` on.
 ///
 /// # Errors

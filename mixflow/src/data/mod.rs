@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use crate::random::{self, Stream};
 
 pub use crate::error::data::Error;
-pub use conditioner::{Classes, Conditioner, Unconditional, Upload, check_labels};
+pub use conditioner::{Classes, Conditioner, Unconditional, Unlabelled, Upload, check_labels};
 pub use config::DataConfig;
 pub use digits::{Channels, Digits};
 pub use encoded::{Encoded, learned};

@@ -111,6 +111,9 @@ pub enum Error {
         /// How many labels it knows.
         count: usize,
     },
+    /// A network is asked by label for what it is told by name.
+    #[error("the network is told what labels are called, and nobody says that here: make images of conditions instead")]
+    Unlabelled,
     /// A class that is to be compared has no example.
     #[error("the data compared with has no example of class `{class}`; hold out more images or remove the class")]
     MissingClass {

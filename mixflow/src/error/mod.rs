@@ -63,6 +63,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A folder holds no network that is known here, or lacks a file that goes with it.
+    #[error("{}: {reason}", folder.display())]
+    Layout {
+        /// The folder or file.
+        folder: PathBuf,
+        /// What was expected, found, and what to do.
+        reason: String,
+    },
     /// Weights to start from are for other classes than the data have.
     #[error("{0}: say which rows of their label table the classes of the data start from")]
     OtherClasses(Box<Self>),

@@ -81,6 +81,7 @@ pub mod reproducing {}
 /// [`Weights`]: crate::backbones::weights::Weights
 /// [`Weights::network`]: crate::backbones::weights::Weights::network
 /// [`ClassRows`]: crate::train::ClassRows
+/// [`Pipeline`]: crate::Pipeline
 pub mod checkpoints {}
 
 #[doc = include_str!("run_folder.md")]

@@ -200,9 +200,6 @@ impl Recipe {
 
     /// The recipe that a JSON value holds, checked; or what is wrong with it, in a sentence.
     pub fn from_value(value: Value) -> Result<Self, String> {
-        if is_for_text(&value) {
-            return Err("it is for text to image: a `TextRecipe` of mixflow-t2i".into());
-        }
         Self::parse_value(value)
     }
 }
@@ -231,6 +228,7 @@ impl<N: NetworkSettings> Recipe<N> {
         if DecoderRecipe::is_one(&value) {
             return Err("it trains the decoder of an autoencoder, which is for `train` and `plan` alone".into());
         }
+        N::recognise(&value["network"])?;
         let recipe: Self = deserialize(value)?;
         recipe.check()?;
         Ok(recipe)
@@ -431,7 +429,7 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 
 /// Whether a recipe is one of a network for text, of the crate `mixflow-t2i`: a [`Recipe`] of other settings.
 pub fn is_for_text(recipe: &Value) -> bool {
-    recipe["network"].get("transformer").is_some()
+    NetworkConfig::recognise(&recipe["network"]).is_err()
 }
 
 /// What a name becomes a folder of.

@@ -9,6 +9,7 @@ use mixflow_backbones::weights::Weights;
 use mixflow_backbones::{Backbone, Network, NetworkConfig};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::{ObjectiveConfig, Recipe};
 use crate::data::{Classes, Conditioner};
@@ -108,6 +109,11 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
         tell: &mut dyn FnMut(usize),
     ) -> Result<Arc<dyn Conditioner<ConditionOf<Self>>>, Error>;
 
+    /// Refuses the `network` of a recipe that is meant for others, and says for whom; provided: nothing is.
+    fn recognise(_network: &Value) -> Result<(), String> {
+        Ok(())
+    }
+
     /// Whether it is told what labels are called, as prompts, and not their numbers alone; provided: no.
     fn reads_names(&self) -> bool {
         false
@@ -191,6 +197,13 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
 
 impl NetworkSettings for NetworkConfig {
     type Network = Network;
+
+    fn recognise(network: &Value) -> Result<(), String> {
+        match network.get("transformer") {
+            None => Ok(()),
+            Some(_) => Err("it is for text to image: a `TextRecipe` of mixflow-t2i".into()),
+        }
+    }
 
     fn init(&self, seed: u64, device: &Device) -> Network {
         self.init(seed, device)

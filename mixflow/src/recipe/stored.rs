@@ -34,7 +34,7 @@ impl<N: NetworkSettings> Recipe<N> {
     }
 
     /// Whether an autoencoder can decode what the network makes, and may have made what it learns.
-    pub(super) fn check_autoencoder(&self) -> Result<(), String> {
+    pub(crate) fn check_autoencoder(&self) -> Result<(), String> {
         let Some(autoencoder) = &self.autoencoder else { return Ok(()) };
         autoencoder.check()?;
         if self.encoding().is_none() && matches!(autoencoder, AutoencoderConfig::TrainedRae(_)) {

@@ -24,7 +24,7 @@ pub enum StoredNetwork {
 }
 
 impl StoredNetwork {
-    /// What a path stands for: a file; a folder with `model.safetensors`, of a comparison the pre-trained network; a
+    /// What a path stands for: a file; a folder with `model.safetensors` or its shards, of a comparison the pre-trained network; a
     /// checkpoint, such as `runs/digits/checkpoints/step-00000400`; or, of a run that has none of these, its newest whole
     /// checkpoint.
     ///
@@ -37,7 +37,8 @@ impl StoredNetwork {
         if path.join(AVERAGE).is_file() {
             return Ok(Self::Checkpoint(path.into()));
         }
-        let inside = ["model.safetensors", "pretraining/model.safetensors"].map(|file| path.join(file));
+        let inside = ["model.safetensors.index.json", "model.safetensors", "pretraining/model.safetensors"];
+        let inside = inside.map(|file| path.join(file));
         if let Some(file) = inside.into_iter().find(|file| file.is_file()) {
             return Ok(Self::File(file));
         }
@@ -71,6 +72,20 @@ impl StoredNetwork {
         let above = file.ancestors().skip(1).take(folders).map(|folder| folder.join("recipe.json"));
         let beside = ["recipe.json", "config.json"].map(|name| file.with_file_name(name));
         beside.into_iter().chain(above).find(|file| file.is_file())
+    }
+
+    /// The folder of the training: that of the file, or of the checkpoints.
+    pub fn training(&self) -> PathBuf {
+        let (Self::File(path) | Self::Checkpoint(path)) = self;
+        let above = path.parent().unwrap_or(Path::new(""));
+        let checkpoints = matches!(self, Self::Checkpoint(_)) && above.ends_with("checkpoints");
+        if checkpoints { above.parent().unwrap_or(above) } else { above }.into()
+    }
+
+    /// The folder of its run: that of its recipe, or of the training where there is none.
+    pub fn run(&self) -> PathBuf {
+        let run = self.recipe_file().and_then(|file| file.parent().map(Path::to_path_buf));
+        run.unwrap_or_else(|| self.training())
     }
 
     /// The weights, in a network of their shape; `load` fills it with those of a file.

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use burn::tensor::Device;
 use mixflow::check_memory;
 use mixflow::evaluation::reached;
 use mixflow::sampling::{Export, Guidance};
@@ -24,27 +25,32 @@ pub(crate) fn sample(request: &Request<'_>) -> Result<ExitCode> {
     let Request { prompts, out, .. } = request;
     let export = Export::new(*out, 3)?;
     let count = request.count.unwrap_or(prompts.prompts.len());
-    let mut pipeline = TextPipeline::from_folder(folder(request)?)?;
-    let sampling = &mut pipeline.text_to_image.sampling;
+    let mut pipeline = match is_address(request.path) {
+        true => crate::hub::text(request.path)?,
+        false => TextPipeline::from_folder(folder(request)?, &Device::default())?,
+    };
     if let Some(preset) = prompts.preset {
-        *sampling = match preset {
+        pipeline = pipeline.sampled_as(match preset {
             Preset::Diffusers => TextSampling::diffusers(3.0)?,
             Preset::Medium => TextSampling::stable_diffusion_3_5_medium(),
             Preset::MediumSkipLayers => TextSampling::stable_diffusion_3_5_medium_skip_layers(),
             Preset::Large => TextSampling::stable_diffusion_3_5_large(),
             Preset::LargeTurbo => TextSampling::stable_diffusion_3_5_large_turbo(),
-        };
+        });
     }
+    let recipe = &mut pipeline.pipeline.recipe;
     if let Some(steps) = request.steps {
-        sampling.sampler.grid = sampling.sampler.grid.with_steps(steps)?;
+        recipe.sampling = recipe.sampling.with_steps(steps)?;
     }
     if let Some(scale) = request.guidance {
-        let guidance = sampling.guidance.map_or_else(|| Guidance::new(scale), |guidance| guidance.with_scale(scale))?;
-        sampling.guidance = Some(guidance).filter(|_| scale != 1.0);
+        let guidance = recipe.sampling.guidance;
+        let guidance = guidance.map_or_else(|| Guidance::new(scale), |guidance| guidance.with_scale(scale))?;
+        recipe.sampling.guidance = Some(guidance).filter(|_| scale != 1.0);
     }
+    recipe.seed = request.seed.unwrap_or(recipe.seed);
+    let seed = recipe.seed;
     pipeline.size = prompts.size.unwrap_or(pipeline.size);
     pipeline.negative = prompts.negative.clone().unwrap_or_default();
-    pipeline.text_to_image.seed = request.seed.unwrap_or(pipeline.text_to_image.seed);
 
     let columns = prompts.prompts.len().clamp(1, 8);
     let [height, width] = pipeline.size;
@@ -60,17 +66,14 @@ pub(crate) fn sample(request: &Request<'_>) -> Result<ExitCode> {
     let text = pipeline.encode(&all)?;
     progress.begin("sampling", Some(count as u64));
     let started = Instant::now();
-    let images = pipeline.text_to_image.images_with(&text, pipeline.size, 0, &mut |t, first, x| {
-        progress.counted(reached(t, first, x), "image");
-    })?;
+    let images = pipeline.draw(&text, 0, &mut |t, first, x| progress.counted(reached(t, first, x), "image"))?;
     let (evaluations, seconds) = (images.evaluations, started.elapsed().as_secs_f64());
     export.write(count, columns, [Ok(images)])?;
     progress.end();
     say(format_args!(
-        "{count} images of {} in {}\n{evaluations} network evaluations for each, seed {}, {:.2} s an image",
+        "{count} images of {} in {}\n{evaluations} network evaluations for each, seed {seed}, {:.2} s an image",
         request.path.display(),
         out.display(),
-        pipeline.text_to_image.seed,
         seconds / count as f64,
     ))?;
     Ok(ExitCode::SUCCESS)
@@ -78,9 +81,6 @@ pub(crate) fn sample(request: &Request<'_>) -> Result<ExitCode> {
 
 /// The folder of `diffusers`, or the weights of a run.
 fn folder(request: &Request<'_>) -> Result<PathBuf> {
-    if is_address(request.path) {
-        return crate::hub::text(request.path);
-    }
     let of_diffusers = ["transformer", "model_index.json"].iter().any(|name| request.path.join(name).exists());
     if of_diffusers { Ok(request.path.into()) } else { (request.weights)() }
 }

@@ -76,7 +76,7 @@ fn a_seed_gives_the_same_images_by_every_public_way() {
 
     #[cfg(feature = "hub")]
     {
-        let mut pipeline = mixflow_hub::Pipeline::from_folder(place.path("run")).unwrap();
+        let mut pipeline = mixflow::Pipeline::from_folder(place.path("run"), &Default::default()).unwrap();
         pipeline.recipe.seed = 5;
         assert!(told == bytes(&place, pipeline.images(&labels, 0).unwrap()), "a pipeline makes other images");
     }

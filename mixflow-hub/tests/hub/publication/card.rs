@@ -174,7 +174,7 @@ fn what_was_not_measured_is_not_told() {
 #[test]
 fn a_card_says_how_to_load_it() {
     let folder = tempfile::tempdir().unwrap();
-    let [run, main, branch] = ["run", "main", "branch"].map(|name| folder.path().join(name));
+    let [run, main, branch, nested] = ["run", "main", "branch", "nested"].map(|name| folder.path().join(name));
     train(&run, json!({}));
     let picture = folder.path().join("grid.PNG");
     fs::write(&picture, "picture").unwrap();
@@ -182,11 +182,17 @@ fn a_card_says_how_to_load_it() {
     publication.write(&main, &repository(), "main", |_| {}).unwrap();
     publication.write(&branch, &repository(), "v2", |_| {}).unwrap();
     let text = card(&main);
-    assert!(text.contains("let pipeline = Pipeline::from_hub(\"org/sit\")?;\n") && text.contains("(samples.png)"));
+    assert!(
+        text.contains("let pipeline = Pipeline::from_hub(\"org/sit\", &Default::default())?;\n")
+            && text.contains("(samples.png)")
+    );
     assert!(text.contains("xtask-hub download org/sit\n") && text.contains("cargo xtask sample FOLDER"), "{text}");
     let text = card(&branch);
-    assert!(text.contains("&\"org/sit\".parse()?, &\"v2\".parse()?, |_| {})?;\n"), "{text}");
+    assert!(text.contains("Pipeline::from_hub(\"org/sit@v2\", &Default::default())?;\n"), "{text}");
     assert!(text.contains("xtask-hub download org/sit --revision v2\n"), "{text}");
+    // A slash of a branch is none of an address.
+    publication.write(&nested, &repository(), "refs/pr/1", |_| {}).unwrap();
+    assert!(card(&nested).contains("from_hub(\"org/sit@refs%2Fpr%2F1\","), "{}", card(&nested));
 }
 
 #[test]

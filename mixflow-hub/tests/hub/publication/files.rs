@@ -3,10 +3,11 @@
 use std::fs;
 use std::path::Path;
 
+use mixflow::Pipeline;
 use mixflow::backbones::autoencoder::{KlAutoencoderConfig, official_key};
 use mixflow::backbones::weights::Weights;
 use mixflow::data::Classes;
-use mixflow_hub::{Choice, Pipeline, Provision, Publication};
+use mixflow_hub::{Choice, Provision, Publication};
 use serde_json::{Value, json};
 
 use super::{bits, images, names, plain, read, train, written};
@@ -120,11 +121,11 @@ fn a_guide_goes_along_whatever_it_was() {
     }
     // Beside it, no other file is asked for.
     let _ = fs::remove_dir_all(&weak);
-    assert!(Pipeline::from_folder(folder.path().join("step")).is_ok());
+    assert!(Pipeline::from_folder(folder.path().join("step"), &Default::default()).is_ok());
     let recipe = super::recipe(sampling(&file));
     fs::write(run.join("recipe.json"), recipe.to_value().to_string()).unwrap();
     // Nor is the network taken for its own guide, whose file has the same name.
-    let error = Pipeline::from_folder(&run).unwrap_err().to_string();
+    let error = Pipeline::from_folder(&run, &Default::default()).unwrap_err().to_string();
     assert!(error.contains("weak/model.safetensors, which is not there"), "{error}");
     let error = Publication::of(&run, plain()).unwrap_err().to_string();
     assert!(error.contains("sampling.guide.weights") && error.contains("is not there"), "{error}");

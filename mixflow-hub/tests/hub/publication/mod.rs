@@ -9,11 +9,12 @@ mod wire;
 use std::fs;
 use std::path::Path;
 
+use mixflow::Pipeline;
 use mixflow::data::Classes;
 use mixflow::numbers::plus_minus;
 use mixflow::sampling::Images;
 use mixflow::train::{Checkpoints, checkpoint};
-use mixflow_hub::{Averaging, Choice, Error, Pipeline, Progress, Publication, Samples, Written};
+use mixflow_hub::{Averaging, Choice, Error, Progress, Publication, Samples, Written};
 use serde_json::{Value, json};
 
 use crate::shared::repository;
@@ -31,7 +32,7 @@ fn plain() -> Choice {
 
 /// Images of a few classes.
 fn images(folder: &Path) -> Images {
-    Pipeline::from_folder(folder).unwrap().images(&[3, 1, 4], 5).unwrap()
+    Pipeline::from_folder(folder, &Default::default()).unwrap().images(&[3, 1, 4], 5).unwrap()
 }
 
 fn bits(images: &Images) -> Vec<u32> {

@@ -4,7 +4,8 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use mixflow_hub::{Error, Pipeline, Publication, Published, Token, Upload};
+use mixflow::Pipeline;
+use mixflow_hub::{Error, FromHub, Publication, Published, Token, Upload};
 use serde_json::json;
 
 use super::{Choice, bits, measure, plain, train};
@@ -22,7 +23,7 @@ fn publish(setting: &Setting, run: &Path, choice: Choice, upload: &Upload) -> Re
 #[test]
 #[ignore = "started by what_was_published_makes_the_same_images_elsewhere"]
 fn elsewhere() {
-    let images = Pipeline::from_hub(NAME).unwrap().images(&LABELS, 0).unwrap();
+    let images = Pipeline::from_hub(NAME, &Default::default()).unwrap().images(&LABELS, 0).unwrap();
     let bytes: Vec<u8> = bits(&images).iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
     fs::write(std::env::var("MIXFLOW_IMAGES").unwrap(), bytes).unwrap();
 }
@@ -45,7 +46,7 @@ fn what_was_published_makes_the_same_images_elsewhere() {
     let run = folder.path().join("run");
     train(&run, json!({}));
     measure(&run);
-    let expected = bits(&Pipeline::from_folder(&run).unwrap().images(&LABELS, 0).unwrap());
+    let expected = bits(&Pipeline::from_folder(&run, &Default::default()).unwrap().images(&LABELS, 0).unwrap());
     let before = crate::shared::names(&run);
     for (fault, back) in [
         (None, None),
@@ -84,7 +85,7 @@ fn what_is_the_same_is_not_sent_again() {
     let branch = publish(&setting, &run, plain(), &Upload::new("a network").branch("v2")).unwrap();
     assert_eq!((branch.uploaded.files_sent, branch.uploaded.files_kept), (1, 2));
     let card = &setting.server.files(NAME, "v2")["README.md"].bytes;
-    assert!(String::from_utf8_lossy(card).contains("\"v2\".parse()"));
+    assert!(String::from_utf8_lossy(card).contains("@v2\", &Default::default())?"));
 }
 
 #[test]

@@ -8,20 +8,21 @@ use crate::Error;
 /// Folders below the first that are looked through; RAE's collection has six.
 const DEPTH: usize = 8;
 
-/// Which files are what.
+/// Which files of a published network are what, by their names below its folder, with slashes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Layout {
+#[non_exhaustive]
+pub struct Layout {
     /// What may be the recipe; other programs call theirs `config.json` too.
-    pub(super) recipe: Option<String>,
+    pub recipe: Option<String>,
     /// The network.
-    pub(super) weights: String,
+    pub weights: String,
     /// RAE's decoder and statistics, where they are in the same collection.
-    pub(super) rae: [Option<String>; 2],
+    pub rae: [Option<String>; 2],
 }
 
 impl Layout {
     /// What these names, sorted, mean; or what was expected.
-    pub(super) fn of(names: &[String]) -> Result<Self, String> {
+    pub fn of(names: &[String]) -> Result<Self, String> {
         let has = |name: &str| names.iter().any(|found| found == name);
         let ours = ["model.safetensors.index.json", "model.safetensors"].into_iter().find(|name| has(name));
         let recipe = ["recipe.json", "config.json"].into_iter().find(|name| has(name));
@@ -29,8 +30,8 @@ impl Layout {
             return Ok(Self { recipe: Some(recipe.into()), weights: weights.into(), rae: [None, None] });
         }
         if has("model_index.json") && names.iter().any(|name| name.starts_with("transformer/")) {
-            return Err("is text to image, a folder of diffusers: for `mixflow_hub::text_from_hub`, \
-                        `mixflow_t2i::TextPipeline` and `cargo xtask-t2i sample --prompt`"
+            return Err("is text to image, a folder of diffusers: for `mixflow_t2i::TextPipeline` and \
+                        `cargo xtask-t2i sample --prompt`"
                 .into());
         }
         if let Some(weights) = best(names, "", "stage2_model.pt", &["ImageNet256", "DiTDH-XL"]) {
@@ -61,14 +62,14 @@ impl Layout {
     }
 
     /// The network in this file.
-    pub(super) fn of_file(file: &str, names: &[String]) -> Self {
+    pub fn of_file(file: &str, names: &[String]) -> Self {
         let folder = file.rfind('/').map_or("", |end| &file[..=end]);
         let recipe = ["recipe.json", "config.json"].map(|name| format!("{folder}{name}"));
         Self { recipe: recipe.into_iter().find(|name| names.contains(name)), weights: file.into(), rae: [None, None] }
     }
 
     /// The network alone: its file, and the shards that this stands for.
-    pub(super) fn whole(&self, names: &[String]) -> Vec<String> {
+    pub fn whole(&self, names: &[String]) -> Vec<String> {
         let shards = self.weights.strip_suffix(".safetensors.index.json");
         let is_shard = |name: &str| {
             shards
@@ -80,7 +81,7 @@ impl Layout {
     }
 
     /// What to fetch of these names: the network, what makes images of it, and what tells about both.
-    pub(super) fn wanted(&self, names: &[String]) -> Vec<String> {
+    pub fn wanted(&self, names: &[String]) -> Vec<String> {
         let whole = self.whole(names);
         let wanted = |name: &&String| {
             let told = self.recipe.as_deref() == Some(name) || whole.contains(name);
@@ -93,46 +94,6 @@ impl Layout {
         };
         names.iter().filter(wanted).cloned().collect()
     }
-}
-
-/// The files of a Stable Diffusion 3 as `diffusers` writes it, of these names; or why there is none. Weights in half
-/// precision are left out where there are others.
-#[cfg(feature = "t2i")]
-pub(super) fn text_files(names: &[String]) -> Result<Vec<&str>, String> {
-    const PARTS: [&str; 9] = [
-        "scheduler",
-        "text_encoder",
-        "text_encoder_2",
-        "text_encoder_3",
-        "tokenizer",
-        "tokenizer_2",
-        "tokenizer_3",
-        "transformer",
-        "vae",
-    ];
-    let of_part = |part: &str| {
-        let files = names.iter().map(String::as_str);
-        files.filter(|name| name.strip_prefix(part).is_some_and(|rest| rest.starts_with('/'))).collect::<Vec<_>>()
-    };
-    if of_part("transformer").is_empty() || of_part("text_encoder_3").is_empty() && of_part("text_encoder_2").is_empty()
-    {
-        return Err(format!(
-            "is no Stable Diffusion 3 as diffusers writes it, with folders such as text_encoder_2 and transformer; found {}",
-            if names.is_empty() { "no files".into() } else { list(names) }
-        ));
-    }
-    let is_weights = |name: &str| name.contains(".safetensors");
-    let is_half = |name: &str| name.contains(".fp16");
-    let wanted = PARTS.iter().flat_map(|part| {
-        let files = of_part(part);
-        let whole = files.iter().any(|name| is_weights(name) && name.ends_with(".safetensors") && !is_half(name));
-        let wanted = move |name: &&str| match is_weights(name) {
-            true => !(whole && is_half(name)),
-            false => name.ends_with(".json") || name.ends_with(".txt"),
-        };
-        files.into_iter().filter(wanted).collect::<Vec<_>>()
-    });
-    Ok(names.iter().map(String::as_str).filter(|name| *name == "model_index.json").chain(wanted).collect())
 }
 
 /// The names of all files below a folder, sorted, with slashes.
@@ -177,59 +138,6 @@ mod tests {
 
     fn owned(names: &[&str]) -> Vec<String> {
         names.iter().map(|name| name.to_string()).collect()
-    }
-
-    #[cfg(feature = "t2i")]
-    #[test]
-    fn of_a_stable_diffusion_3_what_is_needed_is_fetched_once() {
-        // As in the repositories of Stable Diffusion 3.5, with what is not for us between.
-        let names = owned(&[
-            "README.md",
-            "model_index.json",
-            "sd3.5_medium.safetensors",
-            "scheduler/scheduler_config.json",
-            "text_encoder/config.json",
-            "text_encoder/model.fp16.safetensors",
-            "text_encoder/model.safetensors",
-            "text_encoder_2/config.json",
-            "text_encoder_2/model.fp16.safetensors",
-            "text_encoder_3/model-00001-of-00002.safetensors",
-            "text_encoder_3/model.fp16-00001-of-00002.safetensors",
-            "text_encoder_3/model.safetensors.index.fp16.json",
-            "text_encoder_3/model.safetensors.index.json",
-            "text_encoders/t5xxl_fp16.safetensors",
-            "tokenizer/merges.txt",
-            "tokenizer_3/spiece.model",
-            "tokenizer_3/tokenizer.json",
-            "transformer/config.json",
-            "transformer/diffusion_pytorch_model.bin",
-            "transformer/diffusion_pytorch_model.safetensors",
-            "vae/config.json",
-            "vae/diffusion_pytorch_model.safetensors",
-        ]);
-        assert_eq!(
-            text_files(&names).unwrap(),
-            [
-                "model_index.json",
-                "scheduler/scheduler_config.json",
-                "text_encoder/config.json",
-                "text_encoder/model.safetensors",
-                "text_encoder_2/config.json",
-                "text_encoder_2/model.fp16.safetensors",
-                "text_encoder_3/model-00001-of-00002.safetensors",
-                "text_encoder_3/model.safetensors.index.json",
-                "tokenizer/merges.txt",
-                "tokenizer_3/tokenizer.json",
-                "transformer/config.json",
-                "transformer/diffusion_pytorch_model.safetensors",
-                "vae/config.json",
-                "vae/diffusion_pytorch_model.safetensors",
-            ]
-        );
-        for names in [owned(&["README.md", "transformer/config.json"]), vec![]] {
-            assert!(text_files(&names).unwrap_err().contains("is no Stable Diffusion 3"));
-        }
-        assert!(Layout::of(&names).unwrap_err().contains("text_from_hub"));
     }
 
     #[test]

@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mixflow::backbones::NetworkConfig;
-use mixflow::backbones::block::{NormKind, PerceptronKind};
-use mixflow::backbones::dit_dh::{DitDhConfig, Stack};
-use mixflow::backbones::lightning_dit::{LightningDitConfig, LightningParts};
-use mixflow::backbones::repa::RepaConfig;
-use mixflow::backbones::sit::SitConfig;
+use mixflow_backbones::NetworkConfig;
+use mixflow_backbones::block::{NormKind, PerceptronKind};
+use mixflow_backbones::dit_dh::{DitDhConfig, Stack};
+use mixflow_backbones::lightning_dit::{LightningDitConfig, LightningParts};
+use mixflow_backbones::repa::RepaConfig;
+use mixflow_backbones::sit::SitConfig;
 
 /// The network that has tensors of these names and shapes, or what is missing. The number of attention heads is that which
 /// the tables of rotary positions or the norms of queries tell; where there are none, no shape tells, and it is that of the
@@ -233,7 +233,7 @@ mod tests {
     /// Names and shapes of the weights in a recorded file of tensors, and what it says of the network.
     fn fixture(name: &str) -> (BTreeMap<String, Vec<usize>>, serde_json::Value) {
         let file = format!("{}/../tests/fixtures/rae_stage2/{name}", env!("CARGO_MANIFEST_DIR"));
-        let weights = mixflow::backbones::weights::Weights::read(format!("{file}.safetensors")).unwrap();
+        let weights = mixflow_backbones::weights::Weights::read(format!("{file}.safetensors")).unwrap();
         let shapes = weights
             .iter()
             .filter_map(|(name, data)| Some((name.strip_prefix("weights.")?.to_string(), data.shape().to_vec())));

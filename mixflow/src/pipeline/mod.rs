@@ -1,0 +1,196 @@
+//! A trained network with everything that makes images with it, from the folder that it lies in.
+
+mod infer;
+mod layout;
+mod parts;
+
+pub use layout::Layout;
+pub use parts::Fetch;
+
+use std::fmt;
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use mixflow_backbones::weights::Weights;
+use mixflow_backbones::{Autoencoder, NetworkConfig};
+
+use crate::Error;
+use crate::data::{Conditioner, Unlabelled};
+use crate::evaluation::Generator;
+use crate::recipe::{ConditionOf, Guide, NetworkSettings, Recipe};
+use crate::sampling::Images;
+use crate::train::StoredNetwork;
+use parts::Parts;
+
+/// A trained network with everything that makes images with it, whatever it is told: classes, prompts, nothing, or what a
+/// network of your own is told.
+///
+/// ```no_run
+/// use mixflow::{Export, Pipeline};
+///
+/// let pipeline = Pipeline::from_folder("runs/digits", &Default::default())?;
+/// let images = pipeline.images(&[2, 0, 7, 9], 0)?;
+/// Export::new("images.png", pipeline.image_channels())?.write(4, 2, [Ok(images)])?;
+/// # Ok::<(), mixflow::Error>(())
+/// ```
+///
+/// The crate `mixflow-hub` opens repositories, `mixflow-t2i` puts a text encoder before one.
+pub struct Pipeline<N: NetworkSettings = NetworkConfig> {
+    /// The network's recipe: shape, path, sampling.
+    pub recipe: Recipe<N>,
+    /// The network, without autodiff.
+    pub network: N::Network,
+    /// What it is told of labels. A network that is told what labels are called, see [`NetworkSettings::reads_names`], is
+    /// [`Unlabelled`] until it is given another.
+    pub conditioner: Arc<dyn Conditioner<ConditionOf<N>>>,
+    /// What makes images of its latents, unless it makes images itself.
+    pub autoencoder: Option<Box<dyn Autoencoder>>,
+    /// The weaker network that it is guided away from, where the recipe has one.
+    pub guide: Option<Guide>,
+    sources: Vec<String>,
+}
+
+impl<N: NetworkSettings> Pipeline<N> {
+    /// The network at a path, as [`StoredNetwork::find`] finds it: of a run, a checkpoint, a file of weights or a published
+    /// folder, with the recipe that lies beside it or above.
+    ///
+    /// # Errors
+    /// If there is none, or no recipe of such a network; if a file that the recipe names is not there, or does not fit.
+    pub fn of_run(path: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
+        Self::of_run_with(path, device, None)
+    }
+
+    /// As [`of_run`](Self::of_run), of what was downloaded: it may name files of its own folder alone, and those that `fetch`
+    /// gets.
+    ///
+    /// # Errors
+    /// As [`of_run`](Self::of_run), and those of `fetch`.
+    pub fn of_run_with<E: From<Error>>(
+        path: impl AsRef<Path>,
+        device: &Device,
+        fetch: Option<&mut Fetch<'_, E>>,
+    ) -> Result<Self, E> {
+        let path = path.as_ref();
+        let fault = |path: &Path, reason: &str| Error::Layout { folder: path.into(), reason: reason.into() };
+        let stored = StoredNetwork::find(path)?;
+        let none = || fault(path, "lies beside no recipe.json or config.json that says what network it is");
+        let file = stored.recipe_file().ok_or_else(none)?;
+        let mut recipe = parts::read_recipe(&file)?.ok_or_else(|| fault(&file, "is no recipe: it has no `network`"))?;
+        let folder = file.parent().unwrap_or(Path::new(""));
+        Parts { folder, weights: &stored.file(), fetch }.locate(&mut recipe, &[None, None])?;
+        Ok(Self::load(recipe, &stored, folder, device)?)
+    }
+
+    /// The network of `stored` and what else `recipe` names, by paths that hold as they are; `run` is the folder of its run
+    /// or publication, for what that has trained and recorded.
+    ///
+    /// # Errors
+    /// If a file is not there, cannot be read or does not fit.
+    pub fn load(recipe: Recipe<N>, stored: &StoredNetwork, run: &Path, device: &Device) -> Result<Self, Error> {
+        let own = |file: &Path| Ok::<_, Error>(recipe.network.own(Weights::read(file)?)?.source().to_string());
+        let mut sources = vec![match stored {
+            StoredNetwork::File(file) => own(file)?,
+            StoredNetwork::Checkpoint(folder) => folder.display().to_string(),
+        }];
+        let files = recipe.autoencoder.iter().flat_map(|config| config.files(run));
+        let files = files.chain(recipe.sampling.guide.iter().map(|guide| guide.weights.clone()));
+        sources.extend(files.map(|file| file.display().to_string()));
+        let guide = recipe.guide(run)?;
+        let network = recipe.load(stored, device)?;
+        let autoencoder = recipe.autoencoder.as_ref().map(|config| config.load(run)).transpose()?;
+        let conditioner = match recipe.network.reads_names() {
+            true => Arc::new(Unlabelled),
+            false => recipe.network.conditioner(&[], run, &mut |_| {})?,
+        };
+        Ok(Self { recipe, network, conditioner, autoencoder, guide, sources })
+    }
+
+    /// One image a label, from the noise of the recipe's seed and `first` on: images of other numbers are other images.
+    ///
+    /// # Errors
+    /// If the network does not know a label, or sampling fails.
+    pub fn images(&self, labels: &[usize], first: u64) -> Result<Images, Error> {
+        self.generator().images(labels, first)
+    }
+
+    /// The network with its sampler.
+    pub fn generator(&self) -> Generator<'_, N::Network> {
+        let (autoencoder, guide) = (self.autoencoder.as_deref(), self.guide.as_ref());
+        Generator { autoencoder, guide, ..self.recipe.generator(&self.network, &self.conditioner) }
+    }
+
+    /// Channels, height and width of the images.
+    pub fn image_shape(&self) -> [usize; 3] {
+        let shape = self.recipe.network.shape();
+        self.recipe.autoencoder.as_ref().map_or(shape, |autoencoder| autoencoder.image_shape(shape))
+    }
+
+    /// Channels of the images.
+    pub fn image_channels(&self) -> usize {
+        self.image_shape()[0]
+    }
+
+    /// Which files the weights came from, and which part of them: for people to read.
+    pub fn sources(&self) -> &[String] {
+        &self.sources
+    }
+}
+
+impl Pipeline {
+    /// The network in a folder.
+    ///
+    /// # Layouts
+    /// - Ours: the recipe as `config.json` (or `recipe.json`, in a run's folder) and `model.safetensors`, whole or in shards
+    ///   behind `model.safetensors.index.json`. Files of the autoencoder and a guide are named in the recipe: relative to the
+    ///   folder, or, in what was downloaded, as `hf://org/name@revision/file`. Or what else [`of_run`](Self::of_run) opens.
+    /// - A published SiT, REPA, `LightningDiT` or DiT^DH: one file of weights, `.pt` or `.safetensors`. Which network and
+    ///   size it is tell the names and shapes of its tensors; how to sample, the paper's recipe.
+    /// - RAE's collection: `DiTs/…/stage2_model.pt`, `decoders/…/model.pt`, `stats/…/stat.pt`, `DiT^DH-XL` at 256 px first;
+    ///   of other shapes than the published ones, with a recipe of ours above as `config.json`.
+    /// - The autoencoder of Stable Diffusion beside or in `vae`, as `diffusers` has it. Where a download has none, the one
+    ///   that the network was trained with is fetched.
+    ///
+    /// A training checkpoint with several networks gives the averaged one; [`sources`](Self::sources) tells.
+    ///
+    /// # Errors
+    /// If the folder has none of the layouts, lacks a file, or a file does not fit.
+    pub fn from_folder(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
+        Self::from_folder_with(folder, device, None)
+    }
+
+    /// As [`from_folder`](Self::from_folder), of what was downloaded: see [`of_run_with`](Self::of_run_with).
+    ///
+    /// # Errors
+    /// As [`from_folder`](Self::from_folder), and those of `fetch`.
+    pub fn from_folder_with<E: From<Error>>(
+        folder: impl AsRef<Path>,
+        device: &Device,
+        fetch: Option<&mut Fetch<'_, E>>,
+    ) -> Result<Self, E> {
+        let folder = folder.as_ref();
+        let layout = match Layout::of(&layout::names(folder)?) {
+            Ok(layout) => layout,
+            Err(_) if StoredNetwork::find(folder).is_ok_and(|stored| stored.recipe_file().is_some()) => {
+                return Self::of_run_with(folder, device, fetch);
+            }
+            Err(reason) => return Err(Error::Layout { folder: folder.into(), reason }.into()),
+        };
+        let weights = folder.join(&layout.weights);
+        let recipe = layout.recipe.as_ref().map(|recipe| parts::read_recipe(&folder.join(recipe))).transpose()?;
+        let mut recipe = match recipe.flatten() {
+            Some(recipe) => recipe,
+            None => parts::published(&weights)?,
+        };
+        Parts { folder, weights: &weights, fetch }.locate(&mut recipe, &layout.rae)?;
+        Ok(Self::load(recipe, &StoredNetwork::File(weights), folder, device)?)
+    }
+}
+
+/// Without the weights.
+impl<N: NetworkSettings> fmt::Debug for Pipeline<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { recipe, sources, .. } = self;
+        f.debug_struct("Pipeline").field("recipe", recipe).field("sources", sources).finish_non_exhaustive()
+    }
+}
