@@ -70,7 +70,7 @@ impl Eval {
     }
 
     fn network<N: Kind>(&self, trained: &Trained<N>) -> Result<ExitCode> {
-        let recipe = &trained.recipe;
+        let recipe = &trained.pipeline.recipe;
         let count = self.images.unwrap_or(recipe.post_training.as_ref().map_or(500, |post| post.images));
 
         if self.against.is_none() {
@@ -87,8 +87,9 @@ impl Eval {
         // Numbers of 32 bits, and of 64.
         check_memory(what, &[&shape[..], &[count as u64, 4 + 8]].concat())?;
         let mut progress = Progress::new();
-        let evaluation =
-            evaluate(&trained.divided()?, &trained.generator(), count, &mut |event| progress.measuring(event))?;
+        let evaluation = evaluate(&trained.divided()?, &trained.pipeline.generator(), count, &mut |event| {
+            progress.measuring(event)
+        })?;
         progress.end();
         evaluation.remarks.iter().for_each(note);
 

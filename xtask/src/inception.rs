@@ -87,10 +87,10 @@ impl Measuring {
         count: usize,
         against: Option<&Path>,
     ) -> Result<InceptionEvaluation> {
-        let recipe = &trained.recipe;
+        let recipe = &trained.pipeline.recipe;
         // Features of 64 bits: 2,048 of the pool, 1,008 logits.
         check_memory(|| format!("features of {count} images (--images)"), &[count as u64, 2048 + 1008, 8])?;
-        let generator = trained.generator();
+        let generator = trained.pipeline.generator();
         let [channels, ..] = trained.image_shape()?;
         if channels != 1 && channels != 3 {
             return Err(
@@ -139,7 +139,7 @@ impl Measuring {
     /// All images that the network may have seen, and how many of each class; of an endless source four times as many as are
     /// generated.
     fn training_data<N: Kind>(&self, trained: &Trained<N>, count: usize) -> Result<(Sample, Vec<u64>)> {
-        let decoder = decoder(&trained.recipe, &trained.generator())?;
+        let decoder = decoder(&trained.pipeline.recipe, &trained.pipeline.generator())?;
         let data = trained.parts(count)?.0;
         let len = data.len().map_or(4 * count, |len| len as usize);
         let counts = class_counts(&data, len as u64)?;

@@ -8,12 +8,12 @@ use crate::trained::Trained;
 
 /// The numbers of classes that are given by number or by name.
 pub(crate) fn numbers<N: Kind>(given: &[String], trained: &Trained<N>) -> Result<Vec<usize>> {
-    let classes = trained.recipe.network.classes();
+    let classes = trained.pipeline.recipe.network.classes();
     let mut names = trained.class_names()?;
     if names.is_empty()
         && given.iter().flat_map(|text| text.split(',')).any(|label| label.trim().parse::<usize>().is_err())
     {
-        names = trained.recipe.data.open().map(|data| data.classes().to_vec()).unwrap_or_default();
+        names = trained.pipeline.recipe.data.open().map(|data| data.classes().to_vec()).unwrap_or_default();
         if names.len() != classes {
             let reason =
                 "the names of this network's classes are known neither from data.json in its run nor from its data";

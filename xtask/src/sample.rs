@@ -70,8 +70,7 @@ impl Sampling {
     pub(crate) fn read(&self, trained: &TrainedArguments, seed: Option<u64>) -> Result<AnyTrained> {
         let set = self.set()?;
         let mut trained = trained.read(&set)?;
-        let (own_seed, sampling) =
-            of_any!(&mut trained, trained => (&mut trained.recipe.seed, &mut trained.recipe.sampling));
+        let (own_seed, sampling) = of_any!(&mut trained, trained => (&mut trained.pipeline.recipe.seed, &mut trained.pipeline.recipe.sampling));
         *own_seed = seed.unwrap_or(*own_seed);
         if let Some(steps) = self.steps {
             *sampling = sampling.with_steps(steps).map_err(|error| format!("--steps {steps}: {error}"))?;
@@ -106,9 +105,9 @@ impl Sample {
 
     /// Images of labels.
     fn draw<N: Kind>(&self, trained: &Trained<N>) -> Result<ExitCode> {
-        let generator = trained.generator();
+        let generator = trained.pipeline.generator();
         let choice = match self.labels.is_empty() {
-            true => (0..trained.recipe.network.classes()).collect(),
+            true => (0..trained.pipeline.recipe.network.classes()).collect(),
             false => labels::numbers(&self.labels, trained)?,
         };
         let count = self.count.unwrap_or(if self.labels.is_empty() { 40 } else { choice.len() });

@@ -44,11 +44,11 @@ impl SlowFlow {
     }
 
     fn follow<N: Kind>(&self, trained: &Trained<N>) -> Result<ExitCode> {
-        let latent = trained.recipe.network.shape().map(|side| side as u64);
+        let latent = trained.pipeline.recipe.network.shape().map(|side| side as u64);
         let what = || format!("{} trajectories (--images)", self.images);
         // Noise, real images of both kinds, and states.
         check_memory(what, &[&latent[..], &[self.images as u64, 4 * 4]].concat())?;
-        check_latents(&trained.recipe, trained.folder())?;
+        check_latents(&trained.pipeline.recipe, trained.folder())?;
         let (train, held_out) = trained.parts(self.images)?;
         let labels = lag_labels(self.images, &train, &held_out)?;
         let classes = train.classes();
@@ -60,27 +60,27 @@ impl SlowFlow {
         let mut progress = Progress::new();
         progress.begin("Slow Flow", Some(self.images as u64));
         // Stored latents are what is learned already.
-        let autoencoder = trained.recipe.encoding().and(trained.autoencoder.as_deref());
+        let autoencoder = trained.pipeline.recipe.encoding().and(trained.pipeline.autoencoder.as_deref());
         let learned = |images| learned(Arc::new(images), autoencoder);
-        let lag = lag(&trained.generator(), &labels, &*learned(train)?, &*learned(held_out)?, &mut |done| {
+        let lag = lag(&trained.pipeline.generator(), &labels, &*learned(train)?, &*learned(held_out)?, &mut |done| {
             progress.counted(done, "image")
         })?;
         progress.end();
-        let sampler = trained.recipe.sampling.describe();
+        let sampler = trained.pipeline.recipe.sampling.describe();
         say(format_args!(
             "{}: nearest true time m of {} trajectories ({sampler}, {} network evaluations for each image, seed {})",
             trained.weights.display(),
             lag.trajectories,
             lag.evaluations,
-            trained.recipe.seed,
+            trained.pipeline.recipe.seed,
         ))?;
         say(table(&lag))?;
         if let Some(figure) = &self.figure {
             let measured = format!(
                 "{}: the recipe {}, seed {}.",
                 trained.weights.display(),
-                trained.recipe.name,
-                trained.recipe.seed
+                trained.pipeline.recipe.name,
+                trained.pipeline.recipe.seed
             );
             write_atomic(figure, slow_flow_page(&measured, &slow_flow(&[(Arm::Start, lag)], &sampler)).as_bytes())?;
             say(format_args!("figure: {}", figure.display()))?;

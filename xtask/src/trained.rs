@@ -1,16 +1,15 @@
 //! A network that a command is given: in a run's folder, or a file of weights.
 
 use std::path::{Component, Path, PathBuf};
-use std::sync::Arc;
 
 use burn::tensor::Device;
 use clap::Args;
-use mixflow::backbones::{Autoencoder, NetworkConfig};
-use mixflow::data::{Conditioner, DataConfig, Fingerprint, Part};
-use mixflow::evaluation::Generator;
+use mixflow::Pipeline;
+use mixflow::backbones::NetworkConfig;
+use mixflow::data::{DataConfig, Fingerprint, Part};
 use mixflow::files::WeightsFile;
 use mixflow::launch::conditioner;
-use mixflow::recipe::{ConditionOf, Guide, NetworkSettings, Recipe};
+use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::train::StoredNetwork;
 use tempfile::TempDir;
 
@@ -39,18 +38,13 @@ pub(crate) struct TrainedArguments {
 /// A network for class labels, or one for text.
 pub(crate) type AnyTrained = Any<Trained<NetworkConfig>, Trained<TextNetworkConfig>>;
 
-/// A network, its recipe, what tells it of labels, what makes images of its latents, what guides it, and where its weights
-/// are.
+/// A network with everything that makes images with it, and what its run has written down.
 pub(crate) struct Trained<N: NetworkSettings> {
-    pub(crate) recipe: Recipe<N>,
-    pub(crate) network: N::Network,
-    conditioner: Arc<dyn Conditioner<ConditionOf<N>>>,
-    /// Where that is kept, unless in a run.
+    pub(crate) pipeline: Pipeline<N>,
+    /// Where what it is told is kept, unless in a run.
     _elsewhere: Option<TempDir>,
-    pub(crate) autoencoder: Option<Box<dyn Autoencoder>>,
-    autoencoder_files: Vec<PathBuf>,
-    pub(crate) guide: Option<Guide>,
     pub(crate) weights: PathBuf,
+    autoencoder_files: Vec<PathBuf>,
     /// The recipe of the run that trained it, where that is at hand.
     own: Option<PathBuf>,
     /// Where what is found out about it goes.
@@ -89,53 +83,39 @@ impl TrainedArguments {
             recipe.stored_latents()?;
         }
         note_choices(&weights, &stored.chosen(|weights| recipe.network.own(weights))?);
-        let network = recipe.load(&stored, &Device::default())?;
-        // What a run trains lies in its folder: that of the weights, or above; a checkpoint is in RUN/ARM/checkpoints/STEP.
-        let ancestors = weights.ancestors().skip(1).take(match stored {
-            StoredNetwork::File(_) => 2,
-            StoredNetwork::Checkpoint(_) => 4,
-        });
-        let folder = ancestors.filter(|folder| folder.join("autoencoder.safetensors").is_file()).last();
-        let folder = folder.unwrap_or(Path::new(""));
-        let autoencoder = recipe.autoencoder.as_ref().map(|config| config.load(folder)).transpose()?;
-        let autoencoder_files = recipe.autoencoder.as_ref().map_or(vec![], |config| config.files(folder));
-        let own = stored.recipe_file();
-        let guide = recipe.guide(own.as_deref().and_then(Path::parent).unwrap_or(folder))?;
-        let own = own.filter(|_| self.recipe.is_none());
-        if let (Some(config), Some(guide)) = (&recipe.sampling.guide, &guide) {
+        // What a run trains lies in its folder.
+        let autoencoder_files = recipe.autoencoder.as_ref().map_or(vec![], |config| config.files(&stored.run()));
+        let mut pipeline = Pipeline::load(recipe, &stored, &stored.run(), &Device::default())?;
+        let recipe = &pipeline.recipe;
+        if let (Some(config), Some(guide)) = (&recipe.sampling.guide, &pipeline.guide) {
             let file = &guide.weights.file;
             let step = file.parent().and_then(Path::file_name);
             if file.ends_with("average.safetensors") && step != config.weights.file_name() {
                 note(format_args!("the guide's training has not ended: taking {}", file.display()));
             }
         }
+        let own = stored.recipe_file().filter(|_| self.recipe.is_none());
         let (folder, suffix) = match &stored {
             // A cache is not ours to write to.
             _ if is_address(&self.path) => (PathBuf::new(), String::new()),
-            StoredNetwork::File(file) => (file.parent().unwrap_or(Path::new("")).into(), String::new()),
-            StoredNetwork::Checkpoint(folder) => beside_checkpoint(folder),
+            // A checkpoint is whole as it is and will make room for newer ones.
+            StoredNetwork::Checkpoint(step) => (stored.training(), format!("-{}", name_of(step))),
+            StoredNetwork::File(_) => (stored.training(), String::new()),
         };
-        // What it is told is kept in its run, and nowhere else.
-        let run = own.as_deref().filter(|own| own.ends_with("recipe.json")).and_then(Path::parent);
-        let elsewhere = (run.is_none() && recipe.network.reads_names()).then(tempfile::tempdir).transpose()?;
-        let kept = run.or(elsewhere.as_ref().map(TempDir::path)).unwrap_or(&folder);
-        let names = label_names(&recipe, own.as_deref().and_then(Path::parent).unwrap_or(&folder))?;
-        let mut progress = Progress::new();
-        let conditioner = conditioner(&recipe.network, &names, kept, &mut |event| progress.launch(&event))?;
-        progress.end();
-        Ok(Trained {
-            recipe,
-            network,
-            conditioner,
-            _elsewhere: elsewhere,
-            autoencoder,
-            autoencoder_files,
-            guide,
-            weights,
-            own,
-            folder,
-            suffix,
-        })
+        let mut elsewhere = None;
+        if recipe.network.reads_names() {
+            // What it is told is kept in its run, and nowhere else.
+            let run = own.as_deref().filter(|own| own.ends_with("recipe.json")).and_then(Path::parent);
+            let kept = match run {
+                Some(run) => run,
+                None => elsewhere.insert(tempfile::tempdir()?).path(),
+            };
+            let names = label_names(recipe, own.as_deref().and_then(Path::parent).unwrap_or(&folder))?;
+            let mut progress = Progress::new();
+            pipeline.conditioner = conditioner(&recipe.network, &names, kept, &mut |event| progress.launch(&event))?;
+            progress.end();
+        }
+        Ok(Trained { pipeline, _elsewhere: elsewhere, weights, autoencoder_files, own, folder, suffix })
     }
 
     /// The recipe of a name or a file; one that lies beside a published network names files beside it.
@@ -217,12 +197,6 @@ impl TrainedArguments {
 }
 
 impl<N: Kind> Trained<N> {
-    /// What makes images with the network.
-    pub(crate) fn generator(&self) -> Generator<'_, N::Network> {
-        let (autoencoder, guide) = (self.autoencoder.as_deref(), self.guide.as_ref());
-        Generator { autoencoder, guide, ..self.recipe.generator(&self.network, &self.conditioner) }
-    }
-
     /// Its training and its held-out data.
     pub(crate) fn parts(&self, held_out: usize) -> Result<(Part, Part)> {
         Ok(self.divided()?.parts(held_out)?)
@@ -232,7 +206,7 @@ impl<N: Kind> Trained<N> {
     /// of others, what was held out is not known.
     pub(crate) fn divided(&self) -> Result<Recipe<N>> {
         self.check_data()?;
-        let mut recipe = self.recipe.clone();
+        let mut recipe = self.pipeline.recipe.clone();
         if let Some(own) = &self.own {
             let own = N::read(own.to_str().ok_or("expected a path in UTF-8")?, &[])?;
             (recipe.seed, recipe.post_training) = (own.seed, own.post_training);
@@ -252,13 +226,13 @@ impl<N: Kind> Trained<N> {
 
     /// The names of its classes, as the run has recorded them; none where it has not.
     pub(crate) fn class_names(&self) -> Result<Vec<String>> {
-        self.run().map_or(Ok(vec![]), |run| recorded_names(&self.recipe, run))
+        self.run().map_or(Ok(vec![]), |run| recorded_names(&self.pipeline.recipe, run))
     }
 
     /// Refuses data that changed since the run learned from them.
     fn check_data(&self) -> Result<()> {
         let Some(old) = self.run().map(Fingerprint::read).transpose()?.flatten() else { return Ok(()) };
-        match old.difference(&self.recipe.data.open()?.fingerprint()?) {
+        match old.difference(&self.pipeline.recipe.data.open()?.fingerprint()?) {
             None => Ok(()),
             Some(changes) => {
                 let advice = "measure with the data as they were, or images against images";
@@ -274,15 +248,14 @@ impl<N: Kind> Trained<N> {
 
     /// Channels, height and width of the images.
     pub(crate) fn image_shape(&self) -> Result<[usize; 3]> {
-        let Recipe { network, autoencoder, data, name, .. } = &self.recipe;
-        match autoencoder {
-            Some(autoencoder) => Ok(autoencoder.image_shape(network.shape())),
-            None if matches!(data, DataConfig::Latents { .. }) => Err(format!(
+        let Recipe { autoencoder, data, name, .. } = &self.pipeline.recipe;
+        if autoencoder.is_none() && matches!(data, DataConfig::Latents { .. }) {
+            return Err(format!(
                 "{name}: the network makes latents: name the autoencoder that made those it learned, as `autoencoder`"
             )
-            .into()),
-            None => Ok(network.shape()),
+            .into());
         }
+        Ok(self.pipeline.image_shape())
     }
 
     /// The folder of the weights' training, empty for those of the Hub.
@@ -297,13 +270,8 @@ impl<N: Kind> Trained<N> {
     }
 }
 
-/// The folder of a training whose checkpoint this is, and the end of file names that tell it from others; the checkpoint is
-/// whole as it is and will make room for newer ones.
-fn beside_checkpoint(checkpoint: &Path) -> (PathBuf, String) {
-    let above = checkpoint.parent().unwrap_or(Path::new(""));
-    let training = if above.ends_with("checkpoints") { above.parent().unwrap_or(above) } else { above };
-    let step = checkpoint.file_name().map_or_else(String::new, |name| format!("-{}", name.to_string_lossy()));
-    (training.into(), step)
+fn name_of(folder: &Path) -> String {
+    folder.file_name().unwrap_or_default().to_string_lossy().into()
 }
 
 /// The recipe of a run, in the folder of the weights or above; or of a published network, beside it.
