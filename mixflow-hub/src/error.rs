@@ -290,16 +290,6 @@ pub enum Error {
         /// What it said.
         source: io::Error,
     },
-    /// A tracker cannot use its files.
-    #[error("cannot {action} {}: {source}", path.display())]
-    Tracker {
-        /// "create", "read", "write" or "remove".
-        action: &'static str,
-        /// The file or folder.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
     /// A folder holds nothing that is known here.
     #[error("{}: {reason}", folder.display())]
     Layout {
@@ -327,12 +317,6 @@ impl Error {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
-    }
-
-    /// For `map_err`: what a tracker tried with which path.
-    pub(crate) fn tracker(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
-        let path = path.into();
-        move |source| Self::Tracker { action, path, source }
     }
 
     /// For `map_err` of an upload, for which no cache stands in.

@@ -18,15 +18,16 @@ impl Token {
     /// # Errors
     /// [`Error::Token`] with `origin`, if it is empty or has characters that no token has.
     pub fn new(text: &str, origin: &str) -> Result<Self, Error> {
-        let text = text.trim();
-        let fault = |reason| Err(Error::Token { origin: origin.into(), reason });
-        if text.is_empty() {
-            return fault("it is empty");
+        Self::parse(text).map_err(|reason| Error::Token { origin: origin.into(), reason })
+    }
+
+    /// As [`new`](Self::new), or what is wrong with the text.
+    pub(crate) fn parse(text: &str) -> Result<Self, &'static str> {
+        match text.trim() {
+            "" => Err("it is empty"),
+            text if text.bytes().all(|byte| byte.is_ascii_graphic()) => Ok(Self(text.into())),
+            _ => Err("it has blanks or characters that no token has"),
         }
-        if !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-            return fault("it has blanks or characters that no token has");
-        }
-        Ok(Self(text.into()))
     }
 
     /// The token in a file, if there is such a file.

@@ -5,7 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::Error;
+use crate::tracker::Error;
 
 /// Records are collected up to this size, in bytes.
 const PENDING: usize = 64 << 10;
@@ -28,13 +28,13 @@ pub(super) struct Append {
 impl Append {
     /// Creates a file; one that is there is left alone.
     pub(super) fn create(path: &Path) -> Result<Self, Error> {
-        let file = File::options().append(true).create_new(true).open(path).map_err(Error::tracker("create", path))?;
+        let file = File::options().append(true).create_new(true).open(path).map_err(Error::io("create", path))?;
         Ok(Self { path: path.into(), file, written: 0, pending: vec![], flushed: Instant::now() })
     }
 
     /// Opens a file to go on after its first `length` bytes.
     pub(super) fn reopen(path: &Path, length: u64) -> Result<Self, Error> {
-        let file = File::options().append(true).open(path).map_err(Error::tracker("write", path))?;
+        let file = File::options().append(true).open(path).map_err(Error::io("write", path))?;
         let mut file = Self { path: path.into(), file, written: length, pending: vec![], flushed: Instant::now() };
         file.cut(length)?;
         Ok(file)
@@ -66,7 +66,7 @@ impl Append {
         if let Err(error) = self.file.write_all(&pending) {
             // What stopped the write is the error to report.
             let _ = self.file.set_len(self.written);
-            return Err(Error::tracker("write", &self.path)(error));
+            return Err(Error::io("write", &self.path)(error));
         }
         self.written += pending.len() as u64;
         self.flushed = Instant::now();
@@ -81,7 +81,7 @@ impl Append {
             self.pending.clear();
         }
         self.written = self.written.min(end);
-        self.file.set_len(self.written).map_err(Error::tracker("write", &self.path))
+        self.file.set_len(self.written).map_err(Error::io("write", &self.path))
     }
 }
 

@@ -22,6 +22,7 @@
 //! ```
 
 mod append;
+mod error;
 #[cfg(feature = "pipeline")]
 mod event;
 mod histogram;
@@ -32,6 +33,7 @@ mod tensorboard;
 mod trackers;
 mod wandb;
 
+pub use error::Error;
 pub use histogram::Histogram;
 pub use png::Png;
 pub use tensorboard::TensorBoard;
@@ -40,13 +42,10 @@ pub use wandb::{Wandb, WandbMode, WandbRun, WandbServer};
 
 use serde_json::Value;
 
-use crate::Error;
-
 /// Somebody who keeps what a run tells.
 ///
 /// ```
-/// use mixflow_hub::Error;
-/// use mixflow_hub::tracker::{Entry, Tracker, Trackers};
+/// use mixflow_hub::tracker::{Entry, Error, Tracker, Trackers};
 ///
 /// struct Console;
 ///

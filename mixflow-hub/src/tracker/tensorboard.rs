@@ -15,7 +15,7 @@ use serde_json::Value;
 use super::append::Append;
 use super::protobuf::Message;
 use super::{Entry, Histogram, Png, Tracker};
-use crate::Error;
+use crate::tracker::Error;
 
 /// An event file in a folder for `tensorboard --logdir`.
 ///
@@ -31,7 +31,7 @@ impl TensorBoard {
     /// # Errors
     /// If the folder or the file cannot be created.
     pub fn open(folder: &Path) -> Result<Self, Error> {
-        fs::create_dir_all(folder).map_err(Error::tracker("create", folder))?;
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         let second = now() as u64;
         let name = |count| format!("events.out.tfevents.{second:010}.mixflow.{count:04}");
         let free = (0..).map(|count| folder.join(name(count))).find(|path| !path.exists());

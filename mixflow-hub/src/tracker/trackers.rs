@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::owned::Owned;
 use super::{Entry, Tracker};
-use crate::Error;
+use crate::tracker::Error;
 
 /// What may wait for a slow disk, in bytes.
 const WAITING: usize = 16 << 20;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::log::Records;
 use super::record::{self, Known, Values};
-use crate::Error;
+use crate::tracker::Error;
 
 /// What is kept of a file that was found.
 pub(super) struct Kept {
@@ -23,7 +23,7 @@ pub(super) struct Kept {
 /// The newest run directory of ours in a folder, with its log and what that holds.
 pub(super) fn newest(folder: &Path) -> Result<Option<(PathBuf, PathBuf, Kept)>, Error> {
     let entries = fs::read_dir(folder).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
-    let entries = entries.map_err(Error::tracker("read", folder))?;
+    let entries = entries.map_err(Error::io("read", folder))?;
     let mut names: Vec<_> = entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect();
     names.sort();
     for name in names.iter().rev().filter_map(|name| name.strip_prefix("offline-run-")) {
@@ -42,7 +42,7 @@ pub(super) fn newest(folder: &Path) -> Result<Option<(PathBuf, PathBuf, Kept)>, 
 
 /// What stays of a log when its run goes on at a step; none if it is no log.
 pub(super) fn kept(path: &Path, step: u64) -> Result<Option<Kept>, Error> {
-    let fault = |error| Error::tracker("read", path)(error);
+    let fault = |error| Error::io("read", path)(error);
     let Some(mut records) = Records::open(File::open(path).map_err(fault)?).map_err(fault)? else {
         return Ok(None);
     };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use super::WandbServer;
 use super::sent::{self, Sent};
 use super::stream::stream;
-use crate::Error;
+use crate::tracker::Error;
 
 /// A log that is streamed while it is written. The log is the queue: nothing else waits for the server.
 #[derive(Debug)]
@@ -61,7 +61,7 @@ impl Live {
             its.change(|state| state.done = true);
         };
         let thread = std::thread::Builder::new().name("wandb".into()).spawn(work);
-        thread.map_err(Error::tracker("start a thread to stream", log))?;
+        thread.map_err(Error::io("start a thread to stream", log))?;
         Ok(Self { shared, closing })
     }
 

@@ -32,7 +32,7 @@ use sha2::{Digest as _, Sha256};
 use super::append::Append;
 use super::protobuf::Message;
 use super::{End, Entry, Histogram, Png, Tracker};
-use crate::Error;
+use crate::tracker::Error;
 use date::{civil, seconds};
 use found::{Kept, kept, newest};
 use live::Live;
@@ -87,7 +87,7 @@ impl Wandb {
     /// If it cannot be created, read or written.
     pub fn open(folder: &Path, run: &WandbRun) -> Result<Self, Error> {
         let folder = folder.join("wandb");
-        fs::create_dir_all(&folder).map_err(Error::tracker("create", &folder))?;
+        fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
         match newest(&folder)? {
             Some((run, log, kept)) => Self::go_on(run, &log, kept),
             None => Self::begin(&folder, run),
@@ -114,7 +114,7 @@ impl Wandb {
         let name = format!("offline-run-{year}{month:02}{day:02}_{hour:02}{minute:02}{second:02}-{id}");
         let folder = parent.join(name);
         let files = folder.join("files");
-        fs::create_dir_all(&files).map_err(Error::tracker("create", &files))?;
+        fs::create_dir_all(&files).map_err(Error::io("create", &files))?;
         let mut file = Append::create(&folder.join(format!("run-{id}.wandb")))?;
         file.push(log::HEADER);
         let kept = Kept { end: 0, records: 0, summary: Values::new(), ours: true, named: true };
@@ -266,8 +266,8 @@ impl Wandb {
     fn write_file(&mut self, name: &str, contents: &[u8]) -> Result<(), Error> {
         let path = self.folder.join("files").join(name);
         let folder = path.parent().expect("it lies in a folder");
-        fs::create_dir_all(folder).map_err(Error::tracker("create", folder))?;
-        fs::write(&path, contents).map_err(Error::tracker("write", &path))?;
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        fs::write(&path, contents).map_err(Error::io("write", &path))?;
         self.push(&record::file(name));
         Ok(())
     }

@@ -5,7 +5,8 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use crate::{Error, Token};
+use crate::Token;
+use crate::tracker::Error;
 
 /// The password of a machine, a host with its port where that is not the usual one, in the file that `NETRC` names, or in
 /// `.netrc` or `_netrc` in the user's folder. An entry `default`, which is a password of anything, is not taken.
@@ -15,10 +16,15 @@ use crate::{Error, Token};
 pub(super) fn key(read: impl Fn(&str) -> Option<OsString>, machine: &str) -> Result<Option<Token>, Error> {
     let Some(file) = file(read) else { return Ok(None) };
     match fs::read_to_string(&file) {
-        Ok(text) => find(&text, machine).map(|password| Token::new(&password, &file.display().to_string())).transpose(),
+        Ok(text) => find(&text, machine).map(|password| token(&password, &file.display().to_string())).transpose(),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::tracker("read", &file)(error)),
+        Err(error) => Err(Error::io("read", &file)(error)),
     }
+}
+
+/// The key in a text that was found at `origin`.
+pub(super) fn token(text: &str, origin: &str) -> Result<Token, Error> {
+    Token::parse(text).map_err(|reason| Error::Key { origin: origin.into(), reason })
 }
 
 fn file(read: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::tracker::Error;
 
 /// How far a server has a log, kept in a file beside it for the next process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,7 +29,7 @@ impl Sent {
     pub(super) fn write(&self, log: &Path) -> Result<(), Error> {
         let (path, new) = (path(log), PathBuf::from(format!("{}.sent.new", log.display())));
         let text = serde_json::to_vec(self).expect("plain data is JSON");
-        fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).map_err(Error::tracker("write", &path))
+        fs::write(&new, text).and_then(|()| fs::rename(&new, &path)).map_err(Error::io("write", &path))
     }
 
     /// Takes back what is sent of a log behind `end`, which is about to change.
@@ -47,14 +47,14 @@ impl Sent {
 /// Says that all of a log is at a server, as `wandb sync` does, which leaves out such logs when it looks for some.
 pub(super) fn mark(log: &Path) -> Result<(), Error> {
     let marker = marker(log);
-    fs::write(&marker, "").map_err(Error::tracker("write", &marker))
+    fs::write(&marker, "").map_err(Error::io("write", &marker))
 }
 
 /// Takes that back.
 pub(super) fn unmark(log: &Path) -> Result<(), Error> {
     let marker = marker(log);
     match fs::remove_file(&marker) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::tracker("remove", &marker)(error)),
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", &marker)(error)),
         _ => Ok(()),
     }
 }

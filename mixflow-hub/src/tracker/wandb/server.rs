@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::netrc;
+use crate::tracker::Error;
 use crate::url::Url;
-use crate::{Error, Patience, Token};
+use crate::{Patience, Token};
 
 /// A server of Weights & Biases, and the key of a user there.
 #[derive(Clone, Debug)]
@@ -24,7 +25,7 @@ impl WandbServer {
     /// # Errors
     /// If there cannot be such an address or key, or the key would be sent unencrypted to another machine.
     pub fn new(address: &str, key: &str) -> Result<Self, Error> {
-        Ok(Self::at(checked(address)?, Token::new(key, "WANDB_API_KEY")?))
+        Ok(Self::at(checked(address)?, netrc::token(key, "WANDB_API_KEY")?))
     }
 
     fn at(address: Url, key: Token) -> Self {
@@ -86,7 +87,7 @@ impl WandbMode {
     /// # Errors
     /// As [`from_env`](Self::from_env).
     pub fn from_variables(read: impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
-        let fault = |what, name: &str, reason| Error::Name { what, name: name.into(), reason };
+        let fault = |what, name: &str, reason| Error::Setting { what, name: name.into(), reason };
         // A variable that is empty is as good as none.
         let text = |name: &'static str| match read(name).filter(|value| !value.is_empty()).map(OsString::into_string) {
             Some(Ok(text)) => Ok(Some(text)),
@@ -100,7 +101,7 @@ impl WandbMode {
             Some("online") | None => {}
             Some(other) => return Err(fault("WANDB_MODE", other, "must be online, offline or disabled")),
         }
-        let key = text("WANDB_API_KEY")?.map(|key| Token::new(&key, "WANDB_API_KEY")).transpose()?;
+        let key = text("WANDB_API_KEY")?.map(|key| netrc::token(&key, "WANDB_API_KEY")).transpose()?;
         let address = checked(&text("WANDB_BASE_URL")?.unwrap_or_else(|| "https://api.wandb.ai".into()))?;
         let key = key.map_or_else(|| netrc::key(read, address.host()), |key| Ok(Some(key)))?;
         match (key, mode) {
@@ -115,7 +116,7 @@ impl WandbMode {
 fn checked(address: &str) -> Result<Url, Error> {
     // A name and password in the address are not repeated.
     let shown = address.rsplit_once('@').map_or(address, |(_, host)| host);
-    let fault = |reason| Error::Name { what: "WANDB_BASE_URL", name: shown.into(), reason };
+    let fault = |reason| Error::Setting { what: "WANDB_BASE_URL", name: shown.into(), reason };
     if address.contains(['?', '#']) {
         return Err(fault("must have no query"));
     }

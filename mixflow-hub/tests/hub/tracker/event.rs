@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex};
 use mixflow::backbones::weights::Weights;
 use mixflow::report::{Arm, Grid, Measurement, Metrics, Picture, Report, Row, Table};
 use mixflow::train::{Event, StepReport};
-use mixflow_hub::Error;
-use mixflow_hub::tracker::{Entry, Tracker, Trackers};
+use mixflow_hub::tracker::{Entry, Error, Tracker, Trackers};
 
 struct Text(Arc<Mutex<Vec<String>>>);
 
