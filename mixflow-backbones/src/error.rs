@@ -1,4 +1,4 @@
-//! What can be wrong with a file of weights.
+//! What can be wrong with a file of weights, or with a setting.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -43,6 +43,25 @@ impl Error {
 
     pub(crate) fn format(path: &Path, problem: impl Into<String>) -> Self {
         Self::Format { path: path.into(), problem: problem.into() }
+    }
+}
+
+/// A setting that is out of its range, or does not go with the others: a sentence for whoever wrote it, which names the key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Invalid(String);
+
+impl Invalid {
+    /// The same as part of something larger, whose name comes first: "network: " or "training.".
+    #[must_use]
+    pub fn within(self, place: &str) -> Self {
+        Self(format!("{place}{self}"))
+    }
+}
+
+impl<T: Into<String>> From<T> for Invalid {
+    fn from(sentence: T) -> Self {
+        Self(sentence.into())
     }
 }
 

@@ -47,7 +47,7 @@ pub use autoencoder::Autoencoder;
 pub use backbone::Backbone;
 pub use condition::{ClassLabels, Condition};
 pub use convolution::Convolution;
-pub use error::Error;
+pub use error::{Error, Invalid};
 pub use linear::Linear;
 pub use network::{Network, NetworkConfig};
 pub use precision::Precision;

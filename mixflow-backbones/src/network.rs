@@ -11,7 +11,7 @@ use crate::lightning_dit::{LightningDit, LightningDitConfig};
 use crate::repa::{Repa, RepaConfig};
 use crate::sit::{Sit, SitConfig};
 use crate::weights::Weights;
-use crate::{Aligned, AlignedBackbone, Backbone, ClassLabels, Error, Precision};
+use crate::{Aligned, AlignedBackbone, Backbone, ClassLabels, Error, Invalid, Precision};
 
 /// The networks for class labels: type, shape, and what people call it. A new one is a line here.
 macro_rules! networks {
@@ -154,7 +154,7 @@ impl Network {
 
 impl NetworkConfig {
     /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Invalid> {
         networks!(inside Self, self, config => config.check())
     }
 

@@ -2,35 +2,36 @@
 
 use burn::tensor::Device;
 
+use crate::Invalid;
 use crate::init::Initializer;
 
 /// Refuses zeros: names the first.
-pub(crate) fn positive(sizes: &[(&str, usize)]) -> Result<(), String> {
+pub(crate) fn positive(sizes: &[(&str, usize)]) -> Result<(), Invalid> {
     match sizes.iter().find(|(_, size)| *size == 0) {
-        Some((name, _)) => Err(format!("{name} must be at least 1, found 0")),
+        Some((name, _)) => Err(format!("{name} must be at least 1, found 0").into()),
         None => Ok(()),
     }
 }
 
 /// Refuses an image that is not made of whole patches.
-pub(crate) fn patches_fit(input_size: usize, patch: usize) -> Result<(), String> {
+pub(crate) fn patches_fit(input_size: usize, patch: usize) -> Result<(), Invalid> {
     if input_size.is_multiple_of(patch) {
         return Ok(());
     }
-    Err(format!("input_size must be divisible by patch, found {input_size} and {patch}"))
+    Err(format!("input_size must be divisible by patch, found {input_size} and {patch}").into())
 }
 
 /// Refuses tokens that are not made of whole heads, or have no place in a sine-cosine table.
-pub(crate) fn heads_fit(width: usize, heads: usize) -> Result<(), String> {
+pub(crate) fn heads_fit(width: usize, heads: usize) -> Result<(), Invalid> {
     if width.is_multiple_of(4) && width.is_multiple_of(heads) {
         return Ok(());
     }
-    Err(format!("width must be divisible by 4 and by heads, found width {width} and {heads} heads"))
+    Err(format!("width must be divisible by 4 and by heads, found width {width} and {heads} heads").into())
 }
 
 /// # Panics
 /// If a check found fault, in its words.
-pub(crate) fn demand(check: Result<(), String>) {
+pub(crate) fn demand(check: Result<(), Invalid>) {
     if let Err(fault) = check {
         panic!("{fault}");
     }
@@ -54,7 +55,7 @@ pub(crate) fn block_multiply_adds([width, hidden]: [usize; 2], matrices: usize, 
 /// Refuses a transformer whose parameters or multiplications may exceed 2⁶⁰, where counting them would overflow.
 ///
 /// `side` is the number of tokens a side, `labels` that of other vectors in tables, `widths` those of all its layers.
-pub(crate) fn countable(depth: usize, side: usize, labels: usize, widths: &[f64]) -> Result<(), String> {
+pub(crate) fn countable(depth: usize, side: usize, labels: usize, widths: &[f64]) -> Result<(), Invalid> {
     let (tokens, width) = ((side as f64).powi(2) + labels as f64, widths.iter().sum::<f64>());
     // Each block has fewer than 16 products of two widths for a token, and one with all tokens.
     let most = 16.0 * (depth as f64 + 1.0) * (tokens + 1.0) * width * (width + tokens);
@@ -64,7 +65,8 @@ pub(crate) fn countable(depth: usize, side: usize, labels: usize, widths: &[f64]
     Err(format!(
         "{depth} blocks on {side} x {side} tokens, {labels} labels and layers of {width} together are more than can be \
          counted: make them smaller"
-    ))
+    )
+    .into())
 }
 
 /// Numbers of a patch of an image.

@@ -120,7 +120,9 @@ impl TextPipeline {
         }
         let [height, width] = self.size;
         match &recipe.autoencoder {
-            Some(autoencoder) => autoencoder.latent_shape([channels, height, width]).map_err(SampleError::Config),
+            Some(autoencoder) => autoencoder
+                .latent_shape([channels, height, width])
+                .map_err(|invalid| SampleError::Config(invalid.to_string())),
             None => Ok([channels, height, width]),
         }
     }

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
+use mixflow::backbones::Invalid;
 use mixflow::backbones::weights::Weights;
 use mixflow::data::Conditioner;
-use mixflow::recipe::{NetworkCost, NetworkSettings, Recipe, is_for_text};
+use mixflow::recipe::{Fault, NetworkCost, NetworkSettings, Recipe, is_for_text};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -80,10 +81,10 @@ impl NetworkSettings for TextNetworkConfig {
         self.transformer.init(seed, device)
     }
 
-    fn recognise(network: &Value) -> Result<(), String> {
+    fn recognise(network: &Value) -> Result<(), Fault> {
         match network.get("transformer") {
             Some(_) => Ok(()),
-            None => Err("is the recipe of a network for class labels, not for text".into()),
+            None => Err(Fault::OtherKind("is the recipe of a network for class labels, not for text")),
         }
     }
 
@@ -145,19 +146,19 @@ impl NetworkSettings for TextNetworkConfig {
         })
     }
 
-    fn check(&self) -> Result<(), String> {
-        self.transformer.check().map_err(|fault| format!("transformer: {fault}"))?;
+    fn check(&self) -> Result<(), Invalid> {
+        self.transformer.check().map_err(|fault| fault.within("transformer: "))?;
         if self.prompts == 0 {
             return Err("prompts must be at least 1, found 0".into());
         }
         let TextEncoderConfig::Words(words) = self.text else { return Ok(()) };
-        words.check().map_err(|fault| format!("text: {fault}"))?;
+        words.check().map_err(|fault| fault.within("text: "))?;
         let (context, pooled) = (self.transformer.context_width, self.transformer.pooled_width);
         if (context, pooled) != (words.width, words.width) {
             return Err(format!(
                 "text.width must be what the transformer takes, context_width {context} and pooled_width {pooled}, found {}",
                 words.width
-            ));
+            ).into());
         }
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Prompts as words without meaning of their own.
 
 use burn::tensor::{Device, Tensor, TensorData};
+use mixflow::backbones::Invalid;
 use mixflow::random::{self, Stream};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -23,10 +24,10 @@ pub struct Words {
 
 impl Words {
     /// What is wrong with these numbers, if anything.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Invalid> {
         for (name, value) in [("width", self.width), ("tokens", self.tokens)] {
             if !(1..=65_536).contains(&value) {
-                return Err(format!("{name} must be from 1 to 65536, found {value}"));
+                return Err(format!("{name} must be from 1 to 65536, found {value}").into());
             }
         }
         Ok(())

@@ -50,7 +50,7 @@ fn recipes_survive_a_round_trip() {
     assert!(recipe.open().is_ok());
     // Other recipes are for others to read, and this one is not for them.
     let error = Recipe::from_value(recipe.to_value()).unwrap_err();
-    assert!(error.contains("text to image"), "{error}");
+    assert!(error.to_string().contains("text to image"), "{error}");
     assert_eq!(read_text_recipe("digits", &[]).unwrap(), None);
 }
 

@@ -7,7 +7,7 @@ use clap::CommandFactory;
 use crate::Arguments;
 
 /// Source files with the commands that say what stands in them.
-const SOURCES: [(&str, &str, &[&str]); 22] = [
+const SOURCES: [(&str, &str, &[&str]); 23] = [
     ("compare", include_str!("compare.rs"), &["compare"]),
     ("convert", include_str!("convert.rs"), &["convert"]),
     ("decoder", include_str!("decoder.rs"), &["train"]),
@@ -29,6 +29,7 @@ const SOURCES: [(&str, &str, &[&str]); 22] = [
     ("train/run_folder", include_str!("../../mixflow/src/train/run_folder.rs"), &["train", "compare"]),
     ("train/run", include_str!("../../mixflow/src/train/run.rs"), &["train", "compare"]),
     ("train/start", include_str!("../../mixflow/src/train/start.rs"), &["train", "compare"]),
+    ("error/run", include_str!("../../mixflow/src/error/run.rs"), &["train", "compare"]),
     ("error", include_str!("../../mixflow/src/error/mod.rs"), &[]),
 ];
 

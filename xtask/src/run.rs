@@ -131,12 +131,12 @@ pub(crate) type Change = (String, String);
 
 /// The same error, which calls the change that is at fault by the flag that the user gave.
 pub(crate) fn as_given(error: Box<dyn Error>, changes: &[Change]) -> Box<dyn Error> {
-    let Some(mixflow::Error::Recipe { origin, reason }) = error.downcast_ref() else { return error };
+    let Some(mixflow::Error::Recipe { origin, fault }) = error.downcast_ref() else { return error };
     let Some(start) = origin.strip_prefix("--set ") else { return error };
     let start = start.trim_end_matches('…');
     let flag = changes.iter().find(|(_, change)| change.starts_with(start)).map(|(flag, _)| flag);
     match flag {
-        Some(flag) if !flag.starts_with("--set ") => format!("{flag}: {reason}").into(),
+        Some(flag) if !flag.starts_with("--set ") => format!("{flag}: {fault}").into(),
         _ => error,
     }
 }

@@ -4,9 +4,9 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::{Decoder, Encoder, KlAutoencoder};
-use crate::Convolution;
 use crate::init::Initializer;
 use crate::sizes::{demand, positive};
+use crate::{Convolution, Invalid};
 
 /// Shape of a [`KlAutoencoder`] and normalisation of its latents.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -58,7 +58,7 @@ impl KlAutoencoderConfig {
     }
 
     /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Invalid> {
         positive(&[
             ("image_channels", self.image_channels),
             ("latent_channels", self.latent_channels),
@@ -68,18 +68,20 @@ impl KlAutoencoderConfig {
         ])?;
         // 2^16 pixels a latent: beyond that, sizes overflow before they mean anything.
         if self.widths.len() > 17 {
-            return Err(format!("there can be at most 17 widths, found {}", self.widths.len()));
+            return Err(format!("there can be at most 17 widths, found {}", self.widths.len()).into());
         }
         if let Some(width) = self.widths.iter().find(|&&width| width == 0 || !width.is_multiple_of(self.groups)) {
-            return Err(format!("widths must be divisible by groups, found {width} and {}", self.groups));
+            return Err(format!("widths must be divisible by groups, found {width} and {}", self.groups).into());
         }
         const LARGEST: usize = 1 << 16;
         let widths = self.widths.iter().chain([&self.image_channels, &self.latent_channels, &self.depth]);
         if let Some(size) = widths.copied().find(|size| *size > LARGEST) {
-            return Err(format!("widths, channels and depth must be at most {LARGEST}, found {size}"));
+            return Err(format!("widths, channels and depth must be at most {LARGEST}, found {size}").into());
         }
         if !(self.scale.is_finite() && self.scale > 0.0 && self.shift.is_finite()) {
-            return Err(format!("scale must be positive and shift finite, found {} and {}", self.scale, self.shift));
+            return Err(
+                format!("scale must be positive and shift finite, found {} and {}", self.scale, self.shift).into()
+            );
         }
         Ok(())
     }
@@ -128,7 +130,7 @@ mod tests {
             ),
             (KlAutoencoderConfig { scale: f64::NAN, ..config.clone() }, "scale must be positive"),
         ] {
-            let found = fault.check().unwrap_err();
+            let found = fault.check().unwrap_err().to_string();
             assert!(found.starts_with(expected), "{found}");
         }
     }

@@ -5,6 +5,8 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::Invalid;
+
 /// How a large image is cut into tiles that overlap, whose results are blended.
 ///
 /// Tiles do not see each other, so normalisation and attention differ from tile to tile; blending hides the seams.
@@ -26,10 +28,10 @@ impl Default for TileConfig {
 
 impl TileConfig {
     /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Invalid> {
         if self.side == 0 || 2 * self.overlap > self.side {
             let Self { side, overlap } = self;
-            return Err(format!("tiles must overlap by at most half their side, found {overlap} of {side}"));
+            return Err(format!("tiles must overlap by at most half their side, found {overlap} of {side}").into());
         }
         Ok(())
     }

@@ -4,6 +4,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::{Features, Head, Heads};
+use crate::Invalid;
 use crate::init::Initializer;
 use crate::sizes::{countable, demand, patch_values, patches_fit, positive};
 
@@ -46,7 +47,7 @@ impl Default for DiscriminatorConfig {
 
 impl DiscriminatorConfig {
     /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Invalid> {
         let Self { input_size, patch, width, depth, heads, hidden, ref taps, kernel } = *self;
         positive(&[
             ("input_size", input_size),
@@ -57,16 +58,16 @@ impl DiscriminatorConfig {
             ("hidden", hidden),
         ])?;
         if !width.is_multiple_of(heads) {
-            return Err(format!("width must be divisible by heads, found width {width} and {heads} heads"));
+            return Err(format!("width must be divisible by heads, found width {width} and {heads} heads").into());
         }
         patches_fit(input_size, patch)?;
         if !taps.is_sorted_by(|a, b| a < b) || taps.last().is_some_and(|last| *last >= depth) {
-            return Err(format!("taps must ascend and be below depth, {depth}, found {taps:?}"));
+            return Err(format!("taps must ascend and be below depth, {depth}, found {taps:?}").into());
         }
         countable(depth, input_size / patch, 0, &[width as f64, hidden as f64, patch_values(3, patch)])?;
         let tokens = (input_size / patch).pow(2);
         if kernel.is_multiple_of(2) || kernel > tokens {
-            return Err(format!("kernel must be odd and at most the number of tokens, {tokens}, found {kernel}"));
+            return Err(format!("kernel must be odd and at most the number of tokens, {tokens}, found {kernel}").into());
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::DitDh;
+use crate::Invalid;
 use crate::block::FinalLayer;
 use crate::embed::{FourierEmbedding, LabelEmbedding, PatchEmbedding, RotaryTable, sin_cos_2d};
 use crate::init::Initializer;
@@ -111,7 +112,7 @@ impl DitDhConfig {
     }
 
     /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Invalid> {
         positive(&[("input_size", self.input_size), ("channels", self.channels), ("classes", self.classes)])?;
         for (name, stack) in [("encoder", &self.encoder), ("head", &self.head)] {
             positive(&[("depth", stack.depth)])

@@ -87,7 +87,7 @@ fn configurations_that_make_no_sense_are_refused_in_words() {
     let fault = |change: fn(&mut DitDhConfig)| {
         let mut config = config();
         change(&mut config);
-        config.check().expect_err("a fault")
+        config.check().expect_err("a fault").to_string()
     };
     assert_eq!(fault(|c| c.classes = 0), "classes must be at least 1, found 0");
     assert_eq!(fault(|c| c.encoder.depth = 0), "encoder: depth must be at least 1, found 0");

@@ -5,6 +5,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::{Dinov2, Encoder, Mae, Normalisation, Preprocessing, Siglip2};
+use crate::Invalid;
 use crate::block::Gelu;
 use crate::init::Initializer;
 use crate::sizes::{countable, demand, heads_fit, parameters, patch_values, positive};
@@ -103,7 +104,7 @@ impl EncoderConfig {
     }
 
     /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Invalid> {
         let Self { channels, input_size, table_size, patch, width, heads, .. } = *self;
         positive(&[
             ("channels", channels),
@@ -118,14 +119,14 @@ impl EncoderConfig {
         if !input_size.is_multiple_of(patch) || table_size < patch {
             return Err(format!(
                 "input_size must be divisible by patch and table_size not below it, found {input_size}, {table_size} and {patch}"
-            ));
+            ).into());
         }
         heads_fit(width, heads)?;
         if self.registers > 0 && self.architecture != Architecture::Dinov2 {
-            return Err(format!("registers must be 0 but for dinov2, found {}", self.registers));
+            return Err(format!("registers must be 0 but for dinov2, found {}", self.registers).into());
         }
         if self.normalisation == Normalisation::ImageNet && channels != 3 {
-            return Err(format!("the image-net normalisation is for 3 channels, found {channels}"));
+            return Err(format!("the image-net normalisation is for 3 channels, found {channels}").into());
         }
         let widths = [width as f64, self.hidden as f64, patch_values(channels, patch)];
         countable(self.depth, self.grid().max(self.table_side()), self.registers, &widths)

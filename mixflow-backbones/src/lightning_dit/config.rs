@@ -5,6 +5,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::{LightningDit, LightningParts};
+use crate::Invalid;
 use crate::block::FinalLayer;
 use crate::dit_dh::Stack;
 use crate::embed::{FourierEmbedding, LabelEmbedding, PatchEmbedding, RotaryTable, sin_cos_2d};
@@ -73,7 +74,7 @@ impl LightningDitConfig {
     }
 
     /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Invalid> {
         let Self { input_size, patch, channels, depth, classes, .. } = *self;
         positive(&[
             ("input_size", input_size),

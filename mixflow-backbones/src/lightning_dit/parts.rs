@@ -2,10 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Linear;
 use crate::block::{AdaLnBlock, Attention, NormKind, Perceptron, PerceptronKind};
 use crate::init::Initializer;
 use crate::sizes::{block_multiply_adds, positive};
+use crate::{Invalid, Linear};
 
 /// The parts of a block; the default is that of every published network.
 ///
@@ -45,10 +45,12 @@ impl LightningParts {
     }
 
     /// What is wrong with a block of these numbers, if anything.
-    pub(crate) fn check([width, heads, hidden]: [usize; 3]) -> Result<(), String> {
+    pub(crate) fn check([width, heads, hidden]: [usize; 3]) -> Result<(), Invalid> {
         positive(&[("width", width), ("heads", heads), ("hidden", hidden)])?;
         if !width.is_multiple_of(heads.saturating_mul(4)) {
-            return Err(format!("width must be divisible by 4 times heads, found width {width} and {heads} heads"));
+            return Err(
+                format!("width must be divisible by 4 times heads, found width {width} and {heads} heads").into()
+            );
         }
         Ok(())
     }

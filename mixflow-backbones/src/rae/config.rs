@@ -5,6 +5,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::Decoder;
+use crate::Invalid;
 use crate::block::Gelu;
 use crate::embed::sin_cos_2d;
 use crate::init::Initializer;
@@ -55,7 +56,7 @@ impl DecoderConfig {
     }
 
     /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Invalid> {
         positive(&[
             ("features", self.features),
             ("grid", self.grid),

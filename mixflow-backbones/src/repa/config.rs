@@ -5,6 +5,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::{Projector, Repa};
+use crate::Invalid;
 use crate::block::{AdaLnBlock, NormKind};
 use crate::dit_dh::Stack;
 use crate::init::Initializer;
@@ -110,17 +111,18 @@ impl RepaConfig {
     }
 
     /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Invalid> {
         self.sit().check()?;
         let Self { depth, encoder_depth, .. } = *self;
         if !(1..=depth).contains(&encoder_depth) {
-            return Err(format!("encoder_depth must be from 1 to depth, {depth}, found {encoder_depth}"));
+            return Err(format!("encoder_depth must be from 1 to depth, {depth}, found {encoder_depth}").into());
         }
         if self.projectors.is_empty() || self.projectors.contains(&0) {
             return Err(format!(
                 "projectors must be one width or several, none of them 0, found {:?}",
                 self.projectors
-            ));
+            )
+            .into());
         }
         positive(&[("projector_hidden", self.projector_hidden)])?;
         let projector = |&features: &usize| features as f64 + self.projector_hidden as f64;

@@ -83,7 +83,7 @@ fn what_makes_no_sense_is_refused() {
         (RepaConfig { projector_hidden: 0, ..tiny() }, "projector_hidden"),
         (RepaConfig { heads: 3, ..tiny() }, "3 heads"),
     ] {
-        let fault = config.check().unwrap_err();
+        let fault = config.check().unwrap_err().to_string();
         assert!(fault.contains(words), "{fault}");
     }
 }

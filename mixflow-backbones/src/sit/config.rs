@@ -5,6 +5,7 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::Sit;
+use crate::Invalid;
 use crate::block::{AdaLnBlock, Attention, FinalLayer, Gelu, Mlp, NormKind};
 use crate::dit_dh::Stack;
 use crate::embed::{LabelEmbedding, PatchEmbedding, TimestepEmbedding, sin_cos_2d};
@@ -83,7 +84,7 @@ impl SitConfig {
     }
 
     /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Invalid> {
         let Self { input_size, patch, width, heads, .. } = *self;
         positive(&[
             ("input_size", input_size),

@@ -126,7 +126,7 @@ fn recipe<N: NetworkSettings>(run: &Path) -> Result<(String, Recipe<N>), Error> 
     let text = fs::read_to_string(&file).map_err(Error::io("read", &file))?;
     let fault = |reason: String| Error::Layout { folder: file.clone(), reason };
     let value = serde_json::from_str(&text).map_err(|error| fault(format!("is no JSON: {}", explain(&error))))?;
-    let recipe = Recipe::parse_value(value).map_err(fault)?;
+    let recipe = Recipe::parse_value(value).map_err(|wrong| fault(wrong.to_string()))?;
     Ok((text, recipe))
 }
 
@@ -156,5 +156,5 @@ fn last<B: Backbone>(folder: &Path, network: B) -> Result<B, Error> {
     };
     let mut snapshot = checkpoint.snapshot;
     snapshot.average = std::mem::take(&mut snapshot.weights);
-    snapshot.into_average(network).map_err(fault)
+    snapshot.into_average(network).map_err(|mismatch| fault(mismatch.to_string()))
 }

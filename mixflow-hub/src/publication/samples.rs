@@ -81,7 +81,7 @@ fn local<N: NetworkSettings>(recipe: &Recipe<N>, client: Option<&Client>, tell: 
     }
     let client = client.map_or_else(Client::from_env, |client| Ok(client.clone()))?;
     let [_, local] = client.named_files(&recipe.to_value(), tell)?;
-    let fault = |reason| mixflow::Error::Recipe { origin: recipe.name.clone(), reason };
+    let fault = |fault| mixflow::Error::Recipe { origin: recipe.name.clone(), fault };
     Ok(Recipe::parse_value(local).map_err(fault)?)
 }
 

@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
+use mixflow::backbones::Invalid;
 use mixflow::backbones::embed::{PatchEmbedding, sin_cos_2d_spaced};
 use mixflow::backbones::init::Initializer;
 use serde::{Deserialize, Serialize};
@@ -79,7 +80,7 @@ impl MmDitConfig {
     }
 
     /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Invalid> {
         let Self { input_size, patch, width, depth, heads, .. } = *self;
         for (name, value) in [
             ("input_size", input_size),
@@ -93,21 +94,25 @@ impl MmDitConfig {
             ("table", self.table),
         ] {
             if !(1..=LARGEST).contains(&value) {
-                return Err(format!("{name} must be from 1 to {LARGEST}, found {value}"));
+                return Err(format!("{name} must be from 1 to {LARGEST}, found {value}").into());
             }
         }
         if !input_size.is_multiple_of(patch) {
-            return Err(format!("input_size must be divisible by patch, found {input_size} and {patch}"));
+            return Err(format!("input_size must be divisible by patch, found {input_size} and {patch}").into());
         }
         if !width.is_multiple_of(4) || !width.is_multiple_of(heads) {
-            return Err(format!("width must be divisible by 4 and by heads, found width {width} and {heads} heads"));
+            return Err(
+                format!("width must be divisible by 4 and by heads, found width {width} and {heads} heads").into()
+            );
         }
         if input_size / patch > self.table {
             let (side, table) = (input_size / patch, self.table);
-            return Err(format!("the table must hold latents of input_size, {side} tokens a side, found {table}"));
+            return Err(
+                format!("the table must hold latents of input_size, {side} tokens a side, found {table}").into()
+            );
         }
         if let Some(block) = self.dual_attention.iter().find(|&&block| block >= depth) {
-            return Err(format!("dual_attention must be numbers of blocks, 0 to {}, found {block}", depth - 1));
+            return Err(format!("dual_attention must be numbers of blocks, 0 to {}, found {block}", depth - 1).into());
         }
         Ok(())
     }

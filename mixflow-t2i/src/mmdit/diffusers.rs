@@ -95,7 +95,7 @@ impl Config {
             qk_norm,
             dual_attention: self.dual_attention_layers,
         };
-        network.check()?;
+        network.check().map_err(|fault| fault.to_string())?;
         Ok(network)
     }
 }

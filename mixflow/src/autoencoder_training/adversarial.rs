@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use burn::module::Module;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
+use mixflow_backbones::Invalid;
 use mixflow_backbones::discriminator::{DiscriminatorConfig, Features, Heads};
 use mixflow_backbones::weights::Weights;
 use serde::{Deserialize, Serialize};
@@ -54,14 +55,14 @@ fn always() -> f64 {
 
 impl AdversarialConfig {
     /// What is wrong with these values, if anything.
-    pub fn check(&self) -> Result<(), String> {
-        self.network.check().map_err(|fault| format!("network: {fault}"))?;
+    pub fn check(&self) -> Result<(), Invalid> {
+        self.network.check().map_err(|fault| fault.within("network: "))?;
         positive("weight", self.weight)?;
         positive("limit", self.limit)?;
         if !(0.0..=1.0).contains(&self.augment) {
-            return Err(format!("augment must be in [0, 1], found {}", self.augment));
+            return Err(format!("augment must be in [0, 1], found {}", self.augment).into());
         }
-        self.optimizer.check().map_err(|fault| format!("optimizer.{fault}"))
+        self.optimizer.check().map_err(|fault| fault.within("optimizer."))
     }
 
     /// The frozen part of the discriminator, read.

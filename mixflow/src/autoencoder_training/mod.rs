@@ -28,6 +28,7 @@ pub use run::RaeRun;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use mixflow_backbones::Invalid;
 use mixflow_backbones::encoder::Encoder;
 use mixflow_backbones::lpips;
 use mixflow_backbones::rae::{LatentStatistics, to_planes};
@@ -86,7 +87,7 @@ fn thousand() -> u64 {
 
 impl RaeTraining {
     /// What is wrong with these numbers, if anything.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Invalid> {
         for (name, value) in [
             ("steps", self.steps),
             ("batch", self.batch as u64),
@@ -94,33 +95,35 @@ impl RaeTraining {
             ("checkpoint_every", self.checkpoint_every),
         ] {
             if value == 0 {
-                return Err(format!("{name} must be at least 1, found 0"));
+                return Err(format!("{name} must be at least 1, found 0").into());
             }
         }
         check_positions(self.steps, self.batch, self.workers)?;
         if !self.batch.is_multiple_of(self.parts) {
             let (batch, parts) = (self.batch, self.parts);
-            return Err(format!("batch must be divisible by parts, found {batch} and {parts}"));
+            return Err(format!("batch must be divisible by parts, found {batch} and {parts}").into());
         }
         if !(self.noise >= 0.0 && self.noise.is_finite()) {
-            return Err(format!("noise must be at least 0, found {}", self.noise));
+            return Err(format!("noise must be at least 0, found {}", self.noise).into());
         }
-        self.optimizer.check().map_err(|fault| format!("optimizer.{fault}"))?;
+        self.optimizer.check().map_err(|fault| fault.within("optimizer."))?;
         if let Some(perceptual) = &self.perceptual {
-            perceptual.check().map_err(|fault| format!("perceptual.{fault}"))?;
+            perceptual.check().map_err(|fault| fault.within("perceptual."))?;
         }
         let Some(adversarial) = &self.adversarial else { return Ok(()) };
-        adversarial.check().map_err(|fault| format!("adversarial.{fault}"))
+        adversarial.check().map_err(|fault| fault.within("adversarial."))
     }
 
     /// What keeps the losses from seeing images of this many channels and this side, if anything.
-    pub fn check_images(&self, channels: usize, side: usize) -> Result<(), String> {
+    pub fn check_images(&self, channels: usize, side: usize) -> Result<(), Invalid> {
         let seen = self.perceptual.is_some() || self.adversarial.is_some();
         if seen && channels != 1 && channels != 3 {
-            return Err(format!("perceptual and adversarial losses see grey or RGB images, not {channels} channels"));
+            return Err(
+                format!("perceptual and adversarial losses see grey or RGB images, not {channels} channels").into()
+            );
         }
         if self.perceptual.is_some() && side < lpips::SMALLEST {
-            return Err(format!("the perceptual loss needs sides of at least {}, found {side}", lpips::SMALLEST));
+            return Err(format!("the perceptual loss needs sides of at least {}, found {side}", lpips::SMALLEST).into());
         }
         Ok(())
     }
@@ -163,6 +166,8 @@ fn rgb(images: Tensor<4>) -> Tensor<4> {
     if channels == 1 { images.expand([batch, 3, height, width]) } else { images }
 }
 
-fn positive(name: &str, value: f64) -> Result<(), String> {
-    (value > 0.0 && value.is_finite()).then_some(()).ok_or(format!("{name} must be above 0, found {value}"))
+fn positive(name: &str, value: f64) -> Result<(), Invalid> {
+    (value > 0.0 && value.is_finite())
+        .then_some(())
+        .ok_or_else(|| format!("{name} must be above 0, found {value}").into())
 }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use mixflow_backbones::Invalid;
 use mixflow_backbones::lpips::{Lpips, WIDTHS};
 use mixflow_backbones::weights::Weights;
 use serde::{Deserialize, Serialize};
@@ -38,10 +39,10 @@ fn widths() -> [usize; 5] {
 
 impl PerceptualConfig {
     /// What is wrong with these values, if anything.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Invalid> {
         positive("weight", self.weight)?;
         if self.widths.contains(&0) {
-            return Err(format!("widths must be at least 1, found {:?}", self.widths));
+            return Err(format!("widths must be at least 1, found {:?}", self.widths).into());
         }
         if self.weights.is_empty() {
             return Err("weights must name the files of the network, torchvision's vgg16 and the heads of lpips".into());

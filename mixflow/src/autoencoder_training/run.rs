@@ -1,6 +1,6 @@
 //! One training of an autoencoder in a folder.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -263,13 +263,14 @@ impl<M: Module> Trainee for Contest<M> {
         Snapshot { opponent, ..self.network.snapshot() }
     }
 
-    fn restored(self, mut snapshot: Snapshot) -> Result<Self, String> {
+    fn restored(self, mut snapshot: Snapshot, path: &Path) -> Result<Self, Error> {
+        let fault = |reason: &str| Err(Error::Mismatch { path: path.into(), reason: reason.into() });
         let heads = match (self.heads, snapshot.opponent.take()) {
-            (Some(heads), Some(snapshot)) => Some(heads.restored(*snapshot)?),
+            (Some(heads), Some(snapshot)) => Some(heads.restored(*snapshot, path)?),
             (None, None) => None,
-            (Some(_), None) => return Err("it has no discriminator".into()),
-            (None, Some(_)) => return Err("it has a discriminator, and the training has none".into()),
+            (Some(_), None) => return fault("it has no discriminator"),
+            (None, Some(_)) => return fault("it has a discriminator, and the training has none"),
         };
-        Ok(Self { network: self.network.restored(snapshot)?, heads })
+        Ok(Self { network: self.network.restored(snapshot, path)?, heads })
     }
 }

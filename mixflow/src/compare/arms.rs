@@ -50,7 +50,7 @@ pub(super) fn check_started(arm: &Path, start: &Start) -> Result<(), Error> {
          another --out for arms of this start, or remove the folder {} to train it anew",
         arm.display()
     );
-    Err(Error::Recipe { origin: arm.display().to_string(), reason })
+    Err(Error::OtherWeights { record: arm.into(), reason })
 }
 
 #[cfg(test)]

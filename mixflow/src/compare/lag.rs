@@ -42,7 +42,7 @@ pub fn lag<B: Backbone>(
                 "Slow Flow compares what the network makes, {made} x {high} x {wide} (channels, height, width), with real \
                  examples of {channels} x {height} x {width}: both must be the same"
             );
-            return Err(Error::Recipe { origin: "data".into(), reason });
+            return Err(Error::unfit("data", reason));
         }
     }
     let data = of_classes(real, labels)?;

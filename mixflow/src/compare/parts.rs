@@ -17,12 +17,12 @@ use crate::{Error, memory};
 /// Whatever would stop the measuring after hours of training and can be known before is refused here.
 ///
 /// # Errors
-/// As [`Recipe::parts`], and [`Error::Recipe`] for times that MixFlow cannot slow, samplings that no network makes finite,
+/// As [`Recipe::parts`], and [`Error::Recipe`] for times that MixFlow cannot slow, [`Error::Unfit`] for samplings that no network makes finite,
 /// with fewer measured images than classes, if too few images or none of some class are left to train on, or if images are
 /// too many for memory or too large to be measured as pixels.
 pub fn parts<N: NetworkSettings>(recipe: &Recipe<N>, post: &PostTraining) -> Result<(Part, Part), Error> {
-    let fault = |reason: String| Error::Recipe { origin: recipe.name.clone(), reason };
-    post.objectives(&recipe.objective).map_err(fault)?;
+    let fault = |reason: String| Error::unfit(&recipe.name, reason);
+    post.objectives(&recipe.objective).map_err(|invalid| Error::recipe(&recipe.name, invalid))?;
     check_sampling(recipe, &post.other_samplings(&recipe.sampling)?)
         .map_err(|problem| fault(format!("sampling, or post_training.solver_steps: {problem}")))?;
     let (train, held_out) = recipe.parts(post.images)?;

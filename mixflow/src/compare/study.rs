@@ -97,7 +97,8 @@ impl<N: NetworkSettings> Study<'_, N> {
             self.fault("a comparison needs `post_training`, such as {\"steps\": 500, \"gamma\": 0.8}".into())
         })?;
         let (train, held_out) = parts(self.recipe, post)?;
-        let objectives = post.objectives(&self.recipe.objective).map_err(|reason| self.fault(reason))?;
+        let objectives =
+            post.objectives(&self.recipe.objective).map_err(|invalid| Error::recipe(&self.recipe.name, invalid))?;
         let (train, held_out): (Arc<Part>, Arc<Part>) = (Arc::new(train), Arc::new(held_out));
         let phases = &RefCell::new(Phases::open(&self.folder));
         let mut tell = |event: Progress| {
@@ -244,7 +245,7 @@ impl<N: NetworkSettings> Study<'_, N> {
     }
 
     fn fault(&self, reason: String) -> Error {
-        Error::Recipe { origin: self.recipe.name.clone(), reason }
+        Error::unfit(&self.recipe.name, reason)
     }
 
     fn arm_folders(&self, post: &PostTraining) -> impl Iterator<Item = PathBuf> {

@@ -34,10 +34,8 @@ impl Encoded {
     /// # Errors
     /// If an image cannot be read, the data has no end, or their latents do not fit memory.
     pub fn new(data: &dyn Dataset, autoencoder: &dyn Autoencoder) -> Result<Self, Error> {
-        let len = data.len().ok_or_else(|| Error::Recipe {
-            origin: "autoencoder".into(),
-            reason: "it encodes all images beforehand, but the data has no end; take digits or a folder".into(),
-        })?;
+        let endless = "it encodes all images beforehand, but the data has no end; take digits or a folder";
+        let len = data.len().ok_or_else(|| Error::unfit("autoencoder", endless))?;
         let [channels, height, width] = data.shape();
         let device = Device::default();
         let batch = (PIXELS / (height * width)).clamp(1, BATCH) as u64;

@@ -73,11 +73,8 @@ impl Fingerprint {
             return Ok(None);
         }
         let text = fs::read(&file).map_err(Error::io("read", &file))?;
-        let fault = |error: serde_json::Error| Error::Recipe {
-            origin: file.display().to_string(),
-            reason: format!("does not say what the run learns from: {}", explain(&error)),
-        };
-        serde_json::from_slice(&text).map(Some).map_err(fault)
+        let reason = |error| format!("does not say what the run learns from: {}", explain(&error));
+        serde_json::from_slice(&text).map(Some).map_err(|error| Error::record(&file, reason(error)))
     }
 
     /// Writes it down in the folder of a run.
@@ -149,16 +146,10 @@ impl fmt::Display for Fingerprint {
 /// Refuses to resume the run in a folder with other data than it began with. A run without a record is believed.
 ///
 /// # Errors
-/// [`Error::Recipe`] with what changed.
+/// [`Error::OtherData`] with what changed.
 pub fn check_same_data(run: &Path, data: &Fingerprint) -> Result<(), Error> {
-    let changes = Fingerprint::read(run)?.and_then(|old| old.difference(data));
-    changes.map_or(Ok(()), |changes| {
-        let reason = format!(
-            "the data are not those that the run began with, {changes}: resume it with the data as they were, or choose \
-             another --out"
-        );
-        Err(Error::Recipe { origin: run.join(FILE).display().to_string(), reason })
-    })
+    let change = Fingerprint::read(run)?.and_then(|old| old.difference(data));
+    change.map_or(Ok(()), |change| Err(Error::OtherData { record: run.join(FILE), change }))
 }
 
 const FILE: &str = "data.json";
@@ -208,6 +199,8 @@ mod tests {
         assert!(told().contains(", new classes: `owl`: resume"), "{}", told());
         fs::remove_dir_all(moved.join("dog")).unwrap();
         assert!(told().contains("gone classes: `dog`, new classes: `owl`"), "{}", told());
+        let error = check_same_data(root.path(), &of(&moved)).unwrap_err();
+        assert!(matches!(error, Error::OtherData { ref change, .. } if change.starts_with("gone classes")));
         assert!(told().contains("data.json") && told().contains("another --out"), "{}", told());
 
         // A run from before such records.

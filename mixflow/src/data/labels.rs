@@ -1,5 +1,6 @@
 //! Classes of generated images.
 
+use mixflow_backbones::Invalid;
 use serde::{Deserialize, Serialize};
 
 use crate::random::{Stream, rng, uniform};
@@ -54,11 +55,12 @@ impl Labels {
 ///
 /// # Errors
 /// Says what was expected, in a sentence.
-pub fn class_number(text: &str, names: &[String], classes: usize) -> Result<usize, String> {
+pub fn class_number(text: &str, names: &[String], classes: usize) -> Result<usize, Invalid> {
     /// A thousand names are no help.
     const SHOWN: usize = 40;
     let number = |text: &str| text.parse().ok().filter(|number| *number < classes);
-    let out_of_range = |text: &str| format!("expected classes from 0 to {}, found {text}", classes.saturating_sub(1));
+    let out_of_range =
+        |text: &str| Invalid::from(format!("expected classes from 0 to {}, found {text}", classes.saturating_sub(1)));
     if let Some(text) = text.strip_prefix('#') {
         return number(text).ok_or_else(|| out_of_range(text));
     }
@@ -66,13 +68,14 @@ pub fn class_number(text: &str, names: &[String], classes: usize) -> Result<usiz
         (Some(named), Some(numbered)) if named != numbered => Err(format!(
             "`{text}` is the name of class #{named} and the number of class `{}`: write #{named} or #{numbered}",
             names[numbered]
-        )),
+        )
+        .into()),
         (Some(class), _) | (None, Some(class)) => Ok(class),
         (None, None) if text.parse::<u128>().is_ok() => Err(out_of_range(text)),
         (None, None) => {
             let more = if names.len() > SHOWN { ", ..." } else { "" };
             let known = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-            Err(format!("no class has this name; there are {known}{more}"))
+            Err(format!("no class has this name; there are {known}{more}").into())
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use mixflow_backbones::Invalid;
 use mixflow_backbones::autoencoder::{Autoencoder, KlAutoencoder, KlAutoencoderConfig, Latents};
 use mixflow_backbones::encoder::{Encoder, EncoderConfig};
 use mixflow_backbones::rae::{LatentStatistics, to_planes};
@@ -83,7 +84,7 @@ impl LatentEncoder {
     pub fn rae(config: &EncoderConfig, weights: &Path, statistics: &Path, image_size: usize) -> Result<Self, Error> {
         let encoder = load(config, weights)?;
         if image_size == 0 {
-            return Err(fault("the size of images must be at least 1, found 0".into()));
+            return Err(fault("the size of images must be at least 1, found 0"));
         }
         let device = Device::default();
         let shape = [config.width, config.grid(), config.grid()];
@@ -175,8 +176,8 @@ fn describe(kind: &str, config: &impl Serialize) -> String {
     format!("{kind} {}", serde_json::to_string(config).expect("plain numbers and text are JSON"))
 }
 
-fn fault(reason: String) -> Error {
-    Error::Recipe { origin: "autoencoder".into(), reason }
+fn fault(reason: impl Into<Invalid>) -> Error {
+    Error::recipe("autoencoder", reason.into())
 }
 
 fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {

@@ -2,12 +2,18 @@
 
 pub(crate) mod data;
 pub(crate) mod metric;
+pub(crate) mod recipe;
+mod run;
 pub(crate) mod sample;
 
+use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::numbers::gigabytes;
+use mixflow_backbones::weights::Mismatch;
+
+use crate::numbers::{gigabytes, thousands};
+use recipe::Fault;
 
 /// A file, a recipe or a run that is not as it must be.
 #[derive(Debug, thiserror::Error)]
@@ -39,7 +45,7 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// A checkpoint is whole but belongs to something else.
+    /// A checkpoint is whole but belongs to another recipe, or to another kind of training.
     #[error("the checkpoint {} does not fit: {reason}", path.display())]
     Mismatch {
         /// Its folder.
@@ -47,20 +53,110 @@ pub enum Error {
         /// What was expected and found, and what to do.
         reason: String,
     },
-    /// A folder holds a run where none is expected, or none where one is.
-    #[error("{} {reason}", folder.display())]
-    RunFolder {
+    /// A checkpoint is whole, but its tensors are not those of the network.
+    #[error("the checkpoint {} does not fit: {source}", path.display())]
+    Tensors {
+        /// Its folder.
+        path: PathBuf,
+        /// Which are missing, unused or of another shape.
+        source: Box<Mismatch>,
+    },
+    /// More steps were taken than are asked for.
+    #[error(
+        "the checkpoint {} does not fit: {taken} steps were taken, the recipe asks for {wanted}: ask for {taken} or more, or \
+         choose another folder",
+        path.display()
+    )]
+    TooFewSteps {
+        /// The folder of the checkpoint.
+        path: PathBuf,
+        /// Steps taken.
+        taken: u64,
+        /// Steps asked for.
+        wanted: u64,
+    },
+    /// A folder has no run to continue.
+    #[error("{} {}", folder.display(), run::NO_RUN)]
+    NoRun {
         /// The folder.
         folder: PathBuf,
-        /// What is wrong and what to do: the rest of a sentence.
+    },
+    /// A folder has a run, and a new one was to begin there.
+    #[error("{} {}", folder.display(), run::RUN_EXISTS)]
+    RunExists {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// A folder of a run has lost its recipe.
+    #[error("{} {}", folder.display(), run::LOST_RECIPE)]
+    LostRecipe {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The run in a folder is one of another recipe.
+    #[error("{}: {reason}", file.display())]
+    OtherRecipe {
+        /// Its recipe.
+        file: PathBuf,
+        /// The first key with another value.
+        key: String,
+        /// Both values, and what to do.
         reason: String,
     },
-    /// A recipe cannot be used.
+    /// The data are not those that a run began with.
+    #[error("{}: the data are not those that the run began with, {change}: {}", record.display(), run::OTHER_DATA)]
+    OtherData {
+        /// Where the run has written down what its data were.
+        record: PathBuf,
+        /// What has become of them.
+        change: String,
+    },
+    /// Weights are not those that a run began with: those that it started from, or of its frozen networks.
+    #[error("{}: {reason}", record.display())]
+    OtherWeights {
+        /// Where the run has written down which they were, or the folder of its training.
+        record: PathBuf,
+        /// Which they were and are, and what to do.
+        reason: String,
+    },
+    /// A record in the folder of a run cannot be read.
+    #[error("{}: {reason}", file.display())]
+    Record {
+        /// The file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A setting of the optimiser cannot be changed in the middle of a run.
+    #[error("{key}: {reason}")]
+    Change {
+        /// Its key.
+        key: String,
+        /// Why, and what to do.
+        reason: String,
+    },
+    /// There is no recipe of a name, or none beside weights.
     #[error("{origin}: {reason}")]
+    NoRecipe {
+        /// The name, or the weights.
+        origin: String,
+        /// What was looked for, and what there is.
+        reason: String,
+    },
+    /// A recipe, or a change of it, is faulty in itself.
+    #[error("{origin}: {fault}")]
     Recipe {
         /// The file, the embedded name or the override that it came from.
         origin: String,
         /// What is wrong.
+        fault: Fault,
+    },
+    /// A recipe is sound, but not for its data, its weights, its folder or what is asked of it.
+    #[error("{origin}: {reason}")]
+    Unfit {
+        /// The recipe's name, the part of it or the file that does not fit.
+        origin: String,
+        /// What was expected and found, and what to change.
         reason: String,
     },
     /// A folder holds no network that is known here, or lacks a file that goes with it.
@@ -70,6 +166,26 @@ pub enum Error {
         folder: PathBuf,
         /// What was expected, found, and what to do.
         reason: String,
+    },
+    /// The networks of a training do not fit into memory.
+    #[error(
+        "{recipe}: training a network of {} parameters keeps at least {} in memory (weights, gradients, moments and averages), \
+         there are {}: make {advice} smaller; `plan` says what a recipe takes",
+        thousands(*parameters),
+        gigabytes(u128::from(*needed)),
+        gigabytes(*available)
+    )]
+    TooLarge {
+        /// The recipe's name.
+        recipe: String,
+        /// Parameters of the network that is trained.
+        parameters: u64,
+        /// Bytes that all networks take.
+        needed: u64,
+        /// Those of the machine.
+        available: u64,
+        /// Keys of what can be smaller.
+        advice: &'static str,
     },
     /// Weights to start from are for other classes than the data have.
     #[error("{0}: say which rows of their label table the classes of the data start from")]
@@ -157,6 +273,21 @@ impl Error {
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
+    }
+
+    /// A recipe, or part of one, that is faulty in itself.
+    pub(crate) fn recipe(origin: impl Display, fault: impl Into<Fault>) -> Self {
+        Self::Recipe { origin: origin.to_string(), fault: fault.into() }
+    }
+
+    /// What does not go together.
+    pub(crate) fn unfit(origin: impl Display, reason: impl Display) -> Self {
+        Self::Unfit { origin: origin.to_string(), reason: reason.to_string() }
+    }
+
+    /// A record of a run that cannot be read.
+    pub(crate) fn record(file: &Path, reason: impl Into<String>) -> Self {
+        Self::Record { file: file.into(), reason: reason.into() }
     }
 
     /// An array file at `path` that cannot be used.

@@ -70,15 +70,13 @@ pub fn evaluate<N: NetworkSettings, B: Backbone>(
     count: usize,
     tell: &mut dyn FnMut(Measuring),
 ) -> Result<Evaluation, Error> {
-    let fault = |reason: String| Error::Recipe { origin: recipe.name.clone(), reason };
     let decoder = decoder(recipe, generator)?;
     let (train, held_out) = recipe.parts(count)?;
     let (classes, options) = (train.classes().len(), MeasureOptions::default());
     let least = classes.max(options.neighbours + 1);
     if count < least {
-        return Err(fault(format!(
-            "there are {classes} classes to measure: expected {least} images or more, found {count}"
-        )));
+        let reason = format!("there are {classes} classes to measure: expected {least} images or more, found {count}");
+        return Err(Error::unfit(&recipe.name, reason));
     }
     let shape = match decoder {
         Some(decoder) => decoded(&train, 1, decoder).next().expect("there is an example")?.shape[1..].to_vec(),
@@ -123,7 +121,7 @@ pub fn decoder<'a, N, B: Backbone>(
         (DataConfig::Latents { .. }, None) => {
             let reason = "measures see images, but the data are stored latents: name the autoencoder that made them, as \
                           `autoencoder`";
-            Err(Error::Recipe { origin: recipe.name.clone(), reason: reason.into() })
+            Err(Error::unfit(&recipe.name, reason))
         }
         (DataConfig::Latents { .. }, decoder) => Ok(decoder),
         _ => Ok(None),

@@ -75,7 +75,7 @@ impl Preparation<'_> {
                      --out",
                     config.training.steps
                 );
-                return Err(Error::Recipe { origin: file.display().to_string(), reason });
+                return Err(Error::unfit(file.display(), reason));
             }
         } else {
             let run = RaeRun {

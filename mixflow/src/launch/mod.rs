@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
-use mixflow_backbones::embed::LABEL_TABLE;
 use mixflow_backbones::encoder::Encoder;
 use mixflow_backbones::weights::Weights;
 use mixflow_backbones::{self as backbones, Autoencoder};
@@ -105,8 +104,8 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
     pub fn check(self, folder: RunFolder, tell: &mut dyn FnMut(Progress)) -> Result<Ready<'a, N>, Error> {
         let Self { recipe, local, start, class_rows, stop } = self;
         if *folder.recipe() != recipe.to_value() {
-            let reason = format!("was taken for another recipe than {}, which is to run in it", recipe.name);
-            return Err(Error::RunFolder { folder: folder.path().into(), reason });
+            let reason = format!("it was taken for another recipe than {}, which is to run in it", recipe.name);
+            return Err(Error::unfit(folder.path().display(), reason));
         }
         recipe.check_memory(memory())?;
         let data: Arc<dyn Dataset> = match &recipe.post_training {
@@ -126,7 +125,7 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
         data.notices().into_iter().for_each(|notice| tell(Progress::Note(notice)));
         let verified = verified(local, folder.path(), tell)?;
         let rows = class_rows.map(|text| ClassRows::parse(text, data.classes())).transpose();
-        let rows = rows.map_err(|reason| Error::Recipe { origin: "--class-rows".into(), reason })?;
+        let rows = rows.map_err(|invalid| Error::recipe("--class-rows", invalid))?;
         if let Some(rows) = &rows {
             let rows = rows.describe(data.classes());
             tell(Progress::Note(format!("classes start from the weights' label table: {rows}")));
@@ -215,8 +214,10 @@ fn load_start<N: NetworkSettings>(
 /// Whether weights do not fit because they are for other classes.
 fn of_other_classes(error: &Error) -> bool {
     match error {
-        Error::Weights(backbones::Error::Mismatch(mismatch)) => mismatch.labels().is_some(),
-        error => error.to_string().contains(LABEL_TABLE),
+        Error::Weights(backbones::Error::Mismatch(mismatch)) | Error::Tensors { source: mismatch, .. } => {
+            mismatch.labels().is_some()
+        }
+        _ => false,
     }
 }
 

@@ -26,7 +26,7 @@ pub(super) fn network(shapes: &BTreeMap<String, Vec<usize>>) -> Result<NetworkCo
             false => NetworkConfig::Sit(sit),
         }
     };
-    network.check().map(|()| network)
+    network.check().map(|()| network).map_err(|fault| fault.to_string())
 }
 
 /// Shapes of tensors by their official names.

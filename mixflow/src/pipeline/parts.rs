@@ -187,7 +187,7 @@ pub(super) fn read_recipe<N: NetworkSettings>(file: &Path) -> Result<Option<Reci
     if value.get("network").is_none() {
         return Ok(None);
     }
-    Recipe::parse_value(value).map(Some).map_err(fault)
+    Recipe::parse_value(value).map(Some).map_err(|fault| Error::recipe(file.display(), fault))
 }
 
 #[cfg(test)]

@@ -139,10 +139,8 @@ impl Plan {
     /// If it is not known what the network takes.
     pub fn new<N: NetworkSettings>(recipe: &Recipe<N>, machine: Machine) -> Result<Self, Error> {
         let network = &recipe.network;
-        let cost = network.cost().ok_or_else(|| Error::Recipe {
-            origin: recipe.name.clone(),
-            reason: format!("it is not known what a {} takes", network.name()),
-        })?;
+        let unknown = || Error::unfit(&recipe.name, format!("it is not known what a {} takes", network.name()));
+        let cost = network.cost().ok_or_else(unknown)?;
         let NetworkCost { parameters, multiply_adds, activations, .. } = cost;
         let (training, sampling) = (&recipe.training, &recipe.sampling);
         let autoencoder = recipe.autoencoder.as_ref().map(|config| autoencoder(config, network.shape()));

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor};
+use mixflow_backbones::Invalid;
 use mixflow_backbones::autoencoder::{Autoencoder, KlAutoencoderConfig};
 use mixflow_backbones::encoder::{Encoder, EncoderConfig};
 use mixflow_backbones::rae::{DecoderConfig, LatentStatistics, Rae};
@@ -46,7 +47,7 @@ pub enum AutoencoderConfig {
 
 impl AutoencoderConfig {
     /// Channels, height and width of the latents of images of this shape; or why there are none.
-    pub fn latent_shape(&self, image: [usize; 3]) -> Result<[usize; 3], String> {
+    pub fn latent_shape(&self, image: [usize; 3]) -> Result<[usize; 3], Invalid> {
         let [channels, height, width] = image;
         let expected = match self {
             Self::Kl { network, .. } => {
@@ -66,7 +67,7 @@ impl AutoencoderConfig {
                         "the encoder gives {features} features on {grid} x {grid} places, the decoder takes {decoded} on \
                          {0} x {0}",
                         decoder.grid
-                    ));
+                    ).into());
                 }
                 if image == [encoder.channels, side, side] && decoder.channels == channels {
                     return Ok([encoder.width, grid, grid]);
@@ -74,11 +75,11 @@ impl AutoencoderConfig {
                 format!("{} channels and {side} x {side} pixels", decoder.channels)
             }
         };
-        Err(format!("it takes images of {expected}, the data has {channels} x {height} x {width}"))
+        Err(format!("it takes images of {expected}, the data has {channels} x {height} x {width}").into())
     }
 
     /// Whether it decodes latents of this shape: channels, height and width.
-    pub(super) fn check_latents(&self, latents: [usize; 3]) -> Result<(), String> {
+    pub(super) fn check_latents(&self, latents: [usize; 3]) -> Result<(), Invalid> {
         let [channels, height, width] = latents;
         let expected = match self {
             Self::Kl { network, .. } if network.latent_channels == channels => return Ok(()),
@@ -91,7 +92,8 @@ impl AutoencoderConfig {
                 format!("{features} x {grid} x {grid}")
             }
         };
-        Err(format!("network: it decodes latents of {expected}, the generator makes {channels} x {height} x {width}"))
+        Err(format!("network: it decodes latents of {expected}, the generator makes {channels} x {height} x {width}")
+            .into())
     }
 
     /// Channels, height and width of the images of latents of this shape.
@@ -182,9 +184,9 @@ impl AutoencoderConfig {
     }
 
     /// What is wrong with its shape, or with its training, if anything.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Invalid> {
         match self {
-            Self::Kl { network, .. } => network.check().map_err(|fault| format!("network: {fault}")),
+            Self::Kl { network, .. } => network.check().map_err(|fault| fault.within("network: ")),
             Self::Rae { encoder, decoder, .. } => check_rae(encoder, decoder),
             Self::TrainedRae(trained) => trained.check(),
         }
@@ -232,7 +234,7 @@ impl TargetEncoderConfig {
     }
 
     /// What is wrong with its training, if anything.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Invalid> {
         match self {
             Self::Trained(trained) => trained.check(),
             Self::File { .. } => Ok(()),
@@ -254,9 +256,9 @@ impl TargetEncoder for Encoder {
     }
 }
 
-fn check_rae(encoder: &EncoderConfig, decoder: &DecoderConfig) -> Result<(), String> {
-    encoder.check().map_err(|fault| format!("encoder: {fault}"))?;
-    decoder.check().map_err(|fault| format!("decoder: {fault}"))
+fn check_rae(encoder: &EncoderConfig, decoder: &DecoderConfig) -> Result<(), Invalid> {
+    encoder.check().map_err(|fault| fault.within("encoder: "))?;
+    decoder.check().map_err(|fault| fault.within("decoder: "))
 }
 
 /// An encoder and its decoder, small enough to be trained in a run where nothing can be downloaded.
@@ -279,11 +281,9 @@ impl TrainedRae {
     pub(crate) fn load(&self, folder: &Path) -> Result<Rae, Error> {
         let file = Self::file(folder);
         if !file.is_file() {
-            let reason =
-                "it was trained in the run and belongs beside recipe.json, but is not there; copy it from where \
-                          the run was trained"
-                    .into();
-            return Err(Error::Recipe { origin: file.display().to_string(), reason });
+            let reason = "it was trained in the run and belongs beside recipe.json, but is not there; copy it from where the \
+                          run was trained";
+            return Err(Error::unfit(file.display(), reason));
         }
         let device = &Device::default();
         let grid = self.encoder.grid();
@@ -295,13 +295,13 @@ impl TrainedRae {
         Ok(Weights::read(file)?.into_module(rae, str::to_string)?)
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Invalid> {
         check_rae(&self.encoder, &self.decoder)?;
         let DecoderConfig { channels, grid, patch, .. } = self.decoder;
         let training = &self.training;
         training
             .check()
             .and_then(|()| training.check_images(channels, grid * patch))
-            .map_err(|fault| format!("training.{fault}"))
+            .map_err(|fault| fault.within("training."))
     }
 }

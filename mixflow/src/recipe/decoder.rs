@@ -4,14 +4,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use burn::tensor::Device;
+use mixflow_backbones::Invalid;
 use mixflow_backbones::encoder::{Encoder, EncoderConfig};
 use mixflow_backbones::rae::{Decoder, DecoderConfig};
 use mixflow_backbones::weights::Weights;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::check_name;
 use super::read::{changed, deserialize, embedded, read};
+use super::{Fault, check_name};
 use crate::Error;
 use crate::autoencoder_training::RaeTraining;
 use crate::data::{DataConfig, Dataset};
@@ -70,8 +71,11 @@ impl DecoderRecipe {
         changed(&self.name, &self.to_value().to_string(), overrides, Self::from_value)
     }
 
-    /// The recipe that a JSON value holds, checked; or what is wrong with it, in a sentence.
-    pub fn from_value(value: Value) -> Result<Self, String> {
+    /// The recipe that a JSON value holds, checked.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn from_value(value: Value) -> Result<Self, Fault> {
         let recipe: Self = deserialize(value)?;
         recipe.check()?;
         Ok(recipe)
@@ -85,7 +89,7 @@ impl DecoderRecipe {
     /// Opens the data.
     ///
     /// # Errors
-    /// As [`DataConfig::open`], and [`Error::Recipe`] if the decoder does not make such images.
+    /// As [`DataConfig::open`], and [`Error::Unfit`] if the decoder does not make such images.
     pub fn open(&self) -> Result<Arc<dyn Dataset>, Error> {
         let data = self.data.open()?;
         let (found, expected) = (data.shape(), self.image());
@@ -97,7 +101,7 @@ impl DecoderRecipe {
             "the decoder makes images of {made} x {side} x {side} (channels, height, width), the data has {channels} x \
              {height} x {width}; change data.size or decoder.grid"
         );
-        Err(Error::Recipe { origin: self.name.clone(), reason })
+        Err(Error::unfit(&self.name, reason))
     }
 
     /// The encoder and a decoder of random weights.
@@ -119,25 +123,23 @@ impl DecoderRecipe {
         [channels, grid * patch, grid * patch]
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Invalid> {
         check_name(&self.name)?;
-        self.encoder.check().map_err(|fault| format!("encoder.{fault}"))?;
-        self.decoder.check().map_err(|fault| format!("decoder.{fault}"))?;
+        self.encoder.check().map_err(|fault| fault.within("encoder."))?;
+        self.decoder.check().map_err(|fault| fault.within("decoder."))?;
         let (features, grid) = (self.encoder.width, self.encoder.grid());
         if (self.decoder.features, self.decoder.grid) != (features, grid) {
             return Err(format!(
                 "the encoder gives {features} features on {grid} x {grid} places: set decoder.features={features} and \
                  decoder.grid={grid}"
-            ));
+            )
+            .into());
         }
         if matches!(self.data, DataConfig::Latents { .. }) {
             return Err("data must be images, not latents".into());
         }
         let [channels, side, _] = self.image();
         let training = &self.training;
-        training
-            .check()
-            .and_then(|()| training.check_images(channels, side))
-            .map_err(|fault| format!("training.{fault}"))
+        training.check().and_then(|()| training.check_images(channels, side)).map_err(|fault| fault.within("training."))
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use mixflow_backbones::{Network, NetworkConfig};
+use mixflow_backbones::{Invalid, Network, NetworkConfig};
 use mixflow_schedules::{Prediction, ScheduleConfig, same_path};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -72,7 +72,7 @@ impl GuideConfig {
     /// # Errors
     /// If there is no network at `weights`, no recipe beside it, or a faulty one.
     pub fn of_run(weights: &Path) -> Result<Self, Error> {
-        let fault = |reason: &str| Error::Recipe { origin: weights.display().to_string(), reason: reason.into() };
+        let fault = |reason: &str| Error::NoRecipe { origin: weights.display().to_string(), reason: reason.into() };
         let recipe = StoredNetwork::find(weights)?.recipe_file().ok_or_else(|| {
             fault("lies beside no recipe.json: name the guide's network and weights in the recipe, as sampling.guide")
         })?;
@@ -143,30 +143,31 @@ impl GuideConfig {
             // Another program's config.json.
             return Ok((stored, None));
         }
-        let recipe =
-            Recipe::from_value(value).map_err(|reason| Error::Recipe { origin: file.display().to_string(), reason })?;
+        let recipe = Recipe::from_value(value).map_err(|fault| Error::recipe(file.display(), fault))?;
         Ok((stored, Some((file, recipe))))
     }
 
     /// What is wrong with it as the guide of `guided`, if anything.
-    pub(super) fn check(&self, guided: &impl NetworkSettings, objective: &ObjectiveConfig) -> Result<(), String> {
+    pub(super) fn check(&self, guided: &impl NetworkSettings, objective: &ObjectiveConfig) -> Result<(), Invalid> {
         self.schedule.map_or(Ok(()), |schedule| check_path(&schedule, &objective.schedule))?;
         let guide = &self.network;
-        guide.check().map_err(|fault| format!("network: {fault}"))?;
+        guide.check().map_err(|fault| fault.within("network: "))?;
         let [(channels, height, width), (expected, high, wide)] =
             [guide.shape(), guided.shape()].map(|[channels, height, width]| (channels, height, width));
         if (channels, height, width) != (expected, high, wide) {
             return Err(format!(
                 "the guide makes {channels} x {height} x {width} (channels, height, width), the network that it guides \
                  {expected} x {high} x {wide}: both must be the same"
-            ));
+            )
+            .into());
         }
         if guide.classes() != guided.classes() {
             return Err(format!(
                 "the guide knows {} classes, the network that it guides {}: both must be the same",
                 guide.classes(),
                 guided.classes()
-            ));
+            )
+            .into());
         }
         Ok(())
     }
@@ -218,7 +219,7 @@ enum Latents<'a> {
     Of(&'a AutoencoderConfig),
 }
 
-fn check_path(guide: &ScheduleConfig, guided: &ScheduleConfig) -> Result<(), String> {
+fn check_path(guide: &ScheduleConfig, guided: &ScheduleConfig) -> Result<(), Invalid> {
     if same_path(guide, guided) {
         return Ok(());
     }
@@ -227,18 +228,18 @@ fn check_path(guide: &ScheduleConfig, guided: &ScheduleConfig) -> Result<(), Str
          of time",
         json!(guide),
         json!(guided)
-    ))
+    ).into())
 }
 
 /// Of the guide, then of the network that it guides, as far as their runs have recorded them.
-fn check_classes(guide: Option<&Fingerprint>, guided: Option<&Fingerprint>) -> Result<(), String> {
+fn check_classes(guide: Option<&Fingerprint>, guided: Option<&Fingerprint>) -> Result<(), Invalid> {
     let (Some(guide), Some(guided)) = (guide, guided) else { return Ok(()) };
     match guide.classes.iter().zip(&guided.classes).position(|(a, b)| a != b) {
         None => Ok(()),
         Some(class) => Err(format!(
             "the guide knows class {class} as `{}`, the network that it guides as `{}`: both must know the same classes",
             guide.classes[class], guided.classes[class]
-        )),
+        ).into()),
     }
 }
 
@@ -246,14 +247,14 @@ fn check_classes(guide: Option<&Fingerprint>, guided: Option<&Fingerprint>) -> R
 fn check_latents(
     (guide, guide_folder): (&Latents<'_>, &Path),
     (guided, folder): (&Latents<'_>, &Path),
-) -> Result<(), String> {
+) -> Result<(), Invalid> {
     let both = "both must draw the same";
     match (guide, guided) {
         (Latents::None, Latents::None)
         | (Latents::Stored, Latents::Stored | Latents::Of(_))
         | (Latents::Of(_), Latents::Stored) => Ok(()),
-        (Latents::None, _) => Err(format!("the guide draws images, the network that it guides latents: {both}")),
-        (_, Latents::None) => Err(format!("the guide draws latents, the network that it guides images: {both}")),
+        (Latents::None, _) => Err(format!("the guide draws images, the network that it guides latents: {both}").into()),
+        (_, Latents::None) => Err(format!("the guide draws latents, the network that it guides images: {both}").into()),
         (Latents::Of(one), Latents::Of(other)) => {
             let files = one.files(guide_folder).into_iter().zip(other.files(folder));
             if one.without_files() == other.without_files() && files.into_iter().all(|(a, b)| may_be_equal(&a, &b)) {
@@ -262,7 +263,7 @@ fn check_latents(
             let names = [one.files(guide_folder), other.files(folder)];
             let [one, other] =
                 names.map(|files| files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", "));
-            Err(format!("the guide draws latents of {one}, the network that it guides those of {other}: {both}"))
+            Err(format!("the guide draws latents of {one}, the network that it guides those of {other}: {both}").into())
         }
     }
 }
@@ -273,7 +274,7 @@ fn may_be_equal(a: &Path, b: &Path) -> bool {
 }
 
 fn fault(reason: impl std::fmt::Display) -> Error {
-    Error::Recipe { origin: "sampling.guide".into(), reason: reason.to_string() }
+    Error::unfit("sampling.guide", reason)
 }
 
 #[cfg(test)]

@@ -23,7 +23,7 @@ pub use post_training::PostTraining;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mixflow_backbones::NetworkConfig;
+use mixflow_backbones::{Invalid, NetworkConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -31,6 +31,7 @@ pub use self::read::no_such_recipe;
 use self::read::{DECODERS, EMBEDDED, PUBLISHED, changed, deserialize, read};
 use crate::Error;
 use crate::data::{DataConfig, Dataset, Part, split};
+pub use crate::error::recipe::Fault;
 use crate::sampling::{Guidance, Sampler};
 use crate::train::{TrainConfig, check_positions};
 
@@ -150,7 +151,7 @@ impl SamplingConfig {
     }
 
     /// What is wrong with it for images of so many channels, if anything.
-    fn check(&self, channels: usize) -> Result<(), String> {
+    fn check(&self, channels: usize) -> Result<(), Invalid> {
         if self.batch == 0 {
             return Err("batch must be at least 1, found 0".into());
         }
@@ -158,7 +159,8 @@ impl SamplingConfig {
             Some(guided) if guided > channels => {
                 return Err(format!(
                     "guidance.channels must be at most {channels}, all that there are, found {guided}"
-                ));
+                )
+                .into());
             }
             _ => {}
         }
@@ -198,8 +200,11 @@ impl Recipe {
         read(name_or_path, overrides, Self::from_value)
     }
 
-    /// The recipe that a JSON value holds, checked; or what is wrong with it, in a sentence.
-    pub fn from_value(value: Value) -> Result<Self, String> {
+    /// The recipe that a JSON value holds, checked.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn from_value(value: Value) -> Result<Self, Fault> {
         Self::parse_value(value)
     }
 }
@@ -224,9 +229,13 @@ impl<N: NetworkSettings> Recipe<N> {
     }
 
     /// As [`from_value`](Recipe::from_value).
-    pub fn parse_value(value: Value) -> Result<Self, String> {
+    ///
+    /// # Errors
+    /// As there.
+    pub fn parse_value(value: Value) -> Result<Self, Fault> {
         if DecoderRecipe::is_one(&value) {
-            return Err("it trains the decoder of an autoencoder, which is for `train` and `plan` alone".into());
+            let kind = "it trains the decoder of an autoencoder, which is for `train` and `plan` alone";
+            return Err(Fault::OtherKind(kind));
         }
         N::recognise(&value["network"])?;
         let recipe: Self = deserialize(value)?;
@@ -242,16 +251,16 @@ impl<N: NetworkSettings> Recipe<N> {
     /// Opens the data.
     ///
     /// # Errors
-    /// As [`DataConfig::open`], and [`Error::Recipe`] if the network cannot learn these images and classes.
+    /// As [`DataConfig::open`], and [`Error::Unfit`] if the network cannot learn these images and classes.
     pub fn open(&self) -> Result<Arc<dyn Dataset>, Error> {
         let data = self.data.open()?;
         let network = &self.network;
-        let fault = |reason: String| Err(Error::Recipe { origin: self.name.clone(), reason });
+        let fault = |reason: String| Err(Error::unfit(&self.name, reason));
         let shape = match self.encoding() {
             None => data.shape(),
             Some(autoencoder) => match autoencoder.latent_shape(data.shape()) {
                 Ok(shape) => shape,
-                Err(reason) => return fault(format!("autoencoder: {reason}")),
+                Err(invalid) => return Err(Error::recipe(&self.name, invalid.within("autoencoder: "))),
             },
         };
         let ([channels, height, width], classes) = (shape, data.classes().len());
@@ -266,9 +275,7 @@ impl<N: NetworkSettings> Recipe<N> {
                  {channels} x {height} x {width}; change network.channels, network.input_size {change}"
             ));
         }
-        if let Err(reason) = self.check_features(&*data) {
-            return fault(reason);
-        }
+        self.check_features(&*data).map_err(|invalid| Error::unfit(&self.name, invalid))?;
         if classes != network.classes() {
             let (expected, key) = (network.classes(), network.classes_key());
             return fault(format!("the network knows {expected} classes, the data has {classes}; set {key}={classes}"));
@@ -301,7 +308,7 @@ impl<N: NetworkSettings> Recipe<N> {
                 "post_training.images are held out and must be fewer than the images of the data, {len}, found {}",
                 post.images
             );
-            return Err(Error::Recipe { origin: self.name.clone(), reason });
+            return Err(Error::unfit(&self.name, reason));
         }
         Ok(split(&data, post.images as u64, self.seed)?)
     }
@@ -319,19 +326,19 @@ impl<N: NetworkSettings> Recipe<N> {
         self
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Invalid> {
         check_name(&self.name)?;
         let network = &self.network;
-        network.check().map_err(|fault| format!("network: {fault}"))?;
+        network.check().map_err(|fault| fault.within("network: "))?;
         let dropout = self.objective.condition_dropout;
         if !(0.0..=1.0).contains(&dropout) {
-            return Err(format!("objective.condition_dropout must be in [0, 1], found {dropout}"));
+            return Err(format!("objective.condition_dropout must be in [0, 1], found {dropout}").into());
         }
         if dropout > 0.0 && !network.null_class() {
             return Err("objective.condition_dropout needs a network with null_class, or must be 0".into());
         }
         self.check_guidance()?;
-        self.check_autoencoder().map_err(|fault| format!("autoencoder.{fault}"))?;
+        self.check_autoencoder().map_err(|fault| fault.within("autoencoder."))?;
         self.check_alignment()?;
         self.objective.check_variance(network.learns_variance(), self.post_training.is_some())?;
         if self.post_training.is_some() && matches!(self.data, DataConfig::Latents { .. }) {
@@ -353,26 +360,27 @@ impl<N: NetworkSettings> Recipe<N> {
                     .into(),
             );
         }
-        self.sampling.check(network.shape()[0]).map_err(|fault| format!("sampling.{fault}"))?;
+        self.sampling.check(network.shape()[0]).map_err(|fault| fault.within("sampling."))?;
         for &steps in self.post_training.iter().flat_map(|post| &post.solver_steps) {
             let fault = |error| format!("post_training.solver_steps: with the grid of sampling, {error}");
             self.sampling.with_steps(steps).map_err(fault)?;
         }
-        self.training.check().map_err(|fault| format!("training: {fault}"))?;
+        self.training.check().map_err(|fault| fault.within("training: "))?;
         let Some(post) = &self.post_training else { return Ok(()) };
-        post.check().map_err(|fault| format!("post_training: {fault}"))?;
-        check_positions(post.steps, self.training.batch, 0).map_err(|fault| format!("post_training: {fault}"))?;
+        post.check().map_err(|fault| fault.within("post_training: "))?;
+        check_positions(post.steps, self.training.batch, 0).map_err(|fault| fault.within("post_training: "))?;
         if self.seed.checked_add(post.seeds).is_none() {
             let (seed, seeds) = (self.seed, post.seeds);
             return Err(format!(
                 "seed and post_training.seeds, which follow it, must be below 2^64, found {seed} and {seeds}"
-            ));
+            )
+            .into());
         }
         Ok(())
     }
 
     /// Whether there is something to be guided away from.
-    fn check_guidance(&self) -> Result<(), String> {
+    fn check_guidance(&self) -> Result<(), Invalid> {
         match (&self.sampling.guidance, &self.sampling.guide) {
             (Some(_), None) if !self.network.null_class() => {
                 Err("sampling.guidance needs a network with null_class, or sampling.guide".into())
@@ -381,14 +389,14 @@ impl<N: NetworkSettings> Recipe<N> {
                 Err("sampling.guide has no effect without sampling.guidance, such as {\"scale\": 1.5}".into())
             }
             (_, Some(guide)) => {
-                guide.check(&self.network, &self.objective).map_err(|fault| format!("sampling.guide: {fault}"))
+                guide.check(&self.network, &self.objective).map_err(|fault| fault.within("sampling.guide: "))
             }
             _ => Ok(()),
         }
     }
 
     /// Whether somebody is there to be aligned with.
-    fn check_alignment(&self) -> Result<(), String> {
+    fn check_alignment(&self) -> Result<(), Invalid> {
         let widths = self.network.projections();
         if self.objective.alignment.is_none() {
             return match self.target_encoder {
@@ -408,15 +416,15 @@ impl<N: NetworkSettings> Recipe<N> {
         if self.autoencoder.is_some() || matches!(self.data, DataConfig::Latents { .. }) {
             return Err("target_encoder sees images: store the features with the latents instead".into());
         }
-        target.check().map_err(|fault| format!("target_encoder.{fault}"))?;
+        target.check().map_err(|fault| fault.within("target_encoder."))?;
         let encoder = target.encoder();
-        encoder.check().map_err(|fault| format!("target_encoder.encoder: {fault}"))?;
+        encoder.check().map_err(|fault| fault.within("target_encoder.encoder: "))?;
         let (features, places) = ([encoder.width], [encoder.grid(); 2]);
         if widths != features || self.network.token_grid() != places {
             return Err(format!(
                 "the network projects {:?} tokens to {widths:?} features, the target encoder has {places:?} of {features:?}",
                 self.network.token_grid()
-            ));
+            ).into());
         }
         Ok(())
     }
@@ -433,10 +441,10 @@ pub fn is_for_text(recipe: &Value) -> bool {
 }
 
 /// What a name becomes a folder of.
-fn check_name(name: &str) -> Result<(), String> {
+fn check_name(name: &str) -> Result<(), Invalid> {
     let valid = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || name.starts_with('.') || !name.chars().all(valid) {
-        return Err(format!("name must be made of letters, digits, '-', '_' and '.', found {name:?}"));
+        return Err(format!("name must be made of letters, digits, '-', '_' and '.', found {name:?}").into());
     }
     Ok(())
 }

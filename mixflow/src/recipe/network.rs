@@ -6,12 +6,12 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use mixflow_backbones::weights::Weights;
-use mixflow_backbones::{Backbone, Network, NetworkConfig};
+use mixflow_backbones::{Backbone, Invalid, Network, NetworkConfig};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::{ObjectiveConfig, Recipe};
+use super::{Fault, ObjectiveConfig, Recipe};
 use crate::data::{Classes, Conditioner};
 use crate::train::{ClassRows, StoredNetwork};
 use crate::{Error, Objective};
@@ -110,7 +110,7 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
     ) -> Result<Arc<dyn Conditioner<ConditionOf<Self>>>, Error>;
 
     /// Refuses the `network` of a recipe that is meant for others, and says for whom; provided: nothing is.
-    fn recognise(_network: &Value) -> Result<(), String> {
+    fn recognise(_network: &Value) -> Result<(), Fault> {
         Ok(())
     }
 
@@ -147,7 +147,7 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
     /// As [`StoredNetwork::load_for_classes`].
     fn load_for_classes(&self, stored: &StoredNetwork, _seed: u64, _rows: &ClassRows) -> Result<Self::Network, Error> {
         let reason = format!("a {} has no label table to start classes from", self.name());
-        Err(Error::Recipe { origin: stored.file().display().to_string(), reason })
+        Err(Error::unfit(stored.file().display(), reason))
     }
 
     /// What its training minimises; provided: flow matching, or the hybrid loss where `learned_variance` asks for it. A network
@@ -165,7 +165,7 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
     }
 
     /// What is wrong with the settings, if anything: a sentence for whoever wrote them; provided: nothing.
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Invalid> {
         Ok(())
     }
 
@@ -198,10 +198,10 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
 impl NetworkSettings for NetworkConfig {
     type Network = Network;
 
-    fn recognise(network: &Value) -> Result<(), String> {
+    fn recognise(network: &Value) -> Result<(), Fault> {
         match network.get("transformer") {
             None => Ok(()),
-            Some(_) => Err("it is for text to image: a `TextRecipe` of mixflow-t2i".into()),
+            Some(_) => Err(Fault::OtherKind("it is for text to image: a `TextRecipe` of mixflow-t2i")),
         }
     }
 
@@ -250,7 +250,7 @@ impl NetworkSettings for NetworkConfig {
         self.classes()
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Invalid> {
         self.check()
     }
 

@@ -1,6 +1,6 @@
 //! What is minimised, in a recipe.
 
-use mixflow_backbones::AlignedBackbone;
+use mixflow_backbones::{AlignedBackbone, Invalid};
 use mixflow_schedules::{Prediction, ScheduleConfig, TimestepConfig, Weighting};
 use serde::{Deserialize, Serialize};
 
@@ -75,7 +75,7 @@ impl ObjectiveConfig {
     }
 
     /// What is wrong with `learned_variance`, if anything, for a network that `learns` one or does not.
-    pub(super) fn check_variance(&self, learns: bool, compared: bool) -> Result<(), String> {
+    pub(super) fn check_variance(&self, learns: bool, compared: bool) -> Result<(), Invalid> {
         if !self.learned_variance {
             return Ok(());
         }

@@ -1,5 +1,6 @@
 //! Post-training and its comparison, in a recipe.
 
+use mixflow_backbones::Invalid;
 use mixflow_schedules::{Beta, Error, LawConfig, MixFlow, TimeGrid, TimestepConfig};
 use serde::{Deserialize, Serialize};
 
@@ -76,35 +77,35 @@ impl PostTraining {
     ///
     /// # Errors
     /// A sentence that names the key.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Invalid> {
         if !(0.0..=1.0).contains(&self.gamma) {
-            return Err(format!("gamma must be in [0, 1], found {}", self.gamma));
+            return Err(format!("gamma must be in [0, 1], found {}", self.gamma).into());
         }
         for (name, value, least) in
             [("steps", self.steps, 1), ("seeds", self.seeds, 1), ("images", self.images as u64, 8)]
         {
             if value < least {
-                return Err(format!("{name} must be at least {least}, found {value}"));
+                return Err(format!("{name} must be at least {least}, found {value}").into());
             }
         }
         if self.seeds > 10_000 {
-            return Err(format!("seeds must be at most 10000, found {}", self.seeds));
+            return Err(format!("seeds must be at most 10000, found {}", self.seeds).into());
         }
         if u32::try_from(self.images).is_err() {
-            return Err(format!("images must be below 2^32, found {}", self.images));
+            return Err(format!("images must be below 2^32, found {}", self.images).into());
         }
         for (place, &steps) in self.solver_steps.iter().enumerate() {
             if self.solver_steps[..place].contains(&steps) {
-                return Err(format!("solver_steps: {steps} is there twice, and would count as another seed"));
+                return Err(format!("solver_steps: {steps} is there twice, and would count as another seed").into());
             }
             TimeGrid::new(steps).map_err(|fault| format!("solver_steps: {fault}"))?;
         }
         if self.lambdas.is_empty() || !self.lambdas.iter().all(|lambda| lambda.is_finite() && *lambda > 0.0) {
-            return Err(format!("lambdas must be numbers above 0, at least one, found {:?}", self.lambdas));
+            return Err(format!("lambdas must be numbers above 0, at least one, found {:?}", self.lambdas).into());
         }
         self.optimizer
             .as_ref()
-            .map_or(Ok(()), |optimizer| optimizer.check().map_err(|fault| format!("optimizer.{fault}")))
+            .map_or(Ok(()), |optimizer| optimizer.check().map_err(|fault| fault.within("optimizer.")))
     }
 
     /// What the standard and the MixFlow arm minimise, whose start was trained with `objective`.
@@ -115,7 +116,7 @@ impl PostTraining {
     ///
     /// # Errors
     /// A sentence, if `objective` is slowed already, and if its times are not uniform and no law of the label is given.
-    pub fn objectives(&self, objective: &ObjectiveConfig) -> Result<[ObjectiveConfig; 2], String> {
+    pub fn objectives(&self, objective: &ObjectiveConfig) -> Result<[ObjectiveConfig; 2], Invalid> {
         let law = match &objective.timesteps {
             TimestepConfig::Law(law) => law,
             TimestepConfig::MixFlow(slowed) => {
@@ -126,7 +127,8 @@ impl PostTraining {
                      post_training to null",
                     slowed.parts().0,
                     self.gamma
-                ));
+                )
+                .into());
             }
         };
         let label = match &self.label_law {
@@ -158,7 +160,7 @@ mod tests {
     use super::*;
     use crate::recipe::Recipe;
 
-    fn objectives(recipe: &str, changes: &[&str]) -> Result<[ObjectiveConfig; 2], String> {
+    fn objectives(recipe: &str, changes: &[&str]) -> Result<[ObjectiveConfig; 2], Invalid> {
         let set: Vec<String> = changes.iter().map(ToString::to_string).collect();
         let recipe = Recipe::read(recipe, &set).unwrap();
         recipe.post_training.unwrap().objectives(&recipe.objective)
@@ -186,7 +188,7 @@ mod tests {
         }
         // RAE's own times are logit-normal, inside its shift: which law the label has must be said.
         let rae = paper("dit-dh-xl-256");
-        let fault = post(0.4).objectives(&rae).unwrap_err();
+        let fault = post(0.4).objectives(&rae).unwrap_err().to_string();
         let law = fault.split("such as ").nth(1).unwrap();
         let said = PostTraining { label_law: Some(serde_json::from_str(law).unwrap()), ..post(0.4) };
         assert_eq!(said.objectives(&rae).unwrap()[1], paper("dit-dh-xl-256-mixflow"));
@@ -200,10 +202,10 @@ mod tests {
     #[test]
     fn a_second_gamma_and_a_second_law_are_refused() {
         let slowed = "objective.timesteps={\"kind\":\"mixflow\",\"gamma\":0.5}";
-        let fault = objectives("digits", &[slowed]).unwrap_err();
+        let fault = objectives("digits", &[slowed]).unwrap_err().to_string();
         assert!(fault.contains("gamma 0.5 already") && fault.contains("post_training.gamma, here 0.8"), "{fault}");
         let normal = "objective.timesteps={\"kind\":\"logit-normal\",\"mean\":0,\"std\":1}";
-        let fault = objectives("digits", &[normal]).unwrap_err();
+        let fault = objectives("digits", &[normal]).unwrap_err().to_string();
         assert!(
             fault.contains("logit-normal(0, 1)") && fault.contains("post_training.label_law, such as {"),
             "{fault}"

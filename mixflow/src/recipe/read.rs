@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::Error;
+use crate::error::recipe::Fault;
 use crate::files::unique::Unique;
 
 /// Recipes that come with the crate, by name.
@@ -65,7 +66,7 @@ pub(super) fn embedded(name: &str) -> Option<&'static str> {
 pub(super) fn read<T>(
     name_or_path: &str,
     overrides: &[String],
-    from_value: impl Fn(Value) -> Result<T, String>,
+    from_value: impl Fn(Value) -> Result<T, Fault>,
 ) -> Result<T, Error> {
     let path = Path::new(name_or_path);
     match embedded(name_or_path) {
@@ -90,7 +91,7 @@ pub fn no_such_recipe<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
         None => String::new(),
     };
     let reason = format!("no such file, and no recipe of that name{hint}; recipes are {}", known.join(", "));
-    Error::Recipe { origin: name.into(), reason }
+    Error::NoRecipe { origin: name.into(), reason }
 }
 
 /// The recipe in a text, changed by `key=value` overrides.
@@ -98,9 +99,9 @@ pub(super) fn changed<T>(
     origin: &str,
     text: &str,
     overrides: &[String],
-    from_value: impl Fn(Value) -> Result<T, String>,
+    from_value: impl Fn(Value) -> Result<T, Fault>,
 ) -> Result<T, Error> {
-    let fault = |reason: String| Error::Recipe { origin: origin.into(), reason };
+    let fault = |reason: String| Error::recipe(origin, Fault::Unreadable(reason));
     if let Some(problem) = instead_of_data(text.as_bytes()) {
         return Err(fault(problem));
     }
@@ -112,21 +113,21 @@ pub(super) fn changed<T>(
     for change in overrides {
         apply(&mut value, change)?;
     }
-    from_value(value).map_err(|reason| match culprit(original, overrides, &reason, from_value) {
-        Some(change) => Error::Recipe { origin: format!("--set {}", shortened(change)), reason },
-        None => fault(reason),
+    from_value(value).map_err(|fault| match culprit(original, overrides, &fault, from_value) {
+        Some(change) => Error::recipe(format_args!("--set {}", shortened(change)), fault),
+        None => Error::recipe(origin, fault),
     })
 }
 
 /// What a JSON value holds; or where it is wrong and how.
-pub(super) fn deserialize<T: DeserializeOwned>(value: Value) -> Result<T, String> {
+pub(super) fn deserialize<T: DeserializeOwned>(value: Value) -> Result<T, Fault> {
     serde_path_to_error::deserialize(&value).map_err(|error| {
         let (path, reason) = (error.path().to_string(), explain(error.inner()));
         let path = if path == "." { String::new() } else { path };
-        match within(&value, &path, &reason) {
+        Fault::Unreadable(match within(&value, &path, &reason) {
             path if path.is_empty() => reason,
             path => format!("{path}: {reason}"),
-        }
+        })
     })
 }
 
@@ -153,14 +154,14 @@ fn shortened(change: &str) -> String {
     }
 }
 
-/// The change after which a recipe is faulty for `reason`, if it is one change's fault.
+/// The change after which a recipe has this `fault`, if it is one change's.
 fn culprit<'a, T>(
     mut recipe: Value,
     changes: &'a [String],
-    reason: &str,
-    from_value: impl Fn(Value) -> Result<T, String>,
+    fault: &Fault,
+    from_value: impl Fn(Value) -> Result<T, Fault>,
 ) -> Option<&'a String> {
-    let faulty = |recipe: &Value| from_value(recipe.clone()).is_err_and(|found| found == reason);
+    let faulty = |recipe: &Value| from_value(recipe.clone()).is_err_and(|found| found == *fault);
     if faulty(&recipe) {
         return None;
     }
@@ -169,7 +170,7 @@ fn culprit<'a, T>(
 
 /// Sets the value at a path; the path must lead to an object.
 fn apply(recipe: &mut Value, change: &str) -> Result<(), Error> {
-    let fault = |reason: String| Error::Recipe { origin: format!("--set {}", shortened(change)), reason };
+    let fault = |reason: String| Error::recipe(format_args!("--set {}", shortened(change)), Fault::Unreadable(reason));
     let (path, text) =
         change.split_once('=').ok_or_else(|| fault("expected key=value, such as training.steps=100".into()))?;
     let value = match serde_json::from_str(text) {

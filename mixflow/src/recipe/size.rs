@@ -2,7 +2,6 @@
 
 use super::{AutoencoderConfig, DecoderRecipe, NetworkSettings, Recipe, TargetEncoderConfig, TrainedRae};
 use crate::Error;
-use crate::numbers::{gigabytes, thousands};
 
 /// Bytes of a number: training keeps `f32`.
 const BYTES: u64 = 4;
@@ -16,7 +15,7 @@ impl<N: NetworkSettings> Recipe<N> {
     /// comparison the networks of all arms. Activations and images come on top.
     ///
     /// # Errors
-    /// [`Error::Recipe`] with both sizes.
+    /// [`Error::TooLarge`] with both sizes.
     pub fn check_memory(&self, available: u64) -> Result<(), Error> {
         let parameters = self.network.cost().map_or(0, |cost| cost.parameters);
         // The start, and both arms of each seed.
@@ -32,7 +31,7 @@ impl DecoderRecipe {
     /// As [`Recipe::check_memory`], for the training of a decoder beside its frozen encoder.
     ///
     /// # Errors
-    /// [`Error::Recipe`] with both sizes.
+    /// [`Error::TooLarge`] with both sizes.
     pub fn check_memory(&self, available: u64) -> Result<(), Error> {
         let (decoder, encoder) = (self.decoder.parameters(), self.encoder.parameters());
         fits(&self.name, decoder, bytes(decoder, TRAINED).saturating_add(bytes(encoder, 1)), available, "`decoder`")
@@ -63,18 +62,11 @@ fn of_trained(TrainedRae { encoder, decoder, .. }: &TrainedRae) -> u64 {
     bytes(encoder.parameters() + decoder.parameters(), TRAINED)
 }
 
-fn fits(name: &str, parameters: u64, needed: u64, available: u64, advice: &str) -> Result<(), Error> {
+fn fits(name: &str, parameters: u64, needed: u64, available: u64, advice: &'static str) -> Result<(), Error> {
     if needed <= available {
         return Ok(());
     }
-    let reason = format!(
-        "training a network of {} parameters keeps at least {} in memory (weights, gradients, moments and averages), there \
-         are {}: make {advice} smaller; `plan` says what a recipe takes",
-        thousands(parameters),
-        gigabytes(needed),
-        gigabytes(available)
-    );
-    Err(Error::Recipe { origin: name.into(), reason })
+    Err(Error::TooLarge { recipe: name.into(), parameters, needed, available, advice })
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! Recipes whose data are stored latents: whether network, autoencoder and latents belong together.
 
+use mixflow_backbones::Invalid;
+
 use super::{AutoencoderConfig, NetworkSettings, Recipe};
 use crate::Error;
 use crate::data::latents::{Latents, Origin};
@@ -28,13 +30,13 @@ impl<N: NetworkSettings> Recipe<N> {
                      them, or encode the images again",
                     path.display()
                 );
-                Err(Error::Recipe { origin: self.name.clone(), reason })
+                Err(Error::unfit(&self.name, reason))
             }
         }
     }
 
     /// Whether an autoencoder can decode what the network makes, and may have made what it learns.
-    pub(crate) fn check_autoencoder(&self) -> Result<(), String> {
+    pub(crate) fn check_autoencoder(&self) -> Result<(), Invalid> {
         let Some(autoencoder) = &self.autoencoder else { return Ok(()) };
         autoencoder.check()?;
         if self.encoding().is_none() && matches!(autoencoder, AutoencoderConfig::TrainedRae(_)) {
@@ -48,7 +50,7 @@ impl<N: NetworkSettings> Recipe<N> {
     }
 
     /// Whether the features that come with the data are those that the network is to be aligned with.
-    pub(super) fn check_features(&self, data: &dyn Dataset) -> Result<(), String> {
+    pub(super) fn check_features(&self, data: &dyn Dataset) -> Result<(), Invalid> {
         if self.objective.alignment.is_none() || self.target_encoder.is_some() {
             return Ok(());
         }
@@ -65,6 +67,6 @@ impl<N: NetworkSettings> Recipe<N> {
         Err(format!(
             "the network projects to {expected:?} features (tokens, width), the latents are stored with {found:?}: change \
              network.projectors or encode with the features of another encoder"
-        ))
+        ).into())
     }
 }

@@ -221,6 +221,25 @@ fn a_sampler_is_described_with_all_of_its_guidance() {
 }
 
 #[test]
+fn a_program_can_tell_what_is_wrong_with_a_recipe() {
+    let fault = |change: &str| match Recipe::read("digits", &[change.into()]).unwrap_err() {
+        Error::Recipe { origin, fault } => {
+            assert_eq!(origin, format!("--set {change}"));
+            fault
+        }
+        other => panic!("{other}"),
+    };
+    assert!(matches!(fault("training.stepz=1"), Fault::Unreadable(_)));
+    assert!(matches!(fault("training.batch=0"), Fault::Invalid(_)));
+    assert!(matches!(fault("kind=rae-decoder"), Fault::OtherKind(_)));
+    assert!(matches!(Recipe::read("digit", &[]), Err(Error::NoRecipe { .. })));
+    let too_small = Recipe::read("digits", &["data.size=8".into()]).unwrap().open();
+    assert!(matches!(too_small, Err(Error::Unfit { .. })));
+    let unfit = Recipe::read("digits", &[]).unwrap().check_memory(1).unwrap_err();
+    assert!(matches!(unfit, Error::TooLarge { available: 1, .. }));
+}
+
+#[test]
 fn sampling_that_makes_no_sense_is_refused() {
     let refused = |changes: &[&str], words: &str| {
         let changes: Vec<String> = changes.iter().map(|change| (*change).into()).collect();

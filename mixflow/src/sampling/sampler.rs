@@ -1,6 +1,7 @@
 //! From noise to samples.
 
 use burn::prelude::*;
+use mixflow_backbones::Invalid;
 use mixflow_schedules::{Linear, TimeGrid, time_between};
 use serde::{Deserialize, Serialize};
 
@@ -134,18 +135,19 @@ impl Sampler {
     }
 
     /// What is wrong with it as a way from noise to data, if anything.
-    pub(crate) fn check(&self) -> Result<(), String> {
+    pub(crate) fn check(&self) -> Result<(), Invalid> {
         let times = self.grid.times();
         let (start, end) = (times[0], times[times.len() - 1]);
         if start > end {
             return Err(format!(
                 "grid runs from data to noise, from t = {start} to {end}: images are made the other way"
-            ));
+            )
+            .into());
         }
         match self.solver {
             SolverConfig::EulerMaruyama(EulerMaruyama { last_step, .. })
             | SolverConfig::StochasticHeun(StochasticHeun { last_step, .. }) => {
-                last_step.check(Some(end)).map_err(|error| format!("solver: {error}"))
+                last_step.check(Some(end)).map_err(|error| format!("solver: {error}").into())
             }
             _ => Ok(()),
         }

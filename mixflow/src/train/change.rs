@@ -43,7 +43,7 @@ impl fmt::Display for Change {
 /// `run` is the folder of the run: of a comparison, the pre-training in it goes on.
 ///
 /// # Errors
-/// [`Error::Recipe`] for keys that are none of an optimiser, or of a comparison whose post-trainings have begun: they are
+/// [`Error::Change`] for keys that are none of an optimiser, or of a comparison whose post-trainings have begun: they are
 /// all trained alike. As [`Checkpoints::latest`].
 pub fn change_optimizer(run: &Path, recipe: &Value, keys: &[String]) -> Result<Vec<Change>, Error> {
     let mut changes = Vec::new();
@@ -99,7 +99,7 @@ pub(super) fn keep(folder: &Path, changes: &[Change]) -> Result<(), Error> {
 
 /// The folder of the training that a key of a run's recipe is for.
 fn training(run: &Path, recipe: &Value, key: &str) -> Result<PathBuf, Error> {
-    let fault = |reason: String| Err(Error::Recipe { origin: key.into(), reason });
+    let fault = |reason: String| Err(Error::Change { key: key.into(), reason });
     if !key.split('.').any(|part| part == "optimizer") {
         return fault("a run goes on with another optimiser at most, such as training.optimizer.clip".into());
     }
@@ -141,10 +141,8 @@ fn read(folder: &Path) -> Result<Vec<Change>, Error> {
     };
     let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).enumerate();
     let change = |(number, line): (usize, &[u8])| {
-        serde_json::from_slice(line).map_err(|error| Error::Recipe {
-            origin: file.display().to_string(),
-            reason: format!("line {} is no change of a run: {}", number + 1, json::explain(&error)),
-        })
+        let reason = |error| format!("line {} is no change of a run: {}", number + 1, json::explain(&error));
+        serde_json::from_slice(line).map_err(|error| Error::record(&file, reason(error)))
     };
     lines.map(change).collect()
 }

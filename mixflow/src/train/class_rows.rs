@@ -1,6 +1,7 @@
 //! Fine-tuning a network on other classes.
 
 use burn::tensor::TensorData;
+use mixflow_backbones::Invalid;
 use mixflow_backbones::embed::LABEL_TABLE;
 use mixflow_backbones::weights::{LazyTensor, Weights};
 use serde::{Deserialize, Serialize};
@@ -19,7 +20,7 @@ use crate::data::class_number;
 /// let classes = ["bird", "cat", "dog"].map(String::from);
 /// let rows = ClassRows::parse("cat=281,dog=207", &classes)?;
 /// assert_eq!(rows.rows(), [ClassRow::Null, ClassRow::Of(281), ClassRow::Of(207)]);
-/// # Ok::<(), String>(())
+/// # Ok::<(), mixflow::backbones::Invalid>(())
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
@@ -44,7 +45,7 @@ impl ClassRows {
     ///
     /// # Errors
     /// Says what was expected, in a sentence.
-    pub fn parse(text: &str, classes: &[String]) -> Result<Self, String> {
+    pub fn parse(text: &str, classes: &[String]) -> Result<Self, Invalid> {
         let all = |row| Ok(Self(vec![row; classes.len()]));
         match text {
             "first" => return Ok(Self((0..classes.len()).map(ClassRow::Of).collect())),
@@ -57,11 +58,12 @@ impl ClassRows {
             let (class, row) = part.rsplit_once('=').ok_or_else(|| {
                 format!("expected first, null, mean or class=row,... such as {}=281, found {part:?}", example(classes))
             })?;
-            let index = class_number(class, classes, classes.len()).map_err(|reason| format!("{class}: {reason}"))?;
+            let index =
+                class_number(class, classes, classes.len()).map_err(|fault| fault.within(&format!("{class}: ")))?;
             let number =
                 row.parse().map_err(|_| format!("expected the number of a row after {class}=, found {row:?}"))?;
             if rows[index].replace(ClassRow::Of(number)).is_some() {
-                return Err(format!("the class {class} is given two rows"));
+                return Err(format!("the class {class} is given two rows").into());
             }
         }
         Ok(Self(rows.into_iter().map(|row| row.unwrap_or(ClassRow::Null)).collect()))
@@ -78,7 +80,7 @@ impl ClassRows {
     /// # Errors
     /// If the weights have no label table, or not the rows.
     pub fn apply(&self, weights: Weights, null_class: bool) -> Result<Weights, Error> {
-        let fault = |reason: String| Error::Recipe { origin: weights.source().into(), reason };
+        let fault = |reason: String| Error::unfit(weights.source(), reason);
         let table = weights.get(LABEL_TABLE).ok_or_else(|| fault(format!("has no {LABEL_TABLE}")))?;
         let data = self.table(table, null_class).map_err(fault)?;
         Ok(weights.with(LABEL_TABLE, data))
@@ -253,7 +255,7 @@ mod tests {
             ("cat=tabby", "expected the number of a row after cat=, found \"tabby\""),
             ("cat=1,0=2", "the class 0 is given two rows"),
         ] {
-            let error = ClassRows::parse(text, &names).unwrap_err();
+            let error = ClassRows::parse(text, &names).unwrap_err().to_string();
             assert!(error.contains(words), "{text}: {error}");
         }
         let rows = ClassRows::parse("dog=207", &names).unwrap();

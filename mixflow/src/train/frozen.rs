@@ -10,10 +10,10 @@ use crate::files::{WeightsFile, write_atomic};
 /// in the folder of one that begins it says in `frozen.json` which they are.
 ///
 /// # Errors
-/// [`Error::Recipe`] if they are others, and if a file cannot be read or written.
+/// [`Error::OtherWeights`] if they are others, and if a file cannot be read or written.
 pub fn check_same_frozen(run: &Path, files: &[PathBuf]) -> Result<(), Error> {
     let record = run.join("frozen.json");
-    let fault = |reason: String| Error::Recipe { origin: record.display().to_string(), reason };
+    let fault = |reason: String| Error::OtherWeights { record: record.clone(), reason };
     let read = |file: &PathBuf| {
         let name = file.file_name().map(PathBuf::from).unwrap_or_default();
         Ok(WeightsFile { file: name, ..WeightsFile::read(file)? })
@@ -27,7 +27,7 @@ pub fn check_same_frozen(run: &Path, files: &[PathBuf]) -> Result<(), Error> {
     }
     let text = fs::read(&record).map_err(Error::io("read", &record))?;
     let began: Vec<WeightsFile> = serde_json::from_slice(&text)
-        .map_err(|error| fault(format!("does not say which frozen networks the run has: {error}")))?;
+        .map_err(|error| Error::record(&record, format!("does not say which frozen networks the run has: {error}")))?;
     // They may lie elsewhere now.
     let other = began.iter().zip(&now).find(|(began, now)| began.sha256 != now.sha256);
     if let Some((began, now)) = other {

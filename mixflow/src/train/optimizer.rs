@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use mixflow_backbones::Invalid;
 use serde::{Deserialize, Serialize};
 
 /// AdamW with global-norm clipping and a moving average of the weights.
@@ -39,7 +40,7 @@ impl Default for OptimizerConfig {
 
 impl OptimizerConfig {
     /// What is wrong with these numbers, if anything.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Invalid> {
         let unit = |name: &str, value: f64| {
             (0.0..1.0).contains(&value).then_some(()).ok_or(format!("{name} must be in [0, 1), found {value}"))
         };
@@ -48,7 +49,7 @@ impl OptimizerConfig {
         unit("average", self.average)?;
         positive("epsilon", self.epsilon)?;
         if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
-            return Err(format!("weight_decay must be at least 0, found {}", self.weight_decay));
+            return Err(format!("weight_decay must be at least 0, found {}", self.weight_decay).into());
         }
         self.clip.map_or(Ok(()), |clip| positive("clip", clip))?;
         self.learning_rate.check()
@@ -74,8 +75,10 @@ impl OptimizerConfig {
     }
 }
 
-fn positive(name: &str, value: f64) -> Result<(), String> {
-    (value > 0.0 && value.is_finite()).then_some(()).ok_or(format!("{name} must be above 0, found {value}"))
+fn positive(name: &str, value: f64) -> Result<(), Invalid> {
+    (value > 0.0 && value.is_finite())
+        .then_some(())
+        .ok_or_else(|| format!("{name} must be above 0, found {value}").into())
 }
 
 /// The learning rate as a function of the step; steps count from 0.
@@ -146,16 +149,16 @@ impl LearningRate {
         }
     }
 
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), Invalid> {
         match *self {
             Self::Constant { rate, .. } => positive("learning_rate.rate", rate),
             Self::Linear { rate, last, start, end, .. } | Self::Cosine { rate, last, start, end, .. } => {
                 positive("learning_rate.rate", rate)?;
                 if !(last >= 0.0 && last.is_finite()) {
-                    return Err(format!("learning_rate.last must be at least 0, found {last}"));
+                    return Err(format!("learning_rate.last must be at least 0, found {last}").into());
                 }
                 if end <= start {
-                    return Err(format!("learning_rate.end must be after its start {start}, found {end}"));
+                    return Err(format!("learning_rate.end must be after its start {start}, found {end}").into());
                 }
                 Ok(())
             }

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::{Device, Tensor};
 use mixflow_backbones::json::explain;
-use mixflow_backbones::{Backbone, Condition, Precision};
+use mixflow_backbones::{Backbone, Condition, Invalid, Precision};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -62,7 +62,7 @@ fn thousand() -> u64 {
 
 impl TrainConfig {
     /// What is wrong with these numbers, if anything.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), Invalid> {
         for (name, value) in [
             ("steps", self.steps),
             ("batch", self.batch as u64),
@@ -70,30 +70,31 @@ impl TrainConfig {
             ("checkpoint_every", self.checkpoint_every),
         ] {
             if value == 0 {
-                return Err(format!("{name} must be at least 1, found 0"));
+                return Err(format!("{name} must be at least 1, found 0").into());
             }
         }
         check_positions(self.steps, self.batch, self.workers)?;
         if !self.batch.is_multiple_of(self.accumulation) {
             let (batch, parts) = (self.batch, self.accumulation);
-            return Err(format!("batch must be divisible by accumulation, found {batch} and {parts}"));
+            return Err(format!("batch must be divisible by accumulation, found {batch} and {parts}").into());
         }
-        self.optimizer.check().map_err(|fault| format!("optimizer.{fault}"))
+        self.optimizer.check().map_err(|fault| fault.within("optimizer."))
     }
 }
 
 /// What keeps the examples of a training from being numbered, and read by a [`Loader`], if anything.
-pub(crate) fn check_positions(steps: u64, batch: usize, workers: usize) -> Result<(), String> {
+pub(crate) fn check_positions(steps: u64, batch: usize, workers: usize) -> Result<(), Invalid> {
     for (name, value, most) in [("batch", batch, Loader::LARGEST_BATCH), ("workers", workers, Loader::MOST_WORKERS)] {
         if value > most {
-            return Err(format!("{name} must be at most {most}, found {value}"));
+            return Err(format!("{name} must be at most {most}, found {value}").into());
         }
     }
     // What is read ahead has numbers, too.
     if steps.checked_mul(batch as u64).is_none_or(|examples| examples > u64::MAX / 2) {
         return Err(format!(
             "steps times batch must be at most 2^63, so that examples have numbers, found {steps} x {batch}"
-        ));
+        )
+        .into());
     }
     Ok(())
 }
@@ -186,7 +187,7 @@ impl<C: Condition> Run<'_, C> {
     }
 
     fn fault(&self, reason: String) -> Error {
-        Error::Recipe { origin: self.folder.display().to_string(), reason }
+        Error::unfit(self.folder.display(), reason)
     }
 
     /// The parts of a step, with what the encoder says of their images where they are stored without.
@@ -206,12 +207,13 @@ impl<C: Condition> Run<'_, C> {
 /// are keys that may differ.
 ///
 /// # Errors
-/// [`Error::Io`] if the file cannot be read, [`Error::Recipe`] with the first key that differs and its values, but for those
-/// that do not say what a step does and, where `data.json` tells the data, where they lie.
+/// [`Error::Io`] if the file cannot be read, [`Error::OtherRecipe`] with the first key that differs and its values, but for
+/// those that do not say what a step does and, where `data.json` tells the data, where they lie.
 pub fn check_same_run(file: &Path, recipe: &Value, changed: &[String]) -> Result<(), Error> {
-    let fault = |reason: String| Error::Recipe { origin: file.display().to_string(), reason };
     let text = fs::read(file).map_err(Error::io("read", file))?;
-    let old: Value = serde_json::from_slice(&text).map_err(|error| fault(format!("not JSON: {}", explain(&error))))?;
+    let old: Value =
+        serde_json::from_slice(&text).map_err(|error| Error::record(file, format!("not JSON: {}", explain(&error))))?;
+    let fault = |key: &str, reason: String| Err(Error::OtherRecipe { file: file.into(), key: key.into(), reason });
     let recorded = file.parent().map(Fingerprint::read).transpose()?.flatten().is_some();
     let old = if recorded { relocated(&old, recipe) } else { old };
     if let Some(difference) = Difference::first(&old, recipe, changed) {
@@ -220,20 +222,24 @@ pub fn check_same_run(file: &Path, recipe: &Value, changed: &[String]) -> Result
             true => format!(", ask for it with --change {key}=VALUE"),
             false => String::new(),
         };
-        return Err(fault(format!(
+        let reason = format!(
             "the run in this folder has {difference}: continue it with its own recipe and changes{change}, or choose \
              another --out"
-        )));
+        );
+        return fault(key, reason);
     }
     // A comparison has its trainings in sub-folders, so that one cannot become the other.
-    match (old["post_training"].is_null(), recipe["post_training"].is_null()) {
-        (true, false) => Err(fault(
+    let key = "post_training";
+    match (old[key].is_null(), recipe[key].is_null()) {
+        (true, false) => fault(
+            key,
             "the run in this folder is no comparison, and post_training asks for one: choose another --out".into(),
-        )),
-        (false, true) => Err(fault(
+        ),
+        (false, true) => fault(
+            key,
             "the run in this folder is a comparison, and there is no post_training to continue: choose another --out"
                 .into(),
-        )),
+        ),
         _ => Ok(()),
     }
 }

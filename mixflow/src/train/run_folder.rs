@@ -40,7 +40,7 @@ impl RunFolder {
     /// `changed`, such as `training.optimizer.clip`.
     ///
     /// # Errors
-    /// If another process works there, there is no run, and as [`check_same_run`].
+    /// [`Error::Busy`] if another process works there, [`Error::NoRun`], and as [`check_same_run`].
     pub fn resume(path: &Path, recipe: Value, changed: &[String]) -> Result<Self, Error> {
         Self::take(path, recipe, Some(changed))
     }
@@ -48,24 +48,16 @@ impl RunFolder {
     fn take(path: &Path, recipe: Value, resume: Option<&[String]>) -> Result<Self, Error> {
         let lock = FolderLock::take(path)?;
         let file = path.join(RECIPE);
-        let fault = |reason: &str| Err(Error::RunFolder { folder: path.into(), reason: reason.into() });
+        let folder = PathBuf::from(path);
         match (file.exists(), resume) {
             (true, Some(keys)) => check_same_run(&file, &recipe, keys)?,
-            (true, None) => {
-                return fault("holds a run already: add --resume to continue it, or choose another --out");
-            }
-            (false, _) if run_has_begun(path) => {
-                return fault("holds a training, but not its recipe.json: put that back, or choose another --out");
-            }
-            (false, Some(_)) => {
-                return fault(
-                    "holds no run to continue: leave out --resume to start one, or name its folder with --out",
-                );
-            }
+            (true, None) => return Err(Error::RunExists { folder }),
+            (false, _) if run_has_begun(path) => return Err(Error::LostRecipe { folder }),
+            (false, Some(_)) => return Err(Error::NoRun { folder }),
             (false, None) => {}
         }
         let changed = resume.unwrap_or_default().to_vec();
-        Ok(Self { path: path.into(), recipe, changed, new: !file.exists(), lock })
+        Ok(Self { path: folder, recipe, changed, new: !file.exists(), lock })
     }
 
     /// Where it is.
@@ -167,17 +159,23 @@ mod tests {
     #[test]
     fn a_run_without_its_recipe_is_not_begun_over_and_runs_beside_are_none_of_it() {
         let folder = tempfile::tempdir().unwrap();
-        let begin = || RunFolder::begin(folder.path(), Value::Null).map(drop).map_err(|error| error.to_string());
+        let begin = || RunFolder::begin(folder.path(), Value::Null).map(drop);
         for (training, its) in [("digits", false), ("pretraining", true), ("mixflow-1", true), ("", true)] {
             let log = folder.path().join(training).join("metrics.jsonl");
             fs::create_dir_all(log.parent().unwrap()).unwrap();
             fs::write(&log, "").unwrap();
             match begin() {
                 Ok(()) => assert!(!its, "{training}"),
-                Err(error) => assert!(its && error.contains("but not its recipe.json"), "{training}: {error}"),
+                Err(error) => assert!(its && matches!(error, Error::LostRecipe { .. }), "{training}: {error}"),
             }
             fs::remove_file(&log).unwrap();
         }
         assert!(begin().is_ok());
+        let resume = || RunFolder::resume(folder.path(), serde_json::json!({}), &[]).map(drop);
+        assert!(matches!(resume(), Err(Error::NoRun { .. })));
+        fs::write(folder.path().join(RECIPE), "{}").unwrap();
+        assert!(resume().is_ok() && matches!(begin(), Err(Error::RunExists { .. })));
+        let other = RunFolder::resume(folder.path(), serde_json::json!({ "seed": 1 }), &[]).unwrap_err();
+        assert!(matches!(other, Error::OtherRecipe { ref key, .. } if key == "seed"), "{other}");
     }
 }

@@ -81,11 +81,8 @@ impl Start {
             return Ok(None);
         }
         let text = fs::read(&file).map_err(Error::io("read", &file))?;
-        let fault = |error: serde_json::Error| Error::Recipe {
-            origin: file.display().to_string(),
-            reason: format!("does not say what the run started from: {}", explain(&error)),
-        };
-        serde_json::from_slice(&text).map(Some).map_err(fault)
+        let reason = |error| format!("does not say what the run started from: {}", explain(&error));
+        serde_json::from_slice(&text).map(Some).map_err(|error| Error::record(&file, reason(error)))
     }
 
     /// Says in the folder of a run that begins what it starts from; none are random weights.
@@ -121,9 +118,9 @@ impl Start {
 /// that has a checkpoint needs none; a run from before `data.json`, which did not write down its start, is believed.
 ///
 /// # Errors
-/// [`Error::Recipe`] if they are others, or are needed and not given.
+/// [`Error::OtherWeights`] if they are others, or are needed and not given.
 pub fn check_same_start(run: &Path, start: Option<&Start>) -> Result<(), Error> {
-    let fault = |reason: String| Err(Error::Recipe { origin: run.join(FILE).display().to_string(), reason });
+    let fault = |reason: String| Err(Error::OtherWeights { record: run.join(FILE), reason });
     let Some(old) = Start::read(run)? else {
         return match start.filter(|_| run.join("data.json").is_file()) {
             Some(start) => fault(format!(

@@ -45,8 +45,8 @@ pub(crate) trait Trainee: Sized {
     fn step_number(&self) -> u64;
     /// Everything that a step changes.
     fn snapshot(&self) -> Snapshot;
-    /// The trainee of a snapshot; `self` gives the shapes. Or which tensor does not fit.
-    fn restored(self, snapshot: Snapshot) -> Result<Self, String>;
+    /// The trainee of the snapshot in the checkpoint at `path`; `self` gives the shapes.
+    fn restored(self, snapshot: Snapshot, path: &Path) -> Result<Self, Error>;
 }
 
 impl<B: burn::module::Module> Trainee for TrainState<B> {
@@ -58,8 +58,9 @@ impl<B: burn::module::Module> Trainee for TrainState<B> {
         self.snapshot()
     }
 
-    fn restored(self, snapshot: Snapshot) -> Result<Self, String> {
-        Self::restore(self.backbone().valid(), snapshot)
+    fn restored(self, snapshot: Snapshot, path: &Path) -> Result<Self, Error> {
+        let unfit = |source| Error::Tensors { path: path.into(), source };
+        Self::restore(self.backbone().valid(), snapshot).map_err(unfit)
     }
 }
 
@@ -108,22 +109,20 @@ impl StepLoop<'_> {
         for damage in found.damaged {
             tell(Event::Warning(format!("{damage}; using an older one")));
         }
-        let mismatch = |reason| Error::Mismatch { path: checkpoint.path.clone(), reason };
         if checkpoint.snapshot.step > self.steps {
-            let (taken, wanted) = (checkpoint.snapshot.step, self.steps);
-            let reason = format!(
-                "{taken} steps were taken, the recipe asks for {wanted}: ask for {taken} or more, or choose another folder"
-            );
-            return Err(mismatch(reason));
+            let (path, taken) = (checkpoint.path, checkpoint.snapshot.step);
+            return Err(Error::TooFewSteps { path, taken, wanted: self.steps });
         }
         check_same_data(self.folder, &self.data)?;
         let recorded = Fingerprint::read(self.folder)?.is_some();
         let old = if recorded { relocated(&checkpoint.recipe, self.recipe) } else { checkpoint.recipe };
         let changes = change::accepted(self.folder, checkpoint.snapshot.step, &old, self.recipe)?;
         let changes = changes.map_err(|difference| {
-            mismatch(format!("it was written by a recipe with {difference}; choose another folder or the old recipe"))
+            let reason =
+                format!("it was written by a recipe with {difference}; choose another folder or the old recipe");
+            Error::Mismatch { path: checkpoint.path.clone(), reason }
         })?;
-        let state = new.restored(checkpoint.snapshot).map_err(mismatch)?;
+        let state = new.restored(checkpoint.snapshot, &checkpoint.path)?;
         change::keep(self.folder, &changes)?;
         Ok(state)
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::module::Module;
 use burn::tensor::Device;
 use mixflow_backbones::embed::LABEL_TABLE;
-use mixflow_backbones::weights::Weights;
+use mixflow_backbones::weights::{Mismatch, Weights};
 use mixflow_backbones::{Network, NetworkConfig};
 use serde::Deserialize;
 use serde_json::Value;
@@ -96,7 +96,7 @@ impl StoredNetwork {
         match self {
             Self::File(file) => load(network, Weights::read(file)?),
             Self::Checkpoint(folder) => {
-                checkpoint::read(folder)?.snapshot.into_average(network).map_err(|reason| fault(folder, reason))
+                checkpoint::read(folder)?.snapshot.into_average(network).map_err(|mismatch| unfit(folder, mismatch))
             }
         }
     }
@@ -122,7 +122,7 @@ impl StoredNetwork {
                 let table = snapshot.average.iter_mut().find(|(path, _)| path.ends_with(LABEL_TABLE));
                 let (_, table) = table.ok_or_else(|| fault(format!("has no {LABEL_TABLE}")))?;
                 *table = rows.table(&table.clone().into(), null_class).map_err(fault)?;
-                snapshot.into_average(network).map_err(fault)
+                snapshot.into_average(network).map_err(|mismatch| unfit(folder, mismatch))
             }
         }
     }
@@ -147,8 +147,12 @@ fn network_of(recipe: &Path) -> Option<NetworkConfig> {
 
 const AVERAGE: &str = "average.safetensors";
 
+fn unfit(checkpoint: &Path, source: Box<Mismatch>) -> Error {
+    Error::Tensors { path: checkpoint.into(), source }
+}
+
 fn fault(path: &Path, reason: String) -> Error {
-    Error::Recipe { origin: path.display().to_string(), reason }
+    Error::unfit(path.display(), reason)
 }
 
 #[cfg(test)]
