@@ -1,9 +1,13 @@
-//! A solver of one's own, and how its error falls with the number of steps.
+//! A solver of one's own: how its error falls with the number of steps, and how a recipe samples with it.
 
 #![allow(clippy::print_stdout, reason = "an example says what comes out")]
 
 use burn::tensor::{Device, Tensor};
-use mixflow::sampling::solver::{Deterministic, Euler, Heun, NoiseSource, Solver, Step, StepSolver};
+use mixflow::data::Classes;
+use mixflow::recipe::Recipe;
+use mixflow::sampling::solver::{
+    Deterministic, Euler, Heun, NoiseSource, OwnSolver, SampleError, Solver, Step, StepSolver,
+};
 use mixflow::schedules::{Linear, Prediction, TimeGrid};
 use mixflow::testing::check_solver;
 use mixflow::{Flow, Sampler};
@@ -64,6 +68,22 @@ fn error(solver: impl Solver, steps: usize) -> Result<(f64, usize), Box<dyn std:
     Ok(((samples.x - exact).abs().max().into_scalar::<f64>(), samples.evaluations))
 }
 
+/// A recipe samples with it wherever it samples: in comparisons, evaluations and reports, which call it by this name.
+fn in_a_recipe() -> Result<(), mixflow::Error> {
+    let mut recipe = Recipe::read("digits", &["network.depth=1", "sampling.grid.steps=4"].map(String::from))?;
+    recipe.sampling.sampler.solver = OwnSolver::new("Adams–Bashforth 2", AdamsBashforth2).into();
+    let network = recipe.network.init(0, &Device::default());
+    let images = recipe.generator(&network, &Classes(10)).images(&[3, 7], 0)?;
+    println!("{}: {} evaluations", recipe.sampling.describe(), images.evaluations);
+    assert_eq!(images.evaluations, 4);
+
+    // A file of the recipe says its name alone: who reads it puts the solver into it again, before anything is sampled.
+    let read: Recipe = Recipe::parse("a run", &recipe.to_value().to_string(), &[])?;
+    let lacking = read.generator(&network, &Classes(10)).images(&[3, 7], 0);
+    assert!(matches!(lacking, Err(mixflow::Error::Sample(SampleError::NoSolver { .. }))));
+    Ok(())
+}
+
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     check_solver(&AdamsBashforth2);
     println!("evaluations      Euler       Heun  Adams–Bashforth");
@@ -76,7 +96,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let order = (error(AdamsBashforth2, 32)?.0 / error(AdamsBashforth2, 64)?.0).log2();
     println!("order {order:.2}");
     assert!((1.8..2.4).contains(&order), "twice the steps, a quarter of the error: order {order}");
-    Ok(())
+    Ok(in_a_recipe()?)
 }
 
 #[cfg(test)]

@@ -69,7 +69,7 @@ pub fn parts<N: NetworkSettings>(recipe: &Recipe<N>, post: &PostTraining) -> Res
 }
 
 /// Refuses samplings that no network makes finite, the recipe's and others: those that take it to a time where its path is
-/// singular. Tried with a network that always says one.
+/// singular, and those whose solver is not at hand. Tried with a network that always says one.
 pub(crate) fn check_sampling<N: NetworkSettings>(recipe: &Recipe<N>, others: &[SamplingConfig]) -> Result<(), Error> {
     let (device, shape) = (Device::default(), [1, recipe.network.shape()[0], 1, 1]);
     let ObjectiveConfig { schedule, prediction, .. } = &recipe.objective;
@@ -87,7 +87,7 @@ pub(crate) fn check_sampling<N: NetworkSettings>(recipe: &Recipe<N>, others: &[S
         let mut noise = SeededNoise::new(recipe.seed, 0, &device);
         let start = noise.start(shape);
         // An adaptive solver that gives up says nothing of other networks.
-        if let Err(problem @ SampleError::NonFinite { .. }) = sampling.sampler.sample(&flow, start, &mut noise) {
+        if let Err(problem @ (SampleError::NonFinite { .. } | SampleError::NoSolver { .. })) = sampling.sampler.sample(&flow, start, &mut noise) {
             return Err(problem.into());
         }
     }

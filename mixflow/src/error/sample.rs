@@ -7,6 +7,12 @@ pub enum SampleError {
     /// A setting out of its range.
     #[error("{0}")]
     Config(String),
+    /// A recipe names a solver of a program's own, which this program has not put into it.
+    #[error("the solver {name} is another program's own: put it into the recipe, or choose one that comes along")]
+    NoSolver {
+        /// Its name.
+        name: String,
+    },
     /// A number that is not finite in the state.
     #[error(
         "the samples are no longer finite after the step to t = {}: in it the network's output is not finite, or the path is \

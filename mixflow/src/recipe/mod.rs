@@ -91,7 +91,7 @@ pub struct SamplingConfig {
 
 impl SamplingConfig {
     /// Network evaluations of one image, each network counted where guidance asks it; none where the solver chooses its own
-    /// steps.
+    /// steps, or is a program's own.
     pub fn evaluations(&self) -> Option<usize> {
         self.evaluations_of_each().map(|[network, guide]| network + guide)
     }
@@ -113,31 +113,7 @@ impl SamplingConfig {
 
     /// Solver and guidance in words, such as "Heun, guidance 1.5 from t = 0.1 to 0.7".
     pub fn describe(&self) -> String {
-        use crate::sampling::SolverConfig::{
-            Adaptive, Ancestral, Ddim, DpmPlusPlus2M, Euler, EulerMaruyama, Heun, KarrasHeun, RungeKutta,
-            StochasticHeun,
-        };
-        use crate::sampling::solver::{Method, Pair};
-        let solver = match self.sampler.solver {
-            Euler(_) => "Euler",
-            Heun(_) => "Heun",
-            KarrasHeun(_) => "Heun with a last step of Euler's",
-            RungeKutta(solver) => match solver.method {
-                Method::Midpoint => "midpoint rule",
-                Method::Heun3 => "Heun of third order",
-                Method::ThreeEighths => "3/8 rule",
-            },
-            Adaptive(solver) => match solver.pair() {
-                Pair::DormandPrince5 => "Dormand–Prince 5",
-                Pair::BogackiShampine3 => "Bogacki–Shampine 3",
-                Pair::HeunEuler => "adaptive Heun",
-            },
-            DpmPlusPlus2M(_) => "DPM-Solver++ (2M)",
-            EulerMaruyama(_) => "Euler–Maruyama",
-            StochasticHeun(_) => "stochastic Heun",
-            Ddim(_) => "DDIM",
-            Ancestral(_) => "ancestral sampling",
-        };
+        let solver = self.sampler.solver.describe();
         let Some(guidance) = self.guidance.filter(|_| self.guides()) else { return solver.into() };
         let mut text = format!("{solver}, guidance {}", guidance.scale());
         if self.guide.is_some() {

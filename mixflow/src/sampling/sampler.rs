@@ -6,8 +6,8 @@ use mixflow_schedules::{Linear, TimeGrid, time_between};
 use serde::{Deserialize, Serialize};
 
 use crate::sampling::solver::{
-    Adaptive, Ancestral, Ddim, DpmPlusPlus2M, Euler, EulerMaruyama, Heun, KarrasHeun, LastStep, NoiseSource,
-    RungeKutta, SampleError, SeededNoise, Solver, StochasticHeun,
+    Adaptive, Ancestral, Ddim, DpmPlusPlus2M, Euler, EulerMaruyama, Heun, KarrasHeun, LastStep, Method, NoiseSource, OwnSolver,
+    Pair, RungeKutta, SampleError, SeededNoise, Solver, StochasticHeun,
 };
 use crate::sampling::{Flow, Guidance};
 
@@ -81,8 +81,8 @@ impl<S: Solver> Sampler<S> {
     }
 }
 
-/// The solvers that a recipe can name.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+/// The solvers that a recipe can name, and any other by [`OwnSolver`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 #[expect(missing_docs, reason = "each variant is documented at its type")]
 pub enum SolverConfig {
@@ -97,11 +97,43 @@ pub enum SolverConfig {
     StochasticHeun(StochasticHeun),
     Ddim(Ddim),
     Ancestral(Ancestral),
+    Own(OwnSolver),
+}
+
+impl From<OwnSolver> for SolverConfig {
+    fn from(solver: OwnSolver) -> Self {
+        Self::Own(solver)
+    }
 }
 
 impl SolverConfig {
+    /// In words, such as "Heun".
+    pub fn describe(&self) -> &str {
+        match self {
+            Self::Euler(_) => "Euler",
+            Self::Heun(_) => "Heun",
+            Self::KarrasHeun(_) => "Heun with a last step of Euler's",
+            Self::RungeKutta(solver) => match solver.method {
+                Method::Midpoint => "midpoint rule",
+                Method::Heun3 => "Heun of third order",
+                Method::ThreeEighths => "3/8 rule",
+            },
+            Self::Adaptive(solver) => match solver.pair() {
+                Pair::DormandPrince5 => "Dormand–Prince 5",
+                Pair::BogackiShampine3 => "Bogacki–Shampine 3",
+                Pair::HeunEuler => "adaptive Heun",
+            },
+            Self::DpmPlusPlus2M(_) => "DPM-Solver++ (2M)",
+            Self::EulerMaruyama(_) => "Euler–Maruyama",
+            Self::StochasticHeun(_) => "stochastic Heun",
+            Self::Ddim(_) => "DDIM",
+            Self::Ancestral(_) => "ancestral sampling",
+            Self::Own(solver) => solver.name(),
+        }
+    }
+
     /// Where in a step guidance is decided, as shares of it, once for each evaluation of the flow; none where the solver
-    /// chooses its own steps.
+    /// chooses its own steps, or is one's own.
     fn decisions(&self, last: bool) -> Option<Vec<f64>> {
         Some(match self {
             Self::Euler(_) | Self::EulerMaruyama(_) | Self::DpmPlusPlus2M(_) | Self::Ddim(_) | Self::Ancestral(_) => {
@@ -112,14 +144,14 @@ impl SolverConfig {
             Self::StochasticHeun(solver) if last && solver.last_step != LastStep::None => vec![0.0],
             Self::Heun(_) | Self::StochasticHeun(_) => vec![0.0, 1.0],
             Self::RungeKutta(solver) => std::iter::once(0.0).chain(solver.method.nodes().iter().copied()).collect(),
-            Self::Adaptive(_) => return None,
+            Self::Adaptive(_) | Self::Own(_) => return None,
         })
     }
 }
 
 impl Sampler {
     /// Evaluations of the network that is guided, and of those that it is led away from by each of `guidance`; none where
-    /// the solver chooses its own steps. Exact on every path whose label runs evenly, as all of
+    /// the solver chooses its own steps, or is one's own. Exact on every path whose label runs evenly, as all of
     /// [`ScheduleConfig`](mixflow_schedules::ScheduleConfig) do.
     pub fn evaluations(&self, guidance: &[Guidance]) -> Option<[usize; 2]> {
         let times = self.grid.times();
@@ -144,7 +176,7 @@ impl Sampler {
             )
             .into());
         }
-        match self.solver {
+        match &self.solver {
             SolverConfig::EulerMaruyama(EulerMaruyama { last_step, .. })
             | SolverConfig::StochasticHeun(StochasticHeun { last_step, .. }) => {
                 last_step.check(Some(end)).map_err(|error| format!("solver: {error}").into())
@@ -174,6 +206,7 @@ impl Solver for SolverConfig {
             Self::StochasticHeun(solver) => solver,
             Self::Ddim(solver) => solver,
             Self::Ancestral(solver) => solver,
+            Self::Own(solver) => solver,
         };
         solver.solve(flow, x, times, noise, visit)
     }
@@ -278,7 +311,7 @@ mod tests {
                                 assert_eq!(strong + weak, flow.evaluations(), "{sampler:?} {guidance:?} {lambda}");
                                 stated += 1;
                             }
-                            None => assert!(matches!(solver, SolverConfig::Adaptive(_))),
+                            None => assert!(matches!(sampler.solver, SolverConfig::Adaptive(_))),
                         }
                     }
                 }
