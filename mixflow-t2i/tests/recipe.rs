@@ -11,7 +11,7 @@ use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::weights::Weights;
 use mixflow::compare::{Study, StudyOutcome, parts};
 use mixflow::data::Dataset;
-use mixflow::evaluation::Generator;
+use mixflow::evaluation::{Generator, Measures};
 use mixflow::recipe::{AutoencoderConfig, NetworkSettings, ObjectiveConfig, Recipe};
 use mixflow::schedules::TimeGrid;
 use mixflow::train::StoredNetwork;
@@ -87,7 +87,8 @@ fn faults_are_named() {
 fn both_post_trainings_are_compared_on_prompts() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = small(&[]);
-    let data: Arc<dyn Dataset> = Arc::new(parts(&recipe, recipe.post_training.as_ref().unwrap()).unwrap().0);
+    let data: Arc<dyn Dataset> =
+        Arc::new(parts(&recipe, recipe.post_training.as_ref().unwrap(), &Measures::default()).unwrap().0);
     let conditioner = recipe.network.conditioner(data.classes(), folder.path(), &mut |_| {}).unwrap();
     assert!(folder.path().join("prompts/prompts.json").is_file());
     let network = recipe.network.init(recipe.seed, &Device::default());
@@ -99,6 +100,7 @@ fn both_post_trainings_are_compared_on_prompts() {
         autoencoder: None,
         guide: None,
         encoder: None,
+        measures: Measures::default(),
         seen: None,
         stop: &stop,
     };

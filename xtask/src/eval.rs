@@ -9,7 +9,7 @@ use clap::{ArgGroup, Args};
 use mixflow::check_memory;
 use mixflow::evaluation::inception::InceptionEvaluation;
 use mixflow::evaluation::metric::{Features, precision_recall};
-use mixflow::evaluation::{ImageSet, evaluate, evaluate_features, evaluation_pairs};
+use mixflow::evaluation::{ImageSet, Measures, evaluate, evaluate_features, evaluation_pairs};
 use mixflow::files::{WeightsFile, write_atomic};
 use mixflow::numbers::thousands;
 use serde_json::{Value, json};
@@ -87,9 +87,10 @@ impl Eval {
         // Numbers of 32 bits, and of 64.
         check_memory(what, &[&shape[..], &[count as u64, 4 + 8]].concat())?;
         let mut progress = Progress::new();
-        let evaluation = evaluate(&trained.divided()?, &trained.pipeline.generator(), count, &mut |event| {
-            progress.measuring(event)
-        })?;
+        let evaluation =
+            evaluate(&trained.divided()?, &trained.pipeline.generator(), count, &Measures::default(), &mut |event| {
+                progress.measuring(event)
+            })?;
         progress.end();
         evaluation.remarks.iter().for_each(note);
 

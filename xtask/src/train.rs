@@ -193,7 +193,7 @@ pub(crate) fn train<N: NetworkSettings>(
     let start = from.weights.map(given).transpose()?;
     let class_rows = from.classes.class_rows.as_deref();
     let (path, value) = (folder.path().to_path_buf(), recipe.to_value());
-    let ready = check(Launch { recipe, local, start, class_rows, stop: &STOP }, folder)?;
+    let ready = check(Launch { local, start, class_rows, ..Launch::new(recipe, &STOP) }, folder)?;
     let tracking = to.watchers.tracking(&recipe.name, &path, &value)?;
     in_folder(&path, &value, || run(ready, tracking))
 }

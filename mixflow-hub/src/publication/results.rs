@@ -116,6 +116,10 @@ impl Measured {
         let target = format!("results/{name}");
         let weights = if value.get("evaluation").is_some() {
             let PixelFile { evaluation, weights } = Deserialize::deserialize(&value)?;
+            if weights.sha256 == own && evaluation.features != "pixels" {
+                self.left_out.push(format!("{name} measured {}, of which a card says nothing", evaluation.features));
+                return Ok(());
+            }
             if weights.sha256 == own {
                 let Evaluation { sampling, evaluations, seed, labels, measurement, .. } = evaluation;
                 let conditions = Conditions::new(&sampling, evaluations, seed, measurement.generated.rows, &target);
@@ -158,6 +162,10 @@ impl Measured {
         let recipe = &finished.recipe;
         if report.recipe != recipe.to_value() {
             self.left_out.push("results.json is of another recipe: continue it with `train --resume` first".into());
+            return Ok(());
+        }
+        if results.features != "pixels" {
+            self.left_out.push(format!("results.json measured {}, of which a card says nothing", results.features));
             return Ok(());
         }
         let target = "results/comparison.json";

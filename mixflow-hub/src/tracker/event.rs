@@ -44,16 +44,20 @@ impl Trackers {
                 self.track(Entry::Image { step: 0, name: &name, png });
             }
         }
+        let of = if report.table.features == "pixels" { "pixel" } else { &report.table.features };
         let mut summary = Map::new();
         for row in &report.table.rows {
             let metrics = &row.metrics;
-            for (name, values) in [
-                ("pixel_frechet_distance", &metrics.frechet),
-                ("pixel_kernel_distance", &metrics.kernel),
-                ("pixel_precision", &metrics.precision),
-                ("pixel_recall", &metrics.recall),
-                ("pixel_variance_ratio", &metrics.variance_ratio),
-            ] {
+            let known = [
+                ("frechet_distance", &metrics.frechet),
+                ("kernel_distance", &metrics.kernel),
+                ("precision", &metrics.precision),
+                ("recall", &metrics.recall),
+                ("variance_ratio", &metrics.variance_ratio),
+            ];
+            let known = known.map(|(name, values)| (format!("{of}_{name}"), values));
+            let own = metrics.more.iter().map(|own| (own.name.clone(), &own.values));
+            for (name, values) in known.into_iter().chain(own) {
                 if let Some(mean) = values.mean() {
                     summary.insert(format!("{}/{name}", row.arm.name()), mean.into());
                 }

@@ -7,8 +7,7 @@ use burn::tensor::Tensor;
 use super::{ArmScores, Progress, Results, Study};
 use crate::Error;
 use crate::data::{Dataset, Labels};
-use crate::evaluation::metric::Reference;
-use crate::evaluation::{Generator, reached};
+use crate::evaluation::{Against, Generator, reached};
 use crate::files::Tiles;
 use crate::recipe::{NetworkSettings, PostTraining, SamplingConfig};
 use crate::report::{Arm, Grid, Picture, evaluations_text};
@@ -30,11 +29,12 @@ impl<N: NetworkSettings> Study<'_, N> {
         post: &PostTraining,
         labels: &[usize],
         arms: &[(Arm, u64, N::Network)],
-        reference: &Reference<'_>,
+        against: &Against<'_>,
         tell: &mut impl FnMut(Progress),
     ) -> Result<Option<Measured>, Error> {
         let sampling = &self.recipe.sampling;
-        let mut results = Results { labels: Some(LABELS), ..Results::default() };
+        let features = self.measures.features.name().into();
+        let mut results = Results { labels: Some(LABELS), features, ..Results::default() };
         let mut shown = Vec::new();
         let controls = arms.iter().filter(|(arm, ..)| *arm == Arm::Standard).count() * (post.lambdas.len() + 1);
         let others = post.other_samplings(sampling)?;
@@ -49,10 +49,10 @@ impl<N: NetworkSettings> Study<'_, N> {
                 let generator = Generator { sampling, lambda, ..self.generator(network) };
                 let visit = &mut |t: f64, at: usize, x: &Tensor<4>| tell(Progress::Images(done + reached(t, at, x)));
                 let images = generator.trajectories(labels, first, visit)?;
-                let measurement = reference.measure(&images.features()?)?;
+                let (measurement, more) = against.measure(&images)?;
                 done += labels.len() as u64;
                 let (steps, evaluations) = (sampling.sampler.grid.steps(), images.evaluations);
-                let scores = ArmScores { arm, seed: *seed, lambda, steps, evaluations, measurement };
+                let scores = ArmScores { arm, seed: *seed, lambda, steps, evaluations, measurement, more };
                 Ok::<_, Error>((scores, images))
             };
             let (scores, images) = score(sampling, *arm, 1.0, 0)?;

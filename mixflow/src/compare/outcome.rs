@@ -6,9 +6,11 @@ use super::Lag;
 use crate::data::Labels;
 use crate::evaluation::metric::{Measurement, Scores};
 use crate::evaluation::slow_flow::equivalent_time;
+use crate::evaluation::{Measured, are_pixels, pixels};
 use crate::numbers::thousands;
 use crate::report::{
-    self, Arm, FrechetByEvaluations, FrechetPoint, Metrics, Row, SlowFlowBand, SlowFlowTime, Table, evaluations_text,
+    self, Arm, FrechetByEvaluations, FrechetPoint, Metrics, OwnMetric, Row, SlowFlowBand, SlowFlowTime, Table,
+    evaluations_text,
 };
 
 /// One network of the comparison, measured.
@@ -27,10 +29,13 @@ pub struct ArmScores {
     pub evaluations: usize,
     /// Its numbers, with the floor.
     pub measurement: Measurement,
+    /// Those of one's own measures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<Measured>,
 }
 
 /// All measurements of a comparison.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Results {
     /// With the recipe's sampling: every arm.
     pub table: Vec<ArmScores>,
@@ -39,22 +44,37 @@ pub struct Results {
     /// How the classes of the generated images were chosen; results that do not say took every class equally often.
     #[serde(default)]
     pub labels: Option<Labels>,
+    /// What all measures saw of images: pixels, in results that do not say.
+    #[serde(default = "pixels", skip_serializing_if = "are_pixels")]
+    pub features: String,
+}
+
+impl Default for Results {
+    fn default() -> Self {
+        Self { table: vec![], others: vec![], labels: None, features: pixels() }
+    }
 }
 
 impl Results {
     /// The result table; `sampler` in words.
     pub fn table(&self, sampler: &str) -> Table {
-        let rows = Arm::ALL.map(|arm| Row { arm, metrics: metrics(self.table.iter().filter(|s| s.arm == arm)) });
+        let rows = Arm::ALL.map(|arm| {
+            let scores: Vec<&ArmScores> = self.table.iter().filter(|scores| scores.arm == arm).collect();
+            let generated = scores.iter().map(|scores| (&scores.measurement.generated, &scores.more[..]));
+            Row { arm, metrics: metrics(generated.collect(), |found| found.generated) }
+        });
         let first = self.table.first();
+        let floor = first.map(|scores| (&scores.measurement.floor, &scores.more[..]));
         let evaluations = || self.table.iter().map(|scores| scores.evaluations as u64);
         Table {
             sampler: sampler.into(),
             evaluations: evaluations().min().unwrap_or(0),
             most_evaluations: evaluations().max().unwrap_or(0),
             labels: self.labels,
+            features: self.features.clone(),
             samples: first.map_or(0, |scores| scores.measurement.generated.rows),
             rows: rows.into_iter().filter(|row| row.metrics.frechet.count() > 0).collect(),
-            floor: first.map_or_else(Metrics::default, |scores| of_scores([scores.measurement.floor].iter())),
+            floor: metrics(floor.into_iter().collect(), |found| found.floor),
         }
     }
 
@@ -84,19 +104,23 @@ impl Results {
     }
 }
 
-fn metrics<'a>(scores: impl Iterator<Item = &'a ArmScores>) -> Metrics {
-    of_scores(scores.map(|scores| &scores.measurement.generated))
-}
-
-fn of_scores<'a>(scores: impl Iterator<Item = &'a Scores>) -> Metrics {
-    let scores: Vec<&Scores> = scores.collect();
-    let each = |value: fn(&Scores) -> f64| scores.iter().map(|scores| value(scores)).collect::<report::Measurement>();
+/// One value a seed of each measure; `own` reads those of one's own.
+fn metrics(scores: Vec<(&Scores, &[Measured])>, own: fn(&Measured) -> f64) -> Metrics {
+    let each =
+        |value: fn(&Scores) -> f64| scores.iter().map(|(scores, _)| value(scores)).collect::<report::Measurement>();
+    let named = scores.first().map_or(&[][..], |(_, more)| more).iter().enumerate();
+    let more = named.map(|(place, Measured { name, best, .. })| OwnMetric {
+        name: name.clone(),
+        best: *best,
+        values: scores.iter().map(|(_, more)| own(&more[place])).collect(),
+    });
     Metrics {
         frechet: each(|s| s.frechet),
         kernel: each(|s| s.kernel),
         precision: each(|s| s.precision),
         recall: each(|s| s.recall),
         variance_ratio: each(|s| s.variance_ratio),
+        more: more.collect(),
     }
 }
 

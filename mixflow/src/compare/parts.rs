@@ -6,7 +6,7 @@ use mixflow_schedules::same_path;
 use super::lag::classes_of;
 use crate::data::{Dataset, Part};
 use crate::evaluation::metric::{Gaussian, MeasureOptions};
-use crate::evaluation::reference_size;
+use crate::evaluation::{Measures, reference_size};
 use crate::recipe::{NetworkSettings, ObjectiveConfig, PostTraining, Recipe, SamplingConfig};
 use crate::sampling::Flow;
 use crate::sampling::solver::{SampleError, SeededNoise};
@@ -19,8 +19,12 @@ use crate::{Error, memory};
 /// # Errors
 /// As [`Recipe::parts`], and [`Error::Recipe`] for times that MixFlow cannot slow, [`Error::Unfit`] for samplings that no network makes finite,
 /// with fewer measured images than classes, if too few images or none of some class are left to train on, or if images are
-/// too many for memory or too large to be measured as pixels.
-pub fn parts<N: NetworkSettings>(recipe: &Recipe<N>, post: &PostTraining) -> Result<(Part, Part), Error> {
+/// too many for memory or too large to be measured.
+pub fn parts<N: NetworkSettings>(
+    recipe: &Recipe<N>,
+    post: &PostTraining,
+    measures: &Measures<'_>,
+) -> Result<(Part, Part), Error> {
     let fault = |reason: String| Error::unfit(&recipe.name, reason);
     post.objectives(&recipe.objective).map_err(|invalid| Error::recipe(&recipe.name, invalid))?;
     check_sampling(recipe, &post.other_samplings(&recipe.sampling)?)
@@ -49,21 +53,21 @@ pub fn parts<N: NetworkSettings>(recipe: &Recipe<N>, post: &PostTraining) -> Res
             classes[class]
         )));
     }
-    let shape = train.shape();
+    let columns = measures.columns(train.shape())?;
     if train.len().is_none() {
         // Features of the generated, the held-out and the reference images.
-        let bytes =
-            8.0 * (2 * images as u64 + reference_size(&train, images)) as f64 * shape.iter().product::<usize>() as f64;
+        let bytes = 8.0 * (2 * images as u64 + reference_size(&train, images)) as f64 * columns as f64;
         let available = memory();
         if bytes > available as f64 {
             return Err(fault(format!(
-                "measuring post_training.images={images} keeps {:.0} GB of pixels in memory, there are {:.0} GB: lower it",
+                "measuring post_training.images={images} keeps {:.0} GB of {} in memory, there are {:.0} GB: lower it",
                 bytes / 1e9,
+                measures.features.name(),
                 available as f64 / 1e9
             )));
         }
     }
-    Gaussian::check_columns(shape.iter().product())
+    Gaussian::check_columns(columns)
         .map_err(|error| fault(format!("{error}, or train without a comparison with --set post_training=null")))?;
     Ok((train, held_out))
 }
@@ -87,7 +91,9 @@ pub(crate) fn check_sampling<N: NetworkSettings>(recipe: &Recipe<N>, others: &[S
         let mut noise = SeededNoise::new(recipe.seed, 0, &device);
         let start = noise.start(shape);
         // An adaptive solver that gives up says nothing of other networks.
-        if let Err(problem @ (SampleError::NonFinite { .. } | SampleError::NoSolver { .. })) = sampling.sampler.sample(&flow, start, &mut noise) {
+        if let Err(problem @ (SampleError::NonFinite { .. } | SampleError::NoSolver { .. })) =
+            sampling.sampler.sample(&flow, start, &mut noise)
+        {
             return Err(problem.into());
         }
     }
@@ -126,7 +132,7 @@ mod tests {
     }
 
     fn divided(recipe: &Recipe) -> Result<(Part, Part), Error> {
-        parts(recipe, recipe.post_training.as_ref().unwrap())
+        parts(recipe, recipe.post_training.as_ref().unwrap(), &Measures::default())
     }
 
     #[test]

@@ -16,8 +16,7 @@ use super::measured::LABELS;
 use super::phases::Phases;
 use super::{Lag, Results, arms, lag, lag_labels, outcome, parts};
 use crate::data::{Conditioner, Dataset, Part, learned};
-use crate::evaluation::metric::{MeasureOptions, Reference};
-use crate::evaluation::{Generator, class_counts, features, reference_size};
+use crate::evaluation::{Generator, Measures, class_counts, reference_size};
 use crate::files::write_atomic;
 use crate::objective::TargetEncoder;
 use crate::recipe::{ConditionOf, Guide, NetworkSettings, ObjectiveConfig, PostTraining, Recipe};
@@ -40,6 +39,8 @@ pub struct Study<'a, N: NetworkSettings = NetworkConfig> {
     pub guide: Option<&'a Guide>,
     /// Encoders of the clean images, where the objective aligns with them.
     pub encoder: Option<&'a dyn TargetEncoder>,
+    /// By what images are measured.
+    pub measures: Measures<'a>,
     /// What a given start has seen of the held-out images, as [`seen_by_start`](super::seen_by_start) says it.
     pub seen: Option<String>,
     /// Set from elsewhere, it ends the study after the step in progress.
@@ -96,7 +97,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         let post = self.recipe.post_training.as_ref().ok_or_else(|| {
             self.fault("a comparison needs `post_training`, such as {\"steps\": 500, \"gamma\": 0.8}".into())
         })?;
-        let (train, held_out) = parts(self.recipe, post)?;
+        let (train, held_out) = parts(self.recipe, post, &self.measures)?;
         let objectives =
             post.objectives(&self.recipe.objective).map_err(|invalid| Error::recipe(&self.recipe.name, invalid))?;
         let (train, held_out): (Arc<Part>, Arc<Part>) = (Arc::new(train), Arc::new(held_out));
@@ -153,13 +154,13 @@ impl<N: NetworkSettings> Study<'_, N> {
         phases.borrow_mut().begin_anew("sampling and measuring");
         let (size, floor_size) = (reference_size(&*train, post.images), post.images as u64);
         tell(Progress::Begin("real images", Some(size + floor_size)));
-        let real = features(&*train, size, &mut |done| tell(Progress::Images(done)))?;
-        let floor = features(&*held_out, floor_size, &mut |done| tell(Progress::Images(size + done)))?;
+        let real = self.measures.of_data(&*train, size, &mut |done| tell(Progress::Images(done)))?;
+        let floor = self.measures.of_data(&*held_out, floor_size, &mut |done| tell(Progress::Images(size + done)))?;
         tell(Progress::Begin("measuring real images", None));
-        let reference = Reference::new(&real, &floor, MeasureOptions::default())?;
+        let against = self.measures.against(&real, &floor)?;
         let shares = class_counts(&*train, size)?;
         let labels = LABELS.draw(post.images, &shares, self.recipe.seed);
-        let measured = self.measure(post, &labels, &networks, &reference, &mut tell)?;
+        let measured = self.measure(post, &labels, &networks, &against, &mut tell)?;
         let Some((results, grids)) = measured else { return Ok(StudyOutcome::Interrupted) };
 
         phases.borrow_mut().begin_anew("Slow Flow");

@@ -6,16 +6,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::data::{DataConfig, Dataset, Labels, Permutation};
-use crate::evaluation::Generator;
 use crate::evaluation::decoded::decoded;
 use crate::evaluation::metric::{self, Features, Gaussian, MeasureOptions, Measurement, Reference};
+use crate::evaluation::{Generator, Measured, Measures, are_pixels, pixels};
 use crate::files::WeightsFile;
 use crate::random::Stream;
 use crate::recipe::{NetworkSettings, Recipe, SamplingConfig};
-use crate::sampling::Images;
 
-/// How good images are, and how they were made. Pixels are the features: these are not the numbers of an Inception
-/// network.
+/// How good images are, and how they were made. Unless `features` are those of an Inception network, these are not its
+/// numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Evaluation {
     /// Solver, times and guidance.
@@ -36,8 +35,14 @@ pub struct Evaluation {
     /// Whether the real images are stored latents that the autoencoder decoded, so that what it loses is not measured.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub decoded: bool,
+    /// What the features were: pixels, in results that do not say.
+    #[serde(default = "pixels", skip_serializing_if = "are_pixels")]
+    pub features: String,
     /// The numbers, with the real-against-real floor.
     pub measurement: Measurement,
+    /// Those of one's own measures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<Measured>,
     /// Lines to tell the user of the data: which files are broken and why, and what of others is not in their images.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub remarks: Vec<String>,
@@ -68,6 +73,7 @@ pub fn evaluate<N: NetworkSettings, B: Backbone>(
     recipe: &Recipe<N>,
     generator: &Generator<'_, B>,
     count: usize,
+    measures: &Measures<'_>,
     tell: &mut dyn FnMut(Measuring),
 ) -> Result<Evaluation, Error> {
     let decoder = decoder(recipe, generator)?;
@@ -79,23 +85,33 @@ pub fn evaluate<N: NetworkSettings, B: Backbone>(
         return Err(Error::unfit(&recipe.name, reason));
     }
     let shape = match decoder {
-        Some(decoder) => decoded(&train, 1, decoder).next().expect("there is an example")?.shape[1..].to_vec(),
-        None => train.shape().to_vec(),
+        Some(decoder) => {
+            let [_, channels, height, width] = decoded(&train, 1, decoder).next().expect("there is an example")?.shape;
+            [channels, height, width]
+        }
+        None => train.shape(),
     };
-    Gaussian::check_columns(shape.iter().product())?;
+    Gaussian::check_columns(measures.columns(shape)?)?;
     let floor_size = held_out.len().map_or(count as u64, |len| len.min(count as u64));
     let size = reference_size(&train, count);
     tell(Measuring::Begin("real images", Some(size + floor_size)));
-    let real = image_features(&train, size, decoder, &mut |done| tell(Measuring::Images(done)))?;
-    let floor = image_features(&held_out, floor_size, decoder, &mut |done| tell(Measuring::Images(size + done)))?;
+    let mut features = |data: &dyn Dataset, count: u64, before: u64| {
+        let tell = &mut |done| tell(Measuring::Images(before + done));
+        match decoder {
+            Some(decoder) => measures.of_batches(decoded(data, count, decoder), count as usize, tell),
+            None => measures.of_data(data, count, tell),
+        }
+    };
+    let (real, floor) = (features(&train, size, 0)?, features(&held_out, floor_size, size)?);
     tell(Measuring::Begin("measuring real images", None));
-    let reference = Reference::new(&real, &floor, options)?;
+    let against = measures.against(&real, &floor)?;
     tell(Measuring::Begin("sampling", Some(count as u64)));
     let labels = Labels::Reference;
     let classes = labels.draw(count, &class_counts(&train, size)?, generator.seed);
     let images =
         generator.trajectories(&classes, 0, &mut |t, first, x| tell(Measuring::Images(reached(t, first, x))))?;
     tell(Measuring::Begin("measuring", None));
+    let (measurement, more) = against.measure(&images)?;
     Ok(Evaluation {
         sampling: generator.sampling.clone(),
         guide: generator.guide.map(|guide| guide.weights.clone()),
@@ -104,7 +120,9 @@ pub fn evaluate<N: NetworkSettings, B: Backbone>(
         labels,
         trained_on_floor: recipe.post_training.is_none(),
         decoded: decoder.is_some(),
-        measurement: reference.measure(&images.features()?)?,
+        features: measures.features.name().into(),
+        measurement,
+        more,
         remarks: train.remarks(),
     })
 }
@@ -161,35 +179,6 @@ pub(crate) fn reference_size(data: &dyn Dataset, count: usize) -> u64 {
     data.len().map_or(4 * count as u64, |len| len.min(10_000))
 }
 
-/// The first images of a source as features, in its own order; `tell` hears how many were read.
-pub(crate) fn features(data: &dyn Dataset, count: u64, tell: &mut dyn FnMut(u64)) -> Result<Features, Error> {
-    let width: usize = data.shape().iter().product();
-    let mut values = Vec::with_capacity(count as usize * width);
-    for index in 0..count {
-        values.extend(data.example(index)?.pixels.into_iter().map(f64::from));
-        tell(index + 1);
-    }
-    Ok(Features::new(count as usize, width, values)?)
-}
-
-/// As [`features`], of decoded images where there is a decoder.
-fn image_features(
-    data: &dyn Dataset,
-    count: u64,
-    decoder: Option<&dyn Autoencoder>,
-    tell: &mut dyn FnMut(u64),
-) -> Result<Features, Error> {
-    let Some(decoder) = decoder else { return features(data, count, tell) };
-    let mut all = Images { pixels: vec![], shape: [0; 4], evaluations: 0 };
-    for images in decoded(data, count, decoder) {
-        let Images { pixels, shape: [images, channels, height, width], .. } = images?;
-        all.pixels.extend(pixels);
-        all.shape = [all.shape[0] + images, channels, height, width];
-        tell(all.shape[0] as u64);
-    }
-    all.features()
-}
-
 /// How many of the first images of a source are in each class.
 ///
 /// # Errors
@@ -232,11 +221,13 @@ mod tests {
         ];
         let mut recipe = Recipe::read("digits", &changes.map(String::from)).unwrap();
         let network = recipe.network.init(0, &burn::tensor::Device::default());
-        let mut parts = vec![];
+        let (mut parts, measures) = (vec![], Measures::default());
         let found =
-            evaluate(&recipe, &recipe.generator(&network, &crate::data::Classes(10)), 20, &mut |event| match event {
-                Measuring::Begin(name, images) => parts.push((name, images, vec![])),
-                Measuring::Images(done) => parts.last_mut().unwrap().2.push(done),
+            evaluate(&recipe, &recipe.generator(&network, &crate::data::Classes(10)), 20, &measures, &mut |event| {
+                match event {
+                    Measuring::Begin(name, images) => parts.push((name, images, vec![])),
+                    Measuring::Images(done) => parts.last_mut().unwrap().2.push(done),
+                }
             });
         let found = found.unwrap();
         let names: Vec<_> = parts.iter().map(|(name, ..)| *name).collect();
@@ -250,10 +241,11 @@ mod tests {
 
         // Stored latents are no images: said before they are opened, and before anything is drawn.
         recipe.data = DataConfig::Latents { path: "nowhere".into(), posterior: Default::default(), flip: false };
-        let error = evaluate(&recipe, &recipe.generator(&network, &crate::data::Classes(10)), 20, &mut |_| {
-            panic!("nothing is done")
-        })
-        .unwrap_err();
+        let error =
+            evaluate(&recipe, &recipe.generator(&network, &crate::data::Classes(10)), 20, &measures, &mut |_| {
+                panic!("nothing is done")
+            })
+            .unwrap_err();
         assert!(error.to_string().contains("stored latents"), "{error}");
     }
 

@@ -5,12 +5,15 @@ mod evaluate;
 mod generator;
 mod image_set;
 pub mod inception;
+mod measures;
 pub mod metric;
 pub mod slow_flow;
 
+pub(crate) use evaluate::reference_size;
 pub use evaluate::{
     Evaluation, Measuring, class_counts, decoder, evaluate, evaluate_features, evaluation_pairs, reached,
 };
-pub(crate) use evaluate::{features, reference_size};
 pub use generator::{Generator, Visit, Weaker};
 pub use image_set::ImageSet;
+pub(crate) use measures::{Against, are_pixels, pixels};
+pub use measures::{Best, ImageFeatures, Measure, Measured, Measures, Pixels};

@@ -63,6 +63,7 @@ pub mod gamma {}
 /// [`Launch`]: crate::launch::Launch
 /// [`Study`]: crate::compare::Study
 /// [`FlowMatching::draw`]: crate::FlowMatching::draw
+/// [`ImageFeatures`]: crate::evaluation::ImageFeatures
 /// [`Solver`]: crate::sampling::solver::Solver
 /// [`StepSolver`]: crate::sampling::solver::StepSolver
 /// [`check_dataset`]: crate::testing::check_dataset

@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::compare::{self, Progress, Study, StudyOutcome, seen_by_start};
 use crate::data::latents::Verified;
 use crate::data::{Conditioner, Dataset, Fingerprint, learned};
+use crate::evaluation::Measures;
 use crate::objective::TargetEncoder;
 use crate::recipe::{ConditionOf, Guide, NetworkSettings, Recipe};
 use crate::report::Report;
@@ -52,6 +53,8 @@ pub struct Launch<'a, N: NetworkSettings> {
     pub start: Option<Given>,
     /// Which rows of the label table of these weights the classes start from, as [`ClassRows::parse`] takes it.
     pub class_rows: Option<&'a str>,
+    /// By what the arms of a comparison are measured.
+    pub measures: Measures<'a>,
     /// Set from elsewhere, it ends the run after the step in progress.
     pub stop: &'a AtomicBool,
 }
@@ -79,6 +82,7 @@ pub struct Ready<'a, N: NetworkSettings> {
     /// What a given start has seen of held-out images.
     seen: Option<String>,
     guide: Option<Guide>,
+    measures: Measures<'a>,
     stop: &'a AtomicBool,
 }
 
@@ -94,7 +98,7 @@ pub enum Finish {
 impl<'a, N: NetworkSettings> Launch<'a, N> {
     /// A recipe that names no files of the Hub, from initial values on.
     pub fn new(recipe: &'a Recipe<N>, stop: &'a AtomicBool) -> Self {
-        Self { recipe, local: recipe, start: None, class_rows: None, stop }
+        Self { recipe, local: recipe, start: None, class_rows: None, measures: Measures::default(), stop }
     }
 
     /// Reads data and weights, and refuses what does not belong together or cannot fit memory.
@@ -102,14 +106,14 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
     /// # Errors
     /// What is wrong with recipe, data, weights or folder.
     pub fn check(self, folder: RunFolder, tell: &mut dyn FnMut(Progress)) -> Result<Ready<'a, N>, Error> {
-        let Self { recipe, local, start, class_rows, stop } = self;
+        let Self { recipe, local, start, class_rows, measures, stop } = self;
         if *folder.recipe() != recipe.to_value() {
             let reason = format!("it was taken for another recipe than {}, which is to run in it", recipe.name);
             return Err(Error::unfit(folder.path().display(), reason));
         }
         recipe.check_memory(memory())?;
         let data: Arc<dyn Dataset> = match &recipe.post_training {
-            Some(post) => Arc::new(compare::parts(recipe, post)?.0),
+            Some(post) => Arc::new(compare::parts(recipe, post, &measures)?.0),
             None => {
                 // Sampling is no part of the training, and can be changed afterwards.
                 if let Err(problem) = compare::check_sampling(recipe, &[]) {
@@ -144,7 +148,7 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
         };
         // A single training makes no images.
         let guide = if recipe.post_training.is_some() { local.guide(folder.path())? } else { None };
-        Ok(Ready { recipe, local, folder, data, fingerprint, verified, start, seen, guide, stop })
+        Ok(Ready { recipe, local, folder, data, fingerprint, verified, start, seen, guide, measures, stop })
     }
 }
 
@@ -227,7 +231,7 @@ impl<N: NetworkSettings> Ready<'_, N> {
     /// # Errors
     /// As [`RunFolder::run`], [`Run::train`] and [`Study::run`].
     pub fn run(self, tell: &mut dyn FnMut(Progress)) -> Result<Option<Finish>, Error> {
-        let Self { recipe, local, folder, data, fingerprint, verified, start, seen, guide, stop } = self;
+        let Self { recipe, local, folder, data, fingerprint, verified, start, seen, guide, measures, stop } = self;
         let (start, origin) = start.unzip();
         let path = folder.path().to_path_buf();
         let tell = RefCell::new(tell);
@@ -240,7 +244,7 @@ impl<N: NetworkSettings> Ready<'_, N> {
             let Some(parts) = Parts::prepare(recipe, local, &path, data, guide, stop, tell)? else { return Ok(None) };
             let network = recipe.network.init(recipe.seed, &Device::default());
             match recipe.post_training {
-                Some(_) => parts.study(network, start, seen, tell),
+                Some(_) => parts.study(network, start, seen, measures, tell),
                 None => parts.train(start.unwrap_or(network), tell),
             }
         };
@@ -306,6 +310,7 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
         network: N::Network,
         start: Option<N::Network>,
         seen: Option<String>,
+        measures: Measures<'a>,
         tell: &mut dyn FnMut(Progress),
     ) -> Result<Option<Finish>, Error> {
         let study = Study {
@@ -315,6 +320,7 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
             autoencoder: self.autoencoder.as_deref(),
             guide: self.guide.as_ref(),
             encoder: self.encoder(),
+            measures,
             seen,
             stop: self.stop,
         };

@@ -2,6 +2,7 @@
 
 use super::measurement::{Measurement, Point};
 use super::plot::{Axis, Chart, Layer, Shape};
+use super::summary::capitalised;
 use super::ticks::{Scale, Ticks};
 use super::{Arm, Curve, FrechetByEvaluations, SlowFlow};
 
@@ -73,8 +74,9 @@ fn smoothed(points: &[Point]) -> Vec<Point> {
     points.iter().enumerate().map(smooth).collect()
 }
 
-/// Pixel Fréchet distance by number of evaluations: a line through the means, a band over the seeds, the floor dashed.
-pub(super) fn frechet(data: &FrechetByEvaluations) -> Chart {
+/// Fréchet distance, of this `name`, by number of evaluations: a line through the means, a band over the seeds, the floor
+/// dashed.
+pub(super) fn frechet(data: &FrechetByEvaluations, name: &str) -> Chart {
     let mut evaluations: Vec<f64> = data.points.iter().map(|point| point.evaluations as f64).collect();
     evaluations.sort_by(f64::total_cmp);
     evaluations.dedup();
@@ -83,9 +85,9 @@ pub(super) fn frechet(data: &FrechetByEvaluations) -> Chart {
     let (low, high) =
         values.iter().fold((f64::INFINITY, 0.0_f64), |(low, high), value| (low.min(*value), high.max(*value)));
     let (scale, label) = if low > 0.0 && high > 8.0 * low {
-        (Scale::Log, "pixel Fréchet distance (log scale)")
+        (Scale::Log, format!("{name} (log scale)"))
     } else {
-        (Scale::Linear, "pixel Fréchet distance")
+        (Scale::Linear, name.to_owned())
     };
 
     let mut layers = Vec::new();
@@ -107,11 +109,11 @@ pub(super) fn frechet(data: &FrechetByEvaluations) -> Chart {
     }
     Chart {
         id: "frechet".into(),
-        title: "Pixel Fréchet distance by number of network evaluations".into(),
+        title: format!("{} by number of network evaluations", capitalised(name)),
         description: "One line per arm; the numbers are in the table beside it. Smaller is better.".into(),
         height: 330.0,
         x: Axis { label: "network evaluations per image (log scale)".into(), ticks: Ticks::at(&evaluations) },
-        y: Axis { label: label.into(), ticks: Ticks::fit(scale, values.into_iter(), 5) },
+        y: Axis { label, ticks: Ticks::fit(scale, values.into_iter(), 5) },
         layers,
     }
 }

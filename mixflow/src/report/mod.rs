@@ -24,7 +24,7 @@ pub use page::slow_flow_page;
 pub use picture::Picture;
 pub use summary::Summary;
 pub(crate) use table::evaluations_text;
-pub use table::{Metrics, Row, Table};
+pub use table::{Metrics, OwnMetric, Row, Table};
 
 /// Everything that a finished run has to say.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -142,7 +142,7 @@ pub struct Grid {
     pub picture: Picture,
 }
 
-/// Pixel Fréchet distance against the number of network evaluations.
+/// Fréchet distance against the number of network evaluations.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct FrechetByEvaluations {
     /// Solver, in words.
@@ -162,7 +162,7 @@ pub struct FrechetPoint {
     pub arm: Arm,
     /// Network evaluations per image.
     pub evaluations: u64,
-    /// Pixel Fréchet distance, one value per seed.
+    /// Fréchet distance, one value per seed.
     pub frechet: Measurement,
 }
 

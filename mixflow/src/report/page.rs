@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::html::escape;
-use super::{Arm, Curve, Environment, FrechetByEvaluations, Report, SlowFlow, diagram, figures, plot};
+use super::{Arm, Curve, Environment, Report, SlowFlow, diagram, figures, plot};
 use crate::numbers::{MOST_DECIMALS, thousands};
 
 const STYLE: &str = include_str!("style.css");
@@ -15,7 +15,7 @@ pub(super) fn render(report: &Report) -> String {
         method(report),
         grids(report),
         table(report),
-        frechet(&report.frechet_by_evaluations),
+        frechet(report),
         slow_flow(&report.slow_flow),
         losses(report),
         notes(&report.notes),
@@ -112,15 +112,19 @@ fn table(report: &Report) -> Option<String> {
     (!report.table.rows.is_empty()).then(|| {
         section(
             "Results",
-            "The Fréchet and the kernel distance, both of pixels, measure how far the generated images are from real ones; precision asks \
-             whether they look real, recall whether they cover all that is real. Accuracy alone can hide lost diversity, so read them together. \
-             A difference smaller than the spread over seeds says nothing.",
+            &format!(
+                "The Fréchet and the kernel distance, both of {}, measure how far the generated images are from real ones; precision asks \
+                 whether they look real, recall whether they cover all that is real. Accuracy alone can hide lost diversity, so read them together. \
+                 A difference smaller than the spread over seeds says nothing.",
+                escape(&report.table.features)
+            ),
             &format!("<div class=\"scroll\">{}</div>", report.table.html()),
         )
     })
 }
 
-fn frechet(data: &FrechetByEvaluations) -> Option<String> {
+fn frechet(report: &Report) -> Option<String> {
+    let (data, name) = (&report.frechet_by_evaluations, report.table.frechet_name());
     let mut evaluations: Vec<u64> = data.points.iter().map(|point| point.evaluations).collect();
     evaluations.sort_unstable();
     evaluations.dedup();
@@ -140,7 +144,8 @@ fn frechet(data: &FrechetByEvaluations) -> Option<String> {
         format!("<tr><th scope=\"row\">{}</th>{}</tr>", thousands(evaluations), cells.collect::<String>())
     });
     let table = format!(
-        "<div class=\"scroll\"><table><caption>Mean pixel Fréchet distance by evaluations.</caption><thead><tr><th scope=\"col\">evaluations</th>{head}</tr></thead><tbody>{}</tbody></table></div>",
+        "<div class=\"scroll\"><table><caption>Mean {} by evaluations.</caption><thead><tr><th scope=\"col\">evaluations</th>{head}</tr></thead><tbody>{}</tbody></table></div>",
+        escape(&name),
         rows.collect::<String>()
     );
     let caption = format!(
@@ -151,7 +156,7 @@ fn frechet(data: &FrechetByEvaluations) -> Option<String> {
     Some(section(
         "Quality against cost",
         "More evaluations of the network follow the flow more exactly. The dashed line is the floor: real images against other real images.",
-        &format!("<div class=\"pair\">{}{table}</div>", chart(&figures::frechet(data), &caption)),
+        &format!("<div class=\"pair\">{}{table}</div>", chart(&figures::frechet(data, &name), &caption)),
     ))
 }
 

@@ -92,8 +92,8 @@ fn outcome(report: &Report) -> Option<String> {
     let start = report.table.metrics(Arm::Start).map(|start| &start.frechet).filter(|start| start.count() > 0);
     let start = start.map_or(String::new(), |start| format!("; the start had {start}"));
     let [change, numbers] = difference(&mixflow.frechet, &standard.frechet)?;
-    let mut text =
-        format!("{opening} pixel Fréchet distance is {change} than that of standard post-training ({numbers}{start})");
+    let name = report.table.frechet_name();
+    let mut text = format!("{opening} {name} is {change} than that of standard post-training ({numbers}{start})");
     if let (true, Some([change, numbers])) = (disagree, difference(&mixflow.kernel, &standard.kernel)) {
         text += &format!(", but its kernel distance is {change} ({numbers})");
     }
@@ -149,7 +149,7 @@ fn floor(report: &Report) -> Option<String> {
     (floor.count() > 0).then(|| format!("Real images against other real images give {floor}."))
 }
 
-fn capitalised(text: &str) -> String {
+pub(super) fn capitalised(text: &str) -> String {
     let mut characters = text.chars();
     characters.next().map_or_else(|| "A network".to_owned(), |first| first.to_uppercase().chain(characters).collect())
 }

@@ -8,10 +8,11 @@ use super::Arm;
 use super::html::escape;
 use super::measurement::Measurement;
 use crate::data::Labels;
+use crate::evaluation::{Best, are_pixels, pixels};
 use crate::numbers::{MOST_DECIMALS, thousands};
 
 /// All metrics of all arms, with the floor that no generator can be expected to beat.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Table {
     /// Solver, in words.
@@ -22,12 +23,30 @@ pub struct Table {
     pub most_evaluations: u64,
     /// How the classes of the generated images were chosen, as far as known.
     pub labels: Option<Labels>,
+    /// What all measures saw of images.
+    #[serde(skip_serializing_if = "are_pixels")]
+    pub features: String,
     /// Generated images per arm and seed.
     pub samples: usize,
     /// One row per arm.
     pub rows: Vec<Row>,
     /// Real images against other real images.
     pub floor: Metrics,
+}
+
+impl Default for Table {
+    fn default() -> Self {
+        Self {
+            sampler: String::new(),
+            evaluations: 0,
+            most_evaluations: 0,
+            labels: None,
+            features: pixels(),
+            samples: 0,
+            rows: vec![],
+            floor: Metrics::default(),
+        }
+    }
 }
 
 /// One arm of a [`Table`].
@@ -43,29 +62,63 @@ pub struct Row {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Metrics {
-    /// Fréchet distance of pixels (not FID: no Inception network is involved); smaller is better.
+    /// Fréchet distance; of pixels it is not FID, for no Inception network is involved. Smaller is better.
     pub frechet: Measurement,
-    /// Kernel distance of pixels (not KID, for the same reason); smaller is better.
+    /// Kernel distance; of pixels it is not KID, for the same reason. Smaller is better.
     #[serde(alias = "kid")]
     pub kernel: Measurement,
     /// Share of generated images that lie among real ones.
     pub precision: Measurement,
     /// Share of real images that lie among generated ones.
     pub recall: Measurement,
-    /// Variance of generated pixels over that of real ones; below 1, diversity is lost.
+    /// Variance of generated features over that of real ones; below 1, diversity is lost.
     pub variance_ratio: Measurement,
+    /// One's own, in their order.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub more: Vec<OwnMetric>,
 }
 
-/// Heading, direction of improvement, most decimals of a number without spread, and value of a column.
-type Column = (&'static str, &'static str, usize, fn(&Metrics) -> &Measurement);
+/// What a measure of one's own found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct OwnMetric {
+    /// Its name.
+    pub name: String,
+    /// Which values are good.
+    pub best: Best,
+    /// One value per seed.
+    pub values: Measurement,
+}
+
+/// A column of the table.
+struct Column<'a> {
+    name: &'a str,
+    best: Best,
+    /// Most decimals of a number without spread.
+    decimals: usize,
+    /// Its value in a row.
+    value: Box<dyn Fn(&Metrics) -> Measurement + 'a>,
+}
+
+impl Column<'_> {
+    fn direction(&self) -> &'static str {
+        match self.best {
+            Best::Low => "↓",
+            Best::High => "↑",
+            Best::One => "→ 1",
+        }
+    }
+}
+
+/// Name, direction of improvement, most decimals, and value of a column that is always there.
+type Known = (&'static str, Best, usize, fn(&Metrics) -> &Measurement);
 
 // Shares of a few hundred images have no more than three decimals.
-const COLUMNS: [Column; 5] = [
-    ("Fréchet", "↓", MOST_DECIMALS, |metrics| &metrics.frechet),
-    ("kernel", "↓", MOST_DECIMALS, |metrics| &metrics.kernel),
-    ("precision", "↑", 3, |metrics| &metrics.precision),
-    ("recall", "↑", 3, |metrics| &metrics.recall),
-    ("variance", "→ 1", 3, |metrics| &metrics.variance_ratio),
+const KNOWN: [Known; 5] = [
+    ("Fréchet", Best::Low, MOST_DECIMALS, |metrics| &metrics.frechet),
+    ("kernel", Best::Low, MOST_DECIMALS, |metrics| &metrics.kernel),
+    ("precision", Best::High, 3, |metrics| &metrics.precision),
+    ("recall", Best::High, 3, |metrics| &metrics.recall),
+    ("variance", Best::One, 3, |metrics| &metrics.variance_ratio),
 ];
 
 impl Table {
@@ -86,12 +139,35 @@ impl Table {
             seeds => format!("mean ± standard deviation over {seeds} post-trainings of each kind"),
         };
         format!(
-            "{}, {}, {} images per arm and seed{}; {seeds}. All metrics on pixels.",
+            "{}, {}, {} images per arm and seed{}; {seeds}. All metrics on {}.",
             if self.sampler.is_empty() { "Unnamed sampler" } else { &self.sampler },
             evaluations_text(self.evaluations, self.most_evaluations),
             thousands(self.samples as u64),
             self.labels.map_or(String::new(), |labels| format!(", {}", labels.describe())),
+            self.features,
         )
+    }
+
+    /// What the Fréchet distance is called.
+    pub(super) fn frechet_name(&self) -> String {
+        match are_pixels(&self.features) {
+            true => "pixel Fréchet distance".into(),
+            false => format!("Fréchet distance of {}", self.features),
+        }
+    }
+
+    fn columns(&self) -> Vec<Column<'_>> {
+        let known = KNOWN.iter().map(|&(name, best, decimals, value)| {
+            let value = Box::new(move |metrics: &Metrics| value(metrics).clone());
+            Column { name, best, decimals, value }
+        });
+        let own = self.floor.more.iter().enumerate().map(|(place, OwnMetric { name, best, .. })| {
+            let value = move |metrics: &Metrics| {
+                metrics.more.get(place).map_or_else(Measurement::default, |own| own.values.clone())
+            };
+            Column { name, best: *best, decimals: MOST_DECIMALS, value: Box::new(value) }
+        });
+        known.chain(own).collect()
     }
 
     pub(super) fn html(&self) -> String {
@@ -99,26 +175,27 @@ impl Table {
             "<table><caption><span>{}</span></caption><thead><tr><th scope=\"col\">arm</th>",
             escape(&self.caption())
         );
-        for (name, direction, ..) in COLUMNS {
+        for column in self.columns() {
+            let (name, direction) = (escape(column.name), column.direction());
             html += &format!("<th scope=\"col\">{name} <span class=\"dim\">{direction}</span></th>");
         }
         html += "</tr></thead><tbody>";
         for row in &self.rows {
             let (class, name) = (row.arm.class(), row.arm.name());
             html += &format!("<tr><th scope=\"row\"><span class=\"swatch {class}\"></span>{name}</th>");
-            html += &self.cells(&row.metrics).map(|cell| cell.html()).concat();
+            html.extend(self.cells(&row.metrics).iter().map(Cell::html));
             html += "</tr>";
         }
         html += "<tr class=\"floor\"><th scope=\"row\">real against real</th>";
-        html += &self.cells(&self.floor).map(|cell| cell.html()).concat();
+        html.extend(self.cells(&self.floor).iter().map(Cell::html));
         html + "</tr></tbody></table>"
     }
 
     /// One cell per column.
-    fn cells(&self, metrics: &Metrics) -> [Cell; COLUMNS.len()] {
-        COLUMNS.map(|(_, _, most, value)| {
+    fn cells(&self, metrics: &Metrics) -> Vec<Cell> {
+        let cell = |Column { decimals, value, .. }: Column<'_>| {
             let parts = |metrics: &Metrics| {
-                let (mean, spread) = value(metrics).rounded(most);
+                let (mean, spread) = value(metrics).rounded(decimals);
                 (mean, spread.map_or(String::new(), |spread| format!(" ± {spread}")))
             };
             let all = || self.rows.iter().map(|row| &row.metrics).chain([&self.floor]).map(parts);
@@ -130,7 +207,8 @@ impl Table {
                 mean,
                 spread,
             }
-        })
+        };
+        self.columns().into_iter().map(cell).collect()
     }
 }
 
@@ -174,15 +252,19 @@ impl Cell {
 /// Aligned columns for a terminal.
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = |name: &str, cells: [String; COLUMNS.len()]| [vec![name.to_owned()], cells.to_vec()].concat();
-        let mut lines = vec![line("arm", COLUMNS.map(|(name, direction, ..)| format!("{name} {direction}")))];
-        lines
-            .extend(self.rows.iter().map(|row| line(row.arm.name(), self.cells(&row.metrics).map(|cell| cell.text()))));
-        lines.push(line("real against real", self.cells(&self.floor).map(|cell| cell.text())));
+        let columns = self.columns();
+        let headings = columns.iter().map(|column| format!("{} {}", column.name, column.direction()));
+        let line = |name: &str, metrics: &Metrics| {
+            let cells = self.cells(metrics).iter().map(Cell::text).collect();
+            [vec![name.to_owned()], cells].concat()
+        };
+        let mut lines = vec![std::iter::once("arm".to_owned()).chain(headings).collect::<Vec<_>>()];
+        lines.extend(self.rows.iter().map(|row| line(row.arm.name(), &row.metrics)));
+        lines.push(line("real against real", &self.floor));
 
         let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..=COLUMNS.len()).map(width).collect();
-        let rule = "─".repeat(widths.iter().sum::<usize>() + 3 * COLUMNS.len());
+        let widths: Vec<usize> = (0..=columns.len()).map(width).collect();
+        let rule = "─".repeat(widths.iter().sum::<usize>() + 3 * columns.len());
         for (index, line) in lines.iter().enumerate() {
             if index == 1 || index == lines.len() - 1 {
                 writeln!(f, "{rule}")?;
@@ -212,6 +294,7 @@ mod tests {
             samples: 1797,
             most_evaluations: 50,
             labels: Some(Labels::Reference),
+            features: pixels(),
             rows: vec![
                 Row { arm: Arm::Start, metrics: metrics([12.0, 12.5, 13.0]) },
                 Row { arm: Arm::Control, metrics: metrics([9.75, 10.0, 10.25]) },

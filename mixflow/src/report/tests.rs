@@ -34,6 +34,7 @@ fn metrics(scale: f64) -> Metrics {
         precision: around(0.74 / scale.sqrt()),
         recall: around(0.62 / scale),
         variance_ratio: around(0.93 / scale),
+        more: vec![],
     }
 }
 
@@ -122,6 +123,7 @@ fn report() -> Report {
             evaluations: 64,
             most_evaluations: 64,
             labels: Some(crate::data::Labels::Reference),
+            features: "pixels".into(),
             samples: 1797,
             rows: arms.iter().map(|&(arm, scale)| Row { arm, metrics: metrics(scale) }).collect(),
             floor: Metrics {
@@ -130,6 +132,7 @@ fn report() -> Report {
                 precision: [0.98].into(),
                 recall: [0.97].into(),
                 variance_ratio: [1.001].into(),
+                more: vec![],
             },
         },
         notes: vec!["Step 812 was skipped: its gradient was not finite.".into()],
@@ -230,6 +233,9 @@ fn hostile_text_stays_text() {
     report.slow_flow[0].title = text();
     report.slow_flow[0].caption = text();
     report.table.sampler = text();
+    report.table.features = text();
+    let own = OwnMetric { name: text(), best: crate::evaluation::Best::High, values: [0.5].into() };
+    report.table.floor.more.push(own);
     report.notes.push(text());
     report.environment = Environment {
         version: text(),

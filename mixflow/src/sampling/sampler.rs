@@ -6,8 +6,8 @@ use mixflow_schedules::{Linear, TimeGrid, time_between};
 use serde::{Deserialize, Serialize};
 
 use crate::sampling::solver::{
-    Adaptive, Ancestral, Ddim, DpmPlusPlus2M, Euler, EulerMaruyama, Heun, KarrasHeun, LastStep, Method, NoiseSource, OwnSolver,
-    Pair, RungeKutta, SampleError, SeededNoise, Solver, StochasticHeun,
+    Adaptive, Ancestral, Ddim, DpmPlusPlus2M, Euler, EulerMaruyama, Heun, KarrasHeun, LastStep, Method, NoiseSource,
+    OwnSolver, Pair, RungeKutta, SampleError, SeededNoise, Solver, StochasticHeun,
 };
 use crate::sampling::{Flow, Guidance};
 

@@ -7,7 +7,7 @@ use std::sync::atomic::AtomicBool;
 
 use mixflow::compare::{Study, StudyOutcome};
 use mixflow::data::Classes;
-use mixflow::evaluation::evaluate;
+use mixflow::evaluation::{Measures, evaluate};
 use mixflow::files::WeightsFile;
 use mixflow::recipe::{ObjectiveConfig, Recipe};
 use mixflow::train::{Outcome, Run};
@@ -75,6 +75,7 @@ pub(crate) fn compare(folder: &Path) {
         autoencoder: None,
         guide: None,
         encoder: None,
+        measures: Measures::default(),
         seen: None,
         stop: &GO_ON,
     };
@@ -89,7 +90,7 @@ pub(crate) fn measure(folder: &Path) -> f64 {
     let weights = mixflow::backbones::weights::Weights::read(&file).unwrap();
     let network = recipe.network.init(0, &Default::default()).load(weights).unwrap();
     let evaluation =
-        evaluate(&recipe, &recipe.generator(&network, &Classes(recipe.network.classes())), 16, &mut |_| {}).unwrap();
+        evaluate(&recipe, &recipe.generator(&network, &Classes(10)), 16, &Measures::default(), &mut |_| {}).unwrap();
     let found = json!({
         "evaluation": evaluation, "weights": WeightsFile::read(&file).unwrap(), "autoencoder": [], "version": "0.1.0"
     });
