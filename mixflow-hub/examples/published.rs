@@ -9,7 +9,7 @@ use mixflow::Pipeline;
 use mixflow::launch::Launch;
 use mixflow::recipe::Recipe;
 use mixflow::train::RunFolder;
-use mixflow_hub::{Choice, Publication, Samples};
+use mixflow_hub::{Choice, Publication, SampleImages};
 
 /// The recipe `digits`, smaller and much shorter.
 const SMALLER: [&str; 6] = [
@@ -30,7 +30,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     launch.check(taken, &mut |_| {})?.run(&mut |_| {})?.ok_or("nobody stops it")?;
 
     // `publish` instead of `write` sends the same folder to the Hub, from where `Pipeline::from_hub("org/name")` opens it.
-    let choice = Choice { license: Some("mit".into()), samples: Samples::None, ..Choice::default() };
+    let choice = Choice { license: Some("mit".into()), samples: SampleImages::None, ..Choice::default() };
     let written = Publication::of(&run, choice)?.write(&public, &"org/name".parse()?, "main", |_| {})?;
     for (name, bytes) in &written.files {
         println!("{bytes:8} bytes  {name}");

@@ -112,7 +112,7 @@ pub use patience::Patience;
 pub use pipeline::FromHub;
 pub use progress::Progress;
 #[cfg(feature = "pipeline")]
-pub use publication::{Averaging, Choice, Provision, Publication, Published, Samples, Written};
+pub use publication::{Averaging, Choice, Provision, Publication, Published, SampleImages, Written};
 pub use repository::{Kind, Repository};
 pub use revision::{Commit, Revision};
 pub use token::Token;

@@ -27,7 +27,7 @@ pub enum Use {
 
 /// The published code whose margins are followed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reference {
+pub enum PublishedCode {
     /// SiT, and REPA, which agrees with it.
     #[default]
     Sit,
@@ -45,12 +45,12 @@ pub enum Reference {
 /// `check_interval` of SiT (`willisma/SiT`, transport/transport.py, 947f95b) and RAE (`bytetriper/RAE`,
 /// src/stage2/transport/transport.py, a4d18c4). RAE cannot sample noise and score networks, nor its VP path, which is not
 /// ours: there SiT's rule holds.
-pub fn interval(schedule: &dyn Schedule, prediction: Prediction, purpose: Use, reference: Reference) -> Interval {
+pub fn interval(schedule: &dyn Schedule, prediction: Prediction, purpose: Use, reference: PublishedCode) -> Interval {
     let diverges = !schedule.at(1.0).d_sigma.is_finite();
     let from_noise = schedule.at(0.0).alpha == 0.0;
     let margin = if diverges && purpose == Use::Train { 1e-5 } else { 1e-3 };
 
-    let rae_velocity = reference == Reference::Rae && !matches!(purpose, Use::Sde { .. });
+    let rae_velocity = reference == PublishedCode::Rae && !matches!(purpose, Use::Sde { .. });
     let needs_start = from_noise && matches!(prediction, Prediction::Noise | Prediction::Score);
     let needs_end = prediction != Prediction::Velocity || diverges || rae_velocity;
     let start = if needs_start { margin } else { 0.0 };
@@ -59,7 +59,7 @@ pub fn interval(schedule: &dyn Schedule, prediction: Prediction, purpose: Use, r
         _ if needs_end => 1.0 - margin,
         _ => 1.0,
     };
-    if reference == Reference::Rae && purpose == Use::Train && prediction == Prediction::Velocity && !diverges {
+    if reference == PublishedCode::Rae && purpose == Use::Train && prediction == Prediction::Velocity && !diverges {
         return Interval { start: 1.0 - end, end: 1.0 - start };
     }
     Interval { start, end }
@@ -75,7 +75,7 @@ mod tests {
         for schedule in [&Linear as &dyn Schedule, &Cosine, &VariancePreserving::default(), &Ddpm, &Reversed(Linear)] {
             for from in [Prediction::Velocity, Prediction::Noise, Prediction::Data, Prediction::Score] {
                 for purpose in [Use::Train, Use::Ode] {
-                    let Interval { start, end } = interval(schedule, from, purpose, Reference::Sit);
+                    let Interval { start, end } = interval(schedule, from, purpose, PublishedCode::Sit);
                     for t in [start, end] {
                         let velocity = from.convert(Prediction::Velocity, &schedule.at(t));
                         assert!(velocity.x.is_finite() && velocity.y.is_finite(), "{schedule:?} {from:?} {t}");

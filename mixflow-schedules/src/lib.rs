@@ -72,7 +72,7 @@ pub use ddpm::Ddpm;
 pub use diffusion::Diffusion;
 pub use error::Error;
 pub use grid::TimeGrid;
-pub use interval::{Interval, Reference, Use, interval};
+pub use interval::{Interval, PublishedCode, Use, interval};
 pub use law::{TimeLaw, Uniform};
 pub use linear::Linear;
 pub use logit_normal::LogitNormal;

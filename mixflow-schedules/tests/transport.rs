@@ -7,7 +7,7 @@ use std::f64::consts::TAU;
 
 use fixtures::{Fixture, RaeVp, mix};
 use mixflow_schedules::{
-    Cosine, Diffusion, Interval, Linear, LogitNormal, Prediction, Reference, Reversed, Schedule, Shifted, TimeGrid,
+    Cosine, Diffusion, Interval, Linear, LogitNormal, Prediction, PublishedCode, Reversed, Schedule, Shifted, TimeGrid,
     TimeLaw, Truncated, Uniform, Use, VariancePreserving, Weighting, interval,
 };
 
@@ -26,7 +26,7 @@ fn tiny_net(fixture: &Fixture, x: &[f64], t: f64) -> Vec<f64> {
 
 struct Case {
     fixture: Fixture,
-    reference: Reference,
+    reference: PublishedCode,
     paths: [(&'static str, Box<dyn Schedule>); 3],
 }
 
@@ -34,7 +34,7 @@ fn cases() -> [Case; 2] {
     [
         Case {
             fixture: Fixture::load("transport/paths_sit"),
-            reference: Reference::Sit,
+            reference: PublishedCode::Sit,
             paths: [
                 ("Linear", Box::new(Linear)),
                 ("GVP", Box::new(Cosine)),
@@ -43,7 +43,7 @@ fn cases() -> [Case; 2] {
         },
         Case {
             fixture: Fixture::load("transport/paths_rae"),
-            reference: Reference::Rae,
+            reference: PublishedCode::Rae,
             paths: [
                 ("Linear", Box::new(Reversed(Linear))),
                 ("GVP", Box::new(Reversed(Cosine))),
@@ -57,12 +57,12 @@ impl Case {
     /// RAE kept SiT's closed-form VP drift although it exchanged the path's coefficients, so that drift, and what
     /// follows from it, belongs to no path.
     fn drift_is_inconsistent(&self, path: &str) -> bool {
-        self.reference == Reference::Rae && path == "VP"
+        self.reference == PublishedCode::Rae && path == "VP"
     }
 
     /// Paper time from the time of the code, or back.
     fn flip(&self, t: f64) -> f64 {
-        if self.reference == Reference::Rae { 1.0 - t } else { t }
+        if self.reference == PublishedCode::Rae { 1.0 - t } else { t }
     }
 
     /// Calls `check` for every path and recorded time, with a function that compares a tensor `out.<path>.<name>`.
@@ -227,14 +227,14 @@ fn intervals_match() {
                 _ => Use::Ode,
             };
             let Interval { start, end } = interval(schedule, prediction, purpose, case.reference);
-            let mirrored = case.reference == Reference::Rae && purpose == Use::Train && path != "VP";
+            let mirrored = case.reference == PublishedCode::Rae && purpose == Use::Train && path != "VP";
             let [start, end] = if mirrored { [1.0 - end, 1.0 - start] } else { [start, end] };
             let [start, end] = if reverse { [1.0 - start, 1.0 - end] } else { [start, end] };
             assert!((start - t0).abs() < 1e-12 && (end - t1).abs() < 1e-12, "{row}: found {start} {end}");
             compared += 1;
         }
         // Of 216 rows 12 are never asked for; 72 of RAE's raise.
-        assert_eq!(compared, if case.reference == Reference::Sit { 204 } else { 132 });
+        assert_eq!(compared, if case.reference == PublishedCode::Sit { 204 } else { 132 });
     }
 }
 
@@ -269,7 +269,7 @@ fn repa_paths_match() {
 #[test]
 fn rae_times_and_grids_match() {
     let fixture = Fixture::load("transport/time_sampling_rae");
-    let Interval { start, end } = interval(&Linear, Prediction::Velocity, Use::Train, Reference::Rae);
+    let Interval { start, end } = interval(&Linear, Prediction::Velocity, Use::Train, PublishedCode::Rae);
     let noiseward =
         |law: &dyn TimeLaw, u: &[f64]| -> Vec<f64> { u.iter().map(|u| 1.0 - law.quantile(1.0 - u)).collect() };
     for (label, shift) in fixture.manifest["shift_values"].as_object().unwrap() {
@@ -293,7 +293,7 @@ fn rae_times_and_grids_match() {
         let paper: Vec<f64> = tenths.iter().map(|t| law.quantile(*t)).collect();
         compare(&format!("out.shift_fn_sit_direction.{label}"), &paper);
 
-        let ode = interval(&Linear, Prediction::Velocity, Use::Ode, Reference::Rae);
+        let ode = interval(&Linear, Prediction::Velocity, Use::Ode, PublishedCode::Rae);
         for points in [5, 50] {
             let grid = TimeGrid::new(points - 1).unwrap().interval(ode).unwrap().shift(shift).unwrap();
             let times: Vec<f64> = grid.times().iter().map(|t| 1.0 - t).collect();

@@ -11,7 +11,7 @@ use mixflow::autoencoder_training::{Judges, RaeRun, RaeTraining};
 use mixflow::backbones::encoder::{EncoderConfig, Normalisation};
 use mixflow::backbones::rae::{DecoderConfig, Rae};
 use mixflow::backbones::sit::SitConfig;
-use mixflow::data::latents::{EncodeConfig, Outcome, Precision, Writer, encode_dataset};
+use mixflow::data::latents::{EncodeConfig, EncodeOutcome, Precision, Writer, encode_dataset};
 use mixflow::data::source::{self, Options};
 use mixflow::data::{
     Channels, Classes, Conditioner, Dataset, Digits, Folder, Latents, Loader, LoaderConfig, OnBroken, StorageConfig,
@@ -73,8 +73,8 @@ fn encode(encoder: &LatentEncoder, images: &Path, to: &Path) -> Result<(), Box<d
     let config = EncodeConfig { batch: 32, on_broken: OnBroken::Refuse };
     let stop = AtomicBool::new(false);
     match encode_dataset(&*source, config, writer, &stop, |images| encoder.encode(images), |_| {})? {
-        Outcome::Finished(manifest) => println!("{manifest}"),
-        Outcome::Interrupted => return Err("nobody stops it".into()),
+        EncodeOutcome::Finished(manifest) => println!("{manifest}"),
+        EncodeOutcome::Interrupted => return Err("nobody stops it".into()),
     }
     Ok(())
 }

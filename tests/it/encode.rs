@@ -7,7 +7,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use image::{Rgb, RgbImage};
-use mixflow::data::latents::{EncodeConfig, Encoding, Latents, Outcome, Precision, Verified, Writer, encode_dataset};
+use mixflow::data::latents::{
+    EncodeConfig, EncodeOutcome, Encoding, Latents, Precision, Verified, Writer, encode_dataset,
+};
 use mixflow::data::source::{self, Source};
 use mixflow::data::{Classes, Dataset, OnBroken, StorageConfig};
 use mixflow::recipe::{ConfiguredObjective, Recipe};
@@ -79,7 +81,7 @@ impl Place {
     }
 
     /// Encodes into a folder, and stops once so many images are read.
-    fn encode(&self, encoder: &LatentEncoder, to: &str, stop_at: u64) -> Result<Outcome, Error> {
+    fn encode(&self, encoder: &LatentEncoder, to: &str, stop_at: u64) -> Result<EncodeOutcome, Error> {
         let source = self.source();
         let writer = Writer::open(&self.path(to), encoder.contents(&*source, STORAGE))?;
         let config = EncodeConfig { batch: 3, on_broken: OnBroken::Refuse };
@@ -111,13 +113,13 @@ fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
 fn a_stopped_and_continued_encode_is_byte_identical() {
     let place = Place::new();
     let encoder = place.kl(0);
-    assert!(matches!(place.encode(&encoder, "whole", u64::MAX), Ok(Outcome::Finished(_))));
+    assert!(matches!(place.encode(&encoder, "whole", u64::MAX), Ok(EncodeOutcome::Finished(_))));
     let files = ["whole", "parts"].map(|to| {
         for stop_at in if to == "parts" { vec![5, 1, 8] } else { vec![] } {
-            assert!(matches!(place.encode(&encoder, to, stop_at), Ok(Outcome::Interrupted)), "{stop_at}");
+            assert!(matches!(place.encode(&encoder, to, stop_at), Ok(EncodeOutcome::Interrupted)), "{stop_at}");
             assert!(!place.path(to).join("manifest.json").exists());
         }
-        assert!(matches!(place.encode(&encoder, to, u64::MAX), Ok(Outcome::Finished(_))));
+        assert!(matches!(place.encode(&encoder, to, u64::MAX), Ok(EncodeOutcome::Finished(_))));
         files(&place.path(to))
     });
     assert_eq!(files[0].len(), 4, "three shards and a manifest");
@@ -190,7 +192,7 @@ fn what_does_not_fit_is_refused_by_name() {
     );
     refuse(LatentEncoder::kl(&KlAutoencoderConfig { latent_channels: 16, ..autoencoder() }, &weights, SIZE), "conv");
 
-    assert!(matches!(place.encode(&place.kl(0), "latents", 4), Ok(Outcome::Interrupted)));
+    assert!(matches!(place.encode(&place.kl(0), "latents", 4), Ok(EncodeOutcome::Interrupted)));
     let error = place.encode(&place.kl(1), "latents", u64::MAX).expect_err("other weights").to_string();
     let hashes = ["vae-0.safetensors", "vae-1.safetensors"].map(|name| {
         let origin = mixflow::data::latents::Origin::of_file("", &place.path(name)).expect("readable");

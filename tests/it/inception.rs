@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use mixflow::evaluation::inception::{EvaluationOptions, Network, Sample, Setting, Statistics, evaluate, features};
+use mixflow::evaluation::inception::{
+    EvaluationOptions, InceptionNetwork, InceptionSet, Setting, Statistics, evaluate, features,
+};
 use mixflow::evaluation::metric::{Features, Gaussian};
 use mixflow::files::images::ByteImage;
 use mixflow::files::npz::{Kind, NpzWriter};
@@ -190,13 +192,15 @@ fn images_are_measured_against_a_reference_batch() {
     let at = |name: &str| folder.path().join(name);
     fs::write(at("inception.safetensors"), &*WEIGHTS).expect("written");
     let (description, network) =
-        Network::read(&at("inception.safetensors"), Resize::Adm, Inception::new(&Device::default())).expect("weights");
+        InceptionNetwork::read(&at("inception.safetensors"), Resize::Adm, Inception::new(&Device::default()))
+            .expect("weights");
     assert!(!description.published && description.sha256.len() == 64);
 
     let bytes: Vec<u8> = (0..5 * 4 * 6 * 3).map(|i: u32| (i * i * 31 % 251) as u8).collect();
     reference_batch(&at("reference.npz"), &bytes, &[5, 4, 6, 3], 0.25);
     let mut told = vec![];
-    let reference = Sample::read(&at("reference.npz"), &network, Resize::Adm, |done, count| told.push((done, count)));
+    let reference =
+        InceptionSet::read(&at("reference.npz"), &network, Resize::Adm, |done, count| told.push((done, count)));
     let reference = reference.expect("a reference batch");
     // The statistics are the file's, what the other metrics read is of its images.
     assert_eq!((told, reference.given_statistics, reference.statistics.pool.mean()[9]), (vec![(5, 5)], true, 0.25));
@@ -205,14 +209,14 @@ fn images_are_measured_against_a_reference_batch() {
     assert_eq!(reference.features.as_ref().expect("images").pool, same.pool);
 
     // Narrow statistics in place of the wide ones, whose Fréchet distance takes long.
-    let narrow = |sample: &Sample| {
+    let narrow = |sample: &InceptionSet| {
         let features = sample.features.clone().expect("images");
         let pool = features.pool.iter().flat_map(|row| &row[..3]).copied().collect();
         let pool = Gaussian::from_features(&Features::new(5, 3, pool).expect("features"));
         let statistics = Statistics { pool: pool.expect("five rows"), spatial: None };
-        Sample { statistics, features: Some(features), given_statistics: false, remarks: vec![] }
+        InceptionSet { statistics, features: Some(features), given_statistics: false, remarks: vec![] }
     };
-    let generated = narrow(&Sample::try_from(same).expect("a sample"));
+    let generated = narrow(&InceptionSet::try_from(same).expect("a sample"));
     let (name, options) = (("reference", &narrow(&reference)), EvaluationOptions::default());
     let found = evaluate(name, ("generated", &generated), description, options, Setting::default()).expect("numbers");
     assert!(found.fid.abs() < 1e-6, "{found}");

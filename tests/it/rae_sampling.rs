@@ -8,7 +8,7 @@ use mixflow::sampling::solver::{Adaptive, Euler, EulerMaruyama, Heun, LastStep, 
 use mixflow::sampling::{Flow, Guidance};
 use mixflow_backbones::{Backbone, ClassLabels, Condition, NetworkConfig};
 use mixflow_schedules::{
-    Cosine, Diffusion, Interval, Linear, Prediction, Reference, Reversed, Schedule, TimeGrid, Use, interval,
+    Cosine, Diffusion, Interval, Linear, Prediction, PublishedCode, Reversed, Schedule, TimeGrid, Use, interval,
 };
 use mixflow_tests::{Fixture, TinyNet, Tolerance};
 use serde_json::json;
@@ -19,7 +19,7 @@ const LAST_STEP: f64 = 0.04;
 
 /// RAE's grid of six points.
 fn times(schedule: &dyn Schedule, purpose: Use, shift: f64) -> Vec<f64> {
-    let interval = interval(schedule, Prediction::Velocity, purpose, Reference::Rae);
+    let interval = interval(schedule, Prediction::Velocity, purpose, PublishedCode::Rae);
     let grid = TimeGrid::new(5).and_then(|grid| grid.interval(interval)?.shift(shift));
     grid.expect("the grid is valid").times()
 }

@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::encoder::EncoderConfig;
 use mixflow::backbones::json::explain;
-use mixflow::data::latents::{EncodeConfig, Encoding, Outcome, Precision, Writer, encode_dataset};
+use mixflow::data::latents::{EncodeConfig, EncodeOutcome, Encoding, Precision, Writer, encode_dataset};
 use mixflow::data::source::{self, Options};
 use mixflow::data::{OnBroken, StorageConfig};
 use mixflow::numbers::thousands;
@@ -136,7 +136,7 @@ impl Encode {
         progress.end();
         remarks.iter().for_each(note);
         let folder = self.to.display();
-        let Outcome::Finished(manifest) = outcome else {
+        let EncodeOutcome::Finished(manifest) = outcome else {
             note(format_args!("stopped; whole shards are in {folder}: continue with the same command"));
             return Ok(ExitCode::from(130));
         };

@@ -8,7 +8,8 @@ use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mixflow::check_memory;
 use mixflow::data::{Dataset, Labels};
 use mixflow::evaluation::inception::{
-    EvaluationOptions, Inception, InceptionEvaluation, Network, Resize, Sample, Setting, evaluate, evaluation_pairs,
+    EvaluationOptions, Inception, InceptionEvaluation, InceptionNetwork, InceptionSet, Resize, Setting, evaluate,
+    evaluation_pairs,
 };
 use mixflow::evaluation::{class_counts, decoder};
 use mixflow::files::WeightsFile;
@@ -52,7 +53,7 @@ fn labels() -> impl TypedValueParser<Value = Labels> {
 /// A network that was read.
 pub(crate) struct Measuring {
     inception: Inception,
-    description: Network,
+    description: InceptionNetwork,
     labels: Option<Labels>,
 }
 
@@ -61,7 +62,7 @@ impl InceptionArguments {
     pub(crate) fn read(&self) -> Result<Option<Measuring>> {
         let Some(path) = &self.inception else { return Ok(None) };
         let network = Inception::new(&Device::default());
-        let (description, inception) = Network::read(path, self.resize, network)?;
+        let (description, inception) = InceptionNetwork::read(path, self.resize, network)?;
         Ok(Some(Measuring { inception, description, labels: self.labels }))
     }
 }
@@ -70,7 +71,7 @@ impl Measuring {
     /// Measures one set of images against all of another.
     pub(crate) fn image_sets(&self, images: &Path, real: &Path) -> Result<InceptionEvaluation> {
         for path in [images, real] {
-            Sample::check(path)?;
+            InceptionSet::check(path)?;
         }
         let [generated, reference] = [self.sample(images)?, self.sample(real)?];
         self.evaluate(
@@ -117,7 +118,7 @@ impl Measuring {
         let mut progress = Progress::new();
         progress.begin("sampling and features", Some(count as u64));
         let resize = self.description.resize;
-        let (generated, evaluations) = Sample::generated(&generator, &labels, &self.inception, resize, |done| {
+        let (generated, evaluations) = InceptionSet::generated(&generator, &labels, &self.inception, resize, |done| {
             progress.counted(done as u64, "image");
         })?;
         progress.end();
@@ -138,7 +139,7 @@ impl Measuring {
 
     /// All images that the network may have seen, and how many of each class; of an endless source four times as many as are
     /// generated.
-    fn training_data<N: Kind>(&self, trained: &Trained<N>, count: usize) -> Result<(Sample, Vec<u64>)> {
+    fn training_data<N: Kind>(&self, trained: &Trained<N>, count: usize) -> Result<(InceptionSet, Vec<u64>)> {
         let decoder = decoder(&trained.pipeline.recipe, &trained.pipeline.generator())?;
         let data = trained.parts(count)?.0;
         let len = data.len().map_or(4 * count, |len| len as usize);
@@ -146,23 +147,23 @@ impl Measuring {
         let mut progress = Progress::new();
         progress.begin("features of training data", Some(len as u64));
         let resize = self.description.resize;
-        let sample = Sample::of_data(&data, len, decoder, &self.inception, resize, |done| {
+        let sample = InceptionSet::of_data(&data, len, decoder, &self.inception, resize, |done| {
             progress.counted(done as u64, "image");
         });
         Ok((told(sample?, progress)?, counts))
     }
 
-    fn sample(&self, path: &Path) -> Result<Sample> {
+    fn sample(&self, path: &Path) -> Result<InceptionSet> {
         let mut progress = Progress::new();
         progress.begin(&format!("features of {}", path.display()), None);
         let resize = self.description.resize;
-        told(Sample::read(path, &self.inception, resize, |done, count| progress.images(done, count))?, progress)
+        told(InceptionSet::read(path, &self.inception, resize, |done, count| progress.images(done, count))?, progress)
     }
 
     fn evaluate(
         &self,
-        reference: (&str, &Sample),
-        generated: (&str, &Sample),
+        reference: (&str, &InceptionSet),
+        generated: (&str, &InceptionSet),
         setting: Setting,
     ) -> Result<InceptionEvaluation> {
         let mut progress = Progress::new();
@@ -175,7 +176,7 @@ impl Measuring {
 }
 
 /// Tells what there is to tell of a sample that was read.
-fn told(sample: Sample, mut progress: Progress) -> Result<Sample> {
+fn told(sample: InceptionSet, mut progress: Progress) -> Result<InceptionSet> {
     progress.end();
     sample.remarks.iter().for_each(note);
     Ok(sample)

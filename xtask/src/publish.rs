@@ -127,7 +127,7 @@ impl Publish {
     }
 
     fn choice(&self) -> Result<mixflow_hub::Choice> {
-        use mixflow_hub::{Averaging, Choice, Error, Kind, Provision, Repository, Samples};
+        use mixflow_hub::{Averaging, Choice, Error, Kind, Provision, Repository, SampleImages};
 
         let file = |text: &String| match text.split_once('=') {
             Some((key, "copy")) => Ok((key.to_string(), Provision::Copy)),
@@ -144,9 +144,9 @@ impl Publish {
             averaging: if self.last { Averaging::Last } else { Averaging::Average },
             files: self.files.iter().map(file).collect::<Result<_>>()?,
             samples: match &self.samples {
-                Some(picture) => Samples::Picture(picture.clone()),
-                None if self.no_samples => Samples::None,
-                None => Samples::Made,
+                Some(picture) => SampleImages::Picture(picture.clone()),
+                None if self.no_samples => SampleImages::None,
+                None => SampleImages::Made,
             },
             license: self.license.clone(),
             base_models: self.base_models.iter().map(model).collect::<std::result::Result<_, Error>>()?,

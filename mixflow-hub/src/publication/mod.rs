@@ -29,7 +29,7 @@ use samples::Sampled;
 
 pub use files::Provision;
 pub use finished::Averaging;
-pub use samples::Samples;
+pub use samples::SampleImages;
 
 /// A trained network as others get it: weights, recipe, what was measured, and a card that tells about it.
 ///
@@ -73,7 +73,7 @@ pub struct Choice {
     /// said, statistics and guides are copied, and files in the cache of the Hub are referred to.
     pub files: BTreeMap<String, Provision>,
     /// Pictures for the card.
-    pub samples: Samples,
+    pub samples: SampleImages,
     /// The Hub's word for the licence, such as `apache-2.0`. Where none is given, the card names none.
     pub license: Option<String>,
     /// Models that the training started from. Where none is given, that which the run had its first weights from, if it says

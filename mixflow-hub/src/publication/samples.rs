@@ -19,7 +19,7 @@ const COUNT: usize = 16;
 
 /// Where the pictures of a card come from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Samples {
+pub enum SampleImages {
     /// Sixteen images are made as the recipe says, which may take long. What the recipe names of the Hub is fetched for that.
     #[default]
     Made,
@@ -36,7 +36,7 @@ pub(super) struct Sampled {
     pub(super) caption: String,
 }
 
-impl Samples {
+impl SampleImages {
     pub(super) fn check(&self) -> Result<(), Error> {
         let Self::Picture(file) = self else { return Ok(()) };
         if file.is_file() && ending(file).is_some() {
@@ -54,21 +54,21 @@ fn ending(file: &Path) -> Option<&'static str> {
 
 /// Writes the picture, if there is to be one; or says why there cannot be one.
 pub(super) fn write<N: NetworkSettings>(
-    samples: &Samples,
+    samples: &SampleImages,
     finished: &Finished<N>,
     folder: &Path,
     client: Option<&Client>,
     tell: Tell<'_>,
 ) -> Result<Result<Option<Sampled>, String>, Error> {
     match samples {
-        Samples::None => Ok(Ok(None)),
-        Samples::Picture(file) => {
+        SampleImages::None => Ok(Ok(None)),
+        SampleImages::Picture(file) => {
             let name = format!("samples.{}", ending(file).unwrap_or("png"));
             let to = folder.join(&name);
             fs::copy(file, &to).map_err(Error::io("write", &to))?;
             Ok(Ok(Some(Sampled { name, caption: "Images of the network.".into() })))
         }
-        Samples::Made => make(finished, folder, client, tell),
+        SampleImages::Made => make(finished, folder, client, tell),
     }
 }
 

@@ -106,8 +106,7 @@ impl Results {
 
 /// One value a seed of each measure; `own` reads those of one's own.
 fn metrics(scores: Vec<(&Scores, &[Measured])>, own: fn(&Measured) -> f64) -> Metrics {
-    let each =
-        |value: fn(&Scores) -> f64| scores.iter().map(|(scores, _)| value(scores)).collect::<report::Measurement>();
+    let each = |value: fn(&Scores) -> f64| scores.iter().map(|(scores, _)| value(scores)).collect::<report::PerSeed>();
     let named = scores.first().map_or(&[][..], |(_, more)| more).iter().enumerate();
     let more = named.map(|(place, Measured { name, best, .. })| OwnMetric {
         name: name.clone(),
@@ -125,7 +124,7 @@ fn metrics(scores: Vec<(&Scores, &[Measured])>, own: fn(&Measured) -> f64) -> Me
 }
 
 /// The two panels of the Slow Flow figure: as measured, and in the meter's calibrated time; `sampler` in words.
-pub fn slow_flow(lags: &[(Arm, Lag)], sampler: &str) -> Vec<report::SlowFlow> {
+pub fn slow_flow(lags: &[(Arm, Lag)], sampler: &str) -> Vec<report::SlowFlowPanel> {
     let measured = lags.first().map_or_else(String::new, |(_, Lag { trajectories, .. })| {
         let evaluations = lags.iter().map(|(_, lag)| lag.evaluations as u64);
         let evaluations = evaluations_text(evaluations.clone().min().unwrap_or(0), evaluations.max().unwrap_or(0));
@@ -139,7 +138,7 @@ pub fn slow_flow(lags: &[(Arm, Lag)], sampler: &str) -> Vec<report::SlowFlow> {
             };
             SlowFlowBand { arm: *arm, times: lag.generated.iter().map(time).collect() }
         };
-        report::SlowFlow {
+        report::SlowFlowPanel {
             title: title.into(),
             caption: format!("{caption}{measured}"),
             bands: lags.iter().map(band).collect(),

@@ -1,10 +1,10 @@
 //! The report's charts.
 
-use super::measurement::{Measurement, Point};
+use super::per_seed::{PerSeed, Point};
 use super::plot::{Axis, Chart, Layer, Shape};
 use super::summary::capitalised;
 use super::ticks::{Scale, Ticks};
-use super::{Arm, Curve, FrechetByEvaluations, SlowFlow};
+use super::{Arm, Curve, FrechetByEvaluations, SlowFlowPanel};
 
 /// Losses by step: raw pale, smoothed strong. Log axis where the loss falls by more than a factor of eight.
 pub(super) fn loss(id: String, title: &str, curves: &[&Curve]) -> Chart {
@@ -118,7 +118,7 @@ pub(super) fn frechet(data: &FrechetByEvaluations, name: &str) -> Chart {
     }
 }
 
-fn by_evaluations(data: &FrechetByEvaluations, arm: Arm) -> Vec<(f64, &Measurement)> {
+fn by_evaluations(data: &FrechetByEvaluations, arm: Arm) -> Vec<(f64, &PerSeed)> {
     let points = data.points.iter().filter(|point| point.arm == arm);
     let mut points: Vec<_> = points.map(|point| (point.evaluations as f64, &point.frechet)).collect();
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -126,7 +126,7 @@ fn by_evaluations(data: &FrechetByEvaluations, arm: Arm) -> Vec<(f64, &Measureme
 }
 
 /// The nearest ground-truth time of generated states, under the diagonal where generation runs late.
-pub(super) fn slow_flow(id: &str, panel: &SlowFlow) -> Chart {
+pub(super) fn slow_flow(id: &str, panel: &SlowFlowPanel) -> Chart {
     let mut layers =
         vec![Layer { class: "real", label: String::new(), shape: Shape::Dashed(vec![(0.0, 0.0), (1.0, 1.0)]) }];
     for band in &panel.bands {

@@ -7,8 +7,8 @@
 mod diagram;
 mod figures;
 mod html;
-mod measurement;
 mod page;
+mod per_seed;
 mod picture;
 mod plot;
 mod summary;
@@ -19,8 +19,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use measurement::{Measurement, Point};
 pub use page::slow_flow_page;
+pub use per_seed::{PerSeed, Point};
 pub use picture::Picture;
 pub use summary::Summary;
 pub(crate) use table::evaluations_text;
@@ -45,7 +45,7 @@ pub struct Report {
     /// Quality against the number of network evaluations.
     pub frechet_by_evaluations: FrechetByEvaluations,
     /// The Slow Flow figure, plain and calibrated (arXiv 2512.19311, figure 1).
-    pub slow_flow: Vec<SlowFlow>,
+    pub slow_flow: Vec<SlowFlowPanel>,
     /// All metrics of all arms.
     pub table: Table,
     /// Warnings and remarks.
@@ -150,7 +150,7 @@ pub struct FrechetByEvaluations {
     /// Generated images per point.
     pub samples: usize,
     /// Real images against other real images.
-    pub floor: Measurement,
+    pub floor: PerSeed,
     /// One entry for each arm and number of evaluations, in any order.
     pub points: Vec<FrechetPoint>,
 }
@@ -163,12 +163,12 @@ pub struct FrechetPoint {
     /// Network evaluations per image.
     pub evaluations: u64,
     /// Fréchet distance, one value per seed.
-    pub frechet: Measurement,
+    pub frechet: PerSeed,
 }
 
 /// Which ground-truth time the generated states resemble: one panel of the Slow Flow figure.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct SlowFlow {
+pub struct SlowFlowPanel {
     /// Heading of the panel, such as `nearest time` or `calibrated`.
     pub title: String,
     /// How the panel was measured.
@@ -177,7 +177,7 @@ pub struct SlowFlow {
     pub bands: Vec<SlowFlowBand>,
 }
 
-/// One arm of a [`SlowFlow`] panel.
+/// One arm of a [`SlowFlowPanel`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct SlowFlowBand {
     /// The network.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::html::escape;
-use super::{Arm, Curve, Environment, Report, SlowFlow, diagram, figures, plot};
+use super::{Arm, Curve, Environment, Report, SlowFlowPanel, diagram, figures, plot};
 use crate::numbers::{MOST_DECIMALS, thousands};
 
 const STYLE: &str = include_str!("style.css");
@@ -26,7 +26,7 @@ pub(super) fn render(report: &Report) -> String {
 }
 
 /// The Slow Flow figure of one network alone, as a self-contained page; `measured` says what of, in a sentence.
-pub fn slow_flow_page(measured: &str, panels: &[SlowFlow]) -> String {
+pub fn slow_flow_page(measured: &str, panels: &[SlowFlowPanel]) -> String {
     page("Slow Flow of one network", measured, &slow_flow(panels).unwrap_or_default(), env!("CARGO_PKG_VERSION"))
 }
 
@@ -160,7 +160,7 @@ fn frechet(report: &Report) -> Option<String> {
     ))
 }
 
-fn slow_flow(panels: &[SlowFlow]) -> Option<String> {
+fn slow_flow(panels: &[SlowFlowPanel]) -> Option<String> {
     const IDS: [&str; 4] = ["slow-1", "slow-2", "slow-3", "slow-4"];
     let panels = panels.iter().zip(IDS).map(|(panel, id)| {
         chart(&figures::slow_flow(id, panel), &format!("<b>{}.</b> {}", escape(&panel.title), escape(&panel.caption)))

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::measurement::Measurement;
+use super::per_seed::PerSeed;
 use super::{Arm, Report};
 use crate::numbers::thousands;
 
@@ -36,7 +36,7 @@ enum Verdict {
     Worse,
 }
 
-fn compare(a: &Measurement, b: &Measurement) -> Option<Verdict> {
+fn compare(a: &PerSeed, b: &PerSeed) -> Option<Verdict> {
     let ((a_low, a_high), (b_low, b_high)) = (a.range()?, b.range()?);
     Some(match (a.count().min(b.count()) > 1, a_high < b_low, b_high < a_low) {
         (true, true, _) => Verdict::Better,
@@ -101,7 +101,7 @@ fn outcome(report: &Report) -> Option<String> {
 }
 
 /// How the mean of `a` differs from that of `b`, in words and in numbers.
-fn difference(a: &Measurement, b: &Measurement) -> Option<[String; 2]> {
+fn difference(a: &PerSeed, b: &PerSeed) -> Option<[String; 2]> {
     let (found, other) = (a.mean()?, b.mean()?);
     let word = if found < other { "lower" } else { "higher" };
     let change = if other > 0.0 { format!("{} {word}", percent((found / other - 1.0).abs())) } else { word.into() };

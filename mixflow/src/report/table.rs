@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Arm;
 use super::html::escape;
-use super::measurement::Measurement;
+use super::per_seed::PerSeed;
 use crate::data::Labels;
 use crate::evaluation::{Best, are_pixels, pixels};
 use crate::numbers::{MOST_DECIMALS, thousands};
@@ -63,16 +63,16 @@ pub struct Row {
 #[serde(default)]
 pub struct Metrics {
     /// Fréchet distance; of pixels it is not FID, for no Inception network is involved. Smaller is better.
-    pub frechet: Measurement,
+    pub frechet: PerSeed,
     /// Kernel distance; of pixels it is not KID, for the same reason. Smaller is better.
     #[serde(alias = "kid")]
-    pub kernel: Measurement,
+    pub kernel: PerSeed,
     /// Share of generated images that lie among real ones.
-    pub precision: Measurement,
+    pub precision: PerSeed,
     /// Share of real images that lie among generated ones.
-    pub recall: Measurement,
+    pub recall: PerSeed,
     /// Variance of generated features over that of real ones; below 1, diversity is lost.
-    pub variance_ratio: Measurement,
+    pub variance_ratio: PerSeed,
     /// One's own, in their order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub more: Vec<OwnMetric>,
@@ -86,7 +86,7 @@ pub struct OwnMetric {
     /// Which values are good.
     pub best: Best,
     /// One value per seed.
-    pub values: Measurement,
+    pub values: PerSeed,
 }
 
 /// A column of the table.
@@ -96,7 +96,7 @@ struct Column<'a> {
     /// Most decimals of a number without spread.
     decimals: usize,
     /// Its value in a row.
-    value: Box<dyn Fn(&Metrics) -> Measurement + 'a>,
+    value: Box<dyn Fn(&Metrics) -> PerSeed + 'a>,
 }
 
 impl Column<'_> {
@@ -110,7 +110,7 @@ impl Column<'_> {
 }
 
 /// Name, direction of improvement, most decimals, and value of a column that is always there.
-type Known = (&'static str, Best, usize, fn(&Metrics) -> &Measurement);
+type Known = (&'static str, Best, usize, fn(&Metrics) -> &PerSeed);
 
 // Shares of a few hundred images have no more than three decimals.
 const KNOWN: [Known; 5] = [
@@ -163,7 +163,7 @@ impl Table {
         });
         let own = self.floor.more.iter().enumerate().map(|(place, OwnMetric { name, best, .. })| {
             let value = move |metrics: &Metrics| {
-                metrics.more.get(place).map_or_else(Measurement::default, |own| own.values.clone())
+                metrics.more.get(place).map_or_else(PerSeed::default, |own| own.values.clone())
             };
             Column { name, best: *best, decimals: MOST_DECIMALS, value: Box::new(value) }
         });

@@ -23,7 +23,7 @@ fn curve(arm: Arm, seed: u64, steps: u64, from: f64, to: f64) -> Curve {
     Curve { arm, seed, points, terms: [("projection".to_string(), negative)].into() }
 }
 
-fn around(mean: f64) -> Measurement {
+fn around(mean: f64) -> PerSeed {
     (0..3).map(|seed| mean * (1.0 + 0.05 * (noise(seed + (mean * 1e4) as u64) - 0.5))).collect()
 }
 
@@ -54,7 +54,7 @@ fn report() -> Report {
     let arms = [(Arm::Start, 1.6), (Arm::Standard, 1.25), (Arm::MixFlow, 1.08), (Arm::Control, 1.19)];
     let evaluations = [4, 8, 16, 32, 64, 128];
     let bend = |t: f64, lag: f64| t - lag * t * t * t;
-    let slow = |title: &str, lag: f64| SlowFlow {
+    let slow = |title: &str, lag: f64| SlowFlowPanel {
         title: title.into(),
         caption: "512 trajectories, nearest over 200 times.".into(),
         bands: arms[..3]

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 
-use mixflow::evaluation::inception::{EvaluationOptions, InceptionEvaluation, Network, Resize, Set, Setting};
+use mixflow::evaluation::inception::{EvaluationOptions, InceptionEvaluation, InceptionNetwork, Resize, Set, Setting};
 use mixflow::files::WeightsFile;
 use mixflow::numbers::plus_minus;
 use mixflow::train::{Start, StoredNetwork};
-use mixflow_hub::{Choice, Publication, Samples};
+use mixflow_hub::{Choice, Publication, SampleImages};
 use serde_json::{Value, json};
 
 use super::run::shown;
@@ -38,7 +38,7 @@ fn inception(run: &Path, published: bool) -> InceptionEvaluation {
         kid: None,
         generated: set("/home/me/runs/tiny/model.safetensors"),
         reference: set("/data/VIRTUAL_imagenet256.npz"),
-        network: Network {
+        network: InceptionNetwork {
             weights: "/home/me/inception.pth".into(),
             sha256: "0".repeat(64),
             published,
@@ -178,7 +178,7 @@ fn a_card_says_how_to_load_it() {
     train(&run, json!({}));
     let picture = folder.path().join("grid.PNG");
     fs::write(&picture, "picture").unwrap();
-    let publication = Publication::of(&run, Choice { samples: Samples::Picture(picture), ..plain() }).unwrap();
+    let publication = Publication::of(&run, Choice { samples: SampleImages::Picture(picture), ..plain() }).unwrap();
     publication.write(&main, &repository(), "main", |_| {}).unwrap();
     publication.write(&branch, &repository(), "v2", |_| {}).unwrap();
     let text = card(&main);

@@ -14,7 +14,7 @@ use mixflow::data::Classes;
 use mixflow::numbers::plus_minus;
 use mixflow::sampling::Images;
 use mixflow::train::{Checkpoints, checkpoint};
-use mixflow_hub::{Averaging, Choice, Error, Progress, Publication, Samples, Written};
+use mixflow_hub::{Averaging, Choice, Error, Progress, Publication, SampleImages, Written};
 use serde_json::{Value, json};
 
 use crate::shared::repository;
@@ -27,7 +27,7 @@ fn written(run: &Path, to: &Path, choice: Choice) -> Result<Written, Error> {
 
 /// Nothing but the network: no pictures, which take time.
 fn plain() -> Choice {
-    Choice { samples: Samples::None, ..Choice::default() }
+    Choice { samples: SampleImages::None, ..Choice::default() }
 }
 
 /// Images of a few classes.

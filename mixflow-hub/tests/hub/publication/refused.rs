@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use mixflow_hub::{Choice, Publication, Samples};
+use mixflow_hub::{Choice, Publication, SampleImages};
 use serde_json::json;
 
 use super::{names, plain, read, train, written};
@@ -55,8 +55,11 @@ fn what_the_hub_would_not_take_is_refused() {
         (Choice { license: Some("MIT License".into()), ..plain() }, "the licence \"MIT License\" must be a word"),
         (Choice { license: Some(String::new()), ..plain() }, "the licence \"\""),
         (Choice { tags: vec!["a\nb".into()], ..plain() }, "the tag"),
-        (Choice { samples: Samples::Picture(PathBuf::from("missing.png")), ..plain() }, "missing.png: is no picture"),
-        (Choice { samples: Samples::Picture(run.join("recipe.json")), ..plain() }, "expected a file .png"),
+        (
+            Choice { samples: SampleImages::Picture(PathBuf::from("missing.png")), ..plain() },
+            "missing.png: is no picture",
+        ),
+        (Choice { samples: SampleImages::Picture(run.join("recipe.json")), ..plain() }, "expected a file .png"),
     ] {
         let error = Publication::of(&run, choice).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
@@ -89,7 +92,7 @@ fn only_a_new_folder_is_written() {
     let picture = folder.path().join("a.png");
     fs::write(&picture, "").unwrap();
     let publication =
-        Publication::of(&run, Choice { samples: Samples::Picture(picture.clone()), ..Choice::default() }).unwrap();
+        Publication::of(&run, Choice { samples: SampleImages::Picture(picture.clone()), ..Choice::default() }).unwrap();
     fs::remove_file(picture).unwrap();
     let next = folder.path().join("next");
     assert!(publication.write(&next, &crate::shared::repository(), "main", |_| {}).is_err());

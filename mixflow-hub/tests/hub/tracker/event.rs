@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use mixflow::backbones::weights::Weights;
-use mixflow::report::{Arm, Grid, Measurement, Metrics, Picture, Report, Row, Table};
+use mixflow::report::{Arm, Grid, Metrics, PerSeed, Picture, Report, Row, Table};
 use mixflow::train::{Event, StepReport};
 use mixflow_hub::tracker::{Entry, Error, Tracker, Trackers};
 
@@ -78,7 +78,7 @@ fn trackers_hear_what_a_comparison_found() {
     let png = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAACCAAAAAC86un7AAAADElEQVR4nGMQYPgAAAEkAQFDedMfAAAAAElFTkSuQmCC";
     let picture = Picture { width: 1, height: 2, png: png.into() };
     let grid = |arm| Grid { arm, caption: String::new(), picture: picture.clone() };
-    let metrics = Metrics { frechet: Measurement(vec![1.0, 2.0]), ..Metrics::default() };
+    let metrics = Metrics { frechet: PerSeed(vec![1.0, 2.0]), ..Metrics::default() };
     let report = Report {
         grids: vec![grid(None), grid(Some(Arm::MixFlow))],
         table: Table { rows: vec![Row { arm: Arm::MixFlow, metrics }], ..Table::default() },

@@ -8,7 +8,7 @@ use super::manifest::Manifest;
 use super::resume::{hash, missing};
 use super::write::{EncodedBatch, Image, Writer};
 use crate::Error;
-use crate::data::source::{Entry, Sample, Source};
+use crate::data::source::{Entry, Source, SourceImage};
 use crate::data::{self, OnBroken};
 use crate::files::decode::Tally;
 
@@ -43,7 +43,7 @@ pub enum Encoding {
 
 /// How encoding ended.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum EncodeOutcome {
     /// All is written.
     Finished(Box<Manifest>),
     /// It was asked to stop; the same call continues after the last whole shard.
@@ -69,7 +69,7 @@ pub fn encode_dataset(
     stop: &AtomicBool,
     mut encode: impl FnMut(ImageBatch) -> EncodedBatch,
     mut tell: impl FnMut(Encoding),
-) -> Result<Outcome, Error> {
+) -> Result<EncodeOutcome, Error> {
     let size = writer.contents().image_size;
     let entries = source.entries()?;
     let missing = missing(&mut writer, source, &entries, |images| tell(Encoding::Compared(images)))?;
@@ -82,7 +82,7 @@ pub fn encode_dataset(
     loop {
         if stop.load(Ordering::Relaxed) {
             remarks(&broken, &tally, &entries).for_each(|line| tell(Encoding::Remark(line)));
-            return Ok(Outcome::Interrupted);
+            return Ok(EncodeOutcome::Interrupted);
         }
         let wanted = config.batch.max(1).min(writer.room());
         let (mut known, mut pixels) = (Vec::new(), Vec::new());
@@ -91,7 +91,7 @@ pub fn encode_dataset(
             if next.is_empty() {
                 break;
             }
-            let decode = |(sample, place): (Sample, u64)| {
+            let decode = |(sample, place): (SourceImage, u64)| {
                 let (planes, losses) = sample.planes_and_losses(size)?;
                 Ok((planes, losses, place, hash(&sample.bytes)))
             };
@@ -126,7 +126,7 @@ pub fn encode_dataset(
         }
         if last {
             remarks(&broken, &tally, &entries).for_each(|line| tell(Encoding::Remark(line)));
-            return writer.finish().map(|manifest| Outcome::Finished(Box::new(manifest)));
+            return writer.finish().map(|manifest| EncodeOutcome::Finished(Box::new(manifest)));
         }
     }
 }

@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use encode::{EncodeConfig, Encoding, ImageBatch, Outcome, encode_dataset};
+pub use encode::{EncodeConfig, EncodeOutcome, Encoding, ImageBatch, encode_dataset};
 pub use manifest::{Contents, Features, Manifest, Origin, Precision, ShardEntry};
 pub use verify::Verified;
 pub use write::{EncodedBatch, Image, Writer};

@@ -11,7 +11,7 @@ use image::{ImageFormat, Rgb, RgbImage};
 use tempfile::TempDir;
 
 use super::*;
-use crate::data::source::{Directory, Entry, Sample, Samples, Source};
+use crate::data::source::{Directory, Entry, Source, SourceImage, SourceImages};
 use crate::data::{Examples, Loader, LoaderConfig, OnBroken};
 
 fn bright(number: u64) -> u8 {
@@ -45,7 +45,7 @@ impl Source for Flat {
         "flat images".into()
     }
 
-    fn samples(&self, start: u64) -> Result<Samples<'_>, Error> {
+    fn samples(&self, start: u64) -> Result<SourceImages<'_>, Error> {
         Ok(Box::new((start..self.count).map(|number| {
             let mut png = io::Cursor::new(Vec::new());
             // The left column is dark, so that mirroring shows.
@@ -55,7 +55,7 @@ impl Source for Flat {
             if self.broken && number.is_multiple_of(7) {
                 bytes.truncate(30);
             }
-            Ok(Sample { name: format!("images/ä{number}.png"), class: number as usize % 2, bytes })
+            Ok(SourceImage { name: format!("images/ä{number}.png"), class: number as usize % 2, bytes })
         })))
     }
 }
@@ -88,7 +88,7 @@ fn trivial(images: ImageBatch) -> EncodedBatch {
 const SKIP: EncodeConfig = EncodeConfig { batch: 4, on_broken: OnBroken::Skip };
 
 /// Encodes up to `most` batches.
-fn encode(folder: &Path, contents: Contents, source: &dyn Source, most: usize) -> Result<Outcome, crate::Error> {
+fn encode(folder: &Path, contents: Contents, source: &dyn Source, most: usize) -> Result<EncodeOutcome, crate::Error> {
     let (stop, mut done) = (AtomicBool::new(most == 0), 0);
     let writer = Writer::open(folder, contents)?;
     encode_dataset(source, SKIP, writer, &stop, trivial, |event| {
@@ -100,7 +100,7 @@ fn encode(folder: &Path, contents: Contents, source: &dyn Source, most: usize) -
 fn encoded(contents: Contents, count: u64) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let outcome = encode(folder.path(), contents, &Flat::new(count, false), usize::MAX).unwrap();
-    assert!(matches!(outcome, Outcome::Finished(_)));
+    assert!(matches!(outcome, EncodeOutcome::Finished(_)));
     folder
 }
 
@@ -147,20 +147,22 @@ fn what_is_encoded_is_read_back() {
 fn an_interrupted_encode_ends_as_an_uninterrupted_one() {
     let source = Flat::new(41, true);
     let whole = tempfile::tempdir().unwrap();
-    let Outcome::Finished(manifest) = encode(whole.path(), contents(), &source, usize::MAX).unwrap() else { panic!() };
+    let EncodeOutcome::Finished(manifest) = encode(whole.path(), contents(), &source, usize::MAX).unwrap() else {
+        panic!()
+    };
     assert_eq!((manifest.examples(), manifest.read, manifest.broken.len()), (35, 41, 6));
     let expected = files(whole.path());
     for most in 0..11 {
         let folder = tempfile::tempdir().unwrap();
         let outcome = encode(folder.path(), contents(), &source, most).unwrap();
-        assert_eq!(matches!(outcome, Outcome::Interrupted), most < 11, "{most}");
+        assert_eq!(matches!(outcome, EncodeOutcome::Interrupted), most < 11, "{most}");
         fs::write(folder.path().join(".shard-00001.safetensors.1.tmp"), "half").unwrap();
         fs::write(folder.path().join("shard-00003.safetensors"), "renamed, but not noted").unwrap();
-        while matches!(encode(folder.path(), contents(), &source, 3).unwrap(), Outcome::Interrupted) {}
+        while matches!(encode(folder.path(), contents(), &source, 3).unwrap(), EncodeOutcome::Interrupted) {}
         assert!(files(folder.path()) == expected, "stopped after {most}");
     }
     // Once more changes nothing.
-    assert!(matches!(encode(whole.path(), contents(), &source, usize::MAX).unwrap(), Outcome::Finished(_)));
+    assert!(matches!(encode(whole.path(), contents(), &source, usize::MAX).unwrap(), EncodeOutcome::Finished(_)));
     assert!(files(whole.path()) == expected);
 }
 
@@ -172,7 +174,7 @@ fn a_broken_image_is_named_or_refused() {
     let writer = Writer::open(folder.path(), contents()).unwrap();
     let error = encode_dataset(&source, refuse, writer, &AtomicBool::new(false), trivial, |_| {}).unwrap_err();
     assert!(error.to_string().contains("ä0.png"), "{error}");
-    let Outcome::Finished(manifest) = encode(folder.path(), contents(), &source, 9).unwrap() else { panic!() };
+    let EncodeOutcome::Finished(manifest) = encode(folder.path(), contents(), &source, 9).unwrap() else { panic!() };
     assert_eq!(manifest.broken, ["images/ä0.png", "images/ä7.png"]);
     assert_eq!(Latents::open(folder.path()).unwrap().name(0).unwrap(), "images/ä1.png");
     let empty = tempfile::tempdir().unwrap();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Entry, Sample, Samples, Source, unusable};
+use super::{Entry, Source, SourceImage, SourceImages, unusable};
 use crate::data::{Dataset, Error, Folder, OnBroken};
 use crate::files::decode::read;
 use crate::files::digest;
@@ -29,11 +29,11 @@ impl Directory {
         file.strip_prefix(&self.path).unwrap_or(file).to_string_lossy().into_owned()
     }
 
-    fn sample(&self, index: u64) -> Result<Sample, Error> {
+    fn sample(&self, index: u64) -> Result<SourceImage, Error> {
         let (file, class) = self.folder.file(index as usize);
         let name = self.name(file);
         let bytes = read(file).map_err(|reason| unusable(&name, reason))?;
-        Ok(Sample { name, class, bytes })
+        Ok(SourceImage { name, class, bytes })
     }
 }
 
@@ -62,7 +62,7 @@ impl Source for Directory {
         self.folder.notices()
     }
 
-    fn samples(&self, start: u64) -> Result<Samples<'_>, Error> {
+    fn samples(&self, start: u64) -> Result<SourceImages<'_>, Error> {
         Ok(Box::new((start..self.len()).map(|index| self.sample(index))))
     }
 }

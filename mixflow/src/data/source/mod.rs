@@ -40,7 +40,7 @@ pub trait Source: Debug {
     /// # Errors
     /// If the source cannot be read.
     fn entries(&self) -> Result<Vec<Entry>, Error> {
-        let entry = |Sample { name, class, .. }: Sample| Entry { name, class, stamp: None };
+        let entry = |SourceImage { name, class, .. }: SourceImage| Entry { name, class, stamp: None };
         self.samples(0)?.map(|sample| sample.map(entry)).collect()
     }
 
@@ -53,7 +53,7 @@ pub trait Source: Debug {
     ///
     /// # Errors
     /// If the source cannot be read.
-    fn samples(&self, start: u64) -> Result<Samples<'_>, Error>;
+    fn samples(&self, start: u64) -> Result<SourceImages<'_>, Error>;
 }
 
 /// What archives and shards do not tell of themselves.
@@ -134,14 +134,14 @@ fn without_images(classes: &[String], used: impl Iterator<Item = usize>) -> Opti
 }
 
 /// The samples of a [`Source`].
-pub type Samples<'a> = Box<dyn Iterator<Item = Result<Sample, Error>> + 'a>;
+pub type SourceImages<'a> = Box<dyn Iterator<Item = Result<SourceImage, Error>> + 'a>;
 
-/// A [`Sample`] without its image.
+/// A [`SourceImage`] without its image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// As [`Sample::name`].
+    /// As [`SourceImage::name`].
     pub name: String,
-    /// As [`Sample::class`].
+    /// As [`SourceImage::class`].
     pub class: usize,
     /// Another one whenever the image may be another one, such as size and time of its file; none where nothing tells.
     pub stamp: Option<String>,
@@ -149,7 +149,7 @@ pub struct Entry {
 
 /// An image, not yet decoded, with its class.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sample {
+pub struct SourceImage {
     /// Where it comes from: unique in its source.
     pub name: String,
     /// Index into [`Source::classes`].
@@ -158,7 +158,7 @@ pub struct Sample {
     pub bytes: Vec<u8>,
 }
 
-impl Sample {
+impl SourceImage {
     /// The central square, `[3, size, size]` in [−1, 1].
     ///
     /// # Errors

@@ -14,7 +14,7 @@ use parquet::schema::types::Type;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Entry, Options, Sample, Samples, Source, disguise, file_names, without_images};
+use super::{Entry, Options, Source, SourceImage, SourceImages, disguise, file_names, without_images};
 use crate::data::Error;
 use crate::files::digest;
 use crate::printable;
@@ -199,19 +199,19 @@ impl Source for Parquet {
         self.notices.clone()
     }
 
-    fn samples(&self, start: u64) -> std::result::Result<Samples<'_>, Error> {
+    fn samples(&self, start: u64) -> std::result::Result<SourceImages<'_>, Error> {
         let start = start as usize;
         let files = (0..self.files.len()).filter(move |file| self.starts[file + 1] > start);
         Ok(Box::new(files.flat_map(move |file| {
             let (path, before) = (&self.files[file], self.starts[file]);
             let skip = start.saturating_sub(before);
-            let samples: Samples<'_> = match rows(path, &self.columns[file], skip as u64) {
+            let samples: SourceImages<'_> = match rows(path, &self.columns[file], skip as u64) {
                 Err(error) => Box::new(std::iter::once(Err(fault(path)(error.to_string())))),
                 Ok(rows) => Box::new(rows.zip(skip..).map(move |(row, number)| {
                     let image = row.map_err(|error| error.to_string()).and_then(|row| image(&row));
                     let bytes = image.map_err(|problem| fault(path)(format!("row {number}: {problem}")))?;
                     let name = format!("{}/{number}", self.names[file]);
-                    Ok(Sample { name, class: self.labels[before + number] as usize, bytes })
+                    Ok(SourceImage { name, class: self.labels[before + number] as usize, bytes })
                 })),
             };
             samples

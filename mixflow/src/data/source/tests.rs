@@ -16,7 +16,7 @@ fn png(value: u8) -> Vec<u8> {
 
 /// Names, classes and brightness from `start` on.
 fn all(source: &dyn Source, start: u64) -> Vec<(String, usize, u8)> {
-    let value = |sample: &Sample| crate::data::Quantize::Sit.byte(sample.planes(2).unwrap()[0]);
+    let value = |sample: &SourceImage| crate::data::Quantize::Sit.byte(sample.planes(2).unwrap()[0]);
     let samples = source.samples(start).unwrap().map(Result::unwrap);
     samples.map(|sample| (sample.name.clone(), sample.class, value(&sample))).collect()
 }

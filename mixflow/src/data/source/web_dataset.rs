@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use mixflow_backbones::json::explain;
 use tar::{Archive, EntryType};
 
-use super::{Entry, Sample, Samples, Source, disguise, file_names, without_images};
+use super::{Entry, Source, SourceImage, SourceImages, disguise, file_names, without_images};
 use crate::data::Error;
 use crate::files::decode::LARGEST_FILE;
 use crate::files::digest;
@@ -171,7 +171,7 @@ impl Source for WebDataset {
         self.notices.clone()
     }
 
-    fn samples(&self, start: u64) -> Result<Samples<'_>, Error> {
+    fn samples(&self, start: u64) -> Result<SourceImages<'_>, Error> {
         let mut open: Option<(usize, File)> = None;
         Ok(Box::new(self.members.iter().skip(start as usize).map(move |member| {
             let Member { archive, offset, size, class, .. } = member;
@@ -188,7 +188,7 @@ impl Source for WebDataset {
                 Ok(bytes)
             };
             let bytes = read().map_err(|error: io::Error| fault(path)(error.to_string()))?;
-            Ok(Sample { name: self.name(member), class: *class, bytes })
+            Ok(SourceImage { name: self.name(member), class: *class, bytes })
         })))
     }
 }

@@ -5,7 +5,7 @@ use mixflow_backbones::inception::{Inception, PUBLISHED_SHA256, Resize};
 use mixflow_backbones::weights::Weights;
 use serde::{Deserialize, Serialize};
 
-use super::Sample;
+use super::InceptionSet;
 use crate::Error;
 use crate::data::Labels;
 use crate::evaluation::metric::{
@@ -34,7 +34,7 @@ pub struct InceptionEvaluation {
     /// What it was measured against.
     pub reference: Set,
     /// How features were computed.
-    pub network: Network,
+    pub network: InceptionNetwork,
     /// What the metrics were asked for.
     pub options: EvaluationOptions,
     /// How the images were made.
@@ -65,7 +65,7 @@ pub struct Kid {
 
 /// Which network saw the images, and how they were resized.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Network {
+pub struct InceptionNetwork {
     /// File of the weights.
     pub weights: PathBuf,
     /// Its hash.
@@ -76,7 +76,7 @@ pub struct Network {
     pub resize: Resize,
 }
 
-impl Network {
+impl InceptionNetwork {
     /// Reads weights and says which they are.
     ///
     /// # Errors
@@ -138,7 +138,7 @@ impl EvaluationOptions {
     ///
     /// # Errors
     /// If it has too few.
-    pub fn check(&self, sample: &Sample) -> Result<(), Error> {
+    pub fn check(&self, sample: &InceptionSet) -> Result<(), Error> {
         let (needed, metric) = (self.neighbours + 1, "precision and recall");
         match &sample.features {
             Some(features) if features.pool.rows() < needed => {
@@ -150,8 +150,8 @@ impl EvaluationOptions {
 }
 
 /// Pairs of images that [`evaluate`] compares for precision and recall: with `n` images it takes time in `n²`.
-pub fn evaluation_pairs(reference: &Sample, generated: &Sample) -> u64 {
-    let rows = |sample: &Sample| sample.features.as_ref().map_or(0, |features| features.pool.rows() as u64);
+pub fn evaluation_pairs(reference: &InceptionSet, generated: &InceptionSet) -> u64 {
+    let rows = |sample: &InceptionSet| sample.features.as_ref().map_or(0, |features| features.pool.rows() as u64);
     let [real, made] = [reference, generated].map(rows);
     if real == 0 || made == 0 { 0 } else { real * real + made * made + 2 * real * made }
 }
@@ -161,9 +161,9 @@ pub fn evaluation_pairs(reference: &Sample, generated: &Sample) -> u64 {
 /// # Errors
 /// If there are too few images for a metric, or the two sides have features of different widths.
 pub fn evaluate(
-    (reference_name, reference): (&str, &Sample),
-    (generated_name, generated): (&str, &Sample),
-    network: Network,
+    (reference_name, reference): (&str, &InceptionSet),
+    (generated_name, generated): (&str, &InceptionSet),
+    network: InceptionNetwork,
     options: EvaluationOptions,
     setting: Setting,
 ) -> Result<InceptionEvaluation, Error> {
@@ -179,7 +179,7 @@ pub fn evaluate(
         Ok::<_, Error>(Kid { mean: spread.mean, deviation: spread.known_deviation(), subset_size: size })
     });
     let score = generated.features.as_ref().map(|features| inception_score(&features.logits, options.score_split));
-    let set = |name: &str, sample: &Sample| Set {
+    let set = |name: &str, sample: &InceptionSet| Set {
         name: name.into(),
         images: sample.features.as_ref().map(|features| features.pool.rows()),
         given_statistics: sample.given_statistics,
@@ -245,18 +245,18 @@ mod tests {
     use crate::evaluation::metric::Gaussian;
     use crate::evaluation::metric::fixture::noise;
 
-    fn sample(rows: usize, seed: u64) -> Sample {
+    fn sample(rows: usize, seed: u64) -> InceptionSet {
         let spatial = Gaussian::from_features(&noise(rows, 4, seed + 10)).unwrap();
         let features = InceptionFeatures { pool: noise(rows, 6, seed), logits: noise(rows, 9, seed + 20), spatial };
         features.try_into().unwrap()
     }
 
-    fn network(published: bool) -> Network {
+    fn network(published: bool) -> InceptionNetwork {
         let sha256 = if published { PUBLISHED_SHA256.into() } else { "0".repeat(64) };
-        Network { weights: "inception.pth".into(), sha256, published, resize: Resize::Adm }
+        InceptionNetwork { weights: "inception.pth".into(), sha256, published, resize: Resize::Adm }
     }
 
-    fn measured(reference: &Sample, published: bool) -> InceptionEvaluation {
+    fn measured(reference: &InceptionSet, published: bool) -> InceptionEvaluation {
         let setting = Setting { labels: Some(Labels::Balanced), seed: Some(7), ..Setting::default() };
         let options = EvaluationOptions { kid_size: 20, kid_subsets: 5, ..EvaluationOptions::default() };
         evaluate(("real", reference), ("made", &sample(40, 2)), network(published), options, setting).unwrap()
@@ -306,7 +306,8 @@ mod tests {
     #[test]
     fn statistics_of_pytorch_fid_give_the_distance_and_the_score_alone() {
         let statistics = Statistics { spatial: None, ..sample(50, 1).statistics };
-        let found = measured(&Sample { statistics, features: None, given_statistics: true, remarks: vec![] }, true);
+        let found =
+            measured(&InceptionSet { statistics, features: None, given_statistics: true, remarks: vec![] }, true);
         assert_eq!(found.fid, measured(&sample(50, 1), true).fid);
         assert_eq!((found.sfid, found.precision, found.recall, &found.kid), (None, None, None, &None));
         assert!(found.inception_score.is_some() && found.reference.given_statistics);

@@ -108,7 +108,7 @@ mod tests {
         let path = folder.path().join("other.npz");
         let pool = Gaussian::from_features(&noise(20, 5, 1)).unwrap();
         Statistics { pool, spatial: None }.write(&path).unwrap();
-        let message = crate::evaluation::inception::Sample::check(&path).unwrap_err().to_string();
+        let message = crate::evaluation::inception::InceptionSet::check(&path).unwrap_err().to_string();
         assert!(message.contains("expected 2048 features") && message.contains("found 5"), "{message}");
     }
 

@@ -178,7 +178,7 @@ fn finite(x: Tensor<4>, t: f64) -> Result<Tensor<4>, SampleError> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use mixflow_schedules::{Interval, Linear, Prediction, Reference, TimeGrid, Use, interval};
+    use mixflow_schedules::{Interval, Linear, Prediction, PublishedCode, TimeGrid, Use, interval};
 
     use super::testing::{Fixture, Gaussian, numbers, order, path, point, prediction, schedules, silent};
     use super::*;
@@ -222,7 +222,7 @@ mod tests {
                 for (method, solver) in METHODS {
                     let (schedule, prediction) = (path(path_name), prediction(kind));
                     let flow = fixture.flow(&schedule, prediction);
-                    let times = times(interval(&schedule, prediction, Use::Ode, Reference::Sit));
+                    let times = times(interval(&schedule, prediction, Use::Ode, PublishedCode::Sit));
                     let name = format!("{path_name}.{kind}.{method}");
                     if !fixture.has(&format!("out.{name}")) {
                         continue;
@@ -260,7 +260,7 @@ mod tests {
         ] {
             let (schedule, prediction) = (path(path_name), prediction(kind));
             let flow = fixture.flow(&schedule, prediction);
-            let times = times(interval(&schedule, prediction, Use::Ode, Reference::Sit));
+            let times = times(interval(&schedule, prediction, Use::Ode, PublishedCode::Sit));
             let name = format!("{path_name}.{kind}.{method}");
             let states = states(&solver, &flow, fixture.tensor("in.z"), &times);
             assert_recorded(&fixture, &name, &states, tolerance);

@@ -48,10 +48,10 @@ impl Source for Named {
         Ok(self.images.iter().map(entry).collect())
     }
 
-    fn samples(&self, start: u64) -> Result<Samples<'_>, Error> {
+    fn samples(&self, start: u64) -> Result<SourceImages<'_>, Error> {
         Ok(Box::new(self.images[start as usize..].iter().map(|&(name, class, brightness)| {
             self.reads.set(self.reads.get() + 1);
-            Ok(Sample { name: name.into(), class, bytes: png(brightness) })
+            Ok(SourceImage { name: name.into(), class, bytes: png(brightness) })
         })))
     }
 }
@@ -77,7 +77,7 @@ fn stored(folder: &Path) -> BTreeMap<String, (u8, usize)> {
 
 fn finish(folder: &Path, source: &dyn Source) {
     let outcome = encode(folder, three(), source, usize::MAX).unwrap();
-    assert!(matches!(outcome, Outcome::Finished(_)));
+    assert!(matches!(outcome, EncodeOutcome::Finished(_)));
 }
 
 fn refuse(folder: &Path, source: &dyn Source, words: &[&str]) {
@@ -111,7 +111,10 @@ fn finished_latents_stay_whole_while_images_are_added() {
         let folder = tempfile::tempdir().unwrap();
         finish(folder.path(), &Named::new(&FIRST));
         let old = files(folder.path());
-        assert!(matches!(encode(folder.path(), three(), &Named::new(&GROWN), most).unwrap(), Outcome::Interrupted));
+        assert!(matches!(
+            encode(folder.path(), three(), &Named::new(&GROWN), most).unwrap(),
+            EncodeOutcome::Interrupted
+        ));
         // As after a kill between two files.
         fs::write(folder.path().join(".shard-00002.safetensors.1.tmp"), "half").unwrap();
         assert_eq!(stored(folder.path()), expected(&FIRST), "stopped after {most}");
@@ -133,7 +136,7 @@ fn finished_latents_stay_whole_while_images_are_added() {
 #[test]
 fn a_stopped_encoding_continues_by_names() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(matches!(encode(folder.path(), three(), &Named::new(&FIRST), 1).unwrap(), Outcome::Interrupted));
+    assert!(matches!(encode(folder.path(), three(), &Named::new(&FIRST), 1).unwrap(), EncodeOutcome::Interrupted));
     finish(folder.path(), &Named::new(&GROWN));
     assert_eq!(stored(folder.path()), expected(&GROWN));
 }
@@ -211,7 +214,7 @@ fn folders_may_grow_and_move_but_not_change() {
     write_images(&moved, &[("even/0.png", 100), ("zebra/9.png", 9)]);
     let source = Directory::open(&moved).unwrap();
     let contents = Contents { classes: source.classes().to_vec(), source: source.describe(), ..three() };
-    assert!(matches!(encode(&latents, contents, &source, usize::MAX).unwrap(), Outcome::Finished(_)));
+    assert!(matches!(encode(&latents, contents, &source, usize::MAX).unwrap(), EncodeOutcome::Finished(_)));
     let found = stored(&latents);
     assert_eq!((found["even/0.png"], found["odd/2.png"], found["zebra/9.png"]), ((100, 0), (2, 1), (9, 2)));
     assert_eq!(Latents::open(&latents).unwrap().classes(), ["even", "odd", "zebra"]);

@@ -18,7 +18,7 @@ use crate::sampling::Images;
 /// A reference batch of guided-diffusion has both parts, of different sets: its statistics are those of the whole
 /// training set, its images, which precision and recall are measured on, only 10,000 of them.
 #[derive(Clone, Debug)]
-pub struct Sample {
+pub struct InceptionSet {
     /// What FID and sFID read.
     pub statistics: Statistics,
     /// What the other metrics read; statistics alone have no images.
@@ -29,7 +29,7 @@ pub struct Sample {
     pub remarks: Vec<String>,
 }
 
-impl Sample {
+impl InceptionSet {
     /// Reads a folder of images, an archive of images, of statistics, or of both. `progress` gets the number of images
     /// that went through the network, and how many there are.
     ///
@@ -147,7 +147,7 @@ fn open(path: &Path) -> Result<(Option<Statistics>, Option<ImageSource>), Error>
     Ok((statistics, images))
 }
 
-impl TryFrom<InceptionFeatures> for Sample {
+impl TryFrom<InceptionFeatures> for InceptionSet {
     type Error = Error;
 
     /// Images that are in memory.

@@ -9,9 +9,9 @@ use crate::numbers::{plus_minus, rounded};
 /// One quantity, measured once per seed. Values that are not finite count as missing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Measurement(#[serde(deserialize_with = "nulls_as_nan")] pub Vec<f64>);
+pub struct PerSeed(#[serde(deserialize_with = "nulls_as_nan")] pub Vec<f64>);
 
-impl Measurement {
+impl PerSeed {
     /// The values that are numbers.
     pub fn finite(&self) -> impl Iterator<Item = f64> + '_ {
         self.0.iter().copied().filter(|value| value.is_finite())
@@ -54,25 +54,25 @@ impl Measurement {
 }
 
 /// As [`plus_minus`]; `–` without a value.
-impl fmt::Display for Measurement {
+impl fmt::Display for PerSeed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(&self.mean().map_or_else(|| "–".to_owned(), |mean| plus_minus(mean, self.deviation())))
     }
 }
 
-impl From<f64> for Measurement {
+impl From<f64> for PerSeed {
     fn from(value: f64) -> Self {
         Self(vec![value])
     }
 }
 
-impl<const N: usize> From<[f64; N]> for Measurement {
+impl<const N: usize> From<[f64; N]> for PerSeed {
     fn from(values: [f64; N]) -> Self {
         Self(values.to_vec())
     }
 }
 
-impl FromIterator<f64> for Measurement {
+impl FromIterator<f64> for PerSeed {
     fn from_iter<I: IntoIterator<Item = f64>>(values: I) -> Self {
         Self(values.into_iter().collect())
     }
@@ -102,17 +102,17 @@ mod tests {
 
     #[test]
     fn values_that_are_not_finite_are_missing() {
-        let measurement = Measurement::from([1.0, f64::NAN, 3.0, f64::INFINITY]);
+        let measurement = PerSeed::from([1.0, f64::NAN, 3.0, f64::INFINITY]);
         assert_eq!(measurement.mean(), Some(2.0));
         assert_eq!(measurement.deviation(), Some(2.0_f64.sqrt()));
         assert_eq!(measurement.range(), Some((1.0, 3.0)));
-        assert_eq!(Measurement::default().to_string(), "–");
-        assert_eq!(Measurement::from([0.5]).to_string(), "0.5000");
+        assert_eq!(PerSeed::default().to_string(), "–");
+        assert_eq!(PerSeed::from([0.5]).to_string(), "0.5000");
     }
 
     /// Three values around a mean, with this sample deviation.
     fn around(mean: f64, deviation: f64) -> String {
-        Measurement::from([mean - deviation, mean, mean + deviation]).to_string()
+        PerSeed::from([mean - deviation, mean, mean + deviation]).to_string()
     }
 
     #[test]
@@ -138,19 +138,19 @@ mod tests {
         for (value, shown) in
             [(1079.709284832, "1080"), (148.23, "148.2"), (2.27, "2.270"), (-0.000454, "-0.000454"), (0.0, "0.00")]
         {
-            assert_eq!(Measurement::from(value).to_string(), shown);
+            assert_eq!(PerSeed::from(value).to_string(), shown);
         }
         // No spread over seeds is no knowledge of the next digit.
-        assert_eq!(Measurement::from([0.25; 3]).to_string(), "0.2500 ± 0.0000");
-        assert_eq!(Measurement::from([0.25; 3]).rounded(3), ("0.250".into(), Some("0.000".into())));
-        assert_eq!(format!("{:>8}", Measurement::from(0.25)), "  0.2500");
+        assert_eq!(PerSeed::from([0.25; 3]).to_string(), "0.2500 ± 0.0000");
+        assert_eq!(PerSeed::from([0.25; 3]).rounded(3), ("0.250".into(), Some("0.000".into())));
+        assert_eq!(format!("{:>8}", PerSeed::from(0.25)), "  0.2500");
     }
 
     #[test]
     fn nan_survives_json() {
-        let json = serde_json::to_string(&(Measurement::from([1.0, f64::NAN]), Point(3.0, f64::NAN))).unwrap();
+        let json = serde_json::to_string(&(PerSeed::from([1.0, f64::NAN]), Point(3.0, f64::NAN))).unwrap();
         assert_eq!(json, "[[1.0,null],[3.0,null]]");
-        let (measurement, point): (Measurement, Point) = serde_json::from_str(&json).unwrap();
+        let (measurement, point): (PerSeed, Point) = serde_json::from_str(&json).unwrap();
         assert_eq!(measurement.count(), 1);
         assert!(point.0 == 3.0 && point.1.is_nan());
     }
