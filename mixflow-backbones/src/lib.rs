@@ -7,6 +7,7 @@
 //! Module paths and tensor layouts follow the published PyTorch checkpoints, so that a file's tensor is the parameter
 //! of the same name and needs no transposition.
 
+pub mod activations;
 pub mod aligned;
 pub mod autoencoder;
 pub mod backbone;
@@ -42,6 +43,7 @@ pub mod testing;
 pub mod vit;
 pub mod weights;
 
+pub use activations::Activations;
 pub use aligned::{Aligned, AlignedBackbone};
 pub use autoencoder::Autoencoder;
 pub use backbone::Backbone;

@@ -11,7 +11,7 @@ use crate::lightning_dit::{LightningDit, LightningDitConfig};
 use crate::repa::{Repa, RepaConfig};
 use crate::sit::{Sit, SitConfig};
 use crate::weights::Weights;
-use crate::{Aligned, AlignedBackbone, Backbone, ClassLabels, Error, Invalid, Precision};
+use crate::{Activations, Aligned, AlignedBackbone, Backbone, ClassLabels, Error, Invalid, Precision};
 
 /// The networks for class labels: type, shape, and what people call it. A new one is a line here.
 macro_rules! networks {
@@ -209,14 +209,13 @@ impl NetworkConfig {
         }
     }
 
-    /// Numbers that a training step keeps of one image for its backward pass, by the layers of the blocks alone.
-    pub fn activations(&self) -> u64 {
-        let tokens: usize = self.token_grid().iter().product();
+    /// What a training step keeps of one image for its backward pass.
+    pub fn activations(&self) -> Activations {
+        let tokens = self.token_grid().iter().product();
         let stacks = networks!(inside Self, self, config => config.stacks());
-        // A block keeps ten values a channel (two normalised inputs, three of attention and its result, two branches, two
-        // sums) and the hidden layer before and after its activation.
-        let values = stacks.iter().map(|stack| stack.depth * (10 * stack.width + 2 * stack.hidden));
-        (tokens * values.sum::<usize>()) as u64
+        let stacks =
+            stacks.iter().map(|stack| Activations::of_blocks(stack.depth, [tokens, stack.width, stack.hidden]));
+        stacks.reduce(Activations::and).unwrap_or_default()
     }
 }
 

@@ -13,6 +13,7 @@ mod fuzz;
 mod inception;
 mod lightning_dit;
 mod loading;
+mod memory;
 mod mixflow;
 mod names;
 mod optimizer;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use mixflow::memory;
 use mixflow::plan::{DecoderPlan, Machine, Plan as Costs};
 
 use crate::bench::matmul_rate;
@@ -34,7 +35,7 @@ impl Plan {
         if self.device == "here" {
             let speed = matmul_rate();
             let origin = format!("matrix products of 1,024 x 1,024: {:.0} GFLOP/s", speed / 1e9);
-            return Ok(Machine { name: "this machine".into(), speed, origin });
+            return Ok(Machine { name: "this machine".into(), speed, origin, memory: memory() });
         }
         Machine::named(&self.device).ok_or_else(|| {
             let known: Vec<_> = Machine::names().collect();

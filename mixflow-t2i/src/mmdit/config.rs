@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
-use mixflow::backbones::Invalid;
+use mixflow::backbones::{Activations, Invalid};
 use mixflow::backbones::embed::{PatchEmbedding, sin_cos_2d_spaced};
 use mixflow::backbones::init::Initializer;
 use serde::{Deserialize, Serialize};
@@ -141,11 +141,19 @@ impl MmDitConfig {
         (layers + attention + dual + modulations + ends) as u64
     }
 
-    /// Numbers that a training step keeps of one image for its backward pass, by the layers of the blocks alone.
-    pub fn activations(&self, text: usize) -> u64 {
-        // As in `NetworkConfig::activations`, and normalisation, three of attention and its result of the second attention.
+    /// What a training step keeps of one image and `text` tokens for its backward pass.
+    pub fn activations(&self, text: usize) -> Activations {
         let (all, image) = (self.tokens() + text, self.tokens());
-        (self.width * (self.depth * all * (10 + 2 * 4) + self.dual_attention.len() * image * 5)) as u64
+        let blocks = Activations::of_blocks(self.depth, [all, self.width, 4 * self.width]);
+        // Normalised input, three of attention and its result of a second attention.
+        let second = (5 * image * self.width) as u64;
+        let [sums, products] = blocks.block;
+        let dual = self.dual_attention.len() as u64;
+        Activations {
+            products: blocks.products + dual * second,
+            block: [sums, products + dual.min(1) * second],
+            ..blocks
+        }
     }
 
     /// Those of an image.

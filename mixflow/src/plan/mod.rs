@@ -26,16 +26,19 @@ pub struct Machine {
     pub speed: f64,
     /// Where `speed` comes from, in words.
     pub origin: String,
+    /// Its memory in bytes.
+    pub memory: u64,
 }
 
-/// Names of devices, their peak in 32-bit operations a second without tensor cores, as the makers' data sheets state it.
-const PEAKS: [(&str, f64); 6] = [
-    ("a100", 19.5e12),
-    ("h100", 67e12),
-    ("h200", 67e12),
-    ("l40s", 91.6e12),
-    ("rtx-3090", 35.6e12),
-    ("rtx-4090", 82.6e12),
+/// Names of devices, their peak in 32-bit operations a second without tensor cores, and their memory in gigabytes, as the
+/// makers' data sheets state them.
+const DEVICES: [(&str, f64, u64); 6] = [
+    ("a100", 19.5e12, 80),
+    ("h100", 67e12, 80),
+    ("h200", 67e12, 141),
+    ("l40s", 91.6e12, 48),
+    ("rtx-3090", 35.6e12, 24),
+    ("rtx-4090", 82.6e12, 24),
 ];
 
 /// The part of its peak that training of a transformer commonly reaches.
@@ -44,15 +47,15 @@ const UTILISATION: f64 = 0.4;
 impl Machine {
     /// The names that [`named`](Self::named) knows.
     pub fn names() -> impl Iterator<Item = &'static str> {
-        PEAKS.iter().map(|(name, _)| *name)
+        DEVICES.iter().map(|(name, ..)| *name)
     }
 
     /// A device by name, at 40 % of its peak; none if it is unknown.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        let (name, peak) = PEAKS.iter().find(|(known, _)| *known == name)?;
+        let (name, peak, memory) = DEVICES.iter().find(|(known, ..)| *known == name)?;
         let origin = format!("{:.0} % of {} TFLOP/s in 32 bits", 100.0 * UTILISATION, peak / 1e12);
-        Some(Self { name: (*name).into(), speed: UTILISATION * peak, origin })
+        Some(Self { name: (*name).into(), speed: UTILISATION * peak, origin, memory: memory * 1_000_000_000 })
     }
 }
 
@@ -67,6 +70,9 @@ pub struct Plan {
     pub multiply_adds: u64,
     /// Bytes in training, by part.
     pub memory: Vec<(&'static str, u64)>,
+    /// Fewest parts of a batch, `training.accumulation`, with which a training fits the machine's memory: of blocks that keep
+    /// what they compute, and of those that are run again, `training.recompute`; none where no number does.
+    pub fits: [Option<usize>; 2],
     /// Bytes beside weights, moments and average while a checkpoint is written, when there are no gradients and activations;
     /// in the memory of the CPU.
     pub checkpoint: u64,
@@ -117,6 +123,9 @@ const CHECKPOINT: u64 = 4;
 /// Copies that a training leaves: the two newest checkpoints and the averaged weights.
 const KEPT: u64 = 2 * CHECKPOINT + 1;
 
+/// Place of the activations among the parts of the memory.
+const ACTIVATIONS: usize = 4;
+
 /// Bytes of a product of numbers; what no machine has ends at the largest number.
 fn bytes(factors: &[u64]) -> u64 {
     factors.iter().fold(BYTES, |product, &factor| product.saturating_mul(factor))
@@ -160,8 +169,12 @@ impl Plan {
             ("gradients", bytes(&[parameters])),
             ("moments of AdamW", bytes(&[2, parameters])),
             ("moving average", bytes(&[parameters])),
-            ("activations of a batch", bytes(&[part, activations])),
+            ("activations of a batch", part.saturating_mul(activations.bytes(training.precision, training.recompute))),
         ];
+        if !training.precision.is_full() {
+            // They are kept with the graph of a step.
+            memory.push(("weights in 16 bits", bytes(&[parameters]) / 2));
+        }
         if arms > 0 {
             memory.push(("networks of the arms", bytes(&[arms, parameters])));
         }
@@ -173,11 +186,23 @@ impl Plan {
         if let Some(target) = &target {
             memory.push(("target encoder", bytes(&[target.parameters])));
         }
+        let together = |memory: &[(&str, u64)]| memory.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
+        let beside = together(&memory) - memory[ACTIVATIONS].1;
+        let fits = [false, true].map(|recompute| {
+            let image = activations.bytes(training.precision, recompute);
+            let fits = |parts: &usize| {
+                let part = (training.batch / parts) as u64;
+                training.batch.is_multiple_of(*parts)
+                    && beside.saturating_add(part.saturating_mul(image)) <= machine.memory
+            };
+            (1..=training.batch).find(fits)
+        });
         let mut plan = Self {
             network: network.name().into(),
             parameters,
             multiply_adds,
             memory,
+            fits,
             // All of it as it is, and two of the copies once more as the bytes of a file.
             checkpoint: bytes(&[CHECKPOINT + 2, parameters]),
             disk: bytes(&[arms.saturating_add(1), KEPT, parameters]),
@@ -346,6 +371,13 @@ impl fmt::Display for Plan {
             writeln!(f, "  {part:<26}{:>9}", gigabytes(*bytes))?;
         }
         writeln!(f, "  {:<26}{:>9}", "together", gigabytes(self.total_memory()))?;
+        let parts = self.fits.map(|parts| match parts {
+            Some(1) => "whole batches".to_owned(),
+            Some(parts) => format!("training.accumulation={parts}"),
+            None => "not at all".to_owned(),
+        });
+        let memory = format!("fits {} with", gigabytes(machine.memory).trim());
+        writeln!(f, "  {memory:<26} {}; if training.recompute=true, {}", parts[0], parts[1])?;
         writeln!(f, "{:<28}{:>9} in memory while it is written", "copy for a checkpoint", gigabytes(self.checkpoint))?;
         writeln!(f, "{:<28}{:>9} on disk", "checkpoints and weights", gigabytes(self.disk))?;
         writeln!(f, "times on {} ({})", machine.name, machine.origin)?;

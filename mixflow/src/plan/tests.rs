@@ -120,3 +120,28 @@ fn unknown_machines_have_no_speed() {
     assert_eq!(Machine::named("abacus"), None);
     assert!(Machine::names().all(|name| Machine::named(name).is_some()));
 }
+
+/// Numbers by hand: a block of SiT-XL/2 keeps 4 · 1152 + 4608 numbers of 4 bytes and 6 · 1152 + 4608 of 2 a token.
+#[test]
+fn how_a_run_fits_a_card_is_said() {
+    let network = r#"network={"kind":"sit","input_size":32,"patch":2,"channels":4,"width":1152,"depth":28,
+        "heads":16,"hidden":4608,"classes":1000,"learn_sigma":true}"#;
+    let plan = |precision: &str, device: &str| {
+        let changes =
+            set(&[network, "training.batch=256", &format!("training.precision={precision}"), "post_training=null"]);
+        Plan::new(&Recipe::read("digits", &changes).unwrap(), Machine::named(device).unwrap()).unwrap()
+    };
+    let bf16 = plan("bf16", "h100");
+    let image = 28 * 256 * (4 * (4 * 1152 + 4608) + 2 * (6 * 1152 + 4608));
+    assert_eq!(bf16.memory[ACTIVATIONS], ("activations of a batch", 256 * image));
+    // 5.5 copies of 675,129,632 weights of 4 bytes leave 65.1 GB of 80: 151 images.
+    assert_eq!(bf16.fits, [Some(2), Some(1)]);
+    assert!(bf16.to_string().contains("training.accumulation=2; if training.recompute=true, whole batches"), "{bf16}");
+    // 595 MB an image, 66.5 GB left: 111 images. Of 24 GB 10.5 are left: 17 images, or 193 of 54 MB.
+    assert_eq!(plan("f32", "h100").fits, [Some(4), Some(1)]);
+    assert_eq!(plan("f32", "rtx-3090").fits, [Some(16), Some(2)]);
+    let small = Machine { memory: 10_000_000_000, ..Machine::named("rtx-3090").unwrap() };
+    let recipe = Recipe::read("digits", &set(&[network, "post_training=null"])).unwrap();
+    let text = Plan::new(&recipe, small).unwrap().to_string();
+    assert!(text.contains("not at all; if training.recompute=true, not at all"), "{text}");
+}

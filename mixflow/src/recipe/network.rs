@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use mixflow_backbones::weights::Weights;
-use mixflow_backbones::{Backbone, Invalid, Network, NetworkConfig};
+use mixflow_backbones::{Activations, Backbone, Invalid, Network, NetworkConfig};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -28,8 +28,8 @@ pub struct NetworkCost {
     pub multiply_adds: u64,
     /// The same in training, where there may be more.
     pub training_multiply_adds: u64,
-    /// Numbers that a training step keeps of one image for its backward pass.
-    pub activations: u64,
+    /// What a training step keeps of one image for its backward pass.
+    pub activations: Activations,
     /// What else takes time before a training, in words.
     pub beside: Option<String>,
 }

@@ -1,0 +1,41 @@
+//! What a plan says of memory is what a step takes.
+
+use burn::tensor::{Device, Distribution, Tensor};
+use mixflow::train::{OptimizerConfig, TrainState};
+use mixflow::{Batch, FlowMatching};
+use mixflow_backbones::sit::SitConfig;
+use mixflow_backbones::{Backbone, ClassLabels, Network, NetworkConfig, Precision};
+use mixflow_schedules::Linear;
+
+use crate::allocation::peak;
+
+/// On the CPU, which rounds in `f32`: 16 bits save nothing here.
+#[test]
+fn a_step_takes_the_memory_that_is_planned() {
+    const BATCH: usize = 16;
+    let device = Device::default().autodiff();
+    let sit = SitConfig {
+        input_size: 32,
+        patch: 4,
+        channels: 4,
+        width: 96,
+        depth: 8,
+        heads: 4,
+        hidden: 384,
+        classes: 10,
+        ..SitConfig::small(4)
+    };
+    let config = NetworkConfig::Sit(sit);
+    let gradients = 4 * config.parameters();
+    for recompute in [false, true] {
+        let network: Network = config.init(0, &device);
+        let network = if recompute { network.recomputing().expect("SiT runs its blocks again") } else { network };
+        let images = Tensor::random([BATCH, 4, 32, 32], Distribution::Normal(0.0, 1.0), &device);
+        let batch = Batch::new(images, ClassLabels::new(&[3; BATCH], 10, &device), 0);
+        let state = TrainState::new(network);
+        let (_, found) = peak(|| state.step(&FlowMatching::new(Linear), [batch], 0, &OptimizerConfig::default()));
+        let planned = BATCH as u64 * config.activations().bytes(Precision::F32, recompute) + gradients;
+        let ratio = found as f64 / planned as f64;
+        assert!((0.85..1.15).contains(&ratio), "recompute {recompute}: took {found}, planned {planned}: {ratio:.3}");
+    }
+}
