@@ -252,6 +252,7 @@ fn losses(recipe: &Recipe, folder: PathBuf, objective: &impl Objective<Network>)
         conditioner: Arc::new(Classes(recipe.network.classes())),
         flip: recipe.data.flip(),
         encoder: None,
+        beside: &[],
         stop: &AtomicBool::new(false),
     };
     let mut losses = vec![];

@@ -2,6 +2,7 @@
 
 mod allocation;
 mod decoder_recipe;
+mod devices;
 mod diffusion;
 mod dit;
 mod dit_dh;

@@ -96,6 +96,7 @@ fn a_network_without_bf16_is_not_trained_in_it() {
         conditioner: Arc::new(Unconditional),
         flip: false,
         encoder: None,
+        beside: &[],
         stop: &AtomicBool::new(false),
     };
     let network = TinyNet::of(&Fixture::read("mixflow/mixflow_rae_linear"), &Device::default());

@@ -46,6 +46,18 @@ pub(crate) fn train(
     stop: &AtomicBool,
     tell: impl FnMut(Event),
 ) -> Result<Outcome<TrainState<Network>>, Error> {
+    train_on(recipe, folder, objective, &[], stop, tell)
+}
+
+/// With devices beside the first.
+pub(crate) fn train_on(
+    recipe: &Recipe,
+    folder: &Path,
+    objective: &impl Objective<Network>,
+    beside: &[Device],
+    stop: &AtomicBool,
+    tell: impl FnMut(Event),
+) -> Result<Outcome<TrainState<Network>>, Error> {
     let run = Run {
         folder: folder.into(),
         recipe: recipe.to_value(),
@@ -55,6 +67,7 @@ pub(crate) fn train(
         conditioner: Arc::new(Classes(recipe.network.classes())),
         flip: true,
         encoder: None,
+        beside,
         stop,
     };
     run.train(network(recipe), objective, tell)

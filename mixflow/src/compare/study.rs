@@ -291,6 +291,7 @@ impl<N: NetworkSettings> Study<'_, N> {
             conditioner: self.conditioner.clone(),
             flip: self.recipe.data.flip(),
             encoder: self.encoder,
+            beside: &[],
             stop: self.stop,
         };
         let tell = |event: Event| tell(Progress::Training { folder: &run.folder, event });

@@ -343,6 +343,7 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
             conditioner: self.conditioner.clone(),
             flip: recipe.data.flip(),
             encoder: self.encoder(),
+            beside: &[],
             stop: self.stop,
         };
         let objective = recipe.network.objective(&recipe.objective);

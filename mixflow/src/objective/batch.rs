@@ -70,12 +70,28 @@ impl<C: Condition> StepBatches<C> {
         !self.examples.tokens.is_empty()
     }
 
-    /// One part after the other, each put on the device when it is asked for.
-    pub fn on(self, device: &Device) -> impl Iterator<Item = Batch<C>> + use<C> {
+    /// The parts of each device, as many after one another as [`on`](Self::on) puts there.
+    ///
+    /// # Panics
+    /// Unless the number of devices divides that of the parts.
+    pub(crate) fn among(self, devices: &[Device]) -> Vec<impl Iterator<Item = Batch<C>> + Send + use<C>> {
         let Self { examples, conditions } = self;
-        let (size, device) = (examples.labels.len() / conditions.len(), device.clone());
-        let parts = conditions.into_iter().enumerate();
-        parts.map(move |(part, told)| Batch::of(&examples, part * size..(part + 1) * size, told, &device))
+        let (size, share) = (examples.labels.len() / conditions.len(), conditions.len() / devices.len());
+        assert_eq!(share * devices.len(), conditions.len(), "each device has as many parts");
+        let (examples, mut conditions) = (Arc::new(examples), conditions.into_iter().enumerate());
+        let of_each = devices.iter().map(|device| {
+            let (examples, device) = (examples.clone(), device.clone());
+            let parts: Vec<_> = conditions.by_ref().take(share).collect();
+            parts
+                .into_iter()
+                .map(move |(part, told)| Batch::of(&examples, part * size..(part + 1) * size, told, &device))
+        });
+        of_each.collect()
+    }
+
+    /// One part after the other, each put on the device when it is asked for.
+    pub fn on(self, device: &Device) -> impl Iterator<Item = Batch<C>> + Send + use<C> {
+        self.among(std::slice::from_ref(device)).swap_remove(0)
     }
 }
 

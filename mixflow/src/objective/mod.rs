@@ -19,7 +19,7 @@ use std::fmt::Debug;
 use mixflow_backbones::Backbone;
 
 /// A differentiable loss of a backbone on a batch.
-pub trait Objective<B: Backbone>: Debug {
+pub trait Objective<B: Backbone>: Debug + Sync {
     /// The mean over the batch. `seed` and the batch's positions determine all draws. A loss without parts to log
     /// is a tensor, `[1]`: `tensor.into()`.
     fn loss(&self, backbone: &B, batch: Batch<B::Condition>, seed: u64) -> Loss;

@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::difference::{Difference, relocated};
-use super::step_loop::{Event, Outcome, StepLoop, Stepped};
+use super::replicas::Replicas;
+use super::step_loop::{Event, Outcome, StepLoop, Stepped, Trainee};
 use super::{OptimizerConfig, TrainState};
 use crate::Error;
 use crate::data::{Conditioner, Dataset, Fingerprint, Loader, LoaderConfig};
@@ -122,6 +123,10 @@ pub struct Run<'a, C> {
     pub flip: bool,
     /// Encoders that see every clean image, where the objective aligns with them and the data has no features stored.
     pub encoder: Option<&'a dyn TargetEncoder>,
+    /// Devices beside that of the network: each computes an equal share of a batch, on a thread of its own, and takes the same
+    /// step. A run can go on with another number of them; with them a step is the same but for the order that gradients are
+    /// added in.
+    pub beside: &'a [Device],
     /// Set from elsewhere, it ends the run after the step in progress.
     pub stop: &'a AtomicBool,
 }
@@ -155,7 +160,10 @@ impl<C: Condition> Run<'_, C> {
             false => network,
         };
         let objective = &InPrecision { objective, precision: config.precision };
-        let state = steps.resume(TrainState::new(network.train()), &mut tell)?;
+        let devices: Vec<_> =
+            [&device].into_iter().chain(self.beside).map(|device| device.clone().autodiff()).collect();
+        self.check_shares(devices.len())?;
+        let state = steps.resume(Replicas::new(network.train(), &devices[1..]), &mut tell)?;
         let loading = LoaderConfig {
             seed: self.seed,
             batch: config.batch,
@@ -163,16 +171,37 @@ impl<C: Condition> Run<'_, C> {
             flip: self.flip,
             workers: config.workers,
         };
-        let mut batches = Loader::in_parts(self.data.clone(), loading, config.accumulation, self.conditioner.clone())?;
-        let step = |state: TrainState<B>| {
+        let parts = config.accumulation * devices.len();
+        let mut batches = Loader::in_parts(self.data.clone(), loading, parts, self.conditioner.clone())?;
+        let step = |state: Replicas<B>| {
             let batches = batches.next().expect("batches have no end, and nothing is read after an error")?;
-            let batches = self.with_features(batches, &device);
-            let (state, report) = state.step(objective, batches, self.seed, &config.optimizer);
+            let (state, report) = match &self.encoder.filter(|_| !batches.has_features()) {
+                None => state.step(objective, batches.among(&devices), self.seed, &config.optimizer),
+                Some(encoder) => {
+                    let batches = self.with_features(batches, *encoder, &devices);
+                    state.step(objective, batches, self.seed, &config.optimizer)
+                }
+            };
             Ok(Stepped { state, report })
         };
-        let outcome = steps.run(state, step, &mut tell)?;
+        let outcome = match steps.run(state, step, &mut tell)? {
+            Outcome::Finished(state) => Outcome::Finished(state.into_first()),
+            Outcome::Interrupted { step } => Outcome::Interrupted { step },
+        };
         self.data.remarks().into_iter().for_each(|line| tell(Event::Warning(line)));
         Ok(outcome)
+    }
+
+    /// Refuses a batch that cannot be shared equally.
+    fn check_shares(&self, devices: usize) -> Result<(), Error> {
+        let TrainConfig { batch, accumulation, .. } = *self.config;
+        match batch.is_multiple_of(accumulation * devices) {
+            true => Ok(()),
+            false => Err(self.fault(format!(
+                "training.batch must be divisible by training.accumulation times the number of devices, found {batch}, \
+                 {accumulation} and {devices}"
+            ))),
+        }
     }
 
     /// Refuses a precision that the network or the device does not know.
@@ -190,16 +219,26 @@ impl<C: Condition> Run<'_, C> {
         Error::unfit(self.folder.display(), reason)
     }
 
-    /// The parts of a step, with what the encoder says of their images where they are stored without.
-    fn with_features(&self, step: StepBatches<C>, device: &Device) -> impl Iterator<Item = Batch<C>> + use<'_, C> {
-        let encoder = self.encoder.filter(|_| !step.has_features());
-        step.on(device).map(move |batch| match encoder {
-            Some(encoder) => {
-                let features = encoder.features(batch.images.clone().inner());
-                batch.with_features(features.into_iter().map(Tensor::from_inner).collect())
-            }
-            None => batch,
-        })
+    /// The parts of a step, with what the encoder says of their images where they are stored without; it is on the first
+    /// device, so that what it says travels.
+    fn with_features(
+        &self,
+        step: StepBatches<C>,
+        encoder: &dyn TargetEncoder,
+        devices: &[Device],
+    ) -> Vec<impl Iterator<Item = Batch<C>> + Send + use<C>> {
+        let shares = step.among(devices).into_iter().zip(devices);
+        let with = |(share, device): (_, &Device)| {
+            let share: Vec<Batch<C>> = Iterator::collect(share);
+            let batches = share.into_iter().map(|batch| {
+                let features = encoder.features(batch.images.clone().inner().to_device(&devices[0].clone().inner()));
+                let features = features.into_iter().map(|features| features.to_device(&device.clone().inner()));
+                let features = features.map(Tensor::from_inner).collect();
+                batch.with_features(features)
+            });
+            batches.collect::<Vec<_>>().into_iter()
+        };
+        shares.map(with).collect()
     }
 }
 

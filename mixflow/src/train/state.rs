@@ -6,10 +6,11 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Tensor, TensorData};
 use mixflow_backbones::Backbone;
-use mixflow_backbones::ops::{AdamW, AdamWState, read, squared_norm};
+use mixflow_backbones::ops::{AdamW, AdamWState, squared_norm};
 use mixflow_backbones::weights::{Misfit, Mismatch};
 
 use super::OptimizerConfig;
+use super::scalars::{Numbers, Scalars};
 use crate::objective::{Batch, Loss, Objective};
 
 /// A network in training: its weights, their moving average, the optimiser's moments and the step.
@@ -27,6 +28,13 @@ struct Memory {
     first_moment: Tensor<1>,
     second_moment: Tensor<1>,
     average: Tensor<1>,
+}
+
+/// What some parts of a step come to.
+pub(super) struct Share {
+    /// Those of all parts, added up.
+    pub(super) gradients: GradientsParams,
+    pub(super) scalars: Scalars,
 }
 
 /// What a step found.
@@ -81,19 +89,26 @@ impl<B: Module> TrainState<B> {
     ///
     /// A loss or gradient that is not finite leaves weights, average and moments as they were.
     pub fn minimise<L: Into<Loss>>(
-        mut self,
+        self,
         losses_of: impl IntoIterator<Item = impl FnOnce(&B) -> L>,
         config: &OptimizerConfig,
     ) -> (Self, StepReport) {
+        let share = self.gather(losses_of);
+        let squares = self.squares(&share.gradients);
+        let numbers = Numbers::read(vec![share.scalars], squares);
+        self.finish(share.gradients, numbers, config)
+    }
+
+    /// The gradients of these losses, added up, and what there is to tell of them.
+    pub(super) fn gather<L: Into<Loss>>(&self, losses_of: impl IntoIterator<Item = impl FnOnce(&B) -> L>) -> Share {
         let mut gradients: Option<GradientsParams> = None;
-        // The losses of all parts, their terms and the squared norms stay on the device, until all is asked of it.
-        let (mut losses, mut names, mut terms) = (vec![], vec![], vec![]);
+        let mut scalars = Scalars::default();
         for loss_of in losses_of {
             let loss: Loss = loss_of(&self.backbone).into();
-            losses.push(loss.total.clone().inner());
+            scalars.losses.push(loss.total.clone().inner());
             for (name, term) in loss.terms {
-                names.push(name);
-                terms.push(if term.is_autodiff() { term.inner() } else { term });
+                scalars.names.push(name);
+                scalars.terms.push(if term.is_autodiff() { term.inner() } else { term });
             }
             let new = GradientsParams::from_grads(loss.total.backward(), &self.backbone);
             gradients = Some(match gradients {
@@ -101,20 +116,29 @@ impl<B: Module> TrainState<B> {
                 Some(sum) => add(&self.backbone, sum, new),
             });
         }
-        let count = losses.len();
-        let parts = count as f64;
-        let mut gradients = gradients.expect("a step has at least one batch");
-        let mut norm = Norm { gradients: &gradients, squares: vec![] };
-        self.backbone.visit(&mut norm);
-        let numbers = read([losses, terms, norm.squares].concat());
-        let (losses, numbers) = numbers.split_at(count);
-        let (terms, squares) = numbers.split_at(names.len());
+        Share { gradients: gradients.expect("a step has at least one batch"), scalars }
+    }
 
+    /// The squared norm of each gradient.
+    pub(super) fn squares(&self, gradients: &GradientsParams) -> Vec<Tensor<1>> {
+        let mut norm = Norm { gradients, squares: vec![] };
+        self.backbone.visit(&mut norm);
+        norm.squares
+    }
+
+    /// The update by the gradients of as many parts as `numbers` tells of, added up.
+    pub(super) fn finish(
+        mut self,
+        mut gradients: GradientsParams,
+        numbers: Numbers,
+        config: &OptimizerConfig,
+    ) -> (Self, StepReport) {
+        let Numbers { loss, terms, gradient_norm, parts } = numbers;
         let mut report = StepReport {
             step: self.step,
-            loss: losses.iter().sum::<f64>() / parts,
-            terms: means(names.into_iter().zip(terms), parts),
-            gradient_norm: squares.iter().sum::<f64>().sqrt() / parts,
+            loss,
+            terms,
+            gradient_norm,
             learning_rate: config.learning_rate.at(self.step),
             finite: false,
         };
@@ -178,18 +202,6 @@ impl<B: Module> TrainState<B> {
     fn with(&self, part: impl Fn(&Memory) -> &Tensor<1>) -> B {
         self.backbone.valid().map(&mut Replace(|id| part(&self.memory[&id]).clone()))
     }
-}
-
-/// Each term's mean over the parts of a step; one that a part lacks is 0 there.
-fn means<'a>(terms: impl Iterator<Item = (&'static str, &'a f64)>, parts: f64) -> Vec<(&'static str, f64)> {
-    let mut sums: Vec<(&'static str, f64)> = vec![];
-    for (name, &value) in terms {
-        match sums.iter_mut().find(|(known, _)| *known == name) {
-            Some((_, sum)) => *sum += value,
-            None => sums.push((name, value)),
-        }
-    }
-    sums.into_iter().map(|(name, sum)| (name, sum / parts)).collect()
 }
 
 impl<B: Backbone> TrainState<B> {

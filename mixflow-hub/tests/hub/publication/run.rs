@@ -45,6 +45,7 @@ pub(crate) fn train(folder: &Path, changes: Value) -> Recipe {
         conditioner: Arc::new(Classes(recipe.network.classes())),
         flip: false,
         encoder: None,
+        beside: &[],
         stop: &GO_ON,
     };
     let network = recipe.network.init(recipe.seed, &Default::default());

@@ -1,0 +1,112 @@
+//! A training on several devices is the one on a single device.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use burn::tensor::Device;
+use mixflow::recipe::Recipe;
+use mixflow::train::{Checkpoints, Event, Snapshot, StepReport};
+use mixflow::{Batch, Loss, Objective};
+use mixflow_backbones::{ClassLabels, Network};
+
+use crate::resume::train_on;
+
+/// Twelve examples a step, so that one, two, three and four devices have equal shares.
+fn recipe(steps: u64) -> Recipe {
+    let mut recipe = crate::resume::recipe(1000);
+    (recipe.training.batch, recipe.training.steps, recipe.training.checkpoint_every) = (12, steps, steps);
+    recipe
+}
+
+/// Trains until the end on so many devices, each the CPU; what was told, and the state.
+fn train(recipe: &Recipe, folder: &Path, devices: usize) -> (Vec<StepReport>, Snapshot) {
+    let mut reports = vec![];
+    let tell = |event: Event| {
+        if let Event::Stepped(report) = event {
+            reports.push(report.clone());
+        }
+    };
+    let beside = vec![Device::flex(); devices - 1];
+    let objective = recipe.objective.flow_matching();
+    train_on(recipe, folder, &objective, &beside, &AtomicBool::new(false), tell).expect("training succeeds");
+    let latest = Checkpoints::new(folder.join("checkpoints"), 2).latest().expect("the folder can be listed");
+    (reports, latest.checkpoint.expect("a finished run has a checkpoint").snapshot)
+}
+
+/// The largest difference of two states' weights and averages.
+fn apart(a: &Snapshot, b: &Snapshot) -> f64 {
+    let pairs = a.weights.iter().zip(&b.weights).chain(a.average.iter().zip(&b.average));
+    let differences = pairs.flat_map(|((name, a), (other, b))| {
+        assert_eq!(name, other);
+        a.iter::<f64>().zip(b.iter::<f64>().collect::<Vec<_>>()).map(|(a, b)| (a - b).abs()).collect::<Vec<_>>()
+    });
+    differences.fold(0.0, f64::max)
+}
+
+#[test]
+fn weights_are_the_same_on_one_two_and_three_devices() {
+    let recipe = recipe(20);
+    let folder = || tempfile::tempdir().expect("a folder");
+    let (alone, expected) = train(&recipe, folder().path(), 1);
+    for devices in [2, 3] {
+        let (reports, state) = train(&recipe, folder().path(), devices);
+        assert!(apart(&state, &expected) < 1e-6, "{devices} devices: {:e}", apart(&state, &expected));
+        assert_eq!(reports.len(), alone.len());
+        for (report, alone) in reports.iter().zip(&alone) {
+            assert!((report.loss - alone.loss).abs() < 1e-6, "{devices} devices: {report:?}, {alone:?}");
+            assert!((report.gradient_norm / alone.gradient_norm - 1.0).abs() < 1e-5, "{report:?}, {alone:?}");
+        }
+    }
+}
+
+/// Parts of a device and devices multiply: two of each are four parts.
+#[test]
+fn devices_and_accumulation_multiply() {
+    let mut recipe = recipe(6);
+    let folder = || tempfile::tempdir().expect("a folder");
+    let (_, expected) = train(&recipe, folder().path(), 1);
+    recipe.training.accumulation = 2;
+    assert!(apart(&train(&recipe, folder().path(), 2).1, &expected) < 1e-6);
+}
+
+#[test]
+fn a_run_goes_on_with_another_number_of_devices() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (_, expected) = train(&recipe(12), tempfile::tempdir().expect("a folder").path(), 1);
+    for (steps, devices) in [(4, 2), (8, 3)] {
+        train(&recipe(steps), folder.path(), devices);
+    }
+    let (reports, state) = train(&recipe(12), folder.path(), 1);
+    assert_eq!(reports.len(), 4, "it went on from step 8");
+    assert!(apart(&state, &expected) < 1e-6, "{:e}", apart(&state, &expected));
+}
+
+#[test]
+fn a_batch_that_cannot_be_shared_is_refused() {
+    let (recipe, folder) = (recipe(2), tempfile::tempdir().expect("a folder"));
+    let objective = recipe.objective.flow_matching();
+    let beside = vec![Device::flex(); 4];
+    let error = train_on(&recipe, folder.path(), &objective, &beside, &AtomicBool::new(false), |_| {});
+    let error = error.expect_err("12 examples on 5 devices").to_string();
+    assert!(error.ends_with("times the number of devices, found 12, 1 and 5"), "{error}");
+}
+
+/// Fails where the second of two devices computes.
+#[derive(Debug)]
+struct Failing;
+
+impl Objective<Network> for Failing {
+    fn loss(&self, network: &Network, batch: Batch<ClassLabels>, seed: u64) -> Loss {
+        assert!(batch.first % 12 < 6, "out of memory");
+        recipe(1).objective.flow_matching().loss(network, batch, seed)
+    }
+}
+
+#[test]
+fn a_device_that_fails_stops_all_by_its_place() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let run = || train_on(&recipe(2), folder.path(), &Failing, &[Device::flex()], &AtomicBool::new(false), |_| {});
+    let fault = catch_unwind(AssertUnwindSafe(run)).expect_err("a device failed");
+    assert_eq!(fault.downcast_ref::<String>().expect("words"), "device 2 of 2 failed: out of memory");
+}
