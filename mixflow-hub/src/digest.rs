@@ -71,8 +71,8 @@ impl Hasher {
     /// The hash of all bytes.
     pub(crate) fn finish(self) -> Digest {
         match self {
-            Self::Sha256(hasher) => Digest::Sha256(hex(&hasher.finalize())),
-            Self::GitBlob(hasher) => Digest::GitBlob(hex(&hasher.finalize())),
+            Self::Sha256(hasher) => Digest::Sha256(hex::encode(hasher.finalize())),
+            Self::GitBlob(hasher) => Digest::GitBlob(hex::encode(hasher.finalize())),
         }
     }
 }
@@ -81,10 +81,6 @@ impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ where
     module.visit(&mut leaves);
     let again = Again { module: module.valid(), forward, leaves: leaves.0 };
     let output = (again.forward)(&again.module, x.clone().inner(), condition.clone().inner());
-    let output = output.try_into_primitive::<B>().ok().expect("a block stays on its device");
+    let output = output.try_into_primitive::<B>().expect("a block stays on its device");
 
     let (x, condition) = (x.into_dispatch(), condition.into_dispatch());
     let autodiff = x.autodiff.merge(condition.autodiff);
@@ -110,7 +110,7 @@ fn primitive<B: Native, const D: usize>(tensor: Tensor<D>) -> B::FloatTensorPrim
 where
     DispatchTensor: DispatchKindConversion<B>,
 {
-    tensor.try_into_primitive::<B>().ok().expect("gradients are on the device of their tensors")
+    tensor.try_into_primitive::<B>().expect("gradients are on the device of their tensors")
 }
 
 /// Finds the nodes of trained parameters.

@@ -146,17 +146,13 @@ mod tests {
         let summary = Message::default().message(1, &scalar("loss", 0.25));
         let second = event(1.5, 300, &Message::default().message(SUMMARY, &summary));
         assert_eq!(
-            hex(&record(first.as_bytes())),
+            hex::encode(record(first.as_bytes())),
             "4800000000000000fe92489d09000000000000f83f1a0d627261696e2e4576656e743a32522e0a2c74656e736f72626f6172642e\
              73756d6d6172792e7772697465722e6576656e745f66696c655f777269746572c9900712"
         );
         assert_eq!(
-            hex(&record(second.as_bytes())),
+            hex::encode(record(second.as_bytes())),
             "1b000000000000001a0d9e1309000000000000f83f10ac022a0d0a0b0a046c6f7373150000803e9908deed"
         );
-    }
-
-    fn hex(bytes: &[u8]) -> String {
-        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }

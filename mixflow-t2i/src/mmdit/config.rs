@@ -2,9 +2,9 @@
 
 use burn::module::Module;
 use burn::tensor::Device;
-use mixflow::backbones::{Activations, Invalid};
 use mixflow::backbones::embed::{PatchEmbedding, sin_cos_2d_spaced};
 use mixflow::backbones::init::Initializer;
+use mixflow::backbones::{Activations, Invalid};
 use serde::{Deserialize, Serialize};
 
 use super::{FREQUENCIES, JointBlock, MmDit, Modulation, VectorEmbedding};

@@ -181,7 +181,7 @@ impl Manifest {
     fn new(encoder: &dyn TextEncoder, prompts: &[String]) -> Result<Self, Error> {
         let mut digest = Sha256::new();
         prompts.iter().for_each(|prompt| digest.update(format!("{}:{prompt},", prompt.len())));
-        let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let sha256 = hex::encode(digest.finalize());
         Ok(Self { version: VERSION, encoder: encoder.identity()?, prompts: prompts.len(), sha256 })
     }
 }

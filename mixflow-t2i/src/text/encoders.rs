@@ -185,7 +185,7 @@ impl TextEncoder for TextEncoders {
         }
         let Self { length, width, .. } = self;
         digest.update(format!("{length} tokens of T5, width {width}"));
-        Ok(digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        Ok(hex::encode(digest.finalize()))
     }
 
     fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error> {

@@ -10,7 +10,6 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Dataset;
-use crate::files::digest::hexadecimal;
 use crate::files::write_atomic;
 use crate::numbers::thousands;
 use crate::{Error, printable};
@@ -58,7 +57,7 @@ impl Fingerprint {
             examples: Some(counts.iter().sum()),
             classes: classes.to_vec(),
             class_examples: counts,
-            names: Some(hexadecimal(&digest.finalize())),
+            names: Some(hex::encode(digest.finalize())),
             content: None,
         }
     }

@@ -135,9 +135,7 @@ mod tests {
             let noise = |x: u32, y: u32, c: u32| (x * 7919 + y * 104_729 + c * 1_299_709).wrapping_mul(2_654_435_761);
             let pixel = |x, y| image::Rgb([0, 1, 2].map(|c| (noise(x, y, c) >> 24) as u8));
             let found = center_crop(&RgbImage::from_fn(width, height, pixel), size);
-            let digest = Sha256::digest(found.as_raw());
-            let digest: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-            assert_eq!(digest, expected, "{width} x {height} to {size}");
+            assert_eq!(hex::encode(Sha256::digest(found.as_raw())), expected, "{width} x {height} to {size}");
         }
     }
 

@@ -13,7 +13,7 @@ pub(crate) fn file(path: &Path) -> io::Result<String> {
     let mut part = vec![0; 1 << 16];
     loop {
         match file.read(&mut part)? {
-            0 => return Ok(hexadecimal(&digest.finalize())),
+            0 => return Ok(hex::encode(digest.finalize())),
             count => digest.update(&part[..count]),
         }
     }
@@ -36,8 +36,4 @@ fn changed(metadata: &std::fs::Metadata) -> i128 {
 #[cfg(not(unix))]
 fn changed(_: &std::fs::Metadata) -> i128 {
     0
-}
-
-pub(crate) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -19,7 +19,6 @@ use sha2::{Digest, Sha256};
 
 use super::state::{Snapshot, Tensors};
 use crate::Error;
-use crate::files::digest::hexadecimal;
 
 const MANIFEST: &str = "manifest.json";
 const PARTIAL: &str = ".partial-";
@@ -267,7 +266,7 @@ fn json(value: &impl Serialize) -> Vec<u8> {
 }
 
 fn entry(bytes: &[u8]) -> Entry {
-    Entry { bytes: bytes.len() as u64, sha256: hexadecimal(&Sha256::digest(bytes)) }
+    Entry { bytes: bytes.len() as u64, sha256: hex::encode(Sha256::digest(bytes)) }
 }
 
 fn to_safetensors(tensors: &mut dyn Iterator<Item = (String, &TensorData)>) -> Result<Vec<u8>, Error> {

@@ -10,7 +10,6 @@ use sha2::{Digest, Sha256};
 
 use super::{ClassRows, StoredNetwork};
 use crate::Error;
-use crate::files::digest::hexadecimal;
 use crate::files::{WeightsFile, write_atomic};
 
 /// The weights that a training started from, as `start.json` in the folder of its run says.
@@ -61,7 +60,7 @@ impl Start {
     /// # Errors
     /// If a tensor cannot be read.
     pub fn of_weights(file: &str, weights: &Weights, metadata: &[(&str, &str)]) -> Result<Self, Error> {
-        let sha256 = hexadecimal(&Sha256::digest(weights.to_safetensors(metadata)?));
+        let sha256 = hex::encode(Sha256::digest(weights.to_safetensors(metadata)?));
         Ok(Self {
             repository: None,
             commit: None,

@@ -230,7 +230,7 @@ impl Wandb {
     }
 
     fn image(&mut self, step: u64, name: &str, png: Png<'_>) -> Result<(), Error> {
-        let digest: String = Sha256::digest(png.bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = hex::encode(Sha256::digest(png.bytes()));
         let safe = |letter: char| if letter.is_ascii_alphanumeric() || "-_".contains(letter) { letter } else { '_' };
         let safe: String = name.chars().map(safe).take(100).collect();
         let path = format!("media/images/{safe}_{step}_{}.png", &digest[..20]);

@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rayon::prelude::*;
 
 use super::manifest::Manifest;
-use super::resume::{hash, missing};
+use super::resume::missing;
+use super::stamp::hash;
 use super::write::{EncodedBatch, Image, Writer};
 use crate::Error;
 use crate::data::source::{Entry, Source, SourceImage};

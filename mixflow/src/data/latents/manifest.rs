@@ -235,7 +235,7 @@ impl Manifest {
     fn sum(&self) -> String {
         let bare = Self { checksum: String::new(), ..self.clone() };
         let bytes = serde_json::to_vec(&bare).expect("plain numbers and text are JSON");
-        digest::hexadecimal(&Sha256::digest(bytes))
+        hex::encode(Sha256::digest(bytes))
     }
 
     /// Whether it says which images its latents are of, so that more can be added.

@@ -20,6 +20,7 @@ mod manifest;
 mod number;
 mod resume;
 mod shard;
+mod stamp;
 mod verify;
 mod write;
 
@@ -38,7 +39,6 @@ pub use write::{EncodedBatch, Image, Writer};
 
 use self::shard::Shard;
 use super::{Dataset, Error, Example, Fingerprint, Variation};
-use crate::files::digest;
 use crate::random::{self, Stream};
 
 /// A folder of latents, as a source of examples.
@@ -190,7 +190,7 @@ impl Dataset for Latents {
         let examples: Vec<_> = examples.collect::<Result<_, Error>>()?;
         let mut content = Sha256::new();
         self.manifest.shards.iter().for_each(|shard| content.update(&shard.sha256));
-        let content = Some(digest::hexadecimal(&content.finalize()));
+        let content = Some(hex::encode(content.finalize()));
         Ok(Fingerprint { content, ..Fingerprint::named(self.classes(), examples) })
     }
 }

@@ -3,13 +3,11 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use sha2::{Digest, Sha256};
-
 use super::shard::Shard;
+use super::stamp::{hash, stamp};
 use super::write::Writer;
 use crate::data::Error;
 use crate::data::source::{Entry, Source};
-use crate::files::digest::hexadecimal;
 
 /// The images that are left to encode, as ranges of their places in the source.
 ///
@@ -101,24 +99,6 @@ fn ranges(numbers: impl Iterator<Item = usize>) -> Vec<Range<u64>> {
         }
     }
     ranges
-}
-
-/// What tells whether any of these images may have changed; none where nothing tells.
-pub(super) fn stamp<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Option<String> {
-    let mut digest = Sha256::new();
-    for Entry { name, stamp, .. } in entries {
-        let stamp = stamp.as_ref()?;
-        for text in [name, stamp] {
-            digest.update((text.len() as u64).to_le_bytes());
-            digest.update(text);
-        }
-    }
-    Some(hexadecimal(&digest.finalize()))
-}
-
-/// SHA-256 of an image's file.
-pub(super) fn hash(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(bytes).into()
 }
 
 #[cfg(test)]

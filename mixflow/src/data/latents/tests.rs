@@ -267,7 +267,7 @@ fn shards_are_read_once_and_then_known() {
     let name = "shard-00001.safetensors";
     let hash = &latents.manifest().shards[1].sha256;
     fs::write(&first, &two).unwrap();
-    let stamp = digest::stamp(&first).unwrap();
+    let stamp = crate::files::digest::stamp(&first).unwrap();
     let note_text = format!("{{\"{name}\": {{\"sha256\": \"{hash}\", \"stamp\": \"{stamp}\"}}}}");
     fs::write(&note, note_text).unwrap();
     Latents::open(folder.path()).unwrap().verify(&Verified::read(&note), |_, _| ()).unwrap();

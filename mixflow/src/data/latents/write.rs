@@ -7,10 +7,9 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::manifest::{Contents, MANIFEST, Manifest, Precision, ShardEntry, shard_name};
-use super::resume::stamp;
 use super::shard::Rows;
+use super::stamp::stamp;
 use crate::data::source::Entry;
-use crate::files::digest::hexadecimal;
 use crate::files::{write_atomic, write_atomic_with};
 use crate::{Error, data};
 
@@ -226,7 +225,7 @@ impl Writer {
             let mut hashing = Hashing { file: BufWriter::new(file), digest: Sha256::new(), bytes: 0 };
             rows.write(&contents, &mut hashing)?;
             hashing.flush()?;
-            (bytes, sha256) = (hashing.bytes, hexadecimal(&hashing.digest.finalize()));
+            (bytes, sha256) = (hashing.bytes, hex::encode(hashing.digest.finalize()));
             Ok(())
         })?;
         let stamp = stamp(&std::mem::take(&mut self.entries));
