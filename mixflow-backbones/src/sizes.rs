@@ -40,7 +40,7 @@ pub(crate) fn demand(check: Result<(), Invalid>) {
 /// Parameters of a network with stacks of these depths, by those that it has without blocks and with one in a stack.
 /// Nothing is drawn for them.
 pub(crate) fn parameters<const N: usize>(depths: [usize; N], count: impl Fn([usize; N], &Initializer) -> usize) -> u64 {
-    let init = Initializer::new(0, &Device::default());
+    let init = Initializer::new(0, &Device::flex());
     let ends = count([0; N], &init);
     let block = |stack| count(std::array::from_fn(|index| usize::from(index == stack)), &init) - ends;
     (ends + depths.iter().enumerate().map(|(stack, depth)| depth * block(stack)).sum::<usize>()) as u64

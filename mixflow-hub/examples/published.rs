@@ -25,13 +25,15 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let [run, public] = ["run", "public"].map(|name| folder.path().join(name));
     let (recipe, stop) = (Recipe::read("digits", &SMALLER.map(String::from))?, AtomicBool::new(false));
-    let launch = Launch::new(&recipe, &stop);
+    let device = Default::default();
+    let launch = Launch::new(&recipe, &device, &stop);
     let taken = RunFolder::begin(&run, recipe.to_value())?;
     launch.check(taken, &mut |_| {})?.run(&mut |_| {})?.ok_or("nobody stops it")?;
 
     // `publish` instead of `write` sends the same folder to the Hub, from where `Pipeline::from_hub("org/name")` opens it.
     let choice = Choice { license: Some("mit".into()), samples: SampleImages::None, ..Choice::default() };
-    let written = Publication::of(&run, choice)?.write(&public, &"org/name".parse()?, "main", |_| {})?;
+    let written =
+        Publication::of(&run, choice, &Default::default())?.write(&public, &"org/name".parse()?, "main", |_| {})?;
     for (name, bytes) in &written.files {
         println!("{bytes:8} bytes  {name}");
     }

@@ -29,7 +29,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let run = folder.path().join("run");
     let stop = AtomicBool::new(false);
-    let launch = Launch::new(&recipe, &stop);
+    let device = Default::default();
+    let launch = Launch::new(&recipe, &device, &stop);
     let taken = RunFolder::begin(&run, recipe.to_value())?;
     let finish = launch.check(taken, &mut |_| {})?.run(&mut |progress| match progress {
         Progress::Training { event: Event::Stepped(report), .. } if report.step % 20 == 19 => {

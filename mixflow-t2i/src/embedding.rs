@@ -1,6 +1,6 @@
 //! What a network is told of a prompt.
 
-use burn::tensor::{Bool, Int, Tensor};
+use burn::tensor::{Bool, Device, Int, Tensor};
 use mixflow::backbones::Condition;
 
 /// What text encoders say of a batch of prompts, and of the prompt that stands for none.
@@ -53,6 +53,14 @@ impl TextEmbedding {
         assert_eq!([length, width], [null_length, null_width], "shape of a prompt and of a null prompt");
         assert_eq!(self.pooled.dims()[1], null.pooled.dims()[1], "pooled width of a prompt and of a null prompt");
         Self { null: Null { tokens: null.tokens, pooled: null.pooled }, ..self }
+    }
+
+    /// The same on a device.
+    #[must_use]
+    pub fn on(self, device: &Device) -> Self {
+        let Null { tokens, pooled } = self.null;
+        let null = Null { tokens: tokens.to_device(device), pooled: pooled.to_device(device) };
+        Self { tokens: self.tokens.to_device(device), pooled: self.pooled.to_device(device), null }
     }
 
     /// The number of prompts.

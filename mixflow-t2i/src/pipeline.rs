@@ -4,10 +4,10 @@ use std::fmt;
 use std::path::Path;
 
 use burn::tensor::Device;
-use mixflow::Pipeline;
 use mixflow::evaluation::{Generator, Visit, Weaker};
 use mixflow::sampling::Images;
 use mixflow::sampling::solver::SampleError;
+use mixflow::{Pipeline, device};
 
 use crate::text::TextEncoders;
 use crate::{Error, MmDit, SkipLayers, TextEmbedding, TextEncoder, TextNetworkConfig, TextSampling, from_diffusers};
@@ -50,16 +50,16 @@ impl TextPipeline {
         Self::new(Pipeline::of_run(folder, device)?)
     }
 
-    /// A network for text behind the encoder that its recipe names.
+    /// A network for text behind the encoder that its recipe names, on the device of the network.
     ///
     /// # Errors
     /// If the encoder lacks something.
     pub fn new(pipeline: Pipeline<TextNetworkConfig>) -> Result<Self, Error> {
-        let encoder = pipeline.recipe.network.text.open()?;
+        let encoder = pipeline.recipe.network.text.open(&device::of(&pipeline.network))?;
         Ok(Self::with_encoder(pipeline, encoder))
     }
 
-    /// The same behind another encoder, on the device of the network.
+    /// The same behind another encoder, on whatever device.
     pub fn with_encoder(pipeline: Pipeline<TextNetworkConfig>, encoder: Box<dyn TextEncoder>) -> Self {
         let [_, height, width] = pipeline.image_shape();
         Self { encoder, pipeline, skip_layers: None, negative: String::new(), size: [height, width] }
@@ -88,14 +88,14 @@ impl TextPipeline {
         self.encoder.encode_against(prompts, &self.negative)
     }
 
-    /// One image of each prompt that was encoded; `visit` sees every state on the way.
+    /// One image of each prompt that was encoded, on the device of the network, wherever the text is; `visit` sees every state on the way.
     ///
     /// # Errors
     /// As [`Generator::draw`], for a size that the network has no places for, and for blocks that it does not have.
     pub fn draw(&self, text: &TextEmbedding, first: u64, visit: &mut Visit<'_>) -> Result<Images, mixflow::Error> {
-        let weaker = self.weaker()?;
+        let (text, weaker) = (text.clone().on(&device::of(&self.pipeline.network)), self.weaker()?);
         let generator = Generator { shape: self.latents()?, weaker: weaker.as_ref(), ..self.pipeline.generator() };
-        generator.draw(text, text.batch(), first, &text.tokens.device(), visit)
+        generator.draw(&text, text.batch(), first, visit)
     }
 
     /// The network without the blocks that are skipped, and how to lead away from it.

@@ -54,14 +54,14 @@ pub enum TextEncoderConfig {
 }
 
 impl TextEncoderConfig {
-    /// The encoder; its weights are read when it is used.
+    /// The encoder, which computes on `device`; its weights are read when it is used.
     ///
     /// # Errors
     /// If its folder lacks something.
-    pub fn open(&self) -> Result<Box<dyn TextEncoder>, Error> {
+    pub fn open(&self, device: &Device) -> Result<Box<dyn TextEncoder>, Error> {
         Ok(match self {
             Self::Words(words) => Box::new(*words),
-            Self::StableDiffusion3 { folder } => Box::new(TextEncoders::from_folder(folder, &Device::default())?),
+            Self::StableDiffusion3 { folder } => Box::new(TextEncoders::from_folder(folder, device)?),
         })
     }
 
@@ -93,9 +93,10 @@ impl NetworkSettings for TextNetworkConfig {
         &self,
         labels: &[String],
         folder: &Path,
+        device: &Device,
         tell: &mut dyn FnMut(usize),
     ) -> Result<Arc<dyn Conditioner<TextEmbedding>>, mixflow::Error> {
-        match self.prompt_table(labels, &folder.join("prompts"), tell) {
+        match self.prompt_table(labels, &folder.join("prompts"), device, tell) {
             Ok(table) => Ok(Arc::new(table)),
             Err(error) => Err(mixflow::Error::Condition(error.into())),
         }
@@ -165,8 +166,8 @@ impl NetworkSettings for TextNetworkConfig {
 }
 
 impl TextNetworkConfig {
-    /// The embeddings of prompts, kept in `folder`, where those of a run that is continued are found again; `tell` hears how
-    /// many are there.
+    /// The embeddings of prompts, made on `device` and kept in `folder`, where those of a run that is continued are found
+    /// again; `tell` hears how many are there.
     ///
     /// # Errors
     /// As [`PromptTable::prepare`], and if the embeddings are not those that the transformer takes.
@@ -174,9 +175,10 @@ impl TextNetworkConfig {
         &self,
         prompts: &[String],
         folder: &Path,
+        device: &Device,
         tell: impl FnMut(usize),
     ) -> Result<PromptTable, Error> {
-        let encoder = self.text.open()?;
+        let encoder = self.text.open(device)?;
         let table = PromptTable::prepare(folder, prompts, &*encoder, tell)?;
         let MmDitConfig { context_width, pooled_width, .. } = self.transformer;
         if table.widths() != [context_width, pooled_width] {

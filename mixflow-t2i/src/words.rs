@@ -88,7 +88,8 @@ impl TextEncoder for Words {
                 pooled[row * width..][..width].iter_mut().zip(vector).for_each(|(sum, value)| *sum += scale * value);
             }
         }
-        let device = Device::default();
+        // Moved by whoever asks to where the network is.
+        let device = Device::flex();
         let tokens = Tensor::from_data(TensorData::new(tokens, [prompts.len(), length, width]), &device);
         Ok(TextEmbedding::new(tokens, Tensor::from_data(TensorData::new(pooled, [prompts.len(), width]), &device)))
     }

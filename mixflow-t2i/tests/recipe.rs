@@ -89,7 +89,8 @@ fn both_post_trainings_are_compared_on_prompts() {
     let recipe = small(&[]);
     let data: Arc<dyn Dataset> =
         Arc::new(parts(&recipe, recipe.post_training.as_ref().unwrap(), &Measures::default()).unwrap().0);
-    let conditioner = recipe.network.conditioner(data.classes(), folder.path(), &mut |_| {}).unwrap();
+    let conditioner =
+        recipe.network.conditioner(data.classes(), folder.path(), &Device::default(), &mut |_| {}).unwrap();
     assert!(folder.path().join("prompts/prompts.json").is_file());
     let network = recipe.network.init(recipe.seed, &Device::default());
     let stop = AtomicBool::new(false);

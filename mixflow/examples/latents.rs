@@ -62,7 +62,7 @@ fn autoencoder(images: Arc<dyn Dataset>, folder: &Path) -> Result<Rae, Box<dyn s
         data: images,
         stop: &AtomicBool::new(false),
     };
-    Ok(run.from_scratch(&shape(), &decoder, |_| {})?.ok_or("nobody stops it")?)
+    Ok(run.from_scratch(&shape(), &decoder, &Device::default(), |_| {})?.ok_or("nobody stops it")?)
 }
 
 /// Encodes every image once; the same call later adds those that are new.
@@ -97,7 +97,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let [weights, moments] = ["encoder.safetensors", "moments.safetensors"].map(|name| training.join(name));
     rae.encoder.weights().write(&weights, &[])?;
     rae.statistics.weights().write(&moments, &[])?;
-    encode(&LatentEncoder::rae(&shape(), &weights, &moments, 32)?, &images, &latents)?;
+    encode(&LatentEncoder::rae(&shape(), &weights, &moments, 32, &Device::default())?, &images, &latents)?;
 
     let data = Latents::open(&latents)?;
     let [channels, side, _] = data.shape();

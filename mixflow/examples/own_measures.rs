@@ -70,7 +70,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let more = vec![Measure::new("shift", Best::Low, |generated, real| Ok(shift(generated, real)))];
     let folder = tempfile::tempdir()?;
     let run = RunFolder::begin(&folder.path().join("run"), recipe.to_value())?;
-    let launch = Launch { measures: Measures { features: &edges, more }, ..Launch::new(&recipe, &stop) };
+    let launch = Launch { measures: Measures { features: &edges, more }, ..Launch::new(&recipe, &edges.device, &stop) };
     let Some(Finish::Compared(report, page)) = launch.check(run, &mut |_| {})?.run(&mut |_| {})? else {
         return Err("nobody stops it".into());
     };

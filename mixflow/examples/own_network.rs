@@ -79,6 +79,7 @@ impl NetworkSettings for ConvNetConfig {
         &self,
         _labels: &[String],
         _folder: &Path,
+        _device: &Device,
         _tell: &mut dyn FnMut(usize),
     ) -> Result<Arc<dyn Conditioner<ClassLabels>>, mixflow::Error> {
         Ok(Arc::new(Classes(self.classes)))
@@ -107,7 +108,8 @@ fn go_on(folder: &Path, stop_after: Option<u64>) -> Result<Option<Finish>, mixfl
         true => RunFolder::resume(folder, recipe.to_value(), &[])?,
         false => RunFolder::begin(folder, recipe.to_value())?,
     };
-    let launch = Launch::new(&recipe, &stop);
+    let device = Device::default();
+    let launch = Launch::new(&recipe, &device, &stop);
     launch.check(taken, &mut |_| {})?.run(&mut |progress| match progress {
         Progress::Begin(part, _) => println!("{part}"),
         Progress::Training { event: Event::Started { step }, .. } if step > 0 => println!("  from step {step}"),

@@ -62,7 +62,7 @@ fn train(folder: &Path, steps: u64, picture: &Path) -> Result<(), Box<dyn std::e
         data: Arc::new(train),
         stop: &AtomicBool::new(false),
     };
-    let rae = run.from_scratch(&encoder, &decoder, |event| match event {
+    let rae = run.from_scratch(&encoder, &decoder, &device, |event| match event {
         Event::Stepped(report) if report.step % 50 == 49 => {
             println!("step {:3}  loss {:.4}", report.step + 1, report.loss);
         }

@@ -1,8 +1,22 @@
-//! The device that everything is computed on: the CPU, or with the feature `cuda` a GPU.
+//! The device that everything is computed on, chosen once by name and handed down from there.
+//!
+//! | name | is | feature that it is built with |
+//! |---|---|---|
+//! | `flex`, `cpu` | the processor, by Burn's backend of that name | none |
+//! | `cuda` | NVIDIA's GPUs | `cuda` |
+//! | `metal` | Apple's GPUs | `metal` |
+//! | `rocm` | AMD's GPUs | `rocm` |
+//! | `vulkan` | any GPU, through Vulkan | `vulkan` |
+//! | `wgpu` | any GPU, through what the system has | `wgpu`, `metal` or `vulkan` |
+//!
+//! A number takes one of several, `cuda:1` the second; without one it is the first.
 
 use std::env;
 
+use burn::module::Module;
 use burn::tensor::Device;
+
+use crate::Error;
 
 /// The version of Burn in the workspace's `Cargo.toml`.
 const BURN: &str = "0.23.0-pre.1";
@@ -10,70 +24,129 @@ const BURN: &str = "0.23.0-pre.1";
 /// Burn's variable that names the device of a process.
 const VARIABLE: &str = "BURN_DEVICE";
 
-/// Whether the default device can be used, asked before anything is placed on it, where Burn would panic.
-///
-/// The default device of a build with the feature `cuda` is the first NVIDIA GPU, of every other build the CPU. The
-/// variable `BURN_DEVICE` chooses otherwise: `flex` is the CPU, `cuda` the GPU.
+/// Devices of one kind.
+struct Kind {
+    /// That of the feature that it is built with, too.
+    name: &'static str,
+    /// What people call one.
+    called: &'static str,
+    /// Those of this machine, in a build with the feature.
+    list: Option<fn() -> Vec<Device>>,
+}
+
+const CPU: Kind = Kind { name: "flex", called: "CPU", list: Some(|| vec![Device::flex()]) };
+
+macro_rules! gpus {
+    ($name:literal, $called:literal, $burn:ident) => {
+        Kind {
+            name: $name,
+            called: $called,
+            #[cfg(feature = $name)]
+            list: Some(|| Device::enumerate(burn::tensor::DeviceType::$burn).into_iter().collect()),
+            #[cfg(not(feature = $name))]
+            list: None,
+        }
+    };
+}
+
+/// GPUs in the order that [`chosen`] looks for one in, as Burn has it.
+const GPUS: [Kind; 5] = [
+    gpus!("cuda", "NVIDIA GPU", Cuda),
+    gpus!("metal", "Apple GPU", Metal),
+    gpus!("rocm", "AMD GPU", Rocm),
+    gpus!("vulkan", "GPU with Vulkan", Vulkan),
+    gpus!("wgpu", "GPU", Wgpu),
+];
+
+/// The device of a name, whether in capitals or not.
 ///
 /// # Errors
-/// A sentence for the user: there is no GPU, or `BURN_DEVICE` names a device that this build does not have.
-pub fn check_device() -> Result<(), String> {
-    check(env::var(VARIABLE).ok().as_deref(), cfg!(feature = "cuda"), has_gpu)
-}
-
-fn check(wanted: Option<&str>, built_for_cuda: bool, has_gpu: impl Fn() -> bool) -> Result<(), String> {
-    match wanted.map(str::to_lowercase).as_deref() {
-        Some("flex") => Ok(()),
-        Some("cuda") if !built_for_cuda => {
-            Err(format!("{VARIABLE}=cuda: this program was built for the CPU alone; build it with the feature `cuda`"))
-        }
-        Some("cuda") | None if built_for_cuda && !has_gpu() => Err(format!(
-            "no NVIDIA GPU was found: install its driver (`nvidia-smi` should list it), or set {VARIABLE}=flex to \
-             compute on the CPU"
-        )),
-        Some("cuda") | None => Ok(()),
-        Some(other) => Err(format!("{VARIABLE}={other}: expected flex, the CPU, or cuda, an NVIDIA GPU")),
-    }
-}
-
-/// The version of Burn and the default device, as Burn names it, with the name of the card where there is one.
+/// [`Error::Device`] for a name that is none, a device that this build lacks, and one that this machine lacks. Burn itself
+/// would panic where it is used.
 ///
-/// Burn panics where [`check_device`] fails.
-pub fn device_name() -> String {
-    let device = Device::default();
-    let name = if device == Device::flex() { "flex (CPU)".to_owned() } else { format!("{device:?}") };
-    format!("burn {BURN}, {}{name}", card(&device))
+/// ```
+/// let device = mixflow::device::named("flex")?;
+/// assert!(mixflow::device::named("cuda:99").is_err());
+/// # Ok::<(), mixflow::Error>(())
+/// ```
+pub fn named(name: &str) -> Result<Device, Error> {
+    find(name, &GPUS).map_err(|reason| Error::Device { name: name.into(), reason })
 }
 
-#[cfg(feature = "cuda")]
+/// The device that the variable `BURN_DEVICE` names; without it the first GPU of a build for GPUs, in every other build the
+/// CPU.
+///
+/// # Errors
+/// As [`named`]; a build for GPUs computes on the CPU only if that is asked for.
+pub fn chosen() -> Result<Device, Error> {
+    let wanted = env::var(VARIABLE).ok();
+    choose(wanted.as_deref(), &GPUS).map_err(|(name, reason)| Error::Device { name, reason })
+}
+
+fn choose(wanted: Option<&str>, gpus: &[Kind]) -> Result<Device, (String, String)> {
+    if let Some(name) = wanted {
+        return find(name, gpus).map_err(|reason| (format!("{VARIABLE}={name}"), reason));
+    }
+    let built = || gpus.iter().filter(|kind| kind.list.is_some()).map(|kind| kind.name);
+    let Some(first) = built().next() else { return Ok(Device::flex()) };
+    let found = built().find_map(|name| find(name, gpus).ok());
+    found.map_or_else(|| find(first, gpus).map_err(|reason| (first.into(), reason)), Ok)
+}
+
+fn find(name: &str, gpus: &[Kind]) -> Result<Device, String> {
+    let lower = name.to_lowercase();
+    let (kind, number) = lower.split_once(':').unwrap_or((&lower, "0"));
+    let kind = if kind == "cpu" { CPU.name } else { kind };
+    let Kind { name, called, list } = gpus.iter().chain([&CPU]).find(|known| known.name == kind).ok_or_else(|| {
+        let names: Vec<_> = gpus.iter().map(|kind| kind.name).collect();
+        format!("expected flex, the CPU, or a GPU: {}, or with a number cuda:1", names.join(", "))
+    })?;
+    let list = list.ok_or_else(|| format!("this program was built without it: build it with the feature `{name}`"))?;
+    let number: usize =
+        number.parse().map_err(|_| format!("expected one whole number behind the colon, as in {name}:0"))?;
+    let mut devices = list();
+    if number < devices.len() {
+        return Ok(devices.swap_remove(number));
+    }
+    Err(match devices.len() {
+        0 => format!("there is no {called}, or its driver is not installed; flex is the CPU"),
+        1 => format!("there is one {called} only, {name}:0"),
+        count => format!("there are {count}, {name}:0 to {name}:{}", count - 1),
+    })
+}
+
+/// The version of Burn and a device, as Burn names it, with the name of the card where there is one.
+pub fn describe(device: &Device) -> String {
+    let name = if is_cpu(device) { "flex (CPU)".into() } else { format!("{:?}", device.clone().inner()) };
+    format!("burn {BURN}, {}{name}", card(device))
+}
+
+#[cfg(any(feature = "cuda", feature = "rocm", feature = "wgpu"))]
 fn card(device: &Device) -> String {
     device.identity().map_or_else(String::new, |identity| format!("{}, ", identity.name))
 }
 
-#[cfg(not(feature = "cuda"))]
+#[cfg(not(any(feature = "cuda", feature = "rocm", feature = "wgpu")))]
 fn card(_: &Device) -> String {
     String::new()
 }
 
-/// Whether the default device is the CPU.
-pub(crate) fn on_cpu() -> bool {
-    !cfg!(feature = "cuda") || env::var(VARIABLE).is_ok_and(|wanted| wanted.eq_ignore_ascii_case("flex"))
+/// Whether a device is the CPU.
+pub(crate) fn is_cpu(device: &Device) -> bool {
+    *device == Device::flex()
 }
 
-#[cfg(feature = "cuda")]
-fn has_gpu() -> bool {
-    use burn::tensor::DeviceType;
-    Device::enumerate(DeviceType::Cuda).into_iter().next().is_some()
-}
-
-#[cfg(not(feature = "cuda"))]
-fn has_gpu() -> bool {
-    false
+/// The device of a network, without autodiff; of one without parameters, the CPU.
+pub fn of(network: &impl Module) -> Device {
+    network.devices().into_iter().next().map_or_else(Device::flex, Device::inner)
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use burn::nn::LinearConfig;
+    use burn::tensor::Tensor;
+
     use super::*;
 
     #[test]
@@ -84,28 +157,68 @@ mod tests {
     }
 
     #[test]
-    fn the_device_is_the_one_that_tensors_are_on() {
-        // Burn is asked for the place of a tensor, not for the default.
-        let place = burn::tensor::Tensor::<1>::zeros([1], &Device::default()).device();
-        let (name, on_cpu) = (device_name(), format!("{place:?}").contains("Flex"));
-        assert!(name.starts_with("burn 0.") && name.contains("flex (CPU)") == on_cpu, "{name}: {place:?}");
+    fn the_device_that_is_told_is_the_one_that_tensors_are_on() {
+        // Burn is asked for the place of a tensor.
+        let place = Tensor::<1>::zeros([1], &Device::default()).device();
+        let name = describe(&place);
+        let cpu = format!("{place:?}").contains("Flex");
+        assert!(name.starts_with("burn 0.") && name.contains("flex (CPU)") == cpu && is_cpu(&place) == cpu, "{name}");
+        assert_eq!(describe(&place.autodiff()), name);
     }
+
+    #[test]
+    fn a_network_tells_its_device() {
+        let device = Device::flex();
+        let network = LinearConfig::new(2, 2).init(&device.clone().autodiff());
+        assert_eq!(of(&network), device);
+        assert!(!of(&network).is_autodiff());
+    }
+
+    /// A build for three kinds, on a machine without NVIDIA's, with one of Apple's and two of AMD's, the second of which is
+    /// told by its autodiff.
+    const MACHINE: [Kind; 4] = [
+        Kind { name: "cuda", called: "NVIDIA GPU", list: Some(|| vec![]) },
+        Kind { name: "metal", called: "Apple GPU", list: Some(|| vec![Device::flex().autodiff()]) },
+        Kind { name: "rocm", called: "AMD GPU", list: Some(|| vec![Device::flex(), Device::flex().autodiff()]) },
+        Kind { name: "vulkan", called: "GPU with Vulkan", list: None },
+    ];
 
     #[test]
     fn a_device_that_is_not_there_is_a_sentence() {
-        let fault = |wanted, built, gpu| check(wanted, built, || gpu).unwrap_err();
-        assert!(fault(None, true, false).contains("no NVIDIA GPU"));
-        assert!(fault(Some("CUDA"), true, false).contains("BURN_DEVICE=flex"));
-        assert!(fault(Some("cuda"), false, true).contains("feature `cuda`"));
-        assert!(fault(Some("abacus"), true, true).contains("BURN_DEVICE=abacus"));
+        for (name, words) in [
+            ("abacus", "expected flex, the CPU, or a GPU: cuda, metal, rocm, vulkan, or with a number cuda:1"),
+            ("", "expected flex"),
+            ("Vulkan:0", "built without it: build it with the feature `vulkan`"),
+            ("CUDA", "there is no NVIDIA GPU, or its driver is not installed; flex is the CPU"),
+            ("cuda:3", "there is no NVIDIA GPU"),
+            ("metal:1", "there is one Apple GPU only, metal:0"),
+            ("rocm:2", "there are 2, rocm:0 to rocm:1"),
+            ("flex:1", "there is one CPU only, flex:0"),
+            ("rocm:x", "expected one whole number behind the colon, as in rocm:0"),
+            ("rocm:0,1", "expected one whole number"),
+            ("rocm:-1", "expected one whole number"),
+        ] {
+            let reason = find(name, &MACHINE).unwrap_err();
+            assert!(reason.contains(words), "{name}: {reason}");
+        }
+        let error = named("abacus:7").unwrap_err().to_string();
+        assert!(error.starts_with("abacus:7: expected flex") && error.contains("wgpu"), "{error}");
     }
 
     #[test]
-    fn a_device_that_is_there_is_taken() {
-        for (wanted, built, gpu) in
-            [(None, false, false), (None, true, true), (Some("flex"), true, false), (Some("cuda"), true, true)]
-        {
-            assert_eq!(check(wanted, built, || gpu), Ok(()), "{wanted:?}");
+    fn a_device_that_is_there_is_the_one_of_that_number() {
+        for (name, second) in [("flex", false), ("CPU", false), ("flex:0", false), ("rocm", false), ("ROCm:1", true)] {
+            assert_eq!(find(name, &MACHINE).unwrap().is_autodiff(), second, "{name}");
         }
+    }
+
+    #[test]
+    fn without_a_name_it_is_a_gpu_if_the_build_is_for_one() {
+        assert!(choose(None, &MACHINE).unwrap().is_autodiff(), "the first kind that is there");
+        assert!(!choose(None, &MACHINE[3..]).unwrap().is_autodiff(), "no kind is built");
+        assert!(!choose(Some("flex"), &MACHINE).unwrap().is_autodiff(), "another is named");
+        let (name, reason) = choose(None, &MACHINE[..1]).unwrap_err();
+        assert!(name == "cuda" && reason.contains("no NVIDIA GPU"), "{name}: {reason}");
+        assert_eq!(choose(Some("abacus"), &MACHINE).unwrap_err().0, "BURN_DEVICE=abacus");
     }
 }

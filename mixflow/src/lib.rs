@@ -26,6 +26,7 @@
 //! | compare plain and MixFlow post-training | [`compare`], [`report`] |
 //! | train an autoencoder on features | [`autoencoder_training::RaeRun`] |
 //! | describe a run as JSON | [`Recipe`] |
+//! | choose what it is computed on | [`device`] |
 //! | keep other processes out of its folder | [`FolderLock`] |
 //! | know what it will cost | [`plan::Plan`] |
 //! | learn how, page by page | [`guide`] |
@@ -41,7 +42,7 @@ pub use mixflow_schedules as schedules;
 pub mod autoencoder_training;
 pub mod compare;
 pub mod data;
-mod device;
+pub mod device;
 mod error;
 pub mod evaluation;
 pub mod files;
@@ -61,7 +62,6 @@ pub mod testing;
 pub mod train;
 
 pub use data::{Encoded, LatentEncoder};
-pub use device::{check_device, device_name};
 pub use error::Error;
 pub use evaluation::Generator;
 pub use files::FolderLock;

@@ -2,15 +2,17 @@
 
 use std::fs;
 
+use burn::tensor::Device;
+
 use crate::{Error, device};
 
 /// What no request may exceed where the system does not say how much memory it has: 1 TiB, more than any one device has.
 const MOST: u64 = 1 << 40;
 
-/// Bytes of memory that a training can have at most: those of this machine where it computes on the CPU and Linux tells,
+/// Bytes of memory that a training on a device can have at most: those of this machine where it is the CPU and Linux tells,
 /// else 1 TiB.
-pub fn memory() -> u64 {
-    if device::on_cpu() { machine() } else { MOST }
+pub fn memory(device: &Device) -> u64 {
+    if device::is_cpu(device) { machine() } else { MOST }
 }
 
 /// Refuses what takes more memory than this machine has: `what` in words, its bytes as a product.
@@ -26,8 +28,8 @@ pub fn check_memory(what: impl FnOnce() -> String, bytes: &[u64]) -> Result<(), 
     Ok(())
 }
 
-/// Memory and swap of the machine, or what its container is limited to.
-fn machine() -> u64 {
+/// Memory and swap of this machine, or what its container is limited to.
+pub(crate) fn machine() -> u64 {
     let told = |file| fs::read_to_string(file).ok();
     let limit = told("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse().ok());
     [told("/proc/meminfo").and_then(|text| total(&text)), limit].into_iter().flatten().min().unwrap_or(MOST)
@@ -64,6 +66,6 @@ mod tests {
         assert_eq!(total(told), Some(1024 * (16_384_000 + 1024)));
         assert_eq!(total("MemTotal: 2 kB\n"), Some(2048));
         assert_eq!(total(""), None);
-        assert!(memory() > 1 << 26);
+        assert!(memory(&Device::flex()) > 1 << 26);
     }
 }

@@ -83,7 +83,7 @@ pub fn check_dataset(data: &dyn Dataset) {
 /// As [`check_dataset`].
 pub fn check_solver(solver: &dyn Solver) {
     const SHAPE: [usize; 4] = [2, 1, 2, 3];
-    let device = Device::default();
+    let device = Device::flex();
     let solve = |velocity: f64, times: &[f64], seed: u64, seen: &mut Vec<(f64, Tensor<4>)>| {
         let flow = Flow::new(&Linear, Prediction::Velocity, move |x, _| x * velocity);
         let start = SeededNoise::new(0, 0, &device).start(SHAPE);

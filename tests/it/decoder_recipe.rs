@@ -75,8 +75,9 @@ fn read(path: &str, changes: &[&str]) -> DecoderRecipe {
 /// Trains until the end, or stops after the step of this number.
 fn train(recipe: &DecoderRecipe, folder: &Path, after: Option<u64>) -> Option<Vec<u8>> {
     let stop = AtomicBool::new(false);
-    let run = decoder_run(recipe, folder, recipe.open().expect("the data fit"), &stop).expect("the files fit");
-    let (encoder, decoder) = recipe.networks().expect("the encoder fits");
+    let run = decoder_run(recipe, folder, recipe.open().expect("the data fit"), &Device::default(), &stop)
+        .expect("the files fit");
+    let (encoder, decoder) = recipe.networks(&Device::default()).expect("the encoder fits");
     let decoder = run.train_decoder(&encoder, decoder, |event| {
         if matches!(event, Event::Stepped(report) if Some(report.step) == after) {
             stop.store(true, Ordering::Relaxed);
@@ -132,7 +133,7 @@ fn what_is_wrong_with_a_decoders_recipe_is_named() {
     assert!(error.contains("3 x 32 x 32") && error.contains("change data.size"), "{error}");
     let stop = AtomicBool::new(false);
     let recipe = read(&path, &["training.perceptual.weights=[\"absent.pth\"]"]);
-    let error = decoder_run(&recipe, folder.path(), recipe.open().expect("the data fit"), &stop)
+    let error = decoder_run(&recipe, folder.path(), recipe.open().expect("the data fit"), &Device::default(), &stop)
         .expect_err("no file")
         .to_string();
     assert!(error.contains("absent.pth"), "{error}");
@@ -172,7 +173,7 @@ fn an_autoencoder_of_a_run_is_stopped_and_resumed() {
     let prepare = |folder: &Path, after: Option<u64>| {
         let stop = AtomicBool::new(false);
         let value = recipe.to_value();
-        let preparation = Preparation { folder, recipe: &value, data: &data, stop: &stop };
+        let preparation = Preparation { folder, recipe: &value, data: &data, device: &Device::default(), stop: &stop };
         let prepared = preparation.autoencoder(config, |event| {
             if matches!(event, Event::Stepped(report) if Some(report.step) == after) {
                 stop.store(true, Ordering::Relaxed);

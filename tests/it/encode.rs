@@ -76,7 +76,7 @@ impl Place {
 
     fn kl(&self, seed: u64) -> LatentEncoder {
         let weights = self.path(&format!("vae-{seed}.safetensors"));
-        let kl = LatentEncoder::kl(&autoencoder(), &weights, SIZE).expect("the weights fit");
+        let kl = LatentEncoder::kl(&autoencoder(), &weights, SIZE, &Device::default()).expect("the weights fit");
         kl.with_features(&encoder(), &self.path("encoder.safetensors")).expect("the weights fit")
     }
 
@@ -163,7 +163,7 @@ fn the_encoder_of_a_rae_needs_no_decoder() {
     let place = Place::new();
     let (weights, statistics) = (place.path("encoder.safetensors"), place.path("stat.safetensors"));
     LatentStatistics::new([16, 4, 4], &Device::default()).weights().write(&statistics, &[]).expect("a new file");
-    let rae = LatentEncoder::rae(&encoder(), &weights, &statistics, SIZE).expect("the weights fit");
+    let rae = LatentEncoder::rae(&encoder(), &weights, &statistics, SIZE, &Device::default()).expect("the weights fit");
     let rae = rae.with_features(&encoder(), &weights).expect("the weights fit");
     place.encode(&rae, "latents", u64::MAX).expect("a new folder");
     let latents = place.latents("latents");
@@ -184,13 +184,26 @@ fn what_does_not_fit_is_refused_by_name() {
         let message = result.expect_err(words).to_string();
         assert!(message.contains(words), "{message}");
     };
-    refuse(LatentEncoder::kl(&autoencoder(), &weights, 15), "divisible by 2, found 15");
-    refuse(LatentEncoder::kl(&autoencoder(), &place.path("nowhere.pt"), SIZE), "nowhere.pt");
+    refuse(LatentEncoder::kl(&autoencoder(), &weights, 15, &Device::default()), "divisible by 2, found 15");
+    refuse(LatentEncoder::kl(&autoencoder(), &place.path("nowhere.pt"), SIZE, &Device::default()), "nowhere.pt");
     refuse(
-        LatentEncoder::kl(&KlAutoencoderConfig { image_channels: 1, ..autoencoder() }, &weights, SIZE),
+        LatentEncoder::kl(
+            &KlAutoencoderConfig { image_channels: 1, ..autoencoder() },
+            &weights,
+            SIZE,
+            &Device::default(),
+        ),
         "3 channels",
     );
-    refuse(LatentEncoder::kl(&KlAutoencoderConfig { latent_channels: 16, ..autoencoder() }, &weights, SIZE), "conv");
+    refuse(
+        LatentEncoder::kl(
+            &KlAutoencoderConfig { latent_channels: 16, ..autoencoder() },
+            &weights,
+            SIZE,
+            &Device::default(),
+        ),
+        "conv",
+    );
 
     assert!(matches!(place.encode(&place.kl(0), "latents", 4), Ok(EncodeOutcome::Interrupted)));
     let error = place.encode(&place.kl(1), "latents", u64::MAX).expect_err("other weights").to_string();

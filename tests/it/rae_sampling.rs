@@ -210,7 +210,12 @@ fn a_recipe_guides_as_the_official_code_does() {
         ("out.ag1.42.heun2", "heun", [0.0, 1.0], 20),
     ] {
         let recipe = recipe(solver, interval);
-        let guide = recipe.sampling.active_guide().expect("the recipe has one").load().expect("the file fits");
+        let guide = recipe
+            .sampling
+            .active_guide()
+            .expect("the recipe has one")
+            .load(&Device::default())
+            .expect("the file fits");
         let classes = Classes(labels.null);
         let generator = Generator { guide: Some(&guide), ..recipe.generator(&strong, &classes) };
         let halves = [labels.clone(), labels.clone().null()].map(|labels| {

@@ -207,7 +207,7 @@ fn a_condition_draws_what_its_labels_draw() {
     let generator = generator(&sit, &objective, &sampling);
     let condition = Classes(6).conditions(&LABELS, &device).expect("they are classes");
     let draw = |generator: &Generator<'_, Sit>, condition: &ClassLabels, count, first| {
-        generator.draw(condition, count, first, &device, &mut |_, _, _| {})
+        generator.draw(condition, count, first, &mut |_, _, _| {})
     };
     let expected = generator.images(&LABELS, 3).expect("sampling succeeds");
     assert_eq!(draw(&generator, &condition, 7, 3).expect("sampling succeeds"), expected);

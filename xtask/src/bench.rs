@@ -9,7 +9,7 @@ use clap::builder::RangedU64ValueParser;
 
 use crate::bench_case::{CASES, Measured, growth, measure};
 use crate::read_latents;
-use crate::run::Result;
+use crate::run::{DeviceArgument, Result};
 
 #[derive(Args)]
 pub(crate) struct Bench {
@@ -25,6 +25,8 @@ pub(crate) struct Bench {
     /// Print how many stored latents a second the loader gives to training
     #[arg(long)]
     latents: bool,
+    #[command(flatten)]
+    device: DeviceArgument,
 }
 
 /// The time of every step is kept.
@@ -35,7 +37,7 @@ fn steps() -> RangedU64ValueParser<usize> {
 impl Bench {
     pub(crate) fn run(self) -> Result<ExitCode> {
         if let Some(steps) = self.memory {
-            let [early, late] = growth(steps).map(|bytes| bytes as f64);
+            let [early, late] = growth(steps, &self.device.find()?).map(|bytes| bytes as f64);
             let (tenth, growth) = ((steps / 10).max(1), 100.0 * (late / early - 1.0));
             let [early, late] = [early / 1e6, late / 1e6];
             println!("after {tenth} steps {early:.1} MB, after {steps} steps {late:.1} MB: {growth:+.2} %");
@@ -45,10 +47,13 @@ impl Bench {
             return read_latents::measure();
         }
         if let Some(case) = self.case {
-            println!("{}", serde_json::to_string(&measure(&case, self.steps.unwrap_or(10).max(2)))?);
+            println!(
+                "{}",
+                serde_json::to_string(&measure(&case, self.steps.unwrap_or(10).max(2), &self.device.find()?))?
+            );
             return Ok(ExitCode::SUCCESS);
         }
-        let rate = matmul_rate();
+        let rate = matmul_rate(&self.device.find()?);
         let threads = rayon::current_num_threads();
         println!("matrix products of 1,024 x 1,024: {:.1} GFLOP/s on {threads} threads\n", rate / 1e9);
         println!("case                 steps/s  images/s  peak MB  GFLOP/s  of matmul");
@@ -56,7 +61,8 @@ impl Bench {
             let steps = self.steps.unwrap_or(if case.starts_with("tiny") { 40 } else { 6 });
             // A process of its own, so that the peak is the case's.
             let arguments = ["bench", "--case", case, "--steps", &steps.to_string()];
-            let output = Command::new(std::env::current_exe()?).args(arguments).output()?;
+            let device = self.device.device.iter().flat_map(|name| ["--device", name]);
+            let output = Command::new(std::env::current_exe()?).args(arguments).args(device).output()?;
             let m: Measured = serde_json::from_slice(&output.stdout)
                 .map_err(|_| format!("case {case} failed: {}", String::from_utf8_lossy(&output.stderr)))?;
             let speed = m.operations / m.seconds;
@@ -73,10 +79,9 @@ impl Bench {
 }
 
 /// Operations a second of the largest matrix products, the best of several.
-pub(crate) fn matmul_rate() -> f64 {
+pub(crate) fn matmul_rate(device: &Device) -> f64 {
     let size = 1024;
-    let device = Device::default();
-    let random = || Tensor::<2>::random([size, size], Distribution::Default, &device);
+    let random = || Tensor::<2>::random([size, size], Distribution::Default, device);
     let (a, b) = (random(), random());
     let rate = |_| {
         let start = Instant::now();

@@ -43,11 +43,11 @@ pub(crate) struct Measured {
 }
 
 /// One of [`CASES`], at least two steps, of which the first is not counted.
-pub(crate) fn measure(case: &str, steps: usize) -> Measured {
+pub(crate) fn measure(case: &str, steps: usize, device: &Device) -> Measured {
     let (times, batch, multiply_adds) = match case {
-        "inception" => inception(steps),
-        "sd-decode" => decode(steps),
-        _ => network(case, steps),
+        "inception" => inception(steps, device),
+        "sd-decode" => decode(steps, device),
+        _ => network(case, steps, device),
     };
     let mut times = times[1..].to_vec();
     times.sort_by(f64::total_cmp);
@@ -71,15 +71,15 @@ fn configuration(case: &str) -> (NetworkConfig, usize) {
     }
 }
 
-fn network(case: &str, steps: usize) -> (Vec<f64>, usize, f64) {
+fn network(case: &str, steps: usize, device: &Device) -> (Vec<f64>, usize, f64) {
     let (config, batch) = configuration(case);
     if case.ends_with("-sample") {
-        return (sample(&config, batch, steps), batch, config.multiply_adds() as f64);
+        return (sample(&config, batch, steps, device), batch, config.multiply_adds() as f64);
     }
     let times = if case.ends_with("-mixflow") {
-        train(&config, batch, steps, MixFlow::new(0.8), |_| {})
+        train(&config, batch, steps, MixFlow::new(0.8), device, |_| {})
     } else {
-        train(&config, batch, steps, Uniform, |_| {})
+        train(&config, batch, steps, Uniform, device, |_| {})
     };
     (times, batch, 3.0 * config.training_multiply_adds() as f64)
 }
@@ -89,13 +89,14 @@ fn train(
     batch: usize,
     steps: usize,
     law: impl TimestepSampler,
+    device: &Device,
     after: impl FnMut(usize),
 ) -> Vec<f64> {
     let objective = FlowMatching::new(Linear).timesteps(law);
     if config.projections().is_empty() {
-        return train_with(&objective, config, batch, steps, after);
+        return train_with(&objective, config, batch, steps, device, after);
     }
-    train_with(&Alignment { objective, weight: 0.5 }, config, batch, steps, after)
+    train_with(&Alignment { objective, weight: 0.5 }, config, batch, steps, device, after)
 }
 
 fn train_with(
@@ -103,15 +104,17 @@ fn train_with(
     config: &NetworkConfig,
     batch: usize,
     steps: usize,
+    device: &Device,
     mut after: impl FnMut(usize),
 ) -> Vec<f64> {
-    let device = Device::default().autodiff();
+    let network = config.init(0, device);
+    let device = device.clone().autodiff();
     let optimizer = OptimizerConfig::default();
     let images = images(config, batch, &device);
     let [rows, columns] = config.token_grid();
     let feature = |&width| Tensor::random([batch, rows * columns, width], Distribution::Default, &device);
     let features: Vec<Tensor<3>> = config.projections().iter().map(feature).collect();
-    let mut state = Some(TrainState::new(config.init(0, &Device::default())));
+    let mut state = Some(TrainState::new(network));
     let step = |step: usize| {
         let condition = ClassLabels::new(&vec![1; batch], config.classes(), &device);
         let examples = Batch::new(images.clone(), condition, (step * batch) as u64).with_features(features.clone());
@@ -125,13 +128,12 @@ fn train_with(
     (0..steps).map(step).collect()
 }
 
-fn sample(config: &NetworkConfig, batch: usize, steps: usize) -> Vec<f64> {
-    let device = Device::default();
-    let network = config.init(0, &device);
-    let x = images(config, batch, &device);
+fn sample(config: &NetworkConfig, batch: usize, steps: usize, device: &Device) -> Vec<f64> {
+    let network = config.init(0, device);
+    let x = images(config, batch, device);
     timed(steps, || {
-        let condition = ClassLabels::new(&vec![1; batch], config.classes(), &device);
-        let y = network.forward(x.clone(), Tensor::full([batch], 0.5, &device), condition);
+        let condition = ClassLabels::new(&vec![1; batch], config.classes(), device);
+        let y = network.forward(x.clone(), Tensor::full([batch], 0.5, device), condition);
         let _ = y.into_data();
     })
 }
@@ -142,10 +144,10 @@ fn images(config: &NetworkConfig, batch: usize, device: &Device) -> Tensor<4> {
 }
 
 /// Features of images that are resized already.
-fn inception(steps: usize) -> (Vec<f64>, usize, f64) {
-    let (device, batch) = (Device::default(), 8);
-    let network = Inception::new(&device);
-    let x = Tensor::random([batch, 3, 299, 299], Distribution::Default, &device);
+fn inception(steps: usize, device: &Device) -> (Vec<f64>, usize, f64) {
+    let batch = 8;
+    let network = Inception::new(device);
+    let x = Tensor::random([batch, 3, 299, 299], Distribution::Default, device);
     let times = timed(steps, || {
         let _ = network.forward(x.clone()).pool().into_data();
     });
@@ -153,10 +155,9 @@ fn inception(steps: usize) -> (Vec<f64>, usize, f64) {
 }
 
 /// An image of 256 px from the latents of Stable Diffusion.
-fn decode(steps: usize) -> (Vec<f64>, usize, f64) {
-    let device = Device::default();
-    let autoencoder = KlAutoencoderConfig::stable_diffusion().init(0, &device);
-    let latents = Tensor::random([1, 4, 32, 32], Distribution::Normal(0.0, 1.0), &device);
+fn decode(steps: usize, device: &Device) -> (Vec<f64>, usize, f64) {
+    let autoencoder = KlAutoencoderConfig::stable_diffusion().init(0, device);
+    let latents = Tensor::random([1, 4, 32, 32], Distribution::Normal(0.0, 1.0), device);
     let times = timed(steps, || {
         let _ = autoencoder.decode(latents.clone()).into_data();
     });
@@ -173,11 +174,11 @@ fn timed(steps: usize, step: impl Fn()) -> Vec<f64> {
 }
 
 /// Trains the tiny network and tells its memory after a tenth of the steps and at their end.
-pub(crate) fn growth(steps: usize) -> [u64; 2] {
+pub(crate) fn growth(steps: usize, device: &Device) -> [u64; 2] {
     let (config, batch) = configuration("tiny-train");
     let early = (steps / 10).max(1);
     let mut found = [0, 0];
-    train(&config, batch, steps, MixFlow::new(0.8), |step| {
+    train(&config, batch, steps, MixFlow::new(0.8), device, |step| {
         found[1] = status("VmRSS");
         if step + 1 == early {
             found[0] = found[1];

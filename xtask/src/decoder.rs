@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use mixflow::Device;
 use mixflow::autoencoder_training::RaeRun;
 use mixflow::backbones::rae::Decoder;
 use mixflow::backbones::weights::Weights;
@@ -15,19 +16,24 @@ use crate::run::{Result, STOP, note, note_choices, say};
 use crate::train::{Destination, in_folder};
 
 /// Trains the decoder of a recipe, from the weights of a file if there is one.
-pub(crate) fn train_decoder(recipe: &DecoderRecipe, from: Option<&Path>, to: &Destination) -> Result<ExitCode> {
+pub(crate) fn train_decoder(
+    recipe: &DecoderRecipe,
+    from: Option<&Path>,
+    to: &Destination,
+    device: &Device,
+) -> Result<ExitCode> {
     let recipe = to.changed(|changes| recipe.with(changes))?;
     let [recipe, local] = named_values(&recipe.to_value())?;
     let local = DecoderRecipe::from_value(local)?;
     let folder = to.folder(PathBuf::from("runs").join(&local.name), recipe.clone())?;
     let path = folder.path().to_path_buf();
-    local.check_memory(mixflow::memory())?;
+    local.check_memory(mixflow::memory(device))?;
     // What is wrong with data or weights is said before anything is written.
     let data = local.open()?;
     let found = folder.check_data(&*data)?;
     note(format_args!("{}: {found}", local.data.describe()));
     data.notices().iter().for_each(note);
-    let (encoder, mut decoder) = local.networks()?;
+    let (encoder, mut decoder) = local.networks(device)?;
     let start = from.map(given).transpose()?;
     folder.check_start(start.as_ref().map(|given| &given.start))?;
     if let Some(start) = &start {
@@ -35,7 +41,7 @@ pub(crate) fn train_decoder(recipe: &DecoderRecipe, from: Option<&Path>, to: &De
         note_choices(&start.path, weights.choices());
         decoder = decoder.load(weights)?;
     }
-    let run = RaeRun { recipe: recipe.clone(), ..decoder_run(&local, &path, data, &STOP)? };
+    let run = RaeRun { recipe: recipe.clone(), ..decoder_run(&local, &path, data, device, &STOP)? };
     let mut tracking = to.watchers.tracking(&local.name, &path, &recipe)?;
     in_folder(&path, &recipe, || {
         let mut progress = Progress::new();

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
+use mixflow::Device;
 use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::encoder::EncoderConfig;
 use mixflow::backbones::json::explain;
@@ -18,7 +19,7 @@ use mixflow::{LatentEncoder, check_memory};
 use serde::de::DeserializeOwned;
 
 use crate::progress::Progress;
-use crate::run::{Result, STOP, lock, note, say, stop_on_signals};
+use crate::run::{DeviceArgument, Result, STOP, lock, note, say, stop_on_signals};
 
 #[derive(Args)]
 pub(crate) struct Encode {
@@ -73,6 +74,8 @@ pub(crate) struct Encode {
     /// What to do about images that cannot be decoded
     #[arg(long, value_enum, default_value_t = Broken::Refuse)]
     on_broken: Broken,
+    #[command(flatten)]
+    device: DeviceArgument,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -102,6 +105,7 @@ enum Broken {
 
 impl Encode {
     pub(crate) fn run(self) -> Result<ExitCode> {
+        let device = &self.device.find()?;
         let _lock = lock(&self.to)?;
         let options = Options {
             classes: self.class_names()?,
@@ -112,7 +116,7 @@ impl Encode {
         let (images, classes) = (thousands(source.len()), thousands(source.classes().len() as u64));
         note(format_args!("{}: {images} images in {classes} classes", source.describe()));
         source.notices().iter().for_each(note);
-        let encoder = self.encoder()?;
+        let encoder = self.encoder(device)?;
         self.check_sizes(&encoder, source.len())?;
         let storage = StorageConfig { precision: self.precision(), flipped: self.flip, shard_examples: self.shard };
         let writer = Writer::open(&self.to, encoder.contents(&*source, storage))?;
@@ -174,13 +178,13 @@ impl Encode {
         }
     }
 
-    fn encoder(&self) -> Result<LatentEncoder> {
+    fn encoder(&self, device: &Device) -> Result<LatentEncoder> {
         let kl = |published: KlAutoencoderConfig| -> Result<LatentEncoder> {
             if self.statistics.is_some() {
                 return Err("--statistics: expected with --autoencoder rae only".into());
             }
             let config = self.config.as_deref().map_or(Ok(published), json)?;
-            Ok(LatentEncoder::kl(&config, &self.weights, self.size)?)
+            Ok(LatentEncoder::kl(&config, &self.weights, self.size, device)?)
         };
         let encoder = match (self.autoencoder, &self.statistics) {
             (Kind::Sd, _) => kl(KlAutoencoderConfig::stable_diffusion())?,
@@ -188,7 +192,7 @@ impl Encode {
             (Kind::Rae, None) => return Err("--autoencoder rae: expected --statistics too".into()),
             (Kind::Rae, Some(statistics)) => {
                 let config = self.config.as_deref().map_or(Ok(EncoderConfig::dinov2_base()), json)?;
-                LatentEncoder::rae(&config, &self.weights, statistics, self.size)?
+                LatentEncoder::rae(&config, &self.weights, statistics, self.size, device)?
             }
         };
         match (self.features.as_deref(), &self.encoder_weights) {

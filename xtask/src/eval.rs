@@ -6,19 +6,20 @@ use std::time::Instant;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{ArgGroup, Args};
-use mixflow::check_memory;
+use mixflow::device::describe;
 use mixflow::evaluation::inception::InceptionEvaluation;
 use mixflow::evaluation::metric::{Features, precision_recall};
 use mixflow::evaluation::{ImageSet, Measures, evaluate, evaluate_features, evaluation_pairs};
 use mixflow::files::{WeightsFile, write_atomic};
 use mixflow::numbers::thousands;
+use mixflow::{Device, check_memory};
 use serde_json::{Value, json};
 
 use crate::inception::InceptionArguments;
 use crate::kind::{Kind, of_any};
 use crate::latents::check_latents;
 use crate::progress::Progress;
-use crate::run::{Result, note, say};
+use crate::run::{DeviceArgument, Result, note, say};
 use crate::sample::Sampling;
 use crate::trained::{Trained, TrainedArguments};
 
@@ -54,32 +55,37 @@ pub(crate) struct Eval {
     /// --images-from]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgument,
 }
 
 impl Eval {
     pub(crate) fn run(self) -> Result<ExitCode> {
+        let device = &self.device.find()?;
         match (&self.images_from, &self.against, &self.trained) {
-            (Some(images), Some(real), _) => match self.inception.read()? {
-                Some(inception) => store(self.out.as_deref(), &inception.image_sets(images, real)?),
+            (Some(images), Some(real), _) => match self.inception.read(device)? {
+                Some(inception) => store(self.out.as_deref(), &inception.image_sets(images, real)?, device),
                 None => self.image_sets(images, real),
             },
-            (_, _, Some(trained)) => of_any!(self.sampling.read(trained, None)?, trained => self.network(&trained)),
+            (_, _, Some(trained)) => {
+                of_any!(self.sampling.read(trained, None, device)?, trained => self.network(&trained, device))
+            }
             // The command line was checked.
             _ => Err("expected a network, or --images-from and --against".into()),
         }
     }
 
-    fn network<N: Kind>(&self, trained: &Trained<N>) -> Result<ExitCode> {
+    fn network<N: Kind>(&self, trained: &Trained<N>, device: &Device) -> Result<ExitCode> {
         let recipe = &trained.pipeline.recipe;
         let count = self.images.unwrap_or(recipe.post_training.as_ref().map_or(500, |post| post.images));
 
         if self.against.is_none() {
             check_latents(recipe, trained.folder())?;
         }
-        if let Some(inception) = self.inception.read()? {
+        if let Some(inception) = self.inception.read(device)? {
             let found = inception.network(trained, count, self.against.as_deref())?;
             let file = self.out.clone().unwrap_or_else(|| trained.result("inception"));
-            return store(Some(&file), &found);
+            return store(Some(&file), &found, device);
         }
 
         let shape = trained.image_shape()?.map(|side| side as u64);
@@ -119,7 +125,7 @@ impl Eval {
                 "evaluation": evaluation,
                 "weights": WeightsFile::read(&trained.weights)?,
                 "autoencoder": trained.autoencoder_weights()?,
-                "device": mixflow::device_name(),
+                "device": describe(device),
                 "version": env!("CARGO_PKG_VERSION"),
             }),
         )
@@ -177,10 +183,10 @@ pub(crate) fn say_how_long(progress: &Progress, pairs: u64, sets: [&Features; 2]
     Ok(())
 }
 
-fn store(file: Option<&Path>, found: &InceptionEvaluation) -> Result<ExitCode> {
+fn store(file: Option<&Path>, found: &InceptionEvaluation, device: &Device) -> Result<ExitCode> {
     say(found.to_string().trim_end())?;
     let Some(file) = file else { return Ok(ExitCode::SUCCESS) };
-    write(file, &json!({ "inception": found, "device": mixflow::device_name(), "version": env!("CARGO_PKG_VERSION") }))
+    write(file, &json!({ "inception": found, "device": describe(device), "version": env!("CARGO_PKG_VERSION") }))
 }
 
 fn write(file: &Path, numbers: &Value) -> Result<ExitCode> {

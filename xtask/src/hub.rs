@@ -91,7 +91,7 @@ mod ways {
     }
 
     #[cfg(feature = "t2i")]
-    pub(crate) fn text(path: &Path) -> Result<mixflow_t2i::TextPipeline> {
+    pub(crate) fn text(path: &Path, _: &mixflow::Device) -> Result<mixflow_t2i::TextPipeline> {
         refused(path.display())
     }
 
@@ -127,12 +127,12 @@ mod ways {
         Ok(path)
     }
 
-    /// A text to image at an address.
+    /// A text to image at an address, on a device.
     #[cfg(feature = "t2i")]
-    pub(crate) fn text(path: &Path) -> Result<TextPipeline> {
-        let (mut shown, device) = (Progress::new(), Default::default());
+    pub(crate) fn text(path: &Path, device: &mixflow::Device) -> Result<TextPipeline> {
+        let mut shown = Progress::new();
         let pipeline =
-            TextPipeline::open(&Client::from_env()?, &parsed(path)?, &device, |event| shown.download(&event))?;
+            TextPipeline::open(&Client::from_env()?, &parsed(path)?, device, |event| shown.download(&event))?;
         shown.end();
         Ok(pipeline)
     }

@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
+use mixflow::Device;
 use mixflow::check_memory;
 use mixflow::data::{Dataset, Labels};
 use mixflow::evaluation::inception::{
@@ -58,10 +58,10 @@ pub(crate) struct Measuring {
 }
 
 impl InceptionArguments {
-    /// Reads the network, if one is asked for.
-    pub(crate) fn read(&self) -> Result<Option<Measuring>> {
+    /// Reads the network onto a device, if one is asked for.
+    pub(crate) fn read(&self, device: &Device) -> Result<Option<Measuring>> {
         let Some(path) = &self.inception else { return Ok(None) };
-        let network = Inception::new(&Device::default());
+        let network = Inception::new(device);
         let (description, inception) = InceptionNetwork::read(path, self.resize, network)?;
         Ok(Some(Measuring { inception, description, labels: self.labels }))
     }

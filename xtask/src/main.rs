@@ -76,17 +76,7 @@ enum Command {
 
 fn main() -> ExitCode {
     allocator::keep_buffers();
-    let command = Arguments::parse().command;
-    // Some commands need no device, but whoever names one is told if it is none.
-    let named = std::env::var_os("BURN_DEVICE").is_some();
-    if named || !matches!(command, Command::Plan(_) | Command::Check | Command::Convert(_)) {
-        // Before anything is on the device: without one, Burn panics.
-        if let Err(fault) = mixflow::check_device() {
-            note(format_args!("error: {fault}"));
-            return ExitCode::FAILURE;
-        }
-    }
-    let result = match command {
+    let result = match Arguments::parse().command {
         Command::Train(train) => train.run(),
         Command::Bench(bench) => bench.run(),
         Command::Plan(plan) => plan.run(),

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use mixflow::memory;
 use mixflow::plan::{DecoderPlan, Machine, Plan as Costs};
+use mixflow::{device, memory};
 
 use crate::bench::matmul_rate;
 use crate::kind::{AnyRecipe, of_any};
@@ -14,7 +14,8 @@ use crate::run::{RecipeArguments, Result, say};
 pub(crate) struct Plan {
     #[command(flatten)]
     recipe: RecipeArguments,
-    /// Device to estimate times for: a100, h100, h200, l40s, rtx-3090, rtx-4090, or `here` to measure this machine
+    /// Device to estimate times for: a100, h100, h200, l40s, rtx-3090, rtx-4090; or one of this machine to measure, flex,
+    /// cuda:1 and so on, `here` for that which other commands compute on without --device
     #[arg(long, value_name = "NAME", default_value = "here")]
     device: String,
 }
@@ -32,14 +33,19 @@ impl Plan {
     }
 
     fn machine(&self) -> Result<Machine> {
-        if self.device == "here" {
-            let speed = matmul_rate();
-            let origin = format!("matrix products of 1,024 x 1,024: {:.0} GFLOP/s", speed / 1e9);
-            return Ok(Machine { name: "this machine".into(), speed, origin, memory: memory() });
+        if let Some(machine) = Machine::named(&self.device) {
+            return Ok(machine);
         }
-        Machine::named(&self.device).ok_or_else(|| {
-            let known: Vec<_> = Machine::names().collect();
-            format!("--device {}: expected here or one of {}", self.device, known.join(", ")).into()
-        })
+        let device = match self.device.as_str() {
+            "here" => device::chosen()?,
+            name => device::named(name).map_err(|error| {
+                let known: Vec<_> = Machine::names().collect();
+                format!("--device {error}; or here, or one of {}", known.join(", "))
+            })?,
+        };
+        let speed = matmul_rate(&device);
+        let origin = format!("matrix products of 1,024 x 1,024: {:.0} GFLOP/s", speed / 1e9);
+        let name = if self.device == "here" { "this machine" } else { &self.device };
+        Ok(Machine { name: name.into(), speed, origin, memory: memory(&device) })
     }
 }

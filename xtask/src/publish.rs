@@ -56,6 +56,8 @@ pub(crate) struct Publish {
     /// What the commit says
     #[arg(long, default_value = "Publish with mixflow")]
     message: String,
+    #[command(flatten)]
+    device: crate::run::DeviceArgument,
 }
 
 #[cfg(not(feature = "hub"))]
@@ -72,6 +74,7 @@ impl Publish {
 
         use crate::kind::{TextNetworkConfig, is_text};
 
+        let device = &self.device.find()?;
         let repository: Repository = self.to.parse()?;
         if let Some(holder) = mixflow::FolderLock::holder(&self.run) {
             crate::run::note(format_args!(
@@ -80,10 +83,11 @@ impl Publish {
         }
         let recipe = self.run.join("recipe.json");
         match is_text(recipe.to_str().ok_or("expected a path in UTF-8")?)? {
-            true => {
-                self.publish(&Publication::<TextNetworkConfig>::of_network(&self.run, self.choice()?)?, &repository)
-            }
-            false => self.publish(&Publication::of(&self.run, self.choice()?)?, &repository),
+            true => self.publish(
+                &Publication::<TextNetworkConfig>::of_network(&self.run, self.choice()?, device)?,
+                &repository,
+            ),
+            false => self.publish(&Publication::of(&self.run, self.choice()?, device)?, &repository),
         }
     }
 

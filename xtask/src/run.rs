@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
 use mixflow::recipe::{DecoderRecipe, no_such_recipe};
+use mixflow::{Device, device};
 use mixflow::{FolderLock, printable};
 
 use crate::text;
@@ -49,6 +50,10 @@ pub(crate) fn say(text: impl Display) -> Result<()> {
 pub(crate) fn program() -> &'static str {
     match () {
         () if cfg!(feature = "cuda") => "cargo xtask-cuda",
+        () if cfg!(feature = "metal") => "cargo xtask-metal",
+        () if cfg!(feature = "rocm") => "cargo xtask-rocm",
+        () if cfg!(feature = "vulkan") => "cargo xtask-vulkan",
+        () if cfg!(feature = "wgpu") => "cargo xtask-wgpu",
         () if cfg!(feature = "t2i") => "cargo xtask-t2i",
         () if cfg!(feature = "hub") => "cargo xtask-hub",
         () => "cargo xtask",
@@ -64,6 +69,28 @@ pub(crate) fn note(text: impl Display) {
 fn lines(text: impl Display) -> String {
     let text = text.to_string();
     text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
+}
+
+/// What to compute on.
+#[derive(Args)]
+pub(crate) struct DeviceArgument {
+    #[arg(
+        long,
+        value_name = "NAME",
+        help = "Compute on flex, the CPU, or a GPU that this program was built for: cuda, cuda:1, metal, rocm, vulkan or wgpu \
+                [default: what BURN_DEVICE names, else the first GPU of a build for GPUs]"
+    )]
+    pub(crate) device: Option<String>,
+}
+
+impl DeviceArgument {
+    /// The device, which is there.
+    pub(crate) fn find(&self) -> Result<Device> {
+        match &self.device {
+            Some(name) => Ok(device::named(name).map_err(|error| format!("--device {error}"))?),
+            None => Ok(device::chosen()?),
+        }
+    }
 }
 
 /// Which recipe, and what to change in it.

@@ -7,16 +7,16 @@ use std::time::Instant;
 use burn::tensor::Tensor;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use mixflow::check_memory;
 use mixflow::evaluation::reached;
 use mixflow::recipe::GuideConfig;
 use mixflow::sampling::Export;
+use mixflow::{Device, check_memory};
 
 use crate::hub::{is_address, published};
 use crate::kind::{Kind, of_any};
 use crate::labels;
 use crate::progress::Progress;
-use crate::run::{Change, Result, note, say};
+use crate::run::{Change, DeviceArgument, Result, note, say};
 use crate::text::{self, Prompts, Request};
 use crate::trained::{AnyTrained, Trained, TrainedArguments};
 
@@ -35,6 +35,8 @@ pub(crate) struct Sample {
     /// Classes to draw, taken in turn, by number or name, such as 1,2,cat [default: all]
     #[arg(long, value_name = "CLASSES")]
     labels: Vec<String>,
+    #[command(flatten)]
+    device: DeviceArgument,
     #[command(flatten)]
     prompts: Prompts,
     /// Seed of the noise [default: the recipe's]
@@ -66,10 +68,10 @@ pub(crate) struct Sampling {
 }
 
 impl Sampling {
-    /// The network of `trained` with the recipe that this makes of its own, `seed` included.
-    pub(crate) fn read(&self, trained: &TrainedArguments, seed: Option<u64>) -> Result<AnyTrained> {
+    /// The network of `trained` on a device, with the recipe that this makes of its own, `seed` included.
+    pub(crate) fn read(&self, trained: &TrainedArguments, seed: Option<u64>, device: &Device) -> Result<AnyTrained> {
         let set = self.set()?;
-        let mut trained = trained.read(&set)?;
+        let mut trained = trained.read(&set, device)?;
         let (own_seed, sampling) = of_any!(&mut trained, trained => (&mut trained.pipeline.recipe.seed, &mut trained.pipeline.recipe.sampling));
         *own_seed = seed.unwrap_or(*own_seed);
         if let Some(steps) = self.steps {
@@ -97,10 +99,11 @@ impl Sampling {
 
 impl Sample {
     pub(crate) fn run(self) -> Result<ExitCode> {
+        let device = &self.device.find()?;
         if !self.prompts.prompts.is_empty() {
-            return self.text();
+            return self.text(device);
         }
-        of_any!(self.sampling.read(&self.trained, self.seed)?, trained => self.draw(&trained))
+        of_any!(self.sampling.read(&self.trained, self.seed, device)?, trained => self.draw(&trained))
     }
 
     /// Images of labels.
@@ -148,7 +151,7 @@ impl Sample {
     }
 
     /// Images of prompts.
-    fn text(&self) -> Result<ExitCode> {
+    fn text(&self, device: &Device) -> Result<ExitCode> {
         let Sampling { steps, guidance, guide, set } = &self.sampling;
         let of_labels = [
             ("--labels", !self.labels.is_empty()),
@@ -168,6 +171,7 @@ impl Sample {
             guidance: *guidance,
             seed: self.seed,
             out: &self.out,
+            device,
         })
     }
 }

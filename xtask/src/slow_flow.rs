@@ -7,17 +7,17 @@ use std::sync::Arc;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use mixflow::check_memory;
 use mixflow::compare::{Lag, lag, lag_labels, slow_flow};
 use mixflow::data::{Dataset, learned};
 use mixflow::evaluation::slow_flow::equivalent_time;
 use mixflow::files::write_atomic;
 use mixflow::report::{Arm, slow_flow_page};
+use mixflow::{Device, check_memory};
 
 use crate::kind::{Kind, of_any};
 use crate::latents::check_latents;
 use crate::progress::Progress;
-use crate::run::{Result, note, say};
+use crate::run::{DeviceArgument, Result, note, say};
 use crate::sample::Sampling;
 use crate::trained::{Trained, TrainedArguments};
 
@@ -33,6 +33,8 @@ pub(crate) struct SlowFlow {
     /// The figure too, as a page that needs nothing else (.html)
     #[arg(long, value_name = "FILE")]
     figure: Option<PathBuf>,
+    #[command(flatten)]
+    device: DeviceArgument,
 }
 
 impl SlowFlow {
@@ -40,10 +42,11 @@ impl SlowFlow {
         if let Some(figure) = self.figure.as_ref().filter(|figure| figure.extension().is_none_or(|end| end != "html")) {
             return Err(format!("--figure {}: expected a file name that ends in .html", figure.display()).into());
         }
-        of_any!(self.sampling.read(&self.trained, None)?, trained => self.follow(&trained))
+        let device = &self.device.find()?;
+        of_any!(self.sampling.read(&self.trained, None, device)?, trained => self.follow(&trained, device))
     }
 
-    fn follow<N: Kind>(&self, trained: &Trained<N>) -> Result<ExitCode> {
+    fn follow<N: Kind>(&self, trained: &Trained<N>, device: &Device) -> Result<ExitCode> {
         let latent = trained.pipeline.recipe.network.shape().map(|side| side as u64);
         let what = || format!("{} trajectories (--images)", self.images);
         // Noise, real images of both kinds, and states.
@@ -61,7 +64,7 @@ impl SlowFlow {
         progress.begin("Slow Flow", Some(self.images as u64));
         // Stored latents are what is learned already.
         let autoencoder = trained.pipeline.recipe.encoding().and(trained.pipeline.autoencoder.as_deref());
-        let learned = |images| learned(Arc::new(images), autoencoder);
+        let learned = |images| learned(Arc::new(images), autoencoder, device);
         let lag = lag(&trained.pipeline.generator(), &labels, &*learned(train)?, &*learned(held_out)?, &mut |done| {
             progress.counted(done, "image")
         })?;

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use clap::builder::ValueParser;
+use mixflow::Device;
 
 #[cfg(feature = "t2i")]
 pub(crate) use self::built::{recipe_names, sample};
@@ -75,4 +76,5 @@ pub(crate) struct Request<'a> {
     pub(crate) guidance: Option<f64>,
     pub(crate) seed: Option<u64>,
     pub(crate) out: &'a Path,
+    pub(crate) device: &'a Device,
 }

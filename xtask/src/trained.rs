@@ -2,15 +2,14 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use burn::tensor::Device;
 use clap::Args;
-use mixflow::Pipeline;
 use mixflow::backbones::NetworkConfig;
 use mixflow::data::{DataConfig, Fingerprint, Part};
 use mixflow::files::WeightsFile;
 use mixflow::launch::conditioner;
 use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::train::StoredNetwork;
+use mixflow::{Device, Pipeline};
 use tempfile::TempDir;
 
 use crate::hub::{is_address, named_files, published};
@@ -54,8 +53,8 @@ pub(crate) struct Trained<N: NetworkSettings> {
 }
 
 impl TrainedArguments {
-    /// Reads the network, its recipe changed by `set`.
-    pub(crate) fn read(&self, changes: &[Change]) -> Result<AnyTrained> {
+    /// Reads the network onto a device, its recipe changed by `changes`.
+    pub(crate) fn read(&self, changes: &[Change], device: &Device) -> Result<AnyTrained> {
         let stored = self.stored()?;
         let set: Vec<String> = changes.iter().map(|(_, change)| change.clone()).collect();
         let recipe = match &self.recipe {
@@ -64,14 +63,20 @@ impl TrainedArguments {
         };
         let read = || {
             Ok(match is_text(&recipe)? {
-                true => Any::Text(self.read_as(stored, &recipe, &set)?),
-                false => Any::Classes(self.read_as(stored, &recipe, &set)?),
+                true => Any::Text(self.read_as(stored, &recipe, &set, device)?),
+                false => Any::Classes(self.read_as(stored, &recipe, &set, device)?),
             })
         };
         read().map_err(|error| as_given(error, changes))
     }
 
-    fn read_as<N: Kind>(&self, stored: StoredNetwork, recipe: &str, set: &[String]) -> Result<Trained<N>> {
+    fn read_as<N: Kind>(
+        &self,
+        stored: StoredNetwork,
+        recipe: &str,
+        set: &[String],
+        device: &Device,
+    ) -> Result<Trained<N>> {
         let weights = stored.file();
         if self.recipe.is_none() && is_address(&self.path) {
             own_files(&self.recipe_of::<N>(recipe, &[])?, &weights)?;
@@ -85,7 +90,7 @@ impl TrainedArguments {
         note_choices(&weights, &stored.chosen(|weights| recipe.network.own(weights))?);
         // What a run trains lies in its folder.
         let autoencoder_files = recipe.autoencoder.as_ref().map_or(vec![], |config| config.files(&stored.run()));
-        let mut pipeline = Pipeline::load(recipe, &stored, &stored.run(), &Device::default())?;
+        let mut pipeline = Pipeline::load(recipe, &stored, &stored.run(), device)?;
         let recipe = &pipeline.recipe;
         if let (Some(config), Some(guide)) = (&recipe.sampling.guide, &pipeline.guide) {
             let file = &guide.weights.file;
@@ -112,7 +117,8 @@ impl TrainedArguments {
             };
             let names = label_names(recipe, own.as_deref().and_then(Path::parent).unwrap_or(&folder))?;
             let mut progress = Progress::new();
-            pipeline.conditioner = conditioner(&recipe.network, &names, kept, &mut |event| progress.launch(&event))?;
+            pipeline.conditioner =
+                conditioner(&recipe.network, &names, kept, device, &mut |event| progress.launch(&event))?;
             progress.end();
         }
         Ok(Trained { pipeline, _elsewhere: elsewhere, weights, autoencoder_files, own, folder, suffix })

@@ -142,7 +142,7 @@ impl<N: NetworkSettings> Card<'_, N> {
 
     fn loading(&self) -> String {
         let id = self.repository.id();
-        let open = format!("from_hub(\"{}\", &Default::default())?", self.address());
+        let open = format!("from_hub(\"{}\", &mixflow::device::chosen()?)?", self.address());
         if let Some(prompts) = self.finished.prompts(2) {
             let count = prompts.len();
             return format!(

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use mixflow::Device;
 use mixflow::backbones::Backbone;
 use mixflow::backbones::json::explain;
 use mixflow::backbones::weights::Weights;
@@ -65,8 +66,9 @@ impl<N: NetworkSettings> Finished<N> {
         self.recipe.network.reads_names().then(|| prompts.collect())
     }
 
-    /// Finds and reads it. `arm` is needed for nothing but a comparison, and there `mixflow-0` unless told otherwise.
-    pub(super) fn read(run: &Path, arm: Option<&str>, averaging: Averaging) -> Result<Self, Error> {
+    /// Finds it and reads it onto a device. `arm` is needed for nothing but a comparison, and there `mixflow-0` unless told
+    /// otherwise.
+    pub(super) fn read(run: &Path, arm: Option<&str>, averaging: Averaging, device: &Device) -> Result<Self, Error> {
         let fault = |reason: String| Error::Layout { folder: run.into(), reason };
         let (text, recipe) = recipe::<N>(run)?;
         let (arm, steps) = match (&recipe.post_training, arm) {
@@ -99,7 +101,7 @@ impl<N: NetworkSettings> Finished<N> {
             ))),
             _ => Ok(()),
         }?;
-        let network = recipe.network.init(recipe.seed, &Default::default());
+        let network = recipe.network.init(recipe.seed, device);
         let (file, network) = match averaging {
             Averaging::Average => (Some(file.clone()), recipe.network.load(network, Weights::read(file)?)?),
             Averaging::Last => (None, last(&folder, network)?),

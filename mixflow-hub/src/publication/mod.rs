@@ -16,6 +16,7 @@ use mixflow::backbones::NetworkConfig;
 use mixflow::backbones::weights::Weights;
 use mixflow::files::{WeightsFile, write_atomic};
 use mixflow::recipe::{AutoencoderConfig, GuideConfig, NetworkSettings};
+use mixflow::{Device, device};
 
 use crate::lock::Lock;
 use crate::progress::Tell;
@@ -36,7 +37,8 @@ pub use samples::SampleImages;
 /// ```no_run
 /// use mixflow_hub::{Choice, Client, Publication, Upload};
 ///
-/// let publication = Publication::of("runs/digits", Choice { license: Some("mit".into()), ..Choice::default() })?;
+/// let choice = Choice { license: Some("mit".into()), ..Choice::default() };
+/// let publication = Publication::of("runs/digits", choice, &mixflow::device::chosen()?)?;
 /// let published =
 ///     publication.publish(&Client::from_env()?, &"org/name".parse()?, &Upload::new("digits"), |_| {})?;
 /// println!("{}", published.uploaded.address);
@@ -106,13 +108,13 @@ pub struct Published {
 }
 
 impl Publication {
-    /// The finished network for class labels in the folder of a run.
+    /// The finished network for class labels in the folder of a run; its sample images are made on `device`.
     ///
     /// # Errors
     /// If the folder is none of a run, the training has not ended, weights do not fit the recipe, or a file that sampling
     /// needs is neither there nor said to be elsewhere.
-    pub fn of(run: impl AsRef<Path>, choice: Choice) -> Result<Self, Error> {
-        Self::of_network(run, choice)
+    pub fn of(run: impl AsRef<Path>, choice: Choice, device: &Device) -> Result<Self, Error> {
+        Self::of_network(run, choice, device)
     }
 }
 
@@ -122,10 +124,10 @@ impl<N: NetworkSettings> Publication<N> {
     ///
     /// # Errors
     /// As [`of`](Publication::of).
-    pub fn of_network(run: impl AsRef<Path>, mut choice: Choice) -> Result<Self, Error> {
+    pub fn of_network(run: impl AsRef<Path>, mut choice: Choice, device: &Device) -> Result<Self, Error> {
         choice.check()?;
         let run = run.as_ref();
-        let finished = Finished::read(run, choice.arm.as_deref(), choice.averaging)?;
+        let finished = Finished::read(run, choice.arm.as_deref(), choice.averaging, device)?;
         let start = finished.start.as_ref().and_then(|start| start.repository.as_deref());
         let start = start.map(str::parse::<Repository>).transpose()?.filter(|start| start.kind() == Kind::Model);
         if choice.base_models.is_empty() {
@@ -243,7 +245,7 @@ impl<N: NetworkSettings> Publication<N> {
         let told = guide.filter(|guide| guide.weights.exists()).map(GuideConfig::resolved).transpose()?;
         for needed in self.needed.iter().filter(|needed| needed.is_copied()) {
             let weights = match guide.filter(|guide| needed.key == files::GUIDE && guide.weights == needed.path) {
-                Some(guide) => guide.load()?.network.weights(),
+                Some(guide) => guide.load(&device::of(network))?.network.weights(),
                 None => Weights::read(&needed.path)?,
             };
             weights.write(folder.join(&needed.name), &[("format", "pt"), ("library_name", "mixflow")])?;

@@ -102,9 +102,11 @@ fn make<N: NetworkSettings>(
         folder: run.clone(),
         reason: format!("sample images cannot be made here, give a picture or do without: {error}"),
     };
-    let autoencoder = recipe.autoencoder.as_ref().map(|config| config.load(run)).transpose().map_err(elsewhere)?;
-    let guide = recipe.guide(run).map_err(elsewhere)?;
-    let conditioner = recipe.network.conditioner(names, run, &mut |_| {}).map_err(elsewhere)?;
+    let device = &mixflow::device::of(network);
+    let autoencoder = recipe.autoencoder.as_ref().map(|config| config.load(run, device));
+    let autoencoder = autoencoder.transpose().map_err(elsewhere)?;
+    let guide = recipe.guide(run, device).map_err(elsewhere)?;
+    let conditioner = recipe.network.conditioner(names, run, device, &mut |_| {}).map_err(elsewhere)?;
     let generator = recipe.generator(network, &conditioner);
     let generator = Generator { autoencoder: autoencoder.as_deref(), guide: guide.as_ref(), ..generator };
     // Classes from all over, where there are more than images.

@@ -326,7 +326,7 @@ fn a_network_is_never_its_own_guide() {
     let read = Recipe::from_value(recipe.clone()).unwrap();
     network(&read).weights().write(folder.path().join("model.safetensors"), &[]).unwrap();
     read.network.init(8, &Default::default()).weights().write(&weights, &[]).unwrap();
-    let guide = read.sampling.guide.as_ref().unwrap().load().unwrap();
+    let guide = read.sampling.guide.as_ref().unwrap().load(&Default::default()).unwrap();
     let own = network(&read);
     let expected = Generator { guide: Some(&guide), ..read.generator(&own, &Classes(read.network.classes())) }
         .images(&[2], 0)

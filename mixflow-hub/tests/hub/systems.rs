@@ -81,7 +81,7 @@ fn dit_dh_makes_images_through_the_decoder_of_rae() {
     for file in [encoder_weights, decoder_weights, statistics] {
         *file = path(file.to_str().unwrap());
     }
-    let autoencoder = recipe.autoencoder.as_ref().unwrap().load(folder.path()).unwrap();
+    let autoencoder = recipe.autoencoder.as_ref().unwrap().load(folder.path(), &Default::default()).unwrap();
     let classes = Classes(recipe.network.classes());
     let generator = Generator { autoencoder: Some(&*autoencoder), ..recipe.generator(&network, &classes) };
     let expected = generator.images(&[2, 0], 5).unwrap();

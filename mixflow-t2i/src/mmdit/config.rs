@@ -122,7 +122,7 @@ impl MmDitConfig {
     /// # Panics
     /// As [`init`](Self::init).
     pub fn parameters(&self) -> u64 {
-        (self.init(0, &Device::default()).num_params() - self.table.pow(2) * self.width) as u64
+        (self.init(0, &Device::flex()).num_params() - self.table.pow(2) * self.width) as u64
     }
 
     /// Multiplications with addition of the forward pass of one image of [`shape`](Self::shape) beside so many tokens of text:

@@ -156,7 +156,7 @@ impl TextEncoders {
     /// All three with their values, if the machine has the memory, a quarter more than they take.
     fn read(&self) -> Result<Option<(Clip, Clip, Option<T5>)>, Error> {
         let bytes = self.clip_l.memory() + self.clip_g.memory() + self.t5.as_ref().map_or(0, Stored::memory);
-        if bytes + bytes / 4 > mixflow::memory() {
+        if bytes + bytes / 4 > mixflow::memory(&self.device) {
             return Ok(None);
         }
         let t5 = self.t5.as_ref().map(|t5| t5.config.init(&self.device).load(t5.weights.clone()));

@@ -69,8 +69,8 @@ impl AdversarialConfig {
     ///
     /// # Errors
     /// If the file cannot be read or does not fit.
-    pub fn load(&self) -> Result<Discriminator, Error> {
-        let features = self.network.features(0, &Device::default()).load(Weights::read(&self.weights)?)?;
+    pub fn load(&self, device: &Device) -> Result<Discriminator, Error> {
+        let features = self.network.features(0, device).load(Weights::read(&self.weights)?)?;
         Ok(Discriminator::new(features))
     }
 }

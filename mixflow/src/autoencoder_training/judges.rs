@@ -1,5 +1,6 @@
 //! The networks that a decoder is judged by.
 
+use burn::tensor::Device;
 use mixflow_backbones::discriminator::Heads;
 
 use super::{DiffAugment, Discriminator, Opponent, Perceptual, RaeTraining};
@@ -19,10 +20,10 @@ impl Judges {
     ///
     /// # Errors
     /// If a file cannot be read or does not fit.
-    pub fn load(training: &RaeTraining) -> Result<Self, Error> {
+    pub fn load(training: &RaeTraining, device: &Device) -> Result<Self, Error> {
         Ok(Self {
-            perceptual: training.perceptual.as_ref().map(|config| config.load()).transpose()?,
-            discriminator: training.adversarial.as_ref().map(|config| config.load()).transpose()?,
+            perceptual: training.perceptual.as_ref().map(|config| config.load(device)).transpose()?,
+            discriminator: training.adversarial.as_ref().map(|config| config.load(device)).transpose()?,
         })
     }
 

@@ -34,9 +34,9 @@ use mixflow_backbones::lpips;
 use mixflow_backbones::rae::{LatentStatistics, to_planes};
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::data::{self, Dataset, Loader, LoaderConfig};
 use crate::train::{OptimizerConfig, check_positions};
+use crate::{Error, device};
 
 /// How a decoder learns to undo an encoder: the mean absolute difference of pixels in [0, 1] and, where they are given, a
 /// perceptual and an adversarial loss.
@@ -139,7 +139,7 @@ impl RaeTraining {
         batches: u64,
     ) -> Result<LatentStatistics, Error> {
         let shape = data.shape();
-        let device = Device::default();
+        let device = device::of(encoder);
         let (mut parts, mut counts) = (Vec::new(), Vec::new());
         for batch in self.loader(data, 0)?.take(batches as usize) {
             let latents = to_planes(encoder.forward(images(&batch?.pixels, shape, &device)));

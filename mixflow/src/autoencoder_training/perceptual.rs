@@ -54,9 +54,9 @@ impl PerceptualConfig {
     ///
     /// # Errors
     /// If a file cannot be read or does not fit.
-    pub fn load(&self) -> Result<Perceptual, Error> {
+    pub fn load(&self, device: &Device) -> Result<Perceptual, Error> {
         let files = self.weights.iter().map(Weights::read).collect::<Result<Vec<_>, _>>()?;
-        let network = Lpips::with_widths(self.widths, 0, &Device::default()).load(files)?;
+        let network = Lpips::with_widths(self.widths, 0, device).load(files)?;
         Ok(Perceptual::new(network))
     }
 }

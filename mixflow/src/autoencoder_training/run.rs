@@ -13,10 +13,10 @@ use rand::Rng;
 use serde_json::Value;
 
 use super::{DiffAugment, Discriminator, Judges, LastLayer, Losses, RaeTraining, View, hinge, images, in_eight_bits};
-use crate::Error;
 use crate::data::{self, Dataset};
 use crate::random::{self, Stream};
 use crate::train::{Event, Outcome, Snapshot, StepLoop, StepReport, Stepped, TrainState, Trainee};
+use crate::{Error, device};
 
 /// A training of a decoder in a folder, `metrics.jsonl` and `checkpoints/`, that goes on where it was stopped.
 #[derive(Debug)]
@@ -45,10 +45,10 @@ impl RaeRun<'_> {
         &self,
         encoder: &EncoderConfig,
         decoder: &DecoderConfig,
+        device: &Device,
         tell: impl FnMut(Event),
     ) -> Result<Option<Rae>, Error> {
-        let device = Device::default();
-        let pair = Pair { encoder: encoder.init(self.seed(0), &device), decoder: decoder.init(self.seed(1), &device) };
+        let pair = Pair { encoder: encoder.init(self.seed(0), device), decoder: decoder.init(self.seed(1), device) };
         let task = Task {
             encode: |pair: &Pair, images| pair.encoder.forward(images),
             decoder: |pair: &Pair| &pair.decoder,
@@ -60,8 +60,8 @@ impl RaeRun<'_> {
         Ok(Some(Rae { encoder, decoder, statistics }))
     }
 
-    /// Trains the decoder of a frozen encoder and returns the moving average of its weights. None if it was asked to stop;
-    /// a checkpoint is written.
+    /// Trains the decoder of a frozen encoder, on its own device, and returns the moving average of its weights. None if it
+    /// was asked to stop; a checkpoint is written.
     ///
     /// # Errors
     /// As [`from_scratch`](Self::from_scratch).
@@ -102,13 +102,15 @@ impl RaeRun<'_> {
             checkpoint_every: training.checkpoint_every,
             stop: self.stop,
         };
+        let device = device::of(&network);
         let heads = training.adversarial.as_ref();
-        let heads = heads.map(|config| TrainState::new(config.network.heads(self.seed(2), &Device::default())));
+        let heads = heads.map(|config| TrainState::new(config.network.heads(self.seed(2), &device)));
+        let device = device.autodiff();
         let state = steps.resume(Contest { network: TrainState::new(network), heads }, &mut tell)?;
         let mut batches = training.loader(&self.data, state.step_number())?;
         let step = |state: Contest<M>| {
             let batch = batches.next().expect("batches have no end, and nothing is read after an error")?;
-            Ok(self.step(state, task, &batch))
+            Ok(self.step(state, task, &batch, &device))
         };
         let outcome = steps.run(state, step, &mut tell)?;
         self.data.remarks().into_iter().for_each(|line| tell(Event::Warning(line)));
@@ -124,10 +126,11 @@ impl RaeRun<'_> {
         state: Contest<M>,
         task: &Task<M, E>,
         batch: &data::Examples,
+        device: &Device,
     ) -> Stepped<Contest<M>> {
         let (training, step) = (self.training, state.step_number());
         let Contest { network, mut heads } = state;
-        let parts: Vec<_> = self.parts(batch).collect();
+        let parts: Vec<_> = self.parts(batch, device).collect();
         let frozen = heads.as_ref().map(|heads| heads.backbone().clone());
         let losses_of = parts.iter().map(|part| {
             let frozen = &frozen;
@@ -188,13 +191,12 @@ impl RaeRun<'_> {
         state.minimise(losses_of, &config.optimizer)
     }
 
-    fn parts<'a>(&self, batch: &'a data::Examples) -> impl Iterator<Item = Part> + use<'a> {
+    fn parts<'a>(&self, batch: &'a data::Examples, device: &'a Device) -> impl Iterator<Item = Part> + use<'a> {
         let (shape, size) = (self.data.shape(), self.training.batch / self.training.parts);
         let pixels = size * shape.iter().product::<usize>();
-        let device = Device::default().autodiff();
         batch.pixels.chunks_exact(pixels).enumerate().map(move |(part, pixels)| {
             let first = batch.first + (part * size) as u64;
-            Part { images: images(pixels, shape, &device), first }
+            Part { images: images(pixels, shape, device), first }
         })
     }
 

@@ -88,7 +88,7 @@ impl Trial {
                 tell(report);
             }
         };
-        self.run().from_scratch(&encoder, &decoder, tell).unwrap()
+        self.run().from_scratch(&encoder, &decoder, &Device::default(), tell).unwrap()
     }
 
     fn snapshot(&self) -> Snapshot {

@@ -57,7 +57,7 @@ pub fn parts<N: NetworkSettings>(
     if train.len().is_none() {
         // Features of the generated, the held-out and the reference images.
         let bytes = 8.0 * (2 * images as u64 + reference_size(&train, images)) as f64 * columns as f64;
-        let available = memory();
+        let available = memory::machine();
         if bytes > available as f64 {
             return Err(fault(format!(
                 "measuring post_training.images={images} keeps {:.0} GB of {} in memory, there are {:.0} GB: lower it",
@@ -73,9 +73,10 @@ pub fn parts<N: NetworkSettings>(
 }
 
 /// Refuses samplings that no network makes finite, the recipe's and others: those that take it to a time where its path is
-/// singular, and those whose solver is not at hand. Tried with a network that always says one.
+/// singular, and those whose solver is not at hand. Tried with a network that always says
+/// one, on the CPU.
 pub(crate) fn check_sampling<N: NetworkSettings>(recipe: &Recipe<N>, others: &[SamplingConfig]) -> Result<(), Error> {
-    let (device, shape) = (Device::default(), [1, recipe.network.shape()[0], 1, 1]);
+    let (device, shape) = (Device::flex(), [1, recipe.network.shape()[0], 1, 1]);
     let ObjectiveConfig { schedule, prediction, .. } = &recipe.objective;
     for sampling in others.iter().chain([&recipe.sampling]) {
         let ones = |x: Tensor<4>, _| x.ones_like();

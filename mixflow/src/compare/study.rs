@@ -22,7 +22,7 @@ use crate::objective::TargetEncoder;
 use crate::recipe::{ConditionOf, Guide, NetworkSettings, ObjectiveConfig, PostTraining, Recipe};
 use crate::report::{Arm, Curve, Environment, Phase, Point, Report, Summary};
 use crate::train::{Change, Checkpoints, Event, Outcome, Run, Start, TrainConfig, changes};
-use crate::{Error, Objective};
+use crate::{Error, Objective, device};
 
 /// A comparison in a folder; whatever is finished there is not done again.
 #[derive(Debug)]
@@ -82,8 +82,8 @@ pub enum StudyOutcome {
 const METADATA: &[(&str, &str)] = &[("library_name", "mixflow")];
 
 impl<N: NetworkSettings> Study<'_, N> {
-    /// Runs the study from `network`, or from where the folder stands. `start` replaces the pre-training. `objective`
-    /// makes what the trainings minimise, such as [`NetworkSettings::objective`].
+    /// Runs the study from `network`, on its device, or from where the folder stands. `start` replaces the pre-training.
+    /// `objective` makes what the trainings minimise, such as [`NetworkSettings::objective`].
     ///
     /// # Errors
     /// Whatever stops a training, sampling fails with, or the folder refuses.
@@ -110,8 +110,9 @@ impl<N: NetworkSettings> Study<'_, N> {
         };
         phases.borrow_mut().begin("pre-training");
         // What is learned and followed are latents where there is an autoencoder; what is measured are always images.
-        let (learned, unseen) =
-            (learned(train.clone(), self.autoencoder)?, learned(held_out.clone(), self.autoencoder)?);
+        let device = device::of(&network);
+        let [learned, unseen] = [&train, &held_out].map(|part| learned(part.clone(), self.autoencoder, &device));
+        let (learned, unseen) = (learned?, unseen?);
 
         let given = start.is_some();
         let start = match start {
@@ -337,7 +338,7 @@ impl<N: NetworkSettings> Study<'_, N> {
             frechet_by_evaluations: results.by_evaluations(&sampler),
             table: results.table(&sampler),
             notes: vec![format!("Velocity factors that the λ control chose, seed by seed: {}.", lambdas.join(", "))],
-            environment: Environment { phases, ..Environment::here() },
+            environment: Environment { phases, ..Environment::here(&device::of(network)) },
             ..Report::default()
         }
     }

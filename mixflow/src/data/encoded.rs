@@ -29,15 +29,14 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// Encodes all images.
+    /// Encodes all images on the device of the autoencoder.
     ///
     /// # Errors
     /// If an image cannot be read, the data has no end, or their latents do not fit memory.
-    pub fn new(data: &dyn Dataset, autoencoder: &dyn Autoencoder) -> Result<Self, Error> {
+    pub fn new(data: &dyn Dataset, autoencoder: &dyn Autoencoder, device: &Device) -> Result<Self, Error> {
         let endless = "it encodes all images beforehand, but the data has no end; take digits or a folder";
         let len = data.len().ok_or_else(|| Error::unfit("autoencoder", endless))?;
         let [channels, height, width] = data.shape();
-        let device = Device::default();
         let batch = (PIXELS / (height * width)).clamp(1, BATCH) as u64;
         let (mut latents, mut labels, mut shape) = (Vec::new(), Vec::new(), [0; 3]);
         for start in (0..len).step_by(batch as usize) {
@@ -48,7 +47,7 @@ impl Encoded {
                 labels.push(example.label);
             }
             let count = pixels.len() / (channels * height * width);
-            let images = Tensor::from_data(TensorData::new(pixels, [count, channels, height, width]), &device);
+            let images = Tensor::from_data(TensorData::new(pixels, [count, channels, height, width]), device);
             let encoded = autoencoder.encode(images).mean;
             let [_, c, h, w] = encoded.dims();
             shape = [c, h, w];
@@ -67,13 +66,17 @@ impl Encoded {
     }
 }
 
-/// What a network learns of images: their latents, or without an autoencoder the images themselves.
+/// What a network learns of images: their latents by an autoencoder on `device`, or without one the images themselves.
 ///
 /// # Errors
 /// As [`Encoded::new`].
-pub fn learned(images: Arc<dyn Dataset>, autoencoder: Option<&dyn Autoencoder>) -> Result<Arc<dyn Dataset>, Error> {
+pub fn learned(
+    images: Arc<dyn Dataset>,
+    autoencoder: Option<&dyn Autoencoder>,
+    device: &Device,
+) -> Result<Arc<dyn Dataset>, Error> {
     Ok(match autoencoder {
-        Some(autoencoder) => Arc::new(Encoded::new(&*images, autoencoder)?),
+        Some(autoencoder) => Arc::new(Encoded::new(&*images, autoencoder, device)?),
         None => images,
     })
 }
@@ -141,7 +144,7 @@ mod tests {
     #[test]
     fn latents_stand_where_their_images_stood() {
         let digits = Digits::new(8, Channels::One).unwrap();
-        let encoded = Encoded::new(&digits, &Corner).unwrap();
+        let encoded = Encoded::new(&digits, &Corner, &Device::default()).unwrap();
         assert_eq!((encoded.len(), encoded.shape(), encoded.classes()), (digits.len(), [1, 4, 4], digits.classes()));
         assert_eq!(encoded.fingerprint().unwrap(), digits.fingerprint().unwrap());
         for index in [0, 49, 50, 1796] {
@@ -171,7 +174,7 @@ mod tests {
             let digits: Arc<dyn Dataset> = Arc::new(Digits::new(size, Channels::One).unwrap());
             let (few, _) = split(&digits, digits.len().unwrap() - 60, 0).unwrap();
             let counted = Counted::default();
-            let encoded = Encoded::new(&few, &counted).unwrap();
+            let encoded = Encoded::new(&few, &counted, &Device::default()).unwrap();
             let batches = counted.0.into_inner().unwrap();
             assert_eq!(
                 (encoded.len(), batches[0], batches.iter().sum()),
@@ -189,12 +192,12 @@ mod tests {
         image::RgbImage::new(8, 8).save(class.join("1.png")).unwrap();
         std::fs::write(class.join("2.png"), "broken").unwrap();
         let folder = Folder::open(root.path(), 8, OnBroken::Skip).unwrap();
-        assert_eq!(Encoded::new(&folder, &Corner).unwrap().broken(), [class.join("2.png")]);
+        assert_eq!(Encoded::new(&folder, &Corner, &Device::default()).unwrap().broken(), [class.join("2.png")]);
     }
 
     #[test]
     fn data_without_end_is_refused() {
-        let error = Encoded::new(&Shapes::new(8, 0).unwrap(), &Corner).unwrap_err().to_string();
+        let error = Encoded::new(&Shapes::new(8, 0).unwrap(), &Corner, &Device::default()).unwrap_err().to_string();
         assert!(error.contains("no end"), "{error}");
     }
 }

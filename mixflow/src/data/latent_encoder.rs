@@ -54,7 +54,7 @@ impl LatentEncoder {
     /// # Errors
     /// If the configuration is faulty, the image size is not divisible by the autoencoder's factor, or the file cannot be
     /// read or does not fit.
-    pub fn kl(config: &KlAutoencoderConfig, weights: &Path, image_size: usize) -> Result<Self, Error> {
+    pub fn kl(config: &KlAutoencoderConfig, weights: &Path, image_size: usize, device: &Device) -> Result<Self, Error> {
         config.check().map_err(fault)?;
         if config.image_channels != 3 {
             return Err(fault(format!("images have 3 channels, the autoencoder takes {}", config.image_channels)));
@@ -63,8 +63,7 @@ impl LatentEncoder {
         if image_size == 0 || !image_size.is_multiple_of(factor) {
             return Err(fault(format!("the size of images must be divisible by {factor}, found {image_size}")));
         }
-        let device = Device::default();
-        let network = config.init(0, &device).load(Weights::read(weights)?)?;
+        let network = config.init(0, device).load(Weights::read(weights)?)?;
         let side = image_size / factor;
         Ok(Self {
             network: Half::Kl(network),
@@ -72,7 +71,7 @@ impl LatentEncoder {
             shape: [config.latent_channels, side, side],
             image_size,
             targets: vec![],
-            device,
+            device: device.clone(),
         })
     }
 
@@ -81,20 +80,25 @@ impl LatentEncoder {
     ///
     /// # Errors
     /// If the configuration is faulty, or a file cannot be read or does not fit.
-    pub fn rae(config: &EncoderConfig, weights: &Path, statistics: &Path, image_size: usize) -> Result<Self, Error> {
-        let encoder = load(config, weights)?;
+    pub fn rae(
+        config: &EncoderConfig,
+        weights: &Path,
+        statistics: &Path,
+        image_size: usize,
+        device: &Device,
+    ) -> Result<Self, Error> {
+        let encoder = load(config, weights, device)?;
         if image_size == 0 {
             return Err(fault("the size of images must be at least 1, found 0"));
         }
-        let device = Device::default();
         let shape = [config.width, config.grid(), config.grid()];
         Ok(Self {
-            network: Half::Rae(encoder, LatentStatistics::new(shape, &device).load(Weights::read(statistics)?)?),
+            network: Half::Rae(encoder, LatentStatistics::new(shape, device).load(Weights::read(statistics)?)?),
             origin: rae_origin(config, weights, statistics)?,
             shape,
             image_size,
             targets: vec![],
-            device,
+            device: device.clone(),
         })
     }
 
@@ -103,7 +107,7 @@ impl LatentEncoder {
     /// # Errors
     /// If the configuration is faulty, or the file cannot be read or does not fit.
     pub fn with_features(mut self, config: &EncoderConfig, weights: &Path) -> Result<Self, Error> {
-        let encoder = load(config, weights)?;
+        let encoder = load(config, weights, &self.device)?;
         let origin = Origin::of_file(describe("encoder", config), weights)?;
         let features = Features { tokens: config.grid().pow(2), width: config.width, encoder: origin };
         self.targets.push((encoder, features));
@@ -163,12 +167,12 @@ pub(crate) fn rae_origin(config: &EncoderConfig, weights: &Path, statistics: &Pa
     Origin::of_file(format!("{}, moments {moments}", describe("RAE", config)), weights)
 }
 
-fn load(config: &EncoderConfig, weights: &Path) -> Result<Encoder, Error> {
+fn load(config: &EncoderConfig, weights: &Path, device: &Device) -> Result<Encoder, Error> {
     config.check().map_err(fault)?;
     if config.channels != 3 {
         return Err(fault(format!("images have 3 channels, the encoder takes {}", config.channels)));
     }
-    Ok(config.init(0, &Device::default()).load(Weights::read(weights)?)?)
+    Ok(config.init(0, device).load(Weights::read(weights)?)?)
 }
 
 /// Kind and whole configuration: what differs in anything is called differently.

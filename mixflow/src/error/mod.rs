@@ -19,6 +19,14 @@ use recipe::Fault;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
+    /// A device that is none, or is not there.
+    #[error("{name}: {reason}")]
+    Device {
+        /// What it was asked for by.
+        name: String,
+        /// What is wrong and what to do.
+        reason: String,
+    },
     /// The file system refused.
     #[error("cannot {action} {}: {source}{}", path.display(), advice(action, source))]
     Io {

@@ -10,12 +10,14 @@ use crate::sampling::Images;
 /// Latents decoded at a time.
 const BATCH: usize = 8;
 
-/// The first `count` examples of a set, decoded in batches. They are not the images that were encoded: what the autoencoder
+/// The first `count` examples of a set, decoded in batches on the device of the
+/// autoencoder. They are not the images that were encoded: what the autoencoder
 /// loses is lost.
 pub(crate) fn decoded<'a>(
     latents: &'a dyn Dataset,
     count: u64,
     autoencoder: &'a dyn Autoencoder,
+    device: &'a Device,
 ) -> impl Iterator<Item = Result<Images, Error>> + 'a {
     let [channels, height, width] = latents.shape();
     (0..count).step_by(BATCH).map(move |first| {
@@ -23,7 +25,7 @@ pub(crate) fn decoded<'a>(
         let examples = examples.collect::<Result<Vec<_>, _>>()?;
         let shape = [examples.len(), channels, height, width];
         let numbers: Vec<f32> = examples.into_iter().flat_map(|example| example.pixels).collect();
-        let images = autoencoder.decode(Tensor::from_data(TensorData::new(numbers, shape), &Device::default()));
+        let images = autoencoder.decode(Tensor::from_data(TensorData::new(numbers, shape), device));
         let shape = images.dims();
         Ok(Images { pixels: images.into_data().iter::<f32>().collect(), shape, evaluations: 0 })
     })
@@ -53,7 +55,7 @@ mod tests {
     #[test]
     fn images_are_decoded_in_the_order_of_their_latents() {
         let latents = Digits::new(8, Channels::One).unwrap();
-        let batches: Vec<Images> = decoded(&latents, 10, &Twice).collect::<Result<_, _>>().unwrap();
+        let batches: Vec<Images> = decoded(&latents, 10, &Twice, &Device::default()).collect::<Result<_, _>>().unwrap();
         assert_eq!(batches.iter().map(|images| images.shape).collect::<Vec<_>>(), [[8, 1, 16, 8], [2, 1, 16, 8]]);
         let found: Vec<f32> = batches.into_iter().flat_map(|images| images.pixels).collect();
         let expected = (0..10).flat_map(|index| {

@@ -4,7 +4,6 @@ use burn::tensor::Tensor;
 use mixflow_backbones::{Autoencoder, Backbone};
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
 use crate::data::{DataConfig, Dataset, Labels, Permutation};
 use crate::evaluation::decoded::decoded;
 use crate::evaluation::metric::{self, Features, Gaussian, MeasureOptions, Measurement, Reference};
@@ -12,6 +11,7 @@ use crate::evaluation::{Generator, Measured, Measures, are_pixels, pixels};
 use crate::files::WeightsFile;
 use crate::random::Stream;
 use crate::recipe::{NetworkSettings, Recipe, SamplingConfig};
+use crate::{Error, device};
 
 /// How good images are, and how they were made. Unless `features` are those of an Inception network, these are not its
 /// numbers.
@@ -76,7 +76,7 @@ pub fn evaluate<N: NetworkSettings, B: Backbone>(
     measures: &Measures<'_>,
     tell: &mut dyn FnMut(Measuring),
 ) -> Result<Evaluation, Error> {
-    let decoder = decoder(recipe, generator)?;
+    let (decoder, device) = (decoder(recipe, generator)?, device::of(generator.network));
     let (train, held_out) = recipe.parts(count)?;
     let (classes, options) = (train.classes().len(), MeasureOptions::default());
     let least = classes.max(options.neighbours + 1);
@@ -86,7 +86,8 @@ pub fn evaluate<N: NetworkSettings, B: Backbone>(
     }
     let shape = match decoder {
         Some(decoder) => {
-            let [_, channels, height, width] = decoded(&train, 1, decoder).next().expect("there is an example")?.shape;
+            let [_, channels, height, width] =
+                decoded(&train, 1, decoder, &device).next().expect("there is an example")?.shape;
             [channels, height, width]
         }
         None => train.shape(),
@@ -98,7 +99,7 @@ pub fn evaluate<N: NetworkSettings, B: Backbone>(
     let mut features = |data: &dyn Dataset, count: u64, before: u64| {
         let tell = &mut |done| tell(Measuring::Images(before + done));
         match decoder {
-            Some(decoder) => measures.of_batches(decoded(data, count, decoder), count as usize, tell),
+            Some(decoder) => measures.of_batches(decoded(data, count, decoder, &device), count as usize, tell),
             None => measures.of_data(data, count, tell),
         }
     };
@@ -199,6 +200,8 @@ pub fn reached(t: f64, first: usize, x: &Tensor<4>) -> u64 {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
     use crate::evaluation::metric::fixture::noise;
     use crate::evaluation::metric::frechet_distance;
@@ -220,7 +223,7 @@ mod tests {
             "post_training.images=20",
         ];
         let mut recipe = Recipe::read("digits", &changes.map(String::from)).unwrap();
-        let network = recipe.network.init(0, &burn::tensor::Device::default());
+        let network = recipe.network.init(0, &Device::default());
         let (mut parts, measures) = (vec![], Measures::default());
         let found =
             evaluate(&recipe, &recipe.generator(&network, &crate::data::Classes(10)), 20, &measures, &mut |event| {

@@ -9,12 +9,12 @@ use std::ops::Range;
 use burn::tensor::{Device, Tensor};
 use mixflow_backbones::{Autoencoder, Backbone, Condition};
 
-use crate::Error;
 use crate::data::Conditioner;
 use crate::evaluation::metric::Features;
 use crate::recipe::{Guide, NetworkSettings, ObjectiveConfig, Recipe, SamplingConfig};
 use crate::sampling::solver::{SampleError, SeededNoise};
 use crate::sampling::{Flow, Guidance, Images};
+use crate::{Error, device};
 
 impl Images {
     /// The pixels as feature vectors, clamped to [−1, 1] as an image file would.
@@ -31,7 +31,7 @@ impl Images {
 /// A network and how to make images with it.
 #[derive(Debug)]
 pub struct Generator<'a, B: Backbone> {
-    /// The network, without autodiff.
+    /// The network, without autodiff; images are made on its device.
     pub network: &'a B,
     /// What it is told of labels.
     pub conditioner: &'a dyn Conditioner<B::Condition>,
@@ -102,11 +102,10 @@ impl<B: Backbone> Generator<'_, B> {
     /// # Errors
     /// As [`images`](Self::images).
     pub fn trajectories(&self, labels: &[usize], first: u64, visit: &mut Visit<'_>) -> Result<Images, Error> {
-        let device = Device::default();
-        self.batches(labels.len(), first, &device, visit, |rows| self.flow(&labels[rows], &device))
+        self.batches(labels.len(), first, visit, |rows, device| self.flow(&labels[rows], device))
     }
 
-    /// The same of a condition on `device` with `count` rows, one an image, whatever the conditioner knows.
+    /// The same of a condition on the device of the network with `count` rows, one an image, whatever the conditioner knows.
     ///
     /// # Errors
     /// As [`images`](Self::images) but for labels, and if the sampling names a guide, which is told labels alone.
@@ -115,10 +114,9 @@ impl<B: Backbone> Generator<'_, B> {
         condition: &B::Condition,
         count: usize,
         first: u64,
-        device: &Device,
         visit: &mut Visit<'_>,
     ) -> Result<Images, Error> {
-        self.batches(count, first, device, visit, |Range { start, end }| {
+        self.batches(count, first, visit, |Range { start, end }, device| {
             self.flow_of(condition.clone().select(Tensor::arange(start as i64..end as i64, device)))
         })
     }
@@ -128,10 +126,10 @@ impl<B: Backbone> Generator<'_, B> {
         &self,
         count: usize,
         first: u64,
-        device: &Device,
         visit: &mut Visit<'_>,
-        flow: impl Fn(Range<usize>) -> Result<Flow<'f>, Error>,
+        flow: impl Fn(Range<usize>, &Device) -> Result<Flow<'f>, Error>,
     ) -> Result<Images, Error> {
+        let device = &device::of(self.network);
         if self.sampling.batch == 0 {
             return Err(SampleError::Config("sampling.batch must be at least 1, found 0".into()).into());
         }
@@ -142,7 +140,7 @@ impl<B: Backbone> Generator<'_, B> {
             let rows = offset..count.min(offset + self.sampling.batch);
             let mut noise = SeededNoise::new(self.seed, first + offset as u64, device);
             let start = noise.start([rows.len(), channels, height, width]);
-            let flow = flow(rows)?;
+            let flow = flow(rows, device)?;
             let samples = self.sampling.sampler.trajectory(&flow, start, &mut noise, |t, x| visit(t, offset, x))?;
             images.evaluations = images.evaluations.max(samples.evaluations);
             let made = match self.autoencoder {

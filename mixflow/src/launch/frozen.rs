@@ -27,6 +27,8 @@ pub struct Preparation<'a> {
     pub recipe: &'a Value,
     /// Its images.
     pub data: &'a Arc<dyn Dataset>,
+    /// What it computes on.
+    pub device: &'a Device,
     /// Set from elsewhere, it ends the training after the step in progress.
     pub stop: &'a AtomicBool,
 }
@@ -43,7 +45,7 @@ impl Preparation<'_> {
     ) -> Result<Option<Box<dyn Autoencoder>>, Error> {
         match config {
             AutoencoderConfig::TrainedRae(trained) => Ok(self.rae(trained, tell)?.map(|rae| Box::new(rae) as _)),
-            _ => config.load(self.folder).map(Some),
+            _ => config.load(self.folder, self.device).map(Some),
         }
     }
 
@@ -58,7 +60,7 @@ impl Preparation<'_> {
     ) -> Result<Option<Encoder>, Error> {
         match config {
             TargetEncoderConfig::File { encoder, weights } => {
-                Ok(Some(encoder.init(0, &Device::default()).load(Weights::read(weights)?)?))
+                Ok(Some(encoder.init(0, self.device).load(Weights::read(weights)?)?))
             }
             TargetEncoderConfig::Trained(trained) => Ok(self.rae(trained, tell)?.map(|rae| rae.encoder)),
         }
@@ -82,19 +84,21 @@ impl Preparation<'_> {
                 folder,
                 recipe: self.recipe.clone(),
                 training: &config.training,
-                judges: Judges::load(&config.training)?,
+                judges: Judges::load(&config.training, self.device)?,
                 data: Arc::clone(self.data),
                 stop: self.stop,
             };
-            let Some(rae) = run.from_scratch(&config.encoder, &config.decoder, tell)? else { return Ok(None) };
+            let Some(rae) = run.from_scratch(&config.encoder, &config.decoder, self.device, tell)? else {
+                return Ok(None);
+            };
             Weights::of(&rae, str::to_string).write(&file, &[("library_name", "mixflow")])?;
         }
         // What is used is what the file holds, whether the run was stopped in between or not.
-        config.load(self.folder).map(Some)
+        config.load(self.folder, self.device).map(Some)
     }
 }
 
-/// The training of a decoder alone, in a folder.
+/// The training of a decoder alone on a device, in a folder.
 ///
 /// # Errors
 /// If the file of a loss cannot be read or does not fit.
@@ -102,6 +106,7 @@ pub fn decoder_run<'a>(
     recipe: &'a DecoderRecipe,
     folder: &Path,
     data: Arc<dyn Dataset>,
+    device: &Device,
     stop: &'a AtomicBool,
 ) -> Result<RaeRun<'a>, Error> {
     let training = &recipe.training;
@@ -109,7 +114,7 @@ pub fn decoder_run<'a>(
         folder: folder.into(),
         recipe: recipe.to_value(),
         training,
-        judges: Judges::load(training)?,
+        judges: Judges::load(training, device)?,
         data,
         stop,
     })
@@ -146,7 +151,8 @@ mod tests {
         let prepare = |steps: u64| {
             let recipe = trained(steps);
             let (value, data, stop) = (recipe.to_value(), recipe.open().unwrap(), AtomicBool::new(false));
-            let preparation = Preparation { folder: folder.path(), recipe: &value, data: &data, stop: &stop };
+            let device = &Device::default();
+            let preparation = Preparation { folder: folder.path(), recipe: &value, data: &data, device, stop: &stop };
             preparation
                 .autoencoder(recipe.autoencoder.as_ref().unwrap(), |_| {})
                 .map(|autoencoder| autoencoder.is_some())

@@ -31,13 +31,14 @@ use crate::{Error, memory};
 /// ```no_run
 /// use std::{path::Path, sync::atomic::AtomicBool};
 ///
+/// use burn::tensor::Device;
 /// use mixflow::launch::{Finish, Launch};
 /// use mixflow::recipe::Recipe;
 /// use mixflow::train::RunFolder;
 ///
 /// let (recipe, stop) = (Recipe::read("digits", &[])?, AtomicBool::new(false));
 /// let folder = RunFolder::begin(Path::new("runs/digits"), recipe.to_value())?;
-/// let ready = Launch::new(&recipe, &stop).check(folder, &mut |_| {})?;
+/// let ready = Launch::new(&recipe, &Device::default(), &stop).check(folder, &mut |_| {})?;
 /// if let Some(Finish::Compared(report, page)) = ready.run(&mut |_| {})? {
 ///     println!("{}\n{}", report.summary_text(), page.display());
 /// }
@@ -55,6 +56,8 @@ pub struct Launch<'a, N: NetworkSettings> {
     pub class_rows: Option<&'a str>,
     /// By what the arms of a comparison are measured.
     pub measures: Measures<'a>,
+    /// What it computes on; a run can go on with another device.
+    pub device: &'a Device,
     /// Set from elsewhere, it ends the run after the step in progress.
     pub stop: &'a AtomicBool,
 }
@@ -83,6 +86,7 @@ pub struct Ready<'a, N: NetworkSettings> {
     seen: Option<String>,
     guide: Option<Guide>,
     measures: Measures<'a>,
+    device: &'a Device,
     stop: &'a AtomicBool,
 }
 
@@ -97,8 +101,8 @@ pub enum Finish {
 
 impl<'a, N: NetworkSettings> Launch<'a, N> {
     /// A recipe that names no files of the Hub, from initial values on.
-    pub fn new(recipe: &'a Recipe<N>, stop: &'a AtomicBool) -> Self {
-        Self { recipe, local: recipe, start: None, class_rows: None, measures: Measures::default(), stop }
+    pub fn new(recipe: &'a Recipe<N>, device: &'a Device, stop: &'a AtomicBool) -> Self {
+        Self { recipe, local: recipe, start: None, class_rows: None, measures: Measures::default(), device, stop }
     }
 
     /// Reads data and weights, and refuses what does not belong together or cannot fit memory.
@@ -106,12 +110,12 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
     /// # Errors
     /// What is wrong with recipe, data, weights or folder.
     pub fn check(self, folder: RunFolder, tell: &mut dyn FnMut(Progress)) -> Result<Ready<'a, N>, Error> {
-        let Self { recipe, local, start, class_rows, measures, stop } = self;
+        let Self { recipe, local, start, class_rows, measures, device, stop } = self;
         if *folder.recipe() != recipe.to_value() {
             let reason = format!("it was taken for another recipe than {}, which is to run in it", recipe.name);
             return Err(Error::unfit(folder.path().display(), reason));
         }
-        recipe.check_memory(memory())?;
+        recipe.check_memory(memory(device))?;
         let data: Arc<dyn Dataset> = match &recipe.post_training {
             Some(post) => Arc::new(compare::parts(recipe, post, &measures)?.0),
             None => {
@@ -143,12 +147,12 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
                 let stored = StoredNetwork::find(&path)?;
                 seen = recipe.post_training.as_ref().map(|post| seen_by_start(recipe, post, &*data, &stored));
                 seen.iter().for_each(|seen| tell(Progress::Note(seen.clone())));
-                Some((load_start(local, &path, &stored, rows.as_ref(), tell)?, start))
+                Some((load_start(local, &path, &stored, rows.as_ref(), device, tell)?, start))
             }
         };
         // A single training makes no images.
-        let guide = if recipe.post_training.is_some() { local.guide(folder.path())? } else { None };
-        Ok(Ready { recipe, local, folder, data, fingerprint, verified, start, seen, guide, measures, stop })
+        let guide = if recipe.post_training.is_some() { local.guide(folder.path(), device)? } else { None };
+        Ok(Ready { recipe, local, folder, data, fingerprint, verified, start, seen, guide, measures, device, stop })
     }
 }
 
@@ -176,7 +180,7 @@ fn mebibytes(bytes: u64) -> u64 {
     bytes.div_ceil(1 << 20)
 }
 
-/// What a network is told of labels of these names; `folder` keeps what that is made of.
+/// What a network is told of labels of these names; `folder` keeps what that is made of, on `device`.
 ///
 /// # Errors
 /// As [`NetworkSettings::conditioner`].
@@ -184,10 +188,11 @@ pub fn conditioner<N: NetworkSettings>(
     network: &N,
     labels: &[String],
     folder: &Path,
+    device: &Device,
     tell: &mut dyn FnMut(Progress),
 ) -> Result<Arc<dyn Conditioner<ConditionOf<N>>>, Error> {
     let mut begun = false;
-    network.conditioner(labels, folder, &mut |done| {
+    network.conditioner(labels, folder, device, &mut |done| {
         if !std::mem::replace(&mut begun, true) {
             tell(Progress::Begin("prompts", Some(labels.len() as u64)));
         }
@@ -200,6 +205,7 @@ fn load_start<N: NetworkSettings>(
     path: &Path,
     stored: &StoredNetwork,
     rows: Option<&ClassRows>,
+    device: &Device,
     tell: &mut dyn FnMut(Progress),
 ) -> Result<N::Network, Error> {
     let chosen = stored.chosen(|weights| recipe.network.own(weights))?;
@@ -207,8 +213,8 @@ fn load_start<N: NetworkSettings>(
         tell(Progress::Note(format!("of {}: {}", path.display(), chosen.join(", "))));
     }
     match rows {
-        Some(rows) => recipe.network.load_for_classes(stored, recipe.seed, rows),
-        None => recipe.load(stored, &Device::default()).map_err(|error| match of_other_classes(&error) {
+        Some(rows) => recipe.network.load_for_classes(stored, recipe.network.init(recipe.seed, device), rows),
+        None => recipe.load(stored, device).map_err(|error| match of_other_classes(&error) {
             true => Error::OtherClasses(error.into()),
             false => error,
         }),
@@ -231,7 +237,8 @@ impl<N: NetworkSettings> Ready<'_, N> {
     /// # Errors
     /// As [`RunFolder::run`], [`Run::train`] and [`Study::run`].
     pub fn run(self, tell: &mut dyn FnMut(Progress)) -> Result<Option<Finish>, Error> {
-        let Self { recipe, local, folder, data, fingerprint, verified, start, seen, guide, measures, stop } = self;
+        let Self { recipe, local, folder, data, fingerprint, verified, start, seen, guide, measures, device, stop } =
+            self;
         let (start, origin) = start.unzip();
         let path = folder.path().to_path_buf();
         let tell = RefCell::new(tell);
@@ -241,8 +248,10 @@ impl<N: NetworkSettings> Ready<'_, N> {
             if let Some(verified) = verified {
                 verified.write(&path.join(VERIFIED))?;
             }
-            let Some(parts) = Parts::prepare(recipe, local, &path, data, guide, stop, tell)? else { return Ok(None) };
-            let network = recipe.network.init(recipe.seed, &Device::default());
+            let Some(parts) = Parts::prepare(recipe, local, &path, data, guide, device, stop, tell)? else {
+                return Ok(None);
+            };
+            let network = recipe.network.init(recipe.seed, device);
             match recipe.post_training {
                 Some(_) => parts.study(network, start, seen, measures, tell),
                 None => parts.train(start.unwrap_or(network), tell),
@@ -261,23 +270,26 @@ struct Parts<'a, N: NetworkSettings> {
     autoencoder: Option<Box<dyn Autoencoder>>,
     encoder: Option<Encoder>,
     guide: Option<Guide>,
+    device: &'a Device,
     stop: &'a AtomicBool,
 }
 
 impl<'a, N: NetworkSettings> Parts<'a, N> {
     /// Reads or trains the frozen networks, and prepares what the network is told; nothing if stopped in between.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of what is ready")]
     fn prepare(
         recipe: &'a Recipe<N>,
         local: &Recipe<N>,
         folder: &'a Path,
         data: Arc<dyn Dataset>,
         guide: Option<Guide>,
+        device: &'a Device,
         stop: &'a AtomicBool,
         tell: &mut dyn FnMut(Progress),
     ) -> Result<Option<Self>, Error> {
-        let conditioner = conditioner(&local.network, data.classes(), folder, tell)?;
+        let conditioner = conditioner(&local.network, data.classes(), folder, device, tell)?;
         let value: Value = recipe.to_value();
-        let preparation = Preparation { folder, recipe: &value, data: &data, stop };
+        let preparation = Preparation { folder, recipe: &value, data: &data, device, stop };
         let (mut autoencoder, mut encoder) = (None, None);
         let training = &folder.join("autoencoder");
         if let Some(config) = local.encoding() {
@@ -297,7 +309,7 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
             local.check_guide(folder)?;
         }
         check_same_frozen(folder, &local.frozen_files(folder))?;
-        Ok(Some(Self { recipe, folder, data, conditioner, autoencoder, encoder, guide, stop }))
+        Ok(Some(Self { recipe, folder, data, conditioner, autoencoder, encoder, guide, device, stop }))
     }
 
     fn encoder(&self) -> Option<&dyn TargetEncoder> {
@@ -339,7 +351,7 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
             recipe: recipe.to_value(),
             config: &recipe.training,
             seed: recipe.seed,
-            data: learned(self.data.clone(), self.autoencoder.as_deref())?,
+            data: learned(self.data.clone(), self.autoencoder.as_deref(), self.device)?,
             conditioner: self.conditioner.clone(),
             flip: recipe.data.flip(),
             encoder: self.encoder(),
@@ -366,7 +378,8 @@ mod tests {
         let [digits, shapes] = ["digits", "shapes"].map(|name| Recipe::read(name, &[]).unwrap());
         let root = tempfile::tempdir().unwrap();
         let folder = RunFolder::begin(&root.path().join("run"), digits.to_value()).unwrap();
-        let error = Launch::new(&shapes, &AtomicBool::new(false)).check(folder, &mut |_| {}).unwrap_err().to_string();
+        let (device, stop) = (Device::default(), AtomicBool::new(false));
+        let error = Launch::new(&shapes, &device, &stop).check(folder, &mut |_| {}).unwrap_err().to_string();
         assert!(error.contains("for another recipe than shapes"), "{error}");
         assert!(!root.path().join("run").exists(), "nothing is left");
     }

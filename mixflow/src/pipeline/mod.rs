@@ -96,12 +96,12 @@ impl<N: NetworkSettings> Pipeline<N> {
         let files = recipe.autoencoder.iter().flat_map(|config| config.files(run));
         let files = files.chain(recipe.sampling.guide.iter().map(|guide| guide.weights.clone()));
         sources.extend(files.map(|file| file.display().to_string()));
-        let guide = recipe.guide(run)?;
+        let guide = recipe.guide(run, device)?;
         let network = recipe.load(stored, device)?;
-        let autoencoder = recipe.autoencoder.as_ref().map(|config| config.load(run)).transpose()?;
+        let autoencoder = recipe.autoencoder.as_ref().map(|config| config.load(run, device)).transpose()?;
         let conditioner = match recipe.network.reads_names() {
             true => Arc::new(Unlabelled),
-            false => recipe.network.conditioner(&[], run, &mut |_| {})?,
+            false => recipe.network.conditioner(&[], run, device, &mut |_| {})?,
         };
         Ok(Self { recipe, network, conditioner, autoencoder, guide, sources })
     }

@@ -166,8 +166,7 @@ impl AutoencoderConfig {
     ///
     /// # Errors
     /// If a file cannot be read or does not fit.
-    pub fn load(&self, folder: &Path) -> Result<Box<dyn Autoencoder>, Error> {
-        let device = &Device::default();
+    pub fn load(&self, folder: &Path, device: &Device) -> Result<Box<dyn Autoencoder>, Error> {
         Ok(match self {
             Self::Kl { network, weights } => Box::new(network.init(0, device).load(Weights::read(weights)?)?),
             Self::Rae { encoder, decoder, encoder_weights, decoder_weights, statistics } => {
@@ -179,7 +178,7 @@ impl AutoencoderConfig {
                     statistics: moments.load(Weights::read(statistics)?)?,
                 })
             }
-            Self::TrainedRae(trained) => Box::new(trained.load(folder)?),
+            Self::TrainedRae(trained) => Box::new(trained.load(folder, device)?),
         })
     }
 
@@ -278,14 +277,13 @@ impl TrainedRae {
         folder.join("autoencoder.safetensors")
     }
 
-    pub(crate) fn load(&self, folder: &Path) -> Result<Rae, Error> {
+    pub(crate) fn load(&self, folder: &Path, device: &Device) -> Result<Rae, Error> {
         let file = Self::file(folder);
         if !file.is_file() {
             let reason = "it was trained in the run and belongs beside recipe.json, but is not there; copy it from where the \
                           run was trained";
             return Err(Error::unfit(file.display(), reason));
         }
-        let device = &Device::default();
         let grid = self.encoder.grid();
         let rae = Rae {
             encoder: self.encoder.init(0, device),

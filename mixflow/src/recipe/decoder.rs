@@ -108,10 +108,9 @@ impl DecoderRecipe {
     ///
     /// # Errors
     /// If the encoder's file cannot be read or does not fit.
-    pub fn networks(&self) -> Result<(Encoder, Decoder), Error> {
-        let device = Device::default();
-        let encoder = self.encoder.init(0, &device).load(Weights::read(&self.encoder_weights)?)?;
-        Ok((encoder, self.decoder.init(self.training.seed, &device)))
+    pub fn networks(&self, device: &Device) -> Result<(Encoder, Decoder), Error> {
+        let encoder = self.encoder.init(0, device).load(Weights::read(&self.encoder_weights)?)?;
+        Ok((encoder, self.decoder.init(self.training.seed, device)))
     }
 
     pub(super) fn is_one(value: &Value) -> bool {

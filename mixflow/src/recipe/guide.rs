@@ -118,13 +118,12 @@ impl GuideConfig {
     ///
     /// # Errors
     /// As [`resolved`](Self::resolved), and if they cannot be read or do not fit.
-    pub fn load(&self) -> Result<Guide, Error> {
+    pub fn load(&self, device: &Device) -> Result<Guide, Error> {
         let Self { network, schedule, prediction, .. } = self.resolved()?;
         let stored = StoredNetwork::find(&self.weights).map_err(fault)?;
         let classes = network.classes();
-        let network = stored
-            .load(network.init(0, &Device::default()), |network, weights| Ok(network.load(weights)?))
-            .map_err(fault)?;
+        let network =
+            stored.load(network.init(0, device), |network, weights| Ok(network.load(weights)?)).map_err(fault)?;
         Ok(Guide { network, classes, weights: WeightsFile::read(stored.file())?, schedule, prediction })
     }
 
@@ -180,9 +179,9 @@ impl<N: NetworkSettings> Recipe<N> {
     /// # Errors
     /// As [`GuideConfig::load`]; and if by the recipe beside its weights it was trained on another path, or for images
     /// where this one draws latents, for latents of another autoencoder, or on other classes, as far as these are at hand.
-    pub fn guide(&self, folder: &Path) -> Result<Option<Guide>, Error> {
+    pub fn guide(&self, folder: &Path, device: &Device) -> Result<Option<Guide>, Error> {
         self.check_guide(folder)?;
-        self.sampling.active_guide().map(GuideConfig::load).transpose()
+        self.sampling.active_guide().map(|config| config.load(device)).transpose()
     }
 
     /// The same without reading the weights.
@@ -319,7 +318,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let weak = run(folder.path(), &["objective.schedule.reversed=true", "objective.prediction=noise"]);
         let recipe = guided(folder.path(), json!({})).unwrap();
-        let guide = recipe.guide(Path::new("")).unwrap().unwrap();
+        let guide = recipe.guide(Path::new(""), &Device::default()).unwrap().unwrap();
         let strong = recipe.network.init(2, &Device::default());
 
         let (device, t) = (Device::default(), 0.25);
@@ -360,7 +359,7 @@ mod tests {
         let refused = |name: &str, more: Value, change: &dyn Fn(&mut Recipe), words: &[&str]| {
             let error = guided(&place(name), more).and_then(|mut recipe| {
                 change(&mut recipe);
-                recipe.guide(Path::new("")).map(|_| ()).map_err(|error| error.to_string())
+                recipe.guide(Path::new(""), &Device::default()).map(|_| ()).map_err(|error| error.to_string())
             });
             let error = error.unwrap_err();
             for word in words {
@@ -385,7 +384,11 @@ mod tests {
             std::fs::create_dir_all(place(name)).unwrap();
             std::fs::write(place(name).join("data.json"), json!({ "classes": classes }).to_string()).unwrap();
         }
-        let error = guided(&place("plain"), json!({})).unwrap().guide(&place("own")).unwrap_err().to_string();
+        let error = guided(&place("plain"), json!({}))
+            .unwrap()
+            .guide(&place("own"), &Device::default())
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("class 1 as `dog`, the network that it guides as `fox`"), "{error}");
 
         let drawing = |weights: &str| {
@@ -397,7 +400,7 @@ mod tests {
         let guide = |weights: &str| {
             let mut recipe = guided(&place("latents"), json!({})).unwrap();
             drawing(weights)(&mut recipe);
-            recipe.guide(Path::new("")).map(|guide| guide.is_some())
+            recipe.guide(Path::new(""), &Device::default()).map(|guide| guide.is_some())
         };
         refused("plain", json!({}), &drawing("a"), &["the guide draws images, the network that it guides latents"]);
         std::fs::write(place("a"), "one").unwrap();

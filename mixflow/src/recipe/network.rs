@@ -67,6 +67,7 @@ pub struct NetworkCost {
 ///         &self,
 ///         _labels: &[String],
 ///         _folder: &Path,
+///         _device: &Device,
 ///         _tell: &mut dyn FnMut(usize),
 ///     ) -> Result<Arc<dyn Conditioner<()>>, mixflow::Error> {
 ///         Ok(Arc::new(Unconditional))
@@ -97,8 +98,8 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
     /// The network with initial values, which depend on `seed` alone.
     fn init(&self, seed: u64, device: &Device) -> Self::Network;
 
-    /// What it is told of the data's labels, whose names these are. What that is made of can be kept in `folder`, where
-    /// a run that goes on finds it again; `tell` hears how many labels are prepared.
+    /// What it is told of the data's labels, whose names these are. What that is made of is computed on `device`, and can be
+    /// kept in `folder`, where a run that goes on finds it again; `tell` hears how many labels are prepared.
     ///
     /// # Errors
     /// If it cannot be prepared.
@@ -106,6 +107,7 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
         &self,
         labels: &[String],
         folder: &Path,
+        device: &Device,
         tell: &mut dyn FnMut(usize),
     ) -> Result<Arc<dyn Conditioner<ConditionOf<Self>>>, Error>;
 
@@ -140,12 +142,17 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
         Ok(self.own(weights)?.into_module(network, self.official_key())?)
     }
 
-    /// The network with the weights of `stored`, whose classes start from these rows of their label table; provided: an error,
+    /// `network` with the weights of `stored`, its classes starting from these rows of their label table; provided: an error,
     /// for networks without one.
     ///
     /// # Errors
     /// As [`StoredNetwork::load_for_classes`].
-    fn load_for_classes(&self, stored: &StoredNetwork, _seed: u64, _rows: &ClassRows) -> Result<Self::Network, Error> {
+    fn load_for_classes(
+        &self,
+        stored: &StoredNetwork,
+        _network: Self::Network,
+        _rows: &ClassRows,
+    ) -> Result<Self::Network, Error> {
         let reason = format!("a {} has no label table to start classes from", self.name());
         Err(Error::unfit(stored.file().display(), reason))
     }
@@ -213,6 +220,7 @@ impl NetworkSettings for NetworkConfig {
         &self,
         _: &[String],
         _: &Path,
+        _: &Device,
         _: &mut dyn FnMut(usize),
     ) -> Result<Arc<dyn Conditioner<ConditionOf<Self>>>, Error> {
         Ok(Arc::new(Classes(self.classes())))
@@ -230,8 +238,8 @@ impl NetworkSettings for NetworkConfig {
         Ok(network.load(weights)?)
     }
 
-    fn load_for_classes(&self, stored: &StoredNetwork, seed: u64, rows: &ClassRows) -> Result<Network, Error> {
-        stored.load_for_classes(self, seed, rows)
+    fn load_for_classes(&self, stored: &StoredNetwork, network: Network, rows: &ClassRows) -> Result<Network, Error> {
+        stored.load_for_classes(self, network, rows)
     }
 
     fn objective(&self, config: &ObjectiveConfig) -> Box<dyn Objective<Network>> {

@@ -17,6 +17,7 @@ mod ticks;
 
 use std::collections::BTreeMap;
 
+use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 pub use page::slow_flow_page;
@@ -216,11 +217,11 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Of this process, without phases.
-    pub fn here() -> Self {
+    /// Of this process computing on a device, without phases.
+    pub fn here(device: &Device) -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").into(),
-            backend: crate::device_name(),
+            backend: crate::device::describe(device),
             machine: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
             threads: rayon::current_num_threads(),
             phases: vec![],

@@ -15,9 +15,9 @@ use super::difference::{Difference, relocated};
 use super::replicas::Replicas;
 use super::step_loop::{Event, Outcome, StepLoop, Stepped, Trainee};
 use super::{OptimizerConfig, TrainState};
-use crate::Error;
 use crate::data::{Conditioner, Dataset, Fingerprint, Loader, LoaderConfig};
 use crate::objective::{Batch, InPrecision, Objective, StepBatches, TargetEncoder};
+use crate::{Error, device};
 
 /// How long and how fast to train.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -132,7 +132,7 @@ pub struct Run<'a, C> {
 }
 
 impl<C: Condition> Run<'_, C> {
-    /// Trains `network` from where the folder's newest whole checkpoint stands.
+    /// Trains `network`, on its device, from where the folder's newest whole checkpoint stands.
     ///
     /// # Errors
     /// For what the file system, the data or a checkpoint of another recipe refuse, and if training diverges.
@@ -151,7 +151,7 @@ impl<C: Condition> Run<'_, C> {
             checkpoint_every: config.checkpoint_every,
             stop: self.stop,
         };
-        let device = Device::default().autodiff();
+        let device = device::of(&network).autodiff();
         self.check_precision(&network, &device)?;
         let network = match config.recompute {
             true => network.recomputing().ok_or_else(|| {

@@ -4,7 +4,6 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
-use burn::tensor::Device;
 use mixflow_backbones::embed::LABEL_TABLE;
 use mixflow_backbones::weights::{Mismatch, Weights};
 use mixflow_backbones::{Network, NetworkConfig};
@@ -101,19 +100,23 @@ impl StoredNetwork {
         }
     }
 
-    /// The weights in the network of `config`, whose classes start from these rows of their label table.
+    /// The weights in `network`, which is that of `config`, its classes starting from these rows of their label table.
     ///
     /// # Errors
     /// As [`load`](Self::load); if the weights lack a row that is asked for, or have a row for no class where the network has
     /// none, or the other way round, as far as the recipe beside them tells.
-    pub fn load_for_classes(&self, config: &NetworkConfig, seed: u64, rows: &ClassRows) -> Result<Network, Error> {
+    pub fn load_for_classes(
+        &self,
+        config: &NetworkConfig,
+        network: Network,
+        rows: &ClassRows,
+    ) -> Result<Network, Error> {
         let null_class = config.null_class();
         let trained = self.recipe_file().and_then(|file| network_of(&file)).map(|network| network.null_class());
         if let Some(found) = trained.filter(|found| *found != null_class) {
             let reason = format!("the weights were trained with null_class {found}, the recipe says {null_class}");
             return Err(fault(&self.file(), reason));
         }
-        let network = config.init(seed, &Device::default());
         match self {
             Self::File(file) => Ok(network.load(rows.apply(Network::own(Weights::read(file)?)?, null_class)?)?),
             Self::Checkpoint(folder) => {
@@ -158,6 +161,8 @@ fn fault(path: &Path, reason: String) -> Error {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
     use crate::recipe::Recipe;
     use crate::train::{Checkpoints, TrainState};
@@ -259,7 +264,7 @@ mod tests {
         };
         let from = table(&old);
         for stored in [StoredNetwork::File(file), StoredNetwork::Checkpoint(checkpoint)] {
-            let loaded = stored.load_for_classes(&config, 5, &rows).unwrap();
+            let loaded = stored.load_for_classes(&config, config.init(5, &Device::default()), &rows).unwrap();
             assert_eq!(table(&loaded), [7, 10, 10].map(|row| from[row].clone()));
             assert!(stored.load(config.init(5, &Device::default()), load).is_err());
         }

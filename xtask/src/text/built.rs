@@ -4,7 +4,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use burn::tensor::Device;
 use mixflow::check_memory;
 use mixflow::evaluation::reached;
 use mixflow::sampling::{Export, Guidance};
@@ -26,8 +25,8 @@ pub(crate) fn sample(request: &Request<'_>) -> Result<ExitCode> {
     let export = Export::new(*out, 3)?;
     let count = request.count.unwrap_or(prompts.prompts.len());
     let mut pipeline = match is_address(request.path) {
-        true => crate::hub::text(request.path)?,
-        false => TextPipeline::from_folder(folder(request)?, &Device::default())?,
+        true => crate::hub::text(request.path, request.device)?,
+        false => TextPipeline::from_folder(folder(request)?, request.device)?,
     };
     if let Some(preset) = prompts.preset {
         pipeline = pipeline.sampled_as(match preset {

@@ -6,6 +6,7 @@ mod checkpoint;
 mod convert;
 mod data;
 mod decoder;
+mod device;
 mod encode;
 mod eval;
 mod guide;

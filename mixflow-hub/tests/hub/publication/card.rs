@@ -166,7 +166,7 @@ fn what_was_not_measured_is_not_told() {
     assert!(text.contains("Nothing was measured") && !stale.join("results").exists(), "{text}");
     // Nor is a result that cannot be read passed over.
     fs::write(run.join("eval.json"), "{\"evaluation\": 1}").unwrap();
-    let publication = Publication::of(&run, plain()).unwrap();
+    let publication = Publication::of(&run, plain(), &Default::default()).unwrap();
     let error = publication.write(&folder.path().join("next"), &repository(), "main", |_| {}).unwrap_err().to_string();
     assert!(error.contains("eval.json: is no result"), "{error}");
 }
@@ -178,17 +178,19 @@ fn a_card_says_how_to_load_it() {
     train(&run, json!({}));
     let picture = folder.path().join("grid.PNG");
     fs::write(&picture, "picture").unwrap();
-    let publication = Publication::of(&run, Choice { samples: SampleImages::Picture(picture), ..plain() }).unwrap();
+    let publication =
+        Publication::of(&run, Choice { samples: SampleImages::Picture(picture), ..plain() }, &Default::default())
+            .unwrap();
     publication.write(&main, &repository(), "main", |_| {}).unwrap();
     publication.write(&branch, &repository(), "v2", |_| {}).unwrap();
     let text = card(&main);
     assert!(
-        text.contains("let pipeline = Pipeline::from_hub(\"org/sit\", &Default::default())?;\n")
+        text.contains("let pipeline = Pipeline::from_hub(\"org/sit\", &mixflow::device::chosen()?)?;\n")
             && text.contains("(samples.png)")
     );
     assert!(text.contains("xtask-hub download org/sit\n") && text.contains("cargo xtask sample FOLDER"), "{text}");
     let text = card(&branch);
-    assert!(text.contains("Pipeline::from_hub(\"org/sit@v2\", &Default::default())?;\n"), "{text}");
+    assert!(text.contains("Pipeline::from_hub(\"org/sit@v2\", &mixflow::device::chosen()?)?;\n"), "{text}");
     assert!(text.contains("xtask-hub download org/sit --revision v2\n"), "{text}");
     // A slash of a branch is none of an address.
     publication.write(&nested, &repository(), "refs/pr/1", |_| {}).unwrap();

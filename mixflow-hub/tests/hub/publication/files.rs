@@ -48,7 +48,7 @@ fn an_autoencoder_is_copied_or_referred_to_but_not_left_behind() {
     let file = folder.path().join("secret/vae.safetensors");
     write_autoencoder(&file);
     latent_run(&run, &file);
-    let error = Publication::of(&run, plain()).unwrap_err().to_string();
+    let error = Publication::of(&run, plain(), &Default::default()).unwrap_err().to_string();
     assert!(error.contains("may not be yours to publish") && error.contains("autoencoder.weights=hf://"), "{error}");
 
     let done = written(&run, &copied, with(Provision::Copy)).unwrap();
@@ -60,7 +60,7 @@ fn an_autoencoder_is_copied_or_referred_to_but_not_left_behind() {
     // It stands alone.
     fs::rename(&file, folder.path().join("secret/moved")).unwrap();
     assert_eq!(images(&copied).shape, [3, 3, 8, 8]);
-    let error = Publication::of(&run, with(Provision::Copy)).unwrap_err().to_string();
+    let error = Publication::of(&run, with(Provision::Copy), &Default::default()).unwrap_err().to_string();
     assert!(error.contains("vae.safetensors, is not there"), "{error}");
 
     let address = "hf://org/vae/vae.safetensors";
@@ -85,7 +85,7 @@ fn an_autoencoder_is_copied_or_referred_to_but_not_left_behind() {
     }
 
     let unknown = Choice { files: [("autoencoder.statistics".to_string(), Provision::Copy)].into(), ..plain() };
-    let error = Publication::of(&run, unknown).unwrap_err().to_string();
+    let error = Publication::of(&run, unknown, &Default::default()).unwrap_err().to_string();
     assert!(error.contains("names no file autoencoder.statistics") && error.contains("autoencoder.weights"), "{error}");
 }
 
@@ -110,7 +110,7 @@ fn a_guide_goes_along_whatever_it_was() {
         let done = written(&run, &public, plain()).unwrap();
         assert_eq!(names(&done), ["README.md", "config.json", "guide.safetensors", "model.safetensors"]);
         assert_eq!(read(&public.join("config.json"))["sampling"]["guide"]["weights"], "guide.safetensors");
-        let loaded = recipe.sampling.guide.as_ref().unwrap().load().unwrap();
+        let loaded = recipe.sampling.guide.as_ref().unwrap().load(&Default::default()).unwrap();
         let own = Weights::read(run.join("model.safetensors")).unwrap();
         let network = recipe.network.init(0, &Default::default()).load(own).unwrap();
         let classes = Classes(recipe.network.classes());
@@ -127,7 +127,7 @@ fn a_guide_goes_along_whatever_it_was() {
     // Nor is the network taken for its own guide, whose file has the same name.
     let error = Pipeline::from_folder(&run, &Default::default()).unwrap_err().to_string();
     assert!(error.contains("weak/model.safetensors, which is not there"), "{error}");
-    let error = Publication::of(&run, plain()).unwrap_err().to_string();
+    let error = Publication::of(&run, plain(), &Default::default()).unwrap_err().to_string();
     assert!(error.contains("sampling.guide.weights") && error.contains("is not there"), "{error}");
 }
 

@@ -22,7 +22,7 @@ pub(crate) use run::{measure, recipe, train};
 
 /// What is published of `run`, in `to`.
 fn written(run: &Path, to: &Path, choice: Choice) -> Result<Written, Error> {
-    Publication::of(run, choice)?.write(to, &repository(), "main", |_| {})
+    Publication::of(run, choice, &Default::default())?.write(to, &repository(), "main", |_| {})
 }
 
 /// Nothing but the network: no pictures, which take time.
@@ -96,7 +96,7 @@ fn samples_tell_how_far_they_are() {
     let folder = tempfile::tempdir().unwrap();
     let [run, public] = ["run", "public"].map(|name| folder.path().join(name));
     train(&run, json!({}));
-    let publication = Publication::of(&run, Choice::default()).unwrap();
+    let publication = Publication::of(&run, Choice::default(), &Default::default()).unwrap();
     let mut told = vec![];
     let tell = |event: Progress<'_>| match event {
         Progress::Sampling { images, count: 16 } => told.push(images),
@@ -126,7 +126,7 @@ fn the_last_step_can_be_published_instead() {
     assert_ne!(bits(&images(&average)), bits(&expected));
     // They are in the checkpoint alone.
     fs::write(run.join("checkpoints/step-00000003/weights.safetensors"), "damaged").unwrap();
-    let error = Publication::of(&run, last).unwrap_err().to_string();
+    let error = Publication::of(&run, last, &Default::default()).unwrap_err().to_string();
     assert!(error.contains("checkpoint only, but") && error.contains("weights.safetensors"), "{error}");
     assert!(Checkpoints::new(run.join("checkpoints"), 2).latest().unwrap().checkpoint.is_none());
     written(&run, &folder.path().join("third"), plain()).unwrap();

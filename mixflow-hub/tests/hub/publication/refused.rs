@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
+use mixflow::Device;
 use mixflow_hub::{Choice, Publication, SampleImages};
 use serde_json::json;
 
@@ -12,7 +13,7 @@ use super::{names, plain, read, train, written};
 fn what_is_no_finished_run_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    let complaint = |choice: Choice| Publication::of(&run, choice).unwrap_err().to_string();
+    let complaint = |choice: Choice| Publication::of(&run, choice, &Device::default()).unwrap_err().to_string();
     assert!(complaint(plain()).contains("expected that of a run"));
     fs::create_dir(&run).unwrap();
     assert!(complaint(plain()).contains("has no recipe.json"));
@@ -61,10 +62,10 @@ fn what_the_hub_would_not_take_is_refused() {
         ),
         (Choice { samples: SampleImages::Picture(run.join("recipe.json")), ..plain() }, "expected a file .png"),
     ] {
-        let error = Publication::of(&run, choice).unwrap_err().to_string();
+        let error = Publication::of(&run, choice, &Device::default()).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
-    let publication = Publication::of(&run, plain()).unwrap();
+    let publication = Publication::of(&run, plain(), &Device::default()).unwrap();
     for (repository, branch, expected) in [
         ("sit", "main", "with its owner"),
         ("datasets/org/sit", "main", "must be one of models"),
@@ -91,8 +92,12 @@ fn only_a_new_folder_is_written() {
     // What fails on the way leaves nothing.
     let picture = folder.path().join("a.png");
     fs::write(&picture, "").unwrap();
-    let publication =
-        Publication::of(&run, Choice { samples: SampleImages::Picture(picture.clone()), ..Choice::default() }).unwrap();
+    let publication = Publication::of(
+        &run,
+        Choice { samples: SampleImages::Picture(picture.clone()), ..Choice::default() },
+        &Default::default(),
+    )
+    .unwrap();
     fs::remove_file(picture).unwrap();
     let next = folder.path().join("next");
     assert!(publication.write(&next, &crate::shared::repository(), "main", |_| {}).is_err());

@@ -16,7 +16,7 @@ use crate::upload::{TOKEN, empty, writer};
 const LABELS: [usize; 2] = [0, 9];
 
 fn publish(setting: &Setting, run: &Path, choice: Choice, upload: &Upload) -> Result<Published, Error> {
-    Publication::of(run, choice).unwrap().publish(&writer(setting), &repository(), upload, |_| {})
+    Publication::of(run, choice, &Default::default()).unwrap().publish(&writer(setting), &repository(), upload, |_| {})
 }
 
 /// The other process of the next test.
@@ -85,7 +85,7 @@ fn what_is_the_same_is_not_sent_again() {
     let branch = publish(&setting, &run, plain(), &Upload::new("a network").branch("v2")).unwrap();
     assert_eq!((branch.uploaded.files_sent, branch.uploaded.files_kept), (1, 2));
     let card = &setting.server.files(NAME, "v2")["README.md"].bytes;
-    assert!(String::from_utf8_lossy(card).contains("@v2\", &Default::default())?"));
+    assert!(String::from_utf8_lossy(card).contains("@v2\", &mixflow::device::chosen()?)?"));
 }
 
 #[test]
@@ -110,7 +110,8 @@ fn who_may_not_write_is_told_before_anything_is_made() {
     let run = folder.path().join("run");
     train(&run, json!({}));
     let setting = Setting { server: Server::start(), folder, commit: String::new() };
-    let (publication, upload) = (Publication::of(&run, Choice::default()).unwrap(), Upload::new("a network"));
+    let (publication, upload) =
+        (Publication::of(&run, Choice::default(), &Default::default()).unwrap(), Upload::new("a network"));
     let wrong = setting.client().token(Token::new(TOKEN, "a test").unwrap()).unwrap();
     for (client, expected) in [
         (setting.client(), "HF_TOKEN"),

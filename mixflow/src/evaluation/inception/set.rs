@@ -5,13 +5,13 @@ use mixflow_backbones::{Autoencoder, Backbone};
 
 use super::features::{POOL, SPATIAL};
 use super::{InceptionFeatures, Statistics, features};
-use crate::Error;
 use crate::data::Dataset;
 use crate::evaluation::Generator;
 use crate::evaluation::decoded::decoded;
 use crate::files::images::ImageSource;
 use crate::files::npz::Npz;
 use crate::sampling::Images;
+use crate::{Error, device};
 
 /// One side of a comparison.
 ///
@@ -67,7 +67,8 @@ impl InceptionSet {
         open(path).map(drop)
     }
 
-    /// The first `count` images of training data, which a decoder makes of stored latents.
+    /// The first `count` images of training data, which a decoder on the device of the network makes of stored
+    /// latents.
     ///
     /// # Errors
     /// If an image cannot be read, or there are fewer than two.
@@ -80,7 +81,8 @@ impl InceptionSet {
         progress: impl FnMut(usize),
     ) -> Result<Self, Error> {
         if let Some(decoder) = decoder {
-            let images = decoded(data, count as u64, decoder).flat_map(|images| match images {
+            let device = device::of(network);
+            let images = decoded(data, count as u64, decoder, &device).flat_map(|images| match images {
                 Ok(images) => images.byte_images().map(Ok).collect(),
                 Err(error) => vec![Err(error)],
             });

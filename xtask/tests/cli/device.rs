@@ -1,0 +1,82 @@
+//! The device that is named, and the one that is used.
+
+use std::fs;
+use std::process::Command;
+
+use crate::Place;
+use crate::start::{COMPARISON, place, recipe};
+
+/// What an error says of a device that is asked for by a flag or by the variable.
+fn fault(arguments: &[&str], variable: Option<&str>) -> String {
+    let (place, mut command) = (Place::new(), Command::new(env!("CARGO_BIN_EXE_xtask")));
+    command.args(arguments).current_dir(place.path("")).env_remove("BURN_DEVICE");
+    let output = command.envs(variable.map(|name| ("BURN_DEVICE", name))).output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(told.lines().count(), 1, "{arguments:?}: {told}");
+    told
+}
+
+#[test]
+fn a_device_that_is_none_is_told_by_every_command_that_computes() {
+    for arguments in [
+        &["train"][..],
+        &["compare", "--from", "x"],
+        &["sample", "x", "--out", "x.png"],
+        &["sample", "x", "--prompt", "a star", "--out", "x.png"],
+        &["eval", "x"],
+        &["slow-flow", "x"],
+        &["encode", "x", "--to", "y", "--autoencoder", "sd", "--weights", "x.pt"],
+        &["bench"],
+        &["bench", "--case", "tiny-train"],
+        &["bench", "--memory", "1"],
+        #[cfg(feature = "hub")]
+        &["publish", "x", "--to", "org/name"],
+    ] {
+        let told = fault(arguments, Some("abacus"));
+        assert!(told.starts_with("error: BURN_DEVICE=abacus: expected flex, the CPU"), "{arguments:?}: {told}");
+        let named = |name: &'static str| fault(&[arguments, &["--device", name]].concat(), Some("flex"));
+        let told = named("abacus:1");
+        assert!(told.starts_with("error: --device abacus:1: expected flex, the CPU"), "{arguments:?}: {told}");
+        if !cfg!(feature = "cuda") {
+            let sentence =
+                "error: --device cuda: this program was built without it: build it with the feature `cuda`\n";
+            assert_eq!(named("cuda"), sentence, "{arguments:?}");
+        }
+    }
+    let told = fault(&["plan", "--device", "abacus"], None);
+    assert!(told.contains("--device abacus: expected flex") && told.contains("or one of a100, h100"), "{told}");
+    assert!(fault(&["plan"], Some("abacus")).contains("BURN_DEVICE=abacus"));
+}
+
+#[test]
+fn a_run_on_a_device_that_is_named_is_the_same() {
+    let place = Place::new();
+    fs::write(place.path("tiny.json"), recipe().to_string()).unwrap();
+    let train = |out: &str, more: &[&str]| place.run(&[&["train", "tiny.json", "--out", out][..], more].concat());
+    train("usual", &["--set", "training.steps=4"]);
+    train("named", &["--device", "flex", "--set", "training.steps=4"]);
+    // A run goes on with another device than it began with, as far as this machine has others.
+    train("resumed", &["--device", "flex:0"]);
+    train("resumed", &["--device", "CPU", "--resume", "--set", "training.steps=4"]);
+    let read = |name: &str| fs::read(place.path(name)).unwrap();
+    for run in ["named", "resumed"] {
+        assert!(read(&format!("{run}/model.safetensors")) == read("usual/model.safetensors"), "{run}");
+        for command in [&["sample", run, "--out", "named.png"][..], &["sample", "usual", "--out", "usual.png"]] {
+            place.run(&[command, &["--device", "cpu"]].concat());
+        }
+        assert!(read("named.png") == read("usual.png"), "{run}");
+    }
+}
+
+#[test]
+fn results_name_the_device_that_was_used() {
+    let place = place();
+    place.run(&["eval", "first", "--images", "20", "--device", "flex"]);
+    let told = place.json("first/eval.json")["device"].to_string();
+    assert!(told.contains("flex (CPU)"), "{told}");
+    place.run(&["train", "tiny.json", "--set", COMPARISON, "--out", "compared", "--device", "flex"]);
+    assert_eq!(place.json("compared/results.json")["report"]["environment"]["backend"].to_string(), told);
+    let told = place.run(&["plan", "tiny.json", "--device", "flex"]);
+    assert!(told.contains("on flex"), "{told}");
+}
