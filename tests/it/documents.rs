@@ -190,3 +190,26 @@ fn no_room_looks_up() {
     }
     assert!(arrows > 100, "{arrows}");
 }
+
+/// The device is chosen by the caller; Burn's default depends on the features of a build and on the environment.
+#[test]
+fn nobody_below_the_command_line_takes_the_default_device() {
+    let mut files = 0;
+    for folder in ["mixflow-schedules", "mixflow-backbones", "mixflow", "mixflow-t2i", "mixflow-hub", "xtask"] {
+        for file in sources(&format!("{folder}/src")) {
+            // Tests take what is there.
+            if file.contains("/tests") {
+                continue;
+            }
+            files += 1;
+            let text = read(&file);
+            let code = text.split("\nmod tests {").next().unwrap();
+            for (line, code) in (1..).zip(code.lines()).filter(|(_, code)| !code.trim_start().starts_with("//")) {
+                let named = code.contains("Device::default") || code.contains("&Default::default()");
+                let found = named || code.contains("Default::default()") && code.contains("device");
+                assert!(!found, "{file}:{line} takes the default device, not that of its caller: {code}");
+            }
+        }
+    }
+    assert!(files > 250, "{files}");
+}

@@ -57,8 +57,8 @@ pub fn check_aligned<B: AlignedBackbone>(backbone: &B, shape: [usize; 4], condit
 /// Checks what all backbones have in common, and `rest`.
 fn each_case<B: Backbone>(backbone: &B, shape: [usize; 4], condition: B::Condition, rest: impl Fn(&Case<'_, B>)) {
     assert!(shape[0] >= 2, "a batch of at least 2 is needed to tell rows apart, found {}", shape[0]);
-    let device = backbone.devices().first().cloned().unwrap_or_else(|| Device::default().autodiff());
-    assert!(device.is_autodiff(), "the network must be made on `Device::default().autodiff()` to check its gradients");
+    let device = backbone.devices().first().cloned().unwrap_or_else(|| Device::flex().autodiff());
+    assert!(device.is_autodiff(), "the network must be made on a device with `autodiff()` to check its gradients");
 
     let mut rng = ChaCha8Rng::seed_from_u64(0);
     let moved = move_parameters(backbone.clone(), &mut rng);

@@ -37,7 +37,7 @@ impl Fixture {
     pub(crate) fn tensor<const D: usize>(&self, name: &str) -> Tensor<D> {
         let (shape, numbers) = self.tensors.get(name).unwrap_or_else(|| panic!("the fixture has no {name}"));
         let data = TensorData::new(numbers.clone(), shape.clone());
-        Tensor::from_data(data, (&Device::default(), DType::F64))
+        Tensor::from_data(data, (&Device::flex(), DType::F64))
     }
 
     pub(crate) fn has(&self, name: &str) -> bool {
@@ -181,7 +181,7 @@ impl<'a> Gaussian<'a> {
 
 /// One number as a batch of one.
 pub(crate) fn point(x: f64) -> Tensor<4> {
-    Tensor::from_data([[[[x]]]], (&Device::default(), DType::F64))
+    Tensor::from_data([[[[x]]]], (&Device::flex(), DType::F64))
 }
 
 /// How many orders the error falls when the number of steps doubles.
