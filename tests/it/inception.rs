@@ -6,12 +6,14 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use mixflow::evaluation::ImageFeatures;
 use mixflow::evaluation::inception::{
-    EvaluationOptions, InceptionNetwork, InceptionSet, Setting, Statistics, evaluate, features,
+    EvaluationOptions, InceptionNetwork, InceptionSet, PoolFeatures, Setting, Statistics, evaluate, features,
 };
 use mixflow::evaluation::metric::{Features, Gaussian};
 use mixflow::files::images::ByteImage;
 use mixflow::files::npz::{Kind, NpzWriter};
+use mixflow::sampling::Images;
 use mixflow_backbones::inception::{Inception, Resize, SIDE, official_key};
 use mixflow_backbones::weights::Weights;
 use mixflow_tests::{Fixture, close};
@@ -207,6 +209,12 @@ fn images_are_measured_against_a_reference_batch() {
     let images = bytes.chunks(72).map(|bytes| Ok(ByteImage { bytes: bytes.into(), shape: [4, 6, 3] }));
     let same = features(images, &network, Resize::Adm, |_| {}).expect("features");
     assert_eq!(reference.features.as_ref().expect("images").pool, same.pool);
+    // A comparison sees the same of images that are planes of numbers.
+    let planes = bytes.chunks(72).flat_map(|image| (0..72).map(|at| image[at % 24 * 3 + at / 24]));
+    let pixels = planes.map(|byte| (f32::from(byte) - 127.5) / 127.5).collect();
+    let images = Images { pixels, shape: [5, 3, 4, 6], evaluations: 0 };
+    let seen = PoolFeatures { network: &network, resize: Resize::Adm }.features(&images);
+    assert_eq!(seen.expect("features"), same.pool);
 
     // Narrow statistics in place of the wide ones, whose Fréchet distance takes long.
     let narrow = |sample: &InceptionSet| {

@@ -22,7 +22,7 @@ pub enum Error {
     /// A variable of the environment, or an address, cannot be what it is.
     #[error("{what} {name:?} {reason}")]
     Setting {
-        /// Of what: "WANDB_MODE", "WANDB_BASE_URL".
+        /// Of what: `WANDB_MODE`, `WANDB_BASE_URL`.
         what: &'static str,
         /// What was given.
         name: String,

@@ -10,7 +10,8 @@ use crate::data::Dataset;
 use crate::evaluation::metric::{self, Features, MeasureOptions, Measurement, Reference};
 use crate::sampling::Images;
 
-/// Features of images, on which all distances are taken: [`Pixels`], or what one's own network says of them.
+/// Features of images, on which all distances are taken: [`Pixels`],
+/// [`PoolFeatures`](crate::evaluation::inception::PoolFeatures), or what one's own network says of them.
 ///
 /// # Example
 /// The mean of each channel:
@@ -87,8 +88,10 @@ pub enum Best {
 pub struct Measure {
     name: String,
     best: Best,
-    of: Arc<dyn Fn(&Features, &Features) -> Result<f64, metric::Error> + Send + Sync>,
+    of: Arc<Function>,
 }
+
+type Function = dyn Fn(&Features, &Features) -> Result<f64, metric::Error> + Send + Sync;
 
 impl Measure {
     /// `of` takes the features of generated images, then those of real ones.

@@ -4,8 +4,10 @@ use rayon::prelude::*;
 
 use super::Statistics;
 use crate::Error;
+use crate::evaluation::ImageFeatures;
 use crate::evaluation::metric::{Features, Gaussian, GaussianAccumulator};
 use crate::files::images::ByteImage;
+use crate::sampling::Images;
 
 /// What the metrics read of a set of images. 50,000 images take 1.2 GB.
 #[derive(Clone, Debug)]
@@ -25,6 +27,31 @@ impl InceptionFeatures {
     /// Below two images.
     pub fn statistics(&self) -> Result<Statistics, Error> {
         Ok(Statistics { pool: Gaussian::from_features(&self.pool)?, spatial: Some(self.spatial.clone()) })
+    }
+}
+
+/// Pool features of an Inception network, by which a comparison or an evaluation can measure images in the place of pixels.
+#[derive(Debug)]
+pub struct PoolFeatures<'a> {
+    /// The network.
+    pub network: &'a Inception,
+    /// How it gets images of other sizes.
+    pub resize: Resize,
+}
+
+impl ImageFeatures for PoolFeatures<'_> {
+    fn name(&self) -> &str {
+        "Inception’s pool features"
+    }
+
+    fn features(&self, images: &Images) -> Result<Features, Error> {
+        let images: Vec<ByteImage> = images.byte_images().collect();
+        let mut values = Vec::with_capacity(images.len() * POOL);
+        for batch in images.chunks(BATCH) {
+            let [pool, ..] = run(batch, self.network, self.resize)?;
+            values.extend(pool.iter().flatten());
+        }
+        Ok(Features::new(images.len(), POOL, values)?)
     }
 }
 

@@ -13,7 +13,7 @@ mod statistics;
 pub use evaluation::{
     EvaluationOptions, InceptionEvaluation, InceptionNetwork, Kid, Set, Setting, evaluate, evaluation_pairs,
 };
-pub use features::{InceptionFeatures, features};
+pub use features::{InceptionFeatures, PoolFeatures, features};
 pub use mixflow_backbones::inception::{Inception, PUBLISHED_SHA256, Resize};
 pub use set::InceptionSet;
 pub use statistics::Statistics;
