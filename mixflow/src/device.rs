@@ -177,7 +177,7 @@ mod tests {
     /// A build for three kinds, on a machine without NVIDIA's, with one of Apple's and two of AMD's, the second of which is
     /// told by its autodiff.
     const MACHINE: [Kind; 4] = [
-        Kind { name: "cuda", called: "NVIDIA GPU", list: Some(|| vec![]) },
+        Kind { name: "cuda", called: "NVIDIA GPU", list: Some(Vec::new) },
         Kind { name: "metal", called: "Apple GPU", list: Some(|| vec![Device::flex().autodiff()]) },
         Kind { name: "rocm", called: "AMD GPU", list: Some(|| vec![Device::flex(), Device::flex().autodiff()]) },
         Kind { name: "vulkan", called: "GPU with Vulkan", list: None },
