@@ -1,4 +1,4 @@
-//! A network of one's own in a recipe: trained so that it survives being stopped, and compared with MixFlow.
+//! A network of one's own in a recipe: trained so that it survives being stopped, compared with MixFlow, and opened again.
 
 #![allow(clippy::print_stdout, reason = "an example says what comes out")]
 
@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::module::{Module, Param};
 use burn::tensor::activation::silu;
 use burn::tensor::{Device, Tensor};
+use mixflow::Pipeline;
 use mixflow::backbones::init::Initializer;
 use mixflow::backbones::{Backbone, ClassLabels, Convolution, Linear};
 use mixflow::compare::Progress;
@@ -128,7 +129,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         return Err("nobody stops it".into());
     };
     println!("{}", report.summary_text());
-    assert!(page.is_file() && folder.path().join("mixflow-0/model.safetensors").is_file());
+    assert!(page.is_file());
+
+    let pipeline = Pipeline::<ConvNetConfig>::of_run(folder.path().join("mixflow-0"), &Device::default())?;
+    let images = pipeline.images(&[7, 2], 0)?;
+    assert_eq!(images.shape, [2, 1, 8, 8]);
     Ok(())
 }
 

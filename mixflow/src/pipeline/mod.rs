@@ -143,7 +143,7 @@ impl Pipeline {
     /// # Layouts
     /// - Ours: the recipe as `config.json` (or `recipe.json`, in a run's folder) and `model.safetensors`, whole or in shards
     ///   behind `model.safetensors.index.json`. Files of the autoencoder and a guide are named in the recipe: relative to the
-    ///   folder, or, in what was downloaded, as `hf://org/name@revision/file`. Or what else [`of_run`](Self::of_run) opens.
+    ///   folder, or, in what was downloaded, as `hf://org/name@revision/file`. And what else [`of_run`](Self::of_run) opens.
     /// - A published SiT, REPA, `LightningDiT` or DiT^DH: one file of weights, `.pt` or `.safetensors`. Which network and
     ///   size it is tell the names and shapes of its tensors; how to sample, the paper's recipe.
     /// - RAE's collection: `DiTs/…/stage2_model.pt`, `decoders/…/model.pt`, `stats/…/stat.pt`, `DiT^DH-XL` at 256 px first;
@@ -169,13 +169,12 @@ impl Pipeline {
         fetch: Option<&mut Fetch<'_, E>>,
     ) -> Result<Self, E> {
         let folder = folder.as_ref();
-        let layout = match Layout::of(&layout::names(folder)?) {
-            Ok(layout) => layout,
-            Err(_) if StoredNetwork::find(folder).is_ok_and(|stored| stored.recipe_file().is_some()) => {
-                return Self::of_run_with(folder, device, fetch);
-            }
-            Err(reason) => return Err(Error::Layout { folder: folder.into(), reason }.into()),
-        };
+        let own = StoredNetwork::find(folder).ok().and_then(|stored| stored.recipe_file());
+        if own.map(|file| parts::read_recipe::<NetworkConfig>(&file)).transpose()?.flatten().is_some() {
+            return Self::of_run_with(folder, device, fetch);
+        }
+        let fault = |reason| Error::Layout { folder: folder.into(), reason };
+        let layout = Layout::of(&layout::names(folder)?).map_err(fault)?;
         let weights = folder.join(&layout.weights);
         let recipe = layout.recipe.as_ref().map(|recipe| parts::read_recipe(&folder.join(recipe))).transpose()?;
         let mut recipe = match recipe.flatten() {
@@ -192,5 +191,122 @@ impl<N: NetworkSettings> fmt::Debug for Pipeline<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { recipe, sources, .. } = self;
         f.debug_struct("Pipeline").field("recipe", recipe).field("sources", sources).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::fs;
+
+    use burn::module::Module;
+    use burn::nn::{Linear, LinearConfig};
+    use burn::tensor::Tensor;
+    use mixflow_backbones::Backbone;
+    use serde::{Deserialize, Serialize};
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::data::{Classes, Unconditional};
+    use crate::train::{Checkpoints, TrainState};
+
+    /// A network that is told nothing.
+    #[derive(Module, Debug)]
+    struct Untold {
+        linear: Linear,
+    }
+
+    impl Backbone for Untold {
+        type Condition = ();
+
+        fn forward(&self, x: Tensor<4>, _: Tensor<1>, _: ()) -> Tensor<4> {
+            self.linear.forward(x)
+        }
+    }
+
+    #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+    struct UntoldConfig {
+        side: usize,
+    }
+
+    impl NetworkSettings for UntoldConfig {
+        type Network = Untold;
+
+        fn name(&self) -> &str {
+            "untold"
+        }
+
+        fn shape(&self) -> [usize; 3] {
+            [1, self.side, self.side]
+        }
+
+        fn classes(&self) -> usize {
+            10
+        }
+
+        fn init(&self, _: u64, device: &Device) -> Untold {
+            Untold { linear: LinearConfig::new(self.side, self.side).init(device) }
+        }
+
+        fn conditioner(
+            &self,
+            _: &[String],
+            _: &Path,
+            _: &Device,
+            _: &mut dyn FnMut(usize),
+        ) -> Result<Arc<dyn Conditioner<()>>, Error> {
+            Ok(Arc::new(Unconditional))
+        }
+    }
+
+    fn recipe<N: NetworkSettings>(network: &Value) -> Recipe<N> {
+        Recipe::parse_value(json!({
+            "name": "tiny", "network": network, "data": { "kind": "digits", "size": 8 },
+            "training": { "steps": 1, "batch": 1 }, "sampling": { "solver": { "kind": "heun" }, "grid": { "steps": 2 } },
+            "objective": { "condition_dropout": 0.0 }
+        }))
+        .unwrap()
+    }
+
+    /// Opens a run that was stopped, its checkpoint and, once there is one, its file of weights.
+    fn check<N: NetworkSettings>(
+        recipe: &Recipe<N>,
+        conditioner: &dyn Conditioner<ConditionOf<N>>,
+        open: impl Fn(&Path) -> Result<Pipeline<N>, Error>,
+    ) {
+        let run = tempfile::tempdir().unwrap();
+        let network = recipe.network.init(1, &Device::default());
+        let expected = recipe.generator(&network, conditioner).images(&[3, 1], 5).unwrap();
+        fs::write(run.path().join("recipe.json"), recipe.to_value().to_string()).unwrap();
+        assert!(open(run.path()).is_err());
+        let checkpoints = Checkpoints::new(run.path().join("checkpoints"), 2);
+        let step = checkpoints.save(&TrainState::new(network.clone()).snapshot(), &Value::Null).unwrap();
+        for path in [run.path(), &step] {
+            let pipeline = open(path).unwrap();
+            assert_eq!(pipeline.images(&[3, 1], 5).unwrap(), expected, "{}", path.display());
+            assert_eq!((pipeline.image_channels(), pipeline.sources()), (1, &[step.display().to_string()][..]));
+        }
+        fs::remove_dir_all(run.path().join("checkpoints")).unwrap();
+        let arm = run.path().join("mixflow-0");
+        for training in [arm.as_path(), run.path()] {
+            fs::create_dir_all(training).unwrap();
+            let file = training.join("model.safetensors");
+            Weights::of(&network, recipe.network.official_key()).write(&file, &[]).unwrap();
+            let pipeline = open(training).unwrap();
+            assert_eq!(pipeline.images(&[3, 1], 5).unwrap(), expected, "{}", training.display());
+            assert_eq!(pipeline.sources(), [file.display().to_string()]);
+        }
+    }
+
+    #[test]
+    fn a_run_is_opened_whatever_its_network_is_told() {
+        let device = Device::default();
+        check::<UntoldConfig>(&recipe(&json!({ "side": 8 })), &Unconditional, |path| Pipeline::of_run(path, &device));
+        let sit = json!({
+            "kind": "sit", "input_size": 8, "patch": 4, "channels": 1, "width": 16, "depth": 1, "heads": 2, "hidden": 32,
+            "classes": 10
+        });
+        check::<NetworkConfig>(&recipe(&sit), &Classes(10), |path| Pipeline::of_run(path, &device));
+        check(&recipe(&sit), &Classes(10), |path| Pipeline::from_folder(path, &device));
     }
 }

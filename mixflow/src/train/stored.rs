@@ -81,10 +81,14 @@ impl StoredNetwork {
         if checkpoints { above.parent().unwrap_or(above) } else { above }.into()
     }
 
-    /// The folder of its run: that of its recipe, or of the training where there is none.
+    /// The folder of its run: that of its recipe, or, of a run that lost it, of the autoencoder that it trained; otherwise that
+    /// of the training.
     pub fn run(&self) -> PathBuf {
-        let run = self.recipe_file().and_then(|file| file.parent().map(Path::to_path_buf));
-        run.unwrap_or_else(|| self.training())
+        let training = self.training();
+        let recipe = self.recipe_file();
+        let own = recipe.as_deref().and_then(Path::parent);
+        let above = || training.parent().filter(|above| above.join("autoencoder.safetensors").is_file());
+        own.or_else(above).unwrap_or(&training).into()
     }
 
     /// The weights, in a network of their shape; `load` fills it with those of a file.
@@ -193,9 +197,16 @@ mod tests {
         ] {
             let stored = StoredNetwork::find(&path).unwrap();
             assert_eq!(stored.file(), file);
+            let training = if stored.file().starts_with(&checkpoint) { run.clone() } else { run.join("pretraining") };
+            assert_eq!((stored.run(), stored.training()), (training.clone(), training));
             let loaded = stored.load(config().init(2, &Device::default()), load).unwrap();
             let bytes = |network: &Network| network.weights().to_safetensors(&[]).unwrap();
             assert!(bytes(&loaded) == bytes(&network), "{}", path.display());
+        }
+        let stored = StoredNetwork::find(&run).unwrap();
+        for part in ["autoencoder.safetensors", "recipe.json"] {
+            fs::write(run.join(part), "{}").unwrap();
+            assert_eq!((stored.run(), stored.training()), (run.clone(), run.join("pretraining")), "{part}");
         }
     }
 
