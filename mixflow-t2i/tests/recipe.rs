@@ -103,6 +103,7 @@ fn both_post_trainings_are_compared_on_prompts() {
         encoder: None,
         measures: Measures::default(),
         seen: None,
+        beside: &[],
         stop: &stop,
     };
     let outcome = study.run(network, None, ObjectiveConfig::flow_matching, |_| {}).unwrap();

@@ -73,6 +73,42 @@ pub fn named(name: &str) -> Result<Device, Error> {
     find(name, &GPUS).map_err(|reason| Error::Device { name: name.into(), reason })
 }
 
+/// Devices of names with commas between them: `cuda:0,cuda:1`, shorter `cuda:0,1`, or `cuda:all`. The first one leads. A GPU
+/// counts once; the CPU can be named as often as a training is to be shared on it.
+///
+/// # Errors
+/// As [`named`], and for a GPU that is named twice.
+///
+/// ```
+/// assert_eq!(mixflow::device::several("flex,flex")?.len(), 2);
+/// # Ok::<(), mixflow::Error>(())
+/// ```
+pub fn several(names: &str) -> Result<Vec<Device>, Error> {
+    find_several(names, &GPUS).map_err(|reason| Error::Device { name: names.into(), reason })
+}
+
+fn find_several(names: &str, gpus: &[Kind]) -> Result<Vec<Device>, String> {
+    let mut whole: Vec<String> = vec![];
+    for name in names.to_lowercase().split(',').map(str::trim) {
+        let number = !name.is_empty() && name.bytes().all(|letter| letter.is_ascii_digit());
+        let (kind, number) = match whole.last().and_then(|last| last.split_once(':')) {
+            Some((kind, _)) if number => (kind.to_owned(), name),
+            _ => name.split_once(':').map_or((name.to_owned(), "0"), |(kind, number)| (kind.to_owned(), number)),
+        };
+        let count = || (0..).take_while(|number| find(&format!("{kind}:{number}"), gpus).is_ok()).count();
+        let numbers =
+            if number == "all" { (0..count().max(1)).map(|n| n.to_string()).collect() } else { vec![number.into()] };
+        for number in numbers {
+            let name = format!("{kind}:{number}");
+            if ![CPU.name, "cpu"].contains(&kind.as_str()) && whole.contains(&name) {
+                return Err(format!("{name} is named twice"));
+            }
+            whole.push(name);
+        }
+    }
+    whole.iter().map(|name| find(name, gpus)).collect()
+}
+
 /// The device that the variable `BURN_DEVICE` names; without it the first GPU of a build for GPUs, in every other build the
 /// CPU.
 ///
@@ -209,6 +245,34 @@ mod tests {
     fn a_device_that_is_there_is_the_one_of_that_number() {
         for (name, second) in [("flex", false), ("CPU", false), ("flex:0", false), ("rocm", false), ("ROCm:1", true)] {
             assert_eq!(find(name, &MACHINE).unwrap().is_autodiff(), second, "{name}");
+        }
+    }
+
+    #[test]
+    fn several_devices_are_named_in_a_row() {
+        let found = |names| find_several(names, &MACHINE).map(|found| found.iter().map(Device::is_autodiff).collect());
+        // Autodiff tells the second of AMD's, as above.
+        for (names, expected) in [
+            ("rocm", vec![false]),
+            ("rocm:1", vec![true]),
+            ("rocm:1,rocm:0", vec![true, false]),
+            ("ROCm:0,1", vec![false, true]),
+            ("rocm:all", vec![false, true]),
+            ("flex, flex,flex", vec![false; 3]),
+            ("flex:all", vec![false]),
+        ] {
+            assert_eq!(found(names), Ok(expected), "{names}");
+        }
+        for (names, words) in [
+            ("metal,metal:0", "metal:0 is named twice"),
+            ("rocm:0,2", "there are 2, rocm:0 to rocm:1"),
+            ("cuda:all", "there is no NVIDIA GPU"),
+            ("rocm:0,", "expected flex"),
+            ("rocm,1,abacus", "expected flex"),
+            ("abacus:all", "expected flex"),
+        ] {
+            let reason = found(names).unwrap_err();
+            assert!(reason.contains(words), "{names}: {reason}");
         }
     }
 

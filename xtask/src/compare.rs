@@ -8,7 +8,7 @@ use mixflow::Device;
 use mixflow::recipe::{NetworkSettings, Recipe};
 
 use crate::kind::{Any, AnyRecipe};
-use crate::run::{DeviceArgument, RecipeArguments, Result};
+use crate::run::{DevicesArgument, RecipeArguments, Result};
 use crate::train::{ClassArguments, Destination, StartFrom, train};
 
 #[derive(Args)]
@@ -32,33 +32,33 @@ pub(crate) struct Compare {
     #[command(flatten)]
     to: Destination,
     #[command(flatten)]
-    device: DeviceArgument,
+    device: DevicesArgument,
 }
 
 impl Compare {
     pub(crate) fn run(mut self) -> Result<ExitCode> {
-        let device = &self.device.find()?;
+        let devices = &self.device.find()?[..];
         for (flag, key, value) in
             [("--steps", "post_training.steps", self.steps), ("--seeds", "post_training.seeds", self.seeds)]
         {
             self.recipe.flags.extend(value.map(|value| (format!("{flag} {value}"), format!("{key}={value}"))));
         }
         match AnyRecipe::read(&self.recipe)? {
-            Any::Classes(recipe) => self.compare(&recipe, device),
+            Any::Classes(recipe) => self.compare(&recipe, devices),
             Any::Text(recipe) => {
                 self.classes.refuse("a network for text")?;
-                self.compare(&recipe, device)
+                self.compare(&recipe, devices)
             }
         }
     }
 
-    fn compare<N: NetworkSettings>(&self, recipe: &Recipe<N>, device: &Device) -> Result<ExitCode> {
+    fn compare<N: NetworkSettings>(&self, recipe: &Recipe<N>, devices: &[Device]) -> Result<ExitCode> {
         let name = &recipe.name;
         if recipe.post_training.is_none() {
             let advice = "add one, such as --set 'post_training={\"steps\":300,\"gamma\":0.8}'";
             return Err(format!("the recipe {name} has no post_training to compare: {advice}").into());
         }
         let from = StartFrom { weights: Some(&self.from), classes: &self.classes };
-        train(recipe, from, &self.to, PathBuf::from("runs").join(format!("{name}-compare")), device)
+        train(recipe, from, &self.to, PathBuf::from("runs").join(format!("{name}-compare")), devices)
     }
 }

@@ -20,8 +20,11 @@ pub(crate) fn train_decoder(
     recipe: &DecoderRecipe,
     from: Option<&Path>,
     to: &Destination,
-    device: &Device,
+    devices: &[Device],
 ) -> Result<ExitCode> {
+    let [device] = devices else {
+        return Err(format!("--device: a decoder is trained on one device, found {}", devices.len()).into());
+    };
     let recipe = to.changed(|changes| recipe.with(changes))?;
     let [recipe, local] = named_values(&recipe.to_value())?;
     let local = DecoderRecipe::from_value(local)?;

@@ -93,6 +93,29 @@ impl DeviceArgument {
     }
 }
 
+/// What a training is computed on.
+#[derive(Args)]
+pub(crate) struct DevicesArgument {
+    #[arg(
+        long,
+        value_name = "NAMES",
+        help = "Compute on flex, the CPU, or GPUs that this program was built for: cuda, cuda:1, metal, rocm, vulkan or wgpu; on \
+                several, each with a share of a batch: cuda:0,1 or cuda:all [default: what BURN_DEVICE names, else the first \
+                GPU of a build for GPUs]"
+    )]
+    device: Option<String>,
+}
+
+impl DevicesArgument {
+    /// The devices, which are there: one at least.
+    pub(crate) fn find(&self) -> Result<Vec<Device>> {
+        match &self.device {
+            Some(names) => Ok(device::several(names).map_err(|error| format!("--device {error}"))?),
+            None => Ok(vec![device::chosen()?]),
+        }
+    }
+}
+
 /// Which recipe, and what to change in it.
 #[derive(Args)]
 pub(crate) struct RecipeArguments {

@@ -15,7 +15,7 @@ use crate::decoder::train_decoder;
 use crate::hub::{given, named_files};
 use crate::kind::{Any, AnyRecipe};
 use crate::launch::{check, run};
-use crate::run::{DeviceArgument, RecipeArguments, Result, STOP, as_given, note, program, stop_on_signals};
+use crate::run::{DevicesArgument, RecipeArguments, Result, STOP, as_given, note, program, stop_on_signals};
 use crate::tracking::Watchers;
 
 #[derive(Args)]
@@ -33,7 +33,7 @@ pub(crate) struct Train {
     #[command(flatten)]
     to: Destination,
     #[command(flatten)]
-    device: DeviceArgument,
+    device: DevicesArgument,
 }
 
 /// What the classes of the data start from, where those of the weights are others.
@@ -84,18 +84,18 @@ pub(crate) struct Destination {
 
 impl Train {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let device = &self.device.find()?;
+        let devices = &self.device.find()?[..];
         if let Some(recipe) = self.recipe.read_decoder()? {
             self.classes.refuse("a decoder")?;
-            return train_decoder(&recipe, self.from.as_deref(), &self.to, device);
+            return train_decoder(&recipe, self.from.as_deref(), &self.to, devices);
         }
         let from = StartFrom { weights: self.from.as_deref(), classes: &self.classes };
         let folder = |name: &str| PathBuf::from("runs").join(name);
         match AnyRecipe::read(&self.recipe)? {
-            Any::Classes(recipe) => train(&recipe, from, &self.to, folder(&recipe.name), device),
+            Any::Classes(recipe) => train(&recipe, from, &self.to, folder(&recipe.name), devices),
             Any::Text(recipe) => {
                 self.classes.refuse("a network for text")?;
-                train(&recipe, from, &self.to, folder(&recipe.name), device)
+                train(&recipe, from, &self.to, folder(&recipe.name), devices)
             }
         }
     }
@@ -191,14 +191,15 @@ pub(crate) fn train<N: NetworkSettings>(
     from: StartFrom<'_>,
     to: &Destination,
     folder: PathBuf,
-    device: &Device,
+    devices: &[Device],
 ) -> Result<ExitCode> {
+    let [device, beside @ ..] = devices else { return Err("expected a device".into()) };
     let [recipe, local] = &named_files(&to.changed(|changes| recipe.with(changes))?)?;
     let folder = to.folder(folder, recipe.to_value())?;
     let start = from.weights.map(given).transpose()?;
     let class_rows = from.classes.class_rows.as_deref();
     let (path, value) = (folder.path().to_path_buf(), recipe.to_value());
-    let ready = check(Launch { local, start, class_rows, ..Launch::new(recipe, device, &STOP) }, folder)?;
+    let ready = check(Launch { local, start, class_rows, beside, ..Launch::new(recipe, device, &STOP) }, folder)?;
     let tracking = to.watchers.tracking(&recipe.name, &path, &value)?;
     in_folder(&path, &value, || run(ready, tracking))
 }

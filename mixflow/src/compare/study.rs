@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use burn::module::Module;
+use burn::tensor::Device;
 use mixflow_backbones::weights::Weights;
 use mixflow_backbones::{Autoencoder, NetworkConfig};
 use mixflow_schedules::TimestepConfig;
@@ -43,6 +44,8 @@ pub struct Study<'a, N: NetworkSettings = NetworkConfig> {
     pub measures: Measures<'a>,
     /// What a given start has seen of the held-out images, as [`seen_by_start`](super::seen_by_start) says it.
     pub seen: Option<String>,
+    /// Devices beside the network's that its trainings are shared with, see [`Run::beside`].
+    pub beside: &'a [Device],
     /// Set from elsewhere, it ends the study after the step in progress.
     pub stop: &'a AtomicBool,
 }
@@ -229,6 +232,9 @@ impl<N: NetworkSettings> Study<'_, N> {
             let unknown = || "What the start was trained on is not known: it may have seen the held-out images.".into();
             report.notes.push(self.seen.clone().unwrap_or_else(unknown));
         }
+        if !self.beside.is_empty() {
+            report.notes.push(format!("Every batch was shared by {} devices.", 1 + self.beside.len()));
+        }
         let page = self.folder.join("report.html");
         let mut json = json!({ "results": results, "report": report });
         if let Some(guide) = self.guide {
@@ -292,7 +298,7 @@ impl<N: NetworkSettings> Study<'_, N> {
             conditioner: self.conditioner.clone(),
             flip: self.recipe.data.flip(),
             encoder: self.encoder,
-            beside: &[],
+            beside: self.beside,
             stop: self.stop,
         };
         let tell = |event: Event| tell(Progress::Training { folder: &run.folder, event });

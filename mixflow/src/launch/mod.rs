@@ -58,6 +58,8 @@ pub struct Launch<'a, N: NetworkSettings> {
     pub measures: Measures<'a>,
     /// What it computes on; a run can go on with another device.
     pub device: &'a Device,
+    /// Devices beside it that trainings of the network are shared with, see [`Run::beside`]; all else is done by the first.
+    pub beside: &'a [Device],
     /// Set from elsewhere, it ends the run after the step in progress.
     pub stop: &'a AtomicBool,
 }
@@ -86,7 +88,8 @@ pub struct Ready<'a, N: NetworkSettings> {
     seen: Option<String>,
     guide: Option<Guide>,
     measures: Measures<'a>,
-    device: &'a Device,
+    /// The first, and those beside it.
+    devices: (&'a Device, &'a [Device]),
     stop: &'a AtomicBool,
 }
 
@@ -102,7 +105,8 @@ pub enum Finish {
 impl<'a, N: NetworkSettings> Launch<'a, N> {
     /// A recipe that names no files of the Hub, from initial values on.
     pub fn new(recipe: &'a Recipe<N>, device: &'a Device, stop: &'a AtomicBool) -> Self {
-        Self { recipe, local: recipe, start: None, class_rows: None, measures: Measures::default(), device, stop }
+        let measures = Measures::default();
+        Self { recipe, local: recipe, start: None, class_rows: None, measures, device, beside: &[], stop }
     }
 
     /// Reads data and weights, and refuses what does not belong together or cannot fit memory.
@@ -110,12 +114,13 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
     /// # Errors
     /// What is wrong with recipe, data, weights or folder.
     pub fn check(self, folder: RunFolder, tell: &mut dyn FnMut(Progress)) -> Result<Ready<'a, N>, Error> {
-        let Self { recipe, local, start, class_rows, measures, device, stop } = self;
+        let Self { recipe, local, start, class_rows, measures, device, beside, stop } = self;
         if *folder.recipe() != recipe.to_value() {
             let reason = format!("it was taken for another recipe than {}, which is to run in it", recipe.name);
             return Err(Error::unfit(folder.path().display(), reason));
         }
         recipe.check_memory(memory(device))?;
+        recipe.training.check_devices(1 + beside.len()).map_err(|invalid| Error::unfit(&recipe.name, invalid))?;
         let data: Arc<dyn Dataset> = match &recipe.post_training {
             Some(post) => Arc::new(compare::parts(recipe, post, &measures)?.0),
             None => {
@@ -152,7 +157,8 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
         };
         // A single training makes no images.
         let guide = if recipe.post_training.is_some() { local.guide(folder.path(), device)? } else { None };
-        Ok(Ready { recipe, local, folder, data, fingerprint, verified, start, seen, guide, measures, device, stop })
+        let devices = (device, beside);
+        Ok(Ready { recipe, local, folder, data, fingerprint, verified, start, seen, guide, measures, devices, stop })
     }
 }
 
@@ -237,7 +243,7 @@ impl<N: NetworkSettings> Ready<'_, N> {
     /// # Errors
     /// As [`RunFolder::run`], [`Run::train`] and [`Study::run`].
     pub fn run(self, tell: &mut dyn FnMut(Progress)) -> Result<Option<Finish>, Error> {
-        let Self { recipe, local, folder, data, fingerprint, verified, start, seen, guide, measures, device, stop } =
+        let Self { recipe, local, folder, data, fingerprint, verified, start, seen, guide, measures, devices, stop } =
             self;
         let (start, origin) = start.unzip();
         let path = folder.path().to_path_buf();
@@ -248,10 +254,10 @@ impl<N: NetworkSettings> Ready<'_, N> {
             if let Some(verified) = verified {
                 verified.write(&path.join(VERIFIED))?;
             }
-            let Some(parts) = Parts::prepare(recipe, local, &path, data, guide, device, stop, tell)? else {
+            let Some(parts) = Parts::prepare(recipe, local, &path, data, guide, devices, stop, tell)? else {
                 return Ok(None);
             };
-            let network = recipe.network.init(recipe.seed, device);
+            let network = recipe.network.init(recipe.seed, devices.0);
             match recipe.post_training {
                 Some(_) => parts.study(network, start, seen, measures, tell),
                 None => parts.train(start.unwrap_or(network), tell),
@@ -270,7 +276,7 @@ struct Parts<'a, N: NetworkSettings> {
     autoencoder: Option<Box<dyn Autoencoder>>,
     encoder: Option<Encoder>,
     guide: Option<Guide>,
-    device: &'a Device,
+    devices: (&'a Device, &'a [Device]),
     stop: &'a AtomicBool,
 }
 
@@ -283,10 +289,11 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
         folder: &'a Path,
         data: Arc<dyn Dataset>,
         guide: Option<Guide>,
-        device: &'a Device,
+        devices: (&'a Device, &'a [Device]),
         stop: &'a AtomicBool,
         tell: &mut dyn FnMut(Progress),
     ) -> Result<Option<Self>, Error> {
+        let (device, _) = devices;
         let conditioner = conditioner(&local.network, data.classes(), folder, device, tell)?;
         let value: Value = recipe.to_value();
         let preparation = Preparation { folder, recipe: &value, data: &data, device, stop };
@@ -309,7 +316,7 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
             local.check_guide(folder)?;
         }
         check_same_frozen(folder, &local.frozen_files(folder))?;
-        Ok(Some(Self { recipe, folder, data, conditioner, autoencoder, encoder, guide, device, stop }))
+        Ok(Some(Self { recipe, folder, data, conditioner, autoencoder, encoder, guide, devices, stop }))
     }
 
     fn encoder(&self) -> Option<&dyn TargetEncoder> {
@@ -334,6 +341,7 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
             encoder: self.encoder(),
             measures,
             seen,
+            beside: self.devices.1,
             stop: self.stop,
         };
         Ok(match study.run(network, start, |config| self.recipe.network.objective(config), tell)? {
@@ -351,11 +359,11 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
             recipe: recipe.to_value(),
             config: &recipe.training,
             seed: recipe.seed,
-            data: learned(self.data.clone(), self.autoencoder.as_deref(), self.device)?,
+            data: learned(self.data.clone(), self.autoencoder.as_deref(), self.devices.0)?,
             conditioner: self.conditioner.clone(),
             flip: recipe.data.flip(),
             encoder: self.encoder(),
-            beside: &[],
+            beside: self.devices.1,
             stop: self.stop,
         };
         let objective = recipe.network.objective(&recipe.objective);

@@ -81,6 +81,19 @@ impl TrainConfig {
         }
         self.optimizer.check().map_err(|fault| fault.within("optimizer."))
     }
+
+    /// Whether each of so many devices has an equal share of a batch.
+    pub fn check_devices(&self, devices: usize) -> Result<(), Invalid> {
+        let Self { batch, accumulation, .. } = *self;
+        match batch.is_multiple_of(accumulation * devices) {
+            true => Ok(()),
+            false => Err(format!(
+                "training.batch must be divisible by training.accumulation times the number of devices, found {batch}, \
+                 {accumulation} and {devices}"
+            )
+            .into()),
+        }
+    }
 }
 
 /// What keeps the examples of a training from being numbered, and read by a [`Loader`], if anything.
@@ -162,7 +175,7 @@ impl<C: Condition> Run<'_, C> {
         let objective = &InPrecision { objective, precision: config.precision };
         let devices: Vec<_> =
             [&device].into_iter().chain(self.beside).map(|device| device.clone().autodiff()).collect();
-        self.check_shares(devices.len())?;
+        config.check_devices(devices.len()).map_err(|invalid| self.fault(invalid.to_string()))?;
         let state = steps.resume(Replicas::new(network.train(), &devices[1..]), &mut tell)?;
         let loading = LoaderConfig {
             seed: self.seed,
@@ -190,18 +203,6 @@ impl<C: Condition> Run<'_, C> {
         };
         self.data.remarks().into_iter().for_each(|line| tell(Event::Warning(line)));
         Ok(outcome)
-    }
-
-    /// Refuses a batch that cannot be shared equally.
-    fn check_shares(&self, devices: usize) -> Result<(), Error> {
-        let TrainConfig { batch, accumulation, .. } = *self.config;
-        match batch.is_multiple_of(accumulation * devices) {
-            true => Ok(()),
-            false => Err(self.fault(format!(
-                "training.batch must be divisible by training.accumulation times the number of devices, found {batch}, \
-                 {accumulation} and {devices}"
-            ))),
-        }
     }
 
     /// Refuses a precision that the network or the device does not know.

@@ -69,6 +69,23 @@ fn a_run_on_a_device_that_is_named_is_the_same() {
     }
 }
 
+/// `COMPARISON` has two trainings beside the first; the recipe's batch is of four.
+#[test]
+fn a_training_is_shared_by_the_devices_that_are_named() {
+    let place = Place::new();
+    fs::write(place.path("tiny.json"), recipe().to_string()).unwrap();
+    let batch = recipe()["training"]["batch"].as_u64().unwrap();
+    let train = ["train", "tiny.json", "--set", COMPARISON, "--out", "shared", "--device"];
+    let odd = vec!["flex"; batch as usize + 1].join(",");
+    let words = format!("times the number of devices, found {batch}, 1 and {}", batch + 1);
+    place.refuse(&[&train[..], &[&odd]].concat(), &[&words]);
+    place.refuse(&[&train[..], &["flex,abacus"]].concat(), &["--device flex,abacus: expected flex"]);
+    assert!(!place.path("shared").exists(), "nothing was begun");
+    place.run(&[&train[..], &["flex,flex"]].concat());
+    let notes = place.json("shared/results.json")["report"]["notes"].to_string();
+    assert!(notes.contains("Every batch was shared by 2 devices."), "{notes}");
+}
+
 #[test]
 fn results_name_the_device_that_was_used() {
     let place = place();

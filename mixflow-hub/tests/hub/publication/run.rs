@@ -78,6 +78,7 @@ pub(crate) fn compare(folder: &Path) {
         encoder: None,
         measures: Measures::default(),
         seen: None,
+        beside: &[],
         stop: &GO_ON,
     };
     let outcome = study.run(network, None, ObjectiveConfig::objective, |_| {}).unwrap();
