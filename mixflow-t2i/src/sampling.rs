@@ -1,5 +1,6 @@
 //! How images are made of prompts.
 
+use mixflow::backbones::Precision;
 use mixflow::evaluation::Weaker;
 use mixflow::recipe::SamplingConfig;
 use mixflow::sampling::solver::{Clock, DpmPlusPlus2M, Euler, SampleError};
@@ -127,7 +128,13 @@ impl TextSampling {
         let grid =
             TimeGrid::stable_diffusion_3(steps, shift).map_err(|error| SampleError::Config(error.to_string()))?;
         let guidance = guidance.map(Guidance::new).transpose()?;
-        let sampling = SamplingConfig { sampler: Sampler { solver, grid }, guidance, guide: None, batch: 1 };
+        let sampling = SamplingConfig {
+            sampler: Sampler { solver, grid },
+            guidance,
+            guide: None,
+            batch: 1,
+            precision: Precision::F32,
+        };
         Ok(Self { sampling, skip_layers: None })
     }
 }

@@ -7,7 +7,8 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::{Device, Tensor};
 use mixflow::FlowMatching;
-use mixflow::data::Unconditional;
+use mixflow::data::{Classes, Unconditional};
+use mixflow::evaluation::Generator;
 use mixflow::recipe::Recipe;
 use mixflow::train::{Checkpoints, Event, Run, Snapshot};
 use mixflow_backbones::{Backbone, ClassLabels, Precision};
@@ -118,4 +119,24 @@ fn blocks_that_are_run_again_change_no_bit() {
         assert_eq!(losses, again);
         assert!(state == same, "weights, average and moments in {precision}");
     }
+}
+
+/// The same noise leads to the same images, but for rounding that the whole trajectory gathers.
+#[test]
+fn images_in_bf16_are_those_in_f32_but_for_rounding() {
+    let fixture = Fixture::read("sit/sit_p2_learnsigma");
+    let (network, shape) = (crate::sit::network(&fixture, &Device::default()), crate::sit::shape(&fixture));
+    let (classes, mut recipe) = (Classes(shape.classes), crate::resume::recipe(1000));
+    let shape = [shape.channels, shape.input_size, shape.input_size];
+    let mut images = |precision| {
+        recipe.sampling.precision = precision;
+        let generator = Generator { shape, ..recipe.generator(&network, &classes) };
+        generator.images(&[1, 2, 3, 4], 0).expect("images").pixels
+    };
+    let [full, low] = [Precision::F32, Precision::Bf16].map(&mut images);
+    let norm = |values: &[f32]| values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+    let apart: Vec<f32> = full.iter().zip(&low).map(|(a, b)| a - b).collect();
+    let error = norm(&apart) / norm(&full);
+    assert!((1e-4..2e-2).contains(&error), "{error}");
+    assert!(recipe.sampling.describe().ends_with(", in bf16"), "{}", recipe.sampling.describe());
 }

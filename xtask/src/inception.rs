@@ -130,7 +130,7 @@ impl Measuring {
             evaluations: Some(evaluations),
             guidance,
             guide: generator.guide.map(|guide| guide.weights.clone()),
-            precision: Some("f32".into()),
+            precision: Some(recipe.sampling.precision.to_string()),
             autoencoder: trained.autoencoder_weights()?,
             checkpoint: Some(WeightsFile::read(&trained.weights)?),
         };

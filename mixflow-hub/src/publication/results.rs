@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::Path;
 
+use mixflow::backbones::Precision;
 use mixflow::compare::Results;
 use mixflow::data::Labels;
 use mixflow::evaluation::Evaluation;
@@ -61,8 +62,7 @@ impl Conditions {
             evaluations: Some(evaluations),
             images: Some(images),
             seed: Some(seed),
-            // `eval` and comparisons compute in nothing else.
-            precision: Some("f32".into()),
+            precision: Some(sampling.precision.to_string()),
             file: file.into(),
         }
     }
@@ -222,7 +222,7 @@ fn inception_conditions(inception: &InceptionEvaluation, file: &str) -> Result<C
     if let Some(sampler) = &setting.sampler {
         let sampler: Sampler = serde_json::from_str(sampler)?;
         let guidance: Option<Guidance> = setting.guidance.as_deref().map(serde_json::from_str).transpose()?;
-        let sampling = SamplingConfig { sampler, guidance, guide: None, batch: 1 };
+        let sampling = SamplingConfig { sampler, guidance, guide: None, batch: 1, precision: Precision::F32 };
         conditions.steps = Some(sampling.sampler.grid.steps());
         conditions.sampler = sampling.describe();
         if setting.guide.is_some() {

@@ -1,6 +1,7 @@
 //! Sampling against the official code, from the recorded noise.
 
 use burn::tensor::{Device, Tensor};
+use mixflow::backbones::Precision;
 use mixflow::data::Unlabelled;
 use mixflow::evaluation::Generator;
 use mixflow::recipe::SamplingConfig;
@@ -41,7 +42,13 @@ fn states(fixture: &Fixture, solver: SolverConfig, scale: f64, skip_layers: Opti
     let guidance = Some(Guidance::new(scale).expect("a scale"));
     let (network, recipe) = (network(fixture, &device), read_text_recipe("sd3.5-medium-mixflow", &[]));
     let mut recipe = recipe.expect("it comes along").expect("it is for text");
-    recipe.sampling = SamplingConfig { sampler: Sampler { solver, grid }, guidance, guide: None, batch: 1 };
+    recipe.sampling = SamplingConfig {
+        sampler: Sampler { solver, grid },
+        guidance,
+        guide: None,
+        batch: 1,
+        precision: Precision::F32,
+    };
     let weaker = skip_layers.and_then(|skip| skip.weaker(&network, &grid).expect("it has these blocks"));
     let generator = Generator { weaker: weaker.as_ref(), ..recipe.generator(&network, &Unlabelled) };
     let none = text(fixture, ["in.uncond", "in.uncond_pooled"], &device);

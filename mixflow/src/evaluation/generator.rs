@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 
+use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use mixflow_backbones::{Autoencoder, Backbone, Condition};
 
@@ -102,7 +103,9 @@ impl<B: Backbone> Generator<'_, B> {
     /// # Errors
     /// As [`images`](Self::images).
     pub fn trajectories(&self, labels: &[usize], first: u64, visit: &mut Visit<'_>) -> Result<Images, Error> {
-        self.batches(labels.len(), first, visit, |rows, device| self.flow(&labels[rows], device))
+        let (network, weaker) = &self.rounded()?;
+        let this = Generator { network, weaker: weaker.as_ref(), ..*self };
+        this.batches(labels.len(), first, visit, |rows, device| this.flow(&labels[rows], device))
     }
 
     /// The same of a condition on the device of the network with `count` rows, one an image, whatever the conditioner knows.
@@ -116,9 +119,26 @@ impl<B: Backbone> Generator<'_, B> {
         first: u64,
         visit: &mut Visit<'_>,
     ) -> Result<Images, Error> {
-        self.batches(count, first, visit, |Range { start, end }, device| {
-            self.flow_of(condition.clone().select(Tensor::arange(start as i64..end as i64, device)))
+        let (network, weaker) = &self.rounded()?;
+        let this = Generator { network, weaker: weaker.as_ref(), ..*self };
+        this.batches(count, first, visit, |Range { start, end }, device| {
+            this.flow_of(condition.clone().select(Tensor::arange(start as i64..end as i64, device)))
         })
+    }
+
+    /// The network and the weaker one in the precision of the sampling.
+    fn rounded(&self) -> Result<(B, Option<Weaker<B>>), SampleError> {
+        let precision = self.sampling.precision;
+        let rounded = |network: &B| {
+            let known = precision.is_supported(&device::of(network)).then(|| network.in_precision(precision)).flatten();
+            let reason = || format!("this network, or its device, does not compute in {precision}, sampling.precision");
+            // What is rounded is all that is kept.
+            known.map(Module::materialize).ok_or_else(|| SampleError::Config(reason()))
+        };
+        let weaker = |weaker: &Weaker<B>| {
+            Ok::<_, SampleError>(Weaker { network: rounded(&weaker.network)?, guidance: weaker.guidance })
+        };
+        Ok((rounded(self.network)?, self.weaker.map(weaker).transpose()?))
     }
 
     /// Images of the flows of so many rows, batch by batch.

@@ -23,7 +23,7 @@ pub use post_training::PostTraining;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mixflow_backbones::{Invalid, NetworkConfig};
+use mixflow_backbones::{Invalid, NetworkConfig, Precision};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -87,6 +87,9 @@ pub struct SamplingConfig {
     /// Images at a time; without effect on them beyond rounding, with an adaptive solver within its tolerances.
     #[serde(default = "hundred")]
     pub batch: usize,
+    /// Of the network's matrix products; a guide and the autoencoder compute in `f32`.
+    #[serde(default, skip_serializing_if = "Precision::is_full")]
+    pub precision: Precision,
 }
 
 impl SamplingConfig {
@@ -113,15 +116,19 @@ impl SamplingConfig {
 
     /// Solver and guidance in words, such as "Heun, guidance 1.5 from t = 0.1 to 0.7".
     pub fn describe(&self) -> String {
-        let solver = self.sampler.solver.describe();
-        let Some(guidance) = self.guidance.filter(|_| self.guides()) else { return solver.into() };
-        let mut text = format!("{solver}, guidance {}", guidance.scale());
-        if self.guide.is_some() {
-            text += " by a weaker network";
+        let mut text = self.sampler.solver.describe().to_string();
+        if let Some(guidance) = self.guidance.filter(|_| self.guides()) {
+            text += &format!(", guidance {}", guidance.scale());
+            if self.guide.is_some() {
+                text += " by a weaker network";
+            }
+            guidance.when().iter().for_each(|when| text += &format!(" {when}"));
+            if let Some(channels) = guidance.channels() {
+                text += &format!(" in channels 1 to {channels}");
+            }
         }
-        guidance.when().iter().for_each(|when| text += &format!(" {when}"));
-        if let Some(channels) = guidance.channels() {
-            text += &format!(" in channels 1 to {channels}");
+        if !self.precision.is_full() {
+            text += &format!(", in {}", self.precision);
         }
         text
     }
