@@ -26,13 +26,13 @@
 //! | compare plain and MixFlow post-training | [`compare`], [`report`] |
 //! | train an autoencoder on features | [`autoencoder_training::RaeRun`] |
 //! | describe a run as JSON | [`Recipe`] |
-//! | choose what it is computed on | [`device`] |
+//! | choose what it is computed on | [`device`]; try it, [`selftest`] |
 //! | keep other processes out of its folder | [`FolderLock`] |
 //! | know what it will cost | [`plan::Plan`] |
 //! | learn how, page by page | [`guide`] |
 //!
 //! The rooms stand on each other in this order, and none looks up: [`files`], [`data`], [`objective`], [`train`],
-//! [`autoencoder_training`], [`sampling`], [`recipe`], [`evaluation`], [`pipeline`], [`report`],
+//! [`selftest`], [`autoencoder_training`], [`sampling`], [`recipe`], [`evaluation`], [`pipeline`], [`report`],
 //! [`compare`], [`launch`], [`plan`].
 
 pub use burn::tensor::Device;
@@ -58,6 +58,7 @@ pub mod random;
 pub mod recipe;
 pub mod report;
 pub mod sampling;
+pub mod selftest;
 pub mod testing;
 pub mod train;
 

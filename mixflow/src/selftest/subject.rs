@@ -1,0 +1,113 @@
+//! A network that is compared.
+
+use std::fmt;
+
+use burn::module::{ModuleVisitor, Param};
+use burn::optim::GradientsParams;
+use burn::tensor::{Device, Tensor, TensorData};
+use mixflow_backbones::Backbone;
+
+use crate::objective::{self, Batch, Objective};
+use crate::random::Stream;
+use crate::train::{LearningRate, OptimizerConfig, Snapshot, Tensors, TrainState};
+
+/// A network on the CPU, and what it is trained by.
+pub struct Subject<'a, B: Backbone, O> {
+    /// What people call it.
+    pub(super) name: String,
+    pub(super) network: B,
+    pub(super) objective: O,
+    batch: Box<dyn Fn(&Device) -> Batch<B::Condition> + 'a>,
+}
+
+impl<B: Backbone, O> fmt::Debug for Subject<'_, B, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Subject").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl<'a, B: Backbone, O: Objective<B>> Subject<'a, B, O> {
+    /// A network, which is on the CPU, by its objective on a batch that is made on a device, the same on each.
+    ///
+    /// It is trained for some steps first: many networks start with layers of zeros, behind which nothing shows.
+    pub fn new(name: &str, network: B, objective: O, batch: impl Fn(&Device) -> Batch<B::Condition> + 'a) -> Self {
+        let subject = Self { name: name.into(), network, objective, batch: Box::new(batch) };
+        // AdamW moves each weight by about the rate, however small its gradient.
+        let config = OptimizerConfig { learning_rate: rate(0.02), ..OptimizerConfig::default() };
+        let network = subject.trained(&subject.network, &Device::flex(), 4, &config).backbone().valid();
+        Self { network, ..subject }
+    }
+
+    /// What it says at times across the path.
+    pub(super) fn output(&self, network: &B, device: &Device) -> Tensors {
+        let Batch { images, condition, .. } = (self.batch)(device);
+        let count = images.dims()[0];
+        let times: Vec<f64> = (0..count).map(|row| (row as f64 + 0.5) / count as f64).collect();
+        let time = Tensor::from_data(times.as_slice(), (device, images.dtype()));
+        [("output".into(), network.forward(images, time, condition).into_data())].into()
+    }
+
+    /// Those of all trained parameters that have one, by path.
+    pub(super) fn gradients(&self, network: &B, objective: &impl Objective<B>, device: &Device) -> Tensors {
+        let network = network.clone().train();
+        let loss = objective.loss(&network, (self.batch)(&device.clone().autodiff()), 0).total;
+        let gradients = GradientsParams::from_grads(loss.backward(), &network);
+        let mut all = Gradients { gradients, path: vec![], found: Tensors::new() };
+        network.visit(&mut all);
+        all.found
+    }
+
+    /// How far five training steps move weights and their average from where they are on the CPU.
+    pub(super) fn steps(&self, network: &B, device: &Device) -> Tensors {
+        // AdamW divides a gradient by its size. Beside a large epsilon what is nothing but rounding stays small.
+        let config =
+            OptimizerConfig { learning_rate: rate(0.01), epsilon: 0.01, average: 0.5, ..OptimizerConfig::default() };
+        let start = TrainState::new(self.network.clone()).snapshot().weights;
+        let Snapshot { weights, average, .. } = self.trained(network, device, 5, &config).snapshot();
+        let moved = |name: &str, tensor: &TensorData| {
+            let start = &start[name];
+            let moved = tensor.iter::<f64>().zip(start.iter::<f64>()).map(|(now, before)| now - before);
+            TensorData::new(moved.collect::<Vec<_>>(), start.shape().clone())
+        };
+        let averages = average.iter().map(|(name, tensor)| (format!("average of {name}"), moved(name, tensor)));
+        weights.iter().map(|(name, tensor)| (name.clone(), moved(name, tensor))).chain(averages).collect()
+    }
+
+    fn trained(&self, network: &B, device: &Device, steps: usize, config: &OptimizerConfig) -> TrainState<B> {
+        let device = &device.clone().autodiff();
+        (0..steps).fold(TrainState::new(network.clone()), |state, _| {
+            state.step(&self.objective, [(self.batch)(device)], 0, config).0
+        })
+    }
+}
+
+fn rate(rate: f64) -> LearningRate {
+    LearningRate::Constant { rate, warmup: 0 }
+}
+
+/// Normal numbers, the same on each device.
+pub(super) fn noise(shape: [usize; 4], first: u64, device: &Device) -> Tensor<4> {
+    objective::noise(0, Stream::Sample, first, shape, device)
+}
+
+struct Gradients {
+    gradients: GradientsParams,
+    path: Vec<String>,
+    found: Tensors,
+}
+
+impl ModuleVisitor for Gradients {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.into());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let Some(gradient) = self.gradients.get::<D>(param.id) {
+            self.found.insert(self.path.join("."), gradient.into_data());
+        }
+    }
+}
