@@ -11,6 +11,7 @@ mod pipeline;
 pub mod prompts;
 pub mod recipe;
 mod sampling;
+pub mod selftest;
 pub mod text;
 pub mod words;
 

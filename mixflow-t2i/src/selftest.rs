@@ -1,0 +1,107 @@
+//! The networks of this crate in a [`Selftest`] of a device.
+
+use burn::tensor::{Device, Int, Tensor};
+use mixflow::backbones::block::Gelu;
+use mixflow::objective::{Batch, FlowMatching, noise};
+use mixflow::random::Stream;
+use mixflow::schedules::{Linear, MixFlow, Reversed};
+use mixflow::selftest::{Selftest, Subject};
+
+use crate::text::{ClipConfig, FeedForward, T5Config};
+use crate::{MmDitConfig, TextEmbedding};
+
+/// Prompts of a batch.
+const BATCH: usize = 4;
+/// Tokens of a prompt.
+const TOKENS: usize = 16;
+/// Words that text encoders know.
+const WORDS: usize = 64;
+
+/// Compares the transformer of Stable Diffusion 3.5 as [`Selftest::network`] does, and what its text encoders make, all small.
+pub fn compare(test: &mut Selftest<'_>) {
+    let config = MmDitConfig {
+        input_size: 8,
+        channels: 4,
+        width: 64,
+        depth: 2,
+        heads: 2,
+        context_width: 48,
+        pooled_width: 32,
+        table: 6,
+        dual_attention: vec![0],
+        ..MmDitConfig::stable_diffusion_3_5_medium()
+    };
+    let objective = FlowMatching { condition_dropout: 0.25, ..FlowMatching::new(Reversed(Linear)) };
+    let objective = objective.timesteps(MixFlow::new(0.8));
+    let batch = |device: &Device| {
+        let normal = |shape, first| noise(0, Stream::Sample, first, shape, device);
+        let tokens = normal([1, BATCH, TOKENS, config.context_width], 4).squeeze_dim(0);
+        let pooled = normal([1, 1, BATCH, config.pooled_width], 5).reshape([BATCH, config.pooled_width]);
+        Batch::new(normal([BATCH, 4, 8, 8], 0), TextEmbedding::new(tokens, pooled), 0)
+    };
+    test.network(&Subject::new("MMDiT", config.init(0, &Device::flex()), objective, batch));
+    test.output("CLIP", |device| {
+        let output = clip().init(device).forward(prompts(device));
+        let [tokens, pooled] = [output.penultimate.into_data(), output.projected.into_data()];
+        [("tokens".into(), tokens), ("pooled".into(), pooled)].into()
+    });
+    test.output("T5", |device| [("tokens".into(), t5().init(device).forward(prompts(device)).into_data())].into());
+}
+
+/// Numbers of words.
+fn prompts(device: &Device) -> Tensor<2, Int> {
+    let ids: Vec<i64> = (0..BATCH * TOKENS).map(|place| (place * 29 % WORDS) as i64).collect();
+    Tensor::<1, Int>::from_data(ids.as_slice(), device).reshape([BATCH, TOKENS])
+}
+
+fn clip() -> ClipConfig {
+    ClipConfig {
+        vocab_size: WORDS,
+        hidden_size: 64,
+        intermediate_size: 128,
+        num_hidden_layers: 2,
+        num_attention_heads: 2,
+        max_position_embeddings: TOKENS,
+        projection_dim: 32,
+        hidden_act: Gelu::Quick,
+        eos_token_id: WORDS - 1,
+        layer_norm_eps: 1e-5,
+    }
+}
+
+fn t5() -> T5Config {
+    T5Config {
+        vocab_size: WORDS,
+        d_model: 64,
+        d_kv: 32,
+        d_ff: 128,
+        num_layers: 2,
+        num_heads: 2,
+        relative_attention_num_buckets: 32,
+        relative_attention_max_distance: 128,
+        feed_forward_proj: FeedForward::GatedGelu,
+        layer_norm_epsilon: 1e-6,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mixflow::selftest::Verdict;
+
+    use super::*;
+
+    #[test]
+    fn the_cpu_agrees_with_itself_on_text() {
+        let mut findings = vec![];
+        let mut tell = |finding| findings.push(finding);
+        compare(&mut Selftest::new(&Device::flex(), &mut tell));
+        for finding in &findings {
+            assert_eq!(finding.verdict, Verdict::Agrees, "{finding:?}");
+            // What is compared with itself on the same device rounds otherwise.
+            let itself = finding.what.contains("bf16") || finding.what.contains("recomputed");
+            assert!(itself || finding.difference == 0.0, "{finding:?}");
+        }
+        // The device's own 2, and of MMDiT all 6.
+        assert_eq!(findings.len(), 2 + 6 + 2, "{findings:?}");
+    }
+}
