@@ -26,6 +26,7 @@ mod publish;
 mod read_latents;
 mod run;
 mod sample;
+mod selftest;
 mod slow_flow;
 mod text;
 mod tracking;
@@ -54,6 +55,8 @@ enum Command {
     Bench(bench::Bench),
     /// Tell a recipe's parameters, work, memory and time before running it
     Plan(plan::Plan),
+    /// Compare a device with the CPU on small networks of every kind, and print a table
+    Selftest(selftest::Selftest),
     /// Check the project: formatting, lints, tests, docs, licences, spelling
     Check,
     /// Make images with a trained network.
@@ -80,6 +83,7 @@ fn main() -> ExitCode {
         Command::Train(train) => train.run(),
         Command::Bench(bench) => bench.run(),
         Command::Plan(plan) => plan.run(),
+        Command::Selftest(selftest) => selftest.run(),
         Command::Check => check::run(),
         Command::Sample(sample) => sample.run(),
         Command::Eval(eval) => eval.run(),

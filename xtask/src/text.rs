@@ -1,4 +1,4 @@
-//! Images of prompts.
+//! What a program with text does, and one without.
 
 #[cfg(feature = "t2i")]
 mod built;
@@ -12,9 +12,9 @@ use clap::builder::ValueParser;
 use mixflow::Device;
 
 #[cfg(feature = "t2i")]
-pub(crate) use self::built::{recipe_names, sample};
+pub(crate) use self::built::{recipe_names, sample, selftest};
 #[cfg(not(feature = "t2i"))]
-pub(crate) use self::missing::{recipe_names, sample};
+pub(crate) use self::missing::{recipe_names, sample, selftest};
 use crate::run::Result;
 
 /// What a program without text says of what is for one.

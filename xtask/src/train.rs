@@ -16,6 +16,7 @@ use crate::hub::{given, named_files};
 use crate::kind::{Any, AnyRecipe};
 use crate::launch::{check, run};
 use crate::run::{DevicesArgument, RecipeArguments, Result, STOP, as_given, note, program, stop_on_signals};
+use crate::selftest;
 use crate::tracking::Watchers;
 
 #[derive(Args)]
@@ -200,6 +201,9 @@ pub(crate) fn train<N: NetworkSettings>(
     let class_rows = from.classes.class_rows.as_deref();
     let (path, value) = (folder.path().to_path_buf(), recipe.to_value());
     let ready = check(Launch { local, start, class_rows, beside, ..Launch::new(recipe, device, &STOP) }, folder)?;
+    if !to.resume {
+        selftest::warn(devices);
+    }
     let tracking = to.watchers.tracking(&recipe.name, &path, &value)?;
     in_folder(&path, &value, || run(ready, tracking))
 }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use mixflow::check_memory;
 use mixflow::evaluation::reached;
 use mixflow::sampling::{Export, Guidance};
+pub(crate) use mixflow_t2i::selftest::compare as selftest;
 use mixflow_t2i::{TextPipeline, TextSampling};
 
 use super::{Preset, Request};

@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use mixflow::selftest::Selftest;
+
 use super::{Request, without};
 use crate::run::Result;
 
@@ -9,6 +11,9 @@ use crate::run::Result;
 pub(crate) fn recipe_names() -> impl Iterator<Item = &'static str> {
     ["words", "sd3.5-medium-mixflow"].into_iter()
 }
+
+/// There is nothing to compare.
+pub(crate) fn selftest(_: &mut Selftest<'_>) {}
 
 pub(crate) fn sample(_: &Request<'_>) -> Result<ExitCode> {
     Err(without("--prompt is for text to image"))

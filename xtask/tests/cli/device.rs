@@ -27,6 +27,7 @@ fn a_device_that_is_none_is_told_by_every_command_that_computes() {
         &["eval", "x"],
         &["slow-flow", "x"],
         &["encode", "x", "--to", "y", "--autoencoder", "sd", "--weights", "x.pt"],
+        &["selftest"],
         &["bench"],
         &["bench", "--case", "tiny-train"],
         &["bench", "--memory", "1"],
@@ -96,4 +97,18 @@ fn results_name_the_device_that_was_used() {
     assert_eq!(place.json("compared/results.json")["report"]["environment"]["backend"].to_string(), told);
     let told = place.run(&["plan", "tiny.json", "--device", "flex"]);
     assert!(told.contains("on flex"), "{told}");
+}
+
+#[test]
+fn the_cpu_agrees_with_itself() {
+    let told = Place::new().run(&["selftest", "--device", "flex"]);
+    assert!(told.contains("flex (CPU), against the CPU"), "{told}");
+    let rows: Vec<&str> = told.lines().filter(|line| line.contains("e-") || line.contains("0.0e0")).collect();
+    let networks = ["SiT  ", "SiT with projectors (REPA)", "DiT  ", "DiT^DH", "LightningDiT"];
+    let text = cfg!(feature = "t2i").then_some("MMDiT");
+    for network in networks.into_iter().chain(text) {
+        assert_eq!(rows.iter().filter(|row| row.starts_with(network)).count(), 6, "{network}: {told}");
+    }
+    assert!(rows.iter().all(|row| row.ends_with("  agrees")), "{told}");
+    assert!(told.ends_with(&format!("\n{0} of {0} agree\n", rows.len())), "{told}");
 }
