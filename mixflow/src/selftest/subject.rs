@@ -11,13 +11,15 @@ use crate::objective::{self, Batch, Objective};
 use crate::random::Stream;
 use crate::train::{LearningRate, OptimizerConfig, Snapshot, Tensors, TrainState};
 
+type MakeBatch<'a, C> = dyn Fn(&Device) -> Batch<C> + 'a;
+
 /// A network on the CPU, and what it is trained by.
 pub struct Subject<'a, B: Backbone, O> {
     /// What people call it.
     pub(super) name: String,
     pub(super) network: B,
     pub(super) objective: O,
-    batch: Box<dyn Fn(&Device) -> Batch<B::Condition> + 'a>,
+    batch: Box<MakeBatch<'a, B::Condition>>,
 }
 
 impl<B: Backbone, O> fmt::Debug for Subject<'_, B, O> {
