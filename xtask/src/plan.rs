@@ -46,6 +46,6 @@ impl Plan {
         let speed = matmul_rate(&device);
         let origin = format!("matrix products of 1,024 x 1,024: {:.0} GFLOP/s", speed / 1e9);
         let name = if self.device == "here" { "this machine" } else { &self.device };
-        Ok(Machine { name: name.into(), speed, origin, memory: memory(&device) })
+        Ok(Machine { name: name.into(), speed, low_speed: speed, origin, memory: memory(&device) })
     }
 }

@@ -6,9 +6,9 @@ pub use decoder::DecoderPlan;
 
 use std::fmt;
 
-use mixflow_backbones::NetworkConfig;
 use mixflow_backbones::encoder::EncoderConfig;
 use mixflow_backbones::rae::DecoderConfig;
+use mixflow_backbones::{NetworkConfig, Precision};
 
 use crate::Error;
 use crate::autoencoder_training::RaeTraining;
@@ -24,21 +24,23 @@ pub struct Machine {
     pub name: String,
     /// Operations a second that training reaches on it; a multiplication and an addition are two.
     pub speed: f64,
+    /// The same of a network that multiplies in `bf16`.
+    pub low_speed: f64,
     /// Where `speed` comes from, in words.
     pub origin: String,
     /// Its memory in bytes.
     pub memory: u64,
 }
 
-/// Names of devices, their peak in 32-bit operations a second without tensor cores, and their memory in gigabytes, as the
-/// makers' data sheets state them.
-const DEVICES: [(&str, f64, u64); 6] = [
-    ("a100", 19.5e12, 80),
-    ("h100", 67e12, 80),
-    ("h200", 67e12, 141),
-    ("l40s", 91.6e12, 48),
-    ("rtx-3090", 35.6e12, 24),
-    ("rtx-4090", 82.6e12, 24),
+/// Names of devices, their peaks in operations a second, of 32 bits without tensor cores and of `bf16` with them and dense,
+/// and their memory in gigabytes, as the makers' data sheets state them.
+const DEVICES: [(&str, [f64; 2], u64); 6] = [
+    ("a100", [19.5e12, 312e12], 80),
+    ("h100", [67e12, 989e12], 80),
+    ("h200", [67e12, 989e12], 141),
+    ("l40s", [91.6e12, 362e12], 48),
+    ("rtx-3090", [35.6e12, 71e12], 24),
+    ("rtx-4090", [82.6e12, 165.2e12], 24),
 ];
 
 /// The part of its peak that training of a transformer commonly reaches.
@@ -53,9 +55,19 @@ impl Machine {
     /// A device by name, at 40 % of its peak; none if it is unknown.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
-        let (name, peak, memory) = DEVICES.iter().find(|(known, ..)| *known == name)?;
-        let origin = format!("{:.0} % of {} TFLOP/s in 32 bits", 100.0 * UTILISATION, peak / 1e12);
-        Some(Self { name: (*name).into(), speed: UTILISATION * peak, origin, memory: memory * 1_000_000_000 })
+        let (name, peaks, memory) = DEVICES.iter().find(|(known, ..)| *known == name)?;
+        let [tera, low_tera] = peaks.map(|peak| peak / 1e12);
+        let origin = format!("{:.0} % of {tera} TFLOP/s in 32 bits, of {low_tera} in 16", 100.0 * UTILISATION);
+        let [speed, low_speed] = peaks.map(|peak| UTILISATION * peak);
+        Some(Self { name: (*name).into(), speed, low_speed, origin, memory: memory * 1_000_000_000 })
+    }
+
+    /// Operations a second of a network in this precision.
+    fn speed_in(&self, precision: Precision) -> f64 {
+        match precision {
+            Precision::F32 => self.speed,
+            Precision::Bf16 => self.low_speed,
+        }
     }
 }
 
@@ -88,6 +100,8 @@ pub struct Plan {
     pub evaluations: Option<usize>,
     /// Multiplications with addition of one sample, decoded where there is an autoencoder.
     pub sampling_multiply_adds: Option<u64>,
+    /// What sampling multiplies in.
+    pub sampling_precision: Precision,
     /// The machine that times are for.
     pub machine: Machine,
 }
@@ -103,14 +117,21 @@ pub struct Work {
     pub name: String,
     /// Images that are learned, encoded or made, each as often as it is.
     pub images: u128,
-    /// Additions and multiplications in 32 bits, of matrix products alone.
+    /// Additions and multiplications of matrix products alone.
     pub operations: f64,
+    /// What the network multiplies in; with it, its autoencoder counts so, too.
+    pub precision: Precision,
 }
 
 impl Work {
     /// `multiply_adds` for each of so many images.
     fn new(name: impl Into<String>, images: u128, multiply_adds: u64) -> Self {
-        Self { name: name.into(), images, operations: 2.0 * images as f64 * multiply_adds as f64 }
+        let operations = 2.0 * images as f64 * multiply_adds as f64;
+        Self { name: name.into(), images, operations, precision: Precision::F32 }
+    }
+
+    fn within(self, precision: Precision) -> Self {
+        Self { precision, ..self }
     }
 }
 
@@ -211,6 +232,7 @@ impl Plan {
             guide: guide.map(|guide| (guide.name().into(), guide.parameters())),
             evaluations: sampling.evaluations(),
             sampling_multiply_adds: sampling.evaluations_of_each().map(|evaluations| made.of(evaluations)),
+            sampling_precision: sampling.precision,
             machine,
         };
         plan.preparation(recipe, autoencoder.as_ref(), target.as_ref(), images);
@@ -258,14 +280,17 @@ impl Plan {
     }
 
     fn trainings<N: NetworkSettings>(&mut self, recipe: &Recipe<N>, multiply_adds: u64, target: Option<&Frozen>) {
-        // The backward pass takes two products for each of the forward pass; a target encoder has none.
-        let step = 3 * multiply_adds + target.map_or(0, |target| target.encode);
+        // The backward pass takes two products for each of the forward pass, which can run twice; a target encoder has none.
+        let step =
+            (3 + u64::from(recipe.training.recompute)) * multiply_adds + target.map_or(0, |target| target.encode);
         let images = |steps: u64| u128::from(steps) * recipe.training.batch as u128;
         let name = if recipe.post_training.is_some() { "pre-training" } else { "training" };
-        self.parts.push(Work::new(name, images(recipe.training.steps), step));
+        let precision = recipe.training.precision;
+        self.parts.push(Work::new(name, images(recipe.training.steps), step).within(precision));
         if let Some(post) = &recipe.post_training {
             let trainings = 2 * u128::from(post.seeds);
-            self.parts.push(Work::new(format!("{trainings} post-trainings"), trainings * images(post.steps), step));
+            let work = Work::new(format!("{trainings} post-trainings"), trainings * images(post.steps), step);
+            self.parts.push(work.within(precision));
         }
     }
 
@@ -289,10 +314,11 @@ impl Plan {
         let operations =
             sets.iter().map(|&(sets, evaluations)| Work::new("", sets * set, made.of(evaluations)).operations);
         let name = format!("sampling {count} sets");
-        self.parts.push(Work { name, images: count * set, operations: operations.sum() });
+        let precision = sampling.precision;
+        self.parts.push(Work { name, images: count * set, operations: operations.sum(), precision });
         if followed > 0 {
             let followed = Work::new("Slow Flow", followed, SampleCost { decode: 0, ..*made }.of(evaluations));
-            self.parts.push(followed);
+            self.parts.push(followed.within(precision));
         }
         self.not_counted.push(measuring(count, set));
     }
@@ -306,7 +332,7 @@ impl Plan {
     /// Seconds of a part on the machine.
     #[must_use]
     pub fn seconds(&self, part: &Work) -> f64 {
-        part.operations / self.machine.speed
+        part.operations / self.machine.speed_in(part.precision)
     }
 }
 
@@ -397,7 +423,7 @@ impl fmt::Display for Plan {
         }
         match self.evaluations.zip(self.sampling_multiply_adds) {
             Some((evaluations, multiply_adds)) => {
-                let seconds = duration(2.0 * multiply_adds as f64 / machine.speed);
+                let seconds = duration(2.0 * multiply_adds as f64 / machine.speed_in(self.sampling_precision));
                 write!(f, "sampling: {evaluations} evaluations, about {seconds} an image")
             }
             None => write!(f, "sampling: the solver chooses its own steps"),

@@ -136,6 +136,8 @@ fn how_a_run_fits_a_card_is_said() {
     assert_eq!(bf16.memory[ACTIVATIONS], ("activations of a batch", 256 * image));
     // 5.5 copies of 675,129,632 weights of 4 bytes leave 65.1 GB of 80: 151 images.
     assert_eq!(bf16.fits, [Some(2), Some(1)]);
+    let [slow, fast] = [plan("f32", "h100"), bf16.clone()].map(|plan| plan.seconds(&plan.parts[0]));
+    assert!((slow / fast - 989.0 / 67.0).abs() < 1e-9, "a training of {slow} s is one of {fast} s");
     assert!(bf16.to_string().contains("training.accumulation=2; if training.recompute=true, whole batches"), "{bf16}");
     // 595 MB an image, 66.5 GB left: 111 images. Of 24 GB 10.5 are left: 17 images, or 193 of 54 MB.
     assert_eq!(plan("f32", "h100").fits, [Some(4), Some(1)]);
