@@ -1,5 +1,6 @@
 //! What a plan says of memory is what a step takes.
 
+use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
 use mixflow::train::{OptimizerConfig, TrainState};
 use mixflow::{Batch, FlowMatching};
@@ -38,4 +39,22 @@ fn a_step_takes_the_memory_that_is_planned() {
         let ratio = found as f64 / planned as f64;
         assert!((0.85..1.15).contains(&ratio), "recompute {recompute}: took {found}, planned {planned}: {ratio:.3}");
     }
+}
+
+/// Of SiT the table of places is frozen, here four fifths of all numbers.
+#[test]
+fn what_is_frozen_has_no_moments_and_no_average_of_its_own() {
+    let device = Device::default().autodiff();
+    let sit =
+        SitConfig { input_size: 128, width: 64, depth: 1, heads: 2, hidden: 64, classes: 3, ..SitConfig::small(2) };
+    let config = NetworkConfig::Sit(sit);
+    let table = 4 * 64 * 64 * 64;
+    let trained = 4 * config.parameters() as usize - table;
+    let state = TrainState::new(config.init(0, &device));
+    let (_, new) = peak(|| TrainState::new(state.backbone().clone()));
+    assert!(new < trained / 10, "a new state took {new} bytes beside its network");
+    let snapshot = state.snapshot();
+    assert_eq!(snapshot.first_moment.len(), snapshot.weights.len(), "a checkpoint has zeros for the others");
+    let restored = TrainState::restore(state.backbone().valid(), snapshot.clone()).expect("it fits");
+    assert!(restored.snapshot() == snapshot);
 }

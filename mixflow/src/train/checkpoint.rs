@@ -17,7 +17,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::state::{Snapshot, Tensors};
+use super::snapshot::{Snapshot, Tensors};
 use crate::Error;
 
 const MANIFEST: &str = "manifest.json";

@@ -1,16 +1,17 @@
 //! Everything that a training step changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use mixflow_backbones::Backbone;
 use mixflow_backbones::ops::{AdamW, AdamWState, squared_norm};
-use mixflow_backbones::weights::{Misfit, Mismatch};
+use mixflow_backbones::weights::Mismatch;
 
 use super::OptimizerConfig;
 use super::scalars::{Numbers, Scalars};
+use super::snapshot::{AVERAGE, Snapshot, collect, fill};
 use crate::objective::{Batch, Loss, Objective};
 
 /// A network in training: its weights, their moving average, the optimiser's moments and the step.
@@ -25,9 +26,15 @@ pub struct TrainState<B> {
 /// What is remembered of one parameter, flattened.
 #[derive(Clone, Debug)]
 struct Memory {
-    first_moment: Tensor<1>,
-    second_moment: Tensor<1>,
+    /// The optimiser's average of the gradient and of its square; none, which are zeros, until there is a gradient.
+    moments: Option<[Tensor<1>; 2]>,
     average: Tensor<1>,
+}
+
+/// The moments of a parameter that has had no gradient; `average` gives the size.
+fn no_moments(average: &Tensor<1>) -> [Tensor<1>; 2] {
+    let zeros = average.zeros_like();
+    [zeros.clone(), zeros]
 }
 
 /// What some parts of a step come to.
@@ -82,7 +89,7 @@ impl<B: Module> TrainState<B> {
 
     /// The network with the moving average of its weights, for sampling.
     pub fn average(&self) -> B {
-        self.with(|memory| &memory.average)
+        self.with(|memory| memory.average.clone())
     }
 
     /// One step on losses whose gradients are averaged, each a function of the network to its [`Loss`] or that as a tensor.
@@ -165,12 +172,18 @@ impl<B: Module> TrainState<B> {
     /// All tensors by what they are and where: weights, average and both moments; with [`restore`](Self::restore) a
     /// bit-exact copy of the state.
     pub fn snapshot(&self) -> Snapshot {
-        let tensors = |of: &dyn Fn(&Memory) -> &Tensor<1>| collect(&self.with(of));
+        let tensors = |of: &dyn Fn(&Memory) -> Tensor<1>| collect(&self.with(of));
+        let moment = |which: usize| {
+            tensors(&|Memory { moments, average }| match moments {
+                Some(moments) => moments[which].clone(),
+                None => average.zeros_like(),
+            })
+        };
         Snapshot {
             weights: collect(&self.backbone),
-            average: tensors(&|memory| &memory.average),
-            first_moment: tensors(&|memory| &memory.first_moment),
-            second_moment: tensors(&|memory| &memory.second_moment),
+            average: tensors(&|memory| memory.average.clone()),
+            first_moment: moment(0),
+            second_moment: moment(1),
             step: self.step,
             updates: self.updates,
             opponent: None,
@@ -183,24 +196,26 @@ impl<B: Module> TrainState<B> {
     /// Names the tensors that are missing, have another shape, or are none of the network's.
     pub fn restore(network: B, snapshot: Snapshot) -> Result<Self, Box<Mismatch>> {
         let mut state = Self::new(fill(network, snapshot.weights, "the checkpoint's network")?);
-        type Part = fn(&mut Memory) -> &mut Tensor<1>;
-        let parts: [(_, _, Part); 3] = [
-            (snapshot.average, AVERAGE, |memory| &mut memory.average),
-            (snapshot.first_moment, "the checkpoint's first moments", |memory| &mut memory.first_moment),
-            (snapshot.second_moment, "the checkpoint's second moments", |memory| &mut memory.second_moment),
-        ];
-        for (tensors, name, part) in parts {
+        let flat = |tensors, name| -> Result<_, Box<Mismatch>> {
             let mut flat = Flat(Vec::new());
             fill(state.backbone.valid(), tensors, name)?.visit(&mut flat);
-            for (id, tensor) in flat.0 {
-                *part(state.memory.get_mut(&id).expect("same network, same parameters")) = tensor;
-            }
+            Ok(flat.0)
+        };
+        let average = flat(snapshot.average, AVERAGE)?;
+        let first = flat(snapshot.first_moment, "the checkpoint's first moments")?;
+        let second = flat(snapshot.second_moment, "the checkpoint's second moments")?;
+        let mut trained = Trained(BTreeSet::new());
+        state.backbone.visit(&mut trained);
+        // All three visit the same parameters in the same order.
+        for (((id, average), (_, first)), (_, second)) in average.into_iter().zip(first).zip(second) {
+            let memory = state.memory.get_mut(&id).expect("same network, same parameters");
+            *memory = Memory { moments: trained.0.contains(&id).then_some([first, second]), average };
         }
         Ok(Self { step: snapshot.step, updates: snapshot.updates, ..state })
     }
 
-    fn with(&self, part: impl Fn(&Memory) -> &Tensor<1>) -> B {
-        self.backbone.valid().map(&mut Replace(|id| part(&self.memory[&id]).clone()))
+    fn with(&self, part: impl Fn(&Memory) -> Tensor<1>) -> B {
+        self.backbone.valid().map(&mut Replace(|id| part(&self.memory[&id])))
     }
 }
 
@@ -220,48 +235,23 @@ impl<B: Backbone> TrainState<B> {
     }
 }
 
-/// A [`TrainState`] as named tensors; names are paths of the module.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Snapshot {
-    /// The network's weights.
-    pub weights: Tensors,
-    /// Their moving average.
-    pub average: Tensors,
-    /// The optimiser's average gradient.
-    pub first_moment: Tensors,
-    /// The optimiser's average squared gradient.
-    pub second_moment: Tensors,
-    /// Steps taken.
-    pub step: u64,
-    /// Updates taken: steps less the skipped ones.
-    pub updates: u64,
-    /// The state of a network that is trained against this one: the discriminator of a decoder.
-    pub opponent: Option<Box<Self>>,
-}
-
-impl Snapshot {
-    /// `network` with the moving average.
-    ///
-    /// # Errors
-    /// Names the tensors that are missing, have another shape, or are none of the network's.
-    pub fn into_average<B: Module>(self, network: B) -> Result<B, Box<Mismatch>> {
-        fill(network, self.average, AVERAGE)
-    }
-}
-
-const AVERAGE: &str = "the checkpoint's averaged network";
-
-/// Tensors by the path of their parameter.
-pub type Tensors = BTreeMap<String, TensorData>;
-
 struct Start(BTreeMap<ParamId, Memory>);
 
 impl ModuleVisitor for Start {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let average = flat(param);
-        let zeros = average.zeros_like();
-        let memory = Memory { first_moment: zeros.clone(), second_moment: zeros, average };
+        let memory = Memory { moments: None, average: flat(param) };
         assert!(self.0.insert(param.id, memory).is_none(), "two parameters share the id {}", param.id);
+    }
+}
+
+/// Finds the parameters that are not frozen.
+struct Trained(BTreeSet<ParamId>);
+
+impl ModuleVisitor for Trained {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if param.base().is_require_grad() {
+            self.0.insert(param.id);
+        }
     }
 }
 
@@ -290,21 +280,22 @@ impl ModuleMapper for Update<'_> {
         let Some(gradient) = self.gradients.remove::<D>(param.id) else {
             return param;
         };
-        let memory = self.memory.remove(&param.id).expect("every parameter has a memory");
         let id = param.id;
+        let Memory { moments, average } = self.memory.remove(&id).expect("every parameter has a memory");
+        let [first_moment, second_moment] = moments.unwrap_or_else(|| no_moments(&average));
         let mut kept = None;
         let param = param.map(|parameter| {
             let shape = parameter.dims();
             let state = AdamWState {
                 parameter: parameter.inner().reshape([-1]),
-                first_moment: memory.first_moment,
-                second_moment: memory.second_moment,
-                average: Some(memory.average),
+                first_moment,
+                second_moment,
+                average: Some(average),
             };
             let AdamWState { parameter, first_moment, second_moment, average } =
                 self.update.update(state, gradient.reshape([-1]));
             let average = average.expect("the average was given");
-            kept = Some(Memory { first_moment, second_moment, average });
+            kept = Some(Memory { moments: Some([first_moment, second_moment]), average });
             Tensor::from_inner(parameter.reshape(shape)).require_grad()
         });
         self.memory.insert(id, kept.expect("a parameter is mapped once"));
@@ -352,72 +343,15 @@ fn add<B: Module>(module: &B, mut sum: GradientsParams, new: GradientsParams) ->
     sum
 }
 
-fn collect<B: Module>(module: &B) -> Tensors {
-    struct Collect(Tensors, Vec<String>);
-    impl ModuleVisitor for Collect {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.1.push(name.into());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.1.pop();
-        }
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0.insert(self.1.join("."), param.val().into_data());
-        }
-    }
-    let mut visitor = Collect(BTreeMap::new(), Vec::new());
-    module.visit(&mut visitor);
-    visitor.0
-}
-
-/// `module` with the values of `tensors`, which are all of its parameters and no others; `source` is what they are called.
-fn fill<B: Module>(module: B, tensors: Tensors, source: &str) -> Result<B, Box<Mismatch>> {
-    struct Fill {
-        tensors: Tensors,
-        path: Vec<String>,
-        mismatch: Mismatch,
-    }
-    impl ModuleMapper for Fill {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.path.push(name.into());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-        }
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let name = self.path.join(".");
-            let expected = param.lazy_shape();
-            match self.tensors.remove(&name) {
-                None => self.mismatch.missing.push(name),
-                Some(data) if data.shape() != &expected => {
-                    let [expected, found] = [&expected, data.shape()].map(|shape| shape.to_vec());
-                    self.mismatch.misfits.push(Misfit { name, expected, found, kind: None });
-                }
-                Some(data) => {
-                    return param.map(|old| {
-                        let grad = old.is_require_grad();
-                        Tensor::from_data(data, &old.device()).set_require_grad(grad)
-                    });
-                }
-            }
-            param
-        }
-    }
-    let mismatch = Mismatch { source: source.into(), missing: vec![], unused: vec![], misfits: vec![], twins: vec![] };
-    let mut mapper = Fill { tensors, path: Vec::new(), mismatch };
-    let module = module.map(&mut mapper);
-    let mismatch = Mismatch { unused: mapper.tensors.into_keys().collect(), ..mapper.mismatch };
-    if mismatch.is_none() { Ok(module) } else { Err(Box::new(mismatch)) }
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use burn::tensor::Device;
+    use burn::tensor::{Device, TensorData};
     use mixflow_backbones::{Network, NetworkConfig};
 
     use super::*;
     use crate::recipe::Recipe;
+    use crate::train::Tensors;
 
     fn network() -> Network {
         let config: NetworkConfig =
