@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use mixflow::plan::{DecoderPlan, Machine, Plan as Costs};
-use mixflow::{device, memory};
+use mixflow::{Device, device, memory};
 
 use crate::bench::matmul_rate;
 use crate::kind::{AnyRecipe, of_any};
@@ -46,6 +46,7 @@ impl Plan {
         let speed = matmul_rate(&device);
         let origin = format!("matrix products of 1,024 x 1,024: {:.0} GFLOP/s", speed / 1e9);
         let name = if self.device == "here" { "this machine" } else { &self.device };
-        Ok(Machine { name: name.into(), speed, low_speed: speed, origin, memory: memory(&device) })
+        let low_precision = device != Device::flex();
+        Ok(Machine { name: name.into(), speed, low_speed: speed, origin, memory: memory(&device), low_precision })
     }
 }

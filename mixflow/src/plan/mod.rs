@@ -30,6 +30,8 @@ pub struct Machine {
     pub origin: String,
     /// Its memory in bytes.
     pub memory: u64,
+    /// Whether it multiplies numbers of 16 bits as such. The CPU rounds them in 32, which saves nothing and takes longer.
+    pub low_precision: bool,
 }
 
 /// Names of devices, their peaks in operations a second, of 32 bits without tensor cores and of `bf16` with them and dense,
@@ -59,7 +61,8 @@ impl Machine {
         let [tera, low_tera] = peaks.map(|peak| peak / 1e12);
         let origin = format!("{:.0} % of {tera} TFLOP/s in 32 bits, of {low_tera} in 16", 100.0 * UTILISATION);
         let [speed, low_speed] = peaks.map(|peak| UTILISATION * peak);
-        Some(Self { name: (*name).into(), speed, low_speed, origin, memory: memory * 1_000_000_000 })
+        let memory = memory * 1_000_000_000;
+        Some(Self { name: (*name).into(), speed, low_speed, origin, memory, low_precision: true })
     }
 
     /// Operations a second of a network in this precision.
@@ -171,6 +174,7 @@ impl Plan {
         let network = &recipe.network;
         let unknown = || Error::unfit(&recipe.name, format!("it is not known what a {} takes", network.name()));
         let cost = network.cost().ok_or_else(unknown)?;
+        let kept_in = if machine.low_precision { recipe.training.precision } else { Precision::F32 };
         let NetworkCost { parameters, multiply_adds, activations, .. } = cost;
         let (training, sampling) = (&recipe.training, &recipe.sampling);
         let autoencoder = recipe.autoencoder.as_ref().map(|config| autoencoder(config, network.shape()));
@@ -185,16 +189,20 @@ impl Plan {
 
         let part = (training.batch / training.accumulation) as u64;
         let arms = recipe.post_training.as_ref().map_or(0, |post| post.seeds.saturating_mul(2));
+        let mut not_counted: Vec<String> = cost.beside.iter().cloned().collect();
+        if !machine.low_precision && [training.precision, sampling.precision].iter().any(|it| !it.is_full()) {
+            not_counted.push("rounding to 16 bits, which takes the CPU longer than 32".into());
+        }
         let mut memory = vec![
             ("weights", bytes(&[parameters])),
             ("gradients", bytes(&[parameters])),
             ("moments of AdamW", bytes(&[2, parameters])),
             ("moving average", bytes(&[parameters])),
-            ("activations of a batch", part.saturating_mul(activations.bytes(training.precision, training.recompute))),
+            ("activations of a batch", part.saturating_mul(activations.bytes(kept_in, training.recompute))),
         ];
         if !training.precision.is_full() {
             // They are kept with the graph of a step.
-            memory.push(("weights in 16 bits", bytes(&[parameters]) / 2));
+            memory.push(("rounded weights", bytes(&[parameters]) / if machine.low_precision { 2 } else { 1 }));
         }
         if arms > 0 {
             memory.push(("networks of the arms", bytes(&[arms, parameters])));
@@ -202,7 +210,10 @@ impl Plan {
         if let Some(autoencoder) = autoencoder.as_ref().filter(|_| recipe.encoding().is_some()) {
             let latents = network.shape().map(|side| side as u64);
             memory.push(("autoencoder", bytes(&[autoencoder.parameters])));
-            memory.push(("latents of all images", bytes(&[&latents[..], &[images.unwrap_or(0)]].concat())));
+            match images {
+                Some(images) => memory.push(("latents of all images", bytes(&[&latents[..], &[images]].concat()))),
+                None => not_counted.push("latents of the images, whose number is not known, in memory".into()),
+            }
         }
         if let Some(target) = &target {
             memory.push(("target encoder", bytes(&[target.parameters])));
@@ -210,7 +221,7 @@ impl Plan {
         let together = |memory: &[(&str, u64)]| memory.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
         let beside = together(&memory) - memory[ACTIVATIONS].1;
         let fits = [false, true].map(|recompute| {
-            let image = activations.bytes(training.precision, recompute);
+            let image = activations.bytes(kept_in, recompute);
             let fits = |parts: &usize| {
                 let part = (training.batch / parts) as u64;
                 training.batch.is_multiple_of(*parts)
@@ -228,7 +239,7 @@ impl Plan {
             checkpoint: bytes(&[CHECKPOINT + 2, parameters]),
             disk: bytes(&[arms.saturating_add(1), KEPT, parameters]),
             parts: vec![],
-            not_counted: cost.beside.iter().cloned().collect(),
+            not_counted,
             guide: guide.map(|guide| (guide.name().into(), guide.parameters())),
             evaluations: sampling.evaluations(),
             sampling_multiply_adds: sampling.evaluations_of_each().map(|evaluations| made.of(evaluations)),
@@ -397,13 +408,15 @@ impl fmt::Display for Plan {
             writeln!(f, "  {part:<26}{:>9}", gigabytes(*bytes))?;
         }
         writeln!(f, "  {:<26}{:>9}", "together", gigabytes(self.total_memory()))?;
-        let parts = self.fits.map(|parts| match parts {
-            Some(1) => "whole batches".to_owned(),
-            Some(parts) => format!("training.accumulation={parts}"),
-            None => "not at all".to_owned(),
-        });
-        let memory = format!("fits {} with", gigabytes(machine.memory).trim());
-        writeln!(f, "  {memory:<26} {}; if training.recompute=true, {}", parts[0], parts[1])?;
+        let words = |parts: Option<usize>| match parts {
+            Some(1) => "with whole batches".to_owned(),
+            Some(parts) => format!("with training.accumulation={parts}"),
+            None => "with no accumulation".to_owned(),
+        };
+        let [kept, again] = self.fits.map(words);
+        let fits = if self.total_memory() <= machine.memory { "fits" } else { "does not fit" };
+        let memory = gigabytes(machine.memory);
+        writeln!(f, "  {fits} {}: would {kept}; {again} and training.recompute=true", memory.trim())?;
         writeln!(f, "{:<28}{:>9} in memory while it is written", "copy for a checkpoint", gigabytes(self.checkpoint))?;
         writeln!(f, "{:<28}{:>9} on disk", "checkpoints and weights", gigabytes(self.disk))?;
         writeln!(f, "times on {} ({})", machine.name, machine.origin)?;
