@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use mixflow_backbones::{Autoencoder, Backbone, Condition};
+use mixflow_backbones::{Autoencoder, Backbone, Condition, Precision};
 
 use crate::data::Conditioner;
 use crate::evaluation::metric::Features;
@@ -88,6 +88,16 @@ impl<N: NetworkSettings> Recipe<N> {
     }
 }
 
+/// A network, the weaker one beside it, and the guide.
+type Rounded<B> = (B, Option<Weaker<B>>, Option<Guide>);
+
+/// A network in a precision; what is rounded is all that is kept.
+fn round<B: Backbone>(network: &B, precision: Precision) -> Result<B, SampleError> {
+    let known = precision.is_supported(&device::of(network)).then(|| network.in_precision(precision)).flatten();
+    let reason = || format!("this network, or its device, does not compute in {precision}, sampling.precision");
+    known.map(Module::materialize).ok_or_else(|| SampleError::Config(reason()))
+}
+
 impl<B: Backbone> Generator<'_, B> {
     /// One image a label. Image `i` starts from the noise of number `first + i`, so arms with equal seeds share noise.
     ///
@@ -103,8 +113,8 @@ impl<B: Backbone> Generator<'_, B> {
     /// # Errors
     /// As [`images`](Self::images).
     pub fn trajectories(&self, labels: &[usize], first: u64, visit: &mut Visit<'_>) -> Result<Images, Error> {
-        let (network, weaker) = &self.rounded()?;
-        let this = Generator { network, weaker: weaker.as_ref(), ..*self };
+        let (network, weaker, guide) = &self.rounded()?;
+        let this = Generator { network, weaker: weaker.as_ref(), guide: guide.as_ref(), ..*self };
         this.batches(labels.len(), first, visit, |rows, device| this.flow(&labels[rows], device))
     }
 
@@ -119,26 +129,23 @@ impl<B: Backbone> Generator<'_, B> {
         first: u64,
         visit: &mut Visit<'_>,
     ) -> Result<Images, Error> {
-        let (network, weaker) = &self.rounded()?;
-        let this = Generator { network, weaker: weaker.as_ref(), ..*self };
+        let (network, weaker, guide) = &self.rounded()?;
+        let this = Generator { network, weaker: weaker.as_ref(), guide: guide.as_ref(), ..*self };
         this.batches(count, first, visit, |Range { start, end }, device| {
             this.flow_of(condition.clone().select(Tensor::arange(start as i64..end as i64, device)))
         })
     }
 
-    /// The network and the weaker one in the precision of the sampling.
-    fn rounded(&self) -> Result<(B, Option<Weaker<B>>), SampleError> {
+    /// The network, the weaker one and the guide in the precision of the sampling.
+    fn rounded(&self) -> Result<Rounded<B>, SampleError> {
         let precision = self.sampling.precision;
-        let rounded = |network: &B| {
-            let known = precision.is_supported(&device::of(network)).then(|| network.in_precision(precision)).flatten();
-            let reason = || format!("this network, or its device, does not compute in {precision}, sampling.precision");
-            // What is rounded is all that is kept.
-            known.map(Module::materialize).ok_or_else(|| SampleError::Config(reason()))
-        };
-        let weaker = |weaker: &Weaker<B>| {
-            Ok::<_, SampleError>(Weaker { network: rounded(&weaker.network)?, guidance: weaker.guidance })
-        };
-        Ok((rounded(self.network)?, self.weaker.map(weaker).transpose()?))
+        let guide = self
+            .guide
+            .map(|guide| Ok::<_, SampleError>(Guide { network: round(&guide.network, precision)?, ..guide.clone() }));
+        let weaker = self.weaker.map(|weaker| {
+            Ok::<_, SampleError>(Weaker { network: round(&weaker.network, precision)?, guidance: weaker.guidance })
+        });
+        Ok((round(self.network, precision)?, weaker.transpose()?, guide.transpose()?))
     }
 
     /// Images of the flows of so many rows, batch by batch.

@@ -38,7 +38,7 @@ pub struct GuideConfig {
 }
 
 /// A [`GuideConfig`] with its weights.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Guide {
     /// The network.
     pub network: Network,

@@ -87,7 +87,7 @@ pub struct SamplingConfig {
     /// Images at a time; without effect on them beyond rounding, with an adaptive solver within its tolerances.
     #[serde(default = "hundred")]
     pub batch: usize,
-    /// Of the network's matrix products; a guide and the autoencoder compute in `f32`.
+    /// Of the matrix products of the network and a guide; the autoencoder computes in `f32`.
     #[serde(default, skip_serializing_if = "Precision::is_full")]
     pub precision: Precision,
 }
