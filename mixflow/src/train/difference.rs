@@ -16,8 +16,8 @@ pub(crate) struct Difference {
 /// Keys that do not say what a step does: an interruption may change them, but for the number of images that
 /// `post_training` holds out.
 ///
-/// `accumulation` is among them although gradients are then summed in another order, which changes their rounding: the
-/// same run on a smaller machine.
+/// `accumulation` and `recompute` are among them although gradients can then be summed in another order, which changes their
+/// rounding: the same run on a smaller machine.
 const FREE: [&str; 7] =
     ["steps", "accumulation", "recompute", "checkpoint_every", "workers", "sampling", "post_training"];
 

@@ -57,8 +57,7 @@ impl<B: Backbone> Replicas<B> {
     ) -> (Self, StepReport) {
         assert_eq!(batches.len(), self.states.len(), "each device has its share");
         if self.states.len() == 1 {
-            let (state, report) = self.into_first().step(objective, batches.swap_remove(0), seed, config);
-            return (Self { states: vec![state] }, report);
+            return self.step_alone(objective, batches.swap_remove(0), seed, config);
         }
         let work = self.states.into_iter().zip(batches).collect();
         let shares = on_each(work, |(state, batches)| {
@@ -76,6 +75,18 @@ impl<B: Backbone> Replicas<B> {
         let stepped = on_each(work, |(state, gradients)| state.finish(gradients, numbers.clone(), config));
         let (states, reports): (Vec<_>, Vec<_>) = stepped.into_iter().unzip();
         (Self { states }, reports.into_iter().next().expect("there is a device"))
+    }
+
+    /// The same of one device, whose batches need not travel between threads.
+    pub(crate) fn step_alone(
+        self,
+        objective: &impl Objective<B>,
+        batches: impl Iterator<Item = Batch<B::Condition>>,
+        seed: u64,
+        config: &OptimizerConfig,
+    ) -> (Self, StepReport) {
+        let (state, report) = self.into_first().step(objective, batches, seed, config);
+        (Self { states: vec![state] }, report)
     }
 
     /// The sum of all gradients on each device, a few buffers at a time.

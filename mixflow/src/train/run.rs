@@ -16,7 +16,7 @@ use super::replicas::Replicas;
 use super::step_loop::{Event, Outcome, StepLoop, Stepped, Trainee};
 use super::{OptimizerConfig, TrainState};
 use crate::data::{Conditioner, Dataset, Fingerprint, Loader, LoaderConfig};
-use crate::objective::{Batch, InPrecision, Objective, StepBatches, TargetEncoder};
+use crate::objective::{Batch, InPrecision, Objective, TargetEncoder};
 use crate::{Error, device};
 
 /// How long and how fast to train.
@@ -35,7 +35,7 @@ pub struct TrainConfig {
     #[serde(default, skip_serializing_if = "Precision::is_full")]
     pub precision: Precision,
     /// Whether the blocks of the network are run again in the backward pass instead of keeping what they compute: less memory,
-    /// more time, and the same result.
+    /// the time of one more forward pass, and the same result, bit for bit or but for the order that gradients are added in.
     #[serde(default, skip_serializing_if = "is_false")]
     pub recompute: bool,
     /// The optimiser.
@@ -188,12 +188,21 @@ impl<C: Condition> Run<'_, C> {
         let mut batches = Loader::in_parts(self.data.clone(), loading, parts, self.conditioner.clone())?;
         let step = |state: Replicas<B>| {
             let batches = batches.next().expect("batches have no end, and nothing is read after an error")?;
-            let (state, report) = match &self.encoder.filter(|_| !batches.has_features()) {
-                None => state.step(objective, batches.among(&devices), self.seed, &config.optimizer),
-                Some(encoder) => {
-                    let batches = self.with_features(batches, *encoder, &devices);
-                    state.step(objective, batches, self.seed, &config.optimizer)
+            let (seed, optimizer) = (self.seed, &config.optimizer);
+            let (state, report) = match (self.encoder.filter(|_| !batches.has_features()), &devices[..]) {
+                (None, _) => state.step(objective, batches.among(&devices), seed, optimizer),
+                (Some(encoder), [device]) => {
+                    let batches = batches.on(device).map(|batch| with_features(batch, encoder, device));
+                    state.step_alone(objective, batches, seed, optimizer)
                 }
+                // The encoder is on the first device, which works for all.
+                (Some(encoder), [first, ..]) => {
+                    let with = |share| Iterator::map(share, |batch| with_features(batch, encoder, first));
+                    let shares =
+                        batches.among(&devices).into_iter().map(|share| with(share).collect::<Vec<_>>().into_iter());
+                    state.step(objective, shares.collect(), seed, optimizer)
+                }
+                (Some(_), []) => unreachable!("a network is on a device"),
             };
             Ok(Stepped { state, report })
         };
@@ -219,28 +228,14 @@ impl<C: Condition> Run<'_, C> {
     fn fault(&self, reason: String) -> Error {
         Error::unfit(self.folder.display(), reason)
     }
+}
 
-    /// The parts of a step, with what the encoder says of their images where they are stored without; it is on the first
-    /// device, so that what it says travels.
-    fn with_features(
-        &self,
-        step: StepBatches<C>,
-        encoder: &dyn TargetEncoder,
-        devices: &[Device],
-    ) -> Vec<impl Iterator<Item = Batch<C>> + Send + use<C>> {
-        let shares = step.among(devices).into_iter().zip(devices);
-        let with = |(share, device): (_, &Device)| {
-            let share: Vec<Batch<C>> = Iterator::collect(share);
-            let batches = share.into_iter().map(|batch| {
-                let features = encoder.features(batch.images.clone().inner().to_device(&devices[0].clone().inner()));
-                let features = features.into_iter().map(|features| features.to_device(&device.clone().inner()));
-                let features = features.map(Tensor::from_inner).collect();
-                batch.with_features(features)
-            });
-            batches.collect::<Vec<_>>().into_iter()
-        };
-        shares.map(with).collect()
-    }
+/// A batch with what an encoder on `device` says of its images; the batch stays where it is.
+fn with_features<C: Condition>(batch: Batch<C>, encoder: &dyn TargetEncoder, device: &Device) -> Batch<C> {
+    let own = batch.images.device().inner();
+    let features = encoder.features(batch.images.clone().inner().to_device(&device.clone().inner()));
+    let features = features.into_iter().map(|features| Tensor::from_inner(features.to_device(&own)));
+    batch.with_features(features.collect())
 }
 
 /// Refuses to continue a run of another recipe: `file` is the recipe of the run, `recipe` the one to go on with, `changed`
