@@ -90,17 +90,26 @@ pub fn several(names: &str) -> Result<Vec<Device>, Error> {
 fn find_several(names: &str, gpus: &[Kind]) -> Result<Vec<Device>, String> {
     let mut whole: Vec<String> = vec![];
     for name in names.to_lowercase().split(',').map(str::trim) {
-        let number = !name.is_empty() && name.bytes().all(|letter| letter.is_ascii_digit());
-        let (kind, number) = match whole.last().and_then(|last| last.split_once(':')) {
-            Some((kind, _)) if number => (kind.to_owned(), name),
-            _ => name.split_once(':').map_or((name.to_owned(), "0"), |(kind, number)| (kind.to_owned(), number)),
+        let digits = !name.is_empty() && name.bytes().all(|letter| letter.is_ascii_digit());
+        let first = whole.first().and_then(|first| first.split_once(':')).map(|(kind, _)| kind.to_owned());
+        let (kind, number) = match (&first, name.split_once(':')) {
+            (Some(kind), _) if digits => (kind.clone(), name),
+            (_, Some((kind, number))) => (kind.to_owned(), number),
+            (_, None) => (name.to_owned(), "0"),
         };
+        let kind = if kind == "cpu" { CPU.name.to_owned() } else { kind };
+        if let Some(first) = first.filter(|first| *first != kind && gpus.iter().any(|known| known.name == kind)) {
+            return Err(format!("devices of one kind share a batch, found {first} and {kind}"));
+        }
         let count = || (0..).take_while(|number| find(&format!("{kind}:{number}"), gpus).is_ok()).count();
-        let numbers =
-            if number == "all" { (0..count().max(1)).map(|n| n.to_string()).collect() } else { vec![number.into()] };
-        for number in numbers {
-            let name = format!("{kind}:{number}");
-            if ![CPU.name, "cpu"].contains(&kind.as_str()) && whole.contains(&name) {
+        let numbers = match number {
+            "all" => (0..count().max(1)).map(|number| number.to_string()).collect(),
+            _ => vec![number.to_owned()],
+        };
+        for name in numbers.into_iter().map(|number| format!("{kind}:{number}")) {
+            find(&name, gpus)
+                .map_err(|reason| if names.contains(',') { format!("{name}: {reason}") } else { reason })?;
+            if kind != CPU.name && whole.contains(&name) {
                 return Err(format!("{name} is named twice"));
             }
             whole.push(name);
@@ -130,6 +139,9 @@ fn choose(wanted: Option<&str>, gpus: &[Kind]) -> Result<Device, (String, String
 }
 
 fn find(name: &str, gpus: &[Kind]) -> Result<Device, String> {
+    if name.contains(',') {
+        return Err("expected one device: it is trainings that several share".into());
+    }
     let lower = name.to_lowercase();
     let (kind, number) = lower.split_once(':').unwrap_or((&lower, "0"));
     let kind = if kind == "cpu" { CPU.name } else { kind };
@@ -231,7 +243,7 @@ mod tests {
             ("rocm:2", "there are 2, rocm:0 to rocm:1"),
             ("flex:1", "there is one CPU only, flex:0"),
             ("rocm:x", "expected one whole number behind the colon, as in rocm:0"),
-            ("rocm:0,1", "expected one whole number"),
+            ("rocm:0,1", "expected one device"),
             ("rocm:-1", "expected one whole number"),
         ] {
             let reason = find(name, &MACHINE).unwrap_err();
@@ -265,8 +277,11 @@ mod tests {
         }
         for (names, words) in [
             ("metal,metal:0", "metal:0 is named twice"),
-            ("rocm:0,2", "there are 2, rocm:0 to rocm:1"),
+            ("rocm:0,2", "rocm:2: there are 2, rocm:0 to rocm:1"),
             ("cuda:all", "there is no NVIDIA GPU"),
+            ("rocm,metal", "devices of one kind share a batch, found rocm and metal"),
+            ("flex,rocm", "found flex and rocm"),
+            (",", "expected flex"),
             ("rocm:0,", "expected flex"),
             ("rocm,1,abacus", "expected flex"),
             ("abacus:all", "expected flex"),

@@ -232,8 +232,9 @@ impl<N: NetworkSettings> Study<'_, N> {
             let unknown = || "What the start was trained on is not known: it may have seen the held-out images.".into();
             report.notes.push(self.seen.clone().unwrap_or_else(unknown));
         }
-        if !self.beside.is_empty() {
-            report.notes.push(format!("Every batch was shared by {} devices.", 1 + self.beside.len()));
+        let precision = self.recipe.training.precision;
+        if !precision.is_full() {
+            report.notes.push(format!("The networks multiplied in {precision} while they were trained."));
         }
         let page = self.folder.join("report.html");
         let mut json = json!({ "results": results, "report": report });

@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::compare::{self, Progress, Study, StudyOutcome, seen_by_start};
 use crate::data::latents::Verified;
 use crate::data::{Conditioner, Dataset, Fingerprint, learned};
+use crate::device::{describe, is_cpu};
 use crate::evaluation::Measures;
 use crate::objective::TargetEncoder;
 use crate::recipe::{ConditionOf, Guide, NetworkSettings, Recipe};
@@ -121,6 +122,18 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
         }
         recipe.check_memory(memory(device))?;
         recipe.training.check_devices(1 + beside.len()).map_err(|invalid| Error::unfit(&recipe.name, invalid))?;
+        let sampled = recipe.post_training.as_ref().map(|_| ("sampling", recipe.sampling.precision));
+        for (key, precision) in [Some(("training", recipe.training.precision)), sampled].into_iter().flatten() {
+            if let Some(device) = [device].into_iter().chain(beside).find(|device| !precision.is_supported(device)) {
+                let reason = format!("{} does not compute in {precision}: set {key}.precision=f32", describe(device));
+                return Err(Error::unfit(&recipe.name, reason));
+            }
+            if !precision.is_full() && is_cpu(device) {
+                let note =
+                    format!("{key}.precision={precision}: the CPU rounds to it, which is slower and saves no memory");
+                tell(Progress::Note(note));
+            }
+        }
         let data: Arc<dyn Dataset> = match &recipe.post_training {
             Some(post) => Arc::new(compare::parts(recipe, post, &measures)?.0),
             None => {
