@@ -32,14 +32,14 @@ use crate::{Error, memory};
 /// ```no_run
 /// use std::{path::Path, sync::atomic::AtomicBool};
 ///
-/// use burn::tensor::Device;
+/// use mixflow::device;
 /// use mixflow::launch::{Finish, Launch};
 /// use mixflow::recipe::Recipe;
 /// use mixflow::train::RunFolder;
 ///
-/// let (recipe, stop) = (Recipe::read("digits", &[])?, AtomicBool::new(false));
+/// let (recipe, device, stop) = (Recipe::read("digits", &[])?, device::chosen()?, AtomicBool::new(false));
 /// let folder = RunFolder::begin(Path::new("runs/digits"), recipe.to_value())?;
-/// let ready = Launch::new(&recipe, &Device::default(), &stop).check(folder, &mut |_| {})?;
+/// let ready = Launch::new(&recipe, &device, &stop).check(folder, &mut |_| {})?;
 /// if let Some(Finish::Compared(report, page)) = ready.run(&mut |_| {})? {
 ///     println!("{}\n{}", report.summary_text(), page.display());
 /// }
