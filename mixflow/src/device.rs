@@ -77,7 +77,7 @@ pub fn named(name: &str) -> Result<Device, Error> {
 /// counts once; the CPU can be named as often as a training is to be shared on it.
 ///
 /// # Errors
-/// As [`named`], and for a GPU that is named twice.
+/// As [`named`], for a GPU that is named twice, and for devices of several kinds.
 ///
 /// ```
 /// assert_eq!(mixflow::device::several("flex,flex")?.len(), 2);

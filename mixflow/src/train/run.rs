@@ -165,7 +165,9 @@ impl<C: Condition> Run<'_, C> {
             stop: self.stop,
         };
         let device = device::of(&network).autodiff();
-        self.check_precision(&network, &device)?;
+        let devices: Vec<_> =
+            [&device].into_iter().chain(self.beside).map(|device| device.clone().autodiff()).collect();
+        self.check_precision(&network, &devices)?;
         let network = match config.recompute {
             true => network.recomputing().ok_or_else(|| {
                 self.fault("this network cannot run its blocks again, found training.recompute=true".into())
@@ -173,8 +175,6 @@ impl<C: Condition> Run<'_, C> {
             false => network,
         };
         let objective = &InPrecision { objective, precision: config.precision };
-        let devices: Vec<_> =
-            [&device].into_iter().chain(self.beside).map(|device| device.clone().autodiff()).collect();
         config.check_devices(devices.len()).map_err(|invalid| self.fault(invalid.to_string()))?;
         let state = steps.resume(Replicas::new(network.train(), &devices[1..]), &mut tell)?;
         let loading = LoaderConfig {
@@ -214,13 +214,14 @@ impl<C: Condition> Run<'_, C> {
         Ok(outcome)
     }
 
-    /// Refuses a precision that the network or the device does not know.
-    fn check_precision(&self, network: &impl Backbone, device: &Device) -> Result<(), Error> {
+    /// Refuses a precision that the network or one of the devices does not know.
+    fn check_precision(&self, network: &impl Backbone, devices: &[Device]) -> Result<(), Error> {
         let precision = self.config.precision;
-        let reason = match (precision.is_supported(device), network.in_precision(precision)) {
-            (true, Some(_)) => return Ok(()),
-            (true, None) => format!("this network computes in f32 alone, found training.precision={precision}"),
-            (false, _) => format!("this device does not compute in {precision}: set training.precision=f32"),
+        let unable = devices.iter().find(|device| !precision.is_supported(device)).map(device::describe);
+        let reason = match (unable, network.in_precision(precision)) {
+            (None, Some(_)) => return Ok(()),
+            (None, None) => format!("this network computes in f32 alone, found training.precision={precision}"),
+            (Some(device), _) => format!("{device} does not compute in {precision}: set training.precision=f32"),
         };
         Err(self.fault(reason))
     }
