@@ -77,7 +77,7 @@ impl TextPipeline {
     /// # Errors
     /// As [`encode`](Self::encode) and [`draw`](Self::draw).
     pub fn images(&self, prompts: &[&str], first: u64) -> Result<Images, Error> {
-        Ok(self.draw(&self.encode(prompts)?, first, &mut |_, _, _| {})?)
+        Ok(self.draw(&self.encode(prompts)?, first, &mut |_| {})?)
     }
 
     /// What the network is told of prompts: made once, it serves for images of several seeds and sizes.

@@ -2,10 +2,11 @@
 
 use burn::tensor::{Device, Tensor};
 use mixflow::data::{Classes, Conditioner};
-use mixflow::evaluation::{Generator, Weaker};
+use mixflow::evaluation::{Generator, Visited, Weaker};
 use mixflow::recipe::{ObjectiveConfig, SamplingConfig};
 use mixflow::sampling::solver::{Adaptive, Euler, EulerMaruyama, Heun, LastStep, Pair, SeededNoise, Solver};
 use mixflow::sampling::{Flow, Guidance};
+use mixflow_backbones::autoencoder::{KlAutoencoder, KlAutoencoderConfig};
 use mixflow_backbones::sit::Sit;
 use mixflow_backbones::{ClassLabels, Condition};
 use mixflow_schedules::{Diffusion, Linear, Prediction, TimeGrid};
@@ -112,6 +113,7 @@ fn generator<'a>(sit: &'a Sit, objective: &'a ObjectiveConfig, sampling: &'a Sam
         shape: [4, 4, 4],
         seed: 5,
         lambda: 1.0,
+        beside: &[],
     }
 }
 
@@ -140,6 +142,71 @@ fn images_do_not_depend_on_the_batch() {
             close(&format!("{solver}, batches of {batch}"), &numbers(batch), &whole, tolerance);
         }
     }
+}
+
+/// Batches are whole on whatever device draws them: the same bits, though a solver chooses its steps by the batch. States of
+/// a batch come in the order of their times.
+#[test]
+fn images_are_the_same_on_any_number_of_devices() {
+    let fixture = Fixture::read(CASE);
+    let sit = network(&fixture, &Device::default());
+    let weaker = Weaker { network: sit.clone(), guidance: Guidance::new(2.0).expect("it is valid") };
+    let autoencoder = autoencoder();
+    let labels: Vec<usize> = LABELS.into_iter().cycle().take(20).collect();
+    for solver in ["heun", "adaptive"] {
+        let solver = match solver {
+            "adaptive" => json!({ "kind": solver, "pair": "bogacki-shampine-3", "atol": 1e-3, "rtol": 1e-3 }),
+            kind => json!({ "kind": kind }),
+        };
+        let (objective, sampling) = (ObjectiveConfig::default(), sampling(&solver, 3));
+        let draw = |beside: &[Device]| {
+            let mut visited = vec![(vec![], vec![]); 7];
+            let mut done = vec![];
+            let visit = &mut |state: Visited<'_>| {
+                let batch = &mut visited[state.first / 3];
+                batch.0.push(state.t);
+                batch.1.push(state.x.to_data().iter::<f32>().collect::<Vec<_>>());
+                done.push(state.done);
+            };
+            let generator = generator(&sit, &objective, &sampling);
+            let generator = Generator { beside, autoencoder: Some(&autoencoder), weaker: Some(&weaker), ..generator };
+            let images = generator.trajectories(&labels, 5, visit).expect("sampling succeeds");
+            assert!(done.is_sorted() && done.last() == Some(&20), "{done:?}");
+            assert!(visited.iter().all(|(times, _)| times.is_sorted() && times.len() == 5));
+            (images, visited)
+        };
+        let alone = draw(&[]);
+        assert_eq!(alone.0.shape, [20, 3, 8, 8]);
+        for beside in [vec![Device::flex()], vec![Device::flex(); 3], vec![Device::flex(); 9]] {
+            assert!(draw(&beside) == alone, "{solver}: {} devices", beside.len() + 1);
+        }
+    }
+}
+
+/// Images of 8 x 8 pixels of latents of 4 x 4 x 4.
+fn autoencoder() -> KlAutoencoder {
+    let published = KlAutoencoderConfig::stable_diffusion();
+    KlAutoencoderConfig { widths: vec![8, 16], depth: 1, groups: 4, ..published }.init(0, &Device::default())
+}
+
+/// An error of one batch ends all of them, whatever the others do.
+#[test]
+fn what_fails_on_one_device_ends_the_drawing() {
+    let fixture = Fixture::read(CASE);
+    let sit = network(&fixture, &Device::default());
+    let (objective, sampling) = (ObjectiveConfig::default(), sampling(&json!({ "kind": "heun" }), 2));
+    let beside = &[Device::flex(), Device::flex()];
+    let generator = Generator { beside, ..generator(&sit, &objective, &sampling) };
+    let mut labels = vec![0; 20];
+    labels[9] = 6;
+    let error = generator.images(&labels, 0).expect_err("there are six classes").to_string();
+    assert!(error.contains("found 6"), "{error}");
+    let mut taken = 0;
+    let stopped = generator.batches(&labels, 0, &mut |_| {}, |batches| {
+        taken = batches.take(2).filter(Result::is_ok).count();
+        Err::<(), _>(mixflow::Error::Export { path: "x".into(), reason: "the disk is full".into() })
+    });
+    assert!(taken == 2 && stopped.expect_err("nobody takes more").to_string().contains("disk is full"));
 }
 
 /// By a generator, and by hand from flow, sampler and noise: the same bits, whatever a solver draws on the way, and scaled.
@@ -207,7 +274,7 @@ fn a_condition_draws_what_its_labels_draw() {
     let generator = generator(&sit, &objective, &sampling);
     let condition = Classes(6).conditions(&LABELS, &device).expect("they are classes");
     let draw = |generator: &Generator<'_, Sit>, condition: &ClassLabels, count, first| {
-        generator.draw(condition, count, first, &mut |_, _, _| {})
+        generator.draw(condition, count, first, &mut |_| {})
     };
     let expected = generator.images(&LABELS, 3).expect("sampling succeeds");
     assert_eq!(draw(&generator, &condition, 7, 3).expect("sampling succeeds"), expected);

@@ -19,7 +19,7 @@ use crate::inception::InceptionArguments;
 use crate::kind::{Kind, of_any};
 use crate::latents::check_latents;
 use crate::progress::Progress;
-use crate::run::{DeviceArgument, Result, note, say};
+use crate::run::{DevicesArgument, Result, note, say};
 use crate::sample::Sampling;
 use crate::trained::{Trained, TrainedArguments};
 
@@ -56,19 +56,20 @@ pub(crate) struct Eval {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]
-    device: DeviceArgument,
+    device: DevicesArgument,
 }
 
 impl Eval {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let device = &self.device.find()?;
+        let devices = self.device.find()?;
+        let device = &devices[0];
         match (&self.images_from, &self.against, &self.trained) {
             (Some(images), Some(real), _) => match self.inception.read(device)? {
                 Some(inception) => store(self.out.as_deref(), &inception.image_sets(images, real)?, device),
                 None => self.image_sets(images, real),
             },
             (_, _, Some(trained)) => {
-                of_any!(self.sampling.read(trained, None, device)?, trained => self.network(&trained, device))
+                of_any!(self.sampling.read(trained, None, &devices)?, trained => self.network(&trained, device))
             }
             // The command line was checked.
             _ => Err("expected a network, or --images-from and --against".into()),

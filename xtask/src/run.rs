@@ -93,14 +93,14 @@ impl DeviceArgument {
     }
 }
 
-/// What a training is computed on.
+/// What can be shared by several devices is computed on: a training, the drawing of images.
 #[derive(Args)]
 pub(crate) struct DevicesArgument {
     #[arg(
         long,
         value_name = "NAMES",
         help = "Compute on flex, the CPU, or GPUs that this program was built for: cuda, cuda:1, metal, rocm, vulkan or wgpu; on \
-                several, each with a share of a batch: cuda:0,1 or cuda:all [default: what BURN_DEVICE names, else the first \
+                several, which share the work: cuda:0,1 or cuda:all [default: what BURN_DEVICE names, else the first \
                 GPU of a build for GPUs]"
     )]
     device: Option<String>,

@@ -4,10 +4,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use burn::tensor::Tensor;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use mixflow::evaluation::reached;
+use mixflow::evaluation::Visited;
 use mixflow::recipe::GuideConfig;
 use mixflow::sampling::Export;
 use mixflow::{Device, check_memory};
@@ -16,7 +15,7 @@ use crate::hub::{is_address, published};
 use crate::kind::{Kind, of_any};
 use crate::labels;
 use crate::progress::Progress;
-use crate::run::{Change, DeviceArgument, Result, note, say};
+use crate::run::{Change, DevicesArgument, Result, note, say};
 use crate::text::{self, Prompts, Request};
 use crate::trained::{AnyTrained, Trained, TrainedArguments};
 
@@ -36,7 +35,7 @@ pub(crate) struct Sample {
     #[arg(long, value_name = "CLASSES")]
     labels: Vec<String>,
     #[command(flatten)]
-    device: DeviceArgument,
+    device: DevicesArgument,
     #[command(flatten)]
     prompts: Prompts,
     /// Seed of the noise [default: the recipe's]
@@ -68,10 +67,13 @@ pub(crate) struct Sampling {
 }
 
 impl Sampling {
-    /// The network of `trained` on a device, with the recipe that this makes of its own, `seed` included.
-    pub(crate) fn read(&self, trained: &TrainedArguments, seed: Option<u64>, device: &Device) -> Result<AnyTrained> {
+    /// The network of `trained` on the first of the devices, to be drawn with on all of them, with the recipe that this makes
+    /// of its own, `seed` included.
+    pub(crate) fn read(&self, trained: &TrainedArguments, seed: Option<u64>, devices: &[Device]) -> Result<AnyTrained> {
         let set = self.set()?;
+        let (device, beside) = devices.split_first().ok_or("expected a device")?;
         let mut trained = trained.read(&set, device)?;
+        of_any!(&mut trained, trained => trained.pipeline.beside = beside.to_vec());
         let (own_seed, sampling) = of_any!(&mut trained, trained => (&mut trained.pipeline.recipe.seed, &mut trained.pipeline.recipe.sampling));
         *own_seed = seed.unwrap_or(*own_seed);
         if let Some(steps) = self.steps {
@@ -99,11 +101,14 @@ impl Sampling {
 
 impl Sample {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let device = &self.device.find()?;
-        if !self.prompts.prompts.is_empty() {
-            return self.text(device);
+        let devices = self.device.find()?;
+        if self.prompts.prompts.is_empty() {
+            return of_any!(self.sampling.read(&self.trained, self.seed, &devices)?, trained => self.draw(&trained));
         }
-        of_any!(self.sampling.read(&self.trained, self.seed, device)?, trained => self.draw(&trained))
+        match &devices[..] {
+            [device] => self.text(device),
+            _ => Err("--device: prompts are drawn on one device".into()),
+        }
     }
 
     /// Images of labels.
@@ -128,15 +133,15 @@ impl Sample {
         let batch = generator.sampling.batch.min(count);
         let what = || format!("images at a time (sampling.batch={batch})");
         check_memory(what, &[&shape.map(|side| side as u64)[..], &[batch as u64, 4]].concat())?;
+        let labels: Vec<usize> = (0..count).map(|image| choice[image % choice.len()]).collect();
+        let visit = &mut |state: Visited<'_>| progress.counted(state.done, "image");
         let mut evaluations = 0;
-        let batches = (0..count).step_by(batch).map(|first| {
-            let labels = (first..count).take(batch).map(|image| choice[image % choice.len()]);
-            let visit = &mut |t, _, x: &Tensor<4>| progress.counted(reached(t, first, x), "image");
-            let images = generator.trajectories(&labels.collect::<Vec<_>>(), first as u64, visit)?;
-            evaluations = evaluations.max(images.evaluations);
-            Ok(images)
-        });
-        export.write(count, columns, batches)?;
+        generator.batches(&labels, 0, visit, |batches| {
+            let counted = batches.inspect(|images| {
+                evaluations = images.as_ref().map_or(evaluations, |images| images.evaluations.max(evaluations));
+            });
+            export.write(count, columns, counted)
+        })?;
         let seconds = started.elapsed().as_secs_f64();
         progress.end();
         say(format_args!(

@@ -17,7 +17,7 @@ use mixflow::{Device, check_memory};
 use crate::kind::{Kind, of_any};
 use crate::latents::check_latents;
 use crate::progress::Progress;
-use crate::run::{DeviceArgument, Result, note, say};
+use crate::run::{DevicesArgument, Result, note, say};
 use crate::sample::Sampling;
 use crate::trained::{Trained, TrainedArguments};
 
@@ -34,7 +34,7 @@ pub(crate) struct SlowFlow {
     #[arg(long, value_name = "FILE")]
     figure: Option<PathBuf>,
     #[command(flatten)]
-    device: DeviceArgument,
+    device: DevicesArgument,
 }
 
 impl SlowFlow {
@@ -42,8 +42,8 @@ impl SlowFlow {
         if let Some(figure) = self.figure.as_ref().filter(|figure| figure.extension().is_none_or(|end| end != "html")) {
             return Err(format!("--figure {}: expected a file name that ends in .html", figure.display()).into());
         }
-        let device = &self.device.find()?;
-        of_any!(self.sampling.read(&self.trained, None, device)?, trained => self.follow(&trained, device))
+        let devices = self.device.find()?;
+        of_any!(self.sampling.read(&self.trained, None, &devices)?, trained => self.follow(&trained, &devices[0]))
     }
 
     fn follow<N: Kind>(&self, trained: &Trained<N>, device: &Device) -> Result<ExitCode> {

@@ -1,7 +1,7 @@
 //! The autoencoder of latent diffusion.
 
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use super::{Autoencoder, Decoder, Encoder, Latents, TileConfig};
 use crate::Convolution;
@@ -85,5 +85,9 @@ impl Autoencoder for KlAutoencoder {
             Some(convolution) => convolution.forward(latents),
             None => latents,
         })
+    }
+
+    fn to_device(&self, device: &Device) -> Box<dyn Autoencoder> {
+        Box::new(self.clone().to_device(device))
     }
 }

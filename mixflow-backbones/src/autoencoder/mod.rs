@@ -25,7 +25,7 @@ pub use tiles::TileConfig;
 
 use std::fmt::Debug;
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 /// An encoder and its decoder.
 ///
@@ -33,11 +33,11 @@ use burn::tensor::Tensor;
 /// mean 0 and deviation 1. Networks are trained on them as they are.
 ///
 /// ```
-/// use burn::tensor::Tensor;
+/// use burn::tensor::{Device, Tensor};
 /// use mixflow_backbones::autoencoder::{Autoencoder, Latents};
 ///
 /// /// No latents at all: training in pixel space.
-/// #[derive(Debug)]
+/// #[derive(Clone, Debug)]
 /// struct Identity;
 ///
 /// impl Autoencoder for Identity {
@@ -47,9 +47,12 @@ use burn::tensor::Tensor;
 ///     fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
 ///         latents
 ///     }
+///     fn to_device(&self, _: &Device) -> Box<dyn Autoencoder> {
+///         Box::new(self.clone())
+///     }
 /// }
 /// ```
-pub trait Autoencoder: Debug {
+pub trait Autoencoder: Debug + Send {
     /// # Shapes
     /// - images: `[batch, channels, height, width]`, in [-1, 1]
     /// - returns: `[batch, latent channels, height / factor, width / factor]`
@@ -60,6 +63,9 @@ pub trait Autoencoder: Debug {
     /// # Shapes
     /// The reverse of [`encode`](Self::encode).
     fn decode(&self, latents: Tensor<4>) -> Tensor<4>;
+
+    /// The same on a device, which may be its own.
+    fn to_device(&self, device: &Device) -> Box<dyn Autoencoder>;
 }
 
 /// What an encoder says about images: the law of their normalised latents.

@@ -9,7 +9,7 @@ pub use decoder::Decoder;
 pub use statistics::LatentStatistics;
 
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use crate::autoencoder::{Autoencoder, Latents};
 use crate::encoder::Encoder;
@@ -58,6 +58,10 @@ impl Autoencoder for Rae {
 
     fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
         self.decode(latents)
+    }
+
+    fn to_device(&self, device: &Device) -> Box<dyn Autoencoder> {
+        Box::new(self.clone().to_device(device))
     }
 }
 

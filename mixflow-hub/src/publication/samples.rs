@@ -114,9 +114,8 @@ fn make<N: NetworkSettings>(
     let labels: Vec<usize> =
         (0..COUNT).map(|image| if classes > COUNT { image * classes / COUNT } else { image % classes }).collect();
     tell(Progress::Sampling { images: 0, count: COUNT });
-    let images = generator.trajectories(&labels, 0, &mut |t, first, x| {
-        let images = (first as f64 + t * x.dims()[0] as f64) as usize;
-        tell(Progress::Sampling { images, count: COUNT });
+    let images = generator.trajectories(&labels, 0, &mut |state| {
+        tell(Progress::Sampling { images: state.done as usize, count: COUNT });
     })?;
     let told = match names.get(..classes).filter(|_| recipe.network.reads_names()) {
         Some(names) => {

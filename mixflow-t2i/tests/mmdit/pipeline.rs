@@ -78,9 +78,8 @@ fn a_folder_makes_images_whatever_the_batch() {
     let (folder, fixture) = folder();
     let mut pipeline = opened(folder.path()).expect("a folder of diffusers");
     pipeline.size = [16, 24];
-    let draw = |pipeline: &TextPipeline, text: &TextEmbedding, first| {
-        pipeline.draw(text, first, &mut |_, _, _| {}).expect("finite")
-    };
+    let draw =
+        |pipeline: &TextPipeline, text: &TextEmbedding, first| pipeline.draw(text, first, &mut |_| {}).expect("finite");
     let text = prompts(&fixture);
     // Latents of 8 x 12, two pixels a side each; two evaluations for each of 28 steps.
     let images = draw(&pipeline, &text, 5);
@@ -107,7 +106,7 @@ fn settings_that_make_no_sense_are_refused() {
         let mut pipeline = opened(folder.path()).expect("a folder of diffusers");
         pipeline.size = size;
         change(&mut pipeline);
-        let error = pipeline.draw(&text, 0, &mut |_, _, _| {}).expect_err(words).to_string();
+        let error = pipeline.draw(&text, 0, &mut |_| {}).expect_err(words).to_string();
         assert!(error.contains(words), "{error}");
     };
     refused(&|_| {}, [16, 25], "width must be a multiple of 4 pixels, at most 24, found 25");

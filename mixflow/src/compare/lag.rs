@@ -8,7 +8,7 @@ use mixflow_schedules::Schedule;
 use crate::Error;
 use crate::data::{self, Dataset};
 use crate::evaluation::slow_flow::{Band, SlowFlow};
-use crate::evaluation::{Generator, reached};
+use crate::evaluation::{Generator, Visited};
 
 /// Bands of generated states and, as calibration, of true interpolations.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,9 +59,9 @@ pub fn lag<B: Backbone>(
     let mut failed = None;
     // States are followed, not the images that an autoencoder makes of the last.
     let generator = Generator { autoencoder: None, ..*generator };
-    let made = generator.trajectories(labels, 0, &mut |t, first, states| {
-        tell(reached(t, first, states));
-        let states: Vec<f32> = states.to_data().iter::<f32>().collect();
+    let made = generator.trajectories(labels, 0, &mut |Visited { t, first, x, done }| {
+        tell(done);
+        let states: Vec<f32> = x.to_data().iter::<f32>().collect();
         let rows = first * width..first * width + states.len();
         let step = times.iter().position(|time| *time == t).expect("solvers visit the grid's times");
         if step == 0 {

@@ -2,12 +2,10 @@
 
 use std::sync::atomic::Ordering;
 
-use burn::tensor::Tensor;
-
 use super::{ArmScores, Progress, Results, Study};
 use crate::Error;
 use crate::data::{Dataset, Labels};
-use crate::evaluation::{Against, Generator, reached};
+use crate::evaluation::{Against, Generator, Visited};
 use crate::files::Tiles;
 use crate::recipe::{NetworkSettings, PostTraining, SamplingConfig};
 use crate::report::{Arm, Grid, Picture, evaluations_text};
@@ -47,7 +45,7 @@ impl<N: NetworkSettings> Study<'_, N> {
             }
             let mut score = |sampling: &SamplingConfig, arm: Arm, lambda: f64, first: u64| {
                 let generator = Generator { sampling, lambda, ..self.generator(network) };
-                let visit = &mut |t: f64, at: usize, x: &Tensor<4>| tell(Progress::Images(done + reached(t, at, x)));
+                let visit = &mut |state: Visited<'_>| tell(Progress::Images(done + state.done));
                 let images = generator.trajectories(labels, first, visit)?;
                 let (measurement, more) = against.measure(&images)?;
                 done += labels.len() as u64;

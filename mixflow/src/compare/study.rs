@@ -44,7 +44,7 @@ pub struct Study<'a, N: NetworkSettings = NetworkConfig> {
     pub measures: Measures<'a>,
     /// What a given start has seen of the held-out images, as [`seen_by_start`](super::seen_by_start) says it.
     pub seen: Option<String>,
-    /// Devices beside the network's that its trainings are shared with, see [`Run::beside`].
+    /// Devices beside the network's that its trainings are shared with, see [`Run::beside`], and the drawing of images.
     pub beside: &'a [Device],
     /// Set from elsewhere, it ends the study after the step in progress.
     pub stop: &'a AtomicBool,
@@ -250,7 +250,7 @@ impl<N: NetworkSettings> Study<'_, N> {
 
     pub(super) fn generator<'a>(&'a self, network: &'a N::Network) -> Generator<'a, N::Network> {
         let generator = self.recipe.generator(network, &self.conditioner);
-        Generator { autoencoder: self.autoencoder, guide: self.guide, ..generator }
+        Generator { autoencoder: self.autoencoder, guide: self.guide, beside: self.beside, ..generator }
     }
 
     fn fault(&self, reason: String) -> Error {

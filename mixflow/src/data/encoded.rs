@@ -139,6 +139,9 @@ mod tests {
         fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
             latents
         }
+        fn to_device(&self, _: &Device) -> Box<dyn Autoencoder> {
+            Box::new(Self)
+        }
     }
 
     #[test]
@@ -165,6 +168,9 @@ mod tests {
         }
         fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
             latents
+        }
+        fn to_device(&self, _: &Device) -> Box<dyn Autoencoder> {
+            unreachable!("one device encodes")
         }
     }
 

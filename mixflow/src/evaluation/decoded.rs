@@ -50,6 +50,9 @@ mod tests {
         fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
             latents.repeat_dim(2, 2) * 2.0
         }
+        fn to_device(&self, _: &Device) -> Box<dyn Autoencoder> {
+            Box::new(Self)
+        }
     }
 
     #[test]

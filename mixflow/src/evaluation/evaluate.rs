@@ -1,6 +1,5 @@
 //! A trained network against its recipe's data.
 
-use burn::tensor::Tensor;
 use mixflow_backbones::{Autoencoder, Backbone};
 use serde::{Deserialize, Serialize};
 
@@ -109,8 +108,7 @@ pub fn evaluate<N: NetworkSettings, B: Backbone>(
     tell(Measuring::Begin("sampling", Some(count as u64)));
     let labels = Labels::Reference;
     let classes = labels.draw(count, &class_counts(&train, size)?, generator.seed);
-    let images =
-        generator.trajectories(&classes, 0, &mut |t, first, x| tell(Measuring::Images(reached(t, first, x))))?;
+    let images = generator.trajectories(&classes, 0, &mut |state| tell(Measuring::Images(state.done)))?;
     tell(Measuring::Begin("measuring", None));
     let (measurement, more) = against.measure(&images)?;
     Ok(Evaluation {
@@ -190,11 +188,6 @@ pub fn class_counts(data: &dyn Dataset, count: u64) -> Result<Vec<u64>, Error> {
         counts[data.label(index)?] += 1;
     }
     Ok(counts)
-}
-
-/// Images that are done when those from number `first` on, `x`, have reached time `t`.
-pub fn reached(t: f64, first: usize, x: &Tensor<4>) -> u64 {
-    (first as f64 + t * x.dims()[0] as f64) as u64
 }
 
 #[cfg(test)]

@@ -12,6 +12,7 @@ use mixflow_backbones::{Autoencoder, Backbone, Condition, Precision};
 
 use crate::data::Conditioner;
 use crate::evaluation::metric::Features;
+use crate::evaluation::spread::spread;
 use crate::recipe::{Guide, NetworkSettings, ObjectiveConfig, Recipe, SamplingConfig};
 use crate::sampling::solver::{SampleError, SeededNoise};
 use crate::sampling::{Flow, Guidance, Images};
@@ -52,6 +53,8 @@ pub struct Generator<'a, B: Backbone> {
     pub guide: Option<&'a Guide>,
     /// A network to be led away from besides, see [`Flow::guided_also`].
     pub weaker: Option<&'a Weaker<B>>,
+    /// Devices beside the network's that draw some of the batches: of equal devices, the same images bit for bit.
+    pub beside: &'a [Device],
 }
 
 /// A weaker network of the same kind that is told the same, such as the network without some of its blocks.
@@ -63,8 +66,24 @@ pub struct Weaker<B> {
     pub guidance: Guidance,
 }
 
-/// States of a batch at one time of the grid: time, number of the batch's first image, states.
-pub type Visit<'v> = dyn FnMut(f64, usize, &Tensor<4>) + 'v;
+/// What a trajectory is at one time of the grid.
+#[derive(Clone, Copy, Debug)]
+pub struct Visited<'v> {
+    /// The time, that of the label.
+    pub t: f64,
+    /// Number of the batch's first image.
+    pub first: usize,
+    /// States of the batch: as many images as it has, channels, height, width.
+    pub x: &'v Tensor<4>,
+    /// Images that are done, all batches together: so many parts of each as it has gone of the time.
+    pub done: u64,
+}
+
+/// Sees the states of every batch. Those of a batch come in order, several batches at a time where several devices draw.
+pub type Visit<'v> = dyn FnMut(Visited<'_>) + 'v;
+
+/// Images, a batch at a time, in their order.
+pub type Batches<'b> = dyn Iterator<Item = Result<Images, Error>> + 'b;
 
 impl<N: NetworkSettings> Recipe<N> {
     /// How a network of this recipe makes images, but for what has weights of its own: autoencoder and guide.
@@ -84,12 +103,18 @@ impl<N: NetworkSettings> Recipe<N> {
             autoencoder: None,
             guide: None,
             weaker: None,
+            beside: &[],
         }
     }
 }
 
-/// A network, the weaker one beside it, and the guide.
-type Rounded<B> = (B, Option<Weaker<B>>, Option<Guide>);
+/// The networks on one of the devices, in the precision of the sampling.
+struct Replica<B> {
+    network: B,
+    weaker: Option<Weaker<B>>,
+    guide: Option<Guide>,
+    autoencoder: Option<Box<dyn Autoencoder>>,
+}
 
 /// A network in a precision; what is rounded is all that is kept.
 fn round<B: Backbone>(network: &B, precision: Precision) -> Result<B, SampleError> {
@@ -105,7 +130,7 @@ impl<B: Backbone> Generator<'_, B> {
     /// For labels that the conditioner does not know, numbers of images from 2⁴⁴ on, a state that is not finite, or an
     /// adaptive solver that gives up.
     pub fn images(&self, labels: &[usize], first: u64) -> Result<Images, Error> {
-        self.trajectories(labels, first, &mut |_, _, _| {})
+        self.trajectories(labels, first, &mut |_| {})
     }
 
     /// As [`images`](Self::images), showing every state.
@@ -113,12 +138,33 @@ impl<B: Backbone> Generator<'_, B> {
     /// # Errors
     /// As [`images`](Self::images).
     pub fn trajectories(&self, labels: &[usize], first: u64, visit: &mut Visit<'_>) -> Result<Images, Error> {
-        let (network, weaker, guide) = &self.rounded()?;
-        let this = Generator { network, weaker: weaker.as_ref(), guide: guide.as_ref(), ..*self };
-        this.batches(labels.len(), first, visit, |rows, device| this.flow(&labels[rows], device))
+        self.batches(labels, first, visit, |batches| self.joined(labels.len(), batches))
     }
 
-    /// The same of a condition on the device of the network with `count` rows, one an image, whatever the conditioner knows.
+    /// As [`trajectories`](Self::trajectories), a batch at a time: `take` gets them as they are made, so that no more of them
+    /// are held than it keeps.
+    ///
+    /// # Errors
+    /// As [`images`](Self::images), and those of `take`.
+    pub fn batches<T, E: From<Error>>(
+        &self,
+        labels: &[usize],
+        first: u64,
+        visit: &mut Visit<'_>,
+        take: impl FnOnce(&mut Batches<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        self.spread(
+            labels.len(),
+            first,
+            visit,
+            |rows| &labels[rows],
+            |this, labels, device| this.flow(labels, device),
+            take,
+        )
+    }
+
+    /// As [`trajectories`](Self::trajectories), of a condition on the device of the network with `count` rows, one an image,
+    /// whatever the conditioner knows; on this device alone.
     ///
     /// # Errors
     /// As [`images`](Self::images) but for labels, and if the sampling names a guide, which is told labels alone.
@@ -129,55 +175,119 @@ impl<B: Backbone> Generator<'_, B> {
         first: u64,
         visit: &mut Visit<'_>,
     ) -> Result<Images, Error> {
-        let (network, weaker, guide) = &self.rounded()?;
-        let this = Generator { network, weaker: weaker.as_ref(), guide: guide.as_ref(), ..*self };
-        this.batches(count, first, visit, |Range { start, end }, device| {
-            this.flow_of(condition.clone().select(Tensor::arange(start as i64..end as i64, device)))
-        })
+        let device = &device::of(self.network);
+        let rows =
+            |rows: Range<usize>| condition.clone().select(Tensor::arange(rows.start as i64..rows.end as i64, device));
+        let alone = Generator { beside: &[], ..*self };
+        alone.spread(
+            count,
+            first,
+            visit,
+            rows,
+            |this, condition, _| this.flow_of(condition),
+            |batches| self.joined(count, batches),
+        )
     }
 
-    /// The network, the weaker one and the guide in the precision of the sampling.
-    fn rounded(&self) -> Result<Rounded<B>, SampleError> {
-        let precision = self.sampling.precision;
-        let guide = self
-            .guide
-            .map(|guide| Ok::<_, SampleError>(Guide { network: round(&guide.network, precision)?, ..guide.clone() }));
-        let weaker = self.weaker.map(|weaker| {
-            Ok::<_, SampleError>(Weaker { network: round(&weaker.network, precision)?, guidance: weaker.guidance })
-        });
-        Ok((round(self.network, precision)?, weaker.transpose()?, guide.transpose()?))
+    /// Batches as one.
+    fn joined(&self, count: usize, batches: &mut Batches<'_>) -> Result<Images, Error> {
+        let [channels, height, width] = self.shape;
+        let mut all = Images { pixels: vec![], shape: [count, channels, height, width], evaluations: 0 };
+        for images in batches {
+            let images = images?;
+            all.shape[1..].copy_from_slice(&images.shape[1..]);
+            all.evaluations = all.evaluations.max(images.evaluations);
+            all.pixels.extend(images.pixels);
+        }
+        Ok(all)
     }
 
-    /// Images of the flows of so many rows, batch by batch.
-    fn batches<'f>(
+    /// The networks on each of the devices, the own one first.
+    fn replicas(&self) -> Result<Vec<Replica<B>>, SampleError> {
+        let own = device::of(self.network);
+        let on = |device: &Device| {
+            let networks = |network: &B| round(&network.clone().to_device(device), self.sampling.precision);
+            let weaker = self.weaker.map(|Weaker { network, guidance }| {
+                Ok::<_, SampleError>(Weaker { network: networks(network)?, guidance: *guidance })
+            });
+            let guide = self.guide.map(|guide| {
+                let network = round(&guide.network.clone().to_device(device), self.sampling.precision)?;
+                Ok::<_, SampleError>(Guide { network, ..guide.clone() })
+            });
+            Ok(Replica {
+                network: networks(self.network)?,
+                weaker: weaker.transpose()?,
+                guide: guide.transpose()?,
+                autoencoder: self.autoencoder.map(|autoencoder| autoencoder.to_device(device)),
+            })
+        };
+        std::iter::once(&own).chain(self.beside).map(on).collect()
+    }
+
+    /// Images of the flows of so many rows, batch by batch: `told` says what the network is told of some of them.
+    fn spread<C: Send, T, E: From<Error>>(
         &self,
         count: usize,
         first: u64,
         visit: &mut Visit<'_>,
-        flow: impl Fn(Range<usize>, &Device) -> Result<Flow<'f>, Error>,
+        told: impl Fn(Range<usize>) -> C,
+        flow: impl for<'g> Fn(&'g Generator<'g, B>, C, &Device) -> Result<Flow<'g>, Error> + Sync,
+        take: impl FnOnce(&mut Batches<'_>) -> Result<T, E>,
+    ) -> Result<T, E> {
+        if self.sampling.batch == 0 {
+            return Err(Error::from(SampleError::Config("sampling.batch must be at least 1, found 0".into())).into());
+        }
+        SeededNoise::check(first, count).map_err(Error::from)?;
+        let replicas = self.replicas().map_err(Error::from)?;
+        let Generator { conditioner, objective, sampling, shape, seed, lambda, .. } = *self;
+        let rows = |offset| offset..count.min(offset + sampling.batch);
+        let pieces = (0..count).step_by(sampling.batch).map(|offset| (rows(offset), told(rows(offset))));
+        let draw = |replica: &Replica<B>, (rows, told): (Range<usize>, C), tell: &mut dyn FnMut((f64, Tensor<4>))| {
+            let Replica { network, weaker, guide, autoencoder } = replica;
+            let (weaker, guide, autoencoder) = (weaker.as_ref(), guide.as_ref(), autoencoder.as_deref());
+            let beside = &[];
+            let this = Generator {
+                network,
+                conditioner,
+                objective,
+                sampling,
+                shape,
+                seed,
+                lambda,
+                autoencoder,
+                guide,
+                weaker,
+                beside,
+            };
+            this.batch(rows, first, |device| flow(&this, told, device), &mut |t, x| tell((t, x.clone())))
+        };
+        let mut reached = vec![0; count.div_ceil(sampling.batch)];
+        let hear = |number: usize, (t, x): (f64, Tensor<4>)| {
+            reached[number] = (t * x.dims()[0] as f64) as u64;
+            visit(Visited { t, first: number * sampling.batch, x: &x, done: reached.iter().sum() });
+        };
+        spread(replicas, pieces, draw, hear, |mut batches| take(&mut batches))
+    }
+
+    /// Images of some rows at once, of which the first one is of number `first`.
+    fn batch<'f>(
+        &self,
+        rows: Range<usize>,
+        first: u64,
+        flow: impl FnOnce(&Device) -> Result<Flow<'f>, Error>,
+        visit: &mut dyn FnMut(f64, &Tensor<4>),
     ) -> Result<Images, Error> {
         let device = &device::of(self.network);
-        if self.sampling.batch == 0 {
-            return Err(SampleError::Config("sampling.batch must be at least 1, found 0".into()).into());
-        }
-        SeededNoise::check(first, count)?;
         let [channels, height, width] = self.shape;
-        let mut images = Images { pixels: Vec::new(), shape: [count, channels, height, width], evaluations: 0 };
-        for offset in (0..count).step_by(self.sampling.batch) {
-            let rows = offset..count.min(offset + self.sampling.batch);
-            let mut noise = SeededNoise::new(self.seed, first + offset as u64, device);
-            let start = noise.start([rows.len(), channels, height, width]);
-            let flow = flow(rows, device)?;
-            let samples = self.sampling.sampler.trajectory(&flow, start, &mut noise, |t, x| visit(t, offset, x))?;
-            images.evaluations = images.evaluations.max(samples.evaluations);
-            let made = match self.autoencoder {
-                Some(autoencoder) => autoencoder.decode(samples.x),
-                None => samples.x,
-            };
-            images.shape[1..].copy_from_slice(&made.dims()[1..]);
-            images.pixels.extend(made.into_data().iter::<f32>());
-        }
-        Ok(images)
+        let mut noise = SeededNoise::new(self.seed, first + rows.start as u64, device);
+        let start = noise.start([rows.len(), channels, height, width]);
+        let samples = self.sampling.sampler.trajectory(&flow(device)?, start, &mut noise, visit)?;
+        let made = match self.autoencoder {
+            Some(autoencoder) => autoencoder.decode(samples.x),
+            None => samples.x,
+        };
+        let (shape, evaluations) = (made.dims(), samples.evaluations);
+        Ok(Images { pixels: made.into_data().iter::<f32>().collect(), shape, evaluations })
     }
 
     /// The velocity field of a batch of these labels, guided as the sampling says, and scaled.

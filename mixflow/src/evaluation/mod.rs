@@ -8,12 +8,11 @@ pub mod inception;
 mod measures;
 pub mod metric;
 pub mod slow_flow;
+mod spread;
 
 pub(crate) use evaluate::reference_size;
-pub use evaluate::{
-    Evaluation, Measuring, class_counts, decoder, evaluate, evaluate_features, evaluation_pairs, reached,
-};
-pub use generator::{Generator, Visit, Weaker};
+pub use evaluate::{Evaluation, Measuring, class_counts, decoder, evaluate, evaluate_features, evaluation_pairs};
+pub use generator::{Batches, Generator, Visit, Visited, Weaker};
 pub use image_set::ImageSet;
 pub(crate) use measures::{Against, are_pixels, pixels};
 pub use measures::{Best, ImageFeatures, Measure, Measured, Measures, Pixels};

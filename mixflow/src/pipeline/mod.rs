@@ -48,6 +48,8 @@ pub struct Pipeline<N: NetworkSettings = NetworkConfig> {
     pub autoencoder: Option<Box<dyn Autoencoder>>,
     /// The weaker network that it is guided away from, where the recipe has one.
     pub guide: Option<Guide>,
+    /// Devices that share the drawing with the network's, see [`Generator::beside`]; at first none.
+    pub beside: Vec<Device>,
     sources: Vec<String>,
 }
 
@@ -103,7 +105,7 @@ impl<N: NetworkSettings> Pipeline<N> {
             true => Arc::new(Unlabelled),
             false => recipe.network.conditioner(&[], run, device, &mut |_| {})?,
         };
-        Ok(Self { recipe, network, conditioner, autoencoder, guide, sources })
+        Ok(Self { recipe, network, conditioner, autoencoder, guide, beside: vec![], sources })
     }
 
     /// One image a label, from the noise of the recipe's seed and `first` on: images of other numbers are other images.
@@ -117,7 +119,8 @@ impl<N: NetworkSettings> Pipeline<N> {
     /// The network with its sampler.
     pub fn generator(&self) -> Generator<'_, N::Network> {
         let (autoencoder, guide) = (self.autoencoder.as_deref(), self.guide.as_ref());
-        Generator { autoencoder, guide, ..self.recipe.generator(&self.network, &self.conditioner) }
+        let generator = self.recipe.generator(&self.network, &self.conditioner);
+        Generator { autoencoder, guide, beside: &self.beside, ..generator }
     }
 
     /// Channels, height and width of the images.

@@ -5,7 +5,6 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use mixflow::check_memory;
-use mixflow::evaluation::reached;
 use mixflow::sampling::{Export, Guidance};
 pub(crate) use mixflow_t2i::selftest::compare as selftest;
 use mixflow_t2i::{TextPipeline, TextSampling};
@@ -66,7 +65,7 @@ pub(crate) fn sample(request: &Request<'_>) -> Result<ExitCode> {
     let text = pipeline.encode(&all)?;
     progress.begin("sampling", Some(count as u64));
     let started = Instant::now();
-    let images = pipeline.draw(&text, 0, &mut |t, first, x| progress.counted(reached(t, first, x), "image"))?;
+    let images = pipeline.draw(&text, 0, &mut |state| progress.counted(state.done, "image"))?;
     let (evaluations, seconds) = (images.evaluations, started.elapsed().as_secs_f64());
     export.write(count, columns, [Ok(images)])?;
     progress.end();

@@ -111,18 +111,17 @@ impl InceptionSet {
         progress: impl FnMut(usize),
     ) -> Result<(Self, usize), Error> {
         let mut evaluations = 0;
-        let batch = generator.sampling.batch;
-        let images = labels.chunks(batch).enumerate().flat_map(|(index, labels)| {
-            match generator.images(labels, (index * batch) as u64) {
+        let features = generator.batches(labels, 0, &mut |_| {}, |batches| {
+            let images = batches.flat_map(|images| match images {
                 Ok(images) => {
                     evaluations = evaluations.max(images.evaluations);
                     images.byte_images().map(Ok).collect()
                 }
                 Err(error) => vec![Err(error)],
-            }
-        });
-        let sample = features(images, network, resize, progress)?.try_into()?;
-        Ok((sample, evaluations))
+            });
+            features(images, network, resize, progress)
+        })?;
+        Ok((features.try_into()?, evaluations))
     }
 }
 

@@ -1,0 +1,145 @@
+//! Work in pieces, on several devices at once.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::Mutex;
+use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
+use std::thread;
+
+/// What a worker sends while it works.
+enum Sent<E, R> {
+    Event(usize, E),
+    Done(usize, Result<R, Box<dyn Any + Send>>),
+}
+
+/// Gives `take` the results of all pieces, in their order; each worker does one piece at a time on a thread of its own, the
+/// next one that is left. `hear` gets what workers tell of a piece as it comes. With one worker all is done on this thread,
+/// when `take` asks for it.
+///
+/// No more pieces are begun before their turn than there are workers, so that a slow one does not fill memory.
+///
+/// # Panics
+/// If a piece panics.
+pub(crate) fn spread<W: Send, P: Send, E: Send, R: Send, T>(
+    mut workers: Vec<W>,
+    pieces: impl Iterator<Item = P>,
+    work: impl Fn(&W, P, &mut dyn FnMut(E)) -> R + Sync,
+    mut hear: impl FnMut(usize, E),
+    take: impl FnOnce(&mut dyn Iterator<Item = R>) -> T,
+) -> T {
+    if workers.len() == 1 {
+        let worker = workers.remove(0);
+        return take(&mut pieces.enumerate().map(|(number, piece)| work(&worker, piece, &mut |e| hear(number, e))));
+    }
+    let (count, work) = (workers.len(), &work);
+    let (order, orders) = channel();
+    let (sender, sent) = sync_channel(count);
+    let orders = &Mutex::new(orders);
+    thread::scope(|scope| {
+        for worker in workers {
+            let sender = sender.clone();
+            scope.spawn(move || serve(&worker, orders, work, &sender));
+        }
+        drop(sender);
+        let (mut pieces, mut begun, mut given, mut early) = (pieces.enumerate(), 0, 0, BTreeMap::new());
+        // Whoever takes may stop early: then the orders end with this iterator, and the workers with them.
+        take(&mut std::iter::from_fn(move || {
+            loop {
+                while begun - given < 2 * count
+                    && let Some(piece) = pieces.next()
+                {
+                    order.send(piece).ok()?;
+                    begun += 1;
+                }
+                if let Some(result) = early.remove(&given) {
+                    given += 1;
+                    return Some(result);
+                }
+                if begun == given {
+                    return None;
+                }
+                match sent.recv().ok()? {
+                    Sent::Event(number, event) => hear(number, event),
+                    Sent::Done(number, Ok(result)) => drop(early.insert(number, result)),
+                    Sent::Done(_, Err(fault)) => resume_unwind(fault),
+                }
+            }
+        }))
+    })
+}
+
+/// A worker's part: until there are no more orders, or nobody hears.
+fn serve<W, P, E, R>(
+    worker: &W,
+    orders: &Mutex<Receiver<(usize, P)>>,
+    work: &impl Fn(&W, P, &mut dyn FnMut(E)) -> R,
+    sender: &SyncSender<Sent<E, R>>,
+) {
+    let next = || orders.lock().ok()?.recv().ok();
+    while let Some((number, piece)) = next() {
+        let tell = &mut |event| drop(sender.send(Sent::Event(number, event)));
+        let result = catch_unwind(AssertUnwindSafe(|| work(worker, piece, tell)));
+        if sender.send(Sent::Done(number, result)).is_err() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::collections::BTreeSet;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::time::Duration;
+
+    use super::*;
+
+    /// The squares of 0 to 19, the first ones the slowest.
+    fn square(worker: &usize, number: u64, tell: &mut dyn FnMut(usize)) -> u64 {
+        thread::sleep(Duration::from_millis(20 - number));
+        tell(*worker);
+        number * number
+    }
+
+    #[test]
+    fn results_come_in_order_and_every_worker_works() {
+        for workers in [1, 2, 5] {
+            let mut heard = vec![];
+            let hear = |number, worker| heard.push((number, worker));
+            let found: Vec<u64> = spread((0..workers).collect(), 0..20, square, hear, |results| results.collect());
+            assert_eq!(found, (0..20).map(|number| number * number).collect::<Vec<_>>());
+            let (numbers, who): (BTreeSet<_>, BTreeSet<_>) = heard.into_iter().unzip();
+            assert_eq!((numbers, who), ((0..20).collect(), (0..workers).collect()));
+        }
+    }
+
+    #[test]
+    fn no_piece_is_begun_long_before_its_turn() {
+        let begun = AtomicUsize::new(0);
+        let work = |(): &(), piece: usize, _: &mut dyn FnMut(())| {
+            begun.fetch_add(1, Ordering::SeqCst);
+            thread::sleep(Duration::from_millis(if piece == 0 { 100 } else { 0 }));
+        };
+        spread(
+            vec![(); 3],
+            0..1000,
+            work,
+            |_, ()| {},
+            |results| {
+                results.next().unwrap();
+                assert!(begun.load(Ordering::SeqCst) <= 6, "{begun:?}");
+                // Nobody takes the others.
+            },
+        );
+        assert!(begun.into_inner() < 20);
+    }
+
+    #[test]
+    fn a_panic_is_passed_on() {
+        let work = |(): &(), piece: usize, _: &mut dyn FnMut(())| assert_ne!(piece, 3, "out of memory");
+        let run = || spread(vec![(); 2], 0..10, work, |_, ()| {}, |results| results.count());
+        let fault = catch_unwind(AssertUnwindSafe(run)).unwrap_err();
+        assert!(fault.downcast_ref::<String>().unwrap().contains("out of memory"));
+    }
+}
