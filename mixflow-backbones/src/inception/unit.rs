@@ -1,9 +1,10 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
+use burn::tensor::activation::relu;
 
 use crate::Convolution;
 use crate::init::Initializer;
-use crate::ops::{Window, average_pool2d, conv2d, max_pool2d, relu};
+use crate::ops::{Window, average_pool2d, conv2d, max_pool2d};
 
 /// Convolution, batch norm with running statistics, `ReLU`.
 #[derive(Module, Debug)]

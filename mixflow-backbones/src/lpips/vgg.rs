@@ -2,10 +2,11 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
+use burn::tensor::activation::relu;
 
 use crate::Convolution;
 use crate::init::Initializer;
-use crate::ops::{Window, max_pool2d, relu};
+use crate::ops::{Window, max_pool2d};
 
 /// Channels of the published network in its five depths.
 pub const WIDTHS: [usize; 5] = [64, 128, 256, 512, 512];

@@ -28,11 +28,6 @@ pub fn silu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     if is_native(&x) { elementwise(x, silu_forward, silu_backward) } else { activation::silu(x) }
 }
 
-/// `max(x, 0)`, of the same shape as `x`.
-pub fn relu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    if is_native(&x) { elementwise(x, relu_forward, relu_backward) } else { activation::relu(x) }
-}
-
 type Forward = fn(&[f32], &mut [f32]);
 /// Multiplies the gradient of the output by the derivative at the input.
 type Derivative = fn(&[f32], &mut [f32]);
@@ -116,18 +111,6 @@ vectorized! {
         }
     }
 
-    fn relu_forward(x: &[f32], y: &mut [f32]) {
-        for (y, &x) in y.iter_mut().zip(x) {
-            *y = if x < 0.0 { 0.0 } else { x };
-        }
-    }
-
-    fn relu_backward(x: &[f32], grad: &mut [f32]) {
-        for (grad, &x) in grad.iter_mut().zip(x) {
-            *grad = if x > 0.0 { *grad } else { 0.0 };
-        }
-    }
-
     fn silu_forward(x: &[f32], y: &mut [f32]) {
         for (y, &x) in y.iter_mut().zip(x) {
             *y = x * sigmoid(x);
@@ -153,7 +136,6 @@ mod tests {
             check([shape], |[x]| gelu(x), |[x]| activation::gelu(x));
             check([shape], |[x]| gelu_tanh(x), |[x]| activation::gelu_approximate(x));
             check([shape], |[x]| silu(x), |[x]| activation::silu(x));
-            check([shape], |[x]| relu(x), |[x]| activation::relu(x));
         }
     }
 }

@@ -5,7 +5,7 @@ use super::gemm::{Matrix, Threads, multiply};
 use super::kernel::{Kernel, apply, is_native};
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, module};
 
 /// `x Wᵀ + b`, the weight stored as PyTorch stores it.
 ///
@@ -23,7 +23,7 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
         return rounded(x, weight, bias);
     }
     if !is_native(&x) {
-        return composed(x, weight, bias);
+        return module::linear(x, weight.transpose(), bias);
     }
     let (x, weight) = (x.into_dispatch(), weight.into_dispatch());
     Tensor::from_dispatch(match bias {
@@ -43,25 +43,12 @@ fn rounded<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<
     let x = x.cast(low);
     let y = match native {
         true => linear(x.cast(own), weight.cast(own), None).cast(low),
-        false => composed(x, weight, None),
+        false => module::linear(x, weight.transpose(), None),
     };
     match bias {
         Some(bias) => y.cast(own) + bias.unsqueeze(),
         None => y.cast(own),
     }
-}
-
-fn composed<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
-    let mut dims = x.dims();
-    let [output, input] = weight.dims();
-    let rows = x.shape().num_elements() / input;
-    let y = x.reshape([rows, input]).matmul(weight.transpose());
-    dims[D - 1] = output;
-    match bias {
-        Some(bias) => y + bias.unsqueeze(),
-        None => y,
-    }
-    .reshape(dims)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -156,17 +143,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn linear_is_its_composition() {
+    fn linear_is_burns() {
         for (rows, inputs, outputs) in [(1, 1, 1), (3, 17, 5), (70, 48, 33), (300, 96, 130)] {
             check(
                 [[rows, inputs], [outputs, inputs], [1, outputs]],
                 |[x, weight, bias]| linear(x, weight, Some(bias.flatten(0, 1))),
-                |[x, weight, bias]| composed(x, weight, Some(bias.flatten(0, 1))),
+                |[x, weight, bias]| module::linear(x, weight.transpose(), Some(bias.flatten(0, 1))),
             );
             check(
                 [[rows, inputs], [outputs, inputs]],
                 |[x, weight]| linear(x, weight, None),
-                |[x, weight]| composed(x, weight, None),
+                |[x, weight]| module::linear(x, weight.transpose(), None),
             );
         }
     }

@@ -1,11 +1,12 @@
 //! Layer normalisation, plain and modulated by a condition.
 
-use super::buffer::{contiguous, for_each_example, for_each_part, task_len, tensor, values};
+use super::buffer::{contiguous, for_each_example, for_each_part, sum_rows, task_len, tensor, values};
 use super::kernel::{Kernel, apply, is_native};
 use super::simd::{sum, vectorized};
-use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
-use burn::tensor::Tensor;
+use burn::backend::ops::ModuleOps;
+use burn::backend::{Flex, TensorMetadata};
+use burn::tensor::{Tensor, module};
 
 /// Every token to mean 0 and variance 1: `(x - mean) / √(variance + epsilon)`, without learned scale and shift.
 ///
@@ -16,10 +17,8 @@ use burn::tensor::Tensor;
 /// # Source
 /// Ba et al. 2016 (arXiv 1607.06450), equation 3.
 pub fn layer_norm(x: Tensor<3>, epsilon: f64) -> Tensor<3> {
-    if !is_native(&x) {
-        return composed(x, epsilon);
-    }
-    Tensor::from_dispatch(apply(LayerNorm { epsilon }, [x.into_dispatch()]))
+    let (width, options) = ([x.dims()[2]], (&x.device(), x.dtype()));
+    affine_layer_norm(x, Tensor::ones(width, options), Tensor::zeros(width, options), epsilon)
 }
 
 /// [`layer_norm`], then `(1 + scale) x + shift` with one scale and shift for all tokens of an example.
@@ -36,10 +35,10 @@ pub fn modulated_layer_norm(x: Tensor<3>, shift: Tensor<2>, scale: Tensor<2>, ep
     assert_eq!(shift.dims(), [batch, width], "modulated_layer_norm: shift does not fit x {:?}", x.dims());
     assert_eq!(scale.dims(), [batch, width], "modulated_layer_norm: scale does not fit x {:?}", x.dims());
     if !is_native(&x) {
-        return modulated(x, shift, scale, epsilon);
+        return composed(x, shift, scale, epsilon);
     }
     let inputs = [x.into_dispatch(), shift.into_dispatch(), scale.into_dispatch()];
-    Tensor::from_dispatch(apply(ScaledLayerNorm { epsilon, one: 1.0 }, inputs))
+    Tensor::from_dispatch(apply(ModulatedLayerNorm { epsilon }, inputs))
 }
 
 /// [`layer_norm`], then `weight x + bias` with one weight and bias for all tokens. Weights of any size keep their digits.
@@ -52,63 +51,58 @@ pub fn modulated_layer_norm(x: Tensor<3>, shift: Tensor<2>, scale: Tensor<2>, ep
 /// # Source
 /// Ba et al. 2016 (arXiv 1607.06450), equation 4.
 pub fn affine_layer_norm(x: Tensor<3>, weight: Tensor<1>, bias: Tensor<1>, epsilon: f64) -> Tensor<3> {
-    let [batch, _, width] = x.dims();
+    let [_, _, width] = x.dims();
     assert_eq!(weight.dims(), [width], "affine_layer_norm: weight does not fit x {:?}", x.dims());
     assert_eq!(bias.dims(), [width], "affine_layer_norm: bias does not fit x {:?}", x.dims());
     if !is_native(&x) {
-        return affine(x, weight, bias, epsilon);
+        return module::layer_norm(x, weight, Some(bias), epsilon);
     }
-    let [bias, weight] = [bias, weight].map(|row| row.unsqueeze::<2>().expand([batch, width]).into_dispatch());
-    Tensor::from_dispatch(apply(ScaledLayerNorm { epsilon, one: 0.0 }, [x.into_dispatch(), bias, weight]))
+    let inputs = [x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch()];
+    Tensor::from_dispatch(apply(AffineLayerNorm { epsilon }, inputs))
 }
 
-fn composed(x: Tensor<3>, epsilon: f64) -> Tensor<3> {
-    let x = x.clone() - x.mean_dim(2);
-    let variance = (x.clone() * x.clone()).mean_dim(2);
-    x / (variance + epsilon).sqrt()
+fn composed(x: Tensor<3>, shift: Tensor<2>, scale: Tensor<2>, epsilon: f64) -> Tensor<3> {
+    layer_norm(x, epsilon) * (scale.unsqueeze_dim(1) + 1.0) + shift.unsqueeze_dim(1)
 }
 
-fn modulated(x: Tensor<3>, shift: Tensor<2>, scale: Tensor<2>, epsilon: f64) -> Tensor<3> {
-    composed(x, epsilon) * (scale.unsqueeze_dim(1) + 1.0) + shift.unsqueeze_dim(1)
-}
-
-fn affine(x: Tensor<3>, weight: Tensor<1>, bias: Tensor<1>, epsilon: f64) -> Tensor<3> {
-    composed(x, epsilon) * weight.unsqueeze() + bias.unsqueeze()
-}
-
+/// Forward is Burn's, whose backward pass is composed of many operations.
 #[derive(Clone, Copy, Debug)]
-struct LayerNorm {
+struct AffineLayerNorm {
     epsilon: f64,
 }
 
-impl Kernel<1> for LayerNorm {
-    fn forward(self, [x]: [FlexTensor; 1]) -> FlexTensor {
-        let width = x.shape()[2];
-        let mut x = contiguous(x);
-        for_each_part(x.storage_mut::<f32>(), task_len(width), |_, part| normalise(part, width, self.epsilon as f32));
-        x
+impl Kernel<3> for AffineLayerNorm {
+    fn forward(self, [x, weight, bias]: [FlexTensor; 3]) -> FlexTensor {
+        Flex::layer_norm(x, weight, Some(bias), self.epsilon)
     }
 
-    fn backward(self, [x]: [FlexTensor; 1], grad: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
+    fn backward(self, [x, weight, _]: [FlexTensor; 3], grad: FlexTensor, _: [bool; 3]) -> [Option<FlexTensor>; 3] {
         let width = x.shape()[2];
-        let (x, mut grad) = (contiguous(x), contiguous(grad));
+        let [x, weight, mut grad] = [x, weight, grad].map(contiguous);
         let len = task_len(width);
-        for_each_part(grad.storage_mut::<f32>(), len, |index, grad| {
-            backward(&values(&x)[index * len..][..grad.len()], grad, width, self.epsilon as f32);
+        // For every task the sums for bias and weight.
+        let mut sums = vec![0.0; 2 * width * values(&x).len().div_ceil(len)];
+        for_each_example(grad.storage_mut::<f32>(), len, &mut sums, 2 * width, |index, grad, sums| {
+            let x = &values(&x)[index * len..][..grad.len()];
+            let (d_bias, d_weight) = sums.split_at_mut(width);
+            scaled_backward(x, values(&weight), grad, d_bias, d_weight, 0.0, self.epsilon as f32);
         });
-        [Some(grad)]
+        let mut d_bias = sum_rows(&sums, 2 * width);
+        let d_weight = d_bias.split_off(width);
+        [Some(grad), Some(tensor(d_weight, [width].into())), Some(tensor(d_bias, [width].into()))]
+    }
+
+    fn keeps(self, index: usize) -> bool {
+        index != 2
     }
 }
 
-/// A normalised row times `one + scale`, then plus `shift`.
 #[derive(Clone, Copy, Debug)]
-struct ScaledLayerNorm {
+struct ModulatedLayerNorm {
     epsilon: f64,
-    /// 1 of a modulation, 0 where the scale is the whole factor.
-    one: f32,
 }
 
-impl Kernel<3> for ScaledLayerNorm {
+impl Kernel<3> for ModulatedLayerNorm {
     fn forward(self, [x, shift, scale]: [FlexTensor; 3]) -> FlexTensor {
         let [tokens, width] = [x.shape()[1], x.shape()[2]];
         let (x, shift, scale) = (contiguous(x), contiguous(shift), contiguous(scale));
@@ -119,7 +113,7 @@ impl Kernel<3> for ScaledLayerNorm {
                 let row = index * len / width + row;
                 let condition = row / tokens * width..(row / tokens + 1) * width;
                 let (shift, scale) = (&values(&shift)[condition.clone()], &values(&scale)[condition]);
-                scaled(&values(&x)[row * width..][..width], shift, scale, y, self.one, self.epsilon as f32);
+                modulate(&values(&x)[row * width..][..width], shift, scale, y, self.epsilon as f32);
             }
         });
         tensor(y, x.shape())
@@ -133,7 +127,7 @@ impl Kernel<3> for ScaledLayerNorm {
             let x = &values(&x)[b * tokens * width..][..tokens * width];
             let scale = &values(&scale)[b * width..][..width];
             let (d_shift, d_scale) = condition.split_at_mut(width);
-            scaled_backward(x, scale, grad, d_shift, d_scale, self.one, self.epsilon as f32);
+            scaled_backward(x, scale, grad, d_shift, d_scale, 1.0, self.epsilon as f32);
         });
         let half = |offset: usize| {
             let rows = condition.chunks_exact(2 * width).flat_map(|row| &row[offset..offset + width]);
@@ -167,29 +161,14 @@ fn project(x: &[f32], grad: &mut [f32], mean: f32, inverse: f32) {
 }
 
 vectorized! {
-    fn normalise(rows: &mut [f32], width: usize, epsilon: f32) {
-        for row in rows.chunks_exact_mut(width) {
-            let (mean, inverse) = moments(row, epsilon);
-            for x in row {
-                *x = (*x - mean) * inverse;
-            }
-        }
-    }
-
-    fn backward(x: &[f32], grad: &mut [f32], width: usize, epsilon: f32) {
-        for (x, grad) in x.chunks_exact(width).zip(grad.chunks_exact_mut(width)) {
-            let (mean, inverse) = moments(x, epsilon);
-            project(x, grad, mean, inverse);
-        }
-    }
-
-    fn scaled(x: &[f32], shift: &[f32], scale: &[f32], y: &mut [f32], one: f32, epsilon: f32) {
+    fn modulate(x: &[f32], shift: &[f32], scale: &[f32], y: &mut [f32], epsilon: f32) {
         let (mean, inverse) = moments(x, epsilon);
         for (((y, x), shift), scale) in y.iter_mut().zip(x).zip(shift).zip(scale) {
-            *y = (x - mean) * inverse * (one + scale) + shift;
+            *y = (x - mean) * inverse * (1.0 + scale) + shift;
         }
     }
 
+    /// Of rows that were normalised, multiplied by `one + scale` and shifted.
     fn scaled_backward(x: &[f32], scale: &[f32], grad: &mut [f32], d_shift: &mut [f32], d_scale: &mut [f32], one: f32, epsilon: f32) {
         let width = scale.len();
         let (d_shift, d_scale) = (&mut d_shift[..width], &mut d_scale[..width]);
@@ -215,7 +194,11 @@ mod tests {
     #[test]
     fn layer_norm_is_its_composition() {
         for shape in SHAPES {
-            check([shape], |[x]| layer_norm(x, 1e-2), |[x]| composed(x, 1e-2));
+            let composed = |[x]: [Tensor<3>; 1]| {
+                let x = x.clone() - x.mean_dim(2);
+                x.clone() / (x.square().mean_dim(2) + 1e-2).sqrt()
+            };
+            check([shape], |[x]| layer_norm(x, 1e-2), composed);
         }
     }
 
@@ -225,18 +208,18 @@ mod tests {
             check(
                 [[batch, tokens, width], [batch, 1, width], [batch, 1, width]],
                 |[x, shift, scale]| modulated_layer_norm(x, shift.squeeze_dim(1), scale.squeeze_dim(1), 1e-2),
-                |[x, shift, scale]| modulated(x, shift.squeeze_dim(1), scale.squeeze_dim(1), 1e-2),
+                |[x, shift, scale]| composed(x, shift.squeeze_dim(1), scale.squeeze_dim(1), 1e-2),
             );
         }
     }
 
     #[test]
-    fn affine_layer_norm_is_its_composition() {
+    fn affine_layer_norm_is_burns() {
         for [batch, tokens, width] in SHAPES {
             check(
                 [[batch, tokens, width], [1, 1, width], [1, 1, width]],
                 |[x, weight, bias]| affine_layer_norm(x, weight.reshape([width]), bias.reshape([width]), 1e-2),
-                |[x, weight, bias]| affine(x, weight.reshape([width]), bias.reshape([width]), 1e-2),
+                |[x, weight, bias]| module::layer_norm(x, weight.reshape([width]), Some(bias.reshape([width])), 1e-2),
             );
         }
     }
