@@ -46,22 +46,46 @@ impl Error {
     }
 }
 
-/// A setting that is out of its range, or does not go with the others: a sentence for whoever wrote it, which names the key.
+/// A setting that is out of its range, or does not go with the others.
+///
+/// ```
+/// use mixflow_backbones::sit::SitConfig;
+///
+/// let invalid = SitConfig { depth: 0, ..SitConfig::small(2) }.check().unwrap_err().within("network");
+/// assert_eq!(invalid.key, "network.depth");
+/// assert_eq!(invalid.to_string(), "network.depth must be at least 1, found 0");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct Invalid(String);
-
-impl Invalid {
-    /// The same as part of something larger, whose name comes first: "network: " or "training.".
-    #[must_use]
-    pub fn within(self, place: &str) -> Self {
-        Self(format!("{place}{self}"))
-    }
+#[error("{key} {reason}")]
+pub struct Invalid {
+    /// Path of the key, from the outermost object that was checked: `training.batch`. Of several that do not fit, the one to
+    /// change.
+    pub key: String,
+    /// What is wrong: the rest of a sentence that starts with the key, for whoever wrote it.
+    pub reason: String,
 }
 
-impl<T: Into<String>> From<T> for Invalid {
-    fn from(sentence: T) -> Self {
-        Self(sentence.into())
+impl Invalid {
+    /// Says `reason` of `key`, which begins the sentence.
+    pub fn new(key: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self { key: key.into(), reason: reason.into() }
+    }
+
+    /// Refuses zeros: names the first.
+    ///
+    /// # Errors
+    /// If one is 0.
+    pub fn unless_positive<T: PartialEq + Default>(sizes: &[(&str, T)]) -> Result<(), Self> {
+        match sizes.iter().find(|(_, size)| *size == T::default()) {
+            Some((key, _)) => Err(Self::new(*key, "must be at least 1, found 0")),
+            None => Ok(()),
+        }
+    }
+
+    /// The same of an object that is the value of `key`.
+    #[must_use]
+    pub fn within(self, key: &str) -> Self {
+        Self { key: format!("{key}.{}", self.key), ..self }
     }
 }
 

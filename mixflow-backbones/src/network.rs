@@ -153,7 +153,7 @@ impl Network {
 }
 
 impl NetworkConfig {
-    /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
+    /// What is wrong with these numbers, if anything.
     pub fn check(&self) -> Result<(), Invalid> {
         networks!(inside Self, self, config => config.check())
     }

@@ -5,20 +5,12 @@ use burn::tensor::Device;
 use crate::Invalid;
 use crate::init::Initializer;
 
-/// Refuses zeros: names the first.
-pub(crate) fn positive(sizes: &[(&str, usize)]) -> Result<(), Invalid> {
-    match sizes.iter().find(|(_, size)| *size == 0) {
-        Some((name, _)) => Err(format!("{name} must be at least 1, found 0").into()),
-        None => Ok(()),
-    }
-}
-
 /// Refuses an image that is not made of whole patches.
 pub(crate) fn patches_fit(input_size: usize, patch: usize) -> Result<(), Invalid> {
     if input_size.is_multiple_of(patch) {
         return Ok(());
     }
-    Err(format!("input_size must be divisible by patch, found {input_size} and {patch}").into())
+    Err(Invalid::new("input_size", format!("must be divisible by patch, found {input_size} and {patch}")))
 }
 
 /// Refuses tokens that are not made of whole heads, or have no place in a sine-cosine table.
@@ -26,7 +18,7 @@ pub(crate) fn heads_fit(width: usize, heads: usize) -> Result<(), Invalid> {
     if width.is_multiple_of(4) && width.is_multiple_of(heads) {
         return Ok(());
     }
-    Err(format!("width must be divisible by 4 and by heads, found width {width} and {heads} heads").into())
+    Err(Invalid::new("width", format!("must be divisible by 4 and by heads, found width {width} and {heads} heads")))
 }
 
 /// # Panics
@@ -62,11 +54,11 @@ pub(crate) fn countable(depth: usize, side: usize, labels: usize, widths: &[f64]
     if most <= 2f64.powi(60) {
         return Ok(());
     }
-    Err(format!(
-        "{depth} blocks on {side} x {side} tokens, {labels} labels and layers of {width} together are more than can be \
-         counted: make them smaller"
-    )
-    .into())
+    let reason = format!(
+        "and other sizes must be smaller: {depth} blocks on {side} x {side} tokens, {labels} labels and layers of {width} together are more \
+         than can be counted"
+    );
+    Err(Invalid::new("depth", reason))
 }
 
 /// Numbers of a patch of an image.

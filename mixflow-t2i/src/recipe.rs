@@ -148,18 +148,19 @@ impl NetworkSettings for TextNetworkConfig {
     }
 
     fn check(&self) -> Result<(), Invalid> {
-        self.transformer.check().map_err(|fault| fault.within("transformer: "))?;
+        self.transformer.check().map_err(|fault| fault.within("transformer"))?;
         if self.prompts == 0 {
-            return Err("prompts must be at least 1, found 0".into());
+            return Err(Invalid::new("prompts", "must be at least 1, found 0"));
         }
         let TextEncoderConfig::Words(words) = self.text else { return Ok(()) };
-        words.check().map_err(|fault| fault.within("text: "))?;
+        words.check().map_err(|fault| fault.within("text"))?;
         let (context, pooled) = (self.transformer.context_width, self.transformer.pooled_width);
         if (context, pooled) != (words.width, words.width) {
-            return Err(format!(
-                "text.width must be what the transformer takes, context_width {context} and pooled_width {pooled}, found {}",
+            let reason = format!(
+                "must be what the transformer takes, context_width {context} and pooled_width {pooled}, found {}",
                 words.width
-            ).into());
+            );
+            return Err(Invalid::new("text.width", reason));
         }
         Ok(())
     }

@@ -27,7 +27,7 @@ impl Words {
     pub fn check(&self) -> Result<(), Invalid> {
         for (name, value) in [("width", self.width), ("tokens", self.tokens)] {
             if !(1..=65_536).contains(&value) {
-                return Err(format!("{name} must be from 1 to 65536, found {value}").into());
+                return Err(Invalid::new(name, format!("must be from 1 to 65536, found {value}")));
             }
         }
         Ok(())

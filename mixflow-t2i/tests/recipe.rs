@@ -70,11 +70,11 @@ fn the_recipe_of_stable_diffusion_is_of_the_published_network() {
 #[test]
 fn faults_are_named() {
     for (change, words) in [
-        ("network.prompts=0", "network: prompts must be at least 1"),
-        ("network.text.width=32", "text.width must be what the transformer takes, context_width 64"),
+        ("network.prompts=0", "network.prompts must be at least 1"),
+        ("network.text.width=32", "network.text.width must be what the transformer takes, context_width 64"),
         ("network.text.words=1", "unknown key `words`"),
         ("network.text={\"kind\":\"letters\"}", "letters"),
-        ("network.transformer.heads=5", "transformer: "),
+        ("network.transformer.heads=5", "network.transformer.width must"),
     ] {
         let error = read_text_recipe("words", &[change.into()]).unwrap_err().to_string();
         assert!(error.contains(words), "{change}: {error}");

@@ -122,7 +122,7 @@ fn what_is_wrong_with_a_decoders_recipe_is_named() {
         ("training.parts=3", "--set training.parts=3: training.batch must be divisible"),
         ("training.perceptual.weights=[]", "training.perceptual.weights must name"),
         ("training.adversarial.limit=0", "training.adversarial.limit must be above 0"),
-        ("decoder.grid=3", "set decoder.features=16 and decoder.grid=2"),
+        ("decoder.grid=3", "decoder.features must be 16, and decoder.grid 2: the encoder gives 16 features"),
         ("data={\"kind\":\"latents\",\"path\":\"a\"}", "images, not latents"),
         ("name=../up", "name"),
     ] {

@@ -193,7 +193,7 @@ fn what_does_not_fit_is_refused_by_name() {
             SIZE,
             &Device::default(),
         ),
-        "3 channels",
+        "image_channels must be 3",
     );
     refuse(
         LatentEncoder::kl(

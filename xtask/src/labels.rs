@@ -30,7 +30,7 @@ pub(crate) fn numbers<N: Kind>(given: &[String], trained: &Trained<N>) -> Result
         return Err(format!("--labels {}: expected classes between its commas, found none", given.join(",")).into());
     }
     let number = |label: &String| {
-        class_number(label.trim(), &names, classes).map_err(|reason| format!("--labels {label}: {reason}").into())
+        class_number(label.trim(), &names, classes).map_err(|invalid| format!("--labels: {invalid}").into())
     };
     given.iter().map(number).collect()
 }

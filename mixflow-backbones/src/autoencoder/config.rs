@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Decoder, Encoder, KlAutoencoder};
 use crate::init::Initializer;
-use crate::sizes::{demand, positive};
+use crate::sizes::demand;
 use crate::{Convolution, Invalid};
 
 /// Shape of a [`KlAutoencoder`] and normalisation of its latents.
@@ -57,31 +57,36 @@ impl KlAutoencoderConfig {
         Self { latent_channels: 16, quant_conv: false, scale: 1.5305, shift: 0.0609, ..Self::stable_diffusion() }
     }
 
-    /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
+    /// What is wrong with these numbers, if anything.
     pub fn check(&self) -> Result<(), Invalid> {
-        positive(&[
+        Invalid::unless_positive(&[
             ("image_channels", self.image_channels),
             ("latent_channels", self.latent_channels),
             ("depth", self.depth),
             ("groups", self.groups),
-            ("the number of widths", self.widths.len()),
+            ("widths", self.widths.len()),
         ])?;
         // 2^16 pixels a latent: beyond that, sizes overflow before they mean anything.
         if self.widths.len() > 17 {
-            return Err(format!("there can be at most 17 widths, found {}", self.widths.len()).into());
+            return Err(Invalid::new("widths", format!("must be at most 17, found {}", self.widths.len())));
         }
         if let Some(width) = self.widths.iter().find(|&&width| width == 0 || !width.is_multiple_of(self.groups)) {
-            return Err(format!("widths must be divisible by groups, found {width} and {}", self.groups).into());
+            let reason = format!("must be divisible by groups, found {width} and {}", self.groups);
+            return Err(Invalid::new("widths", reason));
         }
         const LARGEST: usize = 1 << 16;
-        let widths = self.widths.iter().chain([&self.image_channels, &self.latent_channels, &self.depth]);
-        if let Some(size) = widths.copied().find(|size| *size > LARGEST) {
-            return Err(format!("widths, channels and depth must be at most {LARGEST}, found {size}").into());
+        let sizes = [
+            ("widths", self.widths.iter().copied().max().unwrap_or(0)),
+            ("image_channels", self.image_channels),
+            ("latent_channels", self.latent_channels),
+            ("depth", self.depth),
+        ];
+        if let Some((key, size)) = sizes.into_iter().find(|(_, size)| *size > LARGEST) {
+            return Err(Invalid::new(key, format!("must be at most {LARGEST}, found {size}")));
         }
         if !(self.scale.is_finite() && self.scale > 0.0 && self.shift.is_finite()) {
-            return Err(
-                format!("scale must be positive and shift finite, found {} and {}", self.scale, self.shift).into()
-            );
+            let reason = format!("must be positive and shift finite, found {} and {}", self.scale, self.shift);
+            return Err(Invalid::new("scale", reason));
         }
         Ok(())
     }
@@ -121,13 +126,10 @@ mod tests {
         assert_eq!(config.check(), Ok(()));
         for (fault, expected) in [
             (KlAutoencoderConfig { depth: 0, ..config.clone() }, "depth must be"),
-            (KlAutoencoderConfig { widths: vec![], ..config.clone() }, "the number of widths must be"),
-            (KlAutoencoderConfig { widths: vec![32; 18], ..config.clone() }, "there can be at most 17"),
+            (KlAutoencoderConfig { widths: vec![], ..config.clone() }, "widths must be at least 1"),
+            (KlAutoencoderConfig { widths: vec![32; 18], ..config.clone() }, "widths must be at most 17"),
             (KlAutoencoderConfig { widths: vec![128, 100], ..config.clone() }, "widths must be divisible"),
-            (
-                KlAutoencoderConfig { widths: vec![1 << 20], ..config.clone() },
-                "widths, channels and depth must be at most",
-            ),
+            (KlAutoencoderConfig { widths: vec![1 << 20], ..config.clone() }, "widths must be at most 65536"),
             (KlAutoencoderConfig { scale: f64::NAN, ..config.clone() }, "scale must be positive"),
         ] {
             let found = fault.check().unwrap_err().to_string();

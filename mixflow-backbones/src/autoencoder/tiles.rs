@@ -27,11 +27,11 @@ impl Default for TileConfig {
 }
 
 impl TileConfig {
-    /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
+    /// What is wrong with these numbers, if anything.
     pub fn check(&self) -> Result<(), Invalid> {
         if self.side == 0 || 2 * self.overlap > self.side {
             let Self { side, overlap } = self;
-            return Err(format!("tiles must overlap by at most half their side, found {overlap} of {side}").into());
+            return Err(Invalid::new("overlap", format!("must be at most half the side, found {overlap} of {side}")));
         }
         Ok(())
     }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use super::{Features, Head, Heads};
 use crate::Invalid;
 use crate::init::Initializer;
-use crate::sizes::{countable, demand, patch_values, patches_fit, positive};
+use crate::sizes::{countable, demand, patch_values, patches_fit};
 
 /// Shape of a discriminator. The default is RAE's: DINO ViT-S/8 and heads with kernels of nine tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,10 +46,10 @@ impl Default for DiscriminatorConfig {
 }
 
 impl DiscriminatorConfig {
-    /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
+    /// What is wrong with these numbers, if anything.
     pub fn check(&self) -> Result<(), Invalid> {
         let Self { input_size, patch, width, depth, heads, hidden, ref taps, kernel } = *self;
-        positive(&[
+        Invalid::unless_positive(&[
             ("input_size", input_size),
             ("patch", patch),
             ("width", width),
@@ -58,16 +58,18 @@ impl DiscriminatorConfig {
             ("hidden", hidden),
         ])?;
         if !width.is_multiple_of(heads) {
-            return Err(format!("width must be divisible by heads, found width {width} and {heads} heads").into());
+            let reason = format!("must be divisible by heads, found width {width} and {heads} heads");
+            return Err(Invalid::new("width", reason));
         }
         patches_fit(input_size, patch)?;
         if !taps.is_sorted_by(|a, b| a < b) || taps.last().is_some_and(|last| *last >= depth) {
-            return Err(format!("taps must ascend and be below depth, {depth}, found {taps:?}").into());
+            return Err(Invalid::new("taps", format!("must ascend and be below depth, {depth}, found {taps:?}")));
         }
         countable(depth, input_size / patch, 0, &[width as f64, hidden as f64, patch_values(3, patch)])?;
         let tokens = (input_size / patch).pow(2);
         if kernel.is_multiple_of(2) || kernel > tokens {
-            return Err(format!("kernel must be odd and at most the number of tokens, {tokens}, found {kernel}").into());
+            let reason = format!("must be odd and at most the number of tokens, {tokens}, found {kernel}");
+            return Err(Invalid::new("kernel", reason));
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::block::FinalLayer;
 use crate::embed::{FourierEmbedding, LabelEmbedding, PatchEmbedding, RotaryTable, sin_cos_2d};
 use crate::init::Initializer;
 use crate::lightning_dit::LightningParts;
-use crate::sizes::{countable, demand, parameters, positive};
+use crate::sizes::{countable, demand, parameters};
 
 /// Shape of a [`DitDh`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -111,13 +111,17 @@ impl DitDhConfig {
         }
     }
 
-    /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
+    /// What is wrong with these numbers, if anything.
     pub fn check(&self) -> Result<(), Invalid> {
-        positive(&[("input_size", self.input_size), ("channels", self.channels), ("classes", self.classes)])?;
+        Invalid::unless_positive(&[
+            ("input_size", self.input_size),
+            ("channels", self.channels),
+            ("classes", self.classes),
+        ])?;
         for (name, stack) in [("encoder", &self.encoder), ("head", &self.head)] {
-            positive(&[("depth", stack.depth)])
+            Invalid::unless_positive(&[("depth", stack.depth)])
                 .and_then(|()| LightningParts::check(stack.block()))
-                .map_err(|fault| format!("{name}: {fault}"))?;
+                .map_err(|fault| fault.within(name))?;
         }
         let Self { encoder, head, .. } = self;
         let widths = [encoder.width, encoder.hidden, head.width, head.hidden, self.channels, 256];

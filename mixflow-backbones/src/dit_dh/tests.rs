@@ -90,10 +90,10 @@ fn configurations_that_make_no_sense_are_refused_in_words() {
         config.check().expect_err("a fault").to_string()
     };
     assert_eq!(fault(|c| c.classes = 0), "classes must be at least 1, found 0");
-    assert_eq!(fault(|c| c.encoder.depth = 0), "encoder: depth must be at least 1, found 0");
+    assert_eq!(fault(|c| c.encoder.depth = 0), "encoder.depth must be at least 1, found 0");
     assert_eq!(
         fault(|c| c.head.heads = 5),
-        "head: width must be divisible by 4 times heads, found width 128 and 5 heads"
+        "head.width must be divisible by 4 times heads, found width 128 and 5 heads"
     );
 }
 

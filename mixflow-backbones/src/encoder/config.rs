@@ -8,7 +8,7 @@ use super::{Dinov2, Encoder, Mae, Normalisation, Preprocessing, Siglip2};
 use crate::Invalid;
 use crate::block::Gelu;
 use crate::init::Initializer;
-use crate::sizes::{countable, demand, heads_fit, parameters, patch_values, positive};
+use crate::sizes::{countable, demand, heads_fit, parameters, patch_values};
 use crate::vit::VitBlockConfig;
 
 /// Shape of an [`Encoder`].
@@ -103,10 +103,10 @@ impl EncoderConfig {
         }
     }
 
-    /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
+    /// What is wrong with these numbers, if anything.
     pub fn check(&self) -> Result<(), Invalid> {
         let Self { channels, input_size, table_size, patch, width, heads, .. } = *self;
-        positive(&[
+        Invalid::unless_positive(&[
             ("channels", channels),
             ("input_size", input_size),
             ("table_size", table_size),
@@ -117,16 +117,20 @@ impl EncoderConfig {
             ("hidden", self.hidden),
         ])?;
         if !input_size.is_multiple_of(patch) || table_size < patch {
-            return Err(format!(
-                "input_size must be divisible by patch and table_size not below it, found {input_size}, {table_size} and {patch}"
-            ).into());
+            let reason = format!(
+                "must be divisible by patch and table_size not below it, found {input_size}, {table_size} and {patch}"
+            );
+            return Err(Invalid::new("input_size", reason));
         }
         heads_fit(width, heads)?;
         if self.registers > 0 && self.architecture != Architecture::Dinov2 {
-            return Err(format!("registers must be 0 but for dinov2, found {}", self.registers).into());
+            return Err(Invalid::new("registers", format!("must be 0 but for dinov2, found {}", self.registers)));
         }
         if self.normalisation == Normalisation::ImageNet && channels != 3 {
-            return Err(format!("the image-net normalisation is for 3 channels, found {channels}").into());
+            return Err(Invalid::new(
+                "channels",
+                format!("must be 3 for the image-net normalisation, found {channels}"),
+            ));
         }
         let widths = [width as f64, self.hidden as f64, patch_values(channels, patch)];
         countable(self.depth, self.grid().max(self.table_side()), self.registers, &widths)

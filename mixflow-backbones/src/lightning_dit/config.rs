@@ -10,7 +10,7 @@ use crate::block::FinalLayer;
 use crate::dit_dh::Stack;
 use crate::embed::{FourierEmbedding, LabelEmbedding, PatchEmbedding, RotaryTable, sin_cos_2d};
 use crate::init::Initializer;
-use crate::sizes::{countable, demand, parameters, patch_values, patches_fit, positive};
+use crate::sizes::{countable, demand, parameters, patch_values, patches_fit};
 
 /// Shape of a [`LightningDit`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,10 +73,10 @@ impl LightningDitConfig {
         }
     }
 
-    /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
+    /// What is wrong with these numbers, if anything.
     pub fn check(&self) -> Result<(), Invalid> {
         let Self { input_size, patch, channels, depth, classes, .. } = *self;
-        positive(&[
+        Invalid::unless_positive(&[
             ("input_size", input_size),
             ("patch", patch),
             ("channels", channels),

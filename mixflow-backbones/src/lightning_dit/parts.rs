@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::block::{AdaLnBlock, Attention, NormKind, Perceptron, PerceptronKind};
 use crate::init::Initializer;
-use crate::sizes::{block_multiply_adds, positive};
+use crate::sizes::block_multiply_adds;
 use crate::{Invalid, Linear};
 
 /// The parts of a block; the default is that of every published network.
@@ -46,11 +46,10 @@ impl LightningParts {
 
     /// What is wrong with a block of these numbers, if anything.
     pub(crate) fn check([width, heads, hidden]: [usize; 3]) -> Result<(), Invalid> {
-        positive(&[("width", width), ("heads", heads), ("hidden", hidden)])?;
+        Invalid::unless_positive(&[("width", width), ("heads", heads), ("hidden", hidden)])?;
         if !width.is_multiple_of(heads.saturating_mul(4)) {
-            return Err(
-                format!("width must be divisible by 4 times heads, found width {width} and {heads} heads").into()
-            );
+            let reason = format!("must be divisible by 4 times heads, found width {width} and {heads} heads");
+            return Err(Invalid::new("width", reason));
         }
         Ok(())
     }

@@ -9,7 +9,7 @@ use crate::Invalid;
 use crate::block::Gelu;
 use crate::embed::sin_cos_2d;
 use crate::init::Initializer;
-use crate::sizes::{countable, demand, heads_fit, parameters, patch_values, positive};
+use crate::sizes::{countable, demand, heads_fit, parameters, patch_values};
 use crate::vit::{LayerNorm, VitBlockConfig};
 
 /// Shape of a [`Decoder`].
@@ -55,9 +55,9 @@ impl DecoderConfig {
         Self { features: 768, grid: 16, patch: 16, channels: 3, width, depth, heads, hidden }
     }
 
-    /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
+    /// What is wrong with these numbers, if anything.
     pub fn check(&self) -> Result<(), Invalid> {
-        positive(&[
+        Invalid::unless_positive(&[
             ("features", self.features),
             ("grid", self.grid),
             ("patch", self.patch),

@@ -10,7 +10,7 @@ use crate::block::{AdaLnBlock, NormKind};
 use crate::dit_dh::Stack;
 use crate::init::Initializer;
 use crate::sit::SitConfig;
-use crate::sizes::{countable, demand, parameters, positive};
+use crate::sizes::{countable, demand, parameters};
 
 /// Shape of a [`Repa`].
 ///
@@ -110,21 +110,19 @@ impl RepaConfig {
         }
     }
 
-    /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
+    /// What is wrong with these numbers, if anything.
     pub fn check(&self) -> Result<(), Invalid> {
         self.sit().check()?;
         let Self { depth, encoder_depth, .. } = *self;
         if !(1..=depth).contains(&encoder_depth) {
-            return Err(format!("encoder_depth must be from 1 to depth, {depth}, found {encoder_depth}").into());
+            let reason = format!("must be from 1 to depth, {depth}, found {encoder_depth}");
+            return Err(Invalid::new("encoder_depth", reason));
         }
         if self.projectors.is_empty() || self.projectors.contains(&0) {
-            return Err(format!(
-                "projectors must be one width or several, none of them 0, found {:?}",
-                self.projectors
-            )
-            .into());
+            let reason = format!("must be one width or several, none of them 0, found {:?}", self.projectors);
+            return Err(Invalid::new("projectors", reason));
         }
-        positive(&[("projector_hidden", self.projector_hidden)])?;
+        Invalid::unless_positive(&[("projector_hidden", self.projector_hidden)])?;
         let projector = |&features: &usize| features as f64 + self.projector_hidden as f64;
         let projectors = self.projectors.iter().map(projector).sum::<f64>();
         countable(depth, self.side(), 0, &[self.width as f64, projectors])

@@ -10,9 +10,7 @@ use crate::block::{AdaLnBlock, Attention, FinalLayer, Gelu, Mlp, NormKind};
 use crate::dit_dh::Stack;
 use crate::embed::{LabelEmbedding, PatchEmbedding, TimestepEmbedding, sin_cos_2d};
 use crate::init::Initializer;
-use crate::sizes::{
-    block_multiply_adds, countable, demand, heads_fit, parameters, patch_values, patches_fit, positive,
-};
+use crate::sizes::{block_multiply_adds, countable, demand, heads_fit, parameters, patch_values, patches_fit};
 
 /// Shape of a [`Sit`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,10 +81,10 @@ impl SitConfig {
         }
     }
 
-    /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
+    /// What is wrong with these numbers, if anything.
     pub fn check(&self) -> Result<(), Invalid> {
         let Self { input_size, patch, width, heads, .. } = *self;
-        positive(&[
+        Invalid::unless_positive(&[
             ("input_size", input_size),
             ("patch", patch),
             ("channels", self.channels),

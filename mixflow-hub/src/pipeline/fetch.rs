@@ -38,8 +38,8 @@ impl Client {
         let choose = |names: &[String]| {
             let layout = match &address.file {
                 Some(file) => Layout::of_file(file, names),
-                None => Layout::of(names).map_err(|reason| {
-                    self.unknown(repository, format!("{reason}; name a file, as hf://{repository}/FILE"))
+                None => Layout::of(names).map_err(|unknown| {
+                    self.unknown(repository, format!("{unknown}; name a file, as hf://{repository}/FILE"))
                 })?,
             };
             if !names.contains(&layout.weights) {

@@ -58,7 +58,8 @@ impl FromHub for Pipeline {
         let tell: Tell<'_> = &mut tell;
         address.check_whole()?;
         let choose = |names: &[String]| {
-            let layout = Layout::of(names).map_err(|reason| client.unknown(&address.repository, reason))?;
+            let layout =
+                Layout::of(names).map_err(|unknown| client.unknown(&address.repository, unknown.to_string()))?;
             Ok(((), layout.wanted(names)))
         };
         let ((), snapshot) = client.chosen(address, choose, &mut *tell)?;

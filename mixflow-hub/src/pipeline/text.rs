@@ -92,6 +92,8 @@ fn text_files(names: &[String]) -> Result<Vec<&str>, String> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use mixflow::pipeline::UnknownLayout;
+
     use super::*;
 
     fn owned(names: &[&str]) -> Vec<String> {
@@ -147,6 +149,6 @@ mod tests {
         for names in [owned(&["README.md", "transformer/config.json"]), vec![]] {
             assert!(text_files(&names).unwrap_err().contains("is no Stable Diffusion 3"));
         }
-        assert!(Layout::of(&names).unwrap_err().contains("TextPipeline"));
+        assert_eq!(Layout::of(&names), Err(UnknownLayout::TextToImage));
     }
 }

@@ -79,7 +79,7 @@ impl MmDitConfig {
         Self { width: 2432, depth: 38, heads: 38, qk_norm: true, ..Self::stable_diffusion_3_medium() }
     }
 
-    /// What is wrong with these numbers, if anything: a sentence for whoever wrote them.
+    /// What is wrong with these numbers, if anything.
     pub fn check(&self) -> Result<(), Invalid> {
         let Self { input_size, patch, width, depth, heads, .. } = *self;
         for (name, value) in [
@@ -94,25 +94,25 @@ impl MmDitConfig {
             ("table", self.table),
         ] {
             if !(1..=LARGEST).contains(&value) {
-                return Err(format!("{name} must be from 1 to {LARGEST}, found {value}").into());
+                return Err(Invalid::new(name, format!("must be from 1 to {LARGEST}, found {value}")));
             }
         }
         if !input_size.is_multiple_of(patch) {
-            return Err(format!("input_size must be divisible by patch, found {input_size} and {patch}").into());
+            let reason = format!("must be divisible by patch, found {input_size} and {patch}");
+            return Err(Invalid::new("input_size", reason));
         }
         if !width.is_multiple_of(4) || !width.is_multiple_of(heads) {
-            return Err(
-                format!("width must be divisible by 4 and by heads, found width {width} and {heads} heads").into()
-            );
+            let reason = format!("must be divisible by 4 and by heads, found width {width} and {heads} heads");
+            return Err(Invalid::new("width", reason));
         }
         if input_size / patch > self.table {
             let (side, table) = (input_size / patch, self.table);
-            return Err(
-                format!("the table must hold latents of input_size, {side} tokens a side, found {table}").into()
-            );
+            let reason = format!("must hold latents of input_size, {side} tokens a side, found {table}");
+            return Err(Invalid::new("table", reason));
         }
         if let Some(block) = self.dual_attention.iter().find(|&&block| block >= depth) {
-            return Err(format!("dual_attention must be numbers of blocks, 0 to {}, found {block}", depth - 1).into());
+            let reason = format!("must be numbers of blocks, 0 to {}, found {block}", depth - 1);
+            return Err(Invalid::new("dual_attention", reason));
         }
         Ok(())
     }

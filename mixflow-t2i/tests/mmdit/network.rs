@@ -185,7 +185,7 @@ fn what_makes_no_sense_is_refused() {
         (MmDitConfig { table: 1 << 40, ..tiny() }, "table must be from 1"),
         (MmDitConfig { input_size: 3, ..tiny() }, "input_size must be divisible by patch"),
         (MmDitConfig { heads: 3, ..tiny() }, "3 heads"),
-        (MmDitConfig { table: 1, ..tiny() }, "the table must hold latents of input_size, 2 tokens a side, found 1"),
+        (MmDitConfig { table: 1, ..tiny() }, "table must hold latents of input_size, 2 tokens a side, found 1"),
         (MmDitConfig { dual_attention: vec![1, 3], ..tiny() }, "numbers of blocks, 0 to 2, found 3"),
     ] {
         let fault = config.check().expect_err("it makes no sense").to_string();

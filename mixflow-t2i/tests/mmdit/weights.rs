@@ -168,7 +168,7 @@ fn other_configurations_are_refused() {
         (&MEDIUM.replace("rms_norm", "layer_norm"), r#"qk_norm must be null or "rms_norm", found "layer_norm""#),
         (&MEDIUM.replace("1536", "1535"), "caption_projection_dim must be 24 heads of 64, found 1535"),
         (&MEDIUM.replace(r#""out_channels": 16"#, r#""out_channels": 32"#), "out_channels must be in_channels"),
-        (&MEDIUM.replace("384", "63"), "the table must hold latents of input_size, 64 tokens a side, found 63"),
+        (&MEDIUM.replace("384", "63"), "table must hold latents of input_size, 64 tokens a side, found 63"),
     ] {
         let error = read(text).expect_err(complaint).to_string();
         assert!(error.contains(complaint), "{error}");

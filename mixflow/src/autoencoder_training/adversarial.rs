@@ -11,9 +11,9 @@ use mixflow_backbones::weights::Weights;
 use serde::{Deserialize, Serialize};
 
 use super::diff_augment::DiffAugment;
-use super::{positive, rgb};
+use super::rgb;
 use crate::Error;
-use crate::train::OptimizerConfig;
+use crate::train::{OptimizerConfig, positive};
 
 /// An adversarial loss in the training of a decoder. Values that are not given are RAE's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -56,13 +56,13 @@ fn always() -> f64 {
 impl AdversarialConfig {
     /// What is wrong with these values, if anything.
     pub fn check(&self) -> Result<(), Invalid> {
-        self.network.check().map_err(|fault| fault.within("network: "))?;
+        self.network.check().map_err(|fault| fault.within("network"))?;
         positive("weight", self.weight)?;
         positive("limit", self.limit)?;
         if !(0.0..=1.0).contains(&self.augment) {
-            return Err(format!("augment must be in [0, 1], found {}", self.augment).into());
+            return Err(Invalid::new("augment", format!("must be in [0, 1], found {}", self.augment)));
         }
-        self.optimizer.check().map_err(|fault| fault.within("optimizer."))
+        self.optimizer.check().map_err(|fault| fault.within("optimizer"))
     }
 
     /// The frozen part of the discriminator, read.

@@ -35,7 +35,7 @@ use mixflow_backbones::rae::{LatentStatistics, to_planes};
 use serde::{Deserialize, Serialize};
 
 use crate::data::{self, Dataset, Loader, LoaderConfig};
-use crate::train::{OptimizerConfig, check_positions};
+use crate::train::{OptimizerConfig, check_steps};
 use crate::{Error, device};
 
 /// How a decoder learns to undo an encoder: the mean absolute difference of pixels in [0, 1] and, where they are given, a
@@ -88,42 +88,30 @@ fn thousand() -> u64 {
 impl RaeTraining {
     /// What is wrong with these numbers, if anything.
     pub fn check(&self) -> Result<(), Invalid> {
-        for (name, value) in [
-            ("steps", self.steps),
-            ("batch", self.batch as u64),
-            ("parts", self.parts as u64),
-            ("checkpoint_every", self.checkpoint_every),
-        ] {
-            if value == 0 {
-                return Err(format!("{name} must be at least 1, found 0").into());
-            }
-        }
-        check_positions(self.steps, self.batch, self.workers)?;
-        if !self.batch.is_multiple_of(self.parts) {
-            let (batch, parts) = (self.batch, self.parts);
-            return Err(format!("batch must be divisible by parts, found {batch} and {parts}").into());
-        }
+        check_steps(self.steps, self.batch, ("parts", self.parts), self.checkpoint_every, self.workers)?;
         if !(self.noise >= 0.0 && self.noise.is_finite()) {
-            return Err(format!("noise must be at least 0, found {}", self.noise).into());
+            return Err(Invalid::new("noise", format!("must be at least 0, found {}", self.noise)));
         }
-        self.optimizer.check().map_err(|fault| fault.within("optimizer."))?;
+        self.optimizer.check().map_err(|fault| fault.within("optimizer"))?;
         if let Some(perceptual) = &self.perceptual {
-            perceptual.check().map_err(|fault| fault.within("perceptual."))?;
+            perceptual.check().map_err(|fault| fault.within("perceptual"))?;
         }
         let Some(adversarial) = &self.adversarial else { return Ok(()) };
-        adversarial.check().map_err(|fault| fault.within("adversarial."))
+        adversarial.check().map_err(|fault| fault.within("adversarial"))
     }
 
     /// What keeps the losses from seeing images of this many channels and this side, if anything.
     pub fn check_images(&self, channels: usize, side: usize) -> Result<(), Invalid> {
         let seen = self.perceptual.is_some() || self.adversarial.is_some();
         if seen && channels != 1 && channels != 3 {
-            return Err(
-                format!("perceptual and adversarial losses see grey or RGB images, not {channels} channels").into()
-            );
+            let key = if self.perceptual.is_some() { "perceptual" } else { "adversarial" };
+            return Err(Invalid::new(key, format!("sees grey or RGB images, not {channels} channels")));
         }
         if self.perceptual.is_some() && side < lpips::SMALLEST {
-            return Err(format!("the perceptual loss needs sides of at least {}, found {side}", lpips::SMALLEST).into());
+            return Err(Invalid::new(
+                "perceptual",
+                format!("needs sides of at least {}, found {side}", lpips::SMALLEST),
+            ));
         }
         Ok(())
     }
@@ -164,10 +152,4 @@ fn images(pixels: &[f32], [channels, height, width]: [usize; 3], device: &Device
 fn rgb(images: Tensor<4>) -> Tensor<4> {
     let [batch, channels, height, width] = images.dims();
     if channels == 1 { images.expand([batch, 3, height, width]) } else { images }
-}
-
-fn positive(name: &str, value: f64) -> Result<(), Invalid> {
-    (value > 0.0 && value.is_finite())
-        .then_some(())
-        .ok_or_else(|| format!("{name} must be above 0, found {value}").into())
 }

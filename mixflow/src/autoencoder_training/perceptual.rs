@@ -9,8 +9,9 @@ use mixflow_backbones::lpips::{Lpips, WIDTHS};
 use mixflow_backbones::weights::Weights;
 use serde::{Deserialize, Serialize};
 
-use super::{positive, rgb};
+use super::rgb;
 use crate::Error;
+use crate::train::positive;
 
 /// A perceptual loss, LPIPS, in the training of a decoder.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,10 +43,11 @@ impl PerceptualConfig {
     pub fn check(&self) -> Result<(), Invalid> {
         positive("weight", self.weight)?;
         if self.widths.contains(&0) {
-            return Err(format!("widths must be at least 1, found {:?}", self.widths).into());
+            return Err(Invalid::new("widths", format!("must be at least 1, found {:?}", self.widths)));
         }
         if self.weights.is_empty() {
-            return Err("weights must name the files of the network, torchvision's vgg16 and the heads of lpips".into());
+            let reason = "must name the files of the network, torchvision's vgg16 and the heads of lpips";
+            return Err(Invalid::new("weights", reason));
         }
         Ok(())
     }

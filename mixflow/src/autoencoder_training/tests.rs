@@ -283,7 +283,7 @@ fn losses_that_cannot_be_are_refused_by_name() {
         (refuse(|training| training.noise = -1.0), "noise"),
         (refuse(|training| training.perceptual.as_mut().unwrap().weights.clear()), "perceptual.weights"),
         (refuse(|training| training.perceptual.as_mut().unwrap().weight = 0.0), "perceptual.weight"),
-        (refuse(|training| training.adversarial.as_mut().unwrap().network.kernel = 4), "adversarial.network: kernel"),
+        (refuse(|training| training.adversarial.as_mut().unwrap().network.kernel = 4), "adversarial.network.kernel"),
         (refuse(|training| training.adversarial.as_mut().unwrap().augment = 2.0), "adversarial.augment"),
         (refuse(|training| training.adversarial.as_mut().unwrap().network.taps = vec![2]), "below depth, 2"),
     ] {

@@ -54,28 +54,28 @@ impl Labels {
 /// ```
 ///
 /// # Errors
-/// Says what was expected, in a sentence.
+/// With the text for a key.
 pub fn class_number(text: &str, names: &[String], classes: usize) -> Result<usize, Invalid> {
     /// A thousand names are no help.
     const SHOWN: usize = 40;
     let number = |text: &str| text.parse().ok().filter(|number| *number < classes);
     let out_of_range =
-        |text: &str| Invalid::from(format!("expected classes from 0 to {}, found {text}", classes.saturating_sub(1)));
+        |text: &str| Invalid::new(text, format!("is no class; their numbers are 0 to {}", classes.saturating_sub(1)));
     if let Some(text) = text.strip_prefix('#') {
         return number(text).ok_or_else(|| out_of_range(text));
     }
     match (names.iter().position(|name| name == text), number(text)) {
-        (Some(named), Some(numbered)) if named != numbered => Err(format!(
-            "`{text}` is the name of class #{named} and the number of class `{}`: write #{named} or #{numbered}",
-            names[numbered]
-        )
-        .into()),
+        (Some(named), Some(numbered)) if named != numbered => {
+            let number = format!("the number of class `{}`", names[numbered]);
+            let reason = format!("is the name of class #{named} and {number}: write #{named} or #{numbered}");
+            Err(Invalid::new(format!("`{text}`"), reason))
+        }
         (Some(class), _) | (None, Some(class)) => Ok(class),
         (None, None) if text.parse::<u128>().is_ok() => Err(out_of_range(text)),
         (None, None) => {
             let more = if names.len() > SHOWN { ", ..." } else { "" };
             let known = names.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
-            Err(format!("no class has this name; there are {known}{more}").into())
+            Err(Invalid::new(text, format!("is no class; there are {known}{more}")))
         }
     }
 }

@@ -55,13 +55,13 @@ impl LatentEncoder {
     /// If the configuration is faulty, the image size is not divisible by the autoencoder's factor, or the file cannot be
     /// read or does not fit.
     pub fn kl(config: &KlAutoencoderConfig, weights: &Path, image_size: usize, device: &Device) -> Result<Self, Error> {
-        config.check().map_err(fault)?;
+        config.check().map_err(|invalid| Error::recipe("autoencoder", invalid))?;
         if config.image_channels != 3 {
-            return Err(fault(format!("images have 3 channels, the autoencoder takes {}", config.image_channels)));
+            return Err(fault("image_channels", format!("must be 3, as images have, found {}", config.image_channels)));
         }
         let factor = 1 << (config.widths.len() - 1);
         if image_size == 0 || !image_size.is_multiple_of(factor) {
-            return Err(fault(format!("the size of images must be divisible by {factor}, found {image_size}")));
+            return Err(fault("image_size", format!("must be divisible by {factor}, found {image_size}")));
         }
         let network = config.init(0, device).load(Weights::read(weights)?)?;
         let side = image_size / factor;
@@ -89,7 +89,7 @@ impl LatentEncoder {
     ) -> Result<Self, Error> {
         let encoder = load(config, weights, device)?;
         if image_size == 0 {
-            return Err(fault("the size of images must be at least 1, found 0"));
+            return Err(fault("image_size", "must be at least 1, found 0"));
         }
         let shape = [config.width, config.grid(), config.grid()];
         Ok(Self {
@@ -168,9 +168,9 @@ pub(crate) fn rae_origin(config: &EncoderConfig, weights: &Path, statistics: &Pa
 }
 
 fn load(config: &EncoderConfig, weights: &Path, device: &Device) -> Result<Encoder, Error> {
-    config.check().map_err(fault)?;
+    config.check().map_err(|invalid| Error::recipe("encoder", invalid))?;
     if config.channels != 3 {
-        return Err(fault(format!("images have 3 channels, the encoder takes {}", config.channels)));
+        return Err(fault("channels", format!("must be 3, as images have, found {}", config.channels)));
     }
     Ok(config.init(0, device).load(Weights::read(weights)?)?)
 }
@@ -180,8 +180,8 @@ fn describe(kind: &str, config: &impl Serialize) -> String {
     format!("{kind} {}", serde_json::to_string(config).expect("plain numbers and text are JSON"))
 }
 
-fn fault(reason: impl Into<Invalid>) -> Error {
-    Error::recipe("autoencoder", reason.into())
+fn fault(key: &str, reason: impl Into<String>) -> Error {
+    Error::recipe("autoencoder", Invalid::new(key, reason))
 }
 
 fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f32> {

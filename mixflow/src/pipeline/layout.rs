@@ -20,9 +20,38 @@ pub struct Layout {
     pub rae: [Option<String>; 2],
 }
 
+/// Why the names of files are not those of one published network: the rest of a sentence that starts with the folder.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum UnknownLayout {
+    /// They are of a network for text.
+    #[error(
+        "is text to image, a folder of diffusers: for `mixflow_t2i::TextPipeline` and `cargo xtask-t2i sample --prompt`"
+    )]
+    TextToImage,
+    /// They are of another network, in the layout of `diffusers`.
+    #[error(
+        "is a folder of diffusers without a network that is known here; its autoencoder can be used as `vae` beside a network"
+    )]
+    Diffusers,
+    /// They are of several networks.
+    #[error("has several networks, {}: keep one in a folder of its own", list(.0))]
+    Several(Vec<String>),
+    /// There is no network among them.
+    #[error(
+        "has no network that is known here: expected config.json with model.safetensors, or one .pt or .safetensors file of \
+         a published network; found {}",
+        list(.0)
+    )]
+    None(Vec<String>),
+}
+
 impl Layout {
-    /// What these names, sorted, mean; or what was expected.
-    pub fn of(names: &[String]) -> Result<Self, String> {
+    /// What these names, sorted, mean.
+    ///
+    /// # Errors
+    /// If they are not those of one network that is known here.
+    pub fn of(names: &[String]) -> Result<Self, UnknownLayout> {
         let has = |name: &str| names.iter().any(|found| found == name);
         let ours = ["model.safetensors.index.json", "model.safetensors"].into_iter().find(|name| has(name));
         let recipe = ["recipe.json", "config.json"].into_iter().find(|name| has(name));
@@ -30,9 +59,7 @@ impl Layout {
             return Ok(Self { recipe: Some(recipe.into()), weights: weights.into(), rae: [None, None] });
         }
         if has("model_index.json") && names.iter().any(|name| name.starts_with("transformer/")) {
-            return Err("is text to image, a folder of diffusers: for `mixflow_t2i::TextPipeline` and \
-                        `cargo xtask-t2i sample --prompt`"
-                .into());
+            return Err(UnknownLayout::TextToImage);
         }
         if let Some(weights) = best(names, "", "stage2_model.pt", &["ImageNet256", "DiTDH-XL"]) {
             let decoder = best(names, "decoders/", "model.pt", &["dinov2/wReg_base", "ViTXL_n08"]);
@@ -47,17 +74,11 @@ impl Layout {
         let files: Vec<&String> = names.iter().filter(is_network).collect();
         match files[..] {
             [file] => Ok(Self { recipe: recipe.map(String::from), weights: file.clone(), rae: [None, None] }),
-            [] if has("model_index.json") || has("diffusion_pytorch_model.safetensors") => Err(
-                "is a folder of diffusers without a network that is known here; its autoencoder can be used as `vae` \
-                 beside a network"
-                    .into(),
-            ),
-            [] => Err(format!(
-                "expected config.json with model.safetensors, or one .pt or .safetensors file of a published network; \
-                 found {}",
-                if names.is_empty() { "no files".into() } else { list(names) }
-            )),
-            _ => Err(format!("has several networks, {}: keep one in a folder of its own", list(names))),
+            [] if has("model_index.json") || has("diffusion_pytorch_model.safetensors") => {
+                Err(UnknownLayout::Diffusers)
+            }
+            [] => Err(UnknownLayout::None(names.to_vec())),
+            _ => Err(UnknownLayout::Several(files.into_iter().cloned().collect())),
         }
     }
 
@@ -126,6 +147,9 @@ fn best(names: &[String], folder: &str, file: &str, words: &[&str]) -> Option<St
 }
 
 fn list(names: &[String]) -> String {
+    if names.is_empty() {
+        return "no files".into();
+    }
     let shown: Vec<&str> = names.iter().take(8).map(String::as_str).collect();
     let more = if names.len() > shown.len() { " and others" } else { "" };
     format!("{}{more}", shown.join(", "))
@@ -201,7 +225,7 @@ mod tests {
             (vec!["a.pt", "b.pt"], "has several networks, a.pt, b.pt"),
             (vec!["model_index.json", "vae/config.json"], "is a folder of diffusers"),
         ] {
-            let reason = Layout::of(&owned(&names)).unwrap_err();
+            let reason = Layout::of(&owned(&names)).unwrap_err().to_string();
             assert!(reason.contains(complaint), "{reason}");
         }
     }

@@ -4,7 +4,7 @@ mod infer;
 mod layout;
 mod parts;
 
-pub use layout::Layout;
+pub use layout::{Layout, UnknownLayout};
 pub use parts::Fetch;
 
 use std::fmt;
@@ -176,7 +176,7 @@ impl Pipeline {
         if own.map(|file| parts::read_recipe::<NetworkConfig>(&file)).transpose()?.flatten().is_some() {
             return Self::of_run_with(folder, device, fetch);
         }
-        let fault = |reason| Error::Layout { folder: folder.into(), reason };
+        let fault = |unknown: UnknownLayout| Error::Layout { folder: folder.into(), reason: unknown.to_string() };
         let layout = Layout::of(&layout::names(folder)?).map_err(fault)?;
         let weights = folder.join(&layout.weights);
         let recipe = layout.recipe.as_ref().map(|recipe| parts::read_recipe(&folder.join(recipe))).transpose()?;

@@ -51,7 +51,7 @@ impl AutoencoderConfig {
         let [channels, height, width] = image;
         let expected = match self {
             Self::Kl { network, .. } => {
-                network.check()?;
+                network.check().map_err(|fault| fault.within("autoencoder.network"))?;
                 let factor = 1 << (network.widths.len() - 1);
                 if channels == network.image_channels && height % factor == 0 && width % factor == 0 {
                     return Ok([network.latent_channels, height / factor, width / factor]);
@@ -59,15 +59,15 @@ impl AutoencoderConfig {
                 format!("{} channels and sides divisible by {factor}", network.image_channels)
             }
             Self::Rae { encoder, decoder, .. } | Self::TrainedRae(TrainedRae { encoder, decoder, .. }) => {
-                encoder.check()?;
+                encoder.check().map_err(|fault| fault.within("autoencoder.encoder"))?;
                 let (grid, side) = (encoder.grid(), decoder.grid * decoder.patch);
                 if (decoder.features, decoder.grid) != (encoder.width, grid) {
                     let (features, decoded) = (encoder.width, decoder.features);
-                    return Err(format!(
-                        "the encoder gives {features} features on {grid} x {grid} places, the decoder takes {decoded} on \
-                         {0} x {0}",
+                    let reason = format!(
+                        "takes {decoded} features on {0} x {0} places, the encoder gives {features} on {grid} x {grid}",
                         decoder.grid
-                    ).into());
+                    );
+                    return Err(Invalid::new("autoencoder.decoder", reason));
                 }
                 if image == [encoder.channels, side, side] && decoder.channels == channels {
                     return Ok([encoder.width, grid, grid]);
@@ -75,25 +75,26 @@ impl AutoencoderConfig {
                 format!("{} channels and {side} x {side} pixels", decoder.channels)
             }
         };
-        Err(format!("it takes images of {expected}, the data has {channels} x {height} x {width}").into())
+        let reason = format!("takes images of {expected}, the data has {channels} x {height} x {width}");
+        Err(Invalid::new("autoencoder", reason))
     }
 
     /// Whether it decodes latents of this shape: channels, height and width.
     pub(super) fn check_latents(&self, latents: [usize; 3]) -> Result<(), Invalid> {
         let [channels, height, width] = latents;
-        let expected = match self {
+        let (key, expected) = match self {
             Self::Kl { network, .. } if network.latent_channels == channels => return Ok(()),
-            Self::Kl { network, .. } => format!("{} channels", network.latent_channels),
+            Self::Kl { network, .. } => ("network", format!("{} channels", network.latent_channels)),
             Self::Rae { decoder, .. } | Self::TrainedRae(TrainedRae { decoder, .. }) => {
                 let DecoderConfig { features, grid, .. } = *decoder;
                 if latents == [features, grid, grid] {
                     return Ok(());
                 }
-                format!("{features} x {grid} x {grid}")
+                ("decoder", format!("{features} x {grid} x {grid}"))
             }
         };
-        Err(format!("network: it decodes latents of {expected}, the generator makes {channels} x {height} x {width}")
-            .into())
+        let reason = format!("decodes latents of {expected}, the generator makes {channels} x {height} x {width}");
+        Err(Invalid::new(key, reason))
     }
 
     /// Channels, height and width of the images of latents of this shape.
@@ -185,7 +186,7 @@ impl AutoencoderConfig {
     /// What is wrong with its shape, or with its training, if anything.
     pub fn check(&self) -> Result<(), Invalid> {
         match self {
-            Self::Kl { network, .. } => network.check().map_err(|fault| fault.within("network: ")),
+            Self::Kl { network, .. } => network.check().map_err(|fault| fault.within("network")),
             Self::Rae { encoder, decoder, .. } => check_rae(encoder, decoder),
             Self::TrainedRae(trained) => trained.check(),
         }
@@ -256,8 +257,8 @@ impl TargetEncoder for Encoder {
 }
 
 fn check_rae(encoder: &EncoderConfig, decoder: &DecoderConfig) -> Result<(), Invalid> {
-    encoder.check().map_err(|fault| fault.within("encoder: "))?;
-    decoder.check().map_err(|fault| fault.within("decoder: "))
+    encoder.check().map_err(|fault| fault.within("encoder"))?;
+    decoder.check().map_err(|fault| fault.within("decoder"))
 }
 
 /// An encoder and its decoder, small enough to be trained in a run where nothing can be downloaded.
@@ -300,6 +301,6 @@ impl TrainedRae {
         training
             .check()
             .and_then(|()| training.check_images(channels, grid * patch))
-            .map_err(|fault| fault.within("training."))
+            .map_err(|fault| fault.within("training"))
     }
 }

@@ -124,21 +124,20 @@ impl DecoderRecipe {
 
     fn check(&self) -> Result<(), Invalid> {
         check_name(&self.name)?;
-        self.encoder.check().map_err(|fault| fault.within("encoder."))?;
-        self.decoder.check().map_err(|fault| fault.within("decoder."))?;
+        self.encoder.check().map_err(|fault| fault.within("encoder"))?;
+        self.decoder.check().map_err(|fault| fault.within("decoder"))?;
         let (features, grid) = (self.encoder.width, self.encoder.grid());
         if (self.decoder.features, self.decoder.grid) != (features, grid) {
-            return Err(format!(
-                "the encoder gives {features} features on {grid} x {grid} places: set decoder.features={features} and \
-                 decoder.grid={grid}"
-            )
-            .into());
+            let reason = format!(
+                "must be {features}, and decoder.grid {grid}: the encoder gives {features} features on {grid} x {grid} places"
+            );
+            return Err(Invalid::new("decoder.features", reason));
         }
         if matches!(self.data, DataConfig::Latents { .. }) {
-            return Err("data must be images, not latents".into());
+            return Err(Invalid::new("data", "must be images, not latents"));
         }
         let [channels, side, _] = self.image();
         let training = &self.training;
-        training.check().and_then(|()| training.check_images(channels, side)).map_err(|fault| fault.within("training."))
+        training.check().and_then(|()| training.check_images(channels, side)).map_err(|fault| fault.within("training"))
     }
 }

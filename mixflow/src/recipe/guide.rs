@@ -150,23 +150,23 @@ impl GuideConfig {
     pub(super) fn check(&self, guided: &impl NetworkSettings, objective: &ObjectiveConfig) -> Result<(), Invalid> {
         self.schedule.map_or(Ok(()), |schedule| check_path(&schedule, &objective.schedule))?;
         let guide = &self.network;
-        guide.check().map_err(|fault| fault.within("network: "))?;
+        guide.check().map_err(|fault| fault.within("network"))?;
         let [(channels, height, width), (expected, high, wide)] =
             [guide.shape(), guided.shape()].map(|[channels, height, width]| (channels, height, width));
         if (channels, height, width) != (expected, high, wide) {
-            return Err(format!(
-                "the guide makes {channels} x {height} x {width} (channels, height, width), the network that it guides \
-                 {expected} x {high} x {wide}: both must be the same"
-            )
-            .into());
+            let reason = format!(
+                "makes {channels} x {height} x {width} (channels, height, width), the network that it guides {expected} x \
+                 {high} x {wide}: both must be the same"
+            );
+            return Err(Invalid::new("network", reason));
         }
         if guide.classes() != guided.classes() {
-            return Err(format!(
-                "the guide knows {} classes, the network that it guides {}: both must be the same",
+            let reason = format!(
+                "knows {} classes, the network that it guides {}: both must be the same",
                 guide.classes(),
                 guided.classes()
-            )
-            .into());
+            );
+            return Err(Invalid::new("network", reason));
         }
         Ok(())
     }
@@ -194,6 +194,7 @@ impl<N: NetworkSettings> Recipe<N> {
             let parent = file.parent().unwrap_or(Path::new(""));
             let (guide_data, data) = (Fingerprint::read(parent)?, Fingerprint::read(folder)?);
             check_path(&own.objective.schedule, &self.objective.schedule)
+                .map_err(|invalid| invalid.within("objective").to_string())
                 .and_then(|()| check_latents((&own.latents(), parent), (&self.latents(), folder)))
                 .and_then(|()| check_classes(guide_data.as_ref(), data.as_ref()))
                 .map_err(|reason| fault(format!("{}: {reason}", file.display())))?;
@@ -222,23 +223,23 @@ fn check_path(guide: &ScheduleConfig, guided: &ScheduleConfig) -> Result<(), Inv
     if same_path(guide, guided) {
         return Ok(());
     }
-    Err(format!(
-        "the guide was trained on the path {}, the network that it guides on {}: both must be the same, in either direction \
-         of time",
+    let reason = format!(
+        "is {}, the network that it guides was trained on the path {}: both must be the same, in either direction of time",
         json!(guide),
         json!(guided)
-    ).into())
+    );
+    Err(Invalid::new("schedule", reason))
 }
 
 /// Of the guide, then of the network that it guides, as far as their runs have recorded them.
-fn check_classes(guide: Option<&Fingerprint>, guided: Option<&Fingerprint>) -> Result<(), Invalid> {
+fn check_classes(guide: Option<&Fingerprint>, guided: Option<&Fingerprint>) -> Result<(), String> {
     let (Some(guide), Some(guided)) = (guide, guided) else { return Ok(()) };
     match guide.classes.iter().zip(&guided.classes).position(|(a, b)| a != b) {
         None => Ok(()),
         Some(class) => Err(format!(
             "the guide knows class {class} as `{}`, the network that it guides as `{}`: both must know the same classes",
             guide.classes[class], guided.classes[class]
-        ).into()),
+        )),
     }
 }
 
@@ -246,14 +247,14 @@ fn check_classes(guide: Option<&Fingerprint>, guided: Option<&Fingerprint>) -> R
 fn check_latents(
     (guide, guide_folder): (&Latents<'_>, &Path),
     (guided, folder): (&Latents<'_>, &Path),
-) -> Result<(), Invalid> {
+) -> Result<(), String> {
     let both = "both must draw the same";
     match (guide, guided) {
         (Latents::None, Latents::None)
         | (Latents::Stored, Latents::Stored | Latents::Of(_))
         | (Latents::Of(_), Latents::Stored) => Ok(()),
-        (Latents::None, _) => Err(format!("the guide draws images, the network that it guides latents: {both}").into()),
-        (_, Latents::None) => Err(format!("the guide draws latents, the network that it guides images: {both}").into()),
+        (Latents::None, _) => Err(format!("the guide draws images, the network that it guides latents: {both}")),
+        (_, Latents::None) => Err(format!("the guide draws latents, the network that it guides images: {both}")),
         (Latents::Of(one), Latents::Of(other)) => {
             let files = one.files(guide_folder).into_iter().zip(other.files(folder));
             if one.without_files() == other.without_files() && files.into_iter().all(|(a, b)| may_be_equal(&a, &b)) {
@@ -262,7 +263,7 @@ fn check_latents(
             let names = [one.files(guide_folder), other.files(folder)];
             let [one, other] =
                 names.map(|files| files.iter().map(|file| file.display().to_string()).collect::<Vec<_>>().join(", "));
-            Err(format!("the guide draws latents of {one}, the network that it guides those of {other}: {both}").into())
+            Err(format!("the guide draws latents of {one}, the network that it guides those of {other}: {both}"))
         }
     }
 }

@@ -136,14 +136,12 @@ impl SamplingConfig {
     /// What is wrong with it for images of so many channels, if anything.
     fn check(&self, channels: usize) -> Result<(), Invalid> {
         if self.batch == 0 {
-            return Err("batch must be at least 1, found 0".into());
+            return Err(Invalid::new("batch", "must be at least 1, found 0"));
         }
         match self.guidance.and_then(|guidance| guidance.channels()) {
             Some(guided) if guided > channels => {
-                return Err(format!(
-                    "guidance.channels must be at most {channels}, all that there are, found {guided}"
-                )
-                .into());
+                let reason = format!("must be at most {channels}, all that there are, found {guided}");
+                return Err(Invalid::new("guidance.channels", reason));
             }
             _ => {}
         }
@@ -243,7 +241,7 @@ impl<N: NetworkSettings> Recipe<N> {
             None => data.shape(),
             Some(autoencoder) => match autoencoder.latent_shape(data.shape()) {
                 Ok(shape) => shape,
-                Err(invalid) => return Err(Error::recipe(&self.name, invalid.within("autoencoder: "))),
+                Err(invalid) => return Err(Error::recipe(&self.name, invalid)),
             },
         };
         let ([channels, height, width], classes) = (shape, data.classes().len());
@@ -312,52 +310,48 @@ impl<N: NetworkSettings> Recipe<N> {
     fn check(&self) -> Result<(), Invalid> {
         check_name(&self.name)?;
         let network = &self.network;
-        network.check().map_err(|fault| fault.within("network: "))?;
+        network.check().map_err(|fault| fault.within("network"))?;
         let dropout = self.objective.condition_dropout;
         if !(0.0..=1.0).contains(&dropout) {
-            return Err(format!("objective.condition_dropout must be in [0, 1], found {dropout}").into());
+            return Err(Invalid::new("objective.condition_dropout", format!("must be in [0, 1], found {dropout}")));
         }
         if dropout > 0.0 && !network.null_class() {
-            return Err("objective.condition_dropout needs a network with null_class, or must be 0".into());
+            let reason = "needs a network with null_class, or must be 0";
+            return Err(Invalid::new("objective.condition_dropout", reason));
         }
         self.check_guidance()?;
-        self.check_autoencoder().map_err(|fault| fault.within("autoencoder."))?;
+        self.check_autoencoder().map_err(|fault| fault.within("autoencoder"))?;
         self.check_alignment()?;
         self.objective.check_variance(network.learns_variance(), self.post_training.is_some())?;
         if self.post_training.is_some() && matches!(self.data, DataConfig::Latents { .. }) {
-            return Err(
-                "post_training measures images, but the data are latents: train the arms one by one and compare their \
-                        images with eval"
-                    .into(),
-            );
+            let reason = "measures images, but the data are latents: train the arms one by one and compare their images with \
+                          eval";
+            return Err(Invalid::new("post_training", reason));
         }
         if self.encoding().is_some() && self.data.flip() {
-            return Err(
-                "data.flip mirrors images, but an autoencoder's latents are made beforehand: switch it off".into()
-            );
+            let reason = "mirrors images, but an autoencoder's latents are made beforehand: switch it off";
+            return Err(Invalid::new("data.flip", reason));
         }
         if self.encoding().is_some() && matches!(self.data, DataConfig::Folder { random_crop: Some(_), .. }) {
-            return Err(
-                "data.random_crop cuts images anew at every visit, but an autoencoder's latents are made beforehand: \
-                        leave it out"
-                    .into(),
-            );
+            let reason =
+                "cuts images anew at every visit, but an autoencoder's latents are made beforehand: leave it out";
+            return Err(Invalid::new("data.random_crop", reason));
         }
-        self.sampling.check(network.shape()[0]).map_err(|fault| fault.within("sampling."))?;
+        self.sampling.check(network.shape()[0]).map_err(|fault| fault.within("sampling"))?;
         for &steps in self.post_training.iter().flat_map(|post| &post.solver_steps) {
-            let fault = |error| format!("post_training.solver_steps: with the grid of sampling, {error}");
+            let fault =
+                |error| Invalid::new("post_training.solver_steps", format!("do not fit the grid of sampling: {error}"));
             self.sampling.with_steps(steps).map_err(fault)?;
         }
-        self.training.check().map_err(|fault| fault.within("training: "))?;
+        self.training.check().map_err(|fault| fault.within("training"))?;
         let Some(post) = &self.post_training else { return Ok(()) };
-        post.check().map_err(|fault| fault.within("post_training: "))?;
-        check_positions(post.steps, self.training.batch, 0).map_err(|fault| fault.within("post_training: "))?;
+        post.check().map_err(|fault| fault.within("post_training"))?;
+        check_positions(post.steps, self.training.batch, 0).map_err(|fault| fault.within("post_training"))?;
         if self.seed.checked_add(post.seeds).is_none() {
             let (seed, seeds) = (self.seed, post.seeds);
-            return Err(format!(
-                "seed and post_training.seeds, which follow it, must be below 2^64, found {seed} and {seeds}"
-            )
-            .into());
+            let reason =
+                format!("and post_training.seeds, which follow it, must be below 2^64, found {seed} and {seeds}");
+            return Err(Invalid::new("seed", reason));
         }
         Ok(())
     }
@@ -366,13 +360,14 @@ impl<N: NetworkSettings> Recipe<N> {
     fn check_guidance(&self) -> Result<(), Invalid> {
         match (&self.sampling.guidance, &self.sampling.guide) {
             (Some(_), None) if !self.network.null_class() => {
-                Err("sampling.guidance needs a network with null_class, or sampling.guide".into())
+                Err(Invalid::new("sampling.guidance", "needs a network with null_class, or sampling.guide"))
             }
             (None, Some(_)) => {
-                Err("sampling.guide has no effect without sampling.guidance, such as {\"scale\": 1.5}".into())
+                let reason = "has no effect without sampling.guidance, such as {\"scale\": 1.5}";
+                Err(Invalid::new("sampling.guide", reason))
             }
             (_, Some(guide)) => {
-                guide.check(&self.network, &self.objective).map_err(|fault| fault.within("sampling.guide: "))
+                guide.check(&self.network, &self.objective).map_err(|fault| fault.within("sampling.guide"))
             }
             _ => Ok(()),
         }
@@ -381,33 +376,35 @@ impl<N: NetworkSettings> Recipe<N> {
     /// Whether somebody is there to be aligned with.
     fn check_alignment(&self) -> Result<(), Invalid> {
         let widths = self.network.projections();
+        let fault = |key: &str, reason: &str| Err(Invalid::new(key, reason));
         if self.objective.alignment.is_none() {
             return match self.target_encoder {
-                Some(_) => Err("target_encoder has no effect without objective.alignment".into()),
+                Some(_) => fault("target_encoder", "has no effect without objective.alignment"),
                 None => Ok(()),
             };
         }
         if widths.is_empty() {
-            return Err("objective.alignment needs a network with projectors, of kind repa".into());
+            return fault("objective.alignment", "needs a network with projectors, of kind repa");
         }
         let Some(target) = &self.target_encoder else {
             return match self.data {
                 DataConfig::Latents { .. } => Ok(()),
-                _ => Err("objective.alignment needs a target_encoder, or latents that are stored with features".into()),
+                _ => fault("objective.alignment", "needs a target_encoder, or latents that are stored with features"),
             };
         };
         if self.autoencoder.is_some() || matches!(self.data, DataConfig::Latents { .. }) {
-            return Err("target_encoder sees images: store the features with the latents instead".into());
+            return fault("target_encoder", "sees images: store the features with the latents instead");
         }
-        target.check().map_err(|fault| fault.within("target_encoder."))?;
+        target.check().map_err(|fault| fault.within("target_encoder"))?;
         let encoder = target.encoder();
-        encoder.check().map_err(|fault| fault.within("target_encoder.encoder: "))?;
+        encoder.check().map_err(|fault| fault.within("target_encoder.encoder"))?;
         let (features, places) = ([encoder.width], [encoder.grid(); 2]);
         if widths != features || self.network.token_grid() != places {
-            return Err(format!(
-                "the network projects {:?} tokens to {widths:?} features, the target encoder has {places:?} of {features:?}",
+            let reason = format!(
+                "has {places:?} tokens of {features:?} features, the network projects {:?} to {widths:?}",
                 self.network.token_grid()
-            ).into());
+            );
+            return fault("target_encoder", &reason);
         }
         Ok(())
     }
@@ -427,7 +424,8 @@ pub fn is_for_text(recipe: &Value) -> bool {
 fn check_name(name: &str) -> Result<(), Invalid> {
     let valid = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     if name.is_empty() || name.starts_with('.') || !name.chars().all(valid) {
-        return Err(format!("name must be made of letters, digits, '-', '_' and '.', found {name:?}").into());
+        let reason = format!("must be made of letters, digits, '-', '_' and '.', found {name:?}");
+        return Err(Invalid::new("name", reason));
     }
     Ok(())
 }

@@ -171,7 +171,7 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
         "network.classes"
     }
 
-    /// What is wrong with the settings, if anything: a sentence for whoever wrote them; provided: nothing.
+    /// What is wrong with the settings, if anything; provided: nothing.
     fn check(&self) -> Result<(), Invalid> {
         Ok(())
     }

@@ -79,22 +79,21 @@ impl ObjectiveConfig {
         if !self.learned_variance {
             return Ok(());
         }
+        let fault = |reason: &str| Invalid::new("objective.learned_variance", reason);
         let (schedule, prediction) = (ScheduleConfig::Ddpm {}, Prediction::Noise);
         let Self { condition_dropout, learned_variance, .. } = *self;
         if *self != (Self { schedule, prediction, condition_dropout, learned_variance, ..Self::default() }) {
-            return Err(
-                "objective.learned_variance is for {\"kind\": \"ddpm\"} and noise, with uniform times, the target at \
-                        the label, without weighting and alignment"
-                    .into(),
-            );
+            return Err(fault(
+                "is for {\"kind\": \"ddpm\"} and noise, with uniform times, the target at the label, without weighting and \
+                 alignment",
+            ));
         }
         if !learns {
-            return Err(
-                "objective.learned_variance needs a network that says a variance, such as dit with learn_sigma".into(),
-            );
+            return Err(fault("needs a network that says a variance, such as dit with learn_sigma"));
         }
         if compared {
-            return Err("post_training compares by flow matching: leave out objective.learned_variance".into());
+            let reason = "compares by flow matching: leave out objective.learned_variance";
+            return Err(Invalid::new("post_training", reason));
         }
         Ok(())
     }

@@ -75,37 +75,37 @@ impl PostTraining {
 
     /// Whether these numbers can be used.
     ///
-    /// # Errors
-    /// A sentence that names the key.
     pub fn check(&self) -> Result<(), Invalid> {
         if !(0.0..=1.0).contains(&self.gamma) {
-            return Err(format!("gamma must be in [0, 1], found {}", self.gamma).into());
+            return Err(Invalid::new("gamma", format!("must be in [0, 1], found {}", self.gamma)));
         }
         for (name, value, least) in
             [("steps", self.steps, 1), ("seeds", self.seeds, 1), ("images", self.images as u64, 8)]
         {
             if value < least {
-                return Err(format!("{name} must be at least {least}, found {value}").into());
+                return Err(Invalid::new(name, format!("must be at least {least}, found {value}")));
             }
         }
         if self.seeds > 10_000 {
-            return Err(format!("seeds must be at most 10000, found {}", self.seeds).into());
+            return Err(Invalid::new("seeds", format!("must be at most 10000, found {}", self.seeds)));
         }
         if u32::try_from(self.images).is_err() {
-            return Err(format!("images must be below 2^32, found {}", self.images).into());
+            return Err(Invalid::new("images", format!("must be below 2^32, found {}", self.images)));
         }
         for (place, &steps) in self.solver_steps.iter().enumerate() {
             if self.solver_steps[..place].contains(&steps) {
-                return Err(format!("solver_steps: {steps} is there twice, and would count as another seed").into());
+                return Err(Invalid::new(
+                    "solver_steps",
+                    format!("have {steps} twice, which would count as another seed"),
+                ));
             }
-            TimeGrid::new(steps).map_err(|fault| format!("solver_steps: {fault}"))?;
+            TimeGrid::new(steps).map_err(|fault| Invalid::new("solver_steps", format!("have {steps}: {fault}")))?;
         }
         if self.lambdas.is_empty() || !self.lambdas.iter().all(|lambda| lambda.is_finite() && *lambda > 0.0) {
-            return Err(format!("lambdas must be numbers above 0, at least one, found {:?}", self.lambdas).into());
+            let reason = format!("must be numbers above 0, at least one, found {:?}", self.lambdas);
+            return Err(Invalid::new("lambdas", reason));
         }
-        self.optimizer
-            .as_ref()
-            .map_or(Ok(()), |optimizer| optimizer.check().map_err(|fault| fault.within("optimizer.")))
+        self.optimizer.as_ref().map_or(Ok(()), |optimizer| optimizer.check().map_err(|fault| fault.within("optimizer")))
     }
 
     /// What the standard and the MixFlow arm minimise, whose start was trained with `objective`.
@@ -115,20 +115,20 @@ impl PostTraining {
     /// Beta(2, 1) in the place of uniform times.
     ///
     /// # Errors
-    /// A sentence, if `objective` is slowed already, and if its times are not uniform and no law of the label is given.
+    /// If `objective` is slowed already, and if its times are not uniform and no law of the label is given.
     pub fn objectives(&self, objective: &ObjectiveConfig) -> Result<[ObjectiveConfig; 2], Invalid> {
         let law = match &objective.timesteps {
             TimestepConfig::Law(law) => law,
             TimestepConfig::MixFlow(slowed) => {
-                return Err(format!(
-                    "objective.timesteps is `mixflow` with gamma {} already, so that the standard arm would be trained \
+                let reason = format!(
+                    "is `mixflow` with gamma {} already, so that the standard arm would be trained \
                      with MixFlow, too; the gamma of a comparison is post_training.gamma, here {}: set \
                      objective.timesteps to the law of plain flow matching, such as {{\"kind\":\"uniform\"}}, or \
                      post_training to null",
                     slowed.parts().0,
                     self.gamma
-                )
-                .into());
+                );
+                return Err(Invalid::new("objective.timesteps", reason));
             }
         };
         let label = match &self.label_law {
@@ -137,10 +137,13 @@ impl PostTraining {
                 let beta = law.around(LawConfig::Beta(Beta::MIXFLOW)).ok();
                 let such_as = beta.and_then(|law| serde_json::to_string(&law).ok());
                 let such_as = such_as.map_or(String::new(), |law| format!(", such as {law}"));
-                format!("objective.timesteps: {fault}; say which with post_training.label_law{such_as}")
+                let reason =
+                    format!("are no law for MixFlow: {fault}; say which with post_training.label_law{such_as}");
+                Invalid::new("objective.timesteps", reason)
             })?,
         };
-        let mixflow = MixFlow::try_wrap(self.gamma, label).map_err(|fault| fault.to_string())?;
+        let mixflow = MixFlow::try_wrap(self.gamma, label)
+            .map_err(|fault| Invalid::new("post_training", format!("has no law of times: {fault}")))?;
         let slowed = ObjectiveConfig { timesteps: TimestepConfig::MixFlow(mixflow), ..objective.clone() };
         Ok([objective.clone(), slowed])
     }

@@ -101,7 +101,7 @@ pub(super) fn changed<T>(
     overrides: &[String],
     from_value: impl Fn(Value) -> Result<T, Fault>,
 ) -> Result<T, Error> {
-    let fault = |reason: String| Error::recipe(origin, Fault::Unreadable(reason));
+    let fault = |reason: String| Error::recipe(origin, Fault::unreadable(reason));
     if let Some(problem) = instead_of_data(text.as_bytes()) {
         return Err(fault(problem));
     }
@@ -123,11 +123,8 @@ pub(super) fn changed<T>(
 pub(super) fn deserialize<T: DeserializeOwned>(value: Value) -> Result<T, Fault> {
     serde_path_to_error::deserialize(&value).map_err(|error| {
         let (path, reason) = (error.path().to_string(), explain(error.inner()));
-        let path = if path == "." { String::new() } else { path };
-        Fault::Unreadable(match within(&value, &path, &reason) {
-            path if path.is_empty() => reason,
-            path => format!("{path}: {reason}"),
-        })
+        let path = if path == "." { "" } else { &path };
+        Fault::Unreadable { key: within(&value, path, &reason), reason }
     })
 }
 
@@ -170,7 +167,7 @@ fn culprit<'a, T>(
 
 /// Sets the value at a path; the path must lead to an object.
 fn apply(recipe: &mut Value, change: &str) -> Result<(), Error> {
-    let fault = |reason: String| Error::recipe(format_args!("--set {}", shortened(change)), Fault::Unreadable(reason));
+    let fault = |reason: String| Error::recipe(format_args!("--set {}", shortened(change)), Fault::unreadable(reason));
     let (path, text) =
         change.split_once('=').ok_or_else(|| fault("expected key=value, such as training.steps=100".into()))?;
     let value = match serde_json::from_str(text) {

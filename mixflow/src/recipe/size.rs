@@ -109,7 +109,7 @@ mod tests {
             ("digits", format!("seed={most}"), "must be below 2^64"),
             ("digits", format!("post_training.seeds={most}"), "seeds must be at most 10000"),
             ("digits", format!("training.steps={most}"), "steps times batch"),
-            ("digits", format!("post_training.steps={most}"), "post_training: steps times batch"),
+            ("digits", format!("post_training.steps={most}"), "post_training.steps times batch"),
             ("digits", "training.batch=65537".into(), "batch must be at most 65536"),
             ("digits", "training.workers=257".into(), "workers must be at most 256"),
             ("digits", "post_training.images=5000000000".into(), "images must be below 2^32"),

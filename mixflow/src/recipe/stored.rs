@@ -40,11 +40,9 @@ impl<N: NetworkSettings> Recipe<N> {
         let Some(autoencoder) = &self.autoencoder else { return Ok(()) };
         autoencoder.check()?;
         if self.encoding().is_none() && matches!(autoencoder, AutoencoderConfig::TrainedRae(_)) {
-            return Err(
-                "kind: a trained-rae is trained on images, but the data are latents: name the files of the autoencoder \
-                 that made them"
-                    .into(),
-            );
+            let reason = "is trained-rae, which is trained on images, but the data are latents: name the files of the \
+                          autoencoder that made them";
+            return Err(Invalid::new("kind", reason));
         }
         autoencoder.check_latents(self.network.shape())
     }
@@ -60,13 +58,13 @@ impl<N: NetworkSettings> Recipe<N> {
             return Ok(());
         }
         if found.is_empty() {
-            return Err(
-                "objective.alignment needs features, but the latents are stored without: encode with --features".into(),
-            );
+            let reason = "needs features, but the latents are stored without: encode with --features";
+            return Err(Invalid::new("objective.alignment", reason));
         }
-        Err(format!(
-            "the network projects to {expected:?} features (tokens, width), the latents are stored with {found:?}: change \
-             network.projectors or encode with the features of another encoder"
-        ).into())
+        let reason = format!(
+            "project to {expected:?} features (tokens, width), the latents are stored with {found:?}: change them or encode \
+             with the features of another encoder"
+        );
+        Err(Invalid::new("network.projectors", reason))
     }
 }

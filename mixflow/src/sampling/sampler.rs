@@ -171,16 +171,14 @@ impl Sampler {
         let times = self.grid.times();
         let (start, end) = (times[0], times[times.len() - 1]);
         if start > end {
-            return Err(format!(
-                "grid runs from data to noise, from t = {start} to {end}: images are made the other way"
-            )
-            .into());
+            let reason = format!("runs from data to noise, from t = {start} to {end}: images are made the other way");
+            return Err(Invalid::new("grid", reason));
         }
         match &self.solver {
             SolverConfig::EulerMaruyama(EulerMaruyama { last_step, .. })
-            | SolverConfig::StochasticHeun(StochasticHeun { last_step, .. }) => {
-                last_step.check(Some(end)).map_err(|error| format!("solver: {error}").into())
-            }
+            | SolverConfig::StochasticHeun(StochasticHeun { last_step, .. }) => last_step
+                .check(Some(end))
+                .map_err(|error| Invalid::new("solver", format!("does not fit the grid: {error}"))),
             _ => Ok(()),
         }
     }

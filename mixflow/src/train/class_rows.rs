@@ -56,14 +56,14 @@ impl ClassRows {
         let mut rows = vec![None; classes.len()];
         for part in text.split(',') {
             let (class, row) = part.rsplit_once('=').ok_or_else(|| {
-                format!("expected first, null, mean or class=row,... such as {}=281, found {part:?}", example(classes))
+                let reason = format!("is none of first, null, mean and class=row,... such as {}=281", example(classes));
+                Invalid::new(format!("{part:?}"), reason)
             })?;
-            let index =
-                class_number(class, classes, classes.len()).map_err(|fault| fault.within(&format!("{class}: ")))?;
+            let index = class_number(class, classes, classes.len())?;
             let number =
-                row.parse().map_err(|_| format!("expected the number of a row after {class}=, found {row:?}"))?;
+                row.parse().map_err(|_| Invalid::new(class, format!("needs the number of a row, found {row:?}")))?;
             if rows[index].replace(ClassRow::Of(number)).is_some() {
-                return Err(format!("the class {class} is given two rows").into());
+                return Err(Invalid::new(class, "is given two rows"));
             }
         }
         Ok(Self(rows.into_iter().map(|row| row.unwrap_or(ClassRow::Null)).collect()))
@@ -249,11 +249,11 @@ mod tests {
     fn what_is_no_choice_of_rows_is_refused() {
         let names = classes(&["cat", "dog"]);
         for (text, words) in [
-            ("all", "expected first, null, mean or class=row,... such as cat=281, found \"all\""),
-            ("cow=1", "cow: no class has this name; there are cat, dog"),
-            ("2=1", "2: expected classes from 0 to 1, found 2"),
-            ("cat=tabby", "expected the number of a row after cat=, found \"tabby\""),
-            ("cat=1,0=2", "the class 0 is given two rows"),
+            ("all", "\"all\" is none of first, null, mean and class=row,... such as cat=281"),
+            ("cow=1", "cow is no class; there are cat, dog"),
+            ("2=1", "2 is no class; their numbers are 0 to 1"),
+            ("cat=tabby", "cat needs the number of a row, found \"tabby\""),
+            ("cat=1,0=2", "0 is given two rows"),
         ] {
             let error = ClassRows::parse(text, &names).unwrap_err().to_string();
             assert!(error.contains(words), "{text}: {error}");

@@ -41,15 +41,16 @@ impl Default for OptimizerConfig {
 impl OptimizerConfig {
     /// What is wrong with these numbers, if anything.
     pub fn check(&self) -> Result<(), Invalid> {
-        let unit = |name: &str, value: f64| {
-            (0.0..1.0).contains(&value).then_some(()).ok_or(format!("{name} must be in [0, 1), found {value}"))
+        let unit = |name, value: f64| match (0.0..1.0).contains(&value) {
+            true => Ok(()),
+            false => Err(Invalid::new(name, format!("must be in [0, 1), found {value}"))),
         };
         unit("betas[0]", self.betas[0])?;
         unit("betas[1]", self.betas[1])?;
         unit("average", self.average)?;
         positive("epsilon", self.epsilon)?;
         if !(self.weight_decay >= 0.0 && self.weight_decay.is_finite()) {
-            return Err(format!("weight_decay must be at least 0, found {}", self.weight_decay).into());
+            return Err(Invalid::new("weight_decay", format!("must be at least 0, found {}", self.weight_decay)));
         }
         self.clip.map_or(Ok(()), |clip| positive("clip", clip))?;
         self.learning_rate.check()
@@ -75,10 +76,11 @@ impl OptimizerConfig {
     }
 }
 
-fn positive(name: &str, value: f64) -> Result<(), Invalid> {
-    (value > 0.0 && value.is_finite())
-        .then_some(())
-        .ok_or_else(|| format!("{name} must be above 0, found {value}").into())
+pub(crate) fn positive(name: &str, value: f64) -> Result<(), Invalid> {
+    match value > 0.0 && value.is_finite() {
+        true => Ok(()),
+        false => Err(Invalid::new(name, format!("must be above 0, found {value}"))),
+    }
 }
 
 /// The learning rate as a function of the step; steps count from 0.
@@ -155,10 +157,13 @@ impl LearningRate {
             Self::Linear { rate, last, start, end, .. } | Self::Cosine { rate, last, start, end, .. } => {
                 positive("learning_rate.rate", rate)?;
                 if !(last >= 0.0 && last.is_finite()) {
-                    return Err(format!("learning_rate.last must be at least 0, found {last}").into());
+                    return Err(Invalid::new("learning_rate.last", format!("must be at least 0, found {last}")));
                 }
                 if end <= start {
-                    return Err(format!("learning_rate.end must be after its start {start}, found {end}").into());
+                    return Err(Invalid::new(
+                        "learning_rate.end",
+                        format!("must be after its start {start}, found {end}"),
+                    ));
                 }
                 Ok(())
             }

@@ -64,22 +64,8 @@ fn thousand() -> u64 {
 impl TrainConfig {
     /// What is wrong with these numbers, if anything.
     pub fn check(&self) -> Result<(), Invalid> {
-        for (name, value) in [
-            ("steps", self.steps),
-            ("batch", self.batch as u64),
-            ("accumulation", self.accumulation as u64),
-            ("checkpoint_every", self.checkpoint_every),
-        ] {
-            if value == 0 {
-                return Err(format!("{name} must be at least 1, found 0").into());
-            }
-        }
-        check_positions(self.steps, self.batch, self.workers)?;
-        if !self.batch.is_multiple_of(self.accumulation) {
-            let (batch, parts) = (self.batch, self.accumulation);
-            return Err(format!("batch must be divisible by accumulation, found {batch} and {parts}").into());
-        }
-        self.optimizer.check().map_err(|fault| fault.within("optimizer."))
+        check_steps(self.steps, self.batch, ("accumulation", self.accumulation), self.checkpoint_every, self.workers)?;
+        self.optimizer.check().map_err(|fault| fault.within("optimizer"))
     }
 
     /// Whether each of so many devices has an equal share of a batch.
@@ -87,12 +73,35 @@ impl TrainConfig {
         let Self { batch, accumulation, .. } = *self;
         match batch.is_multiple_of(accumulation * devices) {
             true => Ok(()),
-            false => Err(format!(
-                "training.batch must be divisible by training.accumulation times the number of devices, found {batch}, \
-                 {accumulation} and {devices}"
-            )
-            .into()),
+            false => Err(Invalid::new(
+                "training.batch",
+                format!(
+                    "must be divisible by training.accumulation times the number of devices, found {batch}, \
+                     {accumulation} and {devices}"
+                ),
+            )),
         }
+    }
+}
+
+/// What is wrong with steps, their batches in so many named parts, and what is done between them, if anything.
+pub(crate) fn check_steps(
+    steps: u64,
+    batch: usize,
+    (name, parts): (&str, usize),
+    checkpoint_every: u64,
+    workers: usize,
+) -> Result<(), Invalid> {
+    Invalid::unless_positive(&[
+        ("steps", steps),
+        ("batch", batch as u64),
+        (name, parts as u64),
+        ("checkpoint_every", checkpoint_every),
+    ])?;
+    check_positions(steps, batch, workers)?;
+    match batch.is_multiple_of(parts) {
+        true => Ok(()),
+        false => Err(Invalid::new("batch", format!("must be divisible by {name}, found {batch} and {parts}"))),
     }
 }
 
@@ -100,15 +109,14 @@ impl TrainConfig {
 pub(crate) fn check_positions(steps: u64, batch: usize, workers: usize) -> Result<(), Invalid> {
     for (name, value, most) in [("batch", batch, Loader::LARGEST_BATCH), ("workers", workers, Loader::MOST_WORKERS)] {
         if value > most {
-            return Err(format!("{name} must be at most {most}, found {value}").into());
+            return Err(Invalid::new(name, format!("must be at most {most}, found {value}")));
         }
     }
     // What is read ahead has numbers, too.
     if steps.checked_mul(batch as u64).is_none_or(|examples| examples > u64::MAX / 2) {
-        return Err(format!(
-            "steps times batch must be at most 2^63, so that examples have numbers, found {steps} x {batch}"
-        )
-        .into());
+        let reason =
+            format!("times batch must be at most 2^63, so that examples have numbers, found {steps} x {batch}");
+        return Err(Invalid::new("steps", reason));
     }
     Ok(())
 }

@@ -135,9 +135,9 @@ fn classes_are_given_by_name_or_number() {
     let refuse = |labels: &str, words: &[&str]| {
         place.refuse(&["sample", "run", "--labels", labels, "--out", "x.npz"], words);
     };
-    refuse("birds", &["--labels birds: no class has this name; there are cats, dogs"]);
+    refuse("birds", &["--labels: birds is no class; there are cats, dogs"]);
     refuse("1,,0", &["--labels 1,,0: expected classes between its commas"]);
-    refuse("2", &["--labels 2: expected classes from 0 to 1, found 2"]);
+    refuse("2", &["--labels: 2 is no class; their numbers are 0 to 1"]);
 
     // No network is trained with this seed.
     place.run(&["sample", "run", "--count", "1", "--seed", &u64::MAX.to_string(), "--out", "last.npz"]);

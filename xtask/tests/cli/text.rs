@@ -66,7 +66,7 @@ fn a_network_for_text_is_trained_compared_and_draws() {
     // By the captions that it learned, as a network for classes is sampled and measured.
     let said = place.run(&[&sample[..], &["captions.png", "--labels", "red circle,#3", "--guidance", "1"]].concat());
     assert!(said.starts_with("2 images of run/mixflow-0/model.safetensors"), "{said}");
-    place.refuse(&[&sample[..], &["no.png", "--labels", "purple"]].concat(), &["no class has this name"]);
+    place.refuse(&[&sample[..], &["no.png", "--labels", "purple"]].concat(), &["purple is no class; there are "]);
     let said = place.run(&["eval", "run", "--images", "20"]);
     assert!(said.contains("written: run/mixflow-0/eval.json"), "{said}");
     let said = place.run(&["slow-flow", "run", "--images", "4"]);
