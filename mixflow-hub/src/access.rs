@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::progress::{Progress, Tell};
+use crate::progress::{Tell, TransferProgress};
 use crate::request::{Failure, Subject, protocol};
 use crate::send::refusal;
 use crate::{Client, Commit, Error, Repository, Revision};
@@ -79,7 +79,7 @@ impl Client {
             answer => answer.map(drop),
         });
         made.map_err(|failure| *failure.error)?;
-        tell(Progress::Created { address: &self.endpoint.page(repository).to_string() });
+        tell(TransferProgress::Created { address: &self.endpoint.page(repository).to_string() });
         Ok(())
     }
 

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::folder::Local;
-use crate::progress::{Progress, Tell};
+use crate::progress::{Tell, TransferProgress};
 use crate::request::{Failure, Subject, protocol};
 use crate::send::refusal;
 use crate::{Client, Commit, Error, Upload};
@@ -87,7 +87,7 @@ impl Client {
                 match mode {
                     Mode::Regular => file.git_blob()?,
                     Mode::Large => {
-                        tell(Progress::Hashing { file: &file.name, size: file.size });
+                        tell(TransferProgress::Hashing { file: &file.name, size: file.size });
                         file.sha256()?
                     }
                 };

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use crate::cache::relative;
 use crate::listing::Expected;
 use crate::pattern::matches;
-use crate::progress::{Progress, Tell};
+use crate::progress::{Tell, TransferProgress};
 use crate::request::{Failure, Subject};
 use crate::{Client, Commit, Error, Repository, Revision};
 
 /// A repository at one commit, or the part of it that was asked for, in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Snapshot {
+pub struct RepositorySnapshot {
     /// The folder, in the cache: to be read, not changed.
     pub folder: PathBuf,
     /// The commit that the revision was.
@@ -35,7 +35,7 @@ impl Client {
         repository: &Repository,
         revision: &Revision,
         file: &str,
-        mut tell: impl FnMut(Progress<'_>),
+        mut tell: impl FnMut(TransferProgress<'_>),
     ) -> Result<PathBuf, Error> {
         let tell: Tell<'_> = &mut tell;
         if !relative(file) {
@@ -59,7 +59,7 @@ impl Client {
                 }
                 let path = cached(self.cache.commit(repository, revision)).filter(|_| error.is_outage());
                 let Some(path) = path else { return Err(*error) };
-                tell(Progress::Cached { reason: &error.to_string() });
+                tell(TransferProgress::Cached { reason: &error.to_string() });
                 return Ok(path);
             }
         };
@@ -85,8 +85,8 @@ impl Client {
         repository: &Repository,
         revision: &Revision,
         patterns: &[&str],
-        mut tell: impl FnMut(Progress<'_>),
-    ) -> Result<Snapshot, Error> {
+        mut tell: impl FnMut(TransferProgress<'_>),
+    ) -> Result<RepositorySnapshot, Error> {
         let tell: Tell<'_> = &mut tell;
         if self.offline {
             return self
@@ -100,7 +100,7 @@ impl Client {
         let (commit, tree) = match listed {
             Err(error) if error.is_outage() => {
                 let Ok(snapshot) = self.cached_snapshot(repository, revision, patterns)? else { return Err(error) };
-                tell(Progress::Cached { reason: &error.to_string() });
+                tell(TransferProgress::Cached { reason: &error.to_string() });
                 return Ok(snapshot);
             }
             listed => listed?,
@@ -123,7 +123,7 @@ impl Client {
             Err(error) if fetched => return Err(error),
             _ => {}
         }
-        Ok(Snapshot { folder: self.cache.snapshot(repository, &commit), commit, files })
+        Ok(RepositorySnapshot { folder: self.cache.snapshot(repository, &commit), commit, files })
     }
 
     /// The commit of a revision, and the names of all its files, sorted: those in the cache where nobody may be asked or
@@ -135,7 +135,7 @@ impl Client {
         &self,
         repository: &Repository,
         revision: &Revision,
-        mut tell: impl FnMut(Progress<'_>),
+        mut tell: impl FnMut(TransferProgress<'_>),
     ) -> Result<(Commit, Vec<String>), Error> {
         let tell: Tell<'_> = &mut tell;
         let listed = if self.offline {
@@ -165,7 +165,7 @@ impl Client {
         repository: &Repository,
         revision: &Revision,
         patterns: &[&str],
-    ) -> Result<Result<Snapshot, Option<String>>, Error> {
+    ) -> Result<Result<RepositorySnapshot, Option<String>>, Error> {
         let Some(commit) = self.cache.commit(repository, revision) else { return Ok(Err(None)) };
         let cached = self.cache.files(repository, &commit);
         let files = match self.cached_tree(repository, &commit)? {
@@ -181,7 +181,7 @@ impl Client {
         if let Some(missing) = files.iter().find(|file| cached.binary_search(file).is_err()) {
             return Ok(Err(Some(missing.clone())));
         }
-        Ok(Ok(Snapshot { folder: self.cache.snapshot(repository, &commit), commit, files }))
+        Ok(Ok(RepositorySnapshot { folder: self.cache.snapshot(repository, &commit), commit, files }))
     }
 
     /// A cached file, if it has the length that it must have.

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::digest::{Digest, Hasher};
 use crate::folder::Local;
 use crate::portion::Portion;
-use crate::progress::{Progress, Tell};
+use crate::progress::{Tell, TransferProgress};
 use crate::request::{Failure, Subject, protocol, text};
 use crate::send::LFS;
 use crate::url::Url;
@@ -85,7 +85,7 @@ impl Client {
     pub(crate) fn store(&self, file: &Local, subject: &Subject<'_>, tell: Tell<'_>) -> Result<u64, Error> {
         let sending = Sending { client: self, subject, file, digest: file.sha256()? };
         let sent = sending.run(tell).map_err(|failure| sending.unsent(*failure.error))?;
-        tell(Progress::Stored { file: &file.name });
+        tell(TransferProgress::Stored { file: &file.name });
         Ok(sent)
     }
 }
@@ -111,7 +111,7 @@ impl Sending<'_> {
                 failures += 1;
                 self.client.wait(failure, failures, tell)?;
             } else if !refused && matches!(&*failure.error, Error::Status { status: 400..500, .. }) {
-                tell(Progress::Retrying { reason: &failure.error.to_string(), wait: Duration::ZERO });
+                tell(TransferProgress::Retrying { reason: &failure.error.to_string(), wait: Duration::ZERO });
                 refused = true;
             } else {
                 return Err(failure);
@@ -158,7 +158,7 @@ impl Sending<'_> {
         let (name, size) = (&self.file.name, self.file.size);
         let announced = self.client.endpoint.batch(self.subject.repository);
         let url = self.client.given(&action.href, &announced)?;
-        tell(Progress::Sending { file: name, size });
+        tell(TransferProgress::Sending { file: name, size });
         let headers = action.header.iter().flatten().map(|(name, value)| (name.to_lowercase(), value));
         let (parts, headers): (Vec<_>, Vec<_>) =
             headers.partition(|(name, _)| name == "chunk_size" || name.parse::<u64>().is_ok());

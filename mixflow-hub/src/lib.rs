@@ -104,13 +104,13 @@ mod xet;
 pub use address::Address;
 pub use cache::Cache;
 pub use client::Client;
-pub use download::Snapshot;
+pub use download::RepositorySnapshot;
 pub use endpoint::Endpoint;
 pub use error::Error;
 pub use patience::Patience;
 #[cfg(feature = "pipeline")]
 pub use pipeline::FromHub;
-pub use progress::Progress;
+pub use progress::TransferProgress;
 #[cfg(feature = "pipeline")]
 pub use publication::{Averaging, Choice, Provision, Publication, Published, SampleImages, Written};
 pub use repository::{Kind, Repository};

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::digest::{Digest, Hasher};
 use crate::folder::Local;
-use crate::progress::{Progress, Tell};
+use crate::progress::{Tell, TransferProgress};
 use crate::request::Failure;
 use crate::{Client, Error};
 
@@ -58,7 +58,7 @@ impl Portion<'_, '_> {
         if ended || self.at == self.local.size && self.hasher.clone().finish() != *self.digest {
             return Err(Failure::lasting(self.local.changed()));
         }
-        (self.tell)(Progress::Sent { file: &self.local.name, bytes: self.at, size: self.local.size });
+        (self.tell)(TransferProgress::Sent { file: &self.local.name, bytes: self.at, size: self.local.size });
         Ok(count)
     }
 }

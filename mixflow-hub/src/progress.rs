@@ -5,7 +5,7 @@ use std::time::Duration;
 /// An event of a download or an upload, for whoever shows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Progress<'a> {
+pub enum TransferProgress<'a> {
     /// A file begins to come.
     Begin {
         /// Its name in the repository.
@@ -94,4 +94,4 @@ pub enum Progress<'a> {
 }
 
 /// Who is told.
-pub(crate) type Tell<'t> = &'t mut dyn FnMut(Progress<'_>);
+pub(crate) type Tell<'t> = &'t mut dyn FnMut(TransferProgress<'_>);

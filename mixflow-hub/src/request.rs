@@ -8,7 +8,7 @@ use ureq::http::{HeaderMap, Response, StatusCode};
 use ureq::{Agent, Body};
 
 use crate::patience::{reset, retry_after};
-use crate::progress::{Progress, Tell};
+use crate::progress::{Tell, TransferProgress};
 use crate::url::Url;
 use crate::{Client, Commit, Error, Patience, Repository, Revision};
 
@@ -156,7 +156,7 @@ impl Client {
             let host = self.endpoint.to_string();
             return Err(Failure::lasting(Error::Busy { host, after: wait, token: self.token.is_some() }));
         }
-        tell(Progress::Retrying { reason: &failure.error.to_string(), wait });
+        tell(TransferProgress::Retrying { reason: &failure.error.to_string(), wait });
         let end = Instant::now() + wait;
         while !self.is_stopped() {
             let left = end.saturating_duration_since(Instant::now());

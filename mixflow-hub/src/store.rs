@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::folder::Local;
-use crate::progress::{Progress, Tell};
+use crate::progress::{Tell, TransferProgress};
 use crate::request::Subject;
 use crate::{Client, Error};
 
@@ -29,7 +29,7 @@ impl Client {
                 scope.spawn(move || {
                     while let Some(&file) = files.get(next.fetch_add(1, Ordering::Relaxed)) {
                         // Nobody listens any more if whoever is told has panicked.
-                        let mut tell = |event: Progress<'_>| drop(events.send((file, Told::from(event))));
+                        let mut tell = |event: TransferProgress<'_>| drop(events.send((file, Told::from(event))));
                         match client.store(file, subject, &mut tell) {
                             _ if client.is_stopped() => {}
                             Ok(bytes) => *sent.lock().unwrap_or_else(PoisonError::into_inner) += bytes,
@@ -62,13 +62,13 @@ enum Told {
     Other,
 }
 
-impl From<Progress<'_>> for Told {
-    fn from(event: Progress<'_>) -> Self {
+impl From<TransferProgress<'_>> for Told {
+    fn from(event: TransferProgress<'_>) -> Self {
         match event {
-            Progress::Sending { .. } => Self::Sending,
-            Progress::Sent { bytes, .. } => Self::Sent(bytes),
-            Progress::Stored { .. } => Self::Stored,
-            Progress::Retrying { reason, wait } => Self::Retrying(reason.into(), wait),
+            TransferProgress::Sending { .. } => Self::Sending,
+            TransferProgress::Sent { bytes, .. } => Self::Sent(bytes),
+            TransferProgress::Stored { .. } => Self::Stored,
+            TransferProgress::Retrying { reason, wait } => Self::Retrying(reason.into(), wait),
             _ => Self::Other,
         }
     }
@@ -78,10 +78,10 @@ impl Told {
     fn tell(&self, file: &Local, tell: Tell<'_>) {
         let (file, size) = (file.name.as_str(), file.size);
         match self {
-            Self::Sending => tell(Progress::Sending { file, size }),
-            Self::Sent(bytes) => tell(Progress::Sent { file, bytes: *bytes, size }),
-            Self::Stored => tell(Progress::Stored { file }),
-            Self::Retrying(reason, wait) => tell(Progress::Retrying { reason, wait: *wait }),
+            Self::Sending => tell(TransferProgress::Sending { file, size }),
+            Self::Sent(bytes) => tell(TransferProgress::Sent { file, bytes: *bytes, size }),
+            Self::Stored => tell(TransferProgress::Stored { file }),
+            Self::Retrying(reason, wait) => tell(TransferProgress::Retrying { reason, wait: *wait }),
             Self::Other => {}
         }
     }

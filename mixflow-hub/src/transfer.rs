@@ -9,7 +9,7 @@ use ureq::http::StatusCode;
 
 use crate::digest::Hasher;
 use crate::listing::Expected;
-use crate::progress::{Progress, Tell};
+use crate::progress::{Tell, TransferProgress};
 use crate::request::{Answer, Ask, Failure, Subject, protocol};
 use crate::url::Url;
 use crate::{Client, Commit, Error, Repository, Revision};
@@ -35,7 +35,7 @@ impl Client {
     ) -> Result<PathBuf, Error> {
         let blob = self.cache.blob(repository, &expected.digest);
         self.cache.prepare(repository)?;
-        let lock = self.cache.lock(repository, &expected.digest, || tell(Progress::Locked { file }))?;
+        let lock = self.cache.lock(repository, &expected.digest, || tell(TransferProgress::Locked { file }))?;
         // A file of another length was put there by somebody who did not check.
         if !fs::metadata(&blob).is_ok_and(|found| found.len() == expected.size) {
             let revision = Revision::from(commit.clone());
@@ -43,7 +43,7 @@ impl Client {
             let mut transfer = Transfer::open(self, subject, file, expected, &blob)?;
             transfer.run(tell)?;
             fs::rename(&transfer.partial, &blob).map_err(Error::io("write", &blob))?;
-            tell(Progress::Finished { file });
+            tell(TransferProgress::Finished { file });
         }
         let path = self.cache.link(repository, commit, file, &expected.digest)?;
         drop(lock);
@@ -91,7 +91,7 @@ impl<'a> Transfer<'a> {
     /// of it: an earlier attempt may be to blame.
     fn run(&mut self, tell: Tell<'_>) -> Result<(), Error> {
         let (file, size) = (self.name, self.expected.size);
-        tell(Progress::Begin { file, size, resumed: self.held });
+        tell(TransferProgress::Begin { file, size, resumed: self.held });
         for last in [false, true] {
             self.fill(tell)?;
             let found = std::mem::replace(&mut self.hasher, self.expected.digest.hasher(size)).finish();
@@ -106,7 +106,7 @@ impl<'a> Transfer<'a> {
                 let _ = fs::remove_file(&self.partial);
                 return Err(error);
             }
-            tell(Progress::Retrying { reason: &error.to_string(), wait: std::time::Duration::ZERO });
+            tell(TransferProgress::Retrying { reason: &error.to_string(), wait: std::time::Duration::ZERO });
         }
         unreachable!("the last attempt returns")
     }
@@ -147,7 +147,7 @@ impl<'a> Transfer<'a> {
             write.map_err(|error| Failure::lasting(Error::io("write", &self.partial)(error)))?;
             self.hasher.update(&block[..count]);
             self.held = held;
-            tell(Progress::Received { file: self.name, bytes: held, size });
+            tell(TransferProgress::Received { file: self.name, bytes: held, size });
             if since.elapsed() >= self.client.patience.silence {
                 if self.held - mark < SLOWEST * since.elapsed().as_secs() {
                     return Err(self.interrupted(&url, "less than 1 KiB a second came"));

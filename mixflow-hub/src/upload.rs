@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::commit::Mode;
 use crate::folder::{self, Local};
-use crate::progress::{Progress, Tell};
+use crate::progress::{Tell, TransferProgress};
 use crate::request::Subject;
 use crate::{Client, Commit, Error, Repository, Revision};
 
@@ -87,7 +87,7 @@ impl Client {
         folder: &Path,
         repository: &Repository,
         upload: &Upload,
-        mut tell: impl FnMut(Progress<'_>),
+        mut tell: impl FnMut(TransferProgress<'_>),
     ) -> Result<Uploaded, Error> {
         self.send_folder(folder, repository, upload, &mut tell).map_err(Error::of_upload)
     }
@@ -142,7 +142,7 @@ impl Client {
             }
             large += self.store_all(&sending, &subject, tell)?;
             small = sorted.iter().filter(|(_, mode)| *mode == Mode::Regular).map(|(file, _)| file.size).sum();
-            tell(Progress::Committing { files: sorted.len() + surplus.len() });
+            tell(TransferProgress::Committing { files: sorted.len() + surplus.len() });
             let failure = match self.commit(upload, &head, (&sorted, &surplus), &subject) {
                 Ok(commit) => return Ok(done(commit, large + small)),
                 Err(failure) if !failure.passing => return Err(*failure.error),

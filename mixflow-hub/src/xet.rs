@@ -14,7 +14,7 @@ use ::xet::xet_session::{
 use serde::Deserialize;
 
 use crate::lfs::Sending;
-use crate::progress::{Progress, Tell};
+use crate::progress::{Tell, TransferProgress};
 use crate::request::{Failure, protocol};
 use crate::url::Url;
 use crate::{Client, Error, Token};
@@ -46,7 +46,7 @@ impl Sending<'_> {
         let grant: Grant = serde_json::from_str(&text)
             .map_err(|error| Failure::lasting(protocol(&grants, &format!("it gives no right to write: {error}"))))?;
         let store = self.client.given(&grant.cas_url, &grants)?;
-        tell(Progress::Sending { file: &self.file.name, size: self.file.size });
+        tell(TransferProgress::Sending { file: &self.file.name, size: self.file.size });
         let fault = |error| self.fault(&store, &error);
         let session = self.client.xet_session().map_err(fault)?;
         let commit = session.new_upload_commit().map_err(fault)?;
@@ -75,7 +75,7 @@ impl Sending<'_> {
                 thread::sleep(INTERVAL);
                 let bytes = commit.progress().total_bytes_completed.min(size);
                 if bytes > last {
-                    tell(Progress::Sent { file, bytes, size });
+                    tell(TransferProgress::Sent { file, bytes, size });
                     last = bytes;
                 }
             }

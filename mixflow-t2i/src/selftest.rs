@@ -7,7 +7,7 @@ use mixflow::random::Stream;
 use mixflow::schedules::{Linear, MixFlow, Reversed};
 use mixflow::selftest::{Selftest, Subject};
 
-use crate::text::{ClipConfig, FeedForward, T5Config};
+use crate::text::{ClipConfig, FeedForwardKind, T5Config};
 use crate::{MmDitConfig, TextEmbedding};
 
 /// Prompts of a batch.
@@ -79,7 +79,7 @@ fn t5() -> T5Config {
         num_heads: 2,
         relative_attention_num_buckets: 32,
         relative_attention_max_distance: 128,
-        feed_forward_proj: FeedForward::GatedGelu,
+        feed_forward_proj: FeedForwardKind::GatedGelu,
         layer_norm_epsilon: 1e-6,
     }
 }

@@ -11,7 +11,7 @@ use mixflow::autoencoder_training::{Judges, RaeRun, RaeTraining};
 use mixflow::backbones::encoder::{EncoderConfig, Normalisation};
 use mixflow::backbones::rae::{DecoderConfig, Rae};
 use mixflow::backbones::sit::SitConfig;
-use mixflow::data::latents::{EncodeConfig, EncodeOutcome, Precision, Writer, encode_dataset};
+use mixflow::data::latents::{EncodeConfig, EncodeOutcome, StoragePrecision, Writer, encode_dataset};
 use mixflow::data::source::{self, Options};
 use mixflow::data::{
     Channels, Classes, Conditioner, Dataset, Digits, Folder, Latents, Loader, LoaderConfig, OnBroken, StorageConfig,
@@ -68,7 +68,7 @@ fn autoencoder(images: Arc<dyn Dataset>, folder: &Path) -> Result<Rae, Box<dyn s
 /// Encodes every image once; the same call later adds those that are new.
 fn encode(encoder: &LatentEncoder, images: &Path, to: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let source = source::open(&[images.into()], &Options::default())?;
-    let storage = StorageConfig { precision: Precision::F16, flipped: false, shard_examples: 64 };
+    let storage = StorageConfig { precision: StoragePrecision::F16, flipped: false, shard_examples: 64 };
     let writer = Writer::open(to, encoder.contents(&*source, storage))?;
     let config = EncodeConfig { batch: 32, on_broken: OnBroken::Refuse };
     let stop = AtomicBool::new(false);

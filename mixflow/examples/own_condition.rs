@@ -10,7 +10,7 @@ use burn::tensor::activation::silu;
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 use mixflow::backbones::init::Initializer;
 use mixflow::backbones::{Backbone, Condition, Linear as Layer};
-use mixflow::data::{Conditioner, Dataset, Error, Example, Loader, LoaderConfig, Upload, check_labels};
+use mixflow::data::{Conditioner, Dataset, Error, Example, HostCondition, Loader, LoaderConfig, check_labels};
 use mixflow::random::{self, Stream, uniform};
 use mixflow::sampling::solver::Heun;
 use mixflow::schedules::{Linear, TimeGrid};
@@ -51,7 +51,7 @@ impl Condition for Angle {
 struct Angles(Vec<f64>);
 
 impl Conditioner<Angle> for Angles {
-    fn read(&self, labels: &[usize]) -> Result<Upload<Angle>, Error> {
+    fn read(&self, labels: &[usize]) -> Result<HostCondition<Angle>, Error> {
         check_labels(labels, self.0.len())?;
         let angles: Vec<f64> = labels.iter().map(|&label| self.0[label]).collect();
         Ok(Box::new(move |device| Angle::new(&angles, device)))

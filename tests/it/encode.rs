@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::tensor::{Device, Tensor, TensorData};
 use image::{Rgb, RgbImage};
 use mixflow::data::latents::{
-    EncodeConfig, EncodeOutcome, Encoding, Latents, Precision, Verified, Writer, encode_dataset,
+    EncodeConfig, EncodeOutcome, Encoding, Latents, StoragePrecision, Verified, Writer, encode_dataset,
 };
 use mixflow::data::source::{self, Source};
 use mixflow::data::{Classes, Dataset, OnBroken, StorageConfig};
@@ -23,7 +23,7 @@ use mixflow_backbones::{ClassLabels, Network};
 use tempfile::TempDir;
 
 const SIZE: usize = 16;
-const STORAGE: StorageConfig = StorageConfig { precision: Precision::F32, flipped: true, shard_examples: 4 };
+const STORAGE: StorageConfig = StorageConfig { precision: StoragePrecision::F32, flipped: true, shard_examples: 4 };
 
 /// Latents of 4 x 8 x 8.
 fn autoencoder() -> KlAutoencoderConfig {

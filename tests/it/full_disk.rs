@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicBool;
 
-use mixflow::data::latents::{Contents, EncodedBatch, Image, Latents, Origin, Precision, Verified, Writer};
-use mixflow::data::source::Entry;
+use mixflow::data::latents::{Contents, EncodedBatch, Image, Latents, Origin, StoragePrecision, Verified, Writer};
+use mixflow::data::source::SourceEntry;
 use mixflow::files::write_atomic;
 use mixflow::train::{Checkpoints, MetricsLog, StepReport};
 use mixflow_backbones::sit::official_key;
@@ -20,7 +20,7 @@ use crate::resume::{interrupt, network, recipe, temporary, train};
 fn latents(folder: &Path) -> Writer {
     let contents = Contents {
         shape: [4, 64, 64],
-        precision: Precision::F32,
+        precision: StoragePrecision::F32,
         deviation: false,
         flipped: false,
         normalised: true,
@@ -35,7 +35,7 @@ fn latents(folder: &Path) -> Writer {
 }
 
 fn push(writer: &mut Writer, name: &str) {
-    let image = Image { entry: Entry { name: name.into(), class: 0, stamp: None }, sha256: [0; 32] };
+    let image = Image { entry: SourceEntry { name: name.into(), class: 0, stamp: None }, sha256: [0; 32] };
     let encoded = EncodedBatch { mean: vec![0.5; 4 * 64 * 64], deviation: None, features: vec![] };
     writer.push(&[image], &encoded, None).expect("all is valid");
 }

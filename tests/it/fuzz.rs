@@ -11,7 +11,8 @@ use std::sync::atomic::AtomicBool;
 
 use mixflow::backbones::weights::Weights;
 use mixflow::data::latents::{
-    Contents, EncodeConfig, EncodedBatch, Features, Latents, Origin, Precision, Verified, Writer, encode_dataset,
+    Contents, EncodeConfig, EncodedBatch, Latents, Origin, StoragePrecision, StoredFeatures, Verified, Writer,
+    encode_dataset,
 };
 use mixflow::data::source::{Directory, Source, WebDataset};
 use mixflow::data::{Dataset, OnBroken};
@@ -124,14 +125,14 @@ fn latents(folder: &Path) {
     let source = Directory::open(&folder.join("images")).expect("images are there");
     let contents = Contents {
         shape: [2, 2, 2],
-        precision: Precision::F16,
+        precision: StoragePrecision::F16,
         deviation: true,
         flipped: true,
         normalised: true,
         image_size: 4,
         classes: source.classes().to_vec(),
         autoencoder: origin(),
-        features: vec![Features { tokens: 2, width: 3, encoder: origin() }],
+        features: vec![StoredFeatures { tokens: 2, width: 3, encoder: origin() }],
         source: source.describe(),
         shard_examples: 10,
     };

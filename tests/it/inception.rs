@@ -12,7 +12,7 @@ use mixflow::evaluation::inception::{
 };
 use mixflow::evaluation::metric::{Features, Gaussian};
 use mixflow::files::images::ByteImage;
-use mixflow::files::npz::{Kind, NpzWriter};
+use mixflow::files::npz::{ElementType, NpzWriter};
 use mixflow::sampling::Images;
 use mixflow_backbones::inception::{Inception, Resize, SIDE, official_key};
 use mixflow_backbones::weights::Weights;
@@ -177,12 +177,12 @@ fn a_feature_depends_on_neither_the_batch_nor_its_neighbours() {
 /// An archive as guided-diffusion's reference batches are: images, and statistics of other ones.
 fn reference_batch(path: &Path, images: &[u8], shape: &[usize], mean: f64) {
     let mut writer = NpzWriter::new(Cursor::new(vec![]));
-    writer.array("arr_0", Kind::U8, shape).expect("a header");
+    writer.array("arr_0", ElementType::U8, shape).expect("a header");
     writer.write(images).expect("images");
     for (name, side, value) in [("mu", 2048, mean), ("mu_s", 2023, 0.0)] {
-        writer.array(name, Kind::F64, &[side]).expect("a header");
+        writer.array(name, ElementType::F64, &[side]).expect("a header");
         writer.write(&value.to_le_bytes().repeat(side)).expect("a mean");
-        writer.array(&name.replace("mu", "sigma"), Kind::F64, &[side, side]).expect("a header");
+        writer.array(&name.replace("mu", "sigma"), ElementType::F64, &[side, side]).expect("a header");
         writer.write(&vec![0; 8 * side * side]).expect("a covariance");
     }
     fs::write(path, writer.finish().expect("an archive").into_inner()).expect("written");

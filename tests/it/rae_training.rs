@@ -9,7 +9,7 @@ use mixflow::autoencoder_training::{
     AdversarialConfig, DiffAugment, Discriminator, LastLayer, Losses, Opponent, Perceptual, hinge, in_eight_bits,
 };
 use mixflow::train::OptimizerConfig;
-use mixflow_backbones::discriminator::{DiscriminatorConfig, Features, Heads};
+use mixflow_backbones::discriminator::{Dino, DiscriminatorConfig, Heads};
 use mixflow_backbones::encoder::Normalisation;
 use mixflow_backbones::lpips::{Lpips, official_key};
 use mixflow_backbones::rae::{Decoder, DecoderConfig};
@@ -27,7 +27,7 @@ fn lpips(device: &Device) -> Lpips {
     Lpips::with_widths(widths, 0, device).load([fixture.weights("weights.")]).expect("the weights fit")
 }
 
-fn discriminator(device: &Device) -> (Features, Heads) {
+fn discriminator(device: &Device) -> (Dino, Heads) {
     let fixture = Fixture::read("rae_training/discriminator");
     let config = &fixture.manifest["config"];
     let number = |name: &str| config[name].as_u64().unwrap_or_else(|| panic!("no {name}")) as usize;

@@ -7,7 +7,7 @@ use burn::module::Param;
 use burn::tensor::{Device, Gradients, Tensor, TensorData};
 use mixflow::train::{OptimizerConfig, TrainState};
 use mixflow::{Alignment, Batch, FlowMatching, Objective};
-use mixflow_backbones::autoencoder::Latents;
+use mixflow_backbones::autoencoder::LatentDistribution;
 use mixflow_backbones::repa::{Repa, RepaConfig};
 use mixflow_backbones::{Aligned, AlignedBackbone, Backbone, ClassLabels, Condition};
 use mixflow_schedules::{
@@ -165,7 +165,7 @@ fn everything_recorded_is_the_official_one() {
         // The record draws, then scales; stored latents are scaled when they are encoded and drawn when they are read.
         let (moments, noise) = (case.tensor::<4>("in.moments"), case.tensor::<4>("in.moments_noise"));
         let half = |start| moments.clone().narrow(1, start, noise.dims()[1]);
-        let latents = Latents { mean: half(0), deviation: Some(half(noise.dims()[1])) };
+        let latents = LatentDistribution { mean: half(0), deviation: Some(half(noise.dims()[1])) };
         case.compare("sample_posterior", latents.normalise(0.0, 0.18215).sample(noise).into_data());
 
         assert_eq!(case.compared.into_inner().into_iter().collect::<Vec<_>>(), case.fixture.names("out."));

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use burn::module::Module;
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use mixflow_backbones::Autoencoder;
-use mixflow_backbones::autoencoder::{KlAutoencoder, KlAutoencoderConfig, Latents, TileConfig, official_key};
+use mixflow_backbones::autoencoder::{
+    KlAutoencoder, KlAutoencoderConfig, LatentDistribution, TileConfig, official_key,
+};
 use mixflow_backbones::weights::Weights;
 use mixflow_tests::{Fixture, assert_official_names};
 use safetensors::tensor::TensorView;
@@ -71,7 +73,7 @@ fn moments_samples_and_images_are_the_official_ones() {
         check("out.latent_scaled", autoencoder.encode(images).sample(noise));
         check("out.decode_of_latent", autoencoder.decode(fixture.tensor("out.latent_scaled", &device)));
 
-        let extreme = Latents::from_moments(fixture.tensor("in.raw_moments", &device));
+        let extreme = LatentDistribution::from_moments(fixture.tensor("in.raw_moments", &device));
         check("out.raw_logvar_clamped", extreme.deviation.expect("moments have a deviation").log() * 2.0);
         assert_eq!(fixture.names("out.").len(), 8, "{case}: values compared");
     }

@@ -11,7 +11,7 @@ use mixflow::Device;
 use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::encoder::EncoderConfig;
 use mixflow::backbones::json::explain;
-use mixflow::data::latents::{EncodeConfig, EncodeOutcome, Encoding, Precision, Writer, encode_dataset};
+use mixflow::data::latents::{EncodeConfig, EncodeOutcome, Encoding, StoragePrecision, Writer, encode_dataset};
 use mixflow::data::source::{self, Options};
 use mixflow::data::{OnBroken, StorageConfig};
 use mixflow::numbers::thousands;
@@ -170,11 +170,11 @@ impl Encode {
         Ok(check_memory(|| format!("a shard of {shard} latents (--shard)"), &latent)?)
     }
 
-    fn precision(&self) -> Precision {
+    fn precision(&self) -> StoragePrecision {
         match self.precision {
-            Stored::F32 => Precision::F32,
-            Stored::F16 => Precision::F16,
-            Stored::Bf16 => Precision::Bf16,
+            Stored::F32 => StoragePrecision::F32,
+            Stored::F16 => StoragePrecision::F16,
+            Stored::Bf16 => StoragePrecision::Bf16,
         }
     }
 

@@ -138,8 +138,8 @@ impl Progress {
 
     /// A file comes from the Hub, or waits.
     #[cfg(feature = "hub")]
-    pub(crate) fn download(&mut self, event: &mixflow_hub::Progress<'_>) {
-        use mixflow_hub::Progress::{Begin, Cached, Finished, Locked, Received, Retrying};
+    pub(crate) fn download(&mut self, event: &mixflow_hub::TransferProgress<'_>) {
+        use mixflow_hub::TransferProgress::{Begin, Cached, Finished, Locked, Received, Retrying};
         match *event {
             Begin { file, size, resumed } => {
                 self.begin(file, Some(size.div_ceil(KIB)));
@@ -163,8 +163,8 @@ impl Progress {
 
     /// Shows an upload.
     #[cfg(feature = "hub")]
-    pub(crate) fn upload(&mut self, event: &mixflow_hub::Progress<'_>) {
-        use mixflow_hub::Progress::{Committing, Created, Locked, Retrying, Sampling, Sending, Sent, Stored};
+    pub(crate) fn upload(&mut self, event: &mixflow_hub::TransferProgress<'_>) {
+        use mixflow_hub::TransferProgress::{Committing, Created, Locked, Retrying, Sampling, Sending, Sent, Stored};
         match *event {
             Created { address } => self.line(&format!("made {address}")),
             Sampling { images, count } => {

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Instant;
 
-use mixflow::data::latents::{Contents, EncodedBatch, Image, Latents, Origin, Posterior, Precision, Writer};
-use mixflow::data::source::Entry;
+use mixflow::data::latents::{Contents, EncodedBatch, Image, Latents, Origin, PosteriorMode, StoragePrecision, Writer};
+use mixflow::data::source::SourceEntry;
 use mixflow::data::{Loader, LoaderConfig};
 
 use crate::run::{Result, say};
@@ -27,7 +27,7 @@ pub(crate) fn measure() -> Result<ExitCode> {
 fn write(folder: &Path) -> Result<()> {
     let contents = Contents {
         shape: SHAPE,
-        precision: Precision::F32,
+        precision: StoragePrecision::F32,
         deviation: true,
         flipped: false,
         normalised: true,
@@ -42,8 +42,10 @@ fn write(folder: &Path) -> Result<()> {
     let numbers = BATCH * SHAPE.iter().product::<usize>();
     let encoded = EncodedBatch { mean: vec![0.5; numbers], deviation: Some(vec![0.1; numbers]), features: vec![] };
     for first in (0..EXAMPLES).step_by(BATCH) {
-        let image =
-            |number: usize| Image { entry: Entry { name: number.to_string(), class: 0, stamp: None }, sha256: [0; 32] };
+        let image = |number: usize| Image {
+            entry: SourceEntry { name: number.to_string(), class: 0, stamp: None },
+            sha256: [0; 32],
+        };
         let images: Vec<_> = (first..first + BATCH).map(image).collect();
         writer.push(&images, &encoded, None)?;
         writer.commit()?;
@@ -54,7 +56,7 @@ fn write(folder: &Path) -> Result<()> {
 
 fn read(folder: &Path) -> Result<()> {
     say("posterior  workers  latents/s")?;
-    for (name, posterior) in [("mean", Posterior::Mean), ("drawn", Posterior::Sample)] {
+    for (name, posterior) in [("mean", PosteriorMode::Mean), ("drawn", PosteriorMode::Sample)] {
         for workers in 0..=2 {
             let latents = Latents::open(folder)?.for_training(posterior, false)?;
             let config = LoaderConfig { seed: 0, batch: BATCH, step: 0, flip: false, workers };

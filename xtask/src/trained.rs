@@ -4,7 +4,7 @@ use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
 use mixflow::backbones::NetworkConfig;
-use mixflow::data::{DataConfig, Fingerprint, Part};
+use mixflow::data::{DataConfig, Fingerprint, Split};
 use mixflow::files::WeightsFile;
 use mixflow::launch::conditioner;
 use mixflow::recipe::{NetworkSettings, Recipe};
@@ -204,7 +204,7 @@ impl TrainedArguments {
 
 impl<N: Kind> Trained<N> {
     /// Its training and its held-out data.
-    pub(crate) fn parts(&self, held_out: usize) -> Result<(Part, Part)> {
+    pub(crate) fn parts(&self, held_out: usize) -> Result<(Split, Split)> {
         Ok(self.divided()?.parts(held_out)?)
     }
 

@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::{Decoder, Encoder, KlAutoencoder};
+use super::{KlAutoencoder, KlDecoder, KlEncoder};
 use crate::init::Initializer;
 use crate::sizes::demand;
 use crate::{Convolution, Invalid};
@@ -100,8 +100,8 @@ impl KlAutoencoderConfig {
         let init = &Initializer::new(seed, device);
         let pointwise = |channels| self.quant_conv.then(|| Convolution::new(channels, channels, 1, init));
         KlAutoencoder {
-            encoder: Encoder::new(self, init),
-            decoder: Decoder::new(self, init),
+            encoder: KlEncoder::new(self, init),
+            decoder: KlDecoder::new(self, init),
             quant_conv: pointwise(2 * self.latent_channels),
             post_quant_conv: pointwise(self.latent_channels),
             shift: self.shift,

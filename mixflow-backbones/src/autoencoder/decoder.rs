@@ -11,7 +11,7 @@ use crate::ops;
 
 /// The decoder of a [`KlAutoencoder`](super::KlAutoencoder).
 #[derive(Module, Debug)]
-pub struct Decoder {
+pub struct KlDecoder {
     /// From the latents.
     pub conv_in: Convolution,
     /// At the coarsest level.
@@ -24,7 +24,7 @@ pub struct Decoder {
     pub conv_out: Convolution,
 }
 
-impl Decoder {
+impl KlDecoder {
     /// With PyTorch's default initial values.
     pub fn new(config: &KlAutoencoderConfig, init: &Initializer) -> Self {
         let KlAutoencoderConfig { ref widths, groups, .. } = *config;
@@ -55,7 +55,7 @@ impl Decoder {
     }
 }
 
-/// A level of a [`Decoder`].
+/// A level of a [`KlDecoder`].
 #[derive(Module, Debug)]
 pub struct UpBlock {
     /// At the level's size.

@@ -10,7 +10,7 @@ use crate::ops::Window;
 
 /// The encoder of a [`KlAutoencoder`](super::KlAutoencoder).
 #[derive(Module, Debug)]
-pub struct Encoder {
+pub struct KlEncoder {
     /// From the image.
     pub conv_in: Convolution,
     /// Levels, finest first.
@@ -23,7 +23,7 @@ pub struct Encoder {
     pub conv_out: Convolution,
 }
 
-impl Encoder {
+impl KlEncoder {
     /// With PyTorch's default initial values.
     pub fn new(config: &KlAutoencoderConfig, init: &Initializer) -> Self {
         let KlAutoencoderConfig { ref widths, groups, .. } = *config;
@@ -53,7 +53,7 @@ impl Encoder {
     }
 }
 
-/// A level of an [`Encoder`].
+/// A level of a [`KlEncoder`].
 #[derive(Module, Debug)]
 pub struct DownBlock {
     /// At the level's size.

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::{Autoencoder, Decoder, Encoder, Latents, TileConfig};
+use super::{Autoencoder, KlDecoder, KlEncoder, LatentDistribution, TileConfig};
 use crate::Convolution;
 
 /// A convolutional autoencoder whose latents were kept near the normal law by their Kullback–Leibler divergence.
@@ -14,9 +14,9 @@ use crate::Convolution;
 #[derive(Module, Debug)]
 pub struct KlAutoencoder {
     /// Images to moments.
-    pub encoder: Encoder,
+    pub encoder: KlEncoder,
     /// Latents to images.
-    pub decoder: Decoder,
+    pub decoder: KlDecoder,
     /// Of moments, one pixel wide.
     pub quant_conv: Option<Convolution>,
     /// Of latents, one pixel wide.
@@ -33,7 +33,7 @@ impl KlAutoencoder {
 
     /// [`encode`](Autoencoder::encode) of a large image, piece by piece: memory is that of a tile and of the latents.
     /// The same as `encode` where the image fits a tile.
-    pub fn encode_tiled(&self, images: Tensor<4>, tiles: TileConfig) -> Latents {
+    pub fn encode_tiled(&self, images: Tensor<4>, tiles: TileConfig) -> LatentDistribution {
         let factor = self.factor();
         let [_, _, height, width] = images.dims();
         self.assert_divisible([height, width]);
@@ -42,7 +42,7 @@ impl KlAutoencoder {
             let columns = columns.start * factor..columns.end * factor;
             self.moments(images.clone().narrow(2, rows.start, rows.len()).narrow(3, columns.start, columns.len()))
         });
-        Latents::from_moments(moments).normalise(self.shift, self.scale)
+        LatentDistribution::from_moments(moments).normalise(self.shift, self.scale)
     }
 
     /// [`decode`](Autoencoder::decode) of a large image, piece by piece: memory is that of a tile and of the image.
@@ -73,10 +73,10 @@ impl KlAutoencoder {
 }
 
 impl Autoencoder for KlAutoencoder {
-    fn encode(&self, images: Tensor<4>) -> Latents {
+    fn encode(&self, images: Tensor<4>) -> LatentDistribution {
         let [_, _, height, width] = images.dims();
         self.assert_divisible([height, width]);
-        Latents::from_moments(self.moments(images)).normalise(self.shift, self.scale)
+        LatentDistribution::from_moments(self.moments(images)).normalise(self.shift, self.scale)
     }
 
     fn decode(&self, latents: Tensor<4>) -> Tensor<4> {

@@ -15,8 +15,8 @@ mod tiles;
 
 pub use block::{MidAttention, MidBlock, ResidualBlock};
 pub use config::KlAutoencoderConfig;
-pub use decoder::{Decoder, UpBlock};
-pub use encoder::{DownBlock, Encoder};
+pub use decoder::{KlDecoder, UpBlock};
+pub use encoder::{DownBlock, KlEncoder};
 pub use keys::official_key;
 pub use kl::KlAutoencoder;
 pub use naming::Naming;
@@ -34,15 +34,15 @@ use burn::tensor::{Device, Tensor};
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
-/// use mixflow_backbones::autoencoder::{Autoencoder, Latents};
+/// use mixflow_backbones::autoencoder::{Autoencoder, LatentDistribution};
 ///
 /// /// No latents at all: training in pixel space.
 /// #[derive(Clone, Debug)]
 /// struct Identity;
 ///
 /// impl Autoencoder for Identity {
-///     fn encode(&self, images: Tensor<4>) -> Latents {
-///         Latents { mean: images, deviation: None }
+///     fn encode(&self, images: Tensor<4>) -> LatentDistribution {
+///         LatentDistribution { mean: images, deviation: None }
 ///     }
 ///     fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
 ///         latents
@@ -56,7 +56,7 @@ pub trait Autoencoder: Debug + Send {
     /// # Shapes
     /// - images: `[batch, channels, height, width]`, in [-1, 1]
     /// - returns: `[batch, latent channels, height / factor, width / factor]`
-    fn encode(&self, images: Tensor<4>) -> Latents;
+    fn encode(&self, images: Tensor<4>) -> LatentDistribution;
 
     /// Images of normalised latents; values may lie a little outside [-1, 1].
     ///
@@ -70,14 +70,14 @@ pub trait Autoencoder: Debug + Send {
 
 /// What an encoder says about images: the law of their normalised latents.
 #[derive(Clone, Debug)]
-pub struct Latents {
+pub struct LatentDistribution {
     /// `[batch, channels, height, width]`
     pub mean: Tensor<4>,
     /// Deviation of every value, of the same shape; `None` where the encoder is deterministic.
     pub deviation: Option<Tensor<4>>,
 }
 
-impl Latents {
+impl LatentDistribution {
     /// Before normalisation, from the output of an encoder: means and logarithms of variances, one behind the other.
     /// The latter are clamped to [-30, 20].
     ///

@@ -3,7 +3,7 @@
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::{Features, Head, Heads};
+use super::{Dino, Head, Heads};
 use crate::Invalid;
 use crate::init::Initializer;
 use crate::sizes::{countable, demand, patch_values, patches_fit};
@@ -74,13 +74,13 @@ impl DiscriminatorConfig {
         Ok(())
     }
 
-    /// The frozen part with random weights, drawn when first read: [`Features::load`] published ones.
+    /// The frozen part with random weights, drawn when first read: [`Dino::load`] published ones.
     ///
     /// # Panics
     /// If [`check`](Self::check) finds fault.
-    pub fn features(&self, seed: u64, device: &Device) -> Features {
+    pub fn features(&self, seed: u64, device: &Device) -> Dino {
         demand(self.check());
-        Features::new(self, &Initializer::new(seed, device))
+        Dino::new(self, &Initializer::new(seed, device))
     }
 
     /// The trained part with the initial values of the published code, which depend on `seed` alone: PyTorch's own laws.

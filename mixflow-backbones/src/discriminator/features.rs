@@ -19,7 +19,7 @@ use crate::{Error, Linear};
 /// Caron et al. 2021 (arXiv 2104.14294); RAE `src/disc/dinodisc.py` at a4d18c4, `FrozenDINONoDrop`, whose perceptrons
 /// have the tanh form of GELU.
 #[derive(Module, Debug)]
-pub struct Features {
+pub struct Dino {
     /// `[1, 1, width]`
     pub cls_token: Param<Tensor<3>>,
     /// `[1, 1 + positions, width]`
@@ -36,7 +36,7 @@ pub struct Features {
 /// Added to the variance in every normalisation.
 const EPSILON: f64 = 1e-6;
 
-impl Features {
+impl Dino {
     pub(super) fn new(config: &DiscriminatorConfig, init: &Initializer) -> Self {
         let DiscriminatorConfig { input_size, patch, width, depth, heads, hidden, ref taps, .. } = *config;
         let gelu = Gelu::Tanh;

@@ -17,7 +17,7 @@ mod head;
 mod spectral;
 
 pub use config::DiscriminatorConfig;
-pub use features::Features;
+pub use features::Dino;
 pub use head::{Head, Layer, TokenNorm};
 pub use spectral::SpectralConv;
 
@@ -41,7 +41,7 @@ impl Heads {
     /// How real every patch looks in every depth: the larger, the more.
     ///
     /// # Shapes
-    /// - features: as [`Features::forward`] gives them
+    /// - features: as [`Dino::forward`] gives them
     /// - output: `[batch, heads * tokens]`
     ///
     /// # Panics

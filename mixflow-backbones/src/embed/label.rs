@@ -12,12 +12,12 @@ pub const LABEL_TABLE: &str = "y_embedder.embedding_table.weight";
 #[derive(Module, Debug)]
 pub struct LabelEmbedding {
     /// The table, under the name that published checkpoints give it.
-    pub embedding_table: Table,
+    pub embedding_table: LabelTable,
 }
 
 /// The rows of a [`LabelEmbedding`].
 #[derive(Module, Debug)]
-pub struct Table {
+pub struct LabelTable {
     /// `[labels, width]`
     pub weight: Param<Tensor<2>>,
 }
@@ -25,7 +25,7 @@ pub struct Table {
 impl LabelEmbedding {
     /// `labels` rows drawn from `N(0, 0.02²)`, the null label included.
     pub fn new(labels: usize, width: usize, init: &Initializer) -> Self {
-        Self { embedding_table: Table { weight: init.normal([labels, width], 0.02) } }
+        Self { embedding_table: LabelTable { weight: init.normal([labels, width], 0.02) } }
     }
 
     /// # Shapes

@@ -8,7 +8,7 @@ mod rotary;
 mod timestep;
 
 pub use fourier::FourierEmbedding;
-pub use label::{LABEL_TABLE, LabelEmbedding, Table};
+pub use label::{LABEL_TABLE, LabelEmbedding, LabelTable};
 pub use patch::{PatchEmbedding, unpatchify};
 pub use position::{sin_cos_2d, sin_cos_2d_spaced};
 pub use rotary::RotaryTable;

@@ -67,7 +67,7 @@ pub struct Inception {
 
 /// What an image excites in the network.
 #[derive(Clone, Debug)]
-pub struct Activations {
+pub struct InceptionActivations {
     /// After the first pool, the second one, `mixed_6e` and `mixed_7c`: `[batch, channels, side, side]` with 64, 192, 768
     /// and 2048 channels.
     pub maps: [Tensor<4>; 4],
@@ -75,7 +75,7 @@ pub struct Activations {
     pub spatial: Tensor<4>,
 }
 
-impl Activations {
+impl InceptionActivations {
     /// Means of the four maps, `[batch, channels]`. The last one, of 2048 channels, is what FID reads.
     pub fn means(&self) -> [Tensor<2>; 4] {
         self.maps.clone().map(|map| {
@@ -128,7 +128,7 @@ impl Inception {
     ///
     /// # Panics
     /// If the image has another shape.
-    pub fn forward(&self, x: Tensor<4>) -> Activations {
+    pub fn forward(&self, x: Tensor<4>) -> InceptionActivations {
         let [batch, channels, height, width] = x.dims();
         assert!(
             [channels, height, width] == [3, SIDE, SIDE],
@@ -147,7 +147,7 @@ impl Inception {
         let third = self.mixed_6e.forward(x); // [batch, 768, 17, 17]
         let x = self.mixed_7b.forward(self.mixed_7a.forward(third.clone()));
         let last = self.mixed_7c.forward(x); // [batch, 2048, 8, 8]
-        Activations { maps: [first, second, third, last], spatial }
+        InceptionActivations { maps: [first, second, third, last], spatial }
     }
 
     /// `pool Wᵀ`, without bias: the logits that the Inception Score of guided-diffusion reads. With `fc.bias` added they

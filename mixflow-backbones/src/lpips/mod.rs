@@ -31,12 +31,12 @@ pub struct Lpips {
     /// The classifier, without its classes.
     pub vgg: Vgg16,
     /// Of each depth.
-    pub heads: Vec<Head>,
+    pub heads: Vec<LpipsHead>,
 }
 
 /// How much each feature of one depth counts.
 #[derive(Module, Debug)]
-pub struct Head {
+pub struct LpipsHead {
     /// `[1, channels, 1, 1]`, at least 0 in the published files.
     pub weight: Param<Tensor<4>>,
 }
@@ -58,7 +58,7 @@ impl Lpips {
     pub fn with_widths(widths: [usize; 5], seed: u64, device: &Device) -> Self {
         let init = Initializer::new(seed, device);
         let vgg = Vgg16::new(widths, &init);
-        let head = |width: usize| Head { weight: init.frozen([1, width, 1, 1], vec![1.0 / width as f32; width]) };
+        let head = |width: usize| LpipsHead { weight: init.frozen([1, width, 1, 1], vec![1.0 / width as f32; width]) };
         Self { vgg, heads: widths.map(head).into() }
     }
 

@@ -11,7 +11,7 @@ pub use statistics::LatentStatistics;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use crate::autoencoder::{Autoencoder, Latents};
+use crate::autoencoder::{Autoencoder, LatentDistribution};
 use crate::encoder::Encoder;
 
 /// An autoencoder whose latents are the features of a pretrained encoder, normalised.
@@ -52,8 +52,8 @@ impl Rae {
 }
 
 impl Autoencoder for Rae {
-    fn encode(&self, images: Tensor<4>) -> Latents {
-        Latents { mean: self.encode(images), deviation: None }
+    fn encode(&self, images: Tensor<4>) -> LatentDistribution {
+        LatentDistribution { mean: self.encode(images), deviation: None }
     }
 
     fn decode(&self, latents: Tensor<4>) -> Tensor<4> {

@@ -5,9 +5,9 @@ use std::path::PathBuf;
 use mixflow::pipeline::Layout;
 use serde_json::Value;
 
-use crate::download::Snapshot;
+use crate::download::RepositorySnapshot;
 use crate::pattern::literally;
-use crate::progress::{Progress, Tell};
+use crate::progress::{Tell, TransferProgress};
 use crate::{Address, Client, Error, Repository, Revision};
 
 impl Client {
@@ -16,7 +16,11 @@ impl Client {
     ///
     /// # Errors
     /// As [`snapshot`](Self::snapshot); and if the repository has no network of a known layout.
-    pub fn weights(&self, address: &Address, tell: impl FnMut(Progress<'_>)) -> Result<(PathBuf, Address), Error> {
+    pub fn weights(
+        &self,
+        address: &Address,
+        tell: impl FnMut(TransferProgress<'_>),
+    ) -> Result<(PathBuf, Address), Error> {
         self.network(address, Layout::whole, tell)
     }
 
@@ -24,7 +28,11 @@ impl Client {
     ///
     /// # Errors
     /// As [`weights`](Self::weights).
-    pub fn published(&self, address: &Address, tell: impl FnMut(Progress<'_>)) -> Result<(PathBuf, Address), Error> {
+    pub fn published(
+        &self,
+        address: &Address,
+        tell: impl FnMut(TransferProgress<'_>),
+    ) -> Result<(PathBuf, Address), Error> {
         self.network(address, Layout::wanted, tell)
     }
 
@@ -32,7 +40,7 @@ impl Client {
         &self,
         address: &Address,
         wanted: impl Fn(&Layout, &[String]) -> Vec<String>,
-        mut tell: impl FnMut(Progress<'_>),
+        mut tell: impl FnMut(TransferProgress<'_>),
     ) -> Result<(PathBuf, Address), Error> {
         let repository = &address.repository;
         let choose = |names: &[String]| {
@@ -61,7 +69,7 @@ impl Client {
         address: &Address,
         choose: impl FnOnce(&[String]) -> Result<(T, Vec<String>), Error>,
         tell: Tell<'_>,
-    ) -> Result<(T, Snapshot), Error> {
+    ) -> Result<(T, RepositorySnapshot), Error> {
         let (commit, names) = self.names(&address.repository, &address.revision(), &mut *tell)?;
         let (said, wanted) = choose(&names)?;
         let wanted: Vec<String> = wanted.iter().map(|name| literally(name)).collect();
@@ -90,7 +98,7 @@ impl Client {
     ///
     /// # Errors
     /// As [`file`](Self::file), and if an address names no file.
-    pub fn named_files(&self, recipe: &Value, mut tell: impl FnMut(Progress<'_>)) -> Result<[Value; 2], Error> {
+    pub fn named_files(&self, recipe: &Value, mut tell: impl FnMut(TransferProgress<'_>)) -> Result<[Value; 2], Error> {
         let (mut pinned, mut local) = (recipe.clone(), recipe.clone());
         let mut exchange = |pinned: &mut Value, local: &mut Value| -> Result<(), Error> {
             let Some(text) = pinned.as_str().filter(|text| Address::is_one(text)) else { return Ok(()) };

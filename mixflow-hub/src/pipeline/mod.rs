@@ -11,7 +11,7 @@ use mixflow::{Device, Pipeline};
 
 use crate::address::SCHEME;
 use crate::progress::Tell;
-use crate::{Address, Client, Error, Progress};
+use crate::{Address, Client, Error, TransferProgress};
 
 /// What is opened from a repository of the Hub: a [`Pipeline`] for classes, in the layouts of
 /// [`from_folder`](Pipeline::from_folder), or, with the feature `t2i`, a `TextPipeline` for prompts.
@@ -30,8 +30,12 @@ pub trait FromHub: Sized {
     ///
     /// # Errors
     /// As [`Client::snapshot`], if the address names a file, and if the repository lacks one or holds something else.
-    fn open(client: &Client, address: &Address, device: &Device, tell: impl FnMut(Progress<'_>))
-    -> Result<Self, Error>;
+    fn open(
+        client: &Client,
+        address: &Address,
+        device: &Device,
+        tell: impl FnMut(TransferProgress<'_>),
+    ) -> Result<Self, Error>;
 
     /// What is in a repository, `org/name` or `org/name@revision`, with what the environment says about server, token and
     /// cache. Progress is not shown; [`open`](Self::open) tells it.
@@ -53,7 +57,7 @@ impl FromHub for Pipeline {
         client: &Client,
         address: &Address,
         device: &Device,
-        mut tell: impl FnMut(Progress<'_>),
+        mut tell: impl FnMut(TransferProgress<'_>),
     ) -> Result<Self, Error> {
         let tell: Tell<'_> = &mut tell;
         address.check_whole()?;

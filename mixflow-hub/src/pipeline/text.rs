@@ -5,7 +5,7 @@ use mixflow::{Device, Pipeline};
 use mixflow_t2i::TextPipeline;
 
 use super::FromHub;
-use crate::progress::{Progress, Tell};
+use crate::progress::{Tell, TransferProgress};
 use crate::{Address, Client, Error};
 
 /// Of a repository that holds a Stable Diffusion 3 as `diffusers` writes it, or a [`Publication`](crate::Publication) of a
@@ -26,7 +26,7 @@ impl FromHub for TextPipeline {
         client: &Client,
         address: &Address,
         device: &Device,
-        mut tell: impl FnMut(Progress<'_>),
+        mut tell: impl FnMut(TransferProgress<'_>),
     ) -> Result<Self, Error> {
         let tell: Tell<'_> = &mut tell;
         address.check_whole()?;

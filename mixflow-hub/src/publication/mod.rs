@@ -21,7 +21,7 @@ use mixflow::{Device, device};
 use crate::lock::Lock;
 use crate::progress::Tell;
 use crate::request::Subject;
-use crate::{Client, Error, Kind, Progress, Repository, Revision, Upload, Uploaded};
+use crate::{Client, Error, Kind, Repository, Revision, TransferProgress, Upload, Uploaded};
 use card::Card;
 use files::Needed;
 use finished::Finished;
@@ -157,7 +157,7 @@ impl<N: NetworkSettings> Publication<N> {
         folder: &Path,
         repository: &Repository,
         branch: &str,
-        mut tell: impl FnMut(Progress<'_>),
+        mut tell: impl FnMut(TransferProgress<'_>),
     ) -> Result<Written, Error> {
         self.write_with(None, folder, repository, branch, &mut tell)
     }
@@ -203,7 +203,7 @@ impl<N: NetworkSettings> Publication<N> {
         client: &Client,
         repository: &Repository,
         upload: &Upload,
-        mut tell: impl FnMut(Progress<'_>),
+        mut tell: impl FnMut(TransferProgress<'_>),
     ) -> Result<Published, Error> {
         if client.offline {
             return Err(Error::Offline { repository: repository.clone() });
@@ -213,7 +213,7 @@ impl<N: NetworkSettings> Publication<N> {
         client.check_token(&subject, &mut tell).map_err(Error::of_upload)?;
         // One at a time in a run; what a killed one left is removed.
         let _lock = Lock::acquire(&self.finished.run.join("recipe.json"), || {
-            tell(Progress::Locked { file: "recipe.json" });
+            tell(TransferProgress::Locked { file: "recipe.json" });
         })?;
         let folder = Temporary(self.finished.run.join(".publish"));
         folder.remove();

@@ -9,7 +9,7 @@ use mixflow::sampling::Export;
 
 use super::finished::Finished;
 use crate::progress::Tell;
-use crate::{Address, Client, Error, Progress};
+use crate::{Address, Client, Error, TransferProgress};
 
 /// The pictures beside the card.
 pub(super) const FILE: &str = "samples.png";
@@ -113,9 +113,9 @@ fn make<N: NetworkSettings>(
     let classes = recipe.network.classes();
     let labels: Vec<usize> =
         (0..COUNT).map(|image| if classes > COUNT { image * classes / COUNT } else { image % classes }).collect();
-    tell(Progress::Sampling { images: 0, count: COUNT });
+    tell(TransferProgress::Sampling { images: 0, count: COUNT });
     let images = generator.trajectories(&labels, 0, &mut |state| {
-        tell(Progress::Sampling { images: state.done as usize, count: COUNT });
+        tell(TransferProgress::Sampling { images: state.done as usize, count: COUNT });
     })?;
     let told = match names.get(..classes).filter(|_| recipe.network.reads_names()) {
         Some(names) => {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
-use mixflow_hub::{Cache, Client, Endpoint, Error, Patience, Progress, Revision};
+use mixflow_hub::{Cache, Client, Endpoint, Error, Patience, Revision, TransferProgress};
 
 use crate::server::{Content, Failing};
 use crate::shared::{CONFIG, Setting, hasty, names, repository, weights, written};
@@ -193,8 +193,8 @@ fn waits_grow_where_the_server_does_not_say() {
     let setting = Setting::new();
     setting.server.fail("config.json", 3, Failing::Answer(503, vec![], ""));
     let mut waits = vec![];
-    let tell = |event: Progress<'_>| {
-        if let Progress::Retrying { wait, .. } = event {
+    let tell = |event: TransferProgress<'_>| {
+        if let TransferProgress::Retrying { wait, .. } = event {
             waits.push(wait.as_millis());
         }
     };
@@ -206,15 +206,15 @@ fn waits_grow_where_the_server_does_not_say() {
 fn progress_tells_every_byte_once() {
     let setting = Setting::new();
     let (mut last, mut ended) = (0, false);
-    let tell = |event: Progress<'_>| match event {
-        Progress::Begin { file, size, resumed } => {
+    let tell = |event: TransferProgress<'_>| match event {
+        TransferProgress::Begin { file, size, resumed } => {
             assert_eq!((file, size, resumed), ("model.safetensors", 3_000_000, 0))
         }
-        Progress::Received { bytes, size, .. } => {
+        TransferProgress::Received { bytes, size, .. } => {
             assert!(bytes > last && bytes <= size);
             last = bytes;
         }
-        Progress::Finished { .. } => ended = true,
+        TransferProgress::Finished { .. } => ended = true,
         other => panic!("{other:?}"),
     };
     setting.client().file(&repository(), &Revision::default(), "model.safetensors", tell).unwrap();
@@ -275,8 +275,8 @@ fn two_threads_that_ask_at_once_fetch_once() {
         for _ in 0..2 {
             let (setting, waiting) = (&setting, waiting.clone());
             scope.spawn(move || {
-                let tell = |event: Progress<'_>| {
-                    if let Progress::Locked { .. } = event {
+                let tell = |event: TransferProgress<'_>| {
+                    if let TransferProgress::Locked { .. } = event {
                         waiting.send(()).unwrap();
                     }
                 };

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use mixflow_hub::{Progress, Revision, Upload};
+use mixflow_hub::{Revision, TransferProgress, Upload};
 
 use crate::server::Failing;
 use crate::shared::{CONFIG, NAME, Setting, repository, weights};
@@ -102,8 +102,8 @@ fn python_and_we_wait_for_each_other() {
     let mut word = [0; 6];
     child.stdout.as_mut().unwrap().read_exact(&mut word).unwrap();
     let (mut stdin, mut waited) = (child.stdin.take(), false);
-    let tell = |event: Progress<'_>| {
-        if let Progress::Locked { .. } = event {
+    let tell = |event: TransferProgress<'_>| {
+        if let TransferProgress::Locked { .. } = event {
             waited = true;
             stdin.take();
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use mixflow_hub::{Cache, Client, Endpoint, Patience, Progress, Repository, Revision};
+use mixflow_hub::{Cache, Client, Endpoint, Patience, Repository, Revision, TransferProgress};
 use tempfile::TempDir;
 
 use crate::server::Server;
@@ -93,6 +93,6 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
 }
 
 /// Events as text.
-pub(crate) fn written(log: &mut Vec<String>) -> impl FnMut(Progress<'_>) {
+pub(crate) fn written(log: &mut Vec<String>) -> impl FnMut(TransferProgress<'_>) {
     |event| log.push(format!("{event:?}"))
 }

@@ -6,7 +6,7 @@
 mod table;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use mixflow::data::{Conditioner, Error, Upload, check_labels};
+use mixflow::data::{Conditioner, Error, HostCondition, check_labels};
 
 use crate::TextEmbedding;
 
@@ -14,7 +14,7 @@ pub use table::PromptTable;
 
 /// A label is the number of a prompt; the empty prompt stands for none.
 impl Conditioner<TextEmbedding> for PromptTable {
-    fn read(&self, labels: &[usize]) -> Result<Upload<TextEmbedding>, Error> {
+    fn read(&self, labels: &[usize]) -> Result<HostCondition<TextEmbedding>, Error> {
         check_labels(labels, self.prompts())?;
         let rows = [self.read_rows(labels), self.read_rows(&[self.prompts()])];
         Ok(Box::new(move |device| {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, TensorData};
 use mixflow::backbones::json::explain;
 use mixflow::backbones::mapped_file::MappedFile;
-use mixflow::data::latents::Precision;
+use mixflow::data::latents::StoragePrecision;
 use mixflow::files::write_atomic;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde::{Deserialize, Serialize};
@@ -141,8 +141,8 @@ impl PromptTable {
         for &number in numbers {
             assert!(number <= self.prompts, "prompt {number} of {}", self.prompts);
             let (block, row) = (&self.blocks[number / BLOCK], number % BLOCK);
-            Precision::F16.widen(block.bytes(block.tokens, row, length * width), &mut all_tokens);
-            Precision::F16.widen(block.bytes(block.pooled, row, pooled), &mut all_pooled);
+            StoragePrecision::F16.widen(block.bytes(block.tokens, row, length * width), &mut all_tokens);
+            StoragePrecision::F16.widen(block.bytes(block.pooled, row, pooled), &mut all_pooled);
         }
         let tokens = TensorData::new(all_tokens, [numbers.len(), length, width]);
         [tokens, TensorData::new(all_pooled, [numbers.len(), pooled])]
@@ -172,7 +172,7 @@ impl Block {
 
     /// The `size` numbers of a row of the part that begins at `start`, as bytes.
     fn bytes(&self, start: usize, row: usize, size: usize) -> &[u8] {
-        let bytes = Precision::F16.bytes() * size;
+        let bytes = StoragePrecision::F16.bytes() * size;
         &self.file[start + row * bytes..][..bytes]
     }
 }
@@ -227,8 +227,8 @@ fn write(path: &Path, text: &TextEmbedding) -> Result<(), Error> {
 /// Numbers as they are stored.
 fn bytes(path: &Path, data: TensorData) -> Result<Vec<u8>, Error> {
     let numbers: Vec<f32> = data.iter().collect();
-    let mut bytes = Vec::with_capacity(Precision::F16.bytes() * numbers.len());
-    match Precision::F16.narrow(&numbers, &mut bytes) {
+    let mut bytes = Vec::with_capacity(StoragePrecision::F16.bytes() * numbers.len());
+    match StoragePrecision::F16.narrow(&numbers, &mut bytes) {
         None => Ok(bytes),
         Some(number) => Err(damaged(path, format!("cannot be written: half precision does not hold {number}"))),
     }

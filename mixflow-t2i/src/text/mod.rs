@@ -33,5 +33,5 @@ pub use clip_config::ClipConfig;
 pub use encoder::TextEncoder;
 pub use encoders::{Cut, TextEncoders};
 pub use t5::{T5, T5Block, official_key as t5_key};
-pub use t5_config::{FeedForward, T5Config};
+pub use t5_config::{FeedForwardKind, T5Config};
 pub use tokenizer::{Tokenizer, Tokens};

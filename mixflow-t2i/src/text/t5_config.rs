@@ -29,7 +29,7 @@ pub struct T5Config {
     #[serde(default = "max_distance")]
     pub relative_attention_max_distance: usize,
     /// The perceptron; that of the first version is not known here.
-    pub feed_forward_proj: FeedForward,
+    pub feed_forward_proj: FeedForwardKind,
     /// Added to the mean square in normalisations.
     pub layer_norm_epsilon: f64,
 }
@@ -37,7 +37,7 @@ pub struct T5Config {
 /// The perceptron of a block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum FeedForward {
+pub enum FeedForwardKind {
     /// `W_o (gelu(W_0 x) · W_1 x)`, with GELU in the tanh form.
     GatedGelu,
 }

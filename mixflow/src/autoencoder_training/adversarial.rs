@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Tensor};
 use mixflow_backbones::Invalid;
-use mixflow_backbones::discriminator::{DiscriminatorConfig, Features, Heads};
+use mixflow_backbones::discriminator::{Dino, DiscriminatorConfig, Heads};
 use mixflow_backbones::weights::Weights;
 use serde::{Deserialize, Serialize};
 
@@ -78,12 +78,12 @@ impl AdversarialConfig {
 /// The frozen part of a discriminator.
 #[derive(Debug)]
 pub struct Discriminator {
-    features: Features,
+    features: Dino,
 }
 
 impl Discriminator {
     /// With these features, which are frozen.
-    pub fn new(features: Features) -> Self {
+    pub fn new(features: Dino) -> Self {
         Self { features: features.valid().freeze().train() }
     }
 

@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor};
 use mixflow_schedules::same_path;
 
 use super::lag::classes_of;
-use crate::data::{Dataset, Part};
+use crate::data::{Dataset, Split};
 use crate::evaluation::metric::{Gaussian, MeasureOptions};
 use crate::evaluation::{Measures, reference_size};
 use crate::recipe::{NetworkSettings, ObjectiveConfig, PostTraining, Recipe, SamplingConfig};
@@ -24,7 +24,7 @@ pub fn parts<N: NetworkSettings>(
     recipe: &Recipe<N>,
     post: &PostTraining,
     measures: &Measures<'_>,
-) -> Result<(Part, Part), Error> {
+) -> Result<(Split, Split), Error> {
     let fault = |reason: String| Error::unfit(&recipe.name, reason);
     post.objectives(&recipe.objective).map_err(|invalid| Error::recipe(&recipe.name, invalid))?;
     check_sampling(recipe, &post.other_samplings(&recipe.sampling)?)
@@ -132,7 +132,7 @@ mod tests {
         Recipe::read("shapes", &set).unwrap()
     }
 
-    fn divided(recipe: &Recipe) -> Result<(Part, Part), Error> {
+    fn divided(recipe: &Recipe) -> Result<(Split, Split), Error> {
         parts(recipe, recipe.post_training.as_ref().unwrap(), &Measures::default())
     }
 

@@ -16,7 +16,7 @@ use serde_json::{Map, Value, json};
 use super::measured::LABELS;
 use super::phases::Phases;
 use super::{Lag, Results, arms, lag, lag_labels, outcome, parts};
-use crate::data::{Conditioner, Dataset, Part, learned};
+use crate::data::{Conditioner, Dataset, Split, learned};
 use crate::evaluation::{Generator, Measures, class_counts, reference_size};
 use crate::files::write_atomic;
 use crate::objective::TargetEncoder;
@@ -103,7 +103,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         let (train, held_out) = parts(self.recipe, post, &self.measures)?;
         let objectives =
             post.objectives(&self.recipe.objective).map_err(|invalid| Error::recipe(&self.recipe.name, invalid))?;
-        let (train, held_out): (Arc<Part>, Arc<Part>) = (Arc::new(train), Arc::new(held_out));
+        let (train, held_out): (Arc<Split>, Arc<Split>) = (Arc::new(train), Arc::new(held_out));
         let phases = &RefCell::new(Phases::open(&self.folder));
         let mut tell = |event: Progress| {
             if matches!(event, Progress::Training { event: Event::Saved(_), .. }) {

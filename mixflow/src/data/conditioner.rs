@@ -9,7 +9,7 @@ use mixflow_backbones::{ClassLabels, Condition};
 use super::Error;
 
 /// Conditions in memory, which are still to be put on a device.
-pub type Upload<C> = Box<dyn FnOnce(&Device) -> C + Send>;
+pub type HostCondition<C> = Box<dyn FnOnce(&Device) -> C + Send>;
 
 /// Makes the condition of a network, `C`, of the labels of examples: of what the data are about.
 ///
@@ -19,7 +19,7 @@ pub type Upload<C> = Box<dyn FnOnce(&Device) -> C + Send>;
 /// ```
 /// use burn::tensor::{Bool, Device, Int, Tensor};
 /// use mixflow::backbones::Condition;
-/// use mixflow::data::{Conditioner, Error, Upload};
+/// use mixflow::data::{Conditioner, Error, HostCondition};
 ///
 /// /// The angle that an image is turned by, in radians; zero stands for none.
 /// #[derive(Clone, Debug)]
@@ -36,7 +36,7 @@ pub type Upload<C> = Box<dyn FnOnce(&Device) -> C + Send>;
 /// struct Angles(Vec<f32>);
 ///
 /// impl Conditioner<Angle> for Angles {
-///     fn read(&self, labels: &[usize]) -> Result<Upload<Angle>, Error> {
+///     fn read(&self, labels: &[usize]) -> Result<HostCondition<Angle>, Error> {
 ///         let angles: Vec<f32> = labels.iter().map(|&label| self.0[label]).collect();
 ///         Ok(Box::new(move |device| Angle(Tensor::from_data(angles.as_slice(), device))))
 ///     }
@@ -51,7 +51,7 @@ pub trait Conditioner<C: Condition>: Debug + Send + Sync {
     ///
     /// # Errors
     /// If a label is unknown, or what it stands for cannot be read.
-    fn read(&self, labels: &[usize]) -> Result<Upload<C>, Error>;
+    fn read(&self, labels: &[usize]) -> Result<HostCondition<C>, Error>;
 
     /// The same on a device.
     ///
@@ -63,7 +63,7 @@ pub trait Conditioner<C: Condition>: Debug + Send + Sync {
 }
 
 impl<C: Condition, T: Conditioner<C> + ?Sized> Conditioner<C> for Arc<T> {
-    fn read(&self, labels: &[usize]) -> Result<Upload<C>, Error> {
+    fn read(&self, labels: &[usize]) -> Result<HostCondition<C>, Error> {
         (**self).read(labels)
     }
 }
@@ -73,7 +73,7 @@ impl<C: Condition, T: Conditioner<C> + ?Sized> Conditioner<C> for Arc<T> {
 pub struct Classes(pub usize);
 
 impl Conditioner<ClassLabels> for Classes {
-    fn read(&self, labels: &[usize]) -> Result<Upload<ClassLabels>, Error> {
+    fn read(&self, labels: &[usize]) -> Result<HostCondition<ClassLabels>, Error> {
         check_labels(labels, self.0)?;
         let (labels, null) = (labels.to_vec(), self.0);
         Ok(Box::new(move |device| ClassLabels::new(&labels, null, device)))
@@ -85,7 +85,7 @@ impl Conditioner<ClassLabels> for Classes {
 pub struct Unconditional;
 
 impl Conditioner<()> for Unconditional {
-    fn read(&self, _: &[usize]) -> Result<Upload<()>, Error> {
+    fn read(&self, _: &[usize]) -> Result<HostCondition<()>, Error> {
         Ok(Box::new(|_| ()))
     }
 }
@@ -96,7 +96,7 @@ impl Conditioner<()> for Unconditional {
 pub struct Unlabelled;
 
 impl<C: Condition> Conditioner<C> for Unlabelled {
-    fn read(&self, _: &[usize]) -> Result<Upload<C>, Error> {
+    fn read(&self, _: &[usize]) -> Result<HostCondition<C>, Error> {
         Err(Error::Unlabelled)
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, de};
 
-use super::latents::{Latents, Posterior};
+use super::latents::{Latents, PosteriorMode};
 use super::{Channels, Dataset, Digits, Error, Folder, OnBroken, Shapes, checked_size};
 
 /// A data source and its options.
@@ -76,7 +76,7 @@ pub enum DataConfig {
         path: PathBuf,
         /// Which latent of an image to take, where deviations are stored.
         #[serde(default)]
-        posterior: Posterior,
+        posterior: PosteriorMode,
         /// Take the latent of the mirrored image every other time, at random.
         #[serde(default)]
         flip: bool,
@@ -167,7 +167,7 @@ mod tests {
             ),
             (
                 r#"{"kind":"latents","path":"l","posterior":"mean"}"#,
-                DataConfig::Latents { path: "l".into(), posterior: Posterior::Mean, flip: false },
+                DataConfig::Latents { path: "l".into(), posterior: PosteriorMode::Mean, flip: false },
             ),
         ] {
             assert_eq!(serde_json::from_str::<DataConfig>(text).unwrap(), config);

@@ -123,7 +123,7 @@ impl Dataset for Encoded {
 mod tests {
     use std::sync::Mutex;
 
-    use mixflow_backbones::autoencoder::Latents;
+    use mixflow_backbones::autoencoder::LatentDistribution;
 
     use super::*;
     use crate::data::{Channels, Digits, Folder, OnBroken, Shapes, split};
@@ -133,8 +133,8 @@ mod tests {
     struct Corner;
 
     impl Autoencoder for Corner {
-        fn encode(&self, images: Tensor<4>) -> Latents {
-            Latents { mean: images.narrow(2, 0, 4).narrow(3, 0, 4) * 0.5, deviation: None }
+        fn encode(&self, images: Tensor<4>) -> LatentDistribution {
+            LatentDistribution { mean: images.narrow(2, 0, 4).narrow(3, 0, 4) * 0.5, deviation: None }
         }
         fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
             latents
@@ -162,9 +162,9 @@ mod tests {
     struct Counted(Mutex<Vec<usize>>);
 
     impl Autoencoder for Counted {
-        fn encode(&self, images: Tensor<4>) -> Latents {
+        fn encode(&self, images: Tensor<4>) -> LatentDistribution {
             self.0.lock().unwrap().push(images.dims()[0]);
-            Latents { mean: images.narrow(2, 0, 1).narrow(3, 0, 1), deviation: None }
+            LatentDistribution { mean: images.narrow(2, 0, 1).narrow(3, 0, 1), deviation: None }
         }
         fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
             latents

@@ -4,14 +4,14 @@ use std::path::Path;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use mixflow_backbones::Invalid;
-use mixflow_backbones::autoencoder::{Autoencoder, KlAutoencoder, KlAutoencoderConfig, Latents};
+use mixflow_backbones::autoencoder::{Autoencoder, KlAutoencoder, KlAutoencoderConfig, LatentDistribution};
 use mixflow_backbones::encoder::{Encoder, EncoderConfig};
 use mixflow_backbones::rae::{LatentStatistics, to_planes};
 use mixflow_backbones::weights::Weights;
 use serde::Serialize;
 
 use crate::Error;
-use crate::data::latents::{Contents, EncodedBatch, Features, ImageBatch, Origin, Precision};
+use crate::data::latents::{Contents, EncodedBatch, ImageBatch, Origin, StoragePrecision, StoredFeatures};
 use crate::data::source::Source;
 
 /// The encoding half of an autoencoder, with the encoders whose features are stored beside the latents.
@@ -25,7 +25,7 @@ pub struct LatentEncoder {
     /// Of a latent: channels, height, width.
     shape: [usize; 3],
     image_size: usize,
-    targets: Vec<(Encoder, Features)>,
+    targets: Vec<(Encoder, StoredFeatures)>,
     device: Device,
 }
 
@@ -33,7 +33,7 @@ pub struct LatentEncoder {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StorageConfig {
     /// How numbers are stored.
-    pub precision: Precision,
+    pub precision: StoragePrecision,
     /// Whether the latents of the mirrored images are stored too, for training with random flips.
     pub flipped: bool,
     /// Examples in every shard but the last, at least one.
@@ -109,7 +109,7 @@ impl LatentEncoder {
     pub fn with_features(mut self, config: &EncoderConfig, weights: &Path) -> Result<Self, Error> {
         let encoder = load(config, weights, &self.device)?;
         let origin = Origin::of_file(describe("encoder", config), weights)?;
-        let features = Features { tokens: config.grid().pow(2), width: config.width, encoder: origin };
+        let features = StoredFeatures { tokens: config.grid().pow(2), width: config.width, encoder: origin };
         self.targets.push((encoder, features));
         Ok(self)
     }
@@ -141,11 +141,11 @@ impl LatentEncoder {
     /// Normalised latents and features of a batch.
     pub fn encode(&self, images: ImageBatch) -> EncodedBatch {
         let images = Tensor::<4>::from_data(TensorData::new(images.pixels, images.shape), &self.device);
-        let Latents { mean, deviation } = match &self.network {
+        let LatentDistribution { mean, deviation } = match &self.network {
             Half::Kl(network) => network.encode(images.clone()),
             Half::Rae(encoder, statistics) => {
                 let features = to_planes(encoder.forward(images.clone()));
-                Latents { mean: statistics.normalise(features), deviation: None }
+                LatentDistribution { mean: statistics.normalise(features), deviation: None }
             }
         };
         EncodedBatch {

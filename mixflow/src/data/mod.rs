@@ -28,7 +28,7 @@ use std::path::PathBuf;
 use crate::random::{self, Stream};
 
 pub use crate::error::data::Error;
-pub use conditioner::{Classes, Conditioner, Unconditional, Unlabelled, Upload, check_labels};
+pub use conditioner::{Classes, Conditioner, HostCondition, Unconditional, Unlabelled, check_labels};
 pub use config::DataConfig;
 pub use digits::{Channels, Digits};
 pub use encoded::{Encoded, learned};
@@ -44,7 +44,7 @@ pub(crate) use order::Permutation;
 pub use order::index_at;
 pub use pixels::{Quantize, center_crop, random_crop, to_planes};
 pub use shapes::Shapes;
-pub use split::{Part, split};
+pub use split::{Split, split};
 
 /// A source of labelled images, readable in any order from any thread.
 ///

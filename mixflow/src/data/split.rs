@@ -14,26 +14,26 @@ use crate::random::Stream;
 ///
 /// # Errors
 /// If nothing would be left to train on, or `held_out` is zero.
-pub fn split(data: &Arc<dyn Dataset>, held_out: u64, seed: u64) -> Result<(Part, Part), Error> {
+pub fn split(data: &Arc<dyn Dataset>, held_out: u64, seed: u64) -> Result<(Split, Split), Error> {
     if held_out == 0 || data.len().is_some_and(|len| held_out >= len) {
         let expected = "at least 1 and less than the number of examples";
         return Err(Error::OutOfRange { name: "held_out", expected, found: held_out });
     }
     let order = data.len().map(|len| Permutation::new(seed, Stream::Split, 0, len));
-    let part = |start, len| Part { data: Arc::clone(data), order: order.clone(), start, len };
+    let part = |start, len| Split { data: Arc::clone(data), order: order.clone(), start, len };
     Ok((part(held_out, data.len().map(|len| len - held_out)), part(0, Some(held_out))))
 }
 
 /// One side of a [`split`].
 #[derive(Clone, Debug)]
-pub struct Part {
+pub struct Split {
     data: Arc<dyn Dataset>,
     order: Option<Permutation>,
     start: u64,
     len: Option<u64>,
 }
 
-impl Part {
+impl Split {
     /// The whole's index of an example of this part.
     fn index(&self, index: u64) -> u64 {
         assert!(self.len.is_none_or(|len| index < len), "index {index} of a part of {:?} examples", self.len);
@@ -42,7 +42,7 @@ impl Part {
     }
 }
 
-impl Dataset for Part {
+impl Dataset for Split {
     fn len(&self) -> Option<u64> {
         self.len
     }
@@ -97,7 +97,7 @@ mod tests {
     use super::*;
     use crate::data::{Channels, Digits, Shapes};
 
-    fn indices(part: &Part) -> Vec<u64> {
+    fn indices(part: &Split) -> Vec<u64> {
         (0..part.len().unwrap()).map(|i| part.index(i)).collect()
     }
 

@@ -34,7 +34,7 @@ pub(crate) fn decoded<'a>(
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use mixflow_backbones::autoencoder::Latents;
+    use mixflow_backbones::autoencoder::LatentDistribution;
 
     use super::*;
     use crate::data::{Channels, Digits};
@@ -44,7 +44,7 @@ mod tests {
     struct Twice;
 
     impl Autoencoder for Twice {
-        fn encode(&self, _: Tensor<4>) -> Latents {
+        fn encode(&self, _: Tensor<4>) -> LatentDistribution {
             unreachable!("latents are there already")
         }
         fn decode(&self, latents: Tensor<4>) -> Tensor<4> {

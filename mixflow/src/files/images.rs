@@ -8,7 +8,7 @@ use super::decode::{MEMORY, Tally, decode_file};
 use super::listing::Listing;
 use crate::Error;
 use crate::error::data;
-use crate::files::npz::{Array, Kind, Npz};
+use crate::files::npz::{Array, ElementType, Npz};
 
 /// An image of bytes, row by row, a pixel's channels together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ impl ImageSource {
     fn of(array: Array) -> Result<Self, Error> {
         let (kind, shape) = (array.kind(), array.shape().to_vec());
         match shape[..] {
-            [count, height, width, channels @ (1 | 3)] if kind == Kind::U8 && !shape.contains(&0) => {
+            [count, height, width, channels @ (1 | 3)] if kind == ElementType::U8 && !shape.contains(&0) => {
                 // The header was checked to fit the file, so this product does not overflow.
                 let bytes = height * width * channels;
                 if bytes as u64 > MEMORY {

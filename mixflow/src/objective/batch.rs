@@ -7,7 +7,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use mixflow_backbones::Condition;
 
-use crate::data::{Conditioner, Dataset, Error, Examples, Loader, LoaderConfig, Upload};
+use crate::data::{Conditioner, Dataset, Error, Examples, HostCondition, Loader, LoaderConfig};
 
 /// Images and what the network is told about them.
 #[derive(Clone, Debug)]
@@ -43,7 +43,7 @@ impl<C: Condition> Batch<C> {
     ///
     /// # Panics
     /// If `range` is not within them.
-    pub fn of(examples: &Examples, range: Range<usize>, condition: Upload<C>, device: &Device) -> Self {
+    pub fn of(examples: &Examples, range: Range<usize>, condition: HostCondition<C>, device: &Device) -> Self {
         let &Examples { shape: [channels, height, width], first, .. } = examples;
         let tensor = |values: &[f32], each: usize| TensorData::from(&values[range.start * each..range.end * each]);
         let (count, each) = (range.len(), channels * height * width);
@@ -61,7 +61,7 @@ impl<C: Condition> Batch<C> {
 pub struct StepBatches<C> {
     examples: Examples,
     /// Of each part.
-    conditions: Vec<Upload<C>>,
+    conditions: Vec<HostCondition<C>>,
 }
 
 impl<C: Condition> StepBatches<C> {

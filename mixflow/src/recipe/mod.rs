@@ -30,7 +30,7 @@ use serde_json::Value;
 pub use self::read::no_such_recipe;
 use self::read::{DECODERS, EMBEDDED, PUBLISHED, changed, deserialize, read};
 use crate::Error;
-use crate::data::{DataConfig, Dataset, Part, split};
+use crate::data::{DataConfig, Dataset, Split, split};
 pub use crate::error::recipe::Fault;
 use crate::sampling::{Guidance, Sampler};
 use crate::train::{TrainConfig, check_positions};
@@ -281,7 +281,7 @@ impl<N: NetworkSettings> Recipe<N> {
     ///
     /// # Errors
     /// As [`open`](Self::open) and [`split`].
-    pub fn parts(&self, held_out: usize) -> Result<(Part, Part), Error> {
+    pub fn parts(&self, held_out: usize) -> Result<(Split, Split), Error> {
         let data = self.open()?;
         let Some(post) = &self.post_training else { return Ok(split(&data, held_out as u64, self.seed)?) };
         if let Some(len) = data.len().filter(|len| *len <= post.images as u64) {

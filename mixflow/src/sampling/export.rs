@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::data::Quantize;
 use crate::files::images::ByteImage;
-use crate::files::npz::{Kind, NpzWriter};
+use crate::files::npz::{ElementType, NpzWriter};
 use crate::files::{Tiles, write_atomic, write_atomic_with};
 use crate::sampling::Images;
 use crate::{Error, check_memory};
@@ -152,7 +152,7 @@ impl Export {
                 };
                 let [_, channels, height, width] = images.shape;
                 if !std::mem::replace(&mut begun, true) {
-                    archive.array("arr_0", Kind::U8, &[count, height, width, channels])?;
+                    archive.array("arr_0", ElementType::U8, &[count, height, width, channels])?;
                 }
                 archive.write(&images.bytes())?;
             }

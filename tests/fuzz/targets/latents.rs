@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
 use mixflow::data::Dataset;
-use mixflow::data::latents::{Contents, EncodedBatch, Features, Image, Latents, Origin, Precision, Verified, Writer};
-use mixflow::data::source::Entry;
+use mixflow::data::latents::{Contents, EncodedBatch, StoredFeatures, Image, Latents, Origin, StoragePrecision, Verified, Writer};
+use mixflow::data::source::SourceEntry;
 use mixflow_fuzz::folder;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -26,21 +26,21 @@ fn write() -> PathBuf {
     let origin = || Origin { name: "none".into(), sha256: String::new() };
     let contents = Contents {
         shape: [2, 2, 2],
-        precision: Precision::F16,
+        precision: StoragePrecision::F16,
         deviation: true,
         flipped: false,
         normalised: true,
         image_size: 4,
         classes: vec!["a".into(), "b".into()],
         autoencoder: origin(),
-        features: vec![Features { tokens: 2, width: 3, encoder: origin() }],
+        features: vec![StoredFeatures { tokens: 2, width: 3, encoder: origin() }],
         source: "none".into(),
         shard_examples: 10,
     };
     let path = folder().join("latents");
     let mut writer = Writer::open(&path, contents).expect("a new folder");
     let encoded = EncodedBatch { mean: vec![0.5; 24], deviation: Some(vec![0.1; 24]), features: vec![vec![1.0; 18]] };
-    let image = |name: &str| Image { entry: Entry { name: name.into(), class: 1, stamp: None }, sha256: [7; 32] };
+    let image = |name: &str| Image { entry: SourceEntry { name: name.into(), class: 1, stamp: None }, sha256: [7; 32] };
     writer.push(&["1.png", "2.png", "3.png"].map(image), &encoded, None).expect("all is valid");
     writer.finish().expect("the folder is writable");
     path

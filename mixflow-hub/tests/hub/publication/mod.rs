@@ -14,7 +14,7 @@ use mixflow::data::Classes;
 use mixflow::numbers::plus_minus;
 use mixflow::sampling::Images;
 use mixflow::train::{Checkpoints, checkpoint};
-use mixflow_hub::{Averaging, Choice, Error, Progress, Publication, SampleImages, Written};
+use mixflow_hub::{Averaging, Choice, Error, Publication, SampleImages, TransferProgress, Written};
 use serde_json::{Value, json};
 
 use crate::shared::repository;
@@ -98,8 +98,8 @@ fn samples_tell_how_far_they_are() {
     train(&run, json!({}));
     let publication = Publication::of(&run, Choice::default(), &Default::default()).unwrap();
     let mut told = vec![];
-    let tell = |event: Progress<'_>| match event {
-        Progress::Sampling { images, count: 16 } => told.push(images),
+    let tell = |event: TransferProgress<'_>| match event {
+        TransferProgress::Sampling { images, count: 16 } => told.push(images),
         other => panic!("{other:?}"),
     };
     publication.write(&public, &repository(), "main", tell).unwrap();

@@ -116,8 +116,8 @@ fn where_nobody_knows_whether_it_was_made_it_is_said() {
         fs::write(model(&setting).join("config.json"), "{}").unwrap();
         setting.server.fail("/commit/", 1, fault);
         // The head is found before the commit, and not after it.
-        let tell = |event: mixflow_hub::Progress<'_>| {
-            if let mixflow_hub::Progress::Committing { .. } = event {
+        let tell = |event: mixflow_hub::TransferProgress<'_>| {
+            if let mixflow_hub::TransferProgress::Committing { .. } = event {
                 setting.server.fail("/revision/", 99, Failing::Answer(503, vec![], ""));
             }
         };

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::Duration;
 
-use mixflow_hub::{Error, Patience, Progress, Upload};
+use mixflow_hub::{Error, Patience, TransferProgress, Upload};
 use serde_json::{Value, json};
 
 use super::{SIZE, TOKEN, assert_published, commits, empty, model, published, stored, upload, writer};
@@ -178,7 +178,7 @@ fn a_file_that_changes_meanwhile_is_not_published() {
             for content in [vec![7; 3_000_000], CONFIG_OF_SAME_LENGTH.to_vec(), b"longer than it was before".to_vec()] {
                 let setting = setting(parts);
                 let file = model(&setting).join(name);
-                let tell = |event: Progress<'_>| {
+                let tell = |event: TransferProgress<'_>| {
                     if format!("{event:?}").starts_with(at) {
                         fs::write(&file, &content).unwrap();
                     }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use mixflow_hub::{Error, Progress, Upload};
+use mixflow_hub::{Error, TransferProgress, Upload};
 
 use super::{commits, empty, model, published, stored, writer};
 use crate::server::{Content, Failing};
@@ -30,13 +30,13 @@ fn up_to_four_files_are_sent_at_once() {
         let names = files(&setting, 9);
         setting.server.fail("Signature=signed", 99, Failing::Slow(Duration::from_millis(100)));
         let (mut open, mut most, mut last) = (vec![], 0, vec![]);
-        let tell = |event: Progress<'_>| match event {
-            Progress::Sending { file, size: 10_000 } => {
+        let tell = |event: TransferProgress<'_>| match event {
+            TransferProgress::Sending { file, size: 10_000 } => {
                 open.push(file.to_string());
                 most = most.max(open.len());
             }
-            Progress::Sent { file, bytes: 10_000, .. } => last.push(file.to_string()),
-            Progress::Stored { file } => open.retain(|name| name != file),
+            TransferProgress::Sent { file, bytes: 10_000, .. } => last.push(file.to_string()),
+            TransferProgress::Stored { file } => open.retain(|name| name != file),
             _ => {}
         };
         let done = writer(&setting).upload(&model(&setting), &repository(), &Upload::new("a model"), tell).unwrap();

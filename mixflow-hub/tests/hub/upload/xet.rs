@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::Duration;
 
-use mixflow_hub::{Error, Progress, Upload};
+use mixflow_hub::{Error, TransferProgress, Upload};
 
 use super::{SIZE, TOKEN, assert_published, commits, empty, model, published, stored, upload, writer};
 use crate::python::{printed, python};
@@ -110,8 +110,8 @@ fn python_downloads_from_the_store_what_we_sent_there() {
     offer(&setting, &store.address, &printed(command));
 
     let mut last = 0;
-    let tell = |event: Progress<'_>| {
-        if let Progress::Sent { bytes, size, .. } = event {
+    let tell = |event: TransferProgress<'_>| {
+        if let TransferProgress::Sent { bytes, size, .. } = event {
             assert!(bytes > last && bytes <= size);
             last = bytes;
         }
@@ -157,8 +157,8 @@ fn a_file_that_changes_on_the_way_to_the_store_is_not_published() {
     let Some(store) = start() else { return };
     let setting = empty();
     offer(&setting, &store.address, &"0".repeat(64));
-    let tell = |event: Progress<'_>| {
-        if let Progress::Sending { .. } = event {
+    let tell = |event: TransferProgress<'_>| {
+        if let TransferProgress::Sending { .. } = event {
             fs::write(model(&setting).join("model.safetensors"), vec![7; 3_000_000]).unwrap();
         }
     };
@@ -179,8 +179,8 @@ fn several_files_go_to_the_store_one_after_another() {
         setting.server.state().xet.as_mut().unwrap().files.insert(oid, (String::new(), bytes));
     }
     let mut stored_names = vec![];
-    let tell = |event: Progress<'_>| {
-        if let Progress::Stored { file } = event {
+    let tell = |event: TransferProgress<'_>| {
+        if let TransferProgress::Stored { file } = event {
             stored_names.push(file.to_string());
         }
     };

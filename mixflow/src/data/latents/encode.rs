@@ -9,7 +9,7 @@ use super::resume::missing;
 use super::stamp::hash;
 use super::write::{EncodedBatch, Image, Writer};
 use crate::Error;
-use crate::data::source::{Entry, Source, SourceImage};
+use crate::data::source::{Source, SourceEntry, SourceImage};
 use crate::data::{self, OnBroken};
 use crate::files::decode::Tally;
 
@@ -133,7 +133,7 @@ pub fn encode_dataset(
 }
 
 /// What to tell of the images that were read: the broken ones, and what others lost.
-fn remarks(broken: &[String], tally: &Tally, entries: &[Entry]) -> impl Iterator<Item = String> {
+fn remarks(broken: &[String], tally: &Tally, entries: &[SourceEntry]) -> impl Iterator<Item = String> {
     let head = match broken.len() {
         0 => None,
         1 => Some("1 image is broken and left out:".to_owned()),

@@ -28,7 +28,7 @@ pub struct Contents {
     /// Channels, height and width of a latent.
     pub shape: [usize; 3],
     /// How numbers are stored.
-    pub precision: Precision,
+    pub precision: StoragePrecision,
     /// Whether the deviation of the posterior stands beside its mean.
     pub deviation: bool,
     /// Whether the latents of the mirrored images are stored too.
@@ -42,7 +42,7 @@ pub struct Contents {
     /// What made the latents.
     pub autoencoder: Origin,
     /// Features of the images for alignment, one entry an encoder.
-    pub features: Vec<Features>,
+    pub features: Vec<StoredFeatures>,
     /// Where the images come from, in words.
     pub source: String,
     /// Examples in a shard; fewer in the last one of every encoding.
@@ -62,7 +62,7 @@ pub struct Origin {
 /// Features that an encoder made of the images.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Features {
+pub struct StoredFeatures {
     /// Tokens of an image.
     pub tokens: usize,
     /// Numbers of a token.
@@ -74,7 +74,7 @@ pub struct Features {
 /// How numbers are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Precision {
+pub enum StoragePrecision {
     /// As they are.
     #[default]
     F32,
@@ -200,7 +200,7 @@ impl Contents {
     }
 }
 
-impl Precision {
+impl StoragePrecision {
     /// Bytes of a number.
     pub fn bytes(self) -> usize {
         match self {

@@ -33,7 +33,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use encode::{EncodeConfig, EncodeOutcome, Encoding, ImageBatch, encode_dataset};
-pub use manifest::{Contents, Features, Manifest, Origin, Precision, ShardEntry};
+pub use manifest::{Contents, Manifest, Origin, ShardEntry, StoragePrecision, StoredFeatures};
 pub use verify::Verified;
 pub use write::{EncodedBatch, Image, Writer};
 
@@ -55,13 +55,13 @@ pub struct Latents {
     shards: Vec<Shard>,
     /// Examples before each shard.
     starts: Vec<u64>,
-    posterior: Posterior,
+    posterior: PosteriorMode,
 }
 
 /// Which latent of an image to take, where deviations are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Posterior {
+pub enum PosteriorMode {
     /// Another one at every visit, as `SiT` and REPA do.
     #[default]
     Sample,
@@ -86,14 +86,14 @@ impl Latents {
         let shards = shards.collect::<Result<_, _>>()?;
         let sizes = manifest.shards.iter().map(|shard| shard.examples as u64);
         let starts = sizes.scan(0, |next, size| Some(std::mem::replace(next, *next + size))).collect();
-        Ok(Self { folder: path.into(), manifest, shards, starts, posterior: Posterior::default() })
+        Ok(Self { folder: path.into(), manifest, shards, starts, posterior: PosteriorMode::default() })
     }
 
     /// The same, after a check that training can use it.
     ///
     /// # Errors
     /// If the latents are not normalised, or mirrored ones are wanted and not there.
-    pub fn for_training(mut self, posterior: Posterior, flip: bool) -> Result<Self, Error> {
+    pub fn for_training(mut self, posterior: PosteriorMode, flip: bool) -> Result<Self, Error> {
         let fault = |reason: &str| Err(Error::Latents { path: self.folder.clone(), reason: reason.into() });
         if !self.manifest.contents.normalised {
             return fault("are not normalised, as networks expect them; encode them again");
@@ -177,7 +177,7 @@ impl Dataset for Latents {
         if mirrored && !self.manifest.contents.flipped {
             return Err(Error::Latents { path: self.folder.clone(), reason: "have no mirrored twins".into() });
         }
-        Ok(self.read(index, mirrored, (self.posterior == Posterior::Sample).then_some(&variation)))
+        Ok(self.read(index, mirrored, (self.posterior == PosteriorMode::Sample).then_some(&variation)))
     }
 
     fn features(&self) -> Vec<[usize; 2]> {

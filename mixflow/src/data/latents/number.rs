@@ -2,9 +2,9 @@
 
 use half::{bf16, f16};
 
-use super::manifest::Precision;
+use super::manifest::StoragePrecision;
 
-impl Precision {
+impl StoragePrecision {
     /// Appends numbers as bytes, rounded to the nearest. Returns the first that is not finite, or not in this precision.
     #[must_use]
     pub fn narrow(self, numbers: &[f32], bytes: &mut Vec<u8>) -> Option<f32> {
@@ -39,7 +39,8 @@ mod tests {
     #[test]
     fn numbers_survive_in_every_precision_that_holds_them() {
         let numbers = [0.0, -0.0, 1.0, -2.5, 0.15625, 65_504.0, 1.0 + f32::EPSILON];
-        for (precision, exact) in [(Precision::F32, 7), (Precision::F16, 6), (Precision::Bf16, 5)] {
+        for (precision, exact) in [(StoragePrecision::F32, 7), (StoragePrecision::F16, 6), (StoragePrecision::Bf16, 5)]
+        {
             let mut bytes = Vec::new();
             assert_eq!(precision.narrow(&numbers, &mut bytes), None);
             assert_eq!(bytes.len(), numbers.len() * precision.bytes());
@@ -53,8 +54,8 @@ mod tests {
     #[test]
     fn what_is_not_finite_is_noticed() {
         for (number, fits) in [(f32::NAN, [false; 3]), (f32::INFINITY, [false; 3]), (70_000.0, [true, false, true])] {
-            let found =
-                [Precision::F32, Precision::F16, Precision::Bf16].map(|p| p.narrow(&[number], &mut vec![]).is_none());
+            let found = [StoragePrecision::F32, StoragePrecision::F16, StoragePrecision::Bf16]
+                .map(|p| p.narrow(&[number], &mut vec![]).is_none());
             assert_eq!(found, fits, "{number}");
         }
     }

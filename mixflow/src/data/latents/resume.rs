@@ -7,7 +7,7 @@ use super::shard::Shard;
 use super::stamp::{hash, stamp};
 use super::write::Writer;
 use crate::data::Error;
-use crate::data::source::{Entry, Source};
+use crate::data::source::{Source, SourceEntry};
 
 /// The images that are left to encode, as ranges of their places in the source.
 ///
@@ -20,7 +20,7 @@ use crate::data::source::{Entry, Source};
 pub(super) fn missing(
     writer: &mut Writer,
     source: &dyn Source,
-    entries: &[Entry],
+    entries: &[SourceEntry],
     mut tell: impl FnMut(u64),
 ) -> Result<Vec<Range<u64>>, Error> {
     let folder = writer.folder().to_path_buf();

@@ -2,12 +2,12 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::data::source::Entry;
+use crate::data::source::SourceEntry;
 
 /// What tells whether any of these images may have changed; none where nothing tells.
-pub(super) fn stamp<'a>(entries: impl IntoIterator<Item = &'a Entry>) -> Option<String> {
+pub(super) fn stamp<'a>(entries: impl IntoIterator<Item = &'a SourceEntry>) -> Option<String> {
     let mut digest = Sha256::new();
-    for Entry { name, stamp, .. } in entries {
+    for SourceEntry { name, stamp, .. } in entries {
         let stamp = stamp.as_ref()?;
         for text in [name, stamp] {
             digest.update((text.len() as u64).to_le_bytes());

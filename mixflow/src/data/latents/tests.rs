@@ -11,7 +11,7 @@ use image::{ImageFormat, Rgb, RgbImage};
 use tempfile::TempDir;
 
 use super::*;
-use crate::data::source::{Directory, Entry, Source, SourceImage, SourceImages};
+use crate::data::source::{Directory, Source, SourceEntry, SourceImage, SourceImages};
 use crate::data::{Examples, Loader, LoaderConfig, OnBroken};
 
 fn bright(number: u64) -> u8 {
@@ -64,14 +64,14 @@ fn contents() -> Contents {
     let origin = |name: &str| Origin { name: name.into(), sha256: "00".repeat(32) };
     Contents {
         shape: [2, 2, 2],
-        precision: Precision::F32,
+        precision: StoragePrecision::F32,
         deviation: true,
         flipped: true,
         normalised: true,
         image_size: 4,
         classes: vec!["even".into(), "odd".into()],
         autoencoder: origin("trivial"),
-        features: vec![Features { tokens: 3, width: 2, encoder: origin("first pixels") }],
+        features: vec![StoredFeatures { tokens: 3, width: 2, encoder: origin("first pixels") }],
         source: "flat images".into(),
         shard_examples: 10,
     }
@@ -224,12 +224,12 @@ fn a_folder_of_other_contents_is_refused_by_name() {
 fn numbers_that_are_not_finite_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = Writer::open(folder.path(), Contents { flipped: false, ..contents() }).unwrap();
-    let image = [Image { entry: Entry { name: "a.png".into(), class: 0, stamp: None }, sha256: [0; 32] }];
+    let image = [Image { entry: SourceEntry { name: "a.png".into(), class: 0, stamp: None }, sha256: [0; 32] }];
     let encoded =
         |number| EncodedBatch { mean: vec![number; 8], deviation: Some(vec![0.0; 8]), features: vec![vec![0.0; 6]] };
     let error = writer.push(&image, &encoded(f32::NAN), None).unwrap_err().to_string();
     assert!(error.contains("latent of `a.png`: the encoder makes NaN of it"), "{error}");
-    let half = Contents { flipped: false, precision: Precision::F16, ..contents() };
+    let half = Contents { flipped: false, precision: StoragePrecision::F16, ..contents() };
     let mut writer = Writer::open(&folder.path().join("half"), half).unwrap();
     // The largest number of 16 bits is 65504; from 65520 on numbers are rounded to infinity.
     writer.push(&image, &encoded(65_519.0), None).unwrap();
@@ -304,7 +304,7 @@ fn training_draws_from_the_posterior_of_either_twin() {
     assert!(sum.abs() < 5.0 * 0.1 / 32e3f64.sqrt(), "{sum}");
     assert!((squares / 0.01 - 1.0).abs() < 5.0 * (2.0 / 32e3f64).sqrt(), "{squares}");
 
-    let means = Latents::open(folder.path()).unwrap().for_training(Posterior::Mean, true).unwrap();
+    let means = Latents::open(folder.path()).unwrap().for_training(PosteriorMode::Mean, true).unwrap();
     let seen = |position| means.variant(0, Variation { seed: 5, position, flip: true }).unwrap();
     let twin: Vec<f32> = mean.pixels.chunks(4).flat_map(|row| row.iter().rev().copied()).collect();
     assert_ne!(mean.pixels, twin);
@@ -322,16 +322,16 @@ fn training_draws_from_the_posterior_of_either_twin() {
 fn what_training_cannot_use_is_refused() {
     let folder = encoded(Contents { flipped: false, ..contents() }, 3);
     let open = || Latents::open(folder.path()).unwrap();
-    assert!(open().for_training(Posterior::Sample, true).unwrap_err().to_string().contains("no mirrored twins"));
+    assert!(open().for_training(PosteriorMode::Sample, true).unwrap_err().to_string().contains("no mirrored twins"));
     assert!((0..9).any(|position| open().variant(0, Variation { seed: 0, position, flip: true }).is_err()));
     let folder = encoded(Contents { normalised: false, ..contents() }, 3);
-    let error = Latents::open(folder.path()).unwrap().for_training(Posterior::Sample, false).unwrap_err();
+    let error = Latents::open(folder.path()).unwrap().for_training(PosteriorMode::Sample, false).unwrap_err();
     assert!(error.to_string().contains("not normalised"), "{error}");
 }
 
 #[test]
 fn half_precision_halves_the_files() {
-    let sizes = [Precision::F32, Precision::F16, Precision::Bf16].map(|precision| {
+    let sizes = [StoragePrecision::F32, StoragePrecision::F16, StoragePrecision::Bf16].map(|precision| {
         let folder = encoded(Contents { precision, ..contents() }, 10);
         let example = Latents::open(folder.path()).unwrap().example(9).unwrap();
         assert!((example.pixels[1] - (109.0 / 127.5 - 1.0)).abs() < 4e-3, "{precision:?}");
@@ -405,7 +405,7 @@ fn damage_is_an_error_with_a_path() {
 #[test]
 fn latents_of_the_same_images_by_other_settings_are_other_data() {
     let whole = encoded(contents(), 12);
-    let halves = encoded(Contents { precision: Precision::F16, ..contents() }, 12);
+    let halves = encoded(Contents { precision: StoragePrecision::F16, ..contents() }, 12);
     let [whole, halves] = [&whole, &halves].map(|folder| Latents::open(folder.path()).unwrap().fingerprint().unwrap());
     assert_eq!((whole.class_examples.clone(), &whole.names), (vec![6, 6], &halves.names));
     assert_ne!(whole.content, halves.content);

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::manifest::{Contents, MANIFEST, Manifest, Precision, ShardEntry, shard_name};
+use super::manifest::{Contents, MANIFEST, Manifest, ShardEntry, StoragePrecision, shard_name};
 use super::shard::Rows;
 use super::stamp::stamp;
-use crate::data::source::Entry;
+use crate::data::source::SourceEntry;
 use crate::files::{write_atomic, write_atomic_with};
 use crate::{Error, data};
 
@@ -31,7 +31,7 @@ pub struct EncodedBatch {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
     /// What is known of it in its source.
-    pub entry: Entry,
+    pub entry: SourceEntry,
     /// SHA-256 of its file.
     pub sha256: [u8; 32],
 }
@@ -49,7 +49,7 @@ pub struct Writer {
     manifest: Manifest,
     rows: Rows,
     /// What is known of the images in `rows`.
-    entries: Vec<Entry>,
+    entries: Vec<SourceEntry>,
     /// Broken samples since the last whole shard.
     broken: Vec<String>,
 }
@@ -164,7 +164,7 @@ impl Writer {
             }
         }
         for Image { entry, sha256 } in images {
-            let Entry { name, class, .. } = entry;
+            let SourceEntry { name, class, .. } = entry;
             assert!(*class < contents.classes.len(), "class {class} of {}", contents.classes.len());
             self.rows.names.push_str(name);
             self.rows.name_ends.push(self.rows.names.len() as i64);
@@ -269,7 +269,7 @@ fn remove_leftovers(folder: &Path) -> io::Result<()> {
 }
 
 /// Why a number cannot be stored, and what to do.
-fn unfit(what: &str, image: &str, number: f32, precision: Precision) -> String {
+fn unfit(what: &str, image: &str, number: f32, precision: StoragePrecision) -> String {
     if number.is_finite() {
         let precision = precision.dtype();
         format!("cannot hold the {what} of `{image}`: {number} is too large for {precision}; store bf16 or f32")

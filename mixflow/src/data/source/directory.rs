@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Entry, Source, SourceImage, SourceImages, unusable};
+use super::{Source, SourceEntry, SourceImage, SourceImages, unusable};
 use crate::data::{Dataset, Error, Folder, OnBroken};
 use crate::files::decode::read;
 use crate::files::digest;
@@ -50,10 +50,10 @@ impl Source for Directory {
         format!("folder {}", self.path.display())
     }
 
-    fn entries(&self) -> Result<Vec<Entry>, Error> {
+    fn entries(&self) -> Result<Vec<SourceEntry>, Error> {
         let entry = |index| {
             let (file, class) = self.folder.file(index as usize);
-            Entry { name: self.name(file), class, stamp: digest::stamp(file) }
+            SourceEntry { name: self.name(file), class, stamp: digest::stamp(file) }
         };
         Ok((0..self.len()).map(entry).collect())
     }

@@ -39,8 +39,8 @@ pub trait Source: Debug {
     ///
     /// # Errors
     /// If the source cannot be read.
-    fn entries(&self) -> Result<Vec<Entry>, Error> {
-        let entry = |SourceImage { name, class, .. }: SourceImage| Entry { name, class, stamp: None };
+    fn entries(&self) -> Result<Vec<SourceEntry>, Error> {
+        let entry = |SourceImage { name, class, .. }: SourceImage| SourceEntry { name, class, stamp: None };
         self.samples(0)?.map(|sample| sample.map(entry)).collect()
     }
 
@@ -138,7 +138,7 @@ pub type SourceImages<'a> = Box<dyn Iterator<Item = Result<SourceImage, Error>> 
 
 /// A [`SourceImage`] without its image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct SourceEntry {
     /// As [`SourceImage::name`].
     pub name: String,
     /// As [`SourceImage::class`].

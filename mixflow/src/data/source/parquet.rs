@@ -14,7 +14,7 @@ use parquet::schema::types::Type;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Entry, Options, Source, SourceImage, SourceImages, disguise, file_names, without_images};
+use super::{Options, Source, SourceEntry, SourceImage, SourceImages, disguise, file_names, without_images};
 use crate::data::Error;
 use crate::files::digest;
 use crate::printable;
@@ -181,12 +181,12 @@ impl Source for Parquet {
         format!("parquet {}", files.join(", "))
     }
 
-    fn entries(&self) -> std::result::Result<Vec<Entry>, Error> {
+    fn entries(&self) -> std::result::Result<Vec<SourceEntry>, Error> {
         let mut entries = Vec::with_capacity(self.labels.len());
         for (file, path) in self.files.iter().enumerate() {
             let stamp = digest::stamp(path);
             let labels = &self.labels[self.starts[file]..self.starts[file + 1]];
-            entries.extend(labels.iter().enumerate().map(|(number, class)| Entry {
+            entries.extend(labels.iter().enumerate().map(|(number, class)| SourceEntry {
                 name: format!("{}/{number}", self.names[file]),
                 class: *class as usize,
                 stamp: stamp.clone(),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use mixflow_backbones::json::explain;
 use tar::{Archive, EntryType};
 
-use super::{Entry, Source, SourceImage, SourceImages, disguise, file_names, without_images};
+use super::{Source, SourceEntry, SourceImage, SourceImages, disguise, file_names, without_images};
 use crate::data::Error;
 use crate::files::decode::LARGEST_FILE;
 use crate::files::digest;
@@ -157,9 +157,9 @@ impl Source for WebDataset {
         format!("WebDataset {}", archives.join(", "))
     }
 
-    fn entries(&self) -> Result<Vec<Entry>, Error> {
+    fn entries(&self) -> Result<Vec<SourceEntry>, Error> {
         let stamps: Vec<_> = self.archives.iter().map(|path| digest::stamp(path)).collect();
-        let entry = |member: &Member| Entry {
+        let entry = |member: &Member| SourceEntry {
             name: self.name(member),
             class: member.class,
             stamp: stamps[member.archive].as_ref().map(|stamp| format!("{stamp} {} {}", member.offset, member.size)),

@@ -3,7 +3,7 @@ use std::path::Path;
 
 use crate::Error;
 use crate::evaluation::metric::Gaussian;
-use crate::files::npz::{Kind, Npz, NpzWriter};
+use crate::files::npz::{ElementType, Npz, NpzWriter};
 use crate::files::write_atomic;
 
 /// Mean and covariance of features: all that FID and sFID read of a set.
@@ -50,7 +50,7 @@ impl Statistics {
                 for (name, shape, values) in
                     [(mean, &[width][..], gaussian.mean()), (covariance, &[width, width], gaussian.covariance())]
                 {
-                    writer.array(name, Kind::F64, shape)?;
+                    writer.array(name, ElementType::F64, shape)?;
                     writer.write(&values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<_>>())?;
                 }
             }
@@ -120,7 +120,7 @@ mod tests {
         {
             let mut writer = NpzWriter::new(Cursor::new(vec![]));
             for (name, shape) in [("mu", mean), ("sigma", covariance)] {
-                writer.array(name, Kind::U8, shape).unwrap();
+                writer.array(name, ElementType::U8, shape).unwrap();
                 writer.write(&vec![0; shape.iter().product()]).unwrap();
             }
             let path = folder.path().join("wrong.npz");

@@ -93,7 +93,7 @@ mod tests {
     use zip::write::SimpleFileOptions;
 
     use super::*;
-    use crate::files::npz::{Kind, npz};
+    use crate::files::npz::{ElementType, npz};
 
     /// Archives that NumPy wrote: see `make.py` beside them.
     fn fixture(name: &str) -> Npz {
@@ -136,7 +136,7 @@ mod tests {
             assert_eq!(npz.names().collect::<Vec<_>>(), ["arr_0", "mu", "sigma", "labels", "ids", "half"]);
             let mut images = npz.array("arr_0").unwrap();
             let mu = npz.array("mu").unwrap();
-            assert_eq!((images.kind(), images.shape()), (Kind::U8, &[3, 2, 2, 3][..]));
+            assert_eq!((images.kind(), images.shape()), (ElementType::U8, &[3, 2, 2, 3][..]));
             // Pieces of one image, while another array is being read.
             for image in 0..3 {
                 let mut bytes = [0; 12];
@@ -144,9 +144,9 @@ mod tests {
                 assert_eq!(bytes, std::array::from_fn(|i| (7 * (12 * image + i) % 256) as u8));
             }
             assert!(images.read(&mut [0]).unwrap_err().to_string().contains("found 0"));
-            assert_eq!((mu.kind(), mu.values().unwrap()), (Kind::F64, vec![0.1, -0.2, 0.3]));
+            assert_eq!((mu.kind(), mu.values().unwrap()), (ElementType::F64, vec![0.1, -0.2, 0.3]));
             let sigma = npz.array("sigma").unwrap();
-            assert_eq!((sigma.kind(), sigma.shape()), (Kind::F32, &[3, 3][..]));
+            assert_eq!((sigma.kind(), sigma.shape()), (ElementType::F32, &[3, 3][..]));
             assert_eq!(sigma.values().unwrap(), [0.0, 0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0]);
             assert_eq!(npz.array("labels").unwrap().values().unwrap(), [5.0, -7.0]);
             assert_eq!(npz.array("ids").unwrap().values().unwrap(), [1.0, 2.0, 3.0]);

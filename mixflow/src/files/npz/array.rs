@@ -3,7 +3,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use super::Kind;
+use super::ElementType;
 use super::header::Header;
 use crate::Error;
 
@@ -11,7 +11,7 @@ use crate::Error;
 pub struct Array {
     path: PathBuf,
     name: String,
-    kind: Kind,
+    kind: ElementType,
     shape: Vec<usize>,
     /// Bytes not read yet.
     left: u64,
@@ -24,7 +24,7 @@ impl Array {
     /// An `.npy` file.
     ///
     /// # Errors
-    /// If it cannot be read, is no array of a [`Kind`], or has another size than its shape says.
+    /// If it cannot be read, is no array of an [`ElementType`], or has another size than its shape says.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let file = File::open(path).map_err(Error::io("open", path))?;
         let size = file.metadata().map_err(Error::io("open", path))?.len();
@@ -63,7 +63,7 @@ impl Array {
     }
 
     /// Type of the values.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> ElementType {
         self.kind
     }
 

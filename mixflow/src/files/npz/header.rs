@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 /// Type of the values of an array, all little-endian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum ElementType {
     /// Bytes: images.
     U8,
     /// 32-bit integers.
@@ -18,7 +18,7 @@ pub enum Kind {
     F64,
 }
 
-impl Kind {
+impl ElementType {
     const ALL: [(Self, &'static str, usize); 5] = [
         (Self::U8, "|u1", 1),
         (Self::I32, "<i4", 4),
@@ -51,7 +51,7 @@ impl Kind {
 }
 
 /// As NumPy calls it, such as `<f8`.
-impl fmt::Display for Kind {
+impl fmt::Display for ElementType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(Self::ALL[*self as usize].1)
     }
@@ -60,7 +60,7 @@ impl fmt::Display for Kind {
 /// Type and shape of an array.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Header {
-    pub(super) kind: Kind,
+    pub(super) kind: ElementType,
     pub(super) shape: Vec<usize>,
     /// Bytes of all values.
     pub(super) size: u64,
@@ -72,7 +72,7 @@ const LONGEST: usize = 10_000;
 impl Header {
     /// # Panics
     /// If the array would not fit a file.
-    pub(super) fn new(kind: Kind, shape: &[usize]) -> Self {
+    pub(super) fn new(kind: ElementType, shape: &[usize]) -> Self {
         let size = shape.iter().try_fold(kind.size() as u64, |size, &side| size.checked_mul(side as u64));
         Self { kind, shape: shape.into(), size: size.expect("an array that fits a file") }
     }
@@ -120,8 +120,8 @@ impl Header {
             .parse()
             .ok_or_else(|| format!("expected a header of descr, fortran_order and shape, found {text:?}"))?;
         let same = |name: &str| name == descr || (descr == "<u1" && name == "|u1");
-        let Some(&(kind, _, bytes)) = Kind::ALL.iter().find(|(_, name, _)| same(name)) else {
-            let known = Kind::ALL.map(|(_, name, _)| name).join(", ");
+        let Some(&(kind, _, bytes)) = ElementType::ALL.iter().find(|(_, name, _)| same(name)) else {
+            let known = ElementType::ALL.map(|(_, name, _)| name).join(", ");
             return Err(format!(
                 "expected values of type {known}, found {descr:?}; convert them with astype, images to |u1"
             ));
@@ -200,10 +200,10 @@ mod tests {
     #[test]
     fn headers_as_numpy_prints_them_are_read() {
         for (text, kind, shape) in [
-            ("{'descr': '|u1', 'fortran_order': False, 'shape': (2, 3), }      \n", Kind::U8, vec![2, 3]),
-            ("{'descr': '<f8', 'fortran_order': False, 'shape': (2048,), }\n", Kind::F64, vec![2048]),
-            ("{\"descr\": \"<f4\",\"fortran_order\":True,\"shape\":()}", Kind::F32, vec![]),
-            ("{'shape': (1, 7, 1), 'descr': '<i8', 'fortran_order': True}", Kind::I64, vec![1, 7, 1]),
+            ("{'descr': '|u1', 'fortran_order': False, 'shape': (2, 3), }      \n", ElementType::U8, vec![2, 3]),
+            ("{'descr': '<f8', 'fortran_order': False, 'shape': (2048,), }\n", ElementType::F64, vec![2048]),
+            ("{\"descr\": \"<f4\",\"fortran_order\":True,\"shape\":()}", ElementType::F32, vec![]),
+            ("{'shape': (1, 7, 1), 'descr': '<i8', 'fortran_order': True}", ElementType::I64, vec![1, 7, 1]),
         ] {
             let header = Header::parse(text.as_bytes()).unwrap();
             let size = (kind.size() * shape.iter().product::<usize>()) as u64;

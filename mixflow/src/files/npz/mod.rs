@@ -10,5 +10,5 @@ mod write;
 
 pub use archive::Npz;
 pub use array::Array;
-pub use header::Kind;
+pub use header::ElementType;
 pub use write::{NpzWriter, npz};

@@ -3,7 +3,7 @@ use std::io::{self, Cursor, Seek, Write};
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use super::Kind;
+use super::ElementType;
 use super::header::Header;
 
 /// An `.npz` archive that is written array by array, and each array piece by piece.
@@ -29,7 +29,7 @@ impl<W: Write + Seek> NpzWriter<W> {
     ///
     /// # Panics
     /// If the array before is not complete.
-    pub fn array(&mut self, name: &str, kind: Kind, shape: &[usize]) -> io::Result<()> {
+    pub fn array(&mut self, name: &str, kind: ElementType, shape: &[usize]) -> io::Result<()> {
         assert_eq!(self.left, 0, "bytes that the array before lacks");
         let options = SimpleFileOptions::default().compression_method(CompressionMethod::Stored).large_file(true);
         self.archive.start_file(format!("{name}.npy"), options)?;
@@ -75,7 +75,7 @@ pub fn npz(values: &[u8], shape: &[usize]) -> Vec<u8> {
     assert_eq!(values.len(), shape.iter().product::<usize>(), "expected values of shape {shape:?}");
     let write = || {
         let mut writer = NpzWriter::new(Cursor::new(vec![]));
-        writer.array("arr_0", Kind::U8, shape)?;
+        writer.array("arr_0", ElementType::U8, shape)?;
         writer.write(values)?;
         writer.finish()
     };

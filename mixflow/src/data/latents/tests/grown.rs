@@ -39,8 +39,8 @@ impl Source for Named {
         "the test".into()
     }
 
-    fn entries(&self) -> Result<Vec<Entry>, Error> {
-        let entry = |&(name, class, _): &(&str, usize, u8)| Entry {
+    fn entries(&self) -> Result<Vec<SourceEntry>, Error> {
+        let entry = |&(name, class, _): &(&str, usize, u8)| SourceEntry {
             name: name.into(),
             class,
             stamp: self.stamps.map(|stamp| stamp.to_string()),
