@@ -21,7 +21,7 @@
 //! | make images with a run or a published network | [`Pipeline`] |
 //! | encode images once, before training | [`LatentEncoder`], [`data::latents`] |
 //! | read images | [`files::images::ImageSource`] |
-//! | write images | [`Export`] |
+//! | write images | [`Export`]; by several processes, [`files::Parts`] |
 //! | measure | [`evaluation::evaluate`], [`evaluation::metric`], [`evaluation::slow_flow`], [`sampling::log_likelihood`] |
 //! | compare plain and MixFlow post-training | [`compare`], [`report`] |
 //! | train an autoencoder on features | [`autoencoder_training::RaeRun`] |
@@ -59,6 +59,7 @@ pub mod recipe;
 pub mod report;
 pub mod sampling;
 pub mod selftest;
+mod shard;
 pub mod testing;
 pub mod train;
 
@@ -72,3 +73,4 @@ pub use pipeline::Pipeline;
 pub use printable::printable;
 pub use recipe::Recipe;
 pub use sampling::{Export, Flow, Guidance, Sampler};
+pub use shard::Shard;

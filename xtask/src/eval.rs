@@ -9,17 +9,18 @@ use clap::{ArgGroup, Args};
 use mixflow::device::describe;
 use mixflow::evaluation::inception::InceptionEvaluation;
 use mixflow::evaluation::metric::{Features, precision_recall};
-use mixflow::evaluation::{ImageSet, Measures, evaluate, evaluate_features, evaluation_pairs};
-use mixflow::files::{WeightsFile, write_atomic};
+use mixflow::evaluation::{ImageSet, Measures, evaluate, evaluate_features, evaluated_labels, evaluation_pairs};
+use mixflow::files::{PartValues, WeightsFile, write_atomic};
 use mixflow::numbers::thousands;
-use mixflow::{Device, check_memory};
+use mixflow::{Device, Error, check_memory};
 use serde_json::{Value, json};
 
 use crate::inception::InceptionArguments;
 use crate::kind::{Kind, of_any};
 use crate::latents::check_latents;
+use crate::part;
 use crate::progress::Progress;
-use crate::run::{DevicesArgument, Result, note, say};
+use crate::run::{DevicesArgument, Result, ShardArgument, note, say};
 use crate::sample::Sampling;
 use crate::trained::{Trained, TrainedArguments};
 
@@ -42,7 +43,7 @@ pub(crate) struct Eval {
         long,
         value_name = "PATH",
         requires = "against",
-        conflicts_with_all = ["path", "recipe", "arm", "steps", "guidance", "guide", "set", "images", "labels"]
+        conflicts_with_all = ["path", "recipe", "arm", "steps", "guidance", "guide", "set", "images", "labels", "shard", "parts"]
     )]
     images_from: Option<PathBuf>,
     /// The real images to measure against, all of them: a folder or an .npz, of the same size unless --inception resizes
@@ -51,6 +52,11 @@ pub(crate) struct Eval {
     against: Option<PathBuf>,
     #[command(flatten)]
     inception: InceptionArguments,
+    #[command(flatten)]
+    shard: ShardArgument,
+    /// The folder of the images' parts: to make one of them with --shard, without it to measure all of them
+    #[arg(long, value_name = "FOLDER", requires = "path")]
+    parts: Option<PathBuf>,
     /// Where the numbers go as JSON [default: eval.json, or inception.json, beside the weights; nowhere for
     /// --images-from]
     #[arg(long, value_name = "FILE")]
@@ -61,6 +67,9 @@ pub(crate) struct Eval {
 
 impl Eval {
     pub(crate) fn run(self) -> Result<ExitCode> {
+        if self.shard.shard.is_some() && self.parts.is_none() {
+            return Err("--shard: expected --parts too, the folder that all parts go to".into());
+        }
         let devices = self.device.find()?;
         let device = &devices[0];
         match (&self.images_from, &self.against, &self.trained) {
@@ -84,7 +93,11 @@ impl Eval {
             check_latents(recipe, trained.folder())?;
         }
         if let Some(inception) = self.inception.read(device)? {
-            let found = inception.network(trained, count, self.against.as_deref())?;
+            if let (Some(shard), Some(folder)) = (self.shard.shard, &self.parts) {
+                let labels = inception.labels(trained, count, self.against.as_deref())?;
+                return part::draw(trained, &labels, shard, folder, PartValues::Bytes);
+            }
+            let found = inception.network(trained, count, self.against.as_deref(), self.parts.as_deref())?;
             let file = self.out.clone().unwrap_or_else(|| trained.result("inception"));
             return store(Some(&file), &found, device);
         }
@@ -93,11 +106,16 @@ impl Eval {
         let what = || format!("measuring {count} images (--images)");
         // Numbers of 32 bits, and of 64.
         check_memory(what, &[&shape[..], &[count as u64, 4 + 8]].concat())?;
+        let (divided, generator, measures) = (trained.divided()?, trained.pipeline.generator(), Measures::default());
+        let labels = || Ok::<_, Error>(evaluated_labels(&divided, count, generator.seed)?);
+        let parts = match (&self.parts, self.shard.shard) {
+            (Some(folder), Some(shard)) => return part::draw(trained, &labels()?, shard, folder, PartValues::F32),
+            (Some(folder), None) => Some(part::made(trained, &labels()?, folder, PartValues::F32)?),
+            (None, _) => None,
+        };
         let mut progress = Progress::new();
         let evaluation =
-            evaluate(&trained.divided()?, &trained.pipeline.generator(), count, &Measures::default(), &mut |event| {
-                progress.measuring(event)
-            })?;
+            evaluate(&divided, &generator, count, &measures, parts.as_ref(), &mut |event| progress.measuring(event))?;
         progress.end();
         evaluation.remarks.iter().for_each(note);
 

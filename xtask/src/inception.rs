@@ -12,10 +12,11 @@ use mixflow::evaluation::inception::{
     evaluation_pairs,
 };
 use mixflow::evaluation::{class_counts, decoder};
-use mixflow::files::WeightsFile;
+use mixflow::files::{PartValues, WeightsFile};
 
 use crate::eval::say_how_long;
 use crate::kind::Kind;
+use crate::part;
 use crate::progress::Progress;
 use crate::run::{Result, note};
 use crate::trained::Trained;
@@ -87,6 +88,7 @@ impl Measuring {
         trained: &Trained<N>,
         count: usize,
         against: Option<&Path>,
+        parts: Option<&Path>,
     ) -> Result<InceptionEvaluation> {
         let recipe = &trained.pipeline.recipe;
         // Features of 64 bits: 2,048 of the pool, 1,008 logits.
@@ -98,33 +100,31 @@ impl Measuring {
                 format!("--inception: expected a network of images with 1 or 3 channels, found {channels}").into()
             );
         }
-        let (name, reference, counts) = match against {
-            Some(_) if self.labels == Some(Labels::Reference) => {
-                return Err(
-                    "--labels reference: the images of --against have no classes; take balanced or random".into()
-                );
-            }
-            Some(path) => (path.display().to_string(), self.sample(path)?, vec![1; recipe.network.classes()]),
+        let labels = self.labels(trained, count, against)?;
+        let parts = parts.map(|folder| part::made(trained, &labels, folder, PartValues::Bytes)).transpose()?;
+        let (name, reference) = match against {
+            Some(path) => (path.display().to_string(), self.sample(path)?),
             None => {
-                let (sample, counts) = self.training_data(trained, count)?;
                 let decoded = if decoder(recipe, &generator)?.is_some() { "decoded " } else { "" };
-                (format!("{decoded}training data of {}", recipe.name), sample, counts)
+                (format!("{decoded}training data of {}", recipe.name), self.training_data(trained, count)?)
             }
         };
         EvaluationOptions::default().check(&reference)?;
-        let default = if against.is_some() { Labels::Balanced } else { Labels::Reference };
-        let chosen = self.labels.unwrap_or(default);
-        let labels = chosen.draw(count, &counts, recipe.seed);
-        let mut progress = Progress::new();
-        progress.begin("sampling and features", Some(count as u64));
-        let resize = self.description.resize;
-        let (generated, evaluations) = InceptionSet::generated(&generator, &labels, &self.inception, resize, |done| {
-            progress.counted(done as u64, "image");
-        })?;
-        progress.end();
+        let (generated, evaluations) = match parts {
+            Some(parts) => (self.sample(parts.folder())?, parts.evaluations()?),
+            None => {
+                let mut progress = Progress::new();
+                progress.begin("sampling and features", Some(count as u64));
+                let tell = |done| progress.counted(done as u64, "image");
+                let resize = self.description.resize;
+                let made = InceptionSet::generated(&generator, &labels, &self.inception, resize, tell)?;
+                progress.end();
+                made
+            }
+        };
         let guidance = recipe.sampling.guidance.as_ref().map(serde_json::to_string).transpose()?;
         let setting = Setting {
-            labels: Some(chosen),
+            labels: Some(self.chosen(against)?),
             seed: Some(recipe.seed),
             sampler: Some(serde_json::to_string(&recipe.sampling.sampler)?),
             evaluations: Some(evaluations),
@@ -137,20 +137,48 @@ impl Measuring {
         self.evaluate((&name, &reference), (&trained.weights.display().to_string(), &generated), setting)
     }
 
-    /// All images that the network may have seen, and how many of each class; of an endless source four times as many as are
-    /// generated.
-    fn training_data<N: Kind>(&self, trained: &Trained<N>, count: usize) -> Result<(InceptionSet, Vec<u64>)> {
+    /// The classes of the images that are made.
+    pub(crate) fn labels<N: Kind>(
+        &self,
+        trained: &Trained<N>,
+        count: usize,
+        against: Option<&Path>,
+    ) -> Result<Vec<usize>> {
+        let (recipe, chosen) = (&trained.pipeline.recipe, self.chosen(against)?);
+        let counts = match against {
+            Some(_) => vec![1; recipe.network.classes()],
+            None => {
+                let data = trained.parts(count)?.0;
+                class_counts(&data, seen(&data, count))?
+            }
+        };
+        Ok(chosen.draw(count, &counts, recipe.seed))
+    }
+
+    /// How they are chosen.
+    fn chosen(&self, against: Option<&Path>) -> Result<Labels> {
+        match (self.labels, against) {
+            (Some(Labels::Reference), Some(_)) => {
+                Err("--labels reference: the images of --against have no classes; take balanced or random".into())
+            }
+            (Some(labels), _) => Ok(labels),
+            (None, Some(_)) => Ok(Labels::Balanced),
+            (None, None) => Ok(Labels::Reference),
+        }
+    }
+
+    /// All images that the network may have seen.
+    fn training_data<N: Kind>(&self, trained: &Trained<N>, count: usize) -> Result<InceptionSet> {
         let decoder = decoder(&trained.pipeline.recipe, &trained.pipeline.generator())?;
         let data = trained.parts(count)?.0;
-        let len = data.len().map_or(4 * count, |len| len as usize);
-        let counts = class_counts(&data, len as u64)?;
+        let len = seen(&data, count) as usize;
         let mut progress = Progress::new();
         progress.begin("features of training data", Some(len as u64));
         let resize = self.description.resize;
         let sample = InceptionSet::of_data(&data, len, decoder, &self.inception, resize, |done| {
             progress.counted(done as u64, "image");
         });
-        Ok((told(sample?, progress)?, counts))
+        told(sample?, progress)
     }
 
     fn sample(&self, path: &Path) -> Result<InceptionSet> {
@@ -173,6 +201,11 @@ impl Measuring {
         }
         Ok(evaluate(reference, generated, self.description.clone(), EvaluationOptions::default(), setting)?)
     }
+}
+
+/// How many images of the training data are measured: all, of an endless source four times as many as are generated.
+fn seen(data: &dyn Dataset, count: usize) -> u64 {
+    data.len().unwrap_or(4 * count as u64)
 }
 
 /// Tells what there is to tell of a sample that was read.

@@ -20,6 +20,7 @@ mod kind;
 mod labels;
 mod latents;
 mod launch;
+mod part;
 mod plan;
 mod progress;
 mod publish;

@@ -116,6 +116,17 @@ impl DevicesArgument {
     }
 }
 
+/// Which part of the images is made.
+#[derive(Args)]
+pub(crate) struct ShardArgument {
+    #[arg(
+        long,
+        value_name = "PART/PARTS",
+        help = "Make the third of sixteen parts of the images, as 3/16, so that processes without each other make all of them"
+    )]
+    pub(crate) shard: Option<mixflow::Shard>,
+}
+
 /// Which recipe, and what to change in it.
 #[derive(Args)]
 pub(crate) struct RecipeArguments {

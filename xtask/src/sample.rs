@@ -7,6 +7,7 @@ use std::time::Instant;
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use mixflow::evaluation::Visited;
+use mixflow::files::PartValues;
 use mixflow::recipe::GuideConfig;
 use mixflow::sampling::Export;
 use mixflow::{Device, check_memory};
@@ -14,8 +15,9 @@ use mixflow::{Device, check_memory};
 use crate::hub::{is_address, published};
 use crate::kind::{Kind, of_any};
 use crate::labels;
+use crate::part;
 use crate::progress::Progress;
-use crate::run::{Change, DevicesArgument, Result, note, say};
+use crate::run::{Change, DevicesArgument, Result, ShardArgument, note, say};
 use crate::text::{self, Prompts, Request};
 use crate::trained::{AnyTrained, Trained, TrainedArguments};
 
@@ -41,7 +43,10 @@ pub(crate) struct Sample {
     /// Seed of the noise [default: the recipe's]
     #[arg(long)]
     seed: Option<u64>,
-    /// One picture (.png), an array of bytes named `arr_0` (.npz), or a folder of single pictures
+    #[command(flatten)]
+    shard: ShardArgument,
+    /// One picture (.png), an array of bytes named `arr_0` (.npz), or a folder of single pictures; with --shard the folder of
+    /// the parts, each an .npz
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
 }
@@ -120,6 +125,13 @@ impl Sample {
         };
         let count = self.count.unwrap_or(if self.labels.is_empty() { 40 } else { choice.len() });
         let shape = trained.image_shape()?;
+        let labels: Vec<usize> = (0..count).map(|image| choice[image % choice.len()]).collect();
+        if let Some(shard) = self.shard.shard {
+            if shape[0] != 1 && shape[0] != 3 {
+                return Err(format!("--shard: expected images of 1 or 3 channels, found {}", shape[0]).into());
+            }
+            return part::draw(trained, &labels, shard, &self.out, PartValues::Bytes);
+        }
         let columns = choice.len().clamp(4, 12);
         let export = Export::new(&self.out, shape[0])?;
         let bytes = export.check(count, columns, shape)?;
@@ -133,7 +145,6 @@ impl Sample {
         let batch = generator.sampling.batch.min(count);
         let what = || format!("images at a time (sampling.batch={batch})");
         check_memory(what, &[&shape.map(|side| side as u64)[..], &[batch as u64, 4]].concat())?;
-        let labels: Vec<usize> = (0..count).map(|image| choice[image % choice.len()]).collect();
         let visit = &mut |state: Visited<'_>| progress.counted(state.done, "image");
         let mut evaluations = 0;
         generator.batches(&labels, 0, visit, |batches| {
@@ -163,6 +174,7 @@ impl Sample {
             ("--guide", guide.is_some()),
             ("--set", !set.is_empty()),
             ("--recipe", self.trained.recipe.is_some()),
+            ("--shard", self.shard.shard.is_some()),
         ];
         if let Some((flag, _)) = of_labels.iter().find(|(_, given)| *given) {
             return Err(format!("{flag} draws by the labels of the data: leave out --prompt").into());

@@ -7,7 +7,7 @@ use crate::data::{DataConfig, Dataset, Labels, Permutation};
 use crate::evaluation::decoded::decoded;
 use crate::evaluation::metric::{self, Features, Gaussian, MeasureOptions, Measurement, Reference};
 use crate::evaluation::{Generator, Measured, Measures, are_pixels, pixels};
-use crate::files::WeightsFile;
+use crate::files::{Parts, WeightsFile};
 use crate::random::Stream;
 use crate::recipe::{NetworkSettings, Recipe, SamplingConfig};
 use crate::{Error, device};
@@ -63,7 +63,8 @@ pub enum Measuring {
 /// Makes `count` images, their classes in the shares of the real ones, and measures them against the training data.
 ///
 /// The floor is the other part of the data as [`Recipe::parts`] divides it, whatever `generator` draws with: `count`
-/// images, or fewer where there are fewer.
+/// images, or fewer where there are fewer. `parts` are images of [`evaluated_labels`] that were made before, as
+/// [`PartValues::F32`](crate::files::PartValues::F32); of what, is for the caller to compare.
 ///
 /// # Errors
 /// If the data cannot be read or are no images, sampling fails, or `count` is too small for a metric. What can be known
@@ -73,6 +74,7 @@ pub fn evaluate<N: NetworkSettings, B: Backbone>(
     generator: &Generator<'_, B>,
     count: usize,
     measures: &Measures<'_>,
+    parts: Option<&Parts>,
     tell: &mut dyn FnMut(Measuring),
 ) -> Result<Evaluation, Error> {
     let (decoder, device) = (decoder(recipe, generator)?, device::of(generator.network));
@@ -105,10 +107,17 @@ pub fn evaluate<N: NetworkSettings, B: Backbone>(
     let (real, floor) = (features(&train, size, 0)?, features(&held_out, floor_size, size)?);
     tell(Measuring::Begin("measuring real images", None));
     let against = measures.against(&real, &floor)?;
-    tell(Measuring::Begin("sampling", Some(count as u64)));
-    let labels = Labels::Reference;
-    let classes = labels.draw(count, &class_counts(&train, size)?, generator.seed);
-    let images = generator.trajectories(&classes, 0, &mut |state| tell(Measuring::Images(state.done)))?;
+    let images = match parts {
+        Some(parts) => {
+            tell(Measuring::Begin("reading images", None));
+            parts.images()?
+        }
+        None => {
+            tell(Measuring::Begin("sampling", Some(count as u64)));
+            let classes = LABELS.draw(count, &class_counts(&train, size)?, generator.seed);
+            generator.trajectories(&classes, 0, &mut |state| tell(Measuring::Images(state.done)))?
+        }
+    };
     tell(Measuring::Begin("measuring", None));
     let (measurement, more) = against.measure(&images)?;
     Ok(Evaluation {
@@ -116,7 +125,7 @@ pub fn evaluate<N: NetworkSettings, B: Backbone>(
         guide: generator.guide.map(|guide| guide.weights.clone()),
         evaluations: images.evaluations,
         seed: generator.seed,
-        labels,
+        labels: LABELS,
         trained_on_floor: recipe.post_training.is_none(),
         decoded: decoder.is_some(),
         features: measures.features.name().into(),
@@ -124,6 +133,18 @@ pub fn evaluate<N: NetworkSettings, B: Backbone>(
         more,
         remarks: train.remarks(),
     })
+}
+
+/// How [`evaluate`] chooses classes.
+const LABELS: Labels = Labels::Reference;
+
+/// The labels that [`evaluate`] draws `count` images of.
+///
+/// # Errors
+/// If the data cannot be read.
+pub fn evaluated_labels<N: NetworkSettings>(recipe: &Recipe<N>, count: usize, seed: u64) -> Result<Vec<usize>, Error> {
+    let (train, _) = recipe.parts(count)?;
+    Ok(LABELS.draw(count, &class_counts(&train, reference_size(&train, count))?, seed))
 }
 
 /// What makes images of a recipe's data, where these are stored latents.
@@ -218,13 +239,17 @@ mod tests {
         let mut recipe = Recipe::read("digits", &changes.map(String::from)).unwrap();
         let network = recipe.network.init(0, &Device::default());
         let (mut parts, measures) = (vec![], Measures::default());
-        let found =
-            evaluate(&recipe, &recipe.generator(&network, &crate::data::Classes(10)), 20, &measures, &mut |event| {
-                match event {
-                    Measuring::Begin(name, images) => parts.push((name, images, vec![])),
-                    Measuring::Images(done) => parts.last_mut().unwrap().2.push(done),
-                }
-            });
+        let found = evaluate(
+            &recipe,
+            &recipe.generator(&network, &crate::data::Classes(10)),
+            20,
+            &measures,
+            None,
+            &mut |event| match event {
+                Measuring::Begin(name, images) => parts.push((name, images, vec![])),
+                Measuring::Images(done) => parts.last_mut().unwrap().2.push(done),
+            },
+        );
         let found = found.unwrap();
         let names: Vec<_> = parts.iter().map(|(name, ..)| *name).collect();
         assert_eq!(names, ["real images", "measuring real images", "sampling", "measuring"]);
@@ -238,7 +263,7 @@ mod tests {
         // Stored latents are no images: said before they are opened, and before anything is drawn.
         recipe.data = DataConfig::Latents { path: "nowhere".into(), posterior: Default::default(), flip: false };
         let error =
-            evaluate(&recipe, &recipe.generator(&network, &crate::data::Classes(10)), 20, &measures, &mut |_| {
+            evaluate(&recipe, &recipe.generator(&network, &crate::data::Classes(10)), 20, &measures, None, &mut |_| {
                 panic!("nothing is done")
             })
             .unwrap_err();

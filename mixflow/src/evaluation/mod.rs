@@ -7,11 +7,14 @@ mod image_set;
 pub mod inception;
 mod measures;
 pub mod metric;
+mod part;
 pub mod slow_flow;
 mod spread;
 
 pub(crate) use evaluate::reference_size;
-pub use evaluate::{Evaluation, Measuring, class_counts, decoder, evaluate, evaluate_features, evaluation_pairs};
+pub use evaluate::{
+    Evaluation, Measuring, class_counts, decoder, evaluate, evaluate_features, evaluated_labels, evaluation_pairs,
+};
 pub use generator::{Batches, Generator, Visit, Visited, Weaker};
 pub use image_set::ImageSet;
 pub(crate) use measures::{Against, are_pixels, pixels};

@@ -8,6 +8,7 @@ use super::decode::{MEMORY, Tally, decode_file};
 use super::listing::Listing;
 use crate::Error;
 use crate::error::data;
+use crate::files::Parts;
 use crate::files::npz::{Array, ElementType, Npz};
 
 /// An image of bytes, row by row, a pixel's channels together.
@@ -19,7 +20,7 @@ pub struct ByteImage {
     pub shape: [usize; 3],
 }
 
-/// The images of a folder or of an array, read one at a time.
+/// The images of a folder, of an array, or of the [`Parts`] of one, read one at a time.
 ///
 /// A folder gives its PNG, JPEG and WebP files at any depth, ordered by path; images may differ in size. A file `.npz`
 /// gives its array `arr_0` and a file `.npy` its only one, bytes of shape `[count, height, width, channels]` as the
@@ -36,7 +37,8 @@ pub struct ImageSource {
 #[derive(Debug)]
 enum From {
     Files(Vec<PathBuf>),
-    Array(Array, [usize; 3]),
+    /// The array that is read, those behind it, and the shape of an image of all.
+    Arrays(Array, std::vec::IntoIter<PathBuf>, [usize; 3]),
 }
 
 impl ImageSource {
@@ -51,6 +53,9 @@ impl ImageSource {
             "npy" if !path.is_dir() => Self::of(Array::open(path)?),
             _ => {
                 std::fs::read_dir(path).map_err(Error::io("list the images of", path))?;
+                if let Some(parts) = Parts::open(path)? {
+                    return Self::of_parts(&parts);
+                }
                 let files = Listing::below(path)?.some_images(path)?;
                 Ok(Self { count: files.len(), from: From::Files(files), next: 0, tally: Tally::default() })
             }
@@ -61,7 +66,7 @@ impl ImageSource {
     pub fn place(&self, index: usize) -> String {
         match &self.from {
             From::Files(files) => files[index].display().to_string(),
-            From::Array(..) => format!("image {index} of the array"),
+            From::Arrays(..) => format!("image {index} of the array"),
         }
     }
 
@@ -71,21 +76,40 @@ impl ImageSource {
     }
 
     fn of(array: Array) -> Result<Self, Error> {
-        let (kind, shape) = (array.kind(), array.shape().to_vec());
-        match shape[..] {
-            [count, height, width, channels @ (1 | 3)] if kind == ElementType::U8 && !shape.contains(&0) => {
-                // The header was checked to fit the file, so this product does not overflow.
-                let bytes = height * width * channels;
-                if bytes as u64 > MEMORY {
-                    return Err(array.fault(format!("expected images of {MEMORY} bytes or fewer, found {bytes}")));
-                }
-                let from = From::Array(array, [height, width, channels]);
-                Ok(Self { from, next: 0, count, tally: Tally::default() })
-            }
-            _ => Err(array.fault(format!(
-                "expected bytes |u1 of shape [count, height, width, 1 or 3], found {kind} of shape {shape:?}"
-            ))),
+        let [count, shape @ ..] = image_shape(&array)?;
+        Ok(Self { from: From::Arrays(array, vec![].into_iter(), shape), next: 0, count, tally: Tally::default() })
+    }
+
+    fn of_parts(parts: &Parts) -> Result<Self, Error> {
+        let (mut files, mut count) = (parts.files()?.into_iter(), 0);
+        for file in files.as_slice() {
+            count += image_shape(&Npz::open(file)?.array("arr_0")?)?[0];
         }
+        parts.check_count(count)?;
+        let first = files
+            .next()
+            .ok_or_else(|| Error::Images { path: parts.folder().into(), reason: "holds parts of no images".into() })?;
+        let array = Npz::open(&first)?.array("arr_0")?;
+        let [_, shape @ ..] = image_shape(&array)?;
+        Ok(Self { from: From::Arrays(array, files, shape), next: 0, count, tally: Tally::default() })
+    }
+}
+
+/// Images of an array, and height, width and channels of each.
+fn image_shape(array: &Array) -> Result<[usize; 4], Error> {
+    let (kind, shape) = (array.kind(), array.shape());
+    match *shape {
+        [count, height, width, channels @ (1 | 3)] if kind == ElementType::U8 && !shape.contains(&0) => {
+            // The header was checked to fit the file, so this product does not overflow.
+            let bytes = height * width * channels;
+            if bytes as u64 > MEMORY {
+                return Err(array.fault(format!("expected images of {MEMORY} bytes or fewer, found {bytes}")));
+            }
+            Ok([count, height, width, channels])
+        }
+        _ => Err(array.fault(format!(
+            "expected bytes |u1 of shape [count, height, width, 1 or 3], found {kind} of shape {shape:?}"
+        ))),
     }
 }
 
@@ -109,10 +133,7 @@ impl Iterator for ImageSource {
                     Err(data::Error::Image { path, reason, advice }.into())
                 }
             },
-            From::Array(array, shape) => {
-                let mut bytes = vec![0; shape.iter().product()];
-                array.read(&mut bytes).map(|()| ByteImage { bytes, shape: *shape })
-            }
+            From::Arrays(array, files, shape) => next_of(array, files, *shape),
         })
     }
 
@@ -122,6 +143,22 @@ impl Iterator for ImageSource {
 }
 
 impl ExactSizeIterator for ImageSource {}
+
+/// The next image of an array, or the first one of the array behind it.
+fn next_of(array: &mut Array, files: &mut std::vec::IntoIter<PathBuf>, shape: [usize; 3]) -> Result<ByteImage, Error> {
+    if array.is_read()
+        && let Some(file) = files.next()
+    {
+        *array = Npz::open(&file)?.array("arr_0")?;
+        let [_, found @ ..] = image_shape(array)?;
+        if found != shape {
+            return Err(array.fault(format!("expected images of {shape:?} as in the other parts, found {found:?}")));
+        }
+    }
+    let mut bytes = vec![0; shape.iter().product()];
+    array.read(&mut bytes)?;
+    Ok(ByteImage { bytes, shape })
+}
 
 impl std::convert::From<DynamicImage> for ByteImage {
     fn from(image: DynamicImage) -> Self {

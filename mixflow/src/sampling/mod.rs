@@ -6,6 +6,7 @@ mod flow;
 mod guidance;
 mod images;
 mod likelihood;
+mod parts;
 mod sampler;
 pub mod solver;
 

@@ -179,6 +179,18 @@ fn inception_measures_a_guided_network() {
     let told = place.run(&["eval", "strong", "--inception", "inception.safetensors", "--images", "8"]);
     assert!(told.contains("FID") && told.contains("do not compare"), "{told}");
     let found = &place.json("strong/inception.json")["inception"];
+
+    // By two processes, in parts.
+    let eval = ["eval", "strong", "--inception", "inception.safetensors", "--images", "8", "--parts", "parts"];
+    for shard in ["1/2", "2/2"] {
+        place.run(&[&eval[..], &["--set", "sampling.batch=3", "--shard", shard]].concat());
+    }
+    place.run(&[&eval[..], &["--set", "sampling.batch=3", "--out", "parts.json"]].concat());
+    let parts = &place.json("parts.json")["inception"];
+    assert_eq!((&parts["reference"], &parts["setting"]), (&found["reference"], &found["setting"]));
+    let [one, two] = [parts, found].map(|numbers| numbers["fid"].as_f64().unwrap());
+    assert!((one / two - 1.0).abs() < 1e-6, "{one} {two}");
+
     assert!(found["fid"].as_f64().unwrap().is_finite());
     assert_eq!((&found["generated"]["images"], &found["reference"]["images"]), (&8.into(), &12.into()));
     let (setting, weak) = (&found["setting"], place.path("weak/model.safetensors"));

@@ -15,6 +15,7 @@ mod messages;
 mod publish;
 mod run_folder;
 mod sample;
+mod shard;
 mod start;
 mod text;
 mod tracking;

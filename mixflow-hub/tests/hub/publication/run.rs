@@ -92,7 +92,8 @@ pub(crate) fn measure(folder: &Path) -> f64 {
     let weights = mixflow::backbones::weights::Weights::read(&file).unwrap();
     let network = recipe.network.init(0, &Default::default()).load(weights).unwrap();
     let evaluation =
-        evaluate(&recipe, &recipe.generator(&network, &Classes(10)), 16, &Measures::default(), &mut |_| {}).unwrap();
+        evaluate(&recipe, &recipe.generator(&network, &Classes(10)), 16, &Measures::default(), None, &mut |_| {})
+            .unwrap();
     let found = json!({
         "evaluation": evaluation, "weights": WeightsFile::read(&file).unwrap(), "autoencoder": [], "version": "0.1.0"
     });

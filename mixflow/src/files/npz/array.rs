@@ -72,6 +72,11 @@ impl Array {
         &self.shape
     }
 
+    /// Whether its last value was read.
+    pub(crate) fn is_read(&self) -> bool {
+        self.left == 0
+    }
+
     /// The bytes of the next values, as many as `bytes` takes. With the last of the array its checksum is compared.
     ///
     /// # Errors

@@ -1,0 +1,67 @@
+//! A part of many images, for `--shard`.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use mixflow::check_memory;
+use mixflow::evaluation::Visited;
+use mixflow::files::{PartValues, Parts, PartsConfig, WeightsFile};
+
+use crate::kind::Kind;
+use crate::progress::Progress;
+use crate::run::{Result, say};
+use crate::trained::Trained;
+
+/// Makes a part of one image a label, unless it is in the folder.
+pub(crate) fn draw<N: Kind>(
+    trained: &Trained<N>,
+    labels: &[usize],
+    shard: mixflow::Shard,
+    folder: &Path,
+    values: PartValues,
+) -> Result<ExitCode> {
+    let parts = Parts::begin(folder, config(trained, labels, shard.of(), values)?)?;
+    let (images, file, batch) = (parts.images_of(shard), parts.file(shard), parts.config().batch);
+    let count = images.end.saturating_sub(images.start);
+    if count == 0 {
+        let all = labels.len();
+        say(format_args!("part {shard} has no images: {all} in batches of {batch} (sampling.batch) are fewer parts"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if file.is_file() {
+        say(format_args!("part {shard} is there: {}", file.display()))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let shape = trained.image_shape()?.map(|side| side as u64);
+    let batch = count.min(batch);
+    check_memory(|| format!("images at a time (sampling.batch={batch})"), &[&shape[..], &[batch, 4]].concat())?;
+    let mut progress = Progress::new();
+    progress.begin(&format!("sampling part {shard}"), Some(count));
+    let visit = &mut |state: Visited<'_>| progress.counted(state.done, "image");
+    trained.pipeline.generator().draw_part(&parts, shard, labels, visit)?;
+    progress.end();
+    let (first, last, all) = (images.start, images.end - 1, labels.len());
+    say(format_args!("images {first} to {last} of {all}, part {shard}, in {}", file.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The parts in a folder, which are of one image a label by this network.
+pub(crate) fn made<N: Kind>(
+    trained: &Trained<N>,
+    labels: &[usize],
+    folder: &Path,
+    values: PartValues,
+) -> Result<Parts> {
+    let none = || format!("--parts {}: expected a folder of parts, made with --shard; found none", folder.display());
+    let parts = Parts::open(folder)?.ok_or_else(none)?;
+    match parts.config().difference(&config(trained, labels, parts.config().parts, values)?) {
+        None => Ok(parts),
+        Some(difference) => Err(format!("--parts {}: they were made with {difference}", folder.display()).into()),
+    }
+}
+
+fn config<N: Kind>(trained: &Trained<N>, labels: &[usize], parts: usize, values: PartValues) -> Result<PartsConfig> {
+    let mut weights = vec![WeightsFile::read(&trained.weights)?];
+    weights.extend(trained.autoencoder_weights()?);
+    Ok(trained.pipeline.generator().parts(labels, parts, values, &weights))
+}
