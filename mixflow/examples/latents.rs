@@ -72,7 +72,7 @@ fn encode(encoder: &LatentEncoder, images: &Path, to: &Path) -> Result<(), Box<d
     let writer = Writer::open(to, encoder.contents(&*source, storage))?;
     let config = EncodeConfig { batch: 32, on_broken: OnBroken::Refuse };
     let stop = AtomicBool::new(false);
-    match encode_dataset(&*source, config, writer, &stop, |images| encoder.encode(images), |_| {})? {
+    match encode_dataset(&*source, config, writer, &stop, vec![|images| encoder.encode(images)], |_| {})? {
         EncodeOutcome::Finished(manifest) => println!("{manifest}"),
         EncodeOutcome::Interrupted => return Err("nobody stops it".into()),
     }

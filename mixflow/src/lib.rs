@@ -60,6 +60,7 @@ pub mod report;
 pub mod sampling;
 pub mod selftest;
 mod shard;
+mod spread;
 pub mod testing;
 pub mod train;
 

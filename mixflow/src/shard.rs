@@ -71,6 +71,12 @@ impl Shard {
     pub fn name(self) -> String {
         format!("part-{:05}-of-{:05}", self.number, self.of)
     }
+
+    /// The part of such a name.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        let (number, of) = name.strip_prefix("part-")?.split_once("-of-")?;
+        Self::new(number.parse().ok()?, of.parse().ok()?).ok().filter(|shard| shard.name() == name)
+    }
 }
 
 impl fmt::Display for Shard {
@@ -118,6 +124,7 @@ mod tests {
     fn a_part_is_written_as_two_numbers() {
         let shard = Shard::new(3, 16).unwrap();
         assert_eq!(("3/16".parse(), shard.to_string().as_str()), (Ok(shard), "3/16"));
+        assert_eq!((Shard::named(&shard.name()), Shard::named("part-3-of-16")), (Some(shard), None));
         for text in ["", "3", "3/", "/3", "0/3", "4/3", "3 of 4", "1/10001", "-1/3"] {
             let error = text.parse::<Shard>().unwrap_err().to_string();
             assert!(error.contains("a part and their number"), "{text}: {error}");

@@ -91,7 +91,7 @@ impl Place {
                 stop.store(images >= stop_at, Ordering::Relaxed);
             }
         };
-        encode_dataset(&*source, config, writer, &stop, |images| encoder.encode(images), tell)
+        encode_dataset(&*source, config, writer, &stop, vec![|images| encoder.encode(images)], tell)
     }
 
     fn latents(&self, to: &str) -> Latents {

@@ -140,7 +140,7 @@ fn latents(folder: &Path) {
     let config = EncodeConfig { batch: 3, on_broken: OnBroken::Refuse };
     let encode =
         |_| EncodedBatch { mean: vec![0.5; 24], deviation: Some(vec![0.1; 24]), features: vec![vec![1.0; 18]] };
-    encode_dataset(&source, config, writer, &AtomicBool::new(false), encode, |_| {}).expect("all is valid");
+    encode_dataset(&source, config, writer, &AtomicBool::new(false), vec![encode], |_| {}).expect("all is valid");
 }
 
 /// Reads all that can be read of a folder of latents.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -11,15 +12,17 @@ use mixflow::Device;
 use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::encoder::EncoderConfig;
 use mixflow::backbones::json::explain;
-use mixflow::data::latents::{EncodeConfig, EncodeOutcome, Encoding, StoragePrecision, Writer, encode_dataset};
-use mixflow::data::source::{self, Options};
+use mixflow::data::latents::{
+    EncodeConfig, EncodeOutcome, Encoding, StoragePrecision, Writer, encode_dataset, join_parts,
+};
+use mixflow::data::source::{self, Options, PartOf, Source};
 use mixflow::data::{OnBroken, StorageConfig};
 use mixflow::numbers::thousands;
-use mixflow::{LatentEncoder, check_memory};
+use mixflow::{LatentEncoder, Shard, check_memory};
 use serde::de::DeserializeOwned;
 
 use crate::progress::Progress;
-use crate::run::{DeviceArgument, Result, STOP, lock, note, say, stop_on_signals};
+use crate::run::{DevicesArgument, Result, STOP, ShardArgument, lock, note, say, stop_on_signals};
 
 #[derive(Args)]
 pub(crate) struct Encode {
@@ -65,9 +68,11 @@ pub(crate) struct Encode {
     /// Images at a time
     #[arg(long, default_value_t = 8, value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000_000))]
     batch: usize,
-    /// Examples of a shard: what is lost at most when it is stopped
+    /// Examples of a file: what is lost at most when it is stopped
     #[arg(long, default_value_t = 1024, value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000_000))]
-    shard: usize,
+    shard_size: usize,
+    #[command(flatten)]
+    shard: ShardArgument,
     /// How numbers are stored
     #[arg(long, value_enum, default_value_t = Stored::F32)]
     precision: Stored,
@@ -75,7 +80,7 @@ pub(crate) struct Encode {
     #[arg(long, value_enum, default_value_t = Broken::Refuse)]
     on_broken: Broken,
     #[command(flatten)]
-    device: DeviceArgument,
+    device: DevicesArgument,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -105,8 +110,9 @@ enum Broken {
 
 impl Encode {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let device = &self.device.find()?;
-        let _lock = lock(&self.to)?;
+        let devices = self.device.find()?;
+        let to = self.shard.shard.map_or_else(|| self.to.clone(), |shard| self.to.join(shard.name()));
+        let _lock = lock(&to)?;
         let options = Options {
             classes: self.class_names()?,
             image_column: self.image_column.clone(),
@@ -116,10 +122,20 @@ impl Encode {
         let (images, classes) = (thousands(source.len()), thousands(source.classes().len() as u64));
         note(format_args!("{}: {images} images in {classes} classes", source.describe()));
         source.notices().iter().for_each(note);
-        let encoder = self.encoder(device)?;
-        self.check_sizes(&encoder, source.len())?;
-        let storage = StorageConfig { precision: self.precision(), flipped: self.flip, shard_examples: self.shard };
-        let writer = Writer::open(&self.to, encoder.contents(&*source, storage))?;
+        let part = self.shard.shard.map(|shard| self.images_of(shard, source.len())).transpose()?;
+        let part = part.map(|images| PartOf::new(&*source, images));
+        let source: &dyn Source = part.as_ref().map_or(&*source, |part| part);
+        if part.is_none() {
+            let parts = join_parts(&self.to)?;
+            if parts > 0 {
+                note(format_args!("{parts} parts are one folder now"));
+            }
+        }
+        let encoders = devices.iter().map(|device| self.encoder(device)).collect::<Result<Vec<_>>>()?;
+        self.check_sizes(&encoders[0], source.len())?;
+        let storage =
+            StorageConfig { precision: self.precision(), flipped: self.flip, shard_examples: self.shard_size };
+        let writer = Writer::open(&to, encoders[0].contents(source, storage))?;
         stop_on_signals()?;
 
         let mut progress = Progress::new();
@@ -130,16 +146,16 @@ impl Encode {
             Broken::Refuse => OnBroken::Refuse,
         };
         let config = EncodeConfig { batch: self.batch, on_broken };
-        let encode = |images| encoder.encode(images);
+        let encoders = encoders.into_iter().map(|encoder| move |images| encoder.encode(images)).collect();
         let mut remarks = vec![];
-        let outcome = encode_dataset(&*source, config, writer, &STOP, encode, |event| match event {
+        let outcome = encode_dataset(source, config, writer, &STOP, encoders, |event| match event {
             Encoding::Compared(images) if images == before => progress.encoding_from(images),
             Encoding::Compared(images) | Encoding::Encoded(images) => progress.counted(images, "image"),
             Encoding::Remark(line) => remarks.push(line),
         })?;
         progress.end();
         remarks.iter().for_each(note);
-        let folder = self.to.display();
+        let folder = to.display();
         let EncodeOutcome::Finished(manifest) = outcome else {
             note(format_args!("stopped; whole shards are in {folder}: continue with the same command"));
             return Ok(ExitCode::from(130));
@@ -160,14 +176,30 @@ impl Encode {
         Ok(ExitCode::SUCCESS)
     }
 
+    /// The images of a part: whole files.
+    fn images_of(&self, shard: Shard, images: u64) -> Result<Range<u64>> {
+        if self.to.join("manifest.json").is_file() {
+            let folder = self.to.display();
+            return Err(format!("--shard: {folder} is finished; new images are added to it without --shard").into());
+        }
+        let (files, size) = (images.div_ceil(self.shard_size as u64), self.shard_size);
+        match shard.of_batches(images, size as u64) {
+            _ if (files as u128) < shard.of() as u128 => Err(format!(
+                "--shard {shard}: {images} images are {files} files of {size} (--shard-size), which is how many parts there can be"
+            )
+            .into()),
+            images => Ok(images),
+        }
+    }
+
     /// Whether a batch and a shard fit memory.
     fn check_sizes(&self, encoder: &LatentEncoder, images: u64) -> Result<()> {
-        let [batch, shard] = [self.batch, self.shard].map(|size| (size as u64).min(images));
+        let [batch, shard] = [self.batch, self.shard_size].map(|size| (size as u64).min(images));
         let pixels = 3 * (self.size * self.size) as u64;
         check_memory(|| format!("a batch of {batch} images (--batch)"), &[batch.min(shard), pixels, 4])?;
         let twins = if self.flip { 2 } else { 1 };
         let latent = [shard, encoder.numbers() as u64, twins, self.precision().bytes() as u64];
-        Ok(check_memory(|| format!("a shard of {shard} latents (--shard)"), &latent)?)
+        Ok(check_memory(|| format!("a file of {shard} latents (--shard-size)"), &latent)?)
     }
 
     fn precision(&self) -> StoragePrecision {

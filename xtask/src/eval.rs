@@ -12,7 +12,7 @@ use mixflow::evaluation::metric::{Features, precision_recall};
 use mixflow::evaluation::{ImageSet, Measures, evaluate, evaluate_features, evaluated_labels, evaluation_pairs};
 use mixflow::files::{PartValues, WeightsFile, write_atomic};
 use mixflow::numbers::thousands;
-use mixflow::{Device, Error, check_memory};
+use mixflow::{Device, check_memory};
 use serde_json::{Value, json};
 
 use crate::inception::InceptionArguments;
@@ -107,7 +107,7 @@ impl Eval {
         // Numbers of 32 bits, and of 64.
         check_memory(what, &[&shape[..], &[count as u64, 4 + 8]].concat())?;
         let (divided, generator, measures) = (trained.divided()?, trained.pipeline.generator(), Measures::default());
-        let labels = || Ok::<_, Error>(evaluated_labels(&divided, count, generator.seed)?);
+        let labels = || evaluated_labels(&divided, count, generator.seed);
         let parts = match (&self.parts, self.shard.shard) {
             (Some(folder), Some(shard)) => return part::draw(trained, &labels()?, shard, folder, PartValues::F32),
             (Some(folder), None) => Some(part::made(trained, &labels()?, folder, PartValues::F32)?),

@@ -12,10 +12,10 @@ use mixflow_backbones::{Autoencoder, Backbone, Condition, Precision};
 
 use crate::data::Conditioner;
 use crate::evaluation::metric::Features;
-use crate::evaluation::spread::spread;
 use crate::recipe::{Guide, NetworkSettings, ObjectiveConfig, Recipe, SamplingConfig};
 use crate::sampling::solver::{SampleError, SeededNoise};
 use crate::sampling::{Flow, Guidance, Images};
+use crate::spread::spread;
 use crate::{Error, device};
 
 impl Images {

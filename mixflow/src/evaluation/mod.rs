@@ -9,7 +9,6 @@ mod measures;
 pub mod metric;
 mod part;
 pub mod slow_flow;
-mod spread;
 
 pub(crate) use evaluate::reference_size;
 pub use evaluate::{

@@ -9,6 +9,7 @@
 //! | run the paper's settings | [`reproducing`] |
 //! | go on from weights that PyTorch trained | [`checkpoints`] |
 //! | find your way in the folder of a run | [`run_folder`] |
+//! | draw, measure or encode by many processes | [`many_processes`] |
 //! | know when another program serves you better | [`compared`] |
 
 #![allow(clippy::doc_markdown, reason = "pages are prose, and name programs that are no items")]
@@ -94,6 +95,15 @@ pub mod checkpoints {}
 /// [`StoredNetwork`]: crate::train::StoredNetwork
 /// [`Latents`]: crate::data::Latents
 pub mod run_folder {}
+
+#[doc = include_str!("many_processes.md")]
+///
+/// [`Shard`]: crate::Shard
+/// [`Parts`]: crate::files::Parts
+/// [`Generator::draw_part`]: crate::Generator::draw_part
+/// [`PartOf`]: crate::data::source::PartOf
+/// [`join_parts`]: crate::data::latents::join_parts
+pub mod many_processes {}
 
 #[doc = include_str!("compared.md")]
 ///

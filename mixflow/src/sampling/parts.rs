@@ -40,8 +40,12 @@ impl Parts {
                 let [_, channels, height, width] = images.shape;
                 if !std::mem::replace(&mut begun, true) {
                     match values {
-                        PartValues::Bytes => archive.array("arr_0", ElementType::U8, &[count, height, width, channels])?,
-                        PartValues::F32 => archive.array(IMAGES, ElementType::F32, &[count, channels, height, width])?,
+                        PartValues::Bytes => {
+                            archive.array("arr_0", ElementType::U8, &[count, height, width, channels])?
+                        }
+                        PartValues::F32 => {
+                            archive.array(IMAGES, ElementType::F32, &[count, channels, height, width])?
+                        }
                     }
                 }
                 match values {

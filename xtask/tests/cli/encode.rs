@@ -71,7 +71,7 @@ pub(crate) fn encode(place: &Place, source: &str, to: &str, more: &[&str]) -> St
 }
 
 /// Names, classes and numbers of all latents in a folder.
-fn latents(folder: &Path) -> Vec<(String, String, Vec<f32>)> {
+pub(crate) fn latents(folder: &Path) -> Vec<(String, String, Vec<f32>)> {
     let latents = Latents::open(folder).unwrap();
     latents.verify(&Verified::default(), |_, _| ()).unwrap();
     let all = (0..latents.len().unwrap()).map(|index| {

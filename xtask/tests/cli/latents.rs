@@ -148,7 +148,7 @@ fn absurd_numbers_are_refused_before_anything_is_made() {
 #[test]
 fn encoding_a_grown_folder_adds_and_loses_nothing() {
     let place = place();
-    let shards = ["--shard", "4"];
+    let shards = ["--shard-size", "4"];
     encode(&place, "photos", "latents", &shards);
     let old = fs::read(place.path("latents/shard-00001.safetensors")).unwrap();
     picture(6).save(place.path("photos/cats/00.png")).unwrap();
@@ -158,6 +158,6 @@ fn encoding_a_grown_folder_adds_and_loses_nothing() {
     let told = encode(&place, "photos", "latents", &shards);
     assert!(told.contains("7 latents of 4 x 8 x 8, none of them new"), "{told}");
     fs::rename(place.path("photos/cats/2.png"), place.path("photos/cats/two.png")).unwrap();
-    let again = [&["encode", "photos", "--to", "latents", "--shard", "4"], &crate::encode::SD[..]].concat();
+    let again = [&["encode", "photos", "--to", "latents", "--shard-size", "4"], &crate::encode::SD[..]].concat();
     place.refuse(&again, &["hold `cats/2.png`", "put it back"]);
 }

@@ -1,11 +1,13 @@
 //! Images and latents by several processes, each with a part.
 
 use std::fs;
+use std::path::PathBuf;
 
 use mixflow::files::images::{ByteImage, ImageSource};
 use serde_json::json;
 
-use crate::Place;
+use crate::encode::{self, latents as latents_of};
+use crate::{Place, everything};
 
 /// A network of digits that was trained for a step, which draws three images at a time.
 fn trained() -> Place {
@@ -81,4 +83,86 @@ fn parts_are_measured_as_all_images_are() {
         &["they were made with another `sampling.grid.steps`, 2, not 3"],
     );
     place.refuse(&["eval", "run", "--images", "21", "--parts", "parts"], &["another `images`, 20, not 21"]);
+}
+
+/// Names and contents of the files of a folder of latents.
+fn files(place: &Place, folder: &str) -> Vec<(String, Vec<u8>)> {
+    let all = everything(&place.path(folder)).into_iter();
+    let file = |(path, bytes): (PathBuf, Option<Vec<u8>>)| {
+        (path.file_name().unwrap().to_str().unwrap().into(), bytes.unwrap())
+    };
+    all.map(file).filter(|(name, _): &(String, _)| name != ".lock").collect()
+}
+
+#[test]
+fn parts_of_latents_are_the_latents() {
+    let place = encode::place();
+    for number in 6..11 {
+        encode::picture(number).save(place.path(format!("photos/dogs/{number}.png"))).unwrap();
+    }
+    // Eleven images, of which one is broken, in files of two.
+    fs::write(place.path("photos/cats/1b.png"), "broken").unwrap();
+    let call = |to: &'static str, more: &[&'static str]| {
+        [&["encode", "photos", "--to", to, "--shard-size", "2", "--on-broken", "skip", "--flip"], &encode::SD[..], more]
+            .concat()
+    };
+    for shard in ["3/3", "1/3"] {
+        place.run(&call("parts", &["--shard", shard]));
+    }
+    place.refuse(&call("parts", &[]), &["lack parts that are to be encoded yet, with --shard 2/3"]);
+    place.refuse(&call("parts", &["--shard", "9/9"]), &["6 files of 2 (--shard-size), which is how many parts"]);
+    assert!(place.run(&call("parts", &["--shard", "2/3"])).contains("latents of 4 x 8 x 8"));
+    let told = place.told(&call("parts", &[]));
+    assert!(told.contains("3 parts are one folder now"), "{told}");
+
+    place.run(&call("whole", &[]));
+    let read = |folder: &str| latents_of(&place.path(folder));
+    assert_eq!(read("parts"), read("whole"));
+    // What is joined is a folder as any other: nothing is left of the parts, and it can grow.
+    assert!(files(&place, "parts").iter().all(|(name, _)| name == "manifest.json" || name.starts_with("shard-")));
+    encode::picture(12).save(place.path("photos/dogs/12.png")).unwrap();
+    assert!(place.run(&call("parts", &[])).contains("1 of them new"));
+    place.refuse(&call("parts", &["--shard", "1/2"]), &["is finished", "without --shard"]);
+}
+
+/// Two devices encode what one does, byte for byte.
+#[test]
+fn several_devices_encode_the_same_bytes() {
+    let place = encode::place();
+    for (to, device) in [("one", "flex"), ("two", "flex,flex,flex")] {
+        encode::encode(&place, "photos", to, &["--device", device, "--batch", "1", "--flip"]);
+    }
+    assert_eq!(files(&place, "one"), files(&place, "two"));
+}
+
+/// Interrupted between any two of its steps, joining goes on where it was.
+#[test]
+fn joining_survives_interruptions() {
+    let place = encode::place();
+    let call = |shard| {
+        [&["encode", "photos", "--to", "parts", "--shard-size", "2", "--shard", shard], &encode::SD[..]].concat()
+    };
+    for shard in ["1/2", "2/2"] {
+        place.run(&call(shard));
+    }
+    place.run(&[&["encode", "photos", "--to", "whole", "--shard-size", "2"], &encode::SD[..]].concat());
+    let (parts, whole) = (place.path("parts"), files(&place, "whole"));
+    let first = parts.join("part-00001-of-00002");
+    fs::rename(first.join("shard-00000.safetensors"), parts.join("shard-00000.safetensors")).unwrap();
+    assert_eq!(mixflow::data::latents::join_parts(&parts).unwrap(), 2);
+    assert_eq!(files(&place, "parts"), whole);
+    assert_eq!(mixflow::data::latents::join_parts(&parts).unwrap(), 0);
+
+    // The manifest was written, one part is left; and one that is of something else.
+    for shard in ["1/2", "2/2"] {
+        place.run(
+            &[&["encode", "photos", "--to", "again", "--shard-size", "2", "--shard", shard], &encode::SD[..]].concat(),
+        );
+    }
+    fs::rename(place.path("again/part-00002-of-00002"), parts.join("part-00002-of-00002")).unwrap();
+    assert_eq!(mixflow::data::latents::join_parts(&parts).unwrap(), 1);
+    assert_eq!(files(&place, "parts"), whole);
+    fs::create_dir(parts.join("part-00002-of-00002")).unwrap();
+    let error = mixflow::data::latents::join_parts(&parts).unwrap_err().to_string();
+    assert!(error.contains("no part of them"), "{error}");
 }

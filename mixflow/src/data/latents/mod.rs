@@ -16,6 +16,7 @@
 //! [`Writer`] writes them, by the hand of [`encode_dataset`]; [`Latents`] reads them.
 
 mod encode;
+mod join;
 mod manifest;
 mod number;
 mod resume;
@@ -33,6 +34,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use encode::{EncodeConfig, EncodeOutcome, Encoding, ImageBatch, encode_dataset};
+pub use join::join_parts;
 pub use manifest::{Contents, Manifest, Origin, ShardEntry, StoragePrecision, StoredFeatures};
 pub use verify::Verified;
 pub use write::{EncodedBatch, Image, Writer};

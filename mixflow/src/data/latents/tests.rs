@@ -91,7 +91,7 @@ const SKIP: EncodeConfig = EncodeConfig { batch: 4, on_broken: OnBroken::Skip };
 fn encode(folder: &Path, contents: Contents, source: &dyn Source, most: usize) -> Result<EncodeOutcome, crate::Error> {
     let (stop, mut done) = (AtomicBool::new(most == 0), 0);
     let writer = Writer::open(folder, contents)?;
-    encode_dataset(source, SKIP, writer, &stop, trivial, |event| {
+    encode_dataset(source, SKIP, writer, &stop, vec![trivial], |event| {
         done += usize::from(matches!(event, Encoding::Encoded(_)));
         stop.store(done == most, Ordering::Relaxed);
     })
@@ -172,7 +172,7 @@ fn a_broken_image_is_named_or_refused() {
     let source = Flat::new(9, true);
     let refuse = EncodeConfig { on_broken: OnBroken::Refuse, ..SKIP };
     let writer = Writer::open(folder.path(), contents()).unwrap();
-    let error = encode_dataset(&source, refuse, writer, &AtomicBool::new(false), trivial, |_| {}).unwrap_err();
+    let error = encode_dataset(&source, refuse, writer, &AtomicBool::new(false), vec![trivial], |_| {}).unwrap_err();
     assert!(error.to_string().contains("ä0.png"), "{error}");
     let EncodeOutcome::Finished(manifest) = encode(folder.path(), contents(), &source, 9).unwrap() else { panic!() };
     assert_eq!(manifest.broken, ["images/ä0.png", "images/ä7.png"]);
@@ -201,7 +201,7 @@ fn what_is_left_out_is_told_with_its_reason() {
             lines.push(line);
         }
     };
-    encode_dataset(&source, SKIP, writer, &AtomicBool::new(false), trivial, tell).unwrap();
+    encode_dataset(&source, SKIP, writer, &AtomicBool::new(false), vec![trivial], tell).unwrap();
     let broken = if cfg!(unix) { "2 images are" } else { "1 image is" };
     assert_eq!(lines[0], format!("{broken} broken and left out:"));
     assert!(lines[1].starts_with("  a/2.png: ") && lines[1].contains("web page"), "{lines:?}");

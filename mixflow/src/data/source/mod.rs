@@ -6,6 +6,7 @@
 mod directory;
 #[cfg(feature = "parquet")]
 mod parquet;
+mod part;
 mod web_dataset;
 
 use std::collections::HashSet;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 pub use self::directory::Directory;
 #[cfg(feature = "parquet")]
 pub use self::parquet::Parquet;
+pub use self::part::PartOf;
 pub use self::web_dataset::WebDataset;
 
 use mixflow_backbones::mistaken::{LOOKED_AT, instead_of_binary};
