@@ -1,6 +1,7 @@
 //! `cargo xtask encode`.
 
 use std::collections::HashMap;
+use std::error::Error;
 use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use std::process::ExitCode;
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
 use mixflow::Device;
+use mixflow::backbones::Invalid;
 use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::encoder::EncoderConfig;
 use mixflow::backbones::json::explain;
@@ -18,6 +20,7 @@ use mixflow::data::latents::{
 use mixflow::data::source::{self, Options, PartOf, Source};
 use mixflow::data::{OnBroken, StorageConfig};
 use mixflow::numbers::thousands;
+use mixflow::recipe::Fault;
 use mixflow::{LatentEncoder, Shard, check_memory};
 use serde::de::DeserializeOwned;
 
@@ -218,15 +221,16 @@ impl Encode {
             let config = self.config.as_deref().map_or(Ok(published), json)?;
             Ok(LatentEncoder::kl(&config, &self.weights, self.size, device)?)
         };
-        let encoder = match (self.autoencoder, &self.statistics) {
-            (Kind::Sd, _) => kl(KlAutoencoderConfig::stable_diffusion())?,
-            (Kind::Sd3, _) => kl(KlAutoencoderConfig::stable_diffusion_3())?,
-            (Kind::Rae, None) => return Err("--autoencoder rae: expected --statistics too".into()),
+        let encoder = || match (self.autoencoder, &self.statistics) {
+            (Kind::Sd, _) => kl(KlAutoencoderConfig::stable_diffusion()),
+            (Kind::Sd3, _) => kl(KlAutoencoderConfig::stable_diffusion_3()),
+            (Kind::Rae, None) => Err("--autoencoder rae: expected --statistics too".into()),
             (Kind::Rae, Some(statistics)) => {
                 let config = self.config.as_deref().map_or(Ok(EncoderConfig::dinov2_base()), json)?;
-                LatentEncoder::rae(&config, &self.weights, statistics, self.size, device)?
+                Ok(LatentEncoder::rae(&config, &self.weights, statistics, self.size, device)?)
             }
         };
+        let encoder = encoder().map_err(by_flag)?;
         match (self.features.as_deref(), &self.encoder_weights) {
             (Some("dinov2"), Some(weights)) => {
                 Ok(encoder.with_features(&EncoderConfig::dinov2_base_for_repa(self.size), weights)?)
@@ -252,6 +256,16 @@ impl Encode {
             }
         }
         Ok(Some(names))
+    }
+}
+
+/// The same error, which calls the size of images by its flag.
+fn by_flag(error: Box<dyn Error>) -> Box<dyn Error> {
+    match error.downcast_ref() {
+        Some(mixflow::Error::Recipe { fault: Fault::Invalid(Invalid { key, reason }), .. }) if key == "image_size" => {
+            format!("--size {reason}").into()
+        }
+        _ => error,
     }
 }
 

@@ -9,7 +9,7 @@ use clap::builder::RangedU64ValueParser;
 use mixflow::evaluation::Visited;
 use mixflow::files::PartValues;
 use mixflow::recipe::GuideConfig;
-use mixflow::sampling::Export;
+use mixflow::sampling::{Export, SolverConfig};
 use mixflow::{Device, check_memory};
 
 use crate::hub::{is_address, published};
@@ -83,6 +83,9 @@ impl Sampling {
         *own_seed = seed.unwrap_or(*own_seed);
         if let Some(steps) = self.steps {
             *sampling = sampling.with_steps(steps).map_err(|error| format!("--steps {steps}: {error}"))?;
+        }
+        if let SolverConfig::Own(own) = &sampling.sampler.solver {
+            own.solver()?;
         }
         Ok(trained)
     }

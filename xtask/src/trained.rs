@@ -282,7 +282,9 @@ fn name_of(folder: &Path) -> String {
 
 /// The recipe of a run, in the folder of the weights or above; or of a published network, beside it.
 fn beside(stored: &StoredNetwork) -> Result<PathBuf> {
-    let none = || format!("{} lies beside no recipe.json: name its recipe with --recipe", stored.file().display());
+    let none = || {
+        format!("{} lies beside no recipe.json or config.json: name its recipe with --recipe", stored.file().display())
+    };
     Ok(stored.recipe_file().ok_or_else(none)?)
 }
 

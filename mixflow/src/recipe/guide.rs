@@ -74,7 +74,10 @@ impl GuideConfig {
     pub fn of_run(weights: &Path) -> Result<Self, Error> {
         let fault = |reason: &str| Error::NoRecipe { origin: weights.display().to_string(), reason: reason.into() };
         let recipe = StoredNetwork::find(weights)?.recipe_file().ok_or_else(|| {
-            fault("lies beside no recipe.json: name the guide's network and weights in the recipe, as sampling.guide")
+            fault(
+                "lies beside no recipe.json or config.json: name the guide's network and weights in the recipe, as \
+                 sampling.guide",
+            )
         })?;
         let recipe = Recipe::read(recipe.to_str().ok_or_else(|| fault("expected a path in UTF-8"))?, &[])?;
         let ObjectiveConfig { schedule, prediction, .. } = recipe.objective;

@@ -134,8 +134,14 @@ fn within(value: &Value, path: &str, reason: &str) -> String {
     let Some(Value::Object(object)) = parts.clone().try_fold(value, |value, part| value.get(part)) else {
         return path.into();
     };
-    let Some((_, found)) = reason.rsplit_once(", found ") else { return path.into() };
-    let mut suspects = object.iter().filter(|(_, value)| described(value) == found);
+    let word = |start| reason.strip_prefix(start).and_then(|rest| rest.split('`').next());
+    let [unknown_key, unknown_value] = ["unknown key `", "unknown value `"].map(word);
+    let found = reason.rsplit_once(", found ").map(|(_, found)| found);
+    let mut suspects = object.iter().filter(|(key, value)| {
+        unknown_key == Some(key)
+            || value.is_string() && unknown_value == value.as_str()
+            || found.is_some_and(|found| described(value) == found)
+    });
     match (suspects.next(), suspects.next()) {
         (Some((key, _)), None) => parts.chain([key.as_str()]).collect::<Vec<_>>().join("."),
         _ => path.into(),

@@ -154,6 +154,8 @@ fn faults_are_named() {
     for (change, words) in [
         ("training.stepz=7", "stepz"),
         ("training.steps=many", "--set training.steps=many"),
+        ("network.kind=foo", "network.kind: unknown value `foo`"),
+        ("network.dept=3", "network.dept: unknown key `dept`, perhaps `depth`"),
         ("training.steps=0", "steps"),
         ("training.optimizer.betas=[0.9,1.5]", "betas"),
         ("objective.condition_dropout=2", "condition_dropout"),

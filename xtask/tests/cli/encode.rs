@@ -106,6 +106,8 @@ fn an_archive_gives_the_latents_of_its_folder() {
     place.refuse(&[&encode[..], &["--classes", "nowhere.txt"]].concat(), &["nowhere.txt"]);
     let folder = [&["encode", "photos", "--to", "x", "--classes", "classes.txt"], &SD[..]].concat();
     place.refuse(&folder, &["names its classes itself"]);
+    let odd = [&["encode", "photos", "--to", "x"], &SD[..SD.len() - 1], &["15"]].concat();
+    place.refuse(&odd, &["error: --size must be divisible by 2, found 15"]);
 }
 
 #[test]

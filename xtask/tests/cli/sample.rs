@@ -83,6 +83,16 @@ fn a_seed_gives_the_same_images_by_every_public_way() {
 }
 
 #[test]
+fn a_solver_of_another_program_is_refused_before_the_data_are_read() {
+    let place = trained(&recipe(), &[]);
+    let solver = r#"sampling.solver={"kind":"own","name":"mine"}"#;
+    let changes = ["run", "--set", solver, "--set", r#"data={"kind":"folder","path":"nowhere","size":8}"#];
+    for command in ["eval", "slow-flow"] {
+        place.refuse(&[&[command], &changes[..]].concat(), &["the solver mine is another program's own"]);
+    }
+}
+
+#[test]
 fn steps_are_as_many_as_they_are_said_to_be() {
     let place = trained(&recipe(), &[]);
     let sample = |more: &[&str]| place.run(&[&["sample", "run", "--count", "2", "--out", "x.npz"], more].concat());

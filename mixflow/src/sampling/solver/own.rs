@@ -30,6 +30,14 @@ impl OwnSolver {
     pub fn name(&self) -> &str {
         &self.name
     }
+
+    /// The solver itself.
+    ///
+    /// # Errors
+    /// If this was read from a file, and nobody has put the solver into it.
+    pub fn solver(&self) -> Result<&dyn Solver, SampleError> {
+        self.solver.as_deref().ok_or_else(|| SampleError::NoSolver { name: self.name.clone() })
+    }
 }
 
 impl PartialEq for OwnSolver {
@@ -47,8 +55,7 @@ impl Solver for OwnSolver {
         noise: &mut dyn NoiseSource,
         visit: &mut dyn FnMut(f64, &Tensor<4>),
     ) -> Result<Tensor<4>, SampleError> {
-        let solver = self.solver.as_ref().ok_or_else(|| SampleError::NoSolver { name: self.name.clone() })?;
-        solver.solve(flow, x, times, noise, visit)
+        self.solver()?.solve(flow, x, times, noise, visit)
     }
 }
 
