@@ -84,7 +84,6 @@ impl fmt::Display for Digest {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

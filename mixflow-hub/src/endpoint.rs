@@ -134,7 +134,6 @@ impl fmt::Debug for Endpoint {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

@@ -74,7 +74,6 @@ impl Read for Portion<'_, '_> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::{Cache, Endpoint};

@@ -81,7 +81,6 @@ pub(crate) fn is_hex(text: &str, digits: usize) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

@@ -66,7 +66,6 @@ impl fmt::Debug for Token {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

@@ -113,7 +113,6 @@ pub(crate) fn escape(name: &str, slashes: bool) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

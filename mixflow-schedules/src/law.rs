@@ -58,7 +58,6 @@ impl TimeLaw for Uniform {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 pub(crate) mod tests {
     use proptest::prelude::*;
 

@@ -65,7 +65,6 @@ impl<L: TimeLaw> TimestepSampler for MixFlow<L> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use proptest::prelude::*;
     use rand::{Rng, SeedableRng, rngs::ChaCha8Rng};

@@ -133,7 +133,6 @@ pub fn same_path(one: &dyn Schedule, other: &dyn Schedule) -> bool {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 pub(crate) mod tests {
     use proptest::prelude::*;
 

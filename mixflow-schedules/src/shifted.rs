@@ -44,7 +44,6 @@ pub(crate) fn shift_time(shift: f64, t: f64) -> f64 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::Uniform;

@@ -75,7 +75,6 @@ pub fn check_time_law(law: &dyn TimeLaw) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::{Beta, Coefficients, Cosine, Ddpm, Linear, LogitNormal, Reversed, Uniform, VariancePreserving};

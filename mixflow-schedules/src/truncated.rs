@@ -68,7 +68,6 @@ fn share(law: &impl TimeLaw, below: impl Fn(f64) -> bool) -> f64 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use proptest::prelude::*;
 

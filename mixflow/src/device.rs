@@ -190,7 +190,6 @@ pub fn of(network: &impl Module) -> Device {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use burn::nn::LinearConfig;
     use burn::tensor::Tensor;

@@ -154,7 +154,6 @@ fn sin_cos_turn(bits: Lanes<u64>) -> (Lanes<f64>, Lanes<f64>) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

@@ -124,7 +124,6 @@ pub fn check_solver(solver: &dyn Solver) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::data::{Channels, Digits, Error, Shapes};

@@ -116,7 +116,6 @@ impl KlAutoencoderConfig {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

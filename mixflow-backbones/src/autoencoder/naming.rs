@@ -74,7 +74,6 @@ fn with_pixel(tensor: LazyTensor) -> LazyTensor {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use burn::tensor::Device;
 

@@ -109,7 +109,6 @@ fn mix(from: Tensor<4>, to: Tensor<4>, axis: usize) -> Tensor<4> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::cell::RefCell;
 

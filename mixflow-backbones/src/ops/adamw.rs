@@ -183,7 +183,6 @@ vectorized! {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use burn::tensor::{Device, TensorData};

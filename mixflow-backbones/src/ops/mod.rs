@@ -27,7 +27,6 @@ mod rotate;
 mod simd;
 mod swiglu;
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod testing;
 mod upsample;
 

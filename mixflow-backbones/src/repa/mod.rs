@@ -75,5 +75,4 @@ impl AlignedBackbone for Repa {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;

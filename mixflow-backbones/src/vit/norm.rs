@@ -43,7 +43,6 @@ impl LayerNorm {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use burn::tensor::{Device, TensorData};
 

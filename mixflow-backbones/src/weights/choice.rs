@@ -114,7 +114,6 @@ impl Weights {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use burn::tensor::{Device, TensorData};
 

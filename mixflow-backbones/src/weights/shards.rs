@@ -116,7 +116,6 @@ pub(super) fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use burn::tensor::TensorData;
     use serde_json::json;

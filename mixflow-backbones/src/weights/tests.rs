@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use std::io::Seek as _;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};

@@ -90,7 +90,6 @@ fn text_files(names: &[String]) -> Result<Vec<&str>, String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use mixflow::pipeline::UnknownLayout;
 

@@ -198,7 +198,6 @@ fn exchange(value: &mut Value, new: &mut impl FnMut(&str) -> Option<String>) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

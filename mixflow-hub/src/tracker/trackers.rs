@@ -195,7 +195,6 @@ impl fmt::Debug for Trackers {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};

@@ -14,7 +14,6 @@ mod perceptual;
 mod reconstruction;
 mod run;
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;
 
 pub use adversarial::{AdversarialConfig, Discriminator, adaptive_weight, hinge, in_eight_bits};

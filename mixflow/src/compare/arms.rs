@@ -54,7 +54,6 @@ pub(super) fn check_started(arm: &Path, start: &Start) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::recipe::Recipe;

@@ -130,7 +130,6 @@ fn of_classes(source: &dyn Dataset, labels: &[usize]) -> Result<Vec<f32>, Error>
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 

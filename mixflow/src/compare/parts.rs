@@ -102,7 +102,6 @@ pub(crate) fn check_sampling<N: NetworkSettings>(recipe: &Recipe<N>, others: &[S
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::fs;
     use std::path::Path;

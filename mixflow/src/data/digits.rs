@@ -126,7 +126,6 @@ impl TryFrom<u8> for Channels {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

@@ -119,7 +119,6 @@ impl Dataset for Encoded {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::sync::Mutex;
 

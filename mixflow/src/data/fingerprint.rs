@@ -154,7 +154,6 @@ pub fn check_same_data(run: &Path, data: &Fingerprint) -> Result<(), Error> {
 const FILE: &str = "data.json";
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::sync::Arc;
 

@@ -283,5 +283,4 @@ fn odd_classes(path: &Path, classes: &[String]) -> Option<String> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;

@@ -215,7 +215,6 @@ impl<T> Reader<T> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::data::{Channels, Digits, Example, Shapes};

@@ -96,7 +96,6 @@ impl Quantize {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use safetensors::SafeTensors;
     use sha2::{Digest, Sha256};

@@ -122,7 +122,6 @@ fn blend<'a>(weights: &[i32], pixels: impl Iterator<Item = &'a [u8; 3]>) -> [u8;
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

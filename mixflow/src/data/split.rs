@@ -92,7 +92,6 @@ impl Dataset for Split {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::data::{Channels, Digits, Shapes};

@@ -32,7 +32,6 @@ pub(crate) fn decoded<'a>(
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use mixflow_backbones::autoencoder::LatentDistribution;
 

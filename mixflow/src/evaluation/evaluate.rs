@@ -212,7 +212,6 @@ pub fn class_counts(data: &dyn Dataset, count: u64) -> Result<Vec<u64>, Error> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use burn::tensor::Device;
 

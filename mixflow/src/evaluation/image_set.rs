@@ -147,7 +147,6 @@ fn extend(pixels: &mut Vec<u8>, bytes: &[u8], times: usize) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::fs;
 

@@ -47,7 +47,6 @@ fn directory(path: &Path) -> Option<&Path> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

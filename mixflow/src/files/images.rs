@@ -168,7 +168,6 @@ impl std::convert::From<DynamicImage> for ByteImage {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::fs;
 

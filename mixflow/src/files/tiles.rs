@@ -96,7 +96,6 @@ fn pixel(values: [f32; 3]) -> Rgb<u8> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

@@ -390,7 +390,6 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

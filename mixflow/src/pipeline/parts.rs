@@ -191,7 +191,6 @@ pub(super) fn read_recipe<N: NetworkSettings>(file: &Path) -> Result<Option<Reci
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use mixflow_backbones::sit::{SitConfig, official_key};
 

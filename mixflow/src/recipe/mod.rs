@@ -10,7 +10,6 @@ mod read;
 mod size;
 mod stored;
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;
 
 pub use autoencoder::{AutoencoderConfig, TargetEncoderConfig, TrainedRae};

@@ -156,7 +156,6 @@ impl PostTraining {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use mixflow_schedules::TimestepSampler;
 

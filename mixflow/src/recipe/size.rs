@@ -70,7 +70,6 @@ fn fits(name: &str, parameters: u64, needed: u64, available: u64, advice: &'stat
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

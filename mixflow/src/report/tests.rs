@@ -1,5 +1,4 @@
 //! A full report from invented numbers.
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use super::*;
 use crate::files::{Tiles, write_atomic};

@@ -185,7 +185,6 @@ impl Images {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::files::npz::npz;

@@ -152,7 +152,6 @@ impl TryFrom<Fields> for Guidance {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

@@ -106,7 +106,6 @@ fn unpack(packed: Tensor<4>, dims: [usize; 4]) -> (Tensor<4>, Tensor<1>) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use mixflow_schedules::{Linear, Schedule};
 

@@ -211,7 +211,6 @@ impl Solver for SolverConfig {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use mixflow_schedules::{Prediction, ScheduleConfig};
 

@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 use mixflow_backbones::{ClassLabels, Network, NetworkConfig};

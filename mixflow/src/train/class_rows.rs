@@ -158,7 +158,6 @@ fn listed(names: &[String]) -> String {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use mixflow_backbones::NetworkConfig;
     use serde_json::json;

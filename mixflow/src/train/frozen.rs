@@ -46,7 +46,6 @@ pub fn check_same_frozen(run: &Path, files: &[PathBuf]) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

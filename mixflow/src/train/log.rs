@@ -113,7 +113,6 @@ fn append(path: &Path) -> Result<File, Error> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

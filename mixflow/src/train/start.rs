@@ -149,7 +149,6 @@ pub fn check_same_start(run: &Path, start: Option<&Start>) -> Result<(), Error> 
 const FILE: &str = "start.json";
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::recipe::Recipe;

@@ -163,7 +163,6 @@ fn fault(path: &Path, reason: String) -> Error {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use burn::tensor::Device;
 

@@ -14,7 +14,6 @@ mod sent;
 mod server;
 mod stream;
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;
 mod wire;
 

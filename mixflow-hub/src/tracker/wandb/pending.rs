@@ -117,7 +117,6 @@ impl Pending {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::tracker::wandb::log::frame;

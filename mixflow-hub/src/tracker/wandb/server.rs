@@ -128,7 +128,6 @@ fn checked(address: &str) -> Result<Url, Error> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

@@ -238,7 +238,6 @@ impl fmt::Display for InceptionEvaluation {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
     use crate::evaluation::inception::{InceptionFeatures, Statistics};

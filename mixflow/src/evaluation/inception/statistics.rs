@@ -75,7 +75,6 @@ fn gaussian(archive: &mut Npz, mean: &str, covariance: &str) -> Result<Gaussian,
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::fs;
 

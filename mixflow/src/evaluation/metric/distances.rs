@@ -54,7 +54,6 @@ pub(super) struct Bounds {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 pub(super) mod tests {
     use super::super::fixture::noise;
     use super::*;

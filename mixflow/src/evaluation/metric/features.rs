@@ -96,7 +96,6 @@ pub(super) fn at_least(found: usize, needed: usize, metric: &'static str) -> Res
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

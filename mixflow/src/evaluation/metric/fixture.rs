@@ -1,4 +1,3 @@
-#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 //! Recorded reference values, for the tests of this crate.
 
 use std::path::Path;

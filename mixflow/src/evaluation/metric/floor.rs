@@ -190,7 +190,6 @@ impl<'a> Real<'a> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::super::fixture::noise;
     use super::super::{frechet_distance, kernel_distance, precision_recall};

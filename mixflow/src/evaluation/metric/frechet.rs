@@ -91,7 +91,6 @@ fn largest(values: &[f64]) -> Option<(usize, f64)> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::super::fixture::{Fixture, noise};
     use super::super::{Features, spatial_features};

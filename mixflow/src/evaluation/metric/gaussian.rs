@@ -176,7 +176,6 @@ impl GaussianAccumulator {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::super::fixture::{Fixture, noise};
     use super::*;

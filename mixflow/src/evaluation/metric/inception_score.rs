@@ -44,7 +44,6 @@ fn log_softmax(logits: &[f64]) -> Vec<f64> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::super::fixture::Fixture;
     use super::*;

@@ -95,7 +95,6 @@ fn kernel(product: f64, columns: usize) -> f64 {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::super::fixture::{Fixture, noise};
     use super::*;

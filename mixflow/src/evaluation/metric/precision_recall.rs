@@ -108,7 +108,6 @@ fn nearest(rank: usize, bounds: &[Bounds], exact: impl Fn(usize) -> f64) -> f64 
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::super::distances::tests::sets;
     use super::super::fixture::{Fixture, noise};

@@ -23,7 +23,6 @@ pub fn spatial_features(shape: [usize; 4], maps: &[f32], channels: usize) -> Res
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

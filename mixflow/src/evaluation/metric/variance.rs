@@ -21,7 +21,6 @@ pub fn variance_ratio(reference: &Gaussian, generated: &Gaussian) -> Result<f64,
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::super::Features;
     use super::super::fixture::noise;

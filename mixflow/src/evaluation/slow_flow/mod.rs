@@ -213,7 +213,6 @@ fn check_shapes<V>(width: usize, noise: &[V], others: &[&[V]]) {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::f64::consts::FRAC_PI_2;
 

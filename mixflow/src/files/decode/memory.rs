@@ -56,7 +56,6 @@ fn lock() -> MutexGuard<'static, u64> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::sync::mpsc;
     use std::time::Duration;

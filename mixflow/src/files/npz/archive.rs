@@ -84,7 +84,6 @@ fn unreadable(path: &Path, error: zip::result::ZipError) -> Error {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::fs;
     use std::io::Write;

@@ -83,7 +83,6 @@ pub fn npz(values: &[u8], shape: &[usize]) -> Vec<u8> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

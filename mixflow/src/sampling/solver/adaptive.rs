@@ -244,7 +244,6 @@ impl TryFrom<Fields> for Adaptive {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use mixflow_schedules::{Linear, Prediction};
 

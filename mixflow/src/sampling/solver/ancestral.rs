@@ -46,7 +46,6 @@ impl StepSolver for Ancestral {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use burn::tensor::DType;
     use mixflow_schedules::{Ddpm, Linear, Prediction, Schedule};

@@ -79,7 +79,6 @@ impl StepSolver for DpmPlusPlus2M {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use mixflow_schedules::{Linear, TimeGrid};
 

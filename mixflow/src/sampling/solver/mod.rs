@@ -14,7 +14,6 @@ mod runge_kutta;
 mod sde;
 mod tableau;
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 pub(crate) mod testing;
 
 use std::fmt::Debug;
@@ -176,7 +175,6 @@ fn finite(x: Tensor<4>, t: f64) -> Result<Tensor<4>, SampleError> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use mixflow_schedules::{Interval, Linear, Prediction, PublishedCode, TimeGrid, Use, interval};
 

@@ -75,7 +75,6 @@ impl NoiseSource for SeededNoise {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::super::testing::numbers;
     use super::*;

@@ -60,7 +60,6 @@ impl Solver for OwnSolver {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use burn::tensor::Device;
 

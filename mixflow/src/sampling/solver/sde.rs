@@ -145,7 +145,6 @@ impl LastStep {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use burn::tensor::DType;
     use mixflow_schedules::Linear;
