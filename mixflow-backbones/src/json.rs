@@ -32,6 +32,11 @@ pub fn described(value: &serde_json::Value) -> String {
     }
 }
 
+/// The value of a key that is on unless it says otherwise.
+pub(crate) fn yes() -> bool {
+    true
+}
+
 fn reworded(message: &str) -> String {
     let after = |start| message.strip_prefix(start);
     if let Some((found, wanted)) =
@@ -146,7 +151,6 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::collections::BTreeMap;
     use std::path::PathBuf;

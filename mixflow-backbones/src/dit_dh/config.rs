@@ -27,16 +27,16 @@ pub struct DitDhConfig {
     /// Number of classes; the null label is this number.
     pub classes: usize,
     /// Whether the label table has a row for no class (networks trained with label dropout).
-    #[serde(default = "yes")]
+    #[serde(default = "crate::json::yes")]
     pub null_class: bool,
     /// Whether a position table is added to the encoder's tokens, beside the rotary positions.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::json::yes")]
     pub position_table: bool,
     /// What the blocks are made of.
     #[serde(default)]
     pub parts: LightningParts,
     /// Whether the position table and the frequencies of time are trained, as RAE's `train.py` does.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::json::yes")]
     pub trained_tables: bool,
 }
 
@@ -63,10 +63,6 @@ impl Stack {
     fn block(&self) -> [usize; 3] {
         [self.width, self.heads, self.hidden]
     }
-}
-
-fn yes() -> bool {
-    true
 }
 
 impl DitDhConfig {

@@ -33,24 +33,20 @@ pub struct LightningDitConfig {
     /// Number of classes; the null label is this number.
     pub classes: usize,
     /// Whether the label table has a row for no class (networks trained with label dropout).
-    #[serde(default = "yes")]
+    #[serde(default = "crate::json::yes")]
     pub null_class: bool,
     /// Whether the last layer also predicts sigma.
     #[serde(default)]
     pub learn_sigma: bool,
     /// Whether attention has rotary positions, beside the table that is added to the tokens.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::json::yes")]
     pub rotary: bool,
     /// What the blocks are made of.
     #[serde(default)]
     pub parts: LightningParts,
     /// Whether the position table and the frequencies of time are trained, as RAE's `train.py` does.
-    #[serde(default = "yes")]
+    #[serde(default = "crate::json::yes")]
     pub trained_tables: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 impl LightningDitConfig {

@@ -35,7 +35,7 @@ pub struct RepaConfig {
     /// Number of classes; the null label is this number, as the published samplers take it for granted of ImageNet.
     pub classes: usize,
     /// Whether the label table has a row for no class (networks trained with label dropout).
-    #[serde(default = "yes")]
+    #[serde(default = "crate::json::yes")]
     pub null_class: bool,
     /// Blocks before the projectors, from 1 to `depth`.
     pub encoder_depth: usize,
@@ -47,10 +47,6 @@ pub struct RepaConfig {
     /// Whether queries and keys are normalised within their heads.
     #[serde(default)]
     pub qk_norm: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 fn published_projector_hidden() -> usize {

@@ -33,15 +33,11 @@ pub struct SitConfig {
     /// Number of classes; the null label is this number.
     pub classes: usize,
     /// Whether the label table has a row for no class (networks trained with label dropout).
-    #[serde(default = "yes")]
+    #[serde(default = "crate::json::yes")]
     pub null_class: bool,
     /// Whether the last layer also predicts sigma, as the official training script builds it.
     #[serde(default)]
     pub learn_sigma: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 impl SitConfig {

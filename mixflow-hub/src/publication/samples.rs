@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use mixflow::evaluation::Generator;
+use mixflow::Pipeline;
 use mixflow::recipe::{AutoencoderConfig, NetworkSettings, Recipe};
 use mixflow::sampling::Export;
 
@@ -102,19 +102,15 @@ fn make<N: NetworkSettings>(
         folder: run.clone(),
         reason: format!("sample images cannot be made here, give a picture or do without: {error}"),
     };
+    let mut pipeline = Pipeline::of_network(recipe.clone(), network.clone(), run).map_err(elsewhere)?;
     let device = &mixflow::device::of(network);
-    let autoencoder = recipe.autoencoder.as_ref().map(|config| config.load(run, device));
-    let autoencoder = autoencoder.transpose().map_err(elsewhere)?;
-    let guide = recipe.guide(run, device).map_err(elsewhere)?;
-    let conditioner = recipe.network.conditioner(names, run, device, &mut |_| {}).map_err(elsewhere)?;
-    let generator = recipe.generator(network, &conditioner);
-    let generator = Generator { autoencoder: autoencoder.as_deref(), guide: guide.as_ref(), ..generator };
+    pipeline.conditioner = recipe.network.conditioner(names, run, device, &mut |_| {}).map_err(elsewhere)?;
     // Classes from all over, where there are more than images.
     let classes = recipe.network.classes();
     let labels: Vec<usize> =
         (0..COUNT).map(|image| if classes > COUNT { image * classes / COUNT } else { image % classes }).collect();
     tell(TransferProgress::Sampling { images: 0, count: COUNT });
-    let images = generator.trajectories(&labels, 0, &mut |state| {
+    let images = pipeline.generator().trajectories(&labels, 0, &mut |state| {
         tell(TransferProgress::Sampling { images: state.done as usize, count: COUNT });
     })?;
     let told = match names.get(..classes).filter(|_| recipe.network.reads_names()) {

@@ -316,9 +316,9 @@ impl<B: Backbone> Generator<'_, B> {
         guide: impl FnOnce(&'s Guide) -> Result<Flow<'s>, Error>,
     ) -> Result<Flow<'s>, Error> {
         let ObjectiveConfig { schedule, prediction, learned_variance, .. } = self.objective;
-        let flow = |network, condition| match learned_variance {
-            true => Flow::of(schedule, *prediction, network, condition),
-            false => Flow::without_variance(schedule, *prediction, network, condition),
+        let flow = |network, condition| {
+            let flow = Flow::of(schedule, *prediction, network, condition);
+            if *learned_variance { flow } else { flow.without_variance() }
         };
         let strong = flow(self.network, condition.clone());
         let guided = match (self.sampling.guidance, self.sampling.active_guide(), self.guide) {

@@ -15,12 +15,12 @@ use burn::tensor::Device;
 use mixflow_backbones::weights::Weights;
 use mixflow_backbones::{Autoencoder, NetworkConfig};
 
-use crate::Error;
 use crate::data::{Conditioner, Unlabelled};
 use crate::evaluation::Generator;
 use crate::recipe::{ConditionOf, Guide, NetworkSettings, Recipe};
 use crate::sampling::Images;
 use crate::train::StoredNetwork;
+use crate::{Error, device};
 use parts::Parts;
 
 /// A trained network with everything that makes images with it, whatever it is told: classes, prompts, nothing, or what a
@@ -91,15 +91,26 @@ impl<N: NetworkSettings> Pipeline<N> {
     /// If a file is not there, cannot be read or does not fit.
     pub fn load(recipe: Recipe<N>, stored: &StoredNetwork, run: &Path, device: &Device) -> Result<Self, Error> {
         let own = |file: &Path| Ok::<_, Error>(recipe.network.own(Weights::read(file)?)?.source().to_string());
-        let mut sources = vec![match stored {
+        let source = match stored {
             StoredNetwork::File(file) => own(file)?,
             StoredNetwork::Checkpoint(folder) => folder.display().to_string(),
-        }];
+        };
+        let network = recipe.load(stored, device)?;
+        let mut pipeline = Self::of_network(recipe, network, run)?;
+        pipeline.sources.insert(0, source);
+        Ok(pipeline)
+    }
+
+    /// The same of a network that is in memory, on its device.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load), of the other files.
+    pub fn of_network(recipe: Recipe<N>, network: N::Network, run: &Path) -> Result<Self, Error> {
+        let device = &device::of(&network);
         let files = recipe.autoencoder.iter().flat_map(|config| config.files(run));
         let files = files.chain(recipe.sampling.guide.iter().map(|guide| guide.weights.clone()));
-        sources.extend(files.map(|file| file.display().to_string()));
+        let sources = files.map(|file| file.display().to_string()).collect();
         let guide = recipe.guide(run, device)?;
-        let network = recipe.load(stored, device)?;
         let autoencoder = recipe.autoencoder.as_ref().map(|config| config.load(run, device)).transpose()?;
         let conditioner = match recipe.network.reads_names() {
             true => Arc::new(Unlabelled),
@@ -198,7 +209,6 @@ impl<N: NetworkSettings> fmt::Debug for Pipeline<N> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::fs;
 

@@ -83,20 +83,14 @@ impl<'a> Flow<'a> {
         })
     }
 
-    /// As [`of`](Self::of), of a backbone whose variance of denoising steps nobody trained.
-    pub(crate) fn without_variance<B: Backbone>(
-        schedule: &'a dyn Schedule,
-        prediction: Prediction,
-        backbone: &'a B,
-        condition: B::Condition,
-    ) -> Self
-    where
-        B::Condition: 'a,
-    {
-        Self::with_variance(schedule, prediction, move |x, times| {
-            let time = times.labels(schedule, &x);
-            (backbone.forward(x, time, condition.clone()), None)
-        })
+    /// The same of a network whose variance of denoising steps nobody trained.
+    pub(crate) fn without_variance(self) -> Self {
+        match self.source {
+            Source::Network { predict, .. } => {
+                Self::with_variance(self.schedule, self.prediction, move |x, times| (predict(x, times).0, None))
+            }
+            _ => self,
+        }
     }
 
     /// As [`new`](Self::new), with `predict` told paper time.
@@ -378,5 +372,4 @@ fn guide(strong: Tensor<4>, weak: Tensor<4>, guidance: &Guidance) -> Tensor<4> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;

@@ -36,7 +36,7 @@ pub struct TrainConfig {
     pub precision: Precision,
     /// Whether the blocks of the network are run again in the backward pass instead of keeping what they compute: less memory,
     /// the time of one more forward pass, and the same result, bit for bit or but for the order that gradients are added in.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recompute: bool,
     /// The optimiser.
     #[serde(default)]
@@ -47,10 +47,6 @@ pub struct TrainConfig {
     /// Threads that read images; without effect on the result.
     #[serde(default = "one")]
     pub workers: usize,
-}
-
-fn is_false(value: &bool) -> bool {
-    !value
 }
 
 fn one() -> usize {

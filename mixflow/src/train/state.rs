@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::optim::GradientsParams;
+use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::Tensor;
 use mixflow_backbones::Backbone;
 use mixflow_backbones::ops::{AdamW, AdamWState, squared_norm};
@@ -108,7 +108,7 @@ impl<B: Module> TrainState<B> {
 
     /// The gradients of these losses, added up, and what there is to tell of them.
     pub(super) fn gather<L: Into<Loss>>(&self, losses_of: impl IntoIterator<Item = impl FnOnce(&B) -> L>) -> Share {
-        let mut gradients: Option<GradientsParams> = None;
+        let mut gradients = GradientsAccumulator::new();
         let mut scalars = Scalars::default();
         for loss_of in losses_of {
             let loss: Loss = loss_of(&self.backbone).into();
@@ -118,12 +118,10 @@ impl<B: Module> TrainState<B> {
                 scalars.terms.push(if term.is_autodiff() { term.inner() } else { term });
             }
             let new = GradientsParams::from_grads(loss.total.backward(), &self.backbone);
-            gradients = Some(match gradients {
-                None => new,
-                Some(sum) => add(&self.backbone, sum, new),
-            });
+            gradients.accumulate(&self.backbone, new);
         }
-        Share { gradients: gradients.expect("a step has at least one batch"), scalars }
+        assert!(!scalars.losses.is_empty(), "a step has at least one batch");
+        Share { gradients: gradients.grads(), scalars }
     }
 
     /// The squared norm of each gradient.
@@ -326,25 +324,7 @@ fn flat<const D: usize>(param: &Param<Tensor<D>>) -> Tensor<1> {
     tensor.reshape([-1])
 }
 
-fn add<B: Module>(module: &B, mut sum: GradientsParams, new: GradientsParams) -> GradientsParams {
-    struct Add<'a>(&'a mut GradientsParams, GradientsParams);
-    impl ModuleVisitor for Add<'_> {
-        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            if let Some(new) = self.1.remove::<D>(param.id) {
-                let sum = match self.0.remove::<D>(param.id) {
-                    Some(sum) => sum + new,
-                    None => new,
-                };
-                self.0.register(param.id, sum);
-            }
-        }
-    }
-    module.visit(&mut Add(&mut sum, new));
-    sum
-}
-
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use burn::tensor::{Device, TensorData};
     use mixflow_backbones::{Network, NetworkConfig};
