@@ -108,7 +108,6 @@ fn evaluations(file: &Path) -> Result<usize, Error> {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::fs;
 
