@@ -165,8 +165,13 @@ fn find(name: &str, gpus: &[Kind]) -> Result<Device, String> {
 
 /// The version of Burn and a device, as Burn names it, with the name of the card where there is one.
 pub fn describe(device: &Device) -> String {
+    format!("burn {BURN}, {}", name(device))
+}
+
+/// The same without the version.
+pub(crate) fn name(device: &Device) -> String {
     let name = if is_cpu(device) { "flex (CPU)".into() } else { format!("{:?}", device.clone().inner()) };
-    format!("burn {BURN}, {}{name}", card(device))
+    format!("{}{name}", card(device))
 }
 
 #[cfg(any(feature = "cuda", feature = "rocm", feature = "wgpu"))]

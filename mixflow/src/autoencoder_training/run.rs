@@ -1,6 +1,7 @@
 //! One training of an autoencoder in a folder.
 
 use std::path::{Path, PathBuf};
+use std::slice;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -94,18 +95,19 @@ impl RaeRun<'_> {
         mut tell: impl FnMut(Event),
     ) -> Result<Option<M>, Error> {
         let training = self.training;
+        let device = device::of(&network);
         let steps = StepLoop {
             folder: &self.folder,
             recipe: &self.recipe,
             data: self.data.fingerprint()?,
             steps: training.steps,
             checkpoint_every: training.checkpoint_every,
+            devices: slice::from_ref(&device),
             stop: self.stop,
         };
-        let device = device::of(&network);
         let heads = training.adversarial.as_ref();
         let heads = heads.map(|config| TrainState::new(config.network.heads(self.seed(2), &device)));
-        let device = device.autodiff();
+        let device = device.clone().autodiff();
         let state = steps.resume(Contest { network: TrainState::new(network), heads }, &mut tell)?;
         let mut batches = training.loader(&self.data, state.step_number())?;
         let step = |state: Contest<M>| {

@@ -256,6 +256,18 @@ pub enum Error {
         /// The learning rate of the last step.
         rate: f64,
     },
+    /// A device failed in a training: it ran out of memory, it or its machine is gone, or what it computes is faulty.
+    #[error(
+        "{device} failed at step {step}: {reason}; the run can be resumed from its last checkpoint, on other devices, too"
+    )]
+    DeviceFailed {
+        /// Its name; with its place, where there are several, and with those of all where it is not known which.
+        device: String,
+        /// The step that it failed at.
+        step: u64,
+        /// What it failed with.
+        reason: String,
+    },
     /// What a network is to be told cannot be made.
     #[error(transparent)]
     Condition(Box<dyn std::error::Error + Send + Sync>),

@@ -1,9 +1,6 @@
 //! A training on several devices.
 
-use std::any::Any;
-use std::panic::resume_unwind;
 use std::path::Path;
-use std::thread;
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
@@ -11,6 +8,7 @@ use burn::tensor::distributed::ReduceOperation;
 use burn::tensor::{Device, Tensor};
 use mixflow_backbones::Backbone;
 
+use super::fault::on_each;
 use super::scalars::Numbers;
 use super::state::Share;
 use super::step_loop::Trainee;
@@ -47,7 +45,7 @@ impl<B: Backbone> Replicas<B> {
     /// [`TrainState::step`] on the parts of a step that each device has.
     ///
     /// # Panics
-    /// If a device fails, with its place.
+    /// If a device fails, as [`on_each`] does where it is known which.
     pub(crate) fn step(
         mut self,
         objective: &impl Objective<B>,
@@ -133,28 +131,6 @@ impl<B: Backbone> Trainee for Replicas<B> {
         let restored = self.states.into_iter().map(|state| state.restored(snapshot.clone(), path));
         Ok(Self { states: restored.collect::<Result<_, _>>()? })
     }
-}
-
-/// Does the work of each device on a thread of its own, and gives the results in order.
-fn on_each<W: Send, R: Send>(work: Vec<W>, run: impl Fn(W) -> R + Sync) -> Vec<R> {
-    let run = &run;
-    let results: Vec<thread::Result<R>> = thread::scope(|scope| {
-        let threads: Vec<_> = work.into_iter().map(|work| scope.spawn(move || run(work))).collect();
-        threads.into_iter().map(thread::ScopedJoinHandle::join).collect()
-    });
-    let of = results.len();
-    let named = |(place, result): (usize, thread::Result<R>)| {
-        result.unwrap_or_else(|fault| {
-            let reason = words(&*fault);
-            resume_unwind(Box::new(format!("device {} of {of} failed: {reason}", place + 1)))
-        })
-    };
-    results.into_iter().enumerate().map(named).collect()
-}
-
-fn words(fault: &(dyn Any + Send)) -> &str {
-    let text = fault.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| fault.downcast_ref::<&str>().copied()).unwrap_or("it panicked")
 }
 
 /// Gradients one after another in buffers.

@@ -152,7 +152,8 @@ impl<C: Condition> Run<'_, C> {
     /// Trains `network`, on its device, from where the folder's newest whole checkpoint stands.
     ///
     /// # Errors
-    /// For what the file system, the data or a checkpoint of another recipe refuse, and if training diverges.
+    /// For what the file system, the data or a checkpoint of another recipe refuse, if a device fails, and if training
+    /// diverges.
     pub fn train<B: Backbone<Condition = C>>(
         &self,
         network: B,
@@ -160,17 +161,18 @@ impl<C: Condition> Run<'_, C> {
         mut tell: impl FnMut(Event),
     ) -> Result<Outcome<TrainState<B>>, Error> {
         let config = self.config;
+        let device = device::of(&network).autodiff();
+        let devices: Vec<_> =
+            [&device].into_iter().chain(self.beside).map(|device| device.clone().autodiff()).collect();
         let steps = StepLoop {
             folder: &self.folder,
             recipe: &self.recipe,
             data: self.data.fingerprint()?,
             steps: config.steps,
             checkpoint_every: config.checkpoint_every,
+            devices: &devices,
             stop: self.stop,
         };
-        let device = device::of(&network).autodiff();
-        let devices: Vec<_> =
-            [&device].into_iter().chain(self.beside).map(|device| device.clone().autodiff()).collect();
         self.check_precision(&network, &devices)?;
         let network = match config.recompute {
             true => network.recomputing().ok_or_else(|| {

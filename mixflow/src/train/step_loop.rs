@@ -3,10 +3,12 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use burn::tensor::Device;
 use serde_json::Value;
 
 use super::change;
 use super::difference::relocated;
+use super::fault::guarded;
 use super::{Checkpoints, MetricsLog, Snapshot, StepReport, TrainState};
 use crate::Error;
 use crate::data::{Fingerprint, check_same_data};
@@ -82,6 +84,8 @@ pub(crate) struct StepLoop<'a> {
     pub(crate) steps: u64,
     /// Steps between checkpoints.
     pub(crate) checkpoint_every: u64,
+    /// What it is computed on.
+    pub(crate) devices: &'a [Device],
     /// Set from elsewhere, it ends the loop after the step in progress.
     pub(crate) stop: &'a AtomicBool,
 }
@@ -139,7 +143,8 @@ impl StepLoop<'_> {
         tell(Event::Started { step: state.step_number() });
         let (mut failures, mut skipped) = (0, 0);
         while state.step_number() < self.steps {
-            let Stepped { state: next, report } = step(state)?;
+            let number = state.step_number();
+            let Stepped { state: next, report } = guarded(self.devices, number, || step(state))??;
             state = next;
             log.step(&report)?;
             tell(Event::Stepped(&report));
@@ -164,7 +169,8 @@ impl StepLoop<'_> {
                 if Fingerprint::read(self.folder)?.as_ref() != Some(&self.data) {
                     self.data.write(self.folder)?;
                 }
-                tell(Event::Saved(&checkpoints.save(&state.snapshot(), self.recipe)?));
+                let snapshot = guarded(self.devices, number, || state.snapshot())?;
+                tell(Event::Saved(&checkpoints.save(&snapshot, self.recipe)?));
             }
             if stop && state.step_number() < self.steps {
                 return Ok(Outcome::Interrupted { step: state.step_number() });

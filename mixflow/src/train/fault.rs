@@ -1,0 +1,57 @@
+//! Devices that fail in a training, which Burn tells by a panic.
+
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
+
+use burn::tensor::Device;
+
+use crate::{Error, device};
+
+/// What the thread of a device panics with again where its result is wanted.
+struct Fault {
+    /// The device's place among those of the training, from 0.
+    place: usize,
+    reason: String,
+}
+
+/// Does what these devices compute, together, in a step.
+///
+/// # Errors
+/// [`Error::DeviceFailed`] where that panics: with the device in whose work [`on_each`] it did, else with all of them.
+pub(super) fn guarded<R>(devices: &[Device], step: u64, work: impl FnOnce() -> R) -> Result<R, Error> {
+    // What is half done belongs to the work and goes with it.
+    catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
+        let (place, reason) = match panic.downcast::<Fault>() {
+            Ok(fault) => (Some(fault.place), fault.reason),
+            Err(panic) => (None, words(&*panic)),
+        };
+        let of = devices.len();
+        let name = |place: usize| match of {
+            1 => device::name(&devices[place]),
+            _ => format!("device {} of {of} ({})", place + 1, device::name(&devices[place])),
+        };
+        let names: Vec<_> = place.map_or(0..of, |place| place..place + 1).map(name).collect();
+        Error::DeviceFailed { device: names.join(", or "), step, reason }
+    })
+}
+
+/// Does the work of each device on a thread of its own, and gives the results in order.
+pub(super) fn on_each<W: Send, R: Send>(work: Vec<W>, run: impl Fn(W) -> R + Sync) -> Vec<R> {
+    let run = &run;
+    let results: Vec<thread::Result<R>> = thread::scope(|scope| {
+        let threads: Vec<_> = work.into_iter().map(|work| scope.spawn(move || run(work))).collect();
+        threads.into_iter().map(thread::ScopedJoinHandle::join).collect()
+    });
+    let placed = |(place, result): (usize, thread::Result<R>)| {
+        result.unwrap_or_else(|panic| resume_unwind(Box::new(Fault { place, reason: words(&*panic) })))
+    };
+    results.into_iter().enumerate().map(placed).collect()
+}
+
+/// What a panic says, in one line.
+fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
