@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn the_version_of_burn_is_the_one_that_is_built() {
-        let lock = include_str!("../../Cargo.lock");
+        let lock = include_str!("../../../Cargo.lock");
         let burn = lock.split("[[package]]").find(|package| package.contains("name = \"burn\"\n")).unwrap();
         assert!(burn.contains(&format!("version = \"{BURN}\"")), "{burn}");
     }
