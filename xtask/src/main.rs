@@ -25,6 +25,7 @@ mod plan;
 mod progress;
 mod publish;
 mod read_latents;
+mod remote;
 mod run;
 mod sample;
 mod selftest;
@@ -38,7 +39,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::run::note;
+use crate::run::{Result, note};
 
 /// Train, sample and measure flow-matching image models, with MixFlow Training (arXiv 2512.19311).
 #[derive(Parser)]
@@ -58,6 +59,8 @@ enum Command {
     Plan(plan::Plan),
     /// Compare a device with the CPU on small networks of every kind, and print a table
     Selftest(selftest::Selftest),
+    /// Let other machines compute on the devices of this one, if they know its secret
+    Serve(remote::Serve),
     /// Check the project: formatting, lints, tests, docs, licences, spelling
     Check,
     /// Make images with a trained network.
@@ -80,11 +83,22 @@ enum Command {
 
 fn main() -> ExitCode {
     allocator::keep_buffers();
-    let result = match Arguments::parse().command {
+    match remote::watched(|| run(Arguments::parse().command)) {
+        Ok(code) => code,
+        Err(error) => {
+            note(format_args!("error: {}", sentence(&*error)));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<ExitCode> {
+    match command {
         Command::Train(train) => train.run(),
         Command::Bench(bench) => bench.run(),
         Command::Plan(plan) => plan.run(),
         Command::Selftest(selftest) => selftest.run(),
+        Command::Serve(serve) => serve.run(),
         Command::Check => check::run(),
         Command::Sample(sample) => sample.run(),
         Command::Eval(eval) => eval.run(),
@@ -94,13 +108,6 @@ fn main() -> ExitCode {
         Command::Download(download) => download.run(),
         Command::Publish(publish) => publish.run(),
         Command::SlowFlow(slow_flow) => slow_flow.run(),
-    };
-    match result {
-        Ok(code) => code,
-        Err(error) => {
-            note(format_args!("error: {}", sentence(&*error)));
-            ExitCode::FAILURE
-        }
     }
 }
 

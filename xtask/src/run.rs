@@ -54,6 +54,7 @@ pub(crate) fn program() -> &'static str {
         () if cfg!(feature = "rocm") => "cargo xtask-rocm",
         () if cfg!(feature = "vulkan") => "cargo xtask-vulkan",
         () if cfg!(feature = "wgpu") => "cargo xtask-wgpu",
+        () if cfg!(feature = "remote") => "cargo xtask-remote",
         () if cfg!(feature = "t2i") => "cargo xtask-t2i",
         () if cfg!(feature = "hub") => "cargo xtask-hub",
         () => "cargo xtask",
@@ -77,8 +78,9 @@ pub(crate) struct DeviceArgument {
     #[arg(
         long,
         value_name = "NAME",
-        help = "Compute on flex, the CPU, or a GPU that this program was built for: cuda, cuda:1, metal, rocm, vulkan or wgpu \
-                [default: what BURN_DEVICE names, else the first GPU of a build for GPUs]"
+        help = "Compute on flex, the CPU, a GPU that this program was built for: cuda, cuda:1, metal, rocm, vulkan or wgpu; or \
+                on what another machine serves, remote:HOST:PORT [default: what BURN_DEVICE names, else the first GPU of a \
+                build for GPUs]"
     )]
     pub(crate) device: Option<String>,
 }
@@ -99,9 +101,9 @@ pub(crate) struct DevicesArgument {
     #[arg(
         long,
         value_name = "NAMES",
-        help = "Compute on flex, the CPU, or GPUs that this program was built for: cuda, cuda:1, metal, rocm, vulkan or wgpu; on \
-                several, which share the work: cuda:0,1 or cuda:all [default: what BURN_DEVICE names, else the first \
-                GPU of a build for GPUs]"
+        help = "Compute on flex, the CPU, or GPUs that this program was built for: cuda, cuda:1, metal, rocm, vulkan or wgpu; \
+                or on what other machines serve, remote:HOST:PORT; on several, which share the work: cuda:0,1, cuda:all or \
+                remote:HOST:PORT,HOST:PORT [default: what BURN_DEVICE names, else the first GPU of a build for GPUs]"
     )]
     device: Option<String>,
 }

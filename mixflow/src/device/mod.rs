@@ -8,8 +8,12 @@
 //! | `rocm` | AMD's GPUs | `rocm` |
 //! | `vulkan` | any GPU, through Vulkan | `vulkan` |
 //! | `wgpu` | any GPU, through what the system has | `wgpu`, `metal` or `vulkan` |
+//! | `remote:host:port` | what another machine serves there | `remote` |
 //!
 //! A number takes one of several, `cuda:1` the second; without one it is the first.
+
+#[cfg(feature = "remote")]
+pub mod remote;
 
 use std::env;
 
@@ -23,6 +27,9 @@ const BURN: &str = "0.23.0-pre.1";
 
 /// Burn's variable that names the device of a process.
 const VARIABLE: &str = "BURN_DEVICE";
+
+/// What the address of another machine comes after.
+const REMOTE: &str = "remote:";
 
 /// Devices of one kind.
 struct Kind {
@@ -58,7 +65,7 @@ const GPUS: [Kind; 5] = [
     gpus!("wgpu", "GPU", Wgpu),
 ];
 
-/// The device of a name, whether in capitals or not.
+/// The device of a name, whether in capitals or not; of another machine, the first that it serves.
 ///
 /// # Errors
 /// [`Error::Device`] for a name that is none, a device that this build lacks, and one that this machine lacks. Burn itself
@@ -73,11 +80,12 @@ pub fn named(name: &str) -> Result<Device, Error> {
     find(name, &GPUS).map_err(|reason| Error::Device { name: name.into(), reason })
 }
 
-/// Devices of names with commas between them: `cuda:0,cuda:1`, shorter `cuda:0,1`, or `cuda:all`. The first one leads. A GPU
-/// counts once; the CPU can be named as often as a training is to be shared on it.
+/// Devices of names with commas between them: `cuda:0,cuda:1`, shorter `cuda:0,1`, or `cuda:all`; all that machines serve,
+/// `remote:host:port,host:port`. The first one leads. A GPU or a machine counts once; the CPU can be named as often as a
+/// training is to be shared on it.
 ///
 /// # Errors
-/// As [`named`], for a GPU that is named twice, and for devices of several kinds.
+/// As [`named`], for a GPU or a machine that is named twice, and for devices of several kinds.
 ///
 /// ```
 /// assert_eq!(mixflow::device::several("flex,flex")?.len(), 2);
@@ -88,6 +96,9 @@ pub fn several(names: &str) -> Result<Vec<Device>, Error> {
 }
 
 fn find_several(names: &str, gpus: &[Kind]) -> Result<Vec<Device>, String> {
+    if let Some(addresses) = names.to_lowercase().strip_prefix(REMOTE) {
+        return remote_devices(addresses);
+    }
     let mut whole: Vec<String> = vec![];
     for name in names.to_lowercase().split(',').map(str::trim) {
         let digits = !name.is_empty() && name.bytes().all(|letter| letter.is_ascii_digit());
@@ -98,7 +109,8 @@ fn find_several(names: &str, gpus: &[Kind]) -> Result<Vec<Device>, String> {
             (_, None) => (name.to_owned(), "0"),
         };
         let kind = if kind == "cpu" { CPU.name.to_owned() } else { kind };
-        if let Some(first) = first.filter(|first| *first != kind && gpus.iter().any(|known| known.name == kind)) {
+        let known = |kind: &str| kind == "remote" || gpus.iter().any(|known| known.name == kind);
+        if let Some(first) = first.filter(|first| *first != kind && known(&kind)) {
             return Err(format!("devices of one kind share a batch, found {first} and {kind}"));
         }
         let count = || (0..).take_while(|number| find(&format!("{kind}:{number}"), gpus).is_ok()).count();
@@ -143,13 +155,16 @@ fn find(name: &str, gpus: &[Kind]) -> Result<Device, String> {
         return Err("expected one device: it is trainings that several share".into());
     }
     let lower = name.to_lowercase();
+    if let Some(address) = lower.strip_prefix(REMOTE) {
+        return remote_devices(address)?.into_iter().next().ok_or_else(|| "the machine serves no device".into());
+    }
     let (kind, number) = lower.split_once(':').unwrap_or((&lower, "0"));
     let kind = if kind == "cpu" { CPU.name } else { kind };
     let Kind { name, called, list } = gpus.iter().chain([&CPU]).find(|known| known.name == kind).ok_or_else(|| {
         let names: Vec<_> = gpus.iter().map(|kind| kind.name).collect();
         format!("expected flex, the CPU, or a GPU: {}, or with a number cuda:1", names.join(", "))
     })?;
-    let list = list.ok_or_else(|| format!("this program was built without it: build it with the feature `{name}`"))?;
+    let list = list.ok_or_else(|| not_built(name))?;
     let number: usize =
         number.parse().map_err(|_| format!("expected one whole number behind the colon, as in {name}:0"))?;
     let mut devices = list();
@@ -163,6 +178,20 @@ fn find(name: &str, gpus: &[Kind]) -> Result<Device, String> {
     })
 }
 
+#[cfg(feature = "remote")]
+fn remote_devices(addresses: &str) -> Result<Vec<Device>, String> {
+    remote::several(addresses)
+}
+
+#[cfg(not(feature = "remote"))]
+fn remote_devices(_: &str) -> Result<Vec<Device>, String> {
+    Err(not_built("remote"))
+}
+
+fn not_built(feature: &str) -> String {
+    format!("this program was built without it: build it with the feature `{feature}`")
+}
+
 /// The version of Burn and a device, as Burn names it, with the name of the card where there is one.
 pub fn describe(device: &Device) -> String {
     format!("burn {BURN}, {}", name(device))
@@ -170,6 +199,10 @@ pub fn describe(device: &Device) -> String {
 
 /// The same without the version.
 pub(crate) fn name(device: &Device) -> String {
+    #[cfg(feature = "remote")]
+    if let Some(name) = remote::name(device) {
+        return name;
+    }
     let name = if is_cpu(device) { "flex (CPU)".into() } else { format!("{:?}", device.clone().inner()) };
     format!("{}{name}", card(device))
 }
@@ -182,6 +215,14 @@ fn card(device: &Device) -> String {
 #[cfg(not(any(feature = "cuda", feature = "rocm", feature = "wgpu")))]
 fn card(_: &Device) -> String {
     String::new()
+}
+
+/// Which of these devices is known to have failed, and how: only of other machines there is something to know.
+pub(crate) fn failed(_devices: &[Device]) -> Option<(usize, String)> {
+    #[cfg(feature = "remote")]
+    return remote::failed(_devices);
+    #[cfg(not(feature = "remote"))]
+    None
 }
 
 /// Whether a device is the CPU.
@@ -249,6 +290,8 @@ mod tests {
             ("rocm:x", "expected one whole number behind the colon, as in rocm:0"),
             ("rocm:0,1", "expected one device"),
             ("rocm:-1", "expected one whole number"),
+            #[cfg(not(feature = "remote"))]
+            ("Remote:host:7000", "build it with the feature `remote`"),
         ] {
             let reason = find(name, &MACHINE).unwrap_err();
             assert!(reason.contains(words), "{name}: {reason}");
@@ -285,6 +328,7 @@ mod tests {
             ("cuda:all", "there is no NVIDIA GPU"),
             ("rocm,metal", "devices of one kind share a batch, found rocm and metal"),
             ("flex,rocm", "found flex and rocm"),
+            ("flex,remote:host:7000", "found flex and remote"),
             (",", "expected flex"),
             ("rocm:0,", "expected flex"),
             ("rocm,1,abacus", "expected flex"),

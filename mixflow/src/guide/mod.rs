@@ -7,6 +7,7 @@
 //! | choose γ | [`gamma`] |
 //! | bring your own data, network, objective or solver | [`extending`] |
 //! | run the paper's settings | [`reproducing`] |
+//! | compute on GPUs, several of them, and other machines | [`devices`] |
 //! | go on from weights that PyTorch trained | [`checkpoints`] |
 //! | find your way in the folder of a run | [`run_folder`] |
 //! | draw, measure or encode by many processes | [`many_processes`] |
@@ -76,7 +77,17 @@ pub mod extending {}
 /// [`TimestepSampler`]: crate::schedules::TimestepSampler
 /// [sampling]: self::sampling
 /// [idea]: self::idea
+/// [devices]: self::devices
 pub mod reproducing {}
+
+#[doc = include_str!("devices.md")]
+///
+/// [`named`]: crate::device::named
+/// [`several`]: crate::device::several
+/// [many_processes]: self::many_processes
+#[cfg_attr(feature = "remote", doc = "[`watched`]: crate::device::remote::watched")]
+#[cfg_attr(not(feature = "remote"), doc = "[`watched`]: crate::device")]
+pub mod devices {}
 
 #[doc = include_str!("checkpoints.md")]
 ///

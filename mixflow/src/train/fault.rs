@@ -22,9 +22,10 @@ struct Fault {
 pub(super) fn guarded<R>(devices: &[Device], step: u64, work: impl FnOnce() -> R) -> Result<R, Error> {
     // What is half done belongs to the work and goes with it.
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        let (place, reason) = match panic.downcast::<Fault>() {
-            Ok(fault) => (Some(fault.place), fault.reason),
-            Err(panic) => (None, words(&*panic)),
+        let (place, reason) = match (device::failed(devices), panic.downcast::<Fault>()) {
+            (Some((place, reason)), _) => (Some(place), reason),
+            (None, Ok(fault)) => (Some(fault.place), fault.reason),
+            (None, Err(panic)) => (None, words(&*panic)),
         };
         let of = devices.len();
         let name = |place: usize| match of {

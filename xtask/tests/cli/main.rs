@@ -13,6 +13,8 @@ mod guide;
 mod latents;
 mod messages;
 mod publish;
+#[cfg(feature = "remote")]
+mod remote;
 mod run_folder;
 mod sample;
 mod shard;
