@@ -8,7 +8,8 @@ use crate::Error;
 
 /// Writes a file so that `path` holds either what it held before or all of `contents`, also after a power cut.
 ///
-/// The bytes go to a temporary name in the same directory, are synced, and are renamed over `path`.
+/// The bytes go to a temporary name in the same directory, are synced, and are renamed over `path`. `tempfile` would do as
+/// much in as many lines, with files that their owner alone may read, and errors that tell a name that nobody knows.
 ///
 /// # Errors
 /// [`Error::Io`]. Nothing half-written is left behind.

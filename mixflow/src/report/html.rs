@@ -1,4 +1,8 @@
 //! Text in a page.
+//!
+//! Most of a page is SVG, made of numbers in formats of their own, in which a template that escapes by itself, such as `maud`,
+//! is no shorter. That every text passes here is held by `hostile_text_stays_text`, which puts markup into all texts that a
+//! report has, by its JSON.
 
 /// `text` with the five special characters of HTML and XML escaped, and characters that XML forbids replaced.
 pub(super) fn escape(text: &str) -> String {
