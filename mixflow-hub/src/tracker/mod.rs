@@ -40,6 +40,8 @@ pub use tensorboard::TensorBoard;
 pub use trackers::Trackers;
 pub use wandb::{Wandb, WandbMode, WandbRun, WandbServer};
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use serde_json::Value;
 
 /// Somebody who keeps what a run tells.
@@ -128,4 +130,9 @@ pub enum End {
     Stopped,
     /// Something stopped it.
     Failed,
+}
+
+/// Seconds since 1970.
+fn seconds(time: SystemTime) -> f64 {
+    time.duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
 }

@@ -7,14 +7,14 @@
 
 use std::fs;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use crc32c::crc32c;
 use serde_json::Value;
 
 use super::append::Append;
 use super::protobuf::Message;
-use super::{Entry, Histogram, Png, Tracker};
+use super::{Entry, Histogram, Png, Tracker, seconds};
 use crate::tracker::Error;
 
 /// An event file in a folder for `tensorboard --logdir`.
@@ -32,7 +32,7 @@ impl TensorBoard {
     /// If the folder or the file cannot be created.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        let second = now() as u64;
+        let second = seconds(SystemTime::now()) as u64;
         let name = |count| format!("events.out.tfevents.{second:010}.mixflow.{count:04}");
         let free = (0..).map(|count| folder.join(name(count))).find(|path| !path.exists());
         let mut tracker = Self { file: Append::create(&free.expect("some number is free"))? };
@@ -43,7 +43,7 @@ impl TensorBoard {
     }
 
     fn event(&mut self, step: u64, what: &Message) {
-        self.file.push(&record(event(now(), step, what).as_bytes()));
+        self.file.push(&record(event(seconds(SystemTime::now()), step, what).as_bytes()));
     }
 
     fn values(&mut self, step: u64, values: impl IntoIterator<Item = Message>) {
@@ -77,10 +77,6 @@ impl Tracker for TensorBoard {
 const FILE_VERSION: u32 = 3;
 const SUMMARY: u32 = 5;
 const SESSION_LOG: u32 = 7;
-
-fn now() -> f64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |time| time.as_secs_f64())
-}
 
 /// An event at a time in seconds since 1970.
 fn event(time: f64, step: u64, what: &Message) -> Message {

@@ -4,7 +4,7 @@ use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
@@ -139,8 +139,8 @@ impl Holder {
         let command: Vec<_> = std::iter::once(program).chain(words).map(|word| word.display().to_string()).collect();
         let host = fs::read_to_string("/proc/sys/kernel/hostname").ok().map(|name| name.trim().to_string());
         let host = host.or_else(|| ["HOSTNAME", "COMPUTERNAME"].into_iter().find_map(|name| std::env::var(name).ok()));
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |now| now.as_secs());
-        Self { pid: std::process::id(), host, command: command.join(" "), started: utc(now) }
+        let started = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        Self { pid: std::process::id(), host, command: command.join(" "), started }
     }
 
     /// The one that a lock file names, in words.
@@ -156,24 +156,6 @@ impl fmt::Display for Holder {
         let host = host.as_deref().unwrap_or("an unknown machine");
         write!(f, "process {pid} on {host}, `{command}`, since {started}")
     }
-}
-
-/// Seconds since 1970 as a date and time.
-///
-/// # Source
-/// H. Hinnant, *chrono-compatible low-level date algorithms*, `civil_from_days`.
-fn utc(seconds: u64) -> String {
-    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let (era, day) = (days / 146_097, days % 146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let day = day - (365 * year + year / 4 - year / 100);
-    // Months from March on.
-    let month = (5 * day + 2) / 153;
-    let day = day - (153 * month + 2) / 5 + 1;
-    let month = if month < 10 { month + 3 } else { month - 9 };
-    let year = 400 * era + year + u64::from(month <= 2);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
 }
 
 #[cfg(test)]
@@ -223,18 +205,5 @@ mod tests {
             assert!(message.contains("file"), "{message}");
         }
         assert_eq!(fs::read_to_string(&file).unwrap(), "text");
-    }
-
-    /// Values of GNU `date -u -d @SECONDS`.
-    #[test]
-    fn seconds_are_dates() {
-        for (seconds, date) in [
-            (0, "1970-01-01 00:00:00 UTC"),
-            (951_782_400, "2000-02-29 00:00:00 UTC"),
-            (1_735_689_599, "2024-12-31 23:59:59 UTC"),
-            (4_107_542_400, "2100-03-01 00:00:00 UTC"),
-        ] {
-            assert_eq!(utc(seconds), date);
-        }
     }
 }

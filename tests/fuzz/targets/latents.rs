@@ -7,7 +7,9 @@ use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
 use mixflow::data::Dataset;
-use mixflow::data::latents::{Contents, EncodedBatch, StoredFeatures, Image, Latents, Origin, StoragePrecision, Verified, Writer};
+use mixflow::data::latents::{
+    Contents, EncodedBatch, Image, Latents, Origin, StoragePrecision, StoredFeatures, Verified, Writer,
+};
 use mixflow::data::source::SourceEntry;
 use mixflow_fuzz::folder;
 

@@ -6,16 +6,14 @@ use std::time::SystemTime;
 
 use serde_json::{Map, Value, json};
 
-use super::date::{civil, seconds};
 use super::record::Values;
 
 /// `wandb-metadata.json`: where the run was started. No arguments, which may be secret, and no names of users.
 pub(super) fn metadata(started: SystemTime) -> String {
-    let [year, month, day, hour, minute, second] = civil(seconds(started) as u64);
     let program = env::current_exe().unwrap_or_default();
     let metadata = json!({
         "os": format!("{}-{}", env::consts::OS, env::consts::ARCH),
-        "startedAt": format!("{year}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z"),
+        "startedAt": humantime::format_rfc3339_seconds(started).to_string(),
         "program": program.file_name().map(Path::new),
         "cpu_count_logical": std::thread::available_parallelism().map_or(1, |count| count.get()),
     });

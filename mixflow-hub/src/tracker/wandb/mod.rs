@@ -1,7 +1,6 @@
 //! Run directories of Weights & Biases.
 
 mod api;
-mod date;
 mod files;
 mod found;
 mod live;
@@ -32,7 +31,6 @@ use super::append::Append;
 use super::protobuf::Message;
 use super::{End, Entry, Histogram, Png, Tracker};
 use crate::tracker::Error;
-use date::{civil, seconds};
 use found::{Kept, kept, newest};
 use live::Live;
 use record::Values;
@@ -109,9 +107,9 @@ impl Wandb {
 
     fn begin(parent: &Path, run: &WandbRun) -> Result<Self, Error> {
         let (id, started) = (new_id(), SystemTime::now());
-        let [year, month, day, hour, minute, second] = civil(seconds(started) as u64);
-        let name = format!("offline-run-{year}{month:02}{day:02}_{hour:02}{minute:02}{second:02}-{id}");
-        let folder = parent.join(name);
+        let date = humantime::format_rfc3339_seconds(started).to_string(); // 2026-01-31T23:59:59Z
+        let date = date.replace(['-', ':', 'Z'], "").replace('T', "_");
+        let folder = parent.join(format!("offline-run-{date}-{id}"));
         let files = folder.join("files");
         fs::create_dir_all(&files).map_err(Error::io("create", &files))?;
         let mut file = Append::create(&folder.join(format!("run-{id}.wandb")))?;

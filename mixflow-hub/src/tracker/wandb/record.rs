@@ -7,8 +7,8 @@
 use std::collections::BTreeMap;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use super::super::seconds;
 use super::WandbRun;
-use super::date::seconds;
 use crate::tracker::End;
 use crate::tracker::protobuf::{Message, field, fields};
 
