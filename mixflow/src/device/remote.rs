@@ -13,7 +13,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream, ToSocketAddrs};
 use std::panic::{catch_unwind, resume_unwind};
 use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -49,7 +49,10 @@ struct Connected {
 }
 
 /// All of them, as Burn keeps their connections: for the whole process.
-static CONNECTED: Mutex<Vec<Connected>> = Mutex::new(vec![]);
+fn connected() -> MutexGuard<'static, Vec<Connected>> {
+    static CONNECTED: Mutex<Vec<Connected>> = Mutex::new(vec![]);
+    CONNECTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Serves devices, all of one kind, to whoever knows the secret, until the process is asked to end. A client that is gone takes
 /// its tensors with it.
@@ -84,7 +87,7 @@ pub(super) fn at(address: &str) -> Result<Vec<Device>, String> {
     let count = host.devices().map_err(refused)?.len();
     let connect = |number| Device::remote_options(&host).device_index(number).init().map_err(refused);
     let devices: Vec<Device> = (0..count).map(connect).collect::<Result<_, _>>()?;
-    let mut connected = CONNECTED.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut connected = connected();
     for (number, device) in devices.iter().enumerate() {
         if connected.iter().all(|known| known.device != *device) {
             connected.push(Connected { device: device.clone(), address: address.into(), number, ended: None });
@@ -103,8 +106,7 @@ fn attend(device: &Device) {
     while catch_unwind(answers).unwrap_or(false) {
         thread::sleep(BEAT);
     }
-    let mut connected = CONNECTED.lock().unwrap_or_else(PoisonError::into_inner);
-    connected.iter_mut().filter(|known| known.device == *device).for_each(|known| known.ended = Some(Instant::now()));
+    connected().iter_mut().filter(|known| known.device == *device).for_each(|known| known.ended = Some(Instant::now()));
 }
 
 /// The devices of machines with commas between them, `host:port,remote:host:port`.
@@ -145,8 +147,7 @@ pub(super) fn failed(devices: &[Device]) -> Option<(usize, String)> {
 }
 
 fn find<T>(device: &Device, tell: impl FnOnce(&Connected) -> T) -> Option<T> {
-    let connected = CONNECTED.lock().unwrap_or_else(PoisonError::into_inner);
-    connected.iter().find(|known| known.device == *device).map(tell)
+    connected().iter().find(|known| known.device == *device).map(tell)
 }
 
 impl Connected {
@@ -163,7 +164,7 @@ impl Connected {
 /// to end, for the thread may live on.
 ///
 /// # Errors
-/// [`Error::Device`] with the machine.
+/// [`Error::Device`] with the machine; also where the work panics, as Burn does, since a machine is gone.
 pub fn watched<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
     let (sender, result) = channel();
     // As much stack as a main thread has.
@@ -177,7 +178,11 @@ pub fn watched<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
         match result.recv_timeout(ANSWER) {
             Ok(result) => return Ok(result),
             Err(RecvTimeoutError::Disconnected) => match thread.join() {
-                Err(panic) => resume_unwind(panic),
+                Err(panic) => {
+                    let devices: Vec<_> = connected().iter().map(|connected| connected.device.clone()).collect();
+                    let Some((place, reason)) = failed(&devices) else { resume_unwind(panic) };
+                    return Err(Error::Device { name: super::name(&devices[place]), reason });
+                }
                 Ok(()) => unreachable!("work that ends without a panic has a result"),
             },
             Err(RecvTimeoutError::Timeout) => {
@@ -200,16 +205,13 @@ pub fn watched<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> 
 
 /// A device whose connection ended long ago.
 fn lost() -> Option<String> {
-    let connected = CONNECTED.lock().unwrap_or_else(PoisonError::into_inner);
     let long = |known: &&Connected| known.ended.is_some_and(|ended| ended.elapsed() > GRACE);
-    connected.iter().find(long).map(Connected::name)
+    connected().iter().find(long).map(Connected::name)
 }
 
 /// The machines that are connected, and whether each answers.
 fn machines() -> BTreeMap<String, bool> {
-    let connected = CONNECTED.lock().unwrap_or_else(PoisonError::into_inner);
-    let addresses: BTreeSet<String> = connected.iter().map(|connected| connected.address.clone()).collect();
-    drop(connected);
+    let addresses: BTreeSet<String> = connected().iter().map(|connected| connected.address.clone()).collect();
     thread::scope(|scope| {
         let asked: Vec<_> = addresses.iter().map(|address| scope.spawn(|| ask(address).is_ok())).collect();
         let answers = asked.into_iter().map(|thread| thread.join().unwrap_or(false));

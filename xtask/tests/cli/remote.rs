@@ -155,6 +155,21 @@ fn a_machine_that_is_killed_ends_the_run_which_goes_on_without_it() {
 }
 
 #[test]
+fn images_that_a_machine_does_not_draw_any_more_are_not_waited_for() {
+    let (place, machines) = (place(4), [Machine::new(), Machine::new()]);
+    train(&place, "run", "flex", &[]);
+    let names = devices(&[&machines[0], &machines[1]]);
+    let arguments = ["sample", "run", "--count", "100000", "--device", &names, "--out", "images"];
+    let process = command(&place, &arguments).spawn().unwrap();
+    while !place.path("images").exists() {
+        sleep(Duration::from_millis(20));
+    }
+    machines[1].signal("-KILL");
+    let told = fault(process.wait_with_output().unwrap());
+    assert_eq!(told, format!("error: remote:{}: its machine does not answer", machines[1].address));
+}
+
+#[test]
 fn a_machine_that_hangs_is_given_up() {
     let (place, machines) = (place(10_000), [Machine::new(), Machine::new()]);
     let (told, after) = struck(&place, &machines, 1, "-STOP");
