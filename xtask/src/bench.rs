@@ -4,18 +4,32 @@ use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use burn::tensor::{Device, Distribution, Tensor};
-use clap::Args;
-use clap::builder::RangedU64ValueParser;
+use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser};
+use clap::{Args, ValueEnum};
+use mixflow::backbones::Precision;
 
 use crate::bench_case::{CASES, Measured, growth, measure};
+use crate::bench_suite::{self, Setting};
 use crate::read_latents;
 use crate::run::{DeviceArgument, Result};
 
 #[derive(Args)]
 pub(crate) struct Bench {
+    /// The networks: small ones for a CPU, or published ones for a GPU, in 16 bits
+    #[arg(long, value_enum, default_value_t = Suite::Cpu)]
+    suite: Suite,
     /// Run one case in this process and print it as JSON
-    #[arg(long, value_parser = CASES)]
+    #[arg(long, value_parser = known_case)]
     case: Option<String>,
+    /// Of the suite for GPUs: images of a batch [default: what fits 80 GB in training]
+    #[arg(long, value_name = "N", value_parser = steps())]
+    batch: Option<usize>,
+    /// Of the suite for GPUs: what products are multiplied in
+    #[arg(long, default_value = "bf16", value_parser = PossibleValuesParser::new(["f32", "bf16"]).map(precision))]
+    precision: Precision,
+    /// Of the suite for GPUs: begin no case after so many minutes
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    minutes: u64,
     /// Steps of a case; the first is not counted
     #[arg(long, value_parser = steps())]
     steps: Option<usize>,
@@ -27,6 +41,25 @@ pub(crate) struct Bench {
     latents: bool,
     #[command(flatten)]
     device: DeviceArgument,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    Cpu,
+    Gpu,
+}
+
+/// One of either suite.
+fn known_case(name: &str) -> std::result::Result<String, String> {
+    let known: Vec<String> = CASES.map(String::from).into_iter().chain(bench_suite::cases()).collect();
+    match known.iter().any(|case| case == name) {
+        true => Ok(name.into()),
+        false => Err(format!("expected one of {}", known.join(", "))),
+    }
+}
+
+fn precision(name: String) -> Precision {
+    if name == "f32" { Precision::F32 } else { Precision::Bf16 }
 }
 
 /// The time of every step is kept.
@@ -46,11 +79,19 @@ impl Bench {
         if self.latents {
             return read_latents::measure();
         }
+        let steps = self.steps.unwrap_or(if self.suite == Suite::Gpu { 20 } else { 10 }).max(2);
+        let setting = Setting { precision: self.precision, batch: self.batch, steps };
         if let Some(case) = self.case {
-            println!(
-                "{}",
-                serde_json::to_string(&measure(&case, self.steps.unwrap_or(10).max(2), &self.device.find()?))?
-            );
+            let device = &self.device.find()?;
+            let measured = match CASES.contains(&&*case) {
+                true => measure(&case, steps, device),
+                false => bench_suite::measure(&case, setting, device)?,
+            };
+            println!("{}", serde_json::to_string(&measured)?);
+            return Ok(ExitCode::SUCCESS);
+        }
+        if self.suite == Suite::Gpu {
+            bench_suite::run(setting, &self.device.find()?, self.device.device.as_deref(), self.minutes)?;
             return Ok(ExitCode::SUCCESS);
         }
         let rate = matmul_rate(&self.device.find()?);

@@ -7,8 +7,9 @@ use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::dit_dh::{DitDhConfig, Stack};
 use mixflow::backbones::repa::RepaConfig;
 use mixflow::backbones::sit::SitConfig;
-use mixflow::backbones::{Autoencoder, Backbone, ClassLabels, Network, NetworkConfig};
+use mixflow::backbones::{Autoencoder, Backbone, ClassLabels, NetworkConfig, Precision};
 use mixflow::evaluation::inception::Inception;
+use mixflow::objective::InPrecision;
 use mixflow::random::Stream;
 use mixflow::schedules::{Linear, MixFlow, TimestepSampler, Uniform};
 use mixflow::train::{OptimizerConfig, TrainState};
@@ -49,10 +50,17 @@ pub(crate) fn measure(case: &str, steps: usize, device: &Device) -> Measured {
         "sd-decode" => decode(steps, device),
         _ => network(case, steps, device),
     };
-    let mut times = times[1..].to_vec();
-    times.sort_by(f64::total_cmp);
-    let operations = 2.0 * multiply_adds * batch as f64;
-    Measured { case: case.into(), seconds: times[times.len() / 2], batch, peak_bytes: status("VmHWM"), operations }
+    Measured::new(case, &times[1..], batch, multiply_adds)
+}
+
+impl Measured {
+    /// `multiply_adds` for each image of a batch.
+    pub(crate) fn new(case: &str, times: &[f64], batch: usize, multiply_adds: f64) -> Self {
+        let mut times = times.to_vec();
+        times.sort_by(f64::total_cmp);
+        let operations = 2.0 * multiply_adds * batch as f64;
+        Self { case: case.into(), seconds: times[times.len() / 2], batch, peak_bytes: status("VmHWM"), operations }
+    }
 }
 
 /// The network of a case and its batch.
@@ -74,7 +82,10 @@ fn configuration(case: &str) -> (NetworkConfig, usize) {
 fn network(case: &str, steps: usize, device: &Device) -> (Vec<f64>, usize, f64) {
     let (config, batch) = configuration(case);
     if case.ends_with("-sample") {
-        return (sample(&config, batch, steps, device), batch, config.multiply_adds() as f64);
+        let (network, condition) =
+            (config.init(0, device), ClassLabels::new(&vec![1; batch], config.classes(), device));
+        let times = sample(&network, &images(config.shape(), batch, device), &condition, steps);
+        return (times, batch, config.multiply_adds() as f64);
     }
     let times = if case.ends_with("-mixflow") {
         train(&config, batch, steps, MixFlow::new(0.8), device, |_| {})
@@ -92,32 +103,49 @@ fn train(
     device: &Device,
     after: impl FnMut(usize),
 ) -> Vec<f64> {
-    let objective = FlowMatching::new(Linear).timesteps(law);
-    if config.projections().is_empty() {
-        return train_with(&objective, config, batch, steps, device, after);
-    }
-    train_with(&Alignment { objective, weight: 0.5 }, config, batch, steps, device, after)
+    train_in(Precision::F32, config, batch, steps, law, device, after)
 }
 
-fn train_with(
-    objective: &impl Objective<Network>,
+/// Steps of a network that multiplies in a precision.
+pub(crate) fn train_in(
+    precision: Precision,
     config: &NetworkConfig,
     batch: usize,
     steps: usize,
+    law: impl TimestepSampler,
     device: &Device,
+    after: impl FnMut(usize),
+) -> Vec<f64> {
+    let objective = FlowMatching::new(Linear).timesteps(law);
+    let autodiff = device.clone().autodiff();
+    let [rows, columns] = config.token_grid();
+    let feature = |&width| Tensor::random([batch, rows * columns, width], Distribution::Default, &autodiff);
+    let features: Vec<Tensor<3>> = config.projections().iter().map(feature).collect();
+    let condition = ClassLabels::new(&vec![1; batch], config.classes(), &autodiff);
+    let examples = Batch::new(images(config.shape(), batch, &autodiff), condition, 0).with_features(features);
+    let network = config.init(0, device);
+    match config.projections().is_empty() {
+        true => train_with(&InPrecision { objective: &objective, precision }, network, &examples, steps, after),
+        false => {
+            let objective = Alignment { objective, weight: 0.5 };
+            train_with(&InPrecision { objective: &objective, precision }, network, &examples, steps, after)
+        }
+    }
+}
+
+/// Seconds of each of some steps on the same examples with other noise.
+pub(crate) fn train_with<B: Backbone>(
+    objective: &impl Objective<B>,
+    network: B,
+    examples: &Batch<B::Condition>,
+    steps: usize,
     mut after: impl FnMut(usize),
 ) -> Vec<f64> {
-    let network = config.init(0, device);
-    let device = device.clone().autodiff();
     let optimizer = OptimizerConfig::default();
-    let images = images(config, batch, &device);
-    let [rows, columns] = config.token_grid();
-    let feature = |&width| Tensor::random([batch, rows * columns, width], Distribution::Default, &device);
-    let features: Vec<Tensor<3>> = config.projections().iter().map(feature).collect();
+    let batch = examples.images.dims()[0] as u64;
     let mut state = Some(TrainState::new(network));
     let step = |step: usize| {
-        let condition = ClassLabels::new(&vec![1; batch], config.classes(), &device);
-        let examples = Batch::new(images.clone(), condition, (step * batch) as u64).with_features(features.clone());
+        let examples = Batch { first: step as u64 * batch, ..examples.clone() };
         let start = Instant::now();
         let (next, _) = state.take().expect("put back below").step(objective, [examples], 0, &optimizer);
         state = Some(next);
@@ -128,18 +156,16 @@ fn train_with(
     (0..steps).map(step).collect()
 }
 
-fn sample(config: &NetworkConfig, batch: usize, steps: usize, device: &Device) -> Vec<f64> {
-    let network = config.init(0, device);
-    let x = images(config, batch, device);
+/// Seconds of each of some evaluations of a network.
+pub(crate) fn sample<B: Backbone>(network: &B, x: &Tensor<4>, condition: &B::Condition, steps: usize) -> Vec<f64> {
     timed(steps, || {
-        let condition = ClassLabels::new(&vec![1; batch], config.classes(), device);
-        let y = network.forward(x.clone(), Tensor::full([batch], 0.5, device), condition);
-        let _ = y.into_data();
+        let time = Tensor::full([x.dims()[0]], 0.5, &x.device());
+        let _ = network.forward(x.clone(), time, condition.clone()).into_data();
     })
 }
 
-fn images(config: &NetworkConfig, batch: usize, device: &Device) -> Tensor<4> {
-    let [channels, height, width] = config.shape();
+/// Noise of channels, height and width.
+pub(crate) fn images([channels, height, width]: [usize; 3], batch: usize, device: &Device) -> Tensor<4> {
     mixflow::objective::noise(0, Stream::Sample, 0, [batch, channels, height, width], device)
 }
 

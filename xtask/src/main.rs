@@ -5,6 +5,7 @@
 mod allocator;
 mod bench;
 mod bench_case;
+mod bench_suite;
 mod check;
 mod compare;
 mod convert;

@@ -12,9 +12,9 @@ use clap::builder::ValueParser;
 use mixflow::Device;
 
 #[cfg(feature = "t2i")]
-pub(crate) use self::built::{recipe_names, sample, selftest};
+pub(crate) use self::built::{bench, recipe_names, sample, selftest};
 #[cfg(not(feature = "t2i"))]
-pub(crate) use self::missing::{recipe_names, sample, selftest};
+pub(crate) use self::missing::{bench, recipe_names, sample, selftest};
 use crate::run::Result;
 
 /// What a program without text says of what is for one.

@@ -4,15 +4,10 @@ usage: python sit.py tiny-train|tiny-sample|small-train|small-sample|repa-train 
 """
 import copy, json, math, os, resource, sys, time
 
-case, steps = sys.argv[1], int(sys.argv[2])
-threads = int(sys.argv[3]) if len(sys.argv) > 3 else 2
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # kinder to PyTorch on shared machines
 import torch
 from torch import nn
 from torch.nn import functional as F
-
-torch.set_num_threads(threads)
-torch.manual_seed(0)
 
 
 class Attention(nn.Module):
@@ -48,9 +43,9 @@ class Block(nn.Module):
 
 
 class SiT(nn.Module):
-    def __init__(self, size, width, depth, heads, classes, sigma=True, projected=None):
+    def __init__(self, size, width, depth, heads, classes, sigma=True, projected=None, after=4):
         super().__init__()
-        self.size, tokens = size, (size // 2) ** 2
+        self.size, self.after, tokens = size, after, (size // 2) ** 2
         self.x, self.y = nn.Conv2d(4, width, 2, 2), nn.Embedding(classes + 1, width)
         self.pos = nn.Parameter(torch.randn(1, tokens, width), requires_grad=False)
         self.t = nn.Sequential(nn.Linear(256, width), nn.SiLU(), nn.Linear(width, width))
@@ -64,11 +59,11 @@ class SiT(nn.Module):
 
     def forward(self, x, t, y):
         x = self.x(x).flatten(2).transpose(1, 2) + self.pos
-        angles = t[:, None] * torch.exp(-math.log(10000) * torch.arange(128) / 128)[None]
+        angles = t[:, None] * torch.exp(-math.log(10000) * torch.arange(128, device=t.device) / 128)[None]
         c = self.t(torch.cat([angles.cos(), angles.sin()], 1)) + self.y(y)
         for depth, block in enumerate(self.blocks, 1):
             x = block(x, c)
-            if self.projector and depth == 4:
+            if self.projector and depth == self.after:
                 self.projection = self.projector(x)
         x = self.linear(modulate(self.norm(x), *self.ada(c).chunk(2, 1)))
         grid = self.size // 2
@@ -76,38 +71,46 @@ class SiT(nn.Module):
         return x.reshape(-1, self.outputs, self.size, self.size)[:, :4]
 
 
-networks = {
-    "tiny": lambda: (SiT(8, 128, 4, 4, 10), 64),
-    "small": lambda: (SiT(32, 384, 12, 6, 1000), 8),
-    "repa": lambda: (SiT(32, 384, 12, 6, 1000, sigma=False, projected=768), 8),
-}
-network, mode = case.split("-")
-model, batch = networks[network]()
-features = F.normalize(torch.rand(batch, 256, 768), dim=-1)
-data, labels = torch.randn(batch, 4, model.size, model.size), torch.ones(batch, dtype=torch.long)
-times = []
-if mode == "train":
-    average = copy.deepcopy(model).requires_grad_(False)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0)
-for _ in range(steps):
-    start = time.perf_counter()
+def main():
+    case, steps = sys.argv[1], int(sys.argv[2])
+    torch.set_num_threads(int(sys.argv[3]) if len(sys.argv) > 3 else 2)
+    torch.manual_seed(0)
+    networks = {
+        "tiny": lambda: (SiT(8, 128, 4, 4, 10), 64),
+        "small": lambda: (SiT(32, 384, 12, 6, 1000), 8),
+        "repa": lambda: (SiT(32, 384, 12, 6, 1000, sigma=False, projected=768), 8),
+    }
+    network, mode = case.split("-")
+    model, batch = networks[network]()
+    features = F.normalize(torch.rand(batch, 256, 768), dim=-1)
+    data, labels = torch.randn(batch, 4, model.size, model.size), torch.ones(batch, dtype=torch.long)
+    times = []
     if mode == "train":
-        t, noise = torch.rand(batch), torch.randn_like(data)
-        s = t[:, None, None, None]
-        loss = ((model(s * data + (1 - s) * noise, t, labels) - (data - noise)) ** 2).mean()
-        if model.projector:
-            loss = loss - 0.5 * (F.normalize(model.projection, dim=-1) * features).sum(-1).mean()
-        loss.item()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        with torch.no_grad():
-            for ema, p in zip(average.parameters(), model.parameters()):
-                ema.mul_(0.9999).add_(p, alpha=1e-4)
-    else:
-        with torch.no_grad():
-            model(data, torch.full((batch,), 0.5), labels)
-    times.append(time.perf_counter() - start)
-times = sorted(times[1:])
-peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-print(json.dumps({"case": case, "seconds": times[len(times) // 2], "batch": batch, "peak_bytes": peak}))
+        average = copy.deepcopy(model).requires_grad_(False)
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0)
+    for _ in range(steps):
+        start = time.perf_counter()
+        if mode == "train":
+            t, noise = torch.rand(batch), torch.randn_like(data)
+            s = t[:, None, None, None]
+            loss = ((model(s * data + (1 - s) * noise, t, labels) - (data - noise)) ** 2).mean()
+            if model.projector:
+                loss = loss - 0.5 * (F.normalize(model.projection, dim=-1) * features).sum(-1).mean()
+            loss.item()
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            with torch.no_grad():
+                for ema, p in zip(average.parameters(), model.parameters()):
+                    ema.mul_(0.9999).add_(p, alpha=1e-4)
+        else:
+            with torch.no_grad():
+                model(data, torch.full((batch,), 0.5), labels)
+        times.append(time.perf_counter() - start)
+    times = sorted(times[1:])
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"case": case, "seconds": times[len(times) // 2], "batch": batch, "peak_bytes": peak}))
+
+
+if __name__ == "__main__":
+    main()

@@ -50,11 +50,46 @@ impl Machine {
         Some(Self { name: (*name).into(), speed, low_speed, origin, memory, low_precision: true })
     }
 
+    /// The one of the devices that a card's name, such as `NVIDIA H200`, says; none if it says none of them.
+    #[must_use]
+    pub fn of_card(card: &str) -> Option<Self> {
+        let card = card.to_lowercase().replace(' ', "-");
+        // The longest, since one may begin as another does.
+        let known = Self::names().filter(|name| card.contains(name)).max_by_key(|name| name.len())?;
+        Self::named(known)
+    }
+
+    /// The most operations a second that the maker states for a device of [`names`](Self::names).
+    #[must_use]
+    pub fn peak(&self, precision: Precision) -> f64 {
+        self.speed_in(precision) / UTILISATION
+    }
+
     /// Operations a second of a network in this precision.
     pub(super) fn speed_in(&self, precision: Precision) -> f64 {
         match precision {
             Precision::F32 => self.speed,
             Precision::Bf16 => self.low_speed,
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_card_is_known_by_its_name() {
+        for (card, name) in [
+            ("burn 0.23.0, NVIDIA H200, Cuda(0)", Some("h200")),
+            ("NVIDIA A100-SXM4-80GB", Some("a100")),
+            ("NVIDIA GeForce RTX 4090", Some("rtx-4090")),
+            ("llvmpipe (LLVM 19)", None),
+        ] {
+            assert_eq!(Machine::of_card(card).map(|machine| machine.name).as_deref(), name, "{card}");
+        }
+        let [full, low] = [Precision::F32, Precision::Bf16].map(|it| Machine::named("h200").unwrap().peak(it));
+        assert!((full / 67e12 - 1.0).abs() < 1e-9 && (low / 989e12 - 1.0).abs() < 1e-9, "{full} {low}");
     }
 }

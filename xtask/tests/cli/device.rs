@@ -112,3 +112,15 @@ fn the_cpu_agrees_with_itself() {
     assert!(rows.iter().all(|row| row.ends_with("  agrees")), "{told}");
     assert!(told.ends_with(&format!("\n{0} of {0} agree\n", rows.len())), "{told}");
 }
+
+/// A case of the suite for GPUs computes anywhere.
+#[test]
+fn a_case_of_the_suite_for_gpus_is_measured() {
+    let place = Place::new();
+    let case = ["bench", "--device", "flex", "--case", "sit-s-256-sample", "--batch", "1", "--steps", "2"];
+    let told = place.run(&[&case[..], &["--precision", "f32"]].concat());
+    let measured: serde_json::Value = serde_json::from_str(&told).unwrap();
+    // 6,055,673,856 multiplications with addition of an image in matrix products.
+    assert_eq!((&measured["batch"], &measured["operations"]), (&1.into(), &12_111_347_712.0.into()));
+    assert!(measured["seconds"].as_f64().unwrap() > 0.0);
+}
