@@ -17,7 +17,7 @@ enum Sent<E, R> {
 /// next one that is left. `hear` gets what workers tell of a piece as it comes. With one worker all is done on this thread,
 /// when `take` asks for it.
 ///
-/// No more pieces are begun before their turn than there are workers, so that a slow one does not fill memory.
+/// At most twice as many pieces are held as there are workers, so that a slow one does not fill memory.
 ///
 /// # Panics
 /// If a piece panics.

@@ -3,7 +3,6 @@
 use std::collections::HashMap;
 use std::error::Error;
 use std::fs;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -15,13 +14,13 @@ use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::encoder::EncoderConfig;
 use mixflow::backbones::json::explain;
 use mixflow::data::latents::{
-    EncodeConfig, EncodeOutcome, Encoding, StoragePrecision, Writer, encode_dataset, join_parts,
+    EncodeConfig, EncodeOutcome, Encoding, StoragePrecision, Writer, check_part, encode_dataset, join_parts,
 };
 use mixflow::data::source::{self, Options, PartOf, Source};
 use mixflow::data::{OnBroken, StorageConfig};
 use mixflow::numbers::thousands;
 use mixflow::recipe::Fault;
-use mixflow::{LatentEncoder, Shard, check_memory};
+use mixflow::{LatentEncoder, check_memory};
 use serde::de::DeserializeOwned;
 
 use crate::progress::Progress;
@@ -32,7 +31,8 @@ pub(crate) struct Encode {
     /// A folder with one sub-folder of images per class, `WebDataset` .tar files, or .parquet files
     #[arg(required = true)]
     source: Vec<PathBuf>,
-    /// Folder of the latents; one that is not finished is continued, to one that is, new images are added
+    /// Folder of the latents; one that is not finished is continued, to one that is, new images are added; of parts that were
+    /// made in it with --shard, all are taken as one
     #[arg(long, value_name = "FOLDER")]
     to: PathBuf,
     /// Side of the images in pixels, cut from their centres
@@ -125,20 +125,27 @@ impl Encode {
         let (images, classes) = (thousands(source.len()), thousands(source.classes().len() as u64));
         note(format_args!("{}: {images} images in {classes} classes", source.describe()));
         source.notices().iter().for_each(note);
-        let part = self.shard.shard.map(|shard| self.images_of(shard, source.len())).transpose()?;
-        let part = part.map(|images| PartOf::new(&*source, images));
+        let size = self.shard_size as u64;
+        let part = self.shard.shard.map(|shard| PartOf::new(&*source, shard.of_batches(source.len(), size)));
         let source: &dyn Source = part.as_ref().map_or(&*source, |part| part);
-        if part.is_none() {
-            let parts = join_parts(&self.to)?;
-            if parts > 0 {
-                note(format_args!("{parts} parts are one folder now"));
-            }
-        }
         let encoders = devices.iter().map(|device| self.encoder(device)).collect::<Result<Vec<_>>>()?;
-        self.check_sizes(&encoders[0], source.len())?;
+        self.check_sizes(&encoders[0], source.len(), devices.len())?;
         let storage =
             StorageConfig { precision: self.precision(), flipped: self.flip, shard_examples: self.shard_size };
-        let writer = Writer::open(&to, encoders[0].contents(source, storage))?;
+        let contents = encoders[0].contents(source, storage);
+        let writer = match self.shard.shard {
+            Some(shard) => {
+                check_part(&self.to, shard, &contents)?;
+                Writer::open(&to, contents)?.of_part()
+            }
+            None => {
+                match join_parts(&self.to, &contents)? {
+                    0 => {}
+                    parts => note(format_args!("{} holds {parts} of {parts} parts", self.to.display())),
+                }
+                Writer::open(&to, contents)?
+            }
+        };
         stop_on_signals()?;
 
         let mut progress = Progress::new();
@@ -179,27 +186,13 @@ impl Encode {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// The images of a part: whole files.
-    fn images_of(&self, shard: Shard, images: u64) -> Result<Range<u64>> {
-        if self.to.join("manifest.json").is_file() {
-            let folder = self.to.display();
-            return Err(format!("--shard: {folder} is finished; new images are added to it without --shard").into());
-        }
-        let (files, size) = (images.div_ceil(self.shard_size as u64), self.shard_size);
-        match shard.of_batches(images, size as u64) {
-            _ if (files as u128) < shard.of() as u128 => Err(format!(
-                "--shard {shard}: {images} images are {files} files of {size} (--shard-size), which is how many parts there can be"
-            )
-            .into()),
-            images => Ok(images),
-        }
-    }
-
     /// Whether a batch and a shard fit memory.
-    fn check_sizes(&self, encoder: &LatentEncoder, images: u64) -> Result<()> {
+    fn check_sizes(&self, encoder: &LatentEncoder, images: u64, devices: usize) -> Result<()> {
         let [batch, shard] = [self.batch, self.shard_size].map(|size| (size as u64).min(images));
         let pixels = 3 * (self.size * self.size) as u64;
-        check_memory(|| format!("a batch of {batch} images (--batch)"), &[batch.min(shard), pixels, 4])?;
+        // Where several devices encode, batches are decoded ahead of them.
+        let held = if devices > 1 { 2 * devices as u64 } else { 1 };
+        check_memory(|| format!("a batch of {batch} images (--batch)"), &[batch.min(shard), held, pixels, 4])?;
         let twins = if self.flip { 2 } else { 1 };
         let latent = [shard, encoder.numbers() as u64, twins, self.precision().bytes() as u64];
         Ok(check_memory(|| format!("a file of {shard} latents (--shard-size)"), &latent)?)

@@ -70,6 +70,9 @@ impl Eval {
         if self.shard.shard.is_some() && self.parts.is_none() {
             return Err("--shard: expected --parts too, the folder that all parts go to".into());
         }
+        if let (Some(_), Some(out)) = (self.shard.shard, &self.out) {
+            return Err(format!("--out {}: a part has no numbers; leave out --out or --shard", out.display()).into());
+        }
         let devices = self.device.find()?;
         let device = &devices[0];
         match (&self.images_from, &self.against, &self.trained) {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use mixflow::check_memory;
 use mixflow::evaluation::Visited;
 use mixflow::files::{PartValues, Parts, PartsConfig, WeightsFile};
+use serde_json::json;
 
 use crate::kind::Kind;
 use crate::progress::Progress;
@@ -20,6 +21,10 @@ pub(crate) fn draw<N: Kind>(
     folder: &Path,
     values: PartValues,
 ) -> Result<ExitCode> {
+    if folder.extension().is_some() && !folder.is_dir() {
+        let folder = folder.display();
+        return Err(format!("{folder}: expected a folder for the parts, each an .npz, found the name of a file").into());
+    }
     let parts = Parts::begin(folder, config(trained, labels, shard.of(), values)?)?;
     let (images, file, batch) = (parts.images_of(shard), parts.file(shard), parts.config().batch);
     let count = images.end.saturating_sub(images.start);
@@ -28,7 +33,7 @@ pub(crate) fn draw<N: Kind>(
         say(format_args!("part {shard} has no images: {all} in batches of {batch} (sampling.batch) are fewer parts"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    if file.is_file() {
+    if parts.has(shard) {
         say(format_args!("part {shard} is there: {}", file.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -53,9 +58,10 @@ pub(crate) fn made<N: Kind>(
     values: PartValues,
 ) -> Result<Parts> {
     let none = || format!("--parts {}: expected a folder of parts, made with --shard; found none", folder.display());
-    let parts = Parts::open(folder)?.ok_or_else(none)?;
+    let parts = if folder.is_dir() { Parts::open(folder)? } else { None }.ok_or_else(none)?;
     match parts.config().difference(&config(trained, labels, parts.config().parts, values)?) {
-        None => Ok(parts),
+        // What is missing is told before anything is measured.
+        None => parts.files().map(|_| parts).map_err(Into::into),
         Some(difference) => Err(format!("--parts {}: they were made with {difference}", folder.display()).into()),
     }
 }
@@ -63,5 +69,8 @@ pub(crate) fn made<N: Kind>(
 fn config<N: Kind>(trained: &Trained<N>, labels: &[usize], parts: usize, values: PartValues) -> Result<PartsConfig> {
     let mut weights = vec![WeightsFile::read(&trained.weights)?];
     weights.extend(trained.autoencoder_weights()?);
-    Ok(trained.pipeline.generator().parts(labels, parts, values, &weights))
+    let recipe = &trained.pipeline.recipe;
+    let settings =
+        json!({ "network": recipe.network, "autoencoder": recipe.autoencoder, "names": trained.class_names()? });
+    Ok(trained.pipeline.generator().parts_config(labels, parts, values, &weights, &settings))
 }

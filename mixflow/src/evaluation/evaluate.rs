@@ -110,7 +110,12 @@ pub fn evaluate<N: NetworkSettings, B: Backbone>(
     let images = match parts {
         Some(parts) => {
             tell(Measuring::Begin("reading images", None));
-            parts.images()?
+            let images = parts.images()?;
+            if images.shape[0] != count {
+                let reason = format!("holds {} images, expected {count}", images.shape[0]);
+                return Err(Error::Images { path: parts.folder().into(), reason });
+            }
+            images
         }
         None => {
             tell(Measuring::Begin("sampling", Some(count as u64)));

@@ -71,7 +71,7 @@ pub struct Weaker<B> {
 pub struct Visited<'v> {
     /// The time, that of the label.
     pub t: f64,
-    /// Number of the batch's first image.
+    /// Which of these images is the first one of the batch, from 0 on.
     pub first: usize,
     /// States of the batch: as many images as it has, channels, height, width.
     pub x: &'v Tensor<4>,

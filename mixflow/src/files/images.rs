@@ -8,8 +8,8 @@ use super::decode::{MEMORY, Tally, decode_file};
 use super::listing::Listing;
 use crate::Error;
 use crate::error::data;
-use crate::files::Parts;
 use crate::files::npz::{Array, ElementType, Npz};
+use crate::files::{PartValues, Parts};
 
 /// An image of bytes, row by row, a pixel's channels together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +81,11 @@ impl ImageSource {
     }
 
     fn of_parts(parts: &Parts) -> Result<Self, Error> {
+        if parts.config().values != PartValues::Bytes {
+            let reason =
+                "holds images as numbers, for `eval --parts`; `sample --shard` makes files that are read as images";
+            return Err(Error::Images { path: parts.folder().into(), reason: reason.into() });
+        }
         let (mut files, mut count) = (parts.files()?.into_iter(), 0);
         for file in files.as_slice() {
             count += image_shape(&Npz::open(file)?.array("arr_0")?)?[0];

@@ -31,6 +31,7 @@ mod weights_file;
 pub use atomic::write_atomic;
 pub(crate) use atomic::write_atomic_with;
 pub use lock::FolderLock;
+pub(crate) use parts::LABEL;
 pub use parts::{PartValues, Parts, PartsConfig};
 pub use tiles::Tiles;
 pub(crate) use tiles::png;

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::write_atomic;
+use super::npz::Npz;
 use crate::{Error, Shard};
 
-/// What tells a folder of parts from others.
-const MANIFEST: &str = "parts.json";
+/// The array of a part with its [`Label`] as JSON.
+pub(crate) const LABEL: &str = "part";
 
 /// What the parts of a folder are parts of: for all of them the same.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -25,7 +26,7 @@ pub struct PartsConfig {
     pub batch: u64,
     /// How they are stored.
     pub values: PartValues,
-    /// All that the images depend on, key by key: hashes of weights, how they are drawn.
+    /// All that the images depend on, key by key: hashes of weights, settings, how they are drawn.
     pub made: Map<String, Value>,
 }
 
@@ -39,12 +40,17 @@ pub enum PartValues {
     F32,
 }
 
-/// A folder of images in parts: `parts.json`, a [`PartsConfig`], and for each [`Shard`] an archive such as
-/// `part-00003-of-00016.npz`, which is whole or not there. [`ImageSource`](super::images::ImageSource) reads those of bytes
-/// as one set of images.
+/// What a part says of itself.
+#[derive(Serialize, Deserialize)]
+struct Label {
+    number: usize,
+    of: PartsConfig,
+}
+
+/// A folder of images in parts: for each [`Shard`] an archive such as `part-00003-of-00016.npz`, which is whole or not there,
+/// and which says what it is a part of. [`ImageSource`](super::images::ImageSource) reads those of bytes as one set of images.
 ///
-/// Processes that share no memory can write to it at the same time, on one machine or on a file system of several: each
-/// writes its own file, and all the same `parts.json`.
+/// Processes that share no memory can write to it at the same time, on one machine or on a file system of several.
 #[derive(Clone, Debug)]
 pub struct Parts {
     folder: PathBuf,
@@ -63,43 +69,34 @@ impl Parts {
             return Err(fault("expected a folder for the parts, found a file".into()));
         }
         fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
-        let entries = fs::read_dir(&folder).map_err(Error::io("list", &folder))?;
-        let names = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
-        let foreign = |name: &String| !(name == MANIFEST || name.starts_with('.') || name.starts_with("part-"));
-        if let Some(name) = names.into_iter().find(foreign) {
-            return Err(fault(format!("is no folder of parts: it holds {name}; choose another")));
-        }
-        match Self::open(&folder)? {
-            Some(parts) => {
-                if let Some(difference) = parts.config.difference(&config) {
-                    return Err(fault(format!("holds parts made with {difference}; choose another folder")));
-                }
-                Ok(parts)
+        for name in names(&folder)?.iter().filter(|name| !name.starts_with('.')) {
+            let shard =
+                shard(name).ok_or_else(|| fault(format!("is no folder of parts: it holds {name}; choose another")))?;
+            if shard.of() != config.parts {
+                let (found, parts) = (shard.of(), config.parts);
+                return Err(fault(format!("holds a part of {found} in all, not of {parts}; choose another folder")));
             }
-            None => {
-                let json = serde_json::to_vec_pretty(&config).expect("plain data is JSON");
-                write_atomic(&folder.join(MANIFEST), &json)?;
-                Ok(Self { folder, config })
+            if let Ok(Some(label)) = label(&folder.join(name))
+                && let Some(difference) = label.of.difference(&config)
+            {
+                return Err(fault(format!("holds parts made with {difference}; choose another folder")));
             }
         }
+        Ok(Self { folder, config })
     }
 
-    /// The parts in a folder; none if it is another folder.
+    /// The parts in a folder, as one of them says of all; none if it has no parts.
     ///
     /// # Errors
-    /// If what it says of itself cannot be read.
+    /// If it is no folder, and if a part cannot be read.
     pub fn open(folder: impl Into<PathBuf>) -> Result<Option<Self>, Error> {
         let folder = folder.into();
-        let file = folder.join(MANIFEST);
-        let text = match fs::read(&file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("read", &file)(error)),
-        };
-        let damaged = |reason: String| Error::Images { path: file.clone(), reason: format!("is damaged: {reason}") };
-        let config: PartsConfig = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
-        Shard::all(config.parts).map_err(|invalid| damaged(invalid.to_string()))?;
-        Ok(Some(Self { folder, config }))
+        for name in names(&folder)?.iter().filter(|name| shard(name).is_some()) {
+            if let Some(Label { of: config, .. }) = label(&folder.join(name))? {
+                return Ok(Some(Self { folder, config }));
+            }
+        }
+        Ok(None)
     }
 
     /// What the parts are of.
@@ -107,8 +104,13 @@ impl Parts {
         &self.config
     }
 
+    /// Where they are.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// The numbers of a part's images.
-    pub fn images_of(&self, shard: Shard) -> std::ops::Range<u64> {
+    pub fn images_of(&self, shard: Shard) -> Range<u64> {
         shard.of_batches(self.config.images, self.config.batch.max(1))
     }
 
@@ -117,23 +119,47 @@ impl Parts {
         self.folder.join(shard.name()).with_extension("npz")
     }
 
+    /// Whether a part is there. One that is cut off, or of something else, is not.
+    pub fn has(&self, shard: Shard) -> bool {
+        self.check(shard).is_ok()
+    }
+
+    /// What stands in the file of a part beside its images.
+    pub(crate) fn label(&self, shard: Shard) -> Vec<u8> {
+        let label = Label { number: shard.number(), of: self.config.clone() };
+        serde_json::to_vec(&label).expect("plain data is JSON")
+    }
+
     /// The files of all parts that have images, in order.
     ///
     /// # Errors
-    /// Names the parts that are not there.
+    /// Names the parts that are not there, and one that is of something else.
     pub fn files(&self) -> Result<Vec<PathBuf>, Error> {
-        let all = Shard::all(self.config.parts).expect("the number of parts was checked");
+        const SHOWN: usize = 20;
+        let all = Shard::all(self.config.parts).map_err(|invalid| self.fault(&self.folder, invalid.to_string()))?;
         let all: Vec<Shard> = all.into_iter().filter(|shard| !self.images_of(*shard).is_empty()).collect();
-        let missing: Vec<String> =
-            all.iter().filter(|shard| !self.file(**shard).is_file()).map(Shard::to_string).collect();
-        match missing.len() {
-            0 => Ok(all.into_iter().map(|shard| self.file(shard)).collect()),
-            count => {
-                const SHOWN: usize = 20;
-                let more = if count > SHOWN { format!(" and {} more", count - SHOWN) } else { String::new() };
-                let names = missing[..count.min(SHOWN)].join(", ");
-                let reason = format!("lacks parts that are to be made yet, with --shard {names}{more}");
-                Err(Error::Images { path: self.folder.clone(), reason })
+        let missing = all.iter().filter(|shard| !self.file(**shard).is_file());
+        let missing: Vec<String> = missing.map(Shard::to_string).collect();
+        if !missing.is_empty() {
+            let more = missing.len().saturating_sub(SHOWN);
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            let names = missing[..missing.len().min(SHOWN)].join(", ");
+            let reason = format!("lacks parts that are to be made yet, with --shard {names}{more}");
+            return Err(self.fault(&self.folder, reason));
+        }
+        all.into_iter().map(|shard| self.check(shard).map(|()| self.file(shard))).collect()
+    }
+
+    /// Refuses a part that is not what its name and its folder say.
+    fn check(&self, shard: Shard) -> Result<(), Error> {
+        let file = self.file(shard);
+        let label = label(&file)?.ok_or_else(|| self.fault(&file, "is no part of images: remove it".into()))?;
+        let difference = self.config.difference(&label.of);
+        match (difference, label.number == shard.number()) {
+            (None, true) => Ok(()),
+            (None, false) => Err(self.fault(&file, format!("is part {} by what it says itself", label.number))),
+            (Some(difference), _) => {
+                Err(self.fault(&file, format!("has {difference} as another part has: remove one of them")))
             }
         }
     }
@@ -142,17 +168,43 @@ impl Parts {
     pub(crate) fn check_count(&self, found: usize) -> Result<(), Error> {
         match self.config.images {
             images if images == found as u64 => Ok(()),
-            images => {
-                let reason = format!("holds {found} images in its parts, expected {images}");
-                Err(Error::Images { path: self.folder.clone(), reason })
-            }
+            images => Err(self.fault(&self.folder, format!("holds {found} images in its parts, expected {images}"))),
         }
     }
 
-    /// Where they are.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    fn fault(&self, path: &Path, reason: String) -> Error {
+        Error::Images { path: path.into(), reason }
     }
+}
+
+/// Sorted names in a folder.
+fn names(folder: &Path) -> Result<Vec<String>, Error> {
+    let entries = fs::read_dir(folder).map_err(Error::io("list", folder))?;
+    let mut names: Vec<String> =
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    names.sort();
+    Ok(names)
+}
+
+/// The part that a file is by its name.
+fn shard(name: &str) -> Option<Shard> {
+    Shard::named(name.strip_suffix(".npz")?)
+}
+
+/// What a part says of itself; none if it is an archive of something else.
+fn label(file: &Path) -> Result<Option<Label>, Error> {
+    /// More than anybody's settings have.
+    const MOST: usize = 16 << 20;
+    let mut archive = Npz::open(file)?;
+    if !archive.has(LABEL) {
+        return Ok(None);
+    }
+    let mut array = archive.array(LABEL)?;
+    let [length] = array.shape()[..] else { return Ok(None) };
+    let mut bytes = vec![0; length.min(MOST)];
+    array.read(&mut bytes)?;
+    let damaged = |error: serde_json::Error| Error::array(file, format!("{LABEL}: {error}"));
+    serde_json::from_slice(&bytes).map(Some).map_err(damaged)
 }
 
 impl PartsConfig {

@@ -4,7 +4,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
 use crate::files::npz::{Array, ElementType, Npz, NpzWriter};
-use crate::files::{PartValues, Parts, write_atomic_with};
+use crate::files::{LABEL, PartValues, Parts, write_atomic_with};
 use crate::sampling::Images;
 use crate::{Error, Shard, check_memory};
 
@@ -15,7 +15,7 @@ const IMAGES: &str = "images";
 const EVALUATIONS: &str = "evaluations";
 
 impl Parts {
-    /// Writes a part as its batches come, in the memory of one.
+    /// Writes a part as its batches come, in the memory of one. Where another process has made it meanwhile, this is no error.
     ///
     /// # Errors
     /// The first of `batches`, and if the file system refuses.
@@ -28,6 +28,9 @@ impl Parts {
         let (mut fault, mut evaluations, mut begun) = (None, 0, false);
         let written = write_atomic_with(&self.file(shard), |file| {
             let mut archive = NpzWriter::new(BufWriter::new(file));
+            let label = self.label(shard);
+            archive.array(LABEL, ElementType::U8, &[label.len()])?;
+            archive.write(&label)?;
             for batch in batches {
                 let images = match batch {
                     Ok(images) => images,
@@ -60,14 +63,22 @@ impl Parts {
             archive.write(&(evaluations as i64).to_le_bytes())?;
             archive.finish()?.flush()
         });
-        fault.map_or(written, Err)
+        match fault {
+            Some(fault) => Err(fault),
+            None if self.has(shard) => Ok(()),
+            None => written,
+        }
     }
 
     /// All images, which were stored as they are.
     ///
     /// # Errors
-    /// Names the parts that are not there; if one cannot be read, is of another size than the others, or all do not fit memory.
+    /// If they are stored as bytes; names the parts that are not there; if one cannot be read, is of another size than the others, or all do not fit memory.
     pub fn images(&self) -> Result<Images, Error> {
+        if self.config().values != PartValues::F32 {
+            let reason = "holds images as bytes: expected those that `eval --shard` makes without --inception".into();
+            return Err(Error::Images { path: self.folder().into(), reason });
+        }
         let mut all = Images { pixels: vec![], shape: [0; 4], evaluations: 0 };
         for file in self.files()? {
             let array = Npz::open(&file)?.array(IMAGES)?;
@@ -78,7 +89,8 @@ impl Parts {
             if all.pixels.is_empty() {
                 let numbers = shape[1..].iter().map(|side| *side as u64).product::<u64>();
                 let what = || format!("{} images of {}", self.config().images, self.folder().display());
-                check_memory(what, &[self.config().images, numbers, 4])?;
+                // And one part in 64 bits, while it is read.
+                check_memory(what, &[self.config().images + 2 * shape[0] as u64, numbers, 4])?;
                 all.shape = shape;
             } else if all.shape[1..] != shape[1..] {
                 return Err(array.fault(format!("has images of {:?}, others have {:?}", &shape[1..], &all.shape[1..])));
@@ -165,18 +177,31 @@ mod tests {
         fs::remove_file(parts.file(Shard::new(2, 3).unwrap())).unwrap();
         let error = ImageSource::open(folder.path()).unwrap_err().to_string();
         assert!(error.contains("--shard 2/3"), "{error}");
-        // Another part has two images as well, but the last one three.
-        for number in [2, 3] {
-            fs::copy(parts.file(Shard::new(1, 3).unwrap()), parts.file(Shard::new(number, 3).unwrap())).unwrap();
-        }
+        // A part under another one's name, of as many images.
+        let [first, second] = [1, 2].map(|number| parts.file(Shard::new(number, 3).unwrap()));
+        fs::copy(&first, &second).unwrap();
         let error = ImageSource::open(folder.path()).unwrap_err().to_string();
-        assert!(error.contains("6 images in its parts, expected 7"), "{error}");
+        assert!(error.contains("is part 1 by what it says itself"), "{error}");
+        // One that is cut off is not there.
+        fs::write(&second, &fs::read(&first).unwrap()[..500]).unwrap();
+        assert!(!parts.has(Shard::new(2, 3).unwrap()) && parts.has(Shard::new(1, 3).unwrap()));
+        write(&parts, 2);
+        assert_eq!(ImageSource::open(folder.path()).unwrap().count(), 7);
+        // One of other images, which came from elsewhere.
+        let elsewhere = tempfile::tempdir().unwrap();
+        let mut other = config(PartValues::Bytes);
+        other.made.insert("seed".into(), json!(4));
+        let other = Parts::begin(elsewhere.path(), other).unwrap();
+        write(&other, 2);
+        fs::copy(other.file(Shard::new(2, 3).unwrap()), &second).unwrap();
+        let error = ImageSource::open(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("another `seed`, 3, not 4"), "{error}");
     }
 
     #[test]
     fn parts_of_something_else_are_refused() {
         let folder = tempfile::tempdir().unwrap();
-        Parts::begin(folder.path(), config(PartValues::F32)).unwrap();
+        write(&Parts::begin(folder.path(), config(PartValues::F32)).unwrap(), 1);
         let refused = |config: PartsConfig| Parts::begin(folder.path(), config).unwrap_err().to_string();
         let mut other = config(PartValues::F32);
         other.made.insert("seed".into(), json!(4));
@@ -184,6 +209,8 @@ mod tests {
         let more = PartsConfig { images: 8, ..config(PartValues::F32) };
         assert!(refused(more).contains("another `images`, 7, not 8"));
         assert!(refused(config(PartValues::Bytes)).contains("another `values`"));
+        let divided = PartsConfig { parts: 4, ..config(PartValues::F32) };
+        assert!(refused(divided).contains("a part of 3 in all, not of 4"));
         let elsewhere = tempfile::tempdir().unwrap();
         fs::write(elsewhere.path().join("notes.txt"), "mine").unwrap();
         let error = Parts::begin(elsewhere.path(), config(PartValues::F32)).unwrap_err().to_string();

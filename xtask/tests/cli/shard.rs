@@ -1,7 +1,6 @@
 //! Images and latents by several processes, each with a part.
 
 use std::fs;
-use std::path::PathBuf;
 
 use mixflow::files::images::{ByteImage, ImageSource};
 use serde_json::json;
@@ -56,10 +55,14 @@ fn parts_of_samples_are_the_samples() {
     assert_eq!(fs::metadata(place.path("parts/part-00002-of-00004.npz")).unwrap().modified().unwrap(), before);
     let other = sample(&["--shard", "2/4", "--out", "parts", "--seed", "7"]);
     place.refuse(&other, &["holds parts made with another `seed`, 0, not 7"]);
-    place.refuse(&sample(&["--shard", "2/5", "--out", "parts"]), &["another `parts`, 4, not 5"]);
+    place.refuse(&sample(&["--shard", "2/5", "--out", "parts"]), &["a part of 4 in all, not of 5"]);
     let wrong = place.call(&sample(&["--shard", "5/4", "--out", "more"]));
     assert!(String::from_utf8_lossy(&wrong.stderr).contains("a part and their number, from 1/1"), "{wrong:?}");
     place.refuse(&sample(&["--shard", "1/2", "--out", "whole.npz"]), &["expected a folder"]);
+    // One that was cut off is made again.
+    fs::write(place.path("parts/part-00002-of-00004.npz"), "cut").unwrap();
+    place.run(&second);
+    assert_eq!(images(&place, "parts"), images(&place, "whole.npz"));
     let few = place.run(&["sample", "run", "--count", "2", "--shard", "1/2", "--out", "few"]);
     assert!(few.contains("part 1/2 has no images"), "{few}");
 }
@@ -79,19 +82,15 @@ fn parts_are_measured_as_all_images_are() {
 
     place.refuse(&eval(&["--shard", "1/2"]), &["expected --parts too"]);
     place.refuse(
+        &eval(&["--parts", "parts", "--set", "network.heads=1"]),
+        &["another `settings.network.heads`, 2, not 1"],
+    );
+    place.refuse(&["eval", "--images-from", "parts", "--against", "parts"], &["for `eval --parts`"]);
+    place.refuse(
         &eval(&["--parts", "parts", "--steps", "3"]),
         &["they were made with another `sampling.grid.steps`, 2, not 3"],
     );
     place.refuse(&["eval", "run", "--images", "21", "--parts", "parts"], &["another `images`, 20, not 21"]);
-}
-
-/// Names and contents of the files of a folder of latents.
-fn files(place: &Place, folder: &str) -> Vec<(String, Vec<u8>)> {
-    let all = everything(&place.path(folder)).into_iter();
-    let file = |(path, bytes): (PathBuf, Option<Vec<u8>>)| {
-        (path.file_name().unwrap().to_str().unwrap().into(), bytes.unwrap())
-    };
-    all.map(file).filter(|(name, _): &(String, _)| name != ".lock").collect()
 }
 
 #[test]
@@ -100,69 +99,69 @@ fn parts_of_latents_are_the_latents() {
     for number in 6..11 {
         encode::picture(number).save(place.path(format!("photos/dogs/{number}.png"))).unwrap();
     }
-    // Eleven images, of which one is broken, in files of two.
-    fs::write(place.path("photos/cats/1b.png"), "broken").unwrap();
+    // Eleven images in files of two, and all images of the first two files broken, and one besides.
+    for name in ["0a", "0b", "0c", "0d", "1b"] {
+        fs::write(place.path(format!("photos/cats/{name}.png")), "broken").unwrap();
+    }
     let call = |to: &'static str, more: &[&'static str]| {
-        [&["encode", "photos", "--to", to, "--shard-size", "2", "--on-broken", "skip", "--flip"], &encode::SD[..], more]
-            .concat()
+        let encode = ["encode", "photos", "--to", to, "--shard-size", "2", "--on-broken", "skip", "--flip"];
+        [&encode[..], &encode::SD[..], more].concat()
     };
-    for shard in ["3/3", "1/3"] {
+    place.run(&call("parts", &["--shard", "3/4"]));
+    for (more, words) in [
+        (&["--shard", "1/3"][..], "hold part 3/4, which does not go with 1/3"),
+        (&["--shard", "1/4", "--precision", "f16"], "hold part 3/4 with another `precision`"),
+        (&[], "lack parts that are to be encoded yet, with --shard 1/4, 2/4, 4/4"),
+    ] {
+        place.refuse(&call("parts", more), &[words]);
+    }
+    for shard in ["2/4", "1/4", "4/4"] {
         place.run(&call("parts", &["--shard", shard]));
     }
-    place.refuse(&call("parts", &[]), &["lack parts that are to be encoded yet, with --shard 2/3"]);
-    place.refuse(&call("parts", &["--shard", "9/9"]), &["6 files of 2 (--shard-size), which is how many parts"]);
-    assert!(place.run(&call("parts", &["--shard", "2/3"])).contains("latents of 4 x 8 x 8"));
+    place.refuse(&call("parts", &["--precision", "f16"]), &["hold part 1/4 with another `precision`"]);
+    let lost = place.path("parts/part-00003-of-00004/shard-00000.safetensors");
+    fs::rename(&lost, place.path("lost")).unwrap();
+    place.refuse(&call("parts", &[]), &["lack part-00003-of-00004/shard-00000.safetensors", "make it again"]);
+    fs::rename(place.path("lost"), &lost).unwrap();
     let told = place.told(&call("parts", &[]));
-    assert!(told.contains("3 parts are one folder now"), "{told}");
+    assert!(told.contains("parts holds 4 of 4 parts"), "{told}");
 
     place.run(&call("whole", &[]));
     let read = |folder: &str| latents_of(&place.path(folder));
     assert_eq!(read("parts"), read("whole"));
-    // What is joined is a folder as any other: nothing is left of the parts, and it can grow.
-    assert!(files(&place, "parts").iter().all(|(name, _)| name == "manifest.json" || name.starts_with("shard-")));
+    // It is a folder as any other, which can grow; and a part that is made again is there.
     encode::picture(12).save(place.path("photos/dogs/12.png")).unwrap();
     assert!(place.run(&call("parts", &[])).contains("1 of them new"));
-    place.refuse(&call("parts", &["--shard", "1/2"]), &["is finished", "without --shard"]);
+    assert_eq!(read("parts").len(), read("whole").len() + 1);
+    place.refuse(&call("whole", &["--shard", "1/2"]), &["are finished", "without --shard"]);
+    fs::remove_file(place.path("photos/dogs/12.png")).unwrap();
+    assert!(place.run(&call("parts", &["--shard", "3/4"])).contains("none of them new"));
 }
 
-/// Two devices encode what one does, byte for byte.
+/// A folder that was begun without parts is not divided, and parts are not joined over it.
+#[test]
+fn parts_and_a_whole_keep_apart() {
+    let place = encode::place();
+    let call = |more: &[&'static str]| {
+        [&["encode", "photos", "--to", "latents", "--shard-size", "2"], &encode::SD[..], more].concat()
+    };
+    place.run(&call(&[]));
+    fs::rename(place.path("latents/manifest.json"), place.path("latents/partial.json")).unwrap();
+    place.refuse(&call(&["--shard", "1/2"]), &["were begun without --shard"]);
+    fs::create_dir(place.path("latents/part-00001-of-00002")).unwrap();
+    place.refuse(&call(&[]), &["were begun without --shard, and hold part 1/2"]);
+}
+
+/// Three devices encode what one does, byte for byte.
 #[test]
 fn several_devices_encode_the_same_bytes() {
     let place = encode::place();
-    for (to, device) in [("one", "flex"), ("two", "flex,flex,flex")] {
+    for (to, device) in [("one", "flex"), ("three", "flex,flex,flex")] {
         encode::encode(&place, "photos", to, &["--device", device, "--batch", "1", "--flip"]);
     }
-    assert_eq!(files(&place, "one"), files(&place, "two"));
-}
-
-/// Interrupted between any two of its steps, joining goes on where it was.
-#[test]
-fn joining_survives_interruptions() {
-    let place = encode::place();
-    let call = |shard| {
-        [&["encode", "photos", "--to", "parts", "--shard-size", "2", "--shard", shard], &encode::SD[..]].concat()
+    let files = |folder| {
+        let all = everything(&place.path(folder)).into_iter();
+        all.map(|(path, bytes)| (path.file_name().unwrap().to_owned(), bytes)).collect::<Vec<_>>()
     };
-    for shard in ["1/2", "2/2"] {
-        place.run(&call(shard));
-    }
-    place.run(&[&["encode", "photos", "--to", "whole", "--shard-size", "2"], &encode::SD[..]].concat());
-    let (parts, whole) = (place.path("parts"), files(&place, "whole"));
-    let first = parts.join("part-00001-of-00002");
-    fs::rename(first.join("shard-00000.safetensors"), parts.join("shard-00000.safetensors")).unwrap();
-    assert_eq!(mixflow::data::latents::join_parts(&parts).unwrap(), 2);
-    assert_eq!(files(&place, "parts"), whole);
-    assert_eq!(mixflow::data::latents::join_parts(&parts).unwrap(), 0);
-
-    // The manifest was written, one part is left; and one that is of something else.
-    for shard in ["1/2", "2/2"] {
-        place.run(
-            &[&["encode", "photos", "--to", "again", "--shard-size", "2", "--shard", shard], &encode::SD[..]].concat(),
-        );
-    }
-    fs::rename(place.path("again/part-00002-of-00002"), parts.join("part-00002-of-00002")).unwrap();
-    assert_eq!(mixflow::data::latents::join_parts(&parts).unwrap(), 1);
-    assert_eq!(files(&place, "parts"), whole);
-    fs::create_dir(parts.join("part-00002-of-00002")).unwrap();
-    let error = mixflow::data::latents::join_parts(&parts).unwrap_err().to_string();
-    assert!(error.contains("no part of them"), "{error}");
+    assert_eq!(files("one"), files("three"));
 }

@@ -1,77 +1,104 @@
-//! Latents that several processes made, each of a part of the images, as one folder.
+//! Latents that several processes make, each of a part of the images, as one folder.
 
 use std::fs;
 use std::path::Path;
 
-use super::manifest::{MANIFEST, Manifest, ShardEntry, shard_name};
+use super::manifest::{Contents, MANIFEST, Manifest, ShardEntry};
+use super::write::PARTIAL;
 use crate::files::write_atomic;
 use crate::{Error, Shard, data};
 
-/// Makes one folder of latents of its parts, which are finished folders in it, named by [`Shard::name`]; returns how many
-/// there were, which is 0 in every other folder. Shards are moved, and none is read; after an interruption the same call
-/// goes on.
+/// Refuses a part that would not fit into a folder of latents: one of a finished folder that has no such part, of a folder that
+/// another process fills alone, of another division than the parts that are there, or of other contents.
 ///
 /// # Errors
-/// Names the parts that are not there or not finished; if parts have other contents than others, and if the file system
-/// refuses.
-pub fn join_parts(folder: &Path) -> Result<usize, Error> {
-    let fault = |reason: String| data::Error::Latents { path: folder.into(), reason };
-    let there = parts(folder)?;
-    let Some(last) = there.last() else { return Ok(0) };
-    let shards = Shard::all(last.of()).map_err(|invalid| fault(invalid.to_string()))?;
-    if let Some(whole) = Manifest::read(&folder.join(MANIFEST))? {
-        return finish(folder, &whole, &there);
+/// Says which, with both values.
+pub fn check_part(folder: &Path, shard: Shard, contents: &Contents) -> Result<(), Error> {
+    let read = |folder: &Path, name| Manifest::read(&folder.join(name));
+    let own = folder.join(shard.name());
+    if read(folder, MANIFEST)?.is_some() && read(&own, MANIFEST)?.is_none() {
+        return Err(fault(folder, "are finished: new images are added to them without --shard".into()));
     }
+    if read(folder, PARTIAL)?.is_some_and(|begun| !is_joined(&begun)) {
+        return Err(fault(folder, "were begun without --shard: go on without it, or choose another folder".into()));
+    }
+    for other in parts(folder)? {
+        let there = folder.join(other.name());
+        // One that has written nothing yet says nothing.
+        let Some(begun) = read(&there, MANIFEST)?.or(read(&there, PARTIAL)?) else { continue };
+        if other.of() != shard.of() {
+            return Err(fault(
+                folder,
+                format!("hold part {other}, which does not go with {shard}: remove it, or divide alike"),
+            ));
+        }
+        if let Some(difference) = begun.contents.difference(contents) {
+            return Err(fault(folder, format!("hold part {other} with {difference}; use the same settings for all")));
+        }
+    }
+    Ok(())
+}
+
+/// Begins one folder of latents with all of its parts, which are finished folders in it, named by [`Shard::name`]; returns how
+/// many there are, which is 0 in every other folder and where it is begun already. A [`Writer`](super::Writer) goes on from
+/// there. Files stay where they are, and nothing is moved.
+///
+/// # Errors
+/// Names the parts that are not there or not finished; if one has other contents, or lacks a file, and if the file system
+/// refuses.
+pub fn join_parts(folder: &Path, contents: &Contents) -> Result<usize, Error> {
+    let there = parts(folder)?;
+    let (Some(first), Some(last)) = (there.first(), there.last()) else { return Ok(0) };
+    if first.of() != last.of() {
+        return Err(fault(folder, format!("hold parts of several divisions, {first} and {last}: remove those of one")));
+    }
+    if Manifest::read(&folder.join(MANIFEST))?.is_some() {
+        return Ok(0);
+    }
+    match Manifest::read(&folder.join(PARTIAL))? {
+        Some(begun) if is_joined(&begun) => return Ok(0),
+        Some(_) => {
+            let reason = format!("were begun without --shard, and hold part {last}: remove one of them");
+            return Err(fault(folder, reason));
+        }
+        None => {}
+    }
+    let shards = Shard::all(last.of()).map_err(|invalid| fault(folder, invalid.to_string()))?;
     let found = shards.iter().map(|shard| Manifest::read(&folder.join(shard.name()).join(MANIFEST)));
     let found = found.collect::<Result<Vec<_>, _>>()?;
     let missing = shards.iter().zip(&found).filter(|(_, manifest)| manifest.is_none());
     let missing: Vec<String> = missing.map(|(shard, _)| shard.to_string()).collect();
     if !missing.is_empty() {
         let names = missing.join(", ");
-        return Err(fault(format!("lack parts that are to be encoded yet, with --shard {names}")).into());
+        return Err(fault(folder, format!("lack parts that are to be encoded yet, with --shard {names}")));
     }
-    let manifests: Vec<Manifest> = found.into_iter().flatten().collect();
-    let mut whole = Manifest::new(manifests[0].contents.clone());
-    for (shard, manifest) in shards.iter().zip(&manifests) {
-        if let Some(difference) = whole.contents.difference(&manifest.contents) {
-            return Err(fault(format!("have parts that do not fit: {shard} has {difference}")).into());
+    let mut whole = Manifest::new(contents.clone());
+    for (shard, manifest) in shards.iter().zip(found.into_iter().flatten()) {
+        if let Some(difference) = manifest.contents.difference(contents) {
+            return Err(fault(folder, format!("hold part {shard} with {difference}; use the same settings for all")));
         }
         whole.read += manifest.read;
-        whole.broken.extend(manifest.broken.iter().cloned());
-    }
-    let entries = shards.iter().zip(manifests).flat_map(|(shard, manifest)| {
-        manifest.shards.into_iter().map(|entry| (folder.join(shard.name()).join(&entry.file), entry))
-    });
-    for (number, (from, entry)) in entries.enumerate() {
-        let to = folder.join(shard_name(number));
-        let size = |path: &Path| fs::metadata(path).map(|found| found.len()).ok();
-        match (size(&from), size(&to)) {
-            (Some(_), _) => fs::rename(&from, &to).map_err(Error::io("move", &from))?,
-            // Moved before an interruption.
-            (None, Some(bytes)) if bytes == entry.bytes => {}
-            (None, _) => return Err(fault(format!("are damaged: {} is gone", from.display())).into()),
+        for entry in manifest.shards {
+            let file = format!("{}/{}", shard.name(), entry.file);
+            let bytes = fs::metadata(folder.join(&file)).map(|found| found.len());
+            if bytes.is_ok_and(|bytes| bytes == entry.bytes) {
+                whole.shards.push(ShardEntry { file, ..entry });
+            } else {
+                let part = shard.name();
+                return Err(fault(folder, format!("lack {file}, or it is damaged: remove {part} and make it again")));
+            }
         }
-        whole.shards.push(ShardEntry { file: shard_name(number), ..entry });
     }
-    write_atomic(&folder.join(MANIFEST), &whole.to_json())?;
-    finish(folder, &whole, &shards)
-}
-
-/// Removes what is left of parts that were joined.
-fn finish(folder: &Path, whole: &Manifest, shards: &[Shard]) -> Result<usize, Error> {
-    for shard in shards {
-        let part = folder.join(shard.name());
-        let joined = |entry: &ShardEntry| whole.shards.iter().any(|own| own.sha256 == entry.sha256);
-        if !Manifest::read(&part.join(MANIFEST))?.is_some_and(|manifest| manifest.shards.iter().all(joined)) {
-            let reason = format!("are finished, but {} is no part of them: move it elsewhere", part.display());
-            return Err(data::Error::Latents { path: folder.into(), reason }.into());
-        }
-        fs::remove_dir_all(&part).map_err(Error::io("remove", &part))?;
-    }
+    write_atomic(&folder.join(PARTIAL), &whole.to_json())?;
     Ok(shards.len())
 }
 
-/// The parts that have folders, all of one division.
+/// Whether a folder was begun with parts.
+fn is_joined(begun: &Manifest) -> bool {
+    begun.shards.iter().any(|entry| entry.file.contains('/'))
+}
+
+/// The parts that have folders.
 fn parts(folder: &Path) -> Result<Vec<Shard>, Error> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
@@ -81,11 +108,9 @@ fn parts(folder: &Path) -> Result<Vec<Shard>, Error> {
     let names = entries.flatten().filter(|entry| entry.path().is_dir()).map(|entry| entry.file_name());
     let mut found: Vec<Shard> = names.filter_map(|name| Shard::named(name.to_str()?)).collect();
     found.sort_by_key(|shard| (shard.of(), shard.number()));
-    if let [first, .., last] = found[..]
-        && first.of() != last.of()
-    {
-        let reason = format!("hold parts of several divisions, {first} and {last}: remove those of one");
-        return Err(data::Error::Latents { path: folder.into(), reason }.into());
-    }
     Ok(found)
+}
+
+fn fault(folder: &Path, reason: String) -> Error {
+    data::Error::Latents { path: folder.into(), reason }.into()
 }

@@ -8,6 +8,7 @@ use mixflow_backbones::json::explain;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::Shard;
 use crate::data::Error;
 use crate::files::digest;
 use crate::numbers::thousands;
@@ -128,7 +129,7 @@ impl fmt::Display for Manifest {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ShardEntry {
-    /// The name of its file.
+    /// The name of its file, behind that of its part and a `/` where it was made in one.
     pub file: String,
     /// How many it holds.
     pub examples: usize,
@@ -271,7 +272,10 @@ impl Manifest {
         for (number, shard) in self.shards.iter().enumerate() {
             let ShardEntry { file, examples, .. } = shard;
             let full = self.contents.shard_examples;
-            if *file != shard_name(number) {
+            let own = file.split_once('/').map_or(*file == shard_name(number), |(part, name)| {
+                Shard::named(part).is_some() && is_shard_name(name)
+            });
+            if !own {
                 return Err(format!("call shard {number} `{file}`; expected `{}`", shard_name(number)));
             }
             if !(1..=full).contains(examples) {
@@ -300,4 +304,9 @@ impl Manifest {
 /// The file of a shard.
 pub(super) fn shard_name(number: usize) -> String {
     format!("shard-{number:05}.safetensors")
+}
+
+fn is_shard_name(name: &str) -> bool {
+    let number = name.strip_prefix("shard-").and_then(|rest| rest.strip_suffix(".safetensors"));
+    number.and_then(|number| number.parse().ok()).is_some_and(|number| name == shard_name(number))
 }

@@ -14,7 +14,7 @@ use crate::files::{write_atomic, write_atomic_with};
 use crate::{Error, data};
 
 /// The manifest of a folder that is not finished.
-const PARTIAL: &str = "partial.json";
+pub(super) const PARTIAL: &str = "partial.json";
 
 /// What an encoder makes of a batch of `n` images; rows one after the other.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +52,8 @@ pub struct Writer {
     entries: Vec<SourceEntry>,
     /// Broken samples since the last whole shard.
     broken: Vec<String>,
+    /// Whether it may finish without examples.
+    may_be_empty: bool,
 }
 
 impl Writer {
@@ -90,7 +92,13 @@ impl Writer {
             }
         }
         let rows = Rows::new(&manifest.contents);
-        Ok(Self { folder: path.into(), rows, manifest, entries: Vec::new(), broken: Vec::new() })
+        Ok(Self { folder: path.into(), rows, manifest, entries: vec![], broken: vec![], may_be_empty: false })
+    }
+
+    /// The same of a part, whose images may all be broken.
+    #[must_use]
+    pub fn of_part(self) -> Self {
+        Self { may_be_empty: true, ..self }
     }
 
     /// Where it writes.
@@ -196,7 +204,7 @@ impl Writer {
         if !self.rows.classes.is_empty() {
             self.write_shard()?;
         }
-        if self.manifest.shards.is_empty() {
+        if self.manifest.shards.is_empty() && !self.may_be_empty {
             let reason = format!("would be empty: none of {} images could be read", self.read());
             return Err(data::Error::Latents { path: self.folder, reason }.into());
         }

@@ -18,7 +18,7 @@ impl<'a> PartOf<'a> {
     /// # Panics
     /// If the source has none there.
     pub fn new(source: &'a dyn Source, images: Range<u64>) -> Self {
-        assert!(!images.is_empty() && images.end <= source.len(), "images {images:?} of {}", source.len());
+        assert!(images.start <= images.end && images.end <= source.len(), "images {images:?} of {}", source.len());
         Self { source, images }
     }
 }
