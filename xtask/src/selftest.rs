@@ -13,6 +13,9 @@ use crate::text;
 
 #[derive(Args)]
 pub(crate) struct Selftest {
+    /// Compare the arithmetic and the networks alone whose names begin so, such as mmdit [default: all]
+    #[arg(value_name = "NETWORK")]
+    network: Option<String>,
     #[command(flatten)]
     device: DeviceArgument,
 }
@@ -33,8 +36,18 @@ impl Selftest {
             findings.push(finding);
         };
         let mut test = selftest::Selftest::new(device, &mut tell);
+        if let Some(network) = &self.network {
+            test = test.only(network);
+        }
         test.networks();
         text::selftest(&mut test);
+        let known = |finding: &Finding| finding.subject != "device";
+        if let Some(network) = self.network.filter(|_| !findings.iter().any(known)) {
+            return Err(format!(
+                "{network}: expected the beginning of a network's name, as they are listed without one"
+            )
+            .into());
+        }
 
         let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
         let (failed, rounded) = (count(Verdict::Fails), count(Verdict::Tf32));
