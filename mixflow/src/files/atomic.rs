@@ -1,6 +1,7 @@
 //! Files that are whole or absent.
 
 use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,7 @@ pub fn write_atomic(path: &Path, contents: &[u8]) -> Result<(), Error> {
 /// As [`write_atomic`], for contents that are written piece by piece.
 pub(crate) fn write_atomic_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), Error> {
     let temporary = temporary_name(path).map_err(Error::io("write", path))?;
-    let written = File::create(&temporary).and_then(|mut file| {
+    let written = File::create_new(&temporary).and_then(|mut file| {
         write(&mut file)?;
         file.sync_all()
     });
@@ -35,11 +36,12 @@ pub(crate) fn write_atomic_with(path: &Path, write: impl FnOnce(&mut File) -> io
     result.map_err(Error::io("write", path))
 }
 
-/// A hidden sibling of `path`, different for every process.
+/// A hidden sibling of `path`, different every time: processes in containers may have one number, and write to one folder.
 fn temporary_name(path: &Path) -> io::Result<PathBuf> {
     let no_file = || io::Error::new(io::ErrorKind::InvalidInput, "expected the path of a file");
     let name = path.file_name().ok_or_else(no_file)?;
-    Ok(path.with_file_name(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id())))
+    let random = RandomState::new().hash_one(std::process::id());
+    Ok(path.with_file_name(format!(".{}.{random:016x}.tmp", name.to_string_lossy())))
 }
 
 fn directory(path: &Path) -> Option<&Path> {
@@ -60,6 +62,13 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), contents);
         }
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn no_two_writers_share_a_temporary_name() {
+        let names: std::collections::HashSet<_> = (0..100).map(|_| temporary_name(Path::new("a/b")).unwrap()).collect();
+        assert_eq!(names.len(), 100);
+        assert!(names.iter().all(|name| name.to_str().unwrap().starts_with("a/.b.")));
     }
 
     #[test]

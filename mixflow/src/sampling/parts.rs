@@ -1,5 +1,6 @@
 //! Parts of images, written as they are made, and read again.
 
+use std::fs;
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
@@ -65,8 +66,22 @@ impl Parts {
         });
         match fault {
             Some(fault) => Err(fault),
-            None if self.has(shard) => Ok(()),
+            None if self.has(shard) => {
+                self.remove_leftovers(shard);
+                Ok(())
+            }
             None => written,
+        }
+    }
+
+    /// Removes what processes that were killed have left of a part that is there. One that still makes it finds it made.
+    fn remove_leftovers(&self, shard: Shard) {
+        let start = format!(".{}.npz.", shard.name());
+        let entries = fs::read_dir(self.folder()).into_iter().flatten().flatten();
+        let leftover = |name: &str| name.starts_with(&start) && name.ends_with(".tmp");
+        for entry in entries.filter(|entry| entry.file_name().to_str().is_some_and(leftover)) {
+            // Nobody reads them.
+            let _ = fs::remove_file(entry.path());
         }
     }
 
@@ -121,8 +136,6 @@ fn evaluations(file: &Path) -> Result<usize, Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use serde_json::json;
 
     use super::*;
@@ -182,11 +195,13 @@ mod tests {
         fs::copy(&first, &second).unwrap();
         let error = ImageSource::open(folder.path()).unwrap_err().to_string();
         assert!(error.contains("is part 1 by what it says itself"), "{error}");
-        // One that is cut off is not there.
+        // One that is cut off is not there; what a killed process left goes when it is.
+        fs::write(folder.path().join(".part-00002-of-00003.npz.12.tmp"), "half").unwrap();
         fs::write(&second, &fs::read(&first).unwrap()[..500]).unwrap();
         assert!(!parts.has(Shard::new(2, 3).unwrap()) && parts.has(Shard::new(1, 3).unwrap()));
         write(&parts, 2);
         assert_eq!(ImageSource::open(folder.path()).unwrap().count(), 7);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 3);
         // One of other images, which came from elsewhere.
         let elsewhere = tempfile::tempdir().unwrap();
         let mut other = config(PartValues::Bytes);
