@@ -55,7 +55,8 @@ fn connected() -> MutexGuard<'static, Vec<Connected>> {
 }
 
 /// Serves devices, all of one kind, to whoever knows the secret, until the process is asked to end. A client that is gone takes
-/// its tensors with it.
+/// its tensors with it, but for those that another machine was still to fetch. Nothing is encrypted, and who reaches the address
+/// can keep the machine busy without the secret: the caller chooses the address with that in mind.
 ///
 /// # Errors
 /// [`Error::Device`] without a secret, and where the system refuses.
@@ -121,7 +122,31 @@ pub(super) fn several(addresses: &str) -> Result<Vec<Device>, String> {
             .map_err(|reason| if addresses.contains(',') { format!("{address}: {reason}") } else { reason })?;
         found.push((address, devices));
     }
+    check_pairs(&found)?;
     Ok(found.into_iter().flat_map(|(_, devices)| devices).collect())
+}
+
+/// Moves a number from each machine to each other one. They fetch from each other at the addresses that are used here, and one
+/// that waits since an earlier training for a machine that was gone waits for ever.
+fn check_pairs(machines: &[(&str, Vec<Device>)]) -> Result<(), String> {
+    let firsts: Vec<_> = machines.iter().filter_map(|(address, devices)| Some((*address, devices.first()?))).collect();
+    for (from, source) in &firsts {
+        for (to, target) in firsts.iter().filter(|(to, _)| to != from) {
+            let (sender, moved) = channel();
+            let (source, target) = ((*source).clone(), (*target).clone());
+            thread::spawn(move || {
+                let number = Tensor::<1>::from_data([1.0f32], &source).to_device(&target).try_into_data();
+                // Nobody waits for one that comes late.
+                let _ = sender.send(number.is_ok());
+            });
+            if moved.recv_timeout(2 * ANSWER) != Ok(true) {
+                return Err(format!(
+                    "{to} fetches nothing from {from}: it must reach it at this address; else start `serve` on both anew"
+                ));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What is known of a machine that lives on.
@@ -142,8 +167,8 @@ pub(super) fn failed(devices: &[Device]) -> Option<(usize, String)> {
     devices.iter().find_map(|device| find(device, |_| ()))?;
     thread::sleep(2 * BEAT);
     let ended = |device| find(device, |known| known.ended).flatten();
-    let (place, _) = devices.iter().enumerate().find(|(_, device)| ended(device).is_some())?;
-    Some((place, ENDED.into()))
+    let ended = devices.iter().enumerate().filter_map(|(place, device)| Some((ended(device)?, place)));
+    ended.min().map(|(_, place)| (place, ENDED.into()))
 }
 
 fn find<T>(device: &Device, tell: impl FnOnce(&Connected) -> T) -> Option<T> {
@@ -166,6 +191,8 @@ impl Connected {
 /// # Errors
 /// [`Error::Device`] with the machine; also where the work panics, as Burn does, since a machine is gone.
 pub fn watched<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
+    // What ended before, this work does not wait for.
+    connected().retain(|known| known.ended.is_none());
     let (sender, result) = channel();
     // As much stack as a main thread has.
     let thread = thread::Builder::new().stack_size(8 << 20).spawn(move || {

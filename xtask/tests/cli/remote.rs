@@ -197,15 +197,23 @@ impl Objective<Network> for Faulty {
 #[test]
 fn a_computation_that_fails_on_a_machine_ends_the_run() {
     let (place, machines) = (place(8), [Machine::new(), Machine::new()]);
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "remote::child", "--ignored"]).current_dir(place.path("")).envs(SECRET);
+    let names = devices(&[&machines[0], &machines[1]]);
+    let mut child = Command::new(std::env::current_exe().unwrap());
+    child.args(["--exact", "remote::child", "--ignored"]).current_dir(place.path("")).envs(SECRET);
     let start = Instant::now();
-    let output = command.env("DEVICES", devices(&[&machines[0], &machines[1]])).output().unwrap();
+    let output = child.env("DEVICES", &names).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
     let told = fs::read_to_string(place.path("told")).unwrap();
     let sentence = format!("remote:{}: its machine ended the connection", machines[1].address);
     assert!(told.starts_with(&sentence), "{told}");
     assert!(start.elapsed() < Duration::from_secs(25), "{:?}", start.elapsed());
+
+    // The first one goes on waiting for it and would fetch nothing else: a next training says so, instead of waiting, too.
+    let again = ["train", "tiny.json", "--out", "again", "--device", &names];
+    let told = fault(command(&place, &again).spawn().unwrap().wait_with_output().unwrap());
+    let [first, second] = machines.each_ref().map(|machine| &machine.address);
+    assert!(told.contains(&format!("{first} fetches nothing from {second}")), "{told}");
+    assert!(told.contains("start `serve` on both anew"), "{told}");
 }
 
 #[test]
