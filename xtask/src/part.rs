@@ -30,7 +30,9 @@ pub(crate) fn draw<N: Kind>(
     let count = images.end.saturating_sub(images.start);
     if count == 0 {
         let all = labels.len();
-        say(format_args!("part {shard} has no images: {all} in batches of {batch} (sampling.batch) are fewer parts"))?;
+        say(format_args!(
+            "part {shard} has no images: all {all} are in fewer batches than parts (sampling.batch={batch})"
+        ))?;
         return Ok(ExitCode::SUCCESS);
     }
     if parts.has(shard) {

@@ -138,28 +138,43 @@ impl Export {
     }
 
     fn write_npz(&self, count: usize, batches: impl Iterator<Item = Result<Images, Error>>) -> Result<(), Error> {
-        let mut fault = None;
-        let written = write_atomic_with(&self.path, |file| {
-            let mut archive = NpzWriter::new(BufWriter::new(file));
+        write_archive(&self.path, batches, |archive, batches| {
             let mut begun = false;
-            for batch in batches {
-                let images = match batch {
-                    Ok(images) => images,
-                    Err(error) => {
-                        fault = Some(error);
-                        return Err(io::Error::other("there are no more images"));
-                    }
-                };
+            for images in batches {
+                let images = images?;
                 let [_, channels, height, width] = images.shape;
                 if !std::mem::replace(&mut begun, true) {
                     archive.array("arr_0", ElementType::U8, &[count, height, width, channels])?;
                 }
                 archive.write(&images.bytes())?;
             }
-            archive.finish()?.flush()
-        });
-        fault.map_or(written, Err)
+            Ok(())
+        })
     }
+}
+
+/// Writes an archive of batches, which is whole or not there, in the memory of one.
+///
+/// # Errors
+/// The first of `batches`, and if the file system refuses.
+pub(super) fn write_archive(
+    path: &Path,
+    batches: impl Iterator<Item = Result<Images, Error>>,
+    write: impl FnOnce(&mut NpzWriter<BufWriter<&mut File>>, &mut dyn Iterator<Item = io::Result<Images>>) -> io::Result<()>,
+) -> Result<(), Error> {
+    let mut fault = None;
+    let written = write_atomic_with(path, |file| {
+        let mut archive = NpzWriter::new(BufWriter::new(file));
+        let mut batches = batches.map(|images| {
+            images.map_err(|error| {
+                fault = Some(error);
+                io::Error::other("there are no more images")
+            })
+        });
+        write(&mut archive, &mut batches)?;
+        archive.finish()?.flush()
+    });
+    fault.map_or(written, Err)
 }
 
 impl Images {

@@ -1,12 +1,12 @@
 //! Parts of images, written as they are made, and read again.
 
 use std::fs;
-use std::io::{self, BufWriter, Write};
 use std::path::Path;
 
-use crate::files::npz::{Array, ElementType, Npz, NpzWriter};
-use crate::files::{LABEL, PartValues, Parts, write_atomic_with};
+use crate::files::npz::{Array, ElementType, Npz};
+use crate::files::{LABEL, PartValues, Parts};
 use crate::sampling::Images;
+use crate::sampling::export::write_archive;
 use crate::{Error, Shard, check_memory};
 
 /// The array of images as they are.
@@ -26,52 +26,36 @@ impl Parts {
     pub fn write(&self, shard: Shard, batches: impl Iterator<Item = Result<Images, Error>>) -> Result<(), Error> {
         let images = self.images_of(shard);
         let (count, values) = ((images.end - images.start) as usize, self.config().values);
-        let (mut fault, mut evaluations, mut begun) = (None, 0, false);
-        let written = write_atomic_with(&self.file(shard), |file| {
-            let mut archive = NpzWriter::new(BufWriter::new(file));
+        let (mut evaluations, mut begun, mut failed) = (0, false, false);
+        let batches = batches.inspect(|images| failed |= images.is_err());
+        let written = write_archive(&self.file(shard), batches, |archive, batches| {
             let label = self.label(shard);
             archive.array(LABEL, ElementType::U8, &[label.len()])?;
             archive.write(&label)?;
-            for batch in batches {
-                let images = match batch {
-                    Ok(images) => images,
-                    Err(error) => {
-                        fault = Some(error);
-                        return Err(io::Error::other("there are no more images"));
-                    }
-                };
+            for images in batches {
+                let images = images?;
                 evaluations = images.evaluations.max(evaluations);
                 let [_, channels, height, width] = images.shape;
-                if !std::mem::replace(&mut begun, true) {
-                    match values {
-                        PartValues::Bytes => {
-                            archive.array("arr_0", ElementType::U8, &[count, height, width, channels])?
-                        }
-                        PartValues::F32 => {
-                            archive.array(IMAGES, ElementType::F32, &[count, channels, height, width])?
-                        }
-                    }
-                }
-                match values {
-                    PartValues::Bytes => archive.write(&images.bytes())?,
+                let (name, kind, shape, bytes) = match values {
+                    PartValues::Bytes => ("arr_0", ElementType::U8, [count, height, width, channels], images.bytes()),
                     PartValues::F32 => {
-                        let bytes: Vec<u8> = images.pixels.iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
-                        archive.write(&bytes)?;
+                        let bytes = images.pixels.iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
+                        (IMAGES, ElementType::F32, [count, channels, height, width], bytes)
                     }
+                };
+                if !std::mem::replace(&mut begun, true) {
+                    archive.array(name, kind, &shape)?;
                 }
+                archive.write(&bytes)?;
             }
             archive.array(EVALUATIONS, ElementType::I64, &[1])?;
-            archive.write(&(evaluations as i64).to_le_bytes())?;
-            archive.finish()?.flush()
+            archive.write(&(evaluations as i64).to_le_bytes())
         });
-        match fault {
-            Some(fault) => Err(fault),
-            None if self.has(shard) => {
-                self.remove_leftovers(shard);
-                Ok(())
-            }
-            None => written,
+        if failed || !self.has(shard) {
+            return written;
         }
+        self.remove_leftovers(shard);
+        Ok(())
     }
 
     /// Removes what processes that were killed have left of a part that is there. One that still makes it finds it made.
