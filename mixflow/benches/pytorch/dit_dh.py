@@ -2,12 +2,14 @@
 
 usage: python dit_dh.py dit-dh-train|dit-dh-sample STEPS [THREADS]
 """
-import copy, json, math, os, resource, sys, time
+import math, os, sys
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # kinder to PyTorch on shared machines
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from steps import measure
 
 SIDE, CHANNELS, CLASSES, BATCH = 16, 768, 1000, 4
 ENCODER, HEAD = dict(width=256, depth=4, heads=4, hidden=682), dict(width=512, depth=2, heads=8, hidden=1365)
@@ -92,32 +94,15 @@ def main():
     case, steps = sys.argv[1], int(sys.argv[2])
     torch.set_num_threads(int(sys.argv[3]) if len(sys.argv) > 3 else 2)
     torch.manual_seed(0)
-    model, mode = DiTDH(), case.rsplit("-", 1)[1]
+    model = DiTDH()
     data, labels = torch.randn(BATCH, CHANNELS, SIDE, SIDE), torch.ones(BATCH, dtype=torch.long)
-    times = []
-    if mode == "train":
-        average = copy.deepcopy(model).requires_grad_(False)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0)
-    for _ in range(steps):
-        start = time.perf_counter()
-        if mode == "train":
-            t, noise = torch.rand(BATCH), torch.randn_like(data)
-            s = t[:, None, None, None]
-            loss = ((model((1 - s) * data + s * noise, t, labels) - (noise - data)) ** 2).mean()
-            loss.item()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            with torch.no_grad():
-                for ema, p in zip(average.parameters(), model.parameters()):
-                    ema.mul_(0.9999).add_(p, alpha=1e-4)
-        else:
-            with torch.no_grad():
-                model(data, torch.full((BATCH,), 0.5), labels)
-        times.append(time.perf_counter() - start)
-    times = sorted(times[1:])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"case": case, "seconds": times[len(times) // 2], "batch": BATCH, "peak_bytes": peak}))
+
+    def loss():
+        t, noise = torch.rand(BATCH), torch.randn_like(data)
+        s = t[:, None, None, None]
+        return ((model((1 - s) * data + s * noise, t, labels) - (noise - data)) ** 2).mean()
+
+    measure(case, steps, model, BATCH, loss, lambda: model(data, torch.full((BATCH,), 0.5), labels))
 
 
 if __name__ == "__main__":

@@ -2,12 +2,14 @@
 
 usage: python sit.py tiny-train|tiny-sample|small-train|small-sample|repa-train STEPS [THREADS]
 """
-import copy, json, math, os, resource, sys, time
+import math, os, sys
 
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # kinder to PyTorch on shared machines
 import torch
 from torch import nn
 from torch.nn import functional as F
+
+from steps import measure
 
 
 class Attention(nn.Module):
@@ -80,36 +82,19 @@ def main():
         "small": lambda: (SiT(32, 384, 12, 6, 1000), 8),
         "repa": lambda: (SiT(32, 384, 12, 6, 1000, sigma=False, projected=768), 8),
     }
-    network, mode = case.split("-")
-    model, batch = networks[network]()
+    model, batch = networks[case.split("-")[0]]()
     features = F.normalize(torch.rand(batch, 256, 768), dim=-1)
     data, labels = torch.randn(batch, 4, model.size, model.size), torch.ones(batch, dtype=torch.long)
-    times = []
-    if mode == "train":
-        average = copy.deepcopy(model).requires_grad_(False)
-        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4, weight_decay=0)
-    for _ in range(steps):
-        start = time.perf_counter()
-        if mode == "train":
-            t, noise = torch.rand(batch), torch.randn_like(data)
-            s = t[:, None, None, None]
-            loss = ((model(s * data + (1 - s) * noise, t, labels) - (data - noise)) ** 2).mean()
-            if model.projector:
-                loss = loss - 0.5 * (F.normalize(model.projection, dim=-1) * features).sum(-1).mean()
-            loss.item()
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            with torch.no_grad():
-                for ema, p in zip(average.parameters(), model.parameters()):
-                    ema.mul_(0.9999).add_(p, alpha=1e-4)
-        else:
-            with torch.no_grad():
-                model(data, torch.full((batch,), 0.5), labels)
-        times.append(time.perf_counter() - start)
-    times = sorted(times[1:])
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print(json.dumps({"case": case, "seconds": times[len(times) // 2], "batch": batch, "peak_bytes": peak}))
+
+    def loss():
+        t, noise = torch.rand(batch), torch.randn_like(data)
+        s = t[:, None, None, None]
+        found = ((model(s * data + (1 - s) * noise, t, labels) - (data - noise)) ** 2).mean()
+        if model.projector:
+            found = found - 0.5 * (F.normalize(model.projection, dim=-1) * features).sum(-1).mean()
+        return found
+
+    measure(case, steps, model, batch, loss, lambda: model(data, torch.full((batch,), 0.5), labels))
 
 
 if __name__ == "__main__":
