@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::latents::{Latents, PosteriorMode};
-use super::{Channels, Dataset, Digits, Error, Folder, OnBroken, Shapes, checked_size};
+use super::{Channels, Dataset, Digits, Emoji, Error, Folder, OnBroken, Shapes, checked_size};
 
 /// A data source and its options.
 ///
@@ -38,6 +38,21 @@ pub enum DataConfig {
         /// Chooses the scenes.
         #[serde(default)]
         seed: u64,
+    },
+    /// [`Emoji`]: 1,892 emoji, of which every group is a class, or every name.
+    Emoji {
+        /// Side in pixels, 1 to 4096; stored are 32.
+        #[serde(deserialize_with = "size")]
+        size: usize,
+        /// The groups to take, as [`Emoji::new`] knows them; none takes all nine.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        groups: Vec<String>,
+        /// Each name is a class, for networks that are told prompts.
+        #[serde(default)]
+        captions: bool,
+        /// Mirror every other example, at random.
+        #[serde(default)]
+        flip: bool,
     },
     /// [`Folder`]: a directory with one sub-directory of images per class.
     Folder {
@@ -92,6 +107,8 @@ impl DataConfig {
         Ok(match self {
             Self::Digits { size, channels } => Arc::new(Digits::new(*size, *channels)?),
             Self::Shapes { size, seed } => Arc::new(Shapes::new(*size, *seed)?),
+            Self::Emoji { size, groups, captions: false, .. } => Arc::new(Emoji::new(*size, groups)?),
+            Self::Emoji { size, groups, captions: true, .. } => Arc::new(Emoji::captioned(*size, groups)?),
             Self::Folder { path, size, on_broken, random_crop, .. } => {
                 let folder = Folder::open(path, *size, *on_broken)?;
                 Arc::new(match random_crop {
@@ -110,6 +127,7 @@ impl DataConfig {
         match self {
             Self::Digits { .. } => "handwritten digits",
             Self::Shapes { .. } => "coloured shapes",
+            Self::Emoji { .. } => "emoji",
             Self::Folder { .. } => "images of a folder",
             Self::Captions { .. } => "images with captions",
             Self::Latents { .. } => "latents of images",
@@ -121,7 +139,10 @@ impl DataConfig {
     pub fn flip(&self) -> bool {
         matches!(
             self,
-            Self::Folder { flip: true, .. } | Self::Captions { flip: true, .. } | Self::Latents { flip: true, .. }
+            Self::Emoji { flip: true, .. }
+                | Self::Folder { flip: true, .. }
+                | Self::Captions { flip: true, .. }
+                | Self::Latents { flip: true, .. }
         )
     }
 }
@@ -140,6 +161,10 @@ mod tests {
             (r#"{"kind":"digits","size":32}"#, DataConfig::Digits { size: 32, channels: Channels::One }),
             (r#"{"kind":"digits","size":8,"channels":3}"#, DataConfig::Digits { size: 8, channels: Channels::Three }),
             (r#"{"kind":"shapes","size":64}"#, DataConfig::Shapes { size: 64, seed: 0 }),
+            (
+                r#"{"kind":"emoji","size":32,"groups":["face"],"flip":true}"#,
+                DataConfig::Emoji { size: 32, groups: vec!["face".into()], captions: false, flip: true },
+            ),
             (
                 r#"{"kind":"folder","path":"cats","size":256,"on_broken":"skip","flip":true}"#,
                 DataConfig::Folder {

@@ -1,4 +1,4 @@
-//! Images with class labels: real digits, procedural shapes, a folder or stored latents, behind one interface.
+//! Images with class labels: real digits, procedural shapes, emoji, a folder or stored latents, behind one interface.
 //!
 //! A [`Dataset`] gives plain numbers. [`Loader`] turns it into batches whose content is a function of (seed, step,
 //! example) alone. Only [`LatentEncoder`] and [`Encoded`] know of networks. Image files are decoded as
@@ -8,6 +8,7 @@ mod captions;
 mod conditioner;
 mod config;
 mod digits;
+mod emoji;
 mod encoded;
 mod fingerprint;
 mod folder;
@@ -31,6 +32,7 @@ pub use crate::error::data::Error;
 pub use conditioner::{Classes, Conditioner, HostCondition, Unconditional, Unlabelled, check_labels};
 pub use config::DataConfig;
 pub use digits::{Channels, Digits};
+pub use emoji::Emoji;
 pub use encoded::{Encoded, learned};
 pub use fingerprint::{Fingerprint, check_same_data};
 pub use folder::{Folder, OnBroken};

@@ -15,6 +15,16 @@ pub enum Error {
         /// What was given.
         found: u64,
     },
+    /// A word names no group of emoji.
+    #[error("no emoji are in a group `{word}`{near}; groups are {known}, and their subgroups")]
+    UnknownGroup {
+        /// The word.
+        word: String,
+        /// The nearest known one, in words.
+        near: String,
+        /// The groups.
+        known: String,
+    },
     /// A file or directory cannot be read.
     #[error("cannot read `{}`; expected a directory with one sub-directory of images per class", path.display())]
     Read {
