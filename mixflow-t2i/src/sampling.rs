@@ -132,6 +132,7 @@ impl TextSampling {
             sampler: Sampler { solver, grid },
             guidance,
             guide: None,
+            correction: None,
             batch: 1,
             precision: Precision::F32,
         };

@@ -4,6 +4,7 @@ use burn::tensor::{Device, Tensor};
 use mixflow::data::{Classes, Conditioner};
 use mixflow::evaluation::{Generator, Visited, Weaker};
 use mixflow::recipe::{ObjectiveConfig, SamplingConfig};
+use mixflow::sampling::correction::{CorrectionConfig, ScheduleCorrector};
 use mixflow::sampling::solver::{Adaptive, Euler, EulerMaruyama, Heun, LastStep, Pair, SeededNoise, Solver};
 use mixflow::sampling::{Flow, Guidance};
 use mixflow_backbones::autoencoder::{KlAutoencoder, KlAutoencoderConfig};
@@ -112,9 +113,13 @@ fn generator<'a>(sit: &'a Sit, objective: &'a ObjectiveConfig, sampling: &'a Sam
         conditioner: &Classes(6),
         shape: [4, 4, 4],
         seed: 5,
-        lambda: 1.0,
         beside: &[],
     }
+}
+
+/// One factor on the velocity at all times.
+fn factor(lambda: f64) -> CorrectionConfig {
+    CorrectionConfig::ScheduleCorrector(ScheduleCorrector { a: lambda - 1.0, b: 0.0 })
 }
 
 const LABELS: [usize; 7] = [0, 1, 2, 3, 4, 5, 0];
@@ -225,8 +230,9 @@ fn a_seed_gives_the_same_images_by_generator_and_by_hand() {
         json!({ "kind": "stochastic-heun", "diffusion": diffusion }),
     ] {
         for lambda in [1.0, 1.05] {
-            let (objective, sampling) = (ObjectiveConfig::default(), sampling(&solver, 7));
-            let made = Generator { lambda, ..generator(&sit, &objective, &sampling) }.images(&LABELS, 3);
+            let (objective, mut sampling) = (ObjectiveConfig::default(), sampling(&solver, 7));
+            sampling.correction = Some(factor(lambda));
+            let made = generator(&sit, &objective, &sampling).images(&LABELS, 3);
             let made = made.expect("sampling succeeds");
 
             let flow = |labels| Flow::of(&Linear, Prediction::Velocity, &sit, labels);
@@ -254,8 +260,8 @@ fn a_scaled_network_is_guided_as_the_others_are() {
     let (objective, mut sampling) = (ObjectiveConfig::default(), sampling(&json!({ "kind": "karras-heun" }), 7));
     sampling.guidance = Some(Guidance::new(2.0).and_then(|guidance| guidance.within(0.25, 0.6)).expect("it is valid"));
     let images = |lambda| {
-        let generator = Generator { lambda, ..generator(&sit, &objective, &sampling) };
-        generator.images(&LABELS, 3).expect("sampling succeeds")
+        let sampling = SamplingConfig { correction: Some(factor(lambda)), ..sampling.clone() };
+        generator(&sit, &objective, &sampling).images(&LABELS, 3).expect("sampling succeeds")
     };
     // Seven evaluations of four steps, and four more in the two steps that begin at 0.25 and 0.5.
     assert_eq!([1.0, 1.5].map(|lambda| images(lambda).evaluations), [11, 11]);

@@ -129,6 +129,7 @@ impl Measuring {
             sampler: Some(serde_json::to_string(&recipe.sampling.sampler)?),
             evaluations: Some(evaluations),
             guidance,
+            correction: recipe.sampling.correction,
             guide: generator.guide.map(|guide| guide.weights.clone()),
             precision: Some(recipe.sampling.precision.to_string()),
             autoencoder: trained.autoencoder_weights()?,

@@ -222,7 +222,8 @@ fn inception_conditions(inception: &InceptionEvaluation, file: &str) -> Result<C
     if let Some(sampler) = &setting.sampler {
         let sampler: Sampler = serde_json::from_str(sampler)?;
         let guidance: Option<Guidance> = setting.guidance.as_deref().map(serde_json::from_str).transpose()?;
-        let sampling = SamplingConfig { sampler, guidance, guide: None, batch: 1, precision: Precision::F32 };
+        let (correction, precision) = (setting.correction, Precision::F32);
+        let sampling = SamplingConfig { sampler, guidance, guide: None, correction, batch: 1, precision };
         conditions.steps = Some(sampling.sampler.grid.steps());
         conditions.sampler = sampling.describe();
         if setting.guide.is_some() {

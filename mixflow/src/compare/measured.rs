@@ -10,6 +10,7 @@ use crate::files::Tiles;
 use crate::recipe::{NetworkSettings, PostTraining, SamplingConfig};
 use crate::report::{Arm, Grid, Picture, evaluations_text};
 use crate::sampling::Images;
+use crate::sampling::correction::{CorrectionConfig, ScheduleCorrector};
 
 /// Scores of every arm, and the images to show of each.
 pub(super) type Measured = (Results, Vec<(Arm, Images)>);
@@ -44,7 +45,10 @@ impl<N: NetworkSettings> Study<'_, N> {
                 return Ok(None);
             }
             let mut score = |sampling: &SamplingConfig, arm: Arm, lambda: f64, first: u64| {
-                let generator = Generator { sampling, lambda, ..self.generator(network) };
+                let factor = CorrectionConfig::ScheduleCorrector(ScheduleCorrector { a: lambda - 1.0, b: 0.0 });
+                let scaled = SamplingConfig { correction: Some(factor), ..sampling.clone() };
+                let made = if arm == Arm::Control { &scaled } else { sampling };
+                let generator = Generator { sampling: made, ..self.generator(network) };
                 let visit = &mut |state: Visited<'_>| tell(Progress::Images(done + state.done));
                 let images = generator.trajectories(labels, first, visit)?;
                 let (measurement, more) = against.measure(&images)?;

@@ -8,8 +8,9 @@ use crate::data::{Dataset, Split};
 use crate::evaluation::metric::{Gaussian, MeasureOptions};
 use crate::evaluation::{Measures, reference_size};
 use crate::recipe::{NetworkSettings, ObjectiveConfig, PostTraining, Recipe, SamplingConfig};
-use crate::sampling::Flow;
+use crate::sampling::correction::Correction;
 use crate::sampling::solver::{SampleError, SeededNoise};
+use crate::sampling::{Flow, Times};
 use crate::{Error, memory};
 
 /// The training and the held-out data of a comparison.
@@ -76,26 +77,30 @@ pub fn parts<N: NetworkSettings>(
 /// singular, and those whose solver is not at hand. Tried with a network that always says
 /// one, on the CPU.
 pub(crate) fn check_sampling<N: NetworkSettings>(recipe: &Recipe<N>, others: &[SamplingConfig]) -> Result<(), Error> {
-    let (device, shape) = (Device::flex(), [1, recipe.network.shape()[0], 1, 1]);
+    // Two rows and columns, whose means and variance corrections take.
+    let (device, shape) = (Device::flex(), [1, recipe.network.shape()[0], 2, 2]);
     let ObjectiveConfig { schedule, prediction, .. } = &recipe.objective;
     for sampling in others.iter().chain([&recipe.sampling]) {
-        let ones = |x: Tensor<4>, _| x.ones_like();
-        let flow = Flow::new(schedule, *prediction, ones);
+        let ones = |x: Tensor<4>, _: Times| (x.ones_like(), None);
+        let flow = Flow::with_variance(schedule, *prediction, ones);
         let own = sampling.active_guide().map(|guide| (guide.schedule.as_ref(), guide.prediction));
         let flow = match (sampling.guidance, own) {
             (Some(guidance), Some((path, says))) if path.is_none_or(|path| same_path(schedule, path)) => {
-                let guide = Flow::new(path.unwrap_or(schedule), says.unwrap_or(*prediction), ones);
+                let guide = Flow::with_variance(path.unwrap_or(schedule), says.unwrap_or(*prediction), ones);
                 flow.guided(guide, guidance)
             }
             _ => flow,
         };
+        let flow = match &sampling.correction {
+            Some(correction) => correction.correct(flow),
+            None => flow,
+        };
         let mut noise = SeededNoise::new(recipe.seed, 0, &device);
         let start = noise.start(shape);
         // An adaptive solver that gives up says nothing of other networks.
-        if let Err(problem @ (SampleError::NonFinite { .. } | SampleError::NoSolver { .. })) =
-            sampling.sampler.sample(&flow, start, &mut noise)
-        {
-            return Err(problem.into());
+        match sampling.sampler.sample(&flow, start, &mut noise) {
+            Err(SampleError::StepUnderflow { .. } | SampleError::StepLimit { .. }) | Ok(_) => {}
+            Err(problem) => return Err(problem.into()),
         }
     }
     Ok(())

@@ -13,6 +13,7 @@ use mixflow_backbones::{Autoencoder, Backbone, Condition, Precision};
 use crate::data::Conditioner;
 use crate::evaluation::metric::Features;
 use crate::recipe::{Guide, NetworkSettings, ObjectiveConfig, Recipe, SamplingConfig};
+use crate::sampling::correction::Correction;
 use crate::sampling::solver::{SampleError, SeededNoise};
 use crate::sampling::{Flow, Guidance, Images};
 use crate::spread::spread;
@@ -39,14 +40,12 @@ pub struct Generator<'a, B: Backbone> {
     pub conditioner: &'a dyn Conditioner<B::Condition>,
     /// What it was trained to say.
     pub objective: &'a ObjectiveConfig,
-    /// Solver, times and guidance.
+    /// Solver, times, guidance and correction.
     pub sampling: &'a SamplingConfig,
     /// Channels, height and width of what the network makes.
     pub shape: [usize; 3],
     /// Seed of all noise.
     pub seed: u64,
-    /// Factor on the guided velocity, see [`Flow::scaled`]: 1 samples, others are a temperature.
-    pub lambda: f64,
     /// What makes images of the network's latents; none where it makes images itself.
     pub autoencoder: Option<&'a dyn Autoencoder>,
     /// The weaker network that [`SamplingConfig::guide`] stands for.
@@ -99,7 +98,6 @@ impl<N: NetworkSettings> Recipe<N> {
             sampling: &self.sampling,
             shape: self.network.shape(),
             seed: self.seed,
-            lambda: 1.0,
             autoencoder: None,
             guide: None,
             weaker: None,
@@ -239,7 +237,7 @@ impl<B: Backbone> Generator<'_, B> {
         }
         SeededNoise::check(first, count).map_err(Error::from)?;
         let replicas = self.replicas().map_err(Error::from)?;
-        let Generator { conditioner, objective, sampling, shape, seed, lambda, .. } = *self;
+        let Generator { conditioner, objective, sampling, shape, seed, .. } = *self;
         let rows = |offset| offset..count.min(offset + sampling.batch);
         let pieces = (0..count).step_by(sampling.batch).map(|offset| (rows(offset), told(rows(offset))));
         let draw = |replica: &Replica<B>, (rows, told): (Range<usize>, C), tell: &mut dyn FnMut((f64, Tensor<4>))| {
@@ -253,7 +251,6 @@ impl<B: Backbone> Generator<'_, B> {
                 sampling,
                 shape,
                 seed,
-                lambda,
                 autoencoder,
                 guide,
                 weaker,
@@ -290,7 +287,7 @@ impl<B: Backbone> Generator<'_, B> {
         Ok(Images { pixels: made.into_data().iter::<f32>().collect(), shape, evaluations })
     }
 
-    /// The velocity field of a batch of these labels, guided as the sampling says, and scaled.
+    /// The velocity field of a batch of these labels, guided and corrected as the sampling says.
     ///
     /// # Errors
     /// As [`Conditioner::read`], and if the sampling names a guide and [`guide`](Self::guide) is none.
@@ -334,6 +331,9 @@ impl<B: Backbone> Generator<'_, B> {
             Some(weaker) => guided.guided_also(flow(&weaker.network, condition), weaker.guidance),
             None => guided,
         };
-        Ok(guided.scaled(self.lambda))
+        Ok(match &self.sampling.correction {
+            Some(correction) => correction.correct(guided),
+            None => guided,
+        })
     }
 }

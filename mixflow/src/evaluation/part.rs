@@ -30,7 +30,6 @@ impl<B: Backbone> Generator<'_, B> {
             "sampling": unplaced(sampling),
             "settings": unplaced(settings.clone()),
             "shape": self.shape,
-            "lambda": self.lambda,
             "seed": self.seed,
             "version": env!("CARGO_PKG_VERSION"),
             "labels_sha256": hex::encode(Sha256::digest(labels_read)),

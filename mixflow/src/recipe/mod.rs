@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use mixflow_backbones::{Invalid, NetworkConfig, Precision};
+use mixflow_schedules::Schedule;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -31,6 +32,7 @@ use self::read::{DECODERS, EMBEDDED, PUBLISHED, changed, deserialize, read};
 use crate::Error;
 use crate::data::{DataConfig, Dataset, Split, split};
 pub use crate::error::recipe::Fault;
+use crate::sampling::correction::CorrectionConfig;
 use crate::sampling::{Guidance, Sampler};
 use crate::train::{TrainConfig, check_positions};
 
@@ -69,7 +71,7 @@ pub struct Recipe<N = NetworkConfig> {
     pub post_training: Option<PostTraining>,
 }
 
-/// Solver, grid of times and guidance.
+/// Solver, grid of times, guidance and correction.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SamplingConfig {
@@ -83,6 +85,9 @@ pub struct SamplingConfig {
     /// (classifier-free guidance).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guide: Option<GuideConfig>,
+    /// A remedy for exposure bias, on the guided flow, such as `{"kind": "epsilon-scaling", "scale": 1.005}`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correction: Option<CorrectionConfig>,
     /// Images at a time; without effect on them beyond rounding, with an adaptive solver within its tolerances.
     #[serde(default = "hundred")]
     pub batch: usize,
@@ -113,7 +118,7 @@ impl SamplingConfig {
         Ok(sampling)
     }
 
-    /// Solver and guidance in words, such as "Heun, guidance 1.5 from t = 0.1 to 0.7".
+    /// Solver, guidance and correction in words, such as "Heun, guidance 1.5 from t = 0.1 to 0.7".
     pub fn describe(&self) -> String {
         let mut text = self.sampler.solver.describe().to_string();
         if let Some(guidance) = self.guidance.filter(|_| self.guides()) {
@@ -126,23 +131,29 @@ impl SamplingConfig {
                 text += &format!(" in channels 1 to {channels}");
             }
         }
+        if let Some(correction) = &self.correction {
+            text += &format!(", {correction}");
+        }
         if !self.precision.is_full() {
             text += &format!(", in {}", self.precision);
         }
         text
     }
 
-    /// What is wrong with it for images of so many channels, if anything.
-    fn check(&self, channels: usize) -> Result<(), Invalid> {
+    /// What is wrong with it for what a network makes on a path, `[channels, height, width]`, if anything.
+    fn check(&self, shape: [usize; 3], schedule: &dyn Schedule) -> Result<(), Invalid> {
         if self.batch == 0 {
             return Err(Invalid::new("batch", "must be at least 1, found 0"));
         }
         match self.guidance.and_then(|guidance| guidance.channels()) {
-            Some(guided) if guided > channels => {
-                let reason = format!("must be at most {channels}, all that there are, found {guided}");
+            Some(guided) if guided > shape[0] => {
+                let reason = format!("must be at most {}, all that there are, found {guided}", shape[0]);
                 return Err(Invalid::new("guidance.channels", reason));
             }
             _ => {}
+        }
+        if let Some(correction) = &self.correction {
+            correction.check(shape, schedule, &self.sampler.solver).map_err(|fault| fault.within("correction"))?;
         }
         self.sampler.check()
     }
@@ -336,7 +347,8 @@ impl<N: NetworkSettings> Recipe<N> {
                 "cuts images anew at every visit, but an autoencoder's latents are made beforehand: leave it out";
             return Err(Invalid::new("data.random_crop", reason));
         }
-        self.sampling.check(network.shape()[0]).map_err(|fault| fault.within("sampling"))?;
+        let (shape, schedule) = (network.shape(), &self.objective.schedule);
+        self.sampling.check(shape, schedule).map_err(|fault| fault.within("sampling"))?;
         for &steps in self.post_training.iter().flat_map(|post| &post.solver_steps) {
             let fault =
                 |error| Invalid::new("post_training.solver_steps", format!("do not fit the grid of sampling: {error}"));

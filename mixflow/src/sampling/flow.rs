@@ -1,5 +1,9 @@
 //! The velocity field that a network defines under a schedule.
 
+mod corrected;
+#[cfg(test)]
+mod tests;
+
 use std::cell::Cell;
 use std::fmt;
 
@@ -9,6 +13,8 @@ use mixflow_schedules::{Affine, Prediction, Schedule, same_path, time_between};
 
 use crate::objective::FlowMatching;
 use crate::sampling::Guidance;
+
+pub use corrected::{Taken, VelocityMap};
 
 /// The velocity field of a network under a schedule: what solvers integrate.
 ///
@@ -32,9 +38,17 @@ enum Source<'a> {
         strong: Box<Flow<'a>>,
         weak: Vec<(Flow<'a>, Guidance)>,
     },
-    Scaled {
+    Mapped {
         flow: Box<Flow<'a>>,
-        factor: f64,
+        map: Box<corrected::Map<'a>>,
+    },
+    Relabelled {
+        flow: Box<Flow<'a>>,
+        labels: Box<corrected::Labels<'a>>,
+    },
+    Finished {
+        flow: Box<Flow<'a>>,
+        finish: corrected::Finish<'a>,
     },
 }
 
@@ -156,20 +170,6 @@ impl<'a> Flow<'a> {
         }
     }
 
-    /// The flow whose velocity is `factor` times that of this one, with the same guidance and evaluations.
-    ///
-    /// Data and noise are read from the scaled velocity, so that every solver follows the same flow. The score stays: what
-    /// a stochastic solver adds as noise it removes in full.
-    #[must_use]
-    pub fn scaled(self, factor: f64) -> Self {
-        if factor == 1.0 {
-            return self;
-        }
-        let (schedule, carried) = (self.schedule, self.carried);
-        let source = Source::Scaled { flow: Box::new(self), factor };
-        Self { schedule, prediction: Prediction::Velocity, source, carried }
-    }
-
     /// The schedule of the path.
     #[must_use]
     pub fn schedule(&self) -> &'a dyn Schedule {
@@ -222,14 +222,14 @@ impl<'a> Flow<'a> {
     /// The velocity and the score `∇ log p_t(x)`, from one evaluation.
     #[must_use]
     pub fn velocity_and_score(&self, x: Tensor<4>, t: f64) -> (Tensor<4>, Tensor<4>) {
-        if let Source::Scaled { flow, factor } = &self.source {
-            let (velocity, score) = flow.velocity_and_score(x, t);
-            return (velocity * *factor, score);
-        }
         let times = [t];
         let t = Times(&times);
+        if let Source::Mapped { flow, map } = &self.source {
+            let (velocity, score) = flow.velocity_and_score(x.clone(), t.one());
+            return (t.combine(&x, velocity, |t| map(t).of_velocity()), t.combine(&x, score, |t| map(t).of_score()));
+        }
         let (output, _) = self.output(x.clone(), t, t);
-        let read = |prediction| self.read(x.clone(), output.clone(), t, prediction, self.schedule);
+        let read = |prediction| self.read(&x, output.clone(), t, prediction, self.schedule);
         (read(Prediction::Velocity), read(Prediction::Score))
     }
 
@@ -241,7 +241,7 @@ impl<'a> Flow<'a> {
         let times = [t];
         let t = Times(&times);
         let (output, variance) = self.output(x.clone(), t, t);
-        (self.read(x, output, t, Prediction::Data, self.schedule), variance)
+        (self.read(&x, output, t, Prediction::Data, self.schedule), variance)
     }
 
     /// Network evaluations so far; a guided step counts both networks.
@@ -252,7 +252,9 @@ impl<'a> Flow<'a> {
             Source::Guided { strong, weak } => {
                 strong.evaluations() + weak.iter().map(|(weak, _)| weak.evaluations()).sum::<usize>()
             }
-            Source::Scaled { flow, .. } => flow.evaluations(),
+            Source::Mapped { flow, .. } | Source::Relabelled { flow, .. } | Source::Finished { flow, .. } => {
+                flow.evaluations()
+            }
         }
     }
 
@@ -274,27 +276,17 @@ impl<'a> Flow<'a> {
         prediction: Prediction,
     ) -> Tensor<4> {
         match (&self.source, prediction) {
-            (Source::Scaled { flow, .. }, Prediction::Score) => flow.predict_on(schedule, x, t, guided_as, prediction),
-            _ => self.read(x.clone(), self.output(x, t, guided_as).0, t, prediction, schedule),
+            (Source::Mapped { flow, map }, Prediction::Score) => {
+                let score = flow.predict_on(schedule, x.clone(), t, guided_as, prediction);
+                t.combine(&x, score, |t| map(t).of_score())
+            }
+            _ => self.read(&x, self.output(x.clone(), t, guided_as).0, t, prediction, schedule),
         }
     }
 
     /// The output as another prediction; untouched where it is that already.
-    fn read(&self, x: Tensor<4>, output: Tensor<4>, t: Times, to: Prediction, schedule: &dyn Schedule) -> Tensor<4> {
-        let affine = |&t: &f64| self.prediction.convert_between(&self.schedule.at(t), to, &schedule.at(t));
-        if let &[t] = t.0 {
-            return match affine(&t) {
-                Affine { x: 0.0, y: 1.0 } => output,
-                Affine { x: 0.0, y } => output * y,
-                Affine { x: of_x, y } => x * of_x + output * y,
-            };
-        }
-        let affine: Vec<Affine> = t.0.iter().map(affine).collect();
-        let [of_x, of_output] = [|affine: &Affine| affine.x, |affine: &Affine| affine.y].map(|part| {
-            let factors = TensorData::new(affine.iter().map(part).collect(), [affine.len(), 1, 1, 1]);
-            Tensor::from_data(factors, (&x.device(), x.dtype()))
-        });
-        x * of_x + output * of_output
+    fn read(&self, x: &Tensor<4>, output: Tensor<4>, t: Times, to: Prediction, schedule: &dyn Schedule) -> Tensor<4> {
+        t.combine(x, output, |t| self.prediction.convert_between(&self.schedule.at(t), to, &schedule.at(t)))
     }
 
     fn output(&self, x: Tensor<4>, t: Times, guided_as: Times) -> Output {
@@ -319,9 +311,19 @@ impl<'a> Flow<'a> {
                 let together = guided.reduce(|all, guided| all + (guided - strong.clone()));
                 (together.unwrap_or_else(|| strong.clone()), variance)
             }
-            Source::Scaled { flow, factor } => {
+            Source::Mapped { flow, map } => {
                 let (output, variance) = flow.output(x.clone(), t, guided_as);
-                (flow.read(x, output, t, Prediction::Velocity, flow.schedule) * *factor, variance)
+                let velocity = flow.read(&x, output, t, Prediction::Velocity, flow.schedule);
+                (t.combine(&x, velocity, |t| map(t).of_velocity()), variance)
+            }
+            Source::Relabelled { flow, labels } => match labels(&x, t.one()) {
+                Some(labels) => flow.output(x, Times(&labels), guided_as),
+                None => flow.output(x, t, guided_as),
+            },
+            Source::Finished { flow, finish } => {
+                let (output, variance) = flow.output(x.clone(), t, guided_as);
+                finish.remember(|| flow.read(&x, output.clone(), t, Prediction::Data, flow.schedule));
+                (output, variance)
             }
         }
     }
@@ -332,10 +334,33 @@ impl<'a> Flow<'a> {
 pub(crate) struct Times<'t>(&'t [f64]);
 
 impl Times<'_> {
+    /// `x · Affine::x + y · Affine::y` with the factors of each row's time; `y` itself where they change nothing.
+    fn combine(self, x: &Tensor<4>, y: Tensor<4>, affine: impl Fn(f64) -> Affine) -> Tensor<4> {
+        if let &[t] = self.0 {
+            return match affine(t) {
+                Affine { x: 0.0, y: 1.0 } => y,
+                Affine { x: 0.0, y: factor } => y * factor,
+                Affine { x: of_x, y: of_y } => x.clone() * of_x + y * of_y,
+            };
+        }
+        let affine: Vec<Affine> = self.0.iter().map(|&t| affine(t)).collect();
+        let [of_x, of_y] = [|affine: &Affine| affine.x, |affine: &Affine| affine.y].map(|part| {
+            let factors = TensorData::new(affine.iter().map(part).collect(), [affine.len(), 1, 1, 1]);
+            Tensor::from_data(factors, (&x.device(), x.dtype()))
+        });
+        x.clone() * of_x + y * of_y
+    }
+
     /// The time of all rows.
     pub(crate) fn one(self) -> f64 {
         let &[time] = self.0 else { panic!("a function of one time was asked at {} times", self.0.len()) };
         time
+    }
+
+    /// Paper time of each row of `x`, `[batch or 1, 1, 1, 1]`.
+    #[cfg(test)]
+    pub(crate) fn column(self, x: &Tensor<4>) -> Tensor<4> {
+        Tensor::<1>::from_data(self.0, (&x.device(), x.dtype())).reshape([-1, 1, 1, 1])
     }
 
     /// What a network is told, a label for each row of `x`.
@@ -370,6 +395,3 @@ fn guide(strong: Tensor<4>, weak: Tensor<4>, guidance: &Guidance) -> Tensor<4> {
     }
     Tensor::cat(vec![first, rest.narrow(1, guided, channels - guided)], 1)
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,7 @@
 //! From noise to images: the flow of a network, guided, carried by a solver along a grid of times;
 //! then written as files, or given a likelihood.
 
+pub mod correction;
 mod export;
 mod flow;
 mod guidance;
@@ -11,7 +12,8 @@ mod sampler;
 pub mod solver;
 
 pub use export::Export;
-pub use flow::Flow;
+pub(crate) use flow::Times;
+pub use flow::{Flow, Taken, VelocityMap};
 pub use guidance::Guidance;
 pub use images::Images;
 pub use likelihood::{Likelihood, log_likelihood};

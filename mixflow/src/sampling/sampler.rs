@@ -53,7 +53,8 @@ impl<S: Solver> Sampler<S> {
     /// Carries `noise`, drawn from `N(0, I)`, to samples.
     ///
     /// # Errors
-    /// [`SampleError`] where the solver stops.
+    /// [`SampleError`] where the solver stops, and if it does not take the steps after which the flow is
+    /// [`finished`](Flow::finished).
     pub fn sample(
         &self,
         flow: &Flow<'_>,
@@ -75,8 +76,12 @@ impl<S: Solver> Sampler<S> {
         source: &mut dyn NoiseSource,
         mut visit: impl FnMut(f64, &Tensor<4>),
     ) -> Result<Samples, SampleError> {
-        let before = flow.evaluations();
+        let (before, finished) = (flow.evaluations(), flow.finished_steps());
         let x = self.solver.solve(flow, noise, &self.grid.times(), source, &mut visit)?;
+        if finished.is_some() && flow.finished_steps() == finished {
+            let reason = "the correction of this flow acts after each step of the grid, which the solver does not take";
+            return Err(SampleError::Config(reason.into()));
+        }
         Ok(Samples { x, evaluations: flow.evaluations() - before })
     }
 }

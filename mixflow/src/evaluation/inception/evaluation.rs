@@ -13,6 +13,7 @@ use crate::evaluation::metric::{
 };
 use crate::files::WeightsFile;
 use crate::numbers::plus_minus;
+use crate::sampling::correction::CorrectionConfig;
 
 /// All numbers of a set of images, with everything that they depend on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -103,6 +104,9 @@ pub struct Setting {
     pub guidance: Option<String>,
     /// Weights of the weaker network, where the guidance is away from one.
     pub guide: Option<WeightsFile>,
+    /// The remedy for exposure bias that a recipe's `sampling.correction` names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correction: Option<CorrectionConfig>,
     /// Type of numbers while sampling, such as `f32`.
     pub precision: Option<String>,
     /// Weights of the autoencoder that decoded latents.

@@ -136,7 +136,8 @@ impl<S: StepSolver> Solver for S {
         let mut memory = S::Memory::default();
         for (index, interval) in times.windows(2).enumerate() {
             let step = Step { index, from: interval[0], to: interval[1], last: index + 2 == times.len() };
-            x = finite(self.step(flow, x, step, &mut memory, noise), step.to)?;
+            let next = flow.step(step, x, |x| self.step(flow, x, step, &mut memory, noise));
+            x = finite(next, step.to)?;
             visit(step.to, &x);
         }
         Ok(x)
