@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use crate::{
-    Angular, Beta, Coefficients, Cosine, Ddpm, Error, Linear, LogitNormal, MixFlow, Schedule, Shifted, TimeLaw,
-    Timestep, TimestepSampler, Truncated, Uniform, VariancePreserving,
+    Angular, Beta, Coefficients, Cosine, Ddpm, Error, Independent, Linear, LogitNormal, MixFlow, Schedule, Shifted,
+    TimeLaw, Timestep, TimestepSampler, Truncated, Uniform, VariancePreserving,
 };
 
 /// A path in a recipe, `{"kind": "linear", "reversed": true}`, and a [`Schedule`] itself.
@@ -195,6 +195,8 @@ pub enum TimestepConfig {
     Law(LawConfig),
     /// `{"kind": "mixflow", "gamma": 0.4, "base": {"kind": "beta", "alpha": 2, "beta": 1}}`.
     MixFlow(MixFlow<LawConfig>),
+    /// `{"kind": "independent", "base": {"kind": "uniform"}}`.
+    Independent(Independent<LawConfig>),
 }
 
 impl TimestepSampler for TimestepConfig {
@@ -202,6 +204,18 @@ impl TimestepSampler for TimestepConfig {
         match self {
             Self::Law(law) => law.timestep(u),
             Self::MixFlow(mixflow) => mixflow.timestep(u),
+            Self::Independent(independent) => independent.timestep(u),
+        }
+    }
+}
+
+/// In words, such as "t: Beta(2, 1), m ~ U[(1 − 0.8) t, t]".
+impl fmt::Display for TimestepConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Law(law) => write!(f, "t: {law}, m = t"),
+            Self::MixFlow(mixflow) => write!(f, "t: {}, m ~ U[(1 − {}) t, t]", mixflow.parts().1, mixflow.parts().0),
+            Self::Independent(Independent(law)) => write!(f, "t: {law}, m ~ U[0, 1]"),
         }
     }
 }
@@ -246,6 +260,9 @@ enum Raw {
         #[serde(default = "beta_two_one")]
         base: Box<Self>,
     },
+    Independent {
+        base: Box<Self>,
+    },
 }
 
 impl TryFrom<Raw> for LawConfig {
@@ -261,7 +278,8 @@ impl TryFrom<Raw> for LawConfig {
             Raw::Truncated { start, end, base } => {
                 Self::Truncated(Box::new(Truncated::new(start, end, (*base).try_into()?)?))
             }
-            Raw::MixFlow { .. } => return Err(Error::InnerMixFlow),
+            Raw::MixFlow { .. } => return Err(Error::InnerTimes { kind: "mixflow" }),
+            Raw::Independent { .. } => return Err(Error::InnerTimes { kind: "independent" }),
         })
     }
 }
@@ -297,6 +315,7 @@ impl TryFrom<Raw> for TimestepConfig {
     fn try_from(raw: Raw) -> Result<Self, Error> {
         match raw {
             Raw::MixFlow { gamma, base } => Ok(Self::MixFlow(MixFlow::try_wrap(gamma, (*base).try_into()?)?)),
+            Raw::Independent { base } => Ok(Self::Independent(Independent((*base).try_into()?))),
             law => Ok(Self::Law(law.try_into()?)),
         }
     }
@@ -310,6 +329,7 @@ impl From<TimestepConfig> for Raw {
                 let (gamma, base) = mixflow.parts();
                 Self::MixFlow { gamma, base: Box::new(base.clone().into()) }
             }
+            TimestepConfig::Independent(Independent(base)) => Self::Independent { base: Box::new(base.into()) },
         }
     }
 }
@@ -335,107 +355,4 @@ fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error>
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::Reversed;
-
-    fn times(json: &str) -> TimestepConfig {
-        serde_json::from_str(json).unwrap()
-    }
-
-    fn refused<T: serde::de::DeserializeOwned + fmt::Debug>(json: &str, words: &str) {
-        let error = serde_json::from_str::<T>(json).unwrap_err().to_string();
-        assert!(error.contains(words), "{json}: {error}");
-    }
-
-    #[test]
-    fn schedules_read_from_recipes() {
-        let read = |json| serde_json::from_str::<ScheduleConfig>(json).unwrap();
-        assert_eq!(read(r#"{"kind": "linear", "reversed": true}"#).at(0.3), Reversed(Linear).at(0.3));
-        assert_eq!(read(r#"{"kind": "cosine"}"#).at(0.3), Cosine.at(0.3));
-        assert_eq!(read(r#"{"kind": "vp"}"#).at(0.3), VariancePreserving::default().at(0.3));
-        assert_eq!(read(r#"{"kind": "ddpm"}"#).at(0.3), Ddpm.at(0.3));
-        refused::<ScheduleConfig>(r#"{"kind": "ddpm", "reversed": true}"#, "unknown field `reversed`");
-        refused::<ScheduleConfig>(r#"{"kind": "vp", "beta_min": 0}"#, "must be a finite number above 0, found 0");
-        refused::<ScheduleConfig>(r#"{"kind": "gvp"}"#, "unknown variant `gvp`, expected one of `linear`");
-        refused::<ScheduleConfig>(r#"{"kind": "linear", "reverse": true}"#, "unknown field `reverse`");
-    }
-
-    #[test]
-    fn mixflow_means_beta_two_one_unless_it_says_otherwise() {
-        let u = [0.3, 0.7];
-        assert_eq!(times(r#"{"kind": "mixflow", "gamma": 0.8}"#).timestep(u), MixFlow::new(0.8).timestep(u));
-        let uniform = times(r#"{"kind": "mixflow", "gamma": 0.8, "base": {"kind": "uniform"}}"#);
-        assert_eq!(uniform.timestep(u), MixFlow::wrap(0.8, Uniform).timestep(u));
-        assert_eq!(TimestepConfig::default().timestep(u), Uniform.timestep(u));
-    }
-
-    #[test]
-    fn a_competing_law_is_refused() {
-        let sentence = "`mixflow` must be the outermost timestep law";
-        let inner = r#"{"kind": "mixflow", "gamma": 0.4}"#;
-        refused::<TimestepConfig>(&format!(r#"{{"kind": "mixflow", "gamma": 0.4, "base": {inner}}}"#), sentence);
-        refused::<TimestepConfig>(&format!(r#"{{"kind": "shifted", "shift": 6.93, "base": {inner}}}"#), sentence);
-        refused::<TimestepConfig>(&format!(r#"{{"kind": "truncated", "end": 0.9, "base": {inner}}}"#), sentence);
-        refused::<LawConfig>(inner, sentence);
-        refused::<TimestepConfig>(r#"{"kind": "mixflow", "gamma": 0.4, "mean": 0, "std": 1}"#, "unknown field `mean`");
-        refused::<TimestepConfig>(
-            r#"{"kind": "logit-normal", "mean": 0, "std": 1, "gamma": 0.4}"#,
-            "unknown field `gamma`",
-        );
-        refused::<TimestepConfig>(r#"{"kind": "uniform", "gamma": 0.4}"#, "unknown field `gamma`");
-    }
-
-    #[test]
-    fn numbers_out_of_range_are_refused_in_words() {
-        refused::<TimestepConfig>(r#"{"kind": "mixflow"}"#, "missing field `gamma`");
-        refused::<TimestepConfig>(r#"{"kind": "mixflow", "gamma": 1.5}"#, "`gamma` must be in [0, 1], found 1.5");
-        refused::<TimestepConfig>(
-            r#"{"kind": "beta", "alpha": 0, "beta": 1}"#,
-            "`alpha` must be in [0.01, 1000], found 0",
-        );
-        let shifted = r#"{"kind": "shifted", "shift": -2, "base": {"kind": "uniform"}}"#;
-        refused::<TimestepConfig>(shifted, "`shift` must be a finite number above 0, found -2");
-        let empty = r#"{"kind": "truncated", "start": 1, "base": {"kind": "uniform"}}"#;
-        refused::<TimestepConfig>(empty, "the interval from 1 to 1 is empty");
-    }
-
-    #[test]
-    fn the_label_of_mixflow_keeps_what_is_around_the_uniform_law() {
-        let law = |json: &str| serde_json::from_str::<LawConfig>(json).unwrap();
-        let around = |inside: &str| {
-            format!(
-                r#"{{"kind":"shifted","shift":2,"base":{{"kind":"angular","base":{{"kind":"truncated","start":0.1,"end":0.9,
-                "base":{inside}}}}}}}"#
-            )
-        };
-        let label = law(&around(r#"{"kind":"uniform"}"#)).mixflow_label().unwrap();
-        assert_eq!(label, law(&around(r#"{"kind":"beta","alpha":2,"beta":1}"#)));
-        assert_eq!(label.mixflow_label().unwrap(), label);
-        assert_eq!(label.to_string(), "Beta(2, 1) between 0.1 and 0.9 carried to the cosine path shifted by 2");
-        // By hand: t² is uniform on [0.1², 0.9²], then (2/π) atan(t/(1 − t)), then t/(t + 2(1 − t)).
-        let t = (0.01f64 + 0.8 * 0.3).sqrt();
-        let t = std::f64::consts::FRAC_2_PI * (t / (1.0 - t)).atan();
-        assert!((label.quantile(0.3) - t / (t + 2.0 * (1.0 - t))).abs() < 1e-14);
-
-        for (inside, words) in [
-            (r#"{"kind":"logit-normal","mean":0,"std":1}"#, "the times are logit-normal(0, 1) between 0.1 and 0.9"),
-            (r#"{"kind":"beta","alpha":1,"beta":2}"#, "the times are Beta(1, 2) between"),
-        ] {
-            let error = law(&around(inside)).mixflow_label().unwrap_err().to_string();
-            assert!(error.contains(words) && error.contains("shifted by 2"), "{error}");
-        }
-        let early = law(r#"{"kind":"truncated","start":0,"end":0.00001,"base":{"kind":"uniform"}}"#);
-        assert!(matches!(early.mixflow_label(), Err(Error::Interval { .. })));
-    }
-
-    #[test]
-    fn recipes_survive_a_round_trip() {
-        let json = r#"{"kind":"mixflow","gamma":0.4,"base":{"kind":"shifted","shift":6.93,"base":{"kind":"truncated","start":0.0,"end":0.999,"base":{"kind":"logit-normal","mean":-0.5,"std":0.8}}}}"#;
-        assert_eq!(serde_json::to_string(&times(json)).unwrap(), json);
-        let angular = r#"{"kind":"angular","base":{"kind":"logit-normal","mean":0.0,"std":1.0}}"#;
-        for json in [angular, r#"{"kind":"uniform"}"#, r#"{"kind":"beta","alpha":2.0,"beta":1.0}"#] {
-            assert_eq!(serde_json::to_string(&times(json)).unwrap(), json);
-        }
-    }
-}
+mod tests;

@@ -24,12 +24,15 @@ pub enum Error {
         /// What is wrong with it and what to do.
         problem: &'static str,
     },
-    /// A `mixflow` law inside another law, where its slowing would be applied twice or thrown away.
+    /// Times of input and label inside another law, where slowing would be applied twice or thrown away.
     #[error(
-        "`mixflow` must be the outermost timestep law: it slows the time that its `base` draws, so put the other \
-         laws inside that `base` and give `gamma` once"
+        "`{kind}` must be the outermost timestep law: its input has a time beside that which its `base` draws, so put the \
+         other laws inside that `base`, once"
     )]
-    InnerMixFlow,
+    InnerTimes {
+        /// Which law, in a recipe.
+        kind: &'static str,
+    },
     /// Times that are drawn by a law of their own, where Beta(2, 1) would be.
     #[error(
         "the times are {law}, and `MixFlow`'s label follows Beta(2, 1) in the place of uniform ones: two laws cannot both \

@@ -24,7 +24,7 @@
 //!   [`Sde`], the [`Diffusion`] of a stochastic sampler, and the [`Posterior`] of a denoising step.
 //! - [`Prediction`]: what the network outputs, the training target, all conversions, and the loss [`Weighting`].
 //! - [`TimestepSampler`]: the times `(t, m)` of a training example. A [`TimeLaw`] ([`Uniform`], [`Beta`], [`LogitNormal`], [`Shifted`],
-//!   [`Truncated`], [`Angular`]) gives `m = t`; [`MixFlow`] slows any law.
+//!   [`Truncated`], [`Angular`]) gives `m = t`; [`MixFlow`] slows any law, [`Independent`] draws `m` apart.
 //! - [`TimeGrid`] and [`interval`]: the times of a sampler, and the ends that a network must keep away from.
 //! - [`ScheduleConfig`] and [`TimestepConfig`]: the same as they stand in a recipe.
 //!
@@ -49,6 +49,7 @@ mod ddpm;
 mod diffusion;
 mod error;
 mod grid;
+mod independent;
 mod interval;
 mod law;
 mod linear;
@@ -72,6 +73,7 @@ pub use ddpm::Ddpm;
 pub use diffusion::Diffusion;
 pub use error::Error;
 pub use grid::TimeGrid;
+pub use independent::Independent;
 pub use interval::{Interval, PublishedCode, Use, interval};
 pub use law::{TimeLaw, Uniform};
 pub use linear::Linear;

@@ -54,6 +54,10 @@ pub enum Stream {
     DiffAugment = 15,
     /// Vectors that stand for words; position: 0.
     Words = 16,
+    /// What is added to training noise; position: the training position.
+    Perturbation = 17,
+    /// How far a network goes on its own in training; position: the training position.
+    Rollout = 18,
 }
 
 /// The generator of one position, at its start.

@@ -26,6 +26,7 @@ mod reads;
 mod repa;
 mod repa_sampling;
 mod resume;
+mod rivals;
 mod sampling;
 mod sit;
 mod vae;

@@ -10,7 +10,6 @@ use burn::module::Module;
 use burn::tensor::Device;
 use mixflow_backbones::weights::Weights;
 use mixflow_backbones::{Autoencoder, NetworkConfig};
-use mixflow_schedules::TimestepConfig;
 use serde_json::{Map, Value, json};
 
 use super::measured::LABELS;
@@ -353,18 +352,9 @@ impl<N: NetworkSettings> Study<'_, N> {
 
 /// What the arms of a comparison are, with their times.
 fn described([standard, mixflow]: &[ObjectiveConfig; 2]) -> BTreeMap<Arm, String> {
-    let standard = match &standard.timesteps {
-        TimestepConfig::Law(law) => format!("{} Times: {law}.", Arm::Standard.description()),
-        TimestepConfig::MixFlow(_) => Arm::Standard.description().into(),
-    };
-    let mixflow = match &mixflow.timesteps {
-        TimestepConfig::MixFlow(mixflow) => {
-            let (gamma, label) = mixflow.parts();
-            format!("{} Labels t: {label}; inputs m ~ U[(1 − {gamma}) t, t].", Arm::MixFlow.description())
-        }
-        TimestepConfig::Law(_) => Arm::MixFlow.description().into(),
-    };
-    [(Arm::Standard, standard), (Arm::MixFlow, mixflow)].into()
+    [(Arm::Standard, standard), (Arm::MixFlow, mixflow)]
+        .map(|(arm, objective)| (arm, format!("{} Times {}.", arm.description(), objective.timesteps)))
+        .into()
 }
 
 /// Loss and its terms of every line; what cannot be read is left out of the figure.

@@ -5,7 +5,7 @@ use mixflow_backbones::{Backbone, Condition};
 use mixflow_schedules::{Coefficients, Linear, Prediction, Schedule, Timestep, TimestepSampler, Uniform, Weighting};
 use serde::{Deserialize, Serialize};
 
-use crate::objective::{Batch, Loss, Objective};
+use crate::objective::{Batch, Loss, Objective, Perturbation};
 use crate::random::{self, Stream};
 
 /// Where on a curved path the target is taken. On a straight path both are the same.
@@ -48,6 +48,8 @@ pub struct FlowMatching<S = Linear, T = Uniform> {
     pub weighting: Weighting,
     /// Probability that an example's condition is replaced by the null condition, in [0, 1].
     pub condition_dropout: f64,
+    /// More noise in the input.
+    pub perturbation: Option<Perturbation>,
 }
 
 impl<S: Schedule> FlowMatching<S> {
@@ -60,6 +62,7 @@ impl<S: Schedule> FlowMatching<S> {
             target: Target::Label,
             weighting: Weighting::None,
             condition_dropout: 0.0,
+            perturbation: None,
         }
     }
 }
@@ -74,6 +77,7 @@ impl<S: Schedule, T: TimestepSampler> FlowMatching<S, T> {
             target: self.target,
             weighting: self.weighting,
             condition_dropout: self.condition_dropout,
+            perturbation: self.perturbation,
         }
     }
 
@@ -82,6 +86,12 @@ impl<S: Schedule, T: TimestepSampler> FlowMatching<S, T> {
     /// # Shapes
     /// - images and noise: `[batch, channels, height, width]`; times: `batch`
     pub fn noised(&self, images: Tensor<4>, noise: Tensor<4>, times: &[Timestep]) -> Noised {
+        self.noised_apart(images, [noise.clone(), noise], times)
+    }
+
+    /// The same with one noise for the input and another one for the target.
+    pub fn noised_apart(&self, images: Tensor<4>, noise: [Tensor<4>; 2], times: &[Timestep]) -> Noised {
+        let [noise, of_target] = noise;
         let place = (&images.device(), images.dtype());
         let at = |time: fn(&Timestep) -> f64| times.iter().map(|t| self.schedule.at(time(t))).collect::<Vec<_>>();
         let (labels, inputs) = (at(|t| t.t), at(|t| t.m));
@@ -97,9 +107,9 @@ impl<S: Schedule, T: TimestepSampler> FlowMatching<S, T> {
         let score = self.prediction == Prediction::Score;
         let goal = |c: &Coefficients| if score { [0.0, -1.0] } else { self.prediction.coordinates(c) };
         Noised {
-            x: images.clone() * column(&inputs, &|c| c.alpha) + noise.clone() * column(&inputs, &|c| c.sigma),
+            x: images.clone() * column(&inputs, &|c| c.alpha) + noise * column(&inputs, &|c| c.sigma),
             time: column(&labels, &|c| c.time).reshape([-1]),
-            target: images * column(targets, &|c| goal(c)[0]) + noise * column(targets, &|c| goal(c)[1]),
+            target: images * column(targets, &|c| goal(c)[0]) + of_target * column(targets, &|c| goal(c)[1]),
             output_scale: score.then(|| column(targets, &|c| c.sigma)),
             weight: (self.weighting != Weighting::None)
                 .then(|| column(targets, &|c| self.weighting.at(self.prediction, c)).reshape([-1])),
@@ -120,17 +130,26 @@ impl<S: Schedule, T: TimestepSampler> FlowMatching<S, T> {
         noised.losses(output)
     }
 
+    /// The times of so many examples, the first one at this position.
+    pub fn times(&self, count: usize, first: u64, seed: u64) -> Vec<Timestep> {
+        let draw = |position| self.timesteps.sample(&mut random::rng(seed, Stream::Times, position));
+        (first..).take(count).map(draw).collect()
+    }
+
     /// Everything random about the loss of a batch: draws times, noises the images and drops conditions.
     pub fn draw<C: Condition>(&self, images: Tensor<4>, condition: C, first: u64, seed: u64) -> (Noised, C) {
         let shape = images.dims();
         let device = images.device();
-        let positions = || (first..).take(shape[0]);
-        let times: Vec<Timestep> = positions()
-            .map(|position| self.timesteps.sample(&mut random::rng(seed, Stream::Times, position)))
-            .collect();
-        let noise = noise(seed, Stream::Noise, first, shape, &device);
-        let condition = drop_conditions(condition, self.condition_dropout, positions(), seed, &device);
-        (self.noised(images, noise, &times), condition)
+        let times = self.times(shape[0], first, seed);
+        let drawn = |stream| noise(seed, stream, first, shape, &device);
+        let own = drawn(Stream::Noise);
+        let noise = match self.perturbation {
+            None => [own.clone(), own],
+            Some(perturbation) => perturbation.of(own, drawn(Stream::Perturbation), &times),
+        };
+        let positions = (first..).take(shape[0]);
+        let condition = drop_conditions(condition, self.condition_dropout, positions, seed, &device);
+        (self.noised_apart(images, noise, &times), condition)
     }
 }
 

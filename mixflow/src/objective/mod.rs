@@ -2,17 +2,21 @@
 
 mod alignment;
 mod batch;
+mod defar;
 mod flow_matching;
 mod hybrid;
 mod in_precision;
 mod loss;
+mod perturbation;
 
 pub use alignment::{Alignment, AlignmentConfig, AlignmentLosses, TargetEncoder};
 pub use batch::{Batch, StepBatches};
+pub use defar::{Defar, DefarConfig};
 pub use flow_matching::{FlowMatching, Noised, Target, noise};
 pub use hybrid::{Hybrid, HybridLosses};
 pub use in_precision::InPrecision;
 pub use loss::Loss;
+pub use perturbation::Perturbation;
 
 use std::fmt::Debug;
 

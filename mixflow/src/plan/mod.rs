@@ -121,6 +121,8 @@ impl Plan {
         let cost = network.cost().ok_or_else(unknown)?;
         let kept_in = if machine.low_precision { recipe.training.precision } else { Precision::F32 };
         let NetworkCost { parameters, multiply_adds, activations, .. } = cost;
+        // A step keeps those of every evaluation.
+        let kept = |recompute| recipe.objective.evaluations().saturating_mul(activations.bytes(kept_in, recompute));
         let (training, sampling) = (&recipe.training, &recipe.sampling);
         let autoencoder = recipe.autoencoder.as_ref().map(|config| autoencoder(config, network.shape()));
         let target = recipe.target_encoder.as_ref().map(target_encoder);
@@ -143,7 +145,7 @@ impl Plan {
             ("gradients", bytes(&[parameters])),
             ("moments of AdamW", bytes(&[2, parameters])),
             ("moving average", bytes(&[parameters])),
-            ("activations of a batch", part.saturating_mul(activations.bytes(kept_in, training.recompute))),
+            ("activations of a batch", part.saturating_mul(kept(training.recompute))),
         ];
         if !training.precision.is_full() {
             // They are kept with the graph of a step.
@@ -166,7 +168,7 @@ impl Plan {
         let together = |memory: &[(&str, u64)]| memory.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
         let beside = together(&memory) - memory[ACTIVATIONS].1;
         let fits = [false, true].map(|recompute| {
-            let image = activations.bytes(kept_in, recompute);
+            let image = kept(recompute);
             let fits = |parts: &usize| {
                 let part = (training.batch / parts) as u64;
                 training.batch.is_multiple_of(*parts)
@@ -192,7 +194,7 @@ impl Plan {
             machine,
         };
         plan.preparation(recipe, autoencoder.as_ref(), target.as_ref(), images);
-        plan.trainings(recipe, cost.training_multiply_adds, target.as_ref());
+        plan.trainings(recipe, cost.training_multiply_adds * recipe.objective.evaluations(), target.as_ref());
         if let Some(post) = &recipe.post_training {
             plan.comparison(recipe, post, &made);
         }

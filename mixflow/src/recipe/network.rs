@@ -157,13 +157,10 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
         Err(Error::unfit(stored.file().display(), reason))
     }
 
-    /// What its training minimises; provided: flow matching, or the hybrid loss where `learned_variance` asks for it. A network
+    /// What its training minimises; provided: [`ObjectiveConfig::unaligned`]. A network
     /// with [`projections`](Self::projections) has to say [`ObjectiveConfig::objective`] itself.
     fn objective(&self, config: &ObjectiveConfig) -> Box<dyn Objective<Self::Network>> {
-        match config.hybrid() {
-            Some(hybrid) => Box::new(hybrid),
-            None => Box::new(config.flow_matching()),
-        }
+        config.unaligned()
     }
 
     /// The key of the recipe that says the number of classes; provided: `network.classes`.

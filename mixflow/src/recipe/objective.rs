@@ -1,13 +1,13 @@
 //! What is minimised, in a recipe.
 
-use mixflow_backbones::{AlignedBackbone, Invalid};
+use mixflow_backbones::{AlignedBackbone, Backbone, Invalid};
 use mixflow_schedules::{Prediction, ScheduleConfig, TimestepConfig, Weighting};
 use serde::{Deserialize, Serialize};
 
-use crate::objective::{AlignmentConfig, Hybrid, Loss, Target};
+use crate::objective::{AlignmentConfig, Defar, DefarConfig, Hybrid, Loss, Perturbation, Target};
 use crate::{Alignment, Batch, FlowMatching, Objective};
 
-/// [`FlowMatching`] in a recipe, alone or with [`Alignment`], or [`Hybrid`].
+/// [`FlowMatching`] in a recipe, alone, with [`Alignment`] or in [`Defar`], or [`Hybrid`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ObjectiveConfig {
@@ -23,6 +23,12 @@ pub struct ObjectiveConfig {
     pub weighting: Weighting,
     /// Probability of training without the label, in [0, 1].
     pub condition_dropout: f64,
+    /// More noise in the input, such as `{"kind": "input", "gamma": 0.1}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub perturbation: Option<Perturbation>,
+    /// Velocities from states that the network came to itself, such as `{"beta": 0.5}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub defar: Option<DefarConfig>,
     /// Alignment with the features of frozen encoders, for networks with projectors.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alignment: Option<AlignmentConfig>,
@@ -40,6 +46,8 @@ impl Default for ObjectiveConfig {
             target: Target::Label,
             weighting: Weighting::None,
             condition_dropout: 0.1,
+            perturbation: None,
+            defar: None,
             alignment: None,
             learned_variance: false,
         }
@@ -56,22 +64,63 @@ impl ObjectiveConfig {
             target: self.target,
             weighting: self.weighting,
             condition_dropout: self.condition_dropout,
+            perturbation: self.perturbation,
         }
+    }
+
+    /// The objective without alignment, for any backbone.
+    pub fn unaligned<B: Backbone>(&self) -> Box<dyn Objective<B>> {
+        match (self.hybrid(), self.defar()) {
+            (Some(hybrid), _) => Box::new(hybrid),
+            (None, Some(defar)) => Box::new(defar),
+            (None, None) => Box::new(self.flow_matching()),
+        }
+    }
+
+    fn defar(&self) -> Option<Defar<FlowMatching<ScheduleConfig, TimestepConfig>>> {
+        self.defar.map(|DefarConfig { beta }| Defar { objective: self.flow_matching(), beta })
+    }
+
+    /// Evaluations of the network in a step.
+    pub fn evaluations(&self) -> u64 {
+        if self.defar.is_some() { 2 } else { 1 }
     }
 
     /// The objective itself.
     pub fn objective(&self) -> ConfiguredObjective {
         let plain = self.flow_matching();
-        match (self.hybrid(), self.alignment) {
-            (Some(hybrid), _) => ConfiguredObjective::Hybrid(hybrid),
-            (None, None) => ConfiguredObjective::FlowMatching(plain),
-            (None, Some(alignment)) => ConfiguredObjective::Alignment(alignment.wrap(plain)),
+        match (self.hybrid(), self.defar(), self.alignment) {
+            (Some(hybrid), ..) => ConfiguredObjective::Hybrid(hybrid),
+            (None, Some(defar), _) => ConfiguredObjective::Defar(defar),
+            (None, None, None) => ConfiguredObjective::FlowMatching(plain),
+            (None, None, Some(alignment)) => ConfiguredObjective::Alignment(alignment.wrap(plain)),
         }
     }
 
     /// The loss of noise and variance, where `learned_variance` asks for it.
     pub fn hybrid(&self) -> Option<Hybrid> {
         self.learned_variance.then_some(Hybrid { condition_dropout: self.condition_dropout })
+    }
+
+    /// What is wrong with `perturbation` and `defar`, if anything.
+    pub(super) fn check_rivals(&self) -> Result<(), Invalid> {
+        if let Some(perturbation) = &self.perturbation {
+            perturbation.check().map_err(|fault| fault.within("objective.perturbation"))?;
+        }
+        let Some(defar) = &self.defar else { return Ok(()) };
+        defar.check().map_err(|fault| fault.within("objective.defar"))?;
+        let fault = |reason: &str| Err(Invalid::new("objective.defar", reason));
+        let straight = matches!(self.schedule, ScheduleConfig::Linear { .. });
+        if !straight || self.prediction != Prediction::Velocity {
+            return fault("is for velocities on the linear path, which alone lead straight to the data");
+        }
+        if !matches!(self.timesteps, TimestepConfig::Law(_)) {
+            return fault("is for inputs at the time of their label: it is a remedy of its own, without mixflow");
+        }
+        if self.alignment.is_some() {
+            return fault("is without objective.alignment: leave one out");
+        }
+        Ok(())
     }
 
     /// What is wrong with `learned_variance`, if anything, for a network that `learns` one or does not.
@@ -105,6 +154,7 @@ impl ObjectiveConfig {
 pub enum ConfiguredObjective {
     FlowMatching(FlowMatching<ScheduleConfig, TimestepConfig>),
     Alignment(Alignment<FlowMatching<ScheduleConfig, TimestepConfig>>),
+    Defar(Defar<FlowMatching<ScheduleConfig, TimestepConfig>>),
     Hybrid(Hybrid),
 }
 
@@ -113,6 +163,7 @@ impl<B: AlignedBackbone> Objective<B> for ConfiguredObjective {
         match self {
             Self::FlowMatching(objective) => objective.loss(backbone, batch, seed),
             Self::Alignment(objective) => objective.loss(backbone, batch, seed),
+            Self::Defar(objective) => objective.loss(backbone, batch, seed),
             Self::Hybrid(objective) => objective.loss(backbone, batch, seed),
         }
     }

@@ -119,6 +119,11 @@ impl PostTraining {
     pub fn objectives(&self, objective: &ObjectiveConfig) -> Result<[ObjectiveConfig; 2], Invalid> {
         let law = match &objective.timesteps {
             TimestepConfig::Law(law) => law,
+            TimestepConfig::Independent(_) => {
+                let reason = "are `independent`, which MixFlow cannot slow: set objective.timesteps to the law of plain flow \
+                              matching, or post_training to null";
+                return Err(Invalid::new("objective.timesteps", reason));
+            }
             TimestepConfig::MixFlow(slowed) => {
                 let reason = format!(
                     "is `mixflow` with gamma {} already, so that the standard arm would be trained \
