@@ -29,14 +29,14 @@ pub fn instead_of_data(start: &[u8]) -> Option<String> {
     let what = if start.is_empty() {
         "is empty: its download or copy did not finish; fetch it again".into()
     } else if text.starts_with("version https://git-lfs.github.com/") {
-        "is a Git LFS pointer, a note of where the file itself is: fetch that with `git lfs pull`, or `cargo xtask-hub \
+        "is a Git LFS pointer, a note of where the file itself is: fetch that with `git lfs pull`, or `cargo xtask \
          download`"
             .into()
     } else if text.starts_with("/annex/objects/") {
         "is a git-annex pointer, a note of where the file itself is: fetch that with `git annex get`".into()
     } else if page {
         "is a web page, not the file itself: download it from the address behind its download button (of the Hugging Face \
-         Hub: with `/resolve/`, not `/blob/`), or with `cargo xtask-hub download`"
+         Hub: with `/resolve/`, not `/blob/`), or with `cargo xtask download`"
             .into()
     } else if let Some((_, name)) = packed.iter().find(|(magic, _)| start.starts_with(magic)) {
         format!("is packed by {name}: unpack it first")

@@ -3,11 +3,12 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use mixflow_hub::Client;
 
-use crate::run::Result;
+use crate::progress::Progress;
+use crate::run::{Result, say};
 
 #[derive(Args)]
-#[cfg_attr(not(feature = "hub"), allow(dead_code, reason = "read where the network is built in"))]
 pub(crate) struct Download {
     /// A repository of the Hub: org/name, or datasets/org/name
     #[arg(value_name = "REPOSITORY")]
@@ -20,26 +21,16 @@ pub(crate) struct Download {
     revision: String,
 }
 
-#[cfg(not(feature = "hub"))]
 impl Download {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        Err(format!("this program was built without network; {}", crate::hub::with_network()).into())
-    }
-}
-
-#[cfg(feature = "hub")]
-impl Download {
-    pub(crate) fn run(self) -> Result<ExitCode> {
-        use mixflow_hub::Client;
-
         let client = Client::from_env()?;
         let patterns: Vec<&str> = self.files.iter().map(String::as_str).collect();
-        let mut shown = crate::progress::Progress::new();
+        let mut shown = Progress::new();
         let snapshot = client.snapshot(&self.repository.parse()?, &self.revision.parse()?, &patterns, |event| {
             shown.download(&event);
         })?;
         shown.end();
-        crate::run::say(format_args!(
+        say(format_args!(
             "{} of {} at {}:\n{}",
             match snapshot.files.len() {
                 1 => "1 file".into(),

@@ -4,14 +4,11 @@ use std::path::Path;
 
 use mixflow::backbones::NetworkConfig;
 use mixflow::recipe::{NetworkSettings, Recipe, is_for_text};
-#[cfg(feature = "t2i")]
 pub(crate) use mixflow_t2i::recipe::TextNetworkConfig;
-#[cfg(feature = "t2i")]
-use mixflow_t2i::recipe::read_text_recipe;
+use mixflow_t2i::recipe::{names as text_names, read_text_recipe};
 use serde_json::Value;
 
 use crate::run::{RecipeArguments, Result};
-use crate::text;
 
 /// A network that recipes of this program can have.
 pub(crate) trait Kind: NetworkSettings {
@@ -25,7 +22,6 @@ impl Kind for NetworkConfig {
     }
 }
 
-#[cfg(feature = "t2i")]
 impl Kind for TextNetworkConfig {
     fn read(name_or_path: &str, set: &[String]) -> Result<Recipe<Self>> {
         let none = || format!("{name_or_path}: expected a recipe of a network for text");
@@ -38,10 +34,6 @@ pub(crate) enum Any<C, T> {
     Classes(C),
     Text(T),
 }
-
-/// What a network for text has in a program that knows none.
-#[cfg(not(feature = "t2i"))]
-pub(crate) type TextNetworkConfig = NetworkConfig;
 
 /// The same expression for something of either kind.
 macro_rules! of_any {
@@ -60,7 +52,7 @@ pub(crate) type AnyRecipe = Any<Recipe, Recipe<TextNetworkConfig>>;
 impl AnyRecipe {
     /// The recipe that a command was given.
     pub(crate) fn read(arguments: &RecipeArguments) -> Result<Self> {
-        Ok(match is_text(&arguments.recipe)? {
+        Ok(match is_text(&arguments.recipe) {
             true => Self::Text(arguments.read_with(TextNetworkConfig::read)?),
             false => Self::Classes(arguments.read_with(NetworkConfig::read)?),
         })
@@ -68,13 +60,9 @@ impl AnyRecipe {
 }
 
 /// Whether a name or a file is a recipe of a network for text.
-pub(crate) fn is_text(name_or_path: &str) -> Result<bool> {
+pub(crate) fn is_text(name_or_path: &str) -> bool {
     // What cannot be read is for the reader of recipes to say.
     let file = std::fs::read(Path::new(name_or_path)).unwrap_or_default();
     let value: Value = serde_json::from_slice(&file).unwrap_or_default();
-    let text = text::recipe_names().any(|known| known == name_or_path) || is_for_text(&value);
-    if text && cfg!(not(feature = "t2i")) {
-        return Err(text::without(&format!("{name_or_path} is a recipe of text to image")));
-    }
-    Ok(text)
+    text_names().any(|known| known == name_or_path) || is_for_text(&value)
 }

@@ -6,11 +6,11 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use mixflow::compare;
 use mixflow::evaluation::Measuring;
 use mixflow::train::{Event, StepReport};
+use mixflow_hub::TransferProgress;
 
 use crate::run::note;
 
 /// Files are shown in units that a bar has room for.
-#[cfg(feature = "hub")]
 const KIB: u64 = 1 << 10;
 
 /// Lines of a log are at least this far apart.
@@ -26,7 +26,6 @@ pub(crate) struct Progress {
     said: Instant,
     loss: f64,
     /// Files on their way to the Hub: name, bytes that are gone, size.
-    #[cfg(feature = "hub")]
     sending: Vec<(String, u64, u64)>,
 }
 
@@ -41,7 +40,6 @@ impl Progress {
             first: 0,
             said: now,
             loss: f64::NAN,
-            #[cfg(feature = "hub")]
             sending: vec![],
         }
     }
@@ -137,9 +135,8 @@ impl Progress {
     }
 
     /// A file comes from the Hub, or waits.
-    #[cfg(feature = "hub")]
-    pub(crate) fn download(&mut self, event: &mixflow_hub::TransferProgress<'_>) {
-        use mixflow_hub::TransferProgress::{Begin, Cached, Finished, Locked, Received, Retrying};
+    pub(crate) fn download(&mut self, event: &TransferProgress<'_>) {
+        use TransferProgress::{Begin, Cached, Finished, Locked, Received, Retrying};
         match *event {
             Begin { file, size, resumed } => {
                 self.begin(file, Some(size.div_ceil(KIB)));
@@ -162,9 +159,8 @@ impl Progress {
     }
 
     /// Shows an upload.
-    #[cfg(feature = "hub")]
-    pub(crate) fn upload(&mut self, event: &mixflow_hub::TransferProgress<'_>) {
-        use mixflow_hub::TransferProgress::{Committing, Created, Locked, Retrying, Sampling, Sending, Sent, Stored};
+    pub(crate) fn upload(&mut self, event: &TransferProgress<'_>) {
+        use TransferProgress::{Committing, Created, Locked, Retrying, Sampling, Sending, Sent, Stored};
         match *event {
             Created { address } => self.line(&format!("made {address}")),
             Sampling { images, count } => {
@@ -190,7 +186,6 @@ impl Progress {
     }
 
     /// A file begins to go, or does so again. Those that go at once share a bar.
-    #[cfg(feature = "hub")]
     fn sending(&mut self, file: &str, size: u64) {
         self.sending.retain(|(name, ..)| name != file);
         self.sending.push((file.into(), 0, size));
@@ -211,7 +206,6 @@ impl Progress {
         }
     }
 
-    #[cfg(feature = "hub")]
     fn sent(&mut self, file: &str, bytes: u64) {
         if let Some((_, gone, _)) = self.sending.iter_mut().find(|(name, ..)| name == file) {
             *gone = bytes;
@@ -224,7 +218,6 @@ impl Progress {
     }
 
     /// The store has a file; with the last one the bar ends.
-    #[cfg(feature = "hub")]
     fn stored(&mut self, file: &str) {
         if let Some((_, gone, size)) = self.sending.iter_mut().find(|(name, ..)| name == file) {
             *gone = *size;

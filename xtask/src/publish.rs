@@ -4,11 +4,16 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
+use mixflow::FolderLock;
+use mixflow_hub::{
+    Averaging, Choice, Client, Error, Kind, Provision, Publication, Repository, SampleImages, Upload, Written,
+};
 
-use crate::run::Result;
+use crate::kind::{self, TextNetworkConfig, is_text};
+use crate::progress::Progress;
+use crate::run::{DeviceArgument, Result, note, say};
 
 #[derive(Args)]
-#[cfg_attr(not(feature = "hub"), allow(dead_code, reason = "read where the network is built in"))]
 pub(crate) struct Publish {
     /// The folder of a run that has ended
     #[arg(value_name = "RUN")]
@@ -57,32 +62,18 @@ pub(crate) struct Publish {
     #[arg(long, default_value = "Publish with mixflow")]
     message: String,
     #[command(flatten)]
-    device: crate::run::DeviceArgument,
+    device: DeviceArgument,
 }
 
-#[cfg(not(feature = "hub"))]
 impl Publish {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        Err(format!("this program was built without network; {}", crate::hub::with_network()).into())
-    }
-}
-
-#[cfg(feature = "hub")]
-impl Publish {
-    pub(crate) fn run(self) -> Result<ExitCode> {
-        use mixflow_hub::{Publication, Repository};
-
-        use crate::kind::{TextNetworkConfig, is_text};
-
         let device = &self.device.find()?;
         let repository: Repository = self.to.parse()?;
-        if let Some(holder) = mixflow::FolderLock::holder(&self.run) {
-            crate::run::note(format_args!(
-                "warning: {holder} still works in this run; what it will change is not published"
-            ));
+        if let Some(holder) = FolderLock::holder(&self.run) {
+            note(format_args!("warning: {holder} still works in this run; what it will change is not published"));
         }
         let recipe = self.run.join("recipe.json");
-        match is_text(recipe.to_str().ok_or("expected a path in UTF-8")?)? {
+        match is_text(recipe.to_str().ok_or("expected a path in UTF-8")?) {
             true => self.publish(
                 &Publication::<TextNetworkConfig>::of_network(&self.run, self.choice()?, device)?,
                 &repository,
@@ -91,16 +82,7 @@ impl Publish {
         }
     }
 
-    fn publish<N: crate::kind::Kind>(
-        &self,
-        publication: &mixflow_hub::Publication<N>,
-        repository: &mixflow_hub::Repository,
-    ) -> Result<ExitCode> {
-        use mixflow_hub::{Client, Upload};
-
-        use crate::progress::Progress;
-        use crate::run::say;
-
+    fn publish<N: kind::Kind>(&self, publication: &Publication<N>, repository: &Repository) -> Result<ExitCode> {
         let mut progress = Progress::new();
         if let Some(folder) = &self.dry_run {
             let folder = folder.clone().unwrap_or_else(|| self.run.join("published"));
@@ -130,9 +112,7 @@ impl Publish {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn choice(&self) -> Result<mixflow_hub::Choice> {
-        use mixflow_hub::{Averaging, Choice, Error, Kind, Provision, Repository, SampleImages};
-
+    fn choice(&self) -> Result<Choice> {
         let file = |text: &String| match text.split_once('=') {
             Some((key, "copy")) => Ok((key.to_string(), Provision::Copy)),
             Some((key, address)) => Ok((key.to_string(), Provision::refer(address)?)),
@@ -161,10 +141,7 @@ impl Publish {
 }
 
 /// What was written, and what was not.
-#[cfg(feature = "hub")]
-fn tell(written: &mixflow_hub::Written) -> Result<()> {
-    use crate::run::{note, say};
-
+fn tell(written: &Written) -> Result<()> {
     for (name, bytes) in &written.files {
         say(format_args!("{bytes:>14}  {name}"))?;
     }

@@ -11,8 +11,6 @@ use mixflow::recipe::{DecoderRecipe, no_such_recipe};
 use mixflow::{Device, device};
 use mixflow::{FolderLock, printable};
 
-use crate::text;
-
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Set by the first SIGINT or SIGTERM; the second one leaves at once.
@@ -55,8 +53,6 @@ pub(crate) fn program() -> &'static str {
         () if cfg!(feature = "vulkan") => "cargo xtask-vulkan",
         () if cfg!(feature = "wgpu") => "cargo xtask-wgpu",
         () if cfg!(feature = "remote") => "cargo xtask-remote",
-        () if cfg!(feature = "t2i") => "cargo xtask-t2i",
-        () if cfg!(feature = "hub") => "cargo xtask-hub",
         () => "cargo xtask",
     }
 }
@@ -157,7 +153,7 @@ impl RecipeArguments {
         &self,
         read: impl FnOnce(&str, &[String]) -> std::result::Result<T, E>,
     ) -> Result<T> {
-        let all = || mixflow::recipe::names().chain(text::recipe_names());
+        let all = || mixflow::recipe::names().chain(mixflow_t2i::recipe::names());
         if !Path::new(&self.recipe).is_file() && all().all(|name| name != self.recipe) {
             return Err(no_such_recipe(&self.recipe, all()).into());
         }

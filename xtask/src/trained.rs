@@ -62,7 +62,7 @@ impl TrainedArguments {
             None => beside(&stored)?.to_str().ok_or("expected a path in UTF-8")?.into(),
         };
         let read = || {
-            Ok(match is_text(&recipe)? {
+            Ok(match is_text(&recipe) {
                 true => Any::Text(self.read_as(stored, &recipe, &set, device)?),
                 false => Any::Classes(self.read_as(stored, &recipe, &set, device)?),
             })

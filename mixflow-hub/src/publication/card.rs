@@ -166,7 +166,7 @@ impl<N: NetworkSettings> Card<'_, N> {
             let _ = write!(
                 text,
                 "\nOr in a clone of mixflow, where `download` prints the folder that it made:\n\n```sh\n\
-                 cargo xtask-hub download {id}{revision}\n\
+                 cargo xtask download {id}{revision}\n\
                  cargo xtask sample FOLDER --out images.png\n```\n"
             );
         } else {

@@ -26,7 +26,7 @@ pub struct Layout {
 pub enum UnknownLayout {
     /// They are of a network for text.
     #[error(
-        "is text to image, a folder of diffusers: for `mixflow_t2i::TextPipeline` and `cargo xtask-t2i sample --prompt`"
+        "is text to image, a folder of diffusers: for `mixflow_t2i::TextPipeline` and `cargo xtask sample --prompt`"
     )]
     TextToImage,
     /// They are of another network, in the layout of `diffusers`.

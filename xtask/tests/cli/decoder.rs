@@ -5,7 +5,7 @@ use std::fs;
 use mixflow::recipe::DecoderRecipe;
 use serde_json::{Value, json};
 
-use crate::Place;
+use crate::{Place, names};
 
 /// A decoder that learns in a moment, with the file of its encoder.
 fn place() -> Place {
@@ -61,11 +61,8 @@ fn it_starts_from_another_one_and_says_so() {
     place.run(&more);
 }
 
-#[cfg(feature = "hub")]
 #[test]
 fn its_training_is_told() {
-    use crate::names;
-
     let place = place();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_xtask"));
     for name in ["WANDB_MODE", "WANDB_API_KEY", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_BASE_URL"] {

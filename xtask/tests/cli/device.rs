@@ -31,7 +31,6 @@ fn a_device_that_is_none_is_told_by_every_command_that_computes() {
         &["bench"],
         &["bench", "--case", "tiny-train"],
         &["bench", "--memory", "1"],
-        #[cfg(feature = "hub")]
         &["publish", "x", "--to", "org/name"],
     ] {
         let told = fault(arguments, Some("abacus"));
@@ -104,9 +103,8 @@ fn the_cpu_agrees_with_itself() {
     let told = Place::new().run(&["selftest", "--device", "flex"]);
     assert!(told.contains("flex (CPU), against the CPU"), "{told}");
     let rows: Vec<&str> = told.lines().filter(|line| line.contains("e-") || line.contains("0.0e0")).collect();
-    let networks = ["SiT  ", "SiT with projectors (REPA)", "DiT  ", "DiT^DH", "LightningDiT"];
-    let text = cfg!(feature = "t2i").then_some("MMDiT");
-    for network in networks.into_iter().chain(text) {
+    let networks = ["SiT  ", "SiT with projectors (REPA)", "DiT  ", "DiT^DH", "LightningDiT", "MMDiT"];
+    for network in networks {
         assert_eq!(rows.iter().filter(|row| row.starts_with(network)).count(), 6, "{network}: {told}");
     }
     assert!(rows.iter().all(|row| row.ends_with("  agrees")), "{told}");

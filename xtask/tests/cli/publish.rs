@@ -26,14 +26,6 @@ fn a_published_folder_is_one_to_sample_from() {
     place.refuse(&["sample", "published", "--out", "none.npz"], &["guide.safetensors"]);
 }
 
-#[cfg(not(feature = "hub"))]
-#[test]
-fn a_program_without_network_says_how_to_get_one_with_it() {
-    let place = crate::Place::new();
-    place.refuse(&["publish", "run", "--to", "org/name"], &["cargo xtask-hub publish"]);
-}
-
-#[cfg(feature = "hub")]
 #[test]
 fn a_dry_run_writes_the_folder_and_lists_it() {
     let place = guided();

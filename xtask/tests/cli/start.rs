@@ -168,27 +168,6 @@ fn absurd_sizes_are_refused_before_anything_is_written_and_planned_all_the_same(
     place.refuse(&["plan", "tiny.json", "--set", "network.width=1000000000000"], &["more than can be counted"]);
 }
 
-#[cfg(not(feature = "hub"))]
-#[test]
-fn a_program_without_network_says_how_to_get_one_with_it() {
-    let place = Place::new();
-    std::fs::write(place.path("tiny.json"), recipe().to_string()).unwrap();
-    let from = ["--from", "hf://org/sit"];
-    for arguments in [
-        [&["train", "tiny.json"][..], &from].concat(),
-        [&["compare", "tiny.json", "--set", COMPARISON][..], &from].concat(),
-        vec!["sample", "hf://org/sit", "--out", "x.png"],
-        vec!["eval", "hf://org/sit"],
-    ] {
-        place.refuse(
-            &arguments,
-            &["hf://org/sit is on the Hugging Face Hub", &format!("cargo xtask-hub {}", arguments[0])],
-        );
-    }
-    assert!(!place.path("runs").exists());
-}
-
-#[cfg(feature = "hub")]
 mod with_hub {
     use std::fs;
     use std::path::Path;

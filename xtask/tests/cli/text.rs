@@ -1,11 +1,9 @@
 //! Text to image.
 
-#[cfg(feature = "t2i")]
 use serde_json::Value;
 
 use crate::Place;
 
-#[cfg(feature = "t2i")]
 const SMALL: [&str; 24] = [
     "--set",
     "data.size=8",
@@ -33,7 +31,6 @@ const SMALL: [&str; 24] = [
     "post_training.seeds=1",
 ];
 
-#[cfg(feature = "t2i")]
 #[test]
 fn a_network_for_text_is_trained_compared_and_draws() {
     let place = Place::new();
@@ -73,21 +70,16 @@ fn a_network_for_text_is_trained_compared_and_draws() {
     assert!(said.contains("of 4 trajectories"), "{said}");
     let said = place.run(&[&["plan", "words", "--device", "h100"][..], &SMALL].concat());
     assert!(said.contains("not counted: reading 16 prompts, once"), "{said}");
-    if cfg!(feature = "hub") {
-        let said = place.run(&["publish", "run", "--to", "org/words", "--dry-run"]);
-        assert!(said.contains("model.safetensors") && said.contains("samples.png"), "{said}");
-        let card = std::fs::read_to_string(place.path("run/published/README.md")).unwrap();
-        assert!(card.contains("red circle") && card.contains("text-to-image"), "{card}");
-    }
+    let said = place.run(&["publish", "run", "--to", "org/words", "--dry-run"]);
+    assert!(said.contains("model.safetensors") && said.contains("samples.png"), "{said}");
+    let card = std::fs::read_to_string(place.path("run/published/README.md")).unwrap();
+    assert!(card.contains("red circle") && card.contains("text-to-image"), "{card}");
 
     // A copy elsewhere draws prompts, and by label what its data say; nothing is written beside it.
     let copy = place.path("elsewhere");
     std::fs::create_dir(&copy).unwrap();
     for file in ["config.json", "model.safetensors"] {
-        std::fs::copy(place.path("run/mixflow-0").join(file), copy.join(file))
-            .or_else(|_| std::fs::copy(place.path("run/published").join(file), copy.join(file)))
-            .or_else(|_| std::fs::copy(place.path("run/recipe.json"), copy.join(file)))
-            .unwrap();
+        std::fs::copy(place.path("run/published").join(file), copy.join(file)).unwrap();
     }
     place.run(&["sample", "elsewhere", "--prompt", "a red circle", "--out", "again.png"]);
     place.run(&["sample", "elsewhere", "--labels", "#3", "--out", "again.png"]);
@@ -115,24 +107,4 @@ fn a_network_for_text_is_trained_compared_and_draws() {
     assert_eq!(place.json("compared/start.json")["files"][0]["file"], Value::from("model.safetensors"));
     let shapes = ["train", "words", "--set", "network.prompts=15", "--out", "none"];
     place.refuse(&shapes, &["set network.prompts=16"]);
-}
-
-#[cfg(not(feature = "t2i"))]
-#[test]
-fn a_program_without_text_says_how_to_get_one_with_it() {
-    let place = Place::new();
-    let recipe = serde_json::json!({ "name": "mine", "network": { "transformer": {} } });
-    std::fs::write(place.path("mine.json"), recipe.to_string()).unwrap();
-    // Its content matters to nobody here: the recipe is read first.
-    std::fs::write(place.path("model.safetensors"), "").unwrap();
-    for (arguments, words) in [
-        (&["train", "words"][..], "words is a recipe of text to image"),
-        (&["train", "mine.json"], "mine.json is a recipe of text to image"),
-        (&["compare", "mine.json", "--from", "."], "run `cargo xtask-t2i compare ...`"),
-        (&["sample", ".", "--out", "a.png", "--prompt", "a cat"], "run `cargo xtask-t2i sample ...`"),
-        (&["eval", ".", "--recipe", "mine.json"], "run `cargo xtask-t2i eval ...`"),
-        (&["plan", "words"], "words is a recipe of text to image"),
-    ] {
-        place.refuse(arguments, &[words]);
-    }
 }

@@ -188,10 +188,10 @@ fn a_card_says_how_to_load_it() {
         text.contains("let pipeline = Pipeline::from_hub(\"org/sit\", &mixflow::device::chosen()?)?;\n")
             && text.contains("(samples.png)")
     );
-    assert!(text.contains("xtask-hub download org/sit\n") && text.contains("cargo xtask sample FOLDER"), "{text}");
+    assert!(text.contains("xtask download org/sit\n") && text.contains("cargo xtask sample FOLDER"), "{text}");
     let text = card(&branch);
     assert!(text.contains("Pipeline::from_hub(\"org/sit@v2\", &mixflow::device::chosen()?)?;\n"), "{text}");
-    assert!(text.contains("xtask-hub download org/sit --revision v2\n"), "{text}");
+    assert!(text.contains("xtask download org/sit --revision v2\n"), "{text}");
     // A slash of a branch is none of an address.
     publication.write(&nested, &repository(), "refs/pr/1", |_| {}).unwrap();
     assert!(card(&nested).contains("from_hub(\"org/sit@refs%2Fpr%2F1\","), "{}", card(&nested));
