@@ -2,11 +2,11 @@
 
 use std::sync::atomic::Ordering;
 
-use super::{ArmScores, Progress, Results, Study};
+use super::{ArmScores, Progress, Results, Study, arms};
 use crate::Error;
 use crate::data::{Dataset, Labels};
 use crate::evaluation::{Against, Generator, Visited};
-use crate::files::Tiles;
+use crate::files::{Tiles, WeightsFile};
 use crate::recipe::{NetworkSettings, PostTraining, SamplingConfig};
 use crate::report::{Arm, Grid, Picture, evaluations_text};
 use crate::sampling::Images;
@@ -44,6 +44,7 @@ impl<N: NetworkSettings> Study<'_, N> {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
+            let weights = self.weights_of(*arm, *seed)?;
             let mut score = |sampling: &SamplingConfig, arm: Arm, lambda: f64, first: u64| {
                 let factor = CorrectionConfig::ScheduleCorrector(ScheduleCorrector { a: lambda - 1.0, b: 0.0 });
                 let scaled = SamplingConfig { correction: Some(factor), ..sampling.clone() };
@@ -54,7 +55,8 @@ impl<N: NetworkSettings> Study<'_, N> {
                 let (measurement, more) = against.measure(&images)?;
                 done += labels.len() as u64;
                 let (steps, evaluations) = (sampling.sampler.grid.steps(), images.evaluations);
-                let scores = ArmScores { arm, seed: *seed, lambda, steps, evaluations, measurement, more };
+                let (seed, weights) = (*seed, weights.clone());
+                let scores = ArmScores { arm, seed, weights, lambda, steps, evaluations, measurement, more };
                 Ok::<_, Error>((scores, images))
             };
             let (scores, images) = score(sampling, *arm, 1.0, 0)?;
@@ -84,6 +86,13 @@ impl<N: NetworkSettings> Study<'_, N> {
         }
         shown.sort_by_key(|(arm, _)| *arm);
         Ok(Some((results, shown)))
+    }
+
+    /// The hash of the file that an arm was trained to, if it was trained here.
+    fn weights_of(&self, arm: Arm, seed: u64) -> Result<Option<String>, Error> {
+        let folder = if arm == Arm::Start { "pretraining".into() } else { arms::folder(arm.name(), seed) };
+        let file = self.folder.join(folder).join("model.safetensors");
+        file.is_file().then(|| Ok(WeightsFile::read(file)?.sha256)).transpose()
     }
 
     /// The sample grids of the report: real images, then each arm's.

@@ -20,6 +20,9 @@ pub struct ArmScores {
     pub arm: Arm,
     /// Number of its post-training, from 0.
     pub seed: u64,
+    /// SHA-256 of the file of its weights, in hexadecimal; none of a start that was given, and in results that do not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights: Option<String>,
     /// Factor on its velocity.
     pub lambda: f64,
     /// Steps of the solver; 0 in results that do not say.

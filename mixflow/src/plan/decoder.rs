@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use serde::Serialize;
+
 use super::{BYTES, Machine, duration};
 use crate::numbers::{gigabytes, thousands};
 use crate::recipe::DecoderRecipe;
@@ -10,7 +12,7 @@ use crate::recipe::DecoderRecipe;
 ///
 /// The encoder and the decoder are counted. Activations, and the networks of a perceptual and an adversarial loss, which
 /// may take as long again, come on top.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct DecoderPlan {
     /// Parameters of the decoder, its frozen table included.
     pub parameters: u64,

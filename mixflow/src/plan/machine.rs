@@ -1,9 +1,10 @@
 //! The machines that a plan is for.
 
 use mixflow_backbones::Precision;
+use serde::Serialize;
 
 /// A device and how fast it multiplies matrices.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Machine {
     /// What it is called.
     pub name: String,

@@ -11,6 +11,7 @@ use std::fmt;
 use mixflow_backbones::encoder::EncoderConfig;
 use mixflow_backbones::rae::DecoderConfig;
 use mixflow_backbones::{NetworkConfig, Precision};
+use serde::Serialize;
 
 use crate::Error;
 use crate::autoencoder_training::RaeTraining;
@@ -20,7 +21,7 @@ use crate::recipe::{
 };
 
 /// Size, work, memory and time of a recipe; prints as a table.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Plan {
     /// Network, in words.
     pub network: String,
@@ -59,7 +60,7 @@ fn measuring(sets: u128, images: u128) -> String {
 }
 
 /// A part of a run.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Work {
     /// What is done.
     pub name: String,
@@ -292,6 +293,12 @@ impl Plan {
     pub fn seconds(&self, part: &Work) -> f64 {
         part.operations / self.machine.speed_in(part.precision)
     }
+
+    /// Seconds of all parts together.
+    #[must_use]
+    pub fn total_seconds(&self) -> f64 {
+        self.parts.iter().map(|part| self.seconds(part)).sum()
+    }
 }
 
 /// What making one image takes.
@@ -372,8 +379,7 @@ impl fmt::Display for Plan {
             writeln!(f, "  {:<26}{time:>9}, {images} images", part.name)?;
         }
         if self.parts.len() > 1 {
-            let seconds = self.parts.iter().map(|part| self.seconds(part)).sum();
-            writeln!(f, "  {:<26}{:>9}", "together about", duration(seconds))?;
+            writeln!(f, "  {:<26}{:>9}", "together about", duration(self.total_seconds()))?;
         }
         for part in &self.not_counted {
             writeln!(f, "  not counted: {part}")?;
@@ -391,7 +397,9 @@ impl fmt::Display for Plan {
     }
 }
 
-fn duration(seconds: f64) -> String {
+/// A time as plans show it, such as `1.5 h`.
+#[must_use]
+pub fn duration(seconds: f64) -> String {
     match seconds {
         s if s < 1e-3 => format!("{:.1} µs", s * 1e6),
         s if s < 1.0 => format!("{:.1} ms", s * 1e3),

@@ -231,6 +231,38 @@ pub fn read(path: &Path) -> Result<Checkpoint, Error> {
     Ok(Checkpoint { snapshot, recipe: state.recipe, path: path.into() })
 }
 
+/// Whether one of the checkpoints in a folder has files of the sizes that it should have, or there are none.
+///
+/// # Errors
+/// What is wrong with the newest, if no other is whole.
+pub(super) fn check_sizes(folder: &Path) -> Result<(), Error> {
+    let check = |step: u64| {
+        let path = folder.join(name(step));
+        let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
+        let text = fs::read(path.join(MANIFEST)).map_err(|error| damaged(format!("{MANIFEST}: {error}")))?;
+        let manifest: Manifest =
+            serde_json::from_slice(&text).map_err(|error| damaged(format!("{MANIFEST}: {}", explain(&error))))?;
+        let is_short = |(file, entry): &(&String, &Entry)| {
+            fs::metadata(path.join(file)).map_or(true, |found| found.len() != entry.bytes)
+        };
+        match manifest.files.iter().find(is_short) {
+            Some((file, Entry { bytes, .. })) => {
+                Err(damaged(format!("{file} has not the {bytes} bytes it should have")))
+            }
+            None => Ok(()),
+        }
+    };
+    let mut newest = Ok(());
+    for step in Checkpoints::new(folder, 2).steps()?.into_iter().rev() {
+        match check(step) {
+            Ok(()) => return Ok(()),
+            Err(error) if newest.is_ok() => newest = Err(error),
+            Err(_) => {}
+        }
+    }
+    newest
+}
+
 fn name(step: u64) -> String {
     format!("step-{step:08}")
 }

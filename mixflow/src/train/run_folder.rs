@@ -141,7 +141,7 @@ pub(crate) fn has_begun(training: &Path) -> bool {
 }
 
 /// Whether a step was taken in the folder of a run: in itself, or in the folder of one of its trainings.
-fn run_has_begun(run: &Path) -> bool {
+pub(super) fn run_has_begun(run: &Path) -> bool {
     let part = |name: &str| {
         ["pretraining", "autoencoder"].contains(&name)
             || ["standard-", "mixflow-"].iter().any(|arm| name.starts_with(arm))
