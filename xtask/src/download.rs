@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use mixflow_hub::Client;
+use mixflow_hub::{Client, RepositorySnapshot};
+use serde_json::json;
 
 use crate::progress::Progress;
-use crate::run::{Result, say};
+use crate::run::{JsonArgument, Result, say};
 
 #[derive(Args)]
 pub(crate) struct Download {
@@ -19,6 +20,8 @@ pub(crate) struct Download {
     /// A branch, tag or commit
     #[arg(long, default_value = "main")]
     revision: String,
+    #[command(flatten)]
+    json: JsonArgument,
 }
 
 impl Download {
@@ -30,6 +33,11 @@ impl Download {
             shown.download(&event);
         })?;
         shown.end();
+        if self.json.json {
+            let RepositorySnapshot { commit, folder, files } = snapshot;
+            say(format_args!("{:#}", json!({ "commit": commit.to_string(), "folder": folder, "files": files })))?;
+            return Ok(ExitCode::SUCCESS);
+        }
         say(format_args!(
             "{} of {} at {}:\n{}",
             match snapshot.files.len() {

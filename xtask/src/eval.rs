@@ -1,5 +1,6 @@
 //! `cargo xtask eval`.
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -20,7 +21,7 @@ use crate::kind::{Kind, of_any};
 use crate::latents::check_latents;
 use crate::part;
 use crate::progress::Progress;
-use crate::run::{DevicesArgument, Result, ShardArgument, note, say};
+use crate::run::{DevicesArgument, JsonArgument, Result, ShardArgument, note, say};
 use crate::sample::Sampling;
 use crate::trained::{Trained, TrainedArguments};
 
@@ -62,6 +63,8 @@ pub(crate) struct Eval {
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]
+    json: JsonArgument,
+    #[command(flatten)]
     device: DevicesArgument,
 }
 
@@ -77,7 +80,9 @@ impl Eval {
         let device = &devices[0];
         match (&self.images_from, &self.against, &self.trained) {
             (Some(images), Some(real), _) => match self.inception.read(device)? {
-                Some(inception) => store(self.out.as_deref(), &inception.image_sets(images, real)?, device),
+                Some(inception) => {
+                    self.inception_told(self.out.as_deref(), &inception.image_sets(images, real)?, device)
+                }
                 None => self.image_sets(images, real),
             },
             (_, _, Some(trained)) => {
@@ -102,7 +107,7 @@ impl Eval {
             }
             let found = inception.network(trained, count, self.against.as_deref(), self.parts.as_deref())?;
             let file = self.out.clone().unwrap_or_else(|| trained.result("inception"));
-            return store(Some(&file), &found, device);
+            return self.inception_told(Some(&file), &found, device);
         }
 
         let shape = trained.image_shape()?.map(|side| side as u64);
@@ -122,7 +127,7 @@ impl Eval {
         progress.end();
         evaluation.remarks.iter().for_each(note);
 
-        say(format_args!(
+        let mut text = format!(
             "{} ({}, {} network evaluations for each image, seed {}, {}; distances of pixels)\n{}",
             trained.weights.display(),
             evaluation.sampling.describe(),
@@ -130,27 +135,32 @@ impl Eval {
             evaluation.seed,
             evaluation.labels.describe(),
             evaluation.measurement,
-        ))?;
-        if evaluation.decoded {
-            say("the real images are decoded latents: what the autoencoder loses is not measured")?;
-        }
-        if trained.began_elsewhere() {
-            say("the run began with weights that it was given: what these have seen of the floor is not known")?;
-        }
-        if evaluation.trained_on_floor {
-            say("the network was trained on the images of the floor too: it had no held-out data")?;
+        );
+        for (applies, remark) in [
+            (evaluation.decoded, "the real images are decoded latents: what the autoencoder loses is not measured"),
+            (
+                trained.began_elsewhere(),
+                "the run began with weights that it was given: what these have seen of the floor is not known",
+            ),
+            (
+                evaluation.trained_on_floor,
+                "the network was trained on the images of the floor too: it had no held-out data",
+            ),
+        ] {
+            if applies {
+                text += "\n";
+                text += remark;
+            }
         }
         let file = self.out.clone().unwrap_or_else(|| trained.result("eval"));
-        write(
-            &file,
-            &json!({
-                "evaluation": evaluation,
-                "weights": WeightsFile::read(&trained.weights)?,
-                "autoencoder": trained.autoencoder_weights()?,
-                "device": describe(device),
-                "version": env!("CARGO_PKG_VERSION"),
-            }),
-        )
+        let numbers = json!({
+            "evaluation": evaluation,
+            "weights": WeightsFile::read(&trained.weights)?,
+            "autoencoder": trained.autoencoder_weights()?,
+            "device": describe(device),
+            "version": env!("CARGO_PKG_VERSION"),
+        });
+        self.tell(text, &numbers, Some(&file))
     }
 
     fn image_sets(&self, images: &Path, real: &Path) -> Result<ExitCode> {
@@ -167,22 +177,40 @@ impl Eval {
         let measurement = evaluate_features(&generated, &real_features, seed)?;
         progress.end();
 
-        say(format_args!(
+        let text = format!(
             "{} against {} (distances of pixels; what is in the floor was chosen with seed {seed})\n{measurement}",
             images.display(),
             real.display(),
-        ))?;
-        let Some(file) = &self.out else { return Ok(ExitCode::SUCCESS) };
-        write(
-            file,
-            &json!({
-                "images": images,
-                "against": real,
-                "seed": seed,
-                "measurement": measurement,
-                "version": env!("CARGO_PKG_VERSION"),
-            }),
-        )
+        );
+        let numbers = json!({
+            "images": images,
+            "against": real,
+            "seed": seed,
+            "measurement": measurement,
+            "version": env!("CARGO_PKG_VERSION"),
+        });
+        self.tell(text, &numbers, self.out.as_deref())
+    }
+
+    fn inception_told(&self, file: Option<&Path>, found: &InceptionEvaluation, device: &Device) -> Result<ExitCode> {
+        let numbers = json!({ "inception": found, "device": describe(device), "version": env!("CARGO_PKG_VERSION") });
+        self.tell(found.to_string().trim_end(), &numbers, file)
+    }
+
+    /// Writes what was found into a file, if there is one, and prints it.
+    fn tell(&self, text: impl Display, numbers: &Value, file: Option<&Path>) -> Result<ExitCode> {
+        if let Some(file) = file {
+            write_atomic(file, &serde_json::to_vec_pretty(numbers)?)?;
+        }
+        if self.json.json {
+            say(format_args!("{numbers:#}"))?;
+        } else {
+            say(text)?;
+            if let Some(file) = file {
+                say(format_args!("written: {}", file.display()))?;
+            }
+        }
+        Ok(ExitCode::SUCCESS)
     }
 }
 
@@ -203,16 +231,4 @@ pub(crate) fn say_how_long(progress: &Progress, pairs: u64, sets: [&Features; 2]
         ));
     }
     Ok(())
-}
-
-fn store(file: Option<&Path>, found: &InceptionEvaluation, device: &Device) -> Result<ExitCode> {
-    say(found.to_string().trim_end())?;
-    let Some(file) = file else { return Ok(ExitCode::SUCCESS) };
-    write(file, &json!({ "inception": found, "device": describe(device), "version": env!("CARGO_PKG_VERSION") }))
-}
-
-fn write(file: &Path, numbers: &Value) -> Result<ExitCode> {
-    write_atomic(file, &serde_json::to_vec_pretty(numbers)?)?;
-    say(format_args!("written: {}", file.display()))?;
-    Ok(ExitCode::SUCCESS)
 }

@@ -8,6 +8,7 @@ mod bench_case;
 mod bench_suite;
 mod check;
 mod compare;
+mod completions;
 mod convert;
 mod decoder;
 mod download;
@@ -26,8 +27,10 @@ mod plan;
 mod progress;
 mod publish;
 mod read_latents;
+mod recipes;
 mod remote;
 mod run;
+mod runs;
 mod sample;
 mod selftest;
 mod slow_flow;
@@ -44,11 +47,16 @@ use crate::run::{Result, note};
 
 /// Train, sample and measure flow-matching image models, with MixFlow Training (arXiv 2512.19311).
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
 }
+
+/// What a script can tell by.
+const EXIT_CODES: &str = "Exit codes: 0 if all was done; 1 for an error, told on standard error as `error: ...`; 2 for a wrong \
+                          command line; 130 if it was stopped by Ctrl-C or SIGTERM, with what can be continued saved; 101 \
+                          for a fault of the program itself.";
 
 #[derive(Subcommand)]
 enum Command {
@@ -58,6 +66,10 @@ enum Command {
     Bench(bench::Bench),
     /// Tell a recipe's parameters, work, memory and time before running it
     Plan(plan::Plan),
+    /// List the recipes that come along, with what each takes
+    Recipes(recipes::Recipes),
+    /// List the runs in a folder: how they stand, and their best numbers
+    Runs(runs::Runs),
     /// Compare a device with the CPU on small networks of every kind, and print a table
     Selftest(selftest::Selftest),
     /// Let other machines compute on the devices of this one, if they know its secret
@@ -80,6 +92,8 @@ enum Command {
     Publish(publish::Publish),
     /// Measure how far a network's states lag behind their time.
     SlowFlow(slow_flow::SlowFlow),
+    /// Print completions for a shell, of the installed program `mixflow`
+    Completions(completions::Completions),
 }
 
 fn main() -> ExitCode {
@@ -109,6 +123,9 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Download(download) => download.run(),
         Command::Publish(publish) => publish.run(),
         Command::SlowFlow(slow_flow) => slow_flow.run(),
+        Command::Recipes(recipes) => recipes.run(),
+        Command::Runs(runs) => runs.run(),
+        Command::Completions(completions) => completions.run(),
     }
 }
 

@@ -11,6 +11,8 @@ use mixflow::recipe::{DecoderRecipe, no_such_recipe};
 use mixflow::{Device, device};
 use mixflow::{FolderLock, printable};
 
+use crate::recipes;
+
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 /// Set by the first SIGINT or SIGTERM; the second one leaves at once.
@@ -114,6 +116,13 @@ impl DevicesArgument {
     }
 }
 
+/// How results are printed.
+#[derive(Args)]
+pub(crate) struct JsonArgument {
+    #[arg(long, help = "Print the result as JSON, for programs")]
+    pub(crate) json: bool,
+}
+
 /// Which part of the images is made.
 #[derive(Args)]
 pub(crate) struct ShardArgument {
@@ -143,6 +152,11 @@ pub(crate) struct RecipeArguments {
 }
 
 impl RecipeArguments {
+    /// A recipe as it comes along.
+    pub(crate) fn named(name: &str) -> Self {
+        Self { recipe: name.into(), set: vec![], data: None, flags: vec![] }
+    }
+
     /// The recipe if it is one of a decoder.
     pub(crate) fn read_decoder(&self) -> Result<Option<DecoderRecipe>> {
         self.read_with(DecoderRecipe::read)
@@ -153,7 +167,7 @@ impl RecipeArguments {
         &self,
         read: impl FnOnce(&str, &[String]) -> std::result::Result<T, E>,
     ) -> Result<T> {
-        let all = || mixflow::recipe::names().chain(mixflow_t2i::recipe::names());
+        let all = || recipes::names();
         if !Path::new(&self.recipe).is_file() && all().all(|name| name != self.recipe) {
             return Err(no_such_recipe(&self.recipe, all()).into());
         }

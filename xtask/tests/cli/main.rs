@@ -12,7 +12,9 @@ mod eval;
 mod guide;
 mod latents;
 mod messages;
+mod overview;
 mod publish;
+mod readme;
 #[cfg(feature = "remote")]
 mod remote;
 mod run_folder;

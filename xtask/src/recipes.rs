@@ -1,0 +1,78 @@
+//! `cargo xtask recipes`.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use mixflow::numbers::thousands;
+use mixflow::plan::{DecoderPlan, Machine, Plan, duration};
+use mixflow::recipe::{DecoderRecipe, NetworkSettings, Recipe};
+use serde::Serialize;
+
+use crate::kind::{AnyRecipe, of_any};
+use crate::plan::machine;
+use crate::run::{JsonArgument, RecipeArguments, Result, say};
+
+#[derive(Args)]
+pub(crate) struct Recipes {
+    /// Device to estimate times for, as of `plan`
+    #[arg(long, value_name = "NAME", default_value = "here")]
+    device: String,
+    #[command(flatten)]
+    json: JsonArgument,
+}
+
+/// A recipe in a line.
+#[derive(Serialize)]
+struct Line {
+    name: &'static str,
+    /// What it trains on what.
+    what: String,
+    /// Of all that it runs, but for what its plan does not count.
+    seconds: f64,
+}
+
+impl Recipes {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let machine = machine(&self.device)?;
+        let lines = names().map(|name| line(name, &machine)).collect::<Result<Vec<_>>>()?;
+        if self.json.json {
+            say(serde_json::to_string_pretty(&lines)?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        let width = lines.iter().map(|line| line.name.len()).max().unwrap_or(0);
+        for Line { name, what, seconds } in &lines {
+            say(format_args!("{name:<width$}  {:>10}  {what}", duration(*seconds)))?;
+        }
+        say(format_args!("times on {} ({}); `plan RECIPE` tells more", machine.name, machine.origin))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Names of all recipes that come along.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    mixflow::recipe::names().chain(mixflow_t2i::recipe::names())
+}
+
+fn line(name: &'static str, machine: &Machine) -> Result<Line> {
+    let recipe = RecipeArguments::named(name);
+    if let Some(recipe) = recipe.read_with(DecoderRecipe::read)? {
+        let plan = DecoderPlan::new(&recipe, machine.clone());
+        let parameters = thousands(plan.parameters);
+        let what = format!("decoder of {parameters} parameters, {} steps", thousands(recipe.training.steps));
+        return Ok(Line { name, what, seconds: plan.training_seconds });
+    }
+    of_any!(AnyRecipe::read(&recipe)?, recipe => network(name, &recipe, machine))
+}
+
+fn network<N: NetworkSettings>(name: &'static str, recipe: &Recipe<N>, machine: &Machine) -> Result<Line> {
+    let plan = Plan::new(recipe, machine.clone())?;
+    let (parameters, steps) = (thousands(plan.parameters), thousands(recipe.training.steps));
+    let [_, height, width] = recipe.network.shape();
+    let data = recipe.data.describe();
+    let mut what = format!("{} of {parameters} parameters, {height} x {width} {data}: {steps} steps", plan.network);
+    if let Some(post) = &recipe.post_training {
+        let (count, steps) = (2 * post.seeds, thousands(post.steps));
+        what += &format!(", {count} post-trainings of {steps} with and without MixFlow");
+    }
+    Ok(Line { name, what, seconds: plan.total_seconds() })
+}

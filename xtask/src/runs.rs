@@ -1,0 +1,53 @@
+//! `cargo xtask runs`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use mixflow::numbers::{plus_minus, thousands};
+use mixflow::train::{RunOverview, RunState};
+
+use crate::run::{JsonArgument, Result, say};
+
+#[derive(Args)]
+pub(crate) struct Runs {
+    /// The folder that they are in
+    #[arg(value_name = "FOLDER", default_value = "runs")]
+    folder: PathBuf,
+    #[command(flatten)]
+    json: JsonArgument,
+}
+
+impl Runs {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let runs = RunOverview::below(&self.folder)?;
+        if self.json.json {
+            say(serde_json::to_string_pretty(&runs)?)?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        if runs.is_empty() {
+            say(format_args!("no runs in {}", self.folder.display()))?;
+        }
+        let width = runs.iter().map(|run| run.folder.display().to_string().len()).max().unwrap_or(0);
+        for run in &runs {
+            let (state, because) = match &run.state {
+                RunState::Training(holder) => ("training", Some(holder)),
+                RunState::Finished => ("finished", None),
+                RunState::Stopped => ("stopped", None),
+                RunState::Damaged(reason) => ("damaged", Some(reason)),
+            };
+            let steps = format!("{} of {} steps", thousands(run.taken), thousands(run.asked));
+            let mut numbers: Vec<String> = run.loss.map(|loss| format!("loss {loss:.4}")).into_iter().collect();
+            // The best of each measure.
+            for (place, (of, by, number)) in run.measured.iter().enumerate() {
+                if place == 0 || run.measured[place - 1].1 != *by {
+                    let of = if of.is_empty() { String::new() } else { format!(" ({of})") };
+                    numbers.push(format!("{by} {}{of}", plus_minus(*number, None)));
+                }
+            }
+            numbers.extend(because.cloned());
+            say(format_args!("{:<width$}  {state:<8}  {steps}  {}", run.folder.display(), numbers.join(", ")))?;
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}
