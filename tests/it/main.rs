@@ -1,6 +1,7 @@
 //! Tests that cross crates, in one binary.
 
 mod allocation;
+mod arms;
 mod decoder_recipe;
 mod devices;
 mod diffusion;

@@ -204,8 +204,13 @@ fn arm(folder: &str) -> Option<(Arm, u64)> {
     if folder == "pretraining" {
         return Some((Arm::Start, 0));
     }
-    let (kind, seed) = folder.split_once('-')?;
-    Some((if kind == "standard" { Arm::Standard } else { Arm::MixFlow }, seed.parse().ok()?))
+    let (kind, seed) = folder.rsplit_once('-')?;
+    let arm = match kind {
+        "standard" => Arm::Standard,
+        "mixflow" => Arm::MixFlow,
+        other => Arm::Other(other.into()),
+    };
+    Some((arm, seed.parse().ok()?))
 }
 
 fn inception_conditions(inception: &InceptionEvaluation, file: &str) -> Result<Conditions, serde_json::Error> {

@@ -38,7 +38,7 @@ impl Trackers {
     pub fn report(&mut self, report: &Report) {
         self.track(Entry::Started { step: 0 });
         for grid in &report.grids {
-            let name = format!("samples/{}", grid.arm.map_or("data", |arm| arm.name()));
+            let name = format!("samples/{}", grid.arm.as_ref().map_or("data", |arm| arm.name()));
             let bytes = STANDARD.decode(&grid.picture.png).unwrap_or_default();
             if let Some(png) = Png::new(&bytes) {
                 self.track(Entry::Image { step: 0, name: &name, png });

@@ -1,9 +1,11 @@
 //! The arms of a comparison: in words, their folders, and what they started from.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::Error;
-use crate::recipe::PostTraining;
+use crate::recipe::{ObjectiveConfig, PostTraining};
+use crate::report::Arm;
 use crate::train::{Start, TrainConfig, has_begun};
 
 impl PostTraining {
@@ -13,16 +15,57 @@ impl PostTraining {
         let kept = 100.0 * optimizer.average.powf(steps as f64);
         format!(
             "Each arm takes {steps} steps of {batch} examples at {}, from the start's moving average, with moments of zero; \
-             {kept:.0} % of its own moving average, which is what is measured, are still the start. The standard and the \
-             MixFlow arm of a seed see the same examples, noise and dropped labels in the same order.",
+             {kept:.0} % of its own moving average, which is what is measured, are still the start. The arms of a seed see \
+             the same examples, noise and dropped labels in the same order.",
             optimizer.learning_rate
         )
     }
 }
 
+impl PostTraining {
+    /// What the arms are, a sentence each.
+    pub(super) fn described(&self, trainings: &[(Arm, ObjectiveConfig)]) -> BTreeMap<Arm, String> {
+        let trained = trainings.iter().map(|(arm, objective)| {
+            let own = match arm {
+                Arm::Other(_) => "Post-trained for as many steps.",
+                _ => arm.description(),
+            };
+            let mut text = format!("{own} Times {}.", objective.timesteps);
+            if let Some(perturbation) = &objective.perturbation {
+                text += &format!(" More noise: {perturbation}.");
+            }
+            if let Some(defar) = &objective.defar {
+                text += &format!(" DEFAR with beta {}, without its unpublished weight.", defar.beta);
+            }
+            (arm.clone(), text)
+        });
+        let sampled = self.arms.iter().filter_map(|config| {
+            let arm = Arm::from(config);
+            let candidates = config.candidates(&self.lambdas).unwrap_or_default();
+            let how = match &candidates[..] {
+                _ if arm == Arm::Control => return None,
+                [one] => one.to_string(),
+                all => format!("the best of {} corrections such as {}", all.len(), all.first()?),
+            };
+            let text = format!("The networks of the arm {}, sampled with {how}.", config.of()?);
+            Some((arm, text))
+        });
+        trained.chain(sampled).collect()
+    }
+}
+
+/// What a recipe calls an arm.
+pub(super) fn config_name(arm: &Arm) -> &str {
+    match arm {
+        Arm::MixFlow => "mixflow",
+        Arm::Control => "control",
+        _ => arm.name(),
+    }
+}
+
 /// The folder of an arm in that of a comparison.
-pub(super) fn folder(name: &str, seed: u64) -> String {
-    format!("{}-{seed}", name.to_lowercase())
+pub(super) fn folder(arm: &Arm, seed: u64) -> String {
+    format!("{}-{seed}", config_name(arm).to_lowercase())
 }
 
 /// Says in the folder of an arm what it starts from; refuses one that has started from something else.

@@ -1,19 +1,36 @@
 //! What the networks of a comparison make, measured and shown.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
-use super::{ArmScores, Progress, Results, Study, arms};
+use super::arms::{config_name, folder};
+use super::{ArmScores, Progress, Results, Study};
 use crate::Error;
 use crate::data::{Dataset, Labels};
+use crate::evaluation::metric::{Features, FrechetReference, Gaussian};
 use crate::evaluation::{Against, Generator, Visited};
 use crate::files::{Tiles, WeightsFile};
+use crate::numbers::thousands;
 use crate::recipe::{NetworkSettings, PostTraining, SamplingConfig};
 use crate::report::{Arm, Grid, Picture, evaluations_text};
 use crate::sampling::Images;
-use crate::sampling::correction::{CorrectionConfig, ScheduleCorrector};
+use crate::sampling::correction::CorrectionConfig;
 
-/// Scores of every arm, and the images to show of each.
-pub(super) type Measured = (Results, Vec<(Arm, Images)>);
+/// Scores of every arm, and what there is to show of them.
+#[derive(Default)]
+pub(super) struct Measured {
+    /// Scores.
+    pub(super) results: Results,
+    /// Images of the first seed.
+    pub(super) shown: Vec<(Arm, Images)>,
+    /// How the first seed of each arm that only samples does so, and the number of its network in the list of networks.
+    pub(super) samplings: Vec<(Arm, usize, SamplingConfig)>,
+    /// Seconds that drawing the images of the table took, a seed each.
+    pub(super) seconds: BTreeMap<Arm, Vec<f64>>,
+    /// What was searched, for the notes.
+    pub(super) searches: Vec<String>,
+}
 
 /// Images of the sample grids in the report, at most.
 const SHOWN: usize = 40;
@@ -22,75 +39,112 @@ const SHOWN: usize = 40;
 pub(super) const LABELS: Labels = Labels::Reference;
 
 impl<N: NetworkSettings> Study<'_, N> {
-    /// Scores of every arm, and the images to show.
+    /// Scores of every arm, and the images to show; `held_out` are features of images that a search compares with.
     pub(super) fn measure(
         &self,
         post: &PostTraining,
         labels: &[usize],
-        arms: &[(Arm, u64, N::Network)],
-        against: &Against<'_>,
+        networks: &[(Arm, u64, N::Network)],
+        (against, held_out): (&Against<'_>, &Features),
         tell: &mut impl FnMut(Progress),
     ) -> Result<Option<Measured>, Error> {
         let sampling = &self.recipe.sampling;
+        let fault = |invalid| Error::recipe(&self.recipe.name, invalid);
         let features = self.measures.features.name().into();
-        let mut results = Results { labels: Some(LABELS), features, ..Results::default() };
-        let mut shown = Vec::new();
-        let controls = arms.iter().filter(|(arm, ..)| *arm == Arm::Standard).count() * (post.lambdas.len() + 1);
-        let others = post.other_samplings(sampling)?;
-        let sets = arms.len() as u64 * (1 + others.len() as u64) + controls as u64;
+        let results = Results { labels: Some(LABELS), features, ..Results::default() };
+        let mut found = Measured { results, ..Measured::default() };
+        let settings: Vec<SamplingConfig> =
+            std::iter::once(sampling.clone()).chain(post.other_samplings(sampling)?).collect();
+        let sets = post.sets().iter().sum::<u64>() * settings.len() as u64;
         tell(Progress::Begin("sampling and measuring", Some(sets * post.images as u64)));
         let mut done = 0;
-        for (arm, seed, network) in arms {
+        let searched_against = match post.sets()[1] {
+            0 => None,
+            _ => Some(FrechetReference::new(Gaussian::from_features(held_out)?)),
+        };
+        for (number, (arm, seed, network)) in networks.iter().enumerate() {
             if self.stop.load(Ordering::Relaxed) {
                 return Ok(None);
             }
-            let weights = self.weights_of(*arm, *seed)?;
-            let mut score = |sampling: &SamplingConfig, arm: Arm, lambda: f64, first: u64| {
-                let factor = CorrectionConfig::ScheduleCorrector(ScheduleCorrector { a: lambda - 1.0, b: 0.0 });
-                let scaled = SamplingConfig { correction: Some(factor), ..sampling.clone() };
-                let made = if arm == Arm::Control { &scaled } else { sampling };
-                let generator = Generator { sampling: made, ..self.generator(network) };
+            let weights = self.weights_of(arm, *seed)?;
+            let mut draw = |sampling: &SamplingConfig, first: u64| {
+                let generator = Generator { sampling, ..self.generator(network) };
                 let visit = &mut |state: Visited<'_>| tell(Progress::Images(done + state.done));
                 let images = generator.trajectories(labels, first, visit)?;
-                let (measurement, more) = against.measure(&images)?;
                 done += labels.len() as u64;
-                let (steps, evaluations) = (sampling.sampler.grid.steps(), images.evaluations);
-                let (seed, weights) = (*seed, weights.clone());
-                let scores = ArmScores { arm, seed, weights, lambda, steps, evaluations, measurement, more };
-                Ok::<_, Error>((scores, images))
+                Ok::<_, Error>(images)
             };
-            let (scores, images) = score(sampling, *arm, 1.0, 0)?;
-            results.table.push(scores);
-            if *seed == 0 {
-                shown.push((*arm, images));
-            }
-            for other in &others {
-                results.others.push(score(other, *arm, 1.0, 0)?.0);
-            }
-            if *arm == Arm::Standard {
-                // The factor is chosen on images from other noise, then measured on the noise that all arms share.
-                let mut best = (f64::INFINITY, 1.0);
-                for &lambda in &post.lambdas {
-                    let (scores, _) = score(sampling, Arm::Control, lambda, post.images as u64)?;
-                    let found = scores.measurement.generated.frechet;
-                    if found < best.0 {
-                        best = (found, lambda);
-                    }
+            let score = |found: &mut Measured, arm: &Arm, place: usize, images: Images, seconds: f64, correction| {
+                let (measurement, more) = against.measure(&images)?;
+                let (steps, evaluations) = (settings[place].sampler.grid.steps(), images.evaluations);
+                let (arm, seed, weights) = (arm.clone(), *seed, weights.clone());
+                let scores = ArmScores { arm, seed, weights, correction, steps, evaluations, measurement, more };
+                if place > 0 {
+                    found.results.others.push(scores);
+                    return Ok(());
                 }
-                let (scores, images) = score(sampling, Arm::Control, best.1, 0)?;
-                results.table.push(scores);
-                if *seed == 0 {
-                    shown.push((Arm::Control, images));
+                found.seconds.entry(scores.arm.clone()).or_default().push(seconds);
+                if seed == 0 {
+                    found.shown.push((scores.arm.clone(), images));
+                }
+                found.results.table.push(scores);
+                Ok::<_, Error>(())
+            };
+            for (place, sampling) in settings.iter().enumerate() {
+                let begun = Instant::now();
+                let images = draw(sampling, 0)?;
+                score(&mut found, arm, place, images, begun.elapsed().as_secs_f64(), None)?;
+            }
+            let samplings = post.arms.iter().filter(|config| config.of().is_some_and(|of| config_name(arm) == of));
+            for config in samplings {
+                let candidates = config.candidates(&post.lambdas).map_err(fault)?;
+                let name = Arm::from(config);
+                let (mut chosen, mut spent): (Vec<CorrectionConfig>, usize) = (vec![], 0);
+                for (place, sampling) in settings.iter().enumerate() {
+                    // Chosen on images from other noise, by their distance from other real images than those of the scores.
+                    let mut best = (f64::INFINITY, None);
+                    for &correction in &candidates {
+                        let Some(held_out) = searched_against.as_ref().filter(|_| candidates.len() > 1) else { break };
+                        let images = draw(&sampling.corrected(correction), post.images as u64)?;
+                        let drawn = Gaussian::from_features(&self.measures.of_images(&images)?)?;
+                        let distance = held_out.distance(&drawn)?;
+                        spent += images.evaluations * labels.len();
+                        if distance < best.0 {
+                            best = (distance, Some(correction));
+                        }
+                    }
+                    let correction = best.1.unwrap_or(candidates[0]);
+                    let corrected = sampling.corrected(correction);
+                    let begun = Instant::now();
+                    let images = draw(&corrected, 0)?;
+                    score(&mut found, &name, place, images, begun.elapsed().as_secs_f64(), Some(correction))?;
+                    if place == 0 && *seed == 0 {
+                        found.samplings.push((name.clone(), number, corrected));
+                    }
+                    chosen.push(correction);
+                }
+                if candidates.len() > 1 {
+                    let at = |(sampling, correction): (&SamplingConfig, &CorrectionConfig)| {
+                        format!("{correction} at {} steps", sampling.sampler.grid.steps())
+                    };
+                    let chosen: Vec<String> = settings.iter().zip(&chosen).map(at).collect();
+                    found.searches.push(format!(
+                        "{} chose in seed {seed}, of {} candidates: {}. They drew images of other noise, compared with the \
+                         held-out images, which the scores are not: {} network evaluations.",
+                        name.name(),
+                        candidates.len(),
+                        chosen.join(", "),
+                        thousands(spent as u64),
+                    ));
                 }
             }
         }
-        shown.sort_by_key(|(arm, _)| *arm);
-        Ok(Some((results, shown)))
+        Ok(Some(found))
     }
 
     /// The hash of the file that an arm was trained to, if it was trained here.
-    fn weights_of(&self, arm: Arm, seed: u64) -> Result<Option<String>, Error> {
-        let folder = if arm == Arm::Start { "pretraining".into() } else { arms::folder(arm.name(), seed) };
+    fn weights_of(&self, arm: &Arm, seed: u64) -> Result<Option<String>, Error> {
+        let folder = if *arm == Arm::Start { "pretraining".into() } else { folder(arm, seed) };
         let file = self.folder.join(folder).join("model.safetensors");
         file.is_file().then(|| Ok(WeightsFile::read(file)?.sha256)).transpose()
     }

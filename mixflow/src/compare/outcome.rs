@@ -9,9 +9,10 @@ use crate::evaluation::slow_flow::equivalent_time;
 use crate::evaluation::{Measured, are_pixels, pixels};
 use crate::numbers::thousands;
 use crate::report::{
-    self, Arm, FrechetByEvaluations, FrechetPoint, Metrics, OwnMetric, Row, SlowFlowBand, SlowFlowTime, Table,
-    evaluations_text,
+    self, Arm, Difference, FrechetByEvaluations, FrechetPoint, Metrics, OwnMetric, Row, SlowFlowBand, SlowFlowTime,
+    Table, evaluations_text,
 };
+use crate::sampling::correction::CorrectionConfig;
 
 /// One network of the comparison, measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -23,8 +24,9 @@ pub struct ArmScores {
     /// SHA-256 of the file of its weights, in hexadecimal; none of a start that was given, and in results that do not say.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights: Option<String>,
-    /// Factor on its velocity.
-    pub lambda: f64,
+    /// How it was sampled, in the place of the recipe's `sampling.correction`, where the arm is a way to sample.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correction: Option<CorrectionConfig>,
     /// Steps of the solver; 0 in results that do not say.
     #[serde(default)]
     pub steps: usize,
@@ -42,7 +44,7 @@ pub struct ArmScores {
 pub struct Results {
     /// With the recipe's sampling: every arm.
     pub table: Vec<ArmScores>,
-    /// With other numbers of steps: every arm but the control.
+    /// With other numbers of steps.
     pub others: Vec<ArmScores>,
     /// How the classes of the generated images were chosen; results that do not say took every class equally often.
     #[serde(default)]
@@ -61,10 +63,9 @@ impl Default for Results {
 impl Results {
     /// The result table; `sampler` in words.
     pub fn table(&self, sampler: &str) -> Table {
-        let rows = Arm::ALL.map(|arm| {
+        let rows = self.arms().into_iter().map(|arm| {
             let scores: Vec<&ArmScores> = self.table.iter().filter(|scores| scores.arm == arm).collect();
-            let generated = scores.iter().map(|scores| (&scores.measurement.generated, &scores.more[..]));
-            Row { arm, metrics: metrics(generated.collect(), |found| found.generated) }
+            Row { arm, metrics: generated(&scores) }
         });
         let first = self.table.first();
         let floor = first.map(|scores| (&scores.measurement.floor, &scores.more[..]));
@@ -83,28 +84,89 @@ impl Results {
 
     /// Quality against cost.
     pub fn by_evaluations(&self, sampler: &str) -> FrechetByEvaluations {
-        let all: Vec<&ArmScores> = self.table.iter().chain(&self.others).filter(|s| s.arm != Arm::Control).collect();
-        // An adaptive solver takes other evaluations in each seed for one setting.
-        let place = |scores: &ArmScores| match scores.steps {
-            0 => (scores.arm, 0, scores.evaluations),
-            steps => (scores.arm, steps, 0),
-        };
-        let mut places: Vec<_> = all.iter().map(|scores| place(scores)).collect();
-        places.sort_unstable();
-        places.dedup();
-        let point = |here: (Arm, usize, usize)| {
-            let here: Vec<&ArmScores> = all.iter().copied().filter(|scores| place(scores) == here).collect();
-            let evaluations = here.iter().map(|scores| scores.evaluations as f64).sum::<f64>() / here.len() as f64;
-            let frechet = here.iter().map(|scores| scores.measurement.generated.frechet).collect();
-            FrechetPoint { arm: here[0].arm, evaluations: evaluations.round() as u64, frechet }
+        let all: Vec<&ArmScores> = self.table.iter().chain(&self.others).collect();
+        let point = |(arm, here): (Arm, Vec<&ArmScores>)| {
+            let Metrics { frechet, recall, .. } = generated(&here);
+            FrechetPoint { arm, evaluations: mean_evaluations(&here), frechet, recall }
         };
         FrechetByEvaluations {
             sampler: sampler.into(),
             samples: all.first().map_or(0, |scores| scores.measurement.generated.rows),
             floor: all.first().map(|scores| scores.measurement.floor.frechet).into_iter().collect(),
-            points: places.into_iter().map(point).collect(),
+            points: self.settings().into_iter().map(point).collect(),
         }
     }
+
+    /// How every two arms differ: with the recipe's sampling in all measures, elsewhere in the Fréchet distance.
+    pub fn differences(&self) -> Vec<Difference> {
+        let settings = self.settings();
+        let main = self.table.first().map(place);
+        let mut differences = vec![];
+        for (index, (arm, here)) in settings.iter().enumerate() {
+            for (than, there) in settings[..index].iter().filter(|(_, there)| place(there[0]) == place(here[0])) {
+                let pair = [here, there].map(|scores| generated(scores));
+                let measures = Metrics::measures(&pair[0]);
+                let shown = if main == Some(place(here[0])) { measures.len() } else { 1 };
+                for ((name, best, a), (.., b)) in measures.into_iter().zip(Metrics::measures(&pair[1])).take(shown) {
+                    // Of an arm that was not measured so there is nothing.
+                    if a.count() > 0 && b.count() > 0 {
+                        let at = mean_evaluations(here);
+                        differences.push(Difference::new((arm, a), (than, b), (name, best), at));
+                    }
+                }
+            }
+        }
+        differences
+    }
+
+    /// The arms in the order of the table; the usual ones first.
+    fn arms(&self) -> Vec<Arm> {
+        let mut arms: Vec<Arm> = vec![];
+        let usual = Arm::USUAL.iter().filter(|arm| self.table.iter().any(|scores| scores.arm == **arm));
+        for arm in usual.chain(self.table.iter().map(|scores| &scores.arm)) {
+            if !arms.contains(arm) {
+                arms.push(arm.clone());
+            }
+        }
+        arms
+    }
+
+    /// Scores of an arm with the same sampling, seed by seed, in the order of the arms.
+    fn settings(&self) -> Vec<(Arm, Vec<&ArmScores>)> {
+        let all = || self.table.iter().chain(&self.others);
+        let mut settings: Vec<(Arm, Vec<&ArmScores>)> = vec![];
+        for arm in self.arms() {
+            let mut places: Vec<_> = all().filter(|scores| scores.arm == arm).map(place).collect();
+            places.sort_unstable();
+            places.dedup();
+            settings.extend(places.into_iter().map(|here| {
+                let here = all().filter(|scores| scores.arm == arm && place(scores) == here);
+                (arm.clone(), here.collect())
+            }));
+        }
+        settings
+    }
+}
+
+/// Steps, or evaluations in results that do not say. An adaptive solver takes other evaluations in each seed for one setting.
+fn place(scores: &ArmScores) -> (usize, usize) {
+    match scores.steps {
+        0 => (0, scores.evaluations),
+        steps => (steps, 0),
+    }
+}
+
+fn mean_evaluations(scores: &[&ArmScores]) -> u64 {
+    (scores.iter().map(|scores| scores.evaluations as f64).sum::<f64>() / scores.len() as f64).round() as u64
+}
+
+/// Numbers of an arm's images, one a seed.
+fn generated(scores: &[&ArmScores]) -> Metrics {
+    let each = scores.iter().map(|scores| (&scores.measurement.generated, &scores.more[..]));
+    let mut metrics = metrics(each.collect(), |found| found.generated);
+    metrics.frechet_ratio =
+        scores.iter().map(|scores| scores.measurement.generated.frechet / scores.measurement.floor.frechet).collect();
+    metrics
 }
 
 /// One value a seed of each measure; `own` reads those of one's own.
@@ -122,7 +184,11 @@ fn metrics(scores: Vec<(&Scores, &[Measured])>, own: fn(&Measured) -> f64) -> Me
         precision: each(|s| s.precision),
         recall: each(|s| s.recall),
         variance_ratio: each(|s| s.variance_ratio),
+        sliced: each(|s| s.sliced),
+        density: each(|s| s.density),
+        coverage: each(|s| s.coverage),
         more: more.collect(),
+        ..Metrics::default()
     }
 }
 
@@ -139,7 +205,7 @@ pub fn slow_flow(lags: &[(Arm, Lag)], sampler: &str) -> Vec<report::SlowFlowPane
                 let [low, median, high] = band.quantiles.map(|m| read(m, lag));
                 SlowFlowTime { t: band.t, low, median, high }
             };
-            SlowFlowBand { arm: *arm, times: lag.generated.iter().map(time).collect() }
+            SlowFlowBand { arm: arm.clone(), times: lag.generated.iter().map(time).collect() }
         };
         report::SlowFlowPanel {
             title: title.into(),

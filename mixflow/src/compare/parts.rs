@@ -27,8 +27,13 @@ pub fn parts<N: NetworkSettings>(
     measures: &Measures<'_>,
 ) -> Result<(Split, Split), Error> {
     let fault = |reason: String| Error::unfit(&recipe.name, reason);
-    post.objectives(&recipe.objective).map_err(|invalid| Error::recipe(&recipe.name, invalid))?;
-    check_sampling(recipe, &post.other_samplings(&recipe.sampling)?)
+    post.trainings(&recipe.objective).map_err(|invalid| Error::recipe(&recipe.name, invalid))?;
+    let others = post.other_samplings(&recipe.sampling)?;
+    let candidates = post.arms.iter().map(|arm| arm.candidates(&post.lambdas)).collect::<Result<Vec<_>, _>>();
+    let candidates = candidates.map_err(|invalid| Error::recipe(&recipe.name, invalid))?.concat();
+    let settings = || others.iter().chain([&recipe.sampling]);
+    let corrected = candidates.iter().flat_map(|correction| settings().map(|sampling| sampling.corrected(*correction)));
+    check_sampling(recipe, &others.iter().cloned().chain(corrected).collect::<Vec<_>>())
         .map_err(|problem| fault(format!("sampling, or post_training.solver_steps: {problem}")))?;
     let (train, held_out) = recipe.parts(post.images)?;
     let (classes, images) = (train.classes(), post.images);

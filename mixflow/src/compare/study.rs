@@ -13,6 +13,7 @@ use mixflow_backbones::{Autoencoder, NetworkConfig};
 use serde_json::{Map, Value, json};
 
 use super::measured::LABELS;
+use super::measured::Measured;
 use super::phases::Phases;
 use super::{Lag, Results, arms, lag, lag_labels, outcome, parts};
 use crate::data::{Conditioner, Dataset, Split, learned};
@@ -100,8 +101,10 @@ impl<N: NetworkSettings> Study<'_, N> {
             self.fault("a comparison needs `post_training`, such as {\"steps\": 500, \"gamma\": 0.8}".into())
         })?;
         let (train, held_out) = parts(self.recipe, post, &self.measures)?;
-        let objectives =
-            post.objectives(&self.recipe.objective).map_err(|invalid| Error::recipe(&self.recipe.name, invalid))?;
+        let trainings =
+            post.trainings(&self.recipe.objective).map_err(|invalid| Error::recipe(&self.recipe.name, invalid))?;
+        let trainings: Vec<(Arm, ObjectiveConfig)> =
+            trainings.into_iter().map(|(arm, objective)| (Arm::from(arm), objective)).collect();
         let (train, held_out): (Arc<Split>, Arc<Split>) = (Arc::new(train), Arc::new(held_out));
         let phases = &RefCell::new(Phases::open(&self.folder));
         let mut tell = |event: Progress| {
@@ -120,7 +123,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         let start = match start {
             Some(start) => start,
             None => {
-                self.check_arms_wait(post)?;
+                self.check_arms_wait(post, &trainings)?;
                 tell(Progress::Begin("pre-training", Some(self.recipe.training.steps)));
                 let config = &self.recipe.training;
                 let settings = (&self.recipe.objective, &objective);
@@ -130,17 +133,17 @@ impl<N: NetworkSettings> Study<'_, N> {
                 }
             }
         };
-        phases.borrow_mut().begin("post-training");
         let file = if given { "start" } else { "pretraining/model.safetensors" };
         let origin = Start::of_weights(file, &Weights::of(&start, self.recipe.network.official_key()), METADATA)?;
-        for folder in self.arm_folders(post) {
+        for folder in self.arm_folders(post, &trainings) {
             arms::check_started(&folder, &origin)?;
         }
         let mut networks = vec![(Arm::Start, 0, start.clone())];
         let config = post.training(&self.recipe.training);
         for seed in 0..post.seeds {
-            for (arm, settings) in [Arm::Standard, Arm::MixFlow].into_iter().zip(&objectives) {
-                let folder = arms::folder(arm.name(), seed);
+            for (arm, settings) in &trainings {
+                let folder = arms::folder(arm, seed);
+                phases.borrow_mut().begin(&post_training(arm));
                 tell(Progress::Begin(
                     &format!("{} post-training {}/{}", arm.name(), seed + 1, post.seeds),
                     Some(post.steps),
@@ -148,7 +151,7 @@ impl<N: NetworkSettings> Study<'_, N> {
                 arms::started(&self.folder.join(&folder), &origin)?;
                 let settings = (settings, &objective);
                 match self.train(&folder, start.clone(), settings, &config, seed + 1, &learned, &mut tell)? {
-                    Some(network) => networks.push((arm, seed, network)),
+                    Some(network) => networks.push((arm.clone(), seed, network)),
                     None => return Ok(StudyOutcome::Interrupted),
                 }
             }
@@ -163,26 +166,33 @@ impl<N: NetworkSettings> Study<'_, N> {
         let against = self.measures.against(&real, &floor)?;
         let shares = class_counts(&*train, size)?;
         let labels = LABELS.draw(post.images, &shares, self.recipe.seed);
-        let measured = self.measure(post, &labels, &networks, &against, &mut tell)?;
-        let Some((results, grids)) = measured else { return Ok(StudyOutcome::Interrupted) };
+        let measured = self.measure(post, &labels, &networks, (&against, &floor), &mut tell)?;
+        let Some(measured) = measured else { return Ok(StudyOutcome::Interrupted) };
+        let Measured { results, shown, samplings, seconds, searches } = measured;
 
         phases.borrow_mut().begin_anew("Slow Flow");
         let followed = if post.slow_flow { lag_labels(post.images.min(250), &*train, &*held_out)? } else { vec![] };
         let mut lags: Vec<(Arm, Lag)> = Vec::new();
         if post.slow_flow {
-            let arms: Vec<_> = networks.iter().filter(|(_, seed, _)| *seed == 0).collect();
+            let trained = networks.iter().filter(|(_, seed, _)| *seed == 0);
+            let trained = trained.map(|(arm, _, network)| (arm, network, &self.recipe.sampling));
+            let sampled = samplings.iter().map(|(arm, number, sampling)| (arm, &networks[*number].2, sampling));
+            let arms: Vec<_> = trained.chain(sampled).collect();
             tell(Progress::Begin("Slow Flow", Some((arms.len() * followed.len()) as u64)));
-            for (arm, _, network) in arms {
+            for (arm, network, sampling) in arms {
                 let before = (lags.len() * followed.len()) as u64;
                 let tell = &mut |done| tell(Progress::Images(before + done));
-                lags.push((*arm, lag(&self.generator(network), &followed, &*learned, &*unseen, tell)?));
+                let generator = Generator { sampling, ..self.generator(network) };
+                lags.push((arm.clone(), lag(&generator, &followed, &*learned, &*unseen, tell)?));
             }
         }
 
         let mut report = self.report(post, given, &results, &start, train.shape(), phases.borrow_mut().all());
-        report.arms = described(&objectives);
+        report.arms = post.described(&trainings);
+        report.timed(&seconds, post.seeds);
+        report.notes.extend(searches);
         report.notes.push(post.describe(&self.recipe.training));
-        report.grids = self.grids(&*train, grids)?;
+        report.grids = self.grids(&*train, shown)?;
         let of_classes = |missing: &dyn Fn(usize) -> bool| {
             let names = train.classes().iter().enumerate().filter(|(class, _)| missing(*class));
             names.map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", ")
@@ -256,14 +266,14 @@ impl<N: NetworkSettings> Study<'_, N> {
         Error::unfit(&self.recipe.name, reason)
     }
 
-    fn arm_folders(&self, post: &PostTraining) -> impl Iterator<Item = PathBuf> {
-        let arms = (0..post.seeds).flat_map(|seed| [Arm::Standard, Arm::MixFlow].map(|arm| (arm, seed)));
-        arms.map(|(arm, seed)| self.folder.join(arms::folder(arm.name(), seed)))
+    fn arm_folders(&self, post: &PostTraining, trainings: &[(Arm, ObjectiveConfig)]) -> impl Iterator<Item = PathBuf> {
+        let arms = (0..post.seeds).flat_map(move |seed| trainings.iter().map(move |(arm, _)| arms::folder(arm, seed)));
+        arms.map(|folder| self.folder.join(folder))
     }
 
     /// Refuses to train the start any longer once arms have begun from it: afterwards it would be another.
-    fn check_arms_wait(&self, post: &PostTraining) -> Result<(), Error> {
-        let begun = self.arm_folders(post).find(|arm| arm.join("checkpoints").is_dir());
+    fn check_arms_wait(&self, post: &PostTraining, trainings: &[(Arm, ObjectiveConfig)]) -> Result<(), Error> {
+        let begun = self.arm_folders(post, trainings).find(|arm| arm.join("checkpoints").is_dir());
         let taken = Checkpoints::new(self.folder.join("pretraining/checkpoints"), 2).newest_step()?;
         match (begun, taken) {
             (Some(arm), Some(taken)) if taken != self.recipe.training.steps => Err(self.fault(format!(
@@ -320,14 +330,13 @@ impl<N: NetworkSettings> Study<'_, N> {
         phases: Vec<Phase>,
     ) -> Report {
         let sampler = self.recipe.sampling.describe();
-        let trainings = (0..post.seeds).flat_map(|seed| [(Arm::Standard, seed), (Arm::MixFlow, seed)]);
+        let trained: Vec<Arm> = post.arms.iter().filter(|arm| arm.of().is_none()).map(Arm::from).collect();
+        let trainings = (0..post.seeds).flat_map(|seed| trained.iter().map(move |arm| (arm.clone(), seed)));
         let curves = std::iter::once((Arm::Start, 0, "pretraining".to_string()))
-            .chain(trainings.map(|(arm, seed)| (arm, seed, format!("{}-{seed}", arm.name().to_lowercase()))))
+            .chain(trainings.map(|(arm, seed)| (arm.clone(), seed, arms::folder(&arm, seed))))
             .map(|(arm, seed, folder)| curve(arm, seed, &self.folder.join(folder).join("metrics.jsonl")))
             .filter(|curve| !curve.points.is_empty())
             .collect();
-        let lambdas: Vec<String> =
-            results.table.iter().filter(|s| s.arm == Arm::Control).map(|s| format!("{}", s.lambda)).collect();
         Report {
             title: format!("{}: plain and MixFlow post-training", self.recipe.name),
             summary: Summary {
@@ -343,18 +352,27 @@ impl<N: NetworkSettings> Study<'_, N> {
             curves,
             frechet_by_evaluations: results.by_evaluations(&sampler),
             table: results.table(&sampler),
-            notes: vec![format!("Velocity factors that the λ control chose, seed by seed: {}.", lambdas.join(", "))],
+            differences: results.differences(),
             environment: Environment { phases, ..Environment::here(&device::of(network)) },
             ..Report::default()
         }
     }
 }
 
-/// What the arms of a comparison are, with their times.
-fn described([standard, mixflow]: &[ObjectiveConfig; 2]) -> BTreeMap<Arm, String> {
-    [(Arm::Standard, standard), (Arm::MixFlow, mixflow)]
-        .map(|(arm, objective)| (arm, format!("{} Times {}.", arm.description(), objective.timesteps)))
-        .into()
+/// The phase of an arm's trainings.
+fn post_training(arm: &Arm) -> String {
+    format!("post-training, {}", arm.name())
+}
+
+impl Report {
+    /// Adds what training and drawing took, in seconds a seed.
+    fn timed(&mut self, drawing: &BTreeMap<Arm, Vec<f64>>, seeds: u64) {
+        for row in &mut self.table.rows {
+            row.metrics.sampling_seconds = drawing.get(&row.arm).into_iter().flatten().copied().collect();
+            let trained = self.environment.phases.iter().find(|phase| phase.name == post_training(&row.arm));
+            row.metrics.training_seconds = trained.map(|phase| phase.seconds / seeds as f64).into_iter().collect();
+        }
+    }
 }
 
 /// Loss and its terms of every line; what cannot be read is left out of the figure.

@@ -127,7 +127,7 @@ pub struct Measured {
 }
 
 /// JSON has no NaN: it is written as `null`.
-fn null_as_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+pub(crate) fn null_as_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
     Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
@@ -199,6 +199,16 @@ impl Measures<'_> {
         Ok(Features::new(rows, columns, values)?)
     }
 
+    /// Features of images that were drawn.
+    pub(crate) fn of_images(&self, images: &Images) -> Result<Features, Error> {
+        let [count, channels, height, width] = images.shape;
+        let batches = images.pixels.chunks(BATCH * channels * height * width).map(|pixels| {
+            let shape = [pixels.len() / (channels * height * width), channels, height, width];
+            Ok(Images { pixels: pixels.to_vec(), shape, evaluations: images.evaluations })
+        });
+        self.of_batches(batches, count, &mut |_| {})
+    }
+
     /// What generated images are held against: real ones, and for the floor others of them.
     pub(crate) fn against<'a>(&'a self, real: &'a Features, floor: &Features) -> Result<Against<'a>, Error> {
         let reference = Reference::new(real, floor, MeasureOptions::default())?;
@@ -219,12 +229,7 @@ pub(crate) struct Against<'a> {
 impl Against<'_> {
     /// All numbers of generated images.
     pub(crate) fn measure(&self, images: &Images) -> Result<(Measurement, Vec<Measured>), Error> {
-        let [count, channels, height, width] = images.shape;
-        let batches = images.pixels.chunks(BATCH * channels * height * width).map(|pixels| {
-            let shape = [pixels.len() / (channels * height * width), channels, height, width];
-            Ok(Images { pixels: pixels.to_vec(), shape, evaluations: images.evaluations })
-        });
-        let generated = self.measures.of_batches(batches, count, &mut |_| {})?;
+        let generated = self.measures.of_images(images)?;
         let measurement = self.reference.measure(&generated)?;
         let measured = self.measures.more.iter().zip(&self.floor).map(|(Measure { name, best, of }, &floor)| {
             Ok(Measured { name: name.clone(), best: *best, generated: of(&generated, self.real)?, floor })

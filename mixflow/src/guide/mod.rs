@@ -5,6 +5,7 @@
 //! | understand what MixFlow Training changes, and why | [`idea`] |
 //! | choose a solver, its steps and guidance | [`sampling`] |
 //! | choose γ | [`gamma`] |
+//! | compare any remedies for exposure bias in one table | [`arms`] |
 //! | bring your own data, network, objective or solver | [`extending`] |
 //! | run the paper's settings | [`reproducing`] |
 //! | compute on GPUs, several of them, and other machines | [`devices`] |
@@ -45,6 +46,9 @@ pub mod sampling {}
 /// [`PostTraining`]: crate::recipe::PostTraining
 /// [idea]: self::idea
 pub mod gamma {}
+
+#[doc = include_str!("arms.md")]
+pub mod arms {}
 
 #[doc = include_str!("extending.md")]
 ///

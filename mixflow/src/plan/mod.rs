@@ -123,7 +123,8 @@ impl Plan {
         let kept_in = if machine.low_precision { recipe.training.precision } else { Precision::F32 };
         let NetworkCost { parameters, multiply_adds, activations, .. } = cost;
         // A step keeps those of every evaluation.
-        let kept = |recompute| recipe.objective.evaluations().saturating_mul(activations.bytes(kept_in, recompute));
+        let most = evaluations(recipe).into_iter().max().unwrap_or(1);
+        let kept = |recompute| most.saturating_mul(activations.bytes(kept_in, recompute));
         let (training, sampling) = (&recipe.training, &recipe.sampling);
         let autoencoder = recipe.autoencoder.as_ref().map(|config| autoencoder(config, network.shape()));
         let target = recipe.target_encoder.as_ref().map(target_encoder);
@@ -136,7 +137,7 @@ impl Plan {
         let images = recipe.encoding().and_then(|_| recipe.data.open().ok()?.len());
 
         let part = (training.batch / training.accumulation) as u64;
-        let arms = recipe.post_training.as_ref().map_or(0, |post| post.seeds.saturating_mul(2));
+        let arms = recipe.post_training.as_ref().map_or(0, PostTraining::networks);
         let mut not_counted: Vec<String> = cost.beside.iter().cloned().collect();
         if !machine.low_precision && [training.precision, sampling.precision].iter().any(|it| !it.is_full()) {
             not_counted.push("rounding to 16 bits, which takes the CPU longer than 32".into());
@@ -195,7 +196,7 @@ impl Plan {
             machine,
         };
         plan.preparation(recipe, autoencoder.as_ref(), target.as_ref(), images);
-        plan.trainings(recipe, cost.training_multiply_adds * recipe.objective.evaluations(), target.as_ref());
+        plan.trainings(recipe, cost.training_multiply_adds, target.as_ref());
         if let Some(post) = &recipe.post_training {
             plan.comparison(recipe, post, &made);
         }
@@ -240,34 +241,36 @@ impl Plan {
 
     fn trainings<N: NetworkSettings>(&mut self, recipe: &Recipe<N>, multiply_adds: u64, target: Option<&Frozen>) {
         // The backward pass takes two products for each of the forward pass, which can run twice; a target encoder has none.
-        let step =
-            (3 + u64::from(recipe.training.recompute)) * multiply_adds + target.map_or(0, |target| target.encode);
+        let encode = target.map_or(0, |target| target.encode);
+        let step = |evaluations: u64| evaluations * (3 + u64::from(recipe.training.recompute)) * multiply_adds + encode;
+        let [pre_training, arms @ ..] = &evaluations(recipe)[..] else { return };
         let images = |steps: u64| u128::from(steps) * recipe.training.batch as u128;
         let name = if recipe.post_training.is_some() { "pre-training" } else { "training" };
         let precision = recipe.training.precision;
-        self.parts.push(Work::new(name, images(recipe.training.steps), step).within(precision));
+        self.parts.push(Work::new(name, images(recipe.training.steps), step(*pre_training)).within(precision));
         if let Some(post) = &recipe.post_training {
-            let trainings = 2 * u128::from(post.seeds);
-            let work = Work::new(format!("{trainings} post-trainings"), trainings * images(post.steps), step);
-            self.parts.push(work.within(precision));
+            let trainings = u128::from(post.networks());
+            let each = images(post.steps) * u128::from(post.seeds);
+            let operations = arms.iter().map(|&evaluations| Work::new("", each, step(evaluations)).operations).sum();
+            let name = format!("{trainings} post-trainings");
+            self.parts.push(Work { name, images: trainings * images(post.steps), operations, precision });
         }
     }
 
     fn comparison<N: NetworkSettings>(&mut self, recipe: &Recipe<N>, post: &PostTraining, made: &SampleCost) {
-        let (sampling, set, seeds) = (&recipe.sampling, post.images as u128, u128::from(post.seeds));
-        let arms = 1 + 2 * seeds;
-        // Standard networks are sampled with every factor, and with the best of them again.
-        let own = arms + seeds * (post.lambdas.len() as u128 + 1);
+        let (sampling, set) = (&recipe.sampling, post.images as u128);
+        // What is searched is searched again for every number of steps.
+        let arms = post.sets().iter().map(|sets| u128::from(*sets)).sum::<u128>();
         let others = post.other_samplings(sampling).unwrap_or_default();
-        let followed = if post.slow_flow { 3 * set.min(250) } else { 0 };
+        let followed = if post.slow_flow { (1 + post.arms.len() as u128) * set.min(250) } else { 0 };
         let Some(evaluations) = sampling.evaluations_of_each() else {
             let slow_flow = if followed > 0 { " and Slow Flow" } else { "" };
             self.not_counted.push(format!("sampling{slow_flow}, whose solver chooses its own steps"));
-            let count = own + arms * others.len() as u128;
+            let count = arms * (1 + others.len() as u128);
             self.not_counted.push(measuring(count, set));
             return;
         };
-        let mut sets = vec![(own, evaluations)];
+        let mut sets = vec![(arms, evaluations)];
         sets.extend(others.iter().filter_map(|other| Some((arms, other.evaluations_of_each()?))));
         let count: u128 = sets.iter().map(|(sets, _)| sets).sum();
         let operations =
@@ -299,6 +302,12 @@ impl Plan {
     pub fn total_seconds(&self) -> f64 {
         self.parts.iter().map(|part| self.seconds(part)).sum()
     }
+}
+
+/// Evaluations of the network in a step of the pre-training, then of each arm that is trained.
+fn evaluations<N: NetworkSettings>(recipe: &Recipe<N>) -> Vec<u64> {
+    let arms = recipe.post_training.iter().flat_map(|post| post.trainings(&recipe.objective).unwrap_or_default());
+    std::iter::once(recipe.objective.evaluations()).chain(arms.map(|(_, objective)| objective.evaluations())).collect()
 }
 
 /// What making one image takes.

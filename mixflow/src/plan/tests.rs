@@ -42,20 +42,20 @@ fn everything_that_a_comparison_runs_is_counted() {
     let recipe = Recipe::read("digits", &changes).unwrap();
     let plan = Plan::new(&recipe, Machine::named("a100").unwrap()).unwrap();
     let network = recipe.network.multiply_adds() as f64;
-    // One start, two of each kind; Heun with 10, 2 and 5 steps; three factors and the best again, of two networks.
-    let sampling = 20.0 * network * (5.0 * (20.0 + 4.0 + 10.0) + 2.0 * 4.0 * 20.0);
+    // One start, two of each kind; three factors and the best again, of two networks; Heun with 10, 2 and 5 steps.
+    let sampling = 20.0 * network * (5.0 + 2.0 * 4.0) * (20.0 + 4.0 + 10.0);
     let expected = [
         ("pre-training", 7 * 4, 3.0 * network * 28.0),
         ("4 post-trainings", 4 * 5 * 4, 3.0 * network * 80.0),
-        ("sampling 23 sets", 23 * 20, sampling),
-        ("Slow Flow", 3 * 20, 60.0 * 20.0 * network),
+        ("sampling 39 sets", 39 * 20, sampling),
+        ("Slow Flow", 4 * 20, 80.0 * 20.0 * network),
     ];
     assert_eq!(plan.parts.len(), expected.len(), "{plan}");
     for (part, (name, images, multiply_adds)) in plan.parts.iter().zip(expected) {
         assert_eq!((part.name.as_str(), part.images), (name, images));
         assert!((part.operations / (2.0 * multiply_adds) - 1.0).abs() < 1e-12, "{part:?} and {multiply_adds}");
     }
-    assert!(plan.to_string().contains("not counted: measuring 23 sets of 20 images"), "{plan}");
+    assert!(plan.to_string().contains("not counted: measuring 39 sets of 20 images"), "{plan}");
     // Four networks of the arms beside the start, and nine copies of five networks on disk.
     let bytes = 4 * plan.parameters;
     assert_eq!((plan.memory.last().unwrap(), plan.disk), (&("networks of the arms", 4 * bytes), 45 * bytes));

@@ -1,5 +1,6 @@
 //! A run as one JSON value.
 
+mod arms;
 mod autoencoder;
 mod decoder;
 mod guide;
@@ -7,23 +8,25 @@ mod network;
 mod objective;
 mod post_training;
 mod read;
+mod sampling;
 mod size;
 mod stored;
 #[cfg(test)]
 mod tests;
 
+pub use arms::ArmConfig;
 pub use autoencoder::{AutoencoderConfig, TargetEncoderConfig, TrainedRae};
 pub use decoder::{DecoderKind, DecoderRecipe};
 pub use guide::{Guide, GuideConfig};
 pub use network::{ConditionOf, NetworkCost, NetworkSettings};
 pub use objective::{ConfiguredObjective, ObjectiveConfig};
 pub use post_training::PostTraining;
+pub use sampling::SamplingConfig;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use mixflow_backbones::{Invalid, NetworkConfig, Precision};
-use mixflow_schedules::Schedule;
+use mixflow_backbones::{Invalid, NetworkConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -32,8 +35,6 @@ use self::read::{DECODERS, EMBEDDED, PUBLISHED, changed, deserialize, read};
 use crate::Error;
 use crate::data::{DataConfig, Dataset, Split, split};
 pub use crate::error::recipe::Fault;
-use crate::sampling::correction::CorrectionConfig;
-use crate::sampling::{Guidance, Sampler};
 use crate::train::{TrainConfig, check_positions};
 
 /// Everything that determines a run: data, network, objective, training, sampling, comparison.
@@ -69,108 +70,6 @@ pub struct Recipe<N = NetworkConfig> {
     /// Post-training with and without MixFlow, and their comparison; none trains only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub post_training: Option<PostTraining>,
-}
-
-/// Solver, grid of times, guidance and correction.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SamplingConfig {
-    /// Solver and times.
-    #[serde(flatten)]
-    pub sampler: Sampler,
-    /// Guidance: away from the null label, or from `guide`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub guidance: Option<Guidance>,
-    /// The weaker network that `guidance` leads away from (autoguidance); none is the network itself without a label
-    /// (classifier-free guidance).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub guide: Option<GuideConfig>,
-    /// A remedy for exposure bias, on the guided flow, such as `{"kind": "epsilon-scaling", "scale": 1.005}`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub correction: Option<CorrectionConfig>,
-    /// Images at a time; without effect on them beyond rounding, with an adaptive solver within its tolerances.
-    #[serde(default = "hundred")]
-    pub batch: usize,
-    /// Of the matrix products of the network and a guide; the autoencoder computes in `f32`.
-    #[serde(default, skip_serializing_if = "Precision::is_full")]
-    pub precision: Precision,
-}
-
-impl SamplingConfig {
-    /// Network evaluations of one image, each network counted where guidance asks it; none where the solver chooses its own
-    /// steps, or is a program's own.
-    pub fn evaluations(&self) -> Option<usize> {
-        self.evaluations_of_each().map(|[network, guide]| network + guide)
-    }
-
-    /// The same apart: of the network with its label, and of what it is guided away from.
-    pub fn evaluations_of_each(&self) -> Option<[usize; 2]> {
-        self.sampler.evaluations(self.guidance.as_slice())
-    }
-
-    /// The same with another number of steps, see [`TimeGrid::with_steps`](mixflow_schedules::TimeGrid::with_steps).
-    ///
-    /// # Errors
-    /// As there.
-    pub fn with_steps(&self, steps: usize) -> Result<Self, mixflow_schedules::Error> {
-        let mut sampling = self.clone();
-        sampling.sampler.grid = sampling.sampler.grid.with_steps(steps)?;
-        Ok(sampling)
-    }
-
-    /// Solver, guidance and correction in words, such as "Heun, guidance 1.5 from t = 0.1 to 0.7".
-    pub fn describe(&self) -> String {
-        let mut text = self.sampler.solver.describe().to_string();
-        if let Some(guidance) = self.guidance.filter(|_| self.guides()) {
-            text += &format!(", guidance {}", guidance.scale());
-            if self.guide.is_some() {
-                text += " by a weaker network";
-            }
-            guidance.when().iter().for_each(|when| text += &format!(" {when}"));
-            if let Some(channels) = guidance.channels() {
-                text += &format!(" in channels 1 to {channels}");
-            }
-        }
-        if let Some(correction) = &self.correction {
-            text += &format!(", {correction}");
-        }
-        if !self.precision.is_full() {
-            text += &format!(", in {}", self.precision);
-        }
-        text
-    }
-
-    /// What is wrong with it for what a network makes on a path, `[channels, height, width]`, if anything.
-    fn check(&self, shape: [usize; 3], schedule: &dyn Schedule) -> Result<(), Invalid> {
-        if self.batch == 0 {
-            return Err(Invalid::new("batch", "must be at least 1, found 0"));
-        }
-        match self.guidance.and_then(|guidance| guidance.channels()) {
-            Some(guided) if guided > shape[0] => {
-                let reason = format!("must be at most {}, all that there are, found {guided}", shape[0]);
-                return Err(Invalid::new("guidance.channels", reason));
-            }
-            _ => {}
-        }
-        if let Some(correction) = &self.correction {
-            correction.check(shape, schedule, &self.sampler.solver).map_err(|fault| fault.within("correction"))?;
-        }
-        self.sampler.check()
-    }
-
-    /// The guide, if sampling needs it: a scale of 1 guides nothing.
-    pub fn active_guide(&self) -> Option<&GuideConfig> {
-        self.guide.as_ref().filter(|_| self.guides())
-    }
-
-    /// Whether there is guidance at any time.
-    pub(crate) fn guides(&self) -> bool {
-        self.guidance.is_some_and(|guidance| guidance.scale() != 1.0)
-    }
-}
-
-fn hundred() -> usize {
-    100
 }
 
 impl Recipe {
@@ -358,12 +257,29 @@ impl<N: NetworkSettings> Recipe<N> {
         self.training.check().map_err(|fault| fault.within("training"))?;
         let Some(post) = &self.post_training else { return Ok(()) };
         post.check().map_err(|fault| fault.within("post_training"))?;
+        self.check_arms(post).map_err(|fault| fault.within("post_training"))?;
         check_positions(post.steps, self.training.batch, 0).map_err(|fault| fault.within("post_training"))?;
         if self.seed.checked_add(post.seeds).is_none() {
             let (seed, seeds) = (self.seed, post.seeds);
             let reason =
                 format!("and post_training.seeds, which follow it, must be below 2^64, found {seed} and {seeds}");
             return Err(Invalid::new("seed", reason));
+        }
+        Ok(())
+    }
+
+    /// Whether every arm is one by itself: its objective that of a training, its corrections those of the sampling.
+    fn check_arms(&self, post: &PostTraining) -> Result<(), Invalid> {
+        for arm in &post.arms {
+            let alone = |objective, sampling| Self { objective, sampling, post_training: None, ..self.clone() };
+            if !arm.objective.is_empty() {
+                let trained = alone(arm.changed(&self.objective)?, self.sampling.clone());
+                trained.check().map_err(|fault| arm.fault(fault))?;
+            }
+            for correction in arm.candidates(&post.lambdas)? {
+                let corrected = alone(self.objective.clone(), self.sampling.corrected(correction));
+                corrected.check().map_err(|fault| arm.fault(fault))?;
+            }
         }
         Ok(())
     }

@@ -4,7 +4,7 @@ use mixflow_backbones::Invalid;
 use mixflow_schedules::{Beta, Error, LawConfig, MixFlow, TimeGrid, TimestepConfig};
 use serde::{Deserialize, Serialize};
 
-use super::{ObjectiveConfig, SamplingConfig};
+use super::{ArmConfig, ObjectiveConfig, SamplingConfig};
 use crate::train::{OptimizerConfig, TrainConfig};
 
 /// Post-training and its evaluation, in a recipe.
@@ -34,12 +34,20 @@ pub struct PostTraining {
     /// Steps of the solver at which quality is measured, beside those of the sampling.
     #[serde(default)]
     pub solver_steps: Vec<usize>,
-    /// Factors on the velocity that the control may choose from.
+    /// Factors on the velocity that the arm `control` may choose from.
     #[serde(default = "lambdas")]
     pub lambdas: Vec<f64>,
+    /// The arms beside the start. All trainings start from the same weights and see the same examples, noise and dropped
+    /// labels in the same order; all sample from the same noise.
+    #[serde(default = "ArmConfig::usual", skip_serializing_if = "is_usual")]
+    pub arms: Vec<ArmConfig>,
     /// Whether Slow Flow is measured too.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub slow_flow: bool,
+}
+
+fn is_usual(arms: &[ArmConfig]) -> bool {
+    arms == ArmConfig::usual()
 }
 
 fn yes() -> bool {
@@ -105,7 +113,48 @@ impl PostTraining {
             let reason = format!("must be numbers above 0, at least one, found {:?}", self.lambdas);
             return Err(Invalid::new("lambdas", reason));
         }
+        for arm in &self.arms {
+            arm.check(&self.arms)?;
+            arm.candidates(&self.lambdas)?;
+        }
         self.optimizer.as_ref().map_or(Ok(()), |optimizer| optimizer.check().map_err(|fault| fault.within("optimizer")))
+    }
+
+    /// The arms that are trained, and what each minimises, whose start was trained with `objective`.
+    ///
+    /// # Errors
+    /// As [`objectives`](Self::objectives) where MixFlow is among them, and for arms that no objective is of.
+    pub fn trainings(&self, objective: &ObjectiveConfig) -> Result<Vec<(&ArmConfig, ObjectiveConfig)>, Invalid> {
+        let trainings = self.arms.iter().filter(|arm| arm.of().is_none());
+        trainings
+            .map(|arm| {
+                let objective = match arm.name.as_str() {
+                    "mixflow" => self.objectives(objective)?[1].clone(),
+                    _ => arm.changed(objective)?,
+                };
+                Ok((arm, objective))
+            })
+            .collect()
+    }
+
+    /// Networks that are trained, of all arms and seeds.
+    pub fn networks(&self) -> u64 {
+        self.seeds.saturating_mul(self.arms.iter().filter(|arm| arm.of().is_none()).count() as u64)
+    }
+
+    /// Sets of images for each number of steps: as many as there are networks, the start among them; what each arm that only
+    /// samples tries; and what it is measured with.
+    pub fn sets(&self) -> [u64; 3] {
+        let samplings = self.arms.iter().filter(|arm| arm.of().is_some());
+        let (mut tried, mut measured) = (0u64, 0u64);
+        for arm in samplings {
+            let networks = if arm.of() == Some("start") { 1 } else { self.seeds };
+            let candidates = arm.candidates(&self.lambdas).map_or(0, |candidates| candidates.len());
+            tried =
+                if candidates > 1 { networks.saturating_mul(candidates as u64).saturating_add(tried) } else { tried };
+            measured = networks.saturating_add(measured);
+        }
+        [self.networks().saturating_add(1), tried, measured]
     }
 
     /// What the standard and the MixFlow arm minimise, whose start was trained with `objective`.

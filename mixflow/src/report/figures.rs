@@ -35,8 +35,8 @@ pub(super) fn loss(id: String, title: &str, curves: &[&Curve]) -> Chart {
         .collect();
     let mut named = Vec::new();
     for (curve, points) in &smooth {
-        let new = !named.contains(&curve.arm) && smooth.iter().any(|(other, _)| other.arm != curve.arm);
-        named.push(curve.arm);
+        let new = !named.contains(&&curve.arm) && smooth.iter().any(|(other, _)| other.arm != curve.arm);
+        named.push(&curve.arm);
         let label = if new { curve.arm.name().to_owned() } else { String::new() };
         layers.push(Layer { class: curve.arm.class(), label, shape: Shape::Line(pairs(points)) });
     }
@@ -76,7 +76,7 @@ fn smoothed(points: &[Point]) -> Vec<Point> {
 
 /// Fréchet distance, of this `name`, by number of evaluations: a line through the means, a band over the seeds, the floor
 /// dashed.
-pub(super) fn frechet(data: &FrechetByEvaluations, name: &str) -> Chart {
+pub(super) fn frechet(data: &FrechetByEvaluations, arms: &[Arm], name: &str) -> Chart {
     let mut evaluations: Vec<f64> = data.points.iter().map(|point| point.evaluations as f64).collect();
     evaluations.sort_by(f64::total_cmp);
     evaluations.dedup();
@@ -93,17 +93,17 @@ pub(super) fn frechet(data: &FrechetByEvaluations, name: &str) -> Chart {
     let mut layers = Vec::new();
     if let (Some(floor), Some(first), Some(last)) = (data.floor.mean(), evaluations.first(), evaluations.last()) {
         layers.push(Layer {
-            class: "real",
+            class: "real".into(),
             label: "real vs real".into(),
             shape: Shape::Dashed(vec![(*first, floor), (*last, floor)]),
         });
     }
-    for arm in Arm::ALL {
+    for arm in arms {
         let points = by_evaluations(data, arm);
         let band = points.iter().filter_map(|(x, y)| y.range().map(|(low, high)| (*x, low, high))).collect();
         layers.push(Layer { class: arm.class(), label: String::new(), shape: Shape::Band(band) });
     }
-    for arm in Arm::ALL {
+    for arm in arms {
         let points = by_evaluations(data, arm).iter().filter_map(|(x, y)| Some((*x, y.mean()?))).collect();
         layers.push(Layer { class: arm.class(), label: arm.name().into(), shape: Shape::Marks(points) });
     }
@@ -118,8 +118,8 @@ pub(super) fn frechet(data: &FrechetByEvaluations, name: &str) -> Chart {
     }
 }
 
-fn by_evaluations(data: &FrechetByEvaluations, arm: Arm) -> Vec<(f64, &PerSeed)> {
-    let points = data.points.iter().filter(|point| point.arm == arm);
+fn by_evaluations<'d>(data: &'d FrechetByEvaluations, arm: &Arm) -> Vec<(f64, &'d PerSeed)> {
+    let points = data.points.iter().filter(|point| point.arm == *arm);
     let mut points: Vec<_> = points.map(|point| (point.evaluations as f64, &point.frechet)).collect();
     points.sort_by(|a, b| a.0.total_cmp(&b.0));
     points
@@ -128,7 +128,7 @@ fn by_evaluations(data: &FrechetByEvaluations, arm: Arm) -> Vec<(f64, &PerSeed)>
 /// The nearest ground-truth time of generated states, under the diagonal where generation runs late.
 pub(super) fn slow_flow(id: &str, panel: &SlowFlowPanel) -> Chart {
     let mut layers =
-        vec![Layer { class: "real", label: String::new(), shape: Shape::Dashed(vec![(0.0, 0.0), (1.0, 1.0)]) }];
+        vec![Layer { class: "real".into(), label: String::new(), shape: Shape::Dashed(vec![(0.0, 0.0), (1.0, 1.0)]) }];
     for band in &panel.bands {
         let times = band.times.iter().map(|time| (time.t, time.low, time.high)).collect();
         layers.push(Layer { class: band.arm.class(), label: String::new(), shape: Shape::Band(times) });
@@ -139,7 +139,7 @@ pub(super) fn slow_flow(id: &str, panel: &SlowFlowPanel) -> Chart {
         let label = if panel.bands.len() > 1 { band.arm.name() } else { "" };
         layers.push(Layer { class: band.arm.class(), label: label.into(), shape: Shape::Line(times) });
     }
-    let ends = panel.bands.iter().filter_map(|band| band.times.last().map(|time| (band.arm, time)));
+    let ends = panel.bands.iter().filter_map(|band| band.times.last().map(|time| (&band.arm, time)));
     let ends =
         ends.filter(|(_, time)| [time.t, time.low, time.median, time.high].iter().all(|value| value.is_finite()));
     let ends = ends.map(|(arm, time)| {

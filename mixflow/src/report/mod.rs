@@ -4,7 +4,9 @@
 //! more than the file. Rendering is total: missing parts are left out, numbers that are not finite are skipped, and
 //! every text is escaped.
 
+mod arm;
 mod diagram;
+mod difference;
 mod figures;
 mod html;
 mod page;
@@ -20,6 +22,8 @@ use std::collections::BTreeMap;
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
+pub use arm::Arm;
+pub use difference::{Difference, Verdict};
 pub use page::slow_flow_page;
 pub use per_seed::{PerSeed, Point};
 pub use picture::Picture;
@@ -49,6 +53,9 @@ pub struct Report {
     pub slow_flow: Vec<SlowFlowPanel>,
     /// All metrics of all arms.
     pub table: Table,
+    /// How arms differ, seed by seed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<Difference>,
     /// Warnings and remarks.
     pub notes: Vec<String>,
     /// Where and how long the run ran.
@@ -56,6 +63,14 @@ pub struct Report {
 }
 
 impl Report {
+    /// The arms in the order of the table; the usual ones where there is none.
+    pub fn order(&self) -> Vec<Arm> {
+        match &self.table.rows[..] {
+            [] => Arm::USUAL.into(),
+            rows => rows.iter().map(|row| row.arm.clone()).collect(),
+        }
+    }
+
     /// The opening paragraph: what was done and what came out, computed from the numbers.
     pub fn summary_text(&self) -> String {
         summary::text(self)
@@ -64,57 +79,6 @@ impl Report {
     /// The whole page; valid HTML that is also well-formed XML after its first line.
     pub fn html(&self) -> String {
         page::render(self)
-    }
-}
-
-/// One network of the comparison. Each has one colour, everywhere.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Arm {
-    /// The pre-trained network that the other arms start from.
-    Start,
-    /// Post-trained by ordinary flow matching.
-    Standard,
-    /// Post-trained with `MixFlow` Training, for as many steps.
-    MixFlow,
-    /// The standard arm with its velocity scaled by the best `lambda`: what temperature alone would give.
-    Control,
-}
-
-impl Arm {
-    /// All arms, in the order of tables and legends.
-    pub const ALL: [Self; 4] = [Self::Start, Self::Standard, Self::MixFlow, Self::Control];
-
-    /// Name in tables and figures.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Standard => "standard",
-            Self::MixFlow => "MixFlow",
-            Self::Control => "λ control",
-        }
-    }
-
-    /// One sentence for a reader who has not met the arm before.
-    pub fn description(self) -> &'static str {
-        match self {
-            Self::Start => "The pre-trained network, before any post-training.",
-            Self::Standard => "Post-trained by ordinary flow matching: the input is as noisy as the label says.",
-            Self::MixFlow => "Post-trained for as many steps on inputs noisier than their label says.",
-            Self::Control => {
-                "The standard network with its velocity scaled by the best λ: what temperature alone would give."
-            }
-        }
-    }
-
-    /// CSS class that carries the colour.
-    fn class(self) -> &'static str {
-        match self {
-            Self::Start => "start",
-            Self::Standard => "standard",
-            Self::MixFlow => "mixflow",
-            Self::Control => "control",
-        }
     }
 }
 
@@ -165,6 +129,9 @@ pub struct FrechetPoint {
     pub evaluations: u64,
     /// Fréchet distance, one value per seed.
     pub frechet: PerSeed,
+    /// Recall, one value per seed; none in results of before.
+    #[serde(default)]
+    pub recall: PerSeed,
 }
 
 /// Which ground-truth time the generated states resemble: one panel of the Slow Flow figure.

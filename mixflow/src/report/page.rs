@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::html::escape;
-use super::{Arm, Curve, Environment, Report, SlowFlowPanel, diagram, figures, plot};
-use crate::numbers::{MOST_DECIMALS, thousands};
+use super::{Arm, Curve, Difference, Environment, Report, SlowFlowPanel, Verdict, diagram, figures, plot};
+use crate::numbers::{MOST_DECIMALS, plus_minus, thousands};
 
-const STYLE: &str = include_str!("style.css");
+pub(super) const STYLE: &str = include_str!("style.css");
 const PAPER: &str = "https://arxiv.org/abs/2512.19311";
 
 pub(super) fn render(report: &Report) -> String {
@@ -15,6 +15,7 @@ pub(super) fn render(report: &Report) -> String {
         method(report),
         grids(report),
         table(report),
+        differences(report),
         frechet(report),
         slow_flow(&report.slow_flow),
         losses(report),
@@ -22,19 +23,19 @@ pub(super) fn render(report: &Report) -> String {
         details(report),
     ];
     let main = sections.into_iter().flatten().collect::<Vec<_>>().join("\n");
-    page(title, &report.summary_text(), &main, &report.environment.version)
+    page(title, &report.summary_text(), &main, &report.environment.version, &Arm::colours(&report.order()))
 }
 
 /// The Slow Flow figure of one network alone, as a self-contained page; `measured` says what of, in a sentence.
 pub fn slow_flow_page(measured: &str, panels: &[SlowFlowPanel]) -> String {
-    page("Slow Flow of one network", measured, &slow_flow(panels).unwrap_or_default(), env!("CARGO_PKG_VERSION"))
+    page("Slow Flow of one network", measured, &slow_flow(panels).unwrap_or_default(), env!("CARGO_PKG_VERSION"), "")
 }
 
-fn page(title: &str, lead: &str, main: &str, version: &str) -> String {
+fn page(title: &str, lead: &str, main: &str, version: &str, colours: &str) -> String {
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\
-         <meta name=\"color-scheme\" content=\"light dark\"/><title>{title}</title><style>{STYLE}</style></head>\n\
+         <meta name=\"color-scheme\" content=\"light dark\"/><title>{title}</title><style>{STYLE}{colours}</style></head>\n\
          <body><header><h1>{title}</h1><p class=\"lead\">{lead}</p></header>\n<main>{main}</main>\n\
          <footer>mixflow {version}. MixFlow Training: <a href=\"{PAPER}\">arXiv 2512.19311</a>.</footer></body></html>\n",
         title = escape(title),
@@ -64,9 +65,10 @@ fn chart(chart: &plot::Chart, caption: &str) -> String {
 }
 
 fn method(report: &Report) -> Option<String> {
-    let arms = Arm::ALL.map(|arm| {
+    let arms = report.order().into_iter().map(|arm| {
         let text = report.arms.get(&arm).map_or(arm.description(), String::as_str);
-        format!("<dt><span class=\"swatch {}\"></span>{}</dt><dd>{}</dd>", arm.class(), arm.name(), escape(text))
+        let (class, name) = (arm.class(), escape(arm.name()));
+        format!("<dt><span class=\"swatch {class}\"></span>{name}</dt><dd>{}</dd>", escape(text))
     });
     let pictures = [
         figure(&diagram::time_lines(), "What the network sees. Sampling does not change."),
@@ -81,20 +83,23 @@ fn method(report: &Report) -> Option<String> {
          but when it draws it walks on states that it made itself, and these lag behind: they look noisier than the clock says. \
          MixFlow Training shows the network such inputs on purpose. It draws a label time t, slows it to an earlier time m, \
          mixes image and noise at m, and tells the network t. Nothing else changes.",
-        &format!("<div class=\"pair\">{}</div><dl class=\"arms\">{}</dl>", pictures.concat(), arms.concat()),
+        &format!("<div class=\"pair\">{}</div><dl class=\"arms\">{}</dl>", pictures.concat(), arms.collect::<String>()),
     ))
 }
 
 fn grids(report: &Report) -> Option<String> {
     let grids = report.grids.iter().map(|grid| {
-        let (class, name) = grid.arm.map_or(("real", "real examples"), |arm| (arm.class(), arm.name()));
+        let (class, name) = match &grid.arm {
+            Some(arm) => (arm.class(), escape(arm.name())),
+            None => ("real".into(), "real examples".into()),
+        };
         format!(
             "<figure><img src=\"data:image/png;base64,{}\" width=\"{}\" height=\"{}\" alt=\"{}\"/>\
              <figcaption><b><span class=\"swatch {class}\"></span>{name}</b> {caption}</figcaption></figure>",
             escape(&grid.picture.png),
             grid.picture.width,
             grid.picture.height,
-            escape(&format!("{name}: {}", grid.caption)),
+            format_args!("{name}: {}", escape(&grid.caption)),
             caption = escape(&grid.caption),
         )
     });
@@ -123,17 +128,88 @@ fn table(report: &Report) -> Option<String> {
     })
 }
 
+/// Measures of which the page shows how arms differ; all are in the results.
+const SHOWN: [&str; 6] = ["Fréchet", "kernel", "sliced", "recall", "coverage", "variance"];
+
+/// Every arm against standard post-training, and MixFlow against the others; last the Fréchet distance elsewhere.
+fn differences(report: &Report) -> Option<String> {
+    let shown = |difference: &&Difference| difference.than == Arm::Standard || difference.arm == Arm::MixFlow;
+    let all: Vec<&Difference> = report.differences.iter().filter(shown).collect();
+    let evaluations = |main: bool| -> BTreeSet<u64> {
+        let here = |difference: &&&Difference| (difference.measure != SHOWN[0]) == main;
+        all.iter().filter(here).map(|difference| difference.evaluations).collect()
+    };
+    let main = evaluations(true);
+    let others: Vec<u64> = evaluations(false).difference(&main).copied().collect();
+    let mut pairs: Vec<(&Arm, &Arm)> = vec![];
+    for difference in all.iter().filter(|difference| main.contains(&difference.evaluations)) {
+        if !pairs.contains(&(&difference.arm, &difference.than)) {
+            pairs.push((&difference.arm, &difference.than));
+        }
+    }
+    let of = |pair: (&Arm, &Arm), measure: &str, at: &dyn Fn(u64) -> bool| {
+        let alike = |other: &&&Difference| {
+            (&other.arm, &other.than) == pair && other.measure == measure && at(other.evaluations)
+        };
+        all.iter().find(alike).map_or_else(|| "<td>–</td>".into(), |difference| cell(difference))
+    };
+    let named = SHOWN.iter().map(|name| (*name).to_owned());
+    let few = others.iter().map(|evaluations| format!("{} at {}", SHOWN[0], thousands(*evaluations)));
+    let head: String = named.chain(few).map(|name| format!("<th scope=\"col\">{name}</th>")).collect();
+    let rows: String = pairs
+        .into_iter()
+        .map(|pair| {
+            let [arm, than] = [pair.0, pair.1].map(|arm| escape(arm.name()));
+            let here = SHOWN.iter().map(|measure| of(pair, measure, &|at| main.contains(&at)));
+            let few = others.iter().map(|evaluations| of(pair, SHOWN[0], &|at| at == *evaluations));
+            let cells: String = here.chain(few).collect();
+            let class = pair.0.class();
+            format!("<tr><th scope=\"row\"><span class=\"swatch {class}\"></span>{arm} − {than}</th>{cells}</tr>")
+        })
+        .collect();
+    (!rows.is_empty()).then(|| {
+        section(
+            "What differs",
+            "The mean difference, seed by seed on the same examples and noise, and where it lies in 95 % of draws of as many seeds. \
+             Bold where that leaves out zero: better ▲, or worse ▼. All else may be chance.",
+            &format!(
+                "<div class=\"scroll\"><table><caption>Seeds: {}. Of the variance ratio, how much farther from 1. All pairs and \
+                 measures are in results.json.</caption><thead><tr><th scope=\"col\">arms</th>{head}</tr></thead>\
+                 <tbody>{rows}</tbody></table></div>",
+                report.table.seeds()
+            ),
+        )
+    })
+}
+
+/// A difference with its interval, marked where it is one.
+fn cell(difference: &Difference) -> String {
+    let signed = |value: f64| format!("{}{}", if value < 0.0 { "−" } else { "+" }, plus_minus(value.abs(), None));
+    let Some(mean) = difference.values.mean() else { return "<td>–</td>".into() };
+    let interval = difference.interval.map_or(String::new(), |[low, high]| {
+        format!("<span class=\"dim\"> {} to {}</span>", signed(low), signed(high))
+    });
+    match difference.verdict() {
+        Verdict::Better => format!("<td><b>{} ▲</b>{interval}</td>", signed(mean)),
+        Verdict::Worse => format!("<td><b>{} ▼</b>{interval}</td>", signed(mean)),
+        Verdict::Unclear => format!("<td>{}{interval}</td>", signed(mean)),
+    }
+}
+
 fn frechet(report: &Report) -> Option<String> {
     let (data, name) = (&report.frechet_by_evaluations, report.table.frechet_name());
     let mut evaluations: Vec<u64> = data.points.iter().map(|point| point.evaluations).collect();
     evaluations.sort_unstable();
     evaluations.dedup();
-    let arms: Vec<Arm> = Arm::ALL.into_iter().filter(|arm| data.points.iter().any(|point| point.arm == *arm)).collect();
+    let order = report.order().into_iter();
+    let arms: Vec<Arm> = order.filter(|arm| data.points.iter().any(|point| point.arm == *arm)).collect();
     data.points.iter().find_map(|point| point.frechet.mean())?;
 
     let head: String = arms
         .iter()
-        .map(|arm| format!("<th scope=\"col\"><span class=\"swatch {}\"></span>{}</th>", arm.class(), arm.name()))
+        .map(|arm| {
+            format!("<th scope=\"col\"><span class=\"swatch {}\"></span>{}</th>", arm.class(), escape(arm.name()))
+        })
         .collect();
     let rows = evaluations.iter().map(|&evaluations| {
         let cells = arms.iter().map(|arm| {
@@ -156,7 +232,7 @@ fn frechet(report: &Report) -> Option<String> {
     Some(section(
         "Quality against cost",
         "More evaluations of the network follow the flow more exactly. The dashed line is the floor: real images against other real images.",
-        &format!("<div class=\"pair\">{}{table}</div>", chart(&figures::frechet(data, &name), &caption)),
+        &format!("<div class=\"pair\">{}{table}</div>", chart(&figures::frechet(data, &arms, &name), &caption)),
     ))
 }
 
@@ -213,7 +289,7 @@ fn losses(report: &Report) -> Option<String> {
 }
 
 /// What can stand in the name of an element.
-fn slug(name: &str) -> String {
+pub(super) fn slug(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
 }
 

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::html::escape;
 use super::ticks::Ticks;
 
-const WIDTH: f64 = 460.0;
+const WIDTH: f64 = Chart::WIDTH;
 const LEFT: f64 = 46.0;
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 42.0;
@@ -38,7 +38,7 @@ pub(super) struct Axis {
 #[derive(Clone, Debug)]
 pub(super) struct Layer {
     /// CSS class that carries the colour.
-    pub(super) class: &'static str,
+    pub(super) class: String,
     /// Written at the line's right end; empty for none.
     pub(super) label: String,
     pub(super) shape: Shape,
@@ -57,6 +57,8 @@ pub(super) enum Shape {
 }
 
 impl Chart {
+    pub(super) const WIDTH: f64 = 460.0;
+
     /// The chart as an `<svg>` element.
     pub(super) fn svg(&self) -> String {
         let frame = Frame::new(self);
@@ -155,7 +157,7 @@ impl<'a> Frame<'a> {
     /// Draws a layer and returns the height of its right end.
     fn layer(&self, layer: &Layer, svg: &mut String) -> Option<f64> {
         let (points, kind) = match &layer.shape {
-            Shape::Band(points) => return self.band(points, layer.class, svg),
+            Shape::Band(points) => return self.band(points, &layer.class, svg),
             Shape::Line(points) => (points, "line"),
             Shape::Faint(points) => (points, "faint"),
             Shape::Dashed(points) => (points, "dashed"),
@@ -164,7 +166,7 @@ impl<'a> Frame<'a> {
         let points: Vec<_> = points.iter().filter_map(|point| self.place(*point)).collect();
         let points = thin(points);
         let &(_, end) = points.last()?;
-        let class = layer.class;
+        let class = &layer.class;
         if points.len() > 1 {
             let _ = write!(svg, "<path class=\"{kind} {class}\" d=\"{}\"/>", path(&points));
         }
@@ -200,7 +202,7 @@ impl<'a> Frame<'a> {
             limit = *height - APART;
         }
         for ((_, layer), y) in labels.iter().zip(heights) {
-            let (class, x, y) = (layer.class, self.right + 7.0, y + 4.0);
+            let (class, x, y) = (&layer.class, self.right + 7.0, y + 4.0);
             let _ =
                 write!(svg, "<text class=\"name {class}\" x=\"{x:.1}\" y=\"{y:.1}\">{}</text>", escape(&layer.label));
         }
@@ -230,7 +232,7 @@ mod tests {
 
     fn chart(shape: Shape, scale: Scale, values: &[f64]) -> Chart {
         let axis = || Axis { label: "<axis>".into(), ticks: Ticks::fit(scale, values.iter().copied(), 5) };
-        let layers = vec![Layer { class: "start", label: "a & b".into(), shape }];
+        let layers = vec![Layer { class: "start".into(), label: "a & b".into(), shape }];
         Chart {
             id: "c".into(),
             title: "t".into(),
@@ -278,7 +280,7 @@ mod tests {
     #[test]
     fn labels_do_not_overlap() {
         let layer = |label: &str| Layer {
-            class: "start",
+            class: "start".into(),
             label: label.into(),
             shape: Shape::Line(vec![(0.0, 0.5), (1.0, 0.5)]),
         };

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::per_seed::PerSeed;
-use super::{Arm, Report};
+use super::{Arm, Difference, Report, Verdict};
+use crate::evaluation::Best;
 use crate::numbers::thousands;
 
 /// What was done.
@@ -26,23 +27,10 @@ pub struct Summary {
     pub gamma: f64,
 }
 
-/// How two arms compare, smaller being better.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verdict {
-    /// Every value is smaller than every value of the other.
-    Better,
-    /// The ranges over seeds overlap, or there is one seed only.
-    Unclear,
-    Worse,
-}
-
+/// How two arms compare, smaller being better, by the interval of their difference over seeds.
 fn compare(a: &PerSeed, b: &PerSeed) -> Option<Verdict> {
-    let ((a_low, a_high), (b_low, b_high)) = (a.range()?, b.range()?);
-    Some(match (a.count().min(b.count()) > 1, a_high < b_low, b_high < a_low) {
-        (true, true, _) => Verdict::Better,
-        (true, _, true) => Verdict::Worse,
-        _ => Verdict::Unclear,
-    })
+    a.mean().zip(b.mean())?;
+    Some(Difference::new((&Arm::MixFlow, a), (&Arm::Standard, b), ("", Best::Low), 0).verdict())
 }
 
 pub(super) fn text(report: &Report) -> String {
@@ -76,7 +64,7 @@ fn done(summary: &Summary) -> Option<String> {
 
 /// `MixFlow` against standard post-training, and post-training against none.
 fn outcome(report: &Report) -> Option<String> {
-    let (standard, mixflow) = (report.table.metrics(Arm::Standard)?, report.table.metrics(Arm::MixFlow)?);
+    let (standard, mixflow) = (report.table.metrics(&Arm::Standard)?, report.table.metrics(&Arm::MixFlow)?);
     let frechet = compare(&mixflow.frechet, &standard.frechet)?;
     let disagree = matches!(
         (frechet, compare(&mixflow.kernel, &standard.kernel)),
@@ -87,9 +75,9 @@ fn outcome(report: &Report) -> Option<String> {
         (Verdict::Better, _) => "MixFlow won: its",
         (Verdict::Worse, _) => "MixFlow lost: its",
         (Verdict::Unclear, 1) => "With one seed nothing is decided: MixFlow’s",
-        (Verdict::Unclear, _) => "No clear winner, the seeds overlap: MixFlow’s mean",
+        (Verdict::Unclear, _) => "No clear winner, the seeds disagree: MixFlow’s mean",
     };
-    let start = report.table.metrics(Arm::Start).map(|start| &start.frechet).filter(|start| start.count() > 0);
+    let start = report.table.metrics(&Arm::Start).map(|start| &start.frechet).filter(|start| start.count() > 0);
     let start = start.map_or(String::new(), |start| format!("; the start had {start}"));
     let [change, numbers] = difference(&mixflow.frechet, &standard.frechet)?;
     let name = report.table.frechet_name();
@@ -119,8 +107,8 @@ fn percent(share: f64) -> String {
 
 /// Whether rescaling the velocity alone would have done as well.
 fn control(report: &Report) -> Option<String> {
-    let frechet = |arm| report.table.metrics(arm).map(|metrics| &metrics.frechet);
-    let (mixflow, control) = (frechet(Arm::MixFlow)?, frechet(Arm::Control)?);
+    let frechet = |arm: &Arm| report.table.metrics(arm).map(|metrics| &metrics.frechet);
+    let (mixflow, control) = (frechet(&Arm::MixFlow)?, frechet(&Arm::Control)?);
     let came = match compare(mixflow, control)? {
         Verdict::Better => "does not get there",
         Verdict::Worse => "does better",
@@ -131,7 +119,7 @@ fn control(report: &Report) -> Option<String> {
 
 /// A smaller distance bought with less diversity is said to be so.
 fn diversity(report: &Report) -> Option<String> {
-    let (standard, mixflow) = (report.table.metrics(Arm::Standard)?, report.table.metrics(Arm::MixFlow)?);
+    let (standard, mixflow) = (report.table.metrics(&Arm::Standard)?, report.table.metrics(&Arm::MixFlow)?);
     let [_, recall] = difference(&mixflow.recall, &standard.recall)?;
     let [_, variance] = difference(&mixflow.variance_ratio, &standard.variance_ratio)?;
     Some(format!(
@@ -181,7 +169,7 @@ mod tests {
             lost.starts_with("MixFlow lost") && lost.contains("100 % higher") && lost.contains("does better"),
             "{lost}"
         );
-        let draw = report(&[5.0, 5.5], &[4.9, 5.1], &[5.0, 5.1]);
+        let draw = report(&[5.0, 5.0], &[4.9, 5.1], &[5.1, 4.9]);
         assert!(draw.starts_with("No clear winner") && draw.contains("does about as well"), "{draw}");
         let single = report(&[5.0], &[1.0], &[5.0]);
         assert!(single.starts_with("With one seed nothing is decided"), "{single}");

@@ -73,9 +73,30 @@ pub struct Metrics {
     pub recall: PerSeed,
     /// Variance of generated features over that of real ones; below 1, diversity is lost.
     pub variance_ratio: PerSeed,
+    /// The Fréchet distance over that of the floor: 1 is as good as real images.
+    pub frechet_ratio: PerSeed,
+    /// Sliced Wasserstein distance. Smaller is better.
+    pub sliced: PerSeed,
+    /// Balls of real images that a generated one lies in, over their `k`.
+    pub density: PerSeed,
+    /// Share of real images with a generated one in their ball.
+    pub coverage: PerSeed,
+    /// Seconds of the training.
+    pub training_seconds: PerSeed,
+    /// Seconds that drawing the images took.
+    pub sampling_seconds: PerSeed,
     /// One's own, in their order.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub more: Vec<OwnMetric>,
+}
+
+impl Metrics {
+    /// Every measure of quality by name, with which values are good.
+    pub fn measures(&self) -> Vec<(&str, Best, &PerSeed)> {
+        let known = KNOWN.iter().filter(|(.., kind, _)| *kind != Kind::Cost);
+        let known = known.map(|&(name, best, .., value)| (name, best, value(self)));
+        known.chain(self.more.iter().map(|own| (own.name.as_str(), own.best, &own.values))).collect()
+    }
 }
 
 /// What a measure of one's own found.
@@ -109,22 +130,39 @@ impl Column<'_> {
     }
 }
 
-/// Name, direction of improvement, most decimals, and value of a column that is always there.
-type Known = (&'static str, Best, usize, fn(&Metrics) -> &PerSeed);
+/// What a column is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    /// Quality, in every table.
+    Quality,
+    /// Quality, on the page where it was measured: results of before have none.
+    More,
+    /// What it took, likewise.
+    Cost,
+}
+
+/// Name, direction of improvement, most decimals, kind and value of a column.
+type Known = (&'static str, Best, usize, Kind, fn(&Metrics) -> &PerSeed);
 
 // Shares of a few hundred images have no more than three decimals.
-const KNOWN: [Known; 5] = [
-    ("Fréchet", Best::Low, MOST_DECIMALS, |metrics| &metrics.frechet),
-    ("kernel", Best::Low, MOST_DECIMALS, |metrics| &metrics.kernel),
-    ("precision", Best::High, 3, |metrics| &metrics.precision),
-    ("recall", Best::High, 3, |metrics| &metrics.recall),
-    ("variance", Best::One, 3, |metrics| &metrics.variance_ratio),
+const KNOWN: [Known; 11] = [
+    ("Fréchet", Best::Low, MOST_DECIMALS, Kind::Quality, |metrics| &metrics.frechet),
+    ("FDr", Best::Low, 3, Kind::More, |metrics| &metrics.frechet_ratio),
+    ("kernel", Best::Low, MOST_DECIMALS, Kind::Quality, |metrics| &metrics.kernel),
+    ("sliced", Best::Low, MOST_DECIMALS, Kind::More, |metrics| &metrics.sliced),
+    ("precision", Best::High, 3, Kind::Quality, |metrics| &metrics.precision),
+    ("recall", Best::High, 3, Kind::Quality, |metrics| &metrics.recall),
+    ("density", Best::High, 3, Kind::More, |metrics| &metrics.density),
+    ("coverage", Best::High, 3, Kind::More, |metrics| &metrics.coverage),
+    ("variance", Best::One, 3, Kind::Quality, |metrics| &metrics.variance_ratio),
+    ("train s", Best::Low, 1, Kind::Cost, |metrics| &metrics.training_seconds),
+    ("draw s", Best::Low, 1, Kind::Cost, |metrics| &metrics.sampling_seconds),
 ];
 
 impl Table {
     /// The metrics of `arm`.
-    pub fn metrics(&self, arm: Arm) -> Option<&Metrics> {
-        self.rows.iter().find(|row| row.arm == arm).map(|row| &row.metrics)
+    pub fn metrics(&self, arm: &Arm) -> Option<&Metrics> {
+        self.rows.iter().find(|row| row.arm == *arm).map(|row| &row.metrics)
     }
 
     /// Seeds per arm: the most that any Fréchet distance has.
@@ -156,8 +194,12 @@ impl Table {
         }
     }
 
-    fn columns(&self) -> Vec<Column<'_>> {
-        let known = KNOWN.iter().map(|&(name, best, decimals, value)| {
+    /// All that were measured, or those of a terminal.
+    fn columns(&self, all: bool) -> Vec<Column<'_>> {
+        let shown = |&(.., kind, value): &Known| {
+            kind == Kind::Quality || all && self.rows.iter().any(|row| value(&row.metrics).count() > 0)
+        };
+        let known = KNOWN.into_iter().filter(shown).map(|(name, best, decimals, _, value)| {
             let value = Box::new(move |metrics: &Metrics| value(metrics).clone());
             Column { name, best, decimals, value }
         });
@@ -175,24 +217,24 @@ impl Table {
             "<table><caption><span>{}</span></caption><thead><tr><th scope=\"col\">arm</th>",
             escape(&self.caption())
         );
-        for column in self.columns() {
+        for column in self.columns(true) {
             let (name, direction) = (escape(column.name), column.direction());
             html += &format!("<th scope=\"col\">{name} <span class=\"dim\">{direction}</span></th>");
         }
         html += "</tr></thead><tbody>";
         for row in &self.rows {
-            let (class, name) = (row.arm.class(), row.arm.name());
+            let (class, name) = (row.arm.class(), escape(row.arm.name()));
             html += &format!("<tr><th scope=\"row\"><span class=\"swatch {class}\"></span>{name}</th>");
-            html.extend(self.cells(&row.metrics).iter().map(Cell::html));
+            html.extend(self.cells(&row.metrics, true).iter().map(Cell::html));
             html += "</tr>";
         }
         html += "<tr class=\"floor\"><th scope=\"row\">real against real</th>";
-        html.extend(self.cells(&self.floor).iter().map(Cell::html));
+        html.extend(self.cells(&self.floor, true).iter().map(Cell::html));
         html + "</tr></tbody></table>"
     }
 
     /// One cell per column.
-    fn cells(&self, metrics: &Metrics) -> Vec<Cell> {
+    fn cells(&self, metrics: &Metrics, all: bool) -> Vec<Cell> {
         let cell = |Column { decimals, value, .. }: Column<'_>| {
             let parts = |metrics: &Metrics| {
                 let (mean, spread) = value(metrics).rounded(decimals);
@@ -208,7 +250,7 @@ impl Table {
                 spread,
             }
         };
-        self.columns().into_iter().map(cell).collect()
+        self.columns(all).into_iter().map(cell).collect()
     }
 }
 
@@ -252,10 +294,10 @@ impl Cell {
 /// Aligned columns for a terminal.
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns = self.columns();
+        let columns = self.columns(false);
         let headings = columns.iter().map(|column| format!("{} {}", column.name, column.direction()));
         let line = |name: &str, metrics: &Metrics| {
-            let cells = self.cells(metrics).iter().map(Cell::text).collect();
+            let cells = self.cells(metrics, false).iter().map(Cell::text).collect();
             [vec![name.to_owned()], cells].concat()
         };
         let mut lines = vec![std::iter::once("arm".to_owned()).chain(headings).collect::<Vec<_>>()];

@@ -1,10 +1,11 @@
 //! How runs stand, by the small files in their folders.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::checkpoint::check_sizes;
@@ -124,8 +125,14 @@ fn trainings(run: &Path, recipe: &Value) -> Vec<Training> {
     if !run.join("start.json").is_file() {
         all.push(of("pretraining".into(), first));
     }
+    // Those that only sample train nothing.
+    let named = post["arms"].as_array().map(|arms| {
+        let trained = arms.iter().filter(|arm| arm.get("of").is_none() && *arm != "control");
+        trained.filter_map(|arm| arm.as_str().or(arm["name"].as_str())).map(str::to_lowercase).collect()
+    });
+    let arms: Vec<String> = named.unwrap_or_else(|| ["standard", "mixflow"].map(String::from).into());
     for seed in 0..post["seeds"].as_u64().unwrap_or(1) {
-        all.extend(["standard", "mixflow"].map(|arm| of(format!("{arm}-{seed}"), &post["steps"])));
+        all.extend(arms.iter().map(|arm| of(format!("{arm}-{seed}"), &post["steps"])));
     }
     all
 }
@@ -166,7 +173,8 @@ fn measured(run: &Path, trainings: &[Training]) -> Vec<(String, String, f64)> {
     let mut found = vec![];
     if let Some(results) = read(run.join("results.json")) {
         let table = results["results"]["table"].as_array().cloned().unwrap_or_default();
-        for arm in Arm::ALL {
+        let arms: BTreeSet<Arm> = table.iter().filter_map(|row| Arm::deserialize(&row["arm"]).ok()).collect();
+        for arm in arms {
             let rows = table.iter().filter(|row| row["arm"] == json!(arm));
             let values: Vec<f64> = rows.filter_map(|row| row["measurement"]["generated"]["frechet"].as_f64()).collect();
             let mean = values.iter().sum::<f64>() / values.len() as f64;

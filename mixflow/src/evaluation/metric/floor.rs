@@ -3,7 +3,10 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::kernel::{between, within};
-use super::{Error, Features, FrechetReference, Gaussian, Manifold, variance_ratio};
+use super::{
+    DensityCoverage, Error, Features, FrechetReference, Gaussian, Manifold, Slices, density_coverage, variance_ratio,
+};
+use crate::evaluation::measures::null_as_nan;
 use crate::numbers::plus_minus;
 
 /// All numbers of a generated set, with the real-against-real floor beside them.
@@ -48,7 +51,23 @@ pub struct Scores {
     pub recall: f64,
     /// [`variance_ratio`].
     pub variance_ratio: f64,
+    /// [`density_coverage`] with five neighbours, or all there are; NaN where it was not measured.
+    #[serde(default = "missing", deserialize_with = "null_as_nan")]
+    pub density: f64,
+    /// The same.
+    #[serde(default = "missing", deserialize_with = "null_as_nan")]
+    pub coverage: f64,
+    /// [`Slices::distance`] along [`Slices::DIRECTIONS`]; NaN where it was not measured.
+    #[serde(default = "missing", deserialize_with = "null_as_nan")]
+    pub sliced: f64,
 }
+
+fn missing() -> f64 {
+    f64::NAN
+}
+
+/// Of density and coverage, in the literature.
+const DENSITY_NEIGHBOURS: usize = 5;
 
 /// A generated set measured against the reference, and real images in the same way.
 ///
@@ -162,6 +181,8 @@ struct Real<'a> {
     /// Mean kernel of two of its rows.
     kernel: f64,
     manifold: Manifold<'a>,
+    density: Manifold<'a>,
+    slices: Slices,
 }
 
 impl<'a> Real<'a> {
@@ -171,6 +192,8 @@ impl<'a> Real<'a> {
             frechet: FrechetReference::new(Gaussian::from_features(features)?),
             kernel: within(features)?,
             manifold: Manifold::new(features, options.neighbours)?,
+            density: Manifold::new(features, DENSITY_NEIGHBOURS.min(features.rows() - 1))?,
+            slices: Slices::new(features, Slices::DIRECTIONS)?,
         })
     }
 
@@ -178,6 +201,7 @@ impl<'a> Real<'a> {
         self.features.same_width(set)?;
         let gaussian = Gaussian::from_features(set)?;
         let shares = self.manifold.precision_recall(set)?;
+        let DensityCoverage { density, coverage } = density_coverage(&self.density, set)?;
         Ok(Scores {
             rows: set.rows(),
             frechet: self.frechet.distance(&gaussian)?,
@@ -185,6 +209,9 @@ impl<'a> Real<'a> {
             precision: shares.precision,
             recall: shares.recall,
             variance_ratio: variance_ratio(self.frechet.gaussian(), &gaussian)?,
+            density,
+            coverage,
+            sliced: self.slices.distance(set)?,
         })
     }
 }

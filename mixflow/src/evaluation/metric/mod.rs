@@ -17,6 +17,7 @@
 //! # Ok::<(), mixflow::evaluation::metric::Error>(())
 //! ```
 
+mod density_coverage;
 mod distances;
 mod features;
 #[cfg(test)]
@@ -28,11 +29,13 @@ mod inception_score;
 mod kernel;
 mod pairs;
 mod precision_recall;
+mod sliced;
 mod spatial;
 mod spread;
 mod variance;
 
 pub use crate::error::metric::Error;
+pub use density_coverage::{DensityCoverage, density_coverage};
 pub use features::Features;
 pub use floor::{MeasureOptions, Measurement, Reference, Scores, measure};
 pub use frechet::{FrechetReference, frechet_distance};
@@ -40,6 +43,7 @@ pub use gaussian::{Gaussian, GaussianAccumulator};
 pub use inception_score::inception_score;
 pub use kernel::{Subset, kernel_distance, kernel_distance_subsets};
 pub use precision_recall::{Manifold, PrecisionRecall, precision_recall};
+pub use sliced::Slices;
 pub use spatial::spatial_features;
 pub use spread::Spread;
 pub use variance::variance_ratio;

@@ -60,6 +60,11 @@ impl<'a> Manifold<'a> {
         self.neighbours
     }
 
+    /// The rows.
+    pub(super) fn centres(&self) -> &Features {
+        self.centres
+    }
+
     /// Squared radius of each ball, in the order of the rows.
     pub fn squared_radii(&self) -> &[f64] {
         &self.squared_radii

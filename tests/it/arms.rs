@@ -1,0 +1,166 @@
+//! Comparisons of any arms, from a recipe to its results.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use burn::tensor::Device;
+use mixflow::compare::{Progress, Study, StudyOutcome};
+use mixflow::data::Classes;
+use mixflow::evaluation::Measures;
+use mixflow::recipe::{NetworkSettings, Recipe};
+use mixflow::report::Arm;
+use mixflow::train::Event;
+use serde_json::{Value, json};
+
+fn recipe(arms: &Value) -> Recipe {
+    let post = json!({ "steps": 2, "gamma": 0.8, "seeds": 2, "images": 16, "solver_steps": [2], "arms": arms });
+    let set = ["network.width=24", "network.depth=1", "training.steps=3", "training.batch=8", "sampling.grid.steps=3"];
+    let set: Vec<String> = set.iter().map(ToString::to_string).chain([format!("post_training={post}")]).collect();
+    Recipe::read("digits", &set).expect("it is a recipe")
+}
+
+/// Runs until it ends, or until so many steps were taken; how many were, and the results if it ended.
+fn run(recipe: &Recipe, folder: &Path, most: Option<usize>) -> (usize, Option<Value>) {
+    let stop = AtomicBool::new(false);
+    let told = AtomicUsize::new(0);
+    let study = Study {
+        recipe,
+        folder: folder.into(),
+        conditioner: Arc::new(Classes(10)),
+        autoencoder: None,
+        guide: None,
+        encoder: None,
+        measures: Measures::default(),
+        seen: None,
+        beside: &[],
+        stop: &stop,
+    };
+    let network = recipe.network.init(recipe.seed, &Device::default());
+    let objective = |config: &_| NetworkSettings::objective(&recipe.network, config);
+    let tell = |event: Progress| {
+        let stepped = matches!(event, Progress::Training { event: Event::Stepped(_), .. });
+        if stepped && Some(told.fetch_add(1, Ordering::Relaxed)) == most {
+            stop.store(true, Ordering::Relaxed);
+        }
+    };
+    let results = match study.run(network, None, objective, tell).expect("nothing is wrong") {
+        StudyOutcome::Finished(..) => {
+            let text = std::fs::read_to_string(folder.join("results.json")).expect("it was written");
+            Some(serde_json::from_str(&text).expect("it is JSON"))
+        }
+        StudyOutcome::Interrupted => None,
+    };
+    (told.into_inner(), results)
+}
+
+fn arms() -> Value {
+    json!([
+        "standard",
+        "mixflow",
+        { "name": "perturbed", "objective": { "perturbation": { "kind": "input", "gamma": 0.1 } } },
+        { "name": "start-es", "of": "start", "correction": { "kind": "epsilon-scaling", "scale": 1.01 } },
+        {
+            "name": "mixflow-ssc", "of": "mixflow",
+            "correction": { "kind": "schedule-corrector", "a": 0, "b": 0 },
+            "search": { "a": [-0.5, 0.1], "b": [0, 2] }
+        },
+    ])
+}
+
+#[test]
+fn any_arms_are_compared_and_a_stopped_comparison_goes_on() {
+    let (recipe, root) = (recipe(&arms()), tempfile::tempdir().expect("a folder"));
+    let (told, whole) = run(&recipe, &root.path().join("whole"), None);
+    let folder = root.path().join("stopped");
+    let (before, stopped) = run(&recipe, &folder, Some(told / 2));
+    assert!(stopped.is_none());
+    let (after, resumed) = run(&recipe, &folder, None);
+    // Three of the pre-training, and two of each of two seeds of three trainings.
+    assert_eq!((told, before + after), (3 + 2 * 2 * 3, told), "what is trained is not trained again");
+    let [whole, resumed] = [whole, resumed].map(|results| results.expect("it ended"));
+    assert_eq!(resumed["results"], whole["results"]);
+    let table = whole["results"]["table"].as_array().expect("a list");
+    let of = |arm: &str| table.iter().filter(|scores| scores["arm"] == arm).collect::<Vec<_>>();
+    // One start, and two seeds of all else that its networks are of.
+    for (arm, count) in
+        [("start", 1), ("standard", 2), ("mix_flow", 2), ("perturbed", 2), ("start-es", 1), ("mixflow-ssc", 2)]
+    {
+        assert_eq!(of(arm).len(), count, "{arm}");
+        assert!(of(arm).iter().all(|scores| scores["evaluations"] == 6), "{arm}: no correction evaluates a network");
+    }
+    assert_eq!(whole["results"]["others"].as_array().map(Vec::len), Some(table.len()), "every arm at two steps, too");
+    let chosen = &of("mixflow-ssc")[0]["correction"];
+    assert!([-0.5, 0.1].contains(&chosen["a"].as_f64().expect("a number")), "{chosen}");
+    assert_ne!(of("perturbed")[0]["measurement"], of("standard")[0]["measurement"]);
+    assert_ne!(of("start-es")[0]["measurement"], of("start")[0]["measurement"]);
+    assert!(of("mixflow-ssc")[0]["measurement"]["generated"]["coverage"].is_number());
+
+    let report: mixflow::report::Report = serde_json::from_value(whole["report"].clone()).expect("a report");
+    let named = |name: &str| Arm::Other(name.into());
+    let order = [Arm::Start, Arm::Standard, Arm::MixFlow, named("start-es"), named("perturbed"), named("mixflow-ssc")];
+    assert_eq!(report.order().len(), order.len());
+    assert!(order.iter().all(|arm| report.order().contains(arm)), "{:?}", report.order());
+    // Fifteen pairs in nine measures, and in one of them at two steps.
+    assert_eq!(report.differences.len(), 15 * (9 + 1));
+    let pair = report.differences.iter().find(|found| found.arm == named("perturbed") && found.than == Arm::Standard);
+    assert!(pair.is_some_and(|pair| pair.values.count() == 2 && pair.interval.is_some()));
+    assert!(report.notes.iter().any(|note| note.starts_with("mixflow-ssc chose in seed 1, of 4 candidates")));
+    let ratio = report.table.metrics(&Arm::MixFlow).expect("a row").frechet_ratio.mean().expect("a number");
+    let measured = &of("mix_flow")[0]["measurement"];
+    assert!(ratio > 0.0 && measured["floor"]["frechet"].as_f64().expect("a number") > 0.0);
+    for (arm, trained) in [(Arm::Start, 0), (Arm::MixFlow, 1), (named("mixflow-ssc"), 0)] {
+        let metrics = report.table.metrics(&arm).expect("a row");
+        assert_eq!(metrics.training_seconds.count(), trained, "{arm:?}");
+        assert!(metrics.sampling_seconds.count() > 0, "{arm:?}");
+    }
+    assert_eq!(report.slow_flow[0].bands.len(), 6);
+    assert!(report.html().contains("mixflow-ssc"));
+}
+
+#[test]
+fn arms_that_are_none_are_refused() {
+    for (arms, words) in [
+        (json!(["standart"]), "no arm `standart` is known: standard, mixflow, control"),
+        (
+            json!(["standard", { "name": "standard" , "objective": { "defar": { "beta": 1 } } }]),
+            "two arms have its name",
+        ),
+        (json!([{ "name": "a b" }]), "letters, digits"),
+        (json!([{ "name": "start" }]), "its name is taken"),
+        (json!([{ "name": "x", "objectiv": {} }]), "unknown key `objectiv`"),
+        (json!([{ "name": "x", "objective": { "prediction": "noise" } }]), "arms may differ in timesteps"),
+        (
+            json!([{ "name": "x", "objective": { "defar": { "beta": -1 } } }]),
+            "objective.defar.beta must be a number above 0",
+        ),
+        (
+            json!([{ "name": "x", "of": "standard", "correction": { "kind": "dcw" } }]),
+            "there is no training `standard` among the arms",
+        ),
+        (json!(["standard", { "name": "x", "of": "standard" }]), "needs a `correction`"),
+        (json!([{ "name": "x", "correction": { "kind": "dcw" } }]), "it needs `of`"),
+        (json!([{ "name": "x", "of": "start", "correction": { "kind": "dc" } }]), "unknown value `dc`"),
+        (
+            json!([{ "name": "x", "of": "start", "correction": { "kind": "epsilon-scaling", "scale": 0 } }]),
+            "sampling.correction.scale must be a number above 0",
+        ),
+        (
+            json!([{ "name": "x", "of": "start", "correction": { "kind": "dcw", "low": 0 }, "search": { "hihg": [1] } }]),
+            "searches `hihg`",
+        ),
+        (
+            json!([{ "name": "x", "of": "start", "correction": { "kind": "dcw", "low": 0 }, "search": { "low": [] } }]),
+            "searches no value of `low`",
+        ),
+    ] {
+        let change = format!("post_training.arms={arms}");
+        let error = Recipe::read("digits", &[change]).expect_err("it is refused").to_string();
+        assert!(error.contains(words), "{arms}: {error}");
+    }
+    // A recipe that names none reads, writes and compares as before.
+    let usual = Recipe::read("digits", &[]).expect("it is a recipe");
+    assert!(usual.to_value()["post_training"].get("arms").is_none());
+    let named = Recipe::read("digits", &[r#"post_training.arms=["standard","mixflow","control"]"#.into()]);
+    assert_eq!(named.expect("it is a recipe"), usual);
+}
