@@ -14,6 +14,7 @@ mod decoder;
 mod download;
 mod encode;
 mod eval;
+mod figure;
 #[cfg(test)]
 mod flags;
 mod hub;
@@ -90,6 +91,8 @@ enum Command {
     Download(download::Download),
     /// Put a trained network on the Hugging Face Hub, with its recipe, results and a card
     Publish(publish::Publish),
+    /// Draw the figure of finished comparisons, four panels as SVG with their numbers beside them
+    Figure(figure::Figure),
     /// Measure how far a network's states lag behind their time.
     SlowFlow(slow_flow::SlowFlow),
     /// Print completions for a shell, of the installed program `mixflow`
@@ -122,6 +125,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Convert(convert) => convert.run(),
         Command::Download(download) => download.run(),
         Command::Publish(publish) => publish.run(),
+        Command::Figure(figure) => figure.run(),
         Command::SlowFlow(slow_flow) => slow_flow.run(),
         Command::Recipes(recipes) => recipes.run(),
         Command::Runs(runs) => runs.run(),

@@ -1,7 +1,9 @@
 //! The comparison that MixFlow has to stand: plain and MixFlow post-training from one start, for equal steps.
 
 mod arms;
+mod criterion;
 mod lag;
+mod low_rank;
 mod measured;
 mod outcome;
 mod parts;
@@ -9,7 +11,9 @@ mod phases;
 mod seen;
 mod study;
 
+pub use criterion::{Criterion, bias, criterion};
 pub use lag::{Lag, lag, lag_labels};
+pub use low_rank::contraction;
 pub use outcome::{ArmScores, Results, slow_flow};
 pub(crate) use parts::check_sampling;
 pub use parts::parts;

@@ -74,6 +74,17 @@ fn generated_images_have_the_classes_of_the_real_ones() {
     let images = "post_training={\"steps\":1,\"gamma\":0.8,\"seeds\":1,\"images\":10,\"lambdas\":[1.0]}";
     let told = place.run(&["train", "tiny.json", "--set", images, "--out", "compared"]);
     assert!(told.contains("2 network evaluations per image, 10 images per arm and seed, classes as often"), "{told}");
+    let told = place.run(&["figure", "compared"]);
+    for panel in ["slow-flow", "slow-flow-calibrated", "dimension", "quality", "recall"] {
+        assert!(told.contains(&format!("{panel}.svg")), "{told}");
+        let svg = fs::read_to_string(place.path(format!("compared/figure/{panel}.svg"))).unwrap();
+        assert!(svg.starts_with("<svg xmlns=") && !svg.contains("NaN"), "{panel}");
+        let csv = fs::read_to_string(place.path(format!("compared/figure/{panel}.csv"))).unwrap();
+        let names = csv.lines().next().unwrap().split(',').count();
+        assert!(csv.lines().count() > 2 && csv.lines().all(|line| line.split(',').count() == names), "{panel}: {csv}");
+    }
+    assert!(told.contains("MixFlow is not reproduced"), "one seed decides nothing: {told}");
+    place.refuse(&["figure", "run"], &["results.json", "the folder of a finished comparison"]);
     let results = place.json("compared/results.json");
     assert_eq!(results["results"]["labels"], "reference");
     assert_eq!(results["report"]["table"]["labels"], "reference");
