@@ -5,12 +5,11 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
-use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::Value;
 
 use super::checkpoint::check_sizes;
 use super::run_folder::run_has_begun;
-use crate::report::Arm;
 use crate::{Error, FolderLock};
 
 /// How a run stands.
@@ -173,12 +172,18 @@ fn measured(run: &Path, trainings: &[Training]) -> Vec<(String, String, f64)> {
     let mut found = vec![];
     if let Some(results) = read(run.join("results.json")) {
         let table = results["results"]["table"].as_array().cloned().unwrap_or_default();
-        let arms: BTreeSet<Arm> = table.iter().filter_map(|row| Arm::deserialize(&row["arm"]).ok()).collect();
+        let arms: BTreeSet<&str> = table.iter().filter_map(|row| row["arm"].as_str()).collect();
         for arm in arms {
-            let rows = table.iter().filter(|row| row["arm"] == json!(arm));
+            let rows = table.iter().filter(|row| row["arm"] == arm);
             let values: Vec<f64> = rows.filter_map(|row| row["measurement"]["generated"]["frechet"].as_f64()).collect();
             let mean = values.iter().sum::<f64>() / values.len() as f64;
-            found.push((arm.name().to_string(), "Fréchet distance".to_string(), mean));
+            // As reports call them.
+            let name = match arm {
+                "mix_flow" => "MixFlow",
+                "control" => "λ control",
+                other => other,
+            };
+            found.push((name.to_string(), "Fréchet distance".to_string(), mean));
         }
     }
     for Training { folder, name, .. } in trainings {
@@ -197,7 +202,10 @@ fn measured(run: &Path, trainings: &[Training]) -> Vec<(String, String, f64)> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+    use crate::report::Arm;
 
     fn write(file: PathBuf, text: impl AsRef<[u8]>) {
         fs::create_dir_all(file.parent().unwrap()).unwrap();
