@@ -8,6 +8,7 @@
 //!   snapshots/<commit>/vae/config.json            a relative link into blobs
 //!   trees/<commit>.json                           all files of a commit, where they were listed
 //!   .no_exist/<commit>/name                       the server said that there is no such file
+//!   .checked/<hash>                               length and time of content that was compared with its hash; ours alone
 //! .locks/models--org--name/<hash>.lock
 //! ```
 
@@ -15,6 +16,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::SystemTime;
 
 use crate::digest::Digest;
 use crate::lock::Lock;
@@ -90,8 +92,33 @@ impl Cache {
         self.repository(repository).join("blobs").join(digest.as_str())
     }
 
+    /// Whether what is at `path` has this hash: read once, then known by a note as long as length and time stay.
+    pub(crate) fn is_right(&self, repository: &Repository, digest: &Digest, path: &Path) -> bool {
+        let Ok(state) = state(path) else { return false };
+        if fs::read_to_string(self.note(repository, digest)).is_ok_and(|note| note == state) {
+            return true;
+        }
+        let right = digest.is_of(path).unwrap_or(false);
+        if right {
+            self.keep_checked(repository, digest, path);
+        }
+        right
+    }
+
+    /// Notes that what is at `path` has this hash. It only spares reading: a cache that may only be read has no room for it.
+    pub(crate) fn keep_checked(&self, repository: &Repository, digest: &Digest, path: &Path) {
+        if let Ok(state) = state(path) {
+            let _ = replace(&self.note(repository, digest), state.as_bytes());
+        }
+    }
+
     /// Keeps others from fetching the same content.
-    pub(crate) fn lock(&self, repository: &Repository, digest: &Digest, waiting: impl FnOnce()) -> Result<Lock, Error> {
+    pub(crate) fn lock(
+        &self,
+        repository: &Repository,
+        digest: &Digest,
+        waiting: impl FnOnce(Option<&str>),
+    ) -> Result<Lock, Error> {
         let folder = self.folder.join(".locks").join(repository.folder_name());
         Lock::acquire(&folder.join(format!("{digest}.lock")), waiting)
     }
@@ -158,9 +185,41 @@ impl Cache {
         self.folder.join(repository.folder_name())
     }
 
+    fn note(&self, repository: &Repository, digest: &Digest) -> PathBuf {
+        self.repository(repository).join(".checked").join(digest.as_str())
+    }
+
     fn tree_file(&self, repository: &Repository, commit: &Commit) -> PathBuf {
         self.repository(repository).join("trees").join(format!("{commit}.json"))
     }
+}
+
+/// Length and time of a file: while these stay, so does its content.
+fn state(path: &Path) -> std::io::Result<String> {
+    let found = fs::metadata(path)?;
+    let time = found.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Ok(format!("{} {}", found.len(), time.as_nanos()))
+}
+
+/// Whether this system can hold a file of this name. Windows reads `ab:x` as a stream of `ab` and `CON` as a device, and
+/// takes no dot or blank at the end.
+///
+/// # Source
+/// *Naming Files, Paths, and Namespaces*, learn.microsoft.com.
+pub(crate) fn holdable(name: &str) -> bool {
+    !cfg!(windows) || windows_holds(name)
+}
+
+fn windows_holds(name: &str) -> bool {
+    let part = |part: &str| {
+        let stem = part.split('.').next().unwrap_or(part).trim_end().to_ascii_uppercase();
+        let port = |kind: &str| {
+            stem.strip_prefix(kind).is_some_and(|number| number.len() == 1 && ("1"..="9").contains(&number))
+        };
+        let device = ["CON", "PRN", "AUX", "NUL"].contains(&stem.as_str()) || port("COM") || port("LPT");
+        !device && !part.ends_with(['.', ' '])
+    };
+    !name.contains(['<', '>', ':', '"', '|', '?', '*']) && name.split('/').all(part)
 }
 
 /// Whether a file's name stays below the folder that it is joined to, on every system.
@@ -205,6 +264,41 @@ fn link_or_copy(_: &Path, blob: &Path, path: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn windows_holds_no_streams_and_devices() {
+        for name in ["a", "vae/config.json", ".gitattributes", "console/COM10.txt", "a b/NULL", "auxiliary", "COM"] {
+            assert!(windows_holds(name), "{name}");
+        }
+        for name in ["ab:stream", "CON", "vae/con.json", "NUL.tar.gz", "lpt1", "COM9 .x", "a.", "a /b", "a?", "x/a|b"] {
+            assert!(!windows_holds(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn content_is_read_once_and_again_when_it_changes() {
+        let folder = tempfile::tempdir().unwrap();
+        let cache = Cache::new(folder.path());
+        let repository = "org/name".parse().unwrap();
+        let digest = Digest::parse("ce013625030ba8dba906f756967f9e9ca394464a").unwrap();
+        let path = folder.path().join("x");
+        let right = || cache.is_right(&repository, &digest, &path);
+        assert!(!right());
+        fs::write(&path, "hello\n").unwrap();
+        assert!(right() && cache.note(&repository, &digest).is_file());
+        // Only a note can tell that other content of the same length and time is right.
+        let time = fs::metadata(&path).unwrap().modified().unwrap();
+        fs::write(&path, "hellO\n").unwrap();
+        File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        assert!(right());
+        fs::write(&path, "hellO\n").unwrap();
+        assert!(!right());
+        // A note that cannot be written is none.
+        fs::remove_file(cache.note(&repository, &digest)).unwrap();
+        fs::create_dir(cache.note(&repository, &digest)).unwrap();
+        fs::write(&path, "hello\n").unwrap();
+        assert!(right());
+    }
 
     #[test]
     fn names_stay_below_the_folder() {

@@ -21,8 +21,8 @@ pub struct Client {
     pub(crate) offline: bool,
     pub(crate) patience: Patience,
     pub(crate) agent: Agent,
-    /// Set where what it does is not wanted any more.
-    stopped: Arc<AtomicBool>,
+    /// One is set where what it does is not wanted any more; the last is its own.
+    stopped: Vec<Arc<AtomicBool>>,
 }
 
 impl Client {
@@ -31,11 +31,12 @@ impl Client {
         let patience = Patience::default();
         // A proxy knows no way to this machine.
         let agent = agent(&patience, !endpoint.is_loopback());
-        Self { endpoint, cache, token: None, offline: false, patience, agent, stopped: Arc::default() }
+        Self { endpoint, cache, token: None, offline: false, patience, agent, stopped: vec![Arc::default()] }
     }
 
     /// What the environment says, as to Python's `huggingface_hub`: `HF_ENDPOINT`, `HF_HUB_CACHE` or `HF_HOME`,
-    /// `HF_TOKEN` or the token file, `HF_HUB_OFFLINE`.
+    /// `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN` or the token file unless `HF_HUB_DISABLE_IMPLICIT_TOKEN` is set,
+    /// `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`. In paths, `~` and variables as `$HOME` are what they stand for.
     ///
     /// # Errors
     /// If one of them cannot be what it should be.
@@ -57,10 +58,15 @@ impl Client {
         };
         let user = || variable("HOME").or_else(|| variable("USERPROFILE")).map(PathBuf::from).unwrap_or_default();
         let path = |name: &str| {
-            variable(name).map(|path| match PathBuf::from(&path).strip_prefix("~") {
-                Ok(rest) => user().join(rest),
-                Err(_) => PathBuf::from(path),
-            })
+            let path = match variable(name)?.into_string() {
+                Ok(text) => PathBuf::from(expanded(&text, &variable)),
+                Err(other) => PathBuf::from(other),
+            };
+            Some(path.strip_prefix("~").map_or_else(|_| path.clone(), |rest| user().join(rest)))
+        };
+        let flag = |name: &'static str| {
+            let is_set = |value: String| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str());
+            Ok::<_, Error>(text(name)?.map(is_set))
         };
         let home = path("HF_HOME")
             .unwrap_or_else(|| path("XDG_CACHE_HOME").unwrap_or_else(|| user().join(".cache")).join("huggingface"));
@@ -69,12 +75,13 @@ impl Client {
             Some(address) => Endpoint::new(&address)?,
             None => Endpoint::default(),
         };
-        let token = match text("HF_TOKEN")? {
-            Some(token) => Some(Token::new(&token, "HF_TOKEN")?),
-            None => Token::read(&path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token")))?,
+        let token = match (text("HF_TOKEN")?, text("HUGGING_FACE_HUB_TOKEN")?) {
+            _ if flag("HF_HUB_DISABLE_IMPLICIT_TOKEN")? == Some(true) => None,
+            (Some(token), _) => Some(Token::new(&token, "HF_TOKEN")?),
+            (None, Some(token)) => Some(Token::new(&token, "HUGGING_FACE_HUB_TOKEN")?),
+            (None, None) => Token::read(&path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token")))?,
         };
-        let offline = text("HF_HUB_OFFLINE")?;
-        let offline = offline.is_some_and(|flag| ["1", "on", "yes", "true"].contains(&flag.to_lowercase().as_str()));
+        let offline = flag("HF_HUB_OFFLINE")?.or(flag("TRANSFORMERS_OFFLINE")?).unwrap_or(false);
         let client = Self::new(endpoint, Cache::new(cache)).offline(offline);
         match token {
             Some(token) => client.token(token),
@@ -106,18 +113,20 @@ impl Client {
         Self { patience, agent, ..self }
     }
 
-    /// The same, which can be stopped without stopping this one.
+    /// The same, which can be stopped without stopping this one, and stops with it.
     pub(crate) fn stoppable(&self) -> Self {
-        Self { stopped: Arc::default(), ..self.clone() }
+        let mut inner = self.clone();
+        inner.stopped.push(Arc::default());
+        inner
     }
 
     /// Stops it: it sends nothing more, and waits for nothing but an answer.
     pub(crate) fn stop(&self) {
-        self.stopped.store(true, Ordering::Relaxed);
+        self.stopped.iter().next_back().inspect(|own| own.store(true, Ordering::Relaxed));
     }
 
     pub(crate) fn is_stopped(&self) -> bool {
-        self.stopped.load(Ordering::Relaxed)
+        self.stopped.iter().any(|stopped| stopped.load(Ordering::Relaxed))
     }
 
     /// Where files go.
@@ -129,6 +138,28 @@ impl Client {
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }
+}
+
+/// A text with what its variables, `$NAME` or `${NAME}`, stand for; those that are not set stay, as in Python's
+/// `os.path.expandvars`.
+fn expanded(text: &str, read: &impl Fn(&str) -> Option<OsString>) -> OsString {
+    let (mut whole, mut rest) = (OsString::new(), text);
+    while let Some(start) = rest.find('$') {
+        let after = &rest[start + 1..];
+        let (name, length) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+            Some((name, _)) => (name, name.len() + 2),
+            None => {
+                let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
+                (&after[..end], end)
+            }
+        };
+        let end = start + 1 + length;
+        whole.push(&rest[..start]);
+        whole.push(read(name).unwrap_or_else(|| rest[start..end].into()));
+        rest = &rest[end..];
+    }
+    whole.push(rest);
+    whole
 }
 
 #[cfg(test)]
@@ -152,6 +183,10 @@ mod tests {
             (vec![("HF_HOME", "/h"), ("HF_HUB_CACHE", "/c")], "/c"),
             (vec![("HF_HOME", "/h"), ("HF_HUB_CACHE", "")], "/h/hub"),
             (vec![("HF_HOME", "/h"), ("HUGGINGFACE_HUB_CACHE", "/old")], "/old"),
+            (vec![("HOME", "/u"), ("HF_HOME", "$HOME/h")], "/u/h/hub"),
+            (vec![("HOME", "/u"), ("JOB", "7"), ("HF_HUB_CACHE", "${HOME}/$JOB-c")], "/u/7-c"),
+            (vec![("HOME", "/u"), ("HF_HUB_CACHE", "/c/$NONE/${NONE}$")], "/c/$NONE/${NONE}$"),
+            (vec![("HOME", "/u"), ("HF_HUB_CACHE", "~/c")], "/u/c"),
         ] {
             let client = client(&variables).unwrap();
             assert_eq!(client.cache().folder(), Path::new(cache), "{variables:?}");
@@ -162,8 +197,12 @@ mod tests {
         assert_eq!(mirror.endpoint().to_string(), "https://mirror.example");
         for (value, offline) in [("1", true), ("True", true), ("YES", true), ("on", true), ("0", false), ("no", false)]
         {
-            assert_eq!(client(&[("HF_HOME", "/h"), ("HF_HUB_OFFLINE", value)]).unwrap().offline, offline);
+            for name in ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"] {
+                assert_eq!(client(&[("HF_HOME", "/h"), (name, value)]).unwrap().offline, offline);
+            }
         }
+        let both = [("HF_HOME", "/h"), ("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "1")];
+        assert!(!client(&both).unwrap().offline);
     }
 
     #[test]
@@ -175,6 +214,11 @@ mod tests {
         fs::write(folder.path().join("token"), "hf_file\n").unwrap();
         assert_eq!(token(&[("HF_HOME", home)]).unwrap(), "Bearer hf_file");
         assert_eq!(token(&[("HF_HOME", home), ("HF_TOKEN", " hf_variable ")]).unwrap(), "Bearer hf_variable");
+        let old = ("HUGGING_FACE_HUB_TOKEN", "hf_old");
+        assert_eq!(token(&[("HF_HOME", home), old]).unwrap(), "Bearer hf_old");
+        assert_eq!(token(&[("HF_HOME", home), old, ("HF_TOKEN", "hf_variable")]).unwrap(), "Bearer hf_variable");
+        let without = ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1");
+        assert_eq!(token(&[("HF_HOME", home), old, ("HF_TOKEN", "hf_variable"), without]), None);
         let other = folder.path().join("other");
         fs::write(&other, "").unwrap();
         assert_eq!(token(&[("HF_HOME", home), ("HF_TOKEN_PATH", other.to_str().unwrap())]), None);

@@ -1,6 +1,9 @@
 //! What a file's content must hash to.
 
 use std::fmt;
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
 
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
@@ -30,6 +33,19 @@ impl Digest {
     pub(crate) fn as_str(&self) -> &str {
         match self {
             Self::Sha256(hash) | Self::GitBlob(hash) => hash,
+        }
+    }
+
+    /// Whether a file has content of this hash.
+    pub(crate) fn is_of(&self, path: &Path) -> io::Result<bool> {
+        let mut file = File::open(path)?;
+        let mut hasher = self.hasher(file.metadata()?.len());
+        let mut block = vec![0; 1 << 18];
+        loop {
+            match file.read(&mut block)? {
+                0 => return Ok(hasher.finish() == *self),
+                count => hasher.update(&block[..count]),
+            }
         }
     }
 

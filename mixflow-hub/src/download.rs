@@ -1,13 +1,16 @@
 //! Files and whole repositories, into the cache.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::PathBuf;
 
-use crate::cache::relative;
+use crate::cache::{holdable, relative};
+use crate::digest::Digest;
 use crate::listing::Expected;
 use crate::pattern::matches;
 use crate::progress::{Tell, TransferProgress};
 use crate::request::{Failure, Subject};
+use crate::several::FETCHED_AT_ONCE;
 use crate::{Client, Commit, Error, Repository, Revision};
 
 /// A repository at one commit, or the part of it that was asked for, in a folder.
@@ -35,13 +38,14 @@ impl Client {
         repository: &Repository,
         revision: &Revision,
         file: &str,
-        mut tell: impl FnMut(TransferProgress<'_>),
+        mut tell: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<PathBuf, Error> {
         let tell: Tell<'_> = &mut tell;
         if !relative(file) {
             return Err(Error::Escape { repository: repository.clone(), name: file.into() });
         }
-        let cached = |commit: Option<Commit>| self.cache.file(repository, &commit?, file);
+        self.check_names(repository, [file])?;
+        let cached = |commit: Option<Commit>| self.right(repository, &commit?, file);
         if let Some(path) = cached(revision.commit()) {
             return Ok(path);
         }
@@ -54,8 +58,9 @@ impl Client {
             Ok(found) => found,
             Err(Failure { error, commit, .. }) => {
                 if let (Error::NoFile { .. }, Some(commit)) = (&*error, commit) {
-                    self.cache.keep_commit(repository, revision, &commit)?;
-                    self.cache.keep_absence(repository, &commit, file)?;
+                    // Notes for later: without them, all is as it was.
+                    let _ = self.cache.keep_commit(repository, revision, &commit);
+                    let _ = self.cache.keep_absence(repository, &commit, file);
                 }
                 let path = cached(self.cache.commit(repository, revision)).filter(|_| error.is_outage());
                 let Some(path) = path else { return Err(*error) };
@@ -68,7 +73,7 @@ impl Client {
             let _ = self.cache.keep_commit(repository, revision, &commit);
             return Ok(path);
         }
-        let path = self.fetch(repository, &commit, file, &expected, tell)?;
+        let path = self.fetch(repository, &commit, file, &expected, FETCHED_AT_ONCE, tell)?;
         self.cache.keep_commit(repository, revision, &commit)?;
         Ok(path)
     }
@@ -76,7 +81,7 @@ impl Client {
     /// The files of a repository whose names match one of `patterns`, all where there is none, at one commit.
     ///
     /// A pattern is a name, a folder with a slash at the end, or has wildcards as in Python's `fnmatch`: `*` is any text,
-    /// slashes too.
+    /// slashes too. Up to eight files come at once.
     ///
     /// # Errors
     /// As [`file`](Self::file); and [`Error::NoFile`], if a pattern matches nothing.
@@ -85,7 +90,7 @@ impl Client {
         repository: &Repository,
         revision: &Revision,
         patterns: &[&str],
-        mut tell: impl FnMut(TransferProgress<'_>),
+        mut tell: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<RepositorySnapshot, Error> {
         let tell: Tell<'_> = &mut tell;
         if self.offline {
@@ -111,16 +116,17 @@ impl Client {
             file: pattern.into(),
             known: tree.keys().cloned().collect(),
         })?;
-        let mut fetched = false;
-        for file in &files {
-            let expected = &tree[file];
-            if self.whole(repository, &commit, file, expected).is_none() {
-                self.fetch(repository, &commit, file, expected, tell)?;
-                fetched = true;
-            }
-        }
+        self.check_names(repository, files.iter().map(String::as_str))?;
+        let missing = |file: &&String| self.whole(repository, &commit, file, &tree[*file]).is_none();
+        let mut missing: Vec<&String> = files.iter().filter(missing).collect();
+        // The largest first: nothing waits for them at the end.
+        missing.sort_by_key(|file| std::cmp::Reverse(tree[*file].size));
+        let lines = FETCHED_AT_ONCE / missing.len().clamp(1, FETCHED_AT_ONCE);
+        self.each(&missing, FETCHED_AT_ONCE, tell, |client, file, tell| {
+            client.fetch(repository, &commit, file, &tree[*file], lines, tell)
+        })?;
         match self.cache.keep_commit(repository, revision, &commit) {
-            Err(error) if fetched => return Err(error),
+            Err(error) if !missing.is_empty() => return Err(error),
             _ => {}
         }
         Ok(RepositorySnapshot { folder: self.cache.snapshot(repository, &commit), commit, files })
@@ -135,7 +141,7 @@ impl Client {
         &self,
         repository: &Repository,
         revision: &Revision,
-        mut tell: impl FnMut(TransferProgress<'_>),
+        mut tell: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<(Commit, Vec<String>), Error> {
         let tell: Tell<'_> = &mut tell;
         let listed = if self.offline {
@@ -178,16 +184,38 @@ impl Client {
             Ok(_) => return Ok(Err(None)),
             Err(pattern) => return Ok(Err(Some(pattern.into()))),
         };
-        if let Some(missing) = files.iter().find(|file| cached.binary_search(file).is_err()) {
+        let lacks =
+            |file: &&String| cached.binary_search(file).is_err() || self.right(repository, &commit, file).is_none();
+        if let Some(missing) = files.iter().find(lacks) {
             return Ok(Err(Some(missing.clone())));
         }
         Ok(Ok(RepositorySnapshot { folder: self.cache.snapshot(repository, &commit), commit, files }))
     }
 
-    /// A cached file, if it has the length that it must have.
+    /// A cached file, if it has the content that it must have. Other programs write to the same cache.
     fn whole(&self, repository: &Repository, commit: &Commit, file: &str, expected: &Expected) -> Option<PathBuf> {
         let path = self.cache.file(repository, commit, file)?;
-        path.metadata().is_ok_and(|found| found.len() == expected.size).then_some(path)
+        self.cache.is_right(repository, &expected.digest, &path).then_some(path)
+    }
+
+    /// A cached file, if it has the content that the cache says it has; without a word on that, as it is.
+    fn right(&self, repository: &Repository, commit: &Commit, file: &str) -> Option<PathBuf> {
+        let path = self.cache.file(repository, commit, file)?;
+        let link = fs::read_link(&path).ok();
+        let named = link.as_deref().and_then(|blob| Digest::parse(blob.file_name()?.to_str()?));
+        let listed = || Some(self.cached_tree(repository, commit).ok()??.remove(file)?.digest);
+        match named.or_else(listed) {
+            Some(digest) => self.cache.is_right(repository, &digest, &path).then_some(path),
+            None => Some(path),
+        }
+    }
+
+    /// Refuses names that this system cannot hold.
+    fn check_names<'n>(&self, repository: &Repository, names: impl IntoIterator<Item = &'n str>) -> Result<(), Error> {
+        match names.into_iter().find(|name| !holdable(name)) {
+            Some(name) => Err(Error::Unholdable { repository: repository.clone(), name: name.into() }),
+            None => Ok(()),
+        }
     }
 
     fn not_cached(&self, repository: &Repository, revision: &Revision, file: &str) -> Error {

@@ -163,6 +163,14 @@ pub enum Error {
         /// The name.
         name: String,
     },
+    /// This system has no files of this name.
+    #[error("{repository} names a file {name:?}, which this system cannot hold: choose others of its files by pattern")]
+    Unholdable {
+        /// Which.
+        repository: Repository,
+        /// The name.
+        name: String,
+    },
     /// The content is not that which the repository has.
     #[error(
         "{file} came with the hash {found}, {repository} has {expected}: it was deleted; try again or another network"

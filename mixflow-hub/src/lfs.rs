@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 use std::io::{Seek, SeekFrom};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::digest::{Digest, Hasher};
 use crate::folder::Local;
+use crate::patience::Pace;
 use crate::portion::Portion;
 use crate::progress::{Tell, TransferProgress};
 use crate::request::{Failure, Subject, protocol, text};
@@ -242,8 +243,7 @@ impl Sending<'_> {
             at: range.start,
             end: range.end,
             hasher,
-            since: Instant::now(),
-            mark: range.start,
+            pace: Pace::new(range.start),
             silence: self.client.patience.silence,
             fault: None,
             tell,

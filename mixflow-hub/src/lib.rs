@@ -49,13 +49,18 @@
 //! anything is sent. With the feature `xet` they go to Xet, the Hub's own store, where a server offers it: it has chunks
 //! of files, so that of a checkpoint that differs in part only that part is sent.
 //!
+//! # Downloads
+//!
+//! Eight files come at once, and a large one by up to eight requests. What is in the cache is compared with its hash once,
+//! since other programs write there, and then known by its length and time.
+//!
 //! # Why not `hf-hub`
 //!
-//! `hf-hub` 1.0.0 brings 326 packages, which take 178 CPU seconds to build; it does not check the length or hash of what
-//! it downloads, uses the names, hashes and commits of the server as paths, and cannot resume. What is needed of the
-//! protocol to download is three requests, on [`ureq`](https://docs.rs/ureq), which blocks, with rustls. What an upload
-//! needs beside them is a handful more, and one small package, for base64. All of this crate without `pipeline`, trackers
-//! too, takes 37 CPU seconds from nothing, measured in the same run (`cargo build -p mixflow-hub --no-default-features`).
+//! `hf-hub` 1.0.0 checks neither status nor length nor hash of what it downloads, uses names and commits of the server as
+//! paths, and sends large files without Xet as part of the commit; it brings 326 packages, which take 178 CPU seconds to
+//! build. The project's `COMPARE.md` has it fault by fault. What is needed of the protocol is a handful of requests, on
+//! [`ureq`](https://docs.rs/ureq), which blocks, with rustls: all of this crate without `pipeline`, trackers too, takes 37 CPU
+//! seconds from nothing, measured in the same run (`cargo build -p mixflow-hub --no-default-features`).
 //!
 //! Runs are told to `TensorBoard` and Weights & Biases by the module [`tracker`].
 //!
@@ -92,7 +97,7 @@ mod repository;
 mod request;
 mod revision;
 mod send;
-mod store;
+mod several;
 mod token;
 pub mod tracker;
 mod transfer;

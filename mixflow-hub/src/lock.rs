@@ -20,19 +20,20 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Waits for the lock at `path`; `waiting` is told once if somebody holds it.
-    pub(crate) fn acquire(path: &Path, waiting: impl FnOnce()) -> Result<Self, Error> {
+    /// Waits for the lock at `path`; `waiting` is told once if somebody holds it, and who, where the system tells.
+    pub(crate) fn acquire(path: &Path, waiting: impl FnOnce(Option<&str>)) -> Result<Self, Error> {
         let folder = path.parent().unwrap_or(Path::new(""));
         fs::create_dir_all(folder).map_err(Error::io("write", folder))?;
         let open = File::options().read(true).write(true).create(true).truncate(false).open(path);
-        let file = open.map_err(Error::io("write", path))?;
+        // What may only be read can be locked all the same.
+        let file = open.or_else(|error| File::open(path).map_err(|_| error)).map_err(Error::io("write", path))?;
         let mut waiting = Some(waiting);
         loop {
             match file.try_lock() {
                 Ok(()) => break,
                 Err(TryLockError::WouldBlock) => {
                     if let Some(waiting) = waiting.take() {
-                        waiting();
+                        waiting(holder(&file).as_deref());
                     }
                     std::thread::sleep(INTERVAL);
                 }
@@ -41,5 +42,49 @@ impl Lock {
             }
         }
         Ok(Self { _file: file })
+    }
+}
+
+/// The process that has locked a file: its name and number.
+///
+/// # Source
+/// proc(5): a line of `/proc/locks` has number, kind, manner, access, process, device and inode.
+#[cfg(target_os = "linux")]
+fn holder(file: &File) -> Option<String> {
+    use std::os::unix::fs::MetadataExt;
+    let inode = format!(":{}", file.metadata().ok()?.ino());
+    let locks = fs::read_to_string("/proc/locks").ok()?;
+    let process = locks.lines().find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        (words.len() > 5 && words[1] == "FLOCK" && words[5].ends_with(&inode)).then(|| words[4].to_string())
+    })?;
+    let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+    Some(format!("{} (process {process})", name.trim()))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn holder(_: &File) -> Option<String> {
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_waits_is_told_by_whom_a_lock_is_held() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = &folder.path().join("a.lock");
+        let first = Lock::acquire(path, |_| panic!("nobody has it")).unwrap();
+        let mut first = Some(first);
+        let mut told = None;
+        Lock::acquire(path, |by| {
+            told = by.map(String::from);
+            first.take();
+        })
+        .unwrap();
+        if cfg!(target_os = "linux") {
+            assert!(told.unwrap().ends_with(&format!("(process {})", std::process::id())));
+        }
     }
 }

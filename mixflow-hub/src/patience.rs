@@ -1,6 +1,6 @@
 //! How long to wait for a server, and how often to ask again.
 
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 /// Timeouts and retries.
 ///
@@ -40,6 +40,33 @@ impl Patience {
     pub(crate) fn wait(&self, failures: u32) -> Duration {
         let doubled = 2u32.saturating_pow(failures.saturating_sub(1));
         self.first_wait.saturating_mul(doubled).min(self.longest_wait)
+    }
+}
+
+/// Bytes a second that a transfer must move.
+const SLOWEST: u64 = 1 << 10;
+
+/// How fast a transfer goes.
+pub(crate) struct Pace {
+    /// When the speed was last looked at, and where that was.
+    pub(crate) since: Instant,
+    pub(crate) mark: u64,
+}
+
+impl Pace {
+    /// Of a transfer that begins at a byte.
+    pub(crate) fn new(mark: u64) -> Self {
+        Self { since: Instant::now(), mark }
+    }
+
+    /// Whether next to nothing has moved for `silence`; `at` is the byte that comes next.
+    pub(crate) fn is_too_slow(&mut self, at: u64, silence: Duration) -> bool {
+        if self.since.elapsed() < silence {
+            return false;
+        }
+        let slow = at - self.mark < SLOWEST * self.since.elapsed().as_secs();
+        *self = Self::new(at);
+        slow
     }
 }
 

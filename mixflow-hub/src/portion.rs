@@ -2,16 +2,14 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::digest::{Digest, Hasher};
 use crate::folder::Local;
+use crate::patience::Pace;
 use crate::progress::{Tell, TransferProgress};
 use crate::request::Failure;
 use crate::{Client, Error};
-
-/// Bytes a second that a transfer must take.
-const SLOWEST: u64 = 1 << 10;
 
 /// A range of a file that is read for the line. Its last bytes are given out only if the whole file still has the hash
 /// that it was announced with: a store must not keep other content under that name.
@@ -26,9 +24,7 @@ pub(crate) struct Portion<'a, 't> {
     pub(crate) end: u64,
     /// Hash of all bytes of the file before `at`.
     pub(crate) hasher: Hasher,
-    /// When the speed was last looked at, and where that was.
-    pub(crate) since: Instant,
-    pub(crate) mark: u64,
+    pub(crate) pace: Pace,
     pub(crate) silence: Duration,
     /// Why it gives no more.
     pub(crate) fault: Option<Failure>,
@@ -41,13 +37,9 @@ impl Portion<'_, '_> {
             let (host, reason) = (self.host.clone(), "it was stopped".into());
             return Err(Failure::lasting(Error::Network { host, reason }));
         }
-        if self.since.elapsed() >= self.silence {
-            if self.at - self.mark < SLOWEST * self.since.elapsed().as_secs() {
-                let reason = "it takes less than 1 KiB a second".into();
-                let error = Error::Network { host: self.host.clone(), reason };
-                return Err(Failure::passing(error));
-            }
-            (self.since, self.mark) = (Instant::now(), self.at);
+        if self.pace.is_too_slow(self.at, self.silence) {
+            let (host, reason) = (self.host.clone(), "it takes less than 1 KiB a second".into());
+            return Err(Failure::passing(Error::Network { host, reason }));
         }
         let most = (self.end - self.at).min(block.len() as u64) as usize;
         let count = self.file.read(&mut block[..most]);
@@ -75,6 +67,8 @@ impl Read for Portion<'_, '_> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
     use crate::{Cache, Endpoint};
 
@@ -95,8 +89,7 @@ mod tests {
                 at,
                 end: 10_000,
                 hasher: Hasher::sha256(),
-                since: Instant::now().checked_sub(Duration::from_secs(2)).unwrap(),
-                mark: 0,
+                pace: Pace { since: Instant::now().checked_sub(Duration::from_secs(2)).unwrap(), mark: 0 },
                 silence: Duration::from_secs(2),
                 fault: None,
                 tell: &mut |_| {},

@@ -6,7 +6,7 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TransferProgress<'a> {
-    /// A file begins to come.
+    /// A file begins to come. Several come at once, and what is told of them comes mixed.
     Begin {
         /// Its name in the repository.
         file: &'a str,
@@ -33,6 +33,8 @@ pub enum TransferProgress<'a> {
     Locked {
         /// Its name in the repository.
         file: &'a str,
+        /// The process, where the system tells: its name and number.
+        by: Option<&'a str>,
     },
     /// The repository was not there and is now.
     Created {
@@ -94,4 +96,4 @@ pub enum TransferProgress<'a> {
 }
 
 /// Who is told.
-pub(crate) type Tell<'t> = &'t mut dyn FnMut(TransferProgress<'_>);
+pub(crate) type Tell<'t> = &'t mut (dyn FnMut(TransferProgress<'_>) + Send);

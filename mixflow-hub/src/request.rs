@@ -9,6 +9,7 @@ use ureq::{Agent, Body};
 
 use crate::patience::{reset, retry_after};
 use crate::progress::{Tell, TransferProgress};
+use crate::several::FETCHED_AT_ONCE;
 use crate::url::Url;
 use crate::{Client, Commit, Error, Patience, Repository, Revision};
 
@@ -60,6 +61,8 @@ pub(crate) enum Ask {
     Head,
     /// For everything from this byte on.
     Get(u64),
+    /// For everything from one byte to before another.
+    Part(u64, u64),
 }
 
 /// An answer, and who gave it.
@@ -99,6 +102,7 @@ pub(crate) fn agent(patience: &Patience, proxy: bool) -> Agent {
         .accept_encoding("identity")
         .http_status_as_error(false)
         .max_redirects(0)
+        .max_idle_connections_per_host(FETCHED_AT_ONCE)
         .max_redirects_will_error(false)
         .timeout_connect(Some(patience.connect))
         .timeout_per_read(Some(patience.silence))
@@ -177,6 +181,7 @@ impl Client {
                 Ask::Head => self.agent.head(url.whole()),
                 Ask::Get(0) => self.agent.get(url.whole()),
                 Ask::Get(from) => self.agent.get(url.whole()).header("Range", format!("bytes={from}-")),
+                Ask::Part(from, to) => self.agent.get(url.whole()).header("Range", format!("bytes={from}-{}", to - 1)),
             };
             if let Some(token) = self.token.as_ref().filter(|_| ours) {
                 request = request.header("Authorization", token.header());
@@ -223,9 +228,14 @@ impl Client {
             (401 | 403, "GatedRepo") => {
                 Error::Gated { page: self.endpoint.page(&repository).to_string(), repository, token }
             }
-            (401, "") if token => Error::BadToken { endpoint },
-            (401, _) if message.starts_with("Invalid") => Error::BadToken { endpoint },
-            (401 | 404, "RepoNotFound") | (401, "") => Error::NoRepository { repository, endpoint, token },
+            (404, "RepoNotFound") => Error::NoRepository { repository, endpoint, token },
+            // Of a repository that is private or missing the Hub says "Invalid username or password." to those who have
+            // named none.
+            (401, _) if !token => Error::NoRepository { repository, endpoint, token },
+            (401, "RepoNotFound") if !message.starts_with("Invalid") => {
+                Error::NoRepository { repository, endpoint, token }
+            }
+            (401, "" | "RepoNotFound") => Error::BadToken { endpoint },
             (404, "RevisionNotFound") => Error::NoRevision { repository, revision },
             (404, "EntryNotFound") => {
                 let file = subject.file.unwrap_or("such file").into();
@@ -293,8 +303,37 @@ pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 
 /// The address of the next page in a `Link` header.
 fn next_page(link: &str) -> Option<String> {
-    link.split(',').find_map(|link| {
-        let (address, relation) = link.trim().strip_prefix('<')?.split_once('>')?;
-        relation.contains("rel=\"next\"").then(|| address.into())
-    })
+    let mut rest = link;
+    while let Some((address, after)) = rest.split_once('<').and_then(|(_, rest)| rest.split_once('>')) {
+        // The relations of a link end where the next one begins: an address, unlike them, may have commas.
+        let relations = after.split_once('<').map_or(after, |(relations, _)| relations);
+        let is_next = |relation: &str| relation.trim().trim_end_matches(',').replace('"', "") == "rel=next";
+        if relations.split(';').any(is_next) {
+            return Some(address.into());
+        }
+        rest = after;
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_page_is_found_among_links() {
+        for (link, expected) in [
+            ("<https://hub/tree?cursor=a>; rel=\"next\"", Some("https://hub/tree?cursor=a")),
+            ("<https://hub/tree?expand=a,b&cursor=c,d>; rel=\"next\"", Some("https://hub/tree?expand=a,b&cursor=c,d")),
+            ("<https://hub/1>; rel=\"prev\", <https://hub/a,b>; rel=\"next\"", Some("https://hub/a,b")),
+            ("<https://hub/1,2>; rel=\"next\"; title=\"x\", <https://hub/9>; rel=\"last\"", Some("https://hub/1,2")),
+            ("</tree?cursor=a>;rel=next", Some("/tree?cursor=a")),
+            ("<https://hub/9>; rel=\"last\"", None),
+            ("<https://hub/rel=next>; rel=\"last\"", None),
+            ("https://hub/1; rel=\"next\"", None),
+            ("", None),
+        ] {
+            assert_eq!(next_page(link).as_deref(), expected, "{link}");
+        }
+    }
 }

@@ -87,7 +87,7 @@ impl Client {
         folder: &Path,
         repository: &Repository,
         upload: &Upload,
-        mut tell: impl FnMut(TransferProgress<'_>),
+        mut tell: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<Uploaded, Error> {
         self.send_folder(folder, repository, upload, &mut tell).map_err(Error::of_upload)
     }

@@ -94,7 +94,7 @@ fn parsed(path: &Path) -> Result<Address> {
 
 /// What a client does with an address, shown.
 fn shown<T>(
-    work: impl FnOnce(&Client, &mut dyn FnMut(TransferProgress<'_>)) -> std::result::Result<T, Error>,
+    work: impl FnOnce(&Client, &mut (dyn FnMut(TransferProgress<'_>) + Send)) -> std::result::Result<T, Error>,
 ) -> Result<T> {
     let mut progress = Progress::new();
     let done = work(&Client::from_env()?, &mut |event| progress.download(&event))?;

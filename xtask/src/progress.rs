@@ -25,8 +25,8 @@ pub(crate) struct Progress {
     first: u64,
     said: Instant,
     loss: f64,
-    /// Files on their way to the Hub: name, bytes that are gone, size.
-    sending: Vec<(String, u64, u64)>,
+    /// Files on their way from or to the Hub: name, bytes that have moved, size.
+    moving: Vec<(String, u64, u64)>,
 }
 
 impl Progress {
@@ -40,7 +40,7 @@ impl Progress {
             first: 0,
             said: now,
             loss: f64::NAN,
-            sending: vec![],
+            moving: vec![],
         }
     }
 
@@ -139,17 +139,18 @@ impl Progress {
         use TransferProgress::{Begin, Cached, Finished, Locked, Received, Retrying};
         match *event {
             Begin { file, size, resumed } => {
-                self.begin(file, Some(size.div_ceil(KIB)));
+                self.moving(file, size);
                 if resumed > 0 {
-                    self.continued(resumed / KIB, "KiB");
+                    self.moved(file, resumed);
+                    self.line(&format!("{file}: continued at KiB {}", resumed / KIB));
                 }
             }
-            Received { bytes, .. } => match &self.bar {
-                Some(bar) => bar.set_position(bytes.div_ceil(KIB)),
-                None => self.log(bytes.div_ceil(KIB), "KiB", ""),
-            },
-            Finished { .. } => self.end(),
-            Locked { file } => self.line(&format!("{file}: another process fetches it, waiting")),
+            Received { file, bytes, .. } => self.moved(file, bytes),
+            Finished { file } => self.arrived(file),
+            Locked { file, by } => {
+                let by = by.unwrap_or("another process");
+                self.line(&format!("{file}: {by} fetches it, waiting; Ctrl-C stops"));
+            }
             Retrying { reason, wait } => {
                 self.line(&format!("{reason}; next attempt in {:.0} s", wait.as_secs_f64()));
             }
@@ -172,9 +173,9 @@ impl Progress {
                     None => self.log(images as u64, "image", ""),
                 }
             }
-            Sending { file, size } => self.sending(file, size),
-            Sent { file, bytes, .. } => self.sent(file, bytes),
-            Stored { file } => self.stored(file),
+            Sending { file, size } => self.moving(file, size),
+            Sent { file, bytes, .. } => self.moved(file, bytes),
+            Stored { file } => self.arrived(file),
             Committing { files } => self.begin(&format!("committing {files} files"), None),
             Locked { .. } => self.line("another process publishes this run, waiting"),
             Retrying { reason, wait } => {
@@ -185,18 +186,18 @@ impl Progress {
         }
     }
 
-    /// A file begins to go, or does so again. Those that go at once share a bar.
-    fn sending(&mut self, file: &str, size: u64) {
-        self.sending.retain(|(name, ..)| name != file);
-        self.sending.push((file.into(), 0, size));
-        let size = self.sending.iter().map(|(.., size)| size).sum::<u64>().div_ceil(KIB);
-        if self.sending.len() == 1 {
-            let sending = std::mem::take(&mut self.sending);
+    /// A file begins to move, or does so again. Those that move at once share a bar.
+    fn moving(&mut self, file: &str, size: u64) {
+        self.moving.retain(|(name, ..)| name != file);
+        self.moving.push((file.into(), 0, size));
+        let size = self.moving.iter().map(|(.., size)| size).sum::<u64>().div_ceil(KIB);
+        if self.moving.len() == 1 {
+            let moving = std::mem::take(&mut self.moving);
             self.begin(file, Some(size));
-            self.sending = sending;
+            self.moving = moving;
             return;
         }
-        (self.name, self.steps) = (format!("{} files", self.sending.len()), Some(size));
+        (self.name, self.steps) = (format!("{} files", self.moving.len()), Some(size));
         match &self.bar {
             Some(bar) => {
                 bar.set_prefix(self.name.clone());
@@ -206,25 +207,25 @@ impl Progress {
         }
     }
 
-    fn sent(&mut self, file: &str, bytes: u64) {
-        if let Some((_, gone, _)) = self.sending.iter_mut().find(|(name, ..)| name == file) {
-            *gone = bytes;
+    fn moved(&mut self, file: &str, bytes: u64) {
+        if let Some((_, moved, _)) = self.moving.iter_mut().find(|(name, ..)| name == file) {
+            *moved = bytes;
         }
-        let gone = self.sending.iter().map(|(_, gone, _)| gone).sum::<u64>().div_ceil(KIB);
+        let moved = self.moving.iter().map(|(_, moved, _)| moved).sum::<u64>().div_ceil(KIB);
         match &self.bar {
-            Some(bar) => bar.set_position(gone),
-            None => self.log(gone, "KiB", ""),
+            Some(bar) => bar.set_position(moved),
+            None => self.log(moved, "KiB", ""),
         }
     }
 
-    /// The store has a file; with the last one the bar ends.
-    fn stored(&mut self, file: &str) {
-        if let Some((_, gone, size)) = self.sending.iter_mut().find(|(name, ..)| name == file) {
-            *gone = *size;
+    /// A file is where it should be; with the last one the bar ends.
+    fn arrived(&mut self, file: &str) {
+        if let Some((_, moved, size)) = self.moving.iter_mut().find(|(name, ..)| name == file) {
+            *moved = *size;
         }
-        if self.sending.iter().all(|(_, gone, size)| gone == size) {
+        if self.moving.iter().all(|(_, moved, size)| moved == size) {
             self.end();
-            self.sending.clear();
+            self.moving.clear();
         }
     }
 

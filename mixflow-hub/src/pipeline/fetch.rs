@@ -19,7 +19,7 @@ impl Client {
     pub fn weights(
         &self,
         address: &Address,
-        tell: impl FnMut(TransferProgress<'_>),
+        tell: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<(PathBuf, Address), Error> {
         self.network(address, Layout::whole, tell)
     }
@@ -31,7 +31,7 @@ impl Client {
     pub fn published(
         &self,
         address: &Address,
-        tell: impl FnMut(TransferProgress<'_>),
+        tell: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<(PathBuf, Address), Error> {
         self.network(address, Layout::wanted, tell)
     }
@@ -40,7 +40,7 @@ impl Client {
         &self,
         address: &Address,
         wanted: impl Fn(&Layout, &[String]) -> Vec<String>,
-        mut tell: impl FnMut(TransferProgress<'_>),
+        mut tell: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<(PathBuf, Address), Error> {
         let repository = &address.repository;
         let choose = |names: &[String]| {
@@ -98,7 +98,11 @@ impl Client {
     ///
     /// # Errors
     /// As [`file`](Self::file), and if an address names no file.
-    pub fn named_files(&self, recipe: &Value, mut tell: impl FnMut(TransferProgress<'_>)) -> Result<[Value; 2], Error> {
+    pub fn named_files(
+        &self,
+        recipe: &Value,
+        mut tell: impl FnMut(TransferProgress<'_>) + Send,
+    ) -> Result<[Value; 2], Error> {
         let (mut pinned, mut local) = (recipe.clone(), recipe.clone());
         let mut exchange = |pinned: &mut Value, local: &mut Value| -> Result<(), Error> {
             let Some(text) = pinned.as_str().filter(|text| Address::is_one(text)) else { return Ok(()) };

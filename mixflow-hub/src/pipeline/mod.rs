@@ -34,7 +34,7 @@ pub trait FromHub: Sized {
         client: &Client,
         address: &Address,
         device: &Device,
-        tell: impl FnMut(TransferProgress<'_>),
+        tell: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<Self, Error>;
 
     /// What is in a repository, `org/name` or `org/name@revision`, with what the environment says about server, token and
@@ -57,7 +57,7 @@ impl FromHub for Pipeline {
         client: &Client,
         address: &Address,
         device: &Device,
-        mut tell: impl FnMut(TransferProgress<'_>),
+        mut tell: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<Self, Error> {
         let tell: Tell<'_> = &mut tell;
         address.check_whole()?;

@@ -26,7 +26,7 @@ impl FromHub for TextPipeline {
         client: &Client,
         address: &Address,
         device: &Device,
-        mut tell: impl FnMut(TransferProgress<'_>),
+        mut tell: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<Self, Error> {
         let tell: Tell<'_> = &mut tell;
         address.check_whole()?;

@@ -157,7 +157,7 @@ impl<N: NetworkSettings> Publication<N> {
         folder: &Path,
         repository: &Repository,
         branch: &str,
-        mut tell: impl FnMut(TransferProgress<'_>),
+        mut tell: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<Written, Error> {
         self.write_with(None, folder, repository, branch, &mut tell)
     }
@@ -203,7 +203,7 @@ impl<N: NetworkSettings> Publication<N> {
         client: &Client,
         repository: &Repository,
         upload: &Upload,
-        mut tell: impl FnMut(TransferProgress<'_>),
+        mut tell: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<Published, Error> {
         if client.offline {
             return Err(Error::Offline { repository: repository.clone() });
@@ -212,8 +212,8 @@ impl<N: NetworkSettings> Publication<N> {
         let subject = Subject { repository, revision: &branch, file: None };
         client.check_token(&subject, &mut tell).map_err(Error::of_upload)?;
         // One at a time in a run; what a killed one left is removed.
-        let _lock = Lock::acquire(&self.finished.run.join("recipe.json"), || {
-            tell(TransferProgress::Locked { file: "recipe.json" });
+        let _lock = Lock::acquire(&self.finished.run.join("recipe.json"), |by| {
+            tell(TransferProgress::Locked { file: "recipe.json", by });
         })?;
         let folder = Temporary(self.finished.run.join(".publish"));
         folder.remove();

@@ -291,3 +291,38 @@ fn a_folder_that_cannot_be_written_is_named() {
     let error = ask(&setting.client(), "config.json");
     assert!(matches!(&error, Error::Io { action: "write", .. }), "{error}");
 }
+
+/// What the Hub says of a repository that is private or missing, and of a token that is none.
+///
+/// # Source
+/// The answer in tmylla/NER_ZH, issue 1, and huggingface/huggingface_hub, pull request 1202: a 401 to whoever names no token is
+/// of a repository that is private, gated or missing. `utils/_http.py` of 2.4.0 tells a bad token by "Invalid credentials in
+/// Authorization header".
+#[test]
+fn a_refusal_without_a_token_is_of_a_private_or_missing_repository() {
+    let said = [("", "Invalid username or password."), ("RepoNotFound", "Invalid username or password."), ("", "")];
+    for (code, message) in said {
+        let setting = Setting::new();
+        setting.server.state().tokens.push(SECRET.into());
+        let headers = vec![("X-Error-Code", code.into()), ("X-Error-Message", message.into())];
+        for path in ["/resolve/", "/revision/"] {
+            setting.server.fail(path, 4, Failing::Answer(401, headers.clone(), "{\"error\":\"\"}"));
+        }
+        let (client, main) = (setting.client(), Revision::default());
+        for error in [ask(&client, "config.json"), client.snapshot(&repository(), &main, &[], |_| {}).unwrap_err()] {
+            assert!(matches!(error, Error::NoRepository { token: false, .. }), "{message}: {error}");
+            assert!(error.to_string().ends_with("a private one needs a token in HF_TOKEN"), "{error}");
+        }
+        let error = ask(&with_token(&setting, SECRET), "config.json");
+        assert!(matches!(error, Error::BadToken { .. }), "{message}: {error}");
+    }
+}
+
+#[test]
+fn a_note_that_cannot_be_written_hides_no_answer() {
+    let setting = Setting::new();
+    for file in ["a", "a/b"] {
+        let error = ask(&setting.client(), file);
+        assert!(matches!(&error, Error::NoFile { file: missing, .. } if missing == file), "{error}");
+    }
+}

@@ -8,6 +8,7 @@ mod download;
 mod failures;
 #[cfg(feature = "pipeline")]
 mod fetch;
+mod parallel;
 #[cfg(feature = "pipeline")]
 mod pipeline;
 #[cfg(feature = "pipeline")]

@@ -93,6 +93,6 @@ pub(crate) fn names(folder: &Path) -> Vec<String> {
 }
 
 /// Events as text.
-pub(crate) fn written(log: &mut Vec<String>) -> impl FnMut(TransferProgress<'_>) {
+pub(crate) fn written(log: &mut Vec<String>) -> impl FnMut(TransferProgress<'_>) + Send {
     |event| log.push(format!("{event:?}"))
 }

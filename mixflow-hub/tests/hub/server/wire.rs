@@ -125,15 +125,20 @@ pub(super) fn respond(mut stream: &TcpStream, request: &Request, mut answer: Ans
     }
     let size = answer.body.len();
     let range = request.header("range").filter(|_| !whole && answer.status == 200);
-    let from: Option<usize> = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
-    match from {
-        Some(from) if from >= size => {
+    let range = range.and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
+    let range = range.and_then(|(from, last)| {
+        let end = if last.is_empty() { size } else { last.parse::<usize>().ok()?.saturating_add(1).min(size) };
+        Some((from.parse::<usize>().ok()?, end))
+    });
+    match range {
+        Some((from, _)) if from >= size => {
             answer = Answer::new(416, "").header("Content-Range", format!("bytes */{size}"));
         }
-        Some(from) => {
+        Some((from, end)) => {
             answer.status = 206;
+            answer.body.truncate(end);
             answer.body.drain(..from);
-            answer = answer.header("Content-Range", format!("bytes {from}-{}/{size}", size - 1));
+            answer = answer.header("Content-Range", format!("bytes {from}-{}/{size}", end - 1));
         }
         None => {}
     }

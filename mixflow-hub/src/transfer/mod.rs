@@ -1,14 +1,16 @@
 //! One file's content, from wherever it is to the cache.
 
+mod ranges;
+
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
 use ureq::http::StatusCode;
 
 use crate::digest::Hasher;
 use crate::listing::Expected;
+use crate::patience::Pace;
 use crate::progress::{Tell, TransferProgress};
 use crate::request::{Answer, Ask, Failure, Subject, protocol};
 use crate::url::Url;
@@ -20,29 +22,29 @@ const BLOCK: usize = 1 << 18;
 /// Bytes after which a broken transfer counts as one that works.
 const GOOD: u64 = 1 << 20;
 
-/// Bytes a second that a transfer must bring.
-const SLOWEST: u64 = 1 << 10;
-
 impl Client {
-    /// Puts a file of a commit into the cache, unless it is there. Whoever else wants it waits.
+    /// Puts a file of a commit into the cache, unless it is there, by up to `lines` requests at once. Whoever else wants it
+    /// waits.
     pub(crate) fn fetch(
         &self,
         repository: &Repository,
         commit: &Commit,
         file: &str,
         expected: &Expected,
+        lines: usize,
         tell: Tell<'_>,
     ) -> Result<PathBuf, Error> {
         let blob = self.cache.blob(repository, &expected.digest);
         self.cache.prepare(repository)?;
-        let lock = self.cache.lock(repository, &expected.digest, || tell(TransferProgress::Locked { file }))?;
-        // A file of another length was put there by somebody who did not check.
-        if !fs::metadata(&blob).is_ok_and(|found| found.len() == expected.size) {
+        let lock = self.cache.lock(repository, &expected.digest, |by| tell(TransferProgress::Locked { file, by }))?;
+        // Other content was put there by somebody who did not check.
+        if !self.cache.is_right(repository, &expected.digest, &blob) {
             let revision = Revision::from(commit.clone());
             let subject = Subject { repository, revision: &revision, file: Some(file) };
             let mut transfer = Transfer::open(self, subject, file, expected, &blob)?;
-            transfer.run(tell)?;
+            transfer.run(lines, tell)?;
             fs::rename(&transfer.partial, &blob).map_err(Error::io("write", &blob))?;
+            self.cache.keep_checked(repository, &expected.digest, &blob);
             tell(TransferProgress::Finished { file });
         }
         let path = self.cache.link(repository, commit, file, &expected.digest)?;
@@ -89,10 +91,11 @@ impl<'a> Transfer<'a> {
 
     /// Fetches the rest, as often as it takes, and checks the whole. Content with a wrong hash is fetched once more, all
     /// of it: an earlier attempt may be to blame.
-    fn run(&mut self, tell: Tell<'_>) -> Result<(), Error> {
+    fn run(&mut self, lines: usize, tell: Tell<'_>) -> Result<(), Error> {
         let (file, size) = (self.name, self.expected.size);
         tell(TransferProgress::Begin { file, size, resumed: self.held });
         for last in [false, true] {
+            self.fill_by_ranges(lines, tell)?;
             self.fill(tell)?;
             let found = std::mem::replace(&mut self.hasher, self.expected.digest.hasher(size)).finish();
             if found == self.expected.digest {
@@ -133,8 +136,11 @@ impl<'a> Transfer<'a> {
         let (size, url) = (self.expected.size, answer.url.clone());
         let mut body = answer.response.into_body().into_reader();
         let mut block = vec![0; BLOCK];
-        let (mut since, mut mark) = (Instant::now(), self.held);
+        let mut pace = Pace::new(self.held);
         while self.held < size {
+            if self.client.is_stopped() {
+                return Err(Failure { passing: false, ..self.interrupted(&url, "it was stopped") });
+            }
             let count = body.read(&mut block).map_err(|error| self.interrupted(&url, &error.to_string()))?;
             if count == 0 {
                 return Err(self.interrupted(&url, "the answer ended"));
@@ -143,16 +149,10 @@ impl<'a> Transfer<'a> {
             if held > size {
                 return Err(self.wrong_length(held));
             }
-            let write = self.file.write_all(&block[..count]);
-            write.map_err(|error| Failure::lasting(Error::io("write", &self.partial)(error)))?;
-            self.hasher.update(&block[..count]);
-            self.held = held;
+            self.add(&block[..count]).map_err(Failure::lasting)?;
             tell(TransferProgress::Received { file: self.name, bytes: held, size });
-            if since.elapsed() >= self.client.patience.silence {
-                if self.held - mark < SLOWEST * since.elapsed().as_secs() {
-                    return Err(self.interrupted(&url, "less than 1 KiB a second came"));
-                }
-                (since, mark) = (Instant::now(), self.held);
+            if pace.is_too_slow(held, self.client.patience.silence) {
+                return Err(self.interrupted(&url, "less than 1 KiB a second came"));
             }
         }
         Ok(())
@@ -203,6 +203,14 @@ impl<'a> Transfer<'a> {
     fn wrong_length(&self, found: u64) -> Failure {
         let repository = self.subject.repository.clone();
         Failure::lasting(Error::Length { repository, file: self.name.into(), expected: self.expected.size, found })
+    }
+
+    /// Puts what comes next into the file.
+    fn add(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.file.write_all(bytes).map_err(Error::io("write", &self.partial))?;
+        self.hasher.update(bytes);
+        self.held += bytes.len() as u64;
+        Ok(())
     }
 
     /// Forgets what is there.

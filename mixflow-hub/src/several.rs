@@ -1,0 +1,65 @@
+//! Several files on their way at once.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use crate::folder::Local;
+use crate::progress::{Tell, TransferProgress};
+use crate::request::Subject;
+use crate::{Client, Error};
+
+/// Files that are sent at the same time: a store takes long to answer, and seldom all that the line has to give.
+const SENT_AT_ONCE: usize = 4;
+
+/// Requests for content at the same time, as many as Python's `huggingface_hub` makes.
+pub(crate) const FETCHED_AT_ONCE: usize = 8;
+
+impl Client {
+    /// Does something with each of several files, up to `at_once` at the same time, and gives what comes of it in any order.
+    /// Where one fails, the others stop as soon as they can, and none begins.
+    pub(crate) fn each<T: Sync, R: Send>(
+        &self,
+        files: &[T],
+        at_once: usize,
+        tell: Tell<'_>,
+        work: impl Fn(&Self, &T, Tell<'_>) -> Result<R, Error> + Sync,
+    ) -> Result<Vec<R>, Error> {
+        let client = &self.stoppable();
+        let tell = &Mutex::new(tell);
+        let (next, done, failed) = (&AtomicUsize::new(0), &Mutex::new(vec![]), &Mutex::new(None));
+        let one = || {
+            while !client.is_stopped()
+                && let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed))
+            {
+                match work(client, file, &mut |event: TransferProgress<'_>| held(tell)(event)) {
+                    Ok(result) => held(done).push(result),
+                    Err(error) => {
+                        // What stops because of another's fault says so only after it.
+                        held(failed).get_or_insert(error);
+                        client.stop();
+                    }
+                }
+            }
+        };
+        thread::scope(|scope| {
+            for _ in 1..at_once.min(files.len()) {
+                scope.spawn(one);
+            }
+            one();
+        });
+        let failed = held(failed).take();
+        failed.map_or_else(|| Ok(std::mem::take(&mut *held(done))), Err)
+    }
+
+    /// Puts files into the server's store, unless they are there; gives the bytes that had to be sent.
+    pub(crate) fn store_all(&self, files: &[&Local], subject: &Subject<'_>, tell: Tell<'_>) -> Result<u64, Error> {
+        let sent = self.each(files, SENT_AT_ONCE, tell, |client, file, tell| client.store(file, subject, tell))?;
+        Ok(sent.iter().sum())
+    }
+}
+
+/// What a lock keeps, though a thread that held it may have panicked.
+pub(crate) fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+    lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
