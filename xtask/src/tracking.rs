@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 use clap::Args;
 use mixflow::report::Report;
 use mixflow::train::Event;
-use mixflow_hub::tracker::{End, Entry, TensorBoard, Trackers, Wandb, WandbMode, WandbRun};
+use mixflow_hub::tracker::{End, Entry, TensorBoard, Trackers, WandbMode, WandbRun};
 use serde_json::Value;
 
 use crate::progress::Progress;
@@ -108,12 +108,8 @@ impl Tracking {
             Some(part) if !part.is_empty() => format!("{}/{part}", self.name),
             _ => self.name.clone(),
         };
-        let open = || Wandb::open(folder, &WandbRun::from_env(&name));
-        match &self.wandb {
-            WandbMode::Disabled => {}
-            WandbMode::Offline => trackers.add(open()),
-            WandbMode::Online(server) => trackers.add(open().and_then(|run| run.live(server.clone()))),
-        }
+        trackers.add_wandb(folder, &WandbRun::from_env(&name), &self.wandb);
+        trackers.log(&folder.join("metrics.jsonl"));
         trackers.track(Entry::Config(&self.recipe));
         trackers
     }

@@ -21,6 +21,15 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+//! In a program, a training is told in a line:
+//!
+//! ```no_run
+//! # use mixflow_hub::tracker::Trackers;
+//! let mut trackers = Trackers::of_run("runs/digits".as_ref(), "digits")?;
+//! // run.train(network, &objective, |event| trackers.event(&event))?;
+//! # Ok::<(), mixflow_hub::tracker::Error>(())
+//! ```
+
 mod append;
 mod error;
 #[cfg(feature = "pipeline")]
@@ -29,6 +38,7 @@ mod histogram;
 mod owned;
 mod png;
 mod protobuf;
+mod resumed;
 mod tensorboard;
 mod trackers;
 mod wandb;
@@ -68,6 +78,15 @@ pub trait Tracker {
     /// # Errors
     /// If it cannot. What it kept before stays valid, and it is told nothing more.
     fn track(&mut self, entry: Entry<'_>) -> Result<(), Error>;
+
+    /// The step behind the last row before `step` that it has: what a run that goes on there takes up again. All rows, unless
+    /// it can tell.
+    ///
+    /// # Errors
+    /// If it cannot read what it has.
+    fn kept(&mut self, step: u64) -> Result<u64, Error> {
+        Ok(step)
+    }
 
     /// What the user should know since the last call, although the tracker goes on.
     fn warnings(&mut self) -> Vec<String> {

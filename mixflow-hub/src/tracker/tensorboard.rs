@@ -6,14 +6,14 @@
 //! steps is told in `TensorBoard`'s `backend/event_processing/event_accumulator.py`.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use crc32c::crc32c;
-use serde_json::Value;
+use serde_json::Value as Json;
 
 use super::append::Append;
-use super::protobuf::Message;
+use super::protobuf::{Message, Value, field, fields};
 use super::{Entry, Histogram, Png, Tracker, seconds};
 use crate::tracker::Error;
 
@@ -23,6 +23,8 @@ use crate::tracker::Error;
 #[derive(Debug)]
 pub struct TensorBoard {
     file: Append,
+    /// The files of earlier processes, in their order.
+    earlier: Vec<PathBuf>,
 }
 
 impl TensorBoard {
@@ -32,10 +34,11 @@ impl TensorBoard {
     /// If the folder or the file cannot be created.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        let earlier = event_files(folder)?;
         let second = seconds(SystemTime::now()) as u64;
         let name = |count| format!("events.out.tfevents.{second:010}.mixflow.{count:04}");
         let free = (0..).map(|count| folder.join(name(count))).find(|path| !path.exists());
-        let mut tracker = Self { file: Append::create(&free.expect("some number is free"))? };
+        let mut tracker = Self { file: Append::create(&free.expect("some number is free"))?, earlier };
         // The version from which TensorBoard understands that a run starts again.
         tracker.event(0, &Message::default().bytes(FILE_VERSION, "brain.Event:2"));
         tracker.file.flush()?;
@@ -72,6 +75,62 @@ impl Tracker for TensorBoard {
         }
         if self.file.is_due() { self.file.flush() } else { Ok(()) }
     }
+
+    fn kept(&mut self, step: u64) -> Result<u64, Error> {
+        self.file.flush()?;
+        let own = [self.file.path().to_path_buf()];
+        let rows = rows_of(self.earlier.iter().chain(&own))?;
+        Ok(rows.into_iter().rfind(|row| *row < step).map_or(0, |row| row + 1))
+    }
+}
+
+/// The event files in a folder, in their order.
+fn event_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
+    let mut files = vec![];
+    for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
+        let path = entry.map_err(Error::io("read", folder))?.path();
+        let is_one = |name: &str| name.starts_with("events.out.tfevents.");
+        files.extend(path.file_name().and_then(|name| name.to_str()).is_some_and(is_one).then(|| path.clone()));
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// Steps of the rows of numbers in event files, as `TensorBoard` understands them: a start voids what was at its step and
+/// later. A torn record ends its file.
+fn rows_of<'f>(files: impl IntoIterator<Item = &'f PathBuf>) -> Result<Vec<u64>, Error> {
+    let mut rows = vec![];
+    for file in files {
+        let bytes = fs::read(file).map_err(Error::io("read", file))?;
+        let mut rest = &bytes[..];
+        while let Some(data) = next_record(&mut rest) {
+            let step = field(data, 2).map_or(0, Value::integer);
+            if field(data, SESSION_LOG).is_some() {
+                rows.retain(|row| *row < step);
+            }
+            let summary = field(data, SUMMARY).map_or(&[][..], Value::bytes);
+            let is_number = |value: Value<'_>| fields(value.bytes()).any(|(number, _)| number == 2);
+            if fields(summary).any(|(number, value)| number == 1 && is_number(value)) {
+                rows.push(step);
+            }
+        }
+    }
+    Ok(rows)
+}
+
+/// The data of the next record.
+fn next_record<'b>(bytes: &mut &'b [u8]) -> Option<&'b [u8]> {
+    let head = bytes.split_off(..12)?;
+    let length = usize::try_from(u64::from_le_bytes(head[..8].try_into().ok()?)).ok()?;
+    let data = bytes.split_off(..length)?;
+    bytes.split_off(..4)?;
+    Some(data)
+}
+
+/// Those of all files in a folder.
+#[cfg(all(test, unix, feature = "pipeline"))]
+pub(super) fn rows(folder: &Path) -> Result<Vec<u64>, Error> {
+    rows_of(&event_files(folder)?)
 }
 
 const FILE_VERSION: u32 = 3;
@@ -119,7 +178,7 @@ fn distribution(name: &str, histogram: &Histogram) -> Message {
 }
 
 /// An object as a page of text.
-fn text(name: &str, object: &Value) -> Message {
+fn text(name: &str, object: &Json) -> Message {
     const STRING: u64 = 7;
     const TENSOR: u64 = 2;
     let plugin = Message::default().message(1, &Message::default().bytes(1, "text")).varint(4, TENSOR);

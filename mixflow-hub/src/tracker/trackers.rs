@@ -1,6 +1,7 @@
 //! All trackers of a run, on a thread of their own.
 
 use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -8,20 +9,22 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::owned::Owned;
-use super::{Entry, Tracker};
+use super::resumed::go_on;
+use super::{Entry, TensorBoard, Tracker, Wandb, WandbMode, WandbRun};
 use crate::tracker::Error;
 
 /// What may wait for a slow disk, in bytes.
 const WAITING: usize = 16 << 20;
 
 /// How long a run that ended waits for its trackers.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_secs(150);
 
 /// All trackers of a run. One that fails is left out from then on, which is said once; the run never notices.
 ///
 /// A thread tells them, from a queue of 16 MiB: [`track`](Self::track) never waits. Where a disk is so slow that the queue
 /// is full, numbers, images and histograms are missing in the trackers, which is said; the run's own `metrics.jsonl` has
-/// all. [`finish`](Self::finish), or else dropping it, waits until all is kept, but for a minute at most.
+/// all. [`finish`](Self::finish), or else dropping it, waits until all is kept, but for two and a half
+/// minutes at most.
 #[derive(Default)]
 pub struct Trackers {
     thread: Option<Background>,
@@ -36,6 +39,7 @@ type Warnings = Arc<Mutex<Vec<String>>>;
 enum Message {
     Add(Box<dyn Tracker + Send>),
     Entry(Owned),
+    Log(PathBuf),
     /// What it takes time to know, and is found out by the thread.
     #[cfg(feature = "pipeline")]
     Work(Work),
@@ -61,6 +65,36 @@ impl Trackers {
         match tracker {
             Ok(tracker) => self.send(Message::Add(Box::new(tracker))),
             Err(error) => left_out(&self.warnings, &error),
+        }
+    }
+
+    /// Those of a run in a folder, by its name: event files for `TensorBoard` in `tensorboard/`, and a run of Weights & Biases in
+    /// `wandb/`, streamed or not as the environment says. [`event`](Self::event) tells them a training.
+    ///
+    /// # Errors
+    /// If a variable of the environment cannot be what it is.
+    pub fn of_run(folder: &Path, name: &str) -> Result<Self, Error> {
+        let mut trackers = Self::default();
+        trackers.add(TensorBoard::open(&folder.join("tensorboard")));
+        trackers.add_wandb(folder, &WandbRun::from_env(name), &WandbMode::from_env()?);
+        trackers.log(&folder.join("metrics.jsonl"));
+        Ok(trackers)
+    }
+
+    /// Adds Weights & Biases in a mode: the run directory in `folder`, streamed where it is online.
+    pub fn add_wandb(&mut self, folder: &Path, run: &WandbRun, mode: &WandbMode) {
+        match mode {
+            WandbMode::Disabled => {}
+            WandbMode::Offline => self.add(Wandb::open(folder, run)),
+            WandbMode::Online(server) => self.add(Wandb::open(folder, run).and_then(|run| run.live(server.clone()))),
+        }
+    }
+
+    /// Names the run's own log, `metrics.jsonl`: when the run goes on, trackers are told from there what an earlier process
+    /// was killed before it could tell.
+    pub fn log(&mut self, metrics: &Path) {
+        if self.thread.is_some() {
+            self.send(Message::Log(metrics.into()));
         }
     }
 
@@ -93,7 +127,7 @@ impl Trackers {
         std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Waits until all is kept, for a minute at most; and what went wrong since the last call of
+    /// Waits until all is kept, for two and a half minutes at most; and what went wrong since the last call of
     /// [`warnings`](Self::warnings).
     pub fn finish(mut self) -> Vec<String> {
         self.close(PATIENCE);
@@ -149,26 +183,39 @@ impl Background {
 
 /// Tells trackers everything that comes, until nothing can come any more.
 fn tell_all(messages: &Receiver<Message>, waiting: &AtomicUsize, warnings: &Warnings) {
-    let mut trackers: Vec<Box<dyn Tracker + Send>> = vec![];
+    let (mut trackers, mut log): (Vec<Box<dyn Tracker + Send>>, Option<PathBuf>) = (vec![], None);
     for message in messages {
-        match message {
-            Message::Add(tracker) => trackers.push(tracker),
-            Message::Entry(entry) => {
+        match (message, &log) {
+            (Message::Add(tracker), _) => trackers.push(tracker),
+            (Message::Log(path), _) => log = Some(path),
+            (Message::Entry(Owned::Started { step }), Some(log)) => {
+                each(&mut trackers, warnings, |tracker| go_on(tracker, log, step));
+            }
+            (Message::Entry(entry), _) => {
                 entry.tell(|entry| tell(&mut trackers, entry, warnings));
                 waiting.fetch_sub(entry.size().unwrap_or_default(), Ordering::Relaxed);
             }
             #[cfg(feature = "pipeline")]
-            Message::Work(work) if !trackers.is_empty() => work(&mut |entry| tell(&mut trackers, entry, warnings)),
+            (Message::Work(work), _) if !trackers.is_empty() => work(&mut |entry| tell(&mut trackers, entry, warnings)),
             #[cfg(feature = "pipeline")]
-            Message::Work(_) => {}
+            (Message::Work(_), _) => {}
         }
     }
 }
 
-/// Tells an entry to each of them; one that fails is left out from then on.
+/// Tells an entry to each of them.
 fn tell(trackers: &mut Vec<Box<dyn Tracker + Send>>, entry: Entry<'_>, warnings: &Warnings) {
+    each(trackers, warnings, |tracker| tracker.track(entry));
+}
+
+/// Does something with each of them; one that fails is left out from then on.
+fn each(
+    trackers: &mut Vec<Box<dyn Tracker + Send>>,
+    warnings: &Warnings,
+    mut work: impl FnMut(&mut dyn Tracker) -> Result<(), Error>,
+) {
     trackers.retain_mut(|tracker| {
-        let kept = tracker.track(entry);
+        let kept = work(&mut **tracker);
         tracker.warnings().into_iter().for_each(|text| warn(warnings, text));
         kept.map_err(|error| left_out(warnings, &error)).is_ok()
     });
@@ -197,11 +244,10 @@ impl fmt::Debug for Trackers {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::path::{Path, PathBuf};
     use std::process::Command;
 
     use super::*;
-    use crate::tracker::{End, Png, TensorBoard, Wandb, WandbRun};
+    use crate::tracker::{End, Png};
 
     fn trackers(folder: &Path) -> Trackers {
         let mut trackers = Trackers::default();

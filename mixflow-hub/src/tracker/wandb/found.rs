@@ -14,6 +14,8 @@ pub(super) struct Kept {
     pub(super) end: u64,
     pub(super) records: u64,
     pub(super) summary: Values,
+    /// The step behind its last row.
+    pub(super) next: u64,
     /// Whether a release of ours wrote it.
     pub(super) ours: bool,
     /// Whether it says what the run is called: without that it is worth nothing.
@@ -46,7 +48,7 @@ pub(super) fn kept(path: &Path, step: u64) -> Result<Option<Kept>, Error> {
     let Some(mut records) = Records::open(File::open(path).map_err(fault)?).map_err(fault)? else {
         return Ok(None);
     };
-    let mut kept = Kept { end: records.end(), records: 0, summary: Values::new(), ours: false, named: false };
+    let mut kept = Kept { end: records.end(), records: 0, summary: Values::new(), next: 0, ours: false, named: false };
     while let Some(record) = records.next().map_err(fault)? {
         match record::read(&record) {
             Known::Header { ours } => kept.ours = ours,
@@ -54,7 +56,8 @@ pub(super) fn kept(path: &Path, step: u64) -> Result<Option<Kept>, Error> {
             Known::Summary(values) => kept.summary.extend(values),
             Known::History { step: found, .. } if found >= step => break,
             Known::Exit { .. } => break,
-            Known::History { .. } | Known::Config(_) | Known::File(_) | Known::Other => {}
+            Known::History { step, .. } => kept.next = step + 1,
+            Known::Config(_) | Known::File(_) | Known::Other => {}
         }
         (kept.end, kept.records) = (records.end(), kept.records + 1);
     }

@@ -114,7 +114,7 @@ impl Wandb {
         fs::create_dir_all(&files).map_err(Error::io("create", &files))?;
         let mut file = Append::create(&folder.join(format!("run-{id}.wandb")))?;
         file.push(log::HEADER);
-        let kept = Kept { end: 0, records: 0, summary: Values::new(), ours: true, named: true };
+        let kept = Kept { end: 0, records: 0, summary: Values::new(), next: 0, ours: true, named: true };
         let mut tracker = Self::new(folder, file, kept);
         tracker.push(&record::header());
         tracker.push(&record::run(&id, run, started));
@@ -300,6 +300,11 @@ impl Tracker for Wandb {
         }
     }
 
+    fn kept(&mut self, step: u64) -> Result<u64, Error> {
+        self.write()?;
+        Ok(kept(self.file.path(), step)?.map_or(step, |kept| kept.next))
+    }
+
     fn warnings(&mut self) -> Vec<String> {
         self.live.as_ref().map(Live::warnings).unwrap_or_default()
     }
@@ -311,6 +316,21 @@ impl Drop for Wandb {
         let _ = self.save();
         self.close();
     }
+}
+
+/// Steps and run times of the rows in a log.
+#[cfg(all(test, unix, feature = "pipeline"))]
+pub(super) fn rows(log: &Path) -> [Vec<f64>; 2] {
+    let mut records = log::Records::open(fs::File::open(log).expect("a log")).expect("a log").expect("a log");
+    let mut rows = [vec![], vec![]];
+    while let Some(record) = records.next().expect("a log") {
+        if let record::Known::History { values, .. } = record::read(&record) {
+            for (row, name) in rows.iter_mut().zip(["_step", "_runtime"]) {
+                row.push(values[name].parse().expect("a number"));
+            }
+        }
+    }
+    rows
 }
 
 fn as_json(object: &Map<String, Value>) -> Values {

@@ -31,7 +31,7 @@ impl WandbServer {
     fn at(address: Url, key: Token) -> Self {
         // A server that is away for minutes is asked once a minute.
         let patience = Patience { longest_wait: Duration::from_secs(60), ..Patience::default() };
-        let [interval, heartbeat, closing] = [15, 30, 20].map(Duration::from_secs);
+        let [interval, heartbeat, closing] = [15, 30, 120].map(Duration::from_secs);
         Self { address, key, patience, interval, heartbeat, closing }
     }
 
@@ -53,7 +53,8 @@ impl WandbServer {
         Self { heartbeat, ..self }
     }
 
-    /// How long a run that ended waits until all is sent, instead of 20 s.
+    /// How long a run that ended waits until all is sent, instead of two minutes; a server that has never answered is not
+    /// waited for.
     #[must_use]
     pub fn closing(self, closing: Duration) -> Self {
         Self { closing, ..self }

@@ -6,7 +6,7 @@
 
 use std::fs;
 use std::io;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Map, Value, json};
 
@@ -15,6 +15,9 @@ use super::api::Place;
 use super::live::{Shared, View};
 use super::pending::{Batch, Pending};
 use super::wire::{Refusal, Wire};
+
+/// Longest time between attempts when a run has ended: it waits, as long as [`WandbServer::closing`] says.
+const AT_THE_END: Duration = Duration::from_secs(5);
 
 /// Sends what the log holds, until the run has ended and all is sent, or there is no use in trying.
 pub(super) fn stream(shared: &Shared, server: WandbServer) {
@@ -47,10 +50,10 @@ pub(super) fn stream(shared: &Shared, server: WandbServer) {
                 }
                 let wait = stream.wire.server().patience.wait(failures);
                 match refusal.after {
-                    // Who was away before the end, and is at the end, is not waited for.
-                    _ if view.closing && failures > 1 => return,
+                    // Who has never answered is not waited for at the end.
+                    _ if view.closing && failures > 1 && stream.place.is_none() => return,
                     Some(asked) => shared.sleep(asked),
-                    None if view.closing => shared.sleep(wait),
+                    None if view.closing => shared.sleep(wait.min(AT_THE_END)),
                     None => shared.pause(wait),
                 }
             }

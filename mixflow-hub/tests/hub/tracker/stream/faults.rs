@@ -34,6 +34,24 @@ fn what_passes_is_waited_for() {
 }
 
 #[test]
+fn a_server_that_fails_at_the_end_is_waited_for() {
+    let (folder, server) = (tempfile::tempdir().unwrap(), Server::start());
+    let mut tracker = open(folder.path(), &server.address);
+    run(&mut tracker, |steps| {
+        server.wait(|run| run.well && run.history.len() as u64 == steps - 1);
+        if steps == 100 {
+            for _ in 0..12 {
+                server.fault("", Fault::Status(503));
+            }
+        }
+    });
+    drop(tracker);
+    let run = server.run();
+    assert_eq!(losses(&run.rows()), expected(&[(0..50, 1.0), (50..100, 2.0)]));
+    assert_eq!(run.exit, Some(0));
+}
+
+#[test]
 fn a_server_that_asks_to_wait_is_given_the_time() {
     let (folder, server) = (tempfile::tempdir().unwrap(), Server::start());
     server.fault("/file_stream", Fault::Later(429, 1));

@@ -1,0 +1,142 @@
+//! What trackers lack when a run goes on.
+//!
+//! A process that is killed takes with it what its trackers had not written yet, while its checkpoint and `metrics.jsonl`,
+//! which is written before that, stay. From there the rows between come when the run goes on.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::ops::Range;
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use super::{Entry, Tracker};
+use crate::tracker::Error;
+
+/// Tells a tracker that a run goes on at a step, and before that the rows that it lacks of earlier steps, from the run's log.
+pub(super) fn go_on(tracker: &mut dyn Tracker, log: &Path, step: u64) -> Result<(), Error> {
+    let from = tracker.kept(step)?.min(step);
+    tracker.track(Entry::Started { step: from })?;
+    if from == step {
+        return Ok(());
+    }
+    rows(log, from..step, |step, values| tracker.track(Entry::Scalars { step, values }))
+}
+
+/// The rows of these steps in a log, in its order; one that is torn ends it.
+fn rows(
+    log: &Path,
+    steps: Range<u64>,
+    mut tell: impl FnMut(u64, &[(&str, f64)]) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let lines = match File::open(log) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        file => BufReader::new(file.map_err(Error::io("read", log))?).lines(),
+    };
+    for line in lines {
+        let line = line.map_err(Error::io("read", log))?;
+        let Ok(row) = serde_json::from_str::<Map<String, Value>>(&line) else { return Ok(()) };
+        let Some(step) = row.get("step").and_then(Value::as_u64).filter(|step| steps.contains(step)) else { continue };
+        // What is no number in the log, such as the loss of a step that was skipped, is none here.
+        let values = row.iter().filter(|(name, value)| *name != "step" && (value.is_number() || value.is_null()));
+        let values: Vec<_> = values.map(|(name, value)| (name.as_str(), value.as_f64().unwrap_or(f64::NAN))).collect();
+        tell(step, &values)?;
+    }
+    Ok(())
+}
+
+#[cfg(all(test, unix, feature = "pipeline"))]
+mod tests {
+    use std::fs;
+    use std::path::PathBuf;
+    use std::process::{Command, Stdio};
+    use std::time::Duration;
+
+    use mixflow::train::{Event, MetricsLog, StepReport};
+
+    use super::*;
+    use crate::tracker::{End, TensorBoard, Trackers, Wandb, WandbRun, tensorboard, wandb};
+
+    const STEPS: u64 = 4000;
+    const EVERY: u64 = 7;
+
+    /// A run as `StepLoop` makes it: a log, a checkpoint now and then, and its events.
+    fn run(folder: &Path) {
+        let checkpoint = folder.join("step-00000000");
+        let first = fs::read_to_string(&checkpoint).map_or(0, |step| step.parse().unwrap());
+        let metrics = folder.join("metrics.jsonl");
+        let mut log = MetricsLog::open(&metrics, first).unwrap();
+        let mut trackers = Trackers::default();
+        trackers.add(TensorBoard::open(&folder.join("board")));
+        trackers.add(Wandb::open(folder, &WandbRun::new("killed")));
+        trackers.log(&metrics);
+        trackers.event(&Event::Started { step: first });
+        for step in first..STEPS {
+            let report = StepReport {
+                step,
+                loss: 1.0 / (1 + step) as f64,
+                terms: vec![],
+                gradient_norm: 1.0,
+                learning_rate: 1e-4,
+                finite: true,
+            };
+            log.step(&report).unwrap();
+            trackers.event(&Event::Stepped(&report));
+            std::thread::sleep(Duration::from_micros(300));
+            if (step + 1) % EVERY == 0 || step + 1 == STEPS {
+                log.flush().unwrap();
+                fs::write(folder.join("partial"), (step + 1).to_string()).unwrap();
+                fs::rename(folder.join("partial"), &checkpoint).unwrap();
+                trackers.event(&Event::Saved(&checkpoint));
+            }
+        }
+        log.flush().unwrap();
+        trackers.track(Entry::Finished(End::Done));
+        assert_eq!(trackers.finish(), Vec::<String>::new());
+    }
+
+    /// Runs itself again as a process that is killed.
+    #[test]
+    fn a_run_that_is_killed_at_any_moment_has_every_row_once() {
+        const CHILD: &str = "MIXFLOW_TEST_KILLED";
+        if let Ok(folder) = std::env::var(CHILD) {
+            return run(Path::new(&folder));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let test = "tracker::resumed::tests::a_run_that_is_killed_at_any_moment_has_every_row_once";
+        let start = || {
+            let mut child = Command::new(std::env::current_exe().unwrap());
+            child.args(["--exact", test]).env(CHILD, folder.path()).stdout(Stdio::null()).spawn().unwrap()
+        };
+        let mut killed = 0;
+        for moment in 0..30u64 {
+            let mut child = start();
+            // From its first step on, at another moment each time.
+            std::thread::sleep(Duration::from_millis(12 + moment * 7 % 31));
+            killed += u64::from(child.try_wait().unwrap().is_none());
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
+        assert!(start().wait().unwrap().success());
+        assert_eq!(killed, 30, "it ended before it was killed");
+
+        let all: Vec<u64> = (0..STEPS).collect();
+        let text = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
+        let logged = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["step"].as_u64().unwrap());
+        assert!(logged.eq(all.iter().copied()), "metrics.jsonl");
+        let board = tensorboard::rows(&folder.path().join("board")).unwrap();
+        assert_eq!(board, all, "TensorBoard");
+        let [steps, times] = wandb::rows(&log(&folder.path().join("wandb")));
+        assert_eq!(steps, (0..STEPS).map(|step| step as f64).collect::<Vec<_>>(), "Weights & Biases");
+        assert!(times.is_sorted(), "the run time grows: {times:?}");
+    }
+
+    /// The log that has the rows: a process may have been killed before it had named its run.
+    fn log(folder: &Path) -> PathBuf {
+        let files =
+            |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect::<Vec<_>>();
+        let logs = files(folder).into_iter().flat_map(|run| files(&run));
+        let logs = logs.filter(|path| path.extension().is_some_and(|end| end == "wandb"));
+        logs.max_by_key(|path| fs::metadata(path).unwrap().len()).unwrap()
+    }
+}
