@@ -2,13 +2,14 @@
 
 use std::fmt::Write;
 
-use mixflow::data::Labels;
+use mixflow::data::{DataConfig, Labels};
 use mixflow::evaluation::metric::{Measurement, Scores};
 use mixflow::numbers::thousands;
 use mixflow::recipe::{AutoencoderConfig, NetworkSettings};
 use mixflow::train::Start;
 use serde_json::{Value, json};
 
+use super::arms::side_by_side;
 use super::files::Needed;
 use super::finished::Finished;
 use super::front_matter::front_matter;
@@ -37,16 +38,17 @@ impl<N: NetworkSettings> Card<'_, N> {
         let parts = [
             front_matter(&self.metadata(name)),
             format!("# {name}\n"),
-            self.summary(),
             self.pictures(),
             self.loading(),
+            self.summary(),
             self.results(),
+            self.limits(),
             self.files(),
+            CITATION.into(),
             format!(
                 "## Recipe\n\n<details><summary><code>config.json</code></summary>\n\n```json\n{}\n```\n\n</details>",
                 self.config.trim_end()
             ),
-            CITATION.into(),
         ];
         let parts: Vec<&str> =
             parts.iter().map(|part| part.trim_end_matches('\n')).filter(|part| !part.is_empty()).collect();
@@ -91,7 +93,7 @@ impl<N: NetworkSettings> Card<'_, N> {
             None => format!("images of {channels} × {height} × {width} (channels, height, width)"),
         };
         let mut text = format!(
-            "A {} of {} parameters that makes {made}, in {}, trained on {} with \
+            "## Model\n\nA {} of {} parameters that makes {made}, in {}, trained on {} with \
              [mixflow]({}).\n\n",
             recipe.network.name(),
             thousands(self.parameters as u64),
@@ -141,35 +143,42 @@ impl<N: NetworkSettings> Card<'_, N> {
     }
 
     fn loading(&self) -> String {
-        let id = self.repository.id();
         let open = format!("from_hub(\"{}\", &mixflow::device::chosen()?)?", self.address());
         if let Some(prompts) = self.finished.prompts(2) {
             let count = prompts.len();
             return format!(
-                "## Use\n\n```rust\nuse mixflow::Export;\nuse mixflow_hub::FromHub;\nuse mixflow_t2i::TextPipeline;\n\n\
+                "{}```rust\nuse mixflow::Export;\nuse mixflow_hub::FromHub;\nuse mixflow_t2i::TextPipeline;\n\n\
                  let pipeline = TextPipeline::{open};\nlet images = pipeline.images(&{prompts:?}, 0)?;\n\
-                 Export::new(\"images.png\", 3)?.write({count}, {count}, [Ok(images)])?;\n```\n",
+                 Export::new(\"images.png\", 3)?.write({count}, {count}, [Ok(images)])?;\n```\n{}",
+                added(&["mixflow", "mixflow-hub --features t2i", "mixflow-t2i"]),
+                self.elsewhere(&format!(" --prompt {:?}", prompts[0])),
             );
         }
         let labels: Vec<usize> = (0..self.finished.recipe.network.classes().min(4)).collect();
         let count = labels.len();
-        let mut text = format!(
-            "## Use\n\n```rust\nuse mixflow::{{Export, Pipeline}};\nuse mixflow_hub::FromHub;\n\n\
+        format!(
+            "{}```rust\nuse mixflow::{{Export, Pipeline}};\nuse mixflow_hub::FromHub;\n\n\
              let pipeline = Pipeline::{open};\n\
              let images = pipeline.images(&{labels:?}, 0)?;\nExport::new(\"images.png\", pipeline.image_channels())?\
-             .write({count}, {count}, [Ok(images)])?;\n```\n"
+             .write({count}, {count}, [Ok(images)])?;\n```\n{}",
+            added(&["mixflow", "mixflow-hub"]),
+            self.elsewhere(""),
+        )
+    }
+
+    /// How to draw in a terminal, with a command's further words, and how to load it in Python.
+    fn elsewhere(&self, more: &str) -> String {
+        let (id, address) = (self.repository.id(), self.address());
+        let revision = if self.branch == "main" { String::new() } else { format!(", revision={:?}", self.branch) };
+        let mut text = format!(
+            "\nOr in a clone of mixflow:\n\n```sh\ncargo xtask sample hf://{address}{more} --out images.png\n```\n\nThe \
+             tensors in Python, under the names of the official implementation:\n\n```python\nfrom huggingface_hub import \
+             hf_hub_download\nfrom safetensors.torch import load_file\n\nweights = load_file(hf_hub_download(\"{id}\", \
+             \"model.safetensors\"{revision}))\n```\n"
         );
         let elsewhere: Vec<&str> =
             self.needed.iter().filter(|file| !file.is_copied()).map(|file| file.name.as_str()).collect();
-        if elsewhere.is_empty() {
-            let revision = if self.branch == "main" { String::new() } else { format!(" --revision {}", self.branch) };
-            let _ = write!(
-                text,
-                "\nOr in a clone of mixflow, where `download` prints the folder that it made:\n\n```sh\n\
-                 cargo xtask download {id}{revision}\n\
-                 cargo xtask sample FOLDER --out images.png\n```\n"
-            );
-        } else {
+        if !elsewhere.is_empty() {
             let _ = write!(text, "\nIt fetches from other repositories: {}.\n", elsewhere.join(", "));
         }
         text
@@ -203,6 +212,19 @@ impl<N: NetworkSettings> Card<'_, N> {
             let rows = rows.chain(floors.iter().map(|(conditions, floor)| (conditions, floor)));
             let rows: Vec<_> = rows.map(|(conditions, scores)| (conditions, pixel_metrics(scores))).collect();
             text.push_str(&table(&rows));
+            // Where two of three neighbours are of the other kind, hardly any is within.
+            const FEW: f64 = 0.05;
+            let shares = pixels.iter().flat_map(|(_, found)| [found.generated.precision, found.generated.recall]);
+            if shares.into_iter().any(|share| share < FEW) {
+                text.push_str(
+                    "\nPrecision is the share of generated images that are nearer to a real one than its third nearest real \
+                     neighbour is, recall the reverse. Between pixels, where two good images of one thing can be far apart, \
+                     a share near 0 tells little about how images look; compare it with that of real images.\n",
+                );
+            }
+            if let Some((arm, results)) = &self.measured.comparison {
+                let _ = write!(text, "\n{}", side_by_side(results, arm, &self.finished.recipe.sampling.describe()));
+            }
         }
         for (published, sentence) in [
             (true, "On features of the published Inception network:"),
@@ -218,6 +240,30 @@ impl<N: NetworkSettings> Card<'_, N> {
             }
         }
         text
+    }
+
+    /// What it learned from whom, and what it cannot.
+    fn limits(&self) -> String {
+        let [_, height, width] = self.finished.recipe.network.shape();
+        let data = match &self.finished.recipe.data {
+            DataConfig::Digits { .. } => {
+                " The digits are the test part of *Optical Recognition of Handwritten Digits* by E. Alpaydin and C. Kaynak, UCI \
+                 Machine Learning Repository, [doi:10.24432/C50P49](https://doi.org/10.24432/C50P49), under [CC BY \
+                 4.0](https://creativecommons.org/licenses/by/4.0/), enlarged from 8 × 8."
+            }
+            DataConfig::Shapes { .. } => " The shapes are drawn by mixflow itself, without other data.",
+            _ if self.choice.datasets.is_empty() => " Who made its data, and under which licence, is not said here.",
+            _ => " Its data have a licence of their own, named where they are.",
+        };
+        let what = if self.finished.recipe.network.reads_names() { "prompts" } else { "classes" };
+        let sides = match self.finished.recipe.autoencoder {
+            Some(_) => "latents",
+            None => "images",
+        };
+        format!(
+            "## Limits\n\nIt makes {sides} of {height} × {width} like those it was trained on, of the {what} in them, and nothing \
+             else; it repeats what its data leave out or overdo.{data}"
+        )
     }
 
     /// What lies where.
@@ -237,6 +283,12 @@ impl<N: NetworkSettings> Card<'_, N> {
         }
         text
     }
+}
+
+/// What to add to a program.
+fn added(crates: &[&str]) -> String {
+    let add = |name: &&str| format!("cargo add --git {} {name}\n", env!("CARGO_PKG_REPOSITORY"));
+    format!("## Use\n\n```sh\n{}```\n\n", crates.iter().map(add).collect::<String>())
 }
 
 /// One line a set of images; a column for every number that any of them has.

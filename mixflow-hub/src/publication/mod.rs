@@ -1,5 +1,6 @@
 //! From the folder of a run to a repository that others use.
 
+mod arms;
 mod card;
 mod files;
 mod finished;

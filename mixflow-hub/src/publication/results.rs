@@ -25,6 +25,8 @@ use crate::Error;
 pub(super) struct Measured {
     /// On pixels.
     pub(super) pixels: Vec<(Conditions, Measurement)>,
+    /// The comparison that the network is an arm of, if its weights were measured in it.
+    pub(super) comparison: Option<(Arm, Results)>,
     /// On features of an Inception network.
     pub(super) inception: Vec<(Conditions, Box<InceptionEvaluation>)>,
     /// The files to publish, without folders of this machine.
@@ -107,7 +109,7 @@ impl Measured {
                 Error::Layout { folder: finished.folder.join(&name), reason }
             })?;
         }
-        measured.add_comparison(finished)?;
+        measured.add_comparison(finished, &own)?;
         Ok(measured)
     }
 
@@ -145,7 +147,7 @@ impl Measured {
     }
 
     /// Adds what the comparison found about an arm.
-    fn add_comparison<N: NetworkSettings>(&mut self, finished: &Finished<N>) -> Result<(), Error> {
+    fn add_comparison<N: NetworkSettings>(&mut self, finished: &Finished<N>, own: &str) -> Result<(), Error> {
         let Some((arm, seed)) = finished.arm.as_deref().and_then(arm) else { return Ok(()) };
         let file = finished.run.join("results.json");
         if !file.is_file() {
@@ -169,8 +171,14 @@ impl Measured {
             return Ok(());
         }
         let target = "results/comparison.json";
-        let scores = results.table.iter().chain(&results.others);
-        for scores in scores.filter(|scores| scores.arm == arm && scores.seed == seed) {
+        let scores = || results.table.iter().chain(&results.others);
+        let mine = || scores().filter(|scores| scores.arm == arm && scores.seed == seed);
+        if mine().any(|scores| scores.weights.as_deref() != Some(own)) {
+            self.left_out
+                .push("results.json measured other weights, or does not say which: run `train --resume`".into());
+            return Ok(());
+        }
+        for scores in mine() {
             let (evaluations, images) = (scores.evaluations, scores.measurement.generated.rows);
             // Noise has the seed of the recipe in every arm.
             let mut conditions = Conditions::new(&recipe.sampling, evaluations, recipe.seed, images, target);
@@ -184,6 +192,7 @@ impl Measured {
         let mut kept = json!({ "results": value["results"], "guide": value["guide"] });
         without_folders(&mut kept);
         self.files.push((target.into(), kept));
+        self.comparison = Some((arm, results));
         Ok(())
     }
 }

@@ -144,7 +144,7 @@ fn what_was_not_measured_is_not_told() {
     written(&run, &public, plain()).unwrap();
     let text = card(&public);
     assert!(text.contains("Nothing was measured of these weights.") && !text.contains("model-index"), "{text}");
-    for absent in ["license", "base_model", "datasets", "samples.png", "| Heun"] {
+    for absent in ["license:", "base_model", "datasets", "samples.png", "| Heun"] {
         assert!(!text.contains(absent), "{absent}: {text}");
     }
     // What was measured before the weights became these.
@@ -188,10 +188,16 @@ fn a_card_says_how_to_load_it() {
         text.contains("let pipeline = Pipeline::from_hub(\"org/sit\", &mixflow::device::chosen()?)?;\n")
             && text.contains("(samples.png)")
     );
-    assert!(text.contains("xtask download org/sit\n") && text.contains("cargo xtask sample FOLDER"), "{text}");
+    assert!(text.contains("cargo xtask sample hf://org/sit --out images.png\n"), "{text}");
+    assert!(text.contains("load_file(hf_hub_download(\"org/sit\", \"model.safetensors\"))"), "{text}");
+    // Pictures and the program first, the recipe folded and last.
+    let places = ["(samples.png)", "cargo add", "from_hub(", "## Model", "## Results", "## Limits", "<details>"];
+    let places = places.map(|words| text.find(words).unwrap_or_else(|| panic!("{words}: {text}")));
+    assert!(places.is_sorted() && text.trim_end().ends_with("</details>"), "{text}");
+    assert!(text.contains("10.24432/C50P49") && text.contains("CC BY"), "{text}");
     let text = card(&branch);
     assert!(text.contains("Pipeline::from_hub(\"org/sit@v2\", &mixflow::device::chosen()?)?;\n"), "{text}");
-    assert!(text.contains("xtask download org/sit --revision v2\n"), "{text}");
+    assert!(text.contains("sample hf://org/sit@v2 --out") && text.contains(", revision=\"v2\"))"), "{text}");
     // A slash of a branch is none of an address.
     publication.write(&nested, &repository(), "refs/pr/1", |_| {}).unwrap();
     assert!(card(&nested).contains("from_hub(\"org/sit@refs%2Fpr%2F1\","), "{}", card(&nested));

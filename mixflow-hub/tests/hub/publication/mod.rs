@@ -167,7 +167,28 @@ fn an_arm_of_a_comparison_is_a_network() {
             assert!(row.starts_with(&start), "{row} {start}");
         }
         assert_eq!(read(&public.join("results/comparison.json"))["results"], results);
+        // All arms beside it, with what real images reach.
+        let table = card.split("### The arms side by side").nth(1).unwrap();
+        let bold = match arm {
+            "mix_flow" => "| **MixFlow** |",
+            "standard" => "| **standard** |",
+            _ => "| **start** |",
+        };
+        let rows: Vec<&str> = table.lines().skip_while(|line| !line.starts_with("| |")).skip(2).take(5).collect();
+        assert!(
+            rows.iter().filter(|row| row.contains("**")).eq([rows.iter().find(|row| row.starts_with(bold)).unwrap()])
+        );
+        assert!(rows[4].starts_with("| real images |") && rows.iter().all(|row| !row.contains("– |")), "{table}");
     }
+    // Nor are numbers of other weights: those of another arm in the place of this one's.
+    let [own, kept] = ["mixflow-0/model.safetensors", "kept"].map(|name| run.join(name));
+    fs::rename(&own, &kept).unwrap();
+    fs::copy(run.join("standard-0/model.safetensors"), &own).unwrap();
+    let stale = folder.path().join("stale");
+    let told = written(&run, &stale, plain()).unwrap().left_out;
+    assert!(told[0].starts_with("results.json measured other weights"), "{told:?}");
+    assert!(fs::read_to_string(stale.join("README.md")).unwrap().contains("Nothing was measured"));
+    fs::rename(&kept, &own).unwrap();
     // Numbers of another recipe are not these.
     let mut recipe = read(&run.join("recipe.json"));
     recipe["sampling"]["grid"]["steps"] = json!(5);
