@@ -27,6 +27,7 @@ pub mod json;
 pub mod keys;
 pub mod lightning_dit;
 pub mod linear;
+pub mod lora;
 pub mod lpips;
 pub mod mapped_file;
 pub mod mistaken;

@@ -3,6 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
+use crate::lora::LowRank;
 use crate::ops;
 
 /// `y = x Wᵀ + b`, or `x Wᵀ`.
@@ -25,12 +26,24 @@ impl Linear {
     /// - x: `[..., inputs]`
     /// - output: `[..., outputs]`
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
-        ops::linear(x, self.weight.val(), self.bias.as_ref().map(Param::val))
+        let bias = self.bias.as_ref().map(Param::val);
+        match self.adapter() {
+            Some(adapter) => ops::linear(x.clone(), self.weight.base(), bias) + adapter.forward(x),
+            None => ops::linear(x, self.weight.val(), bias),
+        }
+    }
+
+    /// What is trained beside the weight, if that is frozen.
+    fn adapter(&self) -> Option<&LowRank> {
+        self.weight.reparameterization()
     }
 
     /// The outputs of several layers one behind the other, `[..., sum of outputs]`, by one product: there are more tokens
     /// in a batch than rows in a weight, so that the weights are what to put together. All of them have a bias, or none.
     pub fn forward_all<const D: usize, const N: usize>(layers: [&Self; N], x: Tensor<D>) -> Tensor<D> {
+        if layers.iter().any(|layer| layer.adapter().is_some()) {
+            return Tensor::cat(layers.map(|layer| layer.forward(x.clone())).into(), D - 1);
+        }
         let weight = Tensor::cat(layers.map(|layer| layer.weight.val()).into(), 0);
         let biases: Vec<_> = layers.iter().filter_map(|layer| layer.bias.as_ref().map(Param::val)).collect();
         ops::linear(x, weight, (!biases.is_empty()).then(|| Tensor::cat(biases, 0)))

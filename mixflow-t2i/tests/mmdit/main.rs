@@ -1,5 +1,6 @@
 //! The transformer of Stable Diffusion 3 and its sampling against the official code, on tiny networks.
 
+mod lora;
 mod network;
 mod pipeline;
 mod precision;
@@ -16,6 +17,7 @@ const CASES: [&str; 2] = ["mmdit/sd3_plain", "mmdit/sd3_qknorm_dual"];
 /// The shape of a fixture's network.
 fn config(fixture: &Fixture) -> MmDitConfig {
     let config = &fixture.manifest["config"];
+    let config = config.get("model").unwrap_or(config);
     let number = |key: &str| config[key].as_u64().unwrap_or_else(|| panic!("no {key}")) as usize;
     let layers = config["dual_attention_layers"].as_array().expect("a list");
     MmDitConfig {

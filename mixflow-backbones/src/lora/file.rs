@@ -1,0 +1,372 @@
+//! Adapters in files.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::tensor::{DType, Tensor, TensorData};
+use safetensors::SafeTensors;
+use serde_json::{Map, Value, json};
+
+use super::{LoraConfig, WEIGHT, official_path};
+use crate::Error;
+use crate::mapped_file::MappedFile;
+use crate::weights::{LazyTensor, Weights};
+
+/// An adapter by the official names of its layers, from a file or for one.
+///
+/// Files are those of `diffusers` (`pytorch_lora_weights.safetensors`), of `peft` (`adapter_model.safetensors` with its
+/// `adapter_config.json` beside it), and those with the names of kohya's scripts and `ComfyUI`, as far as these call layers
+/// as the network does. [`write`](Self::write) makes a file of the first kind.
+#[derive(Clone, Debug)]
+pub struct Adapter {
+    pairs: BTreeMap<String, Pair>,
+    source: String,
+}
+
+/// The adapter of a layer: `A`, `[rank, inputs]`, `B`, `[outputs, rank]`, and what their product is multiplied by.
+#[derive(Clone, Debug)]
+struct Pair {
+    a: LazyTensor,
+    b: LazyTensor,
+    scale: f64,
+}
+
+impl Pair {
+    fn rank(&self) -> usize {
+        self.a.shape()[0]
+    }
+}
+
+/// What stands before the name of a layer.
+const PREFIXES: [&str; 6] = [
+    "base_model.model.transformer.",
+    "base_model.model.",
+    "transformer.",
+    "diffusion_model.",
+    "lora_unet_",
+    "lora_transformer_",
+];
+
+/// What stands after it: of `A`, of `B`, of the numerator of the scale. `default` is the name that `peft` gives an adapter.
+const SUFFIXES: [(&str, Role); 7] = [
+    (".lora_A.weight", Role::A),
+    (".lora_B.weight", Role::B),
+    (".lora_A.default.weight", Role::A),
+    (".lora_B.default.weight", Role::B),
+    (".lora_down.weight", Role::A),
+    (".lora_up.weight", Role::B),
+    (".alpha", Role::Alpha),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Role {
+    A,
+    B,
+    Alpha,
+}
+
+/// The key of the header under which `diffusers` keeps rank and alpha. Without it, it takes the rank for alpha.
+const METADATA: &str = "lora_adapter_metadata";
+
+impl Adapter {
+    /// The adapter that `config` has [attached](LoraConfig::attach) to a network.
+    pub fn of(network: &impl Module, key: impl Fn(&str) -> String, config: &LoraConfig) -> Self {
+        let mut collect = Collect { key, path: vec![], containers: vec![], factors: BTreeMap::new() };
+        network.visit(&mut collect);
+        let pairs = collect.factors.into_iter().map(|(layer, factors)| {
+            let [a, b] = factors.map(|factor| factor.expect("an adapter has two factors").into());
+            (layer, Pair { a, b, scale: config.scale() })
+        });
+        Self { pairs: pairs.collect(), source: "a network".into() }
+    }
+
+    /// Reads a file, or that of a folder as one of the programs leaves it.
+    ///
+    /// # Errors
+    /// If it cannot be read or is damaged, holds no adapter or half of one, or one of another kind than low rank: `DoRA`, or
+    /// biases.
+    pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let names = ["pytorch_lora_weights.safetensors", "adapter_model.safetensors"];
+        let inside = names.map(|name| path.as_ref().join(name));
+        let path = inside.iter().find(|file| file.is_file()).map_or(path.as_ref(), PathBuf::as_path);
+        let fault = |problem: String| Error::format(path, problem);
+        let scales = Scales::read(path)?;
+        let mut layers: BTreeMap<String, BTreeMap<Role, LazyTensor>> = BTreeMap::new();
+        for (name, tensor) in Weights::read(path)?.iter() {
+            let Some((layer, role)) = parse(name) else {
+                return Err(fault(format!(
+                    "is no low-rank adapter: it has `{name}`; expected names such as `{EXAMPLE}`"
+                )));
+            };
+            if layers.entry(layer.into()).or_default().insert(role, tensor.clone()).is_some() {
+                return Err(fault(format!("has the adapter of `{layer}` twice")));
+            }
+        }
+        let pairs = layers.into_iter().map(|(layer, mut parts)| {
+            let [a, b] = [Role::A, Role::B].map(|role| parts.remove(&role));
+            let (Some(a), Some(b)) = (a, b) else {
+                return Err(fault(format!("has one half alone of the adapter of `{layer}`")));
+            };
+            match (a.shape(), b.shape()) {
+                ([rank, _], [_, same]) if rank == same && *rank > 0 => {}
+                (a, b) => return Err(fault(format!("has factors of {a:?} and {b:?} for `{layer}`, which do not fit"))),
+            }
+            let alpha = match parts.remove(&Role::Alpha) {
+                Some(alpha) => alpha.data()?.convert::<f64>().iter::<f64>().next(),
+                None => None,
+            };
+            let rank = a.shape()[0] as f64;
+            let scale = alpha.map_or_else(|| scales.of(&layer, rank), |alpha| alpha / rank);
+            Ok((layer, Pair { a, b, scale }))
+        });
+        let pairs: BTreeMap<_, _> = pairs.collect::<Result<_, _>>()?;
+        match pairs.is_empty() {
+            true => Err(fault("holds no tensors".into())),
+            false => Ok(Self { pairs, source: path.display().to_string() }),
+        }
+    }
+
+    /// Official names of its layers.
+    pub fn layers(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.pairs.keys().map(String::as_str)
+    }
+
+    /// Writes a file that `diffusers` reads by `load_lora_weights`, rank and alpha included.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn write(&self, path: impl AsRef<Path>) -> Result<(), Error> {
+        let named = self.pairs.iter().flat_map(|(layer, pair)| {
+            [("A", &pair.a), ("B", &pair.b)]
+                .map(|(half, tensor)| (format!("transformer.{layer}.lora_{half}.weight"), tensor.clone()))
+        });
+        let weights: Weights = named.collect();
+        let config = json!(self.config()).to_string();
+        weights.write(path, &[("format", "pt"), (METADATA, &config)])
+    }
+
+    /// Settings as `peft` calls them, after `diffusers`' name of the network. A rank and an alpha for all, those of layers
+    /// that differ by name.
+    fn config(&self) -> Map<String, Value> {
+        let of = |pair: &Pair| (pair.rank(), pair.scale * pair.rank() as f64);
+        let (rank, alpha) = self.pairs.values().next().map_or((1, 1.0), of);
+        let others = |pick: &dyn Fn(&Pair) -> Option<Value>| -> Map<String, Value> {
+            self.pairs.iter().filter_map(|(layer, pair)| Some((layer.clone(), pick(pair)?))).collect()
+        };
+        let ranks = others(&|pair| (of(pair).0 != rank).then(|| json!(of(pair).0)));
+        let alphas = others(&|pair| (of(pair).1 != alpha).then(|| json!(of(pair).1)));
+        let whole = |alpha: f64| if alpha.fract() == 0.0 { json!(alpha as i64) } else { json!(alpha) };
+        [
+            ("peft_type", json!("LORA")),
+            ("r", json!(rank)),
+            ("lora_alpha", whole(alpha)),
+            ("target_modules", json!(self.layers().collect::<Vec<_>>())),
+            ("rank_pattern", json!(ranks)),
+            ("alpha_pattern", json!(alphas)),
+            ("use_rslora", json!(false)),
+            ("use_dora", json!(false)),
+            ("bias", json!("none")),
+            ("lora_bias", json!(false)),
+            ("lora_dropout", json!(0.0)),
+            ("init_lora_weights", json!(true)),
+        ]
+        .into_iter()
+        .map(|(key, value)| (format!("transformer.{key}"), value))
+        .collect()
+    }
+
+    /// `network` with `strength · (alpha / rank) B A` added to the weights of the adapter's layers; `key` gives the official
+    /// name of a parameter's path. Several adapters are fused one after another.
+    ///
+    /// # Errors
+    /// If the network lacks one of the layers, or has it in another shape: then nothing of the adapter is used. Or if the
+    /// file cannot be read.
+    pub fn fuse<M: Module>(&self, network: M, key: impl Fn(&str) -> String, strength: f64) -> Result<M, Error> {
+        let mut names = Names { key: &key, path: vec![], containers: vec![], shapes: BTreeMap::new() };
+        network.visit(&mut names);
+        let shapes = names.shapes;
+        let (mut places, mut unknown) = (BTreeMap::new(), vec![]);
+        for (layer, pair) in &self.pairs {
+            let name = match shapes.contains_key(layer) {
+                true => Some(layer),
+                // Kohya's names have underscores in the place of dots.
+                false => shapes.keys().find(|name| name.replace('.', "_") == *layer),
+            };
+            match name {
+                Some(name) => {
+                    let (expected, found) = (shapes[name].clone(), vec![pair.b.shape()[0], pair.a.shape()[1]]);
+                    if expected != found {
+                        let problem = format!("is of {found:?} at `{layer}`, where the network has {expected:?}");
+                        return Err(Error::format(self.source.as_ref(), problem));
+                    }
+                    places.insert(name.clone(), pair);
+                }
+                None => unknown.push(layer.as_str()),
+            }
+        }
+        if let Some(first) = unknown.first() {
+            let some: Vec<_> = shapes.keys().map(String::as_str).take(3).collect();
+            let problem = format!(
+                "is an adapter of another network: {} of its {} layers are not there, such as `{first}`; layers of this one \
+                 are called `{}`",
+                unknown.len(),
+                self.pairs.len(),
+                some.join("`, `")
+            );
+            return Err(Error::format(self.source.as_ref(), problem));
+        }
+        let mut add = Add { key, path: vec![], containers: vec![], places, strength, fault: None };
+        let network = network.map(&mut add);
+        add.fault.map_or(Ok(network), Err)
+    }
+}
+
+const EXAMPLE: &str = "transformer.transformer_blocks.0.attn.to_q.lora_A.weight";
+
+/// The layer that a tensor belongs to, and as what.
+fn parse(name: &str) -> Option<(&str, Role)> {
+    let (layer, role) = SUFFIXES.iter().find_map(|(suffix, role)| Some((name.strip_suffix(suffix)?, *role)))?;
+    let layer = PREFIXES.iter().find_map(|prefix| layer.strip_prefix(prefix)).unwrap_or(layer);
+    (!layer.is_empty()).then_some((layer, role))
+}
+
+/// What a file says of rank and alpha beside its tensors.
+#[derive(Default)]
+struct Scales {
+    alpha: Option<f64>,
+    /// Alphas of some layers, by the ends of their names.
+    alphas: Vec<(String, f64)>,
+    /// Whether alpha is divided by the root of the rank.
+    by_root: bool,
+}
+
+impl Scales {
+    /// The header of `diffusers`, else `peft`'s settings beside the file, else nothing.
+    fn read(path: &Path) -> Result<Self, Error> {
+        let file = MappedFile::open(path).map_err(Error::reading(path))?;
+        let header = SafeTensors::read_metadata(&file).ok().and_then(|(_, header)| header.metadata().clone());
+        let beside = path.with_file_name("adapter_config.json");
+        let (text, name) = match header.and_then(|mut header| header.remove(METADATA)) {
+            Some(text) => (text, path.to_path_buf()),
+            None if beside.is_file() => (fs::read_to_string(&beside).map_err(Error::reading(&beside))?, beside),
+            None => return Ok(Self::default()),
+        };
+        let config: Map<String, Value> = serde_json::from_str(&text)
+            .map_err(|error| Error::format(&name, format!("has settings of an adapter that are no JSON: {error}")))?;
+        let get = |key: &str| config.get(&format!("transformer.{key}")).or_else(|| config.get(key));
+        let on = |key: &str| get(key).and_then(Value::as_bool).unwrap_or(false);
+        if let Some(other) = ["use_dora", "lora_bias"].into_iter().find(|key| on(key)) {
+            return Err(Error::format(&name, format!("says `{other}`, an adapter of a kind that is not read")));
+        }
+        let alphas = get("alpha_pattern").and_then(Value::as_object).into_iter().flatten();
+        Ok(Self {
+            alpha: get("lora_alpha").and_then(Value::as_f64),
+            alphas: alphas.filter_map(|(layer, alpha)| Some((layer.clone(), alpha.as_f64()?))).collect(),
+            by_root: on("use_rslora"),
+        })
+    }
+
+    /// `alpha / rank`, or 1 where alpha is not known: as `diffusers` has it.
+    fn of(&self, layer: &str, rank: f64) -> f64 {
+        let own = self.alphas.iter().find(|(end, _)| layer == end || layer.ends_with(&format!(".{end}")));
+        let alpha = own.map(|(_, alpha)| *alpha).or(self.alpha).unwrap_or(rank);
+        if self.by_root { alpha / rank.sqrt() } else { alpha / rank }
+    }
+}
+
+/// Keeps the path of the parameter that is being visited, and the types around it.
+macro_rules! track {
+    () => {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.push(name.into());
+            self.containers.push(container.into());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+            self.containers.pop();
+        }
+    };
+}
+
+/// The official name of the layer whose weight stands at a path; none of other parameters.
+fn layer(path: &[String], containers: &[String], key: impl Fn(&str) -> String) -> Option<String> {
+    let linear = containers.last().is_some_and(|container| container == "Struct:Linear");
+    let name = key(&official_path(path, containers).join("."));
+    linear.then(|| name.strip_suffix(WEIGHT).map(str::to_owned)).flatten()
+}
+
+struct Names<K> {
+    key: K,
+    path: Vec<String>,
+    containers: Vec<String>,
+    shapes: BTreeMap<String, Vec<usize>>,
+}
+
+impl<K: Fn(&str) -> String> ModuleVisitor for Names<K> {
+    track!();
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if let (2, Some(layer)) = (D, layer(&self.path, &self.containers, &self.key)) {
+            self.shapes.insert(layer, param.lazy_shape().to_vec());
+        }
+    }
+}
+
+/// Finds the factors of an adapter.
+struct Collect<K> {
+    key: K,
+    path: Vec<String>,
+    containers: Vec<String>,
+    factors: BTreeMap<String, [Option<TensorData>; 2]>,
+}
+
+impl<K: Fn(&str) -> String> ModuleVisitor for Collect<K> {
+    track!();
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        // The path of a weight, then the adapter's name, then the factor's.
+        if let ([weight @ .., _, factor], [around @ .., _, adapter]) = (&self.path[..], &self.containers[..])
+            && adapter == "Struct:LowRank"
+            && let Some(layer) = layer(weight, around, &self.key)
+        {
+            let half = usize::from(factor == "b");
+            self.factors.entry(layer).or_default()[half] = Some(param.val().into_data());
+        }
+    }
+}
+
+/// Adds an adapter to the weights of its layers.
+struct Add<'a, K> {
+    key: K,
+    path: Vec<String>,
+    containers: Vec<String>,
+    places: BTreeMap<String, &'a Pair>,
+    strength: f64,
+    /// Why values could not be read.
+    fault: Option<Error>,
+}
+
+impl<K: Fn(&str) -> String> ModuleMapper for Add<'_, K> {
+    track!();
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let layer = layer(&self.path, &self.containers, &self.key);
+        let Some(pair) = layer.and_then(|layer| self.places.remove(&layer)) else { return param };
+        let factors = [&pair.a, &pair.b].map(LazyTensor::data);
+        match factors {
+            [Ok(a), Ok(b)] => param.map(|weight| {
+                let (grad, shape, dtype) = (weight.is_require_grad(), weight.shape(), weight.dtype());
+                let weight = if weight.is_autodiff() { weight.inner() } else { weight };
+                let [a, b] = [a, b].map(|data| Tensor::<2>::from_data(data, (&weight.device(), DType::F32)));
+                let sum = weight.cast(DType::F32) + b.matmul(a).mul_scalar(self.strength * pair.scale).reshape(shape);
+                Tensor::from_inner(sum.cast(dtype)).set_require_grad(grad)
+            }),
+            [Err(fault), _] | [_, Err(fault)] => {
+                self.fault.get_or_insert(fault);
+                param
+            }
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! The adapter of one layer.
+
+use burn::module::{Module, Param, Reparameterization};
+use burn::tensor::Tensor;
+
+use crate::init::Initializer;
+use crate::ops;
+
+/// `scale · B A`, added to the weight of a layer that is frozen.
+#[derive(Module, Debug)]
+pub struct LowRank {
+    /// `A`, `[rank, inputs]`.
+    pub a: Param<Tensor<2>>,
+    /// `B`, `[outputs, rank]`.
+    pub b: Param<Tensor<2>>,
+    scale: f64,
+}
+
+impl LowRank {
+    /// `A` from `U(−1/√inputs, 1/√inputs)`, which is what `kaiming_uniform(a=√5)` means, `B` of zeros.
+    pub(super) fn new(init: &Initializer, [outputs, inputs]: [usize; 2], rank: usize, scale: f64) -> Self {
+        let bound = (inputs as f64).powf(-0.5);
+        Self { a: init.uniform([rank, inputs], bound), b: init.zeros([outputs, rank]), scale }
+    }
+
+    /// What the adapter adds to the layer's output, by two narrow products.
+    ///
+    /// # Shapes
+    /// - x: `[.., inputs]`
+    /// - output: `[.., outputs]`
+    pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        ops::linear(ops::linear(x, self.a.val(), None), self.b.val(), None).mul_scalar(self.scale)
+    }
+}
+
+impl Reparameterization for LowRank {
+    const NAME: &'static str = "lora";
+
+    fn apply<const D: usize>(&self, weight: Tensor<D>) -> Tensor<D> {
+        let shape = weight.shape();
+        weight + self.b.val().matmul(self.a.val()).mul_scalar(self.scale).reshape(shape)
+    }
+}

@@ -1,0 +1,141 @@
+use burn::module::{Module, ModuleMapper};
+use burn::tensor::{Device, Tensor, Tolerance};
+
+use super::*;
+use crate::sit::{Sit, SitConfig, official_key};
+use crate::weights::Weights;
+use crate::{Backbone, ClassLabels};
+
+/// A network of which every layer does something, on a device with autodiff or without.
+fn sit(device: &Device) -> Sit {
+    let config = SitConfig { width: 16, depth: 2, heads: 2, hidden: 32, input_size: 4, ..SitConfig::small(2) };
+    let sit = drawn(config.init(3, &Device::flex().autodiff()), 100);
+    if device.is_autodiff() { sit } else { sit.valid() }
+}
+
+/// The network with other values in everything that is trained.
+fn drawn(network: Sit, seed: u64) -> Sit {
+    struct Draw(u64);
+    impl ModuleMapper for Draw {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            if !param.base().is_require_grad() {
+                return param;
+            }
+            self.0 += 1;
+            let values = Initializer::new(self.0, &Device::flex()).normal(param.dims(), 0.3).val().into_data();
+            param.map(|old| Tensor::from_data(values, &old.device()).require_grad())
+        }
+    }
+    network.map(&mut Draw(seed))
+}
+
+/// With an adapter that does something, too.
+fn with_adapter(lora: &LoraConfig) -> Sit {
+    drawn(lora.attach(sit(&Device::flex().autodiff()), official_key, 0).unwrap(), 5)
+}
+
+fn output(network: &Sit, device: &Device) -> Tensor<4> {
+    let x = Tensor::<1>::from_floats([0.3, -0.7, 1.1, 0.2].repeat(16).as_slice(), device).reshape([1, 4, 4, 4]);
+    network.forward(x, Tensor::from_floats([0.4], device), ClassLabels::new(&[1], 1000, device))
+}
+
+#[test]
+fn an_adapter_begins_as_nothing_and_alone_is_trained() {
+    let device = Device::flex().autodiff();
+    let base = sit(&device);
+    let lora = LoraConfig { rank: 2, alpha: Some(4.0), targets: vec!["attn.qkv".into(), "mlp.fc1".into()] };
+    let adapted = lora.attach(base.clone(), official_key, 0).unwrap();
+    assert_eq!(output(&adapted, &device).into_data(), output(&base, &device).into_data());
+    let adapted = with_adapter(&lora);
+    let gradients =
+        burn::optim::GradientsParams::from_grads(output(&adapted, &device).powi_scalar(2).mean().backward(), &adapted);
+    // Two halves in two layers of two blocks.
+    assert_eq!(gradients.len(), 8);
+    assert_eq!(adapted.num_params() - sit(&device).num_params(), 2 * 2 * (16 + 48 + 16 + 32));
+}
+
+#[test]
+fn two_narrow_products_are_the_sum_of_the_weights() {
+    let device = Device::flex();
+    for targets in [vec![], vec!["attn.qkv".into(), "attn.proj".into(), "mlp.fc1".into(), "mlp.fc2".into()]] {
+        let lora = LoraConfig { rank: 3, alpha: Some(1.5), targets };
+        let adapted = with_adapter(&lora);
+        let merged = adapted.valid().materialize();
+        let tolerance = Tolerance::<f32>::absolute(2e-5);
+        let [narrow, wide] = [&adapted.valid(), &merged].map(|network| output(network, &device).into_data());
+        narrow.assert_approx_eq(&wide, tolerance);
+        assert_ne!(narrow, output(&sit(&device), &device).into_data());
+
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("adapter.safetensors");
+        Adapter::of(&adapted, official_key, &lora).write(&path).unwrap();
+        let fused = Adapter::read(&path).unwrap().fuse(sit(&device), official_key, 1.0).unwrap();
+        output(&fused, &device).into_data().assert_approx_eq(&wide, tolerance);
+        let [half, twice] = [0.5, 2.0].map(|strength| {
+            let fused = Adapter::read(&path).unwrap().fuse(sit(&device), official_key, strength).unwrap();
+            Weights::of(&fused, official_key).get("blocks.0.attn.qkv.weight").unwrap().data().unwrap()
+        });
+        let base = Weights::of(&sit(&device), official_key).get("blocks.0.attn.qkv.weight").unwrap().data().unwrap();
+        let change = |fused: burn::tensor::TensorData| -> Vec<f32> {
+            fused.iter::<f32>().zip(base.iter::<f32>()).map(|(fused, base)| fused - base).collect()
+        };
+        for (half, twice) in change(half).into_iter().zip(change(twice)) {
+            assert!((4.0 * half - twice).abs() < 1e-5, "{half} {twice}");
+        }
+    }
+}
+
+#[test]
+fn targets_that_are_no_layers_are_refused_with_those_that_are() {
+    let lora = LoraConfig { targets: vec!["attn.qkv".into(), "to_q".into()], ..LoraConfig::default() };
+    let fault = lora.attach(sit(&Device::flex()), official_key, 0).unwrap_err();
+    assert_eq!(fault.key, "targets");
+    assert!(fault.reason.contains("`to_q`") && fault.reason.contains("blocks.0.attn.qkv"), "{fault}");
+    // An end of a name is a whole part of it.
+    assert!(LoraConfig { targets: vec!["kv".into()], ..lora }.attach(sit(&Device::flex()), official_key, 0).is_err());
+}
+
+#[test]
+fn files_that_do_not_fit_say_what_their_names_look_like() {
+    let device = Device::flex();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("adapter.safetensors");
+    let write = |tensors: &[(&str, [usize; 2])]| {
+        let tensors = tensors.iter().map(|(name, shape)| {
+            let data = burn::tensor::TensorData::new(vec![0.5f32; shape[0] * shape[1]], *shape);
+            ((*name).to_owned(), data.into())
+        });
+        tensors.collect::<Weights>().write(&path, &[]).unwrap();
+    };
+    let fault = |tensors: &[(&str, [usize; 2])]| {
+        write(tensors);
+        match Adapter::read(&path) {
+            Ok(adapter) => adapter.fuse(sit(&device), official_key, 1.0).unwrap_err().to_string(),
+            Err(fault) => fault.to_string(),
+        }
+    };
+    let whole = fault(&[("blocks.0.attn.qkv.weight", [48, 16])]);
+    assert!(whole.contains("is no low-rank adapter: it has `blocks.0.attn.qkv.weight`"), "{whole}");
+    let half = fault(&[("transformer.blocks.0.attn.qkv.lora_A.weight", [2, 16])]);
+    assert!(half.contains("one half alone of the adapter of `blocks.0.attn.qkv`"), "{half}");
+    let pair = |layer: &str, inputs| {
+        write(&[(&format!("{layer}.lora_A.weight"), [2, inputs]), (&format!("{layer}.lora_B.weight"), [48, 2])]);
+        Adapter::read(&path).unwrap().fuse(sit(&device), official_key, 1.0).map_err(|fault| fault.to_string())
+    };
+    let other = pair("transformer_blocks.0.attn.to_q", 16).unwrap_err();
+    assert!(other.contains("1 of its 1 layers are not there, such as `transformer_blocks.0.attn.to_q`"), "{other}");
+    assert!(other.contains("`blocks.0."), "{other}");
+    let shape = pair("blocks.0.attn.qkv", 8).unwrap_err();
+    assert!(shape.contains("[48, 8] at `blocks.0.attn.qkv`, where the network has [48, 16]"), "{shape}");
+    // Kohya's names, and a scale that stands beside the factors.
+    assert!(pair("lora_unet_blocks_0_attn_qkv", 16).is_ok());
+    write(&[
+        ("lora_unet_blocks_0_attn_qkv.lora_down.weight", [2, 16]),
+        ("lora_unet_blocks_0_attn_qkv.lora_up.weight", [48, 2]),
+        ("lora_unet_blocks_0_attn_qkv.alpha", [1, 1]),
+    ]);
+    let fused = Adapter::read(&path).unwrap().fuse(sit(&device), official_key, 1.0).unwrap();
+    let first = |network: &Sit| network.blocks[0].attn.qkv.weight.val().into_data().iter::<f32>().next().unwrap();
+    // Alpha and all factors are ½, the rank is 2: ½ / 2 · (½ · ½ + ½ · ½).
+    assert!((first(&fused) - first(&sit(&device)) - 0.125).abs() < 1e-6);
+}

@@ -1,0 +1,124 @@
+//! Low-rank adapters of the transformer, as `diffusers` and `peft` have them.
+
+use std::path::{Path, PathBuf};
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Tensor};
+use mixflow::backbones::Backbone;
+use mixflow::backbones::lora::{Adapter, LoraConfig};
+use mixflow::backbones::weights::Weights;
+use mixflow_t2i::MmDit;
+use mixflow_t2i::mmdit::official_key;
+use mixflow_tests::{Fixture, assert_gradients};
+
+use crate::{network, text};
+
+const CASE: &str = "lora/sd3_lora_attn_text";
+
+fn file(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/lora/sd3_lora_attn_text_files").join(name)
+}
+
+fn output(fixture: &Fixture, network: &MmDit, device: &Device) -> Tensor<4> {
+    let time = fixture.tensor::<1>("in.timestep", device) / 1000.0;
+    let text = text(fixture, ["in.encoder_hidden_states", "in.pooled_projections"], device);
+    network.forward(fixture.tensor("in.x", device), time, text)
+}
+
+/// That of the recorded case, with the recorded factors.
+fn attached(fixture: &Fixture, device: &Device) -> (MmDit, LoraConfig) {
+    let config = &fixture.manifest["config"];
+    let targets = config["target_modules"].as_array().expect("a list").iter();
+    let lora = LoraConfig {
+        rank: config["r"].as_u64().expect("a number") as usize,
+        alpha: config["lora_alpha"].as_f64(),
+        targets: targets.map(|target| target.as_str().expect("a name").into()).collect(),
+    };
+    struct Recorded<'a>(&'a Fixture, Vec<String>);
+    impl ModuleMapper for Recorded<'_> {
+        fn enter_module(&mut self, name: &str, _: &str) {
+            self.1.push(name.into());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.1.pop();
+        }
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+            let name = format!("adapter.{}", factor_key(&self.1.join(".")));
+            match self.0.has(&name) {
+                true => param.map(|old| Tensor::from_data(self.0.data(&name), &old.device()).require_grad()),
+                false => param,
+            }
+        }
+    }
+    let network = lora.attach(network(fixture, device), official_key, 0).expect("targets are layers");
+    (network.map(&mut Recorded(fixture, vec![])), lora)
+}
+
+/// What `peft` calls the parameter at a path: `….weight.lora.a` is `….lora_A.weight`.
+fn factor_key(path: &str) -> String {
+    match [("a", "A"), ("b", "B")].into_iter().find_map(|(ours, theirs)| {
+        let weight = path.strip_suffix(&format!(".lora.{ours}"))?;
+        Some(official_key(weight).replace(".weight", &format!(".lora_{theirs}.weight")))
+    }) {
+        Some(name) => name,
+        None => official_key(path),
+    }
+}
+
+#[test]
+fn an_adapter_beside_the_weights_has_the_official_output_and_gradients() {
+    let (fixture, device) = (Fixture::read(CASE), Device::default().autodiff());
+    let (adapted, _) = attached(&fixture, &device);
+    let found = output(&fixture, &adapted, &device);
+    fixture.assert_close("out.forward_scale1", found.clone().into_data(), fixture.tolerance(None));
+    let loss = (found - fixture.tensor("in.target", &device)).square().mean();
+    fixture.assert_close("out.loss", loss.clone().into_data(), fixture.tolerance(None));
+    let compared = assert_gradients(&fixture, &adapted, &mut loss.backward(), factor_key);
+    assert_eq!(compared, fixture.names("adapter.").len());
+}
+
+#[test]
+fn files_of_diffusers_and_peft_are_added_as_they_add_them() {
+    let (fixture, device) = (Fixture::read(CASE), Device::default());
+    for (name, strength, expected) in [
+        ("pytorch_lora_weights.safetensors", 1.0, "out.forward_scale1"),
+        ("pytorch_lora_weights.safetensors", 0.5, "out.forward_scale0.5"),
+        ("pytorch_lora_weights.safetensors", 0.0, "out.forward_base"),
+        // Alpha is twice the rank, and only the metadata says so.
+        ("pytorch_lora_weights_without_metadata.safetensors", 1.0, "out.forward_scale0.5"),
+        ("peft", 1.0, "out.forward_scale1"),
+    ] {
+        let adapter = Adapter::read(file(name)).expect("a file of an adapter");
+        let fused = adapter.fuse(network(&fixture, &device), official_key, strength).expect("it fits");
+        fixture.assert_close(expected, output(&fixture, &fused, &device).into_data(), fixture.tolerance(None));
+    }
+}
+
+#[test]
+fn what_is_written_says_what_diffusers_writes() {
+    let (fixture, device) = (Fixture::read(CASE), Device::default().autodiff());
+    let (adapted, lora) = attached(&fixture, &device);
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("pytorch_lora_weights.safetensors");
+    Adapter::of(&adapted, official_key, &lora).write(&path).expect("it can be written");
+    let theirs = file("pytorch_lora_weights.safetensors");
+    let [ours, expected] = [&path, &theirs].map(|path| Weights::read(path).expect("weights"));
+    assert_eq!(ours.iter().len(), expected.iter().len());
+    for (name, tensor) in expected.iter() {
+        assert_eq!(ours.get(name).expect(name).data().expect("values"), tensor.data().expect("values"), "{name}");
+    }
+    let config = |path: &Path| -> serde_json::Value {
+        let bytes = std::fs::read(path).expect("a file");
+        let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).expect("a header");
+        let text = &header.metadata().as_ref().expect("metadata")["lora_adapter_metadata"];
+        serde_json::from_str(text).expect("JSON")
+    };
+    let [ours, expected] = [config(&path), config(&theirs)];
+    for (key, value) in ours.as_object().expect("an object") {
+        // Theirs are ends of names, ours whole ones.
+        if key != "transformer.target_modules" {
+            assert_eq!(value, &expected[key], "{key}");
+        }
+    }
+    assert_eq!(ours["transformer.r"], 4);
+}
