@@ -2,6 +2,7 @@
 
 #![allow(clippy::print_stdout, reason = "a command line prints")]
 
+mod adapter;
 mod allocator;
 mod bench;
 mod bench_case;

@@ -12,6 +12,7 @@ use mixflow::recipe::GuideConfig;
 use mixflow::sampling::{Export, SolverConfig};
 use mixflow::{Device, check_memory};
 
+use crate::adapter::{self, AdapterArgument};
 use crate::hub::{is_address, published};
 use crate::kind::{Kind, of_any};
 use crate::labels;
@@ -40,6 +41,13 @@ pub(crate) struct Sample {
     device: DevicesArgument,
     #[command(flatten)]
     prompts: Prompts,
+    #[arg(
+        long = "adapter",
+        value_name = "FILE[=STRENGTH]",
+        help = "Add a low-rank adapter to the network's weights, of a run, diffusers, peft or kohya's scripts: a file, a folder or \
+                hf://org/name[@revision]; at half its strength as FILE=0.5; may be given more than once"
+    )]
+    adapters: Vec<AdapterArgument>,
     /// Seed of the noise [default: the recipe's]
     #[arg(long)]
     seed: Option<u64>,
@@ -111,7 +119,11 @@ impl Sample {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let devices = self.device.find()?;
         if self.prompts.prompts.is_empty() {
-            return of_any!(self.sampling.read(&self.trained, self.seed, &devices)?, trained => self.draw(&trained));
+            let mut trained = self.sampling.read(&self.trained, self.seed, &devices)?;
+            return of_any!(&mut trained, trained => {
+                adapter::add(&mut trained.pipeline, &self.adapters)?;
+                self.draw(trained)
+            });
         }
         match &devices[..] {
             [device] => self.text(device),
@@ -190,6 +202,7 @@ impl Sample {
             steps: *steps,
             guidance: *guidance,
             seed: self.seed,
+            adapters: &self.adapters,
             out: &self.out,
             device,
         })

@@ -15,6 +15,7 @@ use mixflow::{Batch, Device, FlowMatching, check_memory};
 pub(crate) use mixflow_t2i::selftest::compare as selftest;
 use mixflow_t2i::{MmDitConfig, TextEmbedding, TextPipeline, TextSampling};
 
+use crate::adapter::{self, AdapterArgument};
 use crate::bench_case::{images, sample as sample_network, train_with};
 use crate::hub::is_address;
 use crate::progress::Progress;
@@ -71,6 +72,7 @@ pub(crate) struct Request<'a> {
     pub(crate) steps: Option<usize>,
     pub(crate) guidance: Option<f64>,
     pub(crate) seed: Option<u64>,
+    pub(crate) adapters: &'a [AdapterArgument],
     pub(crate) out: &'a Path,
     pub(crate) device: &'a Device,
 }
@@ -124,6 +126,7 @@ pub(crate) fn sample(request: &Request<'_>) -> Result<ExitCode> {
             Preset::LargeTurbo => TextSampling::stable_diffusion_3_5_large_turbo(),
         });
     }
+    adapter::add(&mut pipeline.pipeline, request.adapters)?;
     let recipe = &mut pipeline.pipeline.recipe;
     if let Some(steps) = request.steps {
         recipe.sampling = recipe.sampling.with_steps(steps)?;

@@ -20,7 +20,7 @@ use crate::data::{Conditioner, Dataset, Split, learned};
 use crate::evaluation::{Generator, Measures, class_counts, reference_size};
 use crate::files::write_atomic;
 use crate::objective::TargetEncoder;
-use crate::recipe::{ConditionOf, Guide, NetworkSettings, ObjectiveConfig, PostTraining, Recipe};
+use crate::recipe::{ConditionOf, Guide, METADATA, NetworkSettings, ObjectiveConfig, PostTraining, Recipe};
 use crate::report::{Arm, Curve, Environment, Phase, Point, Report, Summary};
 use crate::train::{Change, Checkpoints, Event, Outcome, Run, Start, TrainConfig, changes};
 use crate::{Error, Objective, device};
@@ -80,9 +80,6 @@ pub enum StudyOutcome {
     /// It was asked to stop; a training's checkpoint is written.
     Interrupted,
 }
-
-/// Of the files of weights.
-const METADATA: &[(&str, &str)] = &[("library_name", "mixflow")];
 
 impl<N: NetworkSettings> Study<'_, N> {
     /// Runs the study from `network`, on its device, or from where the folder stands. `start` replaces the pre-training.
@@ -150,7 +147,8 @@ impl<N: NetworkSettings> Study<'_, N> {
                 ));
                 arms::started(&self.folder.join(&folder), &origin)?;
                 let settings = (settings, &objective);
-                match self.train(&folder, start.clone(), settings, &config, seed + 1, &learned, &mut tell)? {
+                let adapted = self.recipe.adapted(start.clone())?;
+                match self.train(&folder, adapted, settings, &config, seed + 1, &learned, &mut tell)? {
                     Some(network) => networks.push((arm.clone(), seed, network)),
                     None => return Ok(StudyOutcome::Interrupted),
                 }
@@ -314,10 +312,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         let tell = |event: Event| tell(Progress::Training { folder: &run.folder, event });
         let outcome = run.train(network, &objective(settings), tell)?;
         let Outcome::Finished(state) = outcome else { return Ok(None) };
-        let average = state.average();
-        let file = self.folder.join(folder).join("model.safetensors");
-        Weights::of(&average, self.recipe.network.official_key()).write(file, METADATA)?;
-        Ok(Some(average))
+        Ok(Some(self.recipe.store(state.average(), &run.folder)?.1))
     }
 
     fn report(

@@ -98,6 +98,7 @@ pub mod devices {}
 /// [`Weights`]: crate::backbones::weights::Weights
 /// [`Weights::network`]: crate::backbones::weights::Weights::network
 /// [`ClassRows`]: crate::train::ClassRows
+/// [`Adapter::fuse`]: crate::backbones::lora::Adapter::fuse
 /// [`Pipeline`]: crate::Pipeline
 pub mod checkpoints {}
 

@@ -11,8 +11,7 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
 use mixflow_backbones::encoder::Encoder;
-use mixflow_backbones::weights::Weights;
-use mixflow_backbones::{self as backbones, Autoencoder};
+use mixflow_backbones::{self as backbones, Autoencoder, Invalid};
 use serde_json::Value;
 
 use crate::compare::{self, Progress, Study, StudyOutcome, seen_by_start};
@@ -158,6 +157,11 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
         }
         let start = start.map(|given| Given { start: Start { class_rows: rows.clone(), ..given.start }, ..given });
         folder.check_start(start.as_ref().map(|given| &given.start))?;
+        if recipe.adapter.is_some() && recipe.post_training.is_none() && start.is_none() {
+            let reason = "is for weights that are there already: name them with --from";
+            return Err(Error::recipe(&recipe.name, Invalid::new("adapter", reason)));
+        }
+        recipe.adapted(recipe.network.init(recipe.seed, device))?;
         let mut seen = None;
         let start = match start {
             None => None,
@@ -381,11 +385,8 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
         };
         let objective = recipe.network.objective(&recipe.objective);
         let tell = |event: Event| tell(Progress::Training { folder: self.folder, event });
-        let Outcome::Finished(state) = run.train(network, &objective, tell)? else { return Ok(None) };
-        let file = self.folder.join("model.safetensors");
-        let weights = Weights::of(&state.average(), recipe.network.official_key());
-        weights.write(&file, &[("format", "pt"), ("library_name", "mixflow")])?;
-        Ok(Some(Finish::Trained(file)))
+        let Outcome::Finished(state) = run.train(recipe.adapted(network)?, &objective, tell)? else { return Ok(None) };
+        Ok(Some(Finish::Trained(recipe.store(state.average(), self.folder)?.0)))
     }
 }
 

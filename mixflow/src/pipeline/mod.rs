@@ -12,6 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Device;
+use mixflow_backbones::lora::Adapter;
 use mixflow_backbones::weights::Weights;
 use mixflow_backbones::{Autoencoder, NetworkConfig};
 
@@ -117,6 +118,16 @@ impl<N: NetworkSettings> Pipeline<N> {
             false => recipe.network.conditioner(&[], run, device, &mut |_| {})?,
         };
         Ok(Self { recipe, network, conditioner, autoencoder, guide, beside: vec![], sources })
+    }
+
+    /// Adds an adapter to the network's weights, see [`Adapter::fuse`]; several one after another.
+    ///
+    /// # Errors
+    /// If it cannot be read, or is one of another network: then the network is as it was.
+    pub fn add_adapter(&mut self, file: impl AsRef<Path>, strength: f64) -> Result<(), Error> {
+        let key = self.recipe.network.official_key();
+        self.network = Adapter::read(file)?.fuse(self.network.clone(), key, strength)?;
+        Ok(())
     }
 
     /// One image a label, from the noise of the recipe's seed and `first` on: images of other numbers are other images.

@@ -1,5 +1,6 @@
 //! A run as one JSON value.
 
+mod adapter;
 mod arms;
 mod autoencoder;
 mod decoder;
@@ -14,6 +15,8 @@ mod stored;
 #[cfg(test)]
 mod tests;
 
+pub use adapter::AdapterConfig;
+pub(crate) use adapter::METADATA;
 pub use arms::ArmConfig;
 pub use autoencoder::{AutoencoderConfig, TargetEncoderConfig, TrainedRae};
 pub use decoder::{DecoderKind, DecoderRecipe};
@@ -60,6 +63,9 @@ pub struct Recipe<N = NetworkConfig> {
     pub target_encoder: Option<TargetEncoderConfig>,
     /// Who learns it.
     pub network: N,
+    /// What is trained of it, if not all of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub adapter: Option<AdapterConfig>,
     /// What is minimised.
     #[serde(default)]
     pub objective: ObjectiveConfig,
@@ -220,6 +226,14 @@ impl<N: NetworkSettings> Recipe<N> {
         check_name(&self.name)?;
         let network = &self.network;
         network.check().map_err(|fault| fault.within("network"))?;
+        if let Some(adapter) = &self.adapter {
+            adapter.check().map_err(|fault| fault.within("adapter"))?;
+            if !self.training.precision.is_full() {
+                let reason =
+                    format!("is not for adapters, which are trained in f32, found {}", self.training.precision);
+                return Err(Invalid::new("training.precision", reason));
+            }
+        }
         let dropout = self.objective.condition_dropout;
         if !(0.0..=1.0).contains(&dropout) {
             return Err(Invalid::new("objective.condition_dropout", format!("must be in [0, 1], found {dropout}")));

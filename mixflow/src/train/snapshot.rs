@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, Reparameterization};
 use burn::tensor::{Tensor, TensorData};
+use mixflow_backbones::lora::LowRank;
 use mixflow_backbones::weights::{Misfit, Mismatch};
 
 /// A [`TrainState`](super::TrainState) as named tensors; names are paths of the module.
@@ -41,7 +42,7 @@ pub(super) const AVERAGE: &str = "the checkpoint's averaged network";
 /// Tensors by the path of their parameter.
 pub type Tensors = BTreeMap<String, TensorData>;
 
-/// The parameters of a module by their paths.
+/// The parameters of a module by their paths; of one with an adapter, those of the adapter.
 pub(super) fn collect<B: Module>(module: &B) -> Tensors {
     struct Collect(Tensors, Vec<String>);
     impl ModuleVisitor for Collect {
@@ -57,14 +58,21 @@ pub(super) fn collect<B: Module>(module: &B) -> Tensors {
     }
     let mut visitor = Collect(BTreeMap::new(), Vec::new());
     module.visit(&mut visitor);
-    visitor.0
+    let Collect(mut tensors, _) = visitor;
+    if tensors.keys().any(|path| is_of_adapter(path)) {
+        tensors.retain(|path, _| is_of_adapter(path));
+    }
+    tensors
 }
 
-/// `module` with the values of `tensors`, which are all of its parameters and no others; `source` is what they are called.
+/// `module` with the values of `tensors`, which are all of its parameters and no others, or those of its adapter; `source` is
+/// what they are called.
 pub(super) fn fill<B: Module>(module: B, tensors: Tensors, source: &str) -> Result<B, Box<Mismatch>> {
     struct Fill {
         tensors: Tensors,
         path: Vec<String>,
+        /// Whether the tensors are those of an adapter.
+        adapted: bool,
         mismatch: Mismatch,
     }
     impl ModuleMapper for Fill {
@@ -78,6 +86,7 @@ pub(super) fn fill<B: Module>(module: B, tensors: Tensors, source: &str) -> Resu
             let name = self.path.join(".");
             let expected = param.lazy_shape();
             match self.tensors.remove(&name) {
+                None if self.adapted && !is_of_adapter(&name) => {}
                 None => self.mismatch.missing.push(name),
                 Some(data) if data.shape() != &expected => {
                     let [expected, found] = [&expected, data.shape()].map(|shape| shape.to_vec());
@@ -94,8 +103,14 @@ pub(super) fn fill<B: Module>(module: B, tensors: Tensors, source: &str) -> Resu
         }
     }
     let mismatch = Mismatch { source: source.into(), missing: vec![], unused: vec![], misfits: vec![], twins: vec![] };
-    let mut mapper = Fill { tensors, path: Vec::new(), mismatch };
+    let mut mapper =
+        Fill { adapted: tensors.keys().any(|path| is_of_adapter(path)), tensors, path: Vec::new(), mismatch };
     let module = module.map(&mut mapper);
     let mismatch = Mismatch { unused: mapper.tensors.into_keys().collect(), ..mapper.mismatch };
     if mismatch.is_none() { Ok(module) } else { Err(Box::new(mismatch)) }
+}
+
+/// Whether a parameter belongs to a [`LowRank`](mixflow_backbones::lora::LowRank), by its path.
+pub(super) fn is_of_adapter(path: &str) -> bool {
+    path.split('.').any(|part| part == LowRank::NAME)
 }

@@ -1,6 +1,6 @@
 //! Everything that a training step changes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::{GradientsAccumulator, GradientsParams};
@@ -23,7 +23,7 @@ pub struct TrainState<B> {
     updates: u64,
 }
 
-/// What is remembered of one parameter, flattened.
+/// What is remembered of a parameter that is trained, flattened.
 #[derive(Clone, Debug)]
 struct Memory {
     /// The optimiser's average of the gradient and of its square; none, which are zeros, until there is a gradient.
@@ -89,7 +89,7 @@ impl<B: Module> TrainState<B> {
 
     /// The network with the moving average of its weights, for sampling.
     pub fn average(&self) -> B {
-        self.with(|memory| memory.average.clone())
+        self.with(|memory, own| memory.map_or(own, |memory| memory.average.clone()))
     }
 
     /// One step on losses whose gradients are averaged, each a function of the network to its [`Loss`] or that as a tensor.
@@ -170,16 +170,15 @@ impl<B: Module> TrainState<B> {
     /// All tensors by what they are and where: weights, average and both moments; with [`restore`](Self::restore) a
     /// bit-exact copy of the state.
     pub fn snapshot(&self) -> Snapshot {
-        let tensors = |of: &dyn Fn(&Memory) -> Tensor<1>| collect(&self.with(of));
         let moment = |which: usize| {
-            tensors(&|Memory { moments, average }| match moments {
+            collect(&self.with(|memory, own| match memory.and_then(|memory| memory.moments.as_ref()) {
                 Some(moments) => moments[which].clone(),
-                None => average.zeros_like(),
-            })
+                None => own.zeros_like(),
+            }))
         };
         Snapshot {
             weights: collect(&self.backbone),
-            average: tensors(&|memory| memory.average.clone()),
+            average: collect(&self.average()),
             first_moment: moment(0),
             second_moment: moment(1),
             step: self.step,
@@ -202,18 +201,18 @@ impl<B: Module> TrainState<B> {
         let average = flat(snapshot.average, AVERAGE)?;
         let first = flat(snapshot.first_moment, "the checkpoint's first moments")?;
         let second = flat(snapshot.second_moment, "the checkpoint's second moments")?;
-        let mut trained = Trained(BTreeSet::new());
-        state.backbone.visit(&mut trained);
         // All three visit the same parameters in the same order.
         for (((id, average), (_, first)), (_, second)) in average.into_iter().zip(first).zip(second) {
-            let memory = state.memory.get_mut(&id).expect("same network, same parameters");
-            *memory = Memory { moments: trained.0.contains(&id).then_some([first, second]), average };
+            if let Some(memory) = state.memory.get_mut(&id) {
+                *memory = Memory { moments: Some([first, second]), average };
+            }
         }
         Ok(Self { step: snapshot.step, updates: snapshot.updates, ..state })
     }
 
-    fn with(&self, part: impl Fn(&Memory) -> Tensor<1>) -> B {
-        self.backbone.valid().map(&mut Replace(|id| part(&self.memory[&id])))
+    /// The network with what `part` gives for each parameter, of what is remembered of it and its own values.
+    fn with(&self, part: impl Fn(Option<&Memory>, Tensor<1>) -> Tensor<1>) -> B {
+        self.backbone.valid().map(&mut Replace(|id, own| part(self.memory.get(&id), own)))
     }
 }
 
@@ -237,19 +236,11 @@ struct Start(BTreeMap<ParamId, Memory>);
 
 impl ModuleVisitor for Start {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if !param.base().is_require_grad() {
+            return;
+        }
         let memory = Memory { moments: None, average: flat(param) };
         assert!(self.0.insert(param.id, memory).is_none(), "two parameters share the id {}", param.id);
-    }
-}
-
-/// Finds the parameters that are not frozen.
-struct Trained(BTreeSet<ParamId>);
-
-impl ModuleVisitor for Trained {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if param.base().is_require_grad() {
-            self.0.insert(param.id);
-        }
     }
 }
 
@@ -279,7 +270,8 @@ impl ModuleMapper for Update<'_> {
             return param;
         };
         let id = param.id;
-        let Memory { moments, average } = self.memory.remove(&id).expect("every parameter has a memory");
+        let Memory { moments, average } =
+            self.memory.remove(&id).expect("every parameter that is trained has a memory");
         let [first_moment, second_moment] = moments.unwrap_or_else(|| no_moments(&average));
         let mut kept = None;
         let param = param.map(|parameter| {
@@ -303,10 +295,13 @@ impl ModuleMapper for Update<'_> {
 
 struct Replace<F>(F);
 
-impl<F: Fn(ParamId) -> Tensor<1>> ModuleMapper for Replace<F> {
+impl<F: Fn(ParamId, Tensor<1>) -> Tensor<1>> ModuleMapper for Replace<F> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let id = param.id;
-        param.map(|old| (self.0)(id).reshape(old.dims()))
+        param.map(|old| {
+            let shape = old.dims();
+            (self.0)(id, old.reshape([-1])).reshape(shape)
+        })
     }
 }
 

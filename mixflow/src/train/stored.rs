@@ -10,6 +10,7 @@ use mixflow_backbones::{Network, NetworkConfig};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::snapshot::{Snapshot, is_of_adapter};
 use super::{Checkpoints, ClassRows, checkpoint};
 use crate::Error;
 
@@ -99,7 +100,7 @@ impl StoredNetwork {
         match self {
             Self::File(file) => load(network, Weights::read(file)?),
             Self::Checkpoint(folder) => {
-                checkpoint::read(folder)?.snapshot.into_average(network).map_err(|mismatch| unfit(folder, mismatch))
+                snapshot(folder)?.into_average(network).map_err(|mismatch| unfit(folder, mismatch))
             }
         }
     }
@@ -125,7 +126,7 @@ impl StoredNetwork {
             Self::File(file) => Ok(network.load(rows.apply(Network::own(Weights::read(file)?)?, null_class)?)?),
             Self::Checkpoint(folder) => {
                 let fault = |reason| fault(folder, reason);
-                let mut snapshot = checkpoint::read(folder)?.snapshot;
+                let mut snapshot = snapshot(folder)?;
                 let table = snapshot.average.iter_mut().find(|(path, _)| path.ends_with(LABEL_TABLE));
                 let (_, table) = table.ok_or_else(|| fault(format!("has no {LABEL_TABLE}")))?;
                 *table = rows.table(&table.clone().into(), null_class).map_err(fault)?;
@@ -153,6 +154,15 @@ fn network_of(recipe: &Path) -> Option<NetworkConfig> {
 }
 
 const AVERAGE: &str = "average.safetensors";
+
+/// That of a checkpoint, if it is a whole network's.
+fn snapshot(checkpoint: &Path) -> Result<Snapshot, Error> {
+    let snapshot = checkpoint::read(checkpoint)?.snapshot;
+    match snapshot.average.keys().any(|path| is_of_adapter(path)) {
+        true => Err(fault(checkpoint, "holds an adapter without its network; the end of the run writes both".into())),
+        false => Ok(snapshot),
+    }
+}
 
 fn unfit(checkpoint: &Path, source: Box<Mismatch>) -> Error {
     Error::Tensors { path: checkpoint.into(), source }

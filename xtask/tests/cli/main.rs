@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod adapter;
 mod checkpoint;
 mod convert;
 mod data;

@@ -1,0 +1,67 @@
+//! What is trained of a network, where it is not all of it.
+
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use mixflow_backbones::Invalid;
+use mixflow_backbones::lora::{Adapter, LoraConfig};
+use mixflow_backbones::weights::Weights;
+use serde::{Deserialize, Serialize};
+
+use super::{NetworkSettings, Recipe};
+use crate::Error;
+
+/// What is trained beside weights that stay as they are.
+///
+/// A run with an adapter starts from given weights; of a comparison, the start is trained whole or given, and the arms are
+/// adapters of it. Checkpoints hold the adapter alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum AdapterConfig {
+    /// Low-rank factors beside the weights of some linear layers.
+    Lora(LoraConfig),
+}
+
+impl AdapterConfig {
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        let Self::Lora(lora) = self;
+        lora.check()
+    }
+}
+
+impl<N: NetworkSettings> Recipe<N> {
+    /// The network as it is trained after its start: with the recipe's adapter and all else frozen, or as it is.
+    ///
+    /// # Errors
+    /// If a target of the adapter is none of its layers.
+    pub fn adapted(&self, network: N::Network) -> Result<N::Network, Error> {
+        let Some(AdapterConfig::Lora(lora)) = &self.adapter else { return Ok(network) };
+        let fault = |invalid: Invalid| Error::recipe(&self.name, invalid.within("adapter"));
+        lora.attach(network, self.network.official_key(), self.seed).map_err(fault)
+    }
+
+    /// Writes what a training came to into `folder`: `model.safetensors`, whole, and of a network with an adapter that
+    /// alone, too, as [`Adapter::write`] does. Gives the file and the network, the adapter added to its weights.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn store(&self, network: N::Network, folder: &Path) -> Result<(PathBuf, N::Network), Error> {
+        let key = self.network.official_key();
+        if let Some(AdapterConfig::Lora(lora)) = &self.adapter {
+            let adapter = Adapter::of(&network, key, lora);
+            if adapter.layers().len() > 0 {
+                adapter.write(folder.join(ADAPTER))?;
+            }
+        }
+        let network = network.materialize();
+        let file = folder.join("model.safetensors");
+        Weights::of(&network, key).write(&file, METADATA)?;
+        Ok((file, network))
+    }
+}
+
+/// What stands in the header of a file of trained weights.
+pub(crate) const METADATA: &[(&str, &str)] = &[("format", "pt"), ("library_name", "mixflow")];
+
+/// As `diffusers` calls the file of an adapter.
+const ADAPTER: &str = "pytorch_lora_weights.safetensors";

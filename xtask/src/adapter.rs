@@ -1,0 +1,55 @@
+//! Adapters that a command adds to a network.
+
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use mixflow::Pipeline;
+use mixflow::recipe::NetworkSettings;
+
+use crate::hub::{is_address, published};
+use crate::run::Result;
+
+/// `FILE` or `FILE=STRENGTH`.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct AdapterArgument {
+    file: PathBuf,
+    strength: f64,
+}
+
+impl FromStr for AdapterArgument {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let (file, strength) = match text.rsplit_once('=') {
+            Some((file, strength)) => {
+                let strength = strength.parse().ok().filter(|strength: &f64| strength.is_finite());
+                (file, strength.ok_or("expected a number after =, such as 0.5")?)
+            }
+            None => (text, 1.0),
+        };
+        Ok(Self { file: file.into(), strength })
+    }
+}
+
+/// Adds all of them to the pipeline's network, in their order.
+pub(crate) fn add<N: NetworkSettings>(pipeline: &mut Pipeline<N>, adapters: &[AdapterArgument]) -> Result<()> {
+    for AdapterArgument { file, strength } in adapters {
+        let file = if is_address(file) { &published(file)? } else { file };
+        pipeline.add_adapter(file, *strength)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strength_follows_the_last_equals_sign() {
+        let parse = |text: &str| text.parse::<AdapterArgument>();
+        let of = |file: &str, strength| Ok(AdapterArgument { file: file.into(), strength });
+        assert_eq!(parse("a.safetensors"), of("a.safetensors", 1.0));
+        assert_eq!(parse("lr=1/a.safetensors=-0.5"), of("lr=1/a.safetensors", -0.5));
+        assert!(parse("a.safetensors=strong").unwrap_err().contains("0.5"));
+    }
+}
