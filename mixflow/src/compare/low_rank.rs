@@ -40,7 +40,7 @@ impl Optimum {
                 - beside / (2.0 * noise * noise)
                 - rank / 2.0 * variance.ln()
                 - within / (2.0 * variance);
-            (step % TIMES == 0, likelihood, [(2.0 * m - 1.0) / variance, -1.0 / noise])
+            (step.is_multiple_of(TIMES), likelihood, [(2.0 * m - 1.0) / variance, -1.0 / noise])
         };
         let all: Vec<_> = (0..=TIMES).map(at).collect();
         let most = all.iter().map(|(_, likelihood, _)| *likelihood).fold(f64::NEG_INFINITY, f64::max);

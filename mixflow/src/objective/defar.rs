@@ -1,4 +1,4 @@
-//! DEFAR (arXiv 2606.28226), once ReflexFlow: velocities from states that the network came to itself.
+//! DEFAR (arXiv 2606.28226), once `ReflexFlow`: velocities from states that the network came to itself.
 
 use burn::tensor::Tensor;
 use mixflow_backbones::{Backbone, Invalid};

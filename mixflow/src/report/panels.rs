@@ -61,7 +61,7 @@ impl Report {
         Panel { name, svg: chart.standalone(&self.order()), csv }
     }
 
-    /// Arm, evaluations, seed, FDr and recall of everything that was measured.
+    /// Arm, evaluations, seed, `FDr` and recall of everything that was measured.
     fn points(&self) -> Vec<(Arm, u64, usize, f64, f64)> {
         let floor = self.floor();
         let all = self.frechet_by_evaluations.points.iter().flat_map(|point| {

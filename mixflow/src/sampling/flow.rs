@@ -48,7 +48,7 @@ enum Source<'a> {
     },
     Finished {
         flow: Box<Flow<'a>>,
-        finish: corrected::Finish<'a>,
+        finish: Box<corrected::Finish<'a>>,
     },
 }
 

@@ -105,7 +105,8 @@ impl<'a> Flow<'a> {
         assert!(self.finish().is_none(), "a state is corrected once a step");
         let Self { schedule, prediction, carried, .. } = self;
         let finish = Finish { finish: Box::new(finish), first: RefCell::default(), steps: Cell::new(0) };
-        Self { schedule, prediction, source: Source::Finished { flow: Box::new(self), finish }, carried }
+        let source = Source::Finished { flow: Box::new(self), finish: Box::new(finish) };
+        Self { schedule, prediction, source, carried }
     }
 
     /// A step of a solver, which is `take`, and what is done after it.
