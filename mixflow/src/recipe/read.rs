@@ -12,11 +12,12 @@ use crate::error::recipe::Fault;
 use crate::files::unique::Unique;
 
 /// Recipes that come with the crate, by name.
-pub(super) const EMBEDDED: [(&str, &str); 4] = [
+pub(super) const EMBEDDED: [(&str, &str); 5] = [
     ("digits", include_str!("../../recipes/digits.json")),
     ("shapes", include_str!("../../recipes/shapes.json")),
     ("repa", include_str!("../../recipes/repa.json")),
     ("rae", include_str!("../../recipes/rae.json")),
+    ("rivals", include_str!("../../recipes/rivals.json")),
 ];
 
 /// Names and texts of recipes of the paper, by the names of their files.
