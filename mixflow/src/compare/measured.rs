@@ -142,6 +142,13 @@ impl<N: NetworkSettings> Study<'_, N> {
                 }
             }
         }
+        // In the order of the recipe; seeds stay in theirs.
+        let names: Vec<Arm> = std::iter::once(Arm::Start).chain(post.arms.iter().map(Arm::from)).collect();
+        let place = |arm: &Arm| names.iter().position(|name| name == arm);
+        found.results.table.sort_by_key(|scores| place(&scores.arm));
+        found.results.others.sort_by_key(|scores| place(&scores.arm));
+        found.shown.sort_by_key(|(arm, _)| place(arm));
+        found.samplings.sort_by_key(|(arm, ..)| place(arm));
         Ok(Some(found))
     }
 

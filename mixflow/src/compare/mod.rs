@@ -1,4 +1,4 @@
-//! The comparison that MixFlow has to stand: plain and MixFlow post-training from one start, for equal steps.
+//! The comparison that MixFlow has to stand: trainings from one start for equal steps, ways to sample from them, and what differs.
 
 mod arms;
 mod criterion;

@@ -333,7 +333,10 @@ impl<N: NetworkSettings> Study<'_, N> {
             .filter(|curve| !curve.points.is_empty())
             .collect();
         Report {
-            title: format!("{}: plain and MixFlow post-training", self.recipe.name),
+            title: match results.table.iter().any(|scores| matches!(scores.arm, Arm::Other(_))) {
+                true => format!("{}: remedies for exposure bias", self.recipe.name),
+                false => format!("{}: plain and MixFlow post-training", self.recipe.name),
+            },
             summary: Summary {
                 data: self.recipe.data.describe().into(),
                 shape,

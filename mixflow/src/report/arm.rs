@@ -68,7 +68,9 @@ impl Arm {
         for class in arms.into_iter().filter(|arm| matches!(arm, Self::Other(_))).map(Self::class) {
             if !palette.iter().any(|(other, _)| *other == class) {
                 let hue = HUES[palette.len() % HUES.len()];
-                palette.push((class, [colour(hue, 0.62, 0.38), colour(hue, 0.75, 0.68)]));
+                // Where there are more arms than hues, paler or stronger ones.
+                let again = 0.17 * (palette.len() / HUES.len() % 2) as f64;
+                palette.push((class, [colour(hue, 0.62, 0.38 + again), colour(hue, 0.75, 0.68 - again)]));
             }
         }
         palette

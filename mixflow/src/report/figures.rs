@@ -125,11 +125,16 @@ fn by_evaluations<'d>(data: &'d FrechetByEvaluations, arm: &Arm) -> Vec<(f64, &'
     points
 }
 
+/// Arms whose bands lie over one another in a figure of Slow Flow, at most.
+const MOST_BANDS: usize = 5;
+
 /// The nearest ground-truth time of generated states, under the diagonal where generation runs late.
 pub(super) fn slow_flow(id: &str, panel: &SlowFlowPanel) -> Chart {
     let mut layers =
         vec![Layer { class: "real".into(), label: String::new(), shape: Shape::Dashed(vec![(0.0, 0.0), (1.0, 1.0)]) }];
-    for band in &panel.bands {
+    // Of more arms than can be told apart there are lines alone.
+    let bands = if panel.bands.len() <= MOST_BANDS { &panel.bands[..] } else { &[] };
+    for band in bands {
         let times = band.times.iter().map(|time| (time.t, time.low, time.high)).collect();
         layers.push(Layer { class: band.arm.class(), label: String::new(), shape: Shape::Band(times) });
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::html::escape;
 use super::{Arm, Curve, Difference, Environment, Report, SlowFlowPanel, Verdict, diagram, figures, plot};
-use crate::numbers::{MOST_DECIMALS, plus_minus, thousands};
+use crate::numbers::{MOST_DECIMALS, rounded, thousands};
 
 pub(super) const STYLE: &str = include_str!("style.css");
 const PAPER: &str = "https://arxiv.org/abs/2512.19311";
@@ -184,10 +184,15 @@ fn differences(report: &Report) -> Option<String> {
 
 /// A difference with its interval, marked where it is one.
 fn cell(difference: &Difference) -> String {
-    let signed = |value: f64| format!("{}{}", if value < 0.0 { "−" } else { "+" }, plus_minus(value.abs(), None));
     let Some(mean) = difference.values.mean() else { return "<td>–</td>".into() };
+    // As many decimals as the width of the interval has meaning for.
+    let width = difference.interval.map_or(0.0, |[low, high]| (high - low) / 2.0);
+    let signed = |value: f64| {
+        let text = rounded(value.abs(), (width > 0.0).then_some(width), MOST_DECIMALS).0;
+        format!("{}{text}", if value < 0.0 { "−" } else { "+" })
+    };
     let interval = difference.interval.map_or(String::new(), |[low, high]| {
-        format!("<span class=\"dim\"> {} to {}</span>", signed(low), signed(high))
+        format!("<span class=\"interval\">{} to {}</span>", signed(low), signed(high))
     });
     match difference.verdict() {
         Verdict::Better => format!("<td><b>{} ▲</b>{interval}</td>", signed(mean)),

@@ -80,7 +80,8 @@ impl Report {
     fn quality(&self) -> Chart {
         let floor = self.floor();
         let mut data = self.frechet_by_evaluations.clone();
-        data.floor = PerSeed::from(1.0);
+        // It is 1, and would take the axis from the arms.
+        data.floor = PerSeed::default();
         for point in &mut data.points {
             point.frechet.0.iter_mut().for_each(|frechet| *frechet /= floor);
         }

@@ -1,5 +1,7 @@
 //! The opening paragraph, computed from the numbers so that it cannot flatter them.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::per_seed::PerSeed;
@@ -34,14 +36,22 @@ fn compare(a: &PerSeed, b: &PerSeed) -> Option<Verdict> {
 }
 
 pub(super) fn text(report: &Report) -> String {
-    [done(&report.summary), outcome(report), control(report), diversity(report), floor(report)]
+    [done(report), outcome(report), control(report), diversity(report), floor(report)]
         .into_iter()
         .flatten()
         .collect::<Vec<_>>()
         .join(" ")
 }
 
-fn done(summary: &Summary) -> Option<String> {
+fn done(report: &Report) -> Option<String> {
+    let summary = &report.summary;
+    let trained: BTreeSet<&Arm> =
+        report.curves.iter().map(|curve| &curve.arm).filter(|arm| **arm != Arm::Start).collect();
+    let ways = match trained.len() {
+        ..=2 => format!("once as before, once with MixFlow Training (γ = {})", summary.gamma),
+        _ => format!("as before, with MixFlow Training (γ = {}), and as the other arms say", summary.gamma),
+    };
+    let times = if trained.len() <= 2 { "twice".to_owned() } else { format!("in {} ways", trained.len()) };
     let [channels, height, width] = summary.shape;
     (summary.posttrain_steps > 0).then(|| {
         let start = match summary.pretrain_steps {
@@ -50,14 +60,12 @@ fn done(summary: &Summary) -> Option<String> {
         };
         format!(
             "{} ({} parameters) that draws {} at {height} × {width} ({} numbers per image) {start}, \
-             and was then post-trained twice from the same weights, {} steps each: once as before, \
-             once with MixFlow Training (γ = {}).",
+             and was then post-trained {times} from the same weights, {} steps each: {ways}.",
             capitalised(&summary.network),
             thousands(summary.parameters),
             summary.data,
             thousands((channels * height * width) as u64),
             thousands(summary.posttrain_steps),
-            summary.gamma,
         )
     })
 }
