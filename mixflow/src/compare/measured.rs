@@ -1,6 +1,7 @@
 //! What the networks of a comparison make, measured and shown.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -28,8 +29,58 @@ pub(super) struct Measured {
     pub(super) samplings: Vec<(Arm, usize, SamplingConfig)>,
     /// Seconds that drawing the images of the table took, a seed each.
     pub(super) seconds: BTreeMap<Arm, Vec<f64>>,
-    /// What was searched, for the notes.
-    pub(super) searches: Vec<String>,
+    /// What was searched.
+    pub(super) searches: Vec<Search>,
+}
+
+/// The search of an arm, in all seeds.
+pub(super) struct Search {
+    arm: Arm,
+    candidates: usize,
+    /// Network evaluations for it.
+    spent: usize,
+    /// Numbers of steps, and what each seed chose there.
+    chosen: Vec<(usize, Vec<CorrectionConfig>)>,
+}
+
+impl Search {
+    fn new(arm: Arm, candidates: usize, at: &[SamplingConfig], chosen: &[CorrectionConfig], spent: usize) -> Self {
+        let chosen = at.iter().zip(chosen).map(|(sampling, chosen)| (sampling.sampler.grid.steps(), vec![*chosen]));
+        Self { arm, candidates, spent, chosen: chosen.collect() }
+    }
+
+    /// Of one more seed.
+    fn add(&mut self, chosen: &[CorrectionConfig], spent: usize) {
+        self.chosen.iter_mut().zip(chosen).for_each(|((_, all), chosen)| all.push(*chosen));
+        self.spent += spent;
+    }
+}
+
+/// In a sentence for the notes of a report.
+impl fmt::Display for Search {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let seeds = |all: &[CorrectionConfig]| {
+            let mut different: Vec<(&CorrectionConfig, usize)> = vec![];
+            for chosen in all {
+                match different.iter_mut().find(|(other, _)| *other == chosen) {
+                    Some((_, count)) => *count += 1,
+                    None => different.push((chosen, 1)),
+                }
+            }
+            let different = different.into_iter().map(|(chosen, count)| format!("{chosen} in {count}"));
+            different.collect::<Vec<_>>().join(", ")
+        };
+        let chosen = self.chosen.iter().map(|(steps, all)| format!("at {steps} steps {}", seeds(all)));
+        write!(
+            f,
+            "{} chose of {} candidates, in so many seeds: {}. They drew images of other noise, compared with the held-out \
+             images, which the scores are not: {} network evaluations.",
+            self.arm.name(),
+            self.candidates,
+            chosen.collect::<Vec<_>>().join("; "),
+            thousands(self.spent as u64),
+        )
+    }
 }
 
 /// Images of the sample grids in the report, at most.
@@ -127,18 +178,11 @@ impl<N: NetworkSettings> Study<'_, N> {
                     chosen.push(correction);
                 }
                 if candidates.len() > 1 {
-                    let at = |(sampling, correction): (&SamplingConfig, &CorrectionConfig)| {
-                        format!("{correction} at {} steps", sampling.sampler.grid.steps())
-                    };
-                    let chosen: Vec<String> = settings.iter().zip(&chosen).map(at).collect();
-                    found.searches.push(format!(
-                        "{} chose in seed {seed}, of {} candidates: {}. They drew images of other noise, compared with the \
-                         held-out images, which the scores are not: {} network evaluations.",
-                        name.name(),
-                        candidates.len(),
-                        chosen.join(", "),
-                        thousands(spent as u64),
-                    ));
+                    let search = found.searches.iter_mut().find(|search| search.arm == name);
+                    match search {
+                        Some(search) => search.add(&chosen, spent),
+                        None => found.searches.push(Search::new(name, candidates.len(), &settings, &chosen, spent)),
+                    }
                 }
             }
         }

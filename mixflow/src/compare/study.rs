@@ -188,7 +188,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         let mut report = self.report(post, given, &results, &start, train.shape(), phases.borrow_mut().all());
         report.arms = post.described(&trainings);
         report.timed(&seconds, post.seeds);
-        report.notes.extend(searches);
+        report.notes.extend(searches.iter().map(ToString::to_string));
         report.notes.push(post.describe(&self.recipe.training));
         report.grids = self.grids(&*train, shown)?;
         let of_classes = |missing: &dyn Fn(usize) -> bool| {
