@@ -1,8 +1,8 @@
 """Times a download of `cargo xtask download` and of Python's huggingface_hub from a server with a slow line.
 
-    cargo build --bin xtask
-    python3 mixflow-hub/benches/download.py target/debug/xtask --files 6 --megabytes 8 --rate 4
-    python3 mixflow-hub/benches/download.py target/debug/xtask --files 8 --megabytes 125 --delay 50
+    cargo build --bin mixflow
+    python3 mixflow-hub/benches/download.py target/debug/mixflow --files 6 --megabytes 8 --rate 4
+    python3 mixflow-hub/benches/download.py target/debug/mixflow --files 8 --megabytes 125 --delay 50
 
 The server is one on loopback that speaks as the Hub does: `--rate` limits each connection, in MB a second, `--delay` waits
 before each answer, in ms. Clients take turns, each with an empty cache.

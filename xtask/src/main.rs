@@ -49,7 +49,7 @@ use crate::run::{Result, note};
 
 /// Train, sample and measure flow-matching image models, with MixFlow Training (arXiv 2512.19311).
 #[derive(Parser)]
-#[command(name = "cargo xtask", bin_name = "cargo xtask", version, after_help = EXIT_CODES)]
+#[command(name = run::program(), bin_name = run::program(), version, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,

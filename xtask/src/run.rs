@@ -46,9 +46,11 @@ pub(crate) fn say(text: impl Display) -> Result<()> {
     }
 }
 
-/// How this program is called: the features that it was built with have names of their own.
+/// How this program is called: by its name where it is installed; `cargo xtask` has names for features.
 pub(crate) fn program() -> &'static str {
     match () {
+        // Cargo says so to what it runs.
+        () if std::env::var_os("CARGO").is_none() => "mixflow",
         () if cfg!(feature = "cuda") => "cargo xtask-cuda",
         () if cfg!(feature = "metal") => "cargo xtask-metal",
         () if cfg!(feature = "rocm") => "cargo xtask-rocm",

@@ -46,6 +46,7 @@ fn rows(
 }
 
 #[cfg(all(test, unix, feature = "pipeline"))]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use std::fs;
     use std::path::PathBuf;

@@ -2,7 +2,7 @@
 import os
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-PROGRAM = os.environ.get("XTASK", os.path.join(HERE, "../../../target/release/xtask"))
+PROGRAM = os.environ.get("XTASK", os.path.join(HERE, "../../../target/release/mixflow"))
 SCRIPTS = {"tiny": "sit.py", "small": "sit.py", "repa": "sit.py", "dit": "dit_dh.py", "sd": "vae.py", "mmdit": "mmdit.py", "inception": "inception.py"}
 # Steps of a run, as many as take some seconds.
 STEPS = {

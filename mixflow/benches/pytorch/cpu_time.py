@@ -1,6 +1,6 @@
 """Processor time of a step, mixflow's beside PyTorch's: for machines too busy to compare wall times.
 
-usage: python cpu_time.py [CASE...]        needs: pip install torch; XTASK or target/release/xtask
+usage: python cpu_time.py [CASE...]        needs: pip install torch; XTASK or target/release/mixflow
 
 A step's time is the difference between a long and a short run, user and system, divided by the steps between them.
 """

@@ -3,7 +3,7 @@ average by foreach.
 
 usage: python gpu.py [--minutes N] [--device cuda] [--no-compile] [--batch N] [--steps N] [NETWORK-train|NETWORK-sample ...]
        python gpu.py --alone CASE ...        PyTorch's part of one case, as a JSON line
-needs: pip install torch diffusers; XTASK or target/release/xtask, built with the features cuda and t2i
+needs: pip install torch diffusers; XTASK or target/release/mixflow, built with the feature cuda
 
 Each case is run by both programs one after the other, each in a process of its own. Memory is what of the card is in use at
 most, as nvidia-smi says, less what was in use before.

@@ -1,6 +1,6 @@
 """Alternates `cargo xtask bench --case` and PyTorch and prints the table of medians and ratios.
 
-usage: python side_by_side.py [ROUNDS] [THREADS] [CASE ...]        needs: pip install torch; XTASK or target/release/xtask
+usage: python side_by_side.py [ROUNDS] [THREADS] [CASE ...]        needs: pip install torch; XTASK or target/release/mixflow
 """
 import json, os, statistics, subprocess, sys
 

@@ -64,7 +64,7 @@ fn it_starts_from_another_one_and_says_so() {
 #[test]
 fn its_training_is_told() {
     let place = place();
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_mixflow"));
     for name in ["WANDB_MODE", "WANDB_API_KEY", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_BASE_URL"] {
         command.env_remove(name);
     }

@@ -8,7 +8,7 @@ use crate::start::{COMPARISON, place, recipe};
 
 /// What an error says of a device that is asked for by a flag or by the variable.
 fn fault(arguments: &[&str], variable: Option<&str>) -> String {
-    let (place, mut command) = (Place::new(), Command::new(env!("CARGO_BIN_EXE_xtask")));
+    let (place, mut command) = (Place::new(), Command::new(env!("CARGO_BIN_EXE_mixflow")));
     command.args(arguments).current_dir(place.path("")).env_remove("BURN_DEVICE");
     let output = command.envs(variable.map(|name| ("BURN_DEVICE", name))).output().unwrap();
     assert_eq!(output.status.code(), Some(1), "{arguments:?}");

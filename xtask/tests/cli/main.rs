@@ -48,7 +48,7 @@ impl Place {
     }
 
     fn call(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_xtask")).args(arguments).current_dir(self.0.path()).output().unwrap()
+        Command::new(env!("CARGO_BIN_EXE_mixflow")).args(arguments).current_dir(self.0.path()).output().unwrap()
     }
 
     /// What a command prints that succeeds.

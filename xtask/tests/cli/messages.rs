@@ -111,7 +111,7 @@ fn after_divergence_the_command_that_is_told_goes_on() {
 fn a_dumb_terminal_gets_lines() {
     let place = place();
     let shown = |term: &str, no_color: &str| {
-        let train = format!("{} train tiny.json --out {term}{no_color}", env!("CARGO_BIN_EXE_xtask"));
+        let train = format!("{} train tiny.json --out {term}{no_color}", env!("CARGO_BIN_EXE_mixflow"));
         let mut command = Command::new("script");
         command.args(["-q", "-e", "-c", &train, "/dev/null"]).current_dir(place.path(""));
         let output = command.env("TERM", term).env("NO_COLOR", no_color).output().ok()?;

@@ -74,7 +74,7 @@ fn every_command_of_the_readme_runs() {
             let name = named.or(words.get(1).map(String::as_str).filter(|word| !word.starts_with('-')));
             let _ = fs::remove_dir_all(place.path("runs").join(name.unwrap_or("digits")));
         }
-        let mut program = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let mut program = Command::new(env!("CARGO_BIN_EXE_mixflow"));
         program.args(&words).current_dir(place.path("")).env("WANDB_MODE", "offline");
         let output = program.output().unwrap();
         assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));

@@ -32,7 +32,7 @@ struct Machine {
 
 impl Machine {
     fn new() -> Self {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mixflow"));
         command.args(["serve", "--device", "flex", "--address", "127.0.0.1:0"]).envs(SECRET).env("RUST_LOG", "error");
         let mut process = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let (mut output, mut line) = (BufReader::new(process.stdout.take().unwrap()), String::new());
@@ -60,7 +60,7 @@ fn devices(machines: &[&Machine]) -> String {
 
 /// A command that knows the secret.
 fn command(place: &Place, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mixflow"));
     command.args(arguments).current_dir(place.path("")).envs(SECRET).env_remove("BURN_DEVICE");
     command.stdout(Stdio::null()).stderr(Stdio::piped());
     command

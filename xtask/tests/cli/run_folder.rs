@@ -49,7 +49,7 @@ fn a_second_process_is_told_which_one_works_there() {
 fn a_killed_process_holds_no_folder() {
     let place = place();
     let train = ["train", "tiny.json", "--out", "run"];
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mixflow"));
     command.args(train).args(["--set", "training.steps=100000000"]).current_dir(place.path(""));
     let mut child = command.stderr(Stdio::null()).spawn().unwrap();
     let newest = || {

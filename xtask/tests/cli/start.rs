@@ -179,7 +179,7 @@ mod with_hub {
 
     /// Calls a command that finds in its cache what it would ask the Hub for.
     fn call(place: &Place, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mixflow"));
         command.args(arguments).current_dir(place.path("")).env("HF_HUB_OFFLINE", "1");
         command.env("HF_HUB_CACHE", place.path("hub")).env_remove("HF_TOKEN").output().unwrap()
     }

@@ -31,7 +31,7 @@ fn recipe() -> Value {
 }
 
 fn command(place: &Place, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mixflow"));
     for name in ["WANDB_MODE", "WANDB_API_KEY", "WANDB_PROJECT", "WANDB_ENTITY", "WANDB_BASE_URL"] {
         command.env_remove(name);
     }

@@ -58,6 +58,8 @@ fn one_that_fails_stops_the_others() {
     files(&setting, 9);
     // One is refused for good while two wait for another attempt and one is on a line that takes nothing.
     setting.server.fail(address(1), 99, Failing::Answer(400, vec![], "no"));
+    // When all four are on their way.
+    setting.server.fail(address(1), 99, Failing::Slow(Duration::from_millis(200)));
     for index in [0, 2] {
         setting.server.fail(address(index), 99, Failing::Answer(503, vec![("Retry-After", "3".into())], ""));
     }
