@@ -6,11 +6,14 @@ use mixflow::compare::Results;
 use mixflow::numbers::plus_minus;
 use mixflow::report::{Arm, Metrics, PerSeed};
 
+/// A column: its name, and its values of an arm.
+type Column = (&'static str, fn(&Metrics) -> &PerSeed);
+
 /// All arms side by side: means over seeds with their standard deviations, and what real images reach. `published` is the
 /// arm whose weights are there; `sampler` in words.
 pub(super) fn side_by_side(results: &Results, published: &Arm, sampler: &str) -> String {
     let table = results.table(sampler);
-    let columns: [(&str, fn(&Metrics) -> &PerSeed); 5] = [
+    let columns: [Column; 5] = [
         ("Fréchet distance ↓", |metrics| &metrics.frechet),
         ("kernel distance ↓", |metrics| &metrics.kernel),
         ("precision ↑", |metrics| &metrics.precision),

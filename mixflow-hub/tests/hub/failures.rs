@@ -295,7 +295,7 @@ fn a_folder_that_cannot_be_written_is_named() {
 /// What the Hub says of a repository that is private or missing, and of a token that is none.
 ///
 /// # Source
-/// The answer in tmylla/NER_ZH, issue 1, and huggingface/huggingface_hub, pull request 1202: a 401 to whoever names no token is
+/// The answer in `tmylla/NER_ZH`, issue 1, and `huggingface/huggingface_hub`, pull request 1202: a 401 to whoever names no token is
 /// of a repository that is private, gated or missing. `utils/_http.py` of 2.4.0 tells a bad token by "Invalid credentials in
 /// Authorization header".
 #[test]
