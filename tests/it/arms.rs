@@ -10,7 +10,8 @@ use mixflow::data::Classes;
 use mixflow::evaluation::Measures;
 use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::report::Arm;
-use mixflow::train::Event;
+use mixflow::train::{Event, Start};
+use mixflow_backbones::weights::Weights;
 use serde_json::{Value, json};
 
 fn recipe(arms: &Value) -> Recipe {
@@ -75,6 +76,20 @@ fn any_arms_are_compared_and_a_stopped_comparison_goes_on() {
     let folder = root.path().join("stopped");
     let (before, stopped) = run(&recipe, &folder, Some(told / 2));
     assert!(stopped.is_none());
+    // As it was stopped when files of weights did not name their format.
+    let weights = Weights::read(folder.join("pretraining/model.safetensors")).expect("it was trained");
+    let former = Start::of_weights("pretraining/model.safetensors", &weights, &[("library_name", "mixflow")]);
+    let former = serde_json::to_value(former.expect("it has a hash")).expect("plain data");
+    let begun = folder.join("standard-0/start.json");
+    let now: Value = serde_json::from_slice(&std::fs::read(&begun).expect("it began")).expect("it is JSON");
+    assert_ne!(now["files"][0]["sha256"], former["files"][0]["sha256"]);
+    std::fs::read_dir(&folder).expect("a folder").flatten().map(|entry| entry.path().join("start.json")).for_each(
+        |file| {
+            if file.is_file() {
+                std::fs::write(file, former.to_string()).expect("it can be written");
+            }
+        },
+    );
     let (after, resumed) = run(&recipe, &folder, None);
     // Three of the pre-training, and two of each of two seeds of three trainings.
     assert_eq!((told, before + after), (3 + 2 * 2 * 3, told), "what is trained is not trained again");

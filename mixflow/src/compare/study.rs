@@ -131,7 +131,13 @@ impl<N: NetworkSettings> Study<'_, N> {
             }
         };
         let file = if given { "start" } else { "pretraining/model.safetensors" };
-        let origin = Start::of_weights(file, &Weights::of(&start, self.recipe.network.official_key()), METADATA)?;
+        let weights = Weights::of(&start, self.recipe.network.official_key());
+        // Arms that began before files of weights named their format started from the same weights under another hash.
+        let [origin, former] = [METADATA, &METADATA[1..]].map(|metadata| Start::of_weights(file, &weights, metadata));
+        let (origin, former) = (origin?, former?);
+        let began = |folder: &PathBuf| Start::read(folder).is_ok_and(|start| start.as_ref() == Some(&former));
+        let origin =
+            if self.arm_folders(post, &trainings).any(|folder| began(&folder)) { former.clone() } else { origin };
         for folder in self.arm_folders(post, &trainings) {
             arms::check_started(&folder, &origin)?;
         }
