@@ -49,9 +49,9 @@ fn four_images_to_train_on_are_enough_for_a_report() {
         assert!(told.contains(part), "{part}: {told}");
     }
     let grids = place.json("compared/results.json")["report"]["grids"].clone();
-    // One column: four real images, ten generated ones.
-    let height = |grid: &serde_json::Value| grid["picture"]["height"].as_u64().unwrap();
-    assert!(height(&grids[0]) < height(&grids[1]), "{} and {}", grids[0]["caption"], grids[1]["caption"]);
+    // One row: four real images, ten generated ones.
+    let width = |grid: &serde_json::Value| grid["picture"]["width"].as_u64().unwrap();
+    assert!(width(&grids[0]) < width(&grids[1]), "{} and {}", grids[0]["caption"], grids[1]["caption"]);
 }
 
 #[test]
