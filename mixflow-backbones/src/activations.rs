@@ -3,11 +3,14 @@
 use crate::Precision;
 
 /// Numbers that a training step keeps of one image for its backward pass, by the blocks of a transformer alone.
+///
+/// Normalised tokens, queries and keys, and hidden layers behind their activation are not among them: they are computed
+/// again ([`Recomputed`](crate::ops::Recomputed)).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Activations {
-    /// Sums between the branches, what branches add, and hidden layers before their activation: `f32` in any precision.
+    /// Tokens between the branches, and what modulates them: `f32` in any precision.
     pub sums: u64,
-    /// What products are given, in their [`Precision`]: on the CPU, which rounds in `f32`, as many bytes as in `f32`.
+    /// Results of products, in their [`Precision`].
     pub products: u64,
     /// What the blocks are given: all that is kept where they are run again.
     pub inputs: u64,
@@ -16,11 +19,14 @@ pub struct Activations {
 }
 
 impl Activations {
-    /// Of `depth` blocks of perceptrons with one hidden layer: tokens, width and hidden width of each.
-    pub fn of_blocks(depth: usize, [tokens, width, hidden]: [usize; 3]) -> Self {
-        // Two sums, two branches and the hidden layer; two normalised inputs, three of attention and its result, and the
-        // hidden layer after its activation.
-        let block = [tokens * (4 * width + hidden), tokens * (6 * width + hidden)].map(|numbers| numbers as u64);
+    /// Of `depth` blocks: tokens, how many conditions modulate them, width, and hidden numbers of a token before the
+    /// activation.
+    pub fn of_blocks(depth: usize, [tokens, conditions, width, hidden]: [usize; 4]) -> Self {
+        // What either branch is given, and shift, scale and gate of both.
+        let sums = 2 * tokens * width + 6 * conditions * width;
+        // Queries, keys and values, what attention makes of them, what either branch adds, and the hidden layer.
+        let products = tokens * (6 * width + hidden);
+        let block = [sums as u64, products as u64];
         let of_all = |numbers: u64| numbers.saturating_mul(depth as u64);
         Self { sums: of_all(block[0]), products: of_all(block[1]), inputs: of_all((tokens * width) as u64), block }
     }

@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use crate::lora::LowRank;
-use crate::ops;
+use crate::ops::{self, Recomputed};
 
 /// `y = x Wᵀ + b`, or `x Wᵀ`.
 #[derive(Module, Debug)]
@@ -38,14 +38,28 @@ impl Linear {
         self.weight.reparameterization()
     }
 
-    /// The outputs of several layers one behind the other, `[..., sum of outputs]`, by one product: there are more tokens
-    /// in a batch than rows in a weight, so that the weights are what to put together. All of them have a bias, or none.
-    pub fn forward_all<const D: usize, const N: usize>(layers: [&Self; N], x: Tensor<D>) -> Tensor<D> {
+    /// [`forward`](Self::forward) of what is computed again for the backward pass: `[batch, tokens, inputs]` to
+    /// `[batch, tokens, outputs]`.
+    pub fn forward_of(&self, x: impl Into<Recomputed>) -> Recomputed {
+        let (x, bias) = (x.into(), self.bias.as_ref().map(Param::val));
+        match self.adapter() {
+            Some(adapter) => {
+                let beside = adapter.forward_of(x.clone());
+                (ops::linear_of(x, self.weight.base(), bias).value() + beside).into()
+            }
+            None => ops::linear_of(x, self.weight.val(), bias),
+        }
+    }
+
+    /// The outputs of several layers one behind the other, `[batch, tokens, sum of outputs]`, by one product: there are more
+    /// tokens in a batch than rows in a weight, so that the weights are what to put together. All of them have a bias, or none.
+    pub fn forward_all<const N: usize>(layers: [&Self; N], x: impl Into<Recomputed>) -> Recomputed {
+        let x = x.into();
         if layers.iter().any(|layer| layer.adapter().is_some()) {
-            return Tensor::cat(layers.map(|layer| layer.forward(x.clone())).into(), D - 1);
+            return Tensor::cat(layers.map(|layer| layer.forward_of(x.clone()).value()).into(), 2).into();
         }
         let weight = Tensor::cat(layers.map(|layer| layer.weight.val()).into(), 0);
         let biases: Vec<_> = layers.iter().filter_map(|layer| layer.bias.as_ref().map(Param::val)).collect();
-        ops::linear(x, weight, (!biases.is_empty()).then(|| Tensor::cat(biases, 0)))
+        ops::linear_of(x, weight, (!biases.is_empty()).then(|| Tensor::cat(biases, 0)))
     }
 }

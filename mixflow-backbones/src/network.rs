@@ -211,11 +211,7 @@ impl NetworkConfig {
 
     /// What a training step keeps of one image for its backward pass.
     pub fn activations(&self) -> Activations {
-        let tokens = self.token_grid().iter().product();
-        let stacks = networks!(inside Self, self, config => config.stacks());
-        let stacks =
-            stacks.iter().map(|stack| Activations::of_blocks(stack.depth, [tokens, stack.width, stack.hidden]));
-        stacks.reduce(Activations::and).unwrap_or_default()
+        networks!(inside Self, self, config => config.activations())
     }
 }
 

@@ -72,7 +72,7 @@ impl MidAttention {
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let [batch, channels, height, width] = x.dims();
         let tokens = self.group_norm.forward(x.clone()).reshape([batch, channels, height * width]).swap_dims(1, 2);
-        let y = self.attn.forward(tokens, None); // [batch, pixels, channels]
+        let y = self.attn.forward(tokens, None).value(); // [batch, pixels, channels]
         x + y.swap_dims(1, 2).reshape([batch, channels, height, width])
     }
 }

@@ -5,11 +5,12 @@ use burn::tensor::Tensor;
 use burn::tensor::module::attention;
 use burn::tensor::ops::AttentionModuleOptions;
 
+use crate::Linear;
 use crate::block::{HeadNorm, NormKind, Projection, SplitProjection};
 use crate::embed::RotaryTable;
 use crate::init::Initializer;
+use crate::ops::{self, Recomputed};
 use crate::precision::product_type;
-use crate::{Linear, ops};
 
 /// Self-attention: of all tokens to all, or causal; with queries and keys normalised within their heads and turned by
 /// their places, where a network does that.
@@ -63,29 +64,26 @@ impl<P: Projection> Attention<P> {
     /// # Shapes
     /// - x and output: `[batch, tokens, width]`
     /// - places: of as many tokens
-    pub fn forward(&self, x: Tensor<3>, places: Option<&RotaryTable>) -> Tensor<3> {
+    pub fn forward(&self, x: impl Into<Recomputed>, places: Option<&RotaryTable>) -> Recomputed {
         if self.scores != AttentionModuleOptions::default() || self.qkv.is_grouped() {
-            return self.forward_biased(x, places, None);
+            return self.forward_biased(x.into().value(), places, None).into();
         }
-        self.proj.forward(self.mix(self.packed(x, places)))
+        self.proj.forward_of(self.mix(self.packed(x.into(), places)))
     }
 
     /// [`ops::attention`] of packed queries, keys and values, multiplied in the type of the layers' weights:
-    /// `[batch, tokens, 3 heads d]` to `[batch, tokens, heads d]`.
-    pub fn mix(&self, packed: Tensor<3>) -> Tensor<3> {
-        let (own, low) = (packed.dtype(), product_type(&self.proj.weight));
-        match low == own {
-            true => ops::attention(packed, self.heads),
-            false => ops::attention(packed.cast(low), self.heads).cast(own),
-        }
+    /// `[batch, tokens, 3 heads d]` to `[batch, tokens, heads d]`, in that type.
+    pub fn mix(&self, packed: Recomputed) -> Recomputed {
+        let low = product_type(&self.proj.weight);
+        ops::attention_of(packed.then(move |packed| packed.cast(low)), self.heads)
     }
 
     /// Queries, keys and values as [`ops::attention`] takes them, normalised and turned: `[batch, tokens, width]` to
     /// `[batch, tokens, 3 heads d]`.
-    pub fn packed(&self, x: Tensor<3>, places: Option<&RotaryTable>) -> Tensor<3> {
+    pub fn packed(&self, x: Recomputed, places: Option<&RotaryTable>) -> Recomputed {
         let qkv = HeadNorm::queries_and_keys(&self.q_norm, &self.k_norm, self.qkv.packed(x), self.heads);
         match places {
-            Some(table) => table.rotate(qkv, 2 * self.heads),
+            Some(table) => table.rotate_again(qkv, 2 * self.heads),
             None => qkv,
         }
     }
@@ -151,8 +149,8 @@ mod tests {
                 k_norm: split.k_norm.clone(),
                 ..Attention::of(qkv, split.proj.clone(), 4)
             };
-            let expected = split.forward(x.clone(), Some(&places));
-            assert_same(packed.forward(x.clone(), Some(&places)), expected.clone());
+            let expected = split.forward(x.clone(), Some(&places)).value();
+            assert_same(packed.forward(x.clone(), Some(&places)).value(), expected.clone());
             assert_same(packed.forward_biased(x.clone(), Some(&places), None), expected.clone());
             assert_same(split.forward_biased(x.clone(), Some(&places), None), expected);
         }
@@ -174,7 +172,7 @@ mod tests {
                 .as_ref()
                 .map(|bias| Param::from_tensor(twice(bias.val().unsqueeze_dim(1)).squeeze_dim(1).detach()));
         }
-        assert_same(grouped.forward(x.clone(), None), whole.forward(x, None));
+        assert_same(grouped.forward(x.clone(), None).value(), whole.forward(x, None).value());
     }
 
     #[test]
@@ -183,9 +181,10 @@ mod tests {
         let x = Tensor::random([1, 6, 32], Distribution::Default, init.device());
         let causal = AttentionModuleOptions { is_causal: true, ..Default::default() };
         let network = attention(&init).with_scores(causal);
-        let whole = network.forward(x.clone(), None);
+        let whole = network.forward(x.clone(), None).value();
         for tokens in 1..6 {
-            assert_same(network.forward(x.clone().narrow(1, 0, tokens), None), whole.clone().narrow(1, 0, tokens));
+            let first = network.forward(x.clone().narrow(1, 0, tokens), None).value();
+            assert_same(first, whole.clone().narrow(1, 0, tokens));
         }
     }
 }

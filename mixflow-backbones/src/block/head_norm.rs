@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 
 use crate::block::NormKind;
 use crate::init::Initializer;
-use crate::ops;
+use crate::ops::{self, Recomputed};
 
 /// Of PyTorch's `LayerNorm`.
 const LAYER_EPSILON: f64 = 1e-5;
@@ -32,28 +32,46 @@ impl HeadNorm {
     ///
     /// # Shapes
     /// - qkv and output: `[batch, tokens, 3 * heads * head width]`
-    pub fn queries_and_keys(q_norm: &Option<Self>, k_norm: &Option<Self>, qkv: Tensor<3>, heads: usize) -> Tensor<3> {
+    pub fn queries_and_keys(q_norm: &Option<Self>, k_norm: &Option<Self>, qkv: Recomputed, heads: usize) -> Recomputed {
         let (Some(q_norm), Some(k_norm)) = (q_norm, k_norm) else { return qkv };
-        if q_norm.bias.is_none() && k_norm.bias.is_none() {
-            return ops::qk_rms_norm(qkv, q_norm.weight.val(), k_norm.weight.val(), heads, RMS_EPSILON);
-        }
-        let [batch, tokens, packed] = qkv.dims();
-        let all = qkv.reshape([batch, tokens, 3 * heads, packed / (3 * heads)]);
-        let part = |index| all.clone().narrow(2, index * heads, heads); // [batch, tokens, heads, head width]
-        Tensor::cat(vec![q_norm.forward(part(0)), k_norm.forward(part(1)), part(2)], 2).reshape([batch, tokens, packed])
+        let weights = [q_norm, k_norm].map(|norm| norm.weight.val().unsqueeze());
+        let (Some(q_bias), Some(k_bias)) = (&q_norm.bias, &k_norm.bias) else {
+            return qkv.with(weights, move |qkv, weights| {
+                let [queries, keys] = weights.map(|weight| weight.flatten(0, 2));
+                ops::qk_rms_norm(qkv, queries, keys, heads, RMS_EPSILON)
+            });
+        };
+        let [q_weight, k_weight] = weights;
+        let parameters = [q_weight, q_bias.val().unsqueeze(), k_weight, k_bias.val().unsqueeze()];
+        qkv.with(parameters, move |qkv, [q_weight, q_bias, k_weight, k_bias]| {
+            let [batch, tokens, packed] = qkv.dims();
+            let all = qkv.reshape([batch, tokens, 3 * heads, packed / (3 * heads)]);
+            let part = |index| all.clone().narrow(2, index * heads, heads); // [batch, tokens, heads, head width]
+            let parts = vec![
+                normalised(part(0), q_weight.unsqueeze(), Some(q_bias.unsqueeze())),
+                normalised(part(1), k_weight.unsqueeze(), Some(k_bias.unsqueeze())),
+                part(2),
+            ];
+            Tensor::cat(parts, 2).reshape([batch, tokens, packed])
+        })
     }
 
     /// # Shapes
     /// - x and output: `[batch, tokens, heads, head width]`
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
-        let (x, epsilon) = match self.bias {
-            Some(_) => (x.clone() - x.mean_dim(3), LAYER_EPSILON),
-            None => (x, RMS_EPSILON),
-        };
-        let normalised = x.clone() / (x.square().mean_dim(3) + epsilon).sqrt() * self.weight.val().unsqueeze();
-        match &self.bias {
-            Some(bias) => normalised + bias.val().unsqueeze(),
-            None => normalised,
-        }
+        normalised(x, self.weight.val().unsqueeze(), self.bias.as_ref().map(|bias| bias.val().unsqueeze()))
+    }
+}
+
+/// By layer normalisation where there is a bias, else by the root mean square.
+fn normalised(x: Tensor<4>, weight: Tensor<4>, bias: Option<Tensor<4>>) -> Tensor<4> {
+    let (x, epsilon) = match bias {
+        Some(_) => (x.clone() - x.mean_dim(3), LAYER_EPSILON),
+        None => (x, RMS_EPSILON),
+    };
+    let normalised = x.clone() / (x.square().mean_dim(3) + epsilon).sqrt() * weight;
+    match bias {
+        Some(bias) => normalised + bias,
+        None => normalised,
     }
 }

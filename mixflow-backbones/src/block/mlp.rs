@@ -1,11 +1,10 @@
 //! The perceptron of a block.
 
 use burn::module::{Module, ModuleDisplay};
-use burn::tensor::Tensor;
 use serde::Deserialize;
 
 use crate::Linear;
-use crate::ops;
+use crate::ops::{self, Recomputed};
 
 /// Which form of the activation a network was trained with, under the names of Transformers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -24,7 +23,7 @@ pub enum Gelu {
 /// A perceptron of a block: `[batch, tokens, width]`, in and out.
 pub trait FeedForward: Module + ModuleDisplay {
     /// Every token for itself.
-    fn forward(&self, x: Tensor<3>) -> Tensor<3>;
+    fn forward(&self, x: Recomputed) -> Recomputed;
 }
 
 /// Two linear layers with GELU between them.
@@ -46,12 +45,12 @@ impl Mlp {
 }
 
 impl FeedForward for Mlp {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let hidden = self.fc1.forward(x);
-        self.fc2.forward(match self.gelu {
-            Gelu::Exact => ops::gelu(hidden),
-            Gelu::Tanh => ops::gelu_tanh(hidden),
-            Gelu::Quick => ops::silu(hidden * 1.702) / 1.702,
-        })
+    fn forward(&self, x: Recomputed) -> Recomputed {
+        let gelu = match self.gelu {
+            Gelu::Exact => ops::gelu,
+            Gelu::Tanh => ops::gelu_tanh,
+            Gelu::Quick => |hidden| ops::silu(hidden * 1.702) / 1.702,
+        };
+        self.fc2.forward_of(self.fc1.forward_of(x).then(gelu))
     }
 }

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::init::Initializer;
-use crate::ops;
+use crate::ops::{self, Recomputed};
 
 const EPSILON: f64 = 1e-6;
 
@@ -36,10 +36,18 @@ impl ModulatedNorm {
     /// # Shapes
     /// - x and output: `[batch, tokens, width]`
     /// - shift, scale: `[batch, width]`
-    pub fn forward(&self, x: Tensor<3>, shift: Tensor<2>, scale: Tensor<2>) -> Tensor<3> {
+    pub fn forward(&self, x: Tensor<3>, shift: Tensor<2>, scale: Tensor<2>) -> Recomputed {
+        let [shift, scale] = [shift, scale].map(|of_all_tokens| of_all_tokens.unsqueeze_dim(1));
         match &self.weight {
-            Some(weight) => ops::modulated_rms_norm(x, weight.val(), shift, scale, EPSILON),
-            None => ops::modulated_layer_norm(x, shift, scale, EPSILON),
+            Some(weight) => {
+                Recomputed::new([x, weight.val().unsqueeze(), shift, scale], |[x, weight, shift, scale]| {
+                    let weight = weight.flatten(0, 2);
+                    ops::modulated_rms_norm(x, weight, shift.squeeze_dim(1), scale.squeeze_dim(1), EPSILON)
+                })
+            }
+            None => Recomputed::new([x, shift, scale], |[x, shift, scale]| {
+                ops::modulated_layer_norm(x, shift.squeeze_dim(1), scale.squeeze_dim(1), EPSILON)
+            }),
         }
     }
 }

@@ -1,11 +1,11 @@
 //! The perceptron of a block, of either published kind.
 
 use burn::module::Module;
-use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::Linear;
 use crate::block::{FeedForward, Gelu, Mlp};
-use crate::{Linear, ops};
+use crate::ops::{self, Recomputed};
 
 /// Which perceptron a network has.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -52,9 +52,9 @@ impl Perceptron {
 }
 
 impl FeedForward for Perceptron {
-    fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    fn forward(&self, x: Recomputed) -> Recomputed {
         match self {
-            Self::SwiGlu(SwiGlu { w12, w3 }) => w3.forward(ops::swiglu(w12.forward(x))),
+            Self::SwiGlu(SwiGlu { w12, w3 }) => w3.forward_of(w12.forward_of(x).then(ops::swiglu)),
             Self::Gelu(mlp) => mlp.forward(x),
         }
     }

@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 
 use crate::Linear;
+use crate::ops::Recomputed;
 
 /// What makes queries, keys and values for [`Attention`](super::Attention): `[batch, tokens, heads d]` each.
 pub trait Projection: Module {
@@ -11,7 +12,7 @@ pub trait Projection: Module {
     fn new(width: usize, linear: impl Fn(usize, usize) -> Linear) -> Self;
 
     /// All three, one behind the other: `[batch, tokens, 3 heads d]`.
-    fn packed(&self, x: Tensor<3>) -> Tensor<3>;
+    fn packed(&self, x: Recomputed) -> Recomputed;
 
     /// Each for itself.
     fn apart(&self, x: Tensor<3>) -> [Tensor<3>; 3];
@@ -28,8 +29,8 @@ impl Projection for Linear {
         linear(width, 3 * width)
     }
 
-    fn packed(&self, x: Tensor<3>) -> Tensor<3> {
-        self.forward(x)
+    fn packed(&self, x: Recomputed) -> Recomputed {
+        self.forward_of(x)
     }
 
     fn apart(&self, x: Tensor<3>) -> [Tensor<3>; 3] {
@@ -60,7 +61,7 @@ impl Projection for SplitProjection {
         Self { query: linear(width, width), key: linear(width, width), value: linear(width, width) }
     }
 
-    fn packed(&self, x: Tensor<3>) -> Tensor<3> {
+    fn packed(&self, x: Recomputed) -> Recomputed {
         Linear::forward_all([&self.query, &self.key, &self.value], x)
     }
 

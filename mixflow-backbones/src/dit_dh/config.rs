@@ -5,12 +5,12 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::DitDh;
-use crate::Invalid;
 use crate::block::FinalLayer;
 use crate::embed::{FourierEmbedding, LabelEmbedding, PatchEmbedding, RotaryTable, sin_cos_2d};
 use crate::init::Initializer;
 use crate::lightning_dit::LightningParts;
 use crate::sizes::{countable, demand, parameters};
+use crate::{Activations, Invalid};
 
 /// Shape of a [`DitDh`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -194,9 +194,11 @@ impl DitDhConfig {
         self.input_size
     }
 
-    /// Its blocks.
-    pub(crate) fn stacks(&self) -> Vec<Stack> {
-        vec![self.encoder, self.head]
+    /// Of the blocks of both stacks.
+    pub(crate) fn activations(&self) -> Activations {
+        let tokens = self.side().pow(2);
+        let of = |stack: &Stack, conditions| self.parts.activations(stack.depth, stack.block(), tokens, conditions);
+        of(&self.encoder, 1).and(of(&self.head, tokens))
     }
 
     /// Whether the head has another width than the encoder.

@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use crate::init::Initializer;
-use crate::ops;
+use crate::ops::{self, Recomputed};
 use crate::weights::Weights;
 
 /// Cosine and sine of the angles by which the tokens of a grid rotate their queries and keys.
@@ -43,6 +43,12 @@ impl RotaryTable {
     /// Rotates the first `heads` heads of every token: [`ops::rotate`].
     pub fn rotate(&self, x: Tensor<3>, heads: usize) -> Tensor<3> {
         ops::rotate(x, self.freqs_cos.val(), self.freqs_sin.val(), heads)
+    }
+
+    /// [`rotate`](Self::rotate) of what is computed again for the backward pass.
+    pub fn rotate_again(&self, x: Recomputed, heads: usize) -> Recomputed {
+        let tables = [&self.freqs_cos, &self.freqs_sin].map(|table| table.val().detach().unsqueeze());
+        x.with(tables, move |x, [cos, sin]| ops::rotate(x, cos.squeeze_dim(0), sin.squeeze_dim(0), heads))
     }
 
     /// Completes weights that lack this table, which a checkpoint calls `name`.

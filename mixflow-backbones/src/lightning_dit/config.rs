@@ -5,12 +5,11 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::{LightningDit, LightningParts};
-use crate::Invalid;
 use crate::block::FinalLayer;
-use crate::dit_dh::Stack;
 use crate::embed::{FourierEmbedding, LabelEmbedding, PatchEmbedding, RotaryTable, sin_cos_2d};
 use crate::init::Initializer;
 use crate::sizes::{countable, demand, parameters, patch_values, patches_fit};
+use crate::{Activations, Invalid};
 
 /// Shape of a [`LightningDit`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,10 +145,9 @@ impl LightningDitConfig {
         self.input_size / self.patch
     }
 
-    /// Its blocks.
-    pub(crate) fn stacks(&self) -> Vec<Stack> {
-        let Self { width, depth, heads, hidden, .. } = *self;
-        vec![Stack { width, depth, heads, hidden }]
+    /// Of its blocks.
+    pub(crate) fn activations(&self) -> Activations {
+        self.parts.activations(self.depth, self.block(), self.side().pow(2), 1)
     }
 
     /// Numbers that are predicted for a token.

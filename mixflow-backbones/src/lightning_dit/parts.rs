@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::block::{AdaLnBlock, Attention, NormKind, Perceptron, PerceptronKind};
 use crate::init::Initializer;
 use crate::sizes::block_multiply_adds;
-use crate::{Invalid, Linear};
+use crate::{Activations, Invalid, Linear};
 
 /// The parts of a block; the default is that of every published network.
 ///
@@ -33,6 +33,21 @@ impl LightningParts {
         let attn = Attention::new(width, heads, &linear);
         let attn = if self.qk_norm { attn.with_qk_norm(self.norm, init) } else { attn };
         AdaLnBlock::new(width, attn, Perceptron::new(width, hidden, self.perceptron, linear), self.norm, init)
+    }
+
+    /// Of blocks on one image.
+    pub(crate) fn activations(
+        self,
+        depth: usize,
+        [width, _, hidden]: [usize; 3],
+        tokens: usize,
+        conditions: usize,
+    ) -> Activations {
+        let hidden = match self.perceptron {
+            PerceptronKind::SwiGlu => 2 * hidden,
+            PerceptronKind::Gelu => hidden,
+        };
+        Activations::of_blocks(depth, [tokens, conditions, width, hidden])
     }
 
     /// Multiplications with addition of a block on one image: matrix products alone.

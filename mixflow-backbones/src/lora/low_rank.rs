@@ -4,7 +4,7 @@ use burn::module::{Module, Param, Reparameterization};
 use burn::tensor::Tensor;
 
 use crate::init::Initializer;
-use crate::ops;
+use crate::ops::{self, Recomputed};
 
 /// `scale · B A`, added to the weight of a layer that is frozen.
 #[derive(Module, Debug)]
@@ -30,6 +30,11 @@ impl LowRank {
     /// - output: `[.., outputs]`
     pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         ops::linear(ops::linear(x, self.a.val(), None), self.b.val(), None).mul_scalar(self.scale)
+    }
+
+    /// [`forward`](Self::forward) of what is computed again for the backward pass.
+    pub(crate) fn forward_of(&self, x: Recomputed) -> Tensor<3> {
+        ops::linear_of(ops::linear_of(x, self.a.val(), None), self.b.val(), None).value().mul_scalar(self.scale)
     }
 }
 

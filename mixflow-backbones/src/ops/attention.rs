@@ -2,10 +2,13 @@
 
 use super::buffer::{contiguous, is_large, tensor, values};
 use super::gemm::{Matrix, Threads, multiply};
-use super::kernel::{Kernel, apply, is_native, is_on_cpu};
+use super::kernel::{Kernel, apply, flex, from_flex, is_native, is_on_cpu};
+use super::node::{self, Operation};
+use super::recomputed::{By, Recomputed};
 use super::simd::{exp, fold, sum, vectorized};
-use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
+use burn::backend::ops::ModuleOps;
+use burn::backend::{Dispatch, TensorMetadata};
 use burn::tensor::activation::softmax;
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{DType, Tensor, module};
@@ -36,16 +39,100 @@ pub fn attention(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
 }
 
 fn composed(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
-    let [batch, tokens, packed] = qkv.dims();
-    let width = packed / (3 * heads);
-    let parts = qkv.reshape([batch, tokens, 3, heads, width]).permute([2, 0, 3, 1, 4]); // [3, batch, heads, tokens, d]
-    let [q, k, v] = [0, 1, 2].map(|part| parts.clone().narrow(0, part, 1).squeeze_dim::<4>(0));
-    let mixed = match is_on_cpu(&q) {
-        true => softmax((q * (width as f64).powf(-0.5)).matmul(k.swap_dims(2, 3)), 3).matmul(v),
+    let [q, k, v] = apart(qkv, heads);
+    together(match is_on_cpu(&q) {
+        true => softmax((q.clone() * (q.dims()[3] as f64).powf(-0.5)).matmul(k.swap_dims(2, 3)), 3).matmul(v),
         // One operation forward and one backward, which keep no scores.
         false => module::attention(q, k, v, None, None, AttentionModuleOptions::default()),
-    };
+    })
+}
+
+/// Queries, keys and values, `[batch, heads, tokens, d]` each.
+fn apart(qkv: Tensor<3>, heads: usize) -> [Tensor<4>; 3] {
+    let [batch, tokens, packed] = qkv.dims();
+    let parts = qkv.reshape([batch, tokens, 3, heads, packed / (3 * heads)]).permute([2, 0, 3, 1, 4]);
+    [0, 1, 2].map(|part| parts.clone().narrow(0, part, 1).squeeze_dim(0))
+}
+
+/// `[batch, heads, tokens, d]` to `[batch, tokens, heads d]`.
+fn together(mixed: Tensor<4>) -> Tensor<3> {
+    let [batch, heads, tokens, width] = mixed.dims();
     mixed.swap_dims(1, 2).reshape([batch, tokens, heads * width])
+}
+
+/// [`attention`] of queries, keys and values that are computed again for the backward pass. It keeps what they are computed
+/// of, and off the CPU the output and the logarithm of each query's sum.
+pub fn attention_of(qkv: Recomputed, heads: usize) -> Recomputed {
+    match (is_on_cpu(&qkv.of[0]), qkv.of[0].dtype()) {
+        (true, DType::F64) => composed(qkv.value(), heads).into(),
+        (true, _) => node::apply(ByKernel { qkv: qkv.by, heads }, qkv.of).into(),
+        (false, _) => fused(qkv, heads),
+    }
+}
+
+fn fused(qkv: Recomputed, heads: usize) -> Recomputed {
+    Recomputed::from(node::apply(Fused { qkv: qkv.by, heads }, qkv.of)).then(move |mixed| {
+        let [rows, tokens, width] = mixed.dims();
+        together(mixed.reshape([rows / heads, heads, tokens, width]))
+    })
+}
+
+/// By the kernel of this module, of 16 or 32 bits.
+struct ByKernel {
+    qkv: By,
+    heads: usize,
+}
+
+impl Operation for ByKernel {
+    fn forward(&self, inputs: Vec<Tensor<3>>) -> (Tensor<3>, Vec<Tensor<3>>) {
+        (attention(self.qkv.value(inputs), self.heads), vec![])
+    }
+
+    fn backward(&self, kept: Vec<Tensor<3>>, gradient: Tensor<3>, wanted: &[bool]) -> Vec<Option<Tensor<3>>> {
+        let heads = self.heads;
+        self.qkv.pull_back(kept, wanted, |qkv| {
+            let own = qkv.dtype();
+            let [qkv, gradient] = [qkv, gradient].map(|tensor| flex(tensor.cast(DType::F32)));
+            let [of_qkv] = Attention { heads }.backward([qkv], gradient, [true]);
+            of_qkv.map(|of_qkv| from_flex::<3>(of_qkv).cast(own))
+        })
+    }
+}
+
+/// By Burn's operations, which hold no scores on a GPU. The output is `[batch heads, tokens, d]`, as they need it again.
+struct Fused {
+    qkv: By,
+    heads: usize,
+}
+
+impl Operation for Fused {
+    fn forward(&self, inputs: Vec<Tensor<3>>) -> (Tensor<3>, Vec<Tensor<3>>) {
+        let [q, k, v] = apart(self.qkv.value(inputs), self.heads).map(Tensor::into_dispatch);
+        let (output, sums) = Dispatch::attention_with_logsumexp(q, k, v, AttentionModuleOptions::default());
+        let output = Tensor::<4>::from_dispatch(output).flatten(0, 1);
+        (output.clone(), vec![output, Tensor::from_dispatch(sums)])
+    }
+
+    fn composed(&self, inputs: Vec<Tensor<3>>) -> Tensor<3> {
+        let [q, k, v] = apart(self.qkv.value(inputs), self.heads);
+        module::attention(q, k, v, None, None, AttentionModuleOptions::default()).flatten(0, 1)
+    }
+
+    fn backward(&self, mut kept: Vec<Tensor<3>>, gradient: Tensor<3>, wanted: &[bool]) -> Vec<Option<Tensor<3>>> {
+        let own = kept.split_off(kept.len() - 2);
+        self.qkv.pull_back(kept, wanted, |qkv| {
+            let [q, k, v] = apart(qkv, self.heads);
+            let shape = q.dims();
+            let [output, sums]: [_; 2] = own.try_into().expect("there are two");
+            let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
+            let [output, gradient] = [output, gradient].map(|tensor| tensor.reshape(shape).into_dispatch());
+            let options = AttentionModuleOptions::default();
+            let found = Dispatch::attention_backward(q, k, v, output, sums.into_dispatch(), gradient, options);
+            let parts =
+                [found.query_grad, found.key_grad, found.value_grad].map(|part| together(Tensor::from_dispatch(part)));
+            Some(Tensor::cat(parts.into(), 2))
+        })
+    }
 }
 
 /// Values of the attention matrix held at a time.
@@ -247,12 +334,38 @@ vectorized! {
 mod tests {
     use super::super::testing::check;
     use super::*;
+    use burn::tensor::{Device, Distribution};
 
     #[test]
     fn attention_is_its_composition() {
         for (batch, tokens, heads, width) in [(1, 1, 1, 1), (2, 5, 3, 7), (3, 33, 2, 16), (2, 300, 2, 24)] {
             let shape = [[batch, tokens, 3 * heads * width]];
             check(shape, |[qkv]| attention(qkv, heads), |[qkv]| composed(qkv, heads));
+            // Twice a half, from which it is computed again.
+            let again = |[qkv]: [Tensor<3>; 1]| {
+                let qkv = Recomputed::new([qkv * 0.5], |[half]| half * 2.0);
+                attention_of(qkv, heads).value()
+            };
+            check(shape, again, |[qkv]| composed(qkv, heads));
+        }
+    }
+
+    /// Burn's on the CPU, which compose what they are on a GPU.
+    #[test]
+    fn what_other_devices_compute_is_the_composition() {
+        let device = Device::flex().autodiff();
+        let (shape, heads) = ([3, 33, 3 * 2 * 16], 2);
+        let random = |shape| Tensor::<3>::random(shape, Distribution::Normal(0.0, 1.0), &device);
+        let (half, direction) = (random(shape).require_grad(), random([3, 33, 2 * 16]));
+        let numbers = |mixed: Tensor<3>| {
+            let gradients = (mixed.clone() * direction.clone()).sum().backward();
+            [mixed.inner(), half.grad(&gradients).unwrap()]
+        };
+        let found = numbers(fused(Recomputed::new([half.clone()], |[half]| half * 2.0), heads).value());
+        for (found, expected) in found.into_iter().zip(numbers(composed(half.clone() * 2.0, heads))) {
+            // Sums of 33 products of numbers about 1.
+            let apart = (found - expected).abs().max().into_scalar::<f32>();
+            assert!(apart < 2e-5, "{apart}");
         }
     }
 }

@@ -52,6 +52,16 @@ pub(super) fn apply<K: Kernel<N>, const N: usize>(kernel: K, inputs: [DispatchTe
     DispatchTensor { kind: output, autodiff: context }
 }
 
+/// What kernels compute with, of a tensor on the CPU without gradients.
+pub(super) fn flex<const D: usize>(tensor: Tensor<D>) -> FlexTensor {
+    plain(tensor.into_dispatch().kind)
+}
+
+/// The inverse of [`flex`].
+pub(super) fn from_flex<const D: usize>(tensor: FlexTensor) -> Tensor<D> {
+    Tensor::from_primitive::<Flex>(tensor)
+}
+
 /// The storage of a tensor on the CPU.
 pub(super) fn plain(tensor: DispatchTensorKind) -> FlexTensor {
     match tensor {

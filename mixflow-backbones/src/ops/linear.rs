@@ -2,10 +2,12 @@
 
 use super::buffer::{contiguous, for_each_part, sum_rows, task_len, tensor, values};
 use super::gemm::{Matrix, Threads, multiply};
-use super::kernel::{Kernel, apply, is_native};
+use super::kernel::{Kernel, apply, flex, from_flex, is_native, is_on_cpu};
+use super::node::{self, Operation};
+use super::recomputed::{By, Recomputed};
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
-use burn::tensor::{Tensor, module};
+use burn::tensor::{DType, Tensor, module};
 
 /// `x Wᵀ + b`, the weight stored as PyTorch stores it.
 ///
@@ -35,20 +37,106 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
     })
 }
 
-/// The product of numbers of the weight's type. On the CPU they are rounded to it and multiplied in `f32`, which gives what
-/// GPUs do: exact products, sums of 32 bits, and a result that is rounded.
-fn rounded<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
-    let (own, low) = (x.dtype(), weight.dtype());
-    let native = is_native(&x);
-    let x = x.cast(low);
-    let y = match native {
-        true => linear(x.cast(own), weight.cast(own), None).cast(low),
-        false => module::linear(x, weight.transpose(), None),
-    };
-    match bias {
-        Some(bias) => y.cast(own) + bias.unsqueeze(),
-        None => y.cast(own),
+/// [`linear`] of a tensor that is computed again for the backward pass. The result of a product in 16 bits is kept in these,
+/// and widened and shifted by the bias again where it is used, in `f32`.
+pub fn linear_of(x: Recomputed, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Recomputed {
+    let (low, bias) = (weight.dtype() == DType::BF16, bias.map(Tensor::unsqueeze));
+    let layer = Layer { x: x.by, of: x.of.len() };
+    let mut inputs = x.of;
+    inputs.push(weight.unsqueeze());
+    if !low {
+        inputs.extend(bias);
+        return node::apply(layer, inputs).into();
     }
+    let product = node::apply(layer, inputs);
+    match bias {
+        Some(bias) => Recomputed::new([product, bias], |[product, bias]| product.cast(DType::F32) + bias),
+        None => Recomputed::new([product], |[product]| product.cast(DType::F32)),
+    }
+}
+
+fn rounded<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<D> {
+    let own = x.dtype();
+    let y = low_product(x, weight).cast(own);
+    match bias {
+        Some(bias) => y + bias.unsqueeze(),
+        None => y,
+    }
+}
+
+/// The product of numbers of the weight's type, in that type. On the CPU they are rounded to it and multiplied in `f32`, which
+/// gives what GPUs do: exact products, sums of 32 bits, and a result that is rounded.
+fn low_product<const D: usize>(x: Tensor<D>, weight: Tensor<2>) -> Tensor<D> {
+    let low = weight.dtype();
+    let x = x.cast(low);
+    match is_on_cpu(&x) {
+        true => linear(x.cast(DType::F32), weight.cast(DType::F32), None).cast(low),
+        false => module::linear(x, weight.transpose(), None),
+    }
+}
+
+/// Of the first `of` inputs the layer's `x` is computed; the weight `[1, output, input]` follows, then the bias
+/// `[1, 1, output]`, if there is one.
+struct Layer {
+    x: By,
+    of: usize,
+}
+
+impl Operation for Layer {
+    fn forward(&self, mut inputs: Vec<Tensor<3>>) -> (Tensor<3>, Vec<Tensor<3>>) {
+        let mut layer = inputs.split_off(self.of).into_iter();
+        let weight: Tensor<2> = layer.next().expect("a layer has a weight").squeeze_dim(0);
+        let x = self.x.value(inputs);
+        let y = match weight.dtype() == DType::BF16 {
+            true => low_product(x, weight),
+            false => linear(x, weight, layer.next().map(|bias| bias.flatten(0, 2))),
+        };
+        (y, vec![])
+    }
+
+    fn backward(&self, mut kept: Vec<Tensor<3>>, gradient: Tensor<3>, wanted: &[bool]) -> Vec<Option<Tensor<3>>> {
+        let mut layer = kept.split_off(self.of);
+        let weight = layer.swap_remove(0);
+        let bias = (wanted[self.of + 1] && !layer.is_empty()).then(|| rows_together(gradient.clone()));
+        let mut of_weight = None;
+        let mut all = self.x.pull_back(kept, &wanted[..self.of], |x| {
+            let is_wanted = [wanted[..self.of].contains(&true), wanted[self.of]];
+            let own = x.dtype();
+            let [of_x, of_its_weight] = gradients(x, weight, gradient, is_wanted);
+            of_weight = of_its_weight;
+            of_x.map(|of_x| of_x.cast(own))
+        });
+        all.extend([of_weight, bias]);
+        all
+    }
+}
+
+/// `g W` and `gᵀ x`, multiplied in the type of the weight, `[1, output, input]`.
+fn gradients(x: Tensor<3>, weight: Tensor<3>, gradient: Tensor<3>, wanted: [bool; 2]) -> [Option<Tensor<3>>; 2] {
+    let low = weight.dtype();
+    let x = x.cast(low);
+    if low == DType::BF16 && is_on_cpu(&x) {
+        let [x, weight, gradient] = [x, weight, gradient].map(|tensor| tensor.cast(DType::F32));
+        return gradients(x, weight, gradient, wanted).map(|gradient| gradient.map(|gradient| gradient.cast(low)));
+    }
+    let weight: Tensor<2> = weight.squeeze_dim(0);
+    if is_native(&x) {
+        let [of_x, of_weight] = backward(flex(x), flex(weight), &contiguous(flex(gradient)), wanted);
+        return [of_x.map(from_flex), of_weight.map(|gradient| from_flex::<2>(gradient).unsqueeze())];
+    }
+    [
+        wanted[0].then(|| module::linear(gradient.clone(), weight, None)),
+        wanted[1].then(|| gradient.flatten::<2>(0, 1).transpose().matmul(x.flatten(0, 1)).unsqueeze()),
+    ]
+}
+
+/// The sum over batch and tokens, `[1, 1, output]`.
+fn rows_together(gradient: Tensor<3>) -> Tensor<3> {
+    if !is_native(&gradient) {
+        return gradient.sum_dim(0).sum_dim(1);
+    }
+    let outputs = gradient.dims()[2];
+    from_flex(tensor(sum_rows(values(&contiguous(flex(gradient))), outputs), [1, 1, outputs].into()))
 }
 
 #[derive(Clone, Copy, Debug)]

@@ -1,7 +1,9 @@
 //! The gated residual connection of adaLN blocks.
 
 use super::buffer::{contiguous, for_each_example, for_each_part, task_len, tensor, values};
-use super::kernel::{Kernel, apply, is_native};
+use super::kernel::{Kernel, apply, flex, from_flex, is_native};
+use super::node::{self, Operation};
+use super::recomputed::{By, Recomputed};
 use super::simd::vectorized;
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
@@ -21,6 +23,50 @@ pub fn gated_residual(x: Tensor<3>, y: Tensor<3>, gate: Tensor<2>) -> Tensor<3> 
         return composed(x, y, gate);
     }
     Tensor::from_dispatch(apply(GatedResidual, [x.into_dispatch(), y.into_dispatch(), gate.into_dispatch()]))
+}
+
+/// [`gated_residual`] of a `y` that is computed again for the gate's gradient.
+pub fn gated_residual_of(x: Tensor<3>, y: Recomputed, gate: Tensor<2>) -> Tensor<3> {
+    let mut inputs = vec![x, gate.unsqueeze_dim(1)];
+    inputs.extend(y.of);
+    node::apply(Gated { y: y.by }, inputs)
+}
+
+/// Of x, gate `[batch, 1, width]` and what y is computed of.
+struct Gated {
+    y: By,
+}
+
+impl Operation for Gated {
+    fn forward(&self, mut inputs: Vec<Tensor<3>>) -> (Tensor<3>, Vec<Tensor<3>>) {
+        let y = self.y.value(inputs.split_off(2));
+        let gate = inputs.remove(1).squeeze_dim(1);
+        (gated_residual(inputs.remove(0), y, gate), vec![])
+    }
+
+    fn forgets(&self) -> usize {
+        1
+    }
+
+    fn backward(&self, mut kept: Vec<Tensor<3>>, gradient: Tensor<3>, wanted: &[bool]) -> Vec<Option<Tensor<3>>> {
+        let gate = kept.remove(0);
+        let mut of_gate = None;
+        let of_y = self.y.pull_back(kept, &wanted[2..], |y| {
+            let (of_its_y, of_its_gate) = gradients(y, gate, gradient.clone());
+            of_gate = Some(of_its_gate);
+            Some(of_its_y)
+        });
+        [Some(gradient), of_gate].into_iter().chain(of_y).collect()
+    }
+}
+
+/// Of y and gate, `[batch, 1, width]`.
+fn gradients(y: Tensor<3>, gate: Tensor<3>, gradient: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
+    if !is_native(&y) {
+        return (gradient.clone() * gate, (gradient * y).sum_dim(1));
+    }
+    let (of_y, of_gate) = both_backward(flex(y), flex(gate.squeeze_dim::<2>(1)), &contiguous(flex(gradient)));
+    (from_flex(of_y), from_flex::<2>(of_gate).unsqueeze_dim(1))
 }
 
 fn composed(x: Tensor<3>, y: Tensor<3>, gate: Tensor<2>) -> Tensor<3> {
@@ -45,32 +91,28 @@ impl Kernel<3> for GatedResidual {
         x
     }
 
-    fn backward(self, [_, y, gate]: [FlexTensor; 3], grad: FlexTensor, wanted: [bool; 3]) -> [Option<FlexTensor>; 3] {
-        let [batch, tokens, width] = [y.shape()[0], y.shape()[1], y.shape()[2]];
-        let (grad, y, gate) = (contiguous(grad), contiguous(y), contiguous(gate));
-        let mut d_y = vec![0.0; values(&grad).len()];
-        let mut d_gate = vec![0.0; batch * width];
-        for_each_example(&mut d_y, tokens * width, &mut d_gate, width, |b, d_y, d_gate| {
-            let rows = b * tokens * width..(b + 1) * tokens * width;
-            backward(
-                &values(&grad)[rows.clone()],
-                &values(&y)[rows],
-                &values(&gate)[b * width..][..width],
-                d_y,
-                d_gate,
-            );
-        });
-        let shape = y.shape();
-        [
-            wanted[0].then_some(grad),
-            wanted[1].then(|| tensor(d_y, shape)),
-            wanted[2].then(|| tensor(d_gate, [batch, width].into())),
-        ]
+    fn backward(self, [_, y, gate]: [FlexTensor; 3], grad: FlexTensor, _: [bool; 3]) -> [Option<FlexTensor>; 3] {
+        let grad = contiguous(grad);
+        let (of_y, of_gate) = both_backward(y, gate, &grad);
+        [Some(grad), Some(of_y), Some(of_gate)]
     }
 
     fn keeps(self, index: usize) -> bool {
         index != 0
     }
+}
+
+/// Gradients of y and gate.
+fn both_backward(y: FlexTensor, gate: FlexTensor, grad: &FlexTensor) -> (FlexTensor, FlexTensor) {
+    let [batch, tokens, width] = [y.shape()[0], y.shape()[1], y.shape()[2]];
+    let (y, gate) = (contiguous(y), contiguous(gate));
+    let mut d_y = vec![0.0; values(grad).len()];
+    let mut d_gate = vec![0.0; batch * width];
+    for_each_example(&mut d_y, tokens * width, &mut d_gate, width, |b, d_y, d_gate| {
+        let rows = b * tokens * width..(b + 1) * tokens * width;
+        backward(&values(grad)[rows.clone()], &values(&y)[rows], &values(&gate)[b * width..][..width], d_y, d_gate);
+    });
+    (tensor(d_y, y.shape()), tensor(d_gate, [batch, width].into()))
 }
 
 vectorized! {

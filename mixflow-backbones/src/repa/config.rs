@@ -5,12 +5,11 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::{Projector, Repa};
-use crate::Invalid;
 use crate::block::{AdaLnBlock, NormKind};
-use crate::dit_dh::Stack;
 use crate::init::Initializer;
 use crate::sit::SitConfig;
 use crate::sizes::{countable, demand, parameters};
+use crate::{Activations, Invalid};
 
 /// Shape of a [`Repa`].
 ///
@@ -176,9 +175,8 @@ impl RepaConfig {
         self.input_size / self.patch
     }
 
-    /// Its blocks.
-    pub(crate) fn stacks(&self) -> Vec<Stack> {
-        let Self { width, depth, heads, hidden, .. } = *self;
-        vec![Stack { width, depth, heads, hidden }]
+    /// Of its blocks.
+    pub(crate) fn activations(&self) -> Activations {
+        Activations::of_blocks(self.depth, [self.side().pow(2), 1, self.width, self.hidden])
     }
 }

@@ -5,12 +5,11 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
 use super::Sit;
-use crate::Invalid;
 use crate::block::{AdaLnBlock, Attention, FinalLayer, Gelu, Mlp, NormKind};
-use crate::dit_dh::Stack;
 use crate::embed::{LabelEmbedding, PatchEmbedding, TimestepEmbedding, sin_cos_2d};
 use crate::init::Initializer;
 use crate::sizes::{block_multiply_adds, countable, demand, heads_fit, parameters, patch_values, patches_fit};
+use crate::{Activations, Invalid};
 
 /// Shape of a [`Sit`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -154,10 +153,9 @@ impl SitConfig {
         self.input_size / self.patch
     }
 
-    /// Its blocks.
-    pub(crate) fn stacks(&self) -> Vec<Stack> {
-        let Self { width, depth, heads, hidden, .. } = *self;
-        vec![Stack { width, depth, heads, hidden }]
+    /// Of its blocks.
+    pub(crate) fn activations(&self) -> Activations {
+        Activations::of_blocks(self.depth, [self.side().pow(2), 1, self.width, self.hidden])
     }
 
     /// Channels of the last layer.

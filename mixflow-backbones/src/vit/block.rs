@@ -8,6 +8,7 @@ use super::LayerNorm;
 use crate::Linear;
 use crate::block::{Attention, FeedForward, Gelu, Mlp, Projection, SplitProjection};
 use crate::init::Initializer;
+use crate::ops::Recomputed;
 use crate::sizes::block_multiply_adds;
 
 /// Attention and perceptron, each on normalised tokens and added to them.
@@ -71,7 +72,7 @@ impl<P: Projection> VitBlock<P> {
     /// # Shapes
     /// - x and output: `[batch, tokens, width]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let attended = self.attn.forward(self.norm1.forward(x.clone()), None);
+        let attended = self.attn.forward(self.norm1.again(x.clone()), None);
         self.after_attention(x, attended)
     }
 
@@ -79,18 +80,18 @@ impl<P: Projection> VitBlock<P> {
     /// [`Attention::forward_biased`] takes them.
     pub fn forward_biased(&self, x: Tensor<3>, bias: Tensor<4>) -> Tensor<3> {
         let attended = self.attn.forward_biased(self.norm1.forward(x.clone()), None, Some(bias));
-        self.after_attention(x, attended)
+        self.after_attention(x, attended.into())
     }
 
-    fn after_attention(&self, x: Tensor<3>, attended: Tensor<3>) -> Tensor<3> {
+    fn after_attention(&self, x: Tensor<3>, attended: Recomputed) -> Tensor<3> {
         let x = x + scaled(attended, self.scale1.as_ref());
-        x.clone() + scaled(self.mlp.forward(self.norm2.forward(x)), self.scale2.as_ref())
+        x.clone() + scaled(self.mlp.forward(self.norm2.again(x)), self.scale2.as_ref())
     }
 }
 
-fn scaled(x: Tensor<3>, scale: Option<&Param<Tensor<1>>>) -> Tensor<3> {
+fn scaled(x: Recomputed, scale: Option<&Param<Tensor<1>>>) -> Tensor<3> {
     match scale {
-        Some(scale) => x * scale.val().unsqueeze(),
-        None => x,
+        Some(scale) => x.with([scale.val().unsqueeze()], |x, [scale]| x * scale).value(),
+        None => x.value(),
     }
 }

@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 
 use crate::init::Initializer;
-use crate::ops;
+use crate::ops::{self, Recomputed};
 
 /// Every token to mean 0 and variance 1, then scaled and shifted.
 #[derive(Module, Debug)]
@@ -26,6 +26,14 @@ impl LayerNorm {
     /// - x and output: `[batch, tokens, width]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
         ops::affine_layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon)
+    }
+
+    /// [`forward`](Self::forward) that is computed again for the backward pass.
+    pub(super) fn again(&self, x: Tensor<3>) -> Recomputed {
+        let epsilon = self.epsilon;
+        Recomputed::new([x, self.weight.val().unsqueeze(), self.bias.val().unsqueeze()], move |[x, weight, bias]| {
+            ops::affine_layer_norm(x, weight.flatten(0, 2), bias.flatten(0, 2), epsilon)
+        })
     }
 
     /// The normalisation alone, without the learned scale and shift.

@@ -5,6 +5,7 @@ use burn::tensor::Tensor;
 use mixflow::backbones::Linear;
 use mixflow::backbones::block::{HeadNorm, NormKind, Projection, SplitAttention, SplitProjection};
 use mixflow::backbones::init::Initializer;
+use mixflow::backbones::ops::Recomputed;
 
 /// One attention over the tokens of image and text, with projections of each.
 #[derive(Module, Debug)]
@@ -40,14 +41,20 @@ impl JointAttention {
     /// What image and text take from each other; the text nothing in the last block.
     ///
     /// # Shapes
-    /// - image, context and outputs: `[batch, tokens, width]`
-    pub fn forward(&self, image: Tensor<3>, context: Tensor<3>) -> (Tensor<3>, Option<Tensor<3>>) {
-        let [tokens, text_tokens] = [image.dims()[1], context.dims()[1]];
+    /// - image, context and outputs: `[batch, tokens, width]`, with `tokens` and `text_tokens` tokens
+    pub fn forward(
+        &self,
+        image: Recomputed,
+        context: Recomputed,
+        [tokens, text_tokens]: [usize; 2],
+    ) -> (Recomputed, Option<Recomputed>) {
         let text = self.text.packed(context);
         let text = HeadNorm::queries_and_keys(&self.text_q_norm, &self.text_k_norm, text, self.heads);
-        let mixed = self.image.mix(Tensor::cat(vec![self.image.packed(image, None), text], 1));
-        let image = self.image.proj.forward(mixed.clone().narrow(1, 0, tokens));
-        let text = self.text_proj.as_ref().map(|proj| proj.forward(mixed.narrow(1, tokens, text_tokens)));
+        let both = self.image.packed(image, None).and(text, |image, text| Tensor::cat(vec![image, text], 1));
+        let mixed = self.image.mix(both);
+        let image = self.image.proj.forward_of(mixed.clone().then(move |mixed| mixed.narrow(1, 0, tokens)));
+        let of_text = move |mixed: Tensor<3>| mixed.narrow(1, tokens, text_tokens);
+        let text = self.text_proj.as_ref().map(|proj| proj.forward_of(mixed.then(of_text)));
         (image, text)
     }
 }

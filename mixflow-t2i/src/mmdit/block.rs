@@ -2,12 +2,12 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use mixflow::backbones::block::{FeedForward, Gelu, Mlp, SplitAttention, chunks, recompute};
+use mixflow::backbones::block::{FeedForward, Gelu, Mlp, ModulatedNorm, SplitAttention, chunks, recompute};
 use mixflow::backbones::init::Initializer;
 use mixflow::backbones::{Linear, ops};
 
+use super::JointAttention;
 use super::attention::image_attention;
-use super::{EPSILON, JointAttention};
 
 /// Shifts, scales and gates from the vector of time and text.
 #[derive(Module, Debug)]
@@ -82,7 +82,8 @@ impl JointBlock {
         if self.recompute {
             return self.forward_again(image, context, modulation);
         }
-        let norm = |x: &Tensor<3>, shift, scale| ops::modulated_layer_norm(x.clone(), shift, scale, EPSILON);
+        let tokens = [image.dims()[1], context.dims()[1]];
+        let norm = |x: &Tensor<3>, shift, scale| ModulatedNorm { weight: None }.forward(x.clone(), shift, scale);
         let ([shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp], second) = match &self.attn2 {
             None => (self.norm1.forward(modulation.clone()), None),
             Some(attn2) => {
@@ -101,20 +102,20 @@ impl JointBlock {
             }
         };
         let (for_image, for_context) =
-            self.attn.forward(norm(&image, shift_attn, scale_attn), norm(&context, shift, scale));
+            self.attn.forward(norm(&image, shift_attn, scale_attn), norm(&context, shift, scale), tokens);
 
-        let mut image = ops::gated_residual(image, for_image, gate_attn);
+        let mut image = ops::gated_residual_of(image, for_image, gate_attn);
         if let Some((y, gate)) = second {
-            image = ops::gated_residual(image, y, gate);
+            image = ops::gated_residual_of(image, y, gate);
         }
         let y = self.ff.forward(norm(&image, shift_mlp, scale_mlp));
-        let image = ops::gated_residual(image, y, gate_mlp);
+        let image = ops::gated_residual_of(image, y, gate_mlp);
 
         let context = match (gates, for_context) {
             (Some((ff, gate_attn, shift_mlp, scale_mlp, gate_mlp)), Some(y)) => {
-                let context = ops::gated_residual(context, y, gate_attn);
+                let context = ops::gated_residual_of(context, y, gate_attn);
                 let y = ff.forward(norm(&context, shift_mlp, scale_mlp));
-                ops::gated_residual(context, y, gate_mlp)
+                ops::gated_residual_of(context, y, gate_mlp)
             }
             _ => context,
         };

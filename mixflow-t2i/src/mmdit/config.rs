@@ -144,14 +144,18 @@ impl MmDitConfig {
     /// What a training step keeps of one image and `text` tokens for its backward pass.
     pub fn activations(&self, text: usize) -> Activations {
         let (all, image) = (self.tokens() + text, self.tokens());
-        let blocks = Activations::of_blocks(self.depth, [all, self.width, 4 * self.width]);
-        // Normalised input, three of attention and its result of a second attention.
-        let second = (5 * image * self.width) as u64;
-        let [sums, products] = blocks.block;
+        let Self { width, depth, .. } = *self;
+        // Image and text are modulated apart.
+        let blocks = Activations::of_blocks(depth, [all, 2, width, 4 * width]);
+        // Queries, keys and values of a second attention, its result and what it adds; three more vectors of modulation.
         let dual = self.dual_attention.len() as u64;
+        let (sums, products) = ((3 * width) as u64, (5 * image * width) as u64);
+        let [of_sums, of_products] = blocks.block;
+        let some = dual.min(1);
         Activations {
-            products: blocks.products + dual * second,
-            block: [sums, products + dual.min(1) * second],
+            sums: blocks.sums + dual * sums,
+            products: blocks.products + dual * products,
+            block: [of_sums + some * sums, of_products + some * products],
             ..blocks
         }
     }

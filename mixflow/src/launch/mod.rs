@@ -128,9 +128,7 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
                 return Err(Error::unfit(&recipe.name, reason));
             }
             if !precision.is_full() && is_cpu(device) {
-                let note =
-                    format!("{key}.precision={precision}: the CPU rounds to it, which is slower and saves no memory");
-                tell(Progress::Note(note));
+                tell(Progress::Note(format!("{key}.precision={precision}: the CPU rounds to it, which is slower")));
             }
         }
         let data: Arc<dyn Dataset> = match &recipe.post_training {

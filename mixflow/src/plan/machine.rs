@@ -16,7 +16,7 @@ pub struct Machine {
     pub origin: String,
     /// Its memory in bytes.
     pub memory: u64,
-    /// Whether it multiplies numbers of 16 bits as such. The CPU rounds them in 32, which saves nothing and takes longer.
+    /// Whether it multiplies numbers of 16 bits as such. The CPU keeps them so and widens them for products, which takes longer.
     pub low_precision: bool,
 }
 

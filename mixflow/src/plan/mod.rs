@@ -120,12 +120,11 @@ impl Plan {
         let network = &recipe.network;
         let unknown = || Error::unfit(&recipe.name, format!("it is not known what a {} takes", network.name()));
         let cost = network.cost().ok_or_else(unknown)?;
-        let kept_in = if machine.low_precision { recipe.training.precision } else { Precision::F32 };
         let NetworkCost { parameters, multiply_adds, activations, .. } = cost;
         // A step keeps those of every evaluation.
         let most = evaluations(recipe).into_iter().max().unwrap_or(1);
-        let kept = |recompute| most.saturating_mul(activations.bytes(kept_in, recompute));
         let (training, sampling) = (&recipe.training, &recipe.sampling);
+        let kept = |recompute| most.saturating_mul(activations.bytes(training.precision, recompute));
         let autoencoder = recipe.autoencoder.as_ref().map(|config| autoencoder(config, network.shape()));
         let target = recipe.target_encoder.as_ref().map(target_encoder);
         let guide = sampling.active_guide().map(|guide| &guide.network);
@@ -151,7 +150,7 @@ impl Plan {
         ];
         if !training.precision.is_full() {
             // They are kept with the graph of a step.
-            memory.push(("rounded weights", bytes(&[parameters]) / if machine.low_precision { 2 } else { 1 }));
+            memory.push(("rounded weights", bytes(&[parameters]) / 2));
         }
         if arms > 0 {
             memory.push(("networks of the arms", bytes(&[arms, parameters])));

@@ -1,0 +1,70 @@
+//! Tensors as the automatic differentiation of their backend holds them.
+
+use burn::backend::tensor::FloatTensor;
+use burn::backend::{Autodiff, Backend};
+use burn::tensor::Tensor;
+
+/// A backend on whose tensors operations of one's own are recorded.
+pub(crate) trait Native: Backend {
+    /// Without gradients.
+    fn tensor<const D: usize>(primitive: Self::FloatTensorPrimitive) -> Tensor<D>;
+
+    /// Of a tensor without gradients.
+    fn primitive<const D: usize>(tensor: Tensor<D>) -> Self::FloatTensorPrimitive;
+
+    /// With its place in the graph; one without gradients is a constant.
+    fn tracked<const D: usize>(tensor: Tensor<D>) -> FloatTensor<Autodiff<Self>>;
+
+    /// The inverse of [`tracked`](Self::tracked).
+    fn whole<const D: usize>(tensor: FloatTensor<Autodiff<Self>>) -> Tensor<D>;
+}
+
+macro_rules! native {
+    ($backend:ty) => {
+        impl Native for $backend {
+            fn tensor<const D: usize>(primitive: Self::FloatTensorPrimitive) -> Tensor<D> {
+                Tensor::from_primitive::<Self>(primitive)
+            }
+
+            fn primitive<const D: usize>(tensor: Tensor<D>) -> Self::FloatTensorPrimitive {
+                tensor.try_into_primitive::<Self>().expect("the tensors of an operation are on one device")
+            }
+
+            fn tracked<const D: usize>(tensor: Tensor<D>) -> FloatTensor<Autodiff<Self>> {
+                if !tensor.is_autodiff() {
+                    return FloatTensor::<Autodiff<Self>>::new(Self::primitive(tensor));
+                }
+                tensor.try_into_primitive::<Autodiff<Self>>().expect("the tensors of an operation are on one device")
+            }
+
+            fn whole<const D: usize>(tensor: FloatTensor<Autodiff<Self>>) -> Tensor<D> {
+                Tensor::from_primitive::<Autodiff<Self>>(tensor)
+            }
+        }
+    };
+}
+
+native!(burn::backend::Flex);
+#[cfg(feature = "cube")]
+native!(burn::backend::Cube);
+
+/// `run` with `B` the [`Native`] backend of a tensor: the CPU, or a GPU of this process. On other devices `otherwise`.
+macro_rules! on_native {
+    ($tensor:expr, $B:ident => $run:expr, otherwise => $otherwise:expr) => {
+        match $tensor.device().inner().as_dispatch() {
+            burn::backend::DispatchDevice::Flex(_) => {
+                type $B = burn::backend::Flex;
+                $run
+            }
+            #[cfg(feature = "cube")]
+            burn::backend::DispatchDevice::Cube(_) => {
+                type $B = burn::backend::Cube;
+                $run
+            }
+            #[allow(unreachable_patterns, reason = "which devices there are is a matter of features")]
+            _ => $otherwise,
+        }
+    };
+}
+
+pub(crate) use on_native;
