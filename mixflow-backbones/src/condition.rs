@@ -8,7 +8,7 @@ use burn::tensor::{Bool, Device, Int, Tensor};
 ///
 /// # Example
 /// ```
-/// use burn::tensor::{Bool, Int, Tensor};
+/// use burn::tensor::{Bool, Device, Int, Tensor};
 /// use mixflow_backbones::Condition;
 ///
 /// /// A number a row; zero stands for none.
@@ -19,6 +19,7 @@ use burn::tensor::{Bool, Device, Int, Tensor};
 ///     fn mask(self, mask: Tensor<1, Bool>) -> Self { Self(self.0.mask_fill(mask, 0.0)) }
 ///     fn null(self) -> Self { Self(self.0.zeros_like()) }
 ///     fn select(self, rows: Tensor<1, Int>) -> Self { Self(self.0.select(0, rows)) }
+///     fn on(self, device: &Device) -> Self { Self(self.0.to_device(device)) }
 /// }
 /// ```
 pub trait Condition: Clone + Send + 'static {
@@ -33,6 +34,10 @@ pub trait Condition: Clone + Send + 'static {
     /// Takes the rows of these numbers, in their order.
     #[must_use]
     fn select(self, rows: Tensor<1, Int>) -> Self;
+
+    /// The same on a device.
+    #[must_use]
+    fn on(self, device: &Device) -> Self;
 }
 
 /// Unconditional networks.
@@ -40,6 +45,7 @@ impl Condition for () {
     fn mask(self, _: Tensor<1, Bool>) -> Self {}
     fn null(self) -> Self {}
     fn select(self, _: Tensor<1, Int>) -> Self {}
+    fn on(self, _: &Device) -> Self {}
 }
 
 /// Class labels.
@@ -70,5 +76,9 @@ impl Condition for ClassLabels {
 
     fn select(self, rows: Tensor<1, Int>) -> Self {
         Self { labels: self.labels.select(0, rows), ..self }
+    }
+
+    fn on(self, device: &Device) -> Self {
+        Self { labels: self.labels.to_device(device), ..self }
     }
 }

@@ -55,14 +55,6 @@ impl TextEmbedding {
         Self { null: Null { tokens: null.tokens, pooled: null.pooled }, ..self }
     }
 
-    /// The same on a device.
-    #[must_use]
-    pub fn on(self, device: &Device) -> Self {
-        let Null { tokens, pooled } = self.null;
-        let null = Null { tokens: tokens.to_device(device), pooled: pooled.to_device(device) };
-        Self { tokens: self.tokens.to_device(device), pooled: self.pooled.to_device(device), null }
-    }
-
     /// The number of prompts.
     pub fn batch(&self) -> usize {
         self.tokens.dims()[0]
@@ -103,6 +95,12 @@ impl Condition for TextEmbedding {
             },
         };
         Self { tokens: self.tokens.select(0, rows.clone()), pooled: self.pooled.select(0, rows), null }
+    }
+
+    fn on(self, device: &Device) -> Self {
+        let Null { tokens, pooled } = self.null;
+        let null = Null { tokens: tokens.to_device(device), pooled: pooled.to_device(device) };
+        Self { tokens: self.tokens.to_device(device), pooled: self.pooled.to_device(device), null }
     }
 }
 

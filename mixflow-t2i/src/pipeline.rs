@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::Path;
 
 use burn::tensor::Device;
+use mixflow::backbones::Condition;
 use mixflow::evaluation::{Generator, Visit, Weaker};
 use mixflow::sampling::Images;
 use mixflow::sampling::solver::SampleError;

@@ -44,6 +44,10 @@ impl Condition for Angle {
     fn select(self, rows: Tensor<1, Int>) -> Self {
         Self(self.0.select(0, rows))
     }
+
+    fn on(self, device: &Device) -> Self {
+        Self(self.0.to_device(device))
+    }
 }
 
 /// Tells the angle, in degrees, that a label stands for.

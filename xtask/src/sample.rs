@@ -125,10 +125,8 @@ impl Sample {
                 self.draw(trained)
             });
         }
-        match &devices[..] {
-            [device] => self.text(device),
-            _ => Err("--device: prompts are drawn on one device".into()),
-        }
+        let (device, beside) = devices.split_first().ok_or("expected a device")?;
+        self.text(device, beside)
     }
 
     /// Images of labels.
@@ -182,12 +180,11 @@ impl Sample {
     }
 
     /// Images of prompts.
-    fn text(&self, device: &Device) -> Result<ExitCode> {
+    fn text(&self, device: &Device, beside: &[Device]) -> Result<ExitCode> {
         let Sampling { steps, guidance, guide, set } = &self.sampling;
         let of_labels = [
             ("--labels", !self.labels.is_empty()),
             ("--guide", guide.is_some()),
-            ("--set", !set.is_empty()),
             ("--recipe", self.trained.recipe.is_some()),
             ("--shard", self.shard.shard.is_some()),
         ];
@@ -203,8 +200,10 @@ impl Sample {
             guidance: *guidance,
             seed: self.seed,
             adapters: &self.adapters,
+            set,
             out: &self.out,
             device,
+            beside,
         })
     }
 }

@@ -9,6 +9,7 @@ use clap::Args;
 use clap::builder::ValueParser;
 use mixflow::backbones::{Backbone, Precision};
 use mixflow::objective::InPrecision;
+use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::sampling::{Export, Guidance};
 use mixflow::schedules::{Linear, MixFlow, Reversed};
 use mixflow::{Batch, Device, FlowMatching, check_memory};
@@ -73,8 +74,12 @@ pub(crate) struct Request<'a> {
     pub(crate) guidance: Option<f64>,
     pub(crate) seed: Option<u64>,
     pub(crate) adapters: &'a [AdapterArgument],
+    /// Other changes to the recipe.
+    pub(crate) set: &'a [String],
     pub(crate) out: &'a Path,
+    /// The first, and those that draw some of the batches.
     pub(crate) device: &'a Device,
+    pub(crate) beside: &'a [Device],
 }
 
 /// Seconds of steps of Stable Diffusion 3.5 medium at 512 px with prompts of 333 tokens, and multiplications with addition of one
@@ -127,7 +132,11 @@ pub(crate) fn sample(request: &Request<'_>) -> Result<ExitCode> {
         });
     }
     adapter::add(&mut pipeline.pipeline, request.adapters)?;
+    pipeline.pipeline.beside = request.beside.to_vec();
     let recipe = &mut pipeline.pipeline.recipe;
+    if !request.set.is_empty() {
+        *recipe = changed(recipe, request.set)?;
+    }
     if let Some(steps) = request.steps {
         recipe.sampling = recipe.sampling.with_steps(steps)?;
     }
@@ -166,6 +175,16 @@ pub(crate) fn sample(request: &Request<'_>) -> Result<ExitCode> {
         seconds / count as f64,
     ))?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A recipe of which more than how to sample stays: its networks are read.
+fn changed<N: NetworkSettings>(recipe: &Recipe<N>, set: &[String]) -> Result<Recipe<N>> {
+    let changed = recipe.with(set)?;
+    let same = Recipe { sampling: recipe.sampling.clone(), seed: recipe.seed, ..changed.clone() };
+    if same.to_value() != recipe.to_value() {
+        return Err("--set changes `sampling` or `seed` where prompts are drawn: all else is read already".into());
+    }
+    Ok(changed)
 }
 
 /// The folder of `diffusers`, or the weights of a run.

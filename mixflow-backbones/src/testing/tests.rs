@@ -121,6 +121,9 @@ impl Condition for Shift {
     fn select(self, rows: Tensor<1, Int>) -> Self {
         Self { shift: self.shift.select(0, rows), ..self }
     }
+    fn on(self, device: &Device) -> Self {
+        Self { shift: self.shift.to_device(device), ..self }
+    }
 }
 
 impl Backbone for Broken {

@@ -29,6 +29,7 @@ pub type HostCondition<C> = Box<dyn FnOnce(&Device) -> C + Send>;
 ///     fn mask(self, mask: Tensor<1, Bool>) -> Self { Self(self.0.mask_fill(mask, 0.0)) }
 ///     fn null(self) -> Self { Self(self.0.zeros_like()) }
 ///     fn select(self, rows: Tensor<1, Int>) -> Self { Self(self.0.select(0, rows)) }
+///     fn on(self, device: &Device) -> Self { Self(self.0.to_device(device)) }
 /// }
 ///
 /// /// One angle a label.

@@ -162,7 +162,7 @@ impl<B: Backbone> Generator<'_, B> {
     }
 
     /// As [`trajectories`](Self::trajectories), of a condition on the device of the network with `count` rows, one an image,
-    /// whatever the conditioner knows; on this device alone.
+    /// whatever the conditioner knows.
     ///
     /// # Errors
     /// As [`images`](Self::images) but for labels, and if the sampling names a guide, which is told labels alone.
@@ -176,13 +176,12 @@ impl<B: Backbone> Generator<'_, B> {
         let device = &device::of(self.network);
         let rows =
             |rows: Range<usize>| condition.clone().select(Tensor::arange(rows.start as i64..rows.end as i64, device));
-        let alone = Generator { beside: &[], ..*self };
-        alone.spread(
+        self.spread(
             count,
             first,
             visit,
             rows,
-            |this, condition, _| this.flow_of(condition),
+            |this, condition, device| this.flow_of(condition.on(device)),
             |batches| self.joined(count, batches),
         )
     }

@@ -50,9 +50,17 @@ fn a_network_for_text_is_trained_compared_and_draws() {
     assert!(said.contains("4 network evaluations for each, seed 5"), "{said}");
     assert_eq!(image::image_dimensions(place.path("folder/000002.png")).unwrap(), (8, 4));
 
+    // Image by image on one device and on two.
+    let batch = ["--set", "sampling.batch=1", "--device"];
+    for (out, devices) in [("one.png", "flex"), ("both.png", "flex,flex")] {
+        place.run(&[&sample[..], &[out], &two, &batch, &[devices]].concat());
+    }
+    let bytes = |file: &str| std::fs::read(place.path(file)).unwrap();
+    assert!(bytes("one.png") == bytes("both.png"), "two devices draw what one does");
+
     for (flags, words) in [
         (&["--prompt", "a", "--labels", "1"][..], "--labels draws by the labels of the data: leave out --prompt"),
-        (&["--prompt", "a", "--set", "seed=1"], "--set draws by the labels of the data"),
+        (&["--prompt", "a", "--set", "training.steps=1"], "--set changes `sampling` or `seed` where prompts are drawn"),
         (&["--prompt", "a", "--size", "6"], "height must be a multiple of 4"),
         (&["--prompt", "a", "--steps", "0"], "must be from 1 to 100000"),
         (&["--prompt", "a", "--arm", "mixflow-9"], "--arm can be mixflow-0, pretraining, standard-0"),
