@@ -16,7 +16,7 @@ use super::measured::LABELS;
 use super::measured::Measured;
 use super::phases::Phases;
 use super::{Lag, Results, arms, lag, lag_labels, outcome, parts};
-use crate::data::{Conditioner, Dataset, Split, learned};
+use crate::data::{Conditioner, Dataset, Split};
 use crate::evaluation::{Generator, Measures, class_counts, reference_size};
 use crate::files::write_atomic;
 use crate::objective::TargetEncoder;
@@ -113,7 +113,8 @@ impl<N: NetworkSettings> Study<'_, N> {
         phases.borrow_mut().begin("pre-training");
         // What is learned and followed are latents where there is an autoencoder; what is measured are always images.
         let device = device::of(&network);
-        let [learned, unseen] = [&train, &held_out].map(|part| learned(part.clone(), self.autoencoder, &device));
+        let [learned, unseen] = [("training", &train), ("held-out", &held_out)]
+            .map(|(name, part)| self.recipe.learned(&self.folder, name, part.clone(), self.autoencoder, &device));
         let (learned, unseen) = (learned?, unseen?);
 
         let given = start.is_some();

@@ -1,11 +1,15 @@
-//! Images as the latents of an autoencoder, in memory.
+//! Images as the latents of an autoencoder, in memory or in a folder that a run keeps.
 
-use std::path::PathBuf;
+use std::fs;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use mixflow_backbones::autoencoder::Autoencoder;
+use sha2::{Digest, Sha256};
 
+use crate::data::latents::{Contents, EncodedBatch, Image, Latents, Origin, StoragePrecision, Verified, Writer};
+use crate::data::source::SourceEntry;
 use crate::data::{self, Dataset, Example, Fingerprint};
 use crate::{Error, check_memory};
 
@@ -14,12 +18,16 @@ use crate::{Error, check_memory};
 const BATCH: usize = 50;
 const PIXELS: usize = BATCH * 128 * 128;
 
+/// Batches in a shard of what is kept.
+const SHARD: usize = 40;
+
 /// The latents of every image of a finite data set, means where the autoencoder gives a law.
 ///
-/// Meant for data that fits into memory; larger sets are encoded once, into [`Latents`](crate::data::Latents).
+/// Meant for data that is encoded in the time that one has; larger sets are encoded once, into [`Latents`], and go with their
+/// images' mirrored twins.
 #[derive(Debug)]
 pub struct Encoded {
-    latents: Vec<f32>,
+    latents: Store,
     labels: Vec<usize>,
     fingerprint: Fingerprint,
     shape: [usize; 3],
@@ -28,42 +36,154 @@ pub struct Encoded {
     remarks: Vec<String>,
 }
 
+#[derive(Debug)]
+enum Store {
+    Memory(Vec<f32>),
+    Folder(Latents),
+}
+
+/// What becomes of a batch of images.
+struct Piece {
+    latents: Vec<f32>,
+    shape: [usize; 3],
+    labels: Vec<usize>,
+    /// Hashes of the pixels.
+    hashes: Vec<[u8; 32]>,
+}
+
 impl Encoded {
     /// Encodes all images on the device of the autoencoder.
     ///
     /// # Errors
     /// If an image cannot be read, the data has no end, or their latents do not fit memory.
     pub fn new(data: &dyn Dataset, autoencoder: &dyn Autoencoder, device: &Device) -> Result<Self, Error> {
-        let endless = "it encodes all images beforehand, but the data has no end; take digits or a folder";
-        let len = data.len().ok_or_else(|| Error::unfit("autoencoder", endless))?;
-        let [channels, height, width] = data.shape();
-        let batch = (PIXELS / (height * width)).clamp(1, BATCH) as u64;
         let (mut latents, mut labels, mut shape) = (Vec::new(), Vec::new(), [0; 3]);
-        for start in (0..len).step_by(batch as usize) {
-            let mut pixels = Vec::new();
-            for index in start..len.min(start + batch) {
-                let example = data.example(index)?;
-                pixels.extend(example.pixels);
-                labels.push(example.label);
-            }
-            let count = pixels.len() / (channels * height * width);
-            let images = Tensor::from_data(TensorData::new(pixels, [count, channels, height, width]), device);
-            let encoded = autoencoder.encode(images).mean;
-            let [_, c, h, w] = encoded.dims();
-            shape = [c, h, w];
+        for_each_piece(data, autoencoder, device, false, |len, piece| {
             let what = || format!("the latents of {len} images, which are kept in memory unless `encode` stores them,");
-            check_memory(what, &[len, (c * h * w) as u64, 4])?;
-            latents.extend(encoded.into_data().iter::<f32>());
-        }
-        Ok(Self {
-            latents,
-            labels,
-            fingerprint: data.fingerprint()?,
-            shape,
-            broken: data.broken(),
-            remarks: data.remarks(),
-        })
+            check_memory(what, &[len, piece.shape.iter().product::<usize>() as u64, 4])?;
+            latents.extend(piece.latents);
+            labels.extend(piece.labels);
+            shape = piece.shape;
+            Ok(())
+        })?;
+        let (broken, remarks) = (data.broken(), data.remarks());
+        let latents = Store::Memory(latents);
+        Ok(Self { latents, labels, fingerprint: data.fingerprint()?, shape, broken, remarks })
     }
+
+    /// The same kept in `folder`, a folder of [`Latents`], from where they are read by memory map. What is there is taken if it
+    /// is whole and was kept under the same `key`, which says all that latents depend on; else it is removed and the images
+    /// are encoded again. What was remarked of the images is told once, when they are encoded.
+    ///
+    /// # Errors
+    /// As [`new`](Self::new), if a latent is not finite, and if the folder cannot be written.
+    pub fn kept(
+        folder: &Path,
+        key: &str,
+        data: &dyn Dataset,
+        autoencoder: &dyn Autoencoder,
+        device: &Device,
+    ) -> Result<Self, Error> {
+        let (mut remarks, found) = (vec![], Latents::open(folder).ok());
+        let whole = |latents: &Latents| {
+            let same = latents.manifest().contents.source == key && latents.len() == data.len();
+            same && latents.verify(&Verified::default(), |_, _| {}).is_ok()
+        };
+        let latents = match found.filter(whole) {
+            Some(latents) => latents,
+            None => {
+                write(folder, key, data, autoencoder, device)?;
+                remarks = data.remarks();
+                Latents::open(folder)?
+            }
+        };
+        let labels = (0..latents.len().unwrap_or(0)).map(|index| latents.label(index)).collect::<Result<_, _>>()?;
+        let broken = latents.manifest().broken.iter().map(PathBuf::from).collect();
+        let (shape, fingerprint) = (latents.shape(), data.fingerprint()?);
+        Ok(Self { latents: Store::Folder(latents), labels, fingerprint, shape, broken, remarks })
+    }
+}
+
+/// Encodes all images into a folder that holds nothing else.
+fn write(
+    folder: &Path,
+    key: &str,
+    data: &dyn Dataset,
+    autoencoder: &dyn Autoencoder,
+    device: &Device,
+) -> Result<(), Error> {
+    if folder.exists() {
+        fs::remove_dir_all(folder).map_err(Error::io("remove", folder))?;
+    }
+    let (mut writer, mut next) = (None, 0..);
+    for_each_piece(data, autoencoder, device, true, |_, piece| {
+        let Piece { latents, shape, labels, hashes } = piece;
+        if writer.is_none() {
+            let contents = Contents {
+                shape,
+                precision: StoragePrecision::F32,
+                deviation: false,
+                flipped: false,
+                normalised: true,
+                image_size: data.shape()[1],
+                classes: data.classes().into(),
+                autoencoder: Origin { name: "that of the run".into(), sha256: key.into() },
+                features: vec![],
+                source: key.into(),
+                shard_examples: SHARD * batch(data),
+            };
+            writer = Some(Writer::open(folder, contents)?);
+        }
+        let writer = writer.as_mut().expect("it was opened for the first piece");
+        let entry = |class| SourceEntry {
+            name: next.next().map_or_else(String::new, |n: u64| n.to_string()),
+            class,
+            stamp: None,
+        };
+        let images: Vec<_> =
+            labels.into_iter().map(entry).zip(hashes).map(|(entry, sha256)| Image { entry, sha256 }).collect();
+        writer.push(&images, &EncodedBatch { mean: latents, deviation: None, features: vec![] }, None)?;
+        writer.commit()
+    })?;
+    let Some(mut writer) = writer else { return Err(Error::unfit("autoencoder", "there are no images to encode")) };
+    data.broken().into_iter().for_each(|file| writer.skip(file.to_string_lossy().into_owned()));
+    writer.finish().map(|_| ())
+}
+
+/// Images at a time.
+fn batch(data: &dyn Dataset) -> usize {
+    let [_, height, width] = data.shape();
+    (PIXELS / (height * width)).clamp(1, BATCH)
+}
+
+/// Encodes batch by batch; `take` is given the number of all images, too. Pixels are hashed where that is wanted.
+fn for_each_piece(
+    data: &dyn Dataset,
+    autoencoder: &dyn Autoencoder,
+    device: &Device,
+    hashed: bool,
+    mut take: impl FnMut(u64, Piece) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let endless = "it encodes all images beforehand, but the data has no end; take digits or a folder";
+    let len = data.len().ok_or_else(|| Error::unfit("autoencoder", endless))?;
+    let ([channels, height, width], batch) = (data.shape(), batch(data) as u64);
+    for start in (0..len).step_by(batch as usize) {
+        let (mut pixels, mut labels, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
+        for index in start..len.min(start + batch) {
+            let example = data.example(index)?;
+            if hashed {
+                let bytes: Vec<u8> = example.pixels.iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
+                hashes.push(Sha256::digest(bytes).into());
+            }
+            pixels.extend(example.pixels);
+            labels.push(example.label);
+        }
+        let images = Tensor::from_data(TensorData::new(pixels, [labels.len(), channels, height, width]), device);
+        let encoded = autoencoder.encode(images).mean;
+        let [_, c, h, w] = encoded.dims();
+        take(len, Piece { latents: encoded.into_data().iter::<f32>().collect(), shape: [c, h, w], labels, hashes })?;
+    }
+    Ok(())
 }
 
 /// What a network learns of images: their latents by an autoencoder on `device`, or without one the images themselves.
@@ -96,8 +216,13 @@ impl Dataset for Encoded {
 
     fn example(&self, index: u64) -> Result<Example, data::Error> {
         let size: usize = self.shape.iter().product();
-        let latent = &self.latents[index as usize * size..][..size];
-        Ok(Example { pixels: latent.to_vec(), label: self.labels[index as usize], features: vec![] })
+        match &self.latents {
+            Store::Memory(latents) => {
+                let latent = &latents[index as usize * size..][..size];
+                Ok(Example { pixels: latent.to_vec(), label: self.labels[index as usize], features: vec![] })
+            }
+            Store::Folder(latents) => latents.example(index),
+        }
     }
 
     fn label(&self, index: u64) -> Result<usize, data::Error> {
@@ -193,11 +318,53 @@ mod tests {
     fn broken_images_that_others_stand_for_are_told() {
         let root = tempfile::tempdir().unwrap();
         let class = root.path().join("a");
-        std::fs::create_dir(&class).unwrap();
+        fs::create_dir(&class).unwrap();
         image::RgbImage::new(8, 8).save(class.join("1.png")).unwrap();
-        std::fs::write(class.join("2.png"), "broken").unwrap();
+        fs::write(class.join("2.png"), "broken").unwrap();
         let folder = Folder::open(root.path(), 8, OnBroken::Skip).unwrap();
         assert_eq!(Encoded::new(&folder, &Corner, &Device::default()).unwrap().broken(), [class.join("2.png")]);
+        let store = tempfile::tempdir().unwrap();
+        for _ in 0..2 {
+            // Opened again, it does not know yet which are broken.
+            let folder = Folder::open(root.path(), 8, OnBroken::Skip).unwrap();
+            let kept = Encoded::kept(&store.path().join("kept"), "", &folder, &Corner, &Device::default()).unwrap();
+            assert_eq!(kept.broken(), [class.join("2.png")]);
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_not_encoded_again() {
+        let root = tempfile::tempdir().unwrap();
+        let (folder, device) = (root.path().join("latents"), Device::default());
+        let digits: Arc<dyn Dataset> = Arc::new(Digits::new(8, Channels::One).unwrap());
+        let (few, _) = split(&digits, digits.len().unwrap() - 60, 0).unwrap();
+        let in_memory = Encoded::new(&few, &Corner, &device).unwrap();
+        let kept = |key: &str| {
+            let counted = Counted::default();
+            let kept = Encoded::kept(&folder, key, &few, &counted, &device).unwrap();
+            (kept, counted.0.into_inner().unwrap())
+        };
+        assert_eq!(kept("one").1, [50, 10]);
+        let (again, encoded) = kept("one");
+        assert!(encoded.is_empty(), "{encoded:?}");
+        assert_eq!(
+            (again.len(), again.shape(), again.fingerprint().unwrap()),
+            (Some(60), [1, 1, 1], few.fingerprint().unwrap())
+        );
+        // Under another key, and where a shard has changed.
+        assert_eq!(kept("two").1, [50, 10]);
+        let shard = folder.join("shard-00000.safetensors");
+        let mut bytes = fs::read(&shard).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        fs::write(&shard, bytes).unwrap();
+        assert_eq!(kept("two").1, [50, 10]);
+        assert!(kept("two").1.is_empty());
+
+        let kept = Encoded::kept(&folder, "corner", &few, &Corner, &device).unwrap();
+        for index in [0, 49, 50, 59] {
+            assert_eq!(kept.example(index).unwrap(), in_memory.example(index).unwrap());
+            assert_eq!(kept.label(index).unwrap(), in_memory.label(index).unwrap());
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use crate::compare::{self, Progress, Study, StudyOutcome, seen_by_start};
 use crate::data::latents::Verified;
-use crate::data::{Conditioner, Dataset, Fingerprint, learned};
+use crate::data::{Conditioner, Dataset, Fingerprint};
 use crate::device::{describe, is_cpu};
 use crate::evaluation::Measures;
 use crate::objective::TargetEncoder;
@@ -374,7 +374,13 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
             recipe: recipe.to_value(),
             config: &recipe.training,
             seed: recipe.seed,
-            data: learned(self.data.clone(), self.autoencoder.as_deref(), self.devices.0)?,
+            data: recipe.learned(
+                self.folder,
+                "training",
+                self.data.clone(),
+                self.autoencoder.as_deref(),
+                self.devices.0,
+            )?,
             conditioner: self.conditioner.clone(),
             flip: recipe.data.flip(),
             encoder: self.encoder(),

@@ -1,11 +1,19 @@
-//! Recipes whose data are stored latents: whether network, autoencoder and latents belong together.
+//! Recipes whose data are stored latents: whether network, autoencoder and latents belong together; and latents that a run
+//! stores itself.
 
-use mixflow_backbones::Invalid;
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use mixflow_backbones::{Autoencoder, Invalid};
+use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use super::{AutoencoderConfig, NetworkSettings, Recipe};
 use crate::Error;
 use crate::data::latents::{Latents, Origin};
-use crate::data::{DataConfig, Dataset};
+use crate::data::{DataConfig, Dataset, Encoded, learned};
 
 impl<N: NetworkSettings> Recipe<N> {
     /// The stored latents that it learns, if these are its data.
@@ -33,6 +41,34 @@ impl<N: NetworkSettings> Recipe<N> {
                 Err(Error::unfit(&self.name, reason))
             }
         }
+    }
+
+    /// What the run in `folder` learns of a part of its images: their latents by its autoencoder, or without one the images.
+    ///
+    /// Latents are kept in `latents/<part>` of the folder. They are taken from there as long as nothing that they depend on has
+    /// changed: the settings of data, division and autoencoder, the names of the images and the files of the weights, whose
+    /// hashes are in the folder ([`check_same_frozen`]). In a folder without these they are in memory.
+    ///
+    /// # Errors
+    /// As [`Encoded::kept`].
+    ///
+    /// [`check_same_frozen`]: crate::train::check_same_frozen
+    pub fn learned(
+        &self,
+        folder: &Path,
+        part: &str,
+        images: Arc<dyn Dataset>,
+        autoencoder: Option<&dyn Autoencoder>,
+        device: &Device,
+    ) -> Result<Arc<dyn Dataset>, Error> {
+        let weights = fs::read_to_string(folder.join("frozen.json"));
+        let (Some(autoencoder), Ok(weights), Some(_)) = (autoencoder, weights, images.classes().first()) else {
+            return learned(images, autoencoder, device);
+        };
+        let held_out = self.post_training.as_ref().map(|post| post.images);
+        let key = json!([(&self.data, self.seed, held_out, part), (&self.autoencoder, weights), images.fingerprint()?]);
+        let key = hex::encode(Sha256::digest(key.to_string()));
+        Ok(Arc::new(Encoded::kept(&folder.join("latents").join(part), &key, &*images, autoencoder, device)?))
     }
 
     /// Whether an autoencoder can decode what the network makes, and may have made what it learns.
