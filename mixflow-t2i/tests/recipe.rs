@@ -57,7 +57,8 @@ fn recipes_survive_a_round_trip() {
 #[test]
 fn the_recipe_of_stable_diffusion_is_of_the_published_network() {
     let recipe = read_text_recipe("sd3.5-medium-mixflow", &[]).unwrap().unwrap();
-    assert_eq!(recipe.network.transformer, MmDitConfig::stable_diffusion_3_5_medium());
+    // With the places of its images alone.
+    assert_eq!(recipe.network.transformer, MmDitConfig { table: 64, ..MmDitConfig::stable_diffusion_3_5_medium() });
     let [found, published] = [recipe.sampling.sampler.grid, TimeGrid::stable_diffusion_3(40, 3.0).unwrap()];
     let apart = |(a, b): (f64, f64)| assert!((a - b).abs() < 1e-14, "{a} and {b}");
     found.times().into_iter().zip(published.times()).for_each(apart);

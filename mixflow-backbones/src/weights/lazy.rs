@@ -1,6 +1,7 @@
 //! Tensors that stay in their file.
 
 use std::fmt;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -80,7 +81,7 @@ impl LazyTensor {
     }
 
     /// The same values in another shape of as many elements.
-    pub(crate) fn reshaped(self, shape: Vec<usize>) -> Self {
+    pub fn reshaped(self, shape: Vec<usize>) -> Self {
         debug_assert_eq!(shape.iter().product::<usize>(), self.num_elements());
         Self { shape, ..self }
     }
@@ -88,22 +89,31 @@ impl LazyTensor {
     /// `parts` tensors, each with as many rows of this one, in their order; none where they do not come out even. Values
     /// stay where they are.
     pub fn split_rows(&self, parts: usize) -> Option<Vec<Self>> {
+        let rows = *self.shape.first().filter(|rows| rows.is_multiple_of(parts))? / parts;
+        (0..parts).map(|part| self.rows([part * rows..(part + 1) * rows])).collect()
+    }
+
+    /// These rows of it, one range behind the other; none where it has not as many. Values stay where they are.
+    pub fn rows(&self, ranges: impl IntoIterator<Item = Range<usize>>) -> Option<Self> {
         let mut shape = self.shape.clone();
-        let rows = shape.first_mut().filter(|rows| rows.is_multiple_of(parts))?;
-        *rows /= parts;
-        let size = self.byte_len() / parts;
-        let part = |part: usize| {
-            let range = part * size..(part + 1) * size;
-            let values = match &self.values {
-                Values::Here(bytes) => Values::Here(Bytes::from_bytes_vec(bytes[range].to_vec())),
-                Values::There { path, read } => {
-                    let read = read.clone();
-                    Values::There { path: path.clone(), read: Arc::new(move || Ok(read()?[range.clone()].to_vec())) }
-                }
-            };
-            Self { shape: shape.clone(), dtype: self.dtype, values }
+        let rows = shape.first_mut()?;
+        let row = self.byte_len() / (*rows).max(1);
+        let ranges: Vec<_> = ranges.into_iter().collect();
+        if ranges.iter().any(|range| range.end > *rows) {
+            return None;
+        }
+        *rows = ranges.iter().map(ExactSizeIterator::len).sum();
+        let of = move |bytes: &[u8]| {
+            ranges.iter().flat_map(|range| &bytes[range.start * row..range.end * row]).copied().collect::<Vec<_>>()
         };
-        Some((0..parts).map(part).collect())
+        let values = match &self.values {
+            Values::Here(bytes) => Values::Here(Bytes::from_bytes_vec(of(bytes))),
+            Values::There { path, read } => {
+                let read = read.clone();
+                Values::There { path: path.clone(), read: Arc::new(move || Ok(of(&read()?))) }
+            }
+        };
+        Some(Self { shape, dtype: self.dtype, values })
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use burn::tensor::{DType, Device, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use mixflow::backbones::Error;
 use mixflow::backbones::weights::Weights;
 use mixflow_t2i::MmDitConfig;
@@ -175,4 +175,27 @@ fn other_configurations_are_refused() {
     }
     let missing = MmDitConfig::from_diffusers(Path::new("nowhere/config.json")).expect_err("no such file");
     assert!(missing.to_string().contains("cannot read nowhere/config.json"), "{missing}");
+}
+
+#[test]
+fn a_network_of_smaller_images_takes_the_middle_of_the_table() {
+    let device = Device::default();
+    for case in CASES {
+        let fixture = Fixture::read(case);
+        let (whole, config) = (network(&fixture, &device), config(&fixture));
+        let used = config.input_size / config.patch;
+        let table = used + (config.table - used) % 2;
+        let small = MmDitConfig { table, ..config.clone() }.init(1, &device);
+        let small = small.load(Weights::of(&whole, official_key)).expect("the same network but for its table");
+        assert_eq!(small.pos_embed.shape().dims(), [1, table * table, config.width]);
+        let [channels, height, width] = config.shape();
+        for [rows, columns] in [[height, width], [config.patch, width]] {
+            let x = Tensor::zeros([1, channels, rows, columns], &device);
+            assert_eq!(small.embed(x.clone()).into_data(), whole.embed(x).into_data());
+        }
+        // What it writes is a network of that table, in which no other table fits.
+        let written = Weights::of(&small, official_key);
+        assert!(MmDitConfig { table, ..config.clone() }.init(2, &device).load(written.clone()).is_ok());
+        assert!(MmDitConfig { table: table + 2, ..config }.init(2, &device).load(written).is_err());
+    }
 }
