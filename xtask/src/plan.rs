@@ -16,8 +16,9 @@ use crate::run::{JsonArgument, RecipeArguments, Result, say};
 pub(crate) struct Plan {
     #[command(flatten)]
     recipe: RecipeArguments,
-    /// Device to estimate times for: a100, h100, h200, l40s, rtx-3090, rtx-4090; or one of this machine to measure, flex,
-    /// cuda:1 and so on, `here` for that which other commands compute on without --device
+    /// Devices to estimate times for: a100, h100, h200, l40s, rtx-3090, rtx-4090, several as 8xh100; or those of this machine,
+    /// of which the first is measured, flex, cuda:1, cuda:0,1 and so on, `here` for that which other commands compute on
+    /// without --device
     #[arg(long, value_name = "NAME", default_value = "here")]
     device: String,
     #[command(flatten)]
@@ -28,12 +29,17 @@ impl Plan {
     pub(crate) fn run(self) -> Result<ExitCode> {
         match self.recipe.read_decoder()? {
             Some(recipe) => {
-                let plan = DecoderPlan::new(&recipe, machine(&self.device)?);
+                let (machine, devices) = machine(&self.device)?;
+                if devices > 1 {
+                    return Err("--device: a decoder is trained on one device".into());
+                }
+                let plan = DecoderPlan::new(&recipe, machine);
                 self.show(&plan, json!(plan))
             }
             None => {
                 let recipe = AnyRecipe::read(&self.recipe)?;
-                let plan = of_any!(recipe, recipe => Costs::new(&recipe, machine(&self.device)?))?;
+                let (machine, devices) = machine(&self.device)?;
+                let plan = of_any!(recipe, recipe => Costs::on(&recipe, machine, devices))?;
                 let mut value = json!(plan);
                 for (place, part) in plan.parts.iter().enumerate() {
                     value["parts"][place]["seconds"] = plan.seconds(part).into();
@@ -53,21 +59,27 @@ impl Plan {
     }
 }
 
-/// The machine of a name, or this one, measured.
-pub(crate) fn machine(name: &str) -> Result<Machine> {
+/// The machine of these names, or this one, measured; and how many of it.
+pub(crate) fn machine(names: &str) -> Result<(Machine, usize)> {
+    let counted = names.split_once('x').and_then(|(count, name)| Some((count.parse::<usize>().ok()?.max(1), name)));
+    let (count, name) = counted.unwrap_or((1, names));
     if let Some(machine) = Machine::named(name) {
-        return Ok(machine);
+        return Ok((machine, count));
     }
-    let device = match name {
-        "here" => device::chosen()?,
-        name => device::named(name).map_err(|error| {
+    let devices = match names {
+        "here" => vec![device::chosen()?],
+        names => device::several(names).map_err(|error| {
             let known: Vec<_> = Machine::names().collect();
-            format!("--device {error}; or here, or one of {}", known.join(", "))
+            format!("--device {error}; or here, or one of {}, several as 8x{}", known.join(", "), known[0])
         })?,
     };
-    let speed = matmul_rate(&device);
+    let device = devices.first().ok_or("expected a device")?;
+    let low_precision = *device != Device::flex();
+    // Shares of a CPU have its speed and its memory together.
+    let share = if low_precision { 1 } else { devices.len() };
+    let (speed, memory) = (matmul_rate(device) / share as f64, memory(device) / share as u64);
     let origin = format!("matrix products of 1,024 x 1,024: {:.0} GFLOP/s", speed / 1e9);
-    let name = if name == "here" { "this machine" } else { name };
-    let low_precision = device != Device::flex();
-    Ok(Machine { name: name.into(), speed, low_speed: speed, origin, memory: memory(&device), low_precision })
+    let name = if names == "here" { "this machine" } else { names };
+    let machine = Machine { name: name.into(), speed, low_speed: speed, origin, memory, low_precision };
+    Ok((machine, devices.len()))
 }

@@ -33,7 +33,10 @@ struct Line {
 
 impl Recipes {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let machine = machine(&self.device)?;
+        let (machine, devices) = machine(&self.device)?;
+        if devices > 1 {
+            return Err("--device: recipes are listed for one device; `plan RECIPE` takes several".into());
+        }
         let lines = names().map(|name| line(name, &machine)).collect::<Result<Vec<_>>>()?;
         if self.json.json {
             say(serde_json::to_string_pretty(&lines)?)?;

@@ -1,12 +1,14 @@
 //! What a recipe will cost, before anything is allocated.
 
 mod decoder;
+mod fit;
 mod machine;
+mod show;
 
 pub use decoder::DecoderPlan;
+pub use fit::Fit;
 pub use machine::Machine;
-
-use std::fmt;
+pub use show::duration;
 
 use mixflow_backbones::encoder::EncoderConfig;
 use mixflow_backbones::rae::DecoderConfig;
@@ -15,7 +17,6 @@ use serde::Serialize;
 
 use crate::Error;
 use crate::autoencoder_training::RaeTraining;
-use crate::numbers::{gigabytes, thousands};
 use crate::recipe::{
     AutoencoderConfig, NetworkCost, NetworkSettings, PostTraining, Recipe, TargetEncoderConfig, TrainedRae,
 };
@@ -29,15 +30,19 @@ pub struct Plan {
     pub parameters: u64,
     /// Multiplications with addition of one image's forward pass.
     pub multiply_adds: u64,
-    /// Bytes in training, by part.
+    /// Devices that share each batch of a training, and what else they can.
+    pub devices: usize,
+    /// Bytes in training on each device, by part.
     pub memory: Vec<(&'static str, u64)>,
-    /// Fewest parts of a batch, `training.accumulation`, with which a training fits the machine's memory: of blocks that keep
-    /// what they compute, and of those that are run again, `training.recompute`; none where no number does.
-    pub fits: [Option<usize>; 2],
+    /// The same of what the first device has beside it.
+    pub first: Vec<(&'static str, u64)>,
+    /// How much fits the machine's memory: in either precision, of blocks that keep what they compute and of those that are
+    /// run again.
+    pub fits: Vec<Fit>,
     /// Bytes beside weights, moments and average while a checkpoint is written, when there are no gradients and activations;
     /// in the memory of the CPU.
     pub checkpoint: u64,
-    /// Bytes of the checkpoints and weights that stay on disk.
+    /// Bytes of the checkpoints, weights and latents that stay on disk.
     pub disk: u64,
     /// What the run does, in order.
     pub parts: Vec<Work>,
@@ -70,17 +75,23 @@ pub struct Work {
     pub operations: f64,
     /// What the network multiplies in; with it, its autoencoder counts so, too.
     pub precision: Precision,
+    /// Whether several devices share it; else the first does it alone.
+    pub shared: bool,
 }
 
 impl Work {
     /// `multiply_adds` for each of so many images.
     fn new(name: impl Into<String>, images: u128, multiply_adds: u64) -> Self {
         let operations = 2.0 * images as f64 * multiply_adds as f64;
-        Self { name: name.into(), images, operations, precision: Precision::F32 }
+        Self { name: name.into(), images, operations, precision: Precision::F32, shared: false }
     }
 
     fn within(self, precision: Precision) -> Self {
         Self { precision, ..self }
+    }
+
+    fn shared(self) -> Self {
+        Self { shared: true, ..self }
     }
 }
 
@@ -101,6 +112,10 @@ fn bytes(factors: &[u64]) -> u64 {
     factors.iter().fold(BYTES, |product, &factor| product.saturating_mul(factor))
 }
 
+fn sum(memory: &[(&str, u64)]) -> u64 {
+    memory.iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
+}
+
 /// What a recipe's autoencoder or target encoder costs.
 struct Frozen {
     parameters: u64,
@@ -111,12 +126,22 @@ struct Frozen {
 }
 
 impl Plan {
-    /// Works a recipe out. The network's weights are neither drawn nor allocated; the data are opened for their number of
-    /// images, where they are encoded first.
+    /// Works a recipe out on one device.
     ///
     /// # Errors
     /// If it is not known what the network takes.
     pub fn new<N: NetworkSettings>(recipe: &Recipe<N>, machine: Machine) -> Result<Self, Error> {
+        Self::on(recipe, machine, 1)
+    }
+
+    /// Works a recipe out on so many equal devices. The network's weights are neither drawn nor allocated; the data are opened
+    /// for their number of images, where they are encoded first.
+    ///
+    /// # Errors
+    /// If it is not known what the network takes, or the devices cannot share its batches equally.
+    pub fn on<N: NetworkSettings>(recipe: &Recipe<N>, machine: Machine, devices: usize) -> Result<Self, Error> {
+        let check = recipe.training.check_devices(devices);
+        check.map_err(|invalid| Error::unfit(&recipe.name, invalid))?;
         let network = &recipe.network;
         let unknown = || Error::unfit(&recipe.name, format!("it is not known what a {} takes", network.name()));
         let cost = network.cost().ok_or_else(unknown)?;
@@ -124,7 +149,7 @@ impl Plan {
         // A step keeps those of every evaluation.
         let most = evaluations(recipe).into_iter().max().unwrap_or(1);
         let (training, sampling) = (&recipe.training, &recipe.sampling);
-        let kept = |recompute| most.saturating_mul(activations.bytes(training.precision, recompute));
+        let kept = |precision, recompute| most.saturating_mul(activations.bytes(precision, recompute));
         let autoencoder = recipe.autoencoder.as_ref().map(|config| autoencoder(config, network.shape()));
         let target = recipe.target_encoder.as_ref().map(target_encoder);
         let guide = sampling.active_guide().map(|guide| &guide.network);
@@ -135,57 +160,58 @@ impl Plan {
         };
         let images = recipe.encoding().and_then(|_| recipe.data.open().ok()?.len());
 
-        let part = (training.batch / training.accumulation) as u64;
+        let part = (training.batch / (training.accumulation * devices)) as u64;
         let arms = recipe.post_training.as_ref().map_or(0, PostTraining::networks);
         let mut not_counted: Vec<String> = cost.beside.iter().cloned().collect();
         if !machine.low_precision && [training.precision, sampling.precision].iter().any(|it| !it.is_full()) {
             not_counted.push("rounding to 16 bits, which takes the CPU longer than 32".into());
         }
+        let mut disk = bytes(&[arms.saturating_add(1), KEPT, parameters]);
         let mut memory = vec![
             ("weights", bytes(&[parameters])),
             ("gradients", bytes(&[parameters])),
             ("moments of AdamW", bytes(&[2, parameters])),
             ("moving average", bytes(&[parameters])),
-            ("activations of a batch", part.saturating_mul(kept(training.recompute))),
+            ("activations", part.saturating_mul(kept(training.precision, training.recompute))),
         ];
+        // They are kept with the graph of a step.
+        let rounded = |precision: Precision| if precision.is_full() { 0 } else { bytes(&[parameters]) / 2 };
         if !training.precision.is_full() {
-            // They are kept with the graph of a step.
-            memory.push(("rounded weights", bytes(&[parameters]) / 2));
+            memory.push(("rounded weights", rounded(training.precision)));
         }
+        let mut first = vec![];
         if arms > 0 {
-            memory.push(("networks of the arms", bytes(&[arms, parameters])));
+            first.push(("networks of the arms", bytes(&[arms, parameters])));
         }
         if let Some(autoencoder) = autoencoder.as_ref().filter(|_| recipe.encoding().is_some()) {
             let latents = network.shape().map(|side| side as u64);
-            memory.push(("autoencoder", bytes(&[autoencoder.parameters])));
+            first.push(("autoencoder", bytes(&[autoencoder.parameters])));
             match images {
-                Some(images) => memory.push(("latents of all images", bytes(&[&latents[..], &[images]].concat()))),
-                None => not_counted.push("latents of the images, whose number is not known, in memory".into()),
+                Some(images) => disk = disk.saturating_add(bytes(&[&latents[..], &[images]].concat())),
+                None => not_counted.push("latents of the images, whose number is not known, on disk".into()),
             }
         }
         if let Some(target) = &target {
-            memory.push(("target encoder", bytes(&[target.parameters])));
+            first.push(("target encoder", bytes(&[target.parameters])));
         }
-        let together = |memory: &[(&str, u64)]| memory.iter().fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
-        let beside = together(&memory) - memory[ACTIVATIONS].1;
-        let fits = [false, true].map(|recompute| {
-            let image = kept(recompute);
-            let fits = |parts: &usize| {
-                let part = (training.batch / parts) as u64;
-                training.batch.is_multiple_of(*parts)
-                    && beside.saturating_add(part.saturating_mul(image)) <= machine.memory
-            };
-            (1..=training.batch).find(fits)
+        let state = sum(&memory[..ACTIVATIONS]).saturating_add(sum(&first));
+        let ways = [Precision::F32, Precision::Bf16].map(|precision| [(precision, false), (precision, true)]);
+        let fits = ways.into_iter().flatten().map(|way @ (precision, recompute)| {
+            let left = machine.memory.saturating_sub(state.saturating_add(rounded(precision)));
+            Fit::new(way, [training.batch, devices], left, kept(precision, recompute))
         });
+        let fits = fits.collect();
         let mut plan = Self {
             network: network.name().into(),
             parameters,
             multiply_adds,
+            devices,
             memory,
+            first,
             fits,
             // All of it as it is, and two of the copies once more as the bytes of a file.
             checkpoint: bytes(&[CHECKPOINT + 2, parameters]),
-            disk: bytes(&[arms.saturating_add(1), KEPT, parameters]),
+            disk,
             parts: vec![],
             not_counted,
             guide: guide.map(|guide| (guide.name().into(), guide.parameters())),
@@ -246,13 +272,14 @@ impl Plan {
         let images = |steps: u64| u128::from(steps) * recipe.training.batch as u128;
         let name = if recipe.post_training.is_some() { "pre-training" } else { "training" };
         let precision = recipe.training.precision;
-        self.parts.push(Work::new(name, images(recipe.training.steps), step(*pre_training)).within(precision));
+        let work = Work::new(name, images(recipe.training.steps), step(*pre_training));
+        self.parts.push(work.within(precision).shared());
         if let Some(post) = &recipe.post_training {
             let trainings = u128::from(post.networks());
             let each = images(post.steps) * u128::from(post.seeds);
             let operations = arms.iter().map(|&evaluations| Work::new("", each, step(evaluations)).operations).sum();
             let name = format!("{trainings} post-trainings");
-            self.parts.push(Work { name, images: trainings * images(post.steps), operations, precision });
+            self.parts.push(Work { name, images: trainings * images(post.steps), operations, precision, shared: true });
         }
     }
 
@@ -276,24 +303,25 @@ impl Plan {
             sets.iter().map(|&(sets, evaluations)| Work::new("", sets * set, made.of(evaluations)).operations);
         let name = format!("sampling {count} sets");
         let precision = sampling.precision;
-        self.parts.push(Work { name, images: count * set, operations: operations.sum(), precision });
+        self.parts.push(Work { name, images: count * set, operations: operations.sum(), precision, shared: true });
         if followed > 0 {
             let followed = Work::new("Slow Flow", followed, SampleCost { decode: 0, ..*made }.of(evaluations));
-            self.parts.push(followed.within(precision));
+            self.parts.push(followed.within(precision).shared());
         }
         self.not_counted.push(measuring(count, set));
     }
 
-    /// Bytes of all parts together.
+    /// Bytes of all parts together, on the first device.
     #[must_use]
     pub fn total_memory(&self) -> u64 {
-        self.memory.iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
+        sum(&self.memory).saturating_add(sum(&self.first))
     }
 
-    /// Seconds of a part on the machine.
+    /// Seconds of a part on the machine; what devices tell each other is not counted.
     #[must_use]
     pub fn seconds(&self, part: &Work) -> f64 {
-        part.operations / self.machine.speed_in(part.precision)
+        let devices = if part.shared { self.devices } else { 1 };
+        part.operations / self.machine.speed_in(part.precision) / devices as f64
     }
 
     /// Seconds of all parts together.
@@ -354,68 +382,6 @@ fn rae(encoder: &EncoderConfig, decoder: &DecoderConfig) -> Frozen {
         parameters: encoder.parameters() + decoder.parameters(),
         encode: encoder.multiply_adds(),
         decode: decoder.multiply_adds(),
-    }
-}
-
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { network, machine, .. } = self;
-        writeln!(f, "{:<28}{network}", "network")?;
-        writeln!(f, "{:<28}{}", "parameters", thousands(self.parameters))?;
-        let giga = self.multiply_adds as f64 / 1e9;
-        let digits = if giga < 1.0 { 4 } else { 1 };
-        writeln!(f, "{:<28}{giga:.digits$} GMAC, {:.digits$} GFLOP for one image", "forward pass", 2.0 * giga)?;
-        writeln!(f, "memory in training")?;
-        for (part, bytes) in &self.memory {
-            writeln!(f, "  {part:<26}{:>9}", gigabytes(*bytes))?;
-        }
-        writeln!(f, "  {:<26}{:>9}", "together", gigabytes(self.total_memory()))?;
-        let words = |parts: Option<usize>| match parts {
-            Some(1) => "with whole batches".to_owned(),
-            Some(parts) => format!("with training.accumulation={parts}"),
-            None => "with no accumulation".to_owned(),
-        };
-        let [kept, again] = self.fits.map(words);
-        let fits = if self.total_memory() <= machine.memory { "fits" } else { "does not fit" };
-        let memory = gigabytes(machine.memory);
-        writeln!(f, "  {fits} {}: would {kept}; {again} and training.recompute=true", memory.trim())?;
-        writeln!(f, "{:<28}{:>9} in memory while it is written", "copy for a checkpoint", gigabytes(self.checkpoint))?;
-        writeln!(f, "{:<28}{:>9} on disk", "checkpoints and weights", gigabytes(self.disk))?;
-        writeln!(f, "times on {} ({})", machine.name, machine.origin)?;
-        for part in &self.parts {
-            let (images, time) = (thousands(part.images), duration(self.seconds(part)));
-            writeln!(f, "  {:<26}{time:>9}, {images} images", part.name)?;
-        }
-        if self.parts.len() > 1 {
-            writeln!(f, "  {:<26}{:>9}", "together about", duration(self.total_seconds()))?;
-        }
-        for part in &self.not_counted {
-            writeln!(f, "  not counted: {part}")?;
-        }
-        if let Some((guide, parameters)) = &self.guide {
-            writeln!(f, "{:<28}{guide}, {} parameters", "guide in sampling", thousands(*parameters))?;
-        }
-        match self.evaluations.zip(self.sampling_multiply_adds) {
-            Some((evaluations, multiply_adds)) => {
-                let seconds = duration(2.0 * multiply_adds as f64 / machine.speed_in(self.sampling_precision));
-                write!(f, "sampling: {evaluations} evaluations, about {seconds} an image")
-            }
-            None => write!(f, "sampling: the solver chooses its own steps"),
-        }
-    }
-}
-
-/// A time as plans show it, such as `1.5 h`.
-#[must_use]
-pub fn duration(seconds: f64) -> String {
-    match seconds {
-        s if s < 1e-3 => format!("{:.1} µs", s * 1e6),
-        s if s < 1.0 => format!("{:.1} ms", s * 1e3),
-        s if s < 120.0 => format!("{s:.1} s"),
-        s if s < 7200.0 => format!("{:.0} min", s / 60.0),
-        s if s < 48.0 * 3600.0 => format!("{:.1} h", s / 3600.0),
-        s if s < 730.0 * 86_400.0 => format!("{:.1} days", s / 86_400.0),
-        s => format!("{:.0} years", s / 86_400.0 / 365.25),
     }
 }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::numbers::gigabytes;
 
 #[test]
 fn the_largest_sit_has_the_published_size_and_work() {
@@ -58,7 +59,7 @@ fn everything_that_a_comparison_runs_is_counted() {
     assert!(plan.to_string().contains("not counted: measuring 39 sets of 20 images"), "{plan}");
     // Four networks of the arms beside the start, and nine copies of five networks on disk.
     let bytes = 4 * plan.parameters;
-    assert_eq!((plan.memory.last().unwrap(), plan.disk), (&("networks of the arms", 4 * bytes), 45 * bytes));
+    assert_eq!((&plan.first[..], plan.disk), (&[("networks of the arms", 4 * bytes)][..], 45 * bytes));
 
     let without = [&changes[..], &set(&["post_training.slow_flow=false"])].concat();
     let without = Plan::new(&Recipe::read("digits", &without).unwrap(), Machine::named("a100").unwrap()).unwrap();
@@ -134,31 +135,57 @@ fn how_a_run_fits_a_card_is_said() {
     };
     let bf16 = plan("bf16", "h100");
     let image = 28 * (4 * (256 * 2 * 1152 + 6 * 1152) + 2 * 256 * (6 * 1152 + 4608));
-    assert_eq!(bf16.memory[ACTIVATIONS], ("activations of a batch", 256 * image));
-    // 5.5 copies of 675,129,632 weights of 4 bytes leave 65.1 GB of 80: 280 images of 232 MB. Of 48 GB 33.1 are left: 142.
-    assert_eq!(bf16.fits, [Some(1), Some(1)]);
-    assert!(bf16.to_string().contains("  fits 80.00 GB: would with whole batches; "), "{bf16}");
-    let smaller = plan("bf16", "l40s");
-    assert_eq!(smaller.fits, [Some(2), Some(1)]);
+    assert_eq!(bf16.memory[ACTIVATIONS], ("activations", 256 * image));
+    // Of 80 GB 5.5 copies of 675,129,632 weights of 4 bytes leave 65.1 for images of 232 MB, or of 41 MB; 5 copies leave 66.5 for
+    // images of 397 and 47 MB.
+    let fits = |plan: &Plan| plan.fits.iter().map(|fit| (fit.images, fit.accumulation)).collect::<Vec<_>>();
+    let whole = [(167, Some(2)), (1408, Some(1)), (280, Some(1)), (1576, Some(1))];
+    assert_eq!((fits(&bf16), fits(&plan("f32", "h100"))), (whole.to_vec(), whole.to_vec()));
+    let text = bf16.to_string();
+    for line in ["  fits 80.00 GB, into which go\n", "f32      ", "  167 images at a time, training.accumulation=2\n"] {
+        assert!(text.contains(line), "{line}: {text}");
+    }
+    assert!(text.contains("bf16, training.recompute=true   1,576 images at a time, whole batches\n"), "{text}");
+    // Of 24 GB 10.5 are left, or 9.1.
+    let small = [(26, Some(16)), (222, Some(2)), (39, Some(8)), (221, Some(2))];
+    assert_eq!(fits(&plan("f32", "rtx-3090")), small);
+    assert!(plan("f32", "rtx-3090").to_string().contains("  does not fit 24.00 GB, into which go\n"));
     let [slow, fast] = [plan("f32", "h100"), bf16.clone()].map(|plan| plan.seconds(&plan.parts[0]));
     assert!((slow / fast - 989.0 / 67.0).abs() < 1e-9, "a training of {slow} s is one of {fast} s");
-    assert!(
-        smaller
-            .to_string()
-            .contains("does not fit 48.00 GB: would with training.accumulation=2; with whole batches and"),
-        "{smaller}"
-    );
-    // 397 MB an image, 66.5 GB left: 167 images. Of 24 GB 10.5 are left: 26 images, or 222 of 47 MB.
-    assert_eq!(plan("f32", "h100").fits, [Some(2), Some(1)]);
-    assert_eq!(plan("f32", "rtx-3090").fits, [Some(16), Some(2)]);
     // The CPU keeps 16 bits, too, and multiplies 32.
     let cpu = Machine { low_precision: false, ..Machine::named("h100").unwrap() };
     let changes = set(&[network, "training.batch=256", "training.precision=bf16", "post_training=null"]);
-    let cpu = Plan::new(&Recipe::read("digits", &changes).unwrap(), cpu).unwrap();
+    let recipe = Recipe::read("digits", &changes).unwrap();
+    let cpu = Plan::new(&recipe, cpu).unwrap();
     assert_eq!(cpu.memory, bf16.memory);
     assert!(cpu.to_string().contains("not counted: rounding to 16 bits"), "{cpu}");
-    let small = Machine { memory: 10_000_000_000, ..Machine::named("rtx-3090").unwrap() };
-    let recipe = Recipe::read("digits", &set(&[network, "post_training=null"])).unwrap();
-    let text = Plan::new(&recipe, small).unwrap().to_string();
-    assert!(text.contains("does not fit 10.00 GB: would with no accumulation; with no accumulation and"), "{text}");
+    let tiny = Machine { memory: 10_000_000_000, ..Machine::named("rtx-3090").unwrap() };
+    let text = Plan::new(&recipe, tiny).unwrap().to_string();
+    assert!(text.contains("0 images at a time, not with any accumulation"), "{text}");
+}
+
+#[test]
+fn devices_share_batches_and_hold_the_rest_each() {
+    let recipe = Recipe::read("rae", &set(&["training.batch=64", "post_training.seeds=1"])).unwrap();
+    let on = |devices| Plan::on(&recipe, Machine::named("h100").unwrap(), devices).unwrap();
+    let (one, four) = (on(1), on(4));
+    for (place, (alone, shared)) in one.memory.iter().zip(&four.memory).enumerate() {
+        let share = if place == ACTIVATIONS { 4 } else { 1 };
+        assert_eq!(alone.1, share * shared.1, "{}", alone.0);
+    }
+    // Networks of the arms and the autoencoder are on the first alone.
+    assert_eq!(one.first, four.first);
+    assert_eq!(four.first.len(), 2);
+    let seconds = |plan: &Plan| plan.parts.iter().map(|part| plan.seconds(part)).collect::<Vec<_>>();
+    for ((part, alone), shared) in one.parts.iter().zip(seconds(&one)).zip(seconds(&four)) {
+        let first = ["training autoencoder", "encoding"].contains(&part.name.as_str());
+        let share = if first { 1.0 } else { 4.0 };
+        assert!((alone / shared - share).abs() < 1e-9, "{}: {alone} s and {shared} s", part.name);
+    }
+    let text = four.to_string();
+    for words in ["memory in training on each device\n", " MB on the first\n", "times on 4 x h100 ("] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+    let error = Plan::on(&recipe, Machine::named("h100").unwrap(), 3).unwrap_err().to_string();
+    assert!(error.contains("times the number of devices, found 64, 1 and 3"), "{error}");
 }

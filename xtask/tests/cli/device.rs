@@ -94,6 +94,9 @@ fn results_name_the_device_that_was_used() {
     assert!(told.contains("flex (CPU)"), "{told}");
     place.run(&["train", "tiny.json", "--set", COMPARISON, "--out", "compared", "--device", "flex"]);
     assert_eq!(place.json("compared/results.json")["report"]["environment"]["backend"].to_string(), told);
+    let told = place.run(&["plan", "digits", "--device", "4xh100"]);
+    assert!(told.contains("memory in training on each device") && told.contains("times on 4 x h100"), "{told}");
+    place.refuse(&["plan", "digits", "--device", "5xh100"], &["times the number of devices"]);
     let told = place.run(&["plan", "tiny.json", "--device", "flex"]);
     assert!(told.contains("on flex"), "{told}");
 }
