@@ -106,9 +106,12 @@ impl RaeRun<'_> {
             stop: self.stop,
         };
         let heads = training.adversarial.as_ref();
-        let heads = heads.map(|config| TrainState::new(config.network.heads(self.seed(2), &device)));
+        let new = || Contest {
+            network: TrainState::new(network),
+            heads: heads.map(|config| TrainState::new(config.network.heads(self.seed(2), &device))),
+        };
+        let state = steps.resume(new, &mut tell)?;
         let device = device.clone().autodiff();
-        let state = steps.resume(Contest { network: TrainState::new(network), heads }, &mut tell)?;
         let mut batches = training.loader(&self.data, state.step_number())?;
         let step = |state: Contest<M>| {
             let batch = batches.next().expect("batches have no end, and nothing is read after an error")?;

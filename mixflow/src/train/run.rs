@@ -182,7 +182,7 @@ impl<C: Condition> Run<'_, C> {
         };
         let objective = &InPrecision { objective, precision: config.precision };
         config.check_devices(devices.len()).map_err(|invalid| self.fault(invalid.to_string()))?;
-        let state = steps.resume(Replicas::new(network.train(), &devices[1..]), &mut tell)?;
+        let state = steps.resume(|| Replicas::new(network.train(), &devices[1..]), &mut tell)?;
         let loading = LoaderConfig {
             seed: self.seed,
             batch: config.batch,

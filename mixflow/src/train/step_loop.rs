@@ -95,11 +95,11 @@ const PATIENCE: u32 = 3;
 
 impl StepLoop<'_> {
     /// The state of the folder's newest whole checkpoint, or `new` if there is none.
-    pub(crate) fn resume<S: Trainee>(&self, new: S, tell: &mut impl FnMut(Event)) -> Result<S, Error> {
+    pub(crate) fn resume<S: Trainee>(&self, new: impl FnOnce() -> S, tell: &mut impl FnMut(Event)) -> Result<S, Error> {
         let mut found = self.checkpoints().latest()?;
         let Some(checkpoint) = found.checkpoint else {
             return match found.damaged.pop() {
-                None => Ok(new),
+                None => guarded(self.devices, 0, new),
                 Some(oldest) => {
                     let (count, folder) = (found.damaged.len() + 1, self.folder.join("checkpoints"));
                     let reason = format!(
@@ -126,7 +126,8 @@ impl StepLoop<'_> {
                 format!("it was written by a recipe with {difference}; choose another folder or the old recipe");
             Error::Mismatch { path: checkpoint.path.clone(), reason }
         })?;
-        let state = new.restored(checkpoint.snapshot, &checkpoint.path)?;
+        let step = checkpoint.snapshot.step;
+        let state = guarded(self.devices, step, || new().restored(checkpoint.snapshot, &checkpoint.path))??;
         change::keep(self.folder, &changes)?;
         Ok(state)
     }
@@ -181,5 +182,57 @@ impl StepLoop<'_> {
 
     fn checkpoints(&self) -> Checkpoints {
         Checkpoints::new(self.folder.join("checkpoints"), 2)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mixflow_backbones::Linear;
+    use mixflow_backbones::init::Initializer;
+    use serde_json::json;
+
+    use super::*;
+
+    /// Fits its device, but not what it is restored from.
+    struct Small;
+
+    impl Trainee for Small {
+        fn step_number(&self) -> u64 {
+            0
+        }
+
+        fn snapshot(&self) -> Snapshot {
+            unreachable!("nothing is saved")
+        }
+
+        fn restored(self, _: Snapshot, _: &Path) -> Result<Self, Error> {
+            panic!("out of memory")
+        }
+    }
+
+    #[test]
+    fn a_device_that_fails_before_the_first_step_is_named() {
+        let (folder, recipe, device) = (tempfile::tempdir().unwrap(), json!({}), Device::flex());
+        let data = Fingerprint { examples: None, classes: vec![], class_examples: vec![], names: None, content: None };
+        let steps = StepLoop {
+            folder: folder.path(),
+            recipe: &recipe,
+            data,
+            steps: 8,
+            checkpoint_every: 1,
+            devices: std::slice::from_ref(&device),
+            stop: &AtomicBool::new(false),
+        };
+        let fails = |new: fn() -> Small, step: u64| {
+            let fault = steps.resume(new, &mut |_| {}).err().unwrap().to_string();
+            assert!(fault.starts_with(&format!("flex (CPU) failed at step {step}: out of memory; ")), "{fault}");
+        };
+        fails(|| panic!("out of\nmemory"), 0);
+        assert!(steps.resume(|| Small, &mut |_| {}).is_ok(), "there is nothing to restore");
+        let layer: Linear = Initializer::new(0, &device).pytorch_linear(2, 2);
+        let snapshot = Snapshot { step: 3, ..TrainState::new(layer).snapshot() };
+        steps.checkpoints().save(&snapshot, &recipe).unwrap();
+        fails(|| Small, 3);
+        fails(|| panic!("out of memory"), 3);
     }
 }
