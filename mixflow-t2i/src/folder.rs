@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use mixflow::Pipeline;
-use mixflow::backbones::Error;
 use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::diffusers::read_config;
+use mixflow::backbones::{Error, Precision};
 use mixflow::recipe::AutoencoderConfig;
 use mixflow::train::StoredNetwork;
 use serde::Deserialize;
@@ -58,7 +58,7 @@ pub fn from_diffusers(folder: impl AsRef<Path>, device: &Device) -> Result<Pipel
         seed: 0,
         network: TextNetworkConfig {
             transformer: network,
-            text: TextEncoderConfig::StableDiffusion3 { folder: folder.into() },
+            text: TextEncoderConfig::StableDiffusion3 { folder: folder.into(), precision: Precision::F32 },
             prompts: 1,
         },
         autoencoder: Some(AutoencoderConfig::Kl { network: autoencoder, weights: of_autoencoder }),

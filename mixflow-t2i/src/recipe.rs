@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use mixflow::backbones::Invalid;
 use mixflow::backbones::weights::Weights;
+use mixflow::backbones::{Invalid, Precision};
 use mixflow::data::Conditioner;
 use mixflow::recipe::{Fault, NetworkCost, NetworkSettings, Recipe, is_for_text};
 use serde::{Deserialize, Serialize};
@@ -50,6 +50,9 @@ pub enum TextEncoderConfig {
     StableDiffusion3 {
         /// The folder that holds `text_encoder`, `tokenizer` and so on.
         folder: PathBuf,
+        /// What the encoders multiply in.
+        #[serde(default, skip_serializing_if = "Precision::is_full")]
+        precision: Precision,
     },
 }
 
@@ -61,7 +64,9 @@ impl TextEncoderConfig {
     pub fn open(&self, device: &Device) -> Result<Box<dyn TextEncoder>, Error> {
         Ok(match self {
             Self::Words(words) => Box::new(*words),
-            Self::StableDiffusion3 { folder } => Box::new(TextEncoders::from_folder(folder, device)?),
+            Self::StableDiffusion3 { folder, precision } => {
+                Box::new(TextEncoders::from_folder(folder, device)?.in_precision(*precision)?)
+            }
         })
     }
 

@@ -4,10 +4,12 @@ use std::fmt;
 use std::path::Path;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use mixflow::backbones::Precision;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::folder::Stored;
+use super::t5::rounded;
 use super::{Clip, ClipConfig, T5, T5Config, TextEncoder, Tokens, config};
 use crate::{Error, TextEmbedding};
 
@@ -36,6 +38,7 @@ pub struct TextEncoders {
     /// Tokens of T5, and its width, whether it is there or not.
     length: usize,
     width: usize,
+    precision: Precision,
     device: Device,
 }
 
@@ -109,7 +112,23 @@ impl TextEncoders {
             let reason = format!("{key}: {width} is less than the widths of both CLIPs, {widths:?}, together");
             return Err(Error::config(folder, reason));
         }
-        Self { clip_l, clip_g, t5, length: 0, width, device: device.clone() }.with_t5_length(Self::T5_LENGTH)
+        let (precision, device) = (Precision::F32, device.clone());
+        Self { clip_l, clip_g, t5, length: 0, width, precision, device }.with_t5_length(Self::T5_LENGTH)
+    }
+
+    /// With the weights of attention and perceptrons in this precision, which are most of them: in `bf16` half the memory. The
+    /// CPU widens them for each product, which takes longer.
+    ///
+    /// # Errors
+    /// If the device does not compute so.
+    pub fn in_precision(self, precision: Precision) -> Result<Self, Error> {
+        if !precision.is_supported(&self.device) {
+            let device = mixflow::device::describe(&self.device);
+            let reason =
+                format!("{device} does not compute in {precision}: leave out `precision` of the text encoders");
+            return Err(Error::config(Path::new("network.text"), reason));
+        }
+        Ok(Self { precision, ..self })
     }
 
     /// With another number of tokens of T5, instead of [`T5_LENGTH`](Self::T5_LENGTH).
@@ -140,7 +159,7 @@ impl TextEncoders {
 
     /// A CLIP with its values.
     fn read_clip(&self, stored: &Stored<ClipConfig>) -> Result<Clip, Error> {
-        stored.config.init(&self.device).load(stored.weights.clone())
+        Ok(rounded(stored.config.init(&self.device).load(stored.weights.clone())?, self.precision))
     }
 
     /// Side by side, and T5's tokens after them: zeros where there is none.
@@ -156,10 +175,12 @@ impl TextEncoders {
     /// All three with their values, if the machine has the memory, a quarter more than they take.
     fn read(&self) -> Result<Option<(Clip, Clip, Option<T5>)>, Error> {
         let bytes = self.clip_l.memory() + self.clip_g.memory() + self.t5.as_ref().map_or(0, Stored::memory);
+        // Tables of tokens stay as they are: of all three a twentieth.
+        let bytes = if self.precision.is_full() { bytes } else { bytes * 11 / 20 };
         if bytes + bytes / 4 > mixflow::memory(&self.device) {
             return Ok(None);
         }
-        let t5 = self.t5.as_ref().map(|t5| t5.config.init(&self.device).load(t5.weights.clone()));
+        let t5 = self.t5.as_ref().map(|t5| t5.config.init(&self.device).load_in(t5.weights.clone(), self.precision));
         Ok(Some((self.read_clip(&self.clip_l)?, self.read_clip(&self.clip_g)?, t5.transpose()?)))
     }
 
@@ -185,6 +206,9 @@ impl TextEncoder for TextEncoders {
         }
         let Self { length, width, .. } = self;
         digest.update(format!("{length} tokens of T5, width {width}"));
+        if !self.precision.is_full() {
+            digest.update(format!(", in {}", self.precision));
+        }
         Ok(hex::encode(digest.finalize()))
     }
 
@@ -196,7 +220,7 @@ impl TextEncoder for TextEncoders {
         let (clip_l, clip_g) = (clip(&self.clip_l)?, clip(&self.clip_g)?);
         let t5 = self.t5.as_ref().map(|t5| {
             let ids = self.numbers(t5, prompts)?;
-            t5.config.init(&self.device).stream(t5.weights.clone(), ids, None, BATCH)
+            t5.config.init(&self.device).stream(t5.weights.clone(), ids, None, BATCH, self.precision)
         });
         Ok(self.join(clip_l, clip_g, t5.transpose()?))
     }
