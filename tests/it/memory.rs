@@ -48,7 +48,7 @@ fn sit() -> NetworkConfig {
     })
 }
 
-/// Every kind of block: GELU, SwiGLU with normalised and turned queries and keys, and one condition for each token.
+/// Every kind of block: GELU, `SwiGLU` with normalised and turned queries and keys, and one condition for each token.
 #[test]
 fn a_step_takes_the_memory_that_is_planned() {
     let stack = |width, depth| Stack { width, depth, heads: 4, hidden: 8 * width / 3 };

@@ -90,7 +90,7 @@ impl LazyTensor {
     /// stay where they are.
     pub fn split_rows(&self, parts: usize) -> Option<Vec<Self>> {
         let rows = *self.shape.first().filter(|rows| rows.is_multiple_of(parts))? / parts;
-        (0..parts).map(|part| self.rows([part * rows..(part + 1) * rows])).collect()
+        (0..parts).map(|part| self.rows(std::iter::once(part * rows..(part + 1) * rows))).collect()
     }
 
     /// These rows of it, one range behind the other; none where it has not as many. Values stay where they are.

@@ -39,7 +39,7 @@ pub struct Encoded {
 #[derive(Debug)]
 enum Store {
     Memory(Vec<f32>),
-    Folder(Latents),
+    Folder(Box<Latents>),
 }
 
 /// What becomes of a batch of images.
@@ -100,7 +100,7 @@ impl Encoded {
         let labels = (0..latents.len().unwrap_or(0)).map(|index| latents.label(index)).collect::<Result<_, _>>()?;
         let broken = latents.manifest().broken.iter().map(PathBuf::from).collect();
         let (shape, fingerprint) = (latents.shape(), data.fingerprint()?);
-        Ok(Self { latents: Store::Folder(latents), labels, fingerprint, shape, broken, remarks })
+        Ok(Self { latents: Store::Folder(Box::new(latents)), labels, fingerprint, shape, broken, remarks })
     }
 }
 
