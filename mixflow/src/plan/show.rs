@@ -65,6 +65,6 @@ pub fn duration(seconds: f64) -> String {
         s if s < 7200.0 => format!("{:.0} min", s / 60.0),
         s if s < 48.0 * 3600.0 => format!("{:.1} h", s / 3600.0),
         s if s < 730.0 * 86_400.0 => format!("{:.1} days", s / 86_400.0),
-        s => format!("{:.0} years", s / 86_400.0 / 365.25),
+        s => format!("{:.1} years", s / 86_400.0 / 365.25),
     }
 }
