@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::html::escape;
-use super::{Arm, Curve, Difference, Environment, Report, SlowFlowPanel, Verdict, diagram, figures, plot};
+use super::{Arm, Curve, Difference, Environment, Report, SlowFlowPanel, Verdict, diagram, figures, plot, summary};
 use crate::numbers::{MOST_DECIMALS, rounded, thousands};
 
 pub(super) const STYLE: &str = include_str!("style.css");
@@ -12,34 +12,39 @@ const PAPER: &str = "https://arxiv.org/abs/2512.19311";
 pub(super) fn render(report: &Report) -> String {
     let title = if report.title.is_empty() { "MixFlow Training, a report" } else { &report.title };
     let sections = [
-        method(report),
         grids(report),
         table(report),
         differences(report),
         frechet(report),
+        method(report),
         slow_flow(&report.slow_flow),
         losses(report),
         notes(&report.notes),
         details(report),
     ];
     let main = sections.into_iter().flatten().collect::<Vec<_>>().join("\n");
-    page(title, &report.summary_text(), &main, &report.environment.version, &Arm::colours(&report.order()))
+    let lead = [summary::outcome(report).unwrap_or_default(), summary::lead(report)];
+    page(title, lead, &main, &report.environment.version, &Arm::colours(&report.order()))
 }
 
 /// The Slow Flow figure of one network alone, as a self-contained page; `measured` says what of, in a sentence.
 pub fn slow_flow_page(measured: &str, panels: &[SlowFlowPanel]) -> String {
-    page("Slow Flow of one network", measured, &slow_flow(panels).unwrap_or_default(), env!("CARGO_PKG_VERSION"), "")
+    let lead = [String::new(), measured.into()];
+    page("Slow Flow of one network", lead, &slow_flow(panels).unwrap_or_default(), env!("CARGO_PKG_VERSION"), "")
 }
 
-fn page(title: &str, lead: &str, main: &str, version: &str, colours: &str) -> String {
+/// A page whose first paragraph is large.
+fn page(title: &str, lead: [String; 2], main: &str, version: &str, colours: &str) -> String {
+    let lead = ["headline", "lead"].into_iter().zip(&lead).filter(|(_, text)| !text.is_empty());
+    let lead = lead.map(|(class, text)| format!("<p class=\"{class}\">{}</p>", unbroken(&escape(text))));
     format!(
         "<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"/>\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\
          <meta name=\"color-scheme\" content=\"light dark\"/><title>{title}</title><style>{STYLE}{colours}</style></head>\n\
-         <body><header><h1>{title}</h1><p class=\"lead\">{lead}</p></header>\n<main>{main}</main>\n\
+         <body><header><h1>{title}</h1>{lead}</header>\n<main>{main}</main>\n\
          <footer>mixflow {version}. MixFlow Training: <a href=\"{PAPER}\">arXiv 2512.19311</a>.</footer></body></html>\n",
         title = escape(title),
-        lead = unbroken(&escape(lead)),
+        lead = lead.collect::<String>(),
         version = escape(version),
     )
 }
@@ -107,7 +112,10 @@ fn grids(report: &Report) -> Option<String> {
     (!content.is_empty()).then(|| {
         section(
             "Samples",
-            "Every arm starts from the same noise, so images in the same place can be compared one by one.",
+            &format!(
+                "{} Every arm starts from the same noise, so images in the same place can be compared one by one.",
+                unbroken(&escape(&summary::done(report).unwrap_or_default()))
+            ),
             &format!("<div class=\"grids\">{content}</div>"),
         )
     })
@@ -120,10 +128,11 @@ fn table(report: &Report) -> Option<String> {
             &format!(
                 "The Fréchet and the kernel distance, both of {}, measure how far the generated images are from real ones; precision asks \
                  whether they look real, recall whether they cover all that is real. Accuracy alone can hide lost diversity, so read them together. \
-                 A difference smaller than the spread over seeds says nothing.",
-                escape(&report.table.features)
+                 A difference smaller than the spread over seeds says nothing. {}",
+                escape(&report.table.features),
+                unbroken(&escape(&summary::floor(report).unwrap_or_default()))
             ),
-            &format!("<div class=\"scroll\">{}</div>", report.table.html()),
+            &report.table.html(),
         )
     })
 }

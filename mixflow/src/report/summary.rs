@@ -36,14 +36,19 @@ fn compare(a: &PerSeed, b: &PerSeed) -> Option<Verdict> {
 }
 
 pub(super) fn text(report: &Report) -> String {
-    [done(report), outcome(report), control(report), diversity(report), floor(report)]
-        .into_iter()
-        .flatten()
-        .collect::<Vec<_>>()
-        .join(" ")
+    joined([outcome(report), Some(lead(report)), done(report), floor(report)])
 }
 
-fn done(report: &Report) -> Option<String> {
+/// What follows the [`outcome`] at the head of the page.
+pub(super) fn lead(report: &Report) -> String {
+    joined([few(report), control(report), diversity(report)])
+}
+
+fn joined<const N: usize>(sentences: [Option<String>; N]) -> String {
+    sentences.into_iter().flatten().filter(|sentence| !sentence.is_empty()).collect::<Vec<_>>().join(" ")
+}
+
+pub(super) fn done(report: &Report) -> Option<String> {
     let summary = &report.summary;
     let trained: BTreeSet<&Arm> =
         report.curves.iter().map(|curve| &curve.arm).filter(|arm| **arm != Arm::Start).collect();
@@ -71,7 +76,7 @@ fn done(report: &Report) -> Option<String> {
 }
 
 /// `MixFlow` against standard post-training, and post-training against none.
-fn outcome(report: &Report) -> Option<String> {
+pub(super) fn outcome(report: &Report) -> Option<String> {
     let (standard, mixflow) = (report.table.metrics(&Arm::Standard)?, report.table.metrics(&Arm::MixFlow)?);
     let frechet = compare(&mixflow.frechet, &standard.frechet)?;
     let disagree = matches!(
@@ -94,6 +99,32 @@ fn outcome(report: &Report) -> Option<String> {
         text += &format!(", but its kernel distance is {change} ({numbers})");
     }
     Some(text + ".")
+}
+
+/// The same where the network is asked least, if that is less than in the table.
+fn few(report: &Report) -> Option<String> {
+    let of_mixflow = |other: &&Difference| (&other.arm, &other.than) == (&Arm::MixFlow, &Arm::Standard);
+    let all = || report.differences.iter().filter(of_mixflow);
+    let table = all().find(|difference| difference.measure == "recall")?.evaluations;
+    let distances = all().filter(|difference| difference.measure == "Fréchet" && difference.evaluations < table);
+    let few = distances.min_by_key(|difference| difference.evaluations)?;
+    let (mean, [low, high]) = (few.values.mean()?, few.interval?);
+    // No more decimals than the width of the interval supports.
+    let decimals = if high - low < 1.0 { 3 } else { usize::from(high - low < 10.0) };
+    let amount = |value: f64| format!("{:.decimals$}", value.abs());
+    let signed = |value: f64| format!("{}{}", if value < 0.0 { "−" } else { "+" }, amount(value));
+    let found = match few.verdict() {
+        Verdict::Better => {
+            format!("is better by {} ({} to {} over the seeds)", amount(mean), amount(high), amount(low))
+        }
+        Verdict::Worse => format!("is worse by {} ({} to {} over the seeds)", amount(mean), amount(low), amount(high)),
+        Verdict::Unclear => format!("is not clearly another ({} to {} over the seeds)", signed(low), signed(high)),
+    };
+    Some(format!(
+        "With {} evaluations of the network for an image, in the place of {}, the distance of MixFlow {found}.",
+        thousands(few.evaluations),
+        thousands(table)
+    ))
 }
 
 /// How the mean of `a` differs from that of `b`, in words and in numbers.
@@ -140,7 +171,7 @@ fn diversity(report: &Report) -> Option<String> {
     ))
 }
 
-fn floor(report: &Report) -> Option<String> {
+pub(super) fn floor(report: &Report) -> Option<String> {
     let floor = &report.table.floor.frechet;
     (floor.count() > 0).then(|| format!("Real images against other real images give {floor}."))
 }
@@ -197,6 +228,24 @@ mod tests {
             post-training (83.90 ± 0.14 against 84.85 ± 0.07), but its kernel distance is 26 % higher (0.0485 ± 0.0007 against \
             0.0385 ± 0.0007).";
         assert!(text.starts_with(expected), "{text}");
+    }
+
+    #[test]
+    fn few_evaluations_are_told_with_their_interval() {
+        let difference = |mixflow: [f64; 3], measure: &str, best, evaluations| {
+            let [a, b]: [PerSeed; 2] = [mixflow, [500.0; 3]].map(|values| values.into_iter().collect());
+            Difference::new((&Arm::MixFlow, &a), (&Arm::Standard, &b), (measure, best), evaluations)
+        };
+        let told = |mixflow| {
+            let at_most = [("Fréchet", Best::Low, 40), ("Fréchet", Best::Low, 20), ("recall", Best::High, 20)];
+            let few = difference(mixflow, "Fréchet", Best::Low, 8);
+            let others = at_most.map(|(measure, best, evaluations)| difference([1.0; 3], measure, best, evaluations));
+            lead(&Report { differences: others.into_iter().chain([few]).collect(), ..Report::default() })
+        };
+        let start = "With 8 evaluations of the network for an image, in the place of 20, the distance of MixFlow";
+        assert_eq!(told([440.0, 430.0, 450.0]), format!("{start} is better by 60 (50 to 70 over the seeds)."));
+        assert_eq!(told([510.0, 530.0, 520.0]), format!("{start} is worse by 20 (10 to 30 over the seeds)."));
+        assert_eq!(told([510.0, 440.0, 490.0]), format!("{start} is not clearly another (−60 to +10 over the seeds)."));
     }
 
     #[test]

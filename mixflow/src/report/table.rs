@@ -194,30 +194,45 @@ impl Table {
         }
     }
 
-    /// All that were measured, or those of a terminal.
-    fn columns(&self, all: bool) -> Vec<Column<'_>> {
-        let shown = |&(.., kind, value): &Known| {
-            kind == Kind::Quality || all && self.rows.iter().any(|row| value(&row.metrics).count() > 0)
+    /// Those of every table, or, of the others, all that were measured.
+    fn columns(&self, others: bool) -> Vec<Column<'_>> {
+        let shown = |&(.., kind, value): &Known| match others {
+            true => kind != Kind::Quality && self.rows.iter().any(|row| value(&row.metrics).count() > 0),
+            false => kind == Kind::Quality,
         };
         let known = KNOWN.into_iter().filter(shown).map(|(name, best, decimals, _, value)| {
             let value = Box::new(move |metrics: &Metrics| value(metrics).clone());
             Column { name, best, decimals, value }
         });
-        let own = self.floor.more.iter().enumerate().map(|(place, OwnMetric { name, best, .. })| {
-            let value = move |metrics: &Metrics| {
-                metrics.more.get(place).map_or_else(PerSeed::default, |own| own.values.clone())
-            };
-            Column { name, best: *best, decimals: MOST_DECIMALS, value: Box::new(value) }
-        });
+        let own =
+            self.floor.more.iter().filter(|_| !others).enumerate().map(|(place, OwnMetric { name, best, .. })| {
+                let value = move |metrics: &Metrics| {
+                    metrics.more.get(place).map_or_else(PerSeed::default, |own| own.values.clone())
+                };
+                Column { name, best: *best, decimals: MOST_DECIMALS, value: Box::new(value) }
+            });
         known.chain(own).collect()
     }
 
+    /// The table, and behind a fold the measures that it has no room for.
     pub(super) fn html(&self) -> String {
+        let scrolling = |table: String| format!("<div class=\"scroll\">{table}</div>");
+        match self.columns(true).is_empty() {
+            true => scrolling(self.part(false)),
+            false => format!(
+                "{}<details><summary>More measures, and seconds</summary>{}</details>",
+                scrolling(self.part(false)),
+                scrolling(self.part(true))
+            ),
+        }
+    }
+
+    fn part(&self, others: bool) -> String {
         let mut html = format!(
             "<table><caption><span>{}</span></caption><thead><tr><th scope=\"col\">arm</th>",
             escape(&self.caption())
         );
-        for column in self.columns(true) {
+        for column in self.columns(others) {
             let (name, direction) = (escape(column.name), column.direction());
             html += &format!("<th scope=\"col\">{name} <span class=\"dim\">{direction}</span></th>");
         }
@@ -225,16 +240,16 @@ impl Table {
         for row in &self.rows {
             let (class, name) = (row.arm.class(), escape(row.arm.name()));
             html += &format!("<tr><th scope=\"row\"><span class=\"swatch {class}\"></span>{name}</th>");
-            html.extend(self.cells(&row.metrics, true).iter().map(Cell::html));
+            html.extend(self.cells(&row.metrics, others).iter().map(Cell::html));
             html += "</tr>";
         }
         html += "<tr class=\"floor\"><th scope=\"row\">real against real</th>";
-        html.extend(self.cells(&self.floor, true).iter().map(Cell::html));
+        html.extend(self.cells(&self.floor, others).iter().map(Cell::html));
         html + "</tr></tbody></table>"
     }
 
     /// One cell per column.
-    fn cells(&self, metrics: &Metrics, all: bool) -> Vec<Cell> {
+    fn cells(&self, metrics: &Metrics, others: bool) -> Vec<Cell> {
         let cell = |Column { decimals, value, .. }: Column<'_>| {
             let parts = |metrics: &Metrics| {
                 let (mean, spread) = value(metrics).rounded(decimals);
@@ -250,7 +265,7 @@ impl Table {
                 spread,
             }
         };
-        self.columns(all).into_iter().map(cell).collect()
+        self.columns(others).into_iter().map(cell).collect()
     }
 }
 
