@@ -62,7 +62,7 @@ const EXIT_CODES: &str = "Exit codes: 0 if all was done; 1 for an error, told on
 
 #[derive(Subcommand)]
 enum Command {
-    /// Train a recipe; without arguments, the whole comparison on handwritten digits, in a few minutes on a CPU.
+    /// Train a recipe; without arguments, the whole comparison on emoji, in a few minutes on a CPU.
     Train(train::Train),
     /// Measure speed and memory of training and sampling
     Bench(bench::Bench),

@@ -10,6 +10,7 @@ use clap::Args;
 use mixflow::recipe::{DecoderRecipe, no_such_recipe};
 use mixflow::{Device, device};
 use mixflow::{FolderLock, printable};
+use serde_json::{Map, json};
 
 use crate::recipes;
 
@@ -139,13 +140,13 @@ pub(crate) struct ShardArgument {
 /// Which recipe, and what to change in it.
 #[derive(Args)]
 pub(crate) struct RecipeArguments {
-    /// A recipe's name (digits, shapes, paper/sit-xl-2-256-mixflow) or JSON file
-    #[arg(default_value = "digits")]
+    /// A recipe's name (emoji, digits, paper/sit-xl-2-256-mixflow) or JSON file
+    #[arg(default_value = "emoji")]
     pub(crate) recipe: String,
     /// Change a value of the recipe, such as training.steps=100; may be given more than once
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Data instead of the recipe's: digits, shapes, or a folder with one sub-folder of images per class
+    /// Data instead of the recipe's: digits, shapes, emoji, or a folder with one sub-folder of images per class
     #[arg(long, value_name = "SOURCE")]
     data: Option<String>,
     /// What other flags of the command change.
@@ -183,17 +184,22 @@ impl RecipeArguments {
         let mut set = Vec::new();
         if let Some(data) = &self.data {
             let flag = format!("--data {data}");
-            let value = match data.as_str() {
-                "digits" | "shapes" => serde_json::json!(data),
-                folder => {
-                    if !Path::new(folder).is_dir() {
-                        return Err(format!("{flag}: expected digits, shapes or a folder, found none").into());
-                    }
-                    set.push((flag.clone(), format!("data.path={}", serde_json::json!(folder))));
-                    serde_json::json!("folder")
-                }
+            let (kind, path) = match data.as_str() {
+                own @ ("digits" | "shapes" | "emoji") => (own, None),
+                folder if Path::new(folder).is_dir() => ("folder", Some(folder)),
+                _ => return Err(format!("{flag}: expected digits, shapes, emoji or a folder, found none").into()),
             };
-            set.push((flag, format!("data.kind={value}")));
+            let before = mixflow::recipe::value(&self.recipe).unwrap_or_default();
+            if before["data"]["kind"] == kind {
+                // Other keys of the data stay.
+                set.extend(path.map(|path| (flag, format!("data.path={}", json!(path)))));
+            } else {
+                let keys = [("kind", Some(json!(kind))), ("path", path.map(|path| json!(path)))];
+                let size = before["data"].get("size").cloned();
+                let keys = keys.into_iter().chain([("size", size)]);
+                let data: Map<_, _> = keys.filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
+                set.push((flag, format!("data={}", json!(data))));
+            }
         }
         set.extend(self.set.iter().map(|change| (format!("--set {change}"), change.clone())));
         set.extend(self.flags.iter().cloned());

@@ -78,6 +78,14 @@ pub struct Recipe<N = NetworkConfig> {
     pub post_training: Option<PostTraining>,
 }
 
+/// The JSON value of a recipe, by name or from a file, as it stands there.
+///
+/// # Errors
+/// If there is none, or it is no JSON.
+pub fn value(name_or_path: &str) -> Result<Value, Error> {
+    read(name_or_path, &[], Ok)
+}
+
 impl Recipe {
     /// Names of the recipes of this type that come with the crate; the first is the default.
     pub fn names() -> impl Iterator<Item = &'static str> {

@@ -12,7 +12,8 @@ use crate::error::recipe::Fault;
 use crate::files::unique::Unique;
 
 /// Recipes that come with the crate, by name.
-pub(super) const EMBEDDED: [(&str, &str); 5] = [
+pub(super) const EMBEDDED: [(&str, &str); 6] = [
+    ("emoji", include_str!("../../recipes/emoji.json")),
     ("digits", include_str!("../../recipes/digits.json")),
     ("shapes", include_str!("../../recipes/shapes.json")),
     ("repa", include_str!("../../recipes/repa.json")),

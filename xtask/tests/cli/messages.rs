@@ -20,7 +20,10 @@ fn a_wrong_value_is_blamed_on_the_flag_that_gave_it() {
         (&["compare", "tiny.json", "--set", COMPARISON, "--seeds", "0", "--from", "first"], "error: --seeds 0: "),
         (&["sample", "first", "--steps", "0", "--out", "x.png"], "error: --steps 0: "),
         (&["sample", "first", "--guide", "second", "--out", "x.png"], "error: --guide second: "),
-        (&["train", "tiny.json", "--data", "nowhere"], "error: --data nowhere: expected digits, shapes or a folder"),
+        (
+            &["train", "tiny.json", "--data", "nowhere"],
+            "error: --data nowhere: expected digits, shapes, emoji or a folder",
+        ),
         (&["plan", "digit"], "no recipe of that name, perhaps digits; recipes are digits, shapes, "),
         (&["train", "sit-xl-2-256-mixflow"], "perhaps paper/sit-xl-2-256-mixflow;"),
         (&["train", "first"], "but a run, whose recipe is first/recipe.json"),

@@ -14,7 +14,7 @@ const README: &str = include_str!("../../../README.md");
 const ELSEWHERE: [(&str, &str); 4] = [
     ("cargo test --workspace", "this runs it"),
     ("tensorboard --logdir", "another program"),
-    ("cargo xtask publish runs/digits --to org/name --license mit --private", "the network"),
+    ("cargo xtask publish runs/emoji --to org/name --license mit --private", "the network"),
     ("cargo xtask sample hf://stabilityai/stable-diffusion-3.5-medium", "the network, and ten gigabytes"),
 ];
 
@@ -72,7 +72,7 @@ fn every_command_of_the_readme_runs() {
             words.extend(changes.flat_map(|change| ["--set".into(), change.to_string()]));
             let named = words.iter().find_map(|word| word.strip_prefix("name="));
             let name = named.or(words.get(1).map(String::as_str).filter(|word| !word.starts_with('-')));
-            let _ = fs::remove_dir_all(place.path("runs").join(name.unwrap_or("digits")));
+            let _ = fs::remove_dir_all(place.path("runs").join(name.unwrap_or("emoji")));
         }
         let mut program = Command::new(env!("CARGO_BIN_EXE_mixflow"));
         program.args(&words).current_dir(place.path("")).env("WANDB_MODE", "offline");
