@@ -47,10 +47,15 @@ where
 {
     let mut leaves = Leaves::<B>(HashMap::new(), PhantomData);
     module.visit(&mut leaves);
+    let trains = !leaves.0.is_empty();
     let again = Again { module: module.valid(), forward, leaves: leaves.0 };
     let output = B::primitive((again.forward)(&again.module, x.clone().inner(), condition.clone().inner()));
 
-    let [x, condition] = [x, condition].map(B::tracked);
+    let [mut x, condition] = [x, condition].map(B::tracked);
+    // What lies before the first adapter of a network is frozen, but the block's own is trained.
+    if trains && !x.is_tracked() && !condition.is_tracked() {
+        x = x.require_grad();
+    }
     let nodes = [x.node(), condition.node()];
     let kept = [x.into_primitive(), condition.into_primitive()];
     B::whole(match Backward::<B, 2>::prepare::<NoCheckpointing>(again, nodes).compute_bound().stateful() {

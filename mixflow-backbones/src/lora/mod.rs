@@ -91,7 +91,7 @@ impl LoraConfig {
     /// path. The adapter's initial values depend on `seed` alone.
     ///
     /// # Errors
-    /// If a target is no linear layer of the network.
+    /// If a target is no linear layer of the network, or `rank` is above the sides of one.
     ///
     /// # Panics
     /// If [`check`](Self::check) finds fault.
@@ -116,6 +116,11 @@ impl LoraConfig {
             true => layer.attends,
             false => self.targets.iter().any(|target| fits(target, &layer.name)),
         };
+        if let Some(layer) = layers.all.iter().find(|layer| chosen(layer) && self.rank > layer.side) {
+            let reason =
+                format!("must be at most {}, the larger side of {}, found {}", layer.side, layer.name, self.rank);
+            return Err(Invalid::new("rank", reason));
+        }
         let paths = layers.all.into_iter().filter(chosen).map(|layer| layer.path).collect();
         let devices = network.devices();
         let device = devices.first().expect("a network has parameters");
@@ -138,6 +143,8 @@ struct Layer {
     /// Official, without `.weight`.
     name: String,
     attends: bool,
+    /// The larger side of its weight.
+    side: usize,
 }
 
 /// The types around layers that make queries, keys and values, or what attention gives.
@@ -162,7 +169,7 @@ impl ModuleVisitor for Layers {
         self.containers.pop();
     }
 
-    fn visit_float<const D: usize>(&mut self, _: &Param<Tensor<D>>) {
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let [.., part, linear] = &self.containers[..]
             && D == 2
             && linear == "Struct:Linear"
@@ -171,7 +178,8 @@ impl ModuleVisitor for Layers {
             let within: Vec<&str> = official_path(&self.path, &self.containers);
             let name = (self.key)(&within.join("."));
             let name = name.strip_suffix(WEIGHT).unwrap_or(&name).into();
-            self.all.push(Layer { path, name, attends: ATTENTION.contains(&part.as_str()) });
+            let side = param.lazy_shape().iter().copied().max().unwrap_or(0);
+            self.all.push(Layer { path, name, attends: ATTENTION.contains(&part.as_str()), side });
         }
     }
 }

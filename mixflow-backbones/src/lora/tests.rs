@@ -54,6 +54,40 @@ fn an_adapter_begins_as_nothing_and_alone_is_trained() {
     assert_eq!(adapted.num_params() - sit(&device).num_params(), 2 * 2 * (16 + 48 + 16 + 32));
 }
 
+/// Gradients of what is trained, in order.
+fn gradients(network: &Sit) -> Vec<burn::tensor::TensorData> {
+    struct Of(burn::tensor::Gradients, Vec<burn::tensor::TensorData>);
+    impl ModuleVisitor for Of {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            if param.base().is_require_grad() {
+                self.1.push(param.base().grad(&self.0).expect("a gradient").into_data());
+            }
+        }
+    }
+    let mut of = Of(output(network, &Device::flex().autodiff()).powi_scalar(2).mean().backward(), vec![]);
+    network.visit(&mut of);
+    of.1
+}
+
+#[test]
+fn a_block_that_is_run_again_gives_its_adapter_the_same_gradients() {
+    // Nothing before these is trained, so nothing that comes into a block is tracked.
+    for targets in [vec![], vec!["attn.qkv".into(), "final_layer.linear".into()]] {
+        let adapted = with_adapter(&LoraConfig { rank: 2, targets, ..LoraConfig::default() });
+        let again = adapted.recomputing().expect("its blocks can be run again");
+        let [whole, again] = [&adapted, &again].map(gradients);
+        assert!(whole.iter().all(|gradient| gradient.iter::<f32>().any(|value| value != 0.0)));
+        assert_eq!(whole, again);
+    }
+}
+
+#[test]
+fn a_rank_above_the_sides_of_a_layer_is_refused() {
+    let lora = LoraConfig { rank: usize::MAX, ..LoraConfig::default() };
+    let fault = lora.attach(sit(&Device::flex()), official_key, 0).unwrap_err();
+    assert_eq!((fault.key.as_str(), fault.reason.contains("at most 48")), ("rank", true), "{fault}");
+}
+
 #[test]
 fn two_narrow_products_are_the_sum_of_the_weights() {
     let device = Device::flex();
