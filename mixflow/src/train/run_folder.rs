@@ -140,12 +140,14 @@ pub(crate) fn has_begun(training: &Path) -> bool {
     ["checkpoints", "metrics.jsonl"].iter().any(|name| training.join(name).exists())
 }
 
+/// Whether a folder is called as that of an arm's training: its name and the number of a seed.
+pub(super) fn is_of_arm(name: &str) -> bool {
+    name.rsplit_once('-').is_some_and(|(arm, seed)| !arm.is_empty() && seed.parse::<u64>().is_ok())
+}
+
 /// Whether a step was taken in the folder of a run: in itself, or in the folder of one of its trainings.
 pub(super) fn run_has_begun(run: &Path) -> bool {
-    let part = |name: &str| {
-        ["pretraining", "autoencoder"].contains(&name)
-            || ["standard-", "mixflow-"].iter().any(|arm| name.starts_with(arm))
-    };
+    let part = |name: &str| ["pretraining", "autoencoder"].contains(&name) || is_of_arm(name);
     let entries = fs::read_dir(run).into_iter().flatten().flatten();
     let mut parts = entries.filter(|entry| entry.file_name().to_str().is_some_and(part)).map(|entry| entry.path());
     has_begun(run) || parts.any(|part| has_begun(&part))
@@ -159,7 +161,14 @@ mod tests {
     fn a_run_without_its_recipe_is_not_begun_over_and_runs_beside_are_none_of_it() {
         let folder = tempfile::tempdir().unwrap();
         let begin = || RunFolder::begin(folder.path(), Value::Null).map(drop);
-        for (training, its) in [("digits", false), ("pretraining", true), ("mixflow-1", true), ("", true)] {
+        for (training, its) in [
+            ("digits", false),
+            ("pretraining", true),
+            ("mixflow-1", true),
+            ("perturbed-0", true),
+            ("beta-x", false),
+            ("", true),
+        ] {
             let log = folder.path().join(training).join("metrics.jsonl");
             fs::create_dir_all(log.parent().unwrap()).unwrap();
             fs::write(&log, "").unwrap();
