@@ -67,8 +67,12 @@ pub fn criterion(report: &Report) -> Option<Criterion> {
             continue;
         }
         below_standard.push(evaluations);
-        let factors = factors.iter().filter_map(|arm| at(arm, evaluations)?.frechet.mean());
-        if mixflow.frechet.mean().is_some_and(|mixflow| factors.into_iter().all(|factor| mixflow < factor)) {
+        let below = |arm: &Arm| {
+            let means = mixflow.frechet.mean().zip(at(arm, evaluations).and_then(|factor| factor.frechet.mean()));
+            means.is_some_and(|(mixflow, factor)| mixflow < factor)
+        };
+        // Without an arm that scales the velocity nothing is known of that.
+        if !factors.is_empty() && factors.iter().all(below) {
             below_factors.push(evaluations);
         }
     }
