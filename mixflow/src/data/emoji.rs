@@ -47,7 +47,7 @@ impl Emoji {
     /// it (`face`, `animal`); the first that fits a picture is its class. Without words the nine groups are the classes.
     ///
     /// # Errors
-    /// If `size` is not in 1..=4096, or a word fits no picture.
+    /// If `size` is not in 1..=4096, or a word fits no picture, or none that earlier words leave.
     pub fn new(size: usize, groups: &[String]) -> Result<Self, Error> {
         let classes = if groups.is_empty() { firsts(rows().map(|row| row.group)) } else { groups.to_vec() };
         let fits = |class: &String, row: &Row| {
@@ -67,6 +67,10 @@ impl Emoji {
                 images.push((image::imageops::crop_imm(&sheet, x, y, SIDE, SIDE).to_image(), label));
                 names.push(row.name);
             }
+        }
+        let taken = |class: usize| images.iter().any(|(_, label)| *label == class);
+        if let Some(empty) = (0..classes.len()).find(|class| !taken(*class)) {
+            return Err(Error::EmptyGroup { word: classes[empty].clone() });
         }
         Ok(Self { images, names, classes, size: checked_size(size)? })
     }
@@ -200,6 +204,8 @@ mod tests {
     fn a_word_that_fits_nothing_is_told_with_its_nearest() {
         let message = Emoji::new(32, &words(&["flags"])).unwrap_err().to_string();
         assert!(message.contains("`flags`, perhaps `Flags`") && message.contains("Food & Drink"), "{message}");
+        let twice = Emoji::new(32, &words(&["Flags", "flag"])).unwrap_err().to_string();
+        assert!(twice.contains("`flag` has no emoji that earlier groups leave"), "{twice}");
         assert!(Emoji::new(32, &words(&["face-"])).is_err() && Emoji::new(32, &words(&[""])).is_err());
         assert!(matches!(Emoji::new(0, &[]), Err(Error::OutOfRange { .. })));
     }

@@ -25,6 +25,12 @@ pub enum Error {
         /// The groups.
         known: String,
     },
+    /// Other groups of emoji, which are named before, take all that a word fits.
+    #[error("the group `{word}` has no emoji that earlier groups leave; put it first or leave it out")]
+    EmptyGroup {
+        /// The word.
+        word: String,
+    },
     /// A file or directory cannot be read.
     #[error("cannot read `{}`; expected a directory with one sub-directory of images per class", path.display())]
     Read {
