@@ -6,7 +6,7 @@ use std::str::FromStr;
 use mixflow::Pipeline;
 use mixflow::recipe::NetworkSettings;
 
-use crate::hub::{is_address, published};
+use crate::hub::is_address;
 use crate::run::Result;
 
 /// `FILE` or `FILE=STRENGTH`.
@@ -34,7 +34,12 @@ impl FromStr for AdapterArgument {
 /// Adds all of them to the pipeline's network, in their order.
 pub(crate) fn add<N: NetworkSettings>(pipeline: &mut Pipeline<N>, adapters: &[AdapterArgument]) -> Result<()> {
     for AdapterArgument { file, strength } in adapters {
-        let file = if is_address(file) { &published(file)? } else { file };
+        if is_address(file) {
+            let address = file.display();
+            return Err(
+                format!("--adapter {address}: expected a file or a folder; fetch it with `download` first").into()
+            );
+        }
         pipeline.add_adapter(file, *strength)?;
     }
     Ok(())

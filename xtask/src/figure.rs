@@ -50,5 +50,6 @@ fn read(run: &Path) -> Result<Report> {
     };
     let text = fs::read_to_string(&file).map_err(|error| fault(&error))?;
     let mut results: Value = serde_json::from_str(&text).map_err(|error| fault(&error))?;
-    serde_json::from_value(results["report"].take()).map_err(|error| fault(&error).into())
+    let report = results.get_mut("report").map(Value::take).unwrap_or_default();
+    serde_json::from_value(report).map_err(|error| fault(&error).into())
 }

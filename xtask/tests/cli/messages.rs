@@ -24,7 +24,7 @@ fn a_wrong_value_is_blamed_on_the_flag_that_gave_it() {
             &["train", "tiny.json", "--data", "nowhere"],
             "error: --data nowhere: expected digits, shapes, emoji or a folder",
         ),
-        (&["plan", "digit"], "no recipe of that name, perhaps digits; recipes are digits, shapes, "),
+        (&["plan", "digit"], "no recipe of that name, perhaps digits; recipes are emoji, digits, shapes, "),
         (&["train", "sit-xl-2-256-mixflow"], "perhaps paper/sit-xl-2-256-mixflow;"),
         (&["train", "first"], "but a run, whose recipe is first/recipe.json"),
     ] {
