@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::Checkpoints;
 use super::difference::{Difference, value_at};
-use super::run_folder::{has_begun, is_of_arm};
+use super::run_folder::is_of_arm;
 use crate::Error;
 use crate::files::write_atomic;
 
@@ -112,7 +112,7 @@ fn training(run: &Path, recipe: &Value, key: &str) -> Result<PathBuf, Error> {
     }
     let parts = fs::read_dir(run).map_err(Error::io("list", run))?.flatten();
     let begun = parts.map(|part| part.file_name().to_string_lossy().into_owned());
-    let begun = begun.filter(|name| is_of_arm(name) && has_begun(&run.join(name))).min();
+    let begun = begun.filter(|name| is_of_arm(name)).min();
     match begun {
         Some(name) => fault(format!(
             "the post-trainings of this comparison are trained alike, and {name} has begun: compare anew in another \
