@@ -1,6 +1,6 @@
 //! Affine layer in the layout of the published checkpoints.
 
-use burn::module::{Module, Param};
+use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::Tensor;
 
 use crate::lora::LowRank;
@@ -61,5 +61,63 @@ impl Linear {
         let weight = Tensor::cat(layers.map(|layer| layer.weight.val()).into(), 0);
         let biases: Vec<_> = layers.iter().filter_map(|layer| layer.bias.as_ref().map(Param::val)).collect();
         ops::linear_of(x, weight, (!biases.is_empty()).then(|| Tensor::cat(biases, 0)))
+    }
+}
+
+/// Where a network has a linear layer.
+pub(crate) struct Place {
+    /// Of its weight, as Burn walks there.
+    pub(crate) path: String,
+    /// The same without the variants of enums, which are no part of names in files.
+    pub(crate) key: String,
+    /// The type that the layer lies in.
+    pub(crate) part: String,
+    /// Of its weight, `[outputs, inputs]`.
+    pub(crate) shape: [usize; 2],
+}
+
+/// All linear layers of a network, in its order.
+pub(crate) fn places(network: &impl Module) -> Vec<Place> {
+    let mut find = Find { path: vec![], containers: vec![], found: vec![] };
+    network.visit(&mut find);
+    find.found
+}
+
+/// A path without the variants of enums.
+pub(crate) fn key(path: &[String], containers: &[String]) -> String {
+    let parts = path.iter().zip(containers).filter(|(_, container)| !container.starts_with("Enum:"));
+    parts.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(".")
+}
+
+struct Find {
+    path: Vec<String>,
+    /// The types around the parameter, outermost first.
+    containers: Vec<String>,
+    found: Vec<Place>,
+}
+
+impl ModuleVisitor for Find {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.push(name.into());
+        self.containers.push(container.into());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+        self.containers.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        // The other parameter of a layer is its bias.
+        if let ([.., part, linear], [outputs, inputs]) = (&self.containers[..], &param.lazy_shape()[..])
+            && linear == "Struct:Linear"
+        {
+            self.found.push(Place {
+                path: self.path.join("."),
+                key: key(&self.path, &self.containers),
+                part: part.clone(),
+                shape: [*outputs, *inputs],
+            });
+        }
     }
 }

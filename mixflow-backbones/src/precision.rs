@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use burn::module::{Module, ModuleVisitor, Param, Reparameterization, Reparameterizer};
+use burn::module::{Module, Param, Reparameterization, Reparameterizer};
 use burn::tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
+
+use crate::linear;
 
 /// The numbers that matrix products of a network multiply.
 ///
@@ -46,9 +48,10 @@ impl Precision {
         if self.is_full() {
             return network;
         }
-        let mut layers = Layers::default();
-        network.visit(&mut layers);
-        network.apply_reparameterization(Round { paths: layers.found })
+        // Biases are added in `f32`.
+        let rounded = linear::places(&network).into_iter().filter(|place| PARTS.contains(&place.part.as_str()));
+        let paths = rounded.map(|place| place.path).collect();
+        network.apply_reparameterization(Round { paths })
     }
 }
 
@@ -79,38 +82,6 @@ const PARTS: [&str; 6] = [
     "Struct:SwiGlu",
     "Struct:T5Block",
 ];
-
-/// Finds the weights of the linear layers that lie directly in one of [`PARTS`].
-#[derive(Default)]
-struct Layers {
-    path: Vec<String>,
-    /// The types around the parameter, outermost first.
-    containers: Vec<String>,
-    found: BTreeSet<String>,
-}
-
-impl ModuleVisitor for Layers {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.path.push(name.into());
-        self.containers.push(container.into());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-        self.containers.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, _: &Param<Tensor<D>>) {
-        // A bias is added in `f32`.
-        if let [.., part, linear] = &self.containers[..]
-            && D == 2
-            && linear == "Struct:Linear"
-            && PARTS.contains(&part.as_str())
-        {
-            self.found.insert(self.path.join("."));
-        }
-    }
-}
 
 /// What a weight that is rounded remembers: nothing.
 #[derive(Module, Debug)]

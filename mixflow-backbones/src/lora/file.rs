@@ -9,8 +9,9 @@ use burn::tensor::{DType, Tensor, TensorData};
 use safetensors::SafeTensors;
 use serde_json::{Map, Value, json};
 
-use super::{LoraConfig, WEIGHT, official_path};
+use super::{LoraConfig, layer_name};
 use crate::Error;
+use crate::linear;
 use crate::mapped_file::MappedFile;
 use crate::weights::{LazyTensor, Weights};
 
@@ -114,7 +115,10 @@ impl Adapter {
                 (a, b) => return Err(fault(format!("has factors of {a:?} and {b:?} for `{layer}`, which do not fit"))),
             }
             let alpha = match parts.remove(&Role::Alpha) {
-                Some(alpha) => alpha.data()?.convert::<f64>().iter::<f64>().next(),
+                Some(alpha) if alpha.num_elements() == 1 => alpha.data()?.iter::<f64>().next(),
+                Some(alpha) => {
+                    return Err(fault(format!("has an alpha of {:?} for `{layer}`, expected a number", alpha.shape())));
+                }
                 None => None,
             };
             let rank = a.shape()[0] as f64;
@@ -184,9 +188,8 @@ impl Adapter {
     /// If the network lacks one of the layers, or has it in another shape: then nothing of the adapter is used. Or if the
     /// file cannot be read.
     pub fn fuse<M: Module>(&self, network: M, key: impl Fn(&str) -> String, strength: f64) -> Result<M, Error> {
-        let mut names = Names { key: &key, path: vec![], containers: vec![], shapes: BTreeMap::new() };
-        network.visit(&mut names);
-        let shapes = names.shapes;
+        let shapes: BTreeMap<String, [usize; 2]> =
+            linear::places(&network).into_iter().map(|place| (layer_name(&key(&place.key)), place.shape)).collect();
         let (mut places, mut unknown) = (BTreeMap::new(), vec![]);
         for (layer, pair) in &self.pairs {
             let name = match shapes.contains_key(layer) {
@@ -196,7 +199,7 @@ impl Adapter {
             };
             match name {
                 Some(name) => {
-                    let (expected, found) = (shapes[name].clone(), vec![pair.b.shape()[0], pair.a.shape()[1]]);
+                    let (expected, found) = (shapes[name], [pair.b.shape()[0], pair.a.shape()[1]]);
                     if expected != found {
                         let problem = format!("is of {found:?} at `{layer}`, where the network has {expected:?}");
                         return Err(Error::format(self.source.as_ref(), problem));
@@ -243,27 +246,45 @@ struct Scales {
 }
 
 impl Scales {
-    /// The header of `diffusers`, else `peft`'s settings beside the file, else nothing.
+    /// The header of `diffusers`, else `peft`'s settings beside its file, else nothing.
     fn read(path: &Path) -> Result<Self, Error> {
         let file = MappedFile::open(path).map_err(Error::reading(path))?;
         let header = SafeTensors::read_metadata(&file).ok().and_then(|(_, header)| header.metadata().clone());
         let beside = path.with_file_name("adapter_config.json");
         let (text, name) = match header.and_then(|mut header| header.remove(METADATA)) {
             Some(text) => (text, path.to_path_buf()),
-            None if beside.is_file() => (fs::read_to_string(&beside).map_err(Error::reading(&beside))?, beside),
+            None if path.ends_with("adapter_model.safetensors") && beside.is_file() => {
+                (fs::read_to_string(&beside).map_err(Error::reading(&beside))?, beside)
+            }
             None => return Ok(Self::default()),
         };
         let config: Map<String, Value> = serde_json::from_str(&text)
             .map_err(|error| Error::format(&name, format!("has settings of an adapter that are no JSON: {error}")))?;
         let get = |key: &str| config.get(&format!("transformer.{key}")).or_else(|| config.get(key));
         let on = |key: &str| get(key).and_then(Value::as_bool).unwrap_or(false);
+        let of_a_kind =
+            |kind: &str| Error::format(&name, format!("says {kind}, an adapter of a kind that is not read"));
         if let Some(other) = ["use_dora", "lora_bias"].into_iter().find(|key| on(key)) {
-            return Err(Error::format(&name, format!("says `{other}`, an adapter of a kind that is not read")));
+            return Err(of_a_kind(&format!("`{other}`")));
         }
-        let alphas = get("alpha_pattern").and_then(Value::as_object).into_iter().flatten();
+        if let Some(other) = get("peft_type").filter(|kind| *kind != "LORA") {
+            return Err(of_a_kind(&format!("`peft_type` {other}")));
+        }
+        let number = |key: &str, value: &Value| {
+            let fault = || Error::format(&name, format!("has {value} as {key}, expected a number"));
+            value.as_f64().ok_or_else(fault)
+        };
+        let alphas = get("alpha_pattern").and_then(Value::as_object).into_iter().flatten().map(|(layer, alpha)| {
+            // They are regular expressions there; names and ends of names are what programs write.
+            let end = layer.trim_start_matches('^').trim_end_matches('$').replace("\\.", ".");
+            match end.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
+                true => Ok((end, number("an alpha", alpha)?)),
+                false => Err(of_a_kind(&format!("`alpha_pattern` {layer}"))),
+            }
+        });
         Ok(Self {
-            alpha: get("lora_alpha").and_then(Value::as_f64),
-            alphas: alphas.filter_map(|(layer, alpha)| Some((layer.clone(), alpha.as_f64()?))).collect(),
+            alpha: get("lora_alpha").map(|alpha| number("lora_alpha", alpha)).transpose()?,
+            alphas: alphas.collect::<Result<_, _>>()?,
             by_root: on("use_rslora"),
         })
     }
@@ -292,26 +313,9 @@ macro_rules! track {
 
 /// The official name of the layer whose weight stands at a path; none of other parameters.
 fn layer(path: &[String], containers: &[String], key: impl Fn(&str) -> String) -> Option<String> {
-    let linear = containers.last().is_some_and(|container| container == "Struct:Linear");
-    let name = key(&official_path(path, containers).join("."));
-    linear.then(|| name.strip_suffix(WEIGHT).map(str::to_owned)).flatten()
-}
-
-struct Names<K> {
-    key: K,
-    path: Vec<String>,
-    containers: Vec<String>,
-    shapes: BTreeMap<String, Vec<usize>>,
-}
-
-impl<K: Fn(&str) -> String> ModuleVisitor for Names<K> {
-    track!();
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let (2, Some(layer)) = (D, layer(&self.path, &self.containers, &self.key)) {
-            self.shapes.insert(layer, param.lazy_shape().to_vec());
-        }
-    }
+    let of_layer = path.last().is_some_and(|name| name == "weight")
+        && containers.last().is_some_and(|container| container == "Struct:Linear");
+    of_layer.then(|| layer_name(&key(&linear::key(path, containers))))
 }
 
 /// Finds the factors of an adapter.

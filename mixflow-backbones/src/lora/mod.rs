@@ -25,7 +25,7 @@ mod low_rank;
 
 use std::collections::BTreeSet;
 
-use burn::module::{Module, ModuleVisitor, Param, Reparameterizer};
+use burn::module::{Module, Param, Reparameterizer};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +34,7 @@ pub use low_rank::LowRank;
 
 use crate::Invalid;
 use crate::init::Initializer;
+use crate::linear::{self, Place};
 
 /// Which layers get an adapter, and how large.
 ///
@@ -97,31 +98,30 @@ impl LoraConfig {
     /// If [`check`](Self::check) finds fault.
     pub fn attach<M: Module>(&self, network: M, key: fn(&str) -> String, seed: u64) -> Result<M, Invalid> {
         self.check().expect("settings are checked before they are used");
-        let mut layers = Layers { key, path: vec![], containers: vec![], all: vec![] };
-        network.visit(&mut layers);
-        let fits = |target: &str, layer: &str| {
-            layer.strip_suffix(target).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
+        let layers: Vec<(String, Place)> =
+            linear::places(&network).into_iter().map(|place| (layer_name(&key(&place.key)), place)).collect();
+        let fits = |target: &str, name: &str| {
+            name.strip_suffix(target).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         };
-        if let Some(unknown) =
-            self.targets.iter().find(|target| !layers.all.iter().any(|layer| fits(target, &layer.name)))
-        {
-            let some: BTreeSet<_> = layers.all.iter().map(|layer| layer.name.as_str()).collect();
-            let some: Vec<_> = some.into_iter().take(8).collect();
-            return Err(Invalid::new(
-                "targets",
-                format!("have `{unknown}`, which is no layer; layers are {}, …", some.join(", ")),
-            ));
+        if let Some(unknown) = self.targets.iter().find(|target| !layers.iter().any(|(name, _)| fits(target, name))) {
+            let some: BTreeSet<_> = layers.iter().map(|(name, _)| name.as_str()).collect();
+            let some = some.into_iter().take(8).collect::<Vec<_>>().join(", ");
+            let reason = format!("have `{unknown}`, which is no layer; layers are {some}, …");
+            return Err(Invalid::new("targets", reason));
         }
-        let chosen = |layer: &Layer| match self.targets.is_empty() {
-            true => layer.attends,
-            false => self.targets.iter().any(|target| fits(target, &layer.name)),
+        let chosen = |(name, place): &(String, Place)| match self.targets.is_empty() {
+            true => ATTENTION.contains(&place.part.as_str()),
+            false => self.targets.iter().any(|target| fits(target, name)),
         };
-        if let Some(layer) = layers.all.iter().find(|layer| chosen(layer) && self.rank > layer.side) {
-            let reason =
-                format!("must be at most {}, the larger side of {}, found {}", layer.side, layer.name, self.rank);
-            return Err(Invalid::new("rank", reason));
+        let mut paths = BTreeSet::new();
+        for (name, Place { path, shape: [outputs, inputs], .. }) in layers.into_iter().filter(chosen) {
+            let side = outputs.max(inputs);
+            if self.rank > side {
+                let reason = format!("must be at most {side}, the larger side of {name}, found {}", self.rank);
+                return Err(Invalid::new("rank", reason));
+            }
+            paths.insert(path);
         }
-        let paths = layers.all.into_iter().filter(chosen).map(|layer| layer.path).collect();
         let devices = network.devices();
         let device = devices.first().expect("a network has parameters");
         Ok(network.apply_reparameterization(Attach {
@@ -133,62 +133,13 @@ impl LoraConfig {
     }
 }
 
-/// What is called after a layer's weight in the path of a parameter of its adapter.
-const WEIGHT: &str = ".weight";
-
-/// A linear layer.
-struct Layer {
-    /// Of its weight.
-    path: String,
-    /// Official, without `.weight`.
-    name: String,
-    attends: bool,
-    /// The larger side of its weight.
-    side: usize,
+/// The name of the layer that a weight of this name belongs to.
+fn layer_name(weight: &str) -> String {
+    weight.strip_suffix(".weight").unwrap_or(weight).into()
 }
 
 /// The types around layers that make queries, keys and values, or what attention gives.
 const ATTENTION: [&str; 3] = ["Struct:Attention", "Struct:SplitProjection", "Struct:JointAttention"];
-
-/// Finds the linear layers.
-struct Layers {
-    key: fn(&str) -> String,
-    path: Vec<String>,
-    containers: Vec<String>,
-    all: Vec<Layer>,
-}
-
-impl ModuleVisitor for Layers {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.path.push(name.into());
-        self.containers.push(container.into());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-        self.containers.pop();
-    }
-
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let [.., part, linear] = &self.containers[..]
-            && D == 2
-            && linear == "Struct:Linear"
-        {
-            let path = self.path.join(".");
-            let within: Vec<&str> = official_path(&self.path, &self.containers);
-            let name = (self.key)(&within.join("."));
-            let name = name.strip_suffix(WEIGHT).unwrap_or(&name).into();
-            let side = param.lazy_shape().iter().copied().max().unwrap_or(0);
-            self.all.push(Layer { path, name, attends: ATTENTION.contains(&part.as_str()), side });
-        }
-    }
-}
-
-/// A path without the variants of enums, which are no part of names in files.
-fn official_path<'a>(path: &'a [String], containers: &[String]) -> Vec<&'a str> {
-    let parts = path.iter().zip(containers).filter(|(_, container)| !container.starts_with("Enum:"));
-    parts.map(|(name, _)| name.as_str()).collect()
-}
 
 struct Attach {
     paths: BTreeSet<String>,

@@ -1,4 +1,4 @@
-use burn::module::{Module, ModuleMapper};
+use burn::module::{Module, ModuleMapper, ModuleVisitor};
 use burn::tensor::{Device, Tensor, Tolerance};
 
 use super::*;
@@ -172,4 +172,41 @@ fn files_that_do_not_fit_say_what_their_names_look_like() {
     let first = |network: &Sit| network.blocks[0].attn.qkv.weight.val().into_data().iter::<f32>().next().unwrap();
     // Alpha and all factors are ½, the rank is 2: ½ / 2 · (½ · ½ + ½ · ½).
     assert!((first(&fused) - first(&sit(&device)) - 0.125).abs() < 1e-6);
+}
+
+#[test]
+fn settings_of_peft_say_the_strength_or_are_refused() {
+    let (device, folder) = (Device::flex(), tempfile::tempdir().unwrap());
+    let path = folder.path().join("adapter_model.safetensors");
+    let half = |shape: [usize; 2]| burn::tensor::TensorData::new(vec![0.5f32; shape[0] * shape[1]], shape).into();
+    let layer = "base_model.model.blocks.0.attn.qkv.lora_";
+    let tensors = [(format!("{layer}A.weight"), half([2, 16])), (format!("{layer}B.weight"), half([48, 2]))];
+    tensors.into_iter().collect::<Weights>().write(&path, &[]).unwrap();
+    let first = |network: &Sit| network.blocks[0].attn.qkv.weight.val().into_data().iter::<f32>().next().unwrap();
+    let base = first(&sit(&device));
+    let added = |settings: &str, file: &std::path::Path| {
+        std::fs::write(folder.path().join("adapter_config.json"), settings).unwrap();
+        let fused = Adapter::read(file).and_then(|adapter| adapter.fuse(sit(&device), official_key, 1.0));
+        fused.map(|fused| first(&fused) - base).map_err(|fault| fault.to_string())
+    };
+    // Rank 2, and ½ · ½ + ½ · ½: alpha / 2 · ½.
+    for (settings, expected) in [
+        (r#"{"peft_type":"LORA","lora_alpha":8}"#, 2.0),
+        (r#"{"lora_alpha":8,"alpha_pattern":{"^blocks\\.0\\.attn\\.qkv$":4}}"#, 1.0),
+        (r#"{"lora_alpha":8,"alpha_pattern":{"attn.qkv":4}}"#, 1.0),
+    ] {
+        assert!((added(settings, &path).unwrap() - expected).abs() < 1e-5, "{settings}");
+    }
+    for (settings, words) in [
+        (r#"{"lora_alpha":"8"}"#, r#"has "8" as lora_alpha, expected a number"#),
+        (r#"{"peft_type":"LOHA","lora_alpha":8}"#, "LOHA"),
+        (r#"{"lora_alpha":8,"alpha_pattern":{".*qkv":4}}"#, "`alpha_pattern` .*qkv"),
+    ] {
+        let fault = added(settings, &path).unwrap_err();
+        assert!(fault.contains(words), "{settings}: {fault}");
+    }
+    // They are those of that file alone.
+    let other = folder.path().join("other.safetensors");
+    std::fs::copy(&path, &other).unwrap();
+    assert!((added(r#"{"lora_alpha":8}"#, &other).unwrap() - 0.5).abs() < 1e-5);
 }
