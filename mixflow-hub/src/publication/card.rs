@@ -348,8 +348,11 @@ fn training<N: NetworkSettings>(finished: &Finished<N>) -> String {
     let post = recipe.post_training.as_ref();
     match (arm.as_deref(), post) {
         (Some(arm), Some(post)) if arm != "pretraining" => {
-            let method =
-                if arm.starts_with("mixflow") { format!("MixFlow Training (γ = {})", post.gamma) } else { plain };
+            let method = if arm.rsplit_once('-').is_some_and(|(name, _)| name == "mixflow") {
+                format!("MixFlow Training (γ = {})", post.gamma)
+            } else {
+                plain
+            };
             let start = match start {
                 Some(start) => weights(start),
                 None if run.join("pretraining").is_dir() => {

@@ -80,7 +80,8 @@ impl<N: NetworkSettings> Finished<N> {
                 let arm = arm.unwrap_or("mixflow-0");
                 let steps = steps(&recipe, post, arm).ok_or_else(|| {
                     fault(format!(
-                        "has no network {arm}: expected pretraining, standard-N or mixflow-N, with N from 0 to {}",
+                        "has no network {arm}: expected pretraining, {}, with N from 0 to {}",
+                        trainings(post).map(|name| format!("{name}-N")).collect::<Vec<_>>().join(" or "),
                         post.seeds.saturating_sub(1)
                     ))
                 })?;
@@ -137,9 +138,15 @@ fn steps<N>(recipe: &Recipe<N>, post: &PostTraining, arm: &str) -> Option<u64> {
     if arm == "pretraining" {
         return Some(recipe.training.steps);
     }
-    let (kind, seed) = arm.split_once('-')?;
-    let known = ["standard", "mixflow"].contains(&kind) && seed.parse::<u64>().is_ok_and(|seed| seed < post.seeds);
+    let (name, seed) = arm.rsplit_once('-')?;
+    let known =
+        trainings(post).any(|training| training == name) && seed.parse::<u64>().is_ok_and(|seed| seed < post.seeds);
     known.then_some(post.steps)
+}
+
+/// Names of the arms that are trained.
+fn trainings(post: &PostTraining) -> impl Iterator<Item = &str> {
+    post.arms.iter().filter(|arm| arm.of().is_none()).map(|arm| arm.name.as_str())
 }
 
 /// The last step of the checkpoints in a folder, whole or not.
@@ -159,4 +166,20 @@ fn last<B: Backbone>(folder: &Path, network: B) -> Result<B, Error> {
     let mut snapshot = checkpoint.snapshot;
     snapshot.average = std::mem::take(&mut snapshot.weights);
     snapshot.into_average(network).map_err(|mismatch| fault(mismatch.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_training_of_a_comparison_has_its_steps() {
+        let arms = r#"post_training.arms=["standard", { "name": "m-0" }, { "name": "best", "of": "m-0",
+            "correction": { "kind": "schedule-corrector", "a": 0.1, "b": 1 } }]"#;
+        let recipe = Recipe::read("digits", &[arms.into()]).unwrap();
+        let post = recipe.post_training.as_ref().unwrap();
+        let of = |arm| steps(&recipe, post, arm);
+        assert_eq!([of("pretraining"), of("standard-2"), of("m-0-1")], [Some(800), Some(100), Some(100)]);
+        assert_eq!([of("standard-3"), of("mixflow-0"), of("best-0"), of("standard")], [None; 4]);
+    }
 }
