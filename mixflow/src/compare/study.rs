@@ -20,7 +20,9 @@ use crate::data::{Conditioner, Dataset, Split};
 use crate::evaluation::{Generator, Measures, class_counts, reference_size};
 use crate::files::write_atomic;
 use crate::objective::TargetEncoder;
-use crate::recipe::{ConditionOf, Guide, METADATA, NetworkSettings, ObjectiveConfig, PostTraining, Recipe};
+use crate::recipe::{
+    AdapterConfig, ConditionOf, Guide, METADATA, NetworkSettings, ObjectiveConfig, PostTraining, Recipe,
+};
 use crate::report::{Arm, Curve, Environment, Phase, Point, Report, Summary};
 use crate::train::{Change, Checkpoints, Event, Outcome, Run, Start, TrainConfig, changes};
 use crate::{Error, Objective, device};
@@ -197,6 +199,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         report.timed(&seconds, post.seeds);
         report.notes.extend(searches.iter().map(ToString::to_string));
         report.notes.push(post.describe(&self.recipe.training));
+        report.notes.extend(self.recipe.adapter.as_ref().map(AdapterConfig::describe));
         report.grids = self.grids(&*train, shown)?;
         let of_classes = |missing: &dyn Fn(usize) -> bool| {
             let names = train.classes().iter().enumerate().filter(|(class, _)| missing(*class));

@@ -23,6 +23,13 @@ pub enum AdapterConfig {
 }
 
 impl AdapterConfig {
+    /// What the arms of a comparison are, for the readers of a report.
+    pub(crate) fn describe(&self) -> String {
+        let Self::Lora(lora) = self;
+        let where_to = if lora.targets.is_empty() { "attention".into() } else { lora.targets.join(", ") };
+        format!("Each arm trains a low-rank adapter of rank {} at {where_to}; all else is the start's.", lora.rank)
+    }
+
     pub(super) fn check(&self) -> Result<(), Invalid> {
         let Self::Lora(lora) = self;
         lora.check()

@@ -52,11 +52,11 @@ pub(super) fn done(report: &Report) -> Option<String> {
     let summary = &report.summary;
     let trained: BTreeSet<&Arm> =
         report.curves.iter().map(|curve| &curve.arm).filter(|arm| **arm != Arm::Start).collect();
-    let ways = match trained.len() {
-        ..=2 => format!("once as before, once with MixFlow Training (γ = {})", summary.gamma),
-        _ => format!("as before, with MixFlow Training (γ = {}), and as the other arms say", summary.gamma),
+    let usual = trained.is_empty() || trained.iter().copied().eq([&Arm::Standard, &Arm::MixFlow]);
+    let (times, ways) = match usual {
+        true => ("twice ", format!("once as before, once with MixFlow Training (γ = {})", summary.gamma)),
+        false => ("", trained.iter().map(|arm| arm.name()).collect::<Vec<_>>().join(", ")),
     };
-    let times = if trained.len() <= 2 { "twice".to_owned() } else { format!("in {} ways", trained.len()) };
     let [channels, height, width] = summary.shape;
     (summary.posttrain_steps > 0).then(|| {
         let start = match summary.pretrain_steps {
@@ -65,7 +65,7 @@ pub(super) fn done(report: &Report) -> Option<String> {
         };
         format!(
             "{} ({} parameters) that draws {} at {height} × {width} ({} numbers per image) {start}, \
-             and was then post-trained {times} from the same weights, {} steps each: {ways}.",
+             and was then post-trained {times}from the same weights, {} steps each: {ways}.",
             capitalised(&summary.network),
             thousands(summary.parameters),
             summary.data,
@@ -183,7 +183,9 @@ pub(super) fn capitalised(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Metrics, Row};
+    use std::collections::BTreeMap;
+
+    use super::super::{Curve, Metrics, Row};
     use super::*;
 
     fn report(standard: &[f64], mixflow: &[f64], control: &[f64]) -> String {
@@ -251,6 +253,22 @@ mod tests {
     #[test]
     fn a_small_difference_is_not_none() {
         assert_eq!([0.5, 0.0112, 0.0034, 0.0003].map(percent), ["50 %", "1 %", "0.3 %", "less than 0.1 %"]);
+    }
+
+    #[test]
+    fn the_trainings_that_were_run_are_named_and_no_others() {
+        let done_with = |arms: &[Arm]| {
+            let curve = |arm: &Arm| Curve { arm: arm.clone(), seed: 0, points: vec![], terms: BTreeMap::new() };
+            let curves = [Arm::Start].iter().chain(arms).map(curve).collect();
+            let summary = Summary { posttrain_steps: 5, gamma: 0.8, ..Summary::default() };
+            done(&Report { curves, summary, ..Report::default() }).unwrap()
+        };
+        let usual = done_with(&[Arm::Standard, Arm::MixFlow]);
+        assert!(usual.ends_with(
+            "twice from the same weights, 5 steps each: once as before, once with MixFlow Training (γ = 0.8)."
+        ));
+        let others = done_with(&[Arm::Standard, Arm::Other("beta".into())]);
+        assert!(others.ends_with("post-trained from the same weights, 5 steps each: standard, beta."), "{others}");
     }
 
     #[test]

@@ -74,6 +74,8 @@ fn the_arms_of_a_comparison_are_adapters_of_one_start() {
         "compared",
     ]);
     let start = images(&place, &["first"]);
+    let page = fs::read_to_string(place.path("compared/report.html")).unwrap();
+    assert!(page.contains("Each arm trains a low-rank adapter of rank 2 at attn.qkv, final_layer.linear"));
     for arm in ["standard-0", "mixflow-0"] {
         let adapter = format!("compared/{arm}/{FILE}");
         let merged = images(&place, &["compared", "--arm", arm]);
