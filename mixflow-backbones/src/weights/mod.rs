@@ -38,12 +38,11 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use burn::tensor::TensorData;
 
+use self::safetensors::Source;
 use crate::Error;
-use crate::mapped_file::MappedFile;
 use crate::mistaken::{LOOKED_AT, instead_of_binary, instead_of_data};
 
 /// Tensors by their official names, in the order of the names.
@@ -95,7 +94,8 @@ impl Weights {
     /// # Errors
     /// If the file cannot be read, is neither, or what it says of its tensors is damaged, or if a pickle names a class that
     /// weights do not need: nothing is ever executed. Memory is bounded by the size of the file, and 256 MiB for a pickle
-    /// that copies itself. The file must stay as it is while the weights live; see [`MappedFile`].
+    /// that copies itself. The file must stay as it is while the weights live; to replace it, another file is renamed to its
+    /// name, as everything here writes.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
         read(path.as_ref(), None)
     }
@@ -124,7 +124,7 @@ impl Weights {
     /// If they are damaged.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self, Error> {
         let path = Path::new("memory");
-        let tensors = safetensors::read(path, Arc::new(bytes.to_vec()))?;
+        let tensors = safetensors::read(path, Source::Memory(bytes.to_vec()))?;
         Ok(Self { tensors, source: "memory".into(), ..Self::default() }.unwrapped())
     }
 
@@ -331,8 +331,7 @@ fn read_file(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
         let problem = format!("is a safetensors file, which has no part {}: read it whole", part.name());
         return Err(Error::format(path, problem));
     }
-    let file = MappedFile::of(&file).map_err(Error::reading(path))?;
-    let (tensors, source) = (safetensors::read(path, Arc::new(file))?, path.display().to_string());
+    let (tensors, source) = (safetensors::read(path, Source::File(file.into()))?, path.display().to_string());
     Ok(Weights { tensors, source, ..Weights::default() })
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{DType, Tensor};
+use burn::tensor::{DType, Tensor, TensorData};
 
 use super::finite::not_finite;
 use super::mismatch::type_name;
@@ -40,6 +40,28 @@ impl Weights {
     /// If a parameter has no tensor, a tensor no parameter, or shapes differ: all of them are named.
     pub fn check(&self, module: &impl Module, key: impl Fn(&str) -> String) -> Result<(), Error> {
         self.compare(module, key, true)
+    }
+
+    /// Whether all values are finite numbers, as [`into_module`](Self::into_module) asks. One tensor after another is read.
+    ///
+    /// # Errors
+    /// If values are none, or cannot be read.
+    pub fn check_values(&self) -> Result<(), Error> {
+        self.tensors.iter().try_for_each(|(name, tensor)| self.check_finite(name, &tensor.data()?, tensor.dtype()))
+    }
+
+    /// Whether the values of a tensor of these are finite numbers in the precision `dtype`.
+    fn check_finite(&self, name: &str, data: &TensorData, dtype: DType) -> Result<(), Error> {
+        let (lost, count) = (not_finite(data, dtype), data.num_elements());
+        if lost == 0 {
+            return Ok(());
+        }
+        let of = if count == 1 { "value" } else { "values" };
+        let problem = format!(
+            "holds {lost} of the {count} {of} of {name} as no finite number, or as one beyond the network's precision: a \
+             training that diverged writes such files; take an earlier checkpoint"
+        );
+        Err(Error::format(self.source.as_ref(), problem))
     }
 
     /// A part of the network whose weights these are, as [`into_module`](Self::into_module) fills the whole: tensors that
@@ -167,14 +189,8 @@ impl<K: Fn(&str) -> String> ModuleMapper for Replace<K> {
         // A parameter that was not drawn yet would have been in the device's own precision.
         let dtype = if param.is_initialized() { param.dtype() } else { device.settings().float_dtype.into() };
         let data = if dtype == DType::F32 { widened(data) } else { data };
-        let (lost, count) = (not_finite(&data, dtype), data.num_elements());
-        if lost > 0 {
-            let of = if count == 1 { "value" } else { "values" };
-            let problem = format!(
-                "holds {lost} of the {count} {of} of {name} as no finite number, or as one beyond the network's precision: a \
-                 training that diverged writes such files; take an earlier checkpoint"
-            );
-            self.fault = Some(Error::format(self.weights.source.as_ref(), problem));
+        if let Err(fault) = self.weights.check_finite(&name, &data, dtype) {
+            self.fault = Some(fault);
             return param;
         }
         let id = param.id;

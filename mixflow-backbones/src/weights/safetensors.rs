@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::ops::Deref;
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{BoolStore, DType};
 use safetensors::Dtype;
@@ -38,15 +40,42 @@ fn header_length(start: &[u8]) -> Option<u64> {
     start.first_chunk().copied().map(u64::from_le_bytes)
 }
 
+/// The bytes of a file. They are read and not mapped: what a network was loaded from is in memory once.
+pub(super) enum Source {
+    Memory(Vec<u8>),
+    File(Mutex<File>),
+}
+
+impl Source {
+    fn len(&self) -> io::Result<u64> {
+        match self {
+            Self::Memory(bytes) => Ok(bytes.len() as u64),
+            Self::File(file) => Ok(file.lock().unwrap_or_else(PoisonError::into_inner).metadata()?.len()),
+        }
+    }
+
+    /// The bytes of a range within the length.
+    fn read(&self, range: Range<usize>) -> io::Result<Vec<u8>> {
+        let file = match self {
+            Self::Memory(bytes) => return Ok(bytes[range].to_vec()),
+            Self::File(file) => file,
+        };
+        let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+        file.seek(SeekFrom::Start(range.start as u64))?;
+        let mut bytes = Vec::with_capacity(range.len());
+        (&mut *file).take(range.len() as u64).read_to_end(&mut bytes)?;
+        if bytes.len() == range.len() { Ok(bytes) } else { Err(io::ErrorKind::UnexpectedEof.into()) }
+    }
+}
+
 /// Every tensor of the file that these bytes are. Nothing is allocated that their number does not back, and no value is
 /// read.
-pub(super) fn read<B>(path: &Path, file: Arc<B>) -> Result<BTreeMap<String, LazyTensor>, Error>
-where
-    B: Deref<Target = [u8]> + Send + Sync + 'static,
-{
+pub(super) fn read(path: &Path, source: Source) -> Result<BTreeMap<String, LazyTensor>, Error> {
     let fault = |problem: String| Error::format(path, format!("is a damaged safetensors file: {problem}"));
-    let size = file.len() as u64;
-    let length = header_length(&file).unwrap_or(u64::MAX);
+    let io = Error::reading(path);
+    let size = source.len().map_err(&io)?;
+    let start = source.read(0..size.min(8) as usize).map_err(&io)?;
+    let length = header_length(&start).unwrap_or(u64::MAX);
     if length > size.saturating_sub(8) {
         return Err(fault(format!("its header claims {length} bytes, the file has {size}")));
     }
@@ -54,9 +83,9 @@ where
         return Err(fault(format!("its header has {length} bytes; at most {MAX_HEADER} are read")));
     }
     let start = 8 + length as usize;
-    let header = &file[8..start];
+    let header = source.read(8..start).map_err(&io)?;
 
-    let keys = keys(header).map_err(|error| fault(explain(&error)))?;
+    let keys = keys(&header).map_err(|error| fault(explain(&error)))?;
     if let Some(twin) = keys.twin {
         return Err(fault(format!("`{twin}` occurs twice")));
     }
@@ -64,13 +93,13 @@ where
         return Err(fault(format!("it has {} tensors; at most {MAX_TENSORS} are read", keys.count)));
     }
     // Refuses gaps, overlaps, sizes that are not those of the shapes, and products that overflow.
-    let header: Metadata = serde_json::from_slice(header).map_err(|error| fault(explain(&error)))?;
-    let (claimed, held) = (header.data_len(), file.len() - start);
+    let header: Metadata = serde_json::from_slice(&header).map_err(|error| fault(explain(&error)))?;
+    let (claimed, held) = (header.data_len(), size as usize - start);
     if claimed != held {
         return Err(fault(format!("its tensors claim {claimed} bytes, the file has {held} for them")));
     }
 
-    let origin: Arc<Path> = path.into();
+    let (origin, source): (Arc<Path>, _) = (path.into(), Arc::new(source));
     let mut tensors = BTreeMap::new();
     for (name, info) in header.tensors() {
         // A zero makes the product of the others small.
@@ -83,8 +112,9 @@ where
         let dtype = from_file(info.dtype).ok_or_else(|| {
             Error::format(path, format!("holds `{name}` as {:?}, which is not supported", info.dtype))
         })?;
-        let (file, range) = (file.clone(), start + info.data_offsets.0..start + info.data_offsets.1);
-        let read = move || Ok(file[range.clone()].to_vec());
+        let (file, source) = (origin.clone(), source.clone());
+        let range = start + info.data_offsets.0..start + info.data_offsets.1;
+        let read = move || source.read(range.clone()).map_err(Error::reading(&file));
         tensors.insert(name, LazyTensor::new(&origin, info.shape.clone(), dtype, read));
     }
     Ok(tensors)
