@@ -17,7 +17,7 @@ const BLOCK: usize = 1 << 18;
 const SAMPLE: u64 = 512;
 
 /// A file on this machine, under the name that it is to have in the repository.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Local {
     pub(crate) name: String,
     pub(crate) path: PathBuf,
@@ -59,7 +59,7 @@ fn walk(root: &Path, folder: &Path, above: &str, files: &mut Vec<Local>) -> Resu
         }
         let found = fs::metadata(&path).map_err(Error::io("read", &path))?;
         if found.is_file() {
-            files.push(Local { name, path, size: found.len(), sha256: OnceLock::new(), git_blob: OnceLock::new() });
+            files.push(Local::of(name, path, found.len()));
         } else if found.is_dir() && !is_link {
             walk(root, &path, &format!("{name}/"), files)?;
         } else {
@@ -70,6 +70,17 @@ fn walk(root: &Path, folder: &Path, above: &str, files: &mut Vec<Local>) -> Resu
 }
 
 impl Local {
+    /// The file at `path`, to be called `name`.
+    #[cfg(feature = "pipeline")]
+    pub(crate) fn at(name: &str, path: PathBuf) -> Result<Self, Error> {
+        let size = fs::metadata(&path).map_err(Error::io("read", &path))?.len();
+        Ok(Self::of(name.into(), path, size))
+    }
+
+    fn of(name: String, path: PathBuf, size: u64) -> Self {
+        Self { name, path, size, sha256: OnceLock::new(), git_blob: OnceLock::new() }
+    }
+
     /// Whether a repository has this very content; reads the file only where the sizes are equal.
     pub(crate) fn is(&self, expected: &Expected) -> Result<bool, Error> {
         if self.size != expected.size {

@@ -89,12 +89,13 @@ impl Client {
         upload: &Upload,
         mut tell: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<Uploaded, Error> {
-        self.send_folder(folder, repository, upload, &mut tell).map_err(Error::of_upload)
+        self.send_files(&folder::files(folder)?, repository, upload, &mut tell).map_err(Error::of_upload)
     }
 
-    fn send_folder(
+    /// The same of files that need not lie together.
+    pub(crate) fn send_files(
         &self,
-        folder: &Path,
+        files: &[Local],
         repository: &Repository,
         upload: &Upload,
         tell: Tell<'_>,
@@ -107,14 +108,13 @@ impl Client {
         if self.offline {
             return Err(Error::Offline { repository: repository.clone() });
         }
-        let files = folder::files(folder)?;
         let subject = Subject { repository, revision: &branch, file: None };
         self.check_token(&subject, tell)?;
         let mut head = self.open(repository, &branch, upload.private, tell)?;
         let (mut large, mut small, mut stored) = (0, 0, BTreeSet::new());
         let (mut changed, mut removed) = (BTreeSet::new(), BTreeSet::new());
         let (mut failures, mut given_up) = (0, None);
-        let (mut missing, mut surplus) = self.difference(&files, upload, repository, &head, tell)?;
+        let (mut missing, mut surplus) = self.difference(files, upload, repository, &head, tell)?;
         loop {
             changed.extend(missing.iter().map(|file| file.name.clone()));
             removed.extend(surplus.iter().cloned());
@@ -154,7 +154,7 @@ impl Client {
             failures += 1;
             given_up = self.wait(failure, failures, tell).err().map(|failure| *failure.error);
             let look = self.resolve(repository, &branch, tell).and_then(|head| {
-                let (missing, surplus) = self.difference(&files, upload, repository, &head, tell)?;
+                let (missing, surplus) = self.difference(files, upload, repository, &head, tell)?;
                 Ok((head, missing, surplus))
             });
             (head, missing, surplus) = look.map_err(|error| match refused {

@@ -1,6 +1,7 @@
 //! The finished network in the folder of a run.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use mixflow::Device;
@@ -54,7 +55,11 @@ pub(super) struct Finished<N: NetworkSettings> {
     pub(super) step: String,
     /// The file that the run left. None for weights that are in no file of their own.
     pub(super) file: Option<PathBuf>,
-    pub(super) network: N::Network,
+    /// The network, unless others can use that file as it is: then no value is read before images are made.
+    pub(super) read: Option<N::Network>,
+    pub(super) parameters: usize,
+    /// What it is used on.
+    pub(super) device: Device,
     /// The weights that the run was given to start from.
     pub(super) start: Option<Start>,
 }
@@ -66,7 +71,19 @@ impl<N: NetworkSettings> Finished<N> {
         self.recipe.network.reads_names().then(|| prompts.collect())
     }
 
-    /// Finds it and reads it onto a device. `arm` is needed for nothing but a comparison, and there `mixflow-0` unless told
+    /// The network with its weights.
+    pub(super) fn network(&self) -> Result<N::Network, Error> {
+        let settings = &self.recipe.network;
+        match (&self.read, &self.file) {
+            (None, Some(file)) => {
+                Ok(settings.load(settings.init(self.recipe.seed, &self.device), Weights::read(file)?)?)
+            }
+            (Some(network), _) => Ok(network.clone()),
+            (None, None) => unreachable!("weights without a file were read"),
+        }
+    }
+
+    /// Finds it, to be used on a device. `arm` is needed for nothing but a comparison, and there `mixflow-0` unless told
     /// otherwise.
     pub(super) fn read(run: &Path, arm: Option<&str>, averaging: Averaging, device: &Device) -> Result<Self, Error> {
         let fault = |reason: String| Error::Layout { folder: run.into(), reason };
@@ -103,16 +120,55 @@ impl<N: NetworkSettings> Finished<N> {
             _ => Ok(()),
         }?;
         let network = recipe.network.init(recipe.seed, device);
-        let (file, network) = match averaging {
-            Averaging::Average => (Some(file.clone()), recipe.network.load(network, Weights::read(file)?)?),
-            Averaging::Last => (None, last(&folder, network)?),
+        let parameters = parameters(&network);
+        let (file, read) = match averaging {
+            Averaging::Average if is_official(&file, &network, recipe.network.official_key())? => (Some(file), None),
+            Averaging::Average => (Some(file.clone()), Some(recipe.network.load(network, Weights::read(file)?)?)),
+            Averaging::Last => (None, Some(last(&folder, network)?)),
         };
+        let device = device.clone();
         let steps = done.unwrap_or(steps);
         let step = steps.to_string();
         let start = Start::read(run)?;
         let names = Fingerprint::read(run)?.map_or_else(Vec::new, |data| data.classes);
-        Ok(Self { run: run.into(), folder, arm, text, recipe, names, averaging, steps, step, file, network, start })
+        let run = run.into();
+        Ok(Self {
+            run,
+            folder,
+            arm,
+            text,
+            recipe,
+            names,
+            averaging,
+            steps,
+            step,
+            file,
+            read,
+            parameters,
+            device,
+            start,
+        })
     }
+}
+
+/// How many numbers a network has; none is drawn.
+fn parameters(network: &impl Backbone) -> usize {
+    network.num_params()
+}
+
+/// Whether others can use a file of weights as it is: it is safetensors, and has this network's tensors under official
+/// names, and no others. No value is read.
+pub(super) fn is_official(file: &Path, network: &impl Backbone, key: fn(&str) -> String) -> Result<bool, Error> {
+    let weights = Weights::read(file)?;
+    Ok(is_safetensors(file)? && weights.choices().is_empty() && weights.check(network, key).is_ok())
+}
+
+/// Whether a file of weights is safetensors; the others of those that are read are archives or pickles.
+pub(super) fn is_safetensors(file: &Path) -> Result<bool, Error> {
+    let mut start = vec![];
+    let read = File::open(file).and_then(|file| file.take(9).read_to_end(&mut start));
+    read.map_err(Error::io("read", file))?;
+    Ok(start.get(8) == Some(&b'{'))
 }
 
 /// The recipe of a run, with its text.

@@ -13,19 +13,21 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use mixflow::Device;
 use mixflow::backbones::NetworkConfig;
 use mixflow::backbones::weights::Weights;
 use mixflow::files::{WeightsFile, write_atomic};
 use mixflow::recipe::{AutoencoderConfig, GuideConfig, NetworkSettings};
-use mixflow::{Device, device};
+use mixflow::train::StoredNetwork;
 
-use crate::lock::Lock;
+use crate::folder::{self, Local};
+use crate::listing::Tree;
 use crate::progress::Tell;
 use crate::request::Subject;
 use crate::{Client, Error, Kind, Repository, Revision, TransferProgress, Upload, Uploaded};
 use card::Card;
 use files::Needed;
-use finished::Finished;
+use finished::{Finished, is_official, is_safetensors};
 use results::Measured;
 use samples::Sampled;
 
@@ -160,17 +162,6 @@ impl<N: NetworkSettings> Publication<N> {
         branch: &str,
         mut tell: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<Written, Error> {
-        self.write_with(None, folder, repository, branch, &mut tell)
-    }
-
-    fn write_with(
-        &self,
-        client: Option<&Client>,
-        folder: &Path,
-        repository: &Repository,
-        branch: &str,
-        tell: Tell<'_>,
-    ) -> Result<Written, Error> {
         check(repository, branch)?;
         let fault = |reason: &str| Error::Layout { folder: folder.into(), reason: reason.into() };
         let name = folder.file_name().ok_or_else(|| fault("is no name for a folder"))?.to_string_lossy();
@@ -182,11 +173,16 @@ impl<N: NetworkSettings> Publication<N> {
         }
         let partial = folder.with_file_name(format!(".{name}.{}.partial", std::process::id()));
         fs::create_dir_all(&partial).map_err(Error::io("write", &partial))?;
-        let written = self.fill(client, &partial, (repository, branch), tell).and_then(|written| {
+        let staged = self.stage(None, &partial, (repository, branch), &Tree::new(), &mut tell);
+        let written = staged.and_then(|staged| {
+            for Local { name, path, .. } in &staged.elsewhere {
+                let to = partial.join(name);
+                fs::copy(path, &to).map_err(Error::io("write", &to))?;
+            }
             // Not every system puts a folder in the place of an empty one.
             let _ = fs::remove_dir(folder);
             fs::rename(&partial, folder).map_err(Error::io("write", folder))?;
-            Ok(written)
+            Ok(Written::of(&folder::files(folder)?, staged.left_out))
         });
         if written.is_err() {
             // The first error is the one to report.
@@ -195,7 +191,9 @@ impl<N: NetworkSettings> Publication<N> {
         written
     }
 
-    /// Writes it beside the run, uploads it as one commit, and removes what was written.
+    /// Uploads it as one commit. Nothing is written into the run: what the run has not as it is published, such as the card,
+    /// lies in a temporary folder meanwhile. Sample images are not made again where the branch has the same weights, recipe and
+    /// card.
     ///
     /// # Errors
     /// As [`write`](Self::write) and [`Client::upload`]. Whether the token may write is asked first.
@@ -212,44 +210,61 @@ impl<N: NetworkSettings> Publication<N> {
         let branch = check(repository, &upload.branch)?;
         let subject = Subject { repository, revision: &branch, file: None };
         client.check_token(&subject, &mut tell).map_err(Error::of_upload)?;
-        // One at a time in a run; what a killed one left is removed.
-        let _lock = Lock::acquire(&self.finished.run.join("recipe.json"), |by| {
-            tell(TransferProgress::Locked { file: "recipe.json", by });
-        })?;
-        let folder = Temporary(self.finished.run.join(".publish"));
-        folder.remove();
-        let written = self.write_with(Some(client), &folder.0, repository, &upload.branch, &mut tell)?;
+        let there = match client.resolve(repository, &branch, &mut tell) {
+            Ok(head) => client.tree(repository, &head, &mut tell)?,
+            Err(Error::NoRepository { .. } | Error::NoRevision { .. }) => Tree::new(),
+            Err(error) => return Err(error.of_upload()),
+        };
+        let folder = tempfile::tempdir().map_err(Error::io("write", &std::env::temp_dir()))?;
+        let staged = self.stage(Some(client), folder.path(), (repository, &upload.branch), &there, &mut tell)?;
         // What was said of other weights is not said of these.
-        let upload = upload.clone().replacing("results").replacing(samples::FILE);
-        let uploaded = client.upload(&folder.0, repository, &upload, &mut tell)?;
+        let mut upload = upload.clone().replacing("results");
+        if !staged.keeps_samples {
+            upload = upload.replacing(samples::FILE);
+        }
+        let files = [folder::files(folder.path())?, staged.elsewhere].concat();
+        let mut uploaded = client.send_files(&files, repository, &upload, &mut tell)?;
+        let mut written = Written::of(&files, staged.left_out);
+        if let (true, Some(samples)) = (staged.keeps_samples, there.get(samples::FILE)) {
+            uploaded.files_kept += 1;
+            written.files.push((samples::FILE.into(), samples.size));
+            written.files.sort();
+        }
         Ok(Published { written, uploaded })
     }
 
-    fn fill(
+    /// Writes what the run has not as it is published into a folder; `there` is what the branch has.
+    fn stage(
         &self,
         client: Option<&Client>,
         folder: &Path,
         (repository, branch): (&Repository, &str),
+        there: &Tree,
         tell: Tell<'_>,
-    ) -> Result<Written, Error> {
-        let Finished { run, text, recipe, network, .. } = &self.finished;
-        let weights = Weights::of(network, recipe.network.official_key());
-        let file = folder.join("model.safetensors");
-        weights.write(&file, &self.metadata())?;
-        let parameters = weights.iter().map(|(_, data)| data.shape().iter().product::<usize>()).sum();
-        drop(weights);
+    ) -> Result<Staged, Error> {
+        let Finished { run, text, recipe, file, read, parameters, .. } = &self.finished;
+        let mut elsewhere = vec![];
+        let model = match (read, file) {
+            (None, Some(file)) => file.clone(),
+            _ => {
+                let file = folder.join(MODEL);
+                Weights::of(&self.finished.network()?, recipe.network.official_key()).write(&file, &self.metadata())?;
+                file
+            }
+        };
+        let model = Local::at(MODEL, model)?;
         if matches!(recipe.autoencoder, Some(AutoencoderConfig::TrainedRae(_))) {
-            let (from, to) = (run.join(AUTOENCODER), folder.join(AUTOENCODER));
-            fs::copy(from, &to).map_err(Error::io("write", &to))?;
+            elsewhere.push(Local::at(AUTOENCODER, run.join(AUTOENCODER))?);
         }
         let guide = recipe.sampling.guide.as_ref();
         let told = guide.filter(|guide| guide.weights.exists()).map(GuideConfig::resolved).transpose()?;
         for needed in self.needed.iter().filter(|needed| needed.is_copied()) {
-            let weights = match guide.filter(|guide| needed.key == files::GUIDE && guide.weights == needed.path) {
-                Some(guide) => guide.load(&device::of(network))?.network.weights(),
-                None => Weights::read(&needed.path)?,
-            };
-            weights.write(folder.join(&needed.name), &[("format", "pt"), ("library_name", "mixflow")])?;
+            match self.official(needed)? {
+                Ok(file) => elsewhere.push(Local::at(&needed.name, file)?),
+                Err(weights) => {
+                    weights.write(folder.join(&needed.name), &[("format", "pt"), ("library_name", "mixflow")])?;
+                }
+            }
         }
         let recipe_file = run.join("recipe.json");
         let config = files::published(text, &self.needed)
@@ -257,13 +272,45 @@ impl<N: NetworkSettings> Publication<N> {
             .map_err(|reason| Error::Layout { folder: recipe_file, reason })?;
         write_atomic(&folder.join("config.json"), config.as_bytes())?;
 
-        let model = WeightsFile { file: "model.safetensors".into(), ..WeightsFile::read(&file)? };
-        let mut measured = Measured::read(&self.finished, &model)?;
+        tell(TransferProgress::Hashing { file: MODEL, size: model.size });
+        let sha256 = model.sha256()?.as_str().into();
+        let mut measured = Measured::read(&self.finished, &WeightsFile { file: MODEL.into(), sha256 })?;
         for (name, value) in &measured.files {
             let file = folder.join(name);
             fs::create_dir_all(folder.join("results")).map_err(Error::io("write", &file))?;
             let text = serde_json::to_vec_pretty(value).expect("what was read as JSON is JSON");
             write_atomic(&file, &text)?;
+        }
+        if read.is_none() {
+            elsewhere.push(model);
+        }
+        let write_card = |sampled: Option<&Sampled>, measured: &Measured| {
+            let card = Card {
+                finished: &self.finished,
+                choice: &self.choice,
+                repository,
+                branch,
+                measured,
+                needed: &self.needed,
+                sampled,
+                parameters: *parameters,
+                config: &config,
+            };
+            write_atomic(&folder.join("README.md"), card.text().as_bytes()).map_err(Error::from)
+        };
+        let expected = samples::expected(&self.choice.samples, &self.finished);
+        if let Some(expected) = expected.filter(|expected| there.contains_key(&expected.name)) {
+            write_card(Some(&expected), &measured)?;
+            // The card has the recipe and the caption in it: with it and the weights, the picture would be the same.
+            if all_there(folder::files(folder)?.iter().chain(&elsewhere), there)? {
+                return Ok(Staged { elsewhere, left_out: measured.left_out, keeps_samples: true });
+            }
+        }
+        if let (None, Some(file), false) = (read, file, self.choice.samples == SampleImages::Made)
+            // Nobody loads them here, and what is there was checked before.
+            && !all_there(elsewhere.iter(), there)?
+        {
+            Weights::read(file)?.check_values()?;
         }
         let sampled = match samples::write(&self.choice.samples, &self.finished, folder, client, tell)? {
             Ok(sampled) => sampled,
@@ -272,19 +319,29 @@ impl<N: NetworkSettings> Publication<N> {
                 None
             }
         };
-        let card = Card {
-            finished: &self.finished,
-            choice: &self.choice,
-            repository,
-            branch,
-            measured: &measured,
-            needed: &self.needed,
-            sampled: sampled.as_ref(),
-            parameters,
-            config: &config,
-        };
-        write_atomic(&folder.join("README.md"), card.text().as_bytes())?;
-        Ok(Written { files: sizes(folder)?, left_out: measured.left_out })
+        write_card(sampled.as_ref(), &measured)?;
+        Ok(Staged { elsewhere, left_out: measured.left_out, keeps_samples: false })
+    }
+
+    /// The file to be published of one that the recipe names, where that can be used as it is; otherwise its weights under
+    /// official names.
+    fn official(&self, needed: &Needed) -> Result<Result<PathBuf, Weights>, Error> {
+        let device = &self.finished.device;
+        let guide = self.finished.recipe.sampling.guide.as_ref();
+        if let Some(guide) = guide.filter(|guide| needed.key == files::GUIDE && guide.weights == needed.path) {
+            let stored = StoredNetwork::find(&guide.weights)?;
+            return match stored {
+                StoredNetwork::File(file)
+                    if is_official(&file, &guide.network.init(0, device), guide.network.official_key())? =>
+                {
+                    Ok(Ok(file))
+                }
+                _ => Ok(Err(guide.load(device)?.network.weights())),
+            };
+        }
+        let weights = Weights::read(&needed.path)?;
+        let whole = is_safetensors(&needed.path)? && weights.choices().is_empty();
+        Ok(if whole { Ok(needed.path.clone()) } else { Err(weights) })
     }
 
     /// What the file of the weights says about itself.
@@ -333,24 +390,28 @@ fn check(repository: &Repository, branch: &str) -> Result<Revision, Error> {
 /// What a run calls the autoencoder that it trains first.
 const AUTOENCODER: &str = "autoencoder.safetensors";
 
-/// A folder that is removed in the end.
-struct Temporary(PathBuf);
+/// What a run and a publication call the network.
+const MODEL: &str = "model.safetensors";
 
-impl Temporary {
-    fn remove(&self) {
-        // It may not be there, and what cannot be removed now is removed by the next one.
-        let _ = fs::remove_dir_all(&self.0);
+/// What is in a folder for publication, and what belongs to it.
+struct Staged {
+    /// Files that are published as they are, where they are.
+    elsewhere: Vec<Local>,
+    /// What was left out, and why.
+    left_out: Vec<String>,
+    /// Whether the branch has the sample images already.
+    keeps_samples: bool,
+}
+
+impl Written {
+    fn of(files: &[Local], left_out: Vec<String>) -> Self {
+        let mut files: Vec<_> = files.iter().map(|file| (file.name.clone(), file.size)).collect();
+        files.sort();
+        Self { files, left_out }
     }
 }
 
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        self.remove();
-    }
-}
-
-/// Names and sizes of all files, sorted.
-fn sizes(folder: &Path) -> Result<Vec<(String, u64)>, Error> {
-    let files = crate::folder::files(folder)?;
-    Ok(files.into_iter().map(|file| (file.name, file.size)).collect())
+/// Whether a branch has all of these files as they are.
+fn all_there<'a>(mut files: impl Iterator<Item = &'a Local>, there: &Tree) -> Result<bool, Error> {
+    files.try_fold(true, |all, file| Ok(all && there.get(&file.name).map_or(Ok(false), |found| file.is(found))?))
 }

@@ -98,11 +98,15 @@ impl Measured {
         self.pixels.is_empty() && self.inception.is_empty()
     }
 
-    /// What the folder of a network says about the very weights in its file; `published` has them too.
+    /// What the folder of a network says about the very weights in its file; `published` has them too, and is that file
+    /// where it needed no change.
     pub(super) fn read<N: NetworkSettings>(finished: &Finished<N>, published: &WeightsFile) -> Result<Self, Error> {
         let mut measured = Self::default();
         let Some(file) = &finished.file else { return Ok(measured) };
-        let own = WeightsFile::read(file)?.sha256;
+        let own = match finished.read {
+            Some(_) => WeightsFile::read(file)?.sha256,
+            None => published.sha256.clone(),
+        };
         for (name, value) in json_files(&finished.folder)? {
             measured.add(&name, value, &own, published).map_err(|error| {
                 let reason = format!("is no result that this version reads: {error}");

@@ -85,13 +85,20 @@ fn local<N: NetworkSettings>(recipe: &Recipe<N>, client: Option<&Client>, tell: 
     Ok(Recipe::parse_value(local).map_err(fault)?)
 }
 
+/// The picture that would be made, as far as that is known before.
+pub(super) fn expected<N: NetworkSettings>(samples: &SampleImages, finished: &Finished<N>) -> Option<Sampled> {
+    let made = matches!(samples, SampleImages::Made);
+    let evaluations = finished.recipe.sampling.evaluations().filter(|_| made)?;
+    Some(Sampled { name: FILE.into(), caption: caption(finished, evaluations) })
+}
+
 fn make<N: NetworkSettings>(
     finished: &Finished<N>,
     folder: &Path,
     client: Option<&Client>,
     tell: Tell<'_>,
 ) -> Result<Result<Option<Sampled>, String>, Error> {
-    let Finished { run, network, names, .. } = finished;
+    let Finished { run, names, device, .. } = finished;
     let recipe = &local(&finished.recipe, client, tell)?;
     let [channels, ..] = recipe.network.shape();
     let channels = recipe.autoencoder.as_ref().map_or(channels, AutoencoderConfig::image_channels);
@@ -102,17 +109,28 @@ fn make<N: NetworkSettings>(
         folder: run.clone(),
         reason: format!("sample images cannot be made here, give a picture or do without: {error}"),
     };
-    let mut pipeline = Pipeline::of_network(recipe.clone(), network.clone(), run).map_err(elsewhere)?;
-    let device = &mixflow::device::of(network);
+    let mut pipeline = Pipeline::of_network(recipe.clone(), finished.network()?, run).map_err(elsewhere)?;
     pipeline.conditioner = recipe.network.conditioner(names, run, device, &mut |_| {}).map_err(elsewhere)?;
-    // Classes from all over, where there are more than images.
-    let classes = recipe.network.classes();
-    let labels: Vec<usize> =
-        (0..COUNT).map(|image| if classes > COUNT { image * classes / COUNT } else { image % classes }).collect();
+    let labels = labels(recipe.network.classes());
     tell(TransferProgress::Sampling { images: 0, count: COUNT });
     let images = pipeline.generator().trajectories(&labels, 0, &mut |state| {
         tell(TransferProgress::Sampling { images: state.done as usize, count: COUNT });
     })?;
+    let caption = caption(finished, images.evaluations);
+    Export::new(folder.join(FILE), channels)?.write(COUNT, COUNT / 2, [Ok(images)])?;
+    Ok(Ok(Some(Sampled { name: FILE.into(), caption })))
+}
+
+/// Classes from all over, where there are more than images.
+fn labels(classes: usize) -> Vec<usize> {
+    (0..COUNT).map(|image| if classes > COUNT { image * classes / COUNT } else { image % classes }).collect()
+}
+
+/// What is in the picture, and how it was made.
+fn caption<N: NetworkSettings>(finished: &Finished<N>, evaluations: usize) -> String {
+    let Finished { recipe, names, .. } = finished;
+    let classes = recipe.network.classes();
+    let labels = labels(classes);
     let told = match names.get(..classes).filter(|_| recipe.network.reads_names()) {
         Some(names) => {
             // Few take turns.
@@ -121,14 +139,10 @@ fn make<N: NetworkSettings>(
         }
         None => format!("Classes {}", labels.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")),
     };
-    let caption = format!(
-        "{told} with {}, {} steps, {} network evaluations each, seed {}.",
+    format!(
+        "{told} with {}, {} steps, {evaluations} network evaluations each, seed {}.",
         recipe.sampling.describe(),
         recipe.sampling.sampler.grid.steps(),
-        images.evaluations,
         recipe.seed,
-    );
-    let name = FILE.to_string();
-    Export::new(folder.join(&name), channels)?.write(COUNT, COUNT / 2, [Ok(images)])?;
-    Ok(Ok(Some(Sampled { name, caption })))
+    )
 }

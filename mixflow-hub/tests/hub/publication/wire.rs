@@ -1,11 +1,12 @@
 //! From here to there and back, over a line that breaks.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::SystemTime;
 
 use mixflow::Pipeline;
-use mixflow_hub::{Error, FromHub, Publication, Published, Token, Upload};
+use mixflow_hub::{Error, FromHub, Publication, Published, SampleImages, Token, TransferProgress, Upload};
 use serde_json::json;
 
 use super::{Choice, bits, measure, plain, train};
@@ -121,17 +122,95 @@ fn who_may_not_write_is_told_before_anything_is_made() {
         let error = publication.publish(&client, &repository(), &upload, |_| {}).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
-    let short = publication.publish(&setting.client(), &"sit".parse().unwrap(), &upload, |_| {});
-    assert!(short.is_err() && !run.join(".publish").exists());
-    // A killed one has left something.
-    setting.server.state().tokens.push(TOKEN.into());
-    fs::create_dir(run.join(".publish")).unwrap();
-    fs::write(run.join(".publish/old"), "").unwrap();
-    publish(&setting, &run, plain(), &upload).unwrap();
-    assert!(!setting.server.files(NAME, "main").contains_key("old") && !run.join(".publish").exists());
-    // Nor does one that fails leave anything, here or there.
+    assert!(publication.publish(&setting.client(), &"sit".parse().unwrap(), &upload, |_| {}).is_err());
+    // Nor does one that fails leave anything there.
     let setting = empty();
     setting.server.fail("/commit/", 99, Failing::Answer(403, vec![], ""));
     assert!(publish(&setting, &run, plain(), &upload).is_err());
-    assert!(!setting.server.files(NAME, "main").contains_key("config.json") && !run.join(".publish").exists());
+    assert!(!setting.server.files(NAME, "main").contains_key("config.json"));
+}
+
+/// Where each folder of a run stood when something was last made or removed in it.
+fn times(run: &Path) -> Vec<(PathBuf, SystemTime)> {
+    let mut folders = vec![run.to_path_buf()];
+    let inside = |folder: &Path| fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let mut seen = 0;
+    while let Some(folder) = folders.get(seen).cloned() {
+        folders.extend(inside(&folder).filter(|path| path.is_dir()));
+        seen += 1;
+    }
+    folders.into_iter().map(|folder| (folder.clone(), fs::metadata(folder).unwrap().modified().unwrap())).collect()
+}
+
+#[test]
+fn a_run_that_may_only_be_read_is_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let [run, public] = ["run", "public"].map(|name| folder.path().join(name));
+    train(&run, json!({}));
+    measure(&run);
+    let open = fs::metadata(&run).unwrap().permissions();
+    let mut closed = open.clone();
+    closed.set_readonly(true);
+    // Who may do everything is not stopped by that; a folder in which something was made and removed has another time.
+    let before = times(&run);
+    fs::set_permissions(&run, closed).unwrap();
+    let setting = empty();
+    let done = publish(&setting, &run, Choice::default(), &Upload::new("a network"));
+    let written = super::written(&run, &public, Choice::default());
+    let after = times(&run);
+    fs::set_permissions(&run, open).unwrap();
+    assert_eq!(after, before);
+    assert_eq!(done.unwrap().written, written.unwrap());
+}
+
+#[test]
+fn images_that_are_there_are_not_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    train(&run, json!({}));
+    measure(&run);
+    let setting = empty();
+    let made = |choice: Choice| {
+        let publication = Publication::of(&run, choice, &Default::default()).unwrap();
+        let mut made = false;
+        let tell = |event: TransferProgress<'_>| made |= matches!(event, TransferProgress::Sampling { .. });
+        let upload = Upload::new("a network");
+        let done = publication.publish(&writer(&setting), &repository(), &upload, tell).unwrap();
+        (made, done)
+    };
+    let (first, done) = made(Choice::default());
+    let (again, same) = made(Choice::default());
+    assert_eq!((first, again), (true, false));
+    assert_eq!((same.uploaded.commit, same.uploaded.sent, same.uploaded.files_kept), (done.uploaded.commit, 0, 5));
+    assert_eq!(same.written, done.written);
+    // Another picture in the place, another card, other weights: then they are.
+    let picture = folder.path().join("own.png");
+    fs::write(&picture, "a picture").unwrap();
+    let own = || Choice { samples: SampleImages::Picture(picture.clone()), ..Choice::default() };
+    let content = || setting.server.files(NAME, "main")["samples.png"].bytes.clone();
+    let drawn = content();
+    assert!(!made(own()).0 && content() == b"a picture");
+    assert!(made(Choice::default()).0 && content() == drawn);
+    assert!(made(Choice { license: Some("mit".into()), ..Choice::default() }).0);
+    let network = super::recipe(json!({})).network.init(9, &Default::default());
+    network.weights().write(run.join("model.safetensors"), &[("format", "pt")]).unwrap();
+    assert!(made(Choice::default()).0 && content() != drawn);
+}
+
+#[test]
+fn weights_that_are_no_numbers_are_not_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    train(&run, json!({}));
+    let file = run.join("model.safetensors");
+    let mut bytes = fs::read(&file).unwrap();
+    let last = bytes.len() - 4;
+    bytes[last..].copy_from_slice(&f32::NAN.to_le_bytes());
+    fs::write(&file, bytes).unwrap();
+    for choice in [plain(), Choice::default()] {
+        let setting = empty();
+        let error = publish(&setting, &run, choice, &Upload::new("a network")).unwrap_err().to_string();
+        assert!(error.contains("no finite number"), "{error}");
+        assert!(setting.server.state().repositories.is_empty());
+    }
 }
