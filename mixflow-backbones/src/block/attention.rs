@@ -115,9 +115,10 @@ impl<P: Projection> Attention<P> {
 #[cfg(test)]
 mod tests {
     use burn::module::Param;
-    use burn::tensor::{Device, Distribution};
+    use burn::tensor::Device;
 
     use super::*;
+    use crate::init::laws::numbers;
 
     /// Of 6 tokens, in 4 heads of 8 numbers.
     fn attention(init: &Initializer) -> SplitAttention {
@@ -133,7 +134,7 @@ mod tests {
     #[test]
     fn every_way_to_compute_it_is_the_same() {
         let init = Initializer::new(3, &Device::default());
-        let x = Tensor::random([2, 6, 32], Distribution::Default, init.device());
+        let x = numbers([2, 6, 32], init.device());
         let places = RotaryTable::new(&[2, 3], 8, &init);
         for kind in [NormKind::Rms, NormKind::Layer] {
             let split = attention(&init).with_qk_norm(kind, &init);
@@ -159,7 +160,7 @@ mod tests {
     #[test]
     fn grouped_queries_share_the_keys_and_values_of_their_group() {
         let init = Initializer::new(3, &Device::default());
-        let x = Tensor::random([2, 6, 32], Distribution::Default, init.device());
+        let x = numbers([2, 6, 32], init.device());
         let mut grouped = attention(&init);
         let mut whole = grouped.clone();
         let few = || init.pytorch_linear(32, 16);
@@ -178,7 +179,7 @@ mod tests {
     #[test]
     fn causal_attention_does_not_look_ahead() {
         let init = Initializer::new(3, &Device::default());
-        let x = Tensor::random([1, 6, 32], Distribution::Default, init.device());
+        let x = numbers([1, 6, 32], init.device());
         let causal = AttentionModuleOptions { is_causal: true, ..Default::default() };
         let network = attention(&init).with_scores(causal);
         let whole = network.forward(x.clone(), None).value();

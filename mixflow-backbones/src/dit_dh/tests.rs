@@ -1,9 +1,9 @@
 //! Numbers and initial values of the published networks.
 
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Tensor};
 
 use super::{DitDhConfig, Stack, official_key};
-use crate::init::laws::{Law, assert_laws};
+use crate::init::laws::{Law, assert_laws, numbers};
 use crate::lightning_dit::tests::count;
 use crate::weights::Weights;
 use crate::{Backbone, ClassLabels};
@@ -63,7 +63,7 @@ fn every_parameter_has_the_published_moments() {
 #[test]
 fn a_new_network_predicts_exactly_zero() {
     let device = Device::default();
-    let x = Tensor::random([2, 64, 4, 4], Distribution::Default, &device);
+    let x = numbers([2, 64, 4, 4], &device);
     let labels = ClassLabels::new(&[3, 99], 99, &device);
     let y = config().init(5, &device).forward(x, Tensor::from_data([0.1f32, 0.9], &device), labels);
     assert_eq!(y.dims(), [2, 64, 4, 4]);

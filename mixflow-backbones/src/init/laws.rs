@@ -1,8 +1,11 @@
-//! Whether initial values follow their laws, for the tests of networks.
+//! Whether initial values follow their laws, and numbers to put in, for the tests of networks.
 
 use std::collections::HashMap;
 
 use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use rand::rngs::ChaCha8Rng;
+use rand::{RngExt, SeedableRng};
 
 use crate::keys::official_key;
 use crate::weights::Weights;
@@ -54,4 +57,11 @@ pub(crate) fn assert_laws(network: &impl Module, law: impl Fn(&str, &[usize]) ->
         assert!(twin.is_none(), "{name} repeats the stream of {twin:?}");
     }
     drawn.len()
+}
+
+/// The same numbers in [0, 1) in every run.
+pub(crate) fn numbers<const D: usize>(shape: [usize; D], device: &Device) -> Tensor<D> {
+    let mut rng = ChaCha8Rng::seed_from_u64(7);
+    let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.random()).collect();
+    Tensor::from_data(TensorData::new(values, shape), device)
 }

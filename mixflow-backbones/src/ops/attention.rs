@@ -334,7 +334,8 @@ vectorized! {
 mod tests {
     use super::super::testing::check;
     use super::*;
-    use burn::tensor::{Device, Distribution};
+    use crate::init::laws::numbers;
+    use burn::tensor::Device;
 
     #[test]
     fn attention_is_its_composition() {
@@ -355,15 +356,15 @@ mod tests {
     fn what_other_devices_compute_is_the_composition() {
         let device = Device::flex().autodiff();
         let (shape, heads) = ([3, 33, 3 * 2 * 16], 2);
-        let random = |shape| Tensor::<3>::random(shape, Distribution::Normal(0.0, 1.0), &device);
-        let (half, direction) = (random(shape).require_grad(), random([3, 33, 2 * 16]));
-        let numbers = |mixed: Tensor<3>| {
+        let random = |shape| numbers::<3>(shape, &device) * 2.0 - 1.0;
+        let (half, direction) = (random(shape).detach().require_grad(), random([3, 33, 2 * 16]));
+        let values = |mixed: Tensor<3>| {
             let gradients = (mixed.clone() * direction.clone()).sum().backward();
             [mixed.inner(), half.grad(&gradients).unwrap()]
         };
-        let found = numbers(fused(Recomputed::new([half.clone()], |[half]| half * 2.0), heads).value());
-        for (found, expected) in found.into_iter().zip(numbers(composed(half.clone() * 2.0, heads))) {
-            // Sums of 33 products of numbers about 1.
+        let found = values(fused(Recomputed::new([half.clone()], |[half]| half * 2.0), heads).value());
+        for (found, expected) in found.into_iter().zip(values(composed(half.clone() * 2.0, heads))) {
+            // Sums of 33 products of numbers below 1.
             let apart = (found - expected).abs().max().into_scalar::<f32>();
             assert!(apart < 2e-5, "{apart}");
         }

@@ -152,11 +152,12 @@ impl Operation for Value {
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, Distribution, Tensor};
+    use burn::tensor::{Device, Tensor};
 
     use super::super::testing::check;
     use super::super::{gated_residual, gated_residual_of, gelu_tanh, layer_norm, linear, linear_of};
     use super::*;
+    use crate::init::laws::numbers;
 
     /// Of x, weight and a shift of all tokens.
     fn shifted([x, shift]: [Tensor<3>; 2]) -> Recomputed {
@@ -196,7 +197,7 @@ mod tests {
 
     #[test]
     fn what_has_no_gradient_gets_none() {
-        let random = |shape| Tensor::<3>::random(shape, Distribution::Default, &Device::flex());
+        let random = |shape| numbers::<3>(shape, &Device::flex());
         let (x, shift, weight) = (random([2, 5, 8]), random([2, 1, 8]), random([1, 3, 8]));
         let trained = |tensor: &Tensor<3>| tensor.clone().autodiff().require_grad();
         let (some_shift, some_weight) = (trained(&shift), trained(&weight));

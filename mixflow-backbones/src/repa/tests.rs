@@ -1,10 +1,10 @@
 //! Counts and initial values, as the official `models/sit.py` has them.
 
 use burn::module::Module;
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Tensor};
 
 use super::RepaConfig;
-use crate::init::laws::{Law, assert_laws};
+use crate::init::laws::{Law, assert_laws, numbers};
 use crate::sit::SitConfig;
 use crate::{AlignedBackbone, Backbone, ClassLabels};
 
@@ -62,7 +62,7 @@ fn projectors_start_as_published() {
 #[test]
 fn a_new_network_predicts_zero_and_projects_something() {
     let device = Device::default();
-    let x = Tensor::random([2, 4, 4, 4], Distribution::Default, &device);
+    let x = numbers([2, 4, 4, 4], &device);
     let (time, labels) = (Tensor::from_data([0.1f32, 0.9], &device), ClassLabels::new(&[3, 5], 5, &device));
     let aligned = tiny().init(0, &device).forward_aligned(x, time, labels);
     assert!(aligned.output.into_data().iter::<f32>().all(|v| v == 0.0));
@@ -92,7 +92,7 @@ fn what_makes_no_sense_is_refused() {
 fn sampling_leaves_the_projectors_out() {
     let device = Device::default();
     let network = tiny().init(0, &device);
-    let x = Tensor::random([1, 4, 4, 4], Distribution::Default, &device);
+    let x = numbers([1, 4, 4, 4], &device);
     let (time, labels) = (Tensor::from_data([0.5f32], &device), ClassLabels::new(&[1], 5, &device));
     let without = super::Repa { projectors: vec![], ..network.clone() };
     let [all, some] = [network, without].map(|network| network.forward(x.clone(), time.clone(), labels.clone()));

@@ -1,9 +1,9 @@
 //! Initial values, as `SiT.initialize_weights` of the official `models.py` draws them.
 
-use burn::tensor::{Device, Distribution, Tensor};
+use burn::tensor::{Device, Tensor};
 
 use super::{Sit, SitConfig};
-use crate::init::laws::{Law, assert_laws};
+use crate::init::laws::{Law, assert_laws, numbers};
 use crate::{Backbone, ClassLabels};
 
 fn network() -> Sit {
@@ -28,7 +28,7 @@ fn every_parameter_has_the_published_moments() {
 #[test]
 fn a_new_network_predicts_exactly_zero() {
     let device = Device::default();
-    let x = Tensor::random([2, 4, 32, 32], Distribution::Default, &device);
+    let x = numbers([2, 4, 32, 32], &device);
     let labels = ClassLabels::new(&[3, 511], 511, &device);
     let y = network().forward(x, Tensor::from_data([0.1f32, 0.9], &device), labels);
     assert_eq!(y.dims(), [2, 4, 32, 32]);
