@@ -97,9 +97,34 @@ impl LoraConfig {
     /// # Panics
     /// If [`check`](Self::check) finds fault.
     pub fn attach<M: Module>(&self, network: M, key: fn(&str) -> String, seed: u64) -> Result<M, Invalid> {
+        let paths = self.layers(&network, key)?.into_iter().map(|place| place.path).collect();
+        let devices = network.devices();
+        let device = devices.first().expect("a network has parameters");
+        Ok(network.apply_reparameterization(Attach {
+            paths,
+            rank: self.rank,
+            scale: self.scale(),
+            init: Initializer::new(seed, device),
+        }))
+    }
+
+    /// Numbers of an adapter of `network`, whose weights need not be there yet: `rank · (inputs + outputs)` of each layer.
+    ///
+    /// # Errors
+    /// As [`attach`](Self::attach).
+    ///
+    /// # Panics
+    /// If [`check`](Self::check) finds fault.
+    pub fn parameters(&self, network: &impl Module, key: fn(&str) -> String) -> Result<u64, Invalid> {
+        let layers = self.layers(network, key)?;
+        Ok(layers.iter().map(|Place { shape: [outputs, inputs], .. }| (self.rank * (outputs + inputs)) as u64).sum())
+    }
+
+    /// The layers that get an adapter.
+    fn layers(&self, network: &impl Module, key: fn(&str) -> String) -> Result<Vec<Place>, Invalid> {
         self.check().expect("settings are checked before they are used");
         let layers: Vec<(String, Place)> =
-            linear::places(&network).into_iter().map(|place| (layer_name(&key(&place.key)), place)).collect();
+            linear::places(network).into_iter().map(|place| (layer_name(&key(&place.key)), place)).collect();
         let fits = |target: &str, name: &str| {
             name.strip_suffix(target).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
         };
@@ -113,23 +138,15 @@ impl LoraConfig {
             true => ATTENTION.contains(&place.part.as_str()),
             false => self.targets.iter().any(|target| fits(target, name)),
         };
-        let mut paths = BTreeSet::new();
-        for (name, Place { path, shape: [outputs, inputs], .. }) in layers.into_iter().filter(chosen) {
+        let chosen: Vec<_> = layers.into_iter().filter(chosen).collect();
+        for (name, Place { shape: [outputs, inputs], .. }) in &chosen {
             let side = outputs.max(inputs);
-            if self.rank > side {
+            if self.rank > *side {
                 let reason = format!("must be at most {side}, the larger side of {name}, found {}", self.rank);
                 return Err(Invalid::new("rank", reason));
             }
-            paths.insert(path);
         }
-        let devices = network.devices();
-        let device = devices.first().expect("a network has parameters");
-        Ok(network.apply_reparameterization(Attach {
-            paths,
-            rank: self.rank,
-            scale: self.scale(),
-            init: Initializer::new(seed, device),
-        }))
+        Ok(chosen.into_iter().map(|(_, place)| place).collect())
     }
 }
 

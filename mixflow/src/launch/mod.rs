@@ -119,7 +119,7 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
             let reason = format!("it was taken for another recipe than {}, which is to run in it", recipe.name);
             return Err(Error::unfit(folder.path().display(), reason));
         }
-        recipe.check_memory(memory(device))?;
+        recipe.check_memory(memory(device), start.is_some())?;
         recipe.training.check_devices(1 + beside.len()).map_err(|invalid| Error::unfit(&recipe.name, invalid))?;
         let sampled = recipe.post_training.as_ref().map(|_| ("sampling", recipe.sampling.precision));
         for (key, precision) in [Some(("training", recipe.training.precision)), sampled].into_iter().flatten() {

@@ -12,7 +12,7 @@ pub use show::duration;
 
 use mixflow_backbones::encoder::EncoderConfig;
 use mixflow_backbones::rae::DecoderConfig;
-use mixflow_backbones::{NetworkConfig, Precision};
+use mixflow_backbones::{Invalid, NetworkConfig, Precision};
 use serde::Serialize;
 
 use crate::Error;
@@ -138,7 +138,8 @@ impl Plan {
     /// for their number of images, where they are encoded first.
     ///
     /// # Errors
-    /// If it is not known what the network takes, or the devices cannot share its batches equally.
+    /// If it is not known what the network takes, the devices cannot share its batches equally, an adapter is for layers that
+    /// the network lacks, or MixFlow cannot slow the times of a comparison.
     pub fn on<N: NetworkSettings>(recipe: &Recipe<N>, machine: Machine, devices: usize) -> Result<Self, Error> {
         let check = recipe.training.check_devices(devices);
         check.map_err(|invalid| Error::unfit(&recipe.name, invalid))?;
@@ -147,7 +148,10 @@ impl Plan {
         let cost = network.cost().ok_or_else(unknown)?;
         let NetworkCost { parameters, multiply_adds, activations, .. } = cost;
         // A step keeps those of every evaluation.
-        let most = evaluations(recipe).into_iter().max().unwrap_or(1);
+        let evaluations = evaluations(recipe).map_err(|invalid| Error::recipe(&recipe.name, invalid))?;
+        let most = evaluations.iter().copied().max().unwrap_or(1);
+        let adapter = recipe.adapter_parameters(false)?;
+        let trained = adapter.unwrap_or(parameters);
         let (training, sampling) = (&recipe.training, &recipe.sampling);
         let kept = |precision, recompute| most.saturating_mul(activations.bytes(precision, recompute));
         let autoencoder = recipe.autoencoder.as_ref().map(|config| autoencoder(config, network.shape()));
@@ -166,12 +170,12 @@ impl Plan {
         if !machine.low_precision && [training.precision, sampling.precision].iter().any(|it| !it.is_full()) {
             not_counted.push("rounding to 16 bits, which takes the CPU longer than 32".into());
         }
-        let mut disk = bytes(&[arms.saturating_add(1), KEPT, parameters]);
+        let mut disk = bytes(&[arms.saturating_add(1), KEPT, trained]);
         let mut memory = vec![
             ("weights", bytes(&[parameters])),
-            ("gradients", bytes(&[parameters])),
-            ("moments of AdamW", bytes(&[2, parameters])),
-            ("moving average", bytes(&[parameters])),
+            ("gradients", bytes(&[trained])),
+            ("moments of AdamW", bytes(&[2, trained])),
+            ("moving average", bytes(&[trained])),
             ("activations", part.saturating_mul(kept(training.precision, training.recompute))),
         ];
         // They are kept with the graph of a step.
@@ -180,6 +184,11 @@ impl Plan {
             memory.push(("rounded weights", rounded(training.precision)));
         }
         let mut first = vec![];
+        if let Some(adapter) = adapter {
+            memory.push(("adapter", bytes(&[adapter])));
+            // The whole network is written, too.
+            disk = disk.saturating_add(bytes(&[parameters]));
+        }
         if arms > 0 {
             first.push(("networks of the arms", bytes(&[arms, parameters])));
         }
@@ -210,7 +219,7 @@ impl Plan {
             first,
             fits,
             // All of it as it is, and two of the copies once more as the bytes of a file.
-            checkpoint: bytes(&[CHECKPOINT + 2, parameters]),
+            checkpoint: bytes(&[CHECKPOINT + 2, trained]),
             disk,
             parts: vec![],
             not_counted,
@@ -221,7 +230,7 @@ impl Plan {
             machine,
         };
         plan.preparation(recipe, autoencoder.as_ref(), target.as_ref(), images);
-        plan.trainings(recipe, cost.training_multiply_adds, target.as_ref());
+        plan.trainings(recipe, &evaluations, cost.training_multiply_adds, target.as_ref());
         if let Some(post) = &recipe.post_training {
             plan.comparison(recipe, post, &made);
         }
@@ -264,20 +273,31 @@ impl Plan {
         }
     }
 
-    fn trainings<N: NetworkSettings>(&mut self, recipe: &Recipe<N>, multiply_adds: u64, target: Option<&Frozen>) {
-        // The backward pass takes two products for each of the forward pass, which can run twice; a target encoder has none.
+    fn trainings<N: NetworkSettings>(
+        &mut self,
+        recipe: &Recipe<N>,
+        evaluations: &[u64],
+        multiply_adds: u64,
+        target: Option<&Frozen>,
+    ) {
+        let [pre_training, arms @ ..] = evaluations else { return };
+        // The backward pass takes two products for each of the forward pass, of frozen weights one. The forward pass can run
+        // twice. A target encoder has no backward pass.
         let encode = target.map_or(0, |target| target.encode);
-        let step = |evaluations: u64| evaluations * (3 + u64::from(recipe.training.recompute)) * multiply_adds + encode;
-        let [pre_training, arms @ ..] = &evaluations(recipe)[..] else { return };
+        let recomputed = u64::from(recipe.training.recompute);
+        let products = |frozen: bool| if frozen { 2 } else { 3 } + recomputed;
+        let step = |evaluations: u64, frozen| evaluations * products(frozen) * multiply_adds + encode;
+        let (alone, adapted) = (recipe.post_training.is_none(), recipe.adapter.is_some());
         let images = |steps: u64| u128::from(steps) * recipe.training.batch as u128;
         let name = if recipe.post_training.is_some() { "pre-training" } else { "training" };
         let precision = recipe.training.precision;
-        let work = Work::new(name, images(recipe.training.steps), step(*pre_training));
+        let work = Work::new(name, images(recipe.training.steps), step(*pre_training, alone && adapted));
         self.parts.push(work.within(precision).shared());
         if let Some(post) = &recipe.post_training {
             let trainings = u128::from(post.networks());
             let each = images(post.steps) * u128::from(post.seeds);
-            let operations = arms.iter().map(|&evaluations| Work::new("", each, step(evaluations)).operations).sum();
+            let operations =
+                arms.iter().map(|&evaluations| Work::new("", each, step(evaluations, adapted)).operations).sum();
             let name = format!("{trainings} post-trainings");
             self.parts.push(Work { name, images: trainings * images(post.steps), operations, precision, shared: true });
         }
@@ -332,9 +352,12 @@ impl Plan {
 }
 
 /// Evaluations of the network in a step of the pre-training, then of each arm that is trained.
-fn evaluations<N: NetworkSettings>(recipe: &Recipe<N>) -> Vec<u64> {
-    let arms = recipe.post_training.iter().flat_map(|post| post.trainings(&recipe.objective).unwrap_or_default());
-    std::iter::once(recipe.objective.evaluations()).chain(arms.map(|(_, objective)| objective.evaluations())).collect()
+fn evaluations<N: NetworkSettings>(recipe: &Recipe<N>) -> Result<Vec<u64>, Invalid> {
+    let mut evaluations = vec![recipe.objective.evaluations()];
+    if let Some(post) = &recipe.post_training {
+        evaluations.extend(post.trainings(&recipe.objective)?.iter().map(|(_, objective)| objective.evaluations()));
+    }
+    Ok(evaluations)
 }
 
 /// What making one image takes.

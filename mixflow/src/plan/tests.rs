@@ -72,6 +72,36 @@ fn everything_that_a_comparison_runs_is_counted() {
 }
 
 #[test]
+fn what_cannot_be_trained_has_no_plan() {
+    let recipe = Recipe::read("rae", &set(&["post_training.label_law=null"])).unwrap();
+    let fault = Plan::new(&recipe, Machine::named("a100").unwrap()).unwrap_err().to_string();
+    assert!(fault.contains("are no law for MixFlow"), "{fault}");
+}
+
+#[test]
+fn beside_an_adapter_the_network_is_there_once() {
+    let adapter = r#"adapter={"kind":"lora","rank":4}"#;
+    let plan = |changes: &[&str]| {
+        Plan::new(&Recipe::read("digits", &set(changes)).unwrap(), Machine::named("a100").unwrap()).unwrap()
+    };
+    let [whole, lora] = [&["post_training=null"][..], &["post_training=null", adapter]].map(plan);
+    // The query, key and value and the output of three blocks of width 96.
+    let numbers = 4 * 3 * ((96 + 3 * 96) + (96 + 96));
+    let (base, own) = (4 * whole.parameters, 4 * numbers);
+    assert_eq!(
+        lora.memory[..ACTIVATIONS],
+        [("weights", base), ("gradients", own), ("moments of AdamW", 2 * own), ("moving average", own)]
+    );
+    assert_eq!(lora.memory.last(), Some(&("adapter", own)));
+    assert_eq!((lora.checkpoint, lora.disk), (6 * own, 9 * own + base));
+    assert_eq!(lora.parts[0].operations / whole.parts[0].operations, 2.0 / 3.0);
+    // The start of a comparison is trained whole.
+    let [whole, lora] = [&[][..], &[adapter]].map(plan);
+    assert_eq!((&lora.memory, lora.parts[0].operations), (&whole.memory, whole.parts[0].operations));
+    assert_eq!(lora.parts[1].operations / whole.parts[1].operations, 2.0 / 3.0);
+}
+
+#[test]
 fn what_is_trained_and_encoded_first_is_counted() {
     let machine = || Machine::named("h100").unwrap();
     let names = |plan: &Plan| plan.parts.iter().map(|part| (part.name.clone(), part.images)).collect::<Vec<_>>();

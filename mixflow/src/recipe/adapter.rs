@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::module::Module;
+use burn::tensor::Device;
 use mixflow_backbones::Invalid;
 use mixflow_backbones::lora::{Adapter, LoraConfig};
 use mixflow_backbones::weights::Weights;
@@ -34,9 +35,27 @@ impl AdapterConfig {
         let Self::Lora(lora) = self;
         lora.check()
     }
+
+    /// Numbers that it adds to a network of these settings.
+    fn parameters(&self, network: &impl NetworkSettings) -> Result<u64, Invalid> {
+        let Self::Lora(lora) = self;
+        // Nothing is drawn before it is read.
+        lora.parameters(&network.init(0, &Device::flex()), network.official_key())
+    }
 }
 
 impl<N: NetworkSettings> Recipe<N> {
+    /// Numbers of the adapter, where nothing else of the network is trained: without a comparison, or where its start is
+    /// given.
+    ///
+    /// # Errors
+    /// If a target of the adapter is none of the network's layers.
+    pub(crate) fn adapter_parameters(&self, start_is_given: bool) -> Result<Option<u64>, Error> {
+        let adapter = self.adapter.as_ref().filter(|_| self.post_training.is_none() || start_is_given);
+        let fault = |invalid: Invalid| Error::recipe(&self.name, invalid.within("adapter"));
+        adapter.map(|adapter| adapter.parameters(&self.network)).transpose().map_err(fault)
+    }
+
     /// The network as it is trained after its start: with the recipe's adapter and all else frozen, or as it is.
     ///
     /// # Errors

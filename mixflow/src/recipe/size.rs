@@ -11,17 +11,21 @@ const TRAINED: u64 = 5;
 
 impl<N: NetworkSettings> Recipe<N> {
     /// Refuses a training whose networks do not fit into `available` bytes, of
-    /// [`memory`](crate::memory): for each trained parameter its weight, gradient, two moments and average, and of a
-    /// comparison the networks of all arms. Activations and images come on top.
+    /// [`memory`](crate::memory): for each trained parameter its weight, gradient, two moments and average, of others the
+    /// weight, and of a comparison the networks of all arms. Activations and images come on top.
     ///
     /// # Errors
-    /// [`Error::TooLarge`] with both sizes.
-    pub fn check_memory(&self, available: u64) -> Result<(), Error> {
+    /// [`Error::TooLarge`] with both sizes, and [`Error::Recipe`] if an adapter is for layers that the network lacks.
+    pub fn check_memory(&self, available: u64, start_is_given: bool) -> Result<(), Error> {
         let parameters = self.network.cost().map_or(0, |cost| cost.parameters);
-        // The start, and both arms of each seed.
-        let arms = self.post_training.as_ref().map_or(0, |post| post.seeds.saturating_mul(2).saturating_add(1));
+        // The start, and the arms of each seed.
+        let networks = self.post_training.as_ref().map_or(0, |post| post.networks().saturating_add(1));
         let kept = [self.encoding().map_or(0, of_autoencoder), self.target_encoder.as_ref().map_or(0, of_encoder)];
-        let trained = parameters.saturating_mul(BYTES).saturating_mul(arms.saturating_add(TRAINED));
+        let state = match self.adapter_parameters(start_is_given)? {
+            None => bytes(parameters, TRAINED),
+            Some(adapter) => bytes(adapter, TRAINED).saturating_add(bytes(parameters, 1)),
+        };
+        let trained = state.saturating_add(bytes(parameters, networks));
         let advice = "`network` or `post_training.seeds`";
         fits(&self.name, parameters, kept.into_iter().fold(trained, u64::saturating_add), available, advice)
     }
@@ -39,7 +43,7 @@ impl DecoderRecipe {
 }
 
 fn bytes(parameters: u64, numbers: u64) -> u64 {
-    parameters.saturating_mul(numbers * BYTES)
+    parameters.saturating_mul(BYTES).saturating_mul(numbers)
 }
 
 /// Those of Stable Diffusion are not counted: their files have the sizes.
@@ -77,7 +81,7 @@ mod tests {
         let set: Vec<String> = changes.iter().map(ToString::to_string).collect();
         Recipe::read(name, &set)
             .unwrap()
-            .check_memory(16_000_000_000)
+            .check_memory(16_000_000_000, false)
             .map_or_else(|error| error.to_string(), |()| "fits".into())
     }
 
@@ -95,6 +99,19 @@ mod tests {
         let found: u64 =
             said.split(' ').find_map(|word| word.replace(',', "").parse().ok().filter(|n| *n > 1000)).unwrap();
         assert!((found as f64 / squares - 1.0).abs() < 0.01, "{found} {squares}");
+
+        // 1.1 billion parameters: 20 bytes each, or 4 and an adapter.
+        let wide = ["network.width=5760", "network.heads=5", "network.hidden=23040", "post_training=null"];
+        let adapter = r#"adapter={"kind":"lora"}"#;
+        assert!(needed("digits", &wide).contains("there are 16.00 GB"), "{}", needed("digits", &wide));
+        assert_eq!(needed("digits", &[&wide[..], &[adapter]].concat()), "fits");
+        // Every arm is a network of its own.
+        let arms = |names: &str| needed("digits", &[&wide[..3], &[&format!("post_training.arms={names}")]].concat());
+        let (two, three) = (
+            arms(r#"["standard","mixflow"]"#),
+            arms(r#"["standard","mixflow",{"name":"more","objective":{"defar":{"beta":0.5}}}]"#),
+        );
+        assert!(two != three, "{two}");
 
         assert!(needed("digits", &["post_training.seeds=10000"]).contains("post_training.seeds"));
         assert!(needed("rae", &["autoencoder.decoder.width=100000"]).contains("in memory"));

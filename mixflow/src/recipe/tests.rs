@@ -237,7 +237,7 @@ fn a_program_can_tell_what_is_wrong_with_a_recipe() {
     assert!(matches!(Recipe::read("digit", &[]), Err(Error::NoRecipe { .. })));
     let too_small = Recipe::read("digits", &["data.size=8".into()]).unwrap().open();
     assert!(matches!(too_small, Err(Error::Unfit { .. })));
-    let unfit = Recipe::read("digits", &[]).unwrap().check_memory(1).unwrap_err();
+    let unfit = Recipe::read("digits", &[]).unwrap().check_memory(1, false).unwrap_err();
     assert!(matches!(unfit, Error::TooLarge { available: 1, .. }));
 }
 
