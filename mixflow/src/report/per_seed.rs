@@ -24,8 +24,9 @@ impl PerSeed {
 
     /// Mean over seeds; `None` without a finite value.
     pub fn mean(&self) -> Option<f64> {
-        let count = self.count();
-        (count > 0).then(|| self.finite().sum::<f64>() / count as f64)
+        // Rounding moves it away from equal values.
+        let (low, high) = self.range()?;
+        Some((self.finite().sum::<f64>() / self.count() as f64).clamp(low, high))
     }
 
     /// Standard deviation over seeds (`n − 1` in the denominator); `None` below two values.
@@ -141,6 +142,7 @@ mod tests {
         }
         // No spread over seeds is no knowledge of the next digit.
         assert_eq!(PerSeed::from([0.25; 3]).to_string(), "0.2500 ± 0.0000");
+        assert_eq!(PerSeed::from([0.025; 3]).to_string(), "0.02500 ± 0.00000");
         assert_eq!(PerSeed::from([0.25; 3]).rounded(3), ("0.250".into(), Some("0.000".into())));
         assert_eq!(format!("{:>8}", PerSeed::from(0.25)), "  0.2500");
     }
