@@ -1,11 +1,4 @@
-//! Networks for flow matching on Burn.
-//!
-//! A [`Backbone`] maps a noisy image, a time and a condition to a prediction of the image's shape. It is a
-//! deterministic function: no schedule, no random numbers, no condition dropout. Anything that implements it can be
-//! trained with MixFlow, sampled and measured by the `mixflow` crate; [`sit::Sit`] and [`repa::Repa`] come along.
-//!
-//! Module paths and tensor layouts follow the published PyTorch checkpoints, so that a file's tensor is the parameter
-//! of the same name and needs no transposition.
+#![doc = include_str!("../README.md")]
 
 pub mod activations;
 pub mod aligned;

@@ -1,17 +1,4 @@
-//! Weights from the Hugging Face Hub, into the cache that Python's `huggingface_hub` uses, and networks out of it; and
-//! folders back to it.
-//!
-//! ```no_run
-//! use mixflow_hub::{Client, Repository, Revision};
-//!
-//! let client = Client::from_env()?;
-//! let repository: Repository = "stabilityai/sd-vae-ft-ema".parse()?;
-//! let vae = client.snapshot(&repository, &Revision::default(), &["*.json", "*.safetensors"], |event| {
-//!     println!("{event:?}");
-//! })?;
-//! println!("{} at {}", vae.folder.display(), vae.commit);
-//! # Ok::<(), mixflow_hub::Error>(())
-//! ```
+#![doc = include_str!("../README.md")]
 //!
 //! The only crate of mixflow that touches the network, and a leaf: nothing is built of it that does not ask for it. What
 //! it promises:

@@ -1,4 +1,4 @@
-//! Paths, timestep laws and MixFlow for flow matching: scalar `f64` functions, without tensors and without I/O.
+#![doc = include_str!("../README.md")]
 //!
 //! # Time
 //!
@@ -27,19 +27,6 @@
 //!   [`Truncated`], [`Angular`]) gives `m = t`; [`MixFlow`] slows any law, [`Independent`] draws `m` apart.
 //! - [`TimeGrid`] and [`interval`]: the times of a sampler, and the ends that a network must keep away from.
 //! - [`ScheduleConfig`] and [`TimestepConfig`]: the same as they stand in a recipe.
-//!
-//! ```
-//! use mixflow_schedules::{Linear, MixFlow, Prediction, Schedule, TimestepSampler};
-//! use rand::{SeedableRng, rngs::ChaCha8Rng};
-//!
-//! let example = MixFlow::new(0.8).sample(&mut ChaCha8Rng::seed_from_u64(0));
-//! let (input, label) = (Linear.at(example.m), Linear.at(example.t));
-//! let (data, noise) = (0.5, -1.2);
-//! let x_m = input.alpha * data + input.sigma * noise; // shown to the network, with `label.time`
-//! let [a, b] = Prediction::Velocity.coordinates(&label);
-//! let target = a * data + b * noise;
-//! # assert!(x_m.is_finite() && (target - 1.7).abs() < 1e-12);
-//! ```
 
 mod angular;
 mod beta;

@@ -1,7 +1,4 @@
-//! Text to image: networks that are told a prompt, and the encoders that read it.
-//!
-//! A prompt reaches a network as a [`TextEmbedding`], a [`Condition`](mixflow::backbones::Condition) as class labels are
-//! one, so that objectives, MixFlow, solvers and guidance know nothing of text.
+#![doc = include_str!("../README.md")]
 
 pub mod embedding;
 pub mod error;

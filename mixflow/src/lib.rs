@@ -1,15 +1,4 @@
-//! Train, sample and measure flow-matching image models on Burn, with MixFlow Training.
-//!
-//! Flow models are trained on true interpolations of noise and data but sampled on states that they made themselves.
-//! MixFlow Training (arXiv 2512.19311) post-trains them on inputs that are noisier than their time label says. Here it
-//! is a law of times, so that any backbone, path and objective can pick it up:
-//!
-//! ```
-//! use mixflow::FlowMatching;
-//! use mixflow::schedules::{Linear, MixFlow};
-//!
-//! let objective = FlowMatching::new(Linear).timesteps(MixFlow::new(0.8));
-//! ```
+#![doc = include_str!("../README.md")]
 //!
 //! | to | use |
 //! |---|---|
