@@ -143,6 +143,12 @@ fn arms_that_are_none_are_refused() {
         ),
         (json!([{ "name": "a b" }]), "letters, digits"),
         (json!([{ "name": "start" }]), "its name is taken"),
+        (json!([]), "at least one arm"),
+        (
+            json!([{ "name": "Standard" }, "mixflow"]),
+            "`Standard`: its name stands for an arm that is described already",
+        ),
+        (json!([{ "name": "MixFlow" }]), "`MixFlow`: its name stands for"),
         (json!([{ "name": "x", "objectiv": {} }]), "unknown key `objectiv`"),
         (json!([{ "name": "x", "objective": { "prediction": "noise" } }]), "arms may differ in timesteps"),
         (

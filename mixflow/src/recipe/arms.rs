@@ -149,7 +149,8 @@ impl ArmConfig {
         if others.iter().filter(alike).count() > 1 {
             return Err(self.fault("two arms have its name"));
         }
-        if KNOWN.contains(&self.name.as_str()) && !self.is_known() {
+        // Folders, results and readers do not tell them apart by capitals.
+        if KNOWN.contains(&self.name.to_lowercase().as_str()) && !self.is_known() {
             return Err(self.fault("its name stands for an arm that is described already: give this one another"));
         }
         match (self.of(), &self.correction) {

@@ -113,6 +113,11 @@ impl PostTraining {
             let reason = format!("must be numbers above 0, at least one, found {:?}", self.lambdas);
             return Err(Invalid::new("lambdas", reason));
         }
+        if self.arms.is_empty() {
+            let reason =
+                "must have at least one arm, found none: to train without a comparison, set post_training to null";
+            return Err(Invalid::new("arms", reason));
+        }
         for arm in &self.arms {
             arm.check(&self.arms)?;
             arm.candidates(&self.lambdas)?;
@@ -135,6 +140,14 @@ impl PostTraining {
                 Ok((arm, objective))
             })
             .collect()
+    }
+
+    /// The arm whose training is kept in a folder of this name in that of a comparison, and its seed, counted from 0.
+    pub fn arm_in(&self, folder: &str) -> Option<(&ArmConfig, u64)> {
+        let (name, seed) = folder.rsplit_once('-')?;
+        let seed = seed.parse().ok().filter(|seed| *seed < self.seeds)?;
+        let arm = self.arms.iter().find(|arm| arm.of().is_none() && arm.name.to_lowercase() == name)?;
+        Some((arm, seed))
     }
 
     /// Networks that are trained, of all arms and seeds.
@@ -253,6 +266,15 @@ mod tests {
         assert_eq!(standard.timesteps.timestep([0.25, 0.0]).t, 0.1);
         // t = √0.25, then t/(t + 3 (1 − t)).
         assert_eq!(mixflow.timesteps.timestep([0.25, 0.0]).t, 0.25);
+    }
+
+    #[test]
+    fn a_folder_tells_its_arm() {
+        let arms = r#"post_training.arms=["standard", { "name": "Beta-2" }]"#;
+        let post = Recipe::read("digits", &[arms.into()]).unwrap().post_training.unwrap();
+        let kept = |folder: &str| post.arm_in(folder).map(|(arm, seed)| (arm.name.as_str(), seed));
+        assert_eq!(kept("beta-2-1"), Some(("Beta-2", 1)));
+        assert_eq!([kept("standard-3"), kept("beta-2"), kept("mixflow-0"), kept("pretraining")], [None; 4]);
     }
 
     #[test]
