@@ -55,9 +55,13 @@ impl RunOverview {
             return None;
         }
         let recipe: Result<Value, String> = match &text {
-            Ok(text) => serde_json::from_slice(text).map_err(|error| format!("recipe.json: {error}")),
-            Err(error) => Err(format!("recipe.json: {error}")),
+            Ok(text) => serde_json::from_slice(text).map_err(|error| error.to_string()).and_then(|recipe: Value| {
+                let steps = recipe["training"]["steps"].as_u64();
+                steps.map(|_| recipe).ok_or_else(|| "expected a recipe with training.steps".into())
+            }),
+            Err(error) => Err(error.to_string()),
         };
+        let recipe = recipe.map_err(|reason| format!("recipe.json: {reason}"));
         let trainings = recipe.as_ref().map_or_else(|_| vec![], |recipe| trainings(folder, recipe));
         let taken = |training: &Training| last_rows(&training.folder).last().map_or(0, |(step, _)| step + 1);
         let steps: Vec<u64> = trainings.iter().map(taken).collect();
@@ -223,6 +227,10 @@ mod tests {
         let state = || RunOverview::of(&run).map(|run| (run.state, run.taken, run.asked));
         fs::create_dir_all(&run).unwrap();
         assert_eq!(state(), None);
+        for recipe in ["{", "[]", "{\"training\": {\"steps\": \"many\"}}"] {
+            write(run.join("recipe.json"), recipe);
+            assert!(matches!(state(), Some((RunState::Damaged(reason), 0, 0)) if reason.starts_with("recipe.json: ")));
+        }
         write(run.join("recipe.json"), json!({ "training": { "steps": 300 } }).to_string());
         assert_eq!(state(), Some((RunState::Stopped, 0, 300)));
         write(run.join("metrics.jsonl"), log(200) + "{\"step\": 200, \"lo");

@@ -159,7 +159,11 @@ const AVERAGE: &str = "average.safetensors";
 fn snapshot(checkpoint: &Path) -> Result<Snapshot, Error> {
     let snapshot = checkpoint::read(checkpoint)?.snapshot;
     match snapshot.average.keys().any(|path| is_of_adapter(path)) {
-        true => Err(fault(checkpoint, "holds an adapter without its network; the end of the run writes both".into())),
+        true => {
+            let reason = "holds an adapter without its network, which draws nothing alone: go on with `train --resume` and the \
+                          run's --from; its end writes both";
+            Err(fault(checkpoint, reason.into()))
+        }
         false => Ok(snapshot),
     }
 }
