@@ -72,6 +72,9 @@ enum Role {
 const METADATA: &str = "lora_adapter_metadata";
 
 impl Adapter {
+    /// What the file of an adapter is called in a folder, by `diffusers` and by `peft`.
+    pub const FILES: [&str; 2] = ["pytorch_lora_weights.safetensors", "adapter_model.safetensors"];
+
     /// The adapter that `config` has [attached](LoraConfig::attach) to a network.
     pub fn of(network: &impl Module, key: impl Fn(&str) -> String, config: &LoraConfig) -> Self {
         let mut collect = Collect { key, path: vec![], containers: vec![], factors: BTreeMap::new() };
@@ -89,10 +92,12 @@ impl Adapter {
     /// If it cannot be read or is damaged, holds no adapter or half of one, or one of another kind than low rank: `DoRA`, or
     /// biases.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
-        let names = ["pytorch_lora_weights.safetensors", "adapter_model.safetensors"];
-        let inside = names.map(|name| path.as_ref().join(name));
+        let inside = Self::FILES.map(|name| path.as_ref().join(name));
         let path = inside.iter().find(|file| file.is_file()).map_or(path.as_ref(), PathBuf::as_path);
         let fault = |problem: String| Error::format(path, problem);
+        if path.is_dir() {
+            return Err(fault(format!("is a folder without an adapter: expected {} in it", Self::FILES.join(" or "))));
+        }
         let scales = Scales::read(path)?;
         let mut layers: BTreeMap<String, BTreeMap<Role, LazyTensor>> = BTreeMap::new();
         for (name, tensor) in Weights::read(path)?.iter() {
