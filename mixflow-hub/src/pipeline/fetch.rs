@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use mixflow::backbones::lora::Adapter;
 use mixflow::pipeline::Layout;
 use serde_json::Value;
 
@@ -34,6 +35,48 @@ impl Client {
         tell: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<(PathBuf, Address), Error> {
         self.network(address, Layout::wanted, tell)
+    }
+
+    /// The low-rank adapter at an address: the file there, or that of a repository, which is one that
+    /// [`Adapter::read`] finds in a folder, or the only `.safetensors`; with the settings that lie beside it.
+    ///
+    /// # Errors
+    /// As [`snapshot`](Self::snapshot); and if the repository has no adapter, or several.
+    pub fn adapter(
+        &self,
+        address: &Address,
+        mut tell: impl FnMut(TransferProgress<'_>) + Send,
+    ) -> Result<PathBuf, Error> {
+        let repository = &address.repository;
+        let choose = |names: &[String]| {
+            let has = |name: &str| names.iter().any(|known| known == name);
+            let mut others = names.iter().filter(|name| name.ends_with(".safetensors"));
+            let file = match (&address.file, Adapter::FILES.into_iter().find(|name| has(name))) {
+                (Some(file), _) if !has(file) => {
+                    let (repository, file, known) = (repository.clone(), file.clone(), names.to_vec());
+                    return Err(Error::NoFile { repository, revision: address.revision(), file, known });
+                }
+                (Some(file), _) => file.clone(),
+                (None, Some(known)) => known.into(),
+                (None, None) => match (others.next(), others.next()) {
+                    (Some(only), None) => only.clone(),
+                    (first, _) => {
+                        let found = if first.is_some() { "several files .safetensors" } else { "no file .safetensors" };
+                        let expected = Adapter::FILES.join(" or ");
+                        let reason = format!(
+                            "has no {expected}, but {found}; name the file of the adapter, as hf://{repository}/FILE"
+                        );
+                        return Err(self.unknown(repository, reason));
+                    }
+                },
+            };
+            let folder = file.rsplit_once('/').map_or(String::new(), |(folder, _)| format!("{folder}/"));
+            let settings = format!("{folder}adapter_config.json");
+            let wanted = if has(&settings) { vec![file.clone(), settings] } else { vec![file.clone()] };
+            Ok((file, wanted))
+        };
+        let (file, snapshot) = self.chosen(address, choose, &mut tell)?;
+        Ok(snapshot.folder.join(file))
     }
 
     fn network(

@@ -95,10 +95,12 @@ impl<N: NetworkSettings> Finished<N> {
             }
             (Some(post), arm) => {
                 let arm = arm.unwrap_or("mixflow-0");
+                let trained = post.arms.iter().filter(|arm| arm.of().is_none());
+                let folders = trained.map(|arm| format!("{}-N", arm.name.to_lowercase()));
                 let steps = steps(&recipe, post, arm).ok_or_else(|| {
                     fault(format!(
                         "has no network {arm}: expected pretraining, {}, with N from 0 to {}",
-                        trainings(post).map(|name| format!("{name}-N")).collect::<Vec<_>>().join(" or "),
+                        folders.collect::<Vec<_>>().join(" or "),
                         post.seeds.saturating_sub(1)
                     ))
                 })?;
@@ -194,15 +196,7 @@ fn steps<N>(recipe: &Recipe<N>, post: &PostTraining, arm: &str) -> Option<u64> {
     if arm == "pretraining" {
         return Some(recipe.training.steps);
     }
-    let (name, seed) = arm.rsplit_once('-')?;
-    let known =
-        trainings(post).any(|training| training == name) && seed.parse::<u64>().is_ok_and(|seed| seed < post.seeds);
-    known.then_some(post.steps)
-}
-
-/// Names of the arms that are trained.
-fn trainings(post: &PostTraining) -> impl Iterator<Item = &str> {
-    post.arms.iter().filter(|arm| arm.of().is_none()).map(|arm| arm.name.as_str())
+    post.arm_in(arm).map(|_| post.steps)
 }
 
 /// The last step of the checkpoints in a folder, whole or not.

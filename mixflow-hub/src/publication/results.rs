@@ -152,7 +152,7 @@ impl Measured {
 
     /// Adds what the comparison found about an arm.
     fn add_comparison<N: NetworkSettings>(&mut self, finished: &Finished<N>, own: &str) -> Result<(), Error> {
-        let Some((arm, seed)) = finished.arm.as_deref().and_then(arm) else { return Ok(()) };
+        let Some((arm, seed)) = arm(finished) else { return Ok(()) };
         let file = finished.run.join("results.json");
         if !file.is_file() {
             return Ok(());
@@ -212,18 +212,14 @@ fn steps_of<N: NetworkSettings>(
     std::iter::once(sampling.sampler.grid.steps()).chain(others).find(|&steps| costs(steps) == Some(evaluations))
 }
 
-/// What a comparison calls the network in a folder.
-fn arm(folder: &str) -> Option<(Arm, u64)> {
+/// What a comparison calls the network.
+fn arm<N: NetworkSettings>(finished: &Finished<N>) -> Option<(Arm, u64)> {
+    let folder = finished.arm.as_deref()?;
     if folder == "pretraining" {
         return Some((Arm::Start, 0));
     }
-    let (kind, seed) = folder.rsplit_once('-')?;
-    let arm = match kind {
-        "standard" => Arm::Standard,
-        "mixflow" => Arm::MixFlow,
-        other => Arm::Other(other.into()),
-    };
-    Some((arm, seed.parse().ok()?))
+    let (arm, seed) = finished.recipe.post_training.as_ref()?.arm_in(folder)?;
+    Some((Arm::from(arm), seed))
 }
 
 fn inception_conditions(inception: &InceptionEvaluation, file: &str) -> Result<Conditions, serde_json::Error> {

@@ -62,6 +62,41 @@ fn sampling_gets_what_lies_beside_too() {
 }
 
 #[test]
+fn an_adapter_comes_with_its_settings_and_nothing_else() {
+    for (files, asked, wanted) in [
+        (
+            &["pytorch_lora_weights.safetensors", "model.safetensors"][..],
+            "hf://org/sit",
+            Ok("pytorch_lora_weights.safetensors"),
+        ),
+        (
+            &["adapter_model.safetensors", "adapter_config.json", "a.safetensors"],
+            "hf://org/sit",
+            Ok("adapter_model.safetensors"),
+        ),
+        (&["style.safetensors", "README.md"], "hf://org/sit@main", Ok("style.safetensors")),
+        (&["a.safetensors", "b/c.safetensors"], "hf://org/sit/b/c.safetensors", Ok("b/c.safetensors")),
+        (&["a.safetensors", "b.safetensors"], "hf://org/sit", Err("several files .safetensors; name the file")),
+        (&["a.bin"], "hf://org/sit", Err("no file .safetensors")),
+        (&["a.bin"], "hf://org/sit/b.safetensors", Err("has no b.safetensors")),
+    ] {
+        let setting = Setting::new();
+        let stored: Vec<(&str, &[u8], bool)> = files.iter().map(|name| (*name, name.as_bytes(), false)).collect();
+        let commit = setting.server.commit(NAME, "main", &stored);
+        match (setting.client().adapter(&address(asked), |_| {}), wanted) {
+            (Ok(path), Ok(name)) => {
+                let snapshot = setting.stored().join("snapshots").join(&commit);
+                assert_eq!(path, snapshot.join(name));
+                let settings = files.contains(&"adapter_config.json");
+                assert_eq!(names(&snapshot).len(), if settings { 2 } else { 1 }, "{asked}");
+            }
+            (Err(error), Err(words)) => assert!(error.to_string().contains(words), "{error}"),
+            (found, wanted) => panic!("{asked}: {found:?}, expected {wanted:?}"),
+        }
+    }
+}
+
+#[test]
 fn weights_that_are_not_there_are_named() {
     let setting = Setting::new();
     sharded(&setting);
