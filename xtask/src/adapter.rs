@@ -9,7 +9,7 @@ use mixflow::recipe::NetworkSettings;
 use crate::hub::is_address;
 use crate::run::Result;
 
-/// `FILE` or `FILE=STRENGTH`.
+/// `FILE` or `FILE=STRENGTH`; a folder or an address of the Hub may stand for a file.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct AdapterArgument {
     file: PathBuf,
@@ -21,11 +21,12 @@ impl FromStr for AdapterArgument {
 
     fn from_str(text: &str) -> std::result::Result<Self, String> {
         let (file, strength) = match text.rsplit_once('=') {
-            Some((file, strength)) => {
+            // A folder may have the sign in its name.
+            Some((file, strength)) if !strength.contains(['/', '\\']) => {
                 let strength = strength.parse().ok().filter(|strength: &f64| strength.is_finite());
                 (file, strength.ok_or("expected a number after =, such as 0.5")?)
             }
-            None => (text, 1.0),
+            _ => (text, 1.0),
         };
         Ok(Self { file: file.into(), strength })
     }
@@ -34,13 +35,8 @@ impl FromStr for AdapterArgument {
 /// Adds all of them to the pipeline's network, in their order.
 pub(crate) fn add<N: NetworkSettings>(pipeline: &mut Pipeline<N>, adapters: &[AdapterArgument]) -> Result<()> {
     for AdapterArgument { file, strength } in adapters {
-        if is_address(file) {
-            let address = file.display();
-            return Err(
-                format!("--adapter {address}: expected a file or a folder; fetch it with `download` first").into()
-            );
-        }
-        pipeline.add_adapter(file, *strength)?;
+        let fetched = if is_address(file) { Some(crate::hub::adapter(file)?) } else { None };
+        pipeline.add_adapter(fetched.as_ref().unwrap_or(file), *strength)?;
     }
     Ok(())
 }
@@ -55,6 +51,8 @@ mod tests {
         let of = |file: &str, strength| Ok(AdapterArgument { file: file.into(), strength });
         assert_eq!(parse("a.safetensors"), of("a.safetensors", 1.0));
         assert_eq!(parse("lr=1/a.safetensors=-0.5"), of("lr=1/a.safetensors", -0.5));
+        assert_eq!(parse("lr=1/a.safetensors"), of("lr=1/a.safetensors", 1.0));
+        assert_eq!(parse("hf://org/name@v1=0.5"), of("hf://org/name@v1", 0.5));
         assert!(parse("a.safetensors=strong").unwrap_err().contains("0.5"));
     }
 }

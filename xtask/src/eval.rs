@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
 
-use clap::builder::RangedU64ValueParser;
 use clap::{ArgGroup, Args};
 use mixflow::device::describe;
 use mixflow::evaluation::inception::InceptionEvaluation;
@@ -36,7 +35,7 @@ pub(crate) struct Eval {
     #[command(flatten)]
     sampling: Sampling,
     /// Images to generate and measure, at least 8 [default: as many as the recipe's comparison, or 500]
-    #[arg(long, value_name = "N", value_parser = RangedU64ValueParser::<usize>::new().range(8..=10_000_000))]
+    #[arg(long, value_name = "N", value_parser = images)]
     images: Option<usize>,
     /// Measure these images instead of a network's: a folder of PNG, JPEG or WebP files, or an .npz with the bytes
     /// [count, height, width, channels] in `arr_0`
@@ -66,6 +65,14 @@ pub(crate) struct Eval {
     json: JsonArgument,
     #[command(flatten)]
     device: DevicesArgument,
+}
+
+/// A number of images that distances can be taken of.
+fn images(text: &str) -> std::result::Result<usize, String> {
+    let count = text.parse().ok().filter(|count| (8..=10_000_000).contains(count));
+    count.ok_or_else(|| {
+        "expected a number from 8 to 10,000,000: fewer images have no distances that tell anything".into()
+    })
 }
 
 impl Eval {

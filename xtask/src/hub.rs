@@ -59,6 +59,12 @@ pub(crate) fn published(path: &Path) -> Result<PathBuf> {
     Ok(shown(|client, tell| client.published(&address, tell))?.0)
 }
 
+/// The adapter at an address.
+pub(crate) fn adapter(path: &Path) -> Result<PathBuf> {
+    let address = parsed(path)?;
+    shown(|client, tell| client.adapter(&address, tell))
+}
+
 /// A text to image at an address, on a device.
 pub(crate) fn text(path: &Path, device: &Device) -> Result<TextPipeline> {
     let address = parsed(path)?;

@@ -8,10 +8,11 @@ use mixflow::FolderLock;
 use mixflow_hub::{
     Averaging, Choice, Client, Error, Kind, Provision, Publication, Repository, SampleImages, Upload, Written,
 };
+use serde_json::{Map, Value, json};
 
 use crate::kind::{self, TextNetworkConfig, is_text};
 use crate::progress::Progress;
-use crate::run::{DeviceArgument, Result, note, say};
+use crate::run::{DeviceArgument, JsonArgument, Result, note, say};
 
 #[derive(Args)]
 pub(crate) struct Publish {
@@ -62,6 +63,8 @@ pub(crate) struct Publish {
     #[arg(long, default_value = "Publish with mixflow")]
     message: String,
     #[command(flatten)]
+    json: JsonArgument,
+    #[command(flatten)]
     device: DeviceArgument,
 }
 
@@ -89,6 +92,9 @@ impl Publish {
             progress.begin("writing", None);
             let written = publication.write(&folder, repository, &self.revision, |event| progress.upload(&event))?;
             progress.end();
+            if self.json.json {
+                return self.say_json(repository, &written, json!({ "folder": folder }));
+            }
             tell(&written)?;
             say(format_args!("nothing was sent; this would be {repository}: {}", folder.display()))?;
             return Ok(ExitCode::SUCCESS);
@@ -98,8 +104,19 @@ impl Publish {
         let client = Client::from_env()?;
         let published = publication.publish(&client, repository, &upload, |event| progress.upload(&event))?;
         progress.end();
-        tell(&published.written)?;
         let uploaded = published.uploaded;
+        if self.json.json {
+            let done = json!({
+                "commit": uploaded.commit.to_string(),
+                "url": uploaded.address,
+                "files_sent": uploaded.files_sent,
+                "files_unchanged": uploaded.files_kept,
+                "files_removed": uploaded.files_removed,
+                "bytes_sent": uploaded.sent,
+            });
+            return self.say_json(repository, &published.written, done);
+        }
+        tell(&published.written)?;
         say(format_args!(
             "{} of {} files were new, {:.1} MB sent\n{} at {}: {}",
             uploaded.files_sent,
@@ -109,6 +126,17 @@ impl Publish {
             uploaded.commit,
             uploaded.address,
         ))?;
+        Ok(ExitCode::SUCCESS)
+    }
+
+    /// What was written and what became of it, as one object.
+    fn say_json(&self, repository: &Repository, written: &Written, mut done: Value) -> Result<ExitCode> {
+        done["repository"] = repository.to_string().into();
+        done["branch"] = self.revision.clone().into();
+        done["files"] =
+            written.files.iter().map(|(name, bytes)| (name.clone(), json!(bytes))).collect::<Map<_, _>>().into();
+        done["left_out"] = written.left_out.clone().into();
+        say(format_args!("{done:#}"))?;
         Ok(ExitCode::SUCCESS)
     }
 

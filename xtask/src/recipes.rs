@@ -74,8 +74,17 @@ fn network<N: NetworkSettings>(name: &'static str, recipe: &Recipe<N>, machine: 
     let data = recipe.data.describe();
     let mut what = format!("{} of {parameters} parameters, {height} x {width} {data}: {steps} steps", plan.network);
     if let Some(post) = &recipe.post_training {
-        let (count, steps) = (2 * post.seeds, thousands(post.steps));
-        what += &format!(", {count} post-trainings of {steps} with and without MixFlow");
+        let trained: Vec<&str> =
+            post.arms.iter().filter(|arm| arm.of().is_none()).map(|arm| arm.name.as_str()).collect();
+        let kinds = match trained[..] {
+            ["standard", "mixflow"] => "with and without MixFlow".to_string(),
+            _ => format!("of {} kinds", trained.len()),
+        };
+        what += &format!(", {} post-trainings of {} {kinds}", post.networks(), thousands(post.steps));
+        let sampled = post.arms.iter().filter(|arm| arm.of().is_some() && arm.name != "control").count();
+        if sampled > 0 {
+            what += &format!(", {sampled} other ways to sample");
+        }
     }
     Ok(Line { name, what, seconds: plan.total_seconds() })
 }

@@ -12,6 +12,7 @@ use mixflow::{Device, device};
 use mixflow::{FolderLock, printable};
 use serde_json::{Map, json};
 
+use crate::kind::{Kind, TextNetworkConfig, is_text};
 use crate::recipes;
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -189,13 +190,22 @@ impl RecipeArguments {
                 folder if Path::new(folder).is_dir() => ("folder", Some(folder)),
                 _ => return Err(format!("{flag}: expected digits, shapes, emoji or a folder, found none").into()),
             };
-            let before = mixflow::recipe::value(&self.recipe).unwrap_or_default();
+            let before = match is_text(&self.recipe) {
+                true => TextNetworkConfig::read(&self.recipe, &[])?.to_value(),
+                false => mixflow::recipe::value(&self.recipe).unwrap_or_default(),
+            };
             if before["data"]["kind"] == kind {
                 // Other keys of the data stay.
                 set.extend(path.map(|path| (flag, format!("data.path={}", json!(path)))));
             } else {
                 let keys = [("kind", Some(json!(kind))), ("path", path.map(|path| json!(path)))];
                 let size = before["data"].get("size").cloned();
+                let said = |change: &String| ["data.size=", "data="].iter().any(|key| change.starts_with(key));
+                if size.is_none() && !self.set.iter().any(said) {
+                    let reason =
+                        "the recipe's own data have no side in pixels to take over: add --set data.size=PIXELS";
+                    return Err(format!("{flag}: {reason}").into());
+                }
                 let keys = keys.into_iter().chain([("size", size)]);
                 let data: Map<_, _> = keys.filter_map(|(key, value)| Some((key.to_owned(), value?))).collect();
                 set.push((flag, format!("data={}", json!(data))));
@@ -212,7 +222,11 @@ pub(crate) type Change = (String, String);
 
 /// The same error, which calls the change that is at fault by the flag that the user gave.
 pub(crate) fn as_given(error: Box<dyn Error>, changes: &[Change]) -> Box<dyn Error> {
-    let Some(mixflow::Error::Recipe { origin, fault }) = error.downcast_ref() else { return error };
+    let of_text = match error.downcast_ref() {
+        Some(mixflow_t2i::Error::Mixflow(error)) => Some(error),
+        _ => None,
+    };
+    let Some(mixflow::Error::Recipe { origin, fault }) = error.downcast_ref().or(of_text) else { return error };
     let Some(start) = origin.strip_prefix("--set ") else { return error };
     let start = start.trim_end_matches('…');
     let flag = changes.iter().find(|(_, change)| change.starts_with(start)).map(|(flag, _)| flag);

@@ -1,13 +1,14 @@
 //! `cargo xtask runs`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
 use mixflow::numbers::{plus_minus, thousands};
 use mixflow::train::{RunOverview, RunState};
 
-use crate::run::{JsonArgument, Result, say};
+use crate::kind::AnyRecipe;
+use crate::run::{JsonArgument, RecipeArguments, Result, say};
 
 #[derive(Args)]
 pub(crate) struct Runs {
@@ -18,9 +19,23 @@ pub(crate) struct Runs {
     json: JsonArgument,
 }
 
+/// Reads a recipe of any kind.
+fn read(file: &Path) -> Result<()> {
+    let recipe = RecipeArguments::named(file.to_str().ok_or("expected a path in UTF-8")?);
+    if recipe.read_decoder()?.is_none() {
+        AnyRecipe::read(&recipe)?;
+    }
+    Ok(())
+}
+
 impl Runs {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let runs = RunOverview::below(&self.folder)?;
+        let mut runs = RunOverview::below(&self.folder)?;
+        for run in runs.iter_mut().filter(|run| run.state == RunState::Stopped) {
+            if let Err(error) = read(&run.folder.join("recipe.json")) {
+                run.state = RunState::Damaged(error.to_string());
+            }
+        }
         if self.json.json {
             say(serde_json::to_string_pretty(&runs)?)?;
             return Ok(ExitCode::SUCCESS);

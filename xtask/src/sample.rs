@@ -45,7 +45,7 @@ pub(crate) struct Sample {
         long = "adapter",
         value_name = "FILE[=STRENGTH]",
         help = "Add a low-rank adapter to the network's weights, of a run, diffusers, peft or kohya's scripts: a file or a folder; at \
-                half its strength as FILE=0.5; may be given more than once"
+                half its strength as FILE=0.5; or hf://org/name[@revision][/file]; may be given more than once"
     )]
     adapters: Vec<AdapterArgument>,
     /// Seed of the noise [default: the recipe's]

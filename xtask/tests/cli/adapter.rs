@@ -50,10 +50,13 @@ fn an_adapter_is_trained_beside_weights_that_stay() {
     for file in [FILE, "model.safetensors"] {
         assert!(written("whole", file) == written("parts", file), "{file} differs");
     }
-    place.refuse(
-        &["sample", "whole/checkpoints/step-00000003", "--out", "x.png"],
-        &["holds an adapter without its network"],
-    );
+    let alone = ["holds an adapter without its network", "`train --resume`", "--from"];
+    place.refuse(&["sample", "whole/checkpoints/step-00000003", "--out", "x.png"], &alone);
+    // So it is of a run that was stopped.
+    for run in ["model.safetensors", FILE] {
+        fs::remove_file(place.path("parts").join(run)).unwrap();
+    }
+    place.refuse(&["sample", "parts", "--out", "x.png"], &alone);
 }
 
 #[test]
@@ -113,4 +116,9 @@ fn adapters_that_cannot_be_are_refused_before_anything_is_written() {
         &["is no low-rank adapter", "lora_A.weight"],
     );
     place.refuse(&["sample", "first", "--adapter", "nothing.safetensors", "--out", "x.png"], &["nothing.safetensors"]);
+    place.refuse(&["sample", "first", "--adapter", "lr=1/a", "--out", "x.png"], &["lr=1/a"]);
+    place.refuse(
+        &["sample", "first", "--adapter", "second", "--out", "x.png"],
+        &["second is a folder without an adapter: expected pytorch_lora_weights.safetensors or adapter_model"],
+    );
 }

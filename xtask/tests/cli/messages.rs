@@ -24,6 +24,12 @@ fn a_wrong_value_is_blamed_on_the_flag_that_gave_it() {
             &["train", "tiny.json", "--data", "nowhere"],
             "error: --data nowhere: expected digits, shapes, emoji or a folder",
         ),
+        (
+            &["plan", "paper/sit-xl-2-256", "--data", "emoji"],
+            "error: --data emoji: the recipe's own data have no side in pixels to take over: add --set data.size=PIXELS",
+        ),
+        (&["train", "words", "--data", "digits", "--out", "words"], "the data has 1 x 32 x 32"),
+        (&["eval", "first", "--images", "3"], "expected a number from 8 to 10,000,000: fewer images"),
         (&["plan", "digit"], "no recipe of that name, perhaps digits; recipes are emoji, digits, shapes, "),
         (&["train", "sit-xl-2-256-mixflow"], "perhaps paper/sit-xl-2-256-mixflow;"),
         (&["train", "first"], "but a run, whose recipe is first/recipe.json"),

@@ -23,13 +23,16 @@ fn runs_are_listed_as_they_stand() {
         fs::write(checkpoint.unwrap().path().join("state.json"), "{").unwrap();
     }
     fs::remove_file(place.path("runs/torn/model.safetensors")).unwrap();
+    fs::create_dir(place.path("runs/wrong")).unwrap();
+    fs::write(place.path("runs/wrong/recipe.json"), r#"{ "name": "a", "training": { "steps": 2 } }"#).unwrap();
     let told = place.run(&["runs"]);
     let lines: Vec<&str> = told.lines().collect();
-    assert_eq!(lines.len(), 3, "{told}");
+    assert_eq!(lines.len(), 4, "{told}");
     for (line, words) in lines.iter().zip([
         &["runs/alone ", "finished", "2 of 2 steps", "loss ", "Fréchet distance "][..],
         &["runs/compared ", "finished", "6 of 6 steps", "Fréchet distance ", " ("],
         &["runs/torn ", "damaged", "2 of 2 steps", "state.json"],
+        &["runs/wrong ", "damaged", "recipe.json", "is missing"],
     ]) {
         for word in words {
             assert!(line.contains(word), "{word}: {line}");
@@ -52,6 +55,8 @@ fn recipes_are_listed_with_what_they_take() {
     for words in ["digits ", "32 x 32 handwritten digits", "paper/sit-xl-2-256 ", " days", "words ", "rae-decoder-xl"] {
         assert!(told.contains(words), "{words}: {told}");
     }
+    let rivals = told.lines().find(|line| line.starts_with("rivals ")).unwrap();
+    assert!(rivals.ends_with("24 post-trainings of 100 of 8 kinds, 5 other ways to sample"), "{rivals}");
     let recipes = json(&place.run(&["recipes", "--device", "h100", "--json"]));
     let plan = json(&place.run(&["plan", "--device", "h100", "--json"]));
     let parts = plan["parts"].as_array().unwrap().iter().map(|part| part["seconds"].as_f64().unwrap());

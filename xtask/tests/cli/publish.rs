@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::guide::guided;
 
@@ -40,4 +40,13 @@ fn a_dry_run_writes_the_folder_and_lists_it() {
     place.run(&["sample", "weak", "--count", "4", "--out", "run.npz"]);
     assert_eq!(fs::read(place.path("published.npz")).unwrap(), fs::read(place.path("run.npz")).unwrap());
     place.refuse(&["publish", "weak", "--to", "org/name", "--dry-run"], &["is not empty"]);
+    let told = place.run(&["publish", "weak", "--to", "org/name", "--no-samples", "--dry-run", "other", "--json"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let size = |name: &str| fs::metadata(place.path("other").join(name)).unwrap().len();
+    let files = ["README.md", "config.json", "model.safetensors"].map(|name| (name.to_string(), json!(size(name))));
+    assert_eq!(told["files"], Value::Object(files.into_iter().collect()));
+    assert_eq!(
+        (&told["repository"], &told["folder"], &told["left_out"]),
+        (&json!("org/name"), &json!("other"), &json!([]))
+    );
 }
