@@ -37,6 +37,10 @@ pub(crate) struct Publish {
     /// Publish the weights of the last step instead of their moving average
     #[arg(long)]
     last: bool,
+    /// Publish the low-rank adapter that the run has trained without its network, which is the (first) --base-model
+    /// [default: that which the run started from, if it is of the Hub]
+    #[arg(long, conflicts_with_all = ["last", "files"])]
+    adapter_only: bool,
     /// Where others get a file that the recipe names, by its key: autoencoder.weights=hf://org/name/file, or
     /// autoencoder.weights=copy for a file that you may pass on; may be given more than once
     #[arg(long = "file", value_name = "KEY=ADDRESS")]
@@ -153,6 +157,7 @@ impl Publish {
         };
         Ok(Choice {
             arm: self.arm.clone(),
+            adapter: self.adapter_only,
             averaging: if self.last { Averaging::Last } else { Averaging::Average },
             files: self.files.iter().map(file).collect::<Result<_>>()?,
             samples: match &self.samples {

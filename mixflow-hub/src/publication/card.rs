@@ -39,14 +39,15 @@ impl<N: NetworkSettings> Card<'_, N> {
             front_matter(&self.metadata(name)),
             format!("# {name}\n"),
             self.pictures(),
-            self.loading(),
+            self.adapter().map_or_else(|| self.loading(), |_| self.adapter_loading()),
             self.summary(),
             self.results(),
             self.limits(),
             self.files(),
             CITATION.into(),
             format!(
-                "## Recipe\n\n<details><summary><code>config.json</code></summary>\n\n```json\n{}\n```\n\n</details>",
+                "## Recipe\n\n<details><summary><code>{}</code></summary>\n\n```json\n{}\n```\n\n</details>",
+                if self.choice.adapter { "recipe.json" } else { "config.json" },
                 self.config.trim_end()
             ),
         ];
@@ -81,6 +82,9 @@ impl<N: NetworkSettings> Card<'_, N> {
                 metadata[key] = value;
             }
         }
+        if self.adapter().is_some() {
+            self.add_adapter_metadata(&mut metadata);
+        }
         metadata
     }
 
@@ -92,15 +96,16 @@ impl<N: NetworkSettings> Card<'_, N> {
             Some(_) => format!("latents of {channels} × {height} × {width}, which an autoencoder turns into images"),
             None => format!("images of {channels} × {height} × {width} (channels, height, width)"),
         };
+        let is = match self.adapter() {
+            Some(lora) => self.adapter_is(lora),
+            None => format!("A {} of {} parameters that", recipe.network.name(), thousands(self.parameters as u64)),
+        };
         let mut text = format!(
-            "## Model\n\nA {} of {} parameters that makes {made}, in {}, trained on {} with \
-             [mixflow]({}).\n\n",
-            recipe.network.name(),
-            thousands(self.parameters as u64),
+            "## Model\n\n{is} makes {made}, in {}, trained on {} with [mixflow]({}).\n\n",
             match recipe.network.classes() {
                 1 => "one class".into(),
                 prompts if recipe.network.reads_names() => format!("the words of {prompts} prompts"),
-                classes => format!("{classes} classes"),
+                classes => format!("{classes} classes{}", self.class_names()),
             },
             self.data(),
             env!("CARGO_PKG_REPOSITORY"),
@@ -119,6 +124,18 @@ impl<N: NetworkSettings> Card<'_, N> {
         text
     }
 
+    /// Few classes by number and name, where the names say more.
+    fn class_names(&self) -> String {
+        const FEW: usize = 20;
+        let names = &self.finished.names;
+        let plain = |(label, name): (usize, &String)| *name == label.to_string();
+        if names.is_empty() || names.len() > FEW || names.iter().enumerate().all(plain) {
+            return String::new();
+        }
+        let named = names.iter().enumerate().map(|(label, name)| format!("{label} “{name}”"));
+        format!(" ({})", named.collect::<Vec<_>>().join(", "))
+    }
+
     /// What it learnt.
     fn data(&self) -> String {
         match &self.choice.datasets[..] {
@@ -135,7 +152,7 @@ impl<N: NetworkSettings> Card<'_, N> {
     }
 
     /// `org/name`, with the branch unless that is `main`.
-    fn address(&self) -> String {
+    pub(super) fn address(&self) -> String {
         match self.branch {
             "main" => self.repository.id().into(),
             branch => format!("{}@{}", self.repository.id(), branch.replace('/', "%2F")),
@@ -166,10 +183,15 @@ impl<N: NetworkSettings> Card<'_, N> {
         )
     }
 
+    /// The argument of Python's functions that names the branch, unless that is `main`.
+    pub(super) fn python_revision(&self) -> String {
+        if self.branch == "main" { String::new() } else { format!(", revision={:?}", self.branch) }
+    }
+
     /// How to draw in a terminal, with a command's further words, and how to load it in Python.
     fn elsewhere(&self, more: &str) -> String {
         let (id, address) = (self.repository.id(), self.address());
-        let revision = if self.branch == "main" { String::new() } else { format!(", revision={:?}", self.branch) };
+        let revision = self.python_revision();
         let mut text = format!(
             "\nOr in a clone of mixflow:\n\n```sh\ncargo xtask sample hf://{address}{more} --out images.png\n```\n\nThe \
              tensors in Python, under the names of the official implementation:\n\n```python\nfrom huggingface_hub import \
@@ -222,6 +244,12 @@ impl<N: NetworkSettings> Card<'_, N> {
                      a share near 0 tells little about how images look; compare it with that of real images.\n",
                 );
             }
+            let kernels = pixels.iter().flat_map(|(_, found)| [found.generated.kernel, found.floor.kernel]);
+            if kernels.into_iter().any(|kernel| kernel < 0.0) {
+                text.push_str(
+                    "\nThe kernel distance is estimated without bias, so that one near 0 can come out below.\n",
+                );
+            }
             if let Some((arm, results)) = &self.measured.comparison {
                 let _ = write!(text, "\n{}", side_by_side(results, arm, &self.finished.recipe.sampling.describe()));
             }
@@ -251,6 +279,11 @@ impl<N: NetworkSettings> Card<'_, N> {
                  Machine Learning Repository, [doi:10.24432/C50P49](https://doi.org/10.24432/C50P49), under [CC BY \
                  4.0](https://creativecommons.org/licenses/by/4.0/), enlarged from 8 × 8."
             }
+            DataConfig::Emoji { .. } => {
+                " The emoji are [Noto Emoji](https://github.com/googlefonts/noto-emoji) by Google, under the [Apache License \
+                 2.0](https://www.apache.org/licenses/LICENSE-2.0), as packed in `emoji-datasource-google` 16.0.0; groups and \
+                 names are Unicode's."
+            }
             DataConfig::Shapes { .. } => " The shapes are drawn by mixflow itself, without other data.",
             _ if self.choice.datasets.is_empty() => " Who made its data, and under which licence, is not said here.",
             _ => " Its data have a licence of their own, named where they are.",
@@ -268,11 +301,16 @@ impl<N: NetworkSettings> Card<'_, N> {
 
     /// What lies where.
     fn files(&self) -> String {
-        let mut text = String::from(
-            "## Files\n\n- `model.safetensors`: the network, under the names of its official implementation\n- \
-             `config.json`: the recipe that it was trained with and is sampled by\n",
-        );
-        if matches!(self.finished.recipe.autoencoder, Some(AutoencoderConfig::TrainedRae(_))) {
+        let mut text = String::from(match self.choice.adapter {
+            true => {
+                "## Files\n\n- `pytorch_lora_weights.safetensors`: the adapter, with rank and scale in its header\n"
+            }
+            false => {
+                "## Files\n\n- `model.safetensors`: the network, under the names of its official implementation\n- \
+                 `config.json`: the recipe that it was trained with and is sampled by\n"
+            }
+        });
+        if !self.choice.adapter && matches!(self.finished.recipe.autoencoder, Some(AutoencoderConfig::TrainedRae(_))) {
             text.push_str("- `autoencoder.safetensors`: the autoencoder, which the run trained first\n");
         }
         for Needed { key, name, .. } in self.needed {
@@ -286,7 +324,7 @@ impl<N: NetworkSettings> Card<'_, N> {
 }
 
 /// What to add to a program.
-fn added(crates: &[&str]) -> String {
+pub(super) fn added(crates: &[&str]) -> String {
     let add = |name: &&str| format!("cargo add --git {} {name}\n", env!("CARGO_PKG_REPOSITORY"));
     format!("## Use\n\n```sh\n{}```\n\n", crates.iter().map(add).collect::<String>())
 }
@@ -391,7 +429,7 @@ fn weights(start: &Start) -> String {
 }
 
 /// Links to repositories.
-fn links(repositories: &[Repository], kind: &str) -> String {
+pub(super) fn links(repositories: &[Repository], kind: &str) -> String {
     let link = |id: &str| format!("[{id}](https://huggingface.co/{kind}{id})");
     repositories.iter().map(|repository| link(repository.id())).collect::<Vec<_>>().join(" and ")
 }

@@ -224,7 +224,7 @@ mod tests {
 
     #[test]
     fn every_training_of_a_comparison_has_its_steps() {
-        let arms = r#"post_training.arms=["standard", { "name": "m-0" }, { "name": "best", "of": "m-0",
+        let arms = r#"post_training.arms=["standard", { "name": "M-0" }, { "name": "best", "of": "M-0",
             "correction": { "kind": "schedule-corrector", "a": 0.1, "b": 1 } }]"#;
         let recipe = Recipe::read("digits", &[arms.into()]).unwrap();
         let post = recipe.post_training.as_ref().unwrap();

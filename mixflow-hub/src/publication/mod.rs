@@ -1,5 +1,6 @@
 //! From the folder of a run to a repository that others use.
 
+mod adapter;
 mod arms;
 mod card;
 mod files;
@@ -56,6 +57,8 @@ pub use samples::SampleImages;
 /// - `results/*.json`: what was measured of these very weights, by `eval` or by the comparison.
 /// - `samples.png`, and `README.md`, the card. No number is in it that is not in the results.
 ///
+/// Of a run that trained a low-rank adapter that alone can be published, see [`Choice::adapter`].
+///
 /// What the branch has of `results` and `samples.png` beyond that goes, since it tells about other weights; its other files
 /// stay.
 ///
@@ -65,6 +68,8 @@ pub struct Publication<N: NetworkSettings = NetworkConfig> {
     finished: Finished<N>,
     choice: Choice,
     needed: Vec<Needed>,
+    /// The file of the adapter, if that alone is published.
+    adapter: Option<PathBuf>,
 }
 
 /// What to publish of a run, and what only its owner knows.
@@ -74,6 +79,9 @@ pub struct Choice {
     pub arm: Option<String>,
     /// Which weights of it.
     pub averaging: Averaging,
+    /// Whether the low-rank adapter that a run has trained is published alone, as `diffusers` calls it, for whoever has the
+    /// network that it is for, which is the first of `base_models`. The recipe is on the card then, and no `config.json`.
+    pub adapter: bool,
     /// How others get the files that the recipe names, by their keys, such as `autoencoder.weights`. Where nothing is
     /// said, statistics and guides are copied, and files in the cache of the Hub are referred to.
     pub files: BTreeMap<String, Provision>,
@@ -136,8 +144,14 @@ impl<N: NetworkSettings> Publication<N> {
         if choice.base_models.is_empty() {
             choice.base_models.extend(start);
         }
-        let needed = files::needed(run, &finished.recipe, &choice.files)?;
-        if matches!(finished.recipe.autoencoder, Some(AutoencoderConfig::TrainedRae(_)))
+        let adapter = choice.adapter.then(|| adapter::file(&finished, &choice)).transpose()?;
+        let needed = match adapter {
+            // They are those of its network, which others have.
+            Some(_) => vec![],
+            None => files::needed(run, &finished.recipe, &choice.files)?,
+        };
+        if adapter.is_none()
+            && matches!(finished.recipe.autoencoder, Some(AutoencoderConfig::TrainedRae(_)))
             && !run.join(AUTOENCODER).is_file()
         {
             let reason =
@@ -145,7 +159,7 @@ impl<N: NetworkSettings> Publication<N> {
             return Err(Error::Layout { folder: run.into(), reason });
         }
         choice.samples.check()?;
-        Ok(Self { finished, choice, needed })
+        Ok(Self { finished, choice, needed, adapter })
     }
 
     /// Writes what is to be published in a branch of a repository into a folder that is not there yet, or is empty. It
@@ -246,6 +260,8 @@ impl<N: NetworkSettings> Publication<N> {
         let mut elsewhere = vec![];
         let model = match (read, file) {
             (None, Some(file)) => file.clone(),
+            // What was measured is the network with the adapter in it, which the run has, too.
+            (_, Some(file)) if self.adapter.is_some() => file.clone(),
             _ => {
                 let file = folder.join(MODEL);
                 Weights::of(&self.finished.network()?, recipe.network.official_key()).write(&file, &self.metadata())?;
@@ -253,7 +269,7 @@ impl<N: NetworkSettings> Publication<N> {
             }
         };
         let model = Local::at(MODEL, model)?;
-        if matches!(recipe.autoencoder, Some(AutoencoderConfig::TrainedRae(_))) {
+        if self.adapter.is_none() && matches!(recipe.autoencoder, Some(AutoencoderConfig::TrainedRae(_))) {
             elsewhere.push(Local::at(AUTOENCODER, run.join(AUTOENCODER))?);
         }
         let guide = recipe.sampling.guide.as_ref();
@@ -270,7 +286,9 @@ impl<N: NetworkSettings> Publication<N> {
         let config = files::published(text, &self.needed)
             .and_then(|config| files::with_guide(config, recipe, told.as_ref()))
             .map_err(|reason| Error::Layout { folder: recipe_file, reason })?;
-        write_atomic(&folder.join("config.json"), config.as_bytes())?;
+        if self.adapter.is_none() {
+            write_atomic(&folder.join("config.json"), config.as_bytes())?;
+        }
 
         tell(TransferProgress::Hashing { file: MODEL, size: model.size });
         let sha256 = model.sha256()?.as_str().into();
@@ -281,8 +299,10 @@ impl<N: NetworkSettings> Publication<N> {
             let text = serde_json::to_vec_pretty(value).expect("what was read as JSON is JSON");
             write_atomic(&file, &text)?;
         }
-        if read.is_none() {
-            elsewhere.push(model);
+        match &self.adapter {
+            Some(file) => elsewhere.push(Local::at(adapter::FILE, file.clone())?),
+            None if read.is_none() => elsewhere.push(model),
+            None => {}
         }
         let write_card = |sampled: Option<&Sampled>, measured: &Measured| {
             let card = Card {
@@ -306,11 +326,11 @@ impl<N: NetworkSettings> Publication<N> {
                 return Ok(Staged { elsewhere, left_out: measured.left_out, keeps_samples: true });
             }
         }
-        if let (None, Some(file), false) = (read, file, self.choice.samples == SampleImages::Made)
-            // Nobody loads them here, and what is there was checked before.
-            && !all_there(elsewhere.iter(), there)?
-        {
-            Weights::read(file)?.check_values()?;
+        let loaded = self.adapter.is_none() && self.choice.samples == SampleImages::Made;
+        // What is there was checked before.
+        if !loaded && !all_there(elsewhere.iter(), there)? {
+            let own = elsewhere.iter().filter(|file| [MODEL, adapter::FILE].contains(&file.name.as_str()));
+            own.map(|file| Weights::read(&file.path)?.check_values()).collect::<Result<(), _>>()?;
         }
         let sampled = match samples::write(&self.choice.samples, &self.finished, folder, client, tell)? {
             Ok(sampled) => sampled,

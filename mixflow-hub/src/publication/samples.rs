@@ -131,16 +131,15 @@ fn caption<N: NetworkSettings>(finished: &Finished<N>, evaluations: usize) -> St
     let Finished { recipe, names, .. } = finished;
     let classes = recipe.network.classes();
     let labels = labels(classes);
-    let told = match names.get(..classes).filter(|_| recipe.network.reads_names()) {
-        Some(names) => {
-            // Few take turns.
-            let once = labels.iter().take(classes).map(|&label| format!("“{}”", names[label]));
-            once.collect::<Vec<_>>().join(", ")
-        }
-        None => format!("Classes {}", labels.iter().map(usize::to_string).collect::<Vec<_>>().join(", ")),
+    // Few take turns.
+    let once = labels.iter().take(classes);
+    let told = match names.get(..classes) {
+        Some(names) => once.map(|&label| format!("“{}”", names[label])).collect::<Vec<_>>().join(", "),
+        None => format!("Classes {}", once.map(usize::to_string).collect::<Vec<_>>().join(", ")),
     };
+    let turns = if (2..COUNT).contains(&classes) { " in turn" } else { "" };
     format!(
-        "{told} with {}, {} steps, {evaluations} network evaluations each, seed {}.",
+        "{told}{turns} with {}, {} steps, {evaluations} network evaluations each, seed {}.",
         recipe.sampling.describe(),
         recipe.sampling.sampler.grid.steps(),
         recipe.seed,

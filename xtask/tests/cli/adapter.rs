@@ -39,6 +39,13 @@ fn an_adapter_is_trained_beside_weights_that_stay() {
     let (numbers, size) = (2 * (24 + 72 + 24 + 16), fs::metadata(checkpoint).unwrap().len());
     assert!((4 * numbers..4 * numbers + 2_000).contains(&size), "{size} bytes");
 
+    // It can be published alone, for a network that others have.
+    let publish = ["publish", "whole", "--to", "org/name", "--adapter-only", "--no-samples", "--dry-run", "public"];
+    place.refuse(&publish, &["name the base model"]);
+    let told = place.run(&[&publish[..], &["--base-model", "org/first"]].concat());
+    assert!(told.contains(FILE) && !told.contains("model.safetensors"), "{told}");
+    assert_eq!(images(&place, &["first", "--adapter", "public"]), merged);
+
     // It stops and goes on to the same bits, from the same weights.
     let parts = [&train[..], &["--out", "parts"]].concat();
     place.run(&[&parts[..], &["--set", "training.steps=1", "--from", "first"]].concat());

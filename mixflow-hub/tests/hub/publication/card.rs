@@ -172,6 +172,26 @@ fn what_was_not_measured_is_not_told() {
 }
 
 #[test]
+fn classes_and_makers_of_the_data_have_their_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let [run, public] = ["run", "public"].map(|name| folder.path().join(name));
+    let data = json!({ "kind": "emoji", "size": 8, "groups": ["face", "Flags"] });
+    let mut network = json!(super::recipe(json!({})).network);
+    (network["channels"], network["classes"]) = (json!(3), json!(2));
+    let recipe = train(&run, json!({ "data": data, "network": network }));
+    recipe.open().unwrap().fingerprint().unwrap().write(&run).unwrap();
+    written(&run, &public, Choice::default()).unwrap();
+    let text = card(&public);
+    for words in [
+        "\n“face”, “Flags” in turn with Heun",
+        "in 2 classes (0 “face”, 1 “Flags”), trained on",
+        "[Noto Emoji](https://github.com/googlefonts/noto-emoji) by Google, under the [Apache License",
+    ] {
+        assert!(text.contains(words), "{words}: {text}");
+    }
+}
+
+#[test]
 fn a_card_says_how_to_load_it() {
     let folder = tempfile::tempdir().unwrap();
     let [run, main, branch, nested] = ["run", "main", "branch", "nested"].map(|name| folder.path().join(name));

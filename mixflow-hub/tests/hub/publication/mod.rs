@@ -1,5 +1,6 @@
 //! Runs, as folders that others use.
 
+mod adapter;
 mod card;
 mod files;
 mod refused;

@@ -1,0 +1,133 @@
+//! A low-rank adapter, published without its network.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use mixflow::backbones::lora::{Adapter, LoraConfig};
+use mixflow::recipe::{AdapterConfig, NetworkSettings};
+use serde_json::{Value, json};
+
+use super::card::{Card, added, links};
+use super::finished::Finished;
+use super::{Averaging, Choice};
+use crate::Error;
+
+/// What the file is called, here and there.
+pub(super) const FILE: &str = Adapter::FILES[0];
+
+/// The adapter that a run has trained, for a network that others can have.
+pub(super) fn file<N: NetworkSettings>(finished: &Finished<N>, choice: &Choice) -> Result<PathBuf, Error> {
+    let fault = |reason: &str| Error::Layout { folder: finished.folder.clone(), reason: reason.into() };
+    let file = finished.folder.join(FILE);
+    if finished.recipe.adapter.is_none() || !file.is_file() {
+        return Err(fault("has no adapter to publish: it trained all of the network"));
+    }
+    if choice.averaging == Averaging::Last {
+        return Err(fault("has the adapter of the moving average alone, not that of the last step"));
+    }
+    if choice.base_models.is_empty() {
+        return Err(fault(
+            "trained an adapter for weights of which it does not say where they are: name the base model",
+        ));
+    }
+    Adapter::read(&file)?;
+    Ok(file)
+}
+
+impl<N: NetworkSettings> Card<'_, N> {
+    /// The adapter, if that alone is published.
+    pub(super) fn adapter(&self) -> Option<&LoraConfig> {
+        let AdapterConfig::Lora(lora) = self.finished.recipe.adapter.as_ref().filter(|_| self.choice.adapter)?;
+        Some(lora)
+    }
+
+    /// Whether `diffusers` has the network that the adapter is for.
+    fn is_of_diffusers(&self) -> bool {
+        self.finished.recipe.to_value()["network"]["text"]["kind"] == "stable-diffusion-3"
+    }
+
+    /// What the Hub shows adapters by. Trigger words are those of a training that knew nothing else.
+    pub(super) fn add_adapter_metadata(&self, metadata: &mut Value) {
+        metadata["base_model_relation"] = "adapter".into();
+        let mut tags = vec!["lora"];
+        if self.is_of_diffusers() {
+            metadata["library_name"] = "diffusers".into();
+            tags.extend(["diffusers", "template:diffusion-lora"]);
+        }
+        if let Some(known) = metadata["tags"].as_array_mut() {
+            let new = tags.iter().filter(|tag| !known.contains(&json!(tag))).map(|tag| json!(tag)).collect::<Vec<_>>();
+            known.extend(new);
+        }
+        if let Some([only]) = self.finished.prompts(2).as_deref() {
+            metadata["instance_prompt"] = only.as_str().into();
+        }
+    }
+
+    /// What it is, before how it was trained.
+    pub(super) fn adapter_is(&self, lora: &LoraConfig) -> String {
+        let targets = match &lora.targets[..] {
+            [] => "the layers of attention".into(),
+            targets => targets.iter().map(|target| format!("`{target}`")).collect::<Vec<_>>().join(", "),
+        };
+        format!(
+            "A low-rank adapter (LoRA) of rank {} and scale {} at {targets}, for the {} of {}. That network is not in it: it",
+            lora.rank,
+            lora.scale(),
+            self.finished.recipe.network.name(),
+            links(&self.choice.base_models, ""),
+        )
+    }
+
+    /// How to add it to its network, in Rust, in a terminal, and in Python.
+    pub(super) fn adapter_loading(&self) -> String {
+        let (base, address) = (self.choice.base_models[0].id(), self.address());
+        let fetch = format!("Client::from_env()?.adapter(&\"hf://{address}\".parse()?, |_| {{}})?");
+        let mut text = match self.finished.prompts(2) {
+            Some(prompts) => {
+                let count = prompts.len();
+                format!(
+                    "{}```rust\nuse mixflow::Export;\nuse mixflow_hub::{{Client, FromHub}};\nuse mixflow_t2i::TextPipeline;\n\n\
+                     let mut pipeline = TextPipeline::from_hub(\"{base}\", &mixflow::device::chosen()?)?;\n\
+                     pipeline.pipeline.add_adapter({fetch}, 1.0)?;\nlet images = pipeline.images(&{prompts:?}, 0)?;\n\
+                     Export::new(\"images.png\", 3)?.write({count}, {count}, [Ok(images)])?;\n```\n",
+                    added(&["mixflow", "mixflow-hub --features t2i", "mixflow-t2i"]),
+                )
+            }
+            None => {
+                let labels: Vec<usize> = (0..self.finished.recipe.network.classes().min(4)).collect();
+                let count = labels.len();
+                format!(
+                    "{}```rust\nuse mixflow::{{Export, Pipeline}};\nuse mixflow_hub::{{Client, FromHub}};\n\n\
+                     let mut pipeline = Pipeline::from_hub(\"{base}\", &mixflow::device::chosen()?)?;\n\
+                     pipeline.add_adapter({fetch}, 1.0)?;\nlet images = pipeline.images(&{labels:?}, 0)?;\n\
+                     Export::new(\"images.png\", pipeline.image_channels())?.write({count}, {count}, [Ok(images)])?;\n```\n",
+                    added(&["mixflow", "mixflow-hub"]),
+                )
+            }
+        };
+        let prompt = self.finished.prompts(1).and_then(|prompts| Some(format!(" --prompt {:?}", prompts.first()?)));
+        let _ = write!(
+            text,
+            "\nOr in a clone of mixflow, at half its strength with `=0.5` behind the address:\n\n```sh\ncargo xtask sample hf://{base} \
+             --adapter hf://{address}{} --out images.png\n```\n",
+            prompt.unwrap_or_default(),
+        );
+        let (id, revision) = (self.repository.id(), self.python_revision());
+        if self.is_of_diffusers() {
+            let _ = write!(
+                text,
+                "\nIn Python:\n\n```python\nfrom diffusers import AutoPipelineForText2Image\n\n\
+                 pipeline = AutoPipelineForText2Image.from_pretrained(\"{base}\").to(\"cuda\")\n\
+                 pipeline.load_lora_weights(\"{id}\", weight_name=\"{FILE}\"{revision})\n```\n"
+            );
+        } else {
+            let _ = write!(
+                text,
+                "\nThe factors in Python, under the names of `peft`:\n\n```python\nfrom huggingface_hub import \
+                 hf_hub_download\nfrom safetensors.torch import load_file\n\n\
+                 factors = load_file(hf_hub_download(\"{id}\", \"{FILE}\"{revision}))\n```\n"
+            );
+        }
+        text
+    }
+}
