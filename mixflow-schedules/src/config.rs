@@ -5,19 +5,22 @@ use std::fmt;
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use crate::{
-    Angular, Beta, Coefficients, Cosine, Ddpm, Error, Independent, Linear, LogitNormal, MixFlow, Schedule, Shifted,
-    TimeLaw, Timestep, TimestepSampler, Truncated, Uniform, VariancePreserving,
+    Angular, Beta, Coefficients, Cosine, Ddpm, Error, Independent, Linear, LogitNormal, MixFlow, Scaled, Schedule,
+    Shifted, TimeLaw, Timestep, TimestepSampler, Truncated, Uniform, VariancePreserving,
 };
 
 /// A path in a recipe, `{"kind": "linear", "reversed": true}`, and a [`Schedule`] itself.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum ScheduleConfig {
-    /// [`Linear`].
+    /// [`Linear`], from [`Scaled`] noise if it says so.
     Linear {
         /// Whether the network counts time from data (0) to noise (1).
         #[serde(default)]
         reversed: bool,
+        /// Standard deviation of the noise, above 0; 1 unless given.
+        #[serde(default = "one", deserialize_with = "positive_noise", skip_serializing_if = "is_one")]
+        noise: f64,
     },
     /// [`Cosine`].
     Cosine {
@@ -44,7 +47,7 @@ pub enum ScheduleConfig {
 impl Schedule for ScheduleConfig {
     fn at(&self, t: f64) -> Coefficients {
         let (at, reversed) = match *self {
-            Self::Linear { reversed } => (Linear.at(t), reversed),
+            Self::Linear { reversed, noise } => (Scaled { path: Linear, noise }.at(t), reversed),
             Self::Cosine { reversed } => (Cosine.at(t), reversed),
             Self::Vp { beta_min, beta_max, reversed } => {
                 (VariancePreserving::unchecked(beta_min, beta_max).at(t), reversed)
@@ -58,7 +61,7 @@ impl Schedule for ScheduleConfig {
 /// The straight path, labelled from noise to data.
 impl Default for ScheduleConfig {
     fn default() -> Self {
-        Self::Linear { reversed: false }
+        Self::Linear { reversed: false, noise: 1.0 }
     }
 }
 
@@ -348,6 +351,15 @@ fn beta_min() -> f64 {
 
 fn beta_max() -> f64 {
     VariancePreserving::default().beta()[1]
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_one(value: &f64) -> bool {
+    *value == 1.0
+}
+
+fn positive_noise<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Error::positive("noise", f64::deserialize(deserializer)?).map_err(D::Error::custom)
 }
 
 fn positive<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {

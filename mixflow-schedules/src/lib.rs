@@ -20,8 +20,8 @@
 //!
 //! # Parts
 //!
-//! - [`Schedule`]: the path `x_t = α x + σ ε` ([`Linear`], [`Cosine`], [`VariancePreserving`], [`Ddpm`], [`Reversed`]), its
-//!   [`Sde`], the [`Diffusion`] of a stochastic sampler, and the [`Posterior`] of a denoising step.
+//! - [`Schedule`]: the path `x_t = α x + σ ε` ([`Linear`], [`Cosine`], [`VariancePreserving`], [`Ddpm`], [`Reversed`], from
+//!   [`Scaled`] noise), its [`Sde`], the [`Diffusion`] of a stochastic sampler, and the [`Posterior`] of a denoising step.
 //! - [`Prediction`]: what the network outputs, the training target, all conversions, and the loss [`Weighting`].
 //! - [`TimestepSampler`]: the times `(t, m)` of a training example. A [`TimeLaw`] ([`Uniform`], [`Beta`], [`LogitNormal`], [`Shifted`],
 //!   [`Truncated`], [`Angular`]) gives `m = t`; [`MixFlow`] slows any law, [`Independent`] draws `m` apart.
@@ -44,6 +44,7 @@ mod logit_normal;
 mod mixflow;
 mod posterior;
 mod prediction;
+mod scaled;
 mod schedule;
 mod shifted;
 pub mod testing;
@@ -68,6 +69,7 @@ pub use logit_normal::LogitNormal;
 pub use mixflow::MixFlow;
 pub use posterior::Posterior;
 pub use prediction::{Affine, Prediction};
+pub use scaled::{Scaled, noise_scale};
 pub use schedule::{Coefficients, Reversed, Schedule, Sde, same_path, time_between};
 pub use shifted::Shifted;
 pub use timestep::{Timestep, TimestepSampler};

@@ -60,13 +60,23 @@ impl Prediction {
     /// As [`convert`](Self::convert), for another network that counts the time of the same path in another way, such as
     /// backwards: `at` and `to_at` are one point of the path, with equal `α` and `σ`.
     pub fn convert_between(self, at: &Coefficients, to: Self, to_at: &Coefficients) -> Affine {
+        self.convert_clipped(at, to, to_at, 0.0)
+    }
+
+    /// As [`convert_between`](Self::convert_between), where a prediction of data is divided by `σ` or by `floor`, whichever is
+    /// larger: its velocity stays finite at `σ = 0`, and is smaller than the exact one near it.
+    ///
+    /// # Source
+    /// Li and He 2025 (arXiv 2511.13720), appendix A: `1 − t` is clipped at 0.05 for `t → 1`.
+    pub fn convert_clipped(self, at: &Coefficients, to: Self, to_at: &Coefficients, floor: f64) -> Affine {
         let rates = |at: &Coefficients| [at.d_alpha, at.d_sigma];
         if self == to && (self != Self::Velocity || rates(at) == rates(to_at)) {
             return Affine { x: 0.0, y: 1.0 };
         }
         let ([p_data, p_noise], p_scale) = self.direction(at);
         let ([q_data, q_noise], q_scale) = to.direction(to_at);
-        let determinant = at.alpha * p_noise - at.sigma * p_data;
+        let sigma = if self == Self::Data { at.sigma.max(floor) } else { at.sigma };
+        let determinant = at.alpha * p_noise - sigma * p_data;
         Affine {
             x: q_scale * (q_data * p_noise - q_noise * p_data) / determinant,
             y: q_scale * (at.alpha * q_noise - at.sigma * q_data) / determinant / p_scale,
@@ -89,7 +99,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{Cosine, Linear, Reversed, Schedule, schedule::tests::all};
+    use crate::{Cosine, Linear, Reversed, Scaled, Schedule, schedule::tests::all};
 
     const ALL: [Prediction; 4] = [Prediction::Velocity, Prediction::Noise, Prediction::Data, Prediction::Score];
 
@@ -162,6 +172,24 @@ mod tests {
         assert!(!Prediction::Noise.convert(Prediction::Velocity, &noise).x.is_finite());
         assert!(!Prediction::Data.convert(Prediction::Velocity, &data).x.is_finite());
         assert!(!Prediction::Velocity.convert(Prediction::Score, &data).y.is_finite());
+    }
+
+    #[test]
+    fn a_floor_makes_velocities_near_data_smaller_and_changes_no_others() {
+        let (x_t, data, floor) = (0.4, 0.3, 0.1);
+        for schedule in [&Scaled { path: Linear, noise: 2.0 } as &dyn Schedule, &Reversed(Cosine)] {
+            for t in [0.2, 0.9, 0.99, 1.0] {
+                let at = schedule.at(t);
+                let clipped = Prediction::Data.convert_clipped(&at, Prediction::Velocity, &at, floor).apply(x_t, data);
+                // At data itself the velocity is what is left of `σ / floor` times one that is infinite.
+                let near = schedule.at(t.min(1.0 - 1e-9));
+                let exact = Prediction::Data.convert(Prediction::Velocity, &near).apply(x_t, data);
+                let share = near.sigma / near.sigma.max(floor);
+                assert!((clipped - share * exact).abs() < 1e-6, "{schedule:?} {t}: {clipped} {exact}");
+                let velocity = Prediction::Velocity.convert_clipped(&at, Prediction::Noise, &at, floor);
+                assert_eq!(velocity, Prediction::Velocity.convert(Prediction::Noise, &at));
+            }
+        }
     }
 
     #[test]

@@ -190,7 +190,7 @@ fn training_times_and_weighted_losses_match() {
                 if prediction == Prediction::Velocity || exchanged {
                     continue;
                 }
-                let weighted = |weighting: Weighting| weighting.at(prediction, &at) * loss;
+                let weighted = |weighting: Weighting| weighting.at(prediction, &at, 0.0) * loss;
                 compare(&format!("train_loss.{name}.velocity"), &[weighted(Weighting::Velocity)]);
                 // RAE's likelihood weight is negative, which would maximise the error: the magnitude is compared.
                 let likelihood = format!("out.{path}.train_loss.{name}.likelihood");

@@ -14,6 +14,11 @@ fn refused<T: serde::de::DeserializeOwned + fmt::Debug>(json: &str, words: &str)
 fn schedules_read_from_recipes() {
     let read = |json| serde_json::from_str::<ScheduleConfig>(json).unwrap();
     assert_eq!(read(r#"{"kind": "linear", "reversed": true}"#).at(0.3), Reversed(Linear).at(0.3));
+    let scaled = Scaled { path: Linear, noise: 2.0 };
+    assert_eq!(read(r#"{"kind": "linear", "noise": 2}"#).at(0.3), scaled.at(0.3));
+    // A recipe that was stored before there was noise to choose is the same text still.
+    assert_eq!(serde_json::to_string(&ScheduleConfig::default()).unwrap(), r#"{"kind":"linear","reversed":false}"#);
+    refused::<ScheduleConfig>(r#"{"kind": "linear", "noise": 0}"#, "`noise` must be a finite number above 0, found 0");
     assert_eq!(read(r#"{"kind": "cosine"}"#).at(0.3), Cosine.at(0.3));
     assert_eq!(read(r#"{"kind": "vp"}"#).at(0.3), VariancePreserving::default().at(0.3));
     assert_eq!(read(r#"{"kind": "ddpm"}"#).at(0.3), Ddpm.at(0.3));

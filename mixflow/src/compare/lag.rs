@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use mixflow_backbones::Backbone;
-use mixflow_schedules::Schedule;
+use mixflow_schedules::{Schedule, noise_scale};
 
 use crate::Error;
 use crate::data::{self, Dataset};
@@ -48,9 +48,12 @@ pub fn lag<B: Backbone>(
     let data = of_classes(real, labels)?;
     let others = of_classes(held_out, labels)?;
     let width: usize = generator.shape.iter().product();
+    let schedule = &generator.objective.schedule;
+    // Of the noise that trajectories start from.
+    let noise = noise_scale(schedule);
     let path = |t: f64| {
-        let at = generator.objective.schedule.at(t);
-        (at.alpha, at.sigma)
+        let at = schedule.at(t);
+        (at.alpha, at.sigma / noise)
     };
     let times = generator.sampling.sampler.grid.times();
     let mut generated = SlowFlow::new(path, times.clone());

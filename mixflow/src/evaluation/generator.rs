@@ -311,9 +311,9 @@ impl<B: Backbone> Generator<'_, B> {
         condition: B::Condition,
         guide: impl FnOnce(&'s Guide) -> Result<Flow<'s>, Error>,
     ) -> Result<Flow<'s>, Error> {
-        let ObjectiveConfig { schedule, prediction, learned_variance, .. } = self.objective;
+        let ObjectiveConfig { schedule, prediction, floor, learned_variance, .. } = self.objective;
         let flow = |network, condition| {
-            let flow = Flow::of(schedule, *prediction, network, condition);
+            let flow = Flow::of(schedule, *prediction, network, condition).floored(*floor);
             if *learned_variance { flow } else { flow.without_variance() }
         };
         let strong = flow(self.network, condition.clone());

@@ -2,7 +2,9 @@
 
 use burn::tensor::{Bool, Device, Tensor, TensorData};
 use mixflow_backbones::{Backbone, Condition};
-use mixflow_schedules::{Coefficients, Linear, Prediction, Schedule, Timestep, TimestepSampler, Uniform, Weighting};
+use mixflow_schedules::{
+    Coefficients, Linear, Prediction, Schedule, Timestep, TimestepSampler, Uniform, Weighting, noise_scale,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::objective::{Batch, Loss, Objective, Perturbation};
@@ -44,8 +46,11 @@ pub struct FlowMatching<S = Linear, T = Uniform> {
     pub prediction: Prediction,
     /// Where the target is taken on curved paths.
     pub target: Target,
-    /// Weight of an example's loss, for noise and score networks.
+    /// Weight of an example's loss, for noise, score and data networks.
     pub weighting: Weighting,
+    /// The least share of noise, `σ` of that at the path's start, that predictions of data are divided by where they are weighted
+    /// or read as velocities; in [0, 1). 0 is exact.
+    pub floor: f64,
     /// Probability that an example's condition is replaced by the null condition, in [0, 1].
     pub condition_dropout: f64,
     /// More noise in the input.
@@ -61,6 +66,7 @@ impl<S: Schedule> FlowMatching<S> {
             prediction: Prediction::Velocity,
             target: Target::Label,
             weighting: Weighting::None,
+            floor: 0.0,
             condition_dropout: 0.0,
             perturbation: None,
         }
@@ -76,6 +82,7 @@ impl<S: Schedule, T: TimestepSampler> FlowMatching<S, T> {
             prediction: self.prediction,
             target: self.target,
             weighting: self.weighting,
+            floor: self.floor,
             condition_dropout: self.condition_dropout,
             perturbation: self.perturbation,
         }
@@ -105,6 +112,7 @@ impl<S: Schedule, T: TimestepSampler> FlowMatching<S, T> {
         };
         // A score network is compared after multiplication by σ, where its target is −ε: finite at the end of the path.
         let score = self.prediction == Prediction::Score;
+        let floor = self.floor * noise_scale(&self.schedule);
         let goal = |c: &Coefficients| if score { [0.0, -1.0] } else { self.prediction.coordinates(c) };
         Noised {
             x: images.clone() * column(&inputs, &|c| c.alpha) + noise * column(&inputs, &|c| c.sigma),
@@ -112,7 +120,7 @@ impl<S: Schedule, T: TimestepSampler> FlowMatching<S, T> {
             target: images * column(targets, &|c| goal(c)[0]) + of_target * column(targets, &|c| goal(c)[1]),
             output_scale: score.then(|| column(targets, &|c| c.sigma)),
             weight: (self.weighting != Weighting::None)
-                .then(|| column(targets, &|c| self.weighting.at(self.prediction, c)).reshape([-1])),
+                .then(|| column(targets, &|c| self.weighting.at(self.prediction, c, floor)).reshape([-1])),
         }
     }
 

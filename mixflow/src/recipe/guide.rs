@@ -62,7 +62,8 @@ impl Guide {
     ) -> Result<Flow<'a>, Error> {
         let labels = Classes(self.classes).conditions(labels, device)?;
         let schedule = self.schedule.as_ref().unwrap_or(&guided.schedule);
-        Ok(Flow::of(schedule, self.prediction.unwrap_or(guided.prediction), &self.network, labels))
+        let prediction = self.prediction.unwrap_or(guided.prediction);
+        Ok(Flow::of(schedule, prediction, &self.network, labels).floored(guided.floor))
     }
 }
 

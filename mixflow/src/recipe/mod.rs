@@ -253,7 +253,7 @@ impl<N: NetworkSettings> Recipe<N> {
         self.check_guidance()?;
         self.check_autoencoder().map_err(|fault| fault.within("autoencoder"))?;
         self.check_alignment()?;
-        self.objective.check_rivals()?;
+        self.objective.check()?;
         self.objective.check_variance(network.learns_variance(), self.post_training.is_some())?;
         if self.post_training.is_some() && matches!(self.data, DataConfig::Latents { .. }) {
             let reason = "measures images, but the data are latents: train the arms one by one and compare their images with \

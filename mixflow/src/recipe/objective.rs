@@ -19,8 +19,11 @@ pub struct ObjectiveConfig {
     pub prediction: Prediction,
     /// Where the target is taken on curved paths.
     pub target: Target,
-    /// Weight of noise and score losses.
+    /// Weight of noise, score and data losses.
     pub weighting: Weighting,
+    /// [`FlowMatching::floor`] of predictions of data.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub floor: f64,
     /// Probability of training without the label, in [0, 1].
     pub condition_dropout: f64,
     /// More noise in the input, such as `{"kind": "input", "gamma": 0.1}`.
@@ -45,6 +48,7 @@ impl Default for ObjectiveConfig {
             prediction: Prediction::Velocity,
             target: Target::Label,
             weighting: Weighting::None,
+            floor: 0.0,
             condition_dropout: 0.1,
             perturbation: None,
             defar: None,
@@ -63,6 +67,7 @@ impl ObjectiveConfig {
             prediction: self.prediction,
             target: self.target,
             weighting: self.weighting,
+            floor: self.floor,
             condition_dropout: self.condition_dropout,
             perturbation: self.perturbation,
         }
@@ -102,8 +107,15 @@ impl ObjectiveConfig {
         self.learned_variance.then_some(Hybrid { condition_dropout: self.condition_dropout })
     }
 
-    /// What is wrong with `perturbation` and `defar`, if anything.
-    pub(super) fn check_rivals(&self) -> Result<(), Invalid> {
+    /// What is wrong with `floor`, `perturbation` and `defar`, if anything.
+    pub(super) fn check(&self) -> Result<(), Invalid> {
+        if !(0.0..1.0).contains(&self.floor) {
+            return Err(Invalid::new("objective.floor", format!("must be in [0, 1), found {}", self.floor)));
+        }
+        if self.floor > 0.0 && self.prediction != Prediction::Data {
+            let reason = "is for predictions of data, which alone are divided by what noise is left";
+            return Err(Invalid::new("objective.floor", reason));
+        }
         if let Some(perturbation) = &self.perturbation {
             perturbation.check().map_err(|fault| fault.within("objective.perturbation"))?;
         }
@@ -146,6 +158,11 @@ impl ObjectiveConfig {
         }
         Ok(())
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_zero(value: &f64) -> bool {
+    *value == 0.0
 }
 
 /// The objective that an [`ObjectiveConfig`] stands for.

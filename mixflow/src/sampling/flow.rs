@@ -9,7 +9,7 @@ use std::fmt;
 
 use burn::prelude::*;
 use mixflow_backbones::Backbone;
-use mixflow_schedules::{Affine, Prediction, Schedule, same_path, time_between};
+use mixflow_schedules::{Affine, Prediction, Schedule, noise_scale, same_path, time_between};
 
 use crate::objective::FlowMatching;
 use crate::sampling::Guidance;
@@ -26,6 +26,8 @@ pub struct Flow<'a> {
     prediction: Prediction,
     source: Source<'a>,
     carried: usize,
+    /// The least `σ` that predictions of data are divided by.
+    floor: f64,
 }
 
 enum Source<'a> {
@@ -63,7 +65,7 @@ impl<S: Schedule, T> FlowMatching<S, T> {
     where
         B::Condition: 'a,
     {
-        Flow::of(&self.schedule, self.prediction, backbone, condition)
+        Flow::of(&self.schedule, self.prediction, backbone, condition).floored(self.floor)
     }
 }
 
@@ -101,7 +103,9 @@ impl<'a> Flow<'a> {
     pub(crate) fn without_variance(self) -> Self {
         match self.source {
             Source::Network { predict, .. } => {
-                Self::with_variance(self.schedule, self.prediction, move |x, times| (predict(x, times).0, None))
+                let plain =
+                    Self::with_variance(self.schedule, self.prediction, move |x, times| (predict(x, times).0, None));
+                Self { floor: self.floor, ..plain }
             }
             _ => self,
         }
@@ -123,7 +127,13 @@ impl<'a> Flow<'a> {
         predict: impl Fn(Tensor<4>, Times) -> Output + 'a,
     ) -> Self {
         let source = Source::Network { predict: Box::new(predict), evaluations: Cell::new(0) };
-        Self { schedule, prediction, source, carried: 0 }
+        Self { schedule, prediction, source, carried: 0, floor: 0.0 }
+    }
+
+    /// With [`FlowMatching::floor`] of predictions of data: clipped denominators.
+    #[must_use]
+    pub fn floored(self, floor: f64) -> Self {
+        Self { floor: floor * noise_scale(self.schedule), ..self }
     }
 
     /// Declares that the last `channels` channels are integrals carried along, not part of the state.
@@ -148,8 +158,9 @@ impl<'a> Flow<'a> {
     pub fn guided(self, weak: Self, guidance: Guidance) -> Self {
         let (schedule, prediction) = (self.schedule, self.prediction);
         weak.assert_on(schedule);
+        let floor = self.floor;
         let source = Source::Guided { strong: Box::new(self), weak: vec![(weak, guidance)] };
-        Self { schedule, prediction, source, carried: 0 }
+        Self { schedule, prediction, source, carried: 0, floor }
     }
 
     /// Guides a guided flow away from one more weak flow: `(scale − 1) (strong − weak)` is added, where `strong` is this
@@ -286,7 +297,8 @@ impl<'a> Flow<'a> {
 
     /// The output as another prediction; untouched where it is that already.
     fn read(&self, x: &Tensor<4>, output: Tensor<4>, t: Times, to: Prediction, schedule: &dyn Schedule) -> Tensor<4> {
-        t.combine(x, output, |t| self.prediction.convert_between(&self.schedule.at(t), to, &schedule.at(t)))
+        let between = |t| self.prediction.convert_clipped(&self.schedule.at(t), to, &schedule.at(t), self.floor);
+        t.combine(x, output, between)
     }
 
     fn output(&self, x: Tensor<4>, t: Times, guided_as: Times) -> Output {

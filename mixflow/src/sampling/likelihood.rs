@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::f64::consts::{LN_2, TAU};
 
 use burn::prelude::*;
-use mixflow_schedules::Prediction;
+use mixflow_schedules::{Prediction, noise_scale};
 
 use crate::sampling::Flow;
 use crate::sampling::solver::{Deterministic, NoiseSource, SampleError};
@@ -32,7 +32,8 @@ impl Likelihood {
 }
 
 /// The log density of `data` under `flow`, by the instantaneous change of variables with Hutchinson's estimate of the
-/// divergence: `log p(x₁) = log N(x₀; 0, I) − ∫ εᵀ (∂v/∂x) ε dt`.
+/// divergence: `log p(x₁) = log N(x₀; 0, s² I) − ∫ εᵀ (∂v/∂x) ε dt`, with the path's `s`, mostly 1
+/// ([`noise_scale`]).
 ///
 /// The states and the integral are solved together, from the last of `times` to the first. Each evaluation takes a
 /// fresh Rademacher probe `ε`: the signs of what `probes` draws for it, counted from 0. The flow's network is called
@@ -71,7 +72,8 @@ pub fn log_likelihood(
     let mut no_noise = |_, _| unreachable!("a deterministic solver draws no noise");
     let state = solver.solve(&joint, pack(data, none), &downwards, &mut no_noise, &mut |_, _| {})?;
     let (noise, change) = unpack(state, dims);
-    Ok(Likelihood { nats: log_normal(noise.clone()) + change, noise, evaluations: flow.evaluations() - before })
+    let nats = log_normal(noise.clone(), noise_scale(flow.schedule())) + change;
+    Ok(Likelihood { nats, noise, evaluations: flow.evaluations() - before })
 }
 
 /// The velocity, and `εᵀ (∂v/∂x) ε` of each sample.
@@ -85,11 +87,11 @@ fn velocity_and_divergence(flow: &Flow<'_>, x: Tensor<4>, t: f64, probe: Tensor<
     (velocity.without_autodiff(), (gradient * probe).flatten::<2>(1, 3).sum_dim(1).squeeze_dim(1))
 }
 
-/// `log N(x; 0, I)` of each sample.
-fn log_normal(x: Tensor<4>) -> Tensor<1> {
-    let x: Tensor<2> = x.flatten(1, 3);
+/// `log N(x; 0, deviation² I)` of each sample.
+fn log_normal(x: Tensor<4>, deviation: f64) -> Tensor<1> {
+    let x: Tensor<2> = x.flatten(1, 3) / deviation;
     let dimensions = x.dims()[1] as f64;
-    x.square().sum_dim(1).squeeze_dim(1) * -0.5 - 0.5 * dimensions * TAU.ln()
+    x.square().sum_dim(1).squeeze_dim(1) * -0.5 - dimensions * (0.5 * TAU.ln() + deviation.ln())
 }
 
 /// One number per sample behind its state: `[batch, dimensions + 1, 1, 1]`.

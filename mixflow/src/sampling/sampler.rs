@@ -2,7 +2,7 @@
 
 use burn::prelude::*;
 use mixflow_backbones::Invalid;
-use mixflow_schedules::{Linear, TimeGrid, time_between};
+use mixflow_schedules::{Linear, TimeGrid, noise_scale, time_between};
 use serde::{Deserialize, Serialize};
 
 use crate::sampling::solver::{
@@ -50,7 +50,8 @@ impl<S: Solver> Sampler<S> {
         self.sample(flow, noise.start(shape), &mut noise)
     }
 
-    /// Carries `noise`, drawn from `N(0, I)`, to samples.
+    /// Carries `noise`, drawn from `N(0, I)`, to samples; a path of [`Scaled`](mixflow_schedules::Scaled) noise begins with as
+    /// many times that.
     ///
     /// # Errors
     /// [`SampleError`] where the solver stops, and if it does not take the steps after which the flow is
@@ -77,7 +78,8 @@ impl<S: Solver> Sampler<S> {
         mut visit: impl FnMut(f64, &Tensor<4>),
     ) -> Result<Samples, SampleError> {
         let (before, finished) = (flow.evaluations(), flow.finished_steps());
-        let x = self.solver.solve(flow, noise, &self.grid.times(), source, &mut visit)?;
+        let start = noise * noise_scale(flow.schedule());
+        let x = self.solver.solve(flow, start, &self.grid.times(), source, &mut visit)?;
         if finished.is_some() && flow.finished_steps() == finished {
             let reason = "the correction of this flow acts after each step of the grid, which the solver does not take";
             return Err(SampleError::Config(reason.into()));
@@ -300,7 +302,7 @@ mod tests {
             for solver in solvers() {
                 let sampler = Sampler { solver, grid: serde_json::from_str(grid).unwrap() };
                 for (reversed, lambda) in [(false, 1.0), (true, 0.9)] {
-                    let schedule = ScheduleConfig::Linear { reversed };
+                    let schedule = ScheduleConfig::Linear { reversed, noise: 1.0 };
                     for guidance in &guidances {
                         let network = || Flow::new(&schedule, Prediction::Velocity, |x, _| x * 0.1);
                         let guided = guidance.iter().fold(network(), |flow, g| flow.guided_also(network(), *g));

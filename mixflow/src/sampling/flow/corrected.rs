@@ -70,7 +70,7 @@ impl<'a> Flow<'a> {
     pub fn mapped(self, map: impl Fn(f64) -> VelocityMap + 'a) -> Self {
         let (schedule, carried) = (self.schedule, self.carried);
         let source = Source::Mapped { flow: Box::new(self), map: Box::new(map) };
-        Self { schedule, prediction: Prediction::Velocity, source, carried }
+        Self { schedule, prediction: Prediction::Velocity, source, carried, floor: 0.0 }
     }
 
     /// The flow whose velocity is `factor` times that of this one. The score stays: what a stochastic solver adds as noise
@@ -90,9 +90,9 @@ impl<'a> Flow<'a> {
     /// once.
     #[must_use]
     pub fn relabelled(self, labels: impl Fn(&Tensor<4>, f64) -> Option<Vec<f64>> + 'a) -> Self {
-        let Self { schedule, prediction, carried, .. } = self;
+        let Self { schedule, prediction, carried, floor, .. } = self;
         let source = Source::Relabelled { flow: Box::new(self), labels: Box::new(labels) };
-        Self { schedule, prediction, source, carried }
+        Self { schedule, prediction, source, carried, floor }
     }
 
     /// The flow whose solvers go on from `finish` of each step that they took. For those that take the steps of the grid,
@@ -103,10 +103,10 @@ impl<'a> Flow<'a> {
     #[must_use]
     pub fn finished(self, finish: impl Fn(Taken) -> Tensor<4> + 'a) -> Self {
         assert!(self.finish().is_none(), "a state is corrected once a step");
-        let Self { schedule, prediction, carried, .. } = self;
+        let Self { schedule, prediction, carried, floor, .. } = self;
         let finish = Finish { finish: Box::new(finish), first: RefCell::default(), steps: Cell::new(0) };
         let source = Source::Finished { flow: Box::new(self), finish: Box::new(finish) };
-        Self { schedule, prediction, source, carried }
+        Self { schedule, prediction, source, carried, floor }
     }
 
     /// A step of a solver, which is `take`, and what is done after it.
