@@ -96,7 +96,7 @@ fn of_blocks(batch: usize, tokens: usize, width: usize, heads: usize, hidden: us
     compare(
         "rotate",
         [x],
-        |[x]| ops::rotate(x, cos.clone(), sin.clone(), heads),
+        |[x]| ops::rotate(x, cos.clone(), sin.clone(), heads, ops::Pairs::Adjacent),
         |[x]| {
             let pairs: Tensor<5> = x.reshape([batch, tokens, heads, head / 2, 2]);
             let turned = Tensor::cat(vec![-pairs.clone().narrow(4, 1, 1), pairs.clone().narrow(4, 0, 1)], 4);

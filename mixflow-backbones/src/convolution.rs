@@ -33,6 +33,16 @@ impl Convolution {
         self.windowed(x, Window::padded([rows / 2, columns / 2]))
     }
 
+    /// Of patches as large as the kernel, each flattened: a linear layer.
+    ///
+    /// # Shapes
+    /// - patches: `[batch, tokens, inputs * rows * columns]`
+    /// - output: `[batch, tokens, outputs]`
+    pub fn of_patches(&self, patches: Tensor<3>) -> Tensor<3> {
+        let weight = self.weight.val().flatten(1, 3);
+        ops::linear(patches, weight, self.bias.as_ref().map(Param::val))
+    }
+
     /// [`ops::conv2d`] with any window.
     pub fn windowed(&self, x: Tensor<4>, window: Window) -> Tensor<4> {
         ops::conv2d(x, self.weight.val(), self.bias.as_ref().map(Param::val), window)

@@ -74,11 +74,12 @@ impl fmt::Display for Precision {
 }
 
 /// The parts of a block that are rounded, by the names of their types.
-const PARTS: [&str; 6] = [
+const PARTS: [&str; 7] = [
     "Struct:Attention",
     "Struct:SplitProjection",
     "Struct:JointAttention",
     "Struct:Mlp",
+    "Struct:SplitSwiGlu",
     "Struct:SwiGlu",
     "Struct:T5Block",
 ];

@@ -7,7 +7,7 @@ use burn::tensor::ops::AttentionModuleOptions;
 
 use crate::Linear;
 use crate::block::{HeadNorm, NormKind, Projection, SplitProjection};
-use crate::embed::RotaryTable;
+use crate::embed::{RotaryTable, Rotation};
 use crate::init::Initializer;
 use crate::ops::{self, Recomputed};
 use crate::precision::product_type;
@@ -81,9 +81,15 @@ impl<P: Projection> Attention<P> {
     /// Queries, keys and values as [`ops::attention`] takes them, normalised and turned: `[batch, tokens, width]` to
     /// `[batch, tokens, 3 heads d]`.
     pub fn packed(&self, x: Recomputed, places: Option<&RotaryTable>) -> Recomputed {
-        let qkv = HeadNorm::queries_and_keys(&self.q_norm, &self.k_norm, self.qkv.packed(x), self.heads);
+        self.placed(self.qkv.packed(x), places.map(RotaryTable::rotation).as_ref())
+    }
+
+    /// The same of queries, keys and values that are there, perhaps those of other layers:
+    /// `[batch, tokens, 3 heads d]`, as the output.
+    pub fn placed(&self, qkv: Recomputed, places: Option<&Rotation>) -> Recomputed {
+        let qkv = HeadNorm::queries_and_keys(&self.q_norm, &self.k_norm, qkv, self.heads);
         match places {
-            Some(table) => table.rotate_again(qkv, 2 * self.heads),
+            Some(rotation) => rotation.turn(qkv, 2 * self.heads),
             None => qkv,
         }
     }

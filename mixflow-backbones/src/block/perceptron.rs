@@ -39,6 +39,30 @@ pub struct SwiGlu {
     pub w3: Linear,
 }
 
+/// [`SwiGlu`] whose halves are stored apart, under the names of Llama.
+#[derive(Module, Debug)]
+pub struct SplitSwiGlu {
+    /// `width` to `hidden`: what gates.
+    pub w1: Linear,
+    /// `width` to `hidden`
+    pub w3: Linear,
+    /// `hidden` to `width`
+    pub w2: Linear,
+}
+
+impl SplitSwiGlu {
+    /// From `width` through `hidden` to `width`, by layers from `linear`.
+    pub fn new(width: usize, hidden: usize, linear: impl Fn(usize, usize) -> Linear) -> Self {
+        Self { w1: linear(width, hidden), w3: linear(width, hidden), w2: linear(hidden, width) }
+    }
+}
+
+impl FeedForward for SplitSwiGlu {
+    fn forward(&self, x: Recomputed) -> Recomputed {
+        self.w2.forward_of(Linear::forward_all([&self.w1, &self.w3], x).then(ops::swiglu))
+    }
+}
+
 impl Perceptron {
     /// From `width` through `hidden` to `width`, by layers from `linear`.
     pub fn new(width: usize, hidden: usize, kind: PerceptronKind, linear: impl Fn(usize, usize) -> Linear) -> Self {

@@ -1,5 +1,6 @@
 //! Images, times, labels and positions as vectors.
 
+mod constant;
 mod fourier;
 mod label;
 mod patch;
@@ -7,9 +8,10 @@ mod position;
 mod rotary;
 mod timestep;
 
+pub use constant::Constant;
 pub use fourier::FourierEmbedding;
 pub use label::{LABEL_TABLE, LabelEmbedding, LabelTable};
-pub use patch::{PatchEmbedding, unpatchify};
+pub use patch::{PatchEmbedding, patchify, unpatchify};
 pub use position::{sin_cos_2d, sin_cos_2d_spaced};
-pub use rotary::RotaryTable;
+pub use rotary::{RotaryHalves, RotaryTable, Rotation};
 pub use timestep::{TimestepEmbedding, sinusoidal};

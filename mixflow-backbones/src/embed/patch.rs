@@ -1,10 +1,10 @@
 //! Images to tokens and back.
 
-use burn::module::{Module, Param};
+use burn::module::Module;
 use burn::tensor::Tensor;
 
+use crate::Convolution;
 use crate::init::Initializer;
-use crate::{Convolution, ops};
 
 /// One linear map of every `patch x patch` square: a convolution whose stride is its kernel.
 #[derive(Module, Debug)]
@@ -24,21 +24,28 @@ impl PatchEmbedding {
     /// - x: `[batch, channels, rows * patch, columns * patch]`
     /// - output: `[batch, rows * columns, width]`, row-major
     pub fn forward(&self, x: Tensor<4>) -> Tensor<3> {
-        let kernel = self.proj.weight.val();
-        let [width, channels, patch, _] = kernel.dims();
-        let [batch, found, height, length] = x.dims();
-        assert!(
-            found == channels && height % patch == 0 && length % patch == 0,
-            "image is [{found}, {height}, {length}], the network takes {channels} channels and sides divisible by {patch}"
-        );
-        let [rows, columns] = [height / patch, length / patch];
-        let patches = x.reshape([batch, channels, rows, patch, columns, patch]).permute([0, 2, 4, 1, 3, 5]).reshape([
-            batch,
-            rows * columns,
-            channels * patch * patch,
-        ]);
-        ops::linear(patches, kernel.reshape([width, channels * patch * patch]), self.proj.bias.as_ref().map(Param::val))
+        let [_, channels, patch, _] = self.proj.weight.lazy_shape().dims();
+        self.proj.of_patches(patchify(x, channels, patch))
     }
+}
+
+/// The patches of an image.
+///
+/// # Shapes
+/// - x: `[batch, channels, rows * patch, columns * patch]`
+/// - output: `[batch, rows * columns, channels * patch * patch]`, row-major, as the kernels of a [`Convolution`] are
+pub fn patchify(x: Tensor<4>, channels: usize, patch: usize) -> Tensor<3> {
+    let [batch, found, height, length] = x.dims();
+    assert!(
+        found == channels && height % patch == 0 && length % patch == 0,
+        "image is [{found}, {height}, {length}], the network takes {channels} channels and sides divisible by {patch}"
+    );
+    let [rows, columns] = [height / patch, length / patch];
+    x.reshape([batch, channels, rows, patch, columns, patch]).permute([0, 2, 4, 1, 3, 5]).reshape([
+        batch,
+        rows * columns,
+        channels * patch * patch,
+    ])
 }
 
 /// Puts predicted patches back in place.

@@ -1,10 +1,11 @@
 //! Places in a grid as angles.
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
+use crate::embed::Constant;
 use crate::init::Initializer;
-use crate::ops::{self, Recomputed};
+use crate::ops::{self, Pairs, Recomputed};
 use crate::weights::Weights;
 
 /// Cosine and sine of the angles by which the tokens of a grid rotate their queries and keys.
@@ -42,19 +43,68 @@ impl RotaryTable {
 
     /// Rotates the first `heads` heads of every token: [`ops::rotate`].
     pub fn rotate(&self, x: Tensor<3>, heads: usize) -> Tensor<3> {
-        ops::rotate(x, self.freqs_cos.val(), self.freqs_sin.val(), heads)
+        ops::rotate(x, self.freqs_cos.val(), self.freqs_sin.val(), heads, Pairs::Adjacent)
     }
 
-    /// [`rotate`](Self::rotate) of what is computed again for the backward pass.
-    pub fn rotate_again(&self, x: Recomputed, heads: usize) -> Recomputed {
-        let tables = [&self.freqs_cos, &self.freqs_sin].map(|table| table.val().detach().unsqueeze());
-        x.with(tables, move |x, [cos, sin]| ops::rotate(x, cos.squeeze_dim(0), sin.squeeze_dim(0), heads))
+    /// What this table turns tokens by.
+    pub fn rotation(&self) -> Rotation {
+        let tables = [&self.freqs_cos, &self.freqs_sin].map(|table| table.val().without_autodiff());
+        Rotation { tables, pairs: Pairs::Adjacent }
     }
 
     /// Completes weights that lack this table, which a checkpoint calls `name`.
     pub(crate) fn insert_missing(&self, name: &str, weights: &mut Weights) {
         weights.insert_missing(&format!("{name}.freqs_cos"), || self.freqs_cos.val().into_data());
         weights.insert_missing(&format!("{name}.freqs_sin"), || self.freqs_sin.val().into_data());
+    }
+}
+
+/// The angles of a [`RotaryTable`] for heads whose halves turn together, as tables that are computed and not stored.
+#[derive(Clone, Debug)]
+pub struct RotaryHalves([Constant<2>; 2]);
+
+impl RotaryHalves {
+    /// As [`RotaryTable::new`].
+    pub fn new(sides: &[usize], width: usize) -> Self {
+        let table = |f: fn(f64) -> f64| {
+            let (tokens, sides) = (sides.iter().product(), sides.to_vec());
+            let half = move |token: &[f64]| token.iter().step_by(2).map(|angle| f(*angle) as f32).collect::<Vec<_>>();
+            Constant::new([tokens, width], move || {
+                let all: Vec<f64> = angles(&sides, width).collect();
+                all.chunks(width).flat_map(|token| half(token).repeat(2)).collect()
+            })
+        };
+        Self([table(f64::cos), table(f64::sin)])
+    }
+
+    /// Those of the first `tokens` tokens on a device.
+    ///
+    /// # Panics
+    /// If there are not so many.
+    pub fn on(&self, tokens: usize, device: &Device) -> Rotation {
+        let device = &device.clone().inner();
+        let tables = [0, 1].map(|table: usize| self.0[table].on(device).narrow(0, 0, tokens));
+        Rotation { tables, pairs: Pairs::Halves }
+    }
+}
+
+/// By what the tokens of a sequence are turned, on a device.
+#[derive(Clone, Debug)]
+pub struct Rotation {
+    /// Cosine and sine, `[tokens, head width]`, without autodiff.
+    tables: [Tensor<2>; 2],
+    pairs: Pairs,
+}
+
+impl Rotation {
+    /// Rotates the first `heads` heads of every token of what is computed again for the backward pass: [`ops::rotate`].
+    pub fn turn(&self, x: Recomputed, heads: usize) -> Recomputed {
+        let Self { tables, pairs } = self.clone();
+        x.then(move |x| {
+            let like_x = |table: Tensor<2>| if x.is_autodiff() { Tensor::from_inner(table) } else { table };
+            let [cos, sin] = tables.clone().map(like_x);
+            ops::rotate(x, cos, sin, heads, pairs)
+        })
     }
 }
 

@@ -46,6 +46,6 @@ pub use read::read;
 pub use recomputed::Recomputed;
 pub use residual::{gated_residual, gated_residual_of};
 pub use rms_norm::modulated_rms_norm;
-pub use rotate::rotate;
+pub use rotate::{Pairs, rotate};
 pub use swiglu::swiglu;
 pub use upsample::upsample;

@@ -7,7 +7,16 @@ use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 
-/// Rotates every adjacent pair of numbers of the first `heads` heads of every token by the token's angle; others stay.
+/// Which numbers of a head turn together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pairs {
+    /// The first and the second, the third and the fourth: `GPT-J`, RAE, FLUX.
+    Adjacent,
+    /// The `i`-th of the first half and the `i`-th of the second, `rotate_half`: `GPT-NeoX`, Llama, MiniT2I.
+    Halves,
+}
+
+/// Rotates every pair of numbers of the first `heads` heads of every token by the token's angle; others stay.
 ///
 /// A pair `(a, b)` becomes `(a cos − b sin, b cos + a sin)`. The tables are constants: no gradient reaches them.
 ///
@@ -19,7 +28,7 @@ use burn::tensor::Tensor;
 ///
 /// # Source
 /// Su et al. 2021 (arXiv 2104.09864), section 3.2.
-pub fn rotate(x: Tensor<3>, cos: Tensor<2>, sin: Tensor<2>, heads: usize) -> Tensor<3> {
+pub fn rotate(x: Tensor<3>, cos: Tensor<2>, sin: Tensor<2>, heads: usize, pairs: Pairs) -> Tensor<3> {
     let ([_, tokens, all], [_, width]) = (x.dims(), cos.dims());
     assert!(
         heads * width <= all && width.is_multiple_of(2),
@@ -30,20 +39,24 @@ pub fn rotate(x: Tensor<3>, cos: Tensor<2>, sin: Tensor<2>, heads: usize) -> Ten
     }
     let (cos, sin) = (cos.detach(), sin.detach());
     if !is_native(&x) {
-        return composed(x, cos, sin, heads);
+        return composed(x, cos, sin, heads, pairs);
     }
     let inputs = [x.into_dispatch(), cos.into_dispatch(), sin.into_dispatch()];
-    Tensor::from_dispatch(apply(Rotate { heads }, inputs))
+    Tensor::from_dispatch(apply(Rotate { heads, pairs }, inputs))
 }
 
-fn composed(x: Tensor<3>, cos: Tensor<2>, sin: Tensor<2>, heads: usize) -> Tensor<3> {
+fn composed(x: Tensor<3>, cos: Tensor<2>, sin: Tensor<2>, heads: usize, pairs: Pairs) -> Tensor<3> {
     let ([batch, tokens, all], [_, width]) = (x.dims(), cos.dims());
     let first = heads * width;
-    let pairs = x.clone().narrow(2, 0, first).reshape([batch, tokens, heads, width / 2, 2]);
-    let [a, b] = [0, 1].map(|place| pairs.clone().narrow(4, place, 1));
-    let turned = Tensor::cat(vec![-b, a], 4); // a quarter turn of every pair
-    let table = |table: Tensor<2>| table.reshape([1, tokens, 1, width / 2, 2]);
-    let rotated = pairs * table(cos) + turned * table(sin);
+    let ([outer, inner], axis) = match pairs {
+        Pairs::Adjacent => ([width / 2, 2], 4),
+        Pairs::Halves => ([2, width / 2], 3),
+    };
+    let head = x.clone().narrow(2, 0, first).reshape([batch, tokens, heads, outer, inner]);
+    let [a, b] = [0, 1].map(|place| head.clone().narrow(axis, place, 1));
+    let turned = Tensor::cat(vec![-b, a], axis); // a quarter turn of every pair
+    let table = |table: Tensor<2>| table.reshape([1, tokens, 1, outer, inner]);
+    let rotated = head * table(cos) + turned * table(sin);
     let rotated = rotated.reshape([batch, tokens, first]);
     if first == all { rotated } else { Tensor::cat(vec![rotated, x.narrow(2, first, all - first)], 2) }
 }
@@ -51,6 +64,7 @@ fn composed(x: Tensor<3>, cos: Tensor<2>, sin: Tensor<2>, heads: usize) -> Tenso
 #[derive(Clone, Copy, Debug)]
 struct Rotate {
     heads: usize,
+    pairs: Pairs,
 }
 
 impl Rotate {
@@ -72,10 +86,11 @@ impl Rotate {
 
 impl Kernel<3> for Rotate {
     fn forward(self, [x, cos, sin]: [FlexTensor; 3]) -> FlexTensor {
-        self.turn(x, [cos, sin], forth)
+        self.turn(x, [cos, sin], if self.pairs == Pairs::Adjacent { forth } else { forth_halves })
     }
 
     fn backward(self, [_, cos, sin]: [FlexTensor; 3], grad: FlexTensor, _: [bool; 3]) -> [Option<FlexTensor>; 3] {
+        let back = if self.pairs == Pairs::Adjacent { back } else { back_halves };
         [Some(self.turn(grad, [cos, sin], back)), None, None]
     }
 
@@ -105,13 +120,38 @@ vectorized! {
             }
         }
     }
+
+    fn forth_halves(heads: &mut [f32], cos: &[f32], sin: &[f32]) {
+        let half = cos.len() / 2;
+        for head in heads.chunks_exact_mut(2 * half) {
+            let (first, second) = head.split_at_mut(half);
+            for i in 0..half {
+                let (a, b) = (first[i], second[i]);
+                first[i] = a * cos[i] - b * sin[i];
+                second[i] = b * cos[half + i] + a * sin[half + i];
+            }
+        }
+    }
+
+    /// The transpose of `forth_halves`.
+    fn back_halves(heads: &mut [f32], cos: &[f32], sin: &[f32]) {
+        let half = cos.len() / 2;
+        for head in heads.chunks_exact_mut(2 * half) {
+            let (first, second) = head.split_at_mut(half);
+            for i in 0..half {
+                let (a, b) = (first[i], second[i]);
+                first[i] = a * cos[i] + b * sin[half + i];
+                second[i] = b * cos[half + i] - a * sin[i];
+            }
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::testing::check;
     use super::*;
-    use burn::tensor::TensorData;
+    use burn::tensor::{Device, TensorData};
 
     fn tables(x: &Tensor<3>, tokens: usize, width: usize) -> [Tensor<2>; 2] {
         [f64::cos as fn(f64) -> f64, f64::sin].map(|f| {
@@ -125,17 +165,31 @@ mod tests {
         for (batch, tokens, heads, others, width) in
             [(1, 1, 2, 1, 2), (2, 5, 6, 3, 6), (2, 5, 3, 0, 4), (2, 300, 4, 2, 24)]
         {
-            check(
-                [[batch, tokens, (heads + others) * width]],
-                |[x]| {
-                    let [cos, sin] = tables(&x, tokens, width);
-                    rotate(x, cos, sin, heads)
-                },
-                |[x]| {
-                    let [cos, sin] = tables(&x, tokens, width);
-                    composed(x, cos, sin, heads)
-                },
-            );
+            for pairs in [Pairs::Adjacent, Pairs::Halves] {
+                check(
+                    [[batch, tokens, (heads + others) * width]],
+                    |[x]| {
+                        let [cos, sin] = tables(&x, tokens, width);
+                        rotate(x, cos, sin, heads, pairs)
+                    },
+                    |[x]| {
+                        let [cos, sin] = tables(&x, tokens, width);
+                        composed(x, cos, sin, heads, pairs)
+                    },
+                );
+            }
         }
+    }
+
+    /// The same turns with the numbers of a head in another order.
+    #[test]
+    fn halves_are_adjacent_pairs_in_another_order() {
+        let x = Tensor::<3>::from_data([[[1.0f32, 2.0, 3.0, 4.0], [0.5, -1.0, 2.0, 0.1]]], &Device::flex());
+        let [cos, sin] = tables(&x, 2, 4);
+        let order = Tensor::from_data([0, 2, 1, 3], &x.device());
+        let halves = |table: Tensor<2>| table.select(1, order.clone());
+        let adjacent = rotate(x.clone(), cos.clone(), sin.clone(), 1, Pairs::Adjacent).select(2, order.clone());
+        let found = rotate(x.select(2, order.clone()), halves(cos), halves(sin), 1, Pairs::Halves);
+        assert_eq!(found.into_data(), adjacent.into_data());
     }
 }

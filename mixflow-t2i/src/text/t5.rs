@@ -3,7 +3,7 @@
 use burn::module::{Module, Param};
 use burn::tensor::ops::AttentionModuleOptions;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use mixflow::backbones::block::{SplitAttention, SplitProjection};
+use mixflow::backbones::block::{RmsNorm, SplitAttention, SplitProjection};
 use mixflow::backbones::init::Initializer;
 use mixflow::backbones::weights::Weights;
 use mixflow::backbones::{Linear, Precision, ops};
@@ -24,28 +24,26 @@ pub struct T5 {
     pub bias: Param<Tensor<2>>,
     /// The transformer.
     pub blocks: Vec<T5Block>,
-    /// Scale of the last normalisation, `[width]`.
-    pub norm: Param<Tensor<1>>,
+    /// The last normalisation.
+    pub norm: RmsNorm,
     max_distance: usize,
-    epsilon: f64,
 }
 
 /// Attention and perceptron, each on normalised tokens and added to them.
 #[derive(Module, Debug)]
 pub struct T5Block {
-    /// Scale of the normalisation before attention, `[width]`.
-    pub norm1: Param<Tensor<1>>,
+    /// Before attention.
+    pub norm1: RmsNorm,
     /// Self-attention, unscaled. No layer has a bias.
     pub attn: SplitAttention,
-    /// Scale of the normalisation before the perceptron, `[width]`.
-    pub norm2: Param<Tensor<1>>,
+    /// Before the perceptron.
+    pub norm2: RmsNorm,
     /// `width` to `hidden`
     pub gate: Linear,
     /// `width` to `hidden`
     pub up: Linear,
     /// `hidden` to `width`
     pub down: Linear,
-    epsilon: f64,
 }
 
 impl T5 {
@@ -55,9 +53,8 @@ impl T5 {
             table: init.normal([config.vocab_size, config.d_model], 1.0),
             bias: init.normal([config.relative_attention_num_buckets, config.num_heads], 0.02),
             blocks: (0..config.num_layers).map(|_| T5Block::new(config, &init)).collect(),
-            norm: init.ones([config.d_model]),
+            norm: RmsNorm::new(config.d_model, config.layer_norm_epsilon, &init),
             max_distance: config.relative_attention_max_distance,
-            epsilon: config.layer_norm_epsilon,
         }
         .no_grad()
     }
@@ -123,7 +120,7 @@ impl T5 {
     pub fn forward_masked(&self, ids: Tensor<2, Int>, mask: Option<Tensor<2, Int>>) -> Tensor<3> {
         let (x, bias) = self.start(ids, mask);
         let x = self.blocks.iter().fold(x, |x, block| block.forward(x, bias.clone()));
-        rms_norm(x, &self.norm, self.epsilon)
+        self.norm.forward(x).value()
     }
 
     /// [`forward_masked`](Self::forward_masked) with the values of `weights`, read block after block, so that one is in memory at a time:
@@ -151,7 +148,7 @@ impl T5 {
             let rows = x.split(batch, 0).into_iter().zip(&biases).map(|(x, bias)| block.forward(x, bias.clone()));
             x = Tensor::cat(rows.collect(), 0);
         }
-        Ok(rms_norm(x, &rest.norm, rest.epsilon))
+        Ok(rest.norm.forward(x).value())
     }
 
     /// What the blocks are given: tokens, and what attention gains by distances and loses by the mask.
@@ -176,15 +173,15 @@ impl T5Block {
         let linear = |inputs, outputs| init.xavier_linear(inputs, outputs).without_bias();
         let [query, key, value] = [(); 3].map(|()| linear(width, inner));
         let qkv = SplitProjection { query, key, value };
+        let norm = || RmsNorm::new(width, config.layer_norm_epsilon, init);
         let unscaled = AttentionModuleOptions { scale: Some(1.0), ..Default::default() };
         Self {
-            norm1: init.ones([width]),
+            norm1: norm(),
             attn: SplitAttention::of(qkv, linear(inner, width), config.num_heads).with_scores(unscaled),
-            norm2: init.ones([width]),
+            norm2: norm(),
             gate: linear(width, hidden),
             up: linear(width, hidden),
             down: linear(hidden, width),
-            epsilon: config.layer_norm_epsilon,
         }
     }
 
@@ -192,19 +189,12 @@ impl T5Block {
     /// - x and output: `[batch, tokens, width]`
     /// - bias: `[1 or batch, heads, tokens, tokens]`
     fn forward(&self, x: Tensor<3>, bias: Tensor<4>) -> Tensor<3> {
-        let normalised = rms_norm(x.clone(), &self.norm1, self.epsilon);
+        let normalised = self.norm1.forward(x.clone()).value();
         let x = x + self.attn.forward_biased(normalised, None, Some(bias));
-        let normalised = rms_norm(x.clone(), &self.norm2, self.epsilon);
+        let normalised = self.norm2.forward(x.clone()).value();
         let hidden = ops::gelu_tanh(self.gate.forward(normalised.clone())) * self.up.forward(normalised);
         x + self.down.forward(hidden)
     }
-}
-
-/// `x / √(mean x² + epsilon) · weight`
-fn rms_norm(x: Tensor<3>, weight: &Param<Tensor<1>>, epsilon: f64) -> Tensor<3> {
-    let [batch, _, width] = x.dims();
-    let none = Tensor::zeros([batch, width], &x.device());
-    ops::modulated_rms_norm(x, weight.val(), none.clone(), none, epsilon)
 }
 
 /// What a query (row) gives to a key (column), `[1, heads, tokens, tokens]`, from a table `[buckets, heads]`.
@@ -259,7 +249,7 @@ pub fn official_key(path: &str) -> String {
     match path.split('.').collect::<Vec<_>>()[..] {
         ["table"] => "shared.weight".into(),
         ["bias"] => "encoder.block.0.layer.0.SelfAttention.relative_attention_bias.weight".into(),
-        ["norm"] => "encoder.final_layer_norm.weight".into(),
+        ["norm", "weight"] => "encoder.final_layer_norm.weight".into(),
         ["blocks", block, ref part @ ..] => {
             let part = part.join(".");
             let part = match part.trim_end_matches(".weight") {
