@@ -42,6 +42,15 @@ impl TextEmbedding {
         Self { tokens, pooled, null }
     }
 
+    /// Prompts of tokens alone, for networks that read no vector of the whole: it is one zero.
+    ///
+    /// # Shapes
+    /// - tokens: `[batch, tokens, width]`
+    pub fn of_tokens(tokens: Tensor<3>) -> Self {
+        let pooled = Tensor::zeros([tokens.dims()[0], 1], (&tokens.device(), tokens.dtype()));
+        Self::new(tokens, pooled)
+    }
+
     /// The same against `null`: the empty prompt, or negative prompts. One row for all prompts, or one for each.
     ///
     /// # Panics

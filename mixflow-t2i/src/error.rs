@@ -18,7 +18,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A folder lacks what it must hold.
-    #[error("{} lacks {}: expected a whole folder of Stable Diffusion 3, as diffusers writes it", folder.display(), names.join(" or "))]
+    #[error("{} lacks {}: expected a whole folder, as it is published", folder.display(), names.join(" or "))]
     Missing {
         /// The folder.
         folder: PathBuf,

@@ -12,14 +12,15 @@ use crate::TextEmbedding;
 
 pub use table::PromptTable;
 
-/// A label is the number of a prompt; the empty prompt stands for none.
+/// A label is the number of a prompt; the empty prompt stands for none, or zeros do, as the encoder has it.
 impl Conditioner<TextEmbedding> for PromptTable {
     fn read(&self, labels: &[usize]) -> Result<HostCondition<TextEmbedding>, Error> {
         check_labels(labels, self.prompts())?;
-        let rows = [self.read_rows(labels), self.read_rows(&[self.prompts()])];
+        let prompts = self.read_rows(labels);
+        let none = self.empty_is_none().then(|| self.read_rows(&[self.prompts()]));
         Ok(Box::new(move |device| {
-            let [prompts, none] = rows.map(|rows| embedding(rows, device));
-            prompts.against(none)
+            let prompts = embedding(prompts, device);
+            none.into_iter().fold(prompts, |prompts, none| prompts.against(embedding(none, device)))
         }))
     }
 }

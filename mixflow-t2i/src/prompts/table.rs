@@ -24,7 +24,7 @@ const MANIFEST: &str = "prompts.json";
 const VERSION: u32 = 1;
 
 /// The embeddings of numbered prompts, in files of a folder that are read by memory map. After the last prompt there is one
-/// more, the empty one, which stands for none.
+/// more, the empty one, which stands for none unless the encoder [has it otherwise](TextEncoder::empty_is_none).
 ///
 /// Text encoders are larger than the networks that they talk to, and say the same of a prompt each time: they read all
 /// prompts of a data set once, before training.
@@ -36,6 +36,7 @@ const VERSION: u32 = 1;
 pub struct PromptTable {
     blocks: Vec<Block>,
     prompts: usize,
+    empty_is_none: bool,
 }
 
 /// A file with `tokens`, `[prompts, length, width]`, and `pooled`, `[prompts, pooled width]`, as `f16`.
@@ -111,7 +112,12 @@ impl PromptTable {
             blocks.push(found);
         }
         tell(prompts.len());
-        Ok(Self { blocks, prompts: prompts.len() })
+        Ok(Self { blocks, prompts: prompts.len(), empty_is_none: encoder.empty_is_none() })
+    }
+
+    /// Whether the empty prompt stands for none; otherwise zeros do.
+    pub fn empty_is_none(&self) -> bool {
+        self.empty_is_none
     }
 
     /// How many prompts there are, without the empty one.
@@ -125,7 +131,7 @@ impl PromptTable {
         [width, pooled]
     }
 
-    /// The embeddings of prompts by number, in `f32`; [`prompts`](Self::prompts) itself stands for none. Any thread may ask.
+    /// The embeddings of prompts by number, in `f32`; [`prompts`](Self::prompts) itself is the empty one. Any thread may ask.
     ///
     /// # Panics
     /// If a number is beyond that.

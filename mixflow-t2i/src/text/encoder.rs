@@ -66,13 +66,22 @@ pub trait TextEncoder {
         Ok(vec![])
     }
 
-    /// The same against `negative`: the empty prompt, or what images shall not be like.
+    /// Whether the empty prompt stands for none, as the networks that are told so were trained; provided: yes. Otherwise zeros do.
+    fn empty_is_none(&self) -> bool {
+        true
+    }
+
+    /// The same against `negative`: the empty prompt, or what images shall not be like. Where the empty prompt does not
+    /// [stand for none](Self::empty_is_none), it is against zeros.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
     fn encode_against(&self, prompts: &[&str], negative: &str) -> Result<TextEmbedding, Error> {
         if prompts.is_empty() {
             return Err(Error::NoPrompts);
+        }
+        if negative.is_empty() && !self.empty_is_none() {
+            return self.encode(prompts);
         }
         let all = self.encode(&[prompts, &[negative]].concat())?;
         let device = all.pooled.device();

@@ -3,18 +3,18 @@
 use std::fmt;
 use std::path::Path;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor};
 use mixflow::backbones::Precision;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::folder::Stored;
 use super::t5::rounded;
-use super::{Clip, ClipConfig, T5, T5Config, TextEncoder, Tokens, config};
+use super::{Clip, ClipConfig, T5, T5Config, TextEncoder, config};
 use crate::{Error, TextEmbedding};
 
 /// Prompts that are in the networks at a time.
-const BATCH: usize = 8;
+pub(super) const BATCH: usize = 8;
 
 /// CLIP-L, bigG of `OpenCLIP` and T5, each waiting in its file.
 ///
@@ -122,12 +122,7 @@ impl TextEncoders {
     /// # Errors
     /// If the device does not compute so.
     pub fn in_precision(self, precision: Precision) -> Result<Self, Error> {
-        if !precision.is_supported(&self.device) {
-            let device = mixflow::device::describe(&self.device);
-            let reason =
-                format!("{device} does not compute in {precision}: leave out `precision` of the text encoders");
-            return Err(Error::config(Path::new("network.text"), reason));
-        }
+        check_precision(precision, &self.device)?;
         Ok(Self { precision, ..self })
     }
 
@@ -186,12 +181,8 @@ impl TextEncoders {
 
     /// The numbers of prompts' tokens, `[batch, tokens]`.
     fn numbers<C>(&self, stored: &Stored<C>, prompts: &[&str]) -> Result<Tensor<2, Int>, Error> {
-        let mut numbers = vec![];
-        for prompt in prompts {
-            let Tokens { ids, .. } = stored.tokenizer.encode(prompt)?;
-            numbers.extend(ids.into_iter().map(i64::from));
-        }
-        Ok(Tensor::from_data(TensorData::new(numbers, [prompts.len(), stored.tokenizer.length()]), &self.device))
+        let [numbers, _] = stored.numbers(prompts, &self.device)?;
+        Ok(numbers)
     }
 }
 
@@ -250,19 +241,20 @@ impl TextEncoder for TextEncoders {
     }
 
     fn cuts(&self, prompts: &[&str]) -> Result<Vec<Cut>, Error> {
-        let t5 = self.t5.iter().map(|t5| ("T5", &t5.tokenizer));
-        let clips = [("CLIP-L", &self.clip_l.tokenizer), ("CLIP-G", &self.clip_g.tokenizer)];
-        let mut cuts = vec![];
-        for (encoder, tokenizer) in clips.into_iter().chain(t5) {
-            for (prompt, text) in prompts.iter().enumerate() {
-                if let Some(start) = tokenizer.encode(text)?.cut {
-                    let unread = text.get(start..).unwrap_or_default().into();
-                    cuts.push(Cut { prompt, encoder, tokens: tokenizer.length(), unread });
-                }
-            }
-        }
-        Ok(cuts)
+        let [l, g] = [("CLIP-L", &self.clip_l), ("CLIP-G", &self.clip_g)].map(|(name, clip)| clip.cuts(name, prompts));
+        let t5 = self.t5.as_ref().map(|t5| t5.cuts("T5", prompts)).transpose()?;
+        Ok([l?, g?, t5.unwrap_or_default()].concat())
     }
+}
+
+/// Refuses a precision of text encoders that `device` does not compute in.
+pub(super) fn check_precision(precision: Precision, device: &Device) -> Result<(), Error> {
+    if precision.is_supported(device) {
+        return Ok(());
+    }
+    let device = mixflow::device::describe(device);
+    let reason = format!("{device} does not compute in {precision}: leave out `precision` of the text encoders");
+    Err(Error::config(Path::new("network.text"), reason))
 }
 
 /// The width of the tokens that a transformer attends to, as its configuration says; that of all published ones where

@@ -2,11 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use mixflow::backbones::weights::Weights;
 use mixflow::files::WeightsFile;
 use sha2::{Digest, Sha256};
 
-use super::Tokenizer;
+use super::{Cut, Tokenizer, Tokens};
 use crate::Error;
 
 /// What weights are called, alone or in shards; the full precision is preferred to the half one.
@@ -64,6 +65,30 @@ impl<C> Stored<C> {
             digest.update(format!("{name} {sha256}\n"));
         }
         Ok(())
+    }
+
+    /// The numbers of prompts' tokens, and where these are and no padding: `[batch, tokens]` each.
+    pub(super) fn numbers(&self, prompts: &[&str], device: &Device) -> Result<[Tensor<2, Int>; 2], Error> {
+        let length = self.tokenizer.length();
+        let (mut numbers, mut mask) = (vec![], vec![]);
+        for prompt in prompts {
+            let Tokens { ids, count, .. } = self.tokenizer.encode(prompt)?;
+            numbers.extend(ids.into_iter().map(i64::from));
+            mask.extend((0..length).map(|token| i64::from(token < count)));
+        }
+        Ok([numbers, mask].map(|all| Tensor::from_data(TensorData::new(all, [prompts.len(), length]), device)))
+    }
+
+    /// What of prompts does not fit, of the encoder of this name.
+    pub(super) fn cuts(&self, encoder: &'static str, prompts: &[&str]) -> Result<Vec<Cut>, Error> {
+        let mut cuts = vec![];
+        for (prompt, text) in prompts.iter().enumerate() {
+            if let Some(start) = self.tokenizer.encode(text)?.cut {
+                let unread = text.get(start..).unwrap_or_default().into();
+                cuts.push(Cut { prompt, encoder, tokens: self.tokenizer.length(), unread });
+            }
+        }
+        Ok(cuts)
     }
 
     /// Bytes of the weights in memory, in `f32`.

@@ -1,4 +1,4 @@
-//! The text encoders of Stable Diffusion 3, and the place of others.
+//! The text encoders of Stable Diffusion 3 and of MiniT2I, and the place of others.
 //!
 //! ```no_run
 //! use burn::tensor::Device;
@@ -22,6 +22,7 @@ mod clip_vocabulary;
 mod config;
 mod encoder;
 mod encoders;
+mod flan_t5;
 mod folder;
 mod mask;
 mod t5;
@@ -32,6 +33,7 @@ pub use clip::{Clip, ClipOutput, official_key as clip_key};
 pub use clip_config::ClipConfig;
 pub use encoder::TextEncoder;
 pub use encoders::{Cut, TextEncoders};
+pub use flan_t5::FlanT5;
 pub use t5::{T5, T5Block, official_key as t5_key};
 pub use t5_config::{FeedForwardKind, T5Config};
 pub use tokenizer::{Tokenizer, Tokens};

@@ -29,6 +29,8 @@ pub struct Tokenizer {
 pub struct Tokens {
     /// As many as the tokenizer's length. The end token follows the last token of the prompt.
     pub ids: Vec<u32>,
+    /// How many of them are tokens of the prompt, the others padding.
+    pub count: usize,
     /// The byte of the prompt from which on it did not fit, if it did not.
     pub cut: Option<usize>,
 }
@@ -128,8 +130,9 @@ impl Tokenizer {
             ids.push(end);
             cut = Some(encoding.get_offsets()[self.length - 1].0);
         }
+        let count = ids.len();
         ids.resize(self.length, self.padding);
-        Ok(Tokens { ids, cut })
+        Ok(Tokens { ids, count, cut })
     }
 
     fn numbers(&self, prompt: &str) -> Result<tokenizers::Encoding, Error> {

@@ -1,0 +1,127 @@
+//! The text encoder of MiniT2I.
+
+use std::path::Path;
+
+use burn::tensor::{Device, Int, Tensor};
+use mixflow::backbones::Precision;
+use sha2::{Digest, Sha256};
+
+use super::encoders::BATCH;
+use super::folder::Stored;
+use super::{Cut, T5, T5Config, TextEncoder};
+use crate::{Error, TextEmbedding};
+
+/// FLAN-T5, or another T5 of version 1.1, that does not see padding; where it has no token of a prompt it says zeros.
+///
+/// Zeros stand for no prompt too. The empty prompt is one, of the end token alone.
+///
+/// # Source
+/// `Hope7Happiness/minit2i-torch` at e54e15d, `diffusers/pipeline.py`, `_encode_prompt`.
+#[derive(Debug)]
+pub struct FlanT5 {
+    stored: Stored<T5Config>,
+    precision: Precision,
+    device: Device,
+}
+
+impl FlanT5 {
+    /// Tokens of a prompt that MiniT2I was trained with.
+    pub const LENGTH: usize = 256;
+
+    /// Opens the files of `google/flan-t5-large` in a folder, or in `text_encoder` and `tokenizer` of it; its weights are read
+    /// when it is used, each time, layer after layer. Prompts will have [`LENGTH`](Self::LENGTH) tokens, on `device`.
+    ///
+    /// # Errors
+    /// If something is missing or damaged, or weights are not those of their configuration. No value is read for that.
+    pub fn from_folder(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
+        let folder = folder.as_ref();
+        let [encoder, vocabulary] = match folder.join("text_encoder").is_dir() {
+            true => ["text_encoder", "tokenizer"],
+            false if folder.join("config.json").is_file() => [".", "."],
+            false => {
+                let names = vec!["text_encoder with tokenizer".into(), "the files of google/flan-t5-large".into()];
+                return Err(Error::Missing { folder: folder.into(), names });
+            }
+        };
+        let read = |path: &Path| T5Config::read(path);
+        let stored = Stored::open(folder, encoder, vocabulary, read, |config| config.vocab_size)?;
+        stored.config.init(device).check(&stored.weights)?;
+        Self { stored, precision: Precision::F32, device: device.clone() }.with_length(Self::LENGTH)
+    }
+
+    /// With another number of tokens to a prompt.
+    ///
+    /// # Errors
+    /// If there is no room for a token besides the end token.
+    pub fn with_length(self, length: usize) -> Result<Self, Error> {
+        let tokenizer = self.stored.tokenizer.with_length(length)?;
+        Ok(Self { stored: Stored { tokenizer, ..self.stored }, ..self })
+    }
+
+    /// With the weights of its layers in this precision: in `bf16` half the memory.
+    ///
+    /// # Errors
+    /// If the device does not compute so.
+    pub fn in_precision(self, precision: Precision) -> Result<Self, Error> {
+        super::encoders::check_precision(precision, &self.device)?;
+        Ok(Self { precision, ..self })
+    }
+
+    /// What `network` says of prompts, padding left out.
+    fn told(&self, prompts: &[&str], network: impl FnOnce([Tensor<2, Int>; 2]) -> Result<Tensor<3>, Error>) -> Says {
+        let [ids, mask] = self.stored.numbers(prompts, &self.device)?;
+        let tokens = network([ids, mask.clone()])?;
+        let padding = mask.equal_elem(0).unsqueeze_dim::<3>(2).expand(tokens.shape());
+        Ok(TextEmbedding::of_tokens(tokens.mask_fill(padding, 0.0)))
+    }
+}
+
+type Says = Result<TextEmbedding, Error>;
+
+impl TextEncoder for FlanT5 {
+    fn identity(&self) -> Result<String, Error> {
+        let mut digest = Sha256::new();
+        self.stored.digest(&mut digest)?;
+        digest.update(format!("{} tokens without padding, in {}", self.stored.tokenizer.length(), self.precision));
+        Ok(hex::encode(digest.finalize()))
+    }
+
+    fn empty_is_none(&self) -> bool {
+        false
+    }
+
+    fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error> {
+        if prompts.is_empty() {
+            return Err(Error::NoPrompts);
+        }
+        let Stored { config, weights, .. } = &self.stored;
+        let network = config.init(&self.device);
+        self.told(prompts, |[ids, mask]| network.stream(weights.clone(), ids, Some(mask), BATCH, self.precision))
+    }
+
+    /// Reads the weights once for all blocks.
+    fn encode_blocks(
+        &self,
+        blocks: &[&[&str]],
+        sink: &mut dyn FnMut(TextEmbedding) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        if let [block] = blocks {
+            return sink(self.encode(block)?);
+        }
+        let Stored { config, weights, .. } = &self.stored;
+        let network: T5 = config.init(&self.device).load_in(weights.clone(), self.precision)?;
+        let rows = |[ids, mask]: [Tensor<2, Int>; 2]| {
+            let batches = ids.split(BATCH, 0).into_iter().zip(mask.split(BATCH, 0));
+            let rows = batches.map(|(ids, mask)| network.forward_masked(ids, Some(mask)));
+            Ok(Tensor::cat(rows.collect(), 0))
+        };
+        blocks.iter().try_for_each(|prompts| match prompts.is_empty() {
+            true => Err(Error::NoPrompts),
+            false => sink(self.told(prompts, rows)?),
+        })
+    }
+
+    fn cuts(&self, prompts: &[&str]) -> Result<Vec<Cut>, Error> {
+        self.stored.cuts("T5", prompts)
+    }
+}
