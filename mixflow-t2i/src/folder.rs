@@ -5,14 +5,14 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use mixflow::Pipeline;
 use mixflow::backbones::autoencoder::KlAutoencoderConfig;
-use mixflow::backbones::diffusers::read_config;
+use mixflow::backbones::diffusers::{is_config, read_config};
 use mixflow::backbones::{Error, Precision};
 use mixflow::recipe::AutoencoderConfig;
 use mixflow::train::StoredNetwork;
 use serde::Deserialize;
 
-use crate::recipe::{TextEncoderConfig, stable_diffusion};
-use crate::{MmDitConfig, TextNetworkConfig, TextRecipe, TextSampling};
+use crate::recipe::{TextEncoderConfig, published};
+use crate::{MmDitConfig, MmJitConfig, TextNetworkConfig, TextRecipe, TextSampling};
 
 /// What `diffusers` calls the weights of a network, whole or in shards.
 const WEIGHTS: [&str; 3] = [
@@ -22,8 +22,8 @@ const WEIGHTS: [&str; 3] = [
 ];
 
 /// The networks of a folder that `diffusers` has written, such as a download of `stabilityai/stable-diffusion-3.5-medium`:
-/// `transformer` and `vae` with their weights in one file or in shards, and the shift of `scheduler`. Sampling is
-/// [`TextSampling::diffusers`], the seed 0; both can be changed.
+/// `transformer` and `vae` with their weights in one file or in shards, and the shift of `scheduler`; or `transformer` of
+/// MiniT2I. Sampling is that of the official pipeline, the seed 0; both can be changed.
 ///
 /// It has no labels: images are made of a [`TextEmbedding`](crate::TextEmbedding), see
 /// [`Generator::draw`](mixflow::Generator::draw), or behind an encoder by [`TextPipeline`](crate::TextPipeline).
@@ -32,9 +32,32 @@ const WEIGHTS: [&str; 3] = [
 /// If a file is missing or describes something else, or weights do not fit.
 pub fn from_diffusers(folder: impl AsRef<Path>, device: &Device) -> Result<Pipeline<TextNetworkConfig>, crate::Error> {
     let folder = folder.as_ref();
-    let [transformer, vae] = ["transformer", "vae"].map(|part| folder.join(part));
+    let (recipe, weights) = recipe_of(folder)?;
+    Ok(Pipeline::load(recipe, &StoredNetwork::File(weights), folder, device)?)
+}
+
+/// What a folder of `diffusers` holds, as a recipe, and the weights of its transformer.
+pub(crate) fn recipe_of(folder: &Path) -> Result<(TextRecipe, PathBuf), crate::Error> {
+    let transformer = folder.join("transformer");
+    match is_config(&transformer.join("config.json"), MmJitConfig::CLASS) {
+        true => Ok((minit2i(folder, &transformer)?, weights(&transformer)?)),
+        false => Ok((stable_diffusion(folder, &transformer)?, weights(&transformer)?)),
+    }
+}
+
+/// A MiniT2I, whose text encoder lies in `text_encoder` and `tokenizer`.
+fn minit2i(folder: &Path, transformer: &Path) -> Result<TextRecipe, crate::Error> {
+    let network = MmJitConfig::from_diffusers(&transformer.join("config.json"))?;
+    let tokens = network.context_length;
+    let text = TextEncoderConfig::FlanT5 { folder: folder.into(), tokens, precision: Precision::F32 };
+    let network = TextNetworkConfig { transformer: network.into(), text, prompts: 1 };
+    Ok(TextRecipe { seed: 0, network, ..published("minit2i-b-16")? })
+}
+
+fn stable_diffusion(folder: &Path, transformer: &Path) -> Result<TextRecipe, crate::Error> {
+    let vae = folder.join("vae");
     let fault = |problem| Error::Format { path: folder.into(), problem };
-    for part in [&transformer, &vae] {
+    for part in [transformer, &vae] {
         if !part.join("config.json").is_file() {
             return Err(fault(format!(
                 "is no folder of Stable Diffusion 3 as diffusers writes it: there is no {}",
@@ -53,20 +76,18 @@ pub fn from_diffusers(folder: impl AsRef<Path>, device: &Device) -> Result<Pipel
         ))
         .into());
     }
-    let [of_network, of_autoencoder] = [weights(&transformer)?, weights(&vae)?];
-    let recipe = TextRecipe {
+    Ok(TextRecipe {
         seed: 0,
         network: TextNetworkConfig {
-            transformer: network,
+            transformer: network.into(),
             text: TextEncoderConfig::StableDiffusion3 { folder: folder.into(), precision: Precision::F32 },
             prompts: 1,
         },
-        autoencoder: Some(AutoencoderConfig::Kl { network: autoencoder, weights: of_autoencoder }),
+        autoencoder: Some(AutoencoderConfig::Kl { network: autoencoder, weights: weights(&vae)? }),
         sampling: sampling.map_err(mixflow::Error::from)?.sampling,
         post_training: None,
-        ..stable_diffusion()?
-    };
-    Ok(Pipeline::load(recipe, &StoredNetwork::File(of_network), folder, device)?)
+        ..published("sd3.5-medium-mixflow")?
+    })
 }
 
 fn weights(folder: &Path) -> Result<PathBuf, Error> {

@@ -8,10 +8,11 @@ use mixflow::backbones::Condition;
 use mixflow::evaluation::{Generator, Visit, Weaker};
 use mixflow::sampling::Images;
 use mixflow::sampling::solver::SampleError;
+use mixflow::train::StoredNetwork;
 use mixflow::{Pipeline, device};
 
-use crate::text::TextEncoders;
-use crate::{Error, MmDit, SkipLayers, TextEmbedding, TextEncoder, TextNetworkConfig, TextSampling, from_diffusers};
+use crate::folder::recipe_of;
+use crate::{Error, SkipLayers, TextEmbedding, TextEncoder, TextNetworkConfig, TextSampling, Transformer};
 
 /// Everything between prompts and images: a [`Pipeline`] behind a text encoder.
 ///
@@ -36,17 +37,20 @@ pub struct TextPipeline {
 }
 
 impl TextPipeline {
-    /// The networks in a folder: of Stable Diffusion 3 or 3.5 as `diffusers` writes it, see [`TextEncoders::from_folder`] and
-    /// [`from_diffusers`]; or what [`Pipeline::of_run`] opens of a [`TextRecipe`](crate::TextRecipe).
+    /// The networks in a folder: of Stable Diffusion 3 or 3.5 as `diffusers` writes it, or of MiniT2I with FLAN-T5 in
+    /// `text_encoder` and `tokenizer`, see [`from_diffusers`](crate::from_diffusers); or what [`Pipeline::of_run`] opens of a
+    /// [`TextRecipe`](crate::TextRecipe).
     ///
     /// # Errors
     /// If the folder is none of these, lacks a file, or a file does not fit.
     pub fn from_folder(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
         let folder = folder.as_ref();
         if folder.join("transformer").is_dir() || folder.join("model_index.json").is_file() {
+            let (recipe, weights) = recipe_of(folder)?;
             // Encoders are small to open: what they lack is said before the network is read.
-            let encoder = Box::new(TextEncoders::from_folder(folder, device)?);
-            return Ok(Self::with_encoder(from_diffusers(folder, device)?, encoder));
+            let encoder = recipe.network.text.open(device)?;
+            let pipeline = Pipeline::load(recipe, &StoredNetwork::File(weights), folder, device)?;
+            return Ok(Self::with_encoder(pipeline, encoder));
         }
         Self::new(Pipeline::of_run(folder, device)?)
     }
@@ -100,7 +104,7 @@ impl TextPipeline {
     }
 
     /// The network without the blocks that are skipped, and how to lead away from it.
-    fn weaker(&self) -> Result<Option<Weaker<MmDit>>, SampleError> {
+    fn weaker(&self) -> Result<Option<Weaker<Transformer>>, SampleError> {
         let Some(skip) = &self.skip_layers else { return Ok(None) };
         skip.weaker(&self.pipeline.network, &self.pipeline.recipe.sampling.sampler.grid)
     }
@@ -111,12 +115,14 @@ impl TextPipeline {
         let [channels, side, _] = self.pipeline.image_shape();
         let factor = side / network.input_size();
         let step = factor * network.patch();
-        let most = step * network.table();
+        let [least, most] = network.sides().map(|side| step * side);
         for (name, size) in ["height", "width"].into_iter().zip(self.size) {
-            if size == 0 || !size.is_multiple_of(step) || size > most {
-                return Err(SampleError::Config(format!(
-                    "{name} must be a multiple of {step} pixels, at most {most}, found {size}"
-                )));
+            if !size.is_multiple_of(step) || !(least..=most).contains(&size) {
+                let expected = match least == most {
+                    true => format!("{most} pixels, the only size of this network"),
+                    false => format!("a multiple of {step} pixels, at most {most}"),
+                };
+                return Err(SampleError::Config(format!("{name} must be {expected}, found {size}")));
             }
         }
         let [height, width] = self.size;

@@ -11,10 +11,10 @@ use mixflow::recipe::{Fault, NetworkCost, NetworkSettings, Recipe, is_for_text};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::mmdit::{MmDit, MmDitConfig, official_key};
 use crate::prompts::PromptTable;
-use crate::text::TextEncoders;
-use crate::{Error, TextEmbedding, TextEncoder, Words};
+use crate::text::{FlanT5, TextEncoders};
+use crate::transformer::{self, Reads};
+use crate::{Error, TextEmbedding, TextEncoder, Transformer, TransformerConfig, Words};
 
 /// A run of a network for text: [`Recipe`] with prompts for classes.
 ///
@@ -22,9 +22,11 @@ use crate::{Error, TextEmbedding, TextEncoder, Words};
 pub type TextRecipe = Recipe<TextNetworkConfig>;
 
 /// Recipes that come with the crate, by name.
-const EMBEDDED: [(&str, &str); 2] = [
+const EMBEDDED: [(&str, &str); 4] = [
     ("words", include_str!("../recipes/words.json")),
     ("sd3.5-medium-mixflow", include_str!("../recipes/sd3.5-medium-mixflow.json")),
+    ("minit2i", include_str!("../recipes/minit2i.json")),
+    ("minit2i-b-16", include_str!("../recipes/minit2i-b-16.json")),
 ];
 
 /// The `network` of a [`TextRecipe`]: a transformer and who reads its prompts.
@@ -32,7 +34,8 @@ const EMBEDDED: [(&str, &str); 2] = [
 #[serde(deny_unknown_fields)]
 pub struct TextNetworkConfig {
     /// Shape of the transformer.
-    pub transformer: MmDitConfig,
+    #[serde(with = "transformer::in_recipe")]
+    pub transformer: TransformerConfig,
     /// Who reads the prompts.
     pub text: TextEncoderConfig,
     /// Number of different prompts in the data.
@@ -54,6 +57,22 @@ pub enum TextEncoderConfig {
         #[serde(default, skip_serializing_if = "Precision::is_full")]
         precision: Precision,
     },
+    /// [`FlanT5`], that of MiniT2I.
+    #[serde(rename = "flan-t5")]
+    FlanT5 {
+        /// The folder that holds the files of `google/flan-t5-large`.
+        folder: PathBuf,
+        /// Tokens of a prompt.
+        #[serde(default = "flan_t5_length")]
+        tokens: usize,
+        /// What the encoder multiplies in.
+        #[serde(default, skip_serializing_if = "Precision::is_full")]
+        precision: Precision,
+    },
+}
+
+fn flan_t5_length() -> usize {
+    FlanT5::LENGTH
 }
 
 impl TextEncoderConfig {
@@ -67,6 +86,9 @@ impl TextEncoderConfig {
             Self::StableDiffusion3 { folder, precision } => {
                 Box::new(TextEncoders::from_folder(folder, device)?.in_precision(*precision)?)
             }
+            Self::FlanT5 { folder, tokens, precision } => {
+                Box::new(FlanT5::from_folder(folder, device)?.with_length(*tokens)?.in_precision(*precision)?)
+            }
         })
     }
 
@@ -75,14 +97,15 @@ impl TextEncoderConfig {
         match self {
             Self::Words(words) => words.tokens,
             Self::StableDiffusion3 { .. } => 77 + TextEncoders::T5_LENGTH,
+            Self::FlanT5 { tokens, .. } => *tokens,
         }
     }
 }
 
 impl NetworkSettings for TextNetworkConfig {
-    type Network = MmDit;
+    type Network = Transformer;
 
-    fn init(&self, seed: u64, device: &Device) -> MmDit {
+    fn init(&self, seed: u64, device: &Device) -> Transformer {
         self.transformer.init(seed, device)
     }
 
@@ -112,24 +135,23 @@ impl NetworkSettings for TextNetworkConfig {
     }
 
     fn official_key(&self) -> fn(&str) -> String {
-        official_key
+        self.transformer.official_key()
     }
 
     fn own(&self, weights: Weights) -> Result<Weights, mixflow::Error> {
-        Ok(MmDit::own(weights)?)
+        Ok(self.transformer.own(weights)?)
     }
 
-    fn load(&self, network: MmDit, weights: Weights) -> Result<MmDit, mixflow::Error> {
+    fn load(&self, network: Transformer, weights: Weights) -> Result<Transformer, mixflow::Error> {
         Ok(network.load(weights)?)
     }
 
     fn name(&self) -> &str {
-        "multimodal transformer (MMDiT)"
+        self.transformer.name()
     }
 
     fn shape(&self) -> [usize; 3] {
-        let MmDitConfig { channels, input_size, .. } = self.transformer;
-        [channels, input_size, input_size]
+        self.transformer.shape()
     }
 
     fn classes(&self) -> usize {
@@ -157,14 +179,15 @@ impl NetworkSettings for TextNetworkConfig {
         if self.prompts == 0 {
             return Err(Invalid::new("prompts", "must be at least 1, found 0"));
         }
+        let (reads, tokens) = (self.transformer.reads(), self.text.tokens());
+        if let Some(most) = reads.length.filter(|most| tokens > *most) {
+            let reason = format!("must be at most {most}, the transformer's context_length, found {tokens}");
+            return Err(Invalid::new("text.tokens", reason));
+        }
         let TextEncoderConfig::Words(words) = self.text else { return Ok(()) };
         words.check().map_err(|fault| fault.within("text"))?;
-        let (context, pooled) = (self.transformer.context_width, self.transformer.pooled_width);
-        if (context, pooled) != (words.width, words.width) {
-            let reason = format!(
-                "must be what the transformer takes, context_width {context} and pooled_width {pooled}, found {}",
-                words.width
-            );
+        if !reads.fits([words.width; 2]) {
+            let reason = format!("must be what the transformer takes, {reads}, found {}", words.width);
             return Err(Invalid::new("text.width", reason));
         }
         Ok(())
@@ -186,13 +209,12 @@ impl TextNetworkConfig {
     ) -> Result<PromptTable, Error> {
         let encoder = self.text.open(device)?;
         let table = PromptTable::prepare(folder, prompts, &*encoder, tell)?;
-        let MmDitConfig { context_width, pooled_width, .. } = self.transformer;
-        if table.widths() != [context_width, pooled_width] {
+        let reads: Reads = self.transformer.reads();
+        if !reads.fits(table.widths()) {
             let reason = format!(
-                "holds tokens and pooled prompts of widths {:?}, the transformer takes {:?}: set \
-                 network.transformer.context_width and pooled_width",
-                table.widths(),
-                [context_width, pooled_width]
+                "holds tokens and pooled prompts of widths {:?}, the transformer takes {reads}: set these of \
+                 network.transformer",
+                table.widths()
             );
             return Err(Error::Prompts { path: folder.into(), reason });
         }
@@ -205,9 +227,9 @@ pub fn names() -> impl Iterator<Item = &'static str> {
     EMBEDDED.iter().map(|(name, _)| *name)
 }
 
-/// The recipe of the published network.
-pub(crate) fn stable_diffusion() -> Result<TextRecipe, Error> {
-    let (name, text) = EMBEDDED[1];
+/// The recipe of the published network that is trained as the one of this name.
+pub(crate) fn published(name: &str) -> Result<TextRecipe, Error> {
+    let text = EMBEDDED.iter().find(|(known, _)| *known == name).map_or("", |(_, text)| text);
     Ok(TextRecipe::parse(name, text, &[])?)
 }
 

@@ -8,7 +8,7 @@ use mixflow::sampling::{Guidance, Sampler, SolverConfig};
 use mixflow::schedules::TimeGrid;
 use serde::{Deserialize, Serialize};
 
-use crate::MmDit;
+use crate::Transformer;
 
 /// The published shift of Stable Diffusion 3 and 3.5.
 const SHIFT: f64 = 3.0;
@@ -45,8 +45,8 @@ impl SkipLayers {
     ///
     /// # Errors
     /// As [`guidance`](Self::guidance), and for blocks that the network does not have.
-    pub fn weaker(&self, network: &MmDit, grid: &TimeGrid) -> Result<Option<Weaker<MmDit>>, SampleError> {
-        let depth = network.transformer_blocks.len();
+    pub fn weaker(&self, network: &Transformer, grid: &TimeGrid) -> Result<Option<Weaker<Transformer>>, SampleError> {
+        let depth = network.depth();
         if let Some(block) = self.blocks.iter().find(|&&block| block >= depth) {
             return Err(SampleError::Config(format!("skip_layers.blocks must be 0 to {}, found {block}", depth - 1)));
         }

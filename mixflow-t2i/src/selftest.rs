@@ -4,11 +4,11 @@ use burn::tensor::{Device, Int, Tensor};
 use mixflow::backbones::block::Gelu;
 use mixflow::objective::{Batch, FlowMatching, noise};
 use mixflow::random::Stream;
-use mixflow::schedules::{Linear, MixFlow, Reversed};
+use mixflow::schedules::{Linear, MixFlow, Prediction, Reversed, Scaled, Weighting};
 use mixflow::selftest::{Selftest, Subject};
 
 use crate::text::{ClipConfig, FeedForwardKind, T5Config};
-use crate::{MmDitConfig, TextEmbedding};
+use crate::{MmDitConfig, MmJitConfig, TextEmbedding};
 
 /// Prompts of a batch.
 const BATCH: usize = 4;
@@ -17,7 +17,8 @@ const TOKENS: usize = 16;
 /// Words that text encoders know.
 const WORDS: usize = 64;
 
-/// Compares the transformer of Stable Diffusion 3.5 as [`Selftest::network`] does, and what its text encoders make, all small.
+/// Compares the transformers of Stable Diffusion 3.5 and MiniT2I as [`Selftest::network`] does, and what their text encoders make,
+/// all small.
 pub fn compare(test: &mut Selftest<'_>) {
     let config = MmDitConfig {
         input_size: 8,
@@ -40,6 +41,34 @@ pub fn compare(test: &mut Selftest<'_>) {
         Batch::new(normal([BATCH, 4, 8, 8], 0), TextEmbedding::new(tokens, pooled), 0)
     };
     test.network(&Subject::new("MMDiT", config.init(0, &Device::flex()), objective, batch));
+    let config = MmJitConfig {
+        input_size: 16,
+        patch: 4,
+        width: 64,
+        depth: 2,
+        preamble: 1,
+        heads: 2,
+        hidden: 128,
+        bottleneck: 32,
+        context_width: 48,
+        ..MmJitConfig::base()
+    };
+    let objective = FlowMatching {
+        prediction: Prediction::Data,
+        weighting: Weighting::Velocity,
+        floor: 0.05,
+        condition_dropout: 0.25,
+        ..FlowMatching::new(Scaled { path: Linear, noise: 2.0 })
+    };
+    let objective = objective.timesteps(MixFlow::new(0.8));
+    let batch = |device: &Device| {
+        let normal = |shape, first| noise(0, Stream::Sample, first, shape, device);
+        let tokens: Tensor<3> = normal([1, BATCH, TOKENS, config.context_width], 4).squeeze_dim(0);
+        // The last half of each prompt is none.
+        let prompt = tokens.slice_fill([0..BATCH, TOKENS / 2..TOKENS], 0.0);
+        Batch::new(normal([BATCH, 3, 16, 16], 0), TextEmbedding::of_tokens(prompt), 0)
+    };
+    test.network(&Subject::new("MM-JiT", config.init(0, &Device::flex()), objective, batch));
     test.output("CLIP", |device| {
         let output = clip().init(device).forward(prompts(device));
         let [tokens, pooled] = [output.penultimate.into_data(), output.projected.into_data()];
@@ -101,7 +130,7 @@ mod tests {
             let itself = finding.what.contains("bf16") || finding.what.contains("recomputed");
             assert!(itself || finding.difference == 0.0, "{finding:?}");
         }
-        // The device's own 2, and of MMDiT all 6.
-        assert_eq!(findings.len(), 2 + 6 + 2, "{findings:?}");
+        // The device's own 2, and of either transformer all 6.
+        assert_eq!(findings.len(), 2 + 2 * 6 + 2, "{findings:?}");
     }
 }

@@ -5,7 +5,8 @@ use std::fs;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor, TensorData};
+use mixflow::Batch;
 use mixflow::backbones::NetworkConfig;
 use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::weights::Weights;
@@ -14,11 +15,11 @@ use mixflow::data::Dataset;
 use mixflow::evaluation::{Generator, Measures};
 use mixflow::recipe::{AutoencoderConfig, NetworkSettings, ObjectiveConfig, Recipe};
 use mixflow::schedules::TimeGrid;
-use mixflow::train::StoredNetwork;
+use mixflow::train::{StoredNetwork, TrainState};
 use mixflow_t2i::mmdit::official_key;
 use mixflow_t2i::prompts::PromptTable;
 use mixflow_t2i::recipe::{TextRecipe, read_text_recipe};
-use mixflow_t2i::{MmDitConfig, TextPipeline};
+use mixflow_t2i::{MmDitConfig, MmJitConfig, TextPipeline, Transformer};
 use serde_json::json;
 
 /// The recipe that comes along, small enough for a test.
@@ -58,7 +59,8 @@ fn recipes_survive_a_round_trip() {
 fn the_recipe_of_stable_diffusion_is_of_the_published_network() {
     let recipe = read_text_recipe("sd3.5-medium-mixflow", &[]).unwrap().unwrap();
     // With the places of its images alone.
-    assert_eq!(recipe.network.transformer, MmDitConfig { table: 64, ..MmDitConfig::stable_diffusion_3_5_medium() });
+    let published = MmDitConfig { table: 64, ..MmDitConfig::stable_diffusion_3_5_medium() };
+    assert_eq!(recipe.network.transformer, published.into());
     let [found, published] = [recipe.sampling.sampler.grid, TimeGrid::stable_diffusion_3(40, 3.0).unwrap()];
     let apart = |(a, b): (f64, f64)| assert!((a - b).abs() < 1e-14, "{a} and {b}");
     found.times().into_iter().zip(published.times()).for_each(apart);
@@ -66,6 +68,84 @@ fn the_recipe_of_stable_diffusion_is_of_the_published_network() {
     let Some(AutoencoderConfig::Kl { network, .. }) = &recipe.autoencoder else { panic!("it has latents") };
     assert_eq!(*network, KlAutoencoderConfig::stable_diffusion_3());
     assert_eq!(recipe.network.shape(), [16, 128, 128]);
+}
+
+/// The small recipe of MiniT2I, smaller.
+fn minit2i(changes: &[&str]) -> Result<TextRecipe, mixflow_t2i::Error> {
+    let small = [
+        "data.size=8",
+        "network.transformer.input_size=8",
+        "network.transformer.patch=4",
+        "network.transformer.width=16",
+        "network.transformer.depth=2",
+        "network.transformer.heads=2",
+        "network.transformer.hidden=16",
+        "training.batch=4",
+        "post_training.images=24",
+        "sampling.grid.steps=2",
+    ];
+    let changes: Vec<String> = small.iter().chain(changes).map(|change| (*change).into()).collect();
+    Ok(read_text_recipe("minit2i", &changes)?.expect("it is for text"))
+}
+
+#[test]
+fn a_recipe_says_which_transformer_it_means() {
+    let recipe = minit2i(&[]).unwrap();
+    assert_eq!(recipe.to_value()["network"]["transformer"]["kind"], "mm-jit");
+    assert_eq!(TextRecipe::parse_value(recipe.to_value()).unwrap(), recipe);
+    assert!(recipe.open().is_ok());
+    // Recipes from before there was another say none, and those that are stored today are the same.
+    let words = read_text_recipe("words", &[]).unwrap().unwrap();
+    assert!(words.to_value()["network"]["transformer"].get("kind").is_none());
+    let named = read_text_recipe("words", &["network.transformer.kind=mm-dit".into()]).unwrap().unwrap();
+    assert_eq!(named, words);
+
+    let published = read_text_recipe("minit2i-b-16", &[]).unwrap().unwrap();
+    assert_eq!(published.network.transformer, MmJitConfig::base().into());
+    assert_eq!(published.network.cost().unwrap().parameters, 258_122_880);
+    for (change, words) in [
+        ("network.text.tokens=5", "network.text.tokens must be at most 4, the transformer's context_length, found 5"),
+        ("network.text.width=32", "network.text.width must be what the transformer takes, context_width 64, found 32"),
+        ("network.transformer.table=4", "unknown key `table`"),
+        ("network.transformer.kind=mm-git", "mm-jit"),
+        ("objective.floor=1", "objective.floor must be in [0, 1), found 1"),
+        ("objective.prediction=velocity", "objective.floor is for predictions of data"),
+        ("objective.schedule.noise=-1", "`noise` must be a finite number above 0, found -1"),
+    ] {
+        let error = minit2i(&[change]).unwrap_err().to_string();
+        assert!(error.contains(words), "{change}: {error}");
+    }
+}
+
+/// Two steps, a checkpoint, two more: the same weights, bit for bit, as of four.
+#[test]
+fn a_network_that_is_not_told_the_time_is_continued_where_it_stood() {
+    let (recipe, device) = (minit2i(&[]).unwrap(), Device::default().autodiff());
+    let folder = tempfile::tempdir().unwrap();
+    let data = recipe.open().unwrap();
+    let told = recipe.network.conditioner(data.classes(), folder.path(), &device, &mut |_| {}).unwrap();
+    let objective = recipe.network.objective(&recipe.objective);
+    let steps = |state: TrainState<Transformer>, steps: std::ops::Range<u64>| {
+        steps.fold(state, |state, step| {
+            let examples: Vec<_> = (4 * step..4 * step + 4).map(|index| data.example(index).unwrap()).collect();
+            let labels: Vec<usize> = examples.iter().map(|example| example.label).collect();
+            let pixels = examples.into_iter().flat_map(|example| example.pixels).collect();
+            let images = Tensor::from_data(TensorData::new(pixels, [4, 3, 8, 8]), &device);
+            let batch = Batch::new(images, told.conditions(&labels, &device).unwrap(), 4 * step);
+            state.step(&objective, [batch], recipe.seed, &recipe.training.optimizer).0
+        })
+    };
+    let new = || TrainState::new(recipe.network.init(0, &Device::default()));
+    let weights = |state: &TrainState<Transformer>| {
+        let of =
+            |network: &Transformer| Weights::of(network, recipe.network.official_key()).to_safetensors(&[]).unwrap();
+        [of(state.backbone()), of(&state.average())]
+    };
+    let half = steps(new(), 0..2);
+    let restored = TrainState::restore(recipe.network.init(1, &Device::default()), half.snapshot()).unwrap();
+    let whole = weights(&steps(half, 2..4));
+    assert_eq!(weights(&steps(restored, 2..4)), whole);
+    assert_ne!(whole, weights(&new()));
 }
 
 #[test]

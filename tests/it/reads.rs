@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// What a training step runs, of the whole family.
-const STEP: [&str; 13] = [
+const STEP: [&str; 14] = [
     "mixflow-backbones/src/block",
     "mixflow-backbones/src/convolution.rs",
     "mixflow-backbones/src/dit",
@@ -16,6 +16,7 @@ const STEP: [&str; 13] = [
     "mixflow-backbones/src/repa",
     "mixflow-backbones/src/sit",
     "mixflow-t2i/src/mmdit",
+    "mixflow-t2i/src/mmjit",
     "mixflow/src/objective",
     "mixflow/src/train/state.rs",
 ];

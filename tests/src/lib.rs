@@ -1,6 +1,7 @@
 //! What the tests across crates share: recorded cases of the official PyTorch code, and how close we must come.
 
 mod gradients;
+mod lora;
 mod names;
 mod precision;
 mod tiny_net;
@@ -13,6 +14,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
 pub use gradients::{assert_gradients, assert_loss_and_gradients};
+pub use lora::{adapted, factor_key};
 pub use names::{assert_official_names, official_names};
 pub use precision::assert_errs_like_autocast;
 pub use tiny_net::{LabelledTinyNet, TinyNet};

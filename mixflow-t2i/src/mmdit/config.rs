@@ -8,9 +8,7 @@ use mixflow::backbones::{Activations, Invalid};
 use serde::{Deserialize, Serialize};
 
 use super::{FREQUENCIES, JointBlock, MmDit, Modulation, VectorEmbedding};
-
-/// Largest of the numbers of a configuration: beyond that, sizes overflow before they mean anything.
-const LARGEST: usize = 1 << 16;
+use crate::transformer::{Reads, check_sizes};
 
 /// Shape of an [`MmDit`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,7 +81,7 @@ impl MmDitConfig {
     /// What is wrong with these numbers, if anything.
     pub fn check(&self) -> Result<(), Invalid> {
         let Self { input_size, patch, width, depth, heads, .. } = *self;
-        for (name, value) in [
+        check_sizes(&[
             ("input_size", input_size),
             ("patch", patch),
             ("channels", self.channels),
@@ -93,11 +91,7 @@ impl MmDitConfig {
             ("context_width", self.context_width),
             ("pooled_width", self.pooled_width),
             ("table", self.table),
-        ] {
-            if !(1..=LARGEST).contains(&value) {
-                return Err(Invalid::new(name, format!("must be from 1 to {LARGEST}, found {value}")));
-            }
-        }
+        ])?;
         if !input_size.is_multiple_of(patch) {
             let reason = format!("must be divisible by patch, found {input_size} and {patch}");
             return Err(Invalid::new("input_size", reason));
@@ -159,6 +153,11 @@ impl MmDitConfig {
             block: [of_sums + some * sums, of_products + some * products],
             ..blocks
         }
+    }
+
+    /// What it is told of a text.
+    pub fn reads(&self) -> Reads {
+        Reads { width: self.context_width, pooled: Some(self.pooled_width), length: None }
     }
 
     /// Those of an image.

@@ -18,6 +18,7 @@ use mixflow::backbones::embed::{PatchEmbedding, sinusoidal, unpatchify};
 use mixflow::backbones::{Backbone, Linear, Precision, ops};
 
 use crate::TextEmbedding;
+use crate::transformer::without;
 
 /// Width of the sinusoidal features of a time.
 const FREQUENCIES: usize = 256;
@@ -99,6 +100,16 @@ impl MmDit {
         self.table
     }
 
+    /// Blocks, all of which can be left out.
+    pub fn depth(&self) -> usize {
+        self.transformer_blocks.len()
+    }
+
+    /// Least and most tokens along a side of the latents.
+    pub fn sides(&self) -> [usize; 2] {
+        [1, self.table]
+    }
+
     /// Latents to tokens with their places: `[batch, channels, height, width]` to `[batch, tokens, width]`.
     ///
     /// # Panics
@@ -132,12 +143,7 @@ impl MmDit {
     /// If there is no block of a number.
     #[must_use]
     pub fn without_blocks(&self, blocks: &[usize]) -> Self {
-        let depth = self.transformer_blocks.len();
-        if let Some(block) = blocks.iter().find(|&&block| block >= depth) {
-            panic!("there is no block {block} to leave out: the network has {depth}");
-        }
-        let kept = self.transformer_blocks.iter().enumerate().filter(|(block, _)| !blocks.contains(block));
-        Self { transformer_blocks: kept.map(|(_, block)| block.clone()).collect(), ..self.clone() }
+        Self { transformer_blocks: without(&self.transformer_blocks, blocks), ..self.clone() }
     }
 
     /// The middle of the table, `[1, rows * columns, width]`.

@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{Device, Tensor};
 use mixflow::backbones::Backbone;
 use mixflow::backbones::lora::{Adapter, LoraConfig};
 use mixflow::backbones::weights::Weights;
 use mixflow_t2i::MmDit;
 use mixflow_t2i::mmdit::official_key;
-use mixflow_tests::{Fixture, assert_gradients};
+use mixflow_tests::{Fixture, adapted, assert_gradients, factor_key};
 
 use crate::{network, text};
 
@@ -27,42 +26,7 @@ fn output(fixture: &Fixture, network: &MmDit, device: &Device) -> Tensor<4> {
 
 /// That of the recorded case, with the recorded factors.
 fn attached(fixture: &Fixture, device: &Device) -> (MmDit, LoraConfig) {
-    let config = &fixture.manifest["config"];
-    let targets = config["target_modules"].as_array().expect("a list").iter();
-    let lora = LoraConfig {
-        rank: config["r"].as_u64().expect("a number") as usize,
-        alpha: config["lora_alpha"].as_f64(),
-        targets: targets.map(|target| target.as_str().expect("a name").into()).collect(),
-    };
-    struct Recorded<'a>(&'a Fixture, Vec<String>);
-    impl ModuleMapper for Recorded<'_> {
-        fn enter_module(&mut self, name: &str, _: &str) {
-            self.1.push(name.into());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.1.pop();
-        }
-        fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-            let name = format!("adapter.{}", factor_key(&self.1.join(".")));
-            match self.0.has(&name) {
-                true => param.map(|old| Tensor::from_data(self.0.data(&name), &old.device()).require_grad()),
-                false => param,
-            }
-        }
-    }
-    let network = lora.attach(network(fixture, device), official_key, 0).expect("targets are layers");
-    (network.map(&mut Recorded(fixture, vec![])), lora)
-}
-
-/// What `peft` calls the parameter at a path: `….weight.lora.a` is `….lora_A.weight`.
-fn factor_key(path: &str) -> String {
-    match [("a", "A"), ("b", "B")].into_iter().find_map(|(ours, theirs)| {
-        let weight = path.strip_suffix(&format!(".lora.{ours}"))?;
-        Some(official_key(weight).replace(".weight", &format!(".lora_{theirs}.weight")))
-    }) {
-        Some(name) => name,
-        None => official_key(path),
-    }
+    adapted(fixture, network(fixture, device), official_key)
 }
 
 #[test]
@@ -73,7 +37,7 @@ fn an_adapter_beside_the_weights_has_the_official_output_and_gradients() {
     fixture.assert_close("out.forward_scale1", found.clone().into_data(), fixture.tolerance(None));
     let loss = (found - fixture.tensor("in.target", &device)).square().mean();
     fixture.assert_close("out.loss", loss.clone().into_data(), fixture.tolerance(None));
-    let compared = assert_gradients(&fixture, &adapted, &mut loss.backward(), factor_key);
+    let compared = assert_gradients(&fixture, &adapted, &mut loss.backward(), |path| factor_key(path, official_key));
     assert_eq!(compared, fixture.names("adapter.").len());
 }
 

@@ -9,7 +9,7 @@ use mixflow::sampling::solver::{Clock, DpmPlusPlus2M, Euler};
 use mixflow::sampling::{Guidance, Sampler, SolverConfig};
 use mixflow::schedules::TimeGrid;
 use mixflow_t2i::recipe::read_text_recipe;
-use mixflow_t2i::{SkipLayers, TextSampling};
+use mixflow_t2i::{SkipLayers, TextSampling, Transformer};
 use mixflow_tests::{Fixture, close};
 
 use crate::{CASES, network, text};
@@ -50,6 +50,7 @@ fn states(fixture: &Fixture, solver: SolverConfig, scale: f64, skip_layers: Opti
         batch: 1,
         precision: Precision::F32,
     };
+    let network = Transformer::from(network);
     let weaker = skip_layers.and_then(|skip| skip.weaker(&network, &grid).expect("it has these blocks"));
     let generator = Generator { weaker: weaker.as_ref(), ..recipe.generator(&network, &Unlabelled) };
     let none = text(fixture, ["in.uncond", "in.uncond_pooled"], &device);

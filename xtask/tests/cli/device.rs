@@ -106,7 +106,7 @@ fn the_cpu_agrees_with_itself() {
     let told = Place::new().run(&["selftest", "--device", "flex"]);
     assert!(told.contains("flex (CPU), against the CPU"), "{told}");
     let rows: Vec<&str> = told.lines().filter(|line| line.contains("e-") || line.contains("0.0e0")).collect();
-    let networks = ["SiT  ", "SiT with projectors (REPA)", "DiT  ", "DiT^DH", "LightningDiT", "MMDiT"];
+    let networks = ["SiT  ", "SiT with projectors (REPA)", "DiT  ", "DiT^DH", "LightningDiT", "MMDiT", "MM-JiT"];
     for network in networks {
         assert_eq!(rows.iter().filter(|row| row.starts_with(network)).count(), 6, "{network}: {told}");
     }

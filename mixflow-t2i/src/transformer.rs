@@ -1,0 +1,286 @@
+//! The transformers that a recipe can name.
+
+use std::fmt;
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor};
+use mixflow::backbones::weights::Weights;
+use mixflow::backbones::{Activations, Backbone, Error, Invalid, Precision};
+use serde::{Deserialize, Serialize};
+
+use crate::TextEmbedding;
+use crate::mmdit::{self, MmDit, MmDitConfig};
+use crate::mmjit::{self, MmJit, MmJitConfig};
+
+/// Largest of the numbers of a configuration: beyond that, sizes overflow before they mean anything.
+const LARGEST: usize = 1 << 16;
+
+/// The transformers: type, shape, module, and what people call it. A new one is a line here.
+macro_rules! transformers {
+    ($then:ident $($arguments:tt)*) => {
+        $then! {
+            [
+                MmDit(MmDitConfig, mmdit) "multimodal transformer (MMDiT)",
+                MmJit(MmJitConfig, mmjit) "MM-JiT (MiniT2I)",
+            ]
+            $($arguments)*
+        }
+    };
+}
+
+macro_rules! define {
+    ([$($network:ident($config:ident, $module:ident) $name:literal,)+]) => {
+        /// Any of this crate's transformers, chosen when the program runs.
+        #[derive(Module, Debug)]
+        #[expect(missing_docs, reason = "each variant is documented at its type")]
+        #[expect(clippy::large_enum_variant, reason = "a program holds a few networks, whose weights lie elsewhere")]
+        pub enum Transformer {
+            $($network($network),)+
+        }
+
+        /// Shape of a [`Transformer`]; in JSON `kind` says which.
+        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[serde(tag = "kind", rename_all = "kebab-case")]
+        #[expect(missing_docs, reason = "each variant is documented at its type")]
+        pub enum TransformerConfig {
+            $($network($config),)+
+        }
+
+        $(
+            impl From<$network> for Transformer {
+                fn from(network: $network) -> Self {
+                    Self::$network(network)
+                }
+            }
+
+            impl From<$config> for TransformerConfig {
+                fn from(config: $config) -> Self {
+                    Self::$network(config)
+                }
+            }
+        )+
+
+        impl Transformer {
+            /// This network with the weights of a published checkpoint.
+            ///
+            /// # Errors
+            /// As those of the network.
+            pub fn load(self, weights: Weights) -> Result<Self, Error> {
+                match self {
+                    $(Self::$network(network) => network.load(weights).map(Self::$network),)+
+                }
+            }
+
+            /// Those blocks left out: a weaker network to guide away from.
+            ///
+            /// # Panics
+            /// If there is no block of a number.
+            #[must_use]
+            pub fn without_blocks(&self, blocks: &[usize]) -> Self {
+                match self {
+                    $(Self::$network(network) => Self::$network(network.without_blocks(blocks)),)+
+                }
+            }
+
+            fn recomputing_inside(&self) -> Option<Self> {
+                match self {
+                    $(Self::$network(network) => network.recomputing().map(Self::$network),)+
+                }
+            }
+        }
+
+        impl TransformerConfig {
+            /// A network with initial values that depend on `seed` alone.
+            ///
+            /// # Panics
+            /// If [`check`](Self::check) finds fault.
+            pub fn init(&self, seed: u64, device: &Device) -> Transformer {
+                match self {
+                    $(Self::$network(config) => Transformer::$network(config.init(seed, device)),)+
+                }
+            }
+
+            /// The published name of the parameter at a path.
+            pub fn official_key(&self) -> fn(&str) -> String {
+                match self {
+                    $(Self::$network(_) => $module::official_key,)+
+                }
+            }
+
+            /// The network of this kind that a file holds.
+            ///
+            /// # Errors
+            /// If there are several.
+            pub fn own(&self, weights: Weights) -> Result<Weights, Error> {
+                match self {
+                    $(Self::$network(_) => $network::own(weights),)+
+                }
+            }
+
+            /// What people call it.
+            pub fn name(&self) -> &'static str {
+                match self {
+                    $(Self::$network(_) => $name,)+
+                }
+            }
+        }
+    };
+}
+
+transformers!(define);
+
+/// The same expression for whichever variant it is.
+macro_rules! inside {
+    ([$($network:ident($config:ident, $module:ident) $name:literal,)+] $value:expr, $inner:ident => $result:expr) => {
+        match $value {
+            $(Self::$network($inner) => $result,)+
+        }
+    };
+}
+
+impl Backbone for Transformer {
+    type Condition = TextEmbedding;
+
+    fn forward(&self, x: Tensor<4>, time: Tensor<1>, text: TextEmbedding) -> Tensor<4> {
+        transformers!(inside self, network => network.forward(x, time, text))
+    }
+
+    fn in_precision(&self, precision: Precision) -> Option<Self> {
+        Some(precision.of_blocks(self.clone()))
+    }
+
+    fn recomputing(&self) -> Option<Self> {
+        self.recomputing_inside()
+    }
+}
+
+impl Transformer {
+    /// Side of the images or latents that it is made for.
+    pub fn input_size(&self) -> usize {
+        transformers!(inside self, network => network.input_size())
+    }
+
+    /// Side of a patch.
+    pub fn patch(&self) -> usize {
+        transformers!(inside self, network => network.patch())
+    }
+
+    /// Blocks that can be left out.
+    pub fn depth(&self) -> usize {
+        transformers!(inside self, network => network.depth())
+    }
+
+    /// Least and most patches along a side.
+    pub fn sides(&self) -> [usize; 2] {
+        transformers!(inside self, network => network.sides())
+    }
+}
+
+impl TransformerConfig {
+    /// What is wrong with these numbers, if anything.
+    pub fn check(&self) -> Result<(), Invalid> {
+        transformers!(inside self, config => config.check())
+    }
+
+    /// Channels, height and width of what it makes: images or latents.
+    pub fn shape(&self) -> [usize; 3] {
+        transformers!(inside self, config => config.shape())
+    }
+
+    /// Number of parameters; nothing is allocated for them.
+    pub fn parameters(&self) -> u64 {
+        transformers!(inside self, config => config.parameters())
+    }
+
+    /// Multiplications with addition of the forward pass of one image beside so many tokens of text.
+    pub fn multiply_adds(&self, text: usize) -> u64 {
+        transformers!(inside self, config => config.multiply_adds(text))
+    }
+
+    /// What a training step keeps of one image and `text` tokens for its backward pass.
+    pub fn activations(&self, text: usize) -> Activations {
+        transformers!(inside self, config => config.activations(text))
+    }
+
+    /// What it is told of a text.
+    pub fn reads(&self) -> Reads {
+        transformers!(inside self, config => config.reads())
+    }
+}
+
+/// What a transformer reads of a text, by the keys of its configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reads {
+    /// `context_width`, that of a token.
+    pub width: usize,
+    /// `pooled_width`, that of the text as a whole; none where it reads tokens alone.
+    pub pooled: Option<usize>,
+    /// Most tokens; none where any number will do.
+    pub length: Option<usize>,
+}
+
+impl Reads {
+    /// Whether a text has such tokens and such a vector of the whole.
+    pub fn fits(self, [width, pooled]: [usize; 2]) -> bool {
+        self.width == width && self.pooled.is_none_or(|own| own == pooled)
+    }
+}
+
+/// The widths by their keys.
+impl fmt::Display for Reads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "context_width {}", self.width)?;
+        self.pooled.map_or(Ok(()), |pooled| write!(f, " and pooled_width {pooled}"))
+    }
+}
+
+/// Refuses sizes that are zero or beyond all reason.
+pub(crate) fn check_sizes(sizes: &[(&str, usize)]) -> Result<(), Invalid> {
+    match sizes.iter().find(|(_, value)| !(1..=LARGEST).contains(value)) {
+        Some((name, value)) => Err(Invalid::new(*name, format!("must be from 1 to {LARGEST}, found {value}"))),
+        None => Ok(()),
+    }
+}
+
+/// All but the blocks of these numbers, from 0.
+///
+/// # Panics
+/// If there is no block of a number.
+pub(crate) fn without<B: Clone>(all: &[B], blocks: &[usize]) -> Vec<B> {
+    if let Some(block) = blocks.iter().find(|&&block| block >= all.len()) {
+        panic!("there is no block {block} to leave out: the network has {}", all.len());
+    }
+    let kept = all.iter().enumerate().filter(|(block, _)| !blocks.contains(block));
+    kept.map(|(_, block)| block.clone()).collect()
+}
+
+/// A [`TransformerConfig`] in a recipe, whose `kind` is that of Stable Diffusion unless it says another: recipes from before there
+/// was another say none.
+pub(crate) mod in_recipe {
+    use serde::de::Error as _;
+    use serde::ser::Error as _;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde_json::Value;
+
+    use super::TransformerConfig;
+
+    const FIRST: &str = "mm-dit";
+
+    pub(crate) fn serialize<S: Serializer>(config: &TransformerConfig, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut value = serde_json::to_value(config).map_err(S::Error::custom)?;
+        if value["kind"] == FIRST
+            && let Some(keys) = value.as_object_mut()
+        {
+            keys.remove("kind");
+        }
+        value.serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<TransformerConfig, D::Error> {
+        let mut value = Value::deserialize(deserializer)?;
+        if let Some(keys) = value.as_object_mut() {
+            keys.entry("kind").or_insert_with(|| FIRST.into());
+        }
+        serde_json::from_value(value).map_err(D::Error::custom)
+    }
+}
