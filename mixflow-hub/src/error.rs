@@ -291,7 +291,7 @@ pub enum Error {
     /// The operating system refused.
     #[error("cannot {action} {}: {source}{}", path.display(), advice(action, source))]
     Io {
-        /// "read" or "write".
+        /// "read"; "write", in the cache; or "create", of what is published.
         action: &'static str,
         /// The file.
         path: PathBuf,
@@ -363,14 +363,32 @@ fn instead(names: &[String]) -> String {
 
 /// What to do about it, where the reason tells.
 fn advice(action: &str, error: &io::Error) -> &'static str {
-    match error.kind() {
-        _ if action != "write" => "",
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+    use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
+    match (action, error.kind()) {
+        ("write", StorageFull | QuotaExceeded) => {
             "; free some space or set HF_HUB_CACHE to another disk, then run again: what came so far is kept"
         }
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
-            "; set HF_HUB_CACHE to a folder that you may write to"
+        ("write", PermissionDenied | ReadOnlyFilesystem) => "; set HF_HUB_CACHE to a folder that you may write to",
+        ("create", PermissionDenied | ReadOnlyFilesystem | StorageFull | QuotaExceeded) => {
+            "; name a folder that you may write to and that has the room: for temporary ones, as TMPDIR"
         }
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_not_write_is_told_what_to_set() {
+        for (action, variable, other) in [("write", "HF_HUB_CACHE", "TMPDIR"), ("create", "TMPDIR", "HF_HUB_CACHE")] {
+            for kind in [io::ErrorKind::PermissionDenied, io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::StorageFull]
+            {
+                let told = Error::io(action, Path::new("x"))(kind.into()).to_string();
+                assert!(told.contains(variable) && !told.contains(other), "{told}");
+            }
+        }
+        assert!(!Error::io("read", Path::new("x"))(io::ErrorKind::PermissionDenied.into()).to_string().contains("; "));
     }
 }

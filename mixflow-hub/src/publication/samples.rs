@@ -65,7 +65,7 @@ pub(super) fn write<N: NetworkSettings>(
         SampleImages::Picture(file) => {
             let name = format!("samples.{}", ending(file).unwrap_or("png"));
             let to = folder.join(&name);
-            fs::copy(file, &to).map_err(Error::io("write", &to))?;
+            fs::copy(file, &to).map_err(Error::io("create", &to))?;
             Ok(Ok(Some(Sampled { name, caption: "Images of the network.".into() })))
         }
         SampleImages::Made => make(finished, folder, client, tell),
