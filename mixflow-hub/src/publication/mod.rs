@@ -9,6 +9,7 @@ mod front_matter;
 mod metrics;
 mod results;
 mod samples;
+mod stage;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,20 +17,14 @@ use std::path::{Path, PathBuf};
 
 use mixflow::Device;
 use mixflow::backbones::NetworkConfig;
-use mixflow::backbones::weights::Weights;
-use mixflow::files::{WeightsFile, write_atomic};
-use mixflow::recipe::{AutoencoderConfig, GuideConfig, NetworkSettings};
-use mixflow::train::StoredNetwork;
+use mixflow::recipe::{AutoencoderConfig, NetworkSettings};
 
 use crate::folder::{self, Local};
 use crate::listing::Tree;
-use crate::progress::Tell;
 use crate::request::Subject;
 use crate::{Client, Error, Kind, Repository, Revision, TransferProgress, Upload, Uploaded};
-use card::Card;
 use files::Needed;
-use finished::{Finished, is_official, is_safetensors};
-use results::Measured;
+use finished::Finished;
 use samples::Sampled;
 
 pub use files::Provision;
@@ -186,16 +181,16 @@ impl<N: NetworkSettings> Publication<N> {
             }
         }
         let partial = folder.with_file_name(format!(".{name}.{}.partial", std::process::id()));
-        fs::create_dir_all(&partial).map_err(Error::io("write", &partial))?;
+        fs::create_dir_all(&partial).map_err(Error::io("create", &partial))?;
         let staged = self.stage(None, &partial, (repository, branch), &Tree::new(), &mut tell);
         let written = staged.and_then(|staged| {
             for Local { name, path, .. } in &staged.elsewhere {
                 let to = partial.join(name);
-                fs::copy(path, &to).map_err(Error::io("write", &to))?;
+                fs::copy(path, &to).map_err(Error::io("create", &to))?;
             }
             // Not every system puts a folder in the place of an empty one.
             let _ = fs::remove_dir(folder);
-            fs::rename(&partial, folder).map_err(Error::io("write", folder))?;
+            fs::rename(&partial, folder).map_err(Error::io("create", folder))?;
             Ok(Written::of(&folder::files(folder)?, staged.left_out))
         });
         if written.is_err() {
@@ -229,7 +224,7 @@ impl<N: NetworkSettings> Publication<N> {
             Err(Error::NoRepository { .. } | Error::NoRevision { .. }) => Tree::new(),
             Err(error) => return Err(error.of_upload()),
         };
-        let folder = tempfile::tempdir().map_err(Error::io("write", &std::env::temp_dir()))?;
+        let folder = tempfile::tempdir().map_err(Error::io("create", &std::env::temp_dir()))?;
         let staged = self.stage(Some(client), folder.path(), (repository, &upload.branch), &there, &mut tell)?;
         // What was said of other weights is not said of these.
         let mut upload = upload.clone().replacing("results");
@@ -245,138 +240,6 @@ impl<N: NetworkSettings> Publication<N> {
             written.files.sort();
         }
         Ok(Published { written, uploaded })
-    }
-
-    /// Writes what the run has not as it is published into a folder; `there` is what the branch has.
-    fn stage(
-        &self,
-        client: Option<&Client>,
-        folder: &Path,
-        (repository, branch): (&Repository, &str),
-        there: &Tree,
-        tell: Tell<'_>,
-    ) -> Result<Staged, Error> {
-        let Finished { run, text, recipe, file, read, parameters, .. } = &self.finished;
-        let mut elsewhere = vec![];
-        let model = match (read, file) {
-            (None, Some(file)) => file.clone(),
-            // What was measured is the network with the adapter in it, which the run has, too.
-            (_, Some(file)) if self.adapter.is_some() => file.clone(),
-            _ => {
-                let file = folder.join(MODEL);
-                Weights::of(&self.finished.network()?, recipe.network.official_key()).write(&file, &self.metadata())?;
-                file
-            }
-        };
-        let model = Local::at(MODEL, model)?;
-        if self.adapter.is_none() && matches!(recipe.autoencoder, Some(AutoencoderConfig::TrainedRae(_))) {
-            elsewhere.push(Local::at(AUTOENCODER, run.join(AUTOENCODER))?);
-        }
-        let guide = recipe.sampling.guide.as_ref();
-        let told = guide.filter(|guide| guide.weights.exists()).map(GuideConfig::resolved).transpose()?;
-        for needed in self.needed.iter().filter(|needed| needed.is_copied()) {
-            match self.official(needed)? {
-                Ok(file) => elsewhere.push(Local::at(&needed.name, file)?),
-                Err(weights) => {
-                    weights.write(folder.join(&needed.name), &[("format", "pt"), ("library_name", "mixflow")])?;
-                }
-            }
-        }
-        let recipe_file = run.join("recipe.json");
-        let config = files::published(text, &self.needed)
-            .and_then(|config| files::with_guide(config, recipe, told.as_ref()))
-            .map_err(|reason| Error::Layout { folder: recipe_file, reason })?;
-        if self.adapter.is_none() {
-            write_atomic(&folder.join("config.json"), config.as_bytes())?;
-        }
-
-        tell(TransferProgress::Hashing { file: MODEL, size: model.size });
-        let sha256 = model.sha256()?.as_str().into();
-        let mut measured = Measured::read(&self.finished, &WeightsFile { file: MODEL.into(), sha256 })?;
-        for (name, value) in &measured.files {
-            let file = folder.join(name);
-            fs::create_dir_all(folder.join("results")).map_err(Error::io("write", &file))?;
-            let text = serde_json::to_vec_pretty(value).expect("what was read as JSON is JSON");
-            write_atomic(&file, &text)?;
-        }
-        match &self.adapter {
-            Some(file) => elsewhere.push(Local::at(adapter::FILE, file.clone())?),
-            None if read.is_none() => elsewhere.push(model),
-            None => {}
-        }
-        let write_card = |sampled: Option<&Sampled>, measured: &Measured| {
-            let card = Card {
-                finished: &self.finished,
-                choice: &self.choice,
-                repository,
-                branch,
-                measured,
-                needed: &self.needed,
-                sampled,
-                parameters: *parameters,
-                config: &config,
-            };
-            write_atomic(&folder.join("README.md"), card.text().as_bytes()).map_err(Error::from)
-        };
-        let expected = samples::expected(&self.choice.samples, &self.finished);
-        if let Some(expected) = expected.filter(|expected| there.contains_key(&expected.name)) {
-            write_card(Some(&expected), &measured)?;
-            // The card has the recipe and the caption in it: with it and the weights, the picture would be the same.
-            if all_there(folder::files(folder)?.iter().chain(&elsewhere), there)? {
-                return Ok(Staged { elsewhere, left_out: measured.left_out, keeps_samples: true });
-            }
-        }
-        let loaded = self.adapter.is_none() && self.choice.samples == SampleImages::Made;
-        // What is there was checked before.
-        if !loaded && !all_there(elsewhere.iter(), there)? {
-            let own = elsewhere.iter().filter(|file| [MODEL, adapter::FILE].contains(&file.name.as_str()));
-            own.map(|file| Weights::read(&file.path)?.check_values()).collect::<Result<(), _>>()?;
-        }
-        let sampled = match samples::write(&self.choice.samples, &self.finished, folder, client, tell)? {
-            Ok(sampled) => sampled,
-            Err(reason) => {
-                measured.left_out.push(reason);
-                None
-            }
-        };
-        write_card(sampled.as_ref(), &measured)?;
-        Ok(Staged { elsewhere, left_out: measured.left_out, keeps_samples: false })
-    }
-
-    /// The file to be published of one that the recipe names, where that can be used as it is; otherwise its weights under
-    /// official names.
-    fn official(&self, needed: &Needed) -> Result<Result<PathBuf, Weights>, Error> {
-        let device = &self.finished.device;
-        let guide = self.finished.recipe.sampling.guide.as_ref();
-        if let Some(guide) = guide.filter(|guide| needed.key == files::GUIDE && guide.weights == needed.path) {
-            let stored = StoredNetwork::find(&guide.weights)?;
-            return match stored {
-                StoredNetwork::File(file)
-                    if is_official(&file, &guide.network.init(0, device), guide.network.official_key())? =>
-                {
-                    Ok(Ok(file))
-                }
-                _ => Ok(Err(guide.load(device)?.network.weights())),
-            };
-        }
-        let weights = Weights::read(&needed.path)?;
-        let whole = is_safetensors(&needed.path)? && weights.choices().is_empty();
-        Ok(if whole { Ok(needed.path.clone()) } else { Err(weights) })
-    }
-
-    /// What the file of the weights says about itself.
-    fn metadata(&self) -> Vec<(&str, &str)> {
-        let Finished { recipe, arm, averaging, .. } = &self.finished;
-        let mut metadata = vec![
-            ("format", "pt"),
-            ("library_name", "mixflow"),
-            ("mixflow_version", env!("CARGO_PKG_VERSION")),
-            ("recipe", recipe.name.as_str()),
-            ("weights", averaging.name()),
-            ("step", self.finished.step.as_str()),
-        ];
-        metadata.extend(arm.as_deref().map(|arm| ("network", arm)));
-        metadata
     }
 }
 
@@ -413,25 +276,10 @@ const AUTOENCODER: &str = "autoencoder.safetensors";
 /// What a run and a publication call the network.
 const MODEL: &str = "model.safetensors";
 
-/// What is in a folder for publication, and what belongs to it.
-struct Staged {
-    /// Files that are published as they are, where they are.
-    elsewhere: Vec<Local>,
-    /// What was left out, and why.
-    left_out: Vec<String>,
-    /// Whether the branch has the sample images already.
-    keeps_samples: bool,
-}
-
 impl Written {
     fn of(files: &[Local], left_out: Vec<String>) -> Self {
         let mut files: Vec<_> = files.iter().map(|file| (file.name.clone(), file.size)).collect();
         files.sort();
         Self { files, left_out }
     }
-}
-
-/// Whether a branch has all of these files as they are.
-fn all_there<'a>(mut files: impl Iterator<Item = &'a Local>, there: &Tree) -> Result<bool, Error> {
-    files.try_fold(true, |all, file| Ok(all && there.get(&file.name).map_or(Ok(false), |found| file.is(found))?))
 }

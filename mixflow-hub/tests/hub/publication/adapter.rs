@@ -5,7 +5,6 @@ use std::fs;
 use mixflow::Pipeline;
 use mixflow::backbones::lora::{Adapter, LoraConfig};
 use mixflow::files::WeightsFile;
-use mixflow::recipe::NetworkSettings;
 use mixflow_hub::{Averaging, Choice, FromHub, Publication, Upload};
 use serde_json::json;
 
