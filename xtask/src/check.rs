@@ -10,7 +10,7 @@ const CHECKS: [(&str, &[&str], bool); 6] = [
     ("lints", &["cargo", "clippy", "--workspace", "--all-targets", "--", "-D", "warnings"], false),
     ("tests", &["cargo", "test", "--workspace"], false),
     ("docs", &["cargo", "doc", "--workspace", "--no-deps"], false),
-    ("licences", &["cargo-deny", "check", "licenses", "--config", ".deny.toml"], true),
+    ("licences", &["cargo-deny", "--config", ".deny.toml", "check", "licenses", "bans", "sources"], true),
     ("spelling", &["typos", "--config", ".typos.toml"], true),
 ];
 
