@@ -2,6 +2,7 @@
 
 pub mod embedding;
 pub mod error;
+pub mod evaluator;
 mod folder;
 pub mod mmdit;
 pub mod mmjit;
@@ -16,6 +17,7 @@ pub mod words;
 
 pub use embedding::TextEmbedding;
 pub use error::Error;
+pub use evaluator::Evaluator;
 pub use folder::from_diffusers;
 pub use mmdit::{MmDit, MmDitConfig};
 pub use mmjit::{MmJit, MmJitConfig};

@@ -5,12 +5,13 @@ use std::str::FromStr;
 
 use mixflow::Pipeline;
 use mixflow::recipe::NetworkSettings;
+use serde::Serialize;
 
 use crate::hub::is_address;
 use crate::run::Result;
 
 /// `FILE` or `FILE=STRENGTH`; a folder or an address of the Hub may stand for a file.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
 pub(crate) struct AdapterArgument {
     file: PathBuf,
     strength: f64,

@@ -118,7 +118,7 @@ impl Sampling {
 impl Sample {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let devices = self.device.find()?;
-        if self.prompts.prompts.is_empty() {
+        if !self.prompts.are_given() {
             let mut trained = self.sampling.read(&self.trained, self.seed, &devices)?;
             return of_any!(&mut trained, trained => {
                 adapter::add(&mut trained.pipeline, &self.adapters)?;
@@ -189,11 +189,11 @@ impl Sample {
             ("--shard", self.shard.shard.is_some()),
         ];
         if let Some((flag, _)) = of_labels.iter().find(|(_, given)| *given) {
-            return Err(format!("{flag} draws by the labels of the data: leave out --prompt").into());
+            let given = self.prompts.flag();
+            return Err(format!("{flag} draws by the labels of the data: leave out {given}").into());
         }
         text::sample(&Request {
-            path: &self.trained.path,
-            weights: &|| self.trained.weights(),
+            trained: &self.trained,
             prompts: &self.prompts,
             count: self.count,
             steps: *steps,

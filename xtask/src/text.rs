@@ -1,5 +1,6 @@
 //! Text to image.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -8,35 +9,90 @@ use burn::tensor::{Distribution, Tensor};
 use clap::Args;
 use clap::builder::ValueParser;
 use mixflow::backbones::{Backbone, Precision};
+use mixflow::files::write_atomic;
 use mixflow::objective::InPrecision;
 use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::sampling::{Export, Guidance};
 use mixflow::schedules::{Linear, MixFlow, Reversed};
 use mixflow::{Batch, Device, FlowMatching, check_memory};
 pub(crate) use mixflow_t2i::selftest::compare as selftest;
-use mixflow_t2i::{MmDitConfig, TextEmbedding, TextPipeline, TextSampling};
+use mixflow_t2i::{Evaluator, MmDitConfig, TextEmbedding, TextPipeline, TextSampling};
+use serde_json::{Value, json};
 
 use crate::adapter::{self, AdapterArgument};
 use crate::bench_case::{images, sample as sample_network, train_with};
 use crate::hub::is_address;
 use crate::progress::Progress;
 use crate::run::{Result, note, say};
+use crate::trained::TrainedArguments;
 
 /// What to draw, and how large.
 #[derive(Args)]
 pub(crate) struct Prompts {
     /// What to draw, with a network for text; may be given more than once
-    #[arg(long = "prompt", value_name = "TEXT")]
-    pub(crate) prompts: Vec<String>,
+    #[arg(long = "prompt", value_name = "TEXT", group = "asked")]
+    prompts: Vec<String>,
+    /// A file of what to draw, a prompt a line; with --layout, prompts as the evaluator has them
+    #[arg(long = "prompts", value_name = "FILE", group = "asked")]
+    file: Option<PathBuf>,
+    /// Images in the files that an evaluator reads, in a folder; what is there already is not drawn again
+    #[arg(long, value_name = "EVALUATOR", requires = "file")]
+    layout: Option<Layout>,
+    /// Images of each prompt [default: as many as the evaluator's authors draw]
+    #[arg(long, value_name = "N", requires = "layout")]
+    each: Option<usize>,
     /// What not to draw, where there is guidance
-    #[arg(long, value_name = "TEXT", requires = "prompts")]
-    pub(crate) negative: Option<String>,
+    #[arg(long, value_name = "TEXT", requires = "asked")]
+    negative: Option<String>,
     /// Height and width in pixels, as 768 for both or as 768x1024 [default: the network's own]
-    #[arg(long, value_parser = ValueParser::new(size), requires = "prompts")]
-    pub(crate) size: Option<[usize; 2]>,
+    #[arg(long, value_parser = ValueParser::new(size), requires = "asked")]
+    size: Option<[usize; 2]>,
     /// Published settings of the sampler [default: diffusers, or a run's own]
-    #[arg(long, requires = "prompts")]
-    pub(crate) preset: Option<Preset>,
+    #[arg(long, requires = "asked")]
+    preset: Option<Preset>,
+}
+
+impl Prompts {
+    /// Whether there is something to draw.
+    pub(crate) fn are_given(&self) -> bool {
+        self.file.is_some() || !self.prompts.is_empty()
+    }
+
+    /// The flag that says so.
+    pub(crate) fn flag(&self) -> &str {
+        if self.file.is_some() { "--prompts" } else { "--prompt" }
+    }
+
+    /// Those of the flags or of the file.
+    fn read(&self) -> Result<Vec<String>> {
+        let Some(file) = &self.file else { return Ok(self.prompts.clone()) };
+        let text = fs::read_to_string(file).map_err(|error| format!("read {}: {error}", file.display()))?;
+        let lines: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(Into::into).collect();
+        match lines.is_empty() {
+            true => Err(format!("{} has no prompt", file.display()).into()),
+            false => Ok(lines),
+        }
+    }
+}
+
+/// Evaluators of text-to-image models.
+#[derive(Clone, Copy, clap::ValueEnum)]
+enum Layout {
+    Geneval,
+    Geneval2,
+    Dpg,
+    T2iCompbench,
+}
+
+impl Layout {
+    fn evaluator(self) -> Evaluator {
+        match self {
+            Self::Geneval => Evaluator::GenEval,
+            Self::Geneval2 => Evaluator::GenEval2,
+            Self::Dpg => Evaluator::DpgBench,
+            Self::T2iCompbench => Evaluator::T2iCompBench,
+        }
+    }
 }
 
 /// Published settings of Stable Diffusion 3.
@@ -64,10 +120,7 @@ fn size(text: &str) -> std::result::Result<[usize; 2], String> {
 
 /// What `sample` was asked for, where it was asked for images of prompts.
 pub(crate) struct Request<'a> {
-    /// A folder, a file of weights or an address of the Hub.
-    pub(crate) path: &'a Path,
-    /// The weights in the folder of a run.
-    pub(crate) weights: &'a dyn Fn() -> Result<PathBuf>,
+    pub(crate) trained: &'a TrainedArguments,
     pub(crate) prompts: &'a Prompts,
     pub(crate) count: Option<usize>,
     pub(crate) steps: Option<usize>,
@@ -115,13 +168,61 @@ pub(crate) fn bench(
 
 /// Draws what the prompts say.
 pub(crate) fn sample(request: &Request<'_>) -> Result<ExitCode> {
-    let Request { prompts, out, .. } = request;
-    let export = Export::new(*out, 3)?;
-    let count = request.count.unwrap_or(prompts.prompts.len());
-    let mut pipeline = match is_address(request.path) {
-        true => crate::hub::text(request.path, request.device)?,
-        false => TextPipeline::from_folder(folder(request)?, request.device)?,
-    };
+    match (request.prompts.layout, &request.prompts.file) {
+        (Some(layout), Some(file)) => laid_out(request, layout.evaluator(), file),
+        _ => together(request),
+    }
+}
+
+/// Draws the prompts of an evaluator into its files.
+fn laid_out(request: &Request<'_>, evaluator: Evaluator, file: &Path) -> Result<ExitCode> {
+    let (prompts, out) = (request.prompts, request.out);
+    if request.count.is_some() {
+        return Err("--count: with --layout it is --each that says how many images".into());
+    }
+    let each = prompts.each.unwrap_or(evaluator.images());
+    let wanted = evaluator.read(file, each)?;
+    let pipeline = open(request)?;
+    let recipe = &pipeline.pipeline.recipe;
+    let settings = json!({
+        "model": request.trained.path, "sampling": recipe.sampling, "skip_layers": pipeline.skip_layers, "seed": recipe.seed,
+        "size": pipeline.size, "negative": pipeline.negative, "adapters": request.adapters,
+        "prompts": wanted.iter().map(|wanted| &wanted.prompt).collect::<Vec<_>>(), "each": each,
+    });
+    same_settings(out, &settings)?;
+    let count = wanted.len() * each;
+    let mut progress = Progress::new();
+    progress.begin("sampling", Some(count as u64));
+    evaluator.draw(&pipeline, &wanted, each, out, &mut |done| progress.counted(done, "image"))?;
+    progress.end();
+    say(format_args!("{count} images of {} prompts in {}", wanted.len(), out.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Refuses to go on with images of other settings. They are written down beside the folder: evaluators look at all that is
+/// in it.
+fn same_settings(out: &Path, settings: &Value) -> Result<()> {
+    let record = out.with_extension("json");
+    if out.exists() {
+        let fault = |reason: String| format!("{}: {reason}: choose another --out", out.display());
+        let text = fs::read_to_string(&record)
+            .map_err(|error| fault(format!("there without {}: {error}", record.display())))?;
+        let before: Value =
+            serde_json::from_str(&text).map_err(|error| fault(format!("{}: {error}", record.display())))?;
+        let differs = |key: &&String| before[key.as_str()] != settings[key.as_str()];
+        if let Some(key) = settings.as_object().and_then(|settings| settings.keys().find(differs)) {
+            return Err(fault(format!("its images were begun with another {key}")).into());
+        }
+        return Ok(());
+    }
+    write_atomic(&record, &serde_json::to_vec_pretty(settings)?)?;
+    fs::create_dir_all(out).map_err(|error| format!("create {}: {error}", out.display()).into())
+}
+
+/// The pipeline, with all that flags change.
+fn open(request: &Request<'_>) -> Result<TextPipeline> {
+    let prompts = request.prompts;
+    let mut pipeline = pipeline(request.trained, request.device)?;
     if let Some(preset) = prompts.preset {
         pipeline = pipeline.sampled_as(match preset {
             Preset::Diffusers => TextSampling::diffusers(3.0)?,
@@ -146,19 +247,28 @@ pub(crate) fn sample(request: &Request<'_>) -> Result<ExitCode> {
         recipe.sampling.guidance = Some(guidance).filter(|_| scale != 1.0);
     }
     recipe.seed = request.seed.unwrap_or(recipe.seed);
-    let seed = recipe.seed;
     pipeline.size = prompts.size.unwrap_or(pipeline.size);
     pipeline.negative = prompts.negative.clone().unwrap_or_default();
+    Ok(pipeline)
+}
 
-    let columns = prompts.prompts.len().clamp(1, 8);
+/// Draws all prompts into one picture, array or folder.
+fn together(request: &Request<'_>) -> Result<ExitCode> {
+    let (prompts, out) = (request.prompts.read()?, request.out);
+    let export = Export::new(out, 3)?;
+    let count = request.count.unwrap_or(prompts.len());
+    let pipeline = open(request)?;
+    let seed = pipeline.pipeline.recipe.seed;
+
+    let columns = prompts.len().clamp(1, 8);
     let [height, width] = pipeline.size;
     export.check(count, columns, [3, height, width])?;
     let what = || format!("{count} images of {height} x {width} pixels, which are made before they are written,");
     check_memory(what, &[count as u64, height as u64, width as u64, 3 * 4])?;
-    let all: Vec<&str> = prompts.prompts.iter().map(String::as_str).cycle().take(count).collect();
+    let all: Vec<&str> = prompts.iter().map(String::as_str).cycle().take(count).collect();
     let mut progress = Progress::new();
     progress.begin("reading prompts", None);
-    for cut in pipeline.encoder.cuts(&all[..count.min(prompts.prompts.len())])? {
+    for cut in pipeline.encoder.cuts(&all[..count.min(prompts.len())])? {
         note(cut);
     }
     let text = pipeline.encode(&all)?;
@@ -170,7 +280,7 @@ pub(crate) fn sample(request: &Request<'_>) -> Result<ExitCode> {
     progress.end();
     say(format_args!(
         "{count} images of {} in {}\n{evaluations} network evaluations for each, seed {seed}, {:.2} s an image",
-        request.path.display(),
+        request.trained.path.display(),
         out.display(),
         seconds / count as f64,
     ))?;
@@ -187,8 +297,13 @@ fn changed<N: NetworkSettings>(recipe: &Recipe<N>, set: &[String]) -> Result<Rec
     Ok(changed)
 }
 
-/// The folder of `diffusers`, or the weights of a run.
-fn folder(request: &Request<'_>) -> Result<PathBuf> {
-    let of_diffusers = ["transformer", "model_index.json"].iter().any(|name| request.path.join(name).exists());
-    if of_diffusers { Ok(request.path.into()) } else { (request.weights)() }
+/// The network for text of a folder of `diffusers`, a run, a file of weights or an address of the Hub.
+pub(crate) fn pipeline(trained: &TrainedArguments, device: &Device) -> Result<TextPipeline> {
+    let path = &trained.path;
+    if is_address(path) {
+        return crate::hub::text(path, device);
+    }
+    let of_diffusers = ["transformer", "model_index.json"].iter().any(|name| path.join(name).exists());
+    let folder = if of_diffusers { path.clone() } else { trained.weights()? };
+    Ok(TextPipeline::from_folder(folder, device)?)
 }

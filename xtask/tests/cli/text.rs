@@ -116,3 +116,74 @@ fn a_network_for_text_is_trained_compared_and_draws() {
     let shapes = ["train", "words", "--set", "network.prompts=15", "--out", "none"];
     place.refuse(&shapes, &["set network.prompts=16"]);
 }
+
+/// What the evaluators' own code looks for, of a run.
+#[test]
+fn the_prompts_of_an_evaluator_are_drawn_into_its_files() {
+    let place = Place::new();
+    place.run(&[&["train", "words", "--out", "run", "--set", "post_training=null"][..], &SMALL[..18]].concat());
+    let write = |name: &str, text: &str| std::fs::write(place.path(name), text).unwrap();
+    write(
+        "three.jsonl",
+        "{\"tag\":\"a\",\"prompt\":\"a red circle\"}\n{\"prompt\":\"a blue star\"}\n{\"prompt\":\"a green ring\"}\n",
+    );
+    write("color_val.txt", "a red circle\tand more\n\na blue star\n");
+    std::fs::create_dir(place.path("prompts")).unwrap();
+    write("prompts/partiprompts1.txt", "a red circle\n");
+    write("prompts/whoops7.txt", "a blue star\n");
+    let draw = |layout: &str, prompts: &str, more: &[&str]| {
+        let named = ["sample", "run", "--prompts", prompts, "--layout", layout, "--out", layout];
+        place.run(&[&named[..], more].concat())
+    };
+    let pixels = |file: &str| image::open(place.path(file)).unwrap().to_rgb8();
+
+    let said = draw("geneval", "three.jsonl", &["--each", "2"]);
+    assert!(said.contains("6 images of 3 prompts in geneval"), "{said}");
+    assert_eq!(place.json("geneval/00000/metadata.jsonl"), serde_json::json!({"tag": "a", "prompt": "a red circle"}));
+    // Of some that were lost the same are drawn again, one at a time or two.
+    let drawn = |image: usize| pixels(&format!("geneval/0000{}/samples/000{}.png", image / 2, image % 2));
+    let before: Vec<_> = (0..6).map(drawn).collect();
+    assert!((1..6).all(|image| before[image] != before[0]));
+    for file in ["geneval/00000/samples/0001.png", "geneval/00002/samples/0000.png"] {
+        std::fs::remove_file(place.path(file)).unwrap();
+    }
+    draw("geneval", "three.jsonl", &["--each", "2"]);
+    assert_eq!((0..6).map(drawn).collect::<Vec<_>>(), before);
+    let again = ["sample", "run", "--prompts", "three.jsonl", "--layout", "geneval", "--out", "geneval", "--each", "2"];
+    place.refuse(&[&again[..], &["--seed", "9"]].concat(), &["geneval", "begun with another seed", "--out"]);
+
+    draw("geneval2", "three.jsonl", &[]);
+    let paths = place.json("geneval2/image_paths.json");
+    assert_eq!(paths["a blue star"], serde_json::json!(place.path("geneval2/00001.png")));
+    assert!(paths.as_object().unwrap().values().all(|path| std::path::Path::new(path.as_str().unwrap()).is_file()));
+
+    draw("dpg", "prompts", &[]);
+    assert_eq!(
+        (pixels("dpg/whoops7.png").dimensions(), std::fs::read_dir(place.path("dpg")).unwrap().count()),
+        ((16, 16), 2)
+    );
+    // Side by side, then below: the second of the first prompt is number 1 of all.
+    let square = pixels("dpg/partiprompts1.png");
+    assert_eq!(image::imageops::crop_imm(&square, 8, 0, 8, 8).to_image(), before[1]);
+
+    draw("t2i-compbench", "color_val.txt", &["--each", "2"]);
+    for file in ["a red circle_000001.png", "a blue star_000002.png"] {
+        assert!(place.path("t2i-compbench/samples").join(file).is_file(), "{file}");
+    }
+    assert_eq!(pixels("t2i-compbench/samples/a blue star_000003.png"), before[3]);
+
+    // Lines of a file in one array, as by flags.
+    place.run(&["sample", "run", "--prompts", "color_val.txt", "--out", "all.npz"]);
+    write("bad.txt", "a_b\n");
+    for (layout, prompts, words) in [
+        ("geneval", "color_val.txt", "line 1: expected value"),
+        ("geneval2", "nothing.jsonl", "nothing.jsonl"),
+        ("t2i-compbench", "bad.txt", "line 1: a file cannot be named after a prompt with `_`"),
+        ("dpg", "three.jsonl", "three.jsonl"),
+    ] {
+        place.refuse(&["sample", "run", "--prompts", prompts, "--layout", layout, "--out", "no"], &[words]);
+    }
+    let three = ["sample", "run", "--prompts", "prompts", "--layout", "dpg", "--each", "3", "--out", "no"];
+    place.refuse(&three, &["1 or 4 images of each prompt, not 3"]);
+    assert!(!place.path("no").exists());
+}
