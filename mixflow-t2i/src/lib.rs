@@ -3,6 +3,7 @@
 pub mod embedding;
 pub mod error;
 pub mod evaluator;
+mod export;
 mod folder;
 pub mod mmdit;
 pub mod mmjit;
@@ -18,6 +19,7 @@ pub mod words;
 pub use embedding::TextEmbedding;
 pub use error::Error;
 pub use evaluator::Evaluator;
+pub use export::to_diffusers;
 pub use folder::from_diffusers;
 pub use mmdit::{MmDit, MmDitConfig};
 pub use mmjit::{MmJit, MmJitConfig};

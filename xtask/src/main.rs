@@ -15,6 +15,7 @@ mod decoder;
 mod download;
 mod encode;
 mod eval;
+mod export;
 mod figure;
 #[cfg(test)]
 mod flags;
@@ -88,6 +89,8 @@ enum Command {
     Encode(encode::Encode),
     /// Rewrite weights in another format, or under other names
     Convert(convert::Convert),
+    /// Write a network for text as a folder that diffusers opens
+    Export(export::Export),
     /// Fetch weights from the Hugging Face Hub into its cache
     Download(download::Download),
     /// Put a trained network on the Hugging Face Hub, with its recipe, results and a card
@@ -124,6 +127,7 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Compare(compare) => compare.run(),
         Command::Encode(encode) => encode.run(),
         Command::Convert(convert) => convert.run(),
+        Command::Export(export) => export.run(),
         Command::Download(download) => download.run(),
         Command::Publish(publish) => publish.run(),
         Command::Figure(figure) => figure.run(),

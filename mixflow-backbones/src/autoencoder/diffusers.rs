@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::KlAutoencoderConfig;
 use crate::Error;
@@ -60,6 +61,27 @@ impl KlAutoencoderConfig {
         };
         autoencoder.check().map_err(|reason| Error::format(file, format!("cannot be used: {reason}")))?;
         Ok(autoencoder)
+    }
+
+    /// This autoencoder's `config.json`.
+    pub fn to_diffusers(&self) -> Value {
+        let blocks = |kind: &str| vec![kind.to_owned(); self.widths.len()];
+        json!({
+            "_class_name": "AutoencoderKL",
+            "act_fn": "silu",
+            "in_channels": self.image_channels,
+            "out_channels": self.image_channels,
+            "latent_channels": self.latent_channels,
+            "block_out_channels": self.widths,
+            "down_block_types": blocks("DownEncoderBlock2D"),
+            "up_block_types": blocks("UpDecoderBlock2D"),
+            "layers_per_block": self.depth,
+            "norm_num_groups": self.groups,
+            "scaling_factor": self.scale,
+            "shift_factor": self.shift,
+            "use_quant_conv": self.quant_conv,
+            "use_post_quant_conv": self.quant_conv,
+        })
     }
 }
 

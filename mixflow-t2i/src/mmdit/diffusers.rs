@@ -5,6 +5,7 @@ use std::path::Path;
 use mixflow::backbones::Error;
 use mixflow::backbones::diffusers::read_config;
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::MmDitConfig;
 
@@ -59,6 +60,26 @@ impl MmDitConfig {
         config.network().map_err(|reason| Error::Format {
             path: file.into(),
             problem: format!("describes a network that is not known here: {reason}"),
+        })
+    }
+
+    /// This network's `config.json`.
+    pub fn to_diffusers(&self) -> Value {
+        json!({
+            "_class_name": CLASS,
+            "sample_size": self.input_size,
+            "patch_size": self.patch,
+            "in_channels": self.channels,
+            "out_channels": self.channels,
+            "num_layers": self.depth,
+            "attention_head_dim": self.width / self.heads,
+            "num_attention_heads": self.heads,
+            "joint_attention_dim": self.context_width,
+            "caption_projection_dim": self.width,
+            "pooled_projection_dim": self.pooled_width,
+            "pos_embed_max_size": self.table,
+            "dual_attention_layers": self.dual_attention,
+            "qk_norm": self.qk_norm.then_some("rms_norm"),
         })
     }
 }

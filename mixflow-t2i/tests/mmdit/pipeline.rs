@@ -7,7 +7,8 @@ use burn::tensor::{Device, Tensor};
 use mixflow::backbones::autoencoder::{self, KlAutoencoderConfig};
 use mixflow::backbones::weights::Weights;
 use mixflow::sampling::Images;
-use mixflow_t2i::{SkipLayers, TextEmbedding, TextPipeline, Words, from_diffusers};
+use mixflow_t2i::recipe::TextEncoderConfig;
+use mixflow_t2i::{SkipLayers, TextEmbedding, TextPipeline, Words, from_diffusers, to_diffusers};
 use mixflow_tests::{Fixture, Tolerance, close};
 use serde_json::{Value, json};
 
@@ -147,4 +148,31 @@ fn folders_that_are_not_whole_are_refused_in_words() {
         fs::write(folder.join("vae/config.json"), text).expect("room");
     };
     refused(&other, "does not belong together: the transformer has 16 channels, the autoencoder 4");
+}
+
+#[test]
+fn what_is_written_for_diffusers_makes_the_same_images() {
+    let (folder, fixture) = folder();
+    let place = |name: &str| folder.path().join(name);
+    fs::create_dir_all(place("tokenizer/more")).expect("room");
+    fs::write(place("tokenizer/more/merges.txt"), "a b").expect("room");
+    let pipeline = opened(folder.path()).expect("a folder of diffusers");
+    let out = place("out");
+    to_diffusers(&pipeline.pipeline, &out).expect("room");
+    let again = opened(&out).expect("a folder of diffusers");
+    let text = prompts(&fixture);
+    let images = |pipeline: &TextPipeline| pipeline.draw(&text, 0, &mut |_| {}).expect("finite");
+    assert_eq!(images(&again), images(&pipeline));
+    assert_eq!(fs::read_to_string(out.join("tokenizer/more/merges.txt")).expect("it was there"), "a b");
+    let index: Value = serde_json::from_slice(&fs::read(out.join("model_index.json")).expect("written")).expect("JSON");
+    assert_eq!(index["tokenizer"], json!(["transformers", "CLIPTokenizer"]));
+    assert_eq!((&index["tokenizer_3"], &index["vae"]), (&json!([null, null]), &json!(["diffusers", "AutoencoderKL"])));
+    assert!(!place("out.partial").exists());
+
+    let there = to_diffusers(&pipeline.pipeline, &out).expect_err("it is there").to_string();
+    assert!(there.contains("expected a new folder"), "{there}");
+    let mut words = pipeline.pipeline;
+    words.recipe.network.text = TextEncoderConfig::Words(Words { width: 1, tokens: 1 });
+    let none = to_diffusers(&words, &place("other")).expect_err("no encoders").to_string();
+    assert!(none.contains("diffusers has no pipeline for this network"), "{none}");
 }

@@ -1,0 +1,126 @@
+//! A pipeline as `diffusers` opens it.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use mixflow::Pipeline;
+use mixflow::backbones::autoencoder::Naming;
+use mixflow::backbones::weights::Weights;
+use mixflow::files::write_atomic;
+use mixflow::recipe::{AutoencoderConfig, NetworkSettings};
+use mixflow::schedules::ScheduleConfig;
+use serde_json::{Value, json};
+
+use crate::recipe::TextEncoderConfig;
+use crate::transformer::TransformerConfig;
+use crate::{Error, TextNetworkConfig};
+
+/// What a pipeline takes of the folder of its text encoders, as it is there.
+const KEPT: [&str; 7] =
+    ["scheduler", "text_encoder", "text_encoder_2", "text_encoder_3", "tokenizer", "tokenizer_2", "tokenizer_3"];
+
+/// Of `diffusers`, whose classes these are.
+const VERSION: &str = "0.42.1";
+
+const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
+
+/// Writes `pipeline` to a new `folder`, which the `StableDiffusion3Pipeline` of `diffusers` opens: its transformer with whatever was
+/// added to it, its autoencoder, and the text encoders, tokenizers and scheduler of the folder that its recipe names, which are linked
+/// where the file system can, and copied otherwise.
+///
+/// # Errors
+/// For a pipeline that is none of Stable Diffusion 3, for a folder that is there, and if a file cannot be read or written. The folder
+/// appears when it is whole.
+pub fn to_diffusers(pipeline: &Pipeline<TextNetworkConfig>, folder: &Path) -> Result<(), Error> {
+    let recipe = &pipeline.recipe;
+    let fault = |reason: &str| Error::config(folder, reason);
+    let (
+        TransformerConfig::MmDit(transformer),
+        TextEncoderConfig::StableDiffusion3 { folder: base, .. },
+        Some(AutoencoderConfig::Kl { network: autoencoder, weights }),
+    ) = (&recipe.network.transformer, &recipe.network.text, &recipe.autoencoder)
+    else {
+        return Err(fault(
+            "diffusers has no pipeline for this network: expected the transformer, the text encoders and the autoencoder of \
+             Stable Diffusion 3",
+        ));
+    };
+    if recipe.objective.schedule != (ScheduleConfig::Linear { reversed: true, noise: 1.0 }) {
+        return Err(fault("diffusers samples Stable Diffusion 3 on the reversed linear path alone"));
+    }
+    if folder.exists() {
+        return Err(fault("is there: expected a new folder"));
+    }
+    let partial = folder.with_extension("partial");
+    if partial.exists() {
+        fs::remove_dir_all(&partial).map_err(Error::io("remove", &partial))?;
+    }
+    let create = |part: &str| {
+        let place = partial.join(part);
+        fs::create_dir_all(&place).map_err(Error::io("create", &place)).map(|()| place)
+    };
+    for part in KEPT {
+        let from = base.join(part);
+        if from.is_dir() {
+            link(&from, &create(part)?)?;
+        }
+    }
+    let scheduler = create("scheduler")?.join("scheduler_config.json");
+    if !scheduler.exists() {
+        let shift = &json!(recipe.sampling.sampler.grid)["shift"];
+        let class = "FlowMatchEulerDiscreteScheduler";
+        write(&scheduler, &json!({"_class_name": class, "num_train_timesteps": 1000, "shift": shift}))?;
+    }
+    let place = create("transformer")?;
+    write(&place.join("config.json"), &transformer.to_diffusers())?;
+    Weights::of(&pipeline.network, recipe.network.official_key()).write(place.join(WEIGHTS), &[("format", "pt")])?;
+    let vae = create("vae")?;
+    write(&vae.join("config.json"), &autoencoder.to_diffusers())?;
+    let of_vae = Naming::Diffusers.apply(Weights::read(weights)?)?;
+    of_vae.ok_or_else(|| fault("its recipe's autoencoder is none"))?.write(vae.join(WEIGHTS), &[("format", "pt")])?;
+    write(&partial.join("model_index.json"), &index(&partial))?;
+    fs::rename(&partial, folder).map_err(Error::io("create", folder))
+}
+
+/// `model_index.json`: which class each part is, of those that there are.
+fn index(folder: &Path) -> Value {
+    let parts = [
+        ("scheduler", "diffusers", "FlowMatchEulerDiscreteScheduler"),
+        ("text_encoder", "transformers", "CLIPTextModelWithProjection"),
+        ("text_encoder_2", "transformers", "CLIPTextModelWithProjection"),
+        ("text_encoder_3", "transformers", "T5EncoderModel"),
+        ("tokenizer", "transformers", "CLIPTokenizer"),
+        ("tokenizer_2", "transformers", "CLIPTokenizer"),
+        ("tokenizer_3", "transformers", "T5TokenizerFast"),
+        ("transformer", "diffusers", "SD3Transformer2DModel"),
+        ("vae", "diffusers", "AutoencoderKL"),
+    ];
+    let mut index = json!({"_class_name": "StableDiffusion3Pipeline", "_diffusers_version": VERSION});
+    for (part, library, class) in parts {
+        index[part] = if folder.join(part).is_dir() { json!([library, class]) } else { json!([null, null]) };
+    }
+    index
+}
+
+fn write(file: &Path, value: &Value) -> Result<(), Error> {
+    let text = serde_json::to_vec_pretty(value).unwrap_or_default();
+    Ok(write_atomic(file, &text)?)
+}
+
+/// The files of a folder, and of those in it, as links where the file system can.
+fn link(from: &Path, to: &Path) -> Result<(), Error> {
+    let entries = fs::read_dir(from).map_err(Error::reading(from))?;
+    for entry in entries {
+        let from: PathBuf = entry.map_err(Error::reading(from))?.path();
+        let to = to.join(from.file_name().unwrap_or_default());
+        if from.is_dir() {
+            fs::create_dir_all(&to).map_err(Error::io("create", &to))?;
+            link(&from, &to)?;
+        } else {
+            // The cache of the Hub holds links to files: the file itself is meant.
+            let file = fs::canonicalize(&from).map_err(Error::reading(&from))?;
+            fs::hard_link(&file, &to).or_else(|_| fs::copy(&file, &to).map(drop)).map_err(Error::io("create", &to))?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,35 @@
+//! `cargo xtask export`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use mixflow::Device;
+use mixflow_t2i::to_diffusers;
+
+use crate::adapter::{self, AdapterArgument};
+use crate::run::{Result, say};
+use crate::text;
+use crate::trained::TrainedArguments;
+
+#[derive(Args)]
+pub(crate) struct Export {
+    #[command(flatten)]
+    trained: TrainedArguments,
+    /// Add a low-rank adapter to the transformer's weights; may be given more than once
+    #[arg(long = "adapter", value_name = "FILE[=STRENGTH]")]
+    adapters: Vec<AdapterArgument>,
+    /// A new folder, which `StableDiffusion3Pipeline.from_pretrained` opens
+    #[arg(long, value_name = "FOLDER")]
+    out: PathBuf,
+}
+
+impl Export {
+    pub(crate) fn run(self) -> Result<ExitCode> {
+        let mut pipeline = text::pipeline(&self.trained, &Device::flex())?.pipeline;
+        adapter::add(&mut pipeline, &self.adapters)?;
+        to_diffusers(&pipeline, &self.out)?;
+        say(format_args!("{} for diffusers in {}", self.trained.path.display(), self.out.display()))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
