@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use crate::{Condition, Precision};
+use crate::{Condition, Invalid, Precision};
 
 /// A network that predicts velocity, noise, data or score from a noisy image.
 ///
@@ -73,5 +73,14 @@ pub trait Backbone: Module {
     #[must_use]
     fn recomputing(&self) -> Option<Self> {
         None
+    }
+
+    /// The same network with the blocks of these numbers, from 0, left out: a weaker one to guide away from. Weights are
+    /// shared, not copied; blocks are numbered anew, so that it cannot be stored as what it came from. Provided: an error.
+    ///
+    /// # Errors
+    /// If there is no block of a number, or the network has none that can be left out.
+    fn without_blocks(&self, _blocks: &[usize]) -> Result<Self, Invalid> {
+        Err(Invalid::new("blocks", "cannot be left out of this network"))
     }
 }

@@ -1,14 +1,10 @@
 //! How images are made of prompts.
 
 use mixflow::backbones::Precision;
-use mixflow::evaluation::Weaker;
 use mixflow::recipe::SamplingConfig;
 use mixflow::sampling::solver::{Clock, DpmPlusPlus2M, Euler, SampleError};
-use mixflow::sampling::{Guidance, Sampler, SolverConfig};
+use mixflow::sampling::{Guidance, Sampler, SkipLayers, SolverConfig};
 use mixflow::schedules::TimeGrid;
-use serde::{Deserialize, Serialize};
-
-use crate::Transformer;
 
 /// The published shift of Stable Diffusion 3 and 3.5.
 const SHIFT: f64 = 3.0;
@@ -21,58 +17,6 @@ pub struct TextSampling {
     pub sampling: SamplingConfig,
     /// Guidance away from the network without some of its blocks, beside the other.
     pub skip_layers: Option<SkipLayers>,
-}
-
-/// Skip-layer guidance: `scale (strong − weak)` is added to the guided prediction, where the weak network lacks blocks.
-///
-/// # Source
-/// `SkipLayerCFGDenoiser` of `Stability-AI/sd3.5` at fbf8f48, `sd3_impls.py`; `skip_guidance_layers` of `diffusers` 0.42.1,
-/// `StableDiffusion3Pipeline`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct SkipLayers {
-    /// The blocks that the weak network lacks, from 0.
-    pub blocks: Vec<usize>,
-    /// How far to lead away from it; 0 is not at all.
-    pub scale: f64,
-    /// The steps that it holds for, as shares of all: step `i` of `n`, from 0, where `start < i / n < end`.
-    pub steps: [f64; 2],
-}
-
-impl SkipLayers {
-    /// What [`TextPipeline`](crate::TextPipeline) is led away from on `grid`: `network` without the blocks; none where it
-    /// holds for no step.
-    ///
-    /// # Errors
-    /// As [`guidance`](Self::guidance), and for blocks that the network does not have.
-    pub fn weaker(&self, network: &Transformer, grid: &TimeGrid) -> Result<Option<Weaker<Transformer>>, SampleError> {
-        let depth = network.depth();
-        if let Some(block) = self.blocks.iter().find(|&&block| block >= depth) {
-            return Err(SampleError::Config(format!("skip_layers.blocks must be 0 to {}, found {block}", depth - 1)));
-        }
-        let weaker = |guidance| Weaker { network: network.without_blocks(&self.blocks), guidance };
-        Ok(self.guidance(grid)?.map(weaker))
-    }
-
-    /// The same as guidance of a flow on `grid`; none where it holds for no step.
-    ///
-    /// # Errors
-    /// For a scale that is not finite and shares that are no increasing pair in [0, 1].
-    pub fn guidance(&self, grid: &TimeGrid) -> Result<Option<Guidance>, SampleError> {
-        let guidance = Guidance::new(1.0 + self.scale)?;
-        let [start, end] = self.steps;
-        if !(0.0 <= start && start <= end && end <= 1.0) {
-            return Err(SampleError::Config(format!(
-                "skip_layers.steps must be two increasing shares in [0, 1], found [{start}, {end}]"
-            )));
-        }
-        let count = grid.steps() as f64;
-        let times = grid.times();
-        let holds = |&(step, _): &(usize, &f64)| start * count < step as f64 && (step as f64) < end * count;
-        let mut times = times[..grid.steps()].iter().enumerate().filter(holds).map(|(_, &t)| t);
-        let Some(first) = times.next() else { return Ok(None) };
-        guidance.within(first, times.next_back().unwrap_or(first)).map(Some)
-    }
 }
 
 impl TextSampling {

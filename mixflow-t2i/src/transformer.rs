@@ -71,14 +71,9 @@ macro_rules! define {
                 }
             }
 
-            /// Those blocks left out: a weaker network to guide away from.
-            ///
-            /// # Panics
-            /// If there is no block of a number.
-            #[must_use]
-            pub fn without_blocks(&self, blocks: &[usize]) -> Self {
+            fn without_blocks_inside(&self, blocks: &[usize]) -> Result<Self, Invalid> {
                 match self {
-                    $(Self::$network(network) => Self::$network(network.without_blocks(blocks)),)+
+                    $(Self::$network(network) => network.without_blocks(blocks).map(Self::$network),)+
                 }
             }
 
@@ -152,6 +147,10 @@ impl Backbone for Transformer {
     fn recomputing(&self) -> Option<Self> {
         self.recomputing_inside()
     }
+
+    fn without_blocks(&self, blocks: &[usize]) -> Result<Self, Invalid> {
+        self.without_blocks_inside(blocks)
+    }
 }
 
 impl Transformer {
@@ -163,11 +162,6 @@ impl Transformer {
     /// Side of a patch.
     pub fn patch(&self) -> usize {
         transformers!(inside self, network => network.patch())
-    }
-
-    /// Blocks that can be left out.
-    pub fn depth(&self) -> usize {
-        transformers!(inside self, network => network.depth())
     }
 
     /// Least and most patches along a side.
@@ -244,14 +238,14 @@ pub(crate) fn check_sizes(sizes: &[(&str, usize)]) -> Result<(), Invalid> {
 
 /// All but the blocks of these numbers, from 0.
 ///
-/// # Panics
+/// # Errors
 /// If there is no block of a number.
-pub(crate) fn without<B: Clone>(all: &[B], blocks: &[usize]) -> Vec<B> {
+pub(crate) fn without<B: Clone>(all: &[B], blocks: &[usize]) -> Result<Vec<B>, Invalid> {
     if let Some(block) = blocks.iter().find(|&&block| block >= all.len()) {
-        panic!("there is no block {block} to leave out: the network has {}", all.len());
+        return Err(Invalid::new("blocks", format!("must be 0 to {}, found {block}", all.len() - 1)));
     }
     let kept = all.iter().enumerate().filter(|(block, _)| !blocks.contains(block));
-    kept.map(|(_, block)| block.clone()).collect()
+    Ok(kept.map(|(_, block)| block.clone()).collect())
 }
 
 /// A [`TransformerConfig`] in a recipe, whose `kind` is that of Stable Diffusion unless it says another: recipes from before there

@@ -106,6 +106,7 @@ fn generator<'a>(sit: &'a Sit, objective: &'a ObjectiveConfig, sampling: &'a Sam
     Generator {
         autoencoder: None,
         guide: None,
+        negative: None,
         weaker: None,
         network: sit,
         objective,

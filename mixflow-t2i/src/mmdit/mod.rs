@@ -15,7 +15,7 @@ pub use keys::official_key;
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use mixflow::backbones::embed::{PatchEmbedding, sinusoidal, unpatchify};
-use mixflow::backbones::{Backbone, Linear, Precision, ops};
+use mixflow::backbones::{Backbone, Invalid, Linear, Precision, ops};
 
 use crate::TextEmbedding;
 use crate::transformer::without;
@@ -100,11 +100,6 @@ impl MmDit {
         self.table
     }
 
-    /// Blocks, all of which can be left out.
-    pub fn depth(&self) -> usize {
-        self.transformer_blocks.len()
-    }
-
     /// Least and most tokens along a side of the latents.
     pub fn sides(&self) -> [usize; 2] {
         [1, self.table]
@@ -134,16 +129,6 @@ impl MmDit {
         let [scale, shift] = self.norm_out.forward(modulation);
         let patches = self.proj_out.forward(ops::modulated_layer_norm(tokens, shift, scale, EPSILON));
         unpatchify(patches, [height / self.patch, width / self.patch], self.patch)
-    }
-
-    /// This network with the blocks of these numbers, from 0, left out: a weaker one to guide away from. Weights are
-    /// shared, not copied; blocks are numbered anew, so it cannot be stored as what it came from.
-    ///
-    /// # Panics
-    /// If there is no block of a number.
-    #[must_use]
-    pub fn without_blocks(&self, blocks: &[usize]) -> Self {
-        Self { transformer_blocks: without(&self.transformer_blocks, blocks), ..self.clone() }
     }
 
     /// The middle of the table, `[1, rows * columns, width]`.
@@ -182,5 +167,9 @@ impl Backbone for MmDit {
     fn recomputing(&self) -> Option<Self> {
         let transformer_blocks = self.transformer_blocks.iter().map(JointBlock::recomputing).collect();
         Some(Self { transformer_blocks, ..self.clone() })
+    }
+
+    fn without_blocks(&self, blocks: &[usize]) -> Result<Self, Invalid> {
+        Ok(Self { transformer_blocks: without(&self.transformer_blocks, blocks)?, ..self.clone() })
     }
 }

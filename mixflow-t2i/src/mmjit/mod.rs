@@ -13,7 +13,7 @@ use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use mixflow::backbones::block::RmsNorm;
 use mixflow::backbones::embed::{Constant, RotaryHalves, Rotation, TimestepEmbedding, patchify, unpatchify};
-use mixflow::backbones::{Backbone, Convolution, Linear, Precision};
+use mixflow::backbones::{Backbone, Convolution, Invalid, Linear, Precision};
 
 use crate::TextEmbedding;
 use crate::transformer::without;
@@ -95,11 +95,6 @@ impl MmJit {
         self.patch
     }
 
-    /// Blocks of image and text.
-    pub fn depth(&self) -> usize {
-        self.double_blocks.len()
-    }
-
     /// Patches along a side, least and most: it is for images of one size.
     pub fn sides(&self) -> [usize; 2] {
         [self.input_size / self.patch; 2]
@@ -132,16 +127,6 @@ impl MmJit {
         let [image, of_text] = &self.angles;
         Places { image: image.on(x.dims()[1], &x.device()), text: of_text.on(text, &x.device()) }
     }
-
-    /// This network with the blocks of these numbers, from 0, left out: a weaker one to guide away from. Weights are
-    /// shared, not copied; blocks are numbered anew, so it cannot be stored as what it came from.
-    ///
-    /// # Panics
-    /// If there is no block of a number.
-    #[must_use]
-    pub fn without_blocks(&self, blocks: &[usize]) -> Self {
-        Self { double_blocks: without(&self.double_blocks, blocks), ..self.clone() }
-    }
 }
 
 impl Backbone for MmJit {
@@ -166,5 +151,9 @@ impl Backbone for MmJit {
     fn recomputing(&self) -> Option<Self> {
         let double_blocks = self.double_blocks.iter().map(DoubleBlock::recomputing).collect();
         Some(Self { double_blocks, ..self.clone() })
+    }
+
+    fn without_blocks(&self, blocks: &[usize]) -> Result<Self, Invalid> {
+        Ok(Self { double_blocks: without(&self.double_blocks, blocks)?, ..self.clone() })
     }
 }

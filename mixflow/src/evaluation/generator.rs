@@ -9,13 +9,14 @@ use std::ops::Range;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use mixflow_backbones::{Autoencoder, Backbone, Condition, Precision};
+use mixflow_schedules::TimeGrid;
 
 use crate::data::Conditioner;
 use crate::evaluation::metric::Features;
 use crate::recipe::{Guide, NetworkSettings, ObjectiveConfig, Recipe, SamplingConfig};
 use crate::sampling::correction::Correction;
 use crate::sampling::solver::{SampleError, SeededNoise};
-use crate::sampling::{Flow, Guidance, Images};
+use crate::sampling::{Flow, Guidance, Images, SkipLayers};
 use crate::spread::spread;
 use crate::{Error, device};
 
@@ -50,6 +51,8 @@ pub struct Generator<'a, B: Backbone> {
     pub autoencoder: Option<&'a dyn Autoencoder>,
     /// The weaker network that [`SamplingConfig::guide`] stands for.
     pub guide: Option<&'a Guide>,
+    /// The label that guidance leads away from in the place of none, where the recipe has no guide.
+    pub negative: Option<usize>,
     /// A network to be led away from besides, see [`Flow::guided_also`].
     pub weaker: Option<&'a Weaker<B>>,
     /// Devices beside the network's that draw some of the batches: of equal devices, the same images bit for bit.
@@ -63,6 +66,18 @@ pub struct Weaker<B> {
     pub network: B,
     /// How far, and when, it is led away from.
     pub guidance: Guidance,
+}
+
+impl SkipLayers {
+    /// What is led away from on `grid`: `network` without the blocks; none where it holds for no step.
+    ///
+    /// # Errors
+    /// As [`guidance`](Self::guidance), and for blocks that the network does not have.
+    pub fn weaker<B: Backbone>(&self, network: &B, grid: &TimeGrid) -> Result<Option<Weaker<B>>, SampleError> {
+        let network = network.without_blocks(&self.blocks);
+        let network = network.map_err(|invalid| SampleError::Config(invalid.within("skip_layers").to_string()))?;
+        Ok(self.guidance(grid)?.map(|guidance| Weaker { network, guidance }))
+    }
 }
 
 /// What a trajectory is at one time of the grid.
@@ -100,6 +115,7 @@ impl<N: NetworkSettings> Recipe<N> {
             seed: self.seed,
             autoencoder: None,
             guide: None,
+            negative: None,
             weaker: None,
             beside: &[],
         }
@@ -236,7 +252,7 @@ impl<B: Backbone> Generator<'_, B> {
         }
         SeededNoise::check(first, count).map_err(Error::from)?;
         let replicas = self.replicas().map_err(Error::from)?;
-        let Generator { conditioner, objective, sampling, shape, seed, .. } = *self;
+        let Generator { conditioner, objective, sampling, shape, seed, negative, .. } = *self;
         let rows = |offset| offset..count.min(offset + sampling.batch);
         let pieces = (0..count).step_by(sampling.batch).map(|offset| (rows(offset), told(rows(offset))));
         let draw = |replica: &Replica<B>, (rows, told): (Range<usize>, C), tell: &mut dyn FnMut((f64, Tensor<4>))| {
@@ -252,6 +268,7 @@ impl<B: Backbone> Generator<'_, B> {
                 seed,
                 autoencoder,
                 guide,
+                negative,
                 weaker,
                 beside,
             };
@@ -292,7 +309,11 @@ impl<B: Backbone> Generator<'_, B> {
     /// As [`Conditioner::read`], and if the sampling names a guide and [`guide`](Self::guide) is none.
     pub fn flow(&self, labels: &[usize], device: &Device) -> Result<Flow<'_>, Error> {
         let condition = self.conditioner.conditions(labels, device)?;
-        self.guided(condition, |guide| guide.flow(self.objective, labels, device))
+        let away = match self.negative {
+            Some(label) => self.conditioner.conditions(&vec![label; labels.len()], device)?,
+            None => condition.clone().null(),
+        };
+        self.guided(condition, away, |guide| guide.flow(self.objective, labels, device))
     }
 
     /// The same of a condition with a row for each image.
@@ -300,7 +321,8 @@ impl<B: Backbone> Generator<'_, B> {
     /// # Errors
     /// If the sampling names a guide, which is told labels alone.
     pub fn flow_of(&self, condition: B::Condition) -> Result<Flow<'_>, Error> {
-        self.guided(condition, |_| {
+        let away = condition.clone().null();
+        self.guided(condition, away, |_| {
             let reason = "a guide is told labels, and these images are of conditions without: leave out sampling.guide";
             Err(SampleError::Config(reason.into()).into())
         })
@@ -309,6 +331,7 @@ impl<B: Backbone> Generator<'_, B> {
     fn guided<'s>(
         &'s self,
         condition: B::Condition,
+        away: B::Condition,
         guide: impl FnOnce(&'s Guide) -> Result<Flow<'s>, Error>,
     ) -> Result<Flow<'s>, Error> {
         let ObjectiveConfig { schedule, prediction, floor, learned_variance, .. } = self.objective;
@@ -319,7 +342,7 @@ impl<B: Backbone> Generator<'_, B> {
         let strong = flow(self.network, condition.clone());
         let guided = match (self.sampling.guidance, self.sampling.active_guide(), self.guide) {
             (None, ..) => strong,
-            (Some(guidance), None, _) => strong.guided(flow(self.network, condition.clone().null()), guidance),
+            (Some(guidance), None, _) => strong.guided(flow(self.network, away), guidance),
             (Some(guidance), Some(_), Some(weak)) => strong.guided(guide(weak)?, guidance),
             (Some(_), Some(guide), None) => {
                 let reason = format!("the recipe names the guide {}, but none was loaded", guide.weights.display());

@@ -9,6 +9,7 @@ mod images;
 mod likelihood;
 mod parts;
 mod sampler;
+mod skip_layers;
 pub mod solver;
 
 pub use export::Export;
@@ -18,3 +19,4 @@ pub use guidance::Guidance;
 pub use images::Images;
 pub use likelihood::{Likelihood, log_likelihood};
 pub use sampler::{Sampler, Samples, SolverConfig};
+pub use skip_layers::SkipLayers;
