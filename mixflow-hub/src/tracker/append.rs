@@ -1,7 +1,7 @@
 //! A file that grows by whole records.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -14,12 +14,17 @@ const PENDING: usize = 64 << 10;
 const DELAY: Duration = Duration::from_secs(5);
 
 /// A file to which records are added. One is complete or absent: what a full disk tears is taken back.
+///
+/// What is taken back stays in the file until something takes its place: a process that is killed in between loses nothing
+/// that was flushed.
 #[derive(Debug)]
 pub(super) struct Append {
     path: PathBuf,
     file: File,
-    /// Bytes of whole records in the file.
+    /// Bytes of whole records in the file that stay.
     written: u64,
+    /// Whether the file may go on behind them.
+    stale: bool,
     /// Records that the system does not have yet.
     pending: Vec<u8>,
     flushed: Instant,
@@ -28,16 +33,14 @@ pub(super) struct Append {
 impl Append {
     /// Creates a file; one that is there is left alone.
     pub(super) fn create(path: &Path) -> Result<Self, Error> {
-        let file = File::options().append(true).create_new(true).open(path).map_err(Error::io("create", path))?;
-        Ok(Self { path: path.into(), file, written: 0, pending: vec![], flushed: Instant::now() })
+        let file = File::options().write(true).create_new(true).open(path).map_err(Error::io("create", path))?;
+        Ok(Self { path: path.into(), file, written: 0, stale: false, pending: vec![], flushed: Instant::now() })
     }
 
     /// Opens a file to go on after its first `length` bytes.
     pub(super) fn reopen(path: &Path, length: u64) -> Result<Self, Error> {
-        let file = File::options().append(true).open(path).map_err(Error::io("write", path))?;
-        let mut file = Self { path: path.into(), file, written: length, pending: vec![], flushed: Instant::now() };
-        file.cut(length)?;
-        Ok(file)
+        let file = File::options().write(true).open(path).map_err(Error::io("write", path))?;
+        Ok(Self { path: path.into(), file, written: length, stale: true, pending: vec![], flushed: Instant::now() })
     }
 
     /// Where it is.
@@ -62,26 +65,30 @@ impl Append {
 
     /// Hands everything to the system.
     pub(super) fn flush(&mut self) -> Result<(), Error> {
-        let pending = std::mem::take(&mut self.pending);
-        if let Err(error) = self.file.write_all(&pending) {
+        let (end, pending) = (self.end(), std::mem::take(&mut self.pending));
+        let start = self.file.seek(SeekFrom::Start(self.written));
+        let written = start.and_then(|_| self.file.write_all(&pending));
+        // Last: a process that is killed before has what was there, or what takes its place.
+        let written = written.and_then(|()| if self.stale { self.file.set_len(end) } else { Ok(()) });
+        if let Err(error) = written {
             // What stopped the write is the error to report.
             let _ = self.file.set_len(self.written);
             return Err(Error::io("write", &self.path)(error));
         }
-        self.written += pending.len() as u64;
+        (self.written, self.stale) = (end, false);
         self.flushed = Instant::now();
         Ok(())
     }
 
     /// Takes back everything from the byte `end` on.
-    pub(super) fn cut(&mut self, end: u64) -> Result<(), Error> {
-        if let Some(kept) = end.checked_sub(self.written) {
-            self.pending.truncate(usize::try_from(kept).unwrap_or(usize::MAX));
-        } else {
-            self.pending.clear();
+    pub(super) fn cut(&mut self, end: u64) {
+        match end.checked_sub(self.written) {
+            Some(kept) => self.pending.truncate(usize::try_from(kept).unwrap_or(usize::MAX)),
+            None => {
+                self.pending.clear();
+                (self.written, self.stale) = (end, true);
+            }
         }
-        self.written = self.written.min(end);
-        self.file.set_len(self.written).map_err(Error::io("write", &self.path))
     }
 }
 
@@ -104,14 +111,15 @@ mod tests {
         file.push(b"one,two,");
         file.flush().unwrap();
         file.push(b"three,four,");
-        file.cut(14).unwrap();
+        file.cut(14);
         assert_eq!(file.end(), 14);
         file.push(b"4,");
         file.flush().unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"one,two,three,4,");
         file.push(b"lost");
-        file.cut(4).unwrap();
+        file.cut(4);
         file.push(b"2,");
+        assert_eq!(std::fs::read(&path).unwrap(), b"one,two,three,4,", "what is flushed stays until then");
         drop(file);
         assert_eq!(std::fs::read(&path).unwrap(), b"one,2,");
         drop(Append::reopen(&path, 4).unwrap());

@@ -20,7 +20,7 @@
 //! assert_eq!(trackers.finish(), Vec::<String>::new());
 //! # Ok::<(), std::io::Error>(())
 //! ```
-
+//!
 //! In a program, a training is told in a line:
 //!
 //! ```no_run
@@ -86,6 +86,14 @@ pub trait Tracker {
     /// If it cannot read what it has.
     fn kept(&mut self, step: u64) -> Result<u64, Error> {
         Ok(step)
+    }
+
+    /// Whether the row of a step has a picture of this name; provided: yes, for those that keep all they are told.
+    ///
+    /// # Errors
+    /// If it cannot read what it has.
+    fn shows(&mut self, _step: u64, _name: &str) -> Result<bool, Error> {
+        Ok(true)
     }
 
     /// What the user should know since the last call, although the tracker goes on.

@@ -49,6 +49,12 @@ impl TensorBoard {
         self.file.push(&record(event(seconds(SystemTime::now()), step, what).as_bytes()));
     }
 
+    /// All files of the run, with what was told.
+    fn files(&mut self) -> Result<Vec<PathBuf>, Error> {
+        self.file.flush()?;
+        Ok(self.earlier.iter().cloned().chain([self.file.path().to_path_buf()]).collect())
+    }
+
     fn values(&mut self, step: u64, values: impl IntoIterator<Item = Message>) {
         let summary = values.into_iter().fold(Message::default(), |summary, value| summary.message(1, &value));
         self.event(step, &Message::default().message(SUMMARY, &summary));
@@ -77,10 +83,14 @@ impl Tracker for TensorBoard {
     }
 
     fn kept(&mut self, step: u64) -> Result<u64, Error> {
-        self.file.flush()?;
-        let own = [self.file.path().to_path_buf()];
-        let rows = rows_of(self.earlier.iter().chain(&own))?;
+        let rows = steps_of(self.files()?, is_number)?;
         Ok(rows.into_iter().rfind(|row| *row < step).map_or(0, |row| row + 1))
+    }
+
+    fn shows(&mut self, step: u64, name: &str) -> Result<bool, Error> {
+        let named = |value: &[u8]| field(value, 1).is_some_and(|tag| tag.bytes() == name.as_bytes());
+        let steps = steps_of(self.files()?, |value| field(value, IMAGE).is_some() && named(value))?;
+        Ok(steps.contains(&step))
     }
 }
 
@@ -96,26 +106,30 @@ fn event_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(files)
 }
 
-/// Steps of the rows of numbers in event files, as `TensorBoard` understands them: a start voids what was at its step and
-/// later. A torn record ends its file.
-fn rows_of<'f>(files: impl IntoIterator<Item = &'f PathBuf>) -> Result<Vec<u64>, Error> {
-    let mut rows = vec![];
+/// Whether a value is a number.
+fn is_number(value: &[u8]) -> bool {
+    field(value, 2).is_some()
+}
+
+/// Steps of such values in event files, as `TensorBoard` understands them: a start voids what was at its step and later. A
+/// torn record ends its file.
+fn steps_of(files: Vec<PathBuf>, is: impl Fn(&[u8]) -> bool) -> Result<Vec<u64>, Error> {
+    let mut steps = vec![];
     for file in files {
-        let bytes = fs::read(file).map_err(Error::io("read", file))?;
+        let bytes = fs::read(&file).map_err(Error::io("read", &file))?;
         let mut rest = &bytes[..];
         while let Some(data) = next_record(&mut rest) {
             let step = field(data, 2).map_or(0, Value::integer);
             if field(data, SESSION_LOG).is_some() {
-                rows.retain(|row| *row < step);
+                steps.retain(|other| *other < step);
             }
             let summary = field(data, SUMMARY).map_or(&[][..], Value::bytes);
-            let is_number = |value: Value<'_>| fields(value.bytes()).any(|(number, _)| number == 2);
-            if fields(summary).any(|(number, value)| number == 1 && is_number(value)) {
-                rows.push(step);
+            if fields(summary).any(|(number, value)| number == 1 && is(value.bytes())) {
+                steps.push(step);
             }
         }
     }
-    Ok(rows)
+    Ok(steps)
 }
 
 /// The data of the next record.
@@ -127,15 +141,18 @@ fn next_record<'b>(bytes: &mut &'b [u8]) -> Option<&'b [u8]> {
     Some(data)
 }
 
-/// Those of all files in a folder.
+/// Those of numbers, and of pictures, in all files of a folder.
 #[cfg(all(test, unix, feature = "pipeline"))]
-pub(super) fn rows(folder: &Path) -> Result<Vec<u64>, Error> {
-    rows_of(&event_files(folder)?)
+pub(super) fn rows(folder: &Path) -> Result<[Vec<u64>; 2], Error> {
+    let steps = |is: fn(&[u8]) -> bool| steps_of(event_files(folder)?, is);
+    Ok([steps(is_number)?, steps(|value| field(value, IMAGE).is_some())?])
 }
 
 const FILE_VERSION: u32 = 3;
 const SUMMARY: u32 = 5;
 const SESSION_LOG: u32 = 7;
+/// Of a value.
+const IMAGE: u32 = 4;
 
 /// An event at a time in seconds since 1970.
 fn event(time: f64, step: u64, what: &Message) -> Message {
@@ -164,7 +181,7 @@ fn scalar(name: &str, number: f64) -> Message {
 fn image(name: &str, png: Png<'_>) -> Message {
     const RGB: u64 = 3;
     let picture = Message::default().varint(1, png.height().into()).varint(2, png.width().into()).varint(3, RGB);
-    value(name).message(4, &picture.bytes(4, png.bytes()))
+    value(name).message(IMAGE, &picture.bytes(4, png.bytes()))
 }
 
 fn distribution(name: &str, histogram: &Histogram) -> Message {

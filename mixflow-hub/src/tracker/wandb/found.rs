@@ -9,12 +9,15 @@ use super::record::{self, Known, Values};
 use crate::tracker::Error;
 
 /// What is kept of a file that was found.
+#[derive(Default)]
 pub(super) struct Kept {
     /// Its length, in bytes.
     pub(super) end: u64,
     pub(super) records: u64,
     pub(super) summary: Values,
-    /// The step behind its last row.
+    /// Its last row,
+    pub(super) last: Values,
+    /// and the step behind that.
     pub(super) next: u64,
     /// Whether a release of ours wrote it.
     pub(super) ours: bool,
@@ -48,7 +51,7 @@ pub(super) fn kept(path: &Path, step: u64) -> Result<Option<Kept>, Error> {
     let Some(mut records) = Records::open(File::open(path).map_err(fault)?).map_err(fault)? else {
         return Ok(None);
     };
-    let mut kept = Kept { end: records.end(), records: 0, summary: Values::new(), next: 0, ours: false, named: false };
+    let mut kept = Kept { end: records.end(), ..Kept::default() };
     while let Some(record) = records.next().map_err(fault)? {
         match record::read(&record) {
             Known::Header { ours } => kept.ours = ours,
@@ -56,7 +59,7 @@ pub(super) fn kept(path: &Path, step: u64) -> Result<Option<Kept>, Error> {
             Known::Summary(values) => kept.summary.extend(values),
             Known::History { step: found, .. } if found >= step => break,
             Known::Exit { .. } => break,
-            Known::History { step, .. } => kept.next = step + 1,
+            Known::History { step, values } => (kept.next, kept.last) = (step + 1, values),
             Known::Config(_) | Known::File(_) | Known::Other => {}
         }
         (kept.end, kept.records) = (records.end(), kept.records + 1);

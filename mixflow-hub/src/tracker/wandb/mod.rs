@@ -114,7 +114,7 @@ impl Wandb {
         fs::create_dir_all(&files).map_err(Error::io("create", &files))?;
         let mut file = Append::create(&folder.join(format!("run-{id}.wandb")))?;
         file.push(log::HEADER);
-        let kept = Kept { end: 0, records: 0, summary: Values::new(), next: 0, ours: true, named: true };
+        let kept = Kept { ours: true, named: true, ..Kept::default() };
         let mut tracker = Self::new(folder, file, kept);
         tracker.push(&record::header());
         tracker.push(&record::run(&id, run, started));
@@ -146,7 +146,8 @@ impl Wandb {
                 Some(live) => live.rewind(kept.end)?,
                 None => drop(Sent::lower(self.file.path(), kept.end)?),
             }
-            self.file.cut(kept.end)?;
+            self.file.cut(kept.end);
+            self.file.flush()?;
             (self.records, self.summary) = (kept.records, kept.summary);
         }
         self.row = Row { step, ..Row::default() };
@@ -156,7 +157,7 @@ impl Wandb {
 
     /// Adds values to the row of a step. One that is past is not taken any more, as the official client does it.
     fn insert(&mut self, step: u64, values: impl IntoIterator<Item = (String, String)>) -> Result<(), Error> {
-        if !self.begin_row(step)? {
+        if !self.begin_row(step) {
             return Ok(());
         }
         self.row.values.extend(values);
@@ -164,13 +165,13 @@ impl Wandb {
     }
 
     /// Makes the row of a step the one that grows; false if it is past.
-    fn begin_row(&mut self, step: u64) -> Result<bool, Error> {
+    fn begin_row(&mut self, step: u64) -> bool {
         if step > self.row.step {
             self.write_row();
             self.row = Row { step, ..Row::default() };
         }
-        self.take_row_back()?;
-        Ok(step == self.row.step)
+        self.take_row_back();
+        step == self.row.step
     }
 
     /// Writes the row, if it has values that are not written.
@@ -186,13 +187,12 @@ impl Wandb {
         self.summarised = false;
     }
 
-    /// Removes the row, and the summary behind it, from the file: it grows.
-    fn take_row_back(&mut self) -> Result<(), Error> {
+    /// Takes the row back, and the summary behind it: it grows. In the file it stays until it is written anew.
+    fn take_row_back(&mut self) {
         if let Some((end, records)) = self.row.written.take() {
-            self.file.cut(end)?;
+            self.file.cut(end);
             self.records = records;
         }
-        Ok(())
     }
 
     /// Writes everything, with the summary so far, for others to read.
@@ -221,7 +221,7 @@ impl Wandb {
     fn configure(&mut self, config: &Value) -> Result<(), Error> {
         let empty = Map::new();
         let config = config.as_object().unwrap_or(&empty);
-        self.take_row_back()?;
+        self.take_row_back();
         self.push(&record::config(&as_json(config)));
         self.write_file("config.yaml", files::config(config).as_bytes())
     }
@@ -235,7 +235,7 @@ impl Wandb {
             "_type": "image-file", "format": "png", "path": path, "sha256": digest,
             "size": png.bytes().len(), "width": png.width(), "height": png.height(),
         });
-        if self.begin_row(step)? {
+        if self.begin_row(step) {
             self.write_file(&path, png.bytes())?;
         }
         self.insert(step, [(name.into(), value.to_string())])
@@ -305,6 +305,12 @@ impl Tracker for Wandb {
         Ok(kept(self.file.path(), step)?.map_or(step, |kept| kept.next))
     }
 
+    fn shows(&mut self, step: u64, name: &str) -> Result<bool, Error> {
+        self.write()?;
+        let kept = kept(self.file.path(), step + 1)?;
+        Ok(kept.is_some_and(|kept| kept.next == step + 1 && kept.last.contains_key(name)))
+    }
+
     fn warnings(&mut self) -> Vec<String> {
         self.live.as_ref().map(Live::warnings).unwrap_or_default()
     }
@@ -318,16 +324,15 @@ impl Drop for Wandb {
     }
 }
 
-/// Steps and run times of the rows in a log.
+/// Steps and run times of the rows in a log, and whether they have a picture.
 #[cfg(all(test, unix, feature = "pipeline"))]
-pub(super) fn rows(log: &Path) -> [Vec<f64>; 2] {
+pub(super) fn rows(log: &Path) -> Vec<(u64, f64, bool)> {
     let mut records = log::Records::open(fs::File::open(log).expect("a log")).expect("a log").expect("a log");
-    let mut rows = [vec![], vec![]];
+    let mut rows = vec![];
     while let Some(record) = records.next().expect("a log") {
-        if let record::Known::History { values, .. } = record::read(&record) {
-            for (row, name) in rows.iter_mut().zip(["_step", "_runtime"]) {
-                row.push(values[name].parse().expect("a number"));
-            }
+        if let record::Known::History { step, values } = record::read(&record) {
+            let time = values["_runtime"].parse().expect("a number");
+            rows.push((step, time, values.values().any(|value| value.contains("image-file"))));
         }
     }
     rows

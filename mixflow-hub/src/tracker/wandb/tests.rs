@@ -169,3 +169,20 @@ fn a_log_that_is_torn_before_the_name_of_its_run_is_not_gone_on_with() {
     fs::remove_file(tracker.file.path()).unwrap();
     assert!(tracker.track(Entry::Started { step: 0 }).unwrap_err().to_string().starts_with("cannot read"));
 }
+
+#[test]
+fn a_row_that_was_flushed_outlives_a_process_that_is_killed_while_it_grows() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tracker = open(folder.path());
+    (0..4).for_each(|step| loss(&mut tracker, step, 1.0));
+    tracker.track(Entry::Flush).unwrap();
+    tracker.track(Entry::Scalars { step: 3, values: &[("more", 2.0)] }).unwrap();
+    // It is written anew with the next flush, which never comes.
+    std::mem::forget(tracker);
+    let mut tracker = open(folder.path());
+    assert_eq!((tracker.kept(4).unwrap(), steps(&tracker)), (4, vec![0, 1, 2, 3]));
+    // So does one that waits behind a change of the configuration.
+    tracker.track(Entry::Config(&serde_json::json!({ "batch": 64 }))).unwrap();
+    std::mem::forget(tracker);
+    assert_eq!(steps(&open(folder.path())), [0, 1, 2, 3]);
+}
