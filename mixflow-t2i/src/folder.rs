@@ -85,6 +85,7 @@ fn stable_diffusion(folder: &Path, transformer: &Path) -> Result<TextRecipe, cra
         },
         autoencoder: Some(AutoencoderConfig::Kl { network: autoencoder, weights: weights(&vae)? }),
         sampling: sampling.map_err(mixflow::Error::from)?.sampling,
+        validation: None,
         post_training: None,
         ..published("sd3.5-medium-mixflow")?
     })

@@ -13,13 +13,16 @@ use mixflow::backbones::weights::Weights;
 use mixflow::compare::{Study, StudyOutcome, parts};
 use mixflow::data::Dataset;
 use mixflow::evaluation::{Generator, Measures};
+use mixflow::files::Tiles;
+use mixflow::launch::{Finish, Launch};
 use mixflow::recipe::{AutoencoderConfig, NetworkSettings, ObjectiveConfig, Recipe};
+use mixflow::sampling::Guidance;
 use mixflow::schedules::TimeGrid;
-use mixflow::train::{StoredNetwork, TrainState};
+use mixflow::train::{RunFolder, StoredNetwork, TrainState};
 use mixflow_t2i::mmdit::official_key;
 use mixflow_t2i::prompts::PromptTable;
 use mixflow_t2i::recipe::{TextRecipe, read_text_recipe};
-use mixflow_t2i::{MmDitConfig, MmJitConfig, TextPipeline, Transformer};
+use mixflow_t2i::{MmDitConfig, MmJitConfig, SkipLayers, TextPipeline, Transformer};
 use serde_json::json;
 
 /// The recipe that comes along, small enough for a test.
@@ -156,6 +159,12 @@ fn faults_are_named() {
         ("network.text.words=1", "unknown key `words`"),
         ("network.text={\"kind\":\"letters\"}", "letters"),
         ("network.transformer.heads=5", "network.transformer.width must"),
+        ("validation={\"every\":0}", "validation.every must be at least 1"),
+        ("validation={\"every\":9,\"images\":1001}", "validation.images must be at most 1000"),
+        ("validation={\"every\":9,\"labels\":[\"star\"]}", "validation.labels are for networks that know classes"),
+        ("validation={\"every\":9,\"negative\":\"star\"}", "validation.negative has no effect without guidance"),
+        ("validation={\"every\":9,\"solver_steps\":0}", "validation.solver_steps do not fit"),
+        ("validation={\"every\":9,\"size\":64}", "unknown key `size`"),
     ] {
         let error = read_text_recipe("words", &[change.into()]).unwrap_err().to_string();
         assert!(error.contains(words), "{change}: {error}");
@@ -167,7 +176,7 @@ fn faults_are_named() {
 #[test]
 fn both_post_trainings_are_compared_on_prompts() {
     let folder = tempfile::tempdir().unwrap();
-    let recipe = small(&[]);
+    let recipe = small(&["validation={\"every\":2,\"images\":2}"]);
     let data: Arc<dyn Dataset> =
         Arc::new(parts(&recipe, recipe.post_training.as_ref().unwrap(), &Measures::default()).unwrap().0);
     let conditioner =
@@ -188,7 +197,12 @@ fn both_post_trainings_are_compared_on_prompts() {
         stop: &stop,
     };
     let outcome = study.run(network, None, ObjectiveConfig::flow_matching, |_| {}).unwrap();
-    assert!(matches!(outcome, StudyOutcome::Finished(..)));
+    let StudyOutcome::Finished(report, page) = outcome else { panic!("nobody asked to stop") };
+    // Each training has drawn: the first side by side in the report.
+    let steps = |strip: &mixflow::report::Strip| strip.frames.iter().map(|frame| frame.steps).collect::<Vec<_>>();
+    let strips: Vec<_> = report.strips.iter().map(|strip| (strip.arm.name(), steps(strip))).collect();
+    assert_eq!(strips, [("start", vec![2, 4]), ("standard", vec![2]), ("MixFlow", vec![2])]);
+    assert!(fs::read_to_string(page).unwrap().contains("alt=\"MixFlow after 2 steps\""));
 
     // What was trained is a transformer under its published names.
     let weights = |name: &str| Weights::read(folder.path().join(name).join("model.safetensors")).unwrap();
@@ -202,6 +216,51 @@ fn both_post_trainings_are_compared_on_prompts() {
     assert_eq!(Weights::of(&checkpoint, official_key).to_safetensors(&[]).unwrap(), found);
     assert!(recipe.network.name().contains("MMDiT"));
     assert!(folder.path().join("report.html").is_file());
+}
+
+/// Of prompts that no image has, led away from another.
+const VALIDATION: &str = r#"validation={"every":3,"images":3,"prompts":["a very blue star","red circle"],
+    "negative":"square","guidance":{"scale":3},"skip_layers":{"blocks":[1],"scale":2,"steps":[0,1]},"solver_steps":3,"seed":7}"#;
+
+#[test]
+fn what_is_drawn_in_a_training_is_what_a_pipeline_draws() {
+    let (root, device, stop) = (tempfile::tempdir().unwrap(), Device::default(), AtomicBool::new(false));
+    // Fast, so that text counts after a few steps.
+    let fast =
+        ["training.optimizer.learning_rate={\"kind\":\"constant\",\"rate\":0.05}", "training.optimizer.average=0.5"];
+    let recipe = small(&[&["post_training=null", VALIDATION], &fast[..]].concat());
+    let run = root.path().join("run");
+    let folder = RunFolder::begin(&run, recipe.to_value()).unwrap();
+    let ready = Launch::new(&recipe, &device, &stop).check(folder, &mut |_| {}).unwrap();
+    assert!(matches!(ready.run(&mut |_| {}).unwrap(), Some(Finish::Trained(_))));
+
+    let mut pipeline = TextPipeline::from_folder(&run, &device).unwrap();
+    let own = &mut pipeline.pipeline.recipe;
+    own.seed = 7;
+    own.sampling = own.sampling.with_steps(3).unwrap();
+    own.sampling.guidance = Some(Guidance::new(3.0).unwrap());
+    pipeline.skip_layers = Some(SkipLayers { blocks: vec![1], scale: 2.0, steps: [0.0, 1.0] });
+    pipeline.negative = "square".into();
+    let png = |pipeline: &TextPipeline| {
+        let images = pipeline.images(&["a very blue star", "red circle", "a very blue star"], 0).unwrap();
+        Tiles { columns: 2, ..Tiles::default() }.png(&images.pixels, images.shape)
+    };
+    let drawn = fs::read(run.join("validation/step-00000004.png")).unwrap();
+    assert!(png(&pipeline) == drawn);
+    // Each setting counts.
+    pipeline.negative = String::new();
+    assert!(png(&pipeline) != drawn);
+    pipeline.negative = "square".into();
+    pipeline.skip_layers = None;
+    assert!(png(&pipeline) != drawn);
+    assert!(run.join("validation/step-00000003.png").is_file() && run.join("report.html").is_file());
+
+    // They can be other ones when the run goes on.
+    let changed = recipe.with(&["validation.prompts=[\"green star\"]".into(), "training.steps=6".into()]).unwrap();
+    let folder = RunFolder::resume(&run, changed.to_value(), &[]).unwrap();
+    let ready = Launch::new(&changed, &device, &stop).check(folder, &mut |_| {}).unwrap();
+    assert!(ready.run(&mut |_| {}).unwrap().is_some());
+    assert!(run.join("validation/step-00000006.png").is_file());
 }
 
 #[test]

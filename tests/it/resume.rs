@@ -8,12 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor, TensorData};
-use mixflow::data::{Classes, Loader, LoaderConfig};
+use mixflow::data::{Classes, Conditioner, Loader, LoaderConfig};
+use mixflow::evaluation::ValidationImages;
 use mixflow::random::{Stream, rng, uniform};
 use mixflow::recipe::Recipe;
 use mixflow::train::{
     Change, Checkpoints, Event, LearningRate, Outcome, Run, Snapshot, TrainState, change_optimizer, changes,
-    check_same_run,
+    check_same_run, pictures,
 };
 use mixflow::{Batch, Error, Loss, Objective};
 use mixflow_backbones::{Backbone, ClassLabels, Network};
@@ -28,6 +29,7 @@ pub(crate) fn recipe(checkpoint_every: u64) -> Recipe {
         r#"network={"kind":"sit","input_size":8,"patch":4,"channels":1,"width":16,"depth":1,"heads":2,"hidden":32,"classes":10}"#
             .into(),
         r#"objective.timesteps={"kind":"mixflow","gamma":0.8}"#.into(),
+        r#"validation={"every":3,"labels":["4","2"],"solver_steps":1}"#.into(),
         "training.steps=12".into(),
         format!("training.batch={BATCH}"),
         format!("training.checkpoint_every={checkpoint_every}"),
@@ -64,20 +66,24 @@ pub(crate) fn train_on(
         config: &recipe.training,
         seed: recipe.seed,
         data: recipe.data.open()?,
-        conditioner: Arc::new(Classes(recipe.network.classes())),
+        conditioner: Arc::new(Classes(recipe.network.classes())) as Arc<dyn Conditioner<ClassLabels>>,
         flip: true,
         encoder: None,
         beside,
         stop,
     };
-    run.train(network(recipe), objective, tell)
+    let network = network(recipe);
+    let labels = (run.data.classes(), &run.conditioner);
+    let images = ValidationImages::of(recipe, &network, labels, (None, None), folder, &mut |_| {})?;
+    run.train_validated(network, objective, images.as_ref().map(ValidationImages::validation), tell)
 }
 
-/// Everything that a run leaves: its state, its last checkpoint, its log.
+/// Everything that a run leaves: its state, its last checkpoint, its log, its pictures by their steps.
 #[derive(Debug, PartialEq)]
 struct Trace {
     state: Snapshot,
     log: String,
+    pictures: Vec<(u64, Vec<u8>)>,
 }
 
 impl Trace {
@@ -87,6 +93,11 @@ impl Trace {
         Self {
             state: found.checkpoint.expect("a finished run has a checkpoint").snapshot,
             log: fs::read_to_string(folder.join("metrics.jsonl")).expect("a finished run has a log"),
+            pictures: pictures(folder)
+                .expect("the folder can be listed")
+                .into_iter()
+                .map(|(steps, file)| (steps, fs::read(file).expect("it was listed")))
+                .collect(),
         }
     }
 }
@@ -122,11 +133,51 @@ fn undisturbed() -> Trace {
     assert_eq!(finish(&recipe(5), folder.path()), [""; 0]);
     let trace = Trace::of(folder.path());
     assert_eq!((trace.state.step, trace.state.updates, trace.log.lines().count()), (12, 12, 12));
+    assert!(trace.pictures.iter().map(|(steps, _)| *steps).eq([3, 6, 9, 12]));
     trace
 }
 
 pub(crate) fn temporary() -> TempDir {
     tempfile::tempdir().expect("there is room for temporary files")
+}
+
+#[test]
+fn a_run_that_draws_is_the_run_that_does_not() {
+    let expected = undisturbed();
+    let silent = Recipe { validation: None, ..recipe(5) };
+    let folder = temporary();
+    finish(&silent, folder.path());
+    assert_eq!(Trace::of(folder.path()), Trace { pictures: vec![], ..expected });
+    // Pictures are no part of what a step does, and can be other ones when a run goes on.
+    let folder = temporary();
+    interrupt(&silent, folder.path(), 6);
+    finish(&recipe(5), folder.path());
+    let found = Trace::of(folder.path());
+    assert_eq!(found.pictures, undisturbed().pictures[2..]);
+    assert_eq!(found.state, undisturbed().state);
+}
+
+#[test]
+fn pictures_that_cannot_be_drawn_or_kept_stop_no_training() {
+    let expected = undisturbed();
+    let folder = temporary();
+    fs::write(folder.path().join("validation"), "in the way").expect("there is room");
+    let warnings = finish(&recipe(5), folder.path());
+    assert!(warnings.len() == 4 && warnings[0].contains("no images of step 3: cannot"), "{warnings:?}");
+    fs::remove_file(folder.path().join("validation")).expect("it is there");
+    assert_eq!(Trace::of(folder.path()), Trace { pictures: vec![], ..expected });
+}
+
+#[test]
+fn pictures_of_steps_that_are_taken_again_are_drawn_again() {
+    let folder = temporary();
+    finish(&recipe(5), folder.path());
+    // As a process that was killed after its pictures, before a checkpoint.
+    fs::remove_dir_all(folder.path().join("checkpoints/step-00000012")).expect("it is there");
+    fs::write(folder.path().join("validation/step-00000012.png"), "of another network").expect("there is room");
+    fs::write(folder.path().join("validation/step-00000011.png"), "of another recipe").expect("there is room");
+    finish(&recipe(5), folder.path());
+    assert_eq!(Trace::of(folder.path()), undisturbed());
 }
 
 #[test]

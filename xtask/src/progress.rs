@@ -71,6 +71,7 @@ impl Progress {
             Event::Started { step: 0 } => {}
             Event::Started { step } => self.continued(*step, "step"),
             Event::Stepped(report) => self.step(report),
+            Event::Drawn { file, seconds, .. } => self.line(&format!("{}, {seconds:.1} s", file.display())),
             Event::Saved(_) => {}
             Event::Warning(text) => self.line(&format!("warning: {text}")),
         }

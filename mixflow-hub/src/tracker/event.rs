@@ -9,6 +9,7 @@ use mixflow::report::Report;
 use mixflow::train::Event;
 use serde_json::{Map, Value};
 
+use super::resumed::tell_picture;
 use super::{Entry, Histogram, Png, Trackers};
 
 impl Trackers {
@@ -24,6 +25,13 @@ impl Trackers {
                     ("learning_rate", report.learning_rate),
                 ];
                 self.track(Entry::Scalars { step: report.step, values: &[&step, &report.terms[..]].concat() });
+            }
+            // From its file, which has it whatever happens: it waits for nothing in memory.
+            Event::Drawn { steps, file, .. } => {
+                let (steps, file) = (*steps, file.to_path_buf());
+                self.work(move |tell| {
+                    tell_picture(&file, steps, tell);
+                });
             }
             Event::Saved(checkpoint) => {
                 self.track(Entry::Flush);

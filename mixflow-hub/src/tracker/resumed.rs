@@ -1,26 +1,46 @@
 //! What trackers lack when a run goes on.
 //!
-//! A process that is killed takes with it what its trackers had not written yet, while its checkpoint and `metrics.jsonl`,
-//! which is written before that, stay. From there the rows between come when the run goes on.
+//! A process that is killed takes with it what its trackers had not written yet, while its checkpoint, `metrics.jsonl` and the
+//! pictures in `validation/`, which are written before that, stay. From there the rows between come when the run goes on.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::{Entry, Tracker};
+use super::{Entry, Png, Tracker};
 use crate::tracker::Error;
 
 /// Tells a tracker that a run goes on at a step, and before that the rows that it lacks of earlier steps, from the run's log.
 pub(super) fn go_on(tracker: &mut dyn Tracker, log: &Path, step: u64) -> Result<(), Error> {
-    let from = tracker.kept(step)?.min(step);
+    let kept = tracker.kept(step)?.min(step);
+    // A row is told before its picture.
+    let torn = kept > 0 && picture(log, kept).is_file() && !tracker.shows(kept - 1, VALIDATION)?;
+    let from = kept - u64::from(torn);
     tracker.track(Entry::Started { step: from })?;
     if from == step {
         return Ok(());
     }
-    rows(log, from..step, |step, values| tracker.track(Entry::Scalars { step, values }))
+    rows(log, from..step, |step, values| {
+        tracker.track(Entry::Scalars { step, values })?;
+        tell_picture(&picture(log, step + 1), step + 1, |entry| tracker.track(entry)).unwrap_or(Ok(()))
+    })
+}
+
+/// What trackers call pictures that are drawn during a training.
+const VALIDATION: &str = "validation";
+
+/// The picture that the run with this log has drawn after so many steps, if it has.
+fn picture(log: &Path, steps: u64) -> PathBuf {
+    log.with_file_name(VALIDATION).join(format!("step-{steps:08}.png"))
+}
+
+/// Tells a picture that was drawn after so many steps, if it is there.
+pub(super) fn tell_picture<R>(file: &Path, steps: u64, tell: impl FnOnce(Entry<'_>) -> R) -> Option<R> {
+    let bytes = fs::read(file).ok()?;
+    Some(tell(Entry::Image { step: steps.saturating_sub(1), name: VALIDATION, png: Png::new(&bytes)? }))
 }
 
 /// The rows of these steps in a log, in its order; one that is torn ends it.
@@ -60,8 +80,12 @@ mod tests {
 
     const STEPS: u64 = 4000;
     const EVERY: u64 = 7;
+    const DRAWN_EVERY: u64 = 5;
 
-    /// A run as `StepLoop` makes it: a log, a checkpoint now and then, and its events.
+    /// Its signature and header: nobody here looks further.
+    const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01";
+
+    /// A run as `StepLoop` makes it: a log, pictures and a checkpoint now and then, and its events.
     fn run(folder: &Path) {
         let checkpoint = folder.join("step-00000000");
         let first = fs::read_to_string(&checkpoint).map_or(0, |step| step.parse().unwrap());
@@ -84,6 +108,12 @@ mod tests {
             log.step(&report).unwrap();
             trackers.event(&Event::Stepped(&report));
             std::thread::sleep(Duration::from_micros(300));
+            if (step + 1) % DRAWN_EVERY == 0 {
+                let file = picture(&metrics, step + 1);
+                fs::create_dir_all(file.parent().unwrap()).unwrap();
+                fs::write(&file, PNG).unwrap();
+                trackers.event(&Event::Drawn { steps: step + 1, file: &file, seconds: 0.0 });
+            }
             if (step + 1) % EVERY == 0 || step + 1 == STEPS {
                 log.flush().unwrap();
                 fs::write(folder.join("partial"), (step + 1).to_string()).unwrap();
@@ -125,12 +155,51 @@ mod tests {
         let text = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
         let logged = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["step"].as_u64().unwrap());
         assert!(logged.eq(all.iter().copied()), "metrics.jsonl");
-        let [board, _] = tensorboard::rows(&folder.path().join("board")).unwrap();
-        assert_eq!(board, all, "TensorBoard");
+        let drawn: Vec<u64> = all.iter().copied().filter(|step| (step + 1) % DRAWN_EVERY == 0).collect();
+        let [board, pictures] = tensorboard::rows(&folder.path().join("board")).unwrap();
+        assert_eq!((board, pictures), (all.clone(), drawn.clone()), "TensorBoard");
         let rows = wandb::rows(&log(&folder.path().join("wandb")));
-        assert!(rows.iter().map(|(step, ..)| *step).eq(0..STEPS), "Weights & Biases");
+        let steps = |rows: &[&(u64, f64, bool)]| rows.iter().map(|(step, ..)| *step).collect::<Vec<_>>();
+        assert_eq!(steps(&rows.iter().collect::<Vec<_>>()), all, "Weights & Biases");
+        assert_eq!(steps(&rows.iter().filter(|(.., drawn)| *drawn).collect::<Vec<_>>()), drawn, "Weights & Biases");
         let times: Vec<f64> = rows.iter().map(|(_, time, _)| *time).collect();
         assert!(times.is_sorted(), "the run time grows: {times:?}");
+    }
+
+    /// What has every row but the picture of the last one gets that row anew.
+    #[test]
+    fn a_picture_that_was_not_told_is_told_when_the_run_goes_on() {
+        for flushed in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let metrics = folder.path().join("metrics.jsonl");
+            fs::write(&metrics, (0..9).map(|step| format!("{{\"step\":{step},\"loss\":0.5}}\n")).collect::<String>())
+                .unwrap();
+            fs::create_dir(folder.path().join(VALIDATION)).unwrap();
+            fs::write(picture(&metrics, 7), PNG).unwrap();
+            let board = || TensorBoard::open(&folder.path().join("board")).unwrap();
+            let run = || Wandb::open(folder.path(), &WandbRun::new("killed")).unwrap();
+            let (mut first, mut second) = (board(), run());
+            for tracker in [&mut first as &mut dyn Tracker, &mut second] {
+                (0..7).for_each(|step| tracker.track(Entry::Scalars { step, values: &[("loss", 0.5)] }).unwrap());
+                tracker.track(Entry::Flush).unwrap();
+                if flushed {
+                    let png = Png::new(PNG).unwrap();
+                    tracker.track(Entry::Image { step: 6, name: VALIDATION, png }).unwrap();
+                    tracker.track(Entry::Flush).unwrap();
+                }
+                assert_eq!(tracker.shows(6, VALIDATION).unwrap(), flushed);
+            }
+            // Killed: nothing is written any more.
+            std::mem::forget((first, second));
+            let (mut first, mut second) = (board(), run());
+            for tracker in [&mut first as &mut dyn Tracker, &mut second] {
+                go_on(tracker, &metrics, 7).unwrap();
+                tracker.track(Entry::Flush).unwrap();
+            }
+            assert_eq!(tensorboard::rows(&folder.path().join("board")).unwrap(), [(0..7).collect(), vec![6]]);
+            let rows = wandb::rows(&log(&folder.path().join("wandb")));
+            assert!(rows.iter().map(|(step, _, drawn)| (*step, *drawn)).eq((0..7).map(|step| (step, step == 6))));
+        }
     }
 
     /// The log that has the rows: a process may have been killed before it had named its run.

@@ -117,7 +117,7 @@ impl RaeRun<'_> {
             let batch = batches.next().expect("batches have no end, and nothing is read after an error")?;
             Ok(self.step(state, task, &batch, &device))
         };
-        let outcome = steps.run(state, step, &mut tell)?;
+        let outcome = steps.run(state, step, None, &mut tell)?;
         self.data.remarks().into_iter().for_each(|line| tell(Event::Warning(line)));
         Ok(match outcome {
             Outcome::Finished(state) => Some(state.network.average()),

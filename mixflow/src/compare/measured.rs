@@ -86,9 +86,6 @@ impl fmt::Display for Search {
 /// Images of the sample grids in the report, at most.
 const SHOWN: usize = 40;
 
-/// Columns of these grids, at most.
-const COLUMNS: usize = 10;
-
 /// How the classes of the images that are measured are chosen.
 pub(super) const LABELS: Labels = Labels::Reference;
 
@@ -206,9 +203,7 @@ impl<N: NetworkSettings> Study<'_, N> {
     /// The sample grids of the report: real images, then each arm's.
     pub(super) fn grids(&self, real: &dyn Dataset, arms: Vec<(Arm, Images)>) -> Result<Vec<Grid>, Error> {
         let [channels, height, width] = real.shape();
-        // As many columns as fit, so that each shows one class.
-        let classes = real.classes().len().clamp(1, COLUMNS);
-        let tiles = Tiles { columns: COLUMNS / classes * classes, ..Tiles::default() };
+        let tiles = Tiles::in_turns(real.classes().len());
         let picture = |pixels: &[f32]| {
             let image = channels * height * width;
             let count = (pixels.len() / image).min(SHOWN);

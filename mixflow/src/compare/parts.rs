@@ -78,14 +78,14 @@ pub fn parts<N: NetworkSettings>(
     Ok((train, held_out))
 }
 
-/// Refuses samplings that no network makes finite, the recipe's and others: those that take it to a time where its path is
-/// singular, and those whose solver is not at hand. Tried with a network that always says
-/// one, on the CPU.
+/// Refuses samplings that no network makes finite, those of the recipe and others: those that take it to a time where its path is
+/// singular, and those whose solver is not at hand. Tried with a network that always says one, on the CPU.
 pub(crate) fn check_sampling<N: NetworkSettings>(recipe: &Recipe<N>, others: &[SamplingConfig]) -> Result<(), Error> {
     // Two rows and columns, whose means and variance corrections take.
     let (device, shape) = (Device::flex(), [1, recipe.network.shape()[0], 2, 2]);
     let ObjectiveConfig { schedule, prediction, .. } = &recipe.objective;
-    for sampling in others.iter().chain([&recipe.sampling]) {
+    let validation = recipe.validation.as_ref().and_then(|validation| validation.sampling(&recipe.sampling).ok());
+    for sampling in others.iter().chain([&recipe.sampling]).chain(&validation) {
         let ones = |x: Tensor<4>, _: Times| (x.ones_like(), None);
         let flow = Flow::with_variance(schedule, *prediction, ones);
         let own = sampling.active_guide().map(|guide| (guide.schedule.as_ref(), guide.prediction));

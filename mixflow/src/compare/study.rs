@@ -10,20 +10,20 @@ use burn::module::Module;
 use burn::tensor::Device;
 use mixflow_backbones::weights::Weights;
 use mixflow_backbones::{Autoencoder, NetworkConfig};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use super::measured::LABELS;
 use super::measured::Measured;
 use super::phases::Phases;
 use super::{Lag, Results, arms, lag, lag_labels, outcome, parts};
 use crate::data::{Conditioner, Dataset, Split};
-use crate::evaluation::{Generator, Measures, class_counts, reference_size};
+use crate::evaluation::{Generator, Measures, ValidationImages, class_counts, reference_size};
 use crate::files::write_atomic;
 use crate::objective::TargetEncoder;
 use crate::recipe::{
     AdapterConfig, ConditionOf, Guide, METADATA, NetworkSettings, ObjectiveConfig, PostTraining, Recipe,
 };
-use crate::report::{Arm, Curve, Environment, Phase, Point, Report, Summary};
+use crate::report::{Arm, Curve, Environment, Phase, Report, Strip, Summary};
 use crate::train::{Change, Checkpoints, Event, Outcome, Run, Start, TrainConfig, changes};
 use crate::{Error, Objective, device};
 
@@ -119,6 +119,15 @@ impl<N: NetworkSettings> Study<'_, N> {
             .map(|(name, part)| self.recipe.learned(&self.folder, name, part.clone(), self.autoencoder, &device));
         let (learned, unseen) = (learned?, unseen?);
 
+        let validation = ValidationImages::of(
+            self.recipe,
+            &network,
+            (train.classes(), &self.conditioner),
+            (self.autoencoder, self.guide),
+            &self.folder,
+            &mut |done| tell(Progress::Labels(done as u64)),
+        )?;
+        let validation = validation.as_ref();
         let given = start.is_some();
         let start = match start {
             Some(start) => start,
@@ -127,7 +136,7 @@ impl<N: NetworkSettings> Study<'_, N> {
                 tell(Progress::Begin("pre-training", Some(self.recipe.training.steps)));
                 let config = &self.recipe.training;
                 let settings = (&self.recipe.objective, &objective);
-                match self.train("pretraining", network, settings, config, 0, &learned, &mut tell)? {
+                match self.train("pretraining", network, settings, config, 0, &learned, validation, &mut tell)? {
                     Some(start) => start,
                     None => return Ok(StudyOutcome::Interrupted),
                 }
@@ -157,7 +166,7 @@ impl<N: NetworkSettings> Study<'_, N> {
                 arms::started(&self.folder.join(&folder), &origin)?;
                 let settings = (settings, &objective);
                 let adapted = self.recipe.adapted(start.clone())?;
-                match self.train(&folder, adapted, settings, &config, seed + 1, &learned, &mut tell)? {
+                match self.train(&folder, adapted, settings, &config, seed + 1, &learned, validation, &mut tell)? {
                     Some(network) => networks.push((arm.clone(), seed, network)),
                     None => return Ok(StudyOutcome::Interrupted),
                 }
@@ -201,6 +210,11 @@ impl<N: NetworkSettings> Study<'_, N> {
         report.notes.push(post.describe(&self.recipe.training));
         report.notes.extend(self.recipe.adapter.as_ref().map(AdapterConfig::describe));
         report.grids = self.grids(&*train, shown)?;
+        let start = (!given).then(|| (Arm::Start, "pretraining".to_string()));
+        let trained = start.into_iter().chain(trainings.iter().map(|(arm, _)| (arm.clone(), arms::folder(arm, 0))));
+        for (arm, folder) in trained {
+            report.strips.extend(Strip::read(arm, &self.folder.join(folder))?);
+        }
         let of_classes = |missing: &dyn Fn(usize) -> bool| {
             let names = train.classes().iter().enumerate().filter(|(class, _)| missing(*class));
             names.map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", ")
@@ -304,6 +318,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         config: &TrainConfig,
         seed: u64,
         data: &Arc<dyn Dataset>,
+        validation: Option<&ValidationImages<'_, N>>,
         tell: &mut impl FnMut(Progress),
     ) -> Result<Option<N::Network>, Error> {
         let recipe = Recipe { objective: settings.clone(), training: config.clone(), ..self.recipe.clone() };
@@ -320,7 +335,8 @@ impl<N: NetworkSettings> Study<'_, N> {
             stop: self.stop,
         };
         let tell = |event: Event| tell(Progress::Training { folder: &run.folder, event });
-        let outcome = run.train(network, &objective(settings), tell)?;
+        let validation = validation.map(ValidationImages::validation);
+        let outcome = run.train_validated(network, &objective(settings), validation, tell)?;
         let Outcome::Finished(state) = outcome else { return Ok(None) };
         Ok(Some(self.recipe.store(state.average(), &run.folder)?.1))
     }
@@ -339,7 +355,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         let trainings = (0..post.seeds).flat_map(|seed| trained.iter().map(move |arm| (arm.clone(), seed)));
         let curves = std::iter::once((Arm::Start, 0, "pretraining".to_string()))
             .chain(trainings.map(|(arm, seed)| (arm.clone(), seed, arms::folder(&arm, seed))))
-            .map(|(arm, seed, folder)| curve(arm, seed, &self.folder.join(folder).join("metrics.jsonl")))
+            .map(|(arm, seed, folder)| Curve::read(arm, seed, &self.folder.join(folder).join("metrics.jsonl")))
             .filter(|curve| !curve.points.is_empty())
             .collect();
         Report {
@@ -381,21 +397,4 @@ impl Report {
             row.metrics.training_seconds = trained.map(|phase| phase.seconds / seeds as f64).into_iter().collect();
         }
     }
-}
-
-/// Loss and its terms of every line; what cannot be read is left out of the figure.
-fn curve(arm: Arm, seed: u64, log: &Path) -> Curve {
-    let text = std::fs::read_to_string(log).unwrap_or_default();
-    let mut curve = Curve { arm, seed, points: vec![], terms: BTreeMap::new() };
-    for line in text.lines().filter_map(|line| serde_json::from_str::<Map<String, Value>>(line).ok()) {
-        let Some(step) = line.get("step").and_then(Value::as_f64) else { continue };
-        for (name, value) in line.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_f64()?))) {
-            match name {
-                "step" | "gradient_norm" | "learning_rate" => {}
-                "loss" => curve.points.push(Point(step, value)),
-                term => curve.terms.entry(term.into()).or_default().push(Point(step, value)),
-            }
-        }
-    }
-    curve
 }

@@ -9,6 +9,7 @@ mod measures;
 pub mod metric;
 mod part;
 pub mod slow_flow;
+mod validation;
 
 pub(crate) use evaluate::reference_size;
 pub use evaluate::{
@@ -18,3 +19,4 @@ pub use generator::{Batches, Generator, Visit, Visited, Weaker};
 pub use image_set::ImageSet;
 pub(crate) use measures::{Against, are_pixels, pixels};
 pub use measures::{Best, ImageFeatures, Measure, Measured, Measures, Pixels};
+pub use validation::ValidationImages;

@@ -24,10 +24,19 @@ impl Default for Tiles {
     }
 }
 
+/// Columns of a picture whose rows are to be looked at, at most.
+const COLUMNS: usize = 10;
+
 /// Longest side of a PNG: 2³¹ − 1 (PNG specification, 11.2.2).
 const LONGEST: u64 = (1 << 31) - 1;
 
 impl Tiles {
+    /// The usual ones with as many columns as fit, so that each shows one of `turns` things that take turns.
+    pub fn in_turns(turns: usize) -> Self {
+        let turns = turns.clamp(1, COLUMNS);
+        Self { columns: COLUMNS / turns * turns, ..Self::default() }
+    }
+
     /// Width and height of the picture of `count` images of this height and width; none if a side is longer than PNG allows.
     pub fn size(&self, count: usize, [height, width]: [usize; 2]) -> Option<[u32; 2]> {
         let columns = self.columns.min(count.max(1)).max(1);

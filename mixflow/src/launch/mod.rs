@@ -1,6 +1,7 @@
 //! A recipe from its data to its weights, and of a comparison to its report, in a folder.
 
 mod frozen;
+mod page;
 
 pub use frozen::{Preparation, decoder_run};
 
@@ -18,7 +19,7 @@ use crate::compare::{self, Progress, Study, StudyOutcome, seen_by_start};
 use crate::data::latents::Verified;
 use crate::data::{Conditioner, Dataset, Fingerprint};
 use crate::device::{describe, is_cpu};
-use crate::evaluation::Measures;
+use crate::evaluation::{Measures, ValidationImages};
 use crate::objective::TargetEncoder;
 use crate::recipe::{ConditionOf, Guide, NetworkSettings, Recipe};
 use crate::report::Report;
@@ -121,7 +122,8 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
         }
         recipe.check_memory(memory(device), start.is_some())?;
         recipe.training.check_devices(1 + beside.len()).map_err(|invalid| Error::unfit(&recipe.name, invalid))?;
-        let sampled = recipe.post_training.as_ref().map(|_| ("sampling", recipe.sampling.precision));
+        let draws = recipe.post_training.is_some() || recipe.validation.is_some();
+        let sampled = draws.then_some(("sampling", recipe.sampling.precision));
         for (key, precision) in [Some(("training", recipe.training.precision)), sampled].into_iter().flatten() {
             if let Some(device) = [device].into_iter().chain(beside).find(|device| !precision.is_supported(device)) {
                 let reason = format!("{} does not compute in {precision}: set {key}.precision=f32", describe(device));
@@ -133,6 +135,11 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
         }
         let data: Arc<dyn Dataset> = match &recipe.post_training {
             Some(post) => Arc::new(compare::parts(recipe, post, &measures)?.0),
+            None if draws => {
+                compare::check_sampling(recipe, &[])
+                    .map_err(|problem| Error::unfit(&recipe.name, format!("sampling, or validation: {problem}")))?;
+                recipe.open()?
+            }
             None => {
                 // Sampling is no part of the training, and can be changed afterwards.
                 if let Err(problem) = compare::check_sampling(recipe, &[]) {
@@ -170,8 +177,7 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
                 Some((load_start(local, &path, &stored, rows.as_ref(), device, tell)?, start))
             }
         };
-        // A single training makes no images.
-        let guide = if recipe.post_training.is_some() { local.guide(folder.path(), device)? } else { None };
+        let guide = if draws { local.guide(folder.path(), device)? } else { None };
         let devices = (device, beside);
         Ok(Ready { recipe, local, folder, data, fingerprint, verified, start, seen, guide, measures, devices, stop })
     }
@@ -289,6 +295,8 @@ struct Parts<'a, N: NetworkSettings> {
     data: Arc<dyn Dataset>,
     conditioner: Arc<dyn Conditioner<ConditionOf<N>>>,
     autoencoder: Option<Box<dyn Autoencoder>>,
+    /// What makes images of stored latents, where images are made.
+    decoder: Option<Box<dyn Autoencoder>>,
     encoder: Option<Encoder>,
     guide: Option<Guide>,
     devices: (&'a Device, &'a [Device]),
@@ -312,13 +320,15 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
         let conditioner = conditioner(&local.network, data.classes(), folder, device, tell)?;
         let value: Value = recipe.to_value();
         let preparation = Preparation { folder, recipe: &value, data: &data, device, stop };
-        let (mut autoencoder, mut encoder) = (None, None);
+        let (mut autoencoder, mut decoder, mut encoder) = (None, None, None);
         let training = &folder.join("autoencoder");
         if let Some(config) = local.encoding() {
             tell(Progress::Begin("autoencoder", config.training_steps()));
             let tell = |event: Event| tell(Progress::Training { folder: training, event });
             let Some(ready) = preparation.autoencoder(config, tell)? else { return Ok(None) };
             autoencoder = Some(ready);
+        } else if let (Some(config), Some(_)) = (&local.autoencoder, &recipe.validation) {
+            decoder = Some(config.load(folder, device)?);
         }
         if let Some(config) = &local.target_encoder {
             tell(Progress::Begin("target encoder", config.training_steps()));
@@ -331,7 +341,7 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
             local.check_guide(folder)?;
         }
         check_same_frozen(folder, &local.frozen_files(folder))?;
-        Ok(Some(Self { recipe, folder, data, conditioner, autoencoder, encoder, guide, devices, stop }))
+        Ok(Some(Self { recipe, folder, data, conditioner, autoencoder, decoder, encoder, guide, devices, stop }))
     }
 
     fn encoder(&self) -> Option<&dyn TargetEncoder> {
@@ -387,10 +397,25 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
             beside: self.devices.1,
             stop: self.stop,
         };
-        let objective = recipe.network.objective(&recipe.objective);
-        let tell = |event: Event| tell(Progress::Training { folder: self.folder, event });
-        let Outcome::Finished(state) = run.train(recipe.adapted(network)?, &objective, tell)? else { return Ok(None) };
-        Ok(Some(Finish::Trained(recipe.store(state.average(), self.folder)?.0)))
+        let (network, objective) = (recipe.adapted(network)?, recipe.network.objective(&recipe.objective));
+        let images = ValidationImages::of(
+            recipe,
+            &network,
+            (self.data.classes(), &self.conditioner),
+            (self.autoencoder.as_deref().or(self.decoder.as_deref()), self.guide.as_ref()),
+            self.folder,
+            &mut |done| tell(Progress::Labels(done as u64)),
+        )?;
+        let validation = images.as_ref().map(ValidationImages::validation);
+        let hear = |event: Event| tell(Progress::Training { folder: self.folder, event });
+        let Outcome::Finished(state) = run.train_validated(network, &objective, validation, hear)? else {
+            return Ok(None);
+        };
+        let (file, network) = recipe.store(state.average(), self.folder)?;
+        if images.is_some() {
+            tell(Progress::Note(format!("report: {}", self.page(&network)?.display())));
+        }
+        Ok(Some(Finish::Trained(file)))
     }
 }
 

@@ -231,6 +231,7 @@ impl Plan {
         };
         plan.preparation(recipe, autoencoder.as_ref(), target.as_ref(), images);
         plan.trainings(recipe, &evaluations, cost.training_multiply_adds, target.as_ref());
+        plan.validation(recipe, &made);
         if let Some(post) = &recipe.post_training {
             plan.comparison(recipe, post, &made);
         }
@@ -300,6 +301,25 @@ impl Plan {
                 arms.iter().map(|&evaluations| Work::new("", each, step(evaluations, adapted)).operations).sum();
             let name = format!("{trainings} post-trainings");
             self.parts.push(Work { name, images: trainings * images(post.steps), operations, precision, shared: true });
+        }
+    }
+
+    /// What is drawn during the trainings, by the first device.
+    fn validation<N: NetworkSettings>(&mut self, recipe: &Recipe<N>, made: &SampleCost) {
+        let Some(validation) = &recipe.validation else { return };
+        let draws = |steps: u64| u128::from(steps.div_ceil(validation.every));
+        let arms = recipe.post_training.as_ref().map_or(0, |post| u128::from(post.networks()) * draws(post.steps));
+        let images = (draws(recipe.training.steps) + arms) * validation.count() as u128;
+        let sampling = validation.sampling(&recipe.sampling).ok();
+        match sampling.and_then(|sampling| sampling.evaluations_of_each()) {
+            Some(evaluations) => {
+                let work = Work::new("validation images", images, made.of(evaluations));
+                self.parts.push(work.within(recipe.sampling.precision));
+            }
+            None => self.not_counted.push("validation images, whose solver chooses its own steps".into()),
+        }
+        if validation.skip_layers.is_some() {
+            self.not_counted.push("evaluations of validation images without some blocks".into());
         }
     }
 

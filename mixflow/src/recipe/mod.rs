@@ -14,6 +14,7 @@ mod size;
 mod stored;
 #[cfg(test)]
 mod tests;
+mod validation;
 
 pub use adapter::AdapterConfig;
 pub(crate) use adapter::METADATA;
@@ -25,6 +26,7 @@ pub use network::{ConditionOf, NetworkCost, NetworkSettings};
 pub use objective::{ConfiguredObjective, ObjectiveConfig};
 pub use post_training::PostTraining;
 pub use sampling::SamplingConfig;
+pub use validation::ValidationConfig;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -73,6 +75,9 @@ pub struct Recipe<N = NetworkConfig> {
     pub training: TrainConfig,
     /// How images are made.
     pub sampling: SamplingConfig,
+    /// Images that are drawn while the network is trained, and its arms; none are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<ValidationConfig>,
     /// Post-training with and without MixFlow, and their comparison; none trains only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub post_training: Option<PostTraining>,
@@ -277,6 +282,9 @@ impl<N: NetworkSettings> Recipe<N> {
             self.sampling.with_steps(steps).map_err(fault)?;
         }
         self.training.check().map_err(|fault| fault.within("training"))?;
+        if let Some(validation) = &self.validation {
+            validation.check(self).map_err(|fault| fault.within("validation"))?;
+        }
         let Some(post) = &self.post_training else { return Ok(()) };
         post.check().map_err(|fault| fault.within("post_training"))?;
         self.check_arms(post).map_err(|fault| fault.within("post_training"))?;

@@ -15,14 +15,17 @@ mod per_seed;
 mod picture;
 mod plot;
 mod standalone;
+mod strip;
 mod summary;
 mod table;
 mod ticks;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 pub use arm::Arm;
 pub use difference::{Difference, Verdict};
@@ -30,6 +33,7 @@ pub use page::slow_flow_page;
 pub use panels::{Bias, Panel};
 pub use per_seed::{PerSeed, Point};
 pub use picture::Picture;
+pub use strip::{Frame, Strip};
 pub use summary::Summary;
 pub(crate) use table::evaluations_text;
 pub use table::{Metrics, OwnMetric, Row, Table};
@@ -43,13 +47,16 @@ pub struct Report {
     /// The facts that, with the table, the opening paragraph is computed from.
     pub summary: Summary,
     /// The recipe that determines the run, as it was read.
-    pub recipe: serde_json::Value,
+    pub recipe: Value,
     /// What each arm is in this run, one sentence each; [`Arm::description`] where an arm is missing.
     pub arms: BTreeMap<Arm, String>,
     /// Training losses. The curve of [`Arm::Start`] is the pre-training.
     pub curves: Vec<Curve>,
     /// Real examples first, then one grid per arm, all from the same noise.
     pub grids: Vec<Grid>,
+    /// What the networks made while they were trained, of the first seed.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub strips: Vec<Strip>,
     /// Quality against the number of network evaluations.
     pub frechet_by_evaluations: FrechetByEvaluations,
     /// The Slow Flow figure, plain and calibrated (arXiv 2512.19311, figure 1).
@@ -72,6 +79,11 @@ impl Report {
             [] => Arm::USUAL.into(),
             rows => rows.iter().map(|row| row.arm.clone()).collect(),
         }
+    }
+
+    /// Whether it is of one training, without a comparison.
+    fn is_alone(&self) -> bool {
+        self.summary.pretrain_steps > 0 && self.summary.posttrain_steps == 0
     }
 
     /// The opening paragraph: what was done and what came out, computed from the numbers.
@@ -97,6 +109,25 @@ pub struct Curve {
     /// The same of what the loss is made of, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub terms: BTreeMap<String, Vec<Point>>,
+}
+
+impl Curve {
+    /// Loss and its terms of every line of a `metrics.jsonl`; what cannot be read is left out.
+    pub fn read(arm: Arm, seed: u64, log: &Path) -> Self {
+        let text = std::fs::read_to_string(log).unwrap_or_default();
+        let mut curve = Self { arm, seed, points: vec![], terms: BTreeMap::new() };
+        for line in text.lines().filter_map(|line| serde_json::from_str::<Map<String, Value>>(line).ok()) {
+            let Some(step) = line.get("step").and_then(Value::as_f64) else { continue };
+            for (name, value) in line.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_f64()?))) {
+                match name {
+                    "step" | "gradient_norm" | "learning_rate" => {}
+                    "loss" => curve.points.push(Point(step, value)),
+                    term => curve.terms.entry(term.into()).or_default().push(Point(step, value)),
+                }
+            }
+        }
+        curve
+    }
 }
 
 /// Images tiled into one picture.

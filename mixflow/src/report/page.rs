@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use super::html::escape;
-use super::{Arm, Curve, Difference, Environment, Report, SlowFlowPanel, Verdict, diagram, figures, plot, summary};
+use super::{
+    Arm, Curve, Difference, Environment, Report, SlowFlowPanel, Strip, Verdict, diagram, figures, plot, strip, summary,
+};
 use crate::numbers::{MOST_DECIMALS, rounded, thousands};
 
 pub(super) const STYLE: &str = include_str!("style.css");
@@ -18,6 +20,7 @@ pub(super) fn render(report: &Report) -> String {
         frechet(report),
         method(report),
         slow_flow(&report.slow_flow),
+        strips(report),
         losses(report),
         notes(&report.notes),
         details(report),
@@ -70,6 +73,9 @@ fn chart(chart: &plot::Chart, caption: &str) -> String {
 }
 
 fn method(report: &Report) -> Option<String> {
+    if report.is_alone() {
+        return None;
+    }
     let arms = report.order().into_iter().map(|arm| {
         let text = report.arms.get(&arm).map_or(arm.description(), String::as_str);
         let (class, name) = (arm.class(), escape(arm.name()));
@@ -266,13 +272,28 @@ fn slow_flow(panels: &[SlowFlowPanel]) -> Option<String> {
     })
 }
 
+fn strips(report: &Report) -> Option<String> {
+    let (before, after): (Vec<&Strip>, Vec<&Strip>) = report.strips.iter().partition(|strip| strip.arm == Arm::Start);
+    let tables: String =
+        [before, after].iter().filter(|strips| !strips.is_empty()).map(|strips| strip::table(strips)).collect();
+    let shared = if report.is_alone() { "" } else { " and for all trainings" };
+    (!tables.is_empty()).then(|| {
+        section(
+            "During training",
+            &format!("Images by the moving average of the weights after so many steps, each time{shared} from the same noise."),
+            &tables,
+        )
+    })
+}
+
 fn losses(report: &Report) -> Option<String> {
     let (before, after): (Vec<&Curve>, Vec<&Curve>) = report.curves.iter().partition(|curve| curve.arm == Arm::Start);
+    let first = if report.is_alone() { "Training" } else { "Pre-training" };
     let mut charts = String::new();
     if !before.is_empty() {
         charts += &chart(
-            &figures::loss("loss-pre".into(), "Pre-training loss", &before),
-            "<b>Pre-training.</b> Pale: every step. Strong: smoothed.",
+            &figures::loss("loss-pre".into(), &format!("{first} loss"), &before),
+            &format!("<b>{first}.</b> Pale: every step. Strong: smoothed."),
         );
     }
     if !after.is_empty() {
@@ -281,7 +302,7 @@ fn losses(report: &Report) -> Option<String> {
             "<b>Post-training.</b> Same start, same number of steps, one line per seed.",
         );
     }
-    for (part, title, curves) in [("pre", "Pre-training", &before), ("post", "Post-training", &after)] {
+    for (part, title, curves) in [("pre", first, &before), ("post", "Post-training", &after)] {
         for name in curves.iter().flat_map(|curve| curve.terms.keys()).collect::<BTreeSet<_>>() {
             let of_term = |curve: &&Curve| Some(Curve { points: curve.terms.get(name)?.clone(), ..(*curve).clone() });
             let of_term: Vec<Curve> = curves.iter().filter_map(of_term).collect();
@@ -295,8 +316,13 @@ fn losses(report: &Report) -> Option<String> {
     (!charts.is_empty()).then(|| {
         section(
             "Training",
-            "The two post-training losses are not comparable with each other: MixFlow draws other times, and its network has to guess how \
-             noisy the input really is. Judge by the samples, not by the loss.",
+            match report.is_alone() {
+                true => "Judge by the samples, not by the loss.",
+                false => {
+                    "The two post-training losses are not comparable with each other: MixFlow draws other times, and its network has to \
+                     guess how noisy the input really is. Judge by the samples, not by the loss."
+                }
+            },
             &format!("<div class=\"pair\">{charts}</div>"),
         )
     })

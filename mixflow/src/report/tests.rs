@@ -83,6 +83,10 @@ fn report() -> Report {
             })
             .collect(),
     };
+    let strip = |arm: Arm, steps: &[u64]| {
+        let frame = |&steps: &u64| Frame { steps, picture: grid(None, "", 200.0 / steps as f64).picture };
+        Strip { arm, frames: steps.iter().map(frame).collect() }
+    };
     let phase = |name: &str, seconds| Phase { name: name.into(), seconds };
     Report {
         title: "MixFlow Training on handwritten digits".into(),
@@ -111,6 +115,11 @@ fn report() -> Report {
             grid(Some(Arm::Start), "64 evaluations", 0.9),
             grid(Some(Arm::Standard), "64 evaluations", 0.6),
             grid(Some(Arm::MixFlow), "64 evaluations", 0.4),
+        ],
+        strips: vec![
+            strip(Arm::Start, &[500, 1000, 1500]),
+            strip(Arm::Standard, &[250, 500]),
+            strip(Arm::MixFlow, &[250, 500]),
         ],
         frechet_by_evaluations: FrechetByEvaluations {
             sampler: "Euler".into(),
@@ -164,7 +173,9 @@ fn report() -> Report {
 
 /// The page without its pictures, whose base64 may spell anything.
 fn html_without_pictures(report: &Report) -> String {
-    report.grids.iter().fold(report.html(), |html, grid| html.replace(&grid.picture.png, ""))
+    let frames = report.strips.iter().flat_map(|strip| strip.frames.iter().map(|frame| &frame.picture));
+    let pictures = report.grids.iter().map(|grid| &grid.picture).chain(frames);
+    pictures.fold(report.html(), |html, picture| html.replace(&picture.png, ""))
 }
 
 /// Panics unless every tag is closed in order, every attribute is quoted, and every `&` starts an entity.
@@ -218,6 +229,7 @@ fn the_page_is_well_formed_and_self_contained() {
         "What differs",
         "Quality against cost",
         "Slow Flow",
+        "During training",
         "Training",
         "Notes",
         "Details",

@@ -18,6 +18,7 @@ mod start;
 mod state;
 mod step_loop;
 mod stored;
+mod validation;
 
 pub use change::{Change, change_optimizer, changes};
 pub use checkpoint::{Checkpoint, Checkpoints};
@@ -38,3 +39,4 @@ pub use state::{StepReport, TrainState};
 pub use step_loop::{Event, Outcome};
 pub(crate) use step_loop::{StepLoop, Stepped, Trainee};
 pub use stored::StoredNetwork;
+pub use validation::{Draw, Validation, pictures};

@@ -36,6 +36,11 @@ impl<B: Module> Replicas<B> {
     }
 
     /// The state of the first device.
+    pub(crate) fn first(&self) -> &TrainState<B> {
+        &self.states[0]
+    }
+
+    /// The same alone.
     pub(crate) fn into_first(mut self) -> TrainState<B> {
         self.states.swap_remove(0)
     }

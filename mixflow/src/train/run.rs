@@ -14,7 +14,7 @@ use serde_json::Value;
 use super::difference::{Difference, relocated};
 use super::replicas::Replicas;
 use super::step_loop::{Event, Outcome, StepLoop, Stepped, Trainee};
-use super::{OptimizerConfig, TrainState};
+use super::{OptimizerConfig, TrainState, Validation};
 use crate::data::{Conditioner, Dataset, Fingerprint, Loader, LoaderConfig};
 use crate::objective::{Batch, InPrecision, Objective, TargetEncoder};
 use crate::{Error, device};
@@ -158,6 +158,21 @@ impl<C: Condition> Run<'_, C> {
         &self,
         network: B,
         objective: &impl Objective<B>,
+        tell: impl FnMut(Event),
+    ) -> Result<Outcome<TrainState<B>>, Error> {
+        self.train_validated(network, objective, None, tell)
+    }
+
+    /// The same, drawing now and then what the moving average of the weights makes, on the device of `network`. The pictures
+    /// are in `validation/` of the folder; the weights are those of [`train`](Self::train), bit for bit.
+    ///
+    /// # Errors
+    /// As [`train`](Self::train). Images that cannot be drawn are a warning.
+    pub fn train_validated<B: Backbone<Condition = C>>(
+        &self,
+        network: B,
+        objective: &impl Objective<B>,
+        validation: Option<Validation<'_, B>>,
         mut tell: impl FnMut(Event),
     ) -> Result<Outcome<TrainState<B>>, Error> {
         let config = self.config;
@@ -212,7 +227,11 @@ impl<C: Condition> Run<'_, C> {
             };
             Ok(Stepped { state, report })
         };
-        let outcome = match steps.run(state, step, &mut tell)? {
+        let validation = validation.map(|Validation { every, draw }| Validation {
+            every,
+            draw: Box::new(move |state: &Replicas<B>| draw(&state.first().average())),
+        });
+        let outcome = match steps.run(state, step, validation.as_ref(), &mut tell)? {
             Outcome::Finished(state) => Outcome::Finished(state.into_first()),
             Outcome::Interrupted { step } => Outcome::Interrupted { step },
         };

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use burn::tensor::Device;
 use serde_json::Value;
@@ -9,7 +10,8 @@ use serde_json::Value;
 use super::change;
 use super::difference::relocated;
 use super::fault::guarded;
-use super::{Checkpoints, MetricsLog, Snapshot, StepReport, TrainState};
+use super::validation::{forget_after, keep, picture};
+use super::{Checkpoints, MetricsLog, Snapshot, StepReport, TrainState, Validation};
 use crate::Error;
 use crate::data::{Fingerprint, check_same_data};
 
@@ -23,6 +25,15 @@ pub enum Event<'a> {
     },
     /// A step was taken.
     Stepped(&'a StepReport),
+    /// Images were drawn.
+    Drawn {
+        /// How many steps were taken before.
+        steps: u64,
+        /// The picture of them.
+        file: &'a Path,
+        /// How long it took, in seconds.
+        seconds: f64,
+    },
     /// A checkpoint was written.
     Saved(&'a Path),
     /// Something that the user should know and that did not stop the run.
@@ -132,15 +143,17 @@ impl StepLoop<'_> {
         Ok(state)
     }
 
-    /// Goes on from `state`; `step` takes one step.
+    /// Goes on from `state`; `step` takes one step, `validation` draws what it came to.
     pub(crate) fn run<S: Trainee>(
         &self,
         mut state: S,
         mut step: impl FnMut(S) -> Result<Stepped<S>, Error>,
+        validation: Option<&Validation<'_, S>>,
         tell: &mut impl FnMut(Event),
     ) -> Result<Outcome<S>, Error> {
         let checkpoints = self.checkpoints();
         let mut log = MetricsLog::open(&self.folder.join("metrics.jsonl"), state.step_number())?;
+        forget_after(self.folder, state.step_number())?;
         tell(Event::Started { step: state.step_number() });
         let (mut failures, mut skipped) = (0, 0);
         while state.step_number() < self.steps {
@@ -162,6 +175,10 @@ impl StepLoop<'_> {
                 let step = report.step;
                 tell(Event::Warning(format!("loss or gradient of step {step} is not finite: skipped")));
             }
+            // Before the checkpoint: from there on nobody comes back to this step.
+            if let Some(validation) = validation {
+                self.draw(&state, validation, tell)?;
+            }
             let stop = self.stop.load(Ordering::Relaxed);
             let due = state.step_number().is_multiple_of(self.checkpoint_every);
             // While steps fail the last good checkpoint stays the newest.
@@ -178,6 +195,26 @@ impl StepLoop<'_> {
             }
         }
         Ok(Outcome::Finished(state))
+    }
+
+    /// Draws what is due. What cannot be drawn or kept is no reason to stop a training.
+    fn draw<S: Trainee>(
+        &self,
+        state: &S,
+        validation: &Validation<'_, S>,
+        tell: &mut impl FnMut(Event),
+    ) -> Result<(), Error> {
+        let steps = state.step_number();
+        if !steps.is_multiple_of(validation.every) && steps != self.steps {
+            return Ok(());
+        }
+        let (begun, file) = (Instant::now(), picture(self.folder, steps));
+        let drawn = guarded(self.devices, steps, || (validation.draw)(state))?;
+        match drawn.and_then(|png| keep(&file, &png)) {
+            Ok(()) => tell(Event::Drawn { steps, file: &file, seconds: begun.elapsed().as_secs_f64() }),
+            Err(error) => tell(Event::Warning(format!("there are no images of step {steps}: {error}"))),
+        }
+        Ok(())
     }
 
     fn checkpoints(&self) -> Checkpoints {

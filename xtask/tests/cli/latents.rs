@@ -67,6 +67,26 @@ fn measures_see_the_images_that_stored_latents_decode_to() {
 }
 
 #[test]
+fn stored_latents_are_drawn_while_a_network_learns_them() {
+    let place = trained();
+    fs::remove_dir_all(place.path("photos")).unwrap();
+    let set = r#"validation={"every":1,"images":8}"#;
+    let train =
+        ["train", "stored.json", "--out", "drawn", "--tensorboard", "--set", "sampling.precision=bf16", "--set", set];
+    let told = String::from_utf8(place.call(&train).stderr).unwrap();
+    assert!(told.contains("drawn/validation/step-00000002.png, ") && !told.contains("warning"), "{told}");
+    place.run(&["sample", "drawn", "--count", "8", "--out", "sampled.png"]);
+    let [drawn, sampled] = ["drawn/validation/step-00000002.png", "sampled.png"].map(|file| fs::read(place.path(file)));
+    let drawn = drawn.unwrap();
+    assert_eq!(drawn, sampled.unwrap(), "the last picture is of the weights that the run ends with");
+    let events = fs::read_dir(place.path("drawn/tensorboard")).unwrap().next().unwrap().unwrap().path();
+    assert!(fs::read(events).unwrap().windows(drawn.len()).any(|part| part == drawn));
+    let page = fs::read_to_string(place.path("drawn/report.html")).unwrap();
+    assert_eq!(page.matches("<img").count(), 2);
+    place.refuse(&[&train[..], &["--resume", "--set", "autoencoder=null"]].concat(), &["autoencoder"]);
+}
+
+#[test]
 fn training_says_what_the_latents_are_and_reads_them_once() {
     let place = trained();
     let train = |more: &[&str]| {

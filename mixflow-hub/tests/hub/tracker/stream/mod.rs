@@ -1,6 +1,8 @@
 //! Runs are streamed to a server of Weights & Biases.
 
 mod faults;
+#[cfg(all(unix, feature = "pipeline"))]
+mod killed;
 
 use std::fs;
 use std::path::Path;
@@ -105,10 +107,23 @@ fn a_run_is_streamed_in_order_and_once() {
     assert!(log(&tracker).with_extension("wandb.synced").exists());
 }
 
+/// A server with what `wandb sync` sends of a run directory that was streamed; none where the package is missing.
+fn sync(run: &Path) -> Option<Server> {
+    let (mut command, home, server) = (python("wandb")?, tempfile::tempdir().unwrap(), Server::start());
+    let mut files = fs::read_dir(run).unwrap().map(|entry| entry.unwrap().path());
+    fs::remove_file(files.find(|path| path.to_str().unwrap().ends_with(".synced")).unwrap()).unwrap();
+    let done = command.args(["-m", "wandb", "sync"]).arg(run).stdin(Stdio::null());
+    let done = done.env("WANDB_BASE_URL", &server.address).env("WANDB_API_KEY", KEY).env("HOME", home.path());
+    let done = done.env("WANDB_DIR", home.path()).env("WANDB_ERROR_REPORTING", "false").env("no_proxy", "127.0.0.1");
+    let output = done.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    Some(server)
+}
+
 /// What the official client sends of the same run directory is the measure.
 #[test]
 fn what_is_streamed_is_what_wandb_sync_sends() {
-    let (folder, ours, theirs) = (tempfile::tempdir().unwrap(), Server::start(), Server::start());
+    let (folder, ours) = (tempfile::tempdir().unwrap(), Server::start());
     let mut tracker = open(folder.path(), &ours.address);
     whole(&mut tracker);
     let run = tracker.folder().to_owned();
@@ -124,22 +139,7 @@ fn what_is_streamed_is_what_wandb_sync_sends() {
     assert_eq!(ours.files[&picture], PNG);
     assert!(ours.files.keys().all(|name| ours.uploaded.contains(name)));
 
-    let (Some(mut command), home) = (python("wandb"), tempfile::tempdir().unwrap()) else { return };
-    fs::remove_file(
-        fs::read_dir(&run)
-            .unwrap()
-            .find_map(|entry| {
-                let path = entry.unwrap().path();
-                path.to_str().unwrap().ends_with(".synced").then_some(path)
-            })
-            .unwrap(),
-    )
-    .unwrap();
-    let done = command.args(["-m", "wandb", "sync"]).arg(&run).stdin(Stdio::null());
-    let done = done.env("WANDB_BASE_URL", &theirs.address).env("WANDB_API_KEY", KEY).env("HOME", home.path());
-    let done = done.env("WANDB_DIR", home.path()).env("WANDB_ERROR_REPORTING", "false").env("no_proxy", "127.0.0.1");
-    let output = done.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let Some(theirs) = sync(&run) else { return };
     let theirs = theirs.run();
     let numbers = |rows: Vec<&str>| rows.into_iter().map(|row| sorted(json(row))).collect::<Vec<_>>();
     assert_eq!(numbers(ours.rows()), numbers(theirs.rows()));

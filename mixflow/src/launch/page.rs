@@ -1,0 +1,37 @@
+//! The page of a single training that draws.
+
+use std::path::PathBuf;
+
+use burn::module::Module;
+
+use super::Parts;
+use crate::Error;
+use crate::files::write_atomic;
+use crate::recipe::NetworkSettings;
+use crate::report::{Arm, Curve, Environment, Report, Strip, Summary};
+
+impl<N: NetworkSettings> Parts<'_, N> {
+    /// Writes `report.html`: losses, and what the network made meanwhile.
+    pub(super) fn page(&self, network: &N::Network) -> Result<PathBuf, Error> {
+        let (recipe, folder) = (self.recipe, self.folder);
+        let report = Report {
+            title: format!("{}: a training", recipe.name),
+            summary: Summary {
+                data: recipe.data.describe().into(),
+                shape: self.data.shape(),
+                network: format!("a {}", recipe.network.name()),
+                parameters: network.num_params() as u64,
+                pretrain_steps: recipe.training.steps,
+                ..Summary::default()
+            },
+            recipe: recipe.to_value(),
+            curves: vec![Curve::read(Arm::Start, recipe.seed, &folder.join("metrics.jsonl"))],
+            strips: Strip::read(Arm::Start, folder)?.into_iter().collect(),
+            environment: Environment::here(self.devices.0),
+            ..Report::default()
+        };
+        let page = folder.join("report.html");
+        write_atomic(&page, report.html().as_bytes())?;
+        Ok(page)
+    }
+}
