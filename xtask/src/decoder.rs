@@ -13,6 +13,7 @@ use mixflow::recipe::DecoderRecipe;
 use crate::hub::{given, named_values};
 use crate::progress::Progress;
 use crate::run::{Result, STOP, note, note_choices, say};
+use crate::tracking::{end, show_warnings};
 use crate::train::{Destination, in_folder};
 
 /// Trains the decoder of a recipe, from the weights of a file if there is one.
@@ -45,14 +46,15 @@ pub(crate) fn train_decoder(
         decoder = decoder.load(weights)?;
     }
     let run = RaeRun { recipe: recipe.clone(), ..decoder_run(&local, &path, data, device, &STOP)? };
-    let mut tracking = to.watchers.tracking(&local.name, &path, &recipe)?;
+    let mut tracking = to.watchers.tracking(&path, &recipe)?;
     in_folder(&path, &recipe, || {
         let mut progress = Progress::new();
         progress.begin(&local.name, Some(local.training.steps));
         let decoder = folder.run(&found, start.as_ref().map(|given| &given.start), note, || {
             run.train_decoder(&encoder, decoder, |event| {
                 progress.training(&event);
-                tracking.training(&path, &event, &progress);
+                tracking.training(&path, &event);
+                show_warnings(&mut tracking, &progress);
             })
         });
         progress.end();
@@ -63,7 +65,7 @@ pub(crate) fn train_decoder(
             say(format_args!("decoder (moving average): {}", file.display()))?;
             Ok(true)
         });
-        tracking.end(&finished);
+        end(tracking, &finished);
         finished
     })
 }

@@ -1,13 +1,13 @@
 //! Trainings as they are shown.
 
-use mixflow::compare;
 use mixflow::launch::{Finish, Launch, Ready};
 use mixflow::recipe::NetworkSettings;
 use mixflow::train::RunFolder;
+use mixflow_hub::tracker::RunTrackers;
 
 use crate::progress::Progress;
 use crate::run::{Result, say};
-use crate::tracking::Tracking;
+use crate::tracking::{end, show_warnings};
 
 /// Checks a run.
 pub(crate) fn check<'a, N: NetworkSettings>(launch: Launch<'a, N>, folder: RunFolder) -> Result<Ready<'a, N>> {
@@ -23,23 +23,20 @@ pub(crate) fn check<'a, N: NetworkSettings>(launch: Launch<'a, N>, folder: RunFo
 }
 
 /// Does a run, tracks it, and shows what it comes to. False if interrupted.
-pub(crate) fn run<N: NetworkSettings>(ready: Ready<'_, N>, mut tracking: Tracking) -> Result<bool> {
+pub(crate) fn run<N: NetworkSettings>(ready: Ready<'_, N>, mut tracking: RunTrackers) -> Result<bool> {
     let mut progress = Progress::new();
     let finish = ready.run(&mut |event| {
         progress.launch(&event);
-        match event {
-            compare::Progress::Begin(..) => tracking.trained(),
-            compare::Progress::Training { folder, event } => tracking.training(folder, &event, &progress),
-            _ => {}
-        }
+        tracking.progress(&event);
+        show_warnings(&mut tracking, &progress);
     });
     progress.end();
     let finished = finish.map_err(Into::into).and_then(|finish| shown(finish, &mut tracking));
-    tracking.end(&finished);
+    end(tracking, &finished);
     finished
 }
 
-fn shown(finish: Option<Finish>, tracking: &mut Tracking) -> Result<bool> {
+fn shown(finish: Option<Finish>, tracking: &mut RunTrackers) -> Result<bool> {
     match finish {
         None => return Ok(false),
         Some(Finish::Trained(file)) => say(format_args!("weights (moving average): {}", file.display()))?,

@@ -204,6 +204,6 @@ pub(crate) fn train<N: NetworkSettings>(
     if !to.resume {
         selftest::warn(devices);
     }
-    let tracking = to.watchers.tracking(&recipe.name, &path, &value)?;
+    let tracking = to.watchers.tracking(&path, &value)?;
     in_folder(&path, &value, || run(ready, tracking))
 }

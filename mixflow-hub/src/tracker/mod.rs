@@ -21,14 +21,8 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! In a program, a training is told in a line:
-//!
-//! ```no_run
-//! # use mixflow_hub::tracker::Trackers;
-//! let mut trackers = Trackers::of_run("runs/digits".as_ref(), "digits")?;
-//! // run.train(network, &objective, |event| trackers.event(&event))?;
-//! # Ok::<(), mixflow_hub::tracker::Error>(())
-//! ```
+//! In a program, a training is told in a line, `|event| trackers.event(&event)` of [`Trackers::of_run`], and a whole launch, with
+//! all trainings of a comparison, in another: `|progress| trackers.progress(&progress)` of [`RunTrackers::of`].
 
 mod append;
 mod error;
@@ -39,6 +33,8 @@ mod owned;
 mod png;
 mod protobuf;
 mod resumed;
+#[cfg(feature = "pipeline")]
+mod run;
 mod tensorboard;
 mod trackers;
 mod wandb;
@@ -46,6 +42,8 @@ mod wandb;
 pub use error::Error;
 pub use histogram::Histogram;
 pub use png::Png;
+#[cfg(feature = "pipeline")]
+pub use run::RunTrackers;
 pub use tensorboard::TensorBoard;
 pub use trackers::Trackers;
 pub use wandb::{Wandb, WandbMode, WandbRun, WandbServer};

@@ -1,0 +1,134 @@
+//! The trainings of a run, for trackers.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::thread::JoinHandle;
+
+use mixflow::compare::Progress;
+use mixflow::report::Report;
+use mixflow::train::Event;
+use serde_json::Value;
+
+use super::{End, Entry, Error, TensorBoard, Trackers, WandbMode, WandbRun};
+
+/// Tells trackers the trainings of a run, one after another: that of a single one, or those of a comparison and its results,
+/// each side by side to `TensorBoard` and a run of its own to Weights & Biases.
+///
+/// ```no_run
+/// # use std::{path::Path, sync::atomic::AtomicBool};
+/// # use mixflow::{device, launch::Launch, recipe::Recipe, train::RunFolder};
+/// use mixflow_hub::tracker::{End, RunTrackers};
+///
+/// # let (recipe, device, stop) = (Recipe::read("digits", &[])?, device::chosen()?, AtomicBool::new(false));
+/// # let run = Path::new("runs/digits");
+/// # let folder = RunFolder::begin(run, recipe.to_value())?;
+/// # let ready = Launch::new(&recipe, &device, &stop).check(folder, &mut |_| {})?;
+/// let mut trackers = RunTrackers::of(run, &recipe.to_value())?;
+/// let finished = ready.run(&mut |progress| trackers.progress(&progress))?;
+/// let warnings = trackers.end(if finished.is_some() { End::Done } else { End::Stopped });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct RunTrackers {
+    tensorboard: bool,
+    wandb: WandbMode,
+    /// Of the run.
+    folder: PathBuf,
+    recipe: Value,
+    /// The training that is told, by its folder.
+    current: Option<(PathBuf, Trackers)>,
+    /// What earlier ones end with: nobody waits for them before the run ends.
+    ending: Vec<JoinHandle<Vec<String>>>,
+}
+
+impl RunTrackers {
+    /// `TensorBoard` in `tensorboard/` of the run's folder, and Weights & Biases in `wandb/` of each training's, streamed or not
+    /// as the environment says; the recipe says what the run is called.
+    ///
+    /// # Errors
+    /// If a variable of the environment cannot be what it is.
+    pub fn of(folder: &Path, recipe: &Value) -> Result<Self, Error> {
+        Ok(Self::some(folder, recipe, true, WandbMode::from_env()?))
+    }
+
+    /// As [`of`](Self::of), of these alone.
+    pub fn some(folder: &Path, recipe: &Value, tensorboard: bool, wandb: WandbMode) -> Self {
+        Self { tensorboard, wandb, folder: folder.into(), recipe: recipe.clone(), current: None, ending: vec![] }
+    }
+
+    /// Tells what a [`Launch`](mixflow::launch::Launch) or a [`Study`](mixflow::compare::Study) does.
+    pub fn progress(&mut self, progress: &Progress<'_>) {
+        match progress {
+            Progress::Begin(..) => self.close(End::Done),
+            Progress::Training { folder, event } => self.training(folder, event),
+            _ => {}
+        }
+    }
+
+    /// Tells an event of the training in a folder.
+    pub fn training(&mut self, folder: &Path, event: &Event<'_>) {
+        self.trackers(folder).event(event);
+    }
+
+    /// Tells what a comparison found.
+    pub fn report(&mut self, report: &Report) {
+        self.close(End::Done);
+        let folder = self.folder.clone();
+        self.trackers(&folder).report(report);
+    }
+
+    /// What went wrong since the last call, for the user.
+    pub fn warnings(&mut self) -> Vec<String> {
+        self.current.as_mut().map_or(vec![], |(_, trackers)| trackers.warnings())
+    }
+
+    /// The run has ended so: waits for what is still to be written and sent, and tells what went wrong.
+    pub fn end(mut self, end: End) -> Vec<String> {
+        self.close(end);
+        self.ending.drain(..).flat_map(|ending| ending.join().unwrap_or_default()).collect()
+    }
+
+    /// The trackers of the training in a folder, which may be that of the run.
+    fn trackers(&mut self, folder: &Path) -> &mut Trackers {
+        if self.current.as_ref().is_some_and(|(current, _)| current != folder) {
+            self.close(End::Done);
+        }
+        let trackers = match self.current.take() {
+            Some((_, trackers)) => trackers,
+            None => self.open(folder),
+        };
+        &mut self.current.insert((folder.into(), trackers)).1
+    }
+
+    fn open(&self, folder: &Path) -> Trackers {
+        let mut trackers = Trackers::default();
+        let part = folder.strip_prefix(&self.folder).unwrap_or(Path::new(""));
+        if self.tensorboard {
+            // Parts are runs side by side to TensorBoard.
+            trackers.add(TensorBoard::open(&self.folder.join("tensorboard").join(part)));
+        }
+        let run = self.recipe["name"].as_str().unwrap_or("run");
+        let name = match part.to_str() {
+            Some(part) if !part.is_empty() => format!("{run}/{part}"),
+            _ => run.into(),
+        };
+        trackers.add_wandb(folder, &WandbRun::from_env(&name), &self.wandb);
+        trackers.log(&folder.join("metrics.jsonl"));
+        trackers.track(Entry::Config(&self.recipe));
+        trackers
+    }
+
+    fn close(&mut self, end: End) {
+        let Some((_, mut trackers)) = self.current.take() else { return };
+        trackers.track(Entry::Finished(end));
+        self.ending.push(std::thread::spawn(|| trackers.finish()));
+    }
+}
+
+impl fmt::Debug for RunTrackers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RunTrackers")
+            .field("folder", &self.folder)
+            .field("current", &self.current)
+            .finish_non_exhaustive()
+    }
+}
