@@ -21,7 +21,7 @@ macro_rules! transformers {
         $then! {
             [
                 MmDit(MmDitConfig, mmdit) "multimodal transformer (MMDiT)",
-                MmJit(MmJitConfig, mmjit) "MM-JiT (MiniT2I)",
+                MmJit(MmJitConfig, mmjit) "MiniT2I (MM-JiT)",
             ]
             $($arguments)*
         }

@@ -8,7 +8,7 @@ import os, sys
 case, steps = sys.argv[1], int(sys.argv[2])
 threads = int(sys.argv[3]) if len(sys.argv) > 3 else 2
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # kinder to PyTorch on shared machines
-sys.path.append(os.environ["MINIT2I"])
+sys.path.insert(0, os.environ["MINIT2I"])  # before the `mmdit` beside this file
 import torch
 from mmdit import MMJiT, MMJiTConfig
 
