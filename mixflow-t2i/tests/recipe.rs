@@ -103,6 +103,8 @@ fn a_recipe_says_which_transformer_it_means() {
     let named = read_text_recipe("words", &["network.transformer.kind=mm-dit".into()]).unwrap().unwrap();
     assert_eq!(named, words);
 
+    assert!(read_text_recipe("names", &[]).unwrap().unwrap().open().is_ok());
+
     let published = read_text_recipe("minit2i-b-16", &[]).unwrap().unwrap();
     assert_eq!(published.network.transformer, MmJitConfig::base().into());
     assert_eq!(published.network.cost().unwrap().parameters, 258_122_880);
