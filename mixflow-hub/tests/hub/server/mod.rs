@@ -9,7 +9,7 @@ use std::io::BufReader;
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sha1::{Digest as _, Sha1};
@@ -93,6 +93,8 @@ pub(crate) enum Failing {
     Answer(u16, Vec<(&'static str, String)>, &'static str),
     /// So long until the answer.
     Slow(Duration),
+    /// No answer of the storage server before so many requests have come to it, half a minute at most.
+    Together(usize),
     /// So long between the two halves of the body.
     Stall(Duration),
     /// So many bytes of the answer, again and again, with so long between.
@@ -123,6 +125,8 @@ pub(crate) struct State {
     pub(crate) rules: Rules,
     /// Requests to the storage server that are being answered, and the most that there were.
     pub(crate) busy: (usize, usize),
+    /// Requests to the storage server so far.
+    arrived: usize,
     /// The other store for large files, if there is one.
     pub(crate) xet: Option<Xet>,
 }
@@ -238,11 +242,20 @@ fn serve(stream: &TcpStream, state: &Mutex<State>, is_hub: bool, storage: &str) 
             }
             state.requests.push(request.clone());
             if !is_hub {
+                state.arrived += 1;
                 state.busy.0 += 1;
                 state.busy.1 = state.busy.1.max(state.busy.0);
             }
             (faults, state.requests.len() - 1)
         };
+        if let Some(count) =
+            faults.iter().find_map(|fault| if let Failing::Together(count) = fault { Some(*count) } else { None })
+        {
+            let end = Instant::now() + Duration::from_secs(30);
+            while lock().arrived < count && Instant::now() < end {
+                thread::sleep(Duration::from_millis(5));
+            }
+        }
         let whole = read_body(&mut lines, &mut request, &faults).is_some();
         let answer = {
             let mut state = lock();

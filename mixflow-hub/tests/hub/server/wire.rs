@@ -107,7 +107,7 @@ pub(super) fn respond(mut stream: &TcpStream, request: &Request, mut answer: Ans
     for fault in faults {
         match fault.clone() {
             Failing::Cut(_) | Failing::Corrupt | Failing::Stall(_) if carries => {}
-            Failing::Lost | Failing::Another(..) => {}
+            Failing::Lost | Failing::Another(..) | Failing::Together(_) => {}
             Failing::Cut(bytes) => cut = Some(bytes),
             Failing::Corrupt => answer.body.iter_mut().skip(3).take(1).for_each(|byte| *byte ^= 1),
             Failing::Answer(status, headers, body) => answer = Answer { headers, ..Answer::new(status, body) },

@@ -3,11 +3,11 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use mixflow_hub::{Error, TransferProgress, Upload};
+use mixflow_hub::{Error, Patience, TransferProgress, Upload};
 
 use super::{commits, empty, model, published, stored, writer};
 use crate::server::{Content, Failing};
-use crate::shared::{Setting, repository};
+use crate::shared::{Setting, hasty, repository};
 
 /// Large files of one size that differ from each other.
 fn files(setting: &Setting, count: u8) -> Vec<String> {
@@ -28,7 +28,7 @@ fn up_to_four_files_are_sent_at_once() {
         let setting = empty();
         setting.server.state().rules.part = parts.then_some(6_000);
         let names = files(&setting, 9);
-        setting.server.fail("Signature=signed", 99, Failing::Slow(Duration::from_millis(100)));
+        setting.server.fail("Signature=signed", 99, Failing::Together(4));
         let (mut open, mut most, mut last) = (vec![], 0, vec![]);
         let tell = |event: TransferProgress<'_>| match event {
             TransferProgress::Sending { file, size: 10_000 } => {
@@ -59,17 +59,18 @@ fn one_that_fails_stops_the_others() {
     // One is refused for good while two wait for another attempt and one is on a line that takes nothing.
     setting.server.fail(address(1), 99, Failing::Answer(400, vec![], "no"));
     // When all four are on their way.
-    setting.server.fail(address(1), 99, Failing::Slow(Duration::from_millis(200)));
+    setting.server.fail(address(1), 99, Failing::Together(4));
     for index in [0, 2] {
-        setting.server.fail(address(index), 99, Failing::Answer(503, vec![("Retry-After", "3".into())], ""));
+        setting.server.fail(address(index), 99, Failing::Answer(503, vec![("Retry-After", "30".into())], ""));
     }
     setting.server.fail(address(3), 99, Failing::Slow(Duration::from_millis(500)));
     let started = Instant::now();
     let upload = Upload::new("a model");
-    let error = writer(&setting).upload(&model(&setting), &repository(), &upload, |_| {}).unwrap_err();
+    let patient = writer(&setting).patience(Patience { longest_wait: Duration::from_secs(60), ..hasty() });
+    let error = patient.upload(&model(&setting), &repository(), &upload, |_| {}).unwrap_err();
     assert!(matches!(error, Error::Status { status: 400, .. }), "{error}");
     // Nobody waits for an attempt that is not to come, and no other file is begun.
-    assert!(started.elapsed() < Duration::from_millis(2500), "{:?}", started.elapsed());
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     assert_eq!(setting.server.asked("/objects/batch").len(), 4 + 1);
     assert!(published(&setting).is_empty() && commits(&setting).is_empty());
     // What arrived is not sent again.
