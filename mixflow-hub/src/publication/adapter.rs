@@ -7,8 +7,9 @@ use mixflow::backbones::lora::{Adapter, LoraConfig};
 use mixflow::recipe::{AdapterConfig, NetworkSettings};
 use serde_json::{Value, json};
 
-use super::card::{Card, added, links};
+use super::card::{Card, links};
 use super::finished::Finished;
+use super::loading::added;
 use super::{Averaging, Choice};
 use crate::Error;
 

@@ -159,53 +159,6 @@ impl<N: NetworkSettings> Card<'_, N> {
         }
     }
 
-    fn loading(&self) -> String {
-        let open = format!("from_hub(\"{}\", &mixflow::device::chosen()?)?", self.address());
-        if let Some(prompts) = self.finished.prompts(2) {
-            let count = prompts.len();
-            return format!(
-                "{}```rust\nuse mixflow::Export;\nuse mixflow_hub::FromHub;\nuse mixflow_t2i::TextPipeline;\n\n\
-                 let pipeline = TextPipeline::{open};\nlet images = pipeline.images(&{prompts:?}, 0)?;\n\
-                 Export::new(\"images.png\", 3)?.write({count}, {count}, [Ok(images)])?;\n```\n{}",
-                added(&["mixflow", "mixflow-hub --features t2i", "mixflow-t2i"]),
-                self.elsewhere(&format!(" --prompt {:?}", prompts[0])),
-            );
-        }
-        let labels: Vec<usize> = (0..self.finished.recipe.network.classes().min(4)).collect();
-        let count = labels.len();
-        format!(
-            "{}```rust\nuse mixflow::{{Export, Pipeline}};\nuse mixflow_hub::FromHub;\n\n\
-             let pipeline = Pipeline::{open};\n\
-             let images = pipeline.images(&{labels:?}, 0)?;\nExport::new(\"images.png\", pipeline.image_channels())?\
-             .write({count}, {count}, [Ok(images)])?;\n```\n{}",
-            added(&["mixflow", "mixflow-hub"]),
-            self.elsewhere(""),
-        )
-    }
-
-    /// The argument of Python's functions that names the branch, unless that is `main`.
-    pub(super) fn python_revision(&self) -> String {
-        if self.branch == "main" { String::new() } else { format!(", revision={:?}", self.branch) }
-    }
-
-    /// How to draw in a terminal, with a command's further words, and how to load it in Python.
-    fn elsewhere(&self, more: &str) -> String {
-        let (id, address) = (self.repository.id(), self.address());
-        let revision = self.python_revision();
-        let mut text = format!(
-            "\nOr in a clone of mixflow:\n\n```sh\ncargo xtask sample hf://{address}{more} --out images.png\n```\n\nThe \
-             tensors in Python, under the names of the official implementation:\n\n```python\nfrom huggingface_hub import \
-             hf_hub_download\nfrom safetensors.torch import load_file\n\nweights = load_file(hf_hub_download(\"{id}\", \
-             \"model.safetensors\"{revision}))\n```\n"
-        );
-        let elsewhere: Vec<&str> =
-            self.needed.iter().filter(|file| !file.is_copied()).map(|file| file.name.as_str()).collect();
-        if !elsewhere.is_empty() {
-            let _ = write!(text, "\nIt fetches from other repositories: {}.\n", elsewhere.join(", "));
-        }
-        text
-    }
-
     fn results(&self) -> String {
         let Measured { pixels, inception, .. } = self.measured;
         let mut text = String::from("## Results\n\n");
@@ -321,12 +274,6 @@ impl<N: NetworkSettings> Card<'_, N> {
         }
         text
     }
-}
-
-/// What to add to a program.
-pub(super) fn added(crates: &[&str]) -> String {
-    let add = |name: &&str| format!("cargo add --git {} {name}\n", env!("CARGO_PKG_REPOSITORY"));
-    format!("## Use\n\n```sh\n{}```\n\n", crates.iter().map(add).collect::<String>())
 }
 
 /// One line a set of images; a column for every number that any of them has.

@@ -6,6 +6,7 @@ mod card;
 mod files;
 mod finished;
 mod front_matter;
+mod loading;
 mod metrics;
 mod results;
 mod samples;
