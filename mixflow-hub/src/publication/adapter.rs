@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::card::{Card, links};
 use super::finished::Finished;
-use super::loading::added;
+use super::loading::{added, quoted};
 use super::{Averaging, Choice};
 use crate::Error;
 
@@ -83,7 +83,7 @@ impl<N: NetworkSettings> Card<'_, N> {
     pub(super) fn adapter_loading(&self) -> String {
         let (base, address) = (self.choice.base_models[0].id(), self.address());
         let fetch = format!("Client::from_env()?.adapter(&\"hf://{address}\".parse()?, |_| {{}})?");
-        let mut text = match self.finished.prompts(2) {
+        let mut text = match self.examples() {
             Some(prompts) => {
                 let count = prompts.len();
                 format!(
@@ -106,7 +106,7 @@ impl<N: NetworkSettings> Card<'_, N> {
                 )
             }
         };
-        let prompt = self.finished.prompts(1).and_then(|prompts| Some(format!(" --prompt {:?}", prompts.first()?)));
+        let prompt = self.examples().map(|prompts| format!(" --prompt {}", quoted(prompts[0])));
         let _ = write!(
             text,
             "\nOr in a clone of mixflow, at half its strength with `=0.5` behind the address:\n\n```sh\ncargo xtask sample hf://{base} \

@@ -103,8 +103,9 @@ impl<N: NetworkSettings> Card<'_, N> {
         let mut text = format!(
             "## Model\n\n{is} makes {made}, in {}, trained on {} with [mixflow]({}).\n\n",
             match recipe.network.classes() {
-                1 => "one class".into(),
+                1 if recipe.network.reads_names() => "the words of one prompt".into(),
                 prompts if recipe.network.reads_names() => format!("the words of {prompts} prompts"),
+                1 => "one class".into(),
                 classes => format!("{classes} classes{}", self.class_names()),
             },
             self.data(),
@@ -132,7 +133,7 @@ impl<N: NetworkSettings> Card<'_, N> {
         if names.is_empty() || names.len() > FEW || names.iter().enumerate().all(plain) {
             return String::new();
         }
-        let named = names.iter().enumerate().map(|(label, name)| format!("{label} “{name}”"));
+        let named = names.iter().enumerate().map(|(label, name)| format!("{label} “{}”", plainly(name)));
         format!(" ({})", named.collect::<Vec<_>>().join(", "))
     }
 
@@ -274,6 +275,16 @@ impl<N: NetworkSettings> Card<'_, N> {
         }
         text
     }
+}
+
+/// A name or a caption in a line of Markdown, which shows it as it is.
+pub(super) fn plainly(text: &str) -> String {
+    let mut shown = String::new();
+    for c in text.chars() {
+        shown.extend(r"\`*[]<>".contains(c).then_some('\\'));
+        shown.push(if c.is_control() { ' ' } else { c });
+    }
+    shown
 }
 
 /// One line a set of images; a column for every number that any of them has.

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use mixflow::recipe::NetworkSettings;
+use serde_json::Value;
 
 use super::card::Card;
 
@@ -10,14 +11,14 @@ impl<N: NetworkSettings> Card<'_, N> {
     /// In Rust, in a terminal, and the tensors in Python.
     pub(super) fn loading(&self) -> String {
         let open = format!("from_hub(\"{}\", &mixflow::device::chosen()?)?", self.address());
-        if let Some(prompts) = self.finished.prompts(2) {
+        if let Some(prompts) = self.examples() {
             let count = prompts.len();
             return format!(
                 "{}```rust\nuse mixflow::Export;\nuse mixflow_hub::FromHub;\nuse mixflow_t2i::TextPipeline;\n\n\
                  let pipeline = TextPipeline::{open};\nlet images = pipeline.images(&{prompts:?}, 0)?;\n\
                  Export::new(\"images.png\", 3)?.write({count}, {count}, [Ok(images)])?;\n```\n{}",
                 added(&["mixflow", "mixflow-hub --features t2i", "mixflow-t2i"]),
-                self.elsewhere(&format!(" --prompt {:?}", prompts[0])),
+                self.elsewhere(&format!(" --prompt {}", quoted(prompts[0]))),
             );
         }
         let labels: Vec<usize> = (0..self.finished.recipe.network.classes().min(4)).collect();
@@ -30,6 +31,13 @@ impl<N: NetworkSettings> Card<'_, N> {
             added(&["mixflow", "mixflow-hub"]),
             self.elsewhere(""),
         )
+    }
+
+    /// Prompts to draw, where the network is told prompts: two that it was trained on, or one of ours where the run has not
+    /// recorded them.
+    pub(super) fn examples(&self) -> Option<Vec<&str>> {
+        let known: Vec<&str> = self.finished.prompts(2)?.into_iter().map(String::as_str).collect();
+        Some(if known.is_empty() { vec!["a lighthouse at night"] } else { known })
     }
 
     /// The argument of Python's functions that names the branch, unless that is `main`.
@@ -52,6 +60,15 @@ impl<N: NetworkSettings> Card<'_, N> {
         if !elsewhere.is_empty() {
             let _ = write!(text, "\nIt fetches from other repositories: {}.\n", elsewhere.join(", "));
         }
+        let config: Value = serde_json::from_str(self.config).unwrap_or_default();
+        let encoder = &config["network"]["text"];
+        if let (Some(kind), Some(folder)) = (encoder["kind"].as_str(), encoder["folder"].as_str()) {
+            let _ = write!(
+                text,
+                "\nPrompts are read by `{kind}`, which is not in this repository: its files are expected in a folder `{folder}` \
+                 where the program runs.\n"
+            );
+        }
         text
     }
 }
@@ -60,4 +77,12 @@ impl<N: NetworkSettings> Card<'_, N> {
 pub(super) fn added(crates: &[&str]) -> String {
     let add = |name: &&str| format!("cargo add --git {} {name}\n", env!("CARGO_PKG_REPOSITORY"));
     format!("## Use\n\n```sh\n{}```\n\n", crates.iter().map(add).collect::<String>())
+}
+
+/// A word of a command, for a shell that takes `$` and its like in quotation marks for its own.
+pub(super) fn quoted(text: &str) -> String {
+    match text.contains(['"', '\\', '$', '`', '!']) || text.contains(char::is_control) {
+        false => format!("\"{text}\""),
+        true => format!("'{}'", text.replace('\'', "'\\''")),
+    }
 }

@@ -7,6 +7,7 @@ use mixflow::Pipeline;
 use mixflow::recipe::{AutoencoderConfig, NetworkSettings, Recipe};
 use mixflow::sampling::Export;
 
+use super::card::plainly;
 use super::finished::Finished;
 use crate::progress::Tell;
 use crate::{Address, Client, Error, TransferProgress};
@@ -105,6 +106,9 @@ fn make<N: NetworkSettings>(
     if channels != 1 && channels != 3 {
         return Ok(Err(format!("there is no picture of images with {channels} channels")));
     }
+    if recipe.network.reads_names() && names.len() != recipe.network.classes() {
+        return Ok(Err("there is no picture: the run has not recorded its prompts".into()));
+    }
     let elsewhere = |error: mixflow::Error| Error::Layout {
         folder: run.clone(),
         reason: format!("sample images cannot be made here, give a picture or do without: {error}"),
@@ -134,7 +138,7 @@ fn caption<N: NetworkSettings>(finished: &Finished<N>, evaluations: usize) -> St
     // Few take turns.
     let once = labels.iter().take(classes);
     let told = match names.get(..classes) {
-        Some(names) => once.map(|&label| format!("“{}”", names[label])).collect::<Vec<_>>().join(", "),
+        Some(names) => once.map(|&label| format!("“{}”", plainly(&names[label]))).collect::<Vec<_>>().join(", "),
         None => format!("Classes {}", once.map(usize::to_string).collect::<Vec<_>>().join(", ")),
     };
     let turns = if (2..COUNT).contains(&classes) { " in turn" } else { "" };

@@ -5,6 +5,8 @@ mod card;
 mod files;
 mod refused;
 mod run;
+#[cfg(feature = "t2i")]
+mod text;
 mod wire;
 
 use std::fs;
