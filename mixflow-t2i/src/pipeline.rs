@@ -48,7 +48,7 @@ impl TextPipeline {
         if folder.join("transformer").is_dir() || folder.join("model_index.json").is_file() {
             let (recipe, weights) = recipe_of(folder)?;
             // Encoders are small to open: what they lack is said before the network is read.
-            let encoder = recipe.network.text.open(device)?;
+            let encoder = recipe.network.encoder(device)?;
             let pipeline = Pipeline::load(recipe, &StoredNetwork::File(weights), folder, device)?;
             return Ok(Self::with_encoder(pipeline, encoder));
         }
@@ -58,9 +58,9 @@ impl TextPipeline {
     /// A network for text behind the encoder that its recipe names, on the device of the network.
     ///
     /// # Errors
-    /// If the encoder lacks something.
+    /// If the encoder lacks something, or says something else than the network takes.
     pub fn new(pipeline: Pipeline<TextNetworkConfig>) -> Result<Self, Error> {
-        let encoder = pipeline.recipe.network.text.open(&device::of(&pipeline.network))?;
+        let encoder = pipeline.recipe.network.encoder(&device::of(&pipeline.network))?;
         Ok(Self::with_encoder(pipeline, encoder))
     }
 

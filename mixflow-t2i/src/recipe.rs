@@ -196,11 +196,29 @@ impl NetworkSettings for TextNetworkConfig {
 }
 
 impl TextNetworkConfig {
+    /// The encoder of the prompts, which computes on `device`.
+    ///
+    /// # Errors
+    /// As [`TextEncoderConfig::open`], and if what it says is known not to be what the transformer takes.
+    pub fn encoder(&self, device: &Device) -> Result<Box<dyn TextEncoder>, Error> {
+        let (encoder, reads) = (self.text.open(device)?, self.transformer.reads());
+        match encoder.widths().filter(|widths| !reads.fits(*widths)) {
+            Some(widths) => {
+                let reason = format!(
+                    "its tokens and pooled prompts have widths {widths:?}, the transformer takes {reads}: set these of \
+                     network.transformer"
+                );
+                Err(Error::config(Path::new("network.text"), reason))
+            }
+            None => Ok(encoder),
+        }
+    }
+
     /// The embeddings of prompts, made on `device` and kept in `folder`, where those of a run that is continued are found
     /// again; `tell` hears how many are there.
     ///
     /// # Errors
-    /// As [`PromptTable::prepare`], and if the embeddings are not those that the transformer takes.
+    /// As [`encoder`](Self::encoder) and [`PromptTable::prepare`], and if the embeddings are not those that the transformer takes.
     pub fn prompt_table(
         &self,
         prompts: &[String],
@@ -208,7 +226,7 @@ impl TextNetworkConfig {
         device: &Device,
         tell: impl FnMut(usize),
     ) -> Result<PromptTable, Error> {
-        let encoder = self.text.open(device)?;
+        let encoder = self.encoder(device)?;
         let table = PromptTable::prepare(folder, prompts, &*encoder, tell)?;
         let reads: Reads = self.transformer.reads();
         if !reads.fits(table.widths()) {

@@ -66,6 +66,11 @@ pub trait TextEncoder {
         Ok(vec![])
     }
 
+    /// Widths of a token and of what is pooled, if they are known before a prompt is read; provided: they are not.
+    fn widths(&self) -> Option<[usize; 2]> {
+        None
+    }
+
     /// Whether the empty prompt stands for none, as the networks that are told so were trained; provided: yes. Otherwise zeros do.
     fn empty_is_none(&self) -> bool {
         true

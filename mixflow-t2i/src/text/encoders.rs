@@ -240,6 +240,10 @@ impl TextEncoder for TextEncoders {
         Ok(())
     }
 
+    fn widths(&self) -> Option<[usize; 2]> {
+        Some([self.width, self.clip_l.config.projection_dim + self.clip_g.config.projection_dim])
+    }
+
     fn cuts(&self, prompts: &[&str]) -> Result<Vec<Cut>, Error> {
         let [l, g] = [("CLIP-L", &self.clip_l), ("CLIP-G", &self.clip_g)].map(|(name, clip)| clip.cuts(name, prompts));
         let t5 = self.t5.as_ref().map(|t5| t5.cuts("T5", prompts)).transpose()?;

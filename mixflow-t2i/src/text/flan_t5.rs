@@ -90,6 +90,10 @@ impl TextEncoder for FlanT5 {
         false
     }
 
+    fn widths(&self) -> Option<[usize; 2]> {
+        Some([self.stored.config.d_model, 1])
+    }
+
     fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error> {
         if prompts.is_empty() {
             return Err(Error::NoPrompts);

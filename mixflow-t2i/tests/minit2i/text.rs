@@ -7,6 +7,7 @@ use mixflow::backbones::weights::Weights;
 use mixflow::backbones::{Backbone, Condition};
 use mixflow_t2i::mmjit::official_key;
 use mixflow_t2i::prompts::PromptTable;
+use mixflow_t2i::recipe::read_text_recipe;
 use mixflow_t2i::text::{FlanT5, T5Config, TextEncoder};
 use mixflow_t2i::{TextEmbedding, TextPipeline};
 use mixflow_tests::Fixture;
@@ -95,6 +96,19 @@ fn padding_is_no_token_and_the_empty_prompt_is_a_prompt() {
     assert!(!table.empty_is_none());
     let told = mixflow::data::Conditioner::conditions(&table, &[0], &Device::default()).expect("known");
     assert!(numbers(told.null().tokens).iter().all(|value| *value == 0.0));
+}
+
+#[test]
+fn an_encoder_of_another_width_is_refused_before_it_reads() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write_encoder(folder.path());
+    let text = json!({ "kind": "flan-t5", "folder": folder.path(), "tokens": 4 });
+    let recipe = read_text_recipe("minit2i", &[format!("network.text={text}")]).expect("a recipe").expect("for text");
+    let (prompts, kept) = (["a cat".to_string()], folder.path().join("prompts"));
+    let table = recipe.network.prompt_table(&prompts, &kept, &Device::default(), |_| {});
+    let error = table.expect_err("24 are not 64").to_string();
+    assert!(error.contains("have widths [24, 1], the transformer takes context_width 64"), "{error}");
+    assert!(!kept.exists());
 }
 
 #[test]
