@@ -16,7 +16,7 @@ use mixflow::sampling::{Export, Guidance};
 use mixflow::schedules::{Linear, MixFlow, Reversed};
 use mixflow::{Batch, Device, FlowMatching, check_memory};
 pub(crate) use mixflow_t2i::selftest::compare as selftest;
-use mixflow_t2i::{Evaluator, MmDitConfig, TextEmbedding, TextPipeline, TextSampling};
+use mixflow_t2i::{Evaluator, MmDitConfig, TextEmbedding, TextPipeline, TextSampling, TransformerConfig};
 use serde_json::{Value, json};
 
 use crate::adapter::{self, AdapterArgument};
@@ -47,7 +47,7 @@ pub(crate) struct Prompts {
     /// Height and width in pixels, as 768 for both or as 768x1024 [default: the network's own]
     #[arg(long, value_parser = ValueParser::new(size), requires = "asked")]
     size: Option<[usize; 2]>,
-    /// Published settings of the sampler [default: diffusers, or a run's own]
+    /// Published settings of Stable Diffusion 3's sampler [default: diffusers, or a run's own]
     #[arg(long, requires = "asked")]
     preset: Option<Preset>,
 }
@@ -224,6 +224,11 @@ fn open(request: &Request<'_>) -> Result<TextPipeline> {
     let prompts = request.prompts;
     let mut pipeline = pipeline(request.trained, request.device)?;
     if let Some(preset) = prompts.preset {
+        let config = &pipeline.pipeline.recipe.network;
+        if !matches!(config.transformer, TransformerConfig::MmDit(_)) {
+            let reason = format!("--preset is for Stable Diffusion 3, not for {}: leave it out", config.name());
+            return Err(reason.into());
+        }
         pipeline = pipeline.sampled_as(match preset {
             Preset::Diffusers => TextSampling::diffusers(3.0)?,
             Preset::Medium => TextSampling::stable_diffusion_3_5_medium(),

@@ -187,3 +187,20 @@ fn the_prompts_of_an_evaluator_are_drawn_into_its_files() {
     place.refuse(&three, &["1 or 4 images of each prompt, not 3"]);
     assert!(!place.path("no").exists());
 }
+
+#[test]
+fn a_minit2i_draws_as_its_recipe_says() {
+    let place = Place::new();
+    let train = ["train", "minit2i", "--out", "run"];
+    let only = ["--set", "network.transformer.hidden=16", "--set", "post_training=null"];
+    place.run(&[&train[..], &SMALL, &only].concat());
+    let sample = ["sample", "run", "--prompt", "red circle", "--out"];
+    let said = place.run(&[&sample[..], &["circle.png"]].concat());
+    assert!(said.contains("6 network evaluations for each"), "{said}");
+    for (flags, words) in [
+        (["--preset", "diffusers"], "--preset is for Stable Diffusion 3, not for MiniT2I (MM-JiT)"),
+        (["--size", "16"], "height must be 8 pixels, the only size of this network, found 16"),
+    ] {
+        place.refuse(&[&sample[..], &["no.png"], &flags].concat(), &[words]);
+    }
+}
