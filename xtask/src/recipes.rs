@@ -71,7 +71,8 @@ fn network<N: NetworkSettings>(name: &'static str, recipe: &Recipe<N>, machine: 
     let plan = Plan::new(recipe, machine.clone())?;
     let (parameters, steps) = (thousands(plan.parameters), thousands(recipe.training.steps));
     let [_, height, width] = recipe.network.shape();
-    let data = recipe.data.describe();
+    let of = if recipe.encoding().is_some() { "latents of " } else { "" };
+    let data = format!("{of}{}", recipe.data.describe());
     let mut what = format!("{} of {parameters} parameters, {height} x {width} {data}: {steps} steps", plan.network);
     if let Some(post) = &recipe.post_training {
         let trained: Vec<&str> =

@@ -55,6 +55,10 @@ fn recipes_are_listed_with_what_they_take() {
     for words in ["digits ", "32 x 32 handwritten digits", "paper/sit-xl-2-256 ", " days", "words ", "rae-decoder-xl"] {
         assert!(told.contains(words), "{words}: {told}");
     }
+    for words in ["4 x 4 latents of handwritten digits", "128 x 128 latents of images with captions"] {
+        assert!(told.contains(words), "{words}: {told}");
+    }
+    assert!(!told.contains("latents of latents"), "{told}");
     let rivals = told.lines().find(|line| line.starts_with("rivals ")).unwrap();
     assert!(rivals.ends_with("24 post-trainings of 100 of 8 kinds, 5 other ways to sample"), "{rivals}");
     let recipes = json(&place.run(&["recipes", "--device", "h100", "--json"]));
