@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mixflow::Pipeline;
-use mixflow::backbones::autoencoder::Naming;
+use mixflow::backbones::autoencoder::{KlAutoencoderConfig, Naming};
 use mixflow::backbones::weights::Weights;
 use mixflow::files::write_atomic;
 use mixflow::recipe::{AutoencoderConfig, NetworkSettings};
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::recipe::TextEncoderConfig;
 use crate::transformer::TransformerConfig;
-use crate::{Error, TextNetworkConfig};
+use crate::{Error, MmDitConfig, TextNetworkConfig};
 
 /// What a pipeline takes of the folder of its text encoders, as it is there.
 const KEPT: [&str; 7] =
@@ -51,10 +51,25 @@ pub fn to_diffusers(pipeline: &Pipeline<TextNetworkConfig>, folder: &Path) -> Re
     if folder.exists() {
         return Err(fault("is there: expected a new folder"));
     }
-    let partial = folder.with_extension("partial");
-    if partial.exists() {
-        fs::remove_dir_all(&partial).map_err(Error::io("remove", &partial))?;
+    let name = folder.file_name().ok_or_else(|| fault("is no name for a folder"))?.to_string_lossy();
+    let partial = folder.with_file_name(format!(".{name}.{}.partial", std::process::id()));
+    let written = write_parts(pipeline, (transformer, autoencoder, weights), base, &partial)
+        .and_then(|()| fs::rename(&partial, folder).map_err(Error::io("create", folder)));
+    if written.is_err() {
+        // The first error is the one to report.
+        let _ = fs::remove_dir_all(&partial);
     }
+    written
+}
+
+/// The parts in a folder of their own each, and their index.
+fn write_parts(
+    pipeline: &Pipeline<TextNetworkConfig>,
+    (transformer, autoencoder, weights): (&MmDitConfig, &KlAutoencoderConfig, &Path),
+    base: &Path,
+    partial: &Path,
+) -> Result<(), Error> {
+    let recipe = &pipeline.recipe;
     let create = |part: &str| {
         let place = partial.join(part);
         fs::create_dir_all(&place).map_err(Error::io("create", &place)).map(|()| place)
@@ -77,9 +92,9 @@ pub fn to_diffusers(pipeline: &Pipeline<TextNetworkConfig>, folder: &Path) -> Re
     let vae = create("vae")?;
     write(&vae.join("config.json"), &autoencoder.to_diffusers())?;
     let of_vae = Naming::Diffusers.apply(Weights::read(weights)?)?;
-    of_vae.ok_or_else(|| fault("its recipe's autoencoder is none"))?.write(vae.join(WEIGHTS), &[("format", "pt")])?;
-    write(&partial.join("model_index.json"), &index(&partial))?;
-    fs::rename(&partial, folder).map_err(Error::io("create", folder))
+    let of_vae = of_vae.ok_or_else(|| Error::config(weights, "is no autoencoder of Stable Diffusion"))?;
+    of_vae.write(vae.join(WEIGHTS), &[("format", "pt")])?;
+    write(&partial.join("model_index.json"), &index(partial))
 }
 
 /// `model_index.json`: which class each part is, of those that there are.

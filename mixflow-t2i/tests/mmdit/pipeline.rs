@@ -6,6 +6,7 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor};
 use mixflow::backbones::autoencoder::{self, KlAutoencoderConfig};
 use mixflow::backbones::weights::Weights;
+use mixflow::recipe::AutoencoderConfig;
 use mixflow::sampling::Images;
 use mixflow_t2i::recipe::TextEncoderConfig;
 use mixflow_t2i::{SkipLayers, TextEmbedding, TextPipeline, Words, from_diffusers, to_diffusers};
@@ -157,7 +158,8 @@ fn what_is_written_for_diffusers_makes_the_same_images() {
     fs::create_dir_all(place("tokenizer/more")).expect("room");
     fs::write(place("tokenizer/more/merges.txt"), "a b").expect("room");
     let pipeline = opened(folder.path()).expect("a folder of diffusers");
-    let out = place("out");
+    let out = place("out.1");
+    fs::create_dir(place("out.partial")).expect("room");
     to_diffusers(&pipeline.pipeline, &out).expect("room");
     let again = opened(&out).expect("a folder of diffusers");
     let text = prompts(&fixture);
@@ -167,7 +169,8 @@ fn what_is_written_for_diffusers_makes_the_same_images() {
     let index: Value = serde_json::from_slice(&fs::read(out.join("model_index.json")).expect("written")).expect("JSON");
     assert_eq!(index["tokenizer"], json!(["transformers", "CLIPTokenizer"]));
     assert_eq!((&index["tokenizer_3"], &index["vae"]), (&json!([null, null]), &json!(["diffusers", "AutoencoderKL"])));
-    assert!(!place("out.partial").exists());
+    // Nothing else is touched, and nothing left.
+    assert!(place("out.partial").is_dir() && hidden(folder.path()).is_empty());
 
     let there = to_diffusers(&pipeline.pipeline, &out).expect_err("it is there").to_string();
     assert!(there.contains("expected a new folder"), "{there}");
@@ -175,4 +178,16 @@ fn what_is_written_for_diffusers_makes_the_same_images() {
     words.recipe.network.text = TextEncoderConfig::Words(Words { width: 1, tokens: 1 });
     let none = to_diffusers(&words, &place("other")).expect_err("no encoders").to_string();
     assert!(none.contains("diffusers has no pipeline for this network"), "{none}");
+
+    let mut lost = opened(folder.path()).expect("a folder of diffusers").pipeline;
+    let Some(AutoencoderConfig::Kl { weights, .. }) = &mut lost.recipe.autoencoder else { panic!("it has latents") };
+    *weights = place("lost.safetensors");
+    to_diffusers(&lost, &place("other")).expect_err("no autoencoder");
+    assert!(!place("other").exists() && hidden(folder.path()).is_empty());
+}
+
+/// Names that begin with a dot.
+fn hidden(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("a name").file_name());
+    names.map(|name| name.to_string_lossy().into_owned()).filter(|name| name.starts_with('.')).collect()
 }
