@@ -66,7 +66,7 @@ impl Prompts {
     /// Those of the flags or of the file.
     fn read(&self) -> Result<Vec<String>> {
         let Some(file) = &self.file else { return Ok(self.prompts.clone()) };
-        let text = fs::read_to_string(file).map_err(|error| format!("read {}: {error}", file.display()))?;
+        let text = fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
         let lines: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(Into::into).collect();
         match lines.is_empty() {
             true => Err(format!("{} has no prompt", file.display()).into()),
@@ -202,7 +202,8 @@ fn laid_out(request: &Request<'_>, evaluator: Evaluator, file: &Path) -> Result<
 /// Refuses to go on with images of other settings. They are written down beside the folder: evaluators look at all that is
 /// in it.
 fn same_settings(out: &Path, settings: &Value) -> Result<()> {
-    let record = out.with_extension("json");
+    let name = out.file_name().ok_or_else(|| format!("{}: is no name for a folder", out.display()))?.to_string_lossy();
+    let record = out.with_file_name(format!("{name}.json"));
     if out.exists() {
         let fault = |reason: String| format!("{}: {reason}: choose another --out", out.display());
         let text = fs::read_to_string(&record)
@@ -215,8 +216,12 @@ fn same_settings(out: &Path, settings: &Value) -> Result<()> {
         }
         return Ok(());
     }
+    let create = |folder: &Path| {
+        fs::create_dir_all(folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))
+    };
+    create(record.parent().unwrap_or(Path::new("")))?;
     write_atomic(&record, &serde_json::to_vec_pretty(settings)?)?;
-    fs::create_dir_all(out).map_err(|error| format!("create {}: {error}", out.display()).into())
+    Ok(create(out)?)
 }
 
 /// The pipeline, with all that flags change.

@@ -162,6 +162,9 @@ fn the_prompts_of_an_evaluator_are_drawn_into_its_files() {
         (pixels("dpg/whoops7.png").dimensions(), std::fs::read_dir(place.path("dpg")).unwrap().count()),
         ((16, 16), 2)
     );
+    // Another folder has settings of its own, whatever is behind a dot in its name.
+    place.run(&["sample", "run", "--prompts", "prompts", "--layout", "dpg", "--out", "more/dpg.1/", "--seed", "9"]);
+    assert!(place.path("more/dpg.1.json").is_file() && place.path("more/dpg.1/whoops7.png").is_file());
     // Side by side, then below: the second of the first prompt is number 1 of all.
     let square = pixels("dpg/partiprompts1.png");
     assert_eq!(image::imageops::crop_imm(&square, 8, 0, 8, 8).to_image(), before[1]);
