@@ -25,8 +25,8 @@ const VERSION: &str = "0.42.1";
 const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
 
 /// Writes `pipeline` to a new `folder`, which the `StableDiffusion3Pipeline` of `diffusers` opens: its transformer with whatever was
-/// added to it, its autoencoder, and the text encoders, tokenizers and scheduler of the folder that its recipe names, which are linked
-/// where the file system can, and copied otherwise.
+/// added to it, its autoencoder, and the text encoders, tokenizers and scheduler of the folder that its recipe names, whose weights
+/// are linked where the file system can. The transformer is written in 32 bits.
 ///
 /// # Errors
 /// For a pipeline that is none of Stable Diffusion 3, for a folder that is there, and if a file cannot be read or written. The folder
@@ -34,22 +34,28 @@ const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
 pub fn to_diffusers(pipeline: &Pipeline<TextNetworkConfig>, folder: &Path) -> Result<(), Error> {
     let recipe = &pipeline.recipe;
     let fault = |reason: &str| Error::config(folder, reason);
+    let other = |reason: &str| Error::config(Path::new(&recipe.name), reason);
     let (
         TransformerConfig::MmDit(transformer),
         TextEncoderConfig::StableDiffusion3 { folder: base, .. },
         Some(AutoencoderConfig::Kl { network: autoencoder, weights }),
     ) = (&recipe.network.transformer, &recipe.network.text, &recipe.autoencoder)
     else {
-        return Err(fault(
+        return Err(other(
             "diffusers has no pipeline for this network: expected the transformer, the text encoders and the autoencoder of \
              Stable Diffusion 3",
         ));
     };
     if recipe.objective.schedule != (ScheduleConfig::Linear { reversed: true, noise: 1.0 }) {
-        return Err(fault("diffusers samples Stable Diffusion 3 on the reversed linear path alone"));
+        return Err(other("diffusers samples Stable Diffusion 3 on the reversed linear path alone"));
     }
     if folder.exists() {
         return Err(fault("is there: expected a new folder"));
+    }
+    let [inner, outer] = [folder, base.as_path()].map(|path| std::path::absolute(path).map_err(Error::reading(path)));
+    let (inner, outer) = (inner?, outer?);
+    if KEPT.iter().any(|part| inner.starts_with(outer.join(part))) {
+        return Err(fault("lies in a folder that is part of it: choose another"));
     }
     let name = folder.file_name().ok_or_else(|| fault("is no name for a folder"))?.to_string_lossy();
     let partial = folder.with_file_name(format!(".{name}.{}.partial", std::process::id()));
@@ -122,7 +128,7 @@ fn write(file: &Path, value: &Value) -> Result<(), Error> {
     Ok(write_atomic(file, &text)?)
 }
 
-/// The files of a folder, and of those in it, as links where the file system can.
+/// The files of a folder, and of those in it: weights as links where the file system can, all else, which people edit, as copies.
 fn link(from: &Path, to: &Path) -> Result<(), Error> {
     let entries = fs::read_dir(from).map_err(Error::reading(from))?;
     for entry in entries {
@@ -134,7 +140,11 @@ fn link(from: &Path, to: &Path) -> Result<(), Error> {
         } else {
             // The cache of the Hub holds links to files: the file itself is meant.
             let file = fs::canonicalize(&from).map_err(Error::reading(&from))?;
-            fs::hard_link(&file, &to).or_else(|_| fs::copy(&file, &to).map(drop)).map_err(Error::io("create", &to))?;
+            let linked =
+                from.extension().is_some_and(|ending| ending == "safetensors") && fs::hard_link(&file, &to).is_ok();
+            if !linked {
+                fs::copy(&file, &to).map_err(Error::io("create", &to))?;
+            }
         }
     }
     Ok(())

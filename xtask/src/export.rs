@@ -26,6 +26,9 @@ pub(crate) struct Export {
 
 impl Export {
     pub(crate) fn run(self) -> Result<ExitCode> {
+        if self.out.exists() {
+            return Err(format!("{} is there: expected a new folder", self.out.display()).into());
+        }
         let mut pipeline = text::pipeline(&self.trained, &Device::flex())?.pipeline;
         adapter::add(&mut pipeline, &self.adapters)?;
         to_diffusers(&pipeline, &self.out)?;

@@ -174,6 +174,9 @@ fn what_is_written_for_diffusers_makes_the_same_images() {
 
     let there = to_diffusers(&pipeline.pipeline, &out).expect_err("it is there").to_string();
     assert!(there.contains("expected a new folder"), "{there}");
+    let inside =
+        to_diffusers(&pipeline.pipeline, &place("tokenizer/out")).expect_err("it would hold itself").to_string();
+    assert!(inside.contains("lies in a folder that is part of it"), "{inside}");
     let mut words = pipeline.pipeline;
     words.recipe.network.text = TextEncoderConfig::Words(Words { width: 1, tokens: 1 });
     let none = to_diffusers(&words, &place("other")).expect_err("no encoders").to_string();
