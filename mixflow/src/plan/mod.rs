@@ -170,7 +170,12 @@ impl Plan {
         if !machine.low_precision && [training.precision, sampling.precision].iter().any(|it| !it.is_full()) {
             not_counted.push("rounding to 16 bits, which takes the CPU longer than 32".into());
         }
-        let mut disk = bytes(&[arms.saturating_add(1), KEPT, trained]);
+        // An arm that is an adapter has whole weights beside its checkpoints.
+        let arm = match recipe.adapter_parameters(true)? {
+            None => bytes(&[KEPT, parameters]),
+            Some(adapter) => bytes(&[KEPT, adapter]).saturating_add(bytes(&[parameters])),
+        };
+        let mut disk = bytes(&[KEPT, trained]).saturating_add(arm.saturating_mul(arms));
         let mut memory = vec![
             ("weights", bytes(&[parameters])),
             ("gradients", bytes(&[trained])),

@@ -98,6 +98,8 @@ fn beside_an_adapter_the_network_is_there_once() {
     // The start of a comparison is trained whole.
     let [whole, lora] = [&[][..], &[adapter]].map(plan);
     assert_eq!((&lora.memory, lora.parts[0].operations), (&whole.memory, whole.parts[0].operations));
+    // Six arms, of which each keeps nine copies, or those of an adapter beside whole weights.
+    assert_eq!((whole.disk, lora.disk), (7 * 9 * base, 9 * base + 6 * (9 * own + base)));
     assert_eq!(lora.parts[1].operations / whole.parts[1].operations, 2.0 / 3.0);
 }
 
