@@ -67,7 +67,12 @@ impl<'a, N: NetworkSettings> ValidationImages<'a, N> {
             let conditioner = recipe.network.conditioner(&prompts, &place, &device::of(network), tell)?;
             (conditioner, (0..named.len()).collect(), config.negative.as_ref().map(|_| named.len()))
         } else {
-            let number = |label: &String| class_number(label, classes, recipe.network.classes()).map_err(fault);
+            let number = |label: &String| {
+                let found = class_number(label, classes, recipe.network.classes());
+                found.map_err(|fault| {
+                    Error::unfit(&recipe.name, format!("validation names a label that is none: {fault}"))
+                })
+            };
             let named = config.labels.iter().map(number).collect::<Result<Vec<_>, _>>()?;
             let choice = if named.is_empty() { (0..recipe.network.classes()).collect() } else { named };
             (conditioner.clone(), choice, config.negative.as_ref().map(number).transpose()?)

@@ -276,11 +276,13 @@ fn strips(report: &Report) -> Option<String> {
     let (before, after): (Vec<&Strip>, Vec<&Strip>) = report.strips.iter().partition(|strip| strip.arm == Arm::Start);
     let tables: String =
         [before, after].iter().filter(|strips| !strips.is_empty()).map(|strips| strip::table(strips)).collect();
-    let shared = if report.is_alone() { "" } else { " and for all trainings" };
+    let shared = if report.is_alone() { "" } else { ", those of an arm's first seed," };
     (!tables.is_empty()).then(|| {
         section(
-            "During training",
-            &format!("Images by the moving average of the weights after so many steps, each time{shared} from the same noise."),
+            "Validation images",
+            &format!(
+                "Images by the moving average of the weights after so many steps{shared} each time from the same noise."
+            ),
             &tables,
         )
     })

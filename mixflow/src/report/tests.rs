@@ -229,7 +229,7 @@ fn the_page_is_well_formed_and_self_contained() {
         "What differs",
         "Quality against cost",
         "Slow Flow",
-        "During training",
+        "Validation images",
         "Training",
         "Notes",
         "Details",
