@@ -1,5 +1,6 @@
 //! Images of an evaluator's own prompts, in the files that it reads.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::{fs, io};
 
@@ -37,6 +38,12 @@ pub enum Evaluator {
     T2iCompBench,
 }
 
+/// Images of a prompt at most.
+const MOST: usize = 10_000;
+
+/// Prompts that are read at once, at least.
+const BLOCK: usize = 64;
+
 /// A prompt, and where its images go below the folder: each in a file, or all in one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wanted {
@@ -70,17 +77,24 @@ impl Evaluator {
             Self::DpgBench => &[1, 4],
             Self::GenEval | Self::T2iCompBench => &[],
         };
-        if each == 0 || !(takes.is_empty() || takes.contains(&each)) {
+        if !(1..=MOST).contains(&each) || !(takes.is_empty() || takes.contains(&each)) {
             let takes: Vec<_> = takes.iter().map(ToString::to_string).collect();
-            let takes = if takes.is_empty() { "one or more".into() } else { takes.join(" or ") };
+            let takes = if takes.is_empty() { format!("1 to {MOST}") } else { takes.join(" or ") };
             return Err(fault(format!("is for {takes} images of each prompt, not {each}")));
         }
-        let read = |path: &Path| fs::read_to_string(path).map_err(Error::reading(path));
+        // Some editors begin a file with a mark of its encoding.
+        let read = |path: &Path| {
+            let text = fs::read_to_string(path).map_err(Error::reading(path))?;
+            Ok::<_, Error>(text.trim_start_matches('\u{feff}').to_owned())
+        };
         let wanted: Vec<Wanted> = match self {
             Self::DpgBench => files(prompts)?
                 .into_iter()
                 .map(|file| {
                     let prompt = read(&file)?.trim().to_owned();
+                    if prompt.is_empty() {
+                        return Err(Error::Prompts { path: file, reason: "has no prompt".into() });
+                    }
                     let name = PathBuf::from(file.with_extension("png").file_name().unwrap_or_default());
                     Ok(Wanted { prompt, files: vec![name], beside: None })
                 })
@@ -97,7 +111,13 @@ impl Evaluator {
         if wanted.is_empty() {
             return Err(fault("has no prompt".into()));
         }
-        Ok(wanted)
+        let mut prompts = BTreeSet::new();
+        match wanted.iter().find(|wanted| !prompts.insert(&wanted.prompt)) {
+            Some(Wanted { prompt, .. }) if self == Self::GenEval2 => {
+                Err(fault(format!("has a prompt twice, of which one image alone can be named: {prompt}")))
+            }
+            _ => Ok(wanted),
+        }
     }
 
     /// That of a line of the evaluator's file.
@@ -117,13 +137,16 @@ impl Evaluator {
                 }
             }
             Self::T2iCompBench => {
-                let prompt = line.split('\t').next().unwrap_or_default();
+                let prompt = line.split('\t').next().unwrap_or_default().trim();
+                if prompt.is_empty() {
+                    return Err("has no prompt before the tabulator".into());
+                }
                 // It is read back up to the first underscore, and the number behind the last.
                 if let Some(sign) = ['_', '/', '\0'].into_iter().find(|sign| prompt.contains(*sign)) {
                     return Err(format!("a file cannot be named after a prompt with `{}`", sign.escape_default()));
                 }
-                // Most systems take 255 bytes.
-                if prompt.len() > 240 {
+                // Most systems take 255 bytes, of which a file that is being written takes some more.
+                if prompt.len() > 200 {
                     return Err(format!("a prompt of {} bytes is too long for the name of a file", prompt.len()));
                 }
                 let number = |image| index * each + image;
@@ -136,7 +159,7 @@ impl Evaluator {
         })
     }
 
-    /// Draws into `folder` what is not there yet, `each` images of every prompt; image `k` of prompt `i` starts from the noise
+    /// Writes into `folder` what is not there yet, `each` images of every prompt; image `k` of prompt `i` starts from the noise
     /// of number `each · i + k`, however many are drawn at a time. `tell` hears how many images are there.
     ///
     /// # Errors
@@ -150,17 +173,23 @@ impl Evaluator {
         tell: &mut dyn FnMut(u64),
     ) -> Result<(), Error> {
         let at_once = (pipeline.pipeline.recipe.sampling.batch / each).max(1);
-        for (chunk, wanted) in wanted.chunks(at_once).enumerate() {
-            let first = (chunk * at_once * each) as u64;
-            if wanted.iter().flat_map(|wanted| &wanted.files).any(|file| !folder.join(file).exists()) {
-                let prompts: Vec<&str> = wanted.iter().map(|wanted| wanted.prompt.as_str()).collect();
-                let text = pipeline.encode(&prompts)?;
-                let rows: Vec<i64> = (0..prompts.len() * each).map(|image| (image / each) as i64).collect();
-                let text = text.clone().select(Tensor::from_data(rows.as_slice(), &text.tokens.device()));
-                let images = pipeline.draw(&text, first, &mut |_| {})?;
-                write(&images, wanted, folder)?;
+        let missing =
+            |wanted: &[Wanted]| wanted.iter().flat_map(|it| &it.files).any(|file| !folder.join(file).exists());
+        let mut first = 0;
+        // Large encoders are read from their files for each block of prompts.
+        for block in wanted.chunks(at_once.max(BLOCK).next_multiple_of(at_once)) {
+            let prompts: Vec<&str> = block.iter().map(|wanted| wanted.prompt.as_str()).collect();
+            let text = if missing(block) { Some(pipeline.encode(&prompts)?) } else { None };
+            for (chunk, wanted) in block.chunks(at_once).enumerate() {
+                if let Some(text) = text.as_ref().filter(|_| missing(wanted)) {
+                    let rows = (chunk * at_once..).take(wanted.len()).flat_map(|row| vec![row as i64; each]);
+                    let rows = Tensor::from_data(&rows.collect::<Vec<_>>()[..], &text.tokens.device());
+                    let images = pipeline.draw(&text.clone().select(rows), first, &mut |_| {})?;
+                    write(&images, wanted, folder)?;
+                }
+                first += (wanted.len() * each) as u64;
+                tell(first);
             }
-            tell(first + (wanted.len() * each) as u64);
         }
         if self == Self::GenEval2 {
             let folder = std::path::absolute(folder).map_err(Error::reading(folder))?;
@@ -172,7 +201,7 @@ impl Evaluator {
     }
 }
 
-/// Writes the images of some prompts: where each has a file, there, and in a square otherwise.
+/// Writes the images of some prompts that are not there: where each has a file, there, and in a square otherwise.
 fn write(images: &Images, wanted: &[Wanted], folder: &Path) -> Result<(), Error> {
     let [count, channels, height, width] = images.shape;
     let (each, one) = (count / wanted.len(), channels * height * width);
@@ -182,7 +211,8 @@ fn write(images: &Images, wanted: &[Wanted], folder: &Path) -> Result<(), Error>
         }
         let of_file = each / wanted.files.len();
         let tiles = Tiles { columns: of_file.isqrt(), scale: 1, gap: 0, ..Tiles::default() };
-        for (file, images) in wanted.files.iter().zip(images.chunks(of_file * one)) {
+        let files = wanted.files.iter().zip(images.chunks(of_file * one));
+        for (file, images) in files.filter(|(file, _)| !folder.join(file).exists()) {
             write_below(&folder.join(file), &tiles.png(images, [of_file, channels, height, width]))?;
         }
     }

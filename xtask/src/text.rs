@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
+use std::time::{Instant, UNIX_EPOCH};
 
 use burn::tensor::{Distribution, Tensor};
 use clap::Args;
@@ -35,8 +35,8 @@ pub(crate) struct Prompts {
     /// A file of what to draw, a prompt a line; with --layout, prompts as the evaluator has them
     #[arg(long = "prompts", value_name = "FILE", group = "asked")]
     file: Option<PathBuf>,
-    /// Images in the files that an evaluator reads, in a folder; what is there already is not drawn again
-    #[arg(long, value_name = "EVALUATOR", requires = "file")]
+    /// Images in the files that an evaluator reads, in a folder; what is there already stays
+    #[arg(long, value_name = "EVALUATOR", requires = "file", conflicts_with = "prompts")]
     layout: Option<Layout>,
     /// Images of each prompt [default: as many as the evaluator's authors draw]
     #[arg(long, value_name = "N", requires = "layout")]
@@ -67,6 +67,7 @@ impl Prompts {
     fn read(&self) -> Result<Vec<String>> {
         let Some(file) = &self.file else { return Ok(self.prompts.clone()) };
         let text = fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        let text = text.trim_start_matches('\u{feff}');
         let lines: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(Into::into).collect();
         match lines.is_empty() {
             true => Err(format!("{} has no prompt", file.display()).into()),
@@ -184,11 +185,26 @@ fn laid_out(request: &Request<'_>, evaluator: Evaluator, file: &Path) -> Result<
     let wanted = evaluator.read(file, each)?;
     let pipeline = open(request)?;
     let recipe = &pipeline.pipeline.recipe;
+    // Images do not depend on how many are drawn at a time.
+    let mut sampling = serde_json::to_value(&recipe.sampling)?;
+    sampling.as_object_mut().and_then(|sampling| sampling.remove("batch"));
     let settings = json!({
-        "model": request.trained.path, "sampling": recipe.sampling, "skip_layers": pipeline.skip_layers, "seed": recipe.seed,
+        "weights": written(request.trained)?, "sampling": sampling, "skip_layers": pipeline.skip_layers, "seed": recipe.seed,
         "size": pipeline.size, "negative": pipeline.negative, "adapters": request.adapters,
         "prompts": wanted.iter().map(|wanted| &wanted.prompt).collect::<Vec<_>>(), "each": each,
     });
+    let all: Vec<&str> = wanted.iter().map(|wanted| wanted.prompt.as_str()).collect();
+    let cut = pipeline.encoder.cuts(&all)?;
+    if let Some(first) = cut.first() {
+        note(format_args!(
+            "{} of {} prompts are longer than the encoders read; the first: {first}",
+            cut.len(),
+            all.len()
+        ));
+    }
+    let [height, width] = pipeline.size;
+    let at_once = recipe.sampling.batch.max(each) as u64;
+    check_memory(|| format!("{at_once} images at a time"), &[at_once, height as u64, width as u64, 3 * 4])?;
     same_settings(out, &settings)?;
     let count = wanted.len() * each;
     let mut progress = Progress::new();
@@ -204,7 +220,8 @@ fn laid_out(request: &Request<'_>, evaluator: Evaluator, file: &Path) -> Result<
 fn same_settings(out: &Path, settings: &Value) -> Result<()> {
     let name = out.file_name().ok_or_else(|| format!("{}: is no name for a folder", out.display()))?.to_string_lossy();
     let record = out.with_file_name(format!("{name}.json"));
-    if out.exists() {
+    let is_empty = || fs::read_dir(out).is_ok_and(|mut files| files.next().is_none());
+    if out.exists() && (record.exists() || !is_empty()) {
         let fault = |reason: String| format!("{}: {reason}: choose another --out", out.display());
         let text = fs::read_to_string(&record)
             .map_err(|error| fault(format!("there without {}: {error}", record.display())))?;
@@ -309,11 +326,40 @@ fn changed<N: NetworkSettings>(recipe: &Recipe<N>, set: &[String]) -> Result<Rec
 
 /// The network for text of a folder of `diffusers`, a run, a file of weights or an address of the Hub.
 pub(crate) fn pipeline(trained: &TrainedArguments, device: &Device) -> Result<TextPipeline> {
-    let path = &trained.path;
-    if is_address(path) {
-        return crate::hub::text(path, device);
+    match is_address(&trained.path) {
+        true => crate::hub::text(&trained.path, device),
+        false => Ok(TextPipeline::from_folder(place(trained)?, device)?),
     }
-    let of_diffusers = ["transformer", "model_index.json"].iter().any(|name| path.join(name).exists());
-    let folder = if of_diffusers { path.clone() } else { trained.weights()? };
-    Ok(TextPipeline::from_folder(folder, device)?)
+}
+
+/// A folder of `diffusers`, or the weights of a run.
+fn place(trained: &TrainedArguments) -> Result<PathBuf> {
+    let TrainedArguments { path, arm, recipe, .. } = trained;
+    if !["transformer", "model_index.json"].iter().any(|name| path.join(name).exists()) {
+        return trained.weights();
+    }
+    match [("--arm", arm.is_some()), ("--recipe", recipe.is_some())].into_iter().find(|(_, given)| *given) {
+        Some((flag, _)) => Err(format!("{flag} is for runs, but {} is a folder of diffusers", path.display()).into()),
+        None => Ok(path.clone()),
+    }
+}
+
+/// Which weights these are, without reading them: their files, how long these are, and when they were written.
+fn written(trained: &TrainedArguments) -> Result<Value> {
+    if is_address(&trained.path) {
+        return Ok(json!(trained.path));
+    }
+    let place = fs::canonicalize(place(trained)?)?;
+    let folder = [place.join("transformer"), place.clone()].into_iter().find(|folder| folder.is_dir());
+    let mut files = match folder {
+        Some(folder) => fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?,
+        None => vec![place],
+    };
+    files.sort();
+    let written = files.iter().map(|file| {
+        let about = fs::metadata(file)?;
+        let time = about.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Ok(json!([file, about.len(), time.as_nanos().to_string()]))
+    });
+    Ok(Value::Array(written.collect::<Result<_>>()?))
 }

@@ -31,7 +31,7 @@ pub(crate) struct TrainedArguments {
     pub(crate) recipe: Option<String>,
     /// Which network of a comparison: pretraining, standard-0, mixflow-1, ... [default: mixflow-0]
     #[arg(long)]
-    arm: Option<String>,
+    pub(crate) arm: Option<String>,
 }
 
 /// A network for class labels, or one for text.

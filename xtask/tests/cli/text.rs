@@ -175,19 +175,53 @@ fn the_prompts_of_an_evaluator_are_drawn_into_its_files() {
     }
     assert_eq!(pixels("t2i-compbench/samples/a blue star_000003.png"), before[3]);
 
+    // A picture that is there stays, of a run that has gone on nothing is added, and how many are drawn at once is free.
+    let kept = place.path("geneval/00000/samples/0000.png");
+    std::fs::write(&kept, "mine").unwrap();
+    std::fs::remove_file(place.path("geneval/00000/samples/0001.png")).unwrap();
+    place.run(&[&again[..], &["--set", "sampling.batch=3"]].concat());
+    assert_eq!((std::fs::read(&kept).unwrap(), drawn(1)), (b"mine".to_vec(), before[1].clone()));
+    let weights = std::fs::OpenOptions::new().append(true).open(place.path("run/model.safetensors")).unwrap();
+    weights.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    place.refuse(&again, &["begun with another weights"]);
+
+    // Marks of editors are no part of a prompt, nor is what is around it.
+    write("marked.txt", "\u{feff}  a red circle \r\n");
+    place.run(&[
+        "sample",
+        "run",
+        "--prompts",
+        "marked.txt",
+        "--layout",
+        "t2i-compbench",
+        "--each",
+        "1",
+        "--out",
+        "marked",
+    ]);
+    assert!(place.path("marked/samples/a red circle_000000.png").is_file());
+
     // Lines of a file in one array, as by flags.
     place.run(&["sample", "run", "--prompts", "color_val.txt", "--out", "all.npz"]);
     write("bad.txt", "a_b\n");
+    write("twice.jsonl", "{\"prompt\":\"a\"}\n{\"prompt\":\"a\"}\n");
     for (layout, prompts, words) in [
         ("geneval", "color_val.txt", "line 1: expected value"),
         ("geneval2", "nothing.jsonl", "nothing.jsonl"),
         ("t2i-compbench", "bad.txt", "line 1: a file cannot be named after a prompt with `_`"),
         ("dpg", "three.jsonl", "three.jsonl"),
+        ("geneval2", "twice.jsonl", "has a prompt twice"),
     ] {
         place.refuse(&["sample", "run", "--prompts", prompts, "--layout", layout, "--out", "no"], &[words]);
     }
     let three = ["sample", "run", "--prompts", "prompts", "--layout", "dpg", "--each", "3", "--out", "no"];
     place.refuse(&three, &["1 or 4 images of each prompt, not 3"]);
+    let many = ["sample", "run", "--prompts", "three.jsonl", "--layout", "geneval", "--each", "10001", "--out", "no"];
+    place.refuse(&many, &["1 to 10000 images of each prompt, not 10001"]);
+    let both = ["sample", "run", "--prompt", "a", "--layout", "dpg", "--out", "no"];
+    assert_eq!(place.call(&both).status.code(), Some(2));
+    place.refuse(&["export", "run", "--out", "run"], &["run is there: expected a new folder"]);
+    place.refuse(&["export", "run", "--out", "no"], &["words: diffusers has no pipeline for this network"]);
     assert!(!place.path("no").exists());
 }
 
