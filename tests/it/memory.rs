@@ -73,7 +73,9 @@ fn a_step_takes_the_memory_that_is_planned() {
     for config in [sit(), NetworkConfig::LightningDit(lightning), NetworkConfig::DitDh(dit_dh)] {
         for precision in [Precision::F32, Precision::Bf16] {
             for recompute in [false, true] {
-                let [found, planned] = step(&config, precision, recompute);
+                // On one thread, which is where all that a step takes is counted.
+                let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
+                let [found, planned] = alone.install(|| step(&config, precision, recompute));
                 let ratio = found / planned;
                 // Run again, blocks have given up most of their inputs when all gradients are there, and hold the rounded
                 // weights of one alone.

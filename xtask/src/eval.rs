@@ -70,9 +70,7 @@ pub(crate) struct Eval {
 /// A number of images that distances can be taken of.
 fn images(text: &str) -> std::result::Result<usize, String> {
     let count = text.parse().ok().filter(|count| (8..=10_000_000).contains(count));
-    count.ok_or_else(|| {
-        "expected a number from 8 to 10,000,000: fewer images have no distances that tell anything".into()
-    })
+    count.ok_or_else(|| "expected 8 to 10,000,000 images: of fewer no distance tells anything".into())
 }
 
 impl Eval {
