@@ -89,6 +89,21 @@ pub(crate) fn key(path: &[String], containers: &[String]) -> String {
     parts.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(".")
 }
 
+/// Keeps the path of the parameter that is being visited, and the types around it.
+macro_rules! track {
+    () => {
+        fn enter_module(&mut self, name: &str, container: &str) {
+            self.path.push(name.into());
+            self.containers.push(container.into());
+        }
+        fn exit_module(&mut self, _: &str, _: &str) {
+            self.path.pop();
+            self.containers.pop();
+        }
+    };
+}
+pub(crate) use track;
+
 struct Find {
     path: Vec<String>,
     /// The types around the parameter, outermost first.
@@ -97,15 +112,7 @@ struct Find {
 }
 
 impl ModuleVisitor for Find {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.path.push(name.into());
-        self.containers.push(container.into());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-        self.containers.pop();
-    }
+    track!();
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         // The other parameter of a layer is its bias.

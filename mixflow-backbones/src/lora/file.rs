@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::{LoraConfig, layer_name};
 use crate::Error;
-use crate::linear;
+use crate::linear::{self, track};
 use crate::mapped_file::MappedFile;
 use crate::weights::{LazyTensor, Weights};
 
@@ -300,20 +300,6 @@ impl Scales {
         let alpha = own.map(|(_, alpha)| *alpha).or(self.alpha).unwrap_or(rank);
         if self.by_root { alpha / rank.sqrt() } else { alpha / rank }
     }
-}
-
-/// Keeps the path of the parameter that is being visited, and the types around it.
-macro_rules! track {
-    () => {
-        fn enter_module(&mut self, name: &str, container: &str) {
-            self.path.push(name.into());
-            self.containers.push(container.into());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-            self.containers.pop();
-        }
-    };
 }
 
 /// The official name of the layer whose weight stands at a path; none of other parameters.
