@@ -31,3 +31,4 @@ mod rivals;
 mod sampling;
 mod sit;
 mod vae;
+mod validation;

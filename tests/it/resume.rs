@@ -80,14 +80,14 @@ pub(crate) fn train_on(
 
 /// Everything that a run leaves: its state, its last checkpoint, its log, its pictures by their steps.
 #[derive(Debug, PartialEq)]
-struct Trace {
-    state: Snapshot,
-    log: String,
-    pictures: Vec<(u64, Vec<u8>)>,
+pub(crate) struct Trace {
+    pub(crate) state: Snapshot,
+    pub(crate) log: String,
+    pub(crate) pictures: Vec<(u64, Vec<u8>)>,
 }
 
 impl Trace {
-    fn of(folder: &Path) -> Self {
+    pub(crate) fn of(folder: &Path) -> Self {
         let found = Checkpoints::new(folder.join("checkpoints"), 2).latest().expect("the folder can be listed");
         assert!(found.damaged.is_empty(), "{:?}", found.damaged);
         Self {
@@ -103,7 +103,7 @@ impl Trace {
 }
 
 /// Trains until the end or an error, and returns the warnings.
-fn finish(recipe: &Recipe, folder: &Path) -> Vec<String> {
+pub(crate) fn finish(recipe: &Recipe, folder: &Path) -> Vec<String> {
     let mut warnings = vec![];
     let objective = recipe.objective.flow_matching();
     let outcome = train(recipe, folder, &objective, &AtomicBool::new(false), |event| {
@@ -128,7 +128,7 @@ pub(crate) fn interrupt(recipe: &Recipe, folder: &Path, after: u64) {
 }
 
 /// The run that nothing happened to.
-fn undisturbed() -> Trace {
+pub(crate) fn undisturbed() -> Trace {
     let folder = temporary();
     assert_eq!(finish(&recipe(5), folder.path()), [""; 0]);
     let trace = Trace::of(folder.path());
@@ -139,45 +139,6 @@ fn undisturbed() -> Trace {
 
 pub(crate) fn temporary() -> TempDir {
     tempfile::tempdir().expect("there is room for temporary files")
-}
-
-#[test]
-fn a_run_that_draws_is_the_run_that_does_not() {
-    let expected = undisturbed();
-    let silent = Recipe { validation: None, ..recipe(5) };
-    let folder = temporary();
-    finish(&silent, folder.path());
-    assert_eq!(Trace::of(folder.path()), Trace { pictures: vec![], ..expected });
-    // Pictures are no part of what a step does, and can be other ones when a run goes on.
-    let folder = temporary();
-    interrupt(&silent, folder.path(), 6);
-    finish(&recipe(5), folder.path());
-    let found = Trace::of(folder.path());
-    assert_eq!(found.pictures, undisturbed().pictures[2..]);
-    assert_eq!(found.state, undisturbed().state);
-}
-
-#[test]
-fn pictures_that_cannot_be_drawn_or_kept_stop_no_training() {
-    let expected = undisturbed();
-    let folder = temporary();
-    fs::write(folder.path().join("validation"), "in the way").expect("there is room");
-    let warnings = finish(&recipe(5), folder.path());
-    assert!(warnings.len() == 4 && warnings[0].contains("no images of step 3: cannot"), "{warnings:?}");
-    fs::remove_file(folder.path().join("validation")).expect("it is there");
-    assert_eq!(Trace::of(folder.path()), Trace { pictures: vec![], ..expected });
-}
-
-#[test]
-fn pictures_of_steps_that_are_taken_again_are_drawn_again() {
-    let folder = temporary();
-    finish(&recipe(5), folder.path());
-    // As a process that was killed after its pictures, before a checkpoint.
-    fs::remove_dir_all(folder.path().join("checkpoints/step-00000012")).expect("it is there");
-    fs::write(folder.path().join("validation/step-00000012.png"), "of another network").expect("there is room");
-    fs::write(folder.path().join("validation/step-00000011.png"), "of another recipe").expect("there is room");
-    finish(&recipe(5), folder.path());
-    assert_eq!(Trace::of(folder.path()), undisturbed());
 }
 
 #[test]
