@@ -291,7 +291,7 @@ impl Plan {
         // twice. A target encoder has no backward pass.
         let encode = target.map_or(0, |target| target.encode);
         let recomputed = u64::from(recipe.training.recompute);
-        let products = |frozen: bool| if frozen { 2 } else { 3 } + recomputed;
+        let products = |frozen: bool| recomputed + if frozen { 2 } else { 3 };
         let step = |evaluations: u64, frozen| evaluations * products(frozen) * multiply_adds + encode;
         let (alone, adapted) = (recipe.post_training.is_none(), recipe.adapter.is_some());
         let images = |steps: u64| u128::from(steps) * recipe.training.batch as u128;
