@@ -29,7 +29,7 @@ fn a_wrong_value_is_blamed_on_the_flag_that_gave_it() {
             "error: --data emoji: the recipe's own data have no side in pixels to take over: add --set data.size=PIXELS",
         ),
         (&["train", "words", "--data", "digits", "--out", "words"], "the data has 1 x 32 x 32"),
-        (&["eval", "first", "--images", "3"], "expected a number from 8 to 10,000,000: fewer images"),
+        (&["eval", "first", "--images", "3"], "expected 8 to 10,000,000 images: of fewer no distance tells anything"),
         (&["plan", "digit"], "no recipe of that name, perhaps digits; recipes are emoji, digits, shapes, "),
         (&["train", "sit-xl-2-256-mixflow"], "perhaps paper/sit-xl-2-256-mixflow;"),
         (&["train", "first"], "but a run, whose recipe is first/recipe.json"),
