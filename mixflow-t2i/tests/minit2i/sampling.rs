@@ -4,7 +4,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use mixflow::backbones::Condition;
 use mixflow::recipe::ObjectiveConfig;
 use mixflow::sampling::{Flow, Guidance, Images, Sampler};
-use mixflow_tests::Fixture;
+use mixflow_tests::{Fixture, Tolerance};
 use serde_json::json;
 
 use crate::{CASE, network, text};
@@ -32,7 +32,11 @@ fn guided_velocities_and_samples_are_the_official_ones() {
     let found = velocity(plain());
     fixture.assert_close("out.velocity", found, fixture.tolerance(None));
     let guided = velocity(plain().guided(torch.flow(&net, told.clone().null()), guidance));
-    fixture.assert_close("out.cfg_velocity", guided, fixture.tolerance(None));
+    // It is 6 times one velocity less 5 times another, and so are their errors: at t = 0.97 what the official code itself
+    // rounds of a prediction in f32, 1.2e-6 by the manifest, is divided by 0.05 and comes to 2.6e-4.
+    let each = fixture.tolerance(None);
+    let tolerance = Tolerance { absolute: each.absolute * (2.0 * scale - 1.0), ..each };
+    fixture.assert_close("out.cfg_velocity", guided, tolerance);
 
     let noise: Tensor<4> = fixture.tensor("in.sample_noise_unit", &device);
     let mut none = |_, _| unreachable!("no step draws noise");
