@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use crate::{
     Angular, Beta, Coefficients, Cosine, Ddpm, Error, Independent, Linear, LogitNormal, MixFlow, Scaled, Schedule,
-    Shifted, TimeLaw, Timestep, TimestepSampler, Truncated, Uniform, VariancePreserving,
+    Shift, Shifted, TimeLaw, Timestep, TimestepSampler, Truncated, Uniform, VariancePreserving,
 };
 
 /// A path in a recipe, `{"kind": "linear", "reversed": true}`, and a [`Schedule`] itself.
@@ -77,7 +77,7 @@ pub enum LawConfig {
     Beta(Beta),
     /// `{"kind": "logit-normal", "mean": 0, "std": 1}`.
     LogitNormal(LogitNormal),
-    /// `{"kind": "shifted", "shift": 6.93, "base": {"kind": "uniform"}}`.
+    /// `{"kind": "shifted", "shift": 6.93, "base": {"kind": "uniform"}}`; of FLUX `"shift": {"tokens": 4096}`, see [`Shift`].
     Shifted(Box<Shifted<Self>>),
     /// `{"kind": "truncated", "start": 0, "end": 0.999, "base": {"kind": "uniform"}}`; 0 and 1 unless given.
     Truncated(Box<Truncated<Self>>),
@@ -143,6 +143,23 @@ impl LawConfig {
         })
     }
 
+    /// Refuses a shift for other latents than those of this height and width, as [`Shift::check_latents`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_latents(&self, size: [usize; 2]) -> Result<(), Error> {
+        match self {
+            Self::Uniform | Self::Beta(_) | Self::LogitNormal(_) => Ok(()),
+            Self::Angular(law) => law.0.check_latents(size),
+            Self::Shifted(law) => {
+                let (shift, base) = law.parts();
+                shift.check_latents(size)?;
+                base.check_latents(size)
+            }
+            Self::Truncated(law) => law.parts().2.check_latents(size),
+        }
+    }
+
     fn innermost(&self) -> &Self {
         match self {
             Self::Uniform | Self::Beta(_) | Self::LogitNormal(_) => self,
@@ -202,6 +219,19 @@ pub enum TimestepConfig {
     Independent(Independent<LawConfig>),
 }
 
+impl TimestepConfig {
+    /// Refuses a shift for other latents than those of this height and width, as [`Shift::check_latents`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_latents(&self, size: [usize; 2]) -> Result<(), Error> {
+        match self {
+            Self::Law(law) | Self::Independent(Independent(law)) => law.check_latents(size),
+            Self::MixFlow(mixflow) => mixflow.parts().1.check_latents(size),
+        }
+    }
+}
+
 impl TimestepSampler for TimestepConfig {
     fn timestep(&self, u: [f64; 2]) -> Timestep {
         match self {
@@ -247,7 +277,7 @@ enum Raw {
         std: f64,
     },
     Shifted {
-        shift: f64,
+        shift: Shift,
         base: Box<Self>,
     },
     Truncated {

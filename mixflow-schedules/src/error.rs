@@ -24,6 +24,14 @@ pub enum Error {
         /// What is wrong with it and what to do.
         problem: &'static str,
     },
+    /// A shift for images of another size.
+    #[error("`shift.tokens` must be {expected}, those of the network's latents, found {found}")]
+    Tokens {
+        /// Tokens that the latents have.
+        expected: usize,
+        /// Tokens that the shift is for.
+        found: usize,
+    },
     /// Times of input and label inside another law, where slowing would be applied twice or thrown away.
     #[error(
         "`{kind}` must be the outermost timestep law: its input has a time beside that which its `base` draws, so put the \

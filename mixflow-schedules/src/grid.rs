@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Ddpm, Error, Interval, shifted::shift_time};
+use crate::{Ddpm, Error, Interval, Shift, shifted::shift_time};
 
 /// The times that a sampler visits: `steps` equal steps from `start` to `end`, shifted, and perhaps a `last` point.
 ///
@@ -19,6 +19,7 @@ use crate::{Ddpm, Error, Interval, shifted::shift_time};
 /// | RAE, SDE, N | `steps: N − 1, end: 0.96, shift: 6.93, last: 1`, but RAE takes the last step as from 0.96 unshifted |
 /// | ADM and DiT, `ddimN` | [`ddim`](Self::ddim) |
 /// | SD3 and diffusers' flow matching, N | [`stable_diffusion_3`](Self::stable_diffusion_3) |
+/// | FLUX.1-dev, N | `steps: N, shift: {"tokens": 4096}` for 1024 px, see [`Shift`]; FLUX.1-schnell: `steps: N` |
 ///
 /// ```
 /// use mixflow_schedules::TimeGrid;
@@ -31,7 +32,7 @@ use crate::{Ddpm, Error, Interval, shifted::shift_time};
 #[serde(try_from = "Raw")]
 pub struct TimeGrid {
     steps: usize,
-    shift: f64,
+    shift: Shift,
     start: f64,
     end: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -44,7 +45,7 @@ impl TimeGrid {
     /// # Errors
     /// [`Error::OutOfRange`] for another number of steps.
     pub fn new(steps: usize) -> Result<Self, Error> {
-        Self { steps, shift: 1.0, start: 0.0, end: 1.0, last: None }.checked()
+        Self { steps, shift: Shift::Factor(1.0), start: 0.0, end: 1.0, last: None }.checked()
     }
 
     /// The `steps` steps of Stable Diffusion 3 and of `FlowMatchEulerDiscreteScheduler`, with their `shift`: 3 as published.
@@ -102,8 +103,24 @@ impl TimeGrid {
     ///
     /// # Errors
     /// [`Error::OutOfRange`] unless the shift is finite and above 0.
-    pub fn shift(self, shift: f64) -> Result<Self, Error> {
-        Self { shift, ..self }.checked()
+    pub fn shift(self, shift: impl Into<Shift>) -> Result<Self, Error> {
+        Self { shift: shift.into(), ..self }.checked()
+    }
+
+    /// The same for latents of this height and width, where its [`Shift`] goes by their tokens.
+    ///
+    /// # Errors
+    /// As [`shift`](Self::shift), and where that makes steps without width.
+    pub fn for_latents(self, size: [usize; 2]) -> Result<Self, Error> {
+        Self { shift: self.shift.for_latents(size), ..self }.checked()
+    }
+
+    /// Refuses a shift for other latents than those of this size, as [`Shift::check_latents`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn check_latents(&self, size: [usize; 2]) -> Result<(), Error> {
+        self.shift.check_latents(size)
     }
 
     /// The interval to divide, before the shift.
@@ -136,19 +153,20 @@ impl TimeGrid {
     pub fn times(&self) -> Vec<f64> {
         let (steps, width) = (self.steps as f64, self.end - self.start);
         let inner = (0..self.steps).map(|step| self.start + width * (step as f64 / steps));
-        inner.chain([self.end]).map(|t| shift_time(self.shift, t)).chain(self.last).collect()
+        let shift = self.shift.factor();
+        inner.chain([self.end]).map(|t| shift_time(shift, t)).chain(self.last).collect()
     }
 
     fn checked(self) -> Result<Self, Error> {
         let (start, end) = (Error::unit("start", self.start)?, Error::unit("end", self.end)?);
-        Error::positive("shift", self.shift)?;
+        self.shift.checked()?;
         Error::check((1..=100_000).contains(&self.steps), "steps", "from 1 to 100000", self.steps as f64)?;
         let refuse = |start, end, problem| Err(Error::Interval { start, end, problem });
         if (end - start).abs() < 1e-9 {
             return refuse(start, end, "has no width to divide into steps");
         }
         if let Some(last) = self.last {
-            let (last, shifted) = (Error::unit("last", last)?, shift_time(self.shift, end));
+            let (last, shifted) = (Error::unit("last", last)?, shift_time(self.shift.factor(), end));
             if (last - shifted) * (end - start) <= 0.0 {
                 return refuse(shifted, last, "turns back: `last` must lie beyond the (shifted) `end` of the grid");
             }
@@ -164,8 +182,8 @@ impl TimeGrid {
 #[serde(deny_unknown_fields)]
 struct Raw {
     steps: usize,
-    #[serde(default = "one")]
-    shift: f64,
+    #[serde(default = "unshifted")]
+    shift: Shift,
     #[serde(default)]
     start: f64,
     #[serde(default = "one")]
@@ -180,6 +198,10 @@ impl TryFrom<Raw> for TimeGrid {
     fn try_from(Raw { steps, shift, start, end, last }: Raw) -> Result<Self, Error> {
         Self { steps, shift, start, end, last }.checked()
     }
+}
+
+fn unshifted() -> Shift {
+    Shift::Factor(1.0)
 }
 
 fn one() -> f64 {

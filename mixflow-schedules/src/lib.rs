@@ -71,7 +71,7 @@ pub use posterior::Posterior;
 pub use prediction::{Affine, Prediction};
 pub use scaled::{Scaled, noise_scale};
 pub use schedule::{Coefficients, Reversed, Schedule, Sde, same_path, time_between};
-pub use shifted::Shifted;
+pub use shifted::{Shift, Shifted, TokenShift};
 pub use timestep::{Timestep, TimestepSampler};
 pub use truncated::Truncated;
 pub use vp::VariancePreserving;

@@ -130,3 +130,23 @@ fn the_ablations_of_the_paper_are_laws() {
     let inner = r#"{"kind":"shifted","shift":2,"base":{"kind":"independent","base":{"kind":"uniform"}}}"#;
     refused::<TimestepConfig>(inner, "`independent` must be the outermost timestep law");
 }
+
+#[test]
+fn a_shift_for_other_latents_is_found_wherever_it_is() {
+    for json in [
+        r#"{"kind": "shifted", "shift": {"tokens": 64}, "base": {"kind": "uniform"}}"#,
+        r#"{"kind": "mixflow", "gamma": 0.8, "base": {"kind": "truncated", "end": 0.9, "base": {"kind": "shifted",
+            "shift": {"tokens": 64}, "base": {"kind": "beta", "alpha": 2, "beta": 1}}}}"#,
+        r#"{"kind": "independent", "base": {"kind": "shifted", "shift": 3, "base": {"kind": "shifted",
+            "shift": {"tokens": 64}, "base": {"kind": "uniform"}}}}"#,
+    ] {
+        let times: TimestepConfig = serde_json::from_str(json).unwrap();
+        assert_eq!(times.check_latents([16, 16]), Ok(()));
+        assert_eq!(times.check_latents([16, 32]), Err(Error::Tokens { expected: 128, found: 64 }));
+        let back: TimestepConfig = serde_json::from_str(&serde_json::to_string(&times).unwrap()).unwrap();
+        assert_eq!(back, times);
+    }
+    let law: LawConfig =
+        serde_json::from_str(r#"{"kind": "shifted", "shift": {"tokens": 4096}, "base": {"kind": "uniform"}}"#).unwrap();
+    assert_eq!(law.mixflow_label().unwrap().to_string(), "Beta(2, 1) shifted by 3.16, for 4096 tokens");
+}
