@@ -83,4 +83,10 @@ pub trait Backbone: Module {
     fn without_blocks(&self, _blocks: &[usize]) -> Result<Self, Invalid> {
         Err(Invalid::new("blocks", "cannot be left out of this network"))
     }
+    /// The same network, weights and all, that is told this scale of guidance in the place of its own, of networks that were
+    /// distilled from a guided one and are told its scale. Provided: none, it is told none.
+    #[must_use]
+    fn with_guidance(&self, _scale: f64) -> Option<Self> {
+        None
+    }
 }

@@ -4,7 +4,7 @@ use mixflow::backbones::Precision;
 use mixflow::recipe::SamplingConfig;
 use mixflow::sampling::solver::{Clock, DpmPlusPlus2M, Euler, SampleError};
 use mixflow::sampling::{Guidance, Sampler, SkipLayers, SolverConfig};
-use mixflow::schedules::TimeGrid;
+use mixflow::schedules::{Shift, TimeGrid};
 
 /// The published shift of Stable Diffusion 3 and 3.5.
 const SHIFT: f64 = 3.0;
@@ -64,18 +64,44 @@ impl TextSampling {
         Self::valid(SolverConfig::Euler(Euler), 4, None)
     }
 
+    /// What `FluxPipeline` of `diffusers` does with FLUX.1-dev unless told otherwise: 28 steps of Euler's method, told guidance 3.5.
+    ///
+    /// # Errors
+    /// For a shift that is not above 0.
+    pub fn flux_1_dev(shift: Shift) -> Result<Self, SampleError> {
+        let mut all = Self::of(SolverConfig::Euler(Euler), TimeGrid::new(28).and_then(|grid| grid.shift(shift)), None)?;
+        all.sampling.distilled_guidance = Some(3.5);
+        Ok(all)
+    }
+
+    /// What the model card of FLUX.1-schnell does: 4 steps of Euler's method.
+    ///
+    /// # Errors
+    /// For a shift that is not above 0.
+    pub fn flux_1_schnell(shift: Shift) -> Result<Self, SampleError> {
+        Self::of(SolverConfig::Euler(Euler), TimeGrid::new(4).and_then(|grid| grid.shift(shift)), None)
+    }
+
     fn valid(solver: SolverConfig, steps: usize, guidance: Option<f64>) -> Self {
         Self::published(solver, steps, SHIFT, guidance).expect("published numbers are in their ranges")
     }
 
     fn published(solver: SolverConfig, steps: usize, shift: f64, guidance: Option<f64>) -> Result<Self, SampleError> {
-        let grid =
-            TimeGrid::stable_diffusion_3(steps, shift).map_err(|error| SampleError::Config(error.to_string()))?;
+        Self::of(solver, TimeGrid::stable_diffusion_3(steps, shift), guidance)
+    }
+
+    fn of(
+        solver: SolverConfig,
+        grid: Result<TimeGrid, mixflow::schedules::Error>,
+        guidance: Option<f64>,
+    ) -> Result<Self, SampleError> {
+        let grid = grid.map_err(|error| SampleError::Config(error.to_string()))?;
         let guidance = guidance.map(Guidance::new).transpose()?;
         let sampling = SamplingConfig {
             sampler: Sampler { solver, grid },
             guidance,
             guide: None,
+            distilled_guidance: None,
             correction: None,
             batch: 1,
             precision: Precision::F32,

@@ -142,6 +142,20 @@ impl Adapter {
         self.pairs.keys().map(String::as_str)
     }
 
+    /// The same adapter under other names of layers: `f` takes the name of a layer and its `B`, and gives the names of one or
+    /// several with the rows of it that each has. They share `A`.
+    #[must_use]
+    pub fn flat_map<I>(self, f: impl Fn(String, LazyTensor) -> I) -> Self
+    where
+        I: IntoIterator<Item = (String, LazyTensor)>,
+    {
+        let pairs = self.pairs.into_iter().flat_map(|(layer, Pair { a, b, scale })| {
+            let parts: Vec<_> = f(layer, b).into_iter().collect();
+            parts.into_iter().map(move |(layer, b)| (layer, Pair { a: a.clone(), b, scale }))
+        });
+        Self { pairs: pairs.collect(), ..self }
+    }
+
     /// Writes a file that `diffusers` reads by `load_lora_weights`, rank and alpha included.
     ///
     /// # Errors

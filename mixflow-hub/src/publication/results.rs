@@ -237,7 +237,15 @@ fn inception_conditions(inception: &InceptionEvaluation, file: &str) -> Result<C
         let sampler: Sampler = serde_json::from_str(sampler)?;
         let guidance: Option<Guidance> = setting.guidance.as_deref().map(serde_json::from_str).transpose()?;
         let (correction, precision) = (setting.correction, Precision::F32);
-        let sampling = SamplingConfig { sampler, guidance, guide: None, correction, batch: 1, precision };
+        let sampling = SamplingConfig {
+            sampler,
+            guidance,
+            guide: None,
+            distilled_guidance: None,
+            correction,
+            batch: 1,
+            precision,
+        };
         conditions.steps = Some(sampling.sampler.grid.steps());
         conditions.sampler = sampling.describe();
         if setting.guide.is_some() {

@@ -46,6 +46,7 @@ fn states(fixture: &Fixture, solver: SolverConfig, scale: f64, skip_layers: Opti
         sampler: Sampler { solver, grid },
         guidance,
         guide: None,
+        distilled_guidance: None,
         correction: None,
         batch: 1,
         precision: Precision::F32,

@@ -2,7 +2,7 @@
 //!
 //! An image is a function of the seed, its number and its label, whatever the batch, but for the rounding of matrix
 //! products; with an adaptive solver, whose steps are those of a whole batch, within its tolerances. The same images come
-//! from a [`Flow`], a [`Sampler`](crate::sampling::Sampler) and [`SeededNoise`].
+//! from a [`Flow`], a [`Sampler`] and [`SeededNoise`].
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ use crate::evaluation::metric::Features;
 use crate::recipe::{Guide, NetworkSettings, ObjectiveConfig, Recipe, SamplingConfig};
 use crate::sampling::correction::Correction;
 use crate::sampling::solver::{SampleError, SeededNoise};
-use crate::sampling::{Flow, Guidance, Images, SkipLayers};
+use crate::sampling::{Flow, Guidance, Images, Sampler, SkipLayers};
 use crate::spread::spread;
 use crate::{Error, device};
 
@@ -215,11 +215,20 @@ impl<B: Backbone> Generator<'_, B> {
         Ok(all)
     }
 
+    /// A network that is told the scale of guidance of the sampling, if that says one.
+    fn told_guidance(&self, network: &B) -> Result<B, SampleError> {
+        let Some(scale) = self.sampling.distilled_guidance else { return Ok(network.clone()) };
+        let reason =
+            "sampling.distilled_guidance is for networks that are told a scale of guidance, and this one is not";
+        network.with_guidance(scale).ok_or_else(|| SampleError::Config(reason.into()))
+    }
+
     /// The networks on each of the devices, the own one first.
     fn replicas(&self) -> Result<Vec<Replica<B>>, SampleError> {
         let own = device::of(self.network);
         let on = |device: &Device| {
-            let networks = |network: &B| round(&network.clone().to_device(device), self.sampling.precision);
+            let networks =
+                |network: &B| round(&self.told_guidance(network)?.to_device(device), self.sampling.precision);
             let weaker = self.weaker.map(|Weaker { network, guidance }| {
                 Ok::<_, SampleError>(Weaker { network: networks(network)?, guidance: *guidance })
             });
@@ -294,7 +303,10 @@ impl<B: Backbone> Generator<'_, B> {
         let [channels, height, width] = self.shape;
         let mut noise = SeededNoise::new(self.seed, first + rows.start as u64, device);
         let start = noise.start([rows.len(), channels, height, width]);
-        let samples = self.sampling.sampler.trajectory(&flow(device)?, start, &mut noise, visit)?;
+        let Sampler { solver, grid } = &self.sampling.sampler;
+        let grid = grid.for_latents([height, width]).map_err(|fault| SampleError::Config(fault.to_string()))?;
+        let sampler = Sampler { solver: solver.clone(), grid };
+        let samples = sampler.trajectory(&flow(device)?, start, &mut noise, visit)?;
         let made = match self.autoencoder {
             Some(autoencoder) => autoencoder.decode(samples.x),
             None => samples.x,

@@ -125,8 +125,9 @@ impl<N: NetworkSettings> Pipeline<N> {
     /// # Errors
     /// If it cannot be read, or is one of another network: then the network is as it was.
     pub fn add_adapter(&mut self, file: impl AsRef<Path>, strength: f64) -> Result<(), Error> {
-        let key = self.recipe.network.official_key();
-        self.network = Adapter::read(file)?.fuse(self.network.clone(), key, strength)?;
+        let settings = &self.recipe.network;
+        let adapter = settings.adapter(Adapter::read(file)?);
+        self.network = adapter.fuse(self.network.clone(), settings.official_key(), strength)?;
         Ok(())
     }
 

@@ -275,6 +275,8 @@ impl<N: NetworkSettings> Recipe<N> {
             return Err(Invalid::new("data.random_crop", reason));
         }
         let (shape, schedule) = (network.shape(), &self.objective.schedule);
+        let fits = self.objective.timesteps.check_latents([shape[1], shape[2]]);
+        fits.map_err(|fault| Invalid::new("objective.timesteps", format!("do not fit: {fault}")))?;
         self.sampling.check(shape, schedule).map_err(|fault| fault.within("sampling"))?;
         for &steps in self.post_training.iter().flat_map(|post| &post.solver_steps) {
             let fault =
@@ -287,6 +289,10 @@ impl<N: NetworkSettings> Recipe<N> {
         }
         let Some(post) = &self.post_training else { return Ok(()) };
         post.check().map_err(|fault| fault.within("post_training"))?;
+        if let Some(law) = &post.label_law {
+            let fits = law.check_latents([shape[1], shape[2]]);
+            fits.map_err(|fault| Invalid::new("post_training.label_law", format!("does not fit: {fault}")))?;
+        }
         self.check_arms(post).map_err(|fault| fault.within("post_training"))?;
         check_positions(post.steps, self.training.batch, 0).map_err(|fault| fault.within("post_training"))?;
         if self.seed.checked_add(post.seeds).is_none() {
@@ -316,6 +322,10 @@ impl<N: NetworkSettings> Recipe<N> {
 
     /// Whether there is something to be guided away from.
     fn check_guidance(&self) -> Result<(), Invalid> {
+        if self.sampling.distilled_guidance.is_some() && !self.network.is_told_guidance() {
+            let reason = "is for networks that are told a scale of guidance, and this one is not";
+            return Err(Invalid::new("sampling.distilled_guidance", reason));
+        }
         match (&self.sampling.guidance, &self.sampling.guide) {
             (Some(_), None) if !self.network.null_class() => {
                 Err(Invalid::new("sampling.guidance", "needs a network with null_class, or sampling.guide"))

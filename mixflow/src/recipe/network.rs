@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::Device;
+use mixflow_backbones::lora::Adapter;
 use mixflow_backbones::weights::Weights;
 use mixflow_backbones::{Activations, Backbone, Invalid, Network, NetworkConfig};
 use serde::Serialize;
@@ -114,6 +115,16 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
     /// Refuses the `network` of a recipe that is meant for others, and says for whom; provided: nothing is.
     fn recognise(_network: &Value) -> Result<(), Fault> {
         Ok(())
+    }
+
+    /// An adapter of a file by this network's names of layers, where files have others, too; provided: as it is.
+    fn adapter(&self, adapter: Adapter) -> Adapter {
+        adapter
+    }
+
+    /// Whether it is told a scale of guidance, from which it was distilled; provided: no.
+    fn is_told_guidance(&self) -> bool {
+        false
     }
 
     /// Whether it is told what labels are called, as prompts, and not their numbers alone; provided: no.

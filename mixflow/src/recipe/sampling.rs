@@ -22,6 +22,10 @@ pub struct SamplingConfig {
     /// (classifier-free guidance).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guide: Option<GuideConfig>,
+    /// The scale of guidance that the network is told, of one that was distilled from a guided network, such as FLUX.1-dev; none
+    /// is that of its training. It costs no second evaluation.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distilled_guidance: Option<f64>,
     /// A remedy for exposure bias, on the guided flow, such as `{"kind": "epsilon-scaling", "scale": 1.005}`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correction: Option<CorrectionConfig>,
@@ -74,6 +78,9 @@ impl SamplingConfig {
                 text += &format!(" in channels 1 to {channels}");
             }
         }
+        if let Some(scale) = self.distilled_guidance {
+            text += &format!(", told guidance {scale}");
+        }
         if let Some(correction) = &self.correction {
             text += &format!(", {correction}");
         }
@@ -95,6 +102,12 @@ impl SamplingConfig {
             }
             _ => {}
         }
+        if let Some(scale) = self.distilled_guidance.filter(|scale| !(scale.is_finite() && *scale >= 0.0)) {
+            return Err(Invalid::new("distilled_guidance", format!("must be 0 or above, found {scale}")));
+        }
+        let [_, height, width] = shape;
+        let fits = self.sampler.grid.check_latents([height, width]);
+        fits.map_err(|fault| Invalid::new("grid", format!("does not fit: {fault}")))?;
         if let Some(correction) = &self.correction {
             correction.check(shape, schedule, &self.sampler.solver).map_err(|fault| fault.within("correction"))?;
         }
