@@ -10,6 +10,7 @@ pub mod mmjit;
 mod pipeline;
 pub mod prompts;
 pub mod recipe;
+mod rows;
 mod sampling;
 pub mod selftest;
 pub mod text;

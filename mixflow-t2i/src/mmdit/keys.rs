@@ -2,6 +2,8 @@
 
 use mixflow::backbones::keys::renamed;
 
+use crate::rows::{QKV, Rows};
+
 /// The name that `diffusers` gives the parameter at `path` of an [`MmDit`](super::MmDit).
 ///
 /// Paths are these names already, but where `diffusers` has more levels.
@@ -45,17 +47,6 @@ pub fn official_key(path: &str) -> String {
     renamed(path, &PARTS)
 }
 
-/// What a tensor of the Stability code is in `diffusers`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rows {
-    /// The same.
-    Same,
-    /// The same with its halves exchanged: shift and scale change places.
-    Swapped,
-    /// Queries, keys and values, one tensor each.
-    Split,
-}
-
 /// The names that `diffusers` gives the tensor `name` of the Stability code, and what to do with its rows; none where the
 /// name is unknown. Of a network with `depth` blocks.
 ///
@@ -91,7 +82,7 @@ fn block_names(rest: &[&str], context: bool, last: bool) -> Option<(Vec<String>,
     let (name, rows) = match *rest {
         [attn @ ("attn" | "attn2"), "qkv", end] => {
             let names = if context { ["add_q_proj", "add_k_proj", "add_v_proj"] } else { ["to_q", "to_k", "to_v"] };
-            return Some((names.map(|name| format!("{attn}.{name}.{end}")).into(), Rows::Split));
+            return Some((names.map(|name| format!("{attn}.{name}.{end}")).into(), QKV));
         }
         [attn @ ("attn" | "attn2"), "proj", end] => {
             (format!("{attn}.{}.{end}", choose("to_out.0", "to_add_out")), Rows::Same)

@@ -3,7 +3,7 @@
 use mixflow::backbones::Error;
 use mixflow::backbones::weights::{LazyTensor, Weights};
 
-use super::keys::{Rows, diffusers_names};
+use super::keys::diffusers_names;
 use super::{MmDit, official_key};
 
 impl MmDit {
@@ -51,20 +51,7 @@ fn as_diffusers(weights: Weights) -> Weights {
         return weights;
     }
     weights.flat_map(|name, tensor| match diffusers_names(&name, depth) {
-        Some((names, rows)) => renamed(names, rows, tensor),
+        Some((names, rows)) => rows.named(names, tensor),
         None => vec![(name, tensor)],
     })
-}
-
-/// A tensor under these names. One whose rows do not come out even stays whole under the first, where it does not fit.
-fn renamed(names: Vec<String>, rows: Rows, tensor: LazyTensor) -> Vec<(String, LazyTensor)> {
-    let parts = match rows {
-        Rows::Same => None,
-        Rows::Split => tensor.split_rows(names.len()),
-        Rows::Swapped => tensor.split_rows(2).and_then(|mut halves| {
-            halves.reverse();
-            Some(vec![LazyTensor::concat_rows(halves)?])
-        }),
-    };
-    names.into_iter().zip(parts.unwrap_or_else(|| vec![tensor])).collect()
 }
