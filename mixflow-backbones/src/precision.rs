@@ -74,10 +74,11 @@ impl fmt::Display for Precision {
 }
 
 /// The parts of a block that are rounded, by the names of their types.
-const PARTS: [&str; 7] = [
+const PARTS: [&str; 8] = [
     "Struct:Attention",
     "Struct:SplitProjection",
     "Struct:JointAttention",
+    "Struct:SingleBlock",
     "Struct:Mlp",
     "Struct:SplitSwiGlu",
     "Struct:SwiGlu",

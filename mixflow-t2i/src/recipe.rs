@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::tensor::Device;
+use mixflow::backbones::lora::Adapter;
 use mixflow::backbones::weights::Weights;
 use mixflow::backbones::{Invalid, Precision};
 use mixflow::data::Conditioner;
@@ -31,7 +32,7 @@ const EMBEDDED: [(&str, &str); 5] = [
 ];
 
 /// The `network` of a [`TextRecipe`]: a transformer and who reads its prompts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextNetworkConfig {
     /// Shape of the transformer.
@@ -145,6 +146,14 @@ impl NetworkSettings for TextNetworkConfig {
 
     fn load(&self, network: Transformer, weights: Weights) -> Result<Transformer, mixflow::Error> {
         Ok(network.load(weights)?)
+    }
+
+    fn adapter(&self, adapter: Adapter) -> Adapter {
+        self.transformer.adapter(adapter)
+    }
+
+    fn is_told_guidance(&self) -> bool {
+        matches!(&self.transformer, TransformerConfig::Flux(config) if config.guidance.is_some())
     }
 
     fn name(&self) -> &str {

@@ -4,16 +4,18 @@ use std::fmt;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use mixflow::backbones::lora::Adapter;
 use mixflow::backbones::weights::Weights;
 use mixflow::backbones::{Activations, Backbone, Error, Invalid, Precision};
 use serde::{Deserialize, Serialize};
 
 use crate::TextEmbedding;
+use crate::flux::{self, Flux, FluxConfig};
 use crate::mmdit::{self, MmDit, MmDitConfig};
 use crate::mmjit::{self, MmJit, MmJitConfig};
 
 /// Largest of the numbers of a configuration: beyond that, sizes overflow before they mean anything.
-const LARGEST: usize = 1 << 16;
+pub(crate) const LARGEST: usize = 1 << 16;
 
 /// The transformers: type, shape, module, and what people call it. A new one is a line here.
 macro_rules! transformers {
@@ -22,6 +24,7 @@ macro_rules! transformers {
             [
                 MmDit(MmDitConfig, mmdit) "multimodal transformer (MMDiT)",
                 MmJit(MmJitConfig, mmjit) "MiniT2I (MM-JiT)",
+                Flux(FluxConfig, flux) "FLUX.1",
             ]
             $($arguments)*
         }
@@ -39,7 +42,7 @@ macro_rules! define {
         }
 
         /// Shape of a [`Transformer`]; in JSON `kind` says which.
-        #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(tag = "kind", rename_all = "kebab-case")]
         #[expect(missing_docs, reason = "each variant is documented at its type")]
         pub enum TransformerConfig {
@@ -80,6 +83,12 @@ macro_rules! define {
             fn recomputing_inside(&self) -> Option<Self> {
                 match self {
                     $(Self::$network(network) => network.recomputing().map(Self::$network),)+
+                }
+            }
+
+            fn with_guidance_inside(&self, scale: f64) -> Option<Self> {
+                match self {
+                    $(Self::$network(network) => network.with_guidance(scale).map(Self::$network),)+
                 }
             }
         }
@@ -151,6 +160,10 @@ impl Backbone for Transformer {
     fn without_blocks(&self, blocks: &[usize]) -> Result<Self, Invalid> {
         self.without_blocks_inside(blocks)
     }
+
+    fn with_guidance(&self, scale: f64) -> Option<Self> {
+        self.with_guidance_inside(scale)
+    }
 }
 
 impl Transformer {
@@ -194,6 +207,14 @@ impl TransformerConfig {
     /// What a training step keeps of one image and `text` tokens for its backward pass.
     pub fn activations(&self, text: usize) -> Activations {
         transformers!(inside self, config => config.activations(text))
+    }
+
+    /// An adapter of a file by this network's names of layers: those of FLUX may have the names of Black Forest Labs.
+    pub fn adapter(&self, adapter: Adapter) -> Adapter {
+        match self {
+            Self::Flux(_) => flux::adapter(adapter),
+            Self::MmDit(_) | Self::MmJit(_) => adapter,
+        }
     }
 
     /// What it is told of a text.

@@ -63,3 +63,19 @@ pub fn unpatchify(tokens: Tensor<3>, [rows, columns]: [usize; 2], patch: usize) 
         columns * patch,
     ])
 }
+
+/// Puts patches back in place, the inverse of [`patchify`].
+///
+/// # Shapes
+/// - tokens: `[batch, rows * columns, channels * patch * patch]`, row-major, column of a patch fastest
+/// - output: `[batch, channels, rows * patch, columns * patch]`
+pub fn unpatchify_planes(tokens: Tensor<3>, [rows, columns]: [usize; 2], patch: usize) -> Tensor<4> {
+    let [batch, _, values] = tokens.dims();
+    let channels = values / (patch * patch);
+    tokens.reshape([batch, rows, columns, channels, patch, patch]).permute([0, 3, 1, 4, 2, 5]).reshape([
+        batch,
+        channels,
+        rows * patch,
+        columns * patch,
+    ])
+}

@@ -1,7 +1,7 @@
 //! Places in a grid as angles.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::embed::Constant;
 use crate::init::Initializer;
@@ -97,6 +97,39 @@ pub struct Rotation {
 }
 
 impl Rotation {
+    /// That of a grid, whose tokens are in row-major order: of each axis its side, and how many numbers of a head turn with it,
+    /// the first and the second together and so on.
+    ///
+    /// # Source
+    /// `EmbedND` of `black-forest-labs/flux` at 802fb47, `src/flux/modules/layers.py`.
+    pub fn of_grid(axes: &[[usize; 2]], device: &Device) -> Self {
+        let (device, tokens) = (&device.clone().inner(), axes.iter().map(|[side, _]| side).product::<usize>());
+        let table = |f: fn(f64) -> f64| {
+            let part = |(axis, &[side, width]): (usize, &[usize; 2])| {
+                let after: usize = axes[axis + 1..].iter().map(|[side, _]| side).product();
+                let values: Vec<f32> = angles(&[side], width).map(|angle| f(angle) as f32).collect();
+                let part: Tensor<4> = Tensor::from_data(TensorData::new(values, [1, side, 1, width]), device);
+                part.expand([tokens / (side * after), side, after, width]).reshape([tokens, width])
+            };
+            Tensor::cat(axes.iter().enumerate().map(part).collect(), 1)
+        };
+        Self { tables: [table(f64::cos), table(f64::sin)], pairs: Pairs::Adjacent }
+    }
+
+    /// The same with so many tokens behind that are not turned.
+    #[must_use]
+    pub fn and_still(self, tokens: usize) -> Self {
+        let [cos, sin] = self.tables;
+        let (width, options) = (cos.dims()[1], (&cos.device(), cos.dtype()));
+        let (ones, zeros) = (Tensor::ones([tokens, width], options), Tensor::zeros([tokens, width], options));
+        Self { tables: [Tensor::cat(vec![cos, ones], 0), Tensor::cat(vec![sin, zeros], 0)], ..self }
+    }
+
+    /// Cosine and sine, `[tokens, head width]`, without autodiff.
+    pub fn tables(&self) -> &[Tensor<2>; 2] {
+        &self.tables
+    }
+
     /// Rotates the first `heads` heads of every token of what is computed again for the backward pass: [`ops::rotate`].
     pub fn turn(&self, x: Recomputed, heads: usize) -> Recomputed {
         let Self { tables, pairs } = self.clone();

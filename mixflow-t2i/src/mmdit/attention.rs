@@ -4,6 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use mixflow::backbones::Linear;
 use mixflow::backbones::block::{HeadNorm, NormKind, Projection, SplitAttention, SplitProjection};
+use mixflow::backbones::embed::Rotation;
 use mixflow::backbones::init::Initializer;
 use mixflow::backbones::ops::Recomputed;
 
@@ -38,7 +39,7 @@ impl JointAttention {
         }
     }
 
-    /// What image and text take from each other; the text nothing in the last block.
+    /// What image and text take from each other; the text nothing in the last block. `places` turn the image's tokens.
     ///
     /// # Shapes
     /// - image, context and outputs: `[batch, tokens, width]`, with `tokens` and `text_tokens` tokens
@@ -47,10 +48,12 @@ impl JointAttention {
         image: Recomputed,
         context: Recomputed,
         [tokens, text_tokens]: [usize; 2],
+        places: Option<&Rotation>,
     ) -> (Recomputed, Option<Recomputed>) {
         let text = self.text.packed(context);
         let text = HeadNorm::queries_and_keys(&self.text_q_norm, &self.text_k_norm, text, self.heads);
-        let both = self.image.packed(image, None).and(text, |image, text| Tensor::cat(vec![image, text], 1));
+        let image = self.image.placed(self.image.qkv.packed(image), places);
+        let both = image.and(text, |image, text| Tensor::cat(vec![image, text], 1));
         let mixed = self.image.mix(both);
         let image = self.image.proj.forward_of(mixed.clone().then(move |mixed| mixed.narrow(1, 0, tokens)));
         let of_text = move |mixed: Tensor<3>| mixed.narrow(1, tokens, text_tokens);

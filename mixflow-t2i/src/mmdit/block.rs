@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use mixflow::backbones::block::{FeedForward, Gelu, Mlp, ModulatedNorm, SplitAttention, chunks, recompute};
+use mixflow::backbones::embed::Rotation;
 use mixflow::backbones::init::Initializer;
 use mixflow::backbones::{Linear, ops};
 
@@ -73,14 +74,20 @@ impl JointBlock {
         Self { recompute: true, ..self.clone() }
     }
 
-    /// Image and text after this block. The last block leaves the text as it is.
+    /// Image and text after this block. The last block leaves the text as it is. `places` turn the image's queries and keys.
     ///
     /// # Shapes
     /// - image, context and outputs: `[batch, tokens, width]`
     /// - modulation: `[batch, width]`, SiLU already applied
-    pub fn forward(&self, image: Tensor<3>, context: Tensor<3>, modulation: Tensor<2>) -> (Tensor<3>, Tensor<3>) {
+    pub fn forward(
+        &self,
+        image: Tensor<3>,
+        context: Tensor<3>,
+        modulation: Tensor<2>,
+        places: Option<&Rotation>,
+    ) -> (Tensor<3>, Tensor<3>) {
         if self.recompute {
-            return self.forward_again(image, context, modulation);
+            return self.forward_again(image, context, modulation, places);
         }
         let tokens = [image.dims()[1], context.dims()[1]];
         let norm = |x: &Tensor<3>, shift, scale| ModulatedNorm { weight: None }.forward(x.clone(), shift, scale);
@@ -102,7 +109,7 @@ impl JointBlock {
             }
         };
         let (for_image, for_context) =
-            self.attn.forward(norm(&image, shift_attn, scale_attn), norm(&context, shift, scale), tokens);
+            self.attn.forward(norm(&image, shift_attn, scale_attn), norm(&context, shift, scale), tokens, places);
 
         let mut image = ops::gated_residual_of(image, for_image, gate_attn);
         if let Some((y, gate)) = second {
@@ -123,14 +130,20 @@ impl JointBlock {
     }
 
     /// [`forward`](Self::forward) by [`recompute`], with image and text one after the other.
-    fn forward_again(&self, image: Tensor<3>, context: Tensor<3>, modulation: Tensor<2>) -> (Tensor<3>, Tensor<3>) {
+    fn forward_again(
+        &self,
+        image: Tensor<3>,
+        context: Tensor<3>,
+        modulation: Tensor<2>,
+        places: Option<&Rotation>,
+    ) -> (Tensor<3>, Tensor<3>) {
         let [tokens, text_tokens] = [image.dims()[1], context.dims()[1]];
         let apart = move |both: Tensor<3>| (both.clone().narrow(1, 0, tokens), both.narrow(1, tokens, text_tokens));
         let both = Tensor::cat(vec![image, context], 1);
-        let block = Self { recompute: false, ..self.clone() };
+        let (block, places) = (Self { recompute: false, ..self.clone() }, places.cloned());
         apart(recompute(&block, both, modulation.unsqueeze_dim(1), move |block, both, modulation| {
             let (image, context) = apart(both);
-            let (image, context) = block.forward(image, context, modulation.squeeze_dim(1));
+            let (image, context) = block.forward(image, context, modulation.squeeze_dim(1), places.as_ref());
             Tensor::cat(vec![image, context], 1)
         }))
     }

@@ -187,10 +187,7 @@ impl MmDitConfig {
         let init = &Initializer::new(seed, device);
         let Self { input_size, patch, channels, width, depth, heads, table, qk_norm, .. } = *self;
         let spacing = (input_size / patch) as f64 / table as f64;
-        let vector = |inputs| VectorEmbedding {
-            linear_1: init.normal_linear(inputs, width, 0.02),
-            linear_2: init.normal_linear(width, width, 0.02),
-        };
+        let vector = |inputs| VectorEmbedding::new(inputs, width, init);
         let block = |index: usize| {
             let dual = self.dual_attention.contains(&index);
             JointBlock::new([width, heads], qk_norm, dual, index + 1 == depth, init)

@@ -25,27 +25,28 @@ pub fn official_key(path: &str) -> String {
     if path.starts_with("timestep_embedder.") || path.starts_with("text_embedder.") {
         return format!("time_text_embed.{path}");
     }
-    const PARTS: [(&str, &str); 17] = [
-        ("x_embedder.", "pos_embed."),
-        (".attn.image.", ".attn."),
-        (".qkv.query.", ".to_q."),
-        (".qkv.key.", ".to_k."),
-        (".qkv.value.", ".to_v."),
-        (".q_norm.", ".norm_q."),
-        (".k_norm.", ".norm_k."),
-        (".attn.proj.", ".attn.to_out.0."),
-        (".attn2.proj.", ".attn2.to_out.0."),
-        (".text.query.", ".add_q_proj."),
-        (".text.key.", ".add_k_proj."),
-        (".text.value.", ".add_v_proj."),
-        (".text_q_norm.", ".norm_added_q."),
-        (".text_k_norm.", ".norm_added_k."),
-        (".text_proj.", ".to_add_out."),
-        (".fc1.", ".net.0.proj."),
-        (".fc2.", ".net.2."),
-    ];
-    renamed(path, &PARTS)
+    renamed(&path.replace("x_embedder.", "pos_embed."), &PARTS)
 }
+
+/// What [`official_key`] replaces in blocks.
+pub(crate) const PARTS: [(&str, &str); 16] = [
+    (".attn.image.", ".attn."),
+    (".qkv.query.", ".to_q."),
+    (".qkv.key.", ".to_k."),
+    (".qkv.value.", ".to_v."),
+    (".q_norm.", ".norm_q."),
+    (".k_norm.", ".norm_k."),
+    (".attn.proj.", ".attn.to_out.0."),
+    (".attn2.proj.", ".attn2.to_out.0."),
+    (".text.query.", ".add_q_proj."),
+    (".text.key.", ".add_k_proj."),
+    (".text.value.", ".add_v_proj."),
+    (".text_q_norm.", ".norm_added_q."),
+    (".text_k_norm.", ".norm_added_k."),
+    (".text_proj.", ".to_add_out."),
+    (".fc1.", ".net.0.proj."),
+    (".fc2.", ".net.2."),
+];
 
 /// The names that `diffusers` gives the tensor `name` of the Stability code, and what to do with its rows; none where the
 /// name is unknown. Of a network with `depth` blocks.

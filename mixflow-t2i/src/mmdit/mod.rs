@@ -10,23 +10,25 @@ mod load;
 pub use attention::JointAttention;
 pub use block::{JointBlock, Modulation};
 pub use config::MmDitConfig;
+pub(crate) use keys::PARTS;
 pub use keys::official_key;
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use mixflow::backbones::embed::{PatchEmbedding, sinusoidal, unpatchify};
+use mixflow::backbones::init::Initializer;
 use mixflow::backbones::{Backbone, Invalid, Linear, Precision, ops};
 
 use crate::TextEmbedding;
 use crate::transformer::without;
 
 /// Width of the sinusoidal features of a time.
-const FREQUENCIES: usize = 256;
+pub(crate) const FREQUENCIES: usize = 256;
 
 /// Steps into which the published networks divide the time from data to noise.
-const STEPS: f64 = 1000.0;
+pub(crate) const STEPS: f64 = 1000.0;
 
-const EPSILON: f64 = 1e-6;
+pub(crate) const EPSILON: f64 = 1e-6;
 
 /// `MMDiT`: a transformer in which tokens of an image and of a text, each with weights of their own, attend to each other;
 /// with a second attention among the image's tokens in some blocks, `MMDiT-X`.
@@ -71,6 +73,11 @@ pub struct VectorEmbedding {
 }
 
 impl VectorEmbedding {
+    /// Weights `N(0, 0.02²)`, zero biases.
+    pub fn new(inputs: usize, width: usize, init: &Initializer) -> Self {
+        Self { linear_1: init.normal_linear(inputs, width, 0.02), linear_2: init.normal_linear(width, width, 0.02) }
+    }
+
     /// # Shapes
     /// - x: `[batch, inputs]`
     /// - output: `[batch, width]`
@@ -156,7 +163,7 @@ impl Backbone for MmDit {
         let modulation = ops::silu(self.time_text(time, text.pooled));
         let streams = (self.embed(x), self.context_embedder.forward(text.tokens));
         let (tokens, _) = (self.transformer_blocks.iter())
-            .fold(streams, |(image, context), block| block.forward(image, context, modulation.clone()));
+            .fold(streams, |(image, context), block| block.forward(image, context, modulation.clone(), None));
         self.decode(tokens, modulation, [height, width])
     }
 

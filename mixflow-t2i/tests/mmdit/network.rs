@@ -34,7 +34,7 @@ fn every_activation_is_the_official_one() {
         check("out.context", context.clone().into_data());
         let mut compared = 0;
         for (k, block) in net.transformer_blocks.iter().enumerate() {
-            (image, context) = block.forward(image, context, ops::silu(vector.clone()));
+            (image, context) = block.forward(image, context, ops::silu(vector.clone()), None);
             check(&format!("out.block{k}.x"), image.clone().into_data());
             compared += 1;
             if k + 1 < net.transformer_blocks.len() {

@@ -1,0 +1,141 @@
+//! Names of the published checkpoints.
+
+use mixflow::backbones::Error;
+use mixflow::backbones::keys::renamed;
+use mixflow::backbones::lora::Adapter;
+use mixflow::backbones::weights::Weights;
+
+use super::Flux;
+use crate::mmdit::PARTS;
+use crate::rows::{QKV, Rows};
+
+/// The name that `diffusers` gives the parameter at `path` of a [`Flux`].
+///
+/// ```
+/// use mixflow_t2i::flux::official_key;
+///
+/// assert_eq!(official_key("guidance_embedder.linear_1.bias"), "time_text_embed.guidance_embedder.linear_1.bias");
+/// assert_eq!(official_key("transformer_blocks.3.attn.text.key.bias"), "transformer_blocks.3.attn.add_k_proj.bias");
+/// assert_eq!(official_key("single_transformer_blocks.3.attn.proj.bias"), "single_transformer_blocks.3.proj_out.bias");
+/// ```
+pub fn official_key(path: &str) -> String {
+    match path.split_once('.') {
+        Some(("timestep_embedder" | "guidance_embedder" | "text_embedder", _)) => format!("time_text_embed.{path}"),
+        Some(("single_transformer_blocks", _)) => renamed(&path.replace(".attn.proj.", ".proj_out."), &PARTS),
+        _ => renamed(path, &PARTS),
+    }
+}
+
+impl Flux {
+    /// This network with the weights of a published checkpoint: under the names of `diffusers` or of Black Forest Labs.
+    ///
+    /// # Errors
+    /// As [`Weights::network`], and as [`Weights::into_module`] with the names of `diffusers`.
+    pub fn load(self, weights: Weights) -> Result<Self, Error> {
+        Self::own(weights)?.into_module(self, official_key)
+    }
+
+    /// The transformer of a file under the names of `diffusers`, alone or in one with a whole FLUX, which calls it
+    /// `model.diffusion_model`.
+    ///
+    /// # Errors
+    /// If there are several: as [`Weights::network`].
+    pub fn own(weights: Weights) -> Result<Weights, Error> {
+        let first = ["double_blocks.0.img_attn.qkv.weight", "single_transformer_blocks.0.proj_mlp.weight"];
+        Ok(weights.network(&first)?.flat_map(|name, tensor| match diffusers_names(&name) {
+            Some((names, rows)) => rows.named(names, tensor),
+            None => vec![(name, tensor)],
+        }))
+    }
+}
+
+/// An adapter under the names of `diffusers`, of a file with those of Black Forest Labs: kohya's, and `ComfyUI`'s.
+pub fn adapter(adapter: Adapter) -> Adapter {
+    adapter.flat_map(|layer, b| match layers(&layer) {
+        Some((layers, rows)) => rows.named(layers, b),
+        None => vec![(layer, b)],
+    })
+}
+
+/// The names that `diffusers` gives the tensor `name` of Black Forest Labs' code, and what to do with its rows; none where the
+/// name is unknown.
+///
+/// # Source
+/// `model.py` of `black-forest-labs/flux` at 802fb47, and `convert_flux_to_diffusers.py` of `diffusers`.
+fn diffusers_names(name: &str) -> Option<(Vec<String>, Rows)> {
+    let (layer, end) = name.rsplit_once('.')?;
+    let (layers, rows) = layers(layer)?;
+    let end = if end == "scale" { "weight" } else { end };
+    Some((layers.into_iter().map(|layer| format!("{layer}.{end}")).collect(), rows))
+}
+
+/// The same of a layer, also where its name has underscores in the place of dots, as kohya writes it.
+fn layers(name: &str) -> Option<(Vec<String>, Rows)> {
+    let name = name.replace('.', "_");
+    let of_block = |blocks: &str| name.strip_prefix(blocks)?.split_once('_');
+    let (ends, rows, block) = match (of_block("double_blocks_"), of_block("single_blocks_")) {
+        (Some((number, layer)), _) => {
+            let (ends, rows) = of_double(layer)?;
+            (ends, rows, format!("transformer_blocks.{number}."))
+        }
+        (_, Some((number, layer))) => {
+            let (ends, rows) = of_single(layer)?;
+            (ends, rows, format!("single_transformer_blocks.{number}."))
+        }
+        _ => {
+            let (ends, rows) = around(&name)?;
+            (ends, rows, String::new())
+        }
+    };
+    Some((ends.iter().map(|end| format!("{block}{end}")).collect(), rows))
+}
+
+type Named = (&'static [&'static str], Rows);
+
+fn around(name: &str) -> Option<Named> {
+    Some(match name {
+        "img_in" => (&["x_embedder"], Rows::Same),
+        "txt_in" => (&["context_embedder"], Rows::Same),
+        "time_in_in_layer" => (&["time_text_embed.timestep_embedder.linear_1"], Rows::Same),
+        "time_in_out_layer" => (&["time_text_embed.timestep_embedder.linear_2"], Rows::Same),
+        "guidance_in_in_layer" => (&["time_text_embed.guidance_embedder.linear_1"], Rows::Same),
+        "guidance_in_out_layer" => (&["time_text_embed.guidance_embedder.linear_2"], Rows::Same),
+        "vector_in_in_layer" => (&["time_text_embed.text_embedder.linear_1"], Rows::Same),
+        "vector_in_out_layer" => (&["time_text_embed.text_embedder.linear_2"], Rows::Same),
+        "final_layer_adaLN_modulation_1" => (&["norm_out.linear"], Rows::Swapped),
+        "final_layer_linear" => (&["proj_out"], Rows::Same),
+        _ => return None,
+    })
+}
+
+fn of_double(name: &str) -> Option<Named> {
+    Some(match name {
+        "img_attn_qkv" => (&["attn.to_q", "attn.to_k", "attn.to_v"], QKV),
+        "txt_attn_qkv" => (&["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"], QKV),
+        "img_mod_lin" => (&["norm1.linear"], Rows::Same),
+        "txt_mod_lin" => (&["norm1_context.linear"], Rows::Same),
+        "img_attn_norm_query_norm" => (&["attn.norm_q"], Rows::Same),
+        "img_attn_norm_key_norm" => (&["attn.norm_k"], Rows::Same),
+        "txt_attn_norm_query_norm" => (&["attn.norm_added_q"], Rows::Same),
+        "txt_attn_norm_key_norm" => (&["attn.norm_added_k"], Rows::Same),
+        "img_attn_proj" => (&["attn.to_out.0"], Rows::Same),
+        "txt_attn_proj" => (&["attn.to_add_out"], Rows::Same),
+        "img_mlp_0" => (&["ff.net.0.proj"], Rows::Same),
+        "img_mlp_2" => (&["ff.net.2"], Rows::Same),
+        "txt_mlp_0" => (&["ff_context.net.0.proj"], Rows::Same),
+        "txt_mlp_2" => (&["ff_context.net.2"], Rows::Same),
+        _ => return None,
+    })
+}
+
+fn of_single(name: &str) -> Option<Named> {
+    Some(match name {
+        "modulation_lin" => (&["norm.linear"], Rows::Same),
+        // The perceptron is four times as wide as a token.
+        "linear1" => (&["attn.to_q", "attn.to_k", "attn.to_v", "proj_mlp"], Rows::Split(&[1, 1, 1, 4])),
+        "linear2" => (&["proj_out"], Rows::Same),
+        "norm_query_norm" => (&["attn.norm_q"], Rows::Same),
+        "norm_key_norm" => (&["attn.norm_k"], Rows::Same),
+        _ => return None,
+    })
+}
