@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::prompts::PromptTable;
-use crate::text::{FlanT5, TextEncoders};
+use crate::text::{FlanT5, FluxEncoders, TextEncoders};
 use crate::transformer::{self, Reads};
 use crate::{Error, TextEmbedding, TextEncoder, Transformer, TransformerConfig, Words};
 
@@ -71,10 +71,26 @@ pub enum TextEncoderConfig {
         #[serde(default, skip_serializing_if = "Precision::is_full")]
         precision: Precision,
     },
+    /// The [`FluxEncoders`] of FLUX.1.
+    #[serde(rename = "flux-1")]
+    Flux1 {
+        /// The folder that holds `text_encoder`, `tokenizer` and so on.
+        folder: PathBuf,
+        /// Tokens of a prompt: 512 of FLUX.1-dev, 256 of FLUX.1-schnell.
+        #[serde(default = "flux_length")]
+        tokens: usize,
+        /// What the encoders multiply in.
+        #[serde(default, skip_serializing_if = "Precision::is_full")]
+        precision: Precision,
+    },
 }
 
 fn flan_t5_length() -> usize {
     FlanT5::LENGTH
+}
+
+fn flux_length() -> usize {
+    FluxEncoders::T5_LENGTH
 }
 
 impl TextEncoderConfig {
@@ -91,6 +107,9 @@ impl TextEncoderConfig {
             Self::FlanT5 { folder, tokens, precision } => {
                 Box::new(FlanT5::from_folder(folder, device)?.with_length(*tokens)?.in_precision(*precision)?)
             }
+            Self::Flux1 { folder, tokens, precision } => {
+                Box::new(FluxEncoders::from_folder(folder, device)?.with_t5_length(*tokens)?.in_precision(*precision)?)
+            }
         })
     }
 
@@ -99,7 +118,7 @@ impl TextEncoderConfig {
         match self {
             Self::Words(words) => words.tokens,
             Self::StableDiffusion3 { .. } => 77 + TextEncoders::T5_LENGTH,
-            Self::FlanT5 { tokens, .. } => *tokens,
+            Self::FlanT5 { tokens, .. } | Self::Flux1 { tokens, .. } => *tokens,
         }
     }
 }

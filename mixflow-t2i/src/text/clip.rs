@@ -26,8 +26,8 @@ pub struct Clip {
     pub blocks: Vec<VitBlock>,
     /// The last normalisation.
     pub norm: LayerNorm,
-    /// From the width to that of the space that texts and images share, without bias.
-    pub projection: Linear,
+    /// From the width to that of the space that texts and images share, without bias; FLUX has none.
+    pub projection: Option<Linear>,
     end_token: usize,
 }
 
@@ -40,7 +40,8 @@ pub struct ClipOutput {
     pub last: Tensor<3>,
     /// The last tokens' row at the end token, `[batch, width]`.
     pub pooled: Tensor<2>,
-    /// The same in the space that texts and images share, `[batch, projected]`: `text_embeds` in Transformers.
+    /// The same in the space that texts and images share, `[batch, projected]`: `text_embeds` in Transformers. As it is where
+    /// there is no projection.
     pub projected: Tensor<2>,
 }
 
@@ -63,10 +64,16 @@ impl Clip {
             position: init.normal([config.max_position_embeddings, width], 0.02),
             blocks: (0..config.num_hidden_layers).map(|_| block.init(&init, linear)).collect(),
             norm: LayerNorm::new(width, block.epsilon, &init),
-            projection: linear(width, config.projection_dim).without_bias(),
+            projection: Some(linear(width, config.projection_dim).without_bias()),
             end_token: config.eos_token_id,
         }
         .no_grad()
+    }
+
+    /// The same without the projection, which files of FLUX do not have.
+    #[must_use]
+    pub fn without_projection(self) -> Self {
+        Self { projection: None, ..self }
     }
 
     /// This network with the weights of a file of Transformers'. Of a whole CLIP, the half that reads images is left out.
@@ -74,7 +81,7 @@ impl Clip {
     /// # Errors
     /// As [`Weights::network`] and [`Weights::into_module`].
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
-        Ok(Self::own(weights)?.into_module(self, official_key)?)
+        Ok(self.own(weights)?.into_module(self, official_key)?)
     }
 
     /// Whether `weights` are those that [`load`](Self::load) takes. No value is read.
@@ -82,15 +89,21 @@ impl Clip {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn check(&self, weights: &Weights) -> Result<(), Error> {
-        Ok(Self::own(weights.clone())?.check(self, official_key)?)
+        Ok(self.own(weights.clone())?.check(self, official_key)?)
     }
 
     /// The tensors that this half of CLIP has. The other half and what compares the two may be beside it, and old files hold
     /// the numbers of the positions too.
-    fn own(weights: Weights) -> Result<Weights, Error> {
-        const OTHERS: [&str; 4] =
-            ["vision_model.", "visual_projection.weight", "logit_scale", "text_model.embeddings.position_ids"];
-        Ok(weights.network(&["text_model.embeddings.token_embedding.weight"])?.without(&OTHERS))
+    fn own(&self, weights: Weights) -> Result<Weights, Error> {
+        const OTHERS: [&str; 5] = [
+            "vision_model.",
+            "visual_projection.weight",
+            "logit_scale",
+            "text_model.embeddings.position_ids",
+            "text_projection.weight",
+        ];
+        let others = if self.projection.is_some() { &OTHERS[..4] } else { &OTHERS };
+        Ok(weights.network(&["text_model.embeddings.token_embedding.weight"])?.without(others))
     }
 
     /// Tokens see those before them, and padding, which comes last, sees all: it is not masked.
@@ -135,7 +148,8 @@ impl Clip {
         let rows = TensorData::new(ends.iter().zip(0..).map(|(end, row)| row * tokens as i64 + end).collect(), [batch]);
         let rows = Tensor::<1, Int>::from_data(rows, &last.device());
         let pooled = last.clone().reshape([batch * tokens, width]).select(0, rows);
-        let projected = self.projection.forward(pooled.clone());
+        let projected =
+            self.projection.as_ref().map_or_else(|| pooled.clone(), |linear| linear.forward(pooled.clone()));
         ClipOutput { penultimate, last, pooled, projected }
     }
 

@@ -1,4 +1,4 @@
-//! The text encoders of Stable Diffusion 3 and of MiniT2I, and the place of others.
+//! The text encoders of Stable Diffusion 3, of MiniT2I and of FLUX.1, and the place of others.
 //!
 //! ```no_run
 //! use burn::tensor::Device;
@@ -23,6 +23,7 @@ mod config;
 mod encoder;
 mod encoders;
 mod flan_t5;
+mod flux;
 mod folder;
 mod mask;
 mod t5;
@@ -34,6 +35,7 @@ pub use clip_config::ClipConfig;
 pub use encoder::TextEncoder;
 pub use encoders::{Cut, TextEncoders};
 pub use flan_t5::FlanT5;
+pub use flux::FluxEncoders;
 pub use t5::{T5, T5Block, official_key as t5_key};
 pub use t5_config::{FeedForwardKind, T5Config};
 pub use tokenizer::{Tokenizer, Tokens};

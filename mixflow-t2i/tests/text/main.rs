@@ -1,6 +1,7 @@
 //! Text encoders and tokenizers, alone and together, against the official code.
 
 mod encoders;
+mod flux;
 mod networks;
 mod pipeline;
 mod tokenizer;
