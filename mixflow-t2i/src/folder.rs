@@ -8,11 +8,13 @@ use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::diffusers::{is_config, read_config};
 use mixflow::backbones::{Error, Precision};
 use mixflow::recipe::AutoencoderConfig;
+use mixflow::schedules::{Shift, TokenShift};
 use mixflow::train::StoredNetwork;
 use serde::Deserialize;
 
 use crate::recipe::{TextEncoderConfig, published};
-use crate::{MmDitConfig, MmJitConfig, TextNetworkConfig, TextRecipe, TextSampling};
+use crate::text::FluxEncoders;
+use crate::{FluxConfig, MmDitConfig, MmJitConfig, TextNetworkConfig, TextRecipe, TextSampling, TransformerConfig};
 
 /// What `diffusers` calls the weights of a network, whole or in shards.
 const WEIGHTS: [&str; 3] = [
@@ -22,8 +24,8 @@ const WEIGHTS: [&str; 3] = [
 ];
 
 /// The networks of a folder that `diffusers` has written, such as a download of `stabilityai/stable-diffusion-3.5-medium`:
-/// `transformer` and `vae` with their weights in one file or in shards, and the shift of `scheduler`; or `transformer` of
-/// MiniT2I. Sampling is that of the official pipeline, the seed 0; both can be changed.
+/// `transformer` and `vae` with their weights in one file or in shards, and the shift of `scheduler`, of FLUX.1, too; or
+/// `transformer` of MiniT2I. Sampling is that of the official pipeline, the seed 0; both can be changed.
 ///
 /// It has no labels: images are made of a [`TextEmbedding`](crate::TextEmbedding), see
 /// [`Generator::draw`](mixflow::Generator::draw), or behind an encoder by [`TextPipeline`](crate::TextPipeline).
@@ -39,10 +41,13 @@ pub fn from_diffusers(folder: impl AsRef<Path>, device: &Device) -> Result<Pipel
 /// What a folder of `diffusers` holds, as a recipe, and the weights of its transformer.
 pub(crate) fn recipe_of(folder: &Path) -> Result<(TextRecipe, PathBuf), crate::Error> {
     let transformer = folder.join("transformer");
-    match is_config(&transformer.join("config.json"), MmJitConfig::CLASS) {
-        true => Ok((minit2i(folder, &transformer)?, weights(&transformer)?)),
-        false => Ok((stable_diffusion(folder, &transformer)?, weights(&transformer)?)),
-    }
+    let is = |class| is_config(&transformer.join("config.json"), class);
+    let recipe = match (is(MmJitConfig::CLASS), is(FluxConfig::CLASS)) {
+        (true, _) => minit2i(folder, &transformer)?,
+        (_, true) => flux(folder, &transformer)?,
+        _ => stable_diffusion(folder, &transformer)?,
+    };
+    Ok((recipe, weights(&transformer)?))
 }
 
 /// A MiniT2I, whose text encoder lies in `text_encoder` and `tokenizer`.
@@ -54,40 +59,68 @@ fn minit2i(folder: &Path, transformer: &Path) -> Result<TextRecipe, crate::Error
     Ok(TextRecipe { seed: 0, network, ..published("minit2i-b-16")? })
 }
 
+/// A FLUX.1, told a guidance or not.
+fn flux(folder: &Path, transformer: &Path) -> Result<TextRecipe, crate::Error> {
+    check_parts(folder)?;
+    let network = FluxConfig::from_diffusers(&transformer.join("config.json"))?;
+    let side = network.input_size;
+    let shift = Scheduler::read(folder)?.by_size()?.for_latents([side; 2]);
+    let (sampling, tokens) = match network.guidance {
+        Some(_) => (TextSampling::flux_1_dev(shift), FluxEncoders::T5_LENGTH),
+        None => (TextSampling::flux_1_schnell(shift), FluxEncoders::SCHNELL_T5_LENGTH),
+    };
+    let text = TextEncoderConfig::Flux1 { folder: folder.into(), tokens, precision: Precision::F32 };
+    of_latents(folder, network.into(), text, sampling.map_err(mixflow::Error::from)?, "flux.1-dev-mixflow")
+}
+
 fn stable_diffusion(folder: &Path, transformer: &Path) -> Result<TextRecipe, crate::Error> {
-    let vae = folder.join("vae");
-    let fault = |problem| Error::Format { path: folder.into(), problem };
-    for part in [transformer, &vae] {
-        if !part.join("config.json").is_file() {
-            return Err(fault(format!(
-                "is no folder of Stable Diffusion 3 as diffusers writes it: there is no {}",
-                part.join("config.json").display()
-            ))
-            .into());
-        }
-    }
-    let sampling = TextSampling::diffusers(shift(&folder.join("scheduler").join("scheduler_config.json"))?);
+    check_parts(folder)?;
+    let sampling = TextSampling::diffusers(Scheduler::read(folder)?.fixed()?);
     let network = MmDitConfig::from_diffusers(&transformer.join("config.json"))?;
+    let text = TextEncoderConfig::StableDiffusion3 { folder: folder.into(), precision: Precision::F32 };
+    of_latents(folder, network.into(), text, sampling.map_err(mixflow::Error::from)?, "sd3.5-medium-mixflow")
+}
+
+/// Refuses a folder without a transformer or an autoencoder.
+fn check_parts(folder: &Path) -> Result<(), Error> {
+    let configs = ["transformer", "vae"].map(|part| folder.join(part).join("config.json"));
+    match configs.iter().find(|config| !config.is_file()) {
+        Some(config) => Err(Error::Format {
+            path: folder.into(),
+            problem: format!(
+                "is no folder of Stable Diffusion 3 or FLUX.1 as diffusers writes it: there is no {}",
+                config.display()
+            ),
+        }),
+        None => Ok(()),
+    }
+}
+
+/// The recipe of a network on the latents of the `vae` in a folder, otherwise that of the post-training of this name.
+fn of_latents(
+    folder: &Path,
+    transformer: TransformerConfig,
+    text: TextEncoderConfig,
+    sampling: TextSampling,
+    name: &str,
+) -> Result<TextRecipe, crate::Error> {
+    let vae = folder.join("vae");
     let autoencoder = KlAutoencoderConfig::from_diffusers(&vae.join("config.json"))?;
-    if network.channels != autoencoder.latent_channels {
-        let [takes, makes] = [network.channels, autoencoder.latent_channels];
-        return Err(fault(format!(
-            "does not belong together: the transformer has {takes} channels, the autoencoder {makes}"
-        ))
-        .into());
+    let ([takes, ..], makes) = (transformer.shape(), autoencoder.latent_channels);
+    if takes != makes {
+        let problem =
+            format!("does not belong together: the transformer has {takes} channels, the autoencoder {makes}");
+        return Err(Error::Format { path: folder.into(), problem }.into());
     }
     Ok(TextRecipe {
         seed: 0,
-        network: TextNetworkConfig {
-            transformer: network.into(),
-            text: TextEncoderConfig::StableDiffusion3 { folder: folder.into(), precision: Precision::F32 },
-            prompts: 1,
-        },
+        network: TextNetworkConfig { transformer, text, prompts: 1 },
         autoencoder: Some(AutoencoderConfig::Kl { network: autoencoder, weights: weights(&vae)? }),
-        sampling: sampling.map_err(mixflow::Error::from)?.sampling,
+        adapter: None,
+        sampling: sampling.sampling,
         validation: None,
         post_training: None,
-        ..published("sd3.5-medium-mixflow")?
+        ..published(name)?
     })
 }
 
@@ -101,55 +134,97 @@ fn weights(folder: &Path) -> Result<PathBuf, Error> {
 
 /// `scheduler/scheduler_config.json`, of `diffusers` 0.42; what is not named has the class's default.
 #[derive(Deserialize)]
+#[serde(default)]
 struct Scheduler {
-    #[serde(default = "one")]
     shift: f64,
-    #[serde(default = "thousand")]
     num_train_timesteps: u64,
     shift_terminal: Option<f64>,
-    #[serde(default)]
     use_dynamic_shifting: bool,
-    #[serde(default)]
+    base_shift: f64,
+    max_shift: f64,
+    base_image_seq_len: usize,
+    max_image_seq_len: usize,
+    time_shift_type: String,
     invert_sigmas: bool,
-    #[serde(default)]
     use_karras_sigmas: bool,
-    #[serde(default)]
     use_exponential_sigmas: bool,
-    #[serde(default)]
     use_beta_sigmas: bool,
-    #[serde(default)]
     stochastic_sampling: bool,
+    #[serde(skip)]
+    file: PathBuf,
 }
 
-fn one() -> f64 {
-    1.0
+impl Default for Scheduler {
+    fn default() -> Self {
+        Self {
+            shift: 1.0,
+            num_train_timesteps: 1000,
+            shift_terminal: None,
+            use_dynamic_shifting: false,
+            base_shift: 0.5,
+            max_shift: 1.15,
+            base_image_seq_len: 256,
+            max_image_seq_len: 4096,
+            time_shift_type: "exponential".into(),
+            invert_sigmas: false,
+            use_karras_sigmas: false,
+            use_exponential_sigmas: false,
+            use_beta_sigmas: false,
+            stochastic_sampling: false,
+            file: PathBuf::new(),
+        }
+    }
 }
 
-fn thousand() -> u64 {
-    1000
-}
+impl Scheduler {
+    /// That of a folder, if it shifts and does nothing else.
+    fn read(folder: &Path) -> Result<Self, Error> {
+        let file = folder.join("scheduler").join("scheduler_config.json");
+        let scheduler = Self { file: file.clone(), ..read_config(&file, "FlowMatchEulerDiscreteScheduler")? };
+        let others = [
+            ("invert_sigmas", scheduler.invert_sigmas),
+            ("use_karras_sigmas", scheduler.use_karras_sigmas),
+            ("use_exponential_sigmas", scheduler.use_exponential_sigmas),
+            ("use_beta_sigmas", scheduler.use_beta_sigmas),
+            ("stochastic_sampling", scheduler.stochastic_sampling),
+            ("shift_terminal", scheduler.shift_terminal.is_some()),
+        ];
+        if let Some((name, _)) = others.iter().find(|(_, set)| *set) {
+            return Err(scheduler.unknown(name));
+        }
+        if scheduler.num_train_timesteps != 1000 {
+            return Err(scheduler.fault(format!("has {} training steps; expected 1000", scheduler.num_train_timesteps)));
+        }
+        if !(scheduler.shift.is_finite() && scheduler.shift > 0.0) {
+            return Err(scheduler.fault(format!("has the shift {}; expected one above 0", scheduler.shift)));
+        }
+        Ok(scheduler)
+    }
 
-/// The shift of a scheduler that does nothing else.
-fn shift(file: &Path) -> Result<f64, Error> {
-    let scheduler: Scheduler = read_config(file, "FlowMatchEulerDiscreteScheduler")?;
-    let fault = |problem: String| Err(Error::Format { path: file.into(), problem });
-    let others = [
-        ("use_dynamic_shifting", scheduler.use_dynamic_shifting),
-        ("invert_sigmas", scheduler.invert_sigmas),
-        ("use_karras_sigmas", scheduler.use_karras_sigmas),
-        ("use_exponential_sigmas", scheduler.use_exponential_sigmas),
-        ("use_beta_sigmas", scheduler.use_beta_sigmas),
-        ("stochastic_sampling", scheduler.stochastic_sampling),
-        ("shift_terminal", scheduler.shift_terminal.is_some()),
-    ];
-    if let Some((name, _)) = others.iter().find(|(_, set)| *set) {
-        return fault(format!("asks for {name}, which no Stable Diffusion 3 has: only `shift` is known here"));
+    /// A shift that does not go by the size of the images.
+    fn fixed(&self) -> Result<f64, Error> {
+        if self.use_dynamic_shifting { Err(self.unknown("use_dynamic_shifting")) } else { Ok(self.shift) }
     }
-    if scheduler.num_train_timesteps != 1000 {
-        return fault(format!("has {} training steps; expected 1000", scheduler.num_train_timesteps));
+
+    /// One that may go by the size, here of images of 1024 pixels.
+    fn by_size(&self) -> Result<Shift, Error> {
+        if !self.use_dynamic_shifting {
+            return Ok(Shift::Factor(self.shift));
+        }
+        let line = (self.base_image_seq_len, self.max_image_seq_len, self.time_shift_type.as_str());
+        if line != (256, 4096, "exponential") {
+            let reason =
+                format!("shifts by {line:?}; expected base_image_seq_len 256, max_image_seq_len 4096, exponential");
+            return Err(self.fault(reason));
+        }
+        Ok(Shift::Tokens(TokenShift { tokens: 4096, base: self.base_shift, max: self.max_shift }))
     }
-    if !(scheduler.shift.is_finite() && scheduler.shift > 0.0) {
-        return fault(format!("has the shift {}; expected one above 0", scheduler.shift));
+
+    fn unknown(&self, name: &str) -> Error {
+        self.fault(format!("asks for {name}, which this network does not have: only `shift` is known here"))
     }
-    Ok(scheduler.shift)
+
+    fn fault(&self, problem: String) -> Error {
+        Error::Format { path: self.file.clone(), problem }
+    }
 }

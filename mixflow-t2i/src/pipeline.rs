@@ -37,7 +37,7 @@ pub struct TextPipeline {
 }
 
 impl TextPipeline {
-    /// The networks in a folder: of Stable Diffusion 3 or 3.5 as `diffusers` writes it, or of MiniT2I with FLAN-T5 in
+    /// The networks in a folder: of Stable Diffusion 3 or 3.5 or FLUX.1 as `diffusers` writes it, or of MiniT2I with FLAN-T5 in
     /// `text_encoder` and `tokenizer`, see [`from_diffusers`](crate::from_diffusers); or what [`Pipeline::of_run`] opens of a
     /// [`TextRecipe`](crate::TextRecipe).
     ///
@@ -106,7 +106,9 @@ impl TextPipeline {
     /// The network without the blocks that are skipped, and how to lead away from it.
     fn weaker(&self) -> Result<Option<Weaker<Transformer>>, SampleError> {
         let Some(skip) = &self.skip_layers else { return Ok(None) };
-        skip.weaker(&self.pipeline.network, &self.pipeline.recipe.sampling.sampler.grid)
+        let ([_, height, width], grid) = (self.latents()?, self.pipeline.recipe.sampling.sampler.grid);
+        let grid = grid.for_latents([height, width]).map_err(|fault| SampleError::Config(fault.to_string()))?;
+        skip.weaker(&self.pipeline.network, &grid)
     }
 
     /// Channels, height and width of the latents of an image of this size, or why there are none.

@@ -23,9 +23,10 @@ use crate::{Error, TextEmbedding, TextEncoder, Transformer, TransformerConfig, W
 pub type TextRecipe = Recipe<TextNetworkConfig>;
 
 /// Recipes that come with the crate, by name.
-const EMBEDDED: [(&str, &str); 5] = [
+const EMBEDDED: [(&str, &str); 6] = [
     ("words", include_str!("../recipes/words.json")),
     ("sd3.5-medium-mixflow", include_str!("../recipes/sd3.5-medium-mixflow.json")),
+    ("flux.1-dev-mixflow", include_str!("../recipes/flux.1-dev-mixflow.json")),
     ("minit2i", include_str!("../recipes/minit2i.json")),
     ("names", include_str!("../recipes/names.json")),
     ("minit2i-b-16", include_str!("../recipes/minit2i-b-16.json")),

@@ -8,7 +8,7 @@ use mixflow::schedules::{Linear, MixFlow, Prediction, Reversed, Scaled, Weightin
 use mixflow::selftest::{Selftest, Subject};
 
 use crate::text::{ClipConfig, FeedForwardKind, T5Config};
-use crate::{MmDitConfig, MmJitConfig, TextEmbedding};
+use crate::{FluxConfig, MmDitConfig, MmJitConfig, TextEmbedding};
 
 /// Prompts of a batch.
 const BATCH: usize = 4;
@@ -17,7 +17,7 @@ const TOKENS: usize = 16;
 /// Words that text encoders know.
 const WORDS: usize = 64;
 
-/// Compares the transformers of Stable Diffusion 3.5 and MiniT2I as [`Selftest::network`] does, and what their text encoders make,
+/// Compares the transformers of Stable Diffusion 3.5, FLUX.1 and MiniT2I as [`Selftest::network`] does, and what their text encoders make,
 /// all small.
 pub fn compare(test: &mut Selftest<'_>) {
     let config = MmDitConfig {
@@ -32,15 +32,30 @@ pub fn compare(test: &mut Selftest<'_>) {
         dual_attention: vec![0],
         ..MmDitConfig::stable_diffusion_3_5_medium()
     };
-    let objective = FlowMatching { condition_dropout: 0.25, ..FlowMatching::new(Reversed(Linear)) };
-    let objective = objective.timesteps(MixFlow::new(0.8));
+    let objective = || {
+        let objective = FlowMatching { condition_dropout: 0.25, ..FlowMatching::new(Reversed(Linear)) };
+        objective.timesteps(MixFlow::new(0.8))
+    };
     let batch = |device: &Device| {
         let normal = |shape, first| noise(0, Stream::Sample, first, shape, device);
         let tokens = normal([1, BATCH, TOKENS, config.context_width], 4).squeeze_dim(0);
         let pooled = normal([1, 1, BATCH, config.pooled_width], 5).reshape([BATCH, config.pooled_width]);
         Batch::new(normal([BATCH, 4, 8, 8], 0), TextEmbedding::new(tokens, pooled), 0)
     };
-    test.network(&Subject::new("MMDiT", config.init(0, &Device::flex()), objective, batch));
+    test.network(&Subject::new("MMDiT", config.init(0, &Device::flex()), objective(), batch));
+    let flux = FluxConfig {
+        input_size: 8,
+        channels: 4,
+        width: 64,
+        depth: 1,
+        single_depth: 1,
+        heads: 2,
+        axes: [4, 12, 16],
+        context_width: config.context_width,
+        pooled_width: config.pooled_width,
+        guidance: Some(1.0),
+    };
+    test.network(&Subject::new("FLUX.1", flux.init(0, &Device::flex()), objective(), batch));
     let config = MmJitConfig {
         input_size: 16,
         patch: 4,
@@ -130,7 +145,7 @@ mod tests {
             let itself = finding.what.contains("bf16") || finding.what.contains("recomputed");
             assert!(itself || finding.difference == 0.0, "{finding:?}");
         }
-        // The device's own 2, and of either transformer all 6.
-        assert_eq!(findings.len(), 2 + 2 * 6 + 2, "{findings:?}");
+        // The device's own 2, and of each transformer all 6.
+        assert_eq!(findings.len(), 2 + 3 * 6 + 2, "{findings:?}");
     }
 }

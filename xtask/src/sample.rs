@@ -65,7 +65,7 @@ pub(crate) struct Sampling {
     /// Steps of the solver, one to a last point of the grid included [default: the recipe's]
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
-    /// Scale of guidance; 1 is none [default: the recipe's]
+    /// Scale of guidance; 1 is none. With prompts, what FLUX.1-dev is told [default: the recipe's]
     #[arg(long, value_name = "SCALE")]
     guidance: Option<f64>,
     #[arg(

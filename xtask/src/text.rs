@@ -268,7 +268,10 @@ fn open(request: &Request<'_>) -> Result<TextPipeline> {
     if let Some(steps) = request.steps {
         recipe.sampling = recipe.sampling.with_steps(steps)?;
     }
-    if let Some(scale) = request.guidance {
+    let told = recipe.network.is_told_guidance();
+    if told && request.guidance.is_some() {
+        recipe.sampling.distilled_guidance = request.guidance;
+    } else if let Some(scale) = request.guidance {
         let guidance = recipe.sampling.guidance;
         let guidance = guidance.map_or_else(|| Guidance::new(scale), |guidance| guidance.with_scale(scale))?;
         recipe.sampling.guidance = Some(guidance).filter(|_| scale != 1.0);

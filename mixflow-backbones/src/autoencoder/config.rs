@@ -57,6 +57,14 @@ impl KlAutoencoderConfig {
         Self { latent_channels: 16, quant_conv: false, scale: 1.5305, shift: 0.0609, ..Self::stable_diffusion() }
     }
 
+    /// That of FLUX.1, the same network with other weights.
+    ///
+    /// # Source
+    /// `configs` of `black-forest-labs/flux` at 802fb47, `src/flux/util.py`.
+    pub fn flux_1() -> Self {
+        Self { scale: 0.3611, shift: 0.1159, ..Self::stable_diffusion_3() }
+    }
+
     /// What is wrong with these numbers, if anything.
     pub fn check(&self) -> Result<(), Invalid> {
         Invalid::unless_positive(&[

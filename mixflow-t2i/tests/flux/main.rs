@@ -1,7 +1,9 @@
-//! The transformer of FLUX.1 and its adapters against the official code, on tiny networks.
+//! The transformer of FLUX.1, its adapters, its sampling and its text encoders against the official code, on tiny networks.
 
 mod lora;
 mod network;
+mod sampling;
+mod training;
 mod weights;
 
 use burn::tensor::{Device, Tensor};

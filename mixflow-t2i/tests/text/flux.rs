@@ -1,12 +1,17 @@
-//! The encoders of a tiny FLUX.1.
+//! A tiny FLUX.1 in a folder.
 
 use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
+use mixflow::backbones::autoencoder::{self, KlAutoencoderConfig};
+use mixflow::schedules::Shift;
+use mixflow_backbones::weights::Weights;
+use mixflow_t2i::flux::official_key;
 use mixflow_t2i::text::{FluxEncoders, TextEncoder};
-use mixflow_t2i::TextEmbedding;
+use mixflow_t2i::{FluxConfig, TextEmbedding, TextPipeline};
 use mixflow_tests::{Fixture, close};
+use serde_json::{Value, json};
 
 use crate::pipeline::{prompts, write_pipeline};
 
@@ -85,4 +90,110 @@ fn encoders_are_known_by_their_content() {
     fs::remove_dir_all(folder.path().join("tokenizer_2")).expect("a folder");
     let error = FluxEncoders::from_folder(folder.path(), &Device::default()).expect_err("a fault").to_string();
     assert!(error.contains("lacks tokenizer_2:"), "{error}");
+}
+
+/// The rest of the folder: for 16 by 16 pixels of the latents, half of that of the images.
+fn write_networks(folder: &Path, guidance: Option<f64>, scheduler: Value) {
+    let network = FluxConfig {
+        input_size: 128,
+        channels: 4,
+        width: 16,
+        depth: 1,
+        single_depth: 1,
+        heads: 2,
+        axes: [2, 2, 4],
+        context_width: 48,
+        pooled_width: 16,
+        guidance,
+    };
+    let shape = KlAutoencoderConfig {
+        latent_channels: 4,
+        widths: vec![4, 8],
+        depth: 1,
+        groups: 2,
+        ..KlAutoencoderConfig::flux_1()
+    };
+    let mut vae = shape.to_diffusers();
+    vae["_class_name"] = "AutoencoderKL".into();
+    let mut scheduler = scheduler;
+    scheduler["_class_name"] = "FlowMatchEulerDiscreteScheduler".into();
+    for (file, value) in [
+        ("transformer/config.json", network.to_diffusers()),
+        ("vae/config.json", vae),
+        ("scheduler/scheduler_config.json", scheduler),
+    ] {
+        let file = folder.join(file);
+        fs::create_dir_all(file.parent().expect("a folder")).expect("room");
+        fs::write(file, value.to_string()).expect("room");
+    }
+    let device = Device::default();
+    let drawn = Weights::of(&network.init(5, &device), official_key).flat_map(|name, tensor| {
+        let data = tensor.data().expect("in memory");
+        let numbers: Vec<f32> =
+            (0..).zip(data.iter::<f32>()).map(|(i, value)| value + 0.1 * (i as f32).sin()).collect();
+        [(name, burn::tensor::TensorData::new(numbers, tensor.shape().to_vec()).into())]
+    });
+    let of_vae = Weights::of(&shape.init(3, &device), autoencoder::official_key);
+    for (part, weights) in [("transformer", drawn), ("vae", of_vae)] {
+        weights.write(folder.join(part).join("diffusion_pytorch_model.safetensors"), &[]).expect("room");
+    }
+}
+
+/// As `black-forest-labs/FLUX.1-dev` and `FLUX.1-schnell` have them.
+fn schedulers() -> [Value; 2] {
+    let line = |dynamic, shift| {
+        json!({
+            "base_image_seq_len": 256, "base_shift": 0.5, "max_image_seq_len": 4096, "max_shift": 1.15,
+            "num_train_timesteps": 1000, "shift": shift, "use_dynamic_shifting": dynamic
+        })
+    };
+    [line(true, 3.0), line(false, 1.0)]
+}
+
+#[test]
+fn a_published_folder_makes_images() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    write_encoders(folder.path());
+    let [dev, schnell] = schedulers();
+    let open = || TextPipeline::from_folder(folder.path(), &Device::default());
+    write_networks(folder.path(), Some(1.0), dev.clone());
+    let mut pipeline = open().expect("a published folder");
+    let sampling = &pipeline.pipeline.recipe.sampling;
+    assert_eq!((sampling.sampler.grid.steps(), sampling.distilled_guidance), (28, Some(3.5)));
+    let grid = mixflow::schedules::TimeGrid::new(28).and_then(|grid| grid.shift(Shift::of_tokens(4096)));
+    assert_eq!(sampling.sampler.grid, grid.expect("a grid"));
+    pipeline.pipeline.recipe.sampling = sampling.with_steps(3).expect("steps");
+    pipeline.size = [16, 24];
+    let images = pipeline.images(&["a cat", "two foxes"], 0).expect("finite");
+    assert_eq!((images.shape, images.evaluations), ([2, 3, 16, 24], 3));
+    assert!(images.pixels.iter().all(|pixel| pixel.is_finite()));
+    let drawn = |pipeline: &TextPipeline| pipeline.images(&["a cat"], 0).expect("finite").pixels;
+    let first = drawn(&pipeline);
+    assert_ne!(first, images.pixels[3 * 16 * 24..]);
+    pipeline.pipeline.recipe.sampling.distilled_guidance = Some(1.0);
+    assert_ne!(drawn(&pipeline), first);
+    pipeline.size = [16, 18];
+    let error = pipeline.images(&["a cat"], 0).expect_err("half a token").to_string();
+    assert!(error.contains("width must be a multiple of 4 pixels"), "{error}");
+
+    write_networks(folder.path(), None, schnell);
+    let pipeline = open().expect("a published folder");
+    let sampling = &pipeline.pipeline.recipe.sampling;
+    assert_eq!((sampling.sampler.grid.steps(), sampling.distilled_guidance), (4, None));
+    assert_eq!(sampling.sampler.grid, mixflow::schedules::TimeGrid::new(4).expect("a grid"));
+
+    for (key, value, words) in [
+        ("max_image_seq_len", json!(1024), "expected base_image_seq_len 256, max_image_seq_len 4096, exponential"),
+        ("time_shift_type", json!("linear"), "expected base_image_seq_len 256"),
+        ("use_karras_sigmas", json!(true), "asks for use_karras_sigmas"),
+    ] {
+        let mut other = dev.clone();
+        other[key] = value;
+        write_networks(folder.path(), Some(1.0), other);
+        let error = open().expect_err(words).to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    fs::remove_file(folder.path().join("vae/config.json")).expect("it is there");
+    let error = open().expect_err("no autoencoder").to_string();
+    assert!(error.contains("is no folder of Stable Diffusion 3 or FLUX.1 as diffusers writes it"), "{error}");
 }
