@@ -1,7 +1,8 @@
-//! One training step, or one evaluation, of a small transformer as Stable Diffusion 3.5 medium or MiniT2I has: one case a process,
+//! One training step, or one evaluation, of a small transformer as Stable Diffusion 3.5 medium, FLUX.1 or MiniT2I has: one case a
+//! process,
 //! as `cargo xtask bench --case CASE` prints it, so that `mixflow/benches/pytorch/side_by_side.py` can put it beside PyTorch.
 //!
-//! usage: `mmdit bench --case mmdit-train|mmdit-sample|minit2i-train|minit2i-sample --steps STEPS`
+//! usage: `mmdit bench --case mmdit-train|mmdit-sample|flux-train|flux-sample|minit2i-train|minit2i-sample --steps STEPS`
 #![allow(clippy::print_stdout, reason = "a benchmark prints")]
 
 use std::time::Instant;
@@ -11,7 +12,7 @@ use mixflow::backbones::Backbone;
 use mixflow::schedules::{Linear, MixFlow, Prediction, Reversed, Scaled, Weighting};
 use mixflow::train::{OptimizerConfig, TrainState};
 use mixflow::{Batch, FlowMatching, Objective};
-use mixflow_t2i::{MmDitConfig, MmJitConfig, TextEmbedding};
+use mixflow_t2i::{FluxConfig, MmDitConfig, MmJitConfig, TextEmbedding};
 
 const BATCH: usize = 4;
 
@@ -27,6 +28,20 @@ fn mmdit() -> MmDitConfig {
         table: 32,
         dual_attention: vec![0, 1, 2],
         ..MmDitConfig::stable_diffusion_3_5_medium()
+    }
+}
+
+/// The same numbers of tokens.
+fn flux() -> FluxConfig {
+    FluxConfig {
+        input_size: 32,
+        width: 384,
+        depth: 3,
+        single_depth: 6,
+        heads: 6,
+        axes: [16, 24, 24],
+        context_width: 768,
+        ..FluxConfig::dev()
     }
 }
 
@@ -55,6 +70,8 @@ fn main() {
     let pixels = FlowMatching { prediction: Prediction::Data, weighting: Weighting::Velocity, floor: 0.05, ..pixels };
     let mut times = match case {
         "mmdit-train" => train(&mmdit().init(0, device), mmdit().shape(), &straight, steps),
+        "flux-train" => train(&flux().init(0, device), flux().shape(), &straight, steps),
+        "flux-sample" => sample(&flux().init(0, device), flux().shape(), steps),
         "minit2i-train" => train(&minit2i().init(0, device), minit2i().shape(), &pixels, steps),
         "minit2i-sample" => sample(&minit2i().init(0, device), minit2i().shape(), steps),
         _ => sample(&mmdit().init(0, device), mmdit().shape(), steps),

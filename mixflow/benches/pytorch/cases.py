@@ -3,7 +3,7 @@ import os
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 PROGRAM = os.environ.get("XTASK", os.path.join(HERE, "../../../target/release/mixflow"))
-SCRIPTS = {"tiny": "sit.py", "small": "sit.py", "repa": "sit.py", "dit": "dit_dh.py", "sd": "vae.py", "mmdit": "mmdit.py", "minit2i": "minit2i.py", "inception": "inception.py"}
+SCRIPTS = {"tiny": "sit.py", "small": "sit.py", "repa": "sit.py", "dit": "dit_dh.py", "sd": "vae.py", "mmdit": "mmdit.py", "flux": "flux.py", "minit2i": "minit2i.py", "inception": "inception.py"}
 # Steps of a run, as many as take some seconds.
 STEPS = {
     "tiny-train": 40,
@@ -17,11 +17,13 @@ STEPS = {
     "inception": 4,
     "mmdit-train": 5,
     "mmdit-sample": 8,
+    "flux-train": 5,
+    "flux-sample": 8,
     "minit2i-train": 5,
     "minit2i-sample": 8,
 }
 # Those of `xtask`; text to image has a program of its own.
-DEFAULT = [case for case in STEPS if not case.startswith(("mmdit", "minit2i"))]
+DEFAULT = [case for case in STEPS if not case.startswith(("mmdit", "flux", "minit2i"))]
 
 
 def script(case):
