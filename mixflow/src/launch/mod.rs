@@ -166,7 +166,8 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
             let reason = "is for weights that are there already: name them with --from";
             return Err(Error::recipe(&recipe.name, Invalid::new("adapter", reason)));
         }
-        recipe.adapted(recipe.network.init(recipe.seed, device))?;
+        let network = recipe.adapted(recipe.network.init(recipe.seed, device))?;
+        ValidationImages::check(recipe, &network, data.classes())?;
         let mut seen = None;
         let start = match start {
             None => None,
@@ -432,5 +433,28 @@ mod tests {
         let error = Launch::new(&shapes, &device, &stop).check(folder, &mut |_| {}).unwrap_err().to_string();
         assert!(error.contains("for another recipe than shapes"), "{error}");
         assert!(!root.path().join("run").exists(), "nothing is left");
+    }
+
+    #[test]
+    fn images_that_cannot_be_drawn_are_refused_before_anything_is_written() {
+        let (root, device, stop) = (tempfile::tempdir().unwrap(), Device::default(), AtomicBool::new(false));
+        let run = root.path().join("run");
+        for (validation, words) in [
+            (
+                r#"{"every":1,"labels":["ten"]}"#,
+                "digits: validation names a label that is none: ten is no class; there are 0,",
+            ),
+            (
+                r#"{"every":1,"skip_layers":{"blocks":[99],"scale":1,"steps":[0,1]}}"#,
+                "digits: validation.skip_layers cannot be used: ",
+            ),
+        ] {
+            let set = [format!("validation={validation}"), "post_training=null".into()];
+            let recipe = Recipe::read("digits", &set).unwrap();
+            let folder = RunFolder::begin(&run, recipe.to_value()).unwrap();
+            let error = Launch::new(&recipe, &device, &stop).check(folder, &mut |_| {}).unwrap_err().to_string();
+            assert!(error.contains(words), "{error}");
+            assert!(!run.exists());
+        }
     }
 }
