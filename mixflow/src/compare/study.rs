@@ -215,6 +215,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         for (arm, folder) in trained {
             report.strips.extend(Strip::read(arm, &self.folder.join(folder))?);
         }
+        report.drawn = self.recipe.validation.iter().flat_map(|config| config.drawn(train.classes())).collect();
         let of_classes = |missing: &dyn Fn(usize) -> bool| {
             let names = train.classes().iter().enumerate().filter(|(class, _)| missing(*class));
             names.map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", ")

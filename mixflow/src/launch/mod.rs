@@ -413,7 +413,8 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
             return Ok(None);
         };
         let (file, network) = recipe.store(state.average(), self.folder)?;
-        if images.is_some() {
+        // What an earlier part of the run has drawn is on a page that tells of less than this.
+        if images.is_some() || self.folder.join(page::FILE).is_file() {
             tell(Progress::Note(format!("report: {}", self.page(&network)?.display())));
         }
         Ok(Some(Finish::Trained(file)))

@@ -4,6 +4,7 @@ use mixflow_backbones::Invalid;
 use serde::{Deserialize, Serialize};
 
 use super::{NetworkSettings, Recipe, SamplingConfig};
+use crate::data::class_number;
 use crate::sampling::{Guidance, SkipLayers};
 
 /// What a training shows of itself: images by the moving average of its weights, each time of the same labels or prompts and
@@ -49,6 +50,21 @@ impl ValidationConfig {
     pub fn count(&self) -> usize {
         let named = self.labels.len().max(self.prompts.len());
         self.images.unwrap_or(if named > 0 { named } else { IMAGES })
+    }
+
+    /// What they are images of, in the order that they are tiled in, the first of each row after the last of the row above:
+    /// labels or prompts by name, in a network's data of these `classes`. Fewer than [`count`](Self::count) take turns.
+    pub fn drawn(&self, classes: &[String]) -> Vec<String> {
+        let by_name = |label: &String| match class_number(label, classes, classes.len()) {
+            Ok(number) => classes[number].clone(),
+            Err(_) => label.clone(),
+        };
+        let named: Vec<String> = match (&self.prompts[..], &self.labels[..]) {
+            ([], []) => classes.to_vec(),
+            ([], labels) => labels.iter().map(by_name).collect(),
+            (prompts, _) => prompts.to_vec(),
+        };
+        named.into_iter().take(self.count()).collect()
     }
 
     /// How they are made in a recipe that samples so.

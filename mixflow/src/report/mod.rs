@@ -57,6 +57,9 @@ pub struct Report {
     /// What the networks made while they were trained, of the first seed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub strips: Vec<Strip>,
+    /// What these are images of, in turn, row after row.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub drawn: Vec<String>,
     /// Quality against the number of network evaluations.
     pub frechet_by_evaluations: FrechetByEvaluations,
     /// The Slow Flow figure, plain and calibrated (arXiv 2512.19311, figure 1).
@@ -73,9 +76,10 @@ pub struct Report {
 }
 
 impl Report {
-    /// The arms in the order of the table; the usual ones where there is none.
+    /// The arms in the order of the table; the usual ones, or the only one, where there is none.
     pub fn order(&self) -> Vec<Arm> {
         match &self.table.rows[..] {
+            [] if self.is_alone() => self.curves.iter().map(|curve| curve.arm.clone()).take(1).collect(),
             [] => Arm::USUAL.into(),
             rows => rows.iter().map(|row| row.arm.clone()).collect(),
         }

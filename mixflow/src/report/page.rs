@@ -273,23 +273,37 @@ fn slow_flow(panels: &[SlowFlowPanel]) -> Option<String> {
 }
 
 fn strips(report: &Report) -> Option<String> {
-    let (before, after): (Vec<&Strip>, Vec<&Strip>) = report.strips.iter().partition(|strip| strip.arm == Arm::Start);
+    let first = |strip: &&Strip| report.is_alone() || strip.arm == Arm::Start;
+    let (before, after): (Vec<&Strip>, Vec<&Strip>) = report.strips.iter().partition(first);
     let tables: String =
         [before, after].iter().filter(|strips| !strips.is_empty()).map(|strips| strip::table(strips)).collect();
     let shared = if report.is_alone() { "" } else { ", those of an arm's first seed," };
+    let drawn = match &report.drawn[..] {
+        [] => String::new(),
+        all => format!(" In turn, row after row: {}.", listed(all)),
+    };
     (!tables.is_empty()).then(|| {
         section(
             "Validation images",
             &format!(
-                "Images by the moving average of the weights after so many steps{shared} each time from the same noise."
+                "Images by the moving average of the weights after so many steps{shared} each time from the same noise.{drawn}"
             ),
             &tables,
         )
     })
 }
 
+/// Names of labels, or prompts; of many the first.
+fn listed(names: &[String]) -> String {
+    const MOST: usize = 32;
+    let shown = names.iter().take(MOST).map(|name| format!("<q>{}</q>", escape(name)));
+    let more = if names.len() > MOST { format!(" and {} others", names.len() - MOST) } else { String::new() };
+    shown.collect::<Vec<_>>().join(", ") + &more
+}
+
 fn losses(report: &Report) -> Option<String> {
-    let (before, after): (Vec<&Curve>, Vec<&Curve>) = report.curves.iter().partition(|curve| curve.arm == Arm::Start);
+    let first = |curve: &&Curve| report.is_alone() || curve.arm == Arm::Start;
+    let (before, after): (Vec<&Curve>, Vec<&Curve>) = report.curves.iter().partition(first);
     let first = if report.is_alone() { "Training" } else { "Pre-training" };
     let mut charts = String::new();
     if !before.is_empty() {

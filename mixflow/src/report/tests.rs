@@ -121,6 +121,7 @@ fn report() -> Report {
             strip(Arm::Standard, &[250, 500]),
             strip(Arm::MixFlow, &[250, 500]),
         ],
+        drawn: vec!["zero".into(), "<b>one</b>".into()],
         frechet_by_evaluations: FrechetByEvaluations {
             sampler: "Euler".into(),
             samples: 1797,
@@ -325,6 +326,27 @@ fn numbers_that_are_not_finite_never_show() {
 #[test]
 fn an_empty_report_renders() {
     check_well_formed(&Report::default().html());
+}
+
+#[test]
+fn a_training_alone_has_its_own_name() {
+    let whole = report();
+    let own = Arm::Other("tiny".into());
+    let strip = Strip { arm: own.clone(), ..whole.strips[0].clone() };
+    let alone = Report {
+        summary: Summary { posttrain_steps: 0, ..whole.summary },
+        curves: vec![Curve { arm: own, ..whole.curves[0].clone() }],
+        strips: vec![strip],
+        drawn: (0..40).map(|label| format!("<{label}>")).collect(),
+        environment: whole.environment,
+        ..Report::default()
+    };
+    check_well_formed(&alone.html());
+    let html = html_without_pictures(&alone);
+    assert!(html.contains("></span>tiny</th>") && html.contains("alt=\"tiny after 500 steps\""), "{html}");
+    assert!(html.contains(".arm-tiny{--c:") && html.contains("Training loss") && !html.contains(">start<"), "{html}");
+    let drawn = "same noise. In turn, row after row: <q>&lt;0&gt;</q>, <q>&lt;1&gt;</q>, ";
+    assert!(html.contains(drawn) && html.contains("<q>&lt;31&gt;</q> and 8 others."), "{html}");
 }
 
 #[test]

@@ -83,7 +83,12 @@ fn stored_latents_are_drawn_while_a_network_learns_them() {
     assert!(fs::read(events).unwrap().windows(drawn.len()).any(|part| part == drawn));
     let page = fs::read_to_string(place.path("drawn/report.html")).unwrap();
     assert_eq!(page.matches("<img").count(), 2);
+    assert!(page.contains("</span>tiny</th>") && page.contains("row after row: <q>cats</q>, <q>dogs</q>."), "{page}");
     place.refuse(&[&train[..], &["--resume", "--set", "autoencoder=null"]].concat(), &["autoencoder"]);
+    // A run that goes on without has a page that tells so.
+    place.run(&["train", "stored.json", "--out", "drawn", "--resume", "--set", "training.steps=3"]);
+    let page = fs::read_to_string(place.path("drawn/report.html")).unwrap();
+    assert!(page.contains("&quot;steps&quot;: 3") && !page.contains("&quot;every&quot;"), "{page}");
 }
 
 #[test]
