@@ -192,6 +192,10 @@ impl NetworkSettings for TextNetworkConfig {
         "network.prompts"
     }
 
+    fn shape_keys(&self) -> &str {
+        "network.transformer.channels, network.transformer.input_size"
+    }
+
     fn cost(&self) -> Option<NetworkCost> {
         let (transformer, tokens) = (&self.transformer, self.text.tokens());
         let multiply_adds = transformer.multiply_adds(tokens);
@@ -211,8 +215,19 @@ impl NetworkSettings for TextNetworkConfig {
         }
         let (reads, tokens) = (self.transformer.reads(), self.text.tokens());
         if let Some(most) = reads.length.filter(|most| tokens > *most) {
-            let reason = format!("must be at most {most}, the transformer's context_length, found {tokens}");
-            return Err(Invalid::new("text.tokens", reason));
+            let most = format!("at most {most}, the transformer's context_length");
+            return Err(match self.text {
+                TextEncoderConfig::StableDiffusion3 { .. } => {
+                    let reason =
+                        format!("must be one that says {most}, found one of {tokens} tokens: flan-t5 or words");
+                    Invalid::new("text.kind", reason)
+                }
+                _ => Invalid::new("text.tokens", format!("must be {most}, found {tokens}")),
+            });
+        }
+        // The end token is one.
+        if matches!(self.text, TextEncoderConfig::FlanT5 { .. }) && tokens < 2 {
+            return Err(Invalid::new("text.tokens", format!("must be at least 2, found {tokens}")));
         }
         let TextEncoderConfig::Words(words) = self.text else { return Ok(()) };
         words.check().map_err(|fault| fault.within("text"))?;

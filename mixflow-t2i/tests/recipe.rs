@@ -111,6 +111,14 @@ fn a_recipe_says_which_transformer_it_means() {
     for (change, words) in [
         ("network.text.tokens=5", "network.text.tokens must be at most 4, the transformer's context_length, found 5"),
         ("network.text.width=32", "network.text.width must be what the transformer takes, context_width 64, found 32"),
+        (
+            "network.text={\"kind\":\"stable-diffusion-3\",\"folder\":\"sd3\"}",
+            "network.text.kind must be one that says at most 4, the transformer's context_length, found one of 333 tokens",
+        ),
+        (
+            "network.text={\"kind\":\"flan-t5\",\"folder\":\"t5\",\"tokens\":0}",
+            "network.text.tokens must be at least 2, found 0",
+        ),
         ("network.transformer.table=4", "unknown key `table`"),
         ("network.transformer.kind=mm-git", "mm-jit"),
         ("objective.floor=1", "objective.floor must be in [0, 1), found 1"),
@@ -173,6 +181,9 @@ fn faults_are_named() {
     }
     let error = small(&["network.prompts=15"]).open().unwrap_err().to_string();
     assert!(error.contains("set network.prompts=16"), "{error}");
+    let error = small(&["data.size=16"]).open().unwrap_err().to_string();
+    let keys = "change network.transformer.channels, network.transformer.input_size or data.size";
+    assert!(error.contains(keys), "{error}");
 }
 
 #[test]

@@ -104,19 +104,30 @@ impl DataConfig {
     /// # Errors
     /// If an option is out of range or a folder cannot be used.
     pub fn open(&self) -> Result<Arc<dyn Dataset>, Error> {
+        let advised = |advice: &'static str| {
+            move |error: Error| match error {
+                Error::Read { path, source, .. } => Error::Read { path, advice, source },
+                other => other,
+            }
+        };
         Ok(match self {
             Self::Digits { size, channels } => Arc::new(Digits::new(*size, *channels)?),
             Self::Shapes { size, seed } => Arc::new(Shapes::new(*size, *seed)?),
             Self::Emoji { size, groups, captions: false, .. } => Arc::new(Emoji::new(*size, groups)?),
             Self::Emoji { size, groups, captions: true, .. } => Arc::new(Emoji::captioned(*size, groups)?),
             Self::Folder { path, size, on_broken, random_crop, .. } => {
-                let folder = Folder::open(path, *size, *on_broken)?;
+                let advice = "data.path must be a directory with one sub-directory of images per class";
+                let folder = Folder::open(path, *size, *on_broken).map_err(advised(advice))?;
                 Arc::new(match random_crop {
                     Some(short_side) => folder.with_random_crop(*short_side)?,
                     None => folder,
                 })
             }
-            Self::Captions { path, size, on_broken, .. } => Arc::new(Folder::captioned(path, *size, *on_broken)?),
+            Self::Captions { path, size, on_broken, .. } => {
+                let advice = "data.path must be a directory of images with their captions, in a .txt beside each or in \
+                              metadata.jsonl";
+                Arc::new(Folder::captioned(path, *size, *on_broken).map_err(advised(advice))?)
+            }
             Self::Latents { path, posterior, flip } => Arc::new(Latents::open(path)?.for_training(*posterior, *flip)?),
         })
     }
@@ -197,6 +208,19 @@ mod tests {
             assert_eq!(serde_json::from_str::<DataConfig>(text).unwrap(), config);
             let written = serde_json::to_string(&config).unwrap();
             assert_eq!(serde_json::from_str::<DataConfig>(&written).unwrap(), config);
+        }
+    }
+
+    #[test]
+    fn a_directory_that_is_not_there_is_named_with_what_it_must_be() {
+        for (kind, expected) in [
+            ("folder", "a directory with one sub-directory of images per class"),
+            ("captions", "a directory of images with their captions, in a .txt beside each or in metadata.jsonl"),
+        ] {
+            let config = serde_json::json!({ "kind": kind, "path": "not/there", "size": 8 });
+            let config: DataConfig = serde_json::from_value(config).unwrap();
+            let message = config.open().unwrap_err().to_string();
+            assert_eq!(message, format!("cannot read `not/there`; data.path must be {expected}"));
         }
     }
 

@@ -32,10 +32,12 @@ pub enum Error {
         word: String,
     },
     /// A file or directory cannot be read.
-    #[error("cannot read `{}`; expected a directory with one sub-directory of images per class", path.display())]
+    #[error("cannot read `{}`; {advice}", path.display())]
     Read {
         /// What was to be read.
         path: PathBuf,
+        /// What was expected there.
+        advice: &'static str,
         /// Why it failed.
         source: io::Error,
     },

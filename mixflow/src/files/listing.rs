@@ -21,6 +21,9 @@ pub(crate) struct Listing {
     pub(crate) hidden: usize,
 }
 
+/// What is to be listed.
+const EXPECTED: &str = "expected a directory of images";
+
 impl Listing {
     /// The files at any depth below `directory`.
     ///
@@ -74,7 +77,8 @@ impl Listing {
     /// What a directory holds, ordered by name.
     pub(crate) fn entries(&mut self, directory: &Path) -> Result<Vec<PathBuf>, Error> {
         let entries = || fs::read_dir(directory)?.collect::<std::io::Result<Vec<_>>>();
-        let entries = entries().map_err(|source| Error::Read { path: directory.to_owned(), source })?;
+        let entries =
+            entries().map_err(|source| Error::Read { path: directory.to_owned(), advice: EXPECTED, source })?;
         let is_hidden = |entry: &&fs::DirEntry| entry.file_name().as_encoded_bytes().starts_with(b".");
         let (hidden, shown): (Vec<_>, Vec<_>) = entries.iter().partition(is_hidden);
         self.hidden += hidden.len();
@@ -119,5 +123,5 @@ pub(crate) fn kinds(files: &[PathBuf]) -> String {
 }
 
 pub(crate) fn canonical(path: &Path) -> Result<PathBuf, Error> {
-    path.canonicalize().map_err(|source| Error::Read { path: path.to_owned(), source })
+    path.canonicalize().map_err(|source| Error::Read { path: path.to_owned(), advice: EXPECTED, source })
 }

@@ -181,7 +181,8 @@ impl<N: NetworkSettings> Recipe<N> {
             };
             return fault(format!(
                 "the network makes images of {expected} x {high} x {wide} (channels, height, width), the data has \
-                 {channels} x {height} x {width}; change network.channels, network.input_size {change}"
+                 {channels} x {height} x {width}; change {} {change}",
+                network.shape_keys()
             ));
         }
         self.check_features(&*data).map_err(|invalid| Error::unfit(&self.name, invalid))?;

@@ -179,6 +179,11 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
         "network.classes"
     }
 
+    /// The keys of a recipe that say [`shape`](Self::shape); provided: those of `network`.
+    fn shape_keys(&self) -> &str {
+        "network.channels, network.input_size"
+    }
+
     /// What is wrong with the settings, if anything; provided: nothing.
     fn check(&self) -> Result<(), Invalid> {
         Ok(())
