@@ -27,6 +27,15 @@ pub fn printable(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
+/// The first characters of a text that has more than `most`, and a sign that there are more.
+#[must_use]
+pub(crate) fn shortened(text: &str, most: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => Cow::Owned(format!("{}…", &text[..end])),
+        None => Cow::Borrowed(text),
+    }
+}
+
 /// Controls but for the tabulator, and what changes the direction of writing.
 fn acts(character: char) -> bool {
     character.is_control() && character != '\t'

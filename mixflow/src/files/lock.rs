@@ -9,6 +9,7 @@ use std::time::SystemTime;
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
+use crate::printable::shortened;
 
 const FILE: &str = ".lock";
 
@@ -152,7 +153,10 @@ impl Holder {
 
 impl fmt::Display for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        /// Characters of a command: enough for its name and its folder.
+        const SHOWN: usize = 80;
         let Self { pid, host, command, started } = self;
+        let command = shortened(command, SHOWN);
         let host = host.as_deref().unwrap_or("an unknown machine");
         write!(f, "process {pid} on {host}, `{command}`, since {started}")
     }
@@ -175,6 +179,14 @@ mod tests {
         drop(first);
         assert_eq!(FolderLock::holder(&folder), None);
         drop(FolderLock::take(&folder).unwrap());
+    }
+
+    #[test]
+    fn a_long_command_is_told_by_its_beginning() {
+        let command = format!("mixflow train digits{}", " --set training.steps=1".repeat(20));
+        let holder = Holder { pid: 7, host: Some("here".into()), command, started: "now".into() };
+        let expected = "process 7 on here, `mixflow train digits --set training.steps=1 --set training.steps=1 --set trainin…`, since now";
+        assert_eq!(holder.to_string(), expected);
     }
 
     #[test]

@@ -10,6 +10,10 @@ use serde_json::Value;
 use crate::Error;
 use crate::error::recipe::Fault;
 use crate::files::unique::Unique;
+use crate::printable::shortened;
+
+/// Characters of a change that a message shows.
+const SHOWN: usize = 60;
 
 /// Recipes that come with the crate, by name.
 pub(super) const EMBEDDED: [(&str, &str); 6] = [
@@ -92,7 +96,10 @@ pub fn no_such_recipe<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
         Some(near) => format!(", perhaps {near}"),
         None => String::new(),
     };
-    let reason = format!("no such file, and no recipe of that name{hint}; recipes are {}", known.join(", "));
+    let (in_folders, own): (Vec<&str>, Vec<&str>) = known.iter().partition(|name| name.contains('/'));
+    let more =
+        if in_folders.is_empty() { String::new() } else { format!(" and {} of published networks", in_folders.len()) };
+    let reason = format!("no such file, and no recipe of that name{hint}; recipes are {}{more}", own.join(", "));
     Error::NoRecipe { origin: name.into(), reason }
 }
 
@@ -116,7 +123,7 @@ pub(super) fn changed<T>(
         apply(&mut value, change)?;
     }
     from_value(value).map_err(|fault| match culprit(original, overrides, &fault, from_value) {
-        Some(change) => Error::recipe(format_args!("--set {}", shortened(change)), fault),
+        Some(change) => Error::recipe(format_args!("--set {}", shortened(change, SHOWN)), fault),
         None => Error::recipe(origin, fault),
     })
 }
@@ -150,15 +157,6 @@ fn within(value: &Value, path: &str, reason: &str) -> String {
     }
 }
 
-/// A change as a message shows it.
-fn shortened(change: &str) -> String {
-    const SHOWN: usize = 60;
-    match change.char_indices().nth(SHOWN) {
-        Some((end, _)) => format!("{}…", &change[..end]),
-        None => change.into(),
-    }
-}
-
 /// The change after which a recipe has this `fault`, if it is one change's.
 fn culprit<'a, T>(
     mut recipe: Value,
@@ -175,7 +173,8 @@ fn culprit<'a, T>(
 
 /// Sets the value at a path; the path must lead to an object.
 fn apply(recipe: &mut Value, change: &str) -> Result<(), Error> {
-    let fault = |reason: String| Error::recipe(format_args!("--set {}", shortened(change)), Fault::unreadable(reason));
+    let fault =
+        |reason: String| Error::recipe(format_args!("--set {}", shortened(change, SHOWN)), Fault::unreadable(reason));
     let (path, text) =
         change.split_once('=').ok_or_else(|| fault("expected key=value, such as training.steps=100".into()))?;
     let value = match serde_json::from_str(text) {

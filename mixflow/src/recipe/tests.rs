@@ -288,8 +288,9 @@ fn every_recipe_that_comes_along_is_known_by_name() {
 }
 
 #[test]
-fn a_wrong_name_lists_all_and_the_one_that_was_meant() {
-    let all = names().collect::<Vec<_>>().join(", ");
+fn a_wrong_name_lists_small_recipes_and_the_one_that_was_meant() {
+    let listed = "; recipes are emoji, digits, shapes, repa, rae, rivals and 24 of published networks";
+    assert_eq!(names().filter(|name| name.starts_with("paper/")).count(), 24);
     for (name, meant) in [
         ("digit", "perhaps digits;"),
         ("digits.json", "perhaps digits;"),
@@ -298,7 +299,7 @@ fn a_wrong_name_lists_all_and_the_one_that_was_meant() {
         ("nothing like it", "of that name;"),
     ] {
         let error = Recipe::read(name, &[]).unwrap_err().to_string();
-        assert!(error.contains(meant) && error.ends_with(&all), "{name}: {error}");
+        assert!(error.contains(meant) && error.ends_with(listed), "{name}: {error}");
     }
 }
 

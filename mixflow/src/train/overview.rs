@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
+use mixflow_backbones::json::explain;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -55,7 +56,7 @@ impl RunOverview {
             return None;
         }
         let recipe: Result<Value, String> = match &text {
-            Ok(text) => serde_json::from_slice(text).map_err(|error| error.to_string()).and_then(|recipe: Value| {
+            Ok(text) => serde_json::from_slice(text).map_err(|error| explain(&error)).and_then(|recipe: Value| {
                 let steps = recipe["training"]["steps"].as_u64();
                 steps.map(|_| recipe).ok_or_else(|| "expected a recipe with training.steps".into())
             }),
@@ -227,9 +228,14 @@ mod tests {
         let state = || RunOverview::of(&run).map(|run| (run.state, run.taken, run.asked));
         fs::create_dir_all(&run).unwrap();
         assert_eq!(state(), None);
-        for recipe in ["{", "[]", "{\"training\": {\"steps\": \"many\"}}"] {
+        for (recipe, words) in [
+            ("{", "the text ends in the middle of an object"),
+            ("[]", "expected a recipe with training.steps"),
+            ("{\"training\": {\"steps\": \"many\"}}", "expected a recipe with training.steps"),
+        ] {
             write(run.join("recipe.json"), recipe);
-            assert!(matches!(state(), Some((RunState::Damaged(reason), 0, 0)) if reason.starts_with("recipe.json: ")));
+            let Some((RunState::Damaged(reason), 0, 0)) = state() else { panic!("{recipe}") };
+            assert!(reason.starts_with(&format!("recipe.json: {words}")), "{reason}");
         }
         write(run.join("recipe.json"), json!({ "training": { "steps": 300 } }).to_string());
         assert_eq!(state(), Some((RunState::Stopped, 0, 300)));

@@ -31,6 +31,7 @@ fn a_wrong_value_is_blamed_on_the_flag_that_gave_it() {
         (&["train", "words", "--data", "digits", "--out", "words"], "the data has 1 x 32 x 32"),
         (&["eval", "first", "--images", "3"], "expected 8 to 10,000,000 images: of fewer no distance tells anything"),
         (&["plan", "digit"], "no recipe of that name, perhaps digits; recipes are emoji, digits, shapes, "),
+        (&["plan", "nothing"], ", minit2i-b-16 and 24 of published networks\n"),
         (&["train", "sit-xl-2-256-mixflow"], "perhaps paper/sit-xl-2-256-mixflow;"),
         (&["train", "first"], "but a run, whose recipe is first/recipe.json"),
     ] {
