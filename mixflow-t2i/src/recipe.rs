@@ -54,7 +54,7 @@ pub enum TextEncoderConfig {
     /// The [`TextEncoders`] of Stable Diffusion 3.
     #[serde(rename = "stable-diffusion-3")]
     StableDiffusion3 {
-        /// The folder that holds `text_encoder`, `tokenizer` and so on.
+        /// The folder that holds `text_encoder`, `tokenizer` and so on; `hf://org/name` for what `mixflow-hub` fetches.
         folder: PathBuf,
         /// What the encoders multiply in.
         #[serde(default, skip_serializing_if = "Precision::is_full")]
@@ -63,7 +63,7 @@ pub enum TextEncoderConfig {
     /// [`FlanT5`], that of MiniT2I.
     #[serde(rename = "flan-t5")]
     FlanT5 {
-        /// The folder that holds the files of `google/flan-t5-large`.
+        /// The folder that holds the files of `google/flan-t5-large`; `hf://org/name` for what `mixflow-hub` fetches.
         folder: PathBuf,
         /// Tokens of a prompt.
         #[serde(default = "flan_t5_length")]
@@ -75,7 +75,7 @@ pub enum TextEncoderConfig {
     /// The [`FluxEncoders`] of FLUX.1.
     #[serde(rename = "flux-1")]
     Flux1 {
-        /// The folder that holds `text_encoder`, `tokenizer` and so on.
+        /// The folder that holds `text_encoder`, `tokenizer` and so on; `hf://org/name` for what `mixflow-hub` fetches.
         folder: PathBuf,
         /// Tokens of a prompt: 512 of FLUX.1-dev, 256 of FLUX.1-schnell.
         #[serde(default = "flux_length")]
@@ -100,6 +100,11 @@ impl TextEncoderConfig {
     /// # Errors
     /// If its folder lacks something.
     pub fn open(&self, device: &Device) -> Result<Box<dyn TextEncoder>, Error> {
+        if let Some(folder) = self.clone().folder_mut().filter(|folder| folder.starts_with("hf:")) {
+            let reason = "is of the Hugging Face Hub, and a folder is opened without the network: open it with mixflow-hub, or set \
+                          network.text.folder to where its files are";
+            return Err(Error::config(folder, reason));
+        }
         Ok(match self {
             Self::Words(words) => Box::new(*words),
             Self::StableDiffusion3 { folder, precision } => {
@@ -112,6 +117,16 @@ impl TextEncoderConfig {
                 Box::new(FluxEncoders::from_folder(folder, device)?.with_t5_length(*tokens)?.in_precision(*precision)?)
             }
         })
+    }
+
+    /// The folder of its files, where it has some.
+    pub fn folder_mut(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            Self::Words(_) => None,
+            Self::StableDiffusion3 { folder, .. } | Self::FlanT5 { folder, .. } | Self::Flux1 { folder, .. } => {
+                Some(folder)
+            }
+        }
     }
 
     /// Tokens of a prompt.

@@ -6,6 +6,7 @@ use mixflow::backbones::lora::Adapter;
 use mixflow::pipeline::Layout;
 use serde_json::Value;
 
+use super::ENCODER;
 use crate::download::RepositorySnapshot;
 use crate::pattern::literally;
 use crate::progress::{Tell, TransferProgress};
@@ -139,16 +140,25 @@ impl Client {
     /// A recipe with the files that it names by an [`Address`]: first with the commits that they were found at, which is what
     /// to keep; then with where they are now on this machine, which is what to load.
     ///
+    /// What `network.text.folder` names is a folder, see [`text_encoders`](Self::text_encoders).
+    ///
     /// # Errors
-    /// As [`file`](Self::file), and if an address names no file.
+    /// As [`file`](Self::file), and if another address names no file.
     pub fn named_files(
         &self,
         recipe: &Value,
         mut tell: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<[Value; 2], Error> {
         let (mut pinned, mut local) = (recipe.clone(), recipe.clone());
+        let encoder = format!("/{}", ENCODER.replace('.', "/"));
+        if let (Some(pinned), Some(local)) = (pinned.pointer_mut(&encoder), local.pointer_mut(&encoder))
+            && let Some(text) = local.as_str().filter(|text| Address::is_one(text))
+        {
+            let (address, folder) = self.text_encoders(&text.parse()?, &mut tell)?;
+            (*pinned, *local) = (address.to_string().into(), folder.to_string_lossy().into());
+        }
         let mut exchange = |pinned: &mut Value, local: &mut Value| -> Result<(), Error> {
-            let Some(text) = pinned.as_str().filter(|text| Address::is_one(text)) else { return Ok(()) };
+            let Some(text) = local.as_str().filter(|text| Address::is_one(text)) else { return Ok(()) };
             let (address, path) = self.addressed(text, &mut tell)?;
             *local = path.to_string_lossy().into();
             *pinned = Address::of_cached(&path).unwrap_or(address).to_string().into();

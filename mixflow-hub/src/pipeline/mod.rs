@@ -1,5 +1,7 @@
 //! Pipelines of repositories.
 
+mod below;
+mod encoder;
 mod fetch;
 #[cfg(feature = "t2i")]
 mod text;
@@ -12,6 +14,8 @@ use mixflow::{Device, Pipeline};
 use crate::address::SCHEME;
 use crate::progress::Tell;
 use crate::{Address, Client, Error, TransferProgress};
+
+pub(crate) use encoder::ENCODER;
 
 /// What is opened from a repository of the Hub: a [`Pipeline`] for classes, in the layouts of
 /// [`from_folder`](Pipeline::from_folder), or, with the feature `t2i`, a `TextPipeline` for prompts.
@@ -26,7 +30,8 @@ use crate::{Address, Client, Error, TransferProgress};
 /// # Ok::<(), mixflow_hub::Error>(())
 /// ```
 pub trait FromHub: Sized {
-    /// What is in the repository at an address. Only the files that are needed are fetched.
+    /// What is in the repository at an address, or in a folder of it where the networks of several lie in folders. Only the
+    /// files that are needed are fetched.
     ///
     /// # Errors
     /// As [`Client::snapshot`], if the address names a file, and if the repository lacks one or holds something else.
@@ -37,13 +42,14 @@ pub trait FromHub: Sized {
         tell: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<Self, Error>;
 
-    /// What is in a repository, `org/name` or `org/name@revision`, with what the environment says about server, token and
-    /// cache. Progress is not shown; [`open`](Self::open) tells it.
+    /// What is in a repository, `org/name` or `org/name@revision`, or in a folder of it, `org/name/folder`, with what the
+    /// environment says about server, token and cache. Progress is not shown; [`open`](Self::open) tells it.
     ///
     /// # Errors
     /// As [`open`](Self::open).
     fn from_hub(repository: &str, device: &Device) -> Result<Self, Error> {
-        let address = match repository.contains('@') || Address::is_one(repository) {
+        let whole = !repository.contains('@') && repository.matches('/').count() < 2;
+        let address = match !whole || Address::is_one(repository) {
             true => format!("{SCHEME}{}", repository.trim_start_matches(SCHEME)).parse()?,
             // Very old repositories have no address.
             false => Address { repository: repository.parse()?, revision: None, file: None },

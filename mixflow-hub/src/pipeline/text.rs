@@ -2,14 +2,18 @@
 
 use mixflow::pipeline::Layout;
 use mixflow::{Device, Pipeline};
-use mixflow_t2i::TextPipeline;
+use mixflow_t2i::{MmJitConfig, TextNetworkConfig, TextPipeline, from_diffusers};
 
 use super::FromHub;
+use super::below::Below;
+use super::encoder::{in_folder, read_of};
+use crate::address::SCHEME;
 use crate::progress::{Tell, TransferProgress};
 use crate::{Address, Client, Error};
 
-/// Of a repository that holds a Stable Diffusion 3 as `diffusers` writes it, or a [`Publication`](crate::Publication) of a
-/// network for text. Of several precisions the full one is fetched, and nothing that is not needed.
+/// Of a repository, or of a folder in it, that holds a Stable Diffusion 3 as `diffusers` writes it, a MiniT2I, or a
+/// [`Publication`](crate::Publication) of a network for text. Text encoders that lie in another repository are fetched from there.
+/// Of several precisions the full one is fetched, and nothing that is not needed.
 ///
 /// ```no_run
 /// use mixflow::Export;
@@ -19,6 +23,9 @@ use crate::{Address, Client, Error};
 /// let pipeline = TextPipeline::from_hub("stabilityai/stable-diffusion-3.5-medium", &Default::default())?;
 /// let images = pipeline.images(&["a lighthouse at night", "two foxes under the moon"], 0)?;
 /// Export::new("images.png", 3)?.write(2, 2, [Ok(images)])?;
+///
+/// // A repository of two networks, of which one is named.
+/// let pipeline = TextPipeline::from_hub("MiniT2I/MiniT2I/minit2i-b-16", &Default::default())?;
 /// # Ok::<(), mixflow_hub::Error>(())
 /// ```
 impl FromHub for TextPipeline {
@@ -29,26 +36,55 @@ impl FromHub for TextPipeline {
         mut tell: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<Self, Error> {
         let tell: Tell<'_> = &mut tell;
-        address.check_whole()?;
-        let choose = |names: &[String]| match Layout::of(names) {
-            Ok(layout) if layout.recipe.is_some() => Ok((true, layout.wanted(names))),
-            _ => {
-                let files = text_files(names).map_err(|reason| client.unknown(&address.repository, reason))?;
-                Ok((false, files.into_iter().map(String::from).collect()))
-            }
+        let choose = |names: &[String]| {
+            let below = Below::of(address, names)?;
+            let layout = Layout::of(&below.names).ok().filter(|layout| layout.recipe.is_some());
+            let files = match &layout {
+                Some(layout) => below.with_folder(layout.wanted(&below.names)),
+                None => {
+                    let files =
+                        text_files(&below, address).map_err(|reason| client.unknown(&address.repository, reason))?;
+                    below.with_folder(files)
+                }
+            };
+            Ok(((layout.is_some(), below), files))
         };
-        let (ours, snapshot) = client.chosen(address, choose, &mut *tell)?;
-        if !ours {
-            return Ok(Self::from_folder(snapshot.folder, device)?);
+        let ((ours, below), snapshot) = client.chosen(address, choose, &mut *tell)?;
+        let folder = below.path(&snapshot.folder);
+        if ours {
+            let mut fetch = |address: &str| Ok::<_, Error>(client.addressed(address, &mut *tell)?.1);
+            let pipeline = Pipeline::of_run_with(folder, device, Some(&mut fetch))?;
+            return client.with_encoders(pipeline, tell);
         }
-        let mut fetch = |address: &str| Ok::<_, Error>(client.addressed(address, &mut *tell)?.1);
-        Ok(Self::new(Pipeline::of_run_with(snapshot.folder, device, Some(&mut fetch))?)?)
+        let has = |folder: &str| !in_folder(below.names.iter().map(String::as_str), folder).is_empty();
+        if has("text_encoder") || has("text_encoder_2") || has("text_encoder_3") {
+            return Ok(Self::from_folder(folder, device)?);
+        }
+        // The encoder of MiniT2I is not in its official repository.
+        let name = MmJitConfig::text_encoder(&folder.join("transformer/config.json")).map_err(mixflow::Error::from)?;
+        let encoder = client.text_encoders(&format!("{SCHEME}{name}").parse()?, &mut *tell)?.1;
+        let mut pipeline = from_diffusers(folder, device)?;
+        if let Some(folder) = pipeline.recipe.network.text.folder_mut() {
+            *folder = encoder;
+        }
+        Ok(Self::new(pipeline)?)
     }
 }
 
-/// The files of a Stable Diffusion 3 as `diffusers` writes it, of these names; or why there is none. Weights in half
-/// precision are left out where there are others.
-fn text_files(names: &[String]) -> Result<Vec<&str>, String> {
+impl Client {
+    /// A network behind the encoders that its recipe names, fetched where they are in a repository.
+    fn with_encoders(&self, mut pipeline: Pipeline<TextNetworkConfig>, tell: Tell<'_>) -> Result<TextPipeline, Error> {
+        if let Some(folder) = pipeline.recipe.network.text.folder_mut()
+            && let Some(address) = folder.to_str().filter(|folder| Address::is_one(folder))
+        {
+            *folder = self.text_encoders(&address.parse()?, tell)?.1;
+        }
+        Ok(TextPipeline::new(pipeline)?)
+    }
+}
+
+/// The files of a Stable Diffusion 3 as `diffusers` writes it, or of a MiniT2I, of these names; or why there is none.
+fn text_files<'a>(below: &'a Below, address: &Address) -> Result<Vec<&'a str>, String> {
     const PARTS: [&str; 9] = [
         "scheduler",
         "text_encoder",
@@ -60,33 +96,27 @@ fn text_files(names: &[String]) -> Result<Vec<&str>, String> {
         "transformer",
         "vae",
     ];
-    let of_part = |part: &str| {
-        let files = names.iter().map(String::as_str);
-        files.filter(|name| name.strip_prefix(part).is_some_and(|rest| rest.starts_with('/'))).collect::<Vec<_>>()
-    };
-    if of_part("transformer").is_empty() || of_part("text_encoder_3").is_empty() && of_part("text_encoder_2").is_empty()
-    {
-        return Err(format!(
-            "is no Stable Diffusion 3 as diffusers writes it, with folders such as text_encoder_2 and transformer; found {}",
-            if names.is_empty() {
-                "no files".into()
-            } else {
-                names.iter().take(8).map(String::as_str).collect::<Vec<_>>().join(", ")
-            }
-        ));
+    const CONFIG: &str = "transformer/config.json";
+    let names = || below.names.iter().map(String::as_str);
+    let has = |folder: &str| !in_folder(names(), folder).is_empty();
+    // What makes pixels has no autoencoder.
+    let whole = has("text_encoder_3") || has("text_encoder_2") || !has("vae") && names().any(|name| name == CONFIG);
+    if has("transformer") && whole {
+        let parts = PARTS.iter().flat_map(|part| read_of(in_folder(names(), part)));
+        return Ok(names().filter(|name| *name == "model_index.json").chain(parts).collect());
     }
-    let is_weights = |name: &str| name.contains(".safetensors");
-    let is_half = |name: &str| name.contains(".fp16");
-    let wanted = PARTS.iter().flat_map(|part| {
-        let files = of_part(part);
-        let whole = files.iter().any(|name| is_weights(name) && name.ends_with(".safetensors") && !is_half(name));
-        let wanted = move |name: &&str| match is_weights(name) {
-            true => !(whole && is_half(name)),
-            false => name.ends_with(".json") || name.ends_with(".txt"),
-        };
-        files.into_iter().filter(wanted).collect::<Vec<_>>()
-    });
-    Ok(names.iter().map(String::as_str).filter(|name| *name == "model_index.json").chain(wanted).collect())
+    let networks: Vec<&str> = names().filter_map(|name| name.strip_suffix(CONFIG)?.strip_suffix('/')).collect();
+    Err(match &networks[..] {
+        [] => format!(
+            "is no Stable Diffusion 3 as diffusers writes it, with folders such as text_encoder_2 and transformer, and no \
+             MiniT2I; found {}",
+            below.list()
+        ),
+        [first, ..] => {
+            let all = networks.join(" and ");
+            format!("has its networks in {all}: name one, as {address}/{first}")
+        }
+    })
 }
 
 #[cfg(test)]
@@ -95,14 +125,17 @@ mod tests {
 
     use super::*;
 
-    fn owned(names: &[&str]) -> Vec<String> {
-        names.iter().map(|name| name.to_string()).collect()
+    fn files(names: &[&str]) -> Result<Vec<String>, String> {
+        let names: Vec<String> = names.iter().map(|name| name.to_string()).collect();
+        let address = "hf://org/name".parse().unwrap();
+        let below = Below::of(&address, &names).unwrap();
+        text_files(&below, &address).map(|files| files.into_iter().map(String::from).collect())
     }
 
     #[test]
     fn of_a_stable_diffusion_3_what_is_needed_is_fetched_once() {
         // As in the repositories of Stable Diffusion 3.5, with what is not for us between.
-        let names = owned(&[
+        let names = [
             "README.md",
             "model_index.json",
             "sd3.5_medium.safetensors",
@@ -125,9 +158,9 @@ mod tests {
             "transformer/diffusion_pytorch_model.safetensors",
             "vae/config.json",
             "vae/diffusion_pytorch_model.safetensors",
-        ]);
+        ];
         assert_eq!(
-            text_files(&names).unwrap(),
+            files(&names).unwrap(),
             [
                 "model_index.json",
                 "scheduler/scheduler_config.json",
@@ -145,9 +178,32 @@ mod tests {
                 "vae/diffusion_pytorch_model.safetensors",
             ]
         );
-        for names in [owned(&["README.md", "transformer/config.json"]), vec![]] {
-            assert!(text_files(&names).unwrap_err().contains("is no Stable Diffusion 3"));
+        for names in [&["README.md", "transformer/config.json", "vae/config.json"][..], &[]] {
+            assert!(files(names).unwrap_err().contains("is no Stable Diffusion 3"));
         }
-        assert_eq!(Layout::of(&names), Err(UnknownLayout::TextToImage));
+        assert_eq!(Layout::of(&names.map(String::from)), Err(UnknownLayout::TextToImage));
+    }
+
+    #[test]
+    fn a_minit2i_is_known_and_one_of_several_is_to_be_named() {
+        let own = [
+            "pipeline.py",
+            "scheduler/scheduler_config.json",
+            "text_encoder/model.safetensors",
+            "transformer/config.json",
+            "transformer/diffusion_pytorch_model.safetensors",
+        ];
+        assert_eq!(files(&own).unwrap(), own[1..]);
+        // As in `MiniT2I/MiniT2I`.
+        let official = [
+            "minit2i-b-16/transformer/config.json",
+            "minit2i-b-16/transformer/diffusion_pytorch_model.safetensors",
+            "minit2i-l-16/transformer/config.json",
+            "minit2i-l-16/transformer/diffusion_pytorch_model.safetensors",
+            "model_index.json",
+        ];
+        let error = files(&official).unwrap_err();
+        assert_eq!(error, "has its networks in minit2i-b-16 and minit2i-l-16: name one, as hf://org/name/minit2i-b-16");
+        assert_eq!(Layout::of(&official.map(String::from)), Err(UnknownLayout::TextToImage));
     }
 }

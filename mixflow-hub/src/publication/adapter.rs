@@ -79,9 +79,25 @@ impl<N: NetworkSettings> Card<'_, N> {
         )
     }
 
+    /// The repository of its network, with the folder of that where the repository holds several.
+    fn base(&self) -> String {
+        let base = self.choice.base_models[0].id();
+        let start = self.finished.start.as_ref().filter(|start| start.repository.as_deref() == Some(base));
+        let file = start.and_then(|start| start.files.first()?.file.to_str());
+        let width = &self.finished.recipe.to_value()["network"]["transformer"]["width"];
+        let folder = match file.and_then(|file| file.split_once("/transformer/")) {
+            Some((folder, _)) => Some(folder),
+            // The official repository of MiniT2I, whose networks differ in width.
+            None if base == "MiniT2I/MiniT2I" && *width == 768 => Some("minit2i-b-16"),
+            None if base == "MiniT2I/MiniT2I" && *width == 1248 => Some("minit2i-l-16"),
+            None => None,
+        };
+        folder.map_or_else(|| base.into(), |folder| format!("{base}/{folder}"))
+    }
+
     /// How to add it to its network, in Rust, in a terminal, and in Python.
     pub(super) fn adapter_loading(&self) -> String {
-        let (base, address) = (self.choice.base_models[0].id(), self.address());
+        let (base, address) = (self.base(), self.address());
         let fetch = format!("Client::from_env()?.adapter(&\"hf://{address}\".parse()?, |_| {{}})?");
         let mut text = match self.examples() {
             Some(prompts) => {

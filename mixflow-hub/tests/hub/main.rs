@@ -8,6 +8,8 @@ mod download;
 mod failures;
 #[cfg(feature = "pipeline")]
 mod fetch;
+#[cfg(feature = "t2i")]
+mod minit2i;
 mod parallel;
 #[cfg(feature = "pipeline")]
 mod pipeline;

@@ -27,6 +27,7 @@ struct Config {
     pca_channels: usize,
     prompt_length: usize,
     prediction: String,
+    llm: String,
 }
 
 impl Default for Config {
@@ -47,6 +48,7 @@ impl Default for Config {
             pca_channels: 128,
             prompt_length: 256,
             prediction: "x".into(),
+            llm: "google/flan-t5-large".into(),
         }
     }
 }
@@ -65,6 +67,14 @@ impl MmJitConfig {
             path: file.into(),
             problem: format!("describes a network that is not known here: {reason}"),
         })
+    }
+
+    /// The repository of the Hugging Face Hub that holds the text encoder, as the same `config.json` names it (`llm`).
+    ///
+    /// # Errors
+    /// If the file cannot be read, or describes something else.
+    pub fn text_encoder(file: &Path) -> Result<String, Error> {
+        Ok(read_config::<Config>(file, Self::CLASS)?.llm)
     }
 }
 

@@ -58,7 +58,8 @@ impl Layout {
         if let (Some(weights), Some(recipe)) = (ours, recipe) {
             return Ok(Self { recipe: Some(recipe.into()), weights: weights.into(), rae: [None, None] });
         }
-        if has("model_index.json") && names.iter().any(|name| name.starts_with("transformer/")) {
+        // Of several networks each has a folder of its own.
+        if names.iter().any(|name| name == "transformer/config.json" || name.ends_with("/transformer/config.json")) {
             return Err(UnknownLayout::TextToImage);
         }
         if let Some(weights) = best(names, "", "stage2_model.pt", &["ImageNet256", "DiTDH-XL"]) {

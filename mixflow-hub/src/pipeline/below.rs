@@ -1,0 +1,51 @@
+//! A folder of a repository.
+
+use std::path::{Path, PathBuf};
+
+use crate::{Address, Error};
+
+/// What lies below the folder that an address names, or in all of its repository where it names none.
+pub(super) struct Below {
+    /// With a slash at the end, unless it is all.
+    folder: String,
+    /// Names without the folder.
+    pub(super) names: Vec<String>,
+}
+
+impl Below {
+    /// Those of `names`.
+    ///
+    /// # Errors
+    /// If the address names a file, or something that is not there.
+    pub(super) fn of(address: &Address, names: &[String]) -> Result<Self, Error> {
+        let Some(named) = &address.file else { return Ok(Self { folder: String::new(), names: names.to_vec() }) };
+        if names.contains(named) {
+            address.check_whole()?;
+        }
+        let folder = format!("{}/", named.trim_end_matches('/'));
+        let below: Vec<String> = names.iter().filter_map(|name| name.strip_prefix(&folder)).map(String::from).collect();
+        if below.is_empty() {
+            let (repository, file) = (address.repository.clone(), named.clone());
+            return Err(Error::NoFile { repository, revision: address.revision(), file, known: names.to_vec() });
+        }
+        Ok(Self { folder, names: below })
+    }
+
+    /// The same files by their whole names.
+    pub(super) fn with_folder(&self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Vec<String> {
+        names.into_iter().map(|name| format!("{}{}", self.folder, name.as_ref())).collect()
+    }
+
+    /// Where it lies in a snapshot.
+    pub(super) fn path(&self, snapshot: &Path) -> PathBuf {
+        snapshot.join(self.folder.trim_end_matches('/'))
+    }
+
+    /// The first names, for people to read.
+    pub(super) fn list(&self) -> String {
+        match &self.names[..] {
+            [] => "no files".into(),
+            names => names.iter().take(8).map(String::as_str).collect::<Vec<_>>().join(", "),
+        }
+    }
+}

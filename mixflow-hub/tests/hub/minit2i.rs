@@ -1,0 +1,187 @@
+//! MiniT2I, and other networks whose text encoder lies in another repository.
+
+use std::fs;
+use std::path::Path;
+
+use mixflow::backbones::lora::{Adapter, LoraConfig};
+use mixflow::backbones::weights::Weights;
+use mixflow::recipe::{NetworkSettings, Recipe};
+use mixflow::sampling::Images;
+use mixflow::train::{Start, StoredNetwork};
+use mixflow_hub::{Choice, Client, Error, FromHub, Publication, SampleImages};
+use mixflow_t2i::mmjit::official_key;
+use mixflow_t2i::recipe::read_text_recipe;
+use mixflow_t2i::text::{T5Config, t5_key};
+use mixflow_t2i::{MmJitConfig, TextNetworkConfig, TextPipeline};
+use serde_json::{Value, json};
+
+use crate::pipeline::published;
+use crate::shared::{Setting, repository};
+
+/// A T5 with the recorded vocabulary, as `google/flan-t5-large` has it, and the vocabulary in another folder if one is given;
+/// another `seed` is another T5.
+fn write_t5(folder: &Path, vocabulary: Option<&Path>, seed: usize) {
+    let vocabulary = vocabulary.unwrap_or(folder);
+    [folder, vocabulary].into_iter().for_each(|folder| fs::create_dir_all(folder).unwrap());
+    let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/fixtures/text/tokenizer_t5.json");
+    fs::copy(text, vocabulary.join("tokenizer.json")).unwrap();
+    let settings = json!({ "pad_token": "<pad>", "model_max_length": 512 });
+    fs::write(vocabulary.join("tokenizer_config.json"), settings.to_string()).unwrap();
+    let value = json!({
+        "vocab_size": 4096, "d_model": 24, "d_kv": 6, "d_ff": 40, "num_layers": 1, "num_heads": 4,
+        "relative_attention_num_buckets": 8, "feed_forward_proj": "gated-gelu", "layer_norm_epsilon": 1e-6
+    });
+    fs::write(folder.join("config.json"), value.to_string()).unwrap();
+    let network = serde_json::from_value::<T5Config>(value).unwrap().init(&Default::default());
+    let file = folder.join("model.safetensors");
+    Weights::of(&network, t5_key).write(&file, &[]).unwrap();
+    let mut bytes = fs::read(&file).unwrap();
+    let start = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    bytes[start..].chunks_exact_mut(4).enumerate().for_each(|(place, number)| {
+        number.copy_from_slice(&(0.05 * ((7 * place + seed) % 13) as f32 - 0.3).to_le_bytes());
+    });
+    fs::write(&file, bytes).unwrap();
+}
+
+/// A small transformer as it is published, that names this repository of its text encoder.
+fn write_transformer(folder: &Path, encoder: &str) {
+    fs::create_dir_all(folder).unwrap();
+    let file = folder.join("config.json");
+    let config = json!({
+        "_class_name": "MiniT2IMMJiTModel", "image_size": 16, "patch_size": 4, "txt_input_size": 24, "hidden_size": 32,
+        "txt_hidden_size": 32, "cond_vec_size": 32, "depth_double": 1, "txt_preamble_depth": 1, "num_heads": 2, "head_dim": 16,
+        "pca_channels": 12, "prompt_length": 7, "llm": encoder
+    });
+    fs::write(&file, config.to_string()).unwrap();
+    let network = MmJitConfig::from_diffusers(&file).unwrap().init(3, &Default::default());
+    Weights::of(&network, official_key).write(folder.join("diffusion_pytorch_model.safetensors"), &[]).unwrap();
+}
+
+fn open(client: &Client, address: &str) -> Result<TextPipeline, Error> {
+    TextPipeline::open(client, &address.parse().unwrap(), &Default::default(), |_| {})
+}
+
+fn draw(mut pipeline: TextPipeline) -> Images {
+    let sampling = &mut pipeline.pipeline.recipe.sampling;
+    *sampling = sampling.with_steps(2).unwrap();
+    pipeline.images(&["a cat", "two foxes"], 0).unwrap()
+}
+
+#[test]
+fn a_repository_with_its_text_encoder_draws_what_its_folder_draws() {
+    let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
+    write_t5(&folder.path().join("text_encoder"), Some(&folder.path().join("tokenizer")), 1);
+    write_transformer(&folder.path().join("transformer"), "google/flan-t5-large");
+    fs::write(folder.path().join("pipeline.py"), "import torch").unwrap();
+    published(&setting, "org/mini", folder.path());
+    let expected = draw(TextPipeline::from_folder(folder.path(), &Default::default()).unwrap());
+    assert_eq!(expected.shape, [2, 3, 16, 16]);
+    assert_eq!(draw(open(&setting.client(), "hf://org/mini").unwrap()), expected);
+    assert!(setting.server.asked("pipeline.py").is_empty());
+}
+
+#[test]
+fn one_of_the_networks_of_a_repository_is_named_and_its_encoder_fetched_from_its_own() {
+    let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
+    // As `MiniT2I/MiniT2I` and `google/flan-t5-large` are.
+    let [both, t5] = ["both", "t5"].map(|name| folder.path().join(name));
+    for size in ["mini-b", "mini-l"] {
+        write_transformer(&both.join(size).join("transformer"), "org/t5");
+    }
+    write_t5(&t5, None, 1);
+    fs::write(t5.join("pytorch_model.bin"), "pickle").unwrap();
+    published(&setting, "org/both", &both);
+    published(&setting, "org/t5", &t5);
+    let whole = folder.path().join("whole");
+    write_t5(&whole.join("text_encoder"), Some(&whole.join("tokenizer")), 1);
+    write_transformer(&whole.join("transformer"), "org/t5");
+    let expected = draw(TextPipeline::from_folder(&whole, &Default::default()).unwrap());
+
+    let client = setting.client();
+    assert_eq!(draw(open(&client, "hf://org/both/mini-b").unwrap()), expected);
+    for other in ["mini-l/transformer/config.json", "pytorch_model.bin"] {
+        assert!(setting.server.asked(other).is_empty(), "{other}");
+    }
+    assert_eq!(draw(open(&setting.client().offline(true), "hf://org/both/mini-b").unwrap()), expected);
+    for (address, words) in [
+        ("hf://org/both", "has its networks in mini-b and mini-l: name one, as hf://org/both/mini-b"),
+        ("hf://org/both/mini-x", "has no mini-x at revision main; it has mini-b/transformer/config.json"),
+        ("hf://org/both/mini-b/transformer/config.json", "names a file, which alone is no pipeline: leave it out"),
+        ("hf://org/both/mini-b/transformer", "is no Stable Diffusion 3 as diffusers writes it"),
+    ] {
+        let error = open(&client, address).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    let error = client.text_encoders(&"hf://org/both".parse().unwrap(), |_| {}).unwrap_err().to_string();
+    assert!(error.contains("has no text encoder: expected text_encoder with tokenizer, or"), "{error}");
+}
+
+/// What a training of one prompt leaves, its text encoder in a folder.
+fn train(run: &Path, encoder: &str) {
+    let changes = [
+        "data.size=8".to_string(),
+        "network.prompts=1".into(),
+        r#"network.transformer={"kind":"mm-jit","input_size":8,"patch":4,"channels":3,"width":16,"depth":1,"preamble":1,"heads":2,
+            "hidden":16,"bottleneck":8,"context_width":24,"context_length":7}"#
+            .into(),
+        format!("network.text={}", json!({ "kind": "flan-t5", "folder": encoder, "tokens": 7 })),
+        "sampling.grid.steps=2".into(),
+        "post_training=null".into(),
+    ];
+    let recipe = read_text_recipe("minit2i", &changes).unwrap().unwrap();
+    fs::create_dir_all(run).unwrap();
+    fs::write(run.join("recipe.json"), recipe.to_value().to_string()).unwrap();
+    let network = recipe.network.init(0, &Default::default());
+    Weights::of(&network, recipe.network.official_key()).write(run.join("model.safetensors"), &[]).unwrap();
+    let record = json!({ "examples": 1, "classes": ["a cat"] });
+    fs::write(run.join("data.json"), record.to_string()).unwrap();
+}
+
+fn plain() -> Choice {
+    Choice { samples: SampleImages::None, ..Choice::default() }
+}
+
+#[test]
+fn a_card_of_an_adapter_names_the_network_that_it_is_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path().join("run");
+    train(&run, "t5");
+    let mut recipe: Value = serde_json::from_slice(&fs::read(run.join("recipe.json")).unwrap()).unwrap();
+    recipe["adapter"] = json!({ "kind": "lora", "rank": 2 });
+    let card = |recipe: &Value, base: &str, start: Option<&str>| {
+        fs::write(run.join("recipe.json"), recipe.to_string()).unwrap();
+        let recipe = Recipe::<TextNetworkConfig>::parse_value(recipe.clone()).unwrap();
+        let (network, key) = (recipe.network.init(0, &Default::default()), recipe.network.official_key());
+        Weights::of(&network, key).write(run.join("model.safetensors"), &[]).unwrap();
+        let config = LoraConfig { rank: 2, alpha: None, targets: vec![] };
+        let file = run.join("pytorch_lora_weights.safetensors");
+        Adapter::of(&recipe.adapted(network).unwrap(), key, &config).write(&file).unwrap();
+        let mut from = Start::of(&StoredNetwork::File(run.join("model.safetensors"))).unwrap();
+        if let Some(file) = start {
+            (from.repository, from.files[0].file) = (Some(base.into()), file.into());
+        }
+        Start::write(Some(&from), &run).unwrap();
+        let to = folder.path().join("public");
+        let choice = Choice { adapter: true, base_models: vec![base.parse().unwrap()], ..plain() };
+        let publication = Publication::<TextNetworkConfig>::of_network(&run, choice, &Default::default()).unwrap();
+        publication.write(&to, &repository(), "main", |_| {}).unwrap();
+        let card = fs::read_to_string(to.join("README.md")).unwrap();
+        fs::remove_dir_all(to).unwrap();
+        card
+    };
+    let weights = "mini-b/transformer/diffusion_pytorch_model.safetensors";
+    let mut official = recipe.clone();
+    (official["network"]["transformer"]["width"], official["network"]["transformer"]["heads"]) =
+        (json!(768), json!(12));
+    for (recipe, base, start, named) in [
+        (&recipe, "org/both", Some(weights), "org/both/mini-b"),
+        (&recipe, "org/one", Some("transformer/diffusion_pytorch_model.safetensors"), "org/one"),
+        (&recipe, "org/one", None, "org/one"),
+        (&official, "MiniT2I/MiniT2I", None, "MiniT2I/MiniT2I/minit2i-b-16"),
+    ] {
+        let card = card(recipe, base, start);
+        assert!(card.contains(&format!("TextPipeline::from_hub(\"{named}\", &mixflow")), "{card}");
+        assert!(card.contains(&format!("cargo xtask sample hf://{named} --adapter hf://org/sit --prompt")), "{card}");
+        assert!(card.contains(&format!("base_model:\n  - {base}\n")), "{card}");
+    }
+}
