@@ -24,8 +24,13 @@ impl Kind for NetworkConfig {
 
 impl Kind for TextNetworkConfig {
     fn read(name_or_path: &str, set: &[String]) -> Result<Recipe<Self>> {
-        let none = || format!("{name_or_path}: expected a recipe of a network for text");
-        Ok(read_text_recipe(name_or_path, set)?.ok_or_else(none)?)
+        match read_text_recipe(name_or_path, set)? {
+            Some(recipe) => Ok(recipe),
+            // What is wrong with it, if it is none at all.
+            None => Recipe::read(name_or_path, &[]).map_err(Into::into).and_then(|_: Recipe| {
+                Err(format!("{name_or_path} is the recipe of a network for class labels, not for text").into())
+            }),
+        }
     }
 }
 

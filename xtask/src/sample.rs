@@ -185,7 +185,6 @@ impl Sample {
         let of_labels = [
             ("--labels", !self.labels.is_empty()),
             ("--guide", guide.is_some()),
-            ("--recipe", self.trained.recipe.is_some()),
             ("--shard", self.shard.shard.is_some()),
         ];
         if let Some((flag, _)) = of_labels.iter().find(|(_, given)| *given) {

@@ -329,16 +329,27 @@ fn changed<N: NetworkSettings>(recipe: &Recipe<N>, set: &[String]) -> Result<Rec
 
 /// The network for text of a folder of `diffusers`, a run, a file of weights or an address of the Hub.
 pub(crate) fn pipeline(trained: &TrainedArguments, device: &Device) -> Result<TextPipeline> {
+    let given = [("--arm", trained.arm.is_some()), ("--recipe", trained.recipe.is_some())];
+    if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given && is_address(&trained.path)) {
+        return Err(
+            format!("{flag} is for runs and files of weights, but {} is a repository", trained.path.display()).into()
+        );
+    }
     match is_address(&trained.path) {
         true => crate::hub::text(&trained.path, device),
-        false => Ok(TextPipeline::from_folder(place(trained)?, device)?),
+        false if is_of_diffusers(&trained.path) => Ok(TextPipeline::from_folder(place(trained)?, device)?),
+        false => trained.text(device),
     }
+}
+
+fn is_of_diffusers(path: &Path) -> bool {
+    ["transformer", "model_index.json"].iter().any(|name| path.join(name).exists())
 }
 
 /// A folder of `diffusers`, or the weights of a run.
 fn place(trained: &TrainedArguments) -> Result<PathBuf> {
     let TrainedArguments { path, arm, recipe, .. } = trained;
-    if !["transformer", "model_index.json"].iter().any(|name| path.join(name).exists()) {
+    if !is_of_diffusers(path) {
         return trained.weights();
     }
     match [("--arm", arm.is_some()), ("--recipe", recipe.is_some())].into_iter().find(|(_, given)| *given) {

@@ -1,5 +1,7 @@
 //! A network that a command is given: in a run's folder, or a file of weights.
 
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 
 use clap::Args;
@@ -10,6 +12,7 @@ use mixflow::launch::conditioner;
 use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::train::StoredNetwork;
 use mixflow::{Device, Pipeline};
+use mixflow_t2i::TextPipeline;
 use tempfile::TempDir;
 
 use crate::hub::{is_address, named_files, published};
@@ -57,10 +60,7 @@ impl TrainedArguments {
     pub(crate) fn read(&self, changes: &[Change], device: &Device) -> Result<AnyTrained> {
         let stored = self.stored()?;
         let set: Vec<String> = changes.iter().map(|(_, change)| change.clone()).collect();
-        let recipe = match &self.recipe {
-            Some(recipe) => recipe.clone(),
-            None => beside(&stored)?.to_str().ok_or("expected a path in UTF-8")?.into(),
-        };
+        let recipe = self.recipe_file(&stored)?;
         let read = || {
             Ok(match is_text(&recipe) {
                 true => Any::Text(self.read_as(stored, &recipe, &set, device)?),
@@ -68,6 +68,23 @@ impl TrainedArguments {
             })
         };
         read().map_err(|error| as_given(error, changes))
+    }
+
+    /// The name or the file of the recipe that the weights belong to.
+    fn recipe_file(&self, stored: &StoredNetwork) -> Result<String> {
+        match &self.recipe {
+            Some(recipe) => Ok(recipe.clone()),
+            None => Ok(beside(stored)?.to_str().ok_or("expected a path in UTF-8")?.into()),
+        }
+    }
+
+    /// The network for text behind its encoder; what its recipe names of the Hub is fetched.
+    pub(crate) fn text(&self, device: &Device) -> Result<TextPipeline> {
+        let stored = self.stored()?;
+        let recipe = self.recipe_file(&stored)?;
+        let recipe = self.recipe_of::<TextNetworkConfig>(&recipe, &[])?;
+        let [_, recipe] = named_files(&recipe)?;
+        Ok(TextPipeline::new(Pipeline::load(recipe, &stored, &stored.run(), device)?)?)
     }
 
     fn read_as<N: Kind>(
@@ -150,6 +167,9 @@ impl TrainedArguments {
             };
         }
         let shown = path.display();
+        if let Some(error) = fs::metadata(path).err().filter(|error| error.kind() == ErrorKind::PermissionDenied) {
+            return Err(format!("cannot read {shown}: {error}").into());
+        }
         if path.is_file() {
             if let (Some("recipe.json"), Some(run)) = (path.file_name().and_then(|name| name.to_str()), path.parent()) {
                 return Err(format!("{shown} is the recipe of a run: name its folder, {}", run.display()).into());
@@ -318,7 +338,7 @@ fn own_files<N: NetworkSettings>(recipe: &Recipe<N>, weights: &Path) -> Result<(
 
 /// The sub-folders with networks, finished or in training, sorted.
 fn networks(run: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(run).into_iter().flatten().flatten();
+    let entries = fs::read_dir(run).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries
         // What was published is a copy.
         .filter(|entry| !entry.path().join("config.json").is_file())

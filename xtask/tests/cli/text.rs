@@ -92,6 +92,23 @@ fn a_network_for_text_is_trained_compared_and_draws() {
     place.run(&["sample", "elsewhere", "--prompt", "a red circle", "--out", "again.png"]);
     place.run(&["sample", "elsewhere", "--labels", "#3", "--out", "again.png"]);
     assert_eq!(std::fs::read_dir(&copy).unwrap().count(), 2);
+    // Weights alone are those of the recipe that is named.
+    std::fs::rename(copy.join("config.json"), place.path("config.json")).unwrap();
+    let alone = ["sample", "elsewhere/model.safetensors", "--prompt", "a red circle", "--out"];
+    place.refuse(
+        &[&alone[..], &["no.png"]].concat(),
+        &["lies beside no recipe.json or config.json: name its recipe with --recipe"],
+    );
+    place.run(&[&alone[..], &["alone.png", "--recipe", "config.json"]].concat());
+    let image = |file: &str| std::fs::read(place.path(file)).unwrap();
+    place.run(&["sample", "run", "--prompt", "a red circle", "--out", "again.png"]);
+    assert!(image("alone.png") == image("again.png"));
+    place.refuse(
+        &[&alone[..], &["no.png", "--recipe", "digits"]].concat(),
+        &["digits is the recipe of a network for class labels"],
+    );
+    std::fs::write(place.path("torn.json"), "{\"name\":").unwrap();
+    place.refuse(&[&alone[..], &["no.png", "--recipe", "torn.json"]].concat(), &["torn.json: not JSON: the text ends"]);
 
     // A scale alone leaves the rest of the recipe's guidance as it is.
     let guided = ["--set", "sampling.guidance={\"scale\":3,\"interval\":[0.9,1.0]}", "--set", "post_training=null"];
