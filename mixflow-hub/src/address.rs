@@ -76,6 +76,15 @@ impl Address {
         let whole = repository.id().contains('/') && relative(file);
         whole.then(|| Self { repository, revision: Some(commit.into()), file: Some(file.into()) })
     }
+
+    /// What a folder in that cache is: a whole repository, or a folder of it.
+    #[cfg(feature = "pipeline")]
+    pub(crate) fn of_cached_folder(path: &Path) -> Option<Self> {
+        const FILE: &str = "file";
+        let Self { repository, revision, file } = Self::of_cached(&path.join(FILE))?;
+        let folder = file?.strip_suffix(FILE)?.trim_end_matches('/').to_string();
+        Some(Self { repository, revision, file: Some(folder).filter(|folder| !folder.is_empty()) })
+    }
 }
 
 impl FromStr for Address {
@@ -171,6 +180,15 @@ mod tests {
             ("vae.safetensors".into(), None),
         ] {
             assert_eq!(address(&path), expected, "{path}");
+        }
+        #[cfg(feature = "pipeline")]
+        for (path, expected) in [
+            (format!("/h/models--a--b/snapshots/{COMMIT}"), pinned("a/b@#")),
+            (format!("/h/models--a--b/snapshots/{COMMIT}/x/y"), pinned("a/b@#/x/y")),
+            ("/h/models--a--b".into(), None),
+        ] {
+            let found = Address::of_cached_folder(Path::new(&path)).map(|address| address.to_string());
+            assert_eq!(found, expected, "{path}");
         }
     }
 }

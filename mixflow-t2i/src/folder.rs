@@ -55,7 +55,7 @@ fn minit2i(folder: &Path, transformer: &Path) -> Result<TextRecipe, crate::Error
     let network = MmJitConfig::from_diffusers(&transformer.join("config.json"))?;
     let tokens = network.context_length;
     let text = TextEncoderConfig::FlanT5 { folder: folder.into(), tokens, precision: Precision::F32 };
-    let network = TextNetworkConfig { transformer: network.into(), text, prompts: 1 };
+    let network = TextNetworkConfig { transformer: network.into(), text, prompts: 1, encoder: None };
     Ok(TextRecipe { seed: 0, network, ..published("minit2i-b-16")? })
 }
 
@@ -114,7 +114,7 @@ fn of_latents(
     }
     Ok(TextRecipe {
         seed: 0,
-        network: TextNetworkConfig { transformer, text, prompts: 1 },
+        network: TextNetworkConfig { transformer, text, prompts: 1, encoder: None },
         autoencoder: Some(AutoencoderConfig::Kl { network: autoencoder, weights: weights(&vae)? }),
         adapter: None,
         sampling: sampling.sampling,

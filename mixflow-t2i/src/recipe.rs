@@ -10,7 +10,7 @@ use mixflow::backbones::{Invalid, Precision};
 use mixflow::data::Conditioner;
 use mixflow::recipe::{Fault, NetworkCost, NetworkSettings, Recipe, is_for_text};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::prompts::PromptTable;
 use crate::text::{FlanT5, FluxEncoders, TextEncoders};
@@ -43,6 +43,10 @@ pub struct TextNetworkConfig {
     pub text: TextEncoderConfig,
     /// Number of different prompts in the data.
     pub prompts: usize,
+    /// The [`identity`](TextEncoder::identity) of the encoder that the network was trained with, as publications say it: another
+    /// is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<String>,
 }
 
 /// Who reads prompts, in a recipe.
@@ -171,6 +175,15 @@ impl NetworkSettings for TextNetworkConfig {
         true
     }
 
+    /// The encoder, unless it is in the recipe itself.
+    fn published(&self, run: &Path) -> Map<String, Value> {
+        let encoder = match self.text {
+            TextEncoderConfig::Words(_) => None,
+            _ => PromptTable::encoder(&run.join("prompts")),
+        };
+        encoder.map(|encoder| ("encoder".to_string(), encoder.into())).into_iter().collect()
+    }
+
     fn official_key(&self) -> fn(&str) -> String {
         self.transformer.official_key()
     }
@@ -258,18 +271,24 @@ impl TextNetworkConfig {
     /// The encoder of the prompts, which computes on `device`.
     ///
     /// # Errors
-    /// As [`TextEncoderConfig::open`], and if what it says is known not to be what the transformer takes.
+    /// As [`TextEncoderConfig::open`], if what it says is known not to be what the transformer takes, and if it is another than
+    /// the recipe says.
     pub fn encoder(&self, device: &Device) -> Result<Box<dyn TextEncoder>, Error> {
         let (encoder, reads) = (self.text.open(device)?, self.transformer.reads());
-        match encoder.widths().filter(|widths| !reads.fits(*widths)) {
-            Some(widths) => {
-                let reason = format!(
-                    "its tokens and pooled prompts have widths {widths:?}, the transformer takes {reads}: set these of \
-                     network.transformer"
-                );
-                Err(Error::config(Path::new("network.text"), reason))
-            }
-            None => Ok(encoder),
+        let fault = |reason| Err(Error::config(Path::new("network.text"), reason));
+        if let Some(widths) = encoder.widths().filter(|widths| !reads.fits(*widths)) {
+            return fault(format!(
+                "its tokens and pooled prompts have widths {widths:?}, the transformer takes {reads}: set these of \
+                 network.transformer"
+            ));
+        }
+        let Some(trained) = &self.encoder else { return Ok(encoder) };
+        match encoder.identity()? {
+            found if found == *trained => Ok(encoder),
+            found => fault(format!(
+                "its files or settings are not those that the network was trained with: expected the identity {trained} \
+                 (network.encoder), found {found}"
+            )),
         }
     }
 

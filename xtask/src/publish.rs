@@ -42,7 +42,8 @@ pub(crate) struct Publish {
     #[arg(long, conflicts_with_all = ["last", "files"])]
     adapter_only: bool,
     /// Where others get a file that the recipe names, by its key: autoencoder.weights=hf://org/name/file, or
-    /// autoencoder.weights=copy for a file that you may pass on; may be given more than once
+    /// autoencoder.weights=copy for a file that you may pass on; network.text.folder=hf://org/name for text encoders; may be given
+    /// more than once
     #[arg(long = "file", value_name = "KEY=ADDRESS")]
     files: Vec<String>,
     /// A picture for the card [default: sixteen images are made]

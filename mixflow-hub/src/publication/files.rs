@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use mixflow::recipe::{AutoencoderConfig, GuideConfig, NetworkSettings, Recipe};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::address::SCHEME as HUB;
+use crate::pipeline::ENCODER;
 use crate::{Address, Error};
 
 /// The key of a guide's weights.
@@ -22,23 +23,17 @@ pub enum Provision {
 }
 
 impl Provision {
-    /// A file of another repository.
+    /// A file of another repository, or the folder of text encoders, which may be all of one.
     ///
     /// # Errors
-    /// [`Error::Name`] unless it is the [`Address`] of a file.
+    /// [`Error::Name`] unless it is an [`Address`].
     pub fn refer(address: &str) -> Result<Self, Error> {
-        match address.parse::<Address>() {
-            Ok(Address { file: Some(_), .. }) => Ok(Self::Refer(address.into())),
-            _ => {
-                let reason = "must be hf://org/name/file or hf://org/name@revision/file";
-                Err(Error::Name { what: "the address", name: address.into(), reason })
-            }
-        }
+        address.parse::<Address>().map(|_| Self::Refer(address.into()))
     }
 
-    /// The address to publish where the run read `path`: of the commit, where the run had the file from there and no other
+    /// The address to publish where the run read what is `cached`: of the commit, where the run had it from there and no other
     /// state of the repository was named.
-    fn pinned(address: &str, path: &Path) -> String {
+    fn pinned(address: &str, cached: Option<Address>) -> String {
         let known = |cached: &Address| {
             let named: Option<Address> = address.parse().ok();
             named.is_some_and(|named| {
@@ -46,7 +41,7 @@ impl Provision {
                     && (named.repository, named.file) == (cached.repository.clone(), cached.file.clone())
             })
         };
-        Address::of_cached(path).filter(known).map_or_else(|| address.into(), |cached| cached.to_string())
+        cached.filter(known).map_or_else(|| address.into(), |cached| cached.to_string())
     }
 }
 
@@ -86,15 +81,20 @@ pub(super) fn needed<N: NetworkSettings>(
     };
     named.extend(recipe.sampling.guide.iter().map(|guide| (GUIDE, guide.weights.as_path(), true)));
     let fault = |reason| Error::Layout { folder: run.into(), reason };
-    if let Some(unknown) = provisions.keys().find(|key| named.iter().all(|(known, ..)| known != key)) {
-        let known: Vec<&str> = named.iter().map(|(key, ..)| *key).collect();
+    let encoder = recipe.to_value().pointer("/network/text/folder").and_then(Value::as_str).map(String::from);
+    let known: Vec<&str> = named.iter().map(|(key, ..)| *key).chain(encoder.as_ref().map(|_| ENCODER)).collect();
+    if let Some(unknown) = provisions.keys().find(|key| !known.contains(&key.as_str())) {
         let known = if known.is_empty() { "none".into() } else { known.join(", ") };
         return Err(fault(format!(
             "the recipe names no file {unknown} that sampling needs; those that it names: {known}"
         )));
     }
     let name = |key: &str, path: &Path, copied: bool| match (provisions.get(key), hub_address(path)) {
-        (Some(Provision::Refer(address)), _) => Ok(Provision::pinned(address, path)),
+        (Some(Provision::Refer(address)), _) if names_no_file(address) => {
+            let reason = "must be hf://org/name/file or hf://org/name@revision/file";
+            Err(Error::Name { what: "the address", name: address.clone(), reason })
+        }
+        (Some(Provision::Refer(address)), _) => Ok(Provision::pinned(address, Address::of_cached(path))),
         (None, Some(address)) => Ok(address),
         (None, None) if !copied => Err(fault(format!(
             "the recipe's {key} is {}, which may not be yours to publish: say where it is on the Hub, as \
@@ -109,7 +109,30 @@ pub(super) fn needed<N: NetworkSettings>(
         _ => Ok(beside(key)),
     };
     let needed = named.into_iter();
-    needed.map(|(key, path, copied)| Ok(Needed { key, path: path.into(), name: name(key, path, copied)? })).collect()
+    let needed =
+        needed.map(|(key, path, copied)| Ok(Needed { key, path: path.into(), name: name(key, path, copied)? }));
+    let mut needed = needed.collect::<Result<Vec<_>, Error>>()?;
+    if let Some(folder) = encoder {
+        // A link may lead into the cache that all programs share.
+        let cached = Path::new(&folder).canonicalize().ok().and_then(|folder| Address::of_cached_folder(&folder));
+        let name = match provisions.get(ENCODER) {
+            Some(Provision::Copy) => {
+                let reason = format!("{ENCODER} is not copied: say where it is on the Hub, as {ENCODER}={HUB}org/name");
+                return Err(fault(reason));
+            }
+            Some(Provision::Refer(address)) => Some(Provision::pinned(address, cached)),
+            None if folder.starts_with(HUB) => Some(folder.clone()),
+            // Where others have it is not known.
+            None => cached.map(|cached| cached.to_string()),
+        };
+        needed.extend(name.map(|name| Needed { key: ENCODER, path: folder.into(), name }));
+    }
+    Ok(needed)
+}
+
+/// Whether an address is that of a whole repository.
+fn names_no_file(address: &str) -> bool {
+    address.parse::<Address>().is_ok_and(|address| address.file.is_none())
 }
 
 /// What a file is called in the folder that is published.
@@ -150,6 +173,18 @@ pub(super) fn published(text: &str, needed: &[Needed]) -> Result<String, String>
         Ok(found) if found == value => Ok(changed),
         _ => Err("is not written as `train` writes it: the names of files in it cannot be exchanged".into()),
     }
+}
+
+/// The published recipe with further keys of its network.
+pub(super) fn with_network(config: String, more: Map<String, Value>) -> Result<String, String> {
+    if more.is_empty() {
+        return Ok(config);
+    }
+    let mut value: Value = serde_json::from_str(&config).map_err(|error| format!("is no JSON: {error}"))?;
+    if let Some(network) = value["network"].as_object_mut() {
+        network.extend(more);
+    }
+    Ok(format!("{value:#}"))
 }
 
 /// The published recipe, which also says the path and the prediction of its guide, as the recipe that stays behind does, where
@@ -231,12 +266,13 @@ mod tests {
             ("hf://a/b/d.pt", &cached, "hf://a/b/d.pt"),
             ("hf://a/b/c.pt", "c.pt", "hf://a/b/c.pt"),
         ] {
-            assert_eq!(Provision::pinned(named, Path::new(path)), expected);
+            assert_eq!(Provision::pinned(named, Address::of_cached(Path::new(path))), expected);
         }
-        for wrong in ["a/b/c", "hf://a/b", "hf://a/b/", "hf://a/../c", "hf://a/b/../c", "hf://a/b@v1", "https://a/b/c"]
-        {
+        for wrong in ["a/b/c", "hf://a", "hf://a/b/", "hf://a/../c", "hf://a/b/../c", "https://a/b/c"] {
             assert!(Provision::refer(wrong).is_err(), "{wrong}");
         }
+        // A whole repository may hold text encoders, and is no file.
+        assert!(names_no_file("hf://a/b@v1") && !names_no_file("hf://a/b@v1/c"));
     }
 
     #[test]

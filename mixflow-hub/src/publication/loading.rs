@@ -6,6 +6,7 @@ use mixflow::recipe::NetworkSettings;
 use serde_json::Value;
 
 use super::card::Card;
+use crate::Address;
 
 impl<N: NetworkSettings> Card<'_, N> {
     /// In Rust, in a terminal, and the tensors in Python.
@@ -62,11 +63,16 @@ impl<N: NetworkSettings> Card<'_, N> {
         }
         let config: Value = serde_json::from_str(self.config).unwrap_or_default();
         let encoder = &config["network"]["text"];
-        if let (Some(kind), Some(folder)) = (encoder["kind"].as_str(), encoder["folder"].as_str()) {
+        let folder = encoder["folder"].as_str().filter(|folder| !Address::is_one(folder));
+        if let (Some(kind), Some(folder)) = (encoder["kind"].as_str(), folder) {
+            let identity = config["network"]["encoder"].as_str();
+            let identity = identity.map_or(String::new(), |identity| {
+                format!("; others than those of the identity `{identity}` are refused")
+            });
             let _ = write!(
                 text,
                 "\nPrompts are read by `{kind}`, which is not in this repository: its files are expected in a folder `{folder}` \
-                 where the program runs.\n"
+                 where the program runs{identity}.\n"
             );
         }
         text

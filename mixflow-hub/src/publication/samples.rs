@@ -77,7 +77,9 @@ pub(super) fn write<N: NetworkSettings>(
 fn local<N: NetworkSettings>(recipe: &Recipe<N>, client: Option<&Client>, tell: Tell<'_>) -> Result<Recipe<N>, Error> {
     let autoencoder = recipe.autoencoder.iter().flat_map(|config| config.files(Path::new("")));
     let mut files = autoencoder.chain(recipe.sampling.guide.iter().map(|guide| guide.weights.clone()));
-    if !files.any(|file| file.to_str().is_some_and(Address::is_one)) {
+    let encoder = &recipe.to_value()["network"]["text"]["folder"];
+    let encoder = encoder.as_str().is_some_and(Address::is_one);
+    if !encoder && !files.any(|file| file.to_str().is_some_and(Address::is_one)) {
         return Ok(recipe.clone());
     }
     let client = client.map_or_else(Client::from_env, |client| Ok(client.clone()))?;

@@ -47,6 +47,7 @@ impl<N: NetworkSettings> Publication<N> {
         let recipe_file = run.join("recipe.json");
         let config = files::published(text, &self.needed)
             .and_then(|config| files::with_guide(config, recipe, told.as_ref()))
+            .and_then(|config| files::with_network(config, recipe.network.published(run)))
             .map_err(|reason| Error::Layout { folder: recipe_file, reason })?;
         if self.adapter.is_none() {
             write_atomic(&folder.join("config.json"), config.as_bytes())?;

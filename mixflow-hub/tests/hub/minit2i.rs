@@ -8,10 +8,10 @@ use mixflow::backbones::weights::Weights;
 use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::sampling::Images;
 use mixflow::train::{Start, StoredNetwork};
-use mixflow_hub::{Choice, Client, Error, FromHub, Publication, SampleImages};
+use mixflow_hub::{Choice, Client, Error, FromHub, Provision, Publication, SampleImages};
 use mixflow_t2i::mmjit::official_key;
 use mixflow_t2i::recipe::read_text_recipe;
-use mixflow_t2i::text::{T5Config, t5_key};
+use mixflow_t2i::text::{FlanT5, T5Config, t5_key};
 use mixflow_t2i::{MmJitConfig, TextNetworkConfig, TextPipeline};
 use serde_json::{Value, json};
 
@@ -137,8 +137,90 @@ fn train(run: &Path, encoder: &str) {
     fs::write(run.join("data.json"), record.to_string()).unwrap();
 }
 
+/// What is published of a run in a folder: its recipe and its card.
+fn publish(run: &Path, to: &Path, choice: Choice) -> Result<[String; 2], Error> {
+    let publication = Publication::<TextNetworkConfig>::of_network(run, choice, &Default::default())?;
+    publication.write(to, &repository(), "main", |_| {})?;
+    Ok(["config.json", "README.md"].map(|name| fs::read_to_string(to.join(name)).unwrap()))
+}
+
 fn plain() -> Choice {
     Choice { samples: SampleImages::None, ..Choice::default() }
+}
+
+#[test]
+fn a_published_network_says_in_which_repository_its_text_encoder_is() {
+    let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
+    let [t5, run, public, said] = ["t5", "run", "public", "said"].map(|name| folder.path().join(name));
+    write_t5(&t5, None, 1);
+    published(&setting, "org/t5", &t5);
+    let client = setting.client();
+    // A recipe that names the repository is trained with its commit.
+    train(&run, "hf://org/t5");
+    let recipe: Value = serde_json::from_slice(&fs::read(run.join("recipe.json")).unwrap()).unwrap();
+    let [pinned, local] = client.named_files(&recipe, |_| {}).unwrap();
+    let address = pinned["network"]["text"]["folder"].as_str().unwrap().to_string();
+    let cached = local["network"]["text"]["folder"].as_str().unwrap().to_string();
+    assert!(address.starts_with("hf://org/t5@") && address.len() == "hf://org/t5@".len() + 40, "{address}");
+    assert_eq!(fs::read(Path::new(&cached).join("config.json")).unwrap(), fs::read(t5.join("config.json")).unwrap());
+    // What cannot be used as it is says so.
+    let error = TextPipeline::from_folder(&run, &Default::default()).unwrap_err().to_string();
+    assert!(error.contains("hf://org/t5: is of the Hugging Face Hub"), "{error}");
+
+    // Published, it has that commit, whether the recipe has the address or the place in the cache.
+    for named in [&address, &cached] {
+        train(&run, named);
+        let [config, card] = publish(&run, &public, plain()).unwrap();
+        let config: Value = serde_json::from_str(&config).unwrap();
+        assert_eq!(config["network"]["text"]["folder"], json!(address));
+        assert!(card.contains(&format!("It fetches from other repositories: {address}.")), "{card}");
+        assert!(!card.contains("which is not in this repository"), "{card}");
+        fs::remove_dir_all(&public).unwrap();
+    }
+    publish(&run, &public, plain()).unwrap();
+    published(&setting, "org/net", &public);
+    let mut here = TextPipeline::from_folder(&run, &Default::default()).unwrap();
+    here.encoder = Box::new(FlanT5::from_folder(&t5, &Default::default()).unwrap().with_length(7).unwrap());
+    assert_eq!(draw(open(&client, "hf://org/net").unwrap()), draw(here));
+
+    // Of a folder of one's own it is said, and a file is no encoder's folder.
+    train(&run, t5.to_str().unwrap());
+    let refer = |key: &str, address: &str| Choice {
+        files: [(key.to_string(), Provision::refer(address).unwrap())].into(),
+        ..plain()
+    };
+    let [config, _] = publish(&run, &said, refer("network.text.folder", "hf://org/t5")).unwrap();
+    let config: Value = serde_json::from_str(&config).unwrap();
+    assert_eq!(config["network"]["text"]["folder"], "hf://org/t5");
+    let copied = Choice { files: [("network.text.folder".to_string(), Provision::Copy)].into(), ..plain() };
+    let error = publish(&run, &folder.path().join("copied"), copied).unwrap_err().to_string();
+    assert!(error.contains("network.text.folder is not copied: say where it is on the Hub"), "{error}");
+}
+
+#[test]
+fn another_text_encoder_of_the_same_name_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let [t5, other, run, public] = ["a/t5", "b/t5", "run", "public"].map(|name| folder.path().join(name));
+    write_t5(&t5, None, 1);
+    write_t5(&other, None, 2);
+    train(&run, t5.to_str().unwrap());
+    // As a training keeps what the encoder says.
+    let recipe = TextPipeline::from_folder(&run, &Default::default()).unwrap().pipeline.recipe;
+    recipe.network.prompt_table(&["a cat".into()], &run.join("prompts"), &Default::default(), |_| {}).unwrap();
+    let identity = recipe.network.encoder(&Default::default()).unwrap().identity().unwrap();
+    let [config, card] = publish(&run, &public, plain()).unwrap();
+    let mut config: Value = serde_json::from_str(&config).unwrap();
+    assert_eq!((&config["network"]["text"]["folder"], &config["network"]["encoder"]), (&json!("t5"), &json!(identity)));
+    assert!(card.contains(&format!("others than those of the identity `{identity}` are refused")), "{card}");
+    let mut opened = |encoder: &Path| {
+        config["network"]["text"]["folder"] = json!(encoder);
+        fs::write(public.join("config.json"), config.to_string()).unwrap();
+        TextPipeline::from_folder(&public, &Default::default())
+    };
+    assert_eq!(draw(opened(&t5).unwrap()), draw(TextPipeline::from_folder(&run, &Default::default()).unwrap()));
+    let error = opened(&other).unwrap_err().to_string();
+    let words = format!("are not those that the network was trained with: expected the identity {identity}");
+    assert!(error.starts_with("network.text: its files or settings ") && error.contains(&words), "{error}");
 }
 
 #[test]

@@ -115,6 +115,12 @@ impl PromptTable {
         Ok(Self { blocks, prompts: prompts.len(), empty_is_none: encoder.empty_is_none() })
     }
 
+    /// The identity of the encoder that the table in a folder belongs to, if there is one.
+    pub fn encoder(folder: &Path) -> Option<String> {
+        let manifest: Manifest = serde_json::from_slice(&fs::read(folder.join(MANIFEST)).ok()?).ok()?;
+        Some(manifest.encoder).filter(|_| manifest.version == VERSION)
+    }
+
     /// Whether the empty prompt stands for none; otherwise zeros do.
     pub fn empty_is_none(&self) -> bool {
         self.empty_is_none

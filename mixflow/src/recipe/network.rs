@@ -10,7 +10,7 @@ use mixflow_backbones::weights::Weights;
 use mixflow_backbones::{Activations, Backbone, Invalid, Network, NetworkConfig};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Fault, ObjectiveConfig, Recipe};
 use crate::data::{Classes, Conditioner};
@@ -130,6 +130,13 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
     /// Whether it is told what labels are called, as prompts, and not their numbers alone; provided: no.
     fn reads_names(&self) -> bool {
         false
+    }
+
+    /// What a publication of the run in a folder says of the network beyond its recipe, by the keys of `network`; provided:
+    /// nothing.
+    fn published(&self, run: &Path) -> Map<String, Value> {
+        let _ = run;
+        Map::new()
     }
 
     /// The name in files of the parameter at a path; provided: the path itself.
