@@ -82,7 +82,18 @@ impl TextPipeline {
     /// # Errors
     /// As [`encode`](Self::encode) and [`draw`](Self::draw).
     pub fn images(&self, prompts: &[&str], first: u64) -> Result<Images, Error> {
+        self.check()?;
         Ok(self.draw(&self.encode(prompts)?, first, &mut |_| {})?)
+    }
+
+    /// Refuses what [`draw`](Self::draw) would, before a prompt is read.
+    ///
+    /// # Errors
+    /// For a size that the network has no places for, and for blocks that it does not have.
+    pub fn check(&self) -> Result<(), mixflow::Error> {
+        self.weaker()?;
+        self.latents()?;
+        Ok(())
     }
 
     /// What the network is told of prompts: made once, it serves for images of several seeds and sizes.

@@ -169,6 +169,9 @@ pub(crate) fn bench(
 
 /// Draws what the prompts say.
 pub(crate) fn sample(request: &Request<'_>) -> Result<ExitCode> {
+    if request.prompts.each.is_some() && request.prompts.layout.is_none() {
+        return Err("--each is for --layout: without, it is --count that says how many images".into());
+    }
     match (request.prompts.layout, &request.prompts.file) {
         (Some(layout), Some(file)) => laid_out(request, layout.evaluator(), file),
         _ => together(request),
@@ -279,6 +282,13 @@ fn open(request: &Request<'_>) -> Result<TextPipeline> {
     recipe.seed = request.seed.unwrap_or(recipe.seed);
     pipeline.size = prompts.size.unwrap_or(pipeline.size);
     pipeline.negative = prompts.negative.clone().unwrap_or_default();
+    if prompts.negative.is_some() && !pipeline.pipeline.recipe.sampling.guides() {
+        return Err("--negative has no effect without guidance away from it: add --guidance, such as 4".into());
+    }
+    // Encoders can take minutes.
+    pipeline
+        .check()
+        .map_err(|error| if prompts.size.is_some() { format!("--size: {error}") } else { error.to_string() })?;
     Ok(pipeline)
 }
 

@@ -9,7 +9,7 @@ use mixflow_t2i::mmjit::official_key;
 use mixflow_t2i::prompts::PromptTable;
 use mixflow_t2i::recipe::read_text_recipe;
 use mixflow_t2i::text::{FlanT5, T5Config, TextEncoder};
-use mixflow_t2i::{TextEmbedding, TextPipeline};
+use mixflow_t2i::{Error, TextEmbedding, TextPipeline};
 use mixflow_tests::Fixture;
 use serde_json::json;
 
@@ -111,6 +111,19 @@ fn an_encoder_of_another_width_is_refused_before_it_reads() {
     assert!(!kept.exists());
 }
 
+/// An encoder that is asked in vain.
+struct Unasked;
+
+impl TextEncoder for Unasked {
+    fn identity(&self) -> Result<String, Error> {
+        Ok("unasked".into())
+    }
+
+    fn encode(&self, _: &[&str]) -> Result<TextEmbedding, Error> {
+        panic!("no prompt is to be read")
+    }
+}
+
 #[test]
 fn a_published_folder_makes_images() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -139,6 +152,8 @@ fn a_published_folder_makes_images() {
     assert_eq!((images.shape, images.evaluations), ([2, 3, 16, 16], 2 * 3));
     let (one, other) = images.pixels.split_at(3 * 256);
     assert!(one != other && images.pixels.iter().all(|pixel| pixel.is_finite()));
+    // No prompt is read in vain.
+    pipeline.encoder = Box::new(Unasked);
     pipeline.size = [16, 32];
     let error = pipeline.images(&["a cat"], 0).expect_err("it has one size").to_string();
     assert!(error.contains("width must be 16 pixels, the only size of this network, found 32"), "{error}");

@@ -120,7 +120,7 @@ impl SamplingConfig {
     }
 
     /// Whether there is guidance at any time.
-    pub(crate) fn guides(&self) -> bool {
+    pub fn guides(&self) -> bool {
         self.guidance.is_some_and(|guidance| guidance.scale() != 1.0)
     }
 }
