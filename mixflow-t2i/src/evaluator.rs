@@ -6,6 +6,7 @@ use std::{fs, io};
 
 use burn::tensor::Tensor;
 use mixflow::backbones::Condition;
+use mixflow::backbones::mistaken::instead_of_data;
 use mixflow::files::{Tiles, write_atomic};
 use mixflow::sampling::Images;
 use serde_json::{Value, json};
@@ -82,11 +83,6 @@ impl Evaluator {
             let takes = if takes.is_empty() { format!("1 to {MOST}") } else { takes.join(" or ") };
             return Err(fault(format!("is for {takes} images of each prompt, not {each}")));
         }
-        // Some editors begin a file with a mark of its encoding.
-        let read = |path: &Path| {
-            let text = fs::read_to_string(path).map_err(Error::reading(path))?;
-            Ok::<_, Error>(text.trim_start_matches('\u{feff}').to_owned())
-        };
         let wanted: Vec<Wanted> = match self {
             Self::DpgBench => files(prompts)?
                 .into_iter()
@@ -100,12 +96,11 @@ impl Evaluator {
                 })
                 .collect::<Result<_, Error>>()?,
             _ => {
-                let text = read(prompts)?;
-                let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
-                let name = |index, (line, text): (usize, &str)| {
-                    self.wanted(index, text, each).map_err(|reason| fault(format!("line {}: {reason}", line + 1)))
+                let lines = if self == Self::T2iCompBench { prompt_lines(prompts)? } else { lines(&read(prompts)?) };
+                let name = |index, (line, text): &(usize, String)| {
+                    self.wanted(index, text, each).map_err(|reason| fault(format!("line {line}: {reason}")))
                 };
-                lines.enumerate().map(|(index, line)| name(index, line)).collect::<Result<_, _>>()?
+                lines.iter().enumerate().map(|(index, line)| name(index, line)).collect::<Result<_, _>>()?
             }
         };
         if wanted.is_empty() {
@@ -199,6 +194,37 @@ impl Evaluator {
         }
         Ok(())
     }
+}
+
+/// The prompts of a file that has one a line, each with the number of its line, from 1; empty lines are none.
+///
+/// # Errors
+/// If it cannot be read, has no prompt, or holds something else, such as JSON.
+pub fn prompt_lines(file: &Path) -> Result<Vec<(usize, String)>, Error> {
+    let fault = |reason: &str| Error::Prompts { path: file.into(), reason: reason.into() };
+    let text = read(file)?;
+    let lines = lines(&text);
+    let (_, first) = lines.first().ok_or_else(|| fault("has no prompt"))?;
+    if let Some(problem) = instead_of_data(text.as_bytes()) {
+        return Err(fault(&problem));
+    }
+    // A recipe begins with a line of one bracket, a table of JSON with an object.
+    let is_json = ["{", "["].contains(&first.trim())
+        || [first.as_str(), &text]
+            .iter()
+            .any(|text| serde_json::from_str::<Value>(text).is_ok_and(|value| value.is_object() || value.is_array()));
+    if is_json { Err(fault("holds JSON, no prompts: expected one a line")) } else { Ok(lines) }
+}
+
+/// Lines with something in them, numbered from 1.
+fn lines(text: &str) -> Vec<(usize, String)> {
+    (1..).zip(text.lines().map(String::from)).filter(|(_, line)| !line.trim().is_empty()).collect()
+}
+
+/// A text without the mark of its encoding that some editors begin a file with.
+fn read(path: &Path) -> Result<String, Error> {
+    let text = fs::read_to_string(path).map_err(Error::reading(path))?;
+    Ok(text.trim_start_matches('\u{feff}').to_owned())
 }
 
 /// Writes the images of some prompts that are not there: where each has a file, there, and in a square otherwise.

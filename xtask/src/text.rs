@@ -15,6 +15,7 @@ use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::sampling::{Export, Guidance};
 use mixflow::schedules::{Linear, MixFlow, Reversed};
 use mixflow::{Batch, Device, FlowMatching, check_memory};
+use mixflow_t2i::evaluator::prompt_lines;
 pub(crate) use mixflow_t2i::selftest::compare as selftest;
 use mixflow_t2i::{Evaluator, MmDitConfig, TextEmbedding, TextPipeline, TextSampling, TransformerConfig};
 use serde_json::{Value, json};
@@ -66,13 +67,7 @@ impl Prompts {
     /// Those of the flags or of the file.
     fn read(&self) -> Result<Vec<String>> {
         let Some(file) = &self.file else { return Ok(self.prompts.clone()) };
-        let text = fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-        let text = text.trim_start_matches('\u{feff}');
-        let lines: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(Into::into).collect();
-        match lines.is_empty() {
-            true => Err(format!("{} has no prompt", file.display()).into()),
-            false => Ok(lines),
-        }
+        Ok(prompt_lines(file)?.into_iter().map(|(_, prompt)| prompt).collect())
     }
 }
 

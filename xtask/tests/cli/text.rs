@@ -228,11 +228,14 @@ fn the_prompts_of_an_evaluator_are_drawn_into_its_files() {
         ("geneval", "color_val.txt", "line 1: expected value"),
         ("geneval2", "nothing.jsonl", "nothing.jsonl"),
         ("t2i-compbench", "bad.txt", "line 1: a file cannot be named after a prompt with `_`"),
+        ("t2i-compbench", "run/recipe.json", "run/recipe.json holds JSON, no prompts: expected one a line"),
+        ("t2i-compbench", "three.jsonl", "three.jsonl holds JSON, no prompts: expected one a line"),
         ("dpg", "three.jsonl", "three.jsonl"),
         ("geneval2", "twice.jsonl", "has a prompt twice"),
     ] {
         place.refuse(&["sample", "run", "--prompts", prompts, "--layout", layout, "--out", "no"], &[words]);
     }
+    place.refuse(&["sample", "run", "--prompts", "three.jsonl", "--out", "no.png"], &["three.jsonl holds JSON"]);
     let three = ["sample", "run", "--prompts", "prompts", "--layout", "dpg", "--each", "3", "--out", "no"];
     place.refuse(&three, &["1 or 4 images of each prompt, not 3"]);
     let many = ["sample", "run", "--prompts", "three.jsonl", "--layout", "geneval", "--each", "10001", "--out", "no"];
