@@ -55,7 +55,7 @@ pub use samples::SampleImages;
 ///
 /// Of a run that trained a low-rank adapter that alone can be published, see [`Choice::adapter`].
 ///
-/// What the branch has of `results` and `samples.png` beyond that goes, since it tells about other weights; its other files
+/// What the branch has of `results` and of `samples` in any format beyond that goes, since it tells about other weights; its other files
 /// stay.
 ///
 /// [`Pipeline`](mixflow::Pipeline) makes the same images from it, bit for bit, as from the run.
@@ -229,8 +229,9 @@ impl<N: NetworkSettings> Publication<N> {
         let staged = self.stage(Some(client), folder.path(), (repository, &upload.branch), &there, &mut tell)?;
         // What was said of other weights is not said of these.
         let mut upload = upload.clone().replacing("results");
-        if !staged.keeps_samples {
-            upload = upload.replacing(samples::FILE);
+        let pictures = samples::ENDINGS.map(|ending| format!("samples.{ending}"));
+        for picture in pictures.into_iter().filter(|name| !(staged.keeps_samples && name == samples::FILE)) {
+            upload = upload.replacing(picture);
         }
         let files = [folder::files(folder.path())?, staged.elsewhere].concat();
         let mut uploaded = client.send_files(&files, repository, &upload, &mut tell)?;

@@ -15,6 +15,9 @@ use crate::{Address, Client, Error, TransferProgress};
 /// The pictures beside the card.
 pub(super) const FILE: &str = "samples.png";
 
+/// What pictures end in.
+pub(super) const ENDINGS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
+
 /// How many are made.
 const COUNT: usize = 16;
 
@@ -50,7 +53,7 @@ impl SampleImages {
 
 fn ending(file: &Path) -> Option<&'static str> {
     let ending = file.extension()?.to_str()?.to_ascii_lowercase();
-    ["png", "jpg", "jpeg", "webp"].into_iter().find(|known| *known == ending)
+    ENDINGS.into_iter().find(|known| *known == ending)
 }
 
 /// Writes the picture, if there is to be one; or says why there cannot be one.

@@ -103,6 +103,15 @@ fn nothing_is_left_of_what_was_measured_of_other_weights() {
     let done = publish(&setting, &run, plain(), &Upload::new("a network")).unwrap();
     assert_eq!((done.uploaded.files_sent, done.uploaded.files_removed), (1, 2), "the card alone is another");
     assert_eq!(files(), [".gitattributes", "README.md", "config.json", "model.safetensors"]);
+    // Nor of pictures of another format.
+    let picture = folder.path().join("drawn.jpg");
+    fs::write(&picture, "a picture").unwrap();
+    let own = Choice { samples: SampleImages::Picture(picture), ..Choice::default() };
+    publish(&setting, &run, own, &Upload::new("a network")).unwrap();
+    let has = |name: &str| files().iter().any(|file| file == name);
+    assert!(has("samples.jpg"));
+    publish(&setting, &run, Choice::default(), &Upload::new("a network")).unwrap();
+    assert!(has("samples.png") && !has("samples.jpg"));
 }
 
 #[test]
