@@ -16,8 +16,7 @@ use crate::transformer::TransformerConfig;
 use crate::{Error, MmDitConfig, TextNetworkConfig};
 
 /// What a pipeline takes of the folder of its text encoders, as it is there.
-const KEPT: [&str; 7] =
-    ["scheduler", "text_encoder", "text_encoder_2", "text_encoder_3", "tokenizer", "tokenizer_2", "tokenizer_3"];
+const KEPT: [&str; 6] = ["text_encoder", "text_encoder_2", "text_encoder_3", "tokenizer", "tokenizer_2", "tokenizer_3"];
 
 /// Of `diffusers`, whose classes these are.
 const VERSION: &str = "0.42.1";
@@ -25,8 +24,8 @@ const VERSION: &str = "0.42.1";
 const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
 
 /// Writes `pipeline` to a new `folder`, which the `StableDiffusion3Pipeline` of `diffusers` opens: its transformer with whatever was
-/// added to it, its autoencoder, and the text encoders, tokenizers and scheduler of the folder that its recipe names, whose weights
-/// are linked where the file system can. The transformer is written in 32 bits.
+/// added to it, its autoencoder, a scheduler with the shift of its sampling, and the text encoders and tokenizers of the folder that its
+/// recipe names, whose weights are linked where the file system can. The transformer is written in 32 bits.
 ///
 /// # Errors
 /// For a pipeline that is none of Stable Diffusion 3, for a folder that is there, and if a file cannot be read or written. The folder
@@ -86,12 +85,12 @@ fn write_parts(
             link(&from, &create(part)?)?;
         }
     }
-    let scheduler = create("scheduler")?.join("scheduler_config.json");
-    if !scheduler.exists() {
-        let shift = &json!(recipe.sampling.sampler.grid)["shift"];
-        let class = "FlowMatchEulerDiscreteScheduler";
-        write(&scheduler, &json!({"_class_name": class, "num_train_timesteps": 1000, "shift": shift}))?;
-    }
+    // That of the folder is for the sampling that was published with it.
+    let shift = &json!(recipe.sampling.sampler.grid)["shift"];
+    let class = "FlowMatchEulerDiscreteScheduler";
+    let scheduler =
+        json!({"_class_name": class, "_diffusers_version": VERSION, "num_train_timesteps": 1000, "shift": shift});
+    write(&create("scheduler")?.join("scheduler_config.json"), &scheduler)?;
     let place = create("transformer")?;
     write(&place.join("config.json"), &transformer.to_diffusers())?;
     Weights::of(&pipeline.network, recipe.network.official_key()).write(place.join(WEIGHTS), &[("format", "pt")])?;

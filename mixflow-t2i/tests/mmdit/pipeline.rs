@@ -8,6 +8,7 @@ use mixflow::backbones::autoencoder::{self, KlAutoencoderConfig};
 use mixflow::backbones::weights::Weights;
 use mixflow::recipe::AutoencoderConfig;
 use mixflow::sampling::Images;
+use mixflow::schedules::TimeGrid;
 use mixflow_t2i::recipe::TextEncoderConfig;
 use mixflow_t2i::{SkipLayers, TextEmbedding, TextPipeline, Words, from_diffusers, to_diffusers};
 use mixflow_tests::{Fixture, Tolerance, close};
@@ -169,6 +170,12 @@ fn what_is_written_for_diffusers_makes_the_same_images() {
     let index: Value = serde_json::from_slice(&fs::read(out.join("model_index.json")).expect("written")).expect("JSON");
     assert_eq!(index["tokenizer"], json!(["transformers", "CLIPTokenizer"]));
     assert_eq!((&index["tokenizer_3"], &index["vae"]), (&json!([null, null]), &json!(["diffusers", "AutoencoderKL"])));
+    // Sampled with another shift, it is sampled so by diffusers.
+    let mut shifted = opened(folder.path()).expect("a folder of diffusers").pipeline;
+    shifted.recipe.sampling.sampler.grid = TimeGrid::stable_diffusion_3(28, 5.0).expect("in range");
+    to_diffusers(&shifted, &place("shifted")).expect("room");
+    let grid = opened(&place("shifted")).expect("a folder of diffusers").pipeline.recipe.sampling.sampler.grid;
+    assert_eq!(grid, shifted.recipe.sampling.sampler.grid);
     // Nothing else is touched, and nothing left.
     assert!(place("out.partial").is_dir() && hidden(folder.path()).is_empty());
 
