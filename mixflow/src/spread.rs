@@ -1,11 +1,35 @@
-//! Work in pieces, on several devices at once.
+//! Work in pieces, on several devices at once, or side by side on the CPU.
 
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, channel, sync_channel};
 use std::thread;
+
+use burn::module::Module;
+use rayon::ThreadPoolBuilder;
+
+use crate::device::{self, is_cpu};
+
+/// Parameters of a network up to which its operations are too small for several threads.
+const SMALL: usize = 16 << 20;
+
+/// How many of so many pieces of work with a network are done at once on its device: the CPU does as many as it has threads,
+/// if the network is small; what is large keeps all threads at work, and memory holds it once.
+pub(crate) fn at_once(network: &impl Module, pieces: usize) -> usize {
+    let side_by_side = is_cpu(&device::of(network)) && network.num_params() <= SMALL;
+    if side_by_side { rayon::current_num_threads().min(pieces).max(1) } else { 1 }
+}
+
+/// Does some work on so many threads of its own; on those of everybody where the system gives no more.
+fn on_threads<R: Send>(threads: usize, work: impl FnOnce() -> R + Send) -> R {
+    match ThreadPoolBuilder::new().num_threads(threads).build() {
+        Ok(pool) => pool.install(work),
+        Err(_) => work(),
+    }
+}
 
 /// What a worker sends while it works.
 enum Sent<E, R> {
@@ -14,8 +38,8 @@ enum Sent<E, R> {
 }
 
 /// Gives `take` the results of all pieces, in their order; each worker does one piece at a time on a thread of its own, the
-/// next one that is left. `hear` gets what workers tell of a piece as it comes. With one worker all is done on this thread,
-/// when `take` asks for it.
+/// next one that is left, with its share of the CPU's threads. `hear` gets what workers tell of a piece as it comes. With one
+/// worker all is done on this thread, when `take` asks for it.
 ///
 /// At most twice as many pieces are held as there are workers, so that a slow one does not fill memory.
 ///
@@ -32,19 +56,20 @@ pub(crate) fn spread<W: Send, P: Send, E: Send, R: Send, T>(
         let worker = workers.remove(0);
         return take(&mut pieces.enumerate().map(|(number, piece)| work(&worker, piece, &mut |e| hear(number, e))));
     }
-    let (count, work) = (workers.len(), &work);
+    let (count, work, over) = (workers.len(), &work, &AtomicBool::new(false));
     let (order, orders) = channel();
     let (sender, sent) = sync_channel(count);
+    // So that none waits for threads that another one keeps busy.
+    let threads = (rayon::current_num_threads() / count).max(1);
     let orders = &Mutex::new(orders);
     thread::scope(|scope| {
         for worker in workers {
             let sender = sender.clone();
-            scope.spawn(move || serve(&worker, orders, work, &sender));
+            scope.spawn(move || on_threads(threads, move || serve(&worker, (orders, over), work, &sender)));
         }
         drop(sender);
         let (mut pieces, mut begun, mut given, mut early) = (pieces.enumerate(), 0, 0, BTreeMap::new());
-        // Whoever takes may stop early: then the orders end with this iterator, and the workers with them.
-        take(&mut std::iter::from_fn(move || {
+        let taken = take(&mut std::iter::from_fn(move || {
             loop {
                 while begun - given < 2 * count
                     && let Some(piece) = pieces.next()
@@ -62,22 +87,30 @@ pub(crate) fn spread<W: Send, P: Send, E: Send, R: Send, T>(
                 match sent.recv().ok()? {
                     Sent::Event(number, event) => hear(number, event),
                     Sent::Done(number, Ok(result)) => drop(early.insert(number, result)),
-                    Sent::Done(_, Err(fault)) => resume_unwind(fault),
+                    Sent::Done(_, Err(fault)) => {
+                        over.store(true, Ordering::Relaxed);
+                        resume_unwind(fault)
+                    }
                 }
             }
-        }))
+        }));
+        // Whoever takes may stop early: what was ordered by then is not begun.
+        over.store(true, Ordering::Relaxed);
+        taken
     })
 }
 
-/// A worker's part: until there are no more orders, or nobody hears.
+/// A worker's part: until there are no more orders, all is over, or nobody hears.
 fn serve<W, P, E, R>(
     worker: &W,
-    orders: &Mutex<Receiver<(usize, P)>>,
+    (orders, over): (&Mutex<Receiver<(usize, P)>>, &AtomicBool),
     work: &impl Fn(&W, P, &mut dyn FnMut(E)) -> R,
     sender: &SyncSender<Sent<E, R>>,
 ) {
     let next = || orders.lock().ok()?.recv().ok();
-    while let Some((number, piece)) = next() {
+    while let Some((number, piece)) = next()
+        && !over.load(Ordering::Relaxed)
+    {
         let tell = &mut |event| drop(sender.send(Sent::Event(number, event)));
         let result = catch_unwind(AssertUnwindSafe(|| work(worker, piece, tell)));
         if sender.send(Sent::Done(number, result)).is_err() {
@@ -89,7 +122,7 @@ fn serve<W, P, E, R>(
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
     use std::time::Duration;
 
     use super::*;
@@ -131,7 +164,8 @@ mod tests {
                 // Nobody takes the others.
             },
         );
-        assert!(begun.into_inner() < 20);
+        // Those that were in the works, of which one was about to begin.
+        assert!(begun.into_inner() <= 6);
     }
 
     #[test]

@@ -1,8 +1,9 @@
 //! Comparisons of any arms, from a recipe to its results.
 
+use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use burn::tensor::Device;
 use mixflow::compare::{Progress, Study, StudyOutcome};
@@ -21,11 +22,8 @@ fn recipe(arms: &Value) -> Recipe {
     Recipe::read("digits", &set).expect("it is a recipe")
 }
 
-/// Runs until it ends, or until so many steps were taken; how many were, and the results if it ended.
-fn run(recipe: &Recipe, folder: &Path, most: Option<usize>) -> (usize, Option<Value>) {
-    let stop = AtomicBool::new(false);
-    let told = AtomicUsize::new(0);
-    let study = Study {
+fn study<'a>(recipe: &'a Recipe, folder: &Path, stop: &'a AtomicBool) -> Study<'a> {
+    Study {
         recipe,
         folder: folder.into(),
         conditioner: Arc::new(Classes(10)),
@@ -35,8 +33,15 @@ fn run(recipe: &Recipe, folder: &Path, most: Option<usize>) -> (usize, Option<Va
         measures: Measures::default(),
         seen: None,
         beside: &[],
-        stop: &stop,
-    };
+        stop,
+    }
+}
+
+/// Runs until it ends, or until so many steps were taken; how many were, and the results if it ended.
+fn run(recipe: &Recipe, folder: &Path, most: Option<usize>) -> (usize, Option<Value>) {
+    let stop = AtomicBool::new(false);
+    let told = AtomicUsize::new(0);
+    let study = study(recipe, folder, &stop);
     let network = recipe.network.init(recipe.seed, &Device::default());
     let objective = |config: &_| NetworkSettings::objective(&recipe.network, config);
     let tell = |event: Progress| {
@@ -131,6 +136,47 @@ fn any_arms_are_compared_and_a_stopped_comparison_goes_on() {
     }
     assert_eq!(report.slow_flow[0].bands.len(), 6);
     assert!(report.html().contains("mixflow-ssc"));
+}
+
+/// Each training by its folder: the order of its steps among those of all, and its weights.
+fn trained(recipe: &Recipe, threads: usize) -> BTreeMap<String, (Vec<usize>, Vec<u8>)> {
+    let root = tempfile::tempdir().expect("a folder");
+    let (steps, stop) = (Mutex::new(vec![]), AtomicBool::new(false));
+    let study = study(recipe, root.path(), &stop);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+    pool.install(|| {
+        let network = recipe.network.init(recipe.seed, &Device::default());
+        let objective = |config: &_| NetworkSettings::objective(&recipe.network, config);
+        let tell = |event: Progress| {
+            if let Progress::Training { folder, event: Event::Stepped(_) } = event {
+                steps.lock().expect("nothing panics").push(folder.to_path_buf());
+            }
+        };
+        study.run(network, None, objective, tell).expect("nothing is wrong");
+    });
+    let mut found = BTreeMap::new();
+    for (place, folder) in steps.into_inner().expect("nothing panics").into_iter().enumerate() {
+        let name = folder.file_name().expect("a name").to_string_lossy().into_owned();
+        let weights = std::fs::read(folder.join("model.safetensors")).expect("it was trained");
+        found.entry(name).or_insert((vec![], weights)).0.push(place);
+    }
+    found
+}
+
+#[test]
+fn trainings_at_once_are_the_same_bits_as_one_after_another() {
+    let mut recipe = recipe(&json!(["standard", "mixflow"]));
+    recipe.post_training.as_mut().expect("a comparison").steps = 40;
+    let [one, several] = [1, 3].map(|threads| trained(&recipe, threads));
+    let overlap = |all: &BTreeMap<String, (Vec<usize>, Vec<u8>)>| {
+        let arms = all.iter().filter(|(name, _)| *name != "pretraining").map(|(_, (steps, _))| steps);
+        arms.filter(|steps| steps[39] - steps[0] > 39).count()
+    };
+    assert_eq!((overlap(&one), one.len()), (0, 5));
+    assert!(overlap(&several) > 1, "they take turns");
+    for (name, (_, weights)) in one {
+        assert!(several[&name].1 == weights, "{name}");
+    }
 }
 
 #[test]

@@ -295,7 +295,7 @@ fn steps_that_are_not_finite_are_skipped_and_counted() {
     let (mut warnings, mut saved) = (vec![], vec![]);
     train(&recipe, folder.path(), &objective, &AtomicBool::new(false), |event| match event {
         Event::Warning(warning) => warnings.push(warning),
-        Event::Saved(path) => saved.push(path.to_path_buf()),
+        Event::Saved(path) => saved.push(path),
         _ => {}
     })
     .expect("two failures in a row are borne");

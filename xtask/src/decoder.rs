@@ -52,7 +52,7 @@ pub(crate) fn train_decoder(
         progress.begin(&local.name, Some(local.training.steps));
         let decoder = folder.run(&found, start.as_ref().map(|given| &given.start), note, || {
             run.train_decoder(&encoder, decoder, |event| {
-                progress.training(&event);
+                progress.training(&path, &event);
                 tracking.training(&path, &event);
                 show_warnings(&mut tracking, &progress);
             })

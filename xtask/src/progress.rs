@@ -1,5 +1,7 @@
 //! Progress bars on a terminal, plain lines elsewhere.
 
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -23,6 +25,8 @@ pub(crate) struct Progress {
     bar: Option<ProgressBar>,
     started: Instant,
     first: u64,
+    /// Steps that the trainings of the part have taken, by their folders.
+    steps_of: BTreeMap<PathBuf, u64>,
     said: Instant,
     loss: f64,
     /// Files on their way from or to the Hub: name, bytes that have moved, size.
@@ -38,6 +42,7 @@ impl Progress {
             bar: None,
             started: now,
             first: 0,
+            steps_of: BTreeMap::new(),
             said: now,
             loss: f64::NAN,
             moving: vec![],
@@ -66,11 +71,20 @@ impl Progress {
         }
     }
 
-    pub(crate) fn training(&mut self, event: &Event<'_>) {
+    /// An event of the training in a folder; those of a part count its steps together.
+    pub(crate) fn training(&mut self, folder: &Path, event: &Event) {
         match event {
-            Event::Started { step: 0 } => {}
-            Event::Started { step } => self.continued(*step, "step"),
-            Event::Stepped(report) => self.step(report),
+            Event::Started { step } => {
+                self.steps_of.insert(folder.into(), *step);
+                if *step > 0 {
+                    self.first += step;
+                    self.continued(self.first, "step");
+                }
+            }
+            Event::Stepped(report) => {
+                self.steps_of.insert(folder.into(), report.step + 1);
+                self.step(report);
+            }
             Event::Drawn { file, seconds, .. } => self.line(&format!("{}, {seconds:.1} s", file.display())),
             Event::Saved(_) => {}
             Event::Warning(text) => self.line(&format!("warning: {text}")),
@@ -86,7 +100,7 @@ impl Progress {
             Images(done) => self.counted(*done, "image"),
             Labels(done) => self.counted(*done, "prompt"),
             Mebibytes(done) => self.checked(*done),
-            Training { event, .. } => self.training(event),
+            Training { folder, event } => self.training(folder, event),
         }
     }
 
@@ -251,7 +265,7 @@ impl Progress {
         if report.finite {
             self.loss = if self.loss.is_nan() { report.loss } else { 0.98 * self.loss + 0.02 * report.loss };
         }
-        let done = report.step + 1;
+        let done = self.steps_of.values().sum();
         match &self.bar {
             Some(bar) => {
                 bar.set_position(done);

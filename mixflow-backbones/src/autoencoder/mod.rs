@@ -52,7 +52,7 @@ use burn::tensor::{Device, Tensor};
 ///     }
 /// }
 /// ```
-pub trait Autoencoder: Debug + Send {
+pub trait Autoencoder: Debug + Send + Sync {
     /// # Shapes
     /// - images: `[batch, channels, height, width]`, in [-1, 1]
     /// - returns: `[batch, latent channels, height / factor, width / factor]`

@@ -15,7 +15,7 @@ use super::{Entry, Histogram, Png, Trackers};
 impl Trackers {
     /// Tells all of them an event of [`Run::train`](mixflow::train::Run::train); warnings are for whoever shows them. Of a
     /// checkpoint the thread counts how the weights are distributed, from its file: the run does not wait for that.
-    pub fn event(&mut self, event: &Event<'_>) {
+    pub fn event(&mut self, event: &Event) {
         match event {
             Event::Started { step } => self.track(Entry::Started { step: *step }),
             Event::Stepped(report) => {
@@ -28,14 +28,14 @@ impl Trackers {
             }
             // From its file, which has it whatever happens: it waits for nothing in memory.
             Event::Drawn { steps, file, .. } => {
-                let (steps, file) = (*steps, file.to_path_buf());
+                let (steps, file) = (*steps, file.clone());
                 self.work(move |tell| {
                     tell_picture(&file, steps, tell);
                 });
             }
             Event::Saved(checkpoint) => {
                 self.track(Entry::Flush);
-                let checkpoint = checkpoint.to_path_buf();
+                let checkpoint = checkpoint.clone();
                 self.work(move |tell| histograms(&checkpoint, tell));
             }
             Event::Warning(_) => {}

@@ -106,19 +106,19 @@ mod tests {
                 finite: true,
             };
             log.step(&report).unwrap();
-            trackers.event(&Event::Stepped(&report));
+            trackers.event(&Event::Stepped(report.clone()));
             std::thread::sleep(Duration::from_micros(300));
             if (step + 1) % DRAWN_EVERY == 0 {
                 let file = picture(&metrics, step + 1);
                 fs::create_dir_all(file.parent().unwrap()).unwrap();
                 fs::write(&file, PNG).unwrap();
-                trackers.event(&Event::Drawn { steps: step + 1, file: &file, seconds: 0.0 });
+                trackers.event(&Event::Drawn { steps: step + 1, file: file.clone(), seconds: 0.0 });
             }
             if (step + 1) % EVERY == 0 || step + 1 == STEPS {
                 log.flush().unwrap();
                 fs::write(folder.join("partial"), (step + 1).to_string()).unwrap();
                 fs::rename(folder.join("partial"), &checkpoint).unwrap();
-                trackers.event(&Event::Saved(&checkpoint));
+                trackers.event(&Event::Saved(checkpoint.clone()));
             }
         }
         log.flush().unwrap();

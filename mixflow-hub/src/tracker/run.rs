@@ -1,5 +1,6 @@
 //! The trainings of a run, for trackers.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::thread::JoinHandle;
@@ -11,8 +12,7 @@ use serde_json::Value;
 
 use super::{End, Entry, Error, TensorBoard, Trackers, WandbMode, WandbRun};
 
-/// Tells trackers the trainings of a run, one after another: that of a single one, or those of a comparison and its results,
-/// each side by side to `TensorBoard` and a run of its own to Weights & Biases.
+/// Tells trackers the trainings of a run: that of a single one, or those of a comparison and its results, each side by side to `TensorBoard` and a run of its own to Weights & Biases.
 ///
 /// ```no_run
 /// # use std::{path::Path, sync::atomic::AtomicBool};
@@ -34,8 +34,8 @@ pub struct RunTrackers {
     /// Of the run.
     folder: PathBuf,
     recipe: Value,
-    /// The training that is told, by its folder.
-    current: Option<(PathBuf, Trackers)>,
+    /// Of the trainings that are told, by their folders: several go on at once.
+    current: BTreeMap<PathBuf, Trackers>,
     /// What earlier ones end with: nobody waits for them before the run ends.
     ending: Vec<JoinHandle<Vec<String>>>,
 }
@@ -52,7 +52,14 @@ impl RunTrackers {
 
     /// As [`of`](Self::of), of these alone.
     pub fn some(folder: &Path, recipe: &Value, tensorboard: bool, wandb: WandbMode) -> Self {
-        Self { tensorboard, wandb, folder: folder.into(), recipe: recipe.clone(), current: None, ending: vec![] }
+        Self {
+            tensorboard,
+            wandb,
+            folder: folder.into(),
+            recipe: recipe.clone(),
+            current: BTreeMap::new(),
+            ending: vec![],
+        }
     }
 
     /// Tells what a [`Launch`](mixflow::launch::Launch) or a [`Study`](mixflow::compare::Study) does.
@@ -65,7 +72,7 @@ impl RunTrackers {
     }
 
     /// Tells an event of the training in a folder.
-    pub fn training(&mut self, folder: &Path, event: &Event<'_>) {
+    pub fn training(&mut self, folder: &Path, event: &Event) {
         self.trackers(folder).event(event);
     }
 
@@ -78,7 +85,7 @@ impl RunTrackers {
 
     /// What went wrong since the last call, for the user.
     pub fn warnings(&mut self) -> Vec<String> {
-        self.current.as_mut().map_or(vec![], |(_, trackers)| trackers.warnings())
+        self.current.values_mut().flat_map(Trackers::warnings).collect()
     }
 
     /// The run has ended so: waits for what is still to be written and sent, and tells what went wrong.
@@ -89,14 +96,10 @@ impl RunTrackers {
 
     /// The trackers of the training in a folder, which may be that of the run.
     fn trackers(&mut self, folder: &Path) -> &mut Trackers {
-        if self.current.as_ref().is_some_and(|(current, _)| current != folder) {
-            self.close(End::Done);
+        if !self.current.contains_key(folder) {
+            self.current.insert(folder.into(), self.open(folder));
         }
-        let trackers = match self.current.take() {
-            Some((_, trackers)) => trackers,
-            None => self.open(folder),
-        };
-        &mut self.current.insert((folder.into(), trackers)).1
+        self.current.get_mut(folder).expect("it is there by now")
     }
 
     fn open(&self, folder: &Path) -> Trackers {
@@ -118,9 +121,10 @@ impl RunTrackers {
     }
 
     fn close(&mut self, end: End) {
-        let Some((_, mut trackers)) = self.current.take() else { return };
-        trackers.track(Entry::Finished(end));
-        self.ending.push(std::thread::spawn(|| trackers.finish()));
+        for mut trackers in std::mem::take(&mut self.current).into_values() {
+            trackers.track(Entry::Finished(end));
+            self.ending.push(std::thread::spawn(|| trackers.finish()));
+        }
     }
 }
 

@@ -85,7 +85,7 @@ impl Trial {
         let (encoder, decoder) = networks(side);
         let tell = |event: Event| {
             if let Event::Stepped(report) = event {
-                tell(report);
+                tell(&report);
             }
         };
         self.run().from_scratch(&encoder, &decoder, &Device::default(), tell).unwrap()

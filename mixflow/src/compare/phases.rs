@@ -27,11 +27,28 @@ impl Phases {
     /// Ends the part before and begins one; it goes on where an earlier process stopped.
     pub(super) fn begin(&mut self, name: &str) {
         self.save();
-        let index = self.phases.iter().position(|phase| phase.name == name).unwrap_or_else(|| {
+        self.current = Some((self.index(name), Instant::now()));
+    }
+
+    /// What has passed since the clock was last looked at went into this one of the parts that go on at once.
+    pub(super) fn spent(&mut self, name: &str) {
+        let since = self.current.map_or_else(Instant::now, |(_, since)| since);
+        self.current = Some((self.index(name), since));
+        self.pass();
+    }
+
+    fn index(&mut self, name: &str) -> usize {
+        self.phases.iter().position(|phase| phase.name == name).unwrap_or_else(|| {
             self.phases.push(Phase { name: name.into(), seconds: 0.0 });
             self.phases.len() - 1
-        });
-        self.current = Some((index, Instant::now()));
+        })
+    }
+
+    /// Adds what has passed to the current part.
+    fn pass(&mut self) {
+        let Some((index, since)) = &mut self.current else { return };
+        let now = Instant::now();
+        self.phases[*index].seconds += (now - std::mem::replace(since, now)).as_secs_f64();
     }
 
     /// The same for a part that every process does anew: only the last time counts.
@@ -44,9 +61,10 @@ impl Phases {
 
     /// Writes down how long the part has taken until now: what a killed process takes after that is lost, as its steps are.
     pub(super) fn save(&mut self) {
-        let Some((index, since)) = &mut self.current else { return };
-        let now = Instant::now();
-        self.phases[*index].seconds += (now - std::mem::replace(since, now)).as_secs_f64();
+        if self.current.is_none() {
+            return;
+        }
+        self.pass();
         // Times are no reason to stop a training.
         let _ = write_atomic(&self.file, &serde_json::to_vec_pretty(&self.phases).expect("text and numbers are JSON"));
     }
@@ -77,6 +95,18 @@ mod tests {
 
     fn whole(phases: &mut Phases) -> Vec<(String, u64)> {
         phases.all().into_iter().map(|phase| (phase.name, phase.seconds as u64)).collect()
+    }
+
+    #[test]
+    fn parts_at_once_share_the_time_that_passes() {
+        let root = tempfile::tempdir().unwrap();
+        let mut phases = Phases::open(root.path());
+        phases.begin("a");
+        for (name, seconds) in [("b", 3), ("a", 5), ("b", 4), ("a", 1)] {
+            pass(&mut phases, seconds);
+            phases.spent(name);
+        }
+        assert_eq!(whole(&mut phases), [("a".into(), 6), ("b".into(), 7)]);
     }
 
     #[test]

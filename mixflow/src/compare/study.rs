@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::module::Module;
 use burn::tensor::Device;
@@ -24,6 +24,7 @@ use crate::recipe::{
     AdapterConfig, ConditionOf, Guide, METADATA, NetworkSettings, ObjectiveConfig, PostTraining, Recipe,
 };
 use crate::report::{Arm, Curve, Environment, Phase, Report, Strip, Summary};
+use crate::spread::{at_once, spread};
 use crate::train::{Change, Checkpoints, Event, Outcome, Run, Start, TrainConfig, changes};
 use crate::{Error, Objective, device};
 
@@ -70,7 +71,7 @@ pub enum Progress<'a> {
         /// The training's folder.
         folder: &'a Path,
         /// What.
-        event: Event<'a>,
+        event: Event,
     },
 }
 
@@ -85,7 +86,8 @@ pub enum StudyOutcome {
 
 impl<N: NetworkSettings> Study<'_, N> {
     /// Runs the study from `network`, on its device, or from where the folder stands. `start` replaces the pre-training.
-    /// `objective` makes what the trainings minimise, such as [`NetworkSettings::objective`].
+    /// `objective` makes what the trainings minimise, such as [`NetworkSettings::objective`]. On the CPU as many post-trainings of
+    /// a small network go on at once as there are threads, each the same bit for bit as alone.
     ///
     /// # Errors
     /// Whatever stops a training, sampling fails with, or the folder refuses.
@@ -93,7 +95,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         &self,
         network: N::Network,
         start: Option<N::Network>,
-        objective: impl Fn(&ObjectiveConfig) -> O,
+        objective: impl Fn(&ObjectiveConfig) -> O + Sync,
         mut tell: impl FnMut(Progress),
     ) -> Result<StudyOutcome, Error> {
         let post = self.recipe.post_training.as_ref().ok_or_else(|| {
@@ -136,7 +138,9 @@ impl<N: NetworkSettings> Study<'_, N> {
                 tell(Progress::Begin("pre-training", Some(self.recipe.training.steps)));
                 let config = &self.recipe.training;
                 let settings = (&self.recipe.objective, &objective);
-                match self.train("pretraining", network, settings, config, 0, &learned, validation, &mut tell)? {
+                let folder = self.folder.join("pretraining");
+                let tell = &mut |event| tell(Progress::Training { folder: &folder, event });
+                match self.train("pretraining", network, settings, config, 0, &learned, validation, tell)? {
                     Some(start) => start,
                     None => return Ok(StudyOutcome::Interrupted),
                 }
@@ -155,23 +159,35 @@ impl<N: NetworkSettings> Study<'_, N> {
         }
         let mut networks = vec![(Arm::Start, 0, start.clone())];
         let config = post.training(&self.recipe.training);
-        for seed in 0..post.seeds {
-            for (arm, settings) in &trainings {
-                let folder = arms::folder(arm, seed);
-                phases.borrow_mut().begin(&post_training(arm));
-                tell(Progress::Begin(
-                    &format!("{} post-training {}/{}", arm.name(), seed + 1, post.seeds),
-                    Some(post.steps),
-                ));
-                arms::started(&self.folder.join(&folder), &origin)?;
-                let settings = (settings, &objective);
-                let adapted = self.recipe.adapted(start.clone())?;
-                match self.train(&folder, adapted, settings, &config, seed + 1, &learned, validation, &mut tell)? {
-                    Some(network) => networks.push((arm.clone(), seed, network)),
-                    None => return Ok(StudyOutcome::Interrupted),
+        let each: Vec<_> = (0..post.seeds)
+            .flat_map(|seed| {
+                trainings.iter().map(move |(arm, settings)| (arm, settings, seed, arms::folder(arm, seed)))
+            })
+            .collect();
+        let pieces = each.iter().map(|(_, settings, seed, folder)| (*settings, *seed, folder, start.clone()));
+        let post_train =
+            |(): &(), (settings, seed, folder, start): (_, u64, &String, _), tell: &mut dyn FnMut(Event)| {
+                if self.stop.load(Ordering::Relaxed) {
+                    return Ok(None);
                 }
-            }
+                arms::started(&self.folder.join(folder), &origin)?;
+                let network = self.recipe.adapted(start)?;
+                self.train(folder, network, (settings, &objective), &config, seed + 1, &learned, validation, tell)
+            };
+        if let Some((arm, ..)) = each.first() {
+            tell(Progress::Begin("post-training", Some(each.len() as u64 * post.steps)));
+            phases.borrow_mut().begin(&post_training(arm));
         }
+        let hear = |number: usize, event| {
+            let (arm, .., folder) = &each[number];
+            phases.borrow_mut().spent(&post_training(arm));
+            tell(Progress::Training { folder: &self.folder.join(folder), event });
+        };
+        let at_once = if self.beside.is_empty() { at_once(&start, each.len()) } else { 1 };
+        let trained: Result<Option<Vec<_>>, Error> =
+            spread(vec![(); at_once], pieces, post_train, hear, |trained| trained.collect());
+        let Some(trained) = trained? else { return Ok(StudyOutcome::Interrupted) };
+        networks.extend(each.iter().zip(trained).map(|((arm, _, seed, _), network)| ((*arm).clone(), *seed, network)));
 
         phases.borrow_mut().begin_anew("sampling and measuring");
         let (size, floor_size) = (reference_size(&*train, post.images), post.images as u64);
@@ -320,7 +336,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         seed: u64,
         data: &Arc<dyn Dataset>,
         validation: Option<&ValidationImages<'_, N>>,
-        tell: &mut impl FnMut(Progress),
+        tell: &mut dyn FnMut(Event),
     ) -> Result<Option<N::Network>, Error> {
         let recipe = Recipe { objective: settings.clone(), training: config.clone(), ..self.recipe.clone() };
         let run = Run {
@@ -335,7 +351,6 @@ impl<N: NetworkSettings> Study<'_, N> {
             beside: self.beside,
             stop: self.stop,
         };
-        let tell = |event: Event| tell(Progress::Training { folder: &run.folder, event });
         let validation = validation.map(ValidationImages::validation);
         let outcome = run.train_validated(network, &objective(settings), validation, tell)?;
         let Outcome::Finished(state) = outcome else { return Ok(None) };

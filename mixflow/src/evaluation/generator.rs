@@ -17,7 +17,7 @@ use crate::recipe::{Guide, NetworkSettings, ObjectiveConfig, Recipe, SamplingCon
 use crate::sampling::correction::Correction;
 use crate::sampling::solver::{SampleError, SeededNoise};
 use crate::sampling::{Flow, Guidance, Images, Sampler, SkipLayers};
-use crate::spread::spread;
+use crate::spread::{at_once, spread};
 use crate::{Error, device};
 
 impl Images {
@@ -223,8 +223,8 @@ impl<B: Backbone> Generator<'_, B> {
         network.with_guidance(scale).ok_or_else(|| SampleError::Config(reason.into()))
     }
 
-    /// The networks on each of the devices, the own one first.
-    fn replicas(&self) -> Result<Vec<Replica<B>>, SampleError> {
+    /// The networks on each of the devices, the own one first; of the CPU alone, as many as draw so many batches at once.
+    fn replicas(&self, batches: usize) -> Result<Vec<Replica<B>>, SampleError> {
         let own = device::of(self.network);
         let on = |device: &Device| {
             let networks =
@@ -243,7 +243,10 @@ impl<B: Backbone> Generator<'_, B> {
                 autoencoder: self.autoencoder.map(|autoencoder| autoencoder.to_device(device)),
             })
         };
-        std::iter::once(&own).chain(self.beside).map(on).collect()
+        match self.beside {
+            [] => std::iter::repeat_n(&own, at_once(self.network, batches)).map(on).collect(),
+            beside => std::iter::once(&own).chain(beside).map(on).collect(),
+        }
     }
 
     /// Images of the flows of so many rows, batch by batch: `told` says what the network is told of some of them.
@@ -260,7 +263,7 @@ impl<B: Backbone> Generator<'_, B> {
             return Err(Error::from(SampleError::Config("sampling.batch must be at least 1, found 0".into())).into());
         }
         SeededNoise::check(first, count).map_err(Error::from)?;
-        let replicas = self.replicas().map_err(Error::from)?;
+        let replicas = self.replicas(count.div_ceil(self.sampling.batch)).map_err(Error::from)?;
         let Generator { conditioner, objective, sampling, shape, seed, negative, .. } = *self;
         let rows = |offset| offset..count.min(offset + sampling.batch);
         let pieces = (0..count).step_by(sampling.batch).map(|offset| (rows(offset), told(rows(offset))));

@@ -47,7 +47,7 @@ pub struct Alignment<O = FlowMatching> {
 }
 
 /// Frozen encoders whose features a network is aligned with.
-pub trait TargetEncoder: Debug {
+pub trait TargetEncoder: Debug + Sync {
     /// Features of clean images, one tensor an encoder, without gradient.
     ///
     /// # Shapes

@@ -83,7 +83,7 @@ pub struct NetworkCost {
 /// assert_eq!(recipe.network.classes, 10);
 /// # Ok::<(), mixflow::Error>(())
 /// ```
-pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOwned {
+pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOwned + Send + Sync {
     /// The network that has these settings.
     type Network: Backbone;
 

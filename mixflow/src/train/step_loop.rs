@@ -1,6 +1,6 @@
 //! The loop of every training that is kept in a folder.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -16,26 +16,26 @@ use crate::Error;
 use crate::data::{Fingerprint, check_same_data};
 
 /// What a run tells while it goes.
-#[derive(Debug)]
-pub enum Event<'a> {
+#[derive(Clone, Debug)]
+pub enum Event {
     /// It starts at this step, from a checkpoint or (0) from the start.
     Started {
         /// The next step.
         step: u64,
     },
     /// A step was taken.
-    Stepped(&'a StepReport),
+    Stepped(StepReport),
     /// Images were drawn.
     Drawn {
         /// How many steps were taken before.
         steps: u64,
         /// The picture of them.
-        file: &'a Path,
+        file: PathBuf,
         /// How long it took, in seconds.
         seconds: f64,
     },
     /// A checkpoint was written.
-    Saved(&'a Path),
+    Saved(PathBuf),
     /// Something that the user should know and that did not stop the run.
     Warning(String),
 }
@@ -161,7 +161,7 @@ impl StepLoop<'_> {
             let Stepped { state: next, report } = guarded(self.devices, number, || step(state))??;
             state = next;
             log.step(&report)?;
-            tell(Event::Stepped(&report));
+            tell(Event::Stepped(report.clone()));
 
             failures = if report.finite { 0 } else { failures + 1 };
             skipped += u64::from(!report.finite);
@@ -188,7 +188,7 @@ impl StepLoop<'_> {
                     self.data.write(self.folder)?;
                 }
                 let snapshot = guarded(self.devices, number, || state.snapshot())?;
-                tell(Event::Saved(&checkpoints.save(&snapshot, self.recipe)?));
+                tell(Event::Saved(checkpoints.save(&snapshot, self.recipe)?));
             }
             if stop && state.step_number() < self.steps {
                 return Ok(Outcome::Interrupted { step: state.step_number() });
@@ -211,7 +211,7 @@ impl StepLoop<'_> {
         let (begun, file) = (Instant::now(), picture(self.folder, steps));
         let drawn = guarded(self.devices, steps, || (validation.draw)(state))?;
         match drawn.and_then(|png| keep(&file, &png)) {
-            Ok(()) => tell(Event::Drawn { steps, file: &file, seconds: begun.elapsed().as_secs_f64() }),
+            Ok(()) => tell(Event::Drawn { steps, file, seconds: begun.elapsed().as_secs_f64() }),
             Err(error) => tell(Event::Warning(format!("there are no images of step {steps}: {error}"))),
         }
         Ok(())

@@ -1,6 +1,5 @@
 //! A run's events reach trackers.
 
-use std::path::Path;
 use std::sync::{Arc, Mutex};
 
 use mixflow::backbones::weights::Weights;
@@ -31,8 +30,8 @@ fn trackers_hear_what_the_log_of_a_run_holds() {
         finite: true,
     };
     trackers.event(&Event::Started { step: 7 });
-    trackers.event(&Event::Stepped(&report));
-    trackers.event(&Event::Saved(Path::new("checkpoint")));
+    trackers.event(&Event::Stepped(report));
+    trackers.event(&Event::Saved("checkpoint".into()));
     trackers.event(&Event::Warning("an image is broken".into()));
     assert_eq!(trackers.finish(), Vec::<String>::new());
     assert_eq!(
@@ -61,7 +60,7 @@ fn trackers_hear_how_the_weights_of_a_checkpoint_are_distributed() {
     let heard = Arc::new(Mutex::new(vec![]));
     let mut trackers = Trackers::default();
     trackers.add(Ok(Text(heard.clone())));
-    trackers.event(&Event::Saved(&checkpoint));
+    trackers.event(&Event::Saved(checkpoint));
     assert_eq!(trackers.finish(), Vec::<String>::new());
     let heard: Vec<String> = heard.lock().unwrap().clone();
     let short = |line: &String| {

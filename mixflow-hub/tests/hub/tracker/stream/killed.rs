@@ -36,7 +36,7 @@ fn run(folder: &Path, server: &str) {
             finite: true,
         };
         log.step(&report).unwrap();
-        trackers.event(&Event::Stepped(&report));
+        trackers.event(&Event::Stepped(report.clone()));
         // Where steps take long, rows are shown before a checkpoint is written.
         if step % 3 == 0 {
             trackers.track(Entry::Flush);
@@ -46,13 +46,13 @@ fn run(folder: &Path, server: &str) {
             let file = folder.join(format!("validation/step-{:08}.png", step + 1));
             fs::create_dir_all(file.parent().unwrap()).unwrap();
             fs::write(&file, PNG).unwrap();
-            trackers.event(&Event::Drawn { steps: step + 1, file: &file, seconds: 0.0 });
+            trackers.event(&Event::Drawn { steps: step + 1, file: file.clone(), seconds: 0.0 });
         }
         if (step + 1) % SAVED_EVERY == 0 || step + 1 == STEPS {
             log.flush().unwrap();
             fs::write(&partial, (step + 1).to_string()).unwrap();
             fs::rename(&partial, &checkpoint).unwrap();
-            trackers.event(&Event::Saved(&checkpoint));
+            trackers.event(&Event::Saved(checkpoint.clone()));
         }
     }
     trackers.track(Entry::Finished(End::Done));
