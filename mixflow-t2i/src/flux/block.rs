@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use mixflow::backbones::block::{ModulatedNorm, NormKind, SplitAttention, SplitProjection, recompute};
+use mixflow::backbones::block::{ModulatedNorm, NormKind, Projection, SplitAttention, recompute};
 use mixflow::backbones::embed::Rotation;
 use mixflow::backbones::init::Initializer;
 use mixflow::backbones::{Linear, ops};
@@ -50,13 +50,10 @@ impl SingleBlock {
                 block.forward(x, modulation.squeeze_dim(1), &places)
             });
         }
-        let width = x.dims()[2];
         let [shift, scale, gate] = self.norm.forward(modulation);
-        let SplitProjection { query, key, value } = &self.attn.qkv;
         let normed = ModulatedNorm { weight: None }.forward(x.clone(), shift, scale);
-        let all = Linear::forward_all([query, key, value, &self.proj_mlp], normed);
-        let hidden = all.clone().then(move |all| ops::gelu_tanh(all.narrow(2, 3 * width, 4 * width)));
-        let mixed = self.attn.mix(self.attn.placed(all.then(move |all| all.narrow(2, 0, 3 * width)), Some(places)));
+        let mixed = self.attn.mix(self.attn.placed(self.attn.qkv.packed(normed.clone()), Some(places)));
+        let hidden = self.proj_mlp.forward_of(normed).then(ops::gelu_tanh);
         let both = mixed.and(hidden, |mixed, hidden| Tensor::cat(vec![mixed.cast(hidden.dtype()), hidden], 2));
         ops::gated_residual_of(x, self.attn.proj.forward_of(both), gate)
     }
