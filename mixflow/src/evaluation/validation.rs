@@ -181,7 +181,7 @@ mod tests {
         let network = recipe.network.init(0, &Default::default());
         let classes = ["0".to_string()];
         let error = ValidationImages::check(&recipe, &network, &classes).unwrap_err().to_string();
-        let words = "vast: validation.images: 1000 images of 16384 x 16384 pixels in one picture would take 4.83 TB";
+        let words = "vast: validation.images: 1000 images of 16384 x 16384 pixels in one picture would take 4831.84 GB";
         assert!(error.starts_with(words), "{error}");
     }
 }
