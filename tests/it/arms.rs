@@ -179,6 +179,46 @@ fn trainings_at_once_are_the_same_bits_as_one_after_another() {
     }
 }
 
+/// Runs with two threads and hears of all events with the folder's name; `heard` may stop the study.
+fn heard(
+    recipe: &Recipe,
+    root: &Path,
+    heard: impl Fn(&str, &Event, &AtomicBool) + Sync,
+) -> Result<StudyOutcome, String> {
+    let stop = AtomicBool::new(false);
+    let study = study(recipe, root, &stop);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().expect("threads");
+    pool.install(|| {
+        let network = recipe.network.init(recipe.seed, &Device::default());
+        let objective = |config: &_| NetworkSettings::objective(&recipe.network, config);
+        let tell = |event: Progress| {
+            if let Progress::Training { folder, event } = event {
+                heard(&folder.file_name().expect("a name").to_string_lossy(), &event, &stop);
+            }
+        };
+        study.run(network, None, objective, tell).map_err(|error| error.to_string())
+    })
+}
+
+#[test]
+fn a_training_that_fails_stops_those_beside_it_at_a_checkpoint() {
+    let mut recipe = recipe(&json!(["standard", "mixflow"]));
+    recipe.post_training.as_mut().expect("a comparison").steps = 400;
+    let root = tempfile::tempdir().expect("a folder");
+    std::fs::create_dir_all(root.path().join("mixflow-0/metrics.jsonl")).expect("a folder in the place of a file");
+    let (steps, saved) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let count = |name: &str, event: &Event, _: &AtomicBool| match event {
+        Event::Stepped(_) if name != "pretraining" => drop(steps.fetch_add(1, Ordering::Relaxed)),
+        Event::Saved(_) if name == "standard-0" => drop(saved.fetch_add(1, Ordering::Relaxed)),
+        _ => {}
+    };
+    let error = heard(&recipe, root.path(), count).expect_err("it fails");
+    assert!(error.contains("mixflow-0"), "{error}");
+    assert!(steps.into_inner() < 400, "nothing is trained to its end for a comparison that has failed");
+    assert!(saved.into_inner() <= 1);
+    assert!(!root.path().join("standard-1").exists(), "none is begun any more");
+}
+
 #[test]
 fn arms_that_are_none_are_refused() {
     for (arms, words) in [

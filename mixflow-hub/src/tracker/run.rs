@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use super::{End, Entry, Error, TensorBoard, Trackers, WandbMode, WandbRun};
 
-/// Tells trackers the trainings of a run: that of a single one, or those of a comparison and its results, each side by side to `TensorBoard` and a run of its own to Weights & Biases.
+/// Tells trackers the trainings of a run: that of a single one, or those of a comparison and its results, each side by side to
+/// `TensorBoard` and a run of its own to Weights & Biases.
 ///
 /// ```no_run
 /// # use std::{path::Path, sync::atomic::AtomicBool};

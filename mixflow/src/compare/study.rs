@@ -136,7 +136,7 @@ impl<N: NetworkSettings> Study<'_, N> {
             None => {
                 self.check_arms_wait(post, &trainings)?;
                 tell(Progress::Begin("pre-training", Some(self.recipe.training.steps)));
-                let config = &self.recipe.training;
+                let config = (&self.recipe.training, self.stop);
                 let settings = (&self.recipe.objective, &objective);
                 let folder = self.folder.join("pretraining");
                 let tell = &mut |event| tell(Progress::Training { folder: &folder, event });
@@ -165,14 +165,25 @@ impl<N: NetworkSettings> Study<'_, N> {
             })
             .collect();
         let pieces = each.iter().map(|(_, settings, seed, folder)| (*settings, *seed, folder, start.clone()));
+        // Set when the study is to stop, and when one training has failed: the others save what they have.
+        let halt = &AtomicBool::new(false);
+        let heed = || halt.fetch_or(self.stop.load(Ordering::Relaxed), Ordering::Relaxed);
         let post_train =
             |(): &(), (settings, seed, folder, start): (_, u64, &String, _), tell: &mut dyn FnMut(Event)| {
-                if self.stop.load(Ordering::Relaxed) {
+                heed();
+                if halt.load(Ordering::Relaxed) {
                     return Ok(None);
                 }
-                arms::started(&self.folder.join(folder), &origin)?;
-                let network = self.recipe.adapted(start)?;
-                self.train(folder, network, (settings, &objective), &config, seed + 1, &learned, validation, tell)
+                let tell = &mut |event| {
+                    tell(event);
+                    heed();
+                };
+                let train = || {
+                    arms::started(&self.folder.join(folder), &origin)?;
+                    let (network, settings) = (self.recipe.adapted(start)?, (settings, &objective));
+                    self.train(folder, network, settings, (&config, halt), seed + 1, &learned, validation, tell)
+                };
+                train().inspect_err(|_: &Error| halt.store(true, Ordering::Relaxed))
             };
         if let Some((arm, ..)) = each.first() {
             tell(Progress::Begin("post-training", Some(each.len() as u64 * post.steps)));
@@ -184,9 +195,12 @@ impl<N: NetworkSettings> Study<'_, N> {
             tell(Progress::Training { folder: &self.folder.join(folder), event });
         };
         let at_once = if self.beside.is_empty() { at_once(&start, each.len()) } else { 1 };
-        let trained: Result<Option<Vec<_>>, Error> =
-            spread(vec![(); at_once], pieces, post_train, hear, |trained| trained.collect());
-        let Some(trained) = trained? else { return Ok(StudyOutcome::Interrupted) };
+        // All are heard to their end, of which the fault of one counts more than that others were stopped.
+        let ended: Vec<_> = spread(vec![(); at_once], pieces, post_train, hear, |ended| ended.collect());
+        let ended = ended.into_iter().collect::<Result<Vec<_>, Error>>()?;
+        let Some(trained) = ended.into_iter().collect::<Option<Vec<_>>>() else {
+            return Ok(StudyOutcome::Interrupted);
+        };
         networks.extend(each.iter().zip(trained).map(|((arm, _, seed, _), network)| ((*arm).clone(), *seed, network)));
 
         phases.borrow_mut().begin_anew("sampling and measuring");
@@ -332,7 +346,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         folder: &str,
         network: N::Network,
         (settings, objective): (&ObjectiveConfig, &impl Fn(&ObjectiveConfig) -> O),
-        config: &TrainConfig,
+        (config, stop): (&TrainConfig, &AtomicBool),
         seed: u64,
         data: &Arc<dyn Dataset>,
         validation: Option<&ValidationImages<'_, N>>,
@@ -349,7 +363,7 @@ impl<N: NetworkSettings> Study<'_, N> {
             flip: self.recipe.data.flip(),
             encoder: self.encoder,
             beside: self.beside,
-            stop: self.stop,
+            stop,
         };
         let validation = validation.map(ValidationImages::validation);
         let outcome = run.train_validated(network, &objective(settings), validation, tell)?;
