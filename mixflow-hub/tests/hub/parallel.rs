@@ -41,9 +41,12 @@ fn snapshot(setting: &Setting) -> Result<RepositorySnapshot, Error> {
 fn eight_files_come_at_once() {
     let setting = many(20);
     setting.server.fail("Signature=signed", 99, Failing::Slow(Duration::from_millis(100)));
-    let (mut begun, mut finished) = (BTreeSet::new(), BTreeSet::new());
+    let (mut begun, mut finished, mut most) = (BTreeSet::new(), BTreeSet::new(), 0);
     let tell = |event: TransferProgress<'_>| match event {
-        TransferProgress::Begin { file, .. } => assert!(begun.insert(file.to_string())),
+        TransferProgress::Begin { file, .. } => {
+            assert!(begun.insert(file.to_string()));
+            most = most.max(begun.len() - finished.len());
+        }
         TransferProgress::Finished { file } => assert!(finished.insert(file.to_string())),
         _ => {}
     };
@@ -51,7 +54,9 @@ fn eight_files_come_at_once() {
     for (i, name) in found.files.iter().enumerate() {
         assert!(fs::read(found.folder.join(name)).unwrap() == vec![i as u8; 100_000], "{name}");
     }
-    assert_eq!((begun.len(), finished.len(), setting.server.state().busy.1), (20, 20, 8));
+    assert_eq!((begun.len(), finished.len(), most), (20, 20, 8));
+    // The server may hear of the next one before it has noted the end of what it has sent.
+    assert!(setting.server.state().busy.1 >= 8);
 }
 
 #[test]
