@@ -16,11 +16,14 @@ use crate::device::{self, is_cpu};
 /// Parameters of a network up to which its operations are too small for several threads.
 const SMALL: usize = 16 << 20;
 
-/// How many of so many pieces of work with a network are done at once on its device: the CPU does as many as it has threads,
-/// if the network is small; what is large keeps all threads at work, and memory holds it once.
+/// Pieces of work at once, at most: memory holds what each of them needs.
+const MOST: usize = 8;
+
+/// How many of so many pieces of work with a network are done at once on its device: the CPU does as many as it has threads, 8
+/// at most, if the network is small; what is large keeps all threads at work.
 pub(crate) fn at_once(network: &impl Module, pieces: usize) -> usize {
     let side_by_side = is_cpu(&device::of(network)) && network.num_params() <= SMALL;
-    if side_by_side { rayon::current_num_threads().min(pieces).max(1) } else { 1 }
+    if side_by_side { rayon::current_num_threads().min(MOST).min(pieces).max(1) } else { 1 }
 }
 
 /// Does some work on so many threads of its own; on those of everybody where the system gives no more.

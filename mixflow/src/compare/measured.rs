@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use super::arms::{config_name, folder};
+use super::post_train::Trained;
 use super::{ArmScores, Progress, Results, Study};
 use crate::Error;
 use crate::data::{Dataset, Labels};
@@ -95,7 +96,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         &self,
         post: &PostTraining,
         labels: &[usize],
-        networks: &[(Arm, u64, N::Network)],
+        networks: &[Trained<N::Network>],
         (against, held_out): (&Against<'_>, &Features),
         tell: &mut impl FnMut(Progress),
     ) -> Result<Option<Measured>, Error> {

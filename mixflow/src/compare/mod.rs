@@ -8,6 +8,7 @@ mod measured;
 mod outcome;
 mod parts;
 mod phases;
+mod post_train;
 mod seen;
 mod study;
 

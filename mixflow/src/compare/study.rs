@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use burn::module::Module;
 use burn::tensor::Device;
@@ -24,7 +24,6 @@ use crate::recipe::{
     AdapterConfig, ConditionOf, Guide, METADATA, NetworkSettings, ObjectiveConfig, PostTraining, Recipe,
 };
 use crate::report::{Arm, Curve, Environment, Phase, Report, Strip, Summary};
-use crate::spread::{at_once, spread};
 use crate::train::{Change, Checkpoints, Event, Outcome, Run, Start, TrainConfig, changes};
 use crate::{Error, Objective, device};
 
@@ -86,8 +85,8 @@ pub enum StudyOutcome {
 
 impl<N: NetworkSettings> Study<'_, N> {
     /// Runs the study from `network`, on its device, or from where the folder stands. `start` replaces the pre-training.
-    /// `objective` makes what the trainings minimise, such as [`NetworkSettings::objective`]. On the CPU as many post-trainings of
-    /// a small network go on at once as there are threads, each the same bit for bit as alone.
+    /// `objective` makes what the trainings minimise, such as [`NetworkSettings::objective`]. On the CPU
+    /// post-trainings of a small network go on side by side, each the same bit for bit as alone.
     ///
     /// # Errors
     /// Whatever stops a training, sampling fails with, or the folder refuses.
@@ -158,50 +157,10 @@ impl<N: NetworkSettings> Study<'_, N> {
             arms::check_started(&folder, &origin)?;
         }
         let mut networks = vec![(Arm::Start, 0, start.clone())];
-        let config = post.training(&self.recipe.training);
-        let each: Vec<_> = (0..post.seeds)
-            .flat_map(|seed| {
-                trainings.iter().map(move |(arm, settings)| (arm, settings, seed, arms::folder(arm, seed)))
-            })
-            .collect();
-        let pieces = each.iter().map(|(_, settings, seed, folder)| (*settings, *seed, folder, start.clone()));
-        // Set when the study is to stop, and when one training has failed: the others save what they have.
-        let halt = &AtomicBool::new(false);
-        let heed = || halt.fetch_or(self.stop.load(Ordering::Relaxed), Ordering::Relaxed);
-        let post_train =
-            |(): &(), (settings, seed, folder, start): (_, u64, &String, _), tell: &mut dyn FnMut(Event)| {
-                heed();
-                if halt.load(Ordering::Relaxed) {
-                    return Ok(None);
-                }
-                let tell = &mut |event| {
-                    tell(event);
-                    heed();
-                };
-                let train = || {
-                    arms::started(&self.folder.join(folder), &origin)?;
-                    let (network, settings) = (self.recipe.adapted(start)?, (settings, &objective));
-                    self.train(folder, network, settings, (&config, halt), seed + 1, &learned, validation, tell)
-                };
-                train().inspect_err(|_: &Error| halt.store(true, Ordering::Relaxed))
-            };
-        if let Some((arm, ..)) = each.first() {
-            tell(Progress::Begin("post-training", Some(each.len() as u64 * post.steps)));
-            phases.borrow_mut().begin(&post_training(arm));
-        }
-        let hear = |number: usize, event| {
-            let (arm, .., folder) = &each[number];
-            phases.borrow_mut().spent(&post_training(arm));
-            tell(Progress::Training { folder: &self.folder.join(folder), event });
-        };
-        let at_once = if self.beside.is_empty() { at_once(&start, each.len()) } else { 1 };
-        // All are heard to their end, of which the fault of one counts more than that others were stopped.
-        let ended: Vec<_> = spread(vec![(); at_once], pieces, post_train, hear, |ended| ended.collect());
-        let ended = ended.into_iter().collect::<Result<Vec<_>, Error>>()?;
-        let Some(trained) = ended.into_iter().collect::<Option<Vec<_>>>() else {
-            return Ok(StudyOutcome::Interrupted);
-        };
-        networks.extend(each.iter().zip(trained).map(|((arm, _, seed, _), network)| ((*arm).clone(), *seed, network)));
+        let (of, images) = ((post, &trainings[..]), (&learned, validation));
+        let trained = self.post_train(of, (&start, &origin), &objective, images, phases, &mut tell)?;
+        let Some(trained) = trained else { return Ok(StudyOutcome::Interrupted) };
+        networks.extend(trained);
 
         phases.borrow_mut().begin_anew("sampling and measuring");
         let (size, floor_size) = (reference_size(&*train, post.images), post.images as u64);
@@ -341,7 +300,7 @@ impl<N: NetworkSettings> Study<'_, N> {
 
     /// Trains in a folder of the study and returns the averaged network; none if interrupted.
     #[expect(clippy::too_many_arguments, reason = "one call for each of two kinds of training")]
-    fn train<O: Objective<N::Network>>(
+    pub(super) fn train<O: Objective<N::Network>>(
         &self,
         folder: &str,
         network: N::Network,
@@ -414,7 +373,7 @@ impl<N: NetworkSettings> Study<'_, N> {
 }
 
 /// The phase of an arm's trainings.
-fn post_training(arm: &Arm) -> String {
+pub(super) fn post_training(arm: &Arm) -> String {
     format!("post-training, {}", arm.name())
 }
 

@@ -2,6 +2,7 @@
 
 use super::{AutoencoderConfig, DecoderRecipe, NetworkSettings, Recipe, TargetEncoderConfig, TrainedRae};
 use crate::Error;
+use crate::train::TrainConfig;
 
 /// Bytes of a number: training keeps `f32`.
 const BYTES: u64 = 4;
@@ -28,6 +29,16 @@ impl<N: NetworkSettings> Recipe<N> {
         let trained = state.saturating_add(bytes(parameters, networks));
         let advice = "`network` or `post_training.seeds`";
         fits(&self.name, parameters, kept.into_iter().fold(trained, u64::saturating_add), available, advice)
+    }
+}
+
+impl<N: NetworkSettings> Recipe<N> {
+    /// Bytes of one training of a network of so many parameters: what it keeps of each, and, where that is known, of a step for
+    /// its backward pass.
+    pub(crate) fn training_bytes(&self, parameters: u64) -> u64 {
+        let TrainConfig { batch, accumulation, precision, recompute, .. } = self.training;
+        let step = self.network.cost().map_or(0, |cost| cost.activations.bytes(precision, recompute));
+        bytes(parameters, TRAINED).saturating_add(step.saturating_mul((batch / accumulation) as u64))
     }
 }
 
