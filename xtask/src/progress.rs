@@ -78,7 +78,8 @@ impl Progress {
                 self.steps_of.insert(folder.into(), *step);
                 if *step > 0 {
                     self.first += step;
-                    self.continued(self.first, "step");
+                    self.line(&format!("{}: continued at step {step}", folder.display()));
+                    self.counted_again();
                 }
             }
             Event::Stepped(report) => {
@@ -86,7 +87,7 @@ impl Progress {
                 self.step(report);
             }
             Event::Drawn { file, seconds, .. } => self.line(&format!("{}, {seconds:.1} s", file.display())),
-            Event::Saved(_) => {}
+            Event::Saved(_) | Event::Finished => {}
             Event::Warning(text) => self.line(&format!("warning: {text}")),
         }
     }
@@ -265,13 +266,26 @@ impl Progress {
         if report.finite {
             self.loss = if self.loss.is_nan() { report.loss } else { 0.98 * self.loss + 0.02 * report.loss };
         }
-        let done = self.steps_of.values().sum();
+        let done = self.steps();
         match &self.bar {
             Some(bar) => {
                 bar.set_position(done);
                 bar.set_message(format!("loss {:.4}", self.loss));
             }
             None => self.log(done, "step", &format!("loss {:.4}  ", self.loss)),
+        }
+    }
+
+    /// Those that the trainings of the part have taken, together.
+    fn steps(&self) -> u64 {
+        self.steps_of.values().sum()
+    }
+
+    /// A training went on from steps that this process has not taken: they say nothing of the time that is left.
+    fn counted_again(&self) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(self.steps());
+            bar.reset_eta();
         }
     }
 

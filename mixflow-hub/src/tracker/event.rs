@@ -13,7 +13,8 @@ use super::resumed::tell_picture;
 use super::{Entry, Histogram, Png, Trackers};
 
 impl Trackers {
-    /// Tells all of them an event of [`Run::train`](mixflow::train::Run::train); warnings are for whoever shows them. Of a
+    /// Tells all of them an event of [`Run::train`](mixflow::train::Run::train); warnings are for whoever shows them, and
+    /// whoever goes on after it says when it has ended. Of a
     /// checkpoint the thread counts how the weights are distributed, from its file: the run does not wait for that.
     pub fn event(&mut self, event: &Event) {
         match event {
@@ -38,7 +39,7 @@ impl Trackers {
                 let checkpoint = checkpoint.clone();
                 self.work(move |tell| histograms(&checkpoint, tell));
             }
-            Event::Warning(_) => {}
+            Event::Finished | Event::Warning(_) => {}
         }
     }
 

@@ -74,7 +74,16 @@ impl RunTrackers {
 
     /// Tells an event of the training in a folder.
     pub fn training(&mut self, folder: &Path, event: &Event) {
-        self.trackers(folder).event(event);
+        match event {
+            Event::Finished => {
+                if let Some(trackers) = self.current.remove(folder) {
+                    self.finish(trackers, End::Done);
+                }
+            }
+            // They are for whoever shows them, and can come after its end.
+            Event::Warning(_) => {}
+            _ => self.trackers(folder).event(event),
+        }
     }
 
     /// Tells what a comparison found.
@@ -122,10 +131,14 @@ impl RunTrackers {
     }
 
     fn close(&mut self, end: End) {
-        for mut trackers in std::mem::take(&mut self.current).into_values() {
-            trackers.track(Entry::Finished(end));
-            self.ending.push(std::thread::spawn(|| trackers.finish()));
+        for trackers in std::mem::take(&mut self.current).into_values() {
+            self.finish(trackers, end);
         }
+    }
+
+    fn finish(&mut self, mut trackers: Trackers, end: End) {
+        trackers.track(Entry::Finished(end));
+        self.ending.push(std::thread::spawn(|| trackers.finish()));
     }
 }
 
@@ -135,5 +148,28 @@ impl fmt::Debug for RunTrackers {
             .field("folder", &self.folder)
             .field("current", &self.current)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_training_that_has_finished_is_done_whatever_becomes_of_the_run() {
+        let root = tempfile::tempdir().unwrap();
+        let mut trackers = RunTrackers::some(root.path(), &json!({ "name": "run" }), false, WandbMode::Offline);
+        let [one, other] = ["one", "other"].map(|part| root.path().join(part));
+        for folder in [&one, &other] {
+            std::fs::create_dir(folder).unwrap();
+            trackers.training(folder, &Event::Started { step: 0 });
+        }
+        trackers.training(&one, &Event::Finished);
+        trackers.training(&one, &Event::Warning("an image was broken".into()));
+        assert_eq!(trackers.current.keys().collect::<Vec<_>>(), [&other]);
+        assert_eq!(trackers.ending.len(), 1);
+        assert_eq!(trackers.end(End::Stopped), Vec::<String>::new());
     }
 }

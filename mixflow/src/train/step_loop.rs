@@ -36,6 +36,8 @@ pub enum Event {
     },
     /// A checkpoint was written.
     Saved(PathBuf),
+    /// All of its steps are taken.
+    Finished,
     /// Something that the user should know and that did not stop the run.
     Warning(String),
 }
@@ -194,6 +196,7 @@ impl StepLoop<'_> {
                 return Ok(Outcome::Interrupted { step: state.step_number() });
             }
         }
+        tell(Event::Finished);
         Ok(Outcome::Finished(state))
     }
 
