@@ -60,6 +60,38 @@ fn weights_are_the_same_on_one_two_and_three_devices() {
     }
 }
 
+/// Who updates a parameter, and where, changes no bit; nor does another number of devices what a checkpoint has.
+#[test]
+fn a_state_that_devices_share_or_the_host_has_is_that_of_one_device() {
+    let kept = |steps, shard, offload| {
+        let mut recipe = recipe(steps);
+        (recipe.training.shard, recipe.training.offload) = (shard, offload);
+        recipe
+    };
+    let folder = || tempfile::tempdir().expect("a folder");
+    for devices in [1, 2, 3] {
+        let (reports, expected) = train(&kept(6, false, false), folder().path(), devices);
+        for (shard, offload) in [(true, false), (false, true), (true, true)] {
+            let (found, state) = train(&kept(6, shard, offload), folder().path(), devices);
+            assert!(state == expected && found == reports, "{devices} devices, shard {shard}, offload {offload}");
+        }
+        // It goes on as either.
+        let parts = folder();
+        for (steps, shard) in [(2, true), (4, false), (6, true)] {
+            train(&kept(steps, shard, shard), parts.path(), devices);
+        }
+        let last = Checkpoints::new(parts.path().join("checkpoints"), 2).latest().expect("the folder can be listed");
+        assert!(last.checkpoint.expect("it is whole").snapshot == expected, "{devices} devices");
+    }
+    let folder = folder();
+    for (steps, devices) in [(2, 2), (4, 3)] {
+        train(&kept(steps, true, false), folder.path(), devices);
+    }
+    let (_, state) = train(&kept(6, false, false), folder.path(), 1);
+    let (_, expected) = train(&kept(6, false, false), tempfile::tempdir().expect("a folder").path(), 1);
+    assert!(apart(&state, &expected) < 1e-6, "{:e}", apart(&state, &expected));
+}
+
 /// Parts of a device and devices multiply: two of each are four parts.
 #[test]
 fn devices_and_accumulation_multiply() {

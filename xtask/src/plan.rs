@@ -74,12 +74,12 @@ pub(crate) fn machine(names: &str) -> Result<(Machine, usize)> {
         })?,
     };
     let device = devices.first().ok_or("expected a device")?;
-    let low_precision = *device != Device::flex();
+    let is_cpu = *device == Device::flex();
     // Shares of a CPU have its speed and its memory together.
-    let share = if low_precision { 1 } else { devices.len() };
+    let share = if is_cpu { devices.len() } else { 1 };
     let (speed, memory) = (matmul_rate(device) / share as f64, memory(device) / share as u64);
     let origin = format!("matrix products of 1,024 x 1,024: {:.0} GFLOP/s", speed / 1e9);
     let name = if names == "here" { "this machine" } else { names };
-    let machine = Machine { name: name.into(), speed, low_speed: speed, origin, memory, low_precision };
+    let machine = Machine { name: name.into(), speed, low_speed: speed, origin, memory, is_cpu };
     Ok((machine, devices.len()))
 }

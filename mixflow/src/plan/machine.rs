@@ -16,8 +16,8 @@ pub struct Machine {
     pub origin: String,
     /// Its memory in bytes.
     pub memory: u64,
-    /// Whether it multiplies numbers of 16 bits as such. The CPU keeps them so and widens them for products, which takes longer.
-    pub low_precision: bool,
+    /// Whether it is the CPU, which keeps numbers of 16 bits so and widens them for products: that takes longer.
+    pub is_cpu: bool,
 }
 
 /// Names of devices, their peaks in operations a second, of 32 bits without tensor cores and of `bf16` with them and dense,
@@ -48,7 +48,7 @@ impl Machine {
         let origin = format!("{:.0} % of {tera} TFLOP/s in 32 bits, of {low_tera} in 16", 100.0 * UTILISATION);
         let [speed, low_speed] = peaks.map(|peak| UTILISATION * peak);
         let memory = memory * 1_000_000_000;
-        Some(Self { name: (*name).into(), speed, low_speed, origin, memory, low_precision: true })
+        Some(Self { name: (*name).into(), speed, low_speed, origin, memory, is_cpu: false })
     }
 
     /// The one of the devices that a card's name, such as `NVIDIA H200`, says; none if it says none of them.

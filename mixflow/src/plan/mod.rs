@@ -36,6 +36,8 @@ pub struct Plan {
     pub memory: Vec<(&'static str, u64)>,
     /// The same of what the first device has beside it.
     pub first: Vec<(&'static str, u64)>,
+    /// Bytes in the memory of the CPU beside that of the devices, of what they do not remember themselves.
+    pub offloaded: u64,
     /// How much fits the machine's memory: in either precision, of blocks that keep what they compute and of those that are
     /// run again.
     pub fits: Vec<Fit>,
@@ -167,7 +169,7 @@ impl Plan {
         let part = (training.batch / (training.accumulation * devices)) as u64;
         let arms = recipe.post_training.as_ref().map_or(0, PostTraining::networks);
         let mut not_counted: Vec<String> = cost.beside.iter().cloned().collect();
-        if !machine.low_precision && [training.precision, sampling.precision].iter().any(|it| !it.is_full()) {
+        if machine.is_cpu && [training.precision, sampling.precision].iter().any(|it| !it.is_full()) {
             not_counted.push("rounding to 16 bits, which takes the CPU longer than 32".into());
         }
         // An arm that is an adapter has whole weights beside its checkpoints.
@@ -176,11 +178,16 @@ impl Plan {
             Some(adapter) => bytes(&[KEPT, adapter]).saturating_add(bytes(&[parameters])),
         };
         let mut disk = bytes(&[KEPT, trained]).saturating_add(arm.saturating_mul(arms));
+        // Each device remembers a share of the parameters or all, or the CPU does for it.
+        let sharers = if training.shard { devices as u64 } else { 1 };
+        let offload = training.offload && !machine.is_cpu;
+        let remembered = |copies: u64| if offload { 0 } else { bytes(&[copies, trained.div_ceil(sharers)]) };
+        let offloaded = if offload { bytes(&[3, trained, devices as u64]) / sharers } else { 0 };
         let mut memory = vec![
             ("weights", bytes(&[parameters])),
             ("gradients", bytes(&[trained])),
-            ("moments of AdamW", bytes(&[2, trained])),
-            ("moving average", bytes(&[trained])),
+            ("moments of AdamW", remembered(2)),
+            ("moving average", remembered(1)),
             ("activations", part.saturating_mul(kept(training.precision, training.recompute))),
         ];
         // They are kept with the graph of a step.
@@ -222,6 +229,7 @@ impl Plan {
             devices,
             memory,
             first,
+            offloaded,
             fits,
             // All of it as it is, and two of the copies once more as the bytes of a file.
             checkpoint: bytes(&[CHECKPOINT + 2, trained]),

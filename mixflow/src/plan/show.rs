@@ -28,6 +28,9 @@ impl fmt::Display for Plan {
         for fit in &self.fits {
             writeln!(f, "    {fit}")?;
         }
+        if self.offloaded > 0 {
+            writeln!(f, "{:<28}{:>9} in the memory of the CPU", "moments and average", gigabytes(self.offloaded))?;
+        }
         writeln!(f, "{:<28}{:>9} in memory while it is written", "copy for a checkpoint", gigabytes(self.checkpoint))?;
         writeln!(f, "{:<28}{:>9} on disk", "checkpoints and weights", gigabytes(self.disk))?;
         let count = if several { format!("{} x ", self.devices) } else { String::new() };

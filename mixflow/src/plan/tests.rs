@@ -185,7 +185,7 @@ fn how_a_run_fits_a_card_is_said() {
     let [slow, fast] = [plan("f32", "h100"), bf16.clone()].map(|plan| plan.seconds(&plan.parts[0]));
     assert!((slow / fast - 989.0 / 67.0).abs() < 1e-9, "a training of {slow} s is one of {fast} s");
     // The CPU keeps 16 bits, too, and multiplies 32.
-    let cpu = Machine { low_precision: false, ..Machine::named("h100").unwrap() };
+    let cpu = Machine { is_cpu: true, ..Machine::named("h100").unwrap() };
     let changes = set(&[network, "training.batch=256", "training.precision=bf16", "post_training=null"]);
     let recipe = Recipe::read("digits", &changes).unwrap();
     let cpu = Plan::new(&recipe, cpu).unwrap();
@@ -220,4 +220,28 @@ fn devices_share_batches_and_hold_the_rest_each() {
     }
     let error = Plan::on(&recipe, Machine::named("h100").unwrap(), 3).unwrap_err().to_string();
     assert!(error.contains("times the number of devices, found 64, 1 and 3"), "{error}");
+}
+
+#[test]
+fn devices_that_share_the_state_remember_a_part_of_it_each() {
+    let on = |changes: &[&str], devices| {
+        let changes = [&["post_training=null", "training.batch=64"], changes].concat();
+        let recipe = Recipe::read("digits", &set(&changes)).unwrap();
+        Plan::on(&recipe, Machine::named("h100").unwrap(), devices).unwrap()
+    };
+    let plain = on(&[], 4);
+    let copies = |plan: &Plan| plan.memory[1..ACTIVATIONS].iter().map(|(_, bytes)| *bytes).collect::<Vec<_>>();
+    // The table of places of the digits' SiT is frozen, and priced as the rest.
+    let all = 4 * plain.parameters;
+    assert_eq!((copies(&plain), plain.offloaded), (vec![all, 2 * all, all], 0));
+    let shared = on(&["training.shard=true"], 4);
+    assert_eq!((copies(&shared), shared.offloaded), (vec![all, all / 2, all / 4], 0));
+    assert_eq!(copies(&on(&["training.shard=true"], 1)), copies(&plain));
+    // Each remembers all, and all do so here.
+    let offloaded = on(&["training.offload=true"], 4);
+    assert_eq!((copies(&offloaded), offloaded.offloaded), (vec![all, 0, 0], 4 * 3 * all));
+    let both = on(&["training.offload=true", "training.shard=true"], 4);
+    assert_eq!((copies(&both), both.offloaded), (vec![all, 0, 0], 3 * all));
+    assert!(both.to_string().contains("in the memory of the CPU\n"), "{both}");
+    assert_eq!(both.total_memory() + 3 * all, plain.total_memory());
 }

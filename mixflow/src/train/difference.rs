@@ -18,8 +18,18 @@ pub(crate) struct Difference {
 ///
 /// `accumulation` and `recompute` are among them although gradients can then be summed in another order, which changes their
 /// rounding: the same run on a smaller machine.
-const FREE: [&str; 8] =
-    ["steps", "accumulation", "recompute", "checkpoint_every", "workers", "sampling", "validation", "post_training"];
+const FREE: [&str; 10] = [
+    "steps",
+    "accumulation",
+    "recompute",
+    "shard",
+    "offload",
+    "checkpoint_every",
+    "workers",
+    "sampling",
+    "validation",
+    "post_training",
+];
 
 impl Difference {
     /// The first key whose values differ, but for the free ones and `but`, with what is below them; a missing value is

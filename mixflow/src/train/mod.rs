@@ -4,6 +4,7 @@ mod change;
 pub mod checkpoint;
 mod class_rows;
 pub(crate) mod difference;
+mod exchange;
 mod fault;
 mod frozen;
 mod log;

@@ -1,48 +1,75 @@
 //! A training on several devices.
 
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::distributed::ReduceOperation;
 use burn::tensor::{Device, Tensor};
 use mixflow_backbones::Backbone;
 
+use super::exchange::{BUFFER, Flat, all_reduce, gather, reduce_to_homes};
 use super::fault::on_each;
 use super::scalars::Numbers;
 use super::state::Share;
 use super::step_loop::Trainee;
 use super::{OptimizerConfig, Snapshot, StepReport, TrainState};
-use crate::Error;
 use crate::objective::{Batch, Objective};
+use crate::{Error, device};
 
-/// A [`TrainState`] on each of some devices, equal to each other: each computes the gradient of its share of a batch, the
-/// shares are added up, and each takes the same step.
+/// A [`TrainState`] on each of some devices, whose networks are equal: each computes the gradient of its share of a batch, the
+/// shares are added up, and each takes the same step, or that of a part of the parameters.
 ///
 /// Examples have the same noise and times whatever the number of devices, and a step is that of one device but for the order
 /// that gradients are added in.
 pub(crate) struct Replicas<B> {
     states: Vec<TrainState<B>>,
+    /// Which of them remembers a parameter, where they share that.
+    homes: Option<Homes>,
 }
 
-/// Numbers in a buffer of gradients that is reduced at once: 256 MiB.
-const BUFFER: usize = 64 << 20;
+/// Where a training keeps what it remembers of the parameters: the optimiser's moments and the moving average.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Keeping {
+    /// Each device has a part; else each has all.
+    pub(crate) sharded: bool,
+    /// In the memory of the CPU, which updates the parameters; else on the devices.
+    pub(crate) on_host: bool,
+}
 
 impl<B: Module> Replicas<B> {
     /// The network where it is and on the devices beside.
-    pub(crate) fn new(network: B, beside: &[Device]) -> Self {
-        let others: Vec<_> = beside.iter().map(|device| TrainState::new(network.clone().fork(device))).collect();
-        Self { states: [TrainState::new(network)].into_iter().chain(others).collect() }
+    pub(crate) fn new(network: B, beside: &[Device], keeping: Keeping) -> Self {
+        let homes = (keeping.sharded && !beside.is_empty()).then(|| Homes::new(&network, 1 + beside.len()));
+        let mut networks = vec![network.clone()];
+        networks.extend(beside.iter().map(|device| network.clone().fork(device)));
+        let state = |(place, network)| {
+            let state = TrainState::new(network);
+            let state = match &homes {
+                Some(homes) => state.remembering(|id| homes.of(id) == place),
+                None => state,
+            };
+            if keeping.on_host { state.remembering_on(&Device::flex()) } else { state }
+        };
+        Self { states: networks.into_iter().enumerate().map(state).collect(), homes }
     }
 
-    /// The state of the first device.
-    pub(crate) fn first(&self) -> &TrainState<B> {
-        &self.states[0]
+    /// The network of the first device with the moving average.
+    pub(crate) fn average(&self) -> B {
+        self.states[0].average_among(self.beside())
     }
 
-    /// The same alone.
-    pub(crate) fn into_first(mut self) -> TrainState<B> {
-        self.states.swap_remove(0)
+    /// All of the state, with the network of the first device.
+    pub(crate) fn into_whole(self) -> TrainState<B> {
+        let mut states = self.states.into_iter();
+        let first = states.next().expect("there is a device");
+        if self.homes.is_some() { first.joined(states) } else { first }
+    }
+
+    /// States that remember what the first does not.
+    fn beside(&self) -> &[TrainState<B>] {
+        if self.homes.is_some() { &self.states[1..] } else { &[] }
     }
 }
 
@@ -72,12 +99,23 @@ impl<B: Backbone> Replicas<B> {
         let (gradients, scalars): (Vec<_>, Vec<_>) =
             shares.into_iter().map(|Share { gradients, scalars }| (gradients, scalars)).unzip();
         let gradients = self.reduce(gradients);
-        let squares = self.states[0].squares(&gradients[0]);
-        let numbers = Numbers::read(scalars, squares);
+        // Where all have the same sums, the first tells of them.
+        let tells = if self.homes.is_some() { self.states.len() } else { 1 };
+        let squares = |place: usize| match place < tells {
+            true => self.states[place].squares(&gradients[place]),
+            false => vec![],
+        };
+        let numbers = scalars.into_iter().enumerate().map(|(place, scalars)| (scalars, squares(place))).collect();
+        let numbers = Numbers::read(numbers);
         let work = self.states.into_iter().zip(gradients).collect();
         let stepped = on_each(work, |(state, gradients)| state.finish(gradients, numbers.clone(), config));
-        let (states, reports): (Vec<_>, Vec<_>) = stepped.into_iter().unzip();
-        (Self { states }, reports.into_iter().next().expect("there is a device"))
+        let (states, mut reports): (Vec<_>, Vec<_>) = stepped.into_iter().unzip();
+        self.states = states;
+        let report = reports.swap_remove(0);
+        if self.homes.is_some() && report.finite {
+            self.hand_on_values();
+        }
+        (self, report)
     }
 
     /// The same of one device, whose batches need not travel between threads.
@@ -88,105 +126,143 @@ impl<B: Backbone> Replicas<B> {
         seed: u64,
         config: &OptimizerConfig,
     ) -> (Self, StepReport) {
-        let (state, report) = self.into_first().step(objective, batches, seed, config);
-        (Self { states: vec![state] }, report)
+        let (state, report) = self.into_whole().step(objective, batches, seed, config);
+        (Self { states: vec![state], homes: None }, report)
     }
 
-    /// The sum of all gradients on each device, a few buffers at a time.
+    /// The sum of all gradients on each device, or of those whose parameters it updates.
     fn reduce(&self, gradients: Vec<GradientsParams>) -> Vec<GradientsParams> {
-        let flat: Vec<_> = self
-            .states
-            .iter()
-            .zip(gradients)
-            .map(|(state, gradients)| {
-                let mut flatten = Flatten { gradients, buffers: vec![], open: vec![], ids: vec![] };
-                state.backbone().visit(&mut flatten);
-                flatten.close();
-                flatten
-            })
-            .collect();
-        let ids = flat[0].ids.clone();
-        let mut members: Vec<_> = flat.into_iter().map(|flat| flat.buffers.into_iter()).collect();
-        let mut reduced: Vec<Vec<Tensor<1>>> = vec![vec![]; members.len()];
-        while let Some(buffers) = members.iter_mut().map(Iterator::next).collect::<Option<Vec<_>>>() {
-            let sums = Tensor::all_reduce(buffers, ReduceOperation::Sum);
-            reduced.iter_mut().zip(sums).for_each(|(all, sum)| all.push(sum));
-        }
-        let restored = self.states.iter().zip(reduced).map(|(state, buffers)| {
-            let mut restore =
-                Restore { gradients: GradientsParams::new(), buffers, ids: ids.iter().peekable(), used: 0 };
+        let flat = self.states.iter().zip(gradients).map(|(state, gradients)| {
+            let mut flatten = Flatten { gradients, flat: vec![] };
+            state.backbone().visit(&mut flatten);
+            flatten.flat
+        });
+        let flat = flat.collect();
+        let sums = match &self.homes {
+            None => all_reduce(flat, BUFFER),
+            Some(homes) => reduce_to_homes(flat, |id| homes.of(id), BUFFER),
+        };
+        let restored = self.states.iter().zip(sums).map(|(state, sums)| {
+            let mut restore = Restore { gradients: GradientsParams::new(), sums: sums.into_iter().collect() };
             state.backbone().visit(&mut restore);
             restore.gradients
         });
         restored.collect()
     }
+
+    /// Gives each device the parameters that others updated.
+    fn hand_on_values(&mut self) {
+        let devices: Vec<_> = self.states.iter().map(|state| device::of(state.backbone()).inner()).collect();
+        let values = gather(self.states.iter().map(TrainState::own_values).collect(), &devices, BUFFER);
+        let states = std::mem::take(&mut self.states);
+        self.states = states.into_iter().zip(values).map(|(state, values)| state.with_values(values)).collect();
+    }
 }
 
-/// The state of the first device; all are equal.
+/// All of the state, with the network of the first device; all are equal.
 impl<B: Backbone> Trainee for Replicas<B> {
     fn step_number(&self) -> u64 {
         self.states[0].step_number()
     }
 
     fn snapshot(&self) -> Snapshot {
-        self.states[0].snapshot()
+        self.states[0].snapshot_among(self.beside())
     }
 
     fn restored(self, snapshot: Snapshot, path: &Path) -> Result<Self, Error> {
-        let restored = self.states.into_iter().map(|state| state.restored(snapshot.clone(), path));
-        Ok(Self { states: restored.collect::<Result<_, _>>()? })
+        let Self { states, homes } = self;
+        let restored = states.into_iter().map(|state| Trainee::restored(state, snapshot.clone(), path));
+        Ok(Self { states: restored.collect::<Result<_, _>>()?, homes })
     }
 }
 
-/// Gradients one after another in buffers.
+/// Which of some devices updates and remembers a parameter: each about as many numbers.
+struct Homes(BTreeMap<ParamId, usize>);
+
+impl Homes {
+    /// Those that are trained, the largest first, each to the device that has the fewest numbers.
+    fn new(network: &impl Module, devices: usize) -> Self {
+        struct Sizes(Vec<(usize, ParamId)>);
+        impl ModuleVisitor for Sizes {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                if param.base().is_require_grad() {
+                    self.0.push((param.lazy_shape().num_elements(), param.id));
+                }
+            }
+        }
+        let mut sizes = Sizes(vec![]);
+        network.visit(&mut sizes);
+        sizes.0.sort_by_key(|&(size, _)| Reverse(size));
+        let mut numbers = vec![0; devices];
+        let home = |(size, id)| {
+            let place = (0..devices).min_by_key(|&place| numbers[place]).expect("there is a device");
+            numbers[place] += size;
+            (id, place)
+        };
+        Self(sizes.0.into_iter().map(home).collect())
+    }
+
+    fn of(&self, id: ParamId) -> usize {
+        self.0[&id]
+    }
+}
+
+/// Takes gradients, in the order of the module.
 struct Flatten {
     gradients: GradientsParams,
-    buffers: Vec<Tensor<1>>,
-    /// What the next buffer is made of.
-    open: Vec<Tensor<1>>,
-    /// In the order of the module, and which buffer each is in.
-    ids: Vec<(ParamId, usize)>,
-}
-
-impl Flatten {
-    fn close(&mut self) {
-        if !self.open.is_empty() {
-            self.buffers.push(Tensor::cat(std::mem::take(&mut self.open), 0));
-        }
-    }
+    flat: Flat,
 }
 
 impl ModuleVisitor for Flatten {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.remove::<D>(param.id) {
-            self.ids.push((param.id, self.buffers.len()));
-            self.open.push(gradient.reshape([-1]));
-            if self.open.iter().map(|part| part.dims()[0]).sum::<usize>() >= BUFFER {
-                self.close();
-            }
+            self.flat.push((param.id, gradient.reshape([-1])));
         }
     }
 }
 
-/// Gradients of the module from buffers.
-struct Restore<'a> {
+/// Gives gradients the shapes of their parameters.
+struct Restore {
     gradients: GradientsParams,
-    buffers: Vec<Tensor<1>>,
-    ids: std::iter::Peekable<std::slice::Iter<'a, (ParamId, usize)>>,
-    /// Numbers of the current buffer that are taken.
-    used: usize,
+    sums: BTreeMap<ParamId, Tensor<1>>,
 }
 
-impl ModuleVisitor for Restore<'_> {
+impl ModuleVisitor for Restore {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let Some(&(id, buffer)) = self.ids.next_if(|(id, _)| *id == param.id) else { return };
-        let shape = param.lazy_shape();
-        let count = shape.num_elements();
-        let gradient = self.buffers[buffer].clone().narrow(0, self.used, count).reshape(shape);
-        self.used += count;
-        if self.ids.peek().is_some_and(|(_, next)| *next != buffer) {
-            self.used = 0;
+        if let Some(sum) = self.sums.remove(&param.id) {
+            self.gradients.register::<D>(param.id, sum.reshape(param.lazy_shape()));
         }
-        self.gradients.register::<D>(id, gradient);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::recipe::Recipe;
+
+    #[test]
+    fn devices_remember_equal_parts_and_together_everything_once() {
+        let config = Recipe::read("digits", &[]).expect("it comes along").network;
+        let network = config.init(1, &Device::flex().autodiff());
+        let beside = vec![Device::flex(); 2];
+        let own = |sharded| -> Vec<Vec<ParamId>> {
+            let replicas = Replicas::new(network.clone(), &beside, Keeping { sharded, on_host: false });
+            replicas.states.iter().map(|state| state.own_values().into_iter().map(|(id, _)| id).collect()).collect()
+        };
+        let mut sizes = BTreeMap::new();
+        for (id, value) in TrainState::new(network.clone()).own_values() {
+            sizes.insert(id, value.dims()[0]);
+        }
+        let all: Vec<_> = sizes.keys().copied().collect();
+        let sorted = |mut ids: Vec<ParamId>| {
+            ids.sort();
+            ids
+        };
+        own(false).into_iter().for_each(|ids| assert_eq!(sorted(ids), all));
+        let shares = own(true);
+        assert_eq!(sorted(shares.concat()), all);
+        let numbers: Vec<usize> = shares.iter().map(|ids| ids.iter().map(|id| sizes[id]).sum()).collect();
+        let third = sizes.values().sum::<usize>() as f64 / 3.0;
+        assert!(numbers.iter().all(|&numbers| (numbers as f64 / third - 1.0).abs() < 0.01), "{numbers:?}");
     }
 }

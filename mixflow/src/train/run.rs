@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::difference::{Difference, relocated};
-use super::replicas::Replicas;
+use super::replicas::{Keeping, Replicas};
 use super::step_loop::{Event, Outcome, StepLoop, Stepped, Trainee};
 use super::{OptimizerConfig, TrainState, Validation};
 use crate::data::{Conditioner, Dataset, Fingerprint, Loader, LoaderConfig};
@@ -38,6 +38,15 @@ pub struct TrainConfig {
     /// the time of one more forward pass, and the same result, bit for bit or but for the order that gradients are added in.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub recompute: bool,
+    /// Whether each of several devices keeps a part of the optimiser's moments and of the moving average, and updates the weights
+    /// that belong to it, instead of each keeping and updating all (Rajbhandari et al. 2019, arXiv 1910.02054, stage 1).
+    /// The same result, bit for bit on the CPU.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub shard: bool,
+    /// Whether moments and average are in the memory of the CPU, which then updates the weights, instead of on the device
+    /// (Ren et al. 2021, arXiv 2101.06840). Gradients and weights travel once each step.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub offload: bool,
     /// The optimiser.
     #[serde(default)]
     pub optimizer: OptimizerConfig,
@@ -197,7 +206,8 @@ impl<C: Condition> Run<'_, C> {
         };
         let objective = &InPrecision { objective, precision: config.precision };
         config.check_devices(devices.len()).map_err(|invalid| self.fault(invalid.to_string()))?;
-        let state = steps.resume(|| Replicas::new(network.train(), &devices[1..]), &mut tell)?;
+        let keeping = Keeping { sharded: config.shard, on_host: config.offload };
+        let state = steps.resume(|| Replicas::new(network.train(), &devices[1..], keeping), &mut tell)?;
         let loading = LoaderConfig {
             seed: self.seed,
             batch: config.batch,
@@ -229,10 +239,10 @@ impl<C: Condition> Run<'_, C> {
         };
         let validation = validation.map(|Validation { every, draw }| Validation {
             every,
-            draw: Box::new(move |state: &Replicas<B>| draw(&state.first().average())),
+            draw: Box::new(move |state: &Replicas<B>| draw(&state.average())),
         });
         let outcome = match steps.run(state, step, validation.as_ref(), &mut tell)? {
-            Outcome::Finished(state) => Outcome::Finished(state.into_first()),
+            Outcome::Finished(state) => Outcome::Finished(state.into_whole()),
             Outcome::Interrupted { step } => Outcome::Interrupted { step },
         };
         self.data.remarks().into_iter().for_each(|line| tell(Event::Warning(line)));

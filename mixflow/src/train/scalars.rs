@@ -1,5 +1,7 @@
 //! The numbers that a step tells.
 
+use std::collections::BTreeMap;
+
 use burn::tensor::Tensor;
 use mixflow_backbones::ops::read;
 
@@ -26,17 +28,18 @@ pub(super) struct Numbers {
 }
 
 impl Numbers {
-    /// Those of the shares of all devices, and the squared norms of the gradients that they add up to, which are on the
-    /// first: one read from each.
-    pub(super) fn read(shares: Vec<Scalars>, mut squares: Vec<Tensor<1>>) -> Self {
-        let (mut losses, mut sums, mut squared) = (vec![], Vec::<(&'static str, f64)>::new(), 0.0);
-        for Scalars { losses: own, names, terms } in shares {
-            let (count, squares) = (own.len(), std::mem::take(&mut squares));
+    /// Those of the shares of all devices, each with the squared norms of sums of gradients that it has, by the places of
+    /// their parameters: one read from each.
+    pub(super) fn read(shares: Vec<(Scalars, Vec<(usize, Tensor<1>)>)>) -> Self {
+        let (mut losses, mut sums, mut squared) = (vec![], Vec::<(&'static str, f64)>::new(), BTreeMap::new());
+        for (Scalars { losses: own, names, terms }, squares) in shares {
+            let count = own.len();
+            let (places, squares): (Vec<_>, Vec<_>) = squares.into_iter().unzip();
             let numbers = read([own, terms, squares].concat());
             let (own, numbers) = numbers.split_at(count);
             let (terms, squares) = numbers.split_at(names.len());
             losses.extend_from_slice(own);
-            squared += squares.iter().sum::<f64>();
+            squared.extend(places.into_iter().zip(squares.iter().copied()));
             for (name, &value) in names.into_iter().zip(terms) {
                 match sums.iter_mut().find(|(known, _)| *known == name) {
                     Some((_, sum)) => *sum += value,
@@ -48,7 +51,8 @@ impl Numbers {
         Self {
             loss: losses.iter().sum::<f64>() / parts,
             terms: sums.into_iter().map(|(name, sum)| (name, sum / parts)).collect(),
-            gradient_norm: squared.sqrt() / parts,
+            // In the order of the network, whoever had them.
+            gradient_norm: squared.values().sum::<f64>().sqrt() / parts,
             parts,
         }
     }

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::optim::{GradientsAccumulator, GradientsParams};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 use mixflow_backbones::Backbone;
 use mixflow_backbones::ops::{AdamW, AdamWState, squared_norm};
 use mixflow_backbones::weights::Mismatch;
 
 use super::OptimizerConfig;
+use super::exchange::Flat;
 use super::scalars::{Numbers, Scalars};
 use super::snapshot::{AVERAGE, Snapshot, collect, fill};
 use crate::objective::{Batch, Loss, Objective};
@@ -23,7 +24,7 @@ pub struct TrainState<B> {
     updates: u64,
 }
 
-/// What is remembered of a parameter that is trained, flattened.
+/// What is remembered of a parameter that is trained, flattened; on the device where it is updated.
 #[derive(Clone, Debug)]
 struct Memory {
     /// The optimiser's average of the gradient and of its square; none, which are zeros, until there is a gradient.
@@ -89,7 +90,37 @@ impl<B: Module> TrainState<B> {
 
     /// The network with the moving average of its weights, for sampling.
     pub fn average(&self) -> B {
-        self.with(|memory, own| memory.map_or(own, |memory| memory.average.clone()))
+        self.average_among(&[])
+    }
+
+    /// [`average`](Self::average), of which states of the same network beside this one remember a part.
+    pub(super) fn average_among(&self, beside: &[Self]) -> B {
+        self.with(beside, |memory, own| match memory {
+            Some(memory) => memory.average.clone().to_device(&own.device()),
+            None => own,
+        })
+    }
+
+    /// The same state, which remembers no other parameters and thus updates none: a part of a state that several share.
+    pub(super) fn remembering(mut self, is_own: impl Fn(ParamId) -> bool) -> Self {
+        self.memory.retain(|id, _| is_own(*id));
+        self
+    }
+
+    /// The same state, which remembers on another device and computes its updates there.
+    pub(super) fn remembering_on(mut self, device: &Device) -> Self {
+        let there = |tensor: Tensor<1>| tensor.to_device(device);
+        self.memory.values_mut().for_each(|memory| {
+            memory.average = there(memory.average.clone());
+            memory.moments = memory.moments.take().map(|moments| moments.map(there));
+        });
+        self
+    }
+
+    /// One state of all that these remember, whose networks are the same.
+    pub(super) fn joined(mut self, beside: impl IntoIterator<Item = Self>) -> Self {
+        beside.into_iter().for_each(|state| self.memory.extend(state.memory));
+        self
     }
 
     /// One step on losses whose gradients are averaged, each a function of the network to its [`Loss`] or that as a tensor.
@@ -102,7 +133,7 @@ impl<B: Module> TrainState<B> {
     ) -> (Self, StepReport) {
         let share = self.gather(losses_of);
         let squares = self.squares(&share.gradients);
-        let numbers = Numbers::read(vec![share.scalars], squares);
+        let numbers = Numbers::read(vec![(share.scalars, squares)]);
         self.finish(share.gradients, numbers, config)
     }
 
@@ -124,11 +155,26 @@ impl<B: Module> TrainState<B> {
         Share { gradients: gradients.grads(), scalars }
     }
 
-    /// The squared norm of each gradient.
-    pub(super) fn squares(&self, gradients: &GradientsParams) -> Vec<Tensor<1>> {
-        let mut norm = Norm { gradients, squares: vec![] };
+    /// The squared norm of each gradient, with the parameter's place in the network.
+    pub(super) fn squares(&self, gradients: &GradientsParams) -> Vec<(usize, Tensor<1>)> {
+        let mut norm = Norm { gradients, place: 0, squares: vec![] };
         self.backbone.visit(&mut norm);
         norm.squares
+    }
+
+    /// The same state with other values of the network's parameters.
+    pub(super) fn with_values(mut self, values: Flat) -> Self {
+        let mut values: BTreeMap<_, _> = values.into_iter().collect();
+        self.backbone = self.backbone.map(&mut SetValues(&mut values));
+        self
+    }
+
+    /// The values of the parameters that this state remembers.
+    pub(super) fn own_values(&self) -> Flat {
+        let mut visitor = Values(vec![]);
+        self.backbone.visit(&mut visitor);
+        visitor.0.retain(|(id, _)| self.memory.contains_key(id));
+        visitor.0
     }
 
     /// The update by the gradients of as many parts as `numbers` tells of, added up.
@@ -170,15 +216,20 @@ impl<B: Module> TrainState<B> {
     /// All tensors by what they are and where: weights, average and both moments; with [`restore`](Self::restore) a
     /// bit-exact copy of the state.
     pub fn snapshot(&self) -> Snapshot {
+        self.snapshot_among(&[])
+    }
+
+    /// [`snapshot`](Self::snapshot), of which states of the same network beside this one remember a part.
+    pub(super) fn snapshot_among(&self, beside: &[Self]) -> Snapshot {
         let moment = |which: usize| {
-            collect(&self.with(|memory, own| match memory.and_then(|memory| memory.moments.as_ref()) {
+            collect(&self.with(beside, |memory, own| match memory.and_then(|memory| memory.moments.as_ref()) {
                 Some(moments) => moments[which].clone(),
                 None => own.zeros_like(),
             }))
         };
         Snapshot {
             weights: collect(&self.backbone),
-            average: collect(&self.average()),
+            average: collect(&self.average_among(beside)),
             first_moment: moment(0),
             second_moment: moment(1),
             step: self.step,
@@ -192,27 +243,36 @@ impl<B: Module> TrainState<B> {
     /// # Errors
     /// Names the tensors that are missing, have another shape, or are none of the network's.
     pub fn restore(network: B, snapshot: Snapshot) -> Result<Self, Box<Mismatch>> {
-        let mut state = Self::new(fill(network, snapshot.weights, "the checkpoint's network")?);
-        let flat = |tensors, name| -> Result<_, Box<Mismatch>> {
-            let mut flat = Flat(Vec::new());
-            fill(state.backbone.valid(), tensors, name)?.visit(&mut flat);
-            Ok(flat.0)
-        };
-        let average = flat(snapshot.average, AVERAGE)?;
-        let first = flat(snapshot.first_moment, "the checkpoint's first moments")?;
-        let second = flat(snapshot.second_moment, "the checkpoint's second moments")?;
-        // All three visit the same parameters in the same order.
-        for (((id, average), (_, first)), (_, second)) in average.into_iter().zip(first).zip(second) {
-            if let Some(memory) = state.memory.get_mut(&id) {
-                *memory = Memory { moments: Some([first, second]), average };
-            }
-        }
-        Ok(Self { step: snapshot.step, updates: snapshot.updates, ..state })
+        Self::new(network).restored(snapshot)
     }
 
-    /// The network with what `part` gives for each parameter, of what is remembered of it and its own values.
-    fn with(&self, part: impl Fn(Option<&Memory>, Tensor<1>) -> Tensor<1>) -> B {
-        self.backbone.valid().map(&mut Replace(|id, own| part(self.memory.get(&id), own)))
+    /// The state of a snapshot, which remembers what this one does, where it does.
+    pub(super) fn restored(mut self, snapshot: Snapshot) -> Result<Self, Box<Mismatch>> {
+        let Snapshot { weights, average, first_moment, second_moment, step, updates, opponent: _ } = snapshot;
+        let network = fill(self.backbone.valid(), weights, "the checkpoint's network")?;
+        // One at a time: a device need not hold what others remember.
+        let part = |memory: &BTreeMap<ParamId, Memory>, tensors, name| -> Result<_, Box<Mismatch>> {
+            let mut values = Values(vec![]);
+            fill(network.clone(), tensors, name)?.visit(&mut values);
+            let own =
+                |(id, value): (ParamId, Tensor<1>)| Some((id, value.to_device(&memory.get(&id)?.average.device())));
+            Ok(values.0.into_iter().filter_map(own).collect::<BTreeMap<_, _>>())
+        };
+        let mut average = part(&self.memory, average, AVERAGE)?;
+        let mut first = part(&self.memory, first_moment, "the checkpoint's first moments")?;
+        let mut second = part(&self.memory, second_moment, "the checkpoint's second moments")?;
+        for (id, memory) in &mut self.memory {
+            let [average, first, second] =
+                [&mut average, &mut first, &mut second].map(|part| part.remove(id).expect("it was filled"));
+            *memory = Memory { moments: Some([first, second]), average };
+        }
+        Ok(Self { backbone: network.train(), memory: self.memory, step, updates })
+    }
+
+    /// The network with what `part` gives for each parameter, of what is remembered of it, here or beside, and its own values.
+    fn with(&self, beside: &[Self], part: impl Fn(Option<&Memory>, Tensor<1>) -> Tensor<1>) -> B {
+        let memory = |id| [self].into_iter().chain(beside).find_map(|state| state.memory.get(&id));
+        self.backbone.valid().map(&mut Replace(|id, own| part(memory(id), own)))
     }
 }
 
@@ -239,21 +299,23 @@ impl ModuleVisitor for Start {
         if !param.base().is_require_grad() {
             return;
         }
-        let memory = Memory { moments: None, average: flat(param) };
+        let memory = Memory { moments: None, average: flat(param.val()) };
         assert!(self.0.insert(param.id, memory).is_none(), "two parameters share the id {}", param.id);
     }
 }
 
 struct Norm<'a> {
     gradients: &'a GradientsParams,
-    squares: Vec<Tensor<1>>,
+    place: usize,
+    squares: Vec<(usize, Tensor<1>)>,
 }
 
 impl ModuleVisitor for Norm<'_> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         if let Some(gradient) = self.gradients.get::<D>(param.id) {
-            self.squares.push(squared_norm(gradient));
+            self.squares.push((self.place, squared_norm(gradient)));
         }
+        self.place += 1;
     }
 }
 
@@ -275,18 +337,19 @@ impl ModuleMapper for Update<'_> {
         let [first_moment, second_moment] = moments.unwrap_or_else(|| no_moments(&average));
         let mut kept = None;
         let param = param.map(|parameter| {
-            let shape = parameter.dims();
+            let (shape, parameter) = (parameter.dims(), parameter.inner());
+            let (here, there) = (parameter.device(), average.device());
             let state = AdamWState {
-                parameter: parameter.inner().reshape([-1]),
+                parameter: parameter.reshape([-1]).to_device(&there),
                 first_moment,
                 second_moment,
                 average: Some(average),
             };
             let AdamWState { parameter, first_moment, second_moment, average } =
-                self.update.update(state, gradient.reshape([-1]));
+                self.update.update(state, gradient.reshape([-1]).to_device(&there));
             let average = average.expect("the average was given");
             kept = Some(Memory { moments: Some([first_moment, second_moment]), average });
-            Tensor::from_inner(parameter.reshape(shape)).require_grad()
+            Tensor::from_inner(parameter.to_device(&here).reshape(shape)).require_grad()
         });
         self.memory.insert(id, kept.expect("a parameter is mapped once"));
         param
@@ -305,23 +368,36 @@ impl<F: Fn(ParamId, Tensor<1>) -> Tensor<1>> ModuleMapper for Replace<F> {
     }
 }
 
-struct Flat(Vec<(ParamId, Tensor<1>)>);
+/// The values of all parameters.
+struct Values(Flat);
 
-impl ModuleVisitor for Flat {
+impl ModuleVisitor for Values {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.0.push((param.id, flat(param)));
+        self.0.push((param.id, flat(param.val())));
     }
 }
 
-fn flat<const D: usize>(param: &Param<Tensor<D>>) -> Tensor<1> {
-    let tensor = param.val();
+/// Gives parameters that are trained other values, where there are some.
+struct SetValues<'a>(&'a mut BTreeMap<ParamId, Tensor<1>>);
+
+impl ModuleMapper for SetValues<'_> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        match self.0.remove(&param.id) {
+            Some(value) => param.map(|old| Tensor::from_inner(value.reshape(old.dims())).require_grad()),
+            None => param,
+        }
+    }
+}
+
+/// The values of a tensor, outside of any graph.
+pub(super) fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
     let tensor = if tensor.is_autodiff() { tensor.inner() } else { tensor };
     tensor.reshape([-1])
 }
 
 #[cfg(test)]
 mod tests {
-    use burn::tensor::{Device, TensorData};
+    use burn::tensor::TensorData;
     use mixflow_backbones::{Network, NetworkConfig};
 
     use super::*;

@@ -74,8 +74,7 @@ impl<B: burn::module::Module> Trainee for TrainState<B> {
     }
 
     fn restored(self, snapshot: Snapshot, path: &Path) -> Result<Self, Error> {
-        let unfit = |source| Error::Tensors { path: path.into(), source };
-        Self::restore(self.backbone().valid(), snapshot).map_err(unfit)
+        self.restored(snapshot).map_err(|source| Error::Tensors { path: path.into(), source })
     }
 }
 

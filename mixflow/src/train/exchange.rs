@@ -1,0 +1,192 @@
+//! Flat tensors that devices add up or hand on, in a few large buffers.
+
+use burn::module::ParamId;
+use burn::tensor::distributed::ReduceOperation;
+use burn::tensor::{Device, Tensor};
+
+/// Tensors of a device, flat, each with its parameter; every device has the same parameters in the same order.
+pub(super) type Flat = Vec<(ParamId, Tensor<1>)>;
+
+/// Numbers of a buffer that is handed on at once: 256 MiB.
+pub(super) const BUFFER: usize = 64 << 20;
+
+/// Gives each device the sums over all devices, in buffers of about so many numbers.
+pub(super) fn all_reduce(devices: Vec<Flat>, buffer: usize) -> Vec<Flat> {
+    let rounds = rounds(&[sizes(&devices[0])], buffer);
+    let mut given: Vec<_> = devices.into_iter().map(Vec::into_iter).collect();
+    let mut sums = vec![vec![]; given.len()];
+    for round in rounds {
+        let taken: Vec<Flat> = given.iter_mut().map(|flat| flat.take(round[0]).collect()).collect();
+        let order = ids(&taken[0]);
+        let buffers = taken.into_iter().map(joined).collect();
+        for (sums, buffer) in sums.iter_mut().zip(Tensor::all_reduce(buffers, ReduceOperation::Sum)) {
+            split(buffer, 0, &order, sums);
+        }
+    }
+    sums
+}
+
+/// Gives each device the sums over all devices of the parameters that are at home there: `home` is the place of a parameter's
+/// device.
+pub(super) fn reduce_to_homes(devices: Vec<Flat>, home: impl Fn(ParamId) -> usize, buffer: usize) -> Vec<Flat> {
+    let count = devices.len();
+    // What each device has for each.
+    let mut given: Vec<Vec<_>> = devices
+        .into_iter()
+        .map(|flat| {
+            let mut parts = vec![vec![]; count];
+            flat.into_iter().for_each(|(id, tensor)| parts[home(id)].push((id, tensor)));
+            parts.into_iter().map(Vec::into_iter).collect()
+        })
+        .collect();
+    let lists: Vec<_> = given[0].iter().map(|part| sizes(part.as_slice())).collect();
+    let mut sums = vec![vec![]; count];
+    for round in rounds(&lists, buffer) {
+        let taken = given.iter_mut().map(|parts| {
+            parts.iter_mut().zip(&round).map(|(part, &count)| part.take(count).collect()).collect::<Vec<Flat>>()
+        });
+        let taken: Vec<_> = taken.collect();
+        let orders: Vec<_> = taken[0].iter().map(ids).collect();
+        let length = longest(&orders);
+        let buffers = taken.into_iter().map(|parts| {
+            let device = parts.iter().flatten().next().expect("a round has a tensor").1.device();
+            Tensor::cat(parts.into_iter().map(|part| padded(part, length, &device)).collect(), 0)
+        });
+        let scattered = Tensor::reduce_scatter(buffers.collect(), 0, ReduceOperation::Sum);
+        for ((sums, buffer), order) in sums.iter_mut().zip(scattered).zip(&orders) {
+            split(buffer, 0, order, sums);
+        }
+    }
+    sums
+}
+
+/// Gives each device what the others have; `places` are the devices.
+pub(super) fn gather(devices: Vec<Flat>, places: &[Device], buffer: usize) -> Vec<Flat> {
+    let lists: Vec<_> = devices.iter().map(|flat| sizes(flat)).collect();
+    let mut given: Vec<_> = devices.into_iter().map(Vec::into_iter).collect();
+    let mut others = vec![vec![]; given.len()];
+    for round in rounds(&lists, buffer) {
+        let taken: Vec<Flat> = given.iter_mut().zip(&round).map(|(flat, &count)| flat.take(count).collect()).collect();
+        let orders: Vec<_> = taken.iter().map(ids).collect();
+        let length = longest(&orders);
+        let buffers = taken.into_iter().zip(places).map(|(part, device)| padded(part, length, device));
+        for (own, buffer) in Tensor::all_gather(buffers.collect(), 0).into_iter().enumerate() {
+            for (place, order) in orders.iter().enumerate().filter(|(place, _)| *place != own) {
+                split(buffer.clone(), place * length, order, &mut others[own]);
+            }
+        }
+    }
+    others
+}
+
+/// Parameters in a buffer, with their numbers.
+type Order = Vec<(ParamId, usize)>;
+
+fn ids(flat: &Flat) -> Order {
+    flat.iter().map(|(id, tensor)| (*id, tensor.dims()[0])).collect()
+}
+
+fn sizes(flat: &[(ParamId, Tensor<1>)]) -> Vec<usize> {
+    flat.iter().map(|(_, tensor)| tensor.dims()[0]).collect()
+}
+
+/// How many tensors of each list, of these sizes, are in the next buffer, until all were in one. A buffer has its number of
+/// numbers in all lists together, and what the last tensor of each has beyond it.
+fn rounds(lists: &[Vec<usize>], buffer: usize) -> Vec<Vec<usize>> {
+    let share = buffer.div_ceil(lists.len());
+    let mut lists: Vec<_> = lists.iter().map(|list| list.iter()).collect();
+    let mut rounds = vec![];
+    while lists.iter().any(|list| list.len() > 0) {
+        let next = lists.iter_mut().map(|list| {
+            let (mut count, mut numbers) = (0, 0);
+            while numbers < share
+                && let Some(size) = list.next()
+            {
+                (count, numbers) = (count + 1, numbers + size);
+            }
+            count
+        });
+        rounds.push(next.collect());
+    }
+    rounds
+}
+
+/// Numbers of the longest part of a buffer.
+fn longest(orders: &[Order]) -> usize {
+    orders.iter().map(|order| order.iter().map(|(_, size)| size).sum()).max().unwrap_or(0)
+}
+
+fn joined(flat: Flat) -> Tensor<1> {
+    Tensor::cat(flat.into_iter().map(|(_, tensor)| tensor).collect(), 0)
+}
+
+/// These tensors and zeros, of a length together.
+fn padded(flat: Flat, length: usize, device: &Device) -> Tensor<1> {
+    let missing = length - flat.iter().map(|(_, tensor)| tensor.dims()[0]).sum::<usize>();
+    let mut parts: Vec<_> = flat.into_iter().map(|(_, tensor)| tensor).collect();
+    if missing > 0 {
+        parts.push(Tensor::zeros([missing], device));
+    }
+    Tensor::cat(parts, 0)
+}
+
+/// Adds the parameters that a buffer has from a place on.
+fn split(buffer: Tensor<1>, mut start: usize, order: &Order, into: &mut Flat) {
+    for &(id, size) in order {
+        into.push((id, buffer.clone().narrow(0, start, size)));
+        start += size;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What device `place` of some has of parameters of these sizes: numbers that tell where they are from.
+    fn given(place: usize, ids: &[ParamId]) -> Flat {
+        let device = Device::flex();
+        let tensor = |(which, size): (usize, &usize)| {
+            let numbers: Vec<f32> = (0..*size).map(|at| (100 * place + 10 * which + at) as f32).collect();
+            (ids[which], Tensor::from_data(&numbers[..], &device))
+        };
+        SIZES.iter().enumerate().map(tensor).collect()
+    }
+
+    const SIZES: [usize; 5] = [3, 1, 7, 2, 4];
+    const DEVICES: usize = 3;
+
+    fn numbers(flat: &Flat) -> Vec<(ParamId, Vec<f32>)> {
+        flat.iter().map(|(id, tensor)| (*id, tensor.to_data().iter::<f32>().collect())).collect()
+    }
+
+    /// The sums, by hand: places 0, 1 and 2 add up to 300, and the rest is there three times.
+    fn sum(which: usize, ids: &[ParamId]) -> (ParamId, Vec<f32>) {
+        (ids[which], (0..SIZES[which]).map(|at| (300 + 3 * (10 * which + at)) as f32).collect())
+    }
+
+    #[test]
+    fn sums_arrive_where_they_belong_whatever_the_buffers() {
+        let ids: Vec<_> = SIZES.iter().map(|_| ParamId::new()).collect();
+        // The second device has none.
+        let homes = [2, 0, 0, 2, 2];
+        let home = |id: ParamId| homes[ids.iter().position(|known| *known == id).expect("it is known")];
+        for buffer in [1, 4, 8, 1000] {
+            let given = || (0..DEVICES).map(|place| given(place, &ids)).collect::<Vec<_>>();
+            let expected: Vec<_> = (0..SIZES.len()).map(|which| sum(which, &ids)).collect();
+            for flat in all_reduce(given(), buffer) {
+                assert_eq!(numbers(&flat), expected, "{buffer}");
+            }
+            let reduced = reduce_to_homes(given(), home, buffer);
+            for (place, flat) in reduced.iter().enumerate() {
+                let own: Vec<_> = expected.iter().filter(|(id, _)| home(*id) == place).cloned().collect();
+                assert_eq!(numbers(flat), own, "{buffer}");
+            }
+            let places = vec![Device::flex(); DEVICES];
+            for (own, others) in reduced.clone().into_iter().zip(gather(reduced, &places, buffer)) {
+                let mut found = [numbers(&own), numbers(&others)].concat();
+                found.sort_by_key(|(id, _)| ids.iter().position(|known| known == id));
+                assert_eq!(found, expected, "{buffer}");
+            }
+        }
+    }
+}
