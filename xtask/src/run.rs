@@ -186,9 +186,13 @@ impl RecipeArguments {
         if let Some(data) = &self.data {
             let flag = format!("--data {data}");
             let (kind, path) = match data.as_str() {
-                own @ ("digits" | "shapes" | "emoji") => (own, None),
+                own @ ("digits" | "shapes" | "scenes" | "emoji") => (own, None),
                 folder if Path::new(folder).is_dir() => ("folder", Some(folder)),
-                _ => return Err(format!("{flag}: expected digits, shapes, emoji or a folder, found none").into()),
+                _ => {
+                    return Err(
+                        format!("{flag}: expected digits, shapes, scenes, emoji or a folder, found none").into()
+                    );
+                }
             };
             let before = match is_text(&self.recipe) {
                 true => TextNetworkConfig::read(&self.recipe, &[])?.to_value(),

@@ -238,7 +238,9 @@ impl<N: NetworkSettings> Card<'_, N> {
                  2.0](https://www.apache.org/licenses/LICENSE-2.0), as packed in `emoji-datasource-google` 16.0.0; groups and \
                  names are Unicode's."
             }
-            DataConfig::Shapes { .. } => " The shapes are drawn by mixflow itself, without other data.",
+            DataConfig::Shapes { .. } | DataConfig::Scenes { .. } => {
+                " The shapes are drawn by mixflow itself, without other data."
+            }
             _ if self.choice.datasets.is_empty() => " Who made its data, and under which licence, is not said here.",
             _ => " Its data have a licence of their own, named where they are.",
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::latents::{Latents, PosteriorMode};
-use super::{Channels, Dataset, Digits, Emoji, Error, Folder, OnBroken, Shapes, checked_size};
+use super::{Channels, Dataset, Digits, Emoji, Error, Folder, OnBroken, Scenes, Shapes, checked_size};
 
 /// A data source and its options.
 ///
@@ -33,6 +33,15 @@ pub enum DataConfig {
     /// [`Shapes`]: endless coloured shapes, sixteen classes.
     Shapes {
         /// Side in pixels, 1 to 4096.
+        #[serde(deserialize_with = "size")]
+        size: usize,
+        /// Chooses the scenes.
+        #[serde(default)]
+        seed: u64,
+    },
+    /// [`Scenes`]: endless scenes of shapes with captions, each of which is a class.
+    Scenes {
+        /// Side in pixels, 16 to 4096.
         #[serde(deserialize_with = "size")]
         size: usize,
         /// Chooses the scenes.
@@ -113,6 +122,7 @@ impl DataConfig {
         Ok(match self {
             Self::Digits { size, channels } => Arc::new(Digits::new(*size, *channels)?),
             Self::Shapes { size, seed } => Arc::new(Shapes::new(*size, *seed)?),
+            Self::Scenes { size, seed } => Arc::new(Scenes::new(*size, *seed)?),
             Self::Emoji { size, groups, captions: false, .. } => Arc::new(Emoji::new(*size, groups)?),
             Self::Emoji { size, groups, captions: true, .. } => Arc::new(Emoji::captioned(*size, groups)?),
             Self::Folder { path, size, on_broken, random_crop, .. } => {
@@ -138,6 +148,7 @@ impl DataConfig {
         match self {
             Self::Digits { .. } => "handwritten digits",
             Self::Shapes { .. } => "coloured shapes",
+            Self::Scenes { .. } => "scenes of shapes",
             Self::Emoji { .. } => "emoji",
             Self::Folder { .. } => "images of a folder",
             Self::Captions { .. } => "images with captions",

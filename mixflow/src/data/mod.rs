@@ -1,4 +1,4 @@
-//! Images with class labels: real digits, procedural shapes, emoji, a folder or stored latents, behind one interface.
+//! Images with class labels: real digits, procedural shapes and scenes, emoji, a folder or stored latents, behind one interface.
 //!
 //! A [`Dataset`] gives plain numbers. [`Loader`] turns it into batches whose content is a function of (seed, step,
 //! example) alone. Only [`LatentEncoder`] and [`Encoded`] know of networks. Image files are decoded as
@@ -19,6 +19,7 @@ mod loader;
 mod order;
 mod pixels;
 mod resample;
+pub mod scenes;
 mod shapes;
 pub mod source;
 mod split;
@@ -45,6 +46,7 @@ pub use loader::{Examples, Loader, LoaderConfig};
 pub(crate) use order::Permutation;
 pub use order::index_at;
 pub use pixels::{Quantize, center_crop, random_crop, to_planes};
+pub use scenes::Scenes;
 pub use shapes::Shapes;
 pub use split::{Split, split};
 

@@ -58,10 +58,10 @@ impl Dataset for Shapes {
 }
 
 /// Red, green, blue in [0, 1], as displayed.
-type Rgb = [f64; 3];
+pub(super) type Rgb = [f64; 3];
 
 /// A point or vector in the unit square, y downwards.
-type Point = [f64; 2];
+pub(super) type Point = [f64; 2];
 
 const COLOURS: [(&str, Rgb); 4] = [
     ("red", [0.88, 0.20, 0.24]),
@@ -153,7 +153,7 @@ impl Scene {
 }
 
 /// Exact signed distance from a simple polygon, negative inside.
-fn polygon_distance(polygon: &[Point], point: Point) -> f64 {
+pub(super) fn polygon_distance(polygon: &[Point], point: Point) -> f64 {
     let mut nearest = f64::INFINITY;
     let mut inside = false;
     let mut from = polygon[polygon.len() - 1];
@@ -170,7 +170,7 @@ fn polygon_distance(polygon: &[Point], point: Point) -> f64 {
     if inside { -nearest.sqrt() } else { nearest.sqrt() }
 }
 
-fn minus(a: Point, b: Point) -> Point {
+pub(super) fn minus(a: Point, b: Point) -> Point {
     [a[0] - b[0], a[1] - b[1]]
 }
 
@@ -178,7 +178,7 @@ fn dot(a: Point, b: Point) -> f64 {
     a[0] * b[0] + a[1] * b[1]
 }
 
-fn length(a: Point) -> f64 {
+pub(super) fn length(a: Point) -> f64 {
     dot(a, a).sqrt()
 }
 

@@ -8,6 +8,7 @@ pub mod inception;
 mod measures;
 pub mod metric;
 mod part;
+pub mod scenes;
 pub mod slow_flow;
 mod validation;
 

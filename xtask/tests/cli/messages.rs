@@ -22,7 +22,7 @@ fn a_wrong_value_is_blamed_on_the_flag_that_gave_it() {
         (&["sample", "first", "--guide", "second", "--out", "x.png"], "error: --guide second: "),
         (
             &["train", "tiny.json", "--data", "nowhere"],
-            "error: --data nowhere: expected digits, shapes, emoji or a folder",
+            "error: --data nowhere: expected digits, shapes, scenes, emoji or a folder",
         ),
         (
             &["plan", "paper/sit-xl-2-256", "--data", "emoji"],
