@@ -26,7 +26,7 @@ fn study<'a>(recipe: &'a Recipe, folder: &Path, stop: &'a AtomicBool) -> Study<'
     Study {
         recipe,
         folder: folder.into(),
-        conditioner: Arc::new(Classes(10)),
+        conditioner: Arc::new(Classes(recipe.network.classes())),
         autoencoder: None,
         guide: None,
         encoder: None,
@@ -270,4 +270,58 @@ fn arms_that_are_none_are_refused() {
     assert!(usual.to_value()["post_training"].get("arms").is_none());
     let named = Recipe::read("digits", &[r#"post_training.arms=["standard","mixflow","control"]"#.into()]);
     assert_eq!(named.expect("it is a recipe"), usual);
+}
+
+#[test]
+fn networks_that_are_told_scenes_are_scored_by_what_they_show() {
+    let post = json!({
+        "steps": 1, "gamma": 0.8, "seeds": 2, "images": 160, "solver_steps": [1], "slow_flow": false,
+        "arms": ["standard", "mixflow", { "name": "less", "of": "start", "correction": { "kind": "epsilon-scaling", "scale": 1.01 } }],
+    });
+    let set = [
+        r#"data={"kind":"scenes","size":16}"#,
+        "network.input_size=16",
+        "network.patch=8",
+        "network.width=24",
+        "network.depth=1",
+        "network.heads=2",
+        "network.classes=158",
+        "training.steps=1",
+        "training.batch=4",
+        "sampling.grid.steps=2",
+    ];
+    let set: Vec<String> = set.iter().map(ToString::to_string).chain([format!("post_training={post}")]).collect();
+    let recipe = Recipe::read("shapes", &set).expect("it is a recipe");
+    let root = tempfile::tempdir().expect("a folder");
+    let results = run(&recipe, root.path(), None).1.expect("it ended");
+    let report: mixflow::report::Report = serde_json::from_value(results["report"].clone()).expect("a report");
+    let names: Vec<&str> = report.table.floor.more.iter().map(|own| own.name.as_str()).collect();
+    let six = ["single object", "two objects", "counting", "colours", "position", "binding"];
+    assert_eq!(names[..6], six);
+    assert_eq!(
+        names[6..],
+        [
+            "overall",
+            "unseen two objects",
+            "unseen counting",
+            "unseen colours",
+            "unseen position",
+            "unseen binding",
+            "unseen overall"
+        ]
+    );
+    // True images are right, those of networks that have learned nothing wrong.
+    assert!(report.table.floor.more.iter().all(|own| own.values.0 == [1.0]), "{:?}", report.table.floor.more);
+    for (arm, seeds) in [(Arm::Start, 1), (Arm::Standard, 2), (Arm::MixFlow, 2), (Arm::Other("less".into()), 1)] {
+        let more = &report.table.metrics(&arm).expect("a row").more;
+        assert_eq!(more.len(), 13, "{arm:?}");
+        assert!(more.iter().all(|own| own.values.0 == vec![0.0; seeds]), "{arm:?}: {more:?}");
+    }
+    let others = results["results"]["others"].as_array().expect("a list");
+    assert!(!others.is_empty() && others.iter().all(|scores| scores["more"].as_array().map(Vec::len) == Some(7)));
+    let overall = |name: &str| report.differences.iter().filter(|found| found.measure == name).count();
+    assert_eq!([overall("overall"), overall("unseen overall")], [6, 6]);
+    assert!(!report.notes.iter().any(|note| note.contains("a yellow circle")), "{:?}", report.notes);
+    let page = std::fs::read_to_string(root.path().join("report.html")).expect("it was written");
+    assert!(page.contains("captions that training has no example of") && page.contains("unseen overall</th>"));
 }

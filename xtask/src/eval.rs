@@ -1,6 +1,6 @@
 //! `cargo xtask eval`.
 
-use std::fmt::Display;
+use std::fmt::{Display, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
@@ -9,7 +9,9 @@ use clap::{ArgGroup, Args};
 use mixflow::device::describe;
 use mixflow::evaluation::inception::InceptionEvaluation;
 use mixflow::evaluation::metric::{Features, precision_recall};
-use mixflow::evaluation::{ImageSet, Measures, evaluate, evaluate_features, evaluated_labels, evaluation_pairs};
+use mixflow::evaluation::{
+    ImageSet, Measured, Measures, evaluate, evaluate_features, evaluated_labels, evaluation_pairs,
+};
 use mixflow::files::{PartValues, WeightsFile, write_atomic};
 use mixflow::numbers::thousands;
 use mixflow::{Device, check_memory};
@@ -141,6 +143,9 @@ impl Eval {
             evaluation.labels.describe(),
             evaluation.measurement,
         );
+        for Measured { name, generated, floor, .. } in &evaluation.more {
+            let _ = write!(text, "\n{name}: {generated:.3}, of real images {floor:.3}");
+        }
         for (applies, remark) in [
             (evaluation.decoded, "the real images are decoded latents: what the autoencoder loses is not measured"),
             (

@@ -11,6 +11,7 @@ use super::{ArmScores, Progress, Results, Study};
 use crate::Error;
 use crate::data::{Dataset, Labels};
 use crate::evaluation::metric::{Features, FrechetReference, Gaussian};
+use crate::evaluation::scenes::Scored;
 use crate::evaluation::{Against, Generator, Visited};
 use crate::files::{Tiles, WeightsFile};
 use crate::numbers::thousands;
@@ -84,6 +85,9 @@ impl fmt::Display for Search {
     }
 }
 
+/// Draws images of labels from noise of this number on.
+type Draw<'a> = dyn FnMut(&SamplingConfig, &[usize], u64) -> Result<Images, Error> + 'a;
+
 /// Images of the sample grids in the report, at most.
 const SHOWN: usize = 40;
 
@@ -91,13 +95,14 @@ const SHOWN: usize = 40;
 pub(super) const LABELS: Labels = Labels::Reference;
 
 impl<N: NetworkSettings> Study<'_, N> {
-    /// Scores of every arm, and the images to show; `held_out` are features of images that a search compares with.
+    /// Scores of every arm, and the images to show; `held_out` are features of images that a search compares with, `scenes` what
+    /// images of these labels, and others with the recipe's sampling, are scored by, where the data are scenes.
     pub(super) fn measure(
         &self,
         post: &PostTraining,
         labels: &[usize],
         networks: &[Trained<N::Network>],
-        (against, held_out): (&Against<'_>, &Features),
+        (against, held_out, scenes): (&Against<'_>, &Features, Option<&[Scored<'_>; 2]>),
         tell: &mut impl FnMut(Progress),
     ) -> Result<Option<Measured>, Error> {
         let sampling = &self.recipe.sampling;
@@ -107,7 +112,9 @@ impl<N: NetworkSettings> Study<'_, N> {
         let mut found = Measured { results, ..Measured::default() };
         let settings: Vec<SamplingConfig> =
             std::iter::once(sampling.clone()).chain(post.other_samplings(sampling)?).collect();
-        let sets = post.sets().iter().sum::<u64>() * settings.len() as u64;
+        let [trained, tried, sampled] = post.sets();
+        let unseen = scenes.map_or(0, |_| trained + sampled);
+        let sets = (trained + tried + sampled) * settings.len() as u64 + unseen;
         tell(Progress::Begin("sampling and measuring", Some(sets * post.images as u64)));
         let mut done = 0;
         let searched_against = match post.sets()[1] {
@@ -119,15 +126,29 @@ impl<N: NetworkSettings> Study<'_, N> {
                 return Ok(None);
             }
             let weights = self.weights_of(arm, *seed)?;
-            let mut draw = |sampling: &SamplingConfig, first: u64| {
+            let mut draw = |sampling: &SamplingConfig, labels: &[usize], first: u64| {
                 let generator = Generator { sampling, ..self.generator(network) };
                 let visit = &mut |state: Visited<'_>| tell(Progress::Images(done + state.done));
                 let images = generator.trajectories(labels, first, visit)?;
                 done += labels.len() as u64;
                 Ok::<_, Error>(images)
             };
-            let score = |found: &mut Measured, arm: &Arm, place: usize, images: Images, seconds: f64, correction| {
-                let (measurement, more) = against.measure(&images)?;
+            let score = |draw: &mut Draw<'_>,
+                         found: &mut Measured,
+                         arm: &Arm,
+                         (place, sampling): (usize, &SamplingConfig),
+                         correction| {
+                let begun = Instant::now();
+                let images = draw(sampling, labels, 0)?;
+                let seconds = begun.elapsed().as_secs_f64();
+                let (measurement, mut more) = against.measure(&images)?;
+                if let Some([seen, unseen]) = scenes {
+                    more.extend(seen.measure(&images));
+                    if place == 0 {
+                        // Of noise that neither scores nor searches have seen.
+                        more.extend(unseen.measure(&draw(sampling, &unseen.labels, 2 * post.images as u64)?));
+                    }
+                }
                 let (steps, evaluations) = (settings[place].sampler.grid.steps(), images.evaluations);
                 let (arm, seed, weights) = (arm.clone(), *seed, weights.clone());
                 let scores = ArmScores { arm, seed, weights, correction, steps, evaluations, measurement, more };
@@ -143,9 +164,7 @@ impl<N: NetworkSettings> Study<'_, N> {
                 Ok::<_, Error>(())
             };
             for (place, sampling) in settings.iter().enumerate() {
-                let begun = Instant::now();
-                let images = draw(sampling, 0)?;
-                score(&mut found, arm, place, images, begun.elapsed().as_secs_f64(), None)?;
+                score(&mut draw, &mut found, arm, (place, sampling), None)?;
             }
             let samplings = post.arms.iter().filter(|config| config.of().is_some_and(|of| config_name(arm) == of));
             for config in samplings {
@@ -157,7 +176,7 @@ impl<N: NetworkSettings> Study<'_, N> {
                     let mut best = (f64::INFINITY, None);
                     for &correction in &candidates {
                         let Some(held_out) = searched_against.as_ref().filter(|_| candidates.len() > 1) else { break };
-                        let images = draw(&sampling.corrected(correction), post.images as u64)?;
+                        let images = draw(&sampling.corrected(correction), labels, post.images as u64)?;
                         let drawn = Gaussian::from_features(&self.measures.of_images(&images)?)?;
                         let distance = held_out.distance(&drawn)?;
                         spent += images.evaluations * labels.len();
@@ -167,9 +186,7 @@ impl<N: NetworkSettings> Study<'_, N> {
                     }
                     let correction = best.1.unwrap_or(candidates[0]);
                     let corrected = sampling.corrected(correction);
-                    let begun = Instant::now();
-                    let images = draw(&corrected, 0)?;
-                    score(&mut found, &name, place, images, begun.elapsed().as_secs_f64(), Some(correction))?;
+                    score(&mut draw, &mut found, &name, (place, &corrected), Some(correction))?;
                     if place == 0 && *seed == 0 {
                         found.samplings.push((name.clone(), number, corrected));
                     }

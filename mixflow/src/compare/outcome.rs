@@ -173,9 +173,10 @@ fn generated(scores: &[&ArmScores]) -> Metrics {
 fn metrics(scores: Vec<(&Scores, &[Measured])>, own: fn(&Measured) -> f64) -> Metrics {
     let each = |value: fn(&Scores) -> f64| scores.iter().map(|(scores, _)| value(scores)).collect::<report::PerSeed>();
     let named = scores.first().map_or(&[][..], |(_, more)| more).iter().enumerate();
-    let more = named.map(|(place, Measured { name, best, .. })| OwnMetric {
+    let more = named.map(|(place, Measured { name, best, group, .. })| OwnMetric {
         name: name.clone(),
         best: *best,
+        group: group.clone(),
         values: scores.iter().map(|(_, more)| own(&more[place])).collect(),
     });
     Metrics {

@@ -17,6 +17,7 @@ use super::measured::Measured;
 use super::phases::Phases;
 use super::{Lag, Results, arms, lag, lag_labels, outcome, parts};
 use crate::data::{Conditioner, Dataset, Split};
+use crate::evaluation::scenes::SceneScores;
 use crate::evaluation::{Generator, Measures, ValidationImages, class_counts, reference_size};
 use crate::files::write_atomic;
 use crate::objective::TargetEncoder;
@@ -171,7 +172,9 @@ impl<N: NetworkSettings> Study<'_, N> {
         let against = self.measures.against(&real, &floor)?;
         let shares = class_counts(&*train, size)?;
         let labels = LABELS.draw(post.images, &shares, self.recipe.seed);
-        let measured = self.measure(post, &labels, &networks, (&against, &floor), &mut tell)?;
+        let scenes = SceneScores::of(&self.recipe.data, post.images)?;
+        let scenes = scenes.as_ref().map(|scenes| [scenes.seen(&labels), scenes.unseen()]);
+        let measured = self.measure(post, &labels, &networks, (&against, &floor, scenes.as_ref()), &mut tell)?;
         let Some(measured) = measured else { return Ok(StudyOutcome::Interrupted) };
         let Measured { results, shown, samplings, seconds, searches } = measured;
 
@@ -209,7 +212,7 @@ impl<N: NetworkSettings> Study<'_, N> {
             let names = train.classes().iter().enumerate().filter(|(class, _)| missing(*class));
             names.map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", ")
         };
-        let rare = of_classes(&|class| !labels.contains(&class));
+        let rare = of_classes(&|class| shares[class] > 0 && !labels.contains(&class));
         if !rare.is_empty() {
             report.notes.push(format!(
                 "Classes too rare among the real images for one of {} generated ones: {rare}.",

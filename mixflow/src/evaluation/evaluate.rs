@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use crate::data::{DataConfig, Dataset, Labels, Permutation};
 use crate::evaluation::decoded::decoded;
 use crate::evaluation::metric::{self, Features, Gaussian, MeasureOptions, Measurement, Reference};
-use crate::evaluation::{Generator, Measured, Measures, are_pixels, pixels};
+use crate::evaluation::scenes::SceneScores;
+use crate::evaluation::{Generator, Measured, Measures, Visited, are_pixels, pixels};
 use crate::files::{Parts, WeightsFile};
 use crate::random::Stream;
 use crate::recipe::{NetworkSettings, Recipe, SamplingConfig};
@@ -107,6 +108,7 @@ pub fn evaluate<N: NetworkSettings, B: Backbone>(
     let (real, floor) = (features(&train, size, 0)?, features(&held_out, floor_size, size)?);
     tell(Measuring::Begin("measuring real images", None));
     let against = measures.against(&real, &floor)?;
+    let labels = || Ok::<_, Error>(LABELS.draw(count, &class_counts(&train, size)?, generator.seed));
     let images = match parts {
         Some(parts) => {
             tell(Measuring::Begin("reading images", None));
@@ -119,12 +121,18 @@ pub fn evaluate<N: NetworkSettings, B: Backbone>(
         }
         None => {
             tell(Measuring::Begin("sampling", Some(count as u64)));
-            let classes = LABELS.draw(count, &class_counts(&train, size)?, generator.seed);
-            generator.trajectories(&classes, 0, &mut |state| tell(Measuring::Images(state.done)))?
+            generator.trajectories(&labels()?, 0, &mut |state| tell(Measuring::Images(state.done)))?
         }
     };
     tell(Measuring::Begin("measuring", None));
-    let (measurement, more) = against.measure(&images)?;
+    let (measurement, mut more) = against.measure(&images)?;
+    if let Some(scenes) = SceneScores::of(&recipe.data, count)? {
+        more.extend(scenes.seen(&labels()?).measure(&images));
+        tell(Measuring::Begin("sampling unseen captions", Some(count as u64)));
+        let unseen = scenes.unseen();
+        let told = &mut |state: Visited<'_>| tell(Measuring::Images(state.done));
+        more.extend(unseen.measure(&generator.trajectories(&unseen.labels, 2 * count as u64, told)?));
+    }
     Ok(Evaluation {
         sampling: generator.sampling.clone(),
         guide: generator.guide.map(|guide| guide.weights.clone()),

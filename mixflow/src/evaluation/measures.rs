@@ -124,6 +124,9 @@ pub struct Measured {
     /// The same of real images that are not among those compared with.
     #[serde(deserialize_with = "null_as_nan")]
     pub floor: f64,
+    /// What the measures are of that stand in a table of their own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
 }
 
 /// JSON has no NaN: it is written as `null`.
@@ -232,7 +235,7 @@ impl Against<'_> {
         let generated = self.measures.of_images(images)?;
         let measurement = self.reference.measure(&generated)?;
         let measured = self.measures.more.iter().zip(&self.floor).map(|(Measure { name, best, of }, &floor)| {
-            Ok(Measured { name: name.clone(), best: *best, generated: of(&generated, self.real)?, floor })
+            Ok(Measured { name: name.clone(), best: *best, generated: of(&generated, self.real)?, floor, group: None })
         });
         Ok((measurement, measured.collect::<Result<_, metric::Error>>()?))
     }

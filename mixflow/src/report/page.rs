@@ -143,7 +143,7 @@ fn table(report: &Report) -> Option<String> {
     })
 }
 
-/// Measures of which the page shows how arms differ; all are in the results.
+/// Measures of which the page shows how arms differ, beside one's own, and of a group of these the last; all are in the results.
 const SHOWN: [&str; 6] = ["Fréchet", "kernel", "sliced", "recall", "coverage", "variance"];
 
 /// Every arm against standard post-training, and MixFlow against the others; last the Fréchet distance elsewhere.
@@ -168,14 +168,21 @@ fn differences(report: &Report) -> Option<String> {
         };
         all.iter().find(alike).map_or_else(|| "<td>–</td>".into(), |difference| cell(difference))
     };
-    let named = SHOWN.iter().map(|name| (*name).to_owned());
+    let own = &report.table.floor.more;
+    let last = |place: &usize| {
+        let next = own.get(place + 1);
+        own[*place].group.is_none() || next.is_none_or(|next| next.group != own[*place].group)
+    };
+    let own: Vec<&str> = (0..own.len()).filter(last).map(|place| own[place].name.as_str()).collect();
+    let shown: Vec<&str> = SHOWN.into_iter().chain(own).collect();
+    let named = shown.iter().map(|name| escape(name));
     let few = others.iter().map(|evaluations| format!("{} at {}", SHOWN[0], thousands(*evaluations)));
     let head: String = named.chain(few).map(|name| format!("<th scope=\"col\">{name}</th>")).collect();
     let rows: String = pairs
         .into_iter()
         .map(|pair| {
             let [arm, than] = [pair.0, pair.1].map(|arm| escape(arm.name()));
-            let here = SHOWN.iter().map(|measure| of(pair, measure, &|at| main.contains(&at)));
+            let here = shown.iter().map(|measure| of(pair, measure, &|at| main.contains(&at)));
             let few = others.iter().map(|evaluations| of(pair, SHOWN[0], &|at| at == *evaluations));
             let cells: String = here.chain(few).collect();
             let class = pair.0.class();

@@ -106,6 +106,9 @@ pub struct OwnMetric {
     pub name: String,
     /// Which values are good.
     pub best: Best,
+    /// What those are of that stand in a table of their own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
     /// One value per seed.
     pub values: PerSeed,
 }
@@ -128,6 +131,17 @@ impl Column<'_> {
             Best::One => "→ 1",
         }
     }
+}
+
+/// The columns of a table.
+#[derive(Clone, Copy, Debug)]
+enum Part<'a> {
+    /// Quality, and one's own that are of no group.
+    Main,
+    /// What there is no room for, on the page alone.
+    More,
+    /// One's own of this group.
+    Group(&'a str),
 }
 
 /// What a column is.
@@ -194,45 +208,55 @@ impl Table {
         }
     }
 
-    /// Those of every table, or, of the others, all that were measured.
-    fn columns(&self, others: bool) -> Vec<Column<'_>> {
-        let shown = |&(.., kind, value): &Known| match others {
-            true => kind != Kind::Quality && self.rows.iter().any(|row| value(&row.metrics).count() > 0),
-            false => kind == Kind::Quality,
+    /// Groups of one's own measures, in their order.
+    fn groups(&self) -> Vec<&str> {
+        let mut groups: Vec<&str> = self.floor.more.iter().filter_map(|own| own.group.as_deref()).collect();
+        groups.dedup();
+        groups
+    }
+
+    fn columns(&self, part: Part<'_>) -> Vec<Column<'_>> {
+        let shown = |&(.., kind, value): &Known| match part {
+            Part::Main => kind == Kind::Quality,
+            Part::More => kind != Kind::Quality && self.rows.iter().any(|row| value(&row.metrics).count() > 0),
+            Part::Group(_) => false,
         };
         let known = KNOWN.into_iter().filter(shown).map(|(name, best, decimals, _, value)| {
             let value = Box::new(move |metrics: &Metrics| value(metrics).clone());
             Column { name, best, decimals, value }
         });
-        let own =
-            self.floor.more.iter().filter(|_| !others).enumerate().map(|(place, OwnMetric { name, best, .. })| {
-                let value = move |metrics: &Metrics| {
-                    metrics.more.get(place).map_or_else(PerSeed::default, |own| own.values.clone())
-                };
-                Column { name, best: *best, decimals: MOST_DECIMALS, value: Box::new(value) }
-            });
+        let wanted = move |(_, own): &(usize, &OwnMetric)| match part {
+            Part::Main => own.group.is_none(),
+            Part::More => false,
+            Part::Group(group) => own.group.as_deref() == Some(group),
+        };
+        let own = self.floor.more.iter().enumerate().filter(wanted).map(|(place, OwnMetric { name, best, .. })| {
+            let value = move |metrics: &Metrics| {
+                metrics.more.get(place).map_or_else(PerSeed::default, |own| own.values.clone())
+            };
+            Column { name, best: *best, decimals: MOST_DECIMALS, value: Box::new(value) }
+        });
         known.chain(own).collect()
     }
 
-    /// The table, and behind a fold the measures that it has no room for.
+    /// The table, those of groups, and behind a fold the measures that it has no room for.
     pub(super) fn html(&self) -> String {
-        let scrolling = |table: String| format!("<div class=\"scroll\">{table}</div>");
-        match self.columns(true).is_empty() {
-            true => scrolling(self.part(false)),
-            false => format!(
-                "{}<details><summary>More measures, and seconds</summary>{}</details>",
-                scrolling(self.part(false)),
-                scrolling(self.part(true))
-            ),
+        let scrolling = |part, caption: &str| format!("<div class=\"scroll\">{}</div>", self.part(part, caption));
+        let mut html = scrolling(Part::Main, &self.caption());
+        html.extend(self.groups().into_iter().map(|group| scrolling(Part::Group(group), group)));
+        if !self.columns(Part::More).is_empty() {
+            html += &format!(
+                "<details><summary>More measures, and seconds</summary>{}</details>",
+                scrolling(Part::More, &self.caption())
+            );
         }
+        html
     }
 
-    fn part(&self, others: bool) -> String {
-        let mut html = format!(
-            "<table><caption><span>{}</span></caption><thead><tr><th scope=\"col\">arm</th>",
-            escape(&self.caption())
-        );
-        for column in self.columns(others) {
+    fn part(&self, part: Part<'_>, caption: &str) -> String {
+        let mut html =
+            format!("<table><caption><span>{}</span></caption><thead><tr><th scope=\"col\">arm</th>", escape(caption));
+        for column in self.columns(part) {
             let (name, direction) = (escape(column.name), column.direction());
             html += &format!("<th scope=\"col\">{name} <span class=\"dim\">{direction}</span></th>");
         }
@@ -240,16 +264,16 @@ impl Table {
         for row in &self.rows {
             let (class, name) = (row.arm.class(), escape(row.arm.name()));
             html += &format!("<tr><th scope=\"row\"><span class=\"swatch {class}\"></span>{name}</th>");
-            html.extend(self.cells(&row.metrics, others).iter().map(Cell::html));
+            html.extend(self.cells(&row.metrics, part).iter().map(Cell::html));
             html += "</tr>";
         }
         html += "<tr class=\"floor\"><th scope=\"row\">real against real</th>";
-        html.extend(self.cells(&self.floor, others).iter().map(Cell::html));
+        html.extend(self.cells(&self.floor, part).iter().map(Cell::html));
         html + "</tr></tbody></table>"
     }
 
     /// One cell per column.
-    fn cells(&self, metrics: &Metrics, others: bool) -> Vec<Cell> {
+    fn cells(&self, metrics: &Metrics, part: Part<'_>) -> Vec<Cell> {
         let cell = |Column { decimals, value, .. }: Column<'_>| {
             let parts = |metrics: &Metrics| {
                 let (mean, spread) = value(metrics).rounded(decimals);
@@ -265,7 +289,7 @@ impl Table {
                 spread,
             }
         };
-        self.columns(others).into_iter().map(cell).collect()
+        self.columns(part).into_iter().map(cell).collect()
     }
 }
 
@@ -306,13 +330,26 @@ impl Cell {
     }
 }
 
-/// Aligned columns for a terminal.
+/// Aligned columns for a terminal; last those of groups.
 impl fmt::Display for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let columns = self.columns(false);
+        self.lines(f, Part::Main)?;
+        write!(f, "{}", self.caption())?;
+        for group in self.groups() {
+            f.write_str("\n\n")?;
+            self.lines(f, Part::Group(group))?;
+            f.write_str(group)?;
+        }
+        Ok(())
+    }
+}
+
+impl Table {
+    fn lines(&self, f: &mut fmt::Formatter<'_>, part: Part<'_>) -> fmt::Result {
+        let columns = self.columns(part);
         let headings = columns.iter().map(|column| format!("{} {}", column.name, column.direction()));
         let line = |name: &str, metrics: &Metrics| {
-            let cells = self.cells(metrics, false).iter().map(Cell::text).collect();
+            let cells = self.cells(metrics, part).iter().map(Cell::text).collect();
             [vec![name.to_owned()], cells].concat()
         };
         let mut lines = vec![std::iter::once("arm".to_owned()).chain(headings).collect::<Vec<_>>()];
@@ -332,7 +369,7 @@ impl fmt::Display for Table {
             }
             writeln!(f)?;
         }
-        write!(f, "{}", self.caption())
+        Ok(())
     }
 }
 
@@ -374,6 +411,36 @@ mod tests {
         let metrics: Metrics = serde_json::from_str(r#"{"frechet": [1.0], "kid": [0.5, 0.25]}"#).unwrap();
         assert_eq!(metrics.kernel, [0.5, 0.25].into());
         assert!(!serde_json::to_string(&metrics).unwrap().contains("kid"));
+    }
+
+    #[test]
+    fn groups_of_measures_have_tables_of_their_own() {
+        let own = |name: &str, group: &str, values: [f64; 2]| {
+            let group = (!group.is_empty()).then(|| group.to_owned());
+            OwnMetric { name: name.into(), best: Best::High, group, values: values.into() }
+        };
+        let metrics = |value: f64| {
+            let counting = own("counting", "Captions.", [value, value + 0.25]);
+            let alone = own("alone", "", [value; 2]);
+            let more =
+                vec![alone, counting, own("overall", "Captions.", [0.5; 2]), own("counting too", "Others.", [0.1; 2])];
+            Metrics { more, ..Metrics::default() }
+        };
+        let rows = vec![Row { arm: Arm::Standard, metrics: metrics(0.25) }];
+        let table = Table { rows, floor: metrics(1.0), ..Table::default() };
+        let text = table.to_string();
+        let parts: Vec<&str> = text.split("\n\n").collect();
+        assert_eq!(parts.len(), 3, "{text}");
+        let headings: Vec<&str> = parts.iter().map(|part| part.lines().next().unwrap()).collect();
+        assert!(headings[0].contains("Fréchet") && headings[0].ends_with("alone ↑"), "{text}");
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(words(headings[1]), ["arm", "counting", "↑", "overall", "↑"]);
+        assert_eq!(words(headings[2]), ["arm", "counting", "too", "↑"]);
+        // Mean and deviation of 0.25 and 0.5.
+        assert!(parts[1].contains("0.38 ± 0.18") && parts[1].ends_with("\nCaptions."), "{text}");
+        let html = table.html();
+        assert_eq!(html.matches("<table>").count(), 3, "{html}");
+        assert!(html.contains("<caption><span>Others.</span></caption>"), "{html}");
     }
 
     #[test]

@@ -272,7 +272,7 @@ fn hostile_text_stays_text() {
     report.curves.iter_mut().for_each(|curve| curve.points.truncate(2));
     report.curves[0].terms = [(HOSTILE.to_owned(), report.curves[0].points.clone())].into();
     report.recipe = serde_json::json!({ HOSTILE: "recipe" });
-    let own = OwnMetric { name: "own".into(), best: crate::evaluation::Best::High, values: [0.5].into() };
+    let own = OwnMetric { name: "own".into(), best: crate::evaluation::Best::High, group: None, values: [0.5].into() };
     report.table.floor.more.push(own);
     report.notes.push("note".into());
     report.arms = report.order().into_iter().map(|arm| (arm, "arm".to_owned())).collect();

@@ -1,12 +1,14 @@
 //! Whether images of [`Scenes`](crate::data::Scenes) show what their captions say, without a network that looks at them.
 
 mod objects;
+mod scores;
 
 use std::fmt;
 
 use crate::data::scenes::{Caption, Group, Relation};
 
 pub use objects::{Found, find_objects};
+pub(crate) use scores::{SceneScores, Scored};
 
 /// Checks that an image shows what a caption says, and nothing else.
 ///
