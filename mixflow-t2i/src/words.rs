@@ -20,6 +20,10 @@ pub struct Words {
     pub width: usize,
     /// Tokens of a prompt: later words are left out, missing ones are zeros.
     pub tokens: usize,
+    /// Whether a token also says the place of its word, for networks such as [`MmDit`](crate::MmDit) that see no order of
+    /// tokens: without it "a circle left of a square" is to them what "a square left of a circle" is.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub places: bool,
 }
 
 impl Words {
@@ -36,9 +40,12 @@ impl Words {
     /// The vector of a word, normally distributed.
     fn vector(&self, word: &str) -> Vec<f32> {
         let hash: [u8; 32] = Sha256::digest(word).into();
-        let seed = u64::from_le_bytes(std::array::from_fn(|i| hash[i]));
+        self.drawn(u64::from_le_bytes(std::array::from_fn(|i| hash[i])), 0)
+    }
+
+    fn drawn(&self, seed: u64, position: u64) -> Vec<f32> {
         let mut vector = vec![0.0; self.width];
-        random::normal(&mut random::rng(seed, Stream::Words, 0), &mut vector);
+        random::normal(&mut random::rng(seed, Stream::Words, position), &mut vector);
         vector
     }
 }
@@ -58,11 +65,12 @@ fn from_word(prompt: &str, n: usize) -> Option<&str> {
     Some(&prompt[start..])
 }
 
-/// Tokens are the words' vectors in their order; pooled they are the sum of all over the root of their number.
+/// Tokens are the words' vectors in their order, each with that of its place if these are told; pooled they are the words' sum
+/// over the root of their number.
 impl TextEncoder for Words {
     fn identity(&self) -> Result<String, Error> {
-        let Self { width, tokens } = self;
-        Ok(format!("words of width {width}, {tokens} tokens"))
+        let Self { width, tokens, places } = self;
+        Ok(format!("words of width {width}, {tokens} tokens{}", if *places { " with their places" } else { "" }))
     }
 
     fn cuts(&self, prompts: &[&str]) -> Result<Vec<Cut>, Error> {
@@ -84,7 +92,12 @@ impl TextEncoder for Words {
             let vectors: Vec<Vec<f32>> = words(prompt).take(length).map(|word| self.vector(&word)).collect();
             let scale = (vectors.len().max(1) as f32).sqrt().recip();
             for (place, vector) in vectors.iter().enumerate() {
-                tokens[(row * length + place) * width..][..width].copy_from_slice(vector);
+                let token = &mut tokens[(row * length + place) * width..][..width];
+                token.copy_from_slice(vector);
+                if self.places {
+                    let place = self.drawn(place as u64, 1);
+                    token.iter_mut().zip(place).for_each(|(sum, value)| *sum += value);
+                }
                 pooled[row * width..][..width].iter_mut().zip(vector).for_each(|(sum, value)| *sum += scale * value);
             }
         }
@@ -99,7 +112,7 @@ impl TextEncoder for Words {
 mod tests {
     use super::*;
 
-    const WORDS: Words = Words { width: 4, tokens: 3 };
+    const WORDS: Words = Words { width: 4, tokens: 3, places: false };
 
     /// Tokens and pooled numbers of a prompt.
     fn numbers(prompt: &str) -> (Vec<f32>, Vec<f32>) {
@@ -116,6 +129,36 @@ mod tests {
         // A number that another platform has to draw as well.
         assert_eq!(WORDS.vector("red"), WORDS.vector("red"));
         assert_ne!(WORDS.vector("red"), WORDS.vector("Red"));
+    }
+
+    #[test]
+    fn the_place_of_a_word_is_told_where_it_is_wanted() {
+        let ordered = Words { places: true, ..WORDS };
+        let of = |words: Words, prompt: &str| -> (Vec<f32>, Vec<f32>) {
+            let text = words.encode(&[prompt]).unwrap();
+            (text.tokens.into_data().iter().collect(), text.pooled.into_data().iter().collect())
+        };
+        let sum = |tokens: &[f32]| (0..4).map(|i| tokens[i] + tokens[4 + i] + tokens[8 + i]).collect::<Vec<_>>();
+        let sorted = |tokens: &[f32]| {
+            let mut words: Vec<Vec<u32>> =
+                tokens.chunks(4).map(|word| word.iter().map(|x| x.to_bits()).collect()).collect();
+            words.sort();
+            words
+        };
+        let [(one, pooled), (other, same)] = ["red above blue", "blue above red"].map(|prompt| of(ordered, prompt));
+        assert_ne!(sorted(&one), sorted(&other), "as a set of tokens they differ, too");
+        assert_eq!(one[4..8], other[4..8]);
+        // Words and places are added up.
+        let places: Vec<f32> = one.iter().zip(of(WORDS, "red above blue").0).map(|(both, word)| both - word).collect();
+        let again: Vec<f32> = other.iter().zip(of(WORDS, "blue above red").0).map(|(both, word)| both - word).collect();
+        assert!(places.iter().zip(&again).all(|(a, b)| (a - b).abs() < 1e-5), "{places:?}, {again:?}");
+        assert!(sum(&places).iter().any(|x| x.abs() > 0.1));
+        assert!(pooled.iter().zip(&same).all(|(a, b)| (a - b).abs() < 1e-6));
+        // Without a word there is no token.
+        assert_eq!(of(ordered, "red").0[4..], [0.0; 8]);
+        assert_ne!(ordered.identity().unwrap(), WORDS.identity().unwrap());
+        let [one, other] = ["red above blue", "blue above red"].map(|prompt| of(WORDS, prompt).0);
+        assert_eq!(sorted(&one), sorted(&other), "without places they are the same set");
     }
 
     #[test]
@@ -137,7 +180,7 @@ mod tests {
 
     #[test]
     fn pooled_words_are_as_large_as_one() {
-        let wide = Words { width: 4096, tokens: 8 };
+        let wide = Words { width: 4096, tokens: 8, places: false };
         for prompt in ["one", "one two three four five"] {
             let pooled = wide.encode(&[prompt]).unwrap().pooled;
             let square: f32 = pooled.square().mean().into_scalar();

@@ -12,7 +12,7 @@ use mixflow::data::Conditioner;
 use mixflow_t2i::prompts::PromptTable;
 use mixflow_t2i::{Error, TextEmbedding, TextEncoder, Words};
 
-const WORDS: Words = Words { width: 8, tokens: 3 };
+const WORDS: Words = Words { width: 8, tokens: 3, places: false };
 
 /// Words by another name, which count how often they are read and how many prompts are encoded, and stop after so many.
 struct Counted {

@@ -52,7 +52,7 @@ pub enum Stream {
     Crop = 14,
     /// What a discriminator's images are changed by; position: the training position.
     DiffAugment = 15,
-    /// Vectors that stand for words; position: 0.
+    /// Vectors that stand for words; position: 0, and 1 for those of places.
     Words = 16,
     /// What is added to training noise; position: the training position.
     Perturbation = 17,

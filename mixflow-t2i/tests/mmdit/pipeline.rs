@@ -66,7 +66,7 @@ fn prompts(fixture: &Fixture) -> TextEmbedding {
 /// The folder has no encoder, and these prompts are encoded already.
 fn opened(folder: &Path) -> Result<TextPipeline, mixflow_t2i::Error> {
     let pipeline = from_diffusers(folder, &Device::default())?;
-    Ok(TextPipeline::with_encoder(pipeline, Box::new(Words { width: 1, tokens: 1 })))
+    Ok(TextPipeline::with_encoder(pipeline, Box::new(Words { width: 1, tokens: 1, places: false })))
 }
 
 fn assert_same(found: &Images, expected: &Images) {
@@ -185,7 +185,7 @@ fn what_is_written_for_diffusers_makes_the_same_images() {
         to_diffusers(&pipeline.pipeline, &place("tokenizer/out")).expect_err("it would hold itself").to_string();
     assert!(inside.contains("lies in a folder that is part of it"), "{inside}");
     let mut words = pipeline.pipeline;
-    words.recipe.network.text = TextEncoderConfig::Words(Words { width: 1, tokens: 1 });
+    words.recipe.network.text = TextEncoderConfig::Words(Words { width: 1, tokens: 1, places: false });
     let none = to_diffusers(&words, &place("other")).expect_err("no encoders").to_string();
     assert!(none.contains("diffusers has no pipeline for this network"), "{none}");
 
