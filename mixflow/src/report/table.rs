@@ -230,11 +230,12 @@ impl Table {
             Part::More => false,
             Part::Group(group) => own.group.as_deref() == Some(group),
         };
-        let own = self.floor.more.iter().enumerate().filter(wanted).map(|(place, OwnMetric { name, best, .. })| {
+        let own = self.floor.more.iter().enumerate().filter(wanted).map(|(place, own)| {
             let value = move |metrics: &Metrics| {
                 metrics.more.get(place).map_or_else(PerSeed::default, |own| own.values.clone())
             };
-            Column { name, best: *best, decimals: MOST_DECIMALS, value: Box::new(value) }
+            let decimals = if own.group.is_some() { 3 } else { MOST_DECIMALS };
+            Column { name: &own.name, best: own.best, decimals, value: Box::new(value) }
         });
         known.chain(own).collect()
     }
@@ -291,6 +292,34 @@ impl Table {
         };
         self.columns(part).into_iter().map(cell).collect()
     }
+
+    /// The columns of a part for a terminal.
+    fn lines(&self, f: &mut fmt::Formatter<'_>, part: Part<'_>) -> fmt::Result {
+        let columns = self.columns(part);
+        let headings = columns.iter().map(|column| format!("{} {}", column.name, column.direction()));
+        let line = |name: &str, metrics: &Metrics| {
+            let cells = self.cells(metrics, part).iter().map(Cell::text).collect();
+            [vec![name.to_owned()], cells].concat()
+        };
+        let mut lines = vec![std::iter::once("arm".to_owned()).chain(headings).collect::<Vec<_>>()];
+        lines.extend(self.rows.iter().map(|row| line(row.arm.name(), &row.metrics)));
+        lines.push(line("real against real", &self.floor));
+
+        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..=columns.len()).map(width).collect();
+        let rule = "─".repeat(widths.iter().sum::<usize>() + 3 * columns.len());
+        for (index, line) in lines.iter().enumerate() {
+            if index == 1 || index == lines.len() - 1 {
+                writeln!(f, "{rule}")?;
+            }
+            write!(f, "{:<1$}", line[0], widths[0])?;
+            for (cell, width) in line.iter().zip(&widths).skip(1) {
+                write!(f, "   {cell:>width$}")?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
 }
 
 /// "20 network evaluations per image", or from which number to which.
@@ -339,35 +368,6 @@ impl fmt::Display for Table {
             f.write_str("\n\n")?;
             self.lines(f, Part::Group(group))?;
             f.write_str(group)?;
-        }
-        Ok(())
-    }
-}
-
-impl Table {
-    fn lines(&self, f: &mut fmt::Formatter<'_>, part: Part<'_>) -> fmt::Result {
-        let columns = self.columns(part);
-        let headings = columns.iter().map(|column| format!("{} {}", column.name, column.direction()));
-        let line = |name: &str, metrics: &Metrics| {
-            let cells = self.cells(metrics, part).iter().map(Cell::text).collect();
-            [vec![name.to_owned()], cells].concat()
-        };
-        let mut lines = vec![std::iter::once("arm".to_owned()).chain(headings).collect::<Vec<_>>()];
-        lines.extend(self.rows.iter().map(|row| line(row.arm.name(), &row.metrics)));
-        lines.push(line("real against real", &self.floor));
-
-        let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or(0);
-        let widths: Vec<usize> = (0..=columns.len()).map(width).collect();
-        let rule = "─".repeat(widths.iter().sum::<usize>() + 3 * columns.len());
-        for (index, line) in lines.iter().enumerate() {
-            if index == 1 || index == lines.len() - 1 {
-                writeln!(f, "{rule}")?;
-            }
-            write!(f, "{:<1$}", line[0], widths[0])?;
-            for (cell, width) in line.iter().zip(&widths).skip(1) {
-                write!(f, "   {cell:>width$}")?;
-            }
-            writeln!(f)?;
         }
         Ok(())
     }
@@ -436,11 +436,11 @@ mod tests {
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(words(headings[1]), ["arm", "counting", "↑", "overall", "↑"]);
         assert_eq!(words(headings[2]), ["arm", "counting", "too", "↑"]);
+        assert!(parts[2].contains("0.100 ± 0.000"), "{text}");
         // Mean and deviation of 0.25 and 0.5.
         assert!(parts[1].contains("0.38 ± 0.18") && parts[1].ends_with("\nCaptions."), "{text}");
         let html = table.html();
-        assert_eq!(html.matches("<table>").count(), 3, "{html}");
-        assert!(html.contains("<caption><span>Others.</span></caption>"), "{html}");
+        assert!(html.matches("<table>").count() == 3 && html.contains("<span>Others.</span></caption>"), "{html}");
     }
 
     #[test]
