@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use burn::tensor::Device;
 use mixflow::compare::{Progress, Study, StudyOutcome};
 use mixflow::data::Classes;
-use mixflow::evaluation::Measures;
+use mixflow::evaluation::{Measures, Measuring, evaluate};
 use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::report::Arm;
 use mixflow::train::{Event, Start};
@@ -322,6 +322,18 @@ fn networks_that_are_told_scenes_are_scored_by_what_they_show() {
     let overall = |name: &str| report.differences.iter().filter(|found| found.measure == name).count();
     assert_eq!([overall("overall"), overall("unseen overall")], [6, 6]);
     assert!(!report.notes.iter().any(|note| note.contains("a yellow circle")), "{:?}", report.notes);
+    let network = recipe.network.init(recipe.seed, &Device::default());
+    let generator = recipe.generator(&network, &Classes(158));
+    let mut begun = vec![];
+    let found = evaluate(&recipe, &generator, 160, &Measures::default(), None, &mut |event| {
+        if let Measuring::Begin(name, _) = event {
+            begun.push(name);
+        }
+    });
+    let more = found.expect("it can be measured").more;
+    assert!(more.iter().map(|found| found.name.as_str()).eq(names), "{more:?}");
+    assert!(more.iter().all(|found| (found.generated, found.floor) == (0.0, 1.0)), "{more:?}");
+    assert_eq!(begun.last(), Some(&"sampling unseen captions"));
     let page = std::fs::read_to_string(root.path().join("report.html")).expect("it was written");
     assert!(page.contains("captions that training has no example of") && page.contains("unseen overall</th>"));
 }
