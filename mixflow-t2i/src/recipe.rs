@@ -23,7 +23,8 @@ use crate::{Error, TextEmbedding, TextEncoder, Transformer, TransformerConfig, W
 pub type TextRecipe = Recipe<TextNetworkConfig>;
 
 /// Recipes that come with the crate, by name.
-const EMBEDDED: [(&str, &str); 6] = [
+const EMBEDDED: [(&str, &str); 7] = [
+    ("scenes", include_str!("../recipes/scenes.json")),
     ("words", include_str!("../recipes/words.json")),
     ("sd3.5-medium-mixflow", include_str!("../recipes/sd3.5-medium-mixflow.json")),
     ("flux.1-dev-mixflow", include_str!("../recipes/flux.1-dev-mixflow.json")),

@@ -6,6 +6,7 @@
 //! | choose a solver, its steps and guidance | [`sampling`] |
 //! | choose γ | [`gamma`] |
 //! | compare any remedies for exposure bias in one table | [`arms`] |
+//! | score whether a network draws what it is told | [`scenes`] |
 //! | bring your own data, network, objective or solver | [`extending`] |
 //! | run the paper's settings | [`reproducing`] |
 //! | compute on GPUs, several of them, and other machines | [`devices`] |
@@ -75,6 +76,12 @@ pub mod arms {}
 /// [`check_dataset`]: crate::testing::check_dataset
 /// [`check_solver`]: crate::testing::check_solver
 pub mod extending {}
+
+#[doc = include_str!("scenes.md")]
+///
+/// [`Scenes`]: crate::data::Scenes
+/// [`find_objects`]: crate::evaluation::scenes::find_objects
+pub mod scenes {}
 
 #[doc = include_str!("reproducing.md")]
 ///
