@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
-use burn::tensor::{DType, Tensor, TensorData};
+use burn::tensor::{DType, Device, Tensor, TensorData};
 use safetensors::SafeTensors;
 use serde_json::{Map, Value, json};
 
@@ -154,6 +154,22 @@ impl Adapter {
             parts.into_iter().map(move |(layer, b)| (layer, Pair { a: a.clone(), b, scale }))
         });
         Self { pairs: pairs.collect(), ..self }
+    }
+
+    /// `weights` by official names, with the adapter added to those of its layers, each in `f32` when it is asked for.
+    #[must_use]
+    pub fn added_to(&self, weights: Weights) -> Weights {
+        weights.flat_map(|name, tensor| {
+            let tensor = match self.pairs.get(&layer_name(&name)).cloned() {
+                Some(Pair { a, b, scale }) => tensor.map(move |weight| {
+                    let [weight, a, b] = [weight, a.data()?, b.data()?]
+                        .map(|data| Tensor::<2>::from_data(data, (&Device::flex(), DType::F32)));
+                    Ok((weight + b.matmul(a).mul_scalar(scale)).into_data())
+                }),
+                None => tensor,
+            };
+            [(name, tensor)]
+        })
     }
 
     /// Writes a file that `diffusers` reads by `load_lora_weights`, rank and alpha included.

@@ -1,11 +1,11 @@
-//! Tensors that stay in their file.
+//! Tensors that stay where they are: in their file, or on their device.
 
 use std::fmt;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use burn::tensor::{Bytes, DType, TensorData};
+use burn::tensor::{Bytes, DType, Tensor, TensorData};
 
 use crate::Error;
 
@@ -21,7 +21,7 @@ pub struct LazyTensor {
 enum Values {
     /// In memory.
     Here(Bytes),
-    /// In a file, row by row.
+    /// In a file, row by row, or on a device.
     There { path: Arc<Path>, read: Arc<Read> },
 }
 
@@ -37,6 +37,19 @@ impl LazyTensor {
         read: impl Fn() -> Result<Vec<u8>, Error> + Send + Sync + 'static,
     ) -> Self {
         Self { shape, dtype, values: Values::There { path: path.clone(), read: Arc::new(read) } }
+    }
+
+    /// The values of a tensor of a network, which stay on its device.
+    pub(super) fn of<const D: usize>(tensor: Tensor<D>) -> Self {
+        let (shape, dtype) = (tensor.shape().to_vec(), file_type(tensor.dtype()));
+        let read = move || Ok(tensor.to_data().convert_dtype(dtype).bytes().to_vec());
+        Self::new(&Path::new("a network").into(), shape, dtype, read)
+    }
+
+    /// The values that `f` makes of these, of the same shape, in `f32`.
+    pub(crate) fn map(self, f: impl Fn(TensorData) -> Result<TensorData, Error> + Send + Sync + 'static) -> Self {
+        let (shape, path) = (self.shape.clone(), Path::new("memory").into());
+        Self::new(&path, shape, DType::F32, move || Ok(f(self.data()?)?.bytes().to_vec()))
     }
 
     /// Its extents, outermost first.
@@ -59,7 +72,7 @@ impl LazyTensor {
         self.num_elements() * self.dtype.size()
     }
 
-    /// Its values, read anew each time.
+    /// Its values, read anew each time, from their file or their device.
     ///
     /// # Errors
     /// If the file cannot be read, or is damaged there.
@@ -141,6 +154,14 @@ impl LazyTensor {
             }
             Ok(bytes)
         }))
+    }
+}
+
+/// The type of a file that holds numbers of this one: some types are those of one device.
+fn file_type(dtype: DType) -> DType {
+    match dtype {
+        DType::F64 | DType::F32 | DType::F16 | DType::BF16 => dtype,
+        _ => DType::F32,
     }
 }
 

@@ -12,13 +12,13 @@ use super::{LazyTensor, Misfit, Mismatch, Weights};
 use crate::Error;
 
 impl Weights {
-    /// The floating-point parameters of `module`, frozen ones too. `key` gives the official name of a path such as
-    /// `blocks.3.mlp.fc1.weight`.
+    /// The floating-point parameters of `module`, frozen ones too; [adapters](crate::lora) beside them are not among them. `key`
+    /// gives the official name of a path such as `blocks.3.mlp.fc1.weight`. Values stay on their device until they are asked for.
     ///
     /// # Panics
     /// If `key` gives two parameters the same name.
     pub fn of(module: &impl Module, key: impl Fn(&str) -> String) -> Self {
-        let mut collect = Collect { key, path: vec![], tensors: BTreeMap::new() };
+        let mut collect = Collect { key, path: vec![], beside: 0, tensors: BTreeMap::new() };
         module.visit(&mut collect);
         Self { tensors: collect.tensors, source: "a network".into(), ..Self::default() }
     }
@@ -116,20 +116,32 @@ macro_rules! track_path {
 struct Collect<K> {
     key: K,
     path: Vec<String>,
+    /// How deep it is in what stands beside a parameter.
+    beside: usize,
     tensors: BTreeMap<String, LazyTensor>,
 }
 
 impl<K: Fn(&str) -> String> ModuleVisitor for Collect<K> {
-    track_path!();
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.beside += usize::from(self.beside > 0 || container == "Reparameterization");
+        if !container.starts_with("Enum:") {
+            self.path.push(name.into());
+        }
+    }
+
+    fn exit_module(&mut self, _: &str, container: &str) {
+        self.beside = self.beside.saturating_sub(1);
+        if !container.starts_with("Enum:") {
+            self.path.pop();
+        }
+    }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if self.beside > 0 {
+            return;
+        }
         let name = (self.key)(&self.path.join("."));
-        let data = param.val().into_data();
-        let data = match data.dtype() {
-            DType::F64 | DType::F32 | DType::F16 | DType::BF16 => data,
-            _ => data.convert::<f32>(), // types of one device, which files do not have
-        };
-        let twin = self.tensors.insert(name.clone(), data.into());
+        let twin = self.tensors.insert(name.clone(), LazyTensor::of(param.base()));
         assert!(twin.is_none(), "two parameters are called {name}");
     }
 }

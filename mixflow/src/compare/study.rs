@@ -330,7 +330,9 @@ impl<N: NetworkSettings> Study<'_, N> {
         let validation = validation.map(ValidationImages::validation);
         let outcome = run.train_validated(network, &objective(settings), validation, tell)?;
         let Outcome::Finished(state) = outcome else { return Ok(None) };
-        Ok(Some(self.recipe.store(state.average(), &run.folder)?.1))
+        let network = state.average();
+        self.recipe.store(&network, &run.folder)?;
+        Ok(Some(network.materialize()))
     }
 
     fn report(

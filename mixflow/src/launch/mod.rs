@@ -414,10 +414,10 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
         let Outcome::Finished(state) = run.train_validated(network, &objective, validation, hear)? else {
             return Ok(None);
         };
-        let (file, network) = recipe.store(state.average(), self.folder)?;
+        let file = recipe.store(&state.average(), self.folder)?;
         // What an earlier part of the run has drawn is on a page that tells of less than this.
         if images.is_some() || self.folder.join(page::FILE).is_file() {
-            tell(Progress::Note(format!("report: {}", self.page(&network)?.display())));
+            tell(Progress::Note(format!("report: {}", self.page()?.display())));
         }
         Ok(Some(Finish::Trained(file)))
     }

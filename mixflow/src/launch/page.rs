@@ -15,8 +15,10 @@ pub(super) const FILE: &str = "report.html";
 
 impl<N: NetworkSettings> Parts<'_, N> {
     /// Writes `report.html`: losses, and what the network made meanwhile.
-    pub(super) fn page(&self, network: &N::Network) -> Result<PathBuf, Error> {
+    pub(super) fn page(&self) -> Result<PathBuf, Error> {
         let (recipe, folder) = (self.recipe, self.folder);
+        // Nothing of it is drawn.
+        let network = recipe.network.init(recipe.seed, self.devices.0);
         let arm = Arm::Other(recipe.name.as_str().into());
         let drawn = recipe.validation.as_ref().map(|config| config.drawn(self.data.classes()));
         let report = Report {

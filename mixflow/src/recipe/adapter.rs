@@ -2,7 +2,6 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::module::Module;
 use burn::tensor::Device;
 use mixflow_backbones::Invalid;
 use mixflow_backbones::lora::{Adapter, LoraConfig};
@@ -67,22 +66,24 @@ impl<N: NetworkSettings> Recipe<N> {
     }
 
     /// Writes what a training came to into `folder`: `model.safetensors`, whole, and of a network with an adapter that
-    /// alone, too, as [`Adapter::write`] does. Gives the file and the network, the adapter added to its weights.
+    /// alone, too, as [`Adapter::write`] does. In the whole network the adapter is added to the weights, one after another and in
+    /// `f32`; other weights are in the precision that they have. Gives the file.
     ///
     /// # Errors
     /// If they cannot be written.
-    pub fn store(&self, network: N::Network, folder: &Path) -> Result<(PathBuf, N::Network), Error> {
+    pub fn store(&self, network: &N::Network, folder: &Path) -> Result<PathBuf, Error> {
         let key = self.network.official_key();
+        let mut weights = Weights::of(network, key);
         if let Some(AdapterConfig::Lora(lora)) = &self.adapter {
-            let adapter = Adapter::of(&network, key, lora);
+            let adapter = Adapter::of(network, key, lora);
             if adapter.layers().len() > 0 {
                 adapter.write(folder.join(ADAPTER))?;
+                weights = adapter.added_to(weights);
             }
         }
-        let network = network.materialize();
         let file = folder.join("model.safetensors");
-        Weights::of(&network, key).write(&file, METADATA)?;
-        Ok((file, network))
+        weights.write(&file, METADATA)?;
+        Ok(file)
     }
 }
 

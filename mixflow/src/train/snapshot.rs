@@ -44,25 +44,34 @@ pub type Tensors = BTreeMap<String, TensorData>;
 
 /// The parameters of a module by their paths; of one with an adapter, those of the adapter.
 pub(super) fn collect<B: Module>(module: &B) -> Tensors {
-    struct Collect(Tensors, Vec<String>);
+    struct Collect {
+        tensors: Tensors,
+        path: Vec<String>,
+        /// Whether those of an adapter are looked for: what is frozen beside it may be large.
+        adapted: bool,
+    }
     impl ModuleVisitor for Collect {
         fn enter_module(&mut self, name: &str, _: &str) {
-            self.1.push(name.into());
+            self.path.push(name.into());
         }
         fn exit_module(&mut self, _: &str, _: &str) {
-            self.1.pop();
+            self.path.pop();
         }
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-            self.0.insert(self.1.join("."), param.val().into_data());
+            let path = self.path.join(".");
+            if is_of_adapter(&path) == self.adapted {
+                self.tensors.insert(path, param.val().into_data());
+            }
         }
     }
-    let mut visitor = Collect(BTreeMap::new(), Vec::new());
-    module.visit(&mut visitor);
-    let Collect(mut tensors, _) = visitor;
-    if tensors.keys().any(|path| is_of_adapter(path)) {
-        tensors.retain(|path, _| is_of_adapter(path));
+    let mut adapter = Collect { tensors: BTreeMap::new(), path: vec![], adapted: true };
+    module.visit(&mut adapter);
+    if !adapter.tensors.is_empty() {
+        return adapter.tensors;
     }
-    tensors
+    let mut whole = Collect { adapted: false, ..adapter };
+    module.visit(&mut whole);
+    whole.tensors
 }
 
 /// `module` with the values of `tensors`, which are all of its parameters and no others, or those of its adapter; `source` is
@@ -95,7 +104,7 @@ pub(super) fn fill<B: Module>(module: B, tensors: Tensors, source: &str) -> Resu
                 Some(data) => {
                     return param.map(|old| {
                         let grad = old.is_require_grad();
-                        Tensor::from_data(data, &old.device()).set_require_grad(grad)
+                        Tensor::from_data(data, (&old.device(), old.dtype())).set_require_grad(grad)
                     });
                 }
             }

@@ -12,7 +12,7 @@ use mixflow_backbones::weights::Mismatch;
 use super::OptimizerConfig;
 use super::exchange::Flat;
 use super::scalars::{Numbers, Scalars};
-use super::snapshot::{AVERAGE, Snapshot, collect, fill};
+use super::snapshot::{AVERAGE, Snapshot, collect, fill, is_of_adapter};
 use crate::objective::{Batch, Loss, Objective};
 
 /// A network in training: its weights, their moving average, the optimiser's moments and the step.
@@ -221,14 +221,18 @@ impl<B: Module> TrainState<B> {
 
     /// [`snapshot`](Self::snapshot), of which states of the same network beside this one remember a part.
     pub(super) fn snapshot_among(&self, beside: &[Self]) -> Snapshot {
+        let weights = collect(&self.backbone);
+        let adapted = weights.keys().any(|path| is_of_adapter(path));
         let moment = |which: usize| {
-            collect(&self.with(beside, |memory, own| match memory.and_then(|memory| memory.moments.as_ref()) {
-                Some(moments) => moments[which].clone(),
-                None => own.zeros_like(),
+            collect(&self.with(beside, |memory, own| match memory {
+                Some(Memory { moments: Some(moments), .. }) => moments[which].clone(),
+                // What is frozen beside an adapter is not collected.
+                None if adapted => own,
+                _ => own.zeros_like(),
             }))
         };
         Snapshot {
-            weights: collect(&self.backbone),
+            weights,
             average: collect(&self.average_among(beside)),
             first_moment: moment(0),
             second_moment: moment(1),
