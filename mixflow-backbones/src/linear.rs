@@ -1,7 +1,7 @@
 //! Affine layer in the layout of the published checkpoints.
 
 use burn::module::{Module, ModuleVisitor, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{DType, Tensor};
 
 use crate::lora::LowRank;
 use crate::ops::{self, Recomputed};
@@ -41,27 +41,47 @@ impl Linear {
     /// [`forward`](Self::forward) of what is computed again for the backward pass: `[batch, tokens, inputs]` to
     /// `[batch, tokens, outputs]`.
     pub fn forward_of(&self, x: impl Into<Recomputed>) -> Recomputed {
-        let (x, bias) = (x.into(), self.bias.as_ref().map(Param::val));
+        Self::forward_all([self], x)
+    }
+
+    /// The output of a layer that has an adapter, or stands beside one that has. Where the weight is stored in 16 bits it is without
+    /// the bias: the adapter multiplies in `f32`, and the sum is kept in 16 bits as a product is.
+    fn adapted(&self, x: Recomputed) -> Tensor<3> {
+        let low = self.is_stored_low();
+        let bias = self.bias.as_ref().filter(|_| !low).map(Param::val);
+        let product = ops::product_of(x.clone(), self.weight.base(), bias);
         match self.adapter() {
-            Some(adapter) => {
-                let beside = adapter.forward_of(x.clone());
-                (ops::linear_of(x, self.weight.base(), bias).value() + beside).into()
+            Some(adapter) if low => {
+                let beside = adapter.forward_of(x.then(|x| x.cast(DType::F32)));
+                (product.cast(DType::F32) + beside).cast(DType::BF16)
             }
-            None => ops::linear_of(x, self.weight.val(), bias),
+            Some(adapter) => product + adapter.forward_of(x),
+            None => product,
         }
+    }
+
+    fn is_stored_low(&self) -> bool {
+        self.weight.base().dtype() == DType::BF16
     }
 
     /// The outputs of several layers one behind the other, `[batch, tokens, sum of outputs]`, by one product: there are more
     /// tokens in a batch than rows in a weight, so that the weights are what to put together. All of them have a bias, or none.
     pub fn forward_all<const N: usize>(layers: [&Self; N], x: impl Into<Recomputed>) -> Recomputed {
         let x = x.into();
-        if layers.iter().any(|layer| layer.adapter().is_some()) {
-            return Tensor::cat(layers.map(|layer| layer.forward_of(x.clone()).value()).into(), 2).into();
+        let bias = || {
+            let biases: Vec<_> = layers.iter().filter_map(|layer| layer.bias.as_ref().map(Param::val)).collect();
+            (!biases.is_empty()).then(|| together(biases, 0))
+        };
+        if layers.iter().all(|layer| layer.adapter().is_none()) {
+            return ops::linear_of(x, together(layers.map(|layer| layer.weight.val()).into(), 0), bias());
         }
-        let weight = Tensor::cat(layers.map(|layer| layer.weight.val()).into(), 0);
-        let biases: Vec<_> = layers.iter().filter_map(|layer| layer.bias.as_ref().map(Param::val)).collect();
-        ops::linear_of(x, weight, (!biases.is_empty()).then(|| Tensor::cat(biases, 0)))
+        let outputs = together(layers.map(|layer| layer.adapted(x.clone())).into(), 2);
+        if layers[0].is_stored_low() { ops::widened(outputs, bias()) } else { outputs.into() }
     }
+}
+
+fn together<const D: usize>(mut tensors: Vec<Tensor<D>>, axis: usize) -> Tensor<D> {
+    if tensors.len() == 1 { tensors.remove(0) } else { Tensor::cat(tensors, axis) }
 }
 
 /// Where a network has a linear layer.

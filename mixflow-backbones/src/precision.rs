@@ -3,11 +3,11 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use burn::module::{Module, Param, Reparameterization, Reparameterizer};
+use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, Reparameterization, Reparameterizer};
 use burn::tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::linear;
+use crate::linear::{self, Place};
 
 /// The numbers that matrix products of a network multiply.
 ///
@@ -48,11 +48,44 @@ impl Precision {
         if self.is_full() {
             return network;
         }
-        // Biases are added in `f32`.
-        let rounded = linear::places(&network).into_iter().filter(|place| PARTS.contains(&place.part.as_str()));
-        let paths = rounded.map(|place| place.path).collect();
+        let paths = rounded(&network).map(|place| place.path).collect();
         network.apply_reparameterization(Round { paths })
     }
+
+    /// `network`, in which these weights are frozen, with them stored as they are multiplied, in half the memory: beside adapters,
+    /// which stay in `f32`. Those that are yet to be drawn or read are rounded then, one after another.
+    pub fn of_frozen<M: Module>(self, network: M) -> M {
+        if self.is_full() {
+            return network;
+        }
+        let paths = rounded(&network).map(|place| place.path).collect();
+        network.map(&mut Store { paths, path: vec![] })
+    }
+
+    /// Whether some weights of a `network` are stored in less than `f32`.
+    pub fn is_stored_low(network: &impl Module) -> bool {
+        struct Low(bool);
+        impl ModuleVisitor for Low {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+                self.0 |= param.base().dtype() == DType::BF16;
+            }
+        }
+        let mut low = Low(false);
+        network.visit(&mut low);
+        low.0
+    }
+
+    /// Bytes of the weights of a `network` after [`of_frozen`](Self::of_frozen), which need not be there.
+    pub fn frozen_bytes(self, network: &impl Module) -> u64 {
+        let saved = if self.is_full() { 0 } else { 2 };
+        let rounded: u64 = rounded(network).map(|place| (place.shape[0] * place.shape[1]) as u64).sum();
+        4 * network.num_params() as u64 - saved * rounded
+    }
+}
+
+/// The layers that are rounded, but for their biases, which are added in `f32`.
+fn rounded(network: &impl Module) -> impl Iterator<Item = Place> {
+    linear::places(network).into_iter().filter(|place| PARTS.contains(&place.part.as_str()))
 }
 
 /// The type that a layer of this weight multiplies in.
@@ -111,5 +144,29 @@ impl Reparameterizer for Round {
     ) -> (Param<Tensor<D>>, Option<Rounded>) {
         let rounded = self.paths.contains(path).then_some(Rounded {});
         (weight, rounded)
+    }
+}
+
+/// Rounds what is there, and what comes.
+struct Store {
+    paths: BTreeSet<String>,
+    path: Vec<String>,
+}
+
+impl ModuleMapper for Store {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.into());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn map_float<const D: usize>(&mut self, weight: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let round = |weight: Tensor<D>| weight.cast(DType::BF16);
+        match self.paths.contains(&self.path.join(".")) {
+            true => weight.init_mapper(round).load_mapper(round),
+            false => weight,
+        }
     }
 }

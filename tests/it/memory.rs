@@ -2,6 +2,8 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Distribution, Tensor};
+use mixflow::plan::{Machine, Plan};
+use mixflow::recipe::Recipe;
 use mixflow::train::{OptimizerConfig, TrainState};
 use mixflow::{Batch, FlowMatching};
 use mixflow_backbones::dit_dh::{DitDhConfig, Stack};
@@ -9,6 +11,7 @@ use mixflow_backbones::lightning_dit::LightningDitConfig;
 use mixflow_backbones::sit::SitConfig;
 use mixflow_backbones::{Backbone, ClassLabels, Network, NetworkConfig, Precision};
 use mixflow_schedules::Linear;
+use mixflow_tests::train_from;
 
 use crate::allocation::peak;
 
@@ -90,6 +93,39 @@ fn a_step_takes_the_memory_that_is_planned() {
                 );
             }
         }
+    }
+}
+
+/// A whole run, from the file of the weights to that of what was learned: what is frozen is never there in 32 bits. What a layer
+/// needs while it computes is not planned; with many layers it is little.
+#[test]
+fn an_adapter_beside_weights_of_16_bits_takes_the_memory_that_is_planned() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let network = r#"network={"kind":"sit","input_size":32,"patch":4,"channels":1,"width":192,"depth":16,"heads":4,"hidden":768,
+        "classes":10}"#;
+    let recipe = |changes: &[&str]| {
+        let changes =
+            [&[network, "post_training=null", "training.steps=2", "training.checkpoint_every=1"][..], changes];
+        Recipe::read("digits", &changes.concat().into_iter().map(String::from).collect::<Vec<_>>()).expect("a recipe")
+    };
+    let from = root.path().join("start.safetensors");
+    let start = recipe(&[]).network.init(0, &Device::default());
+    start.weights().write(&from, &[]).expect("room");
+    drop(start);
+    let adapter = r#"adapter={"kind":"lora","rank":8}"#;
+    for (number, [precision, recompute]) in
+        [["f32", "false"], ["bf16", "false"], ["bf16", "true"]].into_iter().enumerate()
+    {
+        let [precision, recompute] =
+            [format!("training.precision={precision}"), format!("training.recompute={recompute}")];
+        let recipe = recipe(&[adapter, &precision, &recompute, "training.batch=4"]);
+        let folder = root.path().join(number.to_string());
+        let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
+        let ((), found) = alone.install(|| peak(|| train_from(&recipe, &from, &folder)));
+        let plan = Plan::new(&recipe, Machine::named("rtx-3090").expect("it is known")).expect("a plan");
+        let (found, planned) = (found as f64, plan.total_memory() as f64);
+        let ratio = found / planned;
+        assert!((0.85..1.15).contains(&ratio), "{precision}, {recompute}: took {found}, planned {planned}: {ratio:.3}");
     }
 }
 

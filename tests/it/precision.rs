@@ -5,15 +5,18 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use burn::tensor::{Device, Tensor};
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{Device, Tensor, TensorData};
 use mixflow::FlowMatching;
 use mixflow::data::{Classes, Unconditional};
 use mixflow::evaluation::Generator;
 use mixflow::recipe::Recipe;
 use mixflow::train::{Checkpoints, Event, Run, Snapshot};
+use mixflow_backbones::lora::LoraConfig;
+use mixflow_backbones::sit::official_key;
 use mixflow_backbones::{Backbone, ClassLabels, Precision};
 use mixflow_schedules::Linear;
-use mixflow_tests::{Fixture, TinyNet, assert_errs_like_autocast};
+use mixflow_tests::{Fixture, TinyNet, assert_adapter_errs_like_bf16, assert_errs_like_autocast};
 
 /// Checks a network for class labels; `case` is its name among the recorded ones, `classes` their number.
 fn check<B: Backbone<Condition = ClassLabels>>(case: &str, network: &B, classes: usize) {
@@ -28,6 +31,36 @@ fn sit_errs_as_under_autocast() {
     let fixture = Fixture::read("sit/sit_p2_learnsigma");
     let network = crate::sit::network(&fixture, &Device::default().autodiff());
     check("sit_p2_learnsigma", &network, crate::sit::shape(&fixture).classes);
+}
+
+/// Factors of an adapter that are not zero.
+struct Waves;
+
+impl ModuleMapper for Waves {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let values = |count: usize| (0..count).map(|i| 0.2 * (1.3 * i as f32).sin()).collect::<Vec<_>>();
+        match param.base().is_require_grad() {
+            true => param.map(|old| {
+                let data = TensorData::new(values(old.shape().num_elements()), old.shape());
+                Tensor::from_data(data, &old.device()).require_grad()
+            }),
+            false => param,
+        }
+    }
+}
+
+#[test]
+fn an_adapter_of_sit_beside_weights_of_16_bits_learns_as_weights_do() {
+    let (fixture, device) = (Fixture::read("sit/sit_p2_learnsigma"), Device::default().autodiff());
+    let targets = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"].map(String::from).to_vec();
+    let lora = LoraConfig { rank: 2, alpha: Some(3.0), targets };
+    let adapted = lora.attach(crate::sit::network(&fixture, &device), official_key, 0).expect("its layers");
+    let (inputs, classes) = (Fixture::read("bf16/sit_p2_learnsigma"), crate::sit::shape(&fixture).classes);
+    let labels = ClassLabels { labels: inputs.integers("in.ext.y", &device), null: classes };
+    assert_adapter_errs_like_bf16(&adapted.map(&mut Waves), &lora, |network| {
+        let [x, target] = ["x", "target"].map(|name| inputs.tensor::<4>(&format!("in.ext.{name}"), &device));
+        (network.forward(x, inputs.tensor("in.ext.t", &device), labels.clone()) - target).square().mean()
+    });
 }
 
 #[test]

@@ -4,6 +4,7 @@ mod gradients;
 mod lora;
 mod names;
 mod precision;
+mod run;
 mod tiny_net;
 
 use std::path::Path;
@@ -16,7 +17,8 @@ use serde_json::Value;
 pub use gradients::{assert_gradients, assert_loss_and_gradients};
 pub use lora::{adapted, factor_key};
 pub use names::{assert_official_names, official_names};
-pub use precision::assert_errs_like_autocast;
+pub use precision::{assert_adapter_errs_like_bf16, assert_errs_like_autocast};
+pub use run::train_from;
 pub use tiny_net::{LabelledTinyNet, TinyNet};
 
 /// Relative and absolute tolerance: `|a - b| <= absolute + relative * |b|`.

@@ -1,7 +1,10 @@
 //! How much a network errs in 16 bits.
 
-use burn::module::{ModuleVisitor, Param};
+use std::collections::BTreeMap;
+
+use burn::module::{ModuleMapper, ModuleVisitor, Param, Reparameterization};
 use burn::tensor::{Device, Gradients, Tensor};
+use mixflow_backbones::lora::{LoraConfig, LowRank};
 use mixflow_backbones::{Backbone, Precision};
 
 use crate::Fixture;
@@ -43,6 +46,89 @@ pub fn assert_errs_like_autocast<B: Backbone>(case: &str, network: &B, forward: 
         assert!(found <= allowed, "{case}: {what} errs by {found}, autocast by {}", allowed / 1.5);
         // In 32 bits it errs by 1e-6.
         assert!(found > 1e-4, "{case}: {what} errs by {found}: that is not bf16");
+    }
+}
+
+/// Panics unless what an adapter learns beside weights that are stored in bf16 errs at most 1.5 times as much as what it would
+/// learn of a network in bf16 that has it in its weights: of `W + s B A`, by the gradient `G` of that, `s Bᵀ G` and `s G Aᵀ`.
+/// `network` has the adapter of `lora`, of which no factor is zero, on an autodiff device, and `loss` is its loss.
+///
+/// # Panics
+/// If it errs more, or so little that it cannot have computed in 16 bits.
+pub fn assert_adapter_errs_like_bf16<B: Backbone>(network: &B, lora: &LoraConfig, loss: impl Fn(&B) -> Tensor<1>) {
+    let tensors = |network: &B, gradients: Option<Gradients>| {
+        let mut all = Named { gradients, path: vec![], tensors: BTreeMap::new() };
+        network.visit(&mut all);
+        all.tensors
+    };
+    let values = tensors(network, None);
+    let ends = ["a", "b"].map(|factor| format!(".{}.{factor}", LowRank::NAME));
+    let learned = |network: &B| tensors(network, Some(loss(network).backward()));
+    // What the output does not come from has no gradient.
+    let of_factors = learned(network);
+    let layers: Vec<&str> = of_factors.keys().filter_map(|path| path.strip_suffix(&ends[0])).collect();
+    assert!(!layers.is_empty() && of_factors.len() == 2 * layers.len(), "factors alone are trained");
+    let flat = |factors: Vec<Tensor<2>>| -> Vec<f64> {
+        factors.into_iter().flat_map(|factor| factor.into_data().iter::<f64>().collect::<Vec<_>>()).collect()
+    };
+    let of_weights = |network: &B| {
+        let gradients = learned(network);
+        let factors = layers.iter().flat_map(|layer| {
+            let [a, b] = ends.each_ref().map(|end| values[&format!("{layer}{end}")].clone());
+            let gradient = gradients[*layer].clone();
+            [b.transpose().matmul(gradient.clone()), gradient.matmul(a.transpose())]
+        });
+        flat(factors.map(|factor| factor.mul_scalar(lora.scale())).collect())
+    };
+
+    let expected = flat(of_factors.values().cloned().collect());
+    let merged = network.clone().materialize().map(&mut Unfrozen);
+    let same = apart(&of_weights(&merged), &expected);
+    assert!(same < 1e-4, "in f32 the gradients of factors follow from those of weights: {same}");
+    let allowed = apart(&of_weights(&merged.in_precision(Precision::Bf16).expect("it knows bf16")), &expected);
+    let low = Precision::Bf16.of_frozen(network.clone());
+    // As a training computes, which says so once more.
+    let low = learned(&low.in_precision(Precision::Bf16).expect("it knows bf16"));
+    assert!(low.keys().eq(of_factors.keys()));
+    let found = apart(&flat(low.into_values().collect()), &expected);
+    assert!(found <= 1.5 * allowed, "an adapter errs by {found}, weights by {allowed}");
+    assert!(found > 1e-4, "an adapter errs by {found}: that is not bf16");
+}
+
+/// Values of the parameters of two dimensions by their paths, or their gradients.
+struct Named {
+    gradients: Option<Gradients>,
+    path: Vec<String>,
+    tensors: BTreeMap<String, Tensor<2>>,
+}
+
+impl ModuleVisitor for Named {
+    fn enter_module(&mut self, name: &str, _: &str) {
+        self.path.push(name.into());
+    }
+
+    fn exit_module(&mut self, _: &str, _: &str) {
+        self.path.pop();
+    }
+
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        let value = match &self.gradients {
+            Some(gradients) => param.base().grad(gradients),
+            None => Some(param.base().inner()),
+        };
+        if let Some(value) = value.filter(|_| D == 2) {
+            let shape = [value.dims()[0], value.dims()[1]];
+            self.tensors.insert(self.path.join("."), value.reshape(shape));
+        }
+    }
+}
+
+/// Has all parameters trained.
+struct Unfrozen;
+
+impl ModuleMapper for Unfrozen {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        param.set_require_grad(true)
     }
 }
 

@@ -42,7 +42,8 @@ impl Reparameterization for LowRank {
     const NAME: &'static str = "lora";
 
     fn apply<const D: usize>(&self, weight: Tensor<D>) -> Tensor<D> {
-        let shape = weight.shape();
-        weight + self.b.val().matmul(self.a.val()).mul_scalar(self.scale).reshape(shape)
+        let (shape, change) = (weight.shape(), self.b.val().matmul(self.a.val()).mul_scalar(self.scale));
+        // A weight that is stored rounded becomes what it is with the adapter.
+        weight.cast(change.dtype()) + change.reshape(shape)
     }
 }

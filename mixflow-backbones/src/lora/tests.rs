@@ -1,10 +1,10 @@
 use burn::module::{Module, ModuleMapper, ModuleVisitor};
-use burn::tensor::{Device, Tensor, Tolerance};
+use burn::tensor::{DType, Device, Tensor, Tolerance};
 
 use super::*;
 use crate::sit::{Sit, SitConfig, official_key};
 use crate::weights::Weights;
-use crate::{Backbone, ClassLabels};
+use crate::{Backbone, ClassLabels, Precision};
 
 /// A network of which every layer does something, on a device with autodiff or without.
 fn sit(device: &Device) -> Sit {
@@ -79,6 +79,52 @@ fn a_block_that_is_run_again_gives_its_adapter_the_same_gradients() {
         assert!(whole.iter().all(|gradient| gradient.iter::<f32>().any(|value| value != 0.0)));
         assert_eq!(whole, again);
     }
+}
+
+#[test]
+fn frozen_weights_beside_an_adapter_can_be_stored_rounded() {
+    let lora = LoraConfig { rank: 2, targets: vec!["attn.qkv".into(), "attn.proj".into()], ..LoraConfig::default() };
+    let (whole, device) = (with_adapter(&lora), Device::flex().autodiff());
+    let low = Precision::Bf16.of_frozen(whole.clone());
+    let dtypes = |block: usize| {
+        let block = &low.blocks[block];
+        [&block.attn.qkv, &block.attn.proj, &block.mlp.fc1, &block.mlp.fc2, &block.ada_ln]
+            .map(|linear| linear.weight.base().dtype())
+    };
+    assert_eq!(dtypes(0), [DType::BF16, DType::BF16, DType::BF16, DType::BF16, DType::F32]);
+    let rounded = 2 * (48 * 16 + 16 * 16 + 2 * 32 * 16);
+    let sit = sit(&device);
+    assert_eq!(Precision::Bf16.frozen_bytes(&sit), 4 * sit.num_params() as u64 - 2 * rounded);
+    assert_eq!(Precision::F32.frozen_bytes(&sit), 4 * sit.num_params() as u64);
+    // The same where the network is told once more to compute so, and block by block.
+    let outputs = |network: &Sit| output(network, &device).into_data();
+    assert_ne!(outputs(&low), outputs(&whole));
+    let again = low.in_precision(Precision::Bf16).expect("it knows bf16");
+    assert_eq!(outputs(&again), outputs(&low));
+    assert_eq!(gradients(&low.recomputing().expect("it can")), gradients(&low));
+    // What is written holds the adapter as it is, not rounded.
+    let merged = low.valid().materialize();
+    let [found, base] = [&merged, &low].map(|network| network.blocks[0].attn.proj.weight.base());
+    let adapter = low.blocks[0].attn.proj.weight.reparameterization::<LowRank>().expect("it has one");
+    let change = adapter.b.val().matmul(adapter.a.val()).inner();
+    assert_eq!(found.into_data(), (base.inner().cast(DType::F32) + change).into_data());
+}
+
+#[test]
+fn what_is_read_later_is_rounded_then() {
+    let device = Device::flex();
+    let config = SitConfig { width: 16, depth: 2, heads: 2, hidden: 32, input_size: 4, ..SitConfig::small(2) };
+    let weights = |network: &Sit| Weights::of(network, official_key);
+    let whole = sit(&device);
+    let read = Precision::Bf16.of_frozen(config.init(0, &device)).load(weights(&whole)).unwrap();
+    let rounded = Precision::Bf16.of_frozen(whole);
+    for (name, tensor) in weights(&rounded).iter() {
+        assert_eq!(weights(&read).get(name).unwrap().data().unwrap(), tensor.data().unwrap(), "{name}");
+    }
+    // Nothing is drawn before it is asked for.
+    let new = Precision::Bf16.of_frozen(config.init(0, &device));
+    assert!(!new.blocks[1].mlp.fc1.weight.is_initialized());
+    assert_eq!(new.blocks[1].mlp.fc1.weight.base().dtype(), DType::BF16);
 }
 
 #[test]

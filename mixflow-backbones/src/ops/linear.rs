@@ -37,20 +37,28 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
     })
 }
 
-/// [`linear`] of a tensor that is computed again for the backward pass. The result of a product in 16 bits is kept in these,
-/// and widened and shifted by the bias again where it is used, in `f32`.
+/// [`linear`] of a tensor that is computed again for the backward pass. The result of a product in 16 bits is [`widened`].
 pub fn linear_of(x: Recomputed, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Recomputed {
-    let (low, bias) = (weight.dtype() == DType::BF16, bias.map(Tensor::unsqueeze));
+    match weight.dtype() == DType::BF16 {
+        true => widened(product_of(x, weight, None), bias),
+        false => product_of(x, weight, bias).into(),
+    }
+}
+
+/// [`linear`] of a tensor that is computed again for the backward pass, the result in the type of the weight. In 16 bits there is
+/// no bias.
+pub fn product_of(x: Recomputed, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<3> {
     let layer = Layer { x: x.by, of: x.of.len() };
     let mut inputs = x.of;
     inputs.push(weight.unsqueeze());
-    if !low {
-        inputs.extend(bias);
-        return node::apply(layer, inputs).into();
-    }
-    let product = node::apply(layer, inputs);
+    inputs.extend(bias.map(Tensor::unsqueeze));
+    node::apply(layer, inputs)
+}
+
+/// What is kept in 16 bits, widened and shifted by a bias again where it is used, in `f32`.
+pub fn widened(product: Tensor<3>, bias: Option<Tensor<1>>) -> Recomputed {
     match bias {
-        Some(bias) => Recomputed::new([product, bias], |[product, bias]| product.cast(DType::F32) + bias),
+        Some(bias) => Recomputed::new([product, bias.unsqueeze()], |[product, bias]| product.cast(DType::F32) + bias),
         None => Recomputed::new([product], |[product]| product.cast(DType::F32)),
     }
 }

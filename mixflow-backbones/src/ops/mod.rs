@@ -38,7 +38,7 @@ pub use adamw::{AdamW, AdamWState, squared_norm};
 pub use attention::{attention, attention_of};
 pub use conv::{Window, conv2d};
 pub use group_norm::{group_norm, group_norm_silu};
-pub use linear::{linear, linear_of};
+pub use linear::{linear, linear_of, product_of, widened};
 pub use norm::{affine_layer_norm, layer_norm, modulated_layer_norm};
 pub use pool::{average_pool2d, max_pool2d};
 pub use qk_norm::qk_rms_norm;

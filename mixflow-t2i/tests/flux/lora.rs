@@ -9,7 +9,7 @@ use mixflow::backbones::lora::Adapter;
 use mixflow::backbones::weights::Weights;
 use mixflow_t2i::flux::{adapter, official_key};
 use mixflow_t2i::{Flux, FluxConfig};
-use mixflow_tests::{Fixture, adapted, assert_gradients, factor_key};
+use mixflow_tests::{Fixture, adapted, assert_adapter_errs_like_bf16, assert_gradients, factor_key};
 
 use crate::{CASES, config, network, text};
 
@@ -40,6 +40,15 @@ fn an_adapter_beside_the_weights_has_the_official_output_and_gradients() {
     fixture.assert_close("out.loss", loss.clone().into_data(), fixture.tolerance(None));
     let compared = assert_gradients(&fixture, &network, &mut loss.backward(), |path| factor_key(path, official_key));
     assert_eq!(compared, fixture.names("adapter.").len());
+}
+
+#[test]
+fn beside_weights_of_16_bits_it_learns_as_weights_do() {
+    let (fixture, device) = (Fixture::read(CASE), Device::default().autodiff());
+    let (network, lora) = adapted(&fixture, base(&device), official_key);
+    assert_adapter_errs_like_bf16(&network, &lora, |network| {
+        (output(&fixture, network, &device) - fixture.tensor("in.target", &device)).square().mean()
+    });
 }
 
 #[test]

@@ -8,7 +8,7 @@ use mixflow::schedules::{Linear, Prediction, Scaled};
 use mixflow::{FlowMatching, sampling::Flow};
 use mixflow_t2i::MmJit;
 use mixflow_t2i::mmjit::official_key;
-use mixflow_tests::{Fixture, adapted, assert_gradients, factor_key};
+use mixflow_tests::{Fixture, adapted, assert_adapter_errs_like_bf16, assert_gradients, factor_key};
 
 use crate::{network, text};
 
@@ -22,16 +22,30 @@ fn velocity(fixture: &Fixture, network: &MmJit, device: &Device) -> Tensor<4> {
     flow.predict_rows(fixture.tensor("in.x", device), &fixture.values("in.t"), Prediction::Velocity)
 }
 
+/// The loss of a velocity.
+fn loss(fixture: &Fixture, found: Tensor<4>, device: &Device) -> Tensor<1> {
+    let (x, image): (Tensor<4>, Tensor<4>) = (fixture.tensor("in.x", device), fixture.tensor("in.image", device));
+    let left: Vec<f64> = fixture.values("in.t").iter().map(|t| (1.0 - t).max(0.05)).collect();
+    let left = Tensor::<1>::from_data(left.as_slice(), device).reshape([-1, 1, 1, 1]);
+    (found - (image - x) / left).square().mean()
+}
+
+#[test]
+fn beside_weights_of_16_bits_it_learns_as_weights_do() {
+    let (fixture, device) = (Fixture::read(CASE), Device::default().autodiff());
+    let (network, lora) = adapted(&fixture, network(&device), official_key);
+    assert_adapter_errs_like_bf16(&network, &lora, |network| {
+        loss(&fixture, velocity(&fixture, network, &device), &device)
+    });
+}
+
 #[test]
 fn an_adapter_beside_the_weights_has_the_official_output_and_gradients() {
     let (fixture, device) = (Fixture::read(CASE), Device::default().autodiff());
     let (network, _) = adapted(&fixture, network(&device), official_key);
     let found = velocity(&fixture, &network, &device);
     fixture.assert_close("out.velocity", found.clone().into_data(), fixture.tolerance(None));
-    let (x, image): (Tensor<4>, Tensor<4>) = (fixture.tensor("in.x", &device), fixture.tensor("in.image", &device));
-    let left: Vec<f64> = fixture.values("in.t").iter().map(|t| (1.0 - t).max(0.05)).collect();
-    let left = Tensor::<1>::from_data(left.as_slice(), &device).reshape([-1, 1, 1, 1]);
-    let loss = (found - (image - x) / left).square().mean();
+    let loss = loss(&fixture, found, &device);
     fixture.assert_close("out.loss", loss.clone().into_data(), fixture.tolerance(None));
     let key = |path: &str| factor_key(path, official_key);
     let compared = assert_gradients(&fixture, &network, &mut loss.backward(), key);

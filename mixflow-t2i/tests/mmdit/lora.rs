@@ -8,7 +8,7 @@ use mixflow::backbones::lora::{Adapter, LoraConfig};
 use mixflow::backbones::weights::Weights;
 use mixflow_t2i::MmDit;
 use mixflow_t2i::mmdit::official_key;
-use mixflow_tests::{Fixture, adapted, assert_gradients, factor_key};
+use mixflow_tests::{Fixture, adapted, assert_adapter_errs_like_bf16, assert_gradients, factor_key};
 
 use crate::{network, text};
 
@@ -39,6 +39,15 @@ fn an_adapter_beside_the_weights_has_the_official_output_and_gradients() {
     fixture.assert_close("out.loss", loss.clone().into_data(), fixture.tolerance(None));
     let compared = assert_gradients(&fixture, &adapted, &mut loss.backward(), |path| factor_key(path, official_key));
     assert_eq!(compared, fixture.names("adapter.").len());
+}
+
+#[test]
+fn beside_weights_of_16_bits_it_learns_as_weights_do() {
+    let (fixture, device) = (Fixture::read(CASE), Device::default().autodiff());
+    let (adapted, lora) = attached(&fixture, &device);
+    assert_adapter_errs_like_bf16(&adapted, &lora, |network| {
+        (output(&fixture, network, &device) - fixture.tensor("in.target", &device)).square().mean()
+    });
 }
 
 #[test]

@@ -130,11 +130,13 @@ struct Replica<B> {
     autoencoder: Option<Box<dyn Autoencoder>>,
 }
 
-/// A network in a precision; what is rounded is all that is kept.
+/// A network in a precision; what is rounded is all that is kept. An adapter is added to the weights first, or stays beside those
+/// that are stored rounded, which would take twice the memory with it in them.
 fn round<B: Backbone>(network: &B, precision: Precision) -> Result<B, SampleError> {
-    let known = precision.is_supported(&device::of(network)).then(|| network.in_precision(precision)).flatten();
+    let alone = |network: B| if Precision::is_stored_low(&network) { network } else { network.materialize() };
+    let known = precision.is_supported(&device::of(network)).then(|| alone(network.clone()).in_precision(precision));
     let reason = || format!("this network, or its device, does not compute in {precision}, sampling.precision");
-    known.map(Module::materialize).ok_or_else(|| SampleError::Config(reason()))
+    known.flatten().map(alone).ok_or_else(|| SampleError::Config(reason()))
 }
 
 impl<B: Backbone> Generator<'_, B> {

@@ -242,12 +242,17 @@ fn load_start<N: NetworkSettings>(
     if !chosen.is_empty() {
         tell(Progress::Note(format!("of {}: {}", path.display(), chosen.join(", "))));
     }
+    // What stays frozen is rounded as it is read, so that the device never holds more.
+    let network = recipe.frozen(recipe.network.init(recipe.seed, device));
     match rows {
-        Some(rows) => recipe.network.load_for_classes(stored, recipe.network.init(recipe.seed, device), rows),
-        None => recipe.load(stored, device).map_err(|error| match of_other_classes(&error) {
-            true => Error::OtherClasses(error.into()),
-            false => error,
-        }),
+        Some(rows) => recipe.network.load_for_classes(stored, network, rows),
+        None => {
+            let loaded = stored.load(network, |network, weights| recipe.network.load(network, weights));
+            loaded.map_err(|error| match of_other_classes(&error) {
+                true => Error::OtherClasses(error.into()),
+                false => error,
+            })
+        }
     }
 }
 

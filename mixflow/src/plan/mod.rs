@@ -183,16 +183,23 @@ impl Plan {
         let offload = training.offload && !machine.is_cpu;
         let remembered = |copies: u64| if offload { 0 } else { bytes(&[copies, trained.div_ceil(sharers)]) };
         let offloaded = if offload { bytes(&[3, trained, devices as u64]) / sharers } else { 0 };
+        // They are kept with the graph of a step, but frozen ones, which are stored so.
+        let rounded = |precision: Precision| match adapter {
+            None if !precision.is_full() => bytes(&[parameters]) / 2,
+            _ => 0,
+        };
+        let weights = |precision| match adapter {
+            None => bytes(&[parameters]),
+            Some(_) => recipe.frozen_bytes(precision),
+        };
         let mut memory = vec![
-            ("weights", bytes(&[parameters])),
+            ("weights", weights(training.precision)),
             ("gradients", bytes(&[trained])),
             ("moments of AdamW", remembered(2)),
             ("moving average", remembered(1)),
             ("activations", part.saturating_mul(kept(training.precision, training.recompute))),
         ];
-        // They are kept with the graph of a step.
-        let rounded = |precision: Precision| if precision.is_full() { 0 } else { bytes(&[parameters]) / 2 };
-        if !training.precision.is_full() {
+        if rounded(training.precision) > 0 {
             memory.push(("rounded weights", rounded(training.precision)));
         }
         let mut first = vec![];
@@ -215,10 +222,11 @@ impl Plan {
         if let Some(target) = &target {
             first.push(("target encoder", bytes(&[target.parameters])));
         }
-        let state = sum(&memory[..ACTIVATIONS]).saturating_add(sum(&first));
+        let state = sum(&memory[1..ACTIVATIONS]).saturating_add(sum(&first));
         let ways = [Precision::F32, Precision::Bf16].map(|precision| [(precision, false), (precision, true)]);
         let fits = ways.into_iter().flatten().map(|way @ (precision, recompute)| {
-            let left = machine.memory.saturating_sub(state.saturating_add(rounded(precision)));
+            let needed = [weights(precision), rounded(precision)].into_iter().fold(state, u64::saturating_add);
+            let left = machine.memory.saturating_sub(needed);
             Fit::new(way, [training.batch, devices], left, kept(precision, recompute))
         });
         let fits = fits.collect();

@@ -94,6 +94,11 @@ fn beside_an_adapter_the_network_is_there_once() {
     );
     assert_eq!(lora.memory.last(), Some(&("adapter", own)));
     assert_eq!((lora.checkpoint, lora.disk), (6 * own, 9 * own + base));
+    // In 16 bits it is stored so: attention and perceptrons of three blocks.
+    let low = plan(&["post_training=null", adapter, "training.precision=bf16"]);
+    let hidden = Recipe::read("digits", &[]).unwrap().to_value()["network"]["hidden"].as_u64().unwrap();
+    assert_eq!(low.memory[0], ("weights", base - 2 * 3 * (4 * 96 * 96 + 2 * 96 * hidden)));
+    assert!(low.memory.iter().all(|(name, _)| *name != "rounded weights"), "{:?}", low.memory);
     assert_eq!(lora.parts[0].operations / whole.parts[0].operations, 2.0 / 3.0);
     // The start of a comparison is trained whole.
     let [whole, lora] = [&[][..], &[adapter]].map(plan);

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use mixflow_backbones::Invalid;
 use mixflow_backbones::lora::{Adapter, LoraConfig};
 use mixflow_backbones::weights::Weights;
+use mixflow_backbones::{Invalid, Precision};
 use serde::{Deserialize, Serialize};
 
 use super::{NetworkSettings, Recipe};
@@ -55,14 +55,31 @@ impl<N: NetworkSettings> Recipe<N> {
         adapter.map(|adapter| adapter.parameters(&self.network)).transpose().map_err(fault)
     }
 
-    /// The network as it is trained after its start: with the recipe's adapter and all else frozen, or as it is.
+    /// Bytes of the frozen weights beside the adapter, in the precision of the training.
+    pub(crate) fn frozen_bytes(&self, precision: Precision) -> u64 {
+        // Nothing is drawn before it is read.
+        precision.frozen_bytes(&self.network.init(0, &Device::flex()))
+    }
+
+    /// `network`, which is yet to be read, as the start of this training keeps it: rounded, where nothing but an adapter is
+    /// trained in less than `f32`. The start of a comparison is drawn with, too, and stays as it is.
+    pub(crate) fn frozen(&self, network: N::Network) -> N::Network {
+        match self.adapter.is_some() && self.post_training.is_none() {
+            true => self.training.precision.of_frozen(network),
+            false => network,
+        }
+    }
+
+    /// The network as it is trained after its start: with the recipe's adapter and all else frozen, in the precision of the
+    /// training; or as it is.
     ///
     /// # Errors
     /// If a target of the adapter is none of its layers.
     pub fn adapted(&self, network: N::Network) -> Result<N::Network, Error> {
         let Some(AdapterConfig::Lora(lora)) = &self.adapter else { return Ok(network) };
         let fault = |invalid: Invalid| Error::recipe(&self.name, invalid.within("adapter"));
-        lora.attach(network, self.network.official_key(), self.seed).map_err(fault)
+        let adapted = lora.attach(network, self.network.official_key(), self.seed).map_err(fault)?;
+        Ok(self.training.precision.of_frozen(adapted))
     }
 
     /// Writes what a training came to into `folder`: `model.safetensors`, whole, and of a network with an adapter that

@@ -242,11 +242,6 @@ impl<N: NetworkSettings> Recipe<N> {
         network.check().map_err(|fault| fault.within("network"))?;
         if let Some(adapter) = &self.adapter {
             adapter.check().map_err(|fault| fault.within("adapter"))?;
-            if !self.training.precision.is_full() {
-                let reason =
-                    format!("is not for adapters, which are trained in f32, found {}", self.training.precision);
-                return Err(Invalid::new("training.precision", reason));
-            }
         }
         let dropout = self.objective.condition_dropout;
         if !(0.0..=1.0).contains(&dropout) {

@@ -24,7 +24,7 @@ impl<N: NetworkSettings> Recipe<N> {
         let kept = [self.encoding().map_or(0, of_autoencoder), self.target_encoder.as_ref().map_or(0, of_encoder)];
         let state = match self.adapter_parameters(start_is_given)? {
             None => bytes(parameters, TRAINED),
-            Some(adapter) => bytes(adapter, TRAINED).saturating_add(bytes(parameters, 1)),
+            Some(adapter) => bytes(adapter, TRAINED).saturating_add(self.frozen_bytes(self.training.precision)),
         };
         let trained = state.saturating_add(bytes(parameters, networks));
         let advice = "`network` or `post_training.seeds`";
