@@ -105,6 +105,7 @@ impl TextSampling {
             correction: None,
             batch: 1,
             precision: Precision::F32,
+            tiles: None,
         };
         Ok(Self { sampling, skip_layers: None })
     }

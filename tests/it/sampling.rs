@@ -7,7 +7,7 @@ use mixflow::recipe::{ObjectiveConfig, SamplingConfig};
 use mixflow::sampling::correction::{CorrectionConfig, ScheduleCorrector};
 use mixflow::sampling::solver::{Adaptive, Euler, EulerMaruyama, Heun, LastStep, Pair, SeededNoise, Solver};
 use mixflow::sampling::{Flow, Guidance};
-use mixflow_backbones::autoencoder::{KlAutoencoder, KlAutoencoderConfig};
+use mixflow_backbones::autoencoder::{Autoencoder, KlAutoencoder, KlAutoencoderConfig, TileConfig};
 use mixflow_backbones::sit::Sit;
 use mixflow_backbones::{ClassLabels, Condition};
 use mixflow_schedules::{Diffusion, Linear, Prediction, TimeGrid};
@@ -193,6 +193,24 @@ fn images_are_the_same_on_any_number_of_devices() {
 fn autoencoder() -> KlAutoencoder {
     let published = KlAutoencoderConfig::stable_diffusion();
     KlAutoencoderConfig { widths: vec![8, 16], depth: 1, groups: 4, ..published }.init(0, &Device::default())
+}
+
+#[test]
+fn large_images_are_decoded_in_tiles() {
+    let fixture = Fixture::read(CASE);
+    let (sit, autoencoder) = (network(&fixture, &Device::default()), autoencoder());
+    let draw = |autoencoder: Option<&dyn Autoencoder>, tiles: Option<TileConfig>| {
+        let sampling = SamplingConfig { tiles, ..sampling(&json!({ "kind": "heun" }), 100) };
+        let objective = ObjectiveConfig::default();
+        Generator { autoencoder, ..generator(&sit, &objective, &sampling) }.images(&LABELS, 5).expect("it draws")
+    };
+    let latents = draw(None, None);
+    let latents = Tensor::<1>::from_floats(latents.pixels.as_slice(), &Device::default()).reshape(latents.shape);
+    let [small, large] = [(3, 1), (4, 1)].map(|(side, overlap)| TileConfig { side, overlap });
+    let expected = autoencoder.decode_tiled(latents, small).into_data().iter::<f32>().collect::<Vec<_>>();
+    let whole = draw(Some(&autoencoder), None).pixels;
+    assert_eq!(draw(Some(&autoencoder), Some(large)).pixels, whole);
+    assert!(draw(Some(&autoencoder), Some(small)).pixels == expected && expected != whole);
 }
 
 /// An error of one batch ends all of them, whatever the others do.

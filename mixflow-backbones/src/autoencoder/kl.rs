@@ -87,6 +87,10 @@ impl Autoencoder for KlAutoencoder {
         })
     }
 
+    fn decode_in(&self, latents: Tensor<4>, tiles: TileConfig) -> Tensor<4> {
+        self.decode_tiled(latents, tiles)
+    }
+
     fn to_device(&self, device: &Device) -> Box<dyn Autoencoder> {
         Box::new(self.clone().to_device(device))
     }

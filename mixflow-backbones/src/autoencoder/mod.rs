@@ -64,6 +64,11 @@ pub trait Autoencoder: Debug + Send + Sync {
     /// The reverse of [`encode`](Self::encode).
     fn decode(&self, latents: Tensor<4>) -> Tensor<4>;
 
+    /// [`decode`](Self::decode) of large images piece by piece; provided: at once, by those that see the whole.
+    fn decode_in(&self, latents: Tensor<4>, _tiles: TileConfig) -> Tensor<4> {
+        self.decode(latents)
+    }
+
     /// The same on a device, which may be its own.
     fn to_device(&self, device: &Device) -> Box<dyn Autoencoder>;
 }

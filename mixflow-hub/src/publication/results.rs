@@ -245,6 +245,7 @@ fn inception_conditions(inception: &InceptionEvaluation, file: &str) -> Result<C
             correction,
             batch: 1,
             precision,
+            tiles: None,
         };
         conditions.steps = Some(sampling.sampler.grid.steps());
         conditions.sampler = sampling.describe();

@@ -50,6 +50,7 @@ fn states(fixture: &Fixture, solver: SolverConfig, scale: f64, skip_layers: Opti
         correction: None,
         batch: 1,
         precision: Precision::F32,
+        tiles: None,
     };
     let network = Transformer::from(network);
     let weaker = skip_layers.and_then(|skip| skip.weaker(&network, &grid).expect("it has these blocks"));

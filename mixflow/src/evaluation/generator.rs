@@ -312,9 +312,10 @@ impl<B: Backbone> Generator<'_, B> {
         let grid = grid.for_latents([height, width]).map_err(|fault| SampleError::Config(fault.to_string()))?;
         let sampler = Sampler { solver: solver.clone(), grid };
         let samples = sampler.trajectory(&flow(device)?, start, &mut noise, visit)?;
-        let made = match self.autoencoder {
-            Some(autoencoder) => autoencoder.decode(samples.x),
-            None => samples.x,
+        let made = match (self.autoencoder, self.sampling.tiles) {
+            (Some(autoencoder), Some(tiles)) => autoencoder.decode_in(samples.x, tiles),
+            (Some(autoencoder), None) => autoencoder.decode(samples.x),
+            (None, _) => samples.x,
         };
         let (shape, evaluations) = (made.dims(), samples.evaluations);
         Ok(Images { pixels: made.into_data().iter::<f32>().collect(), shape, evaluations })

@@ -274,6 +274,9 @@ impl<N: NetworkSettings> Recipe<N> {
         let fits = self.objective.timesteps.check_latents([shape[1], shape[2]]);
         fits.map_err(|fault| Invalid::new("objective.timesteps", format!("do not fit: {fault}")))?;
         self.sampling.check(shape, schedule).map_err(|fault| fault.within("sampling"))?;
+        if self.sampling.tiles.is_some() && !matches!(self.autoencoder, Some(AutoencoderConfig::Kl { .. })) {
+            return Err(Invalid::new("sampling.tiles", "are for autoencoders of the kind `kl`: leave them out"));
+        }
         for &steps in self.post_training.iter().flat_map(|post| &post.solver_steps) {
             let fault =
                 |error| Invalid::new("post_training.solver_steps", format!("do not fit the grid of sampling: {error}"));

@@ -1,5 +1,6 @@
 //! How images are made, in a recipe.
 
+use mixflow_backbones::autoencoder::TileConfig;
 use mixflow_backbones::{Invalid, Precision};
 use mixflow_schedules::Schedule;
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,9 @@ pub struct SamplingConfig {
     /// Of the matrix products of the network and a guide; the autoencoder computes in `f32`.
     #[serde(default, skip_serializing_if = "Precision::is_full")]
     pub precision: Precision,
+    /// How an autoencoder decodes large images piece by piece, in the memory of a piece; none is at once.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiles: Option<TileConfig>,
 }
 
 impl SamplingConfig {
@@ -87,6 +91,9 @@ impl SamplingConfig {
         if !self.precision.is_full() {
             text += &format!(", in {}", self.precision);
         }
+        if let Some(tiles) = self.tiles {
+            text += &format!(", decoded in tiles of {} latents a side", tiles.side);
+        }
         text
     }
 
@@ -104,6 +111,9 @@ impl SamplingConfig {
         }
         if let Some(scale) = self.distilled_guidance.filter(|scale| !(scale.is_finite() && *scale >= 0.0)) {
             return Err(Invalid::new("distilled_guidance", format!("must be 0 or above, found {scale}")));
+        }
+        if let Some(tiles) = self.tiles {
+            tiles.check().map_err(|fault| fault.within("tiles"))?;
         }
         let [_, height, width] = shape;
         let fits = self.sampler.grid.check_latents([height, width]);
