@@ -57,7 +57,7 @@ pub use data::{Encoded, LatentEncoder};
 pub use error::Error;
 pub use evaluation::Generator;
 pub use files::FolderLock;
-pub use memory::{check_memory, memory};
+pub use memory::{check_memory, known_memory, memory};
 pub use objective::{Alignment, Batch, FlowMatching, Loss, Objective};
 pub use pipeline::Pipeline;
 pub use printable::printable;

@@ -15,6 +15,11 @@ pub fn memory(device: &Device) -> u64 {
     if device::is_cpu(device) { machine() } else { MOST }
 }
 
+/// The same where it is known: of the CPU, if Linux tells.
+pub fn known_memory(device: &Device) -> Option<u64> {
+    Some(memory(device)).filter(|bytes| *bytes < MOST)
+}
+
 /// Refuses what takes more memory than this machine has: `what` in words, its bytes as a product.
 ///
 /// # Errors
@@ -66,5 +71,6 @@ mod tests {
         assert_eq!(total("MemTotal: 2 kB\n"), Some(2048));
         assert_eq!(total(""), None);
         assert!(memory(&Device::flex()) > 1 << 26);
+        assert_eq!(known_memory(&Device::flex()), Some(memory(&Device::flex())));
     }
 }

@@ -5,10 +5,11 @@ use std::path::Path;
 
 use burn::tensor::{Device, Int, Tensor};
 use mixflow::backbones::Precision;
+use mixflow::known_memory;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::folder::Stored;
+use super::folder::{Stored, have_room};
 use super::t5::rounded;
 use super::{Clip, ClipConfig, T5, T5Config, TextEncoder, config};
 use crate::{Error, TextEmbedding};
@@ -24,7 +25,7 @@ pub(super) const BATCH: usize = 8;
 /// [`encode`](TextEncoder::encode) reads the encoders one after another, T5 layer after layer, and forgets them again, so
 /// that the most in memory is bigG: 2.8 GB in `f32`. That takes as long as reading 11 GB (half precision) or 22 GB does.
 /// [`encode_blocks`](TextEncoder::encode_blocks) of more than one block reads them once and keeps all three, 22 GB; where
-/// the machine has less memory, it is `encode` for every block.
+/// the device has less memory, or it is not known how much, it is `encode` for every block.
 ///
 /// # Source
 /// Hugging Face diffusers 0.39.0, `StableDiffusion3Pipeline.encode_prompt`. Stability's own code,
@@ -167,12 +168,10 @@ impl TextEncoders {
         TextEmbedding::new(Tensor::cat(vec![clip, t5], 1), Tensor::cat(vec![pooled_l, pooled_g], 1))
     }
 
-    /// All three with their values, if the machine has the memory, a quarter more than they take.
+    /// All three with their values, if there is room.
     fn read(&self) -> Result<Option<(Clip, Clip, Option<T5>)>, Error> {
         let bytes = self.clip_l.memory() + self.clip_g.memory() + self.t5.as_ref().map_or(0, Stored::memory);
-        // Tables of tokens stay as they are: of all three a twentieth.
-        let bytes = if self.precision.is_full() { bytes } else { bytes * 11 / 20 };
-        if bytes + bytes / 4 > mixflow::memory(&self.device) {
+        if !have_room(bytes, self.precision, known_memory(&self.device)) {
             return Ok(None);
         }
         let t5 = self.t5.as_ref().map(|t5| t5.config.init(&self.device).load_in(t5.weights.clone(), self.precision));

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use burn::tensor::{Device, Int, Tensor};
 use mixflow::backbones::Precision;
+use mixflow::known_memory;
 use sha2::{Digest, Sha256};
 
 use super::encoders::{BATCH, check_precision};
-use super::folder::Stored;
+use super::folder::{Stored, have_room};
 use super::t5::rounded;
 use super::{Clip, ClipConfig, Cut, T5, T5Config, TextEncoder};
 use crate::{Error, TextEmbedding};
@@ -16,7 +17,7 @@ use crate::{Error, TextEmbedding};
 /// not projected.
 ///
 /// [`encode`](TextEncoder::encode) reads T5 layer after layer and forgets it again; [`encode_blocks`](TextEncoder::encode_blocks)
-/// of more than one block reads both once and keeps them, 20 GB, where the machine has the memory.
+/// of more than one block reads both once and keeps them, 20 GB, where the device is known to have the memory.
 ///
 /// # Source
 /// Hugging Face diffusers 0.42.1, `FluxPipeline.encode_prompt`.
@@ -124,9 +125,7 @@ impl TextEncoder for FluxEncoders {
             return Err(Error::NoPrompts);
         }
         let bytes = self.clip.memory() + self.t5.memory();
-        // Tables of tokens stay as they are: a twentieth.
-        let bytes = if self.precision.is_full() { bytes } else { bytes * 11 / 20 };
-        if blocks.len() < 2 || bytes + bytes / 4 > mixflow::memory(&self.device) {
+        if blocks.len() < 2 || !have_room(bytes, self.precision, known_memory(&self.device)) {
             return blocks.iter().try_for_each(|prompts| sink(self.encode(prompts)?));
         }
         let Stored { config, weights, .. } = &self.t5;

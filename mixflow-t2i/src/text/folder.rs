@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use mixflow::backbones::Precision;
 use mixflow::backbones::weights::Weights;
 use mixflow::files::WeightsFile;
 use sha2::{Digest, Sha256};
@@ -97,6 +98,27 @@ impl<C> Stored<C> {
     }
 }
 
+/// Whether encoders of so many bytes in `f32` fit a device of so much memory, a quarter more than they take. On a GPU, whose memory is
+/// not known and holds the network that is to be trained, they do not: they are read again for every block.
+pub(super) fn have_room(bytes: u64, precision: Precision, memory: Option<u64>) -> bool {
+    // Tables of tokens stay as they are: a twentieth.
+    let bytes = if precision.is_full() { bytes } else { bytes * 11 / 20 };
+    memory.is_some_and(|memory| bytes + bytes / 4 <= memory)
+}
+
 fn missing(folder: &Path, names: &[&str]) -> Error {
     Error::Missing { folder: folder.into(), names: names.iter().map(ToString::to_string).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn encoders_stay_where_there_is_room_for_them() {
+        let room = |precision, memory| have_room(20_000, precision, memory);
+        assert!(room(Precision::F32, Some(25_000)) && !room(Precision::F32, Some(24_999)));
+        assert!(room(Precision::Bf16, Some(13_750)) && !room(Precision::Bf16, Some(13_749)));
+        assert!(!room(Precision::Bf16, None));
+    }
 }
