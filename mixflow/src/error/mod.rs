@@ -178,7 +178,7 @@ pub enum Error {
     /// The networks of a training do not fit into memory.
     #[error(
         "{recipe}: training a network of {} parameters keeps at least {} in memory (weights, gradients, moments and averages), \
-         there are {}: make {advice} smaller; `plan` says what a recipe takes",
+         there are {}: {advice}; `plan` says what a recipe takes",
         thousands(*parameters),
         gigabytes(u128::from(*needed)),
         gigabytes(*available)
@@ -192,7 +192,7 @@ pub enum Error {
         needed: u64,
         /// Those of the machine.
         available: u64,
-        /// Keys of what can be smaller.
+        /// What to do.
         advice: &'static str,
     },
     /// Weights to start from are for other classes than the data have.

@@ -1,5 +1,7 @@
 //! What a training keeps in memory, before anything is allocated.
 
+use mixflow_backbones::Precision;
+
 use super::{AutoencoderConfig, DecoderRecipe, NetworkSettings, Recipe, TargetEncoderConfig, TrainedRae};
 use crate::Error;
 use crate::train::TrainConfig;
@@ -22,13 +24,25 @@ impl<N: NetworkSettings> Recipe<N> {
         // The start, and the arms of each seed.
         let networks = self.post_training.as_ref().map_or(0, |post| post.networks().saturating_add(1));
         let kept = [self.encoding().map_or(0, of_autoencoder), self.target_encoder.as_ref().map_or(0, of_encoder)];
-        let state = match self.adapter_parameters(start_is_given)? {
-            None => bytes(parameters, TRAINED),
-            Some(adapter) => bytes(adapter, TRAINED).saturating_add(self.frozen_bytes(self.training.precision)),
+        let adapter = self.adapter_parameters(start_is_given)?;
+        let needed = |precision| {
+            let state = match adapter {
+                None => bytes(parameters, TRAINED),
+                Some(adapter) => bytes(adapter, TRAINED).saturating_add(self.frozen_bytes(precision)),
+            };
+            kept.into_iter().fold(state.saturating_add(bytes(parameters, networks)), u64::saturating_add)
         };
-        let trained = state.saturating_add(bytes(parameters, networks));
-        let advice = "`network` or `post_training.seeds`";
-        fits(&self.name, parameters, kept.into_iter().fold(trained, u64::saturating_add), available, advice)
+        let seeds = self.post_training.as_ref().map_or(0, |post| post.seeds);
+        let advice = match (seeds > 1, start_is_given) {
+            _ if adapter.is_some() && needed(Precision::Bf16) <= available => {
+                "set training.precision=bf16, which stores what is frozen in 16 bits"
+            }
+            (true, true) => "make `post_training.seeds` smaller",
+            (true, false) => "make `network` or `post_training.seeds` smaller",
+            (false, true) => "the weights to start from ask for a device with more",
+            (false, false) => "make `network` smaller",
+        };
+        fits(&self.name, parameters, needed(self.training.precision), available, advice)
     }
 }
 
@@ -49,7 +63,13 @@ impl DecoderRecipe {
     /// [`Error::TooLarge`] with both sizes.
     pub fn check_memory(&self, available: u64) -> Result<(), Error> {
         let (decoder, encoder) = (self.decoder.parameters(), self.encoder.parameters());
-        fits(&self.name, decoder, bytes(decoder, TRAINED).saturating_add(bytes(encoder, 1)), available, "`decoder`")
+        fits(
+            &self.name,
+            decoder,
+            bytes(decoder, TRAINED).saturating_add(bytes(encoder, 1)),
+            available,
+            "make `decoder` smaller",
+        )
     }
 }
 
@@ -124,7 +144,23 @@ mod tests {
         );
         assert!(two != three, "{two}");
 
-        assert!(needed("digits", &["post_training.seeds=10000"]).contains("post_training.seeds"));
+        assert!(
+            needed("digits", &["post_training.seeds=10000"]).contains("`network` or `post_training.seeds` smaller;")
+        );
+        // What would not help is not advised.
+        let advice = |changes: &[&str], available, start| {
+            let set: Vec<String> = changes.iter().map(ToString::to_string).collect();
+            let recipe = Recipe::read("digits", &set).unwrap();
+            let fault = recipe.check_memory(available, start).unwrap_err().to_string();
+            fault.rsplit(": ").next().unwrap().split(';').next().unwrap().to_owned()
+        };
+        let one = "post_training.seeds=1";
+        assert_eq!(advice(&[one], 1, false), "make `network` smaller");
+        assert_eq!(advice(&[one], 1, true), "the weights to start from ask for a device with more");
+        assert_eq!(advice(&["post_training.seeds=2"], 1, true), "make `post_training.seeds` smaller");
+        let adapted = [&wide[..], &[adapter]].concat();
+        assert!(advice(&adapted, 6_000_000_000, true).starts_with("set training.precision=bf16"));
+        assert!(advice(&adapted, 1_000_000_000, true).starts_with("the weights to start from"));
         assert!(needed("rae", &["autoencoder.decoder.width=100000"]).contains("in memory"));
         assert!(needed("repa", &["target_encoder.encoder.hidden=10000000"]).contains("in memory"));
     }
