@@ -23,10 +23,11 @@ use crate::{Error, TextEmbedding, TextEncoder, Transformer, TransformerConfig, W
 pub type TextRecipe = Recipe<TextNetworkConfig>;
 
 /// Recipes that come with the crate, by name.
-const EMBEDDED: [(&str, &str); 7] = [
+const EMBEDDED: [(&str, &str); 8] = [
     ("scenes", include_str!("../recipes/scenes.json")),
     ("words", include_str!("../recipes/words.json")),
     ("sd3.5-medium-mixflow", include_str!("../recipes/sd3.5-medium-mixflow.json")),
+    ("sd3.5-medium-lora-mixflow", include_str!("../recipes/sd3.5-medium-lora-mixflow.json")),
     ("flux.1-dev-mixflow", include_str!("../recipes/flux.1-dev-mixflow.json")),
     ("minit2i", include_str!("../recipes/minit2i.json")),
     ("names", include_str!("../recipes/names.json")),

@@ -16,7 +16,7 @@ use crate::run::{JsonArgument, RecipeArguments, Result, say};
 pub(crate) struct Plan {
     #[command(flatten)]
     recipe: RecipeArguments,
-    /// Devices to estimate times for: a100, h100, h200, l40s, rtx-3090, rtx-4090, several as 8xh100; or those of this machine,
+    /// Devices to estimate times for: a100, h100, h200, l40s, rtx-3090, rtx-4080, rtx-4090, several as 8xh100; or those of this machine,
     /// of which the first is measured, flex, cuda:1, cuda:0,1 and so on, `here` for that which other commands compute on
     /// without --device
     #[arg(long, value_name = "NAME", default_value = "here")]

@@ -1,6 +1,9 @@
 //! The transformer of Stable Diffusion 3 and its sampling against the official code, on tiny networks.
 
+#[path = "../../../tests/it/allocation.rs"]
+mod allocation;
 mod lora;
+mod memory;
 mod network;
 mod pipeline;
 mod precision;

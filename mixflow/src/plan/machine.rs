@@ -22,12 +22,13 @@ pub struct Machine {
 
 /// Names of devices, their peaks in operations a second, of 32 bits without tensor cores and of `bf16` with them and dense,
 /// and their memory in gigabytes, as the makers' data sheets state them.
-const DEVICES: [(&str, [f64; 2], u64); 6] = [
+const DEVICES: [(&str, [f64; 2], u64); 7] = [
     ("a100", [19.5e12, 312e12], 80),
     ("h100", [67e12, 989e12], 80),
     ("h200", [67e12, 989e12], 141),
     ("l40s", [91.6e12, 362e12], 48),
     ("rtx-3090", [35.6e12, 71e12], 24),
+    ("rtx-4080", [48.7e12, 97.5e12], 16),
     ("rtx-4090", [82.6e12, 165.2e12], 24),
 ];
 

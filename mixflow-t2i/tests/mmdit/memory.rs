@@ -1,0 +1,81 @@
+//! The adapter of a large network on a small card.
+
+use mixflow::backbones::weights::Weights;
+use mixflow::plan::{Fit, Machine, Plan};
+use mixflow::recipe::NetworkSettings;
+use mixflow_t2i::TextRecipe;
+use mixflow_t2i::mmdit::official_key;
+use mixflow_t2i::recipe::read_text_recipe;
+use mixflow_tests::train_from;
+
+use crate::allocation::peak;
+
+fn recipe(name: &str, changes: &[&str]) -> TextRecipe {
+    let changes: Vec<String> = changes.iter().map(|change| (*change).into()).collect();
+    read_text_recipe(name, &changes).expect("it comes along").expect("it is for text")
+}
+
+fn plan(recipe: &TextRecipe, device: &str) -> Plan {
+    Plan::new(recipe, Machine::named(device).expect("a card")).expect("a plan")
+}
+
+/// Images at a time as the recipe trains, in 16 bits and with blocks that are run again, and parts of a batch.
+fn fit(plan: &Plan) -> (u64, Option<usize>) {
+    let Fit { images, accumulation, .. } = plan.fits[3];
+    (images, accumulation)
+}
+
+#[test]
+fn adapters_fit_the_cards_that_their_recipes_name() {
+    let medium = recipe("sd3.5-medium-lora-mixflow", &[]);
+    let on = |device| plan(&medium, device);
+    // Layers of width² in the blocks of the image, of the text, which has none after the last attention, and in second attentions.
+    let width = 1536;
+    let rounded = width * width * (24 * (4 + 8) + 23 * (4 + 8) + 3 + 13 * 4);
+    let places = 64 * 64 * width;
+    let small = on("rtx-4080");
+    assert_eq!(small.memory[0], ("weights", 4 * (2_243_171_520 + places) - 2 * rounded));
+    // Eight layers a block but for one, of rank 16.
+    let own = 4 * (24 * 8 - 1) * 16 * 2 * width;
+    let trained = [("gradients", own), ("moments of AdamW", 2 * own), ("moving average", own)];
+    assert_eq!(small.memory[1..4], trained);
+    assert!(small.total_memory() < 10_300_000_000, "{small}");
+    assert_eq!((fit(&small), fit(&on("rtx-3090"))), ((10, Some(2)), (19, Some(1))));
+    // A third of a small card is left for what is not counted.
+    assert!(3 * small.total_memory() < 2 * small.machine.memory, "{small}");
+
+    let flux = recipe("flux.1-dev-mixflow", &[]);
+    let on = |device| plan(&flux, device);
+    assert!(on("l40s").total_memory() < 36_000_000_000);
+    assert_eq!([fit(&on("l40s")), fit(&on("h100")), fit(&on("rtx-4090"))], [(4, Some(4)), (13, Some(2)), (0, None)]);
+}
+
+/// The recipe on pixels, with a network of a two-hundredth of its size.
+#[test]
+fn such_a_training_takes_the_memory_that_is_planned() {
+    let network = r#"network.transformer={"input_size":32,"patch":4,"channels":3,"width":192,"depth":8,"heads":6,
+        "context_width":64,"pooled_width":64,"table":8,"qk_norm":true,"dual_attention":[0,1,2,3]}"#;
+    let changes = [
+        network,
+        r#"network.text={"kind":"words","width":64,"tokens":4}"#,
+        "network.prompts=16",
+        r#"data={"kind":"shapes","size":32}"#,
+        "autoencoder=null",
+        "sampling.tiles=null",
+        "adapter.rank=4",
+        "training.steps=2",
+        "training.batch=4",
+        "training.accumulation=1",
+        "training.checkpoint_every=1",
+    ];
+    let recipe = recipe("sd3.5-medium-lora-mixflow", &changes);
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let from = root.path().join("start.safetensors");
+    Weights::of(&recipe.network.init(0, &Default::default()), official_key).write(&from, &[]).expect("room");
+    let run = root.path().join("run");
+    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
+    let ((), found) = alone.install(|| peak(|| train_from(&recipe, &from, &run)));
+    let plan = plan(&recipe, "rtx-3090");
+    let ratio = found as f64 / plan.total_memory() as f64;
+    assert!((0.85..1.15).contains(&ratio), "took {found}, {ratio:.3} of what is planned: {plan}");
+}
