@@ -13,52 +13,107 @@ use serde_json::{Value, json};
 
 use crate::recipe::TextEncoderConfig;
 use crate::transformer::TransformerConfig;
-use crate::{Error, MmDitConfig, TextNetworkConfig};
+use crate::{Error, TextNetworkConfig, TextRecipe};
 
-/// What a pipeline takes of the folder of its text encoders, as it is there.
-const KEPT: [&str; 6] = ["text_encoder", "text_encoder_2", "text_encoder_3", "tokenizer", "tokenizer_2", "tokenizer_3"];
+/// A pipeline of `diffusers`, as far as one differs from the other.
+struct Target<'a> {
+    class: &'static str,
+    /// Text encoders and tokenizers, each with its class in Transformers. They are taken from `folder`, as they are there.
+    text: &'static [[&'static str; 2]],
+    folder: &'a Path,
+    /// The `config.json` of the transformer.
+    transformer: Value,
+    autoencoder: (&'a KlAutoencoderConfig, &'a Path),
+}
+
+const STABLE_DIFFUSION_3: [[&str; 2]; 6] = [
+    ["text_encoder", "CLIPTextModelWithProjection"],
+    ["text_encoder_2", "CLIPTextModelWithProjection"],
+    ["text_encoder_3", "T5EncoderModel"],
+    ["tokenizer", "CLIPTokenizer"],
+    ["tokenizer_2", "CLIPTokenizer"],
+    ["tokenizer_3", "T5TokenizerFast"],
+];
+
+const FLUX_1: [[&str; 2]; 4] = [
+    ["text_encoder", "CLIPTextModel"],
+    ["text_encoder_2", "T5EncoderModel"],
+    ["tokenizer", "CLIPTokenizer"],
+    ["tokenizer_2", "T5TokenizerFast"],
+];
+
+impl<'a> Target<'a> {
+    /// The pipeline for the network of a recipe, if there is one.
+    fn of(recipe: &'a TextRecipe) -> Option<Self> {
+        let Some(AutoencoderConfig::Kl { network, weights }) = &recipe.autoencoder else { return None };
+        let (class, text, folder, transformer): (_, &[_], _, _) =
+            match (&recipe.network.transformer, &recipe.network.text) {
+                (TransformerConfig::MmDit(network), TextEncoderConfig::StableDiffusion3 { folder, .. }) => {
+                    ("StableDiffusion3Pipeline", &STABLE_DIFFUSION_3, folder, network.to_diffusers())
+                }
+                (TransformerConfig::Flux(network), TextEncoderConfig::Flux1 { folder, .. }) => {
+                    ("FluxPipeline", &FLUX_1, folder, network.to_diffusers())
+                }
+                _ => return None,
+            };
+        Some(Self { class, text, folder, transformer, autoencoder: (network, weights) })
+    }
+
+    /// `model_index.json`: which class each part is, of those that there are in `folder`.
+    fn index(&self, folder: &Path) -> Value {
+        let text = self.text.iter().map(|[part, class]| (*part, "transformers", json!(class)));
+        let own = [
+            ("scheduler", "diffusers", json!(SCHEDULER)),
+            ("transformer", "diffusers", self.transformer["_class_name"].clone()),
+            ("vae", "diffusers", json!("AutoencoderKL")),
+        ];
+        let mut index = json!({"_class_name": self.class, "_diffusers_version": VERSION});
+        for (part, library, class) in text.chain(own) {
+            index[part] = if folder.join(part).is_dir() { json!([library, class]) } else { json!([null, null]) };
+        }
+        index
+    }
+}
 
 /// Of `diffusers`, whose classes these are.
 const VERSION: &str = "0.42.1";
 
+const SCHEDULER: &str = "FlowMatchEulerDiscreteScheduler";
+
 const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
 
-/// Writes `pipeline` to a new `folder`, which the `StableDiffusion3Pipeline` of `diffusers` opens: its transformer with whatever was
-/// added to it, its autoencoder, a scheduler with the shift of its sampling, and the text encoders and tokenizers of the folder that its
-/// recipe names, whose weights are linked where the file system can. The transformer is written in 32 bits.
+/// Writes `pipeline` to a new `folder`, which the `StableDiffusion3Pipeline` or the `FluxPipeline` of `diffusers` opens: its
+/// transformer with whatever was added to it, its autoencoder, a scheduler with the shift of its sampling, and the text encoders and
+/// tokenizers of the folder that its recipe names, whose weights are linked where the file system can. The transformer is written in 32
+/// bits.
 ///
 /// # Errors
-/// For a pipeline that is none of Stable Diffusion 3, for a folder that is there, and if a file cannot be read or written. The folder
-/// appears when it is whole.
+/// For a pipeline that is none of Stable Diffusion 3 or FLUX.1, for a folder that is there, and if a file cannot be read or written.
+/// The folder appears when it is whole.
 pub fn to_diffusers(pipeline: &Pipeline<TextNetworkConfig>, folder: &Path) -> Result<(), Error> {
     let recipe = &pipeline.recipe;
     let fault = |reason: &str| Error::config(folder, reason);
     let other = |reason: &str| Error::config(Path::new(&recipe.name), reason);
-    let (
-        TransformerConfig::MmDit(transformer),
-        TextEncoderConfig::StableDiffusion3 { folder: base, .. },
-        Some(AutoencoderConfig::Kl { network: autoencoder, weights }),
-    ) = (&recipe.network.transformer, &recipe.network.text, &recipe.autoencoder)
-    else {
+    let Some(target) = Target::of(recipe) else {
         return Err(other(
             "diffusers has no pipeline for this network: expected the transformer, the text encoders and the autoencoder of \
-             Stable Diffusion 3",
+             Stable Diffusion 3 or of FLUX.1",
         ));
     };
     if recipe.objective.schedule != (ScheduleConfig::Linear { reversed: true, noise: 1.0 }) {
-        return Err(other("diffusers samples Stable Diffusion 3 on the reversed linear path alone"));
+        return Err(other("diffusers samples this network on the reversed linear path alone"));
     }
     if folder.exists() {
         return Err(fault("is there: expected a new folder"));
     }
-    let [inner, outer] = [folder, base.as_path()].map(|path| std::path::absolute(path).map_err(Error::reading(path)));
+    let [inner, outer] = [folder, target.folder].map(|path| std::path::absolute(path).map_err(Error::reading(path)));
     let (inner, outer) = (inner?, outer?);
-    if KEPT.iter().any(|part| inner.starts_with(outer.join(part))) {
+    if target.text.iter().any(|[part, _]| inner.starts_with(outer.join(part))) {
         return Err(fault("lies in a folder that is part of it: choose another"));
     }
     let name = folder.file_name().ok_or_else(|| fault("is no name for a folder"))?.to_string_lossy();
     let partial = folder.with_file_name(format!(".{name}.{}.partial", std::process::id()));
-    let written = write_parts(pipeline, (transformer, autoencoder, weights), base, &partial)
+    let written = write_parts(pipeline, &target, &partial)
         .and_then(|()| fs::rename(&partial, folder).map_err(Error::io("create", folder)));
     if written.is_err() {
         // The first error is the one to report.
@@ -68,58 +123,46 @@ pub fn to_diffusers(pipeline: &Pipeline<TextNetworkConfig>, folder: &Path) -> Re
 }
 
 /// The parts in a folder of their own each, and their index.
-fn write_parts(
-    pipeline: &Pipeline<TextNetworkConfig>,
-    (transformer, autoencoder, weights): (&MmDitConfig, &KlAutoencoderConfig, &Path),
-    base: &Path,
-    partial: &Path,
-) -> Result<(), Error> {
+fn write_parts(pipeline: &Pipeline<TextNetworkConfig>, target: &Target<'_>, partial: &Path) -> Result<(), Error> {
     let recipe = &pipeline.recipe;
     let create = |part: &str| {
         let place = partial.join(part);
         fs::create_dir_all(&place).map_err(Error::io("create", &place)).map(|()| place)
     };
-    for part in KEPT {
-        let from = base.join(part);
+    for [part, _] in target.text {
+        let from = target.folder.join(part);
         if from.is_dir() {
             link(&from, &create(part)?)?;
         }
     }
     // That of the folder is for the sampling that was published with it.
-    let shift = &json!(recipe.sampling.sampler.grid)["shift"];
-    let class = "FlowMatchEulerDiscreteScheduler";
-    let scheduler =
-        json!({"_class_name": class, "_diffusers_version": VERSION, "num_train_timesteps": 1000, "shift": shift});
+    let scheduler = scheduler(&json!(recipe.sampling.sampler.grid)["shift"]);
     write(&create("scheduler")?.join("scheduler_config.json"), &scheduler)?;
     let place = create("transformer")?;
-    write(&place.join("config.json"), &transformer.to_diffusers())?;
+    write(&place.join("config.json"), &target.transformer)?;
     Weights::of(&pipeline.network, recipe.network.official_key()).write(place.join(WEIGHTS), &[("format", "pt")])?;
-    let vae = create("vae")?;
+    let (vae, (autoencoder, weights)) = (create("vae")?, target.autoencoder);
     write(&vae.join("config.json"), &autoencoder.to_diffusers())?;
     let of_vae = Naming::Diffusers.apply(Weights::read(weights)?)?;
     let of_vae = of_vae.ok_or_else(|| Error::config(weights, "is no autoencoder of Stable Diffusion"))?;
     of_vae.write(vae.join(WEIGHTS), &[("format", "pt")])?;
-    write(&partial.join("model_index.json"), &index(partial))
+    write(&partial.join("model_index.json"), &target.index(partial))
 }
 
-/// `model_index.json`: which class each part is, of those that there are.
-fn index(folder: &Path) -> Value {
-    let parts = [
-        ("scheduler", "diffusers", "FlowMatchEulerDiscreteScheduler"),
-        ("text_encoder", "transformers", "CLIPTextModelWithProjection"),
-        ("text_encoder_2", "transformers", "CLIPTextModelWithProjection"),
-        ("text_encoder_3", "transformers", "T5EncoderModel"),
-        ("tokenizer", "transformers", "CLIPTokenizer"),
-        ("tokenizer_2", "transformers", "CLIPTokenizer"),
-        ("tokenizer_3", "transformers", "T5TokenizerFast"),
-        ("transformer", "diffusers", "SD3Transformer2DModel"),
-        ("vae", "diffusers", "AutoencoderKL"),
-    ];
-    let mut index = json!({"_class_name": "StableDiffusion3Pipeline", "_diffusers_version": VERSION});
-    for (part, library, class) in parts {
-        index[part] = if folder.join(part).is_dir() { json!([library, class]) } else { json!([null, null]) };
+/// The scheduler of a shift as a recipe has it: a number, or one that goes by the size of the images.
+fn scheduler(shift: &Value) -> Value {
+    let mut scheduler = json!({"_class_name": SCHEDULER, "_diffusers_version": VERSION, "num_train_timesteps": 1000});
+    if shift.is_object() {
+        scheduler["use_dynamic_shifting"] = true.into();
+        scheduler["base_shift"] = shift["base"].clone();
+        scheduler["max_shift"] = shift["max"].clone();
+        // What these are the shifts at.
+        scheduler["base_image_seq_len"] = 256.into();
+        scheduler["max_image_seq_len"] = 4096.into();
+    } else {
+        scheduler["shift"] = shift.clone();
     }
-    index
+    scheduler
 }
 
 fn write(file: &Path, value: &Value) -> Result<(), Error> {

@@ -9,7 +9,7 @@ use mixflow::schedules::Shift;
 use mixflow_backbones::weights::Weights;
 use mixflow_t2i::flux::official_key;
 use mixflow_t2i::text::{FluxEncoders, TextEncoder};
-use mixflow_t2i::{FluxConfig, TextEmbedding, TextPipeline};
+use mixflow_t2i::{FluxConfig, TextEmbedding, TextPipeline, to_diffusers};
 use mixflow_tests::{Fixture, close};
 use serde_json::{Value, json};
 
@@ -196,4 +196,50 @@ fn a_published_folder_makes_images() {
     fs::remove_file(folder.path().join("vae/config.json")).expect("it is there");
     let error = open().expect_err("no autoencoder").to_string();
     assert!(error.contains("is no folder of Stable Diffusion 3 or FLUX.1 as diffusers writes it"), "{error}");
+}
+
+#[test]
+fn what_is_written_for_diffusers_makes_the_same_images() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let base = folder.path().join("base");
+    fs::create_dir(&base).expect("room");
+    write_encoders(&base);
+    let [dev, schnell] = schedulers();
+    for (guidance, scheduler, name) in [(Some(1.0), dev, "dev"), (None, schnell, "schnell")] {
+        write_networks(&base, guidance, scheduler.clone());
+        let open = |folder: &Path| TextPipeline::from_folder(folder, &Device::default()).expect("a published folder");
+        let (pipeline, out) = (open(&base), folder.path().join(name));
+        to_diffusers(&pipeline.pipeline, &out).expect("room");
+        let again = open(&out);
+        assert_eq!(again.pipeline.recipe.sampling, pipeline.pipeline.recipe.sampling);
+        let images = |mut pipeline: TextPipeline| {
+            pipeline.pipeline.recipe.sampling = pipeline.pipeline.recipe.sampling.with_steps(2).expect("steps");
+            pipeline.size = [16, 24];
+            pipeline.images(&["a cat"], 0).expect("finite").pixels
+        };
+        assert_eq!(images(again), images(pipeline));
+        let json = |file: &str| -> Value {
+            serde_json::from_slice(&fs::read(out.join(file)).expect("it was written")).expect("JSON")
+        };
+        let index = json("model_index.json");
+        for (part, class) in [
+            ("text_encoder", json!(["transformers", "CLIPTextModel"])),
+            ("text_encoder_2", json!(["transformers", "T5EncoderModel"])),
+            ("tokenizer_2", json!(["transformers", "T5TokenizerFast"])),
+            ("transformer", json!(["diffusers", "FluxTransformer2DModel"])),
+            ("_class_name", json!("FluxPipeline")),
+        ] {
+            assert_eq!(index[part], class, "{part}");
+        }
+        assert!(index.get("text_encoder_3").is_none());
+        // What diffusers shifts by is what it was published with.
+        let written = json("scheduler/scheduler_config.json");
+        let keys = match guidance {
+            Some(_) => {
+                &["use_dynamic_shifting", "base_shift", "max_shift", "base_image_seq_len", "max_image_seq_len"][..]
+            }
+            None => &["shift"],
+        };
+        assert!(keys.iter().all(|key| written[key] == scheduler[key]), "{written}");
+    }
 }
