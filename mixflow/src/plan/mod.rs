@@ -2,6 +2,7 @@
 
 mod decoder;
 mod fit;
+mod frozen;
 mod machine;
 mod show;
 
@@ -10,16 +11,13 @@ pub use fit::Fit;
 pub use machine::Machine;
 pub use show::duration;
 
-use mixflow_backbones::encoder::EncoderConfig;
-use mixflow_backbones::rae::DecoderConfig;
 use mixflow_backbones::{Invalid, NetworkConfig, Precision};
 use serde::Serialize;
 
+use self::frozen::{Frozen, autoencoder, target_encoder};
 use crate::Error;
 use crate::autoencoder_training::RaeTraining;
-use crate::recipe::{
-    AutoencoderConfig, NetworkCost, NetworkSettings, PostTraining, Recipe, TargetEncoderConfig, TrainedRae,
-};
+use crate::recipe::{AutoencoderConfig, NetworkCost, NetworkSettings, PostTraining, Recipe, TargetEncoderConfig};
 
 /// Size, work, memory and time of a recipe; prints as a table.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -116,15 +114,6 @@ fn bytes(factors: &[u64]) -> u64 {
 
 fn sum(memory: &[(&str, u64)]) -> u64 {
     memory.iter().fold(0, |sum, (_, bytes)| sum.saturating_add(*bytes))
-}
-
-/// What a recipe's autoencoder or target encoder costs.
-struct Frozen {
-    parameters: u64,
-    /// Of encoding an image.
-    encode: u64,
-    /// Of decoding one.
-    decode: u64,
 }
 
 impl Plan {
@@ -416,36 +405,6 @@ impl SampleCost {
         let [network, weak] =
             [(self.network, network), (self.weak, weak)].map(|(once, count)| once.saturating_mul(count as u64));
         network.saturating_add(weak).saturating_add(self.decode)
-    }
-}
-
-/// Of latents of this shape.
-fn autoencoder(config: &AutoencoderConfig, [_, height, width]: [usize; 3]) -> Frozen {
-    match config {
-        AutoencoderConfig::Kl { network, .. } => {
-            let factor = 1 << (network.widths.len() - 1);
-            let [encode, decode] = network.multiply_adds([height, width].map(|side| side.saturating_mul(factor)));
-            Frozen { parameters: network.parameters().iter().sum(), encode, decode }
-        }
-        AutoencoderConfig::Rae { encoder, decoder, .. }
-        | AutoencoderConfig::TrainedRae(TrainedRae { encoder, decoder, .. }) => rae(encoder, decoder),
-    }
-}
-
-fn target_encoder(config: &TargetEncoderConfig) -> Frozen {
-    match config {
-        TargetEncoderConfig::File { encoder, .. } => {
-            Frozen { parameters: encoder.parameters(), encode: encoder.multiply_adds(), decode: 0 }
-        }
-        TargetEncoderConfig::Trained(TrainedRae { encoder, decoder, .. }) => rae(encoder, decoder),
-    }
-}
-
-fn rae(encoder: &EncoderConfig, decoder: &DecoderConfig) -> Frozen {
-    Frozen {
-        parameters: encoder.parameters() + decoder.parameters(),
-        encode: encoder.multiply_adds(),
-        decode: decoder.multiply_adds(),
     }
 }
 
