@@ -75,6 +75,16 @@ impl Precision {
         low.0
     }
 
+    /// `network` with those of these weights that are trained stored as they are multiplied, for a training that has them in `f32`
+    /// elsewhere. Their gradients are rounded, too.
+    pub fn of_trained<M: Module>(self, network: M) -> M {
+        if self.is_full() {
+            return network;
+        }
+        let paths = rounded(&network).map(|place| place.path).collect();
+        network.map(&mut StoreTrained(Store { paths, path: vec![] }))
+    }
+
     /// Bytes of the weights of a `network` after [`of_frozen`](Self::of_frozen), which need not be there.
     pub fn frozen_bytes(self, network: &impl Module) -> u64 {
         let saved = if self.is_full() { 0 } else { 2 };
@@ -166,6 +176,27 @@ impl ModuleMapper for Store {
         let round = |weight: Tensor<D>| weight.cast(DType::BF16);
         match self.paths.contains(&self.path.join(".")) {
             true => weight.init_mapper(round).load_mapper(round),
+            false => weight,
+        }
+    }
+}
+
+/// Rounds what is trained.
+struct StoreTrained(Store);
+
+impl ModuleMapper for StoreTrained {
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.0.enter_module(name, container);
+    }
+
+    fn exit_module(&mut self, name: &str, container: &str) {
+        self.0.exit_module(name, container);
+    }
+
+    fn map_float<const D: usize>(&mut self, weight: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        let trained = weight.is_initialized() && weight.base().is_require_grad();
+        match trained && self.0.paths.contains(&self.0.path.join(".")) {
+            true => weight.map(|weight| Tensor::from_inner(weight.inner().cast(DType::BF16)).require_grad()),
             false => weight,
         }
     }

@@ -145,7 +145,7 @@ mod tests {
             let itself = finding.what.contains("bf16") || finding.what.contains("recomputed");
             assert!(itself || finding.difference == 0.0, "{finding:?}");
         }
-        // The device's own 2, and of each transformer all 6.
-        assert_eq!(findings.len(), 2 + 3 * 6 + 2, "{findings:?}");
+        // The device's own 2, and of each transformer all 7.
+        assert_eq!(findings.len(), 2 + 3 * 7 + 2, "{findings:?}");
     }
 }

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use mixflow::recipe::Recipe;
 use mixflow::train::{Checkpoints, Event, Snapshot, StepReport};
 use mixflow::{Batch, Loss, Objective};
-use mixflow_backbones::{ClassLabels, Network};
+use mixflow_backbones::{ClassLabels, Network, Precision};
 
 use crate::resume::train_on;
 
@@ -82,6 +82,19 @@ fn a_state_that_devices_share_or_the_host_has_is_that_of_one_device() {
         }
         let last = Checkpoints::new(parts.path().join("checkpoints"), 2).latest().expect("the folder can be listed");
         assert!(last.checkpoint.expect("it is whole").snapshot == expected, "{devices} devices");
+    }
+    // Weights that are stored in 16 bits, of which those in 32 are remembered.
+    let low = |shard, offload, accumulation| {
+        let mut recipe = kept(6, shard, offload);
+        (recipe.training.precision, recipe.training.accumulation) = (Precision::Bf16, accumulation);
+        recipe
+    };
+    for (devices, accumulation) in [(1, 1), (2, 1), (3, 2)] {
+        let (reports, expected) = train(&low(false, false, accumulation), folder().path(), devices);
+        for (shard, offload) in [(true, false), (false, true), (true, true)] {
+            let (found, state) = train(&low(shard, offload, accumulation), folder().path(), devices);
+            assert!(state == expected && found == reports, "bf16, {devices} devices, shard {shard}, offload {offload}");
+        }
     }
     let folder = folder();
     for (steps, devices) in [(2, 2), (4, 3)] {

@@ -5,6 +5,7 @@ mod fit;
 mod frozen;
 mod machine;
 mod show;
+mod state;
 
 pub use decoder::DecoderPlan;
 pub use fit::Fit;
@@ -15,6 +16,7 @@ use mixflow_backbones::{Invalid, NetworkConfig, Precision};
 use serde::Serialize;
 
 use self::frozen::{Frozen, autoencoder, target_encoder};
+use self::state::State;
 use crate::Error;
 use crate::autoencoder_training::RaeTraining;
 use crate::recipe::{AutoencoderConfig, NetworkCost, NetworkSettings, PostTraining, Recipe, TargetEncoderConfig};
@@ -104,9 +106,6 @@ const CHECKPOINT: u64 = 4;
 /// Copies that a training leaves: the two newest checkpoints and the averaged weights.
 const KEPT: u64 = 2 * CHECKPOINT + 1;
 
-/// Place of the activations among the parts of the memory.
-const ACTIVATIONS: usize = 4;
-
 /// Bytes of a product of numbers; what no machine has ends at the largest number.
 fn bytes(factors: &[u64]) -> u64 {
     factors.iter().fold(BYTES, |product, &factor| product.saturating_mul(factor))
@@ -167,29 +166,19 @@ impl Plan {
             Some(adapter) => bytes(&[KEPT, adapter]).saturating_add(bytes(&[parameters])),
         };
         let mut disk = bytes(&[KEPT, trained]).saturating_add(arm.saturating_mul(arms));
-        // Each device remembers a share of the parameters or all, or the CPU does for it.
-        let sharers = if training.shard { devices as u64 } else { 1 };
-        let offload = training.offload && !machine.is_cpu;
-        let remembered = |copies: u64| if offload { 0 } else { bytes(&[copies, trained.div_ceil(sharers)]) };
-        let offloaded = if offload { bytes(&[3, trained, devices as u64]) / sharers } else { 0 };
-        // They are kept with the graph of a step, but frozen ones, which are stored so.
-        let rounded = |precision: Precision| match adapter {
-            None if !precision.is_full() => bytes(&[parameters]) / 2,
-            _ => 0,
-        };
-        let weights = |precision| match adapter {
-            None => bytes(&[parameters]),
-            Some(_) => recipe.frozen_bytes(precision),
-        };
+        let state = |precision| State::of(recipe, (parameters, adapter), precision, (&machine, devices));
+        let kept_now = state(training.precision);
         let mut memory = vec![
-            ("weights", weights(training.precision)),
-            ("gradients", bytes(&[trained])),
-            ("moments of AdamW", remembered(2)),
-            ("moving average", remembered(1)),
+            ("weights", kept_now.weights),
+            ("gradients", kept_now.gradients),
+            ("moments of AdamW", kept_now.moments),
+            ("moving average", kept_now.average),
             ("activations", part.saturating_mul(kept(training.precision, training.recompute))),
         ];
-        if rounded(training.precision) > 0 {
-            memory.push(("rounded weights", rounded(training.precision)));
+        for (name, bytes) in [("rounded weights", kept_now.rounded), ("weights in 32 bits", kept_now.masters)] {
+            if bytes > 0 {
+                memory.push((name, bytes));
+            }
         }
         let mut first = vec![];
         if let Some(adapter) = adapter {
@@ -211,10 +200,9 @@ impl Plan {
         if let Some(target) = &target {
             first.push(("target encoder", bytes(&[target.parameters])));
         }
-        let state = sum(&memory[1..ACTIVATIONS]).saturating_add(sum(&first));
         let ways = [Precision::F32, Precision::Bf16].map(|precision| [(precision, false), (precision, true)]);
         let fits = ways.into_iter().flatten().map(|way @ (precision, recompute)| {
-            let needed = [weights(precision), rounded(precision)].into_iter().fold(state, u64::saturating_add);
+            let needed = state(precision).on_device().saturating_add(sum(&first));
             let left = machine.memory.saturating_sub(needed);
             Fit::new(way, [training.batch, devices], left, kept(precision, recompute))
         });
@@ -226,7 +214,7 @@ impl Plan {
             devices,
             memory,
             first,
-            offloaded,
+            offloaded: kept_now.offloaded,
             fits,
             // All of it as it is, and two of the copies once more as the bytes of a file.
             checkpoint: bytes(&[CHECKPOINT + 2, trained]),

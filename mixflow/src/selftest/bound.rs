@@ -36,6 +36,8 @@ pub(super) const STEPS: Bound = Bound { what: "five training steps", allowed: 2.
 /// The same kernels again, if autotune stays with them: as far apart as gradients may be.
 pub(super) const RECOMPUTED: Bound = Bound { what: "gradients, recomputed", ..GRADIENTS };
 pub(super) const BF16_OUTPUT: Bound = Bound { what: "output in bf16", allowed: 1e-2, tf32: 1e-2 };
+/// The same steps in bf16, updated by the CPU. Where it rounds otherwise, a weight can be rounded to its other neighbour.
+pub(super) const OFFLOADED: Bound = Bound { what: "training steps, offloaded", allowed: 2e-2, tf32: 2e-2 };
 pub(super) const BF16_GRADIENTS: Bound = Bound { what: "gradients in bf16", allowed: 2e-2, tf32: 2e-2 };
 
 impl Bound {

@@ -99,7 +99,8 @@ impl<'a> Selftest<'a> {
     }
 
     /// A network: output, gradients of all parameters, and five training steps on the device and on the CPU; and on the device
-    /// itself with blocks that are run again and with products in `bf16`, where network and device know that.
+    /// itself with blocks that are run again, with products in `bf16`, and with steps so that the CPU remembers for it, where
+    /// network and device know that.
     pub fn network<B: Backbone>(&mut self, subject: &Subject<'_, B, impl Objective<B>>) {
         self.network_as(subject, || subject.network.clone());
     }
@@ -134,6 +135,8 @@ impl<'a> Selftest<'a> {
                 || subject.gradients(&kept(), objective, device),
                 || subject.gradients(&kept(), low, device),
             );
+            let steps = |offload| subject.steps_in(precision, offload, &kept(), device);
+            self.compare(name, bound::OFFLOADED, || steps(false), || steps(true));
         }
     }
 

@@ -5,9 +5,9 @@ use std::fmt;
 use burn::module::{ModuleVisitor, Param};
 use burn::optim::GradientsParams;
 use burn::tensor::{Device, Tensor, TensorData};
-use mixflow_backbones::Backbone;
+use mixflow_backbones::{Backbone, Precision};
 
-use crate::objective::{self, Batch, Objective};
+use crate::objective::{self, Batch, InPrecision, Objective};
 use crate::random::Stream;
 use crate::train::{LearningRate, OptimizerConfig, Snapshot, Tensors, TrainState};
 
@@ -36,7 +36,9 @@ impl<'a, B: Backbone, O: Objective<B>> Subject<'a, B, O> {
         let subject = Self { name: name.into(), network, objective, batch: Box::new(batch) };
         // AdamW moves each weight by about the rate, however small its gradient.
         let config = OptimizerConfig { learning_rate: rate(0.02), ..OptimizerConfig::default() };
-        let network = subject.trained(&subject.network, &Device::flex(), 4, &config).backbone().valid();
+        let network =
+            subject.trained(TrainState::new(subject.network.clone()), &Device::flex(), &subject.objective, 4, &config);
+        let network = network.backbone().valid();
         Self { network, ..subject }
     }
 
@@ -61,11 +63,22 @@ impl<'a, B: Backbone, O: Objective<B>> Subject<'a, B, O> {
 
     /// How far five training steps move weights and their average from where they are on the CPU.
     pub(super) fn steps(&self, network: &B, device: &Device) -> Tensors {
+        self.moved(TrainState::new(network.clone()), device, &self.objective)
+    }
+
+    /// The same in a precision, which is what the network's weights are stored in if the CPU remembers them in 32 bits.
+    pub(super) fn steps_in(&self, precision: Precision, offload: bool, network: &B, device: &Device) -> Tensors {
+        let state = TrainState::new(network.clone());
+        let state = if offload { state.storing(precision).remembering_on(&Device::flex()) } else { state };
+        self.moved(state, device, &InPrecision { objective: &self.objective, precision })
+    }
+
+    fn moved(&self, state: TrainState<B>, device: &Device, objective: &impl Objective<B>) -> Tensors {
         // AdamW divides a gradient by its size. Beside a large epsilon what is nothing but rounding stays small.
         let config =
             OptimizerConfig { learning_rate: rate(0.01), epsilon: 0.01, average: 0.5, ..OptimizerConfig::default() };
         let start = TrainState::new(self.network.clone()).snapshot().weights;
-        let Snapshot { weights, average, .. } = self.trained(network, device, 5, &config).snapshot();
+        let Snapshot { weights, average, .. } = self.trained(state, device, objective, 5, &config).snapshot();
         let moved = |name: &str, tensor: &TensorData| {
             let start = &start[name];
             let moved = tensor.iter::<f64>().zip(start.iter::<f64>()).map(|(now, before)| now - before);
@@ -75,11 +88,16 @@ impl<'a, B: Backbone, O: Objective<B>> Subject<'a, B, O> {
         weights.iter().map(|(name, tensor)| (name.clone(), moved(name, tensor))).chain(averages).collect()
     }
 
-    fn trained(&self, network: &B, device: &Device, steps: usize, config: &OptimizerConfig) -> TrainState<B> {
+    fn trained(
+        &self,
+        state: TrainState<B>,
+        device: &Device,
+        objective: &impl Objective<B>,
+        steps: usize,
+        config: &OptimizerConfig,
+    ) -> TrainState<B> {
         let device = &device.clone().autodiff();
-        (0..steps).fold(TrainState::new(network.clone()), |state, _| {
-            state.step(&self.objective, [(self.batch)(device)], 0, config).0
-        })
+        (0..steps).fold(state, |state, _| state.step(objective, [(self.batch)(device)], 0, config).0)
     }
 }
 

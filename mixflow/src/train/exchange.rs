@@ -2,10 +2,9 @@
 
 use burn::module::ParamId;
 use burn::tensor::distributed::ReduceOperation;
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{DType, Device, Tensor};
 
-/// Tensors of a device, flat, each with its parameter; every device has the same parameters in the same order.
-pub(super) type Flat = Vec<(ParamId, Tensor<1>)>;
+use super::values::{Flat, widened};
 
 /// Numbers of a buffer that is handed on at once: 256 MiB.
 pub(super) const BUFFER: usize = 64 << 20;
@@ -50,7 +49,9 @@ pub(super) fn reduce_to_homes(devices: Vec<Flat>, home: impl Fn(ParamId) -> usiz
         let length = longest(&orders);
         let buffers = taken.into_iter().map(|parts| {
             let device = parts.iter().flatten().next().expect("a round has a tensor").1.device();
-            Tensor::cat(parts.into_iter().map(|part| padded(part, length, &device)).collect(), 0)
+            let part =
+                |part: Flat| padded(part.into_iter().map(|(_, tensor)| widened(tensor)), length, (&device, DType::F32));
+            Tensor::cat(parts.into_iter().map(part).collect(), 0)
         });
         let scattered = Tensor::reduce_scatter(buffers.collect(), 0, ReduceOperation::Sum);
         for ((sums, buffer), order) in sums.iter_mut().zip(scattered).zip(&orders) {
@@ -60,8 +61,8 @@ pub(super) fn reduce_to_homes(devices: Vec<Flat>, home: impl Fn(ParamId) -> usiz
     sums
 }
 
-/// Gives each device what the others have; `places` are the devices.
-pub(super) fn gather(devices: Vec<Flat>, places: &[Device], buffer: usize) -> Vec<Flat> {
+/// Gives each device what the others have, all of a type; `places` are the devices.
+pub(super) fn gather(devices: Vec<Flat>, places: &[Device], dtype: DType, buffer: usize) -> Vec<Flat> {
     let lists: Vec<_> = devices.iter().map(|flat| sizes(flat)).collect();
     let mut given: Vec<_> = devices.into_iter().map(Vec::into_iter).collect();
     let mut others = vec![vec![]; given.len()];
@@ -69,7 +70,10 @@ pub(super) fn gather(devices: Vec<Flat>, places: &[Device], buffer: usize) -> Ve
         let taken: Vec<Flat> = given.iter_mut().zip(&round).map(|(flat, &count)| flat.take(count).collect()).collect();
         let orders: Vec<_> = taken.iter().map(ids).collect();
         let length = longest(&orders);
-        let buffers = taken.into_iter().zip(places).map(|(part, device)| padded(part, length, device));
+        let buffers = taken
+            .into_iter()
+            .zip(places)
+            .map(|(part, device)| padded(part.into_iter().map(|(_, tensor)| tensor), length, (device, dtype)));
         for (own, buffer) in Tensor::all_gather(buffers.collect(), 0).into_iter().enumerate() {
             for (place, order) in orders.iter().enumerate().filter(|(place, _)| *place != own) {
                 split(buffer.clone(), place * length, order, &mut others[own]);
@@ -116,16 +120,17 @@ fn longest(orders: &[Order]) -> usize {
     orders.iter().map(|order| order.iter().map(|(_, size)| size).sum()).max().unwrap_or(0)
 }
 
+/// In the precision that is added up in.
 fn joined(flat: Flat) -> Tensor<1> {
-    Tensor::cat(flat.into_iter().map(|(_, tensor)| tensor).collect(), 0)
+    Tensor::cat(flat.into_iter().map(|(_, tensor)| widened(tensor)).collect(), 0)
 }
 
 /// These tensors and zeros, of a length together.
-fn padded(flat: Flat, length: usize, device: &Device) -> Tensor<1> {
-    let missing = length - flat.iter().map(|(_, tensor)| tensor.dims()[0]).sum::<usize>();
-    let mut parts: Vec<_> = flat.into_iter().map(|(_, tensor)| tensor).collect();
+fn padded(tensors: impl Iterator<Item = Tensor<1>>, length: usize, options: (&Device, DType)) -> Tensor<1> {
+    let mut parts: Vec<_> = tensors.collect();
+    let missing = length - parts.iter().map(|tensor| tensor.dims()[0]).sum::<usize>();
     if missing > 0 {
-        parts.push(Tensor::zeros([missing], device));
+        parts.push(Tensor::zeros([missing], options));
     }
     Tensor::cat(parts, 0)
 }
@@ -182,7 +187,7 @@ mod tests {
                 assert_eq!(numbers(flat), own, "{buffer}");
             }
             let places = vec![Device::flex(); DEVICES];
-            for (own, others) in reduced.clone().into_iter().zip(gather(reduced, &places, buffer)) {
+            for (own, others) in reduced.clone().into_iter().zip(gather(reduced, &places, DType::F32, buffer)) {
                 let mut found = [numbers(&own), numbers(&others)].concat();
                 found.sort_by_key(|(id, _)| ids.iter().position(|known| known == id));
                 assert_eq!(found, expected, "{buffer}");

@@ -8,6 +8,7 @@ mod exchange;
 mod fault;
 mod frozen;
 mod log;
+mod memory;
 mod optimizer;
 mod overview;
 mod replicas;
@@ -20,6 +21,7 @@ mod state;
 mod step_loop;
 mod stored;
 mod validation;
+mod values;
 
 pub use change::{Change, change_optimizer, changes};
 pub use checkpoint::{Checkpoint, Checkpoints};

@@ -6,14 +6,15 @@ use std::path::Path;
 
 use burn::module::{Module, ModuleVisitor, Param, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::{Device, Tensor};
-use mixflow_backbones::Backbone;
+use burn::tensor::{DType, Device, Tensor};
+use mixflow_backbones::{Backbone, Precision};
 
-use super::exchange::{BUFFER, Flat, all_reduce, gather, reduce_to_homes};
+use super::exchange::{BUFFER, all_reduce, gather, reduce_to_homes};
 use super::fault::on_each;
 use super::scalars::Numbers;
 use super::state::Share;
 use super::step_loop::Trainee;
+use super::values::Flat;
 use super::{OptimizerConfig, Snapshot, StepReport, TrainState};
 use crate::objective::{Batch, Objective};
 use crate::{Error, device};
@@ -36,6 +37,8 @@ pub(crate) struct Keeping {
     pub(crate) sharded: bool,
     /// In the memory of the CPU, which updates the parameters; else on the devices.
     pub(crate) on_host: bool,
+    /// In which the devices have the weights that they multiply in it; what these are in 32 bits is remembered.
+    pub(crate) stored: Precision,
 }
 
 impl<B: Module> Replicas<B> {
@@ -50,6 +53,7 @@ impl<B: Module> Replicas<B> {
                 Some(homes) => state.remembering(|id| homes.of(id) == place),
                 None => state,
             };
+            let state = state.storing(keeping.stored);
             if keeping.on_host { state.remembering_on(&Device::flex()) } else { state }
         };
         Self { states: networks.into_iter().enumerate().map(state).collect(), homes }
@@ -153,9 +157,15 @@ impl<B: Backbone> Replicas<B> {
     /// Gives each device the parameters that others updated.
     fn hand_on_values(&mut self) {
         let devices: Vec<_> = self.states.iter().map(|state| device::of(state.backbone()).inner()).collect();
-        let values = gather(self.states.iter().map(TrainState::own_values).collect(), &devices, BUFFER);
-        let states = std::mem::take(&mut self.states);
-        self.states = states.into_iter().zip(values).map(|(state, values)| state.with_values(values)).collect();
+        for dtype in [DType::F32, DType::BF16] {
+            let own = |state: &TrainState<B>| {
+                let values = state.own_values().into_iter();
+                values.filter(|(_, value)| value.dtype() == dtype).collect()
+            };
+            let values = gather(self.states.iter().map(own).collect(), &devices, dtype, BUFFER);
+            let states = std::mem::take(&mut self.states);
+            self.states = states.into_iter().zip(values).map(|(state, values)| state.with_values(values)).collect();
+        }
     }
 }
 
@@ -246,7 +256,7 @@ mod tests {
         let network = config.init(1, &Device::flex().autodiff());
         let beside = vec![Device::flex(); 2];
         let own = |sharded| -> Vec<Vec<ParamId>> {
-            let replicas = Replicas::new(network.clone(), &beside, Keeping { sharded, on_host: false });
+            let replicas = Replicas::new(network.clone(), &beside, Keeping { sharded, ..Keeping::default() });
             replicas.states.iter().map(|state| state.own_values().into_iter().map(|(id, _)| id).collect()).collect()
         };
         let mut sizes = BTreeMap::new();

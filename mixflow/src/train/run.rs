@@ -40,7 +40,7 @@ pub struct TrainConfig {
     pub recompute: bool,
     /// Whether each of several devices keeps a part of the optimiser's moments and of the moving average, and updates the weights
     /// that belong to it, instead of each keeping and updating all (Rajbhandari et al. 2019, arXiv 1910.02054, stage 1).
-    /// The same result, bit for bit on the CPU.
+    /// The same result, bit for bit on the CPU. Weights that are multiplied in 16 bits are in 16 bits on the others.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shard: bool,
     /// Whether moments and average are in the memory of the CPU, which then updates the weights, instead of on the device
@@ -71,6 +71,11 @@ impl TrainConfig {
     pub fn check(&self) -> Result<(), Invalid> {
         check_steps(self.steps, self.batch, ("accumulation", self.accumulation), self.checkpoint_every, self.workers)?;
         self.optimizer.check().map_err(|fault| fault.within("optimizer"))
+    }
+
+    /// Whether the weights in 32 bits are elsewhere than on each of so many devices, which then need them in `precision` alone.
+    pub(crate) fn keeps_elsewhere(&self, devices: usize) -> bool {
+        self.offload || self.shard && devices > 1
     }
 
     /// Whether each of so many devices has an equal share of a batch.
@@ -206,7 +211,11 @@ impl<C: Condition> Run<'_, C> {
         };
         let objective = &InPrecision { objective, precision: config.precision };
         config.check_devices(devices.len()).map_err(|invalid| self.fault(invalid.to_string()))?;
-        let keeping = Keeping { sharded: config.shard, on_host: config.offload };
+        let keeping = Keeping {
+            sharded: config.shard,
+            on_host: config.offload,
+            stored: if config.keeps_elsewhere(devices.len()) { config.precision } else { Precision::F32 },
+        };
         let state = steps.resume(|| Replicas::new(network.train(), &devices[1..], keeping), &mut tell)?;
         let loading = LoaderConfig {
             seed: self.seed,

@@ -1,18 +1,19 @@
 //! Everything that a training step changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::module::{Module, ParamId};
 use burn::optim::{GradientsAccumulator, GradientsParams};
 use burn::tensor::{Device, Tensor};
-use mixflow_backbones::Backbone;
-use mixflow_backbones::ops::{AdamW, AdamWState, squared_norm};
+use mixflow_backbones::ops::AdamW;
 use mixflow_backbones::weights::Mismatch;
+use mixflow_backbones::{Backbone, Precision};
 
 use super::OptimizerConfig;
-use super::exchange::Flat;
+use super::memory::{Memory, Start, Update};
 use super::scalars::{Numbers, Scalars};
 use super::snapshot::{AVERAGE, Snapshot, collect, fill, is_of_adapter};
+use super::values::{Flat, Norm, Replace, SetValues, Values, Widen, is_low};
 use crate::objective::{Batch, Loss, Objective};
 
 /// A network in training: its weights, their moving average, the optimiser's moments and the step.
@@ -20,22 +21,10 @@ use crate::objective::{Batch, Loss, Objective};
 pub struct TrainState<B> {
     backbone: B,
     memory: BTreeMap<ParamId, Memory>,
+    /// In which the network has the weights that it multiplies in it.
+    stored: Precision,
     step: u64,
     updates: u64,
-}
-
-/// What is remembered of a parameter that is trained, flattened; on the device where it is updated.
-#[derive(Clone, Debug)]
-struct Memory {
-    /// The optimiser's average of the gradient and of its square; none, which are zeros, until there is a gradient.
-    moments: Option<[Tensor<1>; 2]>,
-    average: Tensor<1>,
-}
-
-/// The moments of a parameter that has had no gradient; `average` gives the size.
-fn no_moments(average: &Tensor<1>) -> [Tensor<1>; 2] {
-    let zeros = average.zeros_like();
-    [zeros.clone(), zeros]
 }
 
 /// What some parts of a step come to.
@@ -70,7 +59,7 @@ impl<B: Module> TrainState<B> {
         let backbone = backbone.train();
         let mut start = Start(BTreeMap::new());
         backbone.visit(&mut start);
-        Self { backbone, memory: start.0, step: 0, updates: 0 }
+        Self { backbone, memory: start.0, stored: Precision::F32, step: 0, updates: 0 }
     }
 
     /// The network as it is.
@@ -107,12 +96,30 @@ impl<B: Module> TrainState<B> {
         self
     }
 
+    /// The same state, whose network has the weights that are trained and that it multiplies in a precision in this alone. What
+    /// they are in 32 bits is remembered, and is what an update changes; the result is the same.
+    pub(crate) fn storing(self, precision: Precision) -> Self {
+        if precision.is_full() {
+            return Self { stored: precision, ..self };
+        }
+        let whole = self.own_values();
+        let mut state = Self { backbone: precision.of_trained(self.backbone), stored: precision, ..self };
+        let rounded: BTreeSet<_> =
+            state.own_values().into_iter().filter_map(|(id, value)| is_low(&value).then_some(id)).collect();
+        for (id, weight) in whole {
+            let memory = state.memory.get_mut(&id).expect("it is its own");
+            memory.weight = rounded.contains(&id).then(|| weight.to_device(&memory.average.device()));
+        }
+        state
+    }
+
     /// The same state, which remembers on another device and computes its updates there.
-    pub(super) fn remembering_on(mut self, device: &Device) -> Self {
+    pub(crate) fn remembering_on(mut self, device: &Device) -> Self {
         let there = |tensor: Tensor<1>| tensor.to_device(device);
         self.memory.values_mut().for_each(|memory| {
             memory.average = there(memory.average.clone());
             memory.moments = memory.moments.take().map(|moments| moments.map(there));
+            memory.weight = memory.weight.take().map(there);
         });
         self
     }
@@ -141,14 +148,19 @@ impl<B: Module> TrainState<B> {
     pub(super) fn gather<L: Into<Loss>>(&self, losses_of: impl IntoIterator<Item = impl FnOnce(&B) -> L>) -> Share {
         let mut gradients = GradientsAccumulator::new();
         let mut scalars = Scalars::default();
-        for loss_of in losses_of {
+        let mut losses_of = losses_of.into_iter().peekable();
+        while let Some(loss_of) = losses_of.next() {
             let loss: Loss = loss_of(&self.backbone).into();
             scalars.losses.push(loss.total.clone().inner());
             for (name, term) in loss.terms {
                 scalars.names.push(name);
                 scalars.terms.push(if term.is_autodiff() { term.inner() } else { term });
             }
-            let new = GradientsParams::from_grads(loss.total.backward(), &self.backbone);
+            let mut new = GradientsParams::from_grads(loss.total.backward(), &self.backbone);
+            // What is added up is not rounded.
+            if !self.stored.is_full() && (scalars.losses.len() > 1 || losses_of.peek().is_some()) {
+                self.backbone.visit(&mut Widen(&mut new));
+            }
             gradients.accumulate(&self.backbone, new);
         }
         assert!(!scalars.losses.is_empty(), "a step has at least one batch");
@@ -221,7 +233,8 @@ impl<B: Module> TrainState<B> {
 
     /// [`snapshot`](Self::snapshot), of which states of the same network beside this one remember a part.
     pub(super) fn snapshot_among(&self, beside: &[Self]) -> Snapshot {
-        let weights = collect(&self.backbone);
+        let weight = |memory: Option<&Memory>, own| memory.and_then(|memory| memory.weight.clone()).unwrap_or(own);
+        let weights = collect(&self.with(beside, weight));
         let adapted = weights.keys().any(|path| is_of_adapter(path));
         let moment = |which: usize| {
             collect(&self.with(beside, |memory, own| match memory {
@@ -268,9 +281,10 @@ impl<B: Module> TrainState<B> {
         for (id, memory) in &mut self.memory {
             let [average, first, second] =
                 [&mut average, &mut first, &mut second].map(|part| part.remove(id).expect("it was filled"));
-            *memory = Memory { moments: Some([first, second]), average };
+            *memory = Memory { moments: Some([first, second]), average, weight: None };
         }
-        Ok(Self { backbone: network.train(), memory: self.memory, step, updates })
+        let state = Self { backbone: network.train(), memory: self.memory, stored: Precision::F32, step, updates };
+        Ok(state.storing(self.stored))
     }
 
     /// The network with what `part` gives for each parameter, of what is remembered of it, here or beside, and its own values.
@@ -294,109 +308,6 @@ impl<B: Backbone> TrainState<B> {
         let losses = batches.into_iter().map(|batch| move |backbone: &B| objective.loss(backbone, batch, seed));
         self.minimise(losses, config)
     }
-}
-
-struct Start(BTreeMap<ParamId, Memory>);
-
-impl ModuleVisitor for Start {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if !param.base().is_require_grad() {
-            return;
-        }
-        let memory = Memory { moments: None, average: flat(param.val()) };
-        assert!(self.0.insert(param.id, memory).is_none(), "two parameters share the id {}", param.id);
-    }
-}
-
-struct Norm<'a> {
-    gradients: &'a GradientsParams,
-    place: usize,
-    squares: Vec<(usize, Tensor<1>)>,
-}
-
-impl ModuleVisitor for Norm<'_> {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if let Some(gradient) = self.gradients.get::<D>(param.id) {
-            self.squares.push((self.place, squared_norm(gradient)));
-        }
-        self.place += 1;
-    }
-}
-
-struct Update<'a> {
-    update: AdamW,
-    gradients: &'a mut GradientsParams,
-    memory: &'a mut BTreeMap<ParamId, Memory>,
-}
-
-impl ModuleMapper for Update<'_> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        // A parameter without a gradient is frozen or unused: it and its average stay.
-        let Some(gradient) = self.gradients.remove::<D>(param.id) else {
-            return param;
-        };
-        let id = param.id;
-        let Memory { moments, average } =
-            self.memory.remove(&id).expect("every parameter that is trained has a memory");
-        let [first_moment, second_moment] = moments.unwrap_or_else(|| no_moments(&average));
-        let mut kept = None;
-        let param = param.map(|parameter| {
-            let (shape, parameter) = (parameter.dims(), parameter.inner());
-            let (here, there) = (parameter.device(), average.device());
-            let state = AdamWState {
-                parameter: parameter.reshape([-1]).to_device(&there),
-                first_moment,
-                second_moment,
-                average: Some(average),
-            };
-            let AdamWState { parameter, first_moment, second_moment, average } =
-                self.update.update(state, gradient.reshape([-1]).to_device(&there));
-            let average = average.expect("the average was given");
-            kept = Some(Memory { moments: Some([first_moment, second_moment]), average });
-            Tensor::from_inner(parameter.to_device(&here).reshape(shape)).require_grad()
-        });
-        self.memory.insert(id, kept.expect("a parameter is mapped once"));
-        param
-    }
-}
-
-struct Replace<F>(F);
-
-impl<F: Fn(ParamId, Tensor<1>) -> Tensor<1>> ModuleMapper for Replace<F> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let id = param.id;
-        param.map(|old| {
-            let shape = old.dims();
-            (self.0)(id, old.reshape([-1])).reshape(shape)
-        })
-    }
-}
-
-/// The values of all parameters.
-struct Values(Flat);
-
-impl ModuleVisitor for Values {
-    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        self.0.push((param.id, flat(param.val())));
-    }
-}
-
-/// Gives parameters that are trained other values, where there are some.
-struct SetValues<'a>(&'a mut BTreeMap<ParamId, Tensor<1>>);
-
-impl ModuleMapper for SetValues<'_> {
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        match self.0.remove(&param.id) {
-            Some(value) => param.map(|old| Tensor::from_inner(value.reshape(old.dims())).require_grad()),
-            None => param,
-        }
-    }
-}
-
-/// The values of a tensor, outside of any graph.
-pub(super) fn flat<const D: usize>(tensor: Tensor<D>) -> Tensor<1> {
-    let tensor = if tensor.is_autodiff() { tensor.inner() } else { tensor };
-    tensor.reshape([-1])
 }
 
 #[cfg(test)]

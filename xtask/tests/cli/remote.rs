@@ -117,6 +117,21 @@ fn a_training_on_one_and_two_machines_is_the_one_on_this_one() {
     for run in ["one", "two"] {
         assert!(apart(&place, run, "here") < 1e-6, "{run}: {:e}", apart(&place, run, "here"));
     }
+    // What is remembered lies on the machines, a half on each, or here.
+    let changes =
+        ["training.shard=true", "training.offload=true", "training.precision=bf16"].map(|change| ["--set", change]);
+    let [shard, offload, low] = &changes;
+    train(&place, "low", &devices(&[first, second]), low);
+    for (out, like, changes) in [
+        ("sharded", "here", vec![shard]),
+        ("offloaded", "here", vec![offload]),
+        ("both", "here", vec![shard, offload]),
+        ("low-sharded", "low", vec![low, shard]),
+        ("low-offloaded", "low", vec![low, offload]),
+    ] {
+        train(&place, out, &devices(&[first, second]), &changes.into_iter().flatten().copied().collect::<Vec<_>>());
+        assert!(apart(&place, out, like) < 1e-6, "{out}: {:e}", apart(&place, out, like));
+    }
     for (device, image) in [("flex", "here.png"), (&*devices(&[first, second]), "there.png")] {
         let arguments = ["sample", "here", "--steps", "2", "--device", device, "--out", image];
         assert!(command(&place, &arguments).status().unwrap().success());
