@@ -66,6 +66,22 @@ fn files_of_diffusers_and_kohya_are_added_as_diffusers_adds_them() {
     }
 }
 
+#[test]
+fn a_folder_of_peft_is_added_as_diffusers_adds_it() {
+    let (fixture, device) = (Fixture::read(CASE), Device::default());
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = r#"{"peft_type":"LORA","r":4,"lora_alpha":8}"#;
+    std::fs::write(folder.path().join("adapter_config.json"), config).expect("room");
+    for prefix in ["base_model.model.", "base_model.model.transformer."] {
+        let weights = fixture.weights("adapter.").rename(|name| Some(format!("{prefix}{name}")));
+        weights.write(folder.path().join("adapter_model.safetensors"), &[]).expect("room");
+        let read = adapter(Adapter::read(folder.path()).expect("a folder of an adapter"));
+        let fused = read.fuse(base(&device), official_key, 1.0).expect("it fits");
+        let found = output(&fixture, &fused, &device).into_data();
+        fixture.assert_close("out.forward_scale1", found, fixture.tolerance(None));
+    }
+}
+
 /// The recorded tensors below `prefix` as a file, under other names.
 fn written(fixture: &Fixture, prefix: &str, name: impl Fn(&str) -> String, folder: &Path) -> Adapter {
     let path = folder.join("adapter.safetensors");
