@@ -3,6 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::mistaken::of_text;
 use crate::weights::Mismatch;
 
 /// Weights that cannot be read, written or used.
@@ -34,7 +35,7 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn reading(path: &Path) -> impl Fn(io::Error) -> Self {
-        |source| Self::Io { action: "read", path: path.into(), source }
+        |source| Self::Io { action: "read", path: path.into(), source: of_text(source) }
     }
 
     pub(crate) fn writing(path: &Path) -> impl Fn(io::Error) -> Self {

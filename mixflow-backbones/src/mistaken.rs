@@ -3,6 +3,13 @@
 /// The first bytes that are needed to tell.
 pub const LOOKED_AT: usize = 512;
 
+/// What a read of a text that failed says: of bytes that are none, the standard library's words are about streams.
+pub fn of_text(error: std::io::Error) -> std::io::Error {
+    let kind = error.kind();
+    let is_no_text = kind == std::io::ErrorKind::InvalidData && error.to_string().contains("valid UTF-8");
+    if is_no_text { std::io::Error::new(kind, "it is no text in UTF-8") } else { error }
+}
+
 /// What a file is that starts with these bytes and is no data at all: empty, a pointer to the data, a web page, or data
 /// that is still packed; the rest of a sentence that starts with its name. None where it may be anything else.
 ///
@@ -72,6 +79,15 @@ pub fn instead_of_binary(start: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bytes_that_are_no_text_are_told_so() {
+        let read = |bytes: &'static [u8]| std::io::read_to_string(bytes).map_err(of_text);
+        assert_eq!(read(b"ch\xe2t").unwrap_err().to_string(), "it is no text in UTF-8");
+        assert_eq!(read("chât".as_bytes()).unwrap(), "chât");
+        let other = std::io::Error::new(std::io::ErrorKind::InvalidData, "it is torn");
+        assert_eq!(of_text(other).to_string(), "it is torn");
+    }
 
     #[test]
     fn what_was_saved_by_mistake_is_named() {

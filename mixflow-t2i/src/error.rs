@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use mixflow::backbones::mistaken::of_text;
+
 /// A text encoder or its tokenizer that cannot be opened or used.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -69,7 +71,7 @@ impl Error {
     }
 
     pub(crate) fn io(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
-        move |source| Self::Io { action, path: path.into(), source }
+        move |source| Self::Io { action, path: path.into(), source: of_text(source) }
     }
 
     pub(crate) fn config(path: &Path, reason: impl ToString) -> Self {
