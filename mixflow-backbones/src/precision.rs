@@ -14,8 +14,8 @@ use crate::linear::{self, Place};
 /// In [`Bf16`](Self::Bf16) the layers of attention and perceptrons, and attention itself, multiply numbers of 8 bits of
 /// precision and add them in 32 bits. Everything else stays in `f32`: the tokens between blocks, norms and their
 /// modulation, softmax, activations, embeddings, the time (whose 701 would be 700), the loss, and in training weights,
-/// gradients, moments and average. There is no loss scaling, as `bf16` has the range of `f32`. What products give is kept in
-/// 16 bits until the backward pass.
+/// gradients, moments and average, unless weights are [stored](Self::of_trained) so. There is no loss scaling, as `bf16` has the
+/// range of `f32`. What products give is kept in 16 bits until the backward pass.
 ///
 /// A layer multiplies in the type of its weight: [`Linear`](crate::Linear) and [`Attention`](crate::block::Attention) round
 /// what they are given to that. A network of one's own that is made of these implements
@@ -76,7 +76,7 @@ impl Precision {
     }
 
     /// `network` with those of these weights that are trained stored as they are multiplied, for a training that has them in `f32`
-    /// elsewhere. Their gradients are rounded, too.
+    /// elsewhere. Their gradients are rounded, too, and added up so where a loss runs the network several times.
     pub fn of_trained<M: Module>(self, network: M) -> M {
         if self.is_full() {
             return network;

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
 use mixflow::recipe::Recipe;
-use mixflow::train::{Checkpoints, Event, Snapshot, StepReport};
+use mixflow::train::{Checkpoints, Event, Outcome, Snapshot, StepReport};
 use mixflow::{Batch, Loss, Objective};
 use mixflow_backbones::{ClassLabels, Network, Precision};
 
@@ -95,6 +95,27 @@ fn a_state_that_devices_share_or_the_host_has_is_that_of_one_device() {
             let (found, state) = train(&low(shard, offload, accumulation), folder().path(), devices);
             assert!(state == expected && found == reports, "bf16, {devices} devices, shard {shard}, offload {offload}");
         }
+    }
+    // They are read again as they were, by a run that goes on or has ended.
+    let (_, expected) = train(&low(false, false, 1), folder().path(), 1);
+    for keys in [[(false, true), (false, false), (false, true)], [(false, false), (false, true), (false, true)]] {
+        let parts = folder();
+        for (steps, (shard, offload)) in [2, 4, 6, 6].into_iter().zip(keys.into_iter().chain([(false, true)])) {
+            let mut recipe = low(shard, offload, 1);
+            (recipe.training.steps, recipe.training.checkpoint_every) = (steps, 2);
+            let objective = recipe.objective.flow_matching();
+            let outcome = train_on(&recipe, parts.path(), &objective, &[], &AtomicBool::new(false), |_| {});
+            let Outcome::Finished(state) = outcome.expect("training succeeds") else { panic!("it was not stopped") };
+            assert!(steps < 6 || state.snapshot() == expected, "{keys:?}, step {steps}");
+        }
+    }
+    let (_, expected) = train(&low(false, false, 1), folder().path(), 3);
+    let parts = folder();
+    for (steps, shard, offload) in [(2, true, false), (4, true, true), (6, true, false)] {
+        let mut recipe = low(shard, offload, 1);
+        (recipe.training.steps, recipe.training.checkpoint_every) = (steps, steps);
+        let (_, state) = train(&recipe, parts.path(), 3);
+        assert!(steps < 6 || state == expected, "bf16 on 3 devices, step {steps}");
     }
     let folder = folder();
     for (steps, devices) in [(2, 2), (4, 3)] {

@@ -4,7 +4,8 @@ use mixflow_backbones::{Backbone, Precision};
 
 use crate::objective::{Batch, Loss, Objective};
 
-/// An objective whose network multiplies in a [`Precision`]. Loss and gradients are those of the weights as they are, `f32`.
+/// An objective whose network multiplies in a [`Precision`]. Loss and gradients are those of the weights as they are
+/// stored.
 #[derive(Debug)]
 pub struct InPrecision<'a, O> {
     /// The objective.

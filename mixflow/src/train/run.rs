@@ -40,7 +40,8 @@ pub struct TrainConfig {
     pub recompute: bool,
     /// Whether each of several devices keeps a part of the optimiser's moments and of the moving average, and updates the weights
     /// that belong to it, instead of each keeping and updating all (Rajbhandari et al. 2019, arXiv 1910.02054, stage 1).
-    /// The same result, bit for bit on the CPU. Weights that are multiplied in 16 bits are in 16 bits on the others.
+    /// The same result, bit for bit on the CPU. With either of these keys, weights that are multiplied in 16 bits are stored so,
+    /// and their gradients are; the result is the same where the loss runs the network once.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub shard: bool,
     /// Whether moments and average are in the memory of the CPU, which then updates the weights, instead of on the device

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, Reparameterization};
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{DType, Tensor, TensorData};
 use mixflow_backbones::lora::LowRank;
 use mixflow_backbones::weights::{Misfit, Mismatch};
 
@@ -104,7 +104,8 @@ pub(super) fn fill<B: Module>(module: B, tensors: Tensors, source: &str) -> Resu
                 Some(data) => {
                     return param.map(|old| {
                         let grad = old.is_require_grad();
-                        Tensor::from_data(data, (&old.device(), old.dtype())).set_require_grad(grad)
+                        // A checkpoint is in 32 bits, whatever the module has its weights in.
+                        Tensor::from_data(data, (&old.device(), DType::F32)).set_require_grad(grad)
                     });
                 }
             }

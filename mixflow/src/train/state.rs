@@ -62,7 +62,8 @@ impl<B: Module> TrainState<B> {
         Self { backbone, memory: start.0, stored: Precision::F32, step: 0, updates: 0 }
     }
 
-    /// The network as it is.
+    /// The network as it is: after a training that kept its weights in 32 bits elsewhere, with those that it multiplies in 16 bits
+    /// rounded.
     pub fn backbone(&self) -> &B {
         &self.backbone
     }
@@ -97,7 +98,7 @@ impl<B: Module> TrainState<B> {
     }
 
     /// The same state, whose network has the weights that are trained and that it multiplies in a precision in this alone. What
-    /// they are in 32 bits is remembered, and is what an update changes; the result is the same.
+    /// they are in 32 bits is remembered, and is what an update changes; the result is the same where a loss runs the network once.
     pub(crate) fn storing(self, precision: Precision) -> Self {
         if precision.is_full() {
             return Self { stored: precision, ..self };
@@ -235,6 +236,8 @@ impl<B: Module> TrainState<B> {
     pub(super) fn snapshot_among(&self, beside: &[Self]) -> Snapshot {
         let weight = |memory: Option<&Memory>, own| memory.and_then(|memory| memory.weight.clone()).unwrap_or(own);
         let weights = collect(&self.with(beside, weight));
+        // Read from where it is.
+        let average = |memory: Option<&Memory>, own| memory.map_or(own, |memory| memory.average.clone());
         let adapted = weights.keys().any(|path| is_of_adapter(path));
         let moment = |which: usize| {
             collect(&self.with(beside, |memory, own| match memory {
@@ -246,7 +249,7 @@ impl<B: Module> TrainState<B> {
         };
         Snapshot {
             weights,
-            average: collect(&self.average_among(beside)),
+            average: collect(&self.with(beside, average)),
             first_moment: moment(0),
             second_moment: moment(1),
             step: self.step,
@@ -267,7 +270,7 @@ impl<B: Module> TrainState<B> {
     pub(super) fn restored(mut self, snapshot: Snapshot) -> Result<Self, Box<Mismatch>> {
         let Snapshot { weights, average, first_moment, second_moment, step, updates, opponent: _ } = snapshot;
         let network = fill(self.backbone.valid(), weights, "the checkpoint's network")?;
-        // One at a time: a device need not hold what others remember.
+        // One at a time: a device holds no more than one of them of what others remember.
         let part = |memory: &BTreeMap<ParamId, Memory>, tensors, name| -> Result<_, Box<Mismatch>> {
             let mut values = Values(vec![]);
             fill(network.clone(), tensors, name)?.visit(&mut values);
