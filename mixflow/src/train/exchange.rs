@@ -1,5 +1,7 @@
 //! Flat tensors that devices add up or hand on, in a few large buffers.
 
+use std::cmp::Reverse;
+
 use burn::module::ParamId;
 use burn::tensor::distributed::ReduceOperation;
 use burn::tensor::{DType, Device, Tensor};
@@ -12,6 +14,7 @@ pub(super) const BUFFER: usize = 64 << 20;
 /// Gives each device the sums over all devices, in buffers of about so many numbers.
 pub(super) fn all_reduce(devices: Vec<Flat>, buffer: usize) -> Vec<Flat> {
     let rounds = rounds(&[sizes(&devices[0])], buffer);
+    assert_same(&devices);
     let mut given: Vec<_> = devices.into_iter().map(Vec::into_iter).collect();
     let mut sums = vec![vec![]; given.len()];
     for round in rounds {
@@ -28,6 +31,7 @@ pub(super) fn all_reduce(devices: Vec<Flat>, buffer: usize) -> Vec<Flat> {
 /// Gives each device the sums over all devices of the parameters that are at home there: `home` is the place of a parameter's
 /// device.
 pub(super) fn reduce_to_homes(devices: Vec<Flat>, home: impl Fn(ParamId) -> usize, buffer: usize) -> Vec<Flat> {
+    assert_same(&devices);
     let count = devices.len();
     // What each device has for each.
     let mut given: Vec<Vec<_>> = devices
@@ -35,7 +39,7 @@ pub(super) fn reduce_to_homes(devices: Vec<Flat>, home: impl Fn(ParamId) -> usiz
         .map(|flat| {
             let mut parts = vec![vec![]; count];
             flat.into_iter().for_each(|(id, tensor)| parts[home(id)].push((id, tensor)));
-            parts.into_iter().map(Vec::into_iter).collect()
+            parts.into_iter().map(|part| largest_first(part).into_iter()).collect()
         })
         .collect();
     let lists: Vec<_> = given[0].iter().map(|part| sizes(part.as_slice())).collect();
@@ -63,6 +67,7 @@ pub(super) fn reduce_to_homes(devices: Vec<Flat>, home: impl Fn(ParamId) -> usiz
 
 /// Gives each device what the others have, all of a type; `places` are the devices.
 pub(super) fn gather(devices: Vec<Flat>, places: &[Device], dtype: DType, buffer: usize) -> Vec<Flat> {
+    let devices: Vec<_> = devices.into_iter().map(largest_first).collect();
     let lists: Vec<_> = devices.iter().map(|flat| sizes(flat)).collect();
     let mut given: Vec<_> = devices.into_iter().map(Vec::into_iter).collect();
     let mut others = vec![vec![]; given.len()];
@@ -81,6 +86,22 @@ pub(super) fn gather(devices: Vec<Flat>, places: &[Device], dtype: DType, buffer
         }
     }
     others
+}
+
+/// # Panics
+/// If a device has tensors of other parameters, which a sum would mix up.
+fn assert_same(devices: &[Flat]) {
+    let same = devices.iter().all(|flat| ids(flat) == ids(&devices[0]));
+    assert!(
+        same,
+        "every device has a gradient of the same parameters: a loss that uses some is one of all rows of a batch"
+    );
+}
+
+/// Buffers are as long as the longest of their parts: tensors of about the same size go together.
+fn largest_first(mut flat: Flat) -> Flat {
+    flat.sort_by_key(|(_, tensor)| Reverse(tensor.dims()[0]));
+    flat
 }
 
 /// Parameters in a buffer, with their numbers.
@@ -145,6 +166,8 @@ fn split(buffer: Tensor<1>, mut start: usize, order: &Order, into: &mut Flat) {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
     /// What device `place` of some has of parameters of these sizes: numbers that tell where they are from.
@@ -183,8 +206,8 @@ mod tests {
             }
             let reduced = reduce_to_homes(given(), home, buffer);
             for (place, flat) in reduced.iter().enumerate() {
-                let own: Vec<_> = expected.iter().filter(|(id, _)| home(*id) == place).cloned().collect();
-                assert_eq!(numbers(flat), own, "{buffer}");
+                let own = expected.iter().filter(|(id, _)| home(*id) == place).cloned();
+                assert_eq!(numbers(flat).into_iter().collect::<BTreeMap<_, _>>(), own.collect(), "{buffer}");
             }
             let places = vec![Device::flex(); DEVICES];
             for (own, others) in reduced.clone().into_iter().zip(gather(reduced, &places, DType::F32, buffer)) {
@@ -193,5 +216,14 @@ mod tests {
                 assert_eq!(found, expected, "{buffer}");
             }
         }
+    }
+
+    #[test]
+    #[should_panic(expected = "every device has a gradient of the same parameters")]
+    fn sums_of_different_parameters_are_none() {
+        let ids: Vec<_> = SIZES.iter().map(|_| ParamId::new()).collect();
+        let mut devices = vec![given(0, &ids), given(1, &ids)];
+        devices[1].remove(1);
+        let _ = reduce_to_homes(devices, |_| 0, 8);
     }
 }
