@@ -160,6 +160,9 @@ impl Plan {
         if machine.is_cpu && [training.precision, sampling.precision].iter().any(|it| !it.is_full()) {
             not_counted.push("rounding to 16 bits, which takes the CPU longer than 32".into());
         }
+        if training.offload && !machine.is_cpu {
+            not_counted.push("what the CPU updates, and gradients and weights on their way there and back".into());
+        }
         // An arm that is an adapter has whole weights beside its checkpoints.
         let arm = match recipe.adapter_parameters(true)? {
             None => bytes(&[KEPT, parameters]),

@@ -29,7 +29,12 @@ impl fmt::Display for Plan {
             writeln!(f, "    {fit}")?;
         }
         if self.offloaded > 0 {
-            writeln!(f, "{:<28}{:>9} in the memory of the CPU", "moments and average", gigabytes(self.offloaded))?;
+            writeln!(
+                f,
+                "{:<28}{:>9} in the memory of the CPU",
+                "remembered for the devices",
+                gigabytes(self.offloaded)
+            )?;
         }
         writeln!(f, "{:<28}{:>9} in memory while it is written", "copy for a checkpoint", gigabytes(self.checkpoint))?;
         writeln!(f, "{:<28}{:>9} on disk", "checkpoints and weights", gigabytes(self.disk))?;

@@ -38,7 +38,9 @@ impl State {
         // An adapter is in 32 bits.
         let trained_low = stored && adapter.is_none();
         let masters = if trained_low { 2 * halves } else { 0 };
-        let gradients = if trained_low && training.accumulation == 1 { weights } else { bytes(&[trained]) };
+        // What is added up is in 32 bits: parts of a batch, or on every device all gradients.
+        let added = training.accumulation > 1 || devices > 1 && !training.shard;
+        let gradients = if trained_low && !added { weights } else { bytes(&[trained]) };
         // Each device remembers a share of the parameters or all, or the CPU does for it.
         let sharers = if training.shard { devices as u64 } else { 1 };
         let offload = training.offload && !machine.is_cpu;

@@ -265,13 +265,14 @@ fn weights_whose_masters_are_elsewhere_take_half() {
     let (plain, offloaded, shared) = (bf16(&[]), bf16(&["training.offload=true"]), bf16(&["training.shard=true"]));
     let (all, halves) = (4 * plain.parameters, 2 * 3 * 12 * 96 * 96);
     assert_eq!((part(&plain, "weights"), part(&plain, "rounded weights")), (Some(all), Some(halves)));
-    for plan in [&offloaded, &shared] {
-        assert_eq!((part(plan, "weights"), part(plan, "gradients")), (Some(all - halves), Some(all - halves)));
+    for (plan, gradients) in [(&offloaded, all), (&shared, all - halves)] {
+        // Each of two devices has the sums of all gradients, or of a part.
+        assert_eq!((part(plan, "weights"), part(plan, "gradients")), (Some(all - halves), Some(gradients)));
         assert_eq!(part(plan, "rounded weights"), None);
     }
     assert_eq!(part(&shared, "weights in 32 bits"), Some(halves));
     assert_eq!(offloaded.offloaded, 2 * (3 * all + 2 * halves));
     // What is added up is not rounded.
-    let parts = bf16(&["training.offload=true", "training.accumulation=2"]);
+    let parts = bf16(&["training.shard=true", "training.accumulation=2"]);
     assert_eq!(part(&parts, "gradients"), Some(all));
 }
