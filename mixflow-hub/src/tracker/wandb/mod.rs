@@ -11,6 +11,7 @@ mod record;
 mod run;
 mod sent;
 mod server;
+mod shared;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -325,7 +326,7 @@ impl Drop for Wandb {
 }
 
 /// Steps and run times of the rows in a log, and whether they have a picture.
-#[cfg(all(test, unix, feature = "pipeline"))]
+#[cfg(test)]
 pub(super) fn rows(log: &Path) -> Vec<(u64, f64, bool)> {
     let mut records = log::Records::open(fs::File::open(log).expect("a log")).expect("a log").expect("a log");
     let mut rows = vec![];

@@ -12,8 +12,8 @@ use serde_json::{Map, Value, json};
 
 use super::WandbServer;
 use super::api::Place;
-use super::live::{Shared, View};
 use super::pending::{Batch, Pending};
+use super::shared::{Shared, View};
 use super::wire::{Refusal, Wire};
 
 /// Longest time between attempts when a run has ended: it waits, as long as [`WandbServer::closing`] says.
