@@ -9,7 +9,6 @@ use ureq::{Agent, Body};
 
 use crate::patience::{reset, retry_after};
 use crate::progress::{Tell, TransferProgress};
-use crate::several::FETCHED_AT_ONCE;
 use crate::url::Url;
 use crate::{Client, Commit, Error, Patience, Repository, Revision};
 
@@ -24,6 +23,9 @@ pub(crate) const MAX_REDIRECTS: usize = 8;
 
 /// How often to look whether a wait has been cut short.
 const LOOK: Duration = Duration::from_millis(50);
+
+/// Requests for content at the same time, as many as Python's `huggingface_hub` makes.
+pub(crate) const FETCHED_AT_ONCE: usize = 8;
 
 /// What a request is about, for errors.
 pub(crate) struct Subject<'a> {

@@ -12,9 +12,6 @@ use crate::{Client, Error};
 /// Files that are sent at the same time: a store takes long to answer, and seldom all that the line has to give.
 const SENT_AT_ONCE: usize = 4;
 
-/// Requests for content at the same time, as many as Python's `huggingface_hub` makes.
-pub(crate) const FETCHED_AT_ONCE: usize = 8;
-
 impl Client {
     /// Does something with each of several files, up to `at_once` at the same time, and gives what comes of it in any order.
     /// Where one fails, the others stop as soon as they can, and none begins.
