@@ -243,6 +243,10 @@ impl Client {
                 let file = subject.file.unwrap_or("such file").into();
                 Error::NoFile { repository, revision, file, known: vec![] }
             }
+            // It is closed to everybody, by its owner or by the Hub.
+            (403, _) if !token || message == "Access to this resource is disabled." => {
+                Error::Status { address, status: number, message }
+            }
             (401 | 403, _) => Error::Forbidden { address, message },
             _ => Error::Status { address, status: number, message },
         };
@@ -294,9 +298,12 @@ fn complaint(body: Body) -> String {
     let mut bytes = vec![];
     // Words that do not come are not missed.
     let _ = body.into_reader().take(MAX_COMPLAINT).read_to_end(&mut bytes);
-    let answer: Option<Value> = serde_json::from_slice(&bytes).ok();
-    let said = answer.as_ref().map(|answer| answer["error"].as_str().or(answer["message"].as_str()));
-    said.flatten().unwrap_or_default().into()
+    let answer: Value = serde_json::from_slice(&bytes).unwrap_or_default();
+    let several = answer["errors"].as_array().into_iter().flatten().filter_map(|error| error["message"].as_str());
+    match answer["error"].as_str().or(answer["message"].as_str()) {
+        Some(said) => said.into(),
+        None => several.collect::<Vec<_>>().join("; "),
+    }
 }
 
 pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
