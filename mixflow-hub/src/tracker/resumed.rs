@@ -65,106 +65,14 @@ fn rows(
     Ok(())
 }
 
-#[cfg(all(test, unix, feature = "pipeline"))]
+#[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use std::fs;
-    use std::path::PathBuf;
-    use std::process::{Command, Stdio};
-    use std::time::Duration;
-
-    use mixflow::train::{Event, MetricsLog, StepReport};
-
     use super::*;
-    use crate::tracker::{End, TensorBoard, Trackers, Wandb, WandbRun, tensorboard, wandb};
-
-    const STEPS: u64 = 4000;
-    const EVERY: u64 = 7;
-    const DRAWN_EVERY: u64 = 5;
+    use crate::tracker::{TensorBoard, Wandb, WandbRun, tensorboard, wandb};
 
     /// Its signature and header: nobody here looks further.
     const PNG: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0\x01\0\0\0\x01";
-
-    /// A run as `StepLoop` makes it: a log, pictures and a checkpoint now and then, and its events.
-    fn run(folder: &Path) {
-        let checkpoint = folder.join("step-00000000");
-        let first = fs::read_to_string(&checkpoint).map_or(0, |step| step.parse().unwrap());
-        let metrics = folder.join("metrics.jsonl");
-        let mut log = MetricsLog::open(&metrics, first).unwrap();
-        let mut trackers = Trackers::default();
-        trackers.add(TensorBoard::open(&folder.join("board")));
-        trackers.add(Wandb::open(folder, &WandbRun::new("killed")));
-        trackers.log(&metrics);
-        trackers.event(&Event::Started { step: first });
-        for step in first..STEPS {
-            let report = StepReport {
-                step,
-                loss: 1.0 / (1 + step) as f64,
-                terms: vec![],
-                gradient_norm: 1.0,
-                learning_rate: 1e-4,
-                finite: true,
-            };
-            log.step(&report).unwrap();
-            trackers.event(&Event::Stepped(report.clone()));
-            std::thread::sleep(Duration::from_micros(300));
-            if (step + 1) % DRAWN_EVERY == 0 {
-                let file = picture(&metrics, step + 1);
-                fs::create_dir_all(file.parent().unwrap()).unwrap();
-                fs::write(&file, PNG).unwrap();
-                trackers.event(&Event::Drawn { steps: step + 1, file: file.clone(), seconds: 0.0 });
-            }
-            if (step + 1) % EVERY == 0 || step + 1 == STEPS {
-                log.flush().unwrap();
-                fs::write(folder.join("partial"), (step + 1).to_string()).unwrap();
-                fs::rename(folder.join("partial"), &checkpoint).unwrap();
-                trackers.event(&Event::Saved(checkpoint.clone()));
-            }
-        }
-        log.flush().unwrap();
-        trackers.track(Entry::Finished(End::Done));
-        assert_eq!(trackers.finish(), Vec::<String>::new());
-    }
-
-    /// Runs itself again as a process that is killed.
-    #[test]
-    fn a_run_that_is_killed_at_any_moment_has_every_row_once() {
-        const CHILD: &str = "MIXFLOW_TEST_KILLED";
-        if let Ok(folder) = std::env::var(CHILD) {
-            return run(Path::new(&folder));
-        }
-        let folder = tempfile::tempdir().unwrap();
-        let test = "tracker::resumed::tests::a_run_that_is_killed_at_any_moment_has_every_row_once";
-        let start = || {
-            let mut child = Command::new(std::env::current_exe().unwrap());
-            child.args(["--exact", test]).env(CHILD, folder.path()).stdout(Stdio::null()).spawn().unwrap()
-        };
-        let mut killed = 0;
-        for moment in 0..30u64 {
-            let mut child = start();
-            // From its first step on, at another moment each time.
-            std::thread::sleep(Duration::from_millis(12 + moment * 7 % 31));
-            killed += u64::from(child.try_wait().unwrap().is_none());
-            child.kill().unwrap();
-            child.wait().unwrap();
-        }
-        assert!(start().wait().unwrap().success());
-        assert_eq!(killed, 30, "it ended before it was killed");
-
-        let all: Vec<u64> = (0..STEPS).collect();
-        let text = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
-        let logged = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["step"].as_u64().unwrap());
-        assert!(logged.eq(all.iter().copied()), "metrics.jsonl");
-        let drawn: Vec<u64> = all.iter().copied().filter(|step| (step + 1) % DRAWN_EVERY == 0).collect();
-        let [board, pictures] = tensorboard::rows(&folder.path().join("board")).unwrap();
-        assert_eq!((board, pictures), (all.clone(), drawn.clone()), "TensorBoard");
-        let rows = wandb::rows(&log(&folder.path().join("wandb")));
-        let steps = |rows: &[&(u64, f64, bool)]| rows.iter().map(|(step, ..)| *step).collect::<Vec<_>>();
-        assert_eq!(steps(&rows.iter().collect::<Vec<_>>()), all, "Weights & Biases");
-        assert_eq!(steps(&rows.iter().filter(|(.., drawn)| *drawn).collect::<Vec<_>>()), drawn, "Weights & Biases");
-        let times: Vec<f64> = rows.iter().map(|(_, time, _)| *time).collect();
-        assert!(times.is_sorted(), "the run time grows: {times:?}");
-    }
 
     /// What has every row but the picture of the last one gets that row anew.
     #[test]

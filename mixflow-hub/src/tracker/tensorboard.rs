@@ -142,7 +142,7 @@ fn next_record<'b>(bytes: &mut &'b [u8]) -> Option<&'b [u8]> {
 }
 
 /// Those of numbers, and of pictures, in all files of a folder.
-#[cfg(all(test, unix, feature = "pipeline"))]
+#[cfg(test)]
 pub(super) fn rows(folder: &Path) -> Result<[Vec<u64>; 2], Error> {
     let steps = |is: fn(&[u8]) -> bool| steps_of(event_files(folder)?, is);
     Ok([steps(is_number)?, steps(|value| field(value, IMAGE).is_some())?])

@@ -1,4 +1,4 @@
-//! A run that is killed while it is streamed.
+//! A run that is killed: while its log is written, its events for `TensorBoard`, and what Weights & Biases is sent.
 
 use std::fs;
 use std::path::Path;
@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use mixflow::train::{Event, MetricsLog, StepReport};
-use mixflow_hub::tracker::{End, Entry, Trackers, Wandb, WandbRun};
+use mixflow_hub::tracker::{End, Entry, TensorBoard, Trackers, Wandb, WandbRun};
 use serde_json::Value;
 
 use super::super::PNG;
@@ -23,6 +23,7 @@ fn run(folder: &Path, server: &str) {
     let first = fs::read_to_string(&checkpoint).map_or(0, |step| step.parse().unwrap());
     let mut log = MetricsLog::open(&metrics, first).unwrap();
     let mut trackers = Trackers::default();
+    trackers.add(TensorBoard::open(&folder.join("board")));
     trackers.add(Wandb::open(folder, &WandbRun::new("killed")).and_then(|run| run.live(to(server))));
     trackers.log(&metrics);
     trackers.event(&Event::Started { step: first });
@@ -61,14 +62,14 @@ fn run(folder: &Path, server: &str) {
 
 /// Runs itself again as a process that is killed.
 #[test]
-fn a_run_that_is_killed_at_any_moment_is_streamed_with_every_row_once() {
+fn a_run_that_is_killed_at_any_moment_has_every_row_once() {
     const CHILD: &str = "MIXFLOW_TEST_KILLED_STREAM";
     if let Ok(places) = std::env::var(CHILD) {
         let (server, folder) = places.split_once(' ').unwrap();
         return run(Path::new(folder), server);
     }
     let (folder, server) = (tempfile::tempdir().unwrap(), Server::start());
-    let test = "tracker::stream::killed::a_run_that_is_killed_at_any_moment_is_streamed_with_every_row_once";
+    let test = "tracker::stream::killed::a_run_that_is_killed_at_any_moment_has_every_row_once";
     let places = format!("{} {}", server.address, folder.path().display());
     let start = || {
         let mut child = Command::new(std::env::current_exe().unwrap());
@@ -93,6 +94,13 @@ fn a_run_that_is_killed_at_any_moment_is_streamed_with_every_row_once() {
     // How many of each there are depends on the machine.
     assert!(sent > 0, "{sent}");
 
+    let text = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
+    let logged = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["step"].as_u64().unwrap());
+    assert!(logged.eq(0..STEPS), "metrics.jsonl");
+    let [numbers, pictures] = board(&folder.path().join("board"));
+    assert!(numbers.into_iter().eq(0..STEPS), "TensorBoard");
+    assert!(pictures.into_iter().eq((0..STEPS).filter(|step| (step + 1) % DRAWN_EVERY == 0)), "TensorBoard");
+
     let found = server.run();
     let rows: Vec<Value> = found.rows().iter().map(|row| serde_json::from_str(row).unwrap()).collect();
     assert!(rows.iter().map(|row| row["_step"].as_u64().unwrap()).eq(0..STEPS));
@@ -115,4 +123,61 @@ fn a_run_that_is_killed_at_any_moment_is_streamed_with_every_row_once() {
     let theirs: Vec<Value> = theirs.rows().iter().map(|row| serde_json::from_str(row).unwrap()).collect();
     let numbers = |rows: Vec<Value>| rows.into_iter().map(super::sorted).collect::<Vec<_>>();
     assert_eq!(numbers(rows), numbers(theirs));
+}
+
+/// Steps of the losses and of the pictures that `TensorBoard` shows of a folder: of a run that starts again at a step it forgets
+/// what it knew from there on.
+fn board(folder: &Path) -> [Vec<u64>; 2] {
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    let mut steps = [vec![], vec![]];
+    for bytes in files.iter().map(|file| fs::read(file).unwrap()) {
+        let mut rest = &bytes[..];
+        // A length and its checksum, an event and its checksum; what was being written may end in the middle of it.
+        while let Some((head, after)) = rest.split_first_chunk::<8>() {
+            let length = u64::from_le_bytes(*head) as usize;
+            let Some(event) = after.get(4..4 + length) else { break };
+            rest = after.get(4 + length + 4..).unwrap_or_default();
+            let event = fields(event);
+            let step = event.iter().find_map(|(name, number, _)| (*name == 2).then_some(*number)).unwrap_or(0);
+            for (name, _, content) in event {
+                match name {
+                    7 => steps.iter_mut().for_each(|steps| steps.retain(|known| *known < step)),
+                    5 => fields(content).into_iter().for_each(|(_, _, value)| {
+                        let value = fields(value);
+                        let is_picture = value.iter().any(|(name, ..)| *name == 4);
+                        if is_picture || value.iter().any(|(_, _, tag)| *tag == b"loss") {
+                            steps[usize::from(is_picture)].push(step);
+                        }
+                    }),
+                    _ => {}
+                }
+            }
+        }
+    }
+    steps
+}
+
+/// Fields of a message of protobuf: their numbers, and what they hold: a whole number or bytes.
+fn fields(mut message: &[u8]) -> Vec<(u64, u64, &[u8])> {
+    fn whole(message: &mut &[u8]) -> u64 {
+        let end = message.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
+        let (number, rest) = message.split_at(end);
+        *message = rest;
+        number.iter().rev().fold(0, |number, byte| number << 7 | u64::from(byte & 0x7f))
+    }
+    let mut fields = vec![];
+    while !message.is_empty() {
+        let head = whole(&mut message);
+        let (number, length) = match head & 7 {
+            0 => (whole(&mut message), 0),
+            1 => (0, 8),
+            2 => (0, whole(&mut message) as usize),
+            _ => (0, 4),
+        };
+        let (content, rest) = message.split_at(length);
+        fields.push((head >> 3, number, content));
+        message = rest;
+    }
+    fields
 }
