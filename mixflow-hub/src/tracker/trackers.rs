@@ -244,7 +244,6 @@ impl fmt::Debug for Trackers {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::process::Command;
 
     use super::*;
     use crate::tracker::{End, Png};
@@ -315,7 +314,7 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         let test = "tracker::trackers::tests::a_full_disk_stops_no_run_and_leaves_whole_records";
-        let mut child = Command::new("sh");
+        let mut child = std::process::Command::new("sh");
         child.args(["-c", "trap '' XFSZ; ulimit -f 256 && exec \"$@\"", "sh"]).arg(std::env::current_exe().unwrap());
         let done = child.args(["--exact", test]).env(CHILD, folder.path()).output().unwrap();
         assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stdout));

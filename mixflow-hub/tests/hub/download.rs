@@ -1,7 +1,6 @@
 //! What comes, and where it goes.
 
 use std::fs;
-use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
@@ -34,6 +33,7 @@ fn a_file_goes_where_huggingface_hub_keeps_it() {
     assert_eq!(fs::read_to_string(setting.stored().join("refs/main")).unwrap(), setting.commit);
     #[cfg(unix)]
     {
+        use std::path::Path;
         assert_eq!(fs::read_link(&model).unwrap(), Path::new(&format!("../../blobs/{large}")));
         assert_eq!(fs::read_link(&config).unwrap(), Path::new(&format!("../../../blobs/{small}")));
     }

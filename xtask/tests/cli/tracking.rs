@@ -2,8 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
@@ -144,10 +143,10 @@ fn a_tracker_that_fails_is_a_warning_and_a_wrong_setting_an_error() {
 fn a_training_that_is_stopped_is_told_as_one() {
     let place = place();
     let arguments = ["train", "tiny.json", "--out", "run", "--set", "training.steps=1000000", "--wandb"];
-    let mut child = command(&place, &arguments).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command(&place, &arguments).stderr(std::process::Stdio::piped()).spawn().unwrap();
     while !place.path("run/checkpoints").exists() {
         assert!(child.try_wait().unwrap().is_none(), "it ended");
-        std::thread::sleep(Duration::from_millis(20));
+        std::thread::sleep(std::time::Duration::from_millis(20));
     }
     let kill = Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap();
     let output = child.wait_with_output().unwrap();

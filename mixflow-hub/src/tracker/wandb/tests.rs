@@ -165,9 +165,11 @@ fn a_log_that_is_torn_before_the_name_of_its_run_is_not_gone_on_with() {
     let mut tracker = open(folder.path());
     assert_ne!(tracker.file.path(), log);
     assert!(matches!(records(&tracker).0[..2], [Known::Header { ours: true }, Known::Run { .. }]));
-    // A log that somebody takes away meanwhile is an error, not a loss of others.
-    fs::remove_file(tracker.file.path()).unwrap();
-    assert!(tracker.track(Entry::Started { step: 0 }).unwrap_err().to_string().starts_with("cannot read"));
+    // A log that somebody takes away meanwhile, where the system lets them, is an error, not a loss of others.
+    if cfg!(unix) {
+        fs::remove_file(tracker.file.path()).unwrap();
+        assert!(tracker.track(Entry::Started { step: 0 }).unwrap_err().to_string().starts_with("cannot read"));
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::path::Path;
 use mixflow_hub::{Error, Upload};
 
 use super::{empty, model, upload, writer};
-use crate::shared::{NAME, repository};
+use crate::shared::repository;
 
 #[test]
 fn a_folder_that_is_none_is_named() {
@@ -56,7 +56,7 @@ fn links_stay_in_the_folder() {
     assert!(setting.server.asked("").is_empty());
     symlink("config.json", model(&setting).join("link")).unwrap();
     upload(&setting).unwrap();
-    assert_eq!(setting.server.files(NAME, "main")["link"].bytes, crate::shared::CONFIG);
+    assert_eq!(setting.server.files(crate::shared::NAME, "main")["link"].bytes, crate::shared::CONFIG);
 }
 
 #[cfg(unix)]
