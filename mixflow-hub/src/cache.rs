@@ -112,15 +112,16 @@ impl Cache {
         }
     }
 
-    /// Keeps others from fetching the same content.
+    /// Keeps others from fetching the same content; waits for those who do, unless it is `stopped`.
     pub(crate) fn lock(
         &self,
         repository: &Repository,
         digest: &Digest,
+        stopped: impl Fn() -> bool,
         waiting: impl FnOnce(Option<&str>),
-    ) -> Result<Lock, Error> {
+    ) -> Result<Option<Lock>, Error> {
         let folder = self.folder.join(".locks").join(repository.folder_name());
-        Lock::acquire(&folder.join(format!("{digest}.lock")), waiting)
+        Lock::acquire(&folder.join(format!("{digest}.lock")), stopped, waiting)
     }
 
     /// Makes content that is there a file of a snapshot. `file` must have passed [`relative`].

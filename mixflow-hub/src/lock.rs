@@ -20,8 +20,13 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Waits for the lock at `path`; `waiting` is told once if somebody holds it, and who, where the system tells.
-    pub(crate) fn acquire(path: &Path, waiting: impl FnOnce(Option<&str>)) -> Result<Self, Error> {
+    /// Waits for the lock at `path`, or none if it is `stopped` meanwhile; `waiting` is told once if somebody holds it, and
+    /// who, where the system tells.
+    pub(crate) fn acquire(
+        path: &Path,
+        stopped: impl Fn() -> bool,
+        waiting: impl FnOnce(Option<&str>),
+    ) -> Result<Option<Self>, Error> {
         let folder = path.parent().unwrap_or(Path::new(""));
         fs::create_dir_all(folder).map_err(Error::io("write", folder))?;
         let open = File::options().read(true).write(true).create(true).truncate(false).open(path);
@@ -35,13 +40,16 @@ impl Lock {
                     if let Some(waiting) = waiting.take() {
                         waiting(holder(&file).as_deref());
                     }
+                    if stopped() {
+                        return Ok(None);
+                    }
                     std::thread::sleep(INTERVAL);
                 }
                 // No locks there.
                 Err(TryLockError::Error(_)) => break,
             }
         }
-        Ok(Self { _file: file })
+        Ok(Some(Self { _file: file }))
     }
 }
 
@@ -75,14 +83,14 @@ mod tests {
     fn whoever_waits_is_told_by_whom_a_lock_is_held() {
         let folder = tempfile::tempdir().unwrap();
         let path = &folder.path().join("a.lock");
-        let first = Lock::acquire(path, |_| panic!("nobody has it")).unwrap();
-        let mut first = Some(first);
+        let mut first = Lock::acquire(path, || true, |_| panic!("nobody has it")).unwrap();
+        assert!(Lock::acquire(path, || true, |_| {}).unwrap().is_none());
         let mut told = None;
-        Lock::acquire(path, |by| {
+        let waiting = |by: Option<&str>| {
             told = by.map(String::from);
             first.take();
-        })
-        .unwrap();
+        };
+        assert!(Lock::acquire(path, || false, waiting).unwrap().is_some());
         if cfg!(target_os = "linux") {
             assert!(told.unwrap().ends_with(&format!("(process {})", std::process::id())));
         }

@@ -36,7 +36,10 @@ impl Client {
     ) -> Result<PathBuf, Error> {
         let blob = self.cache.blob(repository, &expected.digest);
         self.cache.prepare(repository)?;
-        let lock = self.cache.lock(repository, &expected.digest, |by| tell(TransferProgress::Locked { file, by }))?;
+        let waiting = |by: Option<&str>| tell(TransferProgress::Locked { file, by });
+        let Some(lock) = self.cache.lock(repository, &expected.digest, || self.is_stopped(), waiting)? else {
+            return Err(Error::Network { host: self.endpoint.to_string(), reason: "it was stopped".into() });
+        };
         // Other content was put there by somebody who did not check.
         if !self.cache.is_right(repository, &expected.digest, &blob) {
             let revision = Revision::from(commit.clone());

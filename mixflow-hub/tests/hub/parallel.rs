@@ -40,7 +40,7 @@ fn snapshot(setting: &Setting) -> Result<RepositorySnapshot, Error> {
 #[test]
 fn eight_files_come_at_once() {
     let setting = many(20);
-    setting.server.fail("Signature=signed", 99, Failing::Slow(Duration::from_millis(100)));
+    setting.server.fail("Signature=signed", 8, Failing::Together(8));
     let (mut begun, mut finished, mut most) = (BTreeSet::new(), BTreeSet::new(), 0);
     let tell = |event: TransferProgress<'_>| match event {
         TransferProgress::Begin { file, .. } => {
@@ -55,7 +55,7 @@ fn eight_files_come_at_once() {
         assert!(fs::read(found.folder.join(name)).unwrap() == vec![i as u8; 100_000], "{name}");
     }
     assert_eq!((begun.len(), finished.len(), most), (20, 20, 8));
-    // The server may hear of the next one before it has noted the end of what it has sent.
+    // The first waited for the others. The server may hear of the next one before it has noted the end of what it has sent.
     assert!(setting.server.state().busy.1 >= 8);
 }
 
@@ -72,6 +72,21 @@ fn one_that_fails_stops_the_others_and_what_came_stays() {
     let whole = setting.blobs().iter().filter(|name| !name.contains('.')).count();
     snapshot(&setting).unwrap();
     assert_eq!(setting.server.asked("Signature=signed").len() - asked, 20 - whole);
+}
+
+#[test]
+fn one_that_fails_stops_those_that_wait_for_others() {
+    let setting = many(2);
+    let locks = setting.cache().join(".locks/models--org--sit");
+    fs::create_dir_all(&locks).unwrap();
+    let hash = Content { bytes: vec![0; 100_000], large: true }.sha256();
+    let lock = fs::File::create(locks.join(format!("{hash}.lock"))).unwrap();
+    lock.lock().unwrap();
+    let missing = vec![("X-Error-Code", "EntryNotFound".into())];
+    setting.server.fail("01.bin", 1, Failing::Answer(404, missing, ""));
+    assert!(matches!(snapshot(&setting), Err(Error::NoFile { .. })));
+    lock.unlock().unwrap();
+    snapshot(&setting).unwrap();
 }
 
 #[test]
