@@ -55,13 +55,21 @@ pub(super) struct Finished<N: NetworkSettings> {
     pub(super) step: String,
     /// The file that the run left. None for weights that are in no file of their own.
     pub(super) file: Option<PathBuf>,
-    /// The network, unless others can use that file as it is: then no value is read before images are made.
-    pub(super) read: Option<N::Network>,
+    /// The weights, unless others can use that file as it is: then no value is read before images are made.
+    pub(super) read: Option<Rewritten<N::Network>>,
     pub(super) parameters: usize,
     /// What it is used on.
     pub(super) device: Device,
     /// The weights that the run was given to start from.
     pub(super) start: Option<Start>,
+}
+
+/// Weights that are written anew, under official names.
+#[derive(Debug)]
+pub(super) enum Rewritten<B> {
+    Network(B),
+    /// Those of a checkpoint, of which no value was read.
+    Checkpoint(Weights),
 }
 
 impl<N: NetworkSettings> Finished<N> {
@@ -74,13 +82,25 @@ impl<N: NetworkSettings> Finished<N> {
     /// The network with its weights.
     pub(super) fn network(&self) -> Result<N::Network, Error> {
         let settings = &self.recipe.network;
+        let load = |weights| Ok(settings.load(settings.init(self.recipe.seed, &self.device), weights)?);
         match (&self.read, &self.file) {
-            (None, Some(file)) => {
-                Ok(settings.load(settings.init(self.recipe.seed, &self.device), Weights::read(file)?)?)
-            }
-            (Some(network), _) => Ok(network.clone()),
+            (None, Some(file)) => load(Weights::read(file)?),
+            (Some(Rewritten::Network(network)), _) => Ok(network.clone()),
+            (Some(Rewritten::Checkpoint(weights)), _) => load(weights.clone()),
             (None, None) => unreachable!("weights without a file were read"),
         }
+    }
+
+    /// The weights under official names, where they are written anew: finite numbers all of them.
+    pub(super) fn rewritten(&self) -> Result<Option<Weights>, Error> {
+        Ok(match &self.read {
+            None => None,
+            Some(Rewritten::Network(network)) => Some(Weights::of(network, self.recipe.network.official_key())),
+            Some(Rewritten::Checkpoint(weights)) => {
+                weights.check_values()?;
+                Some(weights.clone())
+            }
+        })
     }
 
     /// Finds it, to be used on a device. `arm` is needed for nothing but a comparison, and there `mixflow-0` unless told
@@ -125,8 +145,14 @@ impl<N: NetworkSettings> Finished<N> {
         let parameters = parameters(&network);
         let (file, read) = match averaging {
             Averaging::Average if is_official(&file, &network, recipe.network.official_key())? => (Some(file), None),
-            Averaging::Average => (Some(file.clone()), Some(recipe.network.load(network, Weights::read(file)?)?)),
-            Averaging::Last => (None, Some(last(&folder, network)?)),
+            Averaging::Average => {
+                let network = recipe.network.load(network, Weights::read(&file)?)?;
+                (Some(file), Some(Rewritten::Network(network)))
+            }
+            Averaging::Last => {
+                let weights = last(&folder, &network, recipe.network.official_key())?;
+                (None, Some(Rewritten::Checkpoint(weights)))
+            }
         };
         let device = device.clone();
         let steps = done.unwrap_or(steps);
@@ -205,17 +231,16 @@ fn newest_step(folder: &Path) -> Option<u64> {
     names.filter_map(|name| name.to_str()?.strip_prefix("step-")?.parse().ok()).max()
 }
 
-/// The weights of the last step.
-fn last<B: Backbone>(folder: &Path, network: B) -> Result<B, Error> {
-    let fault = |reason: String| Error::Layout { folder: folder.into(), reason };
-    let found = Checkpoints::new(folder.join("checkpoints"), 2).latest()?;
-    let Some(checkpoint) = found.checkpoint.filter(|_| found.damaged.is_empty()) else {
-        let reason = found.damaged.first().map_or("there is none".into(), ToString::to_string);
-        return Err(fault(format!("the weights of the last step are in its checkpoint only, but {reason}")));
+/// The weights of the last step, those of this network.
+fn last(folder: &Path, network: &impl Backbone, key: fn(&str) -> String) -> Result<Weights, Error> {
+    let fault = |reason: String| Error::Layout {
+        folder: folder.into(),
+        reason: format!("the weights of the last step are in its checkpoint only, but {reason}"),
     };
-    let mut snapshot = checkpoint.snapshot;
-    snapshot.average = std::mem::take(&mut snapshot.weights);
-    snapshot.into_average(network).map_err(|mismatch| fault(mismatch.to_string()))
+    let found = Checkpoints::new(folder.join("checkpoints"), 2).last_weights(network, key);
+    let weights = found.map_err(|error| fault(error.to_string()))?.ok_or_else(|| fault("there is none".into()))?;
+    weights.check(network, key)?;
+    Ok(weights)
 }
 
 #[cfg(test)]

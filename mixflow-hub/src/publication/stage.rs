@@ -108,14 +108,17 @@ impl<N: NetworkSettings> Publication<N> {
 
     /// The network that was measured: the run's own file, or one that is written into a folder.
     fn model(&self, folder: &Path) -> Result<Local, Error> {
-        let Finished { recipe, file, read, .. } = &self.finished;
         // Of an adapter it is the network with that in it, which stays behind.
-        if let Some(file) = file.as_ref().filter(|_| read.is_none() || self.adapter.is_some()) {
-            return Local::at(MODEL, file.clone());
+        let rewritten = if self.adapter.is_some() { None } else { self.finished.rewritten()? };
+        match (rewritten, &self.finished.file) {
+            (Some(weights), _) => {
+                let file = folder.join(MODEL);
+                weights.write(&file, &self.metadata())?;
+                Local::at(MODEL, file)
+            }
+            (None, Some(file)) => Local::at(MODEL, file.clone()),
+            (None, None) => unreachable!("weights without a file are written anew"),
         }
-        let file = folder.join(MODEL);
-        Weights::of(&self.finished.network()?, recipe.network.official_key()).write(&file, &self.metadata())?;
-        Local::at(MODEL, file)
     }
 
     /// What sampling needs beside the network: written into a folder, but for the files that are given.

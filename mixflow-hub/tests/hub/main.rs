@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(feature = "pipeline")]
+#[path = "../../../tests/it/allocation.rs"]
+mod allocation;
 mod answers;
 #[cfg(feature = "pipeline")]
 mod collection;

@@ -15,12 +15,11 @@ use mixflow_backbones::json::explain;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use super::manifest::{Entry, MANIFEST, Manifest, damaged};
 use super::snapshot::{Snapshot, Tensors};
 use crate::Error;
 
-const MANIFEST: &str = "manifest.json";
 const PARTIAL: &str = ".partial-";
 const FIRST: &str = "first_moment.";
 const SECOND: &str = "second_moment.";
@@ -55,16 +54,10 @@ pub struct Found {
     pub damaged: Vec<Error>,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Manifest {
-    format: u32,
-    files: BTreeMap<String, Entry>,
-}
-
-#[derive(Serialize, Deserialize, PartialEq)]
-struct Entry {
-    bytes: u64,
-    sha256: String,
+/// What of the newest checkpoint that is whole, and why newer ones are not.
+pub(super) struct Newest<T> {
+    pub(super) whole: Option<T>,
+    pub(super) damaged: Vec<Error>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -132,14 +125,20 @@ impl Checkpoints {
     /// # Errors
     /// If the folder cannot be listed. Damaged checkpoints are passed over and reported in [`Found::damaged`].
     pub fn latest(&self) -> Result<Found, Error> {
+        let Newest { whole, damaged } = self.newest(read)?;
+        Ok(Found { checkpoint: whole, damaged })
+    }
+
+    /// The newest checkpoint that can be read so.
+    pub(super) fn newest<T>(&self, read: impl Fn(&Path) -> Result<T, Error>) -> Result<Newest<T>, Error> {
         let mut damaged = Vec::new();
         for step in self.steps()?.into_iter().rev() {
             match read(&self.folder.join(name(step))) {
-                Ok(checkpoint) => return Ok(Found { checkpoint: Some(checkpoint), damaged }),
+                Ok(whole) => return Ok(Newest { whole: Some(whole), damaged }),
                 Err(error) => damaged.push(error),
             }
         }
-        Ok(Found { checkpoint: None, damaged })
+        Ok(Newest { whole: None, damaged })
     }
 
     /// The step of the newest checkpoint, whole or not; none if there is none.
@@ -181,24 +180,9 @@ impl Checkpoints {
 /// # Errors
 /// [`Error::Damaged`] if it is not whole.
 pub fn read(path: &Path) -> Result<Checkpoint, Error> {
-    let damaged = |reason: String| Error::Damaged { path: path.into(), reason };
-    let load = |name: &str| fs::read(path.join(name)).map_err(|error| damaged(format!("{name}: {error}")));
-    let manifest: Manifest = serde_json::from_slice(&load(MANIFEST)?)
-        .map_err(|error| damaged(format!("{MANIFEST} is not a manifest: {}", explain(&error))))?;
-    if manifest.format != 1 {
-        return Err(damaged(format!("{MANIFEST} has format {}, this version reads format 1", manifest.format)));
-    }
-    let whole = |name: &str| {
-        let expected = manifest.files.get(name).ok_or_else(|| damaged(format!("{MANIFEST} does not list {name}")))?;
-        let bytes = load(name)?;
-        let found = entry(&bytes);
-        if found == *expected {
-            Ok(bytes)
-        } else {
-            let (found, expected) = (found.bytes, expected.bytes);
-            Err(damaged(format!("{name} is not what was written ({found} bytes of {expected}, or other content)")))
-        }
-    };
+    let damaged = |reason: String| damaged(path, reason);
+    let manifest = Manifest::read(path)?;
+    let whole = |name: &str| manifest.whole(path, name);
     let tensors = |name: &str| {
         let bytes = whole(name)?;
         from_safetensors(&bytes).map_err(|reason| damaged(format!("{name}: {reason}")))
@@ -236,31 +220,11 @@ pub fn read(path: &Path) -> Result<Checkpoint, Error> {
 /// # Errors
 /// What is wrong with the newest, if no other is whole.
 pub(super) fn check_sizes(folder: &Path) -> Result<(), Error> {
-    let check = |step: u64| {
-        let path = folder.join(name(step));
-        let damaged = |reason: String| Error::Damaged { path: path.clone(), reason };
-        let text = fs::read(path.join(MANIFEST)).map_err(|error| damaged(format!("{MANIFEST}: {error}")))?;
-        let manifest: Manifest =
-            serde_json::from_slice(&text).map_err(|error| damaged(format!("{MANIFEST}: {}", explain(&error))))?;
-        let is_short = |(file, entry): &(&String, &Entry)| {
-            fs::metadata(path.join(file)).map_or(true, |found| found.len() != entry.bytes)
-        };
-        match manifest.files.iter().find(is_short) {
-            Some((file, Entry { bytes, .. })) => {
-                Err(damaged(format!("{file} has not the {bytes} bytes it should have")))
-            }
-            None => Ok(()),
-        }
-    };
-    let mut newest = Ok(());
-    for step in Checkpoints::new(folder, 2).steps()?.into_iter().rev() {
-        match check(step) {
-            Ok(()) => return Ok(()),
-            Err(error) if newest.is_ok() => newest = Err(error),
-            Err(_) => {}
-        }
+    let found = Checkpoints::new(folder, 2).newest(|path| Manifest::read(path)?.check_sizes(path))?;
+    match (found.whole, found.damaged.into_iter().next()) {
+        (None, Some(damaged)) => Err(damaged),
+        _ => Ok(()),
     }
-    newest
 }
 
 fn name(step: u64) -> String {
@@ -270,7 +234,7 @@ fn name(step: u64) -> String {
 fn write_files(folder: &Path, snapshot: &Snapshot, recipe: &serde_json::Value) -> Result<(), Error> {
     let mut files = BTreeMap::new();
     let mut write = |name: &str, bytes: &[u8]| {
-        files.insert(name.to_string(), entry(bytes));
+        files.insert(name.to_string(), Entry::of(bytes));
         write_synced(&folder.join(name), bytes)
     };
     let opponent = snapshot.opponent.as_deref();
@@ -297,10 +261,6 @@ fn json(value: &impl Serialize) -> Vec<u8> {
     serde_json::to_vec_pretty(value).expect("plain numbers and text are JSON")
 }
 
-fn entry(bytes: &[u8]) -> Entry {
-    Entry { bytes: bytes.len() as u64, sha256: hex::encode(Sha256::digest(bytes)) }
-}
-
 fn to_safetensors(tensors: &mut dyn Iterator<Item = (String, &TensorData)>) -> Result<Vec<u8>, Error> {
     let views = tensors.map(|(name, data)| {
         assert_eq!(data.dtype(), DType::F32, "training keeps its tensors in f32, {name} is not");
@@ -310,7 +270,7 @@ fn to_safetensors(tensors: &mut dyn Iterator<Item = (String, &TensorData)>) -> R
     Ok(safetensors::serialize(views, None).expect("names are unique and views are whole"))
 }
 
-fn from_safetensors(bytes: &[u8]) -> Result<Tensors, String> {
+pub(super) fn from_safetensors(bytes: &[u8]) -> Result<Tensors, String> {
     let file = SafeTensors::deserialize(bytes).map_err(|error| error.to_string())?;
     let tensors = file.tensors().into_iter().map(|(name, view)| match view.dtype() {
         Dtype::F32 => Ok((name, TensorData::from_bytes_vec(view.data().to_vec(), view.shape().to_vec(), DType::F32))),

@@ -10,8 +10,10 @@ use mixflow_backbones::{Network, NetworkConfig};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::snapshot::{Snapshot, is_of_adapter};
-use super::{Checkpoints, ClassRows, checkpoint};
+use super::checkpoint::from_safetensors;
+use super::manifest::{Manifest, damaged};
+use super::snapshot::{self, Tensors, fill, is_of_adapter};
+use super::{Checkpoints, ClassRows};
 use crate::Error;
 
 /// Where the weights of a trained network are.
@@ -43,9 +45,13 @@ impl StoredNetwork {
             return Ok(Self::File(file));
         }
         for training in [path.to_path_buf(), path.join("pretraining")] {
-            let mut found = Checkpoints::new(training.join("checkpoints"), 2).latest()?;
-            match (found.checkpoint, found.damaged.pop()) {
-                (Some(checkpoint), _) => return Ok(Self::Checkpoint(checkpoint.path)),
+            let checkpoints = Checkpoints::new(training.join("checkpoints"), 2);
+            let mut found = checkpoints.newest(|path| {
+                Manifest::read(path)?.file(path, AVERAGE)?;
+                Ok(path.to_path_buf())
+            })?;
+            match (found.whole, found.damaged.pop()) {
+                (Some(checkpoint), _) => return Ok(Self::Checkpoint(checkpoint)),
                 (None, Some(damaged)) => return Err(damaged),
                 (None, None) => {}
             }
@@ -100,7 +106,7 @@ impl StoredNetwork {
         match self {
             Self::File(file) => load(network, Weights::read(file)?),
             Self::Checkpoint(folder) => {
-                snapshot(folder)?.into_average(network).map_err(|mismatch| unfit(folder, mismatch))
+                fill(network, average(folder)?, snapshot::AVERAGE).map_err(|mismatch| unfit(folder, mismatch))
             }
         }
     }
@@ -126,11 +132,11 @@ impl StoredNetwork {
             Self::File(file) => Ok(network.load(rows.apply(Network::own(Weights::read(file)?)?, null_class)?)?),
             Self::Checkpoint(folder) => {
                 let fault = |reason| fault(folder, reason);
-                let mut snapshot = snapshot(folder)?;
-                let table = snapshot.average.iter_mut().find(|(path, _)| path.ends_with(LABEL_TABLE));
+                let mut average = average(folder)?;
+                let table = average.iter_mut().find(|(path, _)| path.ends_with(LABEL_TABLE));
                 let (_, table) = table.ok_or_else(|| fault(format!("has no {LABEL_TABLE}")))?;
                 *table = rows.table(&table.clone().into(), null_class).map_err(fault)?;
-                snapshot.into_average(network).map_err(|mismatch| unfit(folder, mismatch))
+                fill(network, average, snapshot::AVERAGE).map_err(|mismatch| unfit(folder, mismatch))
             }
         }
     }
@@ -155,17 +161,21 @@ fn network_of(recipe: &Path) -> Option<NetworkConfig> {
 
 const AVERAGE: &str = "average.safetensors";
 
-/// That of a checkpoint, if it is a whole network's.
-fn snapshot(checkpoint: &Path) -> Result<Snapshot, Error> {
-    let snapshot = checkpoint::read(checkpoint)?.snapshot;
-    match snapshot.average.keys().any(|path| is_of_adapter(path)) {
-        true => {
-            let reason = "holds an adapter without its network, which draws nothing alone: go on with `train --resume` and the \
-                          run's --from; its end writes both";
-            Err(fault(checkpoint, reason.into()))
-        }
-        false => Ok(snapshot),
+/// That of a checkpoint, if it is a whole network's. What else is in the checkpoint is not read.
+fn average(checkpoint: &Path) -> Result<Tensors, Error> {
+    let bytes = Manifest::read(checkpoint)?.whole(checkpoint, AVERAGE)?;
+    let average = from_safetensors(&bytes).map_err(|reason| damaged(checkpoint, format!("{AVERAGE}: {reason}")))?;
+    match average.keys().any(|path| is_of_adapter(path)) {
+        true => Err(adapter_alone(checkpoint)),
+        false => Ok(average),
     }
+}
+
+/// What is wrong with a checkpoint of an adapter where a network is asked for.
+pub(super) fn adapter_alone(checkpoint: &Path) -> Error {
+    let reason = "holds an adapter without its network, which draws nothing alone: go on with `train --resume` and the run's \
+                  --from; its end writes both";
+    fault(checkpoint, reason.into())
 }
 
 fn unfit(checkpoint: &Path, source: Box<Mismatch>) -> Error {

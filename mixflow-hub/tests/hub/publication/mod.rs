@@ -13,6 +13,7 @@ use std::fs;
 use std::path::Path;
 
 use mixflow::Pipeline;
+use mixflow::backbones::weights::Weights;
 use mixflow::data::Classes;
 use mixflow::numbers::plus_minus;
 use mixflow::sampling::Images;
@@ -20,6 +21,7 @@ use mixflow::train::{Checkpoints, checkpoint};
 use mixflow_hub::{Averaging, Choice, Error, Publication, SampleImages, TransferProgress, Written};
 use serde_json::{Value, json};
 
+use crate::allocation::peak;
 use crate::shared::repository;
 pub(crate) use run::{measure, recipe, train};
 
@@ -136,6 +138,26 @@ fn the_last_step_can_be_published_instead() {
     assert!(error.contains("checkpoint only, but") && error.contains("weights.safetensors"), "{error}");
     assert!(Checkpoints::new(run.join("checkpoints"), 2).latest().unwrap().checkpoint.is_none());
     written(&run, &folder.path().join("third"), plain()).unwrap();
+}
+
+/// Weights of 12 MB, with their average and two moments in a checkpoint of four times that.
+#[test]
+fn the_last_step_takes_no_memory_that_grows_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let [run, public] = ["run", "public"].map(|name| folder.path().join(name));
+    let recipe = run::stop_at_the_end(
+        &run,
+        json!({ "network": {
+            "kind": "sit", "input_size": 8, "patch": 4, "channels": 1, "width": 128, "depth": 16, "heads": 2, "hidden": 256,
+            "classes": 10
+        } }),
+    );
+    let last = Choice { averaging: Averaging::Last, ..plain() };
+    let (written, held) = peak(|| written(&run, &public, last).unwrap());
+    let (_, bytes) = written.files.iter().find(|(name, _)| name == "model.safetensors").unwrap();
+    assert!(*bytes > 12_000_000 && (held as u64) < bytes / 4, "{held} of {bytes}");
+    let weights = Weights::read(public.join("model.safetensors")).unwrap();
+    recipe.network.init(0, &Default::default()).load(weights).unwrap();
 }
 
 #[test]

@@ -10,7 +10,7 @@ use mixflow::data::Classes;
 use mixflow::evaluation::{Measures, evaluate};
 use mixflow::files::WeightsFile;
 use mixflow::recipe::{ObjectiveConfig, Recipe};
-use mixflow::train::{Outcome, Run};
+use mixflow::train::{Checkpoints, Outcome, Run, Snapshot, TrainState};
 use serde_json::{Value, json};
 
 static GO_ON: AtomicBool = AtomicBool::new(false);
@@ -53,6 +53,18 @@ pub(crate) fn train(folder: &Path, changes: Value) -> Recipe {
     let Outcome::Finished(state) = outcome else { panic!("it was not asked to stop") };
     let average = state.average();
     average.weights().write(folder.join("model.safetensors"), &[("format", "pt")]).unwrap();
+    write_recipe(folder, &recipe);
+    recipe
+}
+
+/// The same of a training whose network stayed as it was.
+pub(crate) fn stop_at_the_end(folder: &Path, changes: Value) -> Recipe {
+    let recipe = recipe(changes);
+    let state = TrainState::new(recipe.network.init(recipe.seed, &Default::default()));
+    let snapshot = Snapshot { step: recipe.training.steps, ..state.snapshot() };
+    fs::create_dir_all(folder).unwrap();
+    Checkpoints::new(folder.join("checkpoints"), 2).save(&snapshot, &recipe.to_value()).unwrap();
+    state.average().weights().write(folder.join("model.safetensors"), &[("format", "pt")]).unwrap();
     write_recipe(folder, &recipe);
     recipe
 }
