@@ -3,15 +3,20 @@
     cargo build --bin mixflow
     python3 mixflow-hub/benches/download.py target/debug/mixflow --files 6 --megabytes 8 --rate 4
     python3 mixflow-hub/benches/download.py target/debug/mixflow --files 8 --megabytes 125 --delay 50
+    python3 mixflow-hub/benches/download.py target/debug/mixflow --files 4 --megabytes 125 --xet target/xet/bin/local_cas_server
 
 The server is one on loopback that speaks as the Hub does: `--rate` limits each connection, in MB a second, `--delay` waits
-before each answer, in ms. Clients take turns, each with an empty cache.
+before each answer, in ms. With `--xet` the files are in Xet, in the store that `.ci/xet` builds, which neither of them slows.
+Clients take turns, each with an empty cache. The memory is the largest that was resident.
 """
 
 import argparse
+import atexit
 import hashlib
 import json
 import os
+import random
+import socket
 import subprocess
 import sys
 import tempfile
@@ -26,19 +31,51 @@ parser.add_argument("--megabytes", type=float, default=8, help="of a file")
 parser.add_argument("--rate", type=float, default=0, help="MB a second of a connection; 0 is no limit")
 parser.add_argument("--delay", type=float, default=0, help="ms before each answer")
 parser.add_argument("--rounds", type=int, default=3)
+parser.add_argument("--xet", help="the program local_cas_server of xet-client")
 arguments = parser.parse_args()
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 BLOCK = 1 << 18
 size = int(arguments.megabytes * 1e6)
-files = {f"model-{i:05}.safetensors": hashlib.sha256(bytes([i])).digest() * (size // 32) for i in range(arguments.files)}
+# No two chunks alike: Xet would have them once.
+content = (lambda i: random.Random(i).randbytes(size)) if arguments.xet else (lambda i: bytes([i]) * size)
+files = {f"model-{i:05}.safetensors": content(i) for i in range(arguments.files)}
 hashes = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
 contents = {hashes[name]: content for name, content in files.items()}
+
+
+def put(store):
+    """Puts the files into the store; gives their hashes there."""
+    import hf_xet
+
+    with hf_xet.XetSession().new_upload_commit(endpoint=store, token="granted", token_expiry_unix_secs=9_999_999_999) as commit:
+        handles = {name: commit.start_upload_bytes(content) for name, content in files.items()}
+    return {name: handle.result().xet_info.hash for name, handle in handles.items()}
+
+
+store, xet = None, {}
+if arguments.xet:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    store = f"http://127.0.0.1:{port}"
+    program = subprocess.Popen([arguments.xet, "--in-memory", "--port", str(port)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    atexit.register(program.kill)
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            break
+        except OSError:
+            time.sleep(0.1)
+    xet = put(store)
 
 
 class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
+
+
+plain = 0
 
 
 class Answer(BaseHTTPRequestHandler):
@@ -60,6 +97,8 @@ class Answer(BaseHTTPRequestHandler):
     def do_GET(self):
         path = self.path.split("?")[0]
         if path.startswith("/store/"):
+            global plain
+            plain += 1
             return self.content(contents[path.removeprefix("/store/")])
         name = path.rsplit("/", 1)[1]
         if "/resolve/" in path:
@@ -73,13 +112,18 @@ class Answer(BaseHTTPRequestHandler):
         if "/tree/" in path:
             entry = lambda name: {"oid": hashes[name], "size": len(files[name]), "pointerSize": 134}
             found = [
-                {"type": "file", "oid": "0" * 40, "size": len(files[name]), "path": name, "lfs": entry(name)} for name in files
+                {"type": "file", "oid": "0" * 40, "size": len(files[name]), "path": name, "lfs": entry(name)}
+                | ({"xetHash": xet[name]} if xet else {})
+                for name in files
             ]
+        elif "/xet-read-token/" in path:
+            found = {"casUrl": store, "accessToken": "granted", "exp": 9_999_999_999}
         else:
             siblings = [{"rfilename": name} for name in files]
             found = {"_id": "1", "id": "org/name", "sha": COMMIT, "siblings": siblings, "private": False, "tags": []}
         body = json.dumps(found).encode()
-        self.start(200, len(body), {"Content-Type": "application/json"})
+        granted = {"X-Xet-Cas-Url": store, "X-Xet-Access-Token": "granted", "X-Xet-Token-Expiration": 9_999_999_999}
+        self.start(200, len(body), {"Content-Type": "application/json"} | (granted if store else {}))
         self.wfile.write(body)
 
     def content(self, whole):
@@ -108,14 +152,21 @@ clients = {
     "huggingface_hub": [sys.executable, "-c", PYTHON],
 }
 print(f"{len(files)} files of {size / 1e6:g} MB, {arguments.rate or 'any'} MB/s a connection, {arguments.delay:g} ms delay")
-times = {name: [] for name in clients}
+times, memory = {name: [] for name in clients}, dict.fromkeys(clients, 0)
 for _ in range(arguments.rounds):
     for name, command in clients.items():
         with tempfile.TemporaryDirectory() as home:
             environment = {**os.environ, "HF_ENDPOINT": endpoint, "HF_HOME": home, "HF_HUB_DISABLE_TELEMETRY": "1"}
             environment.pop("HF_HUB_CACHE", None)
             began = time.monotonic()
-            subprocess.run(command, env=environment, check=True, capture_output=True)
+            with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as client:
+                _, status, used = os.wait4(client.pid, 0)
+                client.returncode = status
+            assert status == 0, name
             times[name].append(time.monotonic() - began)
+            memory[name] = max(memory[name], used.ru_maxrss // 1024)
 for name, seconds in times.items():
-    print(f"{name:<16} {min(seconds):.2f} s, the best of {', '.join(f'{second:.2f}' for second in seconds)}")
+    best = f"{min(seconds):.2f} s, the best of {', '.join(f'{second:.2f}' for second in seconds)}"
+    print(f"{name:<16} {best}; {memory[name]} MiB")
+if store:
+    print(f"{plain} requests to the storage server")

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use ureq::Agent;
 
 use crate::request::agent;
+#[cfg(feature = "xet")]
+use crate::xet::Way;
 use crate::{Cache, Endpoint, Error, Patience, Token};
 
 /// Access to one Hub and one cache.
@@ -21,6 +23,8 @@ pub struct Client {
     pub(crate) offline: bool,
     pub(crate) patience: Patience,
     pub(crate) agent: Agent,
+    #[cfg(feature = "xet")]
+    pub(crate) way: Way,
     /// One is set where what it does is not wanted any more; the last is its own.
     stopped: Vec<Arc<AtomicBool>>,
 }
@@ -31,12 +35,22 @@ impl Client {
         let patience = Patience::default();
         // A proxy knows no way to this machine.
         let agent = agent(&patience, !endpoint.is_loopback());
-        Self { endpoint, cache, token: None, offline: false, patience, agent, stopped: vec![Arc::default()] }
+        Self {
+            endpoint,
+            cache,
+            token: None,
+            offline: false,
+            patience,
+            agent,
+            #[cfg(feature = "xet")]
+            way: Way::default(),
+            stopped: vec![Arc::default()],
+        }
     }
 
     /// What the environment says, as to Python's `huggingface_hub`: `HF_ENDPOINT`, `HF_HUB_CACHE` or `HF_HOME`,
     /// `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN` or the token file unless `HF_HUB_DISABLE_IMPLICIT_TOKEN` is set,
-    /// `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`. In paths, `~` and variables as `$HOME` are what they stand for.
+    /// `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`, `HF_HUB_DISABLE_XET`. In paths, `~` and variables as `$HOME` are what they stand for.
     ///
     /// # Errors
     /// If one of them cannot be what it should be.
@@ -83,6 +97,10 @@ impl Client {
         };
         let offline = flag("HF_HUB_OFFLINE")?.or(flag("TRANSFORMERS_OFFLINE")?).unwrap_or(false);
         let client = Self::new(endpoint, Cache::new(cache)).offline(offline);
+        #[cfg(feature = "xet")]
+        if flag("HF_HUB_DISABLE_XET")? == Some(true) {
+            client.way.close();
+        }
         match token {
             Some(token) => client.token(token),
             None => Ok(client),
@@ -97,7 +115,12 @@ impl Client {
         if !self.endpoint.is_secret() {
             return Err(Error::Unencrypted { endpoint: self.endpoint.to_string() });
         }
-        Ok(Self { token: Some(token), ..self })
+        Ok(Self {
+            token: Some(token),
+            #[cfg(feature = "xet")]
+            way: self.way.anew(),
+            ..self
+        })
     }
 
     /// The same, asking nobody if `offline`: what is not cached is an error.
@@ -110,7 +133,13 @@ impl Client {
     #[must_use]
     pub fn patience(self, patience: Patience) -> Self {
         let agent = agent(&patience, !self.endpoint.is_loopback());
-        Self { patience, agent, ..self }
+        Self {
+            patience,
+            agent,
+            #[cfg(feature = "xet")]
+            way: self.way.anew(),
+            ..self
+        }
     }
 
     /// The same, which can be stopped without stopping this one, and stops with it.

@@ -89,10 +89,11 @@ impl Endpoint {
         self.0.with(&format!("{}.git/info/lfs/objects/batch", repository.path()))
     }
 
-    /// Where the right to write to Xet is given out.
+    /// Where the right to "read" from Xet, or to "write" there, is given out. The Hub names the same address in `Link` with
+    /// `rel="xet-auth"`, beside the content that it has there.
     #[cfg(feature = "xet")]
-    pub(crate) fn grant(&self, repository: &Repository, branch: &Revision) -> Url {
-        self.action(repository, "xet-write-token", branch)
+    pub(crate) fn grant(&self, right: &str, repository: &Repository, revision: &Revision) -> Url {
+        self.action(repository, &format!("xet-{right}-token"), revision)
     }
 
     /// Where people look at a branch.

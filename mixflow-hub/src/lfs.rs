@@ -18,11 +18,12 @@ use crate::send::LFS;
 use crate::url::Url;
 use crate::{Client, Error};
 
-/// Ways to send a file that we know, for the server to choose from.
-#[cfg(not(feature = "xet"))]
-const TRANSFERS: &[&str] = &["basic", "multipart"];
+/// Ways to send a file, for the server to choose from.
+const TRANSFERS: [&str; 2] = ["basic", "multipart"];
+
+/// The Hub's own.
 #[cfg(feature = "xet")]
-const TRANSFERS: &[&str] = &["basic", "multipart", "xet"];
+const XET: &str = "xet";
 
 /// Most parts of a file: those of S3, behind the Hub.
 const MAX_PARTS: u64 = 10_000;
@@ -123,9 +124,14 @@ impl Sending<'_> {
     /// Asks where to send the file.
     fn announce(&self, tell: Tell<'_>) -> Result<Way, Failure> {
         let url = self.client.endpoint.batch(self.subject.repository);
+        #[cfg(feature = "xet")]
+        let other = (!self.client.way.is_closed()).then_some(XET);
+        #[cfg(not(feature = "xet"))]
+        let other = None;
+        let transfers: Vec<&str> = TRANSFERS.into_iter().chain(other).collect();
         let body = json!({
             "operation": "upload",
-            "transfers": TRANSFERS,
+            "transfers": transfers,
             "hash_algo": "sha256",
             "ref": { "name": self.subject.revision.as_str() },
             "objects": [{ "oid": self.digest.as_str(), "size": self.file.size }],
@@ -136,7 +142,7 @@ impl Sending<'_> {
         let fault = |reason: &str| Failure::lasting(protocol(&url, reason));
         let batch: Batch =
             serde_json::from_str(&text).map_err(|error| fault(&format!("it takes no files: {error}")))?;
-        if let Some(other) = batch.transfer.as_ref().filter(|transfer| !TRANSFERS.contains(&transfer.as_str())) {
+        if let Some(other) = batch.transfer.as_ref().filter(|transfer| !transfers.contains(&transfer.as_str())) {
             return Err(fault(&format!("it takes large files by {other:?} only, not by LFS")));
         }
         let object = batch.objects.into_iter().find(|object| object.oid == self.digest.as_str());
@@ -147,7 +153,7 @@ impl Sending<'_> {
         }
         // What is there that store finds out itself.
         #[cfg(feature = "xet")]
-        if batch.transfer.as_deref() == Some("xet") {
+        if batch.transfer.as_deref() == Some(XET) {
             return Ok(Way::Xet);
         }
         let Some(Actions { upload: Some(upload), verify }) = object.actions else { return Ok(Way::There) };

@@ -32,22 +32,26 @@
 //! parts that arrived are kept by Xet alone: LFS at the Hub begins each attempt anew, with addresses for all parts, and has
 //! no question that would tell which parts of an earlier one are there.
 //!
-//! Large files go by LFS, which the Hub takes for every repository; a server that takes none that way is an error before
-//! anything is sent. With the feature `xet` they go to Xet, the Hub's own store, where a server offers it: it has chunks
-//! of files, so that of a checkpoint that differs in part only that part is sent.
+//! Large files go to Xet, the Hub's own store, where a server offers it: it has chunks of files, so that of a checkpoint that
+//! differs in part only that part is sent. Elsewhere they go by LFS; a server that takes them neither way is an error before
+//! anything is sent.
 //!
 //! # Downloads
 //!
 //! Eight files come at once, and a large one by up to eight requests. What is in the cache is compared with its hash once,
 //! since other programs write there, and then known by its length and time.
 //!
+//! What the Hub has in Xet comes from there, several chunks at once, as for Python's client: in order behind what is there of the
+//! file, and compared with its length and SHA-256 as all content is. A store that fails is left, and the rest of this file and
+//! all others of the same [`Client`] come by requests. Chunks wait in memory, 256 MB at most.
+//!
 //! # Why not `hf-hub`
 //!
 //! `hf-hub` 1.0.0 checks neither status nor length nor hash of what it downloads, uses names and commits of the server as
 //! paths, and sends large files without Xet as part of the commit; it brings 326 packages, which take 178 CPU seconds to
 //! build. The project's `COMPARE.md` has it fault by fault. What is needed of the protocol is a handful of requests, on
-//! [`ureq`](https://docs.rs/ureq), which blocks, with rustls: all of this crate without `pipeline`, trackers too, takes 37 CPU
-//! seconds from nothing, measured in the same run (`cargo build -p mixflow-hub --no-default-features`).
+//! [`ureq`](https://docs.rs/ureq), which blocks, with rustls: all of this crate without `pipeline` and `xet`, trackers too, takes
+//! 37 CPU seconds from nothing, measured in the same run (`cargo build -p mixflow-hub --no-default-features`).
 //!
 //! Runs are told to `TensorBoard` and Weights & Biases by the module [`tracker`].
 //!
@@ -56,8 +60,10 @@
 //! - `pipeline` (default): networks from a repository ([`FromHub`]), and with them Burn. Without it the crate only downloads,
 //!   uploads and tracks.
 //! - `t2i`: Stable Diffusion 3 from a repository, and with it the tokenizers of its text encoders.
-//! - `xet`: uploads to Xet by Hugging Face's `hf-xet` 1.8, with its telemetry off: 136 CPU seconds instead of 37, tokio
-//!   among what is built: [`Client::upload`] must not be called within an async runtime then.
+//! - `xet` (default): Xet by Hugging Face's `hf-xet` 1.8, with its telemetry off. Without it, content comes and goes by the other
+//!   ways that the Hub has for all of it. It brings 160 packages, tokio among them, and 112 CPU seconds, about a minute of a build
+//!   on two cores: 162 instead of 50, beside other work (`cargo build -p mixflow-hub --no-default-features --features xet`). The
+//!   variable `HF_HUB_DISABLE_XET` leaves it out at run time.
 
 mod access;
 mod address;

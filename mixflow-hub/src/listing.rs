@@ -9,6 +9,7 @@ use crate::cache::relative;
 use crate::digest::Digest;
 use crate::progress::Tell;
 use crate::request::{Ask, Failure, Subject, protocol};
+use crate::revision::is_hex;
 use crate::{Client, Commit, Error, Repository, Revision};
 
 /// Most files of one repository; the Hub itself advises against a tenth of it.
@@ -22,6 +23,8 @@ const FORMAT: u64 = 1;
 pub(crate) struct Expected {
     pub(crate) digest: Digest,
     pub(crate) size: u64,
+    /// Its hash in the Hub's own store, Xet, where it has it.
+    pub(crate) xet: Option<String>,
 }
 
 /// Expected content by name.
@@ -69,7 +72,8 @@ struct Lfs {
 impl Kept {
     fn expected(&self) -> Option<Expected> {
         let hash = self.lfs_sha256.as_deref().unwrap_or(&self.blob_id);
-        Some(Expected { digest: Digest::parse(hash)?, size: self.lfs_size.unwrap_or(self.size) })
+        let xet = in_store(self.xet_hash.as_deref());
+        Some(Expected { digest: Digest::parse(hash)?, size: self.lfs_size.unwrap_or(self.size), xet })
     }
 }
 
@@ -147,8 +151,14 @@ impl Client {
         let length = answer.response.headers().get("content-length").and_then(|length| length.to_str().ok());
         let length = length.filter(|_| answer.response.status().is_success());
         let size = answer.header("x-linked-size").or(length).and_then(|size| size.parse().ok());
-        Ok((commit, Expected { digest, size: size.ok_or_else(|| fault("it names no size of the content"))? }))
+        let size = size.ok_or_else(|| fault("it names no size of the content"))?;
+        Ok((commit, Expected { digest, size, xet: in_store(answer.header("x-xet-hash")) }))
     }
+}
+
+/// A hash of Xet's, if it is one.
+fn in_store(hash: Option<&str>) -> Option<String> {
+    hash.filter(|hash| is_hex(hash, 64)).map(String::from)
 }
 
 fn checked(

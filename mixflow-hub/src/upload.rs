@@ -77,7 +77,7 @@ impl Client {
     /// where that is everything, there is no commit. Nothing is visible before the commit; where another one comes in
     /// between, it is made again upon that. Up to four large files are sent at once. One that arrived is not sent again by
     /// the next call; of one that did not, LFS sends all again, since the Hub has no way to ask for the parts that it has,
-    /// and Xet (feature `xet`) what the store lacks.
+    /// and Xet what the store lacks.
     ///
     /// # Errors
     /// If the token may not write, nobody may be asked or answers, the folder has what a repository cannot have, or a

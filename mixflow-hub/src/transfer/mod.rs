@@ -57,15 +57,15 @@ impl Client {
 }
 
 /// Content that is on its way.
-struct Transfer<'a> {
-    client: &'a Client,
-    subject: Subject<'a>,
-    name: &'a str,
-    expected: &'a Expected,
+pub(crate) struct Transfer<'a> {
+    pub(crate) client: &'a Client,
+    pub(crate) subject: Subject<'a>,
+    pub(crate) name: &'a str,
+    pub(crate) expected: &'a Expected,
     partial: PathBuf,
     file: File,
     /// Bytes in the file, and their hash.
-    held: u64,
+    pub(crate) held: u64,
     hasher: Hasher,
 }
 
@@ -98,6 +98,10 @@ impl<'a> Transfer<'a> {
         let (file, size) = (self.name, self.expected.size);
         tell(TransferProgress::Begin { file, size, resumed: self.held });
         for last in [false, true] {
+            #[cfg(feature = "xet")]
+            if !last {
+                self.fill_by_xet(tell)?;
+            }
             self.fill_by_ranges(lines, tell)?;
             self.fill(tell)?;
             let found = std::mem::replace(&mut self.hasher, self.expected.digest.hasher(size)).finish();
@@ -193,7 +197,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    fn interrupted(&self, url: &Url, reason: &str) -> Failure {
+    pub(crate) fn interrupted(&self, url: &Url, reason: &str) -> Failure {
         Failure::passing(Error::Interrupted {
             host: url.host().into(),
             file: self.name.into(),
@@ -209,7 +213,7 @@ impl<'a> Transfer<'a> {
     }
 
     /// Puts what comes next into the file.
-    fn add(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    pub(crate) fn add(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.file.write_all(bytes).map_err(Error::io("write", &self.partial))?;
         self.hasher.update(bytes);
         self.held += bytes.len() as u64;

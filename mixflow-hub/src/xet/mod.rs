@@ -1,30 +1,69 @@
 //! Large files, by Xet: the Hub's own store, which keeps chunks of files, and each but once. Hugging Face's crate speaks
 //! to it; whom, with which right and how long is said here.
 
+mod download;
 mod upload;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use ::xet::XetError;
-use ::xet::xet_session::{HeaderValue, XetConfig, XetSession, XetSessionBuilder};
+use ::xet::xet_session::header::AUTHORIZATION;
+use ::xet::xet_session::{HeaderMap, HeaderValue, XetConfig, XetSession, XetSessionBuilder};
 use serde::Deserialize;
 
-use crate::{Client, Token};
+use crate::progress::Tell;
+use crate::request::{Subject, protocol};
+use crate::url::Url;
+use crate::{Client, Error, Token};
+
+pub(crate) use download::Way;
 
 /// How often the progress is looked at.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// The right to write to the store, for a while.
+/// The right to read from the store or to write to it, for a while.
+#[derive(Clone)]
+struct Grant {
+    /// Where it was given, and is renewed.
+    from: Url,
+    store: Url,
+    token: String,
+    /// When it ends: seconds since 1970.
+    end: u64,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Grant {
+struct Granted {
     cas_url: String,
     access_token: String,
     exp: u64,
 }
 
+impl Grant {
+    /// Where the store is, for what puts paths behind it.
+    fn address(&self) -> String {
+        self.store.whole().trim_end_matches('/').into()
+    }
+}
+
 impl Client {
+    fn grant(&self, right: &str, subject: &Subject<'_>, tell: Tell<'_>) -> Result<Grant, Error> {
+        let from = self.endpoint.grant(right, subject.repository, subject.revision);
+        let (text, _) = self.page(&from, subject, tell)?;
+        let granted: Granted = serde_json::from_str(&text)
+            .map_err(|error| protocol(&from, &format!("it gives no right to {right}: {error}")))?;
+        let store = self.given(&granted.cas_url, &from).map_err(|failure| *failure.error)?;
+        Ok(Grant { from, store, token: granted.access_token, end: granted.exp })
+    }
+
+    /// What a long transfer, which outlives its right, gets another one with.
+    fn authorization(&self) -> HeaderMap {
+        let token = self.token.iter().filter_map(Token::secret_value);
+        token.map(|value| (AUTHORIZATION, value)).collect()
+    }
+
     /// What speaks to the store, as patient as we are. It reports to nobody, whatever the environment says.
     fn xet_session(&self) -> Result<XetSession, XetError> {
         // Another part of the program may have chosen already.
@@ -37,6 +76,10 @@ impl Client {
             ("client.retry_max_duration", span(self.patience.longest_wait)),
             ("client.connect_timeout", span(self.patience.connect)),
             ("client.read_timeout", span(self.patience.silence * crate::send::LONGER)),
+            // Its own would be an eighth of the memory and more.
+            ("reconstruction.download_buffer_size", "128mb".into()),
+            ("reconstruction.download_buffer_perfile_size", "16mb".into()),
+            ("reconstruction.download_buffer_limit", "256mb".into()),
         ];
         let mut config = XetConfig::new();
         for (name, value) in settings {
@@ -44,6 +87,17 @@ impl Client {
         }
         let folder: PathBuf = self.cache.folder().join(".xet");
         XetSessionBuilder::new_with_config(config).with_cache_dir(folder).build()
+    }
+
+    /// Each request was repeated already.
+    fn store_fault(&self, store: &Url, error: &XetError) -> Error {
+        let reason = self.quote(&error.to_string());
+        match error {
+            XetError::Network(_) | XetError::RateLimited(_) | XetError::ServerError(_) | XetError::Timeout(_) => {
+                Error::Network { host: store.host().into(), reason }
+            }
+            _ => protocol(store, &reason),
+        }
     }
 }
 

@@ -1,43 +1,42 @@
 //! A large file, into the store.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::thread;
 
 use ::xet::XetError;
-use ::xet::xet_session::header::AUTHORIZATION;
-use ::xet::xet_session::{HeaderMap, Sha256Policy, XetCommitReport, XetUploadCommit};
+use ::xet::xet_session::{Sha256Policy, XetCommitReport, XetUploadCommit};
 
-use super::{Grant, INTERVAL};
+use super::INTERVAL;
+use crate::Error;
 use crate::lfs::Sending;
 use crate::progress::{Tell, TransferProgress};
-use crate::request::{Failure, protocol};
-use crate::url::Url;
-use crate::{Error, Token};
+use crate::request::Failure;
+use crate::several::held;
 
 impl Sending<'_> {
     /// Sends the file once. What the store has of it, from this or any other file, is not sent again, nor counted.
     pub(crate) fn send_by_xet(&self, tell: Tell<'_>) -> Result<u64, Failure> {
+        // The caller may be a thread of tokio's, which must not wait for others.
+        let sent = thread::scope(|scope| scope.spawn(|| self.send_to_store(tell)).join());
+        sent.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    }
+
+    fn send_to_store(&self, tell: Tell<'_>) -> Result<u64, Failure> {
         // It sends several chunks at once by itself.
         static ONE_FILE: Mutex<()> = Mutex::new(());
-        let _one = ONE_FILE.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one = held(&ONE_FILE);
         if self.client.is_stopped() {
             let (host, reason) = (self.client.endpoint.to_string(), "it was stopped".into());
             return Err(Failure::lasting(Error::Network { host, reason }));
         }
-        let grants = self.client.endpoint.grant(self.subject.repository, self.subject.revision);
-        let (text, _) = self.client.page(&grants, self.subject, tell).map_err(Failure::lasting)?;
-        let grant: Grant = serde_json::from_str(&text)
-            .map_err(|error| Failure::lasting(protocol(&grants, &format!("it gives no right to write: {error}"))))?;
-        let store = self.client.given(&grant.cas_url, &grants)?;
+        let grant = self.client.grant("write", self.subject, tell).map_err(Failure::lasting)?;
         tell(TransferProgress::Sending { file: &self.file.name, size: self.file.size });
-        let fault = |error| self.fault(&store, &error);
+        let fault = |error| Failure::lasting(self.client.store_fault(&grant.store, &error));
         let session = self.client.xet_session().map_err(fault)?;
         let commit = session.new_upload_commit().map_err(fault)?;
-        let commit = commit.with_endpoint(grant.cas_url).with_token_info(grant.access_token, grant.exp);
-        // A long transfer outlives the right, which is renewed where it came from.
-        let token = self.client.token.iter().filter_map(Token::secret_value);
-        let headers: HeaderMap = token.map(|value| (AUTHORIZATION, value)).collect();
-        let commit = commit.with_token_refresh_url(grants.whole(), headers).build_blocking().map_err(fault)?;
+        let commit = commit.with_endpoint(grant.address()).with_token_info(&grant.token, grant.end);
+        let commit = commit.with_token_refresh_url(grant.from.whole(), self.client.authorization());
+        let commit = commit.build_blocking().map_err(fault)?;
         // The hash is taken while it is read, and compared with that which was announced.
         commit.upload_from_path_blocking(self.file.path.clone(), Sha256Policy::Compute).map_err(fault)?;
         let report = self.watch(&commit, tell).map_err(fault)?;
@@ -63,17 +62,6 @@ impl Sending<'_> {
                 }
             }
             done.join().unwrap_or_else(|_| Err(XetError::Internal("it panicked".into())))
-        })
-    }
-
-    /// Each request was repeated already: it is over.
-    fn fault(&self, store: &Url, error: &XetError) -> Failure {
-        let reason = self.client.quote(&error.to_string());
-        Failure::lasting(match error {
-            XetError::Network(_) | XetError::RateLimited(_) | XetError::ServerError(_) | XetError::Timeout(_) => {
-                Error::Network { host: store.host().into(), reason }
-            }
-            _ => protocol(store, &reason),
         })
     }
 }

@@ -22,6 +22,8 @@ mod publication;
 mod python;
 mod server;
 mod shared;
+#[cfg(feature = "xet")]
+mod store;
 #[cfg(feature = "pipeline")]
 mod systems;
 #[cfg(feature = "t2i")]

@@ -56,7 +56,8 @@ pub(super) fn hub(state: &State, request: &Request, storage: &str) -> Answer {
             if let Some((hash, _)) = xet {
                 let here = format!("http://{}", request.header("host").unwrap());
                 let route = format!("{here}/api/models/{org}/{name}/xet-read-token/{commit}");
-                answer = answer.header("X-Xet-Hash", hash).header("X-Xet-Refresh-Route", route);
+                let link = format!("<{route}>; rel=\"xet-auth\"");
+                answer = answer.header("X-Xet-Hash", hash).header("X-Xet-Refresh-Route", route).header("Link", link);
             }
             answer
                 .header("Location", format!("{storage}/{}?Signature=signed", content.sha256()))
@@ -88,6 +89,8 @@ fn tree(state: &State, files: &Files, path: &str, query: &str) -> Answer {
             if content.large {
                 let pointer = json!({ "oid": content.sha256(), "size": content.bytes.len(), "pointerSize": 134 });
                 entry["lfs"] = pointer;
+                let xet = state.xet.as_ref().and_then(|xet| xet.files.get(&content.sha256()));
+                xet.inspect(|(hash, _)| entry["xetHash"] = hash.as_str().into());
             }
             entry
         })

@@ -1,89 +1,20 @@
-//! Large files, to the Hub's own store: the server of Hugging Face's crate `xet-client`, and Python to read from it.
-//!
-//! `cargo install xet-client --features simulation --bin local_cas_server`, then `MIXFLOW_XET_SERVER` is its path; what
-//! needs it says so where it is missing.
+//! Large files, to the Hub's own store, and Python to read from it.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::thread;
-use std::time::Duration;
 
 use mixflow_hub::{Error, TransferProgress, Upload};
 
 use super::{SIZE, TOKEN, assert_published, commits, empty, model, published, stored, upload, writer};
 use crate::python::{printed, python};
-use crate::server::{Content, Failing, Xet};
-use crate::shared::{Setting, repository, weights};
-
-/// The store, until it is dropped.
-struct Store {
-    child: Child,
-    address: String,
-}
-
-impl Drop for Store {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// A port that nobody listens on.
-fn free() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
-}
-
-fn start() -> Option<Store> {
-    let Ok(program) = std::env::var("MIXFLOW_XET_SERVER") else {
-        eprintln!("skipped: MIXFLOW_XET_SERVER is not set to the path of local_cas_server");
-        return None;
-    };
-    let port = free();
-    let mut command = Command::new(program);
-    command.args(["--in-memory", "--port", &port.to_string()]).stdout(Stdio::null()).stderr(Stdio::null());
-    let store = Store { child: command.spawn().unwrap(), address: format!("http://127.0.0.1:{port}") };
-    for _ in 0..200 {
-        if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-            return Some(store);
-        }
-        thread::sleep(Duration::from_millis(50));
-    }
-    panic!("the store does not start");
-}
-
-/// The same store at another address, and what is sent to it by that way.
-fn tapped(store: &Store) -> (String, Arc<Mutex<Vec<u8>>>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = format!("http://{}", listener.local_addr().unwrap());
-    let (heard, there) = (Arc::new(Mutex::new(vec![])), store.address.strip_prefix("http://").unwrap().to_string());
-    let log = heard.clone();
-    thread::spawn(move || {
-        for here in listener.incoming().flatten() {
-            let there = TcpStream::connect(&there).unwrap();
-            let (mut from, mut to) = (there.try_clone().unwrap(), here.try_clone().unwrap());
-            thread::spawn(move || std::io::copy(&mut from, &mut to));
-            let (mut from, mut to, log) = (here, there, log.clone());
-            thread::spawn(move || {
-                let mut block = vec![0; 1 << 16];
-                while let Some(count) = from.read(&mut block).ok().filter(|count| *count > 0) {
-                    log.lock().unwrap().extend_from_slice(&block[..count]);
-                    to.write_all(&block[..count]).unwrap();
-                }
-            });
-        }
-    });
-    (address, heard)
-}
+use crate::server::{Content, Failing};
+use crate::shared::{repository, weights};
+use crate::store::{contains, free, offer, start, tapped};
 
 #[test]
 fn the_store_is_told_nothing_but_the_content() {
     let Some(store) = start() else { return };
-    let (address, heard) = tapped(&store);
+    let (address, heard) = tapped(&store, usize::MAX);
     let setting = empty();
     offer(&setting, &address, &"0".repeat(64));
     upload(&setting).unwrap();
@@ -91,13 +22,6 @@ fn the_store_is_told_nothing_but_the_content() {
     let heard = heard.lock().unwrap();
     assert!(contains(&heard, "/shards HTTP/1.1") && contains(&heard, "Bearer granted"));
     assert!(!contains(&heard, TOKEN) && !contains(&heard, "/telemetry"));
-}
-
-/// Lets the Hub send large files to a store, where it expects the weights under `hash`.
-fn offer(setting: &Setting, address: &str, hash: &str) {
-    let oid = Content { bytes: weights(), large: true }.sha256();
-    let files = BTreeMap::from([(oid, (hash.into(), weights()))]);
-    setting.server.state().xet = Some(Xet { address: address.into(), files });
 }
 
 #[test]
@@ -146,10 +70,6 @@ fn python_downloads_from_the_store_what_we_sent_there() {
 fn walk(folder: &Path) -> Vec<std::path::PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     entries.flat_map(|path| if path.is_dir() { walk(&path) } else { vec![path] }).collect()
-}
-
-fn contains(bytes: &[u8], text: &str) -> bool {
-    bytes.windows(text.len()).any(|part| part == text.as_bytes())
 }
 
 #[test]

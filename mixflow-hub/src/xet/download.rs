@@ -1,0 +1,181 @@
+//! A large file, out of the store: its chunks, several at once, in the order of the file.
+
+use std::fmt;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use ::xet::XetError;
+use ::xet::xet_session::{XetDownloadStreamGroup, XetFileInfo, XetSession};
+
+use super::{Grant, INTERVAL};
+use crate::progress::{Tell, TransferProgress};
+use crate::request::Subject;
+use crate::several::held;
+use crate::transfer::Transfer;
+use crate::{Client, Error};
+
+/// How many times the longest silence a part may take: it has up to 64 MiB, of which nothing shows before it is whole.
+const PART: u32 = 20;
+
+/// The way to the store, for all files that a client fetches.
+#[derive(Clone, Default)]
+pub(crate) struct Way(Arc<Mutex<State>>);
+
+#[derive(Default)]
+enum State {
+    #[default]
+    Unknown,
+    /// With the right to read a repository at a commit.
+    Open(XetSession, Grant),
+    /// It failed, and is not tried again.
+    Closed,
+}
+
+impl Way {
+    /// Lets nothing go by it any more.
+    pub(crate) fn close(&self) {
+        *held(&self.0) = State::Closed;
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        matches!(&*held(&self.0), State::Closed)
+    }
+
+    /// The same for somebody else, who must ask for a right of their own.
+    pub(crate) fn anew(&self) -> Self {
+        let way = Self::default();
+        if self.is_closed() {
+            way.close();
+        }
+        way
+    }
+}
+
+impl fmt::Debug for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Way")
+    }
+}
+
+/// Why not all of a file came from the store.
+enum Fault {
+    /// It is to be left.
+    Store(String),
+    /// It would be the same without it.
+    Other(Error),
+}
+
+impl Transfer<'_> {
+    /// Fetches what is missing from the store, if the file is there. What does not come so is left to be asked for
+    /// otherwise, and so are all files after it.
+    pub(crate) fn fill_by_xet(&mut self, tell: Tell<'_>) -> Result<(), Error> {
+        let missing = self.held < self.expected.size && !self.client.way.is_closed();
+        let Some(hash) = self.expected.xet.clone().filter(|_| missing) else { return Ok(()) };
+        // The caller may be a thread of tokio's, which must not wait for others.
+        let come = thread::scope(|scope| scope.spawn(|| self.fill_from_store(hash, &mut *tell)).join());
+        let reason = match come {
+            Ok(Ok(())) => return Ok(()),
+            Ok(Err(Fault::Other(error))) => return Err(error),
+            Ok(Err(Fault::Store(reason))) => reason,
+            Err(_) => "it panicked".into(),
+        };
+        if !self.client.is_stopped() {
+            self.client.way.close();
+        }
+        let reason = format!("the store Xet is left, and the rest comes without it: {reason}");
+        tell(TransferProgress::Retrying { reason: &reason, wait: Duration::ZERO });
+        Ok(())
+    }
+
+    fn fill_from_store(&mut self, hash: String, tell: Tell<'_>) -> Result<(), Fault> {
+        let Some((session, grant)) = self.client.open_store(&self.subject, tell)? else { return Ok(()) };
+        let (client, size) = (self.client, self.expected.size);
+        let said = |error: XetError| Fault::Store(client.quote(&error.to_string()));
+        let group = client.reader(&session, &grant).map_err(said)?;
+        let (file, range) = (XetFileInfo::new(hash, size), self.held..size);
+        thread::scope(|scope| {
+            let (arrived, came) = mpsc::sync_channel(1);
+            let group = &group;
+            scope.spawn(move || {
+                let read = || {
+                    let mut stream = group.download_stream_blocking(file, Some(range))?;
+                    while let Some(part) = stream.blocking_next()? {
+                        if arrived.send(Ok(part)).is_err() {
+                            break;
+                        }
+                    }
+                    Ok(())
+                };
+                let _ = read().map_err(|error| arrived.send(Err(error)));
+            });
+            let mut last = Instant::now();
+            let fault = loop {
+                match came.recv_timeout(INTERVAL) {
+                    Ok(Ok(part)) if part.len() as u64 > size - self.held => {
+                        break Fault::Store("more comes than the file has".into());
+                    }
+                    Ok(Ok(part)) => {
+                        if let Err(error) = self.add(&part) {
+                            break Fault::Other(error);
+                        }
+                        last = Instant::now();
+                        tell(TransferProgress::Received { file: self.name, bytes: self.held, size });
+                    }
+                    Ok(Err(error)) => break said(error),
+                    Err(RecvTimeoutError::Disconnected) if self.held == size => return Ok(()),
+                    // It takes some refusals for the end of the file.
+                    Err(RecvTimeoutError::Disconnected) => break Fault::Store("it ends before the file does".into()),
+                    Err(RecvTimeoutError::Timeout) if client.is_stopped() => {
+                        break Fault::Other(*self.interrupted(&grant.store, "it was stopped").error);
+                    }
+                    Err(RecvTimeoutError::Timeout) if last.elapsed() > client.patience.silence * PART => {
+                        break Fault::Store("nothing came for too long".into());
+                    }
+                    Err(RecvTimeoutError::Timeout) => {}
+                }
+            };
+            let _ = group.abort();
+            Err(fault)
+        })
+    }
+}
+
+impl From<Error> for Fault {
+    fn from(error: Error) -> Self {
+        Self::Store(error.to_string())
+    }
+}
+
+impl Client {
+    /// What speaks to the store, and the right to read there; nothing where it failed before.
+    fn open_store(&self, subject: &Subject<'_>, tell: Tell<'_>) -> Result<Option<(XetSession, Grant)>, Error> {
+        // Who comes while it is asked for gets the same answer.
+        let mut state = held(&self.way.0);
+        let from = self.endpoint.grant("read", subject.repository, subject.revision);
+        let session = match std::mem::replace(&mut *state, State::Closed) {
+            State::Closed => return Ok(None),
+            State::Open(session, grant) if grant.from.whole() == from.whole() => {
+                *state = State::Open(session.clone(), grant.clone());
+                return Ok(Some((session, grant)));
+            }
+            State::Open(session, _) => session,
+            State::Unknown => self.xet_session().map_err(|error| self.store_fault(&from, &error))?,
+        };
+        let grant = self.grant("read", subject, tell);
+        if self.is_stopped() {
+            *state = State::Unknown;
+        }
+        let grant = grant?;
+        *state = State::Open(session.clone(), grant.clone());
+        Ok(Some((session, grant)))
+    }
+
+    /// What one file is read by.
+    fn reader(&self, session: &XetSession, grant: &Grant) -> Result<XetDownloadStreamGroup, XetError> {
+        let group = session.new_download_stream_group()?;
+        let group = group.with_endpoint(grant.address()).with_token_info(&grant.token, grant.end);
+        group.with_token_refresh_url(grant.from.whole(), self.authorization()).build_blocking()
+    }
+}
