@@ -1,5 +1,6 @@
 //! `cargo xtask check`: what must hold before a commit.
 
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 use crate::run::Result;
@@ -15,6 +16,9 @@ const CHECKS: [(&str, &[&str], bool); 6] = [
 ];
 
 pub(crate) fn run() -> Result<ExitCode> {
+    if !Path::new("xtask/Cargo.toml").is_file() {
+        return Err("checks mixflow itself: run it in the folder of its sources".into());
+    }
     let mut failed = Vec::new();
     for (name, command, optional) in CHECKS {
         println!("== {name}: {}", command.join(" "));

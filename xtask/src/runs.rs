@@ -10,10 +10,13 @@ use mixflow::train::{RunOverview, RunState};
 use crate::kind::AnyRecipe;
 use crate::run::{JsonArgument, RecipeArguments, Result, say};
 
+/// Where trainings put them.
+const RUNS: &str = "runs";
+
 #[derive(Args)]
 pub(crate) struct Runs {
     /// The folder that they are in
-    #[arg(value_name = "FOLDER", default_value = "runs")]
+    #[arg(value_name = "FOLDER", default_value = RUNS)]
     folder: PathBuf,
     #[command(flatten)]
     json: JsonArgument,
@@ -30,7 +33,9 @@ fn read(file: &Path) -> Result<()> {
 
 impl Runs {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        let mut runs = RunOverview::below(&self.folder)?;
+        // Who has trained nothing yet has no folder of runs.
+        let none = self.folder == Path::new(RUNS) && !self.folder.exists();
+        let mut runs = if none { vec![] } else { RunOverview::below(&self.folder)? };
         for run in runs.iter_mut().filter(|run| run.state == RunState::Stopped) {
             if let Err(error) = read(&run.folder.join("recipe.json")) {
                 run.state = RunState::Damaged(error.to_string());

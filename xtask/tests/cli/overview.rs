@@ -14,7 +14,10 @@ fn json(told: &str) -> Value {
 #[test]
 fn runs_are_listed_as_they_stand() {
     let place = place();
-    place.refuse(&["runs"], &["runs"]);
+    assert_eq!(place.run(&["runs"]).trim_end(), "no runs in runs");
+    assert_eq!(json(&place.run(&["runs", "--json"])), json("[]"));
+    place.refuse(&["runs", "elsewhere"], &["elsewhere"]);
+    place.refuse(&["check"], &["checks mixflow itself: run it in the folder of its sources"]);
     place.run(&["train", "tiny.json", "--out", "runs/alone"]);
     place.run(&["train", "tiny.json", "--set", COMPARISON, "--out", "runs/compared"]);
     place.run(&["eval", "runs/alone", "--images", "20"]);
