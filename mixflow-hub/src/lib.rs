@@ -43,7 +43,7 @@
 //!
 //! What the Hub has in Xet comes from there, several chunks at once, as for Python's client: in order behind what is there of the
 //! file, and compared with its length and SHA-256 as all content is. A store that fails is left, and the rest of this file and
-//! all others of the same [`Client`] come by requests. Chunks wait in memory, 256 MB at most.
+//! all others of the same [`Client`] come by requests. 128 MB of chunks may wait for their turn.
 //!
 //! # Why not `hf-hub`
 //!

@@ -76,10 +76,10 @@ impl Client {
             ("client.retry_max_duration", span(self.patience.longest_wait)),
             ("client.connect_timeout", span(self.patience.connect)),
             ("client.read_timeout", span(self.patience.silence * crate::send::LONGER)),
-            // Its own would be an eighth of the memory and more.
-            ("reconstruction.download_buffer_size", "128mb".into()),
-            ("reconstruction.download_buffer_perfile_size", "16mb".into()),
-            ("reconstruction.download_buffer_limit", "256mb".into()),
+            // Its own may be a quarter of the memory.
+            ("reconstruction.download_buffer_size", "64mb".into()),
+            ("reconstruction.download_buffer_perfile_size", "8mb".into()),
+            ("reconstruction.download_buffer_limit", "128mb".into()),
         ];
         let mut config = XetConfig::new();
         for (name, value) in settings {
