@@ -261,18 +261,24 @@ impl Client {
     }
 
     pub(crate) fn unreachable(&self, url: &Url, error: &ureq::Error) -> Failure {
-        use ureq::Error::{HostNotFound, Io, Protocol, Timeout, Tls};
+        use ureq::Error::{HostNotFound, Io, Timeout, Tls};
+        // What resolvers say of a name that there is not. Those that were not reached themselves may be soon.
+        let unknown = match error {
+            HostNotFound => true,
+            Io(error) => error.to_string().ends_with("Name or service not known"),
+            _ => false,
+        };
         let reason = self.quote(&match error {
             Timeout(_) => "it does not answer in time".into(),
-            HostNotFound => "there is no host of that name, or no network".into(),
+            _ if unknown => "there is no host of that name, or no network".into(),
             Io(error) => error.to_string(),
             other => other.to_string(),
         });
-        match error {
-            // Names and certificates do not get better by asking again soon.
-            HostNotFound | Tls(_) | ureq::Error::Rustls(_) => Failure::lasting(broken(url, &reason)),
-            Protocol(_) | Timeout(_) | Io(_) => Failure::passing(broken(url, &reason)),
-            _ => Failure::passing(broken(url, &reason)),
+        // Names and certificates do not get better by asking again soon.
+        if unknown || matches!(error, Tls(_) | ureq::Error::Rustls(_)) {
+            Failure::lasting(broken(url, &reason))
+        } else {
+            Failure::passing(broken(url, &reason))
         }
     }
 

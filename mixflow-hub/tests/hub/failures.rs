@@ -1,13 +1,14 @@
 //! What goes wrong, and what is said about it. After every failure the cache holds nothing that was not checked.
 
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use mixflow_hub::{Cache, Client, Endpoint, Error, Patience, Revision, Token};
 use serde_json::json;
 
 use crate::server::{Content, Failing};
-use crate::shared::{CONFIG, Setting, hasty, repository, weights};
+use crate::shared::{CONFIG, Setting, WITH_TOKEN, hasty, repository, weights, written};
 
 const SECRET: &str = "hf_aVeryLongSecret";
 
@@ -240,8 +241,12 @@ fn silence_ends() {
     assert!(start.elapsed() < Duration::from_secs(10));
 
     let nobody = Endpoint::new("http://hub.invalid").unwrap();
-    let error = ask(&Client::new(nobody, Cache::new(setting.cache())).patience(hasty()), "config.json");
+    let nobody = Client::new(nobody, Cache::new(setting.cache())).patience(hasty());
+    let mut log = vec![];
+    let error = nobody.file(&repository(), &Revision::default(), "config.json", written(&mut log)).unwrap_err();
     assert!(error.to_string().starts_with("cannot reach hub.invalid: "), "{error}");
+    // A name that there is not is not asked for again, unless nobody could be asked for it.
+    assert!(log.is_empty() || !error.to_string().contains("there is no host of that name"), "{log:?}");
 }
 
 #[test]
@@ -290,6 +295,23 @@ fn a_folder_that_cannot_be_written_is_named() {
     fs::write(setting.cache(), b"a file").unwrap();
     let error = ask(&setting.client(), "config.json");
     assert!(matches!(&error, Error::Io { action: "write", .. }), "{error}");
+}
+
+/// All that can happen to a download, to those who have logged in: it runs itself again with a token.
+#[test]
+fn a_token_changes_nothing_about_a_line() {
+    if std::env::var_os(WITH_TOKEN).is_some() {
+        return;
+    }
+    // What is told of repositories depends on it.
+    let other =
+        ["what_there_is_not_is_named", "gated_says", "a_token_opens", "a_refusal_without_a_token", "the_token_stays"];
+    let mut again = Command::new(std::env::current_exe().unwrap());
+    again.args(["download::", "failures::", "parallel::"]).args(other.iter().flat_map(|name| ["--skip", name]));
+    let output = again.env(WITH_TOKEN, "1").output().unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    let passed = told.lines().filter(|line| line.ends_with("... ok")).count();
+    assert!(output.status.success() && passed > 30, "{told}");
 }
 
 /// What the Hub says of a repository that is private or missing, and of a token that is none.

@@ -5,13 +5,16 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use mixflow_hub::{Cache, Client, Endpoint, Patience, Repository, Revision, TransferProgress};
+use mixflow_hub::{Cache, Client, Endpoint, Patience, Repository, Revision, Token, TransferProgress};
 use tempfile::TempDir;
 
 use crate::server::Server;
 
 /// The repository that all tests ask for.
 pub(crate) const NAME: &str = "org/sit";
+
+/// Set where clients have a token that need none.
+pub(crate) const WITH_TOKEN: &str = "MIXFLOW_TEST_TOKEN";
 
 /// What `config.json` holds.
 pub(crate) const CONFIG: &[u8] = b"{\"name\": \"sit\"}\n";
@@ -46,7 +49,13 @@ impl Setting {
     }
 
     pub(crate) fn client(&self) -> Client {
-        Client::new(Endpoint::new(&self.server.endpoint).unwrap(), Cache::new(self.cache())).patience(hasty())
+        let endpoint = Endpoint::new(&self.server.endpoint).unwrap();
+        let client = Client::new(endpoint, Cache::new(self.cache())).patience(hasty());
+        if std::env::var_os(WITH_TOKEN).is_none() {
+            return client;
+        }
+        self.server.state().tokens.push("hf_aReader".into());
+        client.token(Token::new("hf_aReader", "a test").unwrap()).unwrap()
     }
 
     pub(crate) fn cache(&self) -> PathBuf {
