@@ -98,8 +98,12 @@ fn a_run_that_is_killed_at_any_moment_has_every_row_once() {
     let logged = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["step"].as_u64().unwrap());
     assert!(logged.eq(0..STEPS), "metrics.jsonl");
     let [numbers, pictures] = board(&folder.path().join("board"));
-    assert!(numbers.into_iter().eq(0..STEPS), "TensorBoard");
-    assert!(pictures.into_iter().eq((0..STEPS).filter(|step| (step + 1) % DRAWN_EVERY == 0)), "TensorBoard");
+    assert!(numbers.iter().map(|(step, _)| *step).eq(0..STEPS), "TensorBoard");
+    let drawn = (0..STEPS).filter(|step| (step + 1) % DRAWN_EVERY == 0);
+    assert!(pictures.iter().map(|(step, _)| *step).eq(drawn), "TensorBoard");
+    assert!(
+        numbers.iter().chain(&pictures).all(|(_, time)| *time > 1e9) && numbers.is_sorted_by_key(|(_, time)| *time)
+    );
 
     let found = server.run();
     let rows: Vec<Value> = found.rows().iter().map(|row| serde_json::from_str(row).unwrap()).collect();
@@ -125,9 +129,9 @@ fn a_run_that_is_killed_at_any_moment_has_every_row_once() {
     assert_eq!(numbers(rows), numbers(theirs));
 }
 
-/// Steps of the losses and of the pictures that `TensorBoard` shows of a folder: of a run that starts again at a step it forgets
+/// Steps of the losses and of the pictures, and when they were told in seconds since 1970, that `TensorBoard` shows of a folder: of a run that starts again at a step it forgets
 /// what it knew from there on.
-fn board(folder: &Path) -> [Vec<u64>; 2] {
+fn board(folder: &Path) -> [Vec<(u64, f64)>; 2] {
     let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     let mut steps = [vec![], vec![]];
@@ -140,14 +144,16 @@ fn board(folder: &Path) -> [Vec<u64>; 2] {
             rest = after.get(4 + length + 4..).unwrap_or_default();
             let event = fields(event);
             let step = event.iter().find_map(|(name, number, _)| (*name == 2).then_some(*number)).unwrap_or(0);
+            let time = event.iter().find_map(|(name, _, content)| (*name == 1).then(|| (*content).try_into().unwrap()));
+            let time = time.map_or(0.0, f64::from_le_bytes);
             for (name, _, content) in event {
                 match name {
-                    7 => steps.iter_mut().for_each(|steps| steps.retain(|known| *known < step)),
+                    7 => steps.iter_mut().for_each(|steps| steps.retain(|(known, _)| *known < step)),
                     5 => fields(content).into_iter().for_each(|(_, _, value)| {
                         let value = fields(value);
                         let is_picture = value.iter().any(|(name, ..)| *name == 4);
                         if is_picture || value.iter().any(|(_, _, tag)| *tag == b"loss") {
-                            steps[usize::from(is_picture)].push(step);
+                            steps[usize::from(is_picture)].push((step, time));
                         }
                     }),
                     _ => {}
