@@ -144,6 +144,10 @@ fn the_next_call_sends_what_the_last_could_not() {
         assert!(matches!(upload(&setting), Err(Error::Status { status: 503, .. })));
         assert!(published(&setting).is_empty() && commits(&setting).is_empty());
         setting.server.state().faults.clear();
+        // The server may not have heard yet that nobody sends to it any more.
+        while setting.server.state().busy.0 > 0 {
+            std::thread::sleep(Duration::from_millis(5));
+        }
         // One of the two arrived before the other was stopped, or both did.
         let kept: usize = setting.server.state().objects.values().map(Vec::len).sum();
         let (before, missing) = (stored(&setting).0, 3_500_000 - kept);
