@@ -8,7 +8,7 @@ use mixflow::backbones::lora::Adapter;
 use mixflow::backbones::weights::Weights;
 use mixflow::backbones::{Invalid, Precision};
 use mixflow::data::Conditioner;
-use mixflow::recipe::{Fault, NetworkCost, NetworkSettings, Recipe, is_for_text};
+use mixflow::recipe::{Fault, NetworkCost, NetworkSettings, Recipe, Sides, is_for_text};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -224,6 +224,10 @@ impl NetworkSettings for TextNetworkConfig {
 
     fn shape_keys(&self) -> &str {
         "network.transformer.channels, network.transformer.input_size"
+    }
+
+    fn sides(&self) -> Option<Sides> {
+        self.transformer.sides()
     }
 
     fn cost(&self) -> Option<NetworkCost> {

@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 use mixflow::backbones::lora::Adapter;
 use mixflow::backbones::weights::Weights;
 use mixflow::backbones::{Activations, Backbone, Error, Invalid, Precision};
+use mixflow::recipe::Sides;
 use serde::{Deserialize, Serialize};
 
 use crate::TextEmbedding;
@@ -192,6 +193,11 @@ impl TransformerConfig {
     /// Channels, height and width of what it makes: images or latents.
     pub fn shape(&self) -> [usize; 3] {
         transformers!(inside self, config => config.shape())
+    }
+
+    /// Heights and widths that it takes beside those of its shape; none where it is for these alone.
+    pub fn sides(&self) -> Option<Sides> {
+        transformers!(inside self, config => config.sides())
     }
 
     /// Number of parameters; nothing is allocated for them.

@@ -58,6 +58,10 @@ pub enum Stream {
     Perturbation = 17,
     /// How far a network goes on its own in training; position: the training position.
     Rollout = 18,
+    /// The order of an epoch's batches, where examples have several sizes; position: the epoch.
+    Batches = 19,
+    /// The permutation of the examples of one size; position: the size's number times 2⁴⁸, and how often all were seen.
+    Bucket = 20,
 }
 
 /// The generator of one position, at its start.

@@ -4,7 +4,7 @@
 use burn::tensor::{Device, Tensor};
 use mixflow_schedules::{Linear, Prediction, TimeGrid};
 
-use crate::data::{Dataset, Example};
+use crate::data::{Dataset, Example, Variation};
 use crate::sampling::Flow;
 use crate::sampling::solver::{SampleError, SeededNoise, Solver};
 
@@ -15,6 +15,7 @@ const EXAMPLES: u64 = 200;
 ///
 /// - There are examples, classes and pixels.
 /// - Every example has the stated number of pixels and of features, all finite, and a label that is a class.
+/// - As training sees it, it has the number of pixels of its bucket, where there are some.
 /// - An example is the same at every reading, in any order and from any thread.
 /// - The label without the image is that of the image; the fingerprint is the same at every call.
 ///
@@ -46,6 +47,14 @@ pub fn check_dataset(data: &dyn Dataset) {
         let found: Vec<usize> = features.iter().map(Vec::len).collect();
         let expected: Vec<usize> = data.features().iter().map(|[tokens, width]| tokens * width).collect();
         assert!(found == expected, "features: example {index} has {found:?} numbers, expected {expected:?}");
+        let seen = data.variant(index, Variation { seed: 0, position: index, flip: false });
+        let seen = seen.unwrap_or_else(|error| panic!("reading: example {index} in training: {error}")).pixels.len();
+        let bucket = data.buckets().get(data.bucket(index)).unwrap_or(&shape);
+        let expected: usize = bucket.iter().product();
+        assert!(
+            seen == expected,
+            "bucket: example {index} has {seen} pixels in training, expected those of {bucket:?}"
+        );
         let finite = pixels.iter().chain(features.iter().flatten()).all(|number| number.is_finite());
         assert!(finite, "finiteness: example {index} has a number that is none");
         assert!(*label < classes, "label: example {index} has class {label}, expected less than {classes}");

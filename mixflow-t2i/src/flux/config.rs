@@ -4,11 +4,12 @@ use burn::module::Module;
 use burn::tensor::Device;
 use mixflow::backbones::init::Initializer;
 use mixflow::backbones::{Activations, Invalid};
+use mixflow::recipe::Sides;
 use serde::{Deserialize, Serialize};
 
 use super::{Flux, PATCH, SingleBlock};
 use crate::mmdit::{FREQUENCIES, JointBlock, Modulation, VectorEmbedding};
-use crate::transformer::{Reads, check_sizes};
+use crate::transformer::{LARGEST, Reads, check_sizes};
 
 /// Shape of a [`Flux`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -151,6 +152,11 @@ impl FluxConfig {
     /// Channels, height and width of the latents that it is made for.
     pub fn shape(&self) -> [usize; 3] {
         [self.channels, self.input_size, self.input_size]
+    }
+
+    /// Heights and widths of latents that it takes: its places are computed.
+    pub fn sides(&self) -> Option<Sides> {
+        Some(Sides { step: PATCH, most: PATCH * LARGEST, key: "network.transformer" })
     }
 
     /// A network with initial values that depend on `seed` alone, drawn as those of an [`MmDit`](crate::MmDit): it predicts

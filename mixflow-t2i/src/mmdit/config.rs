@@ -5,6 +5,7 @@ use burn::tensor::Device;
 use mixflow::backbones::embed::{PatchEmbedding, sin_cos_2d_spaced};
 use mixflow::backbones::init::Initializer;
 use mixflow::backbones::{Activations, Invalid};
+use mixflow::recipe::Sides;
 use serde::{Deserialize, Serialize};
 
 use super::{FREQUENCIES, JointBlock, MmDit, Modulation, VectorEmbedding};
@@ -168,6 +169,11 @@ impl MmDitConfig {
     /// Channels, height and width of the latents that it is made for.
     pub fn shape(&self) -> [usize; 3] {
         [self.channels, self.input_size, self.input_size]
+    }
+
+    /// Heights and widths of latents that it takes: as many tokens as its table has places.
+    pub fn sides(&self) -> Option<Sides> {
+        Some(Sides { step: self.patch, most: self.patch * self.table, key: "network.transformer.table" })
     }
 
     /// A network with initial values that depend on `seed` alone: it predicts zero.

@@ -6,6 +6,7 @@ use mixflow::backbones::block::RmsNorm;
 use mixflow::backbones::embed::{Constant, RotaryHalves, TimestepEmbedding, sin_cos_2d};
 use mixflow::backbones::init::Initializer;
 use mixflow::backbones::{Activations, Convolution, Invalid};
+use mixflow::recipe::Sides;
 use serde::{Deserialize, Serialize};
 
 use super::{Bottleneck, DoubleBlock, EPSILON, FinalLayer, MmJit, Stream};
@@ -143,6 +144,11 @@ impl MmJitConfig {
     /// Channels, height and width of the images.
     pub fn shape(&self) -> [usize; 3] {
         [self.channels, self.input_size, self.input_size]
+    }
+
+    /// Heights and widths that it takes beside its own.
+    pub fn sides(&self) -> Option<Sides> {
+        None
     }
 
     /// A network with initial values that depend on `seed` alone: it predicts zero.

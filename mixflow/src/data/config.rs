@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::latents::{Latents, PosteriorMode};
-use super::{Channels, Dataset, Digits, Emoji, Error, Folder, OnBroken, Scenes, Shapes, checked_size};
+use super::{BucketConfig, Channels, Dataset, Digits, Emoji, Error, Folder, OnBroken, Scenes, Shapes, checked_size};
 
 /// A data source and its options.
 ///
@@ -79,6 +79,10 @@ pub enum DataConfig {
         /// In training, cut a random square of images of this shorter side, instead of the central one of all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         random_crop: Option<usize>,
+        /// In training, sizes of about the images' own aspect ratios instead of the square; for networks that take any
+        /// rectangle.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        buckets: Option<BucketConfig>,
     },
     /// [`Folder::captioned`]: a directory of images with captions, each of which is a class.
     Captions {
@@ -93,6 +97,10 @@ pub enum DataConfig {
         /// Mirror every other example, at random.
         #[serde(default)]
         flip: bool,
+        /// In training, sizes of about the images' own aspect ratios instead of the square; for networks that take any
+        /// rectangle.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        buckets: Option<BucketConfig>,
     },
     /// [`Latents`]: images that an autoencoder has encoded before.
     Latents {
@@ -125,18 +133,23 @@ impl DataConfig {
             Self::Scenes { size, seed } => Arc::new(Scenes::new(*size, *seed)?),
             Self::Emoji { size, groups, captions: false, .. } => Arc::new(Emoji::new(*size, groups)?),
             Self::Emoji { size, groups, captions: true, .. } => Arc::new(Emoji::captioned(*size, groups)?),
-            Self::Folder { path, size, on_broken, random_crop, .. } => {
+            Self::Folder { path, size, on_broken, random_crop, buckets, .. } => {
                 let advice = "data.path must be a directory with one sub-directory of images per class";
                 let folder = Folder::open(path, *size, *on_broken).map_err(advised(advice))?;
-                Arc::new(match random_crop {
-                    Some(short_side) => folder.with_random_crop(*short_side)?,
-                    None => folder,
+                Arc::new(match (buckets, random_crop) {
+                    (Some(buckets), _) => folder.with_buckets(buckets)?,
+                    (None, Some(short_side)) => folder.with_random_crop(*short_side)?,
+                    (None, None) => folder,
                 })
             }
-            Self::Captions { path, size, on_broken, .. } => {
+            Self::Captions { path, size, on_broken, buckets, .. } => {
                 let advice = "data.path must be a directory of images with their captions, in a .txt beside each or in \
                               metadata.jsonl";
-                Arc::new(Folder::captioned(path, *size, *on_broken).map_err(advised(advice))?)
+                let folder = Folder::captioned(path, *size, *on_broken).map_err(advised(advice))?;
+                Arc::new(match buckets {
+                    Some(buckets) => folder.with_buckets(buckets)?,
+                    None => folder,
+                })
             }
             Self::Latents { path, posterior, flip } => Arc::new(Latents::open(path)?.for_training(*posterior, *flip)?),
         })
@@ -153,6 +166,15 @@ impl DataConfig {
             Self::Folder { .. } => "images of a folder",
             Self::Captions { .. } => "images with captions",
             Self::Latents { .. } => "latents of images",
+        }
+    }
+
+    /// The sizes in which training sees the images, where these are several.
+    #[must_use]
+    pub fn buckets(&self) -> Option<&BucketConfig> {
+        match self {
+            Self::Folder { buckets, .. } | Self::Captions { buckets, .. } => buckets.as_ref(),
+            _ => None,
         }
     }
 
@@ -195,6 +217,7 @@ mod tests {
                     on_broken: OnBroken::Skip,
                     flip: true,
                     random_crop: None,
+                    buckets: None,
                 },
             ),
             (
@@ -205,11 +228,28 @@ mod tests {
                     on_broken: OnBroken::Refuse,
                     flip: false,
                     random_crop: Some(384),
+                    buckets: None,
                 },
             ),
             (
                 r#"{"kind":"captions","path":"cats","size":64,"flip":true}"#,
-                DataConfig::Captions { path: "cats".into(), size: 64, on_broken: OnBroken::Refuse, flip: true },
+                DataConfig::Captions {
+                    path: "cats".into(),
+                    size: 64,
+                    on_broken: OnBroken::Refuse,
+                    flip: true,
+                    buckets: None,
+                },
+            ),
+            (
+                r#"{"kind":"captions","path":"cats","size":64,"buckets":{"step":16,"sizes":[32,64]}}"#,
+                DataConfig::Captions {
+                    path: "cats".into(),
+                    size: 64,
+                    on_broken: OnBroken::Refuse,
+                    flip: false,
+                    buckets: Some(BucketConfig { step: 16, sizes: vec![32, 64] }),
+                },
             ),
             (
                 r#"{"kind":"latents","path":"l","posterior":"mean"}"#,

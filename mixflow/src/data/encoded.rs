@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::data::latents::{Contents, EncodedBatch, Image, Latents, Origin, StoragePrecision, Verified, Writer};
 use crate::data::source::SourceEntry;
-use crate::data::{self, Dataset, Example, Fingerprint};
+use crate::data::{self, Dataset, Example, Fingerprint, Variation, shape_in_training};
 use crate::{Error, check_memory};
 
 /// Images encoded at a time, of 128 x 128 pixels or less; fewer of larger ones, since an autoencoder keeps a hundred numbers
@@ -31,6 +31,9 @@ pub struct Encoded {
     labels: Vec<usize>,
     fingerprint: Fingerprint,
     shape: [usize; 3],
+    /// Where images have several sizes, the shapes of their latents, and which each has.
+    buckets: Vec<[usize; 3]>,
+    bucket_of: Vec<usize>,
     /// Images that others stand for.
     broken: Vec<PathBuf>,
     remarks: Vec<String>,
@@ -38,12 +41,15 @@ pub struct Encoded {
 
 #[derive(Debug)]
 enum Store {
-    Memory(Vec<f32>),
+    /// Those of each image.
+    Memory(Vec<Vec<f32>>),
     Folder(Box<Latents>),
 }
 
 /// What becomes of a batch of images.
 struct Piece {
+    /// Which images.
+    indices: Vec<u64>,
     latents: Vec<f32>,
     shape: [usize; 3],
     labels: Vec<usize>,
@@ -57,18 +63,39 @@ impl Encoded {
     /// # Errors
     /// If an image cannot be read, the data has no end, or their latents do not fit memory.
     pub fn new(data: &dyn Dataset, autoencoder: &dyn Autoencoder, device: &Device) -> Result<Self, Error> {
-        let (mut latents, mut labels, mut shape) = (Vec::new(), Vec::new(), [0; 3]);
+        let (mut latents, mut labels, mut numbers) = (vec![], vec![], 0);
+        let (mut shape, mut shapes) = (data.shape(), data.buckets().to_vec());
         for_each_piece(data, autoencoder, device, false, |len, piece| {
             let what = || format!("the latents of {len} images, which are kept in memory unless `encode` stores them,");
-            check_memory(what, &[len, piece.shape.iter().product::<usize>() as u64, 4])?;
-            latents.extend(piece.latents);
-            labels.extend(piece.labels);
-            shape = piece.shape;
+            numbers += piece.latents.len() as u64;
+            check_memory(what, &[numbers.max(len * piece.shape.iter().product::<usize>() as u64), 4])?;
+            latents.resize(len as usize, vec![]);
+            labels.resize(len as usize, 0);
+            let each = piece.latents.chunks(piece.shape.iter().product());
+            for ((index, latent), label) in piece.indices.iter().zip(each).zip(piece.labels) {
+                (latents[*index as usize], labels[*index as usize]) = (latent.to_vec(), label);
+            }
+            let image = shape_in_training(data, piece.indices[0]);
+            let side = |of: [usize; 3], axis: usize| of[axis] * piece.shape[axis] / image[axis];
+            let encoded = |of| [piece.shape[0], side(of, 1), side(of, 2)];
+            shape = encoded(data.shape());
+            shapes = data.buckets().iter().map(|bucket| encoded(*bucket)).collect();
             Ok(())
         })?;
+        let bucket_of =
+            (0..labels.len() as u64).filter(|_| !shapes.is_empty()).map(|index| data.bucket(index)).collect();
         let (broken, remarks) = (data.broken(), data.remarks());
         let latents = Store::Memory(latents);
-        Ok(Self { latents, labels, fingerprint: data.fingerprint()?, shape, broken, remarks })
+        Ok(Self {
+            latents,
+            labels,
+            fingerprint: data.fingerprint()?,
+            shape,
+            buckets: shapes,
+            bucket_of,
+            broken,
+            remarks,
+        })
     }
 
     /// The same kept in `folder`, a folder of [`Latents`], from where they are read by memory map. What is there is taken if it
@@ -100,7 +127,9 @@ impl Encoded {
         let labels = (0..latents.len().unwrap_or(0)).map(|index| latents.label(index)).collect::<Result<_, _>>()?;
         let broken = latents.manifest().broken.iter().map(PathBuf::from).collect();
         let (shape, fingerprint) = (latents.shape(), data.fingerprint()?);
-        Ok(Self { latents: Store::Folder(Box::new(latents)), labels, fingerprint, shape, broken, remarks })
+        let (buckets, bucket_of) = Default::default();
+        let latents = Store::Folder(Box::new(latents));
+        Ok(Self { latents, labels, fingerprint, shape, buckets, bucket_of, broken, remarks })
     }
 }
 
@@ -117,7 +146,7 @@ fn write(
     }
     let (mut writer, mut next) = (None, 0..);
     for_each_piece(data, autoencoder, device, true, |_, piece| {
-        let Piece { latents, shape, labels, hashes } = piece;
+        let Piece { latents, shape, labels, hashes, .. } = piece;
         if writer.is_none() {
             let contents = Contents {
                 shape,
@@ -156,7 +185,8 @@ fn batch(data: &dyn Dataset) -> usize {
     (PIXELS / (height * width)).clamp(1, BATCH)
 }
 
-/// Encodes batch by batch; `take` is given the number of all images, too. Pixels are hashed where that is wanted.
+/// Encodes batch by batch, each of images of one size; `take` is given the number of all images, too. Pixels are hashed where
+/// that is wanted.
 fn for_each_piece(
     data: &dyn Dataset,
     autoencoder: &dyn Autoencoder,
@@ -166,24 +196,43 @@ fn for_each_piece(
 ) -> Result<(), Error> {
     let endless = "it encodes all images beforehand, but the data has no end; take digits or a folder";
     let len = data.len().ok_or_else(|| Error::unfit("autoencoder", endless))?;
-    let ([channels, height, width], batch) = (data.shape(), batch(data) as u64);
-    for start in (0..len).step_by(batch as usize) {
-        let (mut pixels, mut labels, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
-        for index in start..len.min(start + batch) {
-            let example = data.example(index)?;
-            if hashed {
-                let bytes: Vec<u8> = example.pixels.iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
-                hashes.push(Sha256::digest(bytes).into());
-            }
-            pixels.extend(example.pixels);
-            labels.push(example.label);
+    let sizes = data.buckets().len().max(1);
+    for bucket in 0..sizes {
+        let indices: Vec<_> = (0..len).filter(|index| sizes == 1 || data.bucket(*index) == bucket).collect();
+        for indices in indices.chunks(batch(data)) {
+            take(len, encode(data, autoencoder, device, hashed, indices.to_vec())?)?;
         }
-        let images = Tensor::from_data(TensorData::new(pixels, [labels.len(), channels, height, width]), device);
-        let encoded = autoencoder.encode(images).mean;
-        let [_, c, h, w] = encoded.dims();
-        take(len, Piece { latents: encoded.into_data().iter::<f32>().collect(), shape: [c, h, w], labels, hashes })?;
     }
     Ok(())
+}
+
+/// Encodes images of one size.
+fn encode(
+    data: &dyn Dataset,
+    autoencoder: &dyn Autoencoder,
+    device: &Device,
+    hashed: bool,
+    indices: Vec<u64>,
+) -> Result<Piece, Error> {
+    let [channels, height, width] = shape_in_training(data, indices[0]);
+    let (mut pixels, mut labels, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
+    for &index in &indices {
+        let example = match data.buckets() {
+            [] => data.example(index)?,
+            // Nothing else of it is random, or it could not be encoded once.
+            _ => data.variant(index, Variation { seed: 0, position: index, flip: false })?,
+        };
+        if hashed {
+            let bytes: Vec<u8> = example.pixels.iter().flat_map(|pixel| pixel.to_le_bytes()).collect();
+            hashes.push(Sha256::digest(bytes).into());
+        }
+        pixels.extend(example.pixels);
+        labels.push(example.label);
+    }
+    let images = Tensor::from_data(TensorData::new(pixels, [labels.len(), channels, height, width]), device);
+    let encoded = autoencoder.encode(images).mean;
+    let [_, c, h, w] = encoded.dims();
+    Ok(Piece { indices, latents: encoded.into_data().iter::<f32>().collect(), shape: [c, h, w], labels, hashes })
 }
 
 /// What a network learns of images: their latents by an autoencoder on `device`, or without one the images themselves.
@@ -214,12 +263,20 @@ impl Dataset for Encoded {
         self.shape
     }
 
+    fn buckets(&self) -> &[[usize; 3]] {
+        &self.buckets
+    }
+
+    fn bucket(&self, index: u64) -> usize {
+        self.bucket_of.get(index as usize).copied().unwrap_or(0)
+    }
+
+    /// Where there are buckets, in the shape of its own: that of the square is not encoded.
     fn example(&self, index: u64) -> Result<Example, data::Error> {
-        let size: usize = self.shape.iter().product();
         match &self.latents {
             Store::Memory(latents) => {
-                let latent = &latents[index as usize * size..][..size];
-                Ok(Example { pixels: latent.to_vec(), label: self.labels[index as usize], features: vec![] })
+                let (pixels, label) = (latents[index as usize].clone(), self.labels[index as usize]);
+                Ok(Example { pixels, label, features: vec![] })
             }
             Store::Folder(latents) => latents.example(index),
         }
@@ -364,6 +421,52 @@ mod tests {
         for index in [0, 49, 50, 59] {
             assert_eq!(kept.example(index).unwrap(), in_memory.example(index).unwrap());
             assert_eq!(kept.label(index).unwrap(), in_memory.label(index).unwrap());
+        }
+    }
+
+    #[test]
+    fn images_of_several_sizes_have_latents_of_several() {
+        /// Means of two by two pixels, of the first channel.
+        #[derive(Debug)]
+        struct Halves;
+
+        impl Autoencoder for Halves {
+            fn encode(&self, images: Tensor<4>) -> LatentDistribution {
+                let [batch, _, height, width] = images.dims();
+                let pairs = images.narrow(1, 0, 1).reshape([batch * height / 2, 2, width / 2, 2]);
+                let mean = pairs.mean_dim(3).mean_dim(1).reshape([batch, 1, height / 2, width / 2]);
+                LatentDistribution { mean, deviation: None }
+            }
+            fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
+                latents
+            }
+            fn to_device(&self, _: &Device) -> Box<dyn Autoencoder> {
+                Box::new(Self)
+            }
+        }
+
+        let root = tempfile::tempdir().unwrap();
+        fs::create_dir(root.path().join("a")).unwrap();
+        for (number, [width, height]) in [[16, 16], [32, 8], [16, 16], [8, 32], [36, 9]].into_iter().enumerate() {
+            let image = image::RgbImage::from_fn(width, height, |x, y| image::Rgb([(7 * x + 5 * y) as u8; 3]));
+            image.save(root.path().join(format!("a/{number}.png"))).unwrap();
+        }
+        let folder = Folder::open(root.path(), 16, OnBroken::Refuse).unwrap();
+        let config = data::BucketConfig { step: 4, sizes: vec![] };
+        let folder = folder.with_buckets(&config).unwrap();
+        let encoded = Encoded::new(&folder, &Halves, &Device::default()).unwrap();
+        assert_eq!((encoded.shape(), encoded.len()), ([1, 8, 8], Some(5)));
+        assert_eq!(encoded.buckets(), [[1, 4, 16], [1, 8, 8], [1, 16, 4]]);
+        assert_eq!([0, 1, 2, 3, 4].map(|index| encoded.bucket(index)), [1, 0, 1, 2, 0]);
+        for index in 0..5 {
+            let seen = Variation { seed: 0, position: 0, flip: false };
+            let image = folder.variant(index, seen).unwrap().pixels;
+            let [_, _, width] = folder.buckets()[folder.bucket(index)];
+            let expected = [image[0], image[1], image[width], image[width + 1]].iter().sum::<f32>() / 4.0;
+            let latent = encoded.variant(index, seen).unwrap().pixels;
+            assert!((latent[0] - expected).abs() < 1e-6, "{index}: {} {expected}", latent[0]);
+            let expected: usize = encoded.buckets()[encoded.bucket(index)].iter().product();
+            assert_eq!(latent.len(), expected);
         }
     }
 

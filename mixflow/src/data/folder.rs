@@ -6,13 +6,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use image::RgbImage;
+use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
+use super::buckets::{BucketConfig, Buckets};
 use super::captions::{Captioned, captioned};
 use super::{
-    Dataset, Error, Example, Fingerprint, LARGEST, Variation, center_crop, checked_size, random_crop, to_planes,
+    Dataset, Error, Example, Fingerprint, LARGEST, Variation, center_crop, center_crop_to, checked_size, random_crop,
+    shape_in_training, to_planes,
 };
-use crate::files::decode::{Decoded, Losses, Tally, decode_rgb, read};
+use crate::files::decode::{Decoded, Losses, Tally, decode_rgb, read, upright_size};
 use crate::files::listing::{Listing, canonical, kinds};
 use crate::random::{self, Stream};
 
@@ -39,6 +42,8 @@ pub struct Folder {
     size: usize,
     /// Shorter side before a random square is cut.
     random_crop: Option<usize>,
+    /// In training, the sizes of all images.
+    buckets: Option<Buckets>,
     on_broken: OnBroken,
     classes: Vec<String>,
     /// Class `c` has the files `starts[c]..starts[c + 1]`.
@@ -62,6 +67,7 @@ impl Folder {
             path: path.into(),
             size,
             random_crop: None,
+            buckets: None,
             on_broken,
             classes: Vec::new(),
             starts: vec![0],
@@ -122,7 +128,8 @@ impl Folder {
         starts.push(files.len());
         let path = path.into();
         let (broken, tally) = Default::default();
-        Ok(Self { path, size, random_crop: None, on_broken, classes, starts, files, notices, broken, tally })
+        let (random_crop, buckets) = Default::default();
+        Ok(Self { path, size, random_crop, buckets, on_broken, classes, starts, files, notices, broken, tally })
     }
 
     /// In training, resizes images to this shorter side and cuts a random square, [`random_crop`], instead of the central
@@ -138,6 +145,22 @@ impl Folder {
         Ok(Self { random_crop: Some(short_side), ..self })
     }
 
+    /// In training, shows each image in the size of these that is nearest to its own aspect ratio, instead of the square.
+    ///
+    /// The heads of all files are read for it. An image whose head says no size takes the size of the square.
+    ///
+    /// # Errors
+    /// For steps and sizes that are out of range.
+    pub fn with_buckets(self, config: &BucketConfig) -> Result<Self, Error> {
+        config.check(self.size)?;
+        let sizes: Vec<_> = self.files.par_iter().map(|file| upright_size(file).ok()).collect();
+        let buckets = Buckets::new(config, self.size, &sizes);
+        let mut folder = Self { random_crop: None, ..self };
+        folder.notices.extend(buckets.notices(|image| folder.files[image].display().to_string()));
+        folder.buckets = Some(buckets);
+        Ok(folder)
+    }
+
     /// The path of a file inside the folder, with `/` on every system.
     fn name(&self, index: usize) -> Vec<u8> {
         let file = &self.files[index];
@@ -150,19 +173,19 @@ impl Folder {
         (&self.files[index], self.starts.partition_point(|&start| start <= index) - 1)
     }
 
-    /// The image of an index, or what stands in for it, and its class.
-    fn labelled(&self, index: u64) -> Result<(Decoded<RgbImage>, usize), Error> {
+    /// The image of an index, or what stands in for it, and its class; it is for a rectangle that has `sides`.
+    fn labelled(&self, index: u64, sides: [usize; 2]) -> Result<(Decoded<RgbImage>, usize), Error> {
         let index = index as usize;
         assert!(index < self.files.len(), "index {index} of {} images", self.files.len());
         let (_, label) = self.file(index);
         let class = self.starts[label]..self.starts[label + 1];
         let image = match self.on_broken {
-            OnBroken::Refuse => self.image(index)?,
+            OnBroken::Refuse => self.image(index, sides)?,
             // Which files decode is a property of the files, so the substitute is the same for every reader.
             OnBroken::Skip => (index..class.end)
                 .chain(class.start..index)
                 .filter(|&file| !self.known_broken(file))
-                .find_map(|file| self.image(file).ok())
+                .find_map(|file| self.image(file, sides).ok())
                 .ok_or_else(|| Error::AllBroken {
                     class: self.classes[label].clone(),
                     count: class.len(),
@@ -173,14 +196,14 @@ impl Folder {
     }
 
     /// Decodes a file, or remembers that it is broken.
-    fn image(&self, file: usize) -> Result<Decoded<RgbImage>, Error> {
+    fn image(&self, file: usize, [height, width]: [usize; 2]) -> Result<Decoded<RgbImage>, Error> {
         let decoded = read(&self.files[file]).and_then(|bytes| decode_rgb(&bytes)).map_err(|reason| {
             lock(&self.broken).insert(file, reason.clone());
             let advice = "repair or remove it, or set `data.on_broken` to `skip`";
             Error::Image { path: self.files[file].clone(), reason, advice }
         })?;
-        let shorter = decoded.image.width().min(decoded.image.height()) as usize;
-        let enlarged = Losses::ENLARGED.when(shorter < self.random_crop.unwrap_or(self.size));
+        let [high, wide] = [decoded.image.height(), decoded.image.width()].map(|side| side as usize);
+        let enlarged = Losses::ENLARGED.when(high < height || wide < width);
         lock(&self.tally).add(file as u64, decoded.losses | enlarged);
         Ok(decoded)
     }
@@ -204,22 +227,37 @@ impl Dataset for Folder {
     }
 
     fn example(&self, index: u64) -> Result<Example, Error> {
-        let (image, label) = self.labelled(index)?;
+        let (image, label) = self.labelled(index, [self.size; 2])?;
         Ok(Example { pixels: to_planes(&center_crop(&image.image, self.size as u32)), label, features: vec![] })
     }
 
+    fn buckets(&self) -> &[[usize; 3]] {
+        self.buckets.as_ref().map_or(&[], |buckets| &buckets.shapes)
+    }
+
+    fn bucket(&self, index: u64) -> usize {
+        self.buckets.as_ref().map_or(0, |buckets| buckets.of(index as usize))
+    }
+
     fn variant(&self, index: u64, variation: Variation) -> Result<Example, Error> {
-        let mut example = match self.random_crop {
-            None => self.example(index)?,
-            Some(short_side) => {
-                let (image, label) = self.labelled(index)?;
+        let mut example = match (&self.buckets, self.random_crop) {
+            (Some(buckets), _) => {
+                let [height, width] = buckets.size(index as usize);
+                let (image, label) = self.labelled(index, [height, width])?;
+                let cut = center_crop_to(&image.image, [width as u32, height as u32]);
+                Example { pixels: to_planes(&cut), label, features: vec![] }
+            }
+            (None, None) => self.example(index)?,
+            (None, Some(short_side)) => {
+                let (image, label) = self.labelled(index, [short_side; 2])?;
                 let mut rng = random::rng(variation.seed, Stream::Crop, variation.position);
                 let place = std::array::from_fn(|_| random::uniform(&mut rng));
                 let square = random_crop(&image.image, self.size as u32, short_side as u32, place);
                 Example { pixels: to_planes(&square), label, features: vec![] }
             }
         };
-        variation.mirror(&mut example, self.size);
+        let [_, _, width] = shape_in_training(self, index);
+        variation.mirror(&mut example, width);
         Ok(example)
     }
 
@@ -251,7 +289,9 @@ impl Dataset for Folder {
         let labels =
             self.starts.windows(2).enumerate().flat_map(|(label, range)| (range[0]..range[1]).map(move |_| label));
         let names = (0..self.files.len()).map(|index| self.name(index));
-        Ok(Fingerprint::named(&self.classes, names.zip(labels)))
+        // Other sizes are another order, whatever the names.
+        let content = self.buckets.as_ref().map(Buckets::digest);
+        Ok(Fingerprint { content, ..Fingerprint::named(&self.classes, names.zip(labels)) })
     }
 }
 

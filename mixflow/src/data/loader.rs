@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
+use super::bucket_order::BucketOrder;
 use super::{Dataset, Error, Variation, index_at};
 
 /// How a [`Loader`] reads: by default from the first step on, with seed 0, 32 examples a batch and one thread.
@@ -52,7 +53,8 @@ pub struct Examples {
 /// An endless iterator over the batches of a training run: as [`Examples`], or as what is made of them on the threads.
 ///
 /// The example at a position depends on seed and position alone ([`index_at`], [`Dataset::variant`]): not on batch size,
-/// number of workers or first step. At most two batches per worker wait in memory. An error arrives in the place of its
+/// number of workers or first step. Where examples have several shapes ([`Dataset::buckets`]), each batch is of one, and its
+/// examples depend on seed, batch size and step alone; over the epochs each is seen as often as every other. At most two batches per worker wait in memory. An error arrives in the place of its
 /// batch and ends the iterator. Dropping it stops the threads.
 pub struct Loader<T = Examples> {
     reader: Arc<Reader<T>>,
@@ -99,7 +101,8 @@ impl<T: Send + 'static> Loader<T> {
         };
         in_range("batch", "from 1 to 65536", config.batch, 1..=Loader::LARGEST_BATCH)?;
         in_range("workers", "at most 256", config.workers, 0..=Loader::MOST_WORKERS)?;
-        let reader = Arc::new(Reader { data, config, prepare: Box::new(prepare), stop: AtomicBool::new(false) });
+        let order = BucketOrder::new(&*data, config.seed, config.batch as u64);
+        let reader = Arc::new(Reader { data, config, order, prepare: Box::new(prepare), stop: AtomicBool::new(false) });
         // Owns the threads from the first on, so that a failure to start a later one stops them.
         let mut loader = Self { reader, workers: Vec::new(), step: config.step, failed: false };
         for worker in 0..config.workers {
@@ -166,6 +169,8 @@ impl<T> fmt::Debug for Loader<T> {
 struct Reader<T> {
     data: Arc<dyn Dataset>,
     config: LoaderConfig,
+    /// Where examples have several shapes.
+    order: Option<BucketOrder>,
     prepare: Box<dyn Fn(Examples) -> Result<T, Error> + Send + Sync>,
     stop: AtomicBool,
 }
@@ -189,18 +194,21 @@ impl<T> Reader<T> {
 
     fn batch(&self, step: u64) -> Option<Result<Examples, Error>> {
         let LoaderConfig { seed, batch, flip, .. } = self.config;
-        let [channels, height, width] = self.data.shape();
         let first = step * batch as u64;
+        let (shape, indices) = match &self.order {
+            None => (self.data.shape(), (first..).map(|at| index_at(seed, at, self.data.len())).take(batch).collect()),
+            Some(order) => order.batch(step),
+        };
+        let [channels, height, width] = shape;
         let mut pixels = Vec::with_capacity(batch * channels * height * width);
         let mut labels = Vec::with_capacity(batch);
         let tokens = self.data.features();
         let mut features: Vec<_> =
             tokens.iter().map(|[count, width]| Vec::with_capacity(batch * count * width)).collect();
-        for position in first..first + batch as u64 {
+        for (position, index) in (first..).zip(indices) {
             if self.stop.load(Ordering::Relaxed) {
                 return None;
             }
-            let index = index_at(seed, position, self.data.len());
             let example = match self.data.variant(index, Variation { seed, position, flip }) {
                 Ok(example) => example,
                 Err(error) => return Some(Err(error)),
@@ -209,7 +217,6 @@ impl<T> Reader<T> {
             labels.push(example.label);
             features.iter_mut().zip(example.features).for_each(|(all, one)| all.extend(one));
         }
-        let shape = [channels, height, width];
         Some(Ok(Examples { step, first, pixels, labels, features, shape, tokens }))
     }
 }

@@ -4,6 +4,8 @@
 //! example) alone. Only [`LatentEncoder`] and [`Encoded`] know of networks. Image files are decoded as
 //! [`files`](crate::files#image-files) says.
 
+mod bucket_order;
+mod buckets;
 mod captions;
 mod conditioner;
 mod config;
@@ -30,6 +32,8 @@ use std::path::PathBuf;
 use crate::random::{self, Stream};
 
 pub use crate::error::data::Error;
+pub use bucket_order::rare_buckets;
+pub use buckets::BucketConfig;
 pub use conditioner::{Classes, Conditioner, HostCondition, Unconditional, Unlabelled, check_labels};
 pub use config::DataConfig;
 pub use digits::{Channels, Digits};
@@ -45,7 +49,7 @@ pub use latents::Latents;
 pub use loader::{Examples, Loader, LoaderConfig};
 pub(crate) use order::Permutation;
 pub use order::index_at;
-pub use pixels::{Quantize, center_crop, random_crop, to_planes};
+pub use pixels::{Quantize, center_crop, center_crop_to, random_crop, to_planes};
 pub use scenes::Scenes;
 pub use shapes::Shapes;
 pub use split::{Split, split};
@@ -81,6 +85,21 @@ pub trait Dataset: Debug + Send + Sync {
     /// Channels, height and width of every example.
     fn shape(&self) -> [usize; 3];
 
+    /// Where training sees examples in several shapes: channels, height and width of each; provided: none, all have
+    /// [`shape`](Self::shape). A batch is then of one of them.
+    fn buckets(&self) -> &[[usize; 3]] {
+        &[]
+    }
+
+    /// The place of an example's shape among the [`buckets`](Self::buckets), where there are some.
+    ///
+    /// # Panics
+    /// If the index is out of range.
+    fn bucket(&self, index: u64) -> usize {
+        let _ = index;
+        0
+    }
+
     /// The example of an index below [`len`](Self::len): always the same one, whatever was read before.
     ///
     /// # Errors
@@ -101,7 +120,8 @@ pub trait Dataset: Debug + Send + Sync {
         Ok(self.example(index)?.label)
     }
 
-    /// The example of an index as one position of training sees it: mirrored or not, and with whatever else is random.
+    /// The example of an index as one position of training sees it: in the shape of its [`bucket`](Self::bucket), mirrored or
+    /// not, and with whatever else is random.
     ///
     /// # Errors
     /// As [`example`](Self::example).
@@ -110,7 +130,7 @@ pub trait Dataset: Debug + Send + Sync {
     /// If the index is out of range.
     fn variant(&self, index: u64, variation: Variation) -> Result<Example, Error> {
         let mut example = self.example(index)?;
-        let [_, _, width] = self.shape();
+        let [_, _, width] = shape_in_training(self, index);
         variation.mirror(&mut example, width);
         Ok(example)
     }
@@ -143,6 +163,14 @@ pub trait Dataset: Debug + Send + Sync {
     /// If it cannot be read.
     fn fingerprint(&self) -> Result<Fingerprint, Error> {
         Ok(Fingerprint::unnamed(self))
+    }
+}
+
+/// Channels, height and width of an example as training sees it.
+fn shape_in_training(data: &(impl Dataset + ?Sized), index: u64) -> [usize; 3] {
+    match data.buckets() {
+        [] => data.shape(),
+        buckets => buckets[data.bucket(index)],
     }
 }
 

@@ -18,17 +18,27 @@ use super::resample::{Filter, resize};
 /// `center_crop_arr` in openai/guided-diffusion 22e0df8, `guided_diffusion/image_datasets.py`; `SiT` and RAE use it.
 #[must_use]
 pub fn center_crop(image: &RgbImage, size: u32) -> RgbImage {
-    assert!(size > 0 && image.width() > 0 && image.height() > 0, "nothing to crop: {size} of {:?}", image.dimensions());
-    let [width, height] = [image.width(), image.height()];
-    if u64::from(width.min(height)) >= 2 * u64::from(size) {
-        let (width, height) = (width / 2, height / 2);
-        return center_crop(&resize(image, [width, height], Filter::Box, 0..width, 0..height), size);
+    center_crop_to(image, [size, size])
+}
+
+/// The same for a rectangle of this width and height: the image is scaled until it covers it, and its centre is cut.
+///
+/// # Panics
+/// As [`center_crop`].
+#[must_use]
+pub fn center_crop_to(image: &RgbImage, size: [u32; 2]) -> RgbImage {
+    let sides = [image.width(), image.height()];
+    assert!(![size, sides].as_flattened().contains(&0), "nothing to crop: {size:?} of {sides:?}");
+    let pairs = || sides.into_iter().zip(size);
+    if pairs().all(|(side, wanted)| u64::from(side) >= 2 * u64::from(wanted)) {
+        let [width, height] = sides.map(|side| side / 2);
+        return center_crop_to(&resize(image, [width, height], Filter::Box, 0..width, 0..height), size);
     }
-    let scale = f64::from(size) / f64::from(width.min(height));
+    let scale = pairs().map(|(side, wanted)| f64::from(wanted) / f64::from(side)).fold(0.0, f64::max);
     // Python's `round`. A quotient beyond `u32` saturates; such a header is refused long before.
-    let resized = [width, height].map(|side| (f64::from(side) * scale).round_ties_even() as u32);
-    let [columns, rows] = resized.map(|side| (side - size) / 2..(side - size) / 2 + size);
-    resize(image, resized, Filter::Bicubic, columns, rows)
+    let resized = sides.map(|side| (f64::from(side) * scale).round_ties_even() as u32);
+    let middle = |axis: usize| (resized[axis] - size[axis]) / 2..(resized[axis] - size[axis]) / 2 + size[axis];
+    resize(image, resized, Filter::Bicubic, middle(0), middle(1))
 }
 
 /// A `size × size` square anywhere in an image that is first resized bicubically, its shorter side to `short_side`. `place`
@@ -118,6 +128,32 @@ mod tests {
             let input = image(&fixture, &format!("in.image{i}"));
             let expected = image(&fixture, &format!("out.crop{i}"));
             assert_eq!(center_crop(&input, 32), expected, "image {i}, {:?}", input.dimensions());
+        }
+    }
+
+    /// Each colour of a ramp is its place, so that the middle of a rectangle has the middle's colour and its corners are as far
+    /// from it as the rectangle is long, by the scale.
+    #[test]
+    fn rectangles_are_covered_and_cut_from_the_centre() {
+        for (width, height, [wide, high], scale) in [
+            (200, 100, [50, 50], 0.5),
+            (200, 100, [50, 20], 0.25),
+            (100, 200, [20, 50], 0.25),
+            (60, 60, [90, 30], 1.5),
+            (96, 64, [40, 32], 0.5),
+        ] {
+            let ramp = RgbImage::from_fn(width, height, |x, y| image::Rgb([x as u8, y as u8, 0]));
+            let found = center_crop_to(&ramp, [wide, high]);
+            assert_eq!(found.dimensions(), (wide, high));
+            let far = [f64::from(wide) / scale, f64::from(high) / scale];
+            let corners = [(0, 0), (wide - 1, high - 1)].map(|(x, y)| found.get_pixel(x, y).0);
+            for axis in 0..2 {
+                let middle = (f64::from([width, height][axis]) - 1.0) / 2.0;
+                let expected = [-1.0, 1.0].map(|side| middle + side * (far[axis] - 1.0 / scale) / 2.0);
+                for (corner, expected) in corners.iter().zip(expected) {
+                    assert!((f64::from(corner[axis]) - expected).abs() < 1.6, "{corners:?}, expected {expected}");
+                }
+            }
         }
     }
 

@@ -55,6 +55,14 @@ impl Dataset for Split {
         self.data.shape()
     }
 
+    fn buckets(&self) -> &[[usize; 3]] {
+        self.data.buckets()
+    }
+
+    fn bucket(&self, index: u64) -> usize {
+        self.data.bucket(self.index(index))
+    }
+
     fn example(&self, index: u64) -> Result<Example, Error> {
         self.data.example(self.index(index))
     }

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::compare::{self, Progress, Study, StudyOutcome, seen_by_start};
 use crate::data::latents::Verified;
-use crate::data::{Conditioner, Dataset, Fingerprint};
+use crate::data::{Conditioner, Dataset, Fingerprint, rare_buckets};
 use crate::device::{describe, is_cpu};
 use crate::evaluation::{Measures, ValidationImages};
 use crate::objective::TargetEncoder;
@@ -154,7 +154,8 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
         };
         let fingerprint = folder.check_data(&*data)?;
         tell(Progress::Note(format!("{}: {fingerprint}", recipe.data.describe())));
-        data.notices().into_iter().for_each(|notice| tell(Progress::Note(notice)));
+        let rare = rare_buckets(&*data, recipe.training.batch);
+        data.notices().into_iter().chain(rare).for_each(|notice| tell(Progress::Note(notice)));
         let verified = verified(local, folder.path(), tell)?;
         let rows = class_rows.map(|text| ClassRows::parse(text, data.classes())).transpose();
         let rows = rows.map_err(|invalid| Error::recipe("--class-rows", invalid))?;

@@ -124,6 +124,12 @@ impl DecoderRecipe {
 
     fn check(&self) -> Result<(), Invalid> {
         check_name(&self.name)?;
+        if self.data.buckets().is_some() {
+            return Err(Invalid::new(
+                "data.buckets",
+                "are for networks that take any rectangle, and decoders make squares",
+            ));
+        }
         self.encoder.check().map_err(|fault| fault.within("encoder"))?;
         self.decoder.check().map_err(|fault| fault.within("decoder"))?;
         let (features, grid) = (self.encoder.width, self.encoder.grid());

@@ -3,6 +3,7 @@
 mod adapter;
 mod arms;
 mod autoencoder;
+mod buckets;
 mod decoder;
 mod guide;
 mod network;
@@ -20,6 +21,7 @@ pub use adapter::AdapterConfig;
 pub(crate) use adapter::METADATA;
 pub use arms::ArmConfig;
 pub use autoencoder::{AutoencoderConfig, TargetEncoderConfig, TrainedRae};
+pub use buckets::Sides;
 pub use decoder::{DecoderKind, DecoderRecipe};
 pub use guide::{Guide, GuideConfig};
 pub use network::{ConditionOf, NetworkCost, NetworkSettings};
@@ -185,6 +187,7 @@ impl<N: NetworkSettings> Recipe<N> {
                 network.shape_keys()
             ));
         }
+        self.check_sides(&*data)?;
         self.check_features(&*data).map_err(|invalid| Error::unfit(&self.name, invalid))?;
         if classes != network.classes() {
             let (expected, key) = (network.classes(), network.classes_key());
@@ -270,6 +273,11 @@ impl<N: NetworkSettings> Recipe<N> {
                 "cuts images anew at every visit, but an autoencoder's latents are made beforehand: leave it out";
             return Err(Invalid::new("data.random_crop", reason));
         }
+        if matches!(self.data, DataConfig::Folder { random_crop: Some(_), buckets: Some(_), .. }) {
+            let reason = "cuts squares, and data.buckets has rectangles: leave out one of them";
+            return Err(Invalid::new("data.random_crop", reason));
+        }
+        self.check_buckets()?;
         let (shape, schedule) = (network.shape(), &self.objective.schedule);
         let fits = self.objective.timesteps.check_latents([shape[1], shape[2]]);
         fits.map_err(|fault| Invalid::new("objective.timesteps", format!("do not fit: {fault}")))?;

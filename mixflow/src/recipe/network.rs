@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{Fault, ObjectiveConfig, Recipe};
+use super::{Fault, ObjectiveConfig, Recipe, Sides};
 use crate::data::{Classes, Conditioner};
 use crate::train::{ClassRows, StoredNetwork};
 use crate::{Error, Objective};
@@ -189,6 +189,11 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
     /// The keys of a recipe that say [`shape`](Self::shape); provided: those of `network`.
     fn shape_keys(&self) -> &str {
         "network.channels, network.input_size"
+    }
+
+    /// Heights and widths that it takes beside those of its [`shape`](Self::shape); provided: none, it has places for these alone.
+    fn sides(&self) -> Option<Sides> {
+        None
     }
 
     /// What is wrong with the settings, if anything; provided: nothing.

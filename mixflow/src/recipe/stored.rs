@@ -47,7 +47,8 @@ impl<N: NetworkSettings> Recipe<N> {
     ///
     /// Latents are kept in `latents/<part>` of the folder. They are taken from there as long as nothing that they depend on has
     /// changed: the settings of data, division and autoencoder, the names of the images and the files of the weights, whose
-    /// hashes are in the folder ([`check_same_frozen`]). In a folder without these they are in memory.
+    /// hashes are in the folder ([`check_same_frozen`]). In a folder without these, and those of images of several sizes, they
+    /// are in memory.
     ///
     /// # Errors
     /// As [`Encoded::kept`].
@@ -62,7 +63,9 @@ impl<N: NetworkSettings> Recipe<N> {
         device: &Device,
     ) -> Result<Arc<dyn Dataset>, Error> {
         let weights = fs::read_to_string(folder.join("frozen.json"));
-        let (Some(autoencoder), Ok(weights), Some(_)) = (autoencoder, weights, images.classes().first()) else {
+        let (Some(autoencoder), Ok(weights), Some(_), []) =
+            (autoencoder, weights, images.classes().first(), images.buckets())
+        else {
             return learned(images, autoencoder, device);
         };
         let held_out = self.post_training.as_ref().map(|post| post.images);

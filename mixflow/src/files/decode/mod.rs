@@ -7,6 +7,7 @@ mod kind;
 mod losses;
 mod memory;
 mod png;
+mod size;
 #[cfg(test)]
 pub(crate) mod tests;
 mod webp;
@@ -20,6 +21,7 @@ use image::{DynamicImage, RgbImage};
 
 pub(crate) use losses::{Losses, Tally};
 pub(crate) use memory::MEMORY;
+pub(crate) use size::upright_size;
 
 use kind::Kind;
 use memory::Share;
@@ -79,8 +81,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Decoded<DynamicImage>, String> {
     } else {
         DynamicImage::ImageLuma8(image.into_luma8())
     };
-    let exif = exif.as_deref().map(|exif| exif.strip_prefix(b"Exif\0\0").unwrap_or(exif));
-    if let Some(orientation) = exif.and_then(Orientation::from_exif_chunk) {
+    if let Some(orientation) = exif.as_deref().and_then(orientation) {
         image.apply_orientation(orientation);
     }
     Ok(Decoded { image, losses, _share: share })
@@ -93,6 +94,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Decoded<DynamicImage>, String> {
 pub(crate) fn decode_rgb(bytes: &[u8]) -> Result<Decoded<RgbImage>, String> {
     let Decoded { image, losses, _share } = decode(bytes)?;
     Ok(Decoded { image: image.into_rgb8(), losses, _share })
+}
+
+/// What turns an image upright, where its Exif says so.
+fn orientation(exif: &[u8]) -> Option<Orientation> {
+    Orientation::from_exif_chunk(exif.strip_prefix(b"Exif\0\0").unwrap_or(exif))
 }
 
 fn opaque(image: &DynamicImage) -> bool {

@@ -166,3 +166,25 @@ fn what_is_not_in_the_pixels_is_told() {
     assert!(lines[0].starts_with("1 image is animated") && lines[0].ends_with("8.png"), "{lines:?}");
     assert!(lines[1].starts_with("2 images are partly transparent") && lines[1].ends_with("7.png"), "{lines:?}");
 }
+
+#[test]
+fn sizes_are_those_of_the_pixels_and_of_cut_files_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("image");
+    let size = |bytes: &[u8]| {
+        std::fs::write(&path, bytes).unwrap();
+        upright_size(&path)
+    };
+    for (name, bytes) in files() {
+        let image = decode_rgb(&bytes).unwrap().image;
+        let expected = [image.width(), image.height()];
+        assert_eq!(size(&bytes), Ok(expected), "{name}");
+        for length in 0..bytes.len().min(400) {
+            // Of a file that is cut within its head, there may be none, and its Exif may be gone.
+            let Ok([width, height]) = size(&bytes[..length]) else { continue };
+            assert!([[width, height], [height, width]].contains(&expected), "{name} cut to {length}");
+        }
+    }
+    assert!(size(b"GIF89a, and so on").is_err());
+    assert!(upright_size(&folder.path().join("none")).unwrap_err().starts_with("it cannot be read: "));
+}

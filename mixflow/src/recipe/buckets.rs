@@ -1,0 +1,75 @@
+//! Recipes whose images have several sizes in training: whether network, autoencoder and measures take them.
+
+use mixflow_backbones::Invalid;
+
+use super::{AutoencoderConfig, NetworkSettings, Recipe};
+use crate::Error;
+use crate::data::Dataset;
+
+/// Heights and widths that a network takes beside its own: multiples of `step`, at most `most`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sides {
+    /// That of a patch.
+    pub step: usize,
+    /// For as many places as it has.
+    pub most: usize,
+    /// The key of the recipe that says how many of `step` these are.
+    pub key: &'static str,
+}
+
+impl<N: NetworkSettings> Recipe<N> {
+    /// What keeps its network from learning images of several sizes, if it is to learn such.
+    pub(super) fn check_buckets(&self) -> Result<(), Invalid> {
+        let Some(buckets) = self.data.buckets() else { return Ok(()) };
+        let fault = |key: &str, reason: String| Err(Invalid::new(key, reason));
+        let [_, height, width] = self.network.shape();
+        let Some(Sides { step, .. }) = self.network.sides() else {
+            let reason = format!(
+                "are for networks that take any rectangle, and a {} has places for {height} x {width} alone: leave them out",
+                self.network.name()
+            );
+            return fault("data.buckets", reason);
+        };
+        let step = match self.encoding() {
+            None => step,
+            Some(autoencoder @ AutoencoderConfig::Kl { .. }) => autoencoder.image_shape([1, step, step])[1],
+            Some(_) => {
+                return fault("data.buckets", "are for autoencoders of the kind `kl`, which take any rectangle".into());
+            }
+        };
+        if !buckets.step.is_multiple_of(step) {
+            let reason = format!(
+                "must be a multiple of {step} pixels, by which network and autoencoder divide sides, found {}",
+                buckets.step
+            );
+            return fault("data.buckets.step", reason);
+        }
+        let slow_flow = self.post_training.as_ref().is_some_and(|post| post.slow_flow);
+        if slow_flow && self.encoding().is_some() {
+            let reason = "compares latents of one size, and data.buckets has several: set it to false";
+            return fault("post_training.slow_flow", reason.into());
+        }
+        Ok(())
+    }
+
+    /// Whether the network has places for all sizes of the data.
+    pub(super) fn check_sides(&self, data: &dyn Dataset) -> Result<(), Error> {
+        let Some(Sides { step, most, key }) = self.network.sides() else { return Ok(()) };
+        let [_, side, _] = self.network.shape();
+        // Pixels for one number of the network.
+        let factor = data.shape()[1] / side;
+        let longest = data.buckets().iter().flat_map(|[_, height, width]| [*height, *width]).max();
+        match longest.filter(|longest| *longest > most * factor) {
+            None => Ok(()),
+            Some(longest) => Err(Error::unfit(
+                &self.name,
+                format!(
+                    "the network has places for {} pixels along a side, data.buckets has {longest}: set {key}={}, or leave \
+                     out the longest images",
+                    most * factor,
+                    longest / (factor * step)
+                ),
+            )),
+        }
+    }
+}
