@@ -173,6 +173,27 @@ impl NetworkSettings for TextNetworkConfig {
         }
     }
 
+    /// The [`PromptTable`] in `prompts` beside the latents, if `encode` has made one; the run's folder has a note of whose
+    /// embeddings it learns.
+    fn stored_conditioner(
+        &self,
+        labels: &[String],
+        stored: &Path,
+        folder: &Path,
+        device: &Device,
+        tell: &mut dyn FnMut(usize),
+    ) -> Result<Arc<dyn Conditioner<TextEmbedding>>, mixflow::Error> {
+        let (stored, own) = (stored.join("prompts"), folder.join("prompts"));
+        if PromptTable::encoder(&stored).is_none() {
+            return self.conditioner(labels, folder, device, tell);
+        }
+        let table = self.prompt_table(labels, &stored, device, tell);
+        match table.and_then(|table| PromptTable::note(&stored, &own).map(|()| table)) {
+            Ok(table) => Ok(Arc::new(table)),
+            Err(error) => Err(mixflow::Error::Condition(error.into())),
+        }
+    }
+
     fn reads_names(&self) -> bool {
         true
     }

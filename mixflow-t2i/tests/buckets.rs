@@ -8,18 +8,22 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
 use image::{Rgb, RgbImage};
-use mixflow::backbones::autoencoder::KlAutoencoderConfig;
+use mixflow::LatentEncoder;
+use mixflow::backbones::autoencoder::{KlAutoencoderConfig, official_key};
 use mixflow::backbones::weights::Weights;
 use mixflow::compare::Progress;
-use mixflow::data::{Dataset, Variation};
+use mixflow::data::latents::{EncodeConfig, StoragePrecision, Writer, encode_dataset};
+use mixflow::data::source;
+use mixflow::data::{BucketConfig, Dataset, OnBroken, StorageConfig, Variation};
 use mixflow::launch::{Finish, Launch};
 use mixflow::plan::{Machine, Plan};
 use mixflow::recipe::Recipe;
 use mixflow::train::RunFolder;
+use mixflow_t2i::prompts::PromptTable;
 use mixflow_t2i::recipe::{TextRecipe, read_text_recipe};
-use mixflow_t2i::{MmDitConfig, TransformerConfig};
+use mixflow_t2i::{MmDitConfig, TransformerConfig, Words};
 use safetensors::SafeTensors;
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// Widths and heights.
@@ -137,13 +141,109 @@ fn a_training_on_many_shapes_goes_on_where_it_stood_and_on_other_devices() {
     assert!(squares > 1e-3 && beside < squares / 10.0, "{squares}, {beside}");
 }
 
+/// Encodes captioned images into a folder: latents, and embeddings of the captions.
+fn encode(photographs: &Path, autoencoder: &Path, to: &Path, precision: StoragePrecision) {
+    let device = Device::flex();
+    let encoder = LatentEncoder::kl(&small_autoencoder(), autoencoder, 16, &device).unwrap();
+    let options = source::Options { captions: true, ..source::Options::default() };
+    let images = source::open(&[photographs.into()], &options).unwrap();
+    let buckets = Some(BucketConfig { step: 4, sizes: vec![] });
+    let storage = StorageConfig { precision, flipped: false, shard_examples: 4, buckets };
+    let writer = Writer::open(to, encoder.contents(&*images, storage)).unwrap();
+    let config = EncodeConfig { batch: 3, on_broken: OnBroken::Refuse };
+    let encoders = vec![|images| encoder.encode(images)];
+    encode_dataset(&*images, config, writer, &AtomicBool::new(false), encoders, |_| {}).unwrap();
+    let words = Words { width: 64, tokens: 8, places: false };
+    PromptTable::prepare(&to.join("prompts"), images.classes(), &words, |_| {}).unwrap();
+}
+
+#[test]
+fn a_training_from_stored_latents_and_embeddings_is_that_from_images_and_captions() {
+    let (photographs, root) = (photographs(), tempfile::tempdir().unwrap());
+    let text = r#"network.text={"kind":"words","width":64,"tokens":8}"#;
+    let changes = [&LATENTS[..], &[text]].concat();
+    let autoencoder = autoencoder(root.path());
+    let from_images = recipe(photographs.path(), &[&changes[..], &[&autoencoder]].concat()).unwrap();
+    let (expected, _) = train(&from_images, &root.path().join("images"), 1);
+    let losses = |run: &str| {
+        let text = fs::read_to_string(root.path().join(run).join("metrics.jsonl")).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.filter_map(|line| line["loss"].as_f64()).collect::<Vec<_>>()
+    };
+
+    let file = root.path().join("autoencoder.safetensors");
+    for (precision, name, tolerance) in [(StoragePrecision::F32, "f32", 1e-6), (StoragePrecision::F16, "f16", 2e-3)] {
+        encode(photographs.path(), &file, &root.path().join(name), precision);
+        let data = json!({ "kind": "latents", "path": root.path().join(name), "posterior": "mean" });
+        let stored = format!("data={data}");
+        let from_cache = recipe(photographs.path(), &[&changes[..], &[&stored]].concat()).unwrap();
+        let run = format!("of-{name}");
+        let (found, _) = train(&from_cache, &root.path().join(&run), 1);
+        assert!(apart(&found, &expected) < tolerance as f32, "{name}: {}", apart(&found, &expected));
+        let pairs: Vec<_> = losses(&run).into_iter().zip(losses("images")).collect();
+        assert!(pairs.len() == 6 && pairs.iter().all(|(a, b)| (a - b).abs() < tolerance), "{name}: {pairs:?}");
+        // The captions were read once, by `encode`; the run knows whose embeddings it learned.
+        let own = fs::read_dir(root.path().join(&run).join("prompts")).unwrap();
+        assert_eq!(own.map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>(), ["prompts.json"]);
+    }
+
+    // What does not belong together is refused in a sentence.
+    let data = json!({ "kind": "latents", "path": root.path().join("f32"), "posterior": "mean" });
+    let data = format!("data={data}");
+    let refused = |more: &[&str]| {
+        let recipe = recipe(photographs.path(), &[&changes[..], &[&data], more].concat())?;
+        let (stop, device, folder) = (AtomicBool::new(false), Device::flex(), tempfile::tempdir().unwrap());
+        let run = RunFolder::begin(&folder.path().join("run"), recipe.to_value())?;
+        Launch::new(&recipe, &device, &stop).check(run, &mut |_| {})?.run(&mut |_| {}).map(drop)
+    };
+    let other = root.path().join("other.safetensors");
+    Weights::of(&small_autoencoder().init(4, &Device::flex()), official_key).write(&other, &[]).unwrap();
+    let other = autoencoder.replace("autoencoder.safetensors", "other.safetensors");
+    for (change, expected) in [
+        (
+            r#"network.text={"kind":"words","width":64,"tokens":7}"#,
+            "holds embeddings of another encoder, or of one with other weights",
+        ),
+        (&other, "were made by KL autoencoder, weights of SHA-256"),
+        ("network.transformer.input_size=16", "or encode images of another size"),
+        ("network.transformer.patch=4", "the network takes sides that are multiples of 4, the data have"),
+        ("network.transformer.table=4", "set network.transformer.table=8"),
+    ] {
+        let error = refused(&[change]).unwrap_err().to_string();
+        assert!(error.contains(expected), "{change}: {error}");
+    }
+    let sit = json!({
+        "kind": "sit", "input_size": 8, "patch": 2, "channels": 4, "width": 24, "depth": 1, "heads": 2, "hidden": 32,
+        "classes": 11
+    });
+    let classes = [data.clone(), format!("network={sit}"), "post_training=null".into()];
+    let error = Recipe::read("shapes", &classes).unwrap().open().unwrap_err().to_string();
+    assert!(error.contains("the data are of several sizes, and a SiT has places for 8 x 8 alone"), "{error}");
+
+    // A cache that is cut is found before a step is taken.
+    for (file, words) in [("shard-00001.safetensors", "are damaged"), ("prompts/00000.safetensors", "is damaged")] {
+        let path = root.path().join("f32").join(file);
+        let bytes = fs::read(&path).unwrap();
+        fs::write(&path, &bytes[..bytes.len() - 9]).unwrap();
+        let error = refused(&[]).unwrap_err().to_string();
+        assert!(error.contains(file) && error.contains(words), "{error}");
+        fs::write(&path, &bytes).unwrap();
+    }
+}
+
+/// Latents of four channels and half the sides.
+fn small_autoencoder() -> KlAutoencoderConfig {
+    let sizes =
+        KlAutoencoderConfig { latent_channels: 4, widths: vec![8, 8], ..KlAutoencoderConfig::stable_diffusion_3() };
+    KlAutoencoderConfig { depth: 1, groups: 4, ..sizes }
+}
+
 /// The file of a small autoencoder, and what a recipe says of it.
 fn autoencoder(folder: &Path) -> String {
-    let network =
-        KlAutoencoderConfig { latent_channels: 4, widths: vec![8, 8], ..KlAutoencoderConfig::stable_diffusion_3() };
+    let network = small_autoencoder();
     let file = folder.join("autoencoder.safetensors");
     let untrained = network.init(3, &Device::flex());
-    Weights::of(&untrained, str::to_string).write(&file, &[]).unwrap();
+    Weights::of(&untrained, official_key).write(&file, &[]).unwrap();
     format!("autoencoder={}", json!({ "kind": "kl", "network": network, "weights": file }))
 }
 

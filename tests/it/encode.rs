@@ -11,7 +11,7 @@ use mixflow::data::latents::{
     EncodeConfig, EncodeOutcome, Encoding, Latents, StoragePrecision, Verified, Writer, encode_dataset,
 };
 use mixflow::data::source::{self, Source};
-use mixflow::data::{Classes, Dataset, OnBroken, StorageConfig};
+use mixflow::data::{BucketConfig, Classes, Dataset, OnBroken, StorageConfig, Variation};
 use mixflow::recipe::{ConfiguredObjective, Recipe};
 use mixflow::train::{self, Event, Run};
 use mixflow::{Batch, Error, LatentEncoder, Loss, Objective};
@@ -23,7 +23,8 @@ use mixflow_backbones::{ClassLabels, Network};
 use tempfile::TempDir;
 
 const SIZE: usize = 16;
-const STORAGE: StorageConfig = StorageConfig { precision: StoragePrecision::F32, flipped: true, shard_examples: 4 };
+const STORAGE: StorageConfig =
+    StorageConfig { precision: StoragePrecision::F32, flipped: true, shard_examples: 4, buckets: None };
 
 /// Latents of 4 x 8 x 8.
 fn autoencoder() -> KlAutoencoderConfig {
@@ -317,4 +318,86 @@ fn networks_train_on_latents_and_are_aligned_with_stored_features() {
     });
     // The order of sums differs, and the optimiser's first steps enlarge that.
     assert!(whole.iter().zip(&parts).all(|(a, b)| (a - b).abs() < 1e-3), "{whole:?} {parts:?}");
+}
+
+/// Stopped after any number of images, in 16 bits and with mirrored twins, and from images of several shapes.
+#[test]
+fn images_of_several_sizes_are_encoded_as_they_are_and_continued_byte_by_byte() {
+    let place = Place::new();
+    let shapes =
+        [[20, 18], [64, 16], [16, 48], [20, 10], [10, 20], [40, 40], [90, 4], [33, 17], [16, 16], [17, 60], [32, 16]];
+    for (number, [width, height]) in shapes.into_iter().enumerate() {
+        let image = RgbImage::from_fn(width, height, |x, y| Rgb([x * 5, y * 9, x * y].map(|value| value as u8)));
+        let class = place.path("shapes").join(["a", "b"][number % 2]);
+        fs::create_dir_all(&class).expect("a new folder");
+        image.save(class.join(format!("{number:02}.png"))).expect("a new file");
+    }
+    let encoder = LatentEncoder::kl(&autoencoder(), &place.path("vae-0.safetensors"), SIZE, &Device::default());
+    let encoder = encoder.expect("the weights fit");
+    let buckets = BucketConfig { step: 4, sizes: vec![] };
+    encoder.check_buckets(&buckets).expect("a multiple of two");
+    let source = source::open(&[place.path("shapes")], &source::Options::default()).expect("a folder of images");
+    let encode = |to: &str, storage: StorageConfig, stop_at: u64| {
+        let writer = Writer::open(&place.path(to), encoder.contents(&*source, storage))?;
+        let (config, stop) = (EncodeConfig { batch: 3, on_broken: OnBroken::Refuse }, AtomicBool::new(false));
+        let tell = |event| {
+            if let Encoding::Encoded(images) = event {
+                stop.store(images >= stop_at, Ordering::Relaxed);
+            }
+        };
+        encode_dataset(&*source, config, writer, &stop, vec![|images| encoder.encode(images)], tell)
+    };
+    let storage = StorageConfig { precision: StoragePrecision::F16, buckets: Some(buckets.clone()), ..STORAGE };
+    encode("whole", storage.clone(), u64::MAX).expect("there is room");
+    for stop_at in [1, 5, 8, u64::MAX] {
+        encode("parts", storage.clone(), stop_at).expect("there is room");
+    }
+    assert_eq!(files(&place.path("whole")), files(&place.path("parts")));
+
+    // Each in the size that a folder shows in training, in its order, as the autoencoder says of that alone.
+    let folder = mixflow::data::Folder::open(&place.path("shapes"), SIZE, OnBroken::Refuse).expect("a folder");
+    let folder = folder.with_buckets(&buckets).expect("sizes");
+    let latents = Latents::open(&place.path("whole")).expect("finished latents").for_training(Default::default(), true);
+    let latents = latents.expect("with twins");
+    latents.verify(&Verified::default(), |_, _| {}).expect("as they were written");
+    mixflow::testing::check_dataset(&folder);
+    assert_eq!((latents.len(), latents.shape()), (folder.len(), [4, 8, 8]));
+    assert!(folder.buckets().len() >= 4);
+    let network = autoencoder().init(0, &Device::default());
+    let weights = Weights::read(place.path("vae-0.safetensors")).expect("they were written");
+    let network = network.load(weights).expect("the weights fit");
+    for index in 0..shapes.len() as u64 {
+        let shape @ [_, height, width] = folder.buckets()[folder.bucket(index)];
+        assert_eq!(latents.buckets()[latents.bucket(index)], [4, height / 2, width / 2]);
+        let seen = folder.variant(index, Variation { seed: 0, position: index, flip: false }).expect("an image").pixels;
+        let image = Tensor::<4>::from_data(TensorData::new(seen, [1, shape[0], height, width]), &Device::default());
+        let expected: Vec<f32> =
+            mixflow_backbones::Autoencoder::encode(&network, image).mean.into_data().iter().collect();
+        let found = latents.example(index).expect("a latent").pixels;
+        let apart = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        // Half a unit of the last of 11 bits, of numbers below 8.
+        assert!(found.len() == expected.len() && apart < 0.002, "{index}: {apart}");
+    }
+    // Another layout is another folder's.
+    for (other, words) in [
+        (None, r#"another `buckets`, {"step":4}, not null"#),
+        (Some(BucketConfig { step: 8, sizes: vec![] }), r#"another `buckets`, {"step":4}, not {"step":8}"#),
+    ] {
+        let storage = StorageConfig { buckets: other, ..storage.clone() };
+        let error = Writer::open(&place.path("whole"), encoder.contents(&*source, storage)).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    let odd = encoder.check_buckets(&BucketConfig { step: 3, sizes: vec![] }).unwrap_err().to_string();
+    assert!(odd.contains("buckets must have a step divisible by 2, found 3"), "{odd}");
+    // A size that is none is damage.
+    let shard = place.path("whole/shard-00000.safetensors");
+    let mut bytes = fs::read(&shard).expect("a shard");
+    let start = 8 + u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes")) as usize;
+    bytes[start + 2 * 8 * 4] = 77;
+    fs::write(&shard, bytes).expect("a shard");
+    let error = Latents::open(&place.path("whole")).unwrap_err().to_string();
+    assert!(
+        error.contains("are damaged: a latent of 77 x ") && error.contains("where 8 x 8 is the largest"),
+        "{error}"
+    );
 }

@@ -25,6 +25,7 @@ fn latents(folder: &Path) -> Writer {
         flipped: false,
         normalised: true,
         image_size: 512,
+        buckets: None,
         classes: vec!["all".into()],
         autoencoder: Origin { name: "none".into(), sha256: String::new() },
         features: vec![],

@@ -130,6 +130,7 @@ fn latents(folder: &Path) {
         flipped: true,
         normalised: true,
         image_size: 4,
+        buckets: None,
         classes: source.classes().to_vec(),
         autoencoder: origin(),
         features: vec![StoredFeatures { tokens: 2, width: 3, encoder: origin() }],

@@ -17,10 +17,12 @@ use mixflow::data::latents::{
     EncodeConfig, EncodeOutcome, Encoding, StoragePrecision, Writer, check_part, encode_dataset, join_parts,
 };
 use mixflow::data::source::{self, Options, PartOf, Source};
-use mixflow::data::{OnBroken, StorageConfig};
+use mixflow::data::{self, BucketConfig, OnBroken, StorageConfig};
 use mixflow::numbers::thousands;
 use mixflow::recipe::Fault;
 use mixflow::{LatentEncoder, check_memory};
+use mixflow_t2i::prompts::PromptTable;
+use mixflow_t2i::recipe::TextEncoderConfig;
 use serde::de::DeserializeOwned;
 
 use crate::progress::Progress;
@@ -28,7 +30,8 @@ use crate::run::{DevicesArgument, Result, STOP, ShardArgument, lock, note, say, 
 
 #[derive(Args)]
 pub(crate) struct Encode {
-    /// A folder with one sub-folder of images per class, `WebDataset` .tar files, or .parquet files
+    /// A folder with one sub-folder of images per class, `WebDataset` .tar files, or .parquet files; with --captions a folder of
+    /// images with their captions
     #[arg(required = true)]
     source: Vec<PathBuf>,
     /// Folder of the latents; one that is not finished is continued, to one that is, new images are added; of parts that were
@@ -38,6 +41,20 @@ pub(crate) struct Encode {
     /// Side of the images in pixels, cut from their centres
     #[arg(long, default_value_t = 256, value_parser = RangedU64ValueParser::<usize>::new().range(1..=4096))]
     size: usize,
+    /// Sizes of about the images' own aspect ratios instead of squares: with sides that are multiples of so many pixels, and at
+    /// most the area of the square
+    #[arg(long, value_name = "STEP")]
+    buckets: Option<usize>,
+    /// Sides of squares, ascending: images take buckets of the area of the largest that does not enlarge them [default: --size]
+    #[arg(long, value_name = "SIDES", value_delimiter = ',', requires = "buckets")]
+    bucket_sizes: Vec<usize>,
+    /// Images are told by captions: in a .txt beside each or in metadata.jsonl, of archives in a .txt or .json, of .parquet
+    /// files in the column text or caption
+    #[arg(long, conflicts_with = "classes")]
+    captions: bool,
+    /// Store what this encoder says of the captions, too: JSON as network.text of a recipe, or a file of it
+    #[arg(long, value_name = "JSON|FILE", requires = "captions")]
+    text_encoder: Option<String>,
     /// Which autoencoder
     #[arg(long, value_enum)]
     autoencoder: Kind,
@@ -65,7 +82,7 @@ pub(crate) struct Encode {
     /// Column of .parquet files with the images [default: image]
     #[arg(long, value_name = "NAME")]
     image_column: Option<String>,
-    /// Column of .parquet files with the classes, integers or text [default: label]
+    /// Column of .parquet files with the classes, integers or text, or with the captions [default: label, with --captions text]
     #[arg(long, value_name = "NAME")]
     label_column: Option<String>,
     /// Images at a time
@@ -120,18 +137,25 @@ impl Encode {
             classes: self.class_names()?,
             image_column: self.image_column.clone(),
             label_column: self.label_column.clone(),
+            captions: self.captions,
         };
         let source = source::open(&self.source, &options)?;
         let (images, classes) = (thousands(source.len()), thousands(source.classes().len() as u64));
-        note(format_args!("{}: {images} images in {classes} classes", source.describe()));
+        let told = if self.captions { format!("of {classes} captions") } else { format!("in {classes} classes") };
+        note(format_args!("{}: {images} images {told}", source.describe()));
         source.notices().iter().for_each(note);
         let size = self.shard_size as u64;
         let part = self.shard.shard.map(|shard| PartOf::new(&*source, shard.of_batches(source.len(), size)));
         let source: &dyn Source = part.as_ref().map_or(&*source, |part| part);
         let encoders = devices.iter().map(|device| self.encoder(device)).collect::<Result<Vec<_>>>()?;
         self.check_sizes(&encoders[0], source.len(), devices.len())?;
-        let storage =
-            StorageConfig { precision: self.precision(), flipped: self.flip, shard_examples: self.shard_size };
+        let buckets = self.buckets.map(|step| BucketConfig { step, sizes: self.bucket_sizes.clone() });
+        buckets
+            .iter()
+            .try_for_each(|buckets| encoders[0].check_buckets(buckets))
+            .map_err(|error| by_flag(error.into()))?;
+        let (precision, shard_examples) = (self.precision(), self.shard_size);
+        let storage = StorageConfig { precision, flipped: self.flip, shard_examples, buckets };
         let contents = encoders[0].contents(source, storage);
         let writer = match self.shard.shard {
             Some(shard) => {
@@ -146,6 +170,14 @@ impl Encode {
                 Writer::open(&to, contents)?
             }
         };
+        // Before signals are heard: each block of prompts is kept.
+        match &self.text_encoder {
+            Some(_) if self.shard.shard.is_some() => {
+                note("captions are encoded by the call without --shard, which takes all parts as one")
+            }
+            Some(encoder) => self.encode_captions(encoder, source.classes(), &devices[0])?,
+            None => {}
+        }
         stop_on_signals()?;
 
         let mut progress = Progress::new();
@@ -176,14 +208,31 @@ impl Encode {
             0 => ", none of them new".into(),
             new => format!(", {new} of them new"),
         };
+        let less = if manifest.contents.buckets.is_some() { " or less" } else { "" };
         let twins = if manifest.contents.flipped { ", and as many of mirrored images" } else { "" };
         say(format_args!(
-            "{} latents of {channels} x {height} x {width}{twins}{added} in {folder}, {} shards of {:.1} MB in all",
+            "{} latents of {channels} x {height} x {width}{less}{twins}{added} in {folder}, {} shards of {:.1} MB in all",
             manifest.examples(),
             manifest.shards.len(),
             manifest.bytes() as f64 / 1e6
         ))?;
         Ok(ExitCode::SUCCESS)
+    }
+
+    /// What an encoder says of the captions, in `prompts` of the folder; what is there is not encoded again.
+    fn encode_captions(&self, encoder: &str, captions: &[String], device: &Device) -> Result<()> {
+        let config: TextEncoderConfig = match encoder.trim_start().starts_with('{') {
+            true => serde_json::from_str(encoder).map_err(|error| format!("--text-encoder: {}", explain(&error)))?,
+            false => json(Path::new(encoder))?,
+        };
+        let encoder = config.open(device)?;
+        let mut progress = Progress::new();
+        progress.begin("captions", Some(captions.len() as u64));
+        PromptTable::prepare(&self.to.join("prompts"), captions, &*encoder, |done| {
+            progress.counted(done as u64, "caption");
+        })?;
+        progress.end();
+        Ok(())
     }
 
     /// Whether a batch and a shard fit memory.
@@ -252,11 +301,18 @@ impl Encode {
     }
 }
 
-/// The same error, which calls the size of images by its flag.
+/// The same error, which calls the sizes of images by their flags.
 fn by_flag(error: Box<dyn Error>) -> Box<dyn Error> {
     match error.downcast_ref() {
+        Some(mixflow::Error::Data(data::Error::OutOfRange { name, expected, found })) => {
+            let flag = if *name == "buckets.sizes" { "--bucket-sizes" } else { "--buckets" };
+            format!("{flag} must be {}, found {found}", expected.replace("data.size", "--size")).into()
+        }
         Some(mixflow::Error::Recipe { fault: Fault::Invalid(Invalid { key, reason }), .. }) if key == "image_size" => {
             format!("--size {reason}").into()
+        }
+        Some(mixflow::Error::Recipe { fault: Fault::Invalid(Invalid { key, reason }), .. }) if key == "buckets" => {
+            format!("--buckets {reason}").into()
         }
         _ => error,
     }

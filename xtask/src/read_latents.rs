@@ -32,6 +32,7 @@ fn write(folder: &Path) -> Result<()> {
         flipped: false,
         normalised: true,
         image_size: 256,
+        buckets: None,
         classes: vec!["grey".into()],
         autoencoder: Origin { name: "none".into(), sha256: String::new() },
         features: vec![],

@@ -135,7 +135,7 @@ impl TrainedArguments {
             let names = label_names(recipe, own.as_deref().and_then(Path::parent).unwrap_or(&folder))?;
             let mut progress = Progress::new();
             pipeline.conditioner =
-                conditioner(&recipe.network, &names, kept, device, &mut |event| progress.launch(&event))?;
+                conditioner(&recipe.network, &names, None, kept, device, &mut |event| progress.launch(&event))?;
             progress.end();
         }
         Ok(Trained { pipeline, _elsewhere: elsewhere, weights, autoencoder_files, own, folder, suffix })

@@ -121,6 +121,19 @@ impl PromptTable {
         Some(manifest.encoder).filter(|_| manifest.version == VERSION)
     }
 
+    /// Writes down in `folder` to whom the embeddings in another one belong, or compares that with what is there: those of the
+    /// same prompts by another encoder will be refused.
+    ///
+    /// # Errors
+    /// If the table cannot be read, `folder` is of another one, or cannot be written.
+    pub fn note(table: &Path, folder: &Path) -> Result<(), Error> {
+        let path = table.join(MANIFEST);
+        let text = fs::read(&path).map_err(Error::io("read", &path))?;
+        let found = serde_json::from_slice(&text);
+        let found = found.map_err(|error| damaged(&path, format!("is damaged: {}", explain(&error))))?;
+        check_manifest(folder, &found)
+    }
+
     /// Whether the empty prompt stands for none; otherwise zeros do.
     pub fn empty_is_none(&self) -> bool {
         self.empty_is_none

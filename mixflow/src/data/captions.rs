@@ -34,11 +34,15 @@ pub(super) fn captioned(path: &Path) -> Result<Captioned, Error> {
     let table = path.join("metadata.jsonl");
     let Captioned { images, mut notices } =
         if table.is_file() { of_table(path, &table, listing)? } else { of_neighbours(path, listing)? };
-    let images: Vec<_> =
-        images.into_iter().map(|(file, text)| (file, text.split_whitespace().collect::<Vec<_>>().join(" "))).collect();
+    let images: Vec<_> = images.into_iter().map(|(file, text)| (file, one_line(&text))).collect();
     let empty: Vec<_> = images.iter().filter(|(_, caption)| caption.is_empty()).map(|(file, _)| file).collect();
     notices.extend(first(&empty, "images have an empty caption"));
     Ok(Captioned { images, notices })
+}
+
+/// A caption as it is told: white space in it as single spaces.
+pub(super) fn one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn of_table(path: &Path, table: &Path, mut listing: Listing) -> Result<Captioned, Error> {

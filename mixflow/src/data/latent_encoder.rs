@@ -11,6 +11,7 @@ use mixflow_backbones::weights::Weights;
 use serde::Serialize;
 
 use crate::Error;
+use crate::data::BucketConfig;
 use crate::data::latents::{Contents, EncodedBatch, ImageBatch, Origin, StoragePrecision, StoredFeatures};
 use crate::data::source::Source;
 
@@ -30,7 +31,7 @@ pub struct LatentEncoder {
 }
 
 /// What can be chosen freely about a folder of latents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StorageConfig {
     /// How numbers are stored.
     pub precision: StoragePrecision,
@@ -38,6 +39,8 @@ pub struct StorageConfig {
     pub flipped: bool,
     /// Examples in every shard but the last, at least one.
     pub shard_examples: usize,
+    /// Sizes of about the images' own aspect ratios, instead of squares.
+    pub buckets: Option<BucketConfig>,
 }
 
 /// What encoding needs of an autoencoder.
@@ -114,7 +117,28 @@ impl LatentEncoder {
         Ok(self)
     }
 
-    /// Numbers that are stored for an image: latent, its deviation where there is one, and features.
+    /// Refuses sizes that the autoencoder does not take.
+    ///
+    /// # Errors
+    /// If its step is not a multiple of the autoencoder's, this is none of the kind that takes any rectangle, or features are
+    /// stored, which are of squares.
+    pub fn check_buckets(&self, buckets: &BucketConfig) -> Result<(), Error> {
+        let [_, height, _] = self.shape;
+        let factor = self.image_size / height;
+        buckets.check(self.image_size).map_err(Error::from)?;
+        match &self.network {
+            Half::Rae(..) => Err(fault("buckets", "are for a KL autoencoder, which takes any rectangle")),
+            Half::Kl(_) if !self.targets.is_empty() => {
+                Err(fault("buckets", "do not go with features, which are of squares"))
+            }
+            Half::Kl(_) if !buckets.step.is_multiple_of(factor) => {
+                Err(fault("buckets", format!("must have a step divisible by {factor}, found {}", buckets.step)))
+            }
+            Half::Kl(_) => Ok(()),
+        }
+    }
+
+    /// Numbers that are stored for an image, or of the square, the most: latent, its deviation where there is one, and features.
     pub fn numbers(&self) -> usize {
         let latents = if matches!(self.network, Half::Kl(_)) { 2 } else { 1 };
         let features = self.targets.iter().map(|(_, features)| features.tokens * features.width);
@@ -130,6 +154,7 @@ impl LatentEncoder {
             flipped: storage.flipped,
             normalised: true,
             image_size: self.image_size,
+            buckets: storage.buckets,
             classes: source.classes().to_vec(),
             autoencoder: self.origin.clone(),
             features: self.targets.iter().map(|(_, features)| features.clone()).collect(),

@@ -19,7 +19,7 @@ use serde_json::Value;
 
 use crate::compare::{self, Progress, Study, StudyOutcome, seen_by_start};
 use crate::data::latents::Verified;
-use crate::data::{Conditioner, Dataset, Fingerprint, rare_buckets};
+use crate::data::{Conditioner, DataConfig, Dataset, Fingerprint, rare_buckets};
 use crate::device::{describe, is_cpu};
 use crate::evaluation::{Measures, ValidationImages};
 use crate::objective::TargetEncoder;
@@ -211,24 +211,30 @@ fn mebibytes(bytes: u64) -> u64 {
     bytes.div_ceil(1 << 20)
 }
 
-/// What a network is told of labels of these names; `folder` keeps what that is made of, on `device`.
+/// What a network is told of labels of these names; `folder` keeps what that is made of, on `device`, unless it is there
+/// beside `stored` latents.
 ///
 /// # Errors
-/// As [`NetworkSettings::conditioner`].
+/// As [`NetworkSettings::stored_conditioner`].
 pub fn conditioner<N: NetworkSettings>(
     network: &N,
     labels: &[String],
+    stored: Option<&Path>,
     folder: &Path,
     device: &Device,
     tell: &mut dyn FnMut(Progress),
 ) -> Result<Arc<dyn Conditioner<ConditionOf<N>>>, Error> {
     let mut begun = false;
-    network.conditioner(labels, folder, device, &mut |done| {
+    let mut prepared = |done| {
         if !std::mem::replace(&mut begun, true) {
             tell(Progress::Begin("prompts", Some(labels.len() as u64)));
         }
         tell(Progress::Labels(done as u64));
-    })
+    };
+    match stored {
+        Some(stored) => network.stored_conditioner(labels, stored, folder, device, &mut prepared),
+        None => network.conditioner(labels, folder, device, &mut prepared),
+    }
 }
 
 fn load_start<N: NetworkSettings>(
@@ -326,7 +332,11 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
         tell: &mut dyn FnMut(Progress),
     ) -> Result<Option<Self>, Error> {
         let (device, _) = devices;
-        let conditioner = conditioner(&local.network, data.classes(), folder, device, tell)?;
+        let stored = match &local.data {
+            DataConfig::Latents { path, .. } => Some(path.as_path()),
+            _ => None,
+        };
+        let conditioner = conditioner(&local.network, data.classes(), stored, folder, device, tell)?;
         let value: Value = recipe.to_value();
         let preparation = Preparation { folder, recipe: &value, data: &data, device, stop };
         let (mut autoencoder, mut decoder, mut encoder) = (None, None, None);

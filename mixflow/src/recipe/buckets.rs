@@ -54,10 +54,28 @@ impl<N: NetworkSettings> Recipe<N> {
 
     /// Whether the network has places for all sizes of the data.
     pub(super) fn check_sides(&self, data: &dyn Dataset) -> Result<(), Error> {
-        let Some(Sides { step, most, key }) = self.network.sides() else { return Ok(()) };
         let [_, side, _] = self.network.shape();
+        let Some(Sides { step, most, key }) = self.network.sides() else {
+            if data.buckets().is_empty() {
+                return Ok(());
+            }
+            let reason = format!(
+                "the data are of several sizes, and a {} has places for {side} x {side} alone: encode squares, without \
+                 --buckets",
+                self.network.name()
+            );
+            return Err(Error::unfit(&self.name, reason));
+        };
         // Pixels for one number of the network.
         let factor = data.shape()[1] / side;
+        let mut sides = data.buckets().iter().flat_map(|[_, height, width]| [*height, *width]);
+        if let Some(side) = sides.find(|side| !side.is_multiple_of(factor * step)) {
+            let reason = format!(
+                "the network takes sides that are multiples of {}, the data have {side}: encode with another --buckets",
+                factor * step
+            );
+            return Err(Error::unfit(&self.name, reason));
+        }
         let longest = data.buckets().iter().flat_map(|[_, height, width]| [*height, *width]).max();
         match longest.filter(|longest| *longest > most * factor) {
             None => Ok(()),

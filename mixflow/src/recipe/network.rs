@@ -112,6 +112,21 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
         tell: &mut dyn FnMut(usize),
     ) -> Result<Arc<dyn Conditioner<ConditionOf<Self>>>, Error>;
 
+    /// The same for data whose folder may hold what it is made of, beside stored latents; provided: it does not.
+    ///
+    /// # Errors
+    /// As [`conditioner`](Self::conditioner), and if the folder holds that of others.
+    fn stored_conditioner(
+        &self,
+        labels: &[String],
+        _stored: &Path,
+        folder: &Path,
+        device: &Device,
+        tell: &mut dyn FnMut(usize),
+    ) -> Result<Arc<dyn Conditioner<ConditionOf<Self>>>, Error> {
+        self.conditioner(labels, folder, device, tell)
+    }
+
     /// Refuses the `network` of a recipe that is meant for others, and says for whom; provided: nothing is.
     fn recognise(_network: &Value) -> Result<(), Fault> {
         Ok(())

@@ -33,6 +33,7 @@ fn write() -> PathBuf {
         flipped: false,
         normalised: true,
         image_size: 4,
+        buckets: None,
         classes: vec!["a".into(), "b".into()],
         autoencoder: origin(),
         features: vec![StoredFeatures { tokens: 2, width: 3, encoder: origin() }],

@@ -200,3 +200,54 @@ fn columns_and_classes_of_hugging_face_files_are_found_or_named() {
     encode(&place, "train.tar", "windows", &["--classes", "windows.txt"]);
     assert_eq!(latents(&place.path("windows"))[0].1, "cats");
 }
+
+#[test]
+fn captioned_images_of_many_shapes_are_stored_with_embeddings_and_trained_on() {
+    let place = place();
+    for number in 0..6 {
+        let image = place.path("photos").join(["cats", "dogs"][number % 2]).join(format!("{number}.txt"));
+        fs::write(image, format!("animal {}", number % 4)).unwrap();
+    }
+    let wide = RgbImage::from_fn(60, 24, |x, y| Rgb([x as u8, y as u8, 9]));
+    wide.save(place.path("photos/wide.png")).unwrap();
+    fs::write(place.path("photos/wide.txt"), "a  wide one").unwrap();
+    let words = r#"{"kind":"words","width":64,"tokens":4}"#;
+    let captions = ["--captions", "--buckets", "4", "--precision", "f16", "--text-encoder"];
+    let said = encode(&place, "photos", "cache", &[&captions[..], &[words]].concat());
+    assert!(said.contains("7 latents of 4 x 8 x 8 or less in cache"), "{said}");
+    assert_eq!(latents(&place.path("cache")).last().unwrap().1, "animal 3");
+    fs::write(place.path("text.json"), words).unwrap();
+    let again = encode(&place, "photos", "cache", &[&captions[..], &["text.json"]].concat());
+    assert!(again.contains("7 latents") && again.contains("none of them new"), "{again}");
+
+    let own = [
+        "data={\"kind\":\"latents\",\"path\":\"cache\"}",
+        "network.prompts=5",
+        "network.transformer.input_size=8",
+        "network.transformer.channels=4",
+        "network.transformer.patch=2",
+        "network.transformer.table=8",
+        "network.transformer.width=24",
+        "network.transformer.heads=2",
+        "network.transformer.depth=1",
+        "training.steps=3",
+        "training.batch=2",
+        "post_training=null",
+    ];
+    let set: Vec<&str> = own.iter().flat_map(|set| ["--set", set]).collect();
+    place.run(&[&["train", "words", "--out", "run"][..], &set].concat());
+    assert!(place.path("run/model.safetensors").is_file());
+
+    let encode = [&["encode", "photos", "--to", "cache"], &SD[..]].concat();
+    let refuse = |more: &[&str], words: &[&str]| place.refuse(&[&encode[..], more].concat(), words);
+    refuse(&[&captions[..], &[&words.replace('4', "5")]].concat(), &["holds embeddings of another encoder"]);
+    refuse(&["--captions", "--buckets", "8", "--precision", "f16"], &["another `buckets`", "{\"step\":4}"]);
+    refuse(&["--captions", "--buckets", "3"], &["--buckets must have a step divisible by 2, found 3"]);
+    refuse(
+        &["--captions", "--buckets", "4", "--bucket-sizes", "32"],
+        &["--bucket-sizes must be from 1 to --size pixels, found 32"],
+    );
+    refuse(&[&captions[..], &["{\"kind\":\"letters\"}"]].concat(), &["--text-encoder", "letters"]);
+    fs::remove_file(place.path("photos/wide.txt")).unwrap();
+    refuse(&["--captions"], &["wide.txt", "are not there"]);
+}

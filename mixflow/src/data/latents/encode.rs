@@ -9,6 +9,7 @@ use super::resume::missing;
 use super::stamp::hash;
 use super::write::{EncodedBatch, Image, Writer};
 use crate::Error;
+use crate::data::buckets::Size;
 use crate::data::source::{Source, SourceEntry, SourceImage};
 use crate::data::{self, OnBroken};
 use crate::files::decode::{Losses, Tally};
@@ -26,9 +27,9 @@ pub struct EncodeConfig {
 /// A batch of images for an encoder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImageBatch {
-    /// `[n, 3, size, size]`, in [−1, 1].
+    /// `[n, 3, height, width]`, in [−1, 1].
     pub pixels: Vec<f32>,
-    /// The `n`, 3, size, size.
+    /// The `n`, 3, height, width.
     pub shape: [usize; 4],
 }
 
@@ -55,29 +56,58 @@ pub enum EncodeOutcome {
 /// A batch of images that is to be encoded, and what was left out on the way to it.
 struct Piece {
     known: Vec<Image>,
-    pixels: Vec<f32>,
+    /// Of each image.
+    pixels: Vec<(Size, Vec<f32>)>,
     /// Places of images of which something was lost in decoding.
     losses: Vec<(u64, Losses)>,
     /// Names of the broken images, and why they are.
     broken: Vec<(String, String)>,
 }
 
+/// The images of a piece that have one size, by their places, and what an encoder makes of them and, where that is wanted, of
+/// their mirror images.
+struct Group {
+    size: Size,
+    places: Vec<usize>,
+    encoded: EncodedBatch,
+    mirrored: Option<EncodedBatch>,
+}
+
 impl Piece {
-    /// The same without its pixels, and what an encoder makes of these and, where that is wanted, of their mirror images; none
-    /// of no images.
-    fn encoded(
-        mut self,
-        encode: impl Fn(ImageBatch) -> EncodedBatch,
-        size: usize,
-        flipped: bool,
-    ) -> (Self, Option<(EncodedBatch, Option<EncodedBatch>)>) {
-        if self.known.is_empty() {
-            return (self, None);
+    /// The same without its pixels, and what an encoder makes of these; no groups of no images.
+    fn encoded(mut self, encode: impl Fn(ImageBatch) -> EncodedBatch, flipped: bool) -> (Self, Vec<Group>) {
+        let all = std::mem::take(&mut self.pixels);
+        let mut sizes: Vec<Size> = vec![];
+        all.iter().for_each(|(size, _)| sizes.extend((!sizes.contains(size)).then_some(*size)));
+        let group = |size: Size| {
+            let of: Vec<_> = all.iter().enumerate().filter(|(_, (own, _))| *own == size).collect();
+            let places: Vec<_> = of.iter().map(|(place, _)| *place).collect();
+            let pixels: Vec<f32> = of.iter().flat_map(|(_, (_, pixels))| pixels.iter().copied()).collect();
+            let [height, width] = size;
+            let shape = [places.len(), 3, height, width];
+            let mirrored = flipped.then(|| mirror(&pixels, width));
+            let encoded = encode(ImageBatch { pixels, shape });
+            let mirrored = mirrored.map(|pixels| encode(ImageBatch { pixels, shape }));
+            Group { size, places, encoded, mirrored }
+        };
+        let groups = sizes.into_iter().map(group).collect();
+        (self, groups)
+    }
+
+    /// Hands what became of the images to a writer, in their order.
+    fn push(&self, groups: &[Group], writer: &mut Writer) -> Result<(), Error> {
+        if let [Group { size, encoded, mirrored, .. }] = groups {
+            let size = writer.contents().latent_size(*size);
+            return writer.push_sized(&self.known, size, encoded, mirrored.as_ref());
         }
-        let (pixels, shape) = (std::mem::take(&mut self.pixels), [self.known.len(), 3, size, size]);
-        let mirrored = flipped.then(|| mirror(&pixels, size));
-        let encoded = encode(ImageBatch { pixels, shape });
-        (self, Some((encoded, mirrored.map(|pixels| encode(ImageBatch { pixels, shape })))))
+        for (place, image) in self.known.iter().enumerate() {
+            let found = groups.iter().find_map(|group| Some((group, group.places.binary_search(&place).ok()?)));
+            let (Group { size, places, encoded, mirrored }, row) = found.expect("each image has a size");
+            let of = |batch: &EncodedBatch| batch.of(row, places.len());
+            let size = writer.contents().latent_size(*size);
+            writer.push_sized(std::slice::from_ref(image), size, &of(encoded), mirrored.as_ref().map(of).as_ref())?;
+        }
+        Ok(())
     }
 }
 
@@ -102,7 +132,8 @@ pub fn encode_dataset<F: Fn(ImageBatch) -> EncodedBatch + Send>(
     encoders: Vec<F>,
     mut tell: impl FnMut(Encoding),
 ) -> Result<EncodeOutcome, Error> {
-    let Contents { image_size: size, flipped, shard_examples, .. } = *writer.contents();
+    let contents = writer.contents().clone();
+    let Contents { flipped, shard_examples, .. } = contents;
     let entries = source.entries()?;
     let missing = missing(&mut writer, source, &entries, |images| tell(Encoding::Compared(images)))?;
     let samples = missing.into_iter().flat_map(move |range| {
@@ -110,13 +141,13 @@ pub fn encode_dataset<F: Fn(ImageBatch) -> EncodedBatch + Send>(
         let read = read.unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));
         range.zip(read).map(|(place, sample)| sample.map(|sample| (sample, place)))
     });
-    let mut batches = Batches { samples, config, size, shard_examples, room: writer.room(), done: false };
+    let mut batches = Batches { samples, config, contents, shard_examples, room: writer.room(), done: false };
     let pieces = std::iter::from_fn(|| match stop.load(Ordering::Relaxed) {
         true => None,
         false => batches.next(&entries),
     });
     let encode = |encode: &F, piece: Result<Piece, Error>, _: &mut dyn FnMut(())| {
-        piece.map(|piece| piece.encoded(encode, size, flipped))
+        piece.map(|piece| piece.encoded(encode, flipped))
     };
     let (mut broken, mut tally) = (Vec::new(), Tally::default());
     spread(
@@ -126,17 +157,15 @@ pub fn encode_dataset<F: Fn(ImageBatch) -> EncodedBatch + Send>(
         |_, ()| {},
         |encoded| {
             for piece in encoded {
-                let (Piece { known, losses, broken: names, .. }, encoded) = piece?;
-                losses.into_iter().for_each(|(place, losses)| tally.add(place, losses));
-                for (name, reason) in names {
+                let (piece, groups) = piece?;
+                piece.losses.iter().for_each(|(place, losses)| tally.add(*place, *losses));
+                for (name, reason) in &piece.broken {
                     broken.push(format!("{name}: {reason}"));
-                    writer.skip(name);
+                    writer.skip(name.clone());
                 }
-                if let Some((encoded, mirrored)) = &encoded {
-                    writer.push(&known, encoded, mirrored.as_ref())?;
-                }
+                piece.push(&groups, &mut writer)?;
                 writer.commit()?;
-                if encoded.is_some() {
+                if !groups.is_empty() {
                     tell(Encoding::Encoded(writer.read()));
                 }
             }
@@ -154,7 +183,7 @@ pub fn encode_dataset<F: Fn(ImageBatch) -> EncodedBatch + Send>(
 struct Batches<I> {
     samples: I,
     config: EncodeConfig,
-    size: usize,
+    contents: Contents,
     shard_examples: usize,
     /// Examples that the shard still lacks that the next batch goes to.
     room: usize,
@@ -177,14 +206,14 @@ impl<I: Iterator<Item = Result<(SourceImage, u64), data::Error>>> Batches<I> {
                 break;
             }
             let decode = |(sample, place): (SourceImage, u64)| {
-                let (planes, losses) = sample.planes_and_losses(self.size)?;
-                Ok((planes, losses, place, hash(&sample.bytes)))
+                let (planes, size, losses) = sample.planes_and_losses(|image| self.contents.image_size_of(image))?;
+                Ok(((size, planes), losses, place, hash(&sample.bytes)))
             };
             let decoded: Vec<_> = next.into_par_iter().map(|sample| sample.and_then(decode)).collect();
             for decoded in decoded {
                 match decoded {
                     Ok((planes, losses, place, sha256)) => {
-                        piece.pixels.extend(planes);
+                        piece.pixels.push(planes);
                         piece.losses.push((place, losses));
                         piece.known.push(Image { entry: entries[place as usize].clone(), sha256 });
                     }

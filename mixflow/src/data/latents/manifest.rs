@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::Shard;
-use crate::data::Error;
+use crate::data::buckets::Size;
+use crate::data::{BucketConfig, Error};
 use crate::files::digest;
 use crate::numbers::thousands;
 
@@ -36,8 +37,12 @@ pub struct Contents {
     pub flipped: bool,
     /// Whether latents are shifted and scaled to what networks are trained on.
     pub normalised: bool,
-    /// Side of the encoded images, in pixels.
+    /// Side of the encoded images, in pixels; of images in [`buckets`](Self::buckets), that of the square, whose latents have
+    /// `shape`.
     pub image_size: usize,
+    /// How images were given sizes of about their own aspect ratios, where they were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub buckets: Option<BucketConfig>,
     /// Names of the classes.
     pub classes: Vec<String>,
     /// What made the latents.
@@ -109,8 +114,9 @@ impl fmt::Display for Manifest {
         let Contents { shape: [channels, height, width], flipped, image_size, classes, autoencoder, .. } =
             &self.contents;
         let (images, classes) = (thousands(self.examples()), thousands(classes.len() as u64));
-        write!(f, "{images} images of {classes} classes, {image_size} x {image_size} pixels, as latents of ")?;
-        write!(f, "{channels} x {height} x {width}")?;
+        let sizes = if self.contents.buckets.is_some() { " or sizes of at most as many" } else { "" };
+        write!(f, "{images} images of {classes} classes, {image_size} x {image_size} pixels{sizes}, as latents of ")?;
+        write!(f, "{channels} x {height} x {width}{}", if sizes.is_empty() { "" } else { " or less" })?;
         if *flipped {
             f.write_str(", with those of the mirrored images")?;
         }
@@ -174,15 +180,35 @@ impl Contents {
         if self.classes.is_empty() {
             return Err("have no classes".into());
         }
+        if let Some(buckets) = &self.buckets {
+            buckets.check(self.image_size).map_err(|error| format!("have sizes that are none: {error}"))?;
+            if !self.features.is_empty() {
+                return Err("have features for alignment, which are for images of one size".into());
+            }
+            if self.shape[1..].iter().any(|side| !self.image_size.is_multiple_of(*side)) {
+                return Err(format!("have shape {:?} of images of {} pixels", self.shape, self.image_size));
+            }
+        }
         if self.shard_examples == 0 {
             return Err("have shards of no examples".into());
         }
         Ok(())
     }
 
-    /// Numbers in one latent.
-    pub(super) fn numbers(&self) -> usize {
-        self.shape.iter().product()
+    /// Numbers in a latent of this height and width.
+    pub(super) fn numbers(&self, [height, width]: Size) -> usize {
+        self.shape[0] * height * width
+    }
+
+    /// Height and width of the latents of an image that has these in pixels.
+    pub(super) fn latent_size(&self, image: Size) -> Size {
+        let [_, height, width] = self.shape;
+        [image[0] * height / self.image_size, image[1] * width / self.image_size]
+    }
+
+    /// Height and width in pixels of an image that is encoded, of one that has this width and height.
+    pub(super) fn image_size_of(&self, image: [u32; 2]) -> Size {
+        self.buckets.as_ref().map_or([self.image_size; 2], |buckets| buckets.size_of(image, self.image_size))
     }
 
     /// What keeps latents of `other` from standing beside these, with both values. The source may have moved, and classes
@@ -190,7 +216,9 @@ impl Contents {
     pub(super) fn difference(&self, other: &Self) -> Option<String> {
         let values = |contents: &Self| serde_json::to_value(contents).expect("plain numbers and text are JSON");
         let (one, two) = (values(self), values(other));
-        let mut keys = one.as_object()?.keys().filter(|key| !["source", "classes"].contains(&key.as_str()));
+        // One that is not there is in the other.
+        let keys = one.as_object()?.keys().chain(two.as_object()?.keys());
+        let mut keys = keys.filter(|key| !["source", "classes"].contains(&key.as_str()));
         if let Some(key) = keys.find(|key| one[key.as_str()] != two[key.as_str()]) {
             return Some(format!("another `{key}`, {}, not {}", one[key], two[key]));
         }

@@ -9,6 +9,7 @@
 //! | `deviation` | as `mean` | its standard deviation; where the autoencoder has one |
 //! | `features_0`, … | `[n, tokens, width]` | the image's features, one tensor an encoder |
 //! | `mean_flipped`, … | as without | the same of the mirrored image: an encoder does not commute with mirroring |
+//! | `size` | `[n, 2]`, i64 | height and width of each latent, of images in [buckets](Contents::buckets); the latents of all `n` stand one after the other in tensors of one axis then |
 //! | `class` | `[n]`, i64 | index into the manifest's classes |
 //! | `name`, `name_end` | `[bytes]`, u8; `[n]`, i64 | names of the sources one after the other, and where each ends |
 //! | `image_sha256` | `[n, 32]`, u8 | SHA-256 of each image's file |
@@ -28,6 +29,7 @@ mod write;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -57,6 +59,8 @@ pub struct Latents {
     shards: Vec<Shard>,
     /// Examples before each shard.
     starts: Vec<u64>,
+    /// Where latents have several sizes, the shapes that there are.
+    buckets: Vec<[usize; 3]>,
     posterior: PosteriorMode,
 }
 
@@ -85,10 +89,13 @@ impl Latents {
             return Err(fault("have no shards"));
         }
         let shards = manifest.shards.iter().map(|entry| Shard::open(path, entry, &manifest.contents));
-        let shards = shards.collect::<Result<_, _>>()?;
+        let shards = shards.collect::<Result<Vec<_>, _>>()?;
+        let sizes = shards.iter().flat_map(|shard| (0..shard.classes.len()).filter_map(|row| shard.size(row)));
+        let buckets: BTreeSet<_> = sizes.map(|[height, width]| [manifest.contents.shape[0], height, width]).collect();
+        let buckets = buckets.into_iter().collect();
         let sizes = manifest.shards.iter().map(|shard| shard.examples as u64);
         let starts = sizes.scan(0, |next, size| Some(std::mem::replace(next, *next + size))).collect();
-        Ok(Self { folder: path.into(), manifest, shards, starts, posterior: PosteriorMode::default() })
+        Ok(Self { folder: path.into(), manifest, shards, starts, buckets, posterior: PosteriorMode::default() })
     }
 
     /// The same, after a check that training can use it.
@@ -163,6 +170,18 @@ impl Dataset for Latents {
         self.manifest.contents.shape
     }
 
+    fn buckets(&self) -> &[[usize; 3]] {
+        &self.buckets
+    }
+
+    fn bucket(&self, index: u64) -> usize {
+        let (shard, row) = self.find(index);
+        let channels = self.manifest.contents.shape[0];
+        let shape = shard.size(row).map(|[height, width]| [channels, height, width]);
+        shape.and_then(|shape| self.buckets.binary_search(&shape).ok()).unwrap_or(0)
+    }
+
+    /// Where there are buckets, in the shape of its own: that of the square is not stored.
     fn example(&self, index: u64) -> Result<Example, Error> {
         Ok(self.read(index, false, None))
     }

@@ -10,12 +10,16 @@ use serde_json::{Map, Value, json};
 
 use super::manifest::{Contents, ShardEntry};
 use crate::data::Error;
+use crate::data::buckets::Size;
 
 /// Largest header of a shard, bytes; ours have less than 10 kB.
 const MAX_HEADER: u64 = 1 << 20;
 
 /// Name of the tensor of the images' hashes; shards of format 1 have none.
 const HASHES: &str = "image_sha256";
+
+/// Name of the tensor of heights and widths, where latents have several.
+const SIZES: &str = "size";
 
 /// A tensor of a shard: `examples × numbers` numbers, or as many as there are bytes of names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,12 +64,15 @@ pub(super) struct Rows {
     pub(super) name_ends: Vec<i64>,
     /// SHA-256 of each image's file.
     pub(super) hashes: Vec<[u8; 32]>,
+    /// Height and width of each latent.
+    pub(super) sizes: Vec<[i64; 2]>,
 }
 
 impl Rows {
     pub(super) fn new(contents: &Contents) -> Self {
         let columns = columns(contents).iter().map(|_| Vec::new()).collect();
-        Self { columns, classes: Vec::new(), names: String::new(), name_ends: Vec::new(), hashes: Vec::new() }
+        let (classes, names, name_ends, hashes, sizes) = Default::default();
+        Self { columns, classes, names, name_ends, hashes, sizes }
     }
 
     /// Writes the file. Wide numbers come first, as the format asks for alignment.
@@ -81,8 +88,16 @@ impl Rows {
         };
         entry("class", "I64", &[examples], 8 * examples);
         entry("name_end", "I64", &[examples], 8 * examples);
+        let sizes = if contents.buckets.is_some() { self.sizes.as_flattened() } else { &[] };
+        if !sizes.is_empty() {
+            entry(SIZES, "I64", &[examples, 2], 16 * examples);
+        }
         for (column, bytes) in columns(contents).iter().zip(&self.columns) {
-            entry(&column.name, column.dtype, &[&[examples], &column.row[..]].concat(), bytes.len());
+            let shape = match contents.buckets {
+                None => [&[examples], &column.row[..]].concat(),
+                Some(_) => vec![bytes.len() / contents.precision.bytes()],
+            };
+            entry(&column.name, column.dtype, &shape, bytes.len());
         }
         entry("name", "U8", &[self.names.len()], self.names.len());
         entry(HASHES, "U8", &[examples, 32], 32 * examples);
@@ -91,7 +106,7 @@ impl Rows {
 
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
-        for numbers in [&self.classes, &self.name_ends] {
+        for numbers in [&self.classes, &self.name_ends, sizes] {
             file.write_all(&numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>())?;
         }
         self.columns.iter().try_for_each(|bytes| file.write_all(bytes))?;
@@ -107,6 +122,8 @@ pub(super) struct Shard {
     file: MappedFile,
     /// Where each column of numbers starts in the file, and the bytes of one example in it.
     columns: Vec<(usize, usize)>,
+    /// Where latents have several sizes: these, and how many numbers stand before each latent, and in all.
+    sizes: Option<(Vec<Size>, Vec<usize>)>,
     name_end: usize,
     /// Start and size of the names.
     names: (usize, usize),
@@ -150,12 +167,20 @@ impl Shard {
         };
         let expected = columns(contents);
         let hashed = header.info(HASHES).is_some();
-        let count = expected.len() + 3 + usize::from(hashed);
+        let count = expected.len() + 3 + usize::from(hashed) + usize::from(contents.buckets.is_some());
         if header.tensors().len() != count {
             return Err(damaged(format!("{} tensors, expected {count}", header.tensors().len())));
         }
+        let sizes = contents.buckets.as_ref().map(|_| {
+            let (at, bytes) = start(SIZES, "I64", Some(vec![examples, 2]))?;
+            sizes(&file[at..at + bytes], contents).map_err(damaged)
+        });
+        let sizes = sizes.transpose()?;
         let column = |column: &Column| {
-            let shape = [&[examples], &column.row[..]].concat();
+            let shape = match &sizes {
+                None => [&[examples], &column.row[..]].concat(),
+                Some((_, starts)) => vec![starts[examples]],
+            };
             Ok((start(&column.name, column.dtype, Some(shape))?.0, column.row_bytes(contents)))
         };
         let columns = expected.iter().map(column).collect::<Result<_, Error>>()?;
@@ -173,16 +198,27 @@ impl Shard {
         };
         let classes = bytes.as_chunks().0.iter().map(class).collect::<Result<_, _>>()?;
         let hashes = hashes.map(|(start, _)| start);
-        Ok(Self { path, file, columns, name_end, names, hashes, classes })
+        Ok(Self { path, file, columns, sizes, name_end, names, hashes, classes })
     }
 
     /// The numbers of an example in a column.
     pub(super) fn numbers(&self, column: usize, row: usize, contents: &Contents) -> Vec<f32> {
         let (start, bytes) = self.columns[column];
-        let start = start + row * bytes;
+        let (start, bytes) = match &self.sizes {
+            None => (start + row * bytes, bytes),
+            Some((_, starts)) => {
+                let [before, after] = [row, row + 1].map(|row| starts[row] * contents.precision.bytes());
+                (start + before, after - before)
+            }
+        };
         let mut numbers = Vec::with_capacity(bytes / contents.precision.bytes());
         contents.precision.widen(&self.file[start..start + bytes], &mut numbers);
         numbers
+    }
+
+    /// Height and width of the latent of an example, where latents have several.
+    pub(super) fn size(&self, row: usize) -> Option<Size> {
+        self.sizes.as_ref().map(|(sizes, _)| sizes[row])
     }
 
     /// SHA-256 of the file of an example's image, where it was stored.
@@ -200,4 +236,23 @@ impl Shard {
         let damaged = || Error::Latents { path: self.path.clone(), reason: format!("are damaged: the name of {row}") };
         name.map(str::to_string).ok_or_else(damaged)
     }
+}
+
+/// The heights and widths that these bytes are, and the numbers before each latent and in all.
+fn sizes(bytes: &[u8], contents: &Contents) -> Result<(Vec<Size>, Vec<usize>), String> {
+    let [_, height, width] = contents.shape;
+    let (mut sizes, mut starts) = (vec![], vec![0]);
+    for [high, wide] in
+        bytes.as_chunks::<8>().0.iter().map(|bytes| i64::from_le_bytes(*bytes)).collect::<Vec<_>>().as_chunks().0
+    {
+        let side = |side: i64| usize::try_from(side).ok().filter(|side| (1..=2 * height.max(width)).contains(side));
+        // No size has a larger area than the square.
+        let size = side(*high).zip(side(*wide)).filter(|(high, wide)| high * wide <= height * width);
+        let Some((high, wide)) = size else {
+            return Err(format!("a latent of {high} x {wide}, where {height} x {width} is the largest"));
+        };
+        starts.push(starts[sizes.len()] + contents.numbers([high, wide]));
+        sizes.push([high, wide]);
+    }
+    Ok((sizes, starts))
 }

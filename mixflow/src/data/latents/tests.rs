@@ -67,6 +67,7 @@ fn contents() -> Contents {
         flipped: true,
         normalised: true,
         image_size: 4,
+        buckets: None,
         classes: vec!["even".into(), "odd".into()],
         autoencoder: origin("trivial"),
         features: vec![StoredFeatures { tokens: 3, width: 2, encoder: origin("first pixels") }],

@@ -27,6 +27,18 @@ pub struct EncodedBatch {
     pub features: Vec<Vec<f32>>,
 }
 
+impl EncodedBatch {
+    /// That of one of its `n` images.
+    pub(super) fn of(&self, image: usize, n: usize) -> Self {
+        let row = |all: &Vec<f32>| all[image * all.len() / n..(image + 1) * all.len() / n].to_vec();
+        Self {
+            mean: row(&self.mean),
+            deviation: self.deviation.as_ref().map(row),
+            features: self.features.iter().map(row).collect(),
+        }
+    }
+}
+
 /// Which image a latent is of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Image {
@@ -148,7 +160,27 @@ impl Writer {
         encoded: &EncodedBatch,
         mirrored: Option<&EncodedBatch>,
     ) -> Result<(), Error> {
+        let [_, height, width] = self.manifest.contents.shape;
+        self.push_sized(images, [height, width], encoded, mirrored)
+    }
+
+    /// The same of images whose latents have this height and width, where [`Contents::buckets`] has several.
+    ///
+    /// # Errors
+    /// As [`push`](Self::push).
+    ///
+    /// # Panics
+    /// As [`push`](Self::push).
+    pub fn push_sized(
+        &mut self,
+        images: &[Image],
+        size: [usize; 2],
+        encoded: &EncodedBatch,
+        mirrored: Option<&EncodedBatch>,
+    ) -> Result<(), Error> {
         let contents = &self.manifest.contents;
+        let own = size[..] == contents.shape[1..];
+        assert!(own || contents.buckets.is_some(), "latents of {size:?}, where all have shape {:?}", contents.shape);
         assert!(images.len() <= self.room(), "{} examples for {} places", images.len(), self.room());
         assert_eq!(mirrored.is_some(), contents.flipped, "mirrored images are given if and only if they are stored");
         let mut columns = self.rows.columns.iter_mut();
@@ -156,7 +188,7 @@ impl Writer {
             let EncodedBatch { mean, deviation, features } = encoded;
             assert_eq!(deviation.is_some(), contents.deviation, "deviations are given if and only if they are stored");
             assert_eq!(features.len(), contents.features.len(), "encoders of features");
-            let latent = contents.numbers();
+            let latent = contents.numbers(size);
             let mut parts = vec![("latent", mean, latent)];
             parts.extend(deviation.as_ref().map(|deviation| ("deviation", deviation, latent)));
             let sizes = contents.features.iter().map(|of| of.tokens * of.width);
@@ -178,6 +210,7 @@ impl Writer {
             self.rows.name_ends.push(self.rows.names.len() as i64);
             self.rows.classes.push(*class as i64);
             self.rows.hashes.push(*sha256);
+            self.rows.sizes.push(size.map(|side| side as i64));
             self.entries.push(entry.clone());
         }
         Ok(())

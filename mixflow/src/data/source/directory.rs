@@ -24,6 +24,14 @@ impl Directory {
         Ok(Self { path: path.into(), folder: Folder::open(path, 1, OnBroken::Refuse)? })
     }
 
+    /// Lists the images below `path` by their captions.
+    ///
+    /// # Errors
+    /// As [`Folder::captioned`].
+    pub fn captioned(path: &Path) -> Result<Self, Error> {
+        Ok(Self { path: path.into(), folder: Folder::captioned(path, 1, OnBroken::Refuse)? })
+    }
+
     /// The path below the directory.
     fn name(&self, file: &Path) -> String {
         file.strip_prefix(&self.path).unwrap_or(file).to_string_lossy().into_owned()

@@ -22,7 +22,7 @@ pub use self::web_dataset::WebDataset;
 
 use mixflow_backbones::mistaken::{LOOKED_AT, instead_of_binary};
 
-use super::{Error, center_crop, to_planes};
+use super::{Error, center_crop_to, to_planes};
 use crate::files::decode::{Decoded, Losses, decode_rgb};
 
 /// Labelled images in an order that never changes.
@@ -65,8 +65,11 @@ pub struct Options {
     pub classes: Option<Vec<String>>,
     /// The column of shards with the images.
     pub image_column: Option<String>,
-    /// The column of shards with the labels.
+    /// The column of shards with the labels, or the captions.
     pub label_column: Option<String>,
+    /// Whether images are told by captions, all different ones of which are the classes: of a directory those that
+    /// [`Folder::captioned`](super::Folder::captioned) reads.
+    pub captions: bool,
 }
 
 /// The source that these paths are: one directory of images ([`Directory`]), `.tar` archives ([`WebDataset`]) or `.parquet`
@@ -86,11 +89,14 @@ pub fn open(paths: &[PathBuf], options: &Options) -> Result<Box<dyn Source>, Err
     };
     match paths {
         [] => fault("nothing was given; expected a directory, .tar archives or .parquet shards"),
+        _ if options.captions && classes.is_some() => fault("captions are the classes; leave their names out"),
         [directory] if directory.is_dir() && classes.is_some() => {
             fault("a directory names its classes itself; leave the names out")
         }
         _ if columns && !all("parquet") => fault("only .parquet shards have columns; leave their names out"),
+        [directory] if directory.is_dir() && options.captions => Ok(Box::new(Directory::captioned(directory)?)),
         [directory] if directory.is_dir() => Ok(Box::new(Directory::open(directory)?)),
+        archives if all("tar") && options.captions => Ok(Box::new(WebDataset::captioned(archives)?)),
         archives if all("tar") => Ok(Box::new(WebDataset::open(archives, classes.cloned())?)),
         #[cfg(feature = "parquet")]
         shards if all("parquet") => Ok(Box::new(Parquet::open(shards, options)?)),
@@ -169,15 +175,21 @@ impl SourceImage {
     /// # Panics
     /// If `size` is zero.
     pub fn planes(&self, size: usize) -> Result<Vec<f32>, Error> {
-        Ok(self.planes_and_losses(size)?.0)
+        Ok(self.planes_and_losses(|_| [size; 2])?.0)
     }
 
-    /// The same, and what of the file is not in it.
-    pub(super) fn planes_and_losses(&self, size: usize) -> Result<(Vec<f32>, Losses), Error> {
+    /// The central rectangle that has the height and width that `size_of` says of the image's width and height, and what of
+    /// the file is not in it.
+    pub(super) fn planes_and_losses(
+        &self,
+        size_of: impl FnOnce([u32; 2]) -> [usize; 2],
+    ) -> Result<(Vec<f32>, [usize; 2], Losses), Error> {
         let decoded = decode_rgb(&self.bytes).map_err(|reason| unusable(&self.name, reason))?;
         let Decoded { image, losses, .. } = &decoded;
-        let enlarged = Losses::ENLARGED.when((image.width().min(image.height()) as usize) < size);
-        Ok((to_planes(&center_crop(image, size as u32)), *losses | enlarged))
+        let (width, height) = image.dimensions();
+        let [high, wide] = size_of([width, height]);
+        let enlarged = Losses::ENLARGED.when((height as usize) < high || (width as usize) < wide);
+        Ok((to_planes(&center_crop_to(image, [wide as u32, high as u32])), [high, wide], *losses | enlarged))
     }
 }
 

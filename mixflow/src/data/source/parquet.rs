@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use super::{Options, Source, SourceEntry, SourceImage, SourceImages, disguise, file_names, without_images};
 use crate::data::Error;
+use crate::data::captions::one_line;
 use crate::files::digest;
 use crate::printable;
 
@@ -31,6 +32,9 @@ const AHEAD: usize = 64;
 /// text. They are the columns that [`Options`] name, `image` and `label`, or the only ones that the file's metadata call
 /// `Image` and `ClassLabel`. Classes are called as [`Options::classes`] or the metadata say, by the different texts in
 /// their order, or by their numbers.
+///
+/// With [`Options::captions`] the column of the labels holds captions: it is called `text` or `caption` unless
+/// [`Options::label_column`] names it.
 ///
 /// Opening reads footers and labels; images are read when asked for.
 #[derive(Debug)]
@@ -60,9 +64,13 @@ impl Parquet {
         for path in files {
             let fault = fault(path);
             let schema = Schema::read(path).map_err(&fault)?;
-            let label = schema.column("label", "ClassLabel", options.label_column.as_deref()).map_err(&fault)?;
+            let label = match options.captions {
+                true => schema.captions(options.label_column.as_deref()),
+                false => schema.column("label", "ClassLabel", options.label_column.as_deref()),
+            };
+            let label = label.map_err(&fault)?;
             columns.push(schema.column("image", "Image", options.image_column.as_deref()).map_err(&fault)?);
-            if options.classes.is_none() {
+            if options.classes.is_none() && !options.captions {
                 let found = schema.class_names(&label);
                 if starts.len() > 1 && found != named {
                     let first = files[0].display();
@@ -74,9 +82,12 @@ impl Parquet {
             }
             for (row, number) in rows(path, &label, 0).map_err(|error| fault(error.to_string()))?.zip(0_u64..) {
                 let row = row.map_err(|error| fault(error.to_string()))?;
-                labels
-                    .add(row.get_column_iter().next().map(|(_, field)| field), named.as_deref())
-                    .map_err(|problem| fault(format!("row {number} has {problem}")))?;
+                let field = row.get_column_iter().next().map(|(_, field)| field);
+                let added = match options.captions {
+                    true => labels.add_caption(field),
+                    false => labels.add(field, named.as_deref()),
+                };
+                added.map_err(|problem| fault(format!("row {number} has {problem}")))?;
             }
             starts.push(labels.numbers.len());
         }
@@ -131,6 +142,19 @@ impl Labels {
         }
         self.numbers.push(number as u32);
         Ok(())
+    }
+
+    /// Adds the caption of a row, or says what it is instead.
+    fn add_caption(&mut self, field: Option<&Field>) -> std::result::Result<(), String> {
+        match field {
+            Some(Field::Str(text)) => self.add_text(&one_line(text), None),
+            Some(Field::Bytes(bytes)) => {
+                let text = bytes.as_utf8().map_err(|_| "a caption of bytes; expected text")?;
+                self.add_text(&one_line(text), None)
+            }
+            None | Some(Field::Null) => Err("no caption".into()),
+            Some(other) => Err(format!("the caption {other}; expected text")),
+        }
     }
 
     fn add_text(&mut self, text: &str, named: Option<&[String]>) -> std::result::Result<(), String> {
@@ -271,6 +295,20 @@ impl Schema {
             _ => {
                 let columns = self.columns.join(", ");
                 Err(format!("it lacks the column {wanted}, and has {columns}; choose one with --{usual}-column"))
+            }
+        }
+    }
+
+    /// The column of captions, by this name or one of the usual ones.
+    fn captions(&self, name: Option<&str>) -> std::result::Result<String, String> {
+        let wanted = name.map_or(vec!["text", "caption"], |name| vec![name]);
+        match wanted.iter().find(|name| self.columns.iter().any(|column| column == *name)) {
+            Some(column) => Ok((*column).into()),
+            None => {
+                let (wanted, columns) = (wanted.join(" or "), self.columns.join(", "));
+                Err(format!(
+                    "it lacks the column {wanted}, and has {columns}; choose that of the captions with --label-column"
+                ))
             }
         }
     }

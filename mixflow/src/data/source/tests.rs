@@ -52,6 +52,57 @@ fn tar(path: &Path, members: &[(&str, &[u8])]) {
 }
 
 #[test]
+fn captions_stand_beside_their_images() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("0.tar");
+    let read = |members: &[(&str, &[u8])]| {
+        tar(&path, members);
+        let options = Options { captions: true, ..Options::default() };
+        open(std::slice::from_ref(&path), &options)
+    };
+    // As img2dataset writes them: .txt counts where there are both.
+    let source = read(&[
+        ("000.jpg", &png(10)),
+        ("000.json", br#"{"caption": "of the json", "key": "000", "width": 3}"#),
+        ("000.txt", "two  gr\u{fc}ne cats\n".as_bytes()),
+        ("001.json", br#"{"text": "a dog"}"#),
+        ("001.png", &png(20)),
+        ("002.png", &png(30)),
+        ("002.cls", b"7"),
+        ("002.txt", "two gr\u{fc}ne cats".as_bytes()),
+    ])
+    .unwrap();
+    assert_eq!(source.classes(), ["a dog", "two gr\u{fc}ne cats"]);
+    assert_eq!(all(&*source, 0).iter().map(|(_, class, _)| *class).collect::<Vec<_>>(), [1, 0, 1]);
+    assert_continues(&*source);
+    assert!(source.notices()[0].contains("passed over 1 members"), "{:?}", source.notices());
+    for (members, words) in [
+        (
+            &[("1.png", &png(1)[..]), ("1.cls", b"1")][..],
+            "sample `1` has no caption; add `1.txt` right behind its image",
+        ),
+        (&[("1.png", &png(1)), ("1.json", b"{}")], "has no caption"),
+        (&[("1.txt", b"a dog")], "sample `1` has no image"),
+        (&[("1.png", &png(1)), ("1.txt", b"\xff\xfe")], "`1.txt` is no caption but text that is not UTF-8"),
+        (
+            &[("1.png", &png(1)), ("1.json", br#"{"caption": ["a", "b"]}"#)],
+            "is no caption but `[\"a\",\"b\"]`; expected text",
+        ),
+    ] {
+        let error = read(members).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+
+    fs::write(root.path().join("1.png"), png(5)).unwrap();
+    fs::write(root.path().join("1.txt"), "a dog").unwrap();
+    let options = Options { captions: true, ..Options::default() };
+    let folder = open(&[root.path().into()], &options).unwrap();
+    assert_eq!((folder.classes(), folder.len()), (&["a dog".to_owned()][..], 1));
+    let named = Options { classes: Some(vec![]), ..options };
+    assert!(open(&[root.path().into()], &named).unwrap_err().to_string().contains("captions are the classes"));
+}
+
+#[test]
 fn members_of_one_name_are_a_sample() {
     let root = tempfile::tempdir().unwrap();
     let paths = ["0.tar", "1.tar"].map(|name| root.path().join(name));

@@ -1,15 +1,17 @@
 //! `WebDataset` archives.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use mixflow_backbones::json::explain;
+use serde_json::Value;
 use tar::{Archive, EntryType};
 
 use super::{Source, SourceEntry, SourceImage, SourceImages, disguise, file_names, without_images};
 use crate::data::Error;
+use crate::data::captions::one_line;
 use crate::files::decode::LARGEST_FILE;
 use crate::files::digest;
 use crate::files::unique::Unique;
@@ -28,7 +30,9 @@ const BLOCK: u64 = 512;
 ///
 /// Members in a row whose paths agree up to the first dot of the file's name are a sample: `7.jpg` (or `.jpeg`, `.png`,
 /// `.webp`) with `7.cls`, an integer in text, or `7.json`, an object with an integer `label` or `class`. Other members
-/// are passed over. Opening reads headers and labels; images are read when asked for.
+/// are passed over. Of [captioned](WebDataset::captioned) images it is `7.jpg` with `7.txt`, or with `7.json`, an object with
+/// a text `caption` or `text`, which counts where there is no `.txt`. Opening reads headers and labels; images are read when
+/// asked for.
 ///
 /// # Source
 /// The `WebDataset` format, webdataset/webdataset, `README.md`.
@@ -61,6 +65,8 @@ struct Group {
     key: String,
     image: Option<Image>,
     class: Option<u64>,
+    caption: Option<String>,
+    captioned: bool,
     /// What is wrong with the class of a `.json`.
     no_class: Option<String>,
     /// Members that are neither.
@@ -76,18 +82,40 @@ impl WebDataset {
     /// If an archive cannot be read, is cut, damaged or compressed, holds a sample without image or label or two images of
     /// one name, or there are no samples.
     pub fn open(archives: &[PathBuf], classes: Option<Vec<String>>) -> Result<Self, Error> {
+        Self::of(archives, classes, false)
+    }
+
+    /// Lists the images with captions in `archives`, one archive after the other: all different captions, ordered, are the
+    /// classes.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), for a caption where that says class.
+    pub fn captioned(archives: &[PathBuf]) -> Result<Self, Error> {
+        Self::of(archives, None, true)
+    }
+
+    fn of(archives: &[PathBuf], classes: Option<Vec<String>>, captioned: bool) -> Result<Self, Error> {
         let known = classes.as_ref().map_or(MAX_CLASSES, |classes| classes.len() as u64);
+        // Numbers of captions, as they come.
+        let mut captions = HashMap::new();
         let names = file_names(archives)?;
         let (mut members, mut others, mut hidden, mut first) = (Vec::<Member>::new(), 0, 0, None);
         for (number, path) in archives.iter().enumerate() {
             let mut seen = HashSet::new();
-            list(path, |group| {
+            list(path, captioned, |group| {
                 others += group.others.len();
                 hidden += group.hidden;
                 first = first.take().or_else(|| Some(format!("{}/{}", names[number], group.others.first()?)));
                 let key = printable(&group.key).into_owned();
-                let Some(((name, offset, size), class)) = group.sample()? else { return Ok(()) };
-                if class >= known {
+                let Some(((name, offset, size), told)) = group.sample()? else { return Ok(()) };
+                let class = match told {
+                    Told::Class(class) => class,
+                    Told::Caption(caption) => {
+                        let next = captions.len() as u64;
+                        *captions.entry(caption).or_insert(next)
+                    }
+                };
+                if class >= known && !captioned {
                     return Err(format!("sample `{key}` has class {class}; expected less than {known}"));
                 }
                 if !seen.insert(name.clone()) {
@@ -99,8 +127,10 @@ impl WebDataset {
         }
         let Some(last) = members.iter().map(|member| member.class).max() else {
             let path = archives.first().cloned().unwrap_or_default();
-            return Err(Error::Archive { path, reason: "no samples; expected images with .cls or .json".into() });
+            let told = if captioned { ".txt" } else { ".cls" };
+            return Err(Error::Archive { path, reason: format!("no samples; expected images with {told} or .json") });
         };
+        let classes = if captioned { Some(sort(captions, &mut members)) } else { classes };
         let classes = classes.unwrap_or_else(|| (0..=last).map(|class| class.to_string()).collect());
         let passed_over = first.map(|first| {
             format!("passed over {others} members that are no image and no class, the first {}", printable(&first))
@@ -117,22 +147,39 @@ impl WebDataset {
     }
 }
 
+/// The captions in order, by which the members are told then; numbers are those of their coming.
+fn sort(captions: HashMap<String, u64>, members: &mut [Member]) -> Vec<String> {
+    let sorted: BTreeMap<_, _> = captions.into_iter().collect();
+    let mut places = vec![0; sorted.len()];
+    sorted.values().enumerate().for_each(|(place, number)| places[*number as usize] = place);
+    members.iter_mut().for_each(|member| member.class = places[member.class]);
+    sorted.into_keys().collect()
+}
+
+/// What is told of an image.
+enum Told {
+    Class(u64),
+    Caption(String),
+}
+
 impl Group {
-    /// Its image and class; none if it has neither.
-    fn sample(self) -> Result<Option<(Image, u64)>, String> {
+    /// Its image and what is told of it; none if it has neither.
+    fn sample(self) -> Result<Option<(Image, Told)>, String> {
         let key = printable(&self.key);
         // Of `7.input.jpg` the ending is `input.jpg`.
         let near = self.others.iter().find(|name| is_image(name.rsplit('.').next().unwrap_or_default()));
         let near = near.map(|name| {
             format!("`{}` is none of sample `{key}`, as its ending begins at the first dot", printable(name))
         });
-        match (self.image, self.class) {
+        let told = self.class.map(Told::Class).or(self.caption.map(Told::Caption));
+        let [what, ending] = if self.captioned { ["caption", "txt"] } else { ["class", "cls"] };
+        match (self.image, told) {
             (Some(image), Some(class)) => Ok(Some((image, class))),
             (None, None) => near.map_or(Ok(None), |near| Err(format!("{near}; name it `{key}.jpg`, .png or .webp"))),
             (Some(_), None) => Err(match self.no_class {
                 Some(fault) => fault,
                 None => format!(
-                    "sample `{key}` has no class; add `{key}.cls` right behind its image, as packing with `tar --sort=name` does"
+                    "sample `{key}` has no {what}; add `{key}.{ending}` right behind its image, as packing with `tar --sort=name` does"
                 ),
             }),
             (None, Some(_)) => Err(match near {
@@ -202,7 +249,7 @@ fn is_image(ending: &str) -> bool {
 }
 
 /// Calls `each` for every sample of an archive.
-fn list(path: &Path, mut each: impl FnMut(Group) -> Result<(), String>) -> Result<(), Error> {
+fn list(path: &Path, captioned: bool, mut each: impl FnMut(Group) -> Result<(), String>) -> Result<(), Error> {
     let fault = fault(path);
     // What is no header is quoted by the reader, whatever its bytes are.
     let broken = |error: io::Error| fault(printable(&error.to_string()).into_owned());
@@ -212,7 +259,7 @@ fn list(path: &Path, mut each: impl FnMut(Group) -> Result<(), String>) -> Resul
         return Err(fault(format!("it {found}")));
     }
     let mut archive = Archive::new(file);
-    let (mut group, mut end) = (Group::default(), 0);
+    let (mut group, mut end) = (Group { captioned, ..Group::default() }, 0);
     for entry in archive.entries_with_seek().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
         let name = String::from_utf8(entry.path_bytes().into_owned()).map_err(|name| {
@@ -244,7 +291,8 @@ fn list(path: &Path, mut each: impl FnMut(Group) -> Result<(), String>) -> Resul
         };
         let key = if folder.is_empty() { stem.to_string() } else { format!("{folder}/{stem}") };
         if key != group.key {
-            each(std::mem::replace(&mut group, Group { key: key.clone(), ..Group::default() })).map_err(&fault)?;
+            let next = Group { key: key.clone(), captioned, ..Group::default() };
+            each(std::mem::replace(&mut group, next)).map_err(&fault)?;
         }
         let twin =
             || fault(format!("sample `{}` has two images or two classes, the second `{shown}`", printable(&key)));
@@ -257,7 +305,18 @@ fn list(path: &Path, mut each: impl FnMut(Group) -> Result<(), String>) -> Resul
                     return Err(twin());
                 }
             }
-            ending @ ("cls" | "json") => {
+            ending @ ("txt" | "json") if captioned => {
+                let mut text = Vec::new();
+                entry.by_ref().take(MAX_LABEL).read_to_end(&mut text).map_err(broken)?;
+                let is_text = ending == "txt";
+                let found = if is_text { text_of(&text).map(Some) } else { caption(&text) };
+                match found.map_err(|found| fault(format!("`{shown}` is no caption but {}", printable(&found))))? {
+                    Some(found) if is_text => group.caption = Some(found),
+                    Some(found) => group.caption = group.caption.take().or(Some(found)),
+                    None => group.others.push(name.clone()),
+                }
+            }
+            ending @ ("cls" | "json") if !captioned => {
                 let mut text = Vec::new();
                 entry.by_ref().take(MAX_LABEL).read_to_end(&mut text).map_err(broken)?;
                 let found = if ending == "cls" { number(&text).map(Some) } else { label(&text) };
@@ -306,11 +365,35 @@ fn number(text: &[u8]) -> Result<u64, String> {
     text.parse().map_err(|_| format!("`{}`", text.chars().take(40).collect::<String>()))
 }
 
+/// A text in UTF-8 on one line.
+fn text_of(text: &[u8]) -> Result<String, String> {
+    let text = std::str::from_utf8(text).map_err(|_| "text that is not UTF-8; save it as UTF-8")?;
+    if text.contains('\0') {
+        return Err("text with zeros; save it as UTF-8".into());
+    }
+    Ok(one_line(text.trim_start_matches('\u{feff}')))
+}
+
+/// The text `caption` or `text` of an object, if it has one, or what it is instead.
+fn caption(text: &[u8]) -> Result<Option<String>, String> {
+    let object = object(text)?;
+    match object.get("caption").or(object.get("text")) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::String(text)) => Ok(Some(one_line(text))),
+        Some(other) => Err(format!("`{other}`; expected text")),
+    }
+}
+
+/// A JSON object, in which no key stands twice.
+fn object(text: &[u8]) -> Result<Value, String> {
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
+    let object = serde_json::from_slice(text);
+    object.map(|Unique(object)| object).map_err(|error| format!("JSON that is wrong: {}", explain(&error)))
+}
+
 /// The integer `label` or `class` of an object, if it has one, or what it is instead.
 fn label(text: &[u8]) -> Result<Option<u64>, String> {
-    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(text);
-    let Unique(object) =
-        serde_json::from_slice(text).map_err(|error| format!("JSON that is wrong: {}", explain(&error)))?;
+    let object = object(text)?;
     match (object.get("label"), object.get("class")) {
         (Some(label), Some(class)) if label != class => Err(format!("the label `{label}` and the class `{class}`")),
         (Some(value), _) | (None, Some(value)) => value.as_u64().map(Some).ok_or_else(|| format!("`{value}`")),

@@ -225,3 +225,25 @@ fn a_file_of_hugging_face_is_read_as_it_is() {
     let found: Vec<_> = all(&source, 0).into_iter().map(|(_, class, _)| class).collect();
     assert_eq!((source.classes(), &found[..]), (&["a", "b"].map(String::from)[..], &[0, 1, 1, 0][..]));
 }
+
+#[test]
+fn captions_are_a_column_of_text() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("a.parquet");
+    let open = |column: Option<&str>| {
+        let options = Options { captions: true, label_column: column.map(Into::into), ..Options::default() };
+        Parquet::open(std::slice::from_ref(&path), &options)
+    };
+    for (column, name) in [("text", None), ("caption", None), ("words", Some("words"))] {
+        let schema = format!("{IMAGE} OPTIONAL BYTE_ARRAY {column} (UTF8);");
+        write(&path, &schema, None, &[group(&[10, 20, 30], text(&["two  owls\n", "", "two owls"]))]);
+        let source = open(name).unwrap();
+        assert_eq!(source.classes(), ["", "two owls"], "{column}");
+        assert_eq!(all(&source, 0).iter().map(|(_, class, _)| *class).collect::<Vec<_>>(), [1, 0, 1]);
+    }
+    let error = open(None).unwrap_err().to_string();
+    assert!(error.contains("lacks the column text or caption, and has image, words; choose that of"), "{error}");
+    let schema = format!("{IMAGE} OPTIONAL INT32 text;");
+    write(&path, &schema, None, &[group(&[10], Column::Int(&[Some(3)]))]);
+    assert!(open(None).unwrap_err().to_string().contains("row 0 has the caption 3; expected text"));
+}

@@ -1,0 +1,169 @@
+use std::sync::Mutex;
+
+use mixflow_backbones::autoencoder::LatentDistribution;
+
+use super::*;
+use crate::data::{Channels, Digits, Folder, OnBroken, Shapes, split};
+
+/// Halves of the upper left quarter.
+#[derive(Debug)]
+struct Corner;
+
+impl Autoencoder for Corner {
+    fn encode(&self, images: Tensor<4>) -> LatentDistribution {
+        LatentDistribution { mean: images.narrow(2, 0, 4).narrow(3, 0, 4) * 0.5, deviation: None }
+    }
+    fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
+        latents
+    }
+    fn to_device(&self, _: &Device) -> Box<dyn Autoencoder> {
+        Box::new(Self)
+    }
+}
+
+#[test]
+fn latents_stand_where_their_images_stood() {
+    let digits = Digits::new(8, Channels::One).unwrap();
+    let encoded = Encoded::new(&digits, &Corner, &Device::default()).unwrap();
+    assert_eq!((encoded.len(), encoded.shape(), encoded.classes()), (digits.len(), [1, 4, 4], digits.classes()));
+    assert_eq!(encoded.fingerprint().unwrap(), digits.fingerprint().unwrap());
+    for index in [0, 49, 50, 1796] {
+        let (image, latent) = (digits.example(index).unwrap(), encoded.example(index).unwrap());
+        assert_eq!((latent.label, encoded.label(index).unwrap()), (image.label, image.label));
+        assert_eq!(latent.pixels[5], image.pixels[9] / 2.0);
+    }
+}
+
+/// How many images it was given at a time.
+#[derive(Debug, Default)]
+struct Counted(Mutex<Vec<usize>>);
+
+impl Autoencoder for Counted {
+    fn encode(&self, images: Tensor<4>) -> LatentDistribution {
+        self.0.lock().unwrap().push(images.dims()[0]);
+        LatentDistribution { mean: images.narrow(2, 0, 1).narrow(3, 0, 1), deviation: None }
+    }
+    fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
+        latents
+    }
+    fn to_device(&self, _: &Device) -> Box<dyn Autoencoder> {
+        unreachable!("one device encodes")
+    }
+}
+
+#[test]
+fn large_images_are_encoded_few_at_a_time() {
+    for (size, expected) in [(8, 50), (128, 50), (512, 3), (1024, 1)] {
+        let digits: Arc<dyn Dataset> = Arc::new(Digits::new(size, Channels::One).unwrap());
+        let (few, _) = split(&digits, digits.len().unwrap() - 60, 0).unwrap();
+        let counted = Counted::default();
+        let encoded = Encoded::new(&few, &counted, &Device::default()).unwrap();
+        let batches = counted.0.into_inner().unwrap();
+        assert_eq!((encoded.len(), batches[0], batches.iter().sum()), (Some(60), expected, 60_usize), "{size} pixels");
+    }
+}
+
+#[test]
+fn broken_images_that_others_stand_for_are_told() {
+    let root = tempfile::tempdir().unwrap();
+    let class = root.path().join("a");
+    fs::create_dir(&class).unwrap();
+    image::RgbImage::new(8, 8).save(class.join("1.png")).unwrap();
+    fs::write(class.join("2.png"), "broken").unwrap();
+    let folder = Folder::open(root.path(), 8, OnBroken::Skip).unwrap();
+    assert_eq!(Encoded::new(&folder, &Corner, &Device::default()).unwrap().broken(), [class.join("2.png")]);
+    let store = tempfile::tempdir().unwrap();
+    for _ in 0..2 {
+        // Opened again, it does not know yet which are broken.
+        let folder = Folder::open(root.path(), 8, OnBroken::Skip).unwrap();
+        let kept = Encoded::kept(&store.path().join("kept"), "", &folder, &Corner, &Device::default()).unwrap();
+        assert_eq!(kept.broken(), [class.join("2.png")]);
+    }
+}
+
+#[test]
+fn what_is_kept_is_not_encoded_again() {
+    let root = tempfile::tempdir().unwrap();
+    let (folder, device) = (root.path().join("latents"), Device::default());
+    let digits: Arc<dyn Dataset> = Arc::new(Digits::new(8, Channels::One).unwrap());
+    let (few, _) = split(&digits, digits.len().unwrap() - 60, 0).unwrap();
+    let in_memory = Encoded::new(&few, &Corner, &device).unwrap();
+    let kept = |key: &str| {
+        let counted = Counted::default();
+        let kept = Encoded::kept(&folder, key, &few, &counted, &device).unwrap();
+        (kept, counted.0.into_inner().unwrap())
+    };
+    assert_eq!(kept("one").1, [50, 10]);
+    let (again, encoded) = kept("one");
+    assert!(encoded.is_empty(), "{encoded:?}");
+    assert_eq!(
+        (again.len(), again.shape(), again.fingerprint().unwrap()),
+        (Some(60), [1, 1, 1], few.fingerprint().unwrap())
+    );
+    // Under another key, and where a shard has changed.
+    assert_eq!(kept("two").1, [50, 10]);
+    let shard = folder.join("shard-00000.safetensors");
+    let mut bytes = fs::read(&shard).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&shard, bytes).unwrap();
+    assert_eq!(kept("two").1, [50, 10]);
+    assert!(kept("two").1.is_empty());
+
+    let kept = Encoded::kept(&folder, "corner", &few, &Corner, &device).unwrap();
+    for index in [0, 49, 50, 59] {
+        assert_eq!(kept.example(index).unwrap(), in_memory.example(index).unwrap());
+        assert_eq!(kept.label(index).unwrap(), in_memory.label(index).unwrap());
+    }
+}
+
+#[test]
+fn images_of_several_sizes_have_latents_of_several() {
+    /// Means of two by two pixels, of the first channel.
+    #[derive(Debug)]
+    struct Halves;
+
+    impl Autoencoder for Halves {
+        fn encode(&self, images: Tensor<4>) -> LatentDistribution {
+            let [batch, _, height, width] = images.dims();
+            let pairs = images.narrow(1, 0, 1).reshape([batch * height / 2, 2, width / 2, 2]);
+            let mean = pairs.mean_dim(3).mean_dim(1).reshape([batch, 1, height / 2, width / 2]);
+            LatentDistribution { mean, deviation: None }
+        }
+        fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
+            latents
+        }
+        fn to_device(&self, _: &Device) -> Box<dyn Autoencoder> {
+            Box::new(Self)
+        }
+    }
+
+    let root = tempfile::tempdir().unwrap();
+    fs::create_dir(root.path().join("a")).unwrap();
+    for (number, [width, height]) in [[16, 16], [32, 8], [16, 16], [8, 32], [36, 9]].into_iter().enumerate() {
+        let image = image::RgbImage::from_fn(width, height, |x, y| image::Rgb([(7 * x + 5 * y) as u8; 3]));
+        image.save(root.path().join(format!("a/{number}.png"))).unwrap();
+    }
+    let folder = Folder::open(root.path(), 16, OnBroken::Refuse).unwrap();
+    let config = data::BucketConfig { step: 4, sizes: vec![] };
+    let folder = folder.with_buckets(&config).unwrap();
+    let encoded = Encoded::new(&folder, &Halves, &Device::default()).unwrap();
+    assert_eq!((encoded.shape(), encoded.len()), ([1, 8, 8], Some(5)));
+    assert_eq!(encoded.buckets(), [[1, 4, 16], [1, 8, 8], [1, 16, 4]]);
+    assert_eq!([0, 1, 2, 3, 4].map(|index| encoded.bucket(index)), [1, 0, 1, 2, 0]);
+    for index in 0..5 {
+        let seen = Variation { seed: 0, position: 0, flip: false };
+        let image = folder.variant(index, seen).unwrap().pixels;
+        let [_, _, width] = folder.buckets()[folder.bucket(index)];
+        let expected = [image[0], image[1], image[width], image[width + 1]].iter().sum::<f32>() / 4.0;
+        let latent = encoded.variant(index, seen).unwrap().pixels;
+        assert!((latent[0] - expected).abs() < 1e-6, "{index}: {} {expected}", latent[0]);
+        let expected: usize = encoded.buckets()[encoded.bucket(index)].iter().product();
+        assert_eq!(latent.len(), expected);
+    }
+}
+
+#[test]
+fn data_without_end_is_refused() {
+    let error = Encoded::new(&Shapes::new(8, 0).unwrap(), &Corner, &Device::default()).unwrap_err().to_string();
+    assert!(error.contains("no end"), "{error}");
+}
