@@ -8,7 +8,7 @@ use mixflow::recipe::NetworkSettings;
 use serde::Serialize;
 
 use crate::hub::is_address;
-use crate::run::Result;
+use crate::terminal::Result;
 
 /// `FILE` or `FILE=STRENGTH`; a folder or an address of the Hub may stand for a file.
 #[derive(Clone, Debug, PartialEq, Serialize)]

@@ -8,10 +8,11 @@ use clap::builder::{PossibleValuesParser, RangedU64ValueParser, TypedValueParser
 use clap::{Args, ValueEnum};
 use mixflow::backbones::Precision;
 
+use crate::arguments::DeviceArgument;
 use crate::bench_case::{CASES, Measured, growth, measure};
 use crate::bench_suite::{self, Setting};
 use crate::read_latents;
-use crate::run::{DeviceArgument, Result};
+use crate::terminal::Result;
 
 #[derive(Args)]
 pub(crate) struct Bench {

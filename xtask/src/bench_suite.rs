@@ -14,7 +14,7 @@ use mixflow::plan::Machine;
 use mixflow::schedules::MixFlow;
 
 use crate::bench_case::{Measured, images, sample, train_in};
-use crate::run::{Result, note};
+use crate::terminal::{Result, note};
 use crate::text;
 
 /// The networks, those that matter most first: at 256 px, unless their names say 512. Each is a case with `-train` and one with

@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use crate::run::Result;
+use crate::terminal::Result;
 
 /// Name, command, and whether it may be absent from a machine.
 const CHECKS: [(&str, &[&str], bool); 6] = [

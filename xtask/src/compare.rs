@@ -7,9 +7,11 @@ use clap::Args;
 use mixflow::Device;
 use mixflow::recipe::{NetworkSettings, Recipe};
 
-use crate::kind::{Any, AnyRecipe};
-use crate::run::{DevicesArgument, RecipeArguments, Result};
-use crate::train::{ClassArguments, Destination, StartFrom, train};
+use crate::arguments::{DevicesArgument, RecipeArguments};
+use crate::destination::Destination;
+use crate::kind::Any;
+use crate::terminal::Result;
+use crate::train::{ClassArguments, StartFrom, train};
 
 #[derive(Args)]
 pub(crate) struct Compare {
@@ -43,7 +45,7 @@ impl Compare {
         {
             self.recipe.flags.extend(value.map(|value| (format!("{flag} {value}"), format!("{key}={value}"))));
         }
-        match AnyRecipe::read(&self.recipe)? {
+        match self.recipe.read()? {
             Any::Classes(recipe) => self.compare(&recipe, devices),
             Any::Text(recipe) => {
                 self.classes.refuse("a network for text")?;

@@ -6,7 +6,7 @@ use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
 use crate::Arguments;
-use crate::run::{Result, say};
+use crate::terminal::{Result, say};
 
 #[derive(Args)]
 pub(crate) struct Completions {

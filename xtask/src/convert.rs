@@ -8,7 +8,7 @@ use mixflow::backbones::autoencoder::Naming;
 use mixflow::backbones::weights::{Part, Weights};
 use mixflow::numbers::thousands;
 
-use crate::run::{Result, say};
+use crate::terminal::{Result, say};
 
 #[derive(Args)]
 pub(crate) struct Convert {

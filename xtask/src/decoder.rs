@@ -10,11 +10,11 @@ use mixflow::backbones::weights::Weights;
 use mixflow::launch::decoder_run;
 use mixflow::recipe::DecoderRecipe;
 
+use crate::destination::{Destination, in_folder};
 use crate::hub::{given, named_values};
 use crate::progress::Progress;
-use crate::run::{Result, STOP, note, note_choices, say};
+use crate::terminal::{Result, STOP, note, note_choices, say};
 use crate::tracking::{end, show_warnings};
-use crate::train::{Destination, in_folder};
 
 /// Trains the decoder of a recipe, from the weights of a file if there is one.
 pub(crate) fn train_decoder(

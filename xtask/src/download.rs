@@ -6,8 +6,9 @@ use clap::Args;
 use mixflow_hub::{Client, RepositorySnapshot};
 use serde_json::json;
 
+use crate::arguments::JsonArgument;
 use crate::progress::Progress;
-use crate::run::{JsonArgument, Result, say};
+use crate::terminal::{Result, say};
 
 #[derive(Args)]
 pub(crate) struct Download {

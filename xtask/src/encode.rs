@@ -25,8 +25,9 @@ use mixflow_t2i::prompts::PromptTable;
 use mixflow_t2i::recipe::TextEncoderConfig;
 use serde::de::DeserializeOwned;
 
+use crate::arguments::{DevicesArgument, ShardArgument};
 use crate::progress::Progress;
-use crate::run::{DevicesArgument, Result, STOP, ShardArgument, lock, note, say, stop_on_signals};
+use crate::terminal::{Result, STOP, lock, note, say, stop_on_signals};
 
 #[derive(Args)]
 pub(crate) struct Encode {

@@ -3,27 +3,26 @@
 use std::fmt::{Display, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Instant;
 
 use clap::{ArgGroup, Args};
 use mixflow::device::describe;
 use mixflow::evaluation::inception::InceptionEvaluation;
-use mixflow::evaluation::metric::{Features, precision_recall};
 use mixflow::evaluation::{
     ImageSet, Measured, Measures, evaluate, evaluate_features, evaluated_labels, evaluation_pairs,
 };
 use mixflow::files::{PartValues, WeightsFile, write_atomic};
-use mixflow::numbers::thousands;
 use mixflow::{Device, check_memory};
 use serde_json::{Value, json};
 
+use crate::arguments::{DevicesArgument, JsonArgument, ShardArgument};
 use crate::inception::InceptionArguments;
 use crate::kind::{Kind, of_any};
 use crate::latents::check_latents;
+use crate::pairs::say_how_long;
 use crate::part;
 use crate::progress::Progress;
-use crate::run::{DevicesArgument, JsonArgument, Result, ShardArgument, note, say};
 use crate::sample::Sampling;
+use crate::terminal::{Result, note, say};
 use crate::trained::{Trained, TrainedArguments};
 
 #[derive(Args)]
@@ -222,23 +221,4 @@ impl Eval {
         }
         Ok(ExitCode::SUCCESS)
     }
-}
-
-/// Says before long comparisons how many there are and how long they take, by the time that a few of them take.
-pub(crate) fn say_how_long(progress: &Progress, pairs: u64, sets: [&Features; 2]) -> Result<()> {
-    const FEW: usize = 256;
-    const LONG: f64 = 60.0;
-    let few = sets.map(|set| set.select(&(0..set.rows().min(FEW)).collect::<Vec<_>>()));
-    let started = Instant::now();
-    precision_recall(&few[0], &few[1], 1)?;
-    let [a, b] = few.map(|set| set.rows() as f64);
-    let seconds = started.elapsed().as_secs_f64() * pairs as f64 / (a * a + b * b + 2.0 * a * b);
-    if seconds > LONG {
-        let (pairs, columns) = (thousands(pairs), thousands(sets[0].columns() as u64));
-        progress.line(&format!(
-            "  every image is compared with every other: {pairs} pairs of {columns} numbers, about {:.0} minutes",
-            (seconds / 60.0).ceil()
-        ));
-    }
-    Ok(())
 }

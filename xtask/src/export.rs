@@ -8,7 +8,7 @@ use mixflow::Device;
 use mixflow_t2i::to_diffusers;
 
 use crate::adapter::{self, AdapterArgument};
-use crate::run::{Result, say};
+use crate::terminal::{Result, say};
 use crate::text;
 use crate::trained::TrainedArguments;
 

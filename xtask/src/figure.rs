@@ -10,7 +10,7 @@ use mixflow::files::write_atomic;
 use mixflow::report::Report;
 use serde_json::Value;
 
-use crate::run::{Result, note, say};
+use crate::terminal::{Result, note, say};
 
 #[derive(Args)]
 pub(crate) struct Figure {

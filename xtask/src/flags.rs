@@ -7,17 +7,18 @@ use clap::CommandFactory;
 use crate::Arguments;
 
 /// Source files with the commands that say what stands in them.
-const SOURCES: [(&str, &str, &[&str]); 23] = [
+const SOURCES: [(&str, &str, &[&str]); 24] = [
     ("compare", include_str!("compare.rs"), &["compare"]),
     ("convert", include_str!("convert.rs"), &["convert"]),
     ("decoder", include_str!("decoder.rs"), &["train"]),
+    ("destination", include_str!("destination.rs"), &["train", "compare"]),
     ("encode", include_str!("encode.rs"), &["encode"]),
     ("eval", include_str!("eval.rs"), &["eval"]),
     ("inception", include_str!("inception.rs"), &["eval"]),
     ("launch", include_str!("launch.rs"), &["train", "compare"]),
     ("plan", include_str!("plan.rs"), &["plan"]),
     ("publish", include_str!("publish.rs"), &["publish"]),
-    ("run", include_str!("run.rs"), &["train", "compare", "plan"]),
+    ("arguments", include_str!("arguments.rs"), &["train", "compare", "plan"]),
     ("sample", include_str!("sample.rs"), &["sample"]),
     ("slow_flow", include_str!("slow_flow.rs"), &["slow-flow"]),
     ("tracking", include_str!("tracking.rs"), &["train", "compare"]),

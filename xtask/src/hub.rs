@@ -11,7 +11,7 @@ use mixflow_t2i::TextPipeline;
 use serde_json::Value;
 
 use crate::progress::Progress;
-use crate::run::{Result, note};
+use crate::terminal::{Result, note};
 
 /// The weights at a path or an address of the Hub, to start a training from, which is said; whoever loads them says what
 /// is taken of them.

@@ -14,11 +14,11 @@ use mixflow::evaluation::inception::{
 use mixflow::evaluation::{class_counts, decoder};
 use mixflow::files::{PartValues, WeightsFile};
 
-use crate::eval::say_how_long;
 use crate::kind::Kind;
+use crate::pairs::say_how_long;
 use crate::part;
 use crate::progress::Progress;
-use crate::run::{Result, note};
+use crate::terminal::{Result, note};
 use crate::trained::Trained;
 
 /// Which network measures, and what it measures.

@@ -8,7 +8,7 @@ pub(crate) use mixflow_t2i::recipe::TextNetworkConfig;
 use mixflow_t2i::recipe::{names as text_names, read_text_recipe};
 use serde_json::Value;
 
-use crate::run::{RecipeArguments, Result};
+use crate::terminal::Result;
 
 /// A network that recipes of this program can have.
 pub(crate) trait Kind: NetworkSettings {
@@ -54,14 +54,9 @@ pub(crate) use of_any;
 /// A recipe of either kind.
 pub(crate) type AnyRecipe = Any<Recipe, Recipe<TextNetworkConfig>>;
 
-impl AnyRecipe {
-    /// The recipe that a command was given.
-    pub(crate) fn read(arguments: &RecipeArguments) -> Result<Self> {
-        Ok(match is_text(&arguments.recipe) {
-            true => Self::Text(arguments.read_with(TextNetworkConfig::read)?),
-            false => Self::Classes(arguments.read_with(NetworkConfig::read)?),
-        })
-    }
+/// Names of all recipes that come along.
+pub(crate) fn names() -> impl Iterator<Item = &'static str> {
+    mixflow::recipe::names().chain(mixflow_t2i::recipe::names())
 }
 
 /// Whether a name or a file is a recipe of a network for text.

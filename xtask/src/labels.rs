@@ -3,7 +3,7 @@
 use mixflow::data::class_number;
 
 use crate::kind::Kind;
-use crate::run::Result;
+use crate::terminal::Result;
 use crate::trained::Trained;
 
 /// The numbers of classes that are given by number or by name.

@@ -6,7 +6,7 @@ use mixflow::launch::verified;
 use mixflow::recipe::{NetworkSettings, Recipe};
 
 use crate::progress::Progress;
-use crate::run::Result;
+use crate::terminal::Result;
 
 /// Says what the stored latents are that the recipe learned, if it learned any, and compares them with their hashes; not
 /// those again that the run in `folder` has found whole.

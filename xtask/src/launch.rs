@@ -6,7 +6,7 @@ use mixflow::train::RunFolder;
 use mixflow_hub::tracker::RunTrackers;
 
 use crate::progress::Progress;
-use crate::run::{Result, say};
+use crate::terminal::{Result, say};
 use crate::tracking::{end, show_warnings};
 
 /// Checks a run.

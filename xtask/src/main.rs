@@ -4,6 +4,7 @@
 
 mod adapter;
 mod allocator;
+mod arguments;
 mod bench;
 mod bench_case;
 mod bench_suite;
@@ -12,6 +13,7 @@ mod compare;
 mod completions;
 mod convert;
 mod decoder;
+mod destination;
 mod download;
 mod encode;
 mod eval;
@@ -25,6 +27,7 @@ mod kind;
 mod labels;
 mod latents;
 mod launch;
+mod pairs;
 mod part;
 mod plan;
 mod progress;
@@ -32,11 +35,11 @@ mod publish;
 mod read_latents;
 mod recipes;
 mod remote;
-mod run;
 mod runs;
 mod sample;
 mod selftest;
 mod slow_flow;
+mod terminal;
 mod text;
 mod tracking;
 mod train;
@@ -46,11 +49,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-use crate::run::{Result, note};
+use crate::terminal::{Result, note, program, sentence};
 
 /// Train, sample and measure flow-matching image models, with MixFlow Training (arXiv 2512.19311).
 #[derive(Parser)]
-#[command(name = run::program(), bin_name = run::program(), version, after_help = EXIT_CODES)]
+#[command(name = program(), bin_name = program(), version, after_help = EXIT_CODES)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -136,18 +139,4 @@ fn run(command: Command) -> Result<ExitCode> {
         Command::Runs(runs) => runs.run(),
         Command::Completions(completions) => completions.run(),
     }
-}
-
-/// The error and, where they say more, its causes.
-fn sentence(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(inner) = cause {
-        let more = inner.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = inner.source();
-    }
-    text
 }

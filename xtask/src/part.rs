@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::kind::Kind;
 use crate::progress::Progress;
-use crate::run::{Result, say};
+use crate::terminal::{Result, say};
 use crate::trained::Trained;
 
 /// Makes a part of one image a label, unless it is in the folder.

@@ -8,9 +8,10 @@ use mixflow::plan::{DecoderPlan, Machine, Plan as Costs};
 use mixflow::{Device, device, memory};
 use serde_json::{Value, json};
 
+use crate::arguments::{JsonArgument, RecipeArguments};
 use crate::bench::matmul_rate;
-use crate::kind::{AnyRecipe, of_any};
-use crate::run::{JsonArgument, RecipeArguments, Result, say};
+use crate::kind::of_any;
+use crate::terminal::{Result, say};
 
 #[derive(Args)]
 pub(crate) struct Plan {
@@ -37,7 +38,7 @@ impl Plan {
                 self.show(&plan, json!(plan))
             }
             None => {
-                let recipe = AnyRecipe::read(&self.recipe)?;
+                let recipe = self.recipe.read()?;
                 let (machine, devices) = machine(&self.device)?;
                 let plan = of_any!(recipe, recipe => Costs::on(&recipe, machine, devices))?;
                 let mut value = json!(plan);

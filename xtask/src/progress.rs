@@ -10,7 +10,7 @@ use mixflow::evaluation::Measuring;
 use mixflow::train::{Event, StepReport};
 use mixflow_hub::TransferProgress;
 
-use crate::run::note;
+use crate::terminal::note;
 
 /// Files are shown in units that a bar has room for.
 const KIB: u64 = 1 << 10;

@@ -10,9 +10,10 @@ use mixflow_hub::{
 };
 use serde_json::{Map, Value, json};
 
+use crate::arguments::{DeviceArgument, JsonArgument};
 use crate::kind::{self, TextNetworkConfig, is_text};
 use crate::progress::Progress;
-use crate::run::{DeviceArgument, JsonArgument, Result, note, say};
+use crate::terminal::{Result, note, say};
 
 #[derive(Args)]
 pub(crate) struct Publish {

@@ -9,7 +9,7 @@ use mixflow::data::latents::{Contents, EncodedBatch, Image, Latents, Origin, Pos
 use mixflow::data::source::SourceEntry;
 use mixflow::data::{Loader, LoaderConfig};
 
-use crate::run::{Result, say};
+use crate::terminal::{Result, say};
 
 const SHAPE: [usize; 3] = [4, 32, 32];
 const EXAMPLES: usize = 8192;

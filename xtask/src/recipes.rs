@@ -8,9 +8,10 @@ use mixflow::plan::{DecoderPlan, Machine, Plan, duration};
 use mixflow::recipe::{DecoderRecipe, NetworkSettings, Recipe};
 use serde::Serialize;
 
-use crate::kind::{AnyRecipe, of_any};
+use crate::arguments::{JsonArgument, RecipeArguments};
+use crate::kind::{names, of_any};
 use crate::plan::machine;
-use crate::run::{JsonArgument, RecipeArguments, Result, say};
+use crate::terminal::{Result, say};
 
 #[derive(Args)]
 pub(crate) struct Recipes {
@@ -51,11 +52,6 @@ impl Recipes {
     }
 }
 
-/// Names of all recipes that come along.
-pub(crate) fn names() -> impl Iterator<Item = &'static str> {
-    mixflow::recipe::names().chain(mixflow_t2i::recipe::names())
-}
-
 fn line(name: &'static str, machine: &Machine) -> Result<Line> {
     let recipe = RecipeArguments::named(name);
     if let Some(recipe) = recipe.read_with(DecoderRecipe::read)? {
@@ -64,7 +60,7 @@ fn line(name: &'static str, machine: &Machine) -> Result<Line> {
         let what = format!("decoder of {parameters} parameters, {} steps", thousands(recipe.training.steps));
         return Ok(Line { name, what, seconds: plan.training_seconds });
     }
-    of_any!(AnyRecipe::read(&recipe)?, recipe => network(name, &recipe, machine))
+    of_any!(recipe.read()?, recipe => network(name, &recipe, machine))
 }
 
 fn network<N: NetworkSettings>(name: &'static str, recipe: &Recipe<N>, machine: &Machine) -> Result<Line> {

@@ -4,7 +4,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::run::{DevicesArgument, Result};
+use crate::arguments::DevicesArgument;
+use crate::terminal::Result;
 
 #[derive(Args)]
 #[cfg_attr(not(feature = "remote"), allow(dead_code, reason = "read where it is built in"))]
@@ -39,7 +40,7 @@ impl Serve {
 
         use mixflow::device;
 
-        use crate::run::say;
+        use crate::terminal::say;
 
         let devices = self.device.find()?;
         let fault = |error| format!("--address {}: {error}", self.address);
@@ -60,7 +61,7 @@ impl Serve {
 #[cfg(feature = "remote")]
 pub(crate) fn watched(command: impl FnOnce() -> Result<ExitCode> + Send + 'static) -> Result<ExitCode> {
     // Errors need not go from one thread to another.
-    let command = || command().map_err(|error| crate::sentence(&*error));
+    let command = || command().map_err(|error| crate::terminal::sentence(&*error));
     Ok(mixflow::device::remote::watched(command)??)
 }
 

@@ -7,8 +7,8 @@ use clap::Args;
 use mixflow::numbers::{plus_minus, thousands};
 use mixflow::train::{RunOverview, RunState};
 
-use crate::kind::AnyRecipe;
-use crate::run::{JsonArgument, RecipeArguments, Result, say};
+use crate::arguments::{JsonArgument, RecipeArguments};
+use crate::terminal::{Result, say};
 
 /// Where trainings put them.
 const RUNS: &str = "runs";
@@ -26,7 +26,7 @@ pub(crate) struct Runs {
 fn read(file: &Path) -> Result<()> {
     let recipe = RecipeArguments::named(file.to_str().ok_or("expected a path in UTF-8")?);
     if recipe.read_decoder()?.is_none() {
-        AnyRecipe::read(&recipe)?;
+        recipe.read()?;
     }
     Ok(())
 }

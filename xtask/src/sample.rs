@@ -13,12 +13,13 @@ use mixflow::sampling::{Export, SolverConfig};
 use mixflow::{Device, check_memory};
 
 use crate::adapter::{self, AdapterArgument};
+use crate::arguments::{Change, DevicesArgument, ShardArgument};
 use crate::hub::{is_address, published};
 use crate::kind::{Kind, of_any};
 use crate::labels;
 use crate::part;
 use crate::progress::Progress;
-use crate::run::{Change, DevicesArgument, Result, ShardArgument, note, say};
+use crate::terminal::{Result, note, say};
 use crate::text::{self, Prompts, Request};
 use crate::trained::{AnyTrained, Trained, TrainedArguments};
 

@@ -8,7 +8,8 @@ use mixflow::backbones::Precision;
 use mixflow::selftest::{self, Finding, Verdict, brief};
 use mixflow::{Device, device};
 
-use crate::run::{DeviceArgument, Result, note, program, say};
+use crate::arguments::DeviceArgument;
+use crate::terminal::{Result, note, program, say};
 use crate::text;
 
 #[derive(Args)]

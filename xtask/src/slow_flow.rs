@@ -14,11 +14,12 @@ use mixflow::files::write_atomic;
 use mixflow::report::{Arm, slow_flow_page};
 use mixflow::{Device, check_memory};
 
+use crate::arguments::DevicesArgument;
 use crate::kind::{Kind, of_any};
 use crate::latents::check_latents;
 use crate::progress::Progress;
-use crate::run::{DevicesArgument, Result, note, say};
 use crate::sample::Sampling;
+use crate::terminal::{Result, note, say};
 use crate::trained::{Trained, TrainedArguments};
 
 #[derive(Args)]

@@ -24,7 +24,7 @@ use crate::adapter::{self, AdapterArgument};
 use crate::bench_case::{images, sample as sample_network, train_with};
 use crate::hub::is_address;
 use crate::progress::Progress;
-use crate::run::{Result, note, say};
+use crate::terminal::{Result, note, say};
 use crate::trained::TrainedArguments;
 
 /// What to draw, and how large.

@@ -7,7 +7,7 @@ use mixflow_hub::tracker::{End, RunTrackers, WandbMode};
 use serde_json::Value;
 
 use crate::progress::Progress;
-use crate::run::{Result, note};
+use crate::terminal::{Result, note};
 
 /// Whom trainings are told.
 #[derive(Args, Clone, Copy)]

@@ -15,10 +15,11 @@ use mixflow::{Device, Pipeline};
 use mixflow_t2i::TextPipeline;
 use tempfile::TempDir;
 
+use crate::arguments::{Change, as_given};
 use crate::hub::{is_address, named_files, published};
 use crate::kind::{Any, Kind, TextNetworkConfig, is_text};
 use crate::progress::Progress;
-use crate::run::{Change, Result, as_given, note, note_choices};
+use crate::terminal::{Result, note, note_choices};
 
 /// Which network.
 #[derive(Args)]

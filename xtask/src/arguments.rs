@@ -1,78 +1,16 @@
-//! What the commands share: stopping, recipes, networks.
+//! Arguments that several commands have: devices, parts of the work, recipes with changes.
 
 use std::error::Error;
-use std::fmt::Display;
-use std::io::{ErrorKind, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use clap::Args;
+use mixflow::backbones::NetworkConfig;
 use mixflow::recipe::{DecoderRecipe, no_such_recipe};
 use mixflow::{Device, device};
-use mixflow::{FolderLock, printable};
 use serde_json::{Map, json};
 
-use crate::kind::{Kind, TextNetworkConfig, is_text};
-use crate::recipes;
-
-pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
-
-/// Set by the first SIGINT or SIGTERM; the second one leaves at once.
-pub(crate) static STOP: AtomicBool = AtomicBool::new(false);
-
-/// Lets training finish its step and save when the process is asked to stop.
-pub(crate) fn stop_on_signals() -> Result<()> {
-    ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        note("\nstopping after this step; once more leaves at once without saving");
-    })?;
-    Ok(())
-}
-
-/// Keeps other processes out of a folder; where that is not possible, it is said.
-pub(crate) fn lock(folder: &Path) -> Result<FolderLock> {
-    let lock = FolderLock::take(folder)?;
-    if let Some(warning) = lock.warning() {
-        note(format_args!("warning: {warning}"));
-    }
-    Ok(lock)
-}
-
-/// Prints a result. A reader that has closed the pipe, such as `head`, has all it wants.
-pub(crate) fn say(text: impl Display) -> Result<()> {
-    match writeln!(std::io::stdout(), "{}", lines(text)) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot print the result: {error}").into()),
-        _ => Ok(()),
-    }
-}
-
-/// How this program is called: by its name where it is installed; `cargo xtask` has names for features.
-pub(crate) fn program() -> &'static str {
-    match () {
-        // Cargo says so to what it runs.
-        () if std::env::var_os("CARGO").is_none() => "mixflow",
-        () if cfg!(feature = "cuda") => "cargo xtask-cuda",
-        () if cfg!(feature = "metal") => "cargo xtask-metal",
-        () if cfg!(feature = "rocm") => "cargo xtask-rocm",
-        () if cfg!(feature = "vulkan") => "cargo xtask-vulkan",
-        () if cfg!(feature = "wgpu") => "cargo xtask-wgpu",
-        () if cfg!(feature = "remote") => "cargo xtask-remote",
-        () => "cargo xtask",
-    }
-}
-
-/// Prints a message beside the results, if anybody can read it.
-pub(crate) fn note(text: impl Display) {
-    let _ = writeln!(std::io::stderr(), "{}", lines(text));
-}
-
-/// A text whose lines a terminal only shows, whatever names of files are in it.
-fn lines(text: impl Display) -> String {
-    let text = text.to_string();
-    text.split('\n').map(printable).collect::<Vec<_>>().join("\n")
-}
+use crate::kind::{self, Any, AnyRecipe, Kind, TextNetworkConfig, is_text};
+use crate::terminal::Result;
 
 /// What to compute on.
 #[derive(Args)]
@@ -161,6 +99,14 @@ impl RecipeArguments {
         Self { recipe: name.into(), set: vec![], data: None, flags: vec![] }
     }
 
+    /// The recipe, of a network of either kind.
+    pub(crate) fn read(&self) -> Result<AnyRecipe> {
+        Ok(match is_text(&self.recipe) {
+            true => Any::Text(self.read_with(TextNetworkConfig::read)?),
+            false => Any::Classes(self.read_with(NetworkConfig::read)?),
+        })
+    }
+
     /// The recipe if it is one of a decoder.
     pub(crate) fn read_decoder(&self) -> Result<Option<DecoderRecipe>> {
         self.read_with(DecoderRecipe::read)
@@ -171,7 +117,7 @@ impl RecipeArguments {
         &self,
         read: impl FnOnce(&str, &[String]) -> std::result::Result<T, E>,
     ) -> Result<T> {
-        let all = || recipes::names();
+        let all = || kind::names();
         if !Path::new(&self.recipe).is_file() && all().all(|name| name != self.recipe) {
             return Err(no_such_recipe(&self.recipe, all()).into());
         }
@@ -237,12 +183,5 @@ pub(crate) fn as_given(error: Box<dyn Error>, changes: &[Change]) -> Box<dyn Err
     match flag {
         Some(flag) if !flag.starts_with("--set ") => format!("{flag}: {fault}").into(),
         _ => error,
-    }
-}
-
-/// Tells which part of a file is taken, where there is a choice.
-pub(crate) fn note_choices(from: &Path, chosen: &[String]) {
-    if !chosen.is_empty() {
-        note(format_args!("of {}: {}", from.display(), chosen.join(", ")));
     }
 }
