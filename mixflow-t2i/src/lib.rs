@@ -14,6 +14,7 @@ pub mod recipe;
 mod rows;
 mod sampling;
 pub mod selftest;
+mod shape;
 pub mod text;
 pub mod transformer;
 pub mod words;

@@ -13,8 +13,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::prompts::PromptTable;
+use crate::shape::Reads;
 use crate::text::{FlanT5, FluxEncoders, TextEncoders};
-use crate::transformer::{self, Reads};
+use crate::transformer;
 use crate::{Error, TextEmbedding, TextEncoder, Transformer, TransformerConfig, Words};
 
 /// A run of a network for text: [`Recipe`] with prompts for classes.

@@ -1,7 +1,5 @@
 //! The transformers that a recipe can name.
 
-use std::fmt;
-
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use mixflow::backbones::lora::Adapter;
@@ -14,9 +12,7 @@ use crate::TextEmbedding;
 use crate::flux::{self, Flux, FluxConfig};
 use crate::mmdit::{self, MmDit, MmDitConfig};
 use crate::mmjit::{self, MmJit, MmJitConfig};
-
-/// Largest of the numbers of a configuration: beyond that, sizes overflow before they mean anything.
-pub(crate) const LARGEST: usize = 1 << 16;
+pub use crate::shape::Reads;
 
 /// The transformers: type, shape, module, and what people call it. A new one is a line here.
 macro_rules! transformers {
@@ -227,52 +223,6 @@ impl TransformerConfig {
     pub fn reads(&self) -> Reads {
         transformers!(inside self, config => config.reads())
     }
-}
-
-/// What a transformer reads of a text, by the keys of its configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reads {
-    /// `context_width`, that of a token.
-    pub width: usize,
-    /// `pooled_width`, that of the text as a whole; none where it reads tokens alone.
-    pub pooled: Option<usize>,
-    /// Most tokens; none where any number will do.
-    pub length: Option<usize>,
-}
-
-impl Reads {
-    /// Whether a text has such tokens and such a vector of the whole.
-    pub fn fits(self, [width, pooled]: [usize; 2]) -> bool {
-        self.width == width && self.pooled.is_none_or(|own| own == pooled)
-    }
-}
-
-/// The widths by their keys.
-impl fmt::Display for Reads {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "context_width {}", self.width)?;
-        self.pooled.map_or(Ok(()), |pooled| write!(f, " and pooled_width {pooled}"))
-    }
-}
-
-/// Refuses sizes that are zero or beyond all reason.
-pub(crate) fn check_sizes(sizes: &[(&str, usize)]) -> Result<(), Invalid> {
-    match sizes.iter().find(|(_, value)| !(1..=LARGEST).contains(value)) {
-        Some((name, value)) => Err(Invalid::new(*name, format!("must be from 1 to {LARGEST}, found {value}"))),
-        None => Ok(()),
-    }
-}
-
-/// All but the blocks of these numbers, from 0.
-///
-/// # Errors
-/// If there is no block of a number.
-pub(crate) fn without<B: Clone>(all: &[B], blocks: &[usize]) -> Result<Vec<B>, Invalid> {
-    if let Some(block) = blocks.iter().find(|&&block| block >= all.len()) {
-        return Err(Invalid::new("blocks", format!("must be 0 to {}, found {block}", all.len() - 1)));
-    }
-    let kept = all.iter().enumerate().filter(|(block, _)| !blocks.contains(block));
-    Ok(kept.map(|(_, block)| block.clone()).collect())
 }
 
 /// A [`TransformerConfig`] in a recipe, whose `kind` is that of Stable Diffusion unless it says another: recipes from before there

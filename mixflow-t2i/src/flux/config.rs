@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Flux, PATCH, SingleBlock};
 use crate::mmdit::{FREQUENCIES, JointBlock, Modulation, VectorEmbedding};
-use crate::transformer::{LARGEST, Reads, check_sizes};
+use crate::shape::{LARGEST, Reads, check_sizes};
 
 /// Shape of a [`Flux`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

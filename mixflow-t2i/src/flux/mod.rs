@@ -16,7 +16,7 @@ use mixflow::backbones::{Backbone, Invalid, Linear, Precision, ops};
 
 use crate::TextEmbedding;
 use crate::mmdit::{EPSILON, FREQUENCIES, JointBlock, Modulation, STEPS, VectorEmbedding};
-use crate::transformer::without;
+use crate::shape::{LARGEST, without};
 
 /// Side of a patch of the latents.
 const PATCH: usize = 2;
@@ -69,7 +69,7 @@ impl Flux {
 
     /// Least and most tokens along a side of the latents: it has places for any number.
     pub fn sides(&self) -> [usize; 2] {
-        [1, super::transformer::LARGEST]
+        [1, LARGEST]
     }
 
     /// Latents to tokens: `[batch, channels, height, width]` to `[batch, tokens, width]`.

@@ -9,7 +9,7 @@ use mixflow::recipe::Sides;
 use serde::{Deserialize, Serialize};
 
 use super::{FREQUENCIES, JointBlock, MmDit, Modulation, VectorEmbedding};
-use crate::transformer::{Reads, check_sizes};
+use crate::shape::{Reads, check_sizes};
 
 /// Shape of an [`MmDit`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -20,7 +20,7 @@ use mixflow::backbones::init::Initializer;
 use mixflow::backbones::{Backbone, Invalid, Linear, Precision, ops};
 
 use crate::TextEmbedding;
-use crate::transformer::without;
+use crate::shape::without;
 
 /// Width of the sinusoidal features of a time.
 pub(crate) const FREQUENCIES: usize = 256;

@@ -10,7 +10,7 @@ use mixflow::recipe::Sides;
 use serde::{Deserialize, Serialize};
 
 use super::{Bottleneck, DoubleBlock, EPSILON, FinalLayer, MmJit, Stream};
-use crate::transformer::{Reads, check_sizes};
+use crate::shape::{Reads, check_sizes};
 
 /// Shape of an [`MmJit`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,7 +16,7 @@ use mixflow::backbones::embed::{Constant, RotaryHalves, Rotation, TimestepEmbedd
 use mixflow::backbones::{Backbone, Convolution, Invalid, Linear, Precision};
 
 use crate::TextEmbedding;
-use crate::transformer::without;
+use crate::shape::without;
 
 const EPSILON: f64 = 1e-6;
 

@@ -45,8 +45,15 @@ pub struct ClipOutput {
     pub projected: Tensor<2>,
 }
 
+impl ClipConfig {
+    /// The network, frozen; its values are drawn only if none are loaded.
+    pub fn init(&self, device: &Device) -> Clip {
+        Clip::new(self, device)
+    }
+}
+
 impl Clip {
-    pub(super) fn new(config: &ClipConfig, device: &Device) -> Self {
+    fn new(config: &ClipConfig, device: &Device) -> Self {
         let init = Initializer::new(0, device);
         let width = config.hidden_size;
         let block = VitBlockConfig {

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use burn::tensor::Device;
 use mixflow::backbones::block::Gelu;
 use serde::Deserialize;
 
-use super::{Clip, config};
+use super::config;
 use crate::Error;
 
 /// A text encoder of CLIP, by the keys of Transformers' `config.json`; those that do not change the network are not read.
@@ -72,10 +71,5 @@ impl ClipConfig {
             return Err(Error::config(path, reason));
         }
         Ok(read)
-    }
-
-    /// The network, frozen; its values are drawn only if none are loaded.
-    pub fn init(&self, device: &Device) -> Clip {
-        Clip::new(self, device)
     }
 }

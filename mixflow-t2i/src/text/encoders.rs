@@ -1,6 +1,5 @@
 //! The three text encoders of Stable Diffusion 3 together.
 
-use std::fmt;
 use std::path::Path;
 
 use burn::tensor::{Device, Int, Tensor};
@@ -11,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::folder::{Stored, have_room};
 use super::t5::rounded;
-use super::{Clip, ClipConfig, T5, T5Config, TextEncoder, config};
+use super::{Clip, ClipConfig, Cut, T5, T5Config, TextEncoder, config};
 use crate::{Error, TextEmbedding};
 
 /// Prompts that are in the networks at a time.
@@ -45,26 +44,6 @@ pub struct TextEncoders {
 
 /// Tokens and pooled vectors of a CLIP.
 type ClipSays = (Tensor<3>, Tensor<2>);
-
-/// The end of a prompt that an encoder does not read.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cut {
-    /// Which prompt, counted from 0.
-    pub prompt: usize,
-    /// `CLIP-L`, `CLIP-G`, `T5` or `words`.
-    pub encoder: &'static str,
-    /// How many tokens it reads, those that start and end a prompt among them.
-    pub tokens: usize,
-    /// What it does not read.
-    pub unread: String,
-}
-
-impl fmt::Display for Cut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { prompt, encoder, tokens, unread } = self;
-        write!(f, "{encoder} reads {tokens} tokens and does not see the end of prompt {}: `{unread}`", prompt + 1)
-    }
-}
 
 impl TextEncoders {
     /// T5's tokens of a prompt in diffusers, unless one asks for others.

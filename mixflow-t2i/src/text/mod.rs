@@ -20,6 +20,7 @@ mod clip;
 mod clip_config;
 mod clip_vocabulary;
 mod config;
+mod cut;
 mod encoder;
 mod encoders;
 mod flan_t5;
@@ -32,8 +33,9 @@ mod tokenizer;
 
 pub use clip::{Clip, ClipOutput, official_key as clip_key};
 pub use clip_config::ClipConfig;
+pub use cut::Cut;
 pub use encoder::TextEncoder;
-pub use encoders::{Cut, TextEncoders};
+pub use encoders::TextEncoders;
 pub use flan_t5::FlanT5;
 pub use flux::FluxEncoders;
 pub use t5::{T5, T5Block, official_key as t5_key};

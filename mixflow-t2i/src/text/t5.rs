@@ -46,8 +46,15 @@ pub struct T5Block {
     pub down: Linear,
 }
 
+impl T5Config {
+    /// The network, frozen; its values are drawn only if none are loaded.
+    pub fn init(&self, device: &Device) -> T5 {
+        T5::new(self, device)
+    }
+}
+
 impl T5 {
-    pub(super) fn new(config: &T5Config, device: &Device) -> Self {
+    fn new(config: &T5Config, device: &Device) -> Self {
         let init = Initializer::new(0, device);
         Self {
             table: init.normal([config.vocab_size, config.d_model], 1.0),

@@ -2,10 +2,9 @@
 
 use std::path::Path;
 
-use burn::tensor::Device;
 use serde::Deserialize;
 
-use super::{T5, config};
+use super::config;
 use crate::Error;
 
 /// An encoder of T5 version 1.1, by the keys of Transformers' `config.json`; those that do not change it are not read.
@@ -71,10 +70,5 @@ impl T5Config {
             return Err(Error::config(path, format!("{reason}; found {buckets}")));
         }
         Ok(read)
-    }
-
-    /// The network, frozen; its values are drawn only if none are loaded.
-    pub fn init(&self, device: &Device) -> T5 {
-        T5::new(self, device)
     }
 }
