@@ -3,8 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::mismatch::Mismatch;
 use crate::mistaken::of_text;
-use crate::weights::Mismatch;
 
 /// Weights that cannot be read, written or used.
 #[derive(Debug, thiserror::Error)]

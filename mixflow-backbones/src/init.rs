@@ -7,8 +7,6 @@ use burn::tensor::{Device, Tensor, TensorData};
 use rand::rngs::ChaCha8Rng;
 use rand::{Rng, RngExt, SeedableRng};
 
-use crate::Linear;
-
 #[cfg(test)]
 pub(crate) mod laws;
 
@@ -32,30 +30,6 @@ impl Initializer {
     /// The device on which parameters are made.
     pub fn device(&self) -> &Device {
         &self.device
-    }
-
-    /// Linear layer with Xavier-uniform weights and zero bias.
-    pub fn xavier_linear(&self, inputs: usize, outputs: usize) -> Linear {
-        Linear { weight: self.xavier([outputs, inputs]), bias: Some(self.zeros([outputs])) }
-    }
-
-    /// Linear layer as PyTorch draws it unless told otherwise: weight and bias `U(-a, a)` with `a = 1 / √inputs`.
-    ///
-    /// # Source
-    /// PyTorch, `torch.nn.Linear.reset_parameters`.
-    pub fn pytorch_linear(&self, inputs: usize, outputs: usize) -> Linear {
-        let bound = (inputs as f64).powf(-0.5);
-        Linear { weight: self.uniform([outputs, inputs], bound), bias: Some(self.uniform([outputs], bound)) }
-    }
-
-    /// Linear layer with weights `N(0, std²)` and zero bias.
-    pub fn normal_linear(&self, inputs: usize, outputs: usize, std: f64) -> Linear {
-        Linear { weight: self.normal([outputs, inputs], std), bias: Some(self.zeros([outputs])) }
-    }
-
-    /// Linear layer of zeros: a branch that starts silent.
-    pub fn zero_linear(&self, inputs: usize, outputs: usize) -> Linear {
-        Linear { weight: self.zeros([outputs, inputs]), bias: Some(self.zeros([outputs])) }
     }
 
     /// `U(-a, a)` with `a = √(6 / (fan_in + fan_out))`; the first axis is the output, the rest is flattened.

@@ -1,5 +1,8 @@
 //! Official names of parameters, by lists of what differs from their paths.
 
+/// The official name of the table, in all networks for class labels.
+pub const LABEL_TABLE: &str = "y_embedder.embedding_table.weight";
+
 /// A path with these parts replaced, each everywhere, in the order of the list.
 ///
 /// ```

@@ -23,6 +23,7 @@ pub mod linear;
 pub mod lora;
 pub mod lpips;
 pub mod mapped_file;
+mod mismatch;
 pub mod mistaken;
 pub mod network;
 pub mod ops;

@@ -1,10 +1,14 @@
 //! Affine layer in the layout of the published checkpoints.
 
+mod low_rank;
+
 use burn::module::{Module, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor};
 
-use crate::lora::LowRank;
+use crate::init::Initializer;
 use crate::ops::{self, Recomputed};
+
+pub use low_rank::LowRank;
 
 /// `y = x Wᵀ + b`, or `x Wᵀ`.
 #[derive(Module, Debug)]
@@ -77,6 +81,32 @@ impl Linear {
         }
         let outputs = together(layers.map(|layer| layer.adapted(x.clone())).into(), 2);
         if layers[0].is_stored_low() { ops::widened(outputs, bias()) } else { outputs.into() }
+    }
+}
+
+impl Initializer {
+    /// Linear layer with Xavier-uniform weights and zero bias.
+    pub fn xavier_linear(&self, inputs: usize, outputs: usize) -> Linear {
+        Linear { weight: self.xavier([outputs, inputs]), bias: Some(self.zeros([outputs])) }
+    }
+
+    /// Linear layer as PyTorch draws it unless told otherwise: weight and bias `U(-a, a)` with `a = 1 / √inputs`.
+    ///
+    /// # Source
+    /// PyTorch, `torch.nn.Linear.reset_parameters`.
+    pub fn pytorch_linear(&self, inputs: usize, outputs: usize) -> Linear {
+        let bound = (inputs as f64).powf(-0.5);
+        Linear { weight: self.uniform([outputs, inputs], bound), bias: Some(self.uniform([outputs], bound)) }
+    }
+
+    /// Linear layer with weights `N(0, std²)` and zero bias.
+    pub fn normal_linear(&self, inputs: usize, outputs: usize, std: f64) -> Linear {
+        Linear { weight: self.normal([outputs, inputs], std), bias: Some(self.zeros([outputs])) }
+    }
+
+    /// Linear layer of zeros: a branch that starts silent.
+    pub fn zero_linear(&self, inputs: usize, outputs: usize) -> Linear {
+        Linear { weight: self.zeros([outputs, inputs]), bias: Some(self.zeros([outputs])) }
     }
 }
 

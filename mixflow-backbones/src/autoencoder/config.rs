@@ -1,14 +1,10 @@
 //! The published autoencoders, and any other.
 
-use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::{KlAutoencoder, KlDecoder, KlEncoder};
-use crate::init::Initializer;
-use crate::sizes::demand;
-use crate::{Convolution, Invalid};
+use crate::Invalid;
 
-/// Shape of a [`KlAutoencoder`] and normalisation of its latents.
+/// Shape of a [`KlAutoencoder`](super::KlAutoencoder) and normalisation of its latents.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KlAutoencoderConfig {
@@ -97,24 +93,6 @@ impl KlAutoencoderConfig {
             return Err(Invalid::new("scale", reason));
         }
         Ok(())
-    }
-
-    /// An autoencoder with the initial values that PyTorch gives, which depend on `seed` alone.
-    ///
-    /// # Panics
-    /// If [`check`](Self::check) finds fault.
-    pub fn init(&self, seed: u64, device: &Device) -> KlAutoencoder {
-        demand(self.check());
-        let init = &Initializer::new(seed, device);
-        let pointwise = |channels| self.quant_conv.then(|| Convolution::new(channels, channels, 1, init));
-        KlAutoencoder {
-            encoder: KlEncoder::new(self, init),
-            decoder: KlDecoder::new(self, init),
-            quant_conv: pointwise(2 * self.latent_channels),
-            post_quant_conv: pointwise(self.latent_channels),
-            shift: self.shift,
-            scale: self.scale,
-        }
     }
 
     /// Widths of the finest and the coarsest level.

@@ -3,8 +3,10 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 
-use super::{Autoencoder, KlDecoder, KlEncoder, LatentDistribution, TileConfig};
+use super::{Autoencoder, KlAutoencoderConfig, KlDecoder, KlEncoder, LatentDistribution, TileConfig};
 use crate::Convolution;
+use crate::init::Initializer;
+use crate::sizes::demand;
 
 /// A convolutional autoencoder whose latents were kept near the normal law by their Kullback–Leibler divergence.
 ///
@@ -23,6 +25,26 @@ pub struct KlAutoencoder {
     pub post_quant_conv: Option<Convolution>,
     pub(super) shift: f64,
     pub(super) scale: f64,
+}
+
+impl KlAutoencoderConfig {
+    /// An autoencoder with the initial values that PyTorch gives, which depend on `seed` alone.
+    ///
+    /// # Panics
+    /// If [`check`](Self::check) finds fault.
+    pub fn init(&self, seed: u64, device: &Device) -> KlAutoencoder {
+        demand(self.check());
+        let init = &Initializer::new(seed, device);
+        let pointwise = |channels| self.quant_conv.then(|| Convolution::new(channels, channels, 1, init));
+        KlAutoencoder {
+            encoder: KlEncoder::new(self, init),
+            decoder: KlDecoder::new(self, init),
+            quant_conv: pointwise(2 * self.latent_channels),
+            post_quant_conv: pointwise(self.latent_channels),
+            shift: self.shift,
+            scale: self.scale,
+        }
+    }
 }
 
 impl KlAutoencoder {

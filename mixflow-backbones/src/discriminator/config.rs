@@ -1,12 +1,9 @@
 //! The published size, and any other.
 
-use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::{Dino, Head, Heads};
 use crate::Invalid;
-use crate::init::Initializer;
-use crate::sizes::{countable, demand, patch_values, patches_fit};
+use crate::sizes::{countable, patch_values, patches_fit};
 
 /// Shape of a discriminator. The default is RAE's: DINO ViT-S/8 and heads with kernels of nine tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,24 +69,5 @@ impl DiscriminatorConfig {
             return Err(Invalid::new("kernel", reason));
         }
         Ok(())
-    }
-
-    /// The frozen part with random weights, drawn when first read: [`Dino::load`] published ones.
-    ///
-    /// # Panics
-    /// If [`check`](Self::check) finds fault.
-    pub fn features(&self, seed: u64, device: &Device) -> Dino {
-        demand(self.check());
-        Dino::new(self, &Initializer::new(seed, device))
-    }
-
-    /// The trained part with the initial values of the published code, which depend on `seed` alone: PyTorch's own laws.
-    ///
-    /// # Panics
-    /// If [`check`](Self::check) finds fault.
-    pub fn heads(&self, seed: u64, device: &Device) -> Heads {
-        demand(self.check());
-        let init = Initializer::new(seed, device);
-        Heads { heads: (0..=self.taps.len()).map(|_| Head::new(self.width, self.kernel, &init)).collect() }
     }
 }

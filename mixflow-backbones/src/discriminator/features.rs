@@ -1,7 +1,7 @@
 //! The frozen part.
 
 use burn::module::{Module, Param};
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use super::DiscriminatorConfig;
 use crate::block::Gelu;
@@ -9,6 +9,7 @@ use crate::embed::PatchEmbedding;
 use crate::encoder::Normalisation;
 use crate::init::Initializer;
 use crate::resize::{Filter, resize};
+use crate::sizes::demand;
 use crate::vit::{VitBlock, VitBlockConfig};
 use crate::weights::Weights;
 use crate::{Error, Linear};
@@ -36,8 +37,19 @@ pub struct Dino {
 /// Added to the variance in every normalisation.
 const EPSILON: f64 = 1e-6;
 
+impl DiscriminatorConfig {
+    /// The frozen part with random weights, drawn when first read: [`Dino::load`] published ones.
+    ///
+    /// # Panics
+    /// If [`check`](Self::check) finds fault.
+    pub fn features(&self, seed: u64, device: &Device) -> Dino {
+        demand(self.check());
+        Dino::new(self, &Initializer::new(seed, device))
+    }
+}
+
 impl Dino {
-    pub(super) fn new(config: &DiscriminatorConfig, init: &Initializer) -> Self {
+    fn new(config: &DiscriminatorConfig, init: &Initializer) -> Self {
         let DiscriminatorConfig { input_size, patch, width, depth, heads, hidden, ref taps, .. } = *config;
         let gelu = Gelu::Tanh;
         let block = VitBlockConfig { width, heads, hidden, epsilon: EPSILON, gelu, scaled: false, causal: false };

@@ -22,9 +22,11 @@ pub use head::{Head, Layer, TokenNorm};
 pub use spectral::SpectralConv;
 
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use crate::Error;
+use crate::init::Initializer;
+use crate::sizes::demand;
 use crate::weights::Weights;
 
 /// What of the discriminator is trained: one small convolutional head on each depth of the features.
@@ -35,6 +37,18 @@ use crate::weights::Weights;
 pub struct Heads {
     /// Of the last block, then of each tapped one in order.
     pub heads: Vec<Head>,
+}
+
+impl DiscriminatorConfig {
+    /// The trained part with the initial values of the published code, which depend on `seed` alone: PyTorch's own laws.
+    ///
+    /// # Panics
+    /// If [`check`](Self::check) finds fault.
+    pub fn heads(&self, seed: u64, device: &Device) -> Heads {
+        demand(self.check());
+        let init = Initializer::new(seed, device);
+        Heads { heads: (0..=self.taps.len()).map(|_| Head::new(self.width, self.kernel, &init)).collect() }
+    }
 }
 
 impl Heads {

@@ -5,9 +5,6 @@ use burn::tensor::{Int, Tensor};
 
 use crate::init::Initializer;
 
-/// The official name of the table, in all networks for class labels.
-pub const LABEL_TABLE: &str = "y_embedder.embedding_table.weight";
-
 /// A learned vector a class, and one for no class.
 #[derive(Module, Debug)]
 pub struct LabelEmbedding {

@@ -10,8 +10,10 @@ mod timestep;
 
 pub use constant::Constant;
 pub use fourier::FourierEmbedding;
-pub use label::{LABEL_TABLE, LabelEmbedding, LabelTable};
+pub use label::{LabelEmbedding, LabelTable};
 pub use patch::{PatchEmbedding, patchify, unpatchify, unpatchify_planes};
 pub use position::{sin_cos_2d, sin_cos_2d_spaced};
 pub use rotary::{RotaryHalves, RotaryTable, Rotation};
 pub use timestep::{TimestepEmbedding, sinusoidal};
+
+pub use crate::keys::LABEL_TABLE;

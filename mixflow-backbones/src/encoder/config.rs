@@ -1,17 +1,14 @@
 //! The published sizes, and any other.
 
-use burn::module::Module;
-use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 
-use super::{Dinov2, Encoder, Mae, Normalisation, Preprocessing, Siglip2};
+use super::{Normalisation, Preprocessing};
 use crate::Invalid;
 use crate::block::Gelu;
-use crate::init::Initializer;
-use crate::sizes::{countable, demand, heads_fit, parameters, patch_values};
+use crate::sizes::{countable, heads_fit, patch_values};
 use crate::vit::VitBlockConfig;
 
-/// Shape of an [`Encoder`].
+/// Shape of an [`Encoder`](super::Encoder).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EncoderConfig {
@@ -136,15 +133,6 @@ impl EncoderConfig {
         countable(self.depth, self.grid().max(self.table_side()), self.registers, &widths)
     }
 
-    /// Number of parameters; nothing is allocated for them.
-    ///
-    /// # Panics
-    /// As [`init`](Self::init).
-    pub fn parameters(&self) -> u64 {
-        demand(self.check());
-        parameters([self.depth], |[depth], init| Self { depth, ..self.clone() }.build(init).num_params())
-    }
-
     /// Multiplications with addition of one image's forward pass: matrix products alone.
     pub fn multiply_adds(&self) -> u64 {
         let patches = self.grid().pow(2);
@@ -160,24 +148,6 @@ impl EncoderConfig {
     /// Patches along a side of an image.
     pub fn grid(&self) -> usize {
         self.input_size / self.patch
-    }
-
-    /// A network with random weights, which depend on `seed` alone: Xavier-uniform layers, tokens and positions
-    /// `N(0, 0.02²)`, MAE's fixed table of positions.
-    ///
-    /// # Panics
-    /// If [`check`](Self::check) finds fault.
-    pub fn init(&self, seed: u64, device: &Device) -> Encoder {
-        demand(self.check());
-        self.build(&Initializer::new(seed, device))
-    }
-
-    fn build(&self, init: &Initializer) -> Encoder {
-        match self.architecture {
-            Architecture::Dinov2 => Encoder::Dinov2(Dinov2::new(self, init)),
-            Architecture::Siglip2 => Encoder::Siglip2(Siglip2::new(self, init)),
-            Architecture::Mae => Encoder::Mae(Mae::new(self, init)),
-        }
     }
 
     pub(super) fn preprocessing(&self) -> Preprocessing {

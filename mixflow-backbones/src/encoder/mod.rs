@@ -25,9 +25,11 @@ pub use preprocessing::{Normalisation, Preprocessing};
 pub use siglip2::{AttentionPool, Siglip2};
 
 use burn::module::Module;
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
 use crate::Error;
+use crate::init::Initializer;
+use crate::sizes::{demand, parameters};
 use crate::weights::Weights;
 
 /// An image encoder: one vector for every patch.
@@ -40,6 +42,35 @@ pub enum Encoder {
     Siglip2(Siglip2),
     /// The encoder of a masked autoencoder.
     Mae(Mae),
+}
+
+impl EncoderConfig {
+    /// A network with random weights, which depend on `seed` alone: Xavier-uniform layers, tokens and positions
+    /// `N(0, 0.02²)`, MAE's fixed table of positions.
+    ///
+    /// # Panics
+    /// If [`check`](Self::check) finds fault.
+    pub fn init(&self, seed: u64, device: &Device) -> Encoder {
+        demand(self.check());
+        self.build(&Initializer::new(seed, device))
+    }
+
+    fn build(&self, init: &Initializer) -> Encoder {
+        match self.architecture {
+            Architecture::Dinov2 => Encoder::Dinov2(Dinov2::new(self, init)),
+            Architecture::Siglip2 => Encoder::Siglip2(Siglip2::new(self, init)),
+            Architecture::Mae => Encoder::Mae(Mae::new(self, init)),
+        }
+    }
+
+    /// Number of parameters; nothing is allocated for them.
+    ///
+    /// # Panics
+    /// As [`init`](Self::init).
+    pub fn parameters(&self) -> u64 {
+        demand(self.check());
+        parameters([self.depth], |[depth], init| Self { depth, ..self.clone() }.build(init).num_params())
+    }
 }
 
 impl Encoder {

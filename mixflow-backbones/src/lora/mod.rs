@@ -21,7 +21,6 @@
 //! ```
 
 mod file;
-mod low_rank;
 
 use std::collections::BTreeSet;
 
@@ -29,8 +28,8 @@ use burn::module::{Module, Param, Reparameterizer};
 use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
+pub use crate::linear::LowRank;
 pub use file::Adapter;
-pub use low_rank::LowRank;
 
 use crate::Invalid;
 use crate::init::Initializer;

@@ -22,7 +22,6 @@
 mod choice;
 mod finite;
 mod lazy;
-mod mismatch;
 mod module;
 mod pickle;
 mod pytorch;
@@ -32,7 +31,8 @@ mod torch_save;
 mod widen;
 
 pub use lazy::LazyTensor;
-pub use mismatch::{Misfit, Mismatch};
+
+pub use crate::mismatch::{Misfit, Mismatch};
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

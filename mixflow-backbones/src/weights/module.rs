@@ -6,10 +6,10 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Tensor, TensorData};
 
 use super::finite::not_finite;
-use super::mismatch::type_name;
 use super::widen::widened;
 use super::{LazyTensor, Misfit, Mismatch, Weights};
 use crate::Error;
+use crate::mismatch::type_name;
 
 impl Weights {
     /// The floating-point parameters of `module`, frozen ones too; [adapters](crate::lora) beside them are not among them. `key`

@@ -18,7 +18,7 @@ pub struct LowRank {
 
 impl LowRank {
     /// `A` from `U(−1/√inputs, 1/√inputs)`, which is what `kaiming_uniform(a=√5)` means, `B` of zeros.
-    pub(super) fn new(init: &Initializer, [outputs, inputs]: [usize; 2], rank: usize, scale: f64) -> Self {
+    pub(crate) fn new(init: &Initializer, [outputs, inputs]: [usize; 2], rank: usize, scale: f64) -> Self {
         let bound = (inputs as f64).powf(-0.5);
         Self { a: init.uniform([rank, inputs], bound), b: init.zeros([outputs, rank]), scale }
     }

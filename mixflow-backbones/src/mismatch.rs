@@ -4,7 +4,7 @@ use std::fmt;
 
 use burn::tensor::DType;
 
-use crate::embed::LABEL_TABLE;
+use crate::keys::LABEL_TABLE;
 
 /// How many names of a kind a message lists.
 const LISTED: usize = 6;
@@ -104,7 +104,7 @@ impl fmt::Display for Misfit {
 }
 
 /// What people call a type of numbers.
-pub(super) fn type_name(dtype: DType) -> String {
+pub(crate) fn type_name(dtype: DType) -> String {
     match dtype {
         DType::Bool(_) => "true or false".into(),
         dtype if dtype.is_float() => format!("{}-bit numbers", 8 * dtype.size()),
