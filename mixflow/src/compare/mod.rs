@@ -9,6 +9,8 @@ mod outcome;
 mod parts;
 mod phases;
 mod post_train;
+mod progress;
+mod run;
 mod seen;
 mod study;
 
@@ -18,5 +20,7 @@ pub use low_rank::contraction;
 pub use outcome::{ArmScores, Results, slow_flow};
 pub(crate) use parts::check_sampling;
 pub use parts::parts;
+pub use progress::Progress;
+pub use run::StudyOutcome;
 pub use seen::seen_by_start;
-pub use study::{Progress, Study, StudyOutcome};
+pub use study::Study;

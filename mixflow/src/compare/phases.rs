@@ -5,7 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use crate::files::write_atomic;
-use crate::report::Phase;
+use crate::report::{Arm, Phase};
+
+/// The phase of an arm's trainings.
+pub(super) fn post_training(arm: &Arm) -> String {
+    format!("post-training, {}", arm.name())
+}
 
 /// A clock for the parts of a study, which outlives its processes in `phases.json`.
 #[derive(Debug)]

@@ -6,8 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::module::Module;
 
-use super::phases::Phases;
-use super::study::post_training;
+use super::phases::{Phases, post_training};
 use super::{Progress, Study, arms};
 use crate::data::Dataset;
 use crate::evaluation::ValidationImages;
