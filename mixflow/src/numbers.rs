@@ -1,4 +1,6 @@
-//! Numbers as they are shown.
+//! Numbers as they are shown, and as they are read back.
+
+use serde::{Deserialize, Deserializer};
 
 /// A number and its spread, if that is known: `mean ± deviation` with the digits that the deviation supports, a number alone
 /// with four digits.
@@ -79,6 +81,11 @@ pub(crate) fn gigabytes(bytes: impl Into<u128>) -> String {
         giga if giga >= 1e4 => format!("{:.2} TB", giga / 1e3),
         giga => format!("{giga:.2} GB"),
     }
+}
+
+/// JSON has no NaN: it is written as `null`.
+pub(crate) fn null_as_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 #[cfg(test)]

@@ -3,11 +3,12 @@
 use std::fmt;
 use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::data::Dataset;
 use crate::evaluation::metric::{self, Features, MeasureOptions, Measurement, Reference};
+use crate::numbers::null_as_nan;
 use crate::sampling::Images;
 
 /// Features of images, on which all distances are taken: [`Pixels`],
@@ -127,11 +128,6 @@ pub struct Measured {
     /// What the measures are of that stand in a table of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-}
-
-/// JSON has no NaN: it is written as `null`.
-pub(crate) fn null_as_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<f64, D::Error> {
-    Ok(Option::deserialize(deserializer)?.unwrap_or(f64::NAN))
 }
 
 /// By what images are measured: the Fréchet and the kernel distance, precision, recall and the variance ratio of

@@ -58,7 +58,7 @@ impl Arm {
             Self::Standard => "standard".into(),
             Self::MixFlow => "mixflow".into(),
             Self::Control => "control".into(),
-            Self::Other(name) => format!("arm-{}", super::page::slug(name)),
+            Self::Other(name) => format!("arm-{}", super::html::slug(name)),
         }
     }
 

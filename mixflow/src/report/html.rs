@@ -22,6 +22,11 @@ pub(super) fn escape(text: &str) -> String {
     escaped
 }
 
+/// What can stand in the name of an element.
+pub(super) fn slug(name: &str) -> String {
+    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

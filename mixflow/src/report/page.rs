@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::html::escape;
+use super::html::{escape, slug};
 use super::{
     Arm, Curve, Difference, Environment, Report, SlowFlowPanel, Strip, Verdict, diagram, figures, plot, strip, summary,
 };
@@ -349,11 +349,6 @@ fn losses(report: &Report) -> Option<String> {
             &format!("<div class=\"pair\">{charts}</div>"),
         )
     })
-}
-
-/// What can stand in the name of an element.
-pub(super) fn slug(name: &str) -> String {
-    name.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect()
 }
 
 fn notes(notes: &[String]) -> Option<String> {

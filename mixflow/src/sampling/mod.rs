@@ -11,6 +11,7 @@ mod parts;
 mod sampler;
 mod skip_layers;
 pub mod solver;
+mod step;
 
 pub use export::Export;
 pub(crate) use flow::Times;

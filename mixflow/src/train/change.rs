@@ -10,7 +10,6 @@ use serde_json::Value;
 
 use super::Checkpoints;
 use super::difference::{Difference, value_at};
-use super::run_folder::is_of_arm;
 use crate::Error;
 use crate::files::write_atomic;
 
@@ -121,6 +120,11 @@ fn training(run: &Path, recipe: &Value, key: &str) -> Result<PathBuf, Error> {
         )),
         None => Ok(run.join("pretraining")),
     }
+}
+
+/// Whether a folder is called as that of an arm's training: its name and the number of a seed.
+pub(super) fn is_of_arm(name: &str) -> bool {
+    name.rsplit_once('-').is_some_and(|(arm, seed)| !arm.is_empty() && seed.parse::<u64>().is_ok())
 }
 
 fn set(recipe: &mut Value, key: &str, value: Value) {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use super::change::is_of_arm;
 use super::{Change, Start, change_optimizer, check_same_run, check_same_start};
 use crate::data::{Dataset, Fingerprint, check_same_data};
 use crate::files::write_atomic;
@@ -138,11 +139,6 @@ impl RunFolder {
 /// Whether a step was taken in the folder of a training.
 pub(crate) fn has_begun(training: &Path) -> bool {
     ["checkpoints", "metrics.jsonl"].iter().any(|name| training.join(name).exists())
-}
-
-/// Whether a folder is called as that of an arm's training: its name and the number of a seed.
-pub(super) fn is_of_arm(name: &str) -> bool {
-    name.rsplit_once('-').is_some_and(|(arm, seed)| !arm.is_empty() && seed.parse::<u64>().is_ok())
 }
 
 /// Whether a step was taken in the folder of a run: in itself, or in the folder of one of its trainings.

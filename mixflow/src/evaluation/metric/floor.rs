@@ -6,8 +6,7 @@ use super::kernel::{between, within};
 use super::{
     DensityCoverage, Error, Features, FrechetReference, Gaussian, Manifold, Slices, density_coverage, variance_ratio,
 };
-use crate::evaluation::measures::null_as_nan;
-use crate::numbers::plus_minus;
+use crate::numbers::{null_as_nan, plus_minus};
 
 /// All numbers of a generated set, with the real-against-real floor beside them.
 ///

@@ -6,7 +6,7 @@ use burn::prelude::*;
 use mixflow_schedules::{Affine, Prediction};
 
 use super::{Flow, Source};
-use crate::sampling::solver::Step;
+use crate::sampling::step::Step;
 
 /// What is made of a velocity and a score at a time: `v' = x x_t + velocity v` and `s' = score s`.
 #[derive(Clone, Copy, Debug, PartialEq)]

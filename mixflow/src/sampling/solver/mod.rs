@@ -35,6 +35,7 @@ pub use runge_kutta::{Method, RungeKutta};
 pub use sde::{EulerMaruyama, LastStep, StochasticHeun};
 
 use crate::sampling::Flow;
+pub use crate::sampling::step::Step;
 
 /// Carries a state through a grid of times. Most methods go step by step, and implement [`StepSolver`] instead.
 pub trait Solver: Debug + Send + Sync {
@@ -103,19 +104,6 @@ pub trait StepSolver: Debug + Send + Sync {
     fn check(&self, _flow: &Flow<'_>, _times: &[f64]) -> Result<(), SampleError> {
         Ok(())
     }
-}
-
-/// An interval of a grid of times.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Step {
-    /// Its number, from 0.
-    pub index: usize,
-    /// Where it begins, in paper time.
-    pub from: f64,
-    /// Where it ends.
-    pub to: f64,
-    /// Whether none follows.
-    pub last: bool,
 }
 
 /// The loop of every solver with fixed steps.
