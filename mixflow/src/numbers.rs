@@ -61,6 +61,17 @@ pub(crate) fn decimals(value: f64) -> usize {
     (3.0 - value.abs().log10().floor()).clamp(0.0, MOST_DECIMALS as f64) as usize
 }
 
+/// `1 image`, `1,234 images`: so many of what one is called.
+pub fn counted(count: impl Into<u128>, one: &str) -> String {
+    let count = count.into();
+    let ending = match one {
+        _ if count == 1 => "",
+        one if one.ends_with('s') => "es",
+        _ => "s",
+    };
+    format!("{} {one}{ending}", thousands(count))
+}
+
 /// `1234567` as `1,234,567`.
 pub fn thousands(value: impl Into<u128>) -> String {
     let digits = value.into().to_string();
@@ -91,6 +102,13 @@ pub(crate) fn null_as_nan<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn one_is_no_plural() {
+        let of = |count: u64| counted(count, "image");
+        assert_eq!([0, 1, 1_234].map(of), ["0 images", "1 image", "1,234 images"]);
+        assert_eq!([1_u64, 2].map(|count| counted(count, "class")), ["1 class", "2 classes"]);
+    }
 
     #[test]
     fn numbers_are_grouped() {

@@ -13,12 +13,13 @@ use mixflow::backbones::Invalid;
 use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::encoder::EncoderConfig;
 use mixflow::backbones::json::explain;
+use mixflow::backbones::mistaken::of_text;
 use mixflow::data::latents::{
     EncodeConfig, EncodeOutcome, Encoding, StoragePrecision, Writer, check_part, encode_dataset, join_parts,
 };
 use mixflow::data::source::{self, Options, PartOf, Source};
 use mixflow::data::{self, BucketConfig, OnBroken, StorageConfig};
-use mixflow::numbers::thousands;
+use mixflow::numbers::counted;
 use mixflow::recipe::Fault;
 use mixflow::{LatentEncoder, check_memory};
 use mixflow_t2i::prompts::PromptTable;
@@ -141,9 +142,12 @@ impl Encode {
             captions: self.captions,
         };
         let source = source::open(&self.source, &options)?;
-        let (images, classes) = (thousands(source.len()), thousands(source.classes().len() as u64));
-        let told = if self.captions { format!("of {classes} captions") } else { format!("in {classes} classes") };
-        note(format_args!("{}: {images} images {told}", source.describe()));
+        let (images, classes) = (counted(source.len(), "image"), source.classes().len() as u64);
+        let told = match self.captions {
+            true => format!("of {}", counted(classes, "caption")),
+            false => format!("in {}", counted(classes, "class")),
+        };
+        note(format_args!("{}: {images} {told}", source.describe()));
         source.notices().iter().for_each(note);
         let size = self.shard_size as u64;
         let part = self.shard.shard.map(|shard| PartOf::new(&*source, shard.of_batches(source.len(), size)));
@@ -285,7 +289,8 @@ impl Encode {
 
     fn class_names(&self) -> Result<Option<Vec<String>>> {
         let Some(file) = &self.classes else { return Ok(None) };
-        let text = fs::read_to_string(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+        let text =
+            fs::read_to_string(file).map_err(|error| format!("cannot read {}: {}", file.display(), of_text(error)))?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim_end();
         let names: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
         let mut lines = HashMap::new();

@@ -11,6 +11,7 @@ use mixflow::evaluation::{
     ImageSet, Measured, Measures, evaluate, evaluate_features, evaluated_labels, evaluation_pairs,
 };
 use mixflow::files::{PartValues, WeightsFile, write_atomic};
+use mixflow::numbers::counted;
 use mixflow::{Device, check_memory};
 use serde_json::{Value, json};
 
@@ -117,7 +118,7 @@ impl Eval {
         }
 
         let shape = trained.image_shape()?.map(|side| side as u64);
-        let what = || format!("measuring {count} images (--images)");
+        let what = || format!("measuring {} (--images)", counted(count as u64, "image"));
         // Numbers of 32 bits, and of 64.
         check_memory(what, &[&shape[..], &[count as u64, 4 + 8]].concat())?;
         let (divided, generator, measures) = (trained.divided()?, trained.pipeline.generator(), Measures::default());

@@ -13,6 +13,7 @@ use mixflow::evaluation::inception::{
 };
 use mixflow::evaluation::{class_counts, decoder};
 use mixflow::files::{PartValues, WeightsFile};
+use mixflow::numbers::counted;
 
 use crate::kind::Kind;
 use crate::pairs::say_how_long;
@@ -92,7 +93,10 @@ impl Measuring {
     ) -> Result<InceptionEvaluation> {
         let recipe = &trained.pipeline.recipe;
         // Features of 64 bits: 2,048 of the pool, 1,008 logits.
-        check_memory(|| format!("features of {count} images (--images)"), &[count as u64, 2048 + 1008, 8])?;
+        check_memory(
+            || format!("features of {} (--images)", counted(count as u64, "image")),
+            &[count as u64, 2048 + 1008, 8],
+        )?;
         let generator = trained.pipeline.generator();
         let [channels, ..] = trained.image_shape()?;
         if channels != 1 && channels != 3 {

@@ -8,6 +8,7 @@ use clap::Args;
 use clap::builder::RangedU64ValueParser;
 use mixflow::evaluation::Visited;
 use mixflow::files::PartValues;
+use mixflow::numbers::counted;
 use mixflow::recipe::GuideConfig;
 use mixflow::sampling::{Export, SolverConfig};
 use mixflow::{Device, check_memory};
@@ -60,6 +61,11 @@ pub(crate) struct Sample {
     out: PathBuf,
 }
 
+/// A number that counts.
+fn finite(text: &str) -> std::result::Result<f64, &'static str> {
+    text.parse().ok().filter(|number: &f64| number.is_finite()).ok_or("expected a finite number")
+}
+
 /// How to sample, where it is not as the recipe says.
 #[derive(Args)]
 pub(crate) struct Sampling {
@@ -67,7 +73,7 @@ pub(crate) struct Sampling {
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
     /// Scale of guidance; 1 is none. With prompts, what FLUX.1-dev is told [default: the recipe's]
-    #[arg(long, value_name = "SCALE")]
+    #[arg(long, value_name = "SCALE", value_parser = finite)]
     guidance: Option<f64>,
     #[arg(
         long,
@@ -150,7 +156,7 @@ impl Sample {
         let export = Export::new(&self.out, shape[0])?;
         let bytes = export.check(count, columns, shape)?;
         if bytes > MANY {
-            note(format_args!("{count} images hold {:.1} GB", bytes as f64 / 1e9));
+            note(format_args!("{} hold {:.1} GB", counted(count as u64, "image"), bytes as f64 / 1e9));
         }
 
         let mut progress = Progress::new();
@@ -170,10 +176,11 @@ impl Sample {
         let seconds = started.elapsed().as_secs_f64();
         progress.end();
         say(format_args!(
-            "{count} images of {} in {}\n{} network evaluations for each, seed {}, {:.1} images/s",
+            "{} of {} in {}\n{} for each, seed {}, {:.1} images/s",
+            counted(count as u64, "image"),
             trained.weights.display(),
             self.out.display(),
-            evaluations,
+            counted(evaluations as u64, "network evaluation"),
             generator.seed,
             count as f64 / seconds,
         ))?;

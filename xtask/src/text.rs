@@ -10,6 +10,7 @@ use clap::Args;
 use clap::builder::ValueParser;
 use mixflow::backbones::{Backbone, Precision};
 use mixflow::files::write_atomic;
+use mixflow::numbers::counted;
 use mixflow::objective::InPrecision;
 use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::sampling::{Export, Guidance};
@@ -202,14 +203,18 @@ fn laid_out(request: &Request<'_>, evaluator: Evaluator, file: &Path) -> Result<
     }
     let [height, width] = pipeline.size;
     let at_once = recipe.sampling.batch.max(each) as u64;
-    check_memory(|| format!("{at_once} images at a time"), &[at_once, height as u64, width as u64, 3 * 4])?;
+    check_memory(
+        || format!("{} at a time", counted(at_once, "image")),
+        &[at_once, height as u64, width as u64, 3 * 4],
+    )?;
     same_settings(out, &settings)?;
     let count = wanted.len() * each;
     let mut progress = Progress::new();
     progress.begin("sampling", Some(count as u64));
     evaluator.draw(&pipeline, &wanted, each, out, &mut |done| progress.counted(done, "image"))?;
     progress.end();
-    say(format_args!("{count} images of {} prompts in {}", wanted.len(), out.display()))?;
+    let [images, prompts] = [(count, "image"), (wanted.len(), "prompt")].map(|(count, one)| counted(count as u64, one));
+    say(format_args!("{images} of {prompts} in {}", out.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -298,7 +303,10 @@ fn together(request: &Request<'_>) -> Result<ExitCode> {
     let columns = prompts.len().clamp(1, 8);
     let [height, width] = pipeline.size;
     export.check(count, columns, [3, height, width])?;
-    let what = || format!("{count} images of {height} x {width} pixels, which are made before they are written,");
+    let what = || {
+        let images = counted(count as u64, "image");
+        format!("{images} of {height} x {width} pixels, which are made before they are written,")
+    };
     check_memory(what, &[count as u64, height as u64, width as u64, 3 * 4])?;
     let all: Vec<&str> = prompts.iter().map(String::as_str).cycle().take(count).collect();
     let mut progress = Progress::new();
@@ -314,9 +322,11 @@ fn together(request: &Request<'_>) -> Result<ExitCode> {
     export.write(count, columns, [Ok(images)])?;
     progress.end();
     say(format_args!(
-        "{count} images of {} in {}\n{evaluations} network evaluations for each, seed {seed}, {:.2} s an image",
+        "{} of {} in {}\n{} for each, seed {seed}, {:.2} s an image",
+        counted(count as u64, "image"),
         request.trained.path.display(),
         out.display(),
+        counted(evaluations as u64, "network evaluation"),
         seconds / count as f64,
     ))?;
     Ok(ExitCode::SUCCESS)

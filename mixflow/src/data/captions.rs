@@ -9,6 +9,7 @@ use serde::Deserialize;
 
 use super::Error;
 use crate::files::listing::{Listing, kinds};
+use crate::numbers::counted;
 
 /// A line of `metadata.jsonl`, as in an `imagefolder` of Hugging Face `datasets`; other columns are ignored.
 #[derive(Deserialize)]
@@ -36,7 +37,7 @@ pub(super) fn captioned(path: &Path) -> Result<Captioned, Error> {
         if table.is_file() { of_table(path, &table, listing)? } else { of_neighbours(path, listing)? };
     let images: Vec<_> = images.into_iter().map(|(file, text)| (file, one_line(&text))).collect();
     let empty: Vec<_> = images.iter().filter(|(_, caption)| caption.is_empty()).map(|(file, _)| file).collect();
-    notices.extend(first(&empty, "images have an empty caption"));
+    notices.extend(first(&empty, ["", "with an empty caption"]));
     Ok(Captioned { images, notices })
 }
 
@@ -83,9 +84,10 @@ fn of_table(path: &Path, table: &Path, mut listing: Listing) -> Result<Captioned
     listing.others.retain(|file| file != table && !lines.contains_key(file));
     let mut notices = listing.passed_over();
     let without: Vec<_> = listing.images.iter().filter(|image| !lines.contains_key(*image)).collect();
-    notices.extend(first(&without, "images have no line in metadata.jsonl and are passed over"));
+    notices.extend(first(&without, ["passed over ", "without a line in metadata.jsonl"]));
     if both > 0 {
-        notices.push(format!("{both} lines of metadata.jsonl have a `text` and a `caption`: `text` is taken"));
+        let lines = counted(both as u64, "line");
+        notices.push(format!("{lines} of metadata.jsonl with a `text` and a `caption`: `text` is taken"));
     }
     Ok(Captioned { images, notices })
 }
@@ -143,8 +145,9 @@ fn of_neighbours(path: &Path, mut listing: Listing) -> Result<Captioned, Error> 
 }
 
 /// How many there are of something, and the first of them.
-fn first(files: &[&PathBuf], what: &str) -> Option<String> {
-    files.first().map(|first| format!("{} {what}, the first {}", files.len(), first.display()))
+fn first(files: &[&PathBuf], [before, what]: [&str; 2]) -> Option<String> {
+    let images = counted(files.len() as u64, "image");
+    files.first().map(|first| format!("{before}{images} {what}, the first {}", first.display()))
 }
 
 /// A text in UTF-8, without a byte order mark.

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::Dataset;
 use crate::files::write_atomic;
-use crate::numbers::thousands;
+use crate::numbers::{counted, thousands};
 use crate::{Error, printable};
 
 /// What a data set holds, wherever it lies: enough to notice that it has become another one.
@@ -131,7 +131,7 @@ impl fmt::Display for Fingerprint {
         const MOST: usize = 20;
         let classes = self.classes.len();
         let examples = self.examples.map_or("without end".into(), thousands);
-        write!(f, "{examples} in {} class{}", thousands(classes as u64), if classes == 1 { "" } else { "es" })?;
+        write!(f, "{examples} in {}", counted(classes as u64, "class"))?;
         if self.class_examples.is_empty() || classes > MOST {
             return Ok(());
         }

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::files::decode::{Decoded, Losses, Tally, decode_rgb, read, upright_size};
 use crate::files::listing::{Listing, canonical, kinds};
+use crate::numbers::counted;
 use crate::random::{self, Stream};
 
 /// What to do about an image that cannot be decoded.
@@ -97,10 +98,8 @@ impl Folder {
         files.into_iter().for_each(|file| listing.add(file));
         folder.notices = listing.passed_over();
         if let Some(first) = listing.images.first() {
-            let count = listing.images.len();
-            folder
-                .notices
-                .push(format!("passed over {count} images that are in no class, the first {}", first.display()));
+            let images = counted(listing.images.len() as u64, "image");
+            folder.notices.push(format!("passed over {images} in no class, the first {}", first.display()));
         }
         folder.notices.extend(odd_classes(path, &folder.classes));
         Ok(folder)

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::evaluation::metric::{Features, Gaussian};
 use crate::files::images::{ByteImage, ImageSource};
+use crate::numbers::counted;
 use crate::{Error, check_memory};
 
 /// Images of one size as bytes, to be measured: nothing is cropped or resized.
@@ -38,7 +39,10 @@ impl ImageSet {
             if images.is_empty() {
                 // Bytes, then numbers of 64 bits.
                 let one = (1 + 8) * image.bytes.len() + size_of::<ByteImage>();
-                let what = || format!("measuring {count} images of {height} x {width} pixels of {}", path.display());
+                let what = || {
+                    let images = counted(count as u64, "image");
+                    format!("measuring {images} of {height} x {width} pixels of {}", path.display())
+                };
                 check_memory(what, &[count as u64, one as u64])?;
                 images.reserve(count);
             }
@@ -217,7 +221,7 @@ mod tests {
         fs::write(file.path(), &head).unwrap();
         file.as_file().set_len(head.len() as u64 + (1 << 42)).unwrap();
         let text = message(file.path());
-        assert!(text.contains("4194304 images") && text.contains("39.58 TB"), "{text}");
+        assert!(text.contains("4,194,304 images") && text.contains("39.58 TB"), "{text}");
     }
 
     #[test]

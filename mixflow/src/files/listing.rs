@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::data::Error;
+use crate::numbers::counted;
 
 /// The endings of images that are read.
 const ENDINGS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
@@ -119,7 +120,7 @@ pub(crate) fn kinds(files: &[PathBuf]) -> String {
     if count == 0 {
         return "no files".into();
     }
-    format!("{count} file{} ({})", if count == 1 { "" } else { "s" }, words.join(", "))
+    format!("{} ({})", counted(count as u64, "file"), words.join(", "))
 }
 
 pub(crate) fn canonical(path: &Path) -> Result<PathBuf, Error> {

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::{BYTES, Machine, duration};
-use crate::numbers::{gigabytes, thousands};
+use crate::numbers::{counted, gigabytes, thousands};
 use crate::recipe::DecoderRecipe;
 
 /// Size, work, memory and time of the recipe of a decoder; prints as a table.
@@ -82,7 +82,7 @@ impl fmt::Display for DecoderPlan {
             writeln!(f, "  {part:<26}{:>9}", gigabytes(*bytes))?;
         }
         writeln!(f, "  {:<26}{:>9}", "together", gigabytes(self.total_memory()))?;
-        writeln!(f, "training of {} images", thousands(self.images))?;
+        writeln!(f, "training of {}", counted(self.images, "image"))?;
         writeln!(f, "  on {} ({})", machine.name, machine.origin)?;
         writeln!(f, "  {:<26}{:>9}", "at least", duration(self.training_seconds))?;
         match losses[..] {

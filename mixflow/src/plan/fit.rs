@@ -5,6 +5,8 @@ use std::fmt;
 use mixflow_backbones::Precision;
 use serde::Serialize;
 
+use crate::numbers::counted;
+
 /// A way to train, and how much of a batch fits the memory of a device in it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Fit {
@@ -45,6 +47,6 @@ impl fmt::Display for Fit {
             Some(parts) => format!("training.accumulation={parts}"),
             None => "not with any accumulation".to_owned(),
         };
-        write!(f, "{way:<30}{:>7} images at a time, {parts}", crate::numbers::thousands(*images))
+        write!(f, "{way:<30}{:>14} at a time, {parts}", counted(*images, "image"))
     }
 }

@@ -19,6 +19,7 @@ use self::frozen::{Frozen, autoencoder, target_encoder};
 use self::state::State;
 use crate::Error;
 use crate::autoencoder_training::RaeTraining;
+use crate::numbers::counted;
 use crate::recipe::{AutoencoderConfig, NetworkCost, NetworkSettings, PostTraining, Recipe, TargetEncoderConfig};
 
 /// Size, work, memory and time of a recipe; prints as a table.
@@ -63,7 +64,7 @@ pub struct Plan {
 }
 
 fn measuring(sets: u128, images: u128) -> String {
-    format!("measuring {sets} sets of {images} images, in 64 bits on the CPU")
+    format!("measuring {} of {}, in 64 bits on the CPU", counted(sets, "set"), counted(images, "image"))
 }
 
 /// A part of a run.

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::Plan;
-use crate::numbers::{gigabytes, thousands};
+use crate::numbers::{counted, gigabytes, thousands};
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,8 +41,8 @@ impl fmt::Display for Plan {
         let count = if several { format!("{} x ", self.devices) } else { String::new() };
         writeln!(f, "times on {count}{} ({})", machine.name, machine.origin)?;
         for part in &self.parts {
-            let (images, time) = (thousands(part.images), duration(self.seconds(part)));
-            writeln!(f, "  {:<26}{time:>9}, {images} images", part.name)?;
+            let (images, time) = (counted(part.images, "image"), duration(self.seconds(part)));
+            writeln!(f, "  {:<26}{time:>9}, {images}", part.name)?;
         }
         if self.parts.len() > 1 {
             writeln!(f, "  {:<26}{:>9}", "together about", duration(self.total_seconds()))?;

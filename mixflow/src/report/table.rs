@@ -9,7 +9,7 @@ use super::html::escape;
 use super::per_seed::PerSeed;
 use crate::data::Labels;
 use crate::evaluation::{Best, are_pixels, pixels};
-use crate::numbers::{MOST_DECIMALS, thousands};
+use crate::numbers::{MOST_DECIMALS, counted, thousands};
 
 /// All metrics of all arms, with the floor that no generator can be expected to beat.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -191,10 +191,10 @@ impl Table {
             seeds => format!("mean ± standard deviation over {seeds} post-trainings of each kind"),
         };
         format!(
-            "{}, {}, {} images per arm and seed{}; {seeds}. All metrics on {}.",
+            "{}, {}, {} per arm and seed{}; {seeds}. All metrics on {}.",
             if self.sampler.is_empty() { "Unnamed sampler" } else { &self.sampler },
             evaluations_text(self.evaluations, self.most_evaluations),
-            thousands(self.samples as u64),
+            counted(self.samples as u64, "image"),
             self.labels.map_or(String::new(), |labels| format!(", {}", labels.describe())),
             self.features,
         )

@@ -8,6 +8,7 @@ use crate::data::Quantize;
 use crate::files::images::ByteImage;
 use crate::files::npz::{ElementType, NpzWriter};
 use crate::files::{Tiles, write_atomic, write_atomic_with};
+use crate::numbers::counted;
 use crate::sampling::Images;
 use crate::{Error, check_memory};
 
@@ -73,7 +74,8 @@ impl Export {
         let [_, height, width] = shape;
         let numbers = shape.iter().try_fold(count as u64, |product, &side| product.checked_mul(side as u64));
         let fault = |reason: String| Error::Export { path: self.path.clone(), reason };
-        let numbers = numbers.ok_or_else(|| fault(format!("no file holds {count} images of {height} x {width}")))?;
+        let numbers = numbers
+            .ok_or_else(|| fault(format!("no file holds {} of {height} x {width}", counted(count as u64, "image"))))?;
         if self.form == Form::Grid {
             if count > MOST {
                 return Err(fault(format!(
@@ -264,9 +266,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let export = |name: &str| Export::new(folder.path().join(name), 3).unwrap();
         let count = 5_000_000_000;
-        for (name, count, shape) in [("a.png", count, [3, 32, 32]), ("a.npz", usize::MAX, [3, 32, 32])] {
-            let message = export(name).check(count, 10, shape).unwrap_err().to_string();
-            assert!(message.contains(&count.to_string()), "{message}");
+        for (name, count, words) in
+            [("a.png", count, "not 5000000000"), ("a.npz", usize::MAX, "18,446,744,073,709,551,615 images")]
+        {
+            let message = export(name).check(count, 10, [3, 32, 32]).unwrap_err().to_string();
+            assert!(message.contains(words), "{message}");
         }
         for name in ["a.npz", "single"] {
             assert_eq!(export(name).check(count, 10, [3, 32, 32]).unwrap(), 5_000_000_000 * 3072);

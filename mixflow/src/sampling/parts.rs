@@ -5,6 +5,7 @@ use std::path::Path;
 
 use crate::files::npz::{Array, ElementType, Npz};
 use crate::files::{LABEL, PartValues, Parts};
+use crate::numbers::counted;
 use crate::sampling::Images;
 use crate::sampling::export::write_archive;
 use crate::{Error, Shard, check_memory};
@@ -87,7 +88,7 @@ impl Parts {
             };
             if all.pixels.is_empty() {
                 let numbers = shape[1..].iter().map(|side| *side as u64).product::<u64>();
-                let what = || format!("{} images of {}", self.config().images, self.folder().display());
+                let what = || format!("{} of {}", counted(self.config().images, "image"), self.folder().display());
                 // And one part in 64 bits, while it is read.
                 check_memory(what, &[self.config().images + 2 * shape[0] as u64, numbers, 4])?;
                 all.shape = shape;

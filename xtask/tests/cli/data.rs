@@ -133,7 +133,7 @@ fn training_tells_what_it_passed_over_and_shows_no_controls() {
     for line in [
         "images of a folder: 2 in 2 classes (train 1, val 1)",
         "passed over 2 files (1 .bmp, 1 .tiff), which end in none of .png, .jpg, .jpeg and .webp, the first photos/train/2.tiff",
-        "passed over 1 images that are in no class, the first photos/loose.png",
+        "passed over 1 image in no class, the first photos/loose.png",
         "`train`, `val` are taken for classes and look like parts of a data set: to take one of them, name it, such as photos/train",
     ] {
         assert!(told.contains(line), "{line}: {told}");

@@ -19,6 +19,10 @@ fn a_wrong_value_is_blamed_on_the_flag_that_gave_it() {
         (&["compare", "tiny.json", "--set", COMPARISON, "--steps", "0", "--from", "first"], "error: --steps 0: "),
         (&["compare", "tiny.json", "--set", COMPARISON, "--seeds", "0", "--from", "first"], "error: --seeds 0: "),
         (&["sample", "first", "--steps", "0", "--out", "x.png"], "error: --steps 0: "),
+        (
+            &["sample", "first", "--guidance", "nan", "--out", "x.png"],
+            "invalid value 'nan' for '--guidance <SCALE>': expected a finite number",
+        ),
         (&["sample", "first", "--guide", "second", "--out", "x.png"], "error: --guide second: "),
         (
             &["train", "tiny.json", "--data", "nowhere"],
@@ -51,6 +55,8 @@ fn a_wrong_value_is_blamed_on_the_flag_that_gave_it() {
         fs::write(place.path("wrong.json"), text).unwrap();
         place.refuse(&["train", "wrong.json"], &["wrong.json: ", words]);
     }
+    fs::write(place.path("wrong.json"), b"ch\xe2t").unwrap();
+    place.refuse(&["train", "wrong.json"], &["cannot read wrong.json: it is no text in UTF-8"]);
     let marked = format!("\u{feff}{}", fs::read_to_string(place.path("tiny.json")).unwrap());
     fs::write(place.path("marked.json"), marked).unwrap();
     place.run(&["train", "marked.json", "--out", "marked"]);

@@ -103,9 +103,9 @@ fn tables_and_texts_of_other_systems_are_read() {
     let notices = folder.notices().join("\n").replace(&format!("{}/", root.path().display()), "");
     for words in [
         "passed over 2 files (1 .txt, 1 without ending)",
-        "2 images have no line in metadata.jsonl and are passed over, the first a/deeper/3.webp",
-        "1 lines of metadata.jsonl have a `text` and a `caption`: `text` is taken",
-        "1 images have an empty caption, the first a/2.JPG",
+        "passed over 2 images without a line in metadata.jsonl, the first a/deeper/3.webp",
+        "1 line of metadata.jsonl with a `text` and a `caption`: `text` is taken",
+        "1 image with an empty caption, the first a/2.JPG",
     ] {
         assert!(notices.contains(words), "{words}: {notices}");
     }
@@ -141,7 +141,7 @@ fn what_is_passed_over_is_told() {
                 of("a/4.bmp")
             ),
             "passed over 1 names that start with a dot".into(),
-            format!("passed over 1 images that are in no class, the first {}", of("loose.png")),
+            format!("passed over 1 image in no class, the first {}", of("loose.png")),
         ]
     );
     // Of two readers each finds the same.

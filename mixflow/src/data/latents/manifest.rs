@@ -12,7 +12,7 @@ use crate::Shard;
 use crate::data::buckets::Size;
 use crate::data::{BucketConfig, Error};
 use crate::files::digest;
-use crate::numbers::thousands;
+use crate::numbers::counted;
 
 /// The name of the finished manifest; it is written last.
 pub(super) const MANIFEST: &str = "manifest.json";
@@ -113,15 +113,15 @@ impl fmt::Display for Manifest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Contents { shape: [channels, height, width], flipped, image_size, classes, autoencoder, .. } =
             &self.contents;
-        let (images, classes) = (thousands(self.examples()), thousands(classes.len() as u64));
+        let (images, classes) = (counted(self.examples(), "image"), counted(classes.len() as u64, "class"));
         let sizes = if self.contents.buckets.is_some() { " or sizes of at most as many" } else { "" };
-        write!(f, "{images} images of {classes} classes, {image_size} x {image_size} pixels{sizes}, as latents of ")?;
+        write!(f, "{images} of {classes}, {image_size} x {image_size} pixels{sizes}, as latents of ")?;
         write!(f, "{channels} x {height} x {width}{}", if sizes.is_empty() { "" } else { " or less" })?;
         if *flipped {
             f.write_str(", with those of the mirrored images")?;
         }
         if !self.broken.is_empty() {
-            write!(f, ", without {} broken images", thousands(self.broken.len() as u64))?;
+            write!(f, ", without {}", counted(self.broken.len() as u64, "broken image"))?;
         }
         write!(f, "; made by {autoencoder}")?;
         for features in &self.contents.features {
