@@ -36,6 +36,7 @@ mod sizes;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod vit;
+mod walk;
 pub mod weights;
 
 pub use activations::Activations;

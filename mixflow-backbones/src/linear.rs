@@ -7,6 +7,7 @@ use burn::tensor::{DType, Tensor};
 
 use crate::init::Initializer;
 use crate::ops::{self, Recomputed};
+use crate::walk::{Walk, walks};
 
 pub use low_rank::LowRank;
 
@@ -128,53 +129,24 @@ pub(crate) struct Place {
 
 /// All linear layers of a network, in its order.
 pub(crate) fn places(network: &impl Module) -> Vec<Place> {
-    let mut find = Find { path: vec![], containers: vec![], found: vec![] };
+    let mut find = Find { walk: Walk::default(), found: vec![] };
     network.visit(&mut find);
     find.found
 }
 
-/// A path without the variants of enums.
-pub(crate) fn key(path: &[String], containers: &[String]) -> String {
-    let parts = path.iter().zip(containers).filter(|(_, container)| !container.starts_with("Enum:"));
-    parts.map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(".")
-}
-
-/// Keeps the path of the parameter that is being visited, and the types around it.
-macro_rules! track {
-    () => {
-        fn enter_module(&mut self, name: &str, container: &str) {
-            self.path.push(name.into());
-            self.containers.push(container.into());
-        }
-        fn exit_module(&mut self, _: &str, _: &str) {
-            self.path.pop();
-            self.containers.pop();
-        }
-    };
-}
-pub(crate) use track;
-
 struct Find {
-    path: Vec<String>,
-    /// The types around the parameter, outermost first.
-    containers: Vec<String>,
+    walk: Walk,
     found: Vec<Place>,
 }
 
 impl ModuleVisitor for Find {
-    track!();
+    walks!();
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        // The other parameter of a layer is its bias.
-        if let ([.., part, linear], [outputs, inputs]) = (&self.containers[..], &param.lazy_shape()[..])
-            && linear == "Struct:Linear"
-        {
-            self.found.push(Place {
-                path: self.path.join("."),
-                key: key(&self.path, &self.containers),
-                part: part.clone(),
-                shape: [*outputs, *inputs],
-            });
+        if let Some(part) = self.walk.linear_in(D) {
+            let shape = param.lazy_shape();
+            let (path, key, part) = (self.walk.path(), self.walk.key(), part.to_owned());
+            self.found.push(Place { path, key, part, shape: [shape[0], shape[1]] });
         }
     }
 }

@@ -8,6 +8,7 @@ use burn::tensor::{DType, Device, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::linear::{self, Place};
+use crate::walk::{Walk, walks};
 
 /// The numbers that matrix products of a network multiply.
 ///
@@ -55,11 +56,7 @@ impl Precision {
     /// `network`, in which these weights are frozen, with them stored as they are multiplied, in half the memory: beside adapters,
     /// which stay in `f32`. Those that are yet to be drawn or read are rounded then, one after another.
     pub fn of_frozen<M: Module>(self, network: M) -> M {
-        if self.is_full() {
-            return network;
-        }
-        let paths = rounded(&network).map(|place| place.path).collect();
-        network.map(&mut Store { paths, path: vec![] })
+        if self.is_full() { network } else { network.map(&mut Store::new(false)) }
     }
 
     /// Whether some weights of a `network` are stored in less than `f32`.
@@ -78,11 +75,7 @@ impl Precision {
     /// `network` with those of these weights that are trained stored as they are multiplied, for a training that has them in `f32`
     /// elsewhere. Their gradients are rounded, too, and added up so where a loss runs the network several times.
     pub fn of_trained<M: Module>(self, network: M) -> M {
-        if self.is_full() {
-            return network;
-        }
-        let paths = rounded(&network).map(|place| place.path).collect();
-        network.map(&mut StoreTrained(Store { paths, path: vec![] }))
+        if self.is_full() { network } else { network.map(&mut Store::new(true)) }
     }
 
     /// Bytes of the weights of a `network` after [`of_frozen`](Self::of_frozen), which need not be there.
@@ -95,7 +88,12 @@ impl Precision {
 
 /// The layers that are rounded, but for their biases, which are added in `f32`.
 fn rounded(network: &impl Module) -> impl Iterator<Item = Place> {
-    linear::places(network).into_iter().filter(|place| PARTS.contains(&place.part.as_str()))
+    linear::places(network).into_iter().filter(|place| is_rounded(&place.part))
+}
+
+/// Whether layers in a part of this type are rounded.
+fn is_rounded(part: &str) -> bool {
+    PARTS.contains(&part)
 }
 
 /// The type that a layer of this weight multiplies in.
@@ -157,47 +155,32 @@ impl Reparameterizer for Round {
     }
 }
 
-/// Rounds what is there, and what comes.
+/// Stores the weights that are rounded so: what is there and what comes, or what is trained alone.
 struct Store {
-    paths: BTreeSet<String>,
-    path: Vec<String>,
+    trained: bool,
+    walk: Walk,
+}
+
+impl Store {
+    fn new(trained: bool) -> Self {
+        Self { trained, walk: Walk::default() }
+    }
 }
 
 impl ModuleMapper for Store {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.into());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
+    walks!();
 
     fn map_float<const D: usize>(&mut self, weight: Param<Tensor<D>>) -> Param<Tensor<D>> {
         let round = |weight: Tensor<D>| weight.cast(DType::BF16);
-        match self.paths.contains(&self.path.join(".")) {
-            true => weight.init_mapper(round).load_mapper(round),
-            false => weight,
+        if !self.walk.linear_in(D).is_some_and(is_rounded) {
+            return weight;
         }
-    }
-}
-
-/// Rounds what is trained.
-struct StoreTrained(Store);
-
-impl ModuleMapper for StoreTrained {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.0.enter_module(name, container);
-    }
-
-    fn exit_module(&mut self, name: &str, container: &str) {
-        self.0.exit_module(name, container);
-    }
-
-    fn map_float<const D: usize>(&mut self, weight: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let trained = weight.is_initialized() && weight.base().is_require_grad();
-        match trained && self.0.paths.contains(&self.0.path.join(".")) {
-            true => weight.map(|weight| Tensor::from_inner(weight.inner().cast(DType::BF16)).require_grad()),
-            false => weight,
+        match self.trained {
+            false => weight.init_mapper(round).load_mapper(round),
+            true if weight.is_initialized() && weight.base().is_require_grad() => {
+                weight.map(|weight| Tensor::from_inner(round(weight.inner())).require_grad())
+            }
+            true => weight,
         }
     }
 }

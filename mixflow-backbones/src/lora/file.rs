@@ -11,8 +11,9 @@ use serde_json::{Map, Value, json};
 
 use super::{LoraConfig, layer_name};
 use crate::Error;
-use crate::linear::{self, track};
+use crate::linear;
 use crate::mapped_file::MappedFile;
+use crate::walk::{self, Walk, walks};
 use crate::weights::{LazyTensor, Weights};
 
 /// An adapter by the official names of its layers, from a file or for one.
@@ -77,7 +78,7 @@ impl Adapter {
 
     /// The adapter that `config` has [attached](LoraConfig::attach) to a network.
     pub fn of(network: &impl Module, key: impl Fn(&str) -> String, config: &LoraConfig) -> Self {
-        let mut collect = Collect { key, path: vec![], containers: vec![], factors: BTreeMap::new() };
+        let mut collect = Collect { key, walk: Walk::default(), factors: BTreeMap::new() };
         network.visit(&mut collect);
         let pairs = collect.factors.into_iter().map(|(layer, factors)| {
             let [a, b] = factors.map(|factor| factor.expect("an adapter has two factors").into());
@@ -255,7 +256,7 @@ impl Adapter {
             );
             return Err(Error::format(self.source.as_ref(), problem));
         }
-        let mut add = Add { key, path: vec![], containers: vec![], places, strength, fault: None };
+        let mut add = Add { key, walk: Walk::default(), places, strength, fault: None };
         let network = network.map(&mut add);
         add.fault.map_or(Ok(network), Err)
     }
@@ -336,23 +337,22 @@ impl Scales {
 fn layer(path: &[String], containers: &[String], key: impl Fn(&str) -> String) -> Option<String> {
     let of_layer = path.last().is_some_and(|name| name == "weight")
         && containers.last().is_some_and(|container| container == "Struct:Linear");
-    of_layer.then(|| layer_name(&key(&linear::key(path, containers))))
+    of_layer.then(|| layer_name(&key(&walk::key(path, containers))))
 }
 
 /// Finds the factors of an adapter.
 struct Collect<K> {
     key: K,
-    path: Vec<String>,
-    containers: Vec<String>,
+    walk: Walk,
     factors: BTreeMap<String, [Option<TensorData>; 2]>,
 }
 
 impl<K: Fn(&str) -> String> ModuleVisitor for Collect<K> {
-    track!();
+    walks!();
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         // The path of a weight, then the adapter's name, then the factor's.
-        if let ([weight @ .., _, factor], [around @ .., _, adapter]) = (&self.path[..], &self.containers[..])
+        if let ([weight @ .., _, factor], [around @ .., _, adapter]) = (&self.walk.names[..], &self.walk.types[..])
             && adapter == "Struct:LowRank"
             && let Some(layer) = layer(weight, around, &self.key)
         {
@@ -365,8 +365,7 @@ impl<K: Fn(&str) -> String> ModuleVisitor for Collect<K> {
 /// Adds an adapter to the weights of its layers.
 struct Add<'a, K> {
     key: K,
-    path: Vec<String>,
-    containers: Vec<String>,
+    walk: Walk,
     places: BTreeMap<String, &'a Pair>,
     strength: f64,
     /// Why values could not be read.
@@ -374,10 +373,10 @@ struct Add<'a, K> {
 }
 
 impl<K: Fn(&str) -> String> ModuleMapper for Add<'_, K> {
-    track!();
+    walks!();
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let layer = layer(&self.path, &self.containers, &self.key);
+        let layer = layer(&self.walk.names, &self.walk.types, &self.key);
         let Some(pair) = layer.and_then(|layer| self.places.remove(&layer)) else { return param };
         let factors = [&pair.a, &pair.b].map(LazyTensor::data);
         match factors {

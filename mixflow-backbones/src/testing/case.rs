@@ -3,6 +3,7 @@
 use burn::module::{ModuleVisitor, Param};
 use burn::tensor::{Bool, Device, Gradients, Int, Tensor, TensorData};
 
+use crate::walk::{Walk, walks};
 use crate::weights::Weights;
 use crate::{Aligned, AlignedBackbone, Backbone, Condition};
 
@@ -86,7 +87,7 @@ impl<B: Backbone> Case<'_, B> {
 
     pub(super) fn gradients(&self, loss: Tensor<1>) {
         let mut gradients = loss.backward();
-        self.network.visit(&mut FiniteGradients { gradients: &mut gradients, path: vec![] });
+        self.network.visit(&mut FiniteGradients { gradients: &mut gradients, walk: Walk::default() });
     }
 
     pub(super) fn save_and_load(&self, other: B) {
@@ -136,22 +137,16 @@ impl<B: AlignedBackbone> Case<'_, B> {
 
 struct FiniteGradients<'a> {
     gradients: &'a mut Gradients,
-    path: Vec<String>,
+    walk: Walk,
 }
 
 impl ModuleVisitor for FiniteGradients<'_> {
-    fn enter_module(&mut self, name: &str, _: &str) {
-        self.path.push(name.into());
-    }
-
-    fn exit_module(&mut self, _: &str, _: &str) {
-        self.path.pop();
-    }
+    walks!();
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
         let value = param.val();
         if value.is_require_grad() {
-            let name = self.path.join(".");
+            let name = self.walk.path();
             let gradient = value.grad_remove(self.gradients);
             let gradient = gradient.unwrap_or_else(|| panic!("gradients: none reaches the parameter {name}"));
             assert!(finite(&gradient.into_data()), "gradients: that of {name} is infinite or not a number");

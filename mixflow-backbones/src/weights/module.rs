@@ -10,6 +10,7 @@ use super::widen::widened;
 use super::{LazyTensor, Misfit, Mismatch, Weights};
 use crate::Error;
 use crate::mismatch::type_name;
+use crate::walk::{Walk, walks};
 
 impl Weights {
     /// The floating-point parameters of `module`, frozen ones too; [adapters](crate::lora) beside them are not among them. `key`
@@ -18,7 +19,7 @@ impl Weights {
     /// # Panics
     /// If `key` gives two parameters the same name.
     pub fn of(module: &impl Module, key: impl Fn(&str) -> String) -> Self {
-        let mut collect = Collect { key, path: vec![], beside: 0, tensors: BTreeMap::new() };
+        let mut collect = Collect { key, walk: Walk::default(), tensors: BTreeMap::new() };
         module.visit(&mut collect);
         Self { tensors: collect.tensors, source: "a network".into(), ..Self::default() }
     }
@@ -76,7 +77,8 @@ impl Weights {
     }
 
     fn compare(&self, module: &impl Module, key: impl Fn(&str) -> String, whole: bool) -> Result<(), Error> {
-        let mut compare = Compare { key, path: vec![], weights: self, missing: vec![], misfits: vec![], known: vec![] };
+        let mut compare =
+            Compare { key, walk: Walk::default(), weights: self, missing: vec![], misfits: vec![], known: vec![] };
         module.visit(&mut compare);
         let Compare { mut missing, mut misfits, mut known, .. } = compare;
         known.sort();
@@ -91,56 +93,25 @@ impl Weights {
 
 /// `module` with the values of `weights`, which were compared with it.
 fn replaced<M: Module>(module: M, key: impl Fn(&str) -> String, weights: Weights) -> Result<M, Error> {
-    let mut replace = Replace { key, path: vec![], weights, fault: None };
+    let mut replace = Replace { key, walk: Walk::default(), weights, fault: None };
     let module = module.map(&mut replace);
     replace.fault.map_or(Ok(module), Err)
 }
 
-/// Keeps the path of the parameter that is being visited. Variants of an enum are no part of it: which network stands
-/// there does not change the names of its parameters.
-macro_rules! track_path {
-    () => {
-        fn enter_module(&mut self, name: &str, container: &str) {
-            if !container.starts_with("Enum:") {
-                self.path.push(name.into());
-            }
-        }
-        fn exit_module(&mut self, _: &str, container: &str) {
-            if !container.starts_with("Enum:") {
-                self.path.pop();
-            }
-        }
-    };
-}
-
 struct Collect<K> {
     key: K,
-    path: Vec<String>,
-    /// How deep it is in what stands beside a parameter.
-    beside: usize,
+    walk: Walk,
     tensors: BTreeMap<String, LazyTensor>,
 }
 
 impl<K: Fn(&str) -> String> ModuleVisitor for Collect<K> {
-    fn enter_module(&mut self, name: &str, container: &str) {
-        self.beside += usize::from(self.beside > 0 || container == "Reparameterization");
-        if !container.starts_with("Enum:") {
-            self.path.push(name.into());
-        }
-    }
-
-    fn exit_module(&mut self, _: &str, container: &str) {
-        self.beside = self.beside.saturating_sub(1);
-        if !container.starts_with("Enum:") {
-            self.path.pop();
-        }
-    }
+    walks!();
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        if self.beside > 0 {
+        if self.walk.is_beside() {
             return;
         }
-        let name = (self.key)(&self.path.join("."));
+        let name = (self.key)(&self.walk.key());
         let twin = self.tensors.insert(name.clone(), LazyTensor::of(param.base()));
         assert!(twin.is_none(), "two parameters are called {name}");
     }
@@ -148,7 +119,7 @@ impl<K: Fn(&str) -> String> ModuleVisitor for Collect<K> {
 
 struct Compare<'a, K> {
     key: K,
-    path: Vec<String>,
+    walk: Walk,
     weights: &'a Weights,
     missing: Vec<String>,
     misfits: Vec<Misfit>,
@@ -156,10 +127,10 @@ struct Compare<'a, K> {
 }
 
 impl<K: Fn(&str) -> String> ModuleVisitor for Compare<'_, K> {
-    track_path!();
+    walks!();
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
-        let name = (self.key)(&self.path.join("."));
+        let name = (self.key)(&self.walk.key());
         self.known.push(name.clone());
         let Some(tensor) = self.weights.get(&name) else {
             self.missing.push(name);
@@ -175,17 +146,17 @@ impl<K: Fn(&str) -> String> ModuleVisitor for Compare<'_, K> {
 
 struct Replace<K> {
     key: K,
-    path: Vec<String>,
+    walk: Walk,
     weights: Weights,
     /// Why values could not be read or used.
     fault: Option<Error>,
 }
 
 impl<K: Fn(&str) -> String> ModuleMapper for Replace<K> {
-    track_path!();
+    walks!();
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
-        let name = (self.key)(&self.path.join("."));
+        let name = (self.key)(&self.walk.key());
         let tensor = self.weights.tensors.remove(&name).unwrap_or_else(|| panic!("two parameters are called {name}"));
         if self.fault.is_some() {
             return param;
