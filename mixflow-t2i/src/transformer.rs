@@ -60,47 +60,7 @@ macro_rules! define {
             }
         )+
 
-        impl Transformer {
-            /// This network with the weights of a published checkpoint.
-            ///
-            /// # Errors
-            /// As those of the network.
-            pub fn load(self, weights: Weights) -> Result<Self, Error> {
-                match self {
-                    $(Self::$network(network) => network.load(weights).map(Self::$network),)+
-                }
-            }
-
-            fn without_blocks_inside(&self, blocks: &[usize]) -> Result<Self, Invalid> {
-                match self {
-                    $(Self::$network(network) => network.without_blocks(blocks).map(Self::$network),)+
-                }
-            }
-
-            fn recomputing_inside(&self) -> Option<Self> {
-                match self {
-                    $(Self::$network(network) => network.recomputing().map(Self::$network),)+
-                }
-            }
-
-            fn with_guidance_inside(&self, scale: f64) -> Option<Self> {
-                match self {
-                    $(Self::$network(network) => network.with_guidance(scale).map(Self::$network),)+
-                }
-            }
-        }
-
         impl TransformerConfig {
-            /// A network with initial values that depend on `seed` alone.
-            ///
-            /// # Panics
-            /// If [`check`](Self::check) finds fault.
-            pub fn init(&self, seed: u64, device: &Device) -> Transformer {
-                match self {
-                    $(Self::$network(config) => Transformer::$network(config.init(seed, device)),)+
-                }
-            }
-
             /// The published name of the parameter at a path.
             pub fn official_key(&self) -> fn(&str) -> String {
                 match self {
@@ -151,19 +111,27 @@ impl Backbone for Transformer {
     }
 
     fn recomputing(&self) -> Option<Self> {
-        self.recomputing_inside()
+        transformers!(inside self, network => network.recomputing().map(Self::from))
     }
 
     fn without_blocks(&self, blocks: &[usize]) -> Result<Self, Invalid> {
-        self.without_blocks_inside(blocks)
+        transformers!(inside self, network => network.without_blocks(blocks).map(Self::from))
     }
 
     fn with_guidance(&self, scale: f64) -> Option<Self> {
-        self.with_guidance_inside(scale)
+        transformers!(inside self, network => network.with_guidance(scale).map(Self::from))
     }
 }
 
 impl Transformer {
+    /// This network with the weights of a published checkpoint.
+    ///
+    /// # Errors
+    /// As those of the network.
+    pub fn load(self, weights: Weights) -> Result<Self, Error> {
+        transformers!(inside self, network => network.load(weights).map(Self::from))
+    }
+
     /// Side of the images or latents that it is made for.
     pub fn input_size(&self) -> usize {
         transformers!(inside self, network => network.input_size())
@@ -181,6 +149,14 @@ impl Transformer {
 }
 
 impl TransformerConfig {
+    /// A network with initial values that depend on `seed` alone.
+    ///
+    /// # Panics
+    /// If [`check`](Self::check) finds fault.
+    pub fn init(&self, seed: u64, device: &Device) -> Transformer {
+        transformers!(inside self, config => config.init(seed, device).into())
+    }
+
     /// What is wrong with these numbers, if anything.
     pub fn check(&self) -> Result<(), Invalid> {
         transformers!(inside self, config => config.check())

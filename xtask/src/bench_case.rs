@@ -87,23 +87,12 @@ fn network(case: &str, steps: usize, device: &Device) -> (Vec<f64>, usize, f64) 
         let times = sample(&network, &images(config.shape(), batch, device), &condition, steps);
         return (times, batch, config.multiply_adds() as f64);
     }
-    let times = if case.ends_with("-mixflow") {
-        train(&config, batch, steps, MixFlow::new(0.8), device, |_| {})
-    } else {
-        train(&config, batch, steps, Uniform, device, |_| {})
+    let law: Box<dyn TimestepSampler> = match case.ends_with("-mixflow") {
+        true => Box::new(MixFlow::new(0.8)),
+        false => Box::new(Uniform),
     };
+    let times = train_in(Precision::F32, &config, batch, steps, law, device, |_| {});
     (times, batch, 3.0 * config.training_multiply_adds() as f64)
-}
-
-fn train(
-    config: &NetworkConfig,
-    batch: usize,
-    steps: usize,
-    law: impl TimestepSampler,
-    device: &Device,
-    after: impl FnMut(usize),
-) -> Vec<f64> {
-    train_in(Precision::F32, config, batch, steps, law, device, after)
 }
 
 /// Steps of a network that multiplies in a precision.
@@ -204,7 +193,7 @@ pub(crate) fn growth(steps: usize, device: &Device) -> [u64; 2] {
     let (config, batch) = configuration("tiny-train");
     let early = (steps / 10).max(1);
     let mut found = [0, 0];
-    train(&config, batch, steps, MixFlow::new(0.8), device, |step| {
+    train_in(Precision::F32, &config, batch, steps, MixFlow::new(0.8), device, |step| {
         found[1] = status("VmRSS");
         if step + 1 == early {
             found[0] = found[1];
