@@ -218,6 +218,8 @@ impl NetworkConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dit_dh::Stack;
+    use crate::init::laws::numbers;
 
     #[test]
     fn names_and_weights_are_those_of_the_network_inside() {
@@ -230,6 +232,43 @@ mod tests {
 
         let other = NetworkConfig::Sit(config).init(4, &Device::default());
         assert_eq!(bytes(&other.load(found).unwrap().weights()), bytes(&expected));
+    }
+
+    #[test]
+    fn new_networks_predict_exactly_zero() {
+        let device = Device::default();
+        let sit =
+            SitConfig { input_size: 8, width: 64, depth: 2, heads: 4, hidden: 96, classes: 99, ..SitConfig::small(2) };
+        let stack = |width, depth| Stack { width, depth, heads: 4, hidden: 96 };
+        for config in [
+            NetworkConfig::Sit(sit.clone()),
+            NetworkConfig::Dit(sit.clone()),
+            NetworkConfig::LightningDit(LightningDitConfig {
+                input_size: 4,
+                channels: 64,
+                width: 64,
+                depth: 2,
+                heads: 4,
+                hidden: 96,
+                classes: 99,
+                ..LightningDitConfig::extra_large()
+            }),
+            NetworkConfig::DitDh(DitDhConfig {
+                input_size: 4,
+                channels: 64,
+                encoder: stack(64, 2),
+                head: stack(128, 1),
+                classes: 99,
+                ..DitDhConfig::small()
+            }),
+        ] {
+            let [channels, height, width] = config.shape();
+            let x = numbers([2, channels, height, width], &device);
+            let labels = ClassLabels::new(&[3, 99], 99, &device);
+            let y = config.init(5, &device).forward(x, Tensor::from_data([0.1f32, 0.9], &device), labels);
+            assert_eq!(y.dims(), [2, channels, height, width], "{config:?}");
+            assert!(y.into_data().iter::<f32>().all(|v| v == 0.0), "{config:?}");
+        }
     }
 
     /// Formulas against the networks themselves.
