@@ -1,8 +1,11 @@
 //! What is asked of every transformer's shape: sizes within reason, what it reads of a text, its blocks by number.
 
 use std::fmt;
+use std::path::Path;
 
-use mixflow::backbones::Invalid;
+use mixflow::backbones::diffusers::read_config;
+use mixflow::backbones::{Error, Invalid};
+use serde::de::DeserializeOwned;
 
 /// Largest of the numbers of a configuration: beyond that, sizes overflow before they mean anything.
 pub(crate) const LARGEST: usize = 1 << 16;
@@ -51,4 +54,19 @@ pub(crate) fn without<B: Clone>(all: &[B], blocks: &[usize]) -> Result<Vec<B>, I
     }
     let kept = all.iter().enumerate().filter(|(block, _)| !blocks.contains(block));
     Ok(kept.map(|(_, block)| block.clone()).collect())
+}
+
+/// The shape that the `config.json` of a class of `diffusers` describes, read as a `C`, of which `network` makes it.
+///
+/// # Errors
+/// If the file cannot be read, describes something else, or what the network cannot be.
+pub(crate) fn described<C: DeserializeOwned, N>(
+    file: &Path,
+    class: &str,
+    network: impl FnOnce(C) -> Result<N, String>,
+) -> Result<N, Error> {
+    network(read_config(file, class)?).map_err(|reason| Error::Format {
+        path: file.into(),
+        problem: format!("describes a network that is not known here: {reason}"),
+    })
 }

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use mixflow::backbones::Error;
-use mixflow::backbones::diffusers::read_config;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{FluxConfig, PATCH};
+use crate::shape::described;
 
 /// `transformer/config.json`, of `diffusers` 0.42; what is not named has the class's default.
 #[derive(Deserialize)]
@@ -54,11 +54,7 @@ impl FluxConfig {
     /// # Errors
     /// If the file cannot be read, or describes something else or what this network cannot be.
     pub fn from_diffusers(file: &Path) -> Result<Self, Error> {
-        let config = read_config::<Config>(file, Self::CLASS)?;
-        config.network().map_err(|reason| Error::Format {
-            path: file.into(),
-            problem: format!("describes a network that is not known here: {reason}"),
-        })
+        described(file, Self::CLASS, Config::network)
     }
 
     /// This network's `config.json`.

@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use mixflow::backbones::Error;
-use mixflow::backbones::diffusers::read_config;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::MmDitConfig;
+use crate::shape::described;
 
 const CLASS: &str = "SD3Transformer2DModel";
 
@@ -56,11 +56,7 @@ impl MmDitConfig {
     /// # Errors
     /// If the file cannot be read, or describes something else or what this network cannot be.
     pub fn from_diffusers(file: &Path) -> Result<Self, Error> {
-        let config = read_config::<Config>(file, CLASS)?;
-        config.network().map_err(|reason| Error::Format {
-            path: file.into(),
-            problem: format!("describes a network that is not known here: {reason}"),
-        })
+        described(file, CLASS, Config::network)
     }
 
     /// This network's `config.json`.

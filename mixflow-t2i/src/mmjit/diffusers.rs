@@ -7,6 +7,7 @@ use mixflow::backbones::diffusers::read_config;
 use serde::Deserialize;
 
 use super::MmJitConfig;
+use crate::shape::described;
 
 /// `transformer/config.json`; what is not named is that of MiniT2I-B/16.
 #[derive(Deserialize)]
@@ -62,11 +63,7 @@ impl MmJitConfig {
     /// # Errors
     /// If the file cannot be read, or describes something else or what this network cannot be.
     pub fn from_diffusers(file: &Path) -> Result<Self, Error> {
-        let config = read_config::<Config>(file, Self::CLASS)?;
-        config.network().map_err(|reason| Error::Format {
-            path: file.into(),
-            problem: format!("describes a network that is not known here: {reason}"),
-        })
+        described(file, Self::CLASS, Config::network)
     }
 
     /// The repository of the Hugging Face Hub that holds the text encoder, as the same `config.json` names it (`llm`).
