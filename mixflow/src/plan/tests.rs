@@ -4,22 +4,31 @@ use crate::numbers::gigabytes;
 /// Place of the activations among the parts of the memory.
 const ACTIVATIONS: usize = 4;
 
+fn recipe(name: &str, changes: &[&str]) -> Recipe {
+    Recipe::read(name, &changes.iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap()
+}
+
+fn machine(name: &str) -> Machine {
+    Machine::named(name).unwrap()
+}
+
+/// Of the recipe `digits`, changed, on a machine.
+fn plan(changes: &[&str], name: &str) -> Plan {
+    Plan::new(&recipe("digits", changes), machine(name)).unwrap()
+}
+
 #[test]
 fn the_largest_sit_has_the_published_size_and_work() {
     let network = r#"network={"kind":"sit","input_size":32,"patch":2,"channels":4,"width":1152,"depth":28,
         "heads":16,"hidden":4608,"classes":1000,"learn_sigma":true}"#;
-    let recipe = Recipe::read("digits", &[network.into()]).unwrap();
-    let text = Plan::new(&recipe, Machine::named("h100").unwrap()).unwrap().to_string();
+    let text = plan(&[network], "h100").to_string();
     assert!(text.contains("675,129,632"), "{text}");
     assert!(text.contains("118.6 GMAC"), "{text}");
 }
 
 #[test]
 fn a_guide_costs_what_it_is() {
-    let plan = |set: &[&str]| {
-        let set: Vec<String> = set.iter().map(|change| (*change).to_string()).collect();
-        Plan::new(&Recipe::read("digits", &set).unwrap(), Machine::named("h100").unwrap()).unwrap()
-    };
+    let plan = |changes: &[&str]| plan(changes, "h100");
     let scale = "sampling.guidance.scale=1.5";
     let small = r#"sampling.guide={"weights":"w","network":{"kind":"sit","input_size":32,"patch":8,"channels":1,
         "width":24,"depth":1,"heads":3,"hidden":96,"classes":10}}"#;
@@ -32,20 +41,16 @@ fn a_guide_costs_what_it_is() {
     assert!(guided.to_string().contains("guide in sampling"), "{guided}");
 }
 
-fn set(changes: &[&str]) -> Vec<String> {
-    changes.iter().map(|change| (*change).to_string()).collect()
-}
-
 #[test]
 fn everything_that_a_comparison_runs_is_counted() {
-    let changes = set(&[
+    let changes = [
         "training.steps=7",
         "training.batch=4",
         r#"post_training={"steps":5,"gamma":0.8,"seeds":2,"images":20,"solver_steps":[2,5],"lambdas":[1,1.1,1.2]}"#,
-    ]);
-    let recipe = Recipe::read("digits", &changes).unwrap();
-    let plan = Plan::new(&recipe, Machine::named("a100").unwrap()).unwrap();
-    let network = recipe.network.multiply_adds() as f64;
+    ];
+    let with = |change: &[&str]| plan(&[&changes[..], change].concat(), "a100");
+    let plan = with(&[]);
+    let network = recipe("digits", &changes).network.multiply_adds() as f64;
     // One start, two of each kind; three factors and the best again, of two networks; Heun with 10, 2 and 5 steps.
     let sampling = 20.0 * network * (5.0 + 2.0 * 4.0) * (20.0 + 4.0 + 10.0);
     let expected = [
@@ -64,11 +69,8 @@ fn everything_that_a_comparison_runs_is_counted() {
     let bytes = 4 * plan.parameters;
     assert_eq!((&plan.first[..], plan.disk), (&[("networks of the arms", 4 * bytes)][..], 45 * bytes));
 
-    let without = [&changes[..], &set(&["post_training.slow_flow=false"])].concat();
-    let without = Plan::new(&Recipe::read("digits", &without).unwrap(), Machine::named("a100").unwrap()).unwrap();
-    assert_eq!(without.parts[..], plan.parts[..3]);
-    let guided = [&changes[..], &set(&["sampling.guidance.scale=2"])].concat();
-    let guided = Plan::new(&Recipe::read("digits", &guided).unwrap(), Machine::named("a100").unwrap()).unwrap();
+    assert_eq!(with(&["post_training.slow_flow=false"]).parts[..], plan.parts[..3]);
+    let guided = with(&["sampling.guidance.scale=2"]);
     for (guided, free) in guided.parts[2..].iter().zip(&plan.parts[2..]) {
         assert!((guided.operations / free.operations - 2.0).abs() < 1e-12, "{guided:?}");
     }
@@ -76,17 +78,15 @@ fn everything_that_a_comparison_runs_is_counted() {
 
 #[test]
 fn what_cannot_be_trained_has_no_plan() {
-    let recipe = Recipe::read("rae", &set(&["post_training.label_law=null"])).unwrap();
-    let fault = Plan::new(&recipe, Machine::named("a100").unwrap()).unwrap_err().to_string();
+    let recipe = recipe("rae", &["post_training.label_law=null"]);
+    let fault = Plan::new(&recipe, machine("a100")).unwrap_err().to_string();
     assert!(fault.contains("are no law for MixFlow"), "{fault}");
 }
 
 #[test]
 fn beside_an_adapter_the_network_is_there_once() {
     let adapter = r#"adapter={"kind":"lora","rank":4}"#;
-    let plan = |changes: &[&str]| {
-        Plan::new(&Recipe::read("digits", &set(changes)).unwrap(), Machine::named("a100").unwrap()).unwrap()
-    };
+    let plan = |changes: &[&str]| plan(changes, "a100");
     let [whole, lora] = [&["post_training=null"][..], &["post_training=null", adapter]].map(plan);
     // The query, key and value and the output of three blocks of width 96.
     let numbers = 4 * 3 * ((96 + 3 * 96) + (96 + 96));
@@ -99,7 +99,7 @@ fn beside_an_adapter_the_network_is_there_once() {
     assert_eq!((lora.checkpoint, lora.disk), (6 * own, 9 * own + base));
     // In 16 bits it is stored so: attention and perceptrons of three blocks.
     let low = plan(&["post_training=null", adapter, "training.precision=bf16"]);
-    let hidden = Recipe::read("digits", &[]).unwrap().to_value()["network"]["hidden"].as_u64().unwrap();
+    let hidden = recipe("digits", &[]).to_value()["network"]["hidden"].as_u64().unwrap();
     assert_eq!(low.memory[0], ("weights", base - 2 * 3 * (4 * 96 * 96 + 2 * 96 * hidden)));
     assert!(low.memory.iter().all(|(name, _)| *name != "rounded weights"), "{:?}", low.memory);
     assert_eq!(lora.parts[0].operations / whole.parts[0].operations, 2.0 / 3.0);
@@ -113,17 +113,16 @@ fn beside_an_adapter_the_network_is_there_once() {
 
 #[test]
 fn what_is_trained_and_encoded_first_is_counted() {
-    let machine = || Machine::named("h100").unwrap();
     let names = |plan: &Plan| plan.parts.iter().map(|part| (part.name.clone(), part.images)).collect::<Vec<_>>();
-    let rae = Plan::new(&Recipe::read("rae", &[]).unwrap(), machine()).unwrap();
+    let rae = Plan::new(&recipe("rae", &[]), machine("h100")).unwrap();
     let found = names(&rae);
     assert_eq!(found[0], ("training autoencoder".into(), 400 * 64));
     // All 1,797 digits.
     assert_eq!(found[1], ("encoding".into(), 1797));
-    let repa = Plan::new(&Recipe::read("repa", &[]).unwrap(), machine()).unwrap();
+    let recipe = recipe("repa", &[]);
+    let repa = Plan::new(&recipe, machine("h100")).unwrap();
     assert_eq!(names(&repa)[0], ("training target encoder".into(), 400 * 64));
     // Each image of a step passes through the target encoder once.
-    let recipe = Recipe::read("repa", &[]).unwrap();
     let encoder = recipe.target_encoder.as_ref().unwrap().encoder().multiply_adds();
     let step = 3 * recipe.network.training_multiply_adds() + encoder;
     assert_eq!(repa.parts[1].operations, 2.0 * 51_200.0 * step as f64);
@@ -135,17 +134,17 @@ fn what_is_trained_and_encoded_first_is_counted() {
 #[test]
 fn times_are_those_of_32_bits() {
     // NVIDIA's data sheet of the H100 SXM: 67 TFLOP/s in FP32, 989 in 16 bits on tensor cores.
-    let machine = Machine::named("h100").unwrap();
+    let machine = machine("h100");
     assert_eq!(machine.speed, 0.4 * 67e12);
     assert!(machine.origin.contains("67 TFLOP/s in 32 bits"), "{}", machine.origin);
 }
 
 #[test]
 fn absurd_numbers_of_steps_are_multiplied_out() {
-    let mut recipe = Recipe::read("digits", &[]).unwrap();
+    let mut recipe = recipe("digits", &[]);
     recipe.training.steps = u64::MAX;
     recipe.post_training.as_mut().unwrap().seeds = u64::MAX;
-    let plan = Plan::new(&recipe, Machine::named("h100").unwrap()).unwrap();
+    let plan = Plan::new(&recipe, machine("h100")).unwrap();
     assert!(plan.to_string().contains("1,180,591,620,717,411,303,360 images"), "{plan}");
 }
 
@@ -168,10 +167,9 @@ fn unknown_machines_have_no_speed() {
 fn how_a_run_fits_a_card_is_said() {
     let network = r#"network={"kind":"sit","input_size":32,"patch":2,"channels":4,"width":1152,"depth":28,
         "heads":16,"hidden":4608,"classes":1000,"learn_sigma":true}"#;
+    let changes = [network, "training.batch=256", "training.precision=bf16", "post_training=null"];
     let plan = |precision: &str, device: &str| {
-        let changes =
-            set(&[network, "training.batch=256", &format!("training.precision={precision}"), "post_training=null"]);
-        Plan::new(&Recipe::read("digits", &changes).unwrap(), Machine::named(device).unwrap()).unwrap()
+        plan(&[&changes[..], &[&format!("training.precision={precision}")]].concat(), device)
     };
     let bf16 = plan("bf16", "h100");
     let image = 28 * (4 * (256 * 2 * 1152 + 6 * 1152) + 2 * 256 * (6 * 1152 + 4608));
@@ -193,21 +191,20 @@ fn how_a_run_fits_a_card_is_said() {
     let [slow, fast] = [plan("f32", "h100"), bf16.clone()].map(|plan| plan.seconds(&plan.parts[0]));
     assert!((slow / fast - 989.0 / 67.0).abs() < 1e-9, "a training of {slow} s is one of {fast} s");
     // The CPU keeps 16 bits, too, and multiplies 32.
-    let cpu = Machine { is_cpu: true, ..Machine::named("h100").unwrap() };
-    let changes = set(&[network, "training.batch=256", "training.precision=bf16", "post_training=null"]);
-    let recipe = Recipe::read("digits", &changes).unwrap();
+    let cpu = Machine { is_cpu: true, ..machine("h100") };
+    let recipe = recipe("digits", &changes);
     let cpu = Plan::new(&recipe, cpu).unwrap();
     assert_eq!(cpu.memory, bf16.memory);
     assert!(cpu.to_string().contains("not counted: rounding to 16 bits"), "{cpu}");
-    let tiny = Machine { memory: 10_000_000_000, ..Machine::named("rtx-3090").unwrap() };
+    let tiny = Machine { memory: 10_000_000_000, ..machine("rtx-3090") };
     let text = Plan::new(&recipe, tiny).unwrap().to_string();
     assert!(text.contains("0 images at a time, not with any accumulation"), "{text}");
 }
 
 #[test]
 fn devices_share_batches_and_hold_the_rest_each() {
-    let recipe = Recipe::read("rae", &set(&["training.batch=64", "post_training.seeds=1"])).unwrap();
-    let on = |devices| Plan::on(&recipe, Machine::named("h100").unwrap(), devices).unwrap();
+    let recipe = recipe("rae", &["training.batch=64", "post_training.seeds=1"]);
+    let on = |devices| Plan::on(&recipe, machine("h100"), devices).unwrap();
     let (one, four) = (on(1), on(4));
     for (place, (alone, shared)) in one.memory.iter().zip(&four.memory).enumerate() {
         let share = if place == ACTIVATIONS { 4 } else { 1 };
@@ -226,7 +223,7 @@ fn devices_share_batches_and_hold_the_rest_each() {
     for words in ["memory in training on each device\n", " MB on the first\n", "times on 4 x h100 ("] {
         assert!(text.contains(words), "{words}: {text}");
     }
-    let error = Plan::on(&recipe, Machine::named("h100").unwrap(), 3).unwrap_err().to_string();
+    let error = Plan::on(&recipe, machine("h100"), 3).unwrap_err().to_string();
     assert!(error.contains("times the number of devices, found 64, 1 and 3"), "{error}");
 }
 
@@ -234,8 +231,7 @@ fn devices_share_batches_and_hold_the_rest_each() {
 fn devices_that_share_the_state_remember_a_part_of_it_each() {
     let on = |changes: &[&str], devices| {
         let changes = [&["post_training=null", "training.batch=64"], changes].concat();
-        let recipe = Recipe::read("digits", &set(&changes)).unwrap();
-        Plan::on(&recipe, Machine::named("h100").unwrap(), devices).unwrap()
+        Plan::on(&recipe("digits", &changes), machine("h100"), devices).unwrap()
     };
     let plain = on(&[], 4);
     let copies = |plan: &Plan| plan.memory[1..ACTIVATIONS].iter().map(|(_, bytes)| *bytes).collect::<Vec<_>>();
@@ -259,7 +255,7 @@ fn devices_that_share_the_state_remember_a_part_of_it_each() {
 fn weights_whose_masters_are_elsewhere_take_half() {
     let bf16 = |changes: &[&str]| {
         let changes = [&["post_training=null", "training.precision=bf16", "training.batch=64"], changes].concat();
-        Plan::on(&Recipe::read("digits", &set(&changes)).unwrap(), Machine::named("h100").unwrap(), 2).unwrap()
+        Plan::on(&recipe("digits", &changes), machine("h100"), 2).unwrap()
     };
     let part = |plan: &Plan, name: &str| plan.memory.iter().find(|(known, _)| *known == name).map(|(_, bytes)| *bytes);
     let (plain, offloaded, shared) = (bf16(&[]), bf16(&["training.offload=true"]), bf16(&["training.shard=true"]));

@@ -46,21 +46,21 @@ impl fmt::Display for Change {
 /// [`Error::Change`] for keys that are none of an optimiser, or of a comparison whose post-trainings have begun: they are
 /// all trained alike. As [`Checkpoints::latest`].
 pub fn change_optimizer(run: &Path, recipe: &Value, keys: &[String]) -> Result<Vec<Change>, Error> {
-    let mut changes = Vec::new();
+    let mut changed = Vec::new();
     for key in keys {
         let folder = training(run, recipe, key)?;
         let Some(checkpoint) = Checkpoints::new(folder.join("checkpoints"), 2).latest()?.checkpoint else { continue };
         let [from, to] = [&checkpoint.recipe, recipe].map(|recipe| value_at(recipe, key).clone());
         if from != to {
             let change = Change { step: checkpoint.snapshot.step, key: key.clone(), from, to };
-            let mut all = read(&folder)?;
+            let mut all = changes(&folder)?;
             all.retain(|old| old.step < change.step || old.step == change.step && old.key != change.key);
             all.push(change.clone());
             write(&folder, &all)?;
-            changes.push(change);
+            changed.push(change);
         }
     }
-    Ok(changes)
+    Ok(changed)
 }
 
 /// The changes of a training, in its folder; none if there were none.
@@ -68,7 +68,17 @@ pub fn change_optimizer(run: &Path, recipe: &Value, keys: &[String]) -> Result<V
 /// # Errors
 /// If they cannot be read.
 pub fn changes(training: &Path) -> Result<Vec<Change>, Error> {
-    read(training)
+    let file = training.join(FILE);
+    let text = match fs::read(&file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
+        text => text.map_err(Error::io("read", &file))?,
+    };
+    let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).enumerate();
+    let change = |(number, line): (usize, &[u8])| {
+        let reason = |error| format!("line {} is no change of a run: {}", number + 1, json::explain(&error));
+        serde_json::from_slice(line).map_err(|error| Error::record(&file, reason(error)))
+    };
+    lines.map(change).collect()
 }
 
 /// The changes of a training that goes on from a checkpoint at `step` of the recipe `old` by the recipe `new`: without
@@ -79,7 +89,7 @@ pub(super) fn accepted(
     old: &Value,
     new: &Value,
 ) -> Result<Result<Vec<Change>, Difference>, Error> {
-    let all = read(folder)?;
+    let all = changes(folder)?;
     let mut changed = old.clone();
     for change in all.iter().filter(|change| change.step == step) {
         set(&mut changed, &change.key, change.to.clone());
@@ -93,8 +103,8 @@ pub(super) fn accepted(
 }
 
 /// Writes down the changes of a training, if they are not there already.
-pub(super) fn keep(folder: &Path, changes: &[Change]) -> Result<(), Error> {
-    if read(folder)? == changes { Ok(()) } else { write(folder, changes) }
+pub(super) fn keep(folder: &Path, kept: &[Change]) -> Result<(), Error> {
+    if changes(folder)? == kept { Ok(()) } else { write(folder, kept) }
 }
 
 /// The folder of the training that a key of a run's recipe is for.
@@ -136,20 +146,6 @@ fn set(recipe: &mut Value, key: &str, value: Value) {
         place = &mut place[part];
     }
     *place = value;
-}
-
-fn read(folder: &Path) -> Result<Vec<Change>, Error> {
-    let file = folder.join(FILE);
-    let text = match fs::read(&file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(vec![]),
-        text => text.map_err(Error::io("read", &file))?,
-    };
-    let lines = text.split(|&byte| byte == b'\n').filter(|line| !line.is_empty()).enumerate();
-    let change = |(number, line): (usize, &[u8])| {
-        let reason = |error| format!("line {} is no change of a run: {}", number + 1, json::explain(&error));
-        serde_json::from_slice(line).map_err(|error| Error::record(&file, reason(error)))
-    };
-    lines.map(change).collect()
 }
 
 fn write(folder: &Path, changes: &[Change]) -> Result<(), Error> {
