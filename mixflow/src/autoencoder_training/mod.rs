@@ -54,7 +54,7 @@ pub struct RaeTraining {
     pub batch: usize,
     /// Parts that a step's images are computed in, to save memory; divides `batch`. They have an effect beyond rounding: a
     /// part has its own adaptive weight of the adversarial loss, as each device has in RAE.
-    #[serde(default = "one")]
+    #[serde(default = "crate::train::one")]
     pub parts: usize,
     /// Deviation of the noise on features is uniform in [0, `noise`]; RAE's is 0.8.
     pub noise: f64,
@@ -69,19 +69,11 @@ pub struct RaeTraining {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub adversarial: Option<AdversarialConfig>,
     /// Steps between checkpoints.
-    #[serde(default = "thousand")]
+    #[serde(default = "crate::train::thousand")]
     pub checkpoint_every: u64,
     /// Threads that read images; without effect on the result.
-    #[serde(default = "one")]
+    #[serde(default = "crate::train::one")]
     pub workers: usize,
-}
-
-fn one() -> usize {
-    1
-}
-
-fn thousand() -> u64 {
-    1000
 }
 
 impl RaeTraining {

@@ -92,10 +92,7 @@ pub(super) fn gather(devices: Vec<Flat>, places: &[Device], dtype: DType, buffer
 /// If a device has tensors of other parameters, which a sum would mix up.
 fn assert_same(devices: &[Flat]) {
     let same = devices.iter().all(|flat| ids(flat) == ids(&devices[0]));
-    assert!(
-        same,
-        "every device has a gradient of the same parameters: a loss that uses some is one of all rows of a batch"
-    );
+    assert!(same, "devices have gradients of other parameters: a loss must use the same for any rows of a batch");
 }
 
 /// Buffers are as long as the longest of their parts: tensors of about the same size go together.
@@ -219,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "every device has a gradient of the same parameters")]
+    #[should_panic(expected = "devices have gradients of other parameters")]
     fn sums_of_different_parameters_are_none() {
         let ids: Vec<_> = SIZES.iter().map(|_| ParamId::new()).collect();
         let mut devices = vec![given(0, &ids), given(1, &ids)];

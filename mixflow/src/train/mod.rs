@@ -35,7 +35,7 @@ pub(crate) use optimizer::positive;
 pub use optimizer::{LearningRate, OptimizerConfig};
 pub use overview::{RunOverview, RunState};
 pub use run::{Run, TrainConfig, check_same_run};
-pub(crate) use run::{check_positions, check_steps};
+pub(crate) use run::{check_positions, check_steps, one, thousand};
 pub use run_folder::RunFolder;
 pub(crate) use run_folder::has_begun;
 pub use snapshot::{Snapshot, Tensors};

@@ -59,11 +59,11 @@ pub struct TrainConfig {
     pub workers: usize,
 }
 
-fn one() -> usize {
+pub(crate) fn one() -> usize {
     1
 }
 
-fn thousand() -> u64 {
+pub(crate) fn thousand() -> u64 {
     1000
 }
 
