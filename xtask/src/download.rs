@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Args;
+use mixflow::numbers::counted;
 use mixflow_hub::{Client, RepositorySnapshot};
 use serde_json::json;
 
@@ -41,10 +42,7 @@ impl Download {
         }
         say(format_args!(
             "{} of {} at {}:\n{}",
-            match snapshot.files.len() {
-                1 => "1 file".into(),
-                count => format!("{count} files"),
-            },
+            counted(snapshot.files.len() as u64, "file"),
             self.repository,
             snapshot.commit,
             snapshot.folder.display()

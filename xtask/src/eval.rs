@@ -18,7 +18,6 @@ use serde_json::{Value, json};
 use crate::arguments::{DevicesArgument, JsonArgument, ShardArgument};
 use crate::inception::InceptionArguments;
 use crate::kind::{Kind, of_any};
-use crate::latents::check_latents;
 use crate::pairs::say_how_long;
 use crate::part;
 use crate::progress::Progress;
@@ -105,7 +104,7 @@ impl Eval {
         let count = self.images.unwrap_or(recipe.post_training.as_ref().map_or(500, |post| post.images));
 
         if self.against.is_none() {
-            check_latents(recipe, trained.folder())?;
+            trained.check_latents()?;
         }
         if let Some(inception) = self.inception.read(device)? {
             if let (Some(shard), Some(folder)) = (self.shard.shard, &self.parts) {

@@ -25,7 +25,6 @@ mod hub;
 mod inception;
 mod kind;
 mod labels;
-mod latents;
 mod launch;
 mod pairs;
 mod part;

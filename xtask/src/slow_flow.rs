@@ -16,7 +16,6 @@ use mixflow::{Device, check_memory};
 
 use crate::arguments::DevicesArgument;
 use crate::kind::{Kind, of_any};
-use crate::latents::check_latents;
 use crate::progress::Progress;
 use crate::sample::Sampling;
 use crate::terminal::{Result, note, say};
@@ -52,7 +51,7 @@ impl SlowFlow {
         let what = || format!("{} trajectories (--images)", self.images);
         // Noise, real images of both kinds, and states.
         check_memory(what, &[&latent[..], &[self.images as u64, 4 * 4]].concat())?;
-        check_latents(&trained.pipeline.recipe, trained.folder())?;
+        trained.check_latents()?;
         let (train, held_out) = trained.parts(self.images)?;
         let labels = lag_labels(self.images, &train, &held_out)?;
         let classes = train.classes();

@@ -8,7 +8,7 @@ use clap::Args;
 use mixflow::backbones::NetworkConfig;
 use mixflow::data::{DataConfig, Fingerprint, Split};
 use mixflow::files::WeightsFile;
-use mixflow::launch::conditioner;
+use mixflow::launch::{conditioner, verified};
 use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::train::StoredNetwork;
 use mixflow::{Device, Pipeline};
@@ -285,9 +285,13 @@ impl<N: Kind> Trained<N> {
         Ok(self.pipeline.image_shape())
     }
 
-    /// The folder of the weights' training, empty for those of the Hub.
-    pub(crate) fn folder(&self) -> &Path {
-        &self.folder
+    /// Says what the stored latents are that the network learned, if it learned any, and compares them with their hashes; not
+    /// those again that its run has found whole.
+    pub(crate) fn check_latents(&self) -> Result<()> {
+        let mut progress = Progress::new();
+        verified(&self.pipeline.recipe, &self.folder, &mut |event| progress.launch(&event))?;
+        progress.end();
+        Ok(())
     }
 
     /// Where what is found out about the weights goes: beside them, of a checkpoint beside the others with its step in the
