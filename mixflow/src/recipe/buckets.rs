@@ -2,20 +2,9 @@
 
 use mixflow_backbones::Invalid;
 
-use super::{AutoencoderConfig, NetworkSettings, Recipe};
+use super::{AutoencoderConfig, NetworkSettings, Recipe, Sides};
 use crate::Error;
 use crate::data::Dataset;
-
-/// Heights and widths that a network takes beside its own: multiples of `step`, at most `most`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Sides {
-    /// That of a patch.
-    pub step: usize,
-    /// For as many places as it has.
-    pub most: usize,
-    /// The key of the recipe that says how many of `step` these are.
-    pub key: &'static str,
-}
 
 impl<N: NetworkSettings> Recipe<N> {
     /// What keeps its network from learning images of several sizes, if it is to learn such.

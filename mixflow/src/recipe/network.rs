@@ -12,10 +12,21 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
-use super::{Fault, ObjectiveConfig, Recipe, Sides};
+use super::{Fault, ObjectiveConfig, Recipe};
 use crate::data::{Classes, Conditioner};
 use crate::train::{ClassRows, StoredNetwork};
 use crate::{Error, Objective};
+
+/// Heights and widths that a network takes beside its own: multiples of `step`, at most `most`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sides {
+    /// That of a patch.
+    pub step: usize,
+    /// For as many places as it has.
+    pub most: usize,
+    /// The key of the recipe that says how many of `step` these are.
+    pub key: &'static str,
+}
 
 /// What the network of `N` is told besides the time.
 pub type ConditionOf<N> = <<N as NetworkSettings>::Network as Backbone>::Condition;
