@@ -1,7 +1,10 @@
 //! Activation functions.
 
 use super::buffer::{contiguous, for_each_part, task_len, tensor, values};
+#[cfg(feature = "cube")]
+use super::cube;
 use super::kernel::{Kernel, apply, is_native};
+use super::native::on_gpu;
 use super::simd::{exp, sigmoid, vectorized};
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
@@ -12,7 +15,10 @@ use burn::tensor::{Tensor, activation};
 /// # Source
 /// Hendrycks & Gimpel 2016 (arXiv 1606.08415), section 2.
 pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    if is_native(&x) { elementwise(x, gelu_exact, gelu_exact_backward) } else { activation::gelu(x) }
+    if is_native(&x) {
+        return elementwise(x, gelu_exact, gelu_exact_backward);
+    }
+    on_gpu!(x, cube::activate(cube::Function::Gelu, x), otherwise => activation::gelu(x))
 }
 
 /// GELU in the tanh form, `x/2 (1 + tanh(√(2/π) (x + 0.044715 x³)))`, of the same shape as `x`.
@@ -20,12 +26,18 @@ pub fn gelu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
 /// # Source
 /// Hendrycks & Gimpel 2016 (arXiv 1606.08415), section 2.
 pub fn gelu_tanh<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    if is_native(&x) { elementwise(x, gelu_tanh_forward, gelu_tanh_backward) } else { activation::gelu_approximate(x) }
+    if is_native(&x) {
+        return elementwise(x, gelu_tanh_forward, gelu_tanh_backward);
+    }
+    on_gpu!(x, cube::activate(cube::Function::GeluTanh, x), otherwise => activation::gelu_approximate(x))
 }
 
 /// `x / (1 + exp(-x))`, of the same shape as `x`.
 pub fn silu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
-    if is_native(&x) { elementwise(x, silu_forward, silu_backward) } else { activation::silu(x) }
+    if is_native(&x) {
+        return elementwise(x, silu_forward, silu_backward);
+    }
+    on_gpu!(x, cube::activate(cube::Function::Silu, x), otherwise => activation::silu(x))
 }
 
 type Forward = fn(&[f32], &mut [f32]);

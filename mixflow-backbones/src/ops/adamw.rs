@@ -1,6 +1,7 @@
 //! One AdamW step with its exponential moving average, in one pass over memory.
 
 use super::kernel::plain;
+use super::native::on_gpu;
 use super::simd::vectorized;
 use burn::backend::DispatchDevice;
 use burn::backend::flex::FlexTensor;
@@ -54,8 +55,18 @@ impl AdamW {
         for tensor in tensors.into_iter().flatten().chain([&gradient]) {
             assert_eq!(tensor.dims(), shape, "AdamW: a tensor does not fit the parameter");
         }
-        let native = tensors.into_iter().flatten().chain([&gradient]).all(is_plain);
-        if native { self.update_native(state, gradient) } else { self.update_composed(state, gradient) }
+        let all = |fits: fn(&Tensor<D>) -> bool| tensors.into_iter().flatten().chain([&gradient]).all(fits);
+        if all(is_plain) {
+            return self.update_native(state, gradient);
+        }
+        if !all(|tensor| tensor.dtype() == DType::F32) {
+            return self.update_composed(state, gradient);
+        }
+        on_gpu!(
+            gradient,
+            super::cube::step(self, self.constants(), state, gradient),
+            otherwise => self.update_composed(state, gradient)
+        )
     }
 
     fn update_composed<const D: usize>(&self, state: AdamWState<D>, gradient: Tensor<D>) -> AdamWState<D> {
@@ -129,9 +140,9 @@ const PART: usize = 16 * 1024;
 
 #[derive(Clone, Copy)]
 pub(super) struct Constants {
-    keep: f64,
-    rate: f64,
-    inverse_root: f64,
+    pub(super) keep: f64,
+    pub(super) rate: f64,
+    pub(super) inverse_root: f64,
 }
 
 fn is_plain<const D: usize>(tensor: &Tensor<D>) -> bool {

@@ -3,6 +3,7 @@
 use super::buffer::{contiguous, is_large, tensor, values};
 use super::gemm::{Matrix, Threads, multiply};
 use super::kernel::{Kernel, apply, flex, from_flex, is_native, is_on_cpu};
+use super::native::on_gpu;
 use super::node::{self, Operation};
 use super::recomputed::{By, Recomputed};
 use super::simd::{exp, fold, sum, vectorized};
@@ -42,9 +43,25 @@ fn composed(qkv: Tensor<3>, heads: usize) -> Tensor<3> {
     let [q, k, v] = apart(qkv, heads);
     together(match is_on_cpu(&q) {
         true => softmax((q.clone() * (q.dims()[3] as f64).powf(-0.5)).matmul(k.swap_dims(2, 3)), 3).matmul(v),
-        // One operation forward and one backward, which keep no scores.
-        false => module::attention(q, k, v, None, None, AttentionModuleOptions::default()),
+        false => without_scores(q, k, v),
     })
+}
+
+/// One operation forward and one backward, which hold no scores on a GPU. Without gradients, too, it is the one that training
+/// runs: the other, Burn's `attention`, may take one that holds them.
+fn without_scores(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>) -> Tensor<4> {
+    let options = AttentionModuleOptions::default();
+    if q.is_autodiff() {
+        return module::attention(q, k, v, None, None, options);
+    }
+    on_gpu!(
+        q,
+        {
+            let [q, k, v] = [q, k, v].map(Tensor::into_dispatch);
+            Tensor::from_dispatch(Dispatch::attention_with_logsumexp(q, k, v, options).0)
+        },
+        otherwise => module::attention(q, k, v, None, None, options)
+    )
 }
 
 /// Queries, keys and values, `[batch, heads, tokens, d]` each.
@@ -115,7 +132,7 @@ impl Operation for Fused {
 
     fn composed(&self, inputs: Vec<Tensor<3>>) -> Tensor<3> {
         let [q, k, v] = apart(self.qkv.value(inputs), self.heads);
-        module::attention(q, k, v, None, None, AttentionModuleOptions::default()).flatten(0, 1)
+        without_scores(q, k, v).flatten(0, 1)
     }
 
     fn backward(&self, mut kept: Vec<Tensor<3>>, gradient: Tensor<3>, wanted: &[bool]) -> Vec<Option<Tensor<3>>> {

@@ -1,9 +1,11 @@
 //! The operations a network spends its time in, each with one forward and one backward pass.
 //!
 //! In `f32` on the CPU ([`Flex`](burn::backend::Flex)) an operation runs a kernel of this module, forward and backward,
-//! without intermediate tensors. Everywhere else, other devices and other types, the same function composes Burn's
-//! operations. Both compute the same mathematics; the tests compare them with each other and with finite differences. What
-//! is here was measured to be faster than Burn's: `mixflow/benches/README.md`.
+//! without intermediate tensors. On a GPU of this process (feature `cube`) norms, gates, activations, rotary places and
+//! [`AdamW`] run kernels in CubeCL, in 16 or 32 bits. Everywhere else, other devices and other types, the same function
+//! composes Burn's operations. All compute the same mathematics; the tests compare kernels of the CPU with the composition and
+//! with finite differences, the self-test of `mixflow` those of a GPU with the CPU's. What is here for the CPU was measured to be
+//! faster than Burn's: `mixflow/benches/README.md`; what is here for GPUs reads and writes memory less often.
 //!
 //! Results do not depend on the number of threads: work is cut into pieces of fixed size and partial sums are added in
 //! order. First derivatives only: differentiating a gradient again panics.
@@ -13,6 +15,8 @@ mod adamw;
 mod attention;
 mod buffer;
 mod conv;
+#[cfg(feature = "cube")]
+mod cube;
 mod gemm;
 mod group_norm;
 mod kernel;

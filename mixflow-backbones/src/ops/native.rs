@@ -67,4 +67,16 @@ macro_rules! on_native {
     };
 }
 
+/// `fused` where a tensor is on a GPU that this build has kernels for, else `composed`.
+macro_rules! on_gpu {
+    ($tensor:expr, $fused:expr, otherwise => $composed:expr) => {{
+        #[cfg(feature = "cube")]
+        let value = if super::cube::takes(&$tensor) { $fused } else { $composed };
+        #[cfg(not(feature = "cube"))]
+        let value = $composed;
+        value
+    }};
+}
+
+pub(super) use on_gpu;
 pub(crate) use on_native;

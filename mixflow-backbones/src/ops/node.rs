@@ -42,6 +42,12 @@ pub(super) fn apply<O: Operation>(operation: O, inputs: Vec<Tensor<3>>) -> Tenso
     on_native!(inputs[0], B => record::<B, O>(operation, inputs), otherwise => operation.composed(inputs))
 }
 
+/// As [`apply`], of an operation whose forward pass takes tensors of `B` without gradients alone.
+#[cfg(feature = "cube")]
+pub(super) fn apply_kernel<B: Native, O: Operation>(operation: O, inputs: Vec<Tensor<3>>) -> Tensor<3> {
+    if inputs.iter().any(Tensor::is_autodiff) { record::<B, O>(operation, inputs) } else { operation.forward(inputs).0 }
+}
+
 fn record<B: Native, O: Operation>(operation: O, inputs: Vec<Tensor<3>>) -> Tensor<3> {
     assert!(inputs.len() <= INPUTS, "an operation has at most {INPUTS} inputs, found {}", inputs.len());
     let plain: Vec<_> = inputs.iter().map(|input| input.clone().inner()).collect();

@@ -2,6 +2,7 @@
 
 use super::buffer::{contiguous, for_each_example, for_each_part, sum_rows, task_len, tensor, values};
 use super::kernel::{Kernel, apply, is_native};
+use super::native::on_gpu;
 use super::simd::{sum, vectorized};
 use burn::backend::flex::FlexTensor;
 use burn::backend::ops::ModuleOps;
@@ -35,7 +36,11 @@ pub fn modulated_layer_norm(x: Tensor<3>, shift: Tensor<2>, scale: Tensor<2>, ep
     assert_eq!(shift.dims(), [batch, width], "modulated_layer_norm: shift does not fit x {:?}", x.dims());
     assert_eq!(scale.dims(), [batch, width], "modulated_layer_norm: scale does not fit x {:?}", x.dims());
     if !is_native(&x) {
-        return composed(x, shift, scale, epsilon);
+        return on_gpu!(
+            x,
+            super::cube::modulated_norm(x, shift, scale, epsilon),
+            otherwise => composed(x, shift, scale, epsilon)
+        );
     }
     let inputs = [x.into_dispatch(), shift.into_dispatch(), scale.into_dispatch()];
     Tensor::from_dispatch(apply(ModulatedLayerNorm { epsilon }, inputs))
@@ -55,7 +60,11 @@ pub fn affine_layer_norm(x: Tensor<3>, weight: Tensor<1>, bias: Tensor<1>, epsil
     assert_eq!(weight.dims(), [width], "affine_layer_norm: weight does not fit x {:?}", x.dims());
     assert_eq!(bias.dims(), [width], "affine_layer_norm: bias does not fit x {:?}", x.dims());
     if !is_native(&x) {
-        return module::layer_norm(x, weight, Some(bias), epsilon);
+        return on_gpu!(
+            x,
+            super::cube::affine_norm(x, weight, bias, epsilon),
+            otherwise => module::layer_norm(x, weight, Some(bias), epsilon)
+        );
     }
     let inputs = [x.into_dispatch(), weight.into_dispatch(), bias.into_dispatch()];
     Tensor::from_dispatch(apply(AffineLayerNorm { epsilon }, inputs))

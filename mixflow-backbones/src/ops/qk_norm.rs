@@ -2,6 +2,7 @@
 
 use super::buffer::{contiguous, for_each_example, for_each_part, sum_rows, task_len, tensor, values};
 use super::kernel::{Kernel, apply, is_native};
+use super::native::on_gpu;
 use super::rms_norm::inverse;
 use super::simd::{sum, vectorized};
 use burn::backend::TensorMetadata;
@@ -26,7 +27,11 @@ pub fn qk_rms_norm(qkv: Tensor<3>, queries: Tensor<1>, keys: Tensor<1>, heads: u
         assert_eq!(weight.dims(), [width], "qk_rms_norm: a weight does not fit {heads} heads of {packed} numbers");
     }
     if !is_native(&qkv) {
-        return composed(qkv, queries, keys, heads, epsilon);
+        return on_gpu!(
+            qkv,
+            super::cube::qk_rms_norm(qkv, queries, keys, heads, epsilon),
+            otherwise => composed(qkv, queries, keys, heads, epsilon)
+        );
     }
     let inputs = [qkv.into_dispatch(), queries.into_dispatch(), keys.into_dispatch()];
     Tensor::from_dispatch(apply(QkRmsNorm { epsilon }, inputs))

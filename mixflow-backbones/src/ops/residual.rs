@@ -2,6 +2,7 @@
 
 use super::buffer::{contiguous, for_each_example, for_each_part, task_len, tensor, values};
 use super::kernel::{Kernel, apply, flex, from_flex, is_native};
+use super::native::on_gpu;
 use super::node::{self, Operation};
 use super::recomputed::{By, Recomputed};
 use super::simd::vectorized;
@@ -20,7 +21,7 @@ pub fn gated_residual(x: Tensor<3>, y: Tensor<3>, gate: Tensor<2>) -> Tensor<3> 
     assert_eq!(y.dims(), [batch, tokens, width], "gated_residual: y does not fit x");
     assert_eq!(gate.dims(), [batch, width], "gated_residual: gate does not fit x {:?}", [batch, tokens, width]);
     if !is_native(&x) {
-        return composed(x, y, gate);
+        return on_gpu!(x, super::cube::gated_residual(x, y, gate), otherwise => composed(x, y, gate));
     }
     Tensor::from_dispatch(apply(GatedResidual, [x.into_dispatch(), y.into_dispatch(), gate.into_dispatch()]))
 }
@@ -63,7 +64,11 @@ impl Operation for Gated {
 /// Of y and gate, `[batch, 1, width]`.
 fn gradients(y: Tensor<3>, gate: Tensor<3>, gradient: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
     if !is_native(&y) {
-        return (gradient.clone() * gate, (gradient * y).sum_dim(1));
+        return on_gpu!(
+            y,
+            super::cube::gate_backward(y, gate, gradient),
+            otherwise => (gradient.clone() * gate, (gradient * y).sum_dim(1))
+        );
     }
     let (of_y, of_gate) = both_backward(flex(y), flex(gate.squeeze_dim::<2>(1)), &contiguous(flex(gradient)));
     (from_flex(of_y), from_flex::<2>(of_gate).unsqueeze_dim(1))

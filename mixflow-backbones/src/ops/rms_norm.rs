@@ -2,6 +2,7 @@
 
 use super::buffer::{TASK, contiguous, for_each_part, is_large, sum_rows, task_len, tensor, values};
 use super::kernel::{Kernel, apply, is_native};
+use super::native::on_gpu;
 use super::simd::{sum, vectorized};
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
@@ -32,7 +33,11 @@ pub fn modulated_rms_norm(
     assert_eq!(shift.dims(), [batch, width], "modulated_rms_norm: shift does not fit x {:?}", x.dims());
     assert_eq!(scale.dims(), [batch, width], "modulated_rms_norm: scale does not fit x {:?}", x.dims());
     if !is_native(&x) {
-        return composed(x, weight, shift, scale, epsilon);
+        return on_gpu!(
+            x,
+            super::cube::modulated_rms_norm(x, weight, shift, scale, epsilon),
+            otherwise => composed(x, weight, shift, scale, epsilon)
+        );
     }
     let inputs = [x.into_dispatch(), weight.into_dispatch(), shift.into_dispatch(), scale.into_dispatch()];
     Tensor::from_dispatch(apply(ModulatedRmsNorm { epsilon }, inputs))

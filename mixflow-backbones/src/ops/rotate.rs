@@ -2,6 +2,7 @@
 
 use super::buffer::{contiguous, for_each_part, task_len, values};
 use super::kernel::{Kernel, apply, is_native};
+use super::native::on_gpu;
 use super::simd::vectorized;
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
@@ -39,7 +40,11 @@ pub fn rotate(x: Tensor<3>, cos: Tensor<2>, sin: Tensor<2>, heads: usize, pairs:
     }
     let (cos, sin) = (cos.detach(), sin.detach());
     if !is_native(&x) {
-        return composed(x, cos, sin, heads, pairs);
+        return on_gpu!(
+            x,
+            super::cube::rotate(x, cos, sin, heads, pairs),
+            otherwise => composed(x, cos, sin, heads, pairs)
+        );
     }
     let inputs = [x.into_dispatch(), cos.into_dispatch(), sin.into_dispatch()];
     Tensor::from_dispatch(apply(Rotate { heads, pairs }, inputs))

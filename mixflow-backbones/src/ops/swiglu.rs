@@ -2,6 +2,7 @@
 
 use super::buffer::{contiguous, for_each_part, task_len, tensor, values};
 use super::kernel::{Kernel, apply, is_native};
+use super::native::on_gpu;
 use super::simd::{sigmoid, vectorized};
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
@@ -18,7 +19,7 @@ use burn::tensor::{Tensor, activation};
 pub fn swiglu<const D: usize>(x: Tensor<D>) -> Tensor<D> {
     assert!(x.dims()[D - 1].is_multiple_of(2), "swiglu: {:?} has no two halves", x.dims());
     if !is_native(&x) {
-        return composed(x);
+        return on_gpu!(x, super::cube::swiglu(x), otherwise => composed(x));
     }
     Tensor::from_dispatch(apply(SwiGlu, [x.into_dispatch()]))
 }
