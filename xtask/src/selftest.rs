@@ -40,6 +40,7 @@ impl Selftest {
         if let Some(network) = &self.network {
             test = test.only(network);
         }
+        test.operations();
         test.networks();
         text::selftest(&mut test);
         let known = |finding: &Finding| finding.subject != "device";

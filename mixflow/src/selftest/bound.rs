@@ -28,6 +28,12 @@ pub(super) struct Bound {
 
 pub(super) const PRODUCTS: Bound = Bound { what: "matrix products", allowed: 1e-5, tf32: 1e-3 };
 pub(super) const FUNCTIONS: Bound = Bound { what: "functions", allowed: 1e-5, tf32: 1e-5 };
+/// Single ones.
+pub(super) const OPERATIONS: Bound = Bound { what: "operations", allowed: 1e-5, tf32: 1e-5 };
+/// One formula on numbers of its own.
+pub(super) const ADAMW: Bound = Bound { what: "AdamW", allowed: 1e-5, tf32: 1e-5 };
+/// Beside the CPU's in `f32`, of numbers that are rounded to bf16 in both.
+pub(super) const BF16_OPERATIONS: Bound = Bound { what: "operations in bf16", allowed: 1e-2, tf32: 1e-2 };
 pub(super) const OUTPUT: Bound = Bound { what: "output", allowed: 1e-5, tf32: 5e-3 };
 /// Twice the operations, and the worst of all parameters.
 pub(super) const GRADIENTS: Bound = Bound { what: "gradients", allowed: 5e-5, tf32: 2.5e-2 };

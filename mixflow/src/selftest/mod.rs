@@ -1,7 +1,7 @@
 //! Whether a device computes as the CPU does: `cargo xtask selftest`.
 //!
-//! On the CPU operations have kernels of this crate, on other devices they are composed of Burn's. Both are compared on small
-//! networks of every kind, from the same weights and random numbers:
+//! The CPU and GPUs have kernels of their own for the operations of networks, and Burn's for the rest. They are compared
+//! operation by operation and on small networks of every kind, from the same weights and random numbers:
 //!
 //! ```
 //! use mixflow::selftest::{Finding, Selftest, Verdict};
@@ -19,6 +19,7 @@ mod apart;
 mod arithmetic;
 mod bound;
 mod networks;
+mod operations;
 mod subject;
 
 pub use bound::Verdict;
@@ -28,7 +29,7 @@ use std::any::Any;
 use std::fmt::{self, Debug};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use burn::tensor::Device;
+use burn::tensor::{DType, Device};
 use mixflow_backbones::{Backbone, Precision};
 
 use self::apart::apart;
@@ -87,6 +88,17 @@ impl<'a> Selftest<'a> {
     #[must_use]
     pub fn only(self, subject: &str) -> Self {
         Self { only: Some(subject.to_lowercase()), ..self }
+    }
+
+    /// The operations that networks are built of, with their gradients: where a device has kernels of this project, each of them.
+    pub fn operations(&mut self) {
+        self.both("operations", bound::OPERATIONS, |device| operations::all(device, DType::F32));
+        self.both("operations", bound::ADAMW, operations::adamw);
+        let device = self.device.clone();
+        if Precision::Bf16.is_supported(&device) {
+            let expected = || operations::all(&Device::flex(), DType::F32);
+            self.compare("operations", bound::BF16_OPERATIONS, expected, || operations::all(&device, DType::BF16));
+        }
     }
 
     /// All networks for class labels, and an autoencoder's decoder.
@@ -177,13 +189,14 @@ impl<'a> Selftest<'a> {
     }
 }
 
-/// The short form: the device's arithmetic, and output and gradients of one network. Nothing on the CPU, which others are
+/// The short form: the device's arithmetic and operations, and output and gradients of one network. Nothing on the CPU, which others are
 /// compared with.
 pub fn brief(device: &Device) -> Vec<Finding> {
     let mut findings = vec![];
     if !is_cpu(device) {
         let mut tell = |finding| findings.push(finding);
         let (mut test, subject) = (Selftest::new(device, &mut tell), networks::sit());
+        test.operations();
         test.forward_and_backward(&subject, &|| subject.network.clone());
     }
     findings

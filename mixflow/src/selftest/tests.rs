@@ -34,6 +34,17 @@ fn the_cpu_agrees_with_itself_on_every_network() {
     assert_eq!(findings.len(), 2 + 7 * kinds + 1);
 }
 
+#[test]
+fn the_cpu_agrees_with_itself_on_every_operation() {
+    let findings = found(Selftest::operations);
+    let of = |what| findings.iter().find(|finding| finding.what == what).expect("it was compared");
+    for what in [bound::OPERATIONS.what, bound::ADAMW.what] {
+        assert_eq!((of(what).verdict, of(what).difference), (Verdict::Agrees, 0.0));
+    }
+    let bf16 = of(bound::BF16_OPERATIONS.what);
+    assert!(bf16.verdict == Verdict::Agrees && bf16.difference > 2e-4, "{bf16:?}");
+}
+
 /// What computes something else on a device.
 #[derive(Module, Debug)]
 struct Faulty {
