@@ -36,7 +36,7 @@ fn the_cpu_agrees_with_itself_on_every_network() {
 
 #[test]
 fn the_cpu_agrees_with_itself_on_every_operation() {
-    let findings = found(Selftest::operations);
+    let findings = found(|test| test.operations());
     let of = |what| findings.iter().find(|finding| finding.what == what).expect("it was compared");
     for what in [bound::OPERATIONS.what, bound::ADAMW.what] {
         assert_eq!((of(what).verdict, of(what).difference), (Verdict::Agrees, 0.0));
