@@ -12,6 +12,7 @@
 
 mod activation;
 mod adamw;
+mod adamw_update;
 mod attention;
 mod buffer;
 mod conv;
@@ -38,7 +39,8 @@ mod testing;
 mod upsample;
 
 pub use activation::{gelu, gelu_tanh, silu};
-pub use adamw::{AdamW, AdamWState, squared_norm};
+pub use adamw::{AdamW, AdamWState};
+pub use adamw_update::squared_norm;
 pub use attention::{attention, attention_of};
 pub use conv::{Window, conv2d};
 pub use group_norm::{group_norm, group_norm_silu};

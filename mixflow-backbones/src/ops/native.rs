@@ -3,6 +3,8 @@
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend};
 use burn::tensor::Tensor;
+#[cfg(feature = "cube")]
+use burn::{backend::DispatchDevice, tensor::DType};
 
 /// A backend on whose tensors operations of one's own are recorded.
 pub(crate) trait Native: Backend {
@@ -67,11 +69,20 @@ macro_rules! on_native {
     };
 }
 
+/// Whether kernels for GPUs take a tensor: on a GPU of this process, of 16 or 32 bits, and small enough to be counted in 32 bits,
+/// in which kernels count a little further than there are numbers.
+#[cfg(feature = "cube")]
+pub(super) fn is_on_gpu<const D: usize>(tensor: &Tensor<D>) -> bool {
+    let is_float = matches!(tensor.dtype(), DType::F32 | DType::F16 | DType::BF16);
+    let is_countable = tensor.shape().num_elements() <= 1 << 31;
+    is_float && is_countable && matches!(tensor.device().inner().as_dispatch(), DispatchDevice::Cube(_))
+}
+
 /// `fused` where a tensor is on a GPU that this build has kernels for, else `composed`.
 macro_rules! on_gpu {
     ($tensor:expr, $fused:expr, otherwise => $composed:expr) => {{
         #[cfg(feature = "cube")]
-        let value = if super::cube::takes(&$tensor) { $fused } else { $composed };
+        let value = if super::native::is_on_gpu(&$tensor) { $fused } else { $composed };
         #[cfg(not(feature = "cube"))]
         let value = $composed;
         value

@@ -45,6 +45,8 @@ pub(super) fn apply<O: Operation>(operation: O, inputs: Vec<Tensor<3>>) -> Tenso
 /// As [`apply`], of an operation whose forward pass takes tensors of `B` without gradients alone.
 #[cfg(feature = "cube")]
 pub(super) fn apply_kernel<B: Native, O: Operation>(operation: O, inputs: Vec<Tensor<3>>) -> Tensor<3> {
+    let dtype = inputs[0].dtype();
+    assert!(inputs.iter().all(|input| input.dtype() == dtype), "the tensors of an operation have one type");
     if inputs.iter().any(Tensor::is_autodiff) { record::<B, O>(operation, inputs) } else { operation.forward(inputs).0 }
 }
 

@@ -42,7 +42,7 @@ pub fn rotate(x: Tensor<3>, cos: Tensor<2>, sin: Tensor<2>, heads: usize, pairs:
     if !is_native(&x) {
         return on_gpu!(
             x,
-            super::cube::rotate(x, cos, sin, heads, pairs),
+            super::cube::rotate(x, cos, sin, heads, pairs == Pairs::Adjacent),
             otherwise => composed(x, cos, sin, heads, pairs)
         );
     }

@@ -16,6 +16,7 @@ pub(in super::super) fn gated_residual(x: Tensor<3>, y: Tensor<3>, gate: Tensor<
 /// Gradients of `y` and of the gate, `[batch, 1, width]`, from that of the output; none has gradients itself.
 pub(in super::super) fn gate_backward(y: Tensor<3>, gate: Tensor<3>, gradient: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
     let [batch, tokens, width] = y.dims();
+    assert!(gate.dtype() == y.dtype() && gradient.dtype() == y.dtype(), "gate_backward: the tensors have one type");
     let [y, gate, gradient] = [y, gate, gradient].map(storage);
     let of_y = like(&y);
     let (count, dim) = each(&y, batch * tokens * width);

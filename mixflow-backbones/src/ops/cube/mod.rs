@@ -14,17 +14,8 @@ mod launch;
 mod norm;
 mod rotate;
 
-use burn::backend::DispatchDevice;
-use burn::tensor::{DType, Tensor};
-
 pub(super) use activation::{Function, activate, swiglu};
 pub(super) use adamw::step;
 pub(super) use gate::{gate_backward, gated_residual};
 pub(super) use norm::{affine_norm, modulated_norm, modulated_rms_norm, qk_rms_norm};
 pub(super) use rotate::rotate;
-
-/// Whether these kernels take `tensor`: on a GPU of this process, of 16 or 32 bits.
-pub(super) fn takes<const D: usize>(tensor: &Tensor<D>) -> bool {
-    let is_float = matches!(tensor.dtype(), DType::F32 | DType::F16 | DType::BF16);
-    is_float && matches!(tensor.device().inner().as_dispatch(), DispatchDevice::Cube(_))
-}

@@ -4,18 +4,23 @@ use burn::backend::{Cube, TensorMetadata};
 use burn::tensor::Tensor;
 use cubecl::prelude::{Tensor as Memory, *};
 
-use super::super::Pairs;
 use super::super::node::{self, Operation};
 use super::launch::{each, element, like, storage, tensor};
 
-/// As [`ops::rotate`](super::super::rotate); tables without gradients.
-pub(in super::super) fn rotate(x: Tensor<3>, cos: Tensor<2>, sin: Tensor<2>, heads: usize, pairs: Pairs) -> Tensor<3> {
-    node::apply_kernel::<Cube, _>(Rotate { heads, pairs }, vec![x, cos.unsqueeze(), sin.unsqueeze()])
+/// As [`ops::rotate`](super::super::rotate), of adjacent pairs or of halves; tables without gradients.
+pub(in super::super) fn rotate(
+    x: Tensor<3>,
+    cos: Tensor<2>,
+    sin: Tensor<2>,
+    heads: usize,
+    adjacent: bool,
+) -> Tensor<3> {
+    node::apply_kernel::<Cube, _>(Rotate { heads, adjacent }, vec![x, cos.unsqueeze(), sin.unsqueeze()])
 }
 
 struct Rotate {
     heads: usize,
-    pairs: Pairs,
+    adjacent: bool,
 }
 
 impl Rotate {
@@ -37,7 +42,7 @@ impl Rotate {
             all,
             self.heads * width,
             width,
-            self.pairs == Pairs::Adjacent,
+            self.adjacent,
             back,
             element(x.dtype),
         );
