@@ -60,7 +60,10 @@ pub(super) fn collect<B: Module>(module: &B) -> Tensors {
         fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
             let path = self.path.join(".");
             if is_of_adapter(&path) == self.adapted {
-                self.tensors.insert(path, param.val().into_data());
+                let data = param.val().into_data();
+                // A GPU copies when somebody looks, which may be after the next step: somebody looks now.
+                let _ = data.as_bytes().first();
+                self.tensors.insert(path, data);
             }
         }
     }
