@@ -113,6 +113,9 @@ impl Transfer<'_> {
             let mut last = Instant::now();
             let fault = loop {
                 match came.recv_timeout(INTERVAL) {
+                    Ok(_) if client.is_stopped() => {
+                        break Fault::Other(*self.interrupted(&grant.store, "it was stopped").error);
+                    }
                     Ok(Ok(part)) if part.len() as u64 > size - self.held => {
                         break Fault::Store("more comes than the file has".into());
                     }
