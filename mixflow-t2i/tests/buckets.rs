@@ -311,6 +311,13 @@ fn what_does_not_take_rectangles_is_refused_in_one_sentence() {
         (&["data.buckets.steps=8"], "unknown key `steps`"),
         (&["data.buckets=true"], "data.buckets"),
         (
+            &[
+                r#"data.buckets={"step":4,"sizes":[8,16]}"#,
+                r#"objective.timesteps={"kind":"shifted","shift":{"tokens":64},"base":{"kind":"uniform"}}"#,
+            ],
+            "objective.timesteps shifts times for a number of tokens that images of 8 pixels do not have: give a factor",
+        ),
+        (
             &[&LATENTS[..], &[&autoencoder, compared]].concat(),
             "post_training.slow_flow compares latents of one size, and data.buckets has several: set it to false",
         ),
@@ -325,7 +332,7 @@ fn what_does_not_take_rectangles_is_refused_in_one_sentence() {
     for (changes, words) in [
         (
             &["network.transformer.table=4"][..],
-            "the network has places for 16 pixels along a side, data.buckets has 32: set network.transformer.table=8, or",
+            "the network has places for 16 numbers along a side, the data have 32: set network.transformer.table=8, or",
         ),
         (&["data.buckets.step=0"], "buckets.step must be from 1 pixel to the smallest size, found 0"),
         (&["data.buckets.step=64"], "buckets.step must be from 1 pixel to the smallest size, found 64"),

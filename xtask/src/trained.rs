@@ -134,9 +134,14 @@ impl TrainedArguments {
                 None => elsewhere.insert(tempfile::tempdir()?).path(),
             };
             let names = label_names(recipe, own.as_deref().and_then(Path::parent).unwrap_or(&folder))?;
+            let stored = match &recipe.data {
+                DataConfig::Latents { path, .. } if path.is_dir() => Some(path.as_path()),
+                _ => None,
+            };
             let mut progress = Progress::new();
-            pipeline.conditioner =
-                conditioner(&recipe.network, &names, None, kept, device, &mut |event| progress.launch(&event))?;
+            let ready =
+                conditioner(&recipe.network, &names, stored, kept, device, &mut |event| progress.launch(&event));
+            pipeline.conditioner = ready?;
             progress.end();
         }
         Ok(Trained { pipeline, _elsewhere: elsewhere, weights, autoencoder_files, own, folder, suffix })

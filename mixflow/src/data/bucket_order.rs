@@ -92,7 +92,11 @@ fn members(data: &dyn Dataset) -> Option<Vec<Vec<u64>>> {
 pub fn rare_buckets(data: &dyn Dataset, batch: usize) -> Option<String> {
     let members = members(data)?;
     let rare = data.buckets().iter().zip(members.iter().map(Vec::len)).filter(|(_, count)| (1..batch).contains(count));
-    let rare: Vec<_> = rare.map(|([_, height, width], count)| format!("{height} x {width} ({count})")).collect();
+    let rare: Vec<_> = rare
+        .map(|([_, height, width], count)| {
+            format!("{height} x {width} ({count}, first in epoch {})", batch.div_ceil(count))
+        })
+        .collect();
     (!rare.is_empty()).then(|| {
         format!(
             "sizes of fewer images than training.batch={batch}, which are seen more than once in a batch, though not more \
@@ -247,6 +251,10 @@ mod tests {
         let data = Sizes::new(&[5, 11, 3]);
         assert_eq!(rare_buckets(&data, 3), None);
         let told = rare_buckets(&data, 8).unwrap();
-        assert!(told.contains("training.batch=8") && told.ends_with(": 1 x 2 (5), 3 x 2 (3)"), "{told}");
+        assert!(
+            told.contains("training.batch=8")
+                && told.ends_with(": 1 x 2 (5, first in epoch 2), 3 x 2 (3, first in epoch 3)"),
+            "{told}"
+        );
     }
 }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use crate::data::latents::{Contents, EncodedBatch, Image, Latents, Origin, StoragePrecision, Verified, Writer};
 use crate::data::source::SourceEntry;
-use crate::data::{self, Dataset, Example, Fingerprint, Variation, shape_in_training};
+use crate::data::{self, Dataset, Example, Fingerprint, Variation, in_one_shape, shape_in_training};
 use crate::{Error, check_memory};
 
 /// Images encoded at a time, of 128 x 128 pixels or less; fewer of larger ones, since an autoencoder keeps a hundred numbers
@@ -251,6 +251,19 @@ pub fn learned(
     })
 }
 
+impl Encoded {
+    /// The example, in whatever shape.
+    fn latent(&self, index: u64) -> Example {
+        match &self.latents {
+            Store::Memory(latents) => {
+                let (pixels, label) = (latents[index as usize].clone(), self.labels[index as usize]);
+                Example { pixels, label, features: vec![] }
+            }
+            Store::Folder(latents) => latents.mean(index),
+        }
+    }
+}
+
 impl Dataset for Encoded {
     fn len(&self) -> Option<u64> {
         Some(self.labels.len() as u64)
@@ -272,15 +285,17 @@ impl Dataset for Encoded {
         self.bucket_of.get(index as usize).copied().unwrap_or(0)
     }
 
-    /// Where there are buckets, in the shape of its own: that of the square is not encoded.
+    /// # Errors
+    /// [`OtherShape`](data::Error::OtherShape) where there are buckets and the latent is no square: none of it is encoded.
     fn example(&self, index: u64) -> Result<Example, data::Error> {
-        match &self.latents {
-            Store::Memory(latents) => {
-                let (pixels, label) = (latents[index as usize].clone(), self.labels[index as usize]);
-                Ok(Example { pixels, label, features: vec![] })
-            }
-            Store::Folder(latents) => latents.example(index),
-        }
+        in_one_shape(self, index)?;
+        Ok(self.latent(index))
+    }
+
+    fn variant(&self, index: u64, variation: Variation) -> Result<Example, data::Error> {
+        let mut example = self.latent(index);
+        variation.mirror(&mut example, shape_in_training(self, index)[2]);
+        Ok(example)
     }
 
     fn label(&self, index: u64) -> Result<usize, data::Error> {

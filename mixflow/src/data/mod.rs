@@ -174,6 +174,12 @@ fn shape_in_training(data: &(impl Dataset + ?Sized), index: u64) -> [usize; 3] {
     }
 }
 
+/// Refuses to give an example that is there in the shape of its bucket alone, where that is not the data's.
+fn in_one_shape(data: &(impl Dataset + ?Sized), index: u64) -> Result<(), Error> {
+    let (found, expected) = (shape_in_training(data, index), data.shape());
+    if found == expected { Ok(()) } else { Err(Error::OtherShape { index, found, expected }) }
+}
+
 /// An image and its class.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Example {

@@ -31,6 +31,20 @@ pub enum Error {
         /// The word.
         word: String,
     },
+    /// An example is there in a shape of its own alone, which training takes and nothing else does.
+    #[error(
+        "example {index} is {} x {}, and not {} x {}: latents of several sizes are for training alone; measure by images, or by \
+         latents of squares",
+        found[1], found[2], expected[1], expected[2]
+    )]
+    OtherShape {
+        /// Its place in the data.
+        index: u64,
+        /// Channels, height and width.
+        found: [usize; 3],
+        /// Those of the data.
+        expected: [usize; 3],
+    },
     /// A file or directory cannot be read.
     #[error("cannot read `{}`; {advice}", path.display())]
     Read {

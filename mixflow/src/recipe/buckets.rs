@@ -33,6 +33,13 @@ impl<N: NetworkSettings> Recipe<N> {
             );
             return fault("data.buckets.step", reason);
         }
+        let pixels = self.encoding().map_or(height, |autoencoder| autoencoder.image_shape([1, height, width])[1]);
+        let other = |size: &&usize| self.objective.timesteps.check_latents([height * **size / pixels; 2]).is_err();
+        if let Some(size) = buckets.sizes.iter().find(other) {
+            let reason =
+                format!("shifts times for a number of tokens that images of {size} pixels do not have: give a factor");
+            return fault("objective.timesteps", reason);
+        }
         let slow_flow = self.post_training.as_ref().is_some_and(|post| post.slow_flow);
         if slow_flow && self.encoding().is_some() {
             let reason = "compares latents of one size, and data.buckets has several: set it to false";
@@ -71,7 +78,7 @@ impl<N: NetworkSettings> Recipe<N> {
             Some(longest) => Err(Error::unfit(
                 &self.name,
                 format!(
-                    "the network has places for {} pixels along a side, data.buckets has {longest}: set {key}={}, or leave \
+                    "the network has places for {} numbers along a side, the data have {longest}: set {key}={}, or leave \
                      out the longest images",
                     most * factor,
                     longest / (factor * step)

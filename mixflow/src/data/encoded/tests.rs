@@ -160,6 +160,13 @@ fn images_of_several_sizes_have_latents_of_several() {
         let expected: usize = encoded.buckets()[encoded.bucket(index)].iter().product();
         assert_eq!(latent.len(), expected);
     }
+    // For measures, which see one shape: also where there are as many numbers.
+    assert_eq!(encoded.example(0).unwrap().pixels.len(), 64);
+    let error = encoded.example(1).unwrap_err().to_string();
+    assert!(
+        error.starts_with("example 1 is 4 x 16, and not 8 x 8: latents of several sizes are for training"),
+        "{error}"
+    );
 }
 
 #[test]

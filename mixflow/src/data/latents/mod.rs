@@ -42,7 +42,7 @@ pub use verify::Verified;
 pub use write::{EncodedBatch, Image, Writer};
 
 use self::shard::Shard;
-use super::{Dataset, Error, Example, Fingerprint, Variation};
+use super::{Dataset, Error, Example, Fingerprint, Variation, in_one_shape};
 use crate::random::{self, Stream};
 
 /// A folder of latents, as a source of examples.
@@ -139,6 +139,11 @@ impl Latents {
         (&self.shards[shard], (index - self.starts[shard]) as usize)
     }
 
+    /// The example at the mean, in whatever shape.
+    pub(super) fn mean(&self, index: u64) -> Example {
+        self.read(index, false, None)
+    }
+
     /// The example, or its mirrored twin, at the mean or where `noise` says.
     fn read(&self, index: u64, mirrored: bool, noise: Option<&Variation>) -> Example {
         let contents = &self.manifest.contents;
@@ -181,9 +186,11 @@ impl Dataset for Latents {
         shape.and_then(|shape| self.buckets.binary_search(&shape).ok()).unwrap_or(0)
     }
 
-    /// Where there are buckets, in the shape of its own: that of the square is not stored.
+    /// # Errors
+    /// [`Error::OtherShape`] where there are buckets and the latent is no square: a square of it is not stored.
     fn example(&self, index: u64) -> Result<Example, Error> {
-        Ok(self.read(index, false, None))
+        in_one_shape(self, index)?;
+        Ok(self.mean(index))
     }
 
     fn label(&self, index: u64) -> Result<usize, Error> {
@@ -192,7 +199,7 @@ impl Dataset for Latents {
     }
 
     /// # Errors
-    /// As [`example`](Self::example), and if a mirrored latent is wanted and not there.
+    /// If a mirrored latent is wanted and not there.
     fn variant(&self, index: u64, variation: Variation) -> Result<Example, Error> {
         let mirrored = variation.mirrored();
         if mirrored && !self.manifest.contents.flipped {

@@ -63,7 +63,7 @@ fn captions_stand_beside_their_images() {
     // As img2dataset writes them: .txt counts where there are both.
     let source = read(&[
         ("000.jpg", &png(10)),
-        ("000.json", br#"{"caption": "of the json", "key": "000", "width": 3}"#),
+        ("000.json", br#"{"text": null, "caption": "of the json", "key": "000", "width": 3}"#),
         ("000.txt", "two  gr\u{fc}ne cats\n".as_bytes()),
         ("001.json", br#"{"text": "a dog"}"#),
         ("001.png", &png(20)),

@@ -377,8 +377,10 @@ fn text_of(text: &[u8]) -> Result<String, String> {
 /// The text `caption` or `text` of an object, if it has one, or what it is instead.
 fn caption(text: &[u8]) -> Result<Option<String>, String> {
     let object = object(text)?;
-    match object.get("caption").or(object.get("text")) {
-        None | Some(Value::Null) => Ok(None),
+    let told = |key| object.get(key).filter(|value| !value.is_null());
+    // As in a folder's metadata.jsonl.
+    match told("text").or(told("caption")) {
+        None => Ok(None),
         Some(Value::String(text)) => Ok(Some(one_line(text))),
         Some(other) => Err(format!("`{other}`; expected text")),
     }
