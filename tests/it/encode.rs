@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use burn::tensor::{Device, Tensor, TensorData};
 use image::{Rgb, RgbImage};
 use mixflow::data::latents::{
-    EncodeConfig, EncodeOutcome, Encoding, Latents, StoragePrecision, Verified, Writer, encode_dataset,
+    EncodeConfig, EncodeOutcome, Encoding, Latents, PosteriorMode, StoragePrecision, Verified, Writer, encode_dataset,
 };
 use mixflow::data::source::{self, Source};
 use mixflow::data::{BucketConfig, Classes, Dataset, OnBroken, StorageConfig, Variation};
@@ -357,7 +357,8 @@ fn images_of_several_sizes_are_encoded_as_they_are_and_continued_byte_by_byte() 
     // Each in the size that a folder shows in training, in its order, as the autoencoder says of that alone.
     let folder = mixflow::data::Folder::open(&place.path("shapes"), SIZE, OnBroken::Refuse).expect("a folder");
     let folder = folder.with_buckets(&buckets).expect("sizes");
-    let latents = Latents::open(&place.path("whole")).expect("finished latents").for_training(Default::default(), true);
+    let latents =
+        Latents::open(&place.path("whole")).expect("finished latents").for_training(PosteriorMode::Mean, true);
     let latents = latents.expect("with twins");
     latents.verify(&Verified::default(), |_, _| {}).expect("as they were written");
     mixflow::testing::check_dataset(&folder);
@@ -369,11 +370,12 @@ fn images_of_several_sizes_are_encoded_as_they_are_and_continued_byte_by_byte() 
     for index in 0..shapes.len() as u64 {
         let shape @ [_, height, width] = folder.buckets()[folder.bucket(index)];
         assert_eq!(latents.buckets()[latents.bucket(index)], [4, height / 2, width / 2]);
-        let seen = folder.variant(index, Variation { seed: 0, position: index, flip: false }).expect("an image").pixels;
+        let variation = Variation { seed: 0, position: index, flip: false };
+        let seen = folder.variant(index, variation).expect("an image").pixels;
         let image = Tensor::<4>::from_data(TensorData::new(seen, [1, shape[0], height, width]), &Device::default());
         let expected: Vec<f32> =
             mixflow_backbones::Autoencoder::encode(&network, image).mean.into_data().iter().collect();
-        let found = latents.example(index).expect("a latent").pixels;
+        let found = latents.variant(index, variation).expect("a latent").pixels;
         let apart = found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
         // Half a unit of the last of 11 bits, of numbers below 8.
         assert!(found.len() == expected.len() && apart < 0.002, "{index}: {apart}");

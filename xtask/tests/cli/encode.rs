@@ -9,8 +9,8 @@ use image::{ImageFormat, Rgb, RgbImage};
 use mixflow::backbones::autoencoder::{KlAutoencoderConfig, official_key};
 use mixflow::backbones::encoder::EncoderConfig;
 use mixflow::backbones::weights::Weights;
-use mixflow::data::Dataset;
-use mixflow::data::latents::{Latents, Verified};
+use mixflow::data::latents::{Latents, PosteriorMode, Verified};
+use mixflow::data::{Dataset, Variation};
 
 use crate::Place;
 
@@ -72,10 +72,11 @@ pub(crate) fn encode(place: &Place, source: &str, to: &str, more: &[&str]) -> St
 
 /// Names, classes and numbers of all latents in a folder.
 pub(crate) fn latents(folder: &Path) -> Vec<(String, String, Vec<f32>)> {
-    let latents = Latents::open(folder).unwrap();
+    let latents = Latents::open(folder).unwrap().for_training(PosteriorMode::Mean, false).unwrap();
     latents.verify(&Verified::default(), |_, _| ()).unwrap();
+    let seen = Variation { seed: 0, position: 0, flip: false };
     let all = (0..latents.len().unwrap()).map(|index| {
-        let example = latents.example(index).unwrap();
+        let example = latents.variant(index, seen).unwrap();
         (latents.name(index).unwrap(), latents.classes()[example.label].clone(), example.pixels)
     });
     all.collect()
