@@ -1,0 +1,5 @@
+//! Trainings on captioned images as they come.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod buckets;
+mod runs;
