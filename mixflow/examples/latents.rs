@@ -68,7 +68,13 @@ fn autoencoder(images: Arc<dyn Dataset>, folder: &Path) -> Result<Rae, Box<dyn s
 /// Encodes every image once; the same call later adds those that are new.
 fn encode(encoder: &LatentEncoder, images: &Path, to: &Path) -> Result<(), Box<dyn std::error::Error>> {
     let source = source::open(&[images.into()], &Options::default())?;
-    let storage = StorageConfig { precision: StoragePrecision::F16, flipped: false, shard_examples: 64, buckets: None };
+    let storage = StorageConfig {
+        precision: StoragePrecision::F16,
+        flipped: false,
+        shard_examples: 64,
+        buckets: None,
+        masked: false,
+    };
     let writer = Writer::open(to, encoder.contents(&*source, storage))?;
     let config = EncodeConfig { batch: 32, on_broken: OnBroken::Refuse };
     let stop = AtomicBool::new(false);

@@ -98,7 +98,7 @@ impl Dataset for Bars {
         let mut rng = random::rng(0, Stream::Scene, index);
         let label = (uniform(&mut rng) * self.1.len() as f64) as usize;
         let centre = std::array::from_fn(|_| 5.0 + uniform(&mut rng));
-        Ok(Example { pixels: bar(self.0.0[label], centre), label, features: vec![] })
+        Ok(Example::new(bar(self.0.0[label], centre), label))
     }
 }
 

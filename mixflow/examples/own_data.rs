@@ -58,7 +58,7 @@ impl Dataset for Idx {
         let [height, width] = self.size;
         let bytes = &self.pixels[index as usize * height * width..][..height * width];
         let pixels = bytes.iter().map(|&byte| f32::from(byte) / 127.5 - 1.0).collect();
-        Ok(Example { pixels, label: self.labels[index as usize].into(), features: vec![] })
+        Ok(Example::new(pixels, self.labels[index as usize].into()))
     }
 }
 

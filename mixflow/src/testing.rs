@@ -17,6 +17,7 @@ const EXAMPLES: u64 = 200;
 /// - Every example has the stated number of pixels and of features, all finite, and a label that is a class.
 /// - As training sees it, it has the number of pixels of its bucket, where there are some.
 /// - An example is the same at every reading, in any order and from any thread.
+/// - A mask has a number in [0, 1] for every place.
 /// - The label without the image is that of the image; the fingerprint is the same at every call.
 ///
 /// Of large sets 200 examples are read.
@@ -41,12 +42,16 @@ pub fn check_dataset(data: &dyn Dataset) {
     let indices: Vec<u64> = (0..EXAMPLES.min(last + 1)).map(|place| place * last / EXAMPLES.min(last).max(1)).collect();
     let examples: Vec<Example> = indices.iter().map(|&index| read(index)).collect();
     for (&index, example) in indices.iter().zip(&examples) {
-        let Example { pixels, label, features } = example;
+        let Example { pixels, label, features, mask } = example;
         let (found, expected) = (pixels.len(), shape.iter().product::<usize>());
         assert!(found == expected, "shape: example {index} has {found} pixels, expected {expected}, as in {shape:?}");
         let found: Vec<usize> = features.iter().map(Vec::len).collect();
         let expected: Vec<usize> = data.features().iter().map(|[tokens, width]| tokens * width).collect();
         assert!(found == expected, "features: example {index} has {found:?} numbers, expected {expected:?}");
+        let places = shape[1] * shape[2];
+        let right =
+            mask.as_ref().is_none_or(|mask| mask.len() == places && mask.iter().all(|m| (0.0..=1.0).contains(m)));
+        assert!(right, "mask: that of example {index} is not of {places} numbers in [0, 1]");
         let seen = data.variant(index, Variation { seed: 0, position: index, flip: false });
         let seen = seen.unwrap_or_else(|error| panic!("reading: example {index} in training: {error}")).pixels.len();
         let bucket = data.buckets().get(data.bucket(index)).unwrap_or(&shape);
@@ -179,14 +184,16 @@ mod tests {
                 [1, 1, 2]
             }
             fn example(&self, index: u64) -> Result<Example, Error> {
-                Ok(self.1(index, Example { pixels: vec![0.5; 2], label: 0, features: vec![] }))
+                Ok(self.1(index, Example::new(vec![0.5; 2], 0)))
             }
         }
         static READ: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         type Change = fn(u64, Example) -> Example;
-        let faults: [(&str, Change); 5] = [
+        let faults: [(&str, Change); 7] = [
             ("shape", |index, e| Example { pixels: vec![0.0; 2 + index as usize], ..e }),
             ("features", |_, e| Example { features: vec![vec![0.0]], ..e }),
+            ("mask", |_, e| Example { mask: Some(vec![1.0]), ..e }),
+            ("mask", |_, e| Example { mask: Some(vec![0.0, 1.5]), ..e }),
             ("finiteness", |_, e| Example { pixels: vec![0.0, f32::NAN], ..e }),
             ("label", |index, e| Example { label: index as usize, ..e }),
             ("determinism", |_, e| {

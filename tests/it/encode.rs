@@ -24,7 +24,7 @@ use tempfile::TempDir;
 
 const SIZE: usize = 16;
 const STORAGE: StorageConfig =
-    StorageConfig { precision: StoragePrecision::F32, flipped: true, shard_examples: 4, buckets: None };
+    StorageConfig { precision: StoragePrecision::F32, flipped: true, shard_examples: 4, buckets: None, masked: false };
 
 /// Latents of 4 x 8 x 8.
 fn autoencoder() -> KlAutoencoderConfig {

@@ -131,6 +131,7 @@ fn latents(folder: &Path) {
         normalised: true,
         image_size: 4,
         buckets: None,
+        masked: false,
         classes: source.classes().to_vec(),
         autoencoder: origin(),
         features: vec![StoredFeatures { tokens: 2, width: 3, encoder: origin() }],
@@ -139,8 +140,12 @@ fn latents(folder: &Path) {
     };
     let writer = Writer::open(&folder.join("latents"), contents).expect("a new folder");
     let config = EncodeConfig { batch: 3, on_broken: OnBroken::Refuse };
-    let encode =
-        |_| EncodedBatch { mean: vec![0.5; 24], deviation: Some(vec![0.1; 24]), features: vec![vec![1.0; 18]] };
+    let encode = |_| EncodedBatch {
+        mean: vec![0.5; 24],
+        deviation: Some(vec![0.1; 24]),
+        features: vec![vec![1.0; 18]],
+        mask: None,
+    };
     encode_dataset(&source, config, writer, &AtomicBool::new(false), vec![encode], |_| {}).expect("all is valid");
 }
 

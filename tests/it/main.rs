@@ -16,6 +16,7 @@ mod fuzz;
 mod inception;
 mod lightning_dit;
 mod loading;
+mod masked;
 mod memory;
 mod mixflow;
 mod names;

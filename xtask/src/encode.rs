@@ -18,7 +18,7 @@ use mixflow::data::latents::{
     EncodeConfig, EncodeOutcome, Encoding, StoragePrecision, Writer, check_part, encode_dataset, join_parts,
 };
 use mixflow::data::source::{self, Options, PartOf, Source};
-use mixflow::data::{self, BucketConfig, OnBroken, StorageConfig};
+use mixflow::data::{self, BucketConfig, MaskConfig, OnBroken, StorageConfig};
 use mixflow::numbers::counted;
 use mixflow::recipe::Fault;
 use mixflow::{LatentEncoder, check_memory};
@@ -57,6 +57,10 @@ pub(crate) struct Encode {
     /// Store what this encoder says of the captions, too: JSON as network.text of a recipe, or a file of it
     #[arg(long, value_name = "JSON|FILE", requires = "captions")]
     text_encoder: Option<String>,
+    /// Store masks, too, by which a training weights its loss place by place: alpha, or of a folder of images the folder with an
+    /// image of the same name and size for each
+    #[arg(long, value_name = "alpha|FOLDER")]
+    mask: Option<String>,
     /// Which autoencoder
     #[arg(long, value_enum)]
     autoencoder: Kind,
@@ -140,6 +144,10 @@ impl Encode {
             image_column: self.image_column.clone(),
             label_column: self.label_column.clone(),
             captions: self.captions,
+            mask: self.mask.as_deref().map(|mask| match mask {
+                "alpha" => MaskConfig::Alpha,
+                folder => MaskConfig::Folder(folder.into()),
+            }),
         };
         let source = source::open(&self.source, &options)?;
         let (images, classes) = (counted(source.len(), "image"), source.classes().len() as u64);
@@ -160,7 +168,8 @@ impl Encode {
             .try_for_each(|buckets| encoders[0].check_buckets(buckets))
             .map_err(|error| by_flag(error.into()))?;
         let (precision, shard_examples) = (self.precision(), self.shard_size);
-        let storage = StorageConfig { precision, flipped: self.flip, shard_examples, buckets };
+        let storage =
+            StorageConfig { precision, flipped: self.flip, shard_examples, buckets, masked: self.mask.is_some() };
         let contents = encoders[0].contents(source, storage);
         let writer = match self.shard.shard {
             Some(shard) => {

@@ -33,6 +33,7 @@ fn write(folder: &Path) -> Result<()> {
         normalised: true,
         image_size: 256,
         buckets: None,
+        masked: false,
         classes: vec!["grey".into()],
         autoencoder: Origin { name: "none".into(), sha256: String::new() },
         features: vec![],
@@ -41,7 +42,8 @@ fn write(folder: &Path) -> Result<()> {
     };
     let mut writer = Writer::open(folder, contents)?;
     let numbers = BATCH * SHAPE.iter().product::<usize>();
-    let encoded = EncodedBatch { mean: vec![0.5; numbers], deviation: Some(vec![0.1; numbers]), features: vec![] };
+    let encoded =
+        EncodedBatch { mean: vec![0.5; numbers], deviation: Some(vec![0.1; numbers]), features: vec![], mask: None };
     for first in (0..EXAMPLES).step_by(BATCH) {
         let image = |number: usize| Image {
             entry: SourceEntry { name: number.to_string(), class: 0, stamp: None },

@@ -70,7 +70,7 @@ fn a_training_from_stored_latents_and_embeddings_is_that_from_images_and_caption
 
     let file = root.path().join("autoencoder.safetensors");
     for (precision, name, tolerance) in [(StoragePrecision::F32, "f32", 1e-6), (StoragePrecision::F16, "f16", 2e-3)] {
-        encode(photographs.path(), &file, &root.path().join(name), precision);
+        encode(photographs.path(), &file, &root.path().join(name), precision, None);
         let data = json!({ "kind": "latents", "path": root.path().join(name), "posterior": "mean" });
         let stored = format!("data={data}");
         let from_cache = recipe(photographs.path(), &[&changes[..], &[&stored]].concat()).unwrap();

@@ -11,7 +11,7 @@ use mixflow::backbones::autoencoder::{KlAutoencoderConfig, official_key};
 use mixflow::backbones::weights::Weights;
 use mixflow::compare::Progress;
 use mixflow::data::latents::{EncodeConfig, StoragePrecision, Writer, encode_dataset};
-use mixflow::data::{BucketConfig, OnBroken, StorageConfig, source};
+use mixflow::data::{BucketConfig, MaskConfig, OnBroken, StorageConfig, source};
 use mixflow::launch::{Finish, Launch};
 use mixflow::train::RunFolder;
 use mixflow_t2i::Words;
@@ -102,13 +102,20 @@ pub(crate) fn apart(one: &[u8], other: &[u8]) -> f32 {
 }
 
 /// Encodes captioned images into a folder: latents, and embeddings of the captions.
-pub(crate) fn encode(photographs: &Path, autoencoder: &Path, to: &Path, precision: StoragePrecision) {
+pub(crate) fn encode(
+    photographs: &Path,
+    autoencoder: &Path,
+    to: &Path,
+    precision: StoragePrecision,
+    mask: Option<MaskConfig>,
+) {
     let device = Device::flex();
     let encoder = LatentEncoder::kl(&small_autoencoder(), autoencoder, 16, &device).unwrap();
-    let options = source::Options { captions: true, ..source::Options::default() };
+    let masked = mask.is_some();
+    let options = source::Options { captions: true, mask, ..source::Options::default() };
     let images = source::open(&[photographs.into()], &options).unwrap();
     let buckets = Some(BucketConfig { step: 4, sizes: vec![] });
-    let storage = StorageConfig { precision, flipped: false, shard_examples: 4, buckets };
+    let storage = StorageConfig { precision, flipped: false, shard_examples: 4, buckets, masked };
     let writer = Writer::open(to, encoder.contents(&*images, storage)).unwrap();
     let config = EncodeConfig { batch: 3, on_broken: OnBroken::Refuse };
     let encoders = vec![|images| encoder.encode(images)];

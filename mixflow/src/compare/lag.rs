@@ -159,7 +159,7 @@ mod tests {
             [1, 1, 1]
         }
         fn example(&self, index: u64) -> Result<Example, data::Error> {
-            Ok(Example { pixels: vec![index as f32], label: (self.class)(index), features: vec![] })
+            Ok(Example::new(vec![index as f32], (self.class)(index)))
         }
         fn label(&self, index: u64) -> Result<usize, data::Error> {
             self.asked.fetch_add(1, Ordering::Relaxed);

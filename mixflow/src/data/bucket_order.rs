@@ -157,7 +157,7 @@ mod tests {
         fn example(&self, index: u64) -> Result<Example, Error> {
             let [_, height, width] = self.0[self.bucket(index)];
             let pixels = (0..height * width).map(|place| (2 * index) as f32 + (place % 2) as f32).collect();
-            Ok(Example { pixels, label: index as usize, features: vec![] })
+            Ok(Example::new(pixels, index as usize))
         }
     }
 

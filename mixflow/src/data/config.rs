@@ -6,7 +6,9 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::latents::{Latents, PosteriorMode};
-use super::{BucketConfig, Channels, Dataset, Digits, Emoji, Error, Folder, OnBroken, Scenes, Shapes, checked_size};
+use super::{
+    BucketConfig, Channels, Dataset, Digits, Emoji, Error, Folder, MaskConfig, OnBroken, Scenes, Shapes, checked_size,
+};
 
 /// A data source and its options.
 ///
@@ -83,6 +85,9 @@ pub enum DataConfig {
         /// rectangle.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         buckets: Option<BucketConfig>,
+        /// Which parts of the images the loss counts: `"alpha"`, or `{"folder": "masks"}`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mask: Option<MaskConfig>,
     },
     /// [`Folder::captioned`]: a directory of images with captions, each of which is a class.
     Captions {
@@ -101,6 +106,9 @@ pub enum DataConfig {
         /// rectangle.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         buckets: Option<BucketConfig>,
+        /// Which parts of the images the loss counts: `"alpha"`, or `{"folder": "masks"}`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        mask: Option<MaskConfig>,
     },
     /// [`Latents`]: images that an autoencoder has encoded before.
     Latents {
@@ -127,25 +135,33 @@ impl DataConfig {
                 other => other,
             }
         };
+        let masked = |folder: Folder, mask: &Option<MaskConfig>| match mask {
+            Some(mask) => folder.with_masks(mask),
+            None => Ok(folder),
+        };
         Ok(match self {
             Self::Digits { size, channels } => Arc::new(Digits::new(*size, *channels)?),
             Self::Shapes { size, seed } => Arc::new(Shapes::new(*size, *seed)?),
             Self::Scenes { size, seed } => Arc::new(Scenes::new(*size, *seed)?),
             Self::Emoji { size, groups, captions: false, .. } => Arc::new(Emoji::new(*size, groups)?),
             Self::Emoji { size, groups, captions: true, .. } => Arc::new(Emoji::captioned(*size, groups)?),
-            Self::Folder { path, size, on_broken, random_crop, buckets, .. } => {
+            Self::Folder { path, size, on_broken, random_crop, buckets, mask, .. } => {
                 let advice = "data.path must be a directory with one sub-directory of images per class";
+                mask.iter().try_for_each(|mask| mask.check(path))?;
                 let folder = Folder::open(path, *size, *on_broken).map_err(advised(advice))?;
+                let folder = masked(folder, mask)?;
                 Arc::new(match (buckets, random_crop) {
                     (Some(buckets), _) => folder.with_buckets(buckets)?,
                     (None, Some(short_side)) => folder.with_random_crop(*short_side)?,
                     (None, None) => folder,
                 })
             }
-            Self::Captions { path, size, on_broken, buckets, .. } => {
+            Self::Captions { path, size, on_broken, buckets, mask, .. } => {
                 let advice = "data.path must be a directory of images with their captions, in a .txt beside each or in \
                               metadata.jsonl";
+                mask.iter().try_for_each(|mask| mask.check(path))?;
                 let folder = Folder::captioned(path, *size, *on_broken).map_err(advised(advice))?;
+                let folder = masked(folder, mask)?;
                 Arc::new(match buckets {
                     Some(buckets) => folder.with_buckets(buckets)?,
                     None => folder,
@@ -174,6 +190,15 @@ impl DataConfig {
     pub fn buckets(&self) -> Option<&BucketConfig> {
         match self {
             Self::Folder { buckets, .. } | Self::Captions { buckets, .. } => buckets.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Which parts of the images the loss counts, where that is said.
+    #[must_use]
+    pub fn mask(&self) -> Option<&MaskConfig> {
+        match self {
+            Self::Folder { mask, .. } | Self::Captions { mask, .. } => mask.as_ref(),
             _ => None,
         }
     }
@@ -218,6 +243,7 @@ mod tests {
                     flip: true,
                     random_crop: None,
                     buckets: None,
+                    mask: None,
                 },
             ),
             (
@@ -229,6 +255,7 @@ mod tests {
                     flip: false,
                     random_crop: Some(384),
                     buckets: None,
+                    mask: None,
                 },
             ),
             (
@@ -239,6 +266,7 @@ mod tests {
                     on_broken: OnBroken::Refuse,
                     flip: true,
                     buckets: None,
+                    mask: None,
                 },
             ),
             (
@@ -249,6 +277,30 @@ mod tests {
                     on_broken: OnBroken::Refuse,
                     flip: false,
                     buckets: Some(BucketConfig { step: 16, sizes: vec![32, 64] }),
+                    mask: None,
+                },
+            ),
+            (
+                r#"{"kind":"captions","path":"cats","size":64,"mask":"alpha"}"#,
+                DataConfig::Captions {
+                    path: "cats".into(),
+                    size: 64,
+                    on_broken: OnBroken::Refuse,
+                    flip: false,
+                    buckets: None,
+                    mask: Some(MaskConfig::Alpha),
+                },
+            ),
+            (
+                r#"{"kind":"folder","path":"cats","size":64,"mask":{"folder":"masks"}}"#,
+                DataConfig::Folder {
+                    path: "cats".into(),
+                    size: 64,
+                    on_broken: OnBroken::Refuse,
+                    flip: false,
+                    random_crop: None,
+                    buckets: None,
+                    mask: Some(MaskConfig::Folder("masks".into())),
                 },
             ),
             (

@@ -81,7 +81,7 @@ impl Dataset for Digits {
 
     fn example(&self, index: u64) -> Result<Example, Error> {
         let pixels = self.resized(&self.pixels[index as usize]).repeat(self.channels.count());
-        Ok(Example { pixels, label: usize::from(self.labels[index as usize]), features: vec![] })
+        Ok(Example::new(pixels, usize::from(self.labels[index as usize])))
     }
 }
 

@@ -104,7 +104,7 @@ impl Dataset for Emoji {
 
     fn example(&self, index: u64) -> Result<Example, Error> {
         let (image, label) = &self.images[index as usize];
-        Ok(Example { pixels: to_planes(&center_crop(image, self.size as u32)), label: *label, features: vec![] })
+        Ok(Example::new(to_planes(&center_crop(image, self.size as u32)), *label))
     }
 
     fn label(&self, index: u64) -> Result<usize, Error> {

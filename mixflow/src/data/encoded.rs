@@ -9,6 +9,7 @@ use mixflow_backbones::autoencoder::Autoencoder;
 use sha2::{Digest, Sha256};
 
 use crate::data::latents::{Contents, EncodedBatch, Image, Latents, Origin, StoragePrecision, Verified, Writer};
+use crate::data::mask::on_grid;
 use crate::data::source::SourceEntry;
 use crate::data::{self, Dataset, Example, Fingerprint, Variation, in_one_shape, shape_in_training};
 use crate::{Error, check_memory};
@@ -41,8 +42,8 @@ pub struct Encoded {
 
 #[derive(Debug)]
 enum Store {
-    /// Those of each image.
-    Memory(Vec<Vec<f32>>),
+    /// Those of each image, and their masks, where there are some.
+    Memory(Vec<Vec<f32>>, Vec<Vec<f32>>),
     Folder(Box<Latents>),
 }
 
@@ -51,6 +52,8 @@ struct Piece {
     /// Which images.
     indices: Vec<u64>,
     latents: Vec<f32>,
+    /// Of each, on the grid of its latent; none of data without masks.
+    masks: Vec<Vec<f32>>,
     shape: [usize; 3],
     labels: Vec<usize>,
     /// Hashes of the pixels.
@@ -63,14 +66,19 @@ impl Encoded {
     /// # Errors
     /// If an image cannot be read, the data has no end, or their latents do not fit memory.
     pub fn new(data: &dyn Dataset, autoencoder: &dyn Autoencoder, device: &Device) -> Result<Self, Error> {
-        let (mut latents, mut labels, mut numbers) = (vec![], vec![], 0);
+        let (mut latents, mut masks, mut labels, mut numbers) = (vec![], vec![], vec![], 0);
         let (mut shape, mut shapes) = (data.shape(), data.buckets().to_vec());
         for_each_piece(data, autoencoder, device, false, |len, piece| {
             let what = || format!("the latents of {len} images, which are kept in memory unless `encode` stores them,");
-            numbers += piece.latents.len() as u64;
-            check_memory(what, &[numbers.max(len * piece.shape.iter().product::<usize>() as u64), 4])?;
+            let own = piece.latents.len() as u64 + piece.masks.iter().map(|mask| mask.len() as u64).sum::<u64>();
+            numbers += own;
+            check_memory(what, &[numbers.max(len * own / piece.labels.len() as u64), 4])?;
             latents.resize(len as usize, vec![]);
             labels.resize(len as usize, 0);
+            if !piece.masks.is_empty() {
+                masks.resize(len as usize, vec![]);
+                piece.indices.iter().zip(piece.masks).for_each(|(index, mask)| masks[*index as usize] = mask);
+            }
             let each = piece.latents.chunks(piece.shape.iter().product());
             for ((index, latent), label) in piece.indices.iter().zip(each).zip(piece.labels) {
                 (latents[*index as usize], labels[*index as usize]) = (latent.to_vec(), label);
@@ -85,7 +93,7 @@ impl Encoded {
         let bucket_of =
             (0..labels.len() as u64).filter(|_| !shapes.is_empty()).map(|index| data.bucket(index)).collect();
         let (broken, remarks) = (data.broken(), data.remarks());
-        let latents = Store::Memory(latents);
+        let latents = Store::Memory(latents, masks);
         Ok(Self {
             latents,
             labels,
@@ -146,7 +154,7 @@ fn write(
     }
     let (mut writer, mut next) = (None, 0..);
     for_each_piece(data, autoencoder, device, true, |_, piece| {
-        let Piece { latents, shape, labels, hashes, .. } = piece;
+        let Piece { latents, masks, shape, labels, hashes, .. } = piece;
         if writer.is_none() {
             let contents = Contents {
                 shape,
@@ -156,6 +164,7 @@ fn write(
                 normalised: true,
                 image_size: data.shape()[1],
                 buckets: None,
+                masked: !masks.is_empty(),
                 classes: data.classes().into(),
                 autoencoder: Origin { name: "that of the run".into(), sha256: key.into() },
                 features: vec![],
@@ -172,7 +181,8 @@ fn write(
         };
         let images: Vec<_> =
             labels.into_iter().map(entry).zip(hashes).map(|(entry, sha256)| Image { entry, sha256 }).collect();
-        writer.push(&images, &EncodedBatch { mean: latents, deviation: None, features: vec![] }, None)?;
+        let mask = (!masks.is_empty()).then(|| masks.concat());
+        writer.push(&images, &EncodedBatch { mean: latents, deviation: None, features: vec![], mask }, None)?;
         writer.commit()
     })?;
     let Some(mut writer) = writer else { return Err(Error::unfit("autoencoder", "there are no images to encode")) };
@@ -216,7 +226,7 @@ fn encode(
     indices: Vec<u64>,
 ) -> Result<Piece, Error> {
     let [channels, height, width] = shape_in_training(data, indices[0]);
-    let (mut pixels, mut labels, mut hashes) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut pixels, mut masks, mut labels, mut hashes) = (vec![], vec![], vec![], vec![]);
     for &index in &indices {
         let example = match data.buckets() {
             [] => data.example(index)?,
@@ -228,12 +238,14 @@ fn encode(
             hashes.push(Sha256::digest(bytes).into());
         }
         pixels.extend(example.pixels);
+        masks.extend(example.mask);
         labels.push(example.label);
     }
     let images = Tensor::from_data(TensorData::new(pixels, [labels.len(), channels, height, width]), device);
     let encoded = autoencoder.encode(images).mean;
     let [_, c, h, w] = encoded.dims();
-    Ok(Piece { indices, latents: encoded.into_data().iter::<f32>().collect(), shape: [c, h, w], labels, hashes })
+    let masks = masks.iter().map(|mask| on_grid(mask, [height, width], [h, w])).collect();
+    Ok(Piece { indices, latents: encoded.into_data().iter::<f32>().collect(), masks, shape: [c, h, w], labels, hashes })
 }
 
 /// What a network learns of images: their latents by an autoencoder on `device`, or without one the images themselves.
@@ -255,9 +267,9 @@ impl Encoded {
     /// The example, in whatever shape.
     fn latent(&self, index: u64) -> Example {
         match &self.latents {
-            Store::Memory(latents) => {
-                let (pixels, label) = (latents[index as usize].clone(), self.labels[index as usize]);
-                Example { pixels, label, features: vec![] }
+            Store::Memory(latents, masks) => {
+                let mask = masks.get(index as usize).cloned();
+                Example { mask, ..Example::new(latents[index as usize].clone(), self.labels[index as usize]) }
             }
             Store::Folder(latents) => latents.mean(index),
         }
@@ -296,6 +308,13 @@ impl Dataset for Encoded {
         let mut example = self.latent(index);
         variation.mirror(&mut example, shape_in_training(self, index)[2]);
         Ok(example)
+    }
+
+    fn masked(&self) -> bool {
+        match &self.latents {
+            Store::Memory(_, masks) => !masks.is_empty(),
+            Store::Folder(latents) => latents.masked(),
+        }
     }
 
     fn label(&self, index: u64) -> Result<usize, data::Error> {

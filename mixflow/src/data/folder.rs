@@ -5,17 +5,15 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use image::RgbImage;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::buckets::{BucketConfig, Buckets};
 use super::captions::{Captioned, captioned};
-use super::{
-    Dataset, Error, Example, Fingerprint, LARGEST, Variation, center_crop, center_crop_to, checked_size, random_crop,
-    shape_in_training, to_planes,
-};
-use crate::files::decode::{Decoded, Losses, Tally, decode_rgb, read, upright_size};
+use super::crop::{Crop, Cropped, MaskOf, crop};
+use super::mask::Masks;
+use super::{Dataset, Error, Example, Fingerprint, LARGEST, MaskConfig, Variation, checked_size, shape_in_training};
+use crate::files::decode::{Tally, read, upright_size};
 use crate::files::listing::{Listing, canonical, kinds};
 use crate::numbers::counted;
 use crate::random::{self, Stream};
@@ -36,7 +34,7 @@ pub enum OnBroken {
 /// The sub-directories of the path are the classes, ordered by name. Each holds PNG, JPEG or WebP files, at any depth,
 /// ordered by path: found by the endings .png, .jpg, .jpeg and .webp, told apart by their content. Names that start
 /// with a dot are ignored, symbolic links are followed. Images are decoded when asked for, as
-/// [the data module](super#image-files) says, and cut by [`center_crop`].
+/// [the data module](super#image-files) says, and cut by [`center_crop`](super::center_crop).
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -45,6 +43,7 @@ pub struct Folder {
     random_crop: Option<usize>,
     /// In training, the sizes of all images.
     buckets: Option<Buckets>,
+    masks: Option<Masks>,
     on_broken: OnBroken,
     classes: Vec<String>,
     /// Class `c` has the files `starts[c]..starts[c + 1]`.
@@ -69,6 +68,7 @@ impl Folder {
             size,
             random_crop: None,
             buckets: None,
+            masks: None,
             on_broken,
             classes: Vec::new(),
             starts: vec![0],
@@ -127,11 +127,11 @@ impl Folder {
         starts.push(files.len());
         let path = path.into();
         let (broken, tally) = Default::default();
-        let (random_crop, buckets) = Default::default();
-        Ok(Self { path, size, random_crop, buckets, on_broken, classes, starts, files, notices, broken, tally })
+        let (random_crop, buckets, masks) = Default::default();
+        Ok(Self { path, size, random_crop, buckets, masks, on_broken, classes, starts, files, notices, broken, tally })
     }
 
-    /// In training, resizes images to this shorter side and cuts a random square, [`random_crop`], instead of the central
+    /// In training, resizes images to this shorter side and cuts a random square, [`random_crop`](super::random_crop), instead of the central
     /// one.
     ///
     /// # Errors
@@ -160,6 +160,14 @@ impl Folder {
         Ok(folder)
     }
 
+    /// The same with a mask for each image.
+    ///
+    /// # Errors
+    /// [`Error::Mask`] if an image has none, or one of another size.
+    pub fn with_masks(self, config: &MaskConfig) -> Result<Self, Error> {
+        Ok(Self { masks: Some(Masks::find(config, &self.path, &self.files)?), ..self })
+    }
+
     /// The path of a file inside the folder, with `/` on every system.
     fn name(&self, index: usize) -> Vec<u8> {
         let file = &self.files[index];
@@ -172,39 +180,52 @@ impl Folder {
         (&self.files[index], self.starts.partition_point(|&start| start <= index) - 1)
     }
 
-    /// The image of an index, or what stands in for it, and its class; it is for a rectangle that has `sides`.
-    fn labelled(&self, index: u64, sides: [usize; 2]) -> Result<(Decoded<RgbImage>, usize), Error> {
+    /// The file of the mask of an image, where it has one.
+    pub(super) fn mask_file(&self, index: usize) -> Option<&Path> {
+        self.masks.as_ref()?.file(index)
+    }
+
+    /// The example of an index, or of what stands in for it.
+    fn cut(&self, index: u64, crop: Crop) -> Result<Example, Error> {
         let index = index as usize;
         assert!(index < self.files.len(), "index {index} of {} images", self.files.len());
         let (_, label) = self.file(index);
         let class = self.starts[label]..self.starts[label + 1];
-        let image = match self.on_broken {
-            OnBroken::Refuse => self.image(index, sides)?,
+        let Cropped { pixels, mask, .. } = match self.on_broken {
+            OnBroken::Refuse => self.image(index, crop)?,
             // Which files decode is a property of the files, so the substitute is the same for every reader.
             OnBroken::Skip => (index..class.end)
                 .chain(class.start..index)
                 .filter(|&file| !self.known_broken(file))
-                .find_map(|file| self.image(file, sides).ok())
+                .find_map(|file| self.image(file, crop).ok())
                 .ok_or_else(|| Error::AllBroken {
                     class: self.classes[label].clone(),
                     count: class.len(),
                     path: self.files[class.start].clone(),
                 })?,
         };
-        Ok((image, label))
+        Ok(Example { mask, ..Example::new(pixels, label) })
     }
 
-    /// Decodes a file, or remembers that it is broken.
-    fn image(&self, file: usize, [height, width]: [usize; 2]) -> Result<Decoded<RgbImage>, Error> {
-        let decoded = read(&self.files[file]).and_then(|bytes| decode_rgb(&bytes)).map_err(|reason| {
+    /// Decodes and cuts a file, or remembers that it is broken.
+    fn image(&self, file: usize, shape: Crop) -> Result<Cropped, Error> {
+        let cropped = || {
+            let mask = self.mask_file(file).map(read).transpose();
+            let mask = mask.map_err(|reason| format!("its mask cannot be used: {reason}"))?;
+            let mask = match (&self.masks, &mask) {
+                (None, _) => MaskOf::None,
+                (Some(_), None) => MaskOf::Alpha,
+                (Some(_), Some(bytes)) => MaskOf::File(bytes),
+            };
+            crop(&read(&self.files[file])?, mask, |_| shape)
+        };
+        let cropped = cropped().map_err(|reason| {
             lock(&self.broken).insert(file, reason.clone());
             let advice = "repair or remove it, or set `data.on_broken` to `skip`";
             Error::Image { path: self.files[file].clone(), reason, advice }
         })?;
-        let [high, wide] = [decoded.image.height(), decoded.image.width()].map(|side| side as usize);
-        let enlarged = Losses::ENLARGED.when(high < height || wide < width);
-        lock(&self.tally).add(file as u64, decoded.losses | enlarged);
-        Ok(decoded)
+        lock(&self.tally).add(file as u64, cropped.losses);
+        Ok(cropped)
     }
 
     fn known_broken(&self, file: usize) -> bool {
@@ -226,8 +247,7 @@ impl Dataset for Folder {
     }
 
     fn example(&self, index: u64) -> Result<Example, Error> {
-        let (image, label) = self.labelled(index, [self.size; 2])?;
-        Ok(Example { pixels: to_planes(&center_crop(&image.image, self.size as u32)), label, features: vec![] })
+        self.cut(index, Crop::Center([self.size; 2]))
     }
 
     fn buckets(&self) -> &[[usize; 3]] {
@@ -239,25 +259,23 @@ impl Dataset for Folder {
     }
 
     fn variant(&self, index: u64, variation: Variation) -> Result<Example, Error> {
-        let mut example = match (&self.buckets, self.random_crop) {
-            (Some(buckets), _) => {
-                let [height, width] = buckets.size(index as usize);
-                let (image, label) = self.labelled(index, [height, width])?;
-                let cut = center_crop_to(&image.image, [width as u32, height as u32]);
-                Example { pixels: to_planes(&cut), label, features: vec![] }
-            }
-            (None, None) => self.example(index)?,
+        let crop = match (&self.buckets, self.random_crop) {
+            (Some(buckets), _) => Crop::Center(buckets.size(index as usize)),
+            (None, None) => Crop::Center([self.size; 2]),
             (None, Some(short_side)) => {
-                let (image, label) = self.labelled(index, [short_side; 2])?;
                 let mut rng = random::rng(variation.seed, Stream::Crop, variation.position);
                 let place = std::array::from_fn(|_| random::uniform(&mut rng));
-                let square = random_crop(&image.image, self.size as u32, short_side as u32, place);
-                Example { pixels: to_planes(&square), label, features: vec![] }
+                Crop::Random { size: self.size, short_side, place }
             }
         };
+        let mut example = self.cut(index, crop)?;
         let [_, _, width] = shape_in_training(self, index);
         variation.mirror(&mut example, width);
         Ok(example)
+    }
+
+    fn masked(&self) -> bool {
+        self.masks.is_some()
     }
 
     fn label(&self, index: u64) -> Result<usize, Error> {

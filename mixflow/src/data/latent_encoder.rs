@@ -41,6 +41,8 @@ pub struct StorageConfig {
     pub shard_examples: usize,
     /// Sizes of about the images' own aspect ratios, instead of squares.
     pub buckets: Option<BucketConfig>,
+    /// Whether masks stand beside the latents: of images that come with one, that, and of others their alpha channel.
+    pub masked: bool,
 }
 
 /// What encoding needs of an autoencoder.
@@ -155,6 +157,7 @@ impl LatentEncoder {
             normalised: true,
             image_size: self.image_size,
             buckets: storage.buckets,
+            masked: storage.masked,
             classes: source.classes().to_vec(),
             autoencoder: self.origin.clone(),
             features: self.targets.iter().map(|(_, features)| features.clone()).collect(),
@@ -177,6 +180,7 @@ impl LatentEncoder {
             mean: numbers(mean),
             deviation: deviation.map(numbers),
             features: self.targets.iter().map(|(encoder, _)| numbers(encoder.forward(images.clone()))).collect(),
+            mask: None,
         }
     }
 }

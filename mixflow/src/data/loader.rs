@@ -44,6 +44,8 @@ pub struct Examples {
     pub labels: Vec<usize>,
     /// `[batch, tokens, width]` for each encoder of [`Dataset::features`]; mostly none.
     pub features: Vec<Vec<f32>>,
+    /// `[batch, height, width]`, how much of the loss at each place counts; empty where all of it does.
+    pub masks: Vec<f32>,
     /// Channels, height and width of an example.
     pub shape: [usize; 3],
     /// Tokens and width of the features of each encoder.
@@ -202,6 +204,7 @@ impl<T> Reader<T> {
         let [channels, height, width] = shape;
         let mut pixels = Vec::with_capacity(batch * channels * height * width);
         let mut labels = Vec::with_capacity(batch);
+        let mut masks = vec![];
         let tokens = self.data.features();
         let mut features: Vec<_> =
             tokens.iter().map(|[count, width]| Vec::with_capacity(batch * count * width)).collect();
@@ -215,9 +218,17 @@ impl<T> Reader<T> {
             };
             pixels.extend(example.pixels);
             labels.push(example.label);
+            if let Some(mask) = example.mask {
+                // Those before it that have none.
+                masks.resize((labels.len() - 1) * height * width, 1.0);
+                masks.extend(mask);
+            }
             features.iter_mut().zip(example.features).for_each(|(all, one)| all.extend(one));
         }
-        Some(Ok(Examples { step, first, pixels, labels, features, shape, tokens }))
+        if !masks.is_empty() {
+            masks.resize(batch * height * width, 1.0);
+        }
+        Some(Ok(Examples { step, first, pixels, labels, features, masks, shape, tokens }))
     }
 }
 
@@ -312,7 +323,7 @@ mod tests {
             assert_ne!(index, 100, "a data set may panic");
             match index {
                 50 => Err(Error::OutOfRange { name: "index", expected: "not 50", found: index }),
-                _ => Ok(Example { pixels: vec![index as f32], label: 0, features: vec![] }),
+                _ => Ok(Example::new(vec![index as f32], 0)),
             }
         }
     }

@@ -9,6 +9,7 @@ mod buckets;
 mod captions;
 mod conditioner;
 mod config;
+mod crop;
 mod digits;
 mod emoji;
 mod encoded;
@@ -18,6 +19,7 @@ mod labels;
 mod latent_encoder;
 pub mod latents;
 mod loader;
+mod mask;
 mod order;
 mod pixels;
 mod resample;
@@ -47,6 +49,7 @@ pub use latent_encoder::{LatentEncoder, StorageConfig};
 pub(crate) use latent_encoder::{kl_origin, rae_origin};
 pub use latents::Latents;
 pub use loader::{Examples, Loader, LoaderConfig};
+pub use mask::MaskConfig;
 pub(crate) use order::Permutation;
 pub use order::index_at;
 pub use pixels::{Quantize, center_crop, center_crop_to, random_crop, to_planes};
@@ -67,7 +70,7 @@ pub use split::{Split, split};
 ///     fn classes(&self) -> &[String] { &self.0 }
 ///     fn shape(&self) -> [usize; 3] { [1, 8, 8] }
 ///     fn example(&self, index: u64) -> Result<Example, Error> {
-///         Ok(Example { pixels: vec![index as f32 / 127.5 - 1.0; 64], label: 0, features: vec![] })
+///         Ok(Example::new(vec![index as f32 / 127.5 - 1.0; 64], 0))
 ///     }
 /// }
 /// let data = Grey(vec!["grey".into()]);
@@ -135,6 +138,11 @@ pub trait Dataset: Debug + Send + Sync {
         Ok(example)
     }
 
+    /// Whether examples come with [masks](Example::mask); provided: no.
+    fn masked(&self) -> bool {
+        false
+    }
+
     /// Number and width of the tokens of each encoder whose features come with an example; provided: none.
     fn features(&self) -> Vec<[usize; 2]> {
         Vec::new()
@@ -189,6 +197,16 @@ pub struct Example {
     pub label: usize,
     /// For each encoder of [`Dataset::features`], token by token; mostly none.
     pub features: Vec<Vec<f32>>,
+    /// How much of the loss at each place counts, `[height, width]`, in [0, 1]; none counts all of it.
+    pub mask: Option<Vec<f32>>,
+}
+
+impl Example {
+    /// An image of a class, all of which counts, without features.
+    #[must_use]
+    pub fn new(pixels: Vec<f32>, label: usize) -> Self {
+        Self { pixels, label, features: vec![], mask: None }
+    }
 }
 
 /// What is random about an example in training.
@@ -212,7 +230,9 @@ impl Variation {
     /// Mirrors an example of this width where this position sees it mirrored.
     fn mirror(&self, example: &mut Example, width: usize) {
         if self.mirrored() {
-            example.pixels.chunks_exact_mut(width).for_each(<[f32]>::reverse);
+            let rows = example.pixels.chunks_exact_mut(width);
+            rows.chain(example.mask.iter_mut().flat_map(|mask| mask.chunks_exact_mut(width)))
+                .for_each(<[f32]>::reverse);
         }
     }
 }

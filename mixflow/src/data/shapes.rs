@@ -53,7 +53,7 @@ impl Dataset for Shapes {
                 pixels[channel * area + i] = (2.0 * value - 1.0) as f32;
             }
         }
-        Ok(Example { pixels, label: scene.label, features: vec![] })
+        Ok(Example::new(pixels, scene.label))
     }
 }
 

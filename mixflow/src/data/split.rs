@@ -75,6 +75,10 @@ impl Dataset for Split {
         self.data.variant(self.index(index), variation)
     }
 
+    fn masked(&self) -> bool {
+        self.data.masked()
+    }
+
     fn features(&self) -> Vec<[usize; 2]> {
         self.data.features()
     }

@@ -99,6 +99,14 @@ pub enum Error {
         /// What is wrong: the rest of a sentence.
         reason: String,
     },
+    /// Images are without masks that fit.
+    #[error("the masks `{}` {reason}", path.display())]
+    Mask {
+        /// Their file or directory.
+        path: PathBuf,
+        /// What is wrong: the rest of a sentence.
+        reason: String,
+    },
     /// A file is not an image that can be used.
     #[error("cannot use the image `{}`: {reason}; {advice}", path.display())]
     Image {

@@ -9,7 +9,7 @@
 //!   what lacks inside of a JPEG that has its end is not seen: decoders fill it with grey, Pillow's too.
 //! - Images are turned as their Exif orientation says, where that is a 16-bit number of APP1 or `eXIf`, as the standard
 //!   has it; Pillow also looks into XMP and text chunks. The loaders of guided-diffusion and `SiT` leave them lying.
-//! - Alpha is dropped, also that of palettes and of grey images: what is transparent shows the colour stored there.
+//! - Alpha is dropped, or is a mask where [`MaskConfig`](crate::data::MaskConfig) asks for one, also that of palettes and of grey images: what is transparent shows the colour stored there.
 //! - CMYK becomes RGB without profiles, `(255 − C)(255 − K)/255`; JPEG files hold it inverted.
 //! - 16 bits become 8 by `255 v/65535`, rounded. Pillow truncates colours to `v/256` and saturates greys at 255.
 //! - Of an animation the first frame is used. Colour profiles and gamma are not applied.

@@ -86,7 +86,7 @@ impl<S: Schedule, T: TimestepSampler> Alignment<FlowMatching<S, T>> {
         batch: Batch<B::Condition>,
         seed: u64,
     ) -> AlignmentLosses {
-        let Batch { images, condition, first, features } = batch;
+        let Batch { images, condition, first, features, .. } = batch.unmasked("alignment");
         let (noised, condition) = self.objective.draw(images, condition, first, seed);
         self.losses(backbone, noised, condition, &features)
     }

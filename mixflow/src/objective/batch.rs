@@ -22,12 +22,29 @@ pub struct Batch<C> {
     /// Encoder features of the clean images, `[batch, tokens, width]`, one tensor for each target encoder; empty unless
     /// an objective aligns.
     pub features: Vec<Tensor<3>>,
+    /// How much of the loss at each place counts, in [0, 1]: `[batch, 1, height, width]`; none counts all of it.
+    pub mask: Option<Tensor<4>>,
 }
 
 impl<C> Batch<C> {
-    /// Images whose positions start at `first`, without features.
+    /// Images whose positions start at `first`, without features and masks.
     pub fn new(images: Tensor<4>, condition: C, first: u64) -> Self {
-        Self { images, condition, first, features: vec![] }
+        Self { images, condition, first, features: vec![], mask: None }
+    }
+
+    /// The same, of whose loss so much counts at each place.
+    #[must_use]
+    pub fn with_mask(self, mask: Tensor<4>) -> Self {
+        Self { mask: Some(mask), ..self }
+    }
+
+    /// Refuses masks, for objectives that compare more than the places of an image one by one.
+    ///
+    /// # Panics
+    /// If there is one.
+    pub(super) fn unmasked(self, objective: &str) -> Self {
+        assert!(self.mask.is_none(), "{objective} compares whole images: a batch with a mask is not for it");
+        self
     }
 
     /// The same with encoder features.
@@ -53,7 +70,9 @@ impl<C: Condition> Batch<C> {
         });
         let first = first + range.start as u64;
         let images = images.reshape([count, channels, height, width]);
-        Self::new(images, condition(device), first).with_features(features.collect())
+        let mask = (!examples.masks.is_empty()).then(|| tensor(&examples.masks, height * width));
+        let mask = mask.map(|mask| Tensor::<1>::from_data(mask, device).reshape([count, 1, height, width]));
+        Self { mask, ..Self::new(images, condition(device), first).with_features(features.collect()) }
     }
 }
 

@@ -59,7 +59,7 @@ impl<S: Schedule, T: TimestepSampler> Defar<FlowMatching<S, T>> {
 
 impl<B: Backbone, S: Schedule, T: TimestepSampler> Objective<B> for Defar<FlowMatching<S, T>> {
     fn loss(&self, backbone: &B, batch: Batch<B::Condition>, seed: u64) -> Loss {
-        let Batch { images, condition, first, .. } = batch;
+        let Batch { images, condition, first, .. } = batch.unmasked("DEFAR");
         let starts: Vec<f64> =
             self.objective.times(images.dims()[0], first, seed).iter().map(|times| times.t).collect();
         let end = |(position, t): (u64, &f64)| {

@@ -121,6 +121,7 @@ impl<S: Schedule, T: TimestepSampler> FlowMatching<S, T> {
             output_scale: score.then(|| column(targets, &|c| c.sigma)),
             weight: (self.weighting != Weighting::None)
                 .then(|| column(targets, &|c| self.weighting.at(self.prediction, c, floor)).reshape([-1])),
+            mask: None,
         }
     }
 
@@ -190,16 +191,28 @@ pub struct Noised {
     pub output_scale: Option<Tensor<4>>,
     /// Weight of every example, `[batch]`.
     pub weight: Option<Tensor<1>>,
+    /// Weight of every place, `[batch, 1, height, width]`; none counts all in full.
+    pub mask: Option<Tensor<4>>,
 }
 
 impl Noised {
-    /// Loss of every example whose network says `output`, `[batch]`.
+    /// Loss of every example whose network says `output`, `[batch]`: the mean over its channels and places, those that the mask
+    /// takes out among them. So a place counts as much whatever the size of the mask, and what is left out adds nothing.
+    ///
+    /// # Source
+    /// `apply_masked_loss` of kohya-ss/sd-scripts, as `SimpleTuner` and `OneTrainer` by default; the latter divides by the mean of
+    /// the mask if it is asked to, which gives a place the more weight the less there is of its image.
     pub fn losses(self, output: Tensor<4>) -> Tensor<1> {
         let output = match self.output_scale {
             Some(scale) => output * scale,
             None => output,
         };
-        let losses = (output - self.target).square().flatten::<2>(1, 3).mean_dim(1).reshape([-1]);
+        let squares = (output - self.target).square();
+        let squares = match self.mask {
+            Some(mask) => squares * mask,
+            None => squares,
+        };
+        let losses = squares.flatten::<2>(1, 3).mean_dim(1).reshape([-1]);
         match self.weight {
             Some(weight) => losses * weight,
             None => losses,
@@ -210,6 +223,7 @@ impl Noised {
 impl<B: Backbone, S: Schedule, T: TimestepSampler> Objective<B> for FlowMatching<S, T> {
     fn loss(&self, backbone: &B, batch: Batch<B::Condition>, seed: u64) -> Loss {
         let (noised, condition) = self.draw(batch.images, batch.condition, batch.first, seed);
+        let noised = Noised { mask: batch.mask, ..noised };
         let output = backbone.forward(noised.x.clone(), noised.time.clone(), condition);
         noised.losses(output).mean().into()
     }

@@ -118,7 +118,7 @@ fn mean(values: Tensor<4>) -> Tensor<1> {
 
 impl<B: Backbone> Objective<B> for Hybrid {
     fn loss(&self, backbone: &B, batch: Batch<B::Condition>, seed: u64) -> Loss {
-        let Batch { images, condition, first, .. } = batch;
+        let Batch { images, condition, first, .. } = batch.unmasked("the hybrid loss");
         let step = |position| random::uniform(&mut random::rng(seed, Stream::Times, position)) * Ddpm::STEPS as f64;
         let steps: Vec<usize> = (first..).take(images.dims()[0]).map(|position| step(position) as usize).collect();
         let noise = noise(seed, Stream::Noise, first, images.dims(), &images.device());

@@ -187,6 +187,9 @@ impl<N: NetworkSettings> Recipe<N> {
             ));
         }
         self.check_sides(&*data)?;
+        if let (true, Some(reason)) = (data.masked(), self.objective.refuses_masks()) {
+            return fault(format!("the data have masks, and a mask {reason}"));
+        }
         self.check_features(&*data).map_err(|invalid| Error::unfit(&self.name, invalid))?;
         if classes != network.classes() {
             let (expected, key) = (network.classes(), network.classes_key());
@@ -277,6 +280,9 @@ impl<N: NetworkSettings> Recipe<N> {
             return Err(Invalid::new("data.random_crop", reason));
         }
         self.check_buckets()?;
+        if let (Some(_), Some(reason)) = (self.data.mask(), self.objective.refuses_masks()) {
+            return Err(Invalid::new("data.mask", reason));
+        }
         let (shape, schedule) = (network.shape(), &self.objective.schedule);
         let fits = self.objective.timesteps.check_latents([shape[1], shape[2]]);
         fits.map_err(|fault| Invalid::new("objective.timesteps", format!("do not fit: {fault}")))?;

@@ -135,6 +135,22 @@ impl ObjectiveConfig {
         Ok(())
     }
 
+    /// Why a loss cannot be weighted place by place, if it cannot: the rest of a sentence on a mask.
+    pub(super) fn refuses_masks(&self) -> Option<&'static str> {
+        match self {
+            Self { learned_variance: true, .. } => Some(
+                "weights flow matching place by place, and objective.learned_variance is another loss: leave out one",
+            ),
+            Self { defar: Some(_), .. } => Some(
+                "weights a loss place by place, and objective.defar compares directions of whole images: leave out one",
+            ),
+            Self { alignment: Some(_), .. } => Some(
+                "weights a loss place by place, and objective.alignment compares features of whole images: leave out one",
+            ),
+            _ => None,
+        }
+    }
+
     /// What is wrong with `learned_variance`, if anything, for a network that `learns` one or does not.
     pub(super) fn check_variance(&self, learns: bool, compared: bool) -> Result<(), Invalid> {
         if !self.learned_variance {

@@ -61,6 +61,10 @@ pub(crate) fn relocated(old: &Value, new: &Value) -> Value {
                 *old = new.clone();
             }
         }
+        // Masks in another folder, and no others.
+        if let (Some(old @ Value::Object(_)), Some(new @ Value::Object(_))) = (old.get_mut("mask"), new.get("mask")) {
+            *old = new.clone();
+        }
     }
     old
 }

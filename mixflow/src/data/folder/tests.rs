@@ -1,6 +1,6 @@
 use std::fs;
 
-use image::{ImageFormat, Rgb};
+use image::{ImageFormat, Rgb, RgbImage};
 use tempfile::TempDir;
 
 use super::*;

@@ -6,10 +6,11 @@ use rayon::prelude::*;
 
 use super::manifest::{Contents, Manifest};
 use super::resume::missing;
-use super::stamp::hash;
 use super::write::{EncodedBatch, Image, Writer};
 use crate::Error;
 use crate::data::buckets::Size;
+use crate::data::crop::Cropped;
+use crate::data::mask::on_grid;
 use crate::data::source::{Source, SourceEntry, SourceImage};
 use crate::data::{self, OnBroken};
 use crate::files::decode::{Losses, Tally};
@@ -58,6 +59,8 @@ struct Piece {
     known: Vec<Image>,
     /// Of each image.
     pixels: Vec<(Size, Vec<f32>)>,
+    /// Of each image, on the grid of its latent, where masks are stored.
+    masks: Vec<Vec<f32>>,
     /// Places of images of which something was lost in decoding.
     losses: Vec<(u64, Losses)>,
     /// Names of the broken images, and why they are.
@@ -86,7 +89,9 @@ impl Piece {
             let [height, width] = size;
             let shape = [places.len(), 3, height, width];
             let mirrored = flipped.then(|| mirror(&pixels, width));
-            let encoded = encode(ImageBatch { pixels, shape });
+            let mask = (!self.masks.is_empty())
+                .then(|| places.iter().flat_map(|place| self.masks[*place].iter().copied()).collect());
+            let encoded = EncodedBatch { mask, ..encode(ImageBatch { pixels, shape }) };
             let mirrored = mirrored.map(|pixels| encode(ImageBatch { pixels, shape }));
             Group { size, places, encoded, mirrored }
         };
@@ -198,7 +203,7 @@ impl<I: Iterator<Item = Result<(SourceImage, u64), data::Error>>> Batches<I> {
 
     fn read(&mut self, entries: &[SourceEntry]) -> Result<Piece, Error> {
         let wanted = self.config.batch.max(1).min(self.room);
-        let mut piece = Piece { known: vec![], pixels: vec![], losses: vec![], broken: vec![] };
+        let mut piece = Piece { known: vec![], pixels: vec![], masks: vec![], losses: vec![], broken: vec![] };
         while piece.known.len() < wanted {
             let next: Vec<_> = self.samples.by_ref().take(wanted - piece.known.len()).collect();
             if next.is_empty() {
@@ -206,14 +211,15 @@ impl<I: Iterator<Item = Result<(SourceImage, u64), data::Error>>> Batches<I> {
                 break;
             }
             let decode = |(sample, place): (SourceImage, u64)| {
-                let (planes, size, losses) = sample.planes_and_losses(|image| self.contents.image_size_of(image))?;
-                Ok(((size, planes), losses, place, hash(&sample.bytes)))
+                let cropped = sample.cut(self.contents.masked, |image| self.contents.image_size_of(image))?;
+                Ok((cropped, place, sample.hash()))
             };
             let decoded: Vec<_> = next.into_par_iter().map(|sample| sample.and_then(decode)).collect();
             for decoded in decoded {
                 match decoded {
-                    Ok((planes, losses, place, sha256)) => {
-                        piece.pixels.push(planes);
+                    Ok((Cropped { pixels, mask, size, losses }, place, sha256)) => {
+                        piece.pixels.push((size, pixels));
+                        piece.masks.extend(mask.map(|mask| on_grid(&mask, size, self.contents.latent_size(size))));
                         piece.losses.push((place, losses));
                         piece.known.push(Image { entry: entries[place as usize].clone(), sha256 });
                     }

@@ -43,6 +43,9 @@ pub struct Contents {
     /// How images were given sizes of about their own aspect ratios, where they were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub buckets: Option<BucketConfig>,
+    /// Whether masks of the images stand beside their latents: how much of the loss counts at each place.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub masked: bool,
     /// Names of the classes.
     pub classes: Vec<String>,
     /// What made the latents.
@@ -119,6 +122,9 @@ impl fmt::Display for Manifest {
         write!(f, "{channels} x {height} x {width}{}", if sizes.is_empty() { "" } else { " or less" })?;
         if *flipped {
             f.write_str(", with those of the mirrored images")?;
+        }
+        if self.contents.masked {
+            f.write_str(", with masks")?;
         }
         if !self.broken.is_empty() {
             write!(f, ", without {}", counted(self.broken.len() as u64, "broken image"))?;
@@ -198,6 +204,12 @@ impl Contents {
     /// Numbers in a latent of this height and width.
     pub(super) fn numbers(&self, [height, width]: Size) -> usize {
         self.shape[0] * height * width
+    }
+
+    /// Of a column whose rows have this shape for the largest latent: what it has for latents of so many numbers.
+    pub(super) fn part_of(&self, numbers: usize, row: &[usize]) -> usize {
+        let [own, all] = [row, &self.shape].map(|shape| shape.iter().product::<usize>() as u128);
+        (numbers as u128 * own / all) as usize
     }
 
     /// Height and width of the latents of an image that has these in pixels.

@@ -9,6 +9,7 @@
 //! | `deviation` | as `mean` | its standard deviation; where the autoencoder has one |
 //! | `features_0`, … | `[n, tokens, width]` | the image's features, one tensor an encoder |
 //! | `mean_flipped`, … | as without | the same of the mirrored image: an encoder does not commute with mirroring |
+//! | `mask` | `[n, height, width]` | how much of the loss counts at each place, where [masks](Contents::masked) are stored |
 //! | `size` | `[n, 2]`, i64 | height and width of each latent, of images in [buckets](Contents::buckets); the latents of all `n` stand one after the other in tensors of one axis then |
 //! | `class` | `[n]`, i64 | index into the manifest's classes |
 //! | `name`, `name_end` | `[bytes]`, u8; `[n]`, i64 | names of the sources one after the other, and where each ends |
@@ -158,7 +159,12 @@ impl Latents {
             pixels.iter_mut().zip(deviation).zip(noise).for_each(|((mean, deviation), z)| *mean += deviation * z);
         }
         let features = (0..contents.features.len()).map(|k| shard.numbers(first + single + k, row, contents));
-        Example { pixels, label: shard.classes[row] as usize, features: features.collect() }
+        let mut mask = contents.masked.then(|| shard.numbers(shard.last_column(), row, contents));
+        if let Some(mask) = mask.as_mut().filter(|_| mirrored) {
+            let width = shard.size(row).map_or(contents.shape[2], |[_, width]| width);
+            mask.chunks_exact_mut(width).for_each(<[f32]>::reverse);
+        }
+        Example { pixels, label: shard.classes[row] as usize, features: features.collect(), mask }
     }
 }
 
@@ -206,6 +212,10 @@ impl Dataset for Latents {
             return Err(Error::Latents { path: self.folder.clone(), reason: "have no mirrored twins".into() });
         }
         Ok(self.read(index, mirrored, (self.posterior == PosteriorMode::Sample).then_some(&variation)))
+    }
+
+    fn masked(&self) -> bool {
+        self.manifest.contents.masked
     }
 
     fn features(&self) -> Vec<[usize; 2]> {

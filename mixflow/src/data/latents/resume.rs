@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::Range;
 
 use super::shard::Shard;
-use super::stamp::{hash, stamp};
+use super::stamp::stamp;
 use super::write::Writer;
 use crate::data::Error;
 use crate::data::source::{Source, SourceEntry};
@@ -76,7 +76,7 @@ fn compare(shard: &Shard, places: &[usize], source: &dyn Source, fault: &dyn Fn(
         for _ in range {
             let sample = samples.next().transpose()?;
             let sample = sample.ok_or_else(|| fault(format!("are of more images than {}", source.describe())))?;
-            if shard.hash(row) != Some(hash(&sample.bytes)) {
+            if shard.hash(row) != Some(sample.hash()) {
                 let name = sample.name;
                 return Err(fault(format!(
                     "hold another image called `{name}` than the source has now: put the old one back, give the new one \

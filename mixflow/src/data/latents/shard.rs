@@ -37,7 +37,8 @@ impl Column {
     }
 }
 
-/// Columns of numbers in their order in [`Rows`]: mean, deviation and features of the images, then of their mirror images.
+/// Columns of numbers in their order in [`Rows`]: mean, deviation and features of the images, then of their mirror images; last
+/// the masks.
 pub(super) fn columns(contents: &Contents) -> Vec<Column> {
     let twins: &[&str] = if contents.flipped { &["", "_flipped"] } else { &[""] };
     let dtype = contents.precision.dtype();
@@ -51,7 +52,8 @@ pub(super) fn columns(contents: &Contents) -> Vec<Column> {
         columns.extend(features.map(|(k, of)| column(format!("features_{k}{twin}"), &[of.tokens, of.width])));
         columns
     };
-    twins.iter().flat_map(|twin| one(twin)).collect()
+    let mask = contents.masked.then(|| column("mask".into(), &contents.shape[1..]));
+    twins.iter().flat_map(|twin| one(twin)).chain(mask).collect()
 }
 
 /// The examples of a shard that is being filled: bytes as they will stand in the file.
@@ -179,7 +181,7 @@ impl Shard {
         let column = |column: &Column| {
             let shape = match &sizes {
                 None => [&[examples], &column.row[..]].concat(),
-                Some((_, starts)) => vec![starts[examples]],
+                Some((_, starts)) => vec![contents.part_of(starts[examples], &column.row)],
             };
             Ok((start(&column.name, column.dtype, Some(shape))?.0, column.row_bytes(contents)))
         };
@@ -207,13 +209,18 @@ impl Shard {
         let (start, bytes) = match &self.sizes {
             None => (start + row * bytes, bytes),
             Some((_, starts)) => {
-                let [before, after] = [row, row + 1].map(|row| starts[row] * contents.precision.bytes());
+                let [before, after] = [row, row + 1].map(|row| contents.part_of(starts[row], &[bytes]));
                 (start + before, after - before)
             }
         };
         let mut numbers = Vec::with_capacity(bytes / contents.precision.bytes());
         contents.precision.widen(&self.file[start..start + bytes], &mut numbers);
         numbers
+    }
+
+    /// That of the masks, where there are some.
+    pub(super) fn last_column(&self) -> usize {
+        self.columns.len() - 1
     }
 
     /// Height and width of the latent of an example, where latents have several.

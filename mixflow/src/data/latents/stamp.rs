@@ -16,8 +16,3 @@ pub(super) fn stamp<'a>(entries: impl IntoIterator<Item = &'a SourceEntry>) -> O
     }
     Some(hex::encode(digest.finalize()))
 }
-
-/// SHA-256 of an image's file.
-pub(super) fn hash(bytes: &[u8]) -> [u8; 32] {
-    Sha256::digest(bytes).into()
-}

@@ -53,7 +53,7 @@ impl Source for Flat {
             if self.broken && number.is_multiple_of(7) {
                 bytes.truncate(30);
             }
-            Ok(SourceImage { name: format!("images/ä{number}.png"), class: number as usize % 2, bytes })
+            Ok(SourceImage { name: format!("images/ä{number}.png"), class: number as usize % 2, bytes, mask: None })
         })))
     }
 }
@@ -68,6 +68,7 @@ fn contents() -> Contents {
         normalised: true,
         image_size: 4,
         buckets: None,
+        masked: false,
         classes: vec!["even".into(), "odd".into()],
         autoencoder: origin("trivial"),
         features: vec![StoredFeatures { tokens: 3, width: 2, encoder: origin("first pixels") }],
@@ -81,7 +82,12 @@ fn trivial(images: ImageBatch) -> EncodedBatch {
     let [count, channels, height, width] = images.shape;
     let rows = || images.pixels.chunks(channels * height * width);
     let first = |numbers: usize| rows().flat_map(move |row| row[..numbers].to_vec()).collect::<Vec<_>>();
-    EncodedBatch { mean: first(8), deviation: Some(vec![count as f32 / 10.0; 8 * count]), features: vec![first(6)] }
+    EncodedBatch {
+        mean: first(8),
+        deviation: Some(vec![count as f32 / 10.0; 8 * count]),
+        features: vec![first(6)],
+        mask: None,
+    }
 }
 
 const SKIP: EncodeConfig = EncodeConfig { batch: 4, on_broken: OnBroken::Skip };
@@ -123,7 +129,7 @@ fn what_is_encoded_is_read_back() {
     verify(&latents).unwrap();
     assert_eq!((latents.len(), latents.shape(), latents.features()), (Some(25), [2, 2, 2], vec![[3, 2]]));
     for index in 0..25 {
-        let Example { pixels, label, features } = latents.example(index).unwrap();
+        let Example { pixels, label, features, .. } = latents.example(index).unwrap();
         let bright = f32::from(bright(index)) / 127.5 - 1.0;
         let expected = [-1.0, bright, bright, bright, -1.0, bright, bright, bright];
         assert!(pixels.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-6));
@@ -224,8 +230,12 @@ fn numbers_that_are_not_finite_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = Writer::open(folder.path(), Contents { flipped: false, ..contents() }).unwrap();
     let image = [Image { entry: SourceEntry { name: "a.png".into(), class: 0, stamp: None }, sha256: [0; 32] }];
-    let encoded =
-        |number| EncodedBatch { mean: vec![number; 8], deviation: Some(vec![0.0; 8]), features: vec![vec![0.0; 6]] };
+    let encoded = |number| EncodedBatch {
+        mean: vec![number; 8],
+        deviation: Some(vec![0.0; 8]),
+        features: vec![vec![0.0; 6]],
+        mask: None,
+    };
     let error = writer.push(&image, &encoded(f32::NAN), None).unwrap_err().to_string();
     assert!(error.contains("latent of `a.png`: the encoder makes NaN of it"), "{error}");
     let half = Contents { flipped: false, precision: StoragePrecision::F16, ..contents() };

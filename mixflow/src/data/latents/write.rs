@@ -25,6 +25,8 @@ pub struct EncodedBatch {
     pub deviation: Option<Vec<f32>>,
     /// `[n, tokens, width]` for each of [`Contents::features`].
     pub features: Vec<Vec<f32>>,
+    /// `[n, height, width]`, in [0, 1], of images that are not mirrored; given if and only if [`Contents::masked`].
+    pub mask: Option<Vec<f32>>,
 }
 
 impl EncodedBatch {
@@ -35,6 +37,7 @@ impl EncodedBatch {
             mean: row(&self.mean),
             deviation: self.deviation.as_ref().map(row),
             features: self.features.iter().map(row).collect(),
+            mask: self.mask.as_ref().map(row),
         }
     }
 }
@@ -183,9 +186,10 @@ impl Writer {
         assert!(own || contents.buckets.is_some(), "latents of {size:?}, where all have shape {:?}", contents.shape);
         assert!(images.len() <= self.room(), "{} examples for {} places", images.len(), self.room());
         assert_eq!(mirrored.is_some(), contents.flipped, "mirrored images are given if and only if they are stored");
-        let mut columns = self.rows.columns.iter_mut();
-        for encoded in [Some(encoded), mirrored].into_iter().flatten() {
-            let EncodedBatch { mean, deviation, features } = encoded;
+        assert_eq!(encoded.mask.is_some(), contents.masked, "masks are given if and only if they are stored");
+        let masks = encoded.mask.iter().map(|mask| ("mask", mask, size.iter().product()));
+        let mut batches = vec![];
+        for EncodedBatch { mean, deviation, features, .. } in [Some(encoded), mirrored].into_iter().flatten() {
             assert_eq!(deviation.is_some(), contents.deviation, "deviations are given if and only if they are stored");
             assert_eq!(features.len(), contents.features.len(), "encoders of features");
             let latent = contents.numbers(size);
@@ -193,13 +197,14 @@ impl Writer {
             parts.extend(deviation.as_ref().map(|deviation| ("deviation", deviation, latent)));
             let sizes = contents.features.iter().map(|of| of.tokens * of.width);
             parts.extend(features.iter().zip(sizes).map(|(features, size)| ("feature", features, size)));
-            for ((what, numbers, size), bytes) in parts.into_iter().zip(&mut columns) {
-                assert_eq!(numbers.len(), images.len() * size, "numbers of {what}s of {} images", images.len());
-                for (row, Image { entry, .. }) in numbers.chunks(size).zip(images) {
-                    if let Some(number) = contents.precision.narrow(row, bytes) {
-                        let reason = unfit(what, &entry.name, number, contents.precision);
-                        return Err(data::Error::Latents { path: self.folder.clone(), reason }.into());
-                    }
+            batches.extend(parts);
+        }
+        for ((what, numbers, size), bytes) in batches.into_iter().chain(masks).zip(&mut self.rows.columns) {
+            assert_eq!(numbers.len(), images.len() * size, "numbers of {what}s of {} images", images.len());
+            for (row, Image { entry, .. }) in numbers.chunks(size).zip(images) {
+                if let Some(number) = contents.precision.narrow(row, bytes) {
+                    let reason = unfit(what, &entry.name, number, contents.precision);
+                    return Err(data::Error::Latents { path: self.folder.clone(), reason }.into());
                 }
             }
         }

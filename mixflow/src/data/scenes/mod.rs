@@ -109,7 +109,7 @@ impl Dataset for Scenes {
     fn example(&self, index: u64) -> Result<Example, Error> {
         let (label, mut rng) = self.begin(index);
         let pixels = Scene::new(&self.captions[label], &mut || uniform(&mut rng)).pixels(self.size);
-        Ok(Example { pixels, label, features: vec![] })
+        Ok(Example::new(pixels, label))
     }
 
     fn label(&self, index: u64) -> Result<usize, Error> {

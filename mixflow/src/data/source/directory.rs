@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{Source, SourceEntry, SourceImage, SourceImages, unusable};
+use super::{Options, Source, SourceEntry, SourceImage, SourceImages, unusable};
 use crate::data::{Dataset, Error, Folder, OnBroken};
 use crate::files::decode::read;
 use crate::files::digest;
@@ -32,6 +32,17 @@ impl Directory {
         Ok(Self { path: path.into(), folder: Folder::captioned(path, 1, OnBroken::Refuse)? })
     }
 
+    /// The images below `path` by their classes or captions, with their masks.
+    pub(super) fn of(path: &Path, options: &Options) -> Result<Self, Error> {
+        options.mask.iter().try_for_each(|mask| mask.check(path))?;
+        let Self { path, folder } = if options.captions { Self::captioned(path)? } else { Self::open(path)? };
+        let folder = match &options.mask {
+            Some(mask) => folder.with_masks(mask)?,
+            None => folder,
+        };
+        Ok(Self { path, folder })
+    }
+
     /// The path below the directory.
     fn name(&self, file: &Path) -> String {
         file.strip_prefix(&self.path).unwrap_or(file).to_string_lossy().into_owned()
@@ -40,8 +51,9 @@ impl Directory {
     fn sample(&self, index: u64) -> Result<SourceImage, Error> {
         let (file, class) = self.folder.file(index as usize);
         let name = self.name(file);
-        let bytes = read(file).map_err(|reason| unusable(&name, reason))?;
-        Ok(SourceImage { name, class, bytes })
+        let read = |file| read(file).map_err(|reason| unusable(&name, reason));
+        let (bytes, mask) = (read(file)?, self.folder.mask_file(index as usize).map(read).transpose()?);
+        Ok(SourceImage { name, class, bytes, mask })
     }
 }
 
@@ -61,7 +73,12 @@ impl Source for Directory {
     fn entries(&self) -> Result<Vec<SourceEntry>, Error> {
         let entry = |index| {
             let (file, class) = self.folder.file(index as usize);
-            SourceEntry { name: self.name(file), class, stamp: digest::stamp(file) }
+            let mask = self.folder.mask_file(index as usize);
+            let stamp = match (digest::stamp(file), mask.map(digest::stamp)) {
+                (stamp, None) => stamp,
+                (stamp, Some(mask)) => stamp.zip(mask).map(|(image, mask)| format!("{image} {mask}")),
+            };
+            SourceEntry { name: self.name(file), class, stamp }
         };
         Ok((0..self.len()).map(entry).collect())
     }

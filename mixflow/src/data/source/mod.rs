@@ -21,9 +21,10 @@ pub use self::part::PartOf;
 pub use self::web_dataset::WebDataset;
 
 use mixflow_backbones::mistaken::{LOOKED_AT, instead_of_binary};
+use sha2::{Digest, Sha256};
 
-use super::{Error, center_crop_to, to_planes};
-use crate::files::decode::{Decoded, Losses, decode_rgb};
+use super::crop::{Crop, Cropped, MaskOf, crop};
+use super::{Error, MaskConfig};
 
 /// Labelled images in an order that never changes.
 #[allow(clippy::len_without_is_empty, reason = "no source is ever empty: opening an empty one is an error")]
@@ -70,6 +71,8 @@ pub struct Options {
     /// Whether images are told by captions, all different ones of which are the classes: of a directory those that
     /// [`Folder::captioned`](super::Folder::captioned) reads.
     pub captions: bool,
+    /// Where the masks of the images are; archives and shards have alpha channels alone.
+    pub mask: Option<MaskConfig>,
 }
 
 /// The source that these paths are: one directory of images ([`Directory`]), `.tar` archives ([`WebDataset`]) or `.parquet`
@@ -94,8 +97,10 @@ pub fn open(paths: &[PathBuf], options: &Options) -> Result<Box<dyn Source>, Err
             fault("a directory names its classes itself; leave the names out")
         }
         _ if columns && !all("parquet") => fault("only .parquet shards have columns; leave their names out"),
-        [directory] if directory.is_dir() && options.captions => Ok(Box::new(Directory::captioned(directory)?)),
-        [directory] if directory.is_dir() => Ok(Box::new(Directory::open(directory)?)),
+        [directory] if directory.is_dir() => Ok(Box::new(Directory::of(directory, options)?)),
+        _ if matches!(options.mask, Some(MaskConfig::Folder(_))) && (all("tar") || all("parquet")) => {
+            fault("masks of a folder are for a directory of images; of archives and shards, alpha channels are masks")
+        }
         archives if all("tar") && options.captions => Ok(Box::new(WebDataset::captioned(archives)?)),
         archives if all("tar") => Ok(Box::new(WebDataset::open(archives, classes.cloned())?)),
         #[cfg(feature = "parquet")]
@@ -164,6 +169,8 @@ pub struct SourceImage {
     pub class: usize,
     /// A PNG, JPEG or WebP file.
     pub bytes: Vec<u8>,
+    /// Another one with its mask, where that is a file.
+    pub mask: Option<Vec<u8>>,
 }
 
 impl SourceImage {
@@ -175,21 +182,24 @@ impl SourceImage {
     /// # Panics
     /// If `size` is zero.
     pub fn planes(&self, size: usize) -> Result<Vec<f32>, Error> {
-        Ok(self.planes_and_losses(|_| [size; 2])?.0)
+        Ok(self.cut(false, |_| [size; 2])?.pixels)
     }
 
-    /// The central rectangle that has the height and width that `size_of` says of the image's width and height, and what of
-    /// the file is not in it.
-    pub(super) fn planes_and_losses(
-        &self,
-        size_of: impl FnOnce([u32; 2]) -> [usize; 2],
-    ) -> Result<(Vec<f32>, [usize; 2], Losses), Error> {
-        let decoded = decode_rgb(&self.bytes).map_err(|reason| unusable(&self.name, reason))?;
-        let Decoded { image, losses, .. } = &decoded;
-        let (width, height) = image.dimensions();
-        let [high, wide] = size_of([width, height]);
-        let enlarged = Losses::ENLARGED.when((height as usize) < high || (width as usize) < wide);
-        Ok((to_planes(&center_crop_to(image, [wide as u32, high as u32])), [high, wide], *losses | enlarged))
+    /// The central rectangle that has the height and width that `size_of` says of the image's width and height, with its mask
+    /// where there is one of its own, or where the alpha channel is to be one.
+    pub(super) fn cut(&self, masked: bool, size_of: impl FnOnce([u32; 2]) -> [usize; 2]) -> Result<Cropped, Error> {
+        let mask = match &self.mask {
+            Some(mask) => MaskOf::File(mask),
+            None if masked => MaskOf::Alpha,
+            None => MaskOf::None,
+        };
+        crop(&self.bytes, mask, |image| Crop::Center(size_of(image))).map_err(|reason| unusable(&self.name, reason))
+    }
+
+    /// SHA-256 of its file, with the mask behind it where that is a file.
+    pub(super) fn hash(&self) -> [u8; 32] {
+        let digest = Sha256::new().chain_update(&self.bytes);
+        self.mask.iter().fold(digest, |digest, mask| digest.chain_update(mask)).finalize().into()
     }
 }
 

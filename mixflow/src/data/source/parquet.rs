@@ -235,7 +235,7 @@ impl Source for Parquet {
                     let image = row.map_err(|error| error.to_string()).and_then(|row| image(&row));
                     let bytes = image.map_err(|problem| fault(path)(format!("row {number}: {problem}")))?;
                     let name = format!("{}/{number}", self.names[file]);
-                    Ok(SourceImage { name, class: self.labels[before + number] as usize, bytes })
+                    Ok(SourceImage { name, class: self.labels[before + number] as usize, bytes, mask: None })
                 })),
             };
             samples

@@ -235,7 +235,7 @@ impl Source for WebDataset {
                 Ok(bytes)
             };
             let bytes = read().map_err(|error: io::Error| fault(path)(error.to_string()))?;
-            Ok(SourceImage { name: self.name(member), class: *class, bytes })
+            Ok(SourceImage { name: self.name(member), class: *class, bytes, mask: None })
         })))
     }
 }

@@ -19,6 +19,11 @@ impl Losses {
     /// Not a loss but the lack of something: the image was enlarged.
     pub(crate) const ENLARGED: Self = Self(16);
 
+    /// Nothing of it is left by its mask.
+    pub(crate) const MASKED: Self = Self(32);
+    /// An alpha channel was asked for as a mask, and there is nothing transparent.
+    pub(crate) const OPAQUE: Self = Self(64);
+
     /// These, if so.
     pub(crate) fn when(self, so: bool) -> Self {
         if so { self } else { Self::default() }
@@ -40,12 +45,14 @@ impl BitOrAssign for Losses {
 }
 
 /// Each loss, and what to tell of it.
-const WORDS: [(Losses, &str); 5] = [
+const WORDS: [(Losses, &str); 7] = [
     (Losses::FRAMES, "animated: the first frame is used"),
     (Losses::ALPHA, "partly transparent: alpha is dropped, and the colour stored there shows"),
     (Losses::DEPTH, "of 16 bits a channel: they are rounded to 8"),
     (Losses::PROFILE, "not in sRGB: colour profile or gamma is not applied"),
     (Losses::ENLARGED, "smaller than the size asked for: they are enlarged"),
+    (Losses::MASKED, "masked as a whole: nothing is learned there"),
+    (Losses::OPAQUE, "without transparency, which was to be the mask: all of it counts"),
 ];
 
 /// Which images of a collection lost what, each counted once however often it is read.

@@ -17,7 +17,7 @@ use std::io::Read;
 use std::path::Path;
 
 use image::metadata::Orientation;
-use image::{DynamicImage, RgbImage};
+use image::{DynamicImage, GrayImage, RgbImage};
 
 pub(crate) use losses::{Losses, Tally};
 pub(crate) use memory::MEMORY;
@@ -67,24 +67,23 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>, String> {
 /// # Errors
 /// What is wrong with it, in words.
 pub(crate) fn decode(bytes: &[u8]) -> Result<Decoded<DynamicImage>, String> {
-    let Raw { image, exif, mut losses, share } = match Kind::of(bytes) {
-        Kind::Jpeg => jpeg::decode(bytes)?,
-        Kind::Png => png::decode(bytes)?,
-        Kind::WebP => webp::decode(bytes)?,
-        Kind::Other(found) => return Err(format!("expected a JPEG, PNG or WebP, found a file that {found}")),
-    };
-    if !opaque(&image) {
-        losses |= Losses::ALPHA;
-    }
-    let mut image = if image.color().has_color() {
-        DynamicImage::ImageRgb8(image.into_rgb8())
-    } else {
-        DynamicImage::ImageLuma8(image.into_luma8())
-    };
-    if let Some(orientation) = exif.as_deref().and_then(orientation) {
-        image.apply_orientation(orientation);
-    }
-    Ok(Decoded { image, losses, _share: share })
+    let mut raw = Raw::of(bytes)?;
+    raw.losses |= Losses::ALPHA.when(!opaque(&raw.image));
+    Ok(raw.upright())
+}
+
+/// The image in 8 bits and three channels, and its alpha channel unless it is opaque.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn decode_rgb_and_alpha(bytes: &[u8]) -> Result<(Decoded<RgbImage>, Option<GrayImage>), String> {
+    let raw = Raw::of(bytes)?;
+    let alpha = (!opaque(&raw.image)).then(|| {
+        let mut alpha = DynamicImage::ImageLuma8(alpha(&raw.image));
+        raw.orientation().into_iter().for_each(|orientation| alpha.apply_orientation(orientation));
+        alpha.into_luma8()
+    });
+    Ok((raw.upright().rgb(), alpha))
 }
 
 /// The image in 8 bits and three channels.
@@ -92,8 +91,43 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Decoded<DynamicImage>, String> {
 /// # Errors
 /// As [`decode`].
 pub(crate) fn decode_rgb(bytes: &[u8]) -> Result<Decoded<RgbImage>, String> {
-    let Decoded { image, losses, _share } = decode(bytes)?;
-    Ok(Decoded { image: image.into_rgb8(), losses, _share })
+    decode(bytes).map(Decoded::rgb)
+}
+
+impl Decoded<DynamicImage> {
+    fn rgb(self) -> Decoded<RgbImage> {
+        let Self { image, losses, _share } = self;
+        Decoded { image: image.into_rgb8(), losses, _share }
+    }
+}
+
+impl Raw {
+    /// What the decoder of its format gives of a file.
+    fn of(bytes: &[u8]) -> Result<Self, String> {
+        match Kind::of(bytes) {
+            Kind::Jpeg => jpeg::decode(bytes),
+            Kind::Png => png::decode(bytes),
+            Kind::WebP => webp::decode(bytes),
+            Kind::Other(found) => Err(format!("expected a JPEG, PNG or WebP, found a file that {found}")),
+        }
+    }
+
+    fn orientation(&self) -> Option<Orientation> {
+        self.exif.as_deref().and_then(orientation)
+    }
+
+    /// Upright, in 8 bits, grey or RGB.
+    fn upright(self) -> Decoded<DynamicImage> {
+        let orientation = self.orientation();
+        let Self { image, losses, share, .. } = self;
+        let mut image = if image.color().has_color() {
+            DynamicImage::ImageRgb8(image.into_rgb8())
+        } else {
+            DynamicImage::ImageLuma8(image.into_luma8())
+        };
+        orientation.into_iter().for_each(|orientation| image.apply_orientation(orientation));
+        Decoded { image, losses, _share: share }
+    }
 }
 
 /// What turns an image upright, where its Exif says so.
@@ -109,6 +143,20 @@ fn opaque(image: &DynamicImage) -> bool {
         DynamicImage::ImageRgba16(image) => image.pixels().all(|pixel| pixel.0[3] == u16::MAX),
         _ => true,
     }
+}
+
+/// How opaque an image is, in 8 bits, rounded as its colours are.
+fn alpha(image: &DynamicImage) -> GrayImage {
+    let (width, height) = (image.width(), image.height());
+    let byte = |alpha: u16| ((u32::from(alpha) * 255 + 32_767) / 65_535) as u8;
+    let alpha = match image {
+        DynamicImage::ImageLumaA8(image) => image.pixels().map(|pixel| pixel.0[1]).collect(),
+        DynamicImage::ImageRgba8(image) => image.pixels().map(|pixel| pixel.0[3]).collect(),
+        DynamicImage::ImageLumaA16(image) => image.pixels().map(|pixel| byte(pixel.0[1])).collect(),
+        DynamicImage::ImageRgba16(image) => image.pixels().map(|pixel| byte(pixel.0[3])).collect(),
+        _ => vec![u8::MAX; width as usize * height as usize],
+    };
+    GrayImage::from_raw(width, height, alpha).expect("a number for each pixel")
 }
 
 /// What to say of a file that ends too early.

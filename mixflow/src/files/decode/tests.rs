@@ -57,6 +57,37 @@ fn pixels_are_those_of_pillow() {
     }
 }
 
+/// Each pixel of these has its colour as its opacity.
+#[test]
+fn alpha_stands_where_its_pixels_stand() {
+    let level = |x: u32, y: u32| (40 * x + 7 * y) as u8;
+    let wide = |x, y| u16::from(level(x, y)) * 257;
+    let images = [
+        DynamicImage::from(image::RgbaImage::from_fn(6, 4, |x, y| image::Rgba([level(x, y); 4]))),
+        image::GrayAlphaImage::from_fn(6, 4, |x, y| image::LumaA([level(x, y); 2])).into(),
+        DynamicImage::ImageRgba16(image::ImageBuffer::from_fn(6, 4, |x, y| image::Rgba([wide(x, y); 4]))),
+        DynamicImage::ImageLumaA16(image::ImageBuffer::from_fn(6, 4, |x, y| image::LumaA([wide(x, y); 2]))),
+    ];
+    // What turns a PNG, to be put behind its head.
+    let turned = file("orientation-6.png");
+    let at = turned.windows(4).position(|name| name == b"eXIf").unwrap() - 4;
+    let exif = &turned[at..at + 12 + turned[at + 3] as usize];
+    for image in images {
+        let mut bytes = Cursor::new(Vec::new());
+        image.write_to(&mut bytes, ImageFormat::Png).unwrap();
+        let bytes = bytes.into_inner();
+        let turned = [&bytes[..33], exif, &bytes[33..]].concat();
+        for (bytes, size) in [(bytes, (6, 4)), (turned, (4, 6))] {
+            let (decoded, alpha) = decode_rgb_and_alpha(&bytes).unwrap();
+            let alpha = alpha.unwrap();
+            assert_eq!((decoded.image.dimensions(), alpha.dimensions()), (size, size));
+            assert!(decoded.image.pixels().zip(alpha.pixels()).all(|(colour, alpha)| colour.0[0] == alpha.0[0]));
+            assert_eq!(decoded.image, decode_rgb(&bytes).unwrap().image);
+        }
+    }
+    assert!(decode_rgb_and_alpha(&file("orientation-6.png")).unwrap().1.is_none());
+}
+
 #[test]
 fn every_cut_is_an_error() {
     let mut all = files();

@@ -51,7 +51,7 @@ impl Source for Named {
     fn samples(&self, start: u64) -> Result<SourceImages<'_>, Error> {
         Ok(Box::new(self.images[start as usize..].iter().map(|&(name, class, brightness)| {
             self.reads.set(self.reads.get() + 1);
-            Ok(SourceImage { name: name.into(), class, bytes: png(brightness) })
+            Ok(SourceImage { name: name.into(), class, bytes: png(brightness), mask: None })
         })))
     }
 }
