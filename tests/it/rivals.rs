@@ -107,7 +107,7 @@ fn every_rival_trains_from_a_recipe() {
         &format!(r#"objective.timesteps={{"kind":"independent","base":{beta}}}"#),
         r#"objective.timesteps={"kind":"mixflow","gamma":1,"base":{"kind":"uniform"}}"#,
     ] {
-        let small = ["network.width=24", "network.depth=1", change].map(String::from);
+        let small = ["network.width=24", "network.depth=1", "post_training=null", change].map(String::from);
         let recipe = Recipe::read("digits", &small).expect("it is a recipe");
         assert_eq!(Recipe::from_value(recipe.to_value()).expect("it is read again"), recipe);
         let objective = NetworkSettings::objective(&recipe.network, &recipe.objective);
@@ -151,6 +151,8 @@ fn what_their_authors_exclude_is_refused() {
             &[r#"objective.defar={"beta":1}"#, r#"objective.timesteps={"kind":"mixflow","gamma":0.8}"#],
             "a remedy of its own, without mixflow",
         ),
+        // What post-training would slow.
+        (&[r#"objective.defar={"beta":1}"#], "a remedy of its own, without mixflow"),
         (&[r#"objective.timesteps={"kind":"independent","base":{"kind":"uniform"},"gamma":1}"#], "unknown key `gamma`"),
     ] {
         let set: Vec<String> = changes.iter().map(ToString::to_string).collect();
