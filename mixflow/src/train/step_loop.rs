@@ -1,5 +1,6 @@
 //! The loop of every training that is kept in a folder.
 
+use std::convert::identity;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -211,7 +212,8 @@ impl StepLoop<'_> {
             return Ok(());
         }
         let (begun, file) = (Instant::now(), picture(self.folder, steps));
-        let drawn = guarded(self.devices, steps, || (validation.draw)(state))?;
+        // A device that is gone is told by what comes next.
+        let drawn = guarded(self.devices, steps, || (validation.draw)(state)).and_then(identity);
         match drawn.and_then(|png| keep(&file, &png)) {
             Ok(()) => tell(Event::Drawn { steps, file, seconds: begun.elapsed().as_secs_f64() }),
             Err(error) => tell(Event::Warning(format!("there are no images of step {steps}: {error}"))),
@@ -273,5 +275,54 @@ mod tests {
         steps.checkpoints().save(&snapshot, &recipe).unwrap();
         fails(|| Small, 3);
         fails(|| panic!("out of memory"), 3);
+    }
+
+    /// Takes steps and nothing else.
+    struct Counted(u64);
+
+    impl Trainee for Counted {
+        fn step_number(&self) -> u64 {
+            self.0
+        }
+
+        fn snapshot(&self) -> Snapshot {
+            let layer: Linear = Initializer::new(0, &Device::flex()).pytorch_linear(2, 2);
+            Snapshot { step: self.0, ..TrainState::new(layer).snapshot() }
+        }
+
+        fn restored(self, _: Snapshot, _: &Path) -> Result<Self, Error> {
+            unreachable!("nothing is restored")
+        }
+    }
+
+    #[test]
+    fn a_device_that_fails_while_it_draws_does_not_end_the_training() {
+        let (folder, recipe, device) = (tempfile::tempdir().unwrap(), json!({}), Device::flex());
+        let data = Fingerprint { examples: None, classes: vec![], class_examples: vec![], names: None, content: None };
+        let steps = StepLoop {
+            folder: folder.path(),
+            recipe: &recipe,
+            data,
+            steps: 4,
+            checkpoint_every: 2,
+            devices: std::slice::from_ref(&device),
+            stop: &AtomicBool::new(false),
+        };
+        let step = |Counted(step): Counted| {
+            let report =
+                StepReport { step, loss: 1.0, terms: vec![], gradient_norm: 1.0, learning_rate: 0.1, finite: true };
+            Ok(Stepped { state: Counted(step + 1), report })
+        };
+        let validation = Validation { every: 2, draw: Box::new(|_: &Counted| panic!("out of memory")) };
+        let mut warnings = vec![];
+        let outcome = steps.run(Counted(0), step, Some(&validation), &mut |event| {
+            if let Event::Warning(words) = event {
+                warnings.push(words);
+            }
+        });
+        assert!(matches!(outcome.unwrap(), Outcome::Finished(Counted(4))));
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert!(warnings[0].starts_with("there are no images of step 2: ") && warnings[0].contains("out of memory"));
+        assert_eq!(steps.checkpoints().latest().unwrap().checkpoint.unwrap().snapshot.step, 4);
     }
 }
