@@ -122,10 +122,15 @@ fn trainings(run: &Path, recipe: &Value) -> Vec<Training> {
     let of =
         |name: String, steps: &Value| Training { folder: run.join(&name), name, steps: steps.as_u64().unwrap_or(0) };
     let (first, post) = (&recipe["training"]["steps"], &recipe["post_training"]);
+    // What images are encoded by, or aligned with, is trained first.
+    let before = ["autoencoder", "target_encoder"].map(|key| &recipe[key]["training"]["steps"]);
+    let is_stored = recipe["data"]["kind"] == "latents";
+    let before = before.into_iter().find(|steps| !steps.is_null() && !is_stored);
+    let mut all: Vec<Training> = before.map(|steps| of("autoencoder".into(), steps)).into_iter().collect();
     if post.is_null() {
-        return vec![of(String::new(), first)];
+        all.push(of(String::new(), first));
+        return all;
     }
-    let mut all = vec![];
     if !run.join("start.json").is_file() {
         all.push(of("pretraining".into(), first));
     }
@@ -144,7 +149,7 @@ fn trainings(run: &Path, recipe: &Value) -> Vec<Training> {
 /// Whether everything that a run leaves is there.
 fn is_finished(run: &Path, trainings: &[Training], taken: &[u64]) -> bool {
     let last: &[&str] = match trainings {
-        [_] if trainings[0].name.is_empty() => &["model.safetensors", "decoder.safetensors"],
+        [.., last] if last.name.is_empty() => &["model.safetensors", "decoder.safetensors"],
         _ => &["results.json"],
     };
     let whole = trainings.iter().zip(taken).all(|(training, taken)| *taken >= training.steps);
@@ -308,5 +313,25 @@ mod tests {
         // Arms of weights that were given.
         write(run.join("start.json"), "{}");
         assert_eq!(RunOverview::of(run).unwrap().asked, 80);
+    }
+
+    #[test]
+    fn an_autoencoder_that_a_run_trains_first_counts() {
+        let place = tempfile::tempdir().unwrap();
+        let run = place.path();
+        let of = |kind: &str| {
+            let autoencoder = json!({ "kind": "trained-rae", "training": { "steps": 40 } });
+            let recipe = json!({ "training": { "steps": 100 }, "autoencoder": autoencoder, "data": { "kind": kind } });
+            write(run.join("recipe.json"), recipe.to_string());
+            RunOverview::of(run).unwrap()
+        };
+        write(run.join("autoencoder/metrics.jsonl"), log(20));
+        let found = of("digits");
+        assert_eq!((found.taken, found.asked, found.loss), (20, 140, Some(9.5)));
+        assert_eq!(of("latents").asked, 100);
+        write(run.join("autoencoder/metrics.jsonl"), log(40));
+        write(run.join("metrics.jsonl"), log(100));
+        write(run.join("model.safetensors"), "");
+        assert_eq!(of("digits").state, RunState::Finished);
     }
 }
