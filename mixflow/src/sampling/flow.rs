@@ -133,6 +133,7 @@ impl<'a> Flow<'a> {
     /// With [`FlowMatching::floor`] of predictions of data: clipped denominators.
     #[must_use]
     pub fn floored(self, floor: f64) -> Self {
+        let floor = if self.prediction == Prediction::Data { floor } else { 0.0 };
         Self { floor: floor * noise_scale(self.schedule), ..self }
     }
 
@@ -297,7 +298,19 @@ impl<'a> Flow<'a> {
 
     /// The output as another prediction; untouched where it is that already.
     fn read(&self, x: &Tensor<4>, output: Tensor<4>, t: Times, to: Prediction, schedule: &dyn Schedule) -> Tensor<4> {
-        let between = |t| self.prediction.convert_clipped(&self.schedule.at(t), to, &schedule.at(t), self.floor);
+        let between = |t| {
+            let (at, to_at) = (self.schedule.at(t), schedule.at(t));
+            let clipped = |from: Prediction, at, to, to_at| from.convert_clipped(at, to, to_at, self.floor);
+            if self.prediction != Prediction::Velocity || self.floor == 0.0 {
+                return clipped(self.prediction, &at, to, &to_at);
+            }
+            // Of a changed velocity: back to the data that it was read from.
+            let (velocity, read) = (
+                clipped(Prediction::Data, &at, Prediction::Velocity, &at),
+                clipped(Prediction::Data, &at, to, &to_at),
+            );
+            Affine { x: read.x - read.y * velocity.x / velocity.y, y: read.y / velocity.y }
+        };
         t.combine(x, output, between)
     }
 

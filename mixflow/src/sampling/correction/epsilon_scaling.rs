@@ -51,7 +51,7 @@ impl Correction for EpsilonScaling {
         let (Self { scale, interval: [start, end] }, schedule) = (*self, flow.schedule());
         flow.mapped(move |t| {
             let at = schedule.at(t);
-            if at.alpha <= 0.0 || !(start..=end).contains(&t) {
+            if at.alpha <= 0.0 || !(start..=end).contains(&t.clamp(0.0, 1.0)) {
                 return VelocityMap::NONE;
             }
             // From v = α' x + σ' ε and x_t = α x + σ ε, both with ε / scale.

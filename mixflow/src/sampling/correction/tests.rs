@@ -57,6 +57,30 @@ fn recorded_runs_are_matched() {
     }
 }
 
+/// A network that says 2 of data whatever it sees: with clipped denominators as without, a last step goes to the data that the
+/// velocity was read from, `x + 1.001 (2 − x)`.
+#[test]
+fn a_factor_of_nearly_one_hardly_changes_steps_to_clipped_data() {
+    let last = |factor: f64| {
+        let flow = Flow::new(&Linear, Prediction::Data, |x, _| x.zeros_like() + 2.0).floored(0.05).scaled(factor);
+        numbers(&Ddim.solve(&flow, point(0.5), &[0.98, 1.0], &mut silent, &mut |_, _| {}).unwrap())[0]
+    };
+    assert!((last(1.0) - 2.0).abs() < 1e-6, "{}", last(1.0));
+    // The noise, too, is that which is read of the data itself, (x − t D) / 0.05.
+    let flow = Flow::new(&Linear, Prediction::Data, |x, _| x.zeros_like() + 2.0).floored(0.05).scaled(1.0 + 1e-9);
+    let noise = numbers(&flow.predict(point(0.5), 0.98, Prediction::Noise))[0];
+    assert!((noise - (0.5 - 0.98 * 2.0) / 0.05).abs() < 1e-4, "{noise}");
+    assert!((last(1.001) - (0.5 + 1.001 * 1.5)).abs() < 1e-5, "{}", last(1.001));
+}
+
+/// Adaptive solvers look a little beyond data.
+#[test]
+fn noise_is_scaled_beyond_data_as_at_data() {
+    let flow = || Flow::new(&Linear, Prediction::Velocity, |x, _| x);
+    let at = |t| numbers(&EpsilonScaling::new(1.1).correct(flow()).velocity(point(0.8), t))[0];
+    assert!((at(1.0 + 1e-9) - at(1.0)).abs() < 1e-6);
+}
+
 /// On every path `v' = α' x' + σ' ε'` and `x_t = α x' + σ ε'` with the noise divided, and nothing at noise.
 #[test]
 fn scaled_noise_and_its_data_make_the_state_on_every_path() {

@@ -68,9 +68,9 @@ impl<'a> Flow<'a> {
     /// Data and noise are read from the new velocity, so that every solver follows the same flow.
     #[must_use]
     pub fn mapped(self, map: impl Fn(f64) -> VelocityMap + 'a) -> Self {
-        let (schedule, carried) = (self.schedule, self.carried);
+        let Self { schedule, carried, floor, .. } = self;
         let source = Source::Mapped { flow: Box::new(self), map: Box::new(map) };
-        Self { schedule, prediction: Prediction::Velocity, source, carried, floor: 0.0 }
+        Self { schedule, prediction: Prediction::Velocity, source, carried, floor }
     }
 
     /// The flow whose velocity is `factor` times that of this one. The score stays: what a stochastic solver adds as noise
