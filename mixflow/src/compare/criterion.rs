@@ -53,27 +53,30 @@ impl fmt::Display for Criterion {
 /// The rule on a report; none where MixFlow or standard post-training is no arm of it.
 pub fn criterion(report: &Report) -> Option<Criterion> {
     let points = &report.frechet_by_evaluations.points;
-    let at = |arm: &Arm, evaluations: u64| -> Option<&FrechetPoint> {
-        points.iter().find(|point| point.arm == *arm && point.evaluations == evaluations)
+    // An adaptive solver takes other evaluations of each arm for one setting.
+    let setting = |point: &FrechetPoint| match point.steps {
+        0 => (0, point.evaluations),
+        steps => (steps, 0),
     };
-    let evaluations: BTreeSet<u64> = points.iter().map(|point| point.evaluations).collect();
+    let at = |arm: &Arm, place| points.iter().find(|point| point.arm == *arm && setting(point) == place);
+    let settings: BTreeSet<(u64, u64)> = points.iter().map(setting).collect();
     let (mut below_standard, mut below_factors) = (vec![], vec![]);
     let factors = factors(&report.recipe);
-    for evaluations in evaluations {
-        let pair = at(&Arm::MixFlow, evaluations).zip(at(&Arm::Standard, evaluations));
+    for place in settings {
+        let pair = at(&Arm::MixFlow, place).zip(at(&Arm::Standard, place));
         let Some((mixflow, standard)) = pair else { continue };
         let mut seeds = mixflow.frechet.0.iter().zip(&standard.frechet.0);
         if mixflow.frechet.count() < 2 || !seeds.all(|(mixflow, standard)| mixflow < standard) {
             continue;
         }
-        below_standard.push(evaluations);
+        below_standard.push(mixflow.evaluations);
         let below = |arm: &Arm| {
-            let means = mixflow.frechet.mean().zip(at(arm, evaluations).and_then(|factor| factor.frechet.mean()));
+            let means = mixflow.frechet.mean().zip(at(arm, place).and_then(|factor| factor.frechet.mean()));
             means.is_some_and(|(mixflow, factor)| mixflow < factor)
         };
         // Without an arm that scales the velocity nothing is known of that.
         if !factors.is_empty() && factors.iter().all(below) {
-            below_factors.push(evaluations);
+            below_factors.push(mixflow.evaluations);
         }
     }
     let recall = |arm| report.table.metrics(arm)?.recall.mean();
@@ -118,6 +121,7 @@ mod tests {
             let arms = [(Arm::Standard, [10.0, 12.0]), (Arm::MixFlow, mixflow), (Arm::Control, [control; 2])];
             report.frechet_by_evaluations.points.extend(arms.map(|(arm, frechet)| FrechetPoint {
                 arm,
+                steps: 0,
                 evaluations,
                 frechet: frechet.into(),
                 recall: PerSeed::default(),
@@ -146,6 +150,13 @@ mod tests {
         }
         assert_eq!(criterion(&report([[9.0, 11.0], [9.0, 12.5]], 20.0, 0.5)).unwrap().below_standard, [4]);
         assert!(criterion(&Report::default()).is_none());
+        // An adaptive solver: as many steps, other evaluations.
+        let mut adaptive = report(all, 10.5, 0.495);
+        for (index, point) in adaptive.frechet_by_evaluations.points.iter_mut().enumerate() {
+            (point.steps, point.evaluations) = (point.evaluations, 30 + index as u64);
+        }
+        let found = criterion(&adaptive).unwrap();
+        assert!(found.holds() && found.below_standard == [31, 34], "{found}");
     }
 
     #[test]

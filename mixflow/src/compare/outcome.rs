@@ -87,7 +87,7 @@ impl Results {
         let all: Vec<&ArmScores> = self.table.iter().chain(&self.others).collect();
         let point = |(arm, here): (Arm, Vec<&ArmScores>)| {
             let Metrics { frechet, recall, .. } = generated(&here);
-            FrechetPoint { arm, evaluations: mean_evaluations(&here), frechet, recall }
+            FrechetPoint { arm, steps: here[0].steps as u64, evaluations: mean_evaluations(&here), frechet, recall }
         };
         FrechetByEvaluations {
             sampler: sampler.into(),

@@ -163,6 +163,9 @@ pub struct FrechetByEvaluations {
 pub struct FrechetPoint {
     /// The network.
     pub arm: Arm,
+    /// Steps of the solver; 0 in results that do not say.
+    #[serde(default)]
+    pub steps: u64,
     /// Network evaluations per image.
     pub evaluations: u64,
     /// Fréchet distance, one value per seed.

@@ -130,6 +130,7 @@ fn report() -> Report {
                 .iter()
                 .flat_map(|&(ref arm, scale)| {
                     evaluations.map(|evaluations| FrechetPoint {
+                        steps: 0,
                         arm: arm.clone(),
                         evaluations,
                         frechet: around(6.1 * scale + 40.0 * scale / evaluations as f64),
