@@ -244,7 +244,7 @@ mod tests {
             "network.patch=4",
             "network.width=24",
             "network.depth=1",
-            "sampling.grid.steps=2",
+            r#"sampling.grid={"steps":2,"end":0.9}"#,
             "sampling.batch=7",
             "post_training.images=20",
         ];

@@ -288,12 +288,21 @@ impl<B: Backbone> Generator<'_, B> {
             };
             this.batch(rows, first, |device| flow(&this, told, device), &mut |t, x| tell((t, x.clone())))
         };
+        let times = self.grid()?.times();
+        let (start, end) = (times[0], times[times.len() - 1]);
         let mut reached = vec![0; count.div_ceil(sampling.batch)];
         let hear = |number: usize, (t, x): (f64, Tensor<4>)| {
-            reached[number] = (t * x.dims()[0] as f64) as u64;
+            reached[number] = ((t - start) / (end - start) * x.dims()[0] as f64) as u64;
             visit(Visited { t, first: number * sampling.batch, x: &x, done: reached.iter().sum() });
         };
         spread(replicas, pieces, draw, hear, |mut batches| take(&mut batches))
+    }
+
+    /// The times to stop at, for latents of this size.
+    fn grid(&self) -> Result<TimeGrid, Error> {
+        let [_, height, width] = self.shape;
+        let grid = self.sampling.sampler.grid.for_latents([height, width]);
+        grid.map_err(|fault| SampleError::Config(fault.to_string()).into())
     }
 
     /// Images of some rows at once, of which the first one is of number `first`.
@@ -308,9 +317,7 @@ impl<B: Backbone> Generator<'_, B> {
         let [channels, height, width] = self.shape;
         let mut noise = SeededNoise::new(self.seed, first + rows.start as u64, device);
         let start = noise.start([rows.len(), channels, height, width]);
-        let Sampler { solver, grid } = &self.sampling.sampler;
-        let grid = grid.for_latents([height, width]).map_err(|fault| SampleError::Config(fault.to_string()))?;
-        let sampler = Sampler { solver: solver.clone(), grid };
+        let sampler = Sampler { solver: self.sampling.sampler.solver.clone(), grid: self.grid()? };
         let samples = sampler.trajectory(&flow(device)?, start, &mut noise, visit)?;
         let made = match (self.autoencoder, self.sampling.tiles) {
             (Some(autoencoder), Some(tiles)) => autoencoder.decode_in(samples.x, tiles),
