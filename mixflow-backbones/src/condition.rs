@@ -58,8 +58,14 @@ pub struct ClassLabels {
 }
 
 impl ClassLabels {
-    /// One label a row; `null` is the number of classes.
+    /// One label a row; `null` is the number of classes, and stands for none in networks that have a row for it.
+    ///
+    /// # Panics
+    /// If a label is above `null`: some devices would read what lies beyond the table of labels.
     pub fn new(labels: &[usize], null: usize, device: &Device) -> Self {
+        if let Some(label) = labels.iter().find(|label| **label > null) {
+            panic!("labels are 0 to {null}, found {label}");
+        }
         let labels: Vec<i64> = labels.iter().map(|&label| label as i64).collect();
         Self { labels: Tensor::from_data(labels.as_slice(), device), null }
     }
@@ -80,5 +86,16 @@ impl Condition for ClassLabels {
 
     fn on(self, device: &Device) -> Self {
         Self { labels: self.labels.to_device(device), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    #[should_panic(expected = "labels are 0 to 10, found 1000")]
+    fn a_label_beyond_the_table_is_refused() {
+        ClassLabels::new(&[0, 10, 1000], 10, &Device::flex());
     }
 }

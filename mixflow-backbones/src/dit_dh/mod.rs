@@ -53,9 +53,7 @@ impl DitDh {
     /// Latent to the encoder's tokens with their places: `[batch, channels, height, width]` to
     /// `[batch, tokens, encoder width]`.
     pub fn embed(&self, x: Tensor<4>) -> Tensor<3> {
-        let tokens = self.s_embedder.forward(x);
-        let (found, expected) = (tokens.dims()[1], self.enc_feat_rope.freqs_cos.lazy_shape()[0]);
-        assert!(found == expected, "the latent gives {found} tokens, the network was made for {expected}");
+        let tokens = self.s_embedder.of_square(x, self.enc_feat_rope.freqs_cos.lazy_shape()[0]);
         match &self.pos_embed {
             Some(places) => tokens + places.val(),
             None => tokens,

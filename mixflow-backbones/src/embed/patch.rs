@@ -27,6 +27,20 @@ impl PatchEmbedding {
         let [_, channels, patch, _] = self.proj.weight.lazy_shape().dims();
         self.proj.of_patches(patchify(x, channels, patch))
     }
+
+    /// As [`forward`](Self::forward), of a square image of so many tokens.
+    ///
+    /// # Panics
+    /// If the image is another: a rectangle of as many tokens would be given the places of the square.
+    pub fn of_square(&self, x: Tensor<4>, tokens: usize) -> Tensor<3> {
+        let ([_, _, height, width], patch) = (x.dims(), self.proj.weight.lazy_shape()[2]);
+        let side = tokens.isqrt() * patch;
+        assert!(
+            [height, width] == [side, side],
+            "the image is {height} x {width}, the network was made for {side} x {side}"
+        );
+        self.forward(x)
+    }
 }
 
 /// The patches of an image.

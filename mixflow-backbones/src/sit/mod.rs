@@ -43,10 +43,7 @@ impl Sit {
 
     /// Image to tokens with their places: `[batch, channels, height, width]` to `[batch, tokens, width]`.
     pub fn embed(&self, x: Tensor<4>) -> Tensor<3> {
-        let tokens = self.x_embedder.forward(x);
-        let (found, expected) = (tokens.dims()[1], self.pos_embed.lazy_shape()[1]);
-        assert!(found == expected, "the image gives {found} tokens, the network was made for {expected}");
-        tokens + self.pos_embed.val()
+        self.x_embedder.of_square(x, self.pos_embed.lazy_shape()[1]) + self.pos_embed.val()
     }
 
     /// Everything that the last layer says: `[batch, channels, height, width]`, of a network that learns sigma
