@@ -220,8 +220,8 @@ impl NetworkSettings for TextNetworkConfig {
         Ok(network.load(weights)?)
     }
 
-    fn adapter(&self, adapter: Adapter) -> Adapter {
-        self.transformer.adapter(adapter)
+    fn adapter(&self, adapter: Adapter) -> Result<Adapter, mixflow::Error> {
+        Ok(self.transformer.adapter(adapter)?)
     }
 
     fn is_told_guidance(&self) -> bool {

@@ -188,10 +188,13 @@ impl TransformerConfig {
     }
 
     /// An adapter of a file by this network's names of layers: those of FLUX may have the names of Black Forest Labs.
-    pub fn adapter(&self, adapter: Adapter) -> Adapter {
+    ///
+    /// # Errors
+    /// As [`flux::adapter`].
+    pub fn adapter(&self, adapter: Adapter) -> Result<Adapter, Error> {
         match self {
             Self::Flux(_) => flux::adapter(adapter),
-            Self::MmDit(_) | Self::MmJit(_) => adapter,
+            Self::MmDit(_) | Self::MmJit(_) => Ok(adapter),
         }
     }
 

@@ -4,11 +4,12 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use mixflow::Pipeline;
+use mixflow::numbers::counted;
 use mixflow::recipe::NetworkSettings;
 use serde::Serialize;
 
 use crate::hub::is_address;
-use crate::terminal::Result;
+use crate::terminal::{Result, note};
 
 /// `FILE` or `FILE=STRENGTH`; a folder or an address of the Hub may stand for a file.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -37,7 +38,11 @@ impl FromStr for AdapterArgument {
 pub(crate) fn add<N: NetworkSettings>(pipeline: &mut Pipeline<N>, adapters: &[AdapterArgument]) -> Result<()> {
     for AdapterArgument { file, strength } in adapters {
         let fetched = if is_address(file) { Some(crate::hub::adapter(file)?) } else { None };
-        pipeline.add_adapter(fetched.as_ref().unwrap_or(file), *strength)?;
+        let left_out = pipeline.add_adapter(fetched.as_ref().unwrap_or(file), *strength)?;
+        if let Some(first) = left_out.first() {
+            let layers = counted(left_out.len() as u64, "layer");
+            note(format_args!("{}: left out {layers} of text encoders, such as {first}", file.display()));
+        }
     }
     Ok(())
 }

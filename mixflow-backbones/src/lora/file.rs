@@ -24,6 +24,7 @@ use crate::weights::{LazyTensor, Weights};
 #[derive(Clone, Debug)]
 pub struct Adapter {
     pairs: BTreeMap<String, Pair>,
+    left_out: Vec<String>,
     source: String,
 }
 
@@ -50,6 +51,9 @@ const PREFIXES: [&str; 6] = [
     "lora_unet_",
     "lora_transformer_",
 ];
+
+/// What names of layers of text encoders begin with, in files of `diffusers` and of kohya's scripts.
+const TEXT_ENCODERS: [&str; 2] = ["text_encoder", "lora_te"];
 
 /// What stands after it: of `A`, of `B`, of the numerator of the scale. `default` is the name that `peft` gives an adapter.
 const SUFFIXES: [(&str, Role); 7] = [
@@ -84,7 +88,7 @@ impl Adapter {
             let [a, b] = factors.map(|factor| factor.expect("an adapter has two factors").into());
             (layer, Pair { a, b, scale: config.scale() })
         });
-        Self { pairs: pairs.collect(), source: "a network".into() }
+        Self { pairs: pairs.collect(), left_out: vec![], source: "a network".into() }
     }
 
     /// Reads a file, or that of a folder as one of the programs leaves it.
@@ -101,12 +105,17 @@ impl Adapter {
         }
         let scales = Scales::read(path)?;
         let mut layers: BTreeMap<String, BTreeMap<Role, LazyTensor>> = BTreeMap::new();
+        let mut left_out = vec![];
         for (name, tensor) in Weights::read(path)?.iter() {
             let Some((layer, role)) = parse(name) else {
                 return Err(fault(format!(
                     "is no low-rank adapter: it has `{name}`; expected names such as `{EXAMPLE}`"
                 )));
             };
+            if TEXT_ENCODERS.iter().any(|prefix| name.starts_with(prefix)) {
+                left_out.extend((role == Role::A).then(|| layer.to_owned()));
+                continue;
+            }
             if layers.entry(layer.into()).or_default().insert(role, tensor.clone()).is_some() {
                 return Err(fault(format!("has the adapter of `{layer}` twice")));
             }
@@ -133,9 +142,15 @@ impl Adapter {
         });
         let pairs: BTreeMap<_, _> = pairs.collect::<Result<_, _>>()?;
         match pairs.is_empty() {
-            true => Err(fault("holds no tensors".into())),
-            false => Ok(Self { pairs, source: path.display().to_string() }),
+            true if left_out.is_empty() => Err(fault("holds no tensors".into())),
+            true => Err(fault("holds adapters of text encoders alone, and these stay as they are".into())),
+            false => Ok(Self { pairs, left_out, source: path.display().to_string() }),
         }
+    }
+
+    /// Layers of text encoders that its file has beside those of the network. They are not read.
+    pub fn left_out(&self) -> &[String] {
+        &self.left_out
     }
 
     /// Official names of its layers.
@@ -145,16 +160,23 @@ impl Adapter {
 
     /// The same adapter under other names of layers: `f` takes the name of a layer and its `B`, and gives the names of one or
     /// several with the rows of it that each has. They share `A`.
-    #[must_use]
-    pub fn flat_map<I>(self, f: impl Fn(String, LazyTensor) -> I) -> Self
+    ///
+    /// # Errors
+    /// If two layers would have one name.
+    pub fn flat_map<I>(self, f: impl Fn(String, LazyTensor) -> I) -> Result<Self, Error>
     where
         I: IntoIterator<Item = (String, LazyTensor)>,
     {
-        let pairs = self.pairs.into_iter().flat_map(|(layer, Pair { a, b, scale })| {
-            let parts: Vec<_> = f(layer, b).into_iter().collect();
-            parts.into_iter().map(move |(layer, b)| (layer, Pair { a: a.clone(), b, scale }))
-        });
-        Self { pairs: pairs.collect(), ..self }
+        let mut pairs = BTreeMap::new();
+        for (layer, Pair { a, b, scale }) in self.pairs {
+            for (layer, b) in f(layer, b) {
+                if pairs.insert(layer.clone(), Pair { a: a.clone(), b, scale }).is_some() {
+                    let problem = format!("has the adapter of `{layer}` twice, by different names");
+                    return Err(Error::format(self.source.as_ref(), problem));
+                }
+            }
+        }
+        Ok(Self { pairs, ..self })
     }
 
     /// `weights` by official names, with the adapter added to those of its layers, each in `f32` when it is asked for.
@@ -240,7 +262,10 @@ impl Adapter {
                         let problem = format!("is of {found:?} at `{layer}`, where the network has {expected:?}");
                         return Err(Error::format(self.source.as_ref(), problem));
                     }
-                    places.insert(name.clone(), pair);
+                    if places.insert(name.clone(), pair).is_some() {
+                        let problem = format!("has the adapter of `{name}` twice, by different names");
+                        return Err(Error::format(self.source.as_ref(), problem));
+                    }
                 }
                 None => unknown.push(layer.as_str()),
             }

@@ -218,6 +218,25 @@ fn files_that_do_not_fit_say_what_their_names_look_like() {
     let first = |network: &Sit| network.blocks[0].attn.qkv.weight.val().into_data().iter::<f32>().next().unwrap();
     // Alpha and all factors are ½, the rank is 2: ½ / 2 · (½ · ½ + ½ · ½).
     assert!((first(&fused) - first(&sit(&device)) - 0.125).abs() < 1e-6);
+
+    // As published, with those of the text encoders; and one layer by two names.
+    let [a, b] = [".lora_down.weight", ".lora_up.weight"];
+    let text = "lora_te1_text_model_encoder_layers_0_mlp_fc1";
+    let [own, dotted] = ["lora_unet_blocks_0_attn_qkv", "transformer.blocks.0.attn.qkv"];
+    let named = |layers: &[&str]| {
+        let names: Vec<_> = layers.iter().flat_map(|layer| [(layer, a, [2, 16]), (layer, b, [48, 2])]).collect();
+        let names: Vec<_> = names.into_iter().map(|(layer, half, shape)| (format!("{layer}{half}"), shape)).collect();
+        write(&names.iter().map(|(name, shape)| (name.as_str(), *shape)).collect::<Vec<_>>());
+        Adapter::read(&path)
+    };
+    let adapter = named(&[own, text, "text_encoder_2.encoder.block.0.q"]).unwrap();
+    assert_eq!(adapter.left_out(), [text, "text_encoder_2.encoder.block.0.q"]);
+    let fused = adapter.fuse(sit(&device), official_key, 1.0).unwrap();
+    // Without alpha it is the rank: ½ · ½ + ½ · ½.
+    assert!((first(&fused) - first(&sit(&device)) - 0.5).abs() < 1e-6);
+    assert!(named(&[text]).unwrap_err().to_string().contains("adapters of text encoders alone"));
+    let twice = named(&[own, dotted]).unwrap().fuse(sit(&device), official_key, 1.0).unwrap_err().to_string();
+    assert!(twice.contains("has the adapter of `blocks.0.attn.qkv` twice, by different names"), "{twice}");
 }
 
 #[test]

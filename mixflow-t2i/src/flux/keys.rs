@@ -50,7 +50,10 @@ impl Flux {
 }
 
 /// An adapter under the names of `diffusers`, of a file with those of Black Forest Labs: kohya's, and `ComfyUI`'s.
-pub fn adapter(adapter: Adapter) -> Adapter {
+///
+/// # Errors
+/// If it has one layer by two names.
+pub fn adapter(adapter: Adapter) -> Result<Adapter, Error> {
     adapter.flat_map(|layer, b| match layers(&layer) {
         Some((layers, rows)) => rows.named(layers, b),
         None => vec![(layer, b)],

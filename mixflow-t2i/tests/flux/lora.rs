@@ -60,7 +60,7 @@ fn files_of_diffusers_and_kohya_are_added_as_diffusers_adds_them() {
         ("pytorch_lora_weights.safetensors", 0.0, "out.forward_base"),
         ("kohya.safetensors", 1.0, "out.kohya.forward"),
     ] {
-        let read = adapter(Adapter::read(file(name)).expect("a file of an adapter"));
+        let read = adapter(Adapter::read(file(name)).expect("a file of an adapter")).expect("each layer once");
         let fused = read.fuse(base(&device), official_key, strength).expect("it fits");
         fixture.assert_close(expected, output(&fixture, &fused, &device).into_data(), fixture.tolerance(None));
     }
@@ -75,7 +75,7 @@ fn a_folder_of_peft_is_added_as_diffusers_adds_it() {
     for prefix in ["base_model.model.", "base_model.model.transformer."] {
         let weights = fixture.weights("adapter.").rename(|name| Some(format!("{prefix}{name}")));
         weights.write(folder.path().join("adapter_model.safetensors"), &[]).expect("room");
-        let read = adapter(Adapter::read(folder.path()).expect("a folder of an adapter"));
+        let read = adapter(Adapter::read(folder.path()).expect("a folder of an adapter")).expect("each layer once");
         let fused = read.fuse(base(&device), official_key, 1.0).expect("it fits");
         let found = output(&fixture, &fused, &device).into_data();
         fixture.assert_close("out.forward_scale1", found, fixture.tolerance(None));
@@ -87,7 +87,7 @@ fn written(fixture: &Fixture, prefix: &str, name: impl Fn(&str) -> String, folde
     let path = folder.join("adapter.safetensors");
     let weights = fixture.weights(prefix).rename(|old| Some(name(old)));
     weights.write(&path, &[]).expect("room");
-    adapter(Adapter::read(&path).expect("a file of an adapter"))
+    adapter(Adapter::read(&path).expect("a file of an adapter")).expect("each layer once")
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn halves_of_the_last_layer_change_places() {
         [(name("down"), factor(vec![1.0; 32], [1, 32])), (name("up"), factor(rows, [64, 1]))].into_iter().collect();
     weights.write(&path, &[]).expect("room");
     let zeros = FluxConfig { ..config(&Fixture::read(CASES[0])) }.init(0, &device);
-    let read = adapter(Adapter::read(&path).expect("a file of an adapter"));
+    let read = adapter(Adapter::read(&path).expect("a file of an adapter")).expect("each layer once");
     let fused = read.fuse(zeros, official_key, 1.0).expect("it fits");
     let first: Vec<f32> = fused.norm_out.linear.weight.val().narrow(1, 0, 1).into_data().iter().collect();
     let expected: Vec<f32> = (32..64).chain(0..32).map(|row| row as f32).collect();

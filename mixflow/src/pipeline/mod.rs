@@ -120,15 +120,16 @@ impl<N: NetworkSettings> Pipeline<N> {
         Ok(Self { recipe, network, conditioner, autoencoder, guide, beside: vec![], sources })
     }
 
-    /// Adds an adapter to the network's weights, see [`Adapter::fuse`]; several one after another.
+    /// Adds an adapter to the network's weights, see [`Adapter::fuse`]; several one after another. Returns what was
+    /// [left out](Adapter::left_out) of its file.
     ///
     /// # Errors
     /// If it cannot be read, or is one of another network: then the network is as it was.
-    pub fn add_adapter(&mut self, file: impl AsRef<Path>, strength: f64) -> Result<(), Error> {
+    pub fn add_adapter(&mut self, file: impl AsRef<Path>, strength: f64) -> Result<Vec<String>, Error> {
         let settings = &self.recipe.network;
-        let adapter = settings.adapter(Adapter::read(file)?);
+        let adapter = settings.adapter(Adapter::read(file)?)?;
         self.network = adapter.fuse(self.network.clone(), settings.official_key(), strength)?;
-        Ok(())
+        Ok(adapter.left_out().to_vec())
     }
 
     /// One image a label, from the noise of the recipe's seed and `first` on: images of other numbers are other images.

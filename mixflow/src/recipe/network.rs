@@ -143,9 +143,10 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
         Ok(())
     }
 
-    /// An adapter of a file by this network's names of layers, where files have others, too; provided: as it is.
-    fn adapter(&self, adapter: Adapter) -> Adapter {
-        adapter
+    /// An adapter of a file by this network's names of layers, where files have others, too; provided: as it is. Refuses one
+    /// that has a layer twice, by different names.
+    fn adapter(&self, adapter: Adapter) -> Result<Adapter, Error> {
+        Ok(adapter)
     }
 
     /// Whether it is told a scale of guidance, from which it was distilled; provided: no.
