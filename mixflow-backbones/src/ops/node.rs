@@ -12,7 +12,7 @@ use burn::tensor::Tensor;
 use super::native::{Native, on_native};
 
 /// Most inputs of an operation.
-const INPUTS: usize = 8;
+pub(super) const INPUTS: usize = 8;
 
 /// A differentiable operation on tensors of three axes, written with operations on tensors without gradients.
 pub(super) trait Operation: Send + 'static {

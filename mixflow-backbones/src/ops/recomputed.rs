@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 
 use super::native::{Native, on_native};
-use super::node::{Operation, apply, seed};
+use super::node::{INPUTS, Operation, apply, seed};
 
 /// A tensor `[batch, tokens, width]` as a function of others. What needs it for its backward pass keeps those in its place,
 /// and computes it again: a layer behind a normalisation or an activation keeps what these are given, and gradients are the
@@ -44,13 +44,17 @@ impl Recomputed {
         self.with([], move |x, []| f(x))
     }
 
-    /// `f` of it and more tensors, which are kept, too.
+    /// `f` of it and more tensors, which are kept, too; with more than eight in all, its own value instead of what it is a
+    /// function of.
     #[must_use]
     pub fn with<const N: usize>(
         self,
         more: [Tensor<3>; N],
         f: impl Fn(Tensor<3>, [Tensor<3>; N]) -> Tensor<3> + Send + Sync + 'static,
     ) -> Self {
+        if self.of.len() > 1 && self.of.len() + N > INPUTS {
+            return Self::from(self.value()).with(more, f);
+        }
         let Self { mut of, by } = self;
         let own = of.len();
         of.extend(more);
@@ -61,9 +65,12 @@ impl Recomputed {
         Self { of, by: By(Some(Arc::new(by))) }
     }
 
-    /// `f` of it and another.
+    /// `f` of it and another. What the two are functions of is kept; of more than eight tensors, the values of the two.
     #[must_use]
     pub fn and(self, other: Self, f: impl Fn(Tensor<3>, Tensor<3>) -> Tensor<3> + Send + Sync + 'static) -> Self {
+        if self.of.len() + other.of.len() > INPUTS {
+            return Self::from(self.value()).and(other.value().into(), f);
+        }
         let (Self { mut of, by }, own) = (self, other.by);
         let first = of.len();
         of.extend(other.of);
