@@ -7,6 +7,7 @@ use burn::tensor::distributed::ReduceOperation;
 use burn::tensor::{DType, Device, Tensor};
 
 use super::values::{Flat, widened};
+use crate::device::is_cpu;
 
 /// Numbers of a buffer that is handed on at once: 256 MiB.
 pub(super) const BUFFER: usize = 64 << 20;
@@ -80,9 +81,14 @@ pub(super) fn gather(devices: Vec<Flat>, places: &[Device], dtype: DType, buffer
             .zip(places)
             .map(|(part, device)| padded(part.into_iter().map(|(_, tensor)| tensor), length, (device, dtype)));
         for (own, buffer) in Tensor::all_gather(buffers.collect(), 0).into_iter().enumerate() {
+            let mut views = vec![];
             for (place, order) in orders.iter().enumerate().filter(|(place, _)| *place != own) {
-                split(buffer.clone(), place * length, order, &mut others[own]);
+                split(buffer.clone(), place * length, order, &mut views);
             }
+            // A GPU's slice may be a view, which keeps the whole buffer: a product has memory of its own.
+            let copied = !is_cpu(&places[own]);
+            let parts = views.into_iter().map(|(id, view)| (id, if copied { view * 1.0 } else { view }));
+            others[own].extend(parts);
         }
     }
     others
