@@ -118,7 +118,10 @@ fn find_several(names: &str, gpus: &[Kind]) -> Result<Vec<Device>, String> {
             "all" => (0..count().max(1)).map(|number| number.to_string()).collect(),
             _ => vec![number.to_owned()],
         };
-        for name in numbers.into_iter().map(|number| format!("{kind}:{number}")) {
+        for number in numbers {
+            // One device has one name, whether 0 or 00.
+            let number = number.parse::<usize>().map_or(number, |number| number.to_string());
+            let name = format!("{kind}:{number}");
             find(&name, gpus)
                 .map_err(|reason| if names.contains(',') { format!("{name}: {reason}") } else { reason })?;
             if kind != CPU.name && whole.contains(&name) {
