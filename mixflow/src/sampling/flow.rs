@@ -305,10 +305,8 @@ impl<'a> Flow<'a> {
                 return clipped(self.prediction, &at, to, &to_at);
             }
             // Of a changed velocity: back to the data that it was read from.
-            let (velocity, read) = (
-                clipped(Prediction::Data, &at, Prediction::Velocity, &at),
-                clipped(Prediction::Data, &at, to, &to_at),
-            );
+            let (velocity, read) =
+                (clipped(Prediction::Data, &at, Prediction::Velocity, &at), clipped(Prediction::Data, &at, to, &to_at));
             Affine { x: read.x - read.y * velocity.x / velocity.y, y: read.y / velocity.y }
         };
         t.combine(x, output, between)
