@@ -54,7 +54,7 @@ pub struct TextNetworkConfig {
 
 /// Who reads prompts, in a recipe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "kebab-case")]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum TextEncoderConfig {
     /// [`Words`], which need no files.
     Words(Words),
@@ -102,11 +102,24 @@ fn flux_length() -> usize {
 }
 
 impl TextEncoderConfig {
+    /// What is wrong with its numbers, if anything.
+    pub fn check(&self) -> Result<(), Invalid> {
+        match self {
+            Self::Words(words) => words.check(),
+            // The end token is one.
+            Self::FlanT5 { tokens, .. } | Self::Flux1 { tokens, .. } if !(2..=Words::MOST).contains(tokens) => {
+                Err(Invalid::new("tokens", format!("must be from 2 to {}, found {tokens}", Words::MOST)))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The encoder, which computes on `device`; its weights are read when it is used.
     ///
     /// # Errors
-    /// If its folder lacks something.
+    /// As [`check`](Self::check), and if its folder lacks something.
     pub fn open(&self, device: &Device) -> Result<Box<dyn TextEncoder>, Error> {
+        self.check().map_err(|fault| Error::config(Path::new("network.text"), fault))?;
         if let Some(folder) = self.clone().folder_mut().filter(|folder| folder.starts_with("hf:")) {
             let reason = "is of the Hugging Face Hub, and a folder is opened without the network: open it with mixflow-hub, or set \
                           network.text.folder to where its files are";
@@ -269,6 +282,7 @@ impl NetworkSettings for TextNetworkConfig {
         if self.prompts == 0 {
             return Err(Invalid::new("prompts", "must be at least 1, found 0"));
         }
+        self.text.check().map_err(|fault| fault.within("text"))?;
         let (reads, tokens) = (self.transformer.reads(), self.text.tokens());
         if let Some(most) = reads.length.filter(|most| tokens > *most) {
             let most = format!("at most {most}, the transformer's context_length");
@@ -281,12 +295,7 @@ impl NetworkSettings for TextNetworkConfig {
                 _ => Invalid::new("text.tokens", format!("must be {most}, found {tokens}")),
             });
         }
-        // The end token is one.
-        if matches!(self.text, TextEncoderConfig::FlanT5 { .. }) && tokens < 2 {
-            return Err(Invalid::new("text.tokens", format!("must be at least 2, found {tokens}")));
-        }
         let TextEncoderConfig::Words(words) = self.text else { return Ok(()) };
-        words.check().map_err(|fault| fault.within("text"))?;
         if !reads.fits([words.width; 2]) {
             let reason = format!("must be what the transformer takes, {reads}, found {}", words.width);
             return Err(Invalid::new("text.width", reason));

@@ -27,11 +27,14 @@ pub struct Words {
 }
 
 impl Words {
+    /// Numbers of a token, and tokens of a prompt, at most: also those that other encoders are asked for.
+    pub(crate) const MOST: usize = 65_536;
+
     /// What is wrong with these numbers, if anything.
     pub fn check(&self) -> Result<(), Invalid> {
         for (name, value) in [("width", self.width), ("tokens", self.tokens)] {
-            if !(1..=65_536).contains(&value) {
-                return Err(Invalid::new(name, format!("must be from 1 to 65536, found {value}")));
+            if !(1..=Self::MOST).contains(&value) {
+                return Err(Invalid::new(name, format!("must be from 1 to {}, found {value}", Self::MOST)));
             }
         }
         Ok(())

@@ -21,7 +21,7 @@ use mixflow::schedules::TimeGrid;
 use mixflow::train::{RunFolder, StoredNetwork, TrainState};
 use mixflow_t2i::mmdit::official_key;
 use mixflow_t2i::prompts::PromptTable;
-use mixflow_t2i::recipe::{TextRecipe, read_text_recipe};
+use mixflow_t2i::recipe::{TextEncoderConfig, TextRecipe, read_text_recipe};
 use mixflow_t2i::{MmDitConfig, MmJitConfig, SkipLayers, TextPipeline, Transformer};
 use serde_json::json;
 
@@ -117,7 +117,7 @@ fn a_recipe_says_which_transformer_it_means() {
         ),
         (
             "network.text={\"kind\":\"flan-t5\",\"folder\":\"t5\",\"tokens\":0}",
-            "network.text.tokens must be at least 2, found 0",
+            "network.text.tokens must be from 2 to 65536, found 0",
         ),
         ("network.transformer.table=4", "unknown key `table`"),
         ("network.transformer.kind=mm-git", "mm-jit"),
@@ -168,6 +168,13 @@ fn faults_are_named() {
         ("network.text.width=32", "network.text.width must be what the transformer takes, context_width 64"),
         ("network.text.words=1", "unknown key `words`"),
         ("network.text={\"kind\":\"letters\"}", "letters"),
+        ("network.text={\"kind\":\"stable-diffusion-3\",\"folder\":\"f\",\"token\":64}", "unknown key `token`"),
+        ("network.text={\"kind\":\"flan-t5\",\"folder\":\"f\",\"precison\":\"bf16\"}", "unknown key `precison`"),
+        ("network.text={\"kind\":\"flux-1\",\"folder\":\"f\",\"token\":64}", "unknown key `token`"),
+        (
+            "network.text={\"kind\":\"flux-1\",\"folder\":\"f\",\"tokens\":1000000000000}",
+            "network.text.tokens must be from 2 to 65536, found 1000000000000",
+        ),
         ("network.transformer.heads=5", "network.transformer.width must"),
         ("validation={\"every\":0}", "validation.every must be at least 1"),
         ("validation={\"every\":9,\"images\":1001}", "validation.images must be at most 1000"),
@@ -184,6 +191,20 @@ fn faults_are_named() {
     let error = small(&["data.size=16"]).open().unwrap_err().to_string();
     let keys = "change network.transformer.channels, network.transformer.input_size or data.size";
     assert!(error.contains(keys), "{error}");
+}
+
+/// Outside of a recipe nothing else looks at them: the product of the first overflows.
+#[test]
+fn numbers_of_an_encoder_are_checked_before_it_is_opened() {
+    for (numbers, words) in [
+        (json!({"kind": "words", "width": 4_000_000_000_000_u64, "tokens": 400_000}), "width must be from 1 to 65536"),
+        (json!({"kind": "words", "width": 8, "tokens": 0}), "tokens must be from 1 to 65536, found 0"),
+        (json!({"kind": "flan-t5", "folder": "none", "tokens": 65_537}), "tokens must be from 2 to 65536, found 65537"),
+    ] {
+        let config: TextEncoderConfig = serde_json::from_value(numbers).unwrap();
+        let error = config.open(&Device::default()).err().unwrap().to_string();
+        assert!(error.contains(words), "{error}");
+    }
 }
 
 #[test]

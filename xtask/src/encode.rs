@@ -239,6 +239,7 @@ impl Encode {
             true => serde_json::from_str(encoder).map_err(|error| format!("--text-encoder: {}", explain(&error)))?,
             false => json(Path::new(encoder))?,
         };
+        config.check().map_err(|fault| format!("--text-encoder: {fault}"))?;
         let encoder = config.open(device)?;
         let mut progress = Progress::new();
         progress.begin("captions", Some(captions.len() as u64));

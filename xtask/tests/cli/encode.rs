@@ -249,6 +249,10 @@ fn captioned_images_of_many_shapes_are_stored_with_embeddings_and_trained_on() {
         &["--bucket-sizes must be from 1 to --size pixels, found 32"],
     );
     refuse(&[&captions[..], &["{\"kind\":\"letters\"}"]].concat(), &["--text-encoder", "letters"]);
+    refuse(
+        &[&captions[..], &[&words.replace("64", "4000000000000")]].concat(),
+        &["--text-encoder: width must be from 1 to 65536, found 4000000000000"],
+    );
     fs::remove_file(place.path("photos/wide.txt")).unwrap();
     refuse(&["--captions"], &["wide.txt", "are not there"]);
 }
