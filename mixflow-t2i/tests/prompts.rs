@@ -140,6 +140,22 @@ fn encoders_are_read_once_and_prompts_encoded_once() {
 }
 
 #[test]
+fn prompts_that_are_longer_than_the_encoder_reads_are_told_when_they_are_encoded() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut all = prompts(300);
+    let told = |all: &[String]| PromptTable::prepare(folder.path(), all, &WORDS, |_| {}).unwrap().notices().to_vec();
+    all[7] = "two cats, and a dog".into();
+    all[299] = "a cat on a roof".into();
+    let first = "words reads 3 tokens and does not see the end of prompt 8: `a dog`";
+    let expected = format!("2 of 300 prompts are longer than the encoders read; the first: {first}");
+    assert_eq!(told(&all), std::slice::from_ref(&expected));
+    assert!(told(&all).is_empty(), "it is told once");
+    // Of all, also if only some were left to encode.
+    fs::remove_file(folder.path().join("00001.safetensors")).unwrap();
+    assert_eq!(told(&all), [expected]);
+}
+
+#[test]
 fn what_does_not_belong_together_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     prepare(folder.path(), &prompts(3), "words").unwrap();

@@ -243,10 +243,11 @@ impl Encode {
         let encoder = config.open(device)?;
         let mut progress = Progress::new();
         progress.begin("captions", Some(captions.len() as u64));
-        PromptTable::prepare(&self.to.join("prompts"), captions, &*encoder, |done| {
+        let table = PromptTable::prepare(&self.to.join("prompts"), captions, &*encoder, |done| {
             progress.counted(done as u64, "caption");
         })?;
         progress.end();
+        table.notices().iter().for_each(note);
         Ok(())
     }
 

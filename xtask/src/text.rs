@@ -18,6 +18,7 @@ use mixflow::schedules::{Linear, MixFlow, Reversed};
 use mixflow::{Batch, Device, FlowMatching, check_memory};
 use mixflow_t2i::evaluator::prompt_lines;
 pub(crate) use mixflow_t2i::selftest::compare as selftest;
+use mixflow_t2i::text::Cut;
 use mixflow_t2i::{Evaluator, MmDitConfig, TextEmbedding, TextPipeline, TextSampling, TransformerConfig};
 use serde_json::{Value, json};
 
@@ -193,14 +194,7 @@ fn laid_out(request: &Request<'_>, evaluator: Evaluator, file: &Path) -> Result<
         "prompts": wanted.iter().map(|wanted| &wanted.prompt).collect::<Vec<_>>(), "each": each,
     });
     let all: Vec<&str> = wanted.iter().map(|wanted| wanted.prompt.as_str()).collect();
-    let cut = pipeline.encoder.cuts(&all)?;
-    if let Some(first) = cut.first() {
-        note(format_args!(
-            "{} of {} prompts are longer than the encoders read; the first: {first}",
-            cut.len(),
-            all.len()
-        ));
-    }
+    Cut::summary(&pipeline.encoder.cuts(&all)?, all.len()).iter().for_each(note);
     let [height, width] = pipeline.size;
     let at_once = recipe.sampling.batch.max(each) as u64;
     check_memory(

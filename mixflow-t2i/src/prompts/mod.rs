@@ -23,6 +23,10 @@ impl Conditioner<TextEmbedding> for PromptTable {
             none.into_iter().fold(prompts, |prompts, none| prompts.against(embedding(none, device)))
         }))
     }
+
+    fn notices(&self) -> Vec<String> {
+        self.notices().to_vec()
+    }
 }
 
 fn embedding([tokens, pooled]: [TensorData; 2], device: &Device) -> TextEmbedding {

@@ -12,6 +12,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::text::Cut;
 use crate::{Error, TextEmbedding, TextEncoder};
 
 /// Prompts in one file.
@@ -37,6 +38,7 @@ pub struct PromptTable {
     blocks: Vec<Block>,
     prompts: usize,
     empty_is_none: bool,
+    notices: Vec<String>,
 }
 
 /// A file with `tokens`, `[prompts, length, width]`, and `pooled`, `[prompts, pooled width]`, as `f16`.
@@ -91,7 +93,10 @@ impl PromptTable {
         let (found, missing): (Vec<_>, Vec<_>) = files.clone().partition(|(path, _)| path.is_file());
         // What is wrong with these is said before the others are encoded.
         found.iter().try_for_each(|(path, block)| Block::open(path, block.len()).map(drop))?;
+        let mut notices = vec![];
         if !missing.is_empty() {
+            // Of all: whoever was stopped before has not heard of it.
+            notices.extend(Cut::summary(&encoder.cuts(&all[..prompts.len()])?, prompts.len()));
             let mut done: usize = found.iter().map(|(_, block)| block.len()).sum();
             let mut rest = missing.iter();
             let blocks: Vec<_> = missing.iter().map(|(_, block)| *block).collect();
@@ -112,7 +117,7 @@ impl PromptTable {
             blocks.push(found);
         }
         tell(prompts.len());
-        Ok(Self { blocks, prompts: prompts.len(), empty_is_none: encoder.empty_is_none() })
+        Ok(Self { blocks, prompts: prompts.len(), empty_is_none: encoder.empty_is_none(), notices })
     }
 
     /// The identity of the encoder that the table in a folder belongs to, if there is one.
@@ -142,6 +147,11 @@ impl PromptTable {
     /// How many prompts there are, without the empty one.
     pub fn prompts(&self) -> usize {
         self.prompts
+    }
+
+    /// What the user should know of the prompts that were encoded, in words: how many of all are longer than the encoder reads.
+    pub fn notices(&self) -> &[String] {
+        &self.notices
     }
 
     /// Width of a token and of what is pooled.

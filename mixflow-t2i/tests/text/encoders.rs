@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, Tensor};
 use mixflow_backbones::Condition;
 use mixflow_backbones::weights::Weights;
 use mixflow_t2i::TextEmbedding;
-use mixflow_t2i::text::{TextEncoder, TextEncoders};
+use mixflow_t2i::text::{Cut, TextEncoder, TextEncoders};
 use mixflow_tests::{Fixture, close};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -204,6 +204,11 @@ fn cut_prompts_are_told() {
             "T5 reads 24 tokens and does not see the end of prompt 2: `e and red`",
         ]
     );
+    // One prompt, whichever encoders cut it.
+    let first = "CLIP-L reads 20 tokens and does not see the end of prompt 2: `a cat, blue and red`";
+    let told = format!("1 of 2 prompts is longer than the encoders read; the first: {first}");
+    assert_eq!(Cut::summary(&cuts, 2), Some(told));
+    assert_eq!(Cut::summary(&[], 2), None);
     assert!(encoders.without_t5().cuts(&prompts[..1]).expect("tokens").is_empty());
 }
 

@@ -75,6 +75,7 @@ impl<N: NetworkSettings> Study<'_, N> {
             &self.folder,
             &mut |done| tell(Progress::Labels(done as u64)),
         )?;
+        validation.iter().flat_map(ValidationImages::notices).for_each(|notice| tell(Progress::Note(notice)));
         let validation = validation.as_ref();
         let given = start.is_some();
         let start = match start {

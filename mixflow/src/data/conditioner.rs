@@ -61,11 +61,20 @@ pub trait Conditioner<C: Condition>: Debug + Send + Sync {
     fn conditions(&self, labels: &[usize], device: &Device) -> Result<C, Error> {
         Ok(self.read(labels)?(device))
     }
+
+    /// What the user should know of how they were prepared, in words; provided: nothing.
+    fn notices(&self) -> Vec<String> {
+        Vec::new()
+    }
 }
 
 impl<C: Condition, T: Conditioner<C> + ?Sized> Conditioner<C> for Arc<T> {
     fn read(&self, labels: &[usize]) -> Result<HostCondition<C>, Error> {
         (**self).read(labels)
+    }
+
+    fn notices(&self) -> Vec<String> {
+        (**self).notices()
     }
 }
 

@@ -73,6 +73,11 @@ impl<'a, N: NetworkSettings> ValidationImages<'a, N> {
         check(recipe, network, classes).map(drop)
     }
 
+    /// What the user should know of the prompts, in words.
+    pub fn notices(&self) -> impl Iterator<Item = String> {
+        self.conditioner.notices().into_iter().map(|notice| format!("validation: {notice}"))
+    }
+
     /// As a training takes them.
     pub fn validation(&self) -> Validation<'_, N::Network> {
         Validation { every: self.config.every, draw: Box::new(|network| self.draw(network)) }

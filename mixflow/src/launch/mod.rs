@@ -231,10 +231,12 @@ pub fn conditioner<N: NetworkSettings>(
         }
         tell(Progress::Labels(done as u64));
     };
-    match stored {
+    let conditioner = match stored {
         Some(stored) => network.stored_conditioner(labels, stored, folder, device, &mut prepared),
         None => network.conditioner(labels, folder, device, &mut prepared),
-    }
+    }?;
+    conditioner.notices().into_iter().for_each(|notice| tell(Progress::Note(notice)));
+    Ok(conditioner)
 }
 
 fn load_start<N: NetworkSettings>(
@@ -425,6 +427,7 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
             self.folder,
             &mut |done| tell(Progress::Labels(done as u64)),
         )?;
+        images.iter().flat_map(ValidationImages::notices).for_each(|notice| tell(Progress::Note(notice)));
         let validation = images.as_ref().map(ValidationImages::validation);
         let hear = |event: Event| tell(Progress::Training { folder: self.folder, event });
         let Outcome::Finished(state) = run.train_validated(network, &objective, validation, hear)? else {

@@ -211,11 +211,15 @@ fn captioned_images_of_many_shapes_are_stored_with_embeddings_and_trained_on() {
     }
     let wide = RgbImage::from_fn(60, 24, |x, y| Rgb([x as u8, y as u8, 9]));
     wide.save(place.path("photos/wide.png")).unwrap();
-    fs::write(place.path("photos/wide.txt"), "a  wide one").unwrap();
+    fs::write(place.path("photos/wide.txt"), "a  wide one on wheels").unwrap();
     let words = r#"{"kind":"words","width":64,"tokens":4}"#;
     let captions = ["--captions", "--buckets", "4", "--precision", "f16", "--text-encoder"];
-    let said = encode(&place, "photos", "cache", &[&captions[..], &[words]].concat());
+    let made = place.call(&[&["encode", "photos", "--to", "cache"], &SD[..], &captions, &[words]].concat());
+    let [said, told] = [made.stdout, made.stderr].map(|text| String::from_utf8(text).unwrap());
     assert!(said.contains("7 latents of 4 x 8 x 8 or less in cache"), "{said}");
+    let cut = "1 of 5 prompts is longer than the encoders read; the first: words reads 4 tokens and does not see the end of \
+               prompt 1: `wheels`";
+    assert!(told.contains(cut), "{told}");
     assert_eq!(latents(&place.path("cache")).last().unwrap().1, "animal 3");
     fs::write(place.path("text.json"), words).unwrap();
     let again = encode(&place, "photos", "cache", &[&captions[..], &["text.json"]].concat());

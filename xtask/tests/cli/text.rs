@@ -136,6 +136,31 @@ fn a_network_for_text_is_trained_compared_and_draws() {
     place.refuse(&shapes, &["set network.prompts=16"]);
 }
 
+#[test]
+fn prompts_that_are_longer_than_the_encoder_reads_are_told_once() {
+    let place = Place::new();
+    let own = [
+        "--set",
+        "post_training=null",
+        "--set",
+        "network.text.tokens=1",
+        "--set",
+        r#"validation={"every":3,"images":2,"prompts":["star","star in red"]}"#,
+    ];
+    let train = |more: &[&str]| {
+        let output = place.call(&[&["train", "words", "--out", "run"][..], &SMALL[..18], &own, more].concat());
+        String::from_utf8(output.stderr).unwrap()
+    };
+    let told = train(&[]);
+    // All sixteen are a colour and a shape.
+    assert!(told.contains("\n16 of 16 prompts are longer than the encoders read; the first: words reads 1 tokens"), "{told}");
+    let validation = "\nvalidation: 1 of 2 prompts is longer than the encoders read; the first: words reads 1 tokens and \
+                      does not see the end of prompt 2: `in red`";
+    assert!(told.contains(validation), "{told}");
+    let again = train(&["--resume", "--set", "training.steps=4"]);
+    assert!(!again.contains("longer") && place.path("run/model.safetensors").is_file(), "{again}");
+}
+
 /// What the evaluators' own code looks for, of a run.
 #[test]
 fn the_prompts_of_an_evaluator_are_drawn_into_its_files() {
