@@ -25,7 +25,8 @@ pub enum OnBroken {
     /// Fail, naming the file.
     #[default]
     Refuse,
-    /// Show the next readable image of its class instead and list the file in [`Dataset::broken`].
+    /// Show the next readable image of its class instead, of images with captions the next one and its caption, and list the file
+    /// in [`Dataset::broken`]. Such an image's [`Dataset::label`] is found by decoding it.
     Skip,
 }
 
@@ -45,6 +46,7 @@ pub struct Folder {
     buckets: Option<Buckets>,
     masks: Option<Masks>,
     on_broken: OnBroken,
+    captioned: bool,
     classes: Vec<String>,
     /// Class `c` has the files `starts[c]..starts[c + 1]`.
     starts: Vec<usize>,
@@ -62,21 +64,7 @@ impl Folder {
     /// If `size` is not in 1..=4096, a directory cannot be listed, there are no classes, a class has no images or a name
     /// that is not UTF-8, or symbolic links form a loop.
     pub fn open(path: &Path, size: usize, on_broken: OnBroken) -> Result<Self, Error> {
-        let size = checked_size(size)?;
-        let mut folder = Self {
-            path: path.into(),
-            size,
-            random_crop: None,
-            buckets: None,
-            masks: None,
-            on_broken,
-            classes: Vec::new(),
-            starts: vec![0],
-            files: Vec::new(),
-            notices: Vec::new(),
-            broken: Mutex::default(),
-            tally: Mutex::default(),
-        };
+        let mut folder = Self::empty(path, size, on_broken)?;
         let mut listing = Listing::default();
         let entries = listing.entries(path)?;
         let (directories, files): (Vec<_>, Vec<_>) = entries.into_iter().partition(|path| path.is_dir());
@@ -113,7 +101,7 @@ impl Folder {
     /// # Errors
     /// If `size` is not in 1..=4096, a directory or a caption cannot be read, an image is without one or there are none.
     pub fn captioned(path: &Path, size: usize, on_broken: OnBroken) -> Result<Self, Error> {
-        let size = checked_size(size)?;
+        let empty = Self::empty(path, size, on_broken)?;
         let Captioned { mut images, notices } = captioned(path)?;
         images.sort_by(|(a, caption), (b, other)| (caption, a).cmp(&(other, b)));
         let (mut classes, mut starts, mut files) = (Vec::<String>::new(), vec![], vec![]);
@@ -125,10 +113,26 @@ impl Folder {
             files.push(file);
         }
         starts.push(files.len());
-        let path = path.into();
-        let (broken, tally) = Default::default();
-        let (random_crop, buckets, masks) = Default::default();
-        Ok(Self { path, size, random_crop, buckets, masks, on_broken, classes, starts, files, notices, broken, tally })
+        Ok(Self { captioned: true, classes, starts, files, notices, ..empty })
+    }
+
+    /// One that holds nothing yet.
+    fn empty(path: &Path, size: usize, on_broken: OnBroken) -> Result<Self, Error> {
+        Ok(Self {
+            path: path.into(),
+            size: checked_size(size)?,
+            random_crop: None,
+            buckets: None,
+            masks: None,
+            on_broken,
+            captioned: false,
+            classes: vec![],
+            starts: vec![0],
+            files: vec![],
+            notices: vec![],
+            broken: Mutex::default(),
+            tally: Mutex::default(),
+        })
     }
 
     /// In training, resizes images to this shorter side and cuts a random square, [`random_crop`](super::random_crop), instead of the central
@@ -185,26 +189,31 @@ impl Folder {
         self.masks.as_ref()?.file(index)
     }
 
-    /// The example of an index, or of what stands in for it.
+    /// The example of an index, or of what stands in for it, with the class of the image that is shown.
     fn cut(&self, index: u64, crop: Crop) -> Result<Example, Error> {
         let index = index as usize;
         assert!(index < self.files.len(), "index {index} of {} images", self.files.len());
         let (_, label) = self.file(index);
+        let of = |Cropped { pixels, mask, .. }, label| Example { mask, ..Example::new(pixels, label) };
+        if self.on_broken == OnBroken::Refuse {
+            return Ok(of(self.image(index, crop)?, label));
+        }
         let class = self.starts[label]..self.starts[label + 1];
-        let Cropped { pixels, mask, .. } = match self.on_broken {
-            OnBroken::Refuse => self.image(index, crop)?,
-            // Which files decode is a property of the files, so the substitute is the same for every reader.
-            OnBroken::Skip => (index..class.end)
-                .chain(class.start..index)
-                .filter(|&file| !self.known_broken(file))
-                .find_map(|file| self.image(file, crop).ok())
-                .ok_or_else(|| Error::AllBroken {
-                    class: self.classes[label].clone(),
-                    count: class.len(),
-                    path: self.files[class.start].clone(),
-                })?,
-        };
-        Ok(Example { mask, ..Example::new(pixels, label) })
+        // A caption is mostly of one image.
+        let among = if self.captioned { 0..self.files.len() } else { class };
+        // Which files decode is a property of the files, so the substitute is the same for every reader.
+        let found = (index..among.end)
+            .chain(among.start..index)
+            .filter(|&file| !self.known_broken(file))
+            .find_map(|file| Some((self.image(file, crop).ok()?, self.file(file).1)));
+        let (image, label) = found.ok_or_else(|| {
+            let (count, path) = (among.len(), self.files[among.start].clone());
+            match self.captioned {
+                true => Error::NoneReadable { count, path },
+                false => Error::AllBroken { class: self.classes[label].clone(), count, path },
+            }
+        })?;
+        Ok(of(image, label))
     }
 
     /// Decodes and cuts a file, or remembers that it is broken.
@@ -279,7 +288,11 @@ impl Dataset for Folder {
     }
 
     fn label(&self, index: u64) -> Result<usize, Error> {
-        Ok(self.file(index as usize).1)
+        match (self.captioned, self.on_broken) {
+            // The caption of the image that is shown.
+            (true, OnBroken::Skip) => Ok(self.cut(index, Crop::Center([1; 2]))?.label),
+            _ => Ok(self.file(index as usize).1),
+        }
     }
 
     fn broken(&self) -> Vec<PathBuf> {
@@ -288,10 +301,14 @@ impl Dataset for Folder {
 
     fn remarks(&self) -> Vec<String> {
         let broken = lock(&self.broken);
+        let [another, others] = match self.captioned {
+            true => ["another with its caption", "others with their captions"],
+            false => ["another of its class", "others of their class"],
+        };
         let mut lines = match broken.len() {
             0 => vec![],
-            1 => vec!["1 image is broken and was replaced by another of its class:".to_owned()],
-            count => vec![format!("{count} images are broken and were replaced by others of their class:")],
+            1 => vec![format!("1 image is broken and was replaced by {another}:")],
+            count => vec![format!("{count} images are broken and were replaced by {others}:")],
         };
         lines.extend(broken.iter().map(|(&file, reason)| format!("  {}: {reason}", self.files[file].display())));
         lines.extend(lock(&self.tally).lines(|file| self.files[file as usize].display().to_string()));

@@ -127,6 +127,14 @@ pub enum Error {
         /// Its first image.
         path: PathBuf,
     },
+    /// Broken images with captions are skipped, and nothing is left.
+    #[error("all {count} images are broken, first `{}`; repair them", path.display())]
+    NoneReadable {
+        /// Their number.
+        count: usize,
+        /// The first one.
+        path: PathBuf,
+    },
     /// Latents cannot be used.
     #[error("the latents {} {reason}", path.display())]
     Latents {

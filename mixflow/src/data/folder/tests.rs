@@ -213,6 +213,40 @@ fn a_broken_image_is_named_and_refused_or_replaced() {
 }
 
 #[test]
+fn a_broken_image_with_a_caption_is_replaced_by_the_next_one_and_its_caption() {
+    let root = fixture();
+    let all = ["a/1.png", "a/2.JPG", "a/deeper/3.webp", "b/misnamed.jpeg"];
+    for (name, caption) in all.iter().zip(["a cat", "a dog", "an owl", "a bird"]) {
+        fs::write(root.path().join(name).with_extension("txt"), caption).unwrap();
+    }
+    let open = || Folder::captioned(root.path(), 4, OnBroken::Skip).unwrap();
+    let damage = |name: &str| fs::write(root.path().join(name), "not an image at all").unwrap();
+    // In the order of the captions: a bird, a cat, a dog, an owl.
+    let shown = |folder: &Folder| [0, 1, 2, 3].map(|i| (value(folder, i), folder.example(i).unwrap().label));
+    let labels = |folder: &Folder| [0, 1, 2, 3].map(|i| folder.label(i).unwrap());
+    let fingerprint = open().fingerprint().unwrap();
+    for (name, expected) in [
+        ("a/2.JPG", [(200, 0), (10, 1), (30, 3), (30, 3)]),
+        // Behind the last one is the first.
+        ("a/deeper/3.webp", [(200, 0), (10, 1), (200, 0), (200, 0)]),
+    ] {
+        damage(name);
+        // Whoever is asked first.
+        assert_eq!((shown(&open()), labels(&open())), (expected, expected.map(|(_, label)| label)));
+        crate::testing::check_dataset(&open());
+        assert_eq!(open().fingerprint().unwrap(), fingerprint);
+    }
+    let folder = open();
+    let seen = folder.variant(3, Variation { seed: 0, position: 0, flip: false }).unwrap();
+    assert_eq!((seen.label, folder.broken().len()), (0, 1));
+    assert!(folder.remarks()[0].starts_with("1 image is broken and was replaced by another with its caption"));
+    all.iter().for_each(|name| damage(name));
+    let error = open().example(1).unwrap_err().to_string();
+    assert!(error.starts_with("all 4 images are broken, first `") && error.contains("misnamed.jpeg"), "{error}");
+    assert!(Folder::captioned(root.path(), 4, OnBroken::Refuse).unwrap().label(2).is_ok());
+}
+
+#[test]
 fn what_is_not_in_the_pixels_is_told_once_for_each_image() {
     let root = fixture();
     let clear = image::RgbaImage::from_fn(9, 9, |x, _| image::Rgba([1, 2, 3, 28 * x as u8]));
