@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use mixflow::backbones::lora::Adapter;
 use mixflow::backbones::weights::Weights;
 use mixflow::backbones::{Invalid, Precision};
-use mixflow::data::Conditioner;
+use mixflow::data::{Conditioner, Dataset, Latents};
 use mixflow::recipe::{Fault, NetworkCost, NetworkSettings, Recipe, Sides, is_for_text};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -188,7 +188,7 @@ impl NetworkSettings for TextNetworkConfig {
     }
 
     /// The [`PromptTable`] in `prompts` beside the latents, if `encode` has made one; the run's folder has a note of whose
-    /// embeddings it learns.
+    /// embeddings it learns. Of latents that were added to since, it is that of the first captions.
     fn stored_conditioner(
         &self,
         labels: &[String],
@@ -197,12 +197,18 @@ impl NetworkSettings for TextNetworkConfig {
         device: &Device,
         tell: &mut dyn FnMut(usize),
     ) -> Result<Arc<dyn Conditioner<TextEmbedding>>, mixflow::Error> {
+        let all = Latents::open(stored).ok().map(|latents| latents.classes().to_vec());
+        let all = all.filter(|all| all.starts_with(labels));
         let (stored, own) = (stored.join("prompts"), folder.join("prompts"));
         if PromptTable::encoder(&stored).is_none() {
             return self.conditioner(labels, folder, device, tell);
         }
-        let table = self.prompt_table(labels, &stored, device, tell);
-        match table.and_then(|table| PromptTable::note(&stored, &own).map(|()| table)) {
+        let table = || {
+            let table = self.prompt_table(all.as_deref().unwrap_or(labels), &stored, device, tell)?.first(labels.len());
+            let encoder = PromptTable::encoder(&stored).unwrap_or_default();
+            PromptTable::note(&encoder, labels, &own).map(|()| table)
+        };
+        match table() {
             Ok(table) => Ok(Arc::new(table)),
             Err(error) => Err(mixflow::Error::Condition(error.into())),
         }

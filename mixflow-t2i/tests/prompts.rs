@@ -185,6 +185,81 @@ fn what_does_not_belong_together_is_refused() {
     complain(&prompts(3), "words", "that another version of mixflow wrote: choose another folder, or remove it");
 }
 
+/// The names and bytes of a folder's files.
+fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
+    let read = |entry: fs::DirEntry| (entry.file_name().into_string().unwrap(), fs::read(entry.path()).unwrap());
+    let mut files: Vec<_> = fs::read_dir(folder).unwrap().map(|entry| read(entry.unwrap())).collect();
+    files.sort();
+    files
+}
+
+#[test]
+fn a_table_that_grows_has_the_files_of_one_that_was_made_at_once() {
+    for (before, after) in [(3, 4), (3, 600), (255, 256), (255, 300), (256, 257), (300, 600), (0, 1)] {
+        let [folder, whole] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let all = prompts(after);
+        prepare(whole.path(), &all, "words").unwrap();
+        let expected = files(whole.path());
+        prepare(folder.path(), &all[..before], "words").unwrap();
+        let grows = |identity| {
+            PromptTable::grows(folder.path(), &all, &Counted::new(identity, 0)).map_err(|error| error.to_string())
+        };
+        assert_eq!(grows("words"), Ok(true));
+        assert!(grows("letters").unwrap_err().contains("of another encoder"));
+        let encoder = Counted::new("words", usize::MAX);
+        let table = PromptTable::prepare(folder.path(), &all, &encoder, |_| {}).unwrap();
+        assert!(files(folder.path()) == expected, "{before} to {after}");
+        assert_eq!(grows("words"), Ok(false));
+        // Only the prompts that stood with the empty one are encoded again.
+        assert_eq!(encoder.prompts.get(), after + 1 - before / 256 * 256);
+        // Its first prompts are those of before, and none is the empty one as ever.
+        let first = table.first(before);
+        let told = numbers(first.rows(&[before], &Device::default()));
+        assert_eq!(told, numbers(WORDS.encode(&[""]).unwrap()));
+        let error = first.conditions(&[before], &Device::default()).unwrap_err().to_string();
+        assert!(error.contains(&format!("found {before}")), "{error}");
+    }
+}
+
+#[test]
+fn a_table_that_is_stopped_while_it_grows_goes_on() {
+    let all = prompts(1000);
+    let whole = tempfile::tempdir().unwrap();
+    prepare(whole.path(), &all, "words").unwrap();
+    let expected = files(whole.path());
+    let begun = || {
+        let folder = tempfile::tempdir().unwrap();
+        prepare(folder.path(), &all[..300], "words").unwrap();
+        folder
+    };
+    // In each of the three files that are to be written.
+    for most in [0, 256, 512] {
+        let folder = begun();
+        let encoder = Counted::new("words", most);
+        assert!(PromptTable::prepare(folder.path(), &all, &encoder, |_| {}).is_err(), "{most}");
+        let encoder = Counted::new("words", usize::MAX);
+        PromptTable::prepare(folder.path(), &all, &encoder, |_| {}).unwrap();
+        assert_eq!(encoder.prompts.get(), 1001 - 256 - most, "{most}");
+        assert!(files(folder.path()) == expected, "{most}");
+        // Also where more have come meanwhile.
+        let folder = begun();
+        assert!(
+            PromptTable::prepare(folder.path(), &all[..700], &Counted::new("words", most), |_| {}).is_err()
+                || most == 512
+        );
+        prepare(folder.path(), &all, "words").unwrap();
+        assert!(files(folder.path()) == expected, "{most}");
+    }
+    // Killed between its first two steps: it is the old table still, or grows.
+    for next in [300, 1000] {
+        let folder = begun();
+        fs::remove_file(folder.path().join("00001.safetensors")).unwrap();
+        prepare(folder.path(), &all[..next], "words").unwrap();
+        prepare(folder.path(), &all, "words").unwrap();
+        assert!(files(folder.path()) == expected, "{next}");
+    }
+}
+
 #[test]
 fn a_label_is_told_its_prompt_and_none_the_empty_one() {
     let folder = tempfile::tempdir().unwrap();

@@ -16,12 +16,14 @@ use mixflow::backbones::json::explain;
 use mixflow::backbones::mistaken::of_text;
 use mixflow::data::latents::{
     EncodeConfig, EncodeOutcome, Encoding, StoragePrecision, Writer, check_part, encode_dataset, join_parts,
+    known_classes,
 };
-use mixflow::data::source::{self, Options, PartOf, Source};
+use mixflow::data::source::{self, Options, PartOf, Renumbered, Source};
 use mixflow::data::{self, BucketConfig, MaskConfig, OnBroken, StorageConfig};
 use mixflow::numbers::counted;
 use mixflow::recipe::Fault;
 use mixflow::{LatentEncoder, check_memory};
+use mixflow_t2i::TextEncoder;
 use mixflow_t2i::prompts::PromptTable;
 use mixflow_t2i::recipe::TextEncoderConfig;
 use serde::de::DeserializeOwned;
@@ -36,8 +38,8 @@ pub(crate) struct Encode {
     /// images with their captions
     #[arg(required = true)]
     source: Vec<PathBuf>,
-    /// Folder of the latents; one that is not finished is continued, to one that is, new images are added; of parts that were
-    /// made in it with --shard, all are taken as one
+    /// Folder of the latents; one that is not finished is continued, to one that is, new images are added, and new captions behind
+    /// those that are there; of parts that were made in it with --shard, all are taken as one
     #[arg(long, value_name = "FOLDER")]
     to: PathBuf,
     /// Side of the images in pixels, cut from their centres
@@ -149,7 +151,10 @@ impl Encode {
                 folder => MaskConfig::Folder(folder.into()),
             }),
         };
-        let source = source::open(&self.source, &options)?;
+        let mut source = source::open(&self.source, &options)?;
+        if self.captions {
+            source = Box::new(Renumbered::new(source, known_classes(&self.to)?));
+        }
         let (images, classes) = (counted(source.len(), "image"), source.classes().len() as u64);
         let told = match self.captions {
             true => format!("of {}", counted(classes, "caption")),
@@ -184,13 +189,17 @@ impl Encode {
                 Writer::open(&to, contents)?
             }
         };
-        // Before signals are heard: each block of prompts is kept.
-        match &self.text_encoder {
-            Some(_) if self.shard.shard.is_some() => {
-                note("captions are encoded by the call without --shard, which takes all parts as one")
-            }
-            Some(encoder) => self.encode_captions(encoder, source.classes(), &devices[0])?,
-            None => {}
+        let mut text = self.text_encoder(&devices[0])?;
+        if self.shard.shard.is_some() && text.take().is_some() {
+            note("captions are encoded by the call without --shard, which takes all parts as one");
+        }
+        let (captions, prompts) = (source.classes(), self.to.join("prompts"));
+        if let Some(encoder) = &text
+            && !PromptTable::grows(&prompts, captions, &**encoder)?
+        {
+            // Before signals are heard: each block of prompts is kept.
+            encode_captions(&prompts, captions, &**encoder)?;
+            text = None;
         }
         stop_on_signals()?;
 
@@ -216,6 +225,10 @@ impl Encode {
             note(format_args!("stopped; whole shards are in {folder}: continue with the same command"));
             return Ok(ExitCode::from(130));
         };
+        // Until here the table that grows was that of the latents that were there.
+        if let Some(encoder) = &text {
+            encode_captions(&prompts, captions, &**encoder)?;
+        }
         let [channels, height, width] = manifest.contents.shape;
         let added = match manifest.examples().saturating_sub(before) {
             _ if before == 0 => String::new(),
@@ -233,22 +246,15 @@ impl Encode {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// What an encoder says of the captions, in `prompts` of the folder; what is there is not encoded again.
-    fn encode_captions(&self, encoder: &str, captions: &[String], device: &Device) -> Result<()> {
+    /// Who reads the captions, if they are to be read.
+    fn text_encoder(&self, device: &Device) -> Result<Option<Box<dyn TextEncoder>>> {
+        let Some(encoder) = &self.text_encoder else { return Ok(None) };
         let config: TextEncoderConfig = match encoder.trim_start().starts_with('{') {
             true => serde_json::from_str(encoder).map_err(|error| format!("--text-encoder: {}", explain(&error)))?,
             false => json(Path::new(encoder))?,
         };
         config.check().map_err(|fault| format!("--text-encoder: {fault}"))?;
-        let encoder = config.open(device)?;
-        let mut progress = Progress::new();
-        progress.begin("captions", Some(captions.len() as u64));
-        let table = PromptTable::prepare(&self.to.join("prompts"), captions, &*encoder, |done| {
-            progress.counted(done as u64, "caption");
-        })?;
-        progress.end();
-        table.notices().iter().for_each(note);
-        Ok(())
+        Ok(Some(config.open(device)?))
     }
 
     /// Whether a batch and a shard fit memory.
@@ -316,6 +322,16 @@ impl Encode {
         }
         Ok(Some(names))
     }
+}
+
+/// What an encoder says of the captions, in a folder; what is there is not encoded again.
+fn encode_captions(folder: &Path, captions: &[String], encoder: &dyn TextEncoder) -> Result<()> {
+    let mut progress = Progress::new();
+    progress.begin("captions", Some(captions.len() as u64));
+    let table = PromptTable::prepare(folder, captions, encoder, |done| progress.counted(done as u64, "caption"))?;
+    progress.end();
+    table.notices().iter().for_each(note);
+    Ok(())
 }
 
 /// The same error, which calls the sizes of images by their flags.

@@ -1,6 +1,7 @@
 //! Embeddings that are computed once.
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, TensorData};
@@ -37,6 +38,8 @@ const VERSION: u32 = 1;
 pub struct PromptTable {
     blocks: Vec<Block>,
     prompts: usize,
+    /// Place of the empty prompt: behind all that the files have.
+    empty: usize,
     empty_is_none: bool,
     notices: Vec<String>,
 }
@@ -75,7 +78,9 @@ impl PromptTable {
     /// The table in `folder` of these prompts; whatever is missing in it is encoded and written, a file of 256 prompts at a
     /// time, which stays when the rest is interrupted. `tell` hears how many prompts are done.
     ///
-    /// The folder belongs to the [`identity`](TextEncoder::identity) of the encoder: its content, wherever that lies.
+    /// The folder belongs to the [`identity`](TextEncoder::identity) of the encoder: its content, wherever that lies. One that holds
+    /// the first of these prompts grows: what is there is not encoded again, but for the prompts that share a file with the empty
+    /// one.
     ///
     /// # Errors
     /// If the folder holds other prompts, those of another encoder or of another version of this crate, a file is damaged
@@ -86,10 +91,19 @@ impl PromptTable {
         encoder: &dyn TextEncoder,
         mut tell: impl FnMut(usize),
     ) -> Result<Self, Error> {
-        check_manifest(folder, &Manifest::new(encoder, prompts)?)?;
+        let manifest = Manifest::new(encoder.identity()?, prompts);
+        match Manifest::read(folder)? {
+            Some(found) if found.grows_to(prompts) && found.is_like(&manifest) => {
+                // Without it the folder is whole but for one file, under the old manifest as under the new one.
+                remove(&file(folder, found.prompts / BLOCK))?;
+                manifest.write(folder)?;
+            }
+            Some(found) => found.check_same(folder, &manifest)?,
+            None => manifest.write(folder)?,
+        }
         let all: Vec<&str> = prompts.iter().map(String::as_str).chain([""]).collect();
         let files = all.chunks(BLOCK).enumerate();
-        let files = files.map(|(number, block)| (folder.join(format!("{number:05}.safetensors")), block));
+        let files = files.map(|(number, block)| (file(folder, number), block));
         let (found, missing): (Vec<_>, Vec<_>) = files.clone().partition(|(path, _)| path.is_file());
         // What is wrong with these is said before the others are encoded.
         found.iter().try_for_each(|(path, block)| Block::open(path, block.len()).map(drop))?;
@@ -117,26 +131,52 @@ impl PromptTable {
             blocks.push(found);
         }
         tell(prompts.len());
-        Ok(Self { blocks, prompts: prompts.len(), empty_is_none: encoder.empty_is_none(), notices })
+        let (prompts, empty_is_none) = (prompts.len(), encoder.empty_is_none());
+        Ok(Self { blocks, prompts, empty: prompts, empty_is_none, notices })
+    }
+
+    /// The same of its first prompts alone.
+    ///
+    /// # Panics
+    /// If it has fewer.
+    #[must_use]
+    pub fn first(self, prompts: usize) -> Self {
+        assert!(prompts <= self.prompts, "the first {prompts} of {} prompts", self.prompts);
+        Self { prompts, ..self }
+    }
+
+    /// Whether the table in a folder is of the first of these prompts and lacks others, so that [`prepare`](Self::prepare) will make
+    /// another one of it.
+    ///
+    /// # Errors
+    /// If it would be refused for that: as one of another encoder or version, or a damaged one.
+    pub fn grows(folder: &Path, prompts: &[String], encoder: &dyn TextEncoder) -> Result<bool, Error> {
+        match Manifest::read(folder)? {
+            Some(found) if found.grows_to(prompts) => {
+                let wanted = Manifest::new(encoder.identity()?, prompts);
+                if found.is_like(&wanted) { Ok(true) } else { found.check_same(folder, &wanted).map(|()| false) }
+            }
+            _ => Ok(false),
+        }
     }
 
     /// The identity of the encoder that the table in a folder belongs to, if there is one.
     pub fn encoder(folder: &Path) -> Option<String> {
-        let manifest: Manifest = serde_json::from_slice(&fs::read(folder.join(MANIFEST)).ok()?).ok()?;
+        let manifest = Manifest::read(folder).ok()??;
         Some(manifest.encoder).filter(|_| manifest.version == VERSION)
     }
 
-    /// Writes down in `folder` to whom the embeddings in another one belong, or compares that with what is there: those of the
-    /// same prompts by another encoder will be refused.
+    /// Writes down in `folder` whose embeddings of these prompts are read elsewhere, by the [`identity`](TextEncoder::identity) of
+    /// the encoder, or compares that with what is there: those of another encoder will be refused.
     ///
     /// # Errors
-    /// If the table cannot be read, `folder` is of another one, or cannot be written.
-    pub fn note(table: &Path, folder: &Path) -> Result<(), Error> {
-        let path = table.join(MANIFEST);
-        let text = fs::read(&path).map_err(Error::io("read", &path))?;
-        let found = serde_json::from_slice(&text);
-        let found = found.map_err(|error| damaged(&path, format!("is damaged: {}", explain(&error))))?;
-        check_manifest(folder, &found)
+    /// If `folder` is of another encoder or other prompts, or cannot be written.
+    pub fn note(encoder: &str, prompts: &[String], folder: &Path) -> Result<(), Error> {
+        let manifest = Manifest::new(encoder.into(), prompts);
+        match Manifest::read(folder)? {
+            Some(found) => found.check_same(folder, &manifest),
+            None => manifest.write(folder),
+        }
     }
 
     /// Whether the empty prompt stands for none; otherwise zeros do.
@@ -175,6 +215,7 @@ impl PromptTable {
         let mut all_pooled = Vec::with_capacity(numbers.len() * pooled);
         for &number in numbers {
             assert!(number <= self.prompts, "prompt {number} of {}", self.prompts);
+            let number = if number == self.prompts { self.empty } else { number };
             let (block, row) = (&self.blocks[number / BLOCK], number % BLOCK);
             StoragePrecision::F16.widen(block.bytes(block.tokens, row, length * width), &mut all_tokens);
             StoragePrecision::F16.widen(block.bytes(block.pooled, row, pooled), &mut all_pooled);
@@ -213,34 +254,67 @@ impl Block {
 }
 
 impl Manifest {
-    fn new(encoder: &dyn TextEncoder, prompts: &[String]) -> Result<Self, Error> {
+    fn new(encoder: String, prompts: &[String]) -> Self {
         let mut digest = Sha256::new();
         prompts.iter().for_each(|prompt| digest.update(format!("{}:{prompt},", prompt.len())));
         let sha256 = hex::encode(digest.finalize());
-        Ok(Self { version: VERSION, encoder: encoder.identity()?, prompts: prompts.len(), sha256 })
+        Self { version: VERSION, encoder, prompts: prompts.len(), sha256 }
+    }
+
+    /// That of a folder, if it has one.
+    fn read(folder: &Path) -> Result<Option<Self>, Error> {
+        let path = folder.join(MANIFEST);
+        if !path.is_file() {
+            return Ok(None);
+        }
+        let text = fs::read(&path).map_err(Error::io("read", &path))?;
+        let found = serde_json::from_slice(&text);
+        found.map(Some).map_err(|error| damaged(&path, format!("is damaged: {}", explain(&error))))
+    }
+
+    /// Writes it into a folder, which is made.
+    fn write(&self, folder: &Path) -> Result<(), Error> {
+        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+        let text = serde_json::to_vec_pretty(self).expect("text and numbers are JSON");
+        Ok(write_atomic(&folder.join(MANIFEST), &text)?)
+    }
+
+    /// Whether it is of some of the first of these prompts, and not of all.
+    fn grows_to(&self, prompts: &[String]) -> bool {
+        let first = prompts.get(..self.prompts).filter(|first| first.len() < prompts.len());
+        first.is_some_and(|first| Self::new(String::new(), first).sha256 == self.sha256)
+    }
+
+    /// Whether it is of the same encoder and version.
+    fn is_like(&self, other: &Self) -> bool {
+        (self.version, &self.encoder) == (other.version, &other.encoder)
+    }
+
+    /// Refuses that of a folder which is not the one that is wanted there.
+    fn check_same(&self, folder: &Path, wanted: &Self) -> Result<(), Error> {
+        if self == wanted {
+            return Ok(());
+        }
+        let what = match self {
+            Self { version, .. } if *version != VERSION => "that another version of mixflow wrote",
+            Self { encoder, .. } if *encoder != wanted.encoder => "of another encoder, or of one with other weights",
+            _ => "of other prompts",
+        };
+        Err(damaged(folder, format!("holds embeddings {what}: choose another folder, or remove it to encode again")))
     }
 }
 
-/// Makes the folder with its manifest, or compares that with what is there.
-fn check_manifest(folder: &Path, manifest: &Manifest) -> Result<(), Error> {
-    let path: PathBuf = folder.join(MANIFEST);
-    if !path.is_file() {
-        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        let text = serde_json::to_vec_pretty(manifest).expect("text and numbers are JSON");
-        return Ok(write_atomic(&path, &text)?);
+/// That of the block of a number.
+fn file(folder: &Path, number: usize) -> PathBuf {
+    folder.join(format!("{number:05}.safetensors"))
+}
+
+/// Removes a file that may be gone.
+fn remove(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::io("remove", path)(error)),
+        _ => Ok(()),
     }
-    let text = fs::read(&path).map_err(Error::io("read", &path))?;
-    let found: Manifest =
-        serde_json::from_slice(&text).map_err(|error| damaged(&path, format!("is damaged: {}", explain(&error))))?;
-    if found == *manifest {
-        return Ok(());
-    }
-    let what = match found {
-        Manifest { version, .. } if version != VERSION => "that another version of mixflow wrote",
-        Manifest { encoder, .. } if encoder != manifest.encoder => "of another encoder, or of one with other weights",
-        _ => "of other prompts",
-    };
-    Err(damaged(folder, format!("holds embeddings {what}: choose another folder, or remove it to encode again")))
 }
 
 fn damaged(path: &Path, reason: String) -> Error {

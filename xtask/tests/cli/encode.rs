@@ -11,6 +11,9 @@ use mixflow::backbones::encoder::EncoderConfig;
 use mixflow::backbones::weights::Weights;
 use mixflow::data::latents::{Latents, PosteriorMode, Verified};
 use mixflow::data::{Dataset, Variation};
+use mixflow_t2i::Words;
+use mixflow_t2i::prompts::PromptTable;
+use serde_json::json;
 
 use crate::Place;
 
@@ -225,7 +228,10 @@ fn captioned_images_of_many_shapes_are_stored_with_embeddings_and_trained_on() {
     let again = encode(&place, "photos", "cache", &[&captions[..], &["text.json"]].concat());
     assert!(again.contains("7 latents") && again.contains("none of them new"), "{again}");
 
+    let autoencoder = json!({ "kind": "kl", "network": place.json("vae.json"), "weights": "vae.safetensors" });
+    let autoencoder = format!("autoencoder={autoencoder}");
     let own = [
+        &autoencoder[..],
         "data={\"kind\":\"latents\",\"path\":\"cache\"}",
         "network.prompts=5",
         "network.transformer.input_size=8",
@@ -242,6 +248,46 @@ fn captioned_images_of_many_shapes_are_stored_with_embeddings_and_trained_on() {
     let set: Vec<&str> = own.iter().flat_map(|set| ["--set", set]).collect();
     place.run(&[&["train", "words", "--out", "run"][..], &set].concat());
     assert!(place.path("run/model.safetensors").is_file());
+
+    // A run of the cache as it was draws by its captions what it drew, once there are others between them.
+    let draw = |file: &str| {
+        place.run(&["sample", "run", "--labels", "#0,animal 3", "--guidance", "2", "--out", file]);
+        fs::read(place.path(file)).unwrap()
+    };
+    let before = draw("before.png");
+    let classes = |folder: &str| Latents::open(&place.path(folder)).unwrap().classes().to_vec();
+    let old = classes("cache");
+    for (name, width, caption) in [("tall", 24, "a tall one"), ("same", 60, "animal 2"), ("last", 40, "zebra")] {
+        RgbImage::from_fn(width, 36, |x, y| Rgb([x as u8, 9, y as u8]))
+            .save(place.path(format!("photos/{name}.png")))
+            .unwrap();
+        fs::write(place.path(format!("photos/{name}.txt")), caption).unwrap();
+    }
+    let grown = encode(&place, "photos", "cache", &[&captions[..], &[words]].concat());
+    assert!(grown.contains("10 latents of 4 x 8 x 8 or less, 3 of them new"), "{grown}");
+    assert_eq!(classes("cache"), [&old[..], &["a tall one".into(), "zebra".into()]].concat());
+    // What was made at once is the same but for the order.
+    encode(&place, "photos", "whole", &[&captions[..], &[words]].concat());
+    let by_name = |folder: &str| {
+        let mut all = latents(&place.path(folder));
+        all.sort_by(|a, b| a.0.cmp(&b.0));
+        all
+    };
+    assert!(by_name("cache") == by_name("whole"));
+    let told = |folder: &str, caption: &String| {
+        let words = Words { width: 64, tokens: 4, places: false };
+        let classes = classes(folder);
+        let table = PromptTable::prepare(&place.path(folder).join("prompts"), &classes, &words, |_| {}).unwrap();
+        let number = classes.iter().position(|class| class == caption).unwrap_or(classes.len());
+        let rows = table.rows(&[number], &Device::default());
+        [rows.tokens.into_data(), rows.pooled.into_data()]
+    };
+    let none = String::new();
+    assert!(classes("whole").iter().chain([&none]).all(|caption| told("cache", caption) == told("whole", caption)));
+    assert!(draw("after.png") == before);
+    let more = own.map(|set| if set == "network.prompts=5" { "network.prompts=7" } else { set });
+    let set: Vec<&str> = more.iter().flat_map(|set| ["--set", set]).collect();
+    place.run(&[&["train", "words", "--out", "more"][..], &set].concat());
 
     let encode = [&["encode", "photos", "--to", "cache"], &SD[..]].concat();
     let refuse = |more: &[&str], words: &[&str]| place.refuse(&[&encode[..], more].concat(), words);

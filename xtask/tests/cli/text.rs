@@ -153,7 +153,10 @@ fn prompts_that_are_longer_than_the_encoder_reads_are_told_once() {
     };
     let told = train(&[]);
     // All sixteen are a colour and a shape.
-    assert!(told.contains("\n16 of 16 prompts are longer than the encoders read; the first: words reads 1 tokens"), "{told}");
+    assert!(
+        told.contains("\n16 of 16 prompts are longer than the encoders read; the first: words reads 1 tokens"),
+        "{told}"
+    );
     let validation = "\nvalidation: 1 of 2 prompts is longer than the encoders read; the first: words reads 1 tokens and \
                       does not see the end of prompt 2: `in red`";
     assert!(told.contains(validation), "{told}");

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use super::manifest::{Contents, MANIFEST, Manifest, ShardEntry};
-use super::write::PARTIAL;
+use super::write::{PARTIAL, begun};
 use crate::files::write_atomic;
 use crate::{Error, Shard, data};
 
@@ -91,6 +91,18 @@ pub fn join_parts(folder: &Path, contents: &Contents) -> Result<usize, Error> {
     }
     write_atomic(&folder.join(PARTIAL), &whole.to_json())?;
     Ok(shards.len())
+}
+
+/// The classes of the latents that are in a folder or its parts, finished or not, as these number them; none where there are no
+/// latents. What is added to them has these first, as [`Renumbered`](crate::data::source::Renumbered) does.
+///
+/// # Errors
+/// If a manifest is damaged or the folder cannot be listed.
+pub fn known_classes(folder: &Path) -> Result<Vec<String>, Error> {
+    let parts = parts(folder)?.into_iter().map(|part| folder.join(part.name()));
+    let all = [folder.to_path_buf()].into_iter().chain(parts).map(|folder| begun(&folder));
+    let all = all.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().map(|manifest| manifest.contents.classes);
+    Ok(all.max_by_key(Vec::len).unwrap_or_default())
 }
 
 /// Whether a folder was begun with parts.

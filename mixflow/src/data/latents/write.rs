@@ -82,11 +82,7 @@ impl Writer {
         contents.check().map_err(fault)?;
         fs::create_dir_all(path).map_err(Error::io("create", path))?;
         remove_leftovers(path).map_err(Error::io("clean", path))?;
-        let begun = match (Manifest::read(&path.join(MANIFEST))?, Manifest::read(&path.join(PARTIAL))?) {
-            (Some(finished), Some(more)) if !more.extends(&finished) => Some(finished),
-            (finished, more) => more.or(finished),
-        };
-        let mut manifest = begun.unwrap_or_else(|| Manifest::new(contents.clone()));
+        let mut manifest = begun(path)?.unwrap_or_else(|| Manifest::new(contents.clone()));
         if !manifest.knows_images() {
             let reason = "are of an earlier format, which does not say which images they are of: train on them as they \
                           are, or encode into another folder";
@@ -279,6 +275,14 @@ impl Writer {
         self.count();
         write_atomic(&self.folder.join(PARTIAL), &self.manifest.to_json())
     }
+}
+
+/// What was written into a folder so far, finished or not.
+pub(super) fn begun(folder: &Path) -> Result<Option<Manifest>, data::Error> {
+    Ok(match (Manifest::read(&folder.join(MANIFEST))?, Manifest::read(&folder.join(PARTIAL))?) {
+        (Some(finished), Some(more)) if !more.extends(&finished) => Some(finished),
+        (finished, more) => more.or(finished),
+    })
 }
 
 /// Counts and hashes what goes to a file.

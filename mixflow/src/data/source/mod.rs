@@ -7,6 +7,7 @@ mod directory;
 #[cfg(feature = "parquet")]
 mod parquet;
 mod part;
+mod renumbered;
 mod web_dataset;
 
 use std::collections::HashSet;
@@ -18,6 +19,7 @@ pub use self::directory::Directory;
 #[cfg(feature = "parquet")]
 pub use self::parquet::Parquet;
 pub use self::part::PartOf;
+pub use self::renumbered::Renumbered;
 pub use self::web_dataset::WebDataset;
 
 use mixflow_backbones::mistaken::{LOOKED_AT, instead_of_binary};

@@ -4,7 +4,8 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::data::source::{Directory, WebDataset};
+use crate::Shard;
+use crate::data::source::{Directory, PartOf, Renumbered, WebDataset};
 
 /// Flat images by name, class and brightness, which count how often they are read.
 #[derive(Clone, Debug)]
@@ -232,6 +233,102 @@ fn folders_may_grow_and_move_but_not_change() {
     let error = encode(&latents, contents(&source), &source, usize::MAX).unwrap_err().to_string();
     assert!(error.contains("other classes, of which number 0 is `even`, not `ant`"), "{error}");
     assert_eq!(stored(&latents), found);
+}
+
+/// Encodes up to `most` batches of images with captions, as whoever adds to a folder does, and returns whether that was all.
+fn encode_captions(photos: &Path, latents: &Path, most: usize) -> bool {
+    let source = Box::new(Directory::captioned(photos).unwrap());
+    let source = Renumbered::new(source, known_classes(latents).unwrap());
+    let contents = Contents { classes: source.classes().to_vec(), source: source.describe(), ..three() };
+    matches!(encode(latents, contents, &source, most).unwrap(), EncodeOutcome::Finished(_))
+}
+
+/// Brightness and caption of every image by name.
+fn told(latents: &Path) -> BTreeMap<String, (u8, String)> {
+    let captions = Latents::open(latents).unwrap().classes().to_vec();
+    stored(latents).into_iter().map(|(name, (bright, class))| (name, (bright, captions[class].clone()))).collect()
+}
+
+fn write_captioned(photos: &Path, images: &[(&str, u8, &str)]) {
+    for (name, brightness, caption) in images {
+        write_images(photos, &[(&format!("{name}.png"), *brightness)]);
+        fs::write(photos.join(name).with_extension("txt"), caption).unwrap();
+    }
+}
+
+fn captioned(images: &[(&str, u8, &str)]) -> BTreeMap<String, (u8, String)> {
+    images.iter().map(|(name, bright, caption)| (format!("{name}.png"), (*bright, (*caption).into()))).collect()
+}
+
+#[test]
+fn captions_may_be_new_anywhere_and_keep_the_numbers_that_they_have() {
+    let old = [("b", 1, "a cat"), ("d", 2, "a zebra"), ("f", 3, "a cat"), ("h", 4, "a dog"), ("j", 5, "a dog")];
+    let new = [("a", 6, "an ant"), ("c", 7, "a cat"), ("e", 8, "a bird"), ("g", 9, "the end"), ("i", 10, "a bird")];
+    let all = [old, new].concat();
+    for most in 0..2 {
+        let root = tempfile::tempdir().unwrap();
+        let [photos, latents, whole] = ["photos", "latents", "whole"].map(|name| root.path().join(name));
+        write_captioned(&photos, &old);
+        assert!(encode_captions(&photos, &latents, usize::MAX));
+        write_captioned(&photos, &new);
+        // Stopped between any two batches it holds what it held, and goes on.
+        assert!(!encode_captions(&photos, &latents, most), "{most}");
+        assert_eq!(told(&latents), captioned(&old), "{most}");
+        // Also with more.
+        write_captioned(&photos, &[("k", 11, "a crow")]);
+        while !encode_captions(&photos, &latents, 1) {}
+        let all = captioned(&[&all[..], &[("k", 11, "a crow")]].concat());
+        assert_eq!(told(&latents), all, "{most}");
+        assert!(encode_captions(&photos, &whole, usize::MAX));
+        assert_eq!(told(&whole), all);
+        let classes = Latents::open(&latents).unwrap().classes().to_vec();
+        assert_eq!(classes[..3], ["a cat", "a dog", "a zebra"]);
+        let mut sorted = classes;
+        sorted.sort();
+        assert_eq!(sorted, Latents::open(&whole).unwrap().classes());
+        // What is there must still be told the same.
+        fs::write(photos.join("d.txt"), "a horse").unwrap();
+        let source =
+            Renumbered::new(Box::new(Directory::captioned(&photos).unwrap()), known_classes(&latents).unwrap());
+        let contents = Contents { classes: source.classes().to_vec(), ..three() };
+        let error = encode(&latents, contents, &source, usize::MAX).unwrap_err().to_string();
+        assert!(error.contains("hold `d.png` as `a zebra`, but it is `a horse` now"), "{error}");
+    }
+}
+
+/// Where new captions are ordered behind the old ones, and the last shard was full.
+#[test]
+fn captions_that_come_last_make_the_files_of_one_encoding() {
+    let root = tempfile::tempdir().unwrap();
+    let [photos, latents, whole] = ["photos", "latents", "whole"].map(|name| root.path().join(name));
+    write_captioned(&photos, &[("1", 1, "a"), ("2", 2, "b"), ("3", 3, "b")]);
+    assert!(encode_captions(&photos, &latents, usize::MAX));
+    write_captioned(&photos, &[("0", 4, "c"), ("4", 5, "d"), ("5", 6, "d"), ("6", 7, "e")]);
+    assert!(encode_captions(&photos, &latents, usize::MAX) && encode_captions(&photos, &whole, usize::MAX));
+    assert!(files(&latents) == files(&whole));
+}
+
+#[test]
+fn captions_of_parts_are_numbered_as_these_have_them() {
+    let root = tempfile::tempdir().unwrap();
+    let [photos, latents] = ["photos", "latents"].map(|name| root.path().join(name));
+    let old = [("b", 1, "a cat"), ("d", 2, "a zebra"), ("f", 3, "a dog")];
+    write_captioned(&photos, &old);
+    assert_eq!(known_classes(&latents).unwrap(), Vec::<String>::new());
+    let open = || Renumbered::new(Box::new(Directory::captioned(&photos).unwrap()), known_classes(&latents).unwrap());
+    let contents = |source: &Renumbered| Contents { classes: source.classes().to_vec(), ..three() };
+    for (part, images) in Shard::all(2).unwrap().into_iter().zip([0..1, 1..3]) {
+        let source = open();
+        let folder = latents.join(part.name());
+        fs::create_dir_all(&folder).unwrap();
+        let outcome = encode(&folder, contents(&source), &PartOf::new(&source, images), usize::MAX).unwrap();
+        assert!(matches!(outcome, EncodeOutcome::Finished(_)));
+    }
+    write_captioned(&photos, &[("a", 4, "a bird")]);
+    let source = open();
+    assert_eq!(join_parts(&latents, &contents(&source)).unwrap(), 2);
+    assert!(matches!(encode(&latents, contents(&source), &source, usize::MAX).unwrap(), EncodeOutcome::Finished(_)));
+    assert_eq!(told(&latents), captioned(&[&old[..], &[("a", 4, "a bird")]].concat()));
 }
 
 /// Writes an archive of flat images with their classes.
