@@ -5,8 +5,8 @@ use std::time::{Duration, Instant, SystemTime};
 /// Timeouts and retries.
 ///
 /// A request is repeated when the line breaks, when nothing comes for `silence`, and on the statuses 408, 429, 500, 502,
-/// 503 and 504: after what the server asks for in `Retry-After` or `RateLimit`, else after `first_wait`, twice that, and
-/// so on. A commit is repeated only where the branch shows that it was not made.
+/// 503 and 504: after `first_wait`, twice that, and so on, or what the server asks for in `Retry-After` or `RateLimit` where
+/// that is longer. A commit is repeated only where the branch shows that it was not made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Patience {
     /// Longest time until a connection stands.

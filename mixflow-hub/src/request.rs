@@ -157,7 +157,8 @@ impl Client {
         if !failure.passing || failures >= self.patience.attempts {
             return Err(failure);
         }
-        let wait = failure.after.unwrap_or_else(|| self.patience.wait(failures));
+        // Some servers ask for no time at all, or for a moment that is past, as long as they are busy.
+        let wait = self.patience.wait(failures).max(failure.after.unwrap_or_default());
         if wait > self.patience.longest_wait {
             let host = self.endpoint.to_string();
             return Err(Failure::lasting(Error::Busy { host, after: wait, token: self.token.is_some() }));

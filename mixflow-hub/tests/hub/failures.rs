@@ -217,6 +217,21 @@ fn who_is_busy_for_long_is_not_waited_for() {
 }
 
 #[test]
+fn who_asks_for_no_time_gets_some() {
+    for (name, value) in
+        [("Retry-After", "0"), ("Retry-After", "Wed, 21 Oct 2015 07:28:00 GMT"), ("RateLimit", "\"api\";r=0;t=0")]
+    {
+        let setting = Setting::new();
+        setting.server.fail("config.json", 3, Failing::Answer(429, vec![(name, value.into())], ""));
+        let first_wait = Duration::from_millis(50);
+        let client = setting.client().patience(Patience { first_wait, ..hasty() });
+        let start = Instant::now();
+        client.file(&repository(), &Revision::default(), "config.json", |_| {}).unwrap();
+        assert!(start.elapsed() >= 7 * first_wait, "{name}: {value}");
+    }
+}
+
+#[test]
 fn attempts_are_counted() {
     let setting = Setting::new();
     setting.server.fail("config.json", 99, Failing::Answer(500, vec![], ""));

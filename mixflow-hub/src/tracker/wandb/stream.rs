@@ -49,11 +49,12 @@ pub(super) fn stream(shared: &Shared, server: WandbServer) {
                     warned = true;
                 }
                 let wait = stream.wire.server().patience.wait(failures);
-                match refusal.after {
+                let wait = if view.closing { wait.min(AT_THE_END) } else { wait };
+                match refusal.after.filter(|asked| *asked > wait) {
                     // Who has never answered is not waited for at the end.
                     _ if view.closing && failures > 1 && stream.place.is_none() => return,
                     Some(asked) => shared.sleep(asked),
-                    None if view.closing => shared.sleep(wait.min(AT_THE_END)),
+                    None if view.closing => shared.sleep(wait),
                     None => shared.pause(wait),
                 }
             }

@@ -62,6 +62,22 @@ fn a_server_that_asks_to_wait_is_given_the_time() {
 }
 
 #[test]
+fn a_server_that_asks_for_no_time_gets_some() {
+    let (folder, server) = (tempfile::tempdir().unwrap(), Server::start());
+    for _ in 0..4 {
+        server.fault("/file_stream", Fault::Later(503, 0));
+    }
+    let first_wait = Duration::from_millis(100);
+    let tracker = Wandb::open(folder.path(), &WandbRun::new("digits")).unwrap();
+    let to = to(&server.address).patience(mixflow_hub::Patience { first_wait, ..hasty() });
+    let start = Instant::now();
+    whole(&mut tracker.live(to).unwrap());
+    // Twice as long each time: 1, 2, 4 and 8 tenths of a second, of which the end of the run may cut the first.
+    assert_eq!(server.run().exit, Some(0));
+    assert!(start.elapsed() >= 14 * first_wait, "{:?}", start.elapsed());
+}
+
+#[test]
 fn a_server_that_hangs_holds_no_run_up() {
     let (folder, server) = (tempfile::tempdir().unwrap(), Server::start());
     server.fault("", Fault::Hang);
