@@ -57,6 +57,8 @@ pub struct Wandb {
     file: Append,
     /// Records in the file.
     records: u64,
+    /// What the run is configured with, and where the log has that.
+    config: Option<(u64, Value)>,
     /// The row that may still grow.
     row: Row,
     /// The last values.
@@ -136,7 +138,7 @@ impl Wandb {
         let before = record::runtime(&kept.summary);
         let (records, summary) = (kept.records, kept.summary);
         let (row, opened) = (Row::default(), Instant::now());
-        Self { folder, file, records, row, summary, summarised: true, opened, before, live: None }
+        Self { folder, file, records, config: None, row, summary, summarised: true, opened, before, live: None }
     }
 
     /// Removes the rows of this step and later ones.
@@ -152,6 +154,11 @@ impl Wandb {
             (self.records, self.summary) = (kept.records, kept.summary);
         }
         self.row = Row { step, ..Row::default() };
+        // What was told before the run went on is not of the rows that are removed.
+        if let Some((_, config)) = self.config.take_if(|(at, _)| *at >= self.file.end()) {
+            self.configure(&config)?;
+            self.file.flush()?;
+        }
         self.publish();
         Ok(())
     }
@@ -220,9 +227,10 @@ impl Wandb {
     }
 
     fn configure(&mut self, config: &Value) -> Result<(), Error> {
+        self.take_row_back();
+        self.config = Some((self.file.end(), config.clone()));
         let empty = Map::new();
         let config = config.as_object().unwrap_or(&empty);
-        self.take_row_back();
         self.push(&record::config(&as_json(config)));
         self.write_file("config.yaml", files::config(config).as_bytes())
     }

@@ -88,6 +88,27 @@ fn the_rows_of_steps_that_are_taken_again_are_removed() {
     assert_eq!((steps(&tracker), summary(&tracker)["loss"].as_str()), (vec![0, 1, 2, 3, 4], "5.0"));
 }
 
+/// Whoever goes on with a run says what it is configured with now, and then where it goes on.
+#[test]
+fn the_configuration_of_a_run_that_goes_on_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    for (started, batch) in [(0, 32), (4, 64), (8, 128), (5, 256)] {
+        let mut tracker = open(folder.path());
+        tracker.track(Entry::Config(&serde_json::json!({ "batch": batch }))).unwrap();
+        tracker.track(Entry::Started { step: started }).unwrap();
+        (started..10).for_each(|step| loss(&mut tracker, step, 1.0));
+        tracker.track(Entry::Flush).unwrap();
+        let (log, run) = (tracker.file.path().to_owned(), tracker.folder().to_owned());
+        std::mem::forget(tracker);
+        // As whoever sends it reads it.
+        let mut read = pending::Pending::open(&log, 0).unwrap();
+        let sent = read.next(fs::metadata(&log).unwrap().len()).unwrap().unwrap();
+        assert_eq!(read.config(), format!("{{\"batch\":{{\"value\":{batch}}}}}"), "from step {started}");
+        assert!(sent.rows.len() == 10 && sent.files.contains(&"config.yaml".into()), "{:?}", sent.files);
+        assert!(fs::read_to_string(run.join("files/config.yaml")).unwrap().contains(&batch.to_string()));
+    }
+}
+
 #[test]
 fn a_row_that_is_written_still_grows() {
     let folder = tempfile::tempdir().unwrap();
