@@ -35,10 +35,12 @@ impl TensorBoard {
     pub fn open(folder: &Path) -> Result<Self, Error> {
         fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
         let earlier = event_files(folder)?;
-        let second = seconds(SystemTime::now()) as u64;
-        let name = |count| format!("events.out.tfevents.{second:010}.mixflow.{count:04}");
-        let free = (0..).map(|count| folder.join(name(count))).find(|path| !path.exists());
-        let mut tracker = Self { file: Append::create(&free.expect("some number is free"))?, earlier };
+        // Their names are their order, whatever the clock says.
+        let last =
+            earlier.iter().filter_map(|path| path.to_str()?.rsplit_once(PREFIX)?.1.split('.').next()?.parse().ok());
+        let second = last.max().map_or(0, |last: u64| last + 1).max(seconds(SystemTime::now()) as u64);
+        let mut tracker =
+            Self { file: Append::create(&folder.join(format!("{PREFIX}{second:010}.mixflow")))?, earlier };
         // The version from which TensorBoard understands that a run starts again.
         tracker.event(0, &Message::default().bytes(FILE_VERSION, "brain.Event:2"));
         tracker.file.flush()?;
@@ -99,7 +101,7 @@ fn event_files(folder: &Path) -> Result<Vec<PathBuf>, Error> {
     let mut files = vec![];
     for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
         let path = entry.map_err(Error::io("read", folder))?.path();
-        let is_one = |name: &str| name.starts_with("events.out.tfevents.");
+        let is_one = |name: &str| name.starts_with(PREFIX);
         files.extend(path.file_name().and_then(|name| name.to_str()).is_some_and(is_one).then(|| path.clone()));
     }
     files.sort();
@@ -147,6 +149,9 @@ pub(super) fn rows(folder: &Path) -> Result<[Vec<u64>; 2], Error> {
     let steps = |is: fn(&[u8]) -> bool| steps_of(event_files(folder)?, is);
     Ok([steps(is_number)?, steps(|value| field(value, IMAGE).is_some())?])
 }
+
+/// What names of event files begin with; seconds since 1970 follow.
+const PREFIX: &str = "events.out.tfevents.";
 
 const FILE_VERSION: u32 = 3;
 const SUMMARY: u32 = 5;
@@ -208,6 +213,23 @@ fn text(name: &str, object: &Json) -> Message {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_comes_after_all_earlier_ones_whatever_the_clock_says() {
+        let folder = tempfile::tempdir().unwrap();
+        // Of a clock that went ahead, by other programs.
+        for name in ["events.out.tfevents.9000000000.host.7.0", "events.out.tfevents.1700000000.zebra", "zzz"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        for count in 3..6 {
+            let mut tracker = TensorBoard::open(folder.path()).unwrap();
+            tracker.track(Entry::Scalars { step: count, values: &[("loss", 0.5)] }).unwrap();
+            let files = tracker.files().unwrap();
+            assert!(files.len() as u64 == count && files.is_sorted(), "{files:?}");
+            assert_eq!(files, event_files(folder.path()).unwrap());
+        }
+        assert_eq!(rows(folder.path()).unwrap()[0], [3, 4, 5]);
+    }
 
     #[test]
     fn records_are_those_of_tensorboard() {
