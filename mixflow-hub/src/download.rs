@@ -57,8 +57,10 @@ impl Client {
             Ok(found) => found,
             Err(Failure { error, commit, .. }) => {
                 if let (Error::NoFile { .. }, Some(commit)) = (&*error, commit) {
-                    // Notes for later: without them, all is as it was.
-                    let _ = self.cache.keep_commit(repository, revision, &commit);
+                    // Notes for later: without them, all is as it was. Nothing of this commit is here, perhaps all of another.
+                    if self.cache.commit(repository, revision).is_none() {
+                        let _ = self.cache.keep_commit(repository, revision, &commit);
+                    }
                     let _ = self.cache.keep_absence(repository, &commit, file);
                 }
                 let path = cached(self.cache.commit(repository, revision)).filter(|_| error.is_outage());
@@ -91,7 +93,18 @@ impl Client {
         patterns: &[&str],
         mut tell: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<RepositorySnapshot, Error> {
-        let tell: Tell<'_> = &mut tell;
+        self.snapshot_as(repository, revision, revision, patterns, &mut tell)
+    }
+
+    /// As [`snapshot`](Self::snapshot), of the commit that a revision `named` was: that is kept once all is here.
+    pub(crate) fn snapshot_as(
+        &self,
+        repository: &Repository,
+        revision: &Revision,
+        named: &Revision,
+        patterns: &[&str],
+        tell: Tell<'_>,
+    ) -> Result<RepositorySnapshot, Error> {
         if self.offline {
             return self
                 .cached_snapshot(repository, revision, patterns)?
@@ -124,7 +137,7 @@ impl Client {
         self.each(&missing, FETCHED_AT_ONCE, tell, |client, file, tell| {
             client.fetch(repository, &commit, file, &tree[*file], lines, tell)
         })?;
-        match self.cache.keep_commit(repository, revision, &commit) {
+        match self.cache.keep_commit(repository, named, &commit) {
             Err(error) if !missing.is_empty() => return Err(error),
             _ => {}
         }
@@ -148,7 +161,6 @@ impl Client {
         } else {
             self.resolve(repository, revision, tell).and_then(|commit| {
                 let tree = self.tree(repository, &commit, tell)?;
-                self.cache.keep_commit(repository, revision, &commit)?;
                 Ok((commit, tree.into_keys().collect()))
             })
         };

@@ -114,11 +114,12 @@ impl Client {
         choose: impl FnOnce(&[String]) -> Result<(T, Vec<String>), Error>,
         tell: Tell<'_>,
     ) -> Result<(T, RepositorySnapshot), Error> {
-        let (commit, names) = self.names(&address.repository, &address.revision(), &mut *tell)?;
+        let (repository, revision) = (&address.repository, address.revision());
+        let (commit, names) = self.names(repository, &revision, &mut *tell)?;
         let (said, wanted) = choose(&names)?;
         let wanted: Vec<String> = wanted.iter().map(|name| literally(name)).collect();
         let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
-        Ok((said, self.snapshot(&address.repository, &Revision::from(commit), &wanted, tell)?))
+        Ok((said, self.snapshot_as(repository, &Revision::from(commit), &revision, &wanted, tell)?))
     }
 
     /// A repository that holds something else than was expected.

@@ -3,6 +3,7 @@
 use mixflow_hub::{Address, Error};
 use serde_json::json;
 
+use crate::server::Failing;
 use crate::shared::{NAME, Setting, names};
 
 fn address(text: &str) -> Address {
@@ -50,6 +51,34 @@ fn a_training_gets_the_weights_alone_and_their_whole_address() {
         let again = setting.client().offline(true).weights(&pinned, |_| {}).unwrap();
         assert_eq!(again, (path, pinned));
     }
+}
+
+/// What is here of a branch serves until something newer is here whole.
+#[test]
+fn a_newer_commit_takes_the_place_of_a_cached_one_once_it_is_there() {
+    let (setting, address) = (Setting::new(), address("hf://org/sit"));
+    let offline = || setting.client().offline(true).weights(&address, |_| {});
+    let (old, _) = setting.client().weights(&address, |_| {}).unwrap();
+    let commit = setting.server.commit(NAME, "main", &[("model.safetensors", b"newer", true)]);
+    setting.server.fail("Signature=signed", 1, Failing::Answer(404, vec![], "gone"));
+    assert!(matches!(setting.client().weights(&address, |_| {}), Err(Error::Status { .. })));
+    assert_eq!(offline().unwrap().0, old);
+    // Nor does it by a file that it has not.
+    assert!(matches!(setting.file("nothing.bin"), Err(Error::NoFile { .. })));
+    assert_eq!(offline().unwrap().0, old);
+    let (new, _) = setting.client().weights(&address, |_| {}).unwrap();
+    assert!(new != old && offline().unwrap().0 == new);
+    assert_eq!(std::fs::read_to_string(setting.stored().join("refs/main")).unwrap(), commit);
+}
+
+#[test]
+fn a_cache_that_has_all_need_not_be_written() {
+    let setting = Setting::new();
+    let pinned = format!("hf://org/sit@{}", setting.commit);
+    let (path, _) = setting.client().weights(&address(&pinned), |_| {}).unwrap();
+    // Nothing can be kept there.
+    std::fs::write(setting.stored().join("refs"), "").unwrap();
+    assert_eq!(setting.client().weights(&address("hf://org/sit"), |_| {}).unwrap().0, path);
 }
 
 #[test]
