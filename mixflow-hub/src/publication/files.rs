@@ -218,7 +218,10 @@ pub(super) fn last_part(text: &str) -> Option<String> {
     Some(if last.is_empty() { "/".into() } else { last.into() })
 }
 
-/// Other text wherever `new` gives some.
+/// What is words wherever it stands, though there may be a slash in it.
+const WORDS: [&str; 8] = ["name", "names", "classes", "captions", "groups", "labels", "negative", "prompts"];
+
+/// Other text wherever `new` gives some, but for words.
 fn exchange(value: &mut Value, new: &mut impl FnMut(&str) -> Option<String>) {
     match value {
         Value::String(text) => {
@@ -227,7 +230,12 @@ fn exchange(value: &mut Value, new: &mut impl FnMut(&str) -> Option<String>) {
             }
         }
         Value::Array(values) => values.iter_mut().for_each(|value| exchange(value, new)),
-        Value::Object(values) => values.values_mut().for_each(|value| exchange(value, new)),
+        Value::Object(values) => {
+            // A set of images is called by its folder or file.
+            let set = values.contains_key("given_statistics");
+            let words = |key: &str| WORDS.contains(&key) && !(set && key == "name");
+            values.iter_mut().filter(|(key, _)| !words(key)).for_each(|(_, value)| exchange(value, new));
+        }
         _ => {}
     }
 }
@@ -284,6 +292,13 @@ mod tests {
         let expected = "{\n  \"data\": {\"path\": \"photos\"},\n  \"x\": 0.30000000000000004e0,\n  \
                         \"weights\": \"hf://a/b/c\", \"other\": [\"b.pt\", \"b.pt\"]\n}";
         assert_eq!(published(text, &needed).unwrap(), expected);
+        // Words are no paths, whatever is in them.
+        let words = "{\"name\": \"a/b\", \"validation\": {\"prompts\": [\"a black/white cat\"], \"labels\": [\"AC/DC\"], \
+                     \"negative\": \"and/or\"}, \"data\": {\"path\": \"a/x\"}}";
+        assert_eq!(published(words, &[]).unwrap(), words.replace("a/x", "x"));
+        let mut result = json!({ "reference": { "name": "/home/me/x.npz", "given_statistics": true }, "name": "m/s" });
+        without_folders(&mut result);
+        assert_eq!(result, json!({ "reference": { "name": "x.npz", "given_statistics": true }, "name": "m/s" }));
         // The path is spelled in a way in which it is not found.
         let error = published("{\"weights\": \"a\\/b.pt\"}", &[]).unwrap_err();
         assert!(error.contains("is not written as"), "{error}");
