@@ -1,13 +1,13 @@
 //! Who asks: a server, a token, a cache, and patience.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use ureq::Agent;
 
 use crate::request::agent;
+use crate::variables::{HOME, NoText, Variables};
 #[cfg(feature = "xet")]
 use crate::xet::Way;
 use crate::{Cache, Endpoint, Error, Patience, Token};
@@ -50,55 +50,53 @@ impl Client {
 
     /// What the environment says, as to Python's `huggingface_hub`: `HF_ENDPOINT`, `HF_HUB_CACHE` or `HF_HOME`,
     /// `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN` or the token file unless `HF_HUB_DISABLE_IMPLICIT_TOKEN` is set,
-    /// `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`, `HF_HUB_DISABLE_XET`. In paths, `~` and variables as `$HOME` are what they stand for.
+    /// `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`, `HF_HUB_DISABLE_XET`. In paths, `~` and variables as `$HOME` are what they stand
+    /// for. Without `HOME`, or `USERPROFILE` on Windows, it is the folder that the system has for the user.
     ///
     /// # Errors
     /// If one of them cannot be what it should be.
     pub fn from_env() -> Result<Self, Error> {
-        Self::from_variables(|name| std::env::var_os(name))
+        Self::of_variables(&Variables::of_process())
     }
 
-    /// As [`from_env`](Self::from_env), with the variables that `read` gives.
+    /// As [`from_env`](Self::from_env), with the variables that `read` gives, and nothing else that the system says.
     ///
     /// # Errors
     /// As [`from_env`](Self::from_env).
     pub fn from_variables(read: impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
-        // A variable that is empty is as good as none.
-        let variable = |name: &str| read(name).filter(|value| !value.is_empty());
-        let text = |name: &'static str| match variable(name).map(OsString::into_string) {
-            Some(Ok(text)) => Ok(Some(text)),
-            Some(Err(_)) => Err(Error::Name { what: "the variable", name: name.into(), reason: "is not UTF-8" }),
-            None => Ok(None),
-        };
-        let user = || variable("HOME").or_else(|| variable("USERPROFILE")).map(PathBuf::from).unwrap_or_default();
-        let path = |name: &str| {
-            let path = match variable(name)?.into_string() {
-                Ok(text) => PathBuf::from(expanded(&text, &variable)),
-                Err(other) => PathBuf::from(other),
-            };
-            Some(path.strip_prefix("~").map_or_else(|_| path.clone(), |rest| user().join(rest)))
-        };
-        let flag = |name: &'static str| {
-            let is_set = |value: String| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str());
-            Ok::<_, Error>(text(name)?.map(is_set))
-        };
-        let home = path("HF_HOME")
-            .unwrap_or_else(|| path("XDG_CACHE_HOME").unwrap_or_else(|| user().join(".cache")).join("huggingface"));
-        let cache = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE")).unwrap_or_else(|| home.join("hub"));
-        let endpoint = match text("HF_ENDPOINT")? {
+        Self::of_variables(&Variables::new(read))
+    }
+
+    fn of_variables<R: Fn(&str) -> Option<OsString>>(variables: &Variables<R>) -> Result<Self, Error> {
+        let path = |name| variables.path(name);
+        let user = path("XDG_CACHE_HOME").or_else(|| Some(variables.home()?.join(".cache")));
+        let home = path("HF_HOME").or_else(|| Some(user?.join("huggingface")));
+        let cache = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE"));
+        let cache = cache.or_else(|| Some(home.as_ref()?.join("hub"))).ok_or_else(|| Error::Name {
+            what: "the variable",
+            name: HOME.into(),
+            reason: "is not set, and the system names no folder of yours: set it, or HF_HOME",
+        })?;
+        let endpoint = match variables.text("HF_ENDPOINT")? {
             Some(address) => Endpoint::new(&address)?,
             None => Endpoint::default(),
         };
-        let token = match (text("HF_TOKEN")?, text("HUGGING_FACE_HUB_TOKEN")?) {
-            _ if flag("HF_HUB_DISABLE_IMPLICIT_TOKEN")? == Some(true) => None,
-            (Some(token), _) => Some(Token::new(&token, "HF_TOKEN")?),
-            (None, Some(token)) => Some(Token::new(&token, "HUGGING_FACE_HUB_TOKEN")?),
-            (None, None) => Token::read(&path("HF_TOKEN_PATH").unwrap_or_else(|| home.join("token")))?,
+        // Blanks are as good as nothing, as for Python.
+        let named = ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].map(|name| {
+            let text = variables.text(name)?.filter(|text| !text.trim().is_empty());
+            text.map(|text| Token::new(&text, name)).transpose()
+        });
+        let [token, older] = named;
+        let file = path("HF_TOKEN_PATH").or_else(|| Some(home?.join("token")));
+        let token = match (token?, older?) {
+            _ if variables.flag("HF_HUB_DISABLE_IMPLICIT_TOKEN")? == Some(true) => None,
+            (None, None) => file.map_or(Ok(None), |file| Token::read(&file))?,
+            (token, older) => token.or(older),
         };
-        let offline = flag("HF_HUB_OFFLINE")?.or(flag("TRANSFORMERS_OFFLINE")?).unwrap_or(false);
+        let offline = variables.flag("HF_HUB_OFFLINE")?.or(variables.flag("TRANSFORMERS_OFFLINE")?).unwrap_or(false);
         let client = Self::new(endpoint, Cache::new(cache)).offline(offline);
         #[cfg(feature = "xet")]
-        if flag("HF_HUB_DISABLE_XET")? == Some(true) {
+        if variables.flag("HF_HUB_DISABLE_XET")? == Some(true) {
             client.way.close();
         }
         match token {
@@ -169,26 +167,10 @@ impl Client {
     }
 }
 
-/// A text with what its variables, `$NAME` or `${NAME}`, stand for; those that are not set stay, as in Python's
-/// `os.path.expandvars`.
-fn expanded(text: &str, read: &impl Fn(&str) -> Option<OsString>) -> OsString {
-    let (mut whole, mut rest) = (OsString::new(), text);
-    while let Some(start) = rest.find('$') {
-        let after = &rest[start + 1..];
-        let (name, length) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
-            Some((name, _)) => (name, name.len() + 2),
-            None => {
-                let end = after.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(after.len());
-                (&after[..end], end)
-            }
-        };
-        let end = start + 1 + length;
-        whole.push(&rest[..start]);
-        whole.push(read(name).unwrap_or_else(|| rest[start..end].into()));
-        rest = &rest[end..];
+impl From<NoText> for Error {
+    fn from(NoText(name): NoText) -> Self {
+        Self::Name { what: "the variable", name: name.into(), reason: NoText::REASON }
     }
-    whole.push(rest);
-    whole
 }
 
 #[cfg(test)]
@@ -235,6 +217,19 @@ mod tests {
     }
 
     #[test]
+    fn without_a_folder_of_the_user_nothing_goes_to_the_working_folder() {
+        for variables in [&[][..], &[("HF_TOKEN_PATH", "/t")], &[("HOME", "")]] {
+            let error = client(variables).unwrap_err().to_string();
+            assert!(
+                error.starts_with(&format!("the variable \"{HOME}\" is not set")) && error.ends_with("HF_HOME"),
+                "{error}"
+            );
+        }
+        // Nobody has logged in there.
+        assert_eq!(client(&[("HF_HUB_CACHE", "/c")]).unwrap().token, None);
+    }
+
+    #[test]
     fn a_token_comes_from_the_variable_or_else_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let home = folder.path().to_str().unwrap();
@@ -246,6 +241,9 @@ mod tests {
         let old = ("HUGGING_FACE_HUB_TOKEN", "hf_old");
         assert_eq!(token(&[("HF_HOME", home), old]).unwrap(), "Bearer hf_old");
         assert_eq!(token(&[("HF_HOME", home), old, ("HF_TOKEN", "hf_variable")]).unwrap(), "Bearer hf_variable");
+        // Blanks are no token.
+        assert_eq!(token(&[("HF_HOME", home), old, ("HF_TOKEN", " \n")]).unwrap(), "Bearer hf_old");
+        assert_eq!(token(&[("HF_HOME", home), ("HF_TOKEN", "\t")]).unwrap(), "Bearer hf_file");
         let without = ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1");
         assert_eq!(token(&[("HF_HOME", home), old, ("HF_TOKEN", "hf_variable"), without]), None);
         let other = folder.path().join("other");

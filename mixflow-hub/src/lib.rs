@@ -96,6 +96,7 @@ pub mod tracker;
 mod transfer;
 mod upload;
 mod url;
+mod variables;
 #[cfg(feature = "xet")]
 mod xet;
 

@@ -3,18 +3,22 @@
 use std::ffi::OsString;
 use std::fs;
 use std::io::ErrorKind;
-use std::path::PathBuf;
 
 use crate::Token;
 use crate::tracker::Error;
+use crate::variables::Variables;
 
 /// The password of a machine, a host with its port where that is not the usual one, in the file that `NETRC` names, or in
 /// `.netrc` or `_netrc` in the user's folder. An entry `default`, which is a password of anything, is not taken.
 ///
 /// # Errors
 /// If the file cannot be read, or the password can be no key; that there is none is no error.
-pub(super) fn key(read: impl Fn(&str) -> Option<OsString>, machine: &str) -> Result<Option<Token>, Error> {
-    let Some(file) = file(read) else { return Ok(None) };
+pub(super) fn key<R>(variables: &Variables<R>, machine: &str) -> Result<Option<Token>, Error>
+where
+    R: Fn(&str) -> Option<OsString>,
+{
+    let user = || [".netrc", "_netrc"].map(|name| Some(variables.home()?.join(name))).into_iter().flatten();
+    let Some(file) = variables.path("NETRC").or_else(|| user().find(|file| file.exists())) else { return Ok(None) };
     match fs::read_to_string(&file) {
         Ok(text) => find(&text, machine).map(|password| token(&password, &file.display().to_string())).transpose(),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -25,19 +29,6 @@ pub(super) fn key(read: impl Fn(&str) -> Option<OsString>, machine: &str) -> Res
 /// The key in a text that was found at `origin`.
 pub(super) fn token(text: &str, origin: &str) -> Result<Token, Error> {
     Token::parse(text).map_err(|reason| Error::Key { origin: origin.into(), reason })
-}
-
-fn file(read: impl Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
-    let variable = |name: &str| read(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let user = variable("HOME").or_else(|| variable("USERPROFILE"));
-    if let Some(file) = variable("NETRC") {
-        return Some(match (file.strip_prefix("~"), &user) {
-            (Ok(rest), Some(user)) => user.join(rest),
-            _ => file,
-        });
-    }
-    let user = user?;
-    [".netrc", "_netrc"].map(|name| user.join(name)).into_iter().find(|file| file.exists())
 }
 
 /// As Python's `netrc` reads it; the last of several entries counts.

@@ -1,5 +1,7 @@
 //! What a run is called.
 
+use crate::variables::Variables;
+
 /// What a run is called at Weights & Biases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -20,7 +22,7 @@ impl WandbRun {
 
     /// A run of the project in `WANDB_PROJECT` and the entity in `WANDB_ENTITY`, where these are set.
     pub fn from_env(name: &str) -> Self {
-        let variable = |name| std::env::var(name).ok().filter(|value| !value.is_empty());
+        let variable = |name| Variables::of_process().text(name).ok().flatten();
         let run = Self::new(name);
         Self { project: variable("WANDB_PROJECT").unwrap_or(run.project), entity: variable("WANDB_ENTITY"), ..run }
     }

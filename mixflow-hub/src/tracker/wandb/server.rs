@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::netrc;
 use crate::tracker::Error;
 use crate::url::Url;
+use crate::variables::{NoText, Variables};
 use crate::{Patience, Token};
 
 /// A server of Weights & Biases, and the key of a user there.
@@ -80,21 +81,20 @@ impl WandbMode {
     /// # Errors
     /// If one of them cannot be what it should be.
     pub fn from_env() -> Result<Self, Error> {
-        Self::from_variables(|name| std::env::var_os(name))
+        Self::of_variables(&Variables::of_process())
     }
 
-    /// As [`from_env`](Self::from_env), with the variables that `read` gives.
+    /// As [`from_env`](Self::from_env), with the variables that `read` gives, and nothing else that the system says.
     ///
     /// # Errors
     /// As [`from_env`](Self::from_env).
     pub fn from_variables(read: impl Fn(&str) -> Option<OsString>) -> Result<Self, Error> {
+        Self::of_variables(&Variables::new(read))
+    }
+
+    fn of_variables<R: Fn(&str) -> Option<OsString>>(variables: &Variables<R>) -> Result<Self, Error> {
         let fault = |what, name: &str, reason| Error::Setting { what, name: name.into(), reason };
-        // A variable that is empty is as good as none.
-        let text = |name: &'static str| match read(name).filter(|value| !value.is_empty()).map(OsString::into_string) {
-            Some(Ok(text)) => Ok(Some(text)),
-            Some(Err(_)) => Err(fault("the variable", name, "is not UTF-8")),
-            None => Ok(None),
-        };
+        let text = |name| variables.text(name).map_err(|NoText(name)| fault("the variable", name, NoText::REASON));
         let mode = text("WANDB_MODE")?;
         match mode.as_deref() {
             Some("disabled") => return Ok(Self::Disabled),
@@ -104,7 +104,7 @@ impl WandbMode {
         }
         let key = text("WANDB_API_KEY")?.map(|key| netrc::token(&key, "WANDB_API_KEY")).transpose()?;
         let address = checked(&text("WANDB_BASE_URL")?.unwrap_or_else(|| "https://api.wandb.ai".into()))?;
-        let key = key.map_or_else(|| netrc::key(read, address.host()), |key| Ok(Some(key)))?;
+        let key = key.map_or_else(|| netrc::key(variables, address.host()), |key| Ok(Some(key)))?;
         match (key, mode) {
             (Some(key), _) => Ok(Self::Online(WandbServer::at(address, key))),
             (None, None) => Ok(Self::Offline),
