@@ -5,6 +5,7 @@
 //!   refs/main                                     the commit of a branch or tag
 //!   blobs/<hash>                                  content: SHA-256 of large files, git's hash of others
 //!   blobs/<hash>.incomplete                       what came before a transfer broke
+//!   blobs/<hash>.<kernel>-<number>.incomplete     what is on its way; other programs write to others
 //!   snapshots/<commit>/vae/config.json            a relative link into blobs
 //!   trees/<commit>.json                           all files of a commit, where they were listed
 //!   .no_exist/<commit>/name                       the server said that there is no such file

@@ -38,12 +38,17 @@ impl Digest {
 
     /// Whether a file has content of this hash.
     pub(crate) fn is_of(&self, path: &Path) -> io::Result<bool> {
+        Ok(self.of(path)? == *self)
+    }
+
+    /// The hash of this kind that a file has.
+    pub(crate) fn of(&self, path: &Path) -> io::Result<Self> {
         let mut file = File::open(path)?;
         let mut hasher = self.hasher(file.metadata()?.len());
         let mut block = vec![0; 1 << 18];
         loop {
             match file.read(&mut block)? {
-                0 => return Ok(hasher.finish() == *self),
+                0 => return Ok(hasher.finish()),
                 count => hasher.update(&block[..count]),
             }
         }

@@ -11,8 +11,8 @@ const INTERVAL: Duration = Duration::from_millis(50);
 
 /// Holds the lock of a file until it is dropped, or the process ends.
 ///
-/// It is the lock of Python's `filelock`: `flock` on Unix. Where a file system has none, nothing is locked; then two
-/// processes may do the same work, and the hash check keeps the cache right.
+/// It is the lock of Python's `filelock`: `flock` on Unix. Where a file system has none, or grants it to all, two processes may
+/// do the same work: none writes to a file of another's.
 #[derive(Debug)]
 pub(crate) struct Lock {
     /// Closing it releases the lock. The file stays: removing it would let a third process lock another one.
@@ -28,14 +28,19 @@ impl Lock {
         waiting: impl FnOnce(Option<&str>),
     ) -> Result<Option<Self>, Error> {
         let folder = path.parent().unwrap_or(Path::new(""));
-        fs::create_dir_all(folder).map_err(Error::io("write", folder))?;
-        let open = File::options().read(true).write(true).create(true).truncate(false).open(path);
-        // What may only be read can be locked all the same.
-        let file = open.or_else(|error| File::open(path).map_err(|_| error)).map_err(Error::io("write", path))?;
+        let open = || {
+            fs::create_dir_all(folder).map_err(Error::io("write", folder))?;
+            let open = File::options().read(true).write(true).create(true).truncate(false).open(path);
+            // What may only be read can be locked all the same.
+            open.or_else(|error| File::open(path).map_err(|_| error)).map_err(Error::io("write", path))
+        };
+        let mut file = open()?;
         let mut waiting = Some(waiting);
         loop {
             match file.try_lock() {
-                Ok(()) => break,
+                Ok(()) if is_at(&file, path) => break,
+                // Somebody has removed it, and others lock the next one of that name.
+                Ok(()) => file = open()?,
                 Err(TryLockError::WouldBlock) => {
                     if let Some(waiting) = waiting.take() {
                         waiting(holder(&file).as_deref());
@@ -51,6 +56,20 @@ impl Lock {
         }
         Ok(Some(Self { _file: file }))
     }
+}
+
+/// Whether the file that is open is the one of this name still.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let number = |metadata: fs::Metadata| (metadata.dev(), metadata.ino());
+    let open = file.metadata().map(number).ok();
+    open.is_some() && open == fs::metadata(path).map(number).ok()
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, _: &Path) -> bool {
+    true
 }
 
 /// The process that has locked a file: its name and number.
@@ -78,6 +97,31 @@ fn holder(_: &File) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn a_lock_is_that_of_the_file_that_has_the_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = &folder.path().join("locks/a.lock");
+        let lock = |waiting: &mut dyn FnMut()| Lock::acquire(path, || false, |_| waiting()).unwrap();
+        let first = lock(&mut || panic!("nobody has it"));
+        let (waits, waited) = std::sync::mpsc::channel();
+        std::thread::scope(|scope| {
+            let late = scope.spawn(move || {
+                drop(lock(&mut || waits.send(()).unwrap()));
+                std::time::Instant::now()
+            });
+            waited.recv().unwrap();
+            // Somebody clears the folder, and another comes.
+            fs::remove_dir_all(path.parent().unwrap()).unwrap();
+            let second = lock(&mut || panic!("nobody has the new one"));
+            drop(first);
+            std::thread::sleep(4 * INTERVAL);
+            let before = std::time::Instant::now();
+            drop(second);
+            assert!(late.join().unwrap() >= before, "two had it");
+        });
+    }
 
     #[test]
     fn whoever_waits_is_told_by_whom_a_lock_is_held() {

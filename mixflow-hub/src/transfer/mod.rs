@@ -1,9 +1,9 @@
 //! One file's content, from wherever it is to the cache.
 
+mod partial;
 mod ranges;
 
-use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use ureq::http::StatusCode;
@@ -15,6 +15,7 @@ use crate::progress::{Tell, TransferProgress};
 use crate::request::{Answer, Ask, Failure, Subject, protocol};
 use crate::url::Url;
 use crate::{Client, Commit, Error, Repository, Revision};
+use partial::Partial;
 
 /// Bytes that are read and written at once.
 const BLOCK: usize = 1 << 18;
@@ -24,7 +25,7 @@ const GOOD: u64 = 1 << 20;
 
 impl Client {
     /// Puts a file of a commit into the cache, unless it is there, by up to `lines` requests at once. Whoever else wants it
-    /// waits.
+    /// waits, where the file system has locks.
     pub(crate) fn fetch(
         &self,
         repository: &Repository,
@@ -44,10 +45,16 @@ impl Client {
         if !self.cache.is_right(repository, &expected.digest, &blob) {
             let revision = Revision::from(commit.clone());
             let subject = Subject { repository, revision: &revision, file: Some(file) };
-            let mut transfer = Transfer::open(self, subject, file, expected, &blob)?;
-            transfer.run(lines, tell)?;
-            fs::rename(&transfer.partial, &blob).map_err(Error::io("write", &blob))?;
-            self.cache.keep_checked(repository, &expected.digest, &blob);
+            let come = Transfer::open(self, subject, file, expected, &blob).and_then(|mut transfer| {
+                transfer.run(lines, &mut *tell)?;
+                transfer.partial.finish().map_err(Error::io("write", &blob))
+            });
+            match come {
+                Ok(()) => self.cache.keep_checked(repository, &expected.digest, &blob),
+                // Somebody whom the lock did not keep out was faster.
+                Err(_) if self.cache.is_right(repository, &expected.digest, &blob) => {}
+                Err(error) => return Err(error),
+            }
             tell(TransferProgress::Finished { file });
         }
         let path = self.cache.link(repository, commit, file, &expected.digest)?;
@@ -62,8 +69,7 @@ pub(crate) struct Transfer<'a> {
     pub(crate) subject: Subject<'a>,
     pub(crate) name: &'a str,
     pub(crate) expected: &'a Expected,
-    partial: PathBuf,
-    file: File,
+    partial: Partial,
     /// Bytes in the file, and their hash.
     pub(crate) held: u64,
     hasher: Hasher,
@@ -78,14 +84,10 @@ impl<'a> Transfer<'a> {
         expected: &'a Expected,
         blob: &Path,
     ) -> Result<Self, Error> {
-        let mut partial = blob.as_os_str().to_os_string();
-        partial.push(".incomplete");
-        let partial = PathBuf::from(partial);
-        let open = File::options().read(true).write(true).create(true).truncate(false).open(&partial);
-        let file = open.map_err(Error::io("write", &partial))?;
+        let partial = Partial::open(blob, expected.size > GOOD).map_err(Error::io("write", blob))?;
         let hasher = expected.digest.hasher(expected.size);
-        let mut transfer = Self { client, subject, name, expected, partial, file, held: 0, hasher };
-        transfer.hash_what_is_there().map_err(Error::io("read", &transfer.partial))?;
+        let mut transfer = Self { client, subject, name, expected, partial, held: 0, hasher };
+        transfer.hash_what_is_there().map_err(Error::io("read", &transfer.partial.shared()))?;
         if transfer.held > expected.size {
             transfer.restart()?;
         }
@@ -104,16 +106,19 @@ impl<'a> Transfer<'a> {
             }
             self.fill_by_ranges(lines, tell)?;
             self.fill(tell)?;
-            let found = std::mem::replace(&mut self.hasher, self.expected.digest.hasher(size)).finish();
+            let come = std::mem::replace(&mut self.hasher, self.expected.digest.hasher(size)).finish();
+            let found = match self.partial.taken {
+                true => come.of(self.partial.path()).map_err(Error::io("read", &self.partial.shared()))?,
+                false => come,
+            };
             if found == self.expected.digest {
-                return self.file.sync_all().map_err(Error::io("write", &self.partial));
+                return self.partial.file.sync_all().map_err(Error::io("write", &self.partial.shared()));
             }
             let repository = self.subject.repository.clone();
             let (expected, found) = (self.expected.digest.to_string(), found.to_string());
             let error = Error::Hash { repository, file: file.into(), expected, found };
             self.restart()?;
             if last {
-                let _ = fs::remove_file(&self.partial);
                 return Err(error);
             }
             tell(TransferProgress::Retrying { reason: &error.to_string(), wait: std::time::Duration::ZERO });
@@ -214,7 +219,7 @@ impl<'a> Transfer<'a> {
 
     /// Puts what comes next into the file.
     pub(crate) fn add(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.file.write_all(bytes).map_err(Error::io("write", &self.partial))?;
+        self.partial.file.write_all(bytes).map_err(Error::io("write", &self.partial.shared()))?;
         self.hasher.update(bytes);
         self.held += bytes.len() as u64;
         Ok(())
@@ -224,15 +229,14 @@ impl<'a> Transfer<'a> {
     fn restart(&mut self) -> Result<(), Error> {
         self.held = 0;
         self.hasher = self.expected.digest.hasher(self.expected.size);
-        let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
-        emptied.map(drop).map_err(Error::io("write", &self.partial))
+        self.partial.restart().map_err(Error::io("write", &self.partial.shared()))
     }
 
     fn hash_what_is_there(&mut self) -> std::io::Result<()> {
         let mut block = vec![0; BLOCK];
-        let length = self.file.metadata()?.len();
+        let length = self.partial.file.metadata()?.len();
         while self.held < length {
-            let count = self.file.read(&mut block)?;
+            let count = self.partial.file.read(&mut block)?;
             if count == 0 {
                 break;
             }

@@ -1,7 +1,7 @@
 //! What comes, and where it goes.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::time::Duration;
 
@@ -133,6 +133,66 @@ fn another_process_goes_on_where_one_was_killed() {
     assert_eq!(fs::read(path).unwrap(), weights());
     assert_eq!(setting.server.asked("Signature=signed"), [("GET".into(), Some("bytes=1234567-".into()))]);
     assert!(log[0].contains("resumed: 1234567"), "{log:?}");
+    assert_eq!(setting.blobs(), [hash]);
+}
+
+#[test]
+#[cfg(unix)]
+fn what_a_killed_process_was_writing_is_gone_on_with() {
+    let setting = Setting::new();
+    setting.server.fail("Signature=signed", 1, Failing::Stall(Duration::from_secs(60)));
+    let mut child = start(&setting);
+    let came = || {
+        names(&setting.stored().join("blobs")).iter().any(|name| {
+            fs::metadata(setting.stored().join("blobs").join(name)).is_ok_and(|found| found.len() == 1_500_000)
+        })
+    };
+    while !came() {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(fs::read(setting.file("model.safetensors").unwrap()).unwrap(), weights());
+    assert_eq!(setting.server.asked("Signature=signed")[1..], [("GET".into(), Some("bytes=1500000-".into()))]);
+    assert_eq!(setting.blobs(), [Content { bytes: weights(), large: true }.sha256()]);
+}
+
+/// As where a file system grants a lock to all; here somebody clears the folder of locks, and then all that one has fetched
+/// is begun anew.
+#[test]
+#[cfg(unix)]
+fn two_that_no_lock_keeps_apart_both_get_the_content() {
+    let setting = &Setting::new();
+    let hash = Content { bytes: weights(), large: true }.sha256();
+    let fetch = |tell: &mut (dyn FnMut(TransferProgress<'_>) + Send)| {
+        let path = setting.client().file(&repository(), &Revision::default(), "model.safetensors", tell).unwrap();
+        fs::read(path).unwrap() == weights()
+    };
+    setting.server.fail("Signature=signed", 1, Failing::Stall(Duration::from_secs(1)));
+    let (received, half) = mpsc::channel();
+    std::thread::scope(|scope| {
+        let first = scope.spawn(move || {
+            fetch(&mut |event| {
+                if let TransferProgress::Received { .. } = event {
+                    let _ = received.send(());
+                }
+            })
+        });
+        half.recv().unwrap();
+        fs::remove_dir_all(setting.cache().join(".locks")).unwrap();
+        // The first is whole before the second goes on.
+        setting.server.fail("Signature=signed", 1, Failing::Whole);
+        setting.server.fail("Signature=signed", 1, Failing::Cut(1000));
+        let second = scope.spawn(|| {
+            fetch(&mut |event| {
+                if let TransferProgress::Retrying { .. } = event {
+                    setting.server.fail("Signature=signed", 1, Failing::Slow(Duration::from_secs(2)));
+                }
+            })
+        });
+        assert!(first.join().unwrap(), "the first");
+        assert!(second.join().unwrap(), "the second");
+    });
     assert_eq!(setting.blobs(), [hash]);
 }
 
@@ -290,9 +350,16 @@ fn two_threads_that_ask_at_once_fetch_once() {
     assert!(told.try_recv().is_ok());
 }
 
-/// The other process of the next test.
+/// Another process, which fetches the same.
+fn start(setting: &Setting) -> Child {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "download::child", "--ignored"]).stdout(Stdio::null());
+    command.env_clear().env("HF_ENDPOINT", &setting.server.endpoint).env("HF_HUB_CACHE", setting.cache());
+    command.spawn().unwrap()
+}
+
 #[test]
-#[ignore = "started by two_processes_that_ask_at_once_fetch_once"]
+#[ignore = "started by others"]
 fn child() {
     let client = Client::from_env().unwrap();
     let path = client.file(&repository(), &Revision::default(), "model.safetensors", |_| {}).unwrap();
@@ -303,13 +370,7 @@ fn child() {
 fn two_processes_that_ask_at_once_fetch_once() {
     let setting = Setting::new();
     setting.server.fail("Signature=signed", 1, Failing::Stall(Duration::from_millis(500)));
-    let start = || {
-        let mut command = Command::new(std::env::current_exe().unwrap());
-        command.args(["--exact", "download::child", "--ignored"]).stdout(Stdio::null());
-        command.env_clear().env("HF_ENDPOINT", &setting.server.endpoint).env("HF_HUB_CACHE", setting.cache());
-        command.spawn().unwrap()
-    };
-    for mut child in [start(), start()] {
+    for mut child in [start(&setting), start(&setting)] {
         assert!(child.wait().unwrap().success());
     }
     assert_eq!(setting.server.asked("Signature=signed").len(), 1);

@@ -144,7 +144,8 @@ fn what_is_on_its_way_is_the_beginning_of_the_content() {
         setting.server.fail("Signature=signed", failing, Failing::Answer(404, vec![], "gone"));
         assert!(matches!(setting.file("model.safetensors"), Err(Error::Status { status: 404, .. })));
         let partial = setting.stored().join(format!("blobs/{hash}.incomplete"));
-        let came = fs::read(partial).unwrap();
+        // Where nothing came, there is none.
+        let came = fs::read(partial).unwrap_or_default();
         assert!(large().starts_with(&came), "{}", came.len());
         // The next call goes on there.
         setting.server.state().faults.clear();
