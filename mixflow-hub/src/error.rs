@@ -134,7 +134,7 @@ pub enum Error {
         host: String,
         /// How long.
         after: Duration,
-        /// Whether a token was sent.
+        /// Whether a token was sent, or would change nothing.
         token: bool,
     },
     /// The server answered with something that is no answer to this, after all attempts.

@@ -42,13 +42,15 @@ pub(crate) struct Failure {
     pub(crate) passing: bool,
     /// How long the server asks to wait.
     pub(crate) after: Option<Duration>,
+    /// The server, where it is not the Hub.
+    pub(crate) elsewhere: Option<String>,
     /// The commit that was asked about, where the server told.
     pub(crate) commit: Option<Commit>,
 }
 
 impl Failure {
     pub(crate) fn lasting(error: Error) -> Self {
-        Self { error: Box::new(error), passing: false, after: None, commit: None }
+        Self { error: Box::new(error), passing: false, after: None, elsewhere: None, commit: None }
     }
 
     pub(crate) fn passing(error: Error) -> Self {
@@ -160,8 +162,10 @@ impl Client {
         // Some servers ask for no time at all, or for a moment that is past, as long as they are busy.
         let wait = self.patience.wait(failures).max(failure.after.unwrap_or_default());
         if wait > self.patience.longest_wait {
-            let host = self.endpoint.to_string();
-            return Err(Failure::lasting(Error::Busy { host, after: wait, token: self.token.is_some() }));
+            // What another server allows no token changes.
+            let token = self.token.is_some() || failure.elsewhere.is_some();
+            let host = failure.elsewhere.unwrap_or_else(|| self.endpoint.to_string());
+            return Err(Failure::lasting(Error::Busy { host, after: wait, token }));
         }
         tell(TransferProgress::Retrying { reason: &failure.error.to_string(), wait });
         let end = Instant::now() + wait;
@@ -257,6 +261,7 @@ impl Client {
             error: Box::new(error),
             passing,
             after,
+            elsewhere: (!ours).then(|| url.host().into()),
             commit: text(headers, "x-repo-commit").and_then(Commit::parse),
         })
     }

@@ -213,7 +213,21 @@ fn who_is_busy_for_long_is_not_waited_for() {
         assert!(matches!(error, Error::Busy { after, .. } if after.as_secs() == 3600), "{error}");
         assert!(start.elapsed() < Duration::from_secs(2));
         assert_eq!(setting.server.asked("config.json").len(), 1);
+        assert_eq!(error.to_string().contains("log in"), std::env::var_os(WITH_TOKEN).is_none(), "{error}");
     }
+}
+
+/// Storage servers know nobody by a token of the Hub.
+#[test]
+fn a_storage_server_that_is_busy_is_named() {
+    let setting = Setting::new();
+    let later = vec![("Retry-After", "3600".into())];
+    setting.server.fail("Signature=signed", 9, Failing::Answer(503, later, "SlowDown"));
+    let storage = setting.server.storage.strip_prefix("http://").unwrap();
+    assert_eq!(
+        ask(&setting.client(), "model.safetensors").to_string(),
+        format!("{storage} asks to wait 3600 s: try again then")
+    );
 }
 
 #[test]
