@@ -32,7 +32,7 @@ impl Download {
         let patterns: Vec<&str> = self.files.iter().map(String::as_str).collect();
         let mut shown = Progress::new();
         let snapshot = client.snapshot(&self.repository.parse()?, &self.revision.parse()?, &patterns, |event| {
-            shown.download(&event);
+            shown.transfer(&event);
         })?;
         shown.end();
         if self.json.json {

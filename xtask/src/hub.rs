@@ -103,7 +103,7 @@ fn shown<T>(
     work: impl FnOnce(&Client, &mut (dyn FnMut(TransferProgress<'_>) + Send)) -> std::result::Result<T, Error>,
 ) -> Result<T> {
     let mut progress = Progress::new();
-    let done = work(&Client::from_env()?, &mut |event| progress.download(&event))?;
+    let done = work(&Client::from_env()?, &mut |event| progress.transfer(&event))?;
     progress.end();
     Ok(done)
 }

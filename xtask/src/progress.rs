@@ -150,36 +150,19 @@ impl Progress {
         }
     }
 
-    /// A file comes from the Hub, or waits.
-    pub(crate) fn download(&mut self, event: &TransferProgress<'_>) {
-        use TransferProgress::{Begin, Cached, Finished, Locked, Received, Retrying};
+    /// Shows what comes from the Hub, or goes there.
+    pub(crate) fn transfer(&mut self, event: &TransferProgress<'_>) {
+        use TransferProgress::{Begin, Committing, Finished, Received, Sampling, Sending, Sent, Stored};
         match *event {
             Begin { file, size, resumed } => {
                 self.moving(file, size);
                 if resumed > 0 {
                     self.moved(file, resumed);
-                    self.line(&format!("{file}: continued at KiB {}", resumed / KIB));
                 }
             }
-            Received { file, bytes, .. } => self.moved(file, bytes),
-            Finished { file } => self.arrived(file),
-            Locked { file, by } => {
-                let by = by.unwrap_or("another process");
-                self.line(&format!("{file}: {by} fetches it, waiting; Ctrl-C stops"));
-            }
-            Retrying { reason, wait } => {
-                self.line(&format!("{reason}; next attempt in {:.0} s", wait.as_secs_f64()));
-            }
-            Cached { reason } => self.line(&format!("taken from the cache: {reason}")),
-            _ => {}
-        }
-    }
-
-    /// Shows an upload.
-    pub(crate) fn upload(&mut self, event: &TransferProgress<'_>) {
-        use TransferProgress::{Committing, Created, Locked, Retrying, Sampling, Sending, Sent, Stored};
-        match *event {
-            Created { address } => self.line(&format!("made {address}")),
+            Sending { file, size } => self.moving(file, size),
+            Received { file, bytes, .. } | Sent { file, bytes, .. } => self.moved(file, bytes),
+            Finished { file } | Stored { file } => self.arrived(file),
             Sampling { images, count } => {
                 if self.name != "sample images" {
                     self.begin("sample images", Some(count as u64));
@@ -189,16 +172,11 @@ impl Progress {
                     None => self.log(images as u64, "image", ""),
                 }
             }
-            Sending { file, size } => self.moving(file, size),
-            Sent { file, bytes, .. } => self.moved(file, bytes),
-            Stored { file } => self.arrived(file),
             Committing { files } => self.begin(&format!("committing {files} files"), None),
-            Locked { .. } => self.line("another process publishes this run, waiting"),
-            Retrying { reason, wait } => {
-                self.line(&format!("{reason}; next attempt in {:.0} s", wait.as_secs_f64()));
-            }
-            // Of what sample images need.
-            _ => self.download(event),
+            _ => {}
+        }
+        if let Some(line) = said(event) {
+            self.line(&line);
         }
     }
 
@@ -311,6 +289,22 @@ impl Progress {
     }
 }
 
+/// What is told of a transfer in a line that stays.
+fn said(event: &TransferProgress<'_>) -> Option<String> {
+    use TransferProgress::{Begin, Cached, Created, Locked, Retrying};
+    Some(match *event {
+        Begin { file, resumed, .. } if resumed > 0 => format!("{file}: continued at KiB {}", resumed / KIB),
+        Locked { file, by } => {
+            let by = by.unwrap_or("another process");
+            format!("{file}: {by} fetches it, waiting; Ctrl-C stops")
+        }
+        Retrying { reason, wait } => format!("{reason}; next attempt in {:.0} s", wait.as_secs_f64()),
+        Cached { reason } => format!("taken from the cache: {reason}"),
+        Created { address } => format!("made {address}"),
+        _ => return None,
+    })
+}
+
 /// Whether what is shown can be drawn over: on a terminal that is not dumb. `NO_COLOR` asks for plain text, too.
 fn has_bars() -> bool {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
@@ -320,5 +314,21 @@ fn has_bars() -> bool {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a publication needs may come from the Hub first, and is waited for like all that comes.
+    #[test]
+    fn who_waits_for_a_file_is_told_of_the_file() {
+        let event = TransferProgress::Locked { file: "vae.safetensors", by: Some("python (process 7)") };
+        let expected = "vae.safetensors: python (process 7) fetches it, waiting; Ctrl-C stops";
+        assert_eq!(said(&event).as_deref(), Some(expected));
+        let event = TransferProgress::Begin { file: "a", size: 9000, resumed: 5000 };
+        assert_eq!(said(&event).as_deref(), Some("a: continued at KiB 4"));
+        assert_eq!(said(&TransferProgress::Finished { file: "a" }), None);
     }
 }

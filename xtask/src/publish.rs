@@ -96,7 +96,7 @@ impl Publish {
         if let Some(folder) = &self.dry_run {
             let folder = folder.clone().unwrap_or_else(|| self.run.join("published"));
             progress.begin("writing", None);
-            let written = publication.write(&folder, repository, &self.revision, |event| progress.upload(&event))?;
+            let written = publication.write(&folder, repository, &self.revision, |event| progress.transfer(&event))?;
             progress.end();
             if self.json.json {
                 return self.say_json(repository, &written, json!({ "folder": folder }));
@@ -108,7 +108,7 @@ impl Publish {
         let upload = Upload::new(self.message.clone()).branch(self.revision.clone()).private(self.private);
         progress.begin("writing", None);
         let client = Client::from_env()?;
-        let published = publication.publish(&client, repository, &upload, |event| progress.upload(&event))?;
+        let published = publication.publish(&client, repository, &upload, |event| progress.transfer(&event))?;
         progress.end();
         let uploaded = published.uploaded;
         if self.json.json {
