@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::progress::{Tell, TransferProgress};
-use crate::request::{Failure, Subject, protocol};
+use crate::request::{Failure, Subject};
 use crate::send::refusal;
 use crate::{Client, Commit, Error, Repository, Revision};
 
@@ -19,8 +19,7 @@ impl Client {
             return Err(lacking("there is none"));
         }
         let url = self.endpoint.identity();
-        let (text, _) = self.page(&url, subject, tell)?;
-        let answer: Value = serde_json::from_str(&text).map_err(|_| protocol(&url, "the answer is no JSON"))?;
+        let answer = self.json(&url, subject, tell)?;
         let token = &answer["auth"]["accessToken"];
         match token["role"].as_str() {
             Some("read") => Err(lacking("this one may only read")),
@@ -88,8 +87,7 @@ impl Client {
     fn check_private(&self, repository: &Repository, tell: Tell<'_>) -> Result<(), Error> {
         let main = Revision::default();
         let url = self.endpoint.revision(repository, &main);
-        let (text, _) = self.page(&url, &Subject { repository, revision: &main, file: None }, tell)?;
-        let answer: Value = serde_json::from_str(&text).map_err(|_| protocol(&url, "the answer is no JSON"))?;
+        let answer = self.json(&url, &Subject { repository, revision: &main, file: None }, tell)?;
         if answer["private"] == true {
             return Ok(());
         }

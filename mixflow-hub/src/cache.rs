@@ -113,16 +113,16 @@ impl Cache {
         }
     }
 
-    /// Keeps others from fetching the same content; waits for those who do, unless it is `stopped`.
+    /// Keeps others from fetching the same content; waits for those who do, as long as it is `going`.
     pub(crate) fn lock(
         &self,
         repository: &Repository,
         digest: &Digest,
-        stopped: impl Fn() -> bool,
+        going: impl Fn() -> Result<(), Error>,
         waiting: impl FnOnce(Option<&str>),
-    ) -> Result<Option<Lock>, Error> {
+    ) -> Result<Lock, Error> {
         let folder = self.folder.join(".locks").join(repository.folder_name());
-        Lock::acquire(&folder.join(format!("{digest}.lock")), stopped, waiting)
+        Lock::acquire(&folder.join(format!("{digest}.lock")), going, waiting)
     }
 
     /// Makes content that is there a file of a snapshot. `file` must have passed [`relative`].

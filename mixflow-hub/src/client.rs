@@ -1,15 +1,15 @@
 //! Who asks: a server, a token, a cache, and patience.
 
 use std::ffi::OsString;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
 
 use ureq::Agent;
 
-use crate::request::agent;
+use crate::agent::agent;
 use crate::variables::{HOME, NoText, Variables};
 #[cfg(feature = "xet")]
-use crate::xet::Way;
+use crate::way::Way;
 use crate::{Cache, Endpoint, Error, Patience, Token};
 
 /// Access to one Hub and one cache.
@@ -154,6 +154,12 @@ impl Client {
 
     pub(crate) fn is_stopped(&self) -> bool {
         self.stopped.iter().any(|stopped| stopped.load(Ordering::Relaxed))
+    }
+
+    /// Whether it may go on; else what becomes of what it did with a host.
+    pub(crate) fn going(&self, host: &str) -> Result<(), Error> {
+        let stopped = || Error::Network { host: host.into(), reason: "it was stopped".into() };
+        if self.is_stopped() { Err(stopped()) } else { Ok(()) }
     }
 
     /// Where files go.

@@ -10,7 +10,7 @@ use crate::folder::Local;
 use crate::progress::{Tell, TransferProgress};
 use crate::request::{Failure, Subject, protocol};
 use crate::send::refusal;
-use crate::{Client, Commit, Error, Upload};
+use crate::{Client, Commit, Error};
 
 /// Files that are asked about at once, as many as `huggingface_hub` does.
 const AT_ONCE: usize = 256;
@@ -100,13 +100,13 @@ impl Client {
     /// Makes the commit, once. A failure that passes says nothing about whether it was made.
     pub(crate) fn commit(
         &self,
-        upload: &Upload,
+        message: &str,
         parent: &Commit,
         (files, surplus): (&[(&Local, Mode)], &[String]),
         subject: &Subject<'_>,
     ) -> Result<Commit, Failure> {
         let url = self.endpoint.action(subject.repository, "commit", subject.revision);
-        let body = lines(upload, parent, files, surplus).map_err(Failure::lasting)?;
+        let body = lines(message, parent, files, surplus).map_err(Failure::lasting)?;
         let answer = self.post(&url, "application/x-ndjson", &body, subject).map_err(|failure| {
             match refusal(&failure, &[409, 412]) {
                 Some(message) => Failure::passing(Error::Conflict {
@@ -125,8 +125,8 @@ impl Client {
 }
 
 /// The commit as lines of JSON: what it is, then what it changes.
-fn lines(upload: &Upload, parent: &Commit, files: &[(&Local, Mode)], surplus: &[String]) -> Result<Vec<u8>, Error> {
-    let message = upload.message.trim();
+fn lines(message: &str, parent: &Commit, files: &[(&Local, Mode)], surplus: &[String]) -> Result<Vec<u8>, Error> {
+    let message = message.trim();
     let (summary, description) = message.split_once('\n').unwrap_or((message, ""));
     let header = json!({
         "summary": summary.trim(), "description": description.trim(), "parentCommit": parent.as_str(),

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 
+use crate::agent::FETCHED_AT_ONCE;
 use crate::cache::{holdable, relative};
 use crate::digest::Digest;
 use crate::listing::Expected;
 use crate::pattern::matches;
 use crate::progress::{Tell, TransferProgress};
-use crate::request::{FETCHED_AT_ONCE, Failure, Subject};
+use crate::request::{Failure, Subject};
 use crate::{Client, Commit, Error, Repository, Revision};
 
 /// A repository at one commit, or the part of it that was asked for, in a folder.

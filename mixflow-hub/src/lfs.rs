@@ -106,7 +106,7 @@ impl Sending<'_> {
                     None => Ok(()),
                 }),
                 #[cfg(feature = "xet")]
-                Way::Xet => return self.send_by_xet(tell),
+                Way::Xet => return crate::xet::send(self.client, self.subject, (self.file, self.digest), tell),
             };
             let Err(failure) = sent else { return Ok(self.file.size) };
             if failure.passing {

@@ -67,6 +67,7 @@
 
 mod access;
 mod address;
+mod agent;
 mod cache;
 mod client;
 mod commit;
@@ -75,9 +76,11 @@ mod download;
 mod endpoint;
 mod error;
 mod folder;
+mod held;
 mod lfs;
 mod listing;
 mod lock;
+mod names;
 mod patience;
 mod pattern;
 #[cfg(feature = "pipeline")]
@@ -97,6 +100,8 @@ mod transfer;
 mod upload;
 mod url;
 mod variables;
+#[cfg(feature = "xet")]
+mod way;
 #[cfg(feature = "xet")]
 mod xet;
 

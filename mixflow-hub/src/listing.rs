@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 use crate::cache::relative;
 use crate::digest::Digest;
 use crate::progress::Tell;
-use crate::request::{Ask, Failure, Subject, protocol};
+use crate::request::{Ask, Failure, Subject, protocol, text};
 use crate::revision::is_hex;
 use crate::{Client, Commit, Error, Repository, Revision};
 
@@ -89,8 +88,7 @@ impl Client {
             return Ok(commit);
         }
         let url = self.endpoint.revision(repository, revision);
-        let (text, _) = self.page(&url, &Subject { repository, revision, file: None }, tell)?;
-        let answer: Value = serde_json::from_str(&text).map_err(|_| protocol(&url, "the answer is no JSON"))?;
+        let answer = self.json(&url, &Subject { repository, revision, file: None }, tell)?;
         let commit = answer["sha"].as_str().and_then(Commit::parse);
         commit.ok_or_else(|| protocol(&url, "it names no commit"))
     }
@@ -148,7 +146,7 @@ impl Client {
         let commit = commit.ok_or_else(|| fault("it names no commit"))?;
         let etag = answer.header("x-linked-etag").or_else(|| answer.header("etag"));
         let digest = etag.and_then(Digest::parse).ok_or_else(|| fault("it names no hash of the content"))?;
-        let length = answer.response.headers().get("content-length").and_then(|length| length.to_str().ok());
+        let length = text(answer.response.headers(), "content-length");
         let length = length.filter(|_| answer.response.status().is_success());
         let size = answer.header("x-linked-size").or(length).and_then(|size| size.parse().ok());
         let size = size.ok_or_else(|| fault("it names no size of the content"))?;

@@ -20,13 +20,13 @@ pub(crate) struct Lock {
 }
 
 impl Lock {
-    /// Waits for the lock at `path`, or none if it is `stopped` meanwhile; `waiting` is told once if somebody holds it, and
-    /// who, where the system tells.
+    /// Waits for the lock at `path`, as long as it is `going`; `waiting` is told once if somebody holds it, and who, where the
+    /// system tells.
     pub(crate) fn acquire(
         path: &Path,
-        stopped: impl Fn() -> bool,
+        going: impl Fn() -> Result<(), Error>,
         waiting: impl FnOnce(Option<&str>),
-    ) -> Result<Option<Self>, Error> {
+    ) -> Result<Self, Error> {
         let folder = path.parent().unwrap_or(Path::new(""));
         let open = || {
             fs::create_dir_all(folder).map_err(Error::io("write", folder))?;
@@ -45,16 +45,14 @@ impl Lock {
                     if let Some(waiting) = waiting.take() {
                         waiting(holder(&file).as_deref());
                     }
-                    if stopped() {
-                        return Ok(None);
-                    }
+                    going()?;
                     std::thread::sleep(INTERVAL);
                 }
                 // No locks there.
                 Err(TryLockError::Error(_)) => break,
             }
         }
-        Ok(Some(Self { _file: file }))
+        Ok(Self { _file: file })
     }
 }
 
@@ -103,7 +101,7 @@ mod tests {
     fn a_lock_is_that_of_the_file_that_has_the_name() {
         let folder = tempfile::tempdir().unwrap();
         let path = &folder.path().join("locks/a.lock");
-        let lock = |waiting: &mut dyn FnMut()| Lock::acquire(path, || false, |_| waiting()).unwrap();
+        let lock = |waiting: &mut dyn FnMut()| Lock::acquire(path, || Ok(()), |_| waiting()).unwrap();
         let first = lock(&mut || panic!("nobody has it"));
         let (waits, waited) = std::sync::mpsc::channel();
         std::thread::scope(|scope| {
@@ -127,14 +125,16 @@ mod tests {
     fn whoever_waits_is_told_by_whom_a_lock_is_held() {
         let folder = tempfile::tempdir().unwrap();
         let path = &folder.path().join("a.lock");
-        let mut first = Lock::acquire(path, || true, |_| panic!("nobody has it")).unwrap();
-        assert!(Lock::acquire(path, || true, |_| {}).unwrap().is_none());
+        let stopped = || Err(Error::Network { host: "hub".into(), reason: "it was stopped".into() });
+        let mut first = Some(Lock::acquire(path, stopped, |_| panic!("nobody has it")).unwrap());
+        let error = Lock::acquire(path, stopped, |_| {}).unwrap_err();
+        assert!(error.to_string().contains("it was stopped"), "{error}");
         let mut told = None;
         let waiting = |by: Option<&str>| {
             told = by.map(String::from);
             first.take();
         };
-        assert!(Lock::acquire(path, || false, waiting).unwrap().is_some());
+        Lock::acquire(path, || Ok(()), waiting).unwrap();
         if cfg!(target_os = "linux") {
             assert!(told.unwrap().ends_with(&format!("(process {})", std::process::id())));
         }

@@ -33,10 +33,7 @@ pub(crate) struct Portion<'a, 't> {
 
 impl Portion<'_, '_> {
     fn next(&mut self, block: &mut [u8]) -> Result<usize, Failure> {
-        if self.client.is_stopped() {
-            let (host, reason) = (self.host.clone(), "it was stopped".into());
-            return Err(Failure::lasting(Error::Network { host, reason }));
-        }
+        self.client.going(&self.host).map_err(Failure::lasting)?;
         if self.pace.is_too_slow(self.at, self.silence) {
             let (host, reason) = (self.host.clone(), "it takes less than 1 KiB a second".into());
             return Err(Failure::passing(Error::Network { host, reason }));

@@ -4,13 +4,14 @@ use std::io::Read;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
+use ureq::Body;
 use ureq::http::{HeaderMap, Response, StatusCode};
-use ureq::{Agent, Body};
 
+use crate::agent::Silence;
 use crate::patience::{reset, retry_after};
 use crate::progress::{Tell, TransferProgress};
 use crate::url::Url;
-use crate::{Client, Commit, Error, Patience, Repository, Revision};
+use crate::{Client, Commit, Error, Repository, Revision};
 
 /// Largest answer that is not a file's content, bytes.
 const MAX_ANSWER: u64 = 64 << 20;
@@ -23,9 +24,6 @@ pub(crate) const MAX_REDIRECTS: usize = 8;
 
 /// How often to look whether a wait has been cut short.
 const LOOK: Duration = Duration::from_millis(50);
-
-/// Requests for content at the same time, as many as Python's `huggingface_hub` makes.
-pub(crate) const FETCHED_AT_ONCE: usize = 8;
 
 /// What a request is about, for errors.
 pub(crate) struct Subject<'a> {
@@ -98,23 +96,6 @@ impl Answer {
     }
 }
 
-/// A connection pool that follows no redirect and asks nobody twice: that is done here.
-pub(crate) fn agent(patience: &Patience, proxy: bool) -> Agent {
-    let config = Agent::config_builder()
-        .user_agent(concat!("mixflow-hub/", env!("CARGO_PKG_VERSION")))
-        // Sizes and hashes are those of the content as it is.
-        .accept_encoding("identity")
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_idle_connections_per_host(FETCHED_AT_ONCE)
-        .max_redirects_will_error(false)
-        .timeout_connect(Some(patience.connect))
-        .timeout_per_read(Some(patience.silence))
-        .timeout_per_write(Some(patience.silence))
-        .timeout_recv_response(Some(patience.silence));
-    if proxy { config } else { config.proxy(None) }.build().new_agent()
-}
-
 impl Client {
     /// The text that the Hub answers with, and the address of the next page where there is one.
     pub(crate) fn page(
@@ -135,6 +116,12 @@ impl Client {
             Ok((answer.text()?, next))
         });
         page.map_err(|failure| *failure.error)
+    }
+
+    /// The JSON that the Hub answers with.
+    pub(crate) fn json(&self, url: &Url, subject: &Subject<'_>, tell: Tell<'_>) -> Result<Value, Error> {
+        let (text, _) = self.page(url, subject, tell)?;
+        serde_json::from_str(&text).map_err(|_| protocol(url, "the answer is no JSON"))
     }
 
     /// Does something, again and again while it may help.
@@ -267,24 +254,11 @@ impl Client {
     }
 
     pub(crate) fn unreachable(&self, url: &Url, error: &ureq::Error) -> Failure {
-        use ureq::Error::{HostNotFound, Io, Timeout, Tls};
-        // What resolvers say of a name that there is not. Those that were not reached themselves may be soon.
-        let unknown = match error {
-            HostNotFound => true,
-            Io(error) => error.to_string().ends_with("Name or service not known"),
-            _ => false,
-        };
-        let reason = self.quote(&match error {
-            Timeout(_) => "it does not answer in time".into(),
-            _ if unknown => "there is no host of that name, or no network".into(),
-            Io(error) => error.to_string(),
-            other => other.to_string(),
-        });
-        // Names and certificates do not get better by asking again soon.
-        if unknown || matches!(error, Tls(_) | ureq::Error::Rustls(_)) {
-            Failure::lasting(broken(url, &reason))
-        } else {
-            Failure::passing(broken(url, &reason))
+        let (silence, reason) = Silence::of(error);
+        let reason = broken(url, &self.quote(&reason));
+        match silence {
+            Silence::Passing => Failure::passing(reason),
+            Silence::Unknown | Silence::Lasting => Failure::lasting(reason),
         }
     }
 

@@ -1,10 +1,11 @@
 //! Several files on their way at once.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use crate::folder::Local;
+use crate::held::held;
 use crate::progress::{Tell, TransferProgress};
 use crate::request::Subject;
 use crate::{Client, Error};
@@ -54,9 +55,4 @@ impl Client {
         let sent = self.each(files, SENT_AT_ONCE, tell, |client, file, tell| client.store(file, subject, tell))?;
         Ok(sent.iter().sum())
     }
-}
-
-/// What a lock keeps, though a thread that held it may have panicked.
-pub(crate) fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
-    lock.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -143,7 +143,7 @@ impl Client {
             large += self.store_all(&sending, &subject, tell)?;
             small = sorted.iter().filter(|(_, mode)| *mode == Mode::Regular).map(|(file, _)| file.size).sum();
             tell(TransferProgress::Committing { files: sorted.len() + surplus.len() });
-            let failure = match self.commit(upload, &head, (&sorted, &surplus), &subject) {
+            let failure = match self.commit(&upload.message, &head, (&sorted, &surplus), &subject) {
                 Ok(commit) => return Ok(done(commit, large + small)),
                 Err(failure) if !failure.passing => return Err(*failure.error),
                 Err(failure) => failure,

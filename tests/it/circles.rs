@@ -225,7 +225,7 @@ fn between_rooms<'a>(
 #[test]
 fn no_files_or_folders_name_each_other_in_a_circle() {
     let (mut count, mut found) = (0, vec![]);
-    for library in ["mixflow-schedules", "mixflow-backbones", "mixflow", "mixflow-t2i", "xtask"] {
+    for library in ["mixflow-schedules", "mixflow-backbones", "mixflow", "mixflow-t2i", "mixflow-hub", "xtask"] {
         let library = Library::read(&format!("{library}/src"));
         let files = library.arrows();
         count += files.values().map(BTreeSet::len).sum::<usize>();

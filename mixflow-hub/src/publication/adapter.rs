@@ -7,9 +7,10 @@ use mixflow::backbones::lora::{Adapter, LoraConfig};
 use mixflow::recipe::{AdapterConfig, NetworkSettings};
 use serde_json::{Value, json};
 
-use super::card::{Card, links};
+use super::card::Card;
 use super::finished::Finished;
 use super::loading::{added, quoted};
+use super::markdown::links;
 use super::{Averaging, Choice};
 use crate::Error;
 

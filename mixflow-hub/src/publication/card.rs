@@ -13,6 +13,7 @@ use super::arms::side_by_side;
 use super::files::Needed;
 use super::finished::Finished;
 use super::front_matter::front_matter;
+use super::markdown::{links, plainly};
 use super::metrics::{Metric, inception_metrics, model_index, pixel_metrics};
 use super::results::{Conditions, Measured};
 use super::{Averaging, Choice, Sampled};
@@ -279,16 +280,6 @@ impl<N: NetworkSettings> Card<'_, N> {
     }
 }
 
-/// A name or a caption in a line of Markdown, which shows it as it is.
-pub(super) fn plainly(text: &str) -> String {
-    let mut shown = String::new();
-    for c in text.chars() {
-        shown.extend(r"\`*[]<>".contains(c).then_some('\\'));
-        shown.push(if c.is_control() { ' ' } else { c });
-    }
-    shown
-}
-
 /// One line a set of images; a column for every number that any of them has.
 fn table(rows: &[(&Conditions, Vec<Metric>)]) -> String {
     let mut names: Vec<(&str, &str)> = vec![];
@@ -386,12 +377,6 @@ fn weights(start: &Start) -> String {
         _ => {}
     }
     text
-}
-
-/// Links to repositories.
-pub(super) fn links(repositories: &[Repository], kind: &str) -> String {
-    let link = |id: &str| format!("[{id}](https://huggingface.co/{kind}{id})");
-    repositories.iter().map(|repository| link(repository.id())).collect::<Vec<_>>().join(" and ")
 }
 
 const CITATION: &str = "## Citation\n\nMixFlow Training, of which mixflow is an independent implementation:\n\n```bibtex\n\

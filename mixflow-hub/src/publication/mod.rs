@@ -7,6 +7,7 @@ mod files;
 mod finished;
 mod front_matter;
 mod loading;
+mod markdown;
 mod metrics;
 mod results;
 mod samples;

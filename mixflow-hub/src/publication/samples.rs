@@ -7,8 +7,8 @@ use mixflow::Pipeline;
 use mixflow::recipe::{AutoencoderConfig, NetworkSettings, Recipe};
 use mixflow::sampling::Export;
 
-use super::card::plainly;
 use super::finished::Finished;
+use super::markdown::plainly;
 use crate::progress::Tell;
 use crate::{Address, Client, Error, TransferProgress};
 

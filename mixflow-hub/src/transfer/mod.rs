@@ -12,7 +12,7 @@ use crate::digest::Hasher;
 use crate::listing::Expected;
 use crate::patience::Pace;
 use crate::progress::{Tell, TransferProgress};
-use crate::request::{Answer, Ask, Failure, Subject, protocol};
+use crate::request::{Answer, Ask, Failure, Subject, protocol, text};
 use crate::url::Url;
 use crate::{Client, Commit, Error, Repository, Revision};
 use partial::Partial;
@@ -38,9 +38,8 @@ impl Client {
         let blob = self.cache.blob(repository, &expected.digest);
         self.cache.prepare(repository)?;
         let waiting = |by: Option<&str>| tell(TransferProgress::Locked { file, by });
-        let Some(lock) = self.cache.lock(repository, &expected.digest, || self.is_stopped(), waiting)? else {
-            return Err(Error::Network { host: self.endpoint.to_string(), reason: "it was stopped".into() });
-        };
+        let host = self.endpoint.to_string();
+        let lock = self.cache.lock(repository, &expected.digest, || self.going(&host), waiting)?;
         // Other content was put there by somebody who did not check.
         if !self.cache.is_right(repository, &expected.digest, &blob) {
             let revision = Revision::from(commit.clone());
@@ -64,14 +63,14 @@ impl Client {
 }
 
 /// Content that is on its way.
-pub(crate) struct Transfer<'a> {
-    pub(crate) client: &'a Client,
-    pub(crate) subject: Subject<'a>,
-    pub(crate) name: &'a str,
-    pub(crate) expected: &'a Expected,
+struct Transfer<'a> {
+    client: &'a Client,
+    subject: Subject<'a>,
+    name: &'a str,
+    expected: &'a Expected,
     partial: Partial,
     /// Bytes in the file, and their hash.
-    pub(crate) held: u64,
+    held: u64,
     hasher: Hasher,
 }
 
@@ -126,6 +125,15 @@ impl<'a> Transfer<'a> {
         unreachable!("the last attempt returns")
     }
 
+    /// Fetches what is missing from the store, if the file is there.
+    #[cfg(feature = "xet")]
+    fn fill_by_xet(&mut self, tell: Tell<'_>) -> Result<(), Error> {
+        let missing = self.held < self.expected.size && !self.client.way.is_closed();
+        let Some(hash) = self.expected.xet.as_deref().filter(|_| missing) else { return Ok(()) };
+        let (subject, range) = (Subject { file: Some(self.name), ..self.subject }, self.held..self.expected.size);
+        crate::xet::fill(self.client, &subject, hash, range, &mut |part| self.add(part), tell)
+    }
+
     /// Asks until all bytes are there.
     fn fill(&mut self, tell: Tell<'_>) -> Result<(), Error> {
         let mut failures = 0;
@@ -150,9 +158,7 @@ impl<'a> Transfer<'a> {
         let mut block = vec![0; BLOCK];
         let mut pace = Pace::new(self.held);
         while self.held < size {
-            if self.client.is_stopped() {
-                return Err(Failure { passing: false, ..self.interrupted(&url, "it was stopped") });
-            }
+            self.client.going(url.host()).map_err(Failure::lasting)?;
             let count = body.read(&mut block).map_err(|error| self.interrupted(&url, &error.to_string()))?;
             if count == 0 {
                 return Err(self.interrupted(&url, "the answer ended"));
@@ -172,8 +178,7 @@ impl<'a> Transfer<'a> {
 
     /// Whether what comes is what was asked for; starts over where the server sends all of it.
     fn check_range(&mut self, answer: &Answer) -> Result<(), Failure> {
-        let headers = answer.response.headers();
-        let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+        let header = |name| text(answer.response.headers(), name);
         let restart = |this: &mut Self| this.restart().map_err(Failure::lasting);
         let length = header("content-length").and_then(|length| length.parse::<u64>().ok());
         match answer.response.status() {
@@ -202,7 +207,7 @@ impl<'a> Transfer<'a> {
         }
     }
 
-    pub(crate) fn interrupted(&self, url: &Url, reason: &str) -> Failure {
+    fn interrupted(&self, url: &Url, reason: &str) -> Failure {
         Failure::passing(Error::Interrupted {
             host: url.host().into(),
             file: self.name.into(),
@@ -218,7 +223,7 @@ impl<'a> Transfer<'a> {
     }
 
     /// Puts what comes next into the file.
-    pub(crate) fn add(&mut self, bytes: &[u8]) -> Result<(), Error> {
+    fn add(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.partial.file.write_all(bytes).map_err(Error::io("write", &self.partial.shared()))?;
         self.hasher.update(bytes);
         self.held += bytes.len() as u64;

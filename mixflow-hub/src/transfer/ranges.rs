@@ -9,10 +9,10 @@ use std::thread;
 use ureq::http::StatusCode;
 
 use super::{BLOCK, GOOD, Transfer};
+use crate::held::held;
 use crate::patience::Pace;
 use crate::progress::{Tell, TransferProgress};
 use crate::request::{Ask, Failure, Subject, protocol};
-use crate::several::held;
 use crate::{Client, Error};
 
 /// Bytes of one request.
@@ -128,9 +128,7 @@ impl Line<'_, '_> {
         let mut body = answer.response.into_body().into_reader().take(end - from);
         let (mut block, mut pace) = (vec![0; BLOCK], Pace::new(from));
         while start + (bytes.len() as u64) < end {
-            if self.client.is_stopped() {
-                return Err(Failure::lasting(broken("it was stopped")));
-            }
+            self.client.going(&host).map_err(Failure::lasting)?;
             let count = body.read(&mut block).map_err(|error| Failure::passing(broken(&error.to_string())))?;
             if count == 0 {
                 return Err(Failure::passing(broken("the answer ended")));

@@ -1,63 +1,25 @@
 //! A large file, out of the store: its chunks, several at once, in the order of the file.
 
-use std::fmt;
+use std::ops::Range;
 use std::sync::mpsc::{self, RecvTimeoutError};
-use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use ::xet::XetError;
 use ::xet::xet_session::{XetDownloadStreamGroup, XetFileInfo, XetSession};
 
-use super::{Grant, INTERVAL};
+use super::INTERVAL;
+use crate::held::held;
 use crate::progress::{Tell, TransferProgress};
 use crate::request::Subject;
-use crate::several::held;
-use crate::transfer::Transfer;
+use crate::way::{Grant, State};
 use crate::{Client, Error};
+
+/// What takes the bytes that come, in their order.
+type Add<'a> = &'a mut (dyn FnMut(&[u8]) -> Result<(), Error> + Send);
 
 /// How many times the longest silence a part may take: it has up to 64 MiB, of which nothing shows before it is whole.
 const PART: u32 = 20;
-
-/// The way to the store, for all files that a client fetches.
-#[derive(Clone, Default)]
-pub(crate) struct Way(Arc<Mutex<State>>);
-
-#[derive(Default)]
-enum State {
-    #[default]
-    Unknown,
-    /// With the right to read a repository at a commit.
-    Open(XetSession, Grant),
-    /// It failed, and is not tried again.
-    Closed,
-}
-
-impl Way {
-    /// Lets nothing go by it any more.
-    pub(crate) fn close(&self) {
-        *held(&self.0) = State::Closed;
-    }
-
-    pub(crate) fn is_closed(&self) -> bool {
-        matches!(&*held(&self.0), State::Closed)
-    }
-
-    /// The same for somebody else, who must ask for a right of their own.
-    pub(crate) fn anew(&self) -> Self {
-        let way = Self::default();
-        if self.is_closed() {
-            way.close();
-        }
-        way
-    }
-}
-
-impl fmt::Debug for Way {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Way")
-    }
-}
 
 /// Why not all of a file came from the store.
 enum Fault {
@@ -67,82 +29,91 @@ enum Fault {
     Other(Error),
 }
 
-impl Transfer<'_> {
-    /// Fetches what is missing from the store, if the file is there. What does not come so is left to be asked for
-    /// otherwise, and so are all files after it.
-    pub(crate) fn fill_by_xet(&mut self, tell: Tell<'_>) -> Result<(), Error> {
-        let missing = self.held < self.expected.size && !self.client.way.is_closed();
-        let Some(hash) = self.expected.xet.clone().filter(|_| missing) else { return Ok(()) };
-        // The caller may be a thread of tokio's, which must not wait for others.
-        let come = thread::scope(|scope| scope.spawn(|| self.fill_from_store(hash, &mut *tell)).join());
-        let reason = match come {
-            Ok(Ok(())) => return Ok(()),
-            Ok(Err(Fault::Other(error))) => return Err(error),
-            Ok(Err(Fault::Store(reason))) => reason,
-            Err(_) => "it panicked".into(),
-        };
-        if !self.client.is_stopped() {
-            self.client.way.close();
-        }
-        let reason = format!("the store Xet is left, and the rest comes without it: {reason}");
-        tell(TransferProgress::Retrying { reason: &reason, wait: Duration::ZERO });
-        Ok(())
+/// Fetches a range of a file, whose hash in the store is known, and gives it to `add`. What does not come so is left to be asked
+/// for otherwise, and so are all files after it.
+pub(crate) fn fill(
+    client: &Client,
+    subject: &Subject<'_>,
+    hash: &str,
+    range: Range<u64>,
+    add: Add<'_>,
+    tell: Tell<'_>,
+) -> Result<(), Error> {
+    // The caller may be a thread of tokio's, which must not wait for others.
+    let come =
+        thread::scope(|scope| scope.spawn(|| fill_from_store(client, subject, hash, range, add, &mut *tell)).join());
+    let reason = match come {
+        Ok(Ok(())) => return Ok(()),
+        Ok(Err(Fault::Other(error))) => return Err(error),
+        Ok(Err(Fault::Store(reason))) => reason,
+        Err(_) => "it panicked".into(),
+    };
+    if !client.is_stopped() {
+        client.way.close();
     }
+    let reason = format!("the store Xet is left, and the rest comes without it: {reason}");
+    tell(TransferProgress::Retrying { reason: &reason, wait: Duration::ZERO });
+    Ok(())
+}
 
-    fn fill_from_store(&mut self, hash: String, tell: Tell<'_>) -> Result<(), Fault> {
-        let Some((session, grant)) = self.client.open_store(&self.subject, tell)? else { return Ok(()) };
-        let (client, size) = (self.client, self.expected.size);
-        let said = |error: XetError| Fault::Store(client.quote(&error.to_string()));
-        let group = client.reader(&session, &grant).map_err(said)?;
-        let (file, range) = (XetFileInfo::new(hash, size), self.held..size);
-        thread::scope(|scope| {
-            let (arrived, came) = mpsc::sync_channel(1);
-            let group = &group;
-            scope.spawn(move || {
-                let read = || {
-                    let mut stream = group.download_stream_blocking(file, Some(range))?;
-                    while let Some(part) = stream.blocking_next()? {
-                        if arrived.send(Ok(part)).is_err() {
-                            break;
-                        }
+fn fill_from_store(
+    client: &Client,
+    subject: &Subject<'_>,
+    hash: &str,
+    range: Range<u64>,
+    add: Add<'_>,
+    tell: Tell<'_>,
+) -> Result<(), Fault> {
+    let Some((session, grant)) = client.open_store(subject, tell)? else { return Ok(()) };
+    let said = |error: XetError| Fault::Store(client.quote(&error.to_string()));
+    let group = client.reader(&session, &grant).map_err(said)?;
+    let Range { start: mut at, end: size } = range;
+    let file = XetFileInfo::new(hash.into(), size);
+    thread::scope(|scope| {
+        let (arrived, came) = mpsc::sync_channel(1);
+        let group = &group;
+        scope.spawn(move || {
+            let read = || {
+                let mut stream = group.download_stream_blocking(file, Some(at..size))?;
+                while let Some(part) = stream.blocking_next()? {
+                    if arrived.send(Ok(part)).is_err() {
+                        break;
                     }
-                    Ok(())
-                };
-                let _ = read().map_err(|error| arrived.send(Err(error)));
-            });
-            let mut last = Instant::now();
-            let fault = loop {
-                match came.recv_timeout(INTERVAL) {
-                    Ok(_) if client.is_stopped() => {
-                        break Fault::Other(*self.interrupted(&grant.store, "it was stopped").error);
-                    }
-                    Ok(Ok(part)) if part.len() as u64 > size - self.held => {
-                        break Fault::Store("more comes than the file has".into());
-                    }
-                    Ok(Ok(part)) => {
-                        if let Err(error) = self.add(&part) {
-                            break Fault::Other(error);
-                        }
-                        last = Instant::now();
-                        tell(TransferProgress::Received { file: self.name, bytes: self.held, size });
-                    }
-                    Ok(Err(error)) => break said(error),
-                    Err(RecvTimeoutError::Disconnected) if self.held == size => return Ok(()),
-                    // It takes some refusals for the end of the file.
-                    Err(RecvTimeoutError::Disconnected) => break Fault::Store("it ends before the file does".into()),
-                    Err(RecvTimeoutError::Timeout) if client.is_stopped() => {
-                        break Fault::Other(*self.interrupted(&grant.store, "it was stopped").error);
-                    }
-                    Err(RecvTimeoutError::Timeout) if last.elapsed() > client.patience.silence * PART => {
-                        break Fault::Store("nothing came for too long".into());
-                    }
-                    Err(RecvTimeoutError::Timeout) => {}
                 }
+                Ok(())
             };
-            let _ = group.abort();
-            Err(fault)
-        })
-    }
+            let _ = read().map_err(|error| arrived.send(Err(error)));
+        });
+        let mut last = Instant::now();
+        let fault = loop {
+            let came = came.recv_timeout(INTERVAL);
+            if let (Ok(_) | Err(RecvTimeoutError::Timeout), Err(stopped)) = (&came, client.going(grant.store.host())) {
+                break Fault::Other(stopped);
+            }
+            match came {
+                Ok(Ok(part)) if part.len() as u64 > size - at => {
+                    break Fault::Store("more comes than the file has".into());
+                }
+                Ok(Ok(part)) => {
+                    if let Err(error) = add(&part) {
+                        break Fault::Other(error);
+                    }
+                    (at, last) = (at + part.len() as u64, Instant::now());
+                    tell(TransferProgress::Received { file: subject.file.unwrap_or_default(), bytes: at, size });
+                }
+                Ok(Err(error)) => break said(error),
+                Err(RecvTimeoutError::Disconnected) if at == size => return Ok(()),
+                // It takes some refusals for the end of the file.
+                Err(RecvTimeoutError::Disconnected) => break Fault::Store("it ends before the file does".into()),
+                Err(RecvTimeoutError::Timeout) if last.elapsed() > client.patience.silence * PART => {
+                    break Fault::Store("nothing came for too long".into());
+                }
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        };
+        let _ = group.abort();
+        Err(fault)
+    })
 }
 
 impl From<Error> for Fault {

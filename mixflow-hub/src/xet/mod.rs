@@ -15,23 +15,14 @@ use serde::Deserialize;
 use crate::progress::Tell;
 use crate::request::{Subject, protocol};
 use crate::url::Url;
+use crate::way::Grant;
 use crate::{Client, Error, Token};
 
-pub(crate) use download::Way;
+pub(crate) use download::fill;
+pub(crate) use upload::send;
 
 /// How often the progress is looked at.
 const INTERVAL: Duration = Duration::from_millis(100);
-
-/// The right to read from the store or to write to it, for a while.
-#[derive(Clone)]
-struct Grant {
-    /// Where it was given, and is renewed.
-    from: Url,
-    store: Url,
-    token: String,
-    /// When it ends: seconds since 1970.
-    end: u64,
-}
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -39,13 +30,6 @@ struct Granted {
     cas_url: String,
     access_token: String,
     exp: u64,
-}
-
-impl Grant {
-    /// Where the store is, for what puts paths behind it.
-    fn address(&self) -> String {
-        self.store.whole().trim_end_matches('/').into()
-    }
 }
 
 impl Client {

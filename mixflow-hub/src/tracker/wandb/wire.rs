@@ -8,8 +8,8 @@ use ureq::http::Response;
 use ureq::{Agent, Body};
 
 use super::WandbServer;
+use crate::agent::{Silence, agent};
 use crate::patience::retry_after;
-use crate::request::agent;
 use crate::url::Url;
 
 /// Longest answer that is read, in bytes.
@@ -79,14 +79,10 @@ impl Wire {
     fn judge(&self, address: &Url, answer: Result<Response<Body>, ureq::Error>) -> Result<String, Refusal> {
         let host = address.host();
         let answer = answer.map_err(|error| {
-            // A certificate does not get better.
-            let passing = !matches!(error, ureq::Error::Tls(_) | ureq::Error::Rustls(_) | ureq::Error::Http(_));
-            let reason = match error {
-                ureq::Error::Timeout(_) => "it does not answer in time".into(),
-                ureq::Error::HostNotFound => "there is no host of that name, or no network".into(),
-                error => self.quote(&error.to_string()),
-            };
-            Refusal { reason: format!("cannot reach {host}: {reason}"), passing, after: None }
+            // A network that is away comes back while the run goes on.
+            let (silence, reason) = Silence::of(&error);
+            let reason = format!("cannot reach {host}: {}", self.quote(&reason));
+            Refusal { reason, passing: silence != Silence::Lasting, after: None }
         })?;
         let status = answer.status();
         let after = answer.headers().get("retry-after").and_then(|header| header.to_str().ok());

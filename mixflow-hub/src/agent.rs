@@ -1,0 +1,54 @@
+//! Connections to servers, of whatever kind.
+
+use ureq::{Agent, Error};
+
+use crate::Patience;
+
+/// Requests for content at the same time, as many as Python's `huggingface_hub` makes.
+pub(crate) const FETCHED_AT_ONCE: usize = 8;
+
+/// A connection pool that follows no redirect and asks nobody twice: that is done here.
+pub(crate) fn agent(patience: &Patience, proxy: bool) -> Agent {
+    let config = Agent::config_builder()
+        .user_agent(concat!("mixflow-hub/", env!("CARGO_PKG_VERSION")))
+        // Sizes and hashes are those of the content as it is.
+        .accept_encoding("identity")
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .max_idle_connections_per_host(FETCHED_AT_ONCE)
+        .max_redirects_will_error(false)
+        .timeout_connect(Some(patience.connect))
+        .timeout_per_read(Some(patience.silence))
+        .timeout_per_write(Some(patience.silence))
+        .timeout_recv_response(Some(patience.silence));
+    if proxy { config } else { config.proxy(None) }.build().new_agent()
+}
+
+/// Why there was no answer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Silence {
+    /// Nobody knows the name, or the network is away.
+    Unknown,
+    /// What was said or shown is no better the next time: a certificate, or no HTTP.
+    Lasting,
+    Passing,
+}
+
+impl Silence {
+    /// What kind it is, and what to say of it.
+    pub(crate) fn of(error: &Error) -> (Self, String) {
+        match error {
+            Error::Timeout(_) => (Self::Passing, "it does not answer in time".into()),
+            Error::HostNotFound => (Self::Unknown, UNKNOWN.into()),
+            // What resolvers say of a name that there is not. Those that were not reached themselves may be soon.
+            Error::Io(error) if error.to_string().ends_with("Name or service not known") => {
+                (Self::Unknown, UNKNOWN.into())
+            }
+            Error::Io(error) => (Self::Passing, error.to_string()),
+            Error::Tls(_) | Error::Rustls(_) | Error::Http(_) => (Self::Lasting, error.to_string()),
+            other => (Self::Passing, other.to_string()),
+        }
+    }
+}
+
+const UNKNOWN: &str = "there is no host of that name, or no network";
