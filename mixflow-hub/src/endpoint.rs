@@ -18,13 +18,8 @@ impl Endpoint {
     /// # Errors
     /// [`Error::Name`], if it is no `http` or `https` address, or has a user name in it.
     pub fn new(address: &str) -> Result<Self, Error> {
-        // A name and password in the address are not repeated.
-        let shown = address.rsplit_once('@').map_or(address, |(_, host)| host);
-        let fault = |reason| Error::Name { what: "the endpoint", name: shown.into(), reason };
-        if address.contains(['?', '#']) {
-            return Err(fault("must have no query"));
-        }
-        Url::parse(address.trim_end_matches('/')).map(Self).map_err(fault)
+        let url = Url::of_server(address);
+        url.map(Self).map_err(|(name, reason)| Error::Name { what: "the endpoint", name, reason })
     }
 
     /// Whether a token may be sent there.

@@ -33,6 +33,17 @@ impl Url {
         Ok(Self { origin, rest: rest.into() })
     }
 
+    /// The address of a server as somebody names it; or what of that may be repeated, and why it is none.
+    pub(crate) fn of_server(address: &str) -> Result<Self, (String, &'static str)> {
+        // A name and password in the address are not repeated.
+        let shown = address.rsplit_once('@').map_or(address, |(_, host)| host);
+        let url = match address.contains(['?', '#']) {
+            true => Err("must have no query"),
+            false => Self::parse(address.trim_end_matches('/')),
+        };
+        url.map_err(|reason| (shown.into(), reason))
+    }
+
     /// Where a redirect from here leads: an absolute address, or one that starts with a slash.
     pub(crate) fn join(&self, location: &str) -> Result<Self, &'static str> {
         match location {

@@ -115,15 +115,10 @@ impl WandbMode {
 
 /// An address that a key may be sent to.
 fn checked(address: &str) -> Result<Url, Error> {
-    // A name and password in the address are not repeated.
-    let shown = address.rsplit_once('@').map_or(address, |(_, host)| host);
-    let fault = |reason| Error::Setting { what: "WANDB_BASE_URL", name: shown.into(), reason };
-    if address.contains(['?', '#']) {
-        return Err(fault("must have no query"));
-    }
-    let address = Url::parse(address.trim_end_matches('/')).map_err(fault)?;
+    let fault = |(name, reason)| Error::Setting { what: "WANDB_BASE_URL", name, reason };
+    let address = Url::of_server(address).map_err(fault)?;
     if address.scheme() != "https" && !address.is_loopback() {
-        return Err(fault("must start with https://, since the key is sent there"));
+        return Err(fault((address.to_string(), "must start with https://, since the key is sent there")));
     }
     Ok(address)
 }
