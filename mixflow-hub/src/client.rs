@@ -1,8 +1,9 @@
 //! Who asks: a server, a token, a cache, and patience.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use ureq::Agent;
 
@@ -23,6 +24,8 @@ pub struct Client {
     pub(crate) offline: bool,
     pub(crate) patience: Patience,
     pub(crate) agent: Agent,
+    /// Hosts that an answer came from: there are such names.
+    pub(crate) answered: Arc<Mutex<BTreeSet<String>>>,
     #[cfg(feature = "xet")]
     pub(crate) way: Way,
     /// One is set where what it does is not wanted any more; the last is its own.
@@ -42,6 +45,7 @@ impl Client {
             offline: false,
             patience,
             agent,
+            answered: Arc::default(),
             #[cfg(feature = "xet")]
             way: Way::default(),
             stopped: vec![Arc::default()],

@@ -8,6 +8,7 @@ use ureq::Body;
 use ureq::http::{HeaderMap, Response, StatusCode};
 
 use crate::agent::Silence;
+use crate::held::held;
 use crate::patience::{reset, retry_after};
 use crate::progress::{Tell, TransferProgress};
 use crate::url::Url;
@@ -189,6 +190,7 @@ impl Client {
             if ask == Ask::Head && !there.same_origin(start) {
                 return Ok(Answer { url, response, hub });
             }
+            held(&self.answered).insert(url.host().into());
             if ours {
                 hub.push(response.headers().clone());
             }
@@ -199,6 +201,7 @@ impl Client {
 
     /// An answer that is one, or what the status says.
     pub(crate) fn judge(&self, answer: Answer, ours: bool, subject: &Subject<'_>) -> Result<Answer, Failure> {
+        held(&self.answered).insert(answer.url.host().into());
         let status = answer.response.status();
         if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE {
             return Ok(answer);
@@ -258,6 +261,8 @@ impl Client {
         let reason = broken(url, &self.quote(&reason));
         match silence {
             Silence::Passing => Failure::passing(reason),
+            // Of whom an answer came before there is such a host.
+            Silence::Unknown if held(&self.answered).contains(url.host()) => Failure::passing(reason),
             Silence::Unknown | Silence::Lasting => Failure::lasting(reason),
         }
     }
@@ -313,7 +318,31 @@ fn next_page(link: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
     use super::*;
+    use crate::{Cache, Endpoint};
+
+    /// Once somebody has answered, a name that nobody knows is a resolver that is away.
+    #[test]
+    fn a_name_that_stops_resolving_is_asked_for_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let endpoint = Endpoint::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        std::thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            let _ = stream.read(&mut [0; 4096]);
+            stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}").unwrap();
+        });
+        let client = Client::new(endpoint, Cache::new("unused"));
+        let (repository, main) = ("org/name".parse().unwrap(), Revision::default());
+        let url = client.endpoint.revision(&repository, &main);
+        let resolved = |client: &Client, url: &Url| client.unreachable(url, &ureq::Error::HostNotFound).passing;
+        assert!(!resolved(&client, &url));
+        client.json(&url, &Subject { repository: &repository, revision: &main, file: None }, &mut |_| {}).unwrap();
+        assert!(resolved(&client, &url) && resolved(&client.stoppable(), &url));
+        assert!(!resolved(&client, &Url::parse("https://cdn.example/x").unwrap()));
+    }
 
     #[test]
     fn the_next_page_is_found_among_links() {
