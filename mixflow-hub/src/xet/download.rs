@@ -39,13 +39,21 @@ pub(crate) fn fill(
     add: Add<'_>,
     tell: Tell<'_>,
 ) -> Result<(), Error> {
+    let mut telling = false;
+    let mut told = |event: TransferProgress<'_>| {
+        telling = true;
+        tell(event);
+        telling = false;
+    };
     // The caller may be a thread of tokio's, which must not wait for others.
     let come =
-        thread::scope(|scope| scope.spawn(|| fill_from_store(client, subject, hash, range, add, &mut *tell)).join());
+        thread::scope(|scope| scope.spawn(|| fill_from_store(client, subject, hash, range, add, &mut told)).join());
     let reason = match come {
         Ok(Ok(())) => return Ok(()),
         Ok(Err(Fault::Other(error))) => return Err(error),
         Ok(Err(Fault::Store(reason))) => reason,
+        // That is the caller's.
+        Err(panic) if telling => std::panic::resume_unwind(panic),
         Err(_) => "it panicked".into(),
     };
     if !client.is_stopped() {

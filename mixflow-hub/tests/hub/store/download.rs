@@ -100,6 +100,23 @@ fn what_an_earlier_attempt_has_left_is_not_fetched_again() {
 }
 
 #[test]
+fn a_panic_of_the_caller_is_the_callers() {
+    let Some(store) = start() else { return };
+    let setting = Setting::new();
+    refer(&setting, &store.address, &weights(), &put(&setting, &store, weights()));
+    let tell = |event: TransferProgress<'_>| match event {
+        TransferProgress::Received { .. } => panic!("on purpose"),
+        TransferProgress::Retrying { reason, .. } => unreachable!("{reason}"),
+        _ => {}
+    };
+    let client = setting.client();
+    let fetch = || client.file(&repository(), &Revision::default(), "model.safetensors", tell);
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(fetch)).unwrap_err();
+    assert_eq!(panic.downcast_ref(), Some(&"on purpose"));
+    assert_eq!(asked(&setting), (0, 1));
+}
+
+#[test]
 fn a_client_may_be_used_within_an_async_runtime() {
     let Some(store) = start() else { return };
     let setting = Setting::new();
