@@ -46,6 +46,11 @@ fn an_adapter_is_trained_beside_weights_that_stay() {
     assert!(told.contains(FILE) && !told.contains("model.safetensors"), "{told}");
     assert_eq!(images(&place, &["first", "--adapter", "public"]), merged);
 
+    // Of the last step there is the adapter alone, and of that only what a training needs.
+    let last = ["publish", "whole", "--to", "org/name", "--last", "--no-samples", "--dry-run", "last"];
+    place.refuse(&last, &["are in its checkpoint only, but", "holds an adapter without its network"]);
+    assert!(!place.path("last").exists());
+
     // It stops and goes on to the same bits, from the same weights.
     let parts = [&train[..], &["--out", "parts"]].concat();
     place.run(&[&parts[..], &["--set", "training.steps=1", "--from", "first"]].concat());

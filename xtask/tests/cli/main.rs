@@ -8,6 +8,8 @@ mod convert;
 mod data;
 mod decoder;
 mod device;
+#[cfg(unix)]
+mod download;
 mod encode;
 mod eval;
 mod guide;
