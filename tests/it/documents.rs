@@ -52,6 +52,16 @@ fn names(text: &str) -> BTreeSet<&str> {
     text.split('`').skip(1).step_by(2).collect()
 }
 
+/// A package has what lies below its own folder.
+#[test]
+fn every_published_crate_carries_its_licences() {
+    for library in ["mixflow-schedules", "mixflow-backbones", "mixflow", "mixflow-t2i", "mixflow-hub"] {
+        for licence in ["LICENSE-MIT", "LICENSE-APACHE"] {
+            assert_eq!(read(&format!("{library}/{licence}")), read(licence));
+        }
+    }
+}
+
 #[test]
 fn every_module_of_a_crate_stands_in_its_table() {
     for library in ["mixflow-schedules", "mixflow-backbones", "mixflow", "mixflow-t2i", "mixflow-hub"] {
