@@ -18,6 +18,7 @@ use mixflow::train::{
 };
 use mixflow::{Batch, Error, Loss, Objective};
 use mixflow_backbones::{Backbone, ClassLabels, Network};
+use serde_json::Value;
 use tempfile::TempDir;
 
 const BATCH: u64 = 4;
@@ -78,7 +79,7 @@ pub(crate) fn train_on(
     run.train_validated(network, objective, images.as_ref().map(ValidationImages::validation), tell)
 }
 
-/// Everything that a run leaves: its state, its last checkpoint, its log, its pictures by their steps.
+/// Everything that a run leaves: its state, its last checkpoint, its log but for times, its pictures by their steps.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Trace {
     pub(crate) state: Snapshot,
@@ -92,7 +93,7 @@ impl Trace {
         assert!(found.damaged.is_empty(), "{:?}", found.damaged);
         Self {
             state: found.checkpoint.expect("a finished run has a checkpoint").snapshot,
-            log: fs::read_to_string(folder.join("metrics.jsonl")).expect("a finished run has a log"),
+            log: timeless(&fs::read_to_string(folder.join("metrics.jsonl")).expect("a finished run has a log")),
             pictures: pictures(folder)
                 .expect("the folder can be listed")
                 .into_iter()
@@ -100,6 +101,19 @@ impl Trace {
                 .collect(),
         }
     }
+}
+
+/// A log without the times of its lines, which only grow.
+fn timeless(log: &str) -> String {
+    let mut last = 0.0;
+    let line = |line: &str| {
+        let mut row: Value = serde_json::from_str(line).expect("lines are JSON");
+        let [runtime, _] = ["runtime", "wall_time"].map(|name| row[name].take().as_f64().expect("each line has times"));
+        assert!(runtime >= last, "{runtime} s after {last}");
+        last = runtime;
+        format!("{row}\n")
+    };
+    log.lines().map(line).collect()
 }
 
 /// Trains until the end or an error, and returns the warnings.

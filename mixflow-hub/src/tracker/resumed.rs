@@ -57,8 +57,9 @@ fn rows(
         let line = line.map_err(Error::io("read", log))?;
         let Ok(row) = serde_json::from_str::<Map<String, Value>>(&line) else { return Ok(()) };
         let Some(step) = row.get("step").and_then(Value::as_u64).filter(|step| steps.contains(step)) else { continue };
-        // What is no number in the log, such as the loss of a step that was skipped, is none here.
-        let values = row.iter().filter(|(name, value)| *name != "step" && (value.is_number() || value.is_null()));
+        // What is no number in the log, such as the loss of a step that was skipped, is none here. Trackers have their own time.
+        let own = |name: &str| ["step", "wall_time", "runtime"].contains(&name);
+        let values = row.iter().filter(|(name, value)| !own(name) && (value.is_number() || value.is_null()));
         let values: Vec<_> = values.map(|(name, value)| (name.as_str(), value.as_f64().unwrap_or(f64::NAN))).collect();
         tell(step, &values)?;
     }

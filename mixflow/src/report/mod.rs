@@ -27,6 +27,8 @@ use burn::tensor::Device;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::train::{RUNTIME, WALL_TIME};
+
 pub use arm::Arm;
 pub use difference::{Difference, Verdict};
 pub use page::slow_flow_page;
@@ -124,7 +126,7 @@ impl Curve {
             let Some(step) = line.get("step").and_then(Value::as_f64) else { continue };
             for (name, value) in line.iter().filter_map(|(name, value)| Some((name.as_str(), value.as_f64()?))) {
                 match name {
-                    "step" | "gradient_norm" | "learning_rate" => {}
+                    "step" | "gradient_norm" | "learning_rate" | RUNTIME | WALL_TIME => {}
                     "loss" => curve.points.push(Point(step, value)),
                     term => curve.terms.entry(term.into()).or_default().push(Point(step, value)),
                 }

@@ -3,7 +3,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
@@ -12,6 +12,10 @@ use crate::Error;
 
 /// The log of a run. A line is complete or absent: what a full disk tears is taken back, and what a killed process or a
 /// power cut tore is dropped when the log is opened again.
+///
+/// A line has the step, its `loss` with its terms, `gradient_norm` and `learning_rate`; `skipped` where they were no numbers;
+/// `wall_time`, when it was written, in seconds since 1970 as `TensorBoard` has it; and `runtime`, how many seconds the training
+/// took so far, without those between its processes.
 #[derive(Debug)]
 pub struct MetricsLog {
     path: PathBuf,
@@ -23,7 +27,16 @@ pub struct MetricsLog {
     pending: Vec<u8>,
     /// When it had all.
     flushed: Instant,
+    opened: Instant,
+    /// Seconds that the training took before.
+    before: f64,
 }
+
+/// When a line was written, in seconds since 1970,
+pub(crate) const WALL_TIME: &str = "wall_time";
+
+/// and how many seconds the training took until then.
+pub(crate) const RUNTIME: &str = "runtime";
 
 /// Lines are collected up to this size, in bytes,
 const PENDING: usize = 8 << 10;
@@ -42,16 +55,20 @@ impl MetricsLog {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Vec::new(),
             text => text.map_err(Error::io("read", path))?,
         };
+        let mut before = 0.0;
         let earlier = |line: &&[u8]| {
             let line: Option<Value> = line.strip_suffix(b"\n").and_then(|line| serde_json::from_slice(line).ok());
-            line.and_then(|line| line["step"].as_u64()).is_some_and(|found| found < step)
+            let line = line.filter(|line| line["step"].as_u64().is_some_and(|found| found < step));
+            before = line.as_ref().and_then(|line| line[RUNTIME].as_f64()).unwrap_or(before);
+            line.is_some()
         };
         let kept: Vec<u8> = text.split_inclusive(|&byte| byte == b'\n').filter(earlier).flatten().copied().collect();
         if kept != text {
             crate::files::write_atomic(path, &kept)?;
         }
         let written = kept.len() as u64;
-        Ok(Self { path: path.into(), file: None, written, pending: Vec::new(), flushed: Instant::now() })
+        let now = Instant::now();
+        Ok(Self { path: path.into(), file: None, written, pending: Vec::new(), flushed: now, opened: now, before })
     }
 
     /// Adds a step.
@@ -64,6 +81,8 @@ impl MetricsLog {
             "loss": report.loss,
             "gradient_norm": report.gradient_norm,
             "learning_rate": report.learning_rate,
+            WALL_TIME: milliseconds(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()),
+            RUNTIME: milliseconds(self.before + self.opened.elapsed().as_secs_f64()),
         });
         for &(name, value) in &report.terms {
             line[name] = value.into();
@@ -106,6 +125,11 @@ impl Drop for MetricsLog {
     }
 }
 
+/// Seconds to three places.
+fn milliseconds(seconds: f64) -> f64 {
+    (seconds * 1e3).round() / 1e3
+}
+
 fn append(path: &Path) -> Result<File, Error> {
     let folder = path.parent().unwrap_or(Path::new(""));
     fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
@@ -145,6 +169,29 @@ mod tests {
         }
         drop(MetricsLog::open(&path, 2).unwrap());
         assert_eq!(steps(&path), [0, 1]);
+    }
+
+    /// Of a training that goes on twice, a step earlier each time.
+    #[test]
+    fn time_goes_on_where_the_last_row_that_stays_was() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("metrics.jsonl");
+        let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+        let begun = now() - 1e-3;
+        for first in [0, 2, 3] {
+            let mut log = MetricsLog::open(&path, first).unwrap();
+            log.opened -= Duration::from_secs(100);
+            (first..first + 3).for_each(|step| log.step(&report(step)).unwrap());
+            // Hours in which nothing happens.
+            log.flush().unwrap();
+        }
+        let text = fs::read_to_string(&path).unwrap();
+        let rows: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let column = |name: &str| rows.iter().map(|row| row[name].as_f64().unwrap()).collect::<Vec<_>>();
+        let whole: Vec<f64> = column(RUNTIME).iter().map(|seconds| (seconds / 100.0).floor()).collect();
+        assert_eq!(whole, [1.0, 1.0, 2.0, 3.0, 3.0, 3.0]);
+        let times = column(WALL_TIME);
+        assert!(times.is_sorted() && times[0] >= begun && times[5] <= now() + 1e-3, "{times:?}");
     }
 
     #[test]

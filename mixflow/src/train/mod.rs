@@ -31,6 +31,7 @@ pub use class_rows::{ClassRow, ClassRows};
 pub(crate) use difference::Difference;
 pub use frozen::check_same_frozen;
 pub use log::MetricsLog;
+pub(crate) use log::{RUNTIME, WALL_TIME};
 pub(crate) use optimizer::positive;
 pub use optimizer::{LearningRate, OptimizerConfig};
 pub use overview::{RunOverview, RunState};

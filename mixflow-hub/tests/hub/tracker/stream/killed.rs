@@ -95,8 +95,11 @@ fn a_run_that_is_killed_at_any_moment_has_every_row_once() {
     assert!(sent > 0, "{sent}");
 
     let text = fs::read_to_string(folder.path().join("metrics.jsonl")).unwrap();
-    let logged = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap()["step"].as_u64().unwrap());
-    assert!(logged.eq(0..STEPS), "metrics.jsonl");
+    let logged: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(logged.iter().map(|row| row["step"].as_u64().unwrap()).eq(0..STEPS), "metrics.jsonl");
+    for name in ["wall_time", "runtime"] {
+        assert!(logged.is_sorted_by_key(|row| row[name].as_f64().unwrap()), "{name} in metrics.jsonl");
+    }
     let [numbers, pictures] = board(&folder.path().join("board"));
     assert!(numbers.iter().map(|(step, _)| *step).eq(0..STEPS), "TensorBoard");
     let drawn = (0..STEPS).filter(|step| (step + 1) % DRAWN_EVERY == 0);
