@@ -1,14 +1,20 @@
 //! Connections to servers, of whatever kind.
 
+use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Error};
 
 use crate::Patience;
+use crate::trust::roots;
+use crate::url::Url;
 
 /// Requests for content at the same time, as many as Python's `huggingface_hub` makes.
 pub(crate) const FETCHED_AT_ONCE: usize = 8;
 
-/// A connection pool that follows no redirect and asks nobody twice: that is done here.
-pub(crate) fn agent(patience: &Patience, proxy: bool) -> Agent {
+/// A connection pool for a server, and for others that it sends to. It follows no redirect and asks nobody twice: that is done
+/// here.
+pub(crate) fn agent(patience: &Patience, server: &Url) -> Agent {
+    // To read what is believed takes some milliseconds; a server of this machine that needs none is asked at once.
+    let trust = if server.is_loopback() && server.scheme() == "http" { RootCerts::WebPki } else { roots() };
     let config = Agent::config_builder()
         .user_agent(concat!("mixflow-hub/", env!("CARGO_PKG_VERSION")))
         // Sizes and hashes are those of the content as it is.
@@ -17,11 +23,13 @@ pub(crate) fn agent(patience: &Patience, proxy: bool) -> Agent {
         .max_redirects(0)
         .max_idle_connections_per_host(FETCHED_AT_ONCE)
         .max_redirects_will_error(false)
+        .tls_config(TlsConfig::builder().root_certs(trust).build())
         .timeout_connect(Some(patience.connect))
         .timeout_per_read(Some(patience.silence))
         .timeout_per_write(Some(patience.silence))
         .timeout_recv_response(Some(patience.silence));
-    if proxy { config } else { config.proxy(None) }.build().new_agent()
+    // A proxy knows no way to this machine.
+    if server.is_loopback() { config.proxy(None) } else { config }.build().new_agent()
 }
 
 /// Why there was no answer.
@@ -43,6 +51,10 @@ impl Silence {
             // What resolvers say of a name that there is not. Those that were not reached themselves may be soon.
             Error::Io(error) if error.to_string().ends_with("Name or service not known") => {
                 (Self::Unknown, UNKNOWN.into())
+            }
+            // So rustls says it, whatever it is wrapped in.
+            error if error.to_string().contains("invalid peer certificate") => {
+                (Self::Lasting, format!("{error}; SSL_CERT_FILE names certificates of one's own to believe"))
             }
             Error::Io(error) => (Self::Passing, error.to_string()),
             Error::Tls(_) | Error::Rustls(_) | Error::Http(_) => (Self::Lasting, error.to_string()),

@@ -36,8 +36,7 @@ impl Client {
     /// Access without token.
     pub fn new(endpoint: Endpoint, cache: Cache) -> Self {
         let patience = Patience::default();
-        // A proxy knows no way to this machine.
-        let agent = agent(&patience, !endpoint.is_loopback());
+        let agent = agent(&patience, endpoint.address());
         Self {
             endpoint,
             cache,
@@ -134,7 +133,7 @@ impl Client {
     /// The same with other timeouts and retries.
     #[must_use]
     pub fn patience(self, patience: Patience) -> Self {
-        let agent = agent(&patience, !self.endpoint.is_loopback());
+        let agent = agent(&patience, self.endpoint.address());
         Self {
             patience,
             agent,

@@ -27,8 +27,8 @@ impl Endpoint {
         self.0.scheme() == "https" || self.0.is_loopback()
     }
 
-    pub(crate) fn is_loopback(&self) -> bool {
-        self.0.is_loopback()
+    pub(crate) fn address(&self) -> &Url {
+        &self.0
     }
 
     /// Where a file's content is.

@@ -45,6 +45,13 @@
 //! file, and compared with its length and SHA-256 as all content is. A store that fails is left, and the rest of this file and
 //! all others of the same [`Client`] come by requests. 128 MB of chunks may wait for their turn.
 //!
+//! # Certificates
+//!
+//! Servers are believed by the certificates in the file or folder that `SSL_CERT_FILE` or `SSL_CERT_DIR` names, else in that of
+//! `REQUESTS_CA_BUNDLE` or `CURL_CA_BUNDLE`; where none is set by those of the system, to which companies add their own, or by
+//! Mozilla's list where the system has none, as where a server of this machine without encryption sends to others. Xet knows the
+//! first two variables and the system.
+//!
 //! # Why not `hf-hub`
 //!
 //! `hf-hub` 1.0.0 checks neither status nor length nor hash of what it downloads, uses names and commits of the server as
@@ -97,6 +104,7 @@ mod several;
 mod token;
 pub mod tracker;
 mod transfer;
+mod trust;
 mod upload;
 mod url;
 mod variables;

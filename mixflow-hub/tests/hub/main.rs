@@ -28,5 +28,6 @@ mod store;
 mod systems;
 #[cfg(feature = "t2i")]
 mod text;
+mod tls;
 mod tracker;
 mod upload;

@@ -41,8 +41,7 @@ impl Refusal {
 
 impl Wire {
     pub(super) fn new(server: WandbServer) -> Self {
-        // A proxy knows no way to this machine.
-        let agent = agent(&server.patience, !server.address.is_loopback());
+        let agent = agent(&server.patience, &server.address);
         Self { server, agent }
     }
 
