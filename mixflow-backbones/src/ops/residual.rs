@@ -53,25 +53,25 @@ impl Operation for Gated {
         let gate = kept.remove(0);
         let mut of_gate = None;
         let of_y = self.y.pull_back(kept, &wanted[2..], |y| {
-            let (of_its_y, of_its_gate) = gradients(y, gate, gradient.clone());
-            of_gate = Some(of_its_gate);
+            let of_its_y;
+            (of_its_y, of_gate) = gradients(y, gate, gradient.clone(), wanted[1]);
             Some(of_its_y)
         });
         [Some(gradient), of_gate].into_iter().chain(of_y).collect()
     }
 }
 
-/// Of y and gate, `[batch, 1, width]`.
-fn gradients(y: Tensor<3>, gate: Tensor<3>, gradient: Tensor<3>) -> (Tensor<3>, Tensor<3>) {
+/// Of y and, on a GPU where it is wanted, of the gate, `[batch, 1, width]`.
+fn gradients(y: Tensor<3>, gate: Tensor<3>, gradient: Tensor<3>, of_gate: bool) -> (Tensor<3>, Option<Tensor<3>>) {
     if !is_native(&y) {
         return on_gpu!(
             y,
-            super::cube::gate_backward(y, gate, gradient),
-            otherwise => (gradient.clone() * gate, (gradient * y).sum_dim(1))
+            super::cube::gate_backward(y, gate, gradient, of_gate),
+            otherwise => (gradient.clone() * gate, of_gate.then(|| (gradient * y).sum_dim(1)))
         );
     }
-    let (of_y, of_gate) = both_backward(flex(y), flex(gate.squeeze_dim::<2>(1)), &contiguous(flex(gradient)));
-    (from_flex(of_y), from_flex::<2>(of_gate).unsqueeze_dim(1))
+    let (of_y, of_its_gate) = both_backward(flex(y), flex(gate.squeeze_dim::<2>(1)), &contiguous(flex(gradient)));
+    (from_flex(of_y), Some(from_flex::<2>(of_its_gate).unsqueeze_dim(1)))
 }
 
 fn composed(x: Tensor<3>, y: Tensor<3>, gate: Tensor<2>) -> Tensor<3> {

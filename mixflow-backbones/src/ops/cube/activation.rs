@@ -6,7 +6,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::{Tensor as Memory, *};
 
 use super::super::node::{self, Operation};
-use super::launch::{each, element, empty, like, storage, tensor};
+use super::launch::{each, element, empty, lanes, like, storage, tensor};
 
 /// Which function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -38,23 +38,36 @@ impl Operation for Function {
     fn forward(&self, mut inputs: Vec<Tensor<3>>) -> (Tensor<3>, Vec<Tensor<3>>) {
         let x = storage(inputs.remove(0));
         let y = like(&x);
-        let (count, dim) = each(&x, x.shape().num_elements());
-        let (client, dtype) = (x.client.clone(), element(x.dtype));
-        forward::launch(&client, count, dim, x.into_tensor_arg(), y.clone().into_tensor_arg(), *self, dtype);
+        let (lanes, vectors) = vectors(&x);
+        let (count, dim) = each(&x, vectors);
+        forward::launch(
+            &x.client.clone(),
+            count,
+            dim,
+            lanes,
+            x.clone().into_tensor_arg(),
+            y.clone().into_tensor_arg(),
+            vectors,
+            *self,
+            element(x.dtype),
+        );
         (tensor(y), vec![])
     }
 
     fn backward(&self, mut kept: Vec<Tensor<3>>, gradient: Tensor<3>, _: &[bool]) -> Vec<Option<Tensor<3>>> {
         let (x, gradient) = (storage(kept.remove(0)), storage(gradient));
         let of_x = like(&x);
-        let (count, dim) = each(&x, x.shape().num_elements());
+        let (lanes, vectors) = vectors(&x);
+        let (count, dim) = each(&x, vectors);
         backward::launch(
             &x.client.clone(),
             count,
             dim,
+            lanes,
             x.clone().into_tensor_arg(),
             gradient.into_tensor_arg(),
             of_x.clone().into_tensor_arg(),
+            vectors,
             *self,
             element(x.dtype),
         );
@@ -69,9 +82,19 @@ impl Operation for SwiGlu {
         let x = storage(inputs.remove(0));
         let (rows, hidden) = halves(&x);
         let y = empty(&x, [1, rows, hidden], x.dtype);
-        let (count, dim) = each(&x, rows * hidden);
-        let (client, dtype) = (x.client.clone(), element(x.dtype));
-        gate::launch(&client, count, dim, x.into_tensor_arg(), y.clone().into_tensor_arg(), hidden, dtype);
+        let lanes = lanes(&x, hidden);
+        let (count, dim) = each(&x, rows * hidden / lanes);
+        gate::launch(
+            &x.client.clone(),
+            count,
+            dim,
+            lanes,
+            x.clone().into_tensor_arg(),
+            y.clone().into_tensor_arg(),
+            rows,
+            hidden / lanes,
+            element(x.dtype),
+        );
         (tensor(y), vec![])
     }
 
@@ -79,33 +102,44 @@ impl Operation for SwiGlu {
         let (x, gradient) = (storage(kept.remove(0)), storage(gradient));
         let (rows, hidden) = halves(&x);
         let of_x = like(&x);
-        let (count, dim) = each(&x, rows * hidden);
+        let lanes = lanes(&x, hidden);
+        let (count, dim) = each(&x, rows * hidden / lanes);
         gate_backward::launch(
             &x.client.clone(),
             count,
             dim,
+            lanes,
             x.clone().into_tensor_arg(),
             gradient.into_tensor_arg(),
             of_x.clone().into_tensor_arg(),
-            hidden,
+            rows,
+            hidden / lanes,
             element(x.dtype),
         );
         vec![Some(tensor(of_x))]
     }
 }
 
+/// Numbers of a vector, and vectors of a tensor whose rows do not matter.
+fn vectors(x: &CubeTensor) -> (usize, usize) {
+    let count = x.shape().num_elements();
+    let lanes = lanes(x, count);
+    (lanes, count / lanes)
+}
+
+/// Rows, and numbers of half a row.
 fn halves(x: &CubeTensor) -> (usize, usize) {
     let shape = x.shape();
     (shape[1], shape[2] / 2)
 }
 
 #[cube]
-fn sigmoid(x: f32) -> f32 {
-    1.0f32 / (1.0f32 + (-x).exp())
+fn sigmoid<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
+    Vector::new(1.0f32) / ((-x).exp() + Vector::new(1.0f32))
 }
 
 #[cube]
-fn value(x: f32, #[comptime] function: Function) -> f32 {
+fn value<N: Size>(x: Vector<f32, N>, #[comptime] function: Function) -> Vector<f32, N> {
     match comptime!(function) {
         Function::Gelu => x * below(x),
         Function::GeluTanh => x * sigmoid(tanh_argument(x)),
@@ -114,90 +148,106 @@ fn value(x: f32, #[comptime] function: Function) -> f32 {
 }
 
 #[cube]
-fn derivative(x: f32, #[comptime] function: Function) -> f32 {
+fn derivative<N: Size>(x: Vector<f32, N>, #[comptime] function: Function) -> Vector<f32, N> {
     match comptime!(function) {
-        Function::Gelu => below(x) + x * 0.398_942_3f32 * (-0.5f32 * x * x).exp(),
+        Function::Gelu => {
+            let density = (x * x * Vector::new(-0.5f32)).exp() * Vector::new(0.398_942_3f32);
+            below(x) + x * density
+        }
         Function::GeluTanh => {
-            let s = sigmoid(tanh_argument(x));
-            s + x * s * (1.0f32 - s) * 1.595_769_1f32 * (1.0f32 + 0.134_145f32 * x * x)
+            let slope = (x * x * Vector::new(0.134_145f32) + Vector::new(1.0f32)) * Vector::new(1.595_769_1f32);
+            sigmoid_slope(x, sigmoid(tanh_argument(x)), slope)
         }
-        Function::Silu => {
-            let s = sigmoid(x);
-            s + x * s * (1.0f32 - s)
-        }
+        Function::Silu => sigmoid_slope(x, sigmoid(x), Vector::new(1.0f32)),
     }
+}
+
+/// The derivative of `x · s` of a logistic function `s` of an argument with this slope.
+#[cube]
+fn sigmoid_slope<N: Size>(x: Vector<f32, N>, s: Vector<f32, N>, slope: Vector<f32, N>) -> Vector<f32, N> {
+    s + x * s * (Vector::new(1.0f32) - s) * slope
 }
 
 /// How much of the standard normal law is below `x`.
 #[cube]
-fn below(x: f32) -> f32 {
-    0.5f32 * (1.0f32 + <f32 as Erf>::erf(x * 0.707_106_77f32))
+fn below<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
+    let erf = Erf::erf(x * Vector::new(0.707_106_77f32));
+    (erf + Vector::new(1.0f32)) * Vector::new(0.5f32)
 }
 
 /// Twice the argument of GELU's `tanh`: `(1 + tanh u) / 2` is the logistic function of `2u`.
 #[cube]
-fn tanh_argument(x: f32) -> f32 {
-    1.595_769_1f32 * (x + 0.044_715f32 * x * x * x)
+fn tanh_argument<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
+    (x + x * x * x * Vector::new(0.044_715f32)) * Vector::new(1.595_769_1f32)
 }
 
 #[cube(launch)]
-fn forward<E: Float>(
-    x: &Memory<E>,
-    y: &mut Memory<E>,
+fn forward<E: Float, N: Size>(
+    x: &Memory<Vector<E, N>>,
+    y: &mut Memory<Vector<E, N>>,
+    vectors: usize,
     #[comptime] function: Function,
     #[define(E)] _element: ElemType,
 ) {
     let place = ABSOLUTE_POS;
-    if place >= y.len() {
+    if place >= vectors {
         terminate!();
     }
-    y[place] = E::cast_from(value(f32::cast_from(x[place]), function));
+    y[place] = Vector::cast_from(value(Vector::<f32, N>::cast_from(x[place]), function));
 }
 
 #[cube(launch)]
-fn backward<E: Float>(
-    x: &Memory<E>,
-    gradient: &Memory<E>,
-    of_x: &mut Memory<E>,
+fn backward<E: Float, N: Size>(
+    x: &Memory<Vector<E, N>>,
+    gradient: &Memory<Vector<E, N>>,
+    of_x: &mut Memory<Vector<E, N>>,
+    vectors: usize,
     #[comptime] function: Function,
     #[define(E)] _element: ElemType,
 ) {
     let place = ABSOLUTE_POS;
-    if place >= of_x.len() {
+    if place >= vectors {
         terminate!();
     }
-    let slope = derivative(f32::cast_from(x[place]), function);
-    of_x[place] = E::cast_from(f32::cast_from(gradient[place]) * slope);
+    let slope = derivative(Vector::<f32, N>::cast_from(x[place]), function);
+    of_x[place] = Vector::cast_from(Vector::<f32, N>::cast_from(gradient[place]) * slope);
 }
 
-/// A unit for each number of the output.
+/// A unit for each vector of the output; `hidden` counts vectors.
 #[cube(launch)]
-fn gate<E: Float>(x: &Memory<E>, y: &mut Memory<E>, hidden: usize, #[define(E)] _element: ElemType) {
-    let place = ABSOLUTE_POS;
-    if place >= y.len() {
-        terminate!();
-    }
-    let at = place / hidden * 2 * hidden + place % hidden;
-    let open = value(f32::cast_from(x[at]), Function::Silu);
-    y[place] = E::cast_from(open * f32::cast_from(x[at + hidden]));
-}
-
-#[cube(launch)]
-fn gate_backward<E: Float>(
-    x: &Memory<E>,
-    gradient: &Memory<E>,
-    of_x: &mut Memory<E>,
+fn gate<E: Float, N: Size>(
+    x: &Memory<Vector<E, N>>,
+    y: &mut Memory<Vector<E, N>>,
+    rows: usize,
     hidden: usize,
     #[define(E)] _element: ElemType,
 ) {
     let place = ABSOLUTE_POS;
-    if place >= gradient.len() {
+    if place >= rows * hidden {
         terminate!();
     }
     let at = place / hidden * 2 * hidden + place % hidden;
-    let open = value(f32::cast_from(x[at]), Function::Silu);
-    let slope = derivative(f32::cast_from(x[at]), Function::Silu);
-    let own = f32::cast_from(gradient[place]);
-    of_x[at] = E::cast_from(own * slope * f32::cast_from(x[at + hidden]));
-    of_x[at + hidden] = E::cast_from(own * open);
+    let open = value(Vector::<f32, N>::cast_from(x[at]), Function::Silu);
+    y[place] = Vector::cast_from(open * Vector::<f32, N>::cast_from(x[at + hidden]));
+}
+
+#[cube(launch)]
+fn gate_backward<E: Float, N: Size>(
+    x: &Memory<Vector<E, N>>,
+    gradient: &Memory<Vector<E, N>>,
+    of_x: &mut Memory<Vector<E, N>>,
+    rows: usize,
+    hidden: usize,
+    #[define(E)] _element: ElemType,
+) {
+    let place = ABSOLUTE_POS;
+    if place >= rows * hidden {
+        terminate!();
+    }
+    let at = place / hidden * 2 * hidden + place % hidden;
+    let gated = Vector::<f32, N>::cast_from(x[at]);
+    let own = Vector::<f32, N>::cast_from(gradient[place]);
+    let slope = derivative(gated, Function::Silu);
+    of_x[at] = Vector::cast_from(own * slope * Vector::<f32, N>::cast_from(x[at + hidden]));
+    of_x[at + hidden] = Vector::cast_from(own * value(gated, Function::Silu));
 }

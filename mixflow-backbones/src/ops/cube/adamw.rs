@@ -7,7 +7,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::{Tensor as Memory, *};
 
 use super::super::adamw::{AdamW, AdamWState, Constants};
-use super::launch::{each, storage, tensor};
+use super::launch::{each, lanes, storage, tensor};
 
 /// The state after a step of tensors of 32 bits. Storage that nothing else refers to is updated in place.
 pub(in super::super) fn step<const D: usize>(
@@ -20,7 +20,8 @@ pub(in super::super) fn step<const D: usize>(
     let [parameter, first, second] = [state.parameter, state.first_moment, state.second_moment].map(own);
     let average = state.average.map(own);
     let count = parameter.shape().num_elements();
-    let (cubes, dim) = each(&parameter, count);
+    let lanes = lanes(&parameter, count);
+    let (cubes, dim) = each(&parameter, count / lanes);
     // Without an average the first moment stands in its place, and is not touched there.
     let follows = average.is_some();
     let followed = match &average {
@@ -31,11 +32,13 @@ pub(in super::super) fn step<const D: usize>(
         &parameter.client.clone(),
         cubes,
         dim,
+        lanes,
         gradient.into_tensor_arg(),
         parameter.clone().into_tensor_arg(),
         first.clone().into_tensor_arg(),
         second.clone().into_tensor_arg(),
         followed,
+        count / lanes,
         adamw.gradient_scale as f32,
         adamw.beta1 as f32,
         (1.0 - adamw.beta1) as f32,
@@ -59,12 +62,13 @@ fn own<const D: usize>(of: Tensor<D>) -> CubeTensor {
 }
 
 #[cube(launch)]
-fn update(
-    gradient: &Memory<f32>,
-    parameter: &mut Memory<f32>,
-    first: &mut Memory<f32>,
-    second: &mut Memory<f32>,
-    average: &mut Memory<f32>,
+fn update<N: Size>(
+    gradient: &Memory<Vector<f32, N>>,
+    parameter: &mut Memory<Vector<f32, N>>,
+    first: &mut Memory<Vector<f32, N>>,
+    second: &mut Memory<Vector<f32, N>>,
+    average: &mut Memory<Vector<f32, N>>,
+    vectors: usize,
     scale: f32,
     beta1: f32,
     rest1: f32,
@@ -78,17 +82,18 @@ fn update(
     #[comptime] follows: bool,
 ) {
     let place = ABSOLUTE_POS;
-    if place >= parameter.len() {
+    if place >= vectors {
         terminate!();
     }
-    let own = gradient[place] * scale;
-    let m = first[place] * beta1 + own * rest1;
-    let v = second[place] * beta2 + own * own * rest2;
-    let value = parameter[place] * keep - m * rate / (v.sqrt() * inverse_root + epsilon);
+    let own = gradient[place] * Vector::new(scale);
+    let m = first[place] * Vector::new(beta1) + own * Vector::new(rest1);
+    let v = second[place] * Vector::new(beta2) + own * own * Vector::new(rest2);
+    let root = v.sqrt() * Vector::new(inverse_root) + Vector::new(epsilon);
+    let value = parameter[place] * Vector::new(keep) - m * Vector::new(rate) / root;
     first[place] = m;
     second[place] = v;
     parameter[place] = value;
     if follows {
-        average[place] = average[place] * decay + value * (1.0 - decay);
+        average[place] = average[place] * Vector::new(decay) + value * Vector::new(1.0 - decay);
     }
 }

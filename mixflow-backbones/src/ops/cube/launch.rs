@@ -5,13 +5,15 @@ use burn::tensor::{DType, Shape, Tensor, bf16, f16};
 use burn_cubecl::kernel::into_contiguous;
 use burn_cubecl::ops::numeric::empty_device_contiguous_dtype;
 use burn_cubecl::tensor::CubeTensor;
-use cubecl::calculate_cube_count_elemwise;
 use cubecl::prelude::*;
+use cubecl::{calculate_cube_count_elemwise, ir::VectorSize};
 
 use super::super::native::Native;
 
 /// Rows or numbers whose sum one unit takes before Burn adds what units found.
 pub(super) const CHUNK: usize = 64;
+/// Most units of a cube.
+pub(super) const UNITS: usize = 256;
 
 /// The storage of a tensor without gradients, in the order of its axes.
 pub(super) fn storage<const D: usize>(tensor: Tensor<D>) -> CubeTensor {
@@ -43,16 +45,23 @@ pub(super) fn element(dtype: DType) -> ElemType {
     }
 }
 
-/// A unit for each of `count` numbers.
+/// Numbers that a unit reads and writes at once where rows have `width`: as many as the device likes best of those that divide it.
+pub(super) fn lanes(beside: &CubeTensor, width: usize) -> VectorSize {
+    let mut sizes = beside.client.io_optimized_vector_sizes(beside.dtype.size());
+    sizes.find(|lanes| width.is_multiple_of(*lanes)).unwrap_or(1)
+}
+
+/// A unit for each of `count` vectors.
 pub(super) fn each(beside: &CubeTensor, count: usize) -> (CubeCount, CubeDim) {
     let dim = CubeDim::new(&beside.client, count);
     (calculate_cube_count_elemwise(&beside.client, count, dim), dim)
 }
 
-/// A cube for each of `rows` of `width` numbers, and how many units a cube has: a power of two.
-pub(super) fn each_row(beside: &CubeTensor, rows: usize, width: usize) -> (CubeCount, CubeDim, usize) {
-    let most = beside.client.properties().hardware.max_units_per_cube.clamp(1, 256) as usize;
-    let units = (1 << most.ilog2()).min(width.next_power_of_two());
-    let dim = CubeDim::new_1d(units as u32);
+/// Units for each of `rows` of so many vectors, and their number, a power of two: a cube has one or several whole rows.
+pub(super) fn each_row(beside: &CubeTensor, rows: usize, vectors: usize) -> (CubeCount, CubeDim, usize) {
+    let most = beside.client.properties().hardware.max_units_per_cube.clamp(1, UNITS as u32) as usize;
+    let most = 1 << most.ilog2();
+    let units = most.min(vectors.next_power_of_two());
+    let dim = CubeDim::new_2d(units as u32, (most / units) as u32);
     (calculate_cube_count_elemwise(&beside.client, rows * units, dim), dim, units)
 }

@@ -2,7 +2,8 @@
 //!
 //! Composed of Burn's operations a modulated norm is a dozen kernels that each read and write the whole tensor, and its
 //! gradient three dozen; here it is one, and its gradient two. Kernels read and write the tensors' own type, of 16 or 32 bits,
-//! and compute in 32. Sums are added in an order that depends on the shape alone.
+//! in vectors as long as the device likes best of those that divide a row, and compute in 32. A device adds sums in an order that
+//! depends on the shape alone.
 
 #![allow(unused_qualifications, reason = "CubeCL's `terminate!` is written out with its path")]
 #![allow(clippy::too_many_arguments, reason = "a kernel is given each tensor and number that it reads")]

@@ -6,7 +6,7 @@ use burn_cubecl::tensor::CubeTensor;
 use cubecl::prelude::{Tensor as Memory, *};
 
 use super::super::node::{self, Operation};
-use super::launch::{CHUNK, each, each_row, element, empty, like, storage, tensor};
+use super::launch::{CHUNK, UNITS, each, each_row, element, empty, lanes, like, storage, tensor};
 
 /// As [`ops::modulated_layer_norm`](super::super::modulated_layer_norm).
 pub(in super::super) fn modulated_norm(x: Tensor<3>, shift: Tensor<2>, scale: Tensor<2>, epsilon: f64) -> Tensor<3> {
@@ -74,18 +74,20 @@ impl Operation for Rows {
         let [shift, x, factor] = [shift, x, factor].map(storage);
         let (rows, width) = size(&x);
         let (y, moments) = (like(&x), empty(&x, [rows, 1, 2], DType::F32));
-        let (count, dim, units) = each_row(&x, rows, width);
+        let lanes = lanes(&x, width);
+        let (count, dim, units) = each_row(&x, rows, width / lanes);
         normalise::launch(
             &x.client.clone(),
             count,
             dim,
+            lanes,
             x.clone().into_tensor_arg(),
             factor.into_tensor_arg(),
             shift.into_tensor_arg(),
             y.clone().into_tensor_arg(),
             moments.clone().into_tensor_arg(),
             rows,
-            width,
+            width / lanes,
             self.tokens,
             groups,
             self.normalised,
@@ -128,18 +130,20 @@ impl Rows {
     ) -> Tensor<3> {
         let (rows, width) = size(x);
         let of_x = like(x);
-        let (count, dim, units) = each_row(x, rows, width);
+        let lanes = lanes(x, width);
+        let (count, dim, units) = each_row(x, rows, width / lanes);
         normalise_backward::launch(
             &x.client.clone(),
             count,
             dim,
+            lanes,
             x.clone().into_tensor_arg(),
             factor.into_tensor_arg(),
             moments.clone().into_tensor_arg(),
             gradient.clone().into_tensor_arg(),
             of_x.clone().into_tensor_arg(),
             rows,
-            width,
+            width / lanes,
             self.tokens,
             groups,
             self.normalised,
@@ -161,19 +165,21 @@ impl Rows {
         let each_group = size(&x).0 / groups;
         let chunks = each_group.div_ceil(CHUNK);
         let sums = [(); 2].map(|()| empty(&x, [groups, chunks, width], DType::F32));
-        let (count, dim) = each(&x, groups * chunks * width);
+        let lanes = lanes(&x, width);
+        let (count, dim) = each(&x, groups * chunks * width / lanes);
         let [of_factor, of_shift] = sums.each_ref().map(|sums| sums.clone().into_tensor_arg());
         let dtype = element(x.dtype);
         sum_groups::launch(
             &x.client.clone(),
             count,
             dim,
+            lanes,
             x.into_tensor_arg(),
             moments.into_tensor_arg(),
             gradient.into_tensor_arg(),
             of_factor,
             of_shift,
-            width,
+            width / lanes,
             self.tokens,
             groups,
             each_group,
@@ -191,32 +197,39 @@ fn size(x: &CubeTensor) -> (usize, usize) {
     (shape.num_elements() / width, width)
 }
 
-/// The sum of what all units of a cube have, given to all of them.
+/// The row of a unit. Units past the last row do that again: all of a cube come to where they wait for each other.
 #[cube]
-fn total(own: f32, sums: &mut Shared<[f32]>, #[comptime] units: usize) -> f32 {
-    let unit = UNIT_POS as usize;
+fn own_row(rows: usize) -> usize {
+    (CUBE_POS * CUBE_DIM_Y as usize + UNIT_POS_Y as usize).min(rows - 1)
+}
+
+/// The sum of what all units of a row have, given to all of them.
+#[cube]
+fn total<N: Size>(own: Vector<f32, N>, sums: &mut Shared<[f32]>, #[comptime] units: usize) -> f32 {
+    let (place, unit) = (UNIT_POS as usize, UNIT_POS_X as usize);
     sync_cube();
-    sums[unit] = own;
+    sums[place] = own.vector_sum();
     sync_cube();
     let mut half = comptime!(units / 2).runtime();
     while half > 0 {
         if unit < half {
-            let other = sums[unit + half];
-            sums[unit] += other;
+            let other = sums[place + half];
+            sums[place] += other;
         }
         half /= 2;
         sync_cube();
     }
-    sums[0]
+    sums[place - unit]
 }
 
-/// A cube a row: its mean and inverse deviation to `moments`, and `(x - mean) · inverse · factor + shift` to `y`.
+/// Of each row its mean and inverse deviation to `moments`, and `(x - mean) · inverse · factor + shift` to `y`; `width` counts
+/// vectors.
 #[cube(launch)]
-fn normalise<E: Float>(
-    x: &Memory<E>,
-    factor: &Memory<E>,
-    shift: &Memory<E>,
-    y: &mut Memory<E>,
+fn normalise<E: Float, N: Size>(
+    x: &Memory<Vector<E, N>>,
+    factor: &Memory<Vector<E, N>>,
+    shift: &Memory<Vector<E, N>>,
+    y: &mut Memory<Vector<E, N>>,
     moments: &mut Memory<f32>,
     rows: usize,
     width: usize,
@@ -228,31 +241,29 @@ fn normalise<E: Float>(
     #[comptime] centred: bool,
     #[define(E)] _element: ElemType,
 ) {
-    let row = CUBE_POS;
-    if row >= rows {
-        terminate!();
-    }
+    let row = own_row(rows);
     let group = row / tokens % groups;
-    let (start, place, unit) = (row * width, group * width, UNIT_POS as usize);
-    let mut sums = Shared::<[f32]>::new_slice(units);
+    let (start, place, unit) = (row * width, group * width, UNIT_POS_X as usize);
+    let numbers = f32::cast_from(width * N::value());
+    let mut sums = Shared::<[f32]>::new_slice(UNITS);
     let mut mean = 0.0f32;
     if centred {
-        let mut own = 0.0f32;
+        let mut own = Vector::<f32, N>::new(0.0f32);
         let mut i = unit;
         while i < width {
-            own += f32::cast_from(x[start + i]);
+            own += Vector::<f32, N>::cast_from(x[start + i]);
             i += units;
         }
-        mean = total(own, &mut sums, units) / f32::cast_from(width);
+        mean = total(own, &mut sums, units) / numbers;
     }
-    let mut own = 0.0f32;
+    let mut own = Vector::<f32, N>::new(0.0f32);
     let mut i = unit;
     while i < width {
-        let value = f32::cast_from(x[start + i]) - mean;
+        let value = Vector::<f32, N>::cast_from(x[start + i]) - Vector::new(mean);
         own += value * value;
         i += units;
     }
-    let variance = total(own, &mut sums, units) / f32::cast_from(width);
+    let variance = total(own, &mut sums, units) / numbers;
     let mut inverse = 1.0 / (variance + epsilon).sqrt();
     if group >= normalised {
         mean = 0.0;
@@ -260,8 +271,9 @@ fn normalise<E: Float>(
     }
     let mut i = unit;
     while i < width {
-        let value = (f32::cast_from(x[start + i]) - mean) * inverse;
-        y[start + i] = E::cast_from(value * f32::cast_from(factor[place + i]) + f32::cast_from(shift[place + i]));
+        let value = (Vector::<f32, N>::cast_from(x[start + i]) - Vector::new(mean)) * Vector::new(inverse);
+        let factor = Vector::<f32, N>::cast_from(factor[place + i]);
+        y[start + i] = Vector::cast_from(value * factor + Vector::<f32, N>::cast_from(shift[place + i]));
         i += units;
     }
     if unit == 0 {
@@ -270,14 +282,14 @@ fn normalise<E: Float>(
     }
 }
 
-/// A cube a row: its gradient without the part along 1 and along the row, which normalisation removes.
+/// Of each row its gradient without the part along 1 and along the row, which normalisation removes.
 #[cube(launch)]
-fn normalise_backward<E: Float>(
-    x: &Memory<E>,
-    factor: &Memory<E>,
+fn normalise_backward<E: Float, N: Size>(
+    x: &Memory<Vector<E, N>>,
+    factor: &Memory<Vector<E, N>>,
     moments: &Memory<f32>,
-    gradient: &Memory<E>,
-    of_x: &mut Memory<E>,
+    gradient: &Memory<Vector<E, N>>,
+    of_x: &mut Memory<Vector<E, N>>,
     rows: usize,
     width: usize,
     tokens: usize,
@@ -287,49 +299,48 @@ fn normalise_backward<E: Float>(
     #[comptime] centred: bool,
     #[define(E)] _element: ElemType,
 ) {
-    let row = CUBE_POS;
-    if row >= rows {
-        terminate!();
-    }
+    let row = own_row(rows);
     let group = row / tokens % groups;
-    let (start, place, unit) = (row * width, group * width, UNIT_POS as usize);
-    let (mean, inverse) = (moments[2 * row], moments[2 * row + 1]);
-    let mut sums = Shared::<[f32]>::new_slice(units);
-    let mut own_one = 0.0f32;
-    let mut own_row = 0.0f32;
+    let (start, place, unit) = (row * width, group * width, UNIT_POS_X as usize);
+    let (mean, inverse) = (Vector::<f32, N>::new(moments[2 * row]), Vector::<f32, N>::new(moments[2 * row + 1]));
+    let numbers = f32::cast_from(width * N::value());
+    let mut sums = Shared::<[f32]>::new_slice(UNITS);
+    let mut own_one = Vector::<f32, N>::new(0.0f32);
+    let mut own_row = Vector::<f32, N>::new(0.0f32);
     let mut i = unit;
     while i < width {
-        let scaled = f32::cast_from(gradient[start + i]) * f32::cast_from(factor[place + i]);
+        let scaled = Vector::<f32, N>::cast_from(gradient[start + i]) * Vector::<f32, N>::cast_from(factor[place + i]);
         own_one += scaled;
-        own_row += scaled * (f32::cast_from(x[start + i]) - mean) * inverse;
+        own_row += scaled * (Vector::<f32, N>::cast_from(x[start + i]) - mean) * inverse;
         i += units;
     }
     let mut along_one = 0.0f32;
     if centred {
-        along_one = total(own_one, &mut sums, units) / f32::cast_from(width);
+        along_one = total(own_one, &mut sums, units) / numbers;
     }
-    let mut along_row = total(own_row, &mut sums, units) / f32::cast_from(width);
+    let mut along_row = total(own_row, &mut sums, units) / numbers;
     if group >= normalised {
         along_one = 0.0;
         along_row = 0.0;
     }
     let mut i = unit;
     while i < width {
-        let scaled = f32::cast_from(gradient[start + i]) * f32::cast_from(factor[place + i]);
-        let value = (f32::cast_from(x[start + i]) - mean) * inverse;
-        of_x[start + i] = E::cast_from(inverse * (scaled - along_one - value * along_row));
+        let scaled = Vector::<f32, N>::cast_from(gradient[start + i]) * Vector::<f32, N>::cast_from(factor[place + i]);
+        let value = (Vector::<f32, N>::cast_from(x[start + i]) - mean) * inverse;
+        let rest = scaled - Vector::new(along_one) - value * Vector::new(along_row);
+        of_x[start + i] = Vector::cast_from(inverse * rest);
         i += units;
     }
 }
 
-/// A unit for a column of each chunk of a group's rows: sums of `gradient · value` and of `gradient`.
+/// A unit for a vector of columns of each chunk of a group's rows: sums of `gradient · value` and of `gradient`.
 #[cube(launch)]
-fn sum_groups<E: Float>(
-    x: &Memory<E>,
+fn sum_groups<E: Float, N: Size>(
+    x: &Memory<Vector<E, N>>,
     moments: &Memory<f32>,
-    gradient: &Memory<E>,
-    of_factor: &mut Memory<f32>,
-    of_shift: &mut Memory<f32>,
+    gradient: &Memory<Vector<E, N>>,
+    of_factor: &mut Memory<Vector<f32, N>>,
+    of_shift: &mut Memory<Vector<f32, N>>,
     width: usize,
     tokens: usize,
     groups: usize,
@@ -346,13 +357,14 @@ fn sum_groups<E: Float>(
     if last > each_group {
         last = each_group;
     }
-    let mut factor = 0.0f32;
-    let mut shift = 0.0f32;
+    let mut factor = Vector::<f32, N>::new(0.0f32);
+    let mut shift = Vector::<f32, N>::new(0.0f32);
     for k in first..last {
         let row = (k / tokens * groups + group) * tokens + k % tokens;
-        let own = f32::cast_from(gradient[row * width + column]);
+        let own = Vector::<f32, N>::cast_from(gradient[row * width + column]);
+        let centred = Vector::<f32, N>::cast_from(x[row * width + column]) - Vector::new(moments[2 * row]);
         shift += own;
-        factor += own * (f32::cast_from(x[row * width + column]) - moments[2 * row]) * moments[2 * row + 1];
+        factor += own * centred * Vector::new(moments[2 * row + 1]);
     }
     of_factor[place] = factor;
     of_shift[place] = shift;

@@ -1,11 +1,11 @@
 //! Rotary positions.
 
-use burn::backend::{Cube, TensorMetadata};
+use burn::backend::Cube;
 use burn::tensor::Tensor;
 use cubecl::prelude::{Tensor as Memory, *};
 
 use super::super::node::{self, Operation};
-use super::launch::{each, element, like, storage, tensor};
+use super::launch::{each, element, lanes, like, storage, tensor};
 
 /// As [`ops::rotate`](super::super::rotate), of adjacent pairs or of halves; tables without gradients.
 pub(in super::super) fn rotate(
@@ -26,22 +26,27 @@ struct Rotate {
 impl Rotate {
     /// Turns by the angle, or back by it: what turns a gradient.
     fn turn(&self, x: Tensor<3>, cos: Tensor<3>, sin: Tensor<3>, back: bool) -> Tensor<3> {
-        let ([_, tokens, all], [_, _, width]) = (x.dims(), cos.dims());
+        let ([batch, tokens, all], [_, _, width]) = (x.dims(), cos.dims());
         let [x, cos, sin] = [x, cos, sin].map(storage);
         let y = like(&x);
-        let (count, dim) = each(&x, x.shape().num_elements());
+        // Halves of a head are whole vectors; pairs lie in one, but where numbers go one by one.
+        let lanes = lanes(&x, if self.adjacent { width } else { width / 2 });
+        let vectors = batch * tokens * all / lanes;
+        let (count, dim) = each(&x, vectors);
         turn::launch(
             &x.client.clone(),
             count,
             dim,
+            lanes,
             x.clone().into_tensor_arg(),
             cos.into_tensor_arg(),
             sin.into_tensor_arg(),
             y.clone().into_tensor_arg(),
+            vectors,
             tokens,
-            all,
-            self.heads * width,
-            width,
+            all / lanes,
+            self.heads * width / lanes,
+            width / lanes,
             self.adjacent,
             back,
             element(x.dtype),
@@ -66,13 +71,15 @@ impl Operation for Rotate {
     }
 }
 
-/// A unit a number: with its partner turned by the angle of its token, or as it is past the heads that turn.
+/// A unit a vector: with its partners turned by the angles of its token, or as it is past the heads that turn. Counts are of
+/// vectors.
 #[cube(launch)]
-fn turn<E: Float>(
-    x: &Memory<E>,
-    cos: &Memory<E>,
-    sin: &Memory<E>,
-    y: &mut Memory<E>,
+fn turn<E: Float, N: Size>(
+    x: &Memory<Vector<E, N>>,
+    cos: &Memory<Vector<E, N>>,
+    sin: &Memory<Vector<E, N>>,
+    y: &mut Memory<Vector<E, N>>,
+    vectors: usize,
     tokens: usize,
     all: usize,
     turned: usize,
@@ -82,7 +89,7 @@ fn turn<E: Float>(
     #[define(E)] _element: ElemType,
 ) {
     let place = ABSOLUTE_POS;
-    if place >= y.len() {
+    if place >= vectors {
         terminate!();
     }
     let column = place % all;
@@ -92,23 +99,30 @@ fn turn<E: Float>(
     }
     let own = column % width;
     let angle = place / all % tokens * width + own;
-    let (mut is_first, mut apart) = (own % 2 == 0, 1usize);
-    if !adjacent {
-        is_first = own < width / 2;
-        apart = width / 2;
-    }
-    let mut partner = place;
-    let mut sign = 1.0f32;
-    if is_first {
-        partner += apart;
-        sign = -1.0f32;
+    let value = Vector::<f32, N>::cast_from(x[place]);
+    let mut quarter = value; // turned by 90 degrees
+    let lanes = N::value().comptime();
+    if comptime!(adjacent && lanes > 1) {
+        #[unroll]
+        for pair in 0..comptime!(lanes / 2) {
+            quarter.insert(comptime!(2 * pair), -value.extract(comptime!(2 * pair + 1)));
+            quarter.insert(comptime!(2 * pair + 1), value.extract(comptime!(2 * pair)));
+        }
     } else {
-        partner -= apart;
+        let (mut is_first, mut apart) = (own % 2 == 0, 1usize);
+        if !adjacent {
+            is_first = own < width / 2;
+            apart = width / 2;
+        }
+        if is_first {
+            quarter = -Vector::<f32, N>::cast_from(x[place + apart]);
+        } else {
+            quarter = Vector::<f32, N>::cast_from(x[place - apart]);
+        }
     }
     if back {
-        sign = 0.0f32 - sign;
+        quarter = -quarter;
     }
-    let value = f32::cast_from(x[place]) * f32::cast_from(cos[angle])
-        + sign * f32::cast_from(x[partner]) * f32::cast_from(sin[angle]);
-    y[place] = E::cast_from(value);
+    let (cos, sin) = (Vector::<f32, N>::cast_from(cos[angle]), Vector::<f32, N>::cast_from(sin[angle]));
+    y[place] = Vector::cast_from(value * cos + quarter * sin);
 }
