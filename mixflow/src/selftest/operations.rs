@@ -7,14 +7,15 @@ use mixflow_backbones::ops::{self, AdamW, AdamWState, Pairs};
 use super::subject::noise;
 use crate::train::Tensors;
 
-/// Examples, tokens and numbers of each: no powers of two, and more tokens than one unit of a GPU adds up.
-const SIZE: [usize; 3] = [3, 70, 48];
+/// Examples, tokens and numbers of each: more tokens than one unit of a GPU adds up, numbers that it reads as whole vectors and
+/// not quite so, and more than the units of a row read at once. No powers of two.
+const SIZES: [[usize; 3]; 3] = [[3, 70, 48], [2, 5, 36], [1, 2, 2304]];
 const HEADS: usize = 2;
 const EPSILON: f64 = 1e-6;
 
 /// An operation on tensors of these shapes, of which the first may be the only one with tokens.
 struct Case {
-    name: &'static str,
+    name: String,
     shapes: Vec<[usize; 3]>,
     compute: fn(&[Tensor<3>]) -> Tensor<3>,
 }
@@ -22,13 +23,13 @@ struct Case {
 /// Output and gradients of every operation, in numbers of a type; they are drawn in that type on every device.
 pub(super) fn all(device: &Device, dtype: DType) -> Tensors {
     let mut found = Tensors::new();
-    for Case { name, shapes, compute } in cases() {
+    for Case { name, shapes, compute } in SIZES.into_iter().flat_map(cases) {
         let inputs: Vec<_> = (0..).zip(shapes).map(|(seed, shape)| drawn(shape, seed, device, dtype)).collect();
         let output = compute(&inputs);
         let weights = drawn(output.dims(), 99, device, dtype);
         let gradients = (output.clone() * weights).sum().backward();
         let full = |tensor: Tensor<3>| tensor.cast(DType::F32).into_data();
-        found.insert(name.into(), full(output.inner()));
+        found.insert(name.clone(), full(output.inner()));
         for (index, input) in inputs.iter().enumerate() {
             if let Some(gradient) = input.grad(&gradients) {
                 found.insert(format!("{name}, gradient {index}"), full(gradient));
@@ -71,12 +72,15 @@ fn drawn(shape: [usize; 3], seed: u64, device: &Device, dtype: DType) -> Tensor<
     Tensor::from_data(numbers.into_data(), (device, dtype)).autodiff().require_grad()
 }
 
-fn cases() -> Vec<Case> {
-    let [examples, tokens, width] = SIZE;
-    let (tensor, condition, weight) = (SIZE, [examples, 1, width], [1, 1, width]);
+fn cases(size: [usize; 3]) -> Vec<Case> {
+    let [examples, tokens, width] = size;
+    let (tensor, condition, weight) = (size, [examples, 1, width], [1, 1, width]);
     let head = [1, 1, width / HEADS];
     let packed = [examples, tokens, 3 * width];
-    let case = |name, shapes: &[_], compute| Case { name, shapes: shapes.to_vec(), compute };
+    let case = |name, shapes: &[_], compute| {
+        let name = format!("{name} of {examples} x {tokens} x {width}");
+        Case { name, shapes: shapes.to_vec(), compute }
+    };
     vec![
         case("gelu", &[tensor], |x| ops::gelu(x[0].clone())),
         case("gelu, tanh", &[tensor], |x| ops::gelu_tanh(x[0].clone())),
@@ -109,11 +113,12 @@ fn row(condition: &Tensor<3>) -> Tensor<2> {
 
 /// Queries and keys of `x`, each token by its number.
 fn rotated(x: &Tensor<3>, pairs: Pairs) -> Tensor<3> {
-    let (width, count) = (SIZE[2] / HEADS, SIZE[1] * SIZE[2] / HEADS);
-    let angles: Vec<f64> = (0..count).map(|place| (place / width) as f64 * 0.3).collect();
+    let [_, tokens, packed] = x.dims();
+    let width = packed / (3 * HEADS);
+    let angles: Vec<f64> = (0..tokens * width).map(|place| (place / width) as f64 * 0.3).collect();
     let table = |of: fn(f64) -> f64| {
         let values: Vec<f64> = angles.iter().copied().map(of).collect();
-        Tensor::<1>::from_data(values.as_slice(), (&x.device(), x.dtype())).reshape([SIZE[1], width])
+        Tensor::<1>::from_data(values.as_slice(), (&x.device(), x.dtype())).reshape([tokens, width])
     };
     ops::rotate(x.clone(), table(f64::cos), table(f64::sin), 2 * HEADS, pairs)
 }
