@@ -8,6 +8,7 @@
 //! | `rocm` | AMD's GPUs | `rocm` |
 //! | `vulkan` | any GPU, through Vulkan | `vulkan` |
 //! | `wgpu` | any GPU, through what the system has | `wgpu`, `metal` or `vulkan` |
+//! | `cubecl-cpu` | the processor, by the kernels for GPUs: slow, to test them | `cubecl-cpu` |
 //! | `remote:host:port` | what another machine serves there | `remote` |
 //!
 //! A number takes one of several, `cuda:1` the second; without one it is the first.
@@ -45,12 +46,15 @@ const CPU: Kind = Kind { name: "flex", called: "CPU", list: Some(|| vec![Device:
 
 macro_rules! gpus {
     ($name:literal, $called:literal, $burn:ident) => {
+        gpus!($name, $called, $burn, $name)
+    };
+    ($name:literal, $called:literal, $burn:ident, $feature:literal) => {
         Kind {
             name: $name,
             called: $called,
-            #[cfg(feature = $name)]
+            #[cfg(feature = $feature)]
             list: Some(|| Device::enumerate(burn::tensor::DeviceType::$burn).into_iter().collect()),
-            #[cfg(not(feature = $name))]
+            #[cfg(not(feature = $feature))]
             list: None,
         }
     };
@@ -58,12 +62,15 @@ macro_rules! gpus {
 
 /// GPUs in the order that [`chosen`] looks for one in, as Burn has it.
 const GPUS: [Kind; 5] = [
-    gpus!("cuda", "NVIDIA GPU", Cuda),
+    gpus!("cuda", "NVIDIA GPU", Cuda, "cuda-unmeasured"),
     gpus!("metal", "Apple GPU", Metal),
     gpus!("rocm", "AMD GPU", Rocm),
     gpus!("vulkan", "GPU with Vulkan", Vulkan),
     gpus!("wgpu", "GPU", Wgpu),
 ];
+
+/// What is computed on only where it is named.
+const PROCESSORS: [Kind; 2] = [CPU, gpus!("cubecl-cpu", "processor", Cpu)];
 
 /// The device of a name, whether in capitals or not; of another machine, the first that it serves.
 ///
@@ -163,10 +170,11 @@ fn find(name: &str, gpus: &[Kind]) -> Result<Device, String> {
     }
     let (kind, number) = lower.split_once(':').unwrap_or((&lower, "0"));
     let kind = if kind == "cpu" { CPU.name } else { kind };
-    let Kind { name, called, list } = gpus.iter().chain([&CPU]).find(|known| known.name == kind).ok_or_else(|| {
-        let names: Vec<_> = gpus.iter().map(|kind| kind.name).collect();
-        format!("expected flex, the CPU, or a GPU: {}, or with a number cuda:1", names.join(", "))
-    })?;
+    let Kind { name, called, list } =
+        gpus.iter().chain(&PROCESSORS).find(|known| known.name == kind).ok_or_else(|| {
+            let names: Vec<_> = gpus.iter().map(|kind| kind.name).collect();
+            format!("expected flex, the CPU, or a GPU: {}, or with a number cuda:1", names.join(", "))
+        })?;
     let list = list.ok_or_else(|| not_built(name))?;
     let number: usize =
         number.parse().map_err(|_| format!("expected one whole number behind the colon, as in {name}:0"))?;
@@ -210,12 +218,12 @@ pub(crate) fn name(device: &Device) -> String {
     format!("{}{name}", card(device))
 }
 
-#[cfg(any(feature = "cuda", feature = "rocm", feature = "wgpu"))]
+#[cfg(any(feature = "cuda-unmeasured", feature = "rocm", feature = "wgpu"))]
 fn card(device: &Device) -> String {
     device.identity().map_or_else(String::new, |identity| format!("{}, ", identity.name))
 }
 
-#[cfg(not(any(feature = "cuda", feature = "rocm", feature = "wgpu")))]
+#[cfg(not(any(feature = "cuda-unmeasured", feature = "rocm", feature = "wgpu")))]
 fn card(_: &Device) -> String {
     String::new()
 }
