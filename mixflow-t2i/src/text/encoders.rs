@@ -8,7 +8,7 @@ use mixflow::known_memory;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::folder::{Stored, have_room};
+use super::folder::{Stored, encode_blocks, have_room};
 use super::t5::rounded;
 use super::{Clip, ClipConfig, Cut, T5, T5Config, TextEncoder, config};
 use crate::{Error, TextEmbedding};
@@ -199,23 +199,16 @@ impl TextEncoder for TextEncoders {
         blocks: &[&[&str]],
         sink: &mut dyn FnMut(TextEmbedding) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        if blocks.iter().any(|prompts| prompts.is_empty()) {
-            return Err(Error::NoPrompts);
-        }
-        let networks = if blocks.len() > 1 { self.read()? } else { None };
-        let Some((clip_l, clip_g, t5)) = networks else {
-            return blocks.iter().try_for_each(|prompts| sink(self.encode(prompts)?));
-        };
-        for prompts in blocks {
+        let once = |(clip_l, clip_g, t5): &(Clip, Clip, Option<T5>), prompts: &[&str]| {
             let t5 = self.t5.as_ref().zip(t5.as_ref()).map(|(stored, network)| {
                 let rows = self.numbers(stored, prompts)?.split(BATCH, 0).into_iter().map(|ids| network.forward(ids));
                 Ok::<_, Error>(Tensor::cat(rows.collect(), 0))
             });
-            let clip_l = self.clip(&self.clip_l, &clip_l, prompts)?;
-            let clip_g = self.clip(&self.clip_g, &clip_g, prompts)?;
-            sink(self.join(clip_l, clip_g, t5.transpose()?))?;
-        }
-        Ok(())
+            let (clip_l, clip_g) =
+                (self.clip(&self.clip_l, clip_l, prompts)?, self.clip(&self.clip_g, clip_g, prompts)?);
+            Ok(self.join(clip_l, clip_g, t5.transpose()?))
+        };
+        encode_blocks(blocks, || self.read(), once, |prompts| self.encode(prompts), sink)
     }
 
     fn widths(&self) -> Option<[usize; 2]> {

@@ -7,7 +7,7 @@ use mixflow::backbones::Precision;
 use sha2::{Digest, Sha256};
 
 use super::encoders::BATCH;
-use super::folder::Stored;
+use super::folder::{Stored, encode_blocks};
 use super::{Cut, T5, T5Config, TextEncoder};
 use crate::{Error, TextEmbedding};
 
@@ -109,20 +109,18 @@ impl TextEncoder for FlanT5 {
         blocks: &[&[&str]],
         sink: &mut dyn FnMut(TextEmbedding) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        if let [block] = blocks {
-            return sink(self.encode(block)?);
-        }
-        let Stored { config, weights, .. } = &self.stored;
-        let network: T5 = config.init(&self.device).load_in(weights.clone(), self.precision)?;
-        let rows = |[ids, mask]: [Tensor<2, Int>; 2]| {
-            let batches = ids.split(BATCH, 0).into_iter().zip(mask.split(BATCH, 0));
-            let rows = batches.map(|(ids, mask)| network.forward_masked(ids, Some(mask)));
-            Ok(Tensor::cat(rows.collect(), 0))
+        let read = || {
+            let Stored { config, weights, .. } = &self.stored;
+            Ok(Some(config.init(&self.device).load_in(weights.clone(), self.precision)?))
         };
-        blocks.iter().try_for_each(|prompts| match prompts.is_empty() {
-            true => Err(Error::NoPrompts),
-            false => sink(self.told(prompts, rows)?),
-        })
+        let once = |network: &T5, prompts: &[&str]| {
+            self.told(prompts, |[ids, mask]| {
+                let batches = ids.split(BATCH, 0).into_iter().zip(mask.split(BATCH, 0));
+                let rows = batches.map(|(ids, mask)| network.forward_masked(ids, Some(mask)));
+                Ok(Tensor::cat(rows.collect(), 0))
+            })
+        };
+        encode_blocks(blocks, read, once, |prompts| self.encode(prompts), sink)
     }
 
     fn cuts(&self, prompts: &[&str]) -> Result<Vec<Cut>, Error> {

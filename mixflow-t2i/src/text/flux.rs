@@ -8,7 +8,7 @@ use mixflow::known_memory;
 use sha2::{Digest, Sha256};
 
 use super::encoders::{BATCH, check_precision};
-use super::folder::{Stored, have_room};
+use super::folder::{Stored, encode_blocks, have_room};
 use super::t5::rounded;
 use super::{Clip, ClipConfig, Cut, T5, T5Config, TextEncoder};
 use crate::{Error, TextEmbedding};
@@ -121,20 +121,20 @@ impl TextEncoder for FluxEncoders {
         blocks: &[&[&str]],
         sink: &mut dyn FnMut(TextEmbedding) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        if blocks.iter().any(|prompts| prompts.is_empty()) {
-            return Err(Error::NoPrompts);
-        }
-        let bytes = self.clip.memory() + self.t5.memory();
-        if blocks.len() < 2 || !have_room(bytes, self.precision, known_memory(&self.device)) {
-            return blocks.iter().try_for_each(|prompts| sink(self.encode(prompts)?));
-        }
-        let Stored { config, weights, .. } = &self.t5;
-        let clip = self.read_clip()?;
-        let t5: T5 = config.init(&self.device).load_in(weights.clone(), self.precision)?;
-        blocks.iter().try_for_each(|prompts| {
+        let read = || {
+            let bytes = self.clip.memory() + self.t5.memory();
+            if !have_room(bytes, self.precision, known_memory(&self.device)) {
+                return Ok(None);
+            }
+            let Stored { config, weights, .. } = &self.t5;
+            let t5 = config.init(&self.device).load_in(weights.clone(), self.precision)?;
+            Ok(Some((self.read_clip()?, t5)))
+        };
+        let once = |(clip, t5): &(Clip, T5), prompts: &[&str]| {
             let rows = |ids: Tensor<2, Int>| ids.split(BATCH, 0).into_iter().map(|ids| t5.forward(ids)).collect();
-            sink(self.told(prompts, &clip, |ids| Ok(Tensor::cat(rows(ids), 0)))?)
-        })
+            self.told(prompts, clip, |ids| Ok(Tensor::cat(rows(ids), 0)))
+        };
+        encode_blocks(blocks, read, once, |prompts| self.encode(prompts), sink)
     }
 
     fn cuts(&self, prompts: &[&str]) -> Result<Vec<Cut>, Error> {

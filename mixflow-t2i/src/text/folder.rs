@@ -9,7 +9,7 @@ use mixflow::files::WeightsFile;
 use sha2::{Digest, Sha256};
 
 use super::{Cut, Tokenizer, Tokens};
-use crate::Error;
+use crate::{Error, TextEmbedding};
 
 /// What weights are called, alone or in shards; the full precision is preferred to the half one.
 const WEIGHTS: [&str; 4] = [
@@ -96,6 +96,27 @@ impl<C> Stored<C> {
     pub(super) fn memory(&self) -> u64 {
         self.weights.iter().map(|(_, tensor)| 4 * tensor.num_elements() as u64).sum()
     }
+}
+
+/// Tells `sink` of blocks of prompts: by networks that are read once, where there are several blocks and `read` finds room for them,
+/// or else by `each`, which reads them anew.
+pub(super) fn encode_blocks<N>(
+    blocks: &[&[&str]],
+    read: impl FnOnce() -> Result<Option<N>, Error>,
+    once: impl Fn(&N, &[&str]) -> Result<TextEmbedding, Error>,
+    each: impl Fn(&[&str]) -> Result<TextEmbedding, Error>,
+    sink: &mut dyn FnMut(TextEmbedding) -> Result<(), Error>,
+) -> Result<(), Error> {
+    if blocks.iter().any(|prompts| prompts.is_empty()) {
+        return Err(Error::NoPrompts);
+    }
+    let networks = if blocks.len() > 1 { read()? } else { None };
+    blocks.iter().try_for_each(|prompts| {
+        sink(match &networks {
+            Some(networks) => once(networks, prompts)?,
+            None => each(prompts)?,
+        })
+    })
 }
 
 /// Whether encoders of so many bytes in `f32` fit a device of so much memory, a quarter more than they take. On a GPU, whose memory is
