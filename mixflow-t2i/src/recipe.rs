@@ -373,19 +373,25 @@ pub(crate) fn published(name: &str) -> Result<TextRecipe, Error> {
     Ok(TextRecipe::parse(name, text, &[])?)
 }
 
+/// The JSON value of a recipe of any kind, as [`mixflow::recipe::value`] reads it, by the names of this crate's recipes, too.
+///
+/// # Errors
+/// As there.
+pub fn value(name_or_path: &str) -> Result<Value, mixflow::Error> {
+    match EMBEDDED.iter().find(|(name, _)| *name == name_or_path) {
+        Some((_, text)) => Ok(serde_json::from_str(text).expect("it comes along")),
+        None => mixflow::recipe::value(name_or_path),
+    }
+}
+
 /// Reads a recipe by name or from a JSON file and changes it by `key=value` overrides; none if it is one of another kind.
 ///
 /// # Errors
 /// [`mixflow::Error::Recipe`] with the place and what was expected.
 pub fn read_text_recipe(name_or_path: &str, overrides: &[String]) -> Result<Option<TextRecipe>, Error> {
-    let text = match EMBEDDED.iter().find(|(name, _)| *name == name_or_path) {
-        Some((_, text)) => (*text).to_string(),
+    match value(name_or_path) {
+        Ok(value) if is_for_text(&value) => Ok(Some(TextRecipe::parse(name_or_path, &value.to_string(), overrides)?)),
         // What cannot be read is for the reader of other recipes to say.
-        None => std::fs::read_to_string(name_or_path).unwrap_or_default(),
-    };
-    let value: Value = serde_json::from_str(&text).unwrap_or_default();
-    if !is_for_text(&value) {
-        return Ok(None);
+        _ => Ok(None),
     }
-    Ok(Some(TextRecipe::parse(name_or_path, &text, overrides)?))
 }

@@ -56,6 +56,16 @@ fn recipes_survive_a_round_trip() {
     let error = Recipe::from_value(recipe.to_value()).unwrap_err();
     assert!(error.to_string().contains("text to image"), "{error}");
     assert_eq!(read_text_recipe("digits", &[]).unwrap(), None);
+    // With the mark that some editors begin a file with.
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.json");
+    fs::write(&file, format!("\u{feff}{}", recipe.to_value())).unwrap();
+    let read = |set: &[String]| read_text_recipe(file.to_str().unwrap(), set).unwrap().unwrap();
+    assert_eq!(read(&[]), recipe);
+    assert_eq!(read(&["training.steps=7".into()]).training.steps, 7);
+    let weights = Weights::of(&recipe.network.transformer.init(3, &Device::default()), official_key);
+    weights.write(folder.path().join("model.safetensors"), &[]).unwrap();
+    assert_eq!(TextPipeline::from_folder(folder.path(), &Device::default()).unwrap().pipeline.recipe, recipe);
 }
 
 #[test]

@@ -140,10 +140,7 @@ impl RecipeArguments {
                     );
                 }
             };
-            let before = match is_text(&self.recipe) {
-                true => TextNetworkConfig::read(&self.recipe, &[])?.to_value(),
-                false => mixflow::recipe::value(&self.recipe).unwrap_or_default(),
-            };
+            let before = kind::value(&self.recipe).unwrap_or_default();
             if before["data"]["kind"] == kind {
                 // Other keys of the data stay.
                 set.extend(path.map(|path| (flag, format!("data.path={}", json!(path)))));

@@ -353,5 +353,6 @@ fn by_flag(error: Box<dyn Error>) -> Box<dyn Error> {
 
 fn json<T: DeserializeOwned>(file: &Path) -> Result<T> {
     let text = fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
-    Ok(serde_json::from_slice(&text).map_err(|error| format!("{}: {}", file.display(), explain(&error)))?)
+    let text = text.strip_prefix("\u{feff}".as_bytes()).unwrap_or(&text);
+    Ok(serde_json::from_slice(text).map_err(|error| format!("{}: {}", file.display(), explain(&error)))?)
 }

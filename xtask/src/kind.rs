@@ -1,12 +1,10 @@
 //! Recipes of networks for class labels and of those for text: commands do the same with either.
 
-use std::path::Path;
-
 use mixflow::backbones::NetworkConfig;
 use mixflow::recipe::{NetworkSettings, Recipe, is_for_text};
 pub(crate) use mixflow_t2i::recipe::TextNetworkConfig;
-use mixflow_t2i::recipe::{names as text_names, read_text_recipe};
-use serde_json::Value;
+use mixflow_t2i::recipe::read_text_recipe;
+pub(crate) use mixflow_t2i::recipe::value;
 
 use crate::terminal::Result;
 
@@ -62,7 +60,5 @@ pub(crate) fn names() -> impl Iterator<Item = &'static str> {
 /// Whether a name or a file is a recipe of a network for text.
 pub(crate) fn is_text(name_or_path: &str) -> bool {
     // What cannot be read is for the reader of recipes to say.
-    let file = std::fs::read(Path::new(name_or_path)).unwrap_or_default();
-    let value: Value = serde_json::from_slice(&file).unwrap_or_default();
-    text_names().any(|known| known == name_or_path) || is_for_text(&value)
+    value(name_or_path).is_ok_and(|value| is_for_text(&value))
 }

@@ -182,8 +182,8 @@ pub(super) fn read_recipe<N: NetworkSettings>(file: &Path) -> Result<Option<Reci
     if let Some(problem) = instead_of_data(text.as_bytes()) {
         return Err(fault(problem));
     }
-    let value: Value =
-        serde_json::from_str(&text).map_err(|error| fault(format!("is no JSON: {}", explain(&error))))?;
+    let value: Value = serde_json::from_str(text.trim_start_matches('\u{feff}'))
+        .map_err(|error| fault(format!("is no JSON: {}", explain(&error))))?;
     if value.get("network").is_none() {
         return Ok(None);
     }
