@@ -11,6 +11,7 @@ use mixflow::files::{Tiles, write_atomic};
 use mixflow::sampling::Images;
 use serde_json::{Value, json};
 
+use crate::pipeline::block;
 use crate::{Error, TextPipeline};
 
 /// An evaluator of text-to-image models, by what it reads.
@@ -41,9 +42,6 @@ pub enum Evaluator {
 
 /// Images of a prompt at most.
 const MOST: usize = 10_000;
-
-/// Prompts that are read at once, at least.
-const BLOCK: usize = 64;
 
 /// A prompt, and where its images go below the folder: each in a file, or all in one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -172,7 +170,7 @@ impl Evaluator {
             |wanted: &[Wanted]| wanted.iter().flat_map(|it| &it.files).any(|file| !folder.join(file).exists());
         let mut first = 0;
         // Large encoders are read from their files for each block of prompts.
-        for block in wanted.chunks(at_once.max(BLOCK).next_multiple_of(at_once)) {
+        for block in wanted.chunks(block(at_once)) {
             let prompts: Vec<&str> = block.iter().map(|wanted| wanted.prompt.as_str()).collect();
             let text = if missing(block) { Some(pipeline.encode(&prompts)?) } else { None };
             for (chunk, wanted) in block.chunks(at_once).enumerate() {

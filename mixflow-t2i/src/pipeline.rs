@@ -3,13 +3,14 @@
 use std::fmt;
 use std::path::Path;
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Tensor};
 use mixflow::backbones::Condition;
 use mixflow::evaluation::{Generator, Visit, Weaker};
+use mixflow::numbers::counted;
 use mixflow::sampling::Images;
 use mixflow::sampling::solver::SampleError;
 use mixflow::train::StoredNetwork;
-use mixflow::{Pipeline, device};
+use mixflow::{Pipeline, check_memory, device};
 
 use crate::folder::recipe_of;
 use crate::{Error, SkipLayers, TextEmbedding, TextEncoder, TextNetworkConfig, TextSampling, Transformer};
@@ -114,6 +115,42 @@ impl TextPipeline {
         generator.draw(&text, text.batch(), first, visit)
     }
 
+    /// `count` images of the prompts in turn, as blocks that are drawn when they are asked for: image `i` is of prompt `i` modulo
+    /// their number and starts from the noise of number `i`. `tell` hears how many are done.
+    ///
+    /// Prompts are read once where they are as many as a block has images or fewer, at least 64; of more, a block's are in memory.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode); the blocks as that and [`draw`](Self::draw), and if their embeddings do not fit memory.
+    pub fn in_turn<'a>(
+        &'a self,
+        prompts: &'a [&'a str],
+        count: usize,
+        mut tell: impl FnMut(u64) + 'a,
+    ) -> Result<impl Iterator<Item = Result<Images, mixflow::Error>> + 'a, Error> {
+        let block = block(self.pipeline.recipe.sampling.batch);
+        let distinct = &prompts[..count.min(prompts.len())];
+        let all = if distinct.len() <= block { Some(self.encode(distinct)?) } else { None };
+        let fault = |error: Error| mixflow::Error::Condition(error.into());
+        Ok((0..count).step_by(block).map(move |first| {
+            let images = first..count.min(first + block);
+            let text = match &all {
+                Some(all) => {
+                    let [_, tokens, width] = all.tokens.dims();
+                    let what = || format!("embeddings of {} at a time", counted(images.len() as u64, "prompt"));
+                    check_memory(what, &[images.len() as u64, tokens as u64, width as u64, 4])?;
+                    let rows: Vec<i64> = images.map(|image| (image % distinct.len()) as i64).collect();
+                    all.clone().select(Tensor::from_data(&rows[..], &all.tokens.device()))
+                }
+                None => {
+                    let block: Vec<&str> = images.map(|image| prompts[image % prompts.len()]).collect();
+                    self.encode(&block).map_err(fault)?
+                }
+            };
+            self.draw(&text, first as u64, &mut |state| tell(first as u64 + state.done))
+        }))
+    }
+
     /// The network without the blocks that are skipped, and how to lead away from it.
     fn weaker(&self) -> Result<Option<Weaker<Transformer>>, SampleError> {
         let Some(skip) = &self.skip_layers else { return Ok(None) };
@@ -146,6 +183,11 @@ impl TextPipeline {
             None => Ok([channels, height, width]),
         }
     }
+}
+
+/// Prompts that are read at a time where `at_once` are drawn at once: large encoders are read from their files for each block.
+pub(crate) fn block(at_once: usize) -> usize {
+    at_once.max(64).next_multiple_of(at_once)
 }
 
 /// Without the weights.

@@ -2,8 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use mixflow::Batch;
@@ -22,7 +22,9 @@ use mixflow::train::{RunFolder, StoredNetwork, TrainState};
 use mixflow_t2i::mmdit::official_key;
 use mixflow_t2i::prompts::PromptTable;
 use mixflow_t2i::recipe::{TextEncoderConfig, TextRecipe, read_text_recipe};
-use mixflow_t2i::{MmDitConfig, MmJitConfig, SkipLayers, TextPipeline, Transformer};
+use mixflow_t2i::{
+    Error, MmDitConfig, MmJitConfig, SkipLayers, TextEmbedding, TextEncoder, TextPipeline, Transformer, Words,
+};
 use serde_json::json;
 
 /// The recipe that comes along, small enough for a test.
@@ -84,7 +86,7 @@ fn the_recipe_of_stable_diffusion_is_of_the_published_network() {
 }
 
 /// The small recipe of MiniT2I, smaller.
-fn minit2i(changes: &[&str]) -> Result<TextRecipe, mixflow_t2i::Error> {
+fn minit2i(changes: &[&str]) -> Result<TextRecipe, Error> {
     let small = [
         "data.size=8",
         "network.transformer.input_size=8",
@@ -307,6 +309,20 @@ fn what_is_drawn_in_a_training_is_what_a_pipeline_draws() {
     assert!(run.join("validation/step-00000006.png").is_file());
 }
 
+/// Words that note how many prompts they are asked for at a time.
+struct Counted(Words, Arc<Mutex<Vec<usize>>>);
+
+impl TextEncoder for Counted {
+    fn identity(&self) -> Result<String, Error> {
+        self.0.identity()
+    }
+
+    fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error> {
+        self.1.lock().unwrap().push(prompts.len());
+        self.0.encode(prompts)
+    }
+}
+
 #[test]
 fn a_run_makes_images_of_any_prompts() {
     let folder = tempfile::tempdir().unwrap();
@@ -342,6 +358,30 @@ fn a_run_makes_images_of_any_prompts() {
     let generator = Generator { sampling: &sampling, ..generator };
     let found = pipeline.images(&["red circle", "blue star"], 7).unwrap();
     assert_eq!(generator.images(&[0, 1], 7).unwrap().pixels, found.pixels);
+
+    // In turn, a prompt is read once for all of its images.
+    pipeline.pipeline.recipe.sampling.batch = 8;
+    let reads = Arc::new(Mutex::new(vec![]));
+    let counted = Box::new(Counted(Words { width: 64, tokens: 4, places: false }, reads.clone()));
+    let inner = std::mem::replace(&mut pipeline.encoder, counted);
+    let in_turn = |prompts: &[&str], count: usize| {
+        let mut done = 0;
+        let blocks = pipeline.in_turn(prompts, count, |images| done = images).unwrap();
+        let pixels: Vec<f32> = blocks.flat_map(|images| images.unwrap().pixels).collect();
+        assert_eq!(done, count as u64);
+        (pixels, std::mem::take(&mut *reads.lock().unwrap()))
+    };
+    let asked: Vec<&str> = ["red circle", "blue star", "green ring"].into_iter().cycle().take(70).collect();
+    let (pixels, reads_of) = in_turn(&asked[..3], 70);
+    assert_eq!(reads_of, [4], "three prompts and the empty one");
+    assert!(pixels == pipeline.images(&asked, 0).unwrap().pixels);
+    assert_eq!(std::mem::take(&mut *reads.lock().unwrap()), [71]);
+    // Of many, those of a block are in memory.
+    let (same, reads_of) = in_turn(&asked, 70);
+    assert_eq!(reads_of, [65, 7]);
+    assert!(same == pixels);
+    assert_eq!(in_turn(&asked, 2).1, [3]);
+    pipeline.encoder = inner;
 
     // The empty prompt is drawn, an empty list is none.
     assert_eq!(pipeline.images(&[""], 0).unwrap().shape, [1, 3, 8, 8]);

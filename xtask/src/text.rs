@@ -1,5 +1,6 @@
 //! Text to image.
 
+use std::cell::RefCell;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -302,19 +303,22 @@ fn together(request: &Request<'_>) -> Result<ExitCode> {
         format!("{images} of {height} x {width} pixels, which are made before they are written,")
     };
     check_memory(what, &[count as u64, height as u64, width as u64, 3 * 4])?;
-    let all: Vec<&str> = prompts.iter().map(String::as_str).cycle().take(count).collect();
+    let all: Vec<&str> = prompts.iter().map(String::as_str).collect();
     let mut progress = Progress::new();
     progress.begin("reading prompts", None);
-    for cut in pipeline.encoder.cuts(&all[..count.min(prompts.len())])? {
+    for cut in pipeline.encoder.cuts(&all[..count.min(all.len())])? {
         note(cut);
     }
-    let text = pipeline.encode(&all)?;
-    progress.begin("sampling", Some(count as u64));
+    let (progress, mut evaluations) = (RefCell::new(progress), 0);
+    let blocks = pipeline.in_turn(&all, count, |done| progress.borrow_mut().counted(done, "image"))?;
+    progress.borrow_mut().begin("sampling", Some(count as u64));
     let started = Instant::now();
-    let images = pipeline.draw(&text, 0, &mut |state| progress.counted(state.done, "image"))?;
-    let (evaluations, seconds) = (images.evaluations, started.elapsed().as_secs_f64());
-    export.write(count, columns, [Ok(images)])?;
-    progress.end();
+    let blocks = blocks.inspect(|images| {
+        evaluations = images.as_ref().map_or(evaluations, |images| images.evaluations.max(evaluations));
+    });
+    export.write(count, columns, blocks)?;
+    let seconds = started.elapsed().as_secs_f64();
+    progress.into_inner().end();
     say(format_args!(
         "{} of {} in {}\n{} for each, seed {seed}, {:.2} s an image",
         counted(count as u64, "image"),
