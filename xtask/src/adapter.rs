@@ -4,15 +4,17 @@ use std::path::PathBuf;
 use std::str::FromStr;
 
 use mixflow::Pipeline;
+use mixflow::backbones::lora::Adapter;
 use mixflow::numbers::counted;
 use mixflow::recipe::NetworkSettings;
-use serde::Serialize;
+use serde_json::{Value, json};
 
 use crate::hub::is_address;
+use crate::record;
 use crate::terminal::{Result, note};
 
 /// `FILE` or `FILE=STRENGTH`; a folder or an address of the Hub may stand for a file.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct AdapterArgument {
     file: PathBuf,
     strength: f64,
@@ -45,6 +47,23 @@ pub(crate) fn add<N: NetworkSettings>(pipeline: &mut Pipeline<N>, adapters: &[Ad
         }
     }
     Ok(())
+}
+
+/// The same at the commits that addresses stand for now.
+pub(crate) fn pinned(adapters: &[AdapterArgument]) -> Result<Vec<AdapterArgument>> {
+    let pin = |adapter: &AdapterArgument| Ok(AdapterArgument { file: crate::hub::pinned(&adapter.file)?, ..*adapter });
+    adapters.iter().map(pin).collect()
+}
+
+/// Which files they are, and their strengths.
+pub(crate) fn described(adapters: &[AdapterArgument]) -> Result<Value> {
+    let describe = |AdapterArgument { file, strength }: &AdapterArgument| {
+        let inside = Adapter::FILES.iter().chain(&["adapter_config.json"]).map(|name| file.join(name));
+        let inside: Vec<PathBuf> = inside.filter(|file| file.is_file()).collect();
+        let files = record::files(if inside.is_empty() { std::slice::from_ref(file) } else { &inside })?;
+        Ok(json!([files, strength]))
+    };
+    Ok(Value::Array(adapters.iter().map(describe).collect::<Result<_>>()?))
 }
 
 #[cfg(test)]

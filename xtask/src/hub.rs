@@ -71,6 +71,16 @@ pub(crate) fn text(path: &Path, device: &Device) -> Result<TextPipeline> {
     shown(|client, tell| TextPipeline::open(client, &address, device, tell))
 }
 
+/// A path, or an address at the commit that it stands for now.
+pub(crate) fn pinned(path: &Path) -> Result<PathBuf> {
+    if !is_address(path) {
+        return Ok(path.into());
+    }
+    let address = parsed(path)?;
+    let (commit, _) = shown(|client, tell| client.names(&address.repository, &address.revision(), tell))?;
+    Ok(address.at(commit).to_string().into())
+}
+
 /// Whether what a user gave as a path is one of the Hub.
 pub(crate) fn is_address(path: &Path) -> bool {
     path.to_str().is_some_and(Address::is_one)

@@ -33,6 +33,7 @@ mod progress;
 mod publish;
 mod read_latents;
 mod recipes;
+mod record;
 mod remote;
 mod runs;
 mod sample;

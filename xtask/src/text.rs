@@ -1,16 +1,14 @@
 //! Text to image.
 
 use std::cell::RefCell;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Instant, UNIX_EPOCH};
+use std::time::Instant;
 
 use burn::tensor::{Distribution, Tensor};
 use clap::Args;
 use clap::builder::ValueParser;
 use mixflow::backbones::{Backbone, Precision};
-use mixflow::files::write_atomic;
 use mixflow::numbers::counted;
 use mixflow::objective::InPrecision;
 use mixflow::recipe::{NetworkSettings, Recipe};
@@ -27,6 +25,7 @@ use crate::adapter::{self, AdapterArgument};
 use crate::bench_case::{images, sample as sample_network, train_with};
 use crate::hub::is_address;
 use crate::progress::Progress;
+use crate::record;
 use crate::terminal::{Result, note, say};
 use crate::trained::TrainedArguments;
 
@@ -118,6 +117,7 @@ fn size(text: &str) -> std::result::Result<[usize; 2], String> {
 }
 
 /// What `sample` was asked for, where it was asked for images of prompts.
+#[derive(Clone, Copy)]
 pub(crate) struct Request<'a> {
     pub(crate) trained: &'a TrainedArguments,
     pub(crate) prompts: &'a Prompts,
@@ -184,16 +184,14 @@ fn laid_out(request: &Request<'_>, evaluator: Evaluator, file: &Path) -> Result<
     }
     let each = prompts.each.unwrap_or(evaluator.images());
     let wanted = evaluator.read(file, each)?;
+    // At the commits that addresses stand for now: what is drawn with is what is written down.
+    let (trained, adapters) = (request.trained.pinned()?, adapter::pinned(request.adapters)?);
+    let request = &Request { trained: &trained, adapters: &adapters, ..*request };
     let pipeline = open(request)?;
     let recipe = &pipeline.pipeline.recipe;
-    // Images do not depend on how many are drawn at a time.
-    let mut sampling = serde_json::to_value(&recipe.sampling)?;
-    sampling.as_object_mut().and_then(|sampling| sampling.remove("batch"));
-    let settings = json!({
-        "weights": written(request.trained)?, "sampling": sampling, "skip_layers": pipeline.skip_layers, "seed": recipe.seed,
-        "size": pipeline.size, "negative": pipeline.negative, "adapters": request.adapters,
-        "prompts": wanted.iter().map(|wanted| &wanted.prompt).collect::<Vec<_>>(), "each": each,
-    });
+    let mut settings = settings(request, &pipeline)?;
+    settings["prompts"] = wanted.iter().map(|wanted| wanted.prompt.as_str()).collect();
+    settings["each"] = each.into();
     let all: Vec<&str> = wanted.iter().map(|wanted| wanted.prompt.as_str()).collect();
     Cut::summary(&pipeline.encoder.cuts(&all)?, all.len()).iter().for_each(note);
     let [height, width] = pipeline.size;
@@ -202,7 +200,7 @@ fn laid_out(request: &Request<'_>, evaluator: Evaluator, file: &Path) -> Result<
         || format!("{} at a time", counted(at_once, "image")),
         &[at_once, height as u64, width as u64, 3 * 4],
     )?;
-    same_settings(out, &settings)?;
+    record::same_settings(out, &settings)?;
     let count = wanted.len() * each;
     let mut progress = Progress::new();
     progress.begin("sampling", Some(count as u64));
@@ -213,30 +211,26 @@ fn laid_out(request: &Request<'_>, evaluator: Evaluator, file: &Path) -> Result<
     Ok(ExitCode::SUCCESS)
 }
 
-/// Refuses to go on with images of other settings. They are written down beside the folder: evaluators look at all that is
-/// in it.
-fn same_settings(out: &Path, settings: &Value) -> Result<()> {
-    let name = out.file_name().ok_or_else(|| format!("{}: is no name for a folder", out.display()))?.to_string_lossy();
-    let record = out.with_file_name(format!("{name}.json"));
-    let is_empty = || fs::read_dir(out).is_ok_and(|mut files| files.next().is_none());
-    if out.exists() && (record.exists() || !is_empty()) {
-        let fault = |reason: String| format!("{}: {reason}: choose another --out", out.display());
-        let text = fs::read_to_string(&record)
-            .map_err(|error| fault(format!("there without {}: {error}", record.display())))?;
-        let before: Value =
-            serde_json::from_str(&text).map_err(|error| fault(format!("{}: {error}", record.display())))?;
-        let differs = |key: &&String| before[key.as_str()] != settings[key.as_str()];
-        if let Some(key) = settings.as_object().and_then(|settings| settings.keys().find(differs)) {
-            return Err(fault(format!("its images were begun with another {key}")).into());
-        }
-        return Ok(());
-    }
-    let create = |folder: &Path| {
-        fs::create_dir_all(folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))
-    };
-    create(record.parent().unwrap_or(Path::new("")))?;
-    write_atomic(&record, &serde_json::to_vec_pretty(settings)?)?;
-    Ok(create(out)?)
+/// What the images of prompts depend on: settings, and files by what tells them from others.
+fn settings(request: &Request<'_>, pipeline: &TextPipeline) -> Result<Value> {
+    let trained = request.trained;
+    let weights = if is_address(&trained.path) { trained.path.clone() } else { place(trained)? };
+    let TextPipeline { pipeline, skip_layers, negative, size, .. } = pipeline;
+    let recipe = &pipeline.recipe;
+    // Images do not depend on how many are drawn at a time.
+    let mut sampling = serde_json::to_value(&recipe.sampling)?;
+    sampling.as_object_mut().and_then(|sampling| sampling.remove("batch"));
+    let run = weights.parent().unwrap_or(Path::new(""));
+    let autoencoder = recipe.autoencoder.as_ref().map_or(vec![], |config| config.files(run));
+    let mut text = recipe.network.text.clone();
+    let text = text.folder_mut().map_or(Ok(vec![]), |folder| record::encoder_files(folder))?;
+    Ok(json!({
+        "weights": record::files(&record::weights_files(&weights)?)?, "network": recipe.network,
+        "text encoder": record::files(&text)?, "autoencoder": [json!(recipe.autoencoder), record::files(&autoencoder)?],
+        "guide": pipeline.guide.as_ref().map(|guide| &guide.weights.sha256), "sampling": sampling,
+        "skip_layers": skip_layers, "seed": recipe.seed, "size": size, "negative": negative,
+        "adapters": adapter::described(request.adapters)?,
+    }))
 }
 
 /// The pipeline, with all that flags change.
@@ -369,24 +363,4 @@ fn place(trained: &TrainedArguments) -> Result<PathBuf> {
         Some((flag, _)) => Err(format!("{flag} is for runs, but {} is a folder of diffusers", path.display()).into()),
         None => Ok(path.clone()),
     }
-}
-
-/// Which weights these are, without reading them: their files, how long these are, and when they were written.
-fn written(trained: &TrainedArguments) -> Result<Value> {
-    if is_address(&trained.path) {
-        return Ok(json!(trained.path));
-    }
-    let place = fs::canonicalize(place(trained)?)?;
-    let folder = [place.join("transformer"), place.clone()].into_iter().find(|folder| folder.is_dir());
-    let mut files = match folder {
-        Some(folder) => fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?,
-        None => vec![place],
-    };
-    files.sort();
-    let written = files.iter().map(|file| {
-        let about = fs::metadata(file)?;
-        let time = about.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Ok(json!([file, about.len(), time.as_nanos().to_string()]))
-    });
-    Ok(Value::Array(written.collect::<Result<_>>()?))
 }

@@ -16,7 +16,7 @@ use mixflow_t2i::TextPipeline;
 use tempfile::TempDir;
 
 use crate::arguments::{Change, as_given};
-use crate::hub::{is_address, named_files, published};
+use crate::hub::{is_address, named_files, pinned, published};
 use crate::kind::{Any, Kind, TextNetworkConfig, is_text};
 use crate::progress::Progress;
 use crate::terminal::{Result, note, note_choices};
@@ -154,6 +154,12 @@ impl TrainedArguments {
             Some(folder) if self.recipe.is_none() && file.ends_with("config.json") => read.beside(folder),
             _ => read,
         })
+    }
+
+    /// The same at the commit that an address stands for now.
+    pub(crate) fn pinned(&self) -> Result<Self> {
+        let Self { path, recipe, arm } = self;
+        Ok(Self { path: pinned(path)?, recipe: recipe.clone(), arm: arm.clone() })
     }
 
     /// The file of the weights, or the folder of the checkpoint.

@@ -15,7 +15,7 @@ use mixflow_t2i::Words;
 use mixflow_t2i::prompts::PromptTable;
 use serde_json::json;
 
-use crate::Place;
+use crate::{Place, everything};
 
 /// The pictures of `tests/fixtures/train-00000-of-00001.parquet`.
 pub(crate) fn picture(number: u32) -> RgbImage {
@@ -224,7 +224,7 @@ fn captioned_images_of_many_shapes_are_stored_with_embeddings_and_trained_on() {
                prompt 1: `wheels`";
     assert!(told.contains(cut), "{told}");
     assert_eq!(latents(&place.path("cache")).last().unwrap().1, "animal 3");
-    fs::write(place.path("text.json"), words).unwrap();
+    fs::write(place.path("text.json"), format!("\u{feff}{words}")).unwrap();
     let again = encode(&place, "photos", "cache", &[&captions[..], &["text.json"]].concat());
     assert!(again.contains("7 latents") && again.contains("none of them new"), "{again}");
 
@@ -255,8 +255,16 @@ fn captioned_images_of_many_shapes_are_stored_with_embeddings_and_trained_on() {
         fs::read(place.path(file)).unwrap()
     };
     let before = draw("before.png");
+    fs::write(place.path("one.jsonl"), "{\"prompt\": \"animal 2\"}\n").unwrap();
+    let laid_out = ["sample", "run", "--prompts", "one.jsonl", "--layout", "geneval2", "--out", "laid-out"];
+    place.run(&laid_out);
+    let vae = File::options().append(true).open(place.path("vae.safetensors")).unwrap();
+    vae.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    place.refuse(&laid_out, &["begun with another autoencoder"]);
     let classes = |folder: &str| Latents::open(&place.path(folder)).unwrap().classes().to_vec();
     let old = classes("cache");
+    let table = || everything(&place.path("cache/prompts"));
+    let small = table();
     for (name, width, caption) in [("tall", 24, "a tall one"), ("same", 60, "animal 2"), ("last", 40, "zebra")] {
         RgbImage::from_fn(width, 36, |x, y| Rgb([x as u8, 9, y as u8]))
             .save(place.path(format!("photos/{name}.png")))
@@ -266,6 +274,16 @@ fn captioned_images_of_many_shapes_are_stored_with_embeddings_and_trained_on() {
     let grown = encode(&place, "photos", "cache", &[&captions[..], &[words]].concat());
     assert!(grown.contains("10 latents of 4 x 8 x 8 or less, 3 of them new"), "{grown}");
     assert_eq!(classes("cache"), [&old[..], &["a tall one".into(), "zebra".into()]].concat());
+    // Killed when the latents had grown: the next call goes on with the table, or a training.
+    let grown = table();
+    let killed = || {
+        fs::remove_dir_all(place.path("cache/prompts")).unwrap();
+        fs::create_dir(place.path("cache/prompts")).unwrap();
+        small.iter().for_each(|(path, bytes)| fs::write(path, bytes.as_ref().unwrap()).unwrap());
+    };
+    killed();
+    let again = encode(&place, "photos", "cache", &[&captions[..], &[words]].concat());
+    assert!(again.contains("none of them new") && table() == grown, "{again}");
     // What was made at once is the same but for the order.
     encode(&place, "photos", "whole", &[&captions[..], &[words]].concat());
     let by_name = |folder: &str| {
@@ -287,7 +305,9 @@ fn captioned_images_of_many_shapes_are_stored_with_embeddings_and_trained_on() {
     assert!(draw("after.png") == before);
     let more = own.map(|set| if set == "network.prompts=5" { "network.prompts=7" } else { set });
     let set: Vec<&str> = more.iter().flat_map(|set| ["--set", set]).collect();
+    killed();
     place.run(&[&["train", "words", "--out", "more"][..], &set].concat());
+    assert!(table() == grown);
 
     let encode = [&["encode", "photos", "--to", "cache"], &SD[..]].concat();
     let refuse = |more: &[&str], words: &[&str]| place.refuse(&[&encode[..], more].concat(), words);

@@ -228,8 +228,26 @@ fn the_prompts_of_an_evaluator_are_drawn_into_its_files() {
     std::fs::remove_file(place.path("geneval/00000/samples/0001.png")).unwrap();
     place.run(&[&again[..], &["--set", "sampling.batch=3"]].concat());
     assert_eq!((std::fs::read(&kept).unwrap(), drawn(1)), (b"mine".to_vec(), before[1].clone()));
-    let weights = std::fs::OpenOptions::new().append(true).open(place.path("run/model.safetensors")).unwrap();
-    weights.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    // Nor of another recipe, or with an adapter that was written again since.
+    let mut recipe = place.json("run/recipe.json");
+    recipe["network"]["text"]["tokens"] = 3.into();
+    write("other.json", &recipe.to_string());
+    place.refuse(&[&again[..], &["--recipe", "other.json"]].concat(), &["begun with another network"]);
+    let adapter = r#"adapter={"kind":"lora","rank":2,"targets":["attn.to_q"]}"#;
+    let lora = ["train", "words", "--from", "run", "--out", "lora", "--set", "post_training=null", "--set", adapter];
+    place.run(&[&lora[..], &SMALL[..18]].concat());
+    let adapted =
+        ["sample", "run", "--prompts", "prompts", "--layout", "dpg", "--out", "adapted", "--adapter", "lora=0.5"];
+    place.run(&adapted);
+    std::fs::remove_file(place.path("adapted/whoops7.png")).unwrap();
+    place.run(&adapted);
+    let age = |file: &str| {
+        let file = std::fs::OpenOptions::new().append(true).open(place.path(file)).unwrap();
+        file.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+    };
+    age("lora/pytorch_lora_weights.safetensors");
+    place.refuse(&adapted, &["begun with another adapters"]);
+    age("run/model.safetensors");
     place.refuse(&again, &["begun with another weights"]);
 
     // Marks of editors are no part of a prompt, nor is what is around it.
