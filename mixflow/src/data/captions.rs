@@ -1,6 +1,7 @@
 //! Images of a directory with their captions.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt::Display;
 use std::fs;
 use std::path::{Component, Path, PathBuf};
 
@@ -36,14 +37,42 @@ pub(super) fn captioned(path: &Path) -> Result<Captioned, Error> {
     let Captioned { images, mut notices } =
         if table.is_file() { of_table(path, &table, listing)? } else { of_neighbours(path, listing)? };
     let images: Vec<_> = images.into_iter().map(|(file, text)| (file, one_line(&text))).collect();
-    let empty: Vec<_> = images.iter().filter(|(_, caption)| caption.is_empty()).map(|(file, _)| file).collect();
-    notices.extend(first(&empty, ["", "with an empty caption"]));
+    let empty = images.iter().filter(|(_, caption)| caption.is_empty());
+    notices.extend(empty_captions(empty.map(|(file, _)| file.display())));
     Ok(Captioned { images, notices })
 }
 
 /// A caption as it is told: white space in it as single spaces.
 pub(super) fn one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// The caption that is a string of a table, or what it is instead.
+pub(super) fn caption(text: &str) -> Result<String, String> {
+    if text.contains('\0') { Err("text with zeros".into()) } else { Ok(one_line(text)) }
+}
+
+/// A text in UTF-8 without a byte order mark, or what it is instead.
+pub(super) fn text(bytes: &[u8]) -> Result<&str, String> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let line = 1 + bytes[..error.valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
+        format!("text that is not UTF-8 in line {line}; save it as UTF-8")
+    })?;
+    if text.contains('\0') {
+        return Err("text with zeros, as text in UTF-16 has; save it as UTF-8".into());
+    }
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(text))
+}
+
+/// How many images have an empty caption, by the names of these: it is what stands for no prompt.
+pub(super) fn empty_captions(images: impl IntoIterator<Item = impl Display>) -> Option<String> {
+    first(images, ["", "with an empty caption"])
+}
+
+/// Which of two captions is taken where there are both, in so many of one thing.
+pub(super) fn both_captions(count: usize, one: &str, of: &str) -> Option<String> {
+    let several = counted(count as u64, one);
+    (count > 0).then(|| format!("{several}{of} with a `text` and a `caption`: `text` is taken"))
 }
 
 fn of_table(path: &Path, table: &Path, mut listing: Listing) -> Result<Captioned, Error> {
@@ -83,12 +112,9 @@ fn of_table(path: &Path, table: &Path, mut listing: Listing) -> Result<Captioned
     }
     listing.others.retain(|file| file != table && !lines.contains_key(file));
     let mut notices = listing.passed_over();
-    let without: Vec<_> = listing.images.iter().filter(|image| !lines.contains_key(*image)).collect();
-    notices.extend(first(&without, ["passed over ", "without a line in metadata.jsonl"]));
-    if both > 0 {
-        let lines = counted(both as u64, "line");
-        notices.push(format!("{lines} of metadata.jsonl with a `text` and a `caption`: `text` is taken"));
-    }
+    let without = listing.images.iter().filter(|image| !lines.contains_key(*image)).map(|image| image.display());
+    notices.extend(first(without, ["passed over ", "without a line in metadata.jsonl"]));
+    notices.extend(both_captions(both, "line", " of metadata.jsonl"));
     Ok(Captioned { images, notices })
 }
 
@@ -144,23 +170,17 @@ fn of_neighbours(path: &Path, mut listing: Listing) -> Result<Captioned, Error> 
     Ok(Captioned { images, notices: listing.passed_over() })
 }
 
-/// How many there are of something, and the first of them.
-fn first(files: &[&PathBuf], [before, what]: [&str; 2]) -> Option<String> {
-    let images = counted(files.len() as u64, "image");
-    files.first().map(|first| format!("{before}{images} {what}, the first {}", first.display()))
+/// How many images there are of a kind, and the first of them.
+fn first(images: impl IntoIterator<Item = impl Display>, [before, what]: [&str; 2]) -> Option<String> {
+    let mut images = images.into_iter();
+    let first = images.next()?;
+    let images = counted(1 + images.count() as u64, "image");
+    Some(format!("{before}{images} {what}, the first {first}"))
 }
 
-/// A text in UTF-8, without a byte order mark.
+/// The text of a file.
 fn read_text(path: &Path) -> Result<String, Error> {
     let fault = |reason: String| Error::Captions { path: path.to_owned(), reason };
-    let text = fs::read(path).map_err(|error| fault(format!("cannot be read: {error}")))?;
-    let text = String::from_utf8(text).map_err(|error| {
-        let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = 1 + valid.iter().filter(|byte| **byte == b'\n').count();
-        fault(format!("are not UTF-8 in line {line}; save them as UTF-8"))
-    })?;
-    if text.contains('\0') {
-        return Err(fault("hold zeros, as text in UTF-16 does; save them as UTF-8".into()));
-    }
-    Ok(text.strip_prefix('\u{feff}').map(String::from).unwrap_or(text))
+    let bytes = fs::read(path).map_err(|error| fault(format!("cannot be read: {error}")))?;
+    text(&bytes).map(String::from).map_err(|found| fault(format!("are {found}")))
 }

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::{Options, Source, SourceEntry, SourceImage, SourceImages, disguise, file_names, without_images};
 use crate::data::Error;
-use crate::data::captions::one_line;
+use crate::data::captions::{both_captions, caption, empty_captions};
 use crate::files::digest;
 use crate::printable;
 
@@ -60,7 +60,7 @@ impl Parquet {
     pub fn open(files: &[PathBuf], options: &Options) -> std::result::Result<Self, Error> {
         let names = file_names(files)?;
         let mut named = options.classes.clone();
-        let (mut columns, mut starts, mut labels) = (vec![], vec![0], Labels::default());
+        let (mut columns, mut starts, mut labels, mut both) = (vec![], vec![0], Labels::default(), 0);
         for path in files {
             let fault = fault(path);
             let schema = Schema::read(path).map_err(&fault)?;
@@ -69,6 +69,8 @@ impl Parquet {
                 false => schema.column("label", "ClassLabel", options.label_column.as_deref()),
             };
             let label = label.map_err(&fault)?;
+            // As in a folder's metadata.jsonl.
+            both += usize::from(options.captions && options.label_column.is_none() && schema.has_both());
             columns.push(schema.column("image", "Image", options.image_column.as_deref()).map_err(&fault)?);
             if options.classes.is_none() && !options.captions {
                 let found = schema.class_names(&label);
@@ -97,7 +99,19 @@ impl Parquet {
         }
         let (labels, classes) = labels.classes(named);
         let notices = without_images(&classes, labels.iter().map(|label| *label as usize)).into_iter().collect();
-        Ok(Self { files: files.to_vec(), names, columns, starts, labels, classes, notices })
+        let mut all = Self { files: files.to_vec(), names, columns, starts, labels, classes, notices };
+        if options.captions {
+            let empty = (0..all.labels.len()).filter(|&row| all.classes[all.labels[row] as usize].is_empty());
+            let empty = empty_captions(empty.map(|row| printable(&all.name(row)).into_owned()));
+            all.notices.extend(both_captions(both, ".parquet file", "").into_iter().chain(empty));
+        }
+        Ok(all)
+    }
+
+    /// The file's name and the number of the row in it.
+    fn name(&self, row: usize) -> String {
+        let file = self.starts.partition_point(|&start| start <= row) - 1;
+        format!("{}/{}", self.names[file], row - self.starts[file])
     }
 }
 
@@ -147,10 +161,10 @@ impl Labels {
     /// Adds the caption of a row, or says what it is instead.
     fn add_caption(&mut self, field: Option<&Field>) -> std::result::Result<(), String> {
         match field {
-            Some(Field::Str(text)) => self.add_text(&one_line(text), None),
+            Some(Field::Str(text)) => self.add_text(&caption(text)?, None),
             Some(Field::Bytes(bytes)) => {
                 let text = bytes.as_utf8().map_err(|_| "a caption of bytes; expected text")?;
-                self.add_text(&one_line(text), None)
+                self.add_text(&caption(text)?, None)
             }
             None | Some(Field::Null) => Err("no caption".into()),
             Some(other) => Err(format!("the caption {other}; expected text")),
@@ -302,7 +316,7 @@ impl Schema {
     /// The column of captions, by this name or one of the usual ones.
     fn captions(&self, name: Option<&str>) -> std::result::Result<String, String> {
         let wanted = name.map_or(vec!["text", "caption"], |name| vec![name]);
-        match wanted.iter().find(|name| self.columns.iter().any(|column| column == *name)) {
+        match wanted.iter().find(|name| self.has(name)) {
             Some(column) => Ok((*column).into()),
             None => {
                 let (wanted, columns) = (wanted.join(" or "), self.columns.join(", "));
@@ -311,6 +325,14 @@ impl Schema {
                 ))
             }
         }
+    }
+
+    fn has(&self, name: &str) -> bool {
+        self.columns.iter().any(|column| column == name)
+    }
+
+    fn has_both(&self) -> bool {
+        self.has("text") && self.has("caption")
     }
 
     /// The classes of a column, where `datasets` tells them.

@@ -76,11 +76,38 @@ fn captions_stand_beside_their_images() {
     assert_eq!(all(&*source, 0).iter().map(|(_, class, _)| *class).collect::<Vec<_>>(), [1, 0, 1]);
     assert_continues(&*source);
     assert!(source.notices()[0].contains("passed over 1 members"), "{:?}", source.notices());
+    // A .json that is wrong does no harm where there is a .txt, before or behind it.
+    let wrong = br#"{"caption": ["a"]}"#;
+    let source = read(&[
+        ("1.json", &wrong[..]),
+        ("1.png", &png(10)),
+        ("1.txt", b"a bird"),
+        ("2.png", &png(20)),
+        ("2.txt", b" \n"),
+        ("2.json", b"{"),
+        ("3.png", &png(30)),
+        ("3.json", br#"{"text": "a dog", "caption": "of the json"}"#),
+        ("4.json", br#"{"text": "a dog", "caption": "of the json"}"#),
+        ("4.png", &png(40)),
+        ("4.txt", b"a cat"),
+    ])
+    .unwrap();
+    assert_eq!(source.classes(), ["", "a bird", "a cat", "a dog"]);
+    assert_eq!(all(&*source, 0).iter().map(|(_, class, _)| *class).collect::<Vec<_>>(), [1, 0, 3, 2]);
+    assert_eq!(
+        source.notices(),
+        [
+            "1 .json file with a `text` and a `caption`: `text` is taken",
+            "1 image with an empty caption, the first 0.tar/2.png"
+        ]
+    );
     for (members, words) in [
-        (
-            &[("1.png", &png(1)[..]), ("1.cls", b"1")][..],
-            "sample `1` has no caption; add `1.txt` right behind its image",
-        ),
+        (&[("1.png", &png(1)[..]), ("1.json", wrong)][..], "`1.json` is no caption but `[\"a\"]`; expected text"),
+        (&[("1.png", &png(1)), ("1.json", b"{")], "`1.json` is no caption but JSON that is wrong"),
+        (&[("1.png", &png(1)), ("1.json", br#"{"text": "a\u0000b"}"#)], "`1.json` is no caption but text with zeros"),
+        (&[("1.png", &png(1)), ("1.txt", b"\na\0b")], "`1.txt` is no caption but text with zeros"),
+        (&[("1.png", &png(1)), ("1.txt", b"a\n\xe4")], "text that is not UTF-8 in line 2"),
+        (&[("1.png", &png(1)[..]), ("1.cls", b"1")], "sample `1` has no caption; add `1.txt` right behind its image"),
         (&[("1.png", &png(1)), ("1.json", b"{}")], "has no caption"),
         (&[("1.txt", b"a dog")], "sample `1` has no image"),
         (&[("1.png", &png(1)), ("1.txt", b"\xff\xfe")], "`1.txt` is no caption but text that is not UTF-8"),

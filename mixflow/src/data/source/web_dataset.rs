@@ -11,7 +11,7 @@ use tar::{Archive, EntryType};
 
 use super::{Source, SourceEntry, SourceImage, SourceImages, disguise, file_names, without_images};
 use crate::data::Error;
-use crate::data::captions::one_line;
+use crate::data::captions::{self, both_captions, empty_captions, one_line, text};
 use crate::files::decode::LARGEST_FILE;
 use crate::files::digest;
 use crate::files::unique::Unique;
@@ -64,11 +64,12 @@ type Image = (String, u64, u64);
 struct Group {
     key: String,
     image: Option<Image>,
-    class: Option<u64>,
-    caption: Option<String>,
+    told: Option<Told>,
     captioned: bool,
-    /// What is wrong with the class of a `.json`.
-    no_class: Option<String>,
+    /// Whether a `.json` has two captions, one of which is told.
+    both: bool,
+    /// What is wrong with what a `.json` tells.
+    no_told: Option<String>,
     /// Members that are neither.
     others: Vec<String>,
     /// Members whose names begin with a dot.
@@ -99,12 +100,13 @@ impl WebDataset {
         // Numbers of captions, as they come.
         let mut captions = HashMap::new();
         let names = file_names(archives)?;
-        let (mut members, mut others, mut hidden, mut first) = (Vec::<Member>::new(), 0, 0, None);
+        let (mut members, mut others, mut hidden, mut both, mut first) = (Vec::<Member>::new(), 0, 0, 0, None);
         for (number, path) in archives.iter().enumerate() {
             let mut seen = HashSet::new();
             list(path, captioned, |group| {
                 others += group.others.len();
                 hidden += group.hidden;
+                both += usize::from(group.both);
                 first = first.take().or_else(|| Some(format!("{}/{}", names[number], group.others.first()?)));
                 let key = printable(&group.key).into_owned();
                 let Some(((name, offset, size), told)) = group.sample()? else { return Ok(()) };
@@ -138,7 +140,13 @@ impl WebDataset {
         let without = without_images(&classes, members.iter().map(|member| member.class));
         let hidden = (hidden > 0).then(|| format!("passed over {hidden} members whose names begin with a dot"));
         let notices = passed_over.into_iter().chain(hidden).chain(without).collect();
-        Ok(Self { archives: archives.to_vec(), names, classes, members, notices })
+        let mut all = Self { archives: archives.to_vec(), names, classes, members, notices };
+        if captioned {
+            let empty = all.members.iter().filter(|member| all.classes[member.class].is_empty());
+            let empty = empty_captions(empty.map(|member| printable(&all.name(member)).into_owned()));
+            all.notices.extend(both_captions(both, ".json file", "").into_iter().chain(empty));
+        }
+        Ok(all)
     }
 
     /// The archive's name and the path in it.
@@ -157,6 +165,7 @@ fn sort(captions: HashMap<String, u64>, members: &mut [Member]) -> Vec<String> {
 }
 
 /// What is told of an image.
+#[derive(PartialEq)]
 enum Told {
     Class(u64),
     Caption(String),
@@ -171,12 +180,11 @@ impl Group {
         let near = near.map(|name| {
             format!("`{}` is none of sample `{key}`, as its ending begins at the first dot", printable(name))
         });
-        let told = self.class.map(Told::Class).or(self.caption.map(Told::Caption));
         let [what, ending] = if self.captioned { ["caption", "txt"] } else { ["class", "cls"] };
-        match (self.image, told) {
-            (Some(image), Some(class)) => Ok(Some((image, class))),
+        match (self.image, self.told) {
+            (Some(image), Some(told)) => Ok(Some((image, told))),
             (None, None) => near.map_or(Ok(None), |near| Err(format!("{near}; name it `{key}.jpg`, .png or .webp"))),
-            (Some(_), None) => Err(match self.no_class {
+            (Some(_), None) => Err(match self.no_told {
                 Some(fault) => fault,
                 None => format!(
                     "sample `{key}` has no {what}; add `{key}.{ending}` right behind its image, as packing with `tar --sort=name` does"
@@ -258,6 +266,10 @@ fn list(path: &Path, captioned: bool, mut each: impl FnMut(Group) -> Result<(), 
     if let Some(found) = disguise(&mut file).map_err(broken)? {
         return Err(fault(format!("it {found}")));
     }
+    let (own, what, expected) = match captioned {
+        true => ("txt", "caption", ""),
+        false => ("cls", "class", "; expected an integer from 0 on"),
+    };
     let mut archive = Archive::new(file);
     let (mut group, mut end) = (Group { captioned, ..Group::default() }, 0);
     for entry in archive.entries_with_seek().map_err(broken)? {
@@ -305,33 +317,29 @@ fn list(path: &Path, captioned: bool, mut each: impl FnMut(Group) -> Result<(), 
                     return Err(twin());
                 }
             }
-            ending @ ("txt" | "json") if captioned => {
-                let mut text = Vec::new();
-                entry.by_ref().take(MAX_LABEL).read_to_end(&mut text).map_err(broken)?;
-                let is_text = ending == "txt";
-                let found = if is_text { text_of(&text).map(Some) } else { caption(&text) };
-                match found.map_err(|found| fault(format!("`{shown}` is no caption but {}", printable(&found))))? {
-                    Some(found) if is_text => group.caption = Some(found),
-                    Some(found) => group.caption = group.caption.take().or(Some(found)),
-                    None => group.others.push(name.clone()),
-                }
-            }
-            ending @ ("cls" | "json") if !captioned => {
-                let mut text = Vec::new();
-                entry.by_ref().take(MAX_LABEL).read_to_end(&mut text).map_err(broken)?;
-                let found = if ending == "cls" { number(&text).map(Some) } else { label(&text) };
-                match found {
-                    Ok(Some(found)) if group.class.is_some_and(|other| other != found) => return Err(twin()),
-                    Ok(Some(found)) => group.class = Some(found),
+            ending if ending == "json" || ending == own => {
+                let mut bytes = Vec::new();
+                entry.by_ref().take(MAX_LABEL).read_to_end(&mut bytes).map_err(broken)?;
+                let (is_json, mut both) = (ending == "json", false);
+                let found = match (captioned, is_json) {
+                    (true, true) => caption_of(&bytes, &mut both).map(|caption| caption.map(Told::Caption)),
+                    (true, false) => text(&bytes).map(|text| Some(Told::Caption(one_line(text)))),
+                    (false, true) => label(&bytes).map(|class| class.map(Told::Class)),
+                    (false, false) => number(&bytes).map(|class| Some(Told::Class(class))),
+                };
+                match (found, &group.told) {
+                    (Ok(Some(found @ Told::Class(_))), Some(other)) if found != *other => return Err(twin()),
+                    // A text beside an image counts, whatever its JSON says.
+                    (Ok(Some(Told::Caption(_))), Some(_)) if is_json => {}
+                    (Ok(Some(found)), _) => (group.told, group.both) = (Some(found), both),
                     // It may describe the image besides.
-                    Ok(None) => group.others.push(name.clone()),
-                    Err(found) => {
-                        let found = printable(&found);
-                        let problem = format!("`{shown}` is no class but {found}; expected an integer from 0 on");
-                        if ending == "cls" {
+                    (Ok(None), _) => group.others.push(name.clone()),
+                    (Err(found), _) => {
+                        let problem = format!("`{shown}` is no {what} but {}{expected}", printable(&found));
+                        if !is_json {
                             return Err(fault(problem));
                         }
-                        group.no_class = Some(problem);
+                        group.no_told = Some(problem);
                     }
                 }
             }
@@ -365,23 +373,15 @@ fn number(text: &[u8]) -> Result<u64, String> {
     text.parse().map_err(|_| format!("`{}`", text.chars().take(40).collect::<String>()))
 }
 
-/// A text in UTF-8 on one line.
-fn text_of(text: &[u8]) -> Result<String, String> {
-    let text = std::str::from_utf8(text).map_err(|_| "text that is not UTF-8; save it as UTF-8")?;
-    if text.contains('\0') {
-        return Err("text with zeros; save it as UTF-8".into());
-    }
-    Ok(one_line(text.trim_start_matches('\u{feff}')))
-}
-
-/// The text `caption` or `text` of an object, if it has one, or what it is instead.
-fn caption(text: &[u8]) -> Result<Option<String>, String> {
+/// The text `caption` or `text` of an object, if it has one, or what it is instead; whether it has `both`.
+fn caption_of(text: &[u8], both: &mut bool) -> Result<Option<String>, String> {
     let object = object(text)?;
-    let told = |key| object.get(key).filter(|value| !value.is_null());
+    let [text, caption] = ["text", "caption"].map(|key| object.get(key).filter(|value| !value.is_null()));
+    *both = text.is_some() && caption.is_some();
     // As in a folder's metadata.jsonl.
-    match told("text").or(told("caption")) {
+    match text.or(caption) {
         None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(one_line(text))),
+        Some(Value::String(text)) => captions::caption(text).map(Some),
         Some(other) => Err(format!("`{other}`; expected text")),
     }
 }

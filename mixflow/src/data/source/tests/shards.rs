@@ -240,9 +240,24 @@ fn captions_are_a_column_of_text() {
         let source = open(name).unwrap();
         assert_eq!(source.classes(), ["", "two owls"], "{column}");
         assert_eq!(all(&source, 0).iter().map(|(_, class, _)| *class).collect::<Vec<_>>(), [1, 0, 1]);
+        assert_eq!(source.notices(), ["1 image with an empty caption, the first a.parquet/1"]);
     }
     let error = open(None).unwrap_err().to_string();
     assert!(error.contains("lacks the column text or caption, and has image, words; choose that of"), "{error}");
+    let schema = format!("{IMAGE} OPTIONAL BYTE_ARRAY caption (UTF8); OPTIONAL BYTE_ARRAY text (UTF8);");
+    let columns = |told: &str| {
+        let mut columns = group(&[10], text(&["of the caption"]));
+        columns.push(text(&[told]));
+        columns
+    };
+    write(&path, &schema, None, &[columns("of the text")]);
+    let source = open(None).unwrap();
+    assert_eq!(source.classes(), ["of the text"]);
+    assert_eq!(source.notices(), ["1 .parquet file with a `text` and a `caption`: `text` is taken"]);
+    // Whoever names a column knows which.
+    assert!(open(Some("caption")).unwrap().notices().is_empty());
+    write(&path, &schema, None, &[columns("a\0b")]);
+    assert!(open(None).unwrap_err().to_string().contains("row 0 has text with zeros"));
     let schema = format!("{IMAGE} OPTIONAL INT32 text;");
     write(&path, &schema, None, &[group(&[10], Column::Int(&[Some(3)]))]);
     assert!(open(None).unwrap_err().to_string().contains("row 0 has the caption 3; expected text"));
