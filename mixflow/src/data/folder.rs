@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::buckets::{BucketConfig, Buckets};
 use super::captions::{Captioned, captioned};
@@ -14,6 +15,7 @@ use super::crop::{Crop, Cropped, MaskOf, crop};
 use super::mask::Masks;
 use super::{Dataset, Error, Example, Fingerprint, LARGEST, MaskConfig, Variation, checked_size, shape_in_training};
 use crate::files::decode::{Tally, read, upright_size};
+use crate::files::digest;
 use crate::files::listing::{Listing, canonical, kinds};
 use crate::numbers::counted;
 use crate::random::{self, Stream};
@@ -317,6 +319,16 @@ impl Dataset for Folder {
 
     fn notices(&self) -> Vec<String> {
         self.notices.clone()
+    }
+
+    /// Of sizes and times of the files, and of their masks'.
+    fn stamp(&self) -> Option<String> {
+        let mut digest = Sha256::new();
+        let files = |index: usize| [Some(&*self.files[index]), self.mask_file(index)];
+        let of = |index: usize| files(index).map(|file| file.and_then(digest::stamp).unwrap_or_default()).join("\n");
+        let stamps: Vec<String> = (0..self.files.len()).into_par_iter().map(of).collect();
+        stamps.iter().for_each(|stamp| digest.update(format!("{stamp}\n")));
+        Some(hex::encode(digest.finalize()))
     }
 
     fn fingerprint(&self) -> Result<Fingerprint, Error> {

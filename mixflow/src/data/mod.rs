@@ -153,6 +153,11 @@ pub trait Dataset: Debug + Send + Sync {
         Vec::new()
     }
 
+    /// Another one whenever what is under the same names may be another, without reading it; provided: none, as nothing tells.
+    fn stamp(&self) -> Option<String> {
+        None
+    }
+
     /// Lines to tell the user of the files read so far: which are broken and why, and what of others is not in their
     /// examples.
     fn remarks(&self) -> Vec<String> {

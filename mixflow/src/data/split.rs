@@ -98,6 +98,11 @@ impl Dataset for Split {
     }
 
     /// That of the whole set.
+    fn stamp(&self) -> Option<String> {
+        self.data.stamp()
+    }
+
+    /// That of the whole set.
     fn fingerprint(&self) -> Result<Fingerprint, Error> {
         self.data.fingerprint()
     }

@@ -46,9 +46,9 @@ impl<N: NetworkSettings> Recipe<N> {
     /// What the run in `folder` learns of a part of its images: their latents by its autoencoder, or without one the images.
     ///
     /// Latents are kept in `latents/<part>` of the folder. They are taken from there as long as nothing that they depend on has
-    /// changed: the settings of data, division and autoencoder, the names of the images and the files of the weights, whose
-    /// hashes are in the folder ([`check_same_frozen`]). In a folder without these, and those of images of several sizes, they
-    /// are in memory.
+    /// changed: the settings of data, division and autoencoder, the images by their names and [`stamp`](Dataset::stamp), and the
+    /// files of the weights, whose hashes are in the folder ([`check_same_frozen`]). In a folder without these, and those of images
+    /// of several sizes, they are in memory.
     ///
     /// # Errors
     /// As [`Encoded::kept`].
@@ -69,7 +69,8 @@ impl<N: NetworkSettings> Recipe<N> {
             return learned(images, autoencoder, device);
         };
         let held_out = self.post_training.as_ref().map(|post| post.images);
-        let key = json!([(&self.data, self.seed, held_out, part), (&self.autoencoder, weights), images.fingerprint()?]);
+        let content = (images.fingerprint()?, images.stamp());
+        let key = json!([(&self.data, self.seed, held_out, part), (&self.autoencoder, weights), content]);
         let key = hex::encode(Sha256::digest(key.to_string()));
         Ok(Arc::new(Encoded::kept(&folder.join("latents").join(part), &key, &*images, autoencoder, device)?))
     }

@@ -117,6 +117,37 @@ fn what_is_kept_is_not_encoded_again() {
 }
 
 #[test]
+fn an_image_that_was_replaced_under_its_name_is_encoded_again() {
+    let root = tempfile::tempdir().unwrap();
+    let [images, run] = ["images", "run"].map(|name| root.path().join(name));
+    fs::create_dir_all(images.join("a")).unwrap();
+    fs::create_dir(&run).unwrap();
+    fs::write(run.join("frozen.json"), "{}").unwrap();
+    let write = |name: &str, brightness: u8| {
+        image::RgbImage::from_pixel(8, 8, image::Rgb([brightness; 3])).save(images.join("a").join(name)).unwrap();
+    };
+    let data = serde_json::json!({ "kind": "folder", "path": images, "size": 8, "on_broken": "skip" });
+    let recipe = crate::Recipe::read("digits", &[format!("data={data}")]).unwrap();
+    // Brightness of both, and how many were encoded.
+    let learned = || {
+        let (data, counted): (Arc<dyn Dataset>, _) = (recipe.data.open().unwrap(), Counted::default());
+        let learned = recipe.learned(&run, "training", data, Some(&counted), &Device::default()).unwrap();
+        let bright = |index| ((learned.example(index).unwrap().pixels[0] + 1.0) * 127.5).round() as u8;
+        ([bright(0), bright(1)], counted.0.into_inner().unwrap())
+    };
+    write("1.png", 10);
+    fs::write(images.join("a/2.png"), "broken").unwrap();
+    assert_eq!(learned(), ([10, 10], vec![2]));
+    assert_eq!(learned(), ([10, 10], vec![]));
+    // Repaired, and another one of the same size.
+    for brightness in [20, 30] {
+        write("2.png", brightness);
+        assert_eq!(learned(), ([10, brightness], vec![2]));
+        assert_eq!(learned(), ([10, brightness], vec![]));
+    }
+}
+
+#[test]
 fn images_of_several_sizes_have_latents_of_several() {
     /// Means of two by two pixels, of the first channel.
     #[derive(Debug)]
