@@ -75,24 +75,25 @@ pub(super) fn crop(bytes: &[u8], mask: MaskOf<'_>, crop: impl FnOnce([u32; 2]) -
     let size = [cut.height() as usize, cut.width() as usize];
     // Its memory is given back before that of a mask is asked for.
     drop(image);
-    let mask = match (mask, alpha) {
-        (MaskOf::None, _) => None,
-        (MaskOf::Alpha, Some(alpha)) => Some(numbers(&crop.cut(&DynamicImage::from(alpha).into_rgb8()))),
-        (MaskOf::Alpha, None) => {
-            losses |= Losses::OPAQUE;
-            Some(vec![1.0; size[0] * size[1]])
-        }
-        (MaskOf::File(bytes), _) => {
+    let grey = match mask {
+        MaskOf::None | MaskOf::Alpha => alpha,
+        MaskOf::File(bytes) => {
             let mask = decode(bytes).map_err(|reason| format!("its mask cannot be used: {reason}"))?;
             let (width, height) = (mask.image.width(), mask.image.height());
             if [width, height] != sides {
                 return Err(format!("its mask cannot be used: {}", other_size([width, height], sides)));
             }
-            let grey = mask.image.to_luma8();
-            Some(numbers(&crop.cut(&DynamicImage::from(grey).into_rgb8())))
+            Some(mask.image.to_luma8())
         }
     };
+    // Of the whole of it: another cut may show more.
+    losses |= Losses::MASKED.when(grey.as_ref().is_some_and(|grey| grey.pixels().all(|pixel| pixel.0 == [0])));
+    losses |= Losses::OPAQUE.when(matches!(mask, MaskOf::Alpha) && grey.is_none());
+    let grey = grey.map(|grey| numbers(&crop.cut(&DynamicImage::from(grey).into_rgb8())));
+    let mask = match mask {
+        MaskOf::None => None,
+        MaskOf::Alpha | MaskOf::File(_) => Some(grey.unwrap_or_else(|| vec![1.0; size[0] * size[1]])),
+    };
     losses |= Losses::ENLARGED.when(crop.enlarges(sides));
-    losses |= Losses::MASKED.when(mask.as_ref().is_some_and(|mask| mask.iter().all(|number| *number == 0.0)));
     Ok(Cropped { pixels: to_planes(&cut), mask, size, losses })
 }

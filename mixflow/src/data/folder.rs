@@ -335,8 +335,10 @@ impl Dataset for Folder {
         let labels =
             self.starts.windows(2).enumerate().flat_map(|(label, range)| (range[0]..range[1]).map(move |_| label));
         let names = (0..self.files.len()).map(|index| self.name(index));
-        // Other sizes are another order, whatever the names.
-        let content = self.buckets.as_ref().map(Buckets::digest);
+        // Other sizes are another order, and other masks another loss, whatever the names.
+        let content = [self.buckets.as_ref().map(Buckets::digest), self.masks.as_ref().and_then(Masks::digest)];
+        let content: Vec<String> = content.into_iter().flatten().collect();
+        let content = (!content.is_empty()).then(|| content.join(" "));
         Ok(Fingerprint { content, ..Fingerprint::named(&self.classes, names.zip(labels)) })
     }
 }

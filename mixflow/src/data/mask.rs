@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::Error;
 use super::buckets::Size;
@@ -15,7 +16,8 @@ use crate::files::listing::{Listing, canonical};
 /// Where the masks of images are, as written in a recipe: white counts in full, black not at all, and grey in between.
 ///
 /// A mask is cut, resized and mirrored as its image is. A loss is weighted by it place by place, where a place of a network on
-/// latents has the mean of the mask over the pixels that it stands for.
+/// latents has the mean of the mask over the pixels that it stands for. An autoencoder that a run trains first learns whole
+/// images.
 ///
 /// # Source
 /// `--alpha_mask` and `--masked_loss` with `conditioning_data_dir` of kohya-ss/sd-scripts.
@@ -80,6 +82,15 @@ impl Masks {
             (own != expected).then(|| (mask.clone(), format!("do not fit: {}", other_size(own, expected))))
         });
         other.map_or(Ok(Self::Files(masks)), |(mask, reason)| fault(&mask, reason))
+    }
+
+    /// Of the sizes of the files in bytes, where there are any: other masks have others.
+    pub(super) fn digest(&self) -> Option<String> {
+        let Self::Files(files) = self else { return None };
+        let size = |file: &PathBuf| file.metadata().map_or(0, |found| found.len());
+        let sizes: Vec<u64> = files.par_iter().map(size).collect();
+        let digest = sizes.iter().fold(Sha256::new(), |digest, size| digest.chain_update(size.to_le_bytes()));
+        Some(hex::encode(digest.finalize()))
     }
 
     /// The file of the mask of an image, where it has one of its own.

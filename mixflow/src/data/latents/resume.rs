@@ -78,8 +78,9 @@ fn compare(shard: &Shard, places: &[usize], source: &dyn Source, fault: &dyn Fn(
             let sample = sample.ok_or_else(|| fault(format!("are of more images than {}", source.describe())))?;
             if shard.hash(row) != Some(sample.hash()) {
                 let name = sample.name;
+                let what = if sample.mask.is_some() { "image or mask" } else { "image" };
                 return Err(fault(format!(
-                    "hold another image called `{name}` than the source has now: put the old one back, give the new one \
+                    "hold another {what} called `{name}` than the source has now: put the old one back, give the new one \
                      another name, or encode into another folder"
                 )));
             }

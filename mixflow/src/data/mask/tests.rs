@@ -230,4 +230,20 @@ fn masks_that_are_all_black_or_not_there_are_told() {
         told[0].starts_with("1 image is masked as a whole: nothing is learned there: ") && told[0].ends_with("1.png")
     );
     assert!(told[1].starts_with("1 image is without transparency") && told[1].ends_with("2.png"), "{told:?}");
+    // A part of one that is black, as of a label that is looked up, says nothing of the whole.
+    RgbaImage::from_fn(4, 4, |x, _| Rgba([9, 9, 9, u8::from(x == 0)])).save(root.path().join("a/1.png")).unwrap();
+    let folder = Folder::open(root.path(), 1, OnBroken::Refuse).unwrap().with_masks(&MaskConfig::Alpha).unwrap();
+    assert_eq!(folder.example(0).unwrap().mask.unwrap(), [0.0]);
+    assert_eq!(folder.remarks(), Vec::<String>::new());
+}
+
+/// A training that goes on tells them apart.
+#[test]
+fn other_masks_of_the_same_names_are_other_data() {
+    let root = pictures();
+    let open = || folders(root.path()).map(|folder| folder.fingerprint().unwrap());
+    let [alpha, before] = open();
+    assert!(before == open()[1] && before.content.is_some() && alpha.content.is_none());
+    GrayImage::new(24, 24).save(root.path().join("masks/a/1.png")).unwrap();
+    assert_ne!(open()[1], before);
 }
