@@ -124,6 +124,7 @@ fn what_is_wrong_with_a_decoders_recipe_is_named() {
         ("training.adversarial.limit=0", "training.adversarial.limit must be above 0"),
         ("decoder.grid=3", "decoder.features must be 16, and decoder.grid 2: the encoder gives 16 features"),
         ("data={\"kind\":\"latents\",\"path\":\"a\"}", "images, not latents"),
+        ("data={\"kind\":\"folder\",\"path\":\"a\",\"size\":32,\"mask\":\"alpha\"}", "data.mask is for flow matching"),
         ("name=../up", "name"),
     ] {
         let error = DecoderRecipe::read(&path, &[change.into()]).expect_err("it is refused").to_string();

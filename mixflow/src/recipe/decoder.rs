@@ -130,6 +130,9 @@ impl DecoderRecipe {
                 "are for networks that take any rectangle, and decoders make squares",
             ));
         }
+        if self.data.mask().is_some() {
+            return Err(Invalid::new("data.mask", "is for flow matching: a decoder learns whole images"));
+        }
         self.encoder.check().map_err(|fault| fault.within("encoder"))?;
         self.decoder.check().map_err(|fault| fault.within("decoder"))?;
         let (features, grid) = (self.encoder.width, self.encoder.grid());
