@@ -198,8 +198,13 @@ impl NetworkSettings for TextNetworkConfig {
         tell: &mut dyn FnMut(usize),
     ) -> Result<Arc<dyn Conditioner<TextEmbedding>>, mixflow::Error> {
         let all = Latents::open(stored).ok().map(|latents| latents.classes().to_vec());
-        let all = all.filter(|all| all.starts_with(labels));
         let (stored, own) = (stored.join("prompts"), folder.join("prompts"));
+        let all = all.filter(|all| all.starts_with(labels)).map(|mut all| {
+            // Of what latents have beyond that nothing is read here: it is for `encode` to add.
+            let held = PromptTable::held(&stored, &all).filter(|held| *held >= labels.len());
+            all.truncate(held.unwrap_or(all.len()));
+            all
+        });
         if PromptTable::encoder(&stored).is_none() {
             return self.conditioner(labels, folder, device, tell);
         }

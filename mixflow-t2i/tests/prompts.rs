@@ -205,6 +205,8 @@ fn a_table_that_grows_has_the_files_of_one_that_was_made_at_once() {
             PromptTable::grows(folder.path(), &all, &Counted::new(identity, 0)).map_err(|error| error.to_string())
         };
         assert_eq!(grows("words"), Ok(true));
+        assert_eq!(PromptTable::held(folder.path(), &all), Some(before));
+        assert_eq!(PromptTable::held(folder.path(), &all[..before]), None);
         assert!(grows("letters").unwrap_err().contains("of another encoder"));
         let encoder = Counted::new("words", usize::MAX);
         let table = PromptTable::prepare(folder.path(), &all, &encoder, |_| {}).unwrap();

@@ -194,8 +194,11 @@ impl Encode {
             note("captions are encoded by the call without --shard, which takes all parts as one");
         }
         let (captions, prompts) = (source.classes(), self.to.join("prompts"));
+        // Latents that are there are read with the table that is there, until the new ones are.
+        let begins = writer.read() == 0;
         if let Some(encoder) = &text
             && !PromptTable::grows(&prompts, captions, &**encoder)?
+            && (begins || PromptTable::encoder(&prompts).is_some())
         {
             // Before signals are heard: each block of prompts is kept.
             encode_captions(&prompts, captions, &**encoder)?;

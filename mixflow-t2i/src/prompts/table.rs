@@ -160,6 +160,11 @@ impl PromptTable {
         }
     }
 
+    /// How many of these prompts, the first ones, the table in a folder is of, if it lacks others.
+    pub fn held(folder: &Path, prompts: &[String]) -> Option<usize> {
+        Manifest::read(folder).ok()?.filter(|found| found.grows_to(prompts)).map(|found| found.prompts)
+    }
+
     /// The identity of the encoder that the table in a folder belongs to, if there is one.
     pub fn encoder(folder: &Path) -> Option<String> {
         let manifest = Manifest::read(folder).ok()??;
