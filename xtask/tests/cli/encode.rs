@@ -5,7 +5,7 @@ use std::io::Cursor;
 use std::path::Path;
 
 use burn::tensor::Device;
-use image::{ImageFormat, Rgb, RgbImage};
+use image::{GrayImage, ImageFormat, Luma, Rgb, RgbImage};
 use mixflow::backbones::autoencoder::{KlAutoencoderConfig, official_key};
 use mixflow::backbones::encoder::EncoderConfig;
 use mixflow::backbones::weights::Weights;
@@ -325,4 +325,70 @@ fn captioned_images_of_many_shapes_are_stored_with_embeddings_and_trained_on() {
     );
     fs::remove_file(place.path("photos/wide.txt")).unwrap();
     refuse(&["--captions"], &["wide.txt", "are not there"]);
+}
+
+#[test]
+fn masks_stand_beside_the_latents_and_weight_a_training() {
+    let place = place();
+    for class in ["cats", "dogs"] {
+        fs::create_dir_all(place.path("masks").join(class)).unwrap();
+    }
+    for number in 0..6u32 {
+        // Of the square that is cut, the left half.
+        let mask = GrayImage::from_fn(20, 18, |x, _| Luma([if x < 10 { 255 } else { 0 }]));
+        mask.save(place.path("masks").join(["cats", "dogs"][number as usize % 2]).join(format!("{number}.png")))
+            .unwrap();
+    }
+    encode(&place, "photos", "plain", &["--flip"]);
+    encode(&place, "photos", "masked", &["--flip", "--mask", "masks"]);
+    assert_eq!(latents(&place.path("plain")), latents(&place.path("masked")));
+    let masked = Latents::open(&place.path("masked")).unwrap().for_training(PosteriorMode::Mean, true).unwrap();
+    for (position, index) in (0..16).zip((0..6).cycle()) {
+        let variation = Variation { seed: 0, position, flip: true };
+        let mask = masked.variant(index, variation).unwrap().mask.unwrap();
+        // Of eight places along a side, the fourth and fifth are beside the edge.
+        let row: Vec<f32> =
+            if variation.mirrored() { mask[..8].iter().rev().copied().collect() } else { mask[..8].into() };
+        assert!(row[..3] == [1.0; 3] && row[5..] == [0.0; 3], "{row:?}");
+    }
+    // An archive has alpha alone, and none of it here.
+    let opaque = [&["encode", "train.tar", "--to", "opaque"], &SD[..], &["--mask", "alpha"]].concat();
+    let told = String::from_utf8_lossy(&place.call(&opaque).stderr).into_owned();
+    assert!(told.contains("6 images are without transparency"), "{told}");
+
+    let own = [
+        "network.input_size=8",
+        "network.channels=4",
+        "network.classes=2",
+        "network.patch=2",
+        "network.width=24",
+        "network.heads=2",
+        "network.depth=1",
+        "training.steps=2",
+        "training.batch=2",
+        "post_training=null",
+    ];
+    let own: Vec<&str> = own.iter().flat_map(|set| ["--set", set]).collect();
+    let train = |latents: &str, out: &str| {
+        let data = format!("data={{\"kind\":\"latents\",\"path\":\"{latents}\",\"flip\":true}}");
+        place.run(&[&["train", "shapes", "--out", out, "--set", &data][..], &own].concat());
+        let log = fs::read_to_string(place.path(out).join("metrics.jsonl")).unwrap();
+        let first: serde_json::Value = serde_json::from_str(log.lines().next().unwrap()).unwrap();
+        first["loss"].as_f64().unwrap()
+    };
+    let share = train("masked", "by-masks") / train("plain", "by-all");
+    assert!((0.3..0.7).contains(&share), "{share}");
+
+    let command = |mask: &'static str, source: &'static str, to: &'static str| {
+        [&["encode", source, "--to", to], &SD[..], &["--flip", "--mask", mask]].concat()
+    };
+    place.refuse(&command("masks", "photos", "plain"), &["were begun with another `masked`, null, not true"]);
+    place.refuse(&command("masks", "train.tar", "other"), &["masks of a folder are for a directory of images"]);
+    place.refuse(&command("photos/cats", "photos", "other"), &["lie among their images: move them beside"]);
+    place.refuse(&command("mask", "photos", "other"), &["cannot read `mask`; expected a directory of masks"]);
+    // A mask that is another now is seen as an image is.
+    GrayImage::new(20, 18).save(place.path("masks/cats/2.png")).unwrap();
+    place.refuse(&command("masks", "photos", "masked"), &["hold another image called `cats/2.png`"]);
+    fs::remove_file(place.path("masks/cats/2.png")).unwrap();
+    place.refuse(&command("masks", "photos", "other"), &["cats/2.png` are not there"]);
 }
