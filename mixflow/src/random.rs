@@ -62,6 +62,8 @@ pub enum Stream {
     Batches = 19,
     /// The permutation of the examples of one size; position: the size's number times 2⁴⁸, and how often all were seen.
     Bucket = 20,
+    /// Which of the captions of an image is told; position: the training position.
+    Caption = 21,
 }
 
 /// The generator of one position, at its start.

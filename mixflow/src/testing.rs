@@ -17,6 +17,7 @@ const EXAMPLES: u64 = 200;
 /// - Every example has the stated number of pixels and of features, all finite, and a label that is a class.
 /// - As training sees it, it has the number of pixels of its bucket, where there are some.
 /// - An example is the same at every reading, in any order and from any thread.
+/// - Of several captions the first is the label, all are classes, and one at least has a weight above 0.
 /// - A mask has a number in [0, 1] for every place.
 /// - The label without the image is that of the image; the fingerprint is the same at every call.
 ///
@@ -42,7 +43,7 @@ pub fn check_dataset(data: &dyn Dataset) {
     let indices: Vec<u64> = (0..EXAMPLES.min(last + 1)).map(|place| place * last / EXAMPLES.min(last).max(1)).collect();
     let examples: Vec<Example> = indices.iter().map(|&index| read(index)).collect();
     for (&index, example) in indices.iter().zip(&examples) {
-        let Example { pixels, label, features, mask } = example;
+        let Example { pixels, label, features, mask, captions } = example;
         let (found, expected) = (pixels.len(), shape.iter().product::<usize>());
         assert!(found == expected, "shape: example {index} has {found} pixels, expected {expected}, as in {shape:?}");
         let found: Vec<usize> = features.iter().map(Vec::len).collect();
@@ -63,6 +64,10 @@ pub fn check_dataset(data: &dyn Dataset) {
         let finite = pixels.iter().chain(features.iter().flatten()).all(|number| number.is_finite());
         assert!(finite, "finiteness: example {index} has a number that is none");
         assert!(*label < classes, "label: example {index} has class {label}, expected less than {classes}");
+        let first = captions.first().is_none_or(|(first, _)| first == label);
+        let likely = captions.is_empty() || captions.iter().map(|(_, weight)| weight).sum::<f64>() > 0.0;
+        let right = captions.iter().all(|(caption, weight)| *caption < classes && *weight >= 0.0);
+        assert!(first && likely && right, "captions: example {index} of class {label} is told by {captions:?}");
         let alone = data.label(index).unwrap_or_else(|error| panic!("label: example {index}: {error}"));
         assert!(alone == *label, "label: {alone} without the image of example {index}, {label} with it");
     }
@@ -189,11 +194,13 @@ mod tests {
         }
         static READ: std::sync::atomic::AtomicU32 = std::sync::atomic::AtomicU32::new(0);
         type Change = fn(u64, Example) -> Example;
-        let faults: [(&str, Change); 7] = [
+        let faults: [(&str, Change); 9] = [
             ("shape", |index, e| Example { pixels: vec![0.0; 2 + index as usize], ..e }),
             ("features", |_, e| Example { features: vec![vec![0.0]], ..e }),
             ("mask", |_, e| Example { mask: Some(vec![1.0]), ..e }),
             ("mask", |_, e| Example { mask: Some(vec![0.0, 1.5]), ..e }),
+            ("captions", |_, e| Example { captions: vec![(0, 0.0)], ..e }),
+            ("captions", |_, e| Example { captions: vec![(0, 1.0), (1, 1.0)], ..e }),
             ("finiteness", |_, e| Example { pixels: vec![0.0, f32::NAN], ..e }),
             ("label", |index, e| Example { label: index as usize, ..e }),
             ("determinism", |_, e| {

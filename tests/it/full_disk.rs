@@ -27,6 +27,7 @@ fn latents(folder: &Path) -> Writer {
         image_size: 512,
         buckets: None,
         masked: false,
+        several_captions: false,
         classes: vec!["all".into()],
         autoencoder: Origin { name: "none".into(), sha256: String::new() },
         features: vec![],
@@ -37,7 +38,8 @@ fn latents(folder: &Path) -> Writer {
 }
 
 fn push(writer: &mut Writer, name: &str) {
-    let image = Image { entry: SourceEntry { name: name.into(), class: 0, stamp: None }, sha256: [0; 32] };
+    let image =
+        Image { entry: SourceEntry { name: name.into(), class: 0, captions: vec![], stamp: None }, sha256: [0; 32] };
     let encoded = EncodedBatch { mean: vec![0.5; 4 * 64 * 64], deviation: None, features: vec![], mask: None };
     writer.push(&[image], &encoded, None).expect("all is valid");
 }

@@ -132,6 +132,7 @@ fn latents(folder: &Path) {
         image_size: 4,
         buckets: None,
         masked: false,
+        several_captions: false,
         classes: source.classes().to_vec(),
         autoencoder: origin(),
         features: vec![StoredFeatures { tokens: 2, width: 3, encoder: origin() }],

@@ -19,7 +19,7 @@ use mixflow::data::latents::{
     known_classes,
 };
 use mixflow::data::source::{self, Options, PartOf, Renumbered, Source};
-use mixflow::data::{self, BucketConfig, MaskConfig, OnBroken, StorageConfig};
+use mixflow::data::{self, BucketConfig, CaptionFormat, MaskConfig, OnBroken, StorageConfig};
 use mixflow::numbers::counted;
 use mixflow::recipe::Fault;
 use mixflow::{LatentEncoder, check_memory};
@@ -56,6 +56,9 @@ pub(crate) struct Encode {
     /// files in the column text or caption
     #[arg(long, conflicts_with = "classes")]
     captions: bool,
+    /// Texts have a caption a line, of which training tells one at a time; lists of captions are such without it
+    #[arg(long, requires = "captions")]
+    caption_lines: bool,
     /// Store what this encoder says of the captions, too: JSON as network.text of a recipe, or a file of it
     #[arg(long, value_name = "JSON|FILE", requires = "captions")]
     text_encoder: Option<String>,
@@ -146,6 +149,7 @@ impl Encode {
             image_column: self.image_column.clone(),
             label_column: self.label_column.clone(),
             captions: self.captions,
+            caption_format: if self.caption_lines { CaptionFormat::Lines } else { CaptionFormat::Whole },
             mask: self.mask.as_deref().map(|mask| match mask {
                 "alpha" => MaskConfig::Alpha,
                 folder => MaskConfig::Folder(folder.into()),

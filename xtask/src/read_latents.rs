@@ -34,6 +34,7 @@ fn write(folder: &Path) -> Result<()> {
         image_size: 256,
         buckets: None,
         masked: false,
+        several_captions: false,
         classes: vec!["grey".into()],
         autoencoder: Origin { name: "none".into(), sha256: String::new() },
         features: vec![],
@@ -46,7 +47,7 @@ fn write(folder: &Path) -> Result<()> {
         EncodedBatch { mean: vec![0.5; numbers], deviation: Some(vec![0.1; numbers]), features: vec![], mask: None };
     for first in (0..EXAMPLES).step_by(BATCH) {
         let image = |number: usize| Image {
-            entry: SourceEntry { name: number.to_string(), class: 0, stamp: None },
+            entry: SourceEntry { name: number.to_string(), class: 0, captions: vec![], stamp: None },
             sha256: [0; 32],
         };
         let images: Vec<_> = (first..first + BATCH).map(image).collect();

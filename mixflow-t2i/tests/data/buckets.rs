@@ -8,6 +8,7 @@ use burn::tensor::Device;
 use mixflow::backbones::autoencoder::official_key;
 use mixflow::backbones::weights::Weights;
 use mixflow::data::latents::StoragePrecision;
+use mixflow::data::source::Options;
 use mixflow::data::{Dataset, Variation};
 use mixflow::launch::{Finish, Launch};
 use mixflow::plan::{Machine, Plan};
@@ -70,7 +71,7 @@ fn a_training_from_stored_latents_and_embeddings_is_that_from_images_and_caption
 
     let file = root.path().join("autoencoder.safetensors");
     for (precision, name, tolerance) in [(StoragePrecision::F32, "f32", 1e-6), (StoragePrecision::F16, "f16", 2e-3)] {
-        encode(photographs.path(), &file, &root.path().join(name), precision, None);
+        encode(photographs.path(), &file, &root.path().join(name), precision, &Options::default());
         let data = json!({ "kind": "latents", "path": root.path().join(name), "posterior": "mean" });
         let stored = format!("data={data}");
         let from_cache = recipe(photographs.path(), &[&changes[..], &[&stored]].concat()).unwrap();

@@ -6,6 +6,7 @@ use std::path::Path;
 use image::{GrayImage, Luma};
 use mixflow::data::MaskConfig;
 use mixflow::data::latents::{Latents, StoragePrecision};
+use mixflow::data::source::Options;
 use mixflow::recipe::NetworkSettings;
 use mixflow_t2i::recipe::TextRecipe;
 use serde_json::{Value, json};
@@ -101,8 +102,8 @@ fn a_masked_training_from_stored_latents_is_that_from_images() {
     let run = |name: &str| root.path().join(name);
     let (expected, _) = train(&from_images, &run("images"), 1);
     let file = root.path().join("autoencoder.safetensors");
-    let mask = Some(MaskConfig::Folder(masks.path().into()));
-    encode(photographs.path(), &file, &run("cache"), StoragePrecision::F32, mask);
+    let options = Options { mask: Some(MaskConfig::Folder(masks.path().into())), ..Options::default() };
+    encode(photographs.path(), &file, &run("cache"), StoragePrecision::F32, &options);
     assert!(Latents::open(&run("cache")).unwrap().manifest().to_string().contains(", with masks"));
     let data = json!({ "kind": "latents", "path": run("cache"), "posterior": "mean" });
     let of_cache = from_images.with(&[format!("data={data}"), "autoencoder=null".into()]).unwrap();

@@ -11,7 +11,7 @@ use mixflow::backbones::autoencoder::{KlAutoencoderConfig, official_key};
 use mixflow::backbones::weights::Weights;
 use mixflow::compare::Progress;
 use mixflow::data::latents::{EncodeConfig, StoragePrecision, Writer, encode_dataset};
-use mixflow::data::{BucketConfig, MaskConfig, OnBroken, StorageConfig, source};
+use mixflow::data::{BucketConfig, OnBroken, StorageConfig, source};
 use mixflow::launch::{Finish, Launch};
 use mixflow::train::RunFolder;
 use mixflow_t2i::Words;
@@ -107,13 +107,13 @@ pub(crate) fn encode(
     autoencoder: &Path,
     to: &Path,
     precision: StoragePrecision,
-    mask: Option<MaskConfig>,
+    options: &source::Options,
 ) {
     let device = Device::flex();
     let encoder = LatentEncoder::kl(&small_autoencoder(), autoencoder, 16, &device).unwrap();
-    let masked = mask.is_some();
-    let options = source::Options { captions: true, mask, ..source::Options::default() };
+    let options = source::Options { captions: true, ..options.clone() };
     let images = source::open(&[photographs.into()], &options).unwrap();
+    let masked = options.mask.is_some();
     let buckets = Some(BucketConfig { step: 4, sizes: vec![] });
     let storage = StorageConfig { precision, flipped: false, shard_examples: 4, buckets, masked };
     let writer = Writer::open(to, encoder.contents(&*images, storage)).unwrap();

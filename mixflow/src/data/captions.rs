@@ -7,8 +7,10 @@ use std::path::{Component, Path, PathBuf};
 
 use mixflow_backbones::json::explain;
 use serde::Deserialize;
+use serde_json::Value;
 
 use super::Error;
+use super::told::{CaptionFormat, Told};
 use crate::files::listing::{Listing, kinds};
 use crate::numbers::counted;
 
@@ -16,14 +18,17 @@ use crate::numbers::counted;
 #[derive(Deserialize)]
 struct Line {
     file_name: String,
-    text: Option<String>,
-    caption: Option<String>,
+    #[serde(default)]
+    text: Value,
+    #[serde(default)]
+    caption: Value,
+    #[serde(default)]
+    weights: Value,
 }
 
 /// Images with their captions.
 pub(super) struct Captioned {
-    /// White space in captions as single spaces.
-    pub(super) images: Vec<(PathBuf, String)>,
+    pub(super) images: Vec<(PathBuf, Told)>,
     /// What the user should know about them.
     pub(super) notices: Vec<String>,
 }
@@ -31,25 +36,14 @@ pub(super) struct Captioned {
 /// The images at any depth below `path`.
 ///
 /// Captions stand in `metadata.jsonl`, or in a file of each image's name with the ending .txt beside it.
-pub(super) fn captioned(path: &Path) -> Result<Captioned, Error> {
+pub(super) fn captioned(path: &Path, format: CaptionFormat) -> Result<Captioned, Error> {
     let listing = Listing::below(path)?;
     let table = path.join("metadata.jsonl");
     let Captioned { images, mut notices } =
-        if table.is_file() { of_table(path, &table, listing)? } else { of_neighbours(path, listing)? };
-    let images: Vec<_> = images.into_iter().map(|(file, text)| (file, one_line(&text))).collect();
-    let empty = images.iter().filter(|(_, caption)| caption.is_empty());
+        if table.is_file() { of_table(path, &table, listing, format)? } else { of_neighbours(path, listing, format)? };
+    let empty = images.iter().filter(|(_, Told(captions))| captions.iter().any(|(caption, _)| caption.is_empty()));
     notices.extend(empty_captions(empty.map(|(file, _)| file.display())));
     Ok(Captioned { images, notices })
-}
-
-/// A caption as it is told: white space in it as single spaces.
-pub(super) fn one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// The caption that is a string of a table, or what it is instead.
-pub(super) fn caption(text: &str) -> Result<String, String> {
-    if text.contains('\0') { Err("text with zeros".into()) } else { Ok(one_line(text)) }
 }
 
 /// A text in UTF-8 without a byte order mark, or what it is instead.
@@ -75,22 +69,25 @@ pub(super) fn both_captions(count: usize, one: &str, of: &str) -> Option<String>
     (count > 0).then(|| format!("{several}{of} with a `text` and a `caption`: `text` is taken"))
 }
 
-fn of_table(path: &Path, table: &Path, mut listing: Listing) -> Result<Captioned, Error> {
+fn of_table(path: &Path, table: &Path, mut listing: Listing, format: CaptionFormat) -> Result<Captioned, Error> {
     let fault = |reason: String| Error::Captions { path: table.to_owned(), reason };
     let text = read_text(table)?;
     let (mut images, mut lines, mut both) = (vec![], HashMap::new(), 0);
     for (number, line) in (1..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
-        let Line { file_name, text, caption } = serde_json::from_str(line).map_err(|error| {
+        let Line { file_name, text, caption, weights } = serde_json::from_str(line).map_err(|error| {
             let expected = r#"{"file_name": "cat.png", "text": "a cat"}"#;
             fault(format!("are wrong in line {number}: {}; expected lines such as {expected}", explain(&error)))
         })?;
-        both += usize::from(text.is_some() && caption.is_some());
-        if [&text, &caption].into_iter().flatten().any(|text| text.contains('\0')) {
+        both += usize::from(!text.is_null() && !caption.is_null());
+        let told = if text.is_null() { caption } else { text };
+        if told.is_null() {
+            return Err(fault(format!("have no `text` in line {number}; expected the caption of {file_name} there")));
+        }
+        let told = format.of_json(&told, &weights);
+        let told = told.map_err(|found| fault(format!("are wrong in line {number}: {found}")))?;
+        if told.has_zeros() {
             return Err(fault(format!("hold zeros in line {number}, which are no text")));
         }
-        let Some(caption) = text.or(caption) else {
-            return Err(fault(format!("have no `text` in line {number}; expected the caption of {file_name} there")));
-        };
         // Tables that were made on Windows have its separators.
         let names = [file_name.clone(), file_name.replace('\\', "/")];
         let names = names.map(|name| inside(Path::new(&name)));
@@ -105,7 +102,7 @@ fn of_table(path: &Path, table: &Path, mut listing: Listing) -> Result<Captioned
             let reason = format!("name {file_name} in line {earlier} and in line {number}; keep one of them");
             return Err(fault(reason));
         }
-        images.push((path.join(name), caption));
+        images.push((path.join(name), told));
     }
     if images.is_empty() {
         return Err(fault("name no images".into()));
@@ -132,7 +129,7 @@ fn inside(path: &Path) -> Option<PathBuf> {
     Some(parts)
 }
 
-fn of_neighbours(path: &Path, mut listing: Listing) -> Result<Captioned, Error> {
+fn of_neighbours(path: &Path, mut listing: Listing, format: CaptionFormat) -> Result<Captioned, Error> {
     let is_text = |file: &PathBuf| file.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("txt"));
     let (texts, others): (Vec<_>, Vec<_>) = listing.others.into_iter().partition(is_text);
     let files = std::mem::take(&mut listing.images);
@@ -150,7 +147,7 @@ fn of_neighbours(path: &Path, mut listing: Listing) -> Result<Captioned, Error> 
     for file in &files {
         let stem = file.with_extension("");
         match captions.get(&stem) {
-            Some(text) => images.push((file.clone(), read_text(text)?)),
+            Some(text) => images.push((file.clone(), format.of_text(&read_text(text)?))),
             None => without.push(file),
         }
         used.insert(stem);

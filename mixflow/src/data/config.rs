@@ -7,7 +7,8 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::latents::{Latents, PosteriorMode};
 use super::{
-    BucketConfig, Channels, Dataset, Digits, Emoji, Error, Folder, MaskConfig, OnBroken, Scenes, Shapes, checked_size,
+    BucketConfig, CaptionFormat, Channels, Dataset, Digits, Emoji, Error, Folder, MaskConfig, OnBroken, Scenes, Shapes,
+    checked_size,
 };
 
 /// A data source and its options.
@@ -109,6 +110,9 @@ pub enum DataConfig {
         /// Which parts of the images the loss counts: `"alpha"`, or `{"folder": "masks"}`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mask: Option<MaskConfig>,
+        /// Whether the text of an image is one caption or a caption a line, of which training tells one at a time.
+        #[serde(default, skip_serializing_if = "is_whole")]
+        captions: CaptionFormat,
     },
     /// [`Latents`]: images that an autoencoder has encoded before.
     Latents {
@@ -156,11 +160,11 @@ impl DataConfig {
                     (None, None) => folder,
                 })
             }
-            Self::Captions { path, size, on_broken, buckets, mask, .. } => {
+            Self::Captions { path, size, on_broken, buckets, mask, captions, .. } => {
                 let advice = "data.path must be a directory of images with their captions, in a .txt beside each or in \
                               metadata.jsonl";
                 mask.iter().try_for_each(|mask| mask.check(path))?;
-                let folder = Folder::captioned(path, *size, *on_broken).map_err(advised(advice))?;
+                let folder = Folder::captioned(path, *size, *on_broken, *captions).map_err(advised(advice))?;
                 let folder = masked(folder, mask)?;
                 Arc::new(match buckets {
                     Some(buckets) => folder.with_buckets(buckets)?,
@@ -216,6 +220,11 @@ impl DataConfig {
     }
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+fn is_whole(format: &CaptionFormat) -> bool {
+    *format == CaptionFormat::Whole
+}
+
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     checked_size(usize::deserialize(deserializer)?).map_err(de::Error::custom)
 }
@@ -267,6 +276,7 @@ mod tests {
                     flip: true,
                     buckets: None,
                     mask: None,
+                    captions: CaptionFormat::Whole,
                 },
             ),
             (
@@ -278,6 +288,7 @@ mod tests {
                     flip: false,
                     buckets: Some(BucketConfig { step: 16, sizes: vec![32, 64] }),
                     mask: None,
+                    captions: CaptionFormat::Whole,
                 },
             ),
             (
@@ -289,6 +300,7 @@ mod tests {
                     flip: false,
                     buckets: None,
                     mask: Some(MaskConfig::Alpha),
+                    captions: CaptionFormat::Whole,
                 },
             ),
             (
@@ -301,6 +313,18 @@ mod tests {
                     random_crop: None,
                     buckets: None,
                     mask: Some(MaskConfig::Folder("masks".into())),
+                },
+            ),
+            (
+                r#"{"kind":"captions","path":"cats","size":64,"captions":"lines"}"#,
+                DataConfig::Captions {
+                    path: "cats".into(),
+                    size: 64,
+                    on_broken: OnBroken::Refuse,
+                    flip: false,
+                    buckets: None,
+                    mask: None,
+                    captions: CaptionFormat::Lines,
                 },
             ),
             (

@@ -30,6 +30,8 @@ const SHARD: usize = 40;
 pub struct Encoded {
     latents: Store,
     labels: Vec<usize>,
+    /// Of each image in memory, where they have several.
+    captions: Vec<Vec<(usize, f64)>>,
     fingerprint: Fingerprint,
     shape: [usize; 3],
     /// Where images have several sizes, the shapes of their latents, and which each has.
@@ -56,6 +58,7 @@ struct Piece {
     masks: Vec<Vec<f32>>,
     shape: [usize; 3],
     labels: Vec<usize>,
+    captions: Vec<Vec<(usize, f64)>>,
     /// Hashes of the pixels.
     hashes: Vec<[u8; 32]>,
 }
@@ -67,7 +70,7 @@ impl Encoded {
     /// If an image cannot be read, the data has no end, or their latents do not fit memory.
     pub fn new(data: &dyn Dataset, autoencoder: &dyn Autoencoder, device: &Device) -> Result<Self, Error> {
         let (mut latents, mut masks, mut labels, mut numbers) = (vec![], vec![], vec![], 0);
-        let (mut shape, mut shapes) = (data.shape(), data.buckets().to_vec());
+        let (mut shape, mut shapes, mut captions) = (data.shape(), data.buckets().to_vec(), vec![]);
         for_each_piece(data, autoencoder, device, false, |len, piece| {
             let what = || format!("the latents of {len} images, which are kept in memory unless `encode` stores them,");
             let own = piece.latents.len() as u64 + piece.masks.iter().map(|mask| mask.len() as u64).sum::<u64>();
@@ -75,6 +78,8 @@ impl Encoded {
             check_memory(what, &[numbers.max(len * own / piece.labels.len() as u64), 4])?;
             latents.resize(len as usize, vec![]);
             labels.resize(len as usize, 0);
+            captions.resize(len as usize, vec![]);
+            piece.indices.iter().zip(piece.captions).for_each(|(index, own)| captions[*index as usize] = own);
             if !piece.masks.is_empty() {
                 masks.resize(len as usize, vec![]);
                 piece.indices.iter().zip(piece.masks).for_each(|(index, mask)| masks[*index as usize] = mask);
@@ -97,6 +102,7 @@ impl Encoded {
         Ok(Self {
             latents,
             labels,
+            captions,
             fingerprint: data.fingerprint()?,
             shape,
             buckets: shapes,
@@ -135,9 +141,9 @@ impl Encoded {
         let labels = (0..latents.len().unwrap_or(0)).map(|index| latents.label(index)).collect::<Result<_, _>>()?;
         let broken = latents.manifest().broken.iter().map(PathBuf::from).collect();
         let (shape, fingerprint) = (latents.shape(), data.fingerprint()?);
-        let (buckets, bucket_of) = Default::default();
+        let (buckets, bucket_of, captions) = Default::default();
         let latents = Store::Folder(Box::new(latents));
-        Ok(Self { latents, labels, fingerprint, shape, buckets, bucket_of, broken, remarks })
+        Ok(Self { latents, labels, captions, fingerprint, shape, buckets, bucket_of, broken, remarks })
     }
 }
 
@@ -154,7 +160,7 @@ fn write(
     }
     let (mut writer, mut next) = (None, 0..);
     for_each_piece(data, autoencoder, device, true, |_, piece| {
-        let Piece { latents, masks, shape, labels, hashes, .. } = piece;
+        let Piece { latents, masks, shape, labels, captions, hashes, .. } = piece;
         if writer.is_none() {
             let contents = Contents {
                 shape,
@@ -165,6 +171,8 @@ fn write(
                 image_size: data.shape()[1],
                 buckets: None,
                 masked: !masks.is_empty(),
+                // Of those that have some, each has.
+                several_captions: captions.iter().any(|captions| !captions.is_empty()),
                 classes: data.classes().into(),
                 autoencoder: Origin { name: "that of the run".into(), sha256: key.into() },
                 features: vec![],
@@ -174,13 +182,19 @@ fn write(
             writer = Some(Writer::open(folder, contents)?);
         }
         let writer = writer.as_mut().expect("it was opened for the first piece");
-        let entry = |class| SourceEntry {
+        let entry = |(class, captions)| SourceEntry {
             name: next.next().map_or_else(String::new, |n: u64| n.to_string()),
             class,
+            captions,
             stamp: None,
         };
-        let images: Vec<_> =
-            labels.into_iter().map(entry).zip(hashes).map(|(entry, sha256)| Image { entry, sha256 }).collect();
+        let images: Vec<_> = labels
+            .into_iter()
+            .zip(captions)
+            .map(entry)
+            .zip(hashes)
+            .map(|(entry, sha256)| Image { entry, sha256 })
+            .collect();
         let mask = (!masks.is_empty()).then(|| masks.concat());
         writer.push(&images, &EncodedBatch { mean: latents, deviation: None, features: vec![], mask }, None)?;
         writer.commit()
@@ -226,7 +240,7 @@ fn encode(
     indices: Vec<u64>,
 ) -> Result<Piece, Error> {
     let [channels, height, width] = shape_in_training(data, indices[0]);
-    let (mut pixels, mut masks, mut labels, mut hashes) = (vec![], vec![], vec![], vec![]);
+    let (mut pixels, mut masks, mut labels, mut captions, mut hashes) = (vec![], vec![], vec![], vec![], vec![]);
     for &index in &indices {
         let example = match data.buckets() {
             [] => data.example(index)?,
@@ -240,12 +254,14 @@ fn encode(
         pixels.extend(example.pixels);
         masks.extend(example.mask);
         labels.push(example.label);
+        captions.push(example.captions);
     }
     let images = Tensor::from_data(TensorData::new(pixels, [labels.len(), channels, height, width]), device);
     let encoded = autoencoder.encode(images).mean;
     let [_, c, h, w] = encoded.dims();
     let masks = masks.iter().map(|mask| on_grid(mask, [height, width], [h, w])).collect();
-    Ok(Piece { indices, latents: encoded.into_data().iter::<f32>().collect(), masks, shape: [c, h, w], labels, hashes })
+    let latents = encoded.into_data().iter::<f32>().collect();
+    Ok(Piece { indices, latents, masks, shape: [c, h, w], labels, captions, hashes })
 }
 
 /// What a network learns of images: their latents by an autoencoder on `device`, or without one the images themselves.
@@ -269,7 +285,8 @@ impl Encoded {
         match &self.latents {
             Store::Memory(latents, masks) => {
                 let mask = masks.get(index as usize).cloned();
-                Example { mask, ..Example::new(latents[index as usize].clone(), self.labels[index as usize]) }
+                let captions = self.captions[index as usize].clone();
+                Example { mask, captions, ..Example::new(latents[index as usize].clone(), self.labels[index as usize]) }
             }
             Store::Folder(latents) => latents.mean(index),
         }

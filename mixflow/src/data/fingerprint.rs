@@ -158,7 +158,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::data::{Channels, DataConfig, Digits, Folder, OnBroken, split};
+    use crate::data::{CaptionFormat, Channels, DataConfig, Digits, Folder, OnBroken, split};
 
     fn images(root: &Path, names: &[&str]) {
         for name in names {
@@ -225,7 +225,7 @@ mod tests {
             for (name, caption) in ["1.txt", "2.txt"].iter().zip(captions) {
                 fs::write(root.path().join(name), caption).unwrap();
             }
-            Folder::captioned(root.path(), 8, OnBroken::Refuse).unwrap().fingerprint().unwrap()
+            Folder::captioned(root.path(), 8, OnBroken::Refuse, CaptionFormat::Whole).unwrap().fingerprint().unwrap()
         };
         let [old, turned] = [of(["a cat", "a dog"]), of(["a dog", "a cat"])];
         assert_eq!(old.difference(&turned).unwrap(), "as many examples, but with other names");

@@ -13,6 +13,7 @@ use super::buckets::{BucketConfig, Buckets};
 use super::captions::{Captioned, captioned};
 use super::crop::{Crop, Cropped, MaskOf, crop};
 use super::mask::Masks;
+use super::told::{CaptionFormat, Captions, several};
 use super::{Dataset, Error, Example, Fingerprint, LARGEST, MaskConfig, Variation, checked_size, shape_in_training};
 use crate::files::decode::{Tally, read, upright_size};
 use crate::files::digest;
@@ -47,6 +48,8 @@ pub struct Folder {
     /// In training, the sizes of all images.
     buckets: Option<Buckets>,
     masks: Option<Masks>,
+    /// Of each image, where some have several.
+    captions: Vec<Vec<(usize, f64)>>,
     on_broken: OnBroken,
     captioned: bool,
     classes: Vec<String>,
@@ -98,24 +101,27 @@ impl Folder {
     /// Lists the images at any depth below `path` by their captions, which are the classes: all different ones, ordered.
     ///
     /// Captions stand in `metadata.jsonl`, a line `{"file_name": "cat.png", "text": "a cat"}` for each image, or in a file
-    /// of each image's name with the ending .txt beside it. White space in them counts as one space.
+    /// of each image's name with the ending .txt beside it. White space in them counts as one space. Several captions of an image
+    /// are a list `["a cat", "my cat"]` in the table, perhaps with `"weights": [3, 1]`, or as `format` says; the first of them is
+    /// its class, and [`Example::told`] tells one at a time.
     ///
     /// # Errors
     /// If `size` is not in 1..=4096, a directory or a caption cannot be read, an image is without one or there are none.
-    pub fn captioned(path: &Path, size: usize, on_broken: OnBroken) -> Result<Self, Error> {
+    pub fn captioned(path: &Path, size: usize, on_broken: OnBroken, format: CaptionFormat) -> Result<Self, Error> {
         let empty = Self::empty(path, size, on_broken)?;
-        let Captioned { mut images, notices } = captioned(path)?;
-        images.sort_by(|(a, caption), (b, other)| (caption, a).cmp(&(other, b)));
-        let (mut classes, mut starts, mut files) = (Vec::<String>::new(), vec![], vec![]);
-        for (file, caption) in images {
-            if classes.last() != Some(&caption) {
-                classes.push(caption);
-                starts.push(files.len());
-            }
-            files.push(file);
-        }
-        starts.push(files.len());
-        Ok(Self { captioned: true, classes, starts, files, notices, ..empty })
+        let Captioned { images, notices } = captioned(path, format)?;
+        let mut captions = Captions::default();
+        let numbered = |(file, told)| {
+            captions.add(told);
+            file
+        };
+        let files: Vec<PathBuf> = images.into_iter().map(numbered).collect();
+        let (classes, captions) = captions.classes();
+        let mut images: Vec<_> = files.into_iter().zip(captions).collect();
+        images.sort_by(|(a, of), (b, others)| (of[0].0, a).cmp(&(others[0].0, b)));
+        let starts = (0..=classes.len()).map(|class| images.partition_point(|(_, of)| of[0].0 < class)).collect();
+        let (files, captions): (_, Vec<_>) = images.into_iter().unzip();
+        Ok(Self { captioned: true, captions: several(captions), classes, starts, files, notices, ..empty })
     }
 
     /// One that holds nothing yet.
@@ -126,6 +132,7 @@ impl Folder {
             random_crop: None,
             buckets: None,
             masks: None,
+            captions: vec![],
             on_broken,
             captioned: false,
             classes: vec![],
@@ -186,6 +193,16 @@ impl Folder {
         (&self.files[index], self.starts.partition_point(|&start| start <= index) - 1)
     }
 
+    /// The captions of an image, with their weights, where some images have several.
+    pub(super) fn captions(&self, index: usize) -> &[(usize, f64)] {
+        self.captions.get(index).map_or(&[], Vec::as_slice)
+    }
+
+    /// Whether there are images of several captions.
+    pub(super) fn several_captions(&self) -> bool {
+        !self.captions.is_empty()
+    }
+
     /// The file of the mask of an image, where it has one.
     pub(super) fn mask_file(&self, index: usize) -> Option<&Path> {
         self.masks.as_ref()?.file(index)
@@ -196,9 +213,12 @@ impl Folder {
         let index = index as usize;
         assert!(index < self.files.len(), "index {index} of {} images", self.files.len());
         let (_, label) = self.file(index);
-        let of = |Cropped { pixels, mask, .. }, label| Example { mask, ..Example::new(pixels, label) };
+        let of = |file: usize, Cropped { pixels, mask, .. }| {
+            let captions = self.captions(file).to_vec();
+            Example { mask, captions, ..Example::new(pixels, self.file(file).1) }
+        };
         if self.on_broken == OnBroken::Refuse {
-            return Ok(of(self.image(index, crop)?, label));
+            return Ok(of(index, self.image(index, crop)?));
         }
         let class = self.starts[label]..self.starts[label + 1];
         // A caption is mostly of one image.
@@ -207,15 +227,14 @@ impl Folder {
         let found = (index..among.end)
             .chain(among.start..index)
             .filter(|&file| !self.known_broken(file))
-            .find_map(|file| Some((self.image(file, crop).ok()?, self.file(file).1)));
-        let (image, label) = found.ok_or_else(|| {
+            .find_map(|file| Some(of(file, self.image(file, crop).ok()?)));
+        found.ok_or_else(|| {
             let (count, path) = (among.len(), self.files[among.start].clone());
             match self.captioned {
                 true => Error::NoneReadable { count, path },
                 false => Error::AllBroken { class: self.classes[label].clone(), count, path },
             }
-        })?;
-        Ok(of(image, label))
+        })
     }
 
     /// Decodes and cuts a file, or remembers that it is broken.
@@ -335,8 +354,10 @@ impl Dataset for Folder {
         let labels =
             self.starts.windows(2).enumerate().flat_map(|(label, range)| (range[0]..range[1]).map(move |_| label));
         let names = (0..self.files.len()).map(|index| self.name(index));
-        // Other sizes are another order, and other masks another loss, whatever the names.
-        let content = [self.buckets.as_ref().map(Buckets::digest), self.masks.as_ref().and_then(Masks::digest)];
+        // Other sizes are another order, other masks another loss, whatever the names; of several captions the class is the first.
+        let captions = self.several_captions().then(|| hex::encode(Sha256::digest(format!("{:?}", self.captions))));
+        let masks = self.masks.as_ref().and_then(Masks::digest);
+        let content = [self.buckets.as_ref().map(Buckets::digest), masks, captions];
         let content: Vec<String> = content.into_iter().flatten().collect();
         let content = (!content.is_empty()).then(|| content.join(" "));
         Ok(Fingerprint { content, ..Fingerprint::named(&self.classes, names.zip(labels)) })

@@ -158,6 +158,7 @@ impl LatentEncoder {
             image_size: self.image_size,
             buckets: storage.buckets,
             masked: storage.masked,
+            several_captions: source.several_captions(),
             classes: source.classes().to_vec(),
             autoencoder: self.origin.clone(),
             features: self.targets.iter().map(|(_, features)| features.clone()).collect(),

@@ -216,8 +216,8 @@ impl<T> Reader<T> {
                 Ok(example) => example,
                 Err(error) => return Some(Err(error)),
             };
+            labels.push(example.told(seed, position));
             pixels.extend(example.pixels);
-            labels.push(example.label);
             if let Some(mask) = example.mask {
                 // Those before it that have none.
                 masks.resize((labels.len() - 1) * height * width, 1.0);

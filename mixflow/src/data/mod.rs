@@ -27,6 +27,7 @@ pub mod scenes;
 mod shapes;
 pub mod source;
 mod split;
+mod told;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -56,6 +57,7 @@ pub use pixels::{Quantize, center_crop, center_crop_to, random_crop, to_planes};
 pub use scenes::Scenes;
 pub use shapes::Shapes;
 pub use split::{Split, split};
+pub use told::CaptionFormat;
 
 /// A source of labelled images, readable in any order from any thread.
 ///
@@ -204,13 +206,23 @@ pub struct Example {
     pub features: Vec<Vec<f32>>,
     /// How much of the loss at each place counts, `[height, width]`, in [0, 1]; none counts all of it.
     pub mask: Option<Vec<f32>>,
+    /// Of one with several captions: the labels of these, and how often each is told among them; `label` is the first. None where
+    /// `label` alone is told.
+    pub captions: Vec<(usize, f64)>,
 }
 
 impl Example {
     /// An image of a class, all of which counts, without features.
     #[must_use]
     pub fn new(pixels: Vec<f32>, label: usize) -> Self {
-        Self { pixels, label, features: vec![], mask: None }
+        Self { pixels, label, features: vec![], mask: None, captions: vec![] }
+    }
+
+    /// The label that a training position tells of it: of several captions one by their weights, as a function of seed and
+    /// position.
+    #[must_use]
+    pub fn told(&self, seed: u64, position: u64) -> usize {
+        told::choose(&self.captions, seed, position).unwrap_or(self.label)
     }
 }
 

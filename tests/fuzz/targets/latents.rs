@@ -35,6 +35,7 @@ fn write() -> PathBuf {
         image_size: 4,
         buckets: None,
         masked: false,
+        several_captions: false,
         classes: vec!["a".into(), "b".into()],
         autoencoder: origin(),
         features: vec![StoredFeatures { tokens: 2, width: 3, encoder: origin() }],
@@ -44,7 +45,7 @@ fn write() -> PathBuf {
     let path = folder().join("latents");
     let mut writer = Writer::open(&path, contents).expect("a new folder");
     let encoded = EncodedBatch { mean: vec![0.5; 24], deviation: Some(vec![0.1; 24]), features: vec![vec![1.0; 18]], mask: None };
-    let image = |name: &str| Image { entry: SourceEntry { name: name.into(), class: 1, stamp: None }, sha256: [7; 32] };
+    let image = |name: &str| Image { entry: SourceEntry { name: name.into(), class: 1, captions: vec![], stamp: None }, sha256: [7; 32] };
     writer.push(&["1.png", "2.png", "3.png"].map(image), &encoded, None).expect("all is valid");
     writer.finish().expect("the folder is writable");
     path

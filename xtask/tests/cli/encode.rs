@@ -323,6 +323,10 @@ fn captioned_images_of_many_shapes_are_stored_with_embeddings_and_trained_on() {
         &[&captions[..], &[&words.replace("64", "4000000000000")]].concat(),
         &["--text-encoder: width must be from 1 to 65536, found 4000000000000"],
     );
+    fs::write(place.path("photos/wide.txt"), "a wide one\nit is wide\n").unwrap();
+    self::encode(&place, "photos", "lines", &["--captions", "--caption-lines"]);
+    let lines = Latents::open(&place.path("lines")).unwrap();
+    assert!(["a wide one", "it is wide"].iter().all(|line| lines.classes().iter().any(|class| class == line)));
     fs::remove_file(place.path("photos/wide.txt")).unwrap();
     refuse(&["--captions"], &["wide.txt", "are not there"]);
 }

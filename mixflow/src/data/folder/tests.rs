@@ -4,6 +4,9 @@ use image::{ImageFormat, Rgb, RgbImage};
 use tempfile::TempDir;
 
 use super::*;
+use std::sync::Arc;
+
+use crate::data::{Examples, Loader, LoaderConfig};
 
 /// Two classes of flat images: `a` 10, 20 and 30 bright, `b` 200.
 fn fixture() -> TempDir {
@@ -45,7 +48,7 @@ fn captions_are_classes_in_their_order() {
     for (name, caption) in [("a/1", "two  cats\n"), ("a/2", "a dog"), ("a/deeper/3", "two cats"), ("b/misnamed", "")] {
         fs::write(root.path().join(name).with_extension("txt"), caption).unwrap();
     }
-    let open = || Folder::captioned(root.path(), 4, OnBroken::Refuse);
+    let open = || Folder::captioned(root.path(), 4, OnBroken::Refuse, CaptionFormat::Whole);
     let folder = open().unwrap();
     assert_eq!(folder.classes(), ["", "a dog", "two cats"]);
     assert_eq!(
@@ -65,7 +68,7 @@ fn captions_are_classes_in_their_order() {
 fn images_without_captions_are_named() {
     let root = fixture();
     let complain = |word: &str| {
-        let error = Folder::captioned(root.path(), 4, OnBroken::Refuse).unwrap_err().to_string();
+        let error = Folder::captioned(root.path(), 4, OnBroken::Refuse, CaptionFormat::Whole).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
     };
     complain("a/1.txt");
@@ -97,7 +100,7 @@ fn tables_and_texts_of_other_systems_are_read() {
         "{\"file_name\": \"./a/2.JPG\", \"text\": \" \"}",
     ];
     fs::write(&table, lines.join("\r\n") + "\r\n\r\n").unwrap();
-    let open = || Folder::captioned(root.path(), 4, OnBroken::Refuse);
+    let open = || Folder::captioned(root.path(), 4, OnBroken::Refuse, CaptionFormat::Whole);
     let folder = open().unwrap();
     assert_eq!((folder.classes(), value(&folder, 1)), (&[String::new(), "one".into()][..], 10));
     let notices = folder.notices().join("\n").replace(&format!("{}/", root.path().display()), "");
@@ -145,8 +148,7 @@ fn what_is_passed_over_is_told() {
         ]
     );
     // Of two readers each finds the same.
-    let folder: std::sync::Arc<dyn Dataset> =
-        std::sync::Arc::new(Folder::open(root.path(), 4, OnBroken::Refuse).unwrap());
+    let folder: Arc<dyn Dataset> = Arc::new(Folder::open(root.path(), 4, OnBroken::Refuse).unwrap());
     assert_eq!(super::super::split(&folder, 1, 0).unwrap().0.notices(), notices);
 }
 
@@ -219,7 +221,7 @@ fn a_broken_image_with_a_caption_is_replaced_by_the_next_one_and_its_caption() {
     for (name, caption) in all.iter().zip(["a cat", "a dog", "an owl", "a bird"]) {
         fs::write(root.path().join(name).with_extension("txt"), caption).unwrap();
     }
-    let open = || Folder::captioned(root.path(), 4, OnBroken::Skip).unwrap();
+    let open = || Folder::captioned(root.path(), 4, OnBroken::Skip, CaptionFormat::Whole).unwrap();
     let damage = |name: &str| fs::write(root.path().join(name), "not an image at all").unwrap();
     // In the order of the captions: a bird, a cat, a dog, an owl.
     let shown = |folder: &Folder| [0, 1, 2, 3].map(|i| (value(folder, i), folder.example(i).unwrap().label));
@@ -243,7 +245,7 @@ fn a_broken_image_with_a_caption_is_replaced_by_the_next_one_and_its_caption() {
     all.iter().for_each(|name| damage(name));
     let error = open().example(1).unwrap_err().to_string();
     assert!(error.starts_with("all 4 images are broken, first `") && error.contains("misnamed.jpeg"), "{error}");
-    assert!(Folder::captioned(root.path(), 4, OnBroken::Refuse).unwrap().label(2).is_ok());
+    assert!(Folder::captioned(root.path(), 4, OnBroken::Refuse, CaptionFormat::Whole).unwrap().label(2).is_ok());
 }
 
 #[test]
@@ -318,4 +320,90 @@ fn loops_dangling_links_and_names_that_are_not_text_are_errors() {
     assert_eq!(value(&open().unwrap(), 2), 10);
     fs::create_dir(root.path().join(name)).unwrap();
     assert!(matches!(open(), Err(Error::NotUtf8 { .. })));
+}
+
+/// Of six images, whose captions are told as often as they are weighted, whoever reads them.
+#[test]
+fn several_captions_are_told_in_turns_that_do_not_depend_on_who_reads() {
+    let root = tempfile::tempdir().unwrap();
+    let lines: Vec<String> = (0..6)
+        .map(|number| {
+            RgbImage::from_pixel(4, 4, Rgb([40 * number; 3])).save(root.path().join(format!("{number}.png"))).unwrap();
+            format!(r#"{{"file_name":"{number}.png","text":["a {number}","the  {number}"],"weights":[1,3]}}"#)
+        })
+        .collect();
+    fs::write(root.path().join("metadata.jsonl"), lines.join("\n")).unwrap();
+    let folder = Folder::captioned(root.path(), 4, OnBroken::Refuse, CaptionFormat::Whole).unwrap();
+    crate::testing::check_dataset(&folder);
+    assert_eq!((folder.classes().len(), folder.len()), (12, Some(6)));
+    assert_eq!(folder.classes()[..7], ["a 0", "a 1", "a 2", "a 3", "a 4", "a 5", "the 0"]);
+    assert_eq!(folder.label(3).unwrap(), 3);
+    let print = folder.fingerprint().unwrap();
+    let data: Arc<dyn Dataset> = Arc::new(folder);
+    let read = |config: LoaderConfig, count: usize| -> Vec<(usize, u8)> {
+        let batches = Loader::new(data.clone(), config).unwrap().take(count).map(Result::unwrap);
+        let images = |batch: Examples| -> Vec<(usize, u8)> {
+            let levels = batch.pixels.chunks(48).map(|pixels| crate::data::Quantize::Sit.byte(pixels[0]) / 40);
+            batch.labels.iter().copied().zip(levels).collect()
+        };
+        batches.flat_map(images).collect()
+    };
+    let config = LoaderConfig { seed: 4, batch: 6, workers: 0, ..LoaderConfig::default() };
+    let told = read(config, 400);
+    // Each image is told one of its own captions, the second of them three times as often: five standard deviations.
+    assert!(told.iter().all(|(label, image)| label % 6 == usize::from(*image)));
+    for image in 0..6 {
+        let second = told.iter().filter(|(label, of)| *of == image && *label >= 6).count() as f64;
+        assert!((second - 300.0).abs() < 5.0 * (400.0f64 * 0.25 * 0.75).sqrt(), "{second} of 400");
+    }
+    for (batch, workers, step) in [(6, 3, 0), (6, 2, 50), (12, 1, 25), (3, 0, 100)] {
+        let config = LoaderConfig { batch, workers, step, ..config };
+        let start = step as usize * batch;
+        assert_eq!(read(config, 600 / batch), told[start..start + 600], "{config:?}");
+    }
+    assert_ne!(read(LoaderConfig { seed: 5, ..config }, 100), told[..600]);
+
+    // Other weights are other data.
+    fs::write(root.path().join("metadata.jsonl"), lines.join("\n").replace("[1,3]", "[1,2]")).unwrap();
+    let other = Folder::captioned(root.path(), 4, OnBroken::Refuse, CaptionFormat::Whole).unwrap();
+    let difference = print.difference(&other.fingerprint().unwrap());
+    assert_eq!(difference.unwrap(), "the same names, but other content");
+}
+
+#[test]
+fn a_caption_of_several_lines_is_one_unless_it_is_asked_for_lines() {
+    let root = tempfile::tempdir().unwrap();
+    for (name, text) in [("1", "a cat\non a mat\n"), ("2", "a dog")] {
+        RgbImage::new(4, 4).save(root.path().join(name).with_extension("png")).unwrap();
+        fs::write(root.path().join(name).with_extension("txt"), text).unwrap();
+    }
+    let open = |format| Folder::captioned(root.path(), 4, OnBroken::Refuse, format).unwrap();
+    let whole = open(CaptionFormat::Whole);
+    assert_eq!(whole.classes(), ["a cat on a mat", "a dog"]);
+    assert!(whole.example(0).unwrap().captions.is_empty() && whole.fingerprint().unwrap().content.is_none());
+    let lines = open(CaptionFormat::Lines);
+    assert_eq!(lines.classes(), ["a cat", "a dog", "on a mat"]);
+    assert_eq!([0, 1].map(|index| lines.example(index).unwrap().captions), [vec![(0, 1.0), (2, 1.0)], vec![(1, 1.0)]]);
+    // One that stands for a broken one is told its own.
+    fs::write(root.path().join("2.txt"), "a cat\nasleep").unwrap();
+    fs::write(root.path().join("1.png"), "broken").unwrap();
+    let skipping = Folder::captioned(root.path(), 4, OnBroken::Skip, CaptionFormat::Lines).unwrap();
+    assert_eq!(skipping.classes(), ["a cat", "asleep", "on a mat"]);
+    assert_eq!(skipping.example(0).unwrap().captions, [(0, 1.0), (1, 1.0)]);
+}
+
+#[test]
+fn lists_of_captions_that_are_wrong_are_named() {
+    let root = tempfile::tempdir().unwrap();
+    RgbImage::new(4, 4).save(root.path().join("1.png")).unwrap();
+    for (rest, words) in [
+        (r#""text":[]"#, "are wrong in line 1: an empty list"),
+        (r#""text":3"#, "are wrong in line 1: `3`; expected text, or a list of texts"),
+        (r#""text":["a","b"],"weights":[1]"#, "in line 1: a list whose `weights` are not a number from 0 on"),
+        (r#""text":["a","b\u0000"]"#, "hold zeros in line 1"),
+    ] {
+        fs::write(root.path().join("metadata.jsonl"), format!(r#"{{"file_name":"1.png",{rest}}}"#)).unwrap();
+        let error = Folder::captioned(root.path(), 4, OnBroken::Refuse, CaptionFormat::Whole).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
 }

@@ -46,6 +46,9 @@ pub struct Contents {
     /// Whether masks of the images stand beside their latents: how much of the loss counts at each place.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub masked: bool,
+    /// Whether images have several captions, which stand beside their latents; the class of each is the first.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub several_captions: bool,
     /// Names of the classes.
     pub classes: Vec<String>,
     /// What made the latents.

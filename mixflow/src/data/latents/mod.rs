@@ -11,6 +11,7 @@
 //! | `mean_flipped`, … | as without | the same of the mirrored image: an encoder does not commute with mirroring |
 //! | `mask` | `[n, height, width]` | how much of the loss counts at each place, where [masks](Contents::masked) are stored |
 //! | `size` | `[n, 2]`, i64 | height and width of each latent, of images in [buckets](Contents::buckets); the latents of all `n` stand one after the other in tensors of one axis then |
+//! | `caption`, `caption_weight`, `caption_end` | `[captions]`, i64; `[captions]`, f64; `[n]`, i64 | where images have [several](Contents::several_captions): the classes that their captions are, one image after the other, how often each is told, and where those of each end |
 //! | `class` | `[n]`, i64 | index into the manifest's classes |
 //! | `name`, `name_end` | `[bytes]`, u8; `[n]`, i64 | names of the sources one after the other, and where each ends |
 //! | `image_sha256` | `[n, 32]`, u8 | SHA-256 of each image's file |
@@ -164,7 +165,13 @@ impl Latents {
             let width = shard.size(row).map_or(contents.shape[2], |[_, width]| width);
             mask.chunks_exact_mut(width).for_each(<[f32]>::reverse);
         }
-        Example { pixels, label: shard.classes[row] as usize, features: features.collect(), mask }
+        Example {
+            pixels,
+            label: shard.classes[row] as usize,
+            features: features.collect(),
+            mask,
+            captions: shard.captions(row).to_vec(),
+        }
     }
 }
 

@@ -52,6 +52,11 @@ pub(super) fn missing(
                     "hold `{name}` as `{stored}`, but it is `{now}` now: encode into another folder"
                 )));
             }
+            if writer.contents().several_captions && shard.captions(row) != entries[place].told() {
+                return Err(fault(format!(
+                    "hold `{name}` with other captions or weights than it has now: encode into another folder"
+                )));
+            }
             if std::mem::replace(&mut encoded[place], true) {
                 return Err(fault(format!("are damaged: they hold `{name}` twice; encode into another folder")));
             }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 use super::manifest::{Contents, ShardEntry};
 use crate::data::Error;
 use crate::data::buckets::Size;
+use crate::data::told::check_weights;
 
 /// Largest header of a shard, bytes; ours have less than 10 kB.
 const MAX_HEADER: u64 = 1 << 20;
@@ -68,13 +69,16 @@ pub(super) struct Rows {
     pub(super) hashes: Vec<[u8; 32]>,
     /// Height and width of each latent.
     pub(super) sizes: Vec<[i64; 2]>,
+    /// Labels of captions and their weights, where images have several, and where those of each example end.
+    pub(super) captions: (Vec<i64>, Vec<f64>),
+    pub(super) caption_ends: Vec<i64>,
 }
 
 impl Rows {
     pub(super) fn new(contents: &Contents) -> Self {
         let columns = columns(contents).iter().map(|_| Vec::new()).collect();
-        let (classes, names, name_ends, hashes, sizes) = Default::default();
-        Self { columns, classes, names, name_ends, hashes, sizes }
+        let (classes, names, name_ends, hashes, sizes, captions, caption_ends) = Default::default();
+        Self { columns, classes, names, name_ends, hashes, sizes, captions, caption_ends }
     }
 
     /// Writes the file. Wide numbers come first, as the format asks for alignment.
@@ -94,6 +98,12 @@ impl Rows {
         if !sizes.is_empty() {
             entry(SIZES, "I64", &[examples, 2], 16 * examples);
         }
+        let (labels, weights) = &self.captions;
+        if contents.several_captions {
+            entry("caption", "I64", &[labels.len()], 8 * labels.len());
+            entry("caption_end", "I64", &[examples], 8 * examples);
+            entry("caption_weight", "F64", &[weights.len()], 8 * weights.len());
+        }
         for (column, bytes) in columns(contents).iter().zip(&self.columns) {
             let shape = match contents.buckets {
                 None => [&[examples], &column.row[..]].concat(),
@@ -108,9 +118,11 @@ impl Rows {
 
         file.write_all(&(header.len() as u64).to_le_bytes())?;
         file.write_all(&header)?;
-        for numbers in [&self.classes, &self.name_ends, sizes] {
+        // Of other sets these are empty.
+        for numbers in [&self.classes, &self.name_ends, sizes, labels, &self.caption_ends] {
             file.write_all(&numbers.iter().flat_map(|number| number.to_le_bytes()).collect::<Vec<_>>())?;
         }
+        file.write_all(&weights.iter().flat_map(|weight| weight.to_le_bytes()).collect::<Vec<_>>())?;
         self.columns.iter().try_for_each(|bytes| file.write_all(bytes))?;
         file.write_all(self.names.as_bytes())?;
         file.write_all(self.hashes.as_flattened())
@@ -126,6 +138,8 @@ pub(super) struct Shard {
     columns: Vec<(usize, usize)>,
     /// Where latents have several sizes: these, and how many numbers stand before each latent, and in all.
     sizes: Option<(Vec<Size>, Vec<usize>)>,
+    /// Labels and weights of each example's captions, where they have several.
+    captions: Vec<Vec<(usize, f64)>>,
     name_end: usize,
     /// Start and size of the names.
     names: (usize, usize),
@@ -170,6 +184,7 @@ impl Shard {
         let expected = columns(contents);
         let hashed = header.info(HASHES).is_some();
         let count = expected.len() + 3 + usize::from(hashed) + usize::from(contents.buckets.is_some());
+        let count = count + 3 * usize::from(contents.several_captions);
         if header.tensors().len() != count {
             return Err(damaged(format!("{} tensors, expected {count}", header.tensors().len())));
         }
@@ -192,6 +207,16 @@ impl Shard {
         let hashes = hashed.then(|| start(HASHES, "U8", Some(vec![examples, 32]))).transpose()?;
 
         let known = contents.classes.len();
+        let captions = match contents.several_captions {
+            true => {
+                let of = |name, dtype, shape| {
+                    start(name, dtype, shape).map(|(at, bytes)| file[at..at + bytes].as_chunks::<8>().0)
+                };
+                let (labels, weights) = (of("caption", "I64", None)?, of("caption_weight", "F64", None)?);
+                captions((labels, weights), of("caption_end", "I64", Some(vec![examples]))?, known).map_err(damaged)?
+            }
+            false => vec![],
+        };
         let bytes = &file[class..class + class_bytes];
         let class = |bytes: &[u8; 8]| {
             let class = i64::from_le_bytes(*bytes);
@@ -200,7 +225,7 @@ impl Shard {
         };
         let classes = bytes.as_chunks().0.iter().map(class).collect::<Result<_, _>>()?;
         let hashes = hashes.map(|(start, _)| start);
-        Ok(Self { path, file, columns, sizes, name_end, names, hashes, classes })
+        Ok(Self { path, file, columns, sizes, captions, name_end, names, hashes, classes })
     }
 
     /// The numbers of an example in a column.
@@ -228,6 +253,11 @@ impl Shard {
         self.sizes.as_ref().map(|(sizes, _)| sizes[row])
     }
 
+    /// Labels and weights of the captions of an example, where they have several.
+    pub(super) fn captions(&self, row: usize) -> &[(usize, f64)] {
+        self.captions.get(row).map_or(&[], Vec::as_slice)
+    }
+
     /// SHA-256 of the file of an example's image, where it was stored.
     pub(super) fn hash(&self, row: usize) -> Option<[u8; 32]> {
         self.file[self.hashes? + 32 * row..].first_chunk().copied()
@@ -243,6 +273,29 @@ impl Shard {
         let damaged = || Error::Latents { path: self.path.clone(), reason: format!("are damaged: the name of {row}") };
         name.map(str::to_string).ok_or_else(damaged)
     }
+}
+
+/// The labels and weights of each example that these bytes are, of captions of which so many are known.
+fn captions(
+    (labels, weights): (&[[u8; 8]], &[[u8; 8]]),
+    ends: &[[u8; 8]],
+    known: usize,
+) -> Result<Vec<Vec<(usize, f64)>>, String> {
+    let label = |bytes: &[u8; 8]| usize::try_from(i64::from_le_bytes(*bytes)).ok().filter(|label| *label < known);
+    let labels: Option<Vec<usize>> = labels.iter().map(label).collect();
+    let labels = labels.ok_or_else(|| format!("a caption is none of {known}"))?;
+    let weights: Vec<f64> = weights.iter().map(|bytes| f64::from_le_bytes(*bytes)).collect();
+    let mut start = 0;
+    let of = |end: &[u8; 8]| {
+        let end =
+            usize::try_from(i64::from_le_bytes(*end)).ok().filter(|end| (start + 1..=labels.len()).contains(end))?;
+        let own = std::mem::replace(&mut start, end)..end;
+        let weights = weights.get(own.clone()).filter(|weights| check_weights(weights))?;
+        Some(labels[own].iter().copied().zip(weights.iter().copied()).collect())
+    };
+    let all: Option<Vec<_>> = ends.iter().map(of).collect();
+    let whole = all.filter(|_| start == labels.len() && start == weights.len());
+    whole.ok_or_else(|| "captions and their weights do not fit".into())
 }
 
 /// The heights and widths that these bytes are, and the numbers before each latent and in all.

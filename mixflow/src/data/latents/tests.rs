@@ -1,4 +1,5 @@
 mod grown;
+mod told;
 
 use std::fs;
 use std::io;
@@ -69,6 +70,7 @@ fn contents() -> Contents {
         image_size: 4,
         buckets: None,
         masked: false,
+        several_captions: false,
         classes: vec!["even".into(), "odd".into()],
         autoencoder: origin("trivial"),
         features: vec![StoredFeatures { tokens: 3, width: 2, encoder: origin("first pixels") }],
@@ -229,7 +231,10 @@ fn a_folder_of_other_contents_is_refused_by_name() {
 fn numbers_that_are_not_finite_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     let mut writer = Writer::open(folder.path(), Contents { flipped: false, ..contents() }).unwrap();
-    let image = [Image { entry: SourceEntry { name: "a.png".into(), class: 0, stamp: None }, sha256: [0; 32] }];
+    let image = [Image {
+        entry: SourceEntry { name: "a.png".into(), class: 0, captions: vec![], stamp: None },
+        sha256: [0; 32],
+    }];
     let encoded = |number| EncodedBatch {
         mean: vec![number; 8],
         deviation: Some(vec![0.0; 8]),

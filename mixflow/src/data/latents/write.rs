@@ -43,7 +43,7 @@ impl EncodedBatch {
 }
 
 /// Which image a latent is of.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Image {
     /// What is known of it in its source.
     pub entry: SourceEntry,
@@ -212,6 +212,15 @@ impl Writer {
             self.rows.classes.push(*class as i64);
             self.rows.hashes.push(*sha256);
             self.rows.sizes.push(size.map(|side| side as i64));
+            if contents.several_captions {
+                let (labels, weights) = &mut self.rows.captions;
+                for (label, weight) in entry.told() {
+                    assert!(label < contents.classes.len(), "caption {label} of {}", contents.classes.len());
+                    labels.push(label as i64);
+                    weights.push(weight);
+                }
+                self.rows.caption_ends.push(labels.len() as i64);
+            }
             self.entries.push(entry.clone());
         }
         Ok(())

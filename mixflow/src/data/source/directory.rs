@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{Options, Source, SourceEntry, SourceImage, SourceImages, unusable};
-use crate::data::{Dataset, Error, Folder, OnBroken};
+use crate::data::{CaptionFormat, Dataset, Error, Folder, OnBroken};
 use crate::files::decode::read;
 use crate::files::digest;
 
@@ -28,14 +28,17 @@ impl Directory {
     ///
     /// # Errors
     /// As [`Folder::captioned`].
-    pub fn captioned(path: &Path) -> Result<Self, Error> {
-        Ok(Self { path: path.into(), folder: Folder::captioned(path, 1, OnBroken::Refuse)? })
+    pub fn captioned(path: &Path, format: CaptionFormat) -> Result<Self, Error> {
+        Ok(Self { path: path.into(), folder: Folder::captioned(path, 1, OnBroken::Refuse, format)? })
     }
 
     /// The images below `path` by their classes or captions, with their masks.
     pub(super) fn of(path: &Path, options: &Options) -> Result<Self, Error> {
         options.mask.iter().try_for_each(|mask| mask.check(path))?;
-        let Self { path, folder } = if options.captions { Self::captioned(path)? } else { Self::open(path)? };
+        let Self { path, folder } = match options.captions {
+            true => Self::captioned(path, options.caption_format)?,
+            false => Self::open(path)?,
+        };
         let folder = match &options.mask {
             Some(mask) => folder.with_masks(mask)?,
             None => folder,
@@ -78,9 +81,14 @@ impl Source for Directory {
                 (stamp, None) => stamp,
                 (stamp, Some(mask)) => stamp.zip(mask).map(|(image, mask)| format!("{image} {mask}")),
             };
-            SourceEntry { name: self.name(file), class, stamp }
+            let captions = self.folder.captions(index as usize).to_vec();
+            SourceEntry { name: self.name(file), class, captions, stamp }
         };
         Ok((0..self.len()).map(entry).collect())
+    }
+
+    fn several_captions(&self) -> bool {
+        self.folder.several_captions()
     }
 
     fn notices(&self) -> Vec<String> {

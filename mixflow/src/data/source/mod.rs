@@ -26,7 +26,7 @@ use mixflow_backbones::mistaken::{LOOKED_AT, instead_of_binary};
 use sha2::{Digest, Sha256};
 
 use super::crop::{Crop, Cropped, MaskOf, crop};
-use super::{Error, MaskConfig};
+use super::{CaptionFormat, Error, MaskConfig};
 
 /// Labelled images in an order that never changes.
 #[allow(clippy::len_without_is_empty, reason = "no source is ever empty: opening an empty one is an error")]
@@ -45,8 +45,14 @@ pub trait Source: Debug {
     /// # Errors
     /// If the source cannot be read.
     fn entries(&self) -> Result<Vec<SourceEntry>, Error> {
-        let entry = |SourceImage { name, class, .. }: SourceImage| SourceEntry { name, class, stamp: None };
+        let entry =
+            |SourceImage { name, class, .. }: SourceImage| SourceEntry { name, class, captions: vec![], stamp: None };
         self.samples(0)?.map(|sample| sample.map(entry)).collect()
+    }
+
+    /// Whether images have several captions, as [`SourceEntry::captions`] says of each; provided: no.
+    fn several_captions(&self) -> bool {
+        false
     }
 
     /// What the user should know of how they were found, in words; provided: nothing.
@@ -73,6 +79,8 @@ pub struct Options {
     /// Whether images are told by captions, all different ones of which are the classes: of a directory those that
     /// [`Folder::captioned`](super::Folder::captioned) reads.
     pub captions: bool,
+    /// How the texts of captions are read.
+    pub caption_format: CaptionFormat,
     /// Where the masks of the images are; archives and shards have alpha channels alone.
     pub mask: Option<MaskConfig>,
 }
@@ -103,7 +111,9 @@ pub fn open(paths: &[PathBuf], options: &Options) -> Result<Box<dyn Source>, Err
         _ if matches!(options.mask, Some(MaskConfig::Folder(_))) && (all("tar") || all("parquet")) => {
             fault("masks of a folder are for a directory of images; of archives and shards, alpha channels are masks")
         }
-        archives if all("tar") && options.captions => Ok(Box::new(WebDataset::captioned(archives)?)),
+        archives if all("tar") && options.captions => {
+            Ok(Box::new(WebDataset::captioned(archives, options.caption_format)?))
+        }
         archives if all("tar") => Ok(Box::new(WebDataset::open(archives, classes.cloned())?)),
         #[cfg(feature = "parquet")]
         shards if all("parquet") => Ok(Box::new(Parquet::open(shards, options)?)),
@@ -152,14 +162,23 @@ fn without_images(classes: &[String], used: impl Iterator<Item = usize>) -> Opti
 pub type SourceImages<'a> = Box<dyn Iterator<Item = Result<SourceImage, Error>> + 'a>;
 
 /// A [`SourceImage`] without its image.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct SourceEntry {
     /// As [`SourceImage::name`].
     pub name: String,
     /// As [`SourceImage::class`].
     pub class: usize,
+    /// Of several captions the labels and how often each is told among them; `class` is the first. None of images with one.
+    pub captions: Vec<(usize, f64)>,
     /// Another one whenever the image may be another one, such as size and time of its file; none where nothing tells.
     pub stamp: Option<String>,
+}
+
+impl SourceEntry {
+    /// All that it is told by, with weights: its captions, or its class.
+    pub(super) fn told(&self) -> Vec<(usize, f64)> {
+        if self.captions.is_empty() { vec![(self.class, 1.0)] } else { self.captions.clone() }
+    }
 }
 
 /// An image, not yet decoded, with its class.

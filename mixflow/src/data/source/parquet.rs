@@ -15,8 +15,9 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{Options, Source, SourceEntry, SourceImage, SourceImages, disguise, file_names, without_images};
-use crate::data::Error;
-use crate::data::captions::{both_captions, caption, empty_captions};
+use crate::data::captions::{both_captions, empty_captions};
+use crate::data::told::{Captions, Told, several};
+use crate::data::{CaptionFormat, Error};
 use crate::files::digest;
 use crate::printable;
 
@@ -34,7 +35,8 @@ const AHEAD: usize = 64;
 /// their order, or by their numbers.
 ///
 /// With [`Options::captions`] the column of the labels holds captions: it is called `text` or `caption` unless
-/// [`Options::label_column`] names it.
+/// [`Options::label_column`] names it. Where a row has a list of them, a column `weights` of lists of numbers says how often each
+/// is told.
 ///
 /// Opening reads footers and labels; images are read when asked for.
 #[derive(Debug)]
@@ -48,6 +50,8 @@ pub struct Parquet {
     starts: Vec<usize>,
     /// Of all rows.
     labels: Vec<u32>,
+    /// Of all rows, where some have several.
+    captions: Vec<Vec<(usize, f64)>>,
     classes: Vec<String>,
     notices: Vec<String>,
 }
@@ -60,7 +64,8 @@ impl Parquet {
     pub fn open(files: &[PathBuf], options: &Options) -> std::result::Result<Self, Error> {
         let names = file_names(files)?;
         let mut named = options.classes.clone();
-        let (mut columns, mut starts, mut labels, mut both) = (vec![], vec![0], Labels::default(), 0);
+        let (mut columns, mut starts, mut labels) = (vec![], vec![0], Labels::default());
+        let (mut captions, mut count, mut both) = (Captions::default(), 0, 0);
         for path in files {
             let fault = fault(path);
             let schema = Schema::read(path).map_err(&fault)?;
@@ -82,29 +87,48 @@ impl Parquet {
                 }
                 named = found;
             }
+            let weighted = options.captions && schema.columns.iter().any(|column| column == WEIGHTS);
+            let weights = weighted.then(|| rows(path, WEIGHTS, 0)).transpose();
+            let mut weights = weights.map_err(|error| fault(error.to_string()))?;
             for (row, number) in rows(path, &label, 0).map_err(|error| fault(error.to_string()))?.zip(0_u64..) {
                 let row = row.map_err(|error| fault(error.to_string()))?;
-                let field = row.get_column_iter().next().map(|(_, field)| field);
+                let weights = weights.as_mut().and_then(Iterator::next).transpose();
+                let weights = weights.map_err(|error| fault(error.to_string()))?;
+                let field = |row: &Row| row.get_column_iter().next().map(|(_, field)| field.clone());
+                let (field, weights) = (field(&row), weights.as_ref().and_then(field));
                 let added = match options.captions {
-                    true => labels.add_caption(field),
-                    false => labels.add(field, named.as_deref()),
+                    true => told(field, weights, options.caption_format).and_then(|told| {
+                        if told.has_zeros() {
+                            return Err("text with zeros".into());
+                        }
+                        captions.add(told);
+                        Ok(())
+                    }),
+                    false => labels.add(field.as_ref(), named.as_deref()),
                 };
+                count += 1;
                 added.map_err(|problem| fault(format!("row {number} has {problem}")))?;
             }
-            starts.push(labels.numbers.len());
+            starts.push(count);
         }
-        if labels.numbers.is_empty() {
+        if count == 0 {
             let path = files.first().cloned().unwrap_or_default();
             return Err(Error::Archive { path, reason: "no rows".into() });
         }
-        let (labels, classes) = labels.classes(named);
-        let notices = without_images(&classes, labels.iter().map(|label| *label as usize)).into_iter().collect();
-        let mut all = Self { files: files.to_vec(), names, columns, starts, labels, classes, notices };
-        if options.captions {
-            let empty = (0..all.labels.len()).filter(|&row| all.classes[all.labels[row] as usize].is_empty());
-            let empty = empty_captions(empty.map(|row| printable(&all.name(row)).into_owned()));
-            all.notices.extend(both_captions(both, ".parquet file", "").into_iter().chain(empty));
-        }
+        let (texts, captions) = captions.classes();
+        let (labels, classes) = match options.captions {
+            true => (captions.iter().map(|captions| captions[0].0 as u32).collect(), texts),
+            false => labels.classes(named),
+        };
+        let told = captions.iter().flatten().map(|(caption, _)| *caption);
+        let notices = without_images(&classes, labels.iter().map(|label| *label as usize).chain(told));
+        let notices = notices.into_iter().collect();
+        let empty = captions.iter().enumerate().filter(|(_, told)| told.iter().any(|(of, _)| classes[*of].is_empty()));
+        let empty: Vec<usize> = empty.map(|(row, _)| row).collect();
+        let captions = several(captions);
+        let mut all = Self { files: files.to_vec(), names, columns, starts, labels, captions, classes, notices };
+        let empty = empty_captions(empty.into_iter().map(|row| printable(&all.name(row)).into_owned()));
+        all.notices.extend(both_captions(both, ".parquet file", "").into_iter().chain(empty));
         Ok(all)
     }
 
@@ -158,19 +182,6 @@ impl Labels {
         Ok(())
     }
 
-    /// Adds the caption of a row, or says what it is instead.
-    fn add_caption(&mut self, field: Option<&Field>) -> std::result::Result<(), String> {
-        match field {
-            Some(Field::Str(text)) => self.add_text(&caption(text)?, None),
-            Some(Field::Bytes(bytes)) => {
-                let text = bytes.as_utf8().map_err(|_| "a caption of bytes; expected text")?;
-                self.add_text(&caption(text)?, None)
-            }
-            None | Some(Field::Null) => Err("no caption".into()),
-            Some(other) => Err(format!("the caption {other}; expected text")),
-        }
-    }
-
     fn add_text(&mut self, text: &str, named: Option<&[String]>) -> std::result::Result<(), String> {
         if let Some(number) = self.texts.get(text) {
             self.numbers.push(*number);
@@ -205,6 +216,41 @@ impl Labels {
     }
 }
 
+/// The column of how often each of several captions is told.
+const WEIGHTS: &str = "weights";
+
+/// The captions of a row, or what it has instead.
+fn told(field: Option<Field>, weights: Option<Field>, format: CaptionFormat) -> std::result::Result<Told, String> {
+    let list = match field {
+        Some(Field::Str(text)) => return Ok(format.of_text(&text)),
+        Some(Field::Bytes(bytes)) => {
+            let text = bytes.as_utf8().map_err(|_| "a caption of bytes; expected text")?;
+            return Ok(format.of_text(text));
+        }
+        Some(Field::ListInternal(list)) => list,
+        None | Some(Field::Null) => return Err("no caption".into()),
+        Some(other) => return Err(format!("the caption {other}; expected text, or a list of texts")),
+    };
+    let text = |field: &Field| match field {
+        Field::Str(text) => Ok(text.clone()),
+        other => Err(format!("the caption {other} in a list; expected text")),
+    };
+    let texts = list.elements().iter().map(text).collect::<std::result::Result<Vec<String>, _>>()?;
+    let weight = |field: &Field| match field {
+        Field::Int(number) => f64::from(*number),
+        Field::Long(number) => *number as f64,
+        Field::Float(number) => f64::from(*number),
+        Field::Double(number) => *number,
+        _ => f64::NAN,
+    };
+    let weights = match weights {
+        Some(Field::ListInternal(weights)) => weights.elements().iter().map(weight).collect(),
+        None | Some(Field::Null) => vec![1.0; texts.len()],
+        Some(_) => vec![],
+    };
+    Told::of_list(texts.iter().map(String::as_str), weights)
+}
+
 impl Source for Parquet {
     fn len(&self) -> u64 {
         self.labels.len() as u64
@@ -227,10 +273,15 @@ impl Source for Parquet {
             entries.extend(labels.iter().enumerate().map(|(number, class)| SourceEntry {
                 name: format!("{}/{number}", self.names[file]),
                 class: *class as usize,
+                captions: self.captions.get(self.starts[file] + number).cloned().unwrap_or_default(),
                 stamp: stamp.clone(),
             }));
         }
         Ok(entries)
+    }
+
+    fn several_captions(&self) -> bool {
+        !self.captions.is_empty()
     }
 
     fn notices(&self) -> Vec<String> {

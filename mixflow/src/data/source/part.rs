@@ -42,6 +42,10 @@ impl Source for PartOf<'_> {
         Ok(entries.split_off(self.images.start as usize))
     }
 
+    fn several_captions(&self) -> bool {
+        self.source.several_captions()
+    }
+
     fn notices(&self) -> Vec<String> {
         self.source.notices()
     }

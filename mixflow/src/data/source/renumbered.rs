@@ -48,8 +48,15 @@ impl Source for Renumbered {
     }
 
     fn entries(&self) -> Result<Vec<SourceEntry>, Error> {
-        let numbered = |entry: SourceEntry| SourceEntry { class: self.numbers[entry.class], ..entry };
+        let numbered = |entry: SourceEntry| {
+            let captions = entry.captions.iter().map(|(caption, weight)| (self.numbers[*caption], *weight)).collect();
+            SourceEntry { class: self.numbers[entry.class], captions, ..entry }
+        };
         Ok(self.source.entries()?.into_iter().map(numbered).collect())
+    }
+
+    fn several_captions(&self) -> bool {
+        self.source.several_captions()
     }
 
     fn notices(&self) -> Vec<String> {

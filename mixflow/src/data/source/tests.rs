@@ -112,12 +112,37 @@ fn captions_stand_beside_their_images() {
         (&[("1.txt", b"a dog")], "sample `1` has no image"),
         (&[("1.png", &png(1)), ("1.txt", b"\xff\xfe")], "`1.txt` is no caption but text that is not UTF-8"),
         (
-            &[("1.png", &png(1)), ("1.json", br#"{"caption": ["a", "b"]}"#)],
-            "is no caption but `[\"a\",\"b\"]`; expected text",
+            &[("1.png", &png(1)), ("1.json", br#"{"caption": ["a", 3]}"#)],
+            "is no caption but `[\"a\",3]`; expected text, or a list of texts",
+        ),
+        (
+            &[("1.png", &png(1)), ("1.json", br#"{"caption": ["a", "b"], "weights": [1]}"#)],
+            "`1.json` is no caption but a list whose `weights` are not a number",
         ),
     ] {
         let error = read(members).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
+    }
+
+    let several = [
+        ("1.png", &png(1)[..]),
+        ("1.json", br#"{"text": ["a dog", "my dog"], "weights": [1, 3]}"#),
+        ("2.png", &png(2)),
+        ("2.txt", b"two\nlines"),
+    ];
+    tar(&path, &several);
+    for (format, classes, of) in [
+        (CaptionFormat::Whole, &["a dog", "my dog", "two lines"][..], vec![(2, 1.0)]),
+        (CaptionFormat::Lines, &["a dog", "lines", "my dog", "two"], vec![(3, 1.0), (1, 1.0)]),
+    ] {
+        let options = Options { captions: true, caption_format: format, ..Options::default() };
+        let source = open(std::slice::from_ref(&path), &options).unwrap();
+        assert!(source.classes() == classes && source.several_captions());
+        let entries = source.entries().unwrap();
+        let mine = classes.iter().position(|class| *class == "my dog").unwrap();
+        assert_eq!(entries[0].captions, [(0, 1.0), (mine, 3.0)]);
+        assert_eq!((entries[1].class, &entries[1].captions), (of[0].0, &of));
+        assert!(source.notices().is_empty(), "{:?}", source.notices());
     }
 
     fs::write(root.path().join("1.png"), png(5)).unwrap();
@@ -175,7 +200,7 @@ fn folders_archives_and_evaluation_see_the_same_pixels() {
         tar(&archive, &[(name, &bytes), (&name.replace(name.rsplit('.').next().unwrap(), "cls"), b"0")]);
 
         let expected = Folder::open(root.path(), 12, OnBroken::Refuse).unwrap().example(0).unwrap().pixels;
-        let captions = Folder::captioned(root.path(), 12, OnBroken::Refuse).unwrap();
+        let captions = Folder::captioned(root.path(), 12, OnBroken::Refuse, CaptionFormat::Whole).unwrap();
         assert_eq!(captions.example(0).unwrap().pixels, expected, "{name}");
         let sources: [Box<dyn Source>; 2] =
             [Box::new(Directory::open(root.path()).unwrap()), Box::new(WebDataset::open(&[archive], None).unwrap())];

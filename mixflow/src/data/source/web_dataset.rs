@@ -1,6 +1,6 @@
 //! `WebDataset` archives.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -10,8 +10,9 @@ use serde_json::Value;
 use tar::{Archive, EntryType};
 
 use super::{Source, SourceEntry, SourceImage, SourceImages, disguise, file_names, without_images};
-use crate::data::Error;
-use crate::data::captions::{self, both_captions, empty_captions, one_line, text};
+use crate::data::captions::{both_captions, empty_captions, text};
+use crate::data::told::{Captions, Told, several};
+use crate::data::{CaptionFormat, Error};
 use crate::files::decode::LARGEST_FILE;
 use crate::files::digest;
 use crate::files::unique::Unique;
@@ -31,7 +32,7 @@ const BLOCK: u64 = 512;
 /// Members in a row whose paths agree up to the first dot of the file's name are a sample: `7.jpg` (or `.jpeg`, `.png`,
 /// `.webp`) with `7.cls`, an integer in text, or `7.json`, an object with an integer `label` or `class`. Other members
 /// are passed over. Of [captioned](WebDataset::captioned) images it is `7.jpg` with `7.txt`, or with `7.json`, an object with
-/// a text `caption` or `text`, which counts where there is no `.txt`. Opening reads headers and labels; images are read when
+/// a text `caption` or `text`, or a list of them and perhaps their `weights`, which counts where there is no `.txt`. Opening reads headers and labels; images are read when
 /// asked for.
 ///
 /// # Source
@@ -43,6 +44,8 @@ pub struct WebDataset {
     names: Vec<String>,
     classes: Vec<String>,
     members: Vec<Member>,
+    /// Of each image, where some have several.
+    captions: Vec<Vec<(usize, f64)>>,
     notices: Vec<String>,
 }
 
@@ -64,7 +67,7 @@ type Image = (String, u64, u64);
 struct Group {
     key: String,
     image: Option<Image>,
-    told: Option<Told>,
+    told: Option<Label>,
     captioned: bool,
     /// Whether a `.json` has two captions, one of which is told.
     both: bool,
@@ -83,7 +86,7 @@ impl WebDataset {
     /// If an archive cannot be read, is cut, damaged or compressed, holds a sample without image or label or two images of
     /// one name, or there are no samples.
     pub fn open(archives: &[PathBuf], classes: Option<Vec<String>>) -> Result<Self, Error> {
-        Self::of(archives, classes, false)
+        Self::of(archives, classes, None)
     }
 
     /// Lists the images with captions in `archives`, one archive after the other: all different captions, ordered, are the
@@ -91,19 +94,18 @@ impl WebDataset {
     ///
     /// # Errors
     /// As [`open`](Self::open), for a caption where that says class.
-    pub fn captioned(archives: &[PathBuf]) -> Result<Self, Error> {
-        Self::of(archives, None, true)
+    pub fn captioned(archives: &[PathBuf], format: CaptionFormat) -> Result<Self, Error> {
+        Self::of(archives, None, Some(format))
     }
 
-    fn of(archives: &[PathBuf], classes: Option<Vec<String>>, captioned: bool) -> Result<Self, Error> {
+    fn of(archives: &[PathBuf], classes: Option<Vec<String>>, format: Option<CaptionFormat>) -> Result<Self, Error> {
         let known = classes.as_ref().map_or(MAX_CLASSES, |classes| classes.len() as u64);
-        // Numbers of captions, as they come.
-        let mut captions = HashMap::new();
+        let (captioned, mut captions) = (format.is_some(), Captions::default());
         let names = file_names(archives)?;
         let (mut members, mut others, mut hidden, mut both, mut first) = (Vec::<Member>::new(), 0, 0, 0, None);
         for (number, path) in archives.iter().enumerate() {
             let mut seen = HashSet::new();
-            list(path, captioned, |group| {
+            list(path, format, |group| {
                 others += group.others.len();
                 hidden += group.hidden;
                 both += usize::from(group.both);
@@ -111,10 +113,10 @@ impl WebDataset {
                 let key = printable(&group.key).into_owned();
                 let Some(((name, offset, size), told)) = group.sample()? else { return Ok(()) };
                 let class = match told {
-                    Told::Class(class) => class,
-                    Told::Caption(caption) => {
-                        let next = captions.len() as u64;
-                        *captions.entry(caption).or_insert(next)
+                    Label::Class(class) => class,
+                    Label::Captions(told) => {
+                        captions.add(told);
+                        0
                     }
                 };
                 if class >= known && !captioned {
@@ -132,21 +134,25 @@ impl WebDataset {
             let told = if captioned { ".txt" } else { ".cls" };
             return Err(Error::Archive { path, reason: format!("no samples; expected images with {told} or .json") });
         };
-        let classes = if captioned { Some(sort(captions, &mut members)) } else { classes };
+        let (names_of_captions, captions) = captions.classes();
+        members.iter_mut().zip(&captions).for_each(|(member, captions)| member.class = captions[0].0);
+        let classes = if captioned { Some(names_of_captions) } else { classes };
         let classes = classes.unwrap_or_else(|| (0..=last).map(|class| class.to_string()).collect());
         let passed_over = first.map(|first| {
             format!("passed over {others} members that are no image and no class, the first {}", printable(&first))
         });
-        let without = without_images(&classes, members.iter().map(|member| member.class));
+        let labels = members.iter().map(|member| member.class);
+        let without = without_images(&classes, labels.chain(captions.iter().flatten().map(|(caption, _)| *caption)));
         let hidden = (hidden > 0).then(|| format!("passed over {hidden} members whose names begin with a dot"));
-        let notices = passed_over.into_iter().chain(hidden).chain(without).collect();
-        let mut all = Self { archives: archives.to_vec(), names, classes, members, notices };
-        if captioned {
-            let empty = all.members.iter().filter(|member| all.classes[member.class].is_empty());
-            let empty = empty_captions(empty.map(|member| printable(&all.name(member)).into_owned()));
-            all.notices.extend(both_captions(both, ".json file", "").into_iter().chain(empty));
-        }
-        Ok(all)
+        let empty =
+            members.iter().zip(&captions).filter(|(_, told)| told.iter().any(|(of, _)| classes[*of].is_empty()));
+        let empty = empty_captions(empty.map(|(member, _)| {
+            let name = format!("{}/{}", names[member.archive], member.name);
+            printable(&name).into_owned()
+        }));
+        let notices = passed_over.into_iter().chain(hidden).chain(without);
+        let notices = notices.chain(both_captions(both, ".json file", "")).chain(empty).collect();
+        Ok(Self { archives: archives.to_vec(), names, classes, members, captions: several(captions), notices })
     }
 
     /// The archive's name and the path in it.
@@ -155,25 +161,16 @@ impl WebDataset {
     }
 }
 
-/// The captions in order, by which the members are told then; numbers are those of their coming.
-fn sort(captions: HashMap<String, u64>, members: &mut [Member]) -> Vec<String> {
-    let sorted: BTreeMap<_, _> = captions.into_iter().collect();
-    let mut places = vec![0; sorted.len()];
-    sorted.values().enumerate().for_each(|(place, number)| places[*number as usize] = place);
-    members.iter_mut().for_each(|member| member.class = places[member.class]);
-    sorted.into_keys().collect()
-}
-
 /// What is told of an image.
 #[derive(PartialEq)]
-enum Told {
+enum Label {
     Class(u64),
-    Caption(String),
+    Captions(Told),
 }
 
 impl Group {
     /// Its image and what is told of it; none if it has neither.
-    fn sample(self) -> Result<Option<(Image, Told)>, String> {
+    fn sample(self) -> Result<Option<(Image, Label)>, String> {
         let key = printable(&self.key);
         // Of `7.input.jpg` the ending is `input.jpg`.
         let near = self.others.iter().find(|name| is_image(name.rsplit('.').next().unwrap_or_default()));
@@ -214,12 +211,17 @@ impl Source for WebDataset {
 
     fn entries(&self) -> Result<Vec<SourceEntry>, Error> {
         let stamps: Vec<_> = self.archives.iter().map(|path| digest::stamp(path)).collect();
-        let entry = |member: &Member| SourceEntry {
+        let entry = |(place, member): (usize, &Member)| SourceEntry {
             name: self.name(member),
             class: member.class,
+            captions: self.captions.get(place).cloned().unwrap_or_default(),
             stamp: stamps[member.archive].as_ref().map(|stamp| format!("{stamp} {} {}", member.offset, member.size)),
         };
-        Ok(self.members.iter().map(entry).collect())
+        Ok(self.members.iter().enumerate().map(entry).collect())
+    }
+
+    fn several_captions(&self) -> bool {
+        !self.captions.is_empty()
     }
 
     fn notices(&self) -> Vec<String> {
@@ -257,8 +259,12 @@ fn is_image(ending: &str) -> bool {
 }
 
 /// Calls `each` for every sample of an archive.
-fn list(path: &Path, captioned: bool, mut each: impl FnMut(Group) -> Result<(), String>) -> Result<(), Error> {
-    let fault = fault(path);
+fn list(
+    path: &Path,
+    format: Option<CaptionFormat>,
+    mut each: impl FnMut(Group) -> Result<(), String>,
+) -> Result<(), Error> {
+    let (fault, captioned, format) = (fault(path), format.is_some(), format.unwrap_or_default());
     // What is no header is quoted by the reader, whatever its bytes are.
     let broken = |error: io::Error| fault(printable(&error.to_string()).into_owned());
     let mut file = File::open(path).map_err(broken)?;
@@ -322,15 +328,15 @@ fn list(path: &Path, captioned: bool, mut each: impl FnMut(Group) -> Result<(), 
                 entry.by_ref().take(MAX_LABEL).read_to_end(&mut bytes).map_err(broken)?;
                 let (is_json, mut both) = (ending == "json", false);
                 let found = match (captioned, is_json) {
-                    (true, true) => caption_of(&bytes, &mut both).map(|caption| caption.map(Told::Caption)),
-                    (true, false) => text(&bytes).map(|text| Some(Told::Caption(one_line(text)))),
-                    (false, true) => label(&bytes).map(|class| class.map(Told::Class)),
-                    (false, false) => number(&bytes).map(|class| Some(Told::Class(class))),
+                    (true, true) => captions_of(&bytes, format, &mut both).map(|told| told.map(Label::Captions)),
+                    (true, false) => text(&bytes).map(|text| Some(Label::Captions(format.of_text(text)))),
+                    (false, true) => label(&bytes).map(|class| class.map(Label::Class)),
+                    (false, false) => number(&bytes).map(|class| Some(Label::Class(class))),
                 };
                 match (found, &group.told) {
-                    (Ok(Some(found @ Told::Class(_))), Some(other)) if found != *other => return Err(twin()),
+                    (Ok(Some(found @ Label::Class(_))), Some(other)) if found != *other => return Err(twin()),
                     // A text beside an image counts, whatever its JSON says.
-                    (Ok(Some(Told::Caption(_))), Some(_)) if is_json => {}
+                    (Ok(Some(Label::Captions(_))), Some(_)) if is_json => {}
                     (Ok(Some(found)), _) => (group.told, group.both) = (Some(found), both),
                     // It may describe the image besides.
                     (Ok(None), _) => group.others.push(name.clone()),
@@ -373,16 +379,17 @@ fn number(text: &[u8]) -> Result<u64, String> {
     text.parse().map_err(|_| format!("`{}`", text.chars().take(40).collect::<String>()))
 }
 
-/// The text `caption` or `text` of an object, if it has one, or what it is instead; whether it has `both`.
-fn caption_of(text: &[u8], both: &mut bool) -> Result<Option<String>, String> {
+/// The text `caption` or `text` of an object, or the list of them, if it has one, or what it is instead; whether it has `both`.
+fn captions_of(text: &[u8], format: CaptionFormat, both: &mut bool) -> Result<Option<Told>, String> {
     let object = object(text)?;
     let [text, caption] = ["text", "caption"].map(|key| object.get(key).filter(|value| !value.is_null()));
     *both = text.is_some() && caption.is_some();
     // As in a folder's metadata.jsonl.
-    match text.or(caption) {
-        None => Ok(None),
-        Some(Value::String(text)) => captions::caption(text).map(Some),
-        Some(other) => Err(format!("`{other}`; expected text")),
+    let weights = object.get("weights").unwrap_or(&Value::Null);
+    let told = text.or(caption).map(|told| format.of_json(told, weights)).transpose()?;
+    match told.as_ref().is_some_and(Told::has_zeros) {
+        true => Err("text with zeros".into()),
+        false => Ok(told),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::Shard;
+use crate::data::CaptionFormat;
 use crate::data::source::{Directory, PartOf, Renumbered, WebDataset};
 
 /// Flat images by name, class and brightness, which count how often they are read.
@@ -44,6 +45,7 @@ impl Source for Named {
         let entry = |&(name, class, _): &(&str, usize, u8)| SourceEntry {
             name: name.into(),
             class,
+            captions: vec![],
             stamp: self.stamps.map(|stamp| stamp.to_string()),
         };
         Ok(self.images.iter().map(entry).collect())
@@ -237,7 +239,7 @@ fn folders_may_grow_and_move_but_not_change() {
 
 /// Encodes up to `most` batches of images with captions, as whoever adds to a folder does, and returns whether that was all.
 fn encode_captions(photos: &Path, latents: &Path, most: usize) -> bool {
-    let source = Box::new(Directory::captioned(photos).unwrap());
+    let source = Box::new(Directory::captioned(photos, CaptionFormat::Whole).unwrap());
     let source = Renumbered::new(source, known_classes(latents).unwrap());
     let contents = Contents { classes: source.classes().to_vec(), source: source.describe(), ..three() };
     matches!(encode(latents, contents, &source, most).unwrap(), EncodeOutcome::Finished(_))
@@ -288,8 +290,10 @@ fn captions_may_be_new_anywhere_and_keep_the_numbers_that_they_have() {
         assert_eq!(sorted, Latents::open(&whole).unwrap().classes());
         // What is there must still be told the same.
         fs::write(photos.join("d.txt"), "a horse").unwrap();
-        let source =
-            Renumbered::new(Box::new(Directory::captioned(&photos).unwrap()), known_classes(&latents).unwrap());
+        let source = Renumbered::new(
+            Box::new(Directory::captioned(&photos, CaptionFormat::Whole).unwrap()),
+            known_classes(&latents).unwrap(),
+        );
         let contents = Contents { classes: source.classes().to_vec(), ..three() };
         let error = encode(&latents, contents, &source, usize::MAX).unwrap_err().to_string();
         assert!(error.contains("hold `d.png` as `a zebra`, but it is `a horse` now"), "{error}");
@@ -315,7 +319,12 @@ fn captions_of_parts_are_numbered_as_these_have_them() {
     let old = [("b", 1, "a cat"), ("d", 2, "a zebra"), ("f", 3, "a dog")];
     write_captioned(&photos, &old);
     assert_eq!(known_classes(&latents).unwrap(), Vec::<String>::new());
-    let open = || Renumbered::new(Box::new(Directory::captioned(&photos).unwrap()), known_classes(&latents).unwrap());
+    let open = || {
+        Renumbered::new(
+            Box::new(Directory::captioned(&photos, CaptionFormat::Whole).unwrap()),
+            known_classes(&latents).unwrap(),
+        )
+    };
     let contents = |source: &Renumbered| Contents { classes: source.classes().to_vec(), ..three() };
     for (part, images) in Shard::all(2).unwrap().into_iter().zip([0..1, 1..3]) {
         let source = open();

@@ -17,6 +17,15 @@ enum Column<'a> {
     Int(&'a [Option<i32>]),
     Bool(&'a [Option<bool>]),
     Double(&'a [Option<f64>]),
+    /// Lists of these.
+    Texts(&'a [&'a [&'a str]]),
+    Doubles(&'a [&'a [f64]]),
+}
+
+/// Definition and repetition levels of lists of that many.
+fn levels(lengths: impl Iterator<Item = usize>) -> (Vec<i16>, Vec<i16>) {
+    let of = |length: usize| (0..length.max(1)).map(move |at| (if length == 0 { 1 } else { 3 }, i16::from(at > 0)));
+    lengths.flat_map(of).unzip()
 }
 
 fn text(values: &[&str]) -> Column<'static> {
@@ -57,6 +66,15 @@ fn write(path: &Path, schema: &str, about: Option<&str>, groups: &[Vec<Column<'_
                 (ColumnWriter::Int32ColumnWriter(writer), Column::Int(values)) => put!(writer, values),
                 (ColumnWriter::BoolColumnWriter(writer), Column::Bool(values)) => put!(writer, values),
                 (ColumnWriter::DoubleColumnWriter(writer), Column::Double(values)) => put!(writer, values),
+                (ColumnWriter::ByteArrayColumnWriter(writer), Column::Texts(lists)) => {
+                    let values: Vec<ByteArray> = lists.iter().copied().flatten().map(|text| (*text).into()).collect();
+                    let (defined, repeated) = levels(lists.iter().map(|list| list.len()));
+                    writer.write_batch(&values, Some(&defined), Some(&repeated)).unwrap();
+                }
+                (ColumnWriter::DoubleColumnWriter(writer), Column::Doubles(lists)) => {
+                    let (defined, repeated) = levels(lists.iter().map(|list| list.len()));
+                    writer.write_batch(&lists.concat(), Some(&defined), Some(&repeated)).unwrap();
+                }
                 _ => panic!("the schema has another column"),
             }
             writer.close().unwrap();
@@ -261,4 +279,38 @@ fn captions_are_a_column_of_text() {
     let schema = format!("{IMAGE} OPTIONAL INT32 text;");
     write(&path, &schema, None, &[group(&[10], Column::Int(&[Some(3)]))]);
     assert!(open(None).unwrap_err().to_string().contains("row 0 has the caption 3; expected text"));
+}
+
+#[test]
+fn rows_have_lists_of_captions_with_weights() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("a.parquet");
+    let open = |weights: Option<&[&[f64]]>, lists: &[&[&str]]| {
+        let list = "OPTIONAL group text (LIST) { REPEATED group list { OPTIONAL BYTE_ARRAY element (UTF8); } }";
+        let weighed = "OPTIONAL group weights (LIST) { REPEATED group list { OPTIONAL DOUBLE element; } }";
+        let mut columns = group(&[10, 20][..lists.len()], Column::Texts(lists));
+        columns.extend(weights.map(Column::Doubles));
+        let schema = format!("{IMAGE} {list} {}", if weights.is_some() { weighed } else { "" });
+        write(&path, &schema, None, &[columns]);
+        let options = Options { captions: true, ..Options::default() };
+        Parquet::open(std::slice::from_ref(&path), &options)
+    };
+    let source = open(None, &[&["two  owls", "birds"], &["birds"]]).unwrap();
+    assert_eq!((source.classes(), source.several_captions()), (&["birds", "two owls"].map(String::from)[..], true));
+    let of = |source: &Parquet| source.entries().unwrap().into_iter().map(|entry| entry.captions).collect::<Vec<_>>();
+    assert_eq!(of(&source), [vec![(1, 1.0), (0, 1.0)], vec![(0, 1.0)]]);
+    assert!(source.notices().is_empty(), "{:?}", source.notices());
+    let source = open(Some(&[&[3.0, 0.5], &[2.0]]), &[&["two owls", "birds"], &["birds"]]).unwrap();
+    assert_eq!(of(&source), [vec![(1, 3.0), (0, 0.5)], vec![(0, 2.0)]]);
+    assert_eq!(all(&source, 0).iter().map(|(_, class, _)| *class).collect::<Vec<_>>(), [1, 0]);
+    let source = open(None, &[&["one"], &["other"]]).unwrap();
+    assert!(!source.several_captions() && of(&source) == [vec![], vec![]]);
+    for (weights, words) in [
+        (Some(&[&[3.0][..], &[1.0]][..]), "row 0 has a list whose `weights` are not a number from 0 on for each text"),
+        (Some(&[&[1.0, 2.0], &[-1.0]]), "row 1 has a list whose `weights`"),
+    ] {
+        let error = open(weights, &[&["two owls", "birds"], &["birds"]]).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+    assert!(open(None, &[&["a"], &[]]).unwrap_err().to_string().contains("row 1 has an empty list"));
 }
