@@ -7,6 +7,7 @@ use image::{GrayImage, Luma};
 use mixflow::data::MaskConfig;
 use mixflow::data::latents::{Latents, StoragePrecision};
 use mixflow::data::source::Options;
+use mixflow::plan::{Machine, Plan};
 use mixflow::recipe::NetworkSettings;
 use mixflow_t2i::recipe::TextRecipe;
 use serde_json::{Value, json};
@@ -111,6 +112,9 @@ fn a_masked_training_from_stored_latents_is_that_from_images() {
     assert!(apart(&found, &expected) < 1e-6, "{}", apart(&found, &expected));
     let pairs: Vec<_> = losses(&run("of-cache")).into_iter().zip(losses(&run("images"))).collect();
     assert!(pairs.len() == 6 && pairs.iter().all(|(a, b)| (a - b).abs() < 1e-5), "{pairs:?}");
+    let disk = |recipe: &TextRecipe| Plan::new(recipe, Machine::named("h200").unwrap()).unwrap().disk;
+    let unmasked = from_images.with(&["data.mask=null".into()]).unwrap();
+    assert_eq!(disk(&from_images) - disk(&unmasked), 4 * 8 * 8 * SHAPES.len() as u64);
     // Masks that are stored are for losses that take them.
     let defar = of_cache.with(&[r#"objective.defar={"beta":0.5}"#.into()]).unwrap().open().unwrap_err().to_string();
     assert!(

@@ -194,7 +194,8 @@ impl Plan {
             first.push(("networks of the arms", bytes(&[arms, parameters])));
         }
         if let Some(autoencoder) = autoencoder.as_ref().filter(|_| recipe.encoding().is_some()) {
-            let latents = network.shape().map(|side| side as u64);
+            let [channels, height, width] = network.shape().map(|side| side as u64);
+            let latents = [channels + u64::from(recipe.data.mask().is_some()), height, width];
             first.push(("autoencoder", bytes(&[autoencoder.parameters])));
             match images {
                 Some(images) => disk = disk.saturating_add(bytes(&[&latents[..], &[images]].concat())),
