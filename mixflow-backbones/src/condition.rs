@@ -31,6 +31,14 @@ pub trait Condition: Clone + Send + 'static {
     #[must_use]
     fn null(self) -> Self;
 
+    /// The same of one part of what is told, such as what one of several encoders says; provided: there is one part, which is all
+    /// of it.
+    #[must_use]
+    fn mask_part(self, part: usize, mask: Tensor<1, Bool>) -> Self {
+        assert_eq!(part, 0, "a condition of one part");
+        self.mask(mask)
+    }
+
     /// Takes the rows of these numbers, in their order.
     #[must_use]
     fn select(self, rows: Tensor<1, Int>) -> Self;

@@ -1,5 +1,8 @@
 //! What a network is told of a prompt.
 
+use std::ops::Range;
+use std::sync::Arc;
+
 use burn::tensor::{Bool, Device, Int, Tensor};
 use mixflow::backbones::Condition;
 
@@ -11,6 +14,19 @@ pub struct TextEmbedding {
     /// `[batch, pooled]`: the prompt as a whole.
     pub pooled: Tensor<2>,
     null: Null,
+    /// What each of several encoders says; none where one says all.
+    parts: Arc<[Part]>,
+}
+
+/// What one of several encoders says of a prompt.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// Its tokens.
+    pub tokens: Range<usize>,
+    /// Which numbers of these.
+    pub numbers: Range<usize>,
+    /// Which numbers of the prompt as a whole.
+    pub pooled: Range<usize>,
 }
 
 /// One row, or as many as the prompts are.
@@ -39,7 +55,21 @@ impl TextEmbedding {
             tokens: Tensor::zeros([1, length, width], (&tokens.device(), tokens.dtype())),
             pooled: Tensor::zeros([1, pooled_width], (&pooled.device(), pooled.dtype())),
         };
-        Self { tokens, pooled, null }
+        Self { tokens, pooled, null, parts: [].into() }
+    }
+
+    /// The same by several encoders, each of which can be left out in training.
+    ///
+    /// # Panics
+    /// If a part is beyond what is said.
+    #[must_use]
+    pub fn with_parts(self, parts: impl Into<Arc<[Part]>>) -> Self {
+        let (parts, [_, tokens, width], [_, pooled]) = (parts.into(), self.tokens.dims(), self.pooled.dims());
+        let most = [tokens, width, pooled];
+        let within =
+            |part: &Part| [&part.tokens, &part.numbers, &part.pooled].iter().zip(most).all(|(of, most)| of.end <= most);
+        assert!(parts.iter().all(within), "parts {parts:?} of {tokens} tokens of {width} and {pooled} pooled numbers");
+        Self { parts, ..self }
     }
 
     /// Prompts of tokens alone, for networks that read no vector of the whole: it is one zero.
@@ -90,6 +120,31 @@ impl Condition for TextEmbedding {
         }
     }
 
+    fn mask_part(self, part: usize, mask: Tensor<1, Bool>) -> Self {
+        if self.parts.is_empty() {
+            assert_eq!(part, 0, "a prompt that one encoder tells of");
+            return self.mask(mask);
+        }
+        let (null, Part { tokens, numbers, pooled }) = (self.null.rows(self.batch()), self.parts[part].clone());
+        let (mut told, rows) = (self, 0..mask.dims()[0]);
+        // A part of no numbers is no slice.
+        if !tokens.is_empty() && !numbers.is_empty() {
+            let place = [rows.clone(), tokens, numbers];
+            let none = null.tokens.slice(place.clone());
+            let mask = mask.clone().reshape([-1, 1, 1]).expand(none.shape());
+            let own = told.tokens.clone().slice(place.clone()).mask_where(mask, none);
+            told.tokens = told.tokens.slice_assign(place, own);
+        }
+        if !pooled.is_empty() {
+            let place = [rows, pooled];
+            let none = null.pooled.slice(place.clone());
+            let own =
+                told.pooled.clone().slice(place.clone()).mask_where(mask.reshape([-1, 1]).expand(none.shape()), none);
+            told.pooled = told.pooled.slice_assign(place, own);
+        }
+        told
+    }
+
     fn null(self) -> Self {
         let Null { tokens, pooled } = self.null.rows(self.batch());
         Self { tokens, pooled, ..self }
@@ -103,13 +158,13 @@ impl Condition for TextEmbedding {
                 pooled: self.null.pooled.select(0, rows.clone()),
             },
         };
-        Self { tokens: self.tokens.select(0, rows.clone()), pooled: self.pooled.select(0, rows), null }
+        Self { tokens: self.tokens.select(0, rows.clone()), pooled: self.pooled.select(0, rows), null, ..self }
     }
 
     fn on(self, device: &Device) -> Self {
         let Null { tokens, pooled } = self.null;
         let null = Null { tokens: tokens.to_device(device), pooled: pooled.to_device(device) };
-        Self { tokens: self.tokens.to_device(device), pooled: self.pooled.to_device(device), null }
+        Self { tokens: self.tokens.to_device(device), pooled: self.pooled.to_device(device), null, ..self }
     }
 }
 
@@ -156,6 +211,33 @@ mod tests {
         let selected = text.select(rows);
         assert_eq!(numbers(selected.clone()), [3.0, 1.0]);
         assert_eq!(numbers(selected.null()), [9.0, 7.0]);
+    }
+
+    /// Of two encoders, the second says the last token's second number and nothing of the whole.
+    #[test]
+    fn what_one_encoder_says_is_none_by_itself() {
+        let part = |tokens, numbers, pooled| Part { tokens, numbers, pooled };
+        let text = prompts(1.0, 3).against(prompts(7.0, 1));
+        let text = text.with_parts([part(0..1, 0..2, 0..1), part(1..2, 1..2, 0..0)]);
+        let found = |text: TextEmbedding| {
+            [text.tokens.into_data().iter::<f32>().collect::<Vec<_>>(), text.pooled.into_data().iter::<f32>().collect()]
+        };
+        let rows = || mask([true, false, true]);
+        let first = [vec![7.0, 7.0, 1.0, 1.0, 2.0, 2.0, 2.0, 2.0, 7.0, 7.0, 3.0, 3.0], vec![7.0, 2.0, 7.0]];
+        let second = [vec![1.0, 1.0, 1.0, 7.0, 2.0, 2.0, 2.0, 2.0, 3.0, 3.0, 3.0, 7.0], vec![1.0, 2.0, 3.0]];
+        assert_eq!([0, 1].map(|part| found(text.clone().mask_part(part, rows()))), [first, second]);
+        let both = text.clone().mask_part(0, rows()).mask_part(1, rows());
+        // The second token's first number belongs to neither.
+        assert_eq!(found(both)[0][..4], [7.0, 7.0, 1.0, 7.0]);
+        // One that says all is dropped as a whole.
+        assert_eq!(numbers(prompts(1.0, 3).mask_part(0, rows())), [0.0, 2.0, 0.0]);
+        // What is selected or moved has its parts still.
+        let moved = text.select(Tensor::from_data([2], &Device::default())).on(&Device::default());
+        assert_eq!(found(moved.mask_part(1, mask_one()))[0], [3.0, 3.0, 3.0, 7.0]);
+    }
+
+    fn mask_one() -> Tensor<1, Bool> {
+        Tensor::from_data([true], &Device::default())
     }
 
     #[test]

@@ -219,6 +219,14 @@ impl NetworkSettings for TextNetworkConfig {
         }
     }
 
+    fn encoders(&self) -> usize {
+        match self.text {
+            TextEncoderConfig::StableDiffusion3 { .. } => 3,
+            TextEncoderConfig::Flux1 { .. } => 2,
+            TextEncoderConfig::Words(_) | TextEncoderConfig::FlanT5 { .. } => 1,
+        }
+    }
+
     fn reads_names(&self) -> bool {
         true
     }

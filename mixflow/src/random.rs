@@ -64,6 +64,8 @@ pub enum Stream {
     Bucket = 20,
     /// Which of the captions of an image is told; position: the training position.
     Caption = 21,
+    /// Encoders whose part of a condition is dropped; position: the training position.
+    EncoderDropout = 22,
 }
 
 /// The generator of one position, at its start.

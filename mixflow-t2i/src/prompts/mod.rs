@@ -18,8 +18,9 @@ impl Conditioner<TextEmbedding> for PromptTable {
         check_labels(labels, self.prompts())?;
         let prompts = self.read_rows(labels);
         let none = self.empty_is_none().then(|| self.read_rows(&[self.prompts()]));
+        let parts = self.parts();
         Ok(Box::new(move |device| {
-            let prompts = embedding(prompts, device);
+            let prompts = embedding(prompts, device).with_parts(parts);
             none.into_iter().fold(prompts, |prompts, none| prompts.against(embedding(none, device)))
         }))
     }

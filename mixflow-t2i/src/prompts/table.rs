@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use burn::tensor::{Device, TensorData};
 use mixflow::backbones::json::explain;
@@ -13,6 +14,7 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::embedding::Part;
 use crate::text::Cut;
 use crate::{Error, TextEmbedding, TextEncoder};
 
@@ -42,6 +44,8 @@ pub struct PromptTable {
     empty: usize,
     empty_is_none: bool,
     notices: Vec<String>,
+    /// Of which several encoders say something.
+    parts: Arc<[Part]>,
 }
 
 /// A file with `tokens`, `[prompts, length, width]`, and `pooled`, `[prompts, pooled width]`, as `f16`.
@@ -131,8 +135,8 @@ impl PromptTable {
             blocks.push(found);
         }
         tell(prompts.len());
-        let (prompts, empty_is_none) = (prompts.len(), encoder.empty_is_none());
-        Ok(Self { blocks, prompts, empty: prompts, empty_is_none, notices })
+        let (prompts, empty_is_none, parts) = (prompts.len(), encoder.empty_is_none(), encoder.parts().into());
+        Ok(Self { blocks, prompts, empty: prompts, empty_is_none, notices, parts })
     }
 
     /// The same of its first prompts alone.
@@ -210,7 +214,12 @@ impl PromptTable {
     /// # Panics
     /// If a number is beyond that.
     pub fn rows(&self, numbers: &[usize], device: &Device) -> TextEmbedding {
-        super::embedding(self.read_rows(numbers), device)
+        super::embedding(self.read_rows(numbers), device).with_parts(self.parts())
+    }
+
+    /// What each of several encoders says.
+    pub(super) fn parts(&self) -> Arc<[Part]> {
+        self.parts.clone()
     }
 
     /// Tokens and pooled prompts in memory.

@@ -4,6 +4,7 @@ use burn::tensor::{Int, Tensor};
 use mixflow::backbones::Condition;
 
 use super::Cut;
+use crate::embedding::Part;
 use crate::{Error, TextEmbedding};
 
 /// An encoder of prompts. [`TextEncoders`](super::TextEncoders) are Stable Diffusion 3's; others are as short as this:
@@ -69,6 +70,11 @@ pub trait TextEncoder {
     /// Widths of a token and of what is pooled, if they are known before a prompt is read; provided: they are not.
     fn widths(&self) -> Option<[usize; 2]> {
         None
+    }
+
+    /// What each of several encoders says of a prompt, where there are several; provided: one says all.
+    fn parts(&self) -> Vec<Part> {
+        vec![]
     }
 
     /// Whether the empty prompt stands for none, as the networks that are told so were trained; provided: yes. Otherwise zeros do.

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use super::folder::{Stored, encode_blocks, have_room};
 use super::t5::rounded;
 use super::{Clip, ClipConfig, Cut, T5, T5Config, TextEncoder, config};
+use crate::embedding::Part;
 use crate::{Error, TextEmbedding};
 
 /// Prompts that are in the networks at a time.
@@ -179,6 +180,18 @@ impl TextEncoder for TextEncoders {
             digest.update(format!(", in {}", self.precision));
         }
         Ok(hex::encode(digest.finalize()))
+    }
+
+    /// CLIP-L, bigG and T5, in this order.
+    fn parts(&self) -> Vec<Part> {
+        let (l, g, length) = (&self.clip_l.config, &self.clip_g.config, self.clip_l.tokenizer.length());
+        let [width, pooled] = [l.hidden_size, l.projection_dim];
+        let clip = |numbers, pooled| Part { tokens: 0..length, numbers, pooled };
+        vec![
+            clip(0..width, 0..pooled),
+            clip(width..width + g.hidden_size, pooled..pooled + g.projection_dim),
+            Part { tokens: length..length + self.length, numbers: 0..self.width, pooled: 0..0 },
+        ]
     }
 
     fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error> {

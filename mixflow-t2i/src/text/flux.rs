@@ -11,6 +11,7 @@ use super::encoders::{BATCH, check_precision};
 use super::folder::{Stored, encode_blocks, have_room};
 use super::t5::rounded;
 use super::{Clip, ClipConfig, Cut, T5, T5Config, TextEncoder};
+use crate::embedding::Part;
 use crate::{Error, TextEmbedding};
 
 /// CLIP-L and T5, each waiting in its file. A prompt's tokens are those of T5, which sees padding; its pooled vector is CLIP's,
@@ -104,6 +105,14 @@ impl TextEncoder for FluxEncoders {
 
     fn widths(&self) -> Option<[usize; 2]> {
         Some([self.t5.config.d_model, self.clip.config.hidden_size])
+    }
+
+    /// CLIP says the prompt as a whole, T5 its tokens.
+    fn parts(&self) -> Vec<Part> {
+        let (tokens, [width, pooled]) =
+            (self.t5.tokenizer.length(), [self.t5.config.d_model, self.clip.config.hidden_size]);
+        let part = |tokens, numbers, pooled| Part { tokens: 0..tokens, numbers: 0..numbers, pooled: 0..pooled };
+        vec![part(0, 0, pooled), part(tokens, width, 0)]
     }
 
     fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error> {

@@ -1,5 +1,6 @@
 //! Text encoders and tokenizers, alone and together, against the official code.
 
+mod dropout;
 mod encoders;
 mod flux;
 mod networks;

@@ -1,13 +1,14 @@
 //! Flow matching, for any path, law of times, kind of prediction and backbone.
 
-use burn::tensor::{Bool, Device, Tensor, TensorData};
+use burn::tensor::{Device, Tensor, TensorData};
 use mixflow_backbones::{Backbone, Condition};
 use mixflow_schedules::{
     Coefficients, Linear, Prediction, Schedule, Timestep, TimestepSampler, Uniform, Weighting, noise_scale,
 };
 use serde::{Deserialize, Serialize};
 
-use crate::objective::{Batch, Loss, Objective, Perturbation};
+use crate::objective::dropout::drop_conditions;
+use crate::objective::{Batch, EncoderDropout, Loss, Objective, Perturbation};
 use crate::random::{self, Stream};
 
 /// Where on a curved path the target is taken. On a straight path both are the same.
@@ -53,6 +54,8 @@ pub struct FlowMatching<S = Linear, T = Uniform> {
     pub floor: f64,
     /// Probability that an example's condition is replaced by the null condition, in [0, 1].
     pub condition_dropout: f64,
+    /// The same of what each of several encoders says, by itself.
+    pub encoder_dropout: EncoderDropout,
     /// More noise in the input.
     pub perturbation: Option<Perturbation>,
 }
@@ -68,6 +71,7 @@ impl<S: Schedule> FlowMatching<S> {
             weighting: Weighting::None,
             floor: 0.0,
             condition_dropout: 0.0,
+            encoder_dropout: EncoderDropout::default(),
             perturbation: None,
         }
     }
@@ -84,6 +88,7 @@ impl<S: Schedule, T: TimestepSampler> FlowMatching<S, T> {
             weighting: self.weighting,
             floor: self.floor,
             condition_dropout: self.condition_dropout,
+            encoder_dropout: self.encoder_dropout,
             perturbation: self.perturbation,
         }
     }
@@ -156,26 +161,11 @@ impl<S: Schedule, T: TimestepSampler> FlowMatching<S, T> {
             None => [own.clone(), own],
             Some(perturbation) => perturbation.of(own, drawn(Stream::Perturbation), &times),
         };
-        let positions = (first..).take(shape[0]);
-        let condition = drop_conditions(condition, self.condition_dropout, positions, seed, &device);
+        let positions: Vec<u64> = (first..).take(shape[0]).collect();
+        let condition = self.encoder_dropout.drop(condition, &positions, seed, &device);
+        let condition = drop_conditions(condition, self.condition_dropout, positions.into_iter(), seed, &device);
         (self.noised_apart(images, noise, &times), condition)
     }
-}
-
-/// Conditions of training positions, each replaced by the null condition with this probability.
-pub(super) fn drop_conditions<C: Condition>(
-    condition: C,
-    probability: f64,
-    positions: impl Iterator<Item = u64>,
-    seed: u64,
-    device: &Device,
-) -> C {
-    if probability <= 0.0 {
-        return condition;
-    }
-    let dropped =
-        positions.map(|position| random::uniform(&mut random::rng(seed, Stream::Dropout, position)) < probability);
-    condition.mask(Tensor::<1, Bool>::from_data(dropped.collect::<Vec<_>>().as_slice(), device))
 }
 
 /// What [`FlowMatching`] feeds the network and compares it with.

@@ -6,7 +6,8 @@ use burn::tensor::Tensor;
 use mixflow_backbones::Backbone;
 use mixflow_schedules::{Ddpm, Posterior, Prediction, Schedule, Timestep};
 
-use crate::objective::flow_matching::{drop_conditions, noise};
+use crate::objective::dropout::drop_conditions;
+use crate::objective::flow_matching::noise;
 use crate::objective::{Batch, FlowMatching, Loss, Objective};
 use crate::random::{self, Stream};
 

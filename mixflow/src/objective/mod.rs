@@ -3,6 +3,7 @@
 mod alignment;
 mod batch;
 mod defar;
+mod dropout;
 mod flow_matching;
 mod hybrid;
 mod in_precision;
@@ -12,6 +13,7 @@ mod perturbation;
 pub use alignment::{Alignment, AlignmentConfig, AlignmentLosses, TargetEncoder};
 pub use batch::{Batch, StepBatches};
 pub use defar::{Defar, DefarConfig};
+pub use dropout::EncoderDropout;
 pub use flow_matching::{FlowMatching, Noised, Target, noise};
 pub use hybrid::{Hybrid, HybridLosses};
 pub use in_precision::InPrecision;

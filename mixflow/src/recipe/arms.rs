@@ -32,7 +32,7 @@ pub struct ArmConfig {
     /// What it is called, of letters, digits and `-`; a training is kept in the folder of this name and its seed.
     pub name: String,
     /// Keys of the recipe's objective that are others in this training: `timesteps`, `target`, `weighting`,
-    /// `condition_dropout`, `perturbation` and `defar`.
+    /// `condition_dropout`, `encoder_dropout`, `perturbation` and `defar`.
     pub objective: Map<String, Value>,
     /// Samples from the networks of this arm, which may be `start`; none is a training.
     pub of: Option<String>,
@@ -59,7 +59,8 @@ struct Fields {
 const KNOWN: [&str; 3] = ["standard", "mixflow", "control"];
 
 /// Keys of an objective that do not change what a network says, so that all arms are sampled alike.
-const KEYS: [&str; 6] = ["timesteps", "target", "weighting", "condition_dropout", "perturbation", "defar"];
+const KEYS: [&str; 7] =
+    ["timesteps", "target", "weighting", "condition_dropout", "encoder_dropout", "perturbation", "defar"];
 
 impl ArmConfig {
     fn known(name: &str) -> Self {

@@ -256,6 +256,7 @@ impl<N: NetworkSettings> Recipe<N> {
             let reason = "needs a network with null_class, or must be 0";
             return Err(Invalid::new("objective.condition_dropout", reason));
         }
+        self.check_encoder_dropout()?;
         self.check_guidance()?;
         self.check_autoencoder().map_err(|fault| fault.within("autoencoder"))?;
         self.check_alignment()?;
@@ -337,6 +338,23 @@ impl<N: NetworkSettings> Recipe<N> {
             }
         }
         Ok(())
+    }
+
+    /// Whether there are the encoders that are to be left out now and then.
+    fn check_encoder_dropout(&self) -> Result<(), Invalid> {
+        let (given, known) = (self.objective.encoder_dropout.encoders(), self.network.encoders());
+        let fault = |reason: String| Err(Invalid::new("objective.encoder_dropout", reason));
+        match given {
+            0 => Ok(()),
+            _ if known < 2 => fault(format!(
+                "is for networks that several encoders tell of a prompt, and a {} is told by one: set condition_dropout",
+                self.network.name()
+            )),
+            _ if given != known => {
+                fault(format!("must have a probability for each of {known} encoders, found {given}"))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Whether there is something to be guided away from.

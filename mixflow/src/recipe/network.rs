@@ -154,6 +154,12 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
         false
     }
 
+    /// How many encoders tell it of a label, each by a [part](mixflow_backbones::Condition::mask_part) of the condition; provided:
+    /// one.
+    fn encoders(&self) -> usize {
+        1
+    }
+
     /// Whether it is told what labels are called, as prompts, and not their numbers alone; provided: no.
     fn reads_names(&self) -> bool {
         false

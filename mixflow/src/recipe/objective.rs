@@ -4,7 +4,7 @@ use mixflow_backbones::{AlignedBackbone, Backbone, Invalid};
 use mixflow_schedules::{Prediction, ScheduleConfig, TimestepConfig, Weighting};
 use serde::{Deserialize, Serialize};
 
-use crate::objective::{AlignmentConfig, Defar, DefarConfig, Hybrid, Loss, Perturbation, Target};
+use crate::objective::{AlignmentConfig, Defar, DefarConfig, EncoderDropout, Hybrid, Loss, Perturbation, Target};
 use crate::{Alignment, Batch, FlowMatching, Objective};
 
 /// [`FlowMatching`] in a recipe, alone, with [`Alignment`] or in [`Defar`], or [`Hybrid`].
@@ -26,6 +26,10 @@ pub struct ObjectiveConfig {
     pub floor: f64,
     /// Probability of training without the label, in [0, 1].
     pub condition_dropout: f64,
+    /// Probabilities of training without what each of several text encoders says of a prompt, in their order, such as
+    /// `[0.464, 0.464, 0.464]`.
+    #[serde(skip_serializing_if = "no_encoders")]
+    pub encoder_dropout: EncoderDropout,
     /// More noise in the input, such as `{"kind": "input", "gamma": 0.1}`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub perturbation: Option<Perturbation>,
@@ -50,6 +54,7 @@ impl Default for ObjectiveConfig {
             weighting: Weighting::None,
             floor: 0.0,
             condition_dropout: 0.1,
+            encoder_dropout: EncoderDropout::default(),
             perturbation: None,
             defar: None,
             alignment: None,
@@ -69,6 +74,7 @@ impl ObjectiveConfig {
             weighting: self.weighting,
             floor: self.floor,
             condition_dropout: self.condition_dropout,
+            encoder_dropout: self.encoder_dropout,
             perturbation: self.perturbation,
         }
     }
@@ -174,6 +180,10 @@ impl ObjectiveConfig {
         }
         Ok(())
     }
+}
+
+fn no_encoders(dropout: &EncoderDropout) -> bool {
+    dropout.encoders() == 0
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
