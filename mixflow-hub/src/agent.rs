@@ -4,7 +4,7 @@ use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Error};
 
 use crate::Patience;
-use crate::trust::roots;
+use crate::trust::{advice, roots};
 use crate::url::Url;
 
 /// Requests for content at the same time, as many as Python's `huggingface_hub` makes.
@@ -54,7 +54,7 @@ impl Silence {
             }
             // So rustls says it, whatever it is wrapped in.
             error if error.to_string().contains("invalid peer certificate") => {
-                (Self::Lasting, format!("{error}; SSL_CERT_FILE names certificates of one's own to believe"))
+                (Self::Lasting, format!("{error}; {}", advice()))
             }
             Error::Io(error) => (Self::Passing, error.to_string()),
             Error::Tls(_) | Error::Rustls(_) | Error::Http(_) => (Self::Lasting, error.to_string()),

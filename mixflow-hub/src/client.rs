@@ -1,9 +1,8 @@
 //! Who asks: a server, a token, a cache, and patience.
 
-use std::collections::BTreeSet;
 use std::ffi::OsString;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use ureq::Agent;
 
@@ -24,8 +23,8 @@ pub struct Client {
     pub(crate) offline: bool,
     pub(crate) patience: Patience,
     pub(crate) agent: Agent,
-    /// Hosts that an answer came from: there are such names.
-    pub(crate) answered: Arc<Mutex<BTreeSet<String>>>,
+    /// Whether an answer has come: then there is a network.
+    pub(crate) answered: Arc<AtomicBool>,
     #[cfg(feature = "xet")]
     pub(crate) way: Way,
     /// One is set where what it does is not wanted any more; the last is its own.

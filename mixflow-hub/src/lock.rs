@@ -17,6 +17,8 @@ const INTERVAL: Duration = Duration::from_millis(50);
 pub(crate) struct Lock {
     /// Closing it releases the lock. The file stays: removing it would let a third process lock another one.
     _file: File,
+    /// Whether nobody else on this machine holds it: no, where there are no locks, or all that ask are granted them.
+    pub(crate) alone: bool,
 }
 
 impl Lock {
@@ -36,9 +38,9 @@ impl Lock {
         };
         let mut file = open()?;
         let mut waiting = Some(waiting);
-        loop {
+        let held = loop {
             match file.try_lock() {
-                Ok(()) if is_at(&file, path) => break,
+                Ok(()) if is_at(&file, path) => break true,
                 // Somebody has removed it, and others lock the next one of that name.
                 Ok(()) => file = open()?,
                 Err(TryLockError::WouldBlock) => {
@@ -49,10 +51,11 @@ impl Lock {
                     std::thread::sleep(INTERVAL);
                 }
                 // No locks there.
-                Err(TryLockError::Error(_)) => break,
+                Err(TryLockError::Error(_)) => break false,
             }
-        }
-        Ok(Self { _file: file })
+        };
+        let alone = held && matches!(open()?.try_lock(), Err(TryLockError::WouldBlock));
+        Ok(Self { _file: file, alone })
     }
 }
 

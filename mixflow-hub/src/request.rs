@@ -1,6 +1,7 @@
 //! Requests to the Hub and to the servers that it sends us to.
 
 use std::io::Read;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::Value;
@@ -8,7 +9,6 @@ use ureq::Body;
 use ureq::http::{HeaderMap, Response, StatusCode};
 
 use crate::agent::Silence;
-use crate::held::held;
 use crate::patience::{reset, retry_after};
 use crate::progress::{Tell, TransferProgress};
 use crate::url::Url;
@@ -187,10 +187,10 @@ impl Client {
             }
             let there = url.redirect(text(response.headers(), "location"));
             let there = there.map_err(|reason| Failure::lasting(protocol(&url, &reason)))?;
+            self.answered.store(true, Ordering::Relaxed);
             if ask == Ask::Head && !there.same_origin(start) {
                 return Ok(Answer { url, response, hub });
             }
-            held(&self.answered).insert(url.host().into());
             if ours {
                 hub.push(response.headers().clone());
             }
@@ -201,7 +201,7 @@ impl Client {
 
     /// An answer that is one, or what the status says.
     pub(crate) fn judge(&self, answer: Answer, ours: bool, subject: &Subject<'_>) -> Result<Answer, Failure> {
-        held(&self.answered).insert(answer.url.host().into());
+        self.answered.store(true, Ordering::Relaxed);
         let status = answer.response.status();
         if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE {
             return Ok(answer);
@@ -261,8 +261,8 @@ impl Client {
         let reason = broken(url, &self.quote(&reason));
         match silence {
             Silence::Passing => Failure::passing(reason),
-            // Of whom an answer came before there is such a host.
-            Silence::Unknown if held(&self.answered).contains(url.host()) => Failure::passing(reason),
+            // Where an answer came before there is a network.
+            Silence::Unknown if self.answered.load(Ordering::Relaxed) => Failure::passing(reason),
             Silence::Unknown | Silence::Lasting => Failure::lasting(reason),
         }
     }
@@ -340,8 +340,9 @@ mod tests {
         let resolved = |client: &Client, url: &Url| client.unreachable(url, &ureq::Error::HostNotFound).passing;
         assert!(!resolved(&client, &url));
         client.json(&url, &Subject { repository: &repository, revision: &main, file: None }, &mut |_| {}).unwrap();
-        assert!(resolved(&client, &url) && resolved(&client.stoppable(), &url));
-        assert!(!resolved(&client, &Url::parse("https://cdn.example/x").unwrap()));
+        // Of storage servers, which it leads to, as well.
+        let storage = Url::parse("https://cdn.example/x").unwrap();
+        assert!(resolved(&client, &url) && resolved(&client.stoppable(), &url) && resolved(&client, &storage));
     }
 
     #[test]

@@ -171,7 +171,8 @@ pub(super) fn published(text: &str, needed: &[Needed]) -> Result<String, String>
     let changed = names.iter().fold(text.to_string(), |text, (old, new)| text.replace(&quoted(old), &quoted(new)));
     match serde_json::from_str::<Value>(&changed) {
         Ok(found) if found == value => Ok(changed),
-        _ => Err("is not written as `train` writes it: the names of files in it cannot be exchanged".into()),
+        _ => Err("holds the name of a file in a way in which it cannot be exchanged: escaped, or as another word, too"
+            .into()),
     }
 }
 
@@ -301,6 +302,6 @@ mod tests {
         assert_eq!(result, json!({ "reference": { "name": "x.npz", "given_statistics": true }, "name": "m/s" }));
         // The path is spelled in a way in which it is not found.
         let error = published("{\"weights\": \"a\\/b.pt\"}", &[]).unwrap_err();
-        assert!(error.contains("is not written as"), "{error}");
+        assert!(error.contains("cannot be exchanged"), "{error}");
     }
 }

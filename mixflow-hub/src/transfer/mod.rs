@@ -44,7 +44,7 @@ impl Client {
         if !self.cache.is_right(repository, &expected.digest, &blob) {
             let revision = Revision::from(commit.clone());
             let subject = Subject { repository, revision: &revision, file: Some(file) };
-            let come = Transfer::open(self, subject, file, expected, &blob).and_then(|mut transfer| {
+            let come = Transfer::open(self, subject, file, expected, &blob, lock.alone).and_then(|mut transfer| {
                 transfer.run(lines, &mut *tell)?;
                 transfer.partial.finish().map_err(Error::io("write", &blob))
             });
@@ -82,8 +82,9 @@ impl<'a> Transfer<'a> {
         name: &'a str,
         expected: &'a Expected,
         blob: &Path,
+        alone: bool,
     ) -> Result<Self, Error> {
-        let partial = Partial::open(blob, expected.size > GOOD).map_err(Error::io("write", blob))?;
+        let partial = Partial::open(blob, expected.size > GOOD, alone).map_err(Error::io("write", blob))?;
         let hasher = expected.digest.hasher(expected.size);
         let mut transfer = Self { client, subject, name, expected, partial, held: 0, hasher };
         transfer.hash_what_is_there().map_err(Error::io("read", &transfer.partial.shared()))?;

@@ -17,7 +17,7 @@ const ENDING: &str = ".incomplete";
 ///
 /// A transfer that fails leaves it as `<hash>.incomplete`. Whoever goes on with it renames it, which only one can. That of a
 /// process that was killed keeps the name `<hash>.<kernel>-<number>.incomplete`; one on the same machine goes on with it where a
-/// lock shows that nobody writes to it, others after ten minutes.
+/// lock of it, on Windows that of the content, shows that nobody writes to it; others after ten minutes.
 pub(super) struct Partial {
     /// What it is called once it is whole.
     blob: PathBuf,
@@ -25,24 +25,25 @@ pub(super) struct Partial {
     pub(super) file: File,
     /// Whether it was begun by somebody else.
     pub(super) taken: bool,
-    /// Whether it is worth while to look for what killed processes have left.
-    large: bool,
+    /// Whether the lock of the content is held, and kept by others.
+    alone: bool,
     finished: bool,
 }
 
 impl Partial {
-    /// Goes on with the longest that is left, or begins anew.
-    pub(super) fn open(blob: &Path, large: bool) -> io::Result<Self> {
+    /// Goes on with the longest that is left, or begins anew, as it does with content that is not `large`.
+    pub(super) fn open(blob: &Path, large: bool, alone: bool) -> io::Result<Self> {
         let path = own(blob);
-        let taken = left(blob, large).into_iter().find_map(|left| {
-            let file = free(&left, blob)?;
+        let all = if large { left(blob) } else { vec![with(blob, ENDING)] };
+        let taken = all.into_iter().find_map(|left| {
+            let file = free(&left, blob, alone)?;
             fs::rename(&left, &path).is_ok().then_some(file)
         });
         let (file, taken) = match taken {
             Some(file) => (file, true),
             None => (create(&path)?, false),
         };
-        Ok(Self { blob: blob.into(), path, file, taken, large, finished: false })
+        Ok(Self { blob: blob.into(), path, file, taken, alone, finished: false })
     }
 
     /// Where it is now.
@@ -68,8 +69,8 @@ impl Partial {
     pub(super) fn finish(mut self) -> io::Result<()> {
         fs::rename(&self.path, &self.blob)?;
         self.finished = true;
-        for left in left(&self.blob, self.large) {
-            if free(&left, &self.blob).is_some() {
+        for left in left(&self.blob) {
+            if free(&left, &self.blob, self.alone).is_some() {
                 let _ = fs::remove_file(left);
             }
         }
@@ -92,9 +93,9 @@ impl Drop for Partial {
 }
 
 /// Files of the beginning of content, the longest first.
-fn left(blob: &Path, large: bool) -> Vec<PathBuf> {
+fn left(blob: &Path) -> Vec<PathBuf> {
     let start = format!("{}.", blob.file_name().unwrap_or_default().display());
-    let folder = blob.parent().filter(|_| large).map(fs::read_dir);
+    let folder = blob.parent().map(fs::read_dir);
     let names = folder.into_iter().flatten().flatten().flatten().map(|entry| entry.file_name());
     let killed = names.filter(|name| name.to_str().and_then(|name| kernel_of(name.strip_prefix(&start)?)).is_some());
     let killed = killed.map(|name| blob.with_file_name(name));
@@ -104,22 +105,23 @@ fn left(blob: &Path, large: bool) -> Vec<PathBuf> {
 }
 
 /// The file, if nobody writes to it.
-fn free(path: &Path, blob: &Path) -> Option<File> {
+fn free(path: &Path, blob: &Path, alone: bool) -> Option<File> {
     let open = || File::options().read(true).write(true).open(path).ok();
     let file = open()?;
     let locked = match lock(&file) {
         Err(TryLockError::WouldBlock) => return None,
         locked => locked.is_ok(),
     };
-    let name = path.file_name()?.to_str()?;
-    match kernel_of(name.strip_prefix(blob.file_name()?.to_str()?)?.strip_prefix('.')?) {
-        None => Some(file),
+    let rest = path.file_name()?.to_str()?.strip_prefix(blob.file_name()?.to_str()?)?.strip_prefix('.')?;
+    let here = kernel_of(rest).map(|kernel| kernel == this_kernel());
+    let is_free = match here {
+        None => true,
         // Where it can be locked twice, a lock means nothing.
-        Some(kernel) if kernel == this_kernel() && locked => {
-            matches!(lock(&open()?), Err(TryLockError::WouldBlock)).then_some(file)
-        }
-        Some(_) => file.metadata().ok()?.modified().ok()?.elapsed().is_ok_and(|idle| idle > IDLE).then_some(file),
-    }
+        Some(true) if locked => matches!(lock(&open()?), Err(TryLockError::WouldBlock)),
+        Some(true) if cfg!(not(unix)) && alone => true,
+        Some(_) => file.metadata().ok()?.modified().ok()?.elapsed().is_ok_and(|idle| idle > IDLE),
+    };
+    is_free.then_some(file)
 }
 
 /// What tells that somebody writes to it. Elsewhere it would keep them from reading it, too.
@@ -144,7 +146,7 @@ fn kernel_of(rest: &str) -> Option<&str> {
     Some(rest.strip_suffix(ENDING)?.split_once('-')?.0)
 }
 
-/// What grants locks here: a kernel, since it was started.
+/// What knows of locks here: a kernel, since it was started.
 fn this_kernel() -> String {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let id: String = id.chars().take(8).collect();
@@ -179,14 +181,14 @@ mod tests {
     fn one_goes_on_with_what_another_has_left_and_never_with_what_it_writes() {
         let folder = tempfile::tempdir().unwrap();
         let blob = folder.path().join("abc");
-        let mut first = Partial::open(&blob, true).unwrap();
+        let mut first = Partial::open(&blob, true, false).unwrap();
         first.file.write_all(b"some").unwrap();
-        let mut second = Partial::open(&blob, true).unwrap();
+        let mut second = Partial::open(&blob, true, false).unwrap();
         assert!(!second.taken && length(second.path()) == 0);
         second.file.write_all(b"so").unwrap();
         drop((first, second));
         assert_eq!(names(&blob), ["abc.incomplete"]);
-        let [first, second] = [true, false].map(|_| Partial::open(&blob, true).unwrap());
+        let [first, second] = [true, false].map(|_| Partial::open(&blob, true, false).unwrap());
         assert!(first.taken && length(first.path()) == 4 && !second.taken);
         // Where the lock did not keep them apart, both may have it.
         first.finish().unwrap();
@@ -195,11 +197,29 @@ mod tests {
     }
 
     #[test]
+    fn what_killed_processes_left_is_gone_on_with_at_once_and_then_gone() {
+        let folder = tempfile::tempdir().unwrap();
+        let blob = folder.path().join("abc");
+        let killed = |number: u32, text: &str| {
+            let path = with(&blob, &format!(".{}-{number}{ENDING}", this_kernel()));
+            fs::write(path, text).unwrap();
+        };
+        killed(1, "some");
+        killed(2, "so");
+        let partial = Partial::open(&blob, true, true).unwrap();
+        assert!(partial.taken && length(partial.path()) == 4);
+        partial.finish().unwrap();
+        killed(3, "small");
+        Partial::open(&blob, false, true).unwrap().finish().unwrap();
+        assert_eq!(names(&blob), ["abc"]);
+    }
+
+    #[test]
     fn what_was_begun_anew_is_another_file() {
         let folder = tempfile::tempdir().unwrap();
         let blob = folder.path().join("abc");
         fs::write(folder.path().join("abc.incomplete"), "wrong").unwrap();
-        let mut partial = Partial::open(&blob, false).unwrap();
+        let mut partial = Partial::open(&blob, false, true).unwrap();
         let mut other = File::options().append(true).open(partial.path()).unwrap();
         partial.restart().unwrap();
         partial.file.write_all(b"right").unwrap();
@@ -217,7 +237,7 @@ mod tests {
         // Python's own, which it does not go on with.
         fs::write(folder.path().join("abc.0123abcd.incomplete"), "theirs").unwrap();
         fs::write(&other, "some").unwrap();
-        let open = |large| Partial::open(&blob, large).unwrap();
+        let open = |large| Partial::open(&blob, large, true).unwrap();
         assert!(!open(true).taken && other.exists());
         let past = SystemTime::now() - IDLE - Duration::from_secs(1);
         File::options().write(true).open(&other).unwrap().set_modified(past).unwrap();

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
@@ -73,10 +73,17 @@ fn child() {
 #[test]
 fn an_authority_of_ones_own_is_believed_where_it_is_named() {
     let (ca, empty) = (fixture("ca.pem"), tempfile::NamedTempFile::new().unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    fs::copy(&ca, folder.path().join("company.pem")).unwrap();
+    let gone = folder.path().join("gone.pem");
     for (variables, believed) in [
         (&[("SSL_CERT_FILE", ca.as_path())][..], true),
         (&[("REQUESTS_CA_BUNDLE", &ca)], true),
         (&[("CURL_CA_BUNDLE", &ca)], true),
+        // Python's client takes folders, too.
+        (&[("REQUESTS_CA_BUNDLE", folder.path())], true),
+        (&[("SSL_CERT_DIR", folder.path())], true),
+        (&[("REQUESTS_CA_BUNDLE", &gone)], false),
         (&[("SSL_CERT_FILE", &ca), ("REQUESTS_CA_BUNDLE", empty.path())], true),
         (&[("SSL_CERT_FILE", empty.path()), ("REQUESTS_CA_BUNDLE", &ca)], false),
         (&[], false),
@@ -89,7 +96,10 @@ fn an_authority_of_ones_own_is_believed_where_it_is_named() {
         let told = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.success(), believed, "{variables:?}: {told}");
         // It is not asked again, and said what to do.
-        assert!(believed || told.contains("invalid peer certificate") && told.contains("SSL_CERT_FILE"), "{told}");
+        let (name, place) = variables.first().map_or(("SSL_CERT_FILE", Path::new("")), |(name, place)| (*name, *place));
+        let says = |words: &str| told.contains(words);
+        assert!(believed || says("invalid peer certificate") && says(name), "{told}");
+        assert!(believed || place.as_os_str().is_empty() || says(&place.display().to_string()), "{told}");
         assert_eq!(setting.server.asked("").is_empty(), !believed);
     }
 }
