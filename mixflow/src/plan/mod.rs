@@ -198,6 +198,8 @@ impl Plan {
             let latents = [channels + u64::from(recipe.data.mask().is_some()), height, width];
             first.push(("autoencoder", bytes(&[autoencoder.parameters])));
             match images {
+                // Those of several sizes stay in memory.
+                Some(_) if recipe.data.buckets().is_some() => {}
                 Some(images) => disk = disk.saturating_add(bytes(&[&latents[..], &[images]].concat())),
                 None => not_counted.push("latents of the images, whose number is not known, on disk".into()),
             }
