@@ -40,18 +40,21 @@ impl CaptionFormat {
     /// # Errors
     /// What it is instead, in words.
     pub(super) fn of_json(self, value: &Value, weights: &Value) -> Result<Told, String> {
+        let weights = || match weights {
+            Value::Null => Ok(None),
+            Value::Array(weights) => weights.iter().map(Value::as_f64).collect::<Option<_>>().map(Some).ok_or(WEIGHTS),
+            _ => Err(WEIGHTS),
+        };
         let list = match value {
-            Value::String(text) => return Ok(self.of_text(text)),
+            Value::String(text) => {
+                let told = self.of_text(text);
+                return if told.0.len() == 1 { Ok(told) } else { told.weighted(weights()?) };
+            }
             Value::Array(list) => list.iter().map(Value::as_str).collect::<Option<Vec<_>>>(),
             _ => None,
         };
         let list = list.ok_or_else(|| format!("`{value}`; expected text, or a list of texts"))?;
-        let weights = match weights {
-            Value::Null => Some(vec![1.0; list.len()]),
-            Value::Array(weights) => weights.iter().map(Value::as_f64).collect(),
-            _ => None,
-        };
-        weights.map_or_else(|| Err(WEIGHTS.into()), |weights| Told::of_list(list, weights))
+        Told::of_list(&list, weights()?)
     }
 }
 
@@ -64,19 +67,28 @@ impl Told {
         self.0.iter().any(|(caption, _)| caption.contains('\0'))
     }
 
-    /// Captions and their weights, as they stand in a list.
+    /// Captions as they stand in a list, and their weights, without which each is told as often as the others.
     ///
     /// # Errors
     /// What is wrong with them, in words.
-    pub(super) fn of_list<'a>(list: impl IntoIterator<Item = &'a str>, weights: Vec<f64>) -> Result<Self, String> {
-        let list: Vec<String> = list.into_iter().map(one_line).collect();
+    pub(super) fn of_list(list: &[impl AsRef<str>], weights: Option<Vec<f64>>) -> Result<Self, String> {
         if list.is_empty() {
             return Err("an empty list".into());
         }
-        match check_weights(&weights) && weights.len() == list.len() {
-            true => Ok(Self(list.into_iter().zip(weights).collect())),
-            false => Err(WEIGHTS.into()),
+        Self(list.iter().map(|text| (one_line(text.as_ref()), 1.0)).collect()).weighted(weights)
+    }
+
+    /// The same captions with these weights, if there are some; those of weight 0 are none.
+    ///
+    /// # Errors
+    /// If there are not as many, or they are no weights.
+    pub(super) fn weighted(self, weights: Option<Vec<f64>>) -> Result<Self, String> {
+        let Some(weights) = weights else { return Ok(self) };
+        if !check_weights(&weights) || weights.len() != self.0.len() {
+            return Err(WEIGHTS.into());
         }
+        let told = self.0.into_iter().zip(weights).filter(|(_, weight)| *weight > 0.0);
+        Ok(Self(told.map(|((caption, _), weight)| (caption, weight)).collect()))
     }
 }
 
@@ -163,6 +175,11 @@ mod tests {
         assert_eq!(read(json!("a\nb"), json!("ignored")).unwrap().0, [one("a b", 1.0)]);
         assert_eq!(read(json!(["a", "b\nc"]), json!(null)).unwrap().0, [one("a", 1.0), one("b c", 1.0)]);
         assert_eq!(read(json!(["a", ""]), json!([3, 0.5])).unwrap().0, [one("a", 3.0), one("", 0.5)]);
+        // What is never told is no caption, and not what is measured by.
+        assert_eq!(read(json!(["a", "b"]), json!([0, 2])).unwrap().0, [one("b", 2.0)]);
+        let lines = |weights| CaptionFormat::Lines.of_json(&json!("a cat\nmy cat"), &weights);
+        assert_eq!(lines(json!([3, 1])).unwrap().0, [one("a cat", 3.0), one("my cat", 1.0)]);
+        assert!(lines(json!([3])).unwrap_err().contains("`weights` are not"));
         for (value, weights, words) in [
             (json!(3), json!(null), "`3`; expected text, or a list of texts"),
             (json!(["a", 3]), json!(null), "`[\"a\",3]`; expected text"),
@@ -182,7 +199,7 @@ mod tests {
     fn captions_are_numbered_in_their_order() {
         let mut captions = Captions::default();
         for told in [&["b", "a"][..], &["c"], &["a"]] {
-            captions.add(Told::of_list(told.iter().copied(), vec![1.0; told.len()]).unwrap());
+            captions.add(Told::of_list(told, None).unwrap());
         }
         let (classes, of) = captions.classes();
         assert_eq!(classes, ["a", "b", "c"]);

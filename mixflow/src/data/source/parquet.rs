@@ -221,12 +221,32 @@ const WEIGHTS: &str = "weights";
 
 /// The captions of a row, or what it has instead.
 fn told(field: Option<Field>, weights: Option<Field>, format: CaptionFormat) -> std::result::Result<Told, String> {
+    let weight = |field: &Field| match field {
+        Field::Byte(number) => f64::from(*number),
+        Field::Short(number) => f64::from(*number),
+        Field::Int(number) => f64::from(*number),
+        Field::Long(number) => *number as f64,
+        Field::UByte(number) => f64::from(*number),
+        Field::UShort(number) => f64::from(*number),
+        Field::UInt(number) => f64::from(*number),
+        Field::ULong(number) => *number as f64,
+        Field::Float16(number) => f64::from(*number),
+        Field::Float(number) => f64::from(*number),
+        Field::Double(number) => *number,
+        _ => f64::NAN,
+    };
+    let weights = match weights {
+        Some(Field::ListInternal(weights)) => Some(weights.elements().iter().map(weight).collect()),
+        None | Some(Field::Null) => None,
+        Some(_) => Some(vec![]),
+    };
+    let text = |text: &str| match format.of_text(text) {
+        told if told.0.len() == 1 => Ok(told),
+        told => told.weighted(weights.clone()),
+    };
     let list = match field {
-        Some(Field::Str(text)) => return Ok(format.of_text(&text)),
-        Some(Field::Bytes(bytes)) => {
-            let text = bytes.as_utf8().map_err(|_| "a caption of bytes; expected text")?;
-            return Ok(format.of_text(text));
-        }
+        Some(Field::Str(found)) => return text(&found),
+        Some(Field::Bytes(bytes)) => return text(bytes.as_utf8().map_err(|_| "a caption of bytes; expected text")?),
         Some(Field::ListInternal(list)) => list,
         None | Some(Field::Null) => return Err("no caption".into()),
         Some(other) => return Err(format!("the caption {other}; expected text, or a list of texts")),
@@ -236,19 +256,7 @@ fn told(field: Option<Field>, weights: Option<Field>, format: CaptionFormat) -> 
         other => Err(format!("the caption {other} in a list; expected text")),
     };
     let texts = list.elements().iter().map(text).collect::<std::result::Result<Vec<String>, _>>()?;
-    let weight = |field: &Field| match field {
-        Field::Int(number) => f64::from(*number),
-        Field::Long(number) => *number as f64,
-        Field::Float(number) => f64::from(*number),
-        Field::Double(number) => *number,
-        _ => f64::NAN,
-    };
-    let weights = match weights {
-        Some(Field::ListInternal(weights)) => weights.elements().iter().map(weight).collect(),
-        None | Some(Field::Null) => vec![1.0; texts.len()],
-        Some(_) => vec![],
-    };
-    Told::of_list(texts.iter().map(String::as_str), weights)
+    Told::of_list(&texts, weights)
 }
 
 impl Source for Parquet {
