@@ -77,7 +77,7 @@ fn captions_stand_beside_their_images() {
     assert_continues(&*source);
     assert!(source.notices()[0].contains("passed over 1 members"), "{:?}", source.notices());
     // A .json that is wrong does no harm where there is a .txt, before or behind it.
-    let wrong = br#"{"caption": ["a"]}"#;
+    let wrong = br#"{"caption": 3}"#;
     let source = read(&[
         ("1.json", &wrong[..]),
         ("1.png", &png(10)),
@@ -102,7 +102,7 @@ fn captions_stand_beside_their_images() {
         ]
     );
     for (members, words) in [
-        (&[("1.png", &png(1)[..]), ("1.json", wrong)][..], "`1.json` is no caption but `[\"a\"]`; expected text"),
+        (&[("1.png", &png(1)[..]), ("1.json", wrong)][..], "`1.json` is no caption but `3`; expected text"),
         (&[("1.png", &png(1)), ("1.json", b"{")], "`1.json` is no caption but JSON that is wrong"),
         (&[("1.png", &png(1)), ("1.json", br#"{"text": "a\u0000b"}"#)], "`1.json` is no caption but text with zeros"),
         (&[("1.png", &png(1)), ("1.txt", b"\na\0b")], "`1.txt` is no caption but text with zeros"),
