@@ -392,7 +392,7 @@ fn masks_stand_beside_the_latents_and_weight_a_training() {
     place.refuse(&command("mask", "photos", "other"), &["cannot read `mask`; expected a directory of masks"]);
     // A mask that is another now is seen as an image is.
     GrayImage::new(20, 18).save(place.path("masks/cats/2.png")).unwrap();
-    place.refuse(&command("masks", "photos", "masked"), &["hold another image called `cats/2.png`"]);
+    place.refuse(&command("masks", "photos", "masked"), &["hold another image or mask called `cats/2.png`"]);
     fs::remove_file(place.path("masks/cats/2.png")).unwrap();
     place.refuse(&command("masks", "photos", "other"), &["cats/2.png` are not there"]);
 }
