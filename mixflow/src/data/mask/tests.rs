@@ -230,10 +230,11 @@ fn masks_that_are_all_black_or_not_there_are_told() {
         told[0].starts_with("1 image is masked as a whole: nothing is learned there: ") && told[0].ends_with("1.png")
     );
     assert!(told[1].starts_with("1 image is without transparency") && told[1].ends_with("2.png"), "{told:?}");
-    // A part of one that is black, as of a label that is looked up, says nothing of the whole.
-    RgbaImage::from_fn(4, 4, |x, y| Rgba([9, 9, 9, u8::from(x + y == 0)])).save(root.path().join("a/1.png")).unwrap();
-    let folder = Folder::open(root.path(), 1, OnBroken::Refuse).unwrap().with_masks(&MaskConfig::Alpha).unwrap();
-    assert_eq!(folder.example(0).unwrap().mask.unwrap(), [0.0]);
+    // A part of one that is black, here its middle, says nothing of the whole.
+    let edge = |x, _| Rgba([9, 9, 9, if x == 0 { 255 } else { 0 }]);
+    RgbaImage::from_fn(12, 4, edge).save(root.path().join("a/1.png")).unwrap();
+    let folder = Folder::open(root.path(), 4, OnBroken::Refuse).unwrap().with_masks(&MaskConfig::Alpha).unwrap();
+    assert_eq!(folder.example(0).unwrap().mask.unwrap(), [0.0; 16]);
     assert_eq!(folder.remarks(), Vec::<String>::new());
 }
 
