@@ -4,10 +4,13 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
+use mixflow::backbones::Condition;
 use mixflow::backbones::autoencoder::{self, KlAutoencoderConfig};
+use mixflow::data::Conditioner;
 use mixflow::schedules::Shift;
 use mixflow_backbones::weights::Weights;
 use mixflow_t2i::flux::official_key;
+use mixflow_t2i::prompts::PromptTable;
 use mixflow_t2i::text::{FluxEncoders, TextEncoder};
 use mixflow_t2i::{FluxConfig, TextEmbedding, TextPipeline, to_diffusers};
 use mixflow_tests::{Fixture, close};
@@ -65,6 +68,26 @@ fn prompts_are_what_diffusers_makes_of_them() {
     let tokens = Tensor::cat(blocks.iter().map(|text| text.tokens.clone()).collect(), 0);
     let pooled = Tensor::cat(blocks.iter().map(|text| text.pooled.clone()).collect(), 0);
     close("blocks", &values(&TextEmbedding::new(tokens, pooled)), &values(&text), tolerance);
+}
+
+/// What CLIP says is the pooled prompt, what T5 says the tokens.
+#[test]
+fn each_of_two_encoders_is_left_out_alone() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let fixture = write_encoders(folder.path());
+    let (encoders, device) = (opened(folder.path()), Device::default());
+    assert_eq!(encoders.parts().len(), 2);
+    let prompt = [prompts(&fixture)[0].to_string()];
+    let table = PromptTable::prepare(&folder.path().join("table"), &prompt, &encoders, |_| {}).expect("a table");
+    let told = table.conditions(&[0], &device).expect("a prompt");
+    let numbers = |text: TextEmbedding| {
+        [text.tokens.into_data(), text.pooled.into_data()].map(|part| part.iter::<f32>().collect::<Vec<_>>())
+    };
+    let left = |part| numbers(told.clone().mask_part(part, Tensor::from_data([true], &device)));
+    let ([tokens, pooled], [no_tokens, no_pooled]) = (numbers(told.clone()), numbers(told.clone().null()));
+    assert!(tokens != no_tokens && pooled != no_pooled);
+    assert_eq!(left(0), [tokens, no_pooled]);
+    assert_eq!(left(1), [no_tokens, pooled]);
 }
 
 #[test]
