@@ -353,4 +353,4 @@ impl Dataset for Encoded {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

@@ -354,7 +354,7 @@ impl Dataset for Folder {
         let labels =
             self.starts.windows(2).enumerate().flat_map(|(label, range)| (range[0]..range[1]).map(move |_| label));
         let names = (0..self.files.len()).map(|index| self.name(index));
-        // Other sizes are another order, other masks another loss, whatever the names; of several captions the class is the first.
+        // Other sizes are another order, other masks another loss, whatever the names. Of several captions the first is the class.
         let captions = self.several_captions().then(|| hex::encode(Sha256::digest(format!("{:?}", self.captions))));
         let masks = self.masks.as_ref().and_then(Masks::digest);
         let content = [self.buckets.as_ref().map(Buckets::digest), masks, captions];

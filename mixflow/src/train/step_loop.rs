@@ -230,9 +230,15 @@ impl StepLoop<'_> {
 mod tests {
     use mixflow_backbones::Linear;
     use mixflow_backbones::init::Initializer;
-    use serde_json::json;
 
     use super::*;
+
+    /// So many steps in a folder, with a checkpoint every so many.
+    fn step_loop<'a>(folder: &'a Path, devices: &'a [Device], [steps, checkpoint_every]: [u64; 2]) -> StepLoop<'a> {
+        static STOP: AtomicBool = AtomicBool::new(false);
+        let data = Fingerprint { examples: None, classes: vec![], class_examples: vec![], names: None, content: None };
+        StepLoop { folder, recipe: &Value::Null, data, steps, checkpoint_every, devices, stop: &STOP }
+    }
 
     /// Fits its device, but not what it is restored from.
     struct Small;
@@ -253,17 +259,8 @@ mod tests {
 
     #[test]
     fn a_device_that_fails_before_the_first_step_is_named() {
-        let (folder, recipe, device) = (tempfile::tempdir().unwrap(), json!({}), Device::flex());
-        let data = Fingerprint { examples: None, classes: vec![], class_examples: vec![], names: None, content: None };
-        let steps = StepLoop {
-            folder: folder.path(),
-            recipe: &recipe,
-            data,
-            steps: 8,
-            checkpoint_every: 1,
-            devices: std::slice::from_ref(&device),
-            stop: &AtomicBool::new(false),
-        };
+        let (folder, device) = (tempfile::tempdir().unwrap(), Device::flex());
+        let steps = step_loop(folder.path(), std::slice::from_ref(&device), [8, 1]);
         let fails = |new: fn() -> Small, step: u64| {
             let fault = steps.resume(new, &mut |_| {}).err().unwrap().to_string();
             assert!(fault.starts_with(&format!("flex (CPU) failed at step {step}: out of memory; ")), "{fault}");
@@ -272,7 +269,7 @@ mod tests {
         assert!(steps.resume(|| Small, &mut |_| {}).is_ok(), "there is nothing to restore");
         let layer: Linear = Initializer::new(0, &device).pytorch_linear(2, 2);
         let snapshot = Snapshot { step: 3, ..TrainState::new(layer).snapshot() };
-        steps.checkpoints().save(&snapshot, &recipe).unwrap();
+        steps.checkpoints().save(&snapshot, &Value::Null).unwrap();
         fails(|| Small, 3);
         fails(|| panic!("out of memory"), 3);
     }
@@ -297,17 +294,8 @@ mod tests {
 
     #[test]
     fn a_device_that_fails_while_it_draws_does_not_end_the_training() {
-        let (folder, recipe, device) = (tempfile::tempdir().unwrap(), json!({}), Device::flex());
-        let data = Fingerprint { examples: None, classes: vec![], class_examples: vec![], names: None, content: None };
-        let steps = StepLoop {
-            folder: folder.path(),
-            recipe: &recipe,
-            data,
-            steps: 4,
-            checkpoint_every: 2,
-            devices: std::slice::from_ref(&device),
-            stop: &AtomicBool::new(false),
-        };
+        let (folder, device) = (tempfile::tempdir().unwrap(), Device::flex());
+        let steps = step_loop(folder.path(), std::slice::from_ref(&device), [4, 2]);
         let step = |Counted(step): Counted| {
             let report =
                 StepReport { step, loss: 1.0, terms: vec![], gradient_norm: 1.0, learning_rate: 0.1, finite: true };

@@ -147,27 +147,27 @@ fn an_image_that_was_replaced_under_its_name_is_encoded_again() {
     }
 }
 
+/// Means of two by two pixels, of the first channel.
+#[derive(Debug)]
+pub(in crate::data) struct Halves;
+
+impl Autoencoder for Halves {
+    fn encode(&self, images: Tensor<4>) -> LatentDistribution {
+        let [batch, _, height, width] = images.dims();
+        let pairs = images.narrow(1, 0, 1).reshape([batch * height / 2, 2, width / 2, 2]);
+        let mean = pairs.mean_dim(3).mean_dim(1).reshape([batch, 1, height / 2, width / 2]);
+        LatentDistribution { mean, deviation: None }
+    }
+    fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
+        latents
+    }
+    fn to_device(&self, _: &Device) -> Box<dyn Autoencoder> {
+        Box::new(Self)
+    }
+}
+
 #[test]
 fn images_of_several_sizes_have_latents_of_several() {
-    /// Means of two by two pixels, of the first channel.
-    #[derive(Debug)]
-    struct Halves;
-
-    impl Autoencoder for Halves {
-        fn encode(&self, images: Tensor<4>) -> LatentDistribution {
-            let [batch, _, height, width] = images.dims();
-            let pairs = images.narrow(1, 0, 1).reshape([batch * height / 2, 2, width / 2, 2]);
-            let mean = pairs.mean_dim(3).mean_dim(1).reshape([batch, 1, height / 2, width / 2]);
-            LatentDistribution { mean, deviation: None }
-        }
-        fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
-            latents
-        }
-        fn to_device(&self, _: &Device) -> Box<dyn Autoencoder> {
-            Box::new(Self)
-        }
-    }
-
     let root = tempfile::tempdir().unwrap();
     fs::create_dir(root.path().join("a")).unwrap();
     for (number, [width, height]) in [[16, 16], [32, 8], [16, 16], [8, 32], [36, 9]].into_iter().enumerate() {

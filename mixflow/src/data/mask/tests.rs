@@ -1,13 +1,12 @@
 use std::fs;
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use image::{GrayImage, Luma, Rgb, RgbImage, Rgba, RgbaImage};
-use mixflow_backbones::Autoencoder;
-use mixflow_backbones::autoencoder::LatentDistribution;
 use tempfile::TempDir;
 
 use super::*;
+use crate::data::encoded::tests::Halves;
 use crate::data::{BucketConfig, Dataset, Encoded, Example, Folder, Loader, LoaderConfig, OnBroken, Variation};
 
 /// Grey levels of a picture that looks like nothing else when it is turned or moved.
@@ -69,25 +68,6 @@ fn a_mask_is_cut_resized_and_mirrored_as_its_image() {
                 assert_eq!(seen, files.variant(index, variation).unwrap());
             }
         }
-    }
-}
-
-/// Means of two by two pixels, of the first channel.
-#[derive(Debug)]
-struct Halves;
-
-impl Autoencoder for Halves {
-    fn encode(&self, images: Tensor<4>) -> LatentDistribution {
-        let [batch, _, height, width] = images.dims();
-        let pairs = images.narrow(1, 0, 1).reshape([batch * height / 2, 2, width / 2, 2]);
-        let mean = pairs.mean_dim(3).mean_dim(1).reshape([batch, 1, height / 2, width / 2]);
-        LatentDistribution { mean, deviation: None }
-    }
-    fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
-        latents
-    }
-    fn to_device(&self, _: &Device) -> Box<dyn Autoencoder> {
-        Box::new(Self)
     }
 }
 

@@ -32,8 +32,8 @@ const BLOCK: u64 = 512;
 /// Members in a row whose paths agree up to the first dot of the file's name are a sample: `7.jpg` (or `.jpeg`, `.png`,
 /// `.webp`) with `7.cls`, an integer in text, or `7.json`, an object with an integer `label` or `class`. Other members
 /// are passed over. Of [captioned](WebDataset::captioned) images it is `7.jpg` with `7.txt`, or with `7.json`, an object with
-/// a text `caption` or `text`, or a list of them and perhaps their `weights`, which counts where there is no `.txt`. Opening reads headers and labels; images are read when
-/// asked for.
+/// a text `caption` or `text`, or a list of them and perhaps their `weights`, which counts where there is no `.txt`. Opening reads
+/// headers and labels; images are read when asked for.
 ///
 /// # Source
 /// The `WebDataset` format, webdataset/webdataset, `README.md`.
