@@ -165,14 +165,11 @@ impl TextPipeline {
         let [channels, side, _] = self.pipeline.image_shape();
         let factor = side / network.input_size();
         let step = factor * network.patch();
-        let [least, most] = network.sides().map(|side| step * side);
+        let most = step * network.most_places();
         for (name, size) in ["height", "width"].into_iter().zip(self.size) {
-            if !size.is_multiple_of(step) || !(least..=most).contains(&size) {
-                let expected = match least == most {
-                    true => format!("{most} pixels, the only size of this network"),
-                    false => format!("a multiple of {step} pixels, at most {most}"),
-                };
-                return Err(SampleError::Config(format!("{name} must be {expected}, found {size}")));
+            if !size.is_multiple_of(step) || !(step..=most).contains(&size) {
+                let reason = format!("{name} must be a multiple of {step} pixels, at most {most}, found {size}");
+                return Err(SampleError::Config(reason));
             }
         }
         let [height, width] = self.size;

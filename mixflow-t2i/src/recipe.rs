@@ -281,7 +281,7 @@ impl NetworkSettings for TextNetworkConfig {
     }
 
     fn sides(&self) -> Option<Sides> {
-        self.transformer.sides()
+        Some(self.transformer.sides())
     }
 
     fn cost(&self) -> Option<NetworkCost> {

@@ -142,9 +142,9 @@ impl Transformer {
         transformers!(inside self, network => network.patch())
     }
 
-    /// Least and most patches along a side.
-    pub fn sides(&self) -> [usize; 2] {
-        transformers!(inside self, network => network.sides())
+    /// Most patches along a side.
+    pub fn most_places(&self) -> usize {
+        transformers!(inside self, network => network.most_places())
     }
 }
 
@@ -167,8 +167,8 @@ impl TransformerConfig {
         transformers!(inside self, config => config.shape())
     }
 
-    /// Heights and widths that it takes beside those of its shape; none where it is for these alone.
-    pub fn sides(&self) -> Option<Sides> {
+    /// Heights and widths that it takes beside those of its shape.
+    pub fn sides(&self) -> Sides {
         transformers!(inside self, config => config.sides())
     }
 

@@ -1,6 +1,5 @@
 //! Images, times, labels and positions as vectors.
 
-mod constant;
 mod fourier;
 mod label;
 mod patch;
@@ -8,12 +7,11 @@ mod position;
 mod rotary;
 mod timestep;
 
-pub use constant::Constant;
 pub use fourier::FourierEmbedding;
 pub use label::{LabelEmbedding, LabelTable};
 pub use patch::{PatchEmbedding, patchify, unpatchify, unpatchify_planes};
-pub use position::{sin_cos_2d, sin_cos_2d_spaced};
-pub use rotary::{RotaryHalves, RotaryTable, Rotation};
+pub use position::{sin_cos_2d, sin_cos_2d_on, sin_cos_2d_spaced};
+pub use rotary::{RotaryTable, Rotation};
 pub use timestep::{TimestepEmbedding, sinusoidal};
 
 pub use crate::keys::LABEL_TABLE;

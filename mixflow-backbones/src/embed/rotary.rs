@@ -3,7 +3,6 @@
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
-use crate::embed::Constant;
 use crate::init::Initializer;
 use crate::ops::{self, Pairs, Recomputed};
 use crate::weights::Weights;
@@ -59,35 +58,6 @@ impl RotaryTable {
     }
 }
 
-/// The angles of a [`RotaryTable`] for heads whose halves turn together, as tables that are computed and not stored.
-#[derive(Clone, Debug)]
-pub struct RotaryHalves([Constant<2>; 2]);
-
-impl RotaryHalves {
-    /// As [`RotaryTable::new`].
-    pub fn new(sides: &[usize], width: usize) -> Self {
-        let table = |f: fn(f64) -> f64| {
-            let (tokens, sides) = (sides.iter().product(), sides.to_vec());
-            let half = move |token: &[f64]| token.iter().step_by(2).map(|angle| f(*angle) as f32).collect::<Vec<_>>();
-            Constant::new([tokens, width], move || {
-                let all: Vec<f64> = angles(&sides, width).collect();
-                all.chunks(width).flat_map(|token| half(token).repeat(2)).collect()
-            })
-        };
-        Self([table(f64::cos), table(f64::sin)])
-    }
-
-    /// Those of the first `tokens` tokens on a device.
-    ///
-    /// # Panics
-    /// If there are not so many.
-    pub fn on(&self, tokens: usize, device: &Device) -> Rotation {
-        let device = &device.clone().inner();
-        let tables = [0, 1].map(|table: usize| self.0[table].on(device).narrow(0, 0, tokens));
-        Rotation { tables, pairs: Pairs::Halves }
-    }
-}
-
 /// By what the tokens of a sequence are turned, on a device.
 #[derive(Clone, Debug)]
 pub struct Rotation {
@@ -97,23 +67,33 @@ pub struct Rotation {
 }
 
 impl Rotation {
-    /// That of a grid, whose tokens are in row-major order: of each axis its side, and how many numbers of a head turn with it,
-    /// the first and the second together and so on.
+    /// That of a grid, whose tokens are in row-major order: of each axis its side, and how many numbers of a head turn with it.
+    /// Pairs have the same order for both [`Pairs`]; only where their two numbers stand differs.
     ///
     /// # Source
-    /// `EmbedND` of `black-forest-labs/flux` at 802fb47, `src/flux/modules/layers.py`.
-    pub fn of_grid(axes: &[[usize; 2]], device: &Device) -> Self {
+    /// `EmbedND` of `black-forest-labs/flux` at 802fb47, `src/flux/modules/layers.py`, for adjacent pairs; `diffusers/mmdit.py` of
+    /// `Hope7Happiness/minit2i-torch` at e54e15d for halves.
+    pub fn of_grid(axes: &[[usize; 2]], pairs: Pairs, device: &Device) -> Self {
         let (device, tokens) = (&device.clone().inner(), axes.iter().map(|[side, _]| side).product::<usize>());
         let table = |f: fn(f64) -> f64| {
             let part = |(axis, &[side, width]): (usize, &[usize; 2])| {
                 let after: usize = axes[axis + 1..].iter().map(|[side, _]| side).product();
-                let values: Vec<f32> = angles(&[side], width).map(|angle| f(angle) as f32).collect();
-                let part: Tensor<4> = Tensor::from_data(TensorData::new(values, [1, side, 1, width]), device);
-                part.expand([tokens / (side * after), side, after, width]).reshape([tokens, width])
+                // The two numbers of a pair have the same angle: halves repeat the first of each.
+                let (every, width_of) = match pairs {
+                    Pairs::Adjacent => (1, width),
+                    Pairs::Halves => (2, width / 2),
+                };
+                let values: Vec<f32> = angles(&[side], width).step_by(every).map(|angle| f(angle) as f32).collect();
+                let part: Tensor<4> = Tensor::from_data(TensorData::new(values, [1, side, 1, width_of]), device);
+                part.expand([tokens / (side * after), side, after, width_of]).reshape([tokens, width_of])
             };
-            Tensor::cat(axes.iter().enumerate().map(part).collect(), 1)
+            let parts = Tensor::cat(axes.iter().enumerate().map(part).collect(), 1);
+            match pairs {
+                Pairs::Adjacent => parts,
+                Pairs::Halves => parts.repeat_dim(1, 2),
+            }
         };
-        Self { tables: [table(f64::cos), table(f64::sin)], pairs: Pairs::Adjacent }
+        Self { tables: [table(f64::cos), table(f64::sin)], pairs }
     }
 
     /// The same with so many tokens behind that are not turned.

@@ -155,8 +155,8 @@ impl FluxConfig {
     }
 
     /// Heights and widths of latents that it takes: its places are computed.
-    pub fn sides(&self) -> Option<Sides> {
-        Some(Sides { step: PATCH, most: PATCH * LARGEST, key: "network.transformer" })
+    pub fn sides(&self) -> Sides {
+        Sides { step: PATCH, most: PATCH * LARGEST, key: "network.transformer" }
     }
 
     /// A network with initial values that depend on `seed` alone, drawn as those of an [`MmDit`](crate::MmDit): it predicts

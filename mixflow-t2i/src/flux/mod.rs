@@ -12,6 +12,7 @@ pub use keys::{adapter, official_key};
 use burn::module::Module;
 use burn::tensor::Tensor;
 use mixflow::backbones::embed::{Rotation, patchify, sinusoidal, unpatchify_planes};
+use mixflow::backbones::ops::Pairs;
 use mixflow::backbones::{Backbone, Invalid, Linear, Precision, ops};
 
 use crate::TextEmbedding;
@@ -67,9 +68,9 @@ impl Flux {
         PATCH
     }
 
-    /// Least and most tokens along a side of the latents: it has places for any number.
-    pub fn sides(&self) -> [usize; 2] {
-        [1, LARGEST]
+    /// Most tokens along a side of the latents: its places are computed.
+    pub fn most_places(&self) -> usize {
+        LARGEST
     }
 
     /// Latents to tokens: `[batch, channels, height, width]` to `[batch, tokens, width]`.
@@ -80,7 +81,8 @@ impl Flux {
     /// Where the tokens of latents of this size stand, and tokens of text behind them, which stand nowhere.
     pub fn places(&self, [height, width]: [usize; 2], x: &Tensor<3>) -> Rotation {
         let [none, rows, columns] = self.axes;
-        Rotation::of_grid(&[[1, none], [height / PATCH, rows], [width / PATCH, columns]], &x.device())
+        let axes = [[1, none], [height / PATCH, rows], [width / PATCH, columns]];
+        Rotation::of_grid(&axes, Pairs::Adjacent, &x.device())
     }
 
     /// The vector that modulates every block, before its SiLU: `[batch, width]`.

@@ -172,8 +172,8 @@ impl MmDitConfig {
     }
 
     /// Heights and widths of latents that it takes: as many tokens as its table has places.
-    pub fn sides(&self) -> Option<Sides> {
-        Some(Sides { step: self.patch, most: self.patch * self.table, key: "network.transformer.table" })
+    pub fn sides(&self) -> Sides {
+        Sides { step: self.patch, most: self.patch * self.table, key: "network.transformer.table" }
     }
 
     /// A network with initial values that depend on `seed` alone: it predicts zero.

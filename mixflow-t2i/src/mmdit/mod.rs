@@ -107,9 +107,9 @@ impl MmDit {
         self.table
     }
 
-    /// Least and most tokens along a side of the latents.
-    pub fn sides(&self) -> [usize; 2] {
-        [1, self.table]
+    /// Most tokens along a side of the latents.
+    pub fn most_places(&self) -> usize {
+        self.table
     }
 
     /// Latents to tokens with their places: `[batch, channels, height, width]` to `[batch, tokens, width]`.

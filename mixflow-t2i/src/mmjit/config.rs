@@ -3,20 +3,20 @@
 use burn::module::Module;
 use burn::tensor::Device;
 use mixflow::backbones::block::RmsNorm;
-use mixflow::backbones::embed::{Constant, RotaryHalves, TimestepEmbedding, sin_cos_2d};
+use mixflow::backbones::embed::TimestepEmbedding;
 use mixflow::backbones::init::Initializer;
 use mixflow::backbones::{Activations, Convolution, Invalid};
 use mixflow::recipe::Sides;
 use serde::{Deserialize, Serialize};
 
 use super::{Bottleneck, DoubleBlock, EPSILON, FinalLayer, MmJit, Stream};
-use crate::shape::{Reads, check_sizes};
+use crate::shape::{LARGEST, Reads, check_sizes};
 
 /// Shape of an [`MmJit`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MmJitConfig {
-    /// Side of the square images.
+    /// Side of the square images that it is trained on. Others are taken too.
     pub input_size: usize,
     /// Side of a patch.
     pub patch: usize,
@@ -146,9 +146,9 @@ impl MmJitConfig {
         [self.channels, self.input_size, self.input_size]
     }
 
-    /// Heights and widths that it takes beside its own.
-    pub fn sides(&self) -> Option<Sides> {
-        None
+    /// Heights and widths of images that it takes: its places are computed.
+    pub fn sides(&self) -> Sides {
+        Sides { step: self.patch, most: self.patch.saturating_mul(LARGEST), key: "network.transformer" }
     }
 
     /// A network with initial values that depend on `seed` alone: it predicts zero.
@@ -165,7 +165,7 @@ impl MmJitConfig {
         }
         let init = &Initializer::new(seed, device);
         let Self { input_size, patch, channels, width, depth, heads, hidden, bottleneck, context_width, .. } = *self;
-        let (side, sizes) = (input_size / patch, [width, heads, hidden]);
+        let sizes = [width, heads, hidden];
         let context = || init.pytorch_linear(context_width, width).without_bias();
         MmJit {
             mask_token: init.normal([1, 1, context_width], 0.02),
@@ -182,8 +182,7 @@ impl MmJitConfig {
                 norm_final: RmsNorm::new(width, EPSILON, init),
                 linear: init.zero_linear(width, patch * patch * channels),
             },
-            table: Constant::new([side * side, width], move || sin_cos_2d([side, side], width)),
-            angles: [vec![side, side], vec![self.context_length]].map(|sides| RotaryHalves::new(&sides, width / heads)),
+            head: width / heads,
             input_size,
             patch,
         }

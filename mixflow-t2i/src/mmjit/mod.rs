@@ -12,11 +12,12 @@ pub use keys::official_key;
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;
 use mixflow::backbones::block::RmsNorm;
-use mixflow::backbones::embed::{Constant, RotaryHalves, Rotation, TimestepEmbedding, patchify, unpatchify};
+use mixflow::backbones::embed::{Rotation, TimestepEmbedding, patchify, sin_cos_2d_on, unpatchify};
+use mixflow::backbones::ops::Pairs;
 use mixflow::backbones::{Backbone, Convolution, Invalid, Linear, Precision};
 
 use crate::TextEmbedding;
-use crate::shape::without;
+use crate::shape::{LARGEST, without};
 
 const EPSILON: f64 = 1e-6;
 
@@ -24,7 +25,8 @@ const EPSILON: f64 = 1e-6;
 /// image, and is not told the time: how noisy its input is, it sees.
 ///
 /// A token of the text that is all zeros is none: a learned token stands in its place, for prompts that are shorter and for
-/// no prompt.
+/// no prompt. Images may have other sizes than those that it is made for: rows and columns are counted on. The published code
+/// has squares of one size alone.
 ///
 /// # Source
 /// `Hope7Happiness/minit2i-torch` at e54e15d, `diffusers/mmdit.py`, MIT; Li and He 2025 (arXiv 2511.13720) for predictions of
@@ -47,12 +49,8 @@ pub struct MmJit {
     pub double_blocks: Vec<DoubleBlock>,
     /// Tokens to patches.
     pub final_layer: FinalLayer,
-    /// Places of the image's tokens, `[tokens, width]`.
-    #[module(skip)]
-    table: Constant<2>,
-    /// Angles of image and text.
-    #[module(skip)]
-    angles: [RotaryHalves; 2],
+    /// Width of a head.
+    head: usize,
     input_size: usize,
     patch: usize,
 }
@@ -85,7 +83,7 @@ pub struct Places {
 }
 
 impl MmJit {
-    /// Side of the images that the network is made for.
+    /// Side of the images that the network is made for; others are taken too.
     pub fn input_size(&self) -> usize {
         self.input_size
     }
@@ -95,22 +93,23 @@ impl MmJit {
         self.patch
     }
 
-    /// Patches along a side, least and most: it is for images of one size.
-    pub fn sides(&self) -> [usize; 2] {
-        [self.input_size / self.patch; 2]
+    /// Most patches along a side of an image: its places are computed.
+    pub fn most_places(&self) -> usize {
+        LARGEST
     }
 
-    /// Image to tokens with their places: `[batch, channels, side, side]` to `[batch, tokens, width]`.
-    ///
-    /// # Panics
-    /// If the image is not of [`input_size`](Self::input_size).
+    /// Image to tokens with their places: `[batch, channels, height, width]` to `[batch, tokens, width]`.
     pub fn embed(&self, x: Tensor<4>) -> Tensor<3> {
-        let ([_, _, height, width], side) = (x.dims(), self.input_size);
-        assert!([height, width] == [side; 2], "the network is for {side} x {side} pixels, found {height} x {width}");
-        let places = self.table.on(&x.device()).unsqueeze();
         let Bottleneck { proj1, proj2 } = &self.img_embedder;
-        let channels = proj1.weight.lazy_shape()[1];
+        let (width, channels) = (proj2.weight.lazy_shape()[0], proj1.weight.lazy_shape()[1]);
+        let places = sin_cos_2d_on(self.grid(&x), width, &x.device()).unsqueeze();
         proj2.of_patches(proj1.of_patches(patchify(x, channels, self.patch))) + places
+    }
+
+    /// Patches of an image: rows and columns.
+    fn grid(&self, x: &Tensor<4>) -> [usize; 2] {
+        let [_, _, height, width] = x.dims();
+        [height, width].map(|side| side / self.patch)
     }
 
     /// Tokens of a text to this network's, the learned one where there is none: `[batch, tokens, context width]` to
@@ -122,10 +121,13 @@ impl MmJit {
         self.txt_embedder.forward(tokens.mask_where(none, learned))
     }
 
-    /// The angles of images and of a text of so many tokens, where `x` is.
-    pub fn places(&self, x: &Tensor<3>, text: usize) -> Places {
-        let [image, of_text] = &self.angles;
-        Places { image: image.on(x.dims()[1], &x.device()), text: of_text.on(text, &x.device()) }
+    /// The angles of such images and of a text of so many tokens: `x` is `[batch, channels, height, width]`.
+    pub fn places(&self, x: &Tensor<4>, text: usize) -> Places {
+        let ([rows, columns], head, device) = (self.grid(x), self.head, &x.device());
+        Places {
+            image: Rotation::of_grid(&[[rows, head / 2], [columns, head / 2]], Pairs::Halves, device),
+            text: Rotation::of_grid(&[[text, head]], Pairs::Halves, device),
+        }
     }
 }
 
@@ -134,14 +136,14 @@ impl Backbone for MmJit {
 
     /// The time is not looked at.
     fn forward(&self, x: Tensor<4>, _: Tensor<1>, text: TextEmbedding) -> Tensor<4> {
-        let (image, text) = (self.embed(x), self.embed_text(text.tokens));
-        let places = self.places(&image, text.dims()[1]);
+        let text = self.embed_text(text.tokens);
+        let (grid, places) = (self.grid(&x), self.places(&x, text.dims()[1]));
         let text = self.txt_preamble_blocks.iter().fold(text, |text, block| block.forward(text, &places.text));
-        let (image, _) =
-            (self.double_blocks.iter()).fold((image, text), |(image, text), block| block.forward(image, text, &places));
+        let (image, _) = (self.double_blocks.iter())
+            .fold((self.embed(x), text), |(image, text), block| block.forward(image, text, &places));
         let FinalLayer { norm_final, linear } = &self.final_layer;
         let patches = linear.forward_of(norm_final.forward(image)).value();
-        unpatchify(patches, [self.input_size / self.patch; 2], self.patch)
+        unpatchify(patches, grid, self.patch)
     }
 
     fn in_precision(&self, precision: Precision) -> Option<Self> {

@@ -15,7 +15,6 @@ use mixflow::plan::{Machine, Plan};
 use mixflow::recipe::Recipe;
 use mixflow::train::RunFolder;
 use mixflow_t2i::recipe::TextRecipe;
-use mixflow_t2i::{MmDitConfig, TransformerConfig};
 use serde_json::{Value, json};
 
 use crate::runs::{LATENTS, SHAPES, apart, autoencoder, encode, photographs, recipe, small_autoencoder, train};
@@ -53,6 +52,33 @@ fn a_training_on_many_shapes_goes_on_where_it_stood_and_on_other_devices() {
     let squares = apart(&train(&squares, &root.path().join("squares"), 1).0, &whole);
     let beside = apart(&train(&of(6), &root.path().join("beside"), 2).0, &whole);
     assert!(squares > 1e-3 && beside < squares / 10.0, "{squares}, {beside}");
+}
+
+#[test]
+fn a_minit2i_learns_rectangles_of_pixels() {
+    let (photographs, root) = (photographs(), tempfile::tempdir().unwrap());
+    let network = json!({
+        "transformer": {
+            "kind": "mm-jit", "input_size": 16, "patch": 4, "channels": 3, "width": 24, "depth": 2, "preamble": 1, "heads": 2,
+            "hidden": 32, "bottleneck": 16, "context_width": 8, "context_length": 8
+        },
+        "text": { "kind": "words", "width": 8, "tokens": 8 }, "prompts": 11
+    });
+    let changes = [
+        &format!("network={network}"),
+        "objective.prediction=data",
+        "objective.floor=0.05",
+        "training.optimizer.learning_rate={\"kind\":\"constant\",\"rate\":0.002}",
+        "training.optimizer.average=0.5",
+    ];
+    let whole = recipe(photographs.path(), &changes).unwrap();
+    let (expected, told) = train(&whole, &root.path().join("whole"), 1);
+    assert!(told.iter().any(|line| line.starts_with("images are trained on in")), "{told:?}");
+    let first = whole.with(&["training.steps=3".into()]).unwrap();
+    train(&first, &root.path().join("parts"), 1);
+    assert!(train(&whole, &root.path().join("parts"), 1).0 == expected);
+    let squares = whole.with(&["data.buckets=null".into()]).unwrap();
+    assert!(apart(&train(&squares, &root.path().join("squares"), 1).0, &expected) > 1e-3);
 }
 
 #[test]
@@ -229,5 +255,4 @@ fn what_does_not_take_rectangles_is_refused_in_one_sentence() {
         error.contains("data.buckets are for networks that take any rectangle, and a SiT has places for"),
         "{error}"
     );
-    assert!(TransformerConfig::from(MmDitConfig::stable_diffusion_3_5_medium()).sides().is_some());
 }

@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use mixflow::backbones::embed::{patchify, unpatchify_planes};
+use mixflow::backbones::ops::Pairs;
 use mixflow::backbones::{Backbone, ops, testing};
 use mixflow_t2i::flux::official_key;
 use mixflow_t2i::{Flux, FluxConfig, TextEmbedding};
@@ -117,7 +118,7 @@ fn latents_are_packed_as_the_official_pipeline_packs_them() {
     fixture.assert_close("out.packed", packed.clone().into_data(), fixture.tolerance(None));
     assert_eq!(unpatchify_planes(packed, [3, 5], 2).into_data(), latent.into_data());
     // The angle of a pair that turns with an axis once a place is the number of the place.
-    let places = mixflow::backbones::embed::Rotation::of_grid(&[[1, 2], [3, 2], [5, 2]], &device);
+    let places = mixflow::backbones::embed::Rotation::of_grid(&[[1, 2], [3, 2], [5, 2]], Pairs::Adjacent, &device);
     let [cos, sin] = places.tables().clone().map(|table| table.into_data().iter::<f64>().collect::<Vec<_>>());
     let found: Vec<f64> = cos.iter().zip(&sin).step_by(2).map(|(cos, sin)| sin.atan2(*cos)).collect();
     let turn = |id: f64| id.sin().atan2(id.cos());

@@ -1,7 +1,7 @@
 //! The network itself, and what it is trained by.
 
 use burn::module::Module;
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, Distribution, Tensor, TensorData};
 use mixflow::FlowMatching;
 use mixflow::backbones::keys::renamed;
 use mixflow::backbones::weights::Weights;
@@ -9,7 +9,7 @@ use mixflow::backbones::{Backbone, Condition, testing};
 use mixflow::schedules::{Linear, Prediction, Scaled, Timestep, Uniform, Weighting};
 use mixflow_t2i::mmjit::official_key;
 use mixflow_t2i::{MmJitConfig, TextEmbedding};
-use mixflow_tests::{Fixture, assert_gradients, assert_official_names, close};
+use mixflow_tests::{Fixture, Tolerance, assert_gradients, assert_official_names, close};
 
 use crate::{CASE, config, network, text};
 
@@ -32,7 +32,7 @@ fn every_activation_is_the_official_one() {
     let found: Vec<f64> = image.to_data().iter().collect();
     close("tokens of the image", &found, &expected, fixture.tolerance(None));
     check("out.txt_embed", words.clone().into_data());
-    let angles = net.places(&image, words.dims()[1]);
+    let angles = net.places(&x, words.dims()[1]);
     for (k, block) in net.txt_preamble_blocks.iter().enumerate() {
         words = block.forward(words, &angles.text);
         check(&format!("out.preamble{k}"), words.clone().into_data());
@@ -45,6 +45,39 @@ fn every_activation_is_the_official_one() {
             check(&format!("out.double{k}.txt"), words.clone().into_data());
         }
     }
+}
+
+/// That of the square is the official code's: a rectangle is a part of a larger square, wherever its tokens are looked at.
+#[test]
+fn tokens_of_a_rectangle_stand_as_in_a_square() {
+    let device = Device::default();
+    let net = network(&device);
+    let patch = net.patch();
+    let [rows, columns, side] = [2, 5, 5];
+    let x = Tensor::<4>::random([1, 3, side * patch, side * patch], Distribution::Normal(0.0, 1.0), &device);
+    let part = x.clone().narrow(2, 0, rows * patch).narrow(3, 0, columns * patch);
+    let first = rows * columns;
+    let values = |tokens: Tensor<3>| tokens.narrow(1, 0, first).into_data().iter::<f64>().collect::<Vec<_>>();
+    close(
+        "tokens",
+        &values(net.embed(part.clone())),
+        &values(net.embed(x.clone())),
+        Tolerance { relative: 1e-5, absolute: 1e-5 },
+    );
+    let turned =
+        |x: &Tensor<4>| net.places(x, 3).image.tables().clone().map(|table| table.narrow(0, 0, first).into_data());
+    assert_eq!(turned(&part), turned(&x));
+    // Turned by 90 degrees, rows are columns: the third token of a column is the third row's first.
+    let tall = net.places(&part.clone().permute([0, 1, 3, 2]), 3).image;
+    let [angle, _] = tall.tables().clone().map(|table| table.into_data().iter::<f64>().collect::<Vec<_>>());
+    let head = angle.len() / first;
+    let row_2 = &angle[2 * rows * head..][..head / 4];
+    assert!(row_2.iter().enumerate().all(|(k, cos)| {
+        let turn = 2.0 * 10_000f64.powf(-2.0 * k as f64 / (head as f64 / 2.0));
+        (cos - turn.cos()).abs() < 1e-6
+    }));
+    let text = TextEmbedding::of_tokens(Tensor::ones([1, 3, 24], &device));
+    assert_eq!(net.forward(part.clone(), Tensor::ones([1], &device), text).dims(), part.dims());
 }
 
 /// The loss of the velocity, with this floor; 0 is that of the images.

@@ -152,9 +152,11 @@ fn a_published_folder_makes_images() {
     assert_eq!((images.shape, images.evaluations), ([2, 3, 16, 16], 2 * 3));
     let (one, other) = images.pixels.split_at(3 * 256);
     assert!(one != other && images.pixels.iter().all(|pixel| pixel.is_finite()));
+    pipeline.size = [8, 20];
+    assert_eq!(pipeline.images(&["a cat"], 0).expect("any rectangle").shape, [1, 3, 8, 20]);
     // No prompt is read in vain.
     pipeline.encoder = Box::new(Unasked);
-    pipeline.size = [16, 32];
-    let error = pipeline.images(&["a cat"], 0).expect_err("it has one size").to_string();
-    assert!(error.contains("width must be 16 pixels, the only size of this network, found 32"), "{error}");
+    pipeline.size = [16, 18];
+    let error = pipeline.images(&["a cat"], 0).expect_err("patches have 4 pixels").to_string();
+    assert!(error.contains("width must be a multiple of 4 pixels, at most 262144, found 18"), "{error}");
 }

@@ -304,7 +304,7 @@ fn a_minit2i_draws_as_its_recipe_says() {
     assert!(said.contains("6 network evaluations for each"), "{said}");
     for (flags, words) in [
         (["--preset", "diffusers"], "--preset is for Stable Diffusion 3, not for MiniT2I (MM-JiT)"),
-        (["--size", "16"], "height must be 8 pixels, the only size of this network, found 16"),
+        (["--size", "10"], "height must be a multiple of 4 pixels, at most 262144, found 10"),
     ] {
         place.refuse(&[&sample[..], &["no.png"], &flags].concat(), &[words]);
     }
