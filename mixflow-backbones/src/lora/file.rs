@@ -1,18 +1,16 @@
 //! Adapters in files.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::{Path, PathBuf};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
-use safetensors::SafeTensors;
 use serde_json::{Map, Value, json};
 
+use super::scales::{METADATA, Scales};
 use super::{LoraConfig, layer_name};
 use crate::Error;
 use crate::linear;
-use crate::mapped_file::MappedFile;
 use crate::walk::{self, Walk, walks};
 use crate::weights::{LazyTensor, Weights};
 
@@ -72,9 +70,6 @@ enum Role {
     B,
     Alpha,
 }
-
-/// The key of the header under which `diffusers` keeps rank and alpha. Without it, it takes the rank for alpha.
-const METADATA: &str = "lora_adapter_metadata";
 
 impl Adapter {
     /// What the file of an adapter is called in a folder, by `diffusers` and by `peft`.
@@ -294,68 +289,6 @@ fn parse(name: &str) -> Option<(&str, Role)> {
     let (layer, role) = SUFFIXES.iter().find_map(|(suffix, role)| Some((name.strip_suffix(suffix)?, *role)))?;
     let layer = PREFIXES.iter().find_map(|prefix| layer.strip_prefix(prefix)).unwrap_or(layer);
     (!layer.is_empty()).then_some((layer, role))
-}
-
-/// What a file says of rank and alpha beside its tensors.
-#[derive(Default)]
-struct Scales {
-    alpha: Option<f64>,
-    /// Alphas of some layers, by the ends of their names.
-    alphas: Vec<(String, f64)>,
-    /// Whether alpha is divided by the root of the rank.
-    by_root: bool,
-}
-
-impl Scales {
-    /// The header of `diffusers`, else `peft`'s settings beside its file, else nothing.
-    fn read(path: &Path) -> Result<Self, Error> {
-        let file = MappedFile::open(path).map_err(Error::reading(path))?;
-        let header = SafeTensors::read_metadata(&file).ok().and_then(|(_, header)| header.metadata().clone());
-        let beside = path.with_file_name("adapter_config.json");
-        let (text, name) = match header.and_then(|mut header| header.remove(METADATA)) {
-            Some(text) => (text, path.to_path_buf()),
-            None if path.ends_with("adapter_model.safetensors") && beside.is_file() => {
-                (fs::read_to_string(&beside).map_err(Error::reading(&beside))?, beside)
-            }
-            None => return Ok(Self::default()),
-        };
-        let config: Map<String, Value> = serde_json::from_str(&text)
-            .map_err(|error| Error::format(&name, format!("has settings of an adapter that are no JSON: {error}")))?;
-        let get = |key: &str| config.get(&format!("transformer.{key}")).or_else(|| config.get(key));
-        let on = |key: &str| get(key).and_then(Value::as_bool).unwrap_or(false);
-        let of_a_kind =
-            |kind: &str| Error::format(&name, format!("says {kind}, an adapter of a kind that is not read"));
-        if let Some(other) = ["use_dora", "lora_bias"].into_iter().find(|key| on(key)) {
-            return Err(of_a_kind(&format!("`{other}`")));
-        }
-        if let Some(other) = get("peft_type").filter(|kind| *kind != "LORA") {
-            return Err(of_a_kind(&format!("`peft_type` {other}")));
-        }
-        let number = |key: &str, value: &Value| {
-            let fault = || Error::format(&name, format!("has {value} as {key}, expected a number"));
-            value.as_f64().ok_or_else(fault)
-        };
-        let alphas = get("alpha_pattern").and_then(Value::as_object).into_iter().flatten().map(|(layer, alpha)| {
-            // They are regular expressions there; names and ends of names are what programs write.
-            let end = layer.trim_start_matches('^').trim_end_matches('$').replace("\\.", ".");
-            match end.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) {
-                true => Ok((end, number("an alpha", alpha)?)),
-                false => Err(of_a_kind(&format!("`alpha_pattern` {layer}"))),
-            }
-        });
-        Ok(Self {
-            alpha: get("lora_alpha").map(|alpha| number("lora_alpha", alpha)).transpose()?,
-            alphas: alphas.collect::<Result<_, _>>()?,
-            by_root: on("use_rslora"),
-        })
-    }
-
-    /// `alpha / rank`, or 1 where alpha is not known: as `diffusers` has it.
-    fn of(&self, layer: &str, rank: f64) -> f64 {
-        let own = self.alphas.iter().find(|(end, _)| layer == end || layer.ends_with(&format!(".{end}")));
-        let alpha = own.map(|(_, alpha)| *alpha).or(self.alpha).unwrap_or(rank);
-        if self.by_root { alpha / rank.sqrt() } else { alpha / rank }
-    }
 }
 
 /// The official name of the layer whose weight stands at a path; none of other parameters.

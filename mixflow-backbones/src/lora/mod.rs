@@ -21,6 +21,7 @@
 //! ```
 
 mod file;
+mod scales;
 
 use std::collections::BTreeSet;
 
