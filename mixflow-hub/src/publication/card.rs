@@ -6,7 +6,6 @@ use mixflow::data::{DataConfig, Labels};
 use mixflow::evaluation::metric::{Measurement, Scores};
 use mixflow::numbers::thousands;
 use mixflow::recipe::{AutoencoderConfig, NetworkSettings};
-use mixflow::train::Start;
 use serde_json::{Value, json};
 
 use super::arms::side_by_side;
@@ -16,6 +15,7 @@ use super::front_matter::front_matter;
 use super::markdown::{links, plainly};
 use super::metrics::{Metric, inception_metrics, model_index, pixel_metrics};
 use super::results::{Conditions, Measured};
+use super::training::training;
 use super::{Averaging, Choice, Sampled};
 use crate::Repository;
 
@@ -322,61 +322,6 @@ fn in_a_word(labels: Labels) -> &'static str {
         Labels::Balanced => "balanced",
         Labels::Random => "random",
     }
-}
-
-/// The training of a network, in a sentence or two.
-fn training<N: NetworkSettings>(finished: &Finished<N>) -> String {
-    let Finished { run, recipe, arm, start, .. } = finished;
-    let steps = thousands(finished.steps);
-    let batch = recipe.training.batch;
-    let slowed = serde_json::to_value(&recipe.objective.timesteps).unwrap_or_default();
-    let plain = match slowed["gamma"].as_f64() {
-        Some(gamma) => format!("MixFlow Training (γ = {gamma})"),
-        None => "flow matching".into(),
-    };
-    let post = recipe.post_training.as_ref();
-    match (arm.as_deref(), post) {
-        (Some(arm), Some(post)) if arm != "pretraining" => {
-            let method = if arm.rsplit_once('-').is_some_and(|(name, _)| name == "mixflow") {
-                format!("MixFlow Training (γ = {})", post.gamma)
-            } else {
-                plain
-            };
-            let start = match start {
-                Some(start) => weights(start),
-                None if run.join("pretraining").is_dir() => {
-                    format!("a network that was trained for {} steps before", thousands(recipe.training.steps))
-                }
-                None => "weights that were given to the run".into(),
-            };
-            format!(
-                "It was post-trained for {steps} steps of {batch} images with {method}, from {start}; it is the network \
-                 `{arm}` of a comparison."
-            )
-        }
-        _ => {
-            let from = start.as_ref().map_or(String::new(), |start| format!(", from {}", weights(start)));
-            format!("It was trained for {steps} steps of {batch} images with {plain}{from}.")
-        }
-    }
-}
-
-/// The weights that a training started from.
-fn weights(start: &Start) -> String {
-    let mut text = format!("`{}`", start.file().display());
-    if let Some(part) = &start.part {
-        let _ = write!(text, " (`{part}`)");
-    }
-    match (&start.repository, &start.commit, start.files.first()) {
-        (Some(repository), Some(commit), _) => {
-            let _ = write!(text, " of [{repository}](https://huggingface.co/{repository}/tree/{commit}) at `{commit}`");
-        }
-        (_, _, Some(file)) => {
-            let _ = write!(text, ", SHA-256 `{}`", file.sha256);
-        }
-        _ => {}
-    }
-    text
 }
 
 const CITATION: &str = "## Citation\n\nMixFlow Training, of which mixflow is an independent implementation:\n\n```bibtex\n\

@@ -12,6 +12,7 @@ mod metrics;
 mod results;
 mod samples;
 mod stage;
+mod training;
 
 use std::collections::BTreeMap;
 use std::fs;
