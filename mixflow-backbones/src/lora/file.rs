@@ -16,9 +16,9 @@ use crate::weights::{LazyTensor, Weights};
 
 /// An adapter by the official names of its layers, from a file or for one.
 ///
-/// Files are those of `diffusers` (`pytorch_lora_weights.safetensors`), of `peft` (`adapter_model.safetensors` with its
-/// `adapter_config.json` beside it), and those with the names of kohya's scripts and `ComfyUI`, as far as these call layers
-/// as the network does. [`write`](Self::write) makes a file of the first kind.
+/// Files are those of `diffusers` (`pytorch_lora_weights.safetensors`), of `peft` (`adapter_model.safetensors`, or `.bin` of
+/// older versions, with its `adapter_config.json` beside it), and those with the names of kohya's scripts and `ComfyUI`, as far
+/// as these call layers as the network does. [`write`](Self::write) makes a file of the first kind.
 #[derive(Clone, Debug)]
 pub struct Adapter {
     pairs: BTreeMap<String, Pair>,
@@ -72,8 +72,8 @@ enum Role {
 }
 
 impl Adapter {
-    /// What the file of an adapter is called in a folder, by `diffusers` and by `peft`.
-    pub const FILES: [&str; 2] = ["pytorch_lora_weights.safetensors", "adapter_model.safetensors"];
+    /// What the file of an adapter is called in a folder, by `diffusers` and by `peft`, the one to prefer first.
+    pub const FILES: [&str; 3] = ["pytorch_lora_weights.safetensors", "adapter_model.safetensors", "adapter_model.bin"];
 
     /// The adapter that `config` has [attached](LoraConfig::attach) to a network.
     pub fn of(network: &impl Module, key: impl Fn(&str) -> String, config: &LoraConfig) -> Self {
@@ -89,8 +89,8 @@ impl Adapter {
     /// Reads a file, or that of a folder as one of the programs leaves it.
     ///
     /// # Errors
-    /// If it cannot be read or is damaged, holds no adapter or half of one, or one of another kind than low rank: `DoRA`, or
-    /// biases.
+    /// If it cannot be read or is damaged, holds no adapter or half of one, or one of another kind than low rank: `DoRA`,
+    /// biases, or one beside weights that its training changed first, such as `PiSSA`.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
         let inside = Self::FILES.map(|name| path.as_ref().join(name));
         let path = inside.iter().find(|file| file.is_file()).map_or(path.as_ref(), PathBuf::as_path);
@@ -205,16 +205,16 @@ impl Adapter {
     }
 
     /// Settings as `peft` calls them, after `diffusers`' name of the network. A rank and an alpha for all, those of layers
-    /// that differ by name.
+    /// that differ by the whole name, which other names may end in.
     fn config(&self) -> Map<String, Value> {
         let of = |pair: &Pair| (pair.rank(), pair.scale * pair.rank() as f64);
+        let whole = |alpha: f64| if alpha.fract() == 0.0 { json!(alpha as i64) } else { json!(alpha) };
         let (rank, alpha) = self.pairs.values().next().map_or((1, 1.0), of);
         let others = |pick: &dyn Fn(&Pair) -> Option<Value>| -> Map<String, Value> {
-            self.pairs.iter().filter_map(|(layer, pair)| Some((layer.clone(), pick(pair)?))).collect()
+            self.pairs.iter().filter_map(|(layer, pair)| Some((format!("^{layer}"), pick(pair)?))).collect()
         };
         let ranks = others(&|pair| (of(pair).0 != rank).then(|| json!(of(pair).0)));
-        let alphas = others(&|pair| (of(pair).1 != alpha).then(|| json!(of(pair).1)));
-        let whole = |alpha: f64| if alpha.fract() == 0.0 { json!(alpha as i64) } else { json!(alpha) };
+        let alphas = others(&|pair| (of(pair).1 != alpha).then(|| whole(of(pair).1)));
         [
             ("peft_type", json!("LORA")),
             ("r", json!(rank)),

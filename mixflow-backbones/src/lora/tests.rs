@@ -246,7 +246,8 @@ fn settings_of_peft_say_the_strength_or_are_refused() {
     let half = |shape: [usize; 2]| burn::tensor::TensorData::new(vec![0.5f32; shape[0] * shape[1]], shape).into();
     let layer = "base_model.model.blocks.0.attn.qkv.lora_";
     let tensors = [(format!("{layer}A.weight"), half([2, 16])), (format!("{layer}B.weight"), half([48, 2]))];
-    tensors.into_iter().collect::<Weights>().write(&path, &[]).unwrap();
+    let tensors = tensors.into_iter().collect::<Weights>();
+    tensors.write(&path, &[]).unwrap();
     let first = |network: &Sit| network.blocks[0].attn.qkv.weight.val().into_data().iter::<f32>().next().unwrap();
     let base = first(&sit(&device));
     let added = |settings: &str, file: &std::path::Path| {
@@ -259,6 +260,12 @@ fn settings_of_peft_say_the_strength_or_are_refused() {
         (r#"{"peft_type":"LORA","lora_alpha":8}"#, 2.0),
         (r#"{"lora_alpha":8,"alpha_pattern":{"^blocks\\.0\\.attn\\.qkv$":4}}"#, 1.0),
         (r#"{"lora_alpha":8,"alpha_pattern":{"attn.qkv":4}}"#, 1.0),
+        // Of another layer, which is called so wholly; `peft.utils.other.get_pattern_key` says so, too.
+        (r#"{"lora_alpha":8,"alpha_pattern":{"^attn.qkv":4}}"#, 2.0),
+        (r#"{"lora_alpha":8,"alpha_pattern":{"kv":4}}"#, 2.0),
+        (r#"{"lora_alpha":8,"init_lora_weights":true}"#, 2.0),
+        (r#"{"lora_alpha":8,"init_lora_weights":null}"#, 2.0),
+        (r#"{"lora_alpha":8,"init_lora_weights":"gaussian"}"#, 2.0),
     ] {
         assert!((added(settings, &path).unwrap() - expected).abs() < 1e-5, "{settings}");
     }
@@ -266,12 +273,60 @@ fn settings_of_peft_say_the_strength_or_are_refused() {
         (r#"{"lora_alpha":"8"}"#, r#"has "8" as lora_alpha, expected a number"#),
         (r#"{"peft_type":"LOHA","lora_alpha":8}"#, "LOHA"),
         (r#"{"lora_alpha":8,"alpha_pattern":{".*qkv":4}}"#, "`alpha_pattern` .*qkv"),
+        (r#"{"lora_alpha":8,"use_dora":true}"#, "`use_dora`"),
+        (r#"{"lora_alpha":8,"init_lora_weights":"pissa"}"#, r#"`init_lora_weights` "pissa""#),
+        (r#"{"lora_alpha":8,"init_lora_weights":"pissa_niter_16"}"#, "pissa_niter_16"),
+        (r#"{"lora_alpha":8,"init_lora_weights":"olora"}"#, "olora"),
     ] {
         let fault = added(settings, &path).unwrap_err();
         assert!(fault.contains(words), "{settings}: {fault}");
     }
+    // Whatever its format: older versions wrote one of PyTorch.
+    std::fs::remove_file(&path).unwrap();
+    tensors.write_pytorch(folder.path().join("adapter_model.bin")).unwrap();
+    for file in [folder.path(), &folder.path().join("adapter_model.bin")] {
+        assert!((added(r#"{"lora_alpha":8}"#, file).unwrap() - 2.0).abs() < 1e-5, "{}", file.display());
+        assert!(added(r#"{"lora_alpha":8,"use_dora":true}"#, file).unwrap_err().contains("`use_dora`"));
+    }
     // They are those of that file alone.
     let other = folder.path().join("other.safetensors");
-    std::fs::copy(&path, &other).unwrap();
+    tensors.write(&other, &[]).unwrap();
     assert!((added(r#"{"lora_alpha":8}"#, &other).unwrap() - 0.5).abs() < 1e-5);
+}
+
+/// A layer may be called as others end, as the last one of FLUX.1 is.
+#[test]
+fn what_is_written_of_a_layer_is_not_of_those_that_end_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("adapter.safetensors");
+    let ones = |shape: [usize; 2]| burn::tensor::TensorData::new(vec![1.0f32; shape[0] * shape[1]], shape).into();
+    let layers = [("blocks.0.proj_out", 1, 1.0f32), ("blocks.1.proj_out", 1, 1.0), ("proj_out", 2, 8.0)];
+    let tensors = layers.into_iter().flat_map(|(layer, rank, alpha)| {
+        let layer = format!("lora_unet_{layer}");
+        [
+            (format!("{layer}.lora_down.weight"), ones([rank, 4])),
+            (format!("{layer}.lora_up.weight"), ones([4, rank])),
+            (format!("{layer}.alpha"), burn::tensor::TensorData::new(vec![alpha], [1]).into()),
+        ]
+    });
+    tensors.collect::<Weights>().write(&path, &[]).unwrap();
+    Adapter::read(&path).unwrap().write(&path).unwrap();
+    let bytes = std::fs::read(&path).unwrap();
+    let (_, header) = safetensors::SafeTensors::read_metadata(&bytes).unwrap();
+    let settings: serde_json::Value =
+        serde_json::from_str(&header.metadata().as_ref().unwrap()["lora_adapter_metadata"]).unwrap();
+    let named = |key: &str| settings[format!("transformer.{key}")].to_string();
+    assert_eq!([named("r"), named("lora_alpha")], ["1", "1"]);
+    assert_eq!([named("rank_pattern"), named("alpha_pattern")], [r#"{"^proj_out":2}"#, r#"{"^proj_out":8}"#]);
+    // What is added is alpha / rank times a sum over the rank, of ones.
+    let zeros: Weights = layers
+        .iter()
+        .map(|(layer, ..)| {
+            let data = burn::tensor::TensorData::new(vec![0.0f32; 16], [4, 4]);
+            (format!("{layer}.weight"), data.into())
+        })
+        .collect();
+    let added = Adapter::read(&path).unwrap().added_to(zeros);
+    let firsts = added.iter().map(|(_, tensor)| tensor.data().unwrap().iter::<f32>().next().unwrap());
+    assert_eq!(firsts.collect::<Vec<_>>(), [1.0, 1.0, 8.0]);
 }

@@ -103,6 +103,7 @@ fn an_adapter_comes_with_its_settings_and_nothing_else() {
             "hf://org/sit",
             Ok("adapter_model.safetensors"),
         ),
+        (&["adapter_model.bin", "adapter_config.json"], "hf://org/sit", Ok("adapter_model.bin")),
         (&["style.safetensors", "README.md"], "hf://org/sit@main", Ok("style.safetensors")),
         (&["a.safetensors", "b/c.safetensors"], "hf://org/sit/b/c.safetensors", Ok("b/c.safetensors")),
         (&["a.safetensors", "b.safetensors"], "hf://org/sit", Err("several files .safetensors; name the file")),
