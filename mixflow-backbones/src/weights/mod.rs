@@ -21,6 +21,7 @@
 
 mod choice;
 mod finite;
+mod float8;
 mod lazy;
 mod module;
 mod pickle;
@@ -89,7 +90,8 @@ impl Weights {
     /// The format is told by content: safetensors, or what `torch.save` writes since PyTorch 0.1.10. Prefixes of
     /// `torch.nn.parallel` and `torch.compile` (`module.`, `_orig_mod.`) that all names share are dropped; networks drop
     /// others when they are loaded, see [`network`](Self::network). A `.safetensors.index.json` stands for the shards beside
-    /// it that it names.
+    /// it that it names. Numbers of 8 bits in safetensors are read as the same in `f16`; a tensor of a type that is not known
+    /// is an error once it is read.
     ///
     /// # Errors
     /// If the file cannot be read, is neither, or what it says of its tensors is damaged, or if a pickle names a class that

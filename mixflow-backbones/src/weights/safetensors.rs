@@ -15,6 +15,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value, json};
 
 use super::LazyTensor;
+use super::float8::widened;
 use crate::Error;
 use crate::json::explain;
 
@@ -109,12 +110,15 @@ pub(super) fn read(path: &Path, source: Source) -> Result<BTreeMap<String, LazyT
             let rank = info.shape.len();
             return Err(fault(format!("the shape of `{name}` has {rank} dimensions or is too large")));
         }
-        let dtype = from_file(info.dtype).ok_or_else(|| {
-            Error::format(path, format!("holds `{name}` as {:?}, which is not supported", info.dtype))
-        })?;
-        let (file, source) = (origin.clone(), source.clone());
+        let (file, source, stored, called) = (origin.clone(), source.clone(), info.dtype, name.clone());
+        let known = from_file(stored);
         let range = start + info.data_offsets.0..start + info.data_offsets.1;
-        let read = move || source.read(range.clone()).map_err(Error::reading(&file));
+        // One that is not known may be of another network than the one that is wanted.
+        let read = move || match known {
+            Some(_) => Ok(widened(source.read(range.clone()).map_err(Error::reading(&file))?, stored)),
+            None => Err(Error::format(&file, format!("holds `{called}` as {stored:?}, which is not supported"))),
+        };
+        let dtype = known.unwrap_or(DType::F32);
         tensors.insert(name, LazyTensor::new(&origin, info.shape.clone(), dtype, read));
     }
     Ok(tensors)
@@ -152,11 +156,12 @@ pub(super) fn write(
     order.into_iter().try_for_each(|(_, tensor)| write(tensor.data()?.bytes()))
 }
 
+/// The type that numbers of a file are read in.
 fn from_file(dtype: Dtype) -> Option<DType> {
     Some(match dtype {
         Dtype::F64 => DType::F64,
         Dtype::F32 => DType::F32,
-        Dtype::F16 => DType::F16,
+        Dtype::F16 | Dtype::F8_E4M3 | Dtype::F8_E5M2 => DType::F16,
         Dtype::BF16 => DType::BF16,
         Dtype::I64 => DType::I64,
         Dtype::I32 => DType::I32,

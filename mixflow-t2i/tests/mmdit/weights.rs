@@ -29,6 +29,8 @@ fn file(tensors: &BTreeMap<String, TensorData>) -> Vec<u8> {
             DType::F32 => safetensors::Dtype::F32,
             DType::F16 => safetensors::Dtype::F16,
             DType::BF16 => safetensors::Dtype::BF16,
+            // Of numbers of 8 bits, which Burn does not have.
+            DType::U8 => safetensors::Dtype::F8_E4M3,
             other => panic!("no test has {other:?}"),
         };
         let view = safetensors::tensor::TensorView::new(dtype, data.shape().to_vec(), data.as_bytes());
@@ -80,6 +82,35 @@ fn the_stability_names_hold_the_same_network() {
             whole.insert(other.into(), TensorData::new(vec![1f32], [1]));
         }
         same(&fixture, Weights::from_safetensors(&file(&whole)).expect("just written"));
+        // One beside it in 8 bits, as in `sd3_medium_incl_clips_t5xxlfp8.safetensors`.
+        whole.insert("text_encoders.t5xxl.bias".into(), TensorData::new(vec![0x38u8], [1]));
+        same(&fixture, Weights::from_safetensors(&file(&whole)).expect("just written"));
+    }
+}
+
+/// 2⁻³ is 0x20 in E4M3: an exponent of 4, counted from −7.
+#[test]
+fn weights_of_eight_bits_are_those_numbers_unless_a_scale_stands_beside_them() {
+    let fixture = Fixture::read(CASES[0]);
+    let name = "model.diffusion_model.x_embedder.proj.weight";
+    let mut tensors = stability(&fixture, "model.diffusion_model.");
+    let (eighths, shape) = (tensors[name].num_elements(), tensors[name].shape().to_vec());
+    tensors.insert(name.into(), TensorData::new(vec![0x20u8; eighths], shape));
+    let load = |tensors: &BTreeMap<String, TensorData>| {
+        let weights = Weights::from_safetensors(&file(tensors)).expect("just written");
+        config(&fixture).init(1, &Device::default()).load(weights)
+    };
+    let loaded = Weights::of(&load(&tensors).expect("the same network"), official_key);
+    let found = loaded.get("pos_embed.proj.weight").expect("it has one").data().expect("in memory");
+    assert_eq!(found.iter::<f32>().collect::<Vec<_>>(), vec![0.125; eighths]);
+    // By the names of diffusers, where the layer has one.
+    for (other, named) in
+        [("x_embedder.proj.scale_weight", "pos_embed.proj.scale_weight"), ("scaled_fp8", "scaled_fp8")]
+    {
+        let mut scaled = tensors.clone();
+        scaled.insert(format!("model.diffusion_model.{other}"), TensorData::new(vec![1f32], [1]));
+        let Err(Error::Mismatch(mismatch)) = load(&scaled) else { panic!("these are to be multiplied") };
+        assert_eq!(mismatch.unused, [named]);
     }
 }
 
