@@ -135,7 +135,7 @@ impl Encoder {
             Self::Dinov2(_) => hub::as_hugging_face(weights.network(&PATCHES)?),
             Self::Mae(_) => weights.network(&PATCHES[..1])?,
             Self::Siglip2(_) => {
-                weights.network(&["vision_model.embeddings.patch_embedding.weight"])?.without(&siglip2::OTHERS)
+                weights.network_below("vision_model.", "embeddings.patch_embedding.weight")?.without(&siglip2::OTHERS)
             }
         })
     }

@@ -57,6 +57,28 @@ impl Weights {
         Ok(self)
     }
 
+    /// The [`network`](Self::network) that has a tensor called `name` below `prefix`, such as `text_model.`; or the one that has it
+    /// without, whose names get it: Transformers 5 writes half of a CLIP or of a SigLIP so.
+    ///
+    /// # Source
+    /// Transformers 5.24.0, `save_pretrained` of a `CLIPTextModel` or a `SiglipVisionModel` that was made of a configuration.
+    ///
+    /// # Errors
+    /// As [`network`](Self::network).
+    pub fn network_below(self, prefix: &str, name: &str) -> Result<Self, Error> {
+        let whole = format!("{prefix}{name}");
+        let is_whole =
+            |found: &String| found.strip_suffix(&whole).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'));
+        if self.tensors.keys().any(is_whole) {
+            return self.network(&[&whole]);
+        }
+        let network = self.network(&[name])?;
+        match network.tensors.contains_key(name) {
+            true => Ok(network.rename(|name| Some(format!("{prefix}{name}")))),
+            false => Ok(network),
+        }
+    }
+
     /// The tensors whose names start with `prefix`, under what follows it. [`choices`](Self::choices) tells what was
     /// dropped and left out.
     #[must_use]

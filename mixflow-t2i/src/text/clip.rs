@@ -83,7 +83,8 @@ impl Clip {
         Self { projection: None, ..self }
     }
 
-    /// This network with the weights of a file of Transformers'. Of a whole CLIP, the half that reads images is left out.
+    /// This network with the weights of a file of Transformers', whose version 5 may leave out `text_model.` before the names. Of a
+    /// whole CLIP, the half that reads images is left out.
     ///
     /// # Errors
     /// As [`Weights::network`] and [`Weights::into_module`].
@@ -110,7 +111,7 @@ impl Clip {
             "text_projection.weight",
         ];
         let others = if self.projection.is_some() { &OTHERS[..4] } else { &OTHERS };
-        Ok(weights.network(&["text_model.embeddings.token_embedding.weight"])?.without(others))
+        Ok(weights.network_below("text_model.", "embeddings.token_embedding.weight")?.without(others))
     }
 
     /// Tokens see those before them, and padding, which comes last, sees all: it is not masked.

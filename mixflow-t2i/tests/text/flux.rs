@@ -58,6 +58,12 @@ fn prompts_are_what_diffusers_makes_of_them() {
     let clip = fixture.weights("weights.text_encoder.");
     clip.write(folder.path().join("text_encoder/model.safetensors"), &[]).expect("a file");
     assert_eq!(values(&opened(folder.path()).encode(&all).expect("whole files")), values(&text));
+    // As does one that Transformers 5 has flattened.
+    let clip = fixture.weights("weights.text_encoder.");
+    let flat = clip.rename(|name| Some(name.strip_prefix("text_model.")?.into()));
+    assert_eq!(flat.iter().len() + 1, fixture.weights("weights.text_encoder.").iter().len());
+    flat.write(folder.path().join("text_encoder/model.safetensors"), &[]).expect("a file");
+    assert_eq!(values(&opened(folder.path()).encode(&all).expect("whole files")), values(&text));
     // In blocks they are read once.
     let mut blocks = vec![];
     let mut sink = |text: TextEmbedding| {
