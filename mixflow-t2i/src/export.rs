@@ -8,7 +8,7 @@ use mixflow::backbones::autoencoder::{KlAutoencoderConfig, Naming};
 use mixflow::backbones::weights::Weights;
 use mixflow::files::write_atomic;
 use mixflow::recipe::{AutoencoderConfig, NetworkSettings};
-use mixflow::schedules::ScheduleConfig;
+use mixflow::schedules::{Prediction, ScheduleConfig};
 use serde_json::{Value, json};
 
 use crate::recipe::TextEncoderConfig;
@@ -88,8 +88,8 @@ const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
 /// bits.
 ///
 /// # Errors
-/// For a pipeline that is none of Stable Diffusion 3 or FLUX.1, for a folder that is there, and if a file cannot be read or written.
-/// The folder appears when it is whole.
+/// For a pipeline that is none of Stable Diffusion 3 or FLUX.1, or whose network says something else than velocities on the reversed
+/// linear path; for a folder that is there, and if a file cannot be read or written. The folder appears when it is whole.
 pub fn to_diffusers(pipeline: &Pipeline<TextNetworkConfig>, folder: &Path) -> Result<(), Error> {
     let recipe = &pipeline.recipe;
     let fault = |reason: &str| Error::config(folder, reason);
@@ -100,8 +100,11 @@ pub fn to_diffusers(pipeline: &Pipeline<TextNetworkConfig>, folder: &Path) -> Re
              Stable Diffusion 3 or of FLUX.1",
         ));
     };
-    if recipe.objective.schedule != (ScheduleConfig::Linear { reversed: true, noise: 1.0 }) {
-        return Err(other("diffusers samples this network on the reversed linear path alone"));
+    let objective = (recipe.objective.schedule, recipe.objective.prediction);
+    if objective != (ScheduleConfig::Linear { reversed: true, noise: 1.0 }, Prediction::Velocity) {
+        return Err(other(
+            "diffusers samples this network on the reversed linear path alone, and takes velocities alone",
+        ));
     }
     if folder.exists() {
         return Err(fault("is there: expected a new folder"));
@@ -142,7 +145,10 @@ fn write_parts(pipeline: &Pipeline<TextNetworkConfig>, target: &Target<'_>, part
     write(&place.join("config.json"), &target.transformer)?;
     Weights::of(&pipeline.network, recipe.network.official_key()).write(place.join(WEIGHTS), &[("format", "pt")])?;
     let (vae, (autoencoder, weights)) = (create("vae")?, target.autoencoder);
-    write(&vae.join("config.json"), &autoencoder.to_diffusers())?;
+    let mut config = autoencoder.to_diffusers();
+    // `enable_tiling` takes it for the side of a tile.
+    config["sample_size"] = pipeline.image_shape()[1].into();
+    write(&vae.join("config.json"), &config)?;
     let of_vae = Naming::Diffusers.apply(Weights::read(weights)?)?;
     let of_vae = of_vae.ok_or_else(|| Error::config(weights, "is no autoencoder of Stable Diffusion"))?;
     of_vae.write(vae.join(WEIGHTS), &[("format", "pt")])?;

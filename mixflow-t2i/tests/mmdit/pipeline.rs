@@ -167,7 +167,13 @@ fn what_is_written_for_diffusers_makes_the_same_images() {
     let images = |pipeline: &TextPipeline| pipeline.draw(&text, 0, &mut |_| {}).expect("finite");
     assert_eq!(images(&again), images(&pipeline));
     assert_eq!(fs::read_to_string(out.join("tokenizer/more/merges.txt")).expect("it was there"), "a b");
-    let index: Value = serde_json::from_slice(&fs::read(out.join("model_index.json")).expect("written")).expect("JSON");
+    let json = |file: &str| -> Value {
+        serde_json::from_slice(&fs::read(out.join(file)).expect("it was written")).expect("JSON")
+    };
+    let index = json("model_index.json");
+    // Two pixels for each side of the latents: the tiles of `enable_tiling` are whole images.
+    let side = fixture.manifest["config"]["sample_size"].as_u64().expect("a side");
+    assert_eq!(json("vae/config.json")["sample_size"], 2 * side);
     assert_eq!(index["tokenizer"], json!(["transformers", "CLIPTokenizer"]));
     assert_eq!((&index["tokenizer_3"], &index["vae"]), (&json!([null, null]), &json!(["diffusers", "AutoencoderKL"])));
     // Sampled with another shift, it is sampled so by diffusers.
@@ -188,6 +194,17 @@ fn what_is_written_for_diffusers_makes_the_same_images() {
     words.recipe.network.text = TextEncoderConfig::Words(Words { width: 1, tokens: 1, places: false });
     let none = to_diffusers(&words, &place("other")).expect_err("no encoders").to_string();
     assert!(none.contains("diffusers has no pipeline for this network"), "{none}");
+
+    for (key, schedule, prediction) in [
+        ("says the data", json!({ "kind": "linear", "reversed": true }), "data"),
+        ("runs to the data", json!({ "kind": "linear" }), "velocity"),
+    ] {
+        let mut changed = opened(folder.path()).expect("a folder of diffusers").pipeline;
+        let objective = json!({ "schedule": schedule, "prediction": prediction });
+        changed.recipe.objective = serde_json::from_value(objective).expect("an objective");
+        let fault = to_diffusers(&changed, &place("other")).expect_err(key).to_string();
+        assert!(fault.contains("on the reversed linear path alone, and takes velocities alone"), "{fault}");
+    }
 
     let mut lost = opened(folder.path()).expect("a folder of diffusers").pipeline;
     let Some(AutoencoderConfig::Kl { weights, .. }) = &mut lost.recipe.autoencoder else { panic!("it has latents") };

@@ -261,6 +261,8 @@ fn what_is_written_for_diffusers_makes_the_same_images() {
             assert_eq!(index[part], class, "{part}");
         }
         assert!(index.get("text_encoder_3").is_none());
+        // Latents of 128, two pixels each.
+        assert_eq!(json("vae/config.json")["sample_size"], 256);
         // What diffusers shifts by is what it was published with.
         let written = json("scheduler/scheduler_config.json");
         let keys = match guidance {
