@@ -59,18 +59,24 @@ fn minit2i(folder: &Path, transformer: &Path) -> Result<TextRecipe, crate::Error
     Ok(TextRecipe { seed: 0, network, ..published("minit2i-b-16")? })
 }
 
-/// A FLUX.1, told a guidance or not.
+/// A FLUX.1. That of few steps is told no guidance and is not shifted by the size; one that is shifted so and told none was made of
+/// that of many.
 fn flux(folder: &Path, transformer: &Path) -> Result<TextRecipe, crate::Error> {
     check_parts(folder)?;
     let network = FluxConfig::from_diffusers(&transformer.join("config.json"))?;
     let side = network.input_size;
-    let shift = Scheduler::read(folder)?.by_size()?.for_latents([side; 2]);
-    let (sampling, tokens) = match network.guidance {
-        Some(_) => (TextSampling::flux_1_dev(shift), FluxEncoders::T5_LENGTH),
-        None => (TextSampling::flux_1_schnell(shift), FluxEncoders::SCHNELL_T5_LENGTH),
+    let scheduler = Scheduler::read(folder)?;
+    let shift = scheduler.by_size()?.for_latents([side; 2]);
+    let (sampling, tokens) = match network.guidance.is_some() || scheduler.use_dynamic_shifting {
+        true => (TextSampling::flux_1_dev(shift), FluxEncoders::T5_LENGTH),
+        false => (TextSampling::flux_1_schnell(shift), FluxEncoders::SCHNELL_T5_LENGTH),
     };
+    let mut sampling = sampling.map_err(mixflow::Error::from)?;
+    if network.guidance.is_none() {
+        sampling.sampling.distilled_guidance = None;
+    }
     let text = TextEncoderConfig::Flux1 { folder: folder.into(), tokens, precision: Precision::F32 };
-    of_latents(folder, network.into(), text, sampling.map_err(mixflow::Error::from)?, "flux.1-dev-mixflow")
+    of_latents(folder, network.into(), text, sampling, "flux.1-dev-mixflow")
 }
 
 fn stable_diffusion(folder: &Path, transformer: &Path) -> Result<TextRecipe, crate::Error> {

@@ -11,6 +11,7 @@ use mixflow::schedules::Shift;
 use mixflow_backbones::weights::Weights;
 use mixflow_t2i::flux::official_key;
 use mixflow_t2i::prompts::PromptTable;
+use mixflow_t2i::recipe::TextEncoderConfig;
 use mixflow_t2i::text::{FluxEncoders, TextEncoder};
 use mixflow_t2i::{FluxConfig, TextEmbedding, TextPipeline, to_diffusers};
 use mixflow_tests::{Fixture, close};
@@ -210,6 +211,15 @@ fn a_published_folder_makes_images() {
     let sampling = &pipeline.pipeline.recipe.sampling;
     assert_eq!((sampling.sampler.grid.steps(), sampling.distilled_guidance), (4, None));
     assert_eq!(sampling.sampler.grid, mixflow::schedules::TimeGrid::new(4).expect("a grid"));
+
+    // Without guidance, but with the times of dev: sampled as that is, and told none.
+    write_networks(folder.path(), None, dev.clone());
+    let pipeline = open().expect("a published folder");
+    let recipe = &pipeline.pipeline.recipe;
+    assert_eq!((recipe.sampling.sampler.grid.steps(), recipe.sampling.distilled_guidance), (28, None));
+    let TextEncoderConfig::Flux1 { tokens, .. } = recipe.network.text else { panic!("it has these encoders") };
+    assert_eq!(tokens, 512);
+    assert!(pipeline.images(&["a cat"], 0).is_ok());
 
     for (key, value, words) in [
         ("max_image_seq_len", json!(1024), "expected base_image_seq_len 256, max_image_seq_len 4096, exponential"),
