@@ -193,6 +193,11 @@ fn a_published_network_is_known_by_its_tensors() {
     published(&setting, "org/tiny", folder.path());
     let expected = two_steps(Pipeline::from_folder(folder.path(), &Default::default()).unwrap());
     assert_eq!(two_steps(open(&setting).unwrap()), expected);
+    // A DiT has the same tensors: what the name of the file does not tell is said.
+    let sources = || Pipeline::from_folder(folder.path(), &Default::default()).unwrap().sources().to_vec();
+    assert!(sources()[0].ends_with("SiT-S-2-32.safetensors"), "{:?}", sources());
+    fs::rename(folder.path().join("SiT-S-2-32.safetensors"), folder.path().join("small.safetensors")).unwrap();
+    assert!(sources()[0].contains("small.safetensors, taken for a SiT: a DiT has"), "{:?}", sources());
 
     // Without autoencoder beside it: a folder says what is missing, a repository takes the one it was trained with.
     let (setting, alone, vae) = (Setting::new(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

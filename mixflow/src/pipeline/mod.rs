@@ -178,7 +178,9 @@ impl Pipeline {
     /// - The autoencoder of Stable Diffusion beside or in `vae`, as `diffusers` has it. Where a download has none, the one
     ///   that the network was trained with is fetched.
     ///
-    /// A training checkpoint with several networks gives the averaged one; [`sources`](Self::sources) tells.
+    /// A training checkpoint with several networks gives the averaged one. A DiT has the tensors of a SiT, and is known by the
+    /// word `dit` in the name of its file: `DiT-XL-2-256x256.pt`, `dit_xl.pt`; without either word a SiT is assumed.
+    /// [`sources`](Self::sources) tells both.
     ///
     /// # Errors
     /// If the folder has none of the layouts, lacks a file, or a file does not fit.
@@ -204,12 +206,16 @@ impl Pipeline {
         let layout = Layout::of(&layout::names(folder)?).map_err(fault)?;
         let weights = folder.join(&layout.weights);
         let recipe = layout.recipe.as_ref().map(|recipe| parts::read_recipe(&folder.join(recipe))).transpose()?;
-        let mut recipe = match recipe.flatten() {
-            Some(recipe) => recipe,
+        let (mut recipe, assumed) = match recipe.flatten() {
+            Some(recipe) => (recipe, None),
             None => parts::published(&weights)?,
         };
         Parts { folder, weights: &weights, fetch }.locate(&mut recipe, &layout.rae)?;
-        Ok(Self::load(recipe, &StoredNetwork::File(weights), folder, device)?)
+        let mut pipeline = Self::load(recipe, &StoredNetwork::File(weights), folder, device)?;
+        if let Some(assumed) = assumed {
+            pipeline.sources[0] += &format!(", {assumed}");
+        }
+        Ok(pipeline)
     }
 }
 

@@ -146,14 +146,22 @@ impl<E: From<Error>> Parts<'_, '_, E> {
     }
 }
 
-/// The paper's recipe, for the network that the weights in a file belong to.
-pub(super) fn published(file: &Path) -> Result<Recipe, Error> {
+/// The paper's recipe, for the network that the weights in a file belong to; and what was assumed, where the file does not tell.
+pub(super) fn published(file: &Path) -> Result<(Recipe, Option<&'static str>), Error> {
     let weights = Network::own(Weights::read(file)?)?;
     let shapes = weights.iter().map(|(name, data)| (name.into(), data.shape().to_vec())).collect();
     let fault = |reason| Error::Layout { folder: weights.source().into(), reason };
+    let mut assumed = None;
     let network = match infer::network(&shapes).map_err(fault)? {
         // A DiT has the names and shapes of a SiT; what its file is called tells.
-        NetworkConfig::Sit(config) if is_dit(weights.source()) => NetworkConfig::Dit(config),
+        NetworkConfig::Sit(config) => match is_dit(file) {
+            Some(true) => NetworkConfig::Dit(config),
+            told => {
+                let words = "taken for a SiT: a DiT has the same tensors, and `dit` in the name of its file";
+                assumed = told.is_none().then_some(words);
+                NetworkConfig::Sit(config)
+            }
+        },
         network => network,
     };
     let [_, side, _] = network.shape();
@@ -166,13 +174,15 @@ pub(super) fn published(file: &Path) -> Result<Recipe, Error> {
         NetworkConfig::DitDh(_) => "paper/dit-dh-xl-256",
         NetworkConfig::Dit(_) => "paper/dit-xl-2-256",
     };
-    Ok(Recipe { network, ..Recipe::read(name, &[])? })
+    Ok((Recipe { network, ..Recipe::read(name, &[])? }, assumed))
 }
 
-/// Whether a file is called as those of DiT are: `DiT-XL-2-256x256.pt`.
-fn is_dit(source: &str) -> bool {
-    let name = Path::new(source).file_name().unwrap_or_default().to_string_lossy();
-    name.starts_with("DiT-")
+/// Whether a file is called as one of DiT or of SiT, with that word in its name: `DiT-XL-2-256x256.pt`, `sit_xl.pt`.
+fn is_dit(file: &Path) -> Option<bool> {
+    let name = file.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
+    let has = |word| name.split(|c: char| !c.is_alphabetic()).any(|found| found == word);
+    let [dit, sit] = ["dit", "sit"].map(has);
+    (dit != sit).then_some(dit)
 }
 
 /// The recipe in a file, if it is one: not what another program calls `config.json`.
@@ -201,14 +211,24 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let config = SitConfig { depth: 1, classes: 3, input_size: 8, ..SitConfig::small(4) };
         let weights = Weights::of(&config.init(0, &Default::default()), official_key);
-        for (name, is_dit, recipe) in
-            [("DiT-XL-2-256x256.pt", true, "dit-xl-2-256"), ("SiT-XL-2-256.pt", false, "sit-xl-2-256")]
-        {
+        for (name, told) in [
+            ("DiT-XL-2-256x256.pt", Some(true)),
+            ("facebook_DiT-XL-2-256x256.pt", Some(true)),
+            ("dit_xl.pt", Some(true)),
+            ("my.dit2.safetensors", Some(true)),
+            ("SiT-XL-2-256.pt", Some(false)),
+            ("xl-sit.pt", Some(false)),
+            ("edited.pt", None),
+            ("LightningDiT-XL.pt", None),
+            ("from-dit-to-sit.pt", None),
+        ] {
             let file = folder.path().join(name);
             weights.write(&file, &[]).unwrap();
-            let found = published(&file).unwrap();
-            assert_eq!((matches!(found.network, NetworkConfig::Dit(_)), found.name.as_str()), (is_dit, recipe));
-            assert_eq!(found.objective.learned_variance, is_dit);
+            let (found, assumed) = published(&file).unwrap();
+            let dit = told == Some(true);
+            let recipe = if dit { "dit-xl-2-256" } else { "sit-xl-2-256" };
+            assert_eq!((matches!(found.network, NetworkConfig::Dit(_)), found.name.as_str()), (dit, recipe), "{name}");
+            assert_eq!((found.objective.learned_variance, assumed.is_some()), (dit, told.is_none()), "{name}");
         }
     }
 }
