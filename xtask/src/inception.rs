@@ -14,6 +14,7 @@ use mixflow::evaluation::inception::{
 use mixflow::evaluation::{class_counts, decoder};
 use mixflow::files::{PartValues, WeightsFile};
 use mixflow::numbers::counted;
+use mixflow::recipe::SamplingConfig;
 
 use crate::kind::Kind;
 use crate::pairs::say_how_long;
@@ -126,16 +127,20 @@ impl Measuring {
                 made
             }
         };
-        let guidance = recipe.sampling.guidance.as_ref().map(serde_json::to_string).transpose()?;
+        // All that images depend on, so that what is new among them is not forgotten here.
+        let SamplingConfig { sampler, guidance, guide: _, distilled_guidance, correction, batch: _, precision, tiles } =
+            &recipe.sampling;
         let setting = Setting {
             labels: Some(self.chosen(against)?),
             seed: Some(recipe.seed),
-            sampler: Some(serde_json::to_string(&recipe.sampling.sampler)?),
+            sampler: Some(serde_json::to_string(sampler)?),
             evaluations: Some(evaluations),
-            guidance,
-            correction: recipe.sampling.correction,
+            guidance: guidance.as_ref().map(serde_json::to_string).transpose()?,
+            distilled_guidance: *distilled_guidance,
+            tiles: *tiles,
+            correction: *correction,
             guide: generator.guide.map(|guide| guide.weights.clone()),
-            precision: Some(recipe.sampling.precision.to_string()),
+            precision: Some(precision.to_string()),
             autoencoder: trained.autoencoder_weights()?,
             checkpoint: Some(WeightsFile::read(&trained.weights)?),
         };

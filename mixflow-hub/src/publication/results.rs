@@ -236,16 +236,16 @@ fn inception_conditions(inception: &InceptionEvaluation, file: &str) -> Result<C
     if let Some(sampler) = &setting.sampler {
         let sampler: Sampler = serde_json::from_str(sampler)?;
         let guidance: Option<Guidance> = setting.guidance.as_deref().map(serde_json::from_str).transpose()?;
-        let (correction, precision) = (setting.correction, Precision::F32);
         let sampling = SamplingConfig {
             sampler,
             guidance,
             guide: None,
-            distilled_guidance: None,
-            correction,
+            distilled_guidance: setting.distilled_guidance,
+            correction: setting.correction,
             batch: 1,
-            precision,
-            tiles: None,
+            // It has a column of its own.
+            precision: Precision::F32,
+            tiles: setting.tiles,
         };
         conditions.steps = Some(sampling.sampler.grid.steps());
         conditions.sampler = sampling.describe();

@@ -1,6 +1,7 @@
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use mixflow_backbones::autoencoder::TileConfig;
 use mixflow_backbones::inception::{Inception, PUBLISHED_SHA256, Resize};
 use mixflow_backbones::weights::Weights;
 use serde::{Deserialize, Serialize};
@@ -104,6 +105,12 @@ pub struct Setting {
     pub guidance: Option<String>,
     /// Weights of the weaker network, where the guidance is away from one.
     pub guide: Option<WeightsFile>,
+    /// The scale of guidance that the network was told, of one that was distilled from a guided network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distilled_guidance: Option<f64>,
+    /// How the autoencoder decoded piece by piece.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tiles: Option<TileConfig>,
     /// The remedy for exposure bias that a recipe's `sampling.correction` names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correction: Option<CorrectionConfig>,
