@@ -61,6 +61,7 @@ impl<N: NetworkSettings> Card<'_, N> {
         let Choice { license, base_models, datasets, tags, .. } = self.choice;
         let recipe = &self.finished.recipe;
         let mut own = vec!["mixflow".to_string(), "flow-matching".into(), "image-generation".into()];
+        own.retain(|tag| tag != "flow-matching" || !recipe.objective.learned_variance);
         let text = recipe.network.reads_names();
         // There is no task of images by class.
         let task = if text { "text-to-image" } else { "unconditional-image-generation" };

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use mixflow::numbers::thousands;
-use mixflow::recipe::NetworkSettings;
+use mixflow::objective::Perturbation;
+use mixflow::recipe::{NetworkSettings, ObjectiveConfig};
+use mixflow::schedules::TimestepConfig;
 use mixflow::train::Start;
 
 use super::finished::Finished;
@@ -13,19 +15,13 @@ pub(super) fn training<N: NetworkSettings>(finished: &Finished<N>) -> String {
     let Finished { run, recipe, arm, start, .. } = finished;
     let steps = thousands(finished.steps);
     let batch = recipe.training.batch;
-    let slowed = serde_json::to_value(&recipe.objective.timesteps).unwrap_or_default();
-    let plain = match slowed["gamma"].as_f64() {
-        Some(gamma) => format!("MixFlow Training (γ = {gamma})"),
-        None => "flow matching".into(),
-    };
-    let post = recipe.post_training.as_ref();
-    match (arm.as_deref(), post) {
+    match (arm.as_deref(), &recipe.post_training) {
         (Some(arm), Some(post)) if arm != "pretraining" => {
-            let method = if arm.rsplit_once('-').is_some_and(|(name, _)| name == "mixflow") {
-                format!("MixFlow Training (γ = {})", post.gamma)
-            } else {
-                plain
-            };
+            let own = post.arm_in(arm).and_then(|(arm, _)| {
+                let trainings = post.trainings(&recipe.objective).ok()?;
+                trainings.into_iter().find_map(|(other, objective)| (other.name == arm.name).then_some(objective))
+            });
+            let method = method(own.as_ref().unwrap_or(&recipe.objective));
             let start = match start {
                 Some(start) => weights(start),
                 None if run.join("pretraining").is_dir() => {
@@ -40,9 +36,31 @@ pub(super) fn training<N: NetworkSettings>(finished: &Finished<N>) -> String {
         }
         _ => {
             let from = start.as_ref().map_or(String::new(), |start| format!(", from {}", weights(start)));
-            format!("It was trained for {steps} steps of {batch} images with {plain}{from}.")
+            let method = method(&recipe.objective);
+            format!("It was trained for {steps} steps of {batch} images with {method}{from}.")
         }
     }
+}
+
+/// What a training minimises.
+fn method(objective: &ObjectiveConfig) -> String {
+    if objective.learned_variance {
+        return "the loss of DDPM and a learned variance".into();
+    }
+    let times = match &objective.timesteps {
+        TimestepConfig::Law(_) => "flow matching".into(),
+        TimestepConfig::MixFlow(mixflow) => format!("MixFlow Training (γ = {})", mixflow.parts().0),
+        TimestepConfig::Independent(_) => "flow matching at times that its labels do not tell".into(),
+    };
+    let more = objective.perturbation.map(|perturbation| match perturbation {
+        Perturbation::Input { gamma } => format!("Input Perturbation (γ = {gamma})"),
+        Perturbation::OffPath { strength } => format!("noise off the path (strength {strength})"),
+    });
+    let defar = objective.defar.map(|defar| format!("DEFAR (β = {})", defar.beta));
+    let alignment = objective
+        .alignment
+        .map(|alignment| format!("alignment with the features of frozen encoders (REPA, weight {})", alignment.weight));
+    [Some(times), more, defar, alignment].into_iter().flatten().collect::<Vec<_>>().join(" and ")
 }
 
 /// The weights that a training started from.

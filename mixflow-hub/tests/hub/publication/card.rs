@@ -10,7 +10,7 @@ use mixflow::train::{Start, StoredNetwork};
 use mixflow_hub::{Choice, Publication, SampleImages};
 use serde_json::{Value, json};
 
-use super::run::shown;
+use super::run::{shown, stop_at_the_end};
 use super::{measure, plain, read, train, written};
 use crate::python::{printed, python};
 use crate::shared::{Setting as Wire, repository};
@@ -145,6 +145,50 @@ fn what_a_training_started_from_is_told_as_the_run_says() {
         text.contains(&format!("from `base` (`ema`), SHA-256 `{hash}`.")) && !text.contains("base_model"),
         "{text}"
     );
+}
+
+/// Each arm by what it minimised, and a training by all of that.
+#[test]
+fn a_training_is_told_by_its_own_objective() {
+    let folder = tempfile::tempdir().unwrap();
+    let arms = json!([
+        "standard", "mixflow",
+        { "name": "MF04", "objective": { "timesteps": { "kind": "mixflow", "gamma": 0.4 } } },
+        { "name": "perturbed", "objective": { "perturbation": { "kind": "input", "gamma": 0.1 } } },
+        { "name": "off", "objective": { "perturbation": { "kind": "off-path", "strength": 0.2 } } },
+        { "name": "defar", "objective": { "defar": { "beta": 0.5 } } },
+        { "name": "blind", "objective": { "timesteps": { "kind": "independent", "base": { "kind": "uniform" } } } },
+    ]);
+    let run = folder.path().join("compared");
+    let post = json!({ "steps": 2, "gamma": 0.8, "seeds": 1, "images": 16, "solver_steps": [2], "arms": arms });
+    stop_at_the_end(&run, json!({ "post_training": post }));
+    for (arm, method) in [
+        ("pretraining", "steps of 4 images with flow matching."),
+        ("standard-0", "steps of 4 images with flow matching, from "),
+        ("mixflow-0", "with MixFlow Training (γ = 0.8), from "),
+        ("mf04-0", "with MixFlow Training (γ = 0.4), from "),
+        ("perturbed-0", "with flow matching and Input Perturbation (γ = 0.1), from "),
+        ("off-0", "with flow matching and noise off the path (strength 0.2), from "),
+        ("defar-0", "with flow matching and DEFAR (β = 0.5), from "),
+        ("blind-0", "with flow matching at times that its labels do not tell, from "),
+    ] {
+        fs::create_dir(run.join(arm)).unwrap();
+        fs::copy(run.join("model.safetensors"), run.join(arm).join("model.safetensors")).unwrap();
+        let public = folder.path().join(arm);
+        written(&run, &public, Choice { arm: Some(arm.into()), ..plain() }).unwrap();
+        let text = card(&public);
+        assert!(text.contains(method) && text.contains("  - flow-matching\n"), "{arm}: {text}");
+    }
+
+    let mut network = json!(super::recipe(json!({})).network);
+    (network["kind"], network["learn_sigma"]) = (json!("dit"), json!(true));
+    let objective = json!({ "schedule": { "kind": "ddpm" }, "prediction": "noise", "learned_variance": true });
+    let [run, public] = ["dit", "public"].map(|name| folder.path().join(name));
+    stop_at_the_end(&run, json!({ "network": network, "objective": objective }));
+    written(&run, &public, plain()).unwrap();
+    let text = card(&public);
+    assert!(text.contains("steps of 4 images with the loss of DDPM and a learned variance."), "{text}");
+    assert!(!text.contains("flow-matching") && !text.contains("with flow matching"), "{text}");
 }
 
 #[test]
