@@ -45,7 +45,8 @@ impl<N: NetworkSettings> Card<'_, N> {
 
     /// Whether `diffusers` has the network that the adapter is for.
     fn is_of_diffusers(&self) -> bool {
-        self.finished.recipe.to_value()["network"]["text"]["kind"] == "stable-diffusion-3"
+        let kind = &self.finished.recipe.to_value()["network"]["text"]["kind"];
+        ["stable-diffusion-3", "flux-1"].iter().any(|known| kind == known)
     }
 
     /// What the Hub shows adapters by. Trigger words are those of a training that knew nothing else.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use mixflow::data::{DataConfig, Labels};
+use mixflow::data::{BucketConfig, DataConfig, Labels};
 use mixflow::evaluation::metric::{Measurement, Scores};
 use mixflow::numbers::thousands;
 use mixflow::recipe::{AutoencoderConfig, NetworkSettings};
@@ -228,7 +228,6 @@ impl<N: NetworkSettings> Card<'_, N> {
 
     /// What it learned from whom, and what it cannot.
     fn limits(&self) -> String {
-        let [_, height, width] = self.finished.recipe.network.shape();
         let data = match &self.finished.recipe.data {
             DataConfig::Digits { .. } => {
                 " The digits are the test part of *Optical Recognition of Handwritten Digits* by E. Alpaydin and C. Kaynak, UCI \
@@ -247,14 +246,34 @@ impl<N: NetworkSettings> Card<'_, N> {
             _ => " Its data have a licence of their own, named where they are.",
         };
         let what = if self.finished.recipe.network.reads_names() { "prompts" } else { "classes" };
-        let sides = match self.finished.recipe.autoencoder {
-            Some(_) => "latents",
-            None => "images",
-        };
         format!(
-            "## Limits\n\nIt makes {sides} of {height} × {width} like those it was trained on, of the {what} in them, and nothing \
-             else; it repeats what its data leave out or overdo.{data}"
+            "## Limits\n\nIt makes {}, of the {what} in them, and nothing else; it repeats what its data leave out or overdo.{data}",
+            self.sizes()
         )
+    }
+
+    /// Of which sizes it makes what.
+    fn sizes(&self) -> String {
+        let recipe = &self.finished.recipe;
+        let [_, height, width] = recipe.network.shape();
+        // Stored latents tell, where they still are; in a recipe it is those of images.
+        let many = |data: &DataConfig| data.open().is_ok_and(|data| !data.buckets().is_empty());
+        match (&recipe.data, recipe.data.buckets()) {
+            (_, Some(BucketConfig { sizes, .. })) => {
+                let square =
+                    recipe.autoencoder.as_ref().map_or(height, |own| own.image_shape(recipe.network.shape())[1]);
+                let sizes = if sizes.is_empty() { &[square][..] } else { sizes };
+                let sizes = sizes.iter().map(|side| format!("{side} × {side}")).collect::<Vec<_>>().join(" or ");
+                format!("images of about as many pixels as {sizes}, in ratios of sides like those it was trained on")
+            }
+            (data @ DataConfig::Latents { .. }, None) if many(data) => {
+                "latents of the sizes and ratios of sides that it was trained on".into()
+            }
+            _ => {
+                let what = if recipe.autoencoder.is_some() { "latents" } else { "images" };
+                format!("{what} of {height} × {width} like those it was trained on")
+            }
+        }
     }
 
     /// What lies where.

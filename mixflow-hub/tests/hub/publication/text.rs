@@ -3,18 +3,19 @@
 use std::fs;
 use std::path::Path;
 
+use mixflow::backbones::lora::{Adapter, LoraConfig};
 use mixflow::backbones::weights::Weights;
 use mixflow::recipe::NetworkSettings;
 use mixflow_hub::{Choice, Publication, Written};
-use mixflow_t2i::TextNetworkConfig;
 use mixflow_t2i::recipe::read_text_recipe;
+use mixflow_t2i::{TextNetworkConfig, TextRecipe};
 use serde_json::json;
 
 use super::plain;
 use crate::shared::repository;
 
 /// What `cargo xtask train` leaves of a small MiniT2I of one prompt, with other values for some keys, but its record of the data.
-fn train(run: &Path, changes: &[&str]) {
+fn train(run: &Path, changes: &[&str]) -> TextRecipe {
     let small = [
         "data.size=8",
         "network.prompts=1",
@@ -27,12 +28,32 @@ fn train(run: &Path, changes: &[&str]) {
         "sampling.grid.steps=2",
         "post_training=null",
     ];
-    let changes: Vec<String> = small.iter().chain(changes).map(|change| (*change).into()).collect();
-    let recipe = read_text_recipe("minit2i", &changes).unwrap().unwrap();
+    train_as(run, "minit2i", &[&small, changes].concat())
+}
+
+/// The same of a small `MmDit`, which takes any rectangle.
+fn train_mmdit(run: &Path, changes: &[&str]) -> TextRecipe {
+    let small = [
+        "data.size=8",
+        "network.prompts=1",
+        "network.transformer.input_size=8",
+        "network.transformer.patch=2",
+        "network.transformer.width=16",
+        "network.transformer.depth=1",
+        "network.transformer.heads=2",
+        "post_training=null",
+    ];
+    train_as(run, "words", &[&small, changes].concat())
+}
+
+fn train_as(run: &Path, name: &str, changes: &[&str]) -> TextRecipe {
+    let changes: Vec<String> = changes.iter().map(|change| (*change).into()).collect();
+    let recipe = read_text_recipe(name, &changes).unwrap().unwrap();
     fs::create_dir_all(run).unwrap();
     fs::write(run.join("recipe.json"), recipe.to_value().to_string()).unwrap();
     let network = recipe.network.init(0, &Default::default());
     Weights::of(&network, recipe.network.official_key()).write(run.join("model.safetensors"), &[]).unwrap();
+    recipe
 }
 
 /// What is published of a run, and its card.
@@ -76,4 +97,46 @@ fn a_card_says_where_the_text_encoder_is_expected() {
     let words =
         "read by `flan-t5`, which is not in this repository: its files are expected in a folder `flan-t5-large`";
     assert!(card.contains(words) && !card.contains("/models"), "{card}");
+}
+
+/// Sizes of latents say nothing of those of images, nor one size of several.
+#[test]
+fn a_card_says_the_sizes_of_what_was_trained_in_buckets() {
+    let folder = tempfile::tempdir().unwrap();
+    for (buckets, sizes) in [
+        ("null", "It makes images of 8 × 8 like those it was trained on, of"),
+        (r#"{"step":4}"#, "It makes images of about as many pixels as 8 × 8, in ratios of sides like those"),
+        (r#"{"step":4,"sizes":[4,8]}"#, "as many pixels as 4 × 4 or 8 × 8, in ratios of sides like those"),
+    ] {
+        train_mmdit(
+            folder.path(),
+            &[&format!(r#"data={{"kind":"captions","path":"/data","size":8,"buckets":{buckets}}}"#)],
+        );
+        let (_, card) = published(folder.path(), plain());
+        assert!(card.contains(sizes), "{sizes}: {card}");
+    }
+}
+
+/// Both kinds of networks are of `diffusers`, whose pipelines add these adapters to them.
+#[test]
+fn adapters_of_networks_of_diffusers_are_loaded_by_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = folder.path();
+    for (text, is_of_diffusers) in [
+        (r#"{"kind":"stable-diffusion-3","folder":"/models/base"}"#, true),
+        (r#"{"kind":"flux-1","folder":"/models/base","tokens":4}"#, true),
+        (r#"{"kind":"words","width":64,"tokens":4}"#, false),
+    ] {
+        let recipe = train_mmdit(run, &[&format!("network.text={text}"), r#"adapter={"kind":"lora","rank":1}"#]);
+        let network = recipe.adapted(recipe.network.init(0, &Default::default())).unwrap();
+        let lora = LoraConfig { rank: 1, ..LoraConfig::default() };
+        let adapter = Adapter::of(&network, recipe.network.official_key(), &lora);
+        adapter.write(run.join("pytorch_lora_weights.safetensors")).unwrap();
+        let choice = Choice { adapter: true, base_models: vec!["org/base".parse().unwrap()], ..plain() };
+        let (_, card) = published(run, choice);
+        for words in ["library_name: diffusers\n", "template:diffusion-lora", "pipeline.load_lora_weights(\"org/sit\""]
+        {
+            assert_eq!(card.contains(words), is_of_diffusers, "{text}, {words}: {card}");
+        }
+    }
 }
