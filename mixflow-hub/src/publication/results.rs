@@ -249,8 +249,9 @@ fn inception_conditions(inception: &InceptionEvaluation, file: &str) -> Result<C
         };
         conditions.steps = Some(sampling.sampler.grid.steps());
         conditions.sampler = sampling.describe();
-        if setting.guide.is_some() {
-            conditions.sampler.push_str(" by a weaker network");
+        if let (Some(guidance), Some(_)) = (guidance, &setting.guide) {
+            let told = format!("guidance {}", guidance.scale());
+            conditions.sampler = conditions.sampler.replacen(&told, &format!("{told} by a weaker network"), 1);
         }
     }
     Ok(conditions)

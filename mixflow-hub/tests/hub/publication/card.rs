@@ -98,12 +98,14 @@ fn every_number_is_one_that_was_measured() {
     // What the network was told and how its images were decoded, of both kinds of numbers.
     let mut other = self::inception(&run, true);
     other.setting.distilled_guidance = Some(3.5);
+    other.setting.guide = other.setting.checkpoint.clone();
     other.setting.tiles = Some(serde_json::from_value(json!({ "side": 64, "overlap": 8 })).unwrap());
     fs::write(run.join("inception.json"), json!({ "inception": other, "version": "0.1.0" }).to_string()).unwrap();
     let tiled = folder.path().join("tiled");
     written(&run, &tiled, told()).unwrap();
     let text = card(&tiled);
-    let row = "| Euler, guidance 1.5, told guidance 3.5, decoded in tiles of 64 latents a side | 250 |";
+    let row =
+        "| Euler, guidance 1.5 by a weaker network, told guidance 3.5, decoded in tiles of 64 latents a side | 250 |";
     assert!(text.contains(row), "{text}");
     let setting = &read(&tiled.join("results/inception.json"))["inception"]["setting"];
     assert_eq!((&setting["distilled_guidance"], &setting["tiles"]["side"]), (&json!(3.5), &json!(64)));
