@@ -66,6 +66,8 @@ pub enum Stream {
     Caption = 21,
     /// Encoders whose part of a condition is dropped; position: the training position.
     EncoderDropout = 22,
+    /// The permutation of the prior images; position: how often all were seen.
+    Prior = 23,
 }
 
 /// The generator of one position, at its start.

@@ -4,4 +4,5 @@
 mod buckets;
 mod captions;
 mod masks;
+mod prior;
 mod runs;

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 use super::latents::{Latents, PosteriorMode};
+use super::prior::WithPrior;
 use super::{
-    BucketConfig, CaptionFormat, Channels, Dataset, Digits, Emoji, Error, Folder, MaskConfig, OnBroken, Scenes, Shapes,
-    checked_size,
+    BucketConfig, CaptionFormat, Channels, Dataset, Digits, Emoji, Error, Folder, MaskConfig, OnBroken, PriorConfig,
+    Scenes, Shapes, checked_size,
 };
 
 /// A data source and its options.
@@ -21,7 +22,7 @@ use super::{
 /// assert_eq!(data.shape(), [3, 64, 64]);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum DataConfig {
     /// [`Digits`]: 1,797 real handwritten digits, ten classes.
@@ -113,6 +114,9 @@ pub enum DataConfig {
         /// Whether the text of an image is one caption or a caption a line, of which training tells one at a time.
         #[serde(default, skip_serializing_if = "is_whole")]
         captions: CaptionFormat,
+        /// Images of a class that are learned beside those of one instance of it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prior: Option<PriorConfig>,
     },
     /// [`Latents`]: images that an autoencoder has encoded before.
     Latents {
@@ -124,6 +128,9 @@ pub enum DataConfig {
         /// Take the latent of the mirrored image every other time, at random.
         #[serde(default)]
         flip: bool,
+        /// Which of the images are of a class, and learned beside those of one instance of it: those with a caption.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        prior: Option<PriorConfig>,
     },
 }
 
@@ -160,18 +167,40 @@ impl DataConfig {
                     (None, None) => folder,
                 })
             }
-            Self::Captions { path, size, on_broken, buckets, mask, captions, .. } => {
+            Self::Captions { path, size, on_broken, buckets, mask, captions, prior, .. } => {
                 let advice = "data.path must be a directory of images with their captions, in a .txt beside each or in \
                               metadata.jsonl";
                 mask.iter().try_for_each(|mask| mask.check(path))?;
-                let folder = Folder::captioned(path, *size, *on_broken, *captions).map_err(advised(advice))?;
+                prior.iter().try_for_each(|prior| prior.check(path))?;
+                let folder =
+                    Folder::beside(path, *size, *on_broken, *captions, prior.as_ref()).map_err(advised(advice))?;
                 let folder = masked(folder, mask)?;
-                Arc::new(match buckets {
+                let folder = Arc::new(match buckets {
                     Some(buckets) => folder.with_buckets(buckets)?,
                     None => folder,
-                })
+                });
+                match prior {
+                    Some(prior) => {
+                        Arc::new(WithPrior::new(folder.clone(), prior, |index| Ok(folder.file(index as usize).1))?)
+                    }
+                    None => folder,
+                }
             }
-            Self::Latents { path, posterior, flip } => Arc::new(Latents::open(path)?.for_training(*posterior, *flip)?),
+            Self::Latents { path, posterior, flip, prior } => {
+                let latents = Arc::new(Latents::open(path)?.for_training(*posterior, *flip)?);
+                match prior {
+                    Some(PriorConfig { path: Some(_), .. }) => {
+                        let reason =
+                            "has a path, and the data are latents: encode both kinds of images into one folder";
+                        return Err(Error::Prior { reason: reason.into() });
+                    }
+                    Some(prior) => {
+                        prior.check(path)?;
+                        Arc::new(WithPrior::new(latents.clone(), prior, |index| latents.label(index))?)
+                    }
+                    None => latents,
+                }
+            }
         })
     }
 
@@ -203,6 +232,15 @@ impl DataConfig {
     pub fn mask(&self) -> Option<&MaskConfig> {
         match self {
             Self::Folder { mask, .. } | Self::Captions { mask, .. } => mask.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Which images are learned beside others to preserve what is known of their class, where that is said.
+    #[must_use]
+    pub fn prior(&self) -> Option<&PriorConfig> {
+        match self {
+            Self::Captions { prior, .. } | Self::Latents { prior, .. } => prior.as_ref(),
             _ => None,
         }
     }
@@ -277,6 +315,7 @@ mod tests {
                     buckets: None,
                     mask: None,
                     captions: CaptionFormat::Whole,
+                    prior: None,
                 },
             ),
             (
@@ -289,6 +328,7 @@ mod tests {
                     buckets: Some(BucketConfig { step: 16, sizes: vec![32, 64] }),
                     mask: None,
                     captions: CaptionFormat::Whole,
+                    prior: None,
                 },
             ),
             (
@@ -301,6 +341,7 @@ mod tests {
                     buckets: None,
                     mask: Some(MaskConfig::Alpha),
                     captions: CaptionFormat::Whole,
+                    prior: None,
                 },
             ),
             (
@@ -325,11 +366,21 @@ mod tests {
                     buckets: None,
                     mask: None,
                     captions: CaptionFormat::Lines,
+                    prior: None,
                 },
             ),
             (
                 r#"{"kind":"latents","path":"l","posterior":"mean"}"#,
-                DataConfig::Latents { path: "l".into(), posterior: PosteriorMode::Mean, flip: false },
+                DataConfig::Latents { path: "l".into(), posterior: PosteriorMode::Mean, flip: false, prior: None },
+            ),
+            (
+                r#"{"kind":"latents","path":"l","prior":{"caption":"a dog"}}"#,
+                DataConfig::Latents {
+                    path: "l".into(),
+                    posterior: PosteriorMode::default(),
+                    flip: false,
+                    prior: Some(PriorConfig { caption: "a dog".into(), path: None, weight: 1.0 }),
+                },
             ),
         ] {
             assert_eq!(serde_json::from_str::<DataConfig>(text).unwrap(), config);

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use crate::data::latents::{Contents, EncodedBatch, Image, Latents, Origin, StoragePrecision, Verified, Writer};
 use crate::data::mask::on_grid;
 use crate::data::source::SourceEntry;
-use crate::data::{self, Dataset, Example, Fingerprint, Variation, in_one_shape, shape_in_training};
+use crate::data::{self, Dataset, Example, Fingerprint, Prior, Variation, in_one_shape, shape_in_training};
 use crate::{Error, check_memory};
 
 /// Images encoded at a time, of 128 x 128 pixels or less; fewer of larger ones, since an autoencoder keeps a hundred numbers
@@ -34,6 +34,7 @@ pub struct Encoded {
     captions: Vec<Vec<(usize, f64)>>,
     fingerprint: Fingerprint,
     shape: [usize; 3],
+    prior: Option<Prior>,
     /// Where images have several sizes, the shapes of their latents, and which each has.
     buckets: Vec<[usize; 3]>,
     bucket_of: Vec<usize>,
@@ -105,6 +106,7 @@ impl Encoded {
             captions,
             fingerprint: data.fingerprint()?,
             shape,
+            prior: data.prior(),
             buckets: shapes,
             bucket_of,
             broken,
@@ -142,8 +144,8 @@ impl Encoded {
         let broken = latents.manifest().broken.iter().map(PathBuf::from).collect();
         let (shape, fingerprint) = (latents.shape(), data.fingerprint()?);
         let (buckets, bucket_of, captions) = Default::default();
-        let latents = Store::Folder(Box::new(latents));
-        Ok(Self { latents, labels, captions, fingerprint, shape, buckets, bucket_of, broken, remarks })
+        let (latents, prior) = (Store::Folder(Box::new(latents)), data.prior());
+        Ok(Self { latents, labels, captions, fingerprint, shape, prior, buckets, bucket_of, broken, remarks })
     }
 }
 
@@ -332,6 +334,10 @@ impl Dataset for Encoded {
             Store::Memory(_, masks) => !masks.is_empty(),
             Store::Folder(latents) => latents.masked(),
         }
+    }
+
+    fn prior(&self) -> Option<Prior> {
+        self.prior
     }
 
     fn label(&self, index: u64) -> Result<usize, data::Error> {

@@ -14,7 +14,9 @@ use super::captions::{Captioned, captioned};
 use super::crop::{Crop, Cropped, MaskOf, crop};
 use super::mask::Masks;
 use super::told::{CaptionFormat, Captions, several};
-use super::{Dataset, Error, Example, Fingerprint, LARGEST, MaskConfig, Variation, checked_size, shape_in_training};
+use super::{
+    Dataset, Error, Example, Fingerprint, LARGEST, MaskConfig, PriorConfig, Variation, checked_size, shape_in_training,
+};
 use crate::files::decode::{Tally, read, upright_size};
 use crate::files::digest;
 use crate::files::listing::{Listing, canonical, kinds};
@@ -52,6 +54,9 @@ pub struct Folder {
     captions: Vec<Vec<(usize, f64)>>,
     on_broken: OnBroken,
     captioned: bool,
+    /// The class of images for prior preservation, and where they lie, if that is elsewhere.
+    prior: Option<usize>,
+    prior_path: Option<PathBuf>,
     classes: Vec<String>,
     /// Class `c` has the files `starts[c]..starts[c + 1]`.
     starts: Vec<usize>,
@@ -108,8 +113,23 @@ impl Folder {
     /// # Errors
     /// If `size` is not in 1..=4096, a directory or a caption cannot be read, an image is without one or there are none.
     pub fn captioned(path: &Path, size: usize, on_broken: OnBroken, format: CaptionFormat) -> Result<Self, Error> {
+        Self::beside(path, size, on_broken, format, None)
+    }
+
+    /// The same with the images of a class, which may lie in another directory.
+    pub(super) fn beside(
+        path: &Path,
+        size: usize,
+        on_broken: OnBroken,
+        format: CaptionFormat,
+        prior: Option<&PriorConfig>,
+    ) -> Result<Self, Error> {
         let empty = Self::empty(path, size, on_broken)?;
-        let Captioned { images, notices } = captioned(path, format)?;
+        let Captioned { mut images, notices } = captioned(path, format)?;
+        let prior_path = prior.and_then(|prior| prior.path.clone());
+        if let (Some(prior), Some(path)) = (prior, &prior_path) {
+            images.extend(prior.images(path, &images)?);
+        }
         let mut captions = Captions::default();
         let numbered = |(file, told)| {
             captions.add(told);
@@ -121,7 +141,9 @@ impl Folder {
         images.sort_by(|(a, of), (b, others)| (of[0].0, a).cmp(&(others[0].0, b)));
         let starts = (0..=classes.len()).map(|class| images.partition_point(|(_, of)| of[0].0 < class)).collect();
         let (files, captions): (_, Vec<_>) = images.into_iter().unzip();
-        Ok(Self { captioned: true, captions: several(captions), classes, starts, files, notices, ..empty })
+        let prior = prior.map(|prior| prior.label(&classes)).transpose()?;
+        let captions = several(captions);
+        Ok(Self { captioned: true, captions, classes, starts, files, notices, prior, prior_path, ..empty })
     }
 
     /// One that holds nothing yet.
@@ -135,6 +157,8 @@ impl Folder {
             captions: vec![],
             on_broken,
             captioned: false,
+            prior: None,
+            prior_path: None,
             classes: vec![],
             starts: vec![0],
             files: vec![],
@@ -184,7 +208,8 @@ impl Folder {
     /// The path of a file inside the folder, with `/` on every system.
     fn name(&self, index: usize) -> Vec<u8> {
         let file = &self.files[index];
-        let inside = file.strip_prefix(&self.path).unwrap_or(file);
+        let roots = [&self.path].into_iter().chain(&self.prior_path);
+        let inside = roots.filter_map(|root| file.strip_prefix(root).ok()).next().unwrap_or(file);
         inside.components().map(|part| part.as_os_str().as_encoded_bytes()).collect::<Vec<_>>().join(&b'/')
     }
 
@@ -221,12 +246,13 @@ impl Folder {
             return Ok(of(index, self.image(index, crop)?));
         }
         let class = self.starts[label]..self.starts[label + 1];
-        // A caption is mostly of one image.
-        let among = if self.captioned { 0..self.files.len() } else { class };
+        // A caption is mostly of one image; that of a class is of many, and they are no others.
+        let is_prior = |label: usize| Some(label) == self.prior;
+        let among = if self.captioned && !is_prior(label) { 0..self.files.len() } else { class };
         // Which files decode is a property of the files, so the substitute is the same for every reader.
         let found = (index..among.end)
             .chain(among.start..index)
-            .filter(|&file| !self.known_broken(file))
+            .filter(|&file| !self.known_broken(file) && is_prior(self.file(file).1) == is_prior(label))
             .find_map(|file| Some(of(file, self.image(file, crop).ok()?)));
         found.ok_or_else(|| {
             let (count, path) = (among.len(), self.files[among.start].clone());

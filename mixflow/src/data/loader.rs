@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread::{Builder, JoinHandle};
 
 use super::bucket_order::BucketOrder;
-use super::{Dataset, Error, Variation, index_at};
+use super::{Dataset, Error, Prior, Variation, index_at, shape_in_training};
 
 /// How a [`Loader`] reads: by default from the first step on, with seed 0, 32 examples a batch and one thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +46,8 @@ pub struct Examples {
     pub features: Vec<Vec<f32>>,
     /// `[batch, height, width]`, how much of the loss at each place counts; empty where all of it does.
     pub masks: Vec<f32>,
+    /// `[batch]`, how often the loss of each example counts; empty where it is once.
+    pub weights: Vec<f32>,
     /// Channels, height and width of an example.
     pub shape: [usize; 3],
     /// Tokens and width of the features of each encoder.
@@ -56,7 +58,8 @@ pub struct Examples {
 ///
 /// The example at a position depends on seed and position alone ([`index_at`], [`Dataset::variant`]): not on batch size,
 /// number of workers or first step. Where examples have several shapes ([`Dataset::buckets`]), each batch is of one, and its
-/// examples depend on seed, batch size and step alone; over the epochs each is seen as often as every other. At most two batches per worker wait in memory. An error arrives in the place of its
+/// examples depend on seed, batch size and step alone; over the epochs each is seen as often as every other. Where some are for
+/// prior preservation ([`Dataset::prior`]), these have every other position, in an order of their own. At most two batches per worker wait in memory. An error arrives in the place of its
 /// batch and ends the iterator. Dropping it stops the threads.
 pub struct Loader<T = Examples> {
     reader: Arc<Reader<T>>,
@@ -103,7 +106,9 @@ impl<T: Send + 'static> Loader<T> {
         };
         in_range("batch", "from 1 to 65536", config.batch, 1..=Loader::LARGEST_BATCH)?;
         in_range("workers", "at most 256", config.workers, 0..=Loader::MOST_WORKERS)?;
-        let order = BucketOrder::new(&*data, config.seed, config.batch as u64);
+        // With prior images there is one shape.
+        let order =
+            data.prior().is_none().then(|| BucketOrder::new(&*data, config.seed, config.batch as u64)).flatten();
         let reader = Arc::new(Reader { data, config, order, prepare: Box::new(prepare), stop: AtomicBool::new(false) });
         // Owns the threads from the first on, so that a failure to start a later one stops them.
         let mut loader = Self { reader, workers: Vec::new(), step: config.step, failed: false };
@@ -198,7 +203,7 @@ impl<T> Reader<T> {
         let LoaderConfig { seed, batch, flip, .. } = self.config;
         let first = step * batch as u64;
         let (shape, indices) = match &self.order {
-            None => (self.data.shape(), (first..).map(|at| index_at(seed, at, self.data.len())).take(batch).collect()),
+            None => (shape_in_training(&*self.data, 0), (first..).map(|at| self.index_at(at)).take(batch).collect()),
             Some(order) => order.batch(step),
         };
         let [channels, height, width] = shape;
@@ -228,7 +233,18 @@ impl<T> Reader<T> {
         if !masks.is_empty() {
             masks.resize(batch * height * width, 1.0);
         }
-        Some(Ok(Examples { step, first, pixels, labels, features, masks, shape, tokens }))
+        let weights = |prior: Prior| (first..).take(batch).map(|position| prior.weight_at(position)).collect();
+        let weights = self.data.prior().map_or(vec![], weights);
+        Some(Ok(Examples { step, first, pixels, labels, features, masks, weights, shape, tokens }))
+    }
+
+    /// The example at a training position, of data whose examples have one shape.
+    fn index_at(&self, position: u64) -> u64 {
+        let (seed, len) = (self.config.seed, self.data.len());
+        match (self.data.prior(), len) {
+            (Some(prior), Some(len)) => prior.index_at(seed, position, len),
+            _ => index_at(seed, position, len),
+        }
     }
 }
 

@@ -51,8 +51,8 @@ impl MaskConfig {
 pub(super) enum Masks {
     /// Their alpha channels.
     Alpha,
-    /// A file for each.
-    Files(Vec<PathBuf>),
+    /// A file for each of the folder's images, and none for others, of which the alpha channel counts.
+    Files(Vec<Option<PathBuf>>),
 }
 
 impl Masks {
@@ -69,15 +69,17 @@ impl Masks {
             }
         }
         let name = |image: &PathBuf| image.strip_prefix(root).unwrap_or(image).with_extension("");
-        let mut without = images.iter().filter(|image| !known.contains_key(&name(image)));
+        let own = || images.iter().filter(|image| image.starts_with(root));
+        let mut without = own().filter(|image| !known.contains_key(&name(image)));
         if let Some(image) = without.next() {
-            let (missing, all) = (1 + without.count(), images.len());
+            let (missing, all) = (1 + without.count(), own().count());
             let reason =
                 format!("are not there; expected those of {} ({missing} of {all} images have none)", image.display());
             return fault(&folder.join(name(image)).with_extension("png"), reason);
         }
-        let masks: Vec<_> = images.iter().map(|image| known[&name(image)].clone()).collect();
+        let masks: Vec<_> = images.iter().map(|image| known.get(&name(image)).cloned()).collect();
         let other = images.par_iter().zip(&masks).find_map_first(|(image, mask)| {
+            let mask = mask.as_ref()?;
             let (own, expected) = (upright_size(mask).ok()?, upright_size(image).ok()?);
             (own != expected).then(|| (mask.clone(), format!("do not fit: {}", other_size(own, expected))))
         });
@@ -87,8 +89,8 @@ impl Masks {
     /// Of the sizes of the files in bytes, where there are any: other masks have others.
     pub(super) fn digest(&self) -> Option<String> {
         let Self::Files(files) = self else { return None };
-        let size = |file: &PathBuf| file.metadata().map_or(0, |found| found.len());
-        let sizes: Vec<u64> = files.par_iter().map(size).collect();
+        let size = |file: &Option<PathBuf>| file.as_ref()?.metadata().ok().map(|found| found.len());
+        let sizes: Vec<u64> = files.par_iter().map(|file| size(file).unwrap_or(0)).collect();
         let digest = sizes.iter().fold(Sha256::new(), |digest, size| digest.chain_update(size.to_le_bytes()));
         Some(hex::encode(digest.finalize()))
     }
@@ -97,7 +99,7 @@ impl Masks {
     pub(super) fn file(&self, image: usize) -> Option<&Path> {
         match self {
             Self::Alpha => None,
-            Self::Files(files) => Some(&files[image]),
+            Self::Files(files) => files[image].as_deref(),
         }
     }
 }

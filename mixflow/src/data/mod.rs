@@ -22,6 +22,7 @@ mod loader;
 mod mask;
 mod order;
 mod pixels;
+mod prior;
 mod resample;
 pub mod scenes;
 mod shapes;
@@ -54,6 +55,7 @@ pub use mask::MaskConfig;
 pub(crate) use order::Permutation;
 pub use order::index_at;
 pub use pixels::{Quantize, center_crop, center_crop_to, random_crop, to_planes};
+pub use prior::{Prior, PriorConfig};
 pub use scenes::Scenes;
 pub use shapes::Shapes;
 pub use split::{Split, split};
@@ -143,6 +145,11 @@ pub trait Dataset: Debug + Send + Sync {
     /// Whether examples come with [masks](Example::mask); provided: no.
     fn masked(&self) -> bool {
         false
+    }
+
+    /// Which examples are there for prior preservation: half of each batch then; provided: none.
+    fn prior(&self) -> Option<Prior> {
+        None
     }
 
     /// Number and width of the tokens of each encoder whose features come with an example; provided: none.

@@ -16,8 +16,13 @@ use crate::random::{self, Stream};
 pub fn index_at(seed: u64, position: u64, len: Option<u64>) -> u64 {
     match len {
         None => position,
-        Some(len) => Permutation::new(seed, Stream::Order, position / len, len).apply(position % len),
+        Some(len) => shuffled(seed, Stream::Order, position, len),
     }
+}
+
+/// The place among `len` of the `position`-th in passes that are each a permutation of all.
+pub(super) fn shuffled(seed: u64, stream: Stream, position: u64, len: u64) -> u64 {
+    Permutation::new(seed, stream, position / len, len).apply(position % len)
 }
 
 /// A pseudo-random permutation of `0..len` that stores no table.

@@ -4,22 +4,23 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::order::Permutation;
-use super::{Dataset, Error, Example, Fingerprint, Variation};
+use super::{Dataset, Error, Example, Fingerprint, Prior, Variation};
 use crate::random::Stream;
 
 /// Divides a data set at random into one for training and `held_out` examples that training never sees.
 ///
 /// The two are disjoint and together the whole set; the same seed gives the same division. An endless set keeps its
-/// first `held_out` examples apart and trains on the rest.
+/// first `held_out` examples apart and trains on the rest. Examples for prior preservation are all trained on.
 ///
 /// # Errors
 /// If nothing would be left to train on, or `held_out` is zero.
 pub fn split(data: &Arc<dyn Dataset>, held_out: u64, seed: u64) -> Result<(Split, Split), Error> {
-    if held_out == 0 || data.len().is_some_and(|len| held_out >= len) {
+    let own = data.prior().map_or(data.len(), |prior| Some(prior.first));
+    if held_out == 0 || own.is_some_and(|len| held_out >= len) {
         let expected = "at least 1 and less than the number of examples";
         return Err(Error::OutOfRange { name: "held_out", expected, found: held_out });
     }
-    let order = data.len().map(|len| Permutation::new(seed, Stream::Split, 0, len));
+    let order = own.map(|len| Permutation::new(seed, Stream::Split, 0, len));
     let part = |start, len| Split { data: Arc::clone(data), order: order.clone(), start, len };
     Ok((part(held_out, data.len().map(|len| len - held_out)), part(0, Some(held_out))))
 }
@@ -38,7 +39,8 @@ impl Split {
     fn index(&self, index: u64) -> u64 {
         assert!(self.len.is_none_or(|len| index < len), "index {index} of a part of {:?} examples", self.len);
         let index = self.start + index;
-        self.order.as_ref().map_or(index, |order| order.apply(index))
+        let own = self.data.prior().is_none_or(|prior| index < prior.first);
+        self.order.as_ref().filter(|_| own).map_or(index, |order| order.apply(index))
     }
 }
 
@@ -77,6 +79,11 @@ impl Dataset for Split {
 
     fn masked(&self) -> bool {
         self.data.masked()
+    }
+
+    /// None of the held-out part.
+    fn prior(&self) -> Option<Prior> {
+        self.data.prior().filter(|_| self.start > 0).map(|prior| Prior { first: prior.first - self.start, ..prior })
     }
 
     fn features(&self) -> Vec<[usize; 2]> {

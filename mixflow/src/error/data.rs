@@ -99,6 +99,12 @@ pub enum Error {
         /// What is wrong: the rest of a sentence.
         reason: String,
     },
+    /// Images for prior preservation that cannot be used.
+    #[error("data.prior {reason}")]
+    Prior {
+        /// What is wrong: the rest of a sentence.
+        reason: String,
+    },
     /// Images are without masks that fit.
     #[error("the masks `{}` {reason}", path.display())]
     Mask {

@@ -273,7 +273,8 @@ mod tests {
         assert_eq!((found.labels, found.trained_on_floor), (Labels::Reference, false));
 
         // Stored latents are no images: said before they are opened, and before anything is drawn.
-        recipe.data = DataConfig::Latents { path: "nowhere".into(), posterior: Default::default(), flip: false };
+        recipe.data =
+            DataConfig::Latents { path: "nowhere".into(), posterior: Default::default(), flip: false, prior: None };
         let error =
             evaluate(&recipe, &recipe.generator(&network, &crate::data::Classes(10)), 20, &measures, None, &mut |_| {
                 panic!("nothing is done")

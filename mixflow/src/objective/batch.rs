@@ -24,12 +24,14 @@ pub struct Batch<C> {
     pub features: Vec<Tensor<3>>,
     /// How much of the loss at each place counts, in [0, 1]: `[batch, 1, height, width]`; none counts all of it.
     pub mask: Option<Tensor<4>>,
+    /// How often the loss of each image counts, `[batch]`; none: once.
+    pub weights: Option<Tensor<1>>,
 }
 
 impl<C> Batch<C> {
-    /// Images whose positions start at `first`, without features and masks.
+    /// Images whose positions start at `first`, without features, masks and weights.
     pub fn new(images: Tensor<4>, condition: C, first: u64) -> Self {
-        Self { images, condition, first, features: vec![], mask: None }
+        Self { images, condition, first, features: vec![], mask: None, weights: None }
     }
 
     /// The same, of whose loss so much counts at each place.
@@ -38,12 +40,19 @@ impl<C> Batch<C> {
         Self { mask: Some(mask), ..self }
     }
 
-    /// Refuses masks, for objectives that compare more than the places of an image one by one.
+    /// The same, the loss of each of whose images counts so often.
+    #[must_use]
+    pub fn with_weights(self, weights: Tensor<1>) -> Self {
+        Self { weights: Some(weights), ..self }
+    }
+
+    /// Refuses masks and weights, for objectives that compare more than the places of an image one by one.
     ///
     /// # Panics
     /// If there is one.
     pub(super) fn unmasked(self, objective: &str) -> Self {
         assert!(self.mask.is_none(), "{objective} compares whole images: a batch with a mask is not for it");
+        assert!(self.weights.is_none(), "{objective} counts images alike: a batch with weights is not for it");
         self
     }
 
@@ -72,7 +81,8 @@ impl<C: Condition> Batch<C> {
         let images = images.reshape([count, channels, height, width]);
         let mask = (!examples.masks.is_empty()).then(|| tensor(&examples.masks, height * width));
         let mask = mask.map(|mask| Tensor::<1>::from_data(mask, device).reshape([count, 1, height, width]));
-        Self { mask, ..Self::new(images, condition(device), first).with_features(features.collect()) }
+        let weights = (!examples.weights.is_empty()).then(|| Tensor::from_data(tensor(&examples.weights, 1), device));
+        Self { mask, weights, ..Self::new(images, condition(device), first).with_features(features.collect()) }
     }
 }
 

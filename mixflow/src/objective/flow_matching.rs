@@ -215,7 +215,12 @@ impl<B: Backbone, S: Schedule, T: TimestepSampler> Objective<B> for FlowMatching
         let (noised, condition) = self.draw(batch.images, batch.condition, batch.first, seed);
         let noised = Noised { mask: batch.mask, ..noised };
         let output = backbone.forward(noised.x.clone(), noised.time.clone(), condition);
-        noised.losses(output).mean().into()
+        let losses = noised.losses(output);
+        let losses = match batch.weights {
+            Some(weights) => losses * weights,
+            None => losses,
+        };
+        losses.mean().into()
     }
 }
 

@@ -133,6 +133,9 @@ impl DecoderRecipe {
         if self.data.mask().is_some() {
             return Err(Invalid::new("data.mask", "is for flow matching: a decoder learns whole images"));
         }
+        if self.data.prior().is_some() {
+            return Err(Invalid::new("data.prior", "is for flow matching: leave it out"));
+        }
         self.encoder.check().map_err(|fault| fault.within("encoder"))?;
         self.decoder.check().map_err(|fault| fault.within("decoder"))?;
         let (features, grid) = (self.encoder.width, self.encoder.grid());

@@ -9,6 +9,7 @@ mod guide;
 mod network;
 mod objective;
 mod post_training;
+mod prior;
 mod read;
 mod sampling;
 mod size;
@@ -284,6 +285,7 @@ impl<N: NetworkSettings> Recipe<N> {
         if let (Some(_), Some(reason)) = (self.data.mask(), self.objective.refuses_masks()) {
             return Err(Invalid::new("data.mask", reason));
         }
+        self.check_prior()?;
         let (shape, schedule) = (network.shape(), &self.objective.schedule);
         let fits = self.objective.timesteps.check_latents([shape[1], shape[2]]);
         fits.map_err(|fault| Invalid::new("objective.timesteps", format!("do not fit: {fault}")))?;

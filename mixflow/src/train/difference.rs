@@ -65,6 +65,13 @@ pub(crate) fn relocated(old: &Value, new: &Value) -> Value {
         if let (Some(old @ Value::Object(_)), Some(new @ Value::Object(_))) = (old.get_mut("mask"), new.get("mask")) {
             *old = new.clone();
         }
+        let paths = (
+            old.get_mut("prior").and_then(|prior| prior.get_mut("path")),
+            new.get("prior").map(|prior| &prior["path"]),
+        );
+        if let (Some(old), Some(new @ Value::String(_))) = paths {
+            *old = new.clone();
+        }
     }
     old
 }

@@ -1,0 +1,366 @@
+//! Prior preservation: images of a class that are learned beside those of one instance of it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::order::{index_at, shuffled};
+use super::told::Told;
+use super::{CaptionFormat, Dataset, Error, Example, Fingerprint, Variation};
+use crate::files::listing::{Listing, canonical};
+use crate::numbers::counted;
+use crate::random::Stream;
+
+/// Which images keep a network's idea of a class, as written in a recipe: every other image of a batch is one of them.
+///
+/// Their loss counts `weight` times that of the others: a step minimises the mean over the instance's images plus `weight` times
+/// the mean over the prior ones.
+///
+/// # Source
+/// Ruiz et al. 2022, `DreamBooth` (arXiv 2208.12242), section 3.2 and equation 2; `--with_prior_preservation`,
+/// `--class_data_dir`, `--class_prompt` and `--prior_loss_weight` of `diffusers`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PriorConfig {
+    /// What each of them is told, such as "a photo of a dog", and no other image.
+    pub caption: String,
+    /// A directory of them, beside the other one; none: those of the data that have this caption.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// From 0 on; 1 unless it is said.
+    #[serde(default = "one")]
+    pub weight: f64,
+}
+
+fn one() -> f64 {
+    1.0
+}
+
+/// How to make prior images where there are too few.
+const DRAW: &str = "draw some with `cargo xtask sample WEIGHTS --prompt CAPTION --count 100 --out FOLDER`";
+
+impl PriorConfig {
+    /// What is wrong with it, if anything.
+    pub(super) fn check(&self, images: &Path) -> Result<(), Error> {
+        if !(self.weight.is_finite() && self.weight >= 0.0) {
+            return Err(fault(format!("has a weight that must be 0 or above, found {}", self.weight)));
+        }
+        let Some(path) = &self.path else { return Ok(()) };
+        let advice = "data.prior.path must be a directory of images of the class";
+        let prior = path.canonicalize().map_err(|source| Error::Read { path: path.clone(), advice, source })?;
+        let images = canonical(images)?;
+        if prior.starts_with(&images) || images.starts_with(&prior) {
+            let reason = format!("has the images of {} among those of data.path: move them beside", path.display());
+            return Err(fault(reason));
+        }
+        Ok(())
+    }
+
+    /// What they are told.
+    fn told(&self) -> Told {
+        CaptionFormat::Whole.of_text(&self.caption)
+    }
+
+    /// Those of another directory than that of `own` images.
+    pub(super) fn images(&self, path: &Path, own: &[(PathBuf, Told)]) -> Result<Vec<(PathBuf, Told)>, Error> {
+        let told = self.told();
+        let is_told = |(_, captions): &&(PathBuf, Told)| captions.0.iter().any(|(caption, _)| *caption == told.0[0].0);
+        if let Some((file, _)) = own.iter().find(is_told) {
+            let reason = format!("has the caption of an image of data.path, {}: {:?}", file.display(), self.caption);
+            return Err(fault(reason));
+        }
+        let files = Listing::below(path)?.images;
+        match files.is_empty() {
+            true => Err(fault(format!("has no images in {}: {DRAW}", path.display()))),
+            false => Ok(files.into_iter().map(|file| (file, told.clone())).collect()),
+        }
+    }
+
+    /// The class of the prior images among those of the data.
+    pub(super) fn label(&self, classes: &[String]) -> Result<usize, Error> {
+        let told = self.told();
+        let label = classes.iter().position(|class| *class == told.0[0].0);
+        label.ok_or_else(|| fault(format!("has a caption that no image has, {:?}: {DRAW}", self.caption)))
+    }
+}
+
+fn fault(reason: String) -> Error {
+    Error::Prior { reason }
+}
+
+/// Which examples of a data set are there for prior preservation.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Prior {
+    /// The first of them; all others follow it.
+    pub first: u64,
+    /// How often their loss counts.
+    pub weight: f64,
+}
+
+impl Prior {
+    /// The example at a training position, of `len` altogether: an instance's at even ones, a prior one at odd ones.
+    pub(super) fn index_at(&self, seed: u64, position: u64, len: u64) -> u64 {
+        let number = position / 2;
+        match position % 2 {
+            0 => index_at(seed, number, Some(self.first)),
+            _ => self.first + shuffled(seed, Stream::Prior, number, len - self.first),
+        }
+    }
+
+    /// The factor of the loss at a training position, with which the mean over all is the sum of two means.
+    pub(super) fn weight_at(&self, position: u64) -> f32 {
+        match position % 2 {
+            0 => 2.0,
+            _ => (2.0 * self.weight) as f32,
+        }
+    }
+}
+
+/// The instance's examples of a data set, then the prior ones.
+#[derive(Debug)]
+pub(super) struct WithPrior {
+    data: Arc<dyn Dataset>,
+    order: Vec<u64>,
+    prior: Prior,
+    caption: String,
+}
+
+impl WithPrior {
+    /// Of a finite set, whose `label` says an example's class without reading it.
+    ///
+    /// # Errors
+    /// If there are none of one kind, or the examples have several sizes.
+    pub(super) fn new(
+        data: Arc<dyn Dataset>,
+        config: &PriorConfig,
+        label: impl Fn(u64) -> Result<usize, Error>,
+    ) -> Result<Self, Error> {
+        if data.buckets().len() > 1 {
+            let reason = "is for images of one size, and these have several: leave out data.buckets, or encode without \
+                          --buckets";
+            return Err(fault(reason.into()));
+        }
+        let own = config.label(data.classes())?;
+        let labels = (0..data.len().unwrap_or(0)).map(label).collect::<Result<Vec<_>, _>>()?;
+        let (prior, mut order): (Vec<u64>, Vec<u64>) =
+            (0..labels.len() as u64).partition(|index| labels[*index as usize] == own);
+        let prior_of = Prior { first: order.len() as u64, weight: config.weight };
+        match [order.is_empty(), prior.is_empty()] {
+            [true, _] => return Err(fault(format!("has the caption of every image, {:?}", config.caption))),
+            [_, true] => return Err(fault(format!("has a caption of which no image is left: {DRAW}"))),
+            _ => order.extend(prior),
+        }
+        Ok(Self { data, order, prior: prior_of, caption: config.caption.clone() })
+    }
+
+    fn index(&self, index: u64) -> u64 {
+        self.order[index as usize]
+    }
+}
+
+impl Dataset for WithPrior {
+    fn len(&self) -> Option<u64> {
+        Some(self.order.len() as u64)
+    }
+
+    fn classes(&self) -> &[String] {
+        self.data.classes()
+    }
+
+    fn shape(&self) -> [usize; 3] {
+        self.data.shape()
+    }
+
+    fn buckets(&self) -> &[[usize; 3]] {
+        self.data.buckets()
+    }
+
+    fn bucket(&self, index: u64) -> usize {
+        self.data.bucket(self.index(index))
+    }
+
+    fn example(&self, index: u64) -> Result<Example, Error> {
+        self.data.example(self.index(index))
+    }
+
+    fn label(&self, index: u64) -> Result<usize, Error> {
+        self.data.label(self.index(index))
+    }
+
+    fn variant(&self, index: u64, variation: Variation) -> Result<Example, Error> {
+        self.data.variant(self.index(index), variation)
+    }
+
+    fn prior(&self) -> Option<Prior> {
+        Some(self.prior)
+    }
+
+    fn masked(&self) -> bool {
+        self.data.masked()
+    }
+
+    fn features(&self) -> Vec<[usize; 2]> {
+        self.data.features()
+    }
+
+    fn broken(&self) -> Vec<PathBuf> {
+        self.data.broken()
+    }
+
+    fn remarks(&self) -> Vec<String> {
+        self.data.remarks()
+    }
+
+    /// Which are which, and how to make more where there are fewer prior images than others.
+    fn notices(&self) -> Vec<String> {
+        let (first, all) = (self.prior.first, self.order.len() as u64);
+        let [instance, prior] = [first, all - first].map(|count| counted(count, "image"));
+        let line = format!("every other image of a batch is one of {prior} told {:?}, beside {instance}", self.caption);
+        let few = (all - first < first)
+            .then(|| format!("there are fewer prior images than others, so that each is seen more often: {DRAW}"));
+        self.data.notices().into_iter().chain([line]).chain(few).collect()
+    }
+
+    fn stamp(&self) -> Option<String> {
+        self.data.stamp()
+    }
+
+    fn fingerprint(&self) -> Result<Fingerprint, Error> {
+        self.data.fingerprint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Loader, LoaderConfig, OnBroken, split};
+
+    const PRIOR: Prior = Prior { first: 5, weight: 0.25 };
+
+    #[test]
+    fn every_other_position_is_a_prior_image_and_all_are_seen_alike() {
+        let seen: Vec<u64> = (0..2 * 5 * 7).map(|position| PRIOR.index_at(3, position, 12)).collect();
+        for (position, index) in seen.iter().enumerate() {
+            assert_eq!(position % 2 == 1, *index >= 5, "position {position}");
+        }
+        let passes = |odd: usize, all: std::ops::Range<u64>| {
+            let own: Vec<u64> = seen.iter().copied().skip(odd).step_by(2).collect();
+            for pass in own.chunks(all.clone().count()) {
+                let mut sorted = pass.to_vec();
+                sorted.sort_unstable();
+                assert!(sorted.into_iter().eq(all.clone()), "{pass:?}");
+            }
+            own
+        };
+        let (own, prior) = (passes(0, 0..5), passes(1, 5..12));
+        assert!(own[..5] != own[5..10] && prior[..7] != prior[7..14]);
+    }
+
+    #[test]
+    fn the_mean_of_weighted_losses_is_the_sum_of_both_means() {
+        let losses = [3.0, 8.0, 5.0, 2.0, 1.0, 6.0];
+        let weighted = losses.iter().zip(0..).map(|(loss, position)| loss * PRIOR.weight_at(position));
+        let expected = (3.0 + 5.0 + 1.0) / 3.0 + 0.25 * (8.0 + 2.0 + 6.0) / 3.0;
+        assert!((weighted.sum::<f32>() / 6.0 - expected).abs() < 1e-6);
+    }
+
+    /// Images of so many pixels a side, a colour each, with captions but for those of the class.
+    fn folders() -> tempfile::TempDir {
+        let root = tempfile::tempdir().unwrap();
+        for (folder, count, first) in [("own", 6, 0), ("class", 3, 100)] {
+            std::fs::create_dir(root.path().join(folder)).unwrap();
+            for number in 0..count {
+                let path = root.path().join(folder).join(format!("{number}.png"));
+                image::RgbImage::from_pixel(4, 4, image::Rgb([first + number; 3])).save(&path).unwrap();
+                if folder == "own" {
+                    std::fs::write(path.with_extension("txt"), format!("my dog {number}")).unwrap();
+                }
+            }
+        }
+        root
+    }
+
+    fn open(
+        root: &Path,
+        on_broken: OnBroken,
+        changes: &[(&str, serde_json::Value)],
+    ) -> Result<Arc<dyn Dataset>, Error> {
+        let mut prior = serde_json::json!({ "path": root.join("class"), "caption": "a  dog", "weight": 0.5 });
+        changes.iter().for_each(|(key, value)| prior[key] = value.clone());
+        let config = serde_json::json!({
+            "kind": "captions", "path": root.join("own"), "size": 4, "on_broken": on_broken, "prior": prior
+        });
+        serde_json::from_value::<crate::data::DataConfig>(config).unwrap().open()
+    }
+
+    #[test]
+    fn images_of_a_class_are_half_of_every_batch_and_never_held_out() {
+        let root = folders();
+        let data = open(root.path(), OnBroken::Refuse, &[]).unwrap();
+        crate::testing::check_dataset(&*data);
+        assert_eq!((data.len(), data.prior()), (Some(9), Some(Prior { first: 6, weight: 0.5 })));
+        let class = data.classes().iter().position(|class| class == "a dog").unwrap();
+        let config = LoaderConfig { seed: 2, batch: 4, workers: 0, ..LoaderConfig::default() };
+        let read = |data: Arc<dyn Dataset>, config| Loader::new(data, config).unwrap().map(Result::unwrap);
+        for batch in read(data.clone(), config).take(9) {
+            let is_prior: Vec<bool> = batch.labels.iter().map(|label| *label == class).collect();
+            assert_eq!((is_prior, batch.weights), (vec![false, true, false, true], vec![2.0, 1.0, 2.0, 1.0]));
+        }
+        let (train, held_out) = split(&data, 4, 0).unwrap();
+        assert_eq!((train.len(), train.prior().unwrap().first, held_out.prior()), (Some(5), 2, None));
+        let labels = |part: &dyn Dataset| (0..part.len().unwrap()).map(|i| part.label(i).unwrap()).collect::<Vec<_>>();
+        let (learned, kept) = (labels(&train), labels(&held_out));
+        assert!(learned[2..] == [class; 3] && !learned[..2].contains(&class) && !kept.contains(&class));
+        assert!(learned[..2].iter().all(|label| !kept.contains(label)));
+        for batch in read(Arc::new(train), config).take(9) {
+            assert!((0..4).all(|place| (batch.labels[place] == class) == (place % 2 == 1)));
+        }
+        // Five batches of eight see what ten of four do.
+        let all = |batch, count| {
+            let batches = read(data.clone(), LoaderConfig { batch, ..config }).take(count);
+            batches.flat_map(|batch| batch.pixels).collect::<Vec<_>>()
+        };
+        assert!(all(8, 5) == all(4, 10));
+        assert!(
+            data.notices().iter().any(|line| line.contains("fewer prior images than others")),
+            "{:?}",
+            data.notices()
+        );
+    }
+
+    #[test]
+    fn a_broken_image_is_replaced_by_one_of_its_kind() {
+        let root = folders();
+        for broken in ["own/2.png", "class/1.png"] {
+            std::fs::write(root.path().join(broken), "no image").unwrap();
+        }
+        let data = open(root.path(), OnBroken::Skip, &[]).unwrap();
+        let class = data.classes().iter().position(|class| class == "a dog").unwrap();
+        let labels: Vec<bool> = (0..9).map(|index| data.example(index).unwrap().label == class).collect();
+        assert_eq!(labels, [vec![false; 6], vec![true; 3]].concat());
+        assert_eq!(data.broken().len(), 2);
+    }
+
+    #[test]
+    fn images_that_cannot_be_a_class_are_refused_in_one_sentence() {
+        let root = folders();
+        let (empty, inside) = (root.path().join("empty"), root.path().join("own"));
+        std::fs::create_dir(&empty).unwrap();
+        for (change, words) in [
+            (("weight", (-1.0).into()), "data.prior has a weight that must be 0 or above, found -1"),
+            (("path", serde_json::json!(empty)), "--prompt CAPTION --count 100 --out FOLDER"),
+            (("path", serde_json::json!(inside)), "among those of data.path: move them beside"),
+            (("path", "nowhere".into()), "data.prior.path must be a directory of images of the class"),
+            (("path", serde_json::Value::Null), "data.prior has a caption that no image has, \"a  dog\""),
+            (("caption", "my dog 3".into()), "data.prior has the caption of an image of data.path, "),
+        ] {
+            let error = open(root.path(), OnBroken::Refuse, &[change]).unwrap_err().to_string();
+            assert!(error.contains(words), "{words}: {error}");
+        }
+        // Without a directory, those of the data that have the caption.
+        let own = [("path", serde_json::Value::Null), ("caption", "my dog 3".into())];
+        let data = open(root.path(), OnBroken::Refuse, &own).unwrap();
+        assert_eq!((data.len(), data.prior().unwrap().first), (Some(6), 5));
+    }
+}
