@@ -7,6 +7,8 @@ use std::{fs, io};
 use burn::tensor::Tensor;
 use mixflow::backbones::Condition;
 use mixflow::backbones::mistaken::instead_of_data;
+use mixflow::data::RgbImage;
+use mixflow::files::images::read_rgb;
 use mixflow::files::{Tiles, write_atomic};
 use mixflow::sampling::Images;
 use serde_json::{Value, json};
@@ -192,6 +194,34 @@ impl Evaluator {
         }
         Ok(())
     }
+}
+
+/// The images below `folder` that [`Evaluator::draw`] has made, `each` of every prompt, with their prompts; those of a square
+/// one by one.
+///
+/// # Errors
+/// In the place of an image that cannot be read.
+pub fn drawn<'a>(
+    wanted: &'a [Wanted],
+    each: usize,
+    folder: &'a Path,
+) -> impl Iterator<Item = Result<(RgbImage, String), Error>> + 'a {
+    let files = wanted.iter().flat_map(|wanted| wanted.files.iter().map(move |file| (wanted, file)));
+    files.flat_map(move |(wanted, file)| {
+        let side = (each / wanted.files.len()).isqrt() as u32;
+        let images = read_rgb(&folder.join(file)).map(|image| {
+            let [width, height] = [image.width() / side, image.height() / side];
+            let tile = move |place: u32| {
+                let (left, top) = (place % side * width, place / side * height);
+                RgbImage::from_fn(width, height, |x, y| *image.get_pixel(left + x, top + y))
+            };
+            (0..side * side).map(tile).collect::<Vec<_>>()
+        });
+        match images {
+            Ok(images) => images.into_iter().map(|image| Ok((image, wanted.prompt.clone()))).collect(),
+            Err(error) => vec![Err(error.into())],
+        }
+    })
 }
 
 /// The prompts of a file that has one a line, each with the number of its line, from 1; empty lines are none.

@@ -1,5 +1,6 @@
 #![doc = include_str!("../README.md")]
 
+pub mod clip_score;
 pub mod embedding;
 pub mod error;
 pub mod evaluator;
@@ -19,6 +20,7 @@ pub mod text;
 pub mod transformer;
 pub mod words;
 
+pub use clip_score::{ClipScore, ClipScores};
 pub use embedding::TextEmbedding;
 pub use error::Error;
 pub use evaluator::Evaluator;

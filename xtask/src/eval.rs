@@ -16,6 +16,7 @@ use mixflow::{Device, check_memory};
 use serde_json::{Value, json};
 
 use crate::arguments::{DevicesArgument, JsonArgument, ShardArgument};
+use crate::clip::ClipArguments;
 use crate::inception::InceptionArguments;
 use crate::kind::{Kind, of_any};
 use crate::pairs::say_how_long;
@@ -28,7 +29,8 @@ use crate::trained::{Trained, TrainedArguments};
 #[derive(Args)]
 #[command(
     mut_arg("path", |path| path.required(false).required_unless_present("images_from")),
-    group(ArgGroup::new("measured").args(["images_from", "inception"]).multiple(true))
+    group(ArgGroup::new("measured").args(["images_from", "inception"]).multiple(true)),
+    group(ArgGroup::new("judge").args(["against", "clip"]))
 )]
 pub(crate) struct Eval {
     #[command(flatten)]
@@ -43,7 +45,7 @@ pub(crate) struct Eval {
     #[arg(
         long,
         value_name = "PATH",
-        requires = "against",
+        requires = "judge",
         conflicts_with_all = ["path", "recipe", "arm", "steps", "guidance", "guide", "set", "images", "labels", "shard", "parts"]
     )]
     images_from: Option<PathBuf>,
@@ -53,6 +55,8 @@ pub(crate) struct Eval {
     against: Option<PathBuf>,
     #[command(flatten)]
     inception: InceptionArguments,
+    #[command(flatten)]
+    clip: ClipArguments,
     #[command(flatten)]
     shard: ShardArgument,
     /// The folder of the images' parts: to make one of them with --shard, without it to measure all of them
@@ -84,6 +88,14 @@ impl Eval {
         }
         let devices = self.device.find()?;
         let device = &devices[0];
+        if let Some(images) = &self.images_from
+            && let Some(scores) = self.clip.measure(images, device)?
+        {
+            let numbers = json!({
+                "images": images, "clip": scores, "device": describe(device), "version": env!("CARGO_PKG_VERSION")
+            });
+            return self.tell(scores, &numbers, self.out.as_deref());
+        }
         match (&self.images_from, &self.against, &self.trained) {
             (Some(images), Some(real), _) => match self.inception.read(device)? {
                 Some(inception) => {

@@ -9,6 +9,7 @@ mod bench;
 mod bench_case;
 mod bench_suite;
 mod check;
+mod clip;
 mod compare;
 mod completions;
 mod convert;

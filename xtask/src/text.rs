@@ -75,7 +75,7 @@ impl Prompts {
 
 /// Evaluators of text-to-image models.
 #[derive(Clone, Copy, clap::ValueEnum)]
-enum Layout {
+pub(crate) enum Layout {
     Geneval,
     Geneval2,
     Dpg,
@@ -83,7 +83,7 @@ enum Layout {
 }
 
 impl Layout {
-    fn evaluator(self) -> Evaluator {
+    pub(crate) fn evaluator(self) -> Evaluator {
         match self {
             Self::Geneval => Evaluator::GenEval,
             Self::Geneval2 => Evaluator::GenEval2,

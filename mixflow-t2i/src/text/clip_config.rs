@@ -53,7 +53,12 @@ impl ClipConfig {
     /// If it cannot be read, or is not that of a CLIP text encoder: the key is named.
     pub fn read(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let read: Self = config::read(path)?;
+        config::read::<Self>(path)?.checked(path)
+    }
+
+    /// The same if its numbers are in range; `path` is that of its file.
+    pub(crate) fn checked(self, path: &Path) -> Result<Self, Error> {
+        let read = self;
         let Self { hidden_size, num_attention_heads, .. } = read;
         let sizes = [
             ("vocab_size", read.vocab_size),

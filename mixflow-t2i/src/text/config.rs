@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use crate::Error;
 
 /// The value of a JSON file; keys that it does not have are passed over.
-pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
+pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     let text = fs::read_to_string(path).map_err(Error::reading(path))?;
     if let Some(problem) = instead_of_data(text.as_bytes()) {
         return Err(Error::config(path, format!("it {problem}")));
@@ -23,11 +23,11 @@ pub(super) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
 }
 
 /// Most blocks of a network, and most rows or columns of its tables.
-pub(super) const MOST_BLOCKS: usize = 1 << 10;
-pub(super) const WIDEST: usize = 1 << 20;
+pub(crate) const MOST_BLOCKS: usize = 1 << 10;
+pub(crate) const WIDEST: usize = 1 << 20;
 
 /// Refuses zero and what is more than `most`, by the key that says so.
-pub(super) fn sizes(path: &Path, most: usize, sizes: &[(&str, usize)]) -> Result<(), Error> {
+pub(crate) fn sizes(path: &Path, most: usize, sizes: &[(&str, usize)]) -> Result<(), Error> {
     match sizes.iter().find(|(_, number)| !(1..=most).contains(number)) {
         Some((key, number)) => Err(Error::config(path, format!("{key}: expected 1 to {most}, found {number}"))),
         None => Ok(()),

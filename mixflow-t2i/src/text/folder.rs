@@ -12,26 +12,27 @@ use super::{Cut, Tokenizer, Tokens};
 use crate::{Error, TextEmbedding};
 
 /// What weights are called, alone or in shards; the full precision is preferred to the half one.
-const WEIGHTS: [&str; 4] = [
+const WEIGHTS: [&str; 5] = [
     "model.safetensors",
     "model.safetensors.index.json",
     "model.fp16.safetensors",
     "model.safetensors.index.fp16.json",
+    "pytorch_model.bin",
 ];
 
 /// An encoder that waits in its file.
 #[derive(Debug)]
-pub(super) struct Stored<C> {
-    pub(super) tokenizer: Tokenizer,
-    pub(super) config: C,
-    pub(super) weights: Weights,
+pub(crate) struct Stored<C> {
+    pub(crate) tokenizer: Tokenizer,
+    pub(crate) config: C,
+    pub(crate) weights: Weights,
     /// All that it was opened from.
     pub(super) files: Vec<PathBuf>,
 }
 
 impl<C> Stored<C> {
     /// Opens `encoder` and `vocabulary` in `folder`. `size` is the number of tokens that the encoder knows.
-    pub(super) fn open(
+    pub(crate) fn open(
         folder: &Path,
         encoder: &str,
         vocabulary: &str,
@@ -69,7 +70,7 @@ impl<C> Stored<C> {
     }
 
     /// The numbers of prompts' tokens, and where these are and no padding: `[batch, tokens]` each.
-    pub(super) fn numbers(&self, prompts: &[&str], device: &Device) -> Result<[Tensor<2, Int>; 2], Error> {
+    pub(crate) fn numbers(&self, prompts: &[&str], device: &Device) -> Result<[Tensor<2, Int>; 2], Error> {
         let length = self.tokenizer.length();
         let (mut numbers, mut mask) = (vec![], vec![]);
         for prompt in prompts {
@@ -81,7 +82,7 @@ impl<C> Stored<C> {
     }
 
     /// What of prompts does not fit, of the encoder of this name.
-    pub(super) fn cuts(&self, encoder: &'static str, prompts: &[&str]) -> Result<Vec<Cut>, Error> {
+    pub(crate) fn cuts(&self, encoder: &'static str, prompts: &[&str]) -> Result<Vec<Cut>, Error> {
         let mut cuts = vec![];
         for (prompt, text) in prompts.iter().enumerate() {
             if let Some(start) = self.tokenizer.encode(text)?.cut {

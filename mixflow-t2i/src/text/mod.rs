@@ -19,7 +19,7 @@
 mod clip;
 mod clip_config;
 mod clip_vocabulary;
-mod config;
+pub(crate) mod config;
 mod cut;
 mod encoder;
 mod encoders;
@@ -38,6 +38,7 @@ pub use encoder::TextEncoder;
 pub use encoders::TextEncoders;
 pub use flan_t5::FlanT5;
 pub use flux::FluxEncoders;
+pub(crate) use folder::Stored;
 pub use t5::{T5, T5Block, official_key as t5_key};
 pub use t5_config::{FeedForwardKind, T5Config};
 pub use tokenizer::{Tokenizer, Tokens};

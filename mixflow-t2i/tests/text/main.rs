@@ -1,5 +1,6 @@
 //! Text encoders and tokenizers, alone and together, against the official code.
 
+mod clip_score;
 mod dropout;
 mod encoders;
 mod flux;

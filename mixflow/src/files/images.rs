@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use image::DynamicImage;
+use image::{DynamicImage, RgbImage};
 
 use super::decode::{MEMORY, Tally, decode_file};
 use super::listing::Listing;
@@ -18,6 +18,29 @@ pub struct ByteImage {
     pub bytes: Vec<u8>,
     /// Height, width, and 1 or 3 channels.
     pub shape: [usize; 3],
+}
+
+impl ByteImage {
+    /// In three channels.
+    pub fn into_rgb(self) -> RgbImage {
+        let [height, width, channels] = self.shape;
+        let bytes = match channels {
+            3 => self.bytes,
+            _ => self.bytes.into_iter().flat_map(|grey| [grey; 3]).collect(),
+        };
+        RgbImage::from_raw(width as u32, height as u32, bytes).expect("a byte for each channel of each pixel")
+    }
+}
+
+/// The image of a file, in three channels.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn read_rgb(path: &Path) -> Result<RgbImage, Error> {
+    match decode_file(path) {
+        Ok(decoded) => Ok(decoded.image.into_rgb8()),
+        Err(reason) => Err(data::Error::Image { path: path.into(), reason, advice: "repair or remove it" }.into()),
+    }
 }
 
 /// The images of a folder, of an array, or of the [`Parts`] of one, read one at a time.
@@ -176,7 +199,7 @@ impl std::convert::From<DynamicImage> for ByteImage {
 mod tests {
     use std::fs;
 
-    use image::{GrayImage, RgbImage};
+    use image::GrayImage;
 
     use super::*;
     use crate::files::npz::npz;

@@ -4,6 +4,7 @@
 
 mod adapter;
 mod checkpoint;
+mod clip;
 mod convert;
 mod data;
 mod decoder;

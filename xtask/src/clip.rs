@@ -1,0 +1,86 @@
+//! CLIP score, for `cargo xtask eval --clip`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use mixflow::Device;
+use mixflow::data::source::{Directory, Source};
+use mixflow::data::{CaptionFormat, RgbImage};
+use mixflow::files::images::{ImageSource, read_rgb};
+use mixflow_t2i::evaluator::{drawn, prompt_lines};
+use mixflow_t2i::text::Cut;
+use mixflow_t2i::{ClipScore, ClipScores, Error};
+
+use crate::progress::Progress;
+use crate::terminal::{Result, note};
+use crate::text::Layout;
+
+/// Which CLIP measures, and what the images are to show.
+#[derive(Args)]
+pub(crate) struct ClipArguments {
+    /// Measure how near the images of --images-from are to their captions, with this CLIP: a folder as Transformers has it, such as
+    /// that of openai/clip-vit-large-patch14. Captions are --prompts, or stand in the folder of the images: in metadata.jsonl,
+    /// or in a .txt beside each
+    #[arg(long, value_name = "FOLDER", requires = "images_from", conflicts_with = "inception")]
+    clip: Option<PathBuf>,
+    /// What the images were drawn of, in turn: a file with a prompt a line; with --layout, prompts as the evaluator has them
+    #[arg(long, value_name = "FILE", requires = "clip")]
+    prompts: Option<PathBuf>,
+    /// The images are in the files that this evaluator reads
+    #[arg(long, value_name = "EVALUATOR", requires = "prompts")]
+    layout: Option<Layout>,
+    /// Images of each prompt [default: as many as the evaluator's authors draw]
+    #[arg(long, value_name = "N", requires = "layout")]
+    each: Option<usize>,
+}
+
+impl ClipArguments {
+    /// What was found of images, if it is asked for.
+    pub(crate) fn measure(&self, images: &Path, device: &Device) -> Result<Option<ClipScores>> {
+        let Some(folder) = &self.clip else { return Ok(None) };
+        let read = || ClipScore::from_folder(folder, device);
+        let scores = match (&self.prompts, self.layout) {
+            (None, _) => {
+                let directory = Directory::captioned(images, CaptionFormat::Whole)?;
+                directory.notices().iter().for_each(note);
+                let (entries, captions) = (directory.entries()?, directory.classes());
+                let captioned = entries
+                    .iter()
+                    .map(|entry| Ok((read_rgb(&images.join(&entry.name))?, captions[entry.class].clone())));
+                scores(&read()?, captions, entries.len(), captioned)?
+            }
+            (Some(file), Some(layout)) => {
+                let evaluator = layout.evaluator();
+                let each = self.each.unwrap_or(evaluator.images());
+                let wanted = evaluator.read(file, each)?;
+                let prompts: Vec<_> = wanted.iter().map(|wanted| wanted.prompt.clone()).collect();
+                scores(&read()?, &prompts, prompts.len() * each, drawn(&wanted, each, images))?
+            }
+            (Some(file), None) => {
+                let prompts: Vec<_> = prompt_lines(file)?.into_iter().map(|(_, prompt)| prompt).collect();
+                let source = ImageSource::open(images)?;
+                let count = source.len();
+                let captioned = source.zip(prompts.iter().cycle());
+                let captioned = captioned.map(|(image, prompt)| Ok((image?.into_rgb(), prompt.clone())));
+                scores(&read()?, &prompts, count, captioned)?
+            }
+        };
+        Ok(Some(scores))
+    }
+}
+
+/// Of images with their captions, which are among `texts`.
+fn scores(
+    clip: &ClipScore,
+    texts: &[String],
+    count: usize,
+    captioned: impl Iterator<Item = std::result::Result<(RgbImage, String), Error>>,
+) -> Result<ClipScores> {
+    let all: Vec<&str> = texts.iter().map(String::as_str).collect();
+    Cut::summary(&clip.cuts(&all)?, all.len()).iter().for_each(note);
+    let mut progress = Progress::new();
+    progress.begin("CLIP score", Some(count as u64));
+    let cosines = clip.cosines(captioned, |done| progress.counted(done as u64, "image"))?;
+    progress.end();
+    Ok(ClipScores::of(&cosines))
+}
