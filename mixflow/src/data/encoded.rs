@@ -172,9 +172,8 @@ fn write(
                 normalised: true,
                 image_size: data.shape()[1],
                 buckets: None,
-                masked: !masks.is_empty(),
-                // Of those that have some, each has.
-                several_captions: captions.iter().any(|captions| !captions.is_empty()),
+                masked: data.masked(),
+                several_captions: data.several_captions(),
                 classes: data.classes().into(),
                 autoencoder: Origin { name: "that of the run".into(), sha256: key.into() },
                 features: vec![],
@@ -333,6 +332,13 @@ impl Dataset for Encoded {
         match &self.latents {
             Store::Memory(_, masks) => !masks.is_empty(),
             Store::Folder(latents) => latents.masked(),
+        }
+    }
+
+    fn several_captions(&self) -> bool {
+        match &self.latents {
+            Store::Memory(..) => self.captions.iter().any(|captions| !captions.is_empty()),
+            Store::Folder(latents) => latents.several_captions(),
         }
     }
 

@@ -25,7 +25,7 @@ pub struct Fingerprint {
     pub examples: Option<u64>,
     /// Names of the classes, by label.
     pub classes: Vec<String>,
-    /// Number of examples of each class; empty where the data do not tell.
+    /// Number of examples of each class, of those with several captions at each of them; empty where the data do not tell.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub class_examples: Vec<u64>,
     /// SHA-256 of names and labels of all examples in their order; none where they have no names.
@@ -60,6 +60,17 @@ impl Fingerprint {
             names: Some(hex::encode(digest.finalize())),
             content: None,
         }
+    }
+
+    /// The same of examples with these captions, where they have several: each counts at all of its own.
+    pub(super) fn told<'a>(mut self, captions: impl IntoIterator<Item = &'a [(usize, f64)]>) -> Self {
+        for captions in captions {
+            // The first is counted.
+            let others = captions.iter().enumerate().skip(1);
+            let new = others.filter(|(place, (label, _))| captions[..*place].iter().all(|(other, _)| other != label));
+            new.for_each(|(_, (label, _))| self.class_examples[*label] += 1);
+        }
+        self
     }
 
     /// That of the data which the run in a folder learns from; none where the run is older than such records.
@@ -229,6 +240,20 @@ mod tests {
         };
         let [old, turned] = [of(["a cat", "a dog"]), of(["a dog", "a cat"])];
         assert_eq!(old.difference(&turned).unwrap(), "as many examples, but with other names");
+    }
+
+    #[test]
+    fn an_image_counts_at_each_of_its_captions() {
+        let root = tempfile::tempdir().unwrap();
+        images(root.path(), &["1.png", "2.png", "3.png"]);
+        for (name, lines) in [("1.txt", "a cat\nmy cat\na cat"), ("2.txt", "a cat"), ("3.txt", "a dog\nmy cat")] {
+            fs::write(root.path().join(name), lines).unwrap();
+        }
+        let folder = Folder::captioned(root.path(), 8, OnBroken::Refuse, CaptionFormat::Lines).unwrap();
+        let found = folder.fingerprint().unwrap();
+        assert_eq!(found.to_string(), "3 in 3 classes (a cat 2, a dog 1, my cat 2)");
+        let first = Folder::captioned(root.path(), 8, OnBroken::Refuse, CaptionFormat::Whole).unwrap();
+        assert_eq!(first.fingerprint().unwrap().class_examples, [1, 1, 1]);
     }
 
     #[test]

@@ -223,11 +223,6 @@ impl Folder {
         self.captions.get(index).map_or(&[], Vec::as_slice)
     }
 
-    /// Whether there are images of several captions.
-    pub(super) fn several_captions(&self) -> bool {
-        !self.captions.is_empty()
-    }
-
     /// The file of the mask of an image, where it has one.
     pub(super) fn mask_file(&self, index: usize) -> Option<&Path> {
         self.masks.as_ref()?.file(index)
@@ -334,6 +329,10 @@ impl Dataset for Folder {
         self.masks.is_some()
     }
 
+    fn several_captions(&self) -> bool {
+        !self.captions.is_empty()
+    }
+
     fn label(&self, index: u64) -> Result<usize, Error> {
         match (self.captioned, self.on_broken) {
             // The caption of the image that is shown.
@@ -386,7 +385,8 @@ impl Dataset for Folder {
         let content = [self.buckets.as_ref().map(Buckets::digest), masks, captions];
         let content: Vec<String> = content.into_iter().flatten().collect();
         let content = (!content.is_empty()).then(|| content.join(" "));
-        Ok(Fingerprint { content, ..Fingerprint::named(&self.classes, names.zip(labels)) })
+        let captions = self.captions.iter().map(Vec::as_slice);
+        Ok(Fingerprint { content, ..Fingerprint::named(&self.classes, names.zip(labels)).told(captions) })
     }
 }
 

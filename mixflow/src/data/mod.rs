@@ -147,6 +147,11 @@ pub trait Dataset: Debug + Send + Sync {
         false
     }
 
+    /// Whether there are examples with several [captions](Example::captions); provided: no.
+    fn several_captions(&self) -> bool {
+        false
+    }
+
     /// Which examples are there for prior preservation: half of each batch then; provided: none.
     fn prior(&self) -> Option<Prior> {
         None

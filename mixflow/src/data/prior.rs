@@ -200,6 +200,10 @@ impl Dataset for WithPrior {
         self.data.masked()
     }
 
+    fn several_captions(&self) -> bool {
+        self.data.several_captions()
+    }
+
     fn features(&self) -> Vec<[usize; 2]> {
         self.data.features()
     }

@@ -81,6 +81,10 @@ impl Dataset for Split {
         self.data.masked()
     }
 
+    fn several_captions(&self) -> bool {
+        self.data.several_captions()
+    }
+
     /// None of the held-out part.
     fn prior(&self) -> Option<Prior> {
         self.data.prior().filter(|_| self.start > 0).map(|prior| Prior { first: prior.first - self.start, ..prior })

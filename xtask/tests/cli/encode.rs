@@ -324,7 +324,14 @@ fn captioned_images_of_many_shapes_are_stored_with_embeddings_and_trained_on() {
         &["--text-encoder: width must be from 1 to 65536, found 4000000000000"],
     );
     fs::write(place.path("photos/wide.txt"), "a wide one\nit is wide\n").unwrap();
+    let lines = ["--captions", "--buckets", "4", "--precision", "f16", "--caption-lines"];
+    refuse(&lines, &["begun with one caption of each image, where some have several now: leave out `--caption-lines`"]);
     self::encode(&place, "photos", "lines", &["--captions", "--caption-lines"]);
+    let whole = [&["encode", "photos", "--to", "lines", "--captions"], &SD[..]].concat();
+    place.refuse(
+        &whole,
+        &["begun with several captions of some images, where each has one now: give `--caption-lines`"],
+    );
     let lines = Latents::open(&place.path("lines")).unwrap();
     let animals = ["animal 0", "animal 1", "animal 2", "animal 3"];
     assert_eq!(lines.classes(), [&["a tall one", "a wide one"][..], &animals, &["it is wide", "zebra"]].concat());

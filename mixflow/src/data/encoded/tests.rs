@@ -116,6 +116,44 @@ fn what_is_kept_is_not_encoded_again() {
     }
 }
 
+/// Digits, of which the last one alone has two captions.
+#[derive(Debug)]
+struct LastTwice(Digits);
+
+impl Dataset for LastTwice {
+    fn len(&self) -> Option<u64> {
+        Some(60)
+    }
+    fn classes(&self) -> &[String] {
+        self.0.classes()
+    }
+    fn shape(&self) -> [usize; 3] {
+        self.0.shape()
+    }
+    fn several_captions(&self) -> bool {
+        true
+    }
+    fn example(&self, index: u64) -> Result<Example, data::Error> {
+        let example = self.0.example(index)?;
+        let other = (example.label + 1) % 10;
+        let captions = if index == 59 { vec![(example.label, 1.0), (other, 3.0)] } else { vec![] };
+        Ok(Example { captions, ..example })
+    }
+}
+
+#[test]
+fn captions_are_kept_whichever_batch_has_the_first_of_several() {
+    let (root, device) = (tempfile::tempdir().unwrap(), Device::default());
+    let digits = LastTwice(Digits::new(8, Channels::One).unwrap());
+    let kept = Encoded::kept(&root.path().join("latents"), "one", &digits, &Corner, &device).unwrap();
+    assert!(kept.several_captions());
+    for index in [0, 49, 50, 59] {
+        let (found, expected) = (kept.example(index).unwrap(), digits.example(index).unwrap());
+        let told = |example: &Example| (0..99).map(|position| example.told(0, position)).collect::<Vec<_>>();
+        assert_eq!(told(&found), told(&expected), "image {index}");
+    }
+}
+
 #[test]
 fn an_image_that_was_replaced_under_its_name_is_encoded_again() {
     let root = tempfile::tempdir().unwrap();

@@ -235,6 +235,17 @@ impl Contents {
         let keys = one.as_object()?.keys().chain(two.as_object()?.keys());
         let mut keys = keys.filter(|key| !["source", "classes"].contains(&key.as_str()));
         if let Some(key) = keys.find(|key| one[key.as_str()] != two[key.as_str()]) {
+            if key == "several_captions" {
+                let words = match self.several_captions {
+                    false => {
+                        "one caption of each image, where some have several now: leave out `--caption-lines`, or lists"
+                    }
+                    true => {
+                        "several captions of some images, where each has one now: give `--caption-lines`, if they were lines"
+                    }
+                };
+                return Some(words.into());
+            }
             return Some(format!("another `{key}`, {}, not {}", one[key], two[key]));
         }
         let (old, new) = (&self.classes, &other.classes);

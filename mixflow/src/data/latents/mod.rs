@@ -225,6 +225,10 @@ impl Dataset for Latents {
         self.manifest.contents.masked
     }
 
+    fn several_captions(&self) -> bool {
+        self.manifest.contents.several_captions
+    }
+
     fn features(&self) -> Vec<[usize; 2]> {
         self.manifest.contents.features.iter().map(|features| [features.tokens, features.width]).collect()
     }
@@ -236,6 +240,10 @@ impl Dataset for Latents {
         let mut content = Sha256::new();
         self.manifest.shards.iter().for_each(|shard| content.update(&shard.sha256));
         let content = Some(hex::encode(content.finalize()));
-        Ok(Fingerprint { content, ..Fingerprint::named(self.classes(), examples) })
+        let captions = (0..self.manifest.examples()).map(|index| {
+            let (shard, row) = self.find(index);
+            shard.captions(row)
+        });
+        Ok(Fingerprint { content, ..Fingerprint::named(self.classes(), examples).told(captions) })
     }
 }
