@@ -63,8 +63,8 @@ pub(crate) struct Encode {
     #[arg(long, value_name = "JSON|FILE", requires = "captions")]
     text_encoder: Option<String>,
     /// Store masks, too, by which a training weights its loss place by place: alpha, or of a folder of images the folder with an
-    /// image of the same name and size for each
-    #[arg(long, value_name = "alpha|FOLDER")]
+    /// image of the same name and size for each, or what names of masks beside their images end in, as beside=-masklabel
+    #[arg(long, value_name = "alpha|FOLDER|beside=ENDING")]
     mask: Option<String>,
     /// Which autoencoder
     #[arg(long, value_enum)]
@@ -152,7 +152,10 @@ impl Encode {
             caption_format: if self.caption_lines { CaptionFormat::Lines } else { CaptionFormat::Whole },
             mask: self.mask.as_deref().map(|mask| match mask {
                 "alpha" => MaskConfig::Alpha,
-                folder => MaskConfig::Folder(folder.into()),
+                other => match other.strip_prefix("beside=") {
+                    Some(ending) => MaskConfig::Beside(ending.into()),
+                    None => MaskConfig::Folder(other.into()),
+                },
             }),
         };
         let mut source = source::open(&self.source, &options)?;

@@ -36,8 +36,10 @@ pub(super) struct Captioned {
 /// The images at any depth below `path`.
 ///
 /// Captions stand in `metadata.jsonl`, or in a file of each image's name with the ending .txt beside it.
-pub(super) fn captioned(path: &Path, format: CaptionFormat) -> Result<Captioned, Error> {
-    let listing = Listing::below(path)?;
+///
+/// Masks that lie beside them are told by what their names end in, where they are.
+pub(super) fn captioned(path: &Path, format: CaptionFormat, masks: Option<&str>) -> Result<Captioned, Error> {
+    let listing = Listing::without_masks(masks).and_below(path)?;
     let table = path.join("metadata.jsonl");
     let Captioned { images, mut notices } =
         if table.is_file() { of_table(path, &table, listing, format)? } else { of_neighbours(path, listing, format)? };

@@ -87,7 +87,7 @@ pub enum DataConfig {
         /// rectangle.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         buckets: Option<BucketConfig>,
-        /// Which parts of the images the loss counts: `"alpha"`, or `{"folder": "masks"}`.
+        /// Which parts of the images the loss counts: `"alpha"`, `{"folder": "masks"}` or `{"beside": "-masklabel"}`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mask: Option<MaskConfig>,
     },
@@ -108,7 +108,7 @@ pub enum DataConfig {
         /// rectangle.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         buckets: Option<BucketConfig>,
-        /// Which parts of the images the loss counts: `"alpha"`, or `{"folder": "masks"}`.
+        /// Which parts of the images the loss counts: `"alpha"`, `{"folder": "masks"}` or `{"beside": "-masklabel"}`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mask: Option<MaskConfig>,
         /// Whether the text of an image is one caption or a caption a line, of which training tells one at a time.
@@ -146,10 +146,6 @@ impl DataConfig {
                 other => other,
             }
         };
-        let masked = |folder: Folder, mask: &Option<MaskConfig>| match mask {
-            Some(mask) => folder.with_masks(mask),
-            None => Ok(folder),
-        };
         Ok(match self {
             Self::Digits { size, channels } => Arc::new(Digits::new(*size, *channels)?),
             Self::Shapes { size, seed } => Arc::new(Shapes::new(*size, *seed)?),
@@ -159,8 +155,7 @@ impl DataConfig {
             Self::Folder { path, size, on_broken, random_crop, buckets, mask, .. } => {
                 let advice = "data.path must be a directory with one sub-directory of images per class";
                 mask.iter().try_for_each(|mask| mask.check(path))?;
-                let folder = Folder::open(path, *size, *on_broken).map_err(advised(advice))?;
-                let folder = masked(folder, mask)?;
+                let folder = Folder::with_classes(path, *size, *on_broken, mask.as_ref()).map_err(advised(advice))?;
                 Arc::new(match (buckets, random_crop) {
                     (Some(buckets), _) => folder.with_buckets(buckets)?,
                     (None, Some(short_side)) => folder.with_random_crop(*short_side)?,
@@ -172,9 +167,8 @@ impl DataConfig {
                               metadata.jsonl";
                 mask.iter().try_for_each(|mask| mask.check(path))?;
                 prior.iter().try_for_each(|prior| prior.check(path))?;
-                let folder =
-                    Folder::beside(path, *size, *on_broken, *captions, prior.as_ref()).map_err(advised(advice))?;
-                let folder = masked(folder, mask)?;
+                let folder = Folder::with_captions(path, *size, *on_broken, *captions, mask.as_ref(), prior.as_ref());
+                let folder = folder.map_err(advised(advice))?;
                 let folder = Arc::new(match buckets {
                     Some(buckets) => folder.with_buckets(buckets)?,
                     None => folder,

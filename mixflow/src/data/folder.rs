@@ -74,8 +74,18 @@ impl Folder {
     /// If `size` is not in 1..=4096, a directory cannot be listed, there are no classes, a class has no images or a name
     /// that is not UTF-8, or symbolic links form a loop.
     pub fn open(path: &Path, size: usize, on_broken: OnBroken) -> Result<Self, Error> {
+        Self::with_classes(path, size, on_broken, None)
+    }
+
+    /// The same with a mask for each image, if they have some.
+    pub(super) fn with_classes(
+        path: &Path,
+        size: usize,
+        on_broken: OnBroken,
+        mask: Option<&MaskConfig>,
+    ) -> Result<Self, Error> {
         let mut folder = Self::empty(path, size, on_broken)?;
-        let mut listing = Listing::default();
+        let mut listing = Listing::without_masks(mask.and_then(MaskConfig::beside));
         let entries = listing.entries(path)?;
         let (directories, files): (Vec<_>, Vec<_>) = entries.into_iter().partition(|path| path.is_dir());
         if directories.is_empty() {
@@ -100,7 +110,7 @@ impl Folder {
             folder.notices.push(format!("passed over {images} in no class, the first {}", first.display()));
         }
         folder.notices.extend(odd_classes(path, &folder.classes));
-        Ok(folder)
+        folder.masked_by(mask)
     }
 
     /// Lists the images at any depth below `path` by their captions, which are the classes: all different ones, ordered.
@@ -113,19 +123,20 @@ impl Folder {
     /// # Errors
     /// If `size` is not in 1..=4096, a directory or a caption cannot be read, an image is without one or there are none.
     pub fn captioned(path: &Path, size: usize, on_broken: OnBroken, format: CaptionFormat) -> Result<Self, Error> {
-        Self::beside(path, size, on_broken, format, None)
+        Self::with_captions(path, size, on_broken, format, None, None)
     }
 
-    /// The same with the images of a class, which may lie in another directory.
-    pub(super) fn beside(
+    /// The same with a mask for each image, and with the images of a class, which may lie in another directory.
+    pub(super) fn with_captions(
         path: &Path,
         size: usize,
         on_broken: OnBroken,
         format: CaptionFormat,
+        mask: Option<&MaskConfig>,
         prior: Option<&PriorConfig>,
     ) -> Result<Self, Error> {
         let empty = Self::empty(path, size, on_broken)?;
-        let Captioned { mut images, notices } = captioned(path, format)?;
+        let Captioned { mut images, notices } = captioned(path, format, mask.and_then(MaskConfig::beside))?;
         let prior_path = prior.and_then(|prior| prior.path.clone());
         if let (Some(prior), Some(path)) = (prior, &prior_path) {
             images.extend(prior.images(path, &images)?);
@@ -143,7 +154,7 @@ impl Folder {
         let (files, captions): (_, Vec<_>) = images.into_iter().unzip();
         let prior = prior.map(|prior| prior.label(&classes)).transpose()?;
         let captions = several(captions);
-        Ok(Self { captioned: true, captions, classes, starts, files, notices, prior, prior_path, ..empty })
+        Self { captioned: true, captions, classes, starts, files, notices, prior, prior_path, ..empty }.masked_by(mask)
     }
 
     /// One that holds nothing yet.
@@ -197,12 +208,18 @@ impl Folder {
         Ok(folder)
     }
 
-    /// The same with a mask for each image.
+    /// The same with a mask for each image; those that lie beside their images are among the images here, and are for
+    /// [`DataConfig`](super::DataConfig).
     ///
     /// # Errors
     /// [`Error::Mask`] if an image has none, or one of another size.
     pub fn with_masks(self, config: &MaskConfig) -> Result<Self, Error> {
-        Ok(Self { masks: Some(Masks::find(config, &self.path, &self.files)?), ..self })
+        self.masked_by(Some(config))
+    }
+
+    fn masked_by(self, config: Option<&MaskConfig>) -> Result<Self, Error> {
+        let masks = config.map(|config| Masks::find(config, &self.path, &self.files)).transpose()?;
+        Ok(Self { masks, ..self })
     }
 
     /// The path of a file inside the folder, with `/` on every system.

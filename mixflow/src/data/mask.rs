@@ -1,6 +1,7 @@
 //! Masks: which parts of an image a loss counts.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
@@ -20,7 +21,7 @@ use crate::files::listing::{Listing, canonical};
 /// images.
 ///
 /// # Source
-/// `--alpha_mask` and `--masked_loss` with `conditioning_data_dir` of kohya-ss/sd-scripts.
+/// `--alpha_mask` and `--masked_loss` with `conditioning_data_dir` of kohya-ss/sd-scripts; `-masklabel.png` of `OneTrainer`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MaskConfig {
@@ -29,11 +30,27 @@ pub enum MaskConfig {
     Alpha,
     /// A folder with a mask of the same size and name for each image, in the same sub-folder, whatever both end in.
     Folder(PathBuf),
+    /// What the name of a mask ends in, which lies beside its image: of `cat.jpg` it is `cat-masklabel.png` by `-masklabel`, as
+    /// `OneTrainer` has it, or `cat.mask.png` by `.mask`.
+    Beside(String),
 }
 
 impl MaskConfig {
+    /// What names of masks end in that lie beside their images.
+    pub(super) fn beside(&self) -> Option<&str> {
+        match self {
+            Self::Beside(ending) => Some(ending),
+            Self::Alpha | Self::Folder(_) => None,
+        }
+    }
+
     /// Refuses masks among the images, which would be taken for some.
     pub(super) fn check(&self, images: &Path) -> Result<(), Error> {
+        if self.beside().is_some_and(|ending| ending.is_empty() || ending.contains(['/', '\\'])) {
+            let reason =
+                "cannot be told from their images: say what their names end in, such as {\"beside\": \"-masklabel\"}";
+            return Err(Error::Mask { path: images.into(), reason: reason.into() });
+        }
         let Self::Folder(folder) = self else { return Ok(()) };
         let advice = "expected a directory of masks, an image for each of those that are learned";
         let inside = folder.canonicalize().map_err(|source| Error::Read { path: folder.clone(), advice, source })?;
@@ -59,11 +76,16 @@ impl Masks {
     /// Those of images below a folder. The heads of all files are read: one of another size than its image is refused, and what
     /// has no head is left to decoding.
     pub(super) fn find(config: &MaskConfig, root: &Path, images: &[PathBuf]) -> Result<Self, Error> {
-        let MaskConfig::Folder(folder) = config else { return Ok(Self::Alpha) };
+        let (folder, ending) = match config {
+            MaskConfig::Alpha => return Ok(Self::Alpha),
+            MaskConfig::Folder(folder) => (folder.as_path(), ""),
+            MaskConfig::Beside(ending) => (root, ending.as_str()),
+        };
         let fault = |path: &Path, reason: String| Err(Error::Mask { path: path.into(), reason });
         let mut known = BTreeMap::new();
         for mask in Listing::below(folder)?.some_images(folder)? {
             let name = mask.strip_prefix(folder).unwrap_or(&mask).with_extension("");
+            let Some(name) = without_ending(name, ending) else { continue };
             if let Some(other) = known.insert(name, mask.clone()) {
                 return fault(&mask, format!("stand beside {}, where only one of them can be meant", other.display()));
             }
@@ -75,7 +97,11 @@ impl Masks {
             let (missing, all) = (1 + without.count(), own().count());
             let reason =
                 format!("are not there; expected those of {} ({missing} of {all} images have none)", image.display());
-            return fault(&folder.join(name(image)).with_extension("png"), reason);
+            let name = folder.join(name(image)).into_os_string();
+            return fault(
+                &PathBuf::from([name, ending.into(), ".png".into()].into_iter().collect::<OsString>()),
+                reason,
+            );
         }
         let masks: Vec<_> = images.iter().map(|image| known.get(&name(image)).cloned()).collect();
         let other = images.par_iter().zip(&masks).find_map_first(|(image, mask)| {
@@ -102,6 +128,11 @@ impl Masks {
             Self::Files(files) => files[image].as_deref(),
         }
     }
+}
+
+/// A name without what it ends in; none where it ends in something else.
+fn without_ending(name: PathBuf, ending: &str) -> Option<PathBuf> {
+    if ending.is_empty() { Some(name) } else { name.to_str()?.strip_suffix(ending).map(PathBuf::from) }
 }
 
 /// What is wrong with a mask whose width and height are not those of its image.

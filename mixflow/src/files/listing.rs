@@ -16,6 +16,8 @@ const ENDINGS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
 pub(crate) struct Listing {
     /// Those with the ending of an image that is read.
     pub(crate) images: Vec<PathBuf>,
+    /// What the names of images end in, before their ending, that are masks of others; those are not listed.
+    masks: Option<String>,
     /// All others.
     pub(crate) others: Vec<PathBuf>,
     /// How many names were left out.
@@ -31,9 +33,18 @@ impl Listing {
     /// # Errors
     /// If a directory cannot be listed, or symbolic links form a loop.
     pub(crate) fn below(directory: &Path) -> Result<Self, Error> {
-        let mut listing = Self::default();
-        listing.add_below(directory, &mut vec![])?;
-        Ok(listing)
+        Self::default().and_below(directory)
+    }
+
+    /// The same with the files at any depth below `directory`.
+    pub(crate) fn and_below(mut self, directory: &Path) -> Result<Self, Error> {
+        self.add_below(directory, &mut vec![])?;
+        Ok(self)
+    }
+
+    /// The same without the masks that lie beside images, by what their names end in.
+    pub(crate) fn without_masks(masks: Option<&str>) -> Self {
+        Self { masks: masks.map(Into::into), ..Self::default() }
     }
 
     /// Its images, of which there are some.
@@ -69,6 +80,11 @@ impl Listing {
     pub(crate) fn add(&mut self, file: PathBuf) {
         let ending = file.extension();
         let is_image = ending.is_some_and(|ending| ENDINGS.iter().any(|known| ending.eq_ignore_ascii_case(known)));
+        let is_mask =
+            |masks: &String| file.file_stem().and_then(OsStr::to_str).is_some_and(|name| name.ends_with(masks));
+        if is_image && self.masks.as_ref().is_some_and(is_mask) {
+            return;
+        }
         // A socket or device is none, whatever its name.
         let is_file = fs::metadata(&file).map_or(true, |kind| kind.is_file());
         let files = if is_image && is_file { &mut self.images } else { &mut self.others };

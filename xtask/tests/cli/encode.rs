@@ -395,7 +395,7 @@ fn masks_stand_beside_the_latents_and_weight_a_training() {
         [&["encode", source, "--to", to], &SD[..], &["--flip", "--mask", mask]].concat()
     };
     place.refuse(&command("masks", "photos", "plain"), &["were begun with another `masked`, null, not true"]);
-    place.refuse(&command("masks", "train.tar", "other"), &["masks of a folder are for a directory of images"]);
+    place.refuse(&command("masks", "train.tar", "other"), &["masks in files are for a directory of images"]);
     place.refuse(&command("photos/cats", "photos", "other"), &["lie among their images: move them beside"]);
     place.refuse(&command("mask", "photos", "other"), &["cannot read `mask`; expected a directory of masks"]);
     // A mask that is another now is seen as an image is.

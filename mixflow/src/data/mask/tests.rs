@@ -228,3 +228,47 @@ fn other_masks_of_the_same_names_are_other_data() {
     GrayImage::new(24, 24).save(root.path().join("masks/a/1.png")).unwrap();
     assert_ne!(open()[1], before);
 }
+
+#[test]
+fn masks_beside_their_images_are_those_of_a_folder_and_no_images() {
+    let root = pictures();
+    let expected = folders(root.path())[1].fingerprint().unwrap();
+    for (number, ending) in ["-masklabel", ".mask"].into_iter().enumerate() {
+        let beside = root.path().join(number.to_string());
+        for name in ["a/1", "a/b/2", "a/b/3", "a/4"] {
+            let path = |part: &Path, name: &str| part.join(format!("{name}.png"));
+            let to = path(&beside, &format!("{name}{ending}"));
+            fs::create_dir_all(to.parent().unwrap()).unwrap();
+            fs::copy(path(&root.path().join("masks"), name), to).unwrap();
+            fs::copy(path(&root.path().join("plain"), name), path(&beside, name)).unwrap();
+            fs::write(beside.join(format!("{name}.txt")), "a picture").unwrap();
+        }
+        let open = |kind: &str, mask: serde_json::Value| {
+            let config = serde_json::json!({ "kind": kind, "path": beside, "size": 12, "mask": mask });
+            serde_json::from_value::<crate::data::DataConfig>(config).unwrap().open()
+        };
+        for kind in ["folder", "captions"] {
+            let [own, other] = [serde_json::json!({ "beside": ending }), serde_json::json!("alpha")];
+            let data = open(kind, own).unwrap();
+            assert_eq!((data.len(), data.masked()), (Some(4), true), "{kind} {ending}");
+            assert!((0..4).all(|index| agrees(&data.example(index).unwrap())), "{kind} {ending}");
+            if kind == "folder" {
+                assert_eq!(data.fingerprint().unwrap(), expected);
+                assert_eq!(open(kind, other).unwrap().len(), Some(8));
+            }
+        }
+        let options =
+            crate::data::source::Options { mask: Some(MaskConfig::Beside(ending.into())), ..Default::default() };
+        let source = crate::data::source::open(std::slice::from_ref(&beside), &options).unwrap();
+        assert_eq!(
+            (source.len(), source.samples(0).unwrap().filter(|image| image.as_ref().unwrap().mask.is_some()).count()),
+            (4, 4)
+        );
+
+        fs::remove_file(beside.join(format!("a/4{ending}.png"))).unwrap();
+        let error = open("captions", serde_json::json!({ "beside": ending })).unwrap_err().to_string();
+        assert!(error.contains(&format!("a/4{ending}.png` are not there; expected those of ")), "{error}");
+        let error = open("folder", serde_json::json!({ "beside": "" })).unwrap_err().to_string();
+        assert!(error.contains("say what their names end in"), "{error}");
+    }
+}

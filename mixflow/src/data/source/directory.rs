@@ -35,15 +35,12 @@ impl Directory {
     /// The images below `path` by their classes or captions, with their masks.
     pub(super) fn of(path: &Path, options: &Options) -> Result<Self, Error> {
         options.mask.iter().try_for_each(|mask| mask.check(path))?;
-        let Self { path, folder } = match options.captions {
-            true => Self::captioned(path, options.caption_format)?,
-            false => Self::open(path)?,
+        let (mask, refuse) = (options.mask.as_ref(), OnBroken::Refuse);
+        let folder = match options.captions {
+            true => Folder::with_captions(path, 1, refuse, options.caption_format, mask, None)?,
+            false => Folder::with_classes(path, 1, refuse, mask)?,
         };
-        let folder = match &options.mask {
-            Some(mask) => folder.with_masks(mask)?,
-            None => folder,
-        };
-        Ok(Self { path, folder })
+        Ok(Self { path: path.into(), folder })
     }
 
     /// The path below the directory.

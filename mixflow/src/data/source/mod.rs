@@ -108,8 +108,8 @@ pub fn open(paths: &[PathBuf], options: &Options) -> Result<Box<dyn Source>, Err
         }
         _ if columns && !all("parquet") => fault("only .parquet shards have columns; leave their names out"),
         [directory] if directory.is_dir() => Ok(Box::new(Directory::of(directory, options)?)),
-        _ if matches!(options.mask, Some(MaskConfig::Folder(_))) && (all("tar") || all("parquet")) => {
-            fault("masks of a folder are for a directory of images; of archives and shards, alpha channels are masks")
+        _ if options.mask.as_ref().is_some_and(|mask| *mask != MaskConfig::Alpha) && (all("tar") || all("parquet")) => {
+            fault("masks in files are for a directory of images; of archives and shards, alpha channels are masks")
         }
         archives if all("tar") && options.captions => {
             Ok(Box::new(WebDataset::captioned(archives, options.caption_format)?))
