@@ -139,7 +139,7 @@ impl Folder {
         let Captioned { mut images, notices } = captioned(path, format, mask.and_then(MaskConfig::beside))?;
         let prior_path = prior.and_then(|prior| prior.path.clone());
         if let (Some(prior), Some(path)) = (prior, &prior_path) {
-            images.extend(prior.images(path, &images)?);
+            images.extend(prior.images(path, &images, mask.and_then(MaskConfig::beside))?);
         }
         let mut captions = Captions::default();
         let numbered = |(file, told)| {

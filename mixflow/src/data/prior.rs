@@ -62,15 +62,20 @@ impl PriorConfig {
         CaptionFormat::Whole.of_text(&self.caption)
     }
 
-    /// Those of another directory than that of `own` images.
-    pub(super) fn images(&self, path: &Path, own: &[(PathBuf, Told)]) -> Result<Vec<(PathBuf, Told)>, Error> {
+    /// Those of another directory than that of `own` images, without the masks that lie beside them.
+    pub(super) fn images(
+        &self,
+        path: &Path,
+        own: &[(PathBuf, Told)],
+        masks: Option<&str>,
+    ) -> Result<Vec<(PathBuf, Told)>, Error> {
         let told = self.told();
         let is_told = |(_, captions): &&(PathBuf, Told)| captions.0.iter().any(|(caption, _)| *caption == told.0[0].0);
         if let Some((file, _)) = own.iter().find(is_told) {
             let reason = format!("has the caption of an image of data.path, {}: {:?}", file.display(), self.caption);
             return Err(fault(reason));
         }
-        let files = Listing::below(path)?.images;
+        let files = Listing::without_masks(masks).and_below(path)?.images;
         match files.is_empty() {
             true => Err(fault(format!("has no images in {}: {DRAW}", path.display()))),
             false => Ok(files.into_iter().map(|file| (file, told.clone())).collect()),
@@ -362,6 +367,11 @@ mod tests {
             let error = open(root.path(), OnBroken::Refuse, &[change]).unwrap_err().to_string();
             assert!(error.contains(words), "{words}: {error}");
         }
+        // Masks beside them are no images, as they are not beside others.
+        std::fs::copy(root.path().join("class/0.png"), root.path().join("class/0-mask.png")).unwrap();
+        let prior = PriorConfig { caption: "a dog".into(), path: None, weight: 1.0 };
+        let found = |masks| prior.images(&root.path().join("class"), &[], masks).unwrap().len();
+        assert_eq!((found(None), found(Some("-mask"))), (4, 3));
         // Without a directory, those of the data that have the caption.
         let own = [("path", serde_json::Value::Null), ("caption", "my dog 3".into())];
         let data = open(root.path(), OnBroken::Refuse, &own).unwrap();
