@@ -144,11 +144,6 @@ impl TimeGrid {
         self.steps + usize::from(self.last.is_some())
     }
 
-    /// Whether the step to the `last` point is among them.
-    pub fn has_last(&self) -> bool {
-        self.last.is_some()
-    }
-
     /// The times in the order of sampling, strictly monotone.
     pub fn times(&self) -> Vec<f64> {
         let (steps, width) = (self.steps as f64, self.end - self.start);

@@ -7,6 +7,7 @@ use burn::tensor::{Device, Tensor};
 use mixflow::backbones::Condition;
 use mixflow::evaluation::{Generator, Visit, Weaker};
 use mixflow::numbers::counted;
+use mixflow::recipe::Sides;
 use mixflow::sampling::Images;
 use mixflow::sampling::solver::SampleError;
 use mixflow::train::StoredNetwork;
@@ -161,11 +162,11 @@ impl TextPipeline {
 
     /// Channels, height and width of the latents of an image of this size, or why there are none.
     fn latents(&self) -> Result<[usize; 3], SampleError> {
-        let (network, recipe) = (&self.pipeline.network, &self.pipeline.recipe);
-        let [channels, side, _] = self.pipeline.image_shape();
-        let factor = side / network.input_size();
-        let step = factor * network.patch();
-        let most = step * network.most_places();
+        let recipe = &self.pipeline.recipe;
+        let config = &recipe.network.transformer;
+        let ([channels, side, _], [_, input_size, _]) = (self.pipeline.image_shape(), config.shape());
+        let Sides { step, most, .. } = config.sides();
+        let [step, most] = [step, most].map(|size| side / input_size * size);
         for (name, size) in ["height", "width"].into_iter().zip(self.size) {
             if !size.is_multiple_of(step) || !(step..=most).contains(&size) {
                 let reason = format!("{name} must be a multiple of {step} pixels, at most {most}, found {size}");

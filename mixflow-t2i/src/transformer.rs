@@ -131,21 +131,6 @@ impl Transformer {
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
         transformers!(inside self, network => network.load(weights).map(Self::from))
     }
-
-    /// Side of the images or latents that it is made for.
-    pub fn input_size(&self) -> usize {
-        transformers!(inside self, network => network.input_size())
-    }
-
-    /// Side of a patch.
-    pub fn patch(&self) -> usize {
-        transformers!(inside self, network => network.patch())
-    }
-
-    /// Most patches along a side.
-    pub fn most_places(&self) -> usize {
-        transformers!(inside self, network => network.most_places())
-    }
 }
 
 impl TransformerConfig {

@@ -169,7 +169,7 @@ impl FluxConfig {
             panic!("{fault}");
         }
         let init = &Initializer::new(seed, device);
-        let Self { input_size, channels, width, heads, axes, .. } = *self;
+        let Self { channels, width, heads, axes, .. } = *self;
         let vector = |inputs| VectorEmbedding::new(inputs, width, init);
         Flux {
             x_embedder: init.xavier_linear(self.values(), width),
@@ -186,7 +186,6 @@ impl FluxConfig {
             guidance: self.guidance.unwrap_or(0.0),
             axes,
             channels,
-            input_size,
         }
     }
 }

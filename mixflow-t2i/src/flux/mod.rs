@@ -17,7 +17,7 @@ use mixflow::backbones::{Backbone, Invalid, Linear, Precision, ops};
 
 use crate::TextEmbedding;
 use crate::mmdit::{EPSILON, FREQUENCIES, JointBlock, Modulation, STEPS, VectorEmbedding};
-use crate::shape::{LARGEST, without};
+use crate::shape::without;
 
 /// Side of a patch of the latents.
 const PATCH: usize = 2;
@@ -54,25 +54,9 @@ pub struct Flux {
     guidance: f64,
     axes: [usize; 3],
     channels: usize,
-    input_size: usize,
 }
 
 impl Flux {
-    /// Side of the latents that the network is made for; others are taken too.
-    pub fn input_size(&self) -> usize {
-        self.input_size
-    }
-
-    /// Side of a patch, values of the latents.
-    pub fn patch(&self) -> usize {
-        PATCH
-    }
-
-    /// Most tokens along a side of the latents: its places are computed.
-    pub fn most_places(&self) -> usize {
-        LARGEST
-    }
-
     /// Latents to tokens: `[batch, channels, height, width]` to `[batch, tokens, width]`.
     pub fn embed(&self, x: Tensor<4>) -> Tensor<3> {
         self.x_embedder.forward(patchify(x, self.channels, PATCH))

@@ -210,7 +210,6 @@ impl MmDitConfig {
             proj_out: init.zero_linear(width, patch * patch * channels),
             table,
             patch,
-            input_size,
         }
     }
 }

@@ -60,7 +60,6 @@ pub struct MmDit {
     pub proj_out: Linear,
     table: usize,
     patch: usize,
-    input_size: usize,
 }
 
 /// A vector through two linear layers with SiLU between them.
@@ -87,31 +86,6 @@ impl VectorEmbedding {
 }
 
 impl MmDit {
-    /// Channels of the latents.
-    pub fn channels(&self) -> usize {
-        self.x_embedder.proj.weight.lazy_shape()[1]
-    }
-
-    /// Side of the latents that the network is made for; others are taken too.
-    pub fn input_size(&self) -> usize {
-        self.input_size
-    }
-
-    /// Side of a patch, values of the latents.
-    pub fn patch(&self) -> usize {
-        self.patch
-    }
-
-    /// Most tokens along a side of the latents.
-    pub fn table(&self) -> usize {
-        self.table
-    }
-
-    /// Most tokens along a side of the latents.
-    pub fn most_places(&self) -> usize {
-        self.table
-    }
-
     /// Latents to tokens with their places: `[batch, channels, height, width]` to `[batch, tokens, width]`.
     ///
     /// # Panics

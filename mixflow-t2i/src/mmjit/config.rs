@@ -164,7 +164,7 @@ impl MmJitConfig {
             panic!("{fault}");
         }
         let init = &Initializer::new(seed, device);
-        let Self { input_size, patch, channels, width, depth, heads, hidden, bottleneck, context_width, .. } = *self;
+        let Self { patch, channels, width, depth, heads, hidden, bottleneck, context_width, .. } = *self;
         let sizes = [width, heads, hidden];
         let context = || init.pytorch_linear(context_width, width).without_bias();
         MmJit {
@@ -183,7 +183,6 @@ impl MmJitConfig {
                 linear: init.zero_linear(width, patch * patch * channels),
             },
             head: width / heads,
-            input_size,
             patch,
         }
     }

@@ -17,7 +17,7 @@ use mixflow::backbones::ops::Pairs;
 use mixflow::backbones::{Backbone, Convolution, Invalid, Linear, Precision};
 
 use crate::TextEmbedding;
-use crate::shape::{LARGEST, without};
+use crate::shape::without;
 
 const EPSILON: f64 = 1e-6;
 
@@ -51,7 +51,6 @@ pub struct MmJit {
     pub final_layer: FinalLayer,
     /// Width of a head.
     head: usize,
-    input_size: usize,
     patch: usize,
 }
 
@@ -83,21 +82,6 @@ pub struct Places {
 }
 
 impl MmJit {
-    /// Side of the images that the network is made for; others are taken too.
-    pub fn input_size(&self) -> usize {
-        self.input_size
-    }
-
-    /// Side of a patch.
-    pub fn patch(&self) -> usize {
-        self.patch
-    }
-
-    /// Most patches along a side of an image: its places are computed.
-    pub fn most_places(&self) -> usize {
-        LARGEST
-    }
-
     /// Image to tokens with their places: `[batch, channels, height, width]` to `[batch, tokens, width]`.
     pub fn embed(&self, x: Tensor<4>) -> Tensor<3> {
         let Bottleneck { proj1, proj2 } = &self.img_embedder;

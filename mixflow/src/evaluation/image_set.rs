@@ -123,17 +123,6 @@ impl ImageSet {
         &self.remarks
     }
 
-    /// Grey images as coloured ones, others as they are.
-    #[must_use]
-    pub fn into_rgb(self) -> Self {
-        let [count, height, width, channels] = self.shape;
-        if channels == 3 {
-            return self;
-        }
-        let pixels = self.pixels.iter().flat_map(|grey| [*grey; 3]).collect();
-        Self { pixels, shape: [count, height, width, 3], ..self }
-    }
-
     /// The pixels as feature vectors in [−1, 1].
     ///
     /// # Errors
@@ -188,13 +177,9 @@ mod tests {
     #[test]
     fn grey_images_join_coloured_ones() {
         let root = grey();
-        let grey = ImageSet::read(root.path()).unwrap();
         RgbImage::from_pixel(2, 3, Rgb([1, 2, 3])).save(root.path().join("c.png")).unwrap();
         let all = ImageSet::read(root.path()).unwrap();
         assert_eq!((all.shape(), &all.pixels()[3..6]), ([3, 3, 2, 3], &[1, 1, 1][..]));
-        let coloured = grey.into_rgb();
-        assert_eq!(coloured.pixels()[..18], all.pixels()[..18]);
-        assert_eq!(all.clone().into_rgb(), all);
     }
 
     #[test]
