@@ -12,34 +12,14 @@ use crate::diffusers::read_config;
 /// `config.json` of `AutoencoderKL`, of `diffusers` 0.42; what is not named has that class's default.
 #[derive(Deserialize)]
 struct Config {
-    #[serde(default = "three")]
-    in_channels: usize,
+    in_channels: Option<usize>,
     latent_channels: usize,
     block_out_channels: Vec<usize>,
-    #[serde(default = "one")]
-    layers_per_block: usize,
-    #[serde(default = "published_groups")]
-    norm_num_groups: usize,
-    #[serde(default = "published_scale")]
-    scaling_factor: f64,
+    layers_per_block: Option<usize>,
+    norm_num_groups: Option<usize>,
+    scaling_factor: Option<f64>,
     shift_factor: Option<f64>,
     use_quant_conv: Option<bool>,
-}
-
-fn one() -> usize {
-    1
-}
-
-fn three() -> usize {
-    3
-}
-
-fn published_groups() -> usize {
-    32
-}
-
-fn published_scale() -> f64 {
-    0.18215
 }
 
 impl KlAutoencoderConfig {
@@ -50,13 +30,13 @@ impl KlAutoencoderConfig {
     pub fn from_diffusers(file: &Path) -> Result<Self, Error> {
         let config: Config = read_config(file, "AutoencoderKL")?;
         let autoencoder = Self {
-            image_channels: config.in_channels,
+            image_channels: config.in_channels.unwrap_or(3),
             latent_channels: config.latent_channels,
             widths: config.block_out_channels,
-            depth: config.layers_per_block,
-            groups: config.norm_num_groups,
+            depth: config.layers_per_block.unwrap_or(1),
+            groups: config.norm_num_groups.unwrap_or(32),
             quant_conv: config.use_quant_conv.unwrap_or(true),
-            scale: config.scaling_factor,
+            scale: config.scaling_factor.unwrap_or(0.18215),
             shift: config.shift_factor.unwrap_or(0.0),
         };
         autoencoder.check().map_err(|reason| Error::format(file, format!("cannot be used: {reason}")))?;

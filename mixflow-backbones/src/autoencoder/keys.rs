@@ -26,95 +26,55 @@ pub fn official_key(path: &str) -> String {
     renamed(path, &PARTS)
 }
 
+/// Parts of names in `diffusers`, and in `CompVis/latent-diffusion` and the code bases after it.
+const ORIGINAL: [(&str, &str); 15] = [
+    (".mid_block.attentions.0.", ".mid.attn_1."),
+    (".mid_block.resnets.0.", ".mid.block_1."),
+    (".mid_block.resnets.1.", ".mid.block_2."),
+    (".down_blocks.", ".down."),
+    (".up_blocks.", ".up."),
+    (".resnets.", ".block."),
+    (".conv_shortcut.", ".nin_shortcut."),
+    (".downsamplers.0.", ".downsample."),
+    (".upsamplers.0.", ".upsample."),
+    (".group_norm.", ".norm."),
+    (".to_q.", ".q."),
+    (".to_k.", ".k."),
+    (".to_v.", ".v."),
+    (".to_out.0.", ".proj_out."),
+    (".conv_norm_out.", ".norm_out."),
+];
+
+/// Parts of names in `diffusers` before 2023, and today.
+const OLD: [(&str, &str); 4] =
+    [(".query.", ".to_q."), (".key.", ".to_k."), (".value.", ".to_v."), (".proj_attn.", ".to_out.0.")];
+
 /// The name that `diffusers` gives a tensor of a network with so many `levels` that another code base calls `name`:
 /// `CompVis/latent-diffusion` and those after it, or `diffusers` before 2023. Other names stay as they are.
 pub(super) fn diffusers_key(name: &str, levels: usize) -> String {
-    let parts: Vec<&str> = name.split('.').collect();
-    match parts[..] {
-        [side, "mid", "attn_1", layer, end] => {
-            format!("{side}.mid_block.attentions.0.{}.{end}", attention_layer(layer))
-        }
-        [side, "mid_block", "attentions", "0", layer, end] => {
-            format!("{side}.mid_block.attentions.0.{}.{end}", attention_layer(layer))
-        }
-        [side, "mid", "block_1", layer, end] => format!("{side}.mid_block.resnets.0.{layer}.{end}"),
-        [side, "mid", "block_2", layer, end] => format!("{side}.mid_block.resnets.1.{layer}.{end}"),
-        ["encoder", "down", level, ref rest @ ..] => level_key("encoder.down_blocks", level, rest),
-        // The decoder's levels are numbered from the finest there, in the order of use here.
-        ["decoder", "up", level, ref rest @ ..] => {
-            match level.parse().ok().and_then(|level: usize| levels.checked_sub(level.checked_add(1)?)) {
-                Some(level) => level_key("decoder.up_blocks", &level.to_string(), rest),
-                None => name.into(),
-            }
-        }
-        [side, "norm_out", end] => format!("{side}.conv_norm_out.{end}"),
-        _ => name.into(),
-    }
-}
-
-fn attention_layer(name: &str) -> &str {
-    match name {
-        "norm" => "group_norm",
-        "q" | "query" => "to_q",
-        "k" | "key" => "to_k",
-        "v" | "value" => "to_v",
-        "proj_out" | "proj_attn" => "to_out.0",
-        other => other,
-    }
-}
-
-fn level_key(blocks: &str, level: &str, rest: &[&str]) -> String {
-    match *rest {
-        ["block", index, layer, end] => {
-            let layer = if layer == "nin_shortcut" { "conv_shortcut" } else { layer };
-            format!("{blocks}.{level}.resnets.{index}.{layer}.{end}")
-        }
-        ["downsample", ref rest @ ..] => format!("{blocks}.{level}.downsamplers.0.{}", rest.join(".")),
-        ["upsample", ref rest @ ..] => format!("{blocks}.{level}.upsamplers.0.{}", rest.join(".")),
-        _ => format!("{blocks}.{level}.{}", rest.join(".")),
+    match turned(name, "decoder.up.", levels) {
+        Some(turned) => renamed(&renamed(&turned, &ORIGINAL.map(|(diffusers, original)| (original, diffusers))), &OLD),
+        None => name.into(),
     }
 }
 
 /// The name in `CompVis/latent-diffusion` of the tensor that `diffusers` calls `name`, of a network with so many `levels`.
 /// Other names stay as they are. Undoes [`diffusers_key`].
 pub(super) fn original_key(name: &str, levels: usize) -> String {
-    let parts: Vec<&str> = name.split('.').collect();
-    match parts[..] {
-        [side, "mid_block", "attentions", "0", ref layer @ ..] => {
-            let layer = match layer {
-                ["group_norm", end] => format!("norm.{end}"),
-                ["to_q", end] => format!("q.{end}"),
-                ["to_k", end] => format!("k.{end}"),
-                ["to_v", end] => format!("v.{end}"),
-                ["to_out", "0", end] => format!("proj_out.{end}"),
-                other => other.join("."),
-            };
-            format!("{side}.mid.attn_1.{layer}")
-        }
-        [side, "mid_block", "resnets", "0", layer, end] => format!("{side}.mid.block_1.{layer}.{end}"),
-        [side, "mid_block", "resnets", "1", layer, end] => format!("{side}.mid.block_2.{layer}.{end}"),
-        ["encoder", "down_blocks", level, ref rest @ ..] => original_level("encoder.down", level, rest),
-        ["decoder", "up_blocks", level, ref rest @ ..] => {
-            match level.parse().ok().and_then(|level: usize| levels.checked_sub(level.checked_add(1)?)) {
-                Some(level) => original_level("decoder.up", &level.to_string(), rest),
-                None => name.into(),
-            }
-        }
-        [side, "conv_norm_out", end] => format!("{side}.norm_out.{end}"),
-        _ => name.into(),
-    }
+    turned(name, "decoder.up_blocks.", levels).map_or(name.into(), |turned| renamed(&turned, &ORIGINAL))
 }
 
-fn original_level(blocks: &str, level: &str, rest: &[&str]) -> String {
-    match *rest {
-        ["resnets", index, layer, end] => {
-            let layer = if layer == "conv_shortcut" { "nin_shortcut" } else { layer };
-            format!("{blocks}.{level}.block.{index}.{layer}.{end}")
-        }
-        ["downsamplers", "0", ref rest @ ..] => format!("{blocks}.{level}.downsample.{}", rest.join(".")),
-        ["upsamplers", "0", ref rest @ ..] => format!("{blocks}.{level}.upsample.{}", rest.join(".")),
-        _ => format!("{blocks}.{level}.{}", rest.join(".")),
+/// The name of a coder's tensor, with the number of a decoder's level counted from the other end: one code base counts from
+/// the finest, the other in the order of use. None where there is no such level.
+fn turned(name: &str, blocks: &str, levels: usize) -> Option<String> {
+    if !name.starts_with("encoder.") && !name.starts_with("decoder.") {
+        return None;
     }
+    let Some((level, rest)) = name.strip_prefix(blocks).map(|rest| rest.split_once('.').unwrap_or((rest, ""))) else {
+        return Some(name.into());
+    };
+    let level = levels.checked_sub(level.parse::<usize>().ok()?.checked_add(1)?)?;
+    Some(format!("{blocks}{level}.{rest}"))
 }
 
 #[cfg(test)]

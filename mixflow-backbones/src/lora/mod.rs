@@ -44,27 +44,22 @@ use crate::linear::{self, Place};
 /// # Source
 /// Hu et al. 2021 (arXiv 2106.09685), section 4.1; initial values of `peft` 0.21.2.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct LoraConfig {
     /// At least 1.
-    #[serde(default = "sixteen")]
     pub rank: usize,
     /// Above 0; none is `rank`, a factor of 1.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f64>,
     /// Official names of layers, or ends of these after a dot: `attn.qkv` is one in every block. None are the layers of
     /// attention.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<String>,
-}
-
-fn sixteen() -> usize {
-    16
 }
 
 impl Default for LoraConfig {
     fn default() -> Self {
-        Self { rank: sixteen(), alpha: None, targets: vec![] }
+        Self { rank: 16, alpha: None, targets: vec![] }
     }
 }
 
