@@ -45,13 +45,8 @@ impl Digest {
     pub(crate) fn of(&self, path: &Path) -> io::Result<Self> {
         let mut file = File::open(path)?;
         let mut hasher = self.hasher(file.metadata()?.len());
-        let mut block = vec![0; 1 << 18];
-        loop {
-            match file.read(&mut block)? {
-                0 => return Ok(hasher.finish()),
-                count => hasher.update(&block[..count]),
-            }
-        }
+        hasher.read(&mut file)?;
+        Ok(hasher.finish())
     }
 
     /// What finds the hash of content of `size` bytes.
@@ -86,6 +81,20 @@ impl Hasher {
         match self {
             Self::Sha256(hasher) => hasher.update(bytes),
             Self::GitBlob(hasher) => hasher.update(bytes),
+        }
+    }
+
+    /// Goes on with what is left to read, and says how many bytes that was.
+    pub(crate) fn read(&mut self, file: &mut impl Read) -> io::Result<u64> {
+        let (mut block, mut read) = (vec![0; 1 << 18], 0);
+        loop {
+            match file.read(&mut block)? {
+                0 => return Ok(read),
+                count => {
+                    self.update(&block[..count]);
+                    read += count as u64;
+                }
+            }
         }
     }
 

@@ -10,9 +10,6 @@ use crate::cache::relative;
 use crate::digest::{Digest, Hasher};
 use crate::listing::Expected;
 
-/// Bytes that are read at once.
-const BLOCK: usize = 1 << 18;
-
 /// Bytes of a file that the Hub wants to see to tell text from data.
 const SAMPLE: u64 = 512;
 
@@ -136,15 +133,7 @@ impl Local {
         if let Some(digest) = cell.get() {
             return Ok(digest);
         }
-        let (mut file, mut block, mut read) = (self.open()?, vec![0; BLOCK], 0);
-        loop {
-            let count = file.read(&mut block).map_err(Error::io("read", &self.path))?;
-            if count == 0 {
-                break;
-            }
-            hasher.update(&block[..count]);
-            read += count as u64;
-        }
+        let read = hasher.read(&mut self.open()?).map_err(Error::io("read", &self.path))?;
         if read != self.size {
             return Err(self.changed());
         }

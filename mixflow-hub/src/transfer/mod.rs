@@ -239,16 +239,8 @@ impl<'a> Transfer<'a> {
     }
 
     fn hash_what_is_there(&mut self) -> std::io::Result<()> {
-        let mut block = vec![0; BLOCK];
         let length = self.partial.file.metadata()?.len();
-        while self.held < length {
-            let count = self.partial.file.read(&mut block)?;
-            if count == 0 {
-                break;
-            }
-            self.hasher.update(&block[..count]);
-            self.held += count as u64;
-        }
+        self.held += self.hasher.read(&mut (&self.partial.file).take(length - self.held))?;
         Ok(())
     }
 }
