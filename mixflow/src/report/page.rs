@@ -192,8 +192,8 @@ fn differences(report: &Report) -> Option<String> {
     (!rows.is_empty()).then(|| {
         section(
             "What differs",
-            "The mean difference, seed by seed on the same examples and noise, and where it lies in 95 % of draws of as many seeds. \
-             Bold where that leaves out zero: better ▲, or worse ▼. All else may be chance.",
+            "The mean difference, seed by seed on the same examples and noise, and its 95 % confidence interval (Student’s t). Bold \
+             where that leaves out zero: better ▲, or worse ▼, of equal arms in one case of twenty. All else may be chance.",
             &format!(
                 "<div class=\"scroll\"><table><caption>Seeds: {}. Of the variance ratio, how much farther from 1. All pairs and \
                  measures are in results.json.</caption><thead><tr><th scope=\"col\">arms</th>{head}</tr></thead>\

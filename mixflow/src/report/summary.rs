@@ -29,10 +29,14 @@ pub struct Summary {
     pub gamma: f64,
 }
 
-/// How two arms compare, smaller being better, by the interval of their difference over seeds.
-fn compare(a: &PerSeed, b: &PerSeed) -> Option<Verdict> {
+/// How two arms differ over seeds, smaller being better.
+fn paired(a: &PerSeed, b: &PerSeed) -> Option<Difference> {
     a.mean().zip(b.mean())?;
-    Some(Difference::new((&Arm::MixFlow, a), (&Arm::Standard, b), ("", Best::Low), 0).verdict())
+    Some(Difference::new((&Arm::MixFlow, a), (&Arm::Standard, b), ("", Best::Low), 0))
+}
+
+fn compare(a: &PerSeed, b: &PerSeed) -> Option<Verdict> {
+    paired(a, b).map(|difference| difference.verdict())
 }
 
 pub(super) fn text(report: &Report) -> String {
@@ -78,7 +82,9 @@ pub(super) fn done(report: &Report) -> Option<String> {
 /// `MixFlow` against standard post-training, and post-training against none.
 pub(super) fn outcome(report: &Report) -> Option<String> {
     let (standard, mixflow) = (report.table.metrics(&Arm::Standard)?, report.table.metrics(&Arm::MixFlow)?);
-    let frechet = compare(&mixflow.frechet, &standard.frechet)?;
+    let frechet = paired(&mixflow.frechet, &standard.frechet)?;
+    let agree = frechet.values.range().is_some_and(|(low, high)| low > 0.0 || high < 0.0);
+    let frechet = frechet.verdict();
     let disagree = matches!(
         (frechet, compare(&mixflow.kernel, &standard.kernel)),
         (Verdict::Better, Some(Verdict::Worse)) | (Verdict::Worse, Some(Verdict::Better))
@@ -88,6 +94,7 @@ pub(super) fn outcome(report: &Report) -> Option<String> {
         (Verdict::Better, _) => "MixFlow won: its",
         (Verdict::Worse, _) => "MixFlow lost: its",
         (Verdict::Unclear, 1) => "With one seed nothing is decided: MixFlow’s",
+        (Verdict::Unclear, _) if agree => "The seeds agree but are too few or too far apart to decide: MixFlow’s mean",
         (Verdict::Unclear, _) => "No clear winner, the seeds disagree: MixFlow’s mean",
     };
     let start = report.table.metrics(&Arm::Start).map(|start| &start.frechet).filter(|start| start.count() > 0);
@@ -115,10 +122,10 @@ fn few(report: &Report) -> Option<String> {
     let signed = |value: f64| format!("{}{}", if value < 0.0 { "−" } else { "+" }, amount(value));
     let found = match few.verdict() {
         Verdict::Better => {
-            format!("is better by {} ({} to {} over the seeds)", amount(mean), amount(high), amount(low))
+            format!("is better by {} (95 % interval {} to {})", amount(mean), amount(high), amount(low))
         }
-        Verdict::Worse => format!("is worse by {} ({} to {} over the seeds)", amount(mean), amount(low), amount(high)),
-        Verdict::Unclear => format!("is not clearly another ({} to {} over the seeds)", signed(low), signed(high)),
+        Verdict::Worse => format!("is worse by {} (95 % interval {} to {})", amount(mean), amount(low), amount(high)),
+        Verdict::Unclear => format!("is not clearly another (95 % interval {} to {})", signed(low), signed(high)),
     };
     Some(format!(
         "With {} evaluations of the network for an image, in the place of {}, the distance of MixFlow {found}.",
@@ -205,13 +212,15 @@ mod tests {
             won.starts_with("MixFlow won") && won.contains("50 % lower") && won.contains("does not get there"),
             "{won}"
         );
-        let lost = report(&[5.0, 5.5], &[10.0, 11.0], &[5.0, 5.1]);
+        let lost = report(&[5.0, 5.5], &[10.0, 11.0], &[5.0, 5.5]);
         assert!(
             lost.starts_with("MixFlow lost") && lost.contains("100 % higher") && lost.contains("does better"),
             "{lost}"
         );
         let draw = report(&[5.0, 5.0], &[4.9, 5.1], &[5.1, 4.9]);
         assert!(draw.starts_with("No clear winner") && draw.contains("does about as well"), "{draw}");
+        let agreed = report(&[5.0, 5.0], &[4.9, 4.0], &[5.0, 5.0]);
+        assert!(agreed.starts_with("The seeds agree but are too few"), "{agreed}");
         let single = report(&[5.0], &[1.0], &[5.0]);
         assert!(single.starts_with("With one seed nothing is decided"), "{single}");
     }
@@ -245,9 +254,10 @@ mod tests {
             lead(&Report { differences: others.into_iter().chain([few]).collect(), ..Report::default() })
         };
         let start = "With 8 evaluations of the network for an image, in the place of 20, the distance of MixFlow";
-        assert_eq!(told([440.0, 430.0, 450.0]), format!("{start} is better by 60 (50 to 70 over the seeds)."));
-        assert_eq!(told([510.0, 530.0, 520.0]), format!("{start} is worse by 20 (10 to 30 over the seeds)."));
-        assert_eq!(told([510.0, 440.0, 490.0]), format!("{start} is not clearly another (−60 to +10 over the seeds)."));
+        assert_eq!(told([440.0, 430.0, 450.0]), format!("{start} is better by 60 (95 % interval 35 to 85)."));
+        assert_eq!(told([510.0, 512.0, 511.0]), format!("{start} is worse by 11.0 (95 % interval 8.5 to 13.5)."));
+        let unclear = format!("{start} is not clearly another (95 % interval −110 to +70).");
+        assert_eq!(told([510.0, 440.0, 490.0]), unclear);
     }
 
     #[test]

@@ -286,6 +286,7 @@ impl Table {
             Cell {
                 after_mean: widest(|(mean, _)| decimal_part(mean)).saturating_sub(decimal_part(&mean)),
                 after_spread: widest(|(_, spread)| spread.chars().count()).saturating_sub(spread.chars().count()),
+                widest: all().map(|(_, spread)| spread).max_by_key(|spread| spread.chars().count()).unwrap_or_default(),
                 mean,
                 spread,
             }
@@ -341,15 +342,19 @@ struct Cell {
     after_mean: usize,
     spread: String,
     after_spread: usize,
+    /// The longest spread of the column.
+    widest: String,
 }
 
 impl Cell {
     fn html(&self) -> String {
-        let gap = |width: usize| match width {
-            0 => String::new(),
-            width => format!("<span class=\"gap\" aria-hidden=\"true\">{}</span>", "0".repeat(width)),
+        let gap = |text: &str| match text {
+            "" => String::new(),
+            text => format!("<span class=\"gap\" aria-hidden=\"true\">{text}</span>"),
         };
-        let [after_mean, after_spread] = [self.after_mean, self.after_spread].map(gap);
+        // As wide as what stands there in other rows: digits are alike, but a point and spaces are narrower.
+        let after_spread = if self.spread.is_empty() { gap(&self.widest) } else { gap(&"0".repeat(self.after_spread)) };
+        let after_mean = gap(&"0".repeat(self.after_mean));
         format!("<td>{}{after_mean}<span class=\"dim\">{}</span>{after_spread}</td>", self.mean, self.spread)
     }
 
