@@ -2,13 +2,10 @@
 
 #![allow(clippy::print_stdout, reason = "an example says what comes out")]
 
-use std::sync::atomic::AtomicBool;
-
 use mixflow::Export;
 use mixflow::Pipeline;
-use mixflow::launch::Launch;
+use mixflow::launch::train;
 use mixflow::recipe::Recipe;
-use mixflow::train::RunFolder;
 use mixflow_hub::{Choice, Publication, SampleImages};
 
 /// The recipe `digits`, smaller and much shorter.
@@ -24,11 +21,8 @@ const SMALLER: [&str; 6] = [
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = tempfile::tempdir()?;
     let [run, public] = ["run", "public"].map(|name| folder.path().join(name));
-    let (recipe, stop) = (Recipe::read("digits", &SMALLER.map(String::from))?, AtomicBool::new(false));
-    let device = Default::default();
-    let launch = Launch::new(&recipe, &device, &stop);
-    let taken = RunFolder::begin(&run, recipe.to_value())?;
-    launch.check(taken, &mut |_| {})?.run(&mut |_| {})?.ok_or("nobody stops it")?;
+    let recipe = Recipe::read("digits", &SMALLER.map(String::from))?;
+    train(&recipe, &run, &Default::default(), &mut |_| {})?;
 
     // `publish` instead of `write` sends the same folder to the Hub, from where `Pipeline::from_hub("org/name")` opens it.
     let choice = Choice { license: Some("mit".into()), samples: SampleImages::None, ..Choice::default() };

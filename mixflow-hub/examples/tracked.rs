@@ -4,11 +4,9 @@
 #![allow(clippy::print_stdout, reason = "an example says what comes out")]
 
 use std::path::Path;
-use std::sync::atomic::AtomicBool;
 
-use mixflow::launch::Launch;
+use mixflow::launch::train;
 use mixflow::recipe::Recipe;
-use mixflow::train::RunFolder;
 use mixflow_hub::tracker::{End, RunTrackers};
 
 /// The recipe `digits`, smaller and much shorter, with two images of each class after every ten steps.
@@ -23,11 +21,8 @@ const SMALLER: [&str; 7] = [
 ];
 
 /// Trains in a folder, and tells whoever listens.
-fn train(recipe: &Recipe, run: &Path, mut trackers: RunTrackers) -> Result<(), mixflow::Error> {
-    let (device, stop) = (Default::default(), AtomicBool::new(false));
-    let folder = RunFolder::begin(run, recipe.to_value())?;
-    let ready = Launch::new(recipe, &device, &stop).check(folder, &mut |_| {})?;
-    ready.run(&mut |progress| trackers.progress(&progress))?;
+fn tracked(recipe: &Recipe, run: &Path, mut trackers: RunTrackers) -> Result<(), mixflow::Error> {
+    train(recipe, run, &Default::default(), &mut |progress| trackers.progress(&progress))?;
     trackers.end(End::Done).iter().for_each(|warning| println!("warning: {warning}"));
     Ok(())
 }
@@ -35,7 +30,7 @@ fn train(recipe: &Recipe, run: &Path, mut trackers: RunTrackers) -> Result<(), m
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (run, recipe) = (Path::new("runs/tracked"), Recipe::read("digits", &SMALLER.map(String::from))?);
     // Streamed where there is a key of Weights & Biases, see `WandbMode::from_env`.
-    train(&recipe, run, RunTrackers::of(run, &recipe.to_value())?)?;
+    tracked(&recipe, run, RunTrackers::of(run, &recipe.to_value())?)?;
     println!("tensorboard --logdir {0}/tensorboard, wandb sync {0}/wandb/*", run.display());
     Ok(())
 }
@@ -51,7 +46,7 @@ mod tests {
         let (folder, recipe) = (tempfile::tempdir()?, Recipe::read("digits", &SMALLER.map(String::from))?);
         let run = folder.path();
         // Whoever runs the tests may have a key.
-        train(&recipe, run, RunTrackers::some(run, &recipe.to_value(), true, WandbMode::Offline))?;
+        tracked(&recipe, run, RunTrackers::some(run, &recipe.to_value(), true, WandbMode::Offline))?;
         let drawn = std::fs::read(run.join("validation/step-00000020.png"))?;
         let events = std::fs::read_dir(run.join("tensorboard"))?.next().ok_or("no events")??;
         assert!(std::fs::read(events.path())?.windows(drawn.len()).any(|part| part == drawn));

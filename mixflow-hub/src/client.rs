@@ -195,17 +195,17 @@ mod tests {
     #[test]
     fn the_environment_is_read_as_by_huggingface_hub() {
         for (variables, cache) in [
-            (vec![("HOME", "/u")], "/u/.cache/huggingface/hub"),
-            (vec![("HOME", "/u"), ("XDG_CACHE_HOME", "/x")], "/x/huggingface/hub"),
-            (vec![("HOME", "/u"), ("XDG_CACHE_HOME", "/x"), ("HF_HOME", "/h")], "/h/hub"),
-            (vec![("HOME", "/u"), ("HF_HOME", "~/h")], "/u/h/hub"),
+            (vec![(HOME, "/u")], "/u/.cache/huggingface/hub"),
+            (vec![(HOME, "/u"), ("XDG_CACHE_HOME", "/x")], "/x/huggingface/hub"),
+            (vec![(HOME, "/u"), ("XDG_CACHE_HOME", "/x"), ("HF_HOME", "/h")], "/h/hub"),
+            (vec![(HOME, "/u"), ("HF_HOME", "~/h")], "/u/h/hub"),
             (vec![("HF_HOME", "/h"), ("HF_HUB_CACHE", "/c")], "/c"),
             (vec![("HF_HOME", "/h"), ("HF_HUB_CACHE", "")], "/h/hub"),
             (vec![("HF_HOME", "/h"), ("HUGGINGFACE_HUB_CACHE", "/old")], "/old"),
-            (vec![("HOME", "/u"), ("HF_HOME", "$HOME/h")], "/u/h/hub"),
-            (vec![("HOME", "/u"), ("JOB", "7"), ("HF_HUB_CACHE", "${HOME}/$JOB-c")], "/u/7-c"),
-            (vec![("HOME", "/u"), ("HF_HUB_CACHE", "/c/$NONE/${NONE}$")], "/c/$NONE/${NONE}$"),
-            (vec![("HOME", "/u"), ("HF_HUB_CACHE", "~/c")], "/u/c"),
+            (vec![(HOME, "/v"), ("U", "/u"), ("HF_HOME", "$U/h")], "/u/h/hub"),
+            (vec![(HOME, "/v"), ("U", "/u"), ("JOB", "7"), ("HF_HUB_CACHE", "${U}/$JOB-c")], "/u/7-c"),
+            (vec![(HOME, "/u"), ("HF_HUB_CACHE", "/c/$NONE/${NONE}$")], "/c/$NONE/${NONE}$"),
+            (vec![(HOME, "/u"), ("HF_HUB_CACHE", "~/c")], "/u/c"),
         ] {
             let client = client(&variables).unwrap();
             assert_eq!(client.cache().folder(), Path::new(cache), "{variables:?}");
@@ -226,7 +226,7 @@ mod tests {
 
     #[test]
     fn without_a_folder_of_the_user_nothing_goes_to_the_working_folder() {
-        for variables in [&[][..], &[("HF_TOKEN_PATH", "/t")], &[("HOME", "")]] {
+        for variables in [&[][..], &[("HF_TOKEN_PATH", "/t")], &[(HOME, "")]] {
             let error = client(variables).unwrap_err().to_string();
             assert!(
                 error.starts_with(&format!("the variable \"{HOME}\" is not set")) && error.ends_with("HF_HOME"),

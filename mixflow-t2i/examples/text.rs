@@ -2,12 +2,10 @@
 
 #![allow(clippy::print_stdout, reason = "an example says what comes out")]
 
-use std::sync::atomic::AtomicBool;
-
 use mixflow::Export;
 use mixflow::compare::Progress;
-use mixflow::launch::{Finish, Launch};
-use mixflow::train::{Event, RunFolder};
+use mixflow::launch::train;
+use mixflow::train::Event;
 use mixflow_t2i::TextPipeline;
 use mixflow_t2i::recipe::read_text_recipe;
 
@@ -28,17 +26,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let recipe = read_text_recipe("words", &SMALLER.map(String::from))?.ok_or("it is a recipe for text")?;
     let folder = tempfile::tempdir()?;
     let run = folder.path().join("run");
-    let stop = AtomicBool::new(false);
-    let device = Default::default();
-    let launch = Launch::new(&recipe, &device, &stop);
-    let taken = RunFolder::begin(&run, recipe.to_value())?;
-    let finish = launch.check(taken, &mut |_| {})?.run(&mut |progress| match progress {
+    train(&recipe, &run, &Default::default(), &mut |progress| match progress {
         Progress::Training { event: Event::Stepped(report), .. } if report.step % 20 == 19 => {
             println!("step {:2}  loss {:.3}", report.step + 1, report.loss);
         }
         _ => {}
     })?;
-    assert!(matches!(finish, Some(Finish::Trained(_))), "nobody stops it");
 
     // Prompts are free: these words were seen, but neither of these sentences.
     let pipeline = TextPipeline::from_folder(&run, &Default::default())?;

@@ -14,11 +14,11 @@ use mixflow::compare::{Study, StudyOutcome, parts};
 use mixflow::data::Dataset;
 use mixflow::evaluation::{Generator, Measures};
 use mixflow::files::Tiles;
-use mixflow::launch::{Finish, Launch};
+use mixflow::launch::train;
 use mixflow::recipe::{AutoencoderConfig, NetworkSettings, ObjectiveConfig, Recipe};
 use mixflow::sampling::Guidance;
 use mixflow::schedules::TimeGrid;
-use mixflow::train::{RunFolder, StoredNetwork, TrainState};
+use mixflow::train::{StoredNetwork, TrainState};
 use mixflow_t2i::mmdit::official_key;
 use mixflow_t2i::prompts::PromptTable;
 use mixflow_t2i::recipe::{TextEncoderConfig, TextRecipe, read_text_recipe};
@@ -270,15 +270,13 @@ const VALIDATION: &str = r#"validation={"every":3,"images":3,"prompts":["a very 
 
 #[test]
 fn what_is_drawn_in_a_training_is_what_a_pipeline_draws() {
-    let (root, device, stop) = (tempfile::tempdir().unwrap(), Device::default(), AtomicBool::new(false));
+    let (root, device) = (tempfile::tempdir().unwrap(), Device::default());
     // Fast, so that text counts after a few steps.
     let fast =
         ["training.optimizer.learning_rate={\"kind\":\"constant\",\"rate\":0.05}", "training.optimizer.average=0.5"];
     let recipe = small(&[&["post_training=null", VALIDATION], &fast[..]].concat());
     let run = root.path().join("run");
-    let folder = RunFolder::begin(&run, recipe.to_value()).unwrap();
-    let ready = Launch::new(&recipe, &device, &stop).check(folder, &mut |_| {}).unwrap();
-    assert!(matches!(ready.run(&mut |_| {}).unwrap(), Some(Finish::Trained(_))));
+    train(&recipe, &run, &device, &mut |_| {}).unwrap();
 
     let mut pipeline = TextPipeline::from_folder(&run, &device).unwrap();
     let own = &mut pipeline.pipeline.recipe;
@@ -303,9 +301,7 @@ fn what_is_drawn_in_a_training_is_what_a_pipeline_draws() {
 
     // They can be other ones when the run goes on.
     let changed = recipe.with(&["validation.prompts=[\"green star\"]".into(), "training.steps=6".into()]).unwrap();
-    let folder = RunFolder::resume(&run, changed.to_value(), &[]).unwrap();
-    let ready = Launch::new(&changed, &device, &stop).check(folder, &mut |_| {}).unwrap();
-    assert!(ready.run(&mut |_| {}).unwrap().is_some());
+    train(&changed, &run, &device, &mut |_| {}).unwrap();
     assert!(run.join("validation/step-00000006.png").is_file());
 }
 

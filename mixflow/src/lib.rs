@@ -5,7 +5,7 @@
 //! | train a network of yours | [`FlowMatching`], [`train::TrainState`]; by recipes, [`recipe::NetworkSettings`] |
 //! | tell it what the data are about | [`data::Conditioner`] |
 //! | align it with frozen encoders (REPA) | [`Alignment`] |
-//! | train it so that it survives being killed | [`launch::Launch`], [`train::Run`] |
+//! | train it so that it survives being killed | [`launch::train()`], [`launch::Launch`], [`train::Run`] |
 //! | sample | [`Flow`], [`Sampler`], [`Generator`] |
 //! | make images with a run or a published network | [`Pipeline`] |
 //! | encode images once, before training | [`LatentEncoder`], [`data::latents`] |
@@ -59,7 +59,7 @@ pub use evaluation::Generator;
 pub use files::FolderLock;
 pub use memory::{check_memory, known_memory, memory};
 pub use objective::{Alignment, Batch, FlowMatching, Loss, Objective};
-pub use pipeline::Pipeline;
+pub use pipeline::{AddedAdapter, Pipeline};
 pub use printable::printable;
 pub use recipe::Recipe;
 pub use sampling::{Export, Flow, Guidance, Sampler};

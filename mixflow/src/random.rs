@@ -40,8 +40,6 @@ pub enum Stream {
     Sample = 8,
     /// Noise added by stochastic solvers; position: the image's number times 2²⁰, and the step.
     Solver = 9,
-    /// Rademacher probes of likelihoods; position: the image's number.
-    Probe = 10,
     /// Subsets and projections inside metrics; position: the repetition.
     Metric = 11,
     /// Draws from the posteriors of latents; position: the training position.

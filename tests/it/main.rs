@@ -2,6 +2,7 @@
 
 mod allocation;
 mod arms;
+mod changes;
 mod circles;
 mod decoder_recipe;
 mod devices;

@@ -1,16 +1,15 @@
 //! Losses that count a part of each image.
 
 use std::fs;
-use std::sync::atomic::AtomicBool;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use image::{GrayImage, Luma, Rgb, RgbImage};
-use mixflow::launch::{Finish, Launch};
+use mixflow::launch::train;
 use mixflow::objective::{Defar, Hybrid, Noised};
 use mixflow::recipe::Recipe;
 use mixflow::schedules::{Linear, MixFlow, Prediction, Timestep, Weighting};
-use mixflow::train::{OptimizerConfig, RunFolder, TrainState};
+use mixflow::train::{OptimizerConfig, TrainState};
 use mixflow::{Batch, FlowMatching, Objective};
 use mixflow_backbones::Backbone;
 use serde_json::json;
@@ -177,10 +176,7 @@ fn a_comparison_learns_by_masks() {
     };
     let run = |name: &str, more: &[&str]| {
         let recipe = read(more).expect("a recipe");
-        let (stop, device) = (AtomicBool::new(false), Device::default());
-        let folder = RunFolder::begin(&root.path().join(name), recipe.to_value()).expect("a folder");
-        let finish = Launch::new(&recipe, &device, &stop).check(folder, &mut |_| {}).expect("a run").run(&mut |_| {});
-        assert!(matches!(finish.expect("a whole run"), Some(Finish::Compared(..))));
+        train(&recipe, &root.path().join(name), &Device::default(), &mut |_| {}).expect("a whole run");
         let log = fs::read_to_string(root.path().join(name).join("mixflow-0/metrics.jsonl")).expect("a log");
         let first: serde_json::Value = serde_json::from_str(log.lines().next().expect("a line")).expect("JSON");
         first["loss"].as_f64().expect("a loss")

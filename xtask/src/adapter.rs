@@ -40,7 +40,8 @@ impl FromStr for AdapterArgument {
 pub(crate) fn add<N: NetworkSettings>(pipeline: &mut Pipeline<N>, adapters: &[AdapterArgument]) -> Result<()> {
     for AdapterArgument { file, strength } in adapters {
         let fetched = if is_address(file) { Some(crate::hub::adapter(file)?) } else { None };
-        let left_out = pipeline.add_adapter(fetched.as_ref().unwrap_or(file), *strength)?;
+        let added = pipeline.add_adapter(fetched.as_ref().unwrap_or(file), *strength);
+        let left_out = added.map_err(|error| format!("--adapter {error}"))?;
         if let Some(first) = left_out.first() {
             let layers = counted(left_out.len() as u64, "layer");
             note(format_args!("{}: left out {layers} of text encoders, such as {first}", file.display()));

@@ -9,11 +9,13 @@ use mixflow::backbones::rae::Decoder;
 use mixflow::backbones::weights::Weights;
 use mixflow::launch::decoder_run;
 use mixflow::recipe::DecoderRecipe;
+use mixflow::train::{Event, RunFolder};
 
 use crate::destination::{Destination, in_folder};
 use crate::hub::{given, named_values};
 use crate::progress::Progress;
-use crate::terminal::{Result, STOP, note, note_choices, say};
+use crate::signals::STOP;
+use crate::terminal::{Result, note, note_choices, say};
 use crate::tracking::{end, show_warnings};
 
 /// Trains the decoder of a recipe, from the weights of a file if there is one.
@@ -52,6 +54,10 @@ pub(crate) fn train_decoder(
         progress.begin(&local.name, Some(local.training.steps));
         let decoder = folder.run(&found, start.as_ref().map(|given| &given.start), note, || {
             run.train_decoder(&encoder, decoder, |event| {
+                if matches!(event, Event::Saved(_)) {
+                    // What cannot be written now is told when it is written at the end.
+                    let _ = RunFolder::record(&path, &recipe);
+                }
                 progress.training(&path, &event);
                 tracking.training(&path, &event);
                 show_warnings(&mut tracking, &progress);

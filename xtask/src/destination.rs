@@ -9,7 +9,8 @@ use mixflow::train::RunFolder;
 use serde_json::Value;
 
 use crate::arguments::as_given;
-use crate::terminal::{Result, note, program, stop_on_signals};
+use crate::signals::stop_on_signals;
+use crate::terminal::{Result, note, program};
 use crate::tracking::Watchers;
 
 /// Where a run goes.
@@ -58,7 +59,7 @@ impl Destination {
 
 /// Does what is to be done in a run's folder, which tells whether it came to its end; if not, says how to go on.
 pub(crate) fn in_folder(folder: &Path, recipe: &Value, work: impl FnOnce() -> Result<bool>) -> Result<ExitCode> {
-    stop_on_signals()?;
+    stop_on_signals();
     if work().map_err(|error| with_command(error, folder, recipe))? {
         return Ok(ExitCode::SUCCESS);
     }
@@ -72,7 +73,7 @@ pub(crate) fn in_folder(folder: &Path, recipe: &Value, work: impl FnOnce() -> Re
 /// An error after which there is something to do, with the command that does it.
 fn with_command(error: Box<dyn Error>, run: &Path, recipe: &Value) -> Box<dyn Error> {
     let Some(mixflow::Error::Diverged { folder, step, count, back, .. }) = error.downcast_ref() else { return error };
-    let at_once = *step == back + u64::from(*count);
+    let at_once = *step + 1 == back + u64::from(*count);
     let key = match folder.strip_prefix(run).ok().and_then(Path::to_str) {
         Some("" | "pretraining") => "training.optimizer",
         Some("autoencoder") if recipe["autoencoder"]["training"].is_null() => "target_encoder.training.optimizer",
@@ -97,6 +98,9 @@ fn with_command(error: Box<dyn Error>, run: &Path, recipe: &Value) -> Box<dyn Er
     }
     let command = format!("{} {} --change {change}{rate:e}", program(), words.join(" "));
     let spoilt = match at_once {
+        true if *back == 0 => {
+            " (not one step was finite: if a lower rate does not help, the weights that it begins with or the data are not)".into()
+        }
         true => format!(
             " (not one step from step {back} on was finite: if a lower rate does not help, that checkpoint is spoilt as well; \
              remove its folder to go on from the one before, or begin anew)"

@@ -30,7 +30,8 @@ use serde::de::DeserializeOwned;
 
 use crate::arguments::{DevicesArgument, ShardArgument};
 use crate::progress::Progress;
-use crate::terminal::{Result, STOP, lock, note, say, stop_on_signals};
+use crate::signals::{STOP, stop_on_signals};
+use crate::terminal::{Result, lock, note, say};
 
 #[derive(Args)]
 pub(crate) struct Encode {
@@ -211,7 +212,7 @@ impl Encode {
             encode_captions(&prompts, captions, &**encoder)?;
             text = None;
         }
-        stop_on_signals()?;
+        stop_on_signals();
 
         let mut progress = Progress::new();
         progress.begin("encoding", Some(source.len()));
@@ -248,9 +249,9 @@ impl Encode {
         let less = if manifest.contents.buckets.is_some() { " or less" } else { "" };
         let twins = if manifest.contents.flipped { ", and as many of mirrored images" } else { "" };
         say(format_args!(
-            "{} latents of {channels} x {height} x {width}{less}{twins}{added} in {folder}, {} shards of {:.1} MB in all",
-            manifest.examples(),
-            manifest.shards.len(),
+            "{} of {channels} x {height} x {width}{less}{twins}{added} in {folder}, {} of {:.1} MB in all",
+            counted(manifest.examples(), "latent"),
+            counted(manifest.shards.len() as u64, "shard"),
             manifest.bytes() as f64 / 1e6
         ))?;
         Ok(ExitCode::SUCCESS)

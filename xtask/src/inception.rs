@@ -1,6 +1,7 @@
 //! The numbers of papers, for `cargo xtask eval --inception`.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
@@ -33,7 +34,7 @@ pub(crate) struct InceptionArguments {
     /// How images become its input; numbers of the two cannot be compared
     #[arg(long, default_value = "adm", requires = "inception", value_parser = resize())]
     resize: Resize,
-    /// Classes of generated images: as often as among the real images, every one equally often, or drawn at random
+    /// Classes of the images that --inception measures: as often as among the real images, every one equally often, or drawn at random
     /// [default: reference; balanced with --against, whose images have no classes]
     #[arg(long, requires = "inception", value_parser = labels())]
     labels: Option<Labels>,
@@ -158,8 +159,8 @@ impl Measuring {
         let counts = match against {
             Some(_) => vec![1; recipe.network.classes()],
             None => {
-                let data = trained.parts(count)?.0;
-                class_counts(&data, seen(&data, count))?
+                let (data, len) = training_data(trained, count)?;
+                class_counts(&*data, len)?
             }
         };
         Ok(chosen.draw(count, &counts, recipe.seed))
@@ -177,15 +178,15 @@ impl Measuring {
         }
     }
 
-    /// All images that the network may have seen.
+    /// The images that the network may have seen.
     fn training_data<N: Kind>(&self, trained: &Trained<N>, count: usize) -> Result<InceptionSet> {
         let decoder = decoder(&trained.pipeline.recipe, &trained.pipeline.generator())?;
-        let data = trained.parts(count)?.0;
-        let len = seen(&data, count) as usize;
+        let (data, len) = training_data(trained, count)?;
+        let len = len as usize;
         let mut progress = Progress::new();
         progress.begin("features of training data", Some(len as u64));
         let resize = self.description.resize;
-        let sample = InceptionSet::of_data(&data, len, decoder, &self.inception, resize, |done| {
+        let sample = InceptionSet::of_data(&*data, len, decoder, &self.inception, resize, |done| {
             progress.counted(done as u64, "image");
         });
         told(sample?, progress)
@@ -213,9 +214,16 @@ impl Measuring {
     }
 }
 
-/// How many images of the training data are measured: all, of an endless source four times as many as are generated.
-fn seen(data: &dyn Dataset, count: usize) -> u64 {
-    data.len().unwrap_or(4 * count as u64)
+/// The images that a network may have seen, and how many of them are measured: all, of an endless source four times as many as
+/// are generated.
+fn training_data<N: Kind>(trained: &Trained<N>, count: usize) -> Result<(Arc<dyn Dataset>, u64)> {
+    let recipe = trained.divided()?;
+    let data: Arc<dyn Dataset> = match &recipe.post_training {
+        Some(post) => Arc::new(recipe.parts(post.images)?.0),
+        None => recipe.open()?,
+    };
+    let len = data.len().unwrap_or(4 * count as u64);
+    Ok((data, len))
 }
 
 /// Tells what there is to tell of a sample that was read.

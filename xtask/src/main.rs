@@ -39,6 +39,7 @@ mod remote;
 mod runs;
 mod sample;
 mod selftest;
+mod signals;
 mod slow_flow;
 mod terminal;
 mod text;
@@ -109,7 +110,12 @@ enum Command {
 
 fn main() -> ExitCode {
     allocator::keep_buffers();
-    match remote::watched(|| run(Arguments::parse().command)) {
+    let command = || {
+        let Arguments { command } = Arguments::parse();
+        signals::end_on_signals()?;
+        run(command)
+    };
+    match remote::watched(command) {
         Ok(code) => code,
         Err(error) => {
             note(format_args!("error: {}", sentence(&*error)));

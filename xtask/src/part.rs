@@ -72,7 +72,10 @@ fn config<N: Kind>(trained: &Trained<N>, labels: &[usize], parts: usize, values:
     let mut weights = vec![WeightsFile::read(&trained.weights)?];
     weights.extend(trained.autoencoder_weights()?);
     let recipe = &trained.pipeline.recipe;
-    let settings =
+    let mut settings =
         json!({ "network": recipe.network, "autoencoder": recipe.autoencoder, "names": trained.class_names()? });
+    if !trained.pipeline.adapters().is_empty() {
+        settings["adapters"] = json!(trained.pipeline.adapters());
+    }
     Ok(trained.pipeline.generator().parts_config(labels, parts, values, &weights, &settings))
 }

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 use mixflow::plan::{DecoderPlan, Machine, Plan as Costs};
-use mixflow::{Device, device, memory};
+use mixflow::recipe::{NetworkSettings, Recipe};
+use mixflow::{Device, device, known_memory};
 use serde_json::{Value, json};
 
 use crate::arguments::{JsonArgument, RecipeArguments};
@@ -40,7 +41,10 @@ impl Plan {
             None => {
                 let recipe = self.recipe.read()?;
                 let (machine, devices) = machine(&self.device)?;
-                let plan = of_any!(recipe, recipe => Costs::on(&recipe, machine, devices))?;
+                let plan = of_any!(recipe, recipe => {
+                    fits_data(&recipe)?;
+                    Costs::on(&recipe, machine, devices)
+                })?;
                 let mut value = json!(plan);
                 for (place, part) in plan.parts.iter().enumerate() {
                     value["parts"][place]["seconds"] = plan.seconds(part).into();
@@ -60,10 +64,22 @@ impl Plan {
     }
 }
 
+/// Refuses what a training would refuse of the data; those that are not here yet are taken to fit.
+fn fits_data<N: NetworkSettings>(recipe: &Recipe<N>) -> Result<()> {
+    if recipe.data.open().is_ok() {
+        recipe.open()?;
+        recipe.post_training.as_ref().map(|post| recipe.parts(post.images)).transpose()?;
+    }
+    Ok(())
+}
+
 /// The machine of these names, or this one, measured; and how many of it.
 pub(crate) fn machine(names: &str) -> Result<(Machine, usize)> {
-    let counted = names.split_once('x').and_then(|(count, name)| Some((count.parse::<usize>().ok()?.max(1), name)));
+    let counted = names.split_once('x').and_then(|(count, name)| Some((count.parse::<usize>().ok()?, name)));
     let (count, name) = counted.unwrap_or((1, names));
+    if count == 0 {
+        return Err(format!("--device {names}: expected one device or more").into());
+    }
     if let Some(machine) = Machine::named(name) {
         return Ok((machine, count));
     }
@@ -78,9 +94,11 @@ pub(crate) fn machine(names: &str) -> Result<(Machine, usize)> {
     let is_cpu = *device == Device::flex();
     // Shares of a CPU have its speed and its memory together.
     let share = if is_cpu { devices.len() } else { 1 };
-    let (speed, memory) = (matmul_rate(device) / share as f64, memory(device) / share as u64);
+    let card = if is_cpu { None } else { Machine::of_card(&device::describe(device)) };
+    let memory = card.map_or_else(|| known_memory(device), |card| card.memory);
+    let (speed, memory) = (matmul_rate(device) / share as f64, memory.map(|bytes| bytes / share as u64));
     let origin = format!("matrix products of 1,024 x 1,024: {:.0} GFLOP/s", speed / 1e9);
-    let name = if names == "here" { "this machine" } else { names };
+    let name = if names == "here" { "this machine" } else { names.split(',').next().unwrap_or(names) };
     let machine = Machine { name: name.into(), speed, low_speed: speed, origin, memory, is_cpu };
     Ok((machine, devices.len()))
 }

@@ -51,7 +51,7 @@ pub(crate) struct Sample {
     )]
     adapters: Vec<AdapterArgument>,
     /// Seed of the noise [default: the recipe's]
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     seed: Option<u64>,
     #[command(flatten)]
     shard: ShardArgument,
@@ -73,7 +73,7 @@ pub(crate) struct Sampling {
     #[arg(long, value_name = "N")]
     steps: Option<usize>,
     /// Scale of guidance; 1 is none. With prompts, what FLUX.1-dev is told [default: the recipe's]
-    #[arg(long, value_name = "SCALE", value_parser = finite)]
+    #[arg(long, value_name = "SCALE", value_parser = finite, allow_negative_numbers = true)]
     guidance: Option<f64>,
     #[arg(
         long,
@@ -112,7 +112,8 @@ impl Sampling {
         let guide = match &self.guide {
             Some(given) => {
                 let run = if is_address(given) { &published(given)? } else { given };
-                let config = serde_json::to_string(&GuideConfig::of_run(run)?)?;
+                let config = GuideConfig::of_run(run).map_err(|error| format!("--guide {error}"))?;
+                let config = serde_json::to_string(&config)?;
                 Some((format!("--guide {}", given.display()), format!("sampling.guide={config}")))
             }
             None => None,

@@ -95,7 +95,7 @@ pub(crate) fn warn(devices: &[Device]) {
 }
 
 fn row([network, what, difference, allowed, verdict, place]: [&str; 6]) -> String {
-    let line = format!("{network:<28} {what:<22} {difference:>10} {allowed:>9}  {verdict:<7} {place}");
+    let line = format!("{network:<28} {what:<25} {difference:>10} {allowed:>9}  {verdict:<7} {place}");
     line.trim_end().into()
 }
 

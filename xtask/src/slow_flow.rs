@@ -85,7 +85,14 @@ impl SlowFlow {
                 trained.pipeline.recipe.name,
                 trained.pipeline.recipe.seed
             );
-            write_atomic(figure, slow_flow_page(&measured, &slow_flow(&[(Arm::Start, lag)], &sampler)).as_bytes())?;
+            write_atomic(
+                figure,
+                slow_flow_page(
+                    &measured,
+                    &slow_flow(&[(Arm::Other(trained.pipeline.recipe.name.as_str().into()), lag)], &sampler),
+                )
+                .as_bytes(),
+            )?;
             say(format_args!("figure: {}", figure.display()))?;
         }
         Ok(ExitCode::SUCCESS)

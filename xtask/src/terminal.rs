@@ -1,28 +1,13 @@
-//! How commands speak to whoever called them, and hear that they are to stop.
+//! How commands speak to whoever called them.
 
 use std::error::Error;
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use mixflow::{FolderLock, printable};
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
-
-/// Set by the first SIGINT or SIGTERM; the second one leaves at once.
-pub(crate) static STOP: AtomicBool = AtomicBool::new(false);
-
-/// Lets training finish its step and save when the process is asked to stop.
-pub(crate) fn stop_on_signals() -> Result<()> {
-    ctrlc::set_handler(|| {
-        if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(130);
-        }
-        note("\nstopping after this step; once more leaves at once without saving");
-    })?;
-    Ok(())
-}
 
 /// Keeps other processes out of a folder; where that is not possible, it is said.
 pub(crate) fn lock(folder: &Path) -> Result<FolderLock> {

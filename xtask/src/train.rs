@@ -15,7 +15,8 @@ use crate::hub::{given, named_files};
 use crate::kind::Any;
 use crate::launch::{check, run};
 use crate::selftest;
-use crate::terminal::{Result, STOP};
+use crate::signals::STOP;
+use crate::terminal::Result;
 
 #[derive(Args)]
 pub(crate) struct Train {

@@ -10,7 +10,7 @@ use mixflow::data::{DataConfig, Fingerprint, Split};
 use mixflow::files::WeightsFile;
 use mixflow::launch::{conditioner, verified};
 use mixflow::recipe::{NetworkSettings, Recipe};
-use mixflow::train::StoredNetwork;
+use mixflow::train::{StoredNetwork, other_frozen};
 use mixflow::{Device, Pipeline};
 use mixflow_t2i::TextPipeline;
 use tempfile::TempDir;
@@ -108,6 +108,11 @@ impl TrainedArguments {
         note_choices(&weights, &stored.chosen(|weights| recipe.network.own(weights))?);
         // What a run trains lies in its folder.
         let autoencoder_files = recipe.autoencoder.as_ref().map_or(vec![], |config| config.files(&stored.run()));
+        if recipe.encoding().is_some()
+            && let Some(other) = other_frozen(&stored.run(), &autoencoder_files)?
+        {
+            note(format_args!("warning: {other}: images are others than its own"));
+        }
         let mut pipeline = Pipeline::load(recipe, &stored, &stored.run(), device)?;
         let recipe = &pipeline.recipe;
         if let (Some(config), Some(guide)) = (&recipe.sampling.guide, &pipeline.guide) {
@@ -202,8 +207,9 @@ impl TrainedArguments {
                 Some(_) => Err(format!("--arm chooses inside a run's folder, but {shown} is a checkpoint").into()),
             };
         }
-        let arms = match &self.arm {
-            Some(arm) => vec![path.join(arm)],
+        let arms: Vec<PathBuf> = match &self.arm {
+            // What was published from the run lies there too, and is none.
+            Some(arm) => vec![path.join(arm)].into_iter().filter(|arm| !arm.join("config.json").is_file()).collect(),
             None => ["", "mixflow-0", "pretraining"].map(|arm| path.join(arm)).into(),
         };
         let in_training = |arm: &&PathBuf| arm.join("checkpoints").is_dir();

@@ -45,7 +45,8 @@ impl Below {
     pub(super) fn list(&self) -> String {
         match &self.names[..] {
             [] => "no files".into(),
-            names => names.iter().take(8).map(String::as_str).collect::<Vec<_>>().join(", "),
+            names if names.len() <= 8 => names.join(", "),
+            names => format!("{} and {} more", names[..8].join(", "), names.len() - 8),
         }
     }
 }

@@ -21,10 +21,13 @@ pub(super) fn side_by_side(results: &Results, published: &Arm, sampler: &str) ->
         ("variance ratio → 1", |metrics| &metrics.variance_ratio),
     ];
     let seeds = table.rows.iter().map(|row| row.metrics.frechet.count()).max().unwrap_or(0);
+    let spread = match seeds {
+        ..2 => String::new(),
+        _ => format!("; mean ± standard deviation over {seeds} post-trainings"),
+    };
     let mut text = format!(
-        "### The arms side by side\n\n{} images of each network, {sampler}; mean ± standard deviation over {seeds} \
-         post-trainings where there are several. These weights are one of **{}**; what was measured of them alone is above.\n\n\
-         | |",
+        "### The arms side by side\n\n{} images of each network, {sampler}{spread}. These weights are one of **{}**; what was \
+         measured of them alone is above.\n\n| |",
         table.samples,
         published.name(),
     );

@@ -16,17 +16,13 @@ use super::{End, Entry, Error, TensorBoard, Trackers, WandbMode, WandbRun};
 /// `TensorBoard` and a run of its own to Weights & Biases.
 ///
 /// ```no_run
-/// # use std::{path::Path, sync::atomic::AtomicBool};
-/// # use mixflow::{device, launch::Launch, recipe::Recipe, train::RunFolder};
+/// use mixflow::{device, launch::train, recipe::Recipe};
 /// use mixflow_hub::tracker::{End, RunTrackers};
 ///
-/// # let (recipe, device, stop) = (Recipe::read("digits", &[])?, device::chosen()?, AtomicBool::new(false));
-/// # let run = Path::new("runs/digits");
-/// # let folder = RunFolder::begin(run, recipe.to_value())?;
-/// # let ready = Launch::new(&recipe, &device, &stop).check(folder, &mut |_| {})?;
+/// let (recipe, run) = (Recipe::read("digits", &[])?, "runs/digits".as_ref());
 /// let mut trackers = RunTrackers::of(run, &recipe.to_value())?;
-/// let finished = ready.run(&mut |progress| trackers.progress(&progress))?;
-/// let warnings = trackers.end(if finished.is_some() { End::Done } else { End::Stopped });
+/// train(&recipe, run, &device::chosen()?, &mut |progress| trackers.progress(&progress))?;
+/// let warnings = trackers.end(End::Done);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct RunTrackers {

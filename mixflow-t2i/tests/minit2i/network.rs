@@ -52,7 +52,7 @@ fn every_activation_is_the_official_one() {
 fn tokens_of_a_rectangle_stand_as_in_a_square() {
     let device = Device::default();
     let net = network(&device);
-    let patch = net.patch();
+    let [.., patch] = net.img_embedder.proj1.weight.dims();
     let [rows, columns, side] = [2, 5, 5];
     let x = Tensor::<4>::random([1, 3, side * patch, side * patch], Distribution::Normal(0.0, 1.0), &device);
     let part = x.clone().narrow(2, 0, rows * patch).narrow(3, 0, columns * patch);

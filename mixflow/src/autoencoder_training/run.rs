@@ -16,7 +16,7 @@ use serde_json::Value;
 use super::{DiffAugment, Discriminator, Judges, LastLayer, Losses, RaeTraining, View, hinge, images, in_eight_bits};
 use crate::data::{self, Dataset};
 use crate::random::{self, Stream};
-use crate::train::{Event, Outcome, Snapshot, StepLoop, StepReport, Stepped, TrainState, Trainee};
+use crate::train::{Event, Outcome, Snapshot, StepLoop, StepReport, Stepped, TrainState, Trainee, Unread};
 use crate::{Error, device};
 
 /// A training of a decoder in a folder, `metrics.jsonl` and `checkpoints/`, that goes on where it was stopped.
@@ -113,9 +113,12 @@ impl RaeRun<'_> {
         let state = steps.resume(new, &mut tell)?;
         let device = device.clone().autodiff();
         let mut batches = training.loader(&self.data, state.step_number())?;
-        let step = |state: Contest<M>| {
-            let batch = batches.next().expect("batches have no end, and nothing is read after an error")?;
-            Ok(self.step(state, task, &batch, &device))
+        let step = |state: Contest<M>| match batches
+            .next()
+            .expect("batches have no end, and nothing is read after an error")
+        {
+            Ok(batch) => Ok(self.step(state, task, &batch, &device)),
+            Err(error) => Err(Box::new(Unread { state, error: error.into() })),
         };
         let outcome = steps.run(state, step, None, &mut tell)?;
         self.data.remarks().into_iter().for_each(|line| tell(Event::Warning(line)));

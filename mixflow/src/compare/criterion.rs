@@ -34,18 +34,19 @@ impl Criterion {
 /// In a sentence.
 impl fmt::Display for Criterion {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let list = |all: &[u64]| match all {
-            [] => "none".into(),
-            all => all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-        };
+        let list = |all: &[u64]| all.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+        let [standard, factors] = [&self.below_standard, &self.below_factors].map(|all| list(all));
+        let standard =
+            if standard.is_empty() { "no number of evaluations".into() } else { format!("evaluations {standard}") };
+        let factors = if factors.is_empty() { "none".into() } else { factors };
+        // Nothing that is shown as zero has a sign.
+        let lost = if self.recall_lost.abs() < 5e-4 { -0.0 } else { self.recall_lost };
         write!(
             f,
-            "MixFlow is {}reproduced: below standard post-training in all seeds at evaluations {} (two are needed), there below \
-             every factor on the velocity, too, at {} (two), recall {:+.3} (-0.010 at least)",
+            "MixFlow is {}reproduced: below standard post-training in all seeds at {standard} (two are needed), there below \
+             every factor on the velocity, too, at {factors} (two), recall {:+.3} (-0.010 at least)",
             if self.holds() { "" } else { "not " },
-            list(&self.below_standard),
-            list(&self.below_factors),
-            -self.recall_lost,
+            -lost,
         )
     }
 }

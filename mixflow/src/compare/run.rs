@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
-use burn::module::Module;
 use mixflow_backbones::weights::Weights;
 use serde_json::json;
 
@@ -135,6 +135,9 @@ impl<N: NetworkSettings> Study<'_, N> {
             let arms: Vec<_> = trained.chain(sampled).collect();
             tell(Progress::Begin("Slow Flow", Some((arms.len() * followed.len()) as u64)));
             for (arm, network, sampling) in arms {
+                if self.stop.load(Ordering::Relaxed) {
+                    return Ok(StudyOutcome::Interrupted);
+                }
                 let before = (lags.len() * followed.len()) as u64;
                 let tell = &mut |done| tell(Progress::Images(before + done));
                 let generator = Generator { sampling, ..self.generator(network) };
@@ -245,7 +248,7 @@ impl<N: NetworkSettings> Study<'_, N> {
                 data: self.recipe.data.describe().into(),
                 shape,
                 network: format!("a {}", self.recipe.network.name()),
-                parameters: network.num_params() as u64,
+                parameters: self.recipe.parameters_of(network),
                 pretrain_steps: if given { 0 } else { self.recipe.training.steps },
                 posttrain_steps: post.steps,
                 gamma: post.gamma,

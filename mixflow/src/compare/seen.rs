@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::data::{Dataset, Fingerprint, Permutation};
+use crate::data::{Dataset, Fingerprint, Permutation, index_at};
 use crate::random::Stream;
 use crate::recipe::{NetworkSettings, PostTraining, Recipe};
 use crate::train::StoredNetwork;
@@ -26,7 +26,7 @@ pub fn seen_by_start<N: NetworkSettings>(
         )
     };
     let Some(file) = start.recipe_file() else { return unknown("since no recipe lies beside it") };
-    let Some(past) = Past::read(&file) else { return unknown("since the recipe beside it does not tell") };
+    let Some(mut past) = Past::read(&file) else { return unknown("since the recipe beside it does not tell") };
     if past.began_elsewhere {
         return unknown("since its own run was given weights to begin from");
     }
@@ -41,6 +41,12 @@ pub fn seen_by_start<N: NetworkSettings>(
     };
     if !same {
         return unknown("since its recipe names other data");
+    }
+    // An arm has read on in an order of its own, and buckets have another one: of these all images count.
+    let training = start.training();
+    let first = file.parent() == Some(&training) || training.ends_with("pretraining");
+    if !first || !train.buckets().is_empty() {
+        past.read = u64::MAX;
     }
     let images = post.images as u64;
     let seen = past.seen(images, train.len().map(|len| len + images), recipe.seed);
@@ -88,17 +94,24 @@ impl Past {
 
     /// How many of the images that are held out with this seed were trained on, of `len` in all.
     fn seen(&self, images: u64, len: Option<u64>, seed: u64) -> u64 {
+        let held_out = self.held_out.unwrap_or(0);
         let Some(len) = len else {
             // Endless data keep their beginning apart.
-            return images.saturating_sub(self.held_out.unwrap_or(0)).min(self.read);
+            let first = index_at(self.seed, held_out, None);
+            return images.saturating_sub(first).min(self.read);
         };
-        let Some(held_out) = self.held_out else { return images.min(len) };
-        let apart = |seed, count: u64| {
-            let order = Permutation::new(seed, Stream::Split, 0, len);
-            (0..count.min(len)).map(move |index| order.apply(index))
+        let split = |seed| Permutation::new(seed, Stream::Split, 0, len);
+        let (ours, theirs) = (split(seed), split(self.seed));
+        let ours: BTreeSet<u64> = (0..images.min(len)).map(|index| ours.apply(index)).collect();
+        // Without a comparison the parts are not mixed.
+        let of_theirs = |index| if self.held_out.is_some() { theirs.apply(index) } else { index };
+        let trained = len.saturating_sub(held_out);
+        // An epoch has every image once.
+        let read: BTreeSet<u64> = match self.read < trained {
+            true => (0..self.read).map(|at| of_theirs(held_out + index_at(self.seed, at, Some(trained)))).collect(),
+            false => (held_out..len).map(of_theirs).collect(),
         };
-        let theirs: BTreeSet<u64> = apart(self.seed, held_out).collect();
-        apart(seed, images).filter(|image| !theirs.contains(image)).count() as u64
+        ours.intersection(&read).count() as u64
     }
 }
 
@@ -107,6 +120,8 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::data::{Loader, LoaderConfig};
+
     fn said(beside: Option<Value>, changes: &[&str]) -> String {
         let root = tempfile::tempdir().unwrap();
         let file = root.path().join("model.safetensors");
@@ -131,6 +146,23 @@ mod tests {
         assert!(said(Some(run(&[])), &["post_training.images=100"]).contains("not trained on any of the 100"));
         assert!(said(Some(run(&[])), &["post_training.images=300"]).contains("on 50 of the 300"));
         assert!(said(Some(run(&["post_training=null"])), &[]).contains("on 250 of the 250"));
+
+        // A run of less than an epoch: the images that its loader gives.
+        let short =
+            ["post_training=null", "training.steps=2", "training.batch=64", "data.size=8", "network.input_size=8"];
+        let recipe = Recipe::read("digits", &short.map(String::from)).unwrap();
+        let order = LoaderConfig { batch: 64, seed: recipe.seed, ..LoaderConfig::default() };
+        let bits = |pixels: &[f32]| pixels.iter().map(|pixel| pixel.to_bits()).collect::<Vec<_>>();
+        let read: BTreeSet<_> = Loader::new(recipe.open().unwrap(), order)
+            .unwrap()
+            .take(2)
+            .flat_map(|batch| batch.unwrap().pixels.chunks(64).map(bits).collect::<Vec<_>>())
+            .collect();
+        let compared = Recipe::read("digits", &short[3..].iter().map(ToString::to_string).collect::<Vec<_>>()).unwrap();
+        let held_out = compared.parts(250).unwrap().1;
+        let count = (0..250).filter(|&index| read.contains(&bits(&held_out.example(index).unwrap().pixels))).count();
+        let told = said(Some(recipe.to_value()), &short[3..]);
+        assert!((1..100).contains(&count) && told.contains(&format!("on {count} of the 250")), "{count}: {told}");
 
         // Another seed: counted by reading both divisions.
         let recipe = |seed: u64| {

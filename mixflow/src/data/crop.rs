@@ -79,6 +79,10 @@ pub(super) fn crop(bytes: &[u8], mask: MaskOf<'_>, crop: impl FnOnce([u32; 2]) -
         MaskOf::None | MaskOf::Alpha => alpha,
         MaskOf::File(bytes) => {
             let mask = decode(bytes).map_err(|reason| format!("its mask cannot be used: {reason}"))?;
+            if mask.losses | Losses::ALPHA == mask.losses {
+                let reason = "it is partly transparent, and what counts is its brightness: save it in black and white";
+                return Err(format!("its mask cannot be used: {reason}"));
+            }
             let (width, height) = (mask.image.width(), mask.image.height());
             if [width, height] != sides {
                 return Err(format!("its mask cannot be used: {}", other_size([width, height], sides)));

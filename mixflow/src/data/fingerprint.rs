@@ -31,6 +31,9 @@ pub struct Fingerprint {
     /// SHA-256 of names and labels of all examples in their order; none where they have no names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub names: Option<String>,
+    /// SHA-256 of the sizes of all files, where there are files; a record from before these were kept has none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sizes: Option<String>,
     /// SHA-256 of the content, where that is known without reading it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content: Option<String>,
@@ -40,7 +43,7 @@ impl Fingerprint {
     /// Of examples without names.
     pub(super) fn unnamed(data: &(impl Dataset + ?Sized)) -> Self {
         let (examples, classes) = (data.len(), data.classes().to_vec());
-        Self { examples, classes, class_examples: vec![], names: None, content: None }
+        Self { examples, classes, class_examples: vec![], names: None, sizes: None, content: None }
     }
 
     /// Of examples with these names and labels, in order. The names are those inside the data's folder, which may move.
@@ -58,6 +61,7 @@ impl Fingerprint {
             classes: classes.to_vec(),
             class_examples: counts,
             names: Some(hex::encode(digest.finalize())),
+            sizes: None,
             content: None,
         }
     }
@@ -123,6 +127,11 @@ impl Fingerprint {
         }
         if self.names != now.names {
             return Some("as many examples, but with other names".into());
+        }
+        if let (Some(old), Some(now)) = (&self.sizes, &now.sizes)
+            && old != now
+        {
+            return Some("the same names, but files of other sizes".into());
         }
         (self.content != now.content).then(|| "the same names, but other content".into())
     }
@@ -226,6 +235,18 @@ mod tests {
         for part in [train, held_out] {
             assert_eq!(part.fingerprint().unwrap(), of(root.path()));
         }
+    }
+
+    #[test]
+    fn an_image_that_is_replaced_by_another_is_noticed() {
+        let root = tempfile::tempdir().unwrap();
+        images(root.path(), &["cat/1.png", "cat/2.png"]);
+        let old = of(root.path());
+        fs::write(root.path().join("cat/2.png"), "an image of another size").unwrap();
+        let now = of(root.path());
+        assert_eq!(old.difference(&now).unwrap(), "the same names, but files of other sizes");
+        // A run from before sizes were written down.
+        assert_eq!(Fingerprint { sizes: None, ..old }.difference(&now), None);
     }
 
     #[test]

@@ -402,8 +402,11 @@ impl Dataset for Folder {
         let content = [self.buckets.as_ref().map(Buckets::digest), masks, captions];
         let content: Vec<String> = content.into_iter().flatten().collect();
         let content = (!content.is_empty()).then(|| content.join(" "));
+        let size = |file: &PathBuf| file.metadata().map_or(0, |file| file.len()).to_le_bytes();
+        let sizes: Vec<u8> = self.files.par_iter().flat_map_iter(size).collect();
+        let sizes = Some(hex::encode(Sha256::digest(sizes)));
         let captions = self.captions.iter().map(Vec::as_slice);
-        Ok(Fingerprint { content, ..Fingerprint::named(&self.classes, names.zip(labels)).told(captions) })
+        Ok(Fingerprint { sizes, content, ..Fingerprint::named(&self.classes, names.zip(labels)).told(captions) })
     }
 }
 

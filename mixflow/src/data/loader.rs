@@ -347,7 +347,7 @@ mod tests {
     #[test]
     fn an_error_arrives_in_its_place_and_ends_the_sequence() {
         for workers in [0, 1, 4] {
-            let config = LoaderConfig { batch: 10, workers, ..CONFIG };
+            let config = LoaderConfig { seed: 0, batch: 10, workers, ..CONFIG };
             let mut loader = Loader::new(Arc::new(Failing(0.into())), config).unwrap();
             assert!((0..5).all(|step| loader.next().unwrap().unwrap().step == step));
             assert!(matches!(loader.next(), Some(Err(Error::OutOfRange { found: 50, .. }))));
@@ -358,7 +358,7 @@ mod tests {
     #[test]
     fn a_panic_of_the_data_set_reaches_the_caller() {
         for workers in [0, 3] {
-            let config = LoaderConfig { batch: 10, step: 6, workers, ..CONFIG };
+            let config = LoaderConfig { seed: 0, batch: 10, step: 6, workers, ..CONFIG };
             let mut loader = Loader::new(Arc::new(Failing(0.into())), config).unwrap();
             assert!((0..4).all(|_| loader.next().unwrap().is_ok()));
             assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| loader.next())).is_err());

@@ -6,8 +6,8 @@ use crate::random::{self, Stream};
 
 /// The example at a training position.
 ///
-/// A data set of `len` examples is visited in epochs, each a different permutation; in an endless one (`None`) the
-/// index is the position itself. Position `step · batch + i` belongs to example `i` of a step, so the sequence depends
+/// A data set of `len` examples is visited in epochs, each a different permutation; in an endless one (`None`) each of the first
+/// 2²⁴ seeds has 2⁴⁰ examples of its own, one after another, that of 0 the first. Position `step · batch + i` belongs to example `i` of a step, so the sequence depends
 /// neither on batch size nor on where a run was resumed. Constant time and memory.
 ///
 /// # Panics
@@ -15,7 +15,7 @@ use crate::random::{self, Stream};
 #[must_use]
 pub fn index_at(seed: u64, position: u64, len: Option<u64>) -> u64 {
     match len {
-        None => position,
+        None => (seed << 40).wrapping_add(position),
         Some(len) => shuffled(seed, Stream::Order, position, len),
     }
 }
@@ -143,6 +143,6 @@ mod tests {
     fn epochs_and_seeds_differ_and_endless_order_is_the_position() {
         assert_ne!(epoch(1, 0, 50), epoch(1, 1, 50));
         assert_ne!(epoch(1, 0, 50), epoch(2, 0, 50));
-        assert_eq!(index_at(1, 123, None), 123);
+        assert_eq!([0, 1].map(|seed| index_at(seed, 123, None)), [123, (1 << 40) + 123]);
     }
 }

@@ -10,7 +10,7 @@ use crate::{Error, Shard};
 
 impl<B: Backbone> Generator<'_, B> {
     /// What parts of one image a label are of: `weights` are the files of the network and the autoencoder, `settings` all else
-    /// that images depend on: how network and autoencoder are made, what labels stand for. Where files lie does not matter,
+    /// that images depend on: how network and autoencoder are made, what was added to its weights, what labels stand for. Where files lie does not matter,
     /// what is in them does.
     pub fn parts_config(
         &self,

@@ -4,8 +4,20 @@ use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use crate::Error;
+
+/// Files that are being written.
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(vec![]);
+
+/// Removes the halves of files that this process is writing: before it is ended from outside.
+pub fn discard_unfinished() {
+    for file in UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+        // Nobody is left to tell.
+        let _ = fs::remove_file(file);
+    }
+}
 
 /// Writes a file so that `path` holds either what it held before or all of `contents`, also after a power cut.
 ///
@@ -21,11 +33,13 @@ pub fn write_atomic(path: &Path, contents: &[u8]) -> Result<(), Error> {
 /// As [`write_atomic`], for contents that are written piece by piece.
 pub(crate) fn write_atomic_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), Error> {
     let temporary = temporary_name(path).map_err(Error::io("write", path))?;
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).push(temporary.clone());
     let written = File::create_new(&temporary).and_then(|mut file| {
         write(&mut file)?;
         file.sync_all()
     });
     let result = written.and_then(|()| fs::rename(&temporary, path));
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).retain(|file| *file != temporary);
     if result.is_err() {
         // The first error is the one to report; there may be nothing to remove.
         let _ = fs::remove_file(&temporary);

@@ -28,8 +28,8 @@ mod tiles;
 pub(crate) mod unique;
 mod weights_file;
 
-pub use atomic::write_atomic;
 pub(crate) use atomic::write_atomic_with;
+pub use atomic::{discard_unfinished, write_atomic};
 pub use lock::FolderLock;
 pub(crate) use parts::LABEL;
 pub use parts::{PartValues, Parts, PartsConfig};

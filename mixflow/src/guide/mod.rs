@@ -112,6 +112,7 @@ pub mod checkpoints {}
 #[doc = include_str!("run_folder.md")]
 ///
 /// [`Launch`]: crate::launch::Launch
+/// [`train`]: crate::launch::train()
 /// [`RunFolder`]: crate::train::RunFolder
 /// [`Checkpoints`]: crate::train::Checkpoints
 /// [`MetricsLog`]: crate::train::MetricsLog

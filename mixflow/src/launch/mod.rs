@@ -4,8 +4,10 @@ mod frozen;
 mod page;
 #[cfg(test)]
 mod tests;
+mod train;
 
 pub use frozen::{Preparation, decoder_run};
+pub use train::train;
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -35,16 +37,14 @@ use crate::{Error, memory};
 /// use std::{path::Path, sync::atomic::AtomicBool};
 ///
 /// use mixflow::device;
-/// use mixflow::launch::{Finish, Launch};
+/// use mixflow::launch::Launch;
 /// use mixflow::recipe::Recipe;
 /// use mixflow::train::RunFolder;
 ///
 /// let (recipe, device, stop) = (Recipe::read("digits", &[])?, device::chosen()?, AtomicBool::new(false));
 /// let folder = RunFolder::begin(Path::new("runs/digits"), recipe.to_value())?;
 /// let ready = Launch::new(&recipe, &device, &stop).check(folder, &mut |_| {})?;
-/// if let Some(Finish::Compared(report, page)) = ready.run(&mut |_| {})? {
-///     println!("{}\n{}", report.summary_text(), page.display());
-/// }
+/// assert!(ready.run(&mut |_| {})?.is_some(), "nobody stops it");
 /// # Ok::<(), mixflow::Error>(())
 /// ```
 #[derive(Debug)]
@@ -288,7 +288,14 @@ impl<N: NetworkSettings> Ready<'_, N> {
         let tell = RefCell::new(tell);
         let changed = |change: Change| tell.borrow_mut()(Progress::Note(change.to_string()));
         let work = || {
-            let tell = &mut **tell.borrow_mut();
+            let (mut tell, value) = (tell.borrow_mut(), recipe.to_value());
+            let tell = &mut |progress: Progress| {
+                // With a checkpoint the folder is one of this recipe, should somebody kill the process.
+                if matches!(progress, Progress::Training { event: Event::Saved(_), .. }) {
+                    let _ = RunFolder::record(&path, &value);
+                }
+                tell(progress);
+            };
             if let Some(verified) = verified {
                 verified.write(&path.join(VERIFIED))?;
             }

@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use burn::module::Module;
-
 use super::Parts;
 use crate::Error;
 use crate::files::write_atomic;
@@ -27,7 +25,7 @@ impl<N: NetworkSettings> Parts<'_, N> {
                 data: recipe.data.describe().into(),
                 shape: self.data.shape(),
                 network: format!("a {}", recipe.network.name()),
-                parameters: network.num_params() as u64,
+                parameters: recipe.parameters_of(&network),
                 pretrain_steps: recipe.training.steps,
                 ..Summary::default()
             },

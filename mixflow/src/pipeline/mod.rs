@@ -15,9 +15,11 @@ use burn::tensor::Device;
 use mixflow_backbones::lora::Adapter;
 use mixflow_backbones::weights::Weights;
 use mixflow_backbones::{Autoencoder, NetworkConfig};
+use serde::Serialize;
 
 use crate::data::{Conditioner, Unlabelled};
 use crate::evaluation::Generator;
+use crate::files::WeightsFile;
 use crate::recipe::{ConditionOf, Guide, NetworkSettings, Recipe};
 use crate::sampling::Images;
 use crate::train::StoredNetwork;
@@ -52,6 +54,16 @@ pub struct Pipeline<N: NetworkSettings = NetworkConfig> {
     /// Devices that share the drawing with the network's, see [`Generator::beside`]; at first none.
     pub beside: Vec<Device>,
     sources: Vec<String>,
+    adapters: Vec<AddedAdapter>,
+}
+
+/// An adapter that was added to a network's weights.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct AddedAdapter {
+    /// SHA-256 of its files: the weights, and their `adapter_config.json` where there is one.
+    pub sha256: Vec<String>,
+    /// What it was multiplied by.
+    pub strength: f64,
 }
 
 impl<N: NetworkSettings> Pipeline<N> {
@@ -117,7 +129,7 @@ impl<N: NetworkSettings> Pipeline<N> {
             true => Arc::new(Unlabelled),
             false => recipe.network.conditioner(&[], run, device, &mut |_| {})?,
         };
-        Ok(Self { recipe, network, conditioner, autoencoder, guide, beside: vec![], sources })
+        Ok(Self { recipe, network, conditioner, autoencoder, guide, beside: vec![], sources, adapters: vec![] })
     }
 
     /// Adds an adapter to the network's weights, see [`Adapter::fuse`]; several one after another. Returns what was
@@ -126,10 +138,22 @@ impl<N: NetworkSettings> Pipeline<N> {
     /// # Errors
     /// If it cannot be read, or is one of another network: then the network is as it was.
     pub fn add_adapter(&mut self, file: impl AsRef<Path>, strength: f64) -> Result<Vec<String>, Error> {
-        let settings = &self.recipe.network;
+        let (settings, file) = (&self.recipe.network, file.as_ref());
         let adapter = settings.adapter(Adapter::read(file)?)?;
+        let inside = Adapter::FILES.iter().chain(&["adapter_config.json"]).map(|name| file.join(name));
+        let inside: Vec<_> = inside.filter(|file| file.is_file()).collect();
+        let beside = file.with_file_name("adapter_config.json");
+        let alone = [file.to_path_buf()].into_iter().chain(Some(beside).filter(|beside| beside.is_file()));
+        let files = if inside.is_empty() { alone.collect() } else { inside };
+        let sha256 = files.iter().map(|file| Ok(WeightsFile::read(file)?.sha256)).collect::<Result<_, Error>>()?;
         self.network = adapter.fuse(self.network.clone(), settings.official_key(), strength)?;
+        self.adapters.push(AddedAdapter { sha256, strength });
         Ok(adapter.left_out().to_vec())
+    }
+
+    /// What was [added](Self::add_adapter) to the network's weights, one after another.
+    pub fn adapters(&self) -> &[AddedAdapter] {
+        &self.adapters
     }
 
     /// One image a label, from the noise of the recipe's seed and `first` on: images of other numbers are other images.

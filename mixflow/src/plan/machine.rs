@@ -14,8 +14,8 @@ pub struct Machine {
     pub low_speed: f64,
     /// Where `speed` comes from, in words.
     pub origin: String,
-    /// Its memory in bytes.
-    pub memory: u64,
+    /// Its memory in bytes, where that is known.
+    pub memory: Option<u64>,
     /// Whether it is the CPU, which keeps numbers of 16 bits so and widens them for products: that takes longer.
     pub is_cpu: bool,
 }
@@ -48,7 +48,7 @@ impl Machine {
         let [tera, low_tera] = peaks.map(|peak| peak / 1e12);
         let origin = format!("{:.0} % of {tera} TFLOP/s in 32 bits, of {low_tera} in 16", 100.0 * UTILISATION);
         let [speed, low_speed] = peaks.map(|peak| UTILISATION * peak);
-        let memory = memory * 1_000_000_000;
+        let memory = Some(memory * 1_000_000_000);
         Some(Self { name: (*name).into(), speed, low_speed, origin, memory, is_cpu: false })
     }
 

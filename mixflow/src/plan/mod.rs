@@ -19,6 +19,7 @@ use self::frozen::{Frozen, autoencoder, target_encoder};
 use self::state::State;
 use crate::Error;
 use crate::autoencoder_training::RaeTraining;
+use crate::data::DataConfig;
 use crate::numbers::counted;
 use crate::recipe::{AutoencoderConfig, NetworkCost, NetworkSettings, PostTraining, Recipe, TargetEncoderConfig};
 
@@ -204,14 +205,21 @@ impl Plan {
                 None => not_counted.push("latents of the images, whose number is not known, on disk".into()),
             }
         }
+        let drawn = recipe.validation.is_some();
+        if let (true, None, Some(decoder)) = (drawn, recipe.encoding(), &autoencoder) {
+            first.push(("decoder", bytes(&[decoder.parameters])));
+        }
+        if let (true, Some(guide)) = (drawn || arms > 0, guide) {
+            first.push(("guide", bytes(&[guide.parameters()])));
+        }
         if let Some(target) = &target {
             first.push(("target encoder", bytes(&[target.parameters])));
         }
         let ways = [Precision::F32, Precision::Bf16].map(|precision| [(precision, false), (precision, true)]);
-        let fits = ways.into_iter().flatten().map(|way @ (precision, recompute)| {
+        let fits = ways.into_iter().flatten().filter_map(|way @ (precision, recompute)| {
             let needed = state(precision).on_device().saturating_add(sum(&first));
-            let left = machine.memory.saturating_sub(needed);
-            Fit::new(way, [training.batch, devices], left, kept(precision, recompute))
+            let left = machine.memory?.saturating_sub(needed);
+            Some(Fit::new(way, [training.batch, devices], left, kept(precision, recompute)))
         });
         let fits = fits.collect();
         let mut plan = Self {
@@ -342,6 +350,11 @@ impl Plan {
             return;
         };
         let mut sets = vec![(arms, evaluations)];
+        if matches!(recipe.data, DataConfig::Scenes { .. }) {
+            // Of captions that were held out.
+            let [trained, _, sampled] = post.sets();
+            sets[0].0 += u128::from(trained + sampled);
+        }
         sets.extend(others.iter().filter_map(|other| Some((arms, other.evaluations_of_each()?))));
         let count: u128 = sets.iter().map(|(sets, _)| sets).sum();
         let operations =

@@ -23,10 +23,13 @@ impl fmt::Display for Plan {
             writeln!(f, "  {part:<26}{:>9}{alone}", gigabytes(*bytes))?;
         }
         writeln!(f, "  {:<26}{:>9}{alone}", "together", gigabytes(self.total_memory()))?;
-        let fits = if self.total_memory() <= machine.memory { "fits" } else { "does not fit" };
-        writeln!(f, "  {fits} {}, into which go{each}", gigabytes(machine.memory).trim())?;
-        for fit in &self.fits {
-            writeln!(f, "    {fit}")?;
+        match machine.memory {
+            Some(memory) => {
+                let fits = if self.total_memory() <= memory { "fits" } else { "does not fit" };
+                writeln!(f, "  {fits} {}, into which go{each}", gigabytes(memory).trim())?;
+                self.fits.iter().try_for_each(|fit| writeln!(f, "    {fit}"))?;
+            }
+            None => writeln!(f, "  the memory of this device is not known here: name a card, as --device h200")?,
         }
         if self.offloaded > 0 {
             writeln!(

@@ -196,9 +196,11 @@ fn how_a_run_fits_a_card_is_said() {
     let cpu = Plan::new(&recipe, cpu).unwrap();
     assert_eq!(cpu.memory, bf16.memory);
     assert!(cpu.to_string().contains("not counted: rounding to 16 bits"), "{cpu}");
-    let tiny = Machine { memory: 10_000_000_000, ..machine("rtx-3090") };
-    let text = Plan::new(&recipe, tiny).unwrap().to_string();
+    let with = |memory| Plan::new(&recipe, Machine { memory, ..machine("rtx-3090") }).unwrap().to_string();
+    let text = with(Some(10_000_000_000));
     assert!(text.contains("0 images at a time, not with any accumulation"), "{text}");
+    let text = with(None);
+    assert!(text.contains("memory of this device is not known") && !text.contains(" fit"), "{text}");
 }
 
 #[test]
@@ -271,4 +273,27 @@ fn weights_whose_masters_are_elsewhere_take_half() {
     // What is added up is not rounded.
     let parts = bf16(&["training.shard=true", "training.accumulation=2"]);
     assert_eq!(part(&parts, "gradients"), Some(all));
+}
+
+#[test]
+fn a_guide_lies_beside_a_training_that_draws() {
+    let guide = r#"sampling.guide={"weights":"w","network":{"kind":"sit","input_size":32,"patch":8,"channels":1,
+        "width":24,"depth":1,"heads":3,"hidden":96,"classes":10}}"#;
+    let first =
+        |change: &str| plan(&["post_training=null", "sampling.guidance.scale=1.5", guide, change], "h100").first;
+    assert_eq!(first("validation=null"), []);
+    let weak = plan(&["network.width=24", "network.depth=1", "network.hidden=96"], "h100");
+    assert_eq!(first(r#"validation={"every":5}"#), [("guide", 4 * weak.parameters)]);
+}
+
+#[test]
+fn captions_that_were_held_out_are_drawn_too() {
+    let with = |data: &str| {
+        let post = r#"post_training={"steps":5,"gamma":0.8,"seeds":2,"images":16,"slow_flow":false}"#;
+        let changes = [data, post, "network.channels=3", "network.classes=10"];
+        Plan::new(&recipe("digits", &changes), machine("h100")).map(|plan| plan.parts.last().unwrap().images)
+    };
+    // A start, two of each kind trained; three factors tried for each of two networks, and their best.
+    assert_eq!(with(r#"data={"kind":"shapes","size":32}"#).unwrap(), 13 * 16);
+    assert_eq!(with(r#"data={"kind":"scenes","size":32}"#).unwrap(), 20 * 16);
 }

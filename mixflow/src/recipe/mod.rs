@@ -13,6 +13,7 @@ mod prior;
 mod read;
 mod sampling;
 mod size;
+mod solver_steps;
 mod stored;
 #[cfg(test)]
 mod tests;
@@ -33,6 +34,7 @@ pub use validation::ValidationConfig;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use burn::module::Module;
 use mixflow_backbones::{Invalid, NetworkConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -199,6 +201,11 @@ impl<N: NetworkSettings> Recipe<N> {
         Ok(data)
     }
 
+    /// How many numbers its `network` has, tables that are computed not among them.
+    pub fn parameters_of(&self, network: &N::Network) -> u64 {
+        self.network.cost().map_or_else(|| network.num_params() as u64, |cost| cost.parameters)
+    }
+
     /// The autoencoder, if training needs it: stored latents are what it has made already.
     pub fn encoding(&self) -> Option<&AutoencoderConfig> {
         self.autoencoder.as_ref().filter(|_| !matches!(self.data, DataConfig::Latents { .. }))
@@ -218,7 +225,14 @@ impl<N: NetworkSettings> Recipe<N> {
     /// As [`open`](Self::open) and [`split`].
     pub fn parts(&self, held_out: usize) -> Result<(Split, Split), Error> {
         let data = self.open()?;
-        let Some(post) = &self.post_training else { return Ok(split(&data, held_out as u64, self.seed)?) };
+        let Some(post) = &self.post_training else {
+            if let Some(len) = data.len().filter(|len| *len <= held_out as u64) {
+                let reason =
+                    format!("{held_out} images are held out, which must be fewer than those of the data, {len}");
+                return Err(Error::unfit(&self.name, reason));
+            }
+            return Ok(split(&data, held_out as u64, self.seed)?);
+        };
         if let Some(len) = data.len().filter(|len| *len <= post.images as u64) {
             let reason = format!(
                 "post_training.images are held out and must be fewer than the images of the data, {len}, found {}",
@@ -293,11 +307,7 @@ impl<N: NetworkSettings> Recipe<N> {
         if self.sampling.tiles.is_some() && !matches!(self.autoencoder, Some(AutoencoderConfig::Kl { .. })) {
             return Err(Invalid::new("sampling.tiles", "are for autoencoders of the kind `kl`: leave them out"));
         }
-        for &steps in self.post_training.iter().flat_map(|post| &post.solver_steps) {
-            let fault =
-                |error| Invalid::new("post_training.solver_steps", format!("do not fit the grid of sampling: {error}"));
-            self.sampling.with_steps(steps).map_err(fault)?;
-        }
+        self.check_solver_steps()?;
         self.training.check().map_err(|fault| fault.within("training"))?;
         if let Some(validation) = &self.validation {
             validation.check(self).map_err(|fault| fault.within("validation"))?;

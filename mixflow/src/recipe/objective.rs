@@ -113,7 +113,7 @@ impl ObjectiveConfig {
         self.learned_variance.then_some(Hybrid { condition_dropout: self.condition_dropout })
     }
 
-    /// What is wrong with `floor`, `perturbation` and `defar`, if anything.
+    /// What is wrong with `weighting`, `floor`, `perturbation` and `defar`, if anything.
     pub(super) fn check(&self) -> Result<(), Invalid> {
         if !(0.0..1.0).contains(&self.floor) {
             return Err(Invalid::new("objective.floor", format!("must be in [0, 1), found {}", self.floor)));
@@ -121,6 +121,10 @@ impl ObjectiveConfig {
         if self.floor > 0.0 && self.prediction != Prediction::Data {
             let reason = "is for predictions of data, which alone are divided by what noise is left";
             return Err(Invalid::new("objective.floor", reason));
+        }
+        if self.weighting != Weighting::None && self.prediction == Prediction::Velocity {
+            let reason = "is for predictions of noise, score and data: velocities are weighted alike at all times";
+            return Err(Invalid::new("objective.weighting", reason));
         }
         if let Some(perturbation) = &self.perturbation {
             perturbation.check().map_err(|fault| fault.within("objective.perturbation"))?;

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 use super::{AutoencoderConfig, NetworkSettings, Recipe};
 use crate::Error;
 use crate::data::latents::{Latents, Origin};
-use crate::data::{DataConfig, Dataset, Encoded, learned};
+use crate::data::{DataConfig, Dataset, Encoded, Fingerprint, learned};
 
 impl<N: NetworkSettings> Recipe<N> {
     /// The stored latents that it learns, if these are its data.
@@ -69,7 +69,8 @@ impl<N: NetworkSettings> Recipe<N> {
             return learned(images, autoencoder, device);
         };
         let held_out = self.post_training.as_ref().map(|post| post.images);
-        let content = (images.fingerprint()?, images.stamp());
+        // Sizes are among the stamp.
+        let content = (Fingerprint { sizes: None, ..images.fingerprint()? }, images.stamp());
         let key = json!([(&self.data, self.seed, held_out, part), (&self.autoencoder, weights), content]);
         let key = hex::encode(Sha256::digest(key.to_string()));
         Ok(Arc::new(Encoded::kept(&folder.join("latents").join(part), &key, &*images, autoencoder, device)?))

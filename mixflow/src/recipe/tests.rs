@@ -262,6 +262,15 @@ fn sampling_that_makes_no_sense_is_refused() {
         "post_training.solver_steps do not fit the grid of sampling: `steps` must be from 2 to 100001",
     );
     refused(&["post_training.solver_steps=[2,4,2]"], "post_training.solver_steps have 2 twice");
+    // Without effect: each measurement would count as another.
+    let adaptive = r#"sampling.solver={"kind":"adaptive","pair":"heun-euler","atol":1e-3,"rtol":1e-3}"#;
+    refused(&[adaptive], "post_training.solver_steps are for a solver of fixed steps");
+    let validation = r#"validation={"every":5,"solver_steps":4}"#;
+    refused(&[adaptive, "post_training=null", validation], "validation.solver_steps are for a solver of fixed steps");
+    // Weights that change nothing, of the recipe and of an arm.
+    refused(&["objective.weighting=likelihood"], "objective.weighting is for predictions of noise, score and data");
+    let arms = r#"post_training.arms=["standard",{"name":"weighted","objective":{"weighting":"velocity"}}]"#;
+    refused(&[arms], "objective.weighting is for predictions of noise, score and data");
 }
 
 #[test]

@@ -5,6 +5,7 @@
 //! every text is escaped.
 
 mod arm;
+mod cell;
 mod diagram;
 mod difference;
 mod figures;

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::Arm;
+use super::cell::{Cell, decimal_part};
 use super::html::escape;
 use super::per_seed::PerSeed;
 use crate::data::Labels;
@@ -329,39 +330,6 @@ pub(crate) fn evaluations_text(least: u64, most: u64) -> String {
         return format!("{} to {} network evaluations per image", thousands(least), thousands(most));
     }
     format!("{} network evaluations per image", thousands(least))
-}
-
-/// Characters from the decimal point on.
-fn decimal_part(number: &str) -> usize {
-    number.find('.').map_or(0, |point| number.len() - point)
-}
-
-/// A number and its spread, each with a gap behind it, so that decimal points stand below each other in a column.
-struct Cell {
-    mean: String,
-    after_mean: usize,
-    spread: String,
-    after_spread: usize,
-    /// The longest spread of the column.
-    widest: String,
-}
-
-impl Cell {
-    fn html(&self) -> String {
-        let gap = |text: &str| match text {
-            "" => String::new(),
-            text => format!("<span class=\"gap\" aria-hidden=\"true\">{text}</span>"),
-        };
-        // As wide as what stands there in other rows: digits are alike, but a point and spaces are narrower.
-        let after_spread = if self.spread.is_empty() { gap(&self.widest) } else { gap(&"0".repeat(self.after_spread)) };
-        let after_mean = gap(&"0".repeat(self.after_mean));
-        format!("<td>{}{after_mean}<span class=\"dim\">{}</span>{after_spread}</td>", self.mean, self.spread)
-    }
-
-    fn text(&self) -> String {
-        let [after_mean, after_spread] = [self.after_mean, self.after_spread].map(|width| " ".repeat(width));
-        format!("{}{after_mean}{}{after_spread}", self.mean, self.spread)
-    }
 }
 
 /// Aligned columns for a terminal; last those of groups.

@@ -82,14 +82,16 @@ pub fn changes(training: &Path) -> Result<Vec<Change>, Error> {
 }
 
 /// The changes of a training that goes on from a checkpoint at `step` of the recipe `old` by the recipe `new`: without
-/// those that are no more. Or what the recipes differ in that was not asked for.
+/// those that are no more, as one from this step on that was tried and that `new` does not have. Or what the recipes differ in
+/// that was not asked for.
 pub(super) fn accepted(
     folder: &Path,
     step: u64,
     old: &Value,
     new: &Value,
 ) -> Result<Result<Vec<Change>, Difference>, Error> {
-    let all = changes(folder)?;
+    let mut all = changes(folder)?;
+    all.retain(|change| change.step != step || *value_at(new, &change.key) == change.to);
     let mut changed = old.clone();
     for change in all.iter().filter(|change| change.step == step) {
         set(&mut changed, &change.key, change.to.clone());

@@ -13,23 +13,26 @@ pub(crate) struct Difference {
     pub(crate) new: Value,
 }
 
-/// Keys that do not say what a step does: an interruption may change them, but for the number of images that
+/// Keys of a recipe that do not say what a step does: an interruption may change them, but for the number of images that
 /// `post_training` holds out.
+const FREE: [&str; 3] = ["sampling", "validation", "post_training"];
+
+/// Those of any `training` in it: that of the network, or of what is trained for it.
 ///
 /// `accumulation` and `recompute` are among them although gradients can then be summed in another order, which changes their
 /// rounding: the same run on a smaller machine.
-const FREE: [&str; 10] = [
-    "steps",
-    "accumulation",
-    "recompute",
-    "shard",
-    "offload",
-    "checkpoint_every",
-    "workers",
-    "sampling",
-    "validation",
-    "post_training",
-];
+const FREE_IN_TRAINING: [&str; 7] =
+    ["steps", "accumulation", "recompute", "shard", "offload", "checkpoint_every", "workers"];
+
+fn is_free(key: &str) -> bool {
+    match key.rsplit_once('.') {
+        None => FREE.contains(&key),
+        Some((place, last)) => {
+            let of_training = place.rsplit('.').next() == Some("training") && !place.starts_with("network.");
+            of_training && FREE_IN_TRAINING.contains(&last)
+        }
+    }
+}
 
 impl Difference {
     /// The first key whose values differ, but for the free ones and `but`, with what is below them; a missing value is
@@ -40,6 +43,15 @@ impl Difference {
         let below =
             |key: &str, name: &str| key.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'));
         all.into_iter().find(|difference| !but.iter().any(|name| below(&difference.key, name)))
+    }
+
+    /// How to go on with the new value all the same, where that can be asked for.
+    pub(crate) fn hint(&self) -> String {
+        let key = &self.key;
+        match key.split('.').any(|part| part == "optimizer") {
+            true => format!(", ask for it with --change {key}=VALUE"),
+            false => String::new(),
+        }
     }
 }
 
@@ -88,13 +100,13 @@ fn collect(old: &Value, new: &Value, key: &str, all: &mut Vec<Difference>) {
             for part in keys {
                 let [old, new] = [old, new].map(|map| map.get(part).unwrap_or(&Value::Null));
                 let inner = if key.is_empty() { part.clone() } else { format!("{key}.{part}") };
-                match part.as_str() {
+                match inner.as_str() {
                     // Images that are held out are not trained on.
                     "post_training" if old.is_object() && new.is_object() => {
-                        collect(&old["images"], &new["images"], &format!("{inner}.images"), all);
+                        collect(&old["images"], &new["images"], "post_training.images", all);
                     }
-                    part if FREE.contains(&part) => {}
-                    _ => collect(old, new, &inner, all),
+                    key if is_free(key) => {}
+                    key => collect(old, new, key, all),
                 }
             }
         }
@@ -111,5 +123,30 @@ fn shown(value: &Value) -> String {
         Value::Null => "none".into(),
         _ if text.chars().count() <= SHORT => text,
         _ => described(value),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn only_a_recipe_s_own_keys_are_free() {
+        let key = |old: &Value, new: &Value| Difference::first(old, new, &[]).map(|difference| difference.key);
+        let training =
+            |steps: u64| json!({ "training": { "steps": steps }, "autoencoder": { "training": { "workers": steps } } });
+        assert_eq!(key(&training(4), &training(8)), None);
+        assert_eq!(key(&json!({ "sampling": 1, "validation": 1 }), &json!({ "sampling": 2 })), None);
+        let held_out = |images: u64| json!({ "post_training": { "steps": images, "images": images } });
+        assert_eq!(key(&held_out(4), &held_out(8)).as_deref(), Some("post_training.images"));
+        // Of somebody's own network, where they may say anything.
+        for name in ["steps", "shard", "workers", "sampling", "validation", "post_training"] {
+            let network = |value: u64| json!({ "network": { name: value } });
+            assert_eq!(key(&network(4), &network(8)), Some(format!("network.{name}")));
+            let training = |value: u64| json!({ "network": { "training": { name: value } } });
+            assert_eq!(key(&training(4), &training(8)), Some(format!("network.training.{name}")));
+        }
     }
 }

@@ -45,6 +45,26 @@ pub fn check_same_frozen(run: &Path, files: &[PathBuf]) -> Result<(), Error> {
     }
 }
 
+/// Which of `files` the run in a folder was not trained with, by what it has written down, in words.
+///
+/// # Errors
+/// If a file cannot be read.
+pub fn other_frozen(run: &Path, files: &[PathBuf]) -> Result<Option<String>, Error> {
+    let record = run.join("frozen.json");
+    let Some(began) = fs::read(&record).ok().and_then(|text| serde_json::from_slice::<Vec<WeightsFile>>(&text).ok())
+    else {
+        return Ok(None);
+    };
+    for file in files {
+        let now = WeightsFile::read(file)?;
+        if began.iter().all(|began| began.sha256 != now.sha256) {
+            let (file, record) = (file.display(), record.display());
+            return Ok(Some(format!("{file} is not what the run was trained with, as {record} says")));
+        }
+    }
+    Ok(None)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,6 +86,11 @@ mod tests {
         // `printf weights | sha256sum` and `printf others | sha256sum`.
         assert!(error.contains("9a129038d9a00aed…") && error.contains("01db91d06032cc64…"), "{error}");
         assert!(error.contains("put them back, or choose another --out"), "{error}");
+        let [other, same] = [&root.path().join("autoencoder.safetensors"), &moved]
+            .map(|file| other_frozen(root.path(), std::slice::from_ref(file)).unwrap());
+        assert!(
+            other.unwrap().contains("autoencoder.safetensors is not what the run was trained with") && same.is_none()
+        );
         assert!(check_same_frozen(root.path(), &[]).unwrap_err().to_string().contains("1 files"));
         assert_eq!(fs::read(root.path().join("frozen.json")).unwrap(), record);
     }

@@ -1,5 +1,6 @@
 //! Training: state, checkpoints and the loop.
 
+mod aside;
 mod change;
 pub mod checkpoint;
 mod class_rows;
@@ -29,7 +30,7 @@ pub use change::{Change, change_optimizer, changes};
 pub use checkpoint::{Checkpoint, Checkpoints};
 pub use class_rows::{ClassRow, ClassRows};
 pub(crate) use difference::Difference;
-pub use frozen::check_same_frozen;
+pub use frozen::{check_same_frozen, other_frozen};
 pub use log::MetricsLog;
 pub(crate) use log::{RUNTIME, WALL_TIME};
 pub(crate) use optimizer::positive;
@@ -43,6 +44,6 @@ pub use snapshot::{Snapshot, Tensors};
 pub use start::{Start, check_same_start};
 pub use state::{StepReport, TrainState};
 pub use step_loop::{Event, Outcome};
-pub(crate) use step_loop::{StepLoop, Stepped, Trainee};
+pub(crate) use step_loop::{StepLoop, Stepped, Trainee, Unread};
 pub use stored::StoredNetwork;
 pub use validation::{Draw, Validation, pictures};

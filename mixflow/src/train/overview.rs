@@ -78,21 +78,25 @@ impl RunOverview {
             (None, Ok(_), Some(damaged)) => RunState::Damaged(damaged.to_string()),
             (None, Ok(_), None) => RunState::Stopped,
         };
+        let ended = is_finished(folder, &trainings, &steps);
         Some(Self {
             folder: folder.into(),
             state,
             taken: steps.iter().sum(),
             asked,
             loss: (!losses.is_empty()).then(|| losses.iter().sum::<f64>() / losses.len() as f64),
-            measured: measured(folder, &trainings),
+            measured: measured(folder, &trainings, ended),
         })
     }
 
-    /// All runs below a folder, by path; what lies in the folder of a run is part of it.
+    /// The run in a folder, or all runs below it, by path; what lies in the folder of a run is part of it.
     ///
     /// # Errors
-    /// If the folder cannot be listed.
+    /// If the folder cannot be listed. One below it that cannot be is listed as damaged.
     pub fn below(folder: &Path) -> Result<Vec<Self>, Error> {
+        if let Some(run) = Self::of(folder).filter(|_| folder.join("recipe.json").is_file()) {
+            return Ok(vec![run]);
+        }
         let mut found = vec![];
         let mut entries = fs::read_dir(folder)
             .map_err(Error::io("list", folder))?
@@ -100,9 +104,17 @@ impl RunOverview {
             .collect::<Result<Vec<PathBuf>, Error>>()?;
         entries.sort();
         for path in entries.into_iter().filter(|path| path.is_dir() && !path.is_symlink()) {
+            let closed = |error: Error| Self {
+                folder: path.clone(),
+                state: RunState::Damaged(error.to_string()),
+                taken: 0,
+                asked: 0,
+                loss: None,
+                measured: vec![],
+            };
             match Self::of(&path) {
                 Some(run) => found.push(run),
-                None => found.extend(Self::below(&path)?),
+                None => found.extend(Self::below(&path).unwrap_or_else(|error| vec![closed(error)])),
             }
         }
         Ok(found)
@@ -176,11 +188,12 @@ fn last_rows(training: &Path) -> Vec<(u64, Option<f64>)> {
     rows.collect()
 }
 
-/// The distances in the results beside the weights: each arm's mean over seeds, and what `eval` has left.
-fn measured(run: &Path, trainings: &[Training]) -> Vec<(String, String, f64)> {
+/// The distances in the results beside the weights: of a comparison that has ended each arm's mean over seeds, and what `eval` has
+/// left.
+fn measured(run: &Path, trainings: &[Training], ended: bool) -> Vec<(String, String, f64)> {
     let read = |file: PathBuf| -> Option<Value> { serde_json::from_slice(&fs::read(file).ok()?).ok() };
     let mut found = vec![];
-    if let Some(results) = read(run.join("results.json")) {
+    if let Some(results) = read(run.join("results.json")).filter(|_| ended) {
         let table = results["results"]["table"].as_array().cloned().unwrap_or_default();
         let arms: BTreeSet<&str> = table.iter().filter_map(|row| row["arm"].as_str()).collect();
         for arm in arms {
@@ -275,6 +288,13 @@ mod tests {
         damaged("recipe.json");
         let all = RunOverview::below(place.path()).unwrap();
         assert_eq!(all.iter().map(|run| &run.folder).collect::<Vec<_>>(), [&run]);
+        // One beside others whose name ends as that of an arm.
+        write(place.path().join("shapes-2/metrics.jsonl"), log(1));
+        assert_eq!(RunOverview::below(place.path()).unwrap().len(), 2);
+        // The run itself, and not the trainings in it.
+        write(run.join("recipe.json"), "{");
+        let itself = RunOverview::below(&run).unwrap();
+        assert_eq!(itself.iter().map(|run| &run.folder).collect::<Vec<_>>(), [&run]);
     }
 
     #[test]

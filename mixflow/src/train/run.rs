@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use super::difference::{Difference, relocated};
 use super::replicas::{Keeping, Replicas};
-use super::step_loop::{Event, Outcome, StepLoop, Stepped, Trainee};
+use super::step_loop::{Event, Outcome, StepLoop, Stepped, Trainee, Unread};
 use super::{OptimizerConfig, TrainState, Validation};
 use crate::data::{Conditioner, Dataset, Fingerprint, Loader, LoaderConfig};
 use crate::objective::{Batch, InPrecision, Objective, TargetEncoder};
@@ -228,7 +228,10 @@ impl<C: Condition> Run<'_, C> {
         let parts = config.accumulation * devices.len();
         let mut batches = Loader::in_parts(self.data.clone(), loading, parts, self.conditioner.clone())?;
         let step = |state: Replicas<B>| {
-            let batches = batches.next().expect("batches have no end, and nothing is read after an error")?;
+            let batches = match batches.next().expect("batches have no end, and nothing is read after an error") {
+                Ok(batches) => batches,
+                Err(error) => return Err(Box::new(Unread { state, error: error.into() })),
+            };
             let (seed, optimizer) = (self.seed, &config.optimizer);
             let (state, report) = match (self.encoder.filter(|_| !batches.has_features()), &devices[..]) {
                 (None, _) => state.step(objective, batches.among(&devices), seed, optimizer),
@@ -298,16 +301,12 @@ pub fn check_same_run(file: &Path, recipe: &Value, changed: &[String]) -> Result
     let recorded = file.parent().map(Fingerprint::read).transpose()?.flatten().is_some();
     let old = if recorded { relocated(&old, recipe) } else { old };
     if let Some(difference) = Difference::first(&old, recipe, changed) {
-        let key = &difference.key;
-        let change = match key.split('.').any(|part| part == "optimizer") {
-            true => format!(", ask for it with --change {key}=VALUE"),
-            false => String::new(),
-        };
         let reason = format!(
-            "the run in this folder has {difference}: continue it with its own recipe and changes{change}, or choose \
-             another --out"
+            "the run in this folder has {difference}: continue it with its own recipe and changes{}, or choose another \
+             --out",
+            difference.hint()
         );
-        return fault(key, reason);
+        return fault(&difference.key, reason);
     }
     // A comparison has its trainings in sub-folders, so that one cannot become the other.
     let key = "post_training";

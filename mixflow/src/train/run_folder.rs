@@ -96,6 +96,14 @@ impl RunFolder {
         if self.new { Ok(()) } else { check_same_start(&self.path, start) }
     }
 
+    /// Writes down the recipe that the run in a folder goes on with: as soon as one of its checkpoints is of it.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn record(run: &Path, recipe: &Value) -> Result<(), Error> {
+        write_atomic(&run.join(RECIPE), format!("{recipe:#}").as_bytes())
+    }
+
     /// Makes a run on these data of the folder, which may start from weights, and does the work, which gives nothing if it
     /// was interrupted. A run that comes to nothing before its first step leaves the folder as it was. `tell` hears which
     /// settings of the optimiser are others from now on.
@@ -109,13 +117,12 @@ impl RunFolder {
         mut tell: impl FnMut(Change),
         work: impl FnOnce() -> Result<Option<T>, E>,
     ) -> Result<Option<T>, E> {
-        let (file, text) = (self.path.join(RECIPE), format!("{:#}", self.recipe));
         let begin = || {
             if self.new {
                 // Before the recipe, which makes it a run.
                 Start::write(start, &self.path)?;
                 data.write(&self.path)?;
-                write_atomic(&file, text.as_bytes())?;
+                Self::record(&self.path, &self.recipe)?;
             }
             change_optimizer(&self.path, &self.recipe, &self.changed)
         };
@@ -131,7 +138,7 @@ impl RunFolder {
         }
         let finished = finished?;
         // A run that was continued may have another number of steps; what does not fit its checkpoints was refused by now.
-        write_atomic(&file, text.as_bytes())?;
+        Self::record(&self.path, &self.recipe)?;
         Ok(finished)
     }
 }

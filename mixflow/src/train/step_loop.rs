@@ -8,6 +8,7 @@ use std::time::Instant;
 use burn::tensor::Device;
 use serde_json::Value;
 
+use super::aside::put_aside;
 use super::change;
 use super::difference::relocated;
 use super::fault::guarded;
@@ -85,6 +86,12 @@ pub(crate) struct Stepped<S> {
     pub(crate) report: StepReport,
 }
 
+/// One that could not be, since its batch could not be read: the state before it.
+pub(crate) struct Unread<S> {
+    pub(crate) state: S,
+    pub(crate) error: Error,
+}
+
 /// Steps, logs and saves in a folder until all steps are done or it is asked to stop.
 pub(crate) struct StepLoop<'a> {
     /// Where `metrics.jsonl` and `checkpoints/` are.
@@ -135,8 +142,9 @@ impl StepLoop<'_> {
         let old = if recorded { relocated(&checkpoint.recipe, self.recipe) } else { checkpoint.recipe };
         let changes = change::accepted(self.folder, checkpoint.snapshot.step, &old, self.recipe)?;
         let changes = changes.map_err(|difference| {
+            let hint = difference.hint();
             let reason =
-                format!("it was written by a recipe with {difference}; choose another folder or the old recipe");
+                format!("it was written by a recipe with {difference}; choose another folder or the old recipe{hint}");
             Error::Mismatch { path: checkpoint.path.clone(), reason }
         })?;
         let step = checkpoint.snapshot.step;
@@ -145,23 +153,36 @@ impl StepLoop<'_> {
         Ok(state)
     }
 
-    /// Goes on from `state`; `step` takes one step, `validation` draws what it came to.
+    /// Goes on from `state`; `step` takes one step, `validation` draws what it came to. What was learned until a batch cannot be
+    /// read is saved.
     pub(crate) fn run<S: Trainee>(
         &self,
         mut state: S,
-        mut step: impl FnMut(S) -> Result<Stepped<S>, Error>,
+        mut step: impl FnMut(S) -> Result<Stepped<S>, Box<Unread<S>>>,
         validation: Option<&Validation<'_, S>>,
         tell: &mut impl FnMut(Event),
     ) -> Result<Outcome<S>, Error> {
-        let checkpoints = self.checkpoints();
         let mut log = MetricsLog::open(&self.folder.join("metrics.jsonl"), state.step_number())?;
         forget_after(self.folder, state.step_number())?;
         tell(Event::Started { step: state.step_number() });
-        let (mut failures, mut skipped) = (0, 0);
+        let (mut failures, mut skipped, mut saved) = (0, 0, state.step_number());
+        // Also of a checkpoint that is damaged by now.
+        let mut ended = self.checkpoints().newest_step()?;
         while state.step_number() < self.steps {
             let number = state.step_number();
-            let Stepped { state: next, report } = guarded(self.devices, number, || step(state))??;
-            state = next;
+            let report = match guarded(self.devices, number, || step(state))? {
+                Ok(stepped) => {
+                    state = stepped.state;
+                    stepped.report
+                }
+                Err(unread) => {
+                    let Unread { state, error } = *unread;
+                    if failures == 0 && saved < number {
+                        self.save(&state, &mut ended, &mut log, tell)?;
+                    }
+                    return Err(error);
+                }
+            };
             log.step(&report)?;
             tell(Event::Stepped(report.clone()));
 
@@ -169,7 +190,7 @@ impl StepLoop<'_> {
             skipped += u64::from(!report.finite);
             if failures == PATIENCE {
                 log.flush()?;
-                let back = checkpoints.latest()?.checkpoint.map_or(0, |checkpoint| checkpoint.snapshot.step);
+                let back = self.checkpoints().latest()?.checkpoint.map_or(0, |checkpoint| checkpoint.snapshot.step);
                 let (folder, step, rate) = (self.folder.into(), report.step, report.learning_rate);
                 return Err(Error::Diverged { folder, step, count: PATIENCE, back, skipped, rate });
             }
@@ -182,15 +203,11 @@ impl StepLoop<'_> {
                 self.draw(&state, validation, tell)?;
             }
             let stop = self.stop.load(Ordering::Relaxed);
-            let due = state.step_number().is_multiple_of(self.checkpoint_every);
+            let due = state.step_number() / self.checkpoint_every > saved / self.checkpoint_every;
             // While steps fail the last good checkpoint stays the newest.
             if failures == 0 && due || stop || state.step_number() == self.steps {
-                log.flush()?;
-                if Fingerprint::read(self.folder)?.as_ref() != Some(&self.data) {
-                    self.data.write(self.folder)?;
-                }
-                let snapshot = guarded(self.devices, number, || state.snapshot())?;
-                tell(Event::Saved(checkpoints.save(&snapshot, self.recipe)?));
+                self.save(&state, &mut ended, &mut log, tell)?;
+                saved = state.step_number();
             }
             if stop && state.step_number() < self.steps {
                 return Ok(Outcome::Interrupted { step: state.step_number() });
@@ -198,6 +215,27 @@ impl StepLoop<'_> {
         }
         tell(Event::Finished);
         Ok(Outcome::Finished(state))
+    }
+
+    /// Writes a checkpoint, and before it what belongs to it; what the training came to when it had `ended` before is put aside.
+    fn save<S: Trainee>(
+        &self,
+        state: &S,
+        ended: &mut Option<u64>,
+        log: &mut MetricsLog,
+        tell: &mut impl FnMut(Event),
+    ) -> Result<(), Error> {
+        log.flush()?;
+        if Fingerprint::read(self.folder)?.as_ref() != Some(&self.data) {
+            self.data.write(self.folder)?;
+        }
+        let snapshot = guarded(self.devices, state.step_number(), || state.snapshot())?;
+        let saved = self.checkpoints().save(&snapshot, self.recipe)?;
+        if let Some(step) = ended.take() {
+            put_aside(self.folder, step)?;
+        }
+        tell(Event::Saved(saved));
+        Ok(())
     }
 
     /// Draws what is due. What cannot be drawn or kept is no reason to stop a training.
@@ -228,6 +266,8 @@ impl StepLoop<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use mixflow_backbones::Linear;
     use mixflow_backbones::init::Initializer;
 
@@ -236,7 +276,14 @@ mod tests {
     /// So many steps in a folder, with a checkpoint every so many.
     fn step_loop<'a>(folder: &'a Path, devices: &'a [Device], [steps, checkpoint_every]: [u64; 2]) -> StepLoop<'a> {
         static STOP: AtomicBool = AtomicBool::new(false);
-        let data = Fingerprint { examples: None, classes: vec![], class_examples: vec![], names: None, content: None };
+        let data = Fingerprint {
+            examples: None,
+            classes: vec![],
+            class_examples: vec![],
+            names: None,
+            sizes: None,
+            content: None,
+        };
         StepLoop { folder, recipe: &Value::Null, data, steps, checkpoint_every, devices, stop: &STOP }
     }
 
@@ -296,11 +343,7 @@ mod tests {
     fn a_device_that_fails_while_it_draws_does_not_end_the_training() {
         let (folder, device) = (tempfile::tempdir().unwrap(), Device::flex());
         let steps = step_loop(folder.path(), std::slice::from_ref(&device), [4, 2]);
-        let step = |Counted(step): Counted| {
-            let report =
-                StepReport { step, loss: 1.0, terms: vec![], gradient_norm: 1.0, learning_rate: 0.1, finite: true };
-            Ok(Stepped { state: Counted(step + 1), report })
-        };
+        let step = |Counted(step): Counted| Ok(Stepped { state: Counted(step + 1), report: report(step, true) });
         let validation = Validation { every: 2, draw: Box::new(|_: &Counted| panic!("out of memory")) };
         let mut warnings = vec![];
         let outcome = steps.run(Counted(0), step, Some(&validation), &mut |event| {
@@ -312,5 +355,48 @@ mod tests {
         assert_eq!(warnings.len(), 2, "{warnings:?}");
         assert!(warnings[0].starts_with("there are no images of step 2: ") && warnings[0].contains("out of memory"));
         assert_eq!(steps.checkpoints().latest().unwrap().checkpoint.unwrap().snapshot.step, 4);
+    }
+    fn report(step: u64, finite: bool) -> StepReport {
+        StepReport { step, loss: 1.0, terms: vec![], gradient_norm: 1.0, learning_rate: 0.1, finite }
+    }
+
+    #[test]
+    fn what_was_learned_is_saved_where_a_batch_cannot_be_read() {
+        let (folder, device) = (tempfile::tempdir().unwrap(), Device::flex());
+        let steps = step_loop(folder.path(), std::slice::from_ref(&device), [200, 100]);
+        let step = |Counted(step): Counted| match step {
+            7 => Err(Box::new(Unread { state: Counted(7), error: Error::unfit("cat.png", "cannot be read") })),
+            _ => Ok(Stepped { state: Counted(step + 1), report: report(step, true) }),
+        };
+        // What the training came to at an earlier end keeps its number, and what has that name stays.
+        steps.checkpoints().save(&Counted(5).snapshot(), &Value::Null).unwrap();
+        for (name, text) in
+            [("model.safetensors", "5 steps"), ("eval.json", "of it"), ("eval-step-00000005.json", "mine")]
+        {
+            fs::write(folder.path().join(name), text).unwrap();
+        }
+        let error = steps.run(Counted(5), step, None, &mut |_| {}).err().unwrap().to_string();
+        assert!(error.contains("cat.png"), "{error}");
+        assert_eq!(steps.checkpoints().latest().unwrap().checkpoint.unwrap().snapshot.step, 7);
+        let read = |name: &str| fs::read_to_string(folder.path().join(name)).ok();
+        assert_eq!(read("model-step-00000005.safetensors").as_deref(), Some("5 steps"));
+        assert_eq!([read("model.safetensors"), read("eval.json")], [None, None]);
+        let named = ["eval-step-00000005.json", "eval-step-00000005-2.json"].map(|name| read(name).unwrap());
+        assert_eq!(named, ["mine", "of it"]);
+    }
+
+    #[test]
+    fn a_checkpoint_that_a_skipped_step_was_due_at_is_made_up_for() {
+        let (folder, device) = (tempfile::tempdir().unwrap(), Device::flex());
+        let steps = step_loop(folder.path(), std::slice::from_ref(&device), [9, 4]);
+        let step = |Counted(step): Counted| Ok(Stepped { state: Counted(step + 1), report: report(step, step != 3) });
+        let mut saved = vec![];
+        let outcome = steps.run(Counted(0), step, None, &mut |event| {
+            if let Event::Saved(path) = event {
+                saved.push(path.file_name().unwrap().to_str().unwrap().to_owned());
+            }
+        });
+        assert!(matches!(outcome.unwrap(), Outcome::Finished(_)));
+        assert_eq!(saved, ["step-00000005", "step-00000008", "step-00000009"]);
     }
 }

@@ -62,7 +62,7 @@ fn a_run_goes_on_with_data_that_moved_and_not_with_others() {
     let resume = [&TRAIN[..], &MORE].concat();
     image(&place.path("photos/cat/3.png"));
     place.refuse(&resume, &["2 of class `cat`, now 3", "data.json"]);
-    fs::remove_file(place.path("photos/cat/1.png")).unwrap();
+    fs::rename(place.path("photos/cat/1.png"), place.path("aside.png")).unwrap();
     place.refuse(&resume, &["other names"]);
     fs::rename(place.path("photos/dog"), place.path("photos/owl")).unwrap();
     place.refuse(&resume, &["gone classes: `dog`, new classes: `owl`"]);
@@ -73,7 +73,11 @@ fn a_run_goes_on_with_data_that_moved_and_not_with_others() {
     );
 
     fs::rename(place.path("photos/owl"), place.path("photos/dog")).unwrap();
-    fs::rename(place.path("photos/cat/3.png"), place.path("photos/cat/1.png")).unwrap();
+    fs::remove_file(place.path("photos/cat/3.png")).unwrap();
+    // Another image under an old name.
+    fs::write(place.path("photos/cat/1.png"), "longer than the others, or shorter").unwrap();
+    place.refuse(&resume, &["the same names, but files of other sizes"]);
+    fs::rename(place.path("aside.png"), place.path("photos/cat/1.png")).unwrap();
     fs::rename(place.path("photos"), place.path("pictures")).unwrap();
     place.refuse(&resume, &["photos"]);
     place.run(&[&resume[..], &["--set", "data.path=pictures", "--set", "data.on_broken=skip"]].concat());

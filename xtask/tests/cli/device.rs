@@ -97,6 +97,9 @@ fn results_name_the_device_that_was_used() {
     let told = place.run(&["plan", "digits", "--device", "4xh100"]);
     assert!(told.contains("memory in training on each device") && told.contains("times on 4 x h100"), "{told}");
     place.refuse(&["plan", "digits", "--device", "5xh100"], &["times the number of devices"]);
+    place.refuse(&["plan", "digits", "--device", "0xh100"], &["--device 0xh100", "one device or more"]);
+    place.refuse(&["plan", "digits", "--set", "network.classes=3"], &["3 classes", "the data has 10"]);
+    place.refuse(&["plan", "digits", "--set", "post_training.images=5000"], &["post_training.images", "5000"]);
     let told = place.run(&["plan", "tiny.json", "--device", "flex"]);
     assert!(told.contains("on flex"), "{told}");
 }

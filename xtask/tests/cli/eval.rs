@@ -102,7 +102,10 @@ fn what_cannot_be_measured_is_said_before_an_image_is_made() {
     fs::write(place.path("tiny.json"), recipe(data, 1, 10)).unwrap();
     place.run(&["train", "tiny.json", "--out", "run"]);
     place.refuse(&["eval", "run", "--images", "9"], &["10 classes", "expected 10 images or more, found 9"]);
-    place.refuse(&["eval", "run", "--images", "2000"], &["less than the number of examples"]);
+    place.refuse(
+        &["eval", "run", "--images", "2000"],
+        &["2000 images are held out, which must be fewer than those of the data, 1797"],
+    );
 
     for (folder, size) in [("small", 8), ("large", 9), ("huge", 160)] {
         fs::create_dir(place.path(folder)).unwrap();

@@ -161,7 +161,7 @@ mod tests {
         }
         let folder = tempfile::tempdir().unwrap();
         let (home, other) = (folder.path().to_str().unwrap(), folder.path().join("other"));
-        let home = ("HOME", home);
+        let home = (crate::variables::HOME, home);
         assert_eq!(mode(&[home]).unwrap(), "Offline");
         std::fs::write(folder.path().join(".netrc"), "machine api.wandb.ai login user password 5ecre7").unwrap();
         std::fs::write(&other, "machine w.example:8080 password 5ecre7\nmachine 127.0.0.1 password \"a b\"").unwrap();

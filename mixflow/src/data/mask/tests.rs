@@ -72,6 +72,20 @@ fn a_mask_is_cut_resized_and_mirrored_as_its_image() {
 }
 
 #[test]
+fn a_mask_that_is_transparent_is_refused_and_not_taken_for_white() {
+    let root = pictures();
+    let file = root.path().join("masks/a/1.png");
+    let mask = |alpha: u8| {
+        RgbaImage::from_fn(24, 24, |x, _| Rgba([255, 255, 255, if x < 12 { alpha } else { 255 }])).save(&file).unwrap();
+        let [_, folder] = folders(root.path());
+        (0..4).find_map(|index| folder.example(index).err()).map(|error| error.to_string())
+    };
+    assert_eq!(mask(255), None);
+    let told = mask(0).unwrap();
+    assert!(told.contains("its mask cannot be used: it is partly transparent"), "{told}");
+}
+
+#[test]
 fn a_place_of_a_latent_has_the_mean_of_its_pixels_mask() {
     let (root, store, device) = (pictures(), tempfile::tempdir().unwrap(), Device::default());
     let [alpha, _] = folders(root.path());

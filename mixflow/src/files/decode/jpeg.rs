@@ -18,6 +18,8 @@ struct Markers {
     scans: bool,
     /// Where a note of Adobe's about the colours stands.
     adobe: Option<usize>,
+    /// Whether it is a JFIF, whose colours are always luminance and two differences.
+    jfif: bool,
     /// The byte after the end-of-image marker.
     end: usize,
 }
@@ -27,12 +29,13 @@ struct Markers {
 /// There is no checksum: what was changed into another valid image is not seen. CMYK is taken for inverted, as by
 /// Pillow, whose pixels ours differ from by the rounding of another transform.
 pub(super) fn decode(bytes: &[u8]) -> Result<Raw, String> {
-    let Markers { size, components, scans, adobe, end } = markers(bytes)?;
+    let Markers { size, components, scans, adobe, jfif, end } = markers(bytes)?;
     let channels = if components == 1 { 1 } else { 3 };
     let share = Share::take(size, channels + if scans { 2 * u64::from(components) } else { 0 })?;
     let mut file = std::borrow::Cow::Borrowed(&bytes[..end]);
-    if let (1, Some(at)) = (components, adobe) {
-        // The note is about colours, which grey images have none of; the decoder would look for four.
+    if let (Some(at), true) = (adobe, components == 1 || components == 3 && jfif) {
+        // The note is about colours: grey images have none, and the decoder would look for four; of a JFIF libjpeg believes the
+        // format.
         file.to_mut()[at] = 0xef;
     }
     let options = DecoderOptions::default().set_strict_mode(false).set_max_width(65_535).set_max_height(65_535);
@@ -97,6 +100,7 @@ fn markers(bytes: &[u8]) -> Result<Markers, String> {
                 found.scans |= *components < found.components;
                 scan = true;
             }
+            (0xe0, [b'J', b'F', b'I', b'F', 0, ..]) => found.jfif = true,
             (0xee, [b'A', b'd', b'o', b'b', b'e', ..]) => found.adobe = Some(at - 1),
             _ => {}
         }

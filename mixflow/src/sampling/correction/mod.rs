@@ -101,8 +101,15 @@ impl Correction for CorrectionConfig {
 /// In words, with its numbers.
 impl Display for CorrectionConfig {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        // As it was written, where it was computed from that: 1.06 - 1 has a tail.
+        let short = |number: f64| (number * 1e9).round() / 1e9;
         match self {
-            Self::ScheduleCorrector(ScheduleCorrector { a, b }) => write!(f, "Scale Schedule Corrector ({a}, {b})"),
+            Self::ScheduleCorrector(ScheduleCorrector { a, b }) if *b == 0.0 => {
+                write!(f, "velocity times {}", short(1.0 + a))
+            }
+            Self::ScheduleCorrector(ScheduleCorrector { a, b }) => {
+                write!(f, "Scale Schedule Corrector ({}, {})", short(*a), short(*b))
+            }
             Self::EpsilonScaling(EpsilonScaling { scale, .. }) => write!(f, "Epsilon Scaling ({scale})"),
             Self::TimeShift(TimeShift { of: Shifted::Label, reach, .. }) => write!(f, "Time-Shift of labels ({reach})"),
             Self::TimeShift(TimeShift { of: Shifted::Target, reach, .. }) => write!(f, "Time-Shift of steps ({reach})"),

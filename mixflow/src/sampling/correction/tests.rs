@@ -203,9 +203,12 @@ fn recipes_name_them_and_what_makes_no_sense_is_refused() {
     let recipe = read(&shift("label", ""), &[]).unwrap();
     assert_eq!(Recipe::from_value(recipe.to_value()).unwrap(), recipe);
     assert_eq!(recipe.sampling.describe(), "Heun, Time-Shift of labels (0.03)");
-    let adaptive = r#"sampling.solver={"kind":"adaptive","pair":"heun-euler","atol":1e-3,"rtol":1e-3}"#;
+    let adaptive = [
+        r#"sampling.solver={"kind":"adaptive","pair":"heun-euler","atol":1e-3,"rtol":1e-3}"#,
+        "post_training.solver_steps=[]",
+    ];
     let stochastic = r#"sampling.solver={"kind":"euler-maruyama","diffusion":{"kind":"sigma"}}"#;
-    assert!(read(&shift("label", ""), &[adaptive]).is_ok() && read(r#"{"kind":"dcw"}"#, &[stochastic]).is_ok());
+    assert!(read(&shift("label", ""), &adaptive).is_ok() && read(r#"{"kind":"dcw"}"#, &[stochastic]).is_ok());
     for (correction, more, words) in [
         (r#"{"kind":"ssc"}"#.into(), &[][..], "unknown value `ssc`"),
         (r#"{"kind":"epsilon-scaling","scale":1.01,"until":1}"#.into(), &[], "unknown key `until`"),
@@ -218,9 +221,9 @@ fn recipes_name_them_and_what_makes_no_sense_is_refused() {
         ),
         (r#"{"kind":"schedule-corrector","a":0.1,"b":-1}"#.into(), &[], "sampling.correction.b"),
         (shift("target", ",\"low\":1"), &[], "unknown key `low`"),
-        (shift("target", ""), &[adaptive], "an adaptive solver does not take"),
+        (shift("target", ""), &adaptive, "an adaptive solver does not take"),
         (shift("target", ""), &[stochastic], "the noise of a stochastic step"),
-        (r#"{"kind":"dcw","low":0.01}"#.into(), &[adaptive], "an adaptive solver does not take"),
+        (r#"{"kind":"dcw","low":0.01}"#.into(), &adaptive, "an adaptive solver does not take"),
         // The variance of the linear path is least at 1 / 1.5.
         (
             r#"{"kind":"time-shift","of":"label","reach":0.1,"until":0.6,"data_variance":0.5}"#.into(),
