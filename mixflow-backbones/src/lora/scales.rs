@@ -47,12 +47,12 @@ impl Pattern {
     }
 }
 
-/// Values of `init_lora_weights` that leave the weights of the network as they are. Others, `pissa`, `olora`, `corda` and
-/// `loftq`, take from them what the adapter begins as, and `peft` does so again when it loads one.
+/// Values of `init_lora_weights` that leave the weights of the network as they are. Others, `pissa`, `olora`, `corda`, `loftq` and
+/// `lora_ga`, take from them what the adapter begins as.
 ///
 /// # Source
 /// `peft` 0.21.2, `tuners/lora/layer.py`, `update_layer`.
-const PLAIN_BEGINNINGS: [&str; 5] = ["gaussian", "eva", "orthogonal", "mica", "lora_ga"];
+const PLAIN_BEGINNINGS: [&str; 4] = ["gaussian", "eva", "orthogonal", "mica"];
 
 impl Scales {
     /// The header of `diffusers`, else `peft`'s settings beside its file, else nothing.

@@ -277,6 +277,7 @@ fn settings_of_peft_say_the_strength_or_are_refused() {
         (r#"{"lora_alpha":8,"init_lora_weights":"pissa"}"#, r#"`init_lora_weights` "pissa""#),
         (r#"{"lora_alpha":8,"init_lora_weights":"pissa_niter_16"}"#, "pissa_niter_16"),
         (r#"{"lora_alpha":8,"init_lora_weights":"olora"}"#, "olora"),
+        (r#"{"lora_alpha":8,"init_lora_weights":"lora_ga"}"#, "lora_ga"),
     ] {
         let fault = added(settings, &path).unwrap_err();
         assert!(fault.contains(words), "{settings}: {fault}");

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use mixflow::backbones::lora::{Adapter, LoraConfig};
 use mixflow::recipe::{AdapterConfig, NetworkSettings};
+use mixflow::schedules::{Prediction, ScheduleConfig};
 use serde_json::{Value, json};
 
 use super::card::Card;
@@ -43,10 +44,15 @@ impl<N: NetworkSettings> Card<'_, N> {
         Some(lora)
     }
 
-    /// Whether `diffusers` has the network that the adapter is for.
+    /// Whether `diffusers` has the network that the adapter is for, and takes what it predicts.
     fn is_of_diffusers(&self) -> bool {
-        let kind = &self.finished.recipe.to_value()["network"]["text"]["kind"];
-        ["stable-diffusion-3", "flux-1"].iter().any(|known| kind == known)
+        let recipe = &self.finished.recipe;
+        let network = &recipe.to_value()["network"];
+        let transformer = network["transformer"]["kind"].as_str().unwrap_or("mm-dit");
+        let known = [("mm-dit", "stable-diffusion-3"), ("flux", "flux-1")];
+        let objective = (recipe.objective.schedule, recipe.objective.prediction);
+        known.iter().any(|(kind, text)| transformer == *kind && network["text"]["kind"] == *text)
+            && objective == (ScheduleConfig::Linear { reversed: true, noise: 1.0 }, Prediction::Velocity)
     }
 
     /// What the Hub shows adapters by. Trigger words are those of a training that knew nothing else.

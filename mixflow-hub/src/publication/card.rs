@@ -15,7 +15,7 @@ use super::front_matter::front_matter;
 use super::markdown::{links, plainly};
 use super::metrics::{Metric, inception_metrics, model_index, pixel_metrics};
 use super::results::{Conditions, Measured};
-use super::training::training;
+use super::training::{is_of_ddpm, training};
 use super::{Averaging, Choice, Sampled};
 use crate::Repository;
 
@@ -61,7 +61,7 @@ impl<N: NetworkSettings> Card<'_, N> {
         let Choice { license, base_models, datasets, tags, .. } = self.choice;
         let recipe = &self.finished.recipe;
         let mut own = vec!["mixflow".to_string(), "flow-matching".into(), "image-generation".into()];
-        own.retain(|tag| tag != "flow-matching" || !recipe.objective.learned_variance);
+        own.retain(|tag| tag != "flow-matching" || !is_of_ddpm(&recipe.objective));
         let text = recipe.network.reads_names();
         // There is no task of images by class.
         let task = if text { "text-to-image" } else { "unconditional-image-generation" };
@@ -270,7 +270,8 @@ impl<N: NetworkSettings> Card<'_, N> {
                 "latents of the sizes and ratios of sides that it was trained on".into()
             }
             _ => {
-                let what = if recipe.autoencoder.is_some() { "latents" } else { "images" };
+                let stored = matches!(recipe.data, DataConfig::Latents { .. });
+                let what = if stored || recipe.autoencoder.is_some() { "latents" } else { "images" };
                 format!("{what} of {height} × {width} like those it was trained on")
             }
         }

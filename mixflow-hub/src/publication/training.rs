@@ -5,7 +5,7 @@ use std::fmt::Write;
 use mixflow::numbers::thousands;
 use mixflow::objective::Perturbation;
 use mixflow::recipe::{NetworkSettings, ObjectiveConfig};
-use mixflow::schedules::TimestepConfig;
+use mixflow::schedules::{Prediction, ScheduleConfig, TimestepConfig};
 use mixflow::train::Start;
 
 use super::finished::Finished;
@@ -42,10 +42,16 @@ pub(super) fn training<N: NetworkSettings>(finished: &Finished<N>) -> String {
     }
 }
 
+/// Whether it is no flow matching: the noise of DDPM's thousand steps.
+pub(super) fn is_of_ddpm(objective: &ObjectiveConfig) -> bool {
+    matches!(objective.schedule, ScheduleConfig::Ddpm { .. }) && objective.prediction == Prediction::Noise
+}
+
 /// What a training minimises.
 fn method(objective: &ObjectiveConfig) -> String {
-    if objective.learned_variance {
-        return "the loss of DDPM and a learned variance".into();
+    if is_of_ddpm(objective) {
+        let more = if objective.learned_variance { " and a learned variance" } else { "" };
+        return format!("the loss of DDPM{more}");
     }
     let times = match &objective.timesteps {
         TimestepConfig::Law(_) => "flow matching".into(),

@@ -157,7 +157,8 @@ pub(super) fn published(file: &Path) -> Result<(Recipe, Option<&'static str>), E
         NetworkConfig::Sit(config) => match is_dit(file) {
             Some(true) => NetworkConfig::Dit(config),
             told => {
-                let words = "taken for a SiT: a DiT has the same tensors, and `dit` in the name of its file";
+                let words =
+                    "taken for a SiT: a DiT has the same tensors, and `dit` without `sit` in the name of its file";
                 assumed = told.is_none().then_some(words);
                 NetworkConfig::Sit(config)
             }

@@ -117,17 +117,22 @@ fn a_card_says_the_sizes_of_what_was_trained_in_buckets() {
     }
 }
 
-/// Both kinds of networks are of `diffusers`, whose pipelines add these adapters to them.
+/// Networks of `diffusers`, whose pipelines add these adapters to them, by what they are told and what they predict.
 #[test]
 fn adapters_of_networks_of_diffusers_are_loaded_by_it() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path();
-    for (text, is_of_diffusers) in [
-        (r#"{"kind":"stable-diffusion-3","folder":"/models/base"}"#, true),
-        (r#"{"kind":"flux-1","folder":"/models/base","tokens":4}"#, true),
-        (r#"{"kind":"words","width":64,"tokens":4}"#, false),
+    let sd3 = r#"{"kind":"stable-diffusion-3","folder":"/models/base"}"#;
+    let reversed = r#"objective.schedule={"kind":"linear","reversed":true}"#;
+    for (text, objective, is_of_diffusers) in [
+        (sd3, reversed, true),
+        (sd3, r#"objective.schedule={"kind":"linear"}"#, false),
+        // Another transformer's encoders.
+        (r#"{"kind":"flux-1","folder":"/models/base","tokens":4}"#, reversed, false),
+        (r#"{"kind":"words","width":64,"tokens":4}"#, reversed, false),
     ] {
-        let recipe = train_mmdit(run, &[&format!("network.text={text}"), r#"adapter={"kind":"lora","rank":1}"#]);
+        let text = &format!("network.text={text}");
+        let recipe = train_mmdit(run, &[text, objective, r#"adapter={"kind":"lora","rank":1}"#]);
         let network = recipe.adapted(recipe.network.init(0, &Default::default())).unwrap();
         let lora = LoraConfig { rank: 1, ..LoraConfig::default() };
         let adapter = Adapter::of(&network, recipe.network.official_key(), &lora);
