@@ -23,13 +23,14 @@ pub(crate) struct ClipArguments {
     /// or in a .txt beside each
     #[arg(long, value_name = "FOLDER", requires = "images_from", conflicts_with = "inception")]
     clip: Option<PathBuf>,
-    /// What the images were drawn of, in turn: a file with a prompt a line; with --layout, prompts as the evaluator has them
+    /// What the images were drawn of, in turn by the order of their names (as `sample` numbers them): a file with a prompt a line; with
+    /// --layout, prompts as the evaluator has them
     #[arg(long, value_name = "FILE", requires = "clip")]
     prompts: Option<PathBuf>,
     /// The images are in the files that this evaluator reads
     #[arg(long, value_name = "EVALUATOR", requires = "prompts")]
     layout: Option<Layout>,
-    /// Images of each prompt [default: as many as the evaluator's authors draw]
+    /// Images of each prompt, as many as were drawn [default: as many as the evaluator's authors draw]
     #[arg(long, value_name = "N", requires = "layout")]
     each: Option<usize>,
 }

@@ -76,6 +76,11 @@ impl Config {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct Preprocessing {
+    do_resize: bool,
+    do_center_crop: bool,
+    do_rescale: bool,
+    do_normalize: bool,
+    rescale_factor: f64,
     size: Side,
     crop_size: Side,
     pub(super) image_mean: [f32; 3],
@@ -98,6 +103,11 @@ const BICUBIC: u8 = 3;
 impl Default for Preprocessing {
     fn default() -> Self {
         Self {
+            do_resize: true,
+            do_center_crop: true,
+            do_rescale: true,
+            do_normalize: true,
+            rescale_factor: 1.0 / 255.0,
             size: Side::Shortest { shortest_edge: 224 },
             crop_size: Side::Number(224),
             image_mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
@@ -107,11 +117,32 @@ impl Default for Preprocessing {
     }
 }
 
+/// `processor_config.json`, in which Transformers 5 has it.
+#[derive(Deserialize)]
+struct Processor {
+    image_processor: Preprocessing,
+}
+
 impl Preprocessing {
     /// # Errors
-    /// If it cannot be read, or cuts images otherwise than bicubically to their shorter side of `image_size` pixels.
-    pub(super) fn read(path: &Path, image_size: usize) -> Result<Self, Error> {
-        let read: Self = config::read(path)?;
+    /// If it cannot be read, or does anything else than to cut images bicubically to their shorter side of `image_size` pixels and
+    /// to normalise them.
+    pub(super) fn of_folder(folder: &Path, image_size: usize) -> Result<Self, Error> {
+        let [own, common] = ["preprocessor_config.json", "processor_config.json"].map(|name| folder.join(name));
+        match !own.is_file() && common.is_file() {
+            true => config::read::<Processor>(&common)?.image_processor.checked(&common, image_size),
+            false => config::read::<Self>(&own)?.checked(&own, image_size),
+        }
+    }
+
+    fn checked(self, path: &Path, image_size: usize) -> Result<Self, Error> {
+        let read = self;
+        let all = [read.do_resize, read.do_center_crop, read.do_rescale, read.do_normalize] == [true; 4];
+        if !all || (read.rescale_factor * 255.0 - 1.0).abs() > 1e-6 {
+            let reason = "expected images to be resized, cut, divided by 255 and normalised, as CLIP was trained, found a step left \
+                          out";
+            return Err(Error::config(path, reason));
+        }
         let cut = match (read.size, read.crop_size) {
             (Side::Number(short) | Side::Shortest { shortest_edge: short }, Side::Number(crop)) => [short, crop, crop],
             (Side::Number(short) | Side::Shortest { shortest_edge: short }, Side::Both { height, width }) => {

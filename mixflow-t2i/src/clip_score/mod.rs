@@ -40,7 +40,7 @@ pub struct ClipScores {
     pub images: usize,
     /// The mean cosine between an image and its caption.
     pub cosine: f64,
-    /// The mean of `100 max(cosine, 0)`: the CLIP score of `torchmetrics`.
+    /// `100 cosine`, or 0 where that is below: the CLIP score of `torchmetrics`, which cuts long captions without an end.
     pub clip_score: f64,
     /// Standard error of `clip_score`; none of a single image.
     pub standard_error: Option<f64>,
@@ -50,7 +50,7 @@ pub struct ClipScores {
 
 impl ClipScore {
     /// That of a folder of Transformers, such as `openai/clip-vit-large-patch14`: `config.json`, weights, vocabulary and
-    /// `preprocessor_config.json`.
+    /// `preprocessor_config.json`, or `processor_config.json`.
     ///
     /// # Errors
     /// If a file is missing, damaged or of another network.
@@ -62,7 +62,7 @@ impl ClipScore {
             stored.tokenizer = stored.tokenizer.with_length(positions)?;
         }
         let Config { text, vision } = &stored.config;
-        let preprocessing = Preprocessing::read(&folder.join("preprocessor_config.json"), vision.image_size)?;
+        let preprocessing = Preprocessing::of_folder(folder, vision.image_size)?;
         Ok(Self {
             text: text.init(device).load(stored.weights.clone())?,
             vision: vision.init(text.projection_dim, device).load(stored.weights.clone())?,
@@ -145,11 +145,11 @@ impl ClipScores {
     /// Of cosines, of which there is one at least.
     pub fn of(cosines: &[f64]) -> Self {
         let count = cosines.len() as f64;
-        let scores: Vec<f64> = cosines.iter().map(|cosine| 100.0 * cosine.max(0.0)).collect();
-        let [cosine, clip_score] = [cosines, &scores].map(|values| values.iter().sum::<f64>() / count);
-        let squares = scores.iter().map(|score| (score - clip_score).powi(2)).sum::<f64>();
-        let standard_error = (cosines.len() > 1).then(|| (squares / (count - 1.0) / count).sqrt());
-        Self { images: cosines.len(), cosine, clip_score, standard_error, clip_s: clip_score / 40.0 }
+        let cosine = cosines.iter().sum::<f64>() / count;
+        let squares = cosines.iter().map(|one| (one - cosine).powi(2)).sum::<f64>();
+        let standard_error = (cosines.len() > 1).then(|| 100.0 * (squares / (count - 1.0) / count).sqrt());
+        let clip_s = 2.5 * cosines.iter().map(|cosine| cosine.max(0.0)).sum::<f64>() / count;
+        Self { images: cosines.len(), cosine, clip_score: (100.0 * cosine).max(0.0), standard_error, clip_s }
     }
 }
 
@@ -159,7 +159,7 @@ impl fmt::Display for ClipScores {
         let error = standard_error.map_or_else(String::new, |error| format!(" ± {error:.2}"));
         write!(
             f,
-            "CLIP score {clip_score:.2}{error} (100 max(cosine, 0), as torchmetrics), CLIP-S {clip_s:.4} (2.5 max(cosine, 0), without \
+            "CLIP score {clip_score:.2}{error} (100 cosine, as torchmetrics), CLIP-S {clip_s:.4} (2.5 max(cosine, 0), without \
              \"A photo depicts\"), mean cosine {cosine:.4}, images {images}"
         )
     }

@@ -72,16 +72,17 @@ fn images_and_texts_are_what_transformers_makes_of_them() {
     assert_eq!(to_planes(&images[0]).len(), 3 * 101 * 47);
 }
 
-/// `torchmetrics` has the mean of `100 cos` and CLIP-S that of `2.5 max(cos, 0)`.
+/// `torchmetrics` has the mean of `100 cos`, or 0 if that is more, and CLIP-S the mean of `2.5 max(cos, 0)`.
 #[test]
-fn scores_are_means_without_what_is_below_zero() {
+fn scores_are_those_of_torchmetrics_and_of_the_paper() {
     let found = ClipScores::of(&[0.2, 0.4, -0.3]);
     let near = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-9, "{found}, expected {expected}");
     near(found.cosine, 0.1);
-    near(found.clip_score, 20.0);
+    near(found.clip_score, 10.0);
     near(found.clip_s, 0.5);
-    // Deviation of 20, 40 and 0, over the root of three.
-    near(found.standard_error.expect("three images"), 20.0 / 3f64.sqrt());
+    near(ClipScores::of(&[-0.3, 0.1]).clip_score, 0.0);
+    // Deviation of 20, 40 and -30, over the root of three.
+    near(found.standard_error.expect("three images"), 1300f64.sqrt() / 3f64.sqrt());
     assert_eq!((found.images, ClipScores::of(&[0.5]).standard_error), (3, None));
 }
 
