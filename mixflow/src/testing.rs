@@ -53,6 +53,10 @@ pub fn check_dataset(data: &dyn Dataset) {
         let right =
             mask.as_ref().is_none_or(|mask| mask.len() == places && mask.iter().all(|m| (0.0..=1.0).contains(m)));
         assert!(right, "mask: that of example {index} is not of {places} numbers in [0, 1]");
+        let masked = data.masked();
+        assert!(mask.is_some() == masked, "mask: example {index} has one: {}, masked() says {masked}", mask.is_some());
+        let several = captions.len() < 2 || data.several_captions();
+        assert!(several, "captions: example {index} has several, and several_captions() says that none has");
         let seen = data.variant(index, Variation { seed: 0, position: index, flip: false });
         let seen = seen.unwrap_or_else(|error| panic!("reading: example {index} in training: {error}")).pixels.len();
         let bucket = data.buckets().get(data.bucket(index)).unwrap_or(&shape);

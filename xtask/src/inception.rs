@@ -7,7 +7,7 @@ use clap::Args;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use mixflow::Device;
 use mixflow::check_memory;
-use mixflow::data::{Dataset, Labels};
+use mixflow::data::{Dataset, Labels, own_len};
 use mixflow::evaluation::inception::{
     EvaluationOptions, Inception, InceptionEvaluation, InceptionNetwork, InceptionSet, Resize, Setting, evaluate,
     evaluation_pairs,
@@ -222,7 +222,7 @@ fn training_data<N: Kind>(trained: &Trained<N>, count: usize) -> Result<(Arc<dyn
         Some(post) => Arc::new(recipe.parts(post.images)?.0),
         None => recipe.open()?,
     };
-    let len = data.len().unwrap_or(4 * count as u64);
+    let len = own_len(&*data).unwrap_or(4 * count as u64);
     Ok((data, len))
 }
 

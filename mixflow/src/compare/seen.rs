@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::data::{Dataset, Fingerprint, Permutation, index_at};
+use crate::data::{Dataset, Fingerprint, Permutation, index_at, own_len};
 use crate::random::Stream;
 use crate::recipe::{NetworkSettings, PostTraining, Recipe};
 use crate::train::StoredNetwork;
@@ -42,14 +42,14 @@ pub fn seen_by_start<N: NetworkSettings>(
     if !same {
         return unknown("since its recipe names other data");
     }
-    // An arm has read on in an order of its own, and buckets have another one: of these all images count.
+    // An arm has read on in an order of its own, and buckets and prior images have another one: of these all images count.
     let training = start.training();
     let first = file.parent() == Some(&training) || training.ends_with("pretraining");
-    if !first || !train.buckets().is_empty() {
+    if !first || !train.buckets().is_empty() || train.prior().is_some() {
         past.read = u64::MAX;
     }
     let images = post.images as u64;
-    let seen = past.seen(images, train.len().map(|len| len + images), recipe.seed);
+    let seen = past.seen(images, own_len(train).map(|len| len + images), recipe.seed);
     match (seen, past.held_out) {
         (0, _) => format!("The start was not trained on any of the {images} images that are held out here."),
         (seen, None) => format!(

@@ -277,15 +277,21 @@ impl Folder {
 
     /// Decodes and cuts a file, or remembers that it is broken.
     fn image(&self, file: usize, shape: Crop) -> Result<Cropped, Error> {
-        let cropped = || {
+        let cropped = || -> Result<Cropped, String> {
             let mask = self.mask_file(file).map(read).transpose();
             let mask = mask.map_err(|reason| format!("its mask cannot be used: {reason}"))?;
             let mask = match (&self.masks, &mask) {
                 (None, _) => MaskOf::None,
-                (Some(_), None) => MaskOf::Alpha,
+                (Some(Masks::Alpha), _) => MaskOf::Alpha,
                 (Some(_), Some(bytes)) => MaskOf::File(bytes),
+                // An image for prior preservation counts as a whole.
+                (Some(_), None) => MaskOf::None,
             };
-            crop(&read(&self.files[file])?, mask, |_| shape)
+            let mut cropped = crop(&read(&self.files[file])?, mask, |_| shape)?;
+            if self.masks.is_some() {
+                cropped.mask.get_or_insert_with(|| vec![1.0; cropped.size.iter().product()]);
+            }
+            Ok(cropped)
         };
         let cropped = cropped().map_err(|reason| {
             lock(&self.broken).insert(file, reason.clone());

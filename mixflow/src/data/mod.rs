@@ -55,7 +55,7 @@ pub use mask::MaskConfig;
 pub(crate) use order::Permutation;
 pub use order::index_at;
 pub use pixels::{Quantize, center_crop, center_crop_to, random_crop, short_side_crop, to_planes};
-pub use prior::{Prior, PriorConfig};
+pub use prior::{Prior, PriorConfig, own_len};
 pub use scenes::Scenes;
 pub use shapes::Shapes;
 pub use split::{Split, split};

@@ -37,6 +37,11 @@ fn one() -> f64 {
     1.0
 }
 
+/// How many images of a source are there to be learned for their own sake, the first ones: those for prior preservation are not.
+pub fn own_len(data: &dyn Dataset) -> Option<u64> {
+    data.prior().map_or(data.len(), |prior| Some(prior.first))
+}
+
 /// How to make prior images where there are too few.
 const DRAW: &str = "draw some with `cargo xtask sample WEIGHTS --prompt CAPTION --count 100 --out FOLDER`";
 

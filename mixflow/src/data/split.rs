@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::order::Permutation;
-use super::{Dataset, Error, Example, Fingerprint, Prior, Variation};
+use super::{Dataset, Error, Example, Fingerprint, Prior, Variation, own_len};
 use crate::random::Stream;
 
 /// Divides a data set at random into one for training and `held_out` examples that training never sees.
@@ -15,7 +15,7 @@ use crate::random::Stream;
 /// # Errors
 /// If nothing would be left to train on, or `held_out` is zero.
 pub fn split(data: &Arc<dyn Dataset>, held_out: u64, seed: u64) -> Result<(Split, Split), Error> {
-    let own = data.prior().map_or(data.len(), |prior| Some(prior.first));
+    let own = own_len(&**data);
     if held_out == 0 || own.is_some_and(|len| held_out >= len) {
         let expected = "at least 1 and less than the number of examples";
         return Err(Error::OutOfRange { name: "held_out", expected, found: held_out });

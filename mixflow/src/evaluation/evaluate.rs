@@ -3,7 +3,7 @@
 use mixflow_backbones::{Autoencoder, Backbone};
 use serde::{Deserialize, Serialize};
 
-use crate::data::{DataConfig, Dataset, Labels, Permutation};
+use crate::data::{DataConfig, Dataset, Labels, Permutation, own_len};
 use crate::evaluation::decoded::decoded;
 use crate::evaluation::metric::{self, Features, Gaussian, MeasureOptions, Measurement, Reference};
 use crate::evaluation::scenes::SceneScores;
@@ -209,7 +209,7 @@ pub fn evaluation_pairs(generated: usize, real: usize) -> u64 {
 
 /// Real images that `count` others are measured against: all, at most 10,000, or four times as many of an endless source.
 pub(crate) fn reference_size(data: &dyn Dataset, count: usize) -> u64 {
-    data.len().map_or(4 * count as u64, |len| len.min(10_000))
+    own_len(data).map_or(4 * count as u64, |len| len.min(10_000))
 }
 
 /// How many of the first images of a source are in each class.

@@ -42,7 +42,7 @@ use serde_json::Value;
 pub use self::read::no_such_recipe;
 use self::read::{DECODERS, EMBEDDED, PUBLISHED, changed, deserialize, read};
 use crate::Error;
-use crate::data::{DataConfig, Dataset, Split, split};
+use crate::data::{DataConfig, Dataset, Split, own_len, split};
 pub use crate::error::recipe::Fault;
 use crate::train::{TrainConfig, check_positions};
 
@@ -226,14 +226,14 @@ impl<N: NetworkSettings> Recipe<N> {
     pub fn parts(&self, held_out: usize) -> Result<(Split, Split), Error> {
         let data = self.open()?;
         let Some(post) = &self.post_training else {
-            if let Some(len) = data.len().filter(|len| *len <= held_out as u64) {
+            if let Some(len) = own_len(&*data).filter(|len| *len <= held_out as u64) {
                 let reason =
                     format!("{held_out} images are held out, which must be fewer than those of the data, {len}");
                 return Err(Error::unfit(&self.name, reason));
             }
             return Ok(split(&data, held_out as u64, self.seed)?);
         };
-        if let Some(len) = data.len().filter(|len| *len <= post.images as u64) {
+        if let Some(len) = own_len(&*data).filter(|len| *len <= post.images as u64) {
             let reason = format!(
                 "post_training.images are held out and must be fewer than the images of the data, {len}, found {}",
                 post.images
