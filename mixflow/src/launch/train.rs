@@ -26,7 +26,7 @@ use crate::train::RunFolder;
 /// ```
 ///
 /// # Errors
-/// What is wrong with recipe, data or folder; those of [`Ready::run`].
+/// What is wrong with recipe, data or folder; those of [`Ready::run`](super::Ready::run).
 pub fn train<N: NetworkSettings>(
     recipe: &Recipe<N>,
     folder: &Path,
