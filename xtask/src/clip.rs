@@ -44,6 +44,9 @@ impl ClipArguments {
             (None, _) => {
                 let directory = Directory::captioned(images, CaptionFormat::Whole)?;
                 directory.notices().iter().for_each(note);
+                if directory.several_captions() {
+                    note("images with several captions are compared with the first of them");
+                }
                 let (entries, captions) = (directory.entries()?, directory.classes());
                 let captioned = entries
                     .iter()

@@ -102,7 +102,9 @@ impl Scales {
 
     /// `alpha / rank`, or 1 where alpha is not known: as `diffusers` has it.
     pub(super) fn of(&self, layer: &str, rank: f64) -> f64 {
-        let own = self.alphas.iter().find(|(pattern, _)| pattern.fits(layer));
+        // A pattern may have what stands before names of layers in a file.
+        let whole = format!("transformer.{layer}");
+        let own = self.alphas.iter().find(|(pattern, _)| pattern.fits(layer) || pattern.fits(&whole));
         let alpha = own.map(|(_, alpha)| *alpha).or(self.alpha).unwrap_or(rank);
         if self.by_root { alpha / rank.sqrt() } else { alpha / rank }
     }

@@ -260,6 +260,8 @@ fn settings_of_peft_say_the_strength_or_are_refused() {
         (r#"{"peft_type":"LORA","lora_alpha":8}"#, 2.0),
         (r#"{"lora_alpha":8,"alpha_pattern":{"^blocks\\.0\\.attn\\.qkv$":4}}"#, 1.0),
         (r#"{"lora_alpha":8,"alpha_pattern":{"attn.qkv":4}}"#, 1.0),
+        // Of a network inside another one, with the name that it has there.
+        (r#"{"lora_alpha":8,"alpha_pattern":{"transformer.blocks.0.attn.qkv":4}}"#, 1.0),
         // Of another layer, which is called so wholly; `peft.utils.other.get_pattern_key` says so, too.
         (r#"{"lora_alpha":8,"alpha_pattern":{"^attn.qkv":4}}"#, 2.0),
         (r#"{"lora_alpha":8,"alpha_pattern":{"kv":4}}"#, 2.0),

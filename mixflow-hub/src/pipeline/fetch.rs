@@ -38,8 +38,8 @@ impl Client {
         self.network(address, Layout::wanted, tell)
     }
 
-    /// The low-rank adapter at an address: the file there, or that of a repository, which is one that
-    /// [`Adapter::read`] finds in a folder, or the only `.safetensors`; with the settings that lie beside it.
+    /// The low-rank adapter at an address: the file there, or that of a repository, which is the first of [`Adapter::FILES`] that
+    /// it has, or the only `.safetensors`; with the settings that lie beside it.
     ///
     /// # Errors
     /// As [`snapshot`](Self::snapshot); and if the repository has no adapter, or several.
