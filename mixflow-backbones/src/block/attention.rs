@@ -55,6 +55,13 @@ impl<P: Projection> Attention<P> {
         Self { q_norm: norm(), k_norm: norm(), ..self }
     }
 
+    /// The same with another number added to the mean square in norms of queries and keys.
+    #[must_use]
+    pub fn with_qk_epsilon(self, epsilon: f64) -> Self {
+        let [q_norm, k_norm] = [self.q_norm, self.k_norm].map(|norm| norm.map(|norm| norm.with_epsilon(epsilon)));
+        Self { q_norm, k_norm, ..self }
+    }
+
     /// The same with other scores: causal, or of another scale than `1 / √d`.
     #[must_use]
     pub fn with_scores(self, scores: AttentionModuleOptions) -> Self {
@@ -66,7 +73,7 @@ impl<P: Projection> Attention<P> {
     /// - places: of as many tokens
     pub fn forward(&self, x: impl Into<Recomputed>, places: Option<&RotaryTable>) -> Recomputed {
         if self.scores != AttentionModuleOptions::default() || self.qkv.is_grouped() {
-            return self.forward_biased(x.into().value(), places, None).into();
+            return self.forward_biased(x.into().value(), places.map(RotaryTable::rotation).as_ref(), None).into();
         }
         self.proj.forward_of(self.mix(self.packed(x.into(), places)))
     }
@@ -98,12 +105,12 @@ impl<P: Projection> Attention<P> {
     ///
     /// # Shapes
     /// - bias: `[1 or batch, 1 or heads, tokens, tokens]`, of a query (row) for a key (column); minus infinity hides a key
-    pub fn forward_biased(&self, x: Tensor<3>, places: Option<&RotaryTable>, bias: Option<Tensor<4>>) -> Tensor<3> {
+    pub fn forward_biased(&self, x: Tensor<3>, places: Option<&Rotation>, bias: Option<Tensor<4>>) -> Tensor<3> {
         let ([batch, tokens, _], heads, width) = (x.dims(), self.heads, self.head_width());
-        let part = |x: Tensor<3>, norm: &Option<HeadNorm>, places: Option<&RotaryTable>| {
+        let part = |x: Tensor<3>, norm: &Option<HeadNorm>, places: Option<&Rotation>| {
             let (shape, own) = (x.dims(), x.dims()[2] / width);
             let x = norm.iter().fold(x, |x, norm| norm.forward(x.reshape([batch, tokens, own, width])).reshape(shape));
-            let x = places.iter().fold(x, |x, table| table.rotate(x, own));
+            let x = places.iter().fold(x, |x, places| places.turn(x.into(), own).value());
             let x = x.reshape([batch, tokens, own, 1, width]).repeat_dim(3, heads / own);
             x.reshape([batch, tokens, heads, width]).swap_dims(1, 2) // [batch, heads, tokens, d]
         };
@@ -158,6 +165,7 @@ mod tests {
             };
             let expected = split.forward(x.clone(), Some(&places)).value();
             assert_same(packed.forward(x.clone(), Some(&places)).value(), expected.clone());
+            let places = places.rotation();
             assert_same(packed.forward_biased(x.clone(), Some(&places), None), expected.clone());
             assert_same(split.forward_biased(x.clone(), Some(&places), None), expected);
         }

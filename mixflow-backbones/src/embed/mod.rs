@@ -11,7 +11,7 @@ pub use fourier::FourierEmbedding;
 pub use label::{LabelEmbedding, LabelTable};
 pub use patch::{PatchEmbedding, patchify, unpatchify, unpatchify_planes};
 pub use position::{sin_cos_2d, sin_cos_2d_on, sin_cos_2d_spaced};
-pub use rotary::{RotaryTable, Rotation};
+pub use rotary::{Axis, RotaryTable, Rotation};
 pub use timestep::{TimestepEmbedding, sinusoidal};
 
 pub use crate::keys::LABEL_TABLE;

@@ -1,5 +1,7 @@
 //! Places in a grid as angles.
 
+use std::ops::Range;
+
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 
@@ -40,11 +42,6 @@ impl RotaryTable {
         Self { freqs_cos: table(f64::cos), freqs_sin: table(f64::sin) }
     }
 
-    /// Rotates the first `heads` heads of every token: [`ops::rotate`].
-    pub fn rotate(&self, x: Tensor<3>, heads: usize) -> Tensor<3> {
-        ops::rotate(x, self.freqs_cos.val(), self.freqs_sin.val(), heads, Pairs::Adjacent)
-    }
-
     /// What this table turns tokens by.
     pub fn rotation(&self) -> Rotation {
         let tables = [&self.freqs_cos, &self.freqs_sin].map(|table| table.val().without_autodiff());
@@ -56,6 +53,15 @@ impl RotaryTable {
         weights.insert_missing(&format!("{name}.freqs_cos"), || self.freqs_cos.val().into_data());
         weights.insert_missing(&format!("{name}.freqs_sin"), || self.freqs_sin.val().into_data());
     }
+}
+
+/// A side of a grid.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Axis {
+    /// Where its tokens stand.
+    pub places: Range<usize>,
+    /// How many numbers of a head turn with it: even.
+    pub width: usize,
 }
 
 /// By what the tokens of a sequence are turned, on a device.
@@ -74,16 +80,26 @@ impl Rotation {
     /// `EmbedND` of `black-forest-labs/flux` at 802fb47, `src/flux/modules/layers.py`, for adjacent pairs; `diffusers/mmdit.py` of
     /// `Hope7Happiness/minit2i-torch` at e54e15d for halves.
     pub fn of_grid(axes: &[[usize; 2]], pairs: Pairs, device: &Device) -> Self {
-        let (device, tokens) = (&device.clone().inner(), axes.iter().map(|[side, _]| side).product::<usize>());
+        let axes: Vec<_> = axes.iter().map(|&[side, width]| Axis { places: 0..side, width }).collect();
+        Self::of_places(&axes, THETA, pairs, device)
+    }
+
+    /// The same of a grid whose sides may begin at other places than 0; pair `k` of an axis' `h` numbers turns by
+    /// `place · theta^(-2k / h)`.
+    pub fn of_places(axes: &[Axis], theta: f64, pairs: Pairs, device: &Device) -> Self {
+        let (device, tokens) = (&device.clone().inner(), axes.iter().map(|axis| axis.places.len()).product::<usize>());
         let table = |f: fn(f64) -> f64| {
-            let part = |(axis, &[side, width]): (usize, &[usize; 2])| {
-                let after: usize = axes[axis + 1..].iter().map(|[side, _]| side).product();
+            let part = |(axis, Axis { places, width }): (usize, &Axis)| {
+                let (side, width) = (places.len(), *width);
+                let after: usize = axes[axis + 1..].iter().map(|axis| axis.places.len()).product();
                 // The two numbers of a pair have the same angle: halves repeat the first of each.
                 let (every, width_of) = match pairs {
                     Pairs::Adjacent => (1, width),
                     Pairs::Halves => (2, width / 2),
                 };
-                let values: Vec<f32> = angles(&[side], width).step_by(every).map(|angle| f(angle) as f32).collect();
+                let of_place = |place: usize| (0..width).map(move |i| place as f64 * frequency(i, width, theta));
+                let angles = places.clone().flat_map(of_place);
+                let values: Vec<f32> = angles.step_by(every).map(|angle| f(angle) as f32).collect();
                 let part: Tensor<4> = Tensor::from_data(TensorData::new(values, [1, side, 1, width_of]), device);
                 part.expand([tokens / (side * after), side, after, width_of]).reshape([tokens, width_of])
             };
@@ -99,10 +115,19 @@ impl Rotation {
     /// The same with so many tokens behind that are not turned.
     #[must_use]
     pub fn and_still(self, tokens: usize) -> Self {
-        let [cos, sin] = self.tables;
-        let (width, options) = (cos.dims()[1], (&cos.device(), cos.dtype()));
-        let (ones, zeros) = (Tensor::ones([tokens, width], options), Tensor::zeros([tokens, width], options));
-        Self { tables: [Tensor::cat(vec![cos, ones], 0), Tensor::cat(vec![sin, zeros], 0)], ..self }
+        let [cos, _] = &self.tables;
+        let (shape, options) = ([tokens, cos.dims()[1]], (&cos.device(), cos.dtype()));
+        let tables = [Tensor::ones(shape, options), Tensor::zeros(shape, options)];
+        let pairs = self.pairs;
+        self.and(Self { tables, pairs })
+    }
+
+    /// The same with the tokens of another behind, which turns the same pairs.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        assert_eq!(self.pairs, other.pairs, "both turn the same pairs");
+        let [[cos, sin], [more_cos, more_sin]] = [self.tables, other.tables];
+        Self { tables: [Tensor::cat(vec![cos, more_cos], 0), Tensor::cat(vec![sin, more_sin], 0)], ..self }
     }
 
     /// Cosine and sine, `[tokens, head width]`, without autodiff.
@@ -121,13 +146,20 @@ impl Rotation {
     }
 }
 
+/// What most networks count places by.
+const THETA: f64 = 10_000.0;
+
+/// By how much number `i` of `width` turns from one place to the next.
+fn frequency(i: usize, width: usize, theta: f64) -> f64 {
+    theta.powf(-((i / 2 * 2) as f64) / width as f64)
+}
+
 /// Of all tokens, number by number.
 fn angles(sides: &[usize], width: usize) -> impl Iterator<Item = f64> {
     let part = width / sides.len();
-    let frequency = move |i: usize| 10_000f64.powf(-((i / 2 * 2) as f64) / part as f64);
     (0..sides.iter().product()).flat_map(move |token| {
         let places =
             (0..sides.len()).map(move |axis| token / sides[axis + 1..].iter().product::<usize>() % sides[axis]);
-        places.flat_map(move |place| (0..part).map(move |i| place as f64 * frequency(i)))
+        places.flat_map(move |place| (0..part).map(move |i| place as f64 * frequency(i, part, THETA)))
     })
 }
