@@ -9,7 +9,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
 use super::folder::{Stored, encode_blocks, have_room};
-use super::t5::rounded;
+use super::stream::rounded;
 use super::{Clip, ClipConfig, Cut, T5, T5Config, TextEncoder, config};
 use crate::embedding::Part;
 use crate::{Error, TextEmbedding};

@@ -27,6 +27,7 @@ mod flan_t5;
 mod flux;
 mod folder;
 mod mask;
+mod stream;
 mod t5;
 mod t5_config;
 mod tokenizer;

@@ -10,6 +10,7 @@ use mixflow::backbones::{Linear, Precision, ops};
 
 use super::T5Config;
 use super::mask::hidden;
+use super::stream::{one_by_one, through};
 use crate::Error;
 
 /// The encoder of T5 version 1.1: every token sees every other, and attention knows distances, not positions.
@@ -95,12 +96,8 @@ impl T5 {
     ) -> Result<(Self, impl Iterator<Item = Result<T5Block, Error>>), Error> {
         let weights = own(weights)?;
         weights.check(&self, official_key)?;
-        let rest = weights.fill(Self { blocks: vec![], ..self.clone() }, official_key)?;
-        let blocks = self.blocks.into_iter().enumerate().map(move |(index, block)| {
-            let block = weights.fill(block, |path| official_key(&format!("blocks.{index}.{path}")))?;
-            Ok::<_, Error>(rounded(block, precision))
-        });
-        Ok((rest, blocks))
+        let Self { blocks, .. } = self.clone();
+        one_by_one(weights, Self { blocks: vec![], ..self }, blocks, official_key, precision)
     }
 
     /// Whether `weights` are those that [`load`](Self::load) takes. No value is read.
@@ -145,17 +142,8 @@ impl T5 {
         precision: Precision,
     ) -> Result<Tensor<3>, Error> {
         let (rest, blocks) = self.one_by_one(weights, precision)?;
-        let (mut x, bias) = rest.start(ids, mask);
-        let biases = match bias.dims()[0] {
-            1 => vec![bias; x.dims()[0].div_ceil(batch)],
-            _ => bias.split(batch, 0),
-        };
-        for block in blocks {
-            let block = block?;
-            let rows = x.split(batch, 0).into_iter().zip(&biases).map(|(x, bias)| block.forward(x, bias.clone()));
-            x = Tensor::cat(rows.collect(), 0);
-        }
-        Ok(rest.norm.forward(x).value())
+        let (x, bias) = rest.start(ids, mask);
+        Ok(rest.norm.forward(through(blocks, x, bias, batch, T5Block::forward)?).value())
     }
 
     /// What the blocks are given: tokens, and what attention gains by distances and loses by the mask.
@@ -167,11 +155,6 @@ impl T5 {
         let bias = mask.map(hidden).into_iter().fold(bias, |bias, hidden| bias + hidden);
         (embedded.reshape([batch, tokens, width]), bias)
     }
-}
-
-/// A network that only computes, with what is rounded alone.
-pub(super) fn rounded<M: Module>(network: M, precision: Precision) -> M {
-    if precision.is_full() { network } else { precision.of_blocks(network).materialize() }
 }
 
 impl T5Block {
