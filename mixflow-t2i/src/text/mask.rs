@@ -1,6 +1,6 @@
-//! Padding that attention does not see.
+//! What attention does not see.
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Device, Int, Tensor};
 
 /// What scores gain where a mask `[batch, tokens]` is 1 for tokens and 0 for padding, `[batch, 1, tokens, tokens]`.
 ///
@@ -9,4 +9,10 @@ pub(super) fn hidden(mask: Tensor<2, Int>) -> Tensor<4> {
     let [batch, tokens] = mask.dims();
     let scores = Tensor::<2>::zeros([batch, tokens], &mask.device()).mask_fill(mask.equal_elem(0), f32::MIN);
     scores.reshape([batch, 1, 1, tokens]).repeat_dim(2, tokens)
+}
+
+/// The same where no token sees those after it, `[1, 1, tokens, tokens]`.
+pub(super) fn causal(tokens: usize, device: &Device) -> Tensor<4> {
+    let later = Tensor::tril_mask([tokens, tokens], 0, device);
+    Tensor::<2>::zeros([tokens, tokens], device).mask_fill(later, f32::MIN).unsqueeze()
 }

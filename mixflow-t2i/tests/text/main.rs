@@ -6,4 +6,5 @@ mod encoders;
 mod flux;
 mod networks;
 mod pipeline;
+mod qwen3;
 mod tokenizer;
