@@ -9,6 +9,7 @@ use crate::init::Initializer;
 use crate::ops::{self, Recomputed};
 use crate::walk::{Walk, walks};
 
+pub(crate) use low_rank::Drops;
 pub use low_rank::LowRank;
 
 /// `y = x Wᵀ + b`, or `x Wᵀ`.

@@ -66,6 +66,8 @@ pub enum Stream {
     EncoderDropout = 22,
     /// The permutation of the prior images; position: how often all were seen.
     Prior = 23,
+    /// What adapters drop of what they are given; position: 0.
+    AdapterDropout = 24,
 }
 
 /// The generator of one position, at its start.

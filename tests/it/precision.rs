@@ -53,7 +53,7 @@ impl ModuleMapper for Waves {
 fn an_adapter_of_sit_beside_weights_of_16_bits_learns_as_weights_do() {
     let (fixture, device) = (Fixture::read("sit/sit_p2_learnsigma"), Device::default().autodiff());
     let targets = ["attn.qkv", "attn.proj", "mlp.fc1", "mlp.fc2"].map(String::from).to_vec();
-    let lora = LoraConfig { rank: 2, alpha: Some(3.0), targets };
+    let lora = LoraConfig { rank: 2, alpha: Some(3.0), targets, ..LoraConfig::default() };
     let adapted = lora.attach(crate::sit::network(&fixture, &device), official_key, 0).expect("its layers");
     let (inputs, classes) = (Fixture::read("bf16/sit_p2_learnsigma"), crate::sit::shape(&fixture).classes);
     let labels = ClassLabels { labels: inputs.integers("in.ext.y", &device), null: classes };

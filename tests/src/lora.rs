@@ -18,6 +18,7 @@ pub fn adapted<M: Module>(fixture: &Fixture, network: M, key: fn(&str) -> String
         rank: config["r"].as_u64().expect("a number") as usize,
         alpha: config["lora_alpha"].as_f64(),
         targets: targets.map(|target| target.as_str().expect("a name").into()).collect(),
+        ..LoraConfig::default()
     };
     let network = lora.attach(network, key, 0).expect("targets are layers");
     (network.map(&mut Recorded { fixture, key, path: vec![] }), lora)

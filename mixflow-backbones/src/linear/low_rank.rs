@@ -4,7 +4,7 @@ use burn::module::{Module, Param, Reparameterization};
 use burn::tensor::Tensor;
 
 use crate::init::Initializer;
-use crate::ops::{self, Recomputed};
+use crate::ops::{self, Dropped, Recomputed};
 
 /// `scale · B A`, added to the weight of a layer that is frozen.
 #[derive(Module, Debug)]
@@ -29,12 +29,29 @@ impl LowRank {
     /// - x: `[.., inputs]`
     /// - output: `[.., outputs]`
     pub(crate) fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let x = match self.dropped() {
+            Some(dropped) => ops::dropout(x, dropped),
+            None => x,
+        };
         ops::linear(ops::linear(x, self.a.val(), None), self.b.val(), None).mul_scalar(self.scale)
     }
 
     /// [`forward`](Self::forward) of what is computed again for the backward pass.
     pub(crate) fn forward_of(&self, x: Recomputed) -> Tensor<3> {
+        let x = match self.dropped() {
+            Some(dropped) => x.then(move |x| ops::dropout(x, dropped)),
+            None => x,
+        };
         ops::linear_of(ops::linear_of(x, self.a.val(), None), self.b.val(), None).value().mul_scalar(self.scale)
+    }
+
+    /// What of the input is dropped, in a training step.
+    fn dropped(&self) -> Option<Dropped> {
+        self.a.reparameterization().map(|&Drops { rate, seed, first }| Dropped {
+            rate,
+            seeds: [seed as u32, (seed >> 32) as u32],
+            first,
+        })
     }
 }
 
@@ -45,5 +62,22 @@ impl Reparameterization for LowRank {
         let (shape, change) = (weight.shape(), self.b.val().matmul(self.a.val()).mul_scalar(self.scale));
         // A weight that is stored rounded becomes what it is with the adapter.
         weight.cast(change.dtype()) + change.reshape(shape)
+    }
+}
+
+/// What `A` remembers in a training step that drops some of its input: all that [`Dropped`] needs. The factor itself stays as
+/// it is.
+#[derive(Module, Debug)]
+pub(crate) struct Drops {
+    pub(crate) rate: f64,
+    pub(crate) seed: u64,
+    pub(crate) first: u32,
+}
+
+impl Reparameterization for Drops {
+    const NAME: &'static str = "dropout";
+
+    fn apply<const D: usize>(&self, factor: Tensor<D>) -> Tensor<D> {
+        factor
     }
 }

@@ -23,6 +23,8 @@ use crate::weights::{LazyTensor, Weights};
 pub struct Adapter {
     pairs: BTreeMap<String, Pair>,
     left_out: Vec<String>,
+    /// Which its training had, as files of `peft` and `diffusers` say.
+    dropout: f64,
     source: String,
 }
 
@@ -83,7 +85,7 @@ impl Adapter {
             let [a, b] = factors.map(|factor| factor.expect("an adapter has two factors").into());
             (layer, Pair { a, b, scale: config.scale() })
         });
-        Self { pairs: pairs.collect(), left_out: vec![], source: "a network".into() }
+        Self { pairs: pairs.collect(), left_out: vec![], dropout: config.dropout, source: "a network".into() }
     }
 
     /// Reads a file, or that of a folder as one of the programs leaves it.
@@ -139,7 +141,7 @@ impl Adapter {
         match pairs.is_empty() {
             true if left_out.is_empty() => Err(fault("holds no tensors".into())),
             true => Err(fault("holds adapters of text encoders alone, and these stay as they are".into())),
-            false => Ok(Self { pairs, left_out, source: path.display().to_string() }),
+            false => Ok(Self { pairs, left_out, dropout: 0.0, source: path.display().to_string() }),
         }
     }
 
@@ -226,7 +228,7 @@ impl Adapter {
             ("use_dora", json!(false)),
             ("bias", json!("none")),
             ("lora_bias", json!(false)),
-            ("lora_dropout", json!(0.0)),
+            ("lora_dropout", json!(self.dropout)),
             ("init_lora_weights", json!(true)),
         ]
         .into_iter()

@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+mod dropout;
 mod file;
 mod scales;
 
@@ -30,6 +31,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 pub use crate::linear::LowRank;
+pub use dropout::dropping;
 pub use file::Adapter;
 
 use crate::Invalid;
@@ -39,7 +41,8 @@ use crate::linear::{self, Place};
 /// Which layers get an adapter, and how large.
 ///
 /// A layer `y = W x + b` becomes `y = W x + b + (alpha / rank) B (A x)`, with `A` of `rank × inputs` and `B` of
-/// `outputs × rank`; at the beginning `B` is zero. Everything but `A` and `B` is frozen.
+/// `outputs × rank`; at the beginning `B` is zero. Everything but `A` and `B` is frozen. In a training step some of the `x` that
+/// `A` is given may be dropped.
 ///
 /// # Source
 /// Hu et al. 2021 (arXiv 2106.09685), section 4.1; initial values of `peft` 0.21.2.
@@ -55,11 +58,18 @@ pub struct LoraConfig {
     /// attention.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<String>,
+    /// How much of what an adapter is given is [dropped](dropping) in a training step, in [0, 1).
+    #[serde(skip_serializing_if = "is_zero")]
+    pub dropout: f64,
+}
+
+fn is_zero(dropout: &f64) -> bool {
+    *dropout == 0.0
 }
 
 impl Default for LoraConfig {
     fn default() -> Self {
-        Self { rank: 16, alpha: None, targets: vec![] }
+        Self { rank: 16, alpha: None, targets: vec![], dropout: 0.0 }
     }
 }
 
@@ -70,6 +80,9 @@ impl LoraConfig {
     /// Names the setting.
     pub fn check(&self) -> Result<(), Invalid> {
         Invalid::unless_positive(&[("rank", self.rank)])?;
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(Invalid::new("dropout", format!("must be in [0, 1), found {}", self.dropout)));
+        }
         match self.alpha {
             Some(alpha) if !(alpha.is_finite() && alpha > 0.0) => {
                 Err(Invalid::new("alpha", format!("must be above 0, found {alpha}")))

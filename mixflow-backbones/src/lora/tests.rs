@@ -2,6 +2,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor};
 use burn::tensor::{DType, Device, Tensor, Tolerance};
 
 use super::*;
+use crate::init::laws::numbers;
 use crate::sit::{Sit, SitConfig, official_key};
 use crate::weights::Weights;
 use crate::{Backbone, ClassLabels, Precision};
@@ -43,7 +44,12 @@ fn output(network: &Sit, device: &Device) -> Tensor<4> {
 fn an_adapter_begins_as_nothing_and_alone_is_trained() {
     let device = Device::flex().autodiff();
     let base = sit(&device);
-    let lora = LoraConfig { rank: 2, alpha: Some(4.0), targets: vec!["attn.qkv".into(), "mlp.fc1".into()] };
+    let lora = LoraConfig {
+        rank: 2,
+        alpha: Some(4.0),
+        targets: vec!["attn.qkv".into(), "mlp.fc1".into()],
+        ..LoraConfig::default()
+    };
     let adapted = lora.attach(base.clone(), official_key, 0).unwrap();
     assert_eq!(output(&adapted, &device).into_data(), output(&base, &device).into_data());
     let adapted = with_adapter(&lora);
@@ -78,6 +84,55 @@ fn a_block_that_is_run_again_gives_its_adapter_the_same_gradients() {
         let [whole, again] = [&adapted, &again].map(gradients);
         assert!(whole.iter().all(|gradient| gradient.iter::<f32>().any(|value| value != 0.0)));
         assert_eq!(whole, again);
+    }
+}
+
+#[test]
+fn what_an_adapter_is_given_is_dropped_by_position_in_training_alone() {
+    let lora = LoraConfig { rank: 2, targets: vec!["attn.proj".into()], ..LoraConfig::default() };
+    let adapted = with_adapter(&lora).valid();
+    let outputs = |network: &Sit, block: usize, x: Tensor<2>| network.blocks[block].attn.proj.forward(x);
+    let x = numbers::<2>([1, 16], &Device::flex()).expand([4000, 16]);
+    let plain = outputs(&adapted, 0, x.clone().narrow(0, 0, 1)).squeeze_dim::<1>(0);
+    let found = outputs(&dropping(adapted.clone(), 0.25, 7, 100), 0, x.clone());
+    // On average nothing changes, to five standard deviations of the mean of so many draws.
+    let (variance, mean) = found.clone().var_mean(0);
+    let [away, bound] =
+        [(mean.squeeze_dim(0) - plain.clone()).abs(), variance.squeeze_dim::<1>(0).div_scalar(4000.0).sqrt() * 5.0];
+    assert!(
+        away.lower_equal(bound.clone()).all().into_scalar::<bool>()
+            && bound.greater_elem(0.0).all().into_scalar::<bool>()
+    );
+    // Of rows together as of some of them later.
+    let some = outputs(&dropping(adapted.clone(), 0.25, 7, 103), 0, x.clone().narrow(0, 0, 2));
+    // Products of few rows round otherwise.
+    let away = (found.clone().narrow(0, 3, 2) - some).abs().max().into_scalar::<f32>();
+    assert!(away < 1e-5, "{away}");
+    // Another seed, and another layer with the same weights, drop others.
+    let other = outputs(&dropping(adapted.clone(), 0.25, 8, 100), 0, x.clone());
+    assert_ne!(found.clone().into_data(), other.into_data());
+    let mut twice = adapted.clone();
+    twice.blocks[1] = twice.blocks[0].clone();
+    assert_ne!(found.into_data(), outputs(&dropping(twice, 0.25, 7, 100), 1, x.clone()).into_data());
+    // Nothing without a rate, and nothing of the network itself.
+    for network in [&dropping(adapted.clone(), 0.0, 7, 100), &adapted] {
+        assert_eq!(
+            outputs(network, 0, x.clone().narrow(0, 5, 1)).squeeze_dim::<1>(0).into_data(),
+            plain.clone().into_data()
+        );
+    }
+}
+
+#[test]
+fn a_block_that_is_run_again_drops_the_same() {
+    for precision in [Precision::F32, Precision::Bf16] {
+        let lora = LoraConfig { rank: 2, dropout: 0.5, ..LoraConfig::default() };
+        let adapted = precision.of_frozen(with_adapter(&lora));
+        let again = adapted.recomputing().expect("its blocks can be run again");
+        let [whole, again] =
+            [&adapted, &again].map(|network| gradients(&dropping(network.clone(), lora.dropout, 3, 0)));
+        assert_eq!(whole, again);
+        assert_ne!(whole, gradients(&adapted));
     }
 }
 
@@ -138,7 +193,7 @@ fn a_rank_above_the_sides_of_a_layer_is_refused() {
 fn two_narrow_products_are_the_sum_of_the_weights() {
     let device = Device::flex();
     for targets in [vec![], vec!["attn.qkv".into(), "attn.proj".into(), "mlp.fc1".into(), "mlp.fc2".into()]] {
-        let lora = LoraConfig { rank: 3, alpha: Some(1.5), targets };
+        let lora = LoraConfig { rank: 3, alpha: Some(1.5), targets, ..LoraConfig::default() };
         let adapted = with_adapter(&lora);
         let merged = adapted.valid().materialize();
         let tolerance = Tolerance::<f32>::absolute(2e-5);

@@ -18,6 +18,7 @@ mod buffer;
 mod conv;
 #[cfg(feature = "cube")]
 mod cube;
+mod dropout;
 mod gemm;
 mod group_norm;
 mod kernel;
@@ -43,6 +44,7 @@ pub use adamw::{AdamW, AdamWState};
 pub use adamw_update::squared_norm;
 pub use attention::{attention, attention_of};
 pub use conv::{Window, conv2d};
+pub use dropout::{Dropped, dropout};
 pub use group_norm::{group_norm, group_norm_silu};
 pub use linear::{linear, linear_of, product_of, widened};
 pub use norm::{affine_layer_norm, layer_norm, modulated_layer_norm};

@@ -235,7 +235,7 @@ fn a_card_of_an_adapter_names_the_network_that_it_is_for() {
         let recipe = Recipe::<TextNetworkConfig>::parse_value(recipe.clone()).unwrap();
         let (network, key) = (recipe.network.init(0, &Default::default()), recipe.network.official_key());
         Weights::of(&network, key).write(run.join("model.safetensors"), &[]).unwrap();
-        let config = LoraConfig { rank: 2, alpha: None, targets: vec![] };
+        let config = LoraConfig { rank: 2, ..LoraConfig::default() };
         let file = run.join("pytorch_lora_weights.safetensors");
         Adapter::of(&recipe.adapted(network).unwrap(), key, &config).write(&file).unwrap();
         let mut from = Start::of(&StoredNetwork::File(run.join("model.safetensors"))).unwrap();

@@ -11,7 +11,7 @@ use mixflow_backbones::{Autoencoder, NetworkConfig};
 use super::arms;
 use crate::data::{Conditioner, Dataset};
 use crate::evaluation::{Generator, Measures, ValidationImages};
-use crate::objective::TargetEncoder;
+use crate::objective::{AdapterDropout, TargetEncoder};
 use crate::recipe::{ConditionOf, Guide, NetworkSettings, ObjectiveConfig, PostTraining, Recipe};
 use crate::report::Arm;
 use crate::train::{Checkpoints, Event, Outcome, Run, TrainConfig};
@@ -107,7 +107,8 @@ impl<N: NetworkSettings> Study<'_, N> {
             stop,
         };
         let validation = validation.map(ValidationImages::validation);
-        let outcome = run.train_validated(network, &objective(settings), validation, tell)?;
+        let objective = AdapterDropout { objective: &objective(settings), rate: self.recipe.adapter_dropout() };
+        let outcome = run.train_validated(network, &objective, validation, tell)?;
         let Outcome::Finished(state) = outcome else { return Ok(None) };
         let network = state.average();
         self.recipe.store(&network, &run.folder)?;

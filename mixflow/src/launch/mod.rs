@@ -24,7 +24,7 @@ use crate::data::latents::Verified;
 use crate::data::{Conditioner, DataConfig, Dataset, Fingerprint, rare_buckets};
 use crate::device::{describe, is_cpu};
 use crate::evaluation::{Measures, ValidationImages};
-use crate::objective::TargetEncoder;
+use crate::objective::{AdapterDropout, TargetEncoder};
 use crate::recipe::{ConditionOf, Guide, NetworkSettings, Recipe};
 use crate::report::Report;
 use crate::train::{Change, ClassRows, Event, Outcome, Run, RunFolder, Start, StoredNetwork, check_same_frozen};
@@ -437,6 +437,7 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
         images.iter().flat_map(ValidationImages::notices).for_each(|notice| tell(Progress::Note(notice)));
         let validation = images.as_ref().map(ValidationImages::validation);
         let hear = |event: Event| tell(Progress::Training { folder: self.folder, event });
+        let objective = AdapterDropout { objective: &objective, rate: recipe.adapter_dropout() };
         let Outcome::Finished(state) = run.train_validated(network, &objective, validation, hear)? else {
             return Ok(None);
         };

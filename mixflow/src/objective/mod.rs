@@ -1,5 +1,6 @@
 //! What a training step minimises.
 
+mod adapter_dropout;
 mod alignment;
 mod batch;
 mod defar;
@@ -10,6 +11,7 @@ mod in_precision;
 mod loss;
 mod perturbation;
 
+pub use adapter_dropout::AdapterDropout;
 pub use alignment::{Alignment, AlignmentConfig, AlignmentLosses, TargetEncoder};
 pub use batch::{Batch, StepBatches};
 pub use defar::{Defar, DefarConfig};

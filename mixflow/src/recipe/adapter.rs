@@ -44,6 +44,11 @@ impl AdapterConfig {
 }
 
 impl<N: NetworkSettings> Recipe<N> {
+    /// How much of what the adapter is given is dropped in a training step; nothing without an adapter.
+    pub fn adapter_dropout(&self) -> f64 {
+        self.adapter.as_ref().map_or(0.0, |AdapterConfig::Lora(lora)| lora.dropout)
+    }
+
     /// Numbers of the adapter, where nothing else of the network is trained: without a comparison, or where its start is
     /// given.
     ///

@@ -6,7 +6,8 @@ use crate::Place;
 use crate::start::{COMPARISON, place};
 
 const FILE: &str = "pytorch_lora_weights.safetensors";
-const ADAPTER: &str = r#"adapter={"kind":"lora","rank":2,"alpha":4,"targets":["attn.qkv","final_layer.linear"]}"#;
+const ADAPTER: &str =
+    r#"adapter={"kind":"lora","rank":2,"alpha":4,"targets":["attn.qkv","final_layer.linear"],"dropout":0.25}"#;
 const RATE: &str = r#"training.optimizer={"learning_rate":{"kind":"constant","rate":0.02},"average":0.5}"#;
 
 fn images(place: &Place, arguments: &[&str]) -> Vec<u8> {
@@ -33,6 +34,13 @@ fn an_adapter_is_trained_beside_weights_that_stay() {
     let halves = images(&place, &["first", "--adapter", &half, "--adapter", &half]);
     assert!(halves.iter().zip(&merged).all(|(a, b)| a.abs_diff(*b) <= 1) && halves.len() == merged.len());
     assert_eq!(images(&place, &["first", "--adapter", &format!("{adapter}=0")]), images(&place, &["first"]));
+
+    // Without what it drops it learns something else.
+    place.run(
+        &[&train[..], &["--set", "adapter.dropout=0", "--set", "training.steps=3", "--from", "first", "--out", "all"]]
+            .concat(),
+    );
+    assert_ne!(images(&place, &["all"]), merged);
 
     // `A` of 2 × 24 and `B` of 72 × 2 or 16 × 2, in 32 bits: everything else stays where it is.
     let checkpoint = place.path("whole/checkpoints/step-00000003/weights.safetensors");
@@ -114,6 +122,7 @@ fn adapters_that_cannot_be_are_refused_before_anything_is_written() {
     for (adapter, words) in [
         (r#"{"kind":"lora","rank":0}"#, "adapter.rank must be at least 1, found 0"),
         (r#"{"kind":"lora","alpha":-1}"#, "adapter.alpha must be above 0, found -1"),
+        (r#"{"kind":"lora","dropout":1}"#, "adapter.dropout must be in [0, 1), found 1"),
         (r#"{"kind":"lora","ranks":4}"#, "unknown key `ranks`, perhaps `rank`"),
         (r#"{"kind":"dora"}"#, "dora"),
         (r#"{"kind":"lora","targets":["to_q"]}"#, "adapter.targets have `to_q`, which is no layer"),

@@ -26,7 +26,7 @@ fn an_adapter_is_published_alone_and_added_to_its_network() {
     let recipe = train(&run, json!({ "adapter": lora }));
     // Factors that are not zero, and the network that has them in it.
     let network = Pipeline::from_folder(&base, &Default::default()).unwrap().network;
-    let config = LoraConfig { rank: 2, alpha: Some(4.0), targets: vec!["attn.qkv".into()] };
+    let config = LoraConfig { rank: 2, alpha: Some(4.0), targets: vec!["attn.qkv".into()], ..LoraConfig::default() };
     let file = run.join(FILE);
     Adapter::of(&recipe.adapted(network.clone()).unwrap(), key, &config).write(&file).unwrap();
     let mut bytes = fs::read(&file).unwrap();
