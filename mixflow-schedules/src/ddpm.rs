@@ -57,7 +57,9 @@ impl Schedule for Ddpm {
         let (square, cube) = (3.0 * rise - 2.0 * slope - next, slope + next - 2.0 * rise);
         let log = low + u * (slope + u * (square + u * cube));
         let d_log = steps * (slope + u * (2.0 * square + 3.0 * u * cube));
-        let (alpha, sigma) = ((0.5 * log).exp(), (-log.exp_m1()).abs().sqrt());
+        let alpha = (0.5 * log).exp();
+        // Beyond data there is no path: solvers that look ahead see that.
+        let sigma = if t > 1.0 { f64::NAN } else { (-log.exp_m1()).abs().sqrt() };
         let d_alpha = 0.5 * alpha * d_log;
         Coefficients { time: (done - 1.0) / steps, alpha, sigma, d_alpha, d_sigma: -alpha * d_alpha / sigma }
     }
@@ -80,6 +82,11 @@ mod tests {
         }
         assert_eq!((Ddpm.at(1.0).alpha, Ddpm.at(1.0).sigma), (1.0, 0.0));
         assert!((Ddpm.at(0.0).alpha - 0.00635).abs() < 1e-5);
+    }
+
+    #[test]
+    fn beyond_data_there_is_no_path() {
+        assert!(Ddpm.at(1.0 + 1e-9).sigma.is_nan() && Ddpm.at(1.0 - 1e-9).sigma > 0.0);
     }
 
     /// Between steps: the closed form `ᾱ = δᵏ Γ(c) / Γ(c − k)` of a product of equally spaced factors `δ (c − i)`, whose

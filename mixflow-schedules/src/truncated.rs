@@ -5,7 +5,7 @@ use crate::{Error, TimeLaw};
 /// A law conditioned on `start ≤ t ≤ end`, for networks that are singular at an end of the path.
 ///
 /// [`interval`](crate::interval) names the ends that the published codes use. Noise and data networks cannot be read at both
-/// ends, and RAE stays 0.001 away from data. Place it inside [`Shifted`](crate::Shifted) to bound the time before the shift, as RAE does.
+/// ends, and RAE stays 0.001 away from noise in training. Place it inside [`Shifted`](crate::Shifted) to bound the time before the shift, as RAE does.
 ///
 /// RAE's released MixFlow change bounds the uniform number behind Beta(2, 1) to [0, 0.999] instead, which is this law
 /// with `end = √0.999`.
