@@ -20,6 +20,7 @@ use std::env;
 
 use burn::module::Module;
 use burn::tensor::Device;
+use cubecl_environment::stream::{self, StreamPolicy};
 
 use crate::Error;
 
@@ -84,6 +85,7 @@ const PROCESSORS: [Kind; 2] = [CPU, gpus!("cubecl-cpu", "processor", Cpu)];
 /// # Ok::<(), mixflow::Error>(())
 /// ```
 pub fn named(name: &str) -> Result<Device, Error> {
+    share_streams();
     find(name, &GPUS).map_err(|reason| Error::Device { name: name.into(), reason })
 }
 
@@ -99,6 +101,7 @@ pub fn named(name: &str) -> Result<Device, Error> {
 /// # Ok::<(), mixflow::Error>(())
 /// ```
 pub fn several(names: &str) -> Result<Vec<Device>, Error> {
+    share_streams();
     find_several(names, &GPUS).map_err(|reason| Error::Device { name: names.into(), reason })
 }
 
@@ -228,6 +231,12 @@ fn card(_: &Device) -> String {
     String::new()
 }
 
+/// Lets all threads compute in one queue of each GPU, here and behind `serve`. By default each thread has one of its own, with a
+/// pool of memory that is kept when it ends, and one thread does not wait for what another one has written over in place.
+pub(crate) fn share_streams() {
+    stream::set_policy(StreamPolicy::Single);
+}
+
 /// Which of these devices is known to have failed, and how: only of other machines there is something to know.
 pub(crate) fn failed(_devices: &[Device]) -> Option<(usize, String)> {
     #[cfg(feature = "remote")]
@@ -268,6 +277,13 @@ mod tests {
         let cpu = format!("{place:?}").contains("Flex");
         assert!(name.starts_with("burn 0.") && name.contains("flex (CPU)") == cpu && is_cpu(&place) == cpu, "{name}");
         assert_eq!(describe(&place.autodiff()), name);
+    }
+
+    #[test]
+    fn all_threads_have_one_stream() {
+        named("flex").unwrap();
+        let here = stream::StreamId::current;
+        assert_eq!(here(), std::thread::spawn(here).join().unwrap());
     }
 
     #[test]

@@ -44,6 +44,9 @@ pub(crate) struct Keeping {
 impl<B: Module> Replicas<B> {
     /// The network where it is and on the devices beside.
     pub(crate) fn new(network: B, beside: &[Device], keeping: Keeping) -> Self {
+        if !beside.is_empty() {
+            device::share_streams();
+        }
         let homes = (keeping.sharded && !beside.is_empty()).then(|| Homes::new(&network, 1 + beside.len()));
         let mut networks = vec![network.clone()];
         networks.extend(beside.iter().map(|device| network.clone().fork(device)));
