@@ -1,15 +1,18 @@
 //! Losses that count a part of each image.
 
 use std::fs;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Device, Tensor, TensorData};
 use image::{GrayImage, Luma, Rgb, RgbImage};
+use mixflow::data::Classes;
 use mixflow::launch::train;
-use mixflow::objective::{Defar, Hybrid, Noised};
+use mixflow::objective::{Defar, Hybrid, Loss, Noised};
 use mixflow::recipe::Recipe;
 use mixflow::schedules::{Linear, MixFlow, Prediction, Timestep, Weighting};
-use mixflow::train::{OptimizerConfig, TrainState};
+use mixflow::train::{OptimizerConfig, Run, TrainState};
 use mixflow::{Batch, FlowMatching, Objective};
 use mixflow_backbones::Backbone;
 use serde_json::json;
@@ -140,6 +143,16 @@ fn defar_has_no_masks() {
     let _ = Defar { objective: FlowMatching::new(Linear), beta: 0.5 }.loss(&network, batch, 0);
 }
 
+/// An objective that says nothing of masks.
+#[derive(Debug)]
+struct Alike<O>(O);
+
+impl<B: Backbone, O: Objective<B>> Objective<B> for Alike<O> {
+    fn loss(&self, network: &B, batch: Batch<B::Condition>, seed: u64) -> Loss {
+        self.0.loss(network, batch, seed)
+    }
+}
+
 /// A comparison on photographs of two classes with masks in a folder, and what it is refused for.
 #[test]
 fn a_comparison_learns_by_masks() {
@@ -184,6 +197,27 @@ fn a_comparison_learns_by_masks() {
     let (with, without) = (run("with", &[]), run("without", &["data.mask=null"]));
     // Half of each image counts.
     assert!((0.3..0.7).contains(&(with / without)), "{with}, {without}");
+
+    // Of an objective that counts all places alike it is not known what it makes of them.
+    let recipe = read(&["post_training=null"]).expect("a recipe");
+    let plain = Run {
+        folder: root.path().join("plain"),
+        recipe: recipe.to_value(),
+        config: &recipe.training,
+        seed: 0,
+        data: recipe.open().expect("data"),
+        conditioner: Arc::new(Classes(2)),
+        flip: false,
+        encoder: None,
+        beside: &[],
+        stop: &AtomicBool::new(false),
+    };
+    let network = recipe.network.init(0, &Device::default());
+    let objective = recipe.objective.flow_matching();
+    let refused =
+        plain.train(network.clone(), &Alike(objective.clone()), |_| {}).expect_err("it has masks").to_string();
+    assert!(refused.contains("this objective counts all places and images alike: see Objective::weighs"), "{refused}");
+    plain.train(network, &objective, |_| {}).expect("flow matching counts places");
 
     let repa = json!({ "kind": "repa", "input_size": 16, "patch": 4, "channels": 3, "width": 24, "depth": 1, "heads": 2,
         "hidden": 32, "classes": 2, "encoder_depth": 1, "projectors": [8], "projector_hidden": 8 });

@@ -25,6 +25,10 @@ impl<B: Backbone, O: Objective<B>> Objective<B> for AdapterDropout<'_, O> {
         let key = random::rng(seed, Stream::AdapterDropout, 0).random();
         self.objective.loss(&dropping(backbone.clone(), self.rate, key, batch.first), batch, seed)
     }
+
+    fn weighs(&self) -> bool {
+        self.objective.weighs()
+    }
 }
 
 #[cfg(test)]

@@ -222,6 +222,10 @@ impl<B: Backbone, S: Schedule, T: TimestepSampler> Objective<B> for FlowMatching
         };
         losses.mean().into()
     }
+
+    fn weighs(&self) -> bool {
+        true
+    }
 }
 
 /// Standard normal noise, one stream an image: image `i` is that of position `first + i`, whatever the batch.

@@ -21,4 +21,8 @@ impl<B: Backbone, O: Objective<B>> Objective<B> for InPrecision<'_, O> {
         let backbone = backbone.in_precision(self.precision);
         self.objective.loss(&backbone.expect("a network that knows this precision"), batch, seed)
     }
+
+    fn weighs(&self) -> bool {
+        self.objective.weighs()
+    }
 }

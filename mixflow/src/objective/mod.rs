@@ -30,11 +30,24 @@ use mixflow_backbones::Backbone;
 pub trait Objective<B: Backbone>: Debug + Sync {
     /// The mean over the batch. `seed` and the batch's positions determine all draws. A loss without parts to log
     /// is a tensor, `[1]`: `tensor.into()`.
+    ///
+    /// A loss that leaves [`mask`](Batch::mask) and [`weights`](Batch::weights) out is trained on data without them:
+    /// see [`weighs`](Self::weighs).
     fn loss(&self, backbone: &B, batch: Batch<B::Condition>, seed: u64) -> Loss;
+
+    /// Whether the loss counts places by the batch's mask and images by its weights; provided: no. A training on data that
+    /// have masks or prior images is refused then.
+    fn weighs(&self) -> bool {
+        false
+    }
 }
 
 impl<B: Backbone> Objective<B> for Box<dyn Objective<B>> {
     fn loss(&self, backbone: &B, batch: Batch<B::Condition>, seed: u64) -> Loss {
         (**self).loss(backbone, batch, seed)
+    }
+
+    fn weighs(&self) -> bool {
+        (**self).weighs()
     }
 }

@@ -214,4 +214,8 @@ impl<B: AlignedBackbone> Objective<B> for ConfiguredObjective {
             Self::Hybrid(objective) => objective.loss(backbone, batch, seed),
         }
     }
+
+    fn weighs(&self) -> bool {
+        matches!(self, Self::FlowMatching(_))
+    }
 }

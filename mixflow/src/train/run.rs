@@ -204,6 +204,11 @@ impl<C: Condition> Run<'_, C> {
             stop: self.stop,
         };
         self.check_precision(&network, &devices)?;
+        if (self.data.masked() || self.data.prior().is_some()) && !objective.weighs() {
+            let reason = "the data have masks or prior images, and this objective counts all places and images alike: see \
+                          Objective::weighs";
+            return Err(self.fault(reason.into()));
+        }
         let network = match config.recompute {
             true => network.recomputing().ok_or_else(|| {
                 self.fault("this network cannot run its blocks again, found training.recompute=true".into())
