@@ -83,15 +83,16 @@ pub fn parts<N: NetworkSettings>(
 pub(crate) fn check_sampling<N: NetworkSettings>(recipe: &Recipe<N>, others: &[SamplingConfig]) -> Result<(), Error> {
     // Two rows and columns, whose means and variance corrections take.
     let (device, shape) = (Device::flex(), [1, recipe.network.shape()[0], 2, 2]);
-    let ObjectiveConfig { schedule, prediction, .. } = &recipe.objective;
+    let ObjectiveConfig { schedule, prediction, floor, .. } = &recipe.objective;
     let validation = recipe.validation.as_ref().and_then(|validation| validation.sampling(&recipe.sampling).ok());
     for sampling in others.iter().chain([&recipe.sampling]).chain(&validation) {
         let ones = |x: Tensor<4>, _: Times| (x.ones_like(), None);
-        let flow = Flow::with_variance(schedule, *prediction, ones);
-        let own = sampling.active_guide().map(|guide| (guide.schedule.as_ref(), guide.prediction));
+        let flow = Flow::with_variance(schedule, *prediction, ones).floored(*floor);
+        let own = sampling.active_guide().map(|guide| (guide.schedule.as_ref(), guide.prediction, guide.floor));
         let flow = match (sampling.guidance, own) {
-            (Some(guidance), Some((path, says))) if path.is_none_or(|path| same_path(schedule, path)) => {
-                let guide = Flow::with_variance(path.unwrap_or(schedule), says.unwrap_or(*prediction), ones);
+            (Some(guidance), Some((path, says, clipped))) if path.is_none_or(|path| same_path(schedule, path)) => {
+                let guide = Flow::with_variance(path.unwrap_or(schedule), says.unwrap_or(*prediction), ones)
+                    .floored(clipped.unwrap_or(*floor));
                 flow.guided(guide, guidance)
             }
             _ => flow,
@@ -172,6 +173,10 @@ mod tests {
         }
         let ends = ["objective.prediction=noise", "sampling.grid.start=0.05", "post_training.solver_steps=[]"];
         assert_eq!(found(&ends), "fine");
+        // Data is divided by what noise is left, and Heun looks at the end, where there is none.
+        let data = ["objective.prediction=data", "sampling.solver={\"kind\":\"heun\"}"];
+        assert!(found(&data).contains("no longer finite"), "{}", found(&data));
+        assert_eq!(found(&[&data[..], &["objective.floor=0.05"]].concat()), "fine");
         assert_eq!(found(&[]), "fine");
     }
 

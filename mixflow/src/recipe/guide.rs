@@ -35,6 +35,9 @@ pub struct GuideConfig {
     /// What it outputs; none as for the schedule.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub prediction: Option<Prediction>,
+    /// What its predictions of data are divided by at least, `objective.floor`; none as for the schedule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub floor: Option<f64>,
 }
 
 /// A [`GuideConfig`] with its weights.
@@ -50,6 +53,8 @@ pub struct Guide {
     pub schedule: Option<ScheduleConfig>,
     /// What it outputs, likewise.
     pub prediction: Option<Prediction>,
+    /// What its predictions of data are divided by at least, likewise.
+    pub floor: Option<f64>,
 }
 
 impl Guide {
@@ -63,7 +68,7 @@ impl Guide {
         let labels = Classes(self.classes).conditions(labels, device)?;
         let schedule = self.schedule.as_ref().unwrap_or(&guided.schedule);
         let prediction = self.prediction.unwrap_or(guided.prediction);
-        Ok(Flow::of(schedule, prediction, &self.network, labels).floored(guided.floor))
+        Ok(Flow::of(schedule, prediction, &self.network, labels).floored(self.floor.unwrap_or(guided.floor)))
     }
 }
 
@@ -81,12 +86,13 @@ impl GuideConfig {
             )
         })?;
         let recipe = Recipe::read(recipe.to_str().ok_or_else(|| fault("expected a path in UTF-8"))?, &[])?;
-        let ObjectiveConfig { schedule, prediction, .. } = recipe.objective;
+        let ObjectiveConfig { schedule, prediction, floor, .. } = recipe.objective;
         Ok(Self {
             network: recipe.network,
             weights: weights.into(),
             schedule: Some(schedule),
             prediction: Some(prediction),
+            floor: Some(floor),
         })
     }
 
@@ -97,15 +103,16 @@ impl GuideConfig {
     pub fn resolved(&self) -> Result<Self, Error> {
         let (stored, own) = self.found()?;
         let Some((file, own)) = own else { return Ok(self.clone()) };
-        let ObjectiveConfig { schedule, prediction, .. } = own.objective;
+        let ObjectiveConfig { schedule, prediction, floor, .. } = own.objective;
         let resolved = Self {
             schedule: self.schedule.or(Some(schedule)),
             prediction: self.prediction.or(Some(prediction)),
+            floor: self.floor.or(Some(floor)),
             ..self.clone()
         };
-        let trained = json!({ "network": own.network, "schedule": schedule, "prediction": prediction });
-        let Self { network, schedule, prediction, .. } = &resolved;
-        let claimed = json!({ "network": network, "schedule": schedule, "prediction": prediction });
+        let trained = json!({ "network": own.network, "schedule": schedule, "prediction": prediction, "floor": floor });
+        let Self { network, schedule, prediction, floor, .. } = &resolved;
+        let claimed = json!({ "network": network, "schedule": schedule, "prediction": prediction, "floor": floor });
         match Difference::first(&trained, &claimed, &[]) {
             None => Ok(resolved),
             Some(Difference { key, old: trained, new: claimed }) => {
@@ -123,12 +130,12 @@ impl GuideConfig {
     /// # Errors
     /// As [`resolved`](Self::resolved), and if they cannot be read or do not fit.
     pub fn load(&self, device: &Device) -> Result<Guide, Error> {
-        let Self { network, schedule, prediction, .. } = self.resolved()?;
+        let Self { network, schedule, prediction, floor, .. } = self.resolved()?;
         let stored = StoredNetwork::find(&self.weights).map_err(fault)?;
         let classes = network.classes();
         let network =
             stored.load(network.init(0, device), |network, weights| Ok(network.load(weights)?)).map_err(fault)?;
-        Ok(Guide { network, classes, weights: WeightsFile::read(stored.file())?, schedule, prediction })
+        Ok(Guide { network, classes, weights: WeightsFile::read(stored.file())?, schedule, prediction, floor })
     }
 
     /// Where its weights are, and the recipe that they were trained with, if it lies beside them.
@@ -345,6 +352,31 @@ mod tests {
         let named = GuideConfig::of_run(folder.path()).unwrap();
         assert_eq!((named.schedule, named.prediction), (guide.schedule, guide.prediction));
         assert_eq!(named.prediction, Some(Prediction::Noise));
+    }
+
+    /// By hand: the velocity of data `x₁` is `(x₁ − x) / (1 − t)`, but divided by no less than the guide was trained with.
+    #[test]
+    fn a_guide_keeps_its_floor() {
+        let folder = tempfile::tempdir().unwrap();
+        let weak = run(folder.path(), &["objective.prediction=data", "objective.floor=0.25"]);
+        let recipe = guided(folder.path(), json!({})).unwrap();
+        let guide = recipe.guide(Path::new(""), &Device::default()).unwrap().unwrap();
+        let (device, t) = (Device::default(), 0.9);
+        let flow = guide.flow(&recipe.objective, &[3], &device).unwrap();
+        let x = crate::objective::noise(0, crate::random::Stream::Sample, 0, [1, 1, 32, 32], &device);
+        let labels = Classes(10).conditions(&[3], &device).unwrap();
+        let data = {
+            use mixflow_backbones::Backbone;
+            weak.forward(x.clone(), Tensor::from_floats([0.9], &device), labels)
+        };
+        let expected = (data - x.clone()) / 0.25;
+        for (found, expected) in numbers(&flow.velocity(x, t)).into_iter().zip(numbers(&expected)) {
+            assert!((found - expected).abs() < 1e-4 * expected.abs().max(1.0), "{found} is not {expected}");
+        }
+        let error = guided(folder.path(), json!({ "floor": 0.1 }))
+            .map(|recipe| recipe.guide(Path::new(""), &device).unwrap_err().to_string())
+            .unwrap();
+        assert!(error.contains("floor is 0.1") && error.contains("trained with 0.25"), "{error}");
     }
 
     #[test]
