@@ -118,9 +118,9 @@ pub(crate) fn run(setting: Setting, device: &Device, name: Option<&str>, minutes
         command.args(["--precision", &precision.to_string()]);
         command.args(name.iter().flat_map(|name| ["--device", name]));
         command.args(setting.batch.iter().flat_map(|batch| ["--batch".to_string(), batch.to_string()]));
-        let before = card_memory().unwrap_or(0);
+        let before = card_memory(name).unwrap_or(0);
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
-        let (output, memory) = watched(child)?;
+        let (output, memory) = watched(child, name)?;
         let Ok(m) = serde_json::from_slice::<Measured>(&output.stdout) else {
             let told = String::from_utf8_lossy(&output.stderr);
             let last = told.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
@@ -143,21 +143,48 @@ pub(crate) fn run(setting: Setting, device: &Device, name: Option<&str>, minutes
 }
 
 /// What a process printed, and the most memory of the card that was in use meanwhile.
-fn watched(child: Child) -> Result<(std::process::Output, Option<u64>)> {
+fn watched(child: Child, device: Option<&str>) -> Result<(std::process::Output, Option<u64>)> {
     let waiting = thread::spawn(move || child.wait_with_output());
     let mut most = None;
     while !waiting.is_finished() {
-        most = most.max(card_memory());
+        most = most.max(card_memory(device));
         thread::sleep(Duration::from_millis(200));
     }
     let output = waiting.join().map_err(|_| "waiting for a case failed")??;
     Ok((output, most))
 }
 
-/// Bytes in use of the first NVIDIA card; none where there is none.
-fn card_memory() -> Option<u64> {
-    let query = ["--query-gpu=memory.used", "--format=csv,noheader,nounits", "--id=0"];
+/// Bytes in use of the NVIDIA card that a device is; none where that is none.
+fn card_memory(device: Option<&str>) -> Option<u64> {
+    let visible = std::env::var("CUDA_VISIBLE_DEVICES").ok();
+    let id = format!("--id={}", card_id(device.unwrap_or("cuda"), visible.as_deref())?);
+    let query = ["--query-gpu=memory.used", "--format=csv,noheader,nounits", &id];
     let output = Command::new("nvidia-smi").args(query).output().ok()?;
     let mebibytes: u64 = String::from_utf8(output.stdout).ok()?.trim().parse().ok()?;
     Some(mebibytes << 20)
+}
+
+/// What `nvidia-smi` calls a device `cuda` or `cuda:1` of those that are `visible`, by number or by identity.
+fn card_id(device: &str, visible: Option<&str>) -> Option<String> {
+    let place = device.to_lowercase().strip_prefix("cuda")?.trim_start_matches(':').to_owned();
+    let place: usize = if place.is_empty() { 0 } else { place.parse().ok()? };
+    match visible.filter(|list| !list.trim().is_empty()) {
+        Some(list) => Some(list.split(',').nth(place)?.trim().into()),
+        None => Some(place.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::card_id;
+
+    #[test]
+    fn a_card_is_found_among_those_that_are_visible() {
+        let found = |device, visible| card_id(device, visible);
+        assert_eq!(found("cuda", None).as_deref(), Some("0"));
+        assert_eq!(found("CUDA:1", Some("")).as_deref(), Some("1"));
+        assert_eq!(found("cuda:1", Some("3, 5")).as_deref(), Some("5"));
+        assert_eq!(found("cuda:0", Some("GPU-8f2a")).as_deref(), Some("GPU-8f2a"));
+        assert_eq!((found("cuda:2", Some("3,5")), found("vulkan", None), found("flex", None)), (None, None, None));
+    }
 }

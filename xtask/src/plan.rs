@@ -4,13 +4,14 @@ use std::fmt::Display;
 use std::process::ExitCode;
 
 use clap::Args;
+use mixflow::backbones::Precision;
 use mixflow::plan::{DecoderPlan, Machine, Plan as Costs};
 use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::{Device, device, known_memory};
 use serde_json::{Value, json};
 
 use crate::arguments::{JsonArgument, RecipeArguments};
-use crate::bench::matmul_rate;
+use crate::bench::{matmul_rate, products};
 use crate::kind::of_any;
 use crate::terminal::{Result, say};
 
@@ -96,9 +97,17 @@ pub(crate) fn machine(names: &str) -> Result<(Machine, usize)> {
     let share = if is_cpu { devices.len() } else { 1 };
     let card = if is_cpu { None } else { Machine::of_card(&device::describe(device)) };
     let memory = card.map_or_else(|| known_memory(device), |card| card.memory);
-    let (speed, memory) = (matmul_rate(device) / share as f64, memory.map(|bytes| bytes / share as u64));
-    let origin = format!("matrix products of 1,024 x 1,024: {:.0} GFLOP/s", speed / 1e9);
+    let speed_in = |precision| matmul_rate(device, precision) / share as f64;
+    let (speed, memory) = (speed_in(Precision::F32), memory.map(|bytes| bytes / share as u64));
+    let side = products(device).0;
+    let mut origin = format!("matrix products of {side} x {side}: {:.0} GFLOP/s", speed / 1e9);
+    // What the CPU rounds it multiplies as it is.
+    let mut low_speed = speed;
+    if !is_cpu && Precision::Bf16.is_supported(device) {
+        low_speed = speed_in(Precision::Bf16);
+        origin += &format!(", {:.0} in bf16", low_speed / 1e9);
+    }
     let name = if names == "here" { "this machine" } else { names.split(',').next().unwrap_or(names) };
-    let machine = Machine { name: name.into(), speed, low_speed: speed, origin, memory, is_cpu };
+    let machine = Machine { name: name.into(), speed, low_speed, origin, memory, is_cpu };
     Ok((machine, devices.len()))
 }

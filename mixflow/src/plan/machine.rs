@@ -52,13 +52,24 @@ impl Machine {
         Some(Self { name: (*name).into(), speed, low_speed, origin, memory, is_cpu: false })
     }
 
-    /// The one of the devices that a card's name, such as `NVIDIA H200`, says; none if it says none of them.
+    /// The one of the devices that a card's name, such as `NVIDIA H200`, says; none if it says none of them. Where the name
+    /// says how much memory the card has, as `A100-SXM4-40GB` does, it has that.
     #[must_use]
     pub fn of_card(card: &str) -> Option<Self> {
-        let card = card.to_lowercase().replace(' ', "-");
-        // The longest, since one may begin as another does.
-        let known = Self::names().filter(|name| card.contains(name)).max_by_key(|name| name.len())?;
-        Self::named(known)
+        let card = card.to_lowercase();
+        let words: Vec<&str> =
+            card.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
+        // What is called alike there computes half as much.
+        if words.contains(&"laptop") {
+            return None;
+        }
+        let says = |name: &&str| {
+            let name: Vec<&str> = name.split('-').collect();
+            words.windows(name.len()).any(|part| part == name)
+        };
+        let said = words.iter().find_map(|word| word.strip_suffix("gb")?.parse::<u64>().ok());
+        let machine = Self::named(Self::names().find(says)?)?;
+        Some(Self { memory: said.map(|gigabytes| gigabytes * 1_000_000_000).or(machine.memory), ..machine })
     }
 
     /// The most operations a second that the maker states for a device of [`names`](Self::names).
@@ -87,9 +98,14 @@ mod tests {
             ("burn 0.23.0, NVIDIA H200, Cuda(0)", Some("h200")),
             ("NVIDIA A100-SXM4-80GB", Some("a100")),
             ("NVIDIA GeForce RTX 4090", Some("rtx-4090")),
+            ("NVIDIA GH200 480GB", None),
+            ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
             ("llvmpipe (LLVM 19)", None),
         ] {
             assert_eq!(Machine::of_card(card).map(|machine| machine.name).as_deref(), name, "{card}");
+        }
+        for (card, gigabytes) in [("NVIDIA A100-SXM4-40GB", 40), ("NVIDIA A100-SXM4-80GB", 80), ("NVIDIA H200", 141)] {
+            assert_eq!(Machine::of_card(card).unwrap().memory, Some(gigabytes * 1_000_000_000), "{card}");
         }
         let [full, low] = [Precision::F32, Precision::Bf16].map(|it| Machine::named("h200").unwrap().peak(it));
         assert!((full / 67e12 - 1.0).abs() < 1e-9 && (low / 989e12 - 1.0).abs() < 1e-9, "{full} {low}");

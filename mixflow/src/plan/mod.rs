@@ -217,7 +217,8 @@ impl Plan {
         }
         let ways = [Precision::F32, Precision::Bf16].map(|precision| [(precision, false), (precision, true)]);
         let fits = ways.into_iter().flatten().filter_map(|way @ (precision, recompute)| {
-            let needed = state(precision).on_device().saturating_add(sum(&first));
+            let beside = adapter.map_or(0, |adapter| bytes(&[adapter]));
+            let needed = state(precision).on_device().saturating_add(sum(&first)).saturating_add(beside);
             let left = machine.memory?.saturating_sub(needed);
             Some(Fit::new(way, [training.batch, devices], left, kept(precision, recompute)))
         });
