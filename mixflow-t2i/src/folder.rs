@@ -8,6 +8,7 @@ use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::diffusers::{is_config, read_config};
 use mixflow::backbones::{Error, Precision};
 use mixflow::recipe::AutoencoderConfig;
+use mixflow::sampling::Guidance;
 use mixflow::schedules::{Shift, TokenShift};
 use mixflow::train::StoredNetwork;
 use serde::Deserialize;
@@ -50,13 +51,22 @@ pub(crate) fn recipe_of(folder: &Path) -> Result<(TextRecipe, PathBuf), crate::E
     Ok((recipe, weights(&transformer)?))
 }
 
+/// The width of MiniT2I-L/16, and what it is guided by, as the README of `minit2i-torch` says; the recipe of B/16 has its own.
+const LARGE: usize = 1248;
+const LARGE_GUIDANCE: f64 = 6.0;
+
 /// A MiniT2I, whose text encoder lies in `text_encoder` and `tokenizer`.
 fn minit2i(folder: &Path, transformer: &Path) -> Result<TextRecipe, crate::Error> {
     let network = MmJitConfig::from_diffusers(&transformer.join("config.json"))?;
-    let tokens = network.context_length;
+    let (tokens, width) = (network.context_length, network.width);
     let text = TextEncoderConfig::FlanT5 { folder: folder.into(), tokens, precision: Precision::F32 };
     let network = TextNetworkConfig { transformer: network.into(), text, prompts: 1, encoder: None };
-    Ok(TextRecipe { seed: 0, network, ..published("minit2i-b-16")? })
+    let mut recipe = TextRecipe { seed: 0, network, ..published("minit2i-b-16")? };
+    if width >= LARGE {
+        let large = |guidance: Guidance| guidance.with_scale(LARGE_GUIDANCE).expect("it is finite");
+        recipe.sampling.guidance = recipe.sampling.guidance.map(large);
+    }
+    Ok(recipe)
 }
 
 /// A FLUX.1. That of few steps is told no guidance and is not shifted by the size; one that is shifted so and told none was made of
