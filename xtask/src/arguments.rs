@@ -141,7 +141,9 @@ impl RecipeArguments {
                 }
             };
             let before = kind::value(&self.recipe).unwrap_or_default();
-            if before["data"]["kind"] == kind {
+            // Images with captions lie in a folder, too.
+            let alike = |known: &serde_json::Value| known == kind || kind == "folder" && known == "captions";
+            if alike(&before["data"]["kind"]) {
                 // Other keys of the data stay.
                 set.extend(path.map(|path| (flag, format!("data.path={}", json!(path)))));
             } else {

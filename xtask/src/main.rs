@@ -50,6 +50,7 @@ mod trained;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use mixflow::files::discard_unfinished;
 
 use crate::terminal::{Result, note, program, sentence};
 
@@ -118,6 +119,8 @@ fn main() -> ExitCode {
     match remote::watched(command) {
         Ok(code) => code,
         Err(error) => {
+            // What a thread was writing that is still at work, of a command that was given up.
+            discard_unfinished();
             note(format_args!("error: {}", sentence(&*error)));
             ExitCode::FAILURE
         }

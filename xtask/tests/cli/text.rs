@@ -309,3 +309,18 @@ fn a_minit2i_draws_as_its_recipe_says() {
         place.refuse(&[&sample[..], &["no.png"], &flags].concat(), &[words]);
     }
 }
+
+#[test]
+fn a_folder_of_captioned_images_stands_for_the_recipes_own() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("mine")).unwrap();
+    for (name, caption) in [("a", "a red boat"), ("b", "two boats")] {
+        image::RgbImage::new(64, 64).save(place.path(&format!("mine/{name}.png"))).unwrap();
+        std::fs::write(place.path(&format!("mine/{name}.txt")), caption).unwrap();
+    }
+    let plan = ["plan", "sd3.5-medium-lora-mixflow", "--data", "mine", "--device", "h100"];
+    let said = place.run(&[&plan[..], &["--set", "network.prompts=2"]].concat());
+    assert!(said.contains("2 images") && said.contains("reading 2 prompts"), "{said}");
+    // Its captions are what the network is told.
+    place.refuse(&[&plan[..], &["--set", "network.prompts=3"]].concat(), &["network.prompts=2"]);
+}
