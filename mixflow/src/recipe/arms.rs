@@ -76,9 +76,14 @@ impl ArmConfig {
         KNOWN.contains(&self.name.as_str()) && *self == Self::known(&self.name)
     }
 
+    /// Whether it is the standard arm with a constant factor on the velocity.
+    pub(super) fn is_control(&self) -> bool {
+        self.is_known() && self.name == "control"
+    }
+
     /// The arm whose networks it samples from; none if it is a training.
     pub fn of(&self) -> Option<&str> {
-        if self.is_known() && self.name == "control" { Some("standard") } else { self.of.as_deref() }
+        if self.is_control() { Some("standard") } else { self.of.as_deref() }
     }
 
     /// What it minimises where the recipe minimises `objective`.
@@ -103,7 +108,7 @@ impl ArmConfig {
     /// # Errors
     /// For what is no correction, and for a search of a key that it does not have, or of nothing.
     pub fn candidates(&self, lambdas: &[f64]) -> Result<Vec<CorrectionConfig>, Invalid> {
-        if self.is_known() && self.name == "control" {
+        if self.is_control() {
             let factor = |lambda: &f64| json!({ "kind": "schedule-corrector", "a": lambda - 1.0, "b": 0.0 });
             return lambdas.iter().map(|lambda| self.correction(factor(lambda))).collect();
         }

@@ -331,6 +331,14 @@ impl<N: NetworkSettings> Recipe<N> {
 
     /// Whether every arm is one by itself: its objective that of a training, its corrections those of the sampling.
     fn check_arms(&self, post: &PostTraining) -> Result<(), Invalid> {
+        if let Some(control) =
+            post.arms.iter().find(|arm| arm.is_control()).filter(|_| self.sampling.correction.is_some())
+        {
+            return Err(control.fault(
+                "it is the standard arm with its velocity multiplied, in the place of sampling.correction, which all others \
+                 have: leave it out, or name the arms without it, as in post_training.arms=[\"standard\",\"mixflow\"]",
+            ));
+        }
         for arm in &post.arms {
             let alone = |objective, sampling| Self { objective, sampling, post_training: None, ..self.clone() };
             // Times for which MixFlow has no law are told by a comparison.

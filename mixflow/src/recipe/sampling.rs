@@ -119,7 +119,10 @@ impl SamplingConfig {
         let fits = self.sampler.grid.check_latents([height, width]);
         fits.map_err(|fault| Invalid::new("grid", format!("does not fit: {fault}")))?;
         if let Some(correction) = &self.correction {
-            correction.check(shape, schedule, &self.sampler.solver).map_err(|fault| fault.within("correction"))?;
+            let times = self.sampler.grid.times();
+            correction
+                .check(shape, schedule, &self.sampler.solver, &times)
+                .map_err(|fault| fault.within("correction"))?;
         }
         self.sampler.check()
     }

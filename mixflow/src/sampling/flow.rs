@@ -65,7 +65,8 @@ impl<S: Schedule, T> FlowMatching<S, T> {
     where
         B::Condition: 'a,
     {
-        Flow::of(&self.schedule, self.prediction, backbone, condition).floored(self.floor)
+        // Its loss does not train what a network may say of a variance.
+        Flow::of(&self.schedule, self.prediction, backbone, condition).floored(self.floor).without_variance()
     }
 }
 

@@ -44,7 +44,7 @@ impl Likelihood {
 /// - times: as for sampling, upwards in paper time
 ///
 /// # Errors
-/// [`SampleError`] where the solver stops.
+/// [`SampleError`] where the solver stops, and for a flow that a correction changes after each step.
 ///
 /// # Source
 /// Grathwohl et al. 2019 (arXiv 1810.01367); `sample_ode_likelihood` of SiT (`willisma/SiT`, transport/transport.py,
@@ -56,6 +56,11 @@ pub fn log_likelihood(
     times: &[f64],
     probes: &mut dyn NoiseSource,
 ) -> Result<Likelihood, SampleError> {
+    if flow.finished_steps().is_some() {
+        let reason =
+            "a correction acts after each step of this flow, whose states have no density by its velocity alone";
+        return Err(SampleError::Config(reason.into()));
+    }
     let before = flow.evaluations();
     let dims = data.dims();
     let probes = RefCell::new(probes);
@@ -112,6 +117,7 @@ mod tests {
     use mixflow_schedules::{Linear, Schedule};
 
     use super::*;
+    use crate::sampling::correction::{Correction, Dcw, Weights};
     use crate::sampling::solver::testing::{Fixture, numbers};
     use crate::sampling::solver::{Adaptive, Euler, Heun, Pair};
 
@@ -153,6 +159,14 @@ mod tests {
         // `−log₂ p / 8`.
         let bits = numbers(&exact.bits_per_dimension())[0];
         assert!((bits + numbers(&exact.nats)[0] / 8.0 / LN_2).abs() < 1e-12);
+    }
+
+    #[test]
+    fn a_flow_that_is_changed_after_its_steps_has_no_density() {
+        let flow = Dcw { low: 0.01, high: 0.01, weights: Weights::Noise }.correct(gaussian());
+        let x = Fixture::read("sit_likelihood").tensor("in.x");
+        let error = log_likelihood(&flow, &Euler, x, &times(3), &mut |_, _| unreachable!()).unwrap_err().to_string();
+        assert!(error.contains("a correction acts after each step"), "{error}");
     }
 
     /// A flow that moves everything alike has no divergence: the density is that of the noise it came from.

@@ -1,6 +1,7 @@
 //! Epsilon Scaling (Ning et al. 2023, arXiv 2308.15321): noise predictions, which are too large, are divided by a number.
 
 use mixflow_backbones::Invalid;
+use mixflow_schedules::Schedule;
 use serde::{Deserialize, Serialize};
 
 use super::Correction;
@@ -27,13 +28,17 @@ fn always() -> [f64; 2] {
     [0.0, 1.0]
 }
 
+/// Of a step, in how much it changes the state: published grids begin at noise, where nothing is changed, and their next step
+/// has 1.
+const MOST_GROWN: f64 = 2.0;
+
 impl EpsilonScaling {
     /// At all times but noise.
     pub fn new(scale: f64) -> Self {
         Self { scale, interval: always() }
     }
 
-    pub(super) fn check(&self) -> Result<(), Invalid> {
+    pub(super) fn check(&self, schedule: &dyn Schedule, times: &[f64]) -> Result<(), Invalid> {
         if !self.scale.is_finite() || self.scale <= 0.0 {
             return Err(Invalid::new("scale", format!("must be a number above 0, found {}", self.scale)));
         }
@@ -42,7 +47,21 @@ impl EpsilonScaling {
             let reason = format!("must rise within [0, 1] (0 is noise, 1 is data), found [{start}, {end}]");
             return Err(Invalid::new("interval", reason));
         }
-        Ok(())
+        // How often a step from `t` takes the signal's share of the state over into it.
+        let grown = |from: f64, to: f64| {
+            let at = schedule.at(from);
+            if at.alpha > 0.0 { (to - from) * at.d_alpha / at.alpha } else { 0.0 }
+        };
+        match times.windows(2).find(|step| (start..=end).contains(&step[0]) && grown(step[0], step[1]) > MOST_GROWN) {
+            Some(&[from, to]) => {
+                let reason = format!(
+                    "must begin at {to:.3} or later: the grid begins with a step from {from} to {to:.3}, where what is \
+                     changed grows as 1/t, found [{start}, {end}]"
+                );
+                Err(Invalid::new("interval", reason))
+            }
+            _ => Ok(()),
+        }
     }
 }
 

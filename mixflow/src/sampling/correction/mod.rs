@@ -52,16 +52,21 @@ pub enum CorrectionConfig {
 }
 
 impl CorrectionConfig {
-    /// What is wrong with it for states of this shape, `[channels, height, width]`, on this path and with this solver.
+    /// What is wrong with it for states of this shape, `[channels, height, width]`, on this path, with this solver and on a grid of these times.
     pub(crate) fn check(
         &self,
         shape: [usize; 3],
         schedule: &dyn Schedule,
         solver: &SolverConfig,
+        times: &[f64],
     ) -> Result<(), Invalid> {
         let after_steps = match self {
             Self::ScheduleCorrector(correction) => return correction.check(),
-            Self::EpsilonScaling(correction) => return correction.check(),
+            Self::EpsilonScaling(correction) => {
+                // Adaptive solvers begin with steps of their own.
+                let times = if matches!(solver, SolverConfig::Adaptive(_)) { &[] } else { times };
+                return correction.check(schedule, times);
+            }
             Self::TimeShift(correction) => {
                 correction.check(shape, schedule)?;
                 correction.of == Shifted::Target
@@ -110,10 +115,23 @@ impl Display for CorrectionConfig {
             Self::ScheduleCorrector(ScheduleCorrector { a, b }) => {
                 write!(f, "Scale Schedule Corrector ({}, {})", short(*a), short(*b))
             }
-            Self::EpsilonScaling(EpsilonScaling { scale, .. }) => write!(f, "Epsilon Scaling ({scale})"),
-            Self::TimeShift(TimeShift { of: Shifted::Label, reach, .. }) => write!(f, "Time-Shift of labels ({reach})"),
-            Self::TimeShift(TimeShift { of: Shifted::Target, reach, .. }) => write!(f, "Time-Shift of steps ({reach})"),
-            Self::Dcw(Dcw { low, high, .. }) => write!(f, "DCW ({low}, {high})"),
+            Self::EpsilonScaling(EpsilonScaling { scale, interval: [start, end] }) => {
+                write!(f, "Epsilon Scaling ({scale}")?;
+                let always = [*start, *end] == EpsilonScaling::new(*scale).interval;
+                if always { write!(f, ")") } else { write!(f, " from t = {start} to {end})") }
+            }
+            Self::TimeShift(TimeShift { of, reach, until, data_variance }) => {
+                let of = if *of == Shifted::Label { "labels" } else { "steps" };
+                write!(f, "Time-Shift of {of} ({reach} until t = {until}, data variance {data_variance})")
+            }
+            Self::Dcw(Dcw { low, high, weights }) => {
+                write!(f, "DCW ({low}, {high}")?;
+                if *weights == Weights::default() {
+                    write!(f, ")")
+                } else {
+                    write!(f, ", {})", serde_json::json!(weights))
+                }
+            }
         }
     }
 }

@@ -194,7 +194,8 @@ fn solvers_that_take_no_steps_of_the_grid_are_refused() {
 fn recipes_name_them_and_what_makes_no_sense_is_refused() {
     let read = |correction: &str, more: &[&str]| {
         let set = std::iter::once(format!("sampling.correction={correction}"));
-        let set: Vec<String> = set.chain(more.iter().map(ToString::to_string)).collect();
+        let alone = std::iter::once("post_training=null".into());
+        let set: Vec<String> = set.chain(alone).chain(more.iter().map(ToString::to_string)).collect();
         Recipe::read("digits", &set).map_err(|error| error.to_string())
     };
     let shift = |of: &str, more: &str| {
@@ -202,11 +203,8 @@ fn recipes_name_them_and_what_makes_no_sense_is_refused() {
     };
     let recipe = read(&shift("label", ""), &[]).unwrap();
     assert_eq!(Recipe::from_value(recipe.to_value()).unwrap(), recipe);
-    assert_eq!(recipe.sampling.describe(), "Heun, Time-Shift of labels (0.03)");
-    let adaptive = [
-        r#"sampling.solver={"kind":"adaptive","pair":"heun-euler","atol":1e-3,"rtol":1e-3}"#,
-        "post_training.solver_steps=[]",
-    ];
+    assert_eq!(recipe.sampling.describe(), "Heun, Time-Shift of labels (0.03 until t = 0.4, data variance 0.2)");
+    let adaptive = [r#"sampling.solver={"kind":"adaptive","pair":"heun-euler","atol":1e-3,"rtol":1e-3}"#];
     let stochastic = r#"sampling.solver={"kind":"euler-maruyama","diffusion":{"kind":"sigma"}}"#;
     assert!(read(&shift("label", ""), &adaptive).is_ok() && read(r#"{"kind":"dcw"}"#, &[stochastic]).is_ok());
     for (correction, more, words) in [
@@ -234,6 +232,34 @@ fn recipes_name_them_and_what_makes_no_sense_is_refused() {
         let error = read(&correction, more).unwrap_err();
         assert!(error.contains(words), "{correction}: {error}");
     }
+    // Noise and score networks begin just above noise, where a fiftieth of the path is twenty times the time.
+    let near = ["sampling.grid.steps=50", "sampling.grid.start=0.001", "objective.prediction=noise"];
+    let scaled = |more: &str| format!(r#"{{"kind":"epsilon-scaling","scale":1.005{more}}}"#);
+    let error = read(&scaled(""), &near).unwrap_err();
+    assert!(error.contains("sampling.correction.interval must begin at 0.021 or later"), "{error}");
+    let later = read(&scaled(r#","interval":[0.02,1]"#), &near).unwrap();
+    assert_eq!(later.sampling.correction.unwrap().to_string(), "Epsilon Scaling (1.005 from t = 0.02 to 1)");
+    assert!(read(&scaled(""), &["sampling.grid.steps=50"]).is_ok());
+    // A path that preserves the variance of data of variance 1.
+    let flat = |variance: f64| {
+        let shift =
+            format!(r#"{{"kind":"time-shift","of":"label","reach":0.03,"until":0.75,"data_variance":{variance}}}"#);
+        read(&shift, &[r#"objective.schedule={"kind":"cosine"}"#])
+    };
+    for variance in [1.0, 0.99] {
+        let error = flat(variance).unwrap_err();
+        assert!(
+            error.contains("sampling.correction.data_variance leaves the variance of this path between"),
+            "{error}"
+        );
+    }
+    assert!(flat(0.2).is_ok());
+    // The control has its factor in the place of the correction that all other arms have.
+    let compared = r#"post_training={"steps":1,"gamma":0.8,"seeds":1,"images":9,"solver_steps":[]}"#;
+    let error = read(r#"{"kind":"dcw"}"#, &[compared]).unwrap_err();
+    assert!(error.contains("post_training.arms have `control`: it is the standard arm"), "{error}");
+    let without = compared.replace("\"seeds\":1", r#""seeds":1,"arms":["standard","mixflow"]"#);
+    assert!(read(r#"{"kind":"dcw"}"#, &[&without]).is_ok());
     let odd = Dcw { low: 0.1, high: 0.1, weights: Weights::Noise }.check([1, 8, 7]).unwrap_err().to_string();
     assert!(odd.contains("must be even, found 8 and 7"), "{odd}");
     assert!(matches!(recipe.objective.schedule, ScheduleConfig::Linear { .. }));

@@ -57,8 +57,20 @@ impl TimeShift {
             return Err(Invalid::new("kind", "needs images of two numbers or more, whose variance it takes"));
         }
         let variance = |index: &usize| self.variance(schedule, *index);
+        let (numbers, at_noise) = (shape.iter().product::<usize>() as f64, self.variance(schedule, TIMES - 1));
         let least = (0..TIMES).min_by(|a, b| variance(a).total_cmp(&variance(b)));
         let turn = least.map_or(1.0, time);
+        // The variance of so many numbers is known to within the root of two over their number.
+        let falls = 1.0 - least.map_or(at_noise, |index| self.variance(schedule, index)) / at_noise;
+        if falls < 0.5 * (2.0 / numbers).sqrt() {
+            let reason = format!(
+                "leaves the variance of this path between {at_noise:.3} and {:.3}, which tells no time in images of {numbers} \
+                 numbers, found {}",
+                at_noise * (1.0 - falls),
+                self.data_variance
+            );
+            return Err(Invalid::new("data_variance", reason));
+        }
         if self.until + self.reach > turn {
             let reason = format!(
                 "and reach must come to {turn:.3} at most, where the variance of this path is least and no longer tells the \
