@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use crate::progress::{Tell, TransferProgress};
-use crate::request::{Failure, Subject};
+use crate::progress::{Progress, TransferProgress};
+use crate::request::{RequestError, Subject};
 use crate::send::refusal;
 use crate::{Client, Commit, Error, Repository, Revision};
 
@@ -13,13 +13,13 @@ const MADE_AT_ONCE: &str = "another conflicting operation is in progress";
 
 impl Client {
     /// Makes sure that there is a token that may write, as far as the server tells.
-    pub(crate) fn check_token(&self, subject: &Subject<'_>, tell: Tell<'_>) -> Result<(), Error> {
+    pub(crate) fn check_token(&self, subject: &Subject<'_>, progress: Progress<'_>) -> Result<(), Error> {
         let lacking = |reason| Error::WriteToken { endpoint: self.endpoint.to_string(), reason };
         if self.token.is_none() {
             return Err(lacking("there is none"));
         }
         let url = self.endpoint.identity();
-        let answer = self.json(&url, subject, tell)?;
+        let answer = self.json(&url, subject, progress)?;
         let token = &answer["auth"]["accessToken"];
         match token["role"].as_str() {
             Some("read") => Err(lacking("this one may only read")),
@@ -34,31 +34,31 @@ impl Client {
         repository: &Repository,
         branch: &Revision,
         private: bool,
-        tell: Tell<'_>,
+        progress: Progress<'_>,
     ) -> Result<Commit, Error> {
-        let mut head = self.resolve(repository, branch, tell);
+        let mut head = self.resolve(repository, branch, progress);
         if let Err(Error::NoRepository { .. }) = head {
-            self.create(repository, private, tell)?;
-            head = self.resolve(repository, branch, tell);
+            self.create(repository, private, progress)?;
+            head = self.resolve(repository, branch, progress);
         }
         if private && !matches!(head, Err(Error::NoRepository { .. })) {
-            self.check_private(repository, tell)?;
+            self.check_private(repository, progress)?;
         }
         if let Err(Error::NoRevision { .. }) = head {
             let subject = Subject { repository, revision: branch, file: None };
             let url = self.endpoint.action(repository, "branch", branch);
-            let made = self.patiently(tell, || match self.post(&url, "application/json", b"{}", &subject) {
+            let made = self.patiently(progress, || match self.post(&url, "application/json", b"{}", &subject) {
                 // Somebody made it, or we did and the answer was lost.
                 Err(failure) if refusal(&failure, &[409]).is_some() => Ok(()),
                 answer => answer.map(drop),
             });
             made.map_err(|failure| *failure.error)?;
-            head = self.resolve(repository, branch, tell);
+            head = self.resolve(repository, branch, progress);
         }
         head
     }
 
-    fn create(&self, repository: &Repository, private: bool, tell: Tell<'_>) -> Result<(), Error> {
+    fn create(&self, repository: &Repository, private: bool, progress: Progress<'_>) -> Result<(), Error> {
         let main = Revision::default();
         let subject = Subject { repository, revision: &main, file: None };
         let (owner, name) = repository.id().split_once('/').unwrap_or_default();
@@ -68,9 +68,9 @@ impl Client {
             body["visibility"] = "private".into();
         }
         let (url, body) = (self.endpoint.creation(), body.to_string());
-        let made = self.patiently(tell, || match self.post(&url, "application/json", body.as_bytes(), &subject) {
+        let made = self.patiently(progress, || match self.post(&url, "application/json", body.as_bytes(), &subject) {
             Err(failure) => match refusal(&failure, &[409]) {
-                Some(message) if message.contains(MADE_AT_ONCE) => Err(Failure { passing: true, ..failure }),
+                Some(message) if message.contains(MADE_AT_ONCE) => Err(RequestError { transient: true, ..failure }),
                 // Somebody made it, or we did and the answer was lost.
                 Some(_) => Ok(()),
                 None => Err(failure),
@@ -78,16 +78,16 @@ impl Client {
             answer => answer.map(drop),
         });
         made.map_err(|failure| *failure.error)?;
-        tell(TransferProgress::Created { address: &self.endpoint.page(repository).to_string() });
+        progress(TransferProgress::Created { address: &self.endpoint.page(repository).to_string() });
         Ok(())
     }
 
     /// Makes sure that not all can see what is meant for some: a server may not know the word, and a repository that was
     /// there before may be public.
-    fn check_private(&self, repository: &Repository, tell: Tell<'_>) -> Result<(), Error> {
+    fn check_private(&self, repository: &Repository, progress: Progress<'_>) -> Result<(), Error> {
         let main = Revision::default();
         let url = self.endpoint.revision(repository, &main);
-        let answer = self.json(&url, &Subject { repository, revision: &main, file: None }, tell)?;
+        let answer = self.json(&url, &Subject { repository, revision: &main, file: None }, progress)?;
         if answer["private"] == true {
             return Ok(());
         }

@@ -34,19 +34,19 @@ pub(crate) fn agent(patience: &Patience, server: &Url) -> Agent {
 
 /// Why there was no answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Silence {
+pub(crate) enum NoAnswer {
     /// Nobody knows the name, or the network is away.
     Unknown,
     /// What was said or shown is no better the next time: a certificate, or no HTTP.
-    Lasting,
-    Passing,
+    Permanent,
+    Transient,
 }
 
-impl Silence {
+impl NoAnswer {
     /// What kind it is, and what to say of it.
     pub(crate) fn of(error: &Error) -> (Self, String) {
         match error {
-            Error::Timeout(_) => (Self::Passing, "it does not answer in time".into()),
+            Error::Timeout(_) => (Self::Transient, "it does not answer in time".into()),
             Error::HostNotFound => (Self::Unknown, UNKNOWN.into()),
             // What resolvers say of a name that there is not. Those that were not reached themselves may be soon.
             Error::Io(error) if error.to_string().ends_with("Name or service not known") => {
@@ -54,11 +54,11 @@ impl Silence {
             }
             // So rustls says it, whatever it is wrapped in.
             error if error.to_string().contains("invalid peer certificate") => {
-                (Self::Lasting, format!("{error}; {}", advice()))
+                (Self::Permanent, format!("{error}; {}", advice()))
             }
-            Error::Io(error) => (Self::Passing, error.to_string()),
-            Error::Tls(_) | Error::Rustls(_) | Error::Http(_) => (Self::Lasting, error.to_string()),
-            other => (Self::Passing, other.to_string()),
+            Error::Io(error) => (Self::Transient, error.to_string()),
+            Error::Tls(_) | Error::Rustls(_) | Error::Http(_) => (Self::Permanent, error.to_string()),
+            other => (Self::Transient, other.to_string()),
         }
     }
 }

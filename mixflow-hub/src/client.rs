@@ -9,7 +9,7 @@ use ureq::Agent;
 use crate::agent::agent;
 use crate::variables::{HOME, NoText, Variables};
 #[cfg(feature = "xet")]
-use crate::way::Way;
+use crate::xet_access::XetAccess;
 use crate::{Cache, Endpoint, Error, Patience, Token};
 
 /// Access to one Hub and one cache.
@@ -26,7 +26,7 @@ pub struct Client {
     /// Whether an answer has come: then there is a network.
     pub(crate) answered: Arc<AtomicBool>,
     #[cfg(feature = "xet")]
-    pub(crate) way: Way,
+    pub(crate) xet: XetAccess,
     /// One is set where what it does is not wanted any more; the last is its own.
     stopped: Vec<Arc<AtomicBool>>,
 }
@@ -45,7 +45,7 @@ impl Client {
             agent,
             answered: Arc::default(),
             #[cfg(feature = "xet")]
-            way: Way::default(),
+            xet: XetAccess::default(),
             stopped: vec![Arc::default()],
         }
     }
@@ -99,7 +99,7 @@ impl Client {
         let client = Self::new(endpoint, Cache::new(cache)).offline(offline);
         #[cfg(feature = "xet")]
         if variables.flag("HF_HUB_DISABLE_XET")? == Some(true) {
-            client.way.close();
+            client.xet.close();
         }
         match token {
             Some(token) => client.token(token),
@@ -118,7 +118,7 @@ impl Client {
         Ok(Self {
             token: Some(token),
             #[cfg(feature = "xet")]
-            way: self.way.anew(),
+            xet: self.xet.for_another(),
             ..self
         })
     }
@@ -137,7 +137,7 @@ impl Client {
             patience,
             agent,
             #[cfg(feature = "xet")]
-            way: self.way.anew(),
+            xet: self.xet.for_another(),
             ..self
         }
     }

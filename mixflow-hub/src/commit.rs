@@ -6,10 +6,10 @@ use base64::prelude::{BASE64_STANDARD, Engine};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::folder::Local;
-use crate::progress::{Tell, TransferProgress};
-use crate::request::{Failure, Subject, protocol};
+use crate::progress::{Progress, TransferProgress};
+use crate::request::{RequestError, Subject, protocol};
 use crate::send::refusal;
+use crate::upload_file::UploadFile;
 use crate::{Client, Commit, Error};
 
 /// Files that are asked about at once, as many as `huggingface_hub` does.
@@ -28,13 +28,13 @@ pub(crate) enum Mode {
 }
 
 #[derive(Deserialize)]
-struct Sorted {
-    files: Vec<SortedFile>,
+struct Preupload {
+    files: Vec<PreuploadFile>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct SortedFile {
+struct PreuploadFile {
     path: String,
     upload_mode: String,
     #[serde(default)]
@@ -45,10 +45,10 @@ impl Client {
     /// How the server wants to have each file, before any is sent; and their hashes.
     pub(crate) fn sort<'f>(
         &self,
-        files: &[&'f Local],
+        files: &[&'f UploadFile],
         subject: &Subject<'_>,
-        tell: Tell<'_>,
-    ) -> Result<Vec<(&'f Local, Mode)>, Error> {
+        progress: Progress<'_>,
+    ) -> Result<Vec<(&'f UploadFile, Mode)>, Error> {
         let url = self.endpoint.action(subject.repository, "preupload", subject.revision);
         let mut sorted = vec![];
         for files in files.chunks(AT_ONCE) {
@@ -58,11 +58,12 @@ impl Client {
                 entries.push(json!({ "path": file.name, "size": file.size, "sample": sample }));
             }
             let body = json!({ "files": entries }).to_string();
-            let text = self.patiently(tell, || self.post(&url, "application/json", body.as_bytes(), subject)?.text());
+            let text =
+                self.patiently(progress, || self.post(&url, "application/json", body.as_bytes(), subject)?.text());
             let text = text.map_err(|failure| *failure.error)?;
-            let answer: Sorted =
+            let answer: Preupload =
                 serde_json::from_str(&text).map_err(|error| protocol(&url, &format!("it sorts no files: {error}")))?;
-            let answer: BTreeMap<String, SortedFile> =
+            let answer: BTreeMap<String, PreuploadFile> =
                 answer.files.into_iter().map(|file| (file.path.clone(), file)).collect();
             for file in files {
                 let found = answer.get(&file.name);
@@ -87,7 +88,7 @@ impl Client {
                 match mode {
                     Mode::Regular => file.git_blob()?,
                     Mode::Large => {
-                        tell(TransferProgress::Hashing { file: &file.name, size: file.size });
+                        progress(TransferProgress::Hashing { file: &file.name, size: file.size });
                         file.sha256()?
                     }
                 };
@@ -102,14 +103,14 @@ impl Client {
         &self,
         message: &str,
         parent: &Commit,
-        (files, surplus): (&[(&Local, Mode)], &[String]),
+        (files, surplus): (&[(&UploadFile, Mode)], &[String]),
         subject: &Subject<'_>,
-    ) -> Result<Commit, Failure> {
+    ) -> Result<Commit, RequestError> {
         let url = self.endpoint.action(subject.repository, "commit", subject.revision);
-        let body = lines(message, parent, files, surplus).map_err(Failure::lasting)?;
+        let body = lines(message, parent, files, surplus).map_err(RequestError::permanent)?;
         let answer = self.post(&url, "application/x-ndjson", &body, subject).map_err(|failure| {
             match refusal(&failure, &[409, 412]) {
-                Some(message) => Failure::passing(Error::Conflict {
+                Some(message) => RequestError::transient(Error::Conflict {
                     repository: subject.repository.clone(),
                     branch: subject.revision.clone(),
                     message,
@@ -120,12 +121,12 @@ impl Client {
         let answer = serde_json::from_str::<Value>(&answer.text()?).unwrap_or_default();
         let commit = answer["commitOid"].as_str().and_then(Commit::parse);
         // It was taken; the head tells as what.
-        commit.ok_or_else(|| Failure::passing(protocol(&url, "it names no commit")))
+        commit.ok_or_else(|| RequestError::transient(protocol(&url, "it names no commit")))
     }
 }
 
 /// The commit as lines of JSON: what it is, then what it changes.
-fn lines(message: &str, parent: &Commit, files: &[(&Local, Mode)], surplus: &[String]) -> Result<Vec<u8>, Error> {
+fn lines(message: &str, parent: &Commit, files: &[(&UploadFile, Mode)], surplus: &[String]) -> Result<Vec<u8>, Error> {
     let message = message.trim();
     let (summary, description) = message.split_once('\n').unwrap_or((message, ""));
     let header = json!({

@@ -9,8 +9,8 @@ use crate::cache::{holdable, relative};
 use crate::digest::Digest;
 use crate::listing::Expected;
 use crate::pattern::matches;
-use crate::progress::{Tell, TransferProgress};
-use crate::request::{Failure, Subject};
+use crate::progress::{Progress, TransferProgress};
+use crate::request::{RequestError, Subject};
 use crate::{Client, Commit, Error, Repository, Revision};
 
 /// A repository at one commit, or the part of it that was asked for, in a folder.
@@ -25,7 +25,7 @@ pub struct RepositorySnapshot {
 }
 
 impl Client {
-    /// One file of a repository, from the cache where it has it. `tell` hears how it goes.
+    /// One file of a repository, from the cache where it has it. `progress` is called with each step.
     ///
     /// A commit that is cached is not asked for again. Where nobody answers, the cache stands in with what the revision
     /// was when it was last asked for.
@@ -38,9 +38,9 @@ impl Client {
         repository: &Repository,
         revision: &Revision,
         file: &str,
-        mut tell: impl FnMut(TransferProgress<'_>) + Send,
+        mut progress: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<PathBuf, Error> {
-        let tell: Tell<'_> = &mut tell;
+        let progress: Progress<'_> = &mut progress;
         if !relative(file) {
             return Err(Error::Escape { repository: repository.clone(), name: file.into() });
         }
@@ -54,9 +54,9 @@ impl Client {
             return path.ok_or_else(|| self.not_cached(repository, revision, file));
         }
         let subject = Subject { repository, revision, file: Some(file) };
-        let (commit, expected) = match self.expected(&subject, file, tell) {
+        let (commit, expected) = match self.expected(&subject, file, progress) {
             Ok(found) => found,
-            Err(Failure { error, commit, .. }) => {
+            Err(RequestError { error, commit, .. }) => {
                 if let (Error::NoFile { .. }, Some(commit)) = (&*error, commit) {
                     // Notes for later: without them, all is as it was. Nothing of this commit is here, perhaps all of another.
                     if self.cache.commit(repository, revision).is_none() {
@@ -66,7 +66,7 @@ impl Client {
                 }
                 let path = cached(self.cache.commit(repository, revision)).filter(|_| error.is_outage());
                 let Some(path) = path else { return Err(*error) };
-                tell(TransferProgress::Cached { reason: &error.to_string() });
+                progress(TransferProgress::Cached { reason: &error.to_string() });
                 return Ok(path);
             }
         };
@@ -75,7 +75,7 @@ impl Client {
             let _ = self.cache.keep_commit(repository, revision, &commit);
             return Ok(path);
         }
-        let path = self.fetch(repository, &commit, file, &expected, FETCHED_AT_ONCE, tell)?;
+        let path = self.fetch(repository, &commit, file, &expected, FETCHED_AT_ONCE, progress)?;
         self.cache.keep_commit(repository, revision, &commit)?;
         Ok(path)
     }
@@ -92,9 +92,9 @@ impl Client {
         repository: &Repository,
         revision: &Revision,
         patterns: &[&str],
-        mut tell: impl FnMut(TransferProgress<'_>) + Send,
+        mut progress: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<RepositorySnapshot, Error> {
-        self.snapshot_as(repository, revision, revision, patterns, &mut tell)
+        self.snapshot_as(repository, revision, revision, patterns, &mut progress)
     }
 
     /// As [`snapshot`](Self::snapshot), of the commit that a revision `named` was: that is kept once all is here.
@@ -104,21 +104,21 @@ impl Client {
         revision: &Revision,
         named: &Revision,
         patterns: &[&str],
-        tell: Tell<'_>,
+        progress: Progress<'_>,
     ) -> Result<RepositorySnapshot, Error> {
         if self.offline {
             return self
                 .cached_snapshot(repository, revision, patterns)?
                 .map_err(|file| self.not_cached(repository, revision, file.as_deref().unwrap_or("a snapshot")));
         }
-        let listed = self.resolve(repository, revision, tell).and_then(|commit| {
-            let tree = self.tree(repository, &commit, tell)?;
+        let listed = self.resolve(repository, revision, progress).and_then(|commit| {
+            let tree = self.tree(repository, &commit, progress)?;
             Ok((commit, tree))
         });
         let (commit, tree) = match listed {
             Err(error) if error.is_outage() => {
                 let Ok(snapshot) = self.cached_snapshot(repository, revision, patterns)? else { return Err(error) };
-                tell(TransferProgress::Cached { reason: &error.to_string() });
+                progress(TransferProgress::Cached { reason: &error.to_string() });
                 return Ok(snapshot);
             }
             listed => listed?,
@@ -135,8 +135,8 @@ impl Client {
         // The largest first: nothing waits for them at the end.
         missing.sort_by_key(|file| std::cmp::Reverse(tree[*file].size));
         let lines = FETCHED_AT_ONCE / missing.len().clamp(1, FETCHED_AT_ONCE);
-        self.each(&missing, FETCHED_AT_ONCE, tell, |client, file, tell| {
-            client.fetch(repository, &commit, file, &tree[*file], lines, tell)
+        self.each(&missing, FETCHED_AT_ONCE, progress, |client, file, progress| {
+            client.fetch(repository, &commit, file, &tree[*file], lines, progress)
         })?;
         match self.cache.keep_commit(repository, named, &commit) {
             Err(error) if !missing.is_empty() => return Err(error),
@@ -154,14 +154,14 @@ impl Client {
         &self,
         repository: &Repository,
         revision: &Revision,
-        mut tell: impl FnMut(TransferProgress<'_>) + Send,
+        mut progress: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<(Commit, Vec<String>), Error> {
-        let tell: Tell<'_> = &mut tell;
+        let progress: Progress<'_> = &mut progress;
         let listed = if self.offline {
             Err(self.not_cached(repository, revision, "a snapshot"))
         } else {
-            self.resolve(repository, revision, tell).and_then(|commit| {
-                let tree = self.tree(repository, &commit, tell)?;
+            self.resolve(repository, revision, progress).and_then(|commit| {
+                let tree = self.tree(repository, &commit, progress)?;
                 Ok((commit, tree.into_keys().collect()))
             })
         };

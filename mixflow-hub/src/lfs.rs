@@ -9,12 +9,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::digest::{Digest, Hasher};
-use crate::folder::Local;
 use crate::patience::Pace;
-use crate::portion::Portion;
-use crate::progress::{Tell, TransferProgress};
-use crate::request::{Failure, Subject, protocol, text};
+use crate::progress::{Progress, TransferProgress};
+use crate::request::{RequestError, Subject, protocol, text};
 use crate::send::LFS;
+use crate::upload_body::UploadBody;
+use crate::upload_file::UploadFile;
 use crate::url::Url;
 use crate::{Client, Error};
 
@@ -63,10 +63,10 @@ struct Action {
     header: Option<BTreeMap<String, Value>>,
 }
 
-/// What the server says where to send a file.
-enum Way {
-    /// Nowhere: it is there.
-    There,
+/// Where the server wants a file to be sent.
+enum UploadRoute {
+    /// Nowhere: the store has it.
+    Stored,
     /// To these addresses: where it goes, and who is told when it is there.
     Lfs(Action, Option<Action>),
     /// To the Hub's own store.
@@ -78,16 +78,16 @@ enum Way {
 pub(crate) struct Sending<'a> {
     pub(crate) client: &'a Client,
     pub(crate) subject: &'a Subject<'a>,
-    pub(crate) file: &'a Local,
+    pub(crate) file: &'a UploadFile,
     pub(crate) digest: &'a Digest,
 }
 
 impl Client {
     /// Puts a file into the server's store, unless it is there; gives the bytes that had to be sent.
-    pub(crate) fn store(&self, file: &Local, subject: &Subject<'_>, tell: Tell<'_>) -> Result<u64, Error> {
+    pub(crate) fn store(&self, file: &UploadFile, subject: &Subject<'_>, progress: Progress<'_>) -> Result<u64, Error> {
         let sending = Sending { client: self, subject, file, digest: file.sha256()? };
-        let sent = sending.run(tell).map_err(|failure| sending.unsent(*failure.error))?;
-        tell(TransferProgress::Stored { file: &file.name });
+        let sent = sending.run(progress).map_err(|failure| sending.unsent(*failure.error))?;
+        progress(TransferProgress::Stored { file: &file.name });
         Ok(sent)
     }
 }
@@ -95,25 +95,27 @@ impl Client {
 impl Sending<'_> {
     /// Sends, as often as it takes. Before each attempt the server says whether the file is there, and gives new
     /// addresses: old ones expire. A file that it has refused is sent once more: the line may have changed it.
-    fn run(&self, tell: Tell<'_>) -> Result<u64, Failure> {
+    fn run(&self, progress: Progress<'_>) -> Result<u64, RequestError> {
         let (mut failures, mut refused) = (0, false);
         loop {
-            let sent = match self.announce(tell)? {
+            let sent = match self.announce(progress)? {
                 // If something was sent, it arrived, and only the answer was lost.
-                Way::There => return Ok(if failures == 0 && !refused { 0 } else { self.file.size }),
-                Way::Lfs(upload, verify) => self.send(&upload, tell).and_then(|()| match &verify {
-                    Some(verify) => self.confirm(verify, tell),
+                UploadRoute::Stored => return Ok(if failures == 0 && !refused { 0 } else { self.file.size }),
+                UploadRoute::Lfs(upload, verify) => self.send(&upload, progress).and_then(|()| match &verify {
+                    Some(verify) => self.confirm(verify, progress),
                     None => Ok(()),
                 }),
                 #[cfg(feature = "xet")]
-                Way::Xet => return crate::xet::send(self.client, self.subject, (self.file, self.digest), tell),
+                UploadRoute::Xet => {
+                    return crate::xet::send(self.client, self.subject, (self.file, self.digest), progress);
+                }
             };
             let Err(failure) = sent else { return Ok(self.file.size) };
-            if failure.passing {
+            if failure.transient {
                 failures += 1;
-                self.client.wait(failure, failures, tell)?;
+                self.client.wait(failure, failures, progress)?;
             } else if !refused && matches!(&*failure.error, Error::Status { status: 400..500, .. }) {
-                tell(TransferProgress::Retrying { reason: &failure.error.to_string(), wait: Duration::ZERO });
+                progress(TransferProgress::Retrying { reason: &failure.error.to_string(), wait: Duration::ZERO });
                 refused = true;
             } else {
                 return Err(failure);
@@ -122,10 +124,10 @@ impl Sending<'_> {
     }
 
     /// Asks where to send the file.
-    fn announce(&self, tell: Tell<'_>) -> Result<Way, Failure> {
+    fn announce(&self, progress: Progress<'_>) -> Result<UploadRoute, RequestError> {
         let url = self.client.endpoint.batch(self.subject.repository);
         #[cfg(feature = "xet")]
-        let other = (!self.client.way.is_closed()).then_some(XET);
+        let other = (!self.client.xet.is_closed()).then_some(XET);
         #[cfg(not(feature = "xet"))]
         let other = None;
         let transfers: Vec<&str> = TRANSFERS.into_iter().chain(other).collect();
@@ -138,8 +140,8 @@ impl Sending<'_> {
         });
         let body = body.to_string();
         let ask = || self.client.post(&url, LFS, body.as_bytes(), self.subject)?.text();
-        let text = self.client.patiently(tell, ask)?;
-        let fault = |reason: &str| Failure::lasting(protocol(&url, reason));
+        let text = self.client.patiently(progress, ask)?;
+        let fault = |reason: &str| RequestError::permanent(protocol(&url, reason));
         let batch: Batch =
             serde_json::from_str(&text).map_err(|error| fault(&format!("it takes no files: {error}")))?;
         if let Some(other) = batch.transfer.as_ref().filter(|transfer| !transfers.contains(&transfer.as_str())) {
@@ -149,32 +151,32 @@ impl Sending<'_> {
         let object = object.ok_or_else(|| fault(&format!("it says nothing of {}", self.file.name)))?;
         if let Some(Refusal { code, message }) = object.error {
             let message = self.client.quote(&message);
-            return Err(Failure::lasting(Error::Status { address: url.to_string(), status: code, message }));
+            return Err(RequestError::permanent(Error::Status { address: url.to_string(), status: code, message }));
         }
         // What is there that store finds out itself.
         #[cfg(feature = "xet")]
         if batch.transfer.as_deref() == Some(XET) {
-            return Ok(Way::Xet);
+            return Ok(UploadRoute::Xet);
         }
-        let Some(Actions { upload: Some(upload), verify }) = object.actions else { return Ok(Way::There) };
-        Ok(Way::Lfs(upload, verify))
+        let Some(Actions { upload: Some(upload), verify }) = object.actions else { return Ok(UploadRoute::Stored) };
+        Ok(UploadRoute::Lfs(upload, verify))
     }
 
     /// Sends the file once, in one piece or in parts, as the headers say.
-    fn send(&self, action: &Action, tell: Tell<'_>) -> Result<(), Failure> {
+    fn send(&self, action: &Action, progress: Progress<'_>) -> Result<(), RequestError> {
         let (name, size) = (&self.file.name, self.file.size);
         let announced = self.client.endpoint.batch(self.subject.repository);
         let url = self.client.given(&action.href, &announced)?;
-        tell(TransferProgress::Sending { file: name, size });
+        progress(TransferProgress::Sending { file: name, size });
         let headers = action.header.iter().flatten().map(|(name, value)| (name.to_lowercase(), value));
         let (parts, headers): (Vec<_>, Vec<_>) =
             headers.partition(|(name, _)| name == "chunk_size" || name.parse::<u64>().is_ok());
         if parts.is_empty() {
             let strings = headers.into_iter().filter_map(|(name, value)| Some((name, value.as_str()?.to_string())));
             let headers: Vec<_> = strings.filter(|(name, _)| !OURS.contains(&name.as_str())).collect();
-            return self.part(&url, &headers, 0..size, Hasher::sha256(), &mut *tell).map(drop);
+            return self.part(&url, &headers, 0..size, Hasher::sha256(), &mut *progress).map(drop);
         }
-        self.send_parts(&url, &parts.into_iter().collect(), &announced, tell)
+        self.send_parts(&url, &parts.into_iter().collect(), &announced, progress)
     }
 
     /// Sends the file in parts, by the numbers that their addresses have in the headers; then `url` puts them together.
@@ -183,10 +185,10 @@ impl Sending<'_> {
         url: &Url,
         parts: &BTreeMap<String, &Value>,
         announced: &Url,
-        tell: Tell<'_>,
-    ) -> Result<(), Failure> {
+        progress: Progress<'_>,
+    ) -> Result<(), RequestError> {
         let size = self.file.size;
-        let fault = |reason: &str| Failure::lasting(protocol(announced, reason));
+        let fault = |reason: &str| RequestError::permanent(protocol(announced, reason));
         let number = |value: &Value| value.as_u64().or_else(|| value.as_str()?.parse().ok());
         let chunk = parts.get("chunk_size").and_then(|value| number(value)).filter(|chunk| *chunk > 0);
         let chunk = chunk.ok_or_else(|| fault("it does not say how large a part is"))?;
@@ -206,7 +208,7 @@ impl Sending<'_> {
             let range = (part - 1) * chunk..(part * chunk).min(size);
             let mut failures = 0;
             let (tag, after) = loop {
-                match self.part(&address, &[], range.clone(), hasher.clone(), tell) {
+                match self.part(&address, &[], range.clone(), hasher.clone(), progress) {
                     Ok(done) => break done,
                     // An address that has expired does not get better.
                     Err(failure) if matches!(&*failure.error, Error::Status { status: 403, .. }) => {
@@ -214,17 +216,17 @@ impl Sending<'_> {
                     }
                     Err(failure) => {
                         failures += 1;
-                        self.client.wait(failure, failures, tell).map_err(exhausted)?;
+                        self.client.wait(failure, failures, progress).map_err(exhausted)?;
                     }
                 }
             };
-            let tag = tag.ok_or_else(|| Failure::lasting(protocol(&address, "it gives no ETag for a part")))?;
+            let tag = tag.ok_or_else(|| RequestError::permanent(protocol(&address, "it gives no ETag for a part")))?;
             sent.push(json!({ "partNumber": part, "etag": tag }));
             hasher = after;
         }
         let body = json!({ "oid": self.digest.as_str(), "parts": sent }).to_string();
         let complete = || self.client.post(url, LFS, body.as_bytes(), self.subject);
-        self.client.patiently(tell, complete).map(drop).map_err(exhausted)
+        self.client.patiently(progress, complete).map(drop).map_err(exhausted)
     }
 
     /// Sends a range of the file, whose hash so far is in `hasher`; gives the tag that the store has for it.
@@ -234,16 +236,16 @@ impl Sending<'_> {
         headers: &[(String, String)],
         range: std::ops::Range<u64>,
         hasher: Hasher,
-        tell: Tell<'_>,
-    ) -> Result<(Option<String>, Hasher), Failure> {
-        let mut file = self.file.open().map_err(Failure::lasting)?;
+        progress: Progress<'_>,
+    ) -> Result<(Option<String>, Hasher), RequestError> {
+        let mut file = self.file.open().map_err(RequestError::permanent)?;
         let seek = file.seek(SeekFrom::Start(range.start));
-        seek.map_err(|error| Failure::lasting(Error::io("read", &self.file.path)(error)))?;
+        seek.map_err(|error| RequestError::permanent(Error::io("read", &self.file.path)(error)))?;
         let size = range.end - range.start;
-        let mut body = Portion {
+        let mut body = UploadBody {
             client: self.client,
             file,
-            local: self.file,
+            source: self.file,
             digest: self.digest,
             host: url.host().into(),
             at: range.start,
@@ -252,24 +254,24 @@ impl Sending<'_> {
             pace: Pace::new(range.start),
             silence: self.client.patience.silence,
             fault: None,
-            tell,
+            progress,
         };
         let answer = self.client.put(url, headers, size, &mut body, self.subject);
         if let Some(fault) = body.fault {
             return Err(fault);
         }
         if body.at < range.end && answer.is_ok() {
-            return Err(Failure::passing(protocol(url, "it answers before it has all")));
+            return Err(RequestError::transient(protocol(url, "it answers before it has all")));
         }
         Ok((text(answer?.response.headers(), "etag").map(String::from), body.hasher))
     }
 
     /// Tells the Hub that the store has it.
-    fn confirm(&self, action: &Action, tell: Tell<'_>) -> Result<(), Failure> {
+    fn confirm(&self, action: &Action, progress: Progress<'_>) -> Result<(), RequestError> {
         let url = self.client.given(&action.href, &self.client.endpoint.batch(self.subject.repository))?;
         let body = json!({ "oid": self.digest.as_str(), "size": self.file.size }).to_string();
         let confirm = || self.client.post(&url, LFS, body.as_bytes(), self.subject);
-        self.client.patiently(tell, confirm).map(drop).map_err(exhausted)
+        self.client.patiently(progress, confirm).map(drop).map_err(exhausted)
     }
 
     fn unsent(&self, error: Error) -> Error {
@@ -281,6 +283,6 @@ impl Sending<'_> {
 }
 
 /// A failure after all attempts at the one step: it is no reason to send the whole file again.
-fn exhausted(failure: Failure) -> Failure {
-    Failure { passing: false, ..failure }
+fn exhausted(failure: RequestError) -> RequestError {
+    RequestError { transient: false, ..failure }
 }

@@ -82,17 +82,15 @@ mod digest;
 mod download;
 mod endpoint;
 mod error;
-mod folder;
-mod held;
 mod lfs;
 mod listing;
 mod lock;
-mod names;
+mod parallel;
+mod parse;
 mod patience;
 mod pattern;
 #[cfg(feature = "pipeline")]
 mod pipeline;
-mod portion;
 mod progress;
 #[cfg(feature = "pipeline")]
 mod publication;
@@ -100,18 +98,20 @@ mod repository;
 mod request;
 mod revision;
 mod send;
-mod several;
+mod sync;
 mod token;
 pub mod tracker;
 mod transfer;
 mod trust;
 mod upload;
+mod upload_body;
+mod upload_file;
 mod url;
 mod variables;
 #[cfg(feature = "xet")]
-mod way;
-#[cfg(feature = "xet")]
 mod xet;
+#[cfg(feature = "xet")]
+mod xet_access;
 
 pub use address::Address;
 pub use cache::Cache;

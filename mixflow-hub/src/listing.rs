@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::cache::relative;
 use crate::digest::Digest;
-use crate::progress::Tell;
-use crate::request::{Ask, Failure, Subject, protocol, text};
+use crate::progress::Progress;
+use crate::request::{Ask, RequestError, Subject, protocol, text};
 use crate::revision::is_hex;
 use crate::{Client, Commit, Error, Repository, Revision};
 
@@ -31,7 +31,7 @@ pub(crate) type Tree = BTreeMap<String, Expected>;
 
 /// One file in `trees/<commit>.json`.
 #[derive(Serialize, Deserialize)]
-struct Kept {
+struct CachedFile {
     size: u64,
     blob_id: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,15 +43,15 @@ struct Kept {
 }
 
 #[derive(Serialize, Deserialize)]
-struct KeptTree {
+struct CachedTree {
     format_version: u64,
-    files: BTreeMap<String, Kept>,
+    files: BTreeMap<String, CachedFile>,
 }
 
 /// One entry of the Hub's answer.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Listed {
+struct ListedFile {
     #[serde(rename = "type")]
     kind: String,
     oid: String,
@@ -68,7 +68,7 @@ struct Lfs {
     size: u64,
 }
 
-impl Kept {
+impl CachedFile {
     fn expected(&self) -> Option<Expected> {
         let hash = self.lfs_sha256.as_deref().unwrap_or(&self.blob_id);
         let xet = in_store(self.xet_hash.as_deref());
@@ -82,19 +82,19 @@ impl Client {
         &self,
         repository: &Repository,
         revision: &Revision,
-        tell: Tell<'_>,
+        progress: Progress<'_>,
     ) -> Result<Commit, Error> {
         if let Some(commit) = revision.commit() {
             return Ok(commit);
         }
         let url = self.endpoint.revision(repository, revision);
-        let answer = self.json(&url, &Subject { repository, revision, file: None }, tell)?;
+        let answer = self.json(&url, &Subject { repository, revision, file: None }, progress)?;
         let commit = answer["sha"].as_str().and_then(Commit::parse);
         commit.ok_or_else(|| protocol(&url, "it names no commit"))
     }
 
     /// All files of a commit, from the cache where they were listed before.
-    pub(crate) fn tree(&self, repository: &Repository, commit: &Commit, tell: Tell<'_>) -> Result<Tree, Error> {
+    pub(crate) fn tree(&self, repository: &Repository, commit: &Commit, progress: Progress<'_>) -> Result<Tree, Error> {
         if let Some(tree) = self.cached_tree(repository, commit)? {
             return Ok(tree);
         }
@@ -102,8 +102,8 @@ impl Client {
         let subject = Subject { repository, revision: &revision, file: None };
         let (mut files, mut next) = (BTreeMap::new(), Some(self.endpoint.tree(repository, &revision)));
         while let Some(url) = next {
-            let (text, after) = self.page(&url, &subject, tell)?;
-            let page: Vec<Listed> = serde_json::from_str(&text)
+            let (text, after) = self.page(&url, &subject, progress)?;
+            let page: Vec<ListedFile> = serde_json::from_str(&text)
                 .map_err(|error| protocol(&url, &format!("the listing is none: {error}")))?;
             if page.is_empty() && after.is_some() || files.len() + page.len() > MAX_FILES {
                 return Err(protocol(&url, "the listing does not end"));
@@ -111,14 +111,14 @@ impl Client {
             for entry in page.into_iter().filter(|entry| entry.kind == "file") {
                 let (lfs_sha256, lfs_size) = entry.lfs.map(|lfs| (lfs.oid, lfs.size)).unzip();
                 let kept =
-                    Kept { size: entry.size, blob_id: entry.oid, lfs_sha256, lfs_size, xet_hash: entry.xet_hash };
+                    CachedFile { size: entry.size, blob_id: entry.oid, lfs_sha256, lfs_size, xet_hash: entry.xet_hash };
                 files.insert(entry.path, kept);
             }
             next = after;
         }
         let url = self.endpoint.tree(repository, &revision);
         let tree = checked(repository, &files, |reason| protocol(&url, reason))?;
-        let kept = serde_json::to_vec(&KeptTree { format_version: FORMAT, files });
+        let kept = serde_json::to_vec(&CachedTree { format_version: FORMAT, files });
         // It only spares a request: a cache that may only be read has no room for it.
         let _ = self.cache.keep_tree(repository, commit, &kept.expect("names and numbers are JSON"));
         Ok(tree)
@@ -126,7 +126,8 @@ impl Client {
 
     /// All files of a commit, if they were listed before and the list can be read.
     pub(crate) fn cached_tree(&self, repository: &Repository, commit: &Commit) -> Result<Option<Tree>, Error> {
-        let kept = self.cache.tree(repository, commit).and_then(|text| serde_json::from_slice::<KeptTree>(&text).ok());
+        let kept =
+            self.cache.tree(repository, commit).and_then(|text| serde_json::from_slice::<CachedTree>(&text).ok());
         let Some(kept) = kept.filter(|kept| kept.format_version == FORMAT) else { return Ok(None) };
         let url = self.endpoint.page(repository);
         checked(repository, &kept.files, |reason| protocol(&url, reason)).map(Some)
@@ -137,11 +138,11 @@ impl Client {
         &self,
         subject: &Subject<'_>,
         file: &str,
-        tell: Tell<'_>,
-    ) -> Result<(Commit, Expected), Failure> {
+        progress: Progress<'_>,
+    ) -> Result<(Commit, Expected), RequestError> {
         let url = self.endpoint.file(subject.repository, subject.revision, file);
-        let answer = self.patiently(tell, || self.ask(Ask::Head, &url, subject))?;
-        let fault = |reason: &str| Failure::lasting(protocol(&url, reason));
+        let answer = self.patiently(progress, || self.ask(Ask::Head, &url, subject))?;
+        let fault = |reason: &str| RequestError::permanent(protocol(&url, reason));
         let commit = answer.header("x-repo-commit").and_then(Commit::parse);
         let commit = commit.ok_or_else(|| fault("it names no commit"))?;
         let etag = answer.header("x-linked-etag").or_else(|| answer.header("etag"));
@@ -161,10 +162,10 @@ fn in_store(hash: Option<&str>) -> Option<String> {
 
 fn checked(
     repository: &Repository,
-    files: &BTreeMap<String, Kept>,
+    files: &BTreeMap<String, CachedFile>,
     fault: impl Fn(&str) -> Error,
 ) -> Result<Tree, Error> {
-    let check = |(name, kept): (&String, &Kept)| {
+    let check = |(name, kept): (&String, &CachedFile)| {
         if !relative(name) {
             return Err(Error::Escape { repository: repository.clone(), name: name.clone() });
         }

@@ -95,5 +95,5 @@ pub enum TransferProgress<'a> {
     },
 }
 
-/// Who is told.
-pub(crate) type Tell<'t> = &'t mut (dyn FnMut(TransferProgress<'_>) + Send);
+/// What is called with each step of a transfer, from one thread at a time.
+pub(crate) type Progress<'t> = &'t mut (dyn FnMut(TransferProgress<'_>) + Send);

@@ -8,9 +8,9 @@ use serde_json::Value;
 use ureq::Body;
 use ureq::http::{HeaderMap, Response, StatusCode};
 
-use crate::agent::Silence;
+use crate::agent::NoAnswer;
 use crate::patience::{reset, retry_after};
-use crate::progress::{Tell, TransferProgress};
+use crate::progress::{Progress, TransferProgress};
 use crate::url::Url;
 use crate::{Client, Commit, Error, Repository, Revision};
 
@@ -35,10 +35,10 @@ pub(crate) struct Subject<'a> {
 }
 
 /// Why a request gave nothing.
-pub(crate) struct Failure {
+pub(crate) struct RequestError {
     pub(crate) error: Box<Error>,
     /// Whether to ask again.
-    pub(crate) passing: bool,
+    pub(crate) transient: bool,
     /// How long the server asks to wait.
     pub(crate) after: Option<Duration>,
     /// The server, where it is not the Hub.
@@ -47,13 +47,13 @@ pub(crate) struct Failure {
     pub(crate) commit: Option<Commit>,
 }
 
-impl Failure {
-    pub(crate) fn lasting(error: Error) -> Self {
-        Self { error: Box::new(error), passing: false, after: None, elsewhere: None, commit: None }
+impl RequestError {
+    pub(crate) fn permanent(error: Error) -> Self {
+        Self { error: Box::new(error), transient: false, after: None, elsewhere: None, commit: None }
     }
 
-    pub(crate) fn passing(error: Error) -> Self {
-        Self { passing: true, ..Self::lasting(error) }
+    pub(crate) fn transient(error: Error) -> Self {
+        Self { transient: true, ..Self::permanent(error) }
     }
 }
 
@@ -84,12 +84,12 @@ impl Answer {
     }
 
     /// A whole answer that is not too long.
-    pub(crate) fn text(self) -> Result<String, Failure> {
+    pub(crate) fn text(self) -> Result<String, RequestError> {
         let Self { url, response, .. } = self;
         let mut bytes = Vec::new();
         let read = response.into_body().into_reader().take(MAX_ANSWER + 1).read_to_end(&mut bytes);
-        read.map_err(|error| Failure::passing(broken(&url, &error.to_string())))?;
-        let fault = |reason: &str| Failure::lasting(protocol(&url, reason));
+        read.map_err(|error| RequestError::transient(network_error(&url, &error.to_string())))?;
+        let fault = |reason: &str| RequestError::permanent(protocol(&url, reason));
         if bytes.len() as u64 > MAX_ANSWER {
             return Err(fault("the answer is too long"));
         }
@@ -103,16 +103,17 @@ impl Client {
         &self,
         url: &Url,
         subject: &Subject<'_>,
-        tell: Tell<'_>,
+        progress: Progress<'_>,
     ) -> Result<(String, Option<Url>), Error> {
-        let page = self.patiently(tell, || {
+        let page = self.patiently(progress, || {
             let answer = self.ask(Ask::Get(0), url, subject)?;
             let next = answer.header("link").and_then(next_page);
             let next = next.map(|next| url.join(&next)).transpose();
-            let next = next.map_err(|reason| Failure::lasting(protocol(url, &format!("the next page {reason}"))))?;
+            let next =
+                next.map_err(|reason| RequestError::permanent(protocol(url, &format!("the next page {reason}"))))?;
             // A page elsewhere would get the token.
             if next.as_ref().is_some_and(|next| !next.same_origin(url)) {
-                return Err(Failure::lasting(protocol(url, "the next page is on another server")));
+                return Err(RequestError::permanent(protocol(url, "the next page is on another server")));
             }
             Ok((answer.text()?, next))
         });
@@ -120,17 +121,17 @@ impl Client {
     }
 
     /// The JSON that the Hub answers with.
-    pub(crate) fn json(&self, url: &Url, subject: &Subject<'_>, tell: Tell<'_>) -> Result<Value, Error> {
-        let (text, _) = self.page(url, subject, tell)?;
+    pub(crate) fn json(&self, url: &Url, subject: &Subject<'_>, progress: Progress<'_>) -> Result<Value, Error> {
+        let (text, _) = self.page(url, subject, progress)?;
         serde_json::from_str(&text).map_err(|_| protocol(url, "the answer is no JSON"))
     }
 
     /// Does something, again and again while it may help.
     pub(crate) fn patiently<T>(
         &self,
-        tell: Tell<'_>,
-        mut attempt: impl FnMut() -> Result<T, Failure>,
-    ) -> Result<T, Failure> {
+        progress: Progress<'_>,
+        mut attempt: impl FnMut() -> Result<T, RequestError>,
+    ) -> Result<T, RequestError> {
         let mut failures = 0;
         loop {
             let failure = match attempt() {
@@ -138,13 +139,18 @@ impl Client {
                 Err(failure) => failure,
             };
             failures += 1;
-            self.wait(failure, failures, tell)?;
+            self.wait(failure, failures, progress)?;
         }
     }
 
     /// Waits until it is time for another attempt; or gives the failure back, if there is none to be made.
-    pub(crate) fn wait(&self, failure: Failure, failures: u32, tell: Tell<'_>) -> Result<(), Failure> {
-        if !failure.passing || failures >= self.patience.attempts {
+    pub(crate) fn wait(
+        &self,
+        failure: RequestError,
+        failures: u32,
+        progress: Progress<'_>,
+    ) -> Result<(), RequestError> {
+        if !failure.transient || failures >= self.patience.attempts {
             return Err(failure);
         }
         // Some servers ask for no time at all, or for a moment that is past, as long as they are busy.
@@ -153,9 +159,9 @@ impl Client {
             // What another server allows no token changes.
             let token = self.token.is_some() || failure.elsewhere.is_some();
             let host = failure.elsewhere.unwrap_or_else(|| self.endpoint.to_string());
-            return Err(Failure::lasting(Error::Busy { host, after: wait, token }));
+            return Err(RequestError::permanent(Error::Busy { host, after: wait, token }));
         }
-        tell(TransferProgress::Retrying { reason: &failure.error.to_string(), wait });
+        progress(TransferProgress::Retrying { reason: &failure.error.to_string(), wait });
         let end = Instant::now() + wait;
         while !self.is_stopped() {
             let left = end.saturating_duration_since(Instant::now());
@@ -168,7 +174,7 @@ impl Client {
     }
 
     /// Asks once, going where the answers lead. The token goes to the endpoint's own host only.
-    pub(crate) fn ask(&self, ask: Ask, url: &Url, subject: &Subject<'_>) -> Result<Answer, Failure> {
+    pub(crate) fn ask(&self, ask: Ask, url: &Url, subject: &Subject<'_>) -> Result<Answer, RequestError> {
         let (start, mut url, mut hub) = (url, url.clone(), vec![]);
         for _ in 0..=MAX_REDIRECTS {
             let ours = self.endpoint.owns(&url);
@@ -186,7 +192,7 @@ impl Client {
                 return self.judge(Answer { url, response, hub }, ours, subject);
             }
             let there = url.redirect(text(response.headers(), "location"));
-            let there = there.map_err(|reason| Failure::lasting(protocol(&url, &reason)))?;
+            let there = there.map_err(|reason| RequestError::permanent(protocol(&url, &reason)))?;
             self.answered.store(true, Ordering::Relaxed);
             if ask == Ask::Head && !there.same_origin(start) {
                 return Ok(Answer { url, response, hub });
@@ -196,11 +202,11 @@ impl Client {
             }
             url = there;
         }
-        Err(Failure::lasting(protocol(&url, "it redirects in a circle")))
+        Err(RequestError::permanent(protocol(&url, "it redirects in a circle")))
     }
 
     /// An answer that is one, or what the status says.
-    pub(crate) fn judge(&self, answer: Answer, ours: bool, subject: &Subject<'_>) -> Result<Answer, Failure> {
+    pub(crate) fn judge(&self, answer: Answer, ours: bool, subject: &Subject<'_>) -> Result<Answer, RequestError> {
         self.answered.store(true, Ordering::Relaxed);
         let status = answer.response.status();
         if status.is_success() || status == StatusCode::RANGE_NOT_SATISFIABLE {
@@ -246,24 +252,24 @@ impl Client {
             _ => Error::Status { address, status: number, message },
         };
         // A storage server refuses addresses that have expired; the Hub gives a new one.
-        let passing = matches!(number, 408 | 429 | 500 | 502 | 503 | 504) || (!ours && number == 403);
-        Err(Failure {
+        let transient = matches!(number, 408 | 429 | 500 | 502 | 503 | 504) || (!ours && number == 403);
+        Err(RequestError {
             error: Box::new(error),
-            passing,
+            transient,
             after,
             elsewhere: (!ours).then(|| url.host().into()),
             commit: text(headers, "x-repo-commit").and_then(Commit::parse),
         })
     }
 
-    pub(crate) fn unreachable(&self, url: &Url, error: &ureq::Error) -> Failure {
-        let (silence, reason) = Silence::of(error);
-        let reason = broken(url, &self.quote(&reason));
-        match silence {
-            Silence::Passing => Failure::passing(reason),
+    pub(crate) fn unreachable(&self, url: &Url, error: &ureq::Error) -> RequestError {
+        let (kind, reason) = NoAnswer::of(error);
+        let reason = network_error(url, &self.quote(&reason));
+        match kind {
+            NoAnswer::Transient => RequestError::transient(reason),
             // Where an answer came before there is a network.
-            Silence::Unknown if self.answered.load(Ordering::Relaxed) => Failure::passing(reason),
-            Silence::Unknown | Silence::Lasting => Failure::lasting(reason),
+            NoAnswer::Unknown if self.answered.load(Ordering::Relaxed) => RequestError::transient(reason),
+            NoAnswer::Unknown | NoAnswer::Permanent => RequestError::permanent(reason),
         }
     }
 
@@ -275,7 +281,7 @@ impl Client {
 }
 
 /// Nobody answered.
-fn broken(url: &Url, reason: &str) -> Error {
+fn network_error(url: &Url, reason: &str) -> Error {
     Error::Network { host: url.host().into(), reason: reason.into() }
 }
 
@@ -337,7 +343,7 @@ mod tests {
         let client = Client::new(endpoint, Cache::new("unused"));
         let (repository, main) = ("org/name".parse().unwrap(), Revision::default());
         let url = client.endpoint.revision(&repository, &main);
-        let resolved = |client: &Client, url: &Url| client.unreachable(url, &ureq::Error::HostNotFound).passing;
+        let resolved = |client: &Client, url: &Url| client.unreachable(url, &ureq::Error::HostNotFound).transient;
         assert!(!resolved(&client, &url));
         client.json(&url, &Subject { repository: &repository, revision: &main, file: None }, &mut |_| {}).unwrap();
         // Of storage servers, which it leads to, as well.

@@ -4,7 +4,7 @@ use std::io::Read;
 
 use ureq::SendBody;
 
-use crate::request::{Answer, Failure, MAX_REDIRECTS, Subject, protocol, text};
+use crate::request::{Answer, MAX_REDIRECTS, RequestError, Subject, protocol, text};
 use crate::url::Url;
 use crate::{Client, Error};
 
@@ -16,7 +16,13 @@ pub(crate) const LFS: &str = "application/vnd.git-lfs+json";
 
 impl Client {
     /// Posts `body`, of this content type. It goes along where the same server sends us on, and nowhere else.
-    pub(crate) fn post(&self, url: &Url, kind: &str, body: &[u8], subject: &Subject<'_>) -> Result<Answer, Failure> {
+    pub(crate) fn post(
+        &self,
+        url: &Url,
+        kind: &str,
+        body: &[u8],
+        subject: &Subject<'_>,
+    ) -> Result<Answer, RequestError> {
         let mut url = url.clone();
         for _ in 0..=MAX_REDIRECTS {
             let ours = self.endpoint.owns(&url);
@@ -36,9 +42,9 @@ impl Client {
             let there = url.join(location).ok().filter(|there| there.same_origin(&url));
             // Any other redirect turns a request that carries something into one that carries nothing.
             let there = there.filter(|_| matches!(response.status().as_u16(), 307 | 308));
-            url = there.ok_or_else(|| Failure::lasting(protocol(&url, "it redirects what we send")))?;
+            url = there.ok_or_else(|| RequestError::permanent(protocol(&url, "it redirects what we send")))?;
         }
-        Err(Failure::lasting(protocol(&url, "it redirects in a circle")))
+        Err(RequestError::permanent(protocol(&url, "it redirects in a circle")))
     }
 
     /// Puts `size` bytes of `body` there, with the headers that the server asked for.
@@ -49,7 +55,7 @@ impl Client {
         size: u64,
         body: &mut dyn Read,
         subject: &Subject<'_>,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Answer, RequestError> {
         let ours = self.endpoint.owns(url);
         let mut request = self.agent.put(url.whole()).header("Content-Length", size);
         for (name, value) in headers {
@@ -62,20 +68,20 @@ impl Client {
         let request = request.config().timeout_recv_response(Some(self.patience.silence * LONGER)).build();
         let response = request.send(SendBody::from_reader(body)).map_err(|error| self.unreachable(url, &error))?;
         if response.status().is_redirection() {
-            return Err(Failure::lasting(protocol(url, "it redirects what we send")));
+            return Err(RequestError::permanent(protocol(url, "it redirects what we send")));
         }
         self.judge(Answer { url: url.clone(), response, hub: vec![] }, ours, subject)
     }
 
     /// An address that the Hub gave for what we send.
-    pub(crate) fn given(&self, href: &str, by: &Url) -> Result<Url, Failure> {
-        let fault = |reason| Failure::lasting(protocol(by, &format!("it sends us to an address that {reason}")));
+    pub(crate) fn given(&self, href: &str, by: &Url) -> Result<Url, RequestError> {
+        let fault = |reason| RequestError::permanent(protocol(by, &format!("it sends us to an address that {reason}")));
         self.endpoint.given(href).map_err(fault)
     }
 }
 
 /// What there is to say where the Hub refuses with this status; none where it did not.
-pub(crate) fn refusal(failure: &Failure, refused: &[u16]) -> Option<String> {
+pub(crate) fn refusal(failure: &RequestError, refused: &[u16]) -> Option<String> {
     match &*failure.error {
         Error::Status { status, message, .. } if refused.contains(status) => Some(message.clone()),
         _ => None,

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::commit::Mode;
-use crate::folder::{self, Local};
-use crate::progress::{Tell, TransferProgress};
+use crate::progress::{Progress, TransferProgress};
 use crate::request::Subject;
+use crate::upload_file::{self, UploadFile};
 use crate::{Client, Commit, Error, Repository, Revision};
 
 /// What to do with what is uploaded.
@@ -70,8 +70,8 @@ pub struct Uploaded {
 }
 
 impl Client {
-    /// Uploads every file of `folder` as one commit. Other files of the branch stay, unless `upload` says otherwise. `tell`
-    /// hears how it goes.
+    /// Uploads every file of `folder` as one commit. Other files of the branch stay, unless `upload` says otherwise. `progress`
+    /// is called with each step.
     ///
     /// The repository and the branch are made where they are not there. What the branch has already is left out, and
     /// where that is everything, there is no commit. Nothing is visible before the commit; where another one comes in
@@ -87,18 +87,18 @@ impl Client {
         folder: &Path,
         repository: &Repository,
         upload: &Upload,
-        mut tell: impl FnMut(TransferProgress<'_>) + Send,
+        mut progress: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<Uploaded, Error> {
-        self.send_files(&folder::files(folder)?, repository, upload, &mut tell).map_err(Error::of_upload)
+        self.send_files(&upload_file::files_of(folder)?, repository, upload, &mut progress).map_err(Error::of_upload)
     }
 
     /// The same of files that need not lie together.
     pub(crate) fn send_files(
         &self,
-        files: &[Local],
+        files: &[UploadFile],
         repository: &Repository,
         upload: &Upload,
-        tell: Tell<'_>,
+        progress: Progress<'_>,
     ) -> Result<Uploaded, Error> {
         let branch = upload.check()?;
         if !repository.id().contains('/') {
@@ -109,12 +109,12 @@ impl Client {
             return Err(Error::Offline { repository: repository.clone() });
         }
         let subject = Subject { repository, revision: &branch, file: None };
-        self.check_token(&subject, tell)?;
-        let mut head = self.open(repository, &branch, upload.private, tell)?;
+        self.check_token(&subject, progress)?;
+        let mut head = self.open(repository, &branch, upload.private, progress)?;
         let (mut large, mut small, mut stored) = (0, 0, BTreeSet::new());
         let (mut changed, mut removed) = (BTreeSet::new(), BTreeSet::new());
         let (mut failures, mut given_up) = (0, None);
-        let (mut missing, mut surplus) = self.difference(files, upload, repository, &head, tell)?;
+        let (mut missing, mut surplus) = self.difference(files, upload, repository, &head, progress)?;
         loop {
             changed.extend(missing.iter().map(|file| file.name.clone()));
             removed.extend(surplus.iter().cloned());
@@ -132,7 +132,7 @@ impl Client {
             if let Some(error) = given_up {
                 return Err(error);
             }
-            let sorted = self.sort(&missing, &subject, tell)?;
+            let sorted = self.sort(&missing, &subject, progress)?;
             let mut sending = vec![];
             for (file, _) in sorted.iter().filter(|(_, mode)| *mode == Mode::Large) {
                 // The same content may be there under two names.
@@ -140,21 +140,21 @@ impl Client {
                     sending.push(*file);
                 }
             }
-            large += self.store_all(&sending, &subject, tell)?;
+            large += self.store_all(&sending, &subject, progress)?;
             small = sorted.iter().filter(|(_, mode)| *mode == Mode::Regular).map(|(file, _)| file.size).sum();
-            tell(TransferProgress::Committing { files: sorted.len() + surplus.len() });
+            progress(TransferProgress::Committing { files: sorted.len() + surplus.len() });
             let failure = match self.commit(&upload.message, &head, (&sorted, &surplus), &subject) {
                 Ok(commit) => return Ok(done(commit, large + small)),
-                Err(failure) if !failure.passing => return Err(*failure.error),
+                Err(failure) if !failure.transient => return Err(*failure.error),
                 Err(failure) => failure,
             };
             // Whether this commit was made, or another, the head tells; and only then is it time to give up.
             let refused = matches!(&*failure.error, Error::Conflict { .. });
             let reason = failure.error.to_string();
             failures += 1;
-            given_up = self.wait(failure, failures, tell).err().map(|failure| *failure.error);
-            let look = self.resolve(repository, &branch, tell).and_then(|head| {
-                let (missing, surplus) = self.difference(files, upload, repository, &head, tell)?;
+            given_up = self.wait(failure, failures, progress).err().map(|failure| *failure.error);
+            let look = self.resolve(repository, &branch, progress).and_then(|head| {
+                let (missing, surplus) = self.difference(files, upload, repository, &head, progress)?;
                 Ok((head, missing, surplus))
             });
             (head, missing, surplus) = look.map_err(|error| match refused {
@@ -170,13 +170,13 @@ impl Client {
     /// The files that a commit has not, or has with other content; and the names that it should not have.
     fn difference<'f>(
         &self,
-        files: &'f [Local],
+        files: &'f [UploadFile],
         upload: &Upload,
         repository: &Repository,
         commit: &Commit,
-        tell: Tell<'_>,
-    ) -> Result<(Vec<&'f Local>, Vec<String>), Error> {
-        let tree = self.tree(repository, commit, tell)?;
+        progress: Progress<'_>,
+    ) -> Result<(Vec<&'f UploadFile>, Vec<String>), Error> {
+        let tree = self.tree(repository, commit, progress)?;
         let mut missing = vec![];
         for file in files {
             if !tree.get(&file.name).map_or(Ok(false), |expected| file.is(expected))? {

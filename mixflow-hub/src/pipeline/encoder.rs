@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::below::Below;
-use crate::progress::Tell;
+use crate::progress::Progress;
 use crate::{Address, Client, Error, TransferProgress};
 
 /// The key of a recipe that names the folder of its text encoders.
@@ -23,9 +23,9 @@ impl Client {
     pub fn text_encoders(
         &self,
         address: &Address,
-        mut tell: impl FnMut(TransferProgress<'_>) + Send,
+        mut progress: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<(Address, PathBuf), Error> {
-        let tell: Tell<'_> = &mut tell;
+        let progress: Progress<'_> = &mut progress;
         let choose = |names: &[String]| {
             let below = Below::of(address, names)?;
             let files = encoder_files(&below.names);
@@ -37,7 +37,7 @@ impl Client {
             let wanted = below.with_folder(files);
             Ok((below, wanted))
         };
-        let (below, snapshot) = self.chosen(address, choose, tell)?;
+        let (below, snapshot) = self.chosen(address, choose, progress)?;
         Ok((address.clone().at(snapshot.commit), below.path(&snapshot.folder)))
     }
 }

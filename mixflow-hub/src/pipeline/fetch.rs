@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::ENCODER;
 use crate::download::RepositorySnapshot;
 use crate::pattern::literally;
-use crate::progress::{Tell, TransferProgress};
+use crate::progress::{Progress, TransferProgress};
 use crate::{Address, Client, Error, Repository, Revision};
 
 impl Client {
@@ -21,9 +21,9 @@ impl Client {
     pub fn weights(
         &self,
         address: &Address,
-        tell: impl FnMut(TransferProgress<'_>) + Send,
+        progress: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<(PathBuf, Address), Error> {
-        self.network(address, Layout::whole, tell)
+        self.network(address, Layout::whole, progress)
     }
 
     /// As [`weights`](Self::weights), with all that is beside them for making images: recipe, autoencoder, guide.
@@ -33,9 +33,9 @@ impl Client {
     pub fn published(
         &self,
         address: &Address,
-        tell: impl FnMut(TransferProgress<'_>) + Send,
+        progress: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<(PathBuf, Address), Error> {
-        self.network(address, Layout::wanted, tell)
+        self.network(address, Layout::wanted, progress)
     }
 
     /// The low-rank adapter at an address: the file there, or that of a repository, which is the first of [`Adapter::FILES`] that
@@ -46,7 +46,7 @@ impl Client {
     pub fn adapter(
         &self,
         address: &Address,
-        mut tell: impl FnMut(TransferProgress<'_>) + Send,
+        mut progress: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<PathBuf, Error> {
         let repository = &address.repository;
         let choose = |names: &[String]| {
@@ -76,7 +76,7 @@ impl Client {
             let wanted = if has(&settings) { vec![file.clone(), settings] } else { vec![file.clone()] };
             Ok((file, wanted))
         };
-        let (file, snapshot) = self.chosen(address, choose, &mut tell)?;
+        let (file, snapshot) = self.chosen(address, choose, &mut progress)?;
         Ok(snapshot.folder.join(file))
     }
 
@@ -84,7 +84,7 @@ impl Client {
         &self,
         address: &Address,
         wanted: impl Fn(&Layout, &[String]) -> Vec<String>,
-        mut tell: impl FnMut(TransferProgress<'_>) + Send,
+        mut progress: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<(PathBuf, Address), Error> {
         let repository = &address.repository;
         let choose = |names: &[String]| {
@@ -101,7 +101,7 @@ impl Client {
             let wanted = wanted(&layout, names);
             Ok((layout.weights, wanted))
         };
-        let (weights, snapshot) = self.chosen(address, choose, &mut tell)?;
+        let (weights, snapshot) = self.chosen(address, choose, &mut progress)?;
         let file = snapshot.folder.join(&weights);
         let address = Address { file: Some(weights), ..address.clone() };
         Ok((file, address.at(snapshot.commit)))
@@ -112,14 +112,14 @@ impl Client {
         &self,
         address: &Address,
         choose: impl FnOnce(&[String]) -> Result<(T, Vec<String>), Error>,
-        tell: Tell<'_>,
+        progress: Progress<'_>,
     ) -> Result<(T, RepositorySnapshot), Error> {
         let (repository, revision) = (&address.repository, address.revision());
-        let (commit, names) = self.names(repository, &revision, &mut *tell)?;
+        let (commit, names) = self.names(repository, &revision, &mut *progress)?;
         let (said, wanted) = choose(&names)?;
         let wanted: Vec<String> = wanted.iter().map(|name| literally(name)).collect();
         let wanted: Vec<&str> = wanted.iter().map(String::as_str).collect();
-        Ok((said, self.snapshot_as(repository, &Revision::from(commit), &revision, &wanted, tell)?))
+        Ok((said, self.snapshot_as(repository, &Revision::from(commit), &revision, &wanted, progress)?))
     }
 
     /// A repository that holds something else than was expected.
@@ -128,13 +128,13 @@ impl Client {
     }
 
     /// The file at an address, and where it is now.
-    pub(super) fn addressed(&self, address: &str, tell: Tell<'_>) -> Result<(Address, PathBuf), Error> {
+    pub(super) fn addressed(&self, address: &str, progress: Progress<'_>) -> Result<(Address, PathBuf), Error> {
         let address: Address = address.parse()?;
         let Some(file) = &address.file else {
             let reason = "names no file: expected hf://org/name@revision/file";
             return Err(Error::Name { what: "the address", name: address.to_string(), reason });
         };
-        let path = self.file(&address.repository, &address.revision(), file, tell)?;
+        let path = self.file(&address.repository, &address.revision(), file, progress)?;
         Ok((address, path))
     }
 
@@ -148,19 +148,19 @@ impl Client {
     pub fn named_files(
         &self,
         recipe: &Value,
-        mut tell: impl FnMut(TransferProgress<'_>) + Send,
+        mut progress: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<[Value; 2], Error> {
         let (mut pinned, mut local) = (recipe.clone(), recipe.clone());
         let encoder = format!("/{}", ENCODER.replace('.', "/"));
         if let (Some(pinned), Some(local)) = (pinned.pointer_mut(&encoder), local.pointer_mut(&encoder))
             && let Some(text) = local.as_str().filter(|text| Address::is_one(text))
         {
-            let (address, folder) = self.text_encoders(&text.parse()?, &mut tell)?;
+            let (address, folder) = self.text_encoders(&text.parse()?, &mut progress)?;
             (*pinned, *local) = (address.to_string().into(), folder.to_string_lossy().into());
         }
         let mut exchange = |pinned: &mut Value, local: &mut Value| -> Result<(), Error> {
             let Some(text) = local.as_str().filter(|text| Address::is_one(text)) else { return Ok(()) };
-            let (address, path) = self.addressed(text, &mut tell)?;
+            let (address, path) = self.addressed(text, &mut progress)?;
             *local = path.to_string_lossy().into();
             *pinned = Address::of_cached(&path).unwrap_or(address).to_string().into();
             Ok(())

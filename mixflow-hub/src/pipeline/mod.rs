@@ -12,7 +12,7 @@ use mixflow::pipeline::Layout;
 use mixflow::{Device, Pipeline};
 
 use crate::address::SCHEME;
-use crate::progress::Tell;
+use crate::progress::Progress;
 use crate::{Address, Client, Error, TransferProgress};
 
 pub(crate) use encoder::ENCODER;
@@ -39,7 +39,7 @@ pub trait FromHub: Sized {
         client: &Client,
         address: &Address,
         device: &Device,
-        tell: impl FnMut(TransferProgress<'_>) + Send,
+        progress: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<Self, Error>;
 
     /// What is in a repository, `org/name` or `org/name@revision`, or in a folder of it, `org/name/folder`, with what the
@@ -63,17 +63,17 @@ impl FromHub for Pipeline {
         client: &Client,
         address: &Address,
         device: &Device,
-        mut tell: impl FnMut(TransferProgress<'_>) + Send,
+        mut progress: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<Self, Error> {
-        let tell: Tell<'_> = &mut tell;
+        let progress: Progress<'_> = &mut progress;
         address.check_whole()?;
         let choose = |names: &[String]| {
             let layout =
                 Layout::of(names).map_err(|unknown| client.unknown(&address.repository, unknown.to_string()))?;
             Ok(((), layout.wanted(names)))
         };
-        let ((), snapshot) = client.chosen(address, choose, &mut *tell)?;
-        let mut fetch = |address: &str| Ok::<PathBuf, Error>(client.addressed(address, &mut *tell)?.1);
+        let ((), snapshot) = client.chosen(address, choose, &mut *progress)?;
+        let mut fetch = |address: &str| Ok::<PathBuf, Error>(client.addressed(address, &mut *progress)?.1);
         Self::from_folder_with(snapshot.folder, device, Some(&mut fetch))
     }
 }

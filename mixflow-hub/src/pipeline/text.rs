@@ -8,7 +8,7 @@ use super::FromHub;
 use super::below::Below;
 use super::encoder::{in_folder, read_of};
 use crate::address::SCHEME;
-use crate::progress::{Tell, TransferProgress};
+use crate::progress::{Progress, TransferProgress};
 use crate::{Address, Client, Error};
 
 /// Of a repository, or of a folder in it, that holds a Stable Diffusion 3 as `diffusers` writes it, a MiniT2I, or a
@@ -33,9 +33,9 @@ impl FromHub for TextPipeline {
         client: &Client,
         address: &Address,
         device: &Device,
-        mut tell: impl FnMut(TransferProgress<'_>) + Send,
+        mut progress: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<Self, Error> {
-        let tell: Tell<'_> = &mut tell;
+        let progress: Progress<'_> = &mut progress;
         let choose = |names: &[String]| {
             let below = Below::of(address, names)?;
             let layout = Layout::of(&below.names).ok().filter(|layout| layout.recipe.is_some());
@@ -49,12 +49,12 @@ impl FromHub for TextPipeline {
             };
             Ok(((layout.is_some(), below), files))
         };
-        let ((ours, below), snapshot) = client.chosen(address, choose, &mut *tell)?;
+        let ((ours, below), snapshot) = client.chosen(address, choose, &mut *progress)?;
         let folder = below.path(&snapshot.folder);
         if ours {
-            let mut fetch = |address: &str| Ok::<_, Error>(client.addressed(address, &mut *tell)?.1);
+            let mut fetch = |address: &str| Ok::<_, Error>(client.addressed(address, &mut *progress)?.1);
             let pipeline = Pipeline::of_run_with(folder, device, Some(&mut fetch))?;
-            return client.with_encoders(pipeline, tell);
+            return client.with_encoders(pipeline, progress);
         }
         let has = |folder: &str| !in_folder(below.names.iter().map(String::as_str), folder).is_empty();
         if has("text_encoder") || has("text_encoder_2") || has("text_encoder_3") {
@@ -62,7 +62,7 @@ impl FromHub for TextPipeline {
         }
         // The encoder of MiniT2I is not in its official repository.
         let name = MmJitConfig::text_encoder(&folder.join("transformer/config.json")).map_err(mixflow::Error::from)?;
-        let encoder = client.text_encoders(&format!("{SCHEME}{name}").parse()?, &mut *tell)?.1;
+        let encoder = client.text_encoders(&format!("{SCHEME}{name}").parse()?, &mut *progress)?.1;
         let mut pipeline = from_diffusers(folder, device)?;
         if let Some(folder) = pipeline.recipe.network.text.folder_mut() {
             *folder = encoder;
@@ -73,11 +73,15 @@ impl FromHub for TextPipeline {
 
 impl Client {
     /// A network behind the encoders that its recipe names, fetched where they are in a repository.
-    fn with_encoders(&self, mut pipeline: Pipeline<TextNetworkConfig>, tell: Tell<'_>) -> Result<TextPipeline, Error> {
+    fn with_encoders(
+        &self,
+        mut pipeline: Pipeline<TextNetworkConfig>,
+        progress: Progress<'_>,
+    ) -> Result<TextPipeline, Error> {
         if let Some(folder) = pipeline.recipe.network.text.folder_mut()
             && let Some(address) = folder.to_str().filter(|folder| Address::is_one(folder))
         {
-            *folder = self.text_encoders(&address.parse()?, tell)?.1;
+            *folder = self.text_encoders(&address.parse()?, progress)?.1;
         }
         Ok(TextPipeline::new(pipeline)?)
     }

@@ -9,14 +9,14 @@ use mixflow::recipe::{AutoencoderConfig, NetworkSettings};
 use serde_json::{Value, json};
 
 use super::arms::side_by_side;
-use super::files::Needed;
+use super::files::RequiredFile;
 use super::finished::Finished;
 use super::front_matter::front_matter;
 use super::markdown::{links, plainly};
 use super::metrics::{Metric, inception_metrics, model_index, pixel_metrics};
-use super::results::{Conditions, Measured};
+use super::results::{Conditions, MeasuredScores};
 use super::training::{is_of_ddpm, training};
-use super::{Averaging, Choice, Sampled};
+use super::{Averaging, Choice, SamplePicture};
 use crate::Repository;
 
 /// Everything that a card tells.
@@ -25,9 +25,9 @@ pub(super) struct Card<'a, N: NetworkSettings> {
     pub(super) choice: &'a Choice,
     pub(super) repository: &'a Repository,
     pub(super) branch: &'a str,
-    pub(super) measured: &'a Measured,
-    pub(super) needed: &'a [Needed],
-    pub(super) sampled: Option<&'a Sampled>,
+    pub(super) measured: &'a MeasuredScores,
+    pub(super) needed: &'a [RequiredFile],
+    pub(super) sampled: Option<&'a SamplePicture>,
     pub(super) parameters: usize,
     /// The published recipe.
     pub(super) config: &'a str,
@@ -150,7 +150,7 @@ impl<N: NetworkSettings> Card<'_, N> {
     fn pictures(&self) -> String {
         match self.sampled {
             None => String::new(),
-            Some(Sampled { name, caption }) => format!("![Sample images]({name})\n\n{caption}"),
+            Some(SamplePicture { name, caption }) => format!("![Sample images]({name})\n\n{caption}"),
         }
     }
 
@@ -163,7 +163,7 @@ impl<N: NetworkSettings> Card<'_, N> {
     }
 
     fn results(&self) -> String {
-        let Measured { pixels, inception, .. } = self.measured;
+        let MeasuredScores { pixels, inception, .. } = self.measured;
         let mut text = String::from("## Results\n\n");
         if self.measured.is_empty() {
             text.push_str("Nothing was measured of these weights.");
@@ -291,7 +291,7 @@ impl<N: NetworkSettings> Card<'_, N> {
         if !self.choice.adapter && matches!(self.finished.recipe.autoencoder, Some(AutoencoderConfig::TrainedRae(_))) {
             text.push_str("- `autoencoder.safetensors`: the autoencoder, which the run trained first\n");
         }
-        for Needed { key, name, .. } in self.needed {
+        for RequiredFile { key, name, .. } in self.needed {
             let _ = writeln!(text, "- `{name}`: `{key}` of the recipe");
         }
         for (name, _) in &self.measured.files {

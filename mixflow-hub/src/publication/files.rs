@@ -47,7 +47,7 @@ impl Provision {
 
 /// A file that making images needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Needed {
+pub(super) struct RequiredFile {
     /// Its key in the recipe, such as `autoencoder.weights`.
     pub(super) key: &'static str,
     /// What the recipe calls it.
@@ -56,7 +56,7 @@ pub(super) struct Needed {
     pub(super) name: String,
 }
 
-impl Needed {
+impl RequiredFile {
     /// Whether it is published with the network.
     pub(super) fn is_copied(&self) -> bool {
         !self.name.starts_with(HUB)
@@ -68,7 +68,7 @@ pub(super) fn needed<N: NetworkSettings>(
     run: &Path,
     recipe: &Recipe<N>,
     provisions: &BTreeMap<String, Provision>,
-) -> Result<Vec<Needed>, Error> {
+) -> Result<Vec<RequiredFile>, Error> {
     let mut named: Vec<(&'static str, &Path, bool)> = match &recipe.autoencoder {
         Some(AutoencoderConfig::Kl { weights, .. }) => vec![("autoencoder.weights", weights, false)],
         Some(AutoencoderConfig::Rae { encoder_weights, decoder_weights, statistics, .. }) => vec![
@@ -110,7 +110,7 @@ pub(super) fn needed<N: NetworkSettings>(
     };
     let needed = named.into_iter();
     let needed =
-        needed.map(|(key, path, copied)| Ok(Needed { key, path: path.into(), name: name(key, path, copied)? }));
+        needed.map(|(key, path, copied)| Ok(RequiredFile { key, path: path.into(), name: name(key, path, copied)? }));
     let mut needed = needed.collect::<Result<Vec<_>, Error>>()?;
     if let Some(folder) = encoder {
         // A link may lead into the cache that all programs share.
@@ -125,7 +125,7 @@ pub(super) fn needed<N: NetworkSettings>(
             // Where others have it is not known.
             None => cached.map(|cached| cached.to_string()),
         };
-        needed.extend(name.map(|name| Needed { key: ENCODER, path: folder.into(), name }));
+        needed.extend(name.map(|name| RequiredFile { key: ENCODER, path: folder.into(), name }));
     }
     Ok(needed)
 }
@@ -152,7 +152,7 @@ fn hub_address(path: &Path) -> Option<String> {
 
 /// The text of a recipe with the names of `needed`, and no folder of this machine in it. All else stays as it is, numbers
 /// to the letter: read again, they are the same.
-pub(super) fn published(text: &str, needed: &[Needed]) -> Result<String, String> {
+pub(super) fn published(text: &str, needed: &[RequiredFile]) -> Result<String, String> {
     let mut names: BTreeMap<String, String> = BTreeMap::new();
     let mut value: Value = serde_json::from_str(text)
         .map_err(|error| format!("is no JSON: {}", mixflow::backbones::json::explain(&error)))?;
@@ -289,7 +289,7 @@ mod tests {
         let text = "{\n  \"data\": {\"path\": \"/home/me/photos/\"},\n  \"x\": 0.30000000000000004e0,\n  \
                     \"weights\": \"/vae.pt\", \"other\": [\"a/b.pt\", \"b.pt\"]\n}";
         let path = PathBuf::from("/vae.pt");
-        let needed = [Needed { key: "autoencoder.weights", path, name: "hf://a/b/c".into() }];
+        let needed = [RequiredFile { key: "autoencoder.weights", path, name: "hf://a/b/c".into() }];
         let expected = "{\n  \"data\": {\"path\": \"photos\"},\n  \"x\": 0.30000000000000004e0,\n  \
                         \"weights\": \"hf://a/b/c\", \"other\": [\"b.pt\", \"b.pt\"]\n}";
         assert_eq!(published(text, &needed).unwrap(), expected);

@@ -56,7 +56,7 @@ pub(super) struct Finished<N: NetworkSettings> {
     /// The file that the run left. None for weights that are in no file of their own.
     pub(super) file: Option<PathBuf>,
     /// The weights, unless others can use that file as it is: then no value is read before images are made.
-    pub(super) read: Option<Rewritten<N::Network>>,
+    pub(super) read: Option<RewrittenWeights<N::Network>>,
     pub(super) parameters: usize,
     /// What it is used on.
     pub(super) device: Device,
@@ -66,7 +66,7 @@ pub(super) struct Finished<N: NetworkSettings> {
 
 /// Weights that are written anew, under official names.
 #[derive(Debug)]
-pub(super) enum Rewritten<B> {
+pub(super) enum RewrittenWeights<B> {
     Network(B),
     /// Those of a checkpoint, of which no value was read.
     Checkpoint(Weights),
@@ -85,8 +85,8 @@ impl<N: NetworkSettings> Finished<N> {
         let load = |weights| Ok(settings.load(settings.init(self.recipe.seed, &self.device), weights)?);
         match (&self.read, &self.file) {
             (None, Some(file)) => load(Weights::read(file)?),
-            (Some(Rewritten::Network(network)), _) => Ok(network.clone()),
-            (Some(Rewritten::Checkpoint(weights)), _) => load(weights.clone()),
+            (Some(RewrittenWeights::Network(network)), _) => Ok(network.clone()),
+            (Some(RewrittenWeights::Checkpoint(weights)), _) => load(weights.clone()),
             (None, None) => unreachable!("weights without a file were read"),
         }
     }
@@ -95,8 +95,8 @@ impl<N: NetworkSettings> Finished<N> {
     pub(super) fn rewritten(&self) -> Result<Option<Weights>, Error> {
         Ok(match &self.read {
             None => None,
-            Some(Rewritten::Network(network)) => Some(Weights::of(network, self.recipe.network.official_key())),
-            Some(Rewritten::Checkpoint(weights)) => {
+            Some(RewrittenWeights::Network(network)) => Some(Weights::of(network, self.recipe.network.official_key())),
+            Some(RewrittenWeights::Checkpoint(weights)) => {
                 weights.check_values()?;
                 Some(weights.clone())
             }
@@ -147,11 +147,11 @@ impl<N: NetworkSettings> Finished<N> {
             Averaging::Average if is_official(&file, &network, recipe.network.official_key())? => (Some(file), None),
             Averaging::Average => {
                 let network = recipe.network.load(network, Weights::read(&file)?)?;
-                (Some(file), Some(Rewritten::Network(network)))
+                (Some(file), Some(RewrittenWeights::Network(network)))
             }
             Averaging::Last => {
                 let weights = last(&folder, &network, recipe.network.official_key())?;
-                (None, Some(Rewritten::Checkpoint(weights)))
+                (None, Some(RewrittenWeights::Checkpoint(weights)))
             }
         };
         let device = device.clone();

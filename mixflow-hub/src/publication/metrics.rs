@@ -5,7 +5,7 @@ use mixflow::evaluation::metric::{Measurement, Scores};
 use mixflow::numbers::plus_minus;
 use serde_json::{Value, json};
 
-use super::results::{Conditions, Measured};
+use super::results::{Conditions, MeasuredScores};
 
 /// One number.
 pub(super) struct Metric {
@@ -71,7 +71,7 @@ pub(super) fn rounded(number: f64) -> f64 {
 /// # Source
 /// `eval_results_to_model_index` of `huggingface_hub` 1.1 (`repocard_data.py`).
 pub(super) fn model_index(
-    measured: &Measured,
+    measured: &MeasuredScores,
     (model, task): (&str, &str),
     (data, data_kind): (&str, &str),
 ) -> Option<Value> {

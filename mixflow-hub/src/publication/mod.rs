@@ -22,13 +22,13 @@ use mixflow::Device;
 use mixflow::backbones::NetworkConfig;
 use mixflow::recipe::{AutoencoderConfig, NetworkSettings};
 
-use crate::folder::{self, Local};
 use crate::listing::Tree;
 use crate::request::Subject;
+use crate::upload_file::{self, UploadFile};
 use crate::{Client, Error, Kind, Repository, Revision, TransferProgress, Upload, Uploaded};
-use files::Needed;
+use files::RequiredFile;
 use finished::Finished;
-use samples::Sampled;
+use samples::SamplePicture;
 
 pub use files::Provision;
 pub use finished::Averaging;
@@ -65,7 +65,7 @@ pub use samples::SampleImages;
 pub struct Publication<N: NetworkSettings = NetworkConfig> {
     finished: Finished<N>,
     choice: Choice,
-    needed: Vec<Needed>,
+    needed: Vec<RequiredFile>,
     /// The file of the adapter, if that alone is published.
     adapter: Option<PathBuf>,
 }
@@ -161,7 +161,7 @@ impl<N: NetworkSettings> Publication<N> {
     }
 
     /// Writes what is to be published in a branch of a repository into a folder that is not there yet, or is empty. It
-    /// appears whole or not at all. `tell` hears how it goes. The network is touched only for sample images that need files
+    /// appears whole or not at all. `progress` is called with each step. The network is touched only for sample images that need files
     /// of the Hub, with what the environment says ([`Client::from_env`]).
     ///
     /// # Errors
@@ -172,7 +172,7 @@ impl<N: NetworkSettings> Publication<N> {
         folder: &Path,
         repository: &Repository,
         branch: &str,
-        mut tell: impl FnMut(TransferProgress<'_>) + Send,
+        mut progress: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<Written, Error> {
         check(repository, branch)?;
         let fault = |reason: &str| Error::Layout { folder: folder.into(), reason: reason.into() };
@@ -185,16 +185,16 @@ impl<N: NetworkSettings> Publication<N> {
         }
         let partial = folder.with_file_name(format!(".{name}.{}.partial", std::process::id()));
         fs::create_dir_all(&partial).map_err(Error::io("create", &partial))?;
-        let staged = self.stage(None, &partial, (repository, branch), &Tree::new(), &mut tell);
+        let staged = self.stage(None, &partial, (repository, branch), &Tree::new(), &mut progress);
         let written = staged.and_then(|staged| {
-            for Local { name, path, .. } in &staged.elsewhere {
+            for UploadFile { name, path, .. } in &staged.elsewhere {
                 let to = partial.join(name);
                 fs::copy(path, &to).map_err(Error::io("create", &to))?;
             }
             // Not every system puts a folder in the place of an empty one.
             let _ = fs::remove_dir(folder);
             fs::rename(&partial, folder).map_err(Error::io("create", folder))?;
-            Ok(Written::of(&folder::files(folder)?, staged.left_out))
+            Ok(Written::of(&upload_file::files_of(folder)?, staged.left_out))
         });
         if written.is_err() {
             // The first error is the one to report.
@@ -214,29 +214,29 @@ impl<N: NetworkSettings> Publication<N> {
         client: &Client,
         repository: &Repository,
         upload: &Upload,
-        mut tell: impl FnMut(TransferProgress<'_>) + Send,
+        mut progress: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<Published, Error> {
         if client.offline {
             return Err(Error::Offline { repository: repository.clone() });
         }
         let branch = check(repository, &upload.branch)?;
         let subject = Subject { repository, revision: &branch, file: None };
-        client.check_token(&subject, &mut tell).map_err(Error::of_upload)?;
-        let there = match client.resolve(repository, &branch, &mut tell) {
-            Ok(head) => client.tree(repository, &head, &mut tell)?,
+        client.check_token(&subject, &mut progress).map_err(Error::of_upload)?;
+        let there = match client.resolve(repository, &branch, &mut progress) {
+            Ok(head) => client.tree(repository, &head, &mut progress)?,
             Err(Error::NoRepository { .. } | Error::NoRevision { .. }) => Tree::new(),
             Err(error) => return Err(error.of_upload()),
         };
         let folder = tempfile::tempdir().map_err(Error::io("create", &std::env::temp_dir()))?;
-        let staged = self.stage(Some(client), folder.path(), (repository, &upload.branch), &there, &mut tell)?;
+        let staged = self.stage(Some(client), folder.path(), (repository, &upload.branch), &there, &mut progress)?;
         // What was said of other weights is not said of these.
         let mut upload = upload.clone().replacing("results");
         let pictures = samples::ENDINGS.map(|ending| format!("samples.{ending}"));
         for picture in pictures.into_iter().filter(|name| !(staged.keeps_samples && name == samples::FILE)) {
             upload = upload.replacing(picture);
         }
-        let files = [folder::files(folder.path())?, staged.elsewhere].concat();
-        let mut uploaded = client.send_files(&files, repository, &upload, &mut tell)?;
+        let files = [upload_file::files_of(folder.path())?, staged.elsewhere].concat();
+        let mut uploaded = client.send_files(&files, repository, &upload, &mut progress)?;
         let mut written = Written::of(&files, staged.left_out);
         if let (true, Some(samples)) = (staged.keeps_samples, there.get(samples::FILE)) {
             uploaded.files_kept += 1;
@@ -281,7 +281,7 @@ const AUTOENCODER: &str = "autoencoder.safetensors";
 const MODEL: &str = "model.safetensors";
 
 impl Written {
-    fn of(files: &[Local], left_out: Vec<String>) -> Self {
+    fn of(files: &[UploadFile], left_out: Vec<String>) -> Self {
         let mut files: Vec<_> = files.iter().map(|file| (file.name.clone(), file.size)).collect();
         files.sort();
         Self { files, left_out }

@@ -22,7 +22,7 @@ use crate::Error;
 
 /// All that was measured of one network.
 #[derive(Debug, Default)]
-pub(super) struct Measured {
+pub(super) struct MeasuredScores {
     /// On pixels.
     pub(super) pixels: Vec<(Conditions, Measurement)>,
     /// The comparison that the network is an arm of, if its weights were measured in it.
@@ -84,15 +84,15 @@ struct InceptionFile {
 #[derive(Deserialize)]
 struct ComparisonFile {
     results: Results,
-    report: Compared,
+    report: ComparedReport,
 }
 
 #[derive(Deserialize)]
-struct Compared {
+struct ComparedReport {
     recipe: Value,
 }
 
-impl Measured {
+impl MeasuredScores {
     /// Whether there is no number at all.
     pub(super) fn is_empty(&self) -> bool {
         self.pixels.is_empty() && self.inception.is_empty()

@@ -9,7 +9,7 @@ use mixflow::sampling::Export;
 
 use super::finished::Finished;
 use super::markdown::plainly;
-use crate::progress::Tell;
+use crate::progress::Progress;
 use crate::{Address, Client, Error, TransferProgress};
 
 /// The pictures beside the card.
@@ -35,7 +35,7 @@ pub enum SampleImages {
 
 /// A picture in the folder.
 #[derive(Debug)]
-pub(super) struct Sampled {
+pub(super) struct SamplePicture {
     pub(super) name: String,
     pub(super) caption: String,
 }
@@ -62,22 +62,26 @@ pub(super) fn write<N: NetworkSettings>(
     finished: &Finished<N>,
     folder: &Path,
     client: Option<&Client>,
-    tell: Tell<'_>,
-) -> Result<Result<Option<Sampled>, String>, Error> {
+    progress: Progress<'_>,
+) -> Result<Result<Option<SamplePicture>, String>, Error> {
     match samples {
         SampleImages::None => Ok(Ok(None)),
         SampleImages::Picture(file) => {
             let name = format!("samples.{}", ending(file).unwrap_or("png"));
             let to = folder.join(&name);
             fs::copy(file, &to).map_err(Error::io("create", &to))?;
-            Ok(Ok(Some(Sampled { name, caption: "Images of the network.".into() })))
+            Ok(Ok(Some(SamplePicture { name, caption: "Images of the network.".into() })))
         }
-        SampleImages::Made => make(finished, folder, client, tell),
+        SampleImages::Made => make(finished, folder, client, progress),
     }
 }
 
 /// The recipe with files of this machine, fetched where it names some of the Hub.
-fn local<N: NetworkSettings>(recipe: &Recipe<N>, client: Option<&Client>, tell: Tell<'_>) -> Result<Recipe<N>, Error> {
+fn local<N: NetworkSettings>(
+    recipe: &Recipe<N>,
+    client: Option<&Client>,
+    progress: Progress<'_>,
+) -> Result<Recipe<N>, Error> {
     let autoencoder = recipe.autoencoder.iter().flat_map(|config| config.files(Path::new("")));
     let mut files = autoencoder.chain(recipe.sampling.guide.iter().map(|guide| guide.weights.clone()));
     let encoder = &recipe.to_value()["network"]["text"]["folder"];
@@ -86,26 +90,26 @@ fn local<N: NetworkSettings>(recipe: &Recipe<N>, client: Option<&Client>, tell: 
         return Ok(recipe.clone());
     }
     let client = client.map_or_else(Client::from_env, |client| Ok(client.clone()))?;
-    let [_, local] = client.named_files(&recipe.to_value(), tell)?;
+    let [_, local] = client.named_files(&recipe.to_value(), progress)?;
     let fault = |fault| mixflow::Error::Recipe { origin: recipe.name.clone(), fault };
     Ok(Recipe::parse_value(local).map_err(fault)?)
 }
 
 /// The picture that would be made, as far as that is known before.
-pub(super) fn expected<N: NetworkSettings>(samples: &SampleImages, finished: &Finished<N>) -> Option<Sampled> {
+pub(super) fn expected<N: NetworkSettings>(samples: &SampleImages, finished: &Finished<N>) -> Option<SamplePicture> {
     let made = matches!(samples, SampleImages::Made);
     let evaluations = finished.recipe.sampling.evaluations().filter(|_| made)?;
-    Some(Sampled { name: FILE.into(), caption: caption(finished, evaluations) })
+    Some(SamplePicture { name: FILE.into(), caption: caption(finished, evaluations) })
 }
 
 fn make<N: NetworkSettings>(
     finished: &Finished<N>,
     folder: &Path,
     client: Option<&Client>,
-    tell: Tell<'_>,
-) -> Result<Result<Option<Sampled>, String>, Error> {
+    progress: Progress<'_>,
+) -> Result<Result<Option<SamplePicture>, String>, Error> {
     let Finished { run, names, device, .. } = finished;
-    let recipe = &local(&finished.recipe, client, tell)?;
+    let recipe = &local(&finished.recipe, client, progress)?;
     let [channels, ..] = recipe.network.shape();
     let channels = recipe.autoencoder.as_ref().map_or(channels, AutoencoderConfig::image_channels);
     if channels != 1 && channels != 3 {
@@ -121,13 +125,13 @@ fn make<N: NetworkSettings>(
     let mut pipeline = Pipeline::of_network(recipe.clone(), finished.network()?, run).map_err(elsewhere)?;
     pipeline.conditioner = recipe.network.conditioner(names, run, device, &mut |_| {}).map_err(elsewhere)?;
     let labels = labels(recipe.network.classes());
-    tell(TransferProgress::Sampling { images: 0, count: COUNT });
+    progress(TransferProgress::Sampling { images: 0, count: COUNT });
     let images = pipeline.generator().trajectories(&labels, 0, &mut |state| {
-        tell(TransferProgress::Sampling { images: state.done as usize, count: COUNT });
+        progress(TransferProgress::Sampling { images: state.done as usize, count: COUNT });
     })?;
     let caption = caption(finished, images.evaluations);
     Export::new(folder.join(FILE), channels)?.write(COUNT, COUNT / 2, [Ok(images)])?;
-    Ok(Ok(Some(Sampled { name: FILE.into(), caption })))
+    Ok(Ok(Some(SamplePicture { name: FILE.into(), caption })))
 }
 
 /// Classes from all over, where there are more than images.

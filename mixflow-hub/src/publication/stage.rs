@@ -9,20 +9,20 @@ use mixflow::recipe::{AutoencoderConfig, GuideConfig, NetworkSettings};
 use mixflow::train::StoredNetwork;
 
 use super::card::Card;
-use super::files::{self, Needed};
+use super::files::{self, RequiredFile};
 use super::finished::{Finished, is_official, is_safetensors};
-use super::results::Measured;
-use super::samples::{self, Sampled};
+use super::results::MeasuredScores;
+use super::samples::{self, SamplePicture};
 use super::{AUTOENCODER, MODEL, Publication, SampleImages, adapter};
-use crate::folder::{self, Local};
 use crate::listing::Tree;
-use crate::progress::Tell;
+use crate::progress::Progress;
+use crate::upload_file::{self, UploadFile};
 use crate::{Client, Error, Repository, TransferProgress};
 
 /// What is in a folder for publication, and what belongs to it.
-pub(super) struct Staged {
+pub(super) struct StagedModel {
     /// Files that are published as they are, where they are.
-    pub(super) elsewhere: Vec<Local>,
+    pub(super) elsewhere: Vec<UploadFile>,
     /// What was left out, and why.
     pub(super) left_out: Vec<String>,
     /// Whether the branch has the sample images already.
@@ -37,8 +37,8 @@ impl<N: NetworkSettings> Publication<N> {
         folder: &Path,
         (repository, branch): (&Repository, &str),
         there: &Tree,
-        tell: Tell<'_>,
-    ) -> Result<Staged, Error> {
+        progress: Progress<'_>,
+    ) -> Result<StagedModel, Error> {
         let Finished { run, text, recipe, read, parameters, .. } = &self.finished;
         let model = self.model(folder)?;
         let mut elsewhere = self.needed(folder)?;
@@ -53,9 +53,9 @@ impl<N: NetworkSettings> Publication<N> {
             write_atomic(&folder.join("config.json"), config.as_bytes())?;
         }
 
-        tell(TransferProgress::Hashing { file: MODEL, size: model.size });
+        progress(TransferProgress::Hashing { file: MODEL, size: model.size });
         let sha256 = model.sha256()?.as_str().into();
-        let mut measured = Measured::read(&self.finished, &WeightsFile { file: MODEL.into(), sha256 })?;
+        let mut measured = MeasuredScores::read(&self.finished, &WeightsFile { file: MODEL.into(), sha256 })?;
         for (name, value) in &measured.files {
             let file = folder.join(name);
             fs::create_dir_all(folder.join("results")).map_err(Error::io("create", &file))?;
@@ -63,11 +63,11 @@ impl<N: NetworkSettings> Publication<N> {
             write_atomic(&file, &text)?;
         }
         match &self.adapter {
-            Some(file) => elsewhere.push(Local::at(adapter::FILE, file.clone())?),
+            Some(file) => elsewhere.push(UploadFile::at(adapter::FILE, file.clone())?),
             None if read.is_none() => elsewhere.push(model),
             None => {}
         }
-        let write_card = |sampled: Option<&Sampled>, measured: &Measured| {
+        let write_card = |sampled: Option<&SamplePicture>, measured: &MeasuredScores| {
             let card = Card {
                 finished: &self.finished,
                 choice: &self.choice,
@@ -85,8 +85,8 @@ impl<N: NetworkSettings> Publication<N> {
         if let Some(expected) = expected.filter(|expected| there.contains_key(&expected.name)) {
             write_card(Some(&expected), &measured)?;
             // The card has the recipe and the caption in it: with it and the weights, the picture would be the same.
-            if all_there(folder::files(folder)?.iter().chain(&elsewhere), there)? {
-                return Ok(Staged { elsewhere, left_out: measured.left_out, keeps_samples: true });
+            if all_there(upload_file::files_of(folder)?.iter().chain(&elsewhere), there)? {
+                return Ok(StagedModel { elsewhere, left_out: measured.left_out, keeps_samples: true });
             }
         }
         let loaded = self.adapter.is_none() && self.choice.samples == SampleImages::Made;
@@ -95,7 +95,7 @@ impl<N: NetworkSettings> Publication<N> {
             let mut own = elsewhere.iter().filter(|file| [MODEL, adapter::FILE].contains(&file.name.as_str()));
             own.try_for_each(|file| Weights::read(&file.path)?.check_values())?;
         }
-        let sampled = match samples::write(&self.choice.samples, &self.finished, folder, client, tell)? {
+        let sampled = match samples::write(&self.choice.samples, &self.finished, folder, client, progress)? {
             Ok(sampled) => sampled,
             Err(reason) => {
                 measured.left_out.push(reason);
@@ -103,34 +103,34 @@ impl<N: NetworkSettings> Publication<N> {
             }
         };
         write_card(sampled.as_ref(), &measured)?;
-        Ok(Staged { elsewhere, left_out: measured.left_out, keeps_samples: false })
+        Ok(StagedModel { elsewhere, left_out: measured.left_out, keeps_samples: false })
     }
 
     /// The network that was measured: the run's own file, or one that is written into a folder.
-    fn model(&self, folder: &Path) -> Result<Local, Error> {
+    fn model(&self, folder: &Path) -> Result<UploadFile, Error> {
         // Of an adapter it is the network with that in it, which stays behind.
         let rewritten = if self.adapter.is_some() { None } else { self.finished.rewritten()? };
         match (rewritten, &self.finished.file) {
             (Some(weights), _) => {
                 let file = folder.join(MODEL);
                 weights.write(&file, &self.metadata())?;
-                Local::at(MODEL, file)
+                UploadFile::at(MODEL, file)
             }
-            (None, Some(file)) => Local::at(MODEL, file.clone()),
+            (None, Some(file)) => UploadFile::at(MODEL, file.clone()),
             (None, None) => unreachable!("weights without a file are written anew"),
         }
     }
 
     /// What sampling needs beside the network: written into a folder, but for the files that are given.
-    fn needed(&self, folder: &Path) -> Result<Vec<Local>, Error> {
+    fn needed(&self, folder: &Path) -> Result<Vec<UploadFile>, Error> {
         let Finished { run, recipe, .. } = &self.finished;
         let mut elsewhere = vec![];
         if self.adapter.is_none() && matches!(recipe.autoencoder, Some(AutoencoderConfig::TrainedRae(_))) {
-            elsewhere.push(Local::at(AUTOENCODER, run.join(AUTOENCODER))?);
+            elsewhere.push(UploadFile::at(AUTOENCODER, run.join(AUTOENCODER))?);
         }
         for needed in self.needed.iter().filter(|needed| needed.is_copied()) {
             match self.official(needed)? {
-                Ok(file) => elsewhere.push(Local::at(&needed.name, file)?),
+                Ok(file) => elsewhere.push(UploadFile::at(&needed.name, file)?),
                 Err(weights) => {
                     weights.write(folder.join(&needed.name), &[("format", "pt"), ("library_name", "mixflow")])?;
                 }
@@ -141,7 +141,7 @@ impl<N: NetworkSettings> Publication<N> {
 
     /// The file to be published of one that the recipe names, where that can be used as it is; otherwise its weights under
     /// official names.
-    fn official(&self, needed: &Needed) -> Result<Result<PathBuf, Weights>, Error> {
+    fn official(&self, needed: &RequiredFile) -> Result<Result<PathBuf, Weights>, Error> {
         let device = &self.finished.device;
         let guide = self.finished.recipe.sampling.guide.as_ref();
         if let Some(guide) = guide.filter(|guide| needed.key == files::GUIDE && guide.weights == needed.path) {
@@ -177,6 +177,6 @@ impl<N: NetworkSettings> Publication<N> {
 }
 
 /// Whether a branch has all of these files as they are.
-fn all_there<'a>(mut files: impl Iterator<Item = &'a Local>, there: &Tree) -> Result<bool, Error> {
+fn all_there<'a>(mut files: impl Iterator<Item = &'a UploadFile>, there: &Tree) -> Result<bool, Error> {
     files.try_fold(true, |all, file| Ok(all && there.get(&file.name).map_or(Ok(false), |found| file.is(found))?))
 }

@@ -29,7 +29,7 @@ mod error;
 #[cfg(feature = "pipeline")]
 mod event;
 mod histogram;
-mod owned;
+mod owned_entry;
 mod png;
 mod protobuf;
 mod resumed;

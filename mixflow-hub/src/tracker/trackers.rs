@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use super::owned::Owned;
+use super::owned_entry::OwnedEntry;
 use super::resumed::go_on;
 use super::{Entry, TensorBoard, Tracker, Wandb, WandbMode, WandbRun};
 use crate::tracker::Error;
@@ -38,7 +38,7 @@ type Warnings = Arc<Mutex<Vec<String>>>;
 
 enum Message {
     Add(Box<dyn Tracker + Send>),
-    Entry(Owned),
+    Entry(OwnedEntry),
     Log(PathBuf),
     /// What it takes time to know, and is found out by the thread.
     #[cfg(feature = "pipeline")]
@@ -101,7 +101,7 @@ impl Trackers {
     /// Tells all of them.
     pub fn track(&mut self, entry: Entry<'_>) {
         let Some(thread) = &self.thread else { return };
-        let entry = Owned::from(entry);
+        let entry = OwnedEntry::from(entry);
         let size = entry.size().unwrap_or_default();
         if size > 0 && thread.waiting.load(Ordering::Relaxed) + size > WAITING {
             if self.missing == 0 {
@@ -173,7 +173,7 @@ impl Background {
         let waiting = Arc::new(AtomicUsize::new(0));
         let left = waiting.clone();
         let work = move || {
-            tell_all(&received, &left, &warnings);
+            track_messages(&received, &left, &warnings);
             drop(alive);
         };
         let handle = std::thread::Builder::new().name("trackers".into()).spawn(work)?;
@@ -182,21 +182,23 @@ impl Background {
 }
 
 /// Tells trackers everything that comes, until nothing can come any more.
-fn tell_all(messages: &Receiver<Message>, waiting: &AtomicUsize, warnings: &Warnings) {
+fn track_messages(messages: &Receiver<Message>, waiting: &AtomicUsize, warnings: &Warnings) {
     let (mut trackers, mut log): (Vec<Box<dyn Tracker + Send>>, Option<PathBuf>) = (vec![], None);
     for message in messages {
         match (message, &log) {
             (Message::Add(tracker), _) => trackers.push(tracker),
             (Message::Log(path), _) => log = Some(path),
-            (Message::Entry(Owned::Started { step }), Some(log)) => {
+            (Message::Entry(OwnedEntry::Started { step }), Some(log)) => {
                 each(&mut trackers, warnings, |tracker| go_on(tracker, log, step));
             }
             (Message::Entry(entry), _) => {
-                entry.tell(|entry| tell(&mut trackers, entry, warnings));
+                entry.borrowed(|entry| track_all(&mut trackers, entry, warnings));
                 waiting.fetch_sub(entry.size().unwrap_or_default(), Ordering::Relaxed);
             }
             #[cfg(feature = "pipeline")]
-            (Message::Work(work), _) if !trackers.is_empty() => work(&mut |entry| tell(&mut trackers, entry, warnings)),
+            (Message::Work(work), _) if !trackers.is_empty() => {
+                work(&mut |entry| track_all(&mut trackers, entry, warnings))
+            }
             #[cfg(feature = "pipeline")]
             (Message::Work(_), _) => {}
         }
@@ -204,7 +206,7 @@ fn tell_all(messages: &Receiver<Message>, waiting: &AtomicUsize, warnings: &Warn
 }
 
 /// Tells an entry to each of them.
-fn tell(trackers: &mut Vec<Box<dyn Tracker + Send>>, entry: Entry<'_>, warnings: &Warnings) {
+fn track_all(trackers: &mut Vec<Box<dyn Tracker + Send>>, entry: Entry<'_>, warnings: &Warnings) {
     each(trackers, warnings, |tracker| tracker.track(entry));
 }
 

@@ -11,8 +11,8 @@ use ureq::http::StatusCode;
 use crate::digest::Hasher;
 use crate::listing::Expected;
 use crate::patience::Pace;
-use crate::progress::{Tell, TransferProgress};
-use crate::request::{Answer, Ask, Failure, Subject, protocol, text};
+use crate::progress::{Progress, TransferProgress};
+use crate::request::{Answer, Ask, RequestError, Subject, protocol, text};
 use crate::url::Url;
 use crate::{Client, Commit, Error, Repository, Revision};
 use partial::Partial;
@@ -33,11 +33,11 @@ impl Client {
         file: &str,
         expected: &Expected,
         lines: usize,
-        tell: Tell<'_>,
+        progress: Progress<'_>,
     ) -> Result<PathBuf, Error> {
         let blob = self.cache.blob(repository, &expected.digest);
         self.cache.prepare(repository)?;
-        let waiting = |by: Option<&str>| tell(TransferProgress::Locked { file, by });
+        let waiting = |by: Option<&str>| progress(TransferProgress::Locked { file, by });
         let host = self.endpoint.to_string();
         let lock = self.cache.lock(repository, &expected.digest, || self.going(&host), waiting)?;
         // Other content was put there by somebody who did not check.
@@ -45,7 +45,7 @@ impl Client {
             let revision = Revision::from(commit.clone());
             let subject = Subject { repository, revision: &revision, file: Some(file) };
             let come = Transfer::open(self, subject, file, expected, &blob, lock.alone).and_then(|mut transfer| {
-                transfer.run(lines, &mut *tell)?;
+                transfer.run(lines, &mut *progress)?;
                 transfer.partial.finish().map_err(Error::io("write", &blob))
             });
             match come {
@@ -54,7 +54,7 @@ impl Client {
                 Err(_) if self.cache.is_right(repository, &expected.digest, &blob) => {}
                 Err(error) => return Err(error),
             }
-            tell(TransferProgress::Finished { file });
+            progress(TransferProgress::Finished { file });
         }
         let path = self.cache.link(repository, commit, file, &expected.digest)?;
         drop(lock);
@@ -96,16 +96,16 @@ impl<'a> Transfer<'a> {
 
     /// Fetches the rest, as often as it takes, and checks the whole. Content with a wrong hash is fetched once more, all
     /// of it: an earlier attempt may be to blame.
-    fn run(&mut self, lines: usize, tell: Tell<'_>) -> Result<(), Error> {
+    fn run(&mut self, lines: usize, progress: Progress<'_>) -> Result<(), Error> {
         let (file, size) = (self.name, self.expected.size);
-        tell(TransferProgress::Begin { file, size, resumed: self.held });
+        progress(TransferProgress::Begin { file, size, resumed: self.held });
         for last in [false, true] {
             #[cfg(feature = "xet")]
             if !last {
-                self.fill_by_xet(tell)?;
+                self.fill_by_xet(progress)?;
             }
-            self.fill_by_ranges(lines, tell)?;
-            self.fill(tell)?;
+            self.fill_by_ranges(lines, progress)?;
+            self.fill(progress)?;
             let come = std::mem::replace(&mut self.hasher, self.expected.digest.hasher(size)).finish();
             let found = match self.partial.taken {
                 true => come.of(self.partial.path()).map_err(Error::io("read", &self.partial.shared()))?,
@@ -121,34 +121,34 @@ impl<'a> Transfer<'a> {
             if last {
                 return Err(error);
             }
-            tell(TransferProgress::Retrying { reason: &error.to_string(), wait: std::time::Duration::ZERO });
+            progress(TransferProgress::Retrying { reason: &error.to_string(), wait: std::time::Duration::ZERO });
         }
         unreachable!("the last attempt returns")
     }
 
     /// Fetches what is missing from the store, if the file is there.
     #[cfg(feature = "xet")]
-    fn fill_by_xet(&mut self, tell: Tell<'_>) -> Result<(), Error> {
-        let missing = self.held < self.expected.size && !self.client.way.is_closed();
+    fn fill_by_xet(&mut self, progress: Progress<'_>) -> Result<(), Error> {
+        let missing = self.held < self.expected.size && !self.client.xet.is_closed();
         let Some(hash) = self.expected.xet.as_deref().filter(|_| missing) else { return Ok(()) };
         let (subject, range) = (Subject { file: Some(self.name), ..self.subject }, self.held..self.expected.size);
-        crate::xet::fill(self.client, &subject, hash, range, &mut |part| self.add(part), tell)
+        crate::xet::fill(self.client, &subject, hash, range, &mut |part| self.add(part), progress)
     }
 
     /// Asks until all bytes are there.
-    fn fill(&mut self, tell: Tell<'_>) -> Result<(), Error> {
+    fn fill(&mut self, progress: Progress<'_>) -> Result<(), Error> {
         let mut failures = 0;
         while self.held < self.expected.size {
             let before = self.held;
-            let Err(failure) = self.attempt(tell) else { continue };
+            let Err(failure) = self.attempt(progress) else { continue };
             failures = if self.held >= before + GOOD { 1 } else { failures + 1 };
-            self.client.wait(failure, failures, tell).map_err(|failure| *failure.error)?;
+            self.client.wait(failure, failures, progress).map_err(|failure| *failure.error)?;
         }
         Ok(())
     }
 
     /// Asks once for what is missing.
-    fn attempt(&mut self, tell: Tell<'_>) -> Result<(), Failure> {
+    fn attempt(&mut self, progress: Progress<'_>) -> Result<(), RequestError> {
         let Subject { repository, revision, .. } = self.subject;
         // The address of the content expires: the Hub gives a new one each time.
         let url = self.client.endpoint.file(repository, revision, self.name);
@@ -159,7 +159,7 @@ impl<'a> Transfer<'a> {
         let mut block = vec![0; BLOCK];
         let mut pace = Pace::new(self.held);
         while self.held < size {
-            self.client.going(url.host()).map_err(Failure::lasting)?;
+            self.client.going(url.host()).map_err(RequestError::permanent)?;
             let count = body.read(&mut block).map_err(|error| self.interrupted(&url, &error.to_string()))?;
             if count == 0 {
                 return Err(self.interrupted(&url, "the answer ended"));
@@ -168,8 +168,8 @@ impl<'a> Transfer<'a> {
             if held > size {
                 return Err(self.wrong_length(held));
             }
-            self.add(&block[..count]).map_err(Failure::lasting)?;
-            tell(TransferProgress::Received { file: self.name, bytes: held, size });
+            self.add(&block[..count]).map_err(RequestError::permanent)?;
+            progress(TransferProgress::Received { file: self.name, bytes: held, size });
             if pace.is_too_slow(held, self.client.patience.silence) {
                 return Err(self.interrupted(&url, "less than 1 KiB a second came"));
             }
@@ -178,9 +178,9 @@ impl<'a> Transfer<'a> {
     }
 
     /// Whether what comes is what was asked for; starts over where the server sends all of it.
-    fn check_range(&mut self, answer: &Answer) -> Result<(), Failure> {
+    fn check_range(&mut self, answer: &Answer) -> Result<(), RequestError> {
         let header = |name| text(answer.response.headers(), name);
-        let restart = |this: &mut Self| this.restart().map_err(Failure::lasting);
+        let restart = |this: &mut Self| this.restart().map_err(RequestError::permanent);
         let length = header("content-length").and_then(|length| length.parse::<u64>().ok());
         match answer.response.status() {
             StatusCode::PARTIAL_CONTENT if self.held > 0 => {
@@ -189,7 +189,7 @@ impl<'a> Transfer<'a> {
                     return Ok(());
                 }
                 restart(self)?;
-                Err(Failure::passing(protocol(&answer.url, "it sends another part than it was asked for")))
+                Err(RequestError::transient(protocol(&answer.url, "it sends another part than it was asked for")))
             }
             StatusCode::OK => {
                 if self.held > 0 {
@@ -202,14 +202,16 @@ impl<'a> Transfer<'a> {
             }
             StatusCode::RANGE_NOT_SATISFIABLE => {
                 restart(self)?;
-                Err(Failure::passing(protocol(&answer.url, "it has not as many bytes as it said")))
+                Err(RequestError::transient(protocol(&answer.url, "it has not as many bytes as it said")))
             }
-            status => Err(Failure::lasting(protocol(&answer.url, &format!("it sends no content, but {status}")))),
+            status => {
+                Err(RequestError::permanent(protocol(&answer.url, &format!("it sends no content, but {status}"))))
+            }
         }
     }
 
-    fn interrupted(&self, url: &Url, reason: &str) -> Failure {
-        Failure::passing(Error::Interrupted {
+    fn interrupted(&self, url: &Url, reason: &str) -> RequestError {
+        RequestError::transient(Error::Interrupted {
             host: url.host().into(),
             file: self.name.into(),
             received: self.held,
@@ -218,9 +220,14 @@ impl<'a> Transfer<'a> {
         })
     }
 
-    fn wrong_length(&self, found: u64) -> Failure {
+    fn wrong_length(&self, found: u64) -> RequestError {
         let repository = self.subject.repository.clone();
-        Failure::lasting(Error::Length { repository, file: self.name.into(), expected: self.expected.size, found })
+        RequestError::permanent(Error::Length {
+            repository,
+            file: self.name.into(),
+            expected: self.expected.size,
+            found,
+        })
     }
 
     /// Puts what comes next into the file.

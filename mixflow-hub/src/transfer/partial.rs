@@ -31,7 +31,7 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// Goes on with the longest that is left, or begins anew, as it does with content that is not `large`.
+    /// Goes on with the longest that is left, or begins for_another, as it does with content that is not `large`.
     pub(super) fn open(blob: &Path, large: bool, alone: bool) -> io::Result<Self> {
         let path = own(blob);
         let all = if large { left(blob) } else { vec![with(blob, ENDING)] };
@@ -56,7 +56,7 @@ impl Partial {
         with(&self.blob, ENDING)
     }
 
-    /// Begins anew, in another file: somebody may still write to one that was taken.
+    /// Begins for_another, in another file: somebody may still write to one that was taken.
     pub(super) fn restart(&mut self) -> io::Result<()> {
         let path = own(&self.blob);
         self.file = create(&path)?;

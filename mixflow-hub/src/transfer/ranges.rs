@@ -9,10 +9,10 @@ use std::thread;
 use ureq::http::StatusCode;
 
 use super::{BLOCK, GOOD, Transfer};
-use crate::held::held;
 use crate::patience::Pace;
-use crate::progress::{Tell, TransferProgress};
-use crate::request::{Ask, Failure, Subject, protocol};
+use crate::progress::{Progress, TransferProgress};
+use crate::request::{Ask, RequestError, Subject, protocol};
+use crate::sync::lock;
 use crate::{Client, Error};
 
 /// Bytes of one request.
@@ -26,7 +26,7 @@ struct Line<'a, 't> {
     size: u64,
     /// Bytes of all lines together, from the file's start.
     received: &'a AtomicU64,
-    tell: &'a Mutex<Tell<'t>>,
+    progress: &'a Mutex<Progress<'t>>,
 }
 
 impl Transfer<'_> {
@@ -35,16 +35,16 @@ impl Transfer<'_> {
     ///
     /// What has come goes into the file in its order, so that the file is the beginning of the content at any time, and
     /// another process can go on with it, one of Python's too. At most `lines` parts wait in memory.
-    pub(super) fn fill_by_ranges(&mut self, lines: usize, tell: Tell<'_>) -> Result<(), Error> {
+    pub(super) fn fill_by_ranges(&mut self, lines: usize, progress: Progress<'_>) -> Result<(), Error> {
         let (first, size) = (self.held, self.expected.size);
         if lines < 2 || size - first < 2 * RANGE {
             return Ok(());
         }
         let client = &self.client.stoppable();
-        let (tell, received) = (&Mutex::new(tell), &AtomicU64::new(first));
+        let (progress, received) = (&Mutex::new(progress), &AtomicU64::new(first));
         let (next, written, moved) = (&AtomicU64::new(first), &Mutex::new(first), &Condvar::new());
         let subject = &Subject { file: Some(self.name), ..self.subject };
-        let line = &Line { client, subject, name: self.name, size, received, tell };
+        let line = &Line { client, subject, name: self.name, size, received, progress };
         let mut failed = None;
         thread::scope(|scope| {
             let (arrived, came) = mpsc::channel();
@@ -53,7 +53,7 @@ impl Transfer<'_> {
                 scope.spawn(move || {
                     loop {
                         let start = next.fetch_add(RANGE, Ordering::Relaxed);
-                        let mut written = held(written);
+                        let mut written = lock(written);
                         while start >= *written + lines as u64 * RANGE && !client.is_stopped() {
                             written = moved.wait(written).unwrap_or_else(PoisonError::into_inner);
                         }
@@ -77,7 +77,7 @@ impl Transfer<'_> {
                     Ok(())
                 });
                 // Whoever waits looks at both under the lock, and misses no word of them.
-                let mut written = held(written);
+                let mut written = lock(written);
                 *written = self.held;
                 if let Err(error) = added {
                     failed.get_or_insert(error);
@@ -96,26 +96,26 @@ impl Transfer<'_> {
 
 impl Line<'_, '_> {
     /// The bytes from `start` to before `end`, asked for as often as it takes.
-    fn range(&self, start: u64, end: u64) -> Result<Vec<u8>, Failure> {
+    fn range(&self, start: u64, end: u64) -> Result<Vec<u8>, RequestError> {
         let (mut bytes, mut failures) = (Vec::with_capacity((end - start) as usize), 0);
         while (bytes.len() as u64) < end - start {
             let before = bytes.len() as u64;
             let Err(failure) = self.attempt(start, end, &mut bytes) else { continue };
             failures = if bytes.len() as u64 >= before + GOOD { 1 } else { failures + 1 };
-            self.client.wait(failure, failures, &mut |event: TransferProgress<'_>| held(self.tell)(event))?;
+            self.client.wait(failure, failures, &mut |event: TransferProgress<'_>| lock(self.progress)(event))?;
         }
         Ok(bytes)
     }
 
     /// Asks once for what is missing.
-    fn attempt(&self, start: u64, end: u64, bytes: &mut Vec<u8>) -> Result<(), Failure> {
+    fn attempt(&self, start: u64, end: u64, bytes: &mut Vec<u8>) -> Result<(), RequestError> {
         let Subject { repository, revision, .. } = *self.subject;
         let url = self.client.endpoint.file(repository, revision, self.name);
         let from = start + bytes.len() as u64;
         let answer = self.client.ask(Ask::Part(from, end), &url, self.subject)?;
         let range = format!("bytes {from}-{}/{}", end - 1, self.size);
         if answer.response.status() != StatusCode::PARTIAL_CONTENT || answer.header("content-range") != Some(&range) {
-            return Err(Failure::lasting(protocol(&answer.url, "it sends another part than it was asked for")));
+            return Err(RequestError::permanent(protocol(&answer.url, "it sends another part than it was asked for")));
         }
         let host = answer.url.host().to_string();
         let broken = |reason: &str| Error::Interrupted {
@@ -128,18 +128,18 @@ impl Line<'_, '_> {
         let mut body = answer.response.into_body().into_reader().take(end - from);
         let (mut block, mut pace) = (vec![0; BLOCK], Pace::new(from));
         while start + (bytes.len() as u64) < end {
-            self.client.going(&host).map_err(Failure::lasting)?;
-            let count = body.read(&mut block).map_err(|error| Failure::passing(broken(&error.to_string())))?;
+            self.client.going(&host).map_err(RequestError::permanent)?;
+            let count = body.read(&mut block).map_err(|error| RequestError::transient(broken(&error.to_string())))?;
             if count == 0 {
-                return Err(Failure::passing(broken("the answer ended")));
+                return Err(RequestError::transient(broken("the answer ended")));
             }
             bytes.extend_from_slice(&block[..count]);
-            let mut tell = held(self.tell);
+            let mut progress = lock(self.progress);
             let received = self.received.fetch_add(count as u64, Ordering::Relaxed) + count as u64;
-            tell(TransferProgress::Received { file: self.name, bytes: received, size: self.size });
-            drop(tell);
+            progress(TransferProgress::Received { file: self.name, bytes: received, size: self.size });
+            drop(progress);
             if pace.is_too_slow(start + bytes.len() as u64, self.client.patience.silence) {
-                return Err(Failure::passing(broken("less than 1 KiB a second came")));
+                return Err(RequestError::transient(broken("less than 1 KiB a second came")));
             }
         }
         Ok(())

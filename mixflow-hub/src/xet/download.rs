@@ -9,10 +9,10 @@ use ::xet::XetError;
 use ::xet::xet_session::{XetDownloadStreamGroup, XetFileInfo, XetSession};
 
 use super::INTERVAL;
-use crate::held::held;
-use crate::progress::{Tell, TransferProgress};
+use crate::progress::{Progress, TransferProgress};
 use crate::request::Subject;
-use crate::way::{Grant, State};
+use crate::sync::lock;
+use crate::xet_access::{Grant, State};
 use crate::{Client, Error};
 
 /// What takes the bytes that come, in their order.
@@ -22,7 +22,7 @@ type Add<'a> = &'a mut (dyn FnMut(&[u8]) -> Result<(), Error> + Send);
 const PART: u32 = 20;
 
 /// Why not all of a file came from the store.
-enum Fault {
+enum StoreError {
     /// It is to be left.
     Store(String),
     /// It would be the same without it.
@@ -37,30 +37,30 @@ pub(crate) fn fill(
     hash: &str,
     range: Range<u64>,
     add: Add<'_>,
-    tell: Tell<'_>,
+    progress: Progress<'_>,
 ) -> Result<(), Error> {
-    let mut telling = false;
-    let mut told = |event: TransferProgress<'_>| {
-        telling = true;
-        tell(event);
-        telling = false;
+    let mut notifying = false;
+    let mut watched = |event: TransferProgress<'_>| {
+        notifying = true;
+        progress(event);
+        notifying = false;
     };
     // The caller may be a thread of tokio's, which must not wait for others.
     let come =
-        thread::scope(|scope| scope.spawn(|| fill_from_store(client, subject, hash, range, add, &mut told)).join());
+        thread::scope(|scope| scope.spawn(|| fill_from_store(client, subject, hash, range, add, &mut watched)).join());
     let reason = match come {
         Ok(Ok(())) => return Ok(()),
-        Ok(Err(Fault::Other(error))) => return Err(error),
-        Ok(Err(Fault::Store(reason))) => reason,
+        Ok(Err(StoreError::Other(error))) => return Err(error),
+        Ok(Err(StoreError::Store(reason))) => reason,
         // That is the caller's.
-        Err(panic) if telling => std::panic::resume_unwind(panic),
+        Err(panic) if notifying => std::panic::resume_unwind(panic),
         Err(_) => "it panicked".into(),
     };
     if !client.is_stopped() {
-        client.way.close();
+        client.xet.close();
     }
     let reason = format!("the store Xet is left, and the rest comes without it: {reason}");
-    tell(TransferProgress::Retrying { reason: &reason, wait: Duration::ZERO });
+    progress(TransferProgress::Retrying { reason: &reason, wait: Duration::ZERO });
     Ok(())
 }
 
@@ -70,10 +70,10 @@ fn fill_from_store(
     hash: &str,
     range: Range<u64>,
     add: Add<'_>,
-    tell: Tell<'_>,
-) -> Result<(), Fault> {
-    let Some((session, grant)) = client.open_store(subject, tell)? else { return Ok(()) };
-    let said = |error: XetError| Fault::Store(client.quote(&error.to_string()));
+    progress: Progress<'_>,
+) -> Result<(), StoreError> {
+    let Some((session, grant)) = client.open_store(subject, progress)? else { return Ok(()) };
+    let said = |error: XetError| StoreError::Store(client.quote(&error.to_string()));
     let group = client.reader(&session, &grant).map_err(said)?;
     let Range { start: mut at, end: size } = range;
     let file = XetFileInfo::new(hash.into(), size);
@@ -96,25 +96,25 @@ fn fill_from_store(
         let fault = loop {
             let came = came.recv_timeout(INTERVAL);
             if let (Ok(_) | Err(RecvTimeoutError::Timeout), Err(stopped)) = (&came, client.going(grant.store.host())) {
-                break Fault::Other(stopped);
+                break StoreError::Other(stopped);
             }
             match came {
                 Ok(Ok(part)) if part.len() as u64 > size - at => {
-                    break Fault::Store("more comes than the file has".into());
+                    break StoreError::Store("more comes than the file has".into());
                 }
                 Ok(Ok(part)) => {
                     if let Err(error) = add(&part) {
-                        break Fault::Other(error);
+                        break StoreError::Other(error);
                     }
                     (at, last) = (at + part.len() as u64, Instant::now());
-                    tell(TransferProgress::Received { file: subject.file.unwrap_or_default(), bytes: at, size });
+                    progress(TransferProgress::Received { file: subject.file.unwrap_or_default(), bytes: at, size });
                 }
                 Ok(Err(error)) => break said(error),
                 Err(RecvTimeoutError::Disconnected) if at == size => return Ok(()),
                 // It takes some refusals for the end of the file.
-                Err(RecvTimeoutError::Disconnected) => break Fault::Store("it ends before the file does".into()),
+                Err(RecvTimeoutError::Disconnected) => break StoreError::Store("it ends before the file does".into()),
                 Err(RecvTimeoutError::Timeout) if last.elapsed() > client.patience.silence * PART => {
-                    break Fault::Store("nothing came for too long".into());
+                    break StoreError::Store("nothing came for too long".into());
                 }
                 Err(RecvTimeoutError::Timeout) => {}
             }
@@ -124,7 +124,7 @@ fn fill_from_store(
     })
 }
 
-impl From<Error> for Fault {
+impl From<Error> for StoreError {
     fn from(error: Error) -> Self {
         Self::Store(error.to_string())
     }
@@ -132,9 +132,9 @@ impl From<Error> for Fault {
 
 impl Client {
     /// What speaks to the store, and the right to read there; nothing where it failed before.
-    fn open_store(&self, subject: &Subject<'_>, tell: Tell<'_>) -> Result<Option<(XetSession, Grant)>, Error> {
+    fn open_store(&self, subject: &Subject<'_>, progress: Progress<'_>) -> Result<Option<(XetSession, Grant)>, Error> {
         // Who comes while it is asked for gets the same answer.
-        let mut state = held(&self.way.0);
+        let mut state = lock(&self.xet.0);
         let from = self.endpoint.grant("read", subject.repository, subject.revision);
         let session = match std::mem::replace(&mut *state, State::Closed) {
             State::Closed => return Ok(None),
@@ -145,7 +145,7 @@ impl Client {
             State::Open(session, _) => session,
             State::Unknown => self.xet_session().map_err(|error| self.store_fault(&from, &error))?,
         };
-        let grant = self.grant("read", subject, tell);
+        let grant = self.grant("read", subject, progress);
         if self.is_stopped() {
             *state = State::Unknown;
         }

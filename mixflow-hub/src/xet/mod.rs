@@ -12,10 +12,10 @@ use ::xet::xet_session::header::AUTHORIZATION;
 use ::xet::xet_session::{HeaderMap, HeaderValue, XetConfig, XetSession, XetSessionBuilder};
 use serde::Deserialize;
 
-use crate::progress::Tell;
+use crate::progress::Progress;
 use crate::request::{Subject, protocol};
 use crate::url::Url;
-use crate::way::Grant;
+use crate::xet_access::Grant;
 use crate::{Client, Error, Token};
 
 pub(crate) use download::fill;
@@ -26,17 +26,17 @@ const INTERVAL: Duration = Duration::from_millis(100);
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Granted {
+struct GrantAnswer {
     cas_url: String,
     access_token: String,
     exp: u64,
 }
 
 impl Client {
-    fn grant(&self, right: &str, subject: &Subject<'_>, tell: Tell<'_>) -> Result<Grant, Error> {
+    fn grant(&self, right: &str, subject: &Subject<'_>, progress: Progress<'_>) -> Result<Grant, Error> {
         let from = self.endpoint.grant(right, subject.repository, subject.revision);
-        let (text, _) = self.page(&from, subject, tell)?;
-        let granted: Granted = serde_json::from_str(&text)
+        let (text, _) = self.page(&from, subject, progress)?;
+        let granted: GrantAnswer = serde_json::from_str(&text)
             .map_err(|error| protocol(&from, &format!("it gives no right to {right}: {error}")))?;
         let store = self.given(&granted.cas_url, &from).map_err(|failure| *failure.error)?;
         Ok(Grant { from, store, token: granted.access_token, end: granted.exp })

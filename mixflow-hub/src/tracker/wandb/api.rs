@@ -60,7 +60,7 @@ impl Wire {
         )?;
         let bucket = &answer["upsertBucket"]["bucket"];
         let text = |value: &Value| value.as_str().filter(|text| !text.is_empty()).map(String::from);
-        let fault = || Refusal::lasting(format!("{} does not say where the run is", self.server().address));
+        let fault = || Refusal::permanent(format!("{} does not say where the run is", self.server().address));
         let entity = text(&bucket["project"]["entity"]["name"]).ok_or_else(fault)?;
         let project = text(&bucket["project"]["name"]).ok_or_else(fault)?;
         let path = [&entity, &project, id].map(|name| escape(name, false)).join("/");
@@ -93,7 +93,7 @@ impl Wire {
         let answer = self.post(&address, &json!({ "query": query, "variables": variables }))?;
         if answer["errors"].as_array().is_some_and(|errors| !errors.is_empty()) {
             let said = self.quote(&message(&answer.to_string()));
-            return Err(Refusal::lasting(format!("{address} refuses: {said}")));
+            return Err(Refusal::permanent(format!("{address} refuses: {said}")));
         }
         Ok(answer["data"].clone())
     }

@@ -2,12 +2,12 @@
 
 mod api;
 mod files;
-mod found;
 mod live;
 mod log;
 mod netrc;
 mod pending;
 mod record;
+mod resumable;
 mod run;
 mod sent;
 mod server;
@@ -32,9 +32,9 @@ use super::append::Append;
 use super::protobuf::Message;
 use super::{End, Entry, Histogram, Png, Tracker};
 use crate::tracker::Error;
-use found::{Kept, kept, newest};
 use live::Live;
 use record::Values;
+use resumable::{ResumableRun, kept, newest};
 use sent::Sent;
 
 /// A run directory that `wandb sync` uploads; and that is streamed, if [`live`](Self::live) says so.
@@ -117,7 +117,7 @@ impl Wandb {
         fs::create_dir_all(&files).map_err(Error::io("create", &files))?;
         let mut file = Append::create(&folder.join(format!("run-{id}.wandb")))?;
         file.push(log::HEADER);
-        let kept = Kept { ours: true, named: true, ..Kept::default() };
+        let kept = ResumableRun { ours: true, named: true, ..ResumableRun::default() };
         let mut tracker = Self::new(folder, file, kept);
         tracker.push(&record::header());
         tracker.push(&record::run(&id, run, started));
@@ -126,7 +126,7 @@ impl Wandb {
         Ok(tracker)
     }
 
-    fn go_on(folder: PathBuf, log: &Path, kept: Kept) -> Result<Self, Error> {
+    fn go_on(folder: PathBuf, log: &Path, kept: ResumableRun) -> Result<Self, Error> {
         // What is uploaded is no longer all of it.
         sent::unmark(log)?;
         Sent::lower(log, kept.end)?;
@@ -134,7 +134,7 @@ impl Wandb {
         Ok(Self::new(folder, file, kept))
     }
 
-    fn new(folder: PathBuf, file: Append, kept: Kept) -> Self {
+    fn new(folder: PathBuf, file: Append, kept: ResumableRun) -> Self {
         let before = record::runtime(&kept.summary);
         let (records, summary) = (kept.records, kept.summary);
         let (row, opened) = (Row::default(), Instant::now());
@@ -339,7 +339,7 @@ pub(super) fn rows(log: &Path) -> Vec<(u64, f64, bool)> {
     let mut records = log::Records::open(fs::File::open(log).expect("a log")).expect("a log").expect("a log");
     let mut rows = vec![];
     while let Some(record) = records.next().expect("a log") {
-        if let record::Known::History { step, values } = record::read(&record) {
+        if let record::Record::History { step, values } = record::read(&record) {
             let time = values["_runtime"].parse().expect("a number");
             rows.push((step, time, values.values().any(|value| value.contains("image-file"))));
         }

@@ -7,7 +7,7 @@ use std::path::{Component, Path, PathBuf};
 use super::WandbRun;
 use super::files;
 use super::log::{HEADER, Records};
-use super::record::{self, Known, Values};
+use super::record::{self, Record, Values};
 
 /// Rows are sent together up to this size, in bytes.
 const ROWS: usize = 1 << 20;
@@ -73,12 +73,12 @@ impl Pending {
         while self.end < stable && size < ROWS && batch.files.len() < FILES {
             let Some(record) = records.next()? else { break };
             match record::read(&record) {
-                Known::Run { id, run } => self.run = Some((id, run)),
-                Known::Config(values) => {
+                Record::Run { id, run } => self.run = Some((id, run)),
+                Record::Config(values) => {
                     self.config.extend(values);
                     batch.config = true;
                 }
-                Known::History { values, .. } => {
+                Record::History { values, .. } => {
                     let row = files::object(&values);
                     size += row.len();
                     batch.rows.push(row);
@@ -86,17 +86,19 @@ impl Pending {
                     self.summary.extend(values);
                     batch.summary = true;
                 }
-                Known::Summary(values) => {
+                Record::Summary(values) => {
                     self.summary.extend(values);
                     batch.summary = true;
                 }
                 // A log that somebody else wrote names no file elsewhere.
-                Known::File(name) if Path::new(&name).components().all(|part| matches!(part, Component::Normal(_))) => {
+                Record::File(name)
+                    if Path::new(&name).components().all(|part| matches!(part, Component::Normal(_))) =>
+                {
                     batch.files.retain(|known| *known != name);
                     batch.files.push(name);
                 }
-                Known::Exit { code } => batch.exit = Some(code),
-                Known::Header { .. } | Known::File(_) | Known::Other => {}
+                Record::Exit { code } => batch.exit = Some(code),
+                Record::Header { .. } | Record::File(_) | Record::Other => {}
             }
             self.end = records.end();
         }

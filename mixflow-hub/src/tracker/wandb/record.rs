@@ -85,7 +85,7 @@ fn items(values: &Values) -> Message {
 
 /// What a record tells.
 #[derive(Debug, PartialEq)]
-pub(super) enum Known {
+pub(super) enum Record {
     /// The file begins, and was written by a release of ours, or not.
     Header { ours: bool },
     /// What the run is called.
@@ -105,8 +105,8 @@ pub(super) enum Known {
 }
 
 /// What a record is.
-pub(super) fn read(record: &[u8]) -> Known {
-    let Some((kind, value)) = fields(record).find(|(kind, _)| *kind != NUMBER) else { return Known::Other };
+pub(super) fn read(record: &[u8]) -> Record {
+    let Some((kind, value)) = fields(record).find(|(kind, _)| *kind != NUMBER) else { return Record::Other };
     let message = value.bytes();
     let inner = |message, number| field(message, number).map(|value| value.bytes()).unwrap_or_default();
     let text = |message, number| String::from_utf8_lossy(inner(message, number)).into_owned();
@@ -115,21 +115,21 @@ pub(super) fn read(record: &[u8]) -> Known {
         items.map(|item| (text(item, 1), text(item, 16))).collect()
     };
     match kind {
-        HEADER => Known::Header { ours: inner(inner(message, 1), 1).starts_with(b"mixflow ") },
+        HEADER => Record::Header { ours: inner(inner(message, 1), 1).starts_with(b"mixflow ") },
         HISTORY => {
             let step = field(inner(message, 2), 1).map_or(0, |value| value.integer());
-            Known::History { step, values: values() }
+            Record::History { step, values: values() }
         }
-        SUMMARY => Known::Summary(values()),
-        CONFIG => Known::Config(values()),
-        FILES => Known::File(text(inner(message, 1), 1)),
+        SUMMARY => Record::Summary(values()),
+        CONFIG => Record::Config(values()),
+        FILES => Record::File(text(inner(message, 1), 1)),
         RUN => {
             let entity = field(message, 2).map(|_| text(message, 2));
             let run = WandbRun { project: text(message, 3), entity, name: text(message, 8) };
-            Known::Run { id: text(message, 1), run }
+            Record::Run { id: text(message, 1), run }
         }
-        EXIT => Known::Exit { code: field(message, 1).map_or(0, |value| value.integer()) },
-        _ => Known::Other,
+        EXIT => Record::Exit { code: field(message, 1).map_or(0, |value| value.integer()) },
+        _ => Record::Other,
     }
 }
 
@@ -189,24 +189,24 @@ mod tests {
         assert_eq!(
             known,
             [
-                Known::Header { ours: true },
-                Known::Run { id: "id".into(), run: named },
-                Known::Run { id: "id".into(), run: WandbRun::new("name") },
-                Known::Config(values.clone()),
-                Known::History { step: 0, values: values.clone() },
-                Known::History { step: 300, values: values.clone() },
-                Known::Summary(values.clone()),
-                Known::Exit { code: 255 },
-                Known::File("a".into()),
+                Record::Header { ours: true },
+                Record::Run { id: "id".into(), run: named },
+                Record::Run { id: "id".into(), run: WandbRun::new("name") },
+                Record::Config(values.clone()),
+                Record::History { step: 0, values: values.clone() },
+                Record::History { step: 300, values: values.clone() },
+                Record::Summary(values.clone()),
+                Record::Exit { code: 255 },
+                Record::File("a".into()),
             ]
         );
         assert_eq!((values["loss"].as_str(), runtime(&values)), ("NaN", 12.5));
         // A header of the official client.
         let theirs = Message::default().bytes(1, "0.31.0");
         let theirs = Message::default().message(HEADER, &Message::default().message(1, &theirs));
-        assert_eq!(read(theirs.as_bytes()), Known::Header { ours: false });
+        assert_eq!(read(theirs.as_bytes()), Record::Header { ours: false });
         for torn in [&b""[..], &[0xff; 9]] {
-            assert_eq!(read(torn), Known::Other);
+            assert_eq!(read(torn), Record::Other);
         }
     }
 }

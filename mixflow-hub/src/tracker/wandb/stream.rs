@@ -37,7 +37,7 @@ pub(super) fn stream(shared: &Shared, server: WandbServer) {
                     Round::Sent { more: true } => {}
                 }
             }
-            Err(refusal) if !refusal.passing => {
+            Err(refusal) if !refusal.transient => {
                 let advice = format!("nothing more is sent: `wandb sync {}` sends it later", shared.folder());
                 return shared.refuse(format!("{}; {advice}", refusal.reason));
             }
@@ -133,7 +133,7 @@ impl Stream<'_> {
         let place = match &self.place {
             Some(place) if !batch.config => place,
             _ => {
-                let unnamed = || Refusal::lasting("the log of the run does not say what it is called".into());
+                let unnamed = || Refusal::permanent("the log of the run does not say what it is called".into());
                 let (id, run) = pending.run.as_ref().ok_or_else(unnamed)?;
                 self.place.insert(self.wire.upsert(id, run, &pending.config())?)
             }
@@ -171,7 +171,7 @@ impl Stream<'_> {
                 }
                 (None, _) => {
                     let server = &self.wire.server().address;
-                    return Err(Refusal::lasting(format!("{server} does not say where files can be put")));
+                    return Err(Refusal::permanent(format!("{server} does not say where files can be put")));
                 }
                 (_, Err(error)) => self.shared.warn(format!("cannot send {}: {error}", path.display())),
             }
@@ -192,7 +192,7 @@ impl Stream<'_> {
     }
 
     fn unreadable(&self, error: &io::Error) -> Refusal {
-        Refusal::lasting(format!("cannot read {}: {error}", self.shared.log().display()))
+        Refusal::permanent(format!("cannot read {}: {error}", self.shared.log().display()))
     }
 }
 

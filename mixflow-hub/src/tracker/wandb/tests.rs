@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 
-use super::record::Known;
+use super::record::Record;
 use super::*;
 
 const RUN: &str = "digits";
@@ -20,7 +20,7 @@ fn png() -> Vec<u8> {
 }
 
 /// All records, and where the last whole one ends.
-fn records(tracker: &Wandb) -> (Vec<Known>, u64) {
+fn records(tracker: &Wandb) -> (Vec<Record>, u64) {
     let mut records = log::Records::open(File::open(tracker.file.path()).unwrap()).unwrap().unwrap();
     let mut known = vec![];
     while let Some(record) = records.next().unwrap() {
@@ -32,7 +32,7 @@ fn records(tracker: &Wandb) -> (Vec<Known>, u64) {
 }
 
 fn steps(tracker: &Wandb) -> Vec<u64> {
-    let step = |record| if let Known::History { step, .. } = record { Some(step) } else { None };
+    let step = |record| if let Record::History { step, .. } = record { Some(step) } else { None };
     records(tracker).0.into_iter().filter_map(step).collect()
 }
 
@@ -48,7 +48,7 @@ fn a_run_goes_on_wherever_its_log_is_torn() {
     let log = tracker.file.path().to_owned();
     (0..4).for_each(|step| loss(&mut tracker, step, 1.0));
     tracker.track(Entry::Finished(End::Done)).unwrap();
-    assert_eq!(records(&tracker).0.last(), Some(&Known::Exit { code: 0 }));
+    assert_eq!(records(&tracker).0.last(), Some(&Record::Exit { code: 0 }));
     drop(tracker);
     let whole = fs::read(&log).unwrap();
     let begun = whole.len() - 350;
@@ -64,7 +64,7 @@ fn a_run_goes_on_wherever_its_log_is_torn() {
         tracker.track(Entry::Finished(End::Done)).unwrap();
         let (records, end) = records(&tracker);
         assert_eq!(end, fs::metadata(&log).unwrap().len(), "{length}");
-        assert_eq!(records.iter().filter(|record| matches!(record, Known::Exit { .. })).count(), 1);
+        assert_eq!(records.iter().filter(|record| matches!(record, Record::Exit { .. })).count(), 1);
         // A row that was torn off is missing, none is there twice.
         let steps = steps(&tracker);
         assert!(steps.is_sorted_by(|one, next| one < next), "{steps:?}");
@@ -126,7 +126,7 @@ fn a_row_that_is_written_still_grows() {
     drop(tracker);
     let tracker = open(folder.parent().unwrap().parent().unwrap());
     let (records, _) = records(&tracker);
-    use Known::{Config, File, Header, History, Run, Summary};
+    use Record::{Config, File, Header, History, Run, Summary};
     let expected = matches!(
         &records[..],
         [Header { ours: true }, Run { .. }, File(_), File(picture), Config(_), File(text), History { step: 3, .. }, Summary(_)]
@@ -185,7 +185,7 @@ fn a_log_that_is_torn_before_the_name_of_its_run_is_not_gone_on_with() {
     fs::write(&log, &fs::read(&log).unwrap()[..60]).unwrap();
     let mut tracker = open(folder.path());
     assert_ne!(tracker.file.path(), log);
-    assert!(matches!(records(&tracker).0[..2], [Known::Header { ours: true }, Known::Run { .. }]));
+    assert!(matches!(records(&tracker).0[..2], [Record::Header { ours: true }, Record::Run { .. }]));
     // A log that somebody takes away meanwhile, where the system lets them, is an error, not a loss of others.
     if cfg!(unix) {
         fs::remove_file(tracker.file.path()).unwrap();

@@ -8,7 +8,7 @@ use ureq::http::Response;
 use ureq::{Agent, Body};
 
 use super::WandbServer;
-use crate::agent::{Silence, agent};
+use crate::agent::{NoAnswer, agent};
 use crate::patience::retry_after;
 use crate::url::Url;
 
@@ -28,14 +28,14 @@ pub(super) struct Refusal {
     /// For the user.
     pub(super) reason: String,
     /// Whether to ask again.
-    pub(super) passing: bool,
+    pub(super) transient: bool,
     /// How long the server asks to wait.
     pub(super) after: Option<Duration>,
 }
 
 impl Refusal {
-    pub(super) fn lasting(reason: String) -> Self {
-        Self { reason, passing: false, after: None }
+    pub(super) fn permanent(reason: String) -> Self {
+        Self { reason, transient: false, after: None }
     }
 }
 
@@ -61,13 +61,13 @@ impl Wire {
         let request = request.header("Authorization", self.server.key.basic("api"));
         let answer = self.judge(address, request.send(body.to_string()))?;
         serde_json::from_str(&answer)
-            .map_err(|_| Refusal::lasting(format!("{address} does not answer as Weights & Biases does")))
+            .map_err(|_| Refusal::permanent(format!("{address} does not answer as Weights & Biases does")))
     }
 
     /// Puts a file to an address that the server named, with the headers that it asks for and without the key.
     pub(super) fn put(&self, address: &Url, headers: &[(String, String)], file: &[u8]) -> Result<(), Refusal> {
         if self.server.address.scheme() == "https" && address.scheme() != "https" {
-            return Err(Refusal::lasting(format!("{address}, where files should go, is not encrypted")));
+            return Err(Refusal::permanent(format!("{address}, where files should go, is not encrypted")));
         }
         let request = self.agent.put(address.whole());
         let request = headers.iter().fold(request, |request, (name, value)| request.header(name, value));
@@ -79,9 +79,9 @@ impl Wire {
         let host = address.host();
         let answer = answer.map_err(|error| {
             // A network that is away comes back while the run goes on.
-            let (silence, reason) = Silence::of(&error);
+            let (kind, reason) = NoAnswer::of(&error);
             let reason = format!("cannot reach {host}: {}", self.quote(&reason));
-            Refusal { reason, passing: silence != Silence::Lasting, after: None }
+            Refusal { reason, transient: kind != NoAnswer::Permanent, after: None }
         })?;
         let status = answer.status();
         let after = answer.headers().get("retry-after").and_then(|header| header.to_str().ok());
@@ -94,7 +94,7 @@ impl Wire {
                 Ok(_) => Ok(text),
                 Err(error) => {
                     let reason = format!("cannot reach {host}: {}", self.quote(&error.to_string()));
-                    Err(Refusal { reason, passing: true, after })
+                    Err(Refusal { reason, transient: true, after })
                 }
             };
         }
@@ -108,8 +108,8 @@ impl Wire {
         };
         // Storage servers refuse addresses that have expired; the server gives new ones.
         let expired = status.as_u16() == 403 && !address.same_origin(&self.server.address);
-        let passing = expired || matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502..=599);
-        Err(Refusal { reason, passing, after })
+        let transient = expired || matches!(status.as_u16(), 408 | 425 | 429 | 500 | 502..=599);
+        Err(Refusal { reason, transient, after })
     }
 
     /// A server's words in our message: short, on one line, without the key.

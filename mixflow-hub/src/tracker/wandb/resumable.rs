@@ -5,12 +5,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::log::Records;
-use super::record::{self, Known, Values};
+use super::record::{self, Record, Values};
 use crate::tracker::Error;
 
 /// What is kept of a file that was found.
 #[derive(Default)]
-pub(super) struct Kept {
+pub(super) struct ResumableRun {
     /// Its length, in bytes.
     pub(super) end: u64,
     pub(super) records: u64,
@@ -26,7 +26,7 @@ pub(super) struct Kept {
 }
 
 /// The newest run directory of ours in a folder, with its log and what that holds.
-pub(super) fn newest(folder: &Path) -> Result<Option<(PathBuf, PathBuf, Kept)>, Error> {
+pub(super) fn newest(folder: &Path) -> Result<Option<(PathBuf, PathBuf, ResumableRun)>, Error> {
     let entries = fs::read_dir(folder).and_then(|entries| entries.collect::<io::Result<Vec<_>>>());
     let entries = entries.map_err(Error::io("read", folder))?;
     let mut names: Vec<_> = entries.into_iter().filter_map(|entry| entry.file_name().into_string().ok()).collect();
@@ -46,21 +46,21 @@ pub(super) fn newest(folder: &Path) -> Result<Option<(PathBuf, PathBuf, Kept)>, 
 }
 
 /// What stays of a log when its run goes on at a step; none if it is no log.
-pub(super) fn kept(path: &Path, step: u64) -> Result<Option<Kept>, Error> {
+pub(super) fn kept(path: &Path, step: u64) -> Result<Option<ResumableRun>, Error> {
     let fault = |error| Error::io("read", path)(error);
     let Some(mut records) = Records::open(File::open(path).map_err(fault)?).map_err(fault)? else {
         return Ok(None);
     };
-    let mut kept = Kept { end: records.end(), ..Kept::default() };
+    let mut kept = ResumableRun { end: records.end(), ..ResumableRun::default() };
     while let Some(record) = records.next().map_err(fault)? {
         match record::read(&record) {
-            Known::Header { ours } => kept.ours = ours,
-            Known::Run { .. } => kept.named = true,
-            Known::Summary(values) => kept.summary.extend(values),
-            Known::History { step: found, .. } if found >= step => break,
-            Known::Exit { .. } => break,
-            Known::History { step, values } => (kept.next, kept.last) = (step + 1, values),
-            Known::Config(_) | Known::File(_) | Known::Other => {}
+            Record::Header { ours } => kept.ours = ours,
+            Record::Run { .. } => kept.named = true,
+            Record::Summary(values) => kept.summary.extend(values),
+            Record::History { step: found, .. } if found >= step => break,
+            Record::Exit { .. } => break,
+            Record::History { step, values } => (kept.next, kept.last) = (step + 1, values),
+            Record::Config(_) | Record::File(_) | Record::Other => {}
         }
         (kept.end, kept.records) = (records.end(), kept.records + 1);
     }

@@ -6,7 +6,7 @@ use super::{End, Entry, Histogram, Png};
 
 /// An [`Entry`] that outlives what it was told with.
 #[derive(Debug)]
-pub(super) enum Owned {
+pub(super) enum OwnedEntry {
     Config(Value),
     Started { step: u64 },
     Scalars { step: u64, values: Vec<(String, f64)> },
@@ -17,7 +17,7 @@ pub(super) enum Owned {
     Finished(End),
 }
 
-impl From<Entry<'_>> for Owned {
+impl From<Entry<'_>> for OwnedEntry {
     fn from(entry: Entry<'_>) -> Self {
         match entry {
             Entry::Config(config) => Self::Config(config.clone()),
@@ -36,7 +36,7 @@ impl From<Entry<'_>> for Owned {
     }
 }
 
-impl Owned {
+impl OwnedEntry {
     /// What it takes while it waits, in bytes and roughly; none where it must not get lost, and there are few of them.
     pub(super) fn size(&self) -> Option<usize> {
         /// Of the entry itself, and of each value beside its name.
@@ -52,7 +52,7 @@ impl Owned {
     }
 
     /// Tells it.
-    pub(super) fn tell<R>(&self, listener: impl FnOnce(Entry<'_>) -> R) -> R {
+    pub(super) fn borrowed<R>(&self, listener: impl FnOnce(Entry<'_>) -> R) -> R {
         match self {
             Self::Config(config) => listener(Entry::Config(config)),
             Self::Started { step } => listener(Entry::Started { step: *step }),
@@ -92,7 +92,7 @@ mod tests {
             Entry::Finished(End::Stopped),
         ];
         for entry in entries {
-            let told = Owned::from(entry).tell(|entry| format!("{entry:?}"));
+            let told = OwnedEntry::from(entry).borrowed(|entry| format!("{entry:?}"));
             assert_eq!(told, format!("{entry:?}"));
         }
     }

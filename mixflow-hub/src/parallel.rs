@@ -1,13 +1,13 @@
-//! Several files on their way at once.
+//! Transfers of several files at the same time.
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::folder::Local;
-use crate::held::held;
-use crate::progress::{Tell, TransferProgress};
+use crate::progress::{Progress, TransferProgress};
 use crate::request::Subject;
+use crate::sync::lock;
+use crate::upload_file::UploadFile;
 use crate::{Client, Error};
 
 /// Files that are sent at the same time: a store takes long to answer, and seldom all that the line has to give.
@@ -20,21 +20,21 @@ impl Client {
         &self,
         files: &[T],
         at_once: usize,
-        tell: Tell<'_>,
-        work: impl Fn(&Self, &T, Tell<'_>) -> Result<R, Error> + Sync,
+        progress: Progress<'_>,
+        work: impl Fn(&Self, &T, Progress<'_>) -> Result<R, Error> + Sync,
     ) -> Result<Vec<R>, Error> {
         let client = &self.stoppable();
-        let tell = &Mutex::new(tell);
+        let progress = &Mutex::new(progress);
         let (next, done, failed) = (&AtomicUsize::new(0), &Mutex::new(vec![]), &Mutex::new(None));
         let one = || {
             while !client.is_stopped()
                 && let Some(file) = files.get(next.fetch_add(1, Ordering::Relaxed))
             {
-                match work(client, file, &mut |event: TransferProgress<'_>| held(tell)(event)) {
-                    Ok(result) => held(done).push(result),
+                match work(client, file, &mut |event: TransferProgress<'_>| lock(progress)(event)) {
+                    Ok(result) => lock(done).push(result),
                     Err(error) => {
                         // What stops because of another's fault says so only after it.
-                        held(failed).get_or_insert(error);
+                        lock(failed).get_or_insert(error);
                         client.stop();
                     }
                 }
@@ -46,13 +46,19 @@ impl Client {
             }
             one();
         });
-        let failed = held(failed).take();
-        failed.map_or_else(|| Ok(std::mem::take(&mut *held(done))), Err)
+        let failed = lock(failed).take();
+        failed.map_or_else(|| Ok(std::mem::take(&mut *lock(done))), Err)
     }
 
     /// Puts files into the server's store, unless they are there; gives the bytes that had to be sent.
-    pub(crate) fn store_all(&self, files: &[&Local], subject: &Subject<'_>, tell: Tell<'_>) -> Result<u64, Error> {
-        let sent = self.each(files, SENT_AT_ONCE, tell, |client, file, tell| client.store(file, subject, tell))?;
+    pub(crate) fn store_all(
+        &self,
+        files: &[&UploadFile],
+        subject: &Subject<'_>,
+        progress: Progress<'_>,
+    ) -> Result<u64, Error> {
+        let sent =
+            self.each(files, SENT_AT_ONCE, progress, |client, file, progress| client.store(file, subject, progress))?;
         Ok(sent.iter().sum())
     }
 }

@@ -1,50 +1,50 @@
-//! The way to the Hub's own store, Xet, as a client knows it.
+//! A client's access to Xet, the Hub's own store.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
 use ::xet::xet_session::XetSession;
 
-use crate::held::held;
+use crate::sync::lock;
 use crate::url::Url;
 
-/// The way to the store, for all files that a client fetches.
+/// Access to the store, shared by all files that a client fetches or sends.
 #[derive(Clone, Default)]
-pub(crate) struct Way(pub(crate) Arc<Mutex<State>>);
+pub(crate) struct XetAccess(pub(crate) Arc<Mutex<State>>);
 
 #[derive(Default)]
 pub(crate) enum State {
     #[default]
     Unknown,
-    /// With the right to read a repository at a commit.
+    /// A session, with the right to read a repository at a commit.
     Open(XetSession, Grant),
     /// It failed, and is not tried again.
     Closed,
 }
 
-impl Way {
-    /// Lets nothing go by it any more.
+impl XetAccess {
+    /// Lets no file go by the store any more.
     pub(crate) fn close(&self) {
-        *held(&self.0) = State::Closed;
+        *lock(&self.0) = State::Closed;
     }
 
     pub(crate) fn is_closed(&self) -> bool {
-        matches!(&*held(&self.0), State::Closed)
+        matches!(&*lock(&self.0), State::Closed)
     }
 
-    /// The same for somebody else, who must ask for a right of their own.
-    pub(crate) fn anew(&self) -> Self {
-        let way = Self::default();
+    /// Access for another token or endpoint, which asks for a right of its own; closed if this one is.
+    pub(crate) fn for_another(&self) -> Self {
+        let access = Self::default();
         if self.is_closed() {
-            way.close();
+            access.close();
         }
-        way
+        access
     }
 }
 
-impl fmt::Debug for Way {
+impl fmt::Debug for XetAccess {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Way")
+        f.write_str("XetAccess")
     }
 }
 

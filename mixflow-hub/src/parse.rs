@@ -1,4 +1,4 @@
-//! Names that somebody gives: what can be a repository, or a revision of one.
+//! Repositories and revisions from text, and which names they may have.
 
 use std::str::FromStr;
 

@@ -15,7 +15,7 @@ const SAMPLE: u64 = 512;
 
 /// A file on this machine, under the name that it is to have in the repository.
 #[derive(Clone, Debug)]
-pub(crate) struct Local {
+pub(crate) struct UploadFile {
     pub(crate) name: String,
     pub(crate) path: PathBuf,
     pub(crate) size: u64,
@@ -24,7 +24,7 @@ pub(crate) struct Local {
 }
 
 /// All files of `folder`, sorted by name.
-pub(crate) fn files(folder: &Path) -> Result<Vec<Local>, Error> {
+pub(crate) fn files_of(folder: &Path) -> Result<Vec<UploadFile>, Error> {
     let root = folder.canonicalize().map_err(Error::io("read", folder))?;
     let mut files = vec![];
     walk(&root, &root, "", &mut files)?;
@@ -35,7 +35,7 @@ pub(crate) fn files(folder: &Path) -> Result<Vec<Local>, Error> {
     Ok(files)
 }
 
-fn walk(root: &Path, folder: &Path, above: &str, files: &mut Vec<Local>) -> Result<(), Error> {
+fn walk(root: &Path, folder: &Path, above: &str, files: &mut Vec<UploadFile>) -> Result<(), Error> {
     for entry in fs::read_dir(folder).map_err(Error::io("read", folder))? {
         let entry = entry.map_err(Error::io("read", folder))?;
         let path = entry.path();
@@ -56,7 +56,7 @@ fn walk(root: &Path, folder: &Path, above: &str, files: &mut Vec<Local>) -> Resu
         }
         let found = fs::metadata(&path).map_err(Error::io("read", &path))?;
         if found.is_file() {
-            files.push(Local::of(name, path, found.len()));
+            files.push(UploadFile::of(name, path, found.len()));
         } else if found.is_dir() && !is_link {
             walk(root, &path, &format!("{name}/"), files)?;
         } else {
@@ -66,7 +66,7 @@ fn walk(root: &Path, folder: &Path, above: &str, files: &mut Vec<Local>) -> Resu
     Ok(())
 }
 
-impl Local {
+impl UploadFile {
     /// The file at `path`, to be called `name`.
     #[cfg(feature = "pipeline")]
     pub(crate) fn at(name: &str, path: PathBuf) -> Result<Self, Error> {
