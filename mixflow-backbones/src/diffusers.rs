@@ -9,7 +9,7 @@ use serde_json::Value;
 
 use crate::Error;
 use crate::json::explain;
-use crate::mistaken::instead_of_data;
+use crate::not_data::why_not_data;
 
 /// Largest configuration, bytes: a hundred times those that are published.
 const MAX_CONFIG: u64 = 1 << 20;
@@ -36,7 +36,7 @@ pub fn is_config(file: &Path, class: &str) -> bool {
 fn read(file: &Path) -> Result<serde_json::Result<Value>, Error> {
     let mut text = String::new();
     File::open(file).and_then(|file| file.take(MAX_CONFIG).read_to_string(&mut text)).map_err(Error::reading(file))?;
-    match instead_of_data(text.as_bytes()) {
+    match why_not_data(text.as_bytes()) {
         Some(problem) => Err(Error::format(file, problem)),
         None => Ok(serde_json::from_str(&text)),
     }

@@ -4,7 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::mismatch::Mismatch;
-use crate::mistaken::of_text;
+use crate::not_data::why_not_text;
 
 /// Weights that cannot be read, written or used.
 #[derive(Debug, thiserror::Error)]
@@ -35,7 +35,7 @@ pub enum Error {
 
 impl Error {
     pub(crate) fn reading(path: &Path) -> impl Fn(io::Error) -> Self {
-        |source| Self::Io { action: "read", path: path.into(), source: of_text(source) }
+        |source| Self::Io { action: "read", path: path.into(), source: why_not_text(source) }
     }
 
     pub(crate) fn writing(path: &Path) -> impl Fn(io::Error) -> Self {

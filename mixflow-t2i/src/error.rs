@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mixflow::backbones::mistaken::of_text;
+use mixflow::backbones::not_data::why_not_text;
 
 /// A text encoder or its tokenizer that cannot be opened or used.
 #[derive(Debug, thiserror::Error)]
@@ -71,7 +71,7 @@ impl Error {
     }
 
     pub(crate) fn io(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Self {
-        move |source| Self::Io { action, path: path.into(), source: of_text(source) }
+        move |source| Self::Io { action, path: path.into(), source: why_not_text(source) }
     }
 
     pub(crate) fn config(path: &Path, reason: impl ToString) -> Self {

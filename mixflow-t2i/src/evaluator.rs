@@ -6,7 +6,7 @@ use std::{fs, io};
 
 use burn::tensor::Tensor;
 use mixflow::backbones::Condition;
-use mixflow::backbones::mistaken::instead_of_data;
+use mixflow::backbones::not_data::why_not_data;
 use mixflow::data::RgbImage;
 use mixflow::files::images::read_rgb;
 use mixflow::files::{Tiles, write_atomic};
@@ -233,7 +233,7 @@ pub fn prompt_lines(file: &Path) -> Result<Vec<(usize, String)>, Error> {
     let text = read(file)?;
     let lines = lines(&text);
     let (_, first) = lines.first().ok_or_else(|| fault("has no prompt"))?;
-    if let Some(problem) = instead_of_data(text.as_bytes()) {
+    if let Some(problem) = why_not_data(text.as_bytes()) {
         return Err(fault(&problem));
     }
     // A recipe begins with a line of one bracket, a table of JSON with an object.

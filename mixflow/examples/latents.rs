@@ -14,7 +14,8 @@ use mixflow::backbones::sit::SitConfig;
 use mixflow::data::latents::{EncodeConfig, EncodeOutcome, StoragePrecision, Writer, encode_dataset};
 use mixflow::data::source::{self, Options};
 use mixflow::data::{
-    Channels, Classes, Conditioner, Dataset, Digits, Folder, Latents, Loader, LoaderConfig, OnBroken, StorageConfig,
+    Channels, Classes, Conditioner, Dataset, Digits, ImageFolder, Latents, Loader, LoaderConfig, OnBroken,
+    StorageConfig,
 };
 use mixflow::sampling::Images;
 use mixflow::sampling::solver::Euler;
@@ -99,7 +100,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         Export::new(images.join(class.to_string()), 3)?.write(20, 5, [Ok(all)])?;
     }
 
-    let rae = autoencoder(Arc::new(Folder::open(&images, 32, OnBroken::Refuse)?), &training)?;
+    let rae = autoencoder(Arc::new(ImageFolder::open(&images, 32, OnBroken::Refuse)?), &training)?;
     let [weights, moments] = ["encoder.safetensors", "moments.safetensors"].map(|name| training.join(name));
     rae.encoder.weights().write(&weights, &[])?;
     rae.statistics.weights().write(&moments, &[])?;

@@ -41,7 +41,7 @@ enum Sent<E, R> {
 }
 
 /// Gives `take` the results of all pieces, in their order; each worker does one piece at a time on a thread of its own, the
-/// next one that is left, with its share of the CPU's threads. `hear` gets what workers tell of a piece as it comes. With one
+/// next one that is left, with its share of the CPU's threads. `on_event` gets what workers tell of a piece as it comes. With one
 /// worker all is done on this thread, when `take` asks for it.
 ///
 /// At most twice as many pieces are held as there are workers, so that a slow one does not fill memory.
@@ -52,12 +52,12 @@ pub(crate) fn spread<W: Send, P: Send, E: Send, R: Send, T>(
     mut workers: Vec<W>,
     pieces: impl Iterator<Item = P>,
     work: impl Fn(&W, P, &mut dyn FnMut(E)) -> R + Sync,
-    mut hear: impl FnMut(usize, E),
+    mut on_event: impl FnMut(usize, E),
     take: impl FnOnce(&mut dyn Iterator<Item = R>) -> T,
 ) -> T {
     if workers.len() == 1 {
         let worker = workers.remove(0);
-        return take(&mut pieces.enumerate().map(|(number, piece)| work(&worker, piece, &mut |e| hear(number, e))));
+        return take(&mut pieces.enumerate().map(|(number, piece)| work(&worker, piece, &mut |e| on_event(number, e))));
     }
     let (count, work, over) = (workers.len(), &work, &AtomicBool::new(false));
     let (order, orders) = channel();
@@ -88,7 +88,7 @@ pub(crate) fn spread<W: Send, P: Send, E: Send, R: Send, T>(
                     return None;
                 }
                 match sent.recv().ok()? {
-                    Sent::Event(number, event) => hear(number, event),
+                    Sent::Event(number, event) => on_event(number, event),
                     Sent::Done(number, Ok(result)) => drop(early.insert(number, result)),
                     Sent::Done(_, Err(fault)) => {
                         over.store(true, Ordering::Relaxed);
@@ -114,8 +114,8 @@ fn serve<W, P, E, R>(
     while let Some((number, piece)) = next()
         && !over.load(Ordering::Relaxed)
     {
-        let tell = &mut |event| drop(sender.send(Sent::Event(number, event)));
-        let result = catch_unwind(AssertUnwindSafe(|| work(worker, piece, tell)));
+        let progress = &mut |event| drop(sender.send(Sent::Event(number, event)));
+        let result = catch_unwind(AssertUnwindSafe(|| work(worker, piece, progress)));
         if sender.send(Sent::Done(number, result)).is_err() {
             return;
         }
@@ -131,9 +131,9 @@ mod tests {
     use super::*;
 
     /// The squares of 0 to 19, the first ones the slowest.
-    fn square(worker: &usize, number: u64, tell: &mut dyn FnMut(usize)) -> u64 {
+    fn square(worker: &usize, number: u64, progress: &mut dyn FnMut(usize)) -> u64 {
         thread::sleep(Duration::from_millis(20 - number));
-        tell(*worker);
+        progress(*worker);
         number * number
     }
 
@@ -141,8 +141,8 @@ mod tests {
     fn results_come_in_order_and_every_worker_works() {
         for workers in [1, 2, 5] {
             let mut heard = vec![];
-            let hear = |number, worker| heard.push((number, worker));
-            let found: Vec<u64> = spread((0..workers).collect(), 0..20, square, hear, |results| results.collect());
+            let on_event = |number, worker| heard.push((number, worker));
+            let found: Vec<u64> = spread((0..workers).collect(), 0..20, square, on_event, |results| results.collect());
             assert_eq!(found, (0..20).map(|number| number * number).collect::<Vec<_>>());
             let (numbers, who): (BTreeSet<_>, BTreeSet<_>) = heard.into_iter().unzip();
             assert_eq!((numbers, who), ((0..20).collect(), (0..workers).collect()));

@@ -355,7 +355,7 @@ fn images_of_several_sizes_are_encoded_as_they_are_and_continued_byte_by_byte() 
     assert_eq!(files(&place.path("whole")), files(&place.path("parts")));
 
     // Each in the size that a folder shows in training, in its order, as the autoencoder says of that alone.
-    let folder = mixflow::data::Folder::open(&place.path("shapes"), SIZE, OnBroken::Refuse).expect("a folder");
+    let folder = mixflow::data::ImageFolder::open(&place.path("shapes"), SIZE, OnBroken::Refuse).expect("a folder");
     let folder = folder.with_buckets(&buckets).expect("sizes");
     let latents =
         Latents::open(&place.path("whole")).expect("finished latents").for_training(PosteriorMode::Mean, true);

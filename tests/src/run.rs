@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
-use mixflow::launch::{Finish, Given, Launch};
+use mixflow::launch::{Finish, Launch, StartWeights};
 use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::train::{RunFolder, Start, StoredNetwork};
 
@@ -18,7 +18,8 @@ pub fn train_from<N: NetworkSettings>(recipe: &Recipe<N>, from: &Path, run: &Pat
         true => RunFolder::resume(run, recipe.to_value(), &[]),
         false => RunFolder::begin(run, recipe.to_value()),
     };
-    let start = Given { path: from.into(), start: Start::of(&StoredNetwork::File(from.into())).expect("a file") };
+    let start =
+        StartWeights { path: from.into(), start: Start::of(&StoredNetwork::File(from.into())).expect("a file") };
     let launch = Launch { start: Some(start), ..Launch::new(recipe, &device, &stop) };
     let ready = launch.check(folder.expect("a folder"), &mut |_| {}).expect("a run that can begin");
     assert!(matches!(ready.run(&mut |_| {}).expect("a whole run"), Some(Finish::Trained(_))));

@@ -6,7 +6,7 @@ use clap::{Args, CommandFactory};
 use clap_complete::Shell;
 
 use crate::Arguments;
-use crate::terminal::{Result, say};
+use crate::terminal::{Result, print};
 
 #[derive(Args)]
 pub(crate) struct Completions {
@@ -18,7 +18,7 @@ impl Completions {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let mut script = vec![];
         clap_complete::generate(self.shell, &mut Arguments::command(), "mixflow", &mut script);
-        say(String::from_utf8(script)?)?;
+        print(String::from_utf8(script)?)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -8,7 +8,7 @@ use mixflow::backbones::autoencoder::Naming;
 use mixflow::backbones::weights::{Part, Weights};
 use mixflow::numbers::thousands;
 
-use crate::terminal::{Result, say};
+use crate::terminal::{Result, print};
 
 #[derive(Args)]
 pub(crate) struct Convert {
@@ -83,7 +83,7 @@ impl Convert {
         }
         let (count, bytes) =
             weights.iter().fold((0, 0), |(count, bytes), (_, tensor)| (count + 1, bytes + tensor.byte_len()));
-        say(format_args!("{count} tensors, {} bytes, of {source}, to {}", thousands(bytes as u64), to.display()))?;
+        print(format_args!("{count} tensors, {} bytes, of {source}, to {}", thousands(bytes as u64), to.display()))?;
         Ok(ExitCode::SUCCESS)
     }
 }

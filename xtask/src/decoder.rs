@@ -15,7 +15,7 @@ use crate::destination::{Destination, in_folder};
 use crate::hub::{given, named_values};
 use crate::progress::Progress;
 use crate::signals::STOP;
-use crate::terminal::{Result, note, note_choices, say};
+use crate::terminal::{Result, note, note_choices, print};
 use crate::tracking::{end, show_warnings};
 
 /// Trains the decoder of a recipe, from the weights of a file if there is one.
@@ -68,7 +68,7 @@ pub(crate) fn train_decoder(
             let Some(decoder) = decoder else { return Ok(false) };
             let file = path.join("decoder.safetensors");
             decoder.weights().write(&file, &[("format", "pt"), ("library_name", "mixflow")])?;
-            say(format_args!("decoder (moving average): {}", file.display()))?;
+            print(format_args!("decoder (moving average): {}", file.display()))?;
             Ok(true)
         });
         end(tracking, &finished);

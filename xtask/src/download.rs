@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::arguments::JsonArgument;
 use crate::progress::Progress;
-use crate::terminal::{Result, say};
+use crate::terminal::{Result, print};
 
 #[derive(Args)]
 pub(crate) struct Download {
@@ -37,10 +37,10 @@ impl Download {
         shown.end();
         if self.json.json {
             let RepositorySnapshot { commit, folder, files } = snapshot;
-            say(format_args!("{:#}", json!({ "commit": commit.to_string(), "folder": folder, "files": files })))?;
+            print(format_args!("{:#}", json!({ "commit": commit.to_string(), "folder": folder, "files": files })))?;
             return Ok(ExitCode::SUCCESS);
         }
-        say(format_args!(
+        print(format_args!(
             "{} of {} at {}:\n{}",
             counted(snapshot.files.len() as u64, "file"),
             self.repository,

@@ -13,7 +13,7 @@ use mixflow::backbones::Invalid;
 use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::encoder::EncoderConfig;
 use mixflow::backbones::json::explain;
-use mixflow::backbones::mistaken::of_text;
+use mixflow::backbones::not_data::why_not_text;
 use mixflow::data::latents::{
     EncodeConfig, EncodeOutcome, Encoding, StoragePrecision, Writer, check_part, encode_dataset, join_parts,
     known_classes,
@@ -31,7 +31,7 @@ use serde::de::DeserializeOwned;
 use crate::arguments::{DevicesArgument, ShardArgument};
 use crate::progress::Progress;
 use crate::signals::{STOP, stop_on_signals};
-use crate::terminal::{Result, lock, note, say};
+use crate::terminal::{Result, lock, note, print};
 
 #[derive(Args)]
 pub(crate) struct Encode {
@@ -248,7 +248,7 @@ impl Encode {
         };
         let less = if manifest.contents.buckets.is_some() { " or less" } else { "" };
         let twins = if manifest.contents.flipped { ", and as many of mirrored images" } else { "" };
-        say(format_args!(
+        print(format_args!(
             "{} of {channels} x {height} x {width}{less}{twins}{added} in {folder}, {} of {:.1} MB in all",
             counted(manifest.examples(), "latent"),
             counted(manifest.shards.len() as u64, "shard"),
@@ -317,8 +317,8 @@ impl Encode {
 
     fn class_names(&self) -> Result<Option<Vec<String>>> {
         let Some(file) = &self.classes else { return Ok(None) };
-        let text =
-            fs::read_to_string(file).map_err(|error| format!("cannot read {}: {}", file.display(), of_text(error)))?;
+        let text = fs::read_to_string(file)
+            .map_err(|error| format!("cannot read {}: {}", file.display(), why_not_text(error)))?;
         let text = text.strip_prefix('\u{feff}').unwrap_or(&text).trim_end();
         let names: Vec<String> = text.lines().map(|line| line.trim().to_owned()).collect();
         let mut lines = HashMap::new();

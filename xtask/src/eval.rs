@@ -23,7 +23,7 @@ use crate::pairs::say_how_long;
 use crate::part;
 use crate::progress::Progress;
 use crate::sample::Sampling;
-use crate::terminal::{Result, note, say};
+use crate::terminal::{Result, note, print};
 use crate::trained::{Trained, TrainedArguments};
 
 #[derive(Args)]
@@ -94,12 +94,12 @@ impl Eval {
             let numbers = json!({
                 "images": images, "clip": scores, "device": describe(device), "version": env!("CARGO_PKG_VERSION")
             });
-            return self.tell(scores, &numbers, self.out.as_deref());
+            return self.print(scores, &numbers, self.out.as_deref());
         }
         match (&self.images_from, &self.against, &self.trained) {
             (Some(images), Some(real), _) => match self.inception.read(device)? {
                 Some(inception) => {
-                    self.inception_told(self.out.as_deref(), &inception.image_sets(images, real)?, device)
+                    self.print_inception(self.out.as_deref(), &inception.image_sets(images, real)?, device)
                 }
                 None => self.image_sets(images, real),
             },
@@ -125,7 +125,7 @@ impl Eval {
             }
             let found = inception.network(trained, count, self.against.as_deref(), self.parts.as_deref())?;
             let file = self.out.clone().unwrap_or_else(|| trained.result("inception"));
-            return self.inception_told(Some(&file), &found, device);
+            return self.print_inception(Some(&file), &found, device);
         }
 
         let shape = trained.image_shape()?.map(|side| side as u64);
@@ -181,7 +181,7 @@ impl Eval {
             "device": describe(device),
             "version": env!("CARGO_PKG_VERSION"),
         });
-        self.tell(text, &numbers, Some(&file))
+        self.print(text, &numbers, Some(&file))
     }
 
     fn image_sets(&self, images: &Path, real: &Path) -> Result<ExitCode> {
@@ -210,25 +210,25 @@ impl Eval {
             "measurement": measurement,
             "version": env!("CARGO_PKG_VERSION"),
         });
-        self.tell(text, &numbers, self.out.as_deref())
+        self.print(text, &numbers, self.out.as_deref())
     }
 
-    fn inception_told(&self, file: Option<&Path>, found: &InceptionEvaluation, device: &Device) -> Result<ExitCode> {
+    fn print_inception(&self, file: Option<&Path>, found: &InceptionEvaluation, device: &Device) -> Result<ExitCode> {
         let numbers = json!({ "inception": found, "device": describe(device), "version": env!("CARGO_PKG_VERSION") });
-        self.tell(found.to_string().trim_end(), &numbers, file)
+        self.print(found.to_string().trim_end(), &numbers, file)
     }
 
     /// Writes what was found into a file, if there is one, and prints it.
-    fn tell(&self, text: impl Display, numbers: &Value, file: Option<&Path>) -> Result<ExitCode> {
+    fn print(&self, text: impl Display, numbers: &Value, file: Option<&Path>) -> Result<ExitCode> {
         if let Some(file) = file {
             write_atomic(file, &serde_json::to_vec_pretty(numbers)?)?;
         }
         if self.json.json {
-            say(format_args!("{numbers:#}"))?;
+            print(format_args!("{numbers:#}"))?;
         } else {
-            say(text)?;
+            print(text)?;
             if let Some(file) = file {
-                say(format_args!("written: {}", file.display()))?;
+                print(format_args!("written: {}", file.display()))?;
             }
         }
         Ok(ExitCode::SUCCESS)

@@ -8,7 +8,7 @@ use mixflow::Device;
 use mixflow_t2i::to_diffusers;
 
 use crate::adapter::{self, AdapterArgument};
-use crate::terminal::{Result, say};
+use crate::terminal::{Result, print};
 use crate::text;
 use crate::trained::TrainedArguments;
 
@@ -32,7 +32,7 @@ impl Export {
         let mut pipeline = text::pipeline(&self.trained, &Device::flex())?.pipeline;
         adapter::add(&mut pipeline, &self.adapters)?;
         to_diffusers(&pipeline, &self.out)?;
-        say(format_args!("{} for diffusers in {}", self.trained.path.display(), self.out.display()))?;
+        print(format_args!("{} for diffusers in {}", self.trained.path.display(), self.out.display()))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -10,7 +10,7 @@ use mixflow::files::write_atomic;
 use mixflow::report::Report;
 use serde_json::Value;
 
-use crate::terminal::{Result, note, say};
+use crate::terminal::{Result, note, print};
 
 #[derive(Args)]
 pub(crate) struct Figure {
@@ -32,11 +32,11 @@ impl Figure {
             for (end, text) in [("svg", &panel.svg), ("csv", &panel.csv)] {
                 write_atomic(&out.join(format!("{}.{end}", panel.name)), text.as_bytes())?;
             }
-            say(format_args!("{}", out.join(format!("{}.svg", panel.name)).display()))?;
+            print(format_args!("{}", out.join(format!("{}.svg", panel.name)).display()))?;
         }
         for (run, report) in self.runs.iter().zip(&reports) {
             if let Some(criterion) = criterion(report) {
-                say(format_args!("{}: {criterion}", run.display()))?;
+                print(format_args!("{}: {criterion}", run.display()))?;
             }
         }
         Ok(ExitCode::SUCCESS)

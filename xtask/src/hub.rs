@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use mixflow::Device;
-use mixflow::launch::Given;
+use mixflow::launch::StartWeights;
 use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::train::{Start, StoredNetwork};
 use mixflow_hub::{Address, Client, Error, FromHub, TransferProgress};
@@ -15,7 +15,7 @@ use crate::terminal::{Result, note};
 
 /// The weights at a path or an address of the Hub, to start a training from, which is said; whoever loads them says what
 /// is taken of them.
-pub(crate) fn given(from: &Path) -> Result<Given> {
+pub(crate) fn given(from: &Path) -> Result<StartWeights> {
     let (path, address) = match is_address(from) {
         true => {
             let address = parsed(from)?;
@@ -35,7 +35,7 @@ pub(crate) fn given(from: &Path) -> Result<Given> {
         }
     }
     note(format_args!("starting from {said}"));
-    Ok(Given { path, start })
+    Ok(StartWeights { path, start })
 }
 
 /// A recipe with the commits of the files that it names on the Hub, which is what to keep; and with these files on this

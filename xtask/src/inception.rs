@@ -189,14 +189,17 @@ impl Measuring {
         let sample = InceptionSet::of_data(&*data, len, decoder, &self.inception, resize, |done| {
             progress.counted(done as u64, "image");
         });
-        told(sample?, progress)
+        with_remarks(sample?, progress)
     }
 
     fn sample(&self, path: &Path) -> Result<InceptionSet> {
         let mut progress = Progress::new();
         progress.begin(&format!("features of {}", path.display()), None);
         let resize = self.description.resize;
-        told(InceptionSet::read(path, &self.inception, resize, |done, count| progress.images(done, count))?, progress)
+        with_remarks(
+            InceptionSet::read(path, &self.inception, resize, |done, count| progress.images(done, count))?,
+            progress,
+        )
     }
 
     fn evaluate(
@@ -226,8 +229,8 @@ fn training_data<N: Kind>(trained: &Trained<N>, count: usize) -> Result<(Arc<dyn
     Ok((data, len))
 }
 
-/// Tells what there is to tell of a sample that was read.
-fn told(sample: InceptionSet, mut progress: Progress) -> Result<InceptionSet> {
+/// A sample that was read, after its remarks are printed.
+fn with_remarks(sample: InceptionSet, mut progress: Progress) -> Result<InceptionSet> {
     progress.end();
     sample.remarks.iter().for_each(note);
     Ok(sample)

@@ -6,7 +6,7 @@ use mixflow::train::RunFolder;
 use mixflow_hub::tracker::RunTrackers;
 
 use crate::progress::Progress;
-use crate::terminal::{Result, say};
+use crate::terminal::{Result, print};
 use crate::tracking::{end, show_warnings};
 
 /// Checks a run.
@@ -39,11 +39,11 @@ pub(crate) fn run<N: NetworkSettings>(ready: Ready<'_, N>, mut tracking: RunTrac
 fn shown(finish: Option<Finish>, tracking: &mut RunTrackers) -> Result<bool> {
     match finish {
         None => return Ok(false),
-        Some(Finish::Trained(file)) => say(format_args!("weights (moving average): {}", file.display()))?,
+        Some(Finish::Trained(file)) => print(format_args!("weights (moving average): {}", file.display()))?,
         Some(Finish::Compared(report, page)) => {
             tracking.report(&report);
-            say(format_args!("\n{}\n\n{}\n", report.table, report.summary_text()))?;
-            say(format_args!("report: {}", page.display()))?;
+            print(format_args!("\n{}\n\n{}\n", report.table, report.summary_text()))?;
+            print(format_args!("report: {}", page.display()))?;
         }
     }
     Ok(true)

@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::kind::Kind;
 use crate::progress::Progress;
-use crate::terminal::{Result, say};
+use crate::terminal::{Result, print};
 use crate::trained::Trained;
 
 /// Makes a part of one image a label, unless it is in the folder.
@@ -30,13 +30,13 @@ pub(crate) fn draw<N: Kind>(
     let count = images.end.saturating_sub(images.start);
     if count == 0 {
         let all = labels.len();
-        say(format_args!(
+        print(format_args!(
             "part {shard} has no images: all {all} are in fewer batches than parts (sampling.batch={batch})"
         ))?;
         return Ok(ExitCode::SUCCESS);
     }
     if parts.has(shard) {
-        say(format_args!("part {shard} is there: {}", file.display()))?;
+        print(format_args!("part {shard} is there: {}", file.display()))?;
         return Ok(ExitCode::SUCCESS);
     }
     let shape = trained.image_shape()?.map(|side| side as u64);
@@ -48,7 +48,7 @@ pub(crate) fn draw<N: Kind>(
     trained.pipeline.generator().draw_part(&parts, shard, labels, visit)?;
     progress.end();
     let (first, last, all) = (images.start, images.end - 1, labels.len());
-    say(format_args!("images {first} to {last} of {all}, part {shard}, in {}", file.display()))?;
+    print(format_args!("images {first} to {last} of {all}, part {shard}, in {}", file.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::arguments::{JsonArgument, RecipeArguments};
 use crate::bench::{matmul_rate, products};
 use crate::kind::of_any;
-use crate::terminal::{Result, say};
+use crate::terminal::{Result, print};
 
 #[derive(Args)]
 pub(crate) struct Plan {
@@ -57,9 +57,9 @@ impl Plan {
 
     fn show(&self, plan: &impl Display, value: Value) -> Result<ExitCode> {
         if self.json.json {
-            say(format_args!("{value:#}"))?
+            print(format_args!("{value:#}"))?
         } else {
-            say(plan)?
+            print(plan)?
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::arguments::{DeviceArgument, JsonArgument};
 use crate::kind::{self, TextNetworkConfig, is_text};
 use crate::progress::Progress;
-use crate::terminal::{Result, note, say};
+use crate::terminal::{Result, note, print};
 
 #[derive(Args)]
 pub(crate) struct Publish {
@@ -101,8 +101,8 @@ impl Publish {
             if self.json.json {
                 return self.say_json(repository, &written, json!({ "folder": folder }));
             }
-            tell(&written)?;
-            say(format_args!("nothing was sent; this would be {repository}: {}", folder.display()))?;
+            print_files(&written)?;
+            print(format_args!("nothing was sent; this would be {repository}: {}", folder.display()))?;
             return Ok(ExitCode::SUCCESS);
         }
         let upload = Upload::new(self.message.clone()).branch(self.revision.clone()).private(self.private);
@@ -122,8 +122,8 @@ impl Publish {
             });
             return self.say_json(repository, &published.written, done);
         }
-        tell(&published.written)?;
-        say(format_args!(
+        print_files(&published.written)?;
+        print(format_args!(
             "{} of {} files were new, {:.1} MB sent\n{} at {}: {}",
             uploaded.files_sent,
             uploaded.files_sent + uploaded.files_kept,
@@ -142,7 +142,7 @@ impl Publish {
         done["files"] =
             written.files.iter().map(|(name, bytes)| (name.clone(), json!(bytes))).collect::<Map<_, _>>().into();
         done["left_out"] = written.left_out.clone().into();
-        say(format_args!("{done:#}"))?;
+        print(format_args!("{done:#}"))?;
         Ok(ExitCode::SUCCESS)
     }
 
@@ -175,10 +175,10 @@ impl Publish {
     }
 }
 
-/// What was written, and what was not.
-fn tell(written: &Written) -> Result<()> {
+/// Prints what was written, name by name in bytes, and what was left out.
+fn print_files(written: &Written) -> Result<()> {
     for (name, bytes) in &written.files {
-        say(format_args!("{bytes:>14}  {name}"))?;
+        print(format_args!("{bytes:>14}  {name}"))?;
     }
     for reason in &written.left_out {
         note(format_args!("left out: {reason}"));

@@ -9,7 +9,7 @@ use mixflow::data::latents::{Contents, EncodedBatch, Image, Latents, Origin, Pos
 use mixflow::data::source::SourceEntry;
 use mixflow::data::{Loader, LoaderConfig};
 
-use crate::terminal::{Result, say};
+use crate::terminal::{Result, print};
 
 const SHAPE: [usize; 3] = [4, 32, 32];
 const EXAMPLES: usize = 8192;
@@ -59,7 +59,7 @@ fn write(folder: &Path) -> Result<()> {
 }
 
 fn read(folder: &Path) -> Result<()> {
-    say("posterior  workers  latents/s")?;
+    print("posterior  workers  latents/s")?;
     for (name, posterior) in [("mean", PosteriorMode::Mean), ("drawn", PosteriorMode::Sample)] {
         for workers in 0..=2 {
             let latents = Latents::open(folder)?.for_training(posterior, false)?;
@@ -70,7 +70,7 @@ fn read(folder: &Path) -> Result<()> {
                 loader.next().ok_or("a loader does not end")??;
             }
             let rate = (STEPS * BATCH) as f64 / start.elapsed().as_secs_f64();
-            say(format_args!("{name:<9} {workers:>8} {rate:>10.0}"))?;
+            print(format_args!("{name:<9} {workers:>8} {rate:>10.0}"))?;
         }
     }
     Ok(())

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::arguments::{JsonArgument, RecipeArguments};
 use crate::kind::{names, of_any};
 use crate::plan::machine;
-use crate::terminal::{Result, say};
+use crate::terminal::{Result, print};
 
 #[derive(Args)]
 pub(crate) struct Recipes {
@@ -40,14 +40,14 @@ impl Recipes {
         }
         let lines = names().map(|name| line(name, &machine)).collect::<Result<Vec<_>>>()?;
         if self.json.json {
-            say(serde_json::to_string_pretty(&lines)?)?;
+            print(serde_json::to_string_pretty(&lines)?)?;
             return Ok(ExitCode::SUCCESS);
         }
         let width = lines.iter().map(|line| line.name.len()).max().unwrap_or(0);
         for Line { name, what, seconds } in &lines {
-            say(format_args!("{name:<width$}  {:>10}  {what}", duration(*seconds)))?;
+            print(format_args!("{name:<width$}  {:>10}  {what}", duration(*seconds)))?;
         }
-        say(format_args!("times on {} ({}); `plan RECIPE` tells more", machine.name, machine.origin))?;
+        print(format_args!("times on {} ({}); `plan RECIPE` tells more", machine.name, machine.origin))?;
         Ok(ExitCode::SUCCESS)
     }
 }

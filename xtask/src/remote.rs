@@ -51,7 +51,7 @@ impl Serve {
         }
         let listener = TcpListener::bind(&places[..]).map_err(fault)?;
         let names: Vec<String> = devices.iter().map(device::describe).collect();
-        say(format_args!("serving at {}: {}", listener.local_addr()?, names.join("; ")))?;
+        print(format_args!("serving at {}: {}", listener.local_addr()?, names.join("; ")))?;
         device::remote::serve(listener, devices)?;
         Ok(ExitCode::SUCCESS)
     }

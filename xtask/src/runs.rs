@@ -8,7 +8,7 @@ use mixflow::numbers::{plus_minus, thousands};
 use mixflow::train::{RunOverview, RunState};
 
 use crate::arguments::{JsonArgument, RecipeArguments};
-use crate::terminal::{Result, say};
+use crate::terminal::{Result, print};
 
 /// Where trainings put them.
 const RUNS: &str = "runs";
@@ -42,11 +42,11 @@ impl Runs {
             }
         }
         if self.json.json {
-            say(serde_json::to_string_pretty(&runs)?)?;
+            print(serde_json::to_string_pretty(&runs)?)?;
             return Ok(ExitCode::SUCCESS);
         }
         if runs.is_empty() {
-            say(format_args!("no runs in {}", self.folder.display()))?;
+            print(format_args!("no runs in {}", self.folder.display()))?;
         }
         let width = runs.iter().map(|run| run.folder.display().to_string().len()).max().unwrap_or(0);
         for run in &runs {
@@ -66,7 +66,7 @@ impl Runs {
                 }
             }
             numbers.extend(because.cloned());
-            say(format_args!("{:<width$}  {state:<8}  {steps}  {}", run.folder.display(), numbers.join(", ")))?;
+            print(format_args!("{:<width$}  {state:<8}  {steps}  {}", run.folder.display(), numbers.join(", ")))?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -20,7 +20,7 @@ use crate::kind::{Kind, of_any};
 use crate::labels;
 use crate::part;
 use crate::progress::Progress;
-use crate::terminal::{Result, note, say};
+use crate::terminal::{Result, note, print};
 use crate::text::{self, Prompts, Request};
 use crate::trained::{AnyTrained, Trained, TrainedArguments};
 
@@ -176,7 +176,7 @@ impl Sample {
         })?;
         let seconds = started.elapsed().as_secs_f64();
         progress.end();
-        say(format_args!(
+        print(format_args!(
             "{} of {} in {}\n{} for each, seed {}, {:.1} images/s",
             counted(count as u64, "image"),
             trained.weights.display(),

@@ -9,7 +9,7 @@ use mixflow::selftest::{self, Finding, Verdict, brief};
 use mixflow::{Device, device};
 
 use crate::arguments::DeviceArgument;
-use crate::terminal::{Result, note, program, say};
+use crate::terminal::{Result, note, print, program};
 use crate::text;
 
 #[derive(Args)]
@@ -24,19 +24,19 @@ pub(crate) struct Selftest {
 impl Selftest {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let device = &self.device.find()?;
-        say(format_args!("mixflow {}, {OS} {ARCH}", env!("CARGO_PKG_VERSION")))?;
-        say(format_args!("{}, against the CPU\n", device::describe(device)))?;
-        say(row(["network", "what", "difference", "allowed", "verdict", "where"]))?;
+        print(format_args!("mixflow {}, {OS} {ARCH}", env!("CARGO_PKG_VERSION")))?;
+        print(format_args!("{}, against the CPU\n", device::describe(device)))?;
+        print(row(["network", "what", "difference", "allowed", "verdict", "where"]))?;
         let mut findings = vec![];
-        let mut tell = |finding: Finding| {
+        let mut report = |finding: Finding| {
             let [difference, allowed] = [finding.difference, finding.allowed].map(|number| format!("{number:.1e}"));
             let place = if finding.verdict == Verdict::Agrees { "" } else { &finding.place };
             let verdict = word(finding.verdict);
             // Who closes the pipe still gets the exit code.
-            let _ = say(row([&finding.subject, finding.what, &difference, &allowed, verdict, place]));
+            let _ = print(row([&finding.subject, finding.what, &difference, &allowed, verdict, place]));
             findings.push(finding);
         };
-        let mut test = selftest::Selftest::new(device, &mut tell);
+        let mut test = selftest::Selftest::new(device, &mut report);
         if let Some(network) = &self.network {
             test = test.only(network);
         }
@@ -53,12 +53,12 @@ impl Selftest {
 
         let count = |verdict| findings.iter().filter(|finding| finding.verdict == verdict).count();
         let (failed, rounded) = (count(Verdict::Fails), count(Verdict::Tf32));
-        say(format_args!("\n{} of {} agree", count(Verdict::Agrees), findings.len()))?;
+        print(format_args!("\n{} of {} agree", count(Verdict::Agrees), findings.len()))?;
         if !Precision::Bf16.is_supported(device) {
-            say("this device does not multiply in bf16")?;
+            print("this device does not multiply in bf16")?;
         }
         if rounded > 0 {
-            say(format_args!("{rounded} differ as TF32 does: this device multiplies f32 with 11 bits, not 24"))?;
+            print(format_args!("{rounded} differ as TF32 does: this device multiplies f32 with 11 bits, not 24"))?;
         }
         if failed > 0 {
             let command = std::env::args().skip(1).collect::<Vec<_>>().join(" ");

@@ -18,7 +18,7 @@ use crate::arguments::DevicesArgument;
 use crate::kind::{Kind, of_any};
 use crate::progress::Progress;
 use crate::sample::Sampling;
-use crate::terminal::{Result, note, say};
+use crate::terminal::{Result, note, print};
 use crate::trained::{Trained, TrainedArguments};
 
 #[derive(Args)]
@@ -70,14 +70,14 @@ impl SlowFlow {
         })?;
         progress.end();
         let sampler = trained.pipeline.recipe.sampling.describe();
-        say(format_args!(
+        print(format_args!(
             "{}: nearest true time m of {} trajectories ({sampler}, {} network evaluations for each image, seed {})",
             trained.weights.display(),
             lag.trajectories,
             lag.evaluations,
             trained.pipeline.recipe.seed,
         ))?;
-        say(table(&lag))?;
+        print(table(&lag))?;
         if let Some(figure) = &self.figure {
             let measured = format!(
                 "{}: the recipe {}, seed {}.",
@@ -93,7 +93,7 @@ impl SlowFlow {
                 )
                 .as_bytes(),
             )?;
-            say(format_args!("figure: {}", figure.display()))?;
+            print(format_args!("figure: {}", figure.display()))?;
         }
         Ok(ExitCode::SUCCESS)
     }

@@ -19,7 +19,7 @@ pub(crate) fn lock(folder: &Path) -> Result<FolderLock> {
 }
 
 /// Prints a result. A reader that has closed the pipe, such as `head`, has all it wants.
-pub(crate) fn say(text: impl Display) -> Result<()> {
+pub(crate) fn print(text: impl Display) -> Result<()> {
     match writeln!(std::io::stdout(), "{}", lines(text)) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot print the result: {error}").into()),
         _ => Ok(()),

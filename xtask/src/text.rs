@@ -26,7 +26,7 @@ use crate::bench_case::{images, sample as sample_network, train_with};
 use crate::hub::is_address;
 use crate::progress::Progress;
 use crate::record;
-use crate::terminal::{Result, note, say};
+use crate::terminal::{Result, note, print};
 use crate::trained::TrainedArguments;
 
 /// What to draw, and how large.
@@ -207,7 +207,7 @@ fn laid_out(request: &Request<'_>, evaluator: Evaluator, file: &Path) -> Result<
     evaluator.draw(&pipeline, &wanted, each, out, &mut |done| progress.counted(done, "image"))?;
     progress.end();
     let [images, prompts] = [(count, "image"), (wanted.len(), "prompt")].map(|(count, one)| counted(count as u64, one));
-    say(format_args!("{images} of {prompts} in {}", out.display()))?;
+    print(format_args!("{images} of {prompts} in {}", out.display()))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -313,7 +313,7 @@ fn together(request: &Request<'_>) -> Result<ExitCode> {
     export.write(count, columns, blocks)?;
     let seconds = started.elapsed().as_secs_f64();
     progress.into_inner().end();
-    say(format_args!(
+    print(format_args!(
         "{} of {} in {}\n{} for each, seed {seed}, {:.2} s an image",
         counted(count as u64, "image"),
         request.trained.path.display(),

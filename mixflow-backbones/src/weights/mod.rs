@@ -44,7 +44,7 @@ use burn::tensor::TensorData;
 
 use self::safetensors::Source;
 use crate::Error;
-use crate::mistaken::{LOOKED_AT, instead_of_binary, instead_of_data};
+use crate::not_data::{LOOKED_AT, why_not_binary, why_not_data};
 
 /// Tensors by their official names, in the order of the names.
 ///
@@ -317,14 +317,14 @@ fn read_file(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
     let file = File::open(path).map_err(Error::reading(path))?;
     let mut start = Vec::new();
     (&file).take(LOOKED_AT as u64).read_to_end(&mut start).map_err(Error::reading(path))?;
-    if let Some(problem) = instead_of_data(&start) {
+    if let Some(problem) = why_not_data(&start) {
         return Err(Error::format(path, problem));
     }
     if shards::is_index(path) {
         return shards::read(path, part);
     }
     if !safetensors::starts_like_one(&start) {
-        if let Some(problem) = instead_of_binary(&start) {
+        if let Some(problem) = why_not_binary(&start) {
             return Err(Error::format(path, problem));
         }
         return pytorch::read(path, part);

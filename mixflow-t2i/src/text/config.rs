@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use mixflow::backbones::json::explain;
-use mixflow::backbones::mistaken::instead_of_data;
+use mixflow::backbones::not_data::why_not_data;
 use serde::de::DeserializeOwned;
 
 use crate::Error;
@@ -12,7 +12,7 @@ use crate::Error;
 /// The value of a JSON file; keys that it does not have are passed over.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, Error> {
     let text = fs::read_to_string(path).map_err(Error::reading(path))?;
-    if let Some(problem) = instead_of_data(text.as_bytes()) {
+    if let Some(problem) = why_not_data(text.as_bytes()) {
         return Err(Error::config(path, format!("it {problem}")));
     }
     let value = &mut serde_json::Deserializer::from_str(&text);

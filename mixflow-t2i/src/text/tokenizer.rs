@@ -4,7 +4,7 @@ use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use mixflow::backbones::mistaken::instead_of_data;
+use mixflow::backbones::not_data::why_not_data;
 use serde::Deserialize;
 use tokenizers::AddedToken;
 
@@ -77,7 +77,7 @@ impl Tokenizer {
     }
 
     fn from_bytes(origin: &Path, json: &[u8], padding: &str) -> Result<Self, Error> {
-        if let Some(problem) = instead_of_data(json) {
+        if let Some(problem) = why_not_data(json) {
             return Err(Error::tokenizer(origin, format!("it {problem}")));
         }
         let mut words = guarded(origin, || tokenizers::Tokenizer::from_bytes(json))?;

@@ -47,7 +47,7 @@ impl RaeRun<'_> {
         encoder: &EncoderConfig,
         decoder: &DecoderConfig,
         device: &Device,
-        tell: impl FnMut(Event),
+        progress: impl FnMut(Event),
     ) -> Result<Option<Rae>, Error> {
         let pair = Pair { encoder: encoder.init(self.seed(0), device), decoder: decoder.init(self.seed(1), device) };
         let task = Task {
@@ -55,7 +55,7 @@ impl RaeRun<'_> {
             decoder: |pair: &Pair| &pair.decoder,
             normalisation: encoder.normalisation,
         };
-        let Some(Pair { encoder, decoder }) = self.train(pair, &task, tell)? else { return Ok(None) };
+        let Some(Pair { encoder, decoder }) = self.train(pair, &task, progress)? else { return Ok(None) };
         let batches = self.data.len().map_or(100, |len| len.div_ceil(self.training.batch as u64).min(100));
         let statistics = self.training.statistics(&self.data, &encoder, batches)?;
         Ok(Some(Rae { encoder, decoder, statistics }))
@@ -70,7 +70,7 @@ impl RaeRun<'_> {
         &self,
         encoder: &Encoder,
         decoder: Decoder,
-        tell: impl FnMut(Event),
+        progress: impl FnMut(Event),
     ) -> Result<Option<Decoder>, Error> {
         let normalisation = encoder.preprocessing().normalisation;
         let encoder = encoder.valid();
@@ -85,14 +85,14 @@ impl RaeRun<'_> {
             decoder: |decoder: &Decoder| decoder,
             normalisation,
         };
-        self.train(decoder, &task, tell)
+        self.train(decoder, &task, progress)
     }
 
     fn train<M: Module, E: Fn(&M, Tensor<4>) -> Tensor<3>>(
         &self,
         network: M,
         task: &Task<M, E>,
-        mut tell: impl FnMut(Event),
+        mut progress: impl FnMut(Event),
     ) -> Result<Option<M>, Error> {
         let training = self.training;
         let device = device::of(&network);
@@ -110,7 +110,7 @@ impl RaeRun<'_> {
             network: TrainState::new(network),
             heads: heads.map(|config| TrainState::new(config.network.heads(self.seed(2), &device))),
         };
-        let state = steps.resume(new, &mut tell)?;
+        let state = steps.resume(new, &mut progress)?;
         let device = device.clone().autodiff();
         let mut batches = training.loader(&self.data, state.step_number())?;
         let step = |state: Contest<M>| match batches
@@ -120,8 +120,8 @@ impl RaeRun<'_> {
             Ok(batch) => Ok(self.step(state, task, &batch, &device)),
             Err(error) => Err(Box::new(Unread { state, error: error.into() })),
         };
-        let outcome = steps.run(state, step, None, &mut tell)?;
-        self.data.remarks().into_iter().for_each(|line| tell(Event::Warning(line)));
+        let outcome = steps.run(state, step, None, &mut progress)?;
+        self.data.remarks().into_iter().for_each(|line| progress(Event::Warning(line)));
         Ok(match outcome {
             Outcome::Finished(state) => Some(state.network.average()),
             Outcome::Interrupted { .. } => None,

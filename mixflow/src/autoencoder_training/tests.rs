@@ -80,15 +80,15 @@ impl Trial {
         }
     }
 
-    fn train(&self, mut tell: impl FnMut(&StepReport)) -> Option<Rae> {
+    fn train(&self, mut progress: impl FnMut(&StepReport)) -> Option<Rae> {
         let [_, side, _] = self.data.shape();
         let (encoder, decoder) = networks(side);
-        let tell = |event: Event| {
+        let progress = |event: Event| {
             if let Event::Stepped(report) = event {
-                tell(&report);
+                progress(&report);
             }
         };
-        self.run().from_scratch(&encoder, &decoder, &Device::default(), tell).unwrap()
+        self.run().from_scratch(&encoder, &decoder, &Device::default(), progress).unwrap()
     }
 
     fn snapshot(&self) -> Snapshot {
@@ -198,12 +198,12 @@ fn a_frozen_encoder_stays_and_its_decoder_learns() {
     let before = encoder.weights().to_safetensors(&[]).unwrap();
     let mut losses = Vec::new();
     let decoder = decoder.init(2, &device);
-    let tell = |event: Event| {
+    let progress = |event: Event| {
         if let Event::Stepped(report) = event {
             losses.push(report.loss);
         }
     };
-    Trial::new(training(60), digits(8)).run().train_decoder(&encoder, decoder, tell).unwrap();
+    Trial::new(training(60), digits(8)).run().train_decoder(&encoder, decoder, progress).unwrap();
     assert_eq!(encoder.weights().to_safetensors(&[]).unwrap(), before);
     assert!(losses[59] < losses[0] / 2.0, "{losses:?}");
 }

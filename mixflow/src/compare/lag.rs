@@ -23,7 +23,7 @@ pub struct Lag {
     pub evaluations: usize,
 }
 
-/// Measures the trajectories of one image a label against real images of the same class; `tell` hears how many images are
+/// Measures the trajectories of one image a label against real images of the same class; `progress` hears how many images are
 /// done. Both sources hold what the network makes: images, or latents.
 ///
 /// # Errors
@@ -33,7 +33,7 @@ pub fn lag<B: Backbone>(
     labels: &[usize],
     real: &dyn Dataset,
     held_out: &dyn Dataset,
-    tell: &mut dyn FnMut(u64),
+    progress: &mut dyn FnMut(u64),
 ) -> Result<Lag, Error> {
     for source in [real, held_out] {
         let ([channels, height, width], [made, high, wide]) = (source.shape(), generator.shape);
@@ -63,7 +63,7 @@ pub fn lag<B: Backbone>(
     // States are followed, not the images that an autoencoder makes of the last.
     let generator = Generator { autoencoder: None, ..*generator };
     let made = generator.trajectories(labels, 0, &mut |Visited { t, first, x, done }| {
-        tell(done);
+        progress(done);
         let states: Vec<f32> = x.to_data().iter::<f32>().collect();
         let rows = first * width..first * width + states.len();
         let step = times.iter().position(|time| *time == t).expect("solvers visit the grid's times");

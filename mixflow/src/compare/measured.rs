@@ -103,7 +103,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         labels: &[usize],
         networks: &[Trained<N::Network>],
         (against, held_out, scenes): (&Against<'_>, &Features, Option<&[Scored<'_>; 2]>),
-        tell: &mut impl FnMut(Progress),
+        progress: &mut impl FnMut(Progress),
     ) -> Result<Option<Measured>, Error> {
         let sampling = &self.recipe.sampling;
         let fault = |invalid| Error::recipe(&self.recipe.name, invalid);
@@ -115,7 +115,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         let [trained, tried, sampled] = post.sets();
         let unseen = scenes.map_or(0, |_| trained + sampled);
         let sets = (trained + tried + sampled) * settings.len() as u64 + unseen;
-        tell(Progress::Begin("sampling and measuring", Some(sets * post.images as u64)));
+        progress(Progress::Begin("sampling and measuring", Some(sets * post.images as u64)));
         let mut done = 0;
         let searched_against = match post.sets()[1] {
             0 => None,
@@ -128,7 +128,7 @@ impl<N: NetworkSettings> Study<'_, N> {
             let weights = self.weights_of(arm, *seed)?;
             let mut draw = |sampling: &SamplingConfig, labels: &[usize], first: u64| {
                 let generator = Generator { sampling, ..self.generator(network) };
-                let visit = &mut |state: Visited<'_>| tell(Progress::Images(done + state.done));
+                let visit = &mut |state: Visited<'_>| progress(Progress::Images(done + state.done));
                 let images = generator.trajectories(labels, first, visit)?;
                 done += labels.len() as u64;
                 Ok::<_, Error>(images)

@@ -29,13 +29,13 @@ impl<N: NetworkSettings> Study<'_, N> {
         objective: &(impl Fn(&ObjectiveConfig) -> O + Sync),
         (learned, validation): (&Arc<dyn Dataset>, Option<&ValidationImages<'_, N>>),
         phases: &RefCell<Phases>,
-        tell: &mut impl FnMut(Progress),
+        progress: &mut impl FnMut(Progress),
     ) -> Result<Option<Vec<Trained<N::Network>>>, Error> {
         let config = post.training(&self.recipe.training);
         let seeds = (0..post.seeds).flat_map(|seed| trainings.iter().map(move |(arm, settings)| (arm, settings, seed)));
         let each: Vec<_> = seeds.map(|(arm, settings, seed)| (arm, settings, seed, arms::folder(arm, seed))).collect();
         let Some((first, ..)) = each.first() else { return Ok(Some(vec![])) };
-        tell(Progress::Begin("post-training", Some(each.len() as u64 * post.steps)));
+        progress(Progress::Begin("post-training", Some(each.len() as u64 * post.steps)));
         phases.borrow_mut().begin(&post_training(first));
 
         // Set when the study is to stop, and when one training has failed: the others save what they have.
@@ -47,29 +47,30 @@ impl<N: NetworkSettings> Study<'_, N> {
             halt.load(Ordering::Relaxed)
         };
         let pieces = each.iter().map(|(_, settings, seed, folder)| (*settings, *seed, folder, start.clone()));
-        let train = |(): &(), (settings, seed, folder, start): (_, u64, &String, _), tell: &mut dyn FnMut(Event)| {
-            if halted() {
-                return Ok(None);
-            }
-            let tell = &mut |event| {
-                tell(event);
-                halted();
+        let train =
+            |(): &(), (settings, seed, folder, start): (_, u64, &String, _), progress: &mut dyn FnMut(Event)| {
+                if halted() {
+                    return Ok(None);
+                }
+                let progress = &mut |event| {
+                    progress(event);
+                    halted();
+                };
+                let train = || {
+                    arms::started(&self.folder.join(folder), origin)?;
+                    let (network, settings) = (self.recipe.adapted(start)?, (settings, objective));
+                    self.train(folder, network, settings, (&config, halt), seed + 1, learned, validation, progress)
+                };
+                train().inspect_err(|_: &Error| halt.store(true, Ordering::Relaxed))
             };
-            let train = || {
-                arms::started(&self.folder.join(folder), origin)?;
-                let (network, settings) = (self.recipe.adapted(start)?, (settings, objective));
-                self.train(folder, network, settings, (&config, halt), seed + 1, learned, validation, tell)
-            };
-            train().inspect_err(|_: &Error| halt.store(true, Ordering::Relaxed))
-        };
-        let hear = |number: usize, event| {
+        let on_event = |number: usize, event| {
             let (arm, .., folder) = &each[number];
             phases.borrow_mut().spent(&post_training(arm));
-            tell(Progress::Training { folder: &self.folder.join(folder), event });
+            progress(Progress::Training { folder: &self.folder.join(folder), event });
         };
         // All are heard to their end, of which the fault of one counts more than that others were stopped.
         let workers = vec![(); self.trainings_at_once(start, each.len())];
-        let ended: Vec<_> = spread(workers, pieces, train, hear, |ended| ended.collect());
+        let ended: Vec<_> = spread(workers, pieces, train, on_event, |ended| ended.collect());
         let networks: Option<Vec<_>> = ended.into_iter().collect::<Result<Vec<_>, Error>>()?.into_iter().collect();
         let arms = each.iter().map(|(arm, _, seed, _)| ((*arm).clone(), *seed));
         Ok(networks.map(|networks| arms.zip(networks).map(|((arm, seed), network)| (arm, seed, network)).collect()))

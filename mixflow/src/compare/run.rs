@@ -42,7 +42,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         network: N::Network,
         start: Option<N::Network>,
         objective: impl Fn(&ObjectiveConfig) -> O + Sync,
-        mut tell: impl FnMut(Progress),
+        mut progress: impl FnMut(Progress),
     ) -> Result<StudyOutcome, Error> {
         let post = self.recipe.post_training.as_ref().ok_or_else(|| {
             self.fault("a comparison needs `post_training`, such as {\"steps\": 500, \"gamma\": 0.8}".into())
@@ -54,11 +54,11 @@ impl<N: NetworkSettings> Study<'_, N> {
             trainings.into_iter().map(|(arm, objective)| (Arm::from(arm), objective)).collect();
         let (train, held_out): (Arc<Split>, Arc<Split>) = (Arc::new(train), Arc::new(held_out));
         let phases = &RefCell::new(Phases::open(&self.folder));
-        let mut tell = |event: Progress| {
+        let mut progress = |event: Progress| {
             if matches!(event, Progress::Training { event: Event::Saved(_), .. }) {
                 phases.borrow_mut().save();
             }
-            tell(event);
+            progress(event);
         };
         phases.borrow_mut().begin("pre-training");
         // What is learned and followed are latents where there is an autoencoder; what is measured are always images.
@@ -73,21 +73,21 @@ impl<N: NetworkSettings> Study<'_, N> {
             (train.classes(), &self.conditioner),
             (self.autoencoder, self.guide),
             &self.folder,
-            &mut |done| tell(Progress::Labels(done as u64)),
+            &mut |done| progress(Progress::Labels(done as u64)),
         )?;
-        validation.iter().flat_map(ValidationImages::notices).for_each(|notice| tell(Progress::Note(notice)));
+        validation.iter().flat_map(ValidationImages::notices).for_each(|notice| progress(Progress::Note(notice)));
         let validation = validation.as_ref();
         let given = start.is_some();
         let start = match start {
             Some(start) => start,
             None => {
                 self.check_arms_wait(post, &trainings)?;
-                tell(Progress::Begin("pre-training", Some(self.recipe.training.steps)));
+                progress(Progress::Begin("pre-training", Some(self.recipe.training.steps)));
                 let config = (&self.recipe.training, self.stop);
                 let settings = (&self.recipe.objective, &objective);
                 let folder = self.folder.join("pretraining");
-                let tell = &mut |event| tell(Progress::Training { folder: &folder, event });
-                match self.train("pretraining", network, settings, config, 0, &learned, validation, tell)? {
+                let progress = &mut |event| progress(Progress::Training { folder: &folder, event });
+                match self.train("pretraining", network, settings, config, 0, &learned, validation, progress)? {
                     Some(start) => start,
                     None => return Ok(StudyOutcome::Interrupted),
                 }
@@ -106,22 +106,23 @@ impl<N: NetworkSettings> Study<'_, N> {
         }
         let mut networks = vec![(Arm::Start, 0, start.clone())];
         let (of, images) = ((post, &trainings[..]), (&learned, validation));
-        let trained = self.post_train(of, (&start, &origin), &objective, images, phases, &mut tell)?;
+        let trained = self.post_train(of, (&start, &origin), &objective, images, phases, &mut progress)?;
         let Some(trained) = trained else { return Ok(StudyOutcome::Interrupted) };
         networks.extend(trained);
 
         phases.borrow_mut().begin_anew("sampling and measuring");
         let (size, floor_size) = (reference_size(&*train, post.images), post.images as u64);
-        tell(Progress::Begin("real images", Some(size + floor_size)));
-        let real = self.measures.of_data(&*train, size, &mut |done| tell(Progress::Images(done)))?;
-        let floor = self.measures.of_data(&*held_out, floor_size, &mut |done| tell(Progress::Images(size + done)))?;
-        tell(Progress::Begin("measuring real images", None));
+        progress(Progress::Begin("real images", Some(size + floor_size)));
+        let real = self.measures.of_data(&*train, size, &mut |done| progress(Progress::Images(done)))?;
+        let floor =
+            self.measures.of_data(&*held_out, floor_size, &mut |done| progress(Progress::Images(size + done)))?;
+        progress(Progress::Begin("measuring real images", None));
         let against = self.measures.against(&real, &floor)?;
         let shares = class_counts(&*train, size)?;
         let labels = LABELS.draw(post.images, &shares, self.recipe.seed);
         let scenes = SceneScores::of(&self.recipe.data, post.images)?;
         let scenes = scenes.as_ref().map(|scenes| [scenes.seen(&labels), scenes.unseen()]);
-        let measured = self.measure(post, &labels, &networks, (&against, &floor, scenes.as_ref()), &mut tell)?;
+        let measured = self.measure(post, &labels, &networks, (&against, &floor, scenes.as_ref()), &mut progress)?;
         let Some(measured) = measured else { return Ok(StudyOutcome::Interrupted) };
         let Measured { results, shown, samplings, seconds, searches } = measured;
 
@@ -133,15 +134,15 @@ impl<N: NetworkSettings> Study<'_, N> {
             let trained = trained.map(|(arm, _, network)| (arm, network, &self.recipe.sampling));
             let sampled = samplings.iter().map(|(arm, number, sampling)| (arm, &networks[*number].2, sampling));
             let arms: Vec<_> = trained.chain(sampled).collect();
-            tell(Progress::Begin("Slow Flow", Some((arms.len() * followed.len()) as u64)));
+            progress(Progress::Begin("Slow Flow", Some((arms.len() * followed.len()) as u64)));
             for (arm, network, sampling) in arms {
                 if self.stop.load(Ordering::Relaxed) {
                     return Ok(StudyOutcome::Interrupted);
                 }
                 let before = (lags.len() * followed.len()) as u64;
-                let tell = &mut |done| tell(Progress::Images(before + done));
+                let progress = &mut |done| progress(Progress::Images(before + done));
                 let generator = Generator { sampling, ..self.generator(network) };
-                lags.push((arm.clone(), lag(&generator, &followed, &*learned, &*unseen, tell)?));
+                lags.push((arm.clone(), lag(&generator, &followed, &*learned, &*unseen, progress)?));
             }
         }
 

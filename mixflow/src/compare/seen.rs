@@ -26,7 +26,9 @@ pub fn seen_by_start<N: NetworkSettings>(
         )
     };
     let Some(file) = start.recipe_file() else { return unknown("since no recipe lies beside it") };
-    let Some(mut past) = Past::read(&file) else { return unknown("since the recipe beside it does not tell") };
+    let Some(mut past) = EarlierTraining::read(&file) else {
+        return unknown("since the recipe beside it does not tell");
+    };
     if past.began_elsewhere {
         return unknown("since its own run was given weights to begin from");
     }
@@ -64,7 +66,7 @@ pub fn seen_by_start<N: NetworkSettings>(
 }
 
 /// What the start's run trained on.
-struct Past {
+struct EarlierTraining {
     recipe: Value,
     /// Of its data, if it has written that down.
     fingerprint: Option<Fingerprint>,
@@ -77,7 +79,7 @@ struct Past {
     began_elsewhere: bool,
 }
 
-impl Past {
+impl EarlierTraining {
     fn read(file: &Path) -> Option<Self> {
         let value: Value = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
         let training = &value["training"];

@@ -91,7 +91,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         seed: u64,
         data: &Arc<dyn Dataset>,
         validation: Option<&ValidationImages<'_, N>>,
-        tell: &mut dyn FnMut(Event),
+        progress: &mut dyn FnMut(Event),
     ) -> Result<Option<N::Network>, Error> {
         let recipe = Recipe { objective: settings.clone(), training: config.clone(), ..self.recipe.clone() };
         let run = Run {
@@ -108,7 +108,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         };
         let validation = validation.map(ValidationImages::validation);
         let objective = AdapterDropout { objective: &objective(settings), rate: self.recipe.adapter_dropout() };
-        let outcome = run.train_validated(network, &objective, validation, tell)?;
+        let outcome = run.train_validated(network, &objective, validation, progress)?;
         let Outcome::Finished(state) = outcome else { return Ok(None) };
         let network = state.average();
         self.recipe.store(&network, &run.folder)?;

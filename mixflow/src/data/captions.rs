@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Error;
-use super::told::{CaptionFormat, Told};
+use super::image_captions::{CaptionFormat, ImageCaptions};
 use crate::files::listing::{Listing, kinds};
 use crate::numbers::counted;
 
@@ -28,7 +28,7 @@ struct Line {
 
 /// Images with their captions.
 pub(super) struct Captioned {
-    pub(super) images: Vec<(PathBuf, Told)>,
+    pub(super) images: Vec<(PathBuf, ImageCaptions)>,
     /// What the user should know about them.
     pub(super) notices: Vec<String>,
 }
@@ -43,7 +43,8 @@ pub(super) fn captioned(path: &Path, format: CaptionFormat, masks: Option<&str>)
     let table = path.join("metadata.jsonl");
     let Captioned { images, mut notices } =
         if table.is_file() { of_table(path, &table, listing, format)? } else { of_neighbours(path, listing, format)? };
-    let empty = images.iter().filter(|(_, Told(captions))| captions.iter().any(|(caption, _)| caption.is_empty()));
+    let empty =
+        images.iter().filter(|(_, ImageCaptions(captions))| captions.iter().any(|(caption, _)| caption.is_empty()));
     notices.extend(empty_captions(empty.map(|(file, _)| file.display())));
     Ok(Captioned { images, notices })
 }

@@ -8,8 +8,8 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 use super::latents::{Latents, PosteriorMode};
 use super::prior::WithPrior;
 use super::{
-    BucketConfig, CaptionFormat, Channels, Dataset, Digits, Emoji, Error, Folder, MaskConfig, OnBroken, PriorConfig,
-    Scenes, Shapes, checked_size,
+    BucketConfig, CaptionFormat, Channels, Dataset, Digits, Emoji, Error, ImageFolder, MaskConfig, OnBroken,
+    PriorConfig, Scenes, Shapes, checked_size,
 };
 
 /// A data source and its options.
@@ -67,7 +67,7 @@ pub enum DataConfig {
         #[serde(default)]
         flip: bool,
     },
-    /// [`Folder`]: a directory with one sub-directory of images per class.
+    /// [`ImageFolder`]: a directory with one sub-directory of images per class.
     Folder {
         /// The directory.
         path: PathBuf,
@@ -91,7 +91,7 @@ pub enum DataConfig {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mask: Option<MaskConfig>,
     },
-    /// [`Folder::captioned`]: a directory of images with captions, each of which is a class.
+    /// [`ImageFolder::captioned`]: a directory of images with captions, each of which is a class.
     Captions {
         /// The directory.
         path: PathBuf,
@@ -155,7 +155,8 @@ impl DataConfig {
             Self::Folder { path, size, on_broken, random_crop, buckets, mask, .. } => {
                 let advice = "data.path must be a directory with one sub-directory of images per class";
                 mask.iter().try_for_each(|mask| mask.check(path))?;
-                let folder = Folder::with_classes(path, *size, *on_broken, mask.as_ref()).map_err(advised(advice))?;
+                let folder =
+                    ImageFolder::with_classes(path, *size, *on_broken, mask.as_ref()).map_err(advised(advice))?;
                 Arc::new(match (buckets, random_crop) {
                     (Some(buckets), _) => folder.with_buckets(buckets)?,
                     (None, Some(short_side)) => folder.with_random_crop(*short_side)?,
@@ -167,7 +168,8 @@ impl DataConfig {
                               metadata.jsonl";
                 mask.iter().try_for_each(|mask| mask.check(path))?;
                 prior.iter().try_for_each(|prior| prior.check(path))?;
-                let folder = Folder::with_captions(path, *size, *on_broken, *captions, mask.as_ref(), prior.as_ref());
+                let folder =
+                    ImageFolder::with_captions(path, *size, *on_broken, *captions, mask.as_ref(), prior.as_ref());
                 let folder = folder.map_err(advised(advice))?;
                 let folder = Arc::new(match buckets {
                     Some(buckets) => folder.with_buckets(buckets)?,

@@ -67,7 +67,7 @@ impl Fingerprint {
     }
 
     /// The same of examples with these captions, where they have several: each counts at all of its own.
-    pub(super) fn told<'a>(mut self, captions: impl IntoIterator<Item = &'a [(usize, f64)]>) -> Self {
+    pub(super) fn with_captions<'a>(mut self, captions: impl IntoIterator<Item = &'a [(usize, f64)]>) -> Self {
         for captions in captions {
             // The first is counted.
             let others = captions.iter().enumerate().skip(1);
@@ -178,7 +178,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::data::{CaptionFormat, Channels, DataConfig, Digits, Folder, OnBroken, split};
+    use crate::data::{CaptionFormat, Channels, DataConfig, Digits, ImageFolder, OnBroken, split};
 
     fn images(root: &Path, names: &[&str]) {
         for name in names {
@@ -230,7 +230,7 @@ mod tests {
     fn parts_have_that_of_the_whole() {
         let root = tempfile::tempdir().unwrap();
         images(root.path(), &["cat/1.png", "cat/2.png", "dog/1.png"]);
-        let folder: Arc<dyn Dataset> = Arc::new(Folder::open(root.path(), 8, OnBroken::Refuse).unwrap());
+        let folder: Arc<dyn Dataset> = Arc::new(ImageFolder::open(root.path(), 8, OnBroken::Refuse).unwrap());
         let (train, held_out) = split(&folder, 1, 0).unwrap();
         for part in [train, held_out] {
             assert_eq!(part.fingerprint().unwrap(), of(root.path()));
@@ -257,7 +257,10 @@ mod tests {
             for (name, caption) in ["1.txt", "2.txt"].iter().zip(captions) {
                 fs::write(root.path().join(name), caption).unwrap();
             }
-            Folder::captioned(root.path(), 8, OnBroken::Refuse, CaptionFormat::Whole).unwrap().fingerprint().unwrap()
+            ImageFolder::captioned(root.path(), 8, OnBroken::Refuse, CaptionFormat::Whole)
+                .unwrap()
+                .fingerprint()
+                .unwrap()
         };
         let [old, turned] = [of(["a cat", "a dog"]), of(["a dog", "a cat"])];
         assert_eq!(old.difference(&turned).unwrap(), "as many examples, but with other names");
@@ -270,10 +273,10 @@ mod tests {
         for (name, lines) in [("1.txt", "a cat\nmy cat\na cat"), ("2.txt", "a cat"), ("3.txt", "a dog\nmy cat")] {
             fs::write(root.path().join(name), lines).unwrap();
         }
-        let folder = Folder::captioned(root.path(), 8, OnBroken::Refuse, CaptionFormat::Lines).unwrap();
+        let folder = ImageFolder::captioned(root.path(), 8, OnBroken::Refuse, CaptionFormat::Lines).unwrap();
         let found = folder.fingerprint().unwrap();
         assert_eq!(found.to_string(), "3 in 3 classes (a cat 2, a dog 1, my cat 2)");
-        let first = Folder::captioned(root.path(), 8, OnBroken::Refuse, CaptionFormat::Whole).unwrap();
+        let first = ImageFolder::captioned(root.path(), 8, OnBroken::Refuse, CaptionFormat::Whole).unwrap();
         assert_eq!(first.fingerprint().unwrap().class_examples, [1, 1, 1]);
     }
 

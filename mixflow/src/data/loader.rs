@@ -221,7 +221,7 @@ impl<T> Reader<T> {
                 Ok(example) => example,
                 Err(error) => return Some(Err(error)),
             };
-            labels.push(example.told(seed, position));
+            labels.push(example.label_at(seed, position));
             pixels.extend(example.pixels);
             if let Some(mask) = example.mask {
                 // Those before it that have none.

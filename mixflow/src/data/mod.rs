@@ -14,7 +14,8 @@ mod digits;
 mod emoji;
 mod encoded;
 mod fingerprint;
-mod folder;
+mod image_captions;
+mod image_folder;
 mod labels;
 mod latent_encoder;
 pub mod latents;
@@ -28,7 +29,6 @@ pub mod scenes;
 mod shapes;
 pub mod source;
 mod split;
-mod told;
 
 use std::fmt::Debug;
 use std::path::PathBuf;
@@ -44,8 +44,9 @@ pub use digits::{Channels, Digits};
 pub use emoji::Emoji;
 pub use encoded::{Encoded, learned};
 pub use fingerprint::{Fingerprint, check_same_data};
-pub use folder::{Folder, OnBroken};
 pub use image::RgbImage;
+pub use image_captions::CaptionFormat;
+pub use image_folder::{ImageFolder, OnBroken};
 pub use labels::{Labels, balanced_labels, class_number};
 pub use latent_encoder::{LatentEncoder, StorageConfig};
 pub(crate) use latent_encoder::{kl_origin, rae_origin};
@@ -59,7 +60,6 @@ pub use prior::{Prior, PriorConfig, own_len};
 pub use scenes::Scenes;
 pub use shapes::Shapes;
 pub use split::{Split, split};
-pub use told::CaptionFormat;
 
 /// A source of labelled images, readable in any order from any thread.
 ///
@@ -233,8 +233,8 @@ impl Example {
     /// The label that a training position tells of it: of several captions one by their weights, as a function of seed and
     /// position.
     #[must_use]
-    pub fn told(&self, seed: u64, position: u64) -> usize {
-        told::choose(&self.captions, seed, position).unwrap_or(self.label)
+    pub fn label_at(&self, seed: u64, position: u64) -> usize {
+        image_captions::choose(&self.captions, seed, position).unwrap_or(self.label)
     }
 }
 

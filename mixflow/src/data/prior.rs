@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::image_captions::ImageCaptions;
 use super::order::{index_at, shuffled};
-use super::told::Told;
 use super::{CaptionFormat, Dataset, Error, Example, Fingerprint, Variation};
 use crate::files::listing::{Listing, canonical};
 use crate::numbers::counted;
@@ -63,7 +63,7 @@ impl PriorConfig {
     }
 
     /// What they are told.
-    fn told(&self) -> Told {
+    fn captions(&self) -> ImageCaptions {
         CaptionFormat::Whole.of_text(&self.caption)
     }
 
@@ -71,11 +71,13 @@ impl PriorConfig {
     pub(super) fn images(
         &self,
         path: &Path,
-        own: &[(PathBuf, Told)],
+        own: &[(PathBuf, ImageCaptions)],
         masks: Option<&str>,
-    ) -> Result<Vec<(PathBuf, Told)>, Error> {
-        let told = self.told();
-        let is_told = |(_, captions): &&(PathBuf, Told)| captions.0.iter().any(|(caption, _)| *caption == told.0[0].0);
+    ) -> Result<Vec<(PathBuf, ImageCaptions)>, Error> {
+        let own_captions = self.captions();
+        let is_told = |(_, captions): &&(PathBuf, ImageCaptions)| {
+            captions.0.iter().any(|(caption, _)| *caption == own_captions.0[0].0)
+        };
         if let Some((file, _)) = own.iter().find(is_told) {
             let reason = format!("has the caption of an image of data.path, {}: {:?}", file.display(), self.caption);
             return Err(fault(reason));
@@ -83,14 +85,14 @@ impl PriorConfig {
         let files = Listing::without_masks(masks).and_below(path)?.images;
         match files.is_empty() {
             true => Err(fault(format!("has no images in {}: {DRAW}", path.display()))),
-            false => Ok(files.into_iter().map(|file| (file, told.clone())).collect()),
+            false => Ok(files.into_iter().map(|file| (file, own_captions.clone())).collect()),
         }
     }
 
     /// The class of the prior images among those of the data.
     pub(super) fn label(&self, classes: &[String]) -> Result<usize, Error> {
-        let told = self.told();
-        let label = classes.iter().position(|class| *class == told.0[0].0);
+        let own_captions = self.captions();
+        let label = classes.iter().position(|class| *class == own_captions.0[0].0);
         label.ok_or_else(|| fault(format!("has a caption that no image has, {:?}: {DRAW}", self.caption)))
     }
 }

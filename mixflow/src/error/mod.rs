@@ -10,7 +10,7 @@ use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use mixflow_backbones::mistaken::of_text;
+use mixflow_backbones::not_data::why_not_text;
 use mixflow_backbones::weights::Mismatch;
 
 use crate::numbers::{gigabytes, thousands};
@@ -293,7 +293,7 @@ impl Error {
     /// For `map_err`: what was tried with which path.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { action, path, source: of_text(source) }
+        move |source| Self::Io { action, path, source: why_not_text(source) }
     }
 
     /// A recipe, or part of one, that is faulty in itself.

@@ -76,7 +76,7 @@ pub fn evaluate<N: NetworkSettings, B: Backbone>(
     count: usize,
     measures: &Measures<'_>,
     parts: Option<&Parts>,
-    tell: &mut dyn FnMut(Measuring),
+    progress: &mut dyn FnMut(Measuring),
 ) -> Result<Evaluation, Error> {
     let (decoder, device) = (decoder(recipe, generator)?, device::of(generator.network));
     let (train, held_out) = recipe.parts(count)?;
@@ -97,21 +97,21 @@ pub fn evaluate<N: NetworkSettings, B: Backbone>(
     Gaussian::check_columns(measures.columns(shape)?)?;
     let floor_size = held_out.len().map_or(count as u64, |len| len.min(count as u64));
     let size = reference_size(&train, count);
-    tell(Measuring::Begin("real images", Some(size + floor_size)));
+    progress(Measuring::Begin("real images", Some(size + floor_size)));
     let mut features = |data: &dyn Dataset, count: u64, before: u64| {
-        let tell = &mut |done| tell(Measuring::Images(before + done));
+        let progress = &mut |done| progress(Measuring::Images(before + done));
         match decoder {
-            Some(decoder) => measures.of_batches(decoded(data, count, decoder, &device), count as usize, tell),
-            None => measures.of_data(data, count, tell),
+            Some(decoder) => measures.of_batches(decoded(data, count, decoder, &device), count as usize, progress),
+            None => measures.of_data(data, count, progress),
         }
     };
     let (real, floor) = (features(&train, size, 0)?, features(&held_out, floor_size, size)?);
-    tell(Measuring::Begin("measuring real images", None));
+    progress(Measuring::Begin("measuring real images", None));
     let against = measures.against(&real, &floor)?;
     let labels = || Ok::<_, Error>(LABELS.draw(count, &class_counts(&train, size)?, generator.seed));
     let images = match parts {
         Some(parts) => {
-            tell(Measuring::Begin("reading images", None));
+            progress(Measuring::Begin("reading images", None));
             let images = parts.images()?;
             if images.shape[0] != count {
                 let reason = format!("holds {} images, expected {count}", images.shape[0]);
@@ -120,17 +120,17 @@ pub fn evaluate<N: NetworkSettings, B: Backbone>(
             images
         }
         None => {
-            tell(Measuring::Begin("sampling", Some(count as u64)));
-            generator.trajectories(&labels()?, 0, &mut |state| tell(Measuring::Images(state.done)))?
+            progress(Measuring::Begin("sampling", Some(count as u64)));
+            generator.trajectories(&labels()?, 0, &mut |state| progress(Measuring::Images(state.done)))?
         }
     };
-    tell(Measuring::Begin("measuring", None));
+    progress(Measuring::Begin("measuring", None));
     let (measurement, mut more) = against.measure(&images)?;
     if let Some(scenes) = SceneScores::of(&recipe.data, count)? {
         more.extend(scenes.seen(&labels()?).measure(&images));
-        tell(Measuring::Begin("sampling unseen captions", Some(count as u64)));
+        progress(Measuring::Begin("sampling unseen captions", Some(count as u64)));
         let unseen = scenes.unseen();
-        let told = &mut |state: Visited<'_>| tell(Measuring::Images(state.done));
+        let told = &mut |state: Visited<'_>| progress(Measuring::Images(state.done));
         more.extend(unseen.measure(&generator.trajectories(&unseen.labels, 2 * count as u64, told)?));
     }
     Ok(Evaluation {

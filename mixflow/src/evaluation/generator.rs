@@ -218,7 +218,7 @@ impl<B: Backbone> Generator<'_, B> {
     }
 
     /// A network that is told the scale of guidance of the sampling, if that says one.
-    fn told_guidance(&self, network: &B) -> Result<B, SampleError> {
+    fn with_guidance_scale(&self, network: &B) -> Result<B, SampleError> {
         let Some(scale) = self.sampling.distilled_guidance else { return Ok(network.clone()) };
         let reason =
             "sampling.distilled_guidance is for networks that are told a scale of guidance, and this one is not";
@@ -230,7 +230,7 @@ impl<B: Backbone> Generator<'_, B> {
         let own = device::of(self.network);
         let on = |device: &Device| {
             let networks =
-                |network: &B| round(&self.told_guidance(network)?.to_device(device), self.sampling.precision);
+                |network: &B| round(&self.with_guidance_scale(network)?.to_device(device), self.sampling.precision);
             let weaker = self.weaker.map(|Weaker { network, guidance }| {
                 Ok::<_, SampleError>(Weaker { network: networks(network)?, guidance: *guidance })
             });
@@ -251,13 +251,13 @@ impl<B: Backbone> Generator<'_, B> {
         }
     }
 
-    /// Images of the flows of so many rows, batch by batch: `told` says what the network is told of some of them.
+    /// Images of the flows of so many rows, batch by batch: `conditions` gives what the network is told of the rows of a batch.
     fn spread<C: Send, T, E: From<Error>>(
         &self,
         count: usize,
         first: u64,
         visit: &mut Visit<'_>,
-        told: impl Fn(Range<usize>) -> C,
+        conditions: impl Fn(Range<usize>) -> C,
         flow: impl for<'g> Fn(&'g Generator<'g, B>, C, &Device) -> Result<Flow<'g>, Error> + Sync,
         take: impl FnOnce(&mut Batches<'_>) -> Result<T, E>,
     ) -> Result<T, E> {
@@ -268,34 +268,35 @@ impl<B: Backbone> Generator<'_, B> {
         let replicas = self.replicas(count.div_ceil(self.sampling.batch)).map_err(Error::from)?;
         let Generator { conditioner, objective, sampling, shape, seed, negative, .. } = *self;
         let rows = |offset| offset..count.min(offset + sampling.batch);
-        let pieces = (0..count).step_by(sampling.batch).map(|offset| (rows(offset), told(rows(offset))));
-        let draw = |replica: &Replica<B>, (rows, told): (Range<usize>, C), tell: &mut dyn FnMut((f64, Tensor<4>))| {
-            let Replica { network, weaker, guide, autoencoder } = replica;
-            let (weaker, guide, autoencoder) = (weaker.as_ref(), guide.as_ref(), autoencoder.as_deref());
-            let beside = &[];
-            let this = Generator {
-                network,
-                conditioner,
-                objective,
-                sampling,
-                shape,
-                seed,
-                autoencoder,
-                guide,
-                negative,
-                weaker,
-                beside,
+        let pieces = (0..count).step_by(sampling.batch).map(|offset| (rows(offset), conditions(rows(offset))));
+        let draw =
+            |replica: &Replica<B>, (rows, condition): (Range<usize>, C), progress: &mut dyn FnMut((f64, Tensor<4>))| {
+                let Replica { network, weaker, guide, autoencoder } = replica;
+                let (weaker, guide, autoencoder) = (weaker.as_ref(), guide.as_ref(), autoencoder.as_deref());
+                let beside = &[];
+                let this = Generator {
+                    network,
+                    conditioner,
+                    objective,
+                    sampling,
+                    shape,
+                    seed,
+                    autoencoder,
+                    guide,
+                    negative,
+                    weaker,
+                    beside,
+                };
+                this.batch(rows, first, |device| flow(&this, condition, device), &mut |t, x| progress((t, x.clone())))
             };
-            this.batch(rows, first, |device| flow(&this, told, device), &mut |t, x| tell((t, x.clone())))
-        };
         let times = self.grid()?.times();
         let (start, end) = (times[0], times[times.len() - 1]);
         let mut reached = vec![0; count.div_ceil(sampling.batch)];
-        let hear = |number: usize, (t, x): (f64, Tensor<4>)| {
+        let on_event = |number: usize, (t, x): (f64, Tensor<4>)| {
             reached[number] = ((t - start) / (end - start) * x.dims()[0] as f64) as u64;
             visit(Visited { t, first: number * sampling.batch, x: &x, done: reached.iter().sum() });
         };
-        spread(replicas, pieces, draw, hear, |mut batches| take(&mut batches))
+        spread(replicas, pieces, draw, on_event, |mut batches| take(&mut batches))
     }
 
     /// The times to stop at, for latents of this size.

@@ -160,8 +160,13 @@ impl Measures<'_> {
         Ok(self.features.features(&black)?.columns())
     }
 
-    /// Features of the first `count` images of a source, in its own order; `tell` hears how many were read.
-    pub(crate) fn of_data(&self, data: &dyn Dataset, count: u64, tell: &mut dyn FnMut(u64)) -> Result<Features, Error> {
+    /// Features of the first `count` images of a source, in its own order; `progress` hears how many were read.
+    pub(crate) fn of_data(
+        &self,
+        data: &dyn Dataset,
+        count: u64,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Features, Error> {
         let [channels, height, width] = data.shape();
         let batches = (0..count).step_by(BATCH).map(|first| {
             let examples = (first..count).take(BATCH).map(|index| Ok(data.example(index)?.pixels));
@@ -169,7 +174,7 @@ impl Measures<'_> {
             let shape = [examples.len(), channels, height, width];
             Ok(Images { pixels: examples.concat(), shape, evaluations: 0 })
         });
-        self.of_batches(batches, count as usize, tell)
+        self.of_batches(batches, count as usize, progress)
     }
 
     /// Features of `count` images in batches.
@@ -177,7 +182,7 @@ impl Measures<'_> {
         &self,
         batches: impl Iterator<Item = Result<Images, Error>>,
         count: usize,
-        tell: &mut dyn FnMut(u64),
+        progress: &mut dyn FnMut(u64),
     ) -> Result<Features, Error> {
         let (mut values, mut rows, mut columns) = (Vec::new(), 0, 1);
         for images in batches {
@@ -193,7 +198,7 @@ impl Measures<'_> {
             }
             rows += found.rows();
             values.extend(found.iter().flatten());
-            tell(rows as u64);
+            progress(rows as u64);
         }
         Ok(Features::new(rows, columns, values)?)
     }

@@ -28,7 +28,7 @@ pub struct ValidationImages<'a, N: NetworkSettings> {
 }
 
 impl<'a, N: NetworkSettings> ValidationImages<'a, N> {
-    /// Those of a recipe, if it has some. Prompts are read once, on the device of `network`, and kept in `folder`; `tell`
+    /// Those of a recipe, if it has some. Prompts are read once, on the device of `network`, and kept in `folder`; `progress`
     /// hears how many are.
     ///
     /// # Errors
@@ -40,7 +40,7 @@ impl<'a, N: NetworkSettings> ValidationImages<'a, N> {
         (classes, conditioner): (&[String], &Arc<dyn Conditioner<ConditionOf<N>>>),
         (autoencoder, guide): (Option<&'a dyn Autoencoder>, Option<&'a Guide>),
         folder: &Path,
-        tell: &mut dyn FnMut(usize),
+        progress: &mut dyn FnMut(usize),
     ) -> Result<Option<Self>, Error> {
         let Some(Checked { config, sampling, labels, negative, width }) = check(recipe, network, classes)? else {
             return Ok(None);
@@ -52,7 +52,7 @@ impl<'a, N: NetworkSettings> ValidationImages<'a, N> {
             // Prompts may be others when a run goes on.
             let place = hex::encode(&Sha256::digest(serde_json::json!(prompts).to_string())[..8]);
             let place = folder.join("validation").join(place);
-            let conditioner = recipe.network.conditioner(&prompts, &place, &device::of(network), tell)?;
+            let conditioner = recipe.network.conditioner(&prompts, &place, &device::of(network), progress)?;
             (conditioner, (0..named.len()).collect(), config.negative.as_ref().map(|_| named.len()))
         } else {
             (conditioner.clone(), labels, negative)

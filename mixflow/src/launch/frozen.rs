@@ -41,10 +41,10 @@ impl Preparation<'_> {
     pub fn autoencoder(
         &self,
         config: &AutoencoderConfig,
-        tell: impl FnMut(Event),
+        progress: impl FnMut(Event),
     ) -> Result<Option<Box<dyn Autoencoder>>, Error> {
         match config {
-            AutoencoderConfig::TrainedRae(trained) => Ok(self.rae(trained, tell)?.map(|rae| Box::new(rae) as _)),
+            AutoencoderConfig::TrainedRae(trained) => Ok(self.rae(trained, progress)?.map(|rae| Box::new(rae) as _)),
             _ => config.load(self.folder, self.device).map(Some),
         }
     }
@@ -56,17 +56,17 @@ impl Preparation<'_> {
     pub fn target_encoder(
         &self,
         config: &TargetEncoderConfig,
-        tell: impl FnMut(Event),
+        progress: impl FnMut(Event),
     ) -> Result<Option<Encoder>, Error> {
         match config {
             TargetEncoderConfig::File { encoder, weights } => {
                 Ok(Some(encoder.init(0, self.device).load(Weights::read(weights)?)?))
             }
-            TargetEncoderConfig::Trained(trained) => Ok(self.rae(trained, tell)?.map(|rae| rae.encoder)),
+            TargetEncoderConfig::Trained(trained) => Ok(self.rae(trained, progress)?.map(|rae| rae.encoder)),
         }
     }
 
-    fn rae(&self, config: &TrainedRae, tell: impl FnMut(Event)) -> Result<Option<Rae>, Error> {
+    fn rae(&self, config: &TrainedRae, progress: impl FnMut(Event)) -> Result<Option<Rae>, Error> {
         let (file, folder) = (TrainedRae::file(self.folder), self.folder.join("autoencoder"));
         if file.is_file() {
             // What was trained after it knows its latents or features.
@@ -88,7 +88,7 @@ impl Preparation<'_> {
                 data: Arc::clone(self.data),
                 stop: self.stop,
             };
-            let Some(rae) = run.from_scratch(&config.encoder, &config.decoder, self.device, tell)? else {
+            let Some(rae) = run.from_scratch(&config.encoder, &config.decoder, self.device, progress)? else {
                 return Ok(None);
             };
             Weights::of(&rae, str::to_string).write(&file, &[("library_name", "mixflow")])?;

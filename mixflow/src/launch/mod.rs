@@ -54,7 +54,7 @@ pub struct Launch<'a, N: NetworkSettings> {
     /// The same with files of this machine where the other names some of the Hub; otherwise the same.
     pub local: &'a Recipe<N>,
     /// Weights to start from.
-    pub start: Option<Given>,
+    pub start: Option<StartWeights>,
     /// Which rows of the label table of these weights the classes start from, as [`ClassRows::parse`] takes it.
     pub class_rows: Option<&'a str>,
     /// By what the arms of a comparison are measured.
@@ -69,7 +69,7 @@ pub struct Launch<'a, N: NetworkSettings> {
 
 /// Weights that a run is given to start from.
 #[derive(Clone, Debug)]
-pub struct Given {
+pub struct StartWeights {
     /// On this machine.
     pub path: PathBuf,
     /// Where they came from, to be written down.
@@ -116,7 +116,7 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
     ///
     /// # Errors
     /// What is wrong with recipe, data, weights or folder.
-    pub fn check(self, folder: RunFolder, tell: &mut dyn FnMut(Progress)) -> Result<Ready<'a, N>, Error> {
+    pub fn check(self, folder: RunFolder, progress: &mut dyn FnMut(Progress)) -> Result<Ready<'a, N>, Error> {
         let Self { recipe, local, start, class_rows, measures, device, beside, stop } = self;
         if *folder.recipe() != recipe.to_value() {
             let reason = format!("it was taken for another recipe than {}, which is to run in it", recipe.name);
@@ -132,7 +132,7 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
                 return Err(Error::unfit(&recipe.name, reason));
             }
             if !precision.is_full() && is_cpu(device) {
-                tell(Progress::Note(format!("{key}.precision={precision}: the CPU rounds to it, which is slower")));
+                progress(Progress::Note(format!("{key}.precision={precision}: the CPU rounds to it, which is slower")));
             }
         }
         let data: Arc<dyn Dataset> = match &recipe.post_training {
@@ -147,23 +147,24 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
                 if let Err(problem) = compare::check_sampling(recipe, &[]) {
                     let warning =
                         format!("warning: images cannot be made of this network as the recipe says: {problem}");
-                    tell(Progress::Note(warning));
+                    progress(Progress::Note(warning));
                 }
                 recipe.open()?
             }
         };
         let fingerprint = folder.check_data(&*data)?;
-        tell(Progress::Note(format!("{}: {fingerprint}", recipe.data.describe())));
+        progress(Progress::Note(format!("{}: {fingerprint}", recipe.data.describe())));
         let rare = rare_buckets(&*data, recipe.training.batch);
-        data.notices().into_iter().chain(rare).for_each(|notice| tell(Progress::Note(notice)));
-        let verified = verified(local, folder.path(), tell)?;
+        data.notices().into_iter().chain(rare).for_each(|notice| progress(Progress::Note(notice)));
+        let verified = verified(local, folder.path(), progress)?;
         let rows = class_rows.map(|text| ClassRows::parse(text, data.classes())).transpose();
         let rows = rows.map_err(|invalid| Error::recipe("--class-rows", invalid))?;
         if let Some(rows) = &rows {
             let rows = rows.describe(data.classes());
-            tell(Progress::Note(format!("classes start from the weights' label table: {rows}")));
+            progress(Progress::Note(format!("classes start from the weights' label table: {rows}")));
         }
-        let start = start.map(|given| Given { start: Start { class_rows: rows.clone(), ..given.start }, ..given });
+        let start =
+            start.map(|given| StartWeights { start: Start { class_rows: rows.clone(), ..given.start }, ..given });
         folder.check_start(start.as_ref().map(|given| &given.start))?;
         if recipe.adapter.is_some() && recipe.post_training.is_none() && start.is_none() {
             let reason = "is for weights that are there already: name them with --from";
@@ -174,11 +175,11 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
         let mut seen = None;
         let start = match start {
             None => None,
-            Some(Given { path, start }) => {
+            Some(StartWeights { path, start }) => {
                 let stored = StoredNetwork::find(&path)?;
                 seen = recipe.post_training.as_ref().map(|post| seen_by_start(recipe, post, &*data, &stored));
-                seen.iter().for_each(|seen| tell(Progress::Note(seen.clone())));
-                Some((load_start(local, &path, &stored, rows.as_ref(), device, tell)?, start))
+                seen.iter().for_each(|seen| progress(Progress::Note(seen.clone())));
+                Some((load_start(local, &path, &stored, rows.as_ref(), device, progress)?, start))
             }
         };
         let guide = if draws { local.guide(folder.path(), device)? } else { None };
@@ -195,13 +196,13 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
 pub fn verified<N: NetworkSettings>(
     recipe: &Recipe<N>,
     folder: &Path,
-    tell: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress),
 ) -> Result<Option<Verified>, Error> {
     let Some(latents) = recipe.stored_latents()? else { return Ok(None) };
-    tell(Progress::Note(format!("data: {}", latents.manifest())));
-    tell(Progress::Begin("checking latents", Some(mebibytes(latents.manifest().bytes()))));
+    progress(Progress::Note(format!("data: {}", latents.manifest())));
+    progress(Progress::Begin("checking latents", Some(mebibytes(latents.manifest().bytes()))));
     let before = Verified::read(&folder.join(VERIFIED));
-    Ok(Some(latents.verify(&before, |done, _| tell(Progress::Mebibytes(mebibytes(done))))?))
+    Ok(Some(latents.verify(&before, |done, _| progress(Progress::Mebibytes(mebibytes(done))))?))
 }
 
 /// Where a run notes which shards it has found whole.
@@ -222,20 +223,20 @@ pub fn conditioner<N: NetworkSettings>(
     stored: Option<&Path>,
     folder: &Path,
     device: &Device,
-    tell: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress),
 ) -> Result<Arc<dyn Conditioner<ConditionOf<N>>>, Error> {
     let mut begun = false;
     let mut prepared = |done| {
         if !std::mem::replace(&mut begun, true) {
-            tell(Progress::Begin("prompts", Some(labels.len() as u64)));
+            progress(Progress::Begin("prompts", Some(labels.len() as u64)));
         }
-        tell(Progress::Labels(done as u64));
+        progress(Progress::Labels(done as u64));
     };
     let conditioner = match stored {
         Some(stored) => network.stored_conditioner(labels, stored, folder, device, &mut prepared),
         None => network.conditioner(labels, folder, device, &mut prepared),
     }?;
-    conditioner.notices().into_iter().for_each(|notice| tell(Progress::Note(notice)));
+    conditioner.notices().into_iter().for_each(|notice| progress(Progress::Note(notice)));
     Ok(conditioner)
 }
 
@@ -245,11 +246,11 @@ fn load_start<N: NetworkSettings>(
     stored: &StoredNetwork,
     rows: Option<&ClassRows>,
     device: &Device,
-    tell: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress),
 ) -> Result<N::Network, Error> {
     let chosen = stored.chosen(|weights| recipe.network.own(weights))?;
     if !chosen.is_empty() {
-        tell(Progress::Note(format!("of {}: {}", path.display(), chosen.join(", "))));
+        progress(Progress::Note(format!("of {}: {}", path.display(), chosen.join(", "))));
     }
     // What stays frozen is rounded as it is read, so that the device never holds more.
     let network = recipe.frozen(recipe.network.init(recipe.seed, device));
@@ -280,32 +281,32 @@ impl<N: NetworkSettings> Ready<'_, N> {
     ///
     /// # Errors
     /// As [`RunFolder::run`], [`Run::train`] and [`Study::run`].
-    pub fn run(self, tell: &mut dyn FnMut(Progress)) -> Result<Option<Finish>, Error> {
+    pub fn run(self, progress: &mut dyn FnMut(Progress)) -> Result<Option<Finish>, Error> {
         let Self { recipe, local, folder, data, fingerprint, verified, start, seen, guide, measures, devices, stop } =
             self;
         let (start, origin) = start.unzip();
         let path = folder.path().to_path_buf();
-        let tell = RefCell::new(tell);
-        let changed = |change: Change| tell.borrow_mut()(Progress::Note(change.to_string()));
+        let progress = RefCell::new(progress);
+        let changed = |change: Change| progress.borrow_mut()(Progress::Note(change.to_string()));
         let work = || {
-            let (mut tell, value) = (tell.borrow_mut(), recipe.to_value());
-            let tell = &mut |progress: Progress| {
+            let (mut progress, value) = (progress.borrow_mut(), recipe.to_value());
+            let progress = &mut |event: Progress| {
                 // With a checkpoint the folder is one of this recipe, should somebody kill the process.
-                if matches!(progress, Progress::Training { event: Event::Saved(_), .. }) {
+                if matches!(event, Progress::Training { event: Event::Saved(_), .. }) {
                     let _ = RunFolder::record(&path, &value);
                 }
-                tell(progress);
+                progress(event);
             };
             if let Some(verified) = verified {
                 verified.write(&path.join(VERIFIED))?;
             }
-            let Some(parts) = Parts::prepare(recipe, local, &path, data, guide, devices, stop, tell)? else {
+            let Some(parts) = Parts::prepare(recipe, local, &path, data, guide, devices, stop, progress)? else {
                 return Ok(None);
             };
             let network = recipe.network.init(recipe.seed, devices.0);
             match recipe.post_training {
-                Some(_) => parts.study(network, start, seen, measures, tell),
-                None => parts.train(start.unwrap_or(network), tell),
+                Some(_) => parts.study(network, start, seen, measures, progress),
+                None => parts.train(start.unwrap_or(network), progress),
             }
         };
         folder.run(&fingerprint, origin.as_ref(), changed, work)
@@ -338,30 +339,30 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
         guide: Option<Guide>,
         devices: (&'a Device, &'a [Device]),
         stop: &'a AtomicBool,
-        tell: &mut dyn FnMut(Progress),
+        progress: &mut dyn FnMut(Progress),
     ) -> Result<Option<Self>, Error> {
         let (device, _) = devices;
         let stored = match &local.data {
             DataConfig::Latents { path, .. } => Some(path.as_path()),
             _ => None,
         };
-        let conditioner = conditioner(&local.network, data.classes(), stored, folder, device, tell)?;
+        let conditioner = conditioner(&local.network, data.classes(), stored, folder, device, progress)?;
         let value: Value = recipe.to_value();
         let preparation = Preparation { folder, recipe: &value, data: &data, device, stop };
         let (mut autoencoder, mut decoder, mut encoder) = (None, None, None);
         let training = &folder.join("autoencoder");
         if let Some(config) = local.encoding() {
-            tell(Progress::Begin("autoencoder", config.training_steps()));
-            let tell = |event: Event| tell(Progress::Training { folder: training, event });
-            let Some(ready) = preparation.autoencoder(config, tell)? else { return Ok(None) };
+            progress(Progress::Begin("autoencoder", config.training_steps()));
+            let progress = |event: Event| progress(Progress::Training { folder: training, event });
+            let Some(ready) = preparation.autoencoder(config, progress)? else { return Ok(None) };
             autoencoder = Some(ready);
         } else if let (Some(config), Some(_)) = (&local.autoencoder, &recipe.validation) {
             decoder = Some(config.load(folder, device)?);
         }
         if let Some(config) = &local.target_encoder {
-            tell(Progress::Begin("target encoder", config.training_steps()));
-            let tell = |event: Event| tell(Progress::Training { folder: training, event });
-            let Some(ready) = preparation.target_encoder(config, tell)? else { return Ok(None) };
+            progress(Progress::Begin("target encoder", config.training_steps()));
+            let progress = |event: Event| progress(Progress::Training { folder: training, event });
+            let Some(ready) = preparation.target_encoder(config, progress)? else { return Ok(None) };
             encoder = Some(ready);
         }
         // The folder tells more by now: its classes, and the autoencoder that was trained first.
@@ -383,7 +384,7 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
         start: Option<N::Network>,
         seen: Option<String>,
         measures: Measures<'a>,
-        tell: &mut dyn FnMut(Progress),
+        progress: &mut dyn FnMut(Progress),
     ) -> Result<Option<Finish>, Error> {
         let study = Study {
             recipe: self.recipe,
@@ -397,16 +398,16 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
             beside: self.devices.1,
             stop: self.stop,
         };
-        Ok(match study.run(network, start, |config| self.recipe.network.objective(config), tell)? {
+        Ok(match study.run(network, start, |config| self.recipe.network.objective(config), progress)? {
             StudyOutcome::Finished(report, page) => Some(Finish::Compared(report, page)),
             StudyOutcome::Interrupted => None,
         })
     }
 
     /// One training.
-    fn train(&self, network: N::Network, tell: &mut dyn FnMut(Progress)) -> Result<Option<Finish>, Error> {
+    fn train(&self, network: N::Network, progress: &mut dyn FnMut(Progress)) -> Result<Option<Finish>, Error> {
         let recipe = self.recipe;
-        tell(Progress::Begin(&recipe.name, Some(recipe.training.steps)));
+        progress(Progress::Begin(&recipe.name, Some(recipe.training.steps)));
         let run = Run {
             folder: self.folder.into(),
             recipe: recipe.to_value(),
@@ -432,19 +433,19 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
             (self.data.classes(), &self.conditioner),
             (self.autoencoder.as_deref().or(self.decoder.as_deref()), self.guide.as_ref()),
             self.folder,
-            &mut |done| tell(Progress::Labels(done as u64)),
+            &mut |done| progress(Progress::Labels(done as u64)),
         )?;
-        images.iter().flat_map(ValidationImages::notices).for_each(|notice| tell(Progress::Note(notice)));
+        images.iter().flat_map(ValidationImages::notices).for_each(|notice| progress(Progress::Note(notice)));
         let validation = images.as_ref().map(ValidationImages::validation);
-        let hear = |event: Event| tell(Progress::Training { folder: self.folder, event });
+        let on_event = |event: Event| progress(Progress::Training { folder: self.folder, event });
         let objective = AdapterDropout { objective: &objective, rate: recipe.adapter_dropout() };
-        let Outcome::Finished(state) = run.train_validated(network, &objective, validation, hear)? else {
+        let Outcome::Finished(state) = run.train_validated(network, &objective, validation, on_event)? else {
             return Ok(None);
         };
         let file = recipe.store(&state.average(), self.folder)?;
         // What an earlier part of the run has drawn is on a page that tells of less than this.
         if images.is_some() || self.folder.join(page::FILE).is_file() {
-            tell(Progress::Note(format!("report: {}", self.page()?.display())));
+            progress(Progress::Note(format!("report: {}", self.page()?.display())));
         }
         Ok(Some(Finish::Trained(file)))
     }

@@ -11,7 +11,7 @@ use crate::compare::Progress;
 use crate::recipe::{NetworkSettings, Recipe};
 use crate::train::RunFolder;
 
-/// Trains a recipe in a folder, from initial values to its end, or goes on with the run that is there. `tell` hears how it goes. A
+/// Trains a recipe in a folder, from initial values to its end, or goes on with the run that is there. `progress` hears how it goes. A
 /// [`Launch`] may start from given weights, compute on several devices, and be stopped.
 ///
 /// ```no_run
@@ -31,13 +31,13 @@ pub fn train<N: NetworkSettings>(
     recipe: &Recipe<N>,
     folder: &Path,
     device: &Device,
-    tell: &mut dyn FnMut(Progress),
+    progress: &mut dyn FnMut(Progress),
 ) -> Result<Finish, Error> {
     let folder = match folder.join("recipe.json").exists() {
         true => RunFolder::resume(folder, recipe.to_value(), &[])?,
         false => RunFolder::begin(folder, recipe.to_value())?,
     };
     let stop = AtomicBool::new(false);
-    let finish = Launch::new(recipe, device, &stop).check(folder, tell)?.run(tell)?;
+    let finish = Launch::new(recipe, device, &stop).check(folder, progress)?.run(progress)?;
     Ok(finish.expect("nobody stops it"))
 }

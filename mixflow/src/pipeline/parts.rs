@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 
 use mixflow_backbones::autoencoder::KlAutoencoderConfig;
 use mixflow_backbones::json::explain;
-use mixflow_backbones::mistaken::instead_of_data;
+use mixflow_backbones::not_data::why_not_data;
 use mixflow_backbones::weights::Weights;
 use mixflow_backbones::{Network, NetworkConfig};
 use serde_json::Value;
@@ -190,7 +190,7 @@ fn is_dit(file: &Path) -> Option<bool> {
 pub(super) fn read_recipe<N: NetworkSettings>(file: &Path) -> Result<Option<Recipe<N>>, Error> {
     let fault = |reason: String| Error::Layout { folder: file.into(), reason };
     let text = fs::read_to_string(file).map_err(Error::io("read", file))?;
-    if let Some(problem) = instead_of_data(text.as_bytes()) {
+    if let Some(problem) = why_not_data(text.as_bytes()) {
         return Err(fault(problem));
     }
     let value: Value = serde_json::from_str(text.trim_start_matches('\u{feff}'))

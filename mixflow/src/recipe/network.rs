@@ -111,7 +111,7 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
     fn init(&self, seed: u64, device: &Device) -> Self::Network;
 
     /// What it is told of the data's labels, whose names these are. What that is made of is computed on `device`, and can be
-    /// kept in `folder`, where a run that goes on finds it again; `tell` hears how many labels are prepared.
+    /// kept in `folder`, where a run that goes on finds it again; `progress` hears how many labels are prepared.
     ///
     /// # Errors
     /// If it cannot be prepared.
@@ -120,7 +120,7 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
         labels: &[String],
         folder: &Path,
         device: &Device,
-        tell: &mut dyn FnMut(usize),
+        progress: &mut dyn FnMut(usize),
     ) -> Result<Arc<dyn Conditioner<ConditionOf<Self>>>, Error>;
 
     /// The same for data whose folder may hold what it is made of, beside stored latents; provided: it does not.
@@ -133,9 +133,9 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
         _stored: &Path,
         folder: &Path,
         device: &Device,
-        tell: &mut dyn FnMut(usize),
+        progress: &mut dyn FnMut(usize),
     ) -> Result<Arc<dyn Conditioner<ConditionOf<Self>>>, Error> {
-        self.conditioner(labels, folder, device, tell)
+        self.conditioner(labels, folder, device, progress)
     }
 
     /// Refuses the `network` of a recipe that is meant for others, and says for whom; provided: nothing is.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use mixflow_backbones::json::{described, explain, nearest};
-use mixflow_backbones::mistaken::instead_of_data;
+use mixflow_backbones::not_data::why_not_data;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -111,7 +111,7 @@ pub(super) fn changed<T>(
     from_value: impl Fn(Value) -> Result<T, Fault>,
 ) -> Result<T, Error> {
     let fault = |reason: String| Error::recipe(origin, Fault::unreadable(reason));
-    if let Some(problem) = instead_of_data(text.as_bytes()) {
+    if let Some(problem) = why_not_data(text.as_bytes()) {
         return Err(fault(problem));
     }
     let Unique(mut value) = serde_json::from_str(text).map_err(|error| {

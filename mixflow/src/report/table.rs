@@ -157,10 +157,10 @@ enum Kind {
 }
 
 /// Name, direction of improvement, most decimals, kind and value of a column.
-type Known = (&'static str, Best, usize, Kind, fn(&Metrics) -> &PerSeed);
+type KnownColumn = (&'static str, Best, usize, Kind, fn(&Metrics) -> &PerSeed);
 
 // Shares of a few hundred images have no more than three decimals.
-const KNOWN: [Known; 11] = [
+const KNOWN: [KnownColumn; 11] = [
     ("Fréchet", Best::Low, MOST_DECIMALS, Kind::Quality, |metrics| &metrics.frechet),
     ("FDr", Best::Low, 3, Kind::More, |metrics| &metrics.frechet_ratio),
     ("kernel", Best::Low, MOST_DECIMALS, Kind::Quality, |metrics| &metrics.kernel),
@@ -217,7 +217,7 @@ impl Table {
     }
 
     fn columns(&self, part: Part<'_>) -> Vec<Column<'_>> {
-        let shown = |&(.., kind, value): &Known| match part {
+        let shown = |&(.., kind, value): &KnownColumn| match part {
             Part::Main => kind == Kind::Quality,
             Part::More => kind != Kind::Quality && self.rows.iter().any(|row| value(&row.metrics).count() > 0),
             Part::Group(_) => false,

@@ -14,7 +14,7 @@ use mixflow_schedules::{Affine, Prediction, Schedule, noise_scale, same_path, ti
 use crate::objective::FlowMatching;
 use crate::sampling::Guidance;
 
-pub use corrected::{Taken, VelocityMap};
+pub use corrected::{TakenStep, VelocityMap};
 
 /// The velocity field of a network under a schedule: what solvers integrate.
 ///

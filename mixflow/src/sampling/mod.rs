@@ -15,7 +15,7 @@ mod step;
 
 pub use export::Export;
 pub(crate) use flow::Times;
-pub use flow::{Flow, Taken, VelocityMap};
+pub use flow::{Flow, TakenStep, VelocityMap};
 pub use guidance::Guidance;
 pub use images::Images;
 pub use likelihood::{Likelihood, log_likelihood};

@@ -7,8 +7,8 @@
 //! use mixflow::selftest::{Finding, Selftest, Verdict};
 //!
 //! let device = mixflow::device::named("flex")?;
-//! let mut tell = |finding: Finding| assert_eq!(finding.verdict, Verdict::Agrees, "{finding:?}");
-//! let mut test = Selftest::new(&device, &mut tell);
+//! let mut report = |finding: Finding| assert_eq!(finding.verdict, Verdict::Agrees, "{finding:?}");
+//! let mut test = Selftest::new(&device, &mut report);
 //! test.networks();
 //! # Ok::<(), mixflow::Error>(())
 //! ```
@@ -64,7 +64,7 @@ pub struct Selftest<'a> {
     tf32: bool,
     /// The only subject, in small letters.
     only: Option<String>,
-    tell: &'a mut dyn FnMut(Finding),
+    report: &'a mut dyn FnMut(Finding),
 }
 
 impl Debug for Selftest<'_> {
@@ -75,8 +75,8 @@ impl Debug for Selftest<'_> {
 
 impl<'a> Selftest<'a> {
     /// Begins with the matrix products and functions of a device, without autodiff; each finding is told as soon as it is there.
-    pub fn new(device: &Device, tell: &'a mut dyn FnMut(Finding)) -> Self {
-        let mut test = Self { device: device.clone(), tf32: false, only: None, tell };
+    pub fn new(device: &Device, report: &'a mut dyn FnMut(Finding)) -> Self {
+        let mut test = Self { device: device.clone(), tf32: false, only: None, report };
         // Of products alone it is known before whether they are exact.
         test.tf32 = true;
         test.tf32 = test.both("device", bound::PRODUCTS, arithmetic::products) == Verdict::Tf32;
@@ -184,7 +184,7 @@ impl<'a> Selftest<'a> {
             .unwrap_or_else(|panic| (f64::INFINITY, words(&*panic)));
         let verdict = bound.verdict(difference, self.tf32);
         let Bound { what, allowed, .. } = bound;
-        (self.tell)(Finding { subject: subject.into(), what, difference, place, allowed, verdict });
+        (self.report)(Finding { subject: subject.into(), what, difference, place, allowed, verdict });
         verdict
     }
 }
@@ -194,8 +194,8 @@ impl<'a> Selftest<'a> {
 pub fn brief(device: &Device) -> Vec<Finding> {
     let mut findings = vec![];
     if !is_cpu(device) {
-        let mut tell = |finding| findings.push(finding);
-        let (mut test, subject) = (Selftest::new(device, &mut tell), networks::sit());
+        let mut report = |finding| findings.push(finding);
+        let (mut test, subject) = (Selftest::new(device, &mut report), networks::sit());
         test.operations();
         test.forward_and_backward(&subject, &|| subject.network.clone());
     }

@@ -8,8 +8,8 @@ use crate::objective::{Batch, FlowMatching};
 
 fn found(test: impl FnOnce(&mut Selftest<'_>)) -> Vec<Finding> {
     let mut findings = vec![];
-    let mut tell = |finding| findings.push(finding);
-    test(&mut Selftest::new(&Device::flex(), &mut tell));
+    let mut report = |finding| findings.push(finding);
+    test(&mut Selftest::new(&Device::flex(), &mut report));
     findings
 }
 

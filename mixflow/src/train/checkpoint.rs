@@ -47,7 +47,7 @@ pub struct Checkpoint {
 
 /// What reading the newest checkpoint found.
 #[derive(Debug)]
-pub struct Found {
+pub struct NewestCheckpoint {
     /// The newest one that is whole, if any is.
     pub checkpoint: Option<Checkpoint>,
     /// Newer ones that were passed over, and why: for the user to be told.
@@ -123,10 +123,10 @@ impl Checkpoints {
     /// Reads the newest checkpoint that is whole.
     ///
     /// # Errors
-    /// If the folder cannot be listed. Damaged checkpoints are passed over and reported in [`Found::damaged`].
-    pub fn latest(&self) -> Result<Found, Error> {
+    /// If the folder cannot be listed. Damaged checkpoints are passed over and reported in [`NewestCheckpoint::damaged`].
+    pub fn latest(&self) -> Result<NewestCheckpoint, Error> {
         let Newest { whole, damaged } = self.newest(read)?;
-        Ok(Found { checkpoint: whole, damaged })
+        Ok(NewestCheckpoint { checkpoint: whole, damaged })
     }
 
     /// The newest checkpoint that can be read so.

@@ -9,7 +9,7 @@ use burn::tensor::Device;
 use crate::{Error, device};
 
 /// What the thread of a device panics with again where its result is wanted.
-struct Fault {
+struct DeviceFault {
     /// The device's place among those of the training, from 0.
     place: usize,
     reason: String,
@@ -22,7 +22,7 @@ struct Fault {
 pub(super) fn guarded<R>(devices: &[Device], step: u64, work: impl FnOnce() -> R) -> Result<R, Error> {
     // What is half done belongs to the work and goes with it.
     catch_unwind(AssertUnwindSafe(work)).map_err(|panic| {
-        let (place, reason) = match (device::failed(devices), panic.downcast::<Fault>()) {
+        let (place, reason) = match (device::failed(devices), panic.downcast::<DeviceFault>()) {
             (Some((place, reason)), _) => (Some(place), reason),
             (None, Ok(fault)) => (Some(fault.place), fault.reason),
             (None, Err(panic)) => (None, words(&*panic)),
@@ -45,7 +45,7 @@ pub(super) fn on_each<W: Send, R: Send>(work: Vec<W>, run: impl Fn(W) -> R + Syn
         threads.into_iter().map(thread::ScopedJoinHandle::join).collect()
     });
     let placed = |(place, result): (usize, thread::Result<R>)| {
-        result.unwrap_or_else(|panic| resume_unwind(Box::new(Fault { place, reason: words(&*panic) })))
+        result.unwrap_or_else(|panic| resume_unwind(Box::new(DeviceFault { place, reason: words(&*panic) })))
     };
     results.into_iter().enumerate().map(placed).collect()
 }

@@ -32,7 +32,7 @@ pub(crate) struct Replicas<B> {
 
 /// Where a training keeps what it remembers of the parameters: the optimiser's moments and the moving average.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Keeping {
+pub(crate) struct StatePlacement {
     /// Each device has a part; else each has all.
     pub(crate) sharded: bool,
     /// In the memory of the CPU, which updates the parameters; else on the devices.
@@ -43,7 +43,7 @@ pub(crate) struct Keeping {
 
 impl<B: Module> Replicas<B> {
     /// The network where it is and on the devices beside.
-    pub(crate) fn new(network: B, beside: &[Device], keeping: Keeping) -> Self {
+    pub(crate) fn new(network: B, beside: &[Device], keeping: StatePlacement) -> Self {
         if !beside.is_empty() {
             device::share_streams();
         }
@@ -259,7 +259,8 @@ mod tests {
         let network = config.init(1, &Device::flex().autodiff());
         let beside = vec![Device::flex(); 2];
         let own = |sharded| -> Vec<Vec<ParamId>> {
-            let replicas = Replicas::new(network.clone(), &beside, Keeping { sharded, ..Keeping::default() });
+            let replicas =
+                Replicas::new(network.clone(), &beside, StatePlacement { sharded, ..StatePlacement::default() });
             replicas.states.iter().map(|state| state.own_values().into_iter().map(|(id, _)| id).collect()).collect()
         };
         let mut sizes = BTreeMap::new();

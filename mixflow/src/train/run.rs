@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::difference::{Difference, relocated};
-use super::replicas::{Keeping, Replicas};
+use super::replicas::{Replicas, StatePlacement};
 use super::step_loop::{Event, Outcome, StepLoop, Stepped, Trainee, Unread};
 use super::{OptimizerConfig, TrainState, Validation};
 use crate::data::{Conditioner, Dataset, Fingerprint, Loader, LoaderConfig};
@@ -173,9 +173,9 @@ impl<C: Condition> Run<'_, C> {
         &self,
         network: B,
         objective: &impl Objective<B>,
-        tell: impl FnMut(Event),
+        progress: impl FnMut(Event),
     ) -> Result<Outcome<TrainState<B>>, Error> {
-        self.train_validated(network, objective, None, tell)
+        self.train_validated(network, objective, None, progress)
     }
 
     /// The same, drawing now and then what the moving average of the weights makes, on the device of `network`. The pictures
@@ -188,7 +188,7 @@ impl<C: Condition> Run<'_, C> {
         network: B,
         objective: &impl Objective<B>,
         validation: Option<Validation<'_, B>>,
-        mut tell: impl FnMut(Event),
+        mut progress: impl FnMut(Event),
     ) -> Result<Outcome<TrainState<B>>, Error> {
         let config = self.config;
         let device = device::of(&network).autodiff();
@@ -217,12 +217,12 @@ impl<C: Condition> Run<'_, C> {
         };
         let objective = &InPrecision { objective, precision: config.precision };
         config.check_devices(devices.len()).map_err(|invalid| self.fault(invalid.to_string()))?;
-        let keeping = Keeping {
+        let keeping = StatePlacement {
             sharded: config.shard,
             on_host: config.offload,
             stored: if config.keeps_elsewhere(devices.len()) { config.precision } else { Precision::F32 },
         };
-        let state = steps.resume(|| Replicas::new(network.train(), &devices[1..], keeping), &mut tell)?;
+        let state = steps.resume(|| Replicas::new(network.train(), &devices[1..], keeping), &mut progress)?;
         let loading = LoaderConfig {
             seed: self.seed,
             batch: config.batch,
@@ -259,11 +259,11 @@ impl<C: Condition> Run<'_, C> {
             every,
             draw: Box::new(move |state: &Replicas<B>| draw(&state.average())),
         });
-        let outcome = match steps.run(state, step, validation.as_ref(), &mut tell)? {
+        let outcome = match steps.run(state, step, validation.as_ref(), &mut progress)? {
             Outcome::Finished(state) => Outcome::Finished(state.into_whole()),
             Outcome::Interrupted { step } => Outcome::Interrupted { step },
         };
-        self.data.remarks().into_iter().for_each(|line| tell(Event::Warning(line)));
+        self.data.remarks().into_iter().for_each(|line| progress(Event::Warning(line)));
         Ok(outcome)
     }
 

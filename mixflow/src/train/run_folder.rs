@@ -105,7 +105,7 @@ impl RunFolder {
     }
 
     /// Makes a run on these data of the folder, which may start from weights, and does the work, which gives nothing if it
-    /// was interrupted. A run that comes to nothing before its first step leaves the folder as it was. `tell` hears which
+    /// was interrupted. A run that comes to nothing before its first step leaves the folder as it was. `progress` hears which
     /// settings of the optimiser are others from now on.
     ///
     /// # Errors
@@ -114,7 +114,7 @@ impl RunFolder {
         self,
         data: &Fingerprint,
         start: Option<&Start>,
-        mut tell: impl FnMut(Change),
+        mut progress: impl FnMut(Change),
         work: impl FnOnce() -> Result<Option<T>, E>,
     ) -> Result<Option<T>, E> {
         let begin = || {
@@ -127,7 +127,7 @@ impl RunFolder {
             change_optimizer(&self.path, &self.recipe, &self.changed)
         };
         let finished = begin().map_err(E::from).and_then(|changes| {
-            changes.into_iter().for_each(&mut tell);
+            changes.into_iter().for_each(&mut progress);
             work()
         });
         if self.new && finished.is_err() && !run_has_begun(&self.path) {

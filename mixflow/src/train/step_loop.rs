@@ -115,7 +115,11 @@ const PATIENCE: u32 = 3;
 
 impl StepLoop<'_> {
     /// The state of the folder's newest whole checkpoint, or `new` if there is none.
-    pub(crate) fn resume<S: Trainee>(&self, new: impl FnOnce() -> S, tell: &mut impl FnMut(Event)) -> Result<S, Error> {
+    pub(crate) fn resume<S: Trainee>(
+        &self,
+        new: impl FnOnce() -> S,
+        progress: &mut impl FnMut(Event),
+    ) -> Result<S, Error> {
         let mut found = self.checkpoints().latest()?;
         let Some(checkpoint) = found.checkpoint else {
             return match found.damaged.pop() {
@@ -131,7 +135,7 @@ impl StepLoop<'_> {
             };
         };
         for damage in found.damaged {
-            tell(Event::Warning(format!("{damage}; using an older one")));
+            progress(Event::Warning(format!("{damage}; using an older one")));
         }
         if checkpoint.snapshot.step > self.steps {
             let (path, taken) = (checkpoint.path, checkpoint.snapshot.step);
@@ -160,11 +164,11 @@ impl StepLoop<'_> {
         mut state: S,
         mut step: impl FnMut(S) -> Result<Stepped<S>, Box<Unread<S>>>,
         validation: Option<&Validation<'_, S>>,
-        tell: &mut impl FnMut(Event),
+        progress: &mut impl FnMut(Event),
     ) -> Result<Outcome<S>, Error> {
         let mut log = MetricsLog::open(&self.folder.join("metrics.jsonl"), state.step_number())?;
         forget_after(self.folder, state.step_number())?;
-        tell(Event::Started { step: state.step_number() });
+        progress(Event::Started { step: state.step_number() });
         let (mut failures, mut skipped, mut saved) = (0, 0, state.step_number());
         // Also of a checkpoint that is damaged by now.
         let mut ended = self.checkpoints().newest_step()?;
@@ -178,13 +182,13 @@ impl StepLoop<'_> {
                 Err(unread) => {
                     let Unread { state, error } = *unread;
                     if failures == 0 && saved < number {
-                        self.save(&state, &mut ended, &mut log, tell)?;
+                        self.save(&state, &mut ended, &mut log, progress)?;
                     }
                     return Err(error);
                 }
             };
             log.step(&report)?;
-            tell(Event::Stepped(report.clone()));
+            progress(Event::Stepped(report.clone()));
 
             failures = if report.finite { 0 } else { failures + 1 };
             skipped += u64::from(!report.finite);
@@ -196,24 +200,24 @@ impl StepLoop<'_> {
             }
             if !report.finite {
                 let step = report.step;
-                tell(Event::Warning(format!("loss or gradient of step {step} is not finite: skipped")));
+                progress(Event::Warning(format!("loss or gradient of step {step} is not finite: skipped")));
             }
             // Before the checkpoint: from there on nobody comes back to this step.
             if let Some(validation) = validation {
-                self.draw(&state, validation, tell)?;
+                self.draw(&state, validation, progress)?;
             }
             let stop = self.stop.load(Ordering::Relaxed);
             let due = state.step_number() / self.checkpoint_every > saved / self.checkpoint_every;
             // While steps fail the last good checkpoint stays the newest.
             if failures == 0 && due || stop || state.step_number() == self.steps {
-                self.save(&state, &mut ended, &mut log, tell)?;
+                self.save(&state, &mut ended, &mut log, progress)?;
                 saved = state.step_number();
             }
             if stop && state.step_number() < self.steps {
                 return Ok(Outcome::Interrupted { step: state.step_number() });
             }
         }
-        tell(Event::Finished);
+        progress(Event::Finished);
         Ok(Outcome::Finished(state))
     }
 
@@ -223,7 +227,7 @@ impl StepLoop<'_> {
         state: &S,
         ended: &mut Option<u64>,
         log: &mut MetricsLog,
-        tell: &mut impl FnMut(Event),
+        progress: &mut impl FnMut(Event),
     ) -> Result<(), Error> {
         log.flush()?;
         if Fingerprint::read(self.folder)?.as_ref() != Some(&self.data) {
@@ -234,7 +238,7 @@ impl StepLoop<'_> {
         if let Some(step) = ended.take() {
             put_aside(self.folder, step)?;
         }
-        tell(Event::Saved(saved));
+        progress(Event::Saved(saved));
         Ok(())
     }
 
@@ -243,7 +247,7 @@ impl StepLoop<'_> {
         &self,
         state: &S,
         validation: &Validation<'_, S>,
-        tell: &mut impl FnMut(Event),
+        progress: &mut impl FnMut(Event),
     ) -> Result<(), Error> {
         let steps = state.step_number();
         if !steps.is_multiple_of(validation.every) && steps != self.steps {
@@ -253,8 +257,8 @@ impl StepLoop<'_> {
         // A device that is gone is told by what comes next.
         let drawn = guarded(self.devices, steps, || (validation.draw)(state)).and_then(identity);
         match drawn.and_then(|png| keep(&file, &png)) {
-            Ok(()) => tell(Event::Drawn { steps, file, seconds: begun.elapsed().as_secs_f64() }),
-            Err(error) => tell(Event::Warning(format!("there are no images of step {steps}: {error}"))),
+            Ok(()) => progress(Event::Drawn { steps, file, seconds: begun.elapsed().as_secs_f64() }),
+            Err(error) => progress(Event::Warning(format!("there are no images of step {steps}: {error}"))),
         }
         Ok(())
     }

@@ -3,7 +3,7 @@ use std::sync::Mutex;
 use mixflow_backbones::autoencoder::LatentDistribution;
 
 use super::*;
-use crate::data::{Channels, Digits, Folder, OnBroken, Shapes, split};
+use crate::data::{Channels, Digits, ImageFolder, OnBroken, Shapes, split};
 
 /// Halves of the upper left quarter.
 #[derive(Debug)]
@@ -70,12 +70,12 @@ fn broken_images_that_others_stand_for_are_told() {
     fs::create_dir(&class).unwrap();
     image::RgbImage::new(8, 8).save(class.join("1.png")).unwrap();
     fs::write(class.join("2.png"), "broken").unwrap();
-    let folder = Folder::open(root.path(), 8, OnBroken::Skip).unwrap();
+    let folder = ImageFolder::open(root.path(), 8, OnBroken::Skip).unwrap();
     assert_eq!(Encoded::new(&folder, &Corner, &Device::default()).unwrap().broken(), [class.join("2.png")]);
     let store = tempfile::tempdir().unwrap();
     for _ in 0..2 {
         // Opened again, it does not know yet which are broken.
-        let folder = Folder::open(root.path(), 8, OnBroken::Skip).unwrap();
+        let folder = ImageFolder::open(root.path(), 8, OnBroken::Skip).unwrap();
         let kept = Encoded::kept(&store.path().join("kept"), "", &folder, &Corner, &Device::default()).unwrap();
         assert_eq!(kept.broken(), [class.join("2.png")]);
     }
@@ -149,7 +149,7 @@ fn captions_are_kept_whichever_batch_has_the_first_of_several() {
     assert!(kept.several_captions());
     for index in [0, 49, 50, 59] {
         let (found, expected) = (kept.example(index).unwrap(), digits.example(index).unwrap());
-        let told = |example: &Example| (0..99).map(|position| example.told(0, position)).collect::<Vec<_>>();
+        let told = |example: &Example| (0..99).map(|position| example.label_at(0, position)).collect::<Vec<_>>();
         assert_eq!(told(&found), told(&expected), "image {index}");
     }
 }
@@ -212,7 +212,7 @@ fn images_of_several_sizes_have_latents_of_several() {
         let image = image::RgbImage::from_fn(width, height, |x, y| image::Rgb([(7 * x + 5 * y) as u8; 3]));
         image.save(root.path().join(format!("a/{number}.png"))).unwrap();
     }
-    let folder = Folder::open(root.path(), 16, OnBroken::Refuse).unwrap();
+    let folder = ImageFolder::open(root.path(), 16, OnBroken::Refuse).unwrap();
     let config = data::BucketConfig { step: 4, sizes: vec![] };
     let folder = folder.with_buckets(&config).unwrap();
     let encoded = Encoded::new(&folder, &Halves, &Device::default()).unwrap();

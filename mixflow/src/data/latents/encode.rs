@@ -135,12 +135,12 @@ pub fn encode_dataset<F: Fn(ImageBatch) -> EncodedBatch + Send>(
     mut writer: Writer,
     stop: &AtomicBool,
     encoders: Vec<F>,
-    mut tell: impl FnMut(Encoding),
+    mut progress: impl FnMut(Encoding),
 ) -> Result<EncodeOutcome, Error> {
     let contents = writer.contents().clone();
     let Contents { flipped, shard_examples, .. } = contents;
     let entries = source.entries()?;
-    let missing = missing(&mut writer, source, &entries, |images| tell(Encoding::Compared(images)))?;
+    let missing = missing(&mut writer, source, &entries, |images| progress(Encoding::Compared(images)))?;
     let samples = missing.into_iter().flat_map(move |range| {
         let read = source.samples(range.start);
         let read = read.unwrap_or_else(|error| Box::new(std::iter::once(Err(error))));
@@ -171,13 +171,13 @@ pub fn encode_dataset<F: Fn(ImageBatch) -> EncodedBatch + Send>(
                 piece.push(&groups, &mut writer)?;
                 writer.commit()?;
                 if !groups.is_empty() {
-                    tell(Encoding::Encoded(writer.read()));
+                    progress(Encoding::Encoded(writer.read()));
                 }
             }
             Ok::<_, Error>(())
         },
     )?;
-    remarks(&broken, &tally, &entries).for_each(|line| tell(Encoding::Remark(line)));
+    remarks(&broken, &tally, &entries).for_each(|line| progress(Encoding::Remark(line)));
     match batches.done {
         true => writer.finish().map(|manifest| EncodeOutcome::Finished(Box::new(manifest))),
         false => Ok(EncodeOutcome::Interrupted),

@@ -244,6 +244,6 @@ impl Dataset for Latents {
             let (shard, row) = self.find(index);
             shard.captions(row)
         });
-        Ok(Fingerprint { content, ..Fingerprint::named(self.classes(), examples).told(captions) })
+        Ok(Fingerprint { content, ..Fingerprint::named(self.classes(), examples).with_captions(captions) })
     }
 }

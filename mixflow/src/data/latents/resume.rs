@@ -11,7 +11,7 @@ use crate::data::source::{Source, SourceEntry};
 
 /// The images that are left to encode, as ranges of their places in the source.
 ///
-/// An image whose stamp is not the one that it was encoded with is read again and compared. `tell` hears how many were
+/// An image whose stamp is not the one that it was encoded with is read again and compared. `progress` hears how many were
 /// compared.
 ///
 /// # Errors
@@ -21,7 +21,7 @@ pub(super) fn missing(
     writer: &mut Writer,
     source: &dyn Source,
     entries: &[SourceEntry],
-    mut tell: impl FnMut(u64),
+    mut progress: impl FnMut(u64),
 ) -> Result<Vec<Range<u64>>, Error> {
     let folder = writer.folder().to_path_buf();
     let fault = |reason: String| Error::Latents { path: folder.clone(), reason };
@@ -52,7 +52,7 @@ pub(super) fn missing(
                     "hold `{name}` as `{stored}`, but it is `{now}` now: encode into another folder"
                 )));
             }
-            if writer.contents().several_captions && shard.captions(row) != entries[place].told() {
+            if writer.contents().several_captions && shard.captions(row) != entries[place].weighted_labels() {
                 return Err(fault(format!(
                     "hold `{name}` with other captions or weights than it has now: encode into another folder"
                 )));
@@ -68,7 +68,7 @@ pub(super) fn missing(
             writer.restamp(number, stamp);
         }
         compared += found.len() as u64;
-        tell(compared);
+        progress(compared);
     }
     Ok(ranges((0..entries.len()).filter(|&place| !encoded[place])))
 }

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 use super::manifest::{Contents, ShardEntry};
 use crate::data::Error;
 use crate::data::buckets::Size;
-use crate::data::told::check_weights;
+use crate::data::image_captions::check_weights;
 
 /// Largest header of a shard, bytes; ours have less than 10 kB.
 const MAX_HEADER: u64 = 1 << 20;

@@ -1,5 +1,5 @@
+mod captions;
 mod grown;
-mod told;
 
 use std::fs;
 use std::io;
@@ -203,12 +203,12 @@ fn what_is_left_out_is_told_with_its_reason() {
     let contents = Contents { classes: source.classes().to_vec(), ..contents() };
     let writer = Writer::open(&root.path().join("latents"), contents).unwrap();
     let mut lines = vec![];
-    let tell = |event| {
+    let progress = |event| {
         if let Encoding::Remark(line) = event {
             lines.push(line);
         }
     };
-    encode_dataset(&source, SKIP, writer, &AtomicBool::new(false), vec![trivial], tell).unwrap();
+    encode_dataset(&source, SKIP, writer, &AtomicBool::new(false), vec![trivial], progress).unwrap();
     let broken = if cfg!(unix) { "2 images are" } else { "1 image is" };
     assert_eq!(lines[0], format!("{broken} broken and left out:"));
     assert!(lines[1].starts_with("  a/2.png: ") && lines[1].contains("web page"), "{lines:?}");

@@ -13,11 +13,11 @@ use crate::files::{digest, write_atomic};
 /// Shards whose hashes were compared, by name: a note, so that a run that goes on does not read unchanged files again.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Verified(BTreeMap<String, Found>);
+pub struct Verified(BTreeMap<String, VerifiedShard>);
 
 /// A shard as it was found.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Found {
+struct VerifiedShard {
     sha256: String,
     /// Size and times of the file.
     stamp: String,
@@ -39,11 +39,11 @@ impl Verified {
 
 impl Latents {
     /// Compares all shards with the manifest's SHA-256. Those that `before` knows with their present size and times are
-    /// believed. `tell` hears how many bytes of how many are done.
+    /// believed. `progress` hears how many bytes of how many are done.
     ///
     /// # Errors
     /// For the first shard that is not what was written.
-    pub fn verify(&self, before: &Verified, mut tell: impl FnMut(u64, u64)) -> Result<Verified, Error> {
+    pub fn verify(&self, before: &Verified, mut progress: impl FnMut(u64, u64)) -> Result<Verified, Error> {
         let mut verified = BTreeMap::new();
         let (mut done, all) = (0, self.manifest.bytes());
         for entry in &self.manifest.shards {
@@ -66,10 +66,10 @@ impl Latents {
                 }
             }
             if let Some(stamp) = stamp {
-                verified.insert(entry.file.clone(), Found { sha256: entry.sha256.clone(), stamp });
+                verified.insert(entry.file.clone(), VerifiedShard { sha256: entry.sha256.clone(), stamp });
             }
             done += entry.bytes;
-            tell(done, all);
+            progress(done, all);
         }
         Ok(Verified(verified))
     }

@@ -214,7 +214,7 @@ impl Writer {
             self.rows.sizes.push(size.map(|side| side as i64));
             if contents.several_captions {
                 let (labels, weights) = &mut self.rows.captions;
-                for (label, weight) in entry.told() {
+                for (label, weight) in entry.weighted_labels() {
                     assert!(label < contents.classes.len(), "caption {label} of {}", contents.classes.len());
                     labels.push(label as i64);
                     weights.push(weight);

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use super::*;
 use crate::data::encoded::tests::Halves;
-use crate::data::{BucketConfig, Dataset, Encoded, Example, Folder, Loader, LoaderConfig, OnBroken, Variation};
+use crate::data::{BucketConfig, Dataset, Encoded, Example, ImageFolder, Loader, LoaderConfig, OnBroken, Variation};
 
 /// Grey levels of a picture that looks like nothing else when it is turned or moved.
 fn level(x: u32, y: u32) -> u8 {
@@ -33,9 +33,10 @@ fn pictures() -> TempDir {
 }
 
 /// Both ways to have the same masks.
-fn folders(root: &Path) -> [Folder; 2] {
-    let open =
-        |part: &str, mask| Folder::open(&root.join(part), 12, OnBroken::Refuse).unwrap().with_masks(&mask).unwrap();
+fn folders(root: &Path) -> [ImageFolder; 2] {
+    let open = |part: &str, mask| {
+        ImageFolder::open(&root.join(part), 12, OnBroken::Refuse).unwrap().with_masks(&mask).unwrap()
+    };
     [open("alpha", MaskConfig::Alpha), open("plain", MaskConfig::Folder(root.join("masks")))]
 }
 
@@ -50,7 +51,7 @@ fn agrees(Example { pixels, mask, .. }: &Example) -> bool {
 fn a_mask_is_cut_resized_and_mirrored_as_its_image() {
     let root = pictures();
     let buckets = BucketConfig { step: 4, sizes: vec![] };
-    type Cut<'a> = &'a dyn Fn(Folder) -> Folder;
+    type Cut<'a> = &'a dyn Fn(ImageFolder) -> ImageFolder;
     let cuts: [Cut<'_>; 3] = [&|folder| folder, &|folder| folder.with_random_crop(20).unwrap(), &|folder| {
         folder.with_buckets(&buckets).unwrap()
     }];
@@ -170,7 +171,7 @@ fn a_loader_gives_masks_with_their_images_and_whole_ones_where_there_are_none() 
 fn masks_that_do_not_fit_are_named() {
     let root = pictures();
     let open = |masks: &Path| {
-        let folder = Folder::open(&root.path().join("plain"), 12, OnBroken::Refuse).unwrap();
+        let folder = ImageFolder::open(&root.path().join("plain"), 12, OnBroken::Refuse).unwrap();
         folder.with_masks(&MaskConfig::Folder(masks.into())).map(drop)
     };
     let masks = root.path().join("masks");
@@ -192,7 +193,7 @@ fn masks_that_do_not_fit_are_named() {
     // Found when it is decoded: another image stands for the pair, or it is named.
     fs::write(masks.join("a/b/2.webp"), "broken").unwrap();
     let open = |on_broken| {
-        let folder = Folder::open(&root.path().join("plain"), 12, on_broken).unwrap();
+        let folder = ImageFolder::open(&root.path().join("plain"), 12, on_broken).unwrap();
         folder.with_masks(&MaskConfig::Folder(masks.clone())).unwrap()
     };
     let error = open(OnBroken::Refuse).example(2).unwrap_err().to_string();
@@ -215,7 +216,7 @@ fn masks_that_are_all_black_or_not_there_are_told() {
     RgbaImage::from_pixel(4, 4, Rgba([9, 9, 9, 0])).save(root.path().join("a/1.png")).unwrap();
     RgbImage::new(4, 4).save(root.path().join("a/2.png")).unwrap();
     RgbaImage::from_pixel(4, 4, Rgba([9, 9, 9, 9])).save(root.path().join("a/3.png")).unwrap();
-    let folder = Folder::open(root.path(), 4, OnBroken::Refuse).unwrap().with_masks(&MaskConfig::Alpha).unwrap();
+    let folder = ImageFolder::open(root.path(), 4, OnBroken::Refuse).unwrap().with_masks(&MaskConfig::Alpha).unwrap();
     let masks = [0, 1, 2].map(|index| folder.example(index).unwrap().mask.unwrap());
     assert_eq!(masks, [vec![0.0; 16], vec![1.0; 16], vec![9.0 / 255.0; 16]]);
     let told = folder.remarks();
@@ -227,7 +228,7 @@ fn masks_that_are_all_black_or_not_there_are_told() {
     // A part of one that is black, here its middle, says nothing of the whole.
     let edge = |x, _| Rgba([9, 9, 9, if x == 0 { 255 } else { 0 }]);
     RgbaImage::from_fn(12, 4, edge).save(root.path().join("a/1.png")).unwrap();
-    let folder = Folder::open(root.path(), 4, OnBroken::Refuse).unwrap().with_masks(&MaskConfig::Alpha).unwrap();
+    let folder = ImageFolder::open(root.path(), 4, OnBroken::Refuse).unwrap().with_masks(&MaskConfig::Alpha).unwrap();
     assert_eq!(folder.example(0).unwrap().mask.unwrap(), [0.0; 16]);
     assert_eq!(folder.remarks(), Vec::<String>::new());
 }

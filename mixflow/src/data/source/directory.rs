@@ -3,33 +3,33 @@
 use std::path::{Path, PathBuf};
 
 use super::{Options, Source, SourceEntry, SourceImage, SourceImages, unusable};
-use crate::data::{CaptionFormat, Dataset, Error, Folder, OnBroken};
+use crate::data::{CaptionFormat, Dataset, Error, ImageFolder, OnBroken};
 use crate::files::decode::read;
 use crate::files::digest;
 
-/// The files of a [`Folder`], in its order.
+/// The files of a [`ImageFolder`], in its order.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
-    folder: Folder,
+    folder: ImageFolder,
 }
 
 impl Directory {
     /// Lists the images below `path`.
     ///
     /// # Errors
-    /// As [`Folder::open`].
+    /// As [`ImageFolder::open`].
     pub fn open(path: &Path) -> Result<Self, Error> {
         // The size is that of decoded examples, of which none is asked for.
-        Ok(Self { path: path.into(), folder: Folder::open(path, 1, OnBroken::Refuse)? })
+        Ok(Self { path: path.into(), folder: ImageFolder::open(path, 1, OnBroken::Refuse)? })
     }
 
     /// Lists the images below `path` by their captions.
     ///
     /// # Errors
-    /// As [`Folder::captioned`].
+    /// As [`ImageFolder::captioned`].
     pub fn captioned(path: &Path, format: CaptionFormat) -> Result<Self, Error> {
-        Ok(Self { path: path.into(), folder: Folder::captioned(path, 1, OnBroken::Refuse, format)? })
+        Ok(Self { path: path.into(), folder: ImageFolder::captioned(path, 1, OnBroken::Refuse, format)? })
     }
 
     /// The images below `path` by their classes or captions, with their masks.
@@ -37,8 +37,8 @@ impl Directory {
         options.mask.iter().try_for_each(|mask| mask.check(path))?;
         let (mask, refuse) = (options.mask.as_ref(), OnBroken::Refuse);
         let folder = match options.captions {
-            true => Folder::with_captions(path, 1, refuse, options.caption_format, mask, None)?,
-            false => Folder::with_classes(path, 1, refuse, mask)?,
+            true => ImageFolder::with_captions(path, 1, refuse, options.caption_format, mask, None)?,
+            false => ImageFolder::with_classes(path, 1, refuse, mask)?,
         };
         Ok(Self { path: path.into(), folder })
     }

@@ -22,7 +22,7 @@ pub use self::part::PartOf;
 pub use self::renumbered::Renumbered;
 pub use self::web_dataset::WebDataset;
 
-use mixflow_backbones::mistaken::{LOOKED_AT, instead_of_binary};
+use mixflow_backbones::not_data::{LOOKED_AT, why_not_binary};
 use sha2::{Digest, Sha256};
 
 use super::crop::{Crop, Cropped, MaskOf, crop};
@@ -77,7 +77,7 @@ pub struct Options {
     /// The column of shards with the labels, or the captions.
     pub label_column: Option<String>,
     /// Whether images are told by captions, all different ones of which are the classes: of a directory those that
-    /// [`Folder::captioned`](super::Folder::captioned) reads.
+    /// [`ImageFolder::captioned`](super::ImageFolder::captioned) reads.
     pub captions: bool,
     /// How the texts of captions are read.
     pub caption_format: CaptionFormat,
@@ -176,7 +176,7 @@ pub struct SourceEntry {
 
 impl SourceEntry {
     /// All that it is told by, with weights: its captions, or its class.
-    pub(super) fn told(&self) -> Vec<(usize, f64)> {
+    pub(super) fn weighted_labels(&self) -> Vec<(usize, f64)> {
         if self.captions.is_empty() { vec![(self.class, 1.0)] } else { self.captions.clone() }
     }
 }
@@ -236,7 +236,7 @@ fn disguise(file: &mut (impl Read + Seek)) -> io::Result<Option<String>> {
     file.by_ref().take(LOOKED_AT as u64).read_to_end(&mut start)?;
     file.rewind()?;
     let zip = start.starts_with(b"PK\x03\x04").then(|| "is a ZIP archive: unpack it and take the folder".into());
-    Ok(zip.or_else(|| instead_of_binary(&start)))
+    Ok(zip.or_else(|| why_not_binary(&start)))
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use super::{Options, Source, SourceEntry, SourceImage, SourceImages, disguise, file_names, without_images};
 use crate::data::captions::{both_captions, empty_captions};
-use crate::data::told::{Captions, Told, several};
+use crate::data::image_captions::{CaptionNumbers, ImageCaptions, several};
 use crate::data::{CaptionFormat, Error};
 use crate::files::digest;
 use crate::printable;
@@ -65,7 +65,7 @@ impl Parquet {
         let names = file_names(files)?;
         let mut named = options.classes.clone();
         let (mut columns, mut starts, mut labels) = (vec![], vec![0], Labels::default());
-        let (mut captions, mut count, mut both) = (Captions::default(), 0, 0);
+        let (mut captions, mut count, mut both) = (CaptionNumbers::default(), 0, 0);
         for path in files {
             let fault = fault(path);
             let schema = Schema::read(path).map_err(&fault)?;
@@ -97,7 +97,7 @@ impl Parquet {
                 let field = |row: &Row| row.get_column_iter().next().map(|(_, field)| field.clone());
                 let (field, weights) = (field(&row), weights.as_ref().and_then(field));
                 let added = match options.captions {
-                    true => told(field, weights, options.caption_format).and_then(|told| {
+                    true => captions_of(field, weights, options.caption_format).and_then(|told| {
                         if told.has_zeros() {
                             return Err("text with zeros".into());
                         }
@@ -220,7 +220,11 @@ impl Labels {
 const WEIGHTS: &str = "weights";
 
 /// The captions of a row, or what it has instead.
-fn told(field: Option<Field>, weights: Option<Field>, format: CaptionFormat) -> std::result::Result<Told, String> {
+fn captions_of(
+    field: Option<Field>,
+    weights: Option<Field>,
+    format: CaptionFormat,
+) -> std::result::Result<ImageCaptions, String> {
     let weight = |field: &Field| match field {
         Field::Byte(number) => f64::from(*number),
         Field::Short(number) => f64::from(*number),
@@ -256,7 +260,7 @@ fn told(field: Option<Field>, weights: Option<Field>, format: CaptionFormat) -> 
         other => Err(format!("the caption {other} in a list; expected text")),
     };
     let texts = list.elements().iter().map(text).collect::<std::result::Result<Vec<String>, _>>()?;
-    Told::of_list(&texts, weights)
+    ImageCaptions::of_list(&texts, weights)
 }
 
 impl Source for Parquet {

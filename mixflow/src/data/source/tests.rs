@@ -187,7 +187,7 @@ fn members_of_one_name_are_a_sample() {
 
 #[test]
 fn folders_archives_and_evaluation_see_the_same_pixels() {
-    use crate::data::{Dataset, Folder, OnBroken, center_crop, to_planes};
+    use crate::data::{Dataset, ImageFolder, OnBroken, center_crop, to_planes};
     use crate::files::images::ImageSource;
 
     let file = crate::files::decode::tests::file;
@@ -199,8 +199,8 @@ fn folders_archives_and_evaluation_see_the_same_pixels() {
         let archive = root.path().join("a.tar");
         tar(&archive, &[(name, &bytes), (&name.replace(name.rsplit('.').next().unwrap(), "cls"), b"0")]);
 
-        let expected = Folder::open(root.path(), 12, OnBroken::Refuse).unwrap().example(0).unwrap().pixels;
-        let captions = Folder::captioned(root.path(), 12, OnBroken::Refuse, CaptionFormat::Whole).unwrap();
+        let expected = ImageFolder::open(root.path(), 12, OnBroken::Refuse).unwrap().example(0).unwrap().pixels;
+        let captions = ImageFolder::captioned(root.path(), 12, OnBroken::Refuse, CaptionFormat::Whole).unwrap();
         assert_eq!(captions.example(0).unwrap().pixels, expected, "{name}");
         let sources: [Box<dyn Source>; 2] =
             [Box::new(Directory::open(root.path()).unwrap()), Box::new(WebDataset::open(&[archive], None).unwrap())];

@@ -11,7 +11,7 @@ use tar::{Archive, EntryType};
 
 use super::{Source, SourceEntry, SourceImage, SourceImages, disguise, file_names, without_images};
 use crate::data::captions::{both_captions, empty_captions, text};
-use crate::data::told::{Captions, Told, several};
+use crate::data::image_captions::{CaptionNumbers, ImageCaptions, several};
 use crate::data::{CaptionFormat, Error};
 use crate::files::decode::LARGEST_FILE;
 use crate::files::digest;
@@ -67,7 +67,7 @@ type Image = (String, u64, u64);
 struct Group {
     key: String,
     image: Option<Image>,
-    told: Option<Label>,
+    label: Option<Label>,
     captioned: bool,
     /// Whether a `.json` has two captions, one of which is told.
     both: bool,
@@ -100,7 +100,7 @@ impl WebDataset {
 
     fn of(archives: &[PathBuf], classes: Option<Vec<String>>, format: Option<CaptionFormat>) -> Result<Self, Error> {
         let known = classes.as_ref().map_or(MAX_CLASSES, |classes| classes.len() as u64);
-        let (captioned, mut captions) = (format.is_some(), Captions::default());
+        let (captioned, mut captions) = (format.is_some(), CaptionNumbers::default());
         let names = file_names(archives)?;
         let (mut members, mut others, mut hidden, mut both, mut first) = (Vec::<Member>::new(), 0, 0, 0, None);
         for (number, path) in archives.iter().enumerate() {
@@ -165,7 +165,7 @@ impl WebDataset {
 #[derive(PartialEq)]
 enum Label {
     Class(u64),
-    Captions(Told),
+    Captions(ImageCaptions),
 }
 
 impl Group {
@@ -178,7 +178,7 @@ impl Group {
             format!("`{}` is none of sample `{key}`, as its ending begins at the first dot", printable(name))
         });
         let [what, ending] = if self.captioned { ["caption", "txt"] } else { ["class", "cls"] };
-        match (self.image, self.told) {
+        match (self.image, self.label) {
             (Some(image), Some(told)) => Ok(Some((image, told))),
             (None, None) => near.map_or(Ok(None), |near| Err(format!("{near}; name it `{key}.jpg`, .png or .webp"))),
             (Some(_), None) => Err(match self.no_told {
@@ -333,11 +333,11 @@ fn list(
                     (false, true) => label(&bytes).map(|class| class.map(Label::Class)),
                     (false, false) => number(&bytes).map(|class| Some(Label::Class(class))),
                 };
-                match (found, &group.told) {
+                match (found, &group.label) {
                     (Ok(Some(found @ Label::Class(_))), Some(other)) if found != *other => return Err(twin()),
                     // A text beside an image counts, whatever its JSON says.
                     (Ok(Some(Label::Captions(_))), Some(_)) if is_json => {}
-                    (Ok(Some(found)), _) => (group.told, group.both) = (Some(found), both),
+                    (Ok(Some(found)), _) => (group.label, group.both) = (Some(found), both),
                     // It may describe the image besides.
                     (Ok(None), _) => group.others.push(name.clone()),
                     (Err(found), _) => {
@@ -380,14 +380,14 @@ fn number(text: &[u8]) -> Result<u64, String> {
 }
 
 /// The text `caption` or `text` of an object, or the list of them, if it has one, or what it is instead; whether it has `both`.
-fn captions_of(text: &[u8], format: CaptionFormat, both: &mut bool) -> Result<Option<Told>, String> {
+fn captions_of(text: &[u8], format: CaptionFormat, both: &mut bool) -> Result<Option<ImageCaptions>, String> {
     let object = object(text)?;
     let [text, caption] = ["text", "caption"].map(|key| object.get(key).filter(|value| !value.is_null()));
     *both = text.is_some() && caption.is_some();
     // As in a folder's metadata.jsonl.
     let weights = object.get("weights").unwrap_or(&Value::Null);
     let told = text.or(caption).map(|told| format.of_json(told, weights)).transpose()?;
-    match told.as_ref().is_some_and(Told::has_zeros) {
+    match told.as_ref().is_some_and(ImageCaptions::has_zeros) {
         true => Err("text with zeros".into()),
         false => Ok(told),
     }

@@ -4,7 +4,7 @@ use crate::data::scenes::{Colour, Shape};
 
 /// Something in an image.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Found {
+pub struct FoundObject {
     /// What it is; none if it looks like no shape.
     pub shape: Option<Shape>,
     /// Its colour; none if it is none of the four, or of several.
@@ -42,7 +42,7 @@ const SEEN: [f64; 2] = [1.0, 1.8];
 ///
 /// # Panics
 /// If there are fewer or more pixels.
-pub fn find_objects(pixels: &[f32], [height, width]: [usize; 2]) -> Vec<Found> {
+pub fn find_objects(pixels: &[f32], [height, width]: [usize; 2]) -> Vec<FoundObject> {
     let area = height * width;
     assert_eq!(pixels.len(), 3 * area, "an image of 3 x {height} x {width}");
     let rgb = |i: usize| [0, 1, 2].map(|channel| (f64::from(pixels[channel * area + i]).clamp(-1.0, 1.0) + 1.0) / 2.0);
@@ -87,7 +87,7 @@ pub fn find_objects(pixels: &[f32], [height, width]: [usize; 2]) -> Vec<Found> {
             .flat_map(|shape| SEEN.map(|wide| (shape, in_common(shape, &object, centre, mass, wide))))
             .max_by(|a, b| a.1.total_cmp(&b.1))
             .expect("there are shapes");
-        found.push(Found {
+        found.push(FoundObject {
             shape: (common >= ALIKE).then_some(shape),
             colour: (alike && plain).then_some(colour),
             centre: [centre[0] / width as f64, centre[1] / height as f64],

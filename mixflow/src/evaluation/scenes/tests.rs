@@ -142,7 +142,7 @@ impl Painted {
         (0..3).flat_map(plane).collect()
     }
 
-    fn check(&self, caption: &str) -> Result<(), Wrong> {
+    fn check(&self, caption: &str) -> Result<(), CaptionMismatch> {
         check(&caption.parse().unwrap(), &self.pixels(), [SIDE; 2])
     }
 
@@ -174,9 +174,9 @@ fn images_that_others_painted_are_read() {
             .triangle([7, 20], GREEN)
             .cross([21, 21], YELLOW);
         assert_eq!(four.check("two green triangles left of two yellow crosses"), Ok(()));
-        assert!(matches!(four.check("two triangles"), Err(Wrong::Count { expected: 2, .. })));
-        assert!(matches!(four.check("three triangles and a cross"), Err(Wrong::Objects(_))));
-        assert!(matches!(four.check("two crosses left of two triangles"), Err(Wrong::Place(_))));
+        assert!(matches!(four.check("two triangles"), Err(CaptionMismatch::Count { expected: 2, .. })));
+        assert!(matches!(four.check("three triangles and a cross"), Err(CaptionMismatch::Objects(_))));
+        assert!(matches!(four.check("two crosses left of two triangles"), Err(CaptionMismatch::Place(_))));
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a file is, by its first bytes.
 
-use mixflow_backbones::mistaken::{LOOKED_AT, instead_of_binary};
+use mixflow_backbones::not_data::{LOOKED_AT, why_not_binary};
 
 /// The formats that are read, and what is found under their names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +45,7 @@ impl Kind {
                 Self::Other("is zeros only, as of a download or a copy that did not end".into())
             }
             None if text().contains("<svg") => Self::Other("is an SVG".into()),
-            None => Self::Other(instead_of_binary(bytes).unwrap_or_else(|| "is of an unknown format".into())),
+            None => Self::Other(why_not_binary(bytes).unwrap_or_else(|| "is of an unknown format".into())),
         }
     }
 }

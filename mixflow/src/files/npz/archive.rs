@@ -3,7 +3,7 @@ use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 
 use flate2::read::DeflateDecoder;
-use mixflow_backbones::mistaken::{LOOKED_AT, instead_of_binary};
+use mixflow_backbones::not_data::{LOOKED_AT, why_not_binary};
 use zip::{CompressionMethod, ZipArchive};
 
 use super::Array;
@@ -25,7 +25,7 @@ impl Npz {
         let mut file = File::open(path).map_err(Error::io("open", path))?;
         let mut start = Vec::new();
         (&mut file).take(LOOKED_AT as u64).read_to_end(&mut start).map_err(Error::io("read", path))?;
-        if let Some(problem) = instead_of_binary(&start) {
+        if let Some(problem) = why_not_binary(&start) {
             return Err(Error::array(path, format!("it {problem}")));
         }
         let archive = ZipArchive::new(BufReader::new(file)).map_err(|error| unreadable(path, error))?;

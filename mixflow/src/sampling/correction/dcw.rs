@@ -5,7 +5,7 @@ use mixflow_backbones::Invalid;
 use serde::{Deserialize, Serialize};
 
 use super::Correction;
-use crate::sampling::{Flow, Taken};
+use crate::sampling::{Flow, TakenStep};
 
 /// `x ← x + w (x − x̂)` after each step, with the data `x̂` that its first evaluation predicted: by one weight in the low band
 /// of one level of Haar wavelets, and by another in the three high bands.
@@ -60,7 +60,7 @@ impl Dcw {
 impl Correction for Dcw {
     fn correct<'a>(&self, flow: Flow<'a>) -> Flow<'a> {
         let (Self { low, high, weights }, schedule) = (*self, flow.schedule());
-        flow.finished(move |Taken { step, to, data, .. }| {
+        flow.finished(move |TakenStep { step, to, data, .. }| {
             let noise = schedule.at(step.from).sigma / schedule.at(0.0).sigma;
             let [low, high] = match weights {
                 Weights::Noise => [low * noise, high * (1.0 - noise)],

@@ -6,7 +6,7 @@ use mixflow_schedules::Schedule;
 use serde::{Deserialize, Serialize};
 
 use super::Correction;
-use crate::sampling::{Flow, Taken};
+use crate::sampling::{Flow, TakenStep};
 
 /// Of the times within `reach` of the nominal one, that whose variance `α² data_variance + σ²` is nearest to the variance of
 /// the state, image by image: before the time `until`, and of a thousand times, as published.
@@ -117,7 +117,7 @@ impl Correction for TimeShift {
         let (this, schedule) = (*self, flow.schedule());
         match self.of {
             Shifted::Label => flow.relabelled(move |x, t| this.fitting(schedule, x, t)),
-            Shifted::Target => flow.finished(move |Taken { step, from, to, .. }| {
+            Shifted::Target => flow.finished(move |TakenStep { step, from, to, .. }| {
                 let Some(ends) = this.fitting(schedule, &from, step.to).filter(|_| step.index > 0) else { return to };
                 // The data and noise that lead from one state to the other lead to all other times, too.
                 let [f, n] = [step.from, step.to].map(|t| schedule.at(t));

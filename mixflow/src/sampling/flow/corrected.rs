@@ -34,7 +34,7 @@ impl VelocityMap {
 
 /// A step that a solver has taken, all tensors `[batch, channels, height, width]`.
 #[derive(Debug)]
-pub struct Taken {
+pub struct TakenStep {
     /// Which one.
     pub step: Step,
     /// The state where it began.
@@ -50,7 +50,7 @@ pub(super) type Labels<'a> = dyn Fn(&Tensor<4>, f64) -> Option<Vec<f64>> + 'a;
 
 /// What is done to the state after each step.
 pub(super) struct Finish<'a> {
-    finish: Box<dyn Fn(Taken) -> Tensor<4> + 'a>,
+    finish: Box<dyn Fn(TakenStep) -> Tensor<4> + 'a>,
     /// What the first evaluation since the step began says of the data.
     first: RefCell<Option<Tensor<4>>>,
     steps: Cell<usize>,
@@ -101,7 +101,7 @@ impl<'a> Flow<'a> {
     /// # Panics
     /// If something is done after each step already.
     #[must_use]
-    pub fn finished(self, finish: impl Fn(Taken) -> Tensor<4> + 'a) -> Self {
+    pub fn finished(self, finish: impl Fn(TakenStep) -> Tensor<4> + 'a) -> Self {
         assert!(self.finish().is_none(), "a state is corrected once a step");
         let Self { schedule, prediction, carried, floor, .. } = self;
         let finish = Finish { finish: Box::new(finish), first: RefCell::default(), steps: Cell::new(0) };
@@ -117,7 +117,7 @@ impl<'a> Flow<'a> {
         let seen = first.take();
         let data = seen.unwrap_or_else(|| flow.predict(x.clone(), step.from, Prediction::Data));
         steps.set(steps.get() + 1);
-        finish(Taken { step, from: x, to, data })
+        finish(TakenStep { step, from: x, to, data })
     }
 
     /// Steps after which something was done, if something is done after each.

@@ -143,9 +143,9 @@ fn both_directions_are_one_flow() {
 
 /// What it says of the time is what it was told, of the condition what the row is: neither may get into another row.
 #[derive(burn::module::Module, Debug)]
-struct Told;
+struct ImageCaptions;
 
-impl Backbone for Told {
+impl Backbone for ImageCaptions {
     type Condition = ClassLabels;
 
     fn forward(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Tensor<4> {
@@ -163,8 +163,8 @@ fn rows_at_times_of_their_own_are_what_they_are_alone() {
     for to in ALL {
         let flow = |labels: &[usize]| {
             let condition = ClassLabels::new(labels, 4, &device);
-            let weak = Flow::of(&Cosine, Prediction::Data, &Told, condition.clone().null());
-            Flow::of(&Cosine, Prediction::Velocity, &Told, condition).guided(weak, guidance).scaled(0.9)
+            let weak = Flow::of(&Cosine, Prediction::Data, &ImageCaptions, condition.clone().null());
+            Flow::of(&Cosine, Prediction::Velocity, &ImageCaptions, condition).guided(weak, guidance).scaled(0.9)
         };
         let together = flow(&labels);
         let found = numbers(&together.predict_rows(x.clone(), &times, to));

@@ -246,7 +246,7 @@ fn encode_captions(photos: &Path, latents: &Path, most: usize) -> bool {
 }
 
 /// Brightness and caption of every image by name.
-fn told(latents: &Path) -> BTreeMap<String, (u8, String)> {
+fn captions_of(latents: &Path) -> BTreeMap<String, (u8, String)> {
     let captions = Latents::open(latents).unwrap().classes().to_vec();
     stored(latents).into_iter().map(|(name, (bright, class))| (name, (bright, captions[class].clone()))).collect()
 }
@@ -275,14 +275,14 @@ fn captions_may_be_new_anywhere_and_keep_the_numbers_that_they_have() {
         write_captioned(&photos, &new);
         // Stopped between any two batches it holds what it held, and goes on.
         assert!(!encode_captions(&photos, &latents, most), "{most}");
-        assert_eq!(told(&latents), captioned(&old), "{most}");
+        assert_eq!(captions_of(&latents), captioned(&old), "{most}");
         // Also with more.
         write_captioned(&photos, &[("k", 11, "a crow")]);
         while !encode_captions(&photos, &latents, 1) {}
         let all = captioned(&[&all[..], &[("k", 11, "a crow")]].concat());
-        assert_eq!(told(&latents), all, "{most}");
+        assert_eq!(captions_of(&latents), all, "{most}");
         assert!(encode_captions(&photos, &whole, usize::MAX));
-        assert_eq!(told(&whole), all);
+        assert_eq!(captions_of(&whole), all);
         let classes = Latents::open(&latents).unwrap().classes().to_vec();
         assert_eq!(classes[..3], ["a cat", "a dog", "a zebra"]);
         let mut sorted = classes;
@@ -337,7 +337,7 @@ fn captions_of_parts_are_numbered_as_these_have_them() {
     let source = open();
     assert_eq!(join_parts(&latents, &contents(&source)).unwrap(), 2);
     assert!(matches!(encode(&latents, contents(&source), &source, usize::MAX).unwrap(), EncodeOutcome::Finished(_)));
-    assert_eq!(told(&latents), captioned(&[&old[..], &[("a", 4, "a bird")]].concat()));
+    assert_eq!(captions_of(&latents), captioned(&[&old[..], &[("a", 4, "a bird")]].concat()));
 }
 
 /// Writes an archive of flat images with their classes.

@@ -23,15 +23,15 @@ pub enum CaptionFormat {
 
 /// The captions of an image, at least one, and how often each is told among them.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Told(pub(super) Vec<(String, f64)>);
+pub(super) struct ImageCaptions(pub(super) Vec<(String, f64)>);
 
 impl CaptionFormat {
     /// Those of a text.
-    pub(super) fn of_text(self, text: &str) -> Told {
+    pub(super) fn of_text(self, text: &str) -> ImageCaptions {
         let lines = text.lines().map(one_line).filter(|line| !line.is_empty()).map(|line| (line, 1.0));
         match (self, lines.collect::<Vec<_>>()) {
-            (Self::Lines, lines) if !lines.is_empty() => Told(lines),
-            _ => Told(vec![(one_line(text), 1.0)]),
+            (Self::Lines, lines) if !lines.is_empty() => ImageCaptions(lines),
+            _ => ImageCaptions(vec![(one_line(text), 1.0)]),
         }
     }
 
@@ -39,7 +39,7 @@ impl CaptionFormat {
     ///
     /// # Errors
     /// What it is instead, in words.
-    pub(super) fn of_json(self, value: &Value, weights: &Value) -> Result<Told, String> {
+    pub(super) fn of_json(self, value: &Value, weights: &Value) -> Result<ImageCaptions, String> {
         let weights = || match weights {
             Value::Null => Ok(None),
             Value::Array(weights) => weights.iter().map(Value::as_f64).collect::<Option<_>>().map(Some).ok_or(WEIGHTS),
@@ -54,14 +54,14 @@ impl CaptionFormat {
             _ => None,
         };
         let list = list.ok_or_else(|| format!("`{value}`; expected text, or a list of texts"))?;
-        Told::of_list(&list, weights()?)
+        ImageCaptions::of_list(&list, weights()?)
     }
 }
 
 /// What weights have to be.
 const WEIGHTS: &str = "a list whose `weights` are not a number from 0 on for each text, or are all 0";
 
-impl Told {
+impl ImageCaptions {
     /// Whether there are zeros in one, which are no text.
     pub(super) fn has_zeros(&self) -> bool {
         self.0.iter().any(|(caption, _)| caption.contains('\0'))
@@ -105,15 +105,15 @@ fn one_line(text: &str) -> String {
 
 /// The captions of images as they come.
 #[derive(Debug, Default)]
-pub(super) struct Captions {
+pub(super) struct CaptionNumbers {
     /// Numbers of all, in the order of their coming.
     numbers: HashMap<String, usize>,
     of: Vec<Vec<(usize, f64)>>,
 }
 
-impl Captions {
+impl CaptionNumbers {
     /// Those of the next image.
-    pub(super) fn add(&mut self, Told(captions): Told) {
+    pub(super) fn add(&mut self, ImageCaptions(captions): ImageCaptions) {
         let number = |(caption, weight): (String, f64)| {
             let next = self.numbers.len();
             (*self.numbers.entry(caption).or_insert(next), weight)
@@ -197,9 +197,9 @@ mod tests {
 
     #[test]
     fn captions_are_numbered_in_their_order() {
-        let mut captions = Captions::default();
+        let mut captions = CaptionNumbers::default();
         for told in [&["b", "a"][..], &["c"], &["a"]] {
-            captions.add(Told::of_list(told, None).unwrap());
+            captions.add(ImageCaptions::of_list(told, None).unwrap());
         }
         let (classes, of) = captions.classes();
         assert_eq!(classes, ["a", "b", "c"]);

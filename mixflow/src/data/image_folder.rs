@@ -12,8 +12,8 @@ use sha2::{Digest, Sha256};
 use super::buckets::{BucketConfig, Buckets};
 use super::captions::{Captioned, captioned};
 use super::crop::{Crop, Cropped, MaskOf, crop};
+use super::image_captions::{CaptionFormat, CaptionNumbers, several};
 use super::mask::Masks;
-use super::told::{CaptionFormat, Captions, several};
 use super::{
     Dataset, Error, Example, Fingerprint, LARGEST, MaskConfig, PriorConfig, Variation, checked_size, shape_in_training,
 };
@@ -42,7 +42,7 @@ pub enum OnBroken {
 /// with a dot are ignored, symbolic links are followed. Images are decoded when asked for, as
 /// [the data module](super#image-files) says, and cut by [`center_crop`](super::center_crop).
 #[derive(Debug)]
-pub struct Folder {
+pub struct ImageFolder {
     path: PathBuf,
     size: usize,
     /// Shorter side before a random square is cut.
@@ -67,7 +67,7 @@ pub struct Folder {
     tally: Mutex<Tally>,
 }
 
-impl Folder {
+impl ImageFolder {
     /// Lists the images below `path`, to be shown at `size × size` pixels and three channels.
     ///
     /// # Errors
@@ -118,7 +118,7 @@ impl Folder {
     /// Captions stand in `metadata.jsonl`, a line `{"file_name": "cat.png", "text": "a cat"}` for each image, or in a file
     /// of each image's name with the ending .txt beside it. White space in them counts as one space. Several captions of an image
     /// are a list `["a cat", "my cat"]` in the table, perhaps with `"weights": [3, 1]`, or as `format` says; the first of them is
-    /// its class, and [`Example::told`] tells one at a time.
+    /// its class, and [`Example::label_at`] takes one at a time.
     ///
     /// # Errors
     /// If `size` is not in 1..=4096, a directory or a caption cannot be read, an image is without one or there are none.
@@ -141,7 +141,7 @@ impl Folder {
         if let (Some(prior), Some(path)) = (prior, &prior_path) {
             images.extend(prior.images(path, &images, mask.and_then(MaskConfig::beside))?);
         }
-        let mut captions = Captions::default();
+        let mut captions = CaptionNumbers::default();
         let numbered = |(file, told)| {
             captions.add(told);
             file
@@ -307,7 +307,7 @@ impl Folder {
     }
 }
 
-impl Dataset for Folder {
+impl Dataset for ImageFolder {
     fn len(&self) -> Option<u64> {
         Some(self.files.len() as u64)
     }
@@ -412,7 +412,11 @@ impl Dataset for Folder {
         let sizes: Vec<u8> = self.files.par_iter().flat_map_iter(size).collect();
         let sizes = Some(hex::encode(Sha256::digest(sizes)));
         let captions = self.captions.iter().map(Vec::as_slice);
-        Ok(Fingerprint { sizes, content, ..Fingerprint::named(&self.classes, names.zip(labels)).told(captions) })
+        Ok(Fingerprint {
+            sizes,
+            content,
+            ..Fingerprint::named(&self.classes, names.zip(labels)).with_captions(captions)
+        })
     }
 }
 

@@ -26,7 +26,7 @@ fn fixture() -> TempDir {
     root
 }
 
-fn value(folder: &Folder, index: u64) -> u8 {
+fn value(folder: &ImageFolder, index: u64) -> u8 {
     let pixels = folder.example(index).unwrap().pixels;
     assert_eq!(pixels.len(), 3 * 4 * 4);
     super::super::Quantize::Sit.byte(pixels[20])
@@ -35,7 +35,7 @@ fn value(folder: &Folder, index: u64) -> u8 {
 #[test]
 fn classes_and_files_come_in_order_of_name() {
     let root = fixture();
-    let folder = Folder::open(root.path(), 4, OnBroken::Refuse).unwrap();
+    let folder = ImageFolder::open(root.path(), 4, OnBroken::Refuse).unwrap();
     assert_eq!((folder.classes(), folder.len()), (&["a".to_owned(), "b".to_owned()][..], Some(4)));
     assert_eq!([0, 1, 2, 3].map(|i| value(&folder, i)), [10, 20, 30, 200]);
     assert_eq!([0, 1, 2, 3].map(|i| folder.example(i).unwrap().label), [0, 0, 0, 1]);
@@ -48,7 +48,7 @@ fn captions_are_classes_in_their_order() {
     for (name, caption) in [("a/1", "two  cats\n"), ("a/2", "a dog"), ("a/deeper/3", "two cats"), ("b/misnamed", "")] {
         fs::write(root.path().join(name).with_extension("txt"), caption).unwrap();
     }
-    let open = || Folder::captioned(root.path(), 4, OnBroken::Refuse, CaptionFormat::Whole);
+    let open = || ImageFolder::captioned(root.path(), 4, OnBroken::Refuse, CaptionFormat::Whole);
     let folder = open().unwrap();
     assert_eq!(folder.classes(), ["", "a dog", "two cats"]);
     assert_eq!(
@@ -68,7 +68,8 @@ fn captions_are_classes_in_their_order() {
 fn images_without_captions_are_named() {
     let root = fixture();
     let complain = |word: &str| {
-        let error = Folder::captioned(root.path(), 4, OnBroken::Refuse, CaptionFormat::Whole).unwrap_err().to_string();
+        let error =
+            ImageFolder::captioned(root.path(), 4, OnBroken::Refuse, CaptionFormat::Whole).unwrap_err().to_string();
         assert!(error.contains(word), "{error}");
     };
     complain("a/1.txt");
@@ -100,7 +101,7 @@ fn tables_and_texts_of_other_systems_are_read() {
         "{\"file_name\": \"./a/2.JPG\", \"text\": \" \"}",
     ];
     fs::write(&table, lines.join("\r\n") + "\r\n\r\n").unwrap();
-    let open = || Folder::captioned(root.path(), 4, OnBroken::Refuse, CaptionFormat::Whole);
+    let open = || ImageFolder::captioned(root.path(), 4, OnBroken::Refuse, CaptionFormat::Whole);
     let folder = open().unwrap();
     assert_eq!((folder.classes(), value(&folder, 1)), (&[String::new(), "one".into()][..], 10));
     let notices = folder.notices().join("\n").replace(&format!("{}/", root.path().display()), "");
@@ -133,7 +134,7 @@ fn what_is_passed_over_is_told() {
     for name in ["a/4.bmp", "a/5.BMP", "a/6.gif", "b/7.tiff", "loose.png"] {
         fs::write(root.path().join(name), "x").unwrap();
     }
-    let notices = Folder::open(root.path(), 4, OnBroken::Refuse).unwrap().notices();
+    let notices = ImageFolder::open(root.path(), 4, OnBroken::Refuse).unwrap().notices();
     let of = |name: &str| root.path().join(name).display().to_string();
     assert_eq!(
         notices,
@@ -148,7 +149,7 @@ fn what_is_passed_over_is_told() {
         ]
     );
     // Of two readers each finds the same.
-    let folder: Arc<dyn Dataset> = Arc::new(Folder::open(root.path(), 4, OnBroken::Refuse).unwrap());
+    let folder: Arc<dyn Dataset> = Arc::new(ImageFolder::open(root.path(), 4, OnBroken::Refuse).unwrap());
     assert_eq!(super::super::split(&folder, 1, 0).unwrap().0.notices(), notices);
 }
 
@@ -175,7 +176,7 @@ fn random_squares_differ_between_positions_and_not_between_readings() {
     fs::create_dir(root.path().join("a")).unwrap();
     let ramp = RgbImage::from_fn(64, 48, |x, y| Rgb([3 * x as u8, 5 * y as u8, 0]));
     ramp.save(root.path().join("a/ramp.png")).unwrap();
-    let folder = || Folder::open(root.path(), 16, OnBroken::Refuse).unwrap();
+    let folder = || ImageFolder::open(root.path(), 16, OnBroken::Refuse).unwrap();
     let cropped = folder().with_random_crop(24).unwrap();
     let at = |position| {
         let square = |flip| cropped.variant(0, Variation { seed: 1, position, flip }).unwrap().pixels;
@@ -195,12 +196,12 @@ fn a_broken_image_is_named_and_refused_or_replaced() {
     let bytes = fs::read(&broken).unwrap();
     for damage in [&bytes[..20], &bytes[..bytes.len() / 10], &bytes[..bytes.len() - 9], b"", b"not an image at all"] {
         fs::write(&broken, damage).unwrap();
-        let refuse = Folder::open(root.path(), 4, OnBroken::Refuse).unwrap();
+        let refuse = ImageFolder::open(root.path(), 4, OnBroken::Refuse).unwrap();
         let error = refuse.example(1).unwrap_err();
         assert!(matches!(&error, Error::Image { path, .. } if *path == broken), "{error}");
         assert!(error.to_string().contains("2.JPG"));
 
-        let skip = Folder::open(root.path(), 4, OnBroken::Skip).unwrap();
+        let skip = ImageFolder::open(root.path(), 4, OnBroken::Skip).unwrap();
         assert_eq!([1, 0, 1].map(|i| value(&skip, i)), [30, 10, 30]);
         assert_eq!(skip.broken(), [broken.as_path()]);
         let lines = skip.remarks();
@@ -208,7 +209,7 @@ fn a_broken_image_is_named_and_refused_or_replaced() {
         assert!(lines[1].contains("2.JPG: ") && error.to_string().contains(lines[1].split("2.JPG: ").nth(1).unwrap()));
     }
     fs::write(root.path().join("a/deeper/3.webp"), b"").unwrap();
-    let skip = Folder::open(root.path(), 4, OnBroken::Skip).unwrap();
+    let skip = ImageFolder::open(root.path(), 4, OnBroken::Skip).unwrap();
     assert_eq!([1, 2].map(|i| value(&skip, i)), [10, 10]);
     fs::write(root.path().join("b/misnamed.jpeg"), b"").unwrap();
     assert!(matches!(skip.example(3), Err(Error::AllBroken { class, count: 1, .. }) if class == "b"));
@@ -221,11 +222,11 @@ fn a_broken_image_with_a_caption_is_replaced_by_the_next_one_and_its_caption() {
     for (name, caption) in all.iter().zip(["a cat", "a dog", "an owl", "a bird"]) {
         fs::write(root.path().join(name).with_extension("txt"), caption).unwrap();
     }
-    let open = || Folder::captioned(root.path(), 4, OnBroken::Skip, CaptionFormat::Whole).unwrap();
+    let open = || ImageFolder::captioned(root.path(), 4, OnBroken::Skip, CaptionFormat::Whole).unwrap();
     let damage = |name: &str| fs::write(root.path().join(name), "not an image at all").unwrap();
     // In the order of the captions: a bird, a cat, a dog, an owl.
-    let shown = |folder: &Folder| [0, 1, 2, 3].map(|i| (value(folder, i), folder.example(i).unwrap().label));
-    let labels = |folder: &Folder| [0, 1, 2, 3].map(|i| folder.label(i).unwrap());
+    let shown = |folder: &ImageFolder| [0, 1, 2, 3].map(|i| (value(folder, i), folder.example(i).unwrap().label));
+    let labels = |folder: &ImageFolder| [0, 1, 2, 3].map(|i| folder.label(i).unwrap());
     // Other files, and no other captions.
     let fingerprint = || Fingerprint { sizes: None, ..open().fingerprint().unwrap() };
     let before = fingerprint();
@@ -247,7 +248,7 @@ fn a_broken_image_with_a_caption_is_replaced_by_the_next_one_and_its_caption() {
     all.iter().for_each(|name| damage(name));
     let error = open().example(1).unwrap_err().to_string();
     assert!(error.starts_with("all 4 images are broken, first `") && error.contains("misnamed.jpeg"), "{error}");
-    assert!(Folder::captioned(root.path(), 4, OnBroken::Refuse, CaptionFormat::Whole).unwrap().label(2).is_ok());
+    assert!(ImageFolder::captioned(root.path(), 4, OnBroken::Refuse, CaptionFormat::Whole).unwrap().label(2).is_ok());
 }
 
 #[test]
@@ -255,7 +256,7 @@ fn what_is_not_in_the_pixels_is_told_once_for_each_image() {
     let root = fixture();
     let clear = image::RgbaImage::from_fn(9, 9, |x, _| image::Rgba([1, 2, 3, 28 * x as u8]));
     clear.save(root.path().join("a/1.png")).unwrap();
-    let folder = Folder::open(root.path(), 10, OnBroken::Refuse).unwrap();
+    let folder = ImageFolder::open(root.path(), 10, OnBroken::Refuse).unwrap();
     assert!(folder.remarks().is_empty());
     for index in [0, 3, 0, 1, 2] {
         folder.example(index).unwrap();
@@ -276,7 +277,7 @@ fn huge_headers_are_refused_before_memory_is_taken() {
     let checksum = crc32(&png[12..29]);
     png[29..33].copy_from_slice(&checksum.to_be_bytes());
     fs::write(&path, png).unwrap();
-    let folder = Folder::open(root.path(), 4, OnBroken::Refuse).unwrap();
+    let folder = ImageFolder::open(root.path(), 4, OnBroken::Refuse).unwrap();
     let message = folder.example(3).unwrap_err().to_string();
     assert!(["2147483647 x 2147483647", "1024 MiB"].iter().all(|word| message.contains(word)), "{message}");
 }
@@ -290,7 +291,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 #[test]
 fn unusable_directories_are_explained() {
     let root = fixture();
-    let open = |path: &Path| Folder::open(path, 4, OnBroken::Refuse).unwrap_err();
+    let open = |path: &Path| ImageFolder::open(path, 4, OnBroken::Refuse).unwrap_err();
     assert!(matches!(open(&root.path().join("absent")), Error::Read { .. }));
     assert!(matches!(open(&root.path().join("README")), Error::Read { .. }));
     let message = open(&root.path().join("b")).to_string();
@@ -308,7 +309,7 @@ fn loops_dangling_links_and_names_that_are_not_text_are_errors() {
     use std::os::unix::fs::symlink;
 
     let root = fixture();
-    let open = || Folder::open(root.path(), 4, OnBroken::Refuse);
+    let open = || ImageFolder::open(root.path(), 4, OnBroken::Refuse);
     symlink(root.path().join("a"), root.path().join("a/again")).unwrap();
     assert!(matches!(open(), Err(Error::Loop { path }) if path.ends_with("a/again")));
     fs::remove_file(root.path().join("a/again")).unwrap();
@@ -335,7 +336,7 @@ fn several_captions_are_told_in_turns_that_do_not_depend_on_who_reads() {
         })
         .collect();
     fs::write(root.path().join("metadata.jsonl"), lines.join("\n")).unwrap();
-    let folder = Folder::captioned(root.path(), 4, OnBroken::Refuse, CaptionFormat::Whole).unwrap();
+    let folder = ImageFolder::captioned(root.path(), 4, OnBroken::Refuse, CaptionFormat::Whole).unwrap();
     crate::testing::check_dataset(&folder);
     assert_eq!((folder.classes().len(), folder.len()), (12, Some(6)));
     assert_eq!(folder.classes()[..7], ["a 0", "a 1", "a 2", "a 3", "a 4", "a 5", "the 0"]);
@@ -367,7 +368,7 @@ fn several_captions_are_told_in_turns_that_do_not_depend_on_who_reads() {
 
     // Other weights are other data.
     fs::write(root.path().join("metadata.jsonl"), lines.join("\n").replace("[1,3]", "[1,2]")).unwrap();
-    let other = Folder::captioned(root.path(), 4, OnBroken::Refuse, CaptionFormat::Whole).unwrap();
+    let other = ImageFolder::captioned(root.path(), 4, OnBroken::Refuse, CaptionFormat::Whole).unwrap();
     let difference = print.difference(&other.fingerprint().unwrap());
     assert_eq!(difference.unwrap(), "the same names, but other content");
 }
@@ -379,7 +380,7 @@ fn a_caption_of_several_lines_is_one_unless_it_is_asked_for_lines() {
         RgbImage::new(4, 4).save(root.path().join(name).with_extension("png")).unwrap();
         fs::write(root.path().join(name).with_extension("txt"), text).unwrap();
     }
-    let open = |format| Folder::captioned(root.path(), 4, OnBroken::Refuse, format).unwrap();
+    let open = |format| ImageFolder::captioned(root.path(), 4, OnBroken::Refuse, format).unwrap();
     let whole = open(CaptionFormat::Whole);
     assert_eq!(whole.classes(), ["a cat on a mat", "a dog"]);
     assert!(whole.example(0).unwrap().captions.is_empty() && whole.fingerprint().unwrap().content.is_none());
@@ -389,7 +390,7 @@ fn a_caption_of_several_lines_is_one_unless_it_is_asked_for_lines() {
     // One that stands for a broken one is told its own.
     fs::write(root.path().join("2.txt"), "a cat\nasleep").unwrap();
     fs::write(root.path().join("1.png"), "broken").unwrap();
-    let skipping = Folder::captioned(root.path(), 4, OnBroken::Skip, CaptionFormat::Lines).unwrap();
+    let skipping = ImageFolder::captioned(root.path(), 4, OnBroken::Skip, CaptionFormat::Lines).unwrap();
     assert_eq!(skipping.classes(), ["a cat", "asleep", "on a mat"]);
     assert_eq!(skipping.example(0).unwrap().captions, [(0, 1.0), (1, 1.0)]);
 }
@@ -405,7 +406,8 @@ fn lists_of_captions_that_are_wrong_are_named() {
         (r#""text":["a","b\u0000"]"#, "hold zeros in line 1"),
     ] {
         fs::write(root.path().join("metadata.jsonl"), format!(r#"{{"file_name":"1.png",{rest}}}"#)).unwrap();
-        let error = Folder::captioned(root.path(), 4, OnBroken::Refuse, CaptionFormat::Whole).unwrap_err().to_string();
+        let error =
+            ImageFolder::captioned(root.path(), 4, OnBroken::Refuse, CaptionFormat::Whole).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     }
 }

@@ -4,7 +4,7 @@
 pub const LOOKED_AT: usize = 512;
 
 /// What a read of a text that failed says: of bytes that are none, the standard library's words are about streams.
-pub fn of_text(error: std::io::Error) -> std::io::Error {
+pub fn why_not_text(error: std::io::Error) -> std::io::Error {
     let kind = error.kind();
     let is_no_text = kind == std::io::ErrorKind::InvalidData && error.to_string().contains("valid UTF-8");
     if is_no_text { std::io::Error::new(kind, "it is no text in UTF-8") } else { error }
@@ -14,13 +14,13 @@ pub fn of_text(error: std::io::Error) -> std::io::Error {
 /// that is still packed; the rest of a sentence that starts with its name. None where it may be anything else.
 ///
 /// ```
-/// use mixflow_backbones::mistaken::{instead_of_data, instead_of_binary};
+/// use mixflow_backbones::not_data::{why_not_data, why_not_binary};
 ///
-/// assert!(instead_of_data(b"<!DOCTYPE html>").is_some_and(|what| what.starts_with("is a web page")));
-/// assert_eq!(instead_of_data(b"{}"), None);
-/// assert!(instead_of_binary(b"{\"error\": \"no token\"}").is_some_and(|what| what.contains("no token")));
+/// assert!(why_not_data(b"<!DOCTYPE html>").is_some_and(|what| what.starts_with("is a web page")));
+/// assert_eq!(why_not_data(b"{}"), None);
+/// assert!(why_not_binary(b"{\"error\": \"no token\"}").is_some_and(|what| what.contains("no token")));
 /// ```
-pub fn instead_of_data(start: &[u8]) -> Option<String> {
+pub fn why_not_data(start: &[u8]) -> Option<String> {
     let start = &start[..start.len().min(LOOKED_AT)];
     let text = String::from_utf8_lossy(start);
     let text = text.trim_start_matches('\u{feff}').trim_start();
@@ -54,10 +54,10 @@ pub fn instead_of_data(start: &[u8]) -> Option<String> {
 }
 
 /// The same where no text is expected: as well what a server answered instead, or other text.
-pub fn instead_of_binary(start: &[u8]) -> Option<String> {
+pub fn why_not_binary(start: &[u8]) -> Option<String> {
     /// Characters that are shown.
     const SHOWN: usize = 60;
-    instead_of_data(start).or_else(|| {
+    why_not_data(start).or_else(|| {
         let start = &start[..start.len().min(LOOKED_AT)];
         let text = match str::from_utf8(start) {
             Ok(text) => text,
@@ -82,11 +82,11 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_text_are_told_so() {
-        let read = |bytes: &'static [u8]| std::io::read_to_string(bytes).map_err(of_text);
+        let read = |bytes: &'static [u8]| std::io::read_to_string(bytes).map_err(why_not_text);
         assert_eq!(read(b"ch\xe2t").unwrap_err().to_string(), "it is no text in UTF-8");
         assert_eq!(read("chât".as_bytes()).unwrap(), "chât");
         let other = std::io::Error::new(std::io::ErrorKind::InvalidData, "it is torn");
-        assert_eq!(of_text(other).to_string(), "it is torn");
+        assert_eq!(why_not_text(other).to_string(), "it is torn");
     }
 
     #[test]
@@ -100,23 +100,23 @@ mod tests {
             ("<html lang=\"en\">", "is a web page"),
             ("<?xml version=\"1.0\"?><Error><Code>AccessDenied</Code>", "is a web page"),
         ] {
-            for found in [instead_of_data(start.as_bytes()), instead_of_binary(start.as_bytes())] {
+            for found in [why_not_data(start.as_bytes()), why_not_binary(start.as_bytes())] {
                 assert!(found.as_ref().is_some_and(|found| found.contains(words)), "{start}: {found:?}");
             }
         }
-        assert!(instead_of_data(&[0x1f, 0x8b, 8, 0]).is_some_and(|found| found.contains("gzip")));
+        assert!(why_not_data(&[0x1f, 0x8b, 8, 0]).is_some_and(|found| found.contains("gzip")));
     }
 
     #[test]
     fn text_is_mistaken_only_where_none_is_expected() {
         let error = "{\"error\": \"Invalid credentials in Authorization header, and much more that nobody needs\"}";
-        assert_eq!(instead_of_data(error.as_bytes()), None);
-        let found = instead_of_binary(error.as_bytes()).unwrap_or_default();
+        assert_eq!(why_not_data(error.as_bytes()), None);
+        let found = why_not_binary(error.as_bytes()).unwrap_or_default();
         assert!(
             found.starts_with("is JSON,") && found.contains("Invalid credentials") && found.ends_with('…'),
             "{found}"
         );
-        assert!(instead_of_binary(b"Entry not found").is_some_and(|found| found.ends_with("Entry not found")));
+        assert!(why_not_binary(b"Entry not found").is_some_and(|found| found.ends_with("Entry not found")));
     }
 
     #[test]
@@ -125,7 +125,7 @@ mod tests {
         let starts: [&[u8]; 5] =
             [b"PK\x03\x04\x14\x00", b"\x80\x02}q\x00.", b"\x40\0\0\0\0\0\0\0{\"a\":", b"\x89PNG\r\n\x1a\n", &[0; 16]];
         for start in starts {
-            assert_eq!(instead_of_binary(start), None, "{}", start.escape_ascii());
+            assert_eq!(why_not_binary(start), None, "{}", start.escape_ascii());
         }
     }
 }
