@@ -58,7 +58,7 @@ impl Linear {
         let product = ops::product_of(x.clone(), self.weight.base(), bias);
         match self.adapter() {
             Some(adapter) if low => {
-                let beside = adapter.forward_of(x.then(|x| x.cast(DType::F32)));
+                let beside = adapter.forward_of(x.map(|x| x.cast(DType::F32)));
                 (product.cast(DType::F32) + beside).cast(DType::BF16)
             }
             Some(adapter) => product + adapter.forward_of(x),

@@ -60,8 +60,8 @@ impl<M: FeedForward + 'static> AdaLnBlock<M> {
         let groups = x.dims();
         let [shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp] =
             chunks(self.ada_ln.forward(modulation));
-        let y = self.norm1.forward(x.clone(), shift_attn, scale_attn).then(move |y| y.reshape(whole));
-        let y = self.attn.forward(y, places).then(move |y| y.reshape(groups));
+        let y = self.norm1.forward(x.clone(), shift_attn, scale_attn).map(move |y| y.reshape(whole));
+        let y = self.attn.forward(y, places).map(move |y| y.reshape(groups));
         let x = ops::gated_residual_of(x, y, gate_attn);
         let y = self.mlp.forward(self.norm2.forward(x.clone(), shift_mlp, scale_mlp));
         ops::gated_residual_of(x, y, gate_mlp).reshape(whole)
@@ -97,7 +97,7 @@ impl FinalLayer {
         let whole = x.dims();
         let (x, modulation) = by_condition(x, modulation);
         let [shift, scale] = chunks(self.ada_ln.forward(modulation));
-        self.linear.forward_of(self.norm_final.forward(x, shift, scale).then(move |x| x.reshape(whole))).value()
+        self.linear.forward_of(self.norm_final.forward(x, shift, scale).map(move |x| x.reshape(whole))).value()
     }
 }
 

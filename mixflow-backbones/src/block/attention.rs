@@ -75,25 +75,25 @@ impl<P: Projection> Attention<P> {
         if self.scores != AttentionModuleOptions::default() || self.qkv.is_grouped() {
             return self.forward_biased(x.into().value(), places.map(RotaryTable::rotation).as_ref(), None).into();
         }
-        self.proj.forward_of(self.mix(self.packed(x.into(), places)))
+        self.proj.forward_of(self.attend(self.packed_qkv(x.into(), places)))
     }
 
     /// [`ops::attention`] of packed queries, keys and values, multiplied in the type of the layers' weights:
     /// `[batch, tokens, 3 heads d]` to `[batch, tokens, heads d]`, in that type.
-    pub fn mix(&self, packed: Recomputed) -> Recomputed {
+    pub fn attend(&self, packed: Recomputed) -> Recomputed {
         let low = product_type(&self.proj.weight);
-        ops::attention_of(packed.then(move |packed| packed.cast(low)), self.heads)
+        ops::attention_of(packed.map(move |packed| packed.cast(low)), self.heads)
     }
 
     /// Queries, keys and values as [`ops::attention`] takes them, normalised and turned: `[batch, tokens, width]` to
     /// `[batch, tokens, 3 heads d]`.
-    pub fn packed(&self, x: Recomputed, places: Option<&RotaryTable>) -> Recomputed {
-        self.placed(self.qkv.packed(x), places.map(RotaryTable::rotation).as_ref())
+    pub fn packed_qkv(&self, x: Recomputed, places: Option<&RotaryTable>) -> Recomputed {
+        self.normed_and_rotated(self.qkv.packed(x), places.map(RotaryTable::rotation).as_ref())
     }
 
     /// The same of queries, keys and values that are there, perhaps those of other layers:
     /// `[batch, tokens, 3 heads d]`, as the output.
-    pub fn placed(&self, qkv: Recomputed, places: Option<&Rotation>) -> Recomputed {
+    pub fn normed_and_rotated(&self, qkv: Recomputed, places: Option<&Rotation>) -> Recomputed {
         let qkv = HeadNorm::queries_and_keys(&self.q_norm, &self.k_norm, qkv, self.heads);
         match places {
             Some(rotation) => rotation.turn(qkv, 2 * self.heads),

@@ -48,14 +48,14 @@ impl HeadNorm {
         let weights = [q_norm, k_norm].map(|norm| norm.weight.val().unsqueeze());
         let epsilon = q_norm.epsilon;
         let (Some(q_bias), Some(k_bias)) = (&q_norm.bias, &k_norm.bias) else {
-            return qkv.with(weights, move |qkv, weights| {
+            return qkv.map_with(weights, move |qkv, weights| {
                 let [queries, keys] = weights.map(|weight| weight.flatten(0, 2));
                 ops::qk_rms_norm(qkv, queries, keys, heads, epsilon)
             });
         };
         let [q_weight, k_weight] = weights;
         let parameters = [q_weight, q_bias.val().unsqueeze(), k_weight, k_bias.val().unsqueeze()];
-        qkv.with(parameters, move |qkv, [q_weight, q_bias, k_weight, k_bias]| {
+        qkv.map_with(parameters, move |qkv, [q_weight, q_bias, k_weight, k_bias]| {
             let [batch, tokens, packed] = qkv.dims();
             let all = qkv.reshape([batch, tokens, 3 * heads, packed / (3 * heads)]);
             let part = |index| all.clone().narrow(2, index * heads, heads); // [batch, tokens, heads, head width]

@@ -51,6 +51,6 @@ impl FeedForward for Mlp {
             Gelu::Tanh => ops::gelu_tanh,
             Gelu::Quick => |hidden| ops::silu(hidden * 1.702) / 1.702,
         };
-        self.fc2.forward_of(self.fc1.forward_of(x).then(gelu))
+        self.fc2.forward_of(self.fc1.forward_of(x).map(gelu))
     }
 }

@@ -59,7 +59,7 @@ impl SplitSwiGlu {
 
 impl FeedForward for SplitSwiGlu {
     fn forward(&self, x: Recomputed) -> Recomputed {
-        self.w2.forward_of(Linear::forward_all([&self.w1, &self.w3], x).then(ops::swiglu))
+        self.w2.forward_of(Linear::forward_all([&self.w1, &self.w3], x).map(ops::swiglu))
     }
 }
 
@@ -78,7 +78,7 @@ impl Perceptron {
 impl FeedForward for Perceptron {
     fn forward(&self, x: Recomputed) -> Recomputed {
         match self {
-            Self::SwiGlu(SwiGlu { w12, w3 }) => w3.forward_of(w12.forward_of(x).then(ops::swiglu)),
+            Self::SwiGlu(SwiGlu { w12, w3 }) => w3.forward_of(w12.forward_of(x).map(ops::swiglu)),
             Self::Gelu(mlp) => mlp.forward(x),
         }
     }

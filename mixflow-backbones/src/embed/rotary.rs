@@ -138,7 +138,7 @@ impl Rotation {
     /// Rotates the first `heads` heads of every token of what is computed again for the backward pass: [`ops::rotate`].
     pub fn turn(&self, x: Recomputed, heads: usize) -> Recomputed {
         let Self { tables, pairs } = self.clone();
-        x.then(move |x| {
+        x.map(move |x| {
             let like_x = |table: Tensor<2>| if x.is_autodiff() { Tensor::from_inner(table) } else { table };
             let [cos, sin] = tables.clone().map(like_x);
             ops::rotate(x, cos, sin, heads, pairs)

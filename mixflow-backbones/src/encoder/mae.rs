@@ -54,7 +54,7 @@ impl Mae {
         let (positions, class) = (self.position_embeddings.val(), self.cls_token.val());
         let (tokens, extra) = embed(&self.patch, images, positions, Filter::Bicubic, class, None);
         let tokens = self.blocks.iter().fold(tokens, |x, block| block.forward(x));
-        self.norm.last(tokens.slice_dim(1, extra..), self.learned_norm)
+        self.norm.affine_if(tokens.slice_dim(1, extra..), self.learned_norm)
     }
 }
 

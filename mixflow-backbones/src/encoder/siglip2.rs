@@ -82,7 +82,7 @@ impl Siglip2 {
         let table = resize_positions(self.position.val().unsqueeze(), grid, Filter::Bicubic);
         let tokens = self.patch.forward(images) + table;
         let tokens = self.blocks.iter().fold(tokens, |x, block| block.forward(x));
-        self.norm.last(tokens, self.learned_norm)
+        self.norm.affine_if(tokens, self.learned_norm)
     }
 }
 

@@ -39,7 +39,7 @@ impl LowRank {
     /// [`forward`](Self::forward) of what is computed again for the backward pass.
     pub(crate) fn forward_of(&self, x: Recomputed) -> Tensor<3> {
         let x = match self.dropped() {
-            Some(dropped) => x.then(move |x| ops::dropout(x, dropped)),
+            Some(dropped) => x.map(move |x| ops::dropout(x, dropped)),
             None => x,
         };
         ops::linear_of(ops::linear_of(x, self.a.val(), None), self.b.val(), None).value().mul_scalar(self.scale)

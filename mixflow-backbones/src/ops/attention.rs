@@ -5,7 +5,7 @@ use super::gemm::{Matrix, Threads, multiply};
 use super::kernel::{Kernel, apply, flex, from_flex, is_native, is_on_cpu};
 use super::native::on_gpu;
 use super::node::{self, Operation};
-use super::recomputed::{By, Recomputed};
+use super::recomputed::{Function, Recomputed};
 use super::simd::{exp, fold, sum, vectorized};
 use burn::backend::flex::FlexTensor;
 use burn::backend::ops::ModuleOps;
@@ -80,23 +80,23 @@ fn together(mixed: Tensor<4>) -> Tensor<3> {
 /// [`attention`] of queries, keys and values that are computed again for the backward pass. It keeps what they are computed
 /// of, and off the CPU the output and the logarithm of each query's sum.
 pub fn attention_of(qkv: Recomputed, heads: usize) -> Recomputed {
-    match (is_on_cpu(&qkv.of[0]), qkv.of[0].dtype()) {
+    match (is_on_cpu(&qkv.inputs[0]), qkv.inputs[0].dtype()) {
         (true, DType::F64) => composed(qkv.value(), heads).into(),
-        (true, _) => node::apply(ByKernel { qkv: qkv.by, heads }, qkv.of).into(),
+        (true, _) => node::apply(ByKernel { qkv: qkv.function, heads }, qkv.inputs).into(),
         (false, _) => fused(qkv, heads),
     }
 }
 
 fn fused(qkv: Recomputed, heads: usize) -> Recomputed {
-    Recomputed::from(node::apply(Fused { qkv: qkv.by, heads }, qkv.of)).then(move |mixed| {
+    Recomputed::from(node::apply(Fused { qkv: qkv.function, heads }, qkv.inputs)).map(move |mixed| {
         let [rows, tokens, width] = mixed.dims();
         together(mixed.reshape([rows / heads, heads, tokens, width]))
     })
 }
 
-/// By the kernel of this module, of 16 or 32 bits.
+/// Function the kernel of this module, of 16 or 32 bits.
 struct ByKernel {
-    qkv: By,
+    qkv: Function,
     heads: usize,
 }
 
@@ -116,9 +116,9 @@ impl Operation for ByKernel {
     }
 }
 
-/// By Burn's operations, which hold no scores on a GPU. The output is `[batch heads, tokens, d]`, as they need it again.
+/// Function Burn's operations, which hold no scores on a GPU. The output is `[batch heads, tokens, d]`, as they need it again.
 struct Fused {
-    qkv: By,
+    qkv: Function,
     heads: usize,
 }
 

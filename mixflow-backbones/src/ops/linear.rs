@@ -4,7 +4,7 @@ use super::buffer::{contiguous, for_each_part, sum_rows, task_len, tensor, value
 use super::gemm::{Matrix, Threads, multiply};
 use super::kernel::{Kernel, apply, flex, from_flex, is_native, is_on_cpu};
 use super::node::{self, Operation};
-use super::recomputed::{By, Recomputed};
+use super::recomputed::{Function, Recomputed};
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::{DType, Tensor, module};
@@ -48,8 +48,8 @@ pub fn linear_of(x: Recomputed, weight: Tensor<2>, bias: Option<Tensor<1>>) -> R
 /// [`linear`] of a tensor that is computed again for the backward pass, the result in the type of the weight. In 16 bits there is
 /// no bias.
 pub fn product_of(x: Recomputed, weight: Tensor<2>, bias: Option<Tensor<1>>) -> Tensor<3> {
-    let layer = Layer { x: x.by, of: x.of.len() };
-    let mut inputs = x.of;
+    let layer = Layer { x: x.function, of: x.inputs.len() };
+    let mut inputs = x.inputs;
     inputs.push(weight.unsqueeze());
     inputs.extend(bias.map(Tensor::unsqueeze));
     node::apply(layer, inputs)
@@ -86,7 +86,7 @@ fn low_product<const D: usize>(x: Tensor<D>, weight: Tensor<2>) -> Tensor<D> {
 /// Of the first `of` inputs the layer's `x` is computed; the weight `[1, output, input]` follows, then the bias
 /// `[1, 1, output]`, if there is one.
 struct Layer {
-    x: By,
+    x: Function,
     of: usize,
 }
 

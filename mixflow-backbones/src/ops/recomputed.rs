@@ -19,86 +19,86 @@ use super::node::{INPUTS, Operation, apply, seed};
 /// Chen et al. 2016 (arXiv 1604.06174), section 3.
 #[derive(Clone)]
 pub struct Recomputed {
-    pub(super) of: Vec<Tensor<3>>,
-    pub(super) by: By,
+    pub(super) inputs: Vec<Tensor<3>>,
+    pub(super) function: Function,
 }
 
-type Function = dyn Fn(Vec<Tensor<3>>) -> Tensor<3> + Send + Sync;
+type Computation = dyn Fn(Vec<Tensor<3>>) -> Tensor<3> + Send + Sync;
 
 /// How a [`Recomputed`] is computed; none for a tensor as it is.
 #[derive(Clone)]
-pub(super) struct By(Option<Arc<Function>>);
+pub(super) struct Function(Option<Arc<Computation>>);
 
 impl Recomputed {
-    /// `by(of)`. The function holds no tensor that has a gradient.
+    /// `function(inputs)`. The function holds no tensor that has a gradient.
     pub fn new<const N: usize>(
-        of: [Tensor<3>; N],
-        by: impl Fn([Tensor<3>; N]) -> Tensor<3> + Send + Sync + 'static,
+        inputs: [Tensor<3>; N],
+        function: impl Fn([Tensor<3>; N]) -> Tensor<3> + Send + Sync + 'static,
     ) -> Self {
-        Self { of: of.into(), by: By(Some(Arc::new(move |of| by(array(of))))) }
+        Self { inputs: inputs.into(), function: Function(Some(Arc::new(move |inputs| function(array(inputs))))) }
     }
 
     /// `f` of it.
     #[must_use]
-    pub fn then(self, f: impl Fn(Tensor<3>) -> Tensor<3> + Send + Sync + 'static) -> Self {
-        self.with([], move |x, []| f(x))
+    pub fn map(self, f: impl Fn(Tensor<3>) -> Tensor<3> + Send + Sync + 'static) -> Self {
+        self.map_with([], move |x, []| f(x))
     }
 
     /// `f` of it and more tensors, which are kept, too; with more than eight in all, its own value instead of what it is a
     /// function of.
     #[must_use]
-    pub fn with<const N: usize>(
+    pub fn map_with<const N: usize>(
         self,
         more: [Tensor<3>; N],
         f: impl Fn(Tensor<3>, [Tensor<3>; N]) -> Tensor<3> + Send + Sync + 'static,
     ) -> Self {
-        if self.of.len() > 1 && self.of.len() + N > INPUTS {
-            return Self::from(self.value()).with(more, f);
+        if self.inputs.len() > 1 && self.inputs.len() + N > INPUTS {
+            return Self::from(self.value()).map_with(more, f);
         }
-        let Self { mut of, by } = self;
-        let own = of.len();
-        of.extend(more);
-        let by = move |mut of: Vec<Tensor<3>>| {
-            let more = array(of.split_off(own));
-            f(by.value(of), more)
+        let Self { mut inputs, function } = self;
+        let own = inputs.len();
+        inputs.extend(more);
+        let composed = move |mut inputs: Vec<Tensor<3>>| {
+            let more = array(inputs.split_off(own));
+            f(function.value(inputs), more)
         };
-        Self { of, by: By(Some(Arc::new(by))) }
+        Self { inputs, function: Function(Some(Arc::new(composed))) }
     }
 
     /// `f` of it and another. What the two are functions of is kept; of more than eight tensors, the values of the two.
     #[must_use]
-    pub fn and(self, other: Self, f: impl Fn(Tensor<3>, Tensor<3>) -> Tensor<3> + Send + Sync + 'static) -> Self {
-        if self.of.len() + other.of.len() > INPUTS {
-            return Self::from(self.value()).and(other.value().into(), f);
+    pub fn zip_map(self, other: Self, f: impl Fn(Tensor<3>, Tensor<3>) -> Tensor<3> + Send + Sync + 'static) -> Self {
+        if self.inputs.len() + other.inputs.len() > INPUTS {
+            return Self::from(self.value()).zip_map(other.value().into(), f);
         }
-        let (Self { mut of, by }, own) = (self, other.by);
-        let first = of.len();
-        of.extend(other.of);
-        let by = move |mut of: Vec<Tensor<3>>| {
-            let second = own.value(of.split_off(first));
-            f(by.value(of), second)
+        let (Self { mut inputs, function }, own) = (self, other.function);
+        let first = inputs.len();
+        inputs.extend(other.inputs);
+        let composed = move |mut inputs: Vec<Tensor<3>>| {
+            let second = own.value(inputs.split_off(first));
+            f(function.value(inputs), second)
         };
-        Self { of, by: By(Some(Arc::new(by))) }
+        Self { inputs, function: Function(Some(Arc::new(composed))) }
     }
 
     /// The tensor, for whose own gradient no more is kept than what it is a function of.
     pub fn value(self) -> Tensor<3> {
-        match self.by.0 {
-            Some(_) => apply(Value { by: self.by }, self.of),
-            None => self.by.value(self.of),
+        match self.function.0 {
+            Some(_) => apply(Value { function: self.function }, self.inputs),
+            None => self.function.value(self.inputs),
         }
     }
 }
 
 impl From<Tensor<3>> for Recomputed {
     fn from(tensor: Tensor<3>) -> Self {
-        Self { of: vec![tensor], by: By(None) }
+        Self { inputs: vec![tensor], function: Function(None) }
     }
 }
 
 impl fmt::Debug for Recomputed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recomputed").field("of", &self.of).finish_non_exhaustive()
+        f.debug_struct("Recomputed").field("inputs", &self.inputs).finish_non_exhaustive()
     }
 }
 
@@ -106,11 +106,11 @@ fn array<const N: usize>(tensors: Vec<Tensor<3>>) -> [Tensor<3>; N] {
     tensors.try_into().expect("a function is given as many tensors as it was made of")
 }
 
-impl By {
-    pub(super) fn value(&self, mut of: Vec<Tensor<3>>) -> Tensor<3> {
+impl Function {
+    pub(super) fn value(&self, mut inputs: Vec<Tensor<3>>) -> Tensor<3> {
         match &self.0 {
-            Some(by) => by(of),
-            None => of.remove(0),
+            Some(function) => function(inputs),
+            None => inputs.remove(0),
         }
     }
 
@@ -118,15 +118,15 @@ impl By {
     /// none if it is not wanted.
     pub(super) fn pull_back(
         &self,
-        of: Vec<Tensor<3>>,
+        inputs: Vec<Tensor<3>>,
         wanted: &[bool],
         gradient: impl FnOnce(Tensor<3>) -> Option<Tensor<3>>,
     ) -> Vec<Option<Tensor<3>>> {
         if self.0.is_none() {
-            return vec![gradient(self.value(of))];
+            return vec![gradient(self.value(inputs))];
         }
         let leaf = |(x, wanted): (Tensor<3>, &bool)| if *wanted { x.autodiff().require_grad() } else { x };
-        let leaves: Vec<_> = of.into_iter().zip(wanted).map(leaf).collect();
+        let leaves: Vec<_> = inputs.into_iter().zip(wanted).map(leaf).collect();
         let value = self.value(leaves.clone());
         if !value.is_tracked() {
             gradient(value.inner());
@@ -144,16 +144,16 @@ impl By {
 }
 
 struct Value {
-    by: By,
+    function: Function,
 }
 
 impl Operation for Value {
     fn forward(&self, inputs: Vec<Tensor<3>>) -> (Tensor<3>, Vec<Tensor<3>>) {
-        (self.by.value(inputs), vec![])
+        (self.function.value(inputs), vec![])
     }
 
     fn backward(&self, kept: Vec<Tensor<3>>, gradient: Tensor<3>, wanted: &[bool]) -> Vec<Option<Tensor<3>>> {
-        self.by.pull_back(kept, wanted, |_| Some(gradient))
+        self.function.pull_back(kept, wanted, |_| Some(gradient))
     }
 }
 
@@ -168,7 +168,7 @@ mod tests {
 
     /// Of x, weight and a shift of all tokens.
     fn shifted([x, shift]: [Tensor<3>; 2]) -> Recomputed {
-        Recomputed::new([x, shift], |[x, shift]| layer_norm(x, 1e-2) + shift).then(gelu_tanh)
+        Recomputed::new([x, shift], |[x, shift]| layer_norm(x, 1e-2) + shift).map(gelu_tanh)
     }
 
     #[test]
@@ -193,7 +193,7 @@ mod tests {
             );
             check(
                 [x, shift, shift],
-                |[x, a, b]| shifted([x.clone(), a]).and(shifted([x, b]), |a, b| Tensor::cat(vec![a, b], 1)).value(),
+                |[x, a, b]| shifted([x.clone(), a]).zip_map(shifted([x, b]), |a, b| Tensor::cat(vec![a, b], 1)).value(),
                 |[x, a, b]| {
                     let one = |shift| gelu_tanh(layer_norm(x.clone(), 1e-2) + shift);
                     Tensor::cat(vec![one(a), one(b)], 1)

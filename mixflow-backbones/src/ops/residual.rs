@@ -4,7 +4,7 @@ use super::buffer::{contiguous, for_each_example, for_each_part, task_len, tenso
 use super::kernel::{Kernel, apply, flex, from_flex, is_native};
 use super::native::on_gpu;
 use super::node::{self, Operation};
-use super::recomputed::{By, Recomputed};
+use super::recomputed::{Function, Recomputed};
 use super::simd::vectorized;
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
@@ -29,13 +29,13 @@ pub fn gated_residual(x: Tensor<3>, y: Tensor<3>, gate: Tensor<2>) -> Tensor<3> 
 /// [`gated_residual`] of a `y` that is computed again for the gate's gradient.
 pub fn gated_residual_of(x: Tensor<3>, y: Recomputed, gate: Tensor<2>) -> Tensor<3> {
     let mut inputs = vec![x, gate.unsqueeze_dim(1)];
-    inputs.extend(y.of);
-    node::apply(Gated { y: y.by }, inputs)
+    inputs.extend(y.inputs);
+    node::apply(Gated { y: y.function }, inputs)
 }
 
 /// Of x, gate `[batch, 1, width]` and what y is computed of.
 struct Gated {
-    y: By,
+    y: Function,
 }
 
 impl Operation for Gated {

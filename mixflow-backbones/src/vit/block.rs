@@ -72,7 +72,7 @@ impl<P: Projection> VitBlock<P> {
     /// # Shapes
     /// - x and output: `[batch, tokens, width]`
     pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
-        let attended = self.attn.forward(self.norm1.again(x.clone()), None);
+        let attended = self.attn.forward(self.norm1.recomputed(x.clone()), None);
         self.after_attention(x, attended)
     }
 
@@ -85,13 +85,13 @@ impl<P: Projection> VitBlock<P> {
 
     fn after_attention(&self, x: Tensor<3>, attended: Recomputed) -> Tensor<3> {
         let x = x + scaled(attended, self.scale1.as_ref());
-        x.clone() + scaled(self.mlp.forward(self.norm2.again(x)), self.scale2.as_ref())
+        x.clone() + scaled(self.mlp.forward(self.norm2.recomputed(x)), self.scale2.as_ref())
     }
 }
 
 fn scaled(x: Recomputed, scale: Option<&Param<Tensor<1>>>) -> Tensor<3> {
     match scale {
-        Some(scale) => x.with([scale.val().unsqueeze()], |x, [scale]| x * scale).value(),
+        Some(scale) => x.map_with([scale.val().unsqueeze()], |x, [scale]| x * scale).value(),
         None => x.value(),
     }
 }

@@ -29,7 +29,7 @@ impl LayerNorm {
     }
 
     /// [`forward`](Self::forward) that is computed again for the backward pass.
-    pub(super) fn again(&self, x: Tensor<3>) -> Recomputed {
+    pub(super) fn recomputed(&self, x: Tensor<3>) -> Recomputed {
         let epsilon = self.epsilon;
         Recomputed::new([x, self.weight.val().unsqueeze(), self.bias.val().unsqueeze()], move |[x, weight, bias]| {
             ops::affine_layer_norm(x, weight.flatten(0, 2), bias.flatten(0, 2), epsilon)
@@ -40,13 +40,13 @@ impl LayerNorm {
     ///
     /// # Shapes
     /// - x and output: `[batch, tokens, width]`
-    pub fn plain(&self, x: Tensor<3>) -> Tensor<3> {
+    pub fn without_affine(&self, x: Tensor<3>) -> Tensor<3> {
         ops::layer_norm(x, self.epsilon)
     }
 
-    /// [`forward`](Self::forward) if `learned`, else [`plain`](Self::plain).
-    pub(crate) fn last(&self, x: Tensor<3>, learned: bool) -> Tensor<3> {
-        if learned { self.forward(x) } else { self.plain(x) }
+    /// [`forward`](Self::forward) if `learned`, else [`without_affine`](Self::without_affine).
+    pub(crate) fn affine_if(&self, x: Tensor<3>, learned: bool) -> Tensor<3> {
+        if learned { self.forward(x) } else { self.without_affine(x) }
     }
 }
 

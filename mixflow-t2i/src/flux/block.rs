@@ -52,9 +52,9 @@ impl SingleBlock {
         }
         let [shift, scale, gate] = self.norm.forward(modulation);
         let normed = ModulatedNorm { weight: None }.forward(x.clone(), shift, scale);
-        let mixed = self.attn.mix(self.attn.placed(self.attn.qkv.packed(normed.clone()), Some(places)));
-        let hidden = self.proj_mlp.forward_of(normed).then(ops::gelu_tanh);
-        let both = mixed.and(hidden, |mixed, hidden| Tensor::cat(vec![mixed.cast(hidden.dtype()), hidden], 2));
+        let mixed = self.attn.attend(self.attn.normed_and_rotated(self.attn.qkv.packed(normed.clone()), Some(places)));
+        let hidden = self.proj_mlp.forward_of(normed).map(ops::gelu_tanh);
+        let both = mixed.zip_map(hidden, |mixed, hidden| Tensor::cat(vec![mixed.cast(hidden.dtype()), hidden], 2));
         ops::gated_residual_of(x, self.attn.proj.forward_of(both), gate)
     }
 }

@@ -52,12 +52,12 @@ impl JointAttention {
     ) -> (Recomputed, Option<Recomputed>) {
         let text = self.text.packed(context);
         let text = HeadNorm::queries_and_keys(&self.text_q_norm, &self.text_k_norm, text, self.heads);
-        let image = self.image.placed(self.image.qkv.packed(image), places);
-        let both = image.and(text, |image, text| Tensor::cat(vec![image, text], 1));
-        let mixed = self.image.mix(both);
-        let image = self.image.proj.forward_of(mixed.clone().then(move |mixed| mixed.narrow(1, 0, tokens)));
+        let image = self.image.normed_and_rotated(self.image.qkv.packed(image), places);
+        let both = image.zip_map(text, |image, text| Tensor::cat(vec![image, text], 1));
+        let mixed = self.image.attend(both);
+        let image = self.image.proj.forward_of(mixed.clone().map(move |mixed| mixed.narrow(1, 0, tokens)));
         let of_text = move |mixed: Tensor<3>| mixed.narrow(1, tokens, text_tokens);
-        let text = self.text_proj.as_ref().map(|proj| proj.forward_of(mixed.then(of_text)));
+        let text = self.text_proj.as_ref().map(|proj| proj.forward_of(mixed.map(of_text)));
         (image, text)
     }
 }

@@ -39,13 +39,13 @@ impl Stream {
     /// # Shapes
     /// - x and output: `[batch, tokens, width]`
     pub fn forward(&self, x: Tensor<3>, places: &Rotation) -> Tensor<3> {
-        let mixed = self.attn.mix(self.packed(&x, &self.attn, places));
+        let mixed = self.attn.attend(self.packed(&x, &self.attn, places));
         self.add(x, mixed)
     }
 
     /// Queries, keys and values of tokens, normalised by the norms of `attn` and turned by their places.
     fn packed(&self, x: &Tensor<3>, attn: &Attention, places: &Rotation) -> Recomputed {
-        attn.placed(self.attn.qkv.packed(self.norm1.forward(x.clone())), Some(places))
+        attn.normed_and_rotated(self.attn.qkv.packed(self.norm1.forward(x.clone())), Some(places))
     }
 
     /// Tokens after what attention gives them, and after the perceptron.
@@ -101,12 +101,12 @@ impl DoubleBlock {
         }
         let of_image = self.img.packed(&image, &self.img.attn, &places.image);
         let of_text = self.txt.packed(&text, &self.img.attn, &places.text);
-        let both = of_image.and(of_text, |image, text| Tensor::cat(vec![image, text], 1));
-        let mixed = self.img.attn.mix(both);
-        let image = self.img.add(image, mixed.clone().then(move |mixed| mixed.narrow(1, 0, tokens)));
+        let both = of_image.zip_map(of_text, |image, text| Tensor::cat(vec![image, text], 1));
+        let mixed = self.img.attn.attend(both);
+        let image = self.img.add(image, mixed.clone().map(move |mixed| mixed.narrow(1, 0, tokens)));
         if self.last {
             return (image, text);
         }
-        (image, self.txt.add(text, mixed.then(move |mixed| mixed.narrow(1, tokens, text_tokens))))
+        (image, self.txt.add(text, mixed.map(move |mixed| mixed.narrow(1, tokens, text_tokens))))
     }
 }
