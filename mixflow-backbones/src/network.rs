@@ -29,7 +29,7 @@ macro_rules! networks {
     };
 }
 
-macro_rules! define {
+macro_rules! define_networks {
     ([$($network:ident($config:ty) $name:literal,)+]) => {
         /// Any of this crate's networks for class labels, chosen when the program runs.
         #[derive(Module, Debug)]
@@ -86,10 +86,10 @@ macro_rules! define {
     };
 }
 
-networks!(define);
+networks!(define_networks);
 
 /// The same expression for whichever variant it is.
-macro_rules! inside {
+macro_rules! dispatch {
     ([$($network:ident($config:ty) $name:literal,)+] $which:ident, $value:expr, $inner:ident => $result:expr) => {
         match $value {
             $($which::$network($inner) => $result,)+
@@ -101,7 +101,7 @@ impl Backbone for Network {
     type Condition = ClassLabels;
 
     fn forward(&self, x: Tensor<4>, time: Tensor<1>, condition: ClassLabels) -> Tensor<4> {
-        networks!(inside Self, self, network => network.forward(x, time, condition))
+        networks!(dispatch Self, self, network => network.forward(x, time, condition))
     }
 
     fn forward_with_variance(
@@ -110,7 +110,7 @@ impl Backbone for Network {
         time: Tensor<1>,
         condition: ClassLabels,
     ) -> (Tensor<4>, Option<Tensor<4>>) {
-        networks!(inside Self, self, network => network.forward_with_variance(x, time, condition))
+        networks!(dispatch Self, self, network => network.forward_with_variance(x, time, condition))
     }
 
     fn in_precision(&self, precision: Precision) -> Option<Self> {
@@ -155,7 +155,7 @@ impl Network {
 impl NetworkConfig {
     /// What is wrong with these numbers, if anything.
     pub fn check(&self) -> Result<(), Invalid> {
-        networks!(inside Self, self, config => config.check())
+        networks!(dispatch Self, self, config => config.check())
     }
 
     /// The official name of the parameter of the network at a path.
@@ -165,17 +165,17 @@ impl NetworkConfig {
 
     /// Channels, height and width of what it makes: images or latents.
     pub fn shape(&self) -> [usize; 3] {
-        networks!(inside Self, self, config => config.shape())
+        networks!(dispatch Self, self, config => config.shape())
     }
 
     /// Number of classes; the null label is this number.
     pub fn classes(&self) -> usize {
-        networks!(inside Self, self, config => config.classes)
+        networks!(dispatch Self, self, config => config.classes)
     }
 
     /// Whether it knows a label for no class.
     pub fn null_class(&self) -> bool {
-        networks!(inside Self, self, config => config.null_class)
+        networks!(dispatch Self, self, config => config.null_class)
     }
 
     /// Widths of the features that its tokens are projected to, one a target encoder; empty where it has no projectors.
@@ -188,17 +188,17 @@ impl NetworkConfig {
 
     /// Rows and columns of its tokens.
     pub fn token_grid(&self) -> [usize; 2] {
-        [networks!(inside Self, self, config => config.side()); 2]
+        [networks!(dispatch Self, self, config => config.side()); 2]
     }
 
     /// Number of parameters, as published ones are counted. No weights are drawn.
     pub fn parameters(&self) -> u64 {
-        networks!(inside Self, self, config => config.parameters())
+        networks!(dispatch Self, self, config => config.parameters())
     }
 
     /// Multiplications with addition of one image's forward pass: matrix products alone.
     pub fn multiply_adds(&self) -> u64 {
-        networks!(inside Self, self, config => config.multiply_adds())
+        networks!(dispatch Self, self, config => config.multiply_adds())
     }
 
     /// The same in training, where projectors run too.
@@ -211,7 +211,7 @@ impl NetworkConfig {
 
     /// What a training step keeps of one image for its backward pass.
     pub fn activations(&self) -> Activations {
-        networks!(inside Self, self, config => config.activations())
+        networks!(dispatch Self, self, config => config.activations())
     }
 }
 
@@ -224,10 +224,10 @@ mod tests {
     #[test]
     fn names_and_weights_are_those_of_the_network_inside() {
         let config = SitConfig { width: 16, depth: 1, heads: 2, hidden: 32, input_size: 4, ..SitConfig::small(2) };
-        let inside = config.init(3, &Device::default());
+        let dispatch = config.init(3, &Device::default());
         let network = NetworkConfig::Sit(config.clone()).init(3, &Device::default());
         let bytes = |weights: &Weights| weights.to_safetensors(&[]).unwrap();
-        let (expected, found) = (Weights::of(&inside, official_key), network.weights());
+        let (expected, found) = (Weights::of(&dispatch, official_key), network.weights());
         assert_eq!(bytes(&expected), bytes(&found));
 
         let other = NetworkConfig::Sit(config).init(4, &Device::default());

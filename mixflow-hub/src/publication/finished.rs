@@ -12,6 +12,7 @@ use mixflow::data::Fingerprint;
 use mixflow::recipe::{NetworkSettings, PostTraining, Recipe};
 use mixflow::train::{Checkpoints, Start};
 
+use super::MODEL;
 use crate::Error;
 
 /// Which weights of a network.
@@ -51,8 +52,6 @@ pub(super) struct Finished<N: NetworkSettings> {
     pub(super) averaging: Averaging,
     /// Steps of its training.
     pub(super) steps: u64,
-    /// The same, as text.
-    pub(super) step: String,
     /// The file that the run left. None for weights that are in no file of their own.
     pub(super) file: Option<PathBuf>,
     /// The weights, unless others can use that file as it is: then no value is read before images are made.
@@ -103,80 +102,87 @@ impl<N: NetworkSettings> Finished<N> {
         })
     }
 
-    /// Finds it, to be used on a device. `arm` is needed for nothing but a comparison, and there `mixflow-0` unless told
-    /// otherwise.
+    /// Reads the network of a run that has ended, to be used on `device`. `arm` names a network of a comparison, `mixflow-0` if
+    /// none is named, and nothing else.
     pub(super) fn read(run: &Path, arm: Option<&str>, averaging: Averaging, device: &Device) -> Result<Self, Error> {
-        let fault = |reason: String| Error::Layout { folder: run.into(), reason };
         let (text, recipe) = recipe::<N>(run)?;
-        let (arm, steps) = match (&recipe.post_training, arm) {
-            (None, None) => (None, recipe.training.steps),
-            (None, Some(arm)) => {
-                return Err(fault(format!("is no comparison: it has one network, and none called {arm}")));
-            }
-            (Some(post), arm) => {
-                let arm = arm.unwrap_or("mixflow-0");
-                let trained = post.arms.iter().filter(|arm| arm.of().is_none());
-                let folders = trained.map(|arm| format!("{}-N", arm.name.to_lowercase()));
-                let steps = steps(&recipe, post, arm).ok_or_else(|| {
-                    fault(format!(
-                        "has no network {arm}: expected pretraining, {}, with N from 0 to {}",
-                        folders.collect::<Vec<_>>().join(" or "),
-                        post.seeds.saturating_sub(1)
-                    ))
-                })?;
-                (Some(arm.to_string()), steps)
-            }
-        };
+        let (arm, planned) = find_arm(run, &recipe, arm)?;
         let folder = arm.as_ref().map_or_else(|| run.to_path_buf(), |arm| run.join(arm));
-        let done = newest_step(&folder.join("checkpoints"));
-        let file = folder.join("model.safetensors");
-        match done {
-            Some(done) if done < steps => Err(fault(format!(
-                "{}stands at step {done} of {steps}: continue its training with `train --resume` first",
-                arm.as_ref().map_or(String::new(), |arm| format!("{arm} ")),
-            ))),
-            _ if !file.is_file() => Err(fault(format!(
-                "has no weights: expected {} once training has ended",
-                arm.as_ref().map_or("model.safetensors".into(), |arm| format!("{arm}/model.safetensors")),
-            ))),
-            _ => Ok(()),
-        }?;
+        let trained = require_trained(run, arm.as_deref(), &folder, planned)?;
         let network = recipe.network.init(recipe.seed, device);
         let parameters = parameters(&network);
-        let (file, read) = match averaging {
-            Averaging::Average if is_official(&file, &network, recipe.network.official_key())? => (Some(file), None),
-            Averaging::Average => {
-                let network = recipe.network.load(network, Weights::read(&file)?)?;
-                (Some(file), Some(RewrittenWeights::Network(network)))
-            }
-            Averaging::Last => {
-                let weights = last(&folder, &network, recipe.network.official_key())?;
-                (None, Some(RewrittenWeights::Checkpoint(weights)))
-            }
-        };
-        let device = device.clone();
-        let steps = done.unwrap_or(steps);
-        let step = steps.to_string();
-        let start = Start::read(run)?;
-        let names = Fingerprint::read(run)?.map_or_else(Vec::new, |data| data.classes);
-        let run = run.into();
+        let read = choose_weights(&recipe, network, &folder, averaging)?;
+        let file = folder.join(MODEL);
         Ok(Self {
-            run,
+            run: run.into(),
+            start: Start::read(run)?,
+            names: Fingerprint::read(run)?.map_or_else(Vec::new, |data| data.classes),
+            steps: trained.unwrap_or(planned),
+            device: device.clone(),
             folder,
             arm,
             text,
             recipe,
-            names,
             averaging,
-            steps,
-            step,
-            file,
+            file: (averaging == Averaging::Average).then_some(file),
             read,
             parameters,
-            device,
-            start,
         })
     }
+}
+
+/// The network that `arm` names, none where the run trained one alone, and the steps of its training.
+fn find_arm<N>(run: &Path, recipe: &Recipe<N>, arm: Option<&str>) -> Result<(Option<String>, u64), Error> {
+    let fault = |reason: String| Error::Layout { folder: run.into(), reason };
+    let Some(post) = &recipe.post_training else {
+        return match arm {
+            None => Ok((None, recipe.training.steps)),
+            Some(arm) => Err(fault(format!("is no comparison: it has one network, and none called {arm}"))),
+        };
+    };
+    let arm = arm.unwrap_or("mixflow-0");
+    let trained = post.arms.iter().filter(|arm| arm.of().is_none());
+    let folders = trained.map(|arm| format!("{}-N", arm.name.to_lowercase()));
+    let steps = steps(recipe, post, arm).ok_or_else(|| {
+        fault(format!(
+            "has no network {arm}: expected pretraining, {}, with N from 0 to {}",
+            folders.collect::<Vec<_>>().join(" or "),
+            post.seeds.saturating_sub(1)
+        ))
+    })?;
+    Ok((Some(arm.to_string()), steps))
+}
+
+/// The newest step of a training's checkpoints, if there is one; an error unless it has ended and left its weights.
+fn require_trained(run: &Path, arm: Option<&str>, folder: &Path, planned: u64) -> Result<Option<u64>, Error> {
+    let fault = |reason: String| Err(Error::Layout { folder: run.into(), reason });
+    let done = newest_step(&folder.join("checkpoints"));
+    match done {
+        Some(done) if done < planned => fault(format!(
+            "{}stands at step {done} of {planned}: continue its training with `train --resume` first",
+            arm.map_or(String::new(), |arm| format!("{arm} ")),
+        )),
+        _ if !folder.join(MODEL).is_file() => fault(format!(
+            "has no weights: expected {} once training has ended",
+            arm.map_or(MODEL.into(), |arm| format!("{arm}/{MODEL}")),
+        )),
+        _ => Ok(done),
+    }
+}
+
+/// The weights of a training; none where its file is published as it is.
+fn choose_weights<N: NetworkSettings>(
+    recipe: &Recipe<N>,
+    network: N::Network,
+    folder: &Path,
+    averaging: Averaging,
+) -> Result<Option<RewrittenWeights<N::Network>>, Error> {
+    let (file, key) = (folder.join(MODEL), recipe.network.official_key());
+    Ok(match averaging {
+        Averaging::Average if is_official(&file, &network, key)? => None,
+        Averaging::Average => Some(RewrittenWeights::Network(recipe.network.load(network, Weights::read(&file)?)?)),
+        Averaging::Last => Some(RewrittenWeights::Checkpoint(last(folder, &network, key)?)),
+    })
 }
 
 /// How many numbers a network has; none is drawn.

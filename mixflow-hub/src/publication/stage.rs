@@ -39,32 +39,17 @@ impl<N: NetworkSettings> Publication<N> {
         there: &Tree,
         progress: Progress<'_>,
     ) -> Result<StagedModel, Error> {
-        let Finished { run, text, recipe, read, parameters, .. } = &self.finished;
         let model = self.model(folder)?;
         let mut elsewhere = self.needed(folder)?;
-        let guide = recipe.sampling.guide.as_ref();
-        let told = guide.filter(|guide| guide.weights.exists()).map(GuideConfig::resolved).transpose()?;
-        let recipe_file = run.join("recipe.json");
-        let config = files::published(text, &self.needed)
-            .and_then(|config| files::with_guide(config, recipe, told.as_ref()))
-            .and_then(|config| files::with_network(config, recipe.network.published(run)))
-            .map_err(|reason| Error::Layout { folder: recipe_file, reason })?;
+        let config = self.config()?;
         if self.adapter.is_none() {
             write_atomic(&folder.join("config.json"), config.as_bytes())?;
         }
-
         progress(TransferProgress::Hashing { file: MODEL, size: model.size });
-        let sha256 = model.sha256()?.as_str().into();
-        let mut measured = MeasuredScores::read(&self.finished, &WeightsFile { file: MODEL.into(), sha256 })?;
-        for (name, value) in &measured.files {
-            let file = folder.join(name);
-            fs::create_dir_all(folder.join("results")).map_err(Error::io("create", &file))?;
-            let text = serde_json::to_vec_pretty(value).expect("what was read as JSON is JSON");
-            write_atomic(&file, &text)?;
-        }
+        let mut measured = self.write_results(&model, folder)?;
         match &self.adapter {
             Some(file) => elsewhere.push(UploadFile::at(adapter::FILE, file.clone())?),
-            None if read.is_none() => elsewhere.push(model),
+            None if self.finished.read.is_none() => elsewhere.push(model),
             None => {}
         }
         let write_card = |sampled: Option<&SamplePicture>, measured: &MeasuredScores| {
@@ -76,7 +61,7 @@ impl<N: NetworkSettings> Publication<N> {
                 measured,
                 needed: &self.needed,
                 sampled,
-                parameters: *parameters,
+                parameters: self.finished.parameters,
                 config: &config,
             };
             write_atomic(&folder.join("README.md"), card.text().as_bytes()).map_err(Error::from)
@@ -106,6 +91,31 @@ impl<N: NetworkSettings> Publication<N> {
         Ok(StagedModel { elsewhere, left_out: measured.left_out, keeps_samples: false })
     }
 
+    /// The recipe as it is published: with the names of published files, and of the network and a weaker one what the run
+    /// knows.
+    fn config(&self) -> Result<String, Error> {
+        let Finished { run, text, recipe, .. } = &self.finished;
+        let guide = recipe.sampling.guide.as_ref().filter(|guide| guide.weights.exists());
+        let guide = guide.map(GuideConfig::resolved).transpose()?;
+        files::published(text, &self.needed)
+            .and_then(|config| files::with_guide(config, recipe, guide.as_ref()))
+            .and_then(|config| files::with_network(config, recipe.network.published(run)))
+            .map_err(|reason| Error::Layout { folder: run.join("recipe.json"), reason })
+    }
+
+    /// Writes what was measured of these very weights into `results/`.
+    fn write_results(&self, model: &UploadFile, folder: &Path) -> Result<MeasuredScores, Error> {
+        let sha256 = model.sha256()?.as_str().into();
+        let measured = MeasuredScores::read(&self.finished, &WeightsFile { file: MODEL.into(), sha256 })?;
+        for (name, value) in &measured.files {
+            let file = folder.join(name);
+            fs::create_dir_all(folder.join("results")).map_err(Error::io("create", &file))?;
+            let text = serde_json::to_vec_pretty(value).expect("what was read as JSON is JSON");
+            write_atomic(&file, &text)?;
+        }
+        Ok(measured)
+    }
+
     /// The network that was measured: the run's own file, or one that is written into a folder.
     fn model(&self, folder: &Path) -> Result<UploadFile, Error> {
         // Of an adapter it is the network with that in it, which stays behind.
@@ -113,7 +123,7 @@ impl<N: NetworkSettings> Publication<N> {
         match (rewritten, &self.finished.file) {
             (Some(weights), _) => {
                 let file = folder.join(MODEL);
-                weights.write(&file, &self.metadata())?;
+                weights.write(&file, &self.metadata(&self.finished.steps.to_string()))?;
                 UploadFile::at(MODEL, file)
             }
             (None, Some(file)) => UploadFile::at(MODEL, file.clone()),
@@ -161,7 +171,7 @@ impl<N: NetworkSettings> Publication<N> {
     }
 
     /// What the file of the weights says about itself.
-    fn metadata(&self) -> Vec<(&str, &str)> {
+    fn metadata<'a>(&'a self, step: &'a str) -> Vec<(&'a str, &'a str)> {
         let Finished { recipe, arm, averaging, .. } = &self.finished;
         let mut metadata = vec![
             ("format", "pt"),
@@ -169,7 +179,7 @@ impl<N: NetworkSettings> Publication<N> {
             ("mixflow_version", env!("CARGO_PKG_VERSION")),
             ("recipe", recipe.name.as_str()),
             ("weights", averaging.name()),
-            ("step", self.finished.step.as_str()),
+            ("step", step),
         ];
         metadata.extend(arm.as_deref().map(|arm| ("network", arm)));
         metadata
