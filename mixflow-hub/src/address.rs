@@ -7,7 +7,7 @@ use std::str::FromStr;
 use crate::cache::relative;
 use crate::{Commit, Error, Kind, Repository, Revision};
 
-/// Before an address.
+/// What an address begins with.
 pub(crate) const SCHEME: &str = "hf://";
 
 /// Something on the Hub: `hf://org/name`, `hf://org/name@revision` or `hf://org/name@revision/folder/file`.
@@ -30,16 +30,16 @@ pub(crate) const SCHEME: &str = "hf://";
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Address {
-    /// Where.
+    /// The repository.
     pub repository: Repository,
-    /// Which state of it, if that is said.
+    /// Branch, tag or commit of the repository, if one is named.
     pub revision: Option<Revision>,
-    /// One file of it, if that is said.
+    /// Name of a file or folder in the repository, if one is named.
     pub file: Option<String>,
 }
 
 impl Address {
-    /// Whether a text is meant as one.
+    /// Whether a text is meant as an address: it begins with `hf://`.
     pub fn is_one(text: &str) -> bool {
         text.starts_with(SCHEME)
     }
@@ -57,13 +57,13 @@ impl Address {
         if self.file.is_none() { Ok(()) } else { Err(fault()) }
     }
 
-    /// The same at a commit: what it stands for never changes.
+    /// The address at a commit, so that what it stands for never changes.
     #[must_use]
     pub fn at(self, commit: Commit) -> Self {
         Self { revision: Some(commit.into()), ..self }
     }
 
-    /// What a file in the cache that all programs share is, with its commit.
+    /// The address, with its commit, of a file in the cache that all programs share.
     pub fn of_cached(path: &Path) -> Option<Self> {
         let text = path.to_str()?;
         let (above, _) = text.rsplit_once("/snapshots/")?;
@@ -77,7 +77,7 @@ impl Address {
         whole.then(|| Self { repository, revision: Some(commit.into()), file: Some(file.into()) })
     }
 
-    /// What a folder in that cache is: a whole repository, or a folder of it.
+    /// The address of a folder in that cache: of a whole repository, or of a folder in it.
     #[cfg(feature = "pipeline")]
     pub(crate) fn of_cached_folder(path: &Path) -> Option<Self> {
         const FILE: &str = "file";

@@ -35,15 +35,15 @@ pub(crate) fn agent(patience: &Patience, server: &Url) -> Agent {
 /// Why there was no answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NoAnswer {
-    /// Nobody knows the name, or the network is away.
+    /// The name resolves to no host, or the network is away.
     Unknown,
-    /// What was said or shown is no better the next time: a certificate, or no HTTP.
+    /// The next attempt gives the same: the certificate is not believed, or the answer is no HTTP.
     Permanent,
     Transient,
 }
 
 impl NoAnswer {
-    /// What kind it is, and what to say of it.
+    /// The kind of an error of `ureq`, and the reason for a message.
     pub(crate) fn of(error: &Error) -> (Self, String) {
         match error {
             Error::Timeout(_) => (Self::Transient, "it does not answer in time".into()),

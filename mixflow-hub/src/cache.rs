@@ -23,7 +23,7 @@ use crate::digest::Digest;
 use crate::lock::Lock;
 use crate::{Commit, Error, Repository, Revision};
 
-/// Where downloaded files live.
+/// The folder of downloaded files, which is shared with Python's `huggingface_hub`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cache {
     folder: PathBuf,
@@ -59,7 +59,7 @@ impl Cache {
         })
     }
 
-    /// Keeps the commit of a branch or tag.
+    /// Notes the commit that a branch or tag is.
     pub(crate) fn keep_commit(
         &self,
         repository: &Repository,
@@ -72,7 +72,7 @@ impl Cache {
         replace(&self.repository(repository).join("refs").join(revision.as_str()), commit.as_str().as_bytes())
     }
 
-    /// Keeps that a commit has no such file.
+    /// Notes that a commit has no such file.
     pub(crate) fn keep_absence(&self, repository: &Repository, commit: &Commit, file: &str) -> Result<(), Error> {
         let path = self.repository(repository).join(".no_exist").join(commit.as_str()).join(file);
         if path.exists() { Ok(()) } else { replace(&path, b"") }
@@ -83,12 +83,12 @@ impl Cache {
         fs::read(self.tree_file(repository, commit)).ok()
     }
 
-    /// Keeps the list of all files of a commit.
+    /// Stores the list of all files of a commit, as text.
     pub(crate) fn keep_tree(&self, repository: &Repository, commit: &Commit, tree: &[u8]) -> Result<(), Error> {
         replace(&self.tree_file(repository, commit), tree)
     }
 
-    /// Where content of this hash belongs.
+    /// The path of content of this hash.
     pub(crate) fn blob(&self, repository: &Repository, digest: &Digest) -> PathBuf {
         self.repository(repository).join("blobs").join(digest.as_str())
     }

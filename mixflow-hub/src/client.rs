@@ -27,12 +27,12 @@ pub struct Client {
     pub(crate) answered: Arc<AtomicBool>,
     #[cfg(feature = "xet")]
     pub(crate) xet: XetAccess,
-    /// One is set where what it does is not wanted any more; the last is its own.
+    /// Any one that is set stops the client; the last is its own, those before are of the clients that it was made from.
     stopped: Vec<Arc<AtomicBool>>,
 }
 
 impl Client {
-    /// Access without token.
+    /// A client without token.
     pub fn new(endpoint: Endpoint, cache: Cache) -> Self {
         let patience = Patience::default();
         let agent = agent(&patience, endpoint.address());
@@ -107,7 +107,7 @@ impl Client {
         }
     }
 
-    /// The same with a token.
+    /// The client with a token.
     ///
     /// # Errors
     /// [`Error::Unencrypted`], if the endpoint is neither `https` nor this machine.
@@ -123,13 +123,13 @@ impl Client {
         })
     }
 
-    /// The same, asking nobody if `offline`: what is not cached is an error.
+    /// The client, which sends no request if `offline`: what is not cached is an error.
     #[must_use]
     pub fn offline(self, offline: bool) -> Self {
         Self { offline, ..self }
     }
 
-    /// The same with other timeouts and retries.
+    /// The client with other timeouts and retries.
     #[must_use]
     pub fn patience(self, patience: Patience) -> Self {
         let agent = agent(&patience, self.endpoint.address());
@@ -142,14 +142,14 @@ impl Client {
         }
     }
 
-    /// The same, which can be stopped without stopping this one, and stops with it.
+    /// A client that can be stopped without stopping this one, and stops with it.
     pub(crate) fn stoppable(&self) -> Self {
         let mut inner = self.clone();
         inner.stopped.push(Arc::default());
         inner
     }
 
-    /// Stops it: it sends nothing more, and waits for nothing but an answer.
+    /// Stops the client: it sends nothing more, and waits for nothing but an answer.
     pub(crate) fn stop(&self) {
         self.stopped.iter().next_back().inspect(|own| own.store(true, Ordering::Relaxed));
     }
@@ -158,18 +158,18 @@ impl Client {
         self.stopped.iter().any(|stopped| stopped.load(Ordering::Relaxed))
     }
 
-    /// Whether it may go on; else what becomes of what it did with a host.
+    /// An error if the client is stopped, for what it did with a host.
     pub(crate) fn going(&self, host: &str) -> Result<(), Error> {
         let stopped = || Error::Network { host: host.into(), reason: "it was stopped".into() };
         if self.is_stopped() { Err(stopped()) } else { Ok(()) }
     }
 
-    /// Where files go.
+    /// The cache that files go to.
     pub fn cache(&self) -> &Cache {
         &self.cache
     }
 
-    /// Whom it asks.
+    /// The server that is asked.
     pub fn endpoint(&self) -> &Endpoint {
         &self.endpoint
     }

@@ -21,9 +21,9 @@ const MAX_INLINE: u64 = 100 << 20;
 /// How a file's content travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
-    /// Within the commit.
+    /// Within the request of the commit.
     Regular,
-    /// Before it, to the store for large files.
+    /// Before the commit, to the store for large files.
     Large,
 }
 
@@ -42,7 +42,7 @@ struct PreuploadFile {
 }
 
 impl Client {
-    /// How the server wants to have each file, before any is sent; and their hashes.
+    /// Asks, before any file is sent, how the server wants to have each.
     pub(crate) fn sort<'f>(
         &self,
         files: &[&'f UploadFile],
@@ -98,7 +98,7 @@ impl Client {
         Ok(sorted)
     }
 
-    /// Makes the commit, once. A failure that passes says nothing about whether it was made.
+    /// Sends the commit, once. A transient failure does not tell whether it was made.
     pub(crate) fn commit(
         &self,
         message: &str,
@@ -125,7 +125,7 @@ impl Client {
     }
 }
 
-/// The commit as lines of JSON: what it is, then what it changes.
+/// The commit as lines of JSON: message and parent, then a line for each file that it adds or removes.
 fn lines(message: &str, parent: &Commit, files: &[(&UploadFile, Mode)], surplus: &[String]) -> Result<Vec<u8>, Error> {
     let message = message.trim();
     let (summary, description) = message.split_once('\n').unwrap_or((message, ""));

@@ -13,9 +13,9 @@ use crate::revision::is_hex;
 /// The hash that a repository has for a file; it is also the name of the file in the cache.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) enum Digest {
-    /// Of the content, for large files.
+    /// SHA-256 of the content, of large files.
     Sha256(String),
-    /// Of the content after git's header, for the others.
+    /// SHA-1 of the content after git's header, of all other files.
     GitBlob(String),
 }
 
@@ -41,7 +41,7 @@ impl Digest {
         Ok(self.of(path)? == *self)
     }
 
-    /// The hash of this kind that a file has.
+    /// The hash of a file, of the kind of this one.
     pub(crate) fn of(&self, path: &Path) -> io::Result<Self> {
         let mut file = File::open(path)?;
         let mut hasher = self.hasher(file.metadata()?.len());
@@ -49,7 +49,7 @@ impl Digest {
         Ok(hasher.finish())
     }
 
-    /// What finds the hash of content of `size` bytes.
+    /// A hasher of this kind for content of `size` bytes.
     pub(crate) fn hasher(&self, size: u64) -> Hasher {
         match self {
             Self::Sha256(_) => Hasher::sha256(),
@@ -66,17 +66,17 @@ pub(crate) enum Hasher {
 }
 
 impl Hasher {
-    /// For the content alone.
+    /// A hasher of content alone.
     pub(crate) fn sha256() -> Self {
         Self::Sha256(Sha256::new())
     }
 
-    /// For content of `size` bytes after git's header.
+    /// A hasher of content of `size` bytes after git's header.
     pub(crate) fn git_blob(size: u64) -> Self {
         Self::GitBlob(Sha1::new_with_prefix(format!("blob {size}\0")))
     }
 
-    /// Goes on with these bytes.
+    /// Hashes these bytes behind those before.
     pub(crate) fn update(&mut self, bytes: &[u8]) {
         match self {
             Self::Sha256(hasher) => hasher.update(bytes),
@@ -84,7 +84,7 @@ impl Hasher {
         }
     }
 
-    /// Goes on with what is left to read, and says how many bytes that was.
+    /// Hashes what is left to read, and returns the number of bytes.
     pub(crate) fn read(&mut self, file: &mut impl Read) -> io::Result<u64> {
         let (mut block, mut read) = (vec![0; 1 << 18], 0);
         loop {
@@ -98,7 +98,7 @@ impl Hasher {
         }
     }
 
-    /// The hash of all bytes.
+    /// The hash of all bytes so far.
     pub(crate) fn finish(self) -> Digest {
         match self {
             Self::Sha256(hasher) => Digest::Sha256(hex::encode(hasher.finalize())),

@@ -177,7 +177,7 @@ impl Client {
         if names.is_empty() { Err(error) } else { Ok((commit, names)) }
     }
 
-    /// What the cache has of a revision; or the name of what it lacks, where that is known.
+    /// The files of a revision in the cache; or the name of a file that it lacks, where that is known.
     fn cached_snapshot(
         &self,
         repository: &Repository,
@@ -204,13 +204,13 @@ impl Client {
         Ok(Ok(RepositorySnapshot { folder: self.cache.snapshot(repository, &commit), commit, files }))
     }
 
-    /// A cached file, if it has the content that it must have. Other programs write to the same cache.
+    /// The path of a cached file, if its content has the expected hash: other programs write to the same cache.
     fn whole(&self, repository: &Repository, commit: &Commit, file: &str, expected: &Expected) -> Option<PathBuf> {
         let path = self.cache.file(repository, commit, file)?;
         self.cache.is_right(repository, &expected.digest, &path).then_some(path)
     }
 
-    /// A cached file, if it has the content that the cache says it has; without a word on that, as it is.
+    /// The path of a cached file, if its content has the hash that the cache notes, or if none is noted.
     fn right(&self, repository: &Repository, commit: &Commit, file: &str) -> Option<PathBuf> {
         let path = self.cache.file(repository, commit, file)?;
         let link = fs::read_link(&path).ok();

@@ -5,7 +5,7 @@ use std::fmt;
 use crate::url::{Url, escape};
 use crate::{Error, Repository, Revision};
 
-/// The official one.
+/// Address of the official server.
 const HUB: &str = "https://huggingface.co";
 
 /// The address of a Hub: huggingface.co, a mirror, or a server of one's own.
@@ -22,7 +22,7 @@ impl Endpoint {
         url.map(Self).map_err(|(name, reason)| Error::Name { what: "the endpoint", name, reason })
     }
 
-    /// Whether a token may be sent there.
+    /// Whether a token may be sent: encrypted, or to this machine.
     pub(crate) fn is_secret(&self) -> bool {
         self.0.scheme() == "https" || self.0.is_loopback()
     }
@@ -31,18 +31,18 @@ impl Endpoint {
         &self.0
     }
 
-    /// Where a file's content is.
+    /// Address of a file's content.
     pub(crate) fn file(&self, repository: &Repository, revision: &Revision, file: &str) -> Url {
         let revision = escape(revision.as_str(), false);
         self.0.with(&format!("{}/resolve/{revision}/{}", repository.path(), escape(file, true)))
     }
 
-    /// Where the commit of a revision is told.
+    /// Address that tells the commit of a revision.
     pub(crate) fn revision(&self, repository: &Repository, revision: &Revision) -> Url {
         self.api(repository, &format!("revision/{}", escape(revision.as_str(), false)))
     }
 
-    /// Where all files are listed.
+    /// Address of the list of all files.
     pub(crate) fn tree(&self, repository: &Repository, revision: &Revision) -> Url {
         self.api(repository, &format!("tree/{}?recursive=true", escape(revision.as_str(), false)))
     }
@@ -64,22 +64,22 @@ impl Endpoint {
         Ok(url)
     }
 
-    /// Where it says whose a token is.
+    /// Address that tells whose a token is.
     pub(crate) fn identity(&self) -> Url {
         self.0.with("api/whoami-v2")
     }
 
-    /// Where repositories are made.
+    /// Address that makes repositories.
     pub(crate) fn creation(&self) -> Url {
         self.0.with("api/repos/create")
     }
 
-    /// Where a repository is asked to do something with a branch: `branch`, `preupload` or `commit`.
+    /// Address of an action on a branch: `branch`, `preupload` or `commit`.
     pub(crate) fn action(&self, repository: &Repository, action: &str, branch: &Revision) -> Url {
         self.api(repository, &format!("{action}/{}", escape(branch.as_str(), false)))
     }
 
-    /// Where large files are announced.
+    /// Address to which large files are announced, by the batch API of LFS.
     pub(crate) fn batch(&self, repository: &Repository) -> Url {
         self.0.with(&format!("{}.git/info/lfs/objects/batch", repository.path()))
     }
@@ -91,7 +91,7 @@ impl Endpoint {
         self.action(repository, &format!("xet-{right}-token"), revision)
     }
 
-    /// Where people look at a branch.
+    /// Page of a branch, for people.
     pub(crate) fn branch_page(&self, repository: &Repository, branch: &Revision) -> Url {
         let page = self.page(repository);
         if *branch == Revision::default() {
@@ -101,7 +101,7 @@ impl Endpoint {
         }
     }
 
-    /// Where people look at a repository.
+    /// Page of a repository, for people.
     pub(crate) fn page(&self, repository: &Repository) -> Url {
         self.0.with(&repository.path())
     }

@@ -15,9 +15,9 @@ pub enum Error {
     /// A name that the caller gave cannot be one.
     #[error("{what} {name:?} {reason}")]
     Name {
-        /// Of what: "the repository", "the revision".
+        /// What the name is of: "the repository", "the revision".
         what: &'static str,
-        /// The name.
+        /// The name that was given.
         name: String,
         /// What a name must be.
         reason: &'static str,
@@ -36,9 +36,9 @@ pub enum Error {
         if *.token { "; the token that was sent may not see it" } else { "; a private one needs a token in HF_TOKEN" }
     )]
     NoRepository {
-        /// Which was asked for.
+        /// The repository that was asked for.
         repository: Repository,
-        /// Which server.
+        /// Address of the server that was asked.
         endpoint: String,
         /// Whether a token was sent.
         token: bool,
@@ -46,19 +46,19 @@ pub enum Error {
     /// The repository has no such branch, tag or commit.
     #[error("{repository} has no revision {revision}: give a branch, a tag or a whole commit hash")]
     NoRevision {
-        /// Where.
+        /// The repository.
         repository: Repository,
-        /// Which was asked for.
+        /// The revision that was asked for.
         revision: Revision,
     },
     /// The repository has no such file at this revision.
     #[error("{repository} has no {file} at revision {revision}{}", instead(.known))]
     NoFile {
-        /// Where.
+        /// The repository.
         repository: Repository,
-        /// Of which revision.
+        /// The revision that was asked for.
         revision: Revision,
-        /// The name or pattern.
+        /// Name of the file, or the pattern that none matches.
         file: String,
         /// Some names that there are, where they are known.
         known: Vec<String>,
@@ -70,7 +70,7 @@ pub enum Error {
         else { "log in: put a token of your account in HF_TOKEN, or run `hf auth login`" }
     )]
     Gated {
-        /// Which.
+        /// The repository.
         repository: Repository,
         /// Where the terms are.
         page: String,
@@ -80,13 +80,13 @@ pub enum Error {
     /// The server refuses the token.
     #[error("{endpoint} does not accept the token: make a new one and put it in HF_TOKEN, or run `hf auth login`")]
     BadToken {
-        /// Which server.
+        /// Address of the server that was asked.
         endpoint: String,
     },
     /// The server knows who asks and refuses.
     #[error("{address} is forbidden{}: the token lacks the right", said(.message))]
     Forbidden {
-        /// What was asked for.
+        /// The address that was asked, without its query.
         address: String,
         /// What the server said.
         message: String,
@@ -94,13 +94,13 @@ pub enum Error {
     /// A token would go over the line unencrypted.
     #[error("a token is sent over https only, but the endpoint is {endpoint}: change HF_ENDPOINT, or do without token")]
     Unencrypted {
-        /// Which server.
+        /// Address of the server that was asked.
         endpoint: String,
     },
     /// No answer at all, after all attempts.
     #[error("cannot reach {host}: {reason}; check the network, or set HF_HUB_OFFLINE=1 to use what is cached")]
     Network {
-        /// Whom.
+        /// The server that was asked.
         host: String,
         /// What the system said.
         reason: String,
@@ -108,7 +108,7 @@ pub enum Error {
     /// No answer at all to an upload, after all attempts.
     #[error("cannot reach {host}: {reason}; check the network and run again: nothing was published")]
     Unreachable {
-        /// Whom.
+        /// The server that was asked.
         host: String,
         /// What the system said.
         reason: String,
@@ -116,9 +116,9 @@ pub enum Error {
     /// A transfer broke off, again and again.
     #[error("{host} broke off after {received} of {size} bytes of {file} ({reason}): run again to go on from there")]
     Interrupted {
-        /// Who sent it.
+        /// The server that sent it.
         host: String,
-        /// Which.
+        /// Name of the file in the repository.
         file: String,
         /// Bytes that are kept.
         received: u64,
@@ -130,9 +130,9 @@ pub enum Error {
     /// The server asks to come back later than we wait.
     #[error("{host} asks to wait {} s: try again then{}", .after.as_secs(), if *.token { "" } else { ", or log in, which allows more" })]
     Busy {
-        /// Which server.
+        /// The server that was asked.
         host: String,
-        /// How long.
+        /// The wait that the server asks for.
         after: Duration,
         /// Whether a token was sent, or would change nothing.
         token: bool,
@@ -140,7 +140,7 @@ pub enum Error {
     /// The server answered with something that is no answer to this, after all attempts.
     #[error("{address} answered {status}{}", said(.message))]
     Status {
-        /// What was asked for.
+        /// The address that was asked, without its query.
         address: String,
         /// HTTP status.
         status: u16,
@@ -150,7 +150,7 @@ pub enum Error {
     /// The server speaks, but not as the Hub does.
     #[error("{address} does not answer as the Hub does: {reason}")]
     Protocol {
-        /// What was asked for.
+        /// The address that was asked, without its query.
         address: String,
         /// What is wrong.
         reason: String,
@@ -158,17 +158,17 @@ pub enum Error {
     /// The server names a file that would lie outside the folder.
     #[error("{repository} names a file {name:?}, which would leave the folder: nothing of it was written")]
     Escape {
-        /// Which.
+        /// The repository.
         repository: Repository,
-        /// The name.
+        /// The name that was given.
         name: String,
     },
     /// This system has no files of this name.
     #[error("{repository} names a file {name:?}, which this system cannot hold: choose others of its files by pattern")]
     Unholdable {
-        /// Which.
+        /// The repository.
         repository: Repository,
-        /// The name.
+        /// The name that was given.
         name: String,
     },
     /// The content is not that which the repository has.
@@ -176,9 +176,9 @@ pub enum Error {
         "{file} came with the hash {found}, {repository} has {expected}: it was deleted; try again or another network"
     )]
     Hash {
-        /// Where.
+        /// The repository.
         repository: Repository,
-        /// Which.
+        /// Name of the file in the repository.
         file: String,
         /// The hash that it must have.
         expected: String,
@@ -190,9 +190,9 @@ pub enum Error {
         "{file} came with {found} bytes, {repository} has {expected}: something between here and the Hub changed it"
     )]
     Length {
-        /// Where.
+        /// The repository.
         repository: Repository,
-        /// Which.
+        /// Name of the file in the repository.
         file: String,
         /// Bytes that it must have.
         expected: u64,
@@ -206,11 +206,11 @@ pub enum Error {
         cache.display()
     )]
     NotCached {
-        /// Where.
+        /// The repository.
         repository: Repository,
-        /// Of which revision.
+        /// The revision that was asked for.
         revision: Revision,
-        /// Which.
+        /// Name of the file in the repository.
         file: String,
         /// The cache that was looked through.
         cache: PathBuf,
@@ -221,7 +221,7 @@ pub enum Error {
          put it in HF_TOKEN, or run `hf auth login`"
     )]
     WriteToken {
-        /// Which server.
+        /// Address of the server that was asked.
         endpoint: String,
         /// What there is instead.
         reason: &'static str,
@@ -237,9 +237,9 @@ pub enum Error {
         "{repository} is public: nothing was sent; make it private at {page}/settings, or upload without asking for that"
     )]
     Public {
-        /// Which.
+        /// The repository.
         repository: Repository,
-        /// Where people see it.
+        /// Address of its page for people.
         page: String,
     },
     /// A folder holds something that a repository cannot.
@@ -253,7 +253,7 @@ pub enum Error {
     /// Somebody wrote to a file while it was uploaded.
     #[error("{} changed while it was uploaded: nothing was published; run again when nobody writes to it", path.display())]
     Changed {
-        /// Which.
+        /// The file.
         path: PathBuf,
     },
     /// A server did not take a file, after all attempts.
@@ -261,9 +261,9 @@ pub enum Error {
         "{host} did not take {file} ({reason}): nothing was published; run again, and what is there is not sent again"
     )]
     Unsent {
-        /// Who should have taken it.
+        /// The server that should have taken it.
         host: String,
-        /// Which.
+        /// Name of the file in the repository.
         file: String,
         /// What happened.
         reason: String,
@@ -271,9 +271,9 @@ pub enum Error {
     /// Others commit to the same branch all the time.
     #[error("{repository} gets other commits on {branch} at the same time{}: nothing was published; try again", said(.message))]
     Conflict {
-        /// Where.
+        /// The repository.
         repository: Repository,
-        /// Which branch.
+        /// The branch.
         branch: Revision,
         /// What the server said.
         message: String,
@@ -281,9 +281,9 @@ pub enum Error {
     /// The answer to a commit was lost, and nobody says whether it was made.
     #[error("it is unknown whether {repository} has the commit ({reason}): run again, which looks, or look at {page}")]
     Unsure {
-        /// Where.
+        /// The repository.
         repository: Repository,
-        /// Where people see it.
+        /// Address of its page for people.
         page: String,
         /// Why nobody knows.
         reason: String,
@@ -295,7 +295,7 @@ pub enum Error {
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What it said.
+        /// What the system said.
         source: io::Error,
     },
     /// A folder holds nothing that is known here.
@@ -321,13 +321,13 @@ pub enum Error {
 }
 
 impl Error {
-    /// For `map_err`: what was tried with which path.
+    /// An error of the system for `map_err`: what was tried, with which path.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }
     }
 
-    /// For `map_err` of an upload, for which no cache stands in.
+    /// The error as an upload reports it, for which no cache stands in.
     pub(crate) fn of_upload(self) -> Self {
         match self {
             Self::Network { host, reason } => Self::Unreachable { host, reason },
@@ -335,7 +335,7 @@ impl Error {
         }
     }
 
-    /// Whether what is cached may stand in: nobody answered, or nobody could.
+    /// Whether cached files may stand in: no server answered, or none could.
     pub(crate) fn is_outage(&self) -> bool {
         match self {
             Self::Network { .. } | Self::Interrupted { .. } | Self::Busy { .. } => true,
@@ -345,12 +345,12 @@ impl Error {
     }
 }
 
-/// What the server said, if anything.
+/// The words of the server in brackets; empty if it said nothing.
 fn said(message: &str) -> String {
     if message.is_empty() { String::new() } else { format!(" ({message})") }
 }
 
-/// Names that there are instead.
+/// The end of a message: up to 12 names of files that the repository has instead.
 fn instead(names: &[String]) -> String {
     const SHOWN: usize = 12;
     if names.is_empty() {
@@ -361,7 +361,7 @@ fn instead(names: &[String]) -> String {
     if rest == 0 { format!("; it has {shown}") } else { format!("; it has {shown} and {rest} more") }
 }
 
-/// What to do about it, where the reason tells.
+/// The end of a message: what to do about an error of the system, where its kind tells.
 fn advice(action: &str, error: &io::Error) -> &'static str {
     use io::ErrorKind::{PermissionDenied, QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     match (action, error.kind()) {

@@ -18,17 +18,17 @@ use crate::upload_file::UploadFile;
 use crate::url::Url;
 use crate::{Client, Error};
 
-/// Ways to send a file, for the server to choose from.
+/// Transfers of LFS, for the server to choose from.
 const TRANSFERS: [&str; 2] = ["basic", "multipart"];
 
-/// The Hub's own.
+/// The Hub's own transfer.
 #[cfg(feature = "xet")]
 const XET: &str = "xet";
 
 /// Most parts of a file: those of S3, behind the Hub.
 const MAX_PARTS: u64 = 10_000;
 
-/// Headers that are ours to set.
+/// Headers that the client sets, whatever a server asks for.
 const OURS: [&str; 5] = ["host", "content-length", "transfer-encoding", "connection", "expect"];
 
 #[derive(Deserialize)]
@@ -67,14 +67,14 @@ struct Action {
 enum UploadRoute {
     /// Nowhere: the store has it.
     Stored,
-    /// To these addresses: where it goes, and who is told when it is there.
+    /// To the first address; the second, if there is one, is told when the file is there.
     Lfs(Action, Option<Action>),
     /// To the Hub's own store.
     #[cfg(feature = "xet")]
     Xet,
 }
 
-/// A file on its way to the store.
+/// The upload of one file to the store.
 pub(crate) struct Sending<'a> {
     pub(crate) client: &'a Client,
     pub(crate) subject: &'a Subject<'a>,
@@ -282,7 +282,7 @@ impl Sending<'_> {
     }
 }
 
-/// A failure after all attempts at the one step: it is no reason to send the whole file again.
+/// A failure after all attempts at one step as a permanent one: it is no reason to send the whole file again.
 fn exhausted(failure: RequestError) -> RequestError {
     RequestError { transient: false, ..failure }
 }

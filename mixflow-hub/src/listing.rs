@@ -17,16 +17,16 @@ const MAX_FILES: usize = 1_000_000;
 /// Format of `trees/<commit>.json`, of `huggingface_hub` 2.
 const FORMAT: u64 = 1;
 
-/// What to expect of a file.
+/// Hash and size in bytes that a file must have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Expected {
     pub(crate) digest: Digest,
     pub(crate) size: u64,
-    /// Its hash in the Hub's own store, Xet, where it has it.
+    /// Hash of the file in Xet, the Hub's own store, if it is there.
     pub(crate) xet: Option<String>,
 }
 
-/// Expected content by name.
+/// Hash and size of each file of a commit, by its name.
 pub(crate) type Tree = BTreeMap<String, Expected>;
 
 /// One file in `trees/<commit>.json`.
@@ -133,7 +133,7 @@ impl Client {
         checked(repository, &kept.files, |reason| protocol(&url, reason)).map(Some)
     }
 
-    /// What to expect of one file, and the commit that the revision is now.
+    /// The commit that the revision is now, and hash and size of one file in it.
     pub(crate) fn expected(
         &self,
         subject: &Subject<'_>,
@@ -155,7 +155,7 @@ impl Client {
     }
 }
 
-/// A hash of Xet's, if it is one.
+/// The text, if it is a hash of Xet: 64 hexadecimal digits.
 fn in_store(hash: Option<&str>) -> Option<String> {
     hash.filter(|hash| is_hex(hash, 64)).map(String::from)
 }

@@ -17,7 +17,8 @@ const INTERVAL: Duration = Duration::from_millis(50);
 pub(crate) struct Lock {
     /// Closing it releases the lock. The file stays: removing it would let a third process lock another one.
     _file: File,
-    /// Whether nobody else on this machine holds it: no, where there are no locks, or all that ask are granted them.
+    /// Whether the lock keeps other processes of this machine out: not where the file system has no locks, or grants them to
+    /// all.
     pub(crate) alone: bool,
 }
 
@@ -59,7 +60,7 @@ impl Lock {
     }
 }
 
-/// Whether the file that is open is the one of this name still.
+/// Whether the open file is still the one at this path.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;

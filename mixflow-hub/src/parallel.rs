@@ -10,7 +10,7 @@ use crate::sync::lock;
 use crate::upload_file::UploadFile;
 use crate::{Client, Error};
 
-/// Files that are sent at the same time: a store takes long to answer, and seldom all that the line has to give.
+/// Files that are sent at the same time: a store takes long to answer, and seldom uses the whole line.
 const SENT_AT_ONCE: usize = 4;
 
 impl Client {

@@ -46,15 +46,15 @@ impl Patience {
 /// Bytes a second that a transfer must move.
 const SLOWEST: u64 = 1 << 10;
 
-/// How fast a transfer goes.
+/// Speed of a transfer, since it was last looked at.
 pub(crate) struct Pace {
-    /// When the speed was last looked at, and where that was.
+    /// When the speed was last looked at, and at which byte.
     pub(crate) since: Instant,
     pub(crate) mark: u64,
 }
 
 impl Pace {
-    /// Of a transfer that begins at a byte.
+    /// The pace of a transfer that begins at byte `mark`.
     pub(crate) fn new(mark: u64) -> Self {
         Self { since: Instant::now(), mark }
     }

@@ -5,10 +5,10 @@ use std::fmt;
 /// What a repository holds. The Hub keeps the three under different addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
-    /// Weights.
+    /// Weights of a network.
     #[default]
     Model,
-    /// Data.
+    /// A data set.
     Dataset,
     /// A program.
     Space,
@@ -47,7 +47,7 @@ pub struct Repository {
 }
 
 impl Repository {
-    /// What it holds.
+    /// The kind of the repository.
     pub fn kind(&self) -> Kind {
         self.kind
     }

@@ -30,18 +30,18 @@ const LOOK: Duration = Duration::from_millis(50);
 pub(crate) struct Subject<'a> {
     pub(crate) repository: &'a Repository,
     pub(crate) revision: &'a Revision,
-    /// None where it is about the repository as a whole.
+    /// The file; none of a request about the repository as a whole.
     pub(crate) file: Option<&'a str>,
 }
 
-/// Why a request gave nothing.
+/// Why a request failed.
 pub(crate) struct RequestError {
     pub(crate) error: Box<Error>,
     /// Whether to ask again.
     pub(crate) transient: bool,
     /// How long the server asks to wait.
     pub(crate) after: Option<Duration>,
-    /// The server, where it is not the Hub.
+    /// The server that was asked, where it is not the Hub.
     pub(crate) elsewhere: Option<String>,
     /// The commit that was asked about, where the server told.
     pub(crate) commit: Option<Commit>,
@@ -57,14 +57,14 @@ impl RequestError {
     }
 }
 
-/// How to ask.
+/// Which request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ask {
-    /// For headers; a redirect to another host is an answer.
+    /// `HEAD`; a redirect to another host is an answer.
     Head,
-    /// For everything from this byte on.
+    /// `GET` of everything from this byte on.
     Get(u64),
-    /// For everything from one byte to before another.
+    /// `GET` of everything from one byte to before another.
     Part(u64, u64),
 }
 
@@ -83,7 +83,7 @@ impl Answer {
         all.filter_map(|headers| text(headers, name)).next()
     }
 
-    /// A whole answer that is not too long.
+    /// The body of an answer, which must be UTF-8 of at most 64 MiB.
     pub(crate) fn text(self) -> Result<String, RequestError> {
         let Self { url, response, .. } = self;
         let mut bytes = Vec::new();
@@ -126,7 +126,7 @@ impl Client {
         serde_json::from_str(&text).map_err(|_| protocol(url, "the answer is no JSON"))
     }
 
-    /// Does something, again and again while it may help.
+    /// Repeats `attempt` while its failures are transient, as often as [`Patience`](crate::Patience) says.
     pub(crate) fn patiently<T>(
         &self,
         progress: Progress<'_>,
@@ -205,7 +205,7 @@ impl Client {
         Err(RequestError::permanent(protocol(&url, "it redirects in a circle")))
     }
 
-    /// An answer that is one, or what the status says.
+    /// The answer, if its status is a success; else the error that the status stands for.
     pub(crate) fn judge(&self, answer: Answer, ours: bool, subject: &Subject<'_>) -> Result<Answer, RequestError> {
         self.answered.store(true, Ordering::Relaxed);
         let status = answer.response.status();
@@ -280,12 +280,12 @@ impl Client {
     }
 }
 
-/// Nobody answered.
+/// The error of a server that does not answer.
 fn network_error(url: &Url, reason: &str) -> Error {
     Error::Network { host: url.host().into(), reason: reason.into() }
 }
 
-/// An answer that the Hub would not give.
+/// The error of an answer that the Hub would not give.
 pub(crate) fn protocol(url: &Url, reason: &str) -> Error {
     Error::Protocol { address: url.to_string(), reason: reason.into() }
 }

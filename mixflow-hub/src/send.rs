@@ -11,7 +11,7 @@ use crate::{Client, Error};
 /// What a server does with what we send may take this many times as long as any other answer.
 pub(crate) const LONGER: u32 = 4;
 
-/// What git-lfs and the Hub's large files are spoken of in.
+/// Content type of requests by LFS.
 pub(crate) const LFS: &str = "application/vnd.git-lfs+json";
 
 impl Client {
@@ -80,7 +80,7 @@ impl Client {
     }
 }
 
-/// What there is to say where the Hub refuses with this status; none where it did not.
+/// The words of the Hub, if it refused with one of these statuses.
 pub(crate) fn refusal(failure: &RequestError, refused: &[u16]) -> Option<String> {
     match &*failure.error {
         Error::Status { status, message, .. } if refused.contains(status) => Some(message.clone()),

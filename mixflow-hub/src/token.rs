@@ -43,12 +43,12 @@ impl Token {
         }
     }
 
-    /// The header that sends it.
+    /// Value of the header `Authorization` that sends the token.
     pub(crate) fn header(&self) -> String {
         format!("Bearer {}", self.0)
     }
 
-    /// The header that sends it as the password of a user.
+    /// Value of the header `Authorization` that sends the token as the password of a user.
     pub(crate) fn basic(&self, user: &str) -> String {
         format!("Basic {}", STANDARD.encode(format!("{user}:{}", self.0)))
     }

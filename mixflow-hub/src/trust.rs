@@ -7,8 +7,8 @@ use std::sync::OnceLock;
 use rustls_native_certs::{CertificateResult, load_certs_from_paths, load_native_certs};
 use ureq::tls::{Certificate, RootCerts};
 
-/// Those in the files or folders that variables name, and no others; else those of the system, where a company may have put its
-/// own; or the usual ones where it has none.
+/// Root certificates: those in the files or folders that variables name, and no others; else those of the system, where a
+/// company may have put its own; or the usual ones where it has none.
 pub(crate) fn roots() -> RootCerts {
     let Trust { named, found } = trust();
     if found.certs.is_empty() && named.is_empty() {

@@ -9,7 +9,7 @@ use crate::request::Subject;
 use crate::upload_file::{self, UploadFile};
 use crate::{Client, Commit, Error, Repository, Revision};
 
-/// What to do with what is uploaded.
+/// How a folder is uploaded: branch, message, and what it replaces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Upload {
@@ -31,33 +31,33 @@ impl Upload {
         Self { branch: "main".into(), private: false, message: message.into(), replaced: vec![] }
     }
 
-    /// The same on another branch.
+    /// The upload to another branch.
     #[must_use]
     pub fn branch(self, branch: impl Into<String>) -> Self {
         Self { branch: branch.into(), ..self }
     }
 
-    /// The same, after which nothing is left of this file or folder of the branch that is not uploaded.
+    /// The upload, after which nothing is left of this file or folder of the branch that is not uploaded.
     #[must_use]
     pub fn replacing(mut self, name: impl Into<String>) -> Self {
         self.replaced.push(name.into());
         self
     }
 
-    /// The same for a repository that only its owners may see.
+    /// The upload to a repository that only its owners may see.
     #[must_use]
     pub fn private(self, private: bool) -> Self {
         Self { private, ..self }
     }
 }
 
-/// What has become of an upload.
+/// The result of an upload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Uploaded {
     /// The commit that has all files of the folder.
     pub commit: Commit,
-    /// The page to look at it.
+    /// Address of the branch's page.
     pub address: String,
     /// Bytes of content that were sent.
     pub sent: u64,
@@ -65,13 +65,13 @@ pub struct Uploaded {
     pub files_sent: usize,
     /// Files that were there already.
     pub files_kept: usize,
-    /// Files that were replaced by nothing.
+    /// Files that were removed from the branch.
     pub files_removed: usize,
 }
 
 impl Client {
-    /// Uploads every file of `folder` as one commit. Other files of the branch stay, unless `upload` says otherwise. `progress`
-    /// is called with each step.
+    /// Uploads every file of `folder` as one commit. Other files of the branch stay, unless `upload` says otherwise.
+    /// `progress` is called with each step.
     ///
     /// The repository and the branch are made where they are not there. What the branch has already is left out, and
     /// where that is everything, there is no commit. Nothing is visible before the commit; where another one comes in
@@ -92,7 +92,7 @@ impl Client {
         self.send_files(&upload_file::files_of(folder)?, repository, upload, &mut progress).map_err(Error::of_upload)
     }
 
-    /// The same of files that need not lie together.
+    /// As [`upload`](Self::upload), of files that need not lie in one folder.
     pub(crate) fn send_files(
         &self,
         files: &[UploadFile],
@@ -167,7 +167,7 @@ impl Client {
         }
     }
 
-    /// The files that a commit has not, or has with other content; and the names that it should not have.
+    /// The files that a commit lacks or has with other content; and the names of those to remove from it.
     fn difference<'f>(
         &self,
         files: &'f [UploadFile],
@@ -195,7 +195,7 @@ impl Client {
 }
 
 impl Upload {
-    /// The branch, if it can be one and there is something to say.
+    /// The branch; an error if it cannot be one, or the message is empty.
     fn check(&self) -> Result<Revision, Error> {
         let fault = |what, name: &str, reason| Err(Error::Name { what, name: name.into(), reason });
         let branch: Revision = self.branch.parse()?;

@@ -19,14 +19,14 @@ pub(crate) struct UploadBody<'a, 't> {
     pub(crate) source: &'a UploadFile,
     pub(crate) digest: &'a Digest,
     pub(crate) host: String,
-    /// What comes next, and where the range ends.
+    /// The byte that is read next, and the end of the range.
     pub(crate) at: u64,
     pub(crate) end: u64,
     /// Hash of all bytes of the file before `at`.
     pub(crate) hasher: Hasher,
     pub(crate) pace: Pace,
     pub(crate) silence: Duration,
-    /// Why it gives no more.
+    /// The failure that ended reading.
     pub(crate) fault: Option<RequestError>,
     pub(crate) progress: Progress<'t>,
 }

@@ -100,7 +100,7 @@ impl UploadFile {
         self.digest(&self.git_blob, Hasher::git_blob(self.size))
     }
 
-    /// The first bytes.
+    /// The first bytes, up to [`SAMPLE`].
     pub(crate) fn sample(&self) -> Result<Vec<u8>, Error> {
         let mut sample = vec![];
         self.open()?.take(SAMPLE).read_to_end(&mut sample).map_err(Error::io("read", &self.path))?;
@@ -124,7 +124,7 @@ impl UploadFile {
         if length == self.size { Ok(file) } else { Err(self.changed()) }
     }
 
-    /// Somebody writes to it.
+    /// The error of a file that changed since it was listed.
     pub(crate) fn changed(&self) -> Error {
         Error::Changed { path: self.path.clone() }
     }

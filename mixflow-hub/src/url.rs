@@ -44,7 +44,7 @@ impl Url {
         url.map_err(|reason| (shown.into(), reason))
     }
 
-    /// Where a redirect from here leads: an absolute address, or one that starts with a slash.
+    /// The address that a redirect from here leads to: an absolute one, or a path that starts with a slash.
     pub(crate) fn join(&self, location: &str) -> Result<Self, &'static str> {
         match location {
             _ if location.starts_with("//") => Self::parse(&format!("{}:{location}", self.scheme())),
@@ -63,12 +63,12 @@ impl Url {
         Ok(there)
     }
 
-    /// The same with more at the end of the path; for addresses without query.
+    /// The address with `more` at the end of its path; for addresses without query.
     pub(crate) fn with(&self, more: &str) -> Self {
         Self { origin: self.origin.clone(), rest: format!("{}/{more}", self.rest.trim_end_matches('/')) }
     }
 
-    /// Whether a secret for the one may be told to the other.
+    /// Whether two addresses have scheme, host and port in common, so that a secret for the one may go to the other.
     pub(crate) fn same_origin(&self, other: &Self) -> bool {
         self.origin == other.origin
     }
@@ -82,7 +82,7 @@ impl Url {
         self.origin.split_once("://").map_or("", |(_, host)| host)
     }
 
-    /// Whether it is this machine.
+    /// Whether the host is this machine.
     pub(crate) fn is_loopback(&self) -> bool {
         let host = self.host();
         let name = host.strip_prefix('[').and_then(|host| host.split(']').next());
@@ -90,7 +90,7 @@ impl Url {
         name == "localhost" || name.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
-    /// The whole of it, for the wire only: the query of a storage server is a signature.
+    /// The address with its query, for requests only: the query of a storage server is a signature.
     pub(crate) fn whole(&self) -> String {
         format!("{}{}", self.origin, self.rest)
     }

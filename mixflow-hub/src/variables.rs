@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// What variables say. One that is empty is as good as none.
+/// Variables of the environment. An empty one counts as none.
 pub(crate) struct Variables<R> {
     read: R,
     /// The folder of the user, where no variable names it.
@@ -19,14 +19,14 @@ impl NoText {
 }
 
 impl Variables<fn(&str) -> Option<OsString>> {
-    /// Those of this process.
+    /// The variables of this process.
     pub(crate) fn of_process() -> Self {
         Self { read: |name| std::env::var_os(name), user: std::env::home_dir }
     }
 }
 
 impl<R: Fn(&str) -> Option<OsString>> Variables<R> {
-    /// Those that `read` gives, and nothing else.
+    /// The variables that `read` gives, and nothing else.
     pub(crate) fn new(read: R) -> Self {
         Self { read, user: || None }
     }
@@ -39,7 +39,7 @@ impl<R: Fn(&str) -> Option<OsString>> Variables<R> {
         self.value(name).map(|value| value.into_string().map_err(|_| NoText(name))).transpose()
     }
 
-    /// Whether it says yes; none where it says nothing.
+    /// Whether a variable says yes; none where it is not set.
     pub(crate) fn flag(&self, name: &'static str) -> Result<Option<bool>, NoText> {
         let yes = |value: String| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str());
         Ok(self.text(name)?.map(yes))

@@ -18,7 +18,7 @@ pub(crate) enum State {
     Unknown,
     /// A session, with the right to read a repository at a commit.
     Open(XetSession, Grant),
-    /// It failed, and is not tried again.
+    /// The store failed, or may not be used, and is not tried again.
     Closed,
 }
 
@@ -51,7 +51,7 @@ impl fmt::Debug for XetAccess {
 /// The right to read from the store or to write to it, for a while.
 #[derive(Clone)]
 pub(crate) struct Grant {
-    /// Where it was given, and is renewed.
+    /// Address that gave the right, and renews it.
     pub(crate) from: Url,
     pub(crate) store: Url,
     pub(crate) token: String,
@@ -60,7 +60,7 @@ pub(crate) struct Grant {
 }
 
 impl Grant {
-    /// Where the store is, for what puts paths behind it.
+    /// Address of the store without a slash at its end.
     pub(crate) fn address(&self) -> String {
         self.store.whole().trim_end_matches('/').into()
     }

@@ -41,8 +41,8 @@ enum Sent<E, R> {
 }
 
 /// Gives `take` the results of all pieces, in their order; each worker does one piece at a time on a thread of its own, the
-/// next one that is left, with its share of the CPU's threads. `on_event` gets what workers tell of a piece as it comes. With one
-/// worker all is done on this thread, when `take` asks for it.
+/// next one that is left, with its share of the CPU's threads. `on_event` gets what workers tell of a piece as it comes. With
+/// one worker all is done on this thread, when `take` asks for it.
 ///
 /// At most twice as many pieces are held as there are workers, so that a slow one does not fill memory.
 ///

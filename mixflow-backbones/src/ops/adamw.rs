@@ -40,7 +40,7 @@ pub struct AdamWState<const D: usize> {
     pub average: Option<Tensor<D>>,
 }
 
-/// What a step computes with, of its numbers.
+/// Constants of a step that are the same for all parameters.
 #[derive(Clone, Copy)]
 pub(super) struct Constants {
     pub(super) keep: f64,

@@ -89,7 +89,7 @@ pub fn squared_norm<const D: usize>(gradient: Tensor<D>) -> Tensor<1> {
     Tensor::from_data([parts.iter().sum::<f64>()], (&device, DType::F64))
 }
 
-/// Values a task works on.
+/// Values that a task updates.
 const PART: usize = 16 * 1024;
 
 fn is_plain<const D: usize>(tensor: &Tensor<D>) -> bool {

@@ -94,7 +94,7 @@ fn fused(qkv: Recomputed, heads: usize) -> Recomputed {
     })
 }
 
-/// Function the kernel of this module, of 16 or 32 bits.
+/// Attention by the kernel of this module, of 16 or 32 bits.
 struct ByKernel {
     qkv: Function,
     heads: usize,
@@ -116,7 +116,8 @@ impl Operation for ByKernel {
     }
 }
 
-/// Function Burn's operations, which hold no scores on a GPU. The output is `[batch heads, tokens, d]`, as they need it again.
+/// Attention by Burn's operations, which hold no scores on a GPU. The output is `[batch heads, tokens, d]`, as they need it
+/// again.
 struct Fused {
     qkv: Function,
     heads: usize,
@@ -152,7 +153,7 @@ impl Operation for Fused {
     }
 }
 
-/// Values of the attention matrix held at a time.
+/// Values of the attention matrix that are held at a time.
 const BLOCK: usize = 32 * 1024;
 
 #[derive(Clone, Copy, Debug)]
@@ -261,7 +262,7 @@ impl Head<'_> {
         (0..tokens).step_by(rows).map(move |start| start..(start + rows).min(tokens))
     }
 
-    /// The attention matrix of a block of queries.
+    /// Writes the attention matrix of a block of queries, `[queries, tokens]`, into `block`.
     fn probabilities(&self, queries: &std::ops::Range<usize>, block: &mut [f32]) {
         let q = self.matrix(&self.q[queries.start * self.row..]);
         let dims = [queries.len(), self.width, self.tokens];

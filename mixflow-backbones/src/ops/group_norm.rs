@@ -120,7 +120,7 @@ impl Kernel<3> for GroupNorm {
 const PART: usize = 4096;
 
 vectorized! {
-    /// Mean and inverse deviation.
+    /// Mean and inverse standard deviation of a group.
     fn moments(x: &[f32], epsilon: f64) -> (f32, f32) {
         let mut total = 0.0;
         for x in x.chunks(PART) {
@@ -156,7 +156,7 @@ vectorized! {
         }
     }
 
-    /// Gradients of a channel's weight and bias.
+    /// Gradients of weight and bias from one channel of one image.
     fn affine_backward(x: &[f32], grad: &[f32], mean: f32, inverse: f32) -> [f32; 2] {
         [sum(x.len(), |i| grad[i] * (x[i] - mean)) * inverse, sum(x.len(), |i| grad[i])]
     }

@@ -138,7 +138,7 @@ fn gradients(x: Tensor<3>, weight: Tensor<3>, gradient: Tensor<3>, wanted: [bool
     ]
 }
 
-/// The sum over batch and tokens, `[1, 1, output]`.
+/// The gradient of the bias: the sum over batch and tokens, `[1, 1, output]`.
 fn rows_together(gradient: Tensor<3>) -> Tensor<3> {
     if !is_native(&gradient) {
         return gradient.sum_dim(0).sum_dim(1);
@@ -209,7 +209,7 @@ fn forward(x: FlexTensor, weight: FlexTensor, bias: Option<FlexTensor>) -> FlexT
     tensor(y, shape)
 }
 
-/// `g W` and `gᵀ x`.
+/// Gradients of x, `g W`, and of the weight, `gᵀ x`, on the CPU.
 fn backward(x: FlexTensor, weight: FlexTensor, grad: &FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
     let [outputs, inputs] = [weight.shape()[0], weight.shape()[1]];
     let grads = Matrix::rows(values(grad), outputs);

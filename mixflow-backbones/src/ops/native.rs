@@ -8,13 +8,13 @@ use burn::{backend::DispatchDevice, tensor::DType};
 
 /// A backend on whose tensors operations of one's own are recorded.
 pub(crate) trait Native: Backend {
-    /// Without gradients.
+    /// The tensor of a primitive, without gradients.
     fn tensor<const D: usize>(primitive: Self::FloatTensorPrimitive) -> Tensor<D>;
 
-    /// Of a tensor without gradients.
+    /// The primitive of a tensor without gradients.
     fn primitive<const D: usize>(tensor: Tensor<D>) -> Self::FloatTensorPrimitive;
 
-    /// With its place in the graph; one without gradients is a constant.
+    /// The primitive of a tensor with its node in the graph; one without gradients is a constant.
     fn tracked<const D: usize>(tensor: Tensor<D>) -> FloatTensor<Autodiff<Self>>;
 
     /// The inverse of [`tracked`](Self::tracked).

@@ -150,7 +150,7 @@ impl Kernel<3> for ModulatedLayerNorm {
     }
 }
 
-/// Mean and inverse deviation of a row.
+/// Mean and inverse standard deviation of a row.
 #[inline(always)]
 fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
     let mean = sum(x.len(), |i| x[i]) / x.len() as f32;
@@ -177,7 +177,8 @@ vectorized! {
         }
     }
 
-    /// Of rows that were normalised, multiplied by `one + scale` and shifted.
+    /// Backward pass of rows that were normalised, multiplied by `one + scale` and shifted: `grad` becomes the gradient of
+    /// the rows.
     fn scaled_backward(x: &[f32], scale: &[f32], grad: &mut [f32], d_shift: &mut [f32], d_scale: &mut [f32], one: f32, epsilon: f32) {
         let width = scale.len();
         let (d_shift, d_scale) = (&mut d_shift[..width], &mut d_scale[..width]);

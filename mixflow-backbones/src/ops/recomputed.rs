@@ -38,7 +38,7 @@ impl Recomputed {
         Self { inputs: inputs.into(), function: Function(Some(Arc::new(move |inputs| function(array(inputs))))) }
     }
 
-    /// `f` of it.
+    /// The tensor after `f`.
     #[must_use]
     pub fn map(self, f: impl Fn(Tensor<3>) -> Tensor<3> + Send + Sync + 'static) -> Self {
         self.map_with([], move |x, []| f(x))
@@ -114,7 +114,7 @@ impl Function {
         }
     }
 
-    /// Gradients of what it is computed of, those in `wanted`, from the one that `gradient` makes of the value computed again:
+    /// Gradients of the inputs, those in `wanted`, from the gradient that `gradient` makes of the value computed again:
     /// none if it is not wanted.
     pub(super) fn pull_back(
         &self,

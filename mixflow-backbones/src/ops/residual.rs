@@ -33,7 +33,7 @@ pub fn gated_residual_of(x: Tensor<3>, y: Recomputed, gate: Tensor<2>) -> Tensor
     node::apply(Gated { y: y.function }, inputs)
 }
 
-/// Of x, gate `[batch, 1, width]` and what y is computed of.
+/// The operation on x, gate `[batch, 1, width]` and the inputs of y.
 struct Gated {
     y: Function,
 }
@@ -61,7 +61,7 @@ impl Operation for Gated {
     }
 }
 
-/// Of y and, on a GPU where it is wanted, of the gate, `[batch, 1, width]`.
+/// Gradients of y and, on a GPU where it is wanted, of the gate, `[batch, 1, width]`.
 fn gradients(y: Tensor<3>, gate: Tensor<3>, gradient: Tensor<3>, of_gate: bool) -> (Tensor<3>, Option<Tensor<3>>) {
     if !is_native(&y) {
         return on_gpu!(

@@ -112,7 +112,7 @@ impl Kernel<4> for ModulatedRmsNorm {
     }
 }
 
-/// Gradients of a task's examples: of x, shift, scale and weight.
+/// Gradients of the examples of one task: of x, shift, scale and weight.
 type Sums<'a> = (((&'a mut [f32], &'a mut [f32]), &'a mut [f32]), &'a mut [f32]);
 
 /// The factor that gives a row the mean square 1.

@@ -8,7 +8,7 @@ use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 
-/// Which numbers of a head turn together.
+/// Which numbers of a head are rotated as a pair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pairs {
     /// The first and the second, the third and the fourth: `GPT-J`, RAE, FLUX.
@@ -73,7 +73,7 @@ struct Rotate {
 }
 
 impl Rotate {
-    /// Turns by the tables' angles, or back.
+    /// Rotates by the angles of the tables, or back.
     fn turn(self, x: FlexTensor, [cos, sin]: [FlexTensor; 2], turn: fn(&mut [f32], &[f32], &[f32])) -> FlexTensor {
         let [mut x, cos, sin] = [x, cos, sin].map(contiguous);
         let ([tokens, all], width) = ([x.shape()[1], x.shape()[2]], cos.shape()[1]);

@@ -4,16 +4,16 @@ use std::path::{Path, PathBuf};
 
 use crate::{Address, Error};
 
-/// What lies below the folder that an address names, or in all of its repository where it names none.
+/// The files below the folder that an address names, or in all of its repository where it names none.
 pub(super) struct Below {
-    /// With a slash at the end, unless it is all.
+    /// The folder with a slash at its end; empty for all of the repository.
     folder: String,
-    /// Names without the folder.
+    /// Names of the files, without the folder.
     pub(super) names: Vec<String>,
 }
 
 impl Below {
-    /// Those of `names`.
+    /// The files of `names` that lie there.
     ///
     /// # Errors
     /// If the address names a file, or something that is not there.
@@ -31,12 +31,12 @@ impl Below {
         Ok(Self { folder, names: below })
     }
 
-    /// The same files by their whole names.
+    /// These names with the folder before them.
     pub(super) fn with_folder(&self, names: impl IntoIterator<Item = impl AsRef<str>>) -> Vec<String> {
         names.into_iter().map(|name| format!("{}{}", self.folder, name.as_ref())).collect()
     }
 
-    /// Where it lies in a snapshot.
+    /// Path of the folder in a snapshot.
     pub(super) fn path(&self, snapshot: &Path) -> PathBuf {
         snapshot.join(self.folder.trim_end_matches('/'))
     }

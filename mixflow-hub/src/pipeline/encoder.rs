@@ -54,12 +54,12 @@ fn encoder_files(names: &[String]) -> Vec<&str> {
     if whole { files } else { vec![] }
 }
 
-/// Those of some names that lie in a folder.
+/// The names that lie in a folder.
 pub(super) fn in_folder<'a>(names: impl Iterator<Item = &'a str>, folder: &str) -> Vec<&'a str> {
     names.filter(|name| name.strip_prefix(folder).is_some_and(|rest| rest.starts_with('/'))).collect()
 }
 
-/// Those files of a part that are read: settings and weights, of these not those in half precision where there are others.
+/// The files of a part that are read: settings and weights, of these not those in half precision where there are others.
 pub(super) fn read_of(files: Vec<&str>) -> Vec<&str> {
     let is_half = |name: &str| name.contains(".fp16");
     let whole = files.iter().any(|name| is_weights(name) && name.ends_with(".safetensors") && !is_half(name));

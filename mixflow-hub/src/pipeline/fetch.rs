@@ -122,12 +122,12 @@ impl Client {
         Ok((said, self.snapshot_as(repository, &Revision::from(commit), &revision, &wanted, progress)?))
     }
 
-    /// A repository that holds something else than was expected.
+    /// The error of a repository that holds something else than was expected.
     pub(super) fn unknown(&self, repository: &Repository, reason: String) -> Error {
         Error::Layout { folder: self.cache().folder().join(repository.folder_name()), reason }
     }
 
-    /// The file at an address, and where it is now.
+    /// The file at an address: the address with its commit, and the path in the cache.
     pub(super) fn addressed(&self, address: &str, progress: Progress<'_>) -> Result<(Address, PathBuf), Error> {
         let address: Address = address.parse()?;
         let Some(file) = &address.file else {

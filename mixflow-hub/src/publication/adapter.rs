@@ -15,7 +15,7 @@ use super::markdown::links;
 use super::{Averaging, Choice};
 use crate::Error;
 
-/// What the file is called, here and there.
+/// Name of the adapter's file, in a run and where it is published.
 pub(super) const FILE: &str = Adapter::FILES[0];
 
 /// The adapter that a run has trained, for a network that others can have.
@@ -38,7 +38,7 @@ pub(super) fn file<N: NetworkSettings>(finished: &Finished<N>, choice: &Choice) 
 }
 
 impl<N: NetworkSettings> Card<'_, N> {
-    /// The adapter, if that alone is published.
+    /// Rank and targets of the adapter, if it alone is published.
     pub(super) fn adapter(&self) -> Option<&LoraConfig> {
         let AdapterConfig::Lora(lora) = self.finished.recipe.adapter.as_ref().filter(|_| self.choice.adapter)?;
         Some(lora)
@@ -72,7 +72,7 @@ impl<N: NetworkSettings> Card<'_, N> {
         }
     }
 
-    /// What it is, before how it was trained.
+    /// The sentence of a card that says what the adapter is.
     pub(super) fn adapter_is(&self, lora: &LoraConfig) -> String {
         let targets = match &lora.targets[..] {
             [] => "the layers of attention".into(),

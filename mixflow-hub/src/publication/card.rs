@@ -90,7 +90,7 @@ impl<N: NetworkSettings> Card<'_, N> {
         metadata
     }
 
-    /// What it is and how it was trained.
+    /// The section on what the network is and how it was trained.
     fn summary(&self) -> String {
         let Finished { recipe, averaging, .. } = self.finished;
         let [channels, height, width] = recipe.network.shape();
@@ -139,7 +139,7 @@ impl<N: NetworkSettings> Card<'_, N> {
         format!(" ({})", named.collect::<Vec<_>>().join(", "))
     }
 
-    /// What it learnt.
+    /// The section on the data.
     fn data(&self) -> String {
         match &self.choice.datasets[..] {
             [] => self.finished.recipe.data.describe().into(),
@@ -226,7 +226,7 @@ impl<N: NetworkSettings> Card<'_, N> {
         text
     }
 
-    /// What it learned from whom, and what it cannot.
+    /// The section on limits, with sources and licences of the data.
     fn limits(&self) -> String {
         let data = match &self.finished.recipe.data {
             DataConfig::Digits { .. } => {
@@ -252,7 +252,7 @@ impl<N: NetworkSettings> Card<'_, N> {
         )
     }
 
-    /// Of which sizes it makes what.
+    /// The sentence on the sizes of images that the network makes.
     fn sizes(&self) -> String {
         let recipe = &self.finished.recipe;
         let [_, height, width] = recipe.network.shape();
@@ -277,7 +277,7 @@ impl<N: NetworkSettings> Card<'_, N> {
         }
     }
 
-    /// What lies where.
+    /// The section that lists the files.
     fn files(&self) -> String {
         let mut text = String::from(match self.choice.adapter {
             true => {
@@ -301,7 +301,7 @@ impl<N: NetworkSettings> Card<'_, N> {
     }
 }
 
-/// One line a set of images; a column for every number that any of them has.
+/// A table with a line for each set of images, and a column for every number that any of them has.
 fn table(rows: &[(&Conditions, Vec<Metric>)]) -> String {
     let mut names: Vec<(&str, &str)> = vec![];
     for metric in rows.iter().flat_map(|(_, metrics)| metrics) {
@@ -336,7 +336,7 @@ fn table(rows: &[(&Conditions, Vec<Metric>)]) -> String {
     text
 }
 
-/// How classes were chosen.
+/// How the classes of measured images were chosen.
 fn in_a_word(labels: Labels) -> &'static str {
     match labels {
         Labels::Reference => "as the real images",

@@ -13,7 +13,7 @@ use crate::{Address, Error};
 /// The key of a guide's weights.
 pub(super) const GUIDE: &str = "sampling.guide.weights";
 
-/// How who downloads a network gets a file that its recipe names.
+/// How those who download a network get a file that its recipe names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Provision {
     /// It is published too: for files that one may pass on.
@@ -50,9 +50,9 @@ impl Provision {
 pub(super) struct RequiredFile {
     /// Its key in the recipe, such as `autoencoder.weights`.
     pub(super) key: &'static str,
-    /// What the recipe calls it.
+    /// The file as the recipe names it.
     pub(super) path: PathBuf,
-    /// What the published recipe calls it: a file beside, or an address.
+    /// Its name in the published recipe: that of a file beside it, or an address.
     pub(super) name: String,
 }
 
@@ -135,7 +135,7 @@ fn names_no_file(address: &str) -> bool {
     address.parse::<Address>().is_ok_and(|address| address.file.is_none())
 }
 
-/// What a file is called in the folder that is published.
+/// Name of a file in the folder that is published, by its key in the recipe.
 fn beside(key: &str) -> String {
     let stem = key.strip_prefix("sampling.").unwrap_or(key).trim_end_matches("weights").trim_end_matches(['.', '_']);
     format!("{}.safetensors", stem.replace('.', "-"))
@@ -219,10 +219,10 @@ pub(super) fn last_part(text: &str) -> Option<String> {
     Some(if last.is_empty() { "/".into() } else { last.into() })
 }
 
-/// What is words wherever it stands, though there may be a slash in it.
+/// Keys whose values are words, not paths, though there may be a slash in them.
 const WORDS: [&str; 8] = ["name", "names", "classes", "captions", "groups", "labels", "negative", "prompts"];
 
-/// Other text wherever `new` gives some, but for words.
+/// Replaces every text by the one that `new` gives for it, if any, but for the values of [`WORDS`].
 fn exchange(value: &mut Value, new: &mut impl FnMut(&str) -> Option<String>) {
     match value {
         Value::String(text) => {

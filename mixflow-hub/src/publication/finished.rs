@@ -26,7 +26,7 @@ pub enum Averaging {
 }
 
 impl Averaging {
-    /// In words.
+    /// The weights in words.
     pub(super) fn name(self) -> &'static str {
         match self {
             Self::Average => "moving average",
@@ -42,12 +42,12 @@ pub(super) struct Finished<N: NetworkSettings> {
     pub(super) run: PathBuf,
     /// The folder of the training: that of the run, or an arm's in it.
     pub(super) folder: PathBuf,
-    /// Which network of a comparison.
+    /// Name of the network in a comparison; none of a run that trained one alone.
     pub(super) arm: Option<String>,
     /// The recipe as it is written in the run.
     pub(super) text: String,
     pub(super) recipe: Recipe<N>,
-    /// Of its labels, as the run has recorded them.
+    /// Names of the labels, as the run has recorded them.
     pub(super) names: Vec<String>,
     pub(super) averaging: Averaging,
     /// Steps of its training.
@@ -57,7 +57,7 @@ pub(super) struct Finished<N: NetworkSettings> {
     /// The weights, unless others can use that file as it is: then no value is read before images are made.
     pub(super) read: Option<RewrittenWeights<N::Network>>,
     pub(super) parameters: usize,
-    /// What it is used on.
+    /// The device that it is loaded on.
     pub(super) device: Device,
     /// The weights that the run was given to start from.
     pub(super) start: Option<Start>,
@@ -67,7 +67,7 @@ pub(super) struct Finished<N: NetworkSettings> {
 #[derive(Debug)]
 pub(super) enum RewrittenWeights<B> {
     Network(B),
-    /// Those of a checkpoint, of which no value was read.
+    /// The weights of a checkpoint, of which no value was read yet.
     Checkpoint(Weights),
 }
 
@@ -102,8 +102,8 @@ impl<N: NetworkSettings> Finished<N> {
         })
     }
 
-    /// Reads the network of a run that has ended, to be used on `device`. `arm` names a network of a comparison, `mixflow-0` if
-    /// none is named, and nothing else.
+    /// Reads the network of a run that has ended, to be used on `device`. `arm` names a network of a comparison, `mixflow-0`
+    /// if none is named, and nothing else.
     pub(super) fn read(run: &Path, arm: Option<&str>, averaging: Averaging, device: &Device) -> Result<Self, Error> {
         let (text, recipe) = recipe::<N>(run)?;
         let (arm, planned) = find_arm(run, &recipe, arm)?;

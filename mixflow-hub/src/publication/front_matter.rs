@@ -40,7 +40,7 @@ fn write(value: &Value, depth: usize, text: &mut String) {
     }
 }
 
-/// What follows a colon or a dash.
+/// Writes the value behind a colon or a dash.
 fn write_below(value: &Value, depth: usize, text: &mut String) {
     if is_block(value) {
         text.push('\n');
@@ -58,7 +58,7 @@ fn is_block(value: &Value) -> bool {
     }
 }
 
-/// A value of one line.
+/// A value as text of one line.
 fn plain(value: &Value) -> String {
     match value {
         Value::String(text) => scalar(text),

@@ -9,7 +9,7 @@ use super::card::Card;
 use crate::Address;
 
 impl<N: NetworkSettings> Card<'_, N> {
-    /// In Rust, in a terminal, and the tensors in Python.
+    /// How to draw in Rust and in a terminal, and how to load the tensors in Python.
     pub(super) fn loading(&self) -> String {
         let open = format!("from_hub(\"{}\", &mixflow::device::chosen()?)?", self.address());
         if let Some(prompts) = self.examples() {
@@ -79,7 +79,7 @@ impl<N: NetworkSettings> Card<'_, N> {
     }
 }
 
-/// What to add to a program.
+/// The commands that add these crates to a program.
 pub(super) fn added(crates: &[&str]) -> String {
     let add = |name: &&str| format!("cargo add --git {} {name}\n", env!("CARGO_PKG_REPOSITORY"));
     format!("## Use\n\n```sh\n{}```\n\n", crates.iter().map(add).collect::<String>())

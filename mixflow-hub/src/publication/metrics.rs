@@ -7,13 +7,13 @@ use serde_json::{Value, json};
 
 use super::results::{Conditions, MeasuredScores};
 
-/// One number.
+/// A number that was measured.
 pub(super) struct Metric {
-    /// What programs call it.
+    /// Its name for programs.
     kind: &'static str,
-    /// What people call it.
+    /// Its name for people.
     pub(super) name: &'static str,
-    /// Where it should go: "↓", "↑" or a number.
+    /// What is better: less, "↓", more, "↑", or this number.
     pub(super) better: &'static str,
     pub(super) value: f64,
     /// Its standard deviation, where it is the mean of several.
@@ -27,7 +27,7 @@ impl Metric {
     }
 }
 
-/// Those of one set of images, on pixels.
+/// Distances of one set of images, on pixels.
 pub(super) fn pixel_metrics(scores: &Scores) -> Vec<Metric> {
     [
         ("pixel_frechet_distance", "Fréchet distance", "↓", scores.frechet),
@@ -40,7 +40,7 @@ pub(super) fn pixel_metrics(scores: &Scores) -> Vec<Metric> {
     .into()
 }
 
-/// Those of an Inception network.
+/// Distances of one set of images, on features of an Inception network.
 pub(super) fn inception_metrics(found: &InceptionEvaluation) -> Vec<Metric> {
     let alone = |value: Option<f64>| value.map(|value| (value, None));
     let score = found.inception_score.as_ref().map(|score| (score.mean, score.known_deviation()));

@@ -75,7 +75,7 @@ pub struct Publication<N: NetworkSettings = NetworkConfig> {
 pub struct Choice {
     /// Which network of a comparison: `pretraining`, `standard-0`, …; `mixflow-0` where none is named.
     pub arm: Option<String>,
-    /// Which weights of it.
+    /// Which weights of the network.
     pub averaging: Averaging,
     /// Whether the low-rank adapter that a run has trained is published alone, as `diffusers` calls it, for whoever has the
     /// network that it is for, which is the first of `base_models`. The recipe is on the card then, and no `config.json`.
@@ -110,9 +110,9 @@ pub struct Written {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Published {
-    /// What was uploaded.
+    /// Names and sizes of what was uploaded.
     pub written: Written,
-    /// Where to.
+    /// Commit and address of the upload.
     pub uploaded: Uploaded,
 }
 
@@ -161,8 +161,8 @@ impl<N: NetworkSettings> Publication<N> {
     }
 
     /// Writes what is to be published in a branch of a repository into a folder that is not there yet, or is empty. It
-    /// appears whole or not at all. `progress` is called with each step. The network is touched only for sample images that need files
-    /// of the Hub, with what the environment says ([`Client::from_env`]).
+    /// appears whole or not at all. `progress` is called with each step. The network is touched only for sample images that
+    /// need files of the Hub, with what the environment says ([`Client::from_env`]).
     ///
     /// # Errors
     /// If there can be no such repository or branch, the folder has something in it or cannot be written, or images
@@ -274,10 +274,10 @@ fn check(repository: &Repository, branch: &str) -> Result<Revision, Error> {
     }
 }
 
-/// What a run calls the autoencoder that it trains first.
+/// Name of the file of the autoencoder that a run trains first.
 const AUTOENCODER: &str = "autoencoder.safetensors";
 
-/// What a run and a publication call the network.
+/// Name of the file of the network, in a run and where it is published.
 const MODEL: &str = "model.safetensors";
 
 impl Written {

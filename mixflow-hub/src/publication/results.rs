@@ -23,11 +23,11 @@ use crate::Error;
 /// All that was measured of one network.
 #[derive(Debug, Default)]
 pub(super) struct MeasuredScores {
-    /// On pixels.
+    /// Distances on pixels.
     pub(super) pixels: Vec<(Conditions, Measurement)>,
     /// The comparison that the network is an arm of, if its weights were measured in it.
     pub(super) comparison: Option<(Arm, Results)>,
-    /// On features of an Inception network.
+    /// Distances on features of an Inception network.
     pub(super) inception: Vec<(Conditions, Box<InceptionEvaluation>)>,
     /// The files to publish, without folders of this machine.
     pub(super) files: Vec<(String, Value)>,

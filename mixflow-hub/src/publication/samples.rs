@@ -12,13 +12,13 @@ use super::markdown::plainly;
 use crate::progress::Progress;
 use crate::{Address, Client, Error, TransferProgress};
 
-/// The pictures beside the card.
+/// Name of the file of sample images beside the card.
 pub(super) const FILE: &str = "samples.png";
 
-/// What pictures end in.
+/// Endings of the names of pictures.
 pub(super) const ENDINGS: [&str; 4] = ["png", "jpg", "jpeg", "webp"];
 
-/// How many are made.
+/// Number of sample images.
 const COUNT: usize = 16;
 
 /// Where the pictures of a card come from.
@@ -29,7 +29,7 @@ pub enum SampleImages {
     Made,
     /// This picture: PNG, JPEG or WebP.
     Picture(PathBuf),
-    /// There are none.
+    /// The card has no pictures.
     None,
 }
 

@@ -43,7 +43,7 @@ impl Append {
         Ok(Self { path: path.into(), file, written: length, stale: true, pending: vec![], flushed: Instant::now() })
     }
 
-    /// Where it is.
+    /// Path of the file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
@@ -63,7 +63,7 @@ impl Append {
         self.pending.len() >= PENDING || self.flushed.elapsed() >= DELAY
     }
 
-    /// Hands everything to the system.
+    /// Writes all pending records.
     pub(super) fn flush(&mut self) -> Result<(), Error> {
         let (end, pending) = (self.end(), std::mem::take(&mut self.pending));
         let start = self.file.seek(SeekFrom::Start(self.written));

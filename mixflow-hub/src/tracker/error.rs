@@ -43,7 +43,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// For `map_err`: what was tried with which path.
+    /// An error of the system for `map_err`: what was tried, with which path.
     pub(super) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { action, path, source }

@@ -115,25 +115,25 @@ pub enum Entry<'a> {
     },
     /// Numbers of a step; they need not be finite.
     Scalars {
-        /// Which.
+        /// The step.
         step: u64,
         /// Names and values.
         values: &'a [(&'a str, f64)],
     },
     /// A picture made after a step, such as a grid of samples.
     Image {
-        /// Which.
+        /// The step.
         step: u64,
-        /// Of what.
+        /// What the picture or the values are of, such as `samples`.
         name: &'a str,
         /// The picture.
         png: Png<'a>,
     },
     /// How values are distributed after a step.
     Histogram {
-        /// Which.
+        /// The step.
         step: u64,
-        /// Of what.
+        /// What the picture or the values are of, such as `samples`.
         name: &'a str,
         /// The distribution.
         histogram: &'a Histogram,

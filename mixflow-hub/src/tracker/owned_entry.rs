@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use super::{End, Entry, Histogram, Png};
 
-/// An [`Entry`] that outlives what it was told with.
+/// An [`Entry`] that owns its values, to wait in a queue.
 #[derive(Debug)]
 pub(super) enum OwnedEntry {
     Config(Value),
@@ -37,9 +37,9 @@ impl From<Entry<'_>> for OwnedEntry {
 }
 
 impl OwnedEntry {
-    /// What it takes while it waits, in bytes and roughly; none where it must not get lost, and there are few of them.
+    /// Memory of the entry while it waits, roughly, in bytes; none of those that must not get lost, which are few.
     pub(super) fn size(&self) -> Option<usize> {
-        /// Of the entry itself, and of each value beside its name.
+        /// Bytes of the entry itself, and of each value beside its name.
         const FIXED: usize = 64;
         match self {
             Self::Scalars { values, .. } => {
@@ -51,7 +51,7 @@ impl OwnedEntry {
         }
     }
 
-    /// Tells it.
+    /// Calls `listener` with the entry.
     pub(super) fn borrowed<R>(&self, listener: impl FnOnce(Entry<'_>) -> R) -> R {
         match self {
             Self::Config(config) => listener(Entry::Config(config)),

@@ -28,10 +28,10 @@ use super::{End, Entry, Error, TensorBoard, Trackers, WandbMode, WandbRun};
 pub struct RunTrackers {
     tensorboard: bool,
     wandb: WandbMode,
-    /// Of the run.
+    /// The folder of the run.
     folder: PathBuf,
     recipe: Value,
-    /// Of the trainings that are told, by their folders: several go on at once.
+    /// The trackers of trainings that go on, by the folders of these: several go on at once.
     current: BTreeMap<PathBuf, Trackers>,
     /// What earlier ones end with: nobody waits for them before the run ends.
     ending: Vec<JoinHandle<Vec<String>>>,
@@ -47,7 +47,7 @@ impl RunTrackers {
         Ok(Self::some(folder, recipe, true, WandbMode::from_env()?))
     }
 
-    /// As [`of`](Self::of), of these alone.
+    /// As [`of`](Self::of), with these trackers alone.
     pub fn some(folder: &Path, recipe: &Value, tensorboard: bool, wandb: WandbMode) -> Self {
         Self {
             tensorboard,

@@ -51,7 +51,7 @@ impl TensorBoard {
         self.file.push(&record(event(seconds(SystemTime::now()), step, what).as_bytes()));
     }
 
-    /// All files of the run, with what was told.
+    /// All event files of the run; what is pending is written first.
     fn files(&mut self) -> Result<Vec<PathBuf>, Error> {
         self.file.flush()?;
         Ok(self.earlier.iter().cloned().chain([self.file.path().to_path_buf()]).collect())
@@ -143,7 +143,7 @@ fn next_record<'b>(bytes: &mut &'b [u8]) -> Option<&'b [u8]> {
     Some(data)
 }
 
-/// Those of numbers, and of pictures, in all files of a folder.
+/// Steps of numbers, and of pictures, in all files of a folder.
 #[cfg(test)]
 pub(super) fn rows(folder: &Path) -> Result<[Vec<u64>; 2], Error> {
     let steps = |is: fn(&[u8]) -> bool| steps_of(event_files(folder)?, is);

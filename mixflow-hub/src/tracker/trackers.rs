@@ -13,7 +13,7 @@ use super::resumed::go_on;
 use super::{Entry, TensorBoard, Tracker, Wandb, WandbMode, WandbRun};
 use crate::tracker::Error;
 
-/// What may wait for a slow disk, in bytes.
+/// Bytes of entries that may wait for a slow disk.
 const WAITING: usize = 16 << 20;
 
 /// How long a run that ended waits for its trackers.
@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(150);
 #[derive(Default)]
 pub struct Trackers {
     thread: Option<Background>,
-    /// For the user, from the thread too.
+    /// Warnings for the user, from the thread too.
     warnings: Warnings,
     /// Entries that found the queue full.
     missing: u64,
@@ -40,7 +40,7 @@ enum Message {
     Add(Box<dyn Tracker + Send>),
     Entry(OwnedEntry),
     Log(PathBuf),
-    /// What it takes time to know, and is found out by the thread.
+    /// Entries that take time to find, which the thread does.
     #[cfg(feature = "pipeline")]
     Work(Work),
 }
@@ -49,12 +49,12 @@ enum Message {
 #[cfg(feature = "pipeline")]
 type Work = Box<dyn FnOnce(&mut dyn FnMut(Entry<'_>)) + Send>;
 
-/// The thread, and what leads to it.
+/// The thread, and the channels to and from it.
 struct Background {
     messages: Sender<Message>,
     /// Bytes of entries that wait.
     waiting: Arc<AtomicUsize>,
-    /// Cut off when the thread ends.
+    /// Disconnected when the thread ends.
     end: Receiver<()>,
     handle: JoinHandle<()>,
 }
@@ -68,8 +68,8 @@ impl Trackers {
         }
     }
 
-    /// Those of a run in a folder, by its name: event files for `TensorBoard` in `tensorboard/`, and a run of Weights & Biases in
-    /// `wandb/`, streamed or not as the environment says. [`event`](Self::event) tells them a training.
+    /// The trackers of a run in a folder, by its name: event files for `TensorBoard` in `tensorboard/`, and a run of Weights
+    /// & Biases in `wandb/`, streamed or not as the environment says. [`event`](Self::event) tells them a training.
     ///
     /// # Errors
     /// If a variable of the environment cannot be what it is.
@@ -98,7 +98,7 @@ impl Trackers {
         }
     }
 
-    /// Tells all of them.
+    /// Tells an entry to all trackers.
     pub fn track(&mut self, entry: Entry<'_>) {
         let Some(thread) = &self.thread else { return };
         let entry = OwnedEntry::from(entry);
@@ -114,7 +114,7 @@ impl Trackers {
         self.send(Message::Entry(entry));
     }
 
-    /// Lets the thread find out something, and tell it.
+    /// Lets the thread find entries, and tell them to all trackers.
     #[cfg(feature = "pipeline")]
     pub(super) fn work(&mut self, work: impl FnOnce(&mut dyn FnMut(Entry<'_>)) + Send + 'static) {
         if self.thread.is_some() {
@@ -205,12 +205,12 @@ fn track_messages(messages: &Receiver<Message>, waiting: &AtomicUsize, warnings:
     }
 }
 
-/// Tells an entry to each of them.
+/// Tells an entry to each tracker.
 fn track_all(trackers: &mut Vec<Box<dyn Tracker + Send>>, entry: Entry<'_>, warnings: &Warnings) {
     each(trackers, warnings, |tracker| tracker.track(entry));
 }
 
-/// Does something with each of them; one that fails is left out from then on.
+/// Calls `work` with each tracker; one that fails is left out from then on.
 fn each(
     trackers: &mut Vec<Box<dyn Tracker + Send>>,
     warnings: &Warnings,

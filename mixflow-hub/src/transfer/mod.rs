@@ -62,20 +62,20 @@ impl Client {
     }
 }
 
-/// Content that is on its way.
+/// The download of one file's content.
 struct Transfer<'a> {
     client: &'a Client,
     subject: Subject<'a>,
     name: &'a str,
     expected: &'a Expected,
     partial: Partial,
-    /// Bytes in the file, and their hash.
+    /// Bytes in the file so far, and their hash.
     held: u64,
     hasher: Hasher,
 }
 
 impl<'a> Transfer<'a> {
-    /// Starts with what an earlier attempt has left.
+    /// Starts with the bytes that an earlier attempt has left.
     fn open(
         client: &'a Client,
         subject: Subject<'a>,
@@ -135,7 +135,7 @@ impl<'a> Transfer<'a> {
         crate::xet::fill(self.client, &subject, hash, range, &mut |part| self.add(part), progress)
     }
 
-    /// Asks until all bytes are there.
+    /// Sends requests until all bytes are there.
     fn fill(&mut self, progress: Progress<'_>) -> Result<(), Error> {
         let mut failures = 0;
         while self.held < self.expected.size {
@@ -147,7 +147,7 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// Asks once for what is missing.
+    /// Sends one request for the bytes that are missing.
     fn attempt(&mut self, progress: Progress<'_>) -> Result<(), RequestError> {
         let Subject { repository, revision, .. } = self.subject;
         // The address of the content expires: the Hub gives a new one each time.
@@ -177,7 +177,7 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// Whether what comes is what was asked for; starts over where the server sends all of it.
+    /// Checks that the answer has the range that was asked for; starts over where the server sends the whole file.
     fn check_range(&mut self, answer: &Answer) -> Result<(), RequestError> {
         let header = |name| text(answer.response.headers(), name);
         let restart = |this: &mut Self| this.restart().map_err(RequestError::permanent);
@@ -230,7 +230,7 @@ impl<'a> Transfer<'a> {
         })
     }
 
-    /// Puts what comes next into the file.
+    /// Appends bytes to the file, and hashes them.
     fn add(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.partial.file.write_all(bytes).map_err(Error::io("write", &self.partial.shared()))?;
         self.hasher.update(bytes);
@@ -238,7 +238,7 @@ impl<'a> Transfer<'a> {
         Ok(())
     }
 
-    /// Forgets what is there.
+    /// Drops all bytes so far.
     fn restart(&mut self) -> Result<(), Error> {
         self.held = 0;
         self.hasher = self.expected.digest.hasher(self.expected.size);

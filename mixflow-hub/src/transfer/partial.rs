@@ -9,7 +9,7 @@ use std::time::Duration;
 /// A file that nobody has written to for so long belongs to nobody.
 const IDLE: Duration = Duration::from_secs(600);
 
-/// What all of their names end with.
+/// What the names of all partial files end with.
 const ENDING: &str = ".incomplete";
 
 /// The beginning of some content, in a file that nobody else writes to: on some file systems (Lustre, GPFS, NFS) two processes may
@@ -19,11 +19,11 @@ const ENDING: &str = ".incomplete";
 /// process that was killed keeps the name `<hash>.<kernel>-<number>.incomplete`; one on the same machine goes on with it where a
 /// lock of it, on Windows that of the content, shows that nobody writes to it; others after ten minutes.
 pub(super) struct Partial {
-    /// What it is called once it is whole.
+    /// Path of the content once it is whole.
     blob: PathBuf,
     path: PathBuf,
     pub(super) file: File,
-    /// Whether it was begun by somebody else.
+    /// Whether another process began the file.
     pub(super) taken: bool,
     /// Whether the lock of the content is held, and kept by others.
     alone: bool,
@@ -31,7 +31,7 @@ pub(super) struct Partial {
 }
 
 impl Partial {
-    /// Goes on with the longest that is left, or begins for_another, as it does with content that is not `large`.
+    /// Goes on with the longest file that is left, or begins a new one, as it does with content that is not `large`.
     pub(super) fn open(blob: &Path, large: bool, alone: bool) -> io::Result<Self> {
         let path = own(blob);
         let all = if large { left(blob) } else { vec![with(blob, ENDING)] };
@@ -46,17 +46,17 @@ impl Partial {
         Ok(Self { blob: blob.into(), path, file, taken, alone, finished: false })
     }
 
-    /// Where it is now.
+    /// Path of the file while it is partial.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Where it is left for others.
+    /// Path at which the file is left for other processes.
     pub(super) fn shared(&self) -> PathBuf {
         with(&self.blob, ENDING)
     }
 
-    /// Begins for_another, in another file: somebody may still write to one that was taken.
+    /// Begins a new file: another process may still write to one that was taken over.
     pub(super) fn restart(&mut self) -> io::Result<()> {
         let path = own(&self.blob);
         self.file = create(&path)?;
@@ -65,7 +65,7 @@ impl Partial {
         Ok(())
     }
 
-    /// It is the content now. What others have left of it goes.
+    /// Renames the file to the content's path, and removes partial files that others have left of it.
     pub(super) fn finish(mut self) -> io::Result<()> {
         fs::rename(&self.path, &self.blob)?;
         self.finished = true;
@@ -92,7 +92,7 @@ impl Drop for Partial {
     }
 }
 
-/// Files of the beginning of content, the longest first.
+/// Partial files of the content at `blob`, the longest first.
 fn left(blob: &Path) -> Vec<PathBuf> {
     let start = format!("{}.", blob.file_name().unwrap_or_default().display());
     let folder = blob.parent().map(fs::read_dir);
@@ -124,7 +124,8 @@ fn free(path: &Path, blob: &Path, alone: bool) -> Option<File> {
     is_free.then_some(file)
 }
 
-/// What tells that somebody writes to it. Elsewhere it would keep them from reading it, too.
+/// Takes the lock that tells that a process writes to the file. On other systems it would keep others from reading the file,
+/// too.
 fn lock(file: &File) -> Result<(), TryLockError> {
     if cfg!(unix) { file.try_lock() } else { Err(TryLockError::Error(io::ErrorKind::Unsupported.into())) }
 }
@@ -135,7 +136,7 @@ fn create(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
-/// A name that nobody else takes.
+/// A path of a partial file that no other process takes.
 fn own(blob: &Path) -> PathBuf {
     let number = RandomState::new().hash_one(std::process::id());
     with(blob, &format!(".{}-{number:016x}{ENDING}", this_kernel()))
@@ -146,7 +147,7 @@ fn kernel_of(rest: &str) -> Option<&str> {
     Some(rest.strip_suffix(ENDING)?.split_once('-')?.0)
 }
 
-/// What knows of locks here: a kernel, since it was started.
+/// Id of the kernel since it was started, which is what knows of locks.
 fn this_kernel() -> String {
     let id = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     let id: String = id.chars().take(8).collect();

@@ -18,13 +18,13 @@ use crate::{Client, Error};
 /// Bytes of one request.
 const RANGE: u64 = 16 << 20;
 
-/// Bytes on their way, on one of several lines.
+/// One of several connections that fetch ranges of a file.
 struct Line<'a, 't> {
     client: &'a Client,
     subject: &'a Subject<'a>,
     name: &'a str,
     size: u64,
-    /// Bytes of all lines together, from the file's start.
+    /// Bytes that all connections have fetched, from the file's start.
     received: &'a AtomicU64,
     progress: &'a Mutex<Progress<'t>>,
 }
@@ -107,7 +107,7 @@ impl Line<'_, '_> {
         Ok(bytes)
     }
 
-    /// Asks once for what is missing.
+    /// Sends one request for the bytes of the range that are missing.
     fn attempt(&self, start: u64, end: u64, bytes: &mut Vec<u8>) -> Result<(), RequestError> {
         let Subject { repository, revision, .. } = *self.subject;
         let url = self.client.endpoint.file(repository, revision, self.name);

@@ -15,17 +15,17 @@ use crate::sync::lock;
 use crate::xet_access::{Grant, State};
 use crate::{Client, Error};
 
-/// What takes the bytes that come, in their order.
+/// Takes the bytes of the file, in their order.
 type Add<'a> = &'a mut (dyn FnMut(&[u8]) -> Result<(), Error> + Send);
 
 /// How many times the longest silence a part may take: it has up to 64 MiB, of which nothing shows before it is whole.
 const PART: u32 = 20;
 
-/// Why not all of a file came from the store.
+/// Why the store did not give all of a file.
 enum StoreError {
-    /// It is to be left.
+    /// The store fails: the rest is fetched without it.
     Store(String),
-    /// It would be the same without it.
+    /// An error that would come without the store, too.
     Other(Error),
 }
 
@@ -131,7 +131,7 @@ impl From<Error> for StoreError {
 }
 
 impl Client {
-    /// What speaks to the store, and the right to read there; nothing where it failed before.
+    /// A session of the store with the right to read; none where the store failed before.
     fn open_store(&self, subject: &Subject<'_>, progress: Progress<'_>) -> Result<Option<(XetSession, Grant)>, Error> {
         // Who comes while it is asked for gets the same answer.
         let mut state = lock(&self.xet.0);
@@ -154,7 +154,7 @@ impl Client {
         Ok(Some((session, grant)))
     }
 
-    /// What one file is read by.
+    /// The group of streams that reads one file.
     fn reader(&self, session: &XetSession, grant: &Grant) -> Result<XetDownloadStreamGroup, XetError> {
         let group = session.new_download_stream_group()?;
         let group = group.with_endpoint(grant.address()).with_token_info(&grant.token, grant.end);

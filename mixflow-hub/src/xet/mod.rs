@@ -42,13 +42,13 @@ impl Client {
         Ok(Grant { from, store, token: granted.access_token, end: granted.exp })
     }
 
-    /// What a long transfer, which outlives its right, gets another one with.
+    /// Headers with which a transfer that outlives its right gets another one.
     fn authorization(&self) -> HeaderMap {
         let token = self.token.iter().filter_map(Token::secret_value);
         token.map(|value| (AUTHORIZATION, value)).collect()
     }
 
-    /// What speaks to the store, as patient as we are. It reports to nobody, whatever the environment says.
+    /// A session with the store, as patient as the client. It sends no telemetry, whatever the environment says.
     fn xet_session(&self) -> Result<XetSession, XetError> {
         // Another part of the program may have chosen already.
         let _ = rustls::crypto::ring::default_provider().install_default();
@@ -73,7 +73,7 @@ impl Client {
         XetSessionBuilder::new_with_config(config).with_cache_dir(folder).build()
     }
 
-    /// Each request was repeated already.
+    /// An error of the store, whose requests were repeated already.
     fn store_fault(&self, store: &Url, error: &XetError) -> Error {
         let reason = self.quote(&error.to_string());
         match error {
@@ -86,7 +86,7 @@ impl Client {
 }
 
 impl Token {
-    /// The header that sends it, which shows itself to nobody.
+    /// Value of the header that sends the token, which `Debug` hides.
     fn secret_value(&self) -> Option<HeaderValue> {
         let mut value = HeaderValue::from_str(&self.header()).ok()?;
         value.set_sensitive(true);

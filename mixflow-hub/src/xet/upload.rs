@@ -54,7 +54,7 @@ fn send_to_store(
     Ok(report.dedup_metrics.new_bytes)
 }
 
-/// Waits until all is there.
+/// Waits until the store has all of the file.
 fn watch(commit: &XetUploadCommit, local: &UploadFile, progress: Progress<'_>) -> Result<XetCommitReport, XetError> {
     let (file, size) = (local.name.as_str(), local.size);
     thread::scope(|scope| {

@@ -251,7 +251,8 @@ impl<B: Backbone> Generator<'_, B> {
         }
     }
 
-    /// Images of the flows of so many rows, batch by batch: `conditions` gives what the network is told of the rows of a batch.
+    /// Images of the flows of so many rows, batch by batch: `conditions` gives what the network is told of the rows of a
+    /// batch.
     fn spread<C: Send, T, E: From<Error>>(
         &self,
         count: usize,

@@ -11,8 +11,8 @@ use crate::compare::Progress;
 use crate::recipe::{NetworkSettings, Recipe};
 use crate::train::RunFolder;
 
-/// Trains a recipe in a folder, from initial values to its end, or goes on with the run that is there. `progress` hears how it goes. A
-/// [`Launch`] may start from given weights, compute on several devices, and be stopped.
+/// Trains a recipe in a folder, from initial values to its end, or goes on with the run that is there. `progress` hears how
+/// it goes. A [`Launch`] may start from given weights, compute on several devices, and be stopped.
 ///
 /// ```no_run
 /// use mixflow::launch::{Finish, train};

@@ -53,7 +53,7 @@ impl Shapes<'_> {
         })
     }
 
-    /// REPA's, whose parts but for the projectors are those of `sit`.
+    /// The configuration of REPA's network, which is that of `sit` with projectors.
     fn repa(&self, sit: SitConfig) -> Result<RepaConfig, String> {
         let SitConfig { input_size, patch, channels, width, depth, heads, hidden, classes, .. } = sit;
         let mut projectors = vec![];
@@ -136,7 +136,7 @@ impl Shapes<'_> {
         }
     }
 
-    /// Width, channels and side of a patch.
+    /// Width of a token, channels of the image, and side of a patch.
     fn embedder(&self) -> Result<[usize; 3], String> {
         let sides = self.sides("x_embedder.proj.weight", 4)?;
         Ok([sides[0], sides[1], sides[2]])
@@ -151,13 +151,13 @@ impl Shapes<'_> {
         self.blocks().len()
     }
 
-    /// Numbers of the blocks.
+    /// Indices of the blocks.
     fn blocks(&self) -> BTreeSet<usize> {
         let number = |name: &String| name.strip_prefix("blocks.")?.split('.').next()?.parse::<usize>().ok();
         self.0.keys().filter_map(number).collect()
     }
 
-    /// Of a network that is whole, none is missing between the first block and the last.
+    /// Refuses a network that lacks a block between the first and the last.
     fn check_blocks(&self) -> Result<(), String> {
         let blocks = self.blocks();
         match (0..).zip(&blocks).find(|(expected, found)| expected != *found) {
@@ -166,7 +166,7 @@ impl Shapes<'_> {
         }
     }
 
-    /// Published networks know a label for no class.
+    /// Number of classes: the rows of the label table but for one, the row for no class, which published networks have.
     fn classes(&self) -> Result<usize, String> {
         Ok(self.sides("y_embedder.embedding_table.weight", 2)?[0].saturating_sub(1).max(1))
     }
@@ -206,7 +206,7 @@ fn block_name(block: usize, name: &str) -> String {
     format!("blocks.{block}.{name}")
 }
 
-/// Heads of the published network whose tokens are so wide.
+/// Attention heads of the published network of this width.
 fn heads(width: usize) -> Result<usize, String> {
     match width {
         384 => Ok(6),

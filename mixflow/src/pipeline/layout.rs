@@ -12,9 +12,9 @@ const DEPTH: usize = 8;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Layout {
-    /// What may be the recipe; other programs call theirs `config.json` too.
+    /// The file that may be the recipe: other programs have a `config.json`, too.
     pub recipe: Option<String>,
-    /// The network.
+    /// The file of the network's weights.
     pub weights: String,
     /// RAE's decoder and statistics, where they are in the same collection.
     pub rae: [Option<String>; 2],
@@ -24,17 +24,17 @@ pub struct Layout {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum UnknownLayout {
-    /// They are of a network for text.
+    /// The files are of a network for text.
     #[error(
         "is text to image, a folder of diffusers: for `mixflow_t2i::TextPipeline` and `cargo xtask sample --prompt`"
     )]
     TextToImage,
-    /// They are of another network, in the layout of `diffusers`.
+    /// The files are of another network, in the layout of `diffusers`.
     #[error(
         "is a folder of diffusers without a network that is known here; its autoencoder can be used as `vae` beside a network"
     )]
     Diffusers,
-    /// They are of several networks.
+    /// The files are of several networks, which are these.
     #[error("has several networks, {}: keep one in a folder of its own", list(.0))]
     Several(Vec<String>),
     /// There is no network among them.
@@ -47,7 +47,7 @@ pub enum UnknownLayout {
 }
 
 impl Layout {
-    /// What these names, sorted, mean.
+    /// The layout of a folder by the names of its files, sorted.
     ///
     /// # Errors
     /// If they are not those of one network that is known here.
@@ -83,7 +83,7 @@ impl Layout {
         }
     }
 
-    /// The network in this file.
+    /// The layout of a network in this file.
     pub fn of_file(file: &str, names: &[String]) -> Self {
         let folder = file.rfind('/').map_or("", |end| &file[..=end]);
         let recipe = ["recipe.json", "config.json"].map(|name| format!("{folder}{name}"));

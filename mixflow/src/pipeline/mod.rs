@@ -62,7 +62,7 @@ pub struct Pipeline<N: NetworkSettings = NetworkConfig> {
 pub struct AddedAdapter {
     /// SHA-256 of its files: the weights, and their `adapter_config.json` where there is one.
     pub sha256: Vec<String>,
-    /// What it was multiplied by.
+    /// The factor on its product, 1 for the adapter as it was trained.
     pub strength: f64,
 }
 
@@ -114,7 +114,7 @@ impl<N: NetworkSettings> Pipeline<N> {
         Ok(pipeline)
     }
 
-    /// The same of a network that is in memory, on its device.
+    /// As [`load`](Self::load), of a network that is in memory, on its device.
     ///
     /// # Errors
     /// As [`load`](Self::load), of the other files.
@@ -243,7 +243,7 @@ impl Pipeline {
     }
 }
 
-/// Without the weights.
+/// Shows a pipeline without its weights.
 impl<N: NetworkSettings> fmt::Debug for Pipeline<N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { recipe, sources, .. } = self;

@@ -17,25 +17,25 @@ use crate::recipe::{AutoencoderConfig, NetworkSettings, Recipe};
 /// Gets a file of another place by its address, `hf://org/name@revision/file`, and says where on this machine it is.
 pub type Fetch<'f, E> = dyn FnMut(&str) -> Result<PathBuf, E> + 'f;
 
-/// The autoencoders that the published networks were trained with.
+/// The repositories of the autoencoders that the published networks were trained with.
 const SIT_AUTOENCODER: &str = "stabilityai/sd-vae-ft-ema";
 const REPA_AUTOENCODER: &str = "stabilityai/sd-vae-ft-mse";
 
-/// RAE's encoder.
+/// The repository of RAE's encoder.
 const RAE_ENCODER: &str = "facebook/dinov2-with-registers-base";
 
 /// What `diffusers` calls the weights of an autoencoder.
 const DIFFUSERS_WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
 
-/// Before an address.
+/// What an address begins with.
 const SCHEME: &str = "hf://";
 
-/// Where to look for files.
+/// Where the files are looked for that a recipe names.
 pub(super) struct Parts<'a, 'f, E> {
     pub(super) folder: &'a Path,
     /// The file of the network.
     pub(super) weights: &'a Path,
-    /// None in a folder of one's own.
+    /// Gets files of other repositories; none for a folder of one's own.
     pub(super) fetch: Option<&'a mut Fetch<'f, E>>,
 }
 
@@ -97,7 +97,7 @@ impl<E: From<Error>> Parts<'_, '_, E> {
         }
     }
 
-    /// The autoencoder in `vae`, or the published one.
+    /// The autoencoder in the folder `vae`, or the published one.
     fn stable_diffusion(&mut self, wanted: &Path, published: &str) -> Result<(KlAutoencoderConfig, PathBuf), E> {
         let [config, weights] = ["config.json", DIFFUSERS_WEIGHTS].map(|file| self.folder.join("vae").join(file));
         let [config, weights] = if config.is_file() && weights.is_file() {
@@ -116,7 +116,7 @@ impl<E: From<Error>> Parts<'_, '_, E> {
         Ok((config, weights))
     }
 
-    /// RAE's encoder, beside or published.
+    /// The file of RAE's encoder: beside the network, or the published one.
     fn encoder(&mut self, wanted: &Path) -> Result<PathBuf, E> {
         let beside = self.folder.join("encoder").join("model.safetensors");
         if beside.is_file() {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Error;
 
-/// The weights of its end, and what was measured of them.
+/// Files that a training has written at its end: weights, and what was measured of them.
 const OF_END: [&str; 5] =
     ["model.safetensors", "pytorch_lora_weights.safetensors", "decoder.safetensors", "eval.json", "inception.json"];
 

@@ -24,7 +24,7 @@ pub struct Change {
     pub step: u64,
     /// Its key in the recipe, such as `training.optimizer.clip`.
     pub key: String,
-    /// The value before; null is none.
+    /// The value before; null if the key was missing.
     pub from: Value,
     /// The value from this step on.
     pub to: Value,

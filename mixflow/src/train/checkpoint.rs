@@ -24,7 +24,7 @@ const PARTIAL: &str = ".partial-";
 const FIRST: &str = "first_moment.";
 const SECOND: &str = "second_moment.";
 
-/// Before the names of the files of a network that is trained against the first.
+/// What the names of files begin with that belong to the opponent, a network trained against the first.
 const OPPONENT: &str = "opponent-";
 
 /// A folder of checkpoints.
@@ -41,20 +41,20 @@ pub struct Checkpoint {
     pub snapshot: Snapshot,
     /// The recipe of its last step.
     pub recipe: serde_json::Value,
-    /// Where it was read from.
+    /// The folder that it was read from.
     pub path: PathBuf,
 }
 
 /// What reading the newest checkpoint found.
 #[derive(Debug)]
 pub struct NewestCheckpoint {
-    /// The newest one that is whole, if any is.
+    /// The newest checkpoint that is whole, if any is.
     pub checkpoint: Option<Checkpoint>,
-    /// Newer ones that were passed over, and why: for the user to be told.
+    /// Why newer checkpoints were passed over, for the user.
     pub damaged: Vec<Error>,
 }
 
-/// What of the newest checkpoint that is whole, and why newer ones are not.
+/// What was read of the newest checkpoint that is whole, and why newer ones are not.
 pub(super) struct Newest<T> {
     pub(super) whole: Option<T>,
     pub(super) damaged: Vec<Error>,
@@ -64,7 +64,7 @@ pub(super) struct Newest<T> {
 struct State {
     #[serde(flatten)]
     counts: Counts,
-    /// Those of the opponent, if there is one.
+    /// Steps and updates of the opponent, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     opponent: Option<Counts>,
     recipe: serde_json::Value,
@@ -129,7 +129,7 @@ impl Checkpoints {
         Ok(NewestCheckpoint { checkpoint: whole, damaged })
     }
 
-    /// The newest checkpoint that can be read so.
+    /// The newest checkpoint for which `read` succeeds.
     pub(super) fn newest<T>(&self, read: impl Fn(&Path) -> Result<T, Error>) -> Result<Newest<T>, Error> {
         let mut damaged = Vec::new();
         for step in self.steps()?.into_iter().rev() {
@@ -163,7 +163,7 @@ impl Checkpoints {
         Ok(steps)
     }
 
-    /// Removes what a killed process left.
+    /// Removes partial checkpoints that a killed process left.
     fn clear_partial(&self) -> Result<(), Error> {
         for entry in fs::read_dir(&self.folder).map_err(Error::io("list", &self.folder))? {
             let path = entry.map_err(Error::io("list", &self.folder))?.path();

@@ -69,7 +69,7 @@ impl ClassRows {
         Ok(Self(rows.into_iter().map(|row| row.unwrap_or(ClassRow::Null)).collect()))
     }
 
-    /// One for each class of the data.
+    /// The row of each class of the data.
     pub fn rows(&self) -> &[ClassRow] {
         &self.0
     }
@@ -86,7 +86,7 @@ impl ClassRows {
         Ok(weights.with(LABEL_TABLE, data))
     }
 
-    /// The table alone.
+    /// The label table, with a row for each class of the data.
     pub(super) fn table(&self, table: &LazyTensor, null_class: bool) -> Result<TensorData, String> {
         let &[count, width] = table.shape() else {
             return Err(format!("its label table is no table: it has the shape {:?}", table.shape()));

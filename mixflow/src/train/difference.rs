@@ -17,7 +17,7 @@ pub(crate) struct Difference {
 /// `post_training` holds out.
 const FREE: [&str; 3] = ["sampling", "validation", "post_training"];
 
-/// Those of any `training` in it: that of the network, or of what is trained for it.
+/// Keys of any `training` in a recipe that do not say what a step does: that of the network, or of what is trained for it.
 ///
 /// `accumulation` and `recompute` are among them although gradients can then be summed in another order, which changes their
 /// rounding: the same run on a smaller machine.
@@ -56,7 +56,7 @@ impl Difference {
 }
 
 impl fmt::Display for Difference {
-    /// What the old recipe has, and the new one.
+    /// The values of the old recipe and of the new one.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { key, old, new } = self;
         write!(f, "another `{key}`: {}, not {}", shown(old), shown(new))

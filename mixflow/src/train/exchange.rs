@@ -144,7 +144,7 @@ fn longest(orders: &[Order]) -> usize {
     orders.iter().map(|order| order.iter().map(|(_, size)| size).sum()).max().unwrap_or(0)
 }
 
-/// In the precision that is added up in.
+/// One buffer of all tensors, in `f32`, in which sums are taken.
 fn joined(flat: Flat) -> Tensor<1> {
     Tensor::cat(flat.into_iter().map(|(_, tensor)| widened(tensor)).collect(), 0)
 }
@@ -159,7 +159,7 @@ fn padded(tensors: impl Iterator<Item = Tensor<1>>, length: usize, options: (&De
     Tensor::cat(parts, 0)
 }
 
-/// Adds the parameters that a buffer has from a place on.
+/// Splits a buffer, from position `start` on, into the parameters of `order`, and adds them to `into`.
 fn split(buffer: Tensor<1>, mut start: usize, order: &Order, into: &mut Flat) {
     for &(id, size) in order {
         into.push((id, buffer.clone().narrow(0, start, size)));

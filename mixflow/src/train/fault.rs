@@ -50,7 +50,7 @@ pub(super) fn on_each<W: Send, R: Send>(work: Vec<W>, run: impl Fn(W) -> R + Syn
     results.into_iter().enumerate().map(placed).collect()
 }
 
-/// What a panic says, in one line.
+/// The message of a panic, on one line.
 fn words(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str);
     let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");

@@ -19,29 +19,29 @@ use crate::Error;
 #[derive(Debug)]
 pub struct MetricsLog {
     path: PathBuf,
-    /// None before the first line.
+    /// The open file; none before the first line.
     file: Option<File>,
     /// Bytes of whole lines in the file.
     written: u64,
-    /// Lines that the system does not have yet.
+    /// Lines that are not written yet.
     pending: Vec<u8>,
-    /// When it had all.
+    /// When all lines were written last.
     flushed: Instant,
     opened: Instant,
-    /// Seconds that the training took before.
+    /// Seconds that the training took in earlier processes.
     before: f64,
 }
 
-/// When a line was written, in seconds since 1970,
+/// Key of the time when a line was written, in seconds since 1970.
 pub(crate) const WALL_TIME: &str = "wall_time";
 
-/// and how many seconds the training took until then.
+/// Key of the seconds that the training took until then.
 pub(crate) const RUNTIME: &str = "runtime";
 
-/// Lines are collected up to this size, in bytes,
+/// Lines are collected up to this size, in bytes.
 const PENDING: usize = 8 << 10;
 
-/// and this long: who follows the file sees how a training goes.
+/// Lines are collected at most this long, so that those who follow the file see how a training goes.
 const DELAY: Duration = Duration::from_secs(2);
 
 impl MetricsLog {
@@ -71,7 +71,7 @@ impl MetricsLog {
         Ok(Self { path: path.into(), file: None, written, pending: Vec::new(), flushed: now, opened: now, before })
     }
 
-    /// Adds a step.
+    /// Adds the line of a step.
     ///
     /// # Errors
     /// If the file cannot be written.
@@ -94,7 +94,7 @@ impl MetricsLog {
         if self.pending.len() < PENDING && self.flushed.elapsed() < DELAY { Ok(()) } else { self.flush() }
     }
 
-    /// Hands everything to the system.
+    /// Writes all pending lines.
     ///
     /// # Errors
     /// If the file cannot be written.

@@ -47,7 +47,7 @@ impl Manifest {
         self.files.get(name).ok_or_else(|| damaged(checkpoint, format!("{MANIFEST} does not list {name}")))
     }
 
-    /// The content of a file, which is that which was written.
+    /// The content of a file; an error unless it has the size and the hash that were written.
     pub(super) fn whole(&self, checkpoint: &Path, name: &str) -> Result<Vec<u8>, Error> {
         let expected = self.entry(checkpoint, name)?;
         let bytes = fs::read(checkpoint.join(name)).map_err(|error| damaged(checkpoint, format!("{name}: {error}")))?;

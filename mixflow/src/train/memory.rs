@@ -38,7 +38,7 @@ impl ModuleVisitor for Start {
     }
 }
 
-/// Updates what has a gradient.
+/// Updates the parameters that have a gradient.
 pub(super) struct Update<'a> {
     pub(super) update: AdamW,
     pub(super) gradients: &'a mut GradientsParams,

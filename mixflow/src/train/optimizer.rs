@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct OptimizerConfig {
-    /// How fast, at every step.
+    /// The learning rate, as a function of the step.
     pub learning_rate: LearningRate,
     /// Decay of both moments, each in [0, 1).
     pub betas: [f64; 2],
@@ -56,7 +56,7 @@ impl OptimizerConfig {
         self.learning_rate.check()
     }
 
-    /// The same at its full rate from the first step to the last: no warm-up and no decay.
+    /// The optimiser at its full rate from the first step to the last: no warm-up and no decay.
     #[must_use]
     pub fn at_constant_rate(&self) -> Self {
         let rate = match self.learning_rate {

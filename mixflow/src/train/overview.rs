@@ -17,13 +17,13 @@ use crate::{Error, FolderLock};
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase", tag = "is", content = "because")]
 pub enum RunState {
-    /// A process works in its folder: which, in words.
+    /// A process works in its folder; this one, in words.
     Training(String),
     /// All that its recipe asks for is there.
     Finished,
     /// It can be continued.
     Stopped,
-    /// It cannot: why.
+    /// It cannot be continued, for this reason.
     Damaged(String),
 }
 
@@ -32,7 +32,7 @@ pub enum RunState {
 pub struct RunOverview {
     /// The run.
     pub folder: PathBuf,
-    /// How it stands.
+    /// How the run stands.
     pub state: RunState,
     /// Steps of all its trainings that were taken.
     pub taken: u64,
@@ -40,7 +40,8 @@ pub struct RunOverview {
     pub asked: u64,
     /// Mean loss of the last hundred steps of the newest training.
     pub loss: Option<f64>,
-    /// What was measured: of what, by what, and the number, the best first. Distances; smaller is better.
+    /// Distances that were measured, of which smaller is better: the weights, the distance's name and its value, the best
+    /// first.
     pub measured: Vec<(String, String, f64)>,
 }
 
@@ -48,8 +49,8 @@ pub struct RunOverview {
 const STEPS: usize = 100;
 
 impl RunOverview {
-    /// That of a folder; none if no run is in it. Content of checkpoints is not compared with its hashes, as continuing does,
-    /// only with its sizes.
+    /// The run of a folder; none if no run is in it. Content of checkpoints is not compared with its hashes, as continuing
+    /// does, only with its sizes.
     pub fn of(folder: &Path) -> Option<Self> {
         let text = fs::read(folder.join("recipe.json"));
         if text.is_err() && !run_has_begun(folder) {

@@ -26,18 +26,18 @@ use crate::{Error, device};
 /// that gradients are added in.
 pub(crate) struct Replicas<B> {
     states: Vec<TrainState<B>>,
-    /// Which of them remembers a parameter, where they share that.
+    /// Which of the states remembers a parameter, where each remembers a part.
     homes: Option<Homes>,
 }
 
 /// Where a training keeps what it remembers of the parameters: the optimiser's moments and the moving average.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct StatePlacement {
-    /// Each device has a part; else each has all.
+    /// Whether each device remembers a part of the parameters; else each remembers all.
     pub(crate) sharded: bool,
-    /// In the memory of the CPU, which updates the parameters; else on the devices.
+    /// Whether it is in the memory of the CPU, which updates the parameters; else on the devices.
     pub(crate) on_host: bool,
-    /// In which the devices have the weights that they multiply in it; what these are in 32 bits is remembered.
+    /// Precision in which the devices store the weights that they multiply in it; values in 32 bits are remembered.
     pub(crate) stored: Precision,
 }
 
@@ -125,7 +125,7 @@ impl<B: Backbone> Replicas<B> {
         (self, report)
     }
 
-    /// The same of one device, whose batches need not travel between threads.
+    /// As [`step`](Self::step), on one device, whose batches need not travel between threads.
     pub(crate) fn step_alone(
         self,
         objective: &impl Objective<B>,
@@ -193,7 +193,7 @@ impl<B: Backbone> Trainee for Replicas<B> {
 struct Homes(BTreeMap<ParamId, usize>);
 
 impl Homes {
-    /// Those that are trained, the largest first, each to the device that has the fewest numbers.
+    /// Gives the trained parameters, the largest first, each to the device that has the fewest numbers.
     fn new(network: &impl Module, devices: usize) -> Self {
         struct Sizes(Vec<(usize, ParamId)>);
         impl ModuleVisitor for Sizes {

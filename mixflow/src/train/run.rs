@@ -19,7 +19,7 @@ use crate::data::{Conditioner, Dataset, Fingerprint, Loader, LoaderConfig};
 use crate::objective::{Batch, InPrecision, Objective, TargetEncoder};
 use crate::{Error, device};
 
-/// How long and how fast to train.
+/// How long, how fast and in which precision to train.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
@@ -31,7 +31,7 @@ pub struct TrainConfig {
     /// another number of parts gives the same but for rounding, which grows from step to step.
     #[serde(default = "one")]
     pub accumulation: usize,
-    /// Of matrix products; weights, sums of gradients and what the optimiser remembers are `f32` in any.
+    /// Precision of matrix products; weights, sums of gradients and what the optimiser remembers are `f32` in any.
     #[serde(default, skip_serializing_if = "Precision::is_full")]
     pub precision: Precision,
     /// Whether the blocks of the network are run again in the backward pass instead of keeping what they compute: less memory,
@@ -136,14 +136,14 @@ pub(crate) fn check_positions(steps: u64, batch: usize, workers: usize) -> Resul
 /// [`FolderLock`](crate::FolderLock) keeps the second one out. `C` is what the network is told of the data.
 #[derive(Debug)]
 pub struct Run<'a, C> {
-    /// Where it writes.
+    /// Folder that the run writes to.
     pub folder: PathBuf,
     /// Stored with every checkpoint; one of a recipe whose steps are others is refused, unless [`change_optimizer`] allowed
     /// the difference. Data may lie elsewhere.
     ///
     /// [`change_optimizer`]: super::change_optimizer
     pub recipe: Value,
-    /// How long and how fast.
+    /// Steps, batch and optimiser.
     pub config: &'a TrainConfig,
     /// Seed of order, times, noise and dropped labels.
     pub seed: u64,
@@ -178,8 +178,9 @@ impl<C: Condition> Run<'_, C> {
         self.train_validated(network, objective, None, progress)
     }
 
-    /// The same, drawing now and then what the moving average of the weights makes, on the device of `network`. The pictures
-    /// are in `validation/` of the folder; the weights are those of [`train`](Self::train), bit for bit.
+    /// As [`train`](Self::train), drawing now and then what the moving average of the weights makes, on the device of
+    /// `network`. The pictures are in `validation/` of the folder; the weights are those of [`train`](Self::train), bit for
+    /// bit.
     ///
     /// # Errors
     /// As [`train`](Self::train). Images that cannot be drawn are a warning.

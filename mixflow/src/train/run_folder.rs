@@ -61,22 +61,22 @@ impl RunFolder {
         Ok(Self { path: folder, recipe, changed, new: !file.exists(), lock })
     }
 
-    /// Where it is.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The recipe that it was taken for.
+    /// The recipe that the folder was taken for.
     pub fn recipe(&self) -> &Value {
         &self.recipe
     }
 
-    /// What is to be told of its lock: see [`FolderLock::warning`].
+    /// The warning of its lock for the user: see [`FolderLock::warning`].
     pub fn warning(&self) -> Option<&str> {
         self.lock.warning()
     }
 
-    /// What the data hold, which must be those of the run that is continued.
+    /// Fingerprint of the data, which must be those of the run that is continued.
     ///
     /// # Errors
     /// If they cannot be read, or are others.

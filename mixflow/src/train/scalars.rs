@@ -14,7 +14,7 @@ pub(super) struct Scalars {
     pub(super) terms: Vec<Tensor<1>>,
 }
 
-/// What a step found, over all of its parts.
+/// Loss, terms and gradient norm of a step, over all of its parts.
 #[derive(Clone)]
 pub(super) struct Numbers {
     /// Mean of the losses.
@@ -23,13 +23,13 @@ pub(super) struct Numbers {
     pub(super) terms: Vec<(&'static str, f64)>,
     /// Norm of the mean gradient.
     pub(super) gradient_norm: f64,
-    /// How many parts.
+    /// Number of parts.
     pub(super) parts: f64,
 }
 
 impl Numbers {
-    /// Those of the shares of all devices, each with the squared norms of sums of gradients that it has, by the places of
-    /// their parameters: one read from each.
+    /// The numbers of a step from the shares of all devices, each with the squared norms of sums of gradients that it has, by
+    /// the places of their parameters: one read from each.
     pub(super) fn read(shares: Vec<(Scalars, Vec<(usize, Tensor<1>)>)>) -> Self {
         let (mut losses, mut sums, mut squared) = (vec![], Vec::<(&'static str, f64)>::new(), BTreeMap::new());
         for (Scalars { losses: own, names, terms }, squares) in shares {

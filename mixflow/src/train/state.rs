@@ -21,31 +21,31 @@ use crate::objective::{Batch, Loss, Objective};
 pub struct TrainState<B> {
     backbone: B,
     memory: BTreeMap<ParamId, Memory>,
-    /// In which the network has the weights that it multiplies in it.
+    /// Precision in which the network stores the weights that it multiplies in it.
     stored: Precision,
     step: u64,
     updates: u64,
 }
 
-/// What some parts of a step come to.
+/// Gradients and losses of some parts of a step.
 pub(super) struct Share {
-    /// Those of all parts, added up.
+    /// The gradients of all parts, added up.
     pub(super) gradients: GradientsParams,
     pub(super) scalars: Scalars,
 }
 
-/// What a step found.
+/// Loss, gradient norm and learning rate of a step.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StepReport {
     /// Number of the step, from 0.
     pub step: u64,
     /// The objective before the update, mean over the batch.
     pub loss: f64,
-    /// What it is made of, by name.
+    /// The terms of the loss, by name, mean over the batch.
     pub terms: Vec<(&'static str, f64)>,
     /// Norm of all gradients together, before clipping.
     pub gradient_norm: f64,
-    /// The rate it was taken with.
+    /// The learning rate of the step.
     pub learning_rate: f64,
     /// Whether loss and gradients were finite; if not, the weights are as they were.
     pub finite: bool,
@@ -62,13 +62,13 @@ impl<B: Module> TrainState<B> {
         Self { backbone, memory: start.0, stored: Precision::F32, step: 0, updates: 0 }
     }
 
-    /// The network as it is: after a training that kept its weights in 32 bits elsewhere, with those that it multiplies in 16 bits
-    /// rounded.
+    /// The network as trained so far: after a training that kept its weights in 32 bits elsewhere, with those that it
+    /// multiplies in 16 bits rounded.
     pub fn backbone(&self) -> &B {
         &self.backbone
     }
 
-    /// The same state of a network whose untrained tensors were replaced.
+    /// The state with a network whose untrained tensors were replaced.
     pub(crate) fn with_backbone(self, backbone: B) -> Self {
         Self { backbone, ..self }
     }
@@ -91,13 +91,14 @@ impl<B: Module> TrainState<B> {
         })
     }
 
-    /// The same state, which remembers no other parameters and thus updates none: a part of a state that several share.
+    /// The state, which remembers and updates no parameters but those for which `is_own` holds: a part of a state that
+    /// several share.
     pub(super) fn remembering(mut self, is_own: impl Fn(ParamId) -> bool) -> Self {
         self.memory.retain(|id, _| is_own(*id));
         self
     }
 
-    /// The same state, whose network has the weights that are trained and that it multiplies in a precision in this alone. What
+    /// The state, whose network has the weights that are trained and that it multiplies in a precision in this alone. What
     /// they are in 32 bits is remembered, and is what an update changes; the result is the same where a loss runs the network once.
     pub(crate) fn storing(self, precision: Precision) -> Self {
         if precision.is_full() {
@@ -114,7 +115,7 @@ impl<B: Module> TrainState<B> {
         state
     }
 
-    /// The same state, which remembers on another device and computes its updates there.
+    /// The state, which keeps moments and average on another device and computes its updates there.
     pub(crate) fn remembering_on(mut self, device: &Device) -> Self {
         let there = |tensor: Tensor<1>| tensor.to_device(device);
         self.memory.values_mut().for_each(|memory| {
@@ -125,7 +126,7 @@ impl<B: Module> TrainState<B> {
         self
     }
 
-    /// One state of all that these remember, whose networks are the same.
+    /// One state of all that these states remember, whose networks are equal.
     pub(super) fn joined(mut self, beside: impl IntoIterator<Item = Self>) -> Self {
         beside.into_iter().for_each(|state| self.memory.extend(state.memory));
         self
@@ -175,7 +176,7 @@ impl<B: Module> TrainState<B> {
         norm.squares
     }
 
-    /// The same state with other values of the network's parameters.
+    /// The state with other values of the network's parameters.
     pub(super) fn with_values(mut self, values: Flat) -> Self {
         let mut values: BTreeMap<_, _> = values.into_iter().collect();
         self.backbone = self.backbone.map(&mut SetValues(&mut values));

@@ -33,7 +33,7 @@ pub enum Event {
         steps: u64,
         /// The picture of them.
         file: PathBuf,
-        /// How long it took, in seconds.
+        /// How long the drawing took, in seconds.
         seconds: f64,
     },
     /// A checkpoint was written.
@@ -60,7 +60,7 @@ pub enum Outcome<S> {
 pub(crate) trait Trainee: Sized {
     /// The next step's number.
     fn step_number(&self) -> u64;
-    /// Everything that a step changes.
+    /// Everything that a step changes, for a checkpoint.
     fn snapshot(&self) -> Snapshot;
     /// The trainee of the snapshot in the checkpoint at `path`; `self` gives the shapes.
     fn restored(self, snapshot: Snapshot, path: &Path) -> Result<Self, Error>;
@@ -86,7 +86,7 @@ pub(crate) struct Stepped<S> {
     pub(crate) report: StepReport,
 }
 
-/// One that could not be, since its batch could not be read: the state before it.
+/// A step that was not taken since its batch could not be read: the state before it.
 pub(crate) struct Unread<S> {
     pub(crate) state: S,
     pub(crate) error: Error,
@@ -104,7 +104,7 @@ pub(crate) struct StepLoop<'a> {
     pub(crate) steps: u64,
     /// Steps between checkpoints.
     pub(crate) checkpoint_every: u64,
-    /// What it is computed on.
+    /// The devices that steps are computed on.
     pub(crate) devices: &'a [Device],
     /// Set from elsewhere, it ends the loop after the step in progress.
     pub(crate) stop: &'a AtomicBool,
@@ -242,7 +242,7 @@ impl StepLoop<'_> {
         Ok(())
     }
 
-    /// Draws what is due. What cannot be drawn or kept is no reason to stop a training.
+    /// Draws images where they are due. An error in that is a warning, and does not stop the training.
     fn draw<S: Trainee>(
         &self,
         state: &S,

@@ -80,7 +80,7 @@ impl StoredNetwork {
         beside.into_iter().chain(above).find(|file| file.is_file())
     }
 
-    /// The folder of the training: that of the file, or of the checkpoints.
+    /// The folder of the training: the one with the file, or with the checkpoints.
     pub fn training(&self) -> PathBuf {
         let (Self::File(path) | Self::Checkpoint(path)) = self;
         let above = path.parent().unwrap_or(Path::new(""));
@@ -161,7 +161,7 @@ fn network_of(recipe: &Path) -> Option<NetworkConfig> {
 
 const AVERAGE: &str = "average.safetensors";
 
-/// That of a checkpoint, if it is a whole network's. What else is in the checkpoint is not read.
+/// The moving average of a checkpoint, if it is a whole network's. What else is in the checkpoint is not read.
 fn average(checkpoint: &Path) -> Result<Tensors, Error> {
     let bytes = Manifest::read(checkpoint)?.whole(checkpoint, AVERAGE)?;
     let average = from_safetensors(&bytes).map_err(|reason| damaged(checkpoint, format!("{AVERAGE}: {reason}")))?;
@@ -171,7 +171,7 @@ fn average(checkpoint: &Path) -> Result<Tensors, Error> {
     }
 }
 
-/// What is wrong with a checkpoint of an adapter where a network is asked for.
+/// The error of a checkpoint of an adapter where a network is asked for.
 pub(super) fn adapter_alone(checkpoint: &Path) -> Error {
     let reason = "holds an adapter without its network, which draws nothing alone: go on with `train --resume` and the run's \
                   --from; its end writes both";

@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 use crate::Error;
 use crate::files::write_atomic;
 
-/// What is drawn of a `T` in a training.
+/// Pictures that are drawn of a `T` in a training.
 pub struct Validation<'a, T> {
-    /// After as many steps, again and again; and after the last step.
+    /// Steps between two pictures; one more is drawn after the last step.
     pub every: u64,
-    /// How.
+    /// Draws a picture.
     pub draw: Box<Draw<'a, T>>,
 }
 

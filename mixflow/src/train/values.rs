@@ -48,7 +48,7 @@ impl ModuleVisitor for Values {
     }
 }
 
-/// Gives parameters that are trained other values, where there are some.
+/// Replaces trained parameters by the values that there are for them.
 pub(super) struct SetValues<'a>(pub(super) &'a mut BTreeMap<ParamId, Tensor<1>>);
 
 impl ModuleMapper for SetValues<'_> {

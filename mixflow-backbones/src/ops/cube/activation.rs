@@ -8,7 +8,7 @@ use cubecl::prelude::{Tensor as Memory, *};
 use super::super::node::{self, Operation};
 use super::launch::{each, element, empty, lanes, like, storage, tensor};
 
-/// Which function.
+/// An activation function.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in super::super) enum Function {
     /// [`ops::gelu`](super::super::gelu).

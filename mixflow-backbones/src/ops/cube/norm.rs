@@ -99,7 +99,7 @@ impl Operation for Rows {
         (tensor(y), vec![tensor(moments)])
     }
 
-    /// The shift.
+    /// One input: the shift, which no gradient depends on.
     fn forgets(&self) -> usize {
         1
     }
@@ -154,7 +154,7 @@ impl Rows {
         tensor(of_x)
     }
 
-    /// Gradients of factors and shifts, in 32 bits.
+    /// Gradients of factors and shifts, `[groups, 1, width]`, in 32 bits.
     fn of_groups(
         &self,
         x: CubeTensor,
@@ -222,8 +222,8 @@ fn total<N: Size>(own: Vector<f32, N>, sums: &mut Shared<[f32]>, #[comptime] uni
     sums[place - unit]
 }
 
-/// Of each row its mean and inverse deviation to `moments`, and `(x - mean) · inverse · factor + shift` to `y`; `width` counts
-/// vectors.
+/// Writes mean and inverse deviation of each row to `moments`, and `(x - mean) · inverse · factor + shift` to `y`; `width`
+/// counts vectors.
 #[cube(launch)]
 fn normalise<E: Float, N: Size>(
     x: &Memory<Vector<E, N>>,
@@ -282,7 +282,7 @@ fn normalise<E: Float, N: Size>(
     }
 }
 
-/// Of each row its gradient without the part along 1 and along the row, which normalisation removes.
+/// Writes the gradient of each row without the part along 1 and along the row, which normalisation removes.
 #[cube(launch)]
 fn normalise_backward<E: Float, N: Size>(
     x: &Memory<Vector<E, N>>,

@@ -27,17 +27,17 @@ mutation CreateRunFiles ($entity: String!, $project: String!, $run: String!, $fi
   }
 }";
 
-/// Where a run is at a server.
+/// A run at a server: its names there, and the address of its rows.
 #[derive(Debug)]
 pub(super) struct Place {
     entity: String,
     project: String,
     run: String,
-    /// Where its rows go.
+    /// Address that rows are posted to.
     pub(super) stream: Url,
 }
 
-/// Where files go: of each its address, and headers for all.
+/// Addresses that files are put to, and headers for all of them.
 pub(super) struct Uploads {
     addresses: Vec<(String, Url)>,
     pub(super) headers: Vec<(String, String)>,
@@ -67,7 +67,7 @@ impl Wire {
         Ok(Place { entity, project, run: id.into(), stream: self.address(&format!("files/{path}/file_stream")) })
     }
 
-    /// Where files of a run can be put.
+    /// Asks for addresses that files of a run can be put to.
     pub(super) fn uploads(&self, place: &Place, files: &[String]) -> Result<Uploads, Refusal> {
         let Place { entity, project, run, .. } = place;
         let variables = json!({ "entity": entity, "project": project, "run": run, "files": files });

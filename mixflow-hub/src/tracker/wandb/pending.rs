@@ -23,7 +23,7 @@ pub(super) struct Pending {
     end: u64,
     /// Rows that are read.
     rows: u64,
-    /// Of the run itself: its id, and what it is called.
+    /// Id of the run, and what it is called.
     pub(super) run: Option<(String, WandbRun)>,
     config: Values,
     summary: Values,
@@ -49,7 +49,7 @@ pub(super) struct Batch {
 }
 
 impl Pending {
-    /// What is behind the first `sent` bytes of a log.
+    /// The log behind its first `sent` bytes.
     pub(super) fn open(log: &Path, sent: u64) -> io::Result<Self> {
         let (config, summary) = (Values::new(), Values::new());
         let mut pending = Self { log: log.into(), end: HEADER.len() as u64, rows: 0, run: None, config, summary };

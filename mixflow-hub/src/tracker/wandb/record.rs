@@ -26,13 +26,13 @@ const HEADER: u32 = 21;
 /// Who wrote the file, as its first record says; we go on with our own files only.
 const PRODUCER: &str = concat!("mixflow ", env!("CARGO_PKG_VERSION"));
 
-/// Which release wrote it.
+/// The record of the release that writes the file.
 pub(super) fn header() -> Message {
     let version = Message::default().bytes(1, PRODUCER);
     Message::default().message(HEADER, &Message::default().message(1, &version))
 }
 
-/// What the run is called. Everything else needs it before.
+/// The record of what the run is called, which comes before all others but the header.
 pub(super) fn run(id: &str, run: &WandbRun, started: SystemTime) -> Message {
     let mut message = Message::default().bytes(1, id);
     if let Some(entity) = &run.entity {
@@ -55,7 +55,7 @@ pub(super) fn history(step: u64, values: &Values) -> Message {
     Message::default().message(HISTORY, &items(values).message(2, &step))
 }
 
-/// The last values of the run.
+/// The record of the last values of the run.
 pub(super) fn summary(values: &Values) -> Message {
     Message::default().message(SUMMARY, &items(values))
 }
@@ -65,7 +65,7 @@ pub(super) fn file(path: &str) -> Message {
     Message::default().message(FILES, &Message::default().message(1, &Message::default().bytes(1, path)))
 }
 
-/// The end of the run, which took so many seconds.
+/// The record of the end of a run that took `runtime` seconds.
 pub(super) fn exit(end: End, runtime: f64) -> Message {
     // As the official client, `wandb/sdk/lib/exit_hooks.py`: Ctrl-C is 255, any other exception 1.
     let code = match end {
@@ -83,7 +83,7 @@ fn items(values: &Values) -> Message {
     })
 }
 
-/// What a record tells.
+/// A record that was read.
 #[derive(Debug, PartialEq)]
 pub(super) enum Record {
     /// The file begins, and was written by a release of ours, or not.
@@ -104,7 +104,7 @@ pub(super) enum Record {
     Other,
 }
 
-/// What a record is.
+/// Reads the bytes of a record.
 pub(super) fn read(record: &[u8]) -> Record {
     let Some((kind, value)) = fields(record).find(|(kind, _)| *kind != NUMBER) else { return Record::Other };
     let message = value.bytes();

@@ -8,20 +8,20 @@ use super::log::Records;
 use super::record::{self, Record, Values};
 use crate::tracker::Error;
 
-/// What is kept of a file that was found.
+/// The part of a run's log that stays when the run goes on.
 #[derive(Default)]
 pub(super) struct ResumableRun {
-    /// Its length, in bytes.
+    /// Length of that part, in bytes.
     pub(super) end: u64,
     pub(super) records: u64,
     pub(super) summary: Values,
-    /// Its last row,
+    /// The last row.
     pub(super) last: Values,
-    /// and the step behind that.
+    /// The step behind the last row.
     pub(super) next: u64,
     /// Whether a release of ours wrote it.
     pub(super) ours: bool,
-    /// Whether it says what the run is called: without that it is worth nothing.
+    /// Whether a record says what the run is called: without one the log is of no use.
     pub(super) named: bool,
 }
 
@@ -45,7 +45,7 @@ pub(super) fn newest(folder: &Path) -> Result<Option<(PathBuf, PathBuf, Resumabl
     Ok(None)
 }
 
-/// What stays of a log when its run goes on at a step; none if it is no log.
+/// The part of a log that stays when its run goes on at a step; none if the file is no log.
 pub(super) fn kept(path: &Path, step: u64) -> Result<Option<ResumableRun>, Error> {
     let fault = |error| Error::io("read", path)(error);
     let Some(mut records) = Records::open(File::open(path).map_err(fault)?).map_err(fault)? else {

@@ -11,7 +11,7 @@ use crate::tracker::Error;
 /// How far a server has a log, kept in a file beside it for the next process.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Sent {
-    /// Where the run is at the server.
+    /// Address of the run at the server.
     pub(super) to: String,
     /// Bytes of the log that the server has.
     pub(super) end: u64,
@@ -50,7 +50,7 @@ pub(super) fn mark(log: &Path) -> Result<(), Error> {
     fs::write(&marker, "").map_err(Error::io("write", &marker))
 }
 
-/// Takes that back.
+/// Takes [`mark`] back.
 pub(super) fn unmark(log: &Path) -> Result<(), Error> {
     let marker = marker(log);
     match fs::remove_file(&marker) {

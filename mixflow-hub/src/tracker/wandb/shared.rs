@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::sent::{self, Sent};
 
-/// What the tracker and the thread tell each other.
+/// The state that the tracker and the thread share.
 #[derive(Debug)]
 pub(super) struct Shared {
     pub(super) log: PathBuf,
@@ -16,13 +16,13 @@ pub(super) struct Shared {
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// Bytes of the log that change no more, unless it is cut.
+    /// Bytes of the log that change no more unless the log is cut.
     pub(super) stable: u64,
-    /// How often it was cut.
+    /// How often the log was cut.
     pub(super) cuts: u64,
-    /// What the server has of it.
+    /// How far the server has the log.
     pub(super) sent: Sent,
-    /// Whether nothing is added any more.
+    /// Whether the run has ended: nothing is added any more.
     pub(super) closing: bool,
     /// Whether nobody waits any more, so that nothing may be sent.
     pub(super) left: bool,
@@ -50,7 +50,7 @@ impl Shared {
         self.log.parent().unwrap_or(&self.log).display().to_string()
     }
 
-    /// Nothing is sent any more.
+    /// Ends the streaming, with a warning.
     pub(super) fn refuse(&self, text: String) {
         self.change(|state| {
             state.warnings.push(text);

@@ -62,7 +62,7 @@ pub(super) fn stream(shared: &Shared, server: WandbServer) {
     }
 }
 
-/// What a round did.
+/// What one round of streaming did.
 enum Round {
     /// There is nothing to send, or was but a sign of life.
     Idle,
@@ -84,12 +84,12 @@ struct Stream<'a> {
     spoke: Instant,
 }
 
-/// What is read of the log.
+/// How far the log is read.
 struct Read {
-    /// Number of cuts before.
+    /// How often the log was cut before it was read.
     cuts: u64,
     pending: Pending,
-    /// What is to be sent next.
+    /// The batch that is sent next.
     batch: Option<Batch>,
 }
 

@@ -22,10 +22,10 @@ pub(super) struct Wire {
     agent: Agent,
 }
 
-/// Why a request did nothing.
+/// Why a request failed.
 #[derive(Debug)]
 pub(super) struct Refusal {
-    /// For the user.
+    /// The reason, for the user.
     pub(super) reason: String,
     /// Whether to ask again.
     pub(super) transient: bool,
