@@ -1,6 +1,6 @@
 //! DINOv2 under the names of `torch.hub`.
 
-use super::dinov2::BLOCK;
+use super::class_token::DINOV2_BLOCK;
 use crate::keys::renamed;
 use crate::weights::Weights;
 
@@ -29,7 +29,7 @@ pub(super) fn as_hugging_face(weights: Weights) -> Weights {
 
 fn hugging_face_key(name: &str) -> String {
     match name.split_once('.') {
-        Some(("blocks", rest)) => format!("encoder.layer.{}", renamed(rest, &BLOCK)),
+        Some(("blocks", rest)) => format!("encoder.layer.{}", renamed(rest, &DINOV2_BLOCK)),
         Some(("norm", rest)) => format!("layernorm.{rest}"),
         Some(("patch_embed", rest)) => format!("embeddings.patch_embeddings.{}", rest.replace("proj.", "projection.")),
         None if name == "pos_embed" => "embeddings.position_embeddings".into(),

@@ -10,17 +10,14 @@
 //! assert_eq!(tokens.dims(), [1, 256, 16]);
 //! ```
 
+mod class_token;
 mod config;
-mod dinov2;
 mod hub;
-mod mae;
 mod preprocessing;
 mod siglip2;
-mod tokens;
 
+pub use class_token::ClassTokenVit;
 pub use config::{Architecture, EncoderConfig};
-pub use dinov2::Dinov2;
-pub use mae::Mae;
 pub use preprocessing::{Normalisation, Preprocessing};
 pub use siglip2::{AttentionPool, Siglip2};
 
@@ -37,11 +34,11 @@ use crate::weights::Weights;
 #[derive(Module, Debug)]
 pub enum Encoder {
     /// DINOv2, with or without registers.
-    Dinov2(Dinov2),
+    Dinov2(ClassTokenVit),
     /// The image half of SigLIP 2.
     Siglip2(Siglip2),
     /// The encoder of a masked autoencoder.
-    Mae(Mae),
+    Mae(ClassTokenVit),
 }
 
 impl EncoderConfig {
@@ -57,9 +54,9 @@ impl EncoderConfig {
 
     fn build(&self, init: &Initializer) -> Encoder {
         match self.architecture {
-            Architecture::Dinov2 => Encoder::Dinov2(Dinov2::new(self, init)),
+            Architecture::Dinov2 => Encoder::Dinov2(ClassTokenVit::new(self, init)),
             Architecture::Siglip2 => Encoder::Siglip2(Siglip2::new(self, init)),
-            Architecture::Mae => Encoder::Mae(Mae::new(self, init)),
+            Architecture::Mae => Encoder::Mae(ClassTokenVit::new(self, init)),
         }
     }
 
@@ -82,18 +79,16 @@ impl Encoder {
     pub fn forward(&self, images: Tensor<4>) -> Tensor<3> {
         let images = self.preprocessing().apply(images);
         match self {
-            Self::Dinov2(network) => network.forward(images),
+            Self::Dinov2(network) | Self::Mae(network) => network.forward(images),
             Self::Siglip2(network) => network.forward(images),
-            Self::Mae(network) => network.forward(images),
         }
     }
 
     /// What happens to images before the network.
     pub fn preprocessing(&self) -> &Preprocessing {
         match self {
-            Self::Dinov2(network) => &network.preprocessing,
+            Self::Dinov2(network) | Self::Mae(network) => &network.preprocessing,
             Self::Siglip2(network) => &network.preprocessing,
-            Self::Mae(network) => &network.preprocessing,
         }
     }
 
@@ -148,9 +143,9 @@ impl Encoder {
     /// From the path of a parameter in the network, such as `blocks.0.attn.qkv.query.weight`, to its official name.
     pub fn official_key(&self) -> fn(&str) -> String {
         match self {
-            Self::Dinov2(_) => dinov2::official_key,
+            Self::Dinov2(_) => class_token::dinov2_key,
             Self::Siglip2(_) => siglip2::official_key,
-            Self::Mae(_) => mae::official_key,
+            Self::Mae(_) => class_token::mae_key,
         }
     }
 }
