@@ -5,6 +5,7 @@ use std::fmt;
 use burn::tensor::DType;
 
 use crate::keys::LABEL_TABLE;
+use crate::listed;
 
 /// How many names of a kind a message lists.
 const LISTED: usize = 6;
@@ -116,12 +117,5 @@ fn list(f: &mut fmt::Formatter<'_>, what: &str, items: &[impl fmt::Display]) -> 
     if items.is_empty() {
         return Ok(());
     }
-    write!(f, "; {} {what}: ", items.len())?;
-    for (k, item) in items.iter().take(LISTED).enumerate() {
-        write!(f, "{}{item}", if k == 0 { "" } else { ", " })?;
-    }
-    match items.len().checked_sub(LISTED) {
-        None | Some(0) => Ok(()),
-        Some(more) => write!(f, " and {more} more"),
-    }
+    write!(f, "; {} {what}: {}", items.len(), listed(items, LISTED))
 }

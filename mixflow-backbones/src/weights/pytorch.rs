@@ -11,7 +11,7 @@ use pytorch_reader::{DType as FileType, PickleValue, PytorchError, PytorchReader
 use zip::ZipArchive;
 
 use super::{LazyTensor, Part, Weights, pickle, safetensors::METADATA};
-use crate::Error;
+use crate::{Error, listed};
 
 /// Where published training scripts put state dicts, the one to prefer first.
 const PARTS: [(&str, Part); 4] =
@@ -74,12 +74,9 @@ pub(super) fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {
 
 /// The first entries of a dictionary, for a message.
 fn entries(root: &HashMap<String, PickleValue>) -> String {
-    const LISTED: usize = 6;
     let mut keys: Vec<_> = root.keys().map(|key| format!("`{key}`")).collect();
     keys.sort();
-    let more = keys.len().saturating_sub(LISTED);
-    keys.truncate(LISTED);
-    format!("{}{}", keys.join(", "), if more > 0 { format!(" and {more} more") } else { String::new() })
+    listed(&keys, 6)
 }
 
 /// Refuses what would build more than the file's size backs, or other things than weights.

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use mixflow::backbones::listed;
+
 use crate::{Address, Error};
 
 /// The files below the folder that an address names, or in all of its repository where it names none.
@@ -45,8 +47,7 @@ impl Below {
     pub(super) fn list(&self) -> String {
         match &self.names[..] {
             [] => "no files".into(),
-            names if names.len() <= 8 => names.join(", "),
-            names => format!("{} and {} more", names[..8].join(", "), names.len() - 8),
+            names => listed(names, 8),
         }
     }
 }

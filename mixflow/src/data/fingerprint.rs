@@ -6,6 +6,7 @@ use std::fs;
 use std::path::Path;
 
 use mixflow_backbones::json::explain;
+use mixflow_backbones::listed;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -109,7 +110,8 @@ impl Fingerprint {
         });
         if !gone.is_empty() || !new.is_empty() {
             let changes = [("gone", gone), ("new", new)].into_iter().filter(|(_, classes)| !classes.is_empty());
-            let changes: Vec<_> = changes.map(|(what, classes)| format!("{what} classes: {}", few(&classes))).collect();
+            let changes: Vec<_> =
+                changes.map(|(what, classes)| format!("{what} classes: {}", listed(&classes, 3))).collect();
             return Some(changes.join(", "));
         }
         if self.classes != now.classes {
@@ -119,7 +121,7 @@ impl Fingerprint {
         let counts = counts.filter(|((old, now), _)| old != now);
         let counts: Vec<_> = counts.map(|((old, now), class)| format!("{old} of class `{class}`, now {now}")).collect();
         if !counts.is_empty() {
-            return Some(few(&counts));
+            return Some(listed(&counts, 3));
         }
         if self.examples != now.examples {
             let count = |count: Option<u64>| count.map_or("no end of".into(), thousands);
@@ -135,13 +137,6 @@ impl Fingerprint {
         }
         (self.content != now.content).then(|| "the same names, but other content".into())
     }
-}
-
-/// The first three, and how many more there are.
-fn few(words: &[String]) -> String {
-    let more = words.len().saturating_sub(3);
-    let first = words[..words.len() - more].join(", ");
-    if more == 0 { first } else { format!("{first} and {more} more") }
 }
 
 /// How many examples and classes there are: `12 in 2 classes (cat 5, dog 7)`.

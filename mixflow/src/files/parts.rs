@@ -5,6 +5,7 @@ use std::fs;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use mixflow_backbones::listed;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -141,10 +142,7 @@ impl Parts {
         let missing = all.iter().filter(|shard| !self.file(**shard).is_file());
         let missing: Vec<String> = missing.map(Shard::to_string).collect();
         if !missing.is_empty() {
-            let more = missing.len().saturating_sub(SHOWN);
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            let names = missing[..missing.len().min(SHOWN)].join(", ");
-            let reason = format!("lacks parts that are to be made yet, with --shard {names}{more}");
+            let reason = format!("lacks parts that are to be made yet, with --shard {}", listed(&missing, SHOWN));
             return Err(self.fault(&self.folder, reason));
         }
         all.into_iter().map(|shard| self.check(shard).map(|()| self.file(shard))).collect()

@@ -1,9 +1,9 @@
 //! Fine-tuning a network on other classes.
 
 use burn::tensor::TensorData;
-use mixflow_backbones::Invalid;
 use mixflow_backbones::embed::LABEL_TABLE;
 use mixflow_backbones::weights::{LazyTensor, Weights};
+use mixflow_backbones::{Invalid, listed};
 use serde::{Deserialize, Serialize};
 
 use crate::Error;
@@ -133,12 +133,12 @@ impl ClassRows {
         let own: Vec<String> = own.collect();
         let mut said = Vec::new();
         if !own.is_empty() {
-            said.push(listed(&own));
+            said.push(listed(&own, 6));
         }
         for (row, what) in [(ClassRow::Null, "the row for no class"), (ClassRow::Mean, "the mean of all rows")] {
             let names = of(row);
             if !names.is_empty() {
-                said.push(format!("{} ({}) from {what}", names.len(), listed(&names)));
+                said.push(format!("{} ({}) from {what}", names.len(), listed(&names, 6)));
             }
         }
         said.join("; ")
@@ -147,14 +147,6 @@ impl ClassRows {
 
 fn example(classes: &[String]) -> &str {
     classes.first().map_or("cat", String::as_str)
-}
-
-/// The first of them.
-fn listed(names: &[String]) -> String {
-    const LISTED: usize = 6;
-    let more = names.len().saturating_sub(LISTED);
-    let shown = names[..names.len() - more].join(", ");
-    if more > 0 { format!("{shown} and {more} more") } else { shown }
 }
 
 #[cfg(test)]
