@@ -10,7 +10,6 @@ use serde_json::{Value, json};
 
 use super::card::Card;
 use super::finished::Finished;
-use super::loading::{added, quoted};
 use super::markdown::links;
 use super::{Averaging, Choice};
 use crate::Error;
@@ -106,36 +105,12 @@ impl<N: NetworkSettings> Card<'_, N> {
     /// How to add it to its network, in Rust, in a terminal, and in Python.
     pub(super) fn adapter_loading(&self) -> String {
         let (base, address) = (self.base(), self.address());
-        let fetch = format!("Client::from_env()?.adapter(&\"hf://{address}\".parse()?, |_| {{}})?");
-        let mut text = match self.examples() {
-            Some(prompts) => {
-                let count = prompts.len();
-                format!(
-                    "{}```rust\nuse mixflow::Export;\nuse mixflow_hub::{{Client, FromHub}};\nuse mixflow_t2i::TextPipeline;\n\n\
-                     let mut pipeline = TextPipeline::from_hub(\"{base}\", &mixflow::device::chosen()?)?;\n\
-                     pipeline.pipeline.add_adapter({fetch}, 1.0)?;\nlet images = pipeline.images(&{prompts:?}, 0)?;\n\
-                     Export::new(\"images.png\", 3)?.write({count}, {count}, [Ok(images)])?;\n```\n",
-                    added(&["mixflow", "mixflow-hub --features t2i", "mixflow-t2i"]),
-                )
-            }
-            None => {
-                let labels: Vec<usize> = (0..self.finished.recipe.network.classes().min(4)).collect();
-                let count = labels.len();
-                format!(
-                    "{}```rust\nuse mixflow::{{Export, Pipeline}};\nuse mixflow_hub::{{Client, FromHub}};\n\n\
-                     let mut pipeline = Pipeline::from_hub(\"{base}\", &mixflow::device::chosen()?)?;\n\
-                     pipeline.add_adapter({fetch}, 1.0)?;\nlet images = pipeline.images(&{labels:?}, 0)?;\n\
-                     Export::new(\"images.png\", pipeline.image_channels())?.write({count}, {count}, [Ok(images)])?;\n```\n",
-                    added(&["mixflow", "mixflow-hub"]),
-                )
-            }
-        };
-        let prompt = self.examples().map(|prompts| format!(" --prompt {}", quoted(prompts[0])));
+        let mut text = self.program(&base, Some(&address));
         let _ = write!(
             text,
             "\nOr in a clone of mixflow, at half its strength with `=0.5` behind the address:\n\n```sh\ncargo xtask sample hf://{base} \
              --adapter hf://{address}{} --out images.png\n```\n",
-            prompt.unwrap_or_default(),
+            self.prompt_argument(),
         );
         let (id, revision) = (self.repository.id(), self.python_revision());
         if self.is_of_diffusers() {

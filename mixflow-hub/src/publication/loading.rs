@@ -11,27 +11,44 @@ use crate::Address;
 impl<N: NetworkSettings> Card<'_, N> {
     /// How to draw in Rust and in a terminal, and how to load the tensors in Python.
     pub(super) fn loading(&self) -> String {
-        let open = format!("from_hub(\"{}\", &mixflow::device::chosen()?)?", self.address());
-        if let Some(prompts) = self.examples() {
-            let count = prompts.len();
-            return format!(
-                "{}```rust\nuse mixflow::Export;\nuse mixflow_hub::FromHub;\nuse mixflow_t2i::TextPipeline;\n\n\
-                 let pipeline = TextPipeline::{open};\nlet images = pipeline.images(&{prompts:?}, 0)?;\n\
-                 Export::new(\"images.png\", 3)?.write({count}, {count}, [Ok(images)])?;\n```\n{}",
-                added(&["mixflow", "mixflow-hub --features t2i", "mixflow-t2i"]),
-                self.elsewhere(&format!(" --prompt {}", quoted(prompts[0]))),
-            );
-        }
+        self.program(&self.address(), None) + &self.elsewhere()
+    }
+
+    /// A program that opens the pipeline of a repository, adds the adapter at an address if there is one, and draws; after
+    /// the commands that add its crates.
+    pub(super) fn program(&self, opened: &str, adapter: Option<&str>) -> String {
         let labels: Vec<usize> = (0..self.finished.recipe.network.classes().min(4)).collect();
-        let count = labels.len();
+        let (crates, [imports, t2i, pipeline, inner, channels], drawn, count) = match self.examples() {
+            Some(prompts) => (
+                &["mixflow", "mixflow-hub --features t2i", "mixflow-t2i"][..],
+                ["Export", "\nuse mixflow_t2i::TextPipeline;", "TextPipeline", "pipeline.pipeline", "3"],
+                format!("{prompts:?}"),
+                prompts.len(),
+            ),
+            None => (
+                &["mixflow", "mixflow-hub"][..],
+                ["{Export, Pipeline}", "", "Pipeline", "pipeline", "pipeline.image_channels()"],
+                format!("{labels:?}"),
+                labels.len(),
+            ),
+        };
+        let fetch = |address| format!("Client::from_env()?.adapter(&\"hf://{address}\".parse()?, |_| {{}})?");
+        let add =
+            adapter.map(|address| format!("{inner}.add_adapter({}, 1.0)?;\n", fetch(address))).unwrap_or_default();
+        let [hub, mutable] = if adapter.is_some() { ["{Client, FromHub}", "mut "] } else { ["FromHub", ""] };
+        let add_crate = |name: &&str| format!("cargo add --git {} {name}\n", env!("CARGO_PKG_REPOSITORY"));
         format!(
-            "{}```rust\nuse mixflow::{{Export, Pipeline}};\nuse mixflow_hub::FromHub;\n\n\
-             let pipeline = Pipeline::{open};\n\
-             let images = pipeline.images(&{labels:?}, 0)?;\nExport::new(\"images.png\", pipeline.image_channels())?\
-             .write({count}, {count}, [Ok(images)])?;\n```\n{}",
-            added(&["mixflow", "mixflow-hub"]),
-            self.elsewhere(""),
+            "## Use\n\n```sh\n{}```\n\n```rust\nuse mixflow::{imports};\nuse mixflow_hub::{hub};{t2i}\n\n\
+             let {mutable}pipeline = {pipeline}::from_hub(\"{opened}\", &mixflow::device::chosen()?)?;\n{add}\
+             let images = pipeline.images(&{drawn}, 0)?;\n\
+             Export::new(\"images.png\", {channels})?.write({count}, {count}, [Ok(images)])?;\n```\n",
+            crates.iter().map(add_crate).collect::<String>()
         )
+    }
+
+    /// The argument of a command that draws the first example, where the network is told prompts.
+    pub(super) fn prompt_argument(&self) -> String {
+        self.examples().map(|prompts| format!(" --prompt {}", quoted(prompts[0]))).unwrap_or_default()
     }
 
     /// Prompts to draw, where the network is told prompts: two that it was trained on, or one of ours where the run has not
@@ -46,10 +63,10 @@ impl<N: NetworkSettings> Card<'_, N> {
         if self.branch == "main" { String::new() } else { format!(", revision={:?}", self.branch) }
     }
 
-    /// How to draw in a terminal, with a command's further words, and how to load it in Python.
-    fn elsewhere(&self, more: &str) -> String {
+    /// How to draw in a terminal, and how to load the tensors in Python.
+    fn elsewhere(&self) -> String {
         let (id, address) = (self.repository.id(), self.address());
-        let revision = self.python_revision();
+        let (more, revision) = (self.prompt_argument(), self.python_revision());
         let mut text = format!(
             "\nOr in a clone of mixflow:\n\n```sh\ncargo xtask sample hf://{address}{more} --out images.png\n```\n\nThe \
              tensors in Python, under the names of the official implementation:\n\n```python\nfrom huggingface_hub import \
@@ -79,14 +96,8 @@ impl<N: NetworkSettings> Card<'_, N> {
     }
 }
 
-/// The commands that add these crates to a program.
-pub(super) fn added(crates: &[&str]) -> String {
-    let add = |name: &&str| format!("cargo add --git {} {name}\n", env!("CARGO_PKG_REPOSITORY"));
-    format!("## Use\n\n```sh\n{}```\n\n", crates.iter().map(add).collect::<String>())
-}
-
 /// A word of a command, for a shell that takes `$` and its like in quotation marks for its own.
-pub(super) fn quoted(text: &str) -> String {
+fn quoted(text: &str) -> String {
     match text.contains(['"', '\\', '$', '`', '!']) || text.contains(char::is_control) {
         false => format!("\"{text}\""),
         true => format!("'{}'", text.replace('\'', "'\\''")),
