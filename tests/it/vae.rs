@@ -130,11 +130,8 @@ fn tiles_that_hold_the_image_change_nothing() {
         let (images, z) = (fixture.tensor::<4>("in.images", &device), fixture.tensor::<4>("in.z", &device));
         let tiles = TileConfig { side: 6, overlap: 2 };
         assert_eq!(autoencoder.decode_tiled(z.clone(), tiles).into_data(), autoencoder.decode(z.clone()).into_data());
-        let (tiled, plain) = (autoencoder.encode_tiled(images.clone(), tiles), autoencoder.encode(images.clone()));
-        assert_eq!(tiled.mean.into_data(), plain.mean.clone().into_data());
 
         let tiles = TileConfig { side: 4, overlap: 1 };
         assert_eq!(autoencoder.decode_tiled(z, tiles).dims(), images.dims());
-        assert_eq!(autoencoder.encode_tiled(images, tiles).mean.dims(), plain.mean.dims());
     }
 }

@@ -53,20 +53,6 @@ impl KlAutoencoder {
         1 << (self.encoder.down_blocks.len() - 1)
     }
 
-    /// [`encode`](Autoencoder::encode) of a large image, piece by piece: memory is that of a tile and of the latents.
-    /// The same as `encode` where the image fits a tile.
-    pub fn encode_tiled(&self, images: Tensor<4>, tiles: TileConfig) -> LatentDistribution {
-        let factor = self.factor();
-        let [_, _, height, width] = images.dims();
-        self.assert_divisible([height, width]);
-        let moments = tiles.blend([height / factor, width / factor], 1, |[rows, columns]| {
-            let rows = rows.start * factor..rows.end * factor;
-            let columns = columns.start * factor..columns.end * factor;
-            self.moments(images.clone().narrow(2, rows.start, rows.len()).narrow(3, columns.start, columns.len()))
-        });
-        LatentDistribution::from_moments(moments).normalise(self.shift, self.scale)
-    }
-
     /// [`decode`](Autoencoder::decode) of a large image, piece by piece: memory is that of a tile and of the image.
     /// The same as `decode` where the image fits a tile.
     pub fn decode_tiled(&self, latents: Tensor<4>, tiles: TileConfig) -> Tensor<4> {
@@ -75,30 +61,22 @@ impl KlAutoencoder {
             self.decode(latents.clone().narrow(2, rows.start, rows.len()).narrow(3, columns.start, columns.len()))
         })
     }
-
-    /// Means and logarithms of variances, before normalisation.
-    fn moments(&self, images: Tensor<4>) -> Tensor<4> {
-        let moments = self.encoder.forward(images);
-        match &self.quant_conv {
-            Some(convolution) => convolution.forward(moments),
-            None => moments,
-        }
-    }
-
-    fn assert_divisible(&self, size: [usize; 2]) {
-        let factor = self.factor();
-        assert!(
-            size.iter().all(|size| size.is_multiple_of(factor)),
-            "an image of {size:?} cannot be encoded: its sides must be divisible by {factor}"
-        );
-    }
 }
 
 impl Autoencoder for KlAutoencoder {
     fn encode(&self, images: Tensor<4>) -> LatentDistribution {
-        let [_, _, height, width] = images.dims();
-        self.assert_divisible([height, width]);
-        LatentDistribution::from_moments(self.moments(images)).normalise(self.shift, self.scale)
+        let ([_, _, height, width], factor) = (images.dims(), self.factor());
+        assert!(
+            [height, width].iter().all(|size| size.is_multiple_of(factor)),
+            "an image of {:?} cannot be encoded: its sides must be divisible by {factor}",
+            [height, width]
+        );
+        let moments = self.encoder.forward(images);
+        let moments = match &self.quant_conv {
+            Some(convolution) => convolution.forward(moments),
+            None => moments,
+        };
+        LatentDistribution::from_moments(moments).normalise(self.shift, self.scale)
     }
 
     fn decode(&self, latents: Tensor<4>) -> Tensor<4> {
