@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::Invalid;
+use crate::sizes::demand;
 
 /// How a large image is cut into tiles that overlap, whose results are blended.
 ///
@@ -48,9 +49,7 @@ impl TileConfig {
         unit: usize,
         f: impl Fn([Range<usize>; 2]) -> Tensor<4>,
     ) -> Tensor<4> {
-        if let Err(fault) = self.check() {
-            panic!("{fault}");
-        }
+        demand(self.check());
         let overlap = self.overlap * unit;
         let strips = self.ranges(height).map(|rows| {
             let tiles = self.ranges(width).map(|columns| f([rows.clone(), columns]));

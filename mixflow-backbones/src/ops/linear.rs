@@ -33,7 +33,7 @@ pub fn linear<const D: usize>(x: Tensor<D>, weight: Tensor<2>, bias: Option<Tens
             assert_eq!(bias.dims(), [output], "linear: bias does not fit weight {:?}", [output, input]);
             apply(Affine, [x, weight, bias.into_dispatch()])
         }
-        None => apply(Product, [x, weight]),
+        None => apply(Affine, [x, weight]),
     })
 }
 
@@ -168,10 +168,8 @@ impl Kernel<3> for Affine {
     }
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Product;
-
-impl Kernel<2> for Product {
+/// Without a bias.
+impl Kernel<2> for Affine {
     fn forward(self, [x, weight]: [FlexTensor; 2]) -> FlexTensor {
         forward(x, weight, None)
     }

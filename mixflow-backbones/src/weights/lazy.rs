@@ -128,9 +128,7 @@ impl LazyTensor {
         };
         Some(Self { shape, dtype: self.dtype, values })
     }
-}
 
-impl LazyTensor {
     /// One tensor with the rows of all of these, in their order; none where there are none, or types or widths differ.
     /// Values stay where they are.
     pub fn concat_rows(parts: Vec<Self>) -> Option<Self> {
