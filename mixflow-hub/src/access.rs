@@ -52,7 +52,7 @@ impl Client {
                 Err(failure) if refusal(&failure, &[409]).is_some() => Ok(()),
                 answer => answer.map(drop),
             });
-            made.map_err(|failure| *failure.error)?;
+            made?;
             head = self.resolve(repository, branch, progress);
         }
         head
@@ -77,7 +77,7 @@ impl Client {
             },
             answer => answer.map(drop),
         });
-        made.map_err(|failure| *failure.error)?;
+        made?;
         progress(TransferProgress::Created { address: &self.endpoint.page(repository).to_string() });
         Ok(())
     }

@@ -60,7 +60,7 @@ impl Client {
             let body = json!({ "files": entries }).to_string();
             let text =
                 self.patiently(progress, || self.post(&url, "application/json", body.as_bytes(), subject)?.text());
-            let text = text.map_err(|failure| *failure.error)?;
+            let text = text?;
             let answer: Preupload =
                 serde_json::from_str(&text).map_err(|error| protocol(&url, &format!("it sorts no files: {error}")))?;
             let answer: BTreeMap<String, PreuploadFile> =

@@ -57,6 +57,12 @@ impl RequestError {
     }
 }
 
+impl From<RequestError> for Error {
+    fn from(failure: RequestError) -> Self {
+        *failure.error
+    }
+}
+
 /// Which request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Ask {
@@ -105,7 +111,7 @@ impl Client {
         subject: &Subject<'_>,
         progress: Progress<'_>,
     ) -> Result<(String, Option<Url>), Error> {
-        let page = self.patiently(progress, || {
+        Ok(self.patiently(progress, || {
             let answer = self.ask(Ask::Get(0), url, subject)?;
             let next = answer.header("link").and_then(next_page);
             let next = next.map(|next| url.join(&next)).transpose();
@@ -116,8 +122,7 @@ impl Client {
                 return Err(RequestError::permanent(protocol(url, "the next page is on another server")));
             }
             Ok((answer.text()?, next))
-        });
-        page.map_err(|failure| *failure.error)
+        })?)
     }
 
     /// The JSON that the Hub answers with.

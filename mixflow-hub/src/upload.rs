@@ -145,14 +145,14 @@ impl Client {
             progress(TransferProgress::Committing { files: sorted.len() + surplus.len() });
             let failure = match self.commit(&upload.message, &head, (&sorted, &surplus), &subject) {
                 Ok(commit) => return Ok(done(commit, large + small)),
-                Err(failure) if !failure.transient => return Err(*failure.error),
+                Err(failure) if !failure.transient => return Err(failure.into()),
                 Err(failure) => failure,
             };
             // Whether this commit was made, or another, the head tells; and only then is it time to give up.
             let refused = matches!(&*failure.error, Error::Conflict { .. });
             let reason = failure.error.to_string();
             failures += 1;
-            given_up = self.wait(failure, failures, progress).err().map(|failure| *failure.error);
+            given_up = self.wait(failure, failures, progress).err().map(Error::from);
             let look = self.resolve(repository, &branch, progress).and_then(|head| {
                 let (missing, surplus) = self.difference(files, upload, repository, &head, progress)?;
                 Ok((head, missing, surplus))

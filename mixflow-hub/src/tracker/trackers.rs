@@ -4,13 +4,14 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::owned_entry::OwnedEntry;
 use super::resumed::go_on;
 use super::{Entry, TensorBoard, Tracker, Wandb, WandbMode, WandbRun};
+use crate::sync::lock;
 use crate::tracker::Error;
 
 /// Bytes of entries that may wait for a slow disk.
@@ -124,7 +125,7 @@ impl Trackers {
 
     /// What went wrong since the last call, for the user.
     pub fn warnings(&mut self) -> Vec<String> {
-        std::mem::take(&mut *self.warnings.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *lock(&self.warnings))
     }
 
     /// Waits until all is kept, for two and a half minutes at most; and what went wrong since the last call of
@@ -224,7 +225,7 @@ fn each(
 }
 
 fn warn(warnings: &Warnings, text: String) {
-    warnings.lock().unwrap_or_else(PoisonError::into_inner).push(text);
+    lock(warnings).push(text);
 }
 
 fn left_out(warnings: &Warnings, error: &Error) {

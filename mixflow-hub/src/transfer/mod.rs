@@ -142,7 +142,7 @@ impl<'a> Transfer<'a> {
             let before = self.held;
             let Err(failure) = self.attempt(progress) else { continue };
             failures = if self.held >= before + GOOD { 1 } else { failures + 1 };
-            self.client.wait(failure, failures, progress).map_err(|failure| *failure.error)?;
+            self.client.wait(failure, failures, progress)?;
         }
         Ok(())
     }

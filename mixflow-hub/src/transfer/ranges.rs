@@ -69,7 +69,7 @@ impl Transfer<'_> {
             drop(arrived);
             let mut early = BTreeMap::new();
             for (start, part) in came {
-                let added = part.map_err(|failure| *failure.error).and_then(|part| {
+                let added = part.map_err(Error::from).and_then(|part| {
                     early.insert(start, part);
                     while let Some(part) = early.remove(&self.held) {
                         self.add(&part)?;

@@ -38,7 +38,7 @@ impl Client {
         let (text, _) = self.page(&from, subject, progress)?;
         let granted: GrantAnswer = serde_json::from_str(&text)
             .map_err(|error| protocol(&from, &format!("it gives no right to {right}: {error}")))?;
-        let store = self.given(&granted.cas_url, &from).map_err(|failure| *failure.error)?;
+        let store = self.given(&granted.cas_url, &from)?;
         Ok(Grant { from, store, token: granted.access_token, end: granted.exp })
     }
 

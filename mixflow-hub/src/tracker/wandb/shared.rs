@@ -1,10 +1,11 @@
 //! What the tracker that writes a log shares with the thread that streams it.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::sent::{self, Sent};
+use crate::sync::lock;
 
 /// The state that the tracker and the thread share.
 #[derive(Debug)]
@@ -16,14 +17,7 @@ pub(super) struct Shared {
 
 #[derive(Debug, Default)]
 pub(super) struct State {
-    /// Bytes of the log that change no more unless the log is cut.
-    pub(super) stable: u64,
-    /// How often the log was cut.
-    pub(super) cuts: u64,
-    /// How far the server has the log.
-    pub(super) sent: Sent,
-    /// Whether the run has ended: nothing is added any more.
-    pub(super) closing: bool,
+    pub(super) view: View,
     /// Whether nobody waits any more, so that nothing may be sent.
     pub(super) left: bool,
     /// Whether the thread is done.
@@ -32,11 +26,15 @@ pub(super) struct State {
 }
 
 /// What the thread sees of a log.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct View {
+    /// Bytes of the log that change no more unless the log is cut.
     pub(super) stable: u64,
+    /// How often the log was cut.
     pub(super) cuts: u64,
+    /// How far the server has the log.
     pub(super) sent: Sent,
+    /// Whether the run has ended: nothing is added any more.
     pub(super) closing: bool,
 }
 
@@ -65,17 +63,12 @@ impl Shared {
     /// The log as it is; none if nothing may be sent any more.
     pub(super) fn view(&self) -> Option<View> {
         let state = self.lock();
-        (!state.left).then(|| View {
-            stable: state.stable,
-            cuts: state.cuts,
-            sent: state.sent.clone(),
-            closing: state.closing,
-        })
+        (!state.left).then(|| state.view.clone())
     }
 
     /// Waits until the run ends, or some time if it does not.
     pub(super) fn pause(&self, time: Duration) {
-        let still = |state: &mut State| !state.closing && !state.left;
+        let still = |state: &mut State| !state.view.closing && !state.left;
         drop(self.changed.wait_timeout_while(self.lock(), time, still));
     }
 
@@ -86,8 +79,9 @@ impl Shared {
 
     /// Waits until the log holds more than `view` shows or the run ends, until `due` at most.
     pub(super) fn wait(&self, view: &View, due: Instant) {
-        let still =
-            |state: &mut State| state.stable <= view.stable && state.cuts == view.cuts && !state.closing && !state.left;
+        let still = |state: &mut State| {
+            state.view.stable <= view.stable && state.view.cuts == view.cuts && !state.view.closing && !state.left
+        };
         let time = due.saturating_duration_since(Instant::now());
         drop(self.changed.wait_timeout_while(self.lock(), time, still));
     }
@@ -95,17 +89,17 @@ impl Shared {
     /// The server at `to` has the log up to `end`, unless it was cut since `view`.
     pub(super) fn acknowledge(&self, view: &View, to: &str, end: u64) {
         let mut state = self.lock();
-        if state.cuts == view.cuts && !state.left {
-            state.sent = Sent { to: to.into(), end };
+        if state.view.cuts == view.cuts && !state.left {
+            state.view.sent = Sent { to: to.into(), end };
             // Where this cannot be kept, the same is sent again to the same place.
-            let _ = state.sent.write(&self.log);
+            let _ = state.view.sent.write(&self.log);
         }
     }
 
     /// The server has all of the log.
     pub(super) fn complete(&self, view: &View) {
         let state = self.lock();
-        if state.cuts == view.cuts && !state.left {
+        if state.view.cuts == view.cuts && !state.left {
             // Only `wandb sync` looks for it.
             let _ = sent::mark(&self.log);
         }
@@ -117,6 +111,6 @@ impl Shared {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
