@@ -315,8 +315,8 @@ fn a_folder_of_captioned_images_stands_for_the_recipes_own() {
     let place = Place::new();
     std::fs::create_dir(place.path("mine")).unwrap();
     for (name, caption) in [("a", "a red boat"), ("b", "two boats")] {
-        image::RgbImage::new(64, 64).save(place.path(&format!("mine/{name}.png"))).unwrap();
-        std::fs::write(place.path(&format!("mine/{name}.txt")), caption).unwrap();
+        image::RgbImage::new(64, 64).save(place.path(format!("mine/{name}.png"))).unwrap();
+        std::fs::write(place.path(format!("mine/{name}.txt")), caption).unwrap();
     }
     let plan = ["plan", "sd3.5-medium-lora-mixflow", "--data", "mine", "--device", "h100"];
     let said = place.run(&[&plan[..], &["--set", "network.prompts=2"]].concat());
