@@ -104,7 +104,8 @@ pub fn bias(reports: &[Report]) -> Bias {
     let trained = reports.iter().flat_map(|report| {
         let ratio = |arm| report.table.metrics(arm).map_or_else(PerSeed::default, |found| found.variance_ratio.clone());
         let (mixflow, standard) = (ratio(&Arm::MixFlow), ratio(&Arm::Standard));
-        let count = report.summary.shape.iter().product::<usize>() as f64;
+        let made = report.summary.latents.unwrap_or(report.summary.shape);
+        let count = made.iter().product::<usize>() as f64;
         let lost = |(mixflow, standard): (&f64, &f64)| Point(count, 1.0 - (mixflow / standard).sqrt());
         mixflow.0.iter().zip(&standard.0).map(lost).collect::<Vec<_>>()
     });

@@ -26,7 +26,7 @@ pub(super) struct Measured {
     /// Scores.
     pub(super) results: Results,
     /// Images of the first seed.
-    pub(super) shown: Vec<(Arm, Images)>,
+    pub(super) shown: Vec<(Arm, SamplingConfig, Images)>,
     /// How the first seed of each arm that only samples does so, and the number of its network in the list of networks.
     pub(super) samplings: Vec<(Arm, usize, SamplingConfig)>,
     /// Seconds that drawing the images of the table took, a seed each.
@@ -158,12 +158,15 @@ impl<N: NetworkSettings> Study<'_, N> {
                 }
                 found.seconds.entry(scores.arm.clone()).or_default().push(seconds);
                 if seed == 0 {
-                    found.shown.push((scores.arm.clone(), images));
+                    found.shown.push((scores.arm.clone(), sampling.clone(), images));
                 }
                 found.results.table.push(scores);
                 Ok::<_, Error>(())
             };
             for (place, sampling) in settings.iter().enumerate() {
+                if self.stop.load(Ordering::Relaxed) {
+                    return Ok(None);
+                }
                 score(&mut draw, &mut found, arm, (place, sampling), None)?;
             }
             let samplings = post.arms.iter().filter(|config| config.of().is_some_and(|of| config_name(arm) == of));
@@ -175,6 +178,9 @@ impl<N: NetworkSettings> Study<'_, N> {
                     // Chosen on images from other noise, by their distance from other real images than those of the scores.
                     let mut best = (f64::INFINITY, None);
                     for &correction in &candidates {
+                        if self.stop.load(Ordering::Relaxed) {
+                            return Ok(None);
+                        }
                         let Some(held_out) = searched_against.as_ref().filter(|_| candidates.len() > 1) else { break };
                         let images = draw(&sampling.corrected(correction), labels, post.images as u64)?;
                         let drawn = Gaussian::from_features(&self.measures.of_images(&images)?)?;
@@ -206,7 +212,7 @@ impl<N: NetworkSettings> Study<'_, N> {
         let place = |arm: &Arm| names.iter().position(|name| name == arm);
         found.results.table.sort_by_key(|scores| place(&scores.arm));
         found.results.others.sort_by_key(|scores| place(&scores.arm));
-        found.shown.sort_by_key(|(arm, _)| place(arm));
+        found.shown.sort_by_key(|(arm, ..)| place(arm));
         found.samplings.sort_by_key(|(arm, ..)| place(arm));
         Ok(Some(found))
     }
@@ -219,7 +225,11 @@ impl<N: NetworkSettings> Study<'_, N> {
     }
 
     /// The sample grids of the report: real images, then each arm's.
-    pub(super) fn grids(&self, real: &dyn Dataset, arms: Vec<(Arm, Images)>) -> Result<Vec<Grid>, Error> {
+    pub(super) fn grids(
+        &self,
+        real: &dyn Dataset,
+        arms: Vec<(Arm, SamplingConfig, Images)>,
+    ) -> Result<Vec<Grid>, Error> {
         let [channels, height, width] = real.shape();
         let tiles = Tiles::in_turns(real.classes().len());
         let picture = |pixels: &[f32]| {
@@ -232,12 +242,11 @@ impl<N: NetworkSettings> Study<'_, N> {
         let pixels = (0..count).map(|index| Ok(real.example(index)?.pixels));
         let pixels: Vec<f32> = pixels.collect::<Result<Vec<_>, Error>>()?.concat();
         let mut grids = vec![Grid { arm: None, caption: "from the training data".into(), picture: picture(&pixels) }];
-        let sampler = self.recipe.sampling.describe();
-        grids.extend(arms.into_iter().map(|(arm, images)| {
+        grids.extend(arms.into_iter().map(|(arm, sampling, images)| {
             let evaluations = images.evaluations as u64;
             Grid {
                 arm: Some(arm),
-                caption: format!("{sampler}, {}", evaluations_text(evaluations, evaluations)),
+                caption: format!("{}, {}", sampling.describe(), evaluations_text(evaluations, evaluations)),
                 picture: picture(&images.pixels),
             }
         }));

@@ -248,6 +248,7 @@ impl<N: NetworkSettings> Study<'_, N> {
             summary: Summary {
                 data: self.recipe.data.describe().into(),
                 shape,
+                latents: Some(self.recipe.network.shape()).filter(|made| *made != shape),
                 network: format!("a {}", self.recipe.network.name()),
                 parameters: self.recipe.parameters_of(network),
                 pretrain_steps: if given { 0 } else { self.recipe.training.steps },

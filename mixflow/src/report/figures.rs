@@ -156,7 +156,7 @@ pub(super) fn slow_flow(id: &str, panel: &SlowFlowPanel) -> Chart {
         description: format!("At the last sampling time. {}.", ends.collect::<Vec<_>>().join("; ")),
         height: 400.0,
         x: Axis { label: "sampling time t".into(), ticks: Ticks::fixed(0.0, 1.0, 5) },
-        y: Axis { label: "nearest ground-truth time m".into(), ticks: Ticks::fixed(0.0, 1.0, 5) },
+        y: Axis { label: format!("{} m", panel.title), ticks: Ticks::fixed(0.0, 1.0, 5) },
         layers,
     }
 }

@@ -33,7 +33,8 @@ pub(super) fn render(report: &Report) -> String {
 /// The Slow Flow figure of one network alone, as a self-contained page; `measured` says what of, in a sentence.
 pub fn slow_flow_page(measured: &str, panels: &[SlowFlowPanel]) -> String {
     let lead = [String::new(), measured.into()];
-    page("Slow Flow of one network", lead, &slow_flow(panels).unwrap_or_default(), env!("CARGO_PKG_VERSION"), "")
+    let colours = Arm::colours(panels.iter().flat_map(|panel| panel.bands.iter().map(|band| &band.arm)));
+    page("Slow Flow of one network", lead, &slow_flow(panels).unwrap_or_default(), env!("CARGO_PKG_VERSION"), &colours)
 }
 
 /// A page whose first paragraph is large.
@@ -148,7 +149,10 @@ const SHOWN: [&str; 6] = ["Fréchet", "kernel", "sliced", "recall", "coverage", 
 
 /// Every arm against standard post-training, and MixFlow against the others; last the Fréchet distance elsewhere.
 fn differences(report: &Report) -> Option<String> {
-    let shown = |difference: &&Difference| difference.than == Arm::Standard || difference.arm == Arm::MixFlow;
+    let shown = |difference: &&Difference| {
+        let Difference { arm, than, .. } = difference;
+        [arm, than].contains(&&Arm::MixFlow) || *than == Arm::Standard
+    };
     let all: Vec<&Difference> = report.differences.iter().filter(shown).collect();
     let evaluations = |main: bool| -> BTreeSet<u64> {
         let here = |difference: &&&Difference| (difference.measure != SHOWN[0]) == main;
@@ -192,8 +196,9 @@ fn differences(report: &Report) -> Option<String> {
     (!rows.is_empty()).then(|| {
         section(
             "What differs",
-            "The mean difference, seed by seed on the same examples and noise, and its 95 % confidence interval (Student’s t). Bold \
-             where that leaves out zero: better ▲, or worse ▼, of equal arms in one case of twenty. All else may be chance.",
+            "The mean difference, seed by seed on the same examples and noise, and its 95 % confidence interval over seeds of training \
+             (Student’s t). Bold where that leaves out zero: better ▲, or worse ▼, of equal arms in one case of twenty. All else may \
+             be chance, and images from other noise would move each number a little more.",
             &format!(
                 "<div class=\"scroll\"><table><caption>Seeds: {}. Of the variance ratio, how much farther from 1. All pairs and \
                  measures are in results.json.</caption><thead><tr><th scope=\"col\">arms</th>{head}</tr></thead>\

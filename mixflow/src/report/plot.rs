@@ -6,6 +6,8 @@ use super::html::escape;
 use super::ticks::Ticks;
 
 const WIDTH: f64 = Chart::WIDTH;
+/// Of the labels right of the data: of the longest names of arms a little more than half is shown.
+const MOST_LABEL: f64 = 0.45 * WIDTH;
 const LEFT: f64 = 46.0;
 const TOP: f64 = 30.0;
 const BOTTOM: f64 = 42.0;
@@ -98,7 +100,7 @@ impl<'a> Frame<'a> {
     fn new(chart: &'a Chart) -> Self {
         // Room for the longest label, at about 8.6 units a character.
         let longest = chart.layers.iter().map(|layer| layer.label.chars().count()).max().unwrap_or(0);
-        let right = WIDTH - (8.6 * longest as f64 + 10.0).clamp(20.0, 150.0);
+        let right = WIDTH - (8.6 * longest as f64 + 10.0).clamp(20.0, MOST_LABEL);
         Self { x: &chart.x.ticks, y: &chart.y.ticks, right, bottom: chart.height - BOTTOM }
     }
 

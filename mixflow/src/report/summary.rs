@@ -17,6 +17,9 @@ pub struct Summary {
     pub data: String,
     /// Image size `[channels, height, width]`.
     pub shape: [usize; 3],
+    /// The same of what the network makes, where that is latents.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latents: Option<[usize; 3]>,
     /// Network, in words: `a small SiT`.
     pub network: String,
     /// Trainable numbers in the network.
@@ -117,7 +120,7 @@ fn few(report: &Report) -> Option<String> {
     let few = distances.min_by_key(|difference| difference.evaluations)?;
     let (mean, [low, high]) = (few.values.mean()?, few.interval?);
     // No more decimals than the width of the interval supports.
-    let decimals = if high - low < 1.0 { 3 } else { usize::from(high - low < 10.0) };
+    let decimals = (1.0 - ((high - low) / 2.0).log10().floor()).clamp(0.0, 3.0) as usize;
     let amount = |value: f64| format!("{:.decimals$}", value.abs());
     let signed = |value: f64| format!("{}{}", if value < 0.0 { "−" } else { "+" }, amount(value));
     let found = match few.verdict() {
@@ -156,11 +159,12 @@ fn control(report: &Report) -> Option<String> {
     let frechet = |arm: &Arm| report.table.metrics(arm).map(|metrics| &metrics.frechet);
     let (mixflow, control) = (frechet(&Arm::MixFlow)?, frechet(&Arm::Control)?);
     let came = match compare(mixflow, control)? {
-        Verdict::Better => "does not get there",
-        Verdict::Worse => "does better",
-        Verdict::Unclear => "does about as well",
+        Verdict::Better => format!("does not get there ({control})"),
+        Verdict::Worse => format!("does better ({control})"),
+        Verdict::Unclear if mixflow.count() > 1 => format!("is not clearly better or worse ({control})"),
+        Verdict::Unclear => format!("comes to {control}"),
     };
-    Some(format!("Scaling the standard network’s velocity, which costs no training, {came} ({control})."))
+    Some(format!("Scaling the standard network’s velocity, which costs no training, {came}."))
 }
 
 /// A smaller distance bought with less diversity is said to be so.
@@ -169,11 +173,12 @@ fn diversity(report: &Report) -> Option<String> {
     let [_, recall] = difference(&mixflow.recall, &standard.recall)?;
     let [_, variance] = difference(&mixflow.variance_ratio, &standard.variance_ratio)?;
     Some(format!(
-        "Against standard post-training, recall {} ({recall}) and the variance ratio, ideally 1, is {variance}.",
+        "Against standard post-training, recall {} and the variance ratio, ideally 1, is {variance}.",
         match compare(&mixflow.recall, &standard.recall)? {
-            Verdict::Better => "fell",
-            Verdict::Worse => "rose",
-            Verdict::Unclear => "did not clearly change",
+            Verdict::Better => format!("fell ({recall})"),
+            Verdict::Worse => format!("rose ({recall})"),
+            Verdict::Unclear if mixflow.recall.count() > 1 => format!("did not clearly change ({recall})"),
+            Verdict::Unclear => format!("is {recall}"),
         }
     ))
 }
@@ -218,11 +223,12 @@ mod tests {
             "{lost}"
         );
         let draw = report(&[5.0, 5.0], &[4.9, 5.1], &[5.1, 4.9]);
-        assert!(draw.starts_with("No clear winner") && draw.contains("does about as well"), "{draw}");
+        assert!(draw.starts_with("No clear winner") && draw.contains("is not clearly better or worse"), "{draw}");
         let agreed = report(&[5.0, 5.0], &[4.9, 4.0], &[5.0, 5.0]);
         assert!(agreed.starts_with("The seeds agree but are too few"), "{agreed}");
         let single = report(&[5.0], &[1.0], &[5.0]);
         assert!(single.starts_with("With one seed nothing is decided"), "{single}");
+        assert!(single.contains("which costs no training, comes to 5"), "{single}");
     }
 
     #[test]

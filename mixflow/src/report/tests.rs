@@ -93,6 +93,7 @@ fn report() -> Report {
         summary: Summary {
             data: "handwritten digits".into(),
             shape: [1, 32, 32],
+            latents: None,
             network: "a small SiT".into(),
             parameters: 1_234_567,
             pretrain_steps: 1500,
@@ -364,4 +365,16 @@ fn the_page_can_be_kept() {
     let path = std::env::var_os("MIXFLOW_REPORT").map_or_else(|| directory.path().join("report.html"), Into::into);
     write_atomic(&path, report().html().as_bytes()).unwrap();
     assert!(path.metadata().unwrap().len() > 10_000);
+}
+
+#[test]
+fn the_page_of_one_network_has_a_colour_for_it() {
+    let arm = Arm::Other("my-recipe".into());
+    let times = [0.1, 0.9].map(|t| SlowFlowTime { t, low: t - 0.1, median: t, high: t + 0.1 }).into();
+    let bands = vec![SlowFlowBand { arm: arm.clone(), times }];
+    let panel = SlowFlowPanel { title: "calibrated".into(), caption: "as measured".into(), bands };
+    let page = slow_flow_page("a network", &[panel]);
+    let class = arm.class();
+    assert!(page.contains(&format!("{class}\"")), "{page}");
+    assert_eq!(page.matches(&format!(".{class}{{--c:")).count(), 2, "light and dark: {page}");
 }
