@@ -45,6 +45,9 @@ pub struct RunOverview {
     pub measured: Vec<(String, String, f64)>,
 }
 
+/// What a comparison and `eval` without `--inception` measure by.
+const DISTANCE: &str = "Fréchet distance";
+
 /// Steps whose mean loss is told.
 const STEPS: usize = 100;
 
@@ -72,14 +75,14 @@ impl RunOverview {
         let rows = newest.map_or_else(Vec::new, |(training, _)| last_rows(&training.folder));
         let losses: Vec<f64> = rows.iter().rev().take(STEPS).filter_map(|(_, loss)| *loss).collect();
         let fault = trainings.iter().find_map(|training| check_sizes(&training.folder.join("checkpoints")).err());
+        let ended = recipe.as_ref().is_ok_and(|recipe| is_finished(folder, recipe, &trainings, &steps));
         let state = match (FolderLock::holder(folder), recipe.as_ref(), fault) {
             (Some(holder), ..) => RunState::Training(holder),
             (None, Err(reason), _) => RunState::Damaged(reason.clone()),
-            (None, Ok(_), _) if is_finished(folder, &trainings, &steps) => RunState::Finished,
+            (None, Ok(_), _) if ended => RunState::Finished,
             (None, Ok(_), Some(damaged)) => RunState::Damaged(damaged.to_string()),
             (None, Ok(_), None) => RunState::Stopped,
         };
-        let ended = is_finished(folder, &trainings, &steps);
         Some(Self {
             folder: folder.into(),
             state,
@@ -160,13 +163,20 @@ fn trainings(run: &Path, recipe: &Value) -> Vec<Training> {
 }
 
 /// Whether everything that a run leaves is there.
-fn is_finished(run: &Path, trainings: &[Training], taken: &[u64]) -> bool {
-    let last: &[&str] = match trainings {
-        [.., last] if last.name.is_empty() => &["model.safetensors", "decoder.safetensors"],
-        _ => &["results.json"],
-    };
+fn is_finished(run: &Path, recipe: &Value, trainings: &[Training], taken: &[u64]) -> bool {
     let whole = trainings.iter().zip(taken).all(|(training, taken)| *taken >= training.steps);
-    whole && last.iter().any(|file| run.join(file).is_file())
+    let there = match trainings {
+        [.., last] if last.name.is_empty() => {
+            ["model.safetensors", "decoder.safetensors"].iter().any(|file| run.join(file).is_file())
+        }
+        // Those of before are there until a comparison that goes on is measured again.
+        _ => json(run.join("results.json")).is_some_and(|results| results["report"]["recipe"] == *recipe),
+    };
+    whole && there
+}
+
+fn json(file: PathBuf) -> Option<Value> {
+    serde_json::from_slice(&fs::read(file).ok()?).ok()
 }
 
 /// Steps and losses of the last whole lines of a training's log: [`STEPS`], if there are as many.
@@ -192,9 +202,8 @@ fn last_rows(training: &Path) -> Vec<(u64, Option<f64>)> {
 /// The distances in the results beside the weights: of a comparison that has ended each arm's mean over seeds, and what `eval` has
 /// left.
 fn measured(run: &Path, trainings: &[Training], ended: bool) -> Vec<(String, String, f64)> {
-    let read = |file: PathBuf| -> Option<Value> { serde_json::from_slice(&fs::read(file).ok()?).ok() };
     let mut found = vec![];
-    if let Some(results) = read(run.join("results.json")).filter(|_| ended) {
+    if let Some(results) = json(run.join("results.json")).filter(|_| ended) {
         let table = results["results"]["table"].as_array().cloned().unwrap_or_default();
         let arms: BTreeSet<&str> = table.iter().filter_map(|row| row["arm"].as_str()).collect();
         for arm in arms {
@@ -207,15 +216,20 @@ fn measured(run: &Path, trainings: &[Training], ended: bool) -> Vec<(String, Str
                 "control" => "λ control",
                 other => other,
             };
-            found.push((name.to_string(), "Fréchet distance".to_string(), mean));
+            found.push((name.to_string(), DISTANCE.to_string(), mean));
         }
     }
+    let compared = !found.is_empty();
     for Training { folder, name, .. } in trainings {
         for (file, place, measure) in [
-            ("eval.json", "/evaluation/measurement/generated/frechet", "Fréchet distance"),
+            ("eval.json", "/evaluation/measurement/generated/frechet", DISTANCE),
             ("inception.json", "/inception/fid", "FID"),
         ] {
-            let number = read(folder.join(file)).and_then(|value| value.pointer(place)?.as_f64());
+            // Of other images, and of another number of them, it is not to be compared with that of a comparison.
+            if compared && measure == DISTANCE {
+                continue;
+            }
+            let number = json(folder.join(file)).and_then(|value| value.pointer(place)?.as_f64());
             found.extend(number.map(|number| (name.clone(), measure.to_string(), number)));
         }
     }
@@ -316,7 +330,16 @@ mod tests {
         let row =
             |arm: &str, frechet: f64| json!({ "arm": arm, "measurement": { "generated": { "frechet": frechet } } });
         let table = [row("start", 3.0), row("mix_flow", 1.0), row("standard", 4.0), row("mix_flow", 2.0)];
-        write(run.join("results.json"), json!({ "results": { "table": table } }).to_string());
+        let results =
+            |recipe: &Value| json!({ "results": { "table": table }, "report": { "recipe": recipe } }).to_string();
+        // Of a comparison that goes on with more seeds the old ones are there still.
+        write(run.join("results.json"), results(&json!({ "training": { "steps": 90 }, "post_training": post })));
+        let found = RunOverview::of(run).unwrap();
+        assert_eq!((found.state, found.measured), (RunState::Stopped, vec![]));
+        write(run.join("results.json"), results(&recipe));
+        // Of other images, and of so many more that the distance is less.
+        let eval = json!({ "evaluation": { "measurement": { "generated": { "frechet": 0.5 } } } });
+        write(run.join("standard-0/eval.json"), eval.to_string());
         write(run.join("mixflow-0/inception.json"), json!({ "inception": { "fid": 7.5 } }).to_string());
         let found = RunOverview::of(run).unwrap();
         assert_eq!(found.state, RunState::Finished);
