@@ -47,12 +47,16 @@ pub fn seen_by_start<N: NetworkSettings>(
     // An arm has read on in an order of its own, and buckets and prior images have another one: of these all images count.
     let training = start.training();
     let first = file.parent() == Some(&training) || training.ends_with("pretraining");
-    if !first || !train.buckets().is_empty() || train.prior().is_some() {
+    // Beside a published network there is no more than its recipe, whichever of a run's networks it is.
+    let published = file.ends_with("config.json");
+    if !first || published || !train.buckets().is_empty() || train.prior().is_some() {
         past.read = u64::MAX;
     }
     let images = post.images as u64;
     let seen = past.seen(images, own_len(train).map(|len| len + images), recipe.seed);
-    match (seen, past.held_out) {
+    let more =
+        if published { " It was published: weights that its own run began with may have seen others." } else { "" };
+    let told = match (seen, past.held_out) {
         (0, _) => format!("The start was not trained on any of the {images} images that are held out here."),
         (seen, None) => format!(
             "The start was trained on {seen} of the {images} images that are held out here: its run held out none."
@@ -62,7 +66,8 @@ pub fn seen_by_start<N: NetworkSettings>(
              seed={} and post_training.images={held_out}.",
             past.seed
         ),
-    }
+    };
+    told + more
 }
 
 /// What the start's run trained on.
@@ -165,6 +170,15 @@ mod tests {
         let count = (0..250).filter(|&index| read.contains(&bits(&held_out.example(index).unwrap().pixels))).count();
         let told = said(Some(recipe.to_value()), &short[3..]);
         assert!((1..100).contains(&count) && told.contains(&format!("on {count} of the 250")), "{count}: {told}");
+
+        // The same of which nothing but the recipe was published.
+        let published = tempfile::tempdir().unwrap();
+        fs::write(published.path().join("model.safetensors"), "").unwrap();
+        fs::write(published.path().join("config.json"), recipe.to_value().to_string()).unwrap();
+        let start = StoredNetwork::File(published.path().join("model.safetensors"));
+        let post = compared.post_training.as_ref().unwrap();
+        let told = seen_by_start(&compared, post, &compared.parts(250).unwrap().0, &start);
+        assert!(told.contains("on 250 of the 250") && told.ends_with("may have seen others."), "{told}");
 
         // Another seed: counted by reading both divisions.
         let recipe = |seed: u64| {
