@@ -2,16 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use mixflow::Device;
 use mixflow::data::source::{Directory, Source};
 use mixflow::data::{CaptionFormat, RgbImage};
 use mixflow::files::images::{ImageSource, read_rgb};
+use mixflow::numbers::counted;
 use mixflow_t2i::evaluator::{drawn, prompt_lines};
 use mixflow_t2i::text::Cut;
 use mixflow_t2i::{ClipScore, ClipScores, Error};
+use serde_json::{Value, json};
 
 use crate::progress::Progress;
+use crate::record::recorded;
 use crate::terminal::{Result, note};
 use crate::text::Layout;
 
@@ -30,17 +33,25 @@ pub(crate) struct ClipArguments {
     /// The images are in the files that this evaluator reads
     #[arg(long, value_name = "EVALUATOR", requires = "prompts")]
     layout: Option<Layout>,
-    /// Images of each prompt, as many as were drawn [default: as many as the evaluator's authors draw]
+    /// Images of each prompt, as many as were drawn [default: as many as `sample` wrote down, or the evaluator's authors draw]
     #[arg(long, value_name = "N", requires = "layout")]
     each: Option<usize>,
 }
 
 impl ClipArguments {
-    /// What was found of images, if it is asked for.
-    pub(crate) fn measure(&self, images: &Path, device: &Device) -> Result<Option<ClipScores>> {
+    /// What was found of images, if it is asked for, and by what.
+    pub(crate) fn measure(&self, images: &Path, device: &Device) -> Result<Option<(ClipScores, Value)>> {
         let Some(folder) = &self.clip else { return Ok(None) };
-        let read = || ClipScore::from_folder(folder, device);
-        let scores = match (&self.prompts, self.layout) {
+        let drawn_each = recorded(images).and_then(|record| usize::try_from(record["each"].as_u64()?).ok());
+        let each = self.layout.map(|layout| self.each.or(drawn_each).unwrap_or(layout.evaluator().images()));
+        if let (Some(each), Some(drawn)) = (each, drawn_each)
+            && each != drawn
+        {
+            let reason = format!("{} of each prompt were drawn, found --each {each}", counted(drawn as u64, "image"));
+            return Err(format!("{}: {reason}", images.display()).into());
+        }
+        let clip = ClipScore::from_folder(folder, device)?;
+        let (scores, cut) = match (&self.prompts, self.layout.zip(each)) {
             (None, _) => {
                 let directory = Directory::captioned(images, CaptionFormat::Whole)?;
                 directory.notices().iter().for_each(note);
@@ -51,14 +62,13 @@ impl ClipArguments {
                 let captioned = entries
                     .iter()
                     .map(|entry| Ok((read_rgb(&images.join(&entry.name))?, captions[entry.class].clone())));
-                scores(&read()?, captions, entries.len(), captioned)?
+                scores(&clip, captions, entries.len(), captioned)?
             }
-            (Some(file), Some(layout)) => {
+            (Some(file), Some((layout, each))) => {
                 let evaluator = layout.evaluator();
-                let each = self.each.unwrap_or(evaluator.images());
                 let wanted = evaluator.read(file, each)?;
                 let prompts: Vec<_> = wanted.iter().map(|wanted| wanted.prompt.clone()).collect();
-                scores(&read()?, &prompts, prompts.len() * each, drawn(&wanted, each, images))?
+                scores(&clip, &prompts, prompts.len() * each, drawn(&wanted, each, images))?
             }
             (Some(file), None) => {
                 let prompts: Vec<_> = prompt_lines(file)?.into_iter().map(|(_, prompt)| prompt).collect();
@@ -66,25 +76,34 @@ impl ClipArguments {
                 let count = source.len();
                 let captioned = source.zip(prompts.iter().cycle());
                 let captioned = captioned.map(|(image, prompt)| Ok((image?.into_rgb(), prompt.clone())));
-                scores(&read()?, &prompts, count, captioned)?
+                scores(&clip, &prompts, count, captioned)?
             }
         };
-        Ok(Some(scores))
+        let by = json!({
+            "weights": folder,
+            "identity": clip.identity()?,
+            "prompts": self.prompts,
+            "layout": self.layout.map(|layout| layout.to_possible_value().map(|value| value.get_name().to_owned())),
+            "each": each,
+            "captions_cut": cut,
+        });
+        Ok(Some((scores, by)))
     }
 }
 
-/// Of images with their captions, which are among `texts`.
+/// Of images with their captions, which are among `texts`; and how many of these were cut.
 fn scores(
     clip: &ClipScore,
     texts: &[String],
     count: usize,
     captioned: impl Iterator<Item = std::result::Result<(RgbImage, String), Error>>,
-) -> Result<ClipScores> {
+) -> Result<(ClipScores, usize)> {
     let all: Vec<&str> = texts.iter().map(String::as_str).collect();
-    Cut::summary(&clip.cuts(&all)?, all.len()).iter().for_each(note);
+    let cuts = clip.cuts(&all)?;
+    Cut::summary(&cuts, all.len()).iter().for_each(note);
     let mut progress = Progress::new();
     progress.begin("CLIP score", Some(count as u64));
     let cosines = clip.cosines(captioned, |done| progress.counted(done as u64, "image"))?;
     progress.end();
-    Ok(ClipScores::of(&cosines))
+    Ok((ClipScores::of(&cosines), cuts.len()))
 }

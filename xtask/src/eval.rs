@@ -86,13 +86,16 @@ impl Eval {
         if let (Some(_), Some(out)) = (self.shard.shard, &self.out) {
             return Err(format!("--out {}: a part has no numbers; leave out --out or --shard", out.display()).into());
         }
+        if self.shard.shard.is_some() && self.json.json {
+            return Err("--json: a part has no numbers; leave out --json or --shard".into());
+        }
         let devices = self.device.find()?;
         let device = &devices[0];
         if let Some(images) = &self.images_from
-            && let Some(scores) = self.clip.measure(images, device)?
+            && let Some((scores, by)) = self.clip.measure(images, device)?
         {
             let numbers = json!({
-                "images": images, "clip": scores, "device": describe(device), "version": env!("CARGO_PKG_VERSION")
+                "images": images, "clip": scores, "by": by, "device": describe(device), "version": env!("CARGO_PKG_VERSION")
             });
             return self.print(scores, &numbers, self.out.as_deref());
         }
@@ -140,9 +143,13 @@ impl Eval {
             (None, _) => None,
         };
         let mut progress = Progress::new();
-        let evaluation =
+        let mut evaluation =
             evaluate(&divided, &generator, count, &measures, parts.as_ref(), &mut |event| progress.measuring(event))?;
         progress.end();
+        // Another recipe, or weights that were given, have seen what nobody here knows of.
+        if trained.began_elsewhere() || self.trained.as_ref().is_some_and(|trained| trained.recipe.is_some()) {
+            evaluation.trained_on_floor = evaluation.trained_on_floor.filter(|seen| *seen);
+        }
         evaluation.remarks.iter().for_each(note);
 
         let mut text = format!(
@@ -164,7 +171,7 @@ impl Eval {
                 "the run began with weights that it was given: what these have seen of the floor is not known",
             ),
             (
-                evaluation.trained_on_floor,
+                evaluation.trained_on_floor == Some(true),
                 "the network was trained on the images of the floor too: it had no held-out data",
             ),
         ] {

@@ -156,6 +156,12 @@ impl Measuring {
         against: Option<&Path>,
     ) -> Result<Vec<usize>> {
         let (recipe, chosen) = (&trained.pipeline.recipe, self.chosen(against)?);
+        let classes = recipe.network.classes();
+        // Of prompts some are drawn.
+        if count < classes && !recipe.network.reads_names() {
+            let reason = "must be at least the number of classes, so that all are measured";
+            return Err(format!("--images {reason}: expected {classes} or more, found {count}").into());
+        }
         let counts = match against {
             Some(_) => vec![1; recipe.network.classes()],
             None => {

@@ -37,6 +37,12 @@ pub(crate) fn same_settings(out: &Path, settings: &Value) -> Result<()> {
     Ok(create(out)?)
 }
 
+/// What was written down beside a folder of images, if anything.
+pub(crate) fn recorded(folder: &Path) -> Option<Value> {
+    let record = folder.with_file_name(format!("{}.json", folder.file_name()?.to_string_lossy()));
+    serde_json::from_slice(&fs::read(record).ok()?).ok()
+}
+
 /// Which files these are, without reading them: how long each is, and when it was written; of the Hub's cache and of addresses the
 /// commit.
 pub(crate) fn files(files: &[PathBuf]) -> Result<Value> {

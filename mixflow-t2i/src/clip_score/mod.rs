@@ -11,6 +11,7 @@ use std::path::Path;
 use burn::tensor::{Device, Tensor, TensorData};
 use mixflow::data::{RgbImage, short_side_crop};
 use serde::Serialize;
+use sha2::{Digest, Sha256};
 
 use crate::Error;
 use crate::text::{Clip, Cut, Stored};
@@ -90,6 +91,16 @@ impl ClipScore {
         };
         let numbers = images.iter().flat_map(numbers).collect();
         Tensor::from_data(TensorData::new(numbers, [images.len(), 3, side, side]), &self.device)
+    }
+
+    /// SHA-256 of the names and contents of its files.
+    ///
+    /// # Errors
+    /// If one cannot be read.
+    pub fn identity(&self) -> Result<String, Error> {
+        let mut digest = Sha256::new();
+        self.stored.digest(&mut digest)?;
+        Ok(hex::encode(digest.finalize()))
     }
 
     /// What CLIP says of images: rows of length 1, `[images, projected]`.

@@ -60,7 +60,7 @@ impl<C> Stored<C> {
     }
 
     /// Digests the names and contents of all files, each read once. Their folder is no part of it.
-    pub(super) fn digest(&self, digest: &mut Sha256) -> Result<(), Error> {
+    pub(crate) fn digest(&self, digest: &mut Sha256) -> Result<(), Error> {
         for path in &self.files {
             let WeightsFile { file, sha256 } = WeightsFile::read(path)?;
             let name = file.file_name().unwrap_or_default().to_string_lossy();

@@ -3,6 +3,7 @@
 use mixflow_backbones::Invalid;
 use serde::{Deserialize, Serialize};
 
+use super::order::Permutation;
 use crate::random::{Stream, rng, uniform};
 
 /// How the classes of generated images were chosen. FID differs by some tenths between the last two.
@@ -22,7 +23,7 @@ impl Labels {
     /// the image's number.
     pub fn draw(self, count: usize, images: &[u64], seed: u64) -> Vec<usize> {
         match self {
-            Self::Reference => proportional(count, images),
+            Self::Reference => proportional(count, images, seed),
             Self::Balanced => balanced_labels(count, images.len()),
             Self::Random => {
                 let label = |image| (uniform(&mut rng(seed, Stream::Labels, image)) * images.len() as f64) as usize;
@@ -80,10 +81,11 @@ pub fn class_number(text: &str, names: &[String], classes: usize) -> Result<usiz
     }
 }
 
-/// Labels in the shares of `images`, by largest remainders (Hamilton's method); classes take turns while they last.
+/// Labels in the shares of `images`, by largest remainders (Hamilton's method); classes take turns while they last. Which ones of
+/// more classes than labels have the same share is drawn.
 ///
 /// Equal numbers of images give [`balanced_labels`].
-fn proportional(count: usize, images: &[u64]) -> Vec<usize> {
+fn proportional(count: usize, images: &[u64], seed: u64) -> Vec<usize> {
     let total: u128 = images.iter().map(|&images| u128::from(images)).sum();
     if total == 0 {
         return balanced_labels(count, images.len());
@@ -91,6 +93,11 @@ fn proportional(count: usize, images: &[u64]) -> Vec<usize> {
     let shares: Vec<u128> = images.iter().map(|&images| u128::from(images) * count as u128).collect();
     let mut left: Vec<usize> = shares.iter().map(|share| (share / total) as usize).collect();
     let mut by_remainder: Vec<usize> = (0..images.len()).collect();
+    if count < images.iter().filter(|&&images| images > 0).count() {
+        // Not the first ones, which are often of one kind.
+        let places = Permutation::new(seed, Stream::Labels, 0, images.len() as u64);
+        by_remainder.sort_by_key(|&class| places.apply(class as u64));
+    }
     by_remainder.sort_by_key(|&class| std::cmp::Reverse(shares[class] % total));
     let missing = count - left.iter().sum::<usize>();
     by_remainder[..missing].iter().for_each(|&class| left[class] += 1);
@@ -134,6 +141,17 @@ mod tests {
         }
         // Classes take turns, so that the first rows of a grid show all of them.
         assert_eq!(Labels::Reference.draw(6, &[4, 2, 1], 1), [0, 1, 2, 0, 1, 0]);
+    }
+
+    #[test]
+    fn of_more_classes_than_labels_some_are_drawn() {
+        let found = Labels::Reference.draw(20, &[1; 1000], 1);
+        let different: std::collections::BTreeSet<_> = found.iter().collect();
+        // Of a thousand numbers below one the mean of twenty is within 0.26 of a half in 9,999 cases of 10,000.
+        let mean = found.iter().sum::<usize>() as f64 / 20_000.0;
+        assert!(different.len() == 20 && (mean - 0.5).abs() < 0.26, "{found:?}");
+        assert_eq!(found, Labels::Reference.draw(20, &[1; 1000], 1));
+        assert_ne!(found, Labels::Reference.draw(20, &[1; 1000], 2));
     }
 
     #[test]

@@ -31,7 +31,7 @@ pub struct Evaluation {
     pub labels: Labels,
     /// Whether the network was trained on the real images of the floor too, since nothing was held out from it.
     #[serde(default)]
-    pub trained_on_floor: bool,
+    pub trained_on_floor: Option<bool>,
     /// Whether the real images are stored latents that the autoencoder decoded, so that what it loses is not measured.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub decoded: bool,
@@ -139,7 +139,7 @@ pub fn evaluate<N: NetworkSettings, B: Backbone>(
         evaluations: images.evaluations,
         seed: generator.seed,
         labels: LABELS,
-        trained_on_floor: recipe.post_training.is_none(),
+        trained_on_floor: Some(recipe.post_training.is_none()),
         decoded: decoder.is_some(),
         features: measures.features.name().into(),
         measurement,
@@ -270,7 +270,7 @@ mod tests {
             assert!(done.is_sorted(), "{name}: {done:?}");
         }
         assert_eq!((parts[0].1, parts[2].1), (Some(1797), Some(20)));
-        assert_eq!((found.labels, found.trained_on_floor), (Labels::Reference, false));
+        assert_eq!((found.labels, found.trained_on_floor), (Labels::Reference, Some(false)));
 
         // Stored latents are no images: said before they are opened, and before anything is drawn.
         recipe.data =

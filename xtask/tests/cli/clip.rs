@@ -87,6 +87,18 @@ fn images_are_measured_with_their_captions_wherever_these_are() {
     assert!(said.starts_with("CLIP score ") && said.contains("as torchmetrics"), "{said}");
     assert_eq!(place.json("clip.json")["clip"], found);
 
+    // The numbers say what they are by.
+    let by = &place.json("clip.json")["by"];
+    assert_eq!((&by["weights"], by["identity"].as_str().unwrap().len()), (&json!("clip"), 64));
+    // What `sample` wrote down of a folder is what is read of it.
+    write("dpg.json", &json!({ "each": 1 }).to_string());
+    let dpg = ["--images-from", "dpg", "--clip", "clip", "--prompts", "dpg-prompts", "--layout", "dpg"];
+    place.refuse(
+        &[&["eval"][..], &dpg, &["--each", "4"]].concat(),
+        &["1 image of each prompt were drawn, found --each 4"],
+    );
+    assert_eq!(measure("dpg", &dpg[4..])["images"], 2);
+
     // Prompts that are longer than it reads are told.
     write("long.txt", &"a photo of two foxes under the moon ".repeat(9));
     let long = place.call(&["eval", "--images-from", "turns", "--clip", "clip", "--prompts", "long.txt"]);
