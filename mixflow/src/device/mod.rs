@@ -237,6 +237,14 @@ pub(crate) fn share_streams() {
     stream::set_policy(StreamPolicy::Single);
 }
 
+/// Whether a device is another machine's.
+pub(crate) fn is_remote(_device: &Device) -> bool {
+    #[cfg(feature = "remote")]
+    return remote::name(_device).is_some();
+    #[cfg(not(feature = "remote"))]
+    false
+}
+
 /// Which of these devices is known to have failed, and how: only of other machines there is something to know.
 pub(crate) fn failed(_devices: &[Device]) -> Option<(usize, String)> {
     #[cfg(feature = "remote")]

@@ -217,6 +217,10 @@ impl<C: Condition> Run<'_, C> {
             false => network,
         };
         let objective = &InPrecision { objective, precision: config.precision };
+        if config.recompute && devices.iter().any(|device| device::is_remote(&device.clone().inner())) {
+            let words = "training.recompute: other machines keep what gradients need, nothing is computed again there";
+            progress(Event::Warning(words.into()));
+        }
         config.check_devices(devices.len()).map_err(|invalid| self.fault(invalid.to_string()))?;
         let keeping = StatePlacement {
             sharded: config.shard,
