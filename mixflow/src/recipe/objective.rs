@@ -1,7 +1,7 @@
 //! What is minimised, in a recipe.
 
 use mixflow_backbones::{AlignedBackbone, Backbone, Invalid};
-use mixflow_schedules::{Prediction, ScheduleConfig, TimestepConfig, Weighting};
+use mixflow_schedules::{Prediction, Schedule, ScheduleConfig, TimestepConfig, TimestepSampler, Weighting};
 use serde::{Deserialize, Serialize};
 
 use crate::objective::{AlignmentConfig, Defar, DefarConfig, EncoderDropout, Hybrid, Loss, Perturbation, Target};
@@ -126,6 +126,7 @@ impl ObjectiveConfig {
             let reason = "is for predictions of noise, score and data: velocities are weighted alike at all times";
             return Err(Invalid::new("objective.weighting", reason));
         }
+        self.check_weights()?;
         if let Some(perturbation) = &self.perturbation {
             perturbation.check().map_err(|fault| fault.within("objective.perturbation"))?;
         }
@@ -143,6 +144,30 @@ impl ObjectiveConfig {
             return fault("is without objective.alignment: leave one out");
         }
         Ok(())
+    }
+
+    /// Whether no example counts more than all others together: weights are infinite where a path has no noise or no data left.
+    fn check_weights(&self) -> Result<(), Invalid> {
+        /// Draws of which the outermost one is looked at, and how many typical ones it may weigh.
+        const DRAWS: f64 = 1e4;
+        const MOST: f64 = 1e6;
+        let weight = |u: f64| {
+            let t = self.timesteps.timestep([u, 0.5]).t;
+            (t, self.weighting.at(self.prediction, &self.schedule.at(t), self.floor))
+        };
+        let (_, middle) = weight(0.5);
+        match [1.0 / DRAWS, 1.0 - 1.0 / DRAWS].map(weight).into_iter().find(|(_, found)| *found > MOST * middle) {
+            None => Ok(()),
+            Some((t, _)) => {
+                let (key, bound) = if t < 0.5 { ("start", 0.001) } else { ("end", 0.999) };
+                let reason = format!(
+                    "has no bound near t = {t:.0}, where one example would count more than all others together: keep times from \
+                     there by {{\"kind\":\"truncated\",\"{key}\":{bound},\"base\":{{\"kind\":\"uniform\"}}}} in \
+                     objective.timesteps, or leave the weighting out"
+                );
+                Err(Invalid::new("objective.weighting", reason))
+            }
+        }
     }
 
     /// Why a loss cannot be weighted place by place, if it cannot: the rest of a sentence on a mask.

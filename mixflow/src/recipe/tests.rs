@@ -171,6 +171,34 @@ fn faults_are_named() {
     assert!(Recipe::read("nothing", &[]).unwrap_err().to_string().contains("digits"));
 }
 
+/// On the linear path the weight of noise predictions is `1/t²`: of ten thousand uniform times the least is one of 10⁻⁴, which would
+/// have 10⁸ where a half has 4.
+#[test]
+fn a_weight_without_bound_is_refused() {
+    let read = |more: &[&str]| {
+        let noise = ["objective.prediction=noise", "sampling.grid.start=0.001", "post_training=null"];
+        let set: Vec<String> = noise.iter().chain(more).map(|change| (*change).into()).collect();
+        Recipe::read("digits", &set).map_err(|error| error.to_string())
+    };
+    let uniform = "objective.timesteps={\"kind\":\"uniform\"}";
+    let weighted = "objective.weighting=velocity";
+    let error = read(&[uniform, weighted]).unwrap_err();
+    assert!(error.contains("objective.weighting has no bound near t = 0"), "{error}");
+    // As it says.
+    let (_, told) = error.split_once("there by ").unwrap();
+    let told = format!("objective.timesteps={}", told.split_once(" in ").unwrap().0);
+    for fine in [
+        &[uniform][..],
+        &[&told, weighted],
+        &["objective.timesteps={\"kind\":\"logit-normal\",\"mean\":0,\"std\":1}", weighted],
+    ] {
+        assert!(read(fine).is_ok(), "{fine:?}: {:?}", read(fine));
+    }
+    let data = ["objective.prediction=data", "sampling.grid.start=0", uniform, weighted];
+    assert!(read(&data).unwrap_err().contains("no bound near t = 1"));
+    assert!(read(&[&data[..], &["objective.floor=0.05"]].concat()).is_ok());
+}
+
 #[test]
 fn a_variance_is_learned_by_networks_that_say_one() {
     let read = |changes: &[&str]| {
