@@ -2,7 +2,7 @@
 //! project, all but products.
 
 use burn::tensor::{DType, Device, Tensor};
-use mixflow_backbones::ops::{self, AdamW, AdamWState, Pairs};
+use mixflow_backbones::ops::{self, AdamW, AdamWState, Dropped, Pairs};
 
 use super::subject::noise;
 use crate::train::Tensors;
@@ -12,6 +12,7 @@ use crate::train::Tensors;
 const SIZES: [[usize; 3]; 3] = [[3, 70, 48], [2, 5, 36], [1, 2, 2304]];
 const HEADS: usize = 2;
 const EPSILON: f64 = 1e-6;
+const DROPPED: Dropped = Dropped { rate: 0.25, seeds: [0x9e37_79b9, 7], first: u32::MAX };
 
 /// An operation on tensors of these shapes, of which the first may be the only one with tokens.
 struct Case {
@@ -86,6 +87,7 @@ fn cases(size: [usize; 3]) -> Vec<Case> {
         case("gelu, tanh", &[tensor], |x| ops::gelu_tanh(x[0].clone())),
         case("silu", &[tensor], |x| ops::silu(x[0].clone())),
         case("swiglu", &[tensor], |x| ops::swiglu(x[0].clone())),
+        case("dropout", &[tensor], |x| ops::dropout(x[0].clone(), DROPPED)),
         case("modulated layer norm", &[tensor, condition, condition], |x| {
             ops::modulated_layer_norm(x[0].clone(), row(&x[1]), row(&x[2]), EPSILON)
         }),
