@@ -92,7 +92,9 @@ where
         let output = B::tracked((self.forward)(&module, x.clone(), condition.clone()));
         let mut inner = seed::<B, 3>(output, |_| gradient).backward();
         for (parent, input) in ops.parents.into_iter().zip([x, condition]) {
-            if let (Some(parent), Some(gradient)) = (parent, input.grad_remove(&mut inner)) {
+            if let Some(parent) = parent {
+                // What comes before it waits for a gradient, also where the block did not look at it.
+                let gradient = input.grad_remove(&mut inner).unwrap_or_else(|| input.inner().zeros_like());
                 gradients.register::<B>(parent.id, B::primitive(gradient));
             }
         }
@@ -124,5 +126,26 @@ impl<B: Native> ModuleVisitor for Hand<'_, B> {
         if let (Some(&leaf), Some(gradient)) = (self.leaves.get(&param.id), param.base().grad_remove(&mut self.from)) {
             self.to.register::<B>(leaf, B::primitive(gradient));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use burn::tensor::Device;
+
+    use super::*;
+    use crate::Linear;
+    use crate::init::{Initializer, laws::numbers};
+
+    #[test]
+    fn a_condition_that_is_not_looked_at_has_no_gradient() {
+        let device = &Device::flex().autodiff();
+        let layer: Linear = Initializer::new(0, device).pytorch_linear(4, 4);
+        let [x, told] = [[2, 3, 4], [2, 1, 4]].map(|shape| numbers::<3>(shape, device).require_grad());
+        let y = recompute(&layer, x.clone() * 2.0, told.clone() * 3.0, |layer, x, _| layer.forward(x));
+        let again = (layer.forward(x.clone() * 2.0)).sum().backward();
+        let gradients = y.sum().backward();
+        assert_eq!(x.grad(&gradients).map(Tensor::into_data), x.grad(&again).map(Tensor::into_data));
+        assert_eq!(told.grad(&gradients).map(|none| none.abs().max().into_scalar::<f32>()), Some(0.0));
     }
 }
