@@ -25,12 +25,25 @@ impl RmsNorm {
 
     /// # Shapes
     /// - x and output: `[batch, tokens, width]`
-    pub fn forward(&self, x: Tensor<3>) -> Recomputed {
+    pub fn forward(&self, x: impl Into<Recomputed>) -> Recomputed {
         let epsilon = self.epsilon;
-        Recomputed::new([x, self.weight.val().unsqueeze()], move |[x, weight]| {
+        x.into().map_with([self.weight.val().unsqueeze()], move |x, [weight]| {
             let [batch, _, width] = x.dims();
             let none = Tensor::zeros([batch, width], (&x.device(), x.dtype()));
             ops::modulated_rms_norm(x, weight.flatten(0, 2), none.clone(), none, epsilon)
+        })
+    }
+
+    /// The same, times `1 + scale`, one for all tokens of an example.
+    ///
+    /// # Shapes
+    /// - x and output: `[batch, tokens, width]`
+    /// - scale: `[batch, width]`
+    pub fn scaled(&self, x: impl Into<Recomputed>, scale: Tensor<2>) -> Recomputed {
+        let epsilon = self.epsilon;
+        x.into().map_with([self.weight.val().unsqueeze(), scale.unsqueeze_dim(1)], move |x, [weight, scale]| {
+            let scale = scale.squeeze_dim(1);
+            ops::modulated_rms_norm(x, weight.flatten(0, 2), scale.zeros_like(), scale, epsilon)
         })
     }
 }

@@ -9,7 +9,7 @@ mod timestep;
 
 pub use fourier::FourierEmbedding;
 pub use label::{LabelEmbedding, LabelTable};
-pub use patch::{PatchEmbedding, patchify, unpatchify, unpatchify_planes};
+pub use patch::{PatchEmbedding, patchify, patchify_pixels, unpatchify, unpatchify_planes};
 pub use position::{sin_cos_2d, sin_cos_2d_on, sin_cos_2d_spaced};
 pub use rotary::{Axis, RotaryTable, Rotation};
 pub use timestep::{TimestepEmbedding, sinusoidal};

@@ -62,6 +62,17 @@ pub fn patchify(x: Tensor<4>, channels: usize, patch: usize) -> Tensor<3> {
     ])
 }
 
+/// The patches of an image with the channel fastest: what [`unpatchify`] puts back in place.
+///
+/// # Shapes
+/// - x: `[batch, channels, rows * patch, columns * patch]`
+/// - output: `[batch, rows * columns, patch * patch * channels]`, row-major
+pub fn patchify_pixels(x: Tensor<4>, channels: usize, patch: usize) -> Tensor<3> {
+    let planes = patchify(x, channels, patch);
+    let [batch, tokens, values] = planes.dims();
+    planes.reshape([batch, tokens, channels, patch * patch]).swap_dims(2, 3).reshape([batch, tokens, values])
+}
+
 /// Puts predicted patches back in place.
 ///
 /// # Shapes
