@@ -1,8 +1,10 @@
-//! Tensors that two codes store with their rows apart, together or in another order.
+//! Tensors that two codes store under other names, with their rows apart, together or in another order.
 
 use std::{iter, mem};
 
-use mixflow::backbones::weights::LazyTensor;
+use mixflow::backbones::Error;
+use mixflow::backbones::lora::Adapter;
+use mixflow::backbones::weights::{LazyTensor, Weights};
 
 /// What a tensor of another code is under the names that a network has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +19,30 @@ pub(crate) enum Rows {
 
 /// Queries, keys and values.
 pub(crate) const QKV: Rows = Rows::Split(&[1, 1, 1]);
+
+/// The names that a network has for a layer of another code, and what is done with its rows.
+pub(crate) type Named = (Vec<String>, Rows);
+
+/// Weights under a network's own names of layers, those of another code as `layers` says; it knows none where a name stays.
+pub(crate) fn own_weights(weights: Weights, layers: fn(&str) -> Option<Named>) -> Weights {
+    weights.flat_map(|name, tensor| match name.rsplit_once('.').and_then(|(layer, end)| Some((layers(layer)?, end))) {
+        Some(((layers, rows), end)) => {
+            rows.named(layers.into_iter().map(|layer| format!("{layer}.{end}")).collect(), tensor)
+        }
+        None => vec![(name, tensor)],
+    })
+}
+
+/// An adapter, likewise.
+///
+/// # Errors
+/// If it has one layer by two names.
+pub(crate) fn own_adapter(adapter: Adapter, layers: fn(&str) -> Option<Named>) -> Result<Adapter, Error> {
+    adapter.flat_map(|layer, b| match layers(&layer) {
+        Some((layers, rows)) => rows.named(layers, b),
+        None => vec![(layer, b)],
+    })
+}
 
 impl Rows {
     /// A tensor under these names. One whose rows do not come out even stays whole under the first, where it does not fit.

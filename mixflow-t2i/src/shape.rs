@@ -44,6 +44,21 @@ pub(crate) fn check_sizes(sizes: &[(&str, usize)]) -> Result<(), Invalid> {
     }
 }
 
+/// Refuses heads that do not divide the width, and axes that do not divide a head.
+pub(crate) fn check_axes(width: usize, heads: usize, axes: [usize; 3]) -> Result<(), Invalid> {
+    if !width.is_multiple_of(heads) {
+        let reason = format!("must be divisible by heads, found width {width} and {heads} heads");
+        return Err(Invalid::new("width", reason));
+    }
+    let head = width / heads;
+    let sum = axes.iter().fold(0, |sum: usize, axis| sum.saturating_add(*axis));
+    if sum != head || axes.iter().any(|axis| *axis == 0 || !axis.is_multiple_of(2)) {
+        let reason = format!("must be even and together {head}, the width of a head, found {axes:?}");
+        return Err(Invalid::new("axes", reason));
+    }
+    Ok(())
+}
+
 /// All but the blocks of these numbers, from 0.
 ///
 /// # Errors

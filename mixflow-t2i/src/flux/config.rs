@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Flux, PATCH, SingleBlock};
 use crate::mmdit::{FREQUENCIES, JointBlock, Modulation, VectorEmbedding};
-use crate::shape::{LARGEST, Reads, check_sizes};
+use crate::shape::{LARGEST, Reads, check_axes, check_sizes};
 
 /// Shape of a [`Flux`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -84,16 +84,7 @@ impl FluxConfig {
         if !input_size.is_multiple_of(PATCH) {
             return Err(Invalid::new("input_size", format!("must be divisible by {PATCH}, found {input_size}")));
         }
-        if !width.is_multiple_of(heads) {
-            let reason = format!("must be divisible by heads, found width {width} and {heads} heads");
-            return Err(Invalid::new("width", reason));
-        }
-        let head = width / heads;
-        let sum = axes.iter().fold(0, |sum: usize, axis| sum.saturating_add(*axis));
-        if sum != head || axes.iter().any(|axis| *axis == 0 || !axis.is_multiple_of(2)) {
-            let reason = format!("must be even and together {head}, the width of a head, found {axes:?}");
-            return Err(Invalid::new("axes", reason));
-        }
+        check_axes(width, heads, axes)?;
         match self.guidance.filter(|scale| !(scale.is_finite() && *scale >= 0.0)) {
             Some(scale) => Err(Invalid::new("guidance", format!("must be 0 or above, found {scale}"))),
             None => Ok(()),

@@ -7,7 +7,7 @@ use mixflow::backbones::weights::Weights;
 
 use super::Flux;
 use crate::mmdit::PARTS;
-use crate::rows::{QKV, Rows};
+use crate::rows::{self, QKV, Rows};
 
 /// The name that `diffusers` gives the parameter at `path` of a [`Flux`].
 ///
@@ -42,10 +42,8 @@ impl Flux {
     /// If there are several: as [`Weights::network`].
     pub fn own(weights: Weights) -> Result<Weights, Error> {
         let first = ["double_blocks.0.img_attn.qkv.weight", "single_transformer_blocks.0.proj_mlp.weight"];
-        Ok(weights.network(&first)?.flat_map(|name, tensor| match diffusers_names(&name) {
-            Some((names, rows)) => rows.named(names, tensor),
-            None => vec![(name, tensor)],
-        }))
+        let weight = |name: &str| name.strip_suffix(".scale").map_or(name.into(), |layer| format!("{layer}.weight"));
+        Ok(rows::own_weights(weights.network(&first)?.rename(|name| Some(weight(name))), layers))
     }
 }
 
@@ -54,26 +52,15 @@ impl Flux {
 /// # Errors
 /// If it has one layer by two names.
 pub fn adapter(adapter: Adapter) -> Result<Adapter, Error> {
-    adapter.flat_map(|layer, b| match layers(&layer) {
-        Some((layers, rows)) => rows.named(layers, b),
-        None => vec![(layer, b)],
-    })
+    rows::own_adapter(adapter, layers)
 }
 
-/// The names that `diffusers` gives the tensor `name` of Black Forest Labs' code, and what to do with its rows; none where the
-/// name is unknown.
+/// The names that `diffusers` gives the layer `name` of Black Forest Labs' code, and what to do with its rows; none where the
+/// name is unknown. It may have underscores in the place of dots, as kohya writes it.
 ///
 /// # Source
 /// `model.py` of `black-forest-labs/flux` at 802fb47, and `convert_flux_to_diffusers.py` of `diffusers`.
-fn diffusers_names(name: &str) -> Option<(Vec<String>, Rows)> {
-    let (layer, end) = name.rsplit_once('.')?;
-    let (layers, rows) = layers(layer)?;
-    let end = if end == "scale" { "weight" } else { end };
-    Some((layers.into_iter().map(|layer| format!("{layer}.{end}")).collect(), rows))
-}
-
-/// The same of a layer, also where its name has underscores in the place of dots, as kohya writes it.
-fn layers(name: &str) -> Option<(Vec<String>, Rows)> {
+fn layers(name: &str) -> Option<rows::Named> {
     let name = name.replace('.', "_");
     let of_block = |blocks: &str| name.strip_prefix(blocks)?.split_once('_');
     let (ends, rows, block) = match (of_block("double_blocks_"), of_block("single_blocks_")) {
