@@ -19,6 +19,7 @@ mod shape;
 pub mod text;
 pub mod transformer;
 pub mod words;
+pub mod z_image;
 
 pub use clip_score::{ClipScore, ClipScores};
 pub use embedding::TextEmbedding;
@@ -36,3 +37,4 @@ pub use sampling::TextSampling;
 pub use text::TextEncoder;
 pub use transformer::{Transformer, TransformerConfig};
 pub use words::Words;
+pub use z_image::{ZImage, ZImageConfig};

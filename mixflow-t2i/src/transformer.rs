@@ -13,6 +13,7 @@ use crate::flux::{self, Flux, FluxConfig};
 use crate::mmdit::{self, MmDit, MmDitConfig};
 use crate::mmjit::{self, MmJit, MmJitConfig};
 pub use crate::shape::Reads;
+use crate::z_image::{self, ZImage, ZImageConfig};
 
 /// The transformers: type, shape, module, and what people call it. A new one is a line here.
 macro_rules! transformers {
@@ -22,6 +23,7 @@ macro_rules! transformers {
                 MmDit(MmDitConfig, mmdit) "multimodal transformer (MMDiT)",
                 MmJit(MmJitConfig, mmjit) "MiniT2I (MM-JiT)",
                 Flux(FluxConfig, flux) "FLUX.1",
+                ZImage(ZImageConfig, z_image) "Z-Image",
             ]
             $($arguments)*
         }
@@ -172,13 +174,15 @@ impl TransformerConfig {
         transformers!(inside self, config => config.activations(text))
     }
 
-    /// An adapter of a file by this network's names of layers: those of FLUX may have the names of Black Forest Labs.
+    /// An adapter of a file by this network's names of layers: those of FLUX may have the names of Black Forest Labs, those of
+    /// Z-Image the names of its official code.
     ///
     /// # Errors
-    /// As [`flux::adapter`].
+    /// As [`flux::adapter`] and [`z_image::adapter`].
     pub fn adapter(&self, adapter: Adapter) -> Result<Adapter, Error> {
         match self {
             Self::Flux(_) => flux::adapter(adapter),
+            Self::ZImage(_) => z_image::adapter(adapter),
             Self::MmDit(_) | Self::MmJit(_) => Ok(adapter),
         }
     }
