@@ -23,6 +23,8 @@ struct Target<'a> {
     folder: &'a Path,
     /// The `config.json` of the transformer.
     transformer: Value,
+    /// Whether time runs from data to noise.
+    reversed: bool,
     autoencoder: (&'a KlAutoencoderConfig, &'a Path),
 }
 
@@ -42,21 +44,26 @@ const FLUX_1: [[&str; 2]; 4] = [
     ["tokenizer_2", "T5TokenizerFast"],
 ];
 
+const Z_IMAGE: [[&str; 2]; 2] = [["text_encoder", "Qwen3Model"], ["tokenizer", "Qwen2Tokenizer"]];
+
 impl<'a> Target<'a> {
     /// The pipeline for the network of a recipe, if there is one.
     fn of(recipe: &'a TextRecipe) -> Option<Self> {
         let Some(AutoencoderConfig::Kl { network, weights }) = &recipe.autoencoder else { return None };
-        let (class, text, folder, transformer): (_, &[_], _, _) =
+        let (class, text, folder, transformer, reversed): (_, &[_], _, _, _) =
             match (&recipe.network.transformer, &recipe.network.text) {
                 (TransformerConfig::MmDit(network), TextEncoderConfig::StableDiffusion3 { folder, .. }) => {
-                    ("StableDiffusion3Pipeline", &STABLE_DIFFUSION_3, folder, network.to_diffusers())
+                    ("StableDiffusion3Pipeline", &STABLE_DIFFUSION_3, folder, network.to_diffusers(), true)
                 }
                 (TransformerConfig::Flux(network), TextEncoderConfig::Flux1 { folder, .. }) => {
-                    ("FluxPipeline", &FLUX_1, folder, network.to_diffusers())
+                    ("FluxPipeline", &FLUX_1, folder, network.to_diffusers(), true)
+                }
+                (TransformerConfig::ZImage(network), TextEncoderConfig::ZImage { folder, .. }) => {
+                    ("ZImagePipeline", &Z_IMAGE, folder, network.to_diffusers(), false)
                 }
                 _ => return None,
             };
-        Some(Self { class, text, folder, transformer, autoencoder: (network, weights) })
+        Some(Self { class, text, folder, transformer, reversed, autoencoder: (network, weights) })
     }
 
     /// `model_index.json`: which class each part is, of those that there are in `folder`.
@@ -82,14 +89,14 @@ const SCHEDULER: &str = "FlowMatchEulerDiscreteScheduler";
 
 const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
 
-/// Writes `pipeline` to a new `folder`, which the `StableDiffusion3Pipeline` or the `FluxPipeline` of `diffusers` opens: its
-/// transformer with whatever was added to it, its autoencoder, a scheduler with the shift of its sampling, and the text encoders and
+/// Writes `pipeline` to a new `folder`, which the `StableDiffusion3Pipeline`, the `FluxPipeline` or the `ZImagePipeline` of `diffusers`
+/// opens: its transformer with whatever was added to it, its autoencoder, a scheduler with the shift of its sampling, and the text encoders and
 /// tokenizers of the folder that its recipe names, whose weights are linked where the file system can. The transformer is written in 32
 /// bits.
 ///
 /// # Errors
-/// For a pipeline that is none of Stable Diffusion 3 or FLUX.1, or whose network says something else than velocities on the reversed
-/// linear path; for a folder that is there, and if a file cannot be read or written. The folder appears when it is whole.
+/// For a pipeline that is none of Stable Diffusion 3, FLUX.1 or Z-Image, or whose network says something else than velocities on the
+/// linear path, reversed but for Z-Image; for a folder that is there, and if a file cannot be read or written. The folder appears when it is whole.
 pub fn to_diffusers(pipeline: &Pipeline<TextNetworkConfig>, folder: &Path) -> Result<(), Error> {
     let recipe = &pipeline.recipe;
     let fault = |reason: &str| Error::config(folder, reason);
@@ -97,14 +104,13 @@ pub fn to_diffusers(pipeline: &Pipeline<TextNetworkConfig>, folder: &Path) -> Re
     let Some(target) = Target::of(recipe) else {
         return Err(other(
             "diffusers has no pipeline for this network: expected the transformer, the text encoders and the autoencoder of \
-             Stable Diffusion 3 or of FLUX.1",
+             Stable Diffusion 3, of FLUX.1 or of Z-Image",
         ));
     };
     let objective = (recipe.objective.schedule, recipe.objective.prediction);
-    if objective != (ScheduleConfig::Linear { reversed: true, noise: 1.0 }, Prediction::Velocity) {
-        return Err(other(
-            "diffusers samples this network on the reversed linear path alone, and takes velocities alone",
-        ));
+    if objective != (ScheduleConfig::Linear { reversed: target.reversed, noise: 1.0 }, Prediction::Velocity) {
+        let path = if target.reversed { "reversed linear path" } else { "linear path that is not reversed" };
+        return Err(other(&format!("diffusers samples this network on the {path} alone, and takes velocities alone")));
     }
     if folder.exists() {
         return Err(fault("is there: expected a new folder"));

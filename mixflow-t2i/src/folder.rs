@@ -14,8 +14,10 @@ use mixflow::train::StoredNetwork;
 use serde::Deserialize;
 
 use crate::recipe::{TextEncoderConfig, published};
-use crate::text::FluxEncoders;
-use crate::{FluxConfig, MmDitConfig, MmJitConfig, TextNetworkConfig, TextRecipe, TextSampling, TransformerConfig};
+use crate::text::{FluxEncoders, ZImageEncoder};
+use crate::{
+    FluxConfig, MmDitConfig, MmJitConfig, TextNetworkConfig, TextRecipe, TextSampling, TransformerConfig, ZImageConfig,
+};
 
 /// What `diffusers` calls the weights of a network, whole or in shards.
 const WEIGHTS: [&str; 3] = [
@@ -25,7 +27,7 @@ const WEIGHTS: [&str; 3] = [
 ];
 
 /// The networks of a folder that `diffusers` has written, such as a download of `stabilityai/stable-diffusion-3.5-medium`:
-/// `transformer` and `vae` with their weights in one file or in shards, and the shift of `scheduler`, of FLUX.1, too; or
+/// `transformer` and `vae` with their weights in one file or in shards, and the shift of `scheduler`, of FLUX.1 and Z-Image, too; or
 /// `transformer` of MiniT2I. Sampling is that of the official pipeline, the seed 0; both can be changed.
 ///
 /// It has no labels: images are made of a [`TextEmbedding`](crate::TextEmbedding), see
@@ -43,11 +45,13 @@ pub fn from_diffusers(folder: impl AsRef<Path>, device: &Device) -> Result<Pipel
 pub(crate) fn recipe_of(folder: &Path) -> Result<(TextRecipe, PathBuf), crate::Error> {
     let transformer = folder.join("transformer");
     let is = |class| is_config(&transformer.join("config.json"), class);
-    let recipe = match (is(MmJitConfig::CLASS), is(FluxConfig::CLASS)) {
-        (true, _) => minit2i(folder, &transformer)?,
-        (_, true) => flux(folder, &transformer)?,
-        _ => stable_diffusion(folder, &transformer)?,
+    let read = match () {
+        () if is(MmJitConfig::CLASS) => minit2i,
+        () if is(FluxConfig::CLASS) => flux,
+        () if is(ZImageConfig::CLASS) => z_image,
+        () => stable_diffusion,
     };
+    let recipe = read(folder, &transformer)?;
     Ok((recipe, weights(&transformer)?))
 }
 
@@ -89,6 +93,22 @@ fn flux(folder: &Path, transformer: &Path) -> Result<TextRecipe, crate::Error> {
     of_latents(folder, network.into(), text, sampling, "flux.1-dev-mixflow")
 }
 
+/// A Z-Image. That of few steps, Turbo, is published with a shift of its own.
+fn z_image(folder: &Path, transformer: &Path) -> Result<TextRecipe, crate::Error> {
+    check_parts(folder)?;
+    let network = ZImageConfig::from_diffusers(&transformer.join("config.json"))?;
+    let sampling = match Scheduler::read(folder)?.fixed()? {
+        TURBO => TextSampling::z_image_turbo(TURBO),
+        shift => TextSampling::z_image(shift),
+    };
+    let (tokens, precision) = (ZImageEncoder::LENGTH, Precision::F32);
+    let text = TextEncoderConfig::ZImage { folder: folder.into(), tokens, precision };
+    of_latents(folder, network.into(), text, sampling.map_err(mixflow::Error::from)?, "z-image-lora-mixflow")
+}
+
+/// The shift of Z-Image-Turbo; that of Z-Image is 6.
+const TURBO: f64 = 3.0;
+
 fn stable_diffusion(folder: &Path, transformer: &Path) -> Result<TextRecipe, crate::Error> {
     check_parts(folder)?;
     let sampling = TextSampling::diffusers(Scheduler::read(folder)?.fixed()?);
@@ -104,7 +124,7 @@ fn check_parts(folder: &Path) -> Result<(), Error> {
         Some(config) => Err(Error::Format {
             path: folder.into(),
             problem: format!(
-                "is no folder of Stable Diffusion 3 or FLUX.1 as diffusers writes it: there is no {}",
+                "is no folder of Stable Diffusion 3, FLUX.1 or Z-Image as diffusers writes it: there is no {}",
                 config.display()
             ),
         }),

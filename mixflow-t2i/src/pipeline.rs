@@ -39,7 +39,7 @@ pub struct TextPipeline {
 }
 
 impl TextPipeline {
-    /// The networks in a folder: of Stable Diffusion 3 or 3.5 or FLUX.1 as `diffusers` writes it, or of MiniT2I with FLAN-T5 in
+    /// The networks in a folder: of Stable Diffusion 3 or 3.5, FLUX.1 or Z-Image as `diffusers` writes it, or of MiniT2I with FLAN-T5 in
     /// `text_encoder` and `tokenizer`, see [`from_diffusers`](crate::from_diffusers); or what [`Pipeline::of_run`] opens of a
     /// [`TextRecipe`](crate::TextRecipe).
     ///

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use crate::prompts::PromptTable;
 use crate::shape::Reads;
-use crate::text::{FlanT5, FluxEncoders, TextEncoders};
+use crate::text::{FlanT5, FluxEncoders, TextEncoders, ZImageEncoder};
 use crate::transformer;
 use crate::{Error, TextEmbedding, TextEncoder, Transformer, TransformerConfig, Words};
 
@@ -24,12 +24,13 @@ use crate::{Error, TextEmbedding, TextEncoder, Transformer, TransformerConfig, W
 pub type TextRecipe = Recipe<TextNetworkConfig>;
 
 /// Recipes that come with the crate, by name.
-const EMBEDDED: [(&str, &str); 8] = [
+const EMBEDDED: [(&str, &str); 9] = [
     ("scenes", include_str!("../recipes/scenes.json")),
     ("words", include_str!("../recipes/words.json")),
     ("sd3.5-medium-mixflow", include_str!("../recipes/sd3.5-medium-mixflow.json")),
     ("sd3.5-medium-lora-mixflow", include_str!("../recipes/sd3.5-medium-lora-mixflow.json")),
     ("flux.1-dev-mixflow", include_str!("../recipes/flux.1-dev-mixflow.json")),
+    ("z-image-lora-mixflow", include_str!("../recipes/z-image-lora-mixflow.json")),
     ("minit2i", include_str!("../recipes/minit2i.json")),
     ("names", include_str!("../recipes/names.json")),
     ("minit2i-b-16", include_str!("../recipes/minit2i-b-16.json")),
@@ -91,6 +92,17 @@ pub enum TextEncoderConfig {
         #[serde(default, skip_serializing_if = "Precision::is_full")]
         precision: Precision,
     },
+    /// The [`ZImageEncoder`] of Z-Image.
+    ZImage {
+        /// The folder that holds `text_encoder` and `tokenizer`; `hf://org/name` for what `mixflow-hub` fetches.
+        folder: PathBuf,
+        /// Most tokens of a prompt.
+        #[serde(default = "z_image_length")]
+        tokens: usize,
+        /// What the encoder multiplies in.
+        #[serde(default, skip_serializing_if = "Precision::is_full")]
+        precision: Precision,
+    },
 }
 
 fn flan_t5_length() -> usize {
@@ -101,13 +113,19 @@ fn flux_length() -> usize {
     FluxEncoders::T5_LENGTH
 }
 
+fn z_image_length() -> usize {
+    ZImageEncoder::LENGTH
+}
+
 impl TextEncoderConfig {
     /// What is wrong with its numbers, if anything.
     pub fn check(&self) -> Result<(), Invalid> {
         match self {
             Self::Words(words) => words.check(),
             // The end token is one.
-            Self::FlanT5 { tokens, .. } | Self::Flux1 { tokens, .. } if !(2..=Words::MOST).contains(tokens) => {
+            Self::FlanT5 { tokens, .. } | Self::Flux1 { tokens, .. } | Self::ZImage { tokens, .. }
+                if !(2..=Words::MOST).contains(tokens) =>
+            {
                 Err(Invalid::new("tokens", format!("must be from 2 to {}, found {tokens}", Words::MOST)))
             }
             _ => Ok(()),
@@ -136,6 +154,9 @@ impl TextEncoderConfig {
             Self::Flux1 { folder, tokens, precision } => {
                 Box::new(FluxEncoders::from_folder(folder, device)?.with_t5_length(*tokens)?.in_precision(*precision)?)
             }
+            Self::ZImage { folder, tokens, precision } => {
+                Box::new(ZImageEncoder::from_folder(folder, device)?.with_length(*tokens)?.in_precision(*precision)?)
+            }
         })
     }
 
@@ -143,9 +164,10 @@ impl TextEncoderConfig {
     pub fn folder_mut(&mut self) -> Option<&mut PathBuf> {
         match self {
             Self::Words(_) => None,
-            Self::StableDiffusion3 { folder, .. } | Self::FlanT5 { folder, .. } | Self::Flux1 { folder, .. } => {
-                Some(folder)
-            }
+            Self::StableDiffusion3 { folder, .. }
+            | Self::FlanT5 { folder, .. }
+            | Self::Flux1 { folder, .. }
+            | Self::ZImage { folder, .. } => Some(folder),
         }
     }
 
@@ -154,7 +176,7 @@ impl TextEncoderConfig {
         match self {
             Self::Words(words) => words.tokens,
             Self::StableDiffusion3 { .. } => 77 + TextEncoders::T5_LENGTH,
-            Self::FlanT5 { tokens, .. } | Self::Flux1 { tokens, .. } => *tokens,
+            Self::FlanT5 { tokens, .. } | Self::Flux1 { tokens, .. } | Self::ZImage { tokens, .. } => *tokens,
         }
     }
 }
@@ -223,7 +245,7 @@ impl NetworkSettings for TextNetworkConfig {
         match self.text {
             TextEncoderConfig::StableDiffusion3 { .. } => 3,
             TextEncoderConfig::Flux1 { .. } => 2,
-            TextEncoderConfig::Words(_) | TextEncoderConfig::FlanT5 { .. } => 1,
+            TextEncoderConfig::Words(_) | TextEncoderConfig::FlanT5 { .. } | TextEncoderConfig::ZImage { .. } => 1,
         }
     }
 

@@ -82,6 +82,24 @@ impl TextSampling {
         Self::of(SolverConfig::Euler(Euler), TimeGrid::new(4).and_then(|grid| grid.shift(shift)), None)
     }
 
+    /// What the model card of Z-Image does: 50 steps of Euler's method, guidance 5, which `ZImagePipeline` of `diffusers` calls 4.
+    /// Its `cfg_normalization` and `cfg_truncation`, which are off unless asked for, are not known here.
+    ///
+    /// # Errors
+    /// For a shift that is not above 0.
+    pub fn z_image(shift: f64) -> Result<Self, SampleError> {
+        let grid = TimeGrid::new(50).and_then(|grid| grid.shift(shift));
+        Self::of(SolverConfig::Euler(Euler), grid, Some(5.0))
+    }
+
+    /// What the model card of Z-Image-Turbo does: 8 steps of Euler's method.
+    ///
+    /// # Errors
+    /// For a shift that is not above 0.
+    pub fn z_image_turbo(shift: f64) -> Result<Self, SampleError> {
+        Self::of(SolverConfig::Euler(Euler), TimeGrid::new(8).and_then(|grid| grid.shift(shift)), None)
+    }
+
     fn valid(solver: SolverConfig, steps: usize, guidance: Option<f64>) -> Self {
         Self::published(solver, steps, SHIFT, guidance).expect("published numbers are in their ranges")
     }

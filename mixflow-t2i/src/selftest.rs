@@ -7,8 +7,8 @@ use mixflow::random::Stream;
 use mixflow::schedules::{Linear, MixFlow, Prediction, Reversed, Scaled, Weighting};
 use mixflow::selftest::{Selftest, Subject};
 
-use crate::text::{ClipConfig, FeedForwardKind, T5Config};
-use crate::{FluxConfig, MmDitConfig, MmJitConfig, TextEmbedding};
+use crate::text::{ClipConfig, FeedForwardKind, Qwen3Config, T5Config};
+use crate::{FluxConfig, MmDitConfig, MmJitConfig, TextEmbedding, ZImageConfig};
 
 /// Prompts of a batch.
 const BATCH: usize = 4;
@@ -17,8 +17,8 @@ const TOKENS: usize = 16;
 /// Words that text encoders know.
 const WORDS: usize = 64;
 
-/// Compares the transformers of Stable Diffusion 3.5, FLUX.1 and MiniT2I as [`Selftest::network`] does, and what their text encoders make,
-/// all small.
+/// Compares the transformers of Stable Diffusion 3.5, FLUX.1, Z-Image and MiniT2I as [`Selftest::network`] does, and what their text
+/// encoders make, all small.
 pub fn compare(test: &mut Selftest<'_>) {
     let config = MmDitConfig {
         input_size: 8,
@@ -56,6 +56,19 @@ pub fn compare(test: &mut Selftest<'_>) {
         guidance: Some(1.0),
     };
     test.network(&Subject::new("FLUX.1", flux.init(0, &Device::flex()), objective(), batch));
+    let z_image = ZImageConfig {
+        input_size: 8,
+        channels: 4,
+        width: 64,
+        depth: 1,
+        refiners: 1,
+        heads: 2,
+        axes: [4, 12, 16],
+        context_width: config.context_width,
+    };
+    let linear = FlowMatching { condition_dropout: 0.25, ..FlowMatching::new(Linear) };
+    let linear = linear.timesteps(MixFlow::new(0.8));
+    test.network(&Subject::new("Z-Image", z_image.init(0, &Device::flex()), linear, batch));
     let config = MmJitConfig {
         input_size: 16,
         patch: 4,
@@ -89,6 +102,10 @@ pub fn compare(test: &mut Selftest<'_>) {
         let [tokens, pooled] = [output.penultimate.into_data(), output.projected.into_data()];
         [("tokens".into(), tokens), ("pooled".into(), pooled)].into()
     });
+    test.output("Qwen3", |device| {
+        let states = qwen3().init(device).state(1, prompts(device), None);
+        [("tokens".into(), states.into_data())].into()
+    });
     test.output("T5", |device| [("tokens".into(), t5().init(device).forward(prompts(device)).into_data())].into());
 }
 
@@ -110,6 +127,20 @@ fn clip() -> ClipConfig {
         hidden_act: Gelu::Quick,
         eos_token_id: WORDS - 1,
         layer_norm_eps: 1e-5,
+    }
+}
+
+fn qwen3() -> Qwen3Config {
+    Qwen3Config {
+        vocab_size: WORDS,
+        hidden_size: 64,
+        intermediate_size: 128,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        head_dim: 32,
+        rms_norm_eps: 1e-6,
+        rope_theta: 1e6,
     }
 }
 
@@ -146,6 +177,6 @@ mod tests {
             assert!(itself || finding.difference == 0.0, "{finding:?}");
         }
         // The device's own 2, and of each transformer all 7.
-        assert_eq!(findings.len(), 2 + 3 * 7 + 2, "{findings:?}");
+        assert_eq!(findings.len(), 2 + 4 * 7 + 3, "{findings:?}");
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct Export {
     /// Add a low-rank adapter to the transformer's weights; may be given more than once
     #[arg(long = "adapter", value_name = "FILE[=STRENGTH]")]
     adapters: Vec<AdapterArgument>,
-    /// A new folder, which `from_pretrained` of `StableDiffusion3Pipeline` or `FluxPipeline` opens
+    /// A new folder, which `from_pretrained` of `StableDiffusion3Pipeline`, `FluxPipeline` or `ZImagePipeline` opens
     #[arg(long, value_name = "FOLDER")]
     out: PathBuf,
 }

@@ -11,7 +11,7 @@ use crate::address::SCHEME;
 use crate::progress::{Progress, TransferProgress};
 use crate::{Address, Client, Error};
 
-/// Of a repository, or of a folder in it, that holds a Stable Diffusion 3 as `diffusers` writes it, a MiniT2I, or a
+/// Of a repository, or of a folder in it, that holds a Stable Diffusion 3, FLUX.1 or Z-Image as `diffusers` writes it, a MiniT2I, or a
 /// [`Publication`](crate::Publication) of a network for text. Text encoders that lie in another repository are fetched from there.
 /// Of several precisions the full one is fetched, and nothing that is not needed.
 ///
@@ -87,7 +87,7 @@ impl Client {
     }
 }
 
-/// The files of a Stable Diffusion 3 as `diffusers` writes it, or of a MiniT2I, of these names; or why there is none.
+/// The files of a Stable Diffusion 3, FLUX.1 or Z-Image as `diffusers` writes it, or of a MiniT2I, of these names; or why there is none.
 fn text_files<'a>(below: &'a Below, address: &Address) -> Result<Vec<&'a str>, String> {
     const PARTS: [&str; 9] = [
         "scheduler",
@@ -105,6 +105,8 @@ fn text_files<'a>(below: &'a Below, address: &Address) -> Result<Vec<&'a str>, S
     let has = |folder: &str| !in_folder(names(), folder).is_empty();
     // What makes pixels has no autoencoder.
     let whole = has("text_encoder_3") || has("text_encoder_2") || !has("vae") && names().any(|name| name == CONFIG);
+    // Z-Image has one encoder, whose vocabulary is of pairs of bytes; other transformers with one encoder have T5's or Gemma's.
+    let whole = whole || has("text_encoder") && names().any(|name| name == "tokenizer/merges.txt");
     if has("transformer") && whole {
         let parts = PARTS.iter().flat_map(|part| read_of(in_folder(names(), part)));
         return Ok(names().filter(|name| *name == "model_index.json").chain(parts).collect());
@@ -112,8 +114,8 @@ fn text_files<'a>(below: &'a Below, address: &Address) -> Result<Vec<&'a str>, S
     let networks: Vec<&str> = names().filter_map(|name| name.strip_suffix(CONFIG)?.strip_suffix('/')).collect();
     Err(match &networks[..] {
         [] => format!(
-            "is no Stable Diffusion 3 as diffusers writes it, with folders such as text_encoder_2 and transformer, and no \
-             MiniT2I; found {}",
+            "is no Stable Diffusion 3, FLUX.1 or Z-Image as diffusers writes it, with folders such as text_encoder and \
+             transformer, and no MiniT2I; found {}",
             below.list()
         ),
         [first, ..] => {
@@ -186,6 +188,28 @@ mod tests {
             assert!(files(names).unwrap_err().contains("is no Stable Diffusion 3"));
         }
         assert_eq!(Layout::of(&names.map(String::from)), Err(UnknownLayout::TextToImage));
+    }
+
+    /// With one encoder; another network with one has another vocabulary.
+    #[test]
+    fn a_z_image_is_known_by_its_vocabulary() {
+        let own = [
+            "model_index.json",
+            "scheduler/scheduler_config.json",
+            "text_encoder/config.json",
+            "text_encoder/model-00001-of-00003.safetensors",
+            "text_encoder/model.safetensors.index.json",
+            "tokenizer/merges.txt",
+            "tokenizer/tokenizer.json",
+            "transformer/config.json",
+            "transformer/diffusion_pytorch_model-00001-of-00002.safetensors",
+            "transformer/diffusion_pytorch_model.safetensors.index.json",
+            "vae/config.json",
+            "vae/diffusion_pytorch_model.safetensors",
+        ];
+        assert_eq!(files(&own).unwrap(), own);
+        let other = own.map(|name| if name == "tokenizer/merges.txt" { "tokenizer/spiece.model" } else { name });
+        assert!(files(&other).unwrap_err().contains("is no Stable Diffusion 3, FLUX.1 or Z-Image"));
     }
 
     #[test]

@@ -48,10 +48,14 @@ impl<N: NetworkSettings> Card<'_, N> {
         let recipe = &self.finished.recipe;
         let network = &recipe.to_value()["network"];
         let transformer = network["transformer"]["kind"].as_str().unwrap_or("mm-dit");
-        let known = [("mm-dit", "stable-diffusion-3"), ("flux", "flux-1")];
+        // With the direction of their times.
+        let known = [("mm-dit", "stable-diffusion-3", true), ("flux", "flux-1", true), ("z-image", "z-image", false)];
         let objective = (recipe.objective.schedule, recipe.objective.prediction);
-        known.iter().any(|(kind, text)| transformer == *kind && network["text"]["kind"] == *text)
-            && objective == (ScheduleConfig::Linear { reversed: true, noise: 1.0 }, Prediction::Velocity)
+        known.into_iter().any(|(kind, text, reversed)| {
+            transformer == kind
+                && network["text"]["kind"] == text
+                && objective == (ScheduleConfig::Linear { reversed, noise: 1.0 }, Prediction::Velocity)
+        })
     }
 
     /// What the Hub shows adapters by. Trigger words are those of a training that knew nothing else.

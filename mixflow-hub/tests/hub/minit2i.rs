@@ -107,7 +107,7 @@ fn one_of_the_networks_of_a_repository_is_named_and_its_encoder_fetched_from_its
         ("hf://org/both", "has its networks in mini-b and mini-l: name one, as hf://org/both/mini-b"),
         ("hf://org/both/mini-x", "has no mini-x at revision main; it has mini-b/transformer/config.json"),
         ("hf://org/both/mini-b/transformer/config.json", "names a file, which alone is no pipeline: leave it out"),
-        ("hf://org/both/mini-b/transformer", "is no Stable Diffusion 3 as diffusers writes it"),
+        ("hf://org/both/mini-b/transformer", "is no Stable Diffusion 3, FLUX.1 or Z-Image as diffusers writes it"),
     ] {
         let error = open(&client, address).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");

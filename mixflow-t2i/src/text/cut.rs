@@ -10,7 +10,7 @@ use mixflow::numbers::counted;
 pub struct Cut {
     /// Which prompt, counted from 0.
     pub prompt: usize,
-    /// `CLIP-L`, `CLIP-G`, `CLIP`, `T5` or `words`.
+    /// `CLIP-L`, `CLIP-G`, `CLIP`, `T5`, `Qwen3` or `words`.
     pub encoder: &'static str,
     /// How many tokens it reads, those that start and end a prompt among them.
     pub tokens: usize,

@@ -1,4 +1,4 @@
-//! The text encoders of Stable Diffusion 3, of MiniT2I and of FLUX.1, and the place of others.
+//! The text encoders of Stable Diffusion 3, of MiniT2I, of FLUX.1 and of Z-Image, and the place of others.
 //!
 //! ```no_run
 //! use burn::tensor::Device;
@@ -33,6 +33,7 @@ mod stream;
 mod t5;
 mod t5_config;
 mod tokenizer;
+mod z_image;
 
 pub use clip::{Clip, ClipOutput, official_key as clip_key};
 pub use clip_config::ClipConfig;
@@ -47,3 +48,4 @@ pub use qwen3_config::Qwen3Config;
 pub use t5::{T5, T5Block, official_key as t5_key};
 pub use t5_config::{FeedForwardKind, T5Config};
 pub use tokenizer::{Tokenizer, Tokens};
+pub use z_image::ZImageEncoder;

@@ -16,18 +16,29 @@ use crate::Error;
 /// Longer prompts are cut, shorter ones padded. Numbers are those of the fast tokenizers of Hugging Face. The slow one for
 /// CLIP, which diffusers takes, differs in two points: it separates ideographs, and where the Python package `ftfy` is
 /// installed it mends text, typographic quotes among other things.
+///
+/// A vocabulary with the tokens `<|im_start|>` and `<|im_end|>` is one of a chat. A prompt is a turn of it then, as `chat_template` of
+/// Qwen3's tokenizer writes it where the assistant may think.
 #[derive(Clone, Debug)]
 pub struct Tokenizer {
     words: tokenizers::Tokenizer,
     length: usize,
     padding: u32,
+    chat: bool,
     origin: PathBuf,
 }
+
+/// What stands around a prompt in a chat of Qwen's: it is what the user says, and the assistant is about to answer.
+const CHAT: [&str; 2] = ["<|im_start|>user\n", "<|im_end|>\n<|im_start|>assistant\n"];
+
+/// The tokens that turns of such a chat begin and end with.
+const TURN: [&str; 2] = ["<|im_start|>", "<|im_end|>"];
 
 /// A prompt as numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Tokens {
-    /// As many as the tokenizer's length. The end token follows the last token of the prompt.
+    /// As many as the tokenizer's length. The end token follows the last token of the prompt; what ends a turn of a chat is cut as a
+    /// prompt is.
     pub ids: Vec<u32>,
     /// How many of them are tokens of the prompt, the others padding.
     pub count: usize,
@@ -56,6 +67,10 @@ impl Tokenizer {
                 config::read::<Settings>(&path)?.pad_token.ok_or_else(missing)?
             }
         };
+        if settings.padding_side.as_deref() == Some("left") {
+            let reason = "padding_side: expected right: tokens would have other places";
+            return Err(Error::tokenizer(&folder.join("tokenizer_config.json"), reason));
+        }
         let json = folder.join("tokenizer.json");
         let text = if json.exists() {
             fs::read(&json).map_err(Error::reading(&json))?
@@ -71,7 +86,7 @@ impl Tokenizer {
     /// a special one, which text is taken apart at, as Transformers does: `!` for the larger of Stable Diffusion's CLIPs.
     ///
     /// # Errors
-    /// If it is damaged, does not end a prompt with a token of its own, or lacks `padding`.
+    /// If it is damaged, does not end a prompt with a token of its own and has no chat, or lacks `padding`.
     pub fn from_json(json: impl AsRef<[u8]>, padding: &str) -> Result<Self, Error> {
         Self::from_bytes(Path::new("tokenizer.json"), json.as_ref(), padding)
     }
@@ -86,9 +101,11 @@ impl Tokenizer {
         let special = AddedToken::from(padding, true).normalized(false);
         words.add_special_tokens([special]).map_err(|error| Error::tokenizer(origin, error))?;
         words.with_padding(None).with_truncation(None).map_err(|error| Error::tokenizer(origin, error))?;
-        let read = Self { words, length: 512, padding: number, origin: origin.into() };
+        let chat = TURN.iter().all(|token| words.token_to_id(token).is_some());
+        let read = Self { words, length: 512, padding: number, chat, origin: origin.into() };
         if read.numbers("")?.get_ids().is_empty() {
-            let reason = "does not end a prompt with a token of its own, as those of CLIP and T5 do";
+            let reason = "does not end a prompt with a token of its own, as those of CLIP and T5 do, and has no turns of a chat, as \
+                          that of Qwen3 does";
             return Err(Error::tokenizer(origin, reason));
         }
         Ok(read)
@@ -125,7 +142,12 @@ impl Tokenizer {
         let encoding = self.numbers(prompt)?;
         let mut ids = encoding.get_ids().to_vec();
         let mut cut = None;
-        if let (Some(&end), true) = (ids.last(), ids.len() > self.length) {
+        if self.chat && ids.len() > self.length {
+            let start = encoding.get_offsets()[self.length].0.saturating_sub(CHAT[0].len());
+            // What ends the turn may be all that does not fit.
+            cut = (start < prompt.len()).then_some(start);
+            ids.truncate(self.length);
+        } else if let (Some(&end), true) = (ids.last(), ids.len() > self.length) {
             ids.truncate(self.length - 1);
             ids.push(end);
             cut = Some(encoding.get_offsets()[self.length - 1].0);
@@ -136,7 +158,8 @@ impl Tokenizer {
     }
 
     fn numbers(&self, prompt: &str) -> Result<tokenizers::Encoding, Error> {
-        guarded(&self.origin, || self.words.encode(prompt, true))
+        let [user, assistant] = if self.chat { CHAT } else { [""; 2] };
+        guarded(&self.origin, || self.words.encode(format!("{user}{prompt}{assistant}"), true))
     }
 }
 
@@ -155,6 +178,8 @@ struct Settings {
     pad_token: Option<Token>,
     #[serde(default)]
     model_max_length: Option<f64>,
+    #[serde(default)]
+    padding_side: Option<String>,
 }
 
 /// A token, alone or with its properties.

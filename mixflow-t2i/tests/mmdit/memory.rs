@@ -48,6 +48,16 @@ fn adapters_fit_the_cards_that_their_recipes_name() {
     let on = |device| plan(&flux, device);
     assert!(on("l40s").total_memory() < 36_000_000_000);
     assert_eq!([fit(&on("l40s")), fit(&on("h100")), fit(&on("rtx-4090"))], [(4, Some(4)), (13, Some(2)), (0, None)]);
+
+    let z_image = recipe("z-image-lora-mixflow", &[]);
+    let on = |device| plan(&z_image, device);
+    // Queries, keys, values and what attention gives, of 34 blocks, rank 16.
+    let own = 4 * 34 * 4 * 16 * 2 * 3840;
+    let small = on("rtx-4090");
+    assert_eq!(small.memory[1..4], [("gradients", own), ("moments of AdamW", 2 * own), ("moving average", own)]);
+    assert!(small.total_memory() < 16_100_000_000, "{small}");
+    let cards = ["rtx-4080", "rtx-4090", "l40s", "h100"].map(|device| fit(&on(device)));
+    assert_eq!(cards, [(1, Some(16)), (3, Some(8)), (12, Some(2)), (23, Some(1))]);
 }
 
 /// The recipe on pixels, with a network of a two-hundredth of its size.

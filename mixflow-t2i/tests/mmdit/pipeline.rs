@@ -130,7 +130,10 @@ fn folders_that_are_not_whole_are_refused_in_words() {
         assert!(error.contains(words), "{error}");
     };
     let remove = |file: &'static str| move |folder: &Path| fs::remove_file(folder.join(file)).expect("it is there");
-    refused(&remove("transformer/config.json"), "is no folder of Stable Diffusion 3 or FLUX.1 as diffusers writes it");
+    refused(
+        &remove("transformer/config.json"),
+        "is no folder of Stable Diffusion 3, FLUX.1 or Z-Image as diffusers writes it",
+    );
     refused(&remove("vae/diffusion_pytorch_model.safetensors"), "has no weights: expected diffusion_pytorch_model");
     refused(&remove("scheduler/scheduler_config.json"), "cannot read");
     let scheduler = |key: &'static str, value: Value| {

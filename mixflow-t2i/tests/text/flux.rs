@@ -234,7 +234,7 @@ fn a_published_folder_makes_images() {
     }
     fs::remove_file(folder.path().join("vae/config.json")).expect("it is there");
     let error = open().expect_err("no autoencoder").to_string();
-    assert!(error.contains("is no folder of Stable Diffusion 3 or FLUX.1 as diffusers writes it"), "{error}");
+    assert!(error.contains("is no folder of Stable Diffusion 3, FLUX.1 or Z-Image as diffusers writes it"), "{error}");
 }
 
 #[test]

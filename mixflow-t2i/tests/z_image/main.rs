@@ -1,7 +1,11 @@
 //! The transformer of Z-Image, its adapters, its training and its whole pipeline against the official code, on tiny networks.
 
+mod folder;
 mod lora;
 mod network;
+mod pipeline;
+mod text;
+mod training;
 mod weights;
 
 use burn::tensor::{Device, Tensor};
