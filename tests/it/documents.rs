@@ -160,6 +160,34 @@ fn the_walks_pass_files_that_are_there() {
     assert!(gone.is_empty(), "ARCHITECTURE.md walks through {gone:?}");
 }
 
+/// What an implementation has to have, and what it may have: each trait with its methods, of which those that are provided say so.
+#[test]
+fn the_traits_are_those_of_the_code() {
+    let traits = section("## Traits");
+    let block = traits.split("```rust\n").nth(1).unwrap().split("```").next().unwrap();
+    let libraries = ["mixflow-schedules", "mixflow-backbones", "mixflow", "mixflow-t2i", "mixflow-hub"];
+    let code: Vec<String> =
+        libraries.iter().flat_map(|library| sources(&format!("{library}/src"))).map(|file| read(&file)).collect();
+    let told: Vec<&str> = block.split("\n}\n").filter(|text| !text.trim().is_empty()).map(str::trim_start).collect();
+    assert!(told.len() > 12, "{told:?}");
+    for told in told {
+        let head = told.split(" {").next().unwrap();
+        let found = code.iter().find_map(|text| {
+            let text = text.replace("fmt::Debug", "Debug");
+            text.split_once(&format!("\npub {head} {{\n"))
+                .map(|(_, rest)| rest.split("\n}\n").next().unwrap().to_owned())
+        });
+        let found = found.unwrap_or_else(|| panic!("no {head} in the code"));
+        let methods = |text: &str, provided: fn(&str) -> bool| -> BTreeSet<(String, bool)> {
+            let parts = text.split("\n    fn ").skip(1);
+            parts.map(|part| (part.split(['(', '<']).next().unwrap().to_owned(), provided(part))).collect()
+        };
+        let in_code =
+            methods(&found, |part| part.lines().find(|line| line.ends_with(['{', ';'])).unwrap().ends_with('{'));
+        assert_eq!(methods(told, |part| part.contains("// provided")), in_code, "{head}");
+    }
+}
+
 /// The rooms of `mixflow`, in the order of ARCHITECTURE.md's table, import nothing from a room further down.
 #[test]
 fn no_room_looks_up() {
