@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use mixflow::Device;
+use mixflow::data::DataConfig;
 use mixflow::recipe::{NetworkSettings, Recipe};
 
 use crate::arguments::{DevicesArgument, RecipeArguments};
@@ -14,6 +15,7 @@ use crate::terminal::Result;
 use crate::train::{ClassArguments, StartFrom, train};
 
 #[derive(Args)]
+#[command(mut_arg("out", |out| out.help("Folder of the run [default: runs/NAME-compare, by the recipe's NAME]")))]
 pub(crate) struct Compare {
     #[command(flatten)]
     recipe: RecipeArguments,
@@ -57,7 +59,12 @@ impl Compare {
     fn compare<N: NetworkSettings>(&self, recipe: &Recipe<N>, devices: &[Device]) -> Result<ExitCode> {
         let name = &recipe.name;
         if recipe.post_training.is_none() {
-            let advice = "add one, such as --set 'post_training={\"steps\":300,\"gamma\":0.8}'";
+            let advice = match recipe.data {
+                DataConfig::Latents { .. } => {
+                    "its data are latents, and it measures images: train with and without MixFlow, and measure both by `eval`"
+                }
+                _ => "add one, such as --set 'post_training={\"steps\":300,\"gamma\":0.8}'",
+            };
             return Err(format!("the recipe {name} has no post_training to compare: {advice}").into());
         }
         let from = StartFrom { weights: Some(&self.from), classes: &self.classes };

@@ -67,6 +67,15 @@ fn measures_see_the_images_that_stored_latents_decode_to() {
 }
 
 #[test]
+fn a_comparison_of_stored_latents_is_refused_with_the_way_there_is() {
+    let place = Place::new();
+    let paper = ["compare", "paper/sit-b-2-256", "--from", "weights.pt"];
+    place.refuse(&paper, &["no post_training", "its data are latents", "measure both by `eval`"]);
+    assert!(place.run(&["compare", "--help"]).contains("[default: runs/NAME-compare"));
+    assert!(place.run(&["train", "--help"]).contains("[default: runs/NAME of the recipe]"));
+}
+
+#[test]
 fn stored_latents_are_drawn_while_a_network_learns_them() {
     let place = trained();
     fs::remove_dir_all(place.path("photos")).unwrap();
