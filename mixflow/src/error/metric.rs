@@ -83,4 +83,7 @@ pub enum Error {
         /// Name of the argument.
         name: &'static str,
     },
+    /// What is wrong with features or a measure of one's own.
+    #[error(transparent)]
+    Other(Box<dyn std::error::Error + Send + Sync>),
 }

@@ -46,7 +46,7 @@ pub trait ImageFeatures: fmt::Debug + Sync {
     /// - images: `[count, channels, height, width]`, in [−1, 1] unless the network that made them leaves it
     ///
     /// # Errors
-    /// If a feature is not finite.
+    /// If a feature is not finite; and whatever else is wrong, as [`metric::Error::Other`].
     fn features(&self, images: &Images) -> Result<Features, Error>;
 }
 
@@ -95,7 +95,8 @@ pub struct Measure {
 type Function = dyn Fn(&Features, &Features) -> Result<f64, metric::Error> + Send + Sync;
 
 impl Measure {
-    /// `of` takes the features of generated images, then those of real ones.
+    /// `of` takes the features of generated images, then those of real ones; it sees no images. What it cannot do is a
+    /// [`metric::Error::Other`].
     pub fn new(
         name: impl Into<String>,
         best: Best,
@@ -131,7 +132,7 @@ pub struct Measured {
 }
 
 /// By what images are measured: the Fréchet and the kernel distance, precision, recall and the variance ratio of
-/// `features`, and whatever is in `more`. The default are pixels alone.
+/// `features`, and whatever is in `more`, of the same features: pixels and others are two tables. The default are pixels alone.
 #[derive(Clone, Debug)]
 pub struct Measures<'a> {
     /// What all measures see of images.

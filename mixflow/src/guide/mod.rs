@@ -7,6 +7,7 @@
 //! | choose γ | [`gamma`] |
 //! | compare any remedies for exposure bias in one table | [`arms`] |
 //! | score whether a network draws what it is told | [`scenes`] |
+//! | know every key of a recipe | [`recipe`] |
 //! | bring your own data, network, objective or solver | [`extending`] |
 //! | run the paper's settings | [`reproducing`] |
 //! | compute on GPUs, several of them, and other machines | [`devices`] |
@@ -39,6 +40,7 @@ pub mod idea {}
 /// [`StochasticHeun`]: crate::sampling::solver::StochasticHeun
 /// [`Ddim`]: crate::sampling::solver::Ddim
 /// [`Ancestral`]: crate::sampling::solver::Ancestral
+/// [recipe]: self::recipe
 pub mod sampling {}
 
 #[doc = include_str!("gamma.md")]
@@ -50,6 +52,11 @@ pub mod gamma {}
 
 #[doc = include_str!("arms.md")]
 pub mod arms {}
+
+#[doc = include_str!("recipe.md")]
+///
+/// [`Recipe`]: crate::Recipe
+pub mod recipe {}
 
 #[doc = include_str!("extending.md")]
 ///
@@ -73,6 +80,9 @@ pub mod arms {}
 /// [`ImageFeatures`]: crate::evaluation::ImageFeatures
 /// [`Solver`]: crate::sampling::solver::Solver
 /// [`StepSolver`]: crate::sampling::solver::StepSolver
+/// [`OwnSolver`]: crate::sampling::solver::OwnSolver
+/// [`Correction`]: crate::sampling::correction::Correction
+/// [`Run`]: crate::train::Run
 /// [`check_dataset`]: crate::testing::check_dataset
 /// [`check_solver`]: crate::testing::check_solver
 pub mod extending {}
@@ -85,7 +95,6 @@ pub mod scenes {}
 
 #[doc = include_str!("reproducing.md")]
 ///
-/// [`TimestepSampler`]: crate::schedules::TimestepSampler
 /// [sampling]: self::sampling
 /// [idea]: self::idea
 /// [devices]: self::devices
@@ -106,6 +115,7 @@ pub mod devices {}
 /// [`Weights::network`]: crate::backbones::weights::Weights::network
 /// [`ClassRows`]: crate::train::ClassRows
 /// [`Adapter::fuse`]: crate::backbones::lora::Adapter::fuse
+/// [`Launch`]: crate::launch::Launch
 /// [`Pipeline`]: crate::Pipeline
 pub mod checkpoints {}
 

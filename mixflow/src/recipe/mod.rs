@@ -8,6 +8,8 @@ mod decoder;
 mod guide;
 mod network;
 mod objective;
+#[cfg(test)]
+mod page;
 mod post_training;
 mod prior;
 mod read;
