@@ -37,7 +37,8 @@ pub trait Backbone: Module {
     ///
     /// # Shapes
     /// - x: `[batch, channels, height, width]`
-    /// - time: `[batch]`, in the direction that the network was trained with, not scaled
+    /// - time: `[batch]`, in [0, 1], not scaled, in the direction that the network was trained with: 0 is noise, or data where the
+    ///   path is reversed. DDPM's steps are 0.999 at noise to 0, and adaptive steps may look a little beyond the ends.
     /// - output: as x
     fn forward(&self, x: Tensor<4>, time: Tensor<1>, condition: Self::Condition) -> Tensor<4>;
 

@@ -66,7 +66,7 @@
 //!
 //! - `pipeline` (default): networks from a repository ([`FromHub`]), and with them Burn. Without it the crate only downloads,
 //!   uploads and tracks.
-//! - `t2i`: Stable Diffusion 3 from a repository, and with it the tokenizers of its text encoders.
+//! - `t2i`: networks that are told prompts from a repository, and with it the tokenizers of its text encoders.
 //! - `xet` (default): Xet by Hugging Face's `hf-xet` 1.8, with its telemetry off. Without it, content comes and goes by the other
 //!   ways that the Hub has for all of it. It brings 160 packages, tokio among them, and 112 CPU seconds, about a minute of a build
 //!   on two cores: 162 instead of 50, beside other work (`cargo build -p mixflow-hub --no-default-features --features xet`). The

@@ -17,7 +17,7 @@ pub struct Posterior {
     /// Variance, `β̃`: the least that a step can have, if the data are one image. 0 where the step ends at data.
     pub variance: f64,
     /// Variance of the noise that the path adds from the one state to the other, `β`: the most that a step can have, if the
-    /// data are noise themselves.
+    /// data are noise themselves, on paths that preserve variance.
     pub added: f64,
 }
 

@@ -18,7 +18,7 @@ use crate::text::{FlanT5, FluxEncoders, TextEncoders, ZImageEncoder};
 use crate::transformer;
 use crate::{Error, TextEmbedding, TextEncoder, Transformer, TransformerConfig, Words};
 
-/// A run of a network for text: [`Recipe`] with prompts for classes.
+/// A run of a network for text: [`Recipe`] with prompts for classes. [`read_text_recipe`] reads one by name or from a file.
 ///
 /// A data set's classes are its prompts: the captions of `"kind": "captions"`, or the names of the classes of any other.
 pub type TextRecipe = Recipe<TextNetworkConfig>;
@@ -419,7 +419,8 @@ pub fn value(name_or_path: &str) -> Result<Value, mixflow::Error> {
     }
 }
 
-/// Reads a recipe by name or from a JSON file and changes it by `key=value` overrides; none if it is one of another kind.
+/// Reads a recipe by name or from a JSON file and changes it by `key=value` overrides; none if it is one of another kind, such as one
+/// for classes, or cannot be read, for [`Recipe::read`] to say why.
 ///
 /// # Errors
 /// [`mixflow::Error::Recipe`] with the place and what was expected.

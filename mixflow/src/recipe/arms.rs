@@ -22,7 +22,7 @@ use crate::sampling::correction::CorrectionConfig;
 /// let arms = r#"post_training.arms=["standard", "mixflow", "control",
 ///     { "name": "perturbed", "objective": { "perturbation": { "kind": "input", "gamma": 0.1 } } },
 ///     { "name": "mixflow-ssc", "of": "mixflow", "correction": { "kind": "schedule-corrector", "a": 0, "b": 1 },
-///       "search": { "a": [0.02, 0.05, 0.1], "b": [1, 2, 4] } }]"#;
+///       "search": { "a": [0, 0.02, 0.05, 0.1], "b": [1, 2, 4] } }]"#;
 /// let recipe = Recipe::read("digits", &[arms.into()])?;
 /// assert_eq!(recipe.post_training.ok_or("it compares")?.arms.len(), 5);
 /// # Ok::<(), Box<dyn std::error::Error>>(())

@@ -34,7 +34,7 @@ pub type ConditionOf<N> = <<N as NetworkSettings>::Network as Backbone>::Conditi
 /// What a network takes, counted without drawing its weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkCost {
-    /// Parameters, frozen tables included.
+    /// Parameters, frozen tables included; of an MMDiT without its table of places, which is computed.
     pub parameters: u64,
     /// Multiplications with addition of one image's forward pass: matrix products alone.
     pub multiply_adds: u64,
@@ -52,8 +52,8 @@ pub struct NetworkCost {
 /// ```
 /// use std::{path::Path, sync::Arc};
 ///
-/// use burn::{module::Module, nn::{Linear, LinearConfig}, tensor::{Device, Tensor}};
-/// use mixflow::backbones::Backbone;
+/// use burn::{module::Module, tensor::{Device, Tensor}};
+/// use mixflow::backbones::{Backbone, Linear, init::Initializer};
 /// use mixflow::data::{Conditioner, Unconditional};
 /// use mixflow::recipe::{NetworkSettings, Recipe};
 /// use serde::{Deserialize, Serialize};
@@ -74,7 +74,9 @@ pub struct NetworkCost {
 ///     fn name(&self) -> &str { "network of mine" }
 ///     fn shape(&self) -> [usize; 3] { [1, 16, 16] }
 ///     fn classes(&self) -> usize { self.classes }
-///     fn init(&self, _seed: u64, device: &Device) -> Mine { Mine { linear: LinearConfig::new(16, 16).init(device) } }
+///     fn init(&self, seed: u64, device: &Device) -> Mine {
+///         Mine { linear: Initializer::new(seed, device).pytorch_linear(16, 16) }
+///     }
 ///     fn conditioner(
 ///         &self,
 ///         _labels: &[String],
@@ -107,7 +109,8 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
     /// Number of labels of the data that it learns; of a network for classes, the null label is this number.
     fn classes(&self) -> usize;
 
-    /// The network with initial values, which depend on `seed` alone.
+    /// The network with initial values, which depend on `seed` alone: draw them by an
+    /// [`Initializer`](mixflow_backbones::init::Initializer), Burn's own are other ones every time.
     fn init(&self, seed: u64, device: &Device) -> Self::Network;
 
     /// What it is told of the data's labels, whose names these are. What that is made of is computed on `device`, and can be

@@ -24,7 +24,7 @@ pub struct SamplingConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guide: Option<GuideConfig>,
     /// The scale of guidance that the network is told, of one that was distilled from a guided network, such as FLUX.1-dev; none
-    /// is that of its training. It costs no second evaluation.
+    /// is that of its training. Finite, 0 or above. It costs no second evaluation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distilled_guidance: Option<f64>,
     /// A remedy for exposure bias, on the guided flow, such as `{"kind": "epsilon-scaling", "scale": 1.005}`.

@@ -23,9 +23,9 @@ use crate::{Error, device};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TrainConfig {
-    /// Steps in all.
+    /// Steps in all, from 1 on.
     pub steps: u64,
-    /// Examples a step.
+    /// Examples a step, 1 to 65,536.
     pub batch: usize,
     /// Parts that a step's examples are computed in, to save memory; divides `batch`. Their gradients are added up, so that
     /// another number of parts gives the same but for rounding, which grows from step to step.
@@ -54,7 +54,7 @@ pub struct TrainConfig {
     /// Steps between checkpoints.
     #[serde(default = "thousand")]
     pub checkpoint_every: u64,
-    /// Threads that read images; without effect on the result.
+    /// Threads that read images, at most 256; 0 reads them on the training's own. Without effect on the result.
     #[serde(default = "one")]
     pub workers: usize,
 }
@@ -134,12 +134,49 @@ pub(crate) fn check_positions(steps: u64, batch: usize, workers: usize) -> Resul
 
 /// One training run in a folder: `metrics.jsonl` and `checkpoints/`. Two at a time would damage each other's: a
 /// [`FolderLock`](crate::FolderLock) keeps the second one out. `C` is what the network is told of the data.
+///
+/// # Example
+/// Any [`Dataset`], without a recipe; called again, it goes on from its newest checkpoint:
+/// ```
+/// use std::sync::{Arc, atomic::AtomicBool};
+///
+/// use mixflow::backbones::sit::{SitConfig, official_key};
+/// use mixflow::backbones::weights::Weights;
+/// use mixflow::data::{Channels, Classes, Digits};
+/// use mixflow::schedules::{Linear, MixFlow};
+/// use mixflow::train::{Outcome, Run, TrainConfig};
+/// use mixflow::{Device, FlowMatching};
+/// use serde_json::json;
+///
+/// # let folder = tempfile::tempdir()?;
+/// # let folder = folder.path();
+/// let config: TrainConfig = serde_json::from_value(json!({"steps": 2, "batch": 4, "checkpoint_every": 1}))?;
+/// let network = SitConfig { width: 16, depth: 1, heads: 2, hidden: 32, input_size: 8, channels: 1, ..SitConfig::small(4) };
+/// let run = Run {
+///     folder: folder.into(),
+///     recipe: json!({"network": network, "times": "MixFlow 0.8", "training": config}),
+///     config: &config,
+///     seed: 0,
+///     data: Arc::new(Digits::new(8, Channels::One)?),
+///     conditioner: Arc::new(Classes(network.classes)),
+///     flip: false,
+///     encoder: None,
+///     beside: &[],
+///     stop: &AtomicBool::new(false),
+/// };
+/// let objective = FlowMatching::new(Linear).timesteps(MixFlow::new(0.8));
+/// let trained = run.train(network.init(0, &Device::default()), &objective, |_| {})?;
+/// let Outcome::Finished(state) = trained else { return Err("nobody stops it".into()) };
+/// Weights::of(&state.average(), official_key).write(folder.join("model.safetensors"), &[])?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct Run<'a, C> {
     /// Folder that the run writes to.
     pub folder: PathBuf,
     /// Stored with every checkpoint; one of a recipe whose steps are others is refused, unless [`change_optimizer`] allowed
-    /// the difference. Data may lie elsewhere.
+    /// the difference. Data may lie elsewhere. Without a [`Recipe`](crate::Recipe) it is whatever says what a step does: network,
+    /// objective, [`config`](Self::config) as `training`, whose keys that say nothing of it may then change.
     ///
     /// [`change_optimizer`]: super::change_optimizer
     pub recipe: Value,
