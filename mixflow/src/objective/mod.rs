@@ -26,8 +26,7 @@ use std::fmt::Debug;
 
 use mixflow_backbones::Backbone;
 
-/// A differentiable loss of a backbone on a batch. One that is to learn from masks and prior images counts by
-/// [`Batch::mask`] and [`Batch::weights`]; nobody else does it.
+/// A differentiable loss of a backbone on a batch.
 pub trait Objective<B: Backbone>: Debug + Sync {
     /// The mean over the batch. `seed` and the batch's positions determine all draws. A loss without parts to log
     /// is a tensor, `[1]`: `tensor.into()`.
