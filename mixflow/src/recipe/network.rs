@@ -34,7 +34,7 @@ pub type ConditionOf<N> = <<N as NetworkSettings>::Network as Backbone>::Conditi
 /// What a network takes, counted without drawing its weights.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkCost {
-    /// Parameters, frozen tables included; of an MMDiT without its table of places, which is computed.
+    /// Parameters, frozen tables included; of an `MMDiT` without its table of places, which is computed.
     pub parameters: u64,
     /// Multiplications with addition of one image's forward pass: matrix products alone.
     pub multiply_adds: u64,
