@@ -188,19 +188,21 @@ pub(super) fn with_network(config: String, more: Map<String, Value>) -> Result<S
     Ok(format!("{value:#}"))
 }
 
-/// The published recipe, which also says the path and the prediction of its guide, as the recipe that stays behind does, where
+/// The published recipe, which also says the path, the prediction and the floor of its guide, as the recipe that stays behind does, where
 /// they are not those of the network that it guides.
 pub(super) fn with_guide<N>(config: String, recipe: &Recipe<N>, guide: Option<&GuideConfig>) -> Result<String, String> {
     let Some(guide) = guide else { return Ok(config) };
     let schedule = guide.schedule.filter(|schedule| *schedule != recipe.objective.schedule);
     let prediction = guide.prediction.filter(|prediction| *prediction != recipe.objective.prediction);
-    if schedule.is_none() && prediction.is_none() {
+    let floor = guide.floor.filter(|floor| *floor != recipe.objective.floor);
+    if schedule.is_none() && prediction.is_none() && floor.is_none() {
         return Ok(config);
     }
     let mut value: Value = serde_json::from_str(&config).map_err(|error| format!("is no JSON: {error}"))?;
     let guide = &mut value["sampling"]["guide"];
     schedule.into_iter().for_each(|schedule| guide["schedule"] = json!(schedule));
     prediction.into_iter().for_each(|prediction| guide["prediction"] = json!(prediction));
+    floor.into_iter().for_each(|floor| guide["floor"] = json!(floor));
     Ok(format!("{value:#}"))
 }
 

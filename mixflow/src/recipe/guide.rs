@@ -160,6 +160,9 @@ impl GuideConfig {
     /// What is wrong with it as the guide of `guided`, if anything.
     pub(super) fn check(&self, guided: &impl NetworkSettings, objective: &ObjectiveConfig) -> Result<(), Invalid> {
         self.schedule.map_or(Ok(()), |schedule| check_path(&schedule, &objective.schedule))?;
+        if let Some(floor) = self.floor.filter(|floor| !(0.0..1.0).contains(floor)) {
+            return Err(Invalid::new("floor", format!("must be in [0, 1), found {floor}")));
+        }
         let guide = &self.network;
         guide.check().map_err(|fault| fault.within("network"))?;
         let [(channels, height, width), (expected, high, wide)] =
@@ -373,6 +376,8 @@ mod tests {
         for (found, expected) in numbers(&flow.velocity(x, t)).into_iter().zip(numbers(&expected)) {
             assert!((found - expected).abs() < 1e-4 * expected.abs().max(1.0), "{found} is not {expected}");
         }
+        let error = guided(folder.path(), json!({ "floor": 1 })).unwrap_err();
+        assert!(error.contains("guide.floor must be in [0, 1), found 1"), "{error}");
         let error = guided(folder.path(), json!({ "floor": 0.1 }))
             .map(|recipe| recipe.guide(Path::new(""), &device).unwrap_err().to_string())
             .unwrap();

@@ -148,4 +148,19 @@ fn a_guide_says_what_it_predicts_where_it_goes() {
     let guide = &read(&public.join("config.json"))["sampling"]["guide"];
     assert_eq!((&guide["prediction"], &guide["schedule"]), (&"noise".into(), &Value::Null));
     assert_eq!(bits(&images(&public)), bits(&images(&run)));
+
+    // Nor is it known elsewhere by what its predictions are clipped.
+    let clipped = folder.path().join("clipped");
+    let guide = train(&clipped, json!({ "objective": { "prediction": "data", "floor": 0.25 } })).network;
+    let [run, public] = ["run-2", "public-2"].map(|name| folder.path().join(name));
+    train(
+        &run,
+        json!({ "sampling": {
+            "solver": { "kind": "heun" }, "grid": { "steps": 3 }, "guidance": { "scale": 2.0 },
+            "guide": { "network": guide, "weights": clipped }
+        } }),
+    );
+    written(&run, &public, plain()).unwrap();
+    assert_eq!(read(&public.join("config.json"))["sampling"]["guide"]["floor"], 0.25);
+    assert_eq!(bits(&images(&public)), bits(&images(&run)));
 }
