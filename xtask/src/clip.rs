@@ -7,7 +7,6 @@ use mixflow::Device;
 use mixflow::data::source::{Directory, Source};
 use mixflow::data::{CaptionFormat, RgbImage};
 use mixflow::files::images::{ImageSource, read_rgb};
-use mixflow::numbers::counted;
 use mixflow_t2i::evaluator::{drawn, prompt_lines};
 use mixflow_t2i::text::Cut;
 use mixflow_t2i::{ClipScore, ClipScores, Error};
@@ -47,7 +46,7 @@ impl ClipArguments {
         if let (Some(each), Some(drawn)) = (each, drawn_each)
             && each != drawn
         {
-            let reason = format!("{} of each prompt were drawn, found --each {each}", counted(drawn as u64, "image"));
+            let reason = format!("--each was {drawn} when they were drawn, found {each}");
             return Err(format!("{}: {reason}", images.display()).into());
         }
         let clip = ClipScore::from_folder(folder, device)?;

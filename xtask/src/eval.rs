@@ -146,10 +146,10 @@ impl Eval {
         let mut evaluation =
             evaluate(&divided, &generator, count, &measures, parts.as_ref(), &mut |event| progress.measuring(event))?;
         progress.end();
-        // Another recipe, or weights that were given, have seen what nobody here knows of.
-        if trained.began_elsewhere() || self.trained.as_ref().is_some_and(|trained| trained.recipe.is_some()) {
-            evaluation.trained_on_floor = evaluation.trained_on_floor.filter(|seen| *seen);
-        }
+        // What weights of another recipe have seen nobody here knows, and of those that a run was given no more than its own part.
+        let of_run = evaluation.trained_on_floor.filter(|seen| *seen || !trained.began_elsewhere());
+        let other = self.trained.as_ref().is_some_and(|trained| trained.recipe.is_some());
+        evaluation.trained_on_floor = of_run.filter(|_| !other);
         evaluation.remarks.iter().for_each(note);
 
         let mut text = format!(

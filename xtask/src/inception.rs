@@ -158,7 +158,7 @@ impl Measuring {
         let (recipe, chosen) = (&trained.pipeline.recipe, self.chosen(against)?);
         let classes = recipe.network.classes();
         // Of prompts some are drawn.
-        if count < classes && !recipe.network.reads_names() {
+        if count < classes && !recipe.network.reads_names() && chosen != Labels::Random {
             let reason = "must be at least the number of classes, so that all are measured";
             return Err(format!("--images {reason}: expected {classes} or more, found {count}").into());
         }

@@ -20,10 +20,11 @@ pub enum Labels {
 
 impl Labels {
     /// `count` classes; `images` are the numbers of real images of each class. Random ones are a function of the seed and
-    /// the image's number.
+    /// the image's number, and of more classes than images some are chosen by the seed.
     pub fn draw(self, count: usize, images: &[u64], seed: u64) -> Vec<usize> {
         match self {
             Self::Reference => proportional(count, images, seed),
+            Self::Balanced if count < images.len() => proportional(count, &vec![1; images.len()], seed),
             Self::Balanced => balanced_labels(count, images.len()),
             Self::Random => {
                 let label = |image| (uniform(&mut rng(seed, Stream::Labels, image)) * images.len() as f64) as usize;
@@ -84,7 +85,7 @@ pub fn class_number(text: &str, names: &[String], classes: usize) -> Result<usiz
 /// Labels in the shares of `images`, by largest remainders (Hamilton's method); classes take turns while they last. Which ones of
 /// more classes than labels have the same share is drawn.
 ///
-/// Equal numbers of images give [`balanced_labels`].
+/// Equal numbers of images give [`balanced_labels`], of as many labels as classes or more.
 fn proportional(count: usize, images: &[u64], seed: u64) -> Vec<usize> {
     let total: u128 = images.iter().map(|&images| u128::from(images)).sum();
     if total == 0 {
@@ -152,6 +153,7 @@ mod tests {
         assert!(different.len() == 20 && (mean - 0.5).abs() < 0.26, "{found:?}");
         assert_eq!(found, Labels::Reference.draw(20, &[1; 1000], 1));
         assert_ne!(found, Labels::Reference.draw(20, &[1; 1000], 2));
+        assert_eq!(found, Labels::Balanced.draw(20, &[7; 1000], 1));
     }
 
     #[test]

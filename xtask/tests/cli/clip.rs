@@ -93,10 +93,7 @@ fn images_are_measured_with_their_captions_wherever_these_are() {
     // What `sample` wrote down of a folder is what is read of it.
     write("dpg.json", &json!({ "each": 1 }).to_string());
     let dpg = ["--images-from", "dpg", "--clip", "clip", "--prompts", "dpg-prompts", "--layout", "dpg"];
-    place.refuse(
-        &[&["eval"][..], &dpg, &["--each", "4"]].concat(),
-        &["1 image of each prompt were drawn, found --each 4"],
-    );
+    place.refuse(&[&["eval"][..], &dpg, &["--each", "4"]].concat(), &["--each was 1 when they were drawn, found 4"]);
     assert_eq!(measure("dpg", &dpg[4..])["images"], 2);
 
     // Prompts that are longer than it reads are told.
