@@ -47,6 +47,9 @@ impl EpsilonScaling {
             let reason = format!("must rise within [0, 1] (0 is noise, 1 is data), found [{start}, {end}]");
             return Err(Invalid::new("interval", reason));
         }
+        if self.scale == 1.0 {
+            return Ok(());
+        }
         // How often a step from `t` takes the signal's share of the state over into it.
         let grown = |from: f64, to: f64| {
             let at = schedule.at(from);
@@ -55,8 +58,8 @@ impl EpsilonScaling {
         match times.windows(2).find(|step| (start..=end).contains(&step[0]) && grown(step[0], step[1]) > MOST_GROWN) {
             Some(&[from, to]) => {
                 let reason = format!(
-                    "must begin at {to:.3} or later: the grid begins with a step from {from} to {to:.3}, where what is \
-                     changed grows as 1/t, found [{start}, {end}]"
+                    "must leave out the step from {from:.3} to {to:.3}, in which what is changed grows by more than twice the \
+                     state, as 1/t, found [{start}, {end}]"
                 );
                 Err(Invalid::new("interval", reason))
             }

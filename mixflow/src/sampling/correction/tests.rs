@@ -236,7 +236,7 @@ fn recipes_name_them_and_what_makes_no_sense_is_refused() {
     let near = ["sampling.grid.steps=50", "sampling.grid.start=0.001", "objective.prediction=noise"];
     let scaled = |more: &str| format!(r#"{{"kind":"epsilon-scaling","scale":1.005{more}}}"#);
     let error = read(&scaled(""), &near).unwrap_err();
-    assert!(error.contains("sampling.correction.interval must begin at 0.021 or later"), "{error}");
+    assert!(error.contains("sampling.correction.interval must leave out the step from 0.001 to 0.021"), "{error}");
     let later = read(&scaled(r#","interval":[0.02,1]"#), &near).unwrap();
     assert_eq!(later.sampling.correction.unwrap().to_string(), "Epsilon Scaling (1.005 from t = 0.02 to 1)");
     assert!(read(&scaled(""), &["sampling.grid.steps=50"]).is_ok());
