@@ -57,7 +57,8 @@ fn adapters_fit_the_cards_that_their_recipes_name() {
     assert_eq!(small.memory[1..4], [("gradients", own), ("moments of AdamW", 2 * own), ("moving average", own)]);
     assert!(small.total_memory() < 16_100_000_000, "{small}");
     let cards = ["rtx-4080", "rtx-4090", "l40s", "h100"].map(|device| fit(&on(device)));
-    assert_eq!(cards, [(1, Some(16)), (3, Some(8)), (12, Some(2)), (23, Some(1))]);
+    // Sixteen gigabytes are less than all of it with one image.
+    assert_eq!(cards, [(0, None), (3, Some(8)), (12, Some(2)), (23, Some(1))]);
 }
 
 /// The recipe on pixels, with a network of a two-hundredth of its size.

@@ -59,8 +59,8 @@ impl Machine {
         let card = card.to_lowercase();
         let words: Vec<&str> =
             card.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
-        // What is called alike there computes half as much.
-        if words.contains(&"laptop") {
+        // What is called alike there computes half as much; a slice of a card is not the card.
+        if words.contains(&"laptop") || words.contains(&"mig") {
             return None;
         }
         let says = |name: &&str| {
@@ -99,6 +99,7 @@ mod tests {
             ("NVIDIA A100-SXM4-80GB", Some("a100")),
             ("NVIDIA GeForce RTX 4090", Some("rtx-4090")),
             ("NVIDIA GH200 480GB", None),
+            ("NVIDIA A100-SXM4-40GB MIG 1g.5gb", None),
             ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
             ("llvmpipe (LLVM 19)", None),
         ] {
