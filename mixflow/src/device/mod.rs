@@ -149,6 +149,7 @@ fn find_several(names: &str, gpus: &[Kind]) -> Result<Vec<Device>, String> {
 /// # Errors
 /// As [`named`]; a build for GPUs computes on the CPU only if that is asked for.
 pub fn chosen() -> Result<Device, Error> {
+    share_streams();
     let wanted = env::var(VARIABLE).ok();
     choose(wanted.as_deref(), &GPUS).map_err(|(name, reason)| Error::Device { name, reason })
 }
@@ -231,7 +232,7 @@ fn card(_: &Device) -> String {
     String::new()
 }
 
-/// Lets all threads compute in one queue of each GPU, here and behind `serve`. By default each thread has one of its own, with a
+/// Lets all threads of this process compute in one queue of each GPU, of its own or behind `serve`. By default each thread has one of its own, with a
 /// pool of memory that is kept when it ends, and one thread does not wait for what another one has written over in place.
 pub(crate) fn share_streams() {
     stream::set_policy(StreamPolicy::Single);
