@@ -92,7 +92,8 @@ const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
 /// Writes `pipeline` to a new `folder`, which the `StableDiffusion3Pipeline`, the `FluxPipeline` or the `ZImagePipeline` of `diffusers`
 /// opens: its transformer with whatever was added to it, its autoencoder, a scheduler with the shift of its sampling, and the text encoders and
 /// tokenizers of the folder that its recipe names, whose weights are linked where the file system can. The transformer is written in 32
-/// bits.
+/// bits. What calls of these pipelines say is not in it: steps, guidance (which the `ZImagePipeline` counts from 0, one less than here)
+/// and the length of prompts.
 ///
 /// # Errors
 /// For a pipeline that is none of Stable Diffusion 3, FLUX.1 or Z-Image, or whose network says something else than velocities on the

@@ -111,8 +111,9 @@ const TURBO: f64 = 3.0;
 
 fn stable_diffusion(folder: &Path, transformer: &Path) -> Result<TextRecipe, crate::Error> {
     check_parts(folder)?;
-    let sampling = TextSampling::diffusers(Scheduler::read(folder)?.fixed()?);
+    // Of another network it is this that tells so.
     let network = MmDitConfig::from_diffusers(&transformer.join("config.json"))?;
+    let sampling = TextSampling::diffusers(Scheduler::read(folder)?.fixed()?);
     let text = TextEncoderConfig::StableDiffusion3 { folder: folder.into(), precision: Precision::F32 };
     of_latents(folder, network.into(), text, sampling.map_err(mixflow::Error::from)?, "sd3.5-medium-mixflow")
 }
