@@ -23,7 +23,7 @@ use crate::weights::{LazyTensor, Weights};
 pub struct Adapter {
     pairs: BTreeMap<String, Pair>,
     left_out: Vec<String>,
-    /// Which its training had, as files of `peft` and `diffusers` say.
+    /// Which its training had, of a network that was trained here; files of `peft` and `diffusers` say so.
     dropout: f64,
     source: String,
 }
