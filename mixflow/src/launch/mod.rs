@@ -2,11 +2,13 @@
 
 mod frozen;
 mod page;
+mod start;
 #[cfg(test)]
 mod tests;
 mod train;
 
 pub use frozen::{Preparation, decoder_run};
+pub use start::StartWeights;
 pub use train::train;
 
 use std::cell::RefCell;
@@ -16,7 +18,7 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
 use mixflow_backbones::encoder::Encoder;
-use mixflow_backbones::{self as backbones, Autoencoder, Invalid};
+use mixflow_backbones::{Autoencoder, Invalid};
 use serde_json::Value;
 
 use crate::compare::{self, Progress, Study, StudyOutcome, seen_by_start};
@@ -29,6 +31,7 @@ use crate::recipe::{ConditionOf, Guide, NetworkSettings, Recipe};
 use crate::report::Report;
 use crate::train::{Change, ClassRows, Event, Outcome, Run, RunFolder, Start, StoredNetwork, check_same_frozen};
 use crate::{Error, memory};
+use start::load_start;
 
 /// What to run. [`check`](Self::check) says what is wrong with recipe, folder, data and given weights before anything is
 /// written; [`Ready::run`] reads or trains the frozen networks, and does the rest.
@@ -65,15 +68,6 @@ pub struct Launch<'a, N: NetworkSettings> {
     pub beside: &'a [Device],
     /// Set from elsewhere, it ends the run after the step in progress.
     pub stop: &'a AtomicBool,
-}
-
-/// Weights that a run is given to start from.
-#[derive(Clone, Debug)]
-pub struct StartWeights {
-    /// On this machine.
-    pub path: PathBuf,
-    /// Where they came from, to be written down.
-    pub start: Start,
 }
 
 /// A run that can begin, or go on.
@@ -238,42 +232,6 @@ pub fn conditioner<N: NetworkSettings>(
     }?;
     conditioner.notices().into_iter().for_each(|notice| progress(Progress::Note(notice)));
     Ok(conditioner)
-}
-
-fn load_start<N: NetworkSettings>(
-    recipe: &Recipe<N>,
-    path: &Path,
-    stored: &StoredNetwork,
-    rows: Option<&ClassRows>,
-    device: &Device,
-    progress: &mut dyn FnMut(Progress),
-) -> Result<N::Network, Error> {
-    let chosen = stored.chosen(|weights| recipe.network.own(weights))?;
-    if !chosen.is_empty() {
-        progress(Progress::Note(format!("of {}: {}", path.display(), chosen.join(", "))));
-    }
-    // What stays frozen is rounded as it is read, so that the device never holds more.
-    let network = recipe.frozen(recipe.network.init(recipe.seed, device));
-    match rows {
-        Some(rows) => recipe.network.load_for_classes(stored, network, rows),
-        None => {
-            let loaded = stored.load(network, |network, weights| recipe.network.load(network, weights));
-            loaded.map_err(|error| match of_other_classes(&error) {
-                true => Error::OtherClasses(error.into()),
-                false => error,
-            })
-        }
-    }
-}
-
-/// Whether weights do not fit because they are for other classes.
-fn of_other_classes(error: &Error) -> bool {
-    match error {
-        Error::Weights(backbones::Error::Mismatch(mismatch)) | Error::Tensors { source: mismatch, .. } => {
-            mismatch.labels().is_some()
-        }
-        _ => false,
-    }
 }
 
 impl<N: NetworkSettings> Ready<'_, N> {
