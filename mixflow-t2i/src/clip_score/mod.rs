@@ -60,7 +60,7 @@ impl ClipScore {
         let mut stored = Stored::open(folder, ".", ".", Config::read, |config| config.text.vocab_size)?;
         let positions = stored.config.text.max_position_embeddings;
         if stored.tokenizer.length() > positions {
-            stored.tokenizer = stored.tokenizer.with_length(positions)?;
+            stored = stored.with_length(positions)?;
         }
         let Config { text, vision } = &stored.config;
         let preprocessing = Preprocessing::of_folder(folder, vision.image_size)?;

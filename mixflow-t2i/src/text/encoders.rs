@@ -8,14 +8,11 @@ use mixflow::known_memory;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::folder::{Stored, encode_blocks, have_room};
+use super::folder::{BATCH, Stored, check_precision, encode_blocks, have_room};
 use super::stream::rounded;
 use super::{Clip, ClipConfig, Cut, T5, T5Config, TextEncoder, config};
 use crate::embedding::Part;
 use crate::{Error, TextEmbedding};
-
-/// Prompts that are in the networks at a time.
-pub(super) const BATCH: usize = 8;
 
 /// CLIP-L, bigG of `OpenCLIP` and T5, each waiting in its file.
 ///
@@ -67,12 +64,11 @@ impl TextEncoders {
             stored.config.init(device).check(&stored.weights)?;
             Ok::<_, Error>(stored)
         };
-        let (mut clip_l, mut clip_g) = (clip("text_encoder", "tokenizer")?, clip("text_encoder_2", "tokenizer_2")?);
+        let (clip_l, clip_g) = (clip("text_encoder", "tokenizer")?, clip("text_encoder_2", "tokenizer_2")?);
         // Both read as many tokens as the first.
         let positions = clip_l.config.max_position_embeddings.min(clip_g.config.max_position_embeddings);
         let length = clip_l.tokenizer.length().min(positions);
-        clip_l.tokenizer = clip_l.tokenizer.with_length(length)?;
-        clip_g.tokenizer = clip_g.tokenizer.with_length(length)?;
+        let [clip_l, clip_g] = [clip_l.with_length(length)?, clip_g.with_length(length)?];
 
         let (path, key) = (folder.join("text_encoder_3"), "text_encoder_3/config.json: d_model");
         let (t5, width, key) = if path.exists() {
@@ -112,10 +108,7 @@ impl TextEncoders {
     /// # Errors
     /// If there is no room for a token besides the end token.
     pub fn with_t5_length(self, length: usize) -> Result<Self, Error> {
-        let t5 = match self.t5 {
-            Some(t5) => Some(Stored { tokenizer: t5.tokenizer.with_length(length)?, ..t5 }),
-            None => None,
-        };
+        let t5 = self.t5.map(|t5| t5.with_length(length)).transpose()?;
         Ok(Self { t5, length, ..self })
     }
 
@@ -233,16 +226,6 @@ impl TextEncoder for TextEncoders {
         let t5 = self.t5.as_ref().map(|t5| t5.cuts("T5", prompts)).transpose()?;
         Ok([l?, g?, t5.unwrap_or_default()].concat())
     }
-}
-
-/// Refuses a precision of text encoders that `device` does not compute in.
-pub(super) fn check_precision(precision: Precision, device: &Device) -> Result<(), Error> {
-    if precision.is_supported(device) {
-        return Ok(());
-    }
-    let device = mixflow::device::describe(device);
-    let reason = format!("{device} does not compute in {precision}: leave out `precision` of the text encoders");
-    Err(Error::config(Path::new("network.text"), reason))
 }
 
 /// The width of the tokens that a transformer attends to, as its configuration says; that of all published ones where

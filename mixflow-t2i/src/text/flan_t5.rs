@@ -6,8 +6,8 @@ use burn::tensor::{Device, Int, Tensor};
 use mixflow::backbones::Precision;
 use sha2::{Digest, Sha256};
 
-use super::encoders::BATCH;
-use super::folder::{Stored, encode_blocks};
+use super::folder::{BATCH, Stored, check_precision, encode_blocks, in_batches};
+use super::mask::zeros_for_padding;
 use super::{Cut, T5, T5Config, TextEncoder};
 use crate::{Error, TextEmbedding};
 
@@ -54,8 +54,7 @@ impl FlanT5 {
     /// # Errors
     /// If there is no room for a token besides the end token.
     pub fn with_length(self, length: usize) -> Result<Self, Error> {
-        let tokenizer = self.stored.tokenizer.with_length(length)?;
-        Ok(Self { stored: Stored { tokenizer, ..self.stored }, ..self })
+        Ok(Self { stored: self.stored.with_length(length)?, ..self })
     }
 
     /// With the weights of its layers in this precision: in `bf16` half the memory.
@@ -63,20 +62,21 @@ impl FlanT5 {
     /// # Errors
     /// If the device does not compute so.
     pub fn in_precision(self, precision: Precision) -> Result<Self, Error> {
-        super::encoders::check_precision(precision, &self.device)?;
+        check_precision(precision, &self.device)?;
         Ok(Self { precision, ..self })
     }
 
     /// What `network` says of prompts, padding left out.
-    fn told(&self, prompts: &[&str], network: impl FnOnce([Tensor<2, Int>; 2]) -> Result<Tensor<3>, Error>) -> Says {
+    fn told(
+        &self,
+        prompts: &[&str],
+        network: impl FnOnce([Tensor<2, Int>; 2]) -> Result<Tensor<3>, Error>,
+    ) -> Result<TextEmbedding, Error> {
         let [ids, mask] = self.stored.numbers(prompts, &self.device)?;
         let tokens = network([ids, mask.clone()])?;
-        let padding = mask.equal_elem(0).unsqueeze_dim::<3>(2).expand(tokens.shape());
-        Ok(TextEmbedding::of_tokens(tokens.mask_fill(padding, 0.0)))
+        Ok(TextEmbedding::of_tokens(zeros_for_padding(tokens, mask)))
     }
 }
-
-type Says = Result<TextEmbedding, Error>;
 
 impl TextEncoder for FlanT5 {
     fn identity(&self) -> Result<String, Error> {
@@ -114,11 +114,7 @@ impl TextEncoder for FlanT5 {
             Ok(Some(config.init(&self.device).load_in(weights.clone(), self.precision)?))
         };
         let once = |network: &T5, prompts: &[&str]| {
-            self.told(prompts, |[ids, mask]| {
-                let batches = ids.split(BATCH, 0).into_iter().zip(mask.split(BATCH, 0));
-                let rows = batches.map(|(ids, mask)| network.forward_masked(ids, Some(mask)));
-                Ok(Tensor::cat(rows.collect(), 0))
-            })
+            self.told(prompts, |told| Ok(in_batches(told, |ids, mask| network.forward_masked(ids, Some(mask)))))
         };
         encode_blocks(blocks, read, once, |prompts| self.encode(prompts), sink)
     }

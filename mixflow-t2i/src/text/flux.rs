@@ -7,8 +7,7 @@ use mixflow::backbones::Precision;
 use mixflow::known_memory;
 use sha2::{Digest, Sha256};
 
-use super::encoders::{BATCH, check_precision};
-use super::folder::{Stored, encode_blocks, have_room};
+use super::folder::{BATCH, Stored, check_precision, encode_blocks, have_room};
 use super::stream::rounded;
 use super::{Clip, ClipConfig, Cut, T5, T5Config, TextEncoder};
 use crate::embedding::Part;
@@ -48,7 +47,7 @@ impl FluxEncoders {
         let mut clip = Stored::open(folder, "text_encoder", "tokenizer", read, |config| config.vocab_size)?;
         clip.config.init(device).without_projection().check(&clip.weights)?;
         let length = clip.tokenizer.length().min(clip.config.max_position_embeddings);
-        clip.tokenizer = clip.tokenizer.with_length(length)?;
+        clip = clip.with_length(length)?;
         let read = |path: &Path| T5Config::read(path);
         let t5 = Stored::open(folder, "text_encoder_2", "tokenizer_2", read, |config| config.vocab_size)?;
         t5.config.init(device).check(&t5.weights)?;
@@ -60,8 +59,7 @@ impl FluxEncoders {
     /// # Errors
     /// If there is no room for a token besides the end token.
     pub fn with_t5_length(self, length: usize) -> Result<Self, Error> {
-        let tokenizer = self.t5.tokenizer.with_length(length)?;
-        Ok(Self { t5: Stored { tokenizer, ..self.t5 }, ..self })
+        Ok(Self { t5: self.t5.with_length(length)?, ..self })
     }
 
     /// With the weights of attention and perceptrons in this precision: in `bf16` half the memory.

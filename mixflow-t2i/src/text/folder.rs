@@ -20,6 +20,9 @@ const WEIGHTS: [&str; 5] = [
     "pytorch_model.bin",
 ];
 
+/// Prompts that are in the networks at a time.
+pub(super) const BATCH: usize = 8;
+
 /// An encoder that waits in its file.
 #[derive(Debug)]
 pub(crate) struct Stored<C> {
@@ -57,6 +60,14 @@ impl<C> Stored<C> {
         let files = Tokenizer::FILES.iter().map(|name| vocabulary_folder.join(name)).filter(|path| path.exists());
         let files = files.chain([path]).chain(Weights::files(&file)?).collect();
         Ok(Self { tokenizer, config, weights: Weights::read(file)?, files })
+    }
+
+    /// With another number of tokens to a prompt.
+    ///
+    /// # Errors
+    /// If there is no room for a token besides those that every prompt has.
+    pub(crate) fn with_length(self, length: usize) -> Result<Self, Error> {
+        Ok(Self { tokenizer: self.tokenizer.with_length(length)?, ..self })
     }
 
     /// Digests the names and contents of all files, each read once. Their folder is no part of it.
@@ -118,6 +129,26 @@ pub(super) fn encode_blocks<N>(
             None => each(prompts)?,
         })
     })
+}
+
+/// Refuses a precision of text encoders that `device` does not compute in.
+pub(super) fn check_precision(precision: Precision, device: &Device) -> Result<(), Error> {
+    if precision.is_supported(device) {
+        return Ok(());
+    }
+    let device = mixflow::device::describe(device);
+    let reason = format!("{device} does not compute in {precision}: leave out `precision` of the text encoders");
+    Err(Error::config(Path::new("network.text"), reason))
+}
+
+/// What `network` says of rows of tokens `[rows, tokens]` and of where these are and no padding, [`BATCH`] at a time:
+/// `[rows, tokens, width]`.
+pub(super) fn in_batches(
+    rows: [Tensor<2, Int>; 2],
+    network: impl Fn(Tensor<2, Int>, Tensor<2, Int>) -> Tensor<3>,
+) -> Tensor<3> {
+    let [ids, mask] = rows.map(|rows| rows.split(BATCH, 0));
+    Tensor::cat(ids.into_iter().zip(mask).map(|(ids, mask)| network(ids, mask)).collect(), 0)
 }
 
 /// Whether encoders of so many bytes in `f32` fit a device of so much memory, a quarter more than they take. On a GPU, whose memory is

@@ -11,7 +11,13 @@ pub(super) fn hidden(mask: Tensor<2, Int>) -> Tensor<4> {
     scores.reshape([batch, 1, 1, tokens]).repeat_dim(2, tokens)
 }
 
-/// The same where no token sees those after it, `[1, 1, tokens, tokens]`.
+/// `tokens` `[batch, tokens, width]` with zeros in the place of padding.
+pub(super) fn zeros_for_padding(tokens: Tensor<3>, mask: Tensor<2, Int>) -> Tensor<3> {
+    let padding = mask.equal_elem(0).unsqueeze_dim::<3>(2).expand(tokens.shape());
+    tokens.mask_fill(padding, 0.0)
+}
+
+/// What [`hidden`] says where no token sees those after it, `[1, 1, tokens, tokens]`.
 pub(super) fn causal(tokens: usize, device: &Device) -> Tensor<4> {
     let later = Tensor::tril_mask([tokens, tokens], 0, device);
     Tensor::<2>::zeros([tokens, tokens], device).mask_fill(later, f32::MIN).unsqueeze()

@@ -74,20 +74,8 @@ impl Qwen3 {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn load_in(self, weights: Weights, precision: Precision) -> Result<Self, Error> {
-        let (rest, blocks) = self.one_by_one(weights, precision)?;
+        let (rest, blocks) = one_by_one(self, |network| &mut network.blocks, own(weights)?, official_key, precision)?;
         Ok(Self { blocks: blocks.collect::<Result<_, _>>()?, ..rest })
-    }
-
-    /// All but the blocks with its values, and the blocks as they are read and rounded.
-    fn one_by_one(
-        self,
-        weights: Weights,
-        precision: Precision,
-    ) -> Result<(Self, impl Iterator<Item = Result<Qwen3Block, Error>>), Error> {
-        let weights = own(weights)?;
-        weights.check(&self, official_key)?;
-        let Self { blocks, .. } = self.clone();
-        one_by_one(weights, Self { blocks: vec![], ..self }, blocks, official_key, precision)
     }
 
     /// Whether `weights` are those that [`load`](Self::load) takes. No value is read.
@@ -136,7 +124,7 @@ impl Qwen3 {
     ) -> Result<Tensor<3>, Error> {
         let depth = self.blocks.len();
         assert!(number <= depth, "state {number} of {depth} blocks");
-        let (rest, blocks) = self.one_by_one(weights, precision)?;
+        let (rest, blocks) = one_by_one(self, |network| &mut network.blocks, own(weights)?, official_key, precision)?;
         let (x, bias, places) = rest.start(ids, Some(mask));
         let x = through(blocks.take(number), x, bias, batch, |block, x, bias| block.forward(x, bias, &places))?;
         Ok(rest.end(number, depth, x))

@@ -12,16 +12,20 @@ pub(super) fn rounded<M: Module>(network: M, precision: Precision) -> M {
     if precision.is_full() { network } else { precision.of_blocks(network).materialize() }
 }
 
-/// All but the blocks of a network with its values, and its `blocks` as they are read and rounded. `weights` are known to be those
-/// of the network, whose blocks are called `blocks`.
+/// All but the blocks of `network` with its values, and the blocks, which are called `blocks`, as they are read and rounded.
+///
+/// # Errors
+/// If `weights` are not those of the network, before any value is read.
 pub(super) fn one_by_one<N: Module, B: Module>(
+    mut network: N,
+    blocks: fn(&mut N) -> &mut Vec<B>,
     weights: Weights,
-    rest: N,
-    blocks: Vec<B>,
     key: fn(&str) -> String,
     precision: Precision,
 ) -> Result<(N, impl Iterator<Item = Result<B, Error>>), Error> {
-    let rest = weights.fill(rest, key)?;
+    weights.check(&network, key)?;
+    let blocks = std::mem::take(blocks(&mut network));
+    let rest = weights.fill(network, key)?;
     let blocks = blocks.into_iter().enumerate().map(move |(index, block)| {
         let block = weights.fill(block, |path| key(&format!("blocks.{index}.{path}")))?;
         Ok::<_, Error>(rounded(block, precision))

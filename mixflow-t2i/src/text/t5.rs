@@ -84,20 +84,8 @@ impl T5 {
         if precision.is_full() {
             return self.load(weights);
         }
-        let (rest, blocks) = self.one_by_one(weights, precision)?;
+        let (rest, blocks) = one_by_one(self, |network| &mut network.blocks, own(weights)?, official_key, precision)?;
         Ok(Self { blocks: blocks.collect::<Result<_, _>>()?, ..rest })
-    }
-
-    /// All but the blocks with its values, and the blocks as they are read and rounded.
-    fn one_by_one(
-        self,
-        weights: Weights,
-        precision: Precision,
-    ) -> Result<(Self, impl Iterator<Item = Result<T5Block, Error>>), Error> {
-        let weights = own(weights)?;
-        weights.check(&self, official_key)?;
-        let Self { blocks, .. } = self.clone();
-        one_by_one(weights, Self { blocks: vec![], ..self }, blocks, official_key, precision)
     }
 
     /// Whether `weights` are those that [`load`](Self::load) takes. No value is read.
@@ -141,7 +129,7 @@ impl T5 {
         batch: usize,
         precision: Precision,
     ) -> Result<Tensor<3>, Error> {
-        let (rest, blocks) = self.one_by_one(weights, precision)?;
+        let (rest, blocks) = one_by_one(self, |network| &mut network.blocks, own(weights)?, official_key, precision)?;
         let (x, bias) = rest.start(ids, mask);
         Ok(rest.norm.forward(through(blocks, x, bias, batch, T5Block::forward)?).value())
     }

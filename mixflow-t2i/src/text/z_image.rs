@@ -7,8 +7,8 @@ use mixflow::backbones::Precision;
 use mixflow::known_memory;
 use sha2::{Digest, Sha256};
 
-use super::encoders::{BATCH, check_precision};
-use super::folder::{Stored, encode_blocks, have_room};
+use super::folder::{BATCH, Stored, check_precision, encode_blocks, have_room, in_batches};
+use super::mask::zeros_for_padding;
 use super::{Cut, Qwen3, Qwen3Config, TextEncoder};
 use crate::{Error, TextEmbedding};
 
@@ -48,8 +48,7 @@ impl ZImageEncoder {
     /// # Errors
     /// If there is no room for a token besides those of the chat.
     pub fn with_length(self, length: usize) -> Result<Self, Error> {
-        let tokenizer = self.stored.tokenizer.with_length(length)?;
-        Ok(Self { stored: Stored { tokenizer, ..self.stored }, ..self })
+        Ok(Self { stored: self.stored.with_length(length)?, ..self })
     }
 
     /// With the weights of its layers in this precision: in `bf16` half the memory.
@@ -68,19 +67,20 @@ impl ZImageEncoder {
 
     /// What `network` says of prompts, zeros behind them. Only as many tokens are run as the longest prompt has: none sees those after
     /// it.
-    fn told(&self, prompts: &[&str], network: impl FnOnce([Tensor<2, Int>; 2]) -> Result<Tensor<3>, Error>) -> Says {
+    fn told(
+        &self,
+        prompts: &[&str],
+        network: impl FnOnce([Tensor<2, Int>; 2]) -> Result<Tensor<3>, Error>,
+    ) -> Result<TextEmbedding, Error> {
         let [ids, mask] = self.stored.numbers(prompts, &self.device)?;
         let longest = mask.clone().sum_dim(1).max().into_scalar::<i64>() as usize;
         let [ids, mask] = [ids, mask].map(|all| all.narrow(1, 0, longest));
         let tokens = network([ids, mask.clone()])?;
-        let padding = mask.equal_elem(0).unsqueeze_dim::<3>(2).expand(tokens.shape());
         let [batch, _, width] = tokens.dims();
         let none = Tensor::zeros([batch, self.stored.tokenizer.length() - longest, width], &self.device);
-        Ok(TextEmbedding::of_tokens(Tensor::cat(vec![tokens.mask_fill(padding, 0.0), none], 1)))
+        Ok(TextEmbedding::of_tokens(Tensor::cat(vec![zeros_for_padding(tokens, mask), none], 1)))
     }
 }
-
-type Says = Result<TextEmbedding, Error>;
 
 impl TextEncoder for ZImageEncoder {
     fn identity(&self) -> Result<String, Error> {
@@ -94,7 +94,7 @@ impl TextEncoder for ZImageEncoder {
         Some([self.stored.config.hidden_size, 1])
     }
 
-    fn encode(&self, prompts: &[&str]) -> Says {
+    fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error> {
         if prompts.is_empty() {
             return Err(Error::NoPrompts);
         }
@@ -116,11 +116,7 @@ impl TextEncoder for ZImageEncoder {
             Ok(Some(config.init(&self.device).load_in(weights.clone(), self.precision)?))
         };
         let once = |network: &Qwen3, prompts: &[&str]| {
-            self.told(prompts, |[ids, mask]| {
-                let batches = ids.split(BATCH, 0).into_iter().zip(mask.split(BATCH, 0));
-                let rows = batches.map(|(ids, mask)| network.state(self.state(), ids, Some(mask)));
-                Ok(Tensor::cat(rows.collect(), 0))
-            })
+            self.told(prompts, |told| Ok(in_batches(told, |ids, mask| network.state(self.state(), ids, Some(mask)))))
         };
         encode_blocks(blocks, read, once, |prompts| self.encode(prompts), sink)
     }
