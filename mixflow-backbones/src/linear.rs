@@ -9,7 +9,6 @@ use crate::init::Initializer;
 use crate::ops::{self, Recomputed};
 use crate::walk::{Walk, walks};
 
-pub(crate) use low_rank::Drops;
 pub use low_rank::LowRank;
 
 /// `y = x Wᵀ + b`, or `x Wᵀ`.

@@ -47,11 +47,7 @@ impl LowRank {
 
     /// What of the input is dropped, in a training step.
     fn dropped(&self) -> Option<Dropped> {
-        self.a.reparameterization().map(|&Drops { rate, seed, first }| Dropped {
-            rate,
-            seeds: [seed as u32, (seed >> 32) as u32],
-            first,
-        })
+        self.a.reparameterization().copied()
     }
 }
 
@@ -65,16 +61,8 @@ impl Reparameterization for LowRank {
     }
 }
 
-/// What `A` remembers in a training step that drops some of its input: all that [`Dropped`] needs. The factor itself stays as
-/// it is.
-#[derive(Module, Debug)]
-pub(crate) struct Drops {
-    pub(crate) rate: f64,
-    pub(crate) seed: u64,
-    pub(crate) first: u32,
-}
-
-impl Reparameterization for Drops {
+/// What `A` remembers in a training step that drops some of its input. The factor itself stays as it is.
+impl Reparameterization for Dropped {
     const NAME: &'static str = "dropout";
 
     fn apply<const D: usize>(&self, factor: Tensor<D>) -> Tensor<D> {

@@ -5,7 +5,7 @@ use burn::tensor::Tensor;
 use rand::{RngExt, SeedableRng, rngs::ChaCha8Rng};
 
 use super::LowRank;
-use crate::linear::Drops;
+use crate::ops::Dropped;
 
 /// `network` as it computes in a training step: of what each of its adapters is given, a share of `rate` is dropped and the
 /// rest divided by `1 − rate`. What is dropped of an example is decided by `seed` and by its training position, which is
@@ -16,7 +16,7 @@ use crate::linear::Drops;
 /// If `rate` is not in [0, 1).
 ///
 /// # Source
-/// Hu et al. 2021 (arXiv 2106.09685), appendix D; `peft` 0.21.2, `lora_dropout`, which draws other numbers.
+/// `peft` 0.21.2, `tuners/lora/layer.py`, `lora_dropout`; its draws are others.
 #[must_use]
 pub fn dropping<M: Module>(network: M, rate: f64, seed: u64, first: u64) -> M {
     assert!((0.0..1.0).contains(&rate), "the rate of a dropout is in [0, 1), found {rate}");
@@ -35,15 +35,15 @@ struct Dropping {
 }
 
 impl Reparameterizer for Dropping {
-    type Reparam = Drops;
+    type Reparam = Dropped;
 
     fn reparameterize<const D: usize>(
         &mut self,
         path: &str,
         factor: Param<Tensor<D>>,
-    ) -> (Param<Tensor<D>>, Option<Drops>) {
+    ) -> (Param<Tensor<D>>, Option<Dropped>) {
         let Self { rate, first, .. } = *self;
-        let drops = path.ends_with(&self.end).then(|| Drops { rate, seed: self.seeds.random(), first });
+        let drops = path.ends_with(&self.end).then(|| Dropped { rate, seed: self.seeds.random(), first });
         (factor, drops)
     }
 }

@@ -5,16 +5,17 @@ use super::kernel::{Kernel, apply, is_native};
 use super::simd::vectorized;
 use burn::backend::TensorMetadata;
 use burn::backend::flex::FlexTensor;
+use burn::module::Module;
 use burn::tensor::{DType, Device, Int, Tensor};
 
 /// Which numbers are dropped: a function of seeds, of a row's position in the training and of the number's place in the
 /// row, so that it is the same however rows are put together and on whatever device.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Module, Copy, Debug, PartialEq)]
 pub struct Dropped {
     /// The share that is dropped, in [0, 1), to within 2⁻²⁴.
     pub rate: f64,
-    /// Mixed with places in a row, and with positions.
-    pub seeds: [u32; 2],
+    /// Its halves are mixed with places in a row, and with positions.
+    pub seed: u64,
     /// The position of the first row, to its lowest 32 bits; each further row has the next one.
     pub first: u32,
 }
@@ -37,6 +38,10 @@ pub fn dropout<const D: usize>(x: Tensor<D>, dropped: Dropped) -> Tensor<D> {
 }
 
 impl Dropped {
+    fn seeds(self) -> [u32; 2] {
+        [self.seed as u32, (self.seed >> 32) as u32]
+    }
+
     /// Numbers are dropped whose highest 24 bits are below this.
     fn least(self) -> u32 {
         (self.rate * f64::from(1 << 24)) as u32
@@ -50,12 +55,12 @@ impl Dropped {
 fn composed<const D: usize>(x: Tensor<D>, dropped: Dropped) -> Tensor<D> {
     let shape = x.dims();
     let (rows, len) = (shape[0], shape[1..].iter().product::<usize>());
-    let device = x.device().inner();
+    let ([place_seed, position_seed], device) = (dropped.seeds(), x.device().inner());
     let mixed = |count: usize, first: u32, seed: u32| {
         mix_all(counted(count, first, &device).bitwise_xor_scalar(seed.cast_signed()))
     };
-    let places = mixed(len, 0, dropped.seeds[0]).unsqueeze_dim::<2>(0).expand([rows, len]);
-    let positions = mixed(rows, dropped.first, dropped.seeds[1]).unsqueeze_dim::<2>(1).expand([rows, len]);
+    let places = mixed(len, 0, place_seed).unsqueeze_dim::<2>(0).expand([rows, len]);
+    let positions = mixed(rows, dropped.first, position_seed).unsqueeze_dim::<2>(1).expand([rows, len]);
     let stays = high_bits(mix_all(places.bitwise_xor(positions)), 8).greater_equal_elem(dropped.least());
     let factors = stays.float().cast(x.dtype()).mul_scalar(dropped.factor()).reshape(shape);
     match x.is_autodiff() {
@@ -97,7 +102,7 @@ const fn mix(x: u32) -> u32 {
 
 impl Kernel<1> for Dropped {
     fn forward(self, [x]: [FlexTensor; 1]) -> FlexTensor {
-        let mut x = contiguous(x);
+        let (mut x, [place_seed, position_seed]) = (contiguous(x), self.seeds());
         let len = x.shape().num_elements() / x.shape()[0].max(1);
         for_each_part(x.storage_mut::<f32>(), TASK, |index, mut part| {
             let mut at = index * TASK;
@@ -105,8 +110,8 @@ impl Kernel<1> for Dropped {
                 let (row, place) = (at / len, at % len);
                 let (now, later) = part.split_at_mut(part.len().min(len - place));
                 at += now.len();
-                let position = mix(self.first.wrapping_add(row as u32) ^ self.seeds[1]);
-                drop_some(now, place as u32, self.seeds[0], position, self.least(), self.factor() as f32);
+                let position = mix(self.first.wrapping_add(row as u32) ^ position_seed);
+                drop_some(now, place as u32, place_seed, position, self.least(), self.factor() as f32);
                 part = later;
             }
         });
@@ -136,7 +141,7 @@ mod tests {
     use super::super::testing::check;
     use super::*;
 
-    const SOME: Dropped = Dropped { rate: 0.25, seeds: [0x9e37_79b9, 0x0123_4567], first: u32::MAX - 1 };
+    const SOME: Dropped = Dropped { rate: 0.25, seed: 0x0123_4567_9e37_79b9, first: u32::MAX - 1 };
 
     /// Which of `[rows, len]` numbers stay.
     fn stay(rows: usize, len: usize, dropped: Dropped) -> Vec<bool> {
@@ -172,7 +177,7 @@ mod tests {
     #[test]
     fn the_share_is_dropped_and_nothing_else_is_alike() {
         let count = 1 << 16;
-        let masks: Vec<_> = [SOME, Dropped { seeds: [1, 2], ..SOME }, Dropped { first: 77, ..SOME }]
+        let masks: Vec<_> = [SOME, Dropped { seed: 0x2_0000_0001, ..SOME }, Dropped { first: 77, ..SOME }]
             .map(|dropped| stay(256, count / 256, dropped))
             .into();
         // Five standard deviations of independent draws.

@@ -12,7 +12,7 @@ use crate::train::Tensors;
 const SIZES: [[usize; 3]; 3] = [[3, 70, 48], [2, 5, 36], [1, 2, 2304]];
 const HEADS: usize = 2;
 const EPSILON: f64 = 1e-6;
-const DROPPED: Dropped = Dropped { rate: 0.25, seeds: [0x9e37_79b9, 7], first: u32::MAX };
+const DROPPED: Dropped = Dropped { rate: 0.25, seed: 0x7_9e37_79b9, first: u32::MAX };
 
 /// An operation on tensors of these shapes, of which the first may be the only one with tokens.
 struct Case {
