@@ -18,7 +18,7 @@ pub use gradients::{assert_gradients, assert_loss_and_gradients};
 pub use lora::{adapted, factor_key};
 pub use names::{assert_official_names, official_names};
 pub use precision::{assert_adapter_errs_like_bf16, assert_errs_like_autocast};
-pub use run::train_from;
+pub use run::{assert_continues, train_from, with_waves};
 pub use tiny_net::{LabelledTinyNet, TinyNet};
 
 /// Relative and absolute tolerance: `|a - b| <= absolute + relative * |b|`.

@@ -9,7 +9,7 @@ use mixflow::recipe::NetworkSettings;
 use mixflow_t2i::flux::official_key;
 use mixflow_t2i::recipe::read_text_recipe;
 use mixflow_t2i::{TextPipeline, TextRecipe};
-use mixflow_tests::train_from;
+use mixflow_tests::{assert_continues, train_from, with_waves};
 
 const ADAPTER: &str = "pytorch_lora_weights.safetensors";
 
@@ -49,22 +49,13 @@ fn an_adapter_is_trained_continued_and_drawn_with() {
     let recipe = small(&[]);
     // All layers take part: a new network predicts zero whatever its attention does.
     let base = recipe.network.init(3, &Device::default());
-    let weights = Weights::of(&base, official_key).flat_map(|name, tensor| {
-        let values = tensor.data().expect("in memory");
-        let numbers = values.iter::<f32>().enumerate().map(|(i, value)| value + 0.05 * (1.3 * i as f32).sin());
-        let shape = tensor.shape().to_vec();
-        [(name, burn::tensor::TensorData::new(numbers.collect::<Vec<_>>(), shape).into())]
-    });
+    let weights = with_waves(Weights::of(&base, official_key));
     let from = place("flux.safetensors");
     weights.write(&from, &[]).expect("room");
 
-    train_from(&recipe, &from, &place("whole"));
-    train_from(&small(&["training.steps=2"]), &from, &place("parts"));
-    train_from(&recipe, &from, &place("parts"));
+    let (half, runs) = (small(&["training.steps=2"]), ["whole", "parts"].map(place));
+    assert_continues(&recipe, &half, &from, runs, &[ADAPTER, "model.safetensors"]);
     let read = |run: &str, file: &str| fs::read(place(run).join(file)).expect("it was written");
-    for file in [ADAPTER, "model.safetensors"] {
-        assert!(read("whole", file) == read("parts", file), "{file} differs");
-    }
 
     // Layers are those that `diffusers` adapts, under its names.
     let adapter = Adapter::read(place("whole").join(ADAPTER)).expect("a file of an adapter");
@@ -85,11 +76,10 @@ fn an_adapter_is_trained_continued_and_drawn_with() {
     assert_eq!(images(&added), drawn);
 
     // In 16 bits weights are stored rounded, and what is trained beside them is not.
-    let low = small(&["training.precision=bf16"]);
-    train_from(&low, &from, &place("low"));
-    train_from(&small(&["training.precision=bf16", "training.steps=2"]), &from, &place("low-parts"));
-    train_from(&low, &from, &place("low-parts"));
-    assert!(read("low", ADAPTER) == read("low-parts", ADAPTER) && read("low", ADAPTER) != read("whole", ADAPTER));
+    let low = |more: &[&str]| small(&[&["training.precision=bf16"], more].concat());
+    let runs = ["low", "low-parts"].map(place);
+    assert_continues(&low(&[]), &low(&["training.steps=2"]), &from, runs, &[ADAPTER]);
+    assert!(read("low", ADAPTER) != read("whole", ADAPTER));
     let drawn_low = images(&TextPipeline::from_folder(place("low"), &Device::default()).expect("a run"));
     let apart = drawn_low.iter().zip(&drawn).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
     assert!(apart > 0.0 && apart < 0.3, "{apart}");

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use burn::tensor::{Device, TensorData};
+use burn::tensor::Device;
 use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::lora::Adapter;
 use mixflow::backbones::weights::Weights;
@@ -10,7 +10,7 @@ use mixflow::recipe::{AutoencoderConfig, NetworkSettings};
 use mixflow_t2i::recipe::read_text_recipe;
 use mixflow_t2i::z_image::official_key;
 use mixflow_t2i::{TextPipeline, TextRecipe, TextSampling, ZImageConfig};
-use mixflow_tests::train_from;
+use mixflow_tests::{assert_continues, train_from, with_waves};
 
 const ADAPTER: &str = "pytorch_lora_weights.safetensors";
 
@@ -49,22 +49,13 @@ fn an_adapter_is_trained_continued_and_drawn_with() {
     let recipe = small(&[]);
     // All layers take part: a new network predicts zero whatever its attention does.
     let base = recipe.network.init(3, &Device::default());
-    let weights = Weights::of(&base, official_key).flat_map(|name, tensor| {
-        let values = tensor.data().expect("in memory");
-        let numbers = values.iter::<f32>().enumerate().map(|(i, value)| value + 0.05 * (1.3 * i as f32).sin());
-        let shape = tensor.shape().to_vec();
-        [(name, TensorData::new(numbers.collect::<Vec<_>>(), shape).into())]
-    });
+    let weights = with_waves(Weights::of(&base, official_key));
     let from = place("z-image.safetensors");
     weights.write(&from, &[]).expect("room");
 
-    train_from(&recipe, &from, &place("whole"));
-    train_from(&small(&["training.steps=2"]), &from, &place("parts"));
-    train_from(&recipe, &from, &place("parts"));
+    let (half, runs) = (small(&["training.steps=2"]), ["whole", "parts"].map(place));
+    assert_continues(&recipe, &half, &from, runs, &[ADAPTER, "model.safetensors"]);
     let read = |run: &str, file: &str| fs::read(place(run).join(file)).expect("it was written");
-    for file in [ADAPTER, "model.safetensors"] {
-        assert!(read("whole", file) == read("parts", file), "{file} differs");
-    }
     // Queries, keys, values and what attention gives, of four blocks, under the names of `diffusers`.
     let adapter = Adapter::read(place("whole").join(ADAPTER)).expect("a file of an adapter");
     let layers: Vec<&str> = adapter.layers().collect();
