@@ -105,7 +105,8 @@ fn text_files<'a>(below: &'a Below, address: &Address) -> Result<Vec<&'a str>, S
     let has = |folder: &str| !in_folder(names(), folder).is_empty();
     // What makes pixels has no autoencoder.
     let whole = has("text_encoder_3") || has("text_encoder_2") || !has("vae") && names().any(|name| name == CONFIG);
-    // Z-Image has one encoder, whose vocabulary is of pairs of bytes; other transformers with one encoder have T5's or Gemma's.
+    // Z-Image has one encoder, whose vocabulary is of pairs of bytes. So have some that are not known here and are refused when their
+    // files are there; others with one encoder have T5's or Gemma's.
     let whole = whole || has("text_encoder") && names().any(|name| name == "tokenizer/merges.txt");
     if has("transformer") && whole {
         let parts = PARTS.iter().flat_map(|part| read_of(in_folder(names(), part)));

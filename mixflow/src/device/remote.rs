@@ -171,8 +171,8 @@ pub(super) fn failed(devices: &[Device]) -> Option<(usize, String)> {
     ended.min().map(|(_, place)| (place, ENDED.into()))
 }
 
-fn find<T>(device: &Device, progress: impl FnOnce(&Connected) -> T) -> Option<T> {
-    connected().iter().find(|known| known.device == *device).map(progress)
+fn find<T>(device: &Device, read: impl FnOnce(&Connected) -> T) -> Option<T> {
+    connected().iter().find(|known| known.device == *device).map(read)
 }
 
 impl Connected {
