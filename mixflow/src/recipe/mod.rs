@@ -7,10 +7,10 @@ mod buckets;
 mod check_arms;
 mod decoder;
 mod guide;
+#[cfg(test)]
+mod guide_page;
 mod network;
 mod objective;
-#[cfg(test)]
-mod page;
 mod post_training;
 mod prior;
 mod read;
