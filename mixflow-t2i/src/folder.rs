@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use mixflow::Pipeline;
 use mixflow::backbones::autoencoder::KlAutoencoderConfig;
-use mixflow::backbones::diffusers::{is_config, read_config};
+use mixflow::backbones::diffusers::read_config;
 use mixflow::backbones::{Error, Precision};
 use mixflow::recipe::AutoencoderConfig;
 use mixflow::sampling::Guidance;
@@ -44,14 +44,19 @@ pub fn from_diffusers(folder: impl AsRef<Path>, device: &Device) -> Result<Pipel
 /// What a folder of `diffusers` holds, as a recipe, and the weights of its transformer.
 pub(crate) fn recipe_of(folder: &Path) -> Result<(TextRecipe, PathBuf), crate::Error> {
     let transformer = folder.join("transformer");
-    let is = |class| is_config(&transformer.join("config.json"), class);
-    let read = match () {
-        () if is(MmJitConfig::CLASS) => minit2i,
-        () if is(FluxConfig::CLASS) => flux,
-        () if is(ZImageConfig::CLASS) => z_image,
-        () => stable_diffusion,
+    let config = transformer.join("config.json");
+    check_part(folder, &config)?;
+    let network = TransformerConfig::from_diffusers(&config)?;
+    // What makes pixels has no autoencoder.
+    if !matches!(network, TransformerConfig::MmJit(_)) {
+        check_part(folder, &folder.join("vae").join("config.json"))?;
+    }
+    let recipe = match network {
+        TransformerConfig::MmDit(network) => stable_diffusion(folder, network)?,
+        TransformerConfig::MmJit(network) => minit2i(folder, network)?,
+        TransformerConfig::Flux(network) => flux(folder, network)?,
+        TransformerConfig::ZImage(network) => z_image(folder, network)?,
     };
-    let recipe = read(folder, &transformer)?;
     Ok((recipe, weights(&transformer)?))
 }
 
@@ -60,8 +65,7 @@ const LARGE: usize = 1248;
 const LARGE_GUIDANCE: f64 = 6.0;
 
 /// A MiniT2I, whose text encoder lies in `text_encoder` and `tokenizer`.
-fn minit2i(folder: &Path, transformer: &Path) -> Result<TextRecipe, crate::Error> {
-    let network = MmJitConfig::from_diffusers(&transformer.join("config.json"))?;
+fn minit2i(folder: &Path, network: MmJitConfig) -> Result<TextRecipe, crate::Error> {
     let (tokens, width) = (network.context_length, network.width);
     let text = TextEncoderConfig::FlanT5 { folder: folder.into(), tokens, precision: Precision::F32 };
     let network = TextNetworkConfig { transformer: network.into(), text, prompts: 1, encoder: None };
@@ -75,9 +79,7 @@ fn minit2i(folder: &Path, transformer: &Path) -> Result<TextRecipe, crate::Error
 
 /// A FLUX.1. That of few steps is told no guidance and is not shifted by the size; one that is shifted so and told none was made of
 /// that of many.
-fn flux(folder: &Path, transformer: &Path) -> Result<TextRecipe, crate::Error> {
-    check_parts(folder)?;
-    let network = FluxConfig::from_diffusers(&transformer.join("config.json"))?;
+fn flux(folder: &Path, network: FluxConfig) -> Result<TextRecipe, crate::Error> {
     let side = network.input_size;
     let scheduler = Scheduler::read(folder)?;
     let shift = scheduler.by_size()?.for_latents([side; 2]);
@@ -94,9 +96,7 @@ fn flux(folder: &Path, transformer: &Path) -> Result<TextRecipe, crate::Error> {
 }
 
 /// A Z-Image. That of few steps, Turbo, is published with a shift of its own.
-fn z_image(folder: &Path, transformer: &Path) -> Result<TextRecipe, crate::Error> {
-    check_parts(folder)?;
-    let network = ZImageConfig::from_diffusers(&transformer.join("config.json"))?;
+fn z_image(folder: &Path, network: ZImageConfig) -> Result<TextRecipe, crate::Error> {
     let sampling = match Scheduler::read(folder)?.fixed()? {
         TURBO => TextSampling::z_image_turbo(TURBO),
         shift => TextSampling::z_image(shift),
@@ -109,28 +109,25 @@ fn z_image(folder: &Path, transformer: &Path) -> Result<TextRecipe, crate::Error
 /// The shift of Z-Image-Turbo; that of Z-Image is 6.
 const TURBO: f64 = 3.0;
 
-fn stable_diffusion(folder: &Path, transformer: &Path) -> Result<TextRecipe, crate::Error> {
-    check_parts(folder)?;
-    // Of another network it is this that tells so.
-    let network = MmDitConfig::from_diffusers(&transformer.join("config.json"))?;
+/// A Stable Diffusion 3.
+fn stable_diffusion(folder: &Path, network: MmDitConfig) -> Result<TextRecipe, crate::Error> {
     let sampling = TextSampling::diffusers(Scheduler::read(folder)?.fixed()?);
     let text = TextEncoderConfig::StableDiffusion3 { folder: folder.into(), precision: Precision::F32 };
     of_latents(folder, network.into(), text, sampling.map_err(mixflow::Error::from)?, "sd3.5-medium-mixflow")
 }
 
-/// Refuses a folder without a transformer or an autoencoder.
-fn check_parts(folder: &Path) -> Result<(), Error> {
-    let configs = ["transformer", "vae"].map(|part| folder.join(part).join("config.json"));
-    match configs.iter().find(|config| !config.is_file()) {
-        Some(config) => Err(Error::Format {
-            path: folder.into(),
-            problem: format!(
-                "is no folder of Stable Diffusion 3, FLUX.1 or Z-Image as diffusers writes it: there is no {}",
-                config.display()
-            ),
-        }),
-        None => Ok(()),
+/// Refuses a folder without the `config.json` of a part.
+fn check_part(folder: &Path, config: &Path) -> Result<(), Error> {
+    if config.is_file() {
+        return Ok(());
     }
+    Err(Error::Format {
+        path: folder.into(),
+        problem: format!(
+            "is no folder of Stable Diffusion 3, FLUX.1 or Z-Image as diffusers writes it: there is no {}",
+            config.display()
+        ),
+    })
 }
 
 /// The recipe of a network on the latents of the `vae` in a folder, otherwise that of the post-training of this name.

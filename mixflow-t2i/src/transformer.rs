@@ -1,7 +1,10 @@
 //! The transformers that a recipe can name.
 
+use std::path::Path;
+
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use mixflow::backbones::diffusers::{is_config, read_config};
 use mixflow::backbones::lora::Adapter;
 use mixflow::backbones::weights::Weights;
 use mixflow::backbones::{Activations, Backbone, Error, Invalid, Precision};
@@ -63,6 +66,20 @@ macro_rules! define {
         )+
 
         impl TransformerConfig {
+            /// The network that a `transformer/config.json` of `diffusers` describes.
+            ///
+            /// # Errors
+            /// If the file cannot be read, or describes something else or what such a network cannot be.
+            pub fn from_diffusers(file: &Path) -> Result<Self, Error> {
+                $(
+                    if is_config(file, $config::CLASS) {
+                        return $config::from_diffusers(file).map(Self::from);
+                    }
+                )+
+                // Of none of them, which tells what it is.
+                read_config(file, &[$($config::CLASS),+].join(" or "))
+            }
+
             /// The published name of the parameter at a path.
             pub fn official_key(&self) -> fn(&str) -> String {
                 match self {

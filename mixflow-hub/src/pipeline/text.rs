@@ -2,7 +2,7 @@
 
 use mixflow::pipeline::Layout;
 use mixflow::{Device, Pipeline};
-use mixflow_t2i::{MmJitConfig, TextNetworkConfig, TextPipeline, from_diffusers};
+use mixflow_t2i::{MmJitConfig, TextNetworkConfig, TextPipeline, TransformerConfig, from_diffusers};
 
 use super::FromHub;
 use super::below::Below;
@@ -44,7 +44,13 @@ impl FromHub for TextPipeline {
                 None => {
                     let files =
                         text_files(&below, address).map_err(|reason| client.unknown(&address.repository, reason))?;
-                    below.with_folder(files)
+                    let files = below.with_folder(files);
+                    // Whose network it is is known by a small file: of another one the large ones are not fetched.
+                    if let Some(config) = files.iter().find(|name| name.ends_with(CONFIG)) {
+                        let file = client.file(&address.repository, &address.revision(), config, |_| {})?;
+                        TransformerConfig::from_diffusers(&file).map_err(mixflow::Error::from)?;
+                    }
+                    files
                 }
             };
             Ok(((layout.is_some(), below), files))
@@ -61,7 +67,7 @@ impl FromHub for TextPipeline {
             return Ok(Self::from_folder(folder, device)?);
         }
         // The encoder of MiniT2I is not in its official repository.
-        let name = MmJitConfig::text_encoder(&folder.join("transformer/config.json")).map_err(mixflow::Error::from)?;
+        let name = MmJitConfig::text_encoder(&folder.join(CONFIG)).map_err(mixflow::Error::from)?;
         let encoder = client.text_encoders(&format!("{SCHEME}{name}").parse()?, &mut *progress)?.1;
         let mut pipeline = from_diffusers(folder, device)?;
         if let Some(folder) = pipeline.recipe.network.text.folder_mut() {
@@ -87,6 +93,9 @@ impl Client {
     }
 }
 
+/// What describes the network in a folder of `diffusers`.
+const CONFIG: &str = "transformer/config.json";
+
 /// The files of a Stable Diffusion 3, FLUX.1 or Z-Image as `diffusers` writes it, or of a MiniT2I, of these names; or why there is none.
 fn text_files<'a>(below: &'a Below, address: &Address) -> Result<Vec<&'a str>, String> {
     const PARTS: [&str; 9] = [
@@ -100,7 +109,6 @@ fn text_files<'a>(below: &'a Below, address: &Address) -> Result<Vec<&'a str>, S
         "transformer",
         "vae",
     ];
-    const CONFIG: &str = "transformer/config.json";
     let names = || below.names.iter().map(String::as_str);
     let has = |folder: &str| !in_folder(names(), folder).is_empty();
     // What makes pixels has no autoencoder.

@@ -115,3 +115,32 @@ fn a_repository_of_something_else_is_refused() {
     let error = open(&setting.client()).unwrap_err().to_string();
     assert!(error.contains("is no Stable Diffusion 3") && error.contains("README.md"), "{error}");
 }
+
+/// Z-Image's files, but another network: told before the large files are fetched.
+#[test]
+fn another_network_of_diffusers_is_refused_by_its_smallest_file() {
+    let (setting, folder) = (Setting::new(), tempfile::tempdir().unwrap());
+    let weights = "transformer/diffusion_pytorch_model.safetensors";
+    let files = [
+        ("model_index.json", r#"{ "_class_name": "QwenImagePipeline" }"#),
+        ("text_encoder/model.safetensors", "large"),
+        ("tokenizer/merges.txt", "a b"),
+        ("transformer/config.json", r#"{ "_class_name": "QwenImageTransformer2DModel" }"#),
+        (weights, "larger"),
+        ("vae/config.json", "{}"),
+    ];
+    for (name, content) in files {
+        let file = folder.path().join(name);
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        fs::write(file, content).unwrap();
+    }
+    published(&setting, "org/sd3", folder.path());
+    let error = open(&setting.client()).unwrap_err().to_string();
+    let expected = "describes a QwenImageTransformer2DModel; expected SD3Transformer2DModel or MiniT2IMMJiTModel or \
+                    FluxTransformer2DModel or ZImageTransformer2DModel";
+    assert!(error.contains(expected), "{error}");
+    assert!(!setting.server.asked("transformer/config.json").is_empty());
+    for large in [weights, "text_encoder/model.safetensors"] {
+        assert!(setting.server.asked(large).is_empty(), "{large}");
+    }
+}

@@ -9,8 +9,6 @@ use serde_json::{Value, json};
 use super::MmDitConfig;
 use crate::shape::described;
 
-const CLASS: &str = "SD3Transformer2DModel";
-
 /// `transformer/config.json`, of `diffusers` 0.42; what is not named has the class's default.
 #[derive(Deserialize)]
 #[serde(default)]
@@ -51,18 +49,21 @@ impl Default for Config {
 }
 
 impl MmDitConfig {
+    /// The class of `transformer/config.json`.
+    pub const CLASS: &str = "SD3Transformer2DModel";
+
     /// The network that the `config.json` of an `SD3Transformer2DModel` describes.
     ///
     /// # Errors
     /// If the file cannot be read, or describes something else or what this network cannot be.
     pub fn from_diffusers(file: &Path) -> Result<Self, Error> {
-        described(file, CLASS, Config::network)
+        described(file, Self::CLASS, Config::network)
     }
 
     /// This network's `config.json`.
     pub fn to_diffusers(&self) -> Value {
         json!({
-            "_class_name": CLASS,
+            "_class_name": Self::CLASS,
             "sample_size": self.input_size,
             "patch_size": self.patch,
             "in_channels": self.channels,
