@@ -16,6 +16,9 @@ pub struct Activations {
     pub inputs: u64,
     /// Sums and products of the largest block, kept while it is run again.
     pub block: [u64; 2],
+    /// Gradients that are there at once when the backward pass of the largest block begins: of its tokens, and of its hidden
+    /// layer behind and before the activation, which is computed in `f32` in any precision.
+    pub gradients: u64,
 }
 
 impl Activations {
@@ -26,9 +29,16 @@ impl Activations {
         let sums = 2 * tokens * width + 6 * conditions * width;
         // Queries, keys and values, what attention makes of them, what either branch adds, and the hidden layer.
         let products = tokens * (6 * width + hidden);
-        let block = [sums as u64, products as u64];
-        let of_all = |numbers: u64| numbers.saturating_mul(depth as u64);
-        Self { sums: of_all(block[0]), products: of_all(block[1]), inputs: of_all((tokens * width) as u64), block }
+        Self::of_stack(depth, tokens * width, [sums, products], tokens * (width + 2 * hidden))
+    }
+
+    /// Of `depth` equal blocks that are given so many numbers each, keep so many sums and products, and begin their backward pass
+    /// with so many gradients.
+    pub fn of_stack(depth: usize, inputs: usize, block: [usize; 2], gradients: usize) -> Self {
+        let of_all = |numbers: usize| (numbers as u64).saturating_mul(depth as u64);
+        let [sums, products] = block.map(of_all);
+        let block = block.map(|numbers| numbers as u64);
+        Self { sums, products, inputs: of_all(inputs), block, gradients: gradients as u64 }
     }
 
     /// With the blocks of another stack.
@@ -39,7 +49,14 @@ impl Activations {
             products: self.products.saturating_add(other.products),
             inputs: self.inputs.saturating_add(other.inputs),
             block: if self.block > other.block { self.block } else { other.block },
+            gradients: self.gradients.max(other.gradients),
         }
+    }
+
+    /// Bytes of the gradients of one image that the backward pass begins with.
+    #[must_use]
+    pub fn gradient_bytes(&self) -> u64 {
+        self.gradients.saturating_mul(4)
     }
 
     /// Bytes of one image.

@@ -119,10 +119,8 @@ impl FluxConfig {
         // Image and text are modulated apart, then together.
         let apart = Activations::of_blocks(self.depth, [all, 2, width, 4 * width]);
         // Queries, keys and values, what attention makes of them, the hidden layer, and what is added.
-        let block = [(all + 3) * width, 9 * all * width].map(|numbers| numbers as u64);
-        let of_all = |numbers: u64| numbers.saturating_mul(self.single_depth as u64);
-        let inputs = of_all((all * width) as u64);
-        apart.and(Activations { sums: of_all(block[0]), products: of_all(block[1]), inputs, block })
+        let block = [(all + 3) * width, 9 * all * width];
+        apart.and(Activations::of_stack(self.single_depth, all * width, block, 10 * all * width))
     }
 
     /// What it is told of a text.

@@ -123,10 +123,8 @@ impl MmJitConfig {
         let Self { width, hidden, .. } = *self;
         let blocks = |depth: usize, tokens: usize| {
             // What either branch is given; queries, keys and values, what attention makes of them, and both hidden layers.
-            let [sums, products] = [2 * width, 4 * width + 2 * hidden].map(|numbers| (tokens * numbers) as u64);
-            let depth = depth as u64;
-            let inputs = depth * (tokens * width) as u64;
-            Activations { sums: depth * sums, products: depth * products, inputs, block: [sums, products] }
+            let block = [2 * width, 4 * width + 2 * hidden].map(|numbers| tokens * numbers);
+            Activations::of_stack(depth, tokens * width, block, tokens * (width + 3 * hidden))
         };
         blocks(self.depth, self.tokens() + text).and(blocks(self.preamble, text))
     }

@@ -110,10 +110,8 @@ impl ZImageConfig {
             // branch gives, and both hidden layers.
             let sums = (2 * tokens + 4) * width;
             let products = tokens * (6 * width + 2 * self.hidden());
-            let block = [sums, products].map(|numbers| numbers as u64);
-            let of_all = |numbers: u64| numbers.saturating_mul(depth as u64);
-            let inputs = of_all((tokens * width) as u64);
-            Activations { sums: of_all(block[0]), products: of_all(block[1]), inputs, block }
+            let gradients = tokens * (width + 3 * self.hidden());
+            Activations::of_stack(depth, tokens * width, [sums, products], gradients)
         };
         blocks(self.depth, image + text).and(blocks(self.refiners, image)).and(blocks(self.refiners, text))
     }

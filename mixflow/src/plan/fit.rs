@@ -14,25 +14,24 @@ pub struct Fit {
     pub precision: Precision,
     /// `training.recompute`.
     pub recompute: bool,
-    /// Most images that a device learns at a time.
+    /// Most images that a device learns at a time, as a whole batch.
     pub images: u64,
     /// Fewest parts of a batch, `training.accumulation`, that are no larger; none where no number of equal parts is.
     pub accumulation: Option<usize>,
 }
 
 impl Fit {
-    /// Of batches that so many devices share, where `memory` bytes are left for images of `image` bytes each.
+    /// Of batches that so many devices share, where a device has memory for `images` of so many parts of a batch.
     pub(super) fn new(
         (precision, recompute): (Precision, bool),
         [batch, devices]: [usize; 2],
-        memory: u64,
-        image: u64,
+        images: impl Fn(usize) -> u64,
     ) -> Self {
-        let images = memory / image.max(1);
-        let fits =
-            |parts: &usize| batch.is_multiple_of(parts * devices) && (batch / (parts * devices)) as u64 <= images;
+        let fits = |&parts: &usize| {
+            batch.is_multiple_of(parts * devices) && (batch / (parts * devices)) as u64 <= images(parts)
+        };
         let accumulation = (1..=batch / devices.max(1)).find(fits);
-        Self { precision, recompute, images, accumulation }
+        Self { precision, recompute, images: images(1), accumulation }
     }
 }
 

@@ -146,6 +146,8 @@ impl Plan {
         let trained = adapter.unwrap_or(parameters);
         let (training, sampling) = (&recipe.training, &recipe.sampling);
         let kept = |precision, recompute| most.saturating_mul(activations.bytes(precision, recompute));
+        // Where the backward pass begins those of the weights are not there yet, but for sums of earlier parts of a batch.
+        let freed = |gradients: u64, parts: usize| if parts > 1 { 0 } else { gradients };
         let autoencoder = recipe.autoencoder.as_ref().map(|config| autoencoder(config, network.shape()));
         let target = recipe.target_encoder.as_ref().map(target_encoder);
         let guide = sampling.active_guide().map(|guide| &guide.network);
@@ -173,12 +175,14 @@ impl Plan {
         let mut disk = bytes(&[KEPT, trained]).saturating_add(arm.saturating_mul(arms));
         let state = |precision| State::of(recipe, (parameters, adapter), precision, (&machine, devices));
         let kept_now = state(training.precision);
+        let begun = part.saturating_mul(activations.gradient_bytes());
+        let begun = begun.saturating_sub(freed(kept_now.gradients, training.accumulation));
         let mut memory = vec![
             ("weights", kept_now.weights),
             ("gradients", kept_now.gradients),
             ("moments of AdamW", kept_now.moments),
             ("moving average", kept_now.average),
-            ("activations", part.saturating_mul(kept(training.precision, training.recompute))),
+            ("activations", part.saturating_mul(kept(training.precision, training.recompute)).saturating_add(begun)),
         ];
         for (name, bytes) in [("rounded weights", kept_now.rounded), ("weights in 32 bits", kept_now.masters)] {
             if bytes > 0 {
@@ -218,9 +222,16 @@ impl Plan {
         let ways = [Precision::F32, Precision::Bf16].map(|precision| [(precision, false), (precision, true)]);
         let fits = ways.into_iter().flatten().filter_map(|way @ (precision, recompute)| {
             let beside = adapter.map_or(0, |adapter| bytes(&[adapter]));
-            let needed = state(precision).on_device().saturating_add(sum(&first)).saturating_add(beside);
+            let state = state(precision);
+            let needed = state.on_device().saturating_add(sum(&first)).saturating_add(beside);
             let left = machine.memory?.saturating_sub(needed);
-            Some(Fit::new(way, [training.batch, devices], left, kept(precision, recompute)))
+            let image = kept(precision, recompute);
+            let begun = image.saturating_add(activations.gradient_bytes());
+            let images = |parts| {
+                let most = left.saturating_add(freed(state.gradients, parts)) / begun.max(1);
+                most.min(left / image.max(1))
+            };
+            Some(Fit::new(way, [training.batch, devices], images))
         });
         let fits = fits.collect();
         let mut plan = Self {
