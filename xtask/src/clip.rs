@@ -12,6 +12,7 @@ use mixflow_t2i::text::Cut;
 use mixflow_t2i::{ClipScore, ClipScores, Error};
 use serde_json::{Value, json};
 
+use crate::hub;
 use crate::progress::Progress;
 use crate::record::recorded;
 use crate::terminal::{Result, note};
@@ -20,10 +21,15 @@ use crate::text::Layout;
 /// Which CLIP measures, and what the images are to show.
 #[derive(Args)]
 pub(crate) struct ClipArguments {
-    /// Measure how near the images of --images-from are to their captions, with this CLIP: a folder as Transformers has it, such as
-    /// that of openai/clip-vit-large-patch14. Captions are --prompts, or stand in the folder of the images: in metadata.jsonl,
-    /// or in a .txt beside each
-    #[arg(long, value_name = "FOLDER", requires = "images_from", conflicts_with = "inception")]
+    #[arg(
+        long,
+        value_name = "FOLDER",
+        requires = "images_from",
+        conflicts_with = "inception",
+        help = "Measure how near the images of --images-from are to their captions, with this CLIP: a folder as Transformers has it, \
+                or an address such as hf://openai/clip-vit-large-patch14. Captions are --prompts, or stand in the folder of the \
+                images: in metadata.jsonl, or in a .txt beside each"
+    )]
     clip: Option<PathBuf>,
     /// What the images were drawn of, in turn by the order of their names (as `sample` numbers them): a file with a prompt a line; with
     /// --layout, prompts as the evaluator has them
@@ -49,7 +55,8 @@ impl ClipArguments {
             let reason = format!("--each was {drawn} when they were drawn, found {each}");
             return Err(format!("{}: {reason}", images.display()).into());
         }
-        let clip = ClipScore::from_folder(folder, device)?;
+        let [folder, local] = hub::encoders(folder)?;
+        let clip = ClipScore::from_folder(local, device)?;
         let (scores, cut) = match (&self.prompts, self.layout.zip(each)) {
             (None, _) => {
                 let directory = Directory::captioned(images, CaptionFormat::Whole)?;

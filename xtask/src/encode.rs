@@ -29,6 +29,7 @@ use mixflow_t2i::recipe::TextEncoderConfig;
 use serde::de::DeserializeOwned;
 
 use crate::arguments::{DevicesArgument, ShardArgument};
+use crate::hub;
 use crate::progress::Progress;
 use crate::signals::{STOP, stop_on_signals};
 use crate::terminal::{Result, lock, note, print};
@@ -60,8 +61,13 @@ pub(crate) struct Encode {
     /// Texts have a caption a line, of which training tells one at a time; lists of captions are such without it
     #[arg(long, requires = "captions")]
     caption_lines: bool,
-    /// Store what this encoder says of the captions, too: JSON as network.text of a recipe, or a file of it
-    #[arg(long, value_name = "JSON|FILE", requires = "captions")]
+    #[arg(
+        long,
+        value_name = "JSON|FILE",
+        requires = "captions",
+        help = "Store what this encoder says of the captions, too: JSON as network.text of a recipe, or a file of it; its folder \
+                may be hf://org/name"
+    )]
     text_encoder: Option<String>,
     /// Store masks, too, by which a training weights its loss place by place: alpha, or of a folder of images the folder with an
     /// image of the same name and size for each, or what names of masks beside their images end in, as beside=-masklabel
@@ -70,8 +76,11 @@ pub(crate) struct Encode {
     /// Which autoencoder
     #[arg(long, value_enum)]
     autoencoder: Kind,
-    /// Its weights, for rae those of the encoder: .safetensors, .pt or .bin
-    #[arg(long, value_name = "FILE")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        help = "Its weights, for rae those of the encoder: .safetensors, .pt or .bin, or hf://org/name/file"
+    )]
     weights: PathBuf,
     /// Moments of rae's latents, its stat.pt
     #[arg(long, value_name = "FILE", required_if_eq("autoencoder", "rae"))]
@@ -141,8 +150,10 @@ enum Broken {
 }
 
 impl Encode {
-    pub(crate) fn run(self) -> Result<ExitCode> {
+    pub(crate) fn run(mut self) -> Result<ExitCode> {
         let devices = self.device.find()?;
+        let files = [Some(&mut self.weights), self.statistics.as_mut(), self.encoder_weights.as_mut()];
+        files.into_iter().flatten().try_for_each(|path| hub::file(path).map(|local| *path = local))?;
         let to = self.shard.shard.map_or_else(|| self.to.clone(), |shard| self.to.join(shard.name()));
         let _lock = lock(&to)?;
         let options = Options {
@@ -260,11 +271,14 @@ impl Encode {
     /// Who reads the captions, if they are to be read.
     fn text_encoder(&self, device: &Device) -> Result<Option<Box<dyn TextEncoder>>> {
         let Some(encoder) = &self.text_encoder else { return Ok(None) };
-        let config: TextEncoderConfig = match encoder.trim_start().starts_with('{') {
+        let mut config: TextEncoderConfig = match encoder.trim_start().starts_with('{') {
             true => serde_json::from_str(encoder).map_err(|error| format!("--text-encoder: {}", explain(&error)))?,
             false => json(Path::new(encoder))?,
         };
         config.check().map_err(|fault| format!("--text-encoder: {fault}"))?;
+        if let Some(folder) = config.folder_mut() {
+            *folder = hub::encoders(folder)?[1].clone();
+        }
         Ok(Some(config.open(device)?))
     }
 

@@ -8,7 +8,7 @@ use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::train::{Start, StoredNetwork};
 use mixflow_hub::{Address, Client, Error, FromHub, TransferProgress};
 use mixflow_t2i::TextPipeline;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::progress::Progress;
 use crate::terminal::{Result, note};
@@ -69,6 +69,25 @@ pub(crate) fn adapter(path: &Path) -> Result<PathBuf> {
 pub(crate) fn text(path: &Path, device: &Device) -> Result<TextPipeline> {
     let address = parsed(path)?;
     shown(|client, tell| TextPipeline::open(client, &address, device, tell))
+}
+
+/// A path, or that of the file at an address.
+pub(crate) fn file(path: &Path) -> Result<PathBuf> {
+    if !is_address(path) {
+        return Ok(path.into());
+    }
+    let [_, local] = named_values(&json!(path))?;
+    Ok(serde_json::from_value(local)?)
+}
+
+/// A folder, or that of the text encoders, or of the CLIP, at an address; behind what tells it from others, with its commit.
+pub(crate) fn encoders(folder: &Path) -> Result<[PathBuf; 2]> {
+    if !is_address(folder) {
+        return Ok([folder.into(), folder.into()]);
+    }
+    let address = parsed(folder)?;
+    let (address, local) = shown(|client, tell| client.text_encoders(&address, tell))?;
+    Ok([address.to_string().into(), local])
 }
 
 /// A path, or an address at the commit that it stands for now.

@@ -216,10 +216,10 @@ impl<N: NetworkSettings> Publication<N> {
         upload: &Upload,
         mut progress: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<Published, Error> {
+        let branch = check(repository, &upload.branch)?;
         if client.offline {
             return Err(Error::Offline { repository: repository.clone() });
         }
-        let branch = check(repository, &upload.branch)?;
         let subject = Subject { repository, revision: &branch, file: None };
         client.check_token(&subject, &mut progress).map_err(Error::of_upload)?;
         let there = match client.resolve(repository, &branch, &mut progress) {

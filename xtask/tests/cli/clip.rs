@@ -5,7 +5,7 @@ use std::fs;
 use image::{GenericImage, Rgb, RgbImage};
 use serde_json::{Value, json};
 
-use crate::Place;
+use crate::{COMMIT, Place};
 
 /// A tiny CLIP as Transformers has it, in the folder `clip`.
 fn clip(place: &Place) {
@@ -90,6 +90,14 @@ fn images_are_measured_with_their_captions_wherever_these_are() {
     // The numbers say what they are by.
     let by = &place.json("clip.json")["by"];
     assert_eq!((&by["weights"], by["identity"].as_str().unwrap().len()), (&json!("clip"), 64));
+    // Of the Hub it is the same CLIP, told by the commit.
+    let paths = crate::names(&place.path("clip")).into_iter().map(|name| (place.path("clip").join(&name), name));
+    let files: Vec<_> = paths.collect();
+    place.cache("clip", &files.iter().map(|(path, name)| (&**name, &**path)).collect::<Vec<_>>());
+    place.run(&["eval", "--images-from", "captioned", "--clip", "hf://org/clip", "--out", "hub.json"]);
+    let hub = place.json("hub.json");
+    assert_eq!((&hub["clip"], &hub["by"]["identity"]), (&found, &by["identity"]));
+    assert_eq!(hub["by"]["weights"], format!("hf://org/clip@{COMMIT}"));
     // What `sample` wrote down of a folder is what is read of it.
     write("dpg.json", &json!({ "each": 1 }).to_string());
     let dpg = ["--images-from", "dpg", "--clip", "clip", "--prompts", "dpg-prompts", "--layout", "dpg"];

@@ -206,6 +206,24 @@ fn columns_and_classes_of_hugging_face_files_are_found_or_named() {
 }
 
 #[test]
+fn an_autoencoder_and_a_text_encoder_may_be_of_the_hub() {
+    let place = place();
+    place.cache("vae", &[("vae.safetensors", &place.path("vae.safetensors"))]);
+    encode(&place, "photos", "local", &[]);
+    let hub = SD.map(|word| if word == "vae.safetensors" { "hf://org/vae/vae.safetensors" } else { word });
+    place.run(&[&["encode", "photos", "--to", "hub"], &hub[..]].concat());
+    assert!(latents(&place.path("hub")) == latents(&place.path("local")));
+    assert_eq!(place.json("hub/manifest.json"), place.json("local/manifest.json"));
+    for number in 0..6 {
+        let text = place.path("photos").join(["cats", "dogs"][number % 2]).join(format!("{number}.txt"));
+        fs::write(text, "an animal").unwrap();
+    }
+    let encoder = r#"{"kind":"flan-t5","folder":"hf://org/none","tokens":4}"#;
+    let captions = [&["encode", "photos", "--to", "text"], &SD[..], &["--captions", "--text-encoder", encoder]];
+    place.refuse(&captions.concat(), &["org/none", "HF_HUB_OFFLINE"]);
+}
+
+#[test]
 fn captioned_images_of_many_shapes_are_stored_with_embeddings_and_trained_on() {
     let place = place();
     for number in 0..6 {

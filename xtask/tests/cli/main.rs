@@ -34,6 +34,8 @@ use std::process::{Command, Output};
 use serde_json::Value;
 use tempfile::TempDir;
 
+const COMMIT: &str = "2439f60ef33a0d46d85da5001d52aeda5b00ce9f";
+
 /// A folder that commands are called in.
 struct Place(TempDir);
 
@@ -50,8 +52,23 @@ impl Place {
         serde_json::from_slice(&std::fs::read(self.path(name)).unwrap()).unwrap()
     }
 
+    /// Calls a command, which finds in the folder `hub` what it would ask the Hub for.
     fn call(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_mixflow")).args(arguments).current_dir(self.0.path()).output().unwrap()
+        let mut command = Command::new(env!("CARGO_BIN_EXE_mixflow"));
+        command.args(arguments).current_dir(self.0.path()).env_remove("HF_TOKEN");
+        command.env("HF_HUB_OFFLINE", "1").env("HF_HUB_CACHE", self.path("hub")).output().unwrap()
+    }
+
+    /// Puts these files into the folder `hub` as the repository `org/name` at [`COMMIT`].
+    fn cache(&self, name: &str, files: &[(&str, &Path)]) {
+        let folder = self.path("hub").join(format!("models--org--{name}"));
+        let snapshot = folder.join("snapshots").join(COMMIT);
+        std::fs::create_dir_all(&snapshot).unwrap();
+        std::fs::create_dir_all(folder.join("refs")).unwrap();
+        std::fs::write(folder.join("refs/main"), COMMIT).unwrap();
+        for (name, from) in files {
+            std::fs::copy(from, snapshot.join(name)).unwrap();
+        }
     }
 
     /// What a command prints that succeeds.

@@ -171,69 +171,46 @@ fn absurd_sizes_are_refused_before_anything_is_written_and_planned_all_the_same(
 
 mod with_hub {
     use std::fs;
-    use std::path::Path;
-    use std::process::{Command, Output};
 
     use super::*;
-
-    const COMMIT: &str = "2439f60ef33a0d46d85da5001d52aeda5b00ce9f";
-
-    /// Calls a command that finds in its cache what it would ask the Hub for.
-    fn call(place: &Place, arguments: &[&str]) -> Output {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_mixflow"));
-        command.args(arguments).current_dir(place.path("")).env("HF_HUB_OFFLINE", "1");
-        command.env("HF_HUB_CACHE", place.path("hub")).env_remove("HF_TOKEN").output().unwrap()
-    }
-
-    #[track_caller]
-    fn run(place: &Place, arguments: &[&str]) -> String {
-        let output = call(place, arguments);
-        let told = String::from_utf8(output.stderr).unwrap();
-        assert!(output.status.success(), "{told}");
-        told
-    }
-
-    fn repository(place: &Place, name: &str, files: &[(&str, &Path)]) {
-        let folder = place.path("hub").join(format!("models--org--{name}"));
-        let snapshot = folder.join("snapshots").join(COMMIT);
-        fs::create_dir_all(&snapshot).unwrap();
-        fs::create_dir_all(folder.join("refs")).unwrap();
-        fs::write(folder.join("refs/main"), COMMIT).unwrap();
-        for (name, from) in files {
-            fs::copy(from, snapshot.join(name)).unwrap();
-        }
-    }
+    use crate::COMMIT;
 
     #[test]
     fn a_training_starts_from_a_repository_and_its_card_says_so() {
         let place = place();
         let [weights, config] = ["first/model.safetensors", "first/recipe.json"].map(|name| place.path(name));
-        repository(&place, "sit", &[("model.safetensors", &weights), ("config.json", &config)]);
+        place.cache("sit", &[("model.safetensors", &weights), ("config.json", &config)]);
         let from = format!("hf://org/sit@{COMMIT}/model.safetensors");
         for (given, out) in
             [("hf://org/sit", "branch"), ("hf://org/sit@main/model.safetensors", "file"), (&from, "pinned")]
         {
-            let told = run(&place, &["train", "tiny.json", "--from", given, "--out", out]);
+            let told = place.told(&["train", "tiny.json", "--from", given, "--out", out]);
             assert!(told.contains(&format!("starting from {from}\n")), "{told}");
             let start = place.json(&format!("{out}/start.json"));
             assert_eq!((&start["repository"], &start["commit"]), (&json!("org/sit"), &json!(COMMIT)));
             let model = |run: &str| fs::read(place.path(run).join("model.safetensors")).unwrap();
             if out == "branch" {
-                run(&place, &["train", "tiny.json", "--from", "first", "--out", "local"]);
+                place.run(&["train", "tiny.json", "--from", "first", "--out", "local"]);
             }
             assert_eq!(model(out), model("local"));
         }
         let cached = place.path("hub/models--org--sit/snapshots").join(COMMIT).join("model.safetensors");
-        run(
-            &place,
-            &["compare", "tiny.json", "--from", cached.to_str().unwrap(), "--set", COMPARISON, "--out", "compared"],
-        );
+        place.run(&[
+            "compare",
+            "tiny.json",
+            "--from",
+            cached.to_str().unwrap(),
+            "--set",
+            COMPARISON,
+            "--out",
+            "compared",
+        ]);
         assert_eq!(place.json("compared/start.json"), place.json("pinned/start.json"));
-        run(&place, &["publish", "compared", "--to", "org/ours", "--no-samples", "--dry-run"]);
+        place.run(&["publish", "compared", "--to", "org/ours", "--no-samples", "--dry-run"]);
         let card = fs::read_to_string(place.path("compared/published/README.md")).unwrap();
         assert!(card.contains("base_model:\n  - org/sit\n") && card.contains(COMMIT), "{card}");
 
-        let output = call(&place, &["train", "tiny.json", "--from", "hf://org/none", "--out", "none"]);
+        let output = place.call(&["train", "tiny.json", "--from", "hf://org/none", "--out", "none"]);
         let told = String::from_utf8(output.stderr).unwrap();
         assert!(!output.status.success() && told.contains("org/none") && told.contains("HF_HUB_OFFLINE"), "{told}");
         assert!(!place.path("none").exists());
@@ -243,14 +220,14 @@ mod with_hub {
     fn a_network_is_sampled_and_measured_by_its_address() {
         let place = place();
         let [weights, config] = ["first/model.safetensors", "first/recipe.json"].map(|name| place.path(name));
-        repository(&place, "sit", &[("model.safetensors", &weights), ("config.json", &config)]);
-        run(&place, &["sample", "hf://org/sit", "--count", "4", "--out", "hub.npz"]);
-        run(&place, &["sample", "first", "--count", "4", "--out", "run.npz"]);
+        place.cache("sit", &[("model.safetensors", &weights), ("config.json", &config)]);
+        place.run(&["sample", "hf://org/sit", "--count", "4", "--out", "hub.npz"]);
+        place.run(&["sample", "first", "--count", "4", "--out", "run.npz"]);
         assert_eq!(fs::read(place.path("hub.npz")).unwrap(), fs::read(place.path("run.npz")).unwrap());
         // What is found out is the user's, and nothing is written to the cache.
-        run(&place, &["eval", "hf://org/sit@main", "--images", "16"]);
+        place.run(&["eval", "hf://org/sit@main", "--images", "16"]);
         assert_eq!(place.json("eval.json")["weights"]["sha256"], {
-            run(&place, &["eval", "first", "--images", "16"]);
+            place.run(&["eval", "first", "--images", "16"]);
             place.json("first/eval.json")["weights"]["sha256"].clone()
         });
         let snapshot = place.path("hub/models--org--sit/snapshots").join(COMMIT);
@@ -274,14 +251,14 @@ mod with_hub {
                 [("model.safetensors", "first/model.safetensors"), ("weak.safetensors", "second/model.safetensors")];
             let [network, weak] = files.map(|(name, file)| (name, place.path(file)));
             let config = place.path("config.json");
-            repository(&place, "sit", &[(network.0, &network.1), (weak.0, &weak.1), ("config.json", &config)]);
+            place.cache("sit", &[(network.0, &network.1), (weak.0, &weak.1), ("config.json", &config)]);
             let sample = ["sample", "hf://org/sit", "--count", "2", "--out", "hub.npz"];
-            let told = String::from_utf8(call(&place, &sample).stderr).unwrap();
+            let told = String::from_utf8(place.call(&sample).stderr).unwrap();
             assert_eq!(told.contains("which is not in the repository"), !allowed, "{guide}: {told}");
             assert_eq!(told.contains("error"), !allowed, "{guide}: {told}");
             // What the user names is the user's.
             if allowed {
-                run(&place, &[&sample[..], &["--guide", "second"]].concat());
+                place.run(&[&sample[..], &["--guide", "second"]].concat());
             }
         }
     }
@@ -289,20 +266,20 @@ mod with_hub {
     #[test]
     fn a_guide_of_the_hub_is_pinned_in_the_run() {
         let place = place();
-        repository(&place, "weak", &[("weak.safetensors", &place.path("second/model.safetensors"))]);
+        place.cache("weak", &[("weak.safetensors", &place.path("second/model.safetensors"))]);
         let mut recipe = recipe();
         recipe["sampling"]["guidance"] = json!({ "scale": 2.0 });
         recipe["sampling"]["guide"] =
             json!({ "network": recipe["network"], "weights": "hf://org/weak/weak.safetensors" });
         fs::write(place.path("tiny.json"), recipe.to_string()).unwrap();
-        run(&place, &["train", "tiny.json", "--out", "run"]);
+        place.run(&["train", "tiny.json", "--out", "run"]);
         let pinned = format!("hf://org/weak@{COMMIT}/weak.safetensors");
         assert_eq!(place.json("run/recipe.json")["sampling"]["guide"]["weights"], pinned);
-        run(&place, &["sample", "run", "--count", "4", "--out", "hub.npz"]);
-        run(&place, &["sample", "run", "--count", "4", "--guide", "second", "--out", "run.npz"]);
+        place.run(&["sample", "run", "--count", "4", "--out", "hub.npz"]);
+        place.run(&["sample", "run", "--count", "4", "--guide", "second", "--out", "run.npz"]);
         assert_eq!(fs::read(place.path("hub.npz")).unwrap(), fs::read(place.path("run.npz")).unwrap());
-        run(&place, &["train", "tiny.json", "--out", "run", "--resume", "--set", "training.steps=3"]);
-        run(&place, &["publish", "run", "--to", "org/ours", "--dry-run"]);
+        place.run(&["train", "tiny.json", "--out", "run", "--resume", "--set", "training.steps=3"]);
+        place.run(&["publish", "run", "--to", "org/ours", "--dry-run"]);
         assert_eq!(place.json("run/published/config.json")["sampling"]["guide"]["weights"], pinned);
         assert!(place.path("run/published/samples.png").is_file());
     }
