@@ -2,8 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::Device;
-use mixflow::Pipeline;
+use mixflow::StoredPipeline;
 use mixflow::backbones::autoencoder::KlAutoencoderConfig;
 use mixflow::backbones::diffusers::read_config;
 use mixflow::backbones::{Error, Precision};
@@ -28,21 +27,16 @@ const WEIGHTS: [&str; 3] = [
 
 /// The networks of a folder that `diffusers` has written, such as a download of `stabilityai/stable-diffusion-3.5-medium`:
 /// `transformer` and `vae` with their weights in one file or in shards, and the shift of `scheduler`, of FLUX.1 and Z-Image, too; or
-/// `transformer` of MiniT2I. Sampling is that of the official pipeline, the seed 0; both can be changed.
+/// `transformer` of MiniT2I. Sampling is that of the official pipeline, in 32 bits, the seed 0; both can be changed before they are
+/// read.
 ///
-/// It has no labels: images are made of a [`TextEmbedding`](crate::TextEmbedding), see
+/// They have no labels: images are made of a [`TextEmbedding`](crate::TextEmbedding), see
 /// [`Generator::draw`](mixflow::Generator::draw), or behind an encoder by [`TextPipeline`](crate::TextPipeline).
 ///
 /// # Errors
-/// If a file is missing or describes something else, or weights do not fit.
-pub fn from_diffusers(folder: impl AsRef<Path>, device: &Device) -> Result<Pipeline<TextNetworkConfig>, crate::Error> {
+/// If a file is missing or describes something else.
+pub fn from_diffusers(folder: impl AsRef<Path>) -> Result<StoredPipeline<TextNetworkConfig>, crate::Error> {
     let folder = folder.as_ref();
-    let (recipe, weights) = recipe_of(folder)?;
-    Ok(Pipeline::load(recipe, &StoredNetwork::File(weights), folder, device)?)
-}
-
-/// What a folder of `diffusers` holds, as a recipe, and the weights of its transformer.
-pub(crate) fn recipe_of(folder: &Path) -> Result<(TextRecipe, PathBuf), crate::Error> {
     let transformer = folder.join("transformer");
     let config = transformer.join("config.json");
     check_part(folder, &config)?;
@@ -57,7 +51,7 @@ pub(crate) fn recipe_of(folder: &Path) -> Result<(TextRecipe, PathBuf), crate::E
         TransformerConfig::Flux(network) => flux(folder, network)?,
         TransformerConfig::ZImage(network) => z_image(folder, network)?,
     };
-    Ok((recipe, weights(&transformer)?))
+    Ok(StoredPipeline::new(recipe, StoredNetwork::File(weights(&transformer)?), folder))
 }
 
 /// The width of MiniT2I-L/16, and what it is guided by, as the README of `minit2i-torch` says; the recipe of B/16 has its own.

@@ -10,10 +10,9 @@ use mixflow::numbers::counted;
 use mixflow::recipe::Sides;
 use mixflow::sampling::Images;
 use mixflow::sampling::solver::SampleError;
-use mixflow::train::StoredNetwork;
-use mixflow::{Pipeline, check_memory, device};
+use mixflow::{Pipeline, StoredPipeline, check_memory, device};
 
-use crate::folder::recipe_of;
+use crate::folder::from_diffusers;
 use crate::{Error, SkipLayers, TextEmbedding, TextEncoder, TextNetworkConfig, TextSampling, Transformer};
 
 /// Everything between prompts and images: a [`Pipeline`] behind a text encoder.
@@ -46,15 +45,29 @@ impl TextPipeline {
     /// # Errors
     /// If the folder is none of these, lacks a file, or a file does not fit.
     pub fn from_folder(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
+        Self::load(Self::in_folder(folder)?, device)
+    }
+
+    /// The same, yet to be read: for another [precision](mixflow::recipe::SamplingConfig::precision) than that of its recipe.
+    ///
+    /// # Errors
+    /// As [`from_folder`](Self::from_folder).
+    pub fn in_folder(folder: impl AsRef<Path>) -> Result<StoredPipeline<TextNetworkConfig>, Error> {
         let folder = folder.as_ref();
-        if folder.join("transformer").is_dir() || folder.join("model_index.json").is_file() {
-            let (recipe, weights) = recipe_of(folder)?;
-            // Encoders are small to open: what they lack is said before the network is read.
-            let encoder = recipe.network.encoder(device)?;
-            let pipeline = Pipeline::load(recipe, &StoredNetwork::File(weights), folder, device)?;
-            return Ok(Self::with_encoder(pipeline, encoder));
+        match folder.join("transformer").is_dir() || folder.join("model_index.json").is_file() {
+            true => from_diffusers(folder),
+            false => Ok(StoredPipeline::of_run(folder)?),
         }
-        Self::new(Pipeline::of_run(folder, device)?)
+    }
+
+    /// Reads what was found onto a device.
+    ///
+    /// # Errors
+    /// If a file is not there or does not fit, and as [`new`](Self::new).
+    pub fn load(stored: StoredPipeline<TextNetworkConfig>, device: &Device) -> Result<Self, Error> {
+        // Encoders are small to open: what they lack is said before the network is read.
+        let encoder = stored.recipe.network.encoder(device)?;
+        Ok(Self::with_encoder(stored.load(device)?, encoder))
     }
 
     /// A network for text behind the encoder that its recipe names, on the device of the network.

@@ -59,7 +59,7 @@ pub use evaluation::Generator;
 pub use files::FolderLock;
 pub use memory::{check_memory, known_memory, memory};
 pub use objective::{Alignment, Batch, FlowMatching, Loss, Objective};
-pub use pipeline::{AddedAdapter, Pipeline};
+pub use pipeline::{AddedAdapter, Pipeline, StoredPipeline};
 pub use printable::printable;
 pub use recipe::Recipe;
 pub use sampling::{Export, Flow, Guidance, Sampler};

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 use mixflow::Device;
+use mixflow::backbones::Precision;
 use mixflow_t2i::to_diffusers;
 
 use crate::adapter::{self, AdapterArgument};
@@ -29,7 +30,10 @@ impl Export {
         if self.out.exists() {
             return Err(format!("{} is there: expected a new folder", self.out.display()).into());
         }
-        let mut pipeline = text::pipeline(&self.trained, &Device::flex())?.pipeline;
+        let mut stored = text::stored(&self.trained)?;
+        // Whole weights are written, whatever images are drawn in.
+        stored.recipe.sampling.precision = Precision::F32;
+        let mut pipeline = stored.load(&Device::flex())?;
         adapter::add(&mut pipeline, &self.adapters)?;
         to_diffusers(&pipeline, &self.out)?;
         print(format_args!("{} for diffusers in {}", self.trained.path.display(), self.out.display()))?;

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
-use mixflow::Device;
+use mixflow::StoredPipeline;
 use mixflow::launch::StartWeights;
 use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::train::{Start, StoredNetwork};
-use mixflow_hub::{Address, Client, Error, FromHub, TransferProgress};
-use mixflow_t2i::TextPipeline;
+use mixflow_hub::{Address, Client, Error, TransferProgress};
+use mixflow_t2i::TextNetworkConfig;
 use serde_json::{Value, json};
 
 use crate::progress::Progress;
@@ -65,10 +65,10 @@ pub(crate) fn adapter(path: &Path) -> Result<PathBuf> {
     shown(|client, tell| client.adapter(&address, tell))
 }
 
-/// A text to image at an address, on a device.
-pub(crate) fn text(path: &Path, device: &Device) -> Result<TextPipeline> {
+/// A text to image at an address, fetched and yet to be read.
+pub(crate) fn text(path: &Path) -> Result<StoredPipeline<TextNetworkConfig>> {
     let address = parsed(path)?;
-    shown(|client, tell| TextPipeline::open(client, &address, device, tell))
+    shown(|client, tell| client.text_pipeline(&address, tell))
 }
 
 /// A path, or that of the file at an address.

@@ -14,11 +14,14 @@ use mixflow::objective::InPrecision;
 use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::sampling::{Export, Guidance};
 use mixflow::schedules::{Linear, MixFlow, Reversed};
-use mixflow::{Batch, Device, FlowMatching, check_memory};
+use mixflow::{Batch, Device, FlowMatching, StoredPipeline, check_memory};
 use mixflow_t2i::evaluator::prompt_lines;
 pub(crate) use mixflow_t2i::selftest::compare as selftest;
 use mixflow_t2i::text::Cut;
-use mixflow_t2i::{Evaluator, MmDitConfig, TextEmbedding, TextPipeline, TextSampling, TransformerConfig};
+use mixflow_t2i::{
+    Evaluator, MmDitConfig, TextEmbedding, TextNetworkConfig, TextPipeline, TextSampling, TransformerConfig,
+    from_diffusers,
+};
 use serde_json::{Value, json};
 
 use crate::adapter::{self, AdapterArgument};
@@ -236,24 +239,24 @@ fn settings(request: &Request<'_>, pipeline: &TextPipeline) -> Result<Value> {
 /// The pipeline, with all that flags change.
 fn open(request: &Request<'_>) -> Result<TextPipeline> {
     let prompts = request.prompts;
-    let mut pipeline = pipeline(request.trained, request.device)?;
+    let mut stored = stored(request.trained)?;
+    let recipe = &mut stored.recipe;
+    let mut skip_layers = None;
     if let Some(preset) = prompts.preset {
-        let config = &pipeline.pipeline.recipe.network;
+        let config = &recipe.network;
         if !matches!(config.transformer, TransformerConfig::MmDit(_)) {
             let reason = format!("--preset is for Stable Diffusion 3, not for {}: leave it out", config.name());
             return Err(reason.into());
         }
-        pipeline = pipeline.sampled_as(match preset {
+        let preset = match preset {
             Preset::Diffusers => TextSampling::diffusers(3.0)?,
             Preset::Medium => TextSampling::stable_diffusion_3_5_medium(),
             Preset::MediumSkipLayers => TextSampling::stable_diffusion_3_5_medium_skip_layers(),
             Preset::Large => TextSampling::stable_diffusion_3_5_large(),
             Preset::LargeTurbo => TextSampling::stable_diffusion_3_5_large_turbo(),
-        });
+        };
+        (recipe.sampling, skip_layers) = (preset.sampling, preset.skip_layers);
     }
-    adapter::add(&mut pipeline.pipeline, request.adapters)?;
-    pipeline.pipeline.beside = request.beside.to_vec();
-    let recipe = &mut pipeline.pipeline.recipe;
     if !request.set.is_empty() {
         *recipe = changed(recipe, request.set)?;
     }
@@ -269,11 +272,14 @@ fn open(request: &Request<'_>) -> Result<TextPipeline> {
         recipe.sampling.guidance = Some(guidance).filter(|_| scale != 1.0);
     }
     recipe.seed = request.seed.unwrap_or(recipe.seed);
-    pipeline.size = prompts.size.unwrap_or(pipeline.size);
-    pipeline.negative = prompts.negative.clone().unwrap_or_default();
-    if prompts.negative.is_some() && !pipeline.pipeline.recipe.sampling.guides() {
+    if prompts.negative.is_some() && !recipe.sampling.guides() {
         return Err("--negative has no effect without guidance away from it: add --guidance, such as 4".into());
     }
+    let mut pipeline = TextPipeline { skip_layers, ..TextPipeline::load(stored, request.device)? };
+    adapter::add(&mut pipeline.pipeline, request.adapters)?;
+    pipeline.pipeline.beside = request.beside.to_vec();
+    pipeline.size = prompts.size.unwrap_or(pipeline.size);
+    pipeline.negative = prompts.negative.clone().unwrap_or_default();
     // Encoders can take minutes.
     pipeline
         .check()
@@ -335,7 +341,7 @@ fn changed<N: NetworkSettings>(recipe: &Recipe<N>, set: &[String]) -> Result<Rec
 }
 
 /// The network for text of a folder of `diffusers`, a run, a file of weights or an address of the Hub.
-pub(crate) fn pipeline(trained: &TrainedArguments, device: &Device) -> Result<TextPipeline> {
+pub(crate) fn stored(trained: &TrainedArguments) -> Result<StoredPipeline<TextNetworkConfig>> {
     let given = [("--arm", trained.arm.is_some()), ("--recipe", trained.recipe.is_some())];
     if let Some((flag, _)) = given.into_iter().find(|(_, given)| *given && is_address(&trained.path)) {
         return Err(
@@ -343,9 +349,9 @@ pub(crate) fn pipeline(trained: &TrainedArguments, device: &Device) -> Result<Te
         );
     }
     match is_address(&trained.path) {
-        true => crate::hub::text(&trained.path, device),
-        false if is_of_diffusers(&trained.path) => Ok(TextPipeline::from_folder(place(trained)?, device)?),
-        false => trained.text(device),
+        true => crate::hub::text(&trained.path),
+        false if is_of_diffusers(&trained.path) => Ok(from_diffusers(place(trained)?)?),
+        false => trained.text(),
     }
 }
 

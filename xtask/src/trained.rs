@@ -11,8 +11,7 @@ use mixflow::files::WeightsFile;
 use mixflow::launch::{conditioner, verified};
 use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::train::{StoredNetwork, other_frozen};
-use mixflow::{Device, Pipeline};
-use mixflow_t2i::TextPipeline;
+use mixflow::{Device, Pipeline, StoredPipeline};
 use tempfile::TempDir;
 
 use crate::arguments::{Change, as_given};
@@ -79,13 +78,14 @@ impl TrainedArguments {
         }
     }
 
-    /// The network for text behind its encoder; what its recipe names of the Hub is fetched.
-    pub(crate) fn text(&self, device: &Device) -> Result<TextPipeline> {
+    /// The network for text; what its recipe names of the Hub is fetched.
+    pub(crate) fn text(&self) -> Result<StoredPipeline<TextNetworkConfig>> {
         let stored = self.stored()?;
         let recipe = self.recipe_file(&stored)?;
         let recipe = self.recipe_of::<TextNetworkConfig>(&recipe, &[])?;
         let [_, recipe] = named_files(&recipe)?;
-        Ok(TextPipeline::new(Pipeline::load(recipe, &stored, &stored.run(), device)?)?)
+        let run = stored.run();
+        Ok(StoredPipeline::new(recipe, stored, run))
     }
 
     fn read_as<N: Kind>(
@@ -113,7 +113,7 @@ impl TrainedArguments {
         {
             note(format_args!("warning: {other}: images are others than its own"));
         }
-        let mut pipeline = Pipeline::load(recipe, &stored, &stored.run(), device)?;
+        let mut pipeline = StoredPipeline::new(recipe, stored.clone(), stored.run()).load(device)?;
         let recipe = &pipeline.recipe;
         if let (Some(config), Some(guide)) = (&recipe.sampling.guide, &pipeline.guide) {
             let file = &guide.weights.file;

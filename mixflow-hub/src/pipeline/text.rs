@@ -1,7 +1,7 @@
 //! Text to image from a repository.
 
 use mixflow::pipeline::Layout;
-use mixflow::{Device, Pipeline};
+use mixflow::{Device, StoredPipeline};
 use mixflow_t2i::{MmJitConfig, TextNetworkConfig, TextPipeline, TransformerConfig, from_diffusers};
 
 use super::FromHub;
@@ -35,6 +35,20 @@ impl FromHub for TextPipeline {
         device: &Device,
         mut progress: impl FnMut(TransferProgress<'_>) + Send,
     ) -> Result<Self, Error> {
+        Ok(Self::load(client.text_pipeline(address, &mut progress)?, device)?)
+    }
+}
+
+impl Client {
+    /// The same, fetched and yet to be read, so that its recipe can be changed before.
+    ///
+    /// # Errors
+    /// As [`TextPipeline::open`](FromHub::open).
+    pub fn text_pipeline(
+        &self,
+        address: &Address,
+        mut progress: impl FnMut(TransferProgress<'_>) + Send,
+    ) -> Result<StoredPipeline<TextNetworkConfig>, Error> {
         let progress: Progress<'_> = &mut progress;
         let choose = |names: &[String]| {
             let below = Below::of(address, names)?;
@@ -43,11 +57,11 @@ impl FromHub for TextPipeline {
                 Some(layout) => below.with_folder(layout.wanted(&below.names)),
                 None => {
                     let files =
-                        text_files(&below, address).map_err(|reason| client.unknown(&address.repository, reason))?;
+                        text_files(&below, address).map_err(|reason| self.unknown(&address.repository, reason))?;
                     let files = below.with_folder(files);
                     // Whose network it is is known by a small file: of another one the large ones are not fetched.
                     if let Some(config) = files.iter().find(|name| name.ends_with(CONFIG)) {
-                        let file = client.file(&address.repository, &address.revision(), config, |_| {})?;
+                        let file = self.file(&address.repository, &address.revision(), config, |_| {})?;
                         TransformerConfig::from_diffusers(&file).map_err(mixflow::Error::from)?;
                     }
                     files
@@ -55,41 +69,29 @@ impl FromHub for TextPipeline {
             };
             Ok(((layout.is_some(), below), files))
         };
-        let ((ours, below), snapshot) = client.chosen(address, choose, &mut *progress)?;
+        let ((ours, below), snapshot) = self.chosen(address, choose, &mut *progress)?;
         let folder = below.path(&snapshot.folder);
         if ours {
-            let mut fetch = |address: &str| Ok::<_, Error>(client.addressed(address, &mut *progress)?.1);
-            let pipeline = Pipeline::of_run_with(folder, device, Some(&mut fetch))?;
-            return client.with_encoders(pipeline, progress);
+            let mut fetch = |address: &str| Ok::<_, Error>(self.addressed(address, &mut *progress)?.1);
+            let mut stored = StoredPipeline::<TextNetworkConfig>::of_run_with(folder, Some(&mut fetch))?;
+            if let Some(folder) = stored.recipe.network.text.folder_mut()
+                && let Some(address) = folder.to_str().filter(|folder| Address::is_one(folder))
+            {
+                *folder = self.text_encoders(&address.parse()?, progress)?.1;
+            }
+            return Ok(stored);
         }
         let has = |folder: &str| !in_folder(below.names.iter().map(String::as_str), folder).is_empty();
-        if has("text_encoder") || has("text_encoder_2") || has("text_encoder_3") {
-            return Ok(Self::from_folder(folder, device)?);
+        let mut stored = from_diffusers(&folder)?;
+        if !(has("text_encoder") || has("text_encoder_2") || has("text_encoder_3")) {
+            // The encoder of MiniT2I is not in its official repository.
+            let name = MmJitConfig::text_encoder(&folder.join(CONFIG)).map_err(mixflow::Error::from)?;
+            let encoder = self.text_encoders(&format!("{SCHEME}{name}").parse()?, &mut *progress)?.1;
+            if let Some(folder) = stored.recipe.network.text.folder_mut() {
+                *folder = encoder;
+            }
         }
-        // The encoder of MiniT2I is not in its official repository.
-        let name = MmJitConfig::text_encoder(&folder.join(CONFIG)).map_err(mixflow::Error::from)?;
-        let encoder = client.text_encoders(&format!("{SCHEME}{name}").parse()?, &mut *progress)?.1;
-        let mut pipeline = from_diffusers(folder, device)?;
-        if let Some(folder) = pipeline.recipe.network.text.folder_mut() {
-            *folder = encoder;
-        }
-        Ok(Self::new(pipeline)?)
-    }
-}
-
-impl Client {
-    /// A network behind the encoders that its recipe names, fetched where they are in a repository.
-    fn with_encoders(
-        &self,
-        mut pipeline: Pipeline<TextNetworkConfig>,
-        progress: Progress<'_>,
-    ) -> Result<TextPipeline, Error> {
-        if let Some(folder) = pipeline.recipe.network.text.folder_mut()
-            && let Some(address) = folder.to_str().filter(|folder| Address::is_one(folder))
-        {
-            *folder = self.text_encoders(&address.parse()?, progress)?.1;
-        }
-        Ok(TextPipeline::new(pipeline)?)
+        Ok(stored)
     }
 }
 

@@ -1,12 +1,16 @@
 //! The adapter of a large network on a small card.
 
+use burn::tensor::Device;
+use mixflow::backbones::Precision;
 use mixflow::backbones::weights::Weights;
 use mixflow::plan::{Fit, Machine, Plan};
 use mixflow::recipe::NetworkSettings;
-use mixflow_t2i::TextRecipe;
+use mixflow::train::StoredNetwork;
+use mixflow::{Pipeline, StoredPipeline};
 use mixflow_t2i::mmdit::official_key;
 use mixflow_t2i::recipe::read_text_recipe;
-use mixflow_tests::train_from;
+use mixflow_t2i::{TextPipeline, TextRecipe};
+use mixflow_tests::{train_from, with_waves};
 
 use crate::allocation::peak;
 
@@ -103,4 +107,36 @@ fn such_trainings_take_the_memory_that_is_planned() {
             );
         }
     }
+}
+
+/// Weights that are drawn with in 16 bits are never there in 32, and draw what those draw that are rounded where they are used.
+#[test]
+fn what_draws_in_16_bits_takes_half_the_memory_and_draws_the_same() {
+    let network = r#"network.transformer={"input_size":8,"patch":4,"channels":3,"width":384,"depth":4,"heads":6,
+        "context_width":64,"pooled_width":64,"table":2,"qk_norm":true}"#;
+    let changes = [
+        network,
+        r#"network.text={"kind":"words","width":64,"tokens":4}"#,
+        "network.prompts=16",
+        r#"data={"kind":"shapes","size":8}"#,
+        "autoencoder=null",
+        "sampling.tiles=null",
+        r#"sampling.grid={"steps":1}"#,
+    ];
+    let recipe = recipe("sd3.5-medium-lora-mixflow", &changes);
+    assert_eq!(recipe.sampling.precision, Precision::Bf16);
+    let (root, device) = (tempfile::tempdir().expect("a temporary folder"), Device::default());
+    let file = root.path().join("network.safetensors");
+    with_waves(Weights::of(&recipe.network.init(0, &device), official_key)).write(&file, &[]).expect("room");
+    let size = std::fs::metadata(&file).expect("it was written").len() as usize;
+    let draw = |pipeline| {
+        TextPipeline::new(pipeline).and_then(|pipeline| pipeline.images(&["a red circle"], 0)).expect("finite").pixels
+    };
+    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
+    let stored = StoredPipeline::new(recipe.clone(), StoredNetwork::File(file.clone()), root.path());
+    let (drawn, found) = alone.install(|| peak(|| draw(stored.load(&device).expect("it fits"))));
+    // All but embeddings and modulation, and what a layer needs while it computes.
+    assert!(found < size * 3 / 4, "took {found} for weights of {size}");
+    let whole = recipe.load(&StoredNetwork::File(file), &device).expect("it fits");
+    assert!(draw(Pipeline::of_network(recipe, whole, root.path()).expect("nothing else")) == drawn);
 }

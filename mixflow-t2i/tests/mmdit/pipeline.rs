@@ -65,7 +65,7 @@ fn prompts(fixture: &Fixture) -> TextEmbedding {
 
 /// The folder has no encoder, and these prompts are encoded already.
 fn opened(folder: &Path) -> Result<TextPipeline, mixflow_t2i::Error> {
-    let pipeline = from_diffusers(folder, &Device::default())?;
+    let pipeline = from_diffusers(folder)?.load(&Device::default())?;
     Ok(TextPipeline::with_encoder(pipeline, Box::new(Words { width: 1, tokens: 1, places: false })))
 }
 

@@ -3,9 +3,11 @@
 mod infer;
 mod layout;
 mod parts;
+mod stored;
 
 pub use layout::{Layout, UnknownLayout};
 pub use parts::Fetch;
+pub use stored::StoredPipeline;
 
 use std::fmt;
 use std::path::Path;
@@ -13,7 +15,6 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use mixflow_backbones::lora::Adapter;
-use mixflow_backbones::weights::Weights;
 use mixflow_backbones::{Autoencoder, NetworkConfig};
 use serde::Serialize;
 
@@ -22,9 +23,7 @@ use crate::evaluation::Generator;
 use crate::files::WeightsFile;
 use crate::recipe::{ConditionOf, Guide, NetworkSettings, Recipe};
 use crate::sampling::Images;
-use crate::train::StoredNetwork;
 use crate::{Error, device};
-use parts::Parts;
 
 /// A trained network with everything that makes images with it, whatever it is told: classes, prompts, nothing, or what a
 /// network of your own is told.
@@ -67,13 +66,13 @@ pub struct AddedAdapter {
 }
 
 impl<N: NetworkSettings> Pipeline<N> {
-    /// The network at a path, as [`StoredNetwork::find`] finds it: of a run, a checkpoint, a file of weights or a published
+    /// The network at a path, as [`StoredNetwork::find`](crate::train::StoredNetwork::find) finds it: of a run, a checkpoint, a file of weights or a published
     /// folder, with the recipe that lies beside it or above.
     ///
     /// # Errors
     /// If there is none, or no recipe of such a network; if a file that the recipe names is not there, or does not fit.
     pub fn of_run(path: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
-        Self::of_run_with(path, device, None)
+        StoredPipeline::of_run(path)?.load(device)
     }
 
     /// As [`of_run`](Self::of_run), of what was downloaded: it may name files of its own folder alone, and those that `fetch`
@@ -86,38 +85,14 @@ impl<N: NetworkSettings> Pipeline<N> {
         device: &Device,
         fetch: Option<&mut Fetch<'_, E>>,
     ) -> Result<Self, E> {
-        let path = path.as_ref();
-        let fault = |path: &Path, reason: &str| Error::Layout { folder: path.into(), reason: reason.into() };
-        let stored = StoredNetwork::find(path)?;
-        let none = || fault(path, "lies beside no recipe.json or config.json that says what network it is");
-        let file = stored.recipe_file().ok_or_else(none)?;
-        let mut recipe = parts::read_recipe(&file)?.ok_or_else(|| fault(&file, "is no recipe: it has no `network`"))?;
-        let folder = file.parent().unwrap_or(Path::new(""));
-        Parts { folder, weights: &stored.file(), fetch }.locate(&mut recipe, &[None, None])?;
-        Ok(Self::load(recipe, &stored, folder, device)?)
+        Ok(StoredPipeline::of_run_with(path, fetch)?.load(device)?)
     }
 
-    /// The network of `stored` and what else `recipe` names, by paths that hold as they are; `run` is the folder of its run
-    /// or publication, for what that has trained and recorded.
+    /// A network that is in memory, on its device, with what else `recipe` names, by paths that hold as they are; `run` is the
+    /// folder of its run or publication, for what that has trained and recorded.
     ///
     /// # Errors
     /// If a file is not there, cannot be read or does not fit.
-    pub fn load(recipe: Recipe<N>, stored: &StoredNetwork, run: &Path, device: &Device) -> Result<Self, Error> {
-        let own = |file: &Path| Ok::<_, Error>(recipe.network.own(Weights::read(file)?)?.source().to_string());
-        let source = match stored {
-            StoredNetwork::File(file) => own(file)?,
-            StoredNetwork::Checkpoint(folder) => folder.display().to_string(),
-        };
-        let network = recipe.load(stored, device)?;
-        let mut pipeline = Self::of_network(recipe, network, run)?;
-        pipeline.sources.insert(0, source);
-        Ok(pipeline)
-    }
-
-    /// As [`load`](Self::load), of a network that is in memory, on its device.
-    ///
-    /// # Errors
-    /// As [`load`](Self::load), of the other files.
     pub fn of_network(recipe: Recipe<N>, network: N::Network, run: &Path) -> Result<Self, Error> {
         let device = &device::of(&network);
         let files = recipe.autoencoder.iter().flat_map(|config| config.files(run));
@@ -209,7 +184,7 @@ impl Pipeline {
     /// # Errors
     /// If the folder has none of the layouts, lacks a file, or a file does not fit.
     pub fn from_folder(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
-        Self::from_folder_with(folder, device, None)
+        StoredPipeline::in_folder(folder)?.load(device)
     }
 
     /// As [`from_folder`](Self::from_folder), of what was downloaded: see [`of_run_with`](Self::of_run_with).
@@ -221,25 +196,7 @@ impl Pipeline {
         device: &Device,
         fetch: Option<&mut Fetch<'_, E>>,
     ) -> Result<Self, E> {
-        let folder = folder.as_ref();
-        let own = StoredNetwork::find(folder).ok().and_then(|stored| stored.recipe_file());
-        if own.map(|file| parts::read_recipe::<NetworkConfig>(&file)).transpose()?.flatten().is_some() {
-            return Self::of_run_with(folder, device, fetch);
-        }
-        let fault = |unknown: UnknownLayout| Error::Layout { folder: folder.into(), reason: unknown.to_string() };
-        let layout = Layout::of(&layout::names(folder)?).map_err(fault)?;
-        let weights = folder.join(&layout.weights);
-        let recipe = layout.recipe.as_ref().map(|recipe| parts::read_recipe(&folder.join(recipe))).transpose()?;
-        let (mut recipe, assumed) = match recipe.flatten() {
-            Some(recipe) => (recipe, None),
-            None => parts::published(&weights)?,
-        };
-        Parts { folder, weights: &weights, fetch }.locate(&mut recipe, &layout.rae)?;
-        let mut pipeline = Self::load(recipe, &StoredNetwork::File(weights), folder, device)?;
-        if let Some(assumed) = assumed {
-            pipeline.sources[0] += &format!(", {assumed}");
-        }
-        Ok(pipeline)
+        Ok(StoredPipeline::in_folder_with(folder, fetch)?.load(device)?)
     }
 }
 
@@ -259,6 +216,7 @@ mod tests {
     use burn::nn::{Linear, LinearConfig};
     use burn::tensor::Tensor;
     use mixflow_backbones::Backbone;
+    use mixflow_backbones::weights::Weights;
     use serde::{Deserialize, Serialize};
     use serde_json::{Value, json};
 
