@@ -122,20 +122,22 @@ impl Operation for Layer {
 /// `g W` and `gᵀ x`, multiplied in the type of the weight, `[1, output, input]`.
 fn gradients(x: Tensor<3>, weight: Tensor<3>, gradient: Tensor<3>, wanted: [bool; 2]) -> [Option<Tensor<3>>; 2] {
     let low = weight.dtype();
-    let x = x.cast(low);
-    if low == DType::BF16 && is_on_cpu(&x) {
-        let [x, weight, gradient] = [x, weight, gradient].map(|tensor| tensor.cast(DType::F32));
-        return gradients(x, weight, gradient, wanted).map(|gradient| gradient.map(|gradient| gradient.cast(low)));
-    }
+    let wide = if low == DType::BF16 && is_on_cpu(&x) { DType::F32 } else { low };
+    // Either is multiplied for the gradient of the other alone, and may be kept in another type.
+    let factor = |tensor: Tensor<3>, is_wanted| if is_wanted { tensor.cast(low).cast(wide) } else { tensor };
+    let (x, weight, gradient) = (factor(x, wanted[1]), factor(weight, wanted[0]), gradient.cast(wide));
     let weight: Tensor<2> = weight.squeeze_dim(0);
-    if is_native(&x) {
-        let [of_x, of_weight] = backward(flex(x), flex(weight), &contiguous(flex(gradient)), wanted);
-        return [of_x.map(from_flex), of_weight.map(|gradient| from_flex::<2>(gradient).unsqueeze())];
-    }
-    [
-        wanted[0].then(|| module::linear(gradient.clone(), weight, None)),
-        wanted[1].then(|| gradient.flatten::<2>(0, 1).transpose().matmul(x.flatten(0, 1)).unsqueeze()),
-    ]
+    let [of_x, of_weight] = match is_native(&gradient) {
+        true => {
+            let [of_x, of_weight] = backward(flex(x), flex(weight), &contiguous(flex(gradient)), wanted);
+            [of_x.map(from_flex), of_weight.map(|gradient| from_flex::<2>(gradient).unsqueeze())]
+        }
+        false => [
+            wanted[0].then(|| module::linear(gradient.clone(), weight, None)),
+            wanted[1].then(|| gradient.flatten::<2>(0, 1).transpose().matmul(x.flatten(0, 1)).unsqueeze()),
+        ],
+    };
+    [of_x, of_weight].map(|found| found.map(|found: Tensor<3>| found.cast(low)))
 }
 
 /// The gradient of the bias: the sum over batch and tokens, `[1, 1, output]`.
