@@ -135,9 +135,27 @@ fn what_does_not_go_with_a_class_is_refused_in_one_sentence() {
         let error = with_prior(root.path(), &[change]).unwrap_err().to_string();
         assert!(error.contains(words), "{change}: {error}");
     }
-    let wide = root.path().join("own/0.png");
-    RgbImage::from_pixel(32, 16, Rgb([9; 3])).save(wide).unwrap();
-    let buckets = with_prior(root.path(), &["data.buckets={\"step\":4}"]).unwrap();
-    let error = buckets.open().unwrap_err().to_string();
-    assert!(error.contains("data.prior is for images of one size, and these have several: leave out"), "{error}");
+}
+
+#[test]
+fn images_in_several_sizes_are_learned_beside_those_of_a_class_in_the_same() {
+    let root = dogs();
+    let wide =
+        |name| RgbImage::from_fn(32, 16, |x, y| Rgb([x as u8 * 7, y as u8 * 9, 50])).save(root.path().join(name));
+    ["own/0.png", "own/1.png"].into_iter().for_each(|name| wide(name).unwrap());
+    let of = |steps: u64| {
+        let steps = format!("training.steps={steps}");
+        with_prior(root.path(), &[&steps, "data.buckets={\"step\":4}", "training.batch=2"]).unwrap()
+    };
+    let error = of(6).open().unwrap_err().to_string();
+    assert!(
+        error.contains("data.prior has no image in the size of 2 other images, 12 x 20 (height x width)"),
+        "{error}"
+    );
+
+    wide("class/0.png").unwrap();
+    let run = |recipe: &TextRecipe, name: &str| train(recipe, &root.path().join(name), 1).0;
+    let whole = run(&of(6), "whole");
+    run(&of(3), "parts");
+    assert!(run(&of(6), "parts") == whole && run(&of(3), "short") != whole);
 }

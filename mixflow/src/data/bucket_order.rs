@@ -1,7 +1,8 @@
 //! The order of batches that are each of one shape, as a pure function of seed and step.
 
-use super::Dataset;
 use super::order::Permutation;
+use super::{Dataset, Error, prior};
+use crate::numbers::counted;
 use crate::random::Stream;
 
 /// Which examples of a data set with [`buckets`](Dataset::buckets) a step sees.
@@ -11,21 +12,36 @@ use crate::random::Stream;
 /// bucket follow one another in passes, each a permutation of all, whether a pass ends within a batch or not, so that none is
 /// seen twice more often than another. The batches of an epoch are shuffled.
 ///
+/// Examples for [prior preservation](Dataset::prior) have every other place of a batch, in passes of their own through those of
+/// its bucket; all that is said above is said of the others, of which a batch then has half as many.
+///
 /// The work of a step does not depend on its number, but for a search by halving.
 #[derive(Debug)]
 pub(super) struct BucketOrder {
     seed: u64,
+    /// Examples of a step, without those for prior preservation.
     batch: u64,
     shapes: Vec<[usize; 3]>,
-    /// The examples of each bucket.
-    members: Vec<Vec<u64>>,
+    members: Members,
 }
 
 impl BucketOrder {
     /// None of data whose examples have one shape.
-    pub(super) fn new(data: &dyn Dataset, seed: u64, batch: u64) -> Option<Self> {
-        let members = members(data)?;
-        Some(Self { seed, batch, shapes: data.buckets().to_vec(), members })
+    ///
+    /// # Errors
+    /// If a bucket has examples, and none for prior preservation where others have, or a batch of both is odd.
+    pub(super) fn new(data: &dyn Dataset, seed: u64, batch: u64) -> Result<Option<Self>, Error> {
+        let Some(members) = Members::of(data) else { return Ok(None) };
+        members.check(data.buckets())?;
+        let batch = match members.prior {
+            None => batch,
+            Some(_) if batch.is_multiple_of(2) => batch / 2,
+            Some(_) => {
+                let expected = "even, as half of a batch are for prior preservation";
+                return Err(Error::OutOfRange { name: "batch", expected, found: batch });
+            }
+        };
+        Ok(Some(Self { seed, batch, shapes: data.buckets().to_vec(), members }))
     }
 
     /// Shape and examples of a step.
@@ -34,24 +50,28 @@ impl BucketOrder {
         let (first, last) = (self.batches(epoch), self.batches(epoch + 1));
         let order = Permutation::new(self.seed, Stream::Batches, epoch, last - first);
         let mut number = order.apply(step - first);
-        for (bucket, members) in self.members.iter().enumerate() {
+        for (bucket, members) in self.members.own.iter().enumerate() {
             let [before, after] = [epoch, epoch + 1].map(|epoch| self.batches_of(members, epoch));
             if number < after - before {
                 let start = (before + number) * self.batch;
-                let examples = (start..start + self.batch).map(|place| self.example(bucket, place)).collect();
-                return (self.shapes[bucket], examples);
+                let examples = (start..start + self.batch).flat_map(|place| {
+                    let own = self.example(Stream::Bucket, bucket, members, place);
+                    let prior = self.members.prior.as_ref().map(|prior| &prior[bucket]);
+                    let prior = prior.map(|prior| self.example(Stream::Prior, bucket, prior, place));
+                    [Some(own), prior].into_iter().flatten()
+                });
+                return (self.shapes[bucket], examples.collect());
             }
             number -= after - before;
         }
         unreachable!("an epoch has the batches of its buckets")
     }
 
-    /// The example at a place in the passes of a bucket.
-    fn example(&self, bucket: usize, place: u64) -> u64 {
-        let members = &self.members[bucket];
+    /// The example at a place in the passes of these of a bucket.
+    fn example(&self, stream: Stream, bucket: usize, members: &[u64], place: u64) -> u64 {
         let len = members.len() as u64;
         let number = ((bucket as u64) << 48) + place / len;
-        members[Permutation::new(self.seed, Stream::Bucket, number, len).apply(place % len) as usize]
+        members[Permutation::new(self.seed, stream, number, len).apply(place % len) as usize]
     }
 
     /// The epoch that a step is in.
@@ -71,7 +91,7 @@ impl BucketOrder {
 
     /// Batches before an epoch.
     fn batches(&self, epoch: u64) -> u64 {
-        self.members.iter().map(|members| self.batches_of(members, epoch)).sum()
+        self.members.own.iter().map(|members| self.batches_of(members, epoch)).sum()
     }
 
     fn batches_of(&self, members: &[u64], epoch: u64) -> u64 {
@@ -80,26 +100,65 @@ impl BucketOrder {
 }
 
 /// The examples of each bucket.
-fn members(data: &dyn Dataset) -> Option<Vec<Vec<u64>>> {
-    let (buckets, len) = (data.buckets().len(), data.len()?);
-    let mut members = vec![vec![]; buckets];
-    (0..len).filter(|_| buckets > 0).for_each(|index| members[data.bucket(index)].push(index));
-    (buckets > 0).then_some(members)
+#[derive(Debug)]
+pub(super) struct Members {
+    /// Without those for prior preservation.
+    own: Vec<Vec<u64>>,
+    /// Those for prior preservation, where there are some.
+    prior: Option<Vec<Vec<u64>>>,
+}
+
+impl Members {
+    /// None of data whose examples have one shape.
+    pub(super) fn of(data: &dyn Dataset) -> Option<Self> {
+        let (buckets, len) = (data.buckets().len(), data.len()?);
+        if buckets == 0 {
+            return None;
+        }
+        let of = |examples: std::ops::Range<u64>| {
+            let mut members = vec![vec![]; buckets];
+            examples.for_each(|index| members[data.bucket(index)].push(index));
+            members
+        };
+        let first = data.prior().map(|prior| prior.first);
+        Some(Self { own: of(0..first.unwrap_or(len)), prior: first.map(|first| of(first..len)) })
+    }
+
+    /// # Errors
+    /// If a bucket has examples, and none for prior preservation where others have.
+    pub(super) fn check(&self, shapes: &[[usize; 3]]) -> Result<(), Error> {
+        let lacking =
+            self.prior.iter().flatten().zip(&self.own).position(|(prior, own)| prior.is_empty() && !own.is_empty());
+        let Some(bucket) = lacking else { return Ok(()) };
+        let ([_, height, width], own) = (shapes[bucket], self.own[bucket].len());
+        let others = counted(own as u64, "other image");
+        let reason =
+            format!("has no image in the size of {others}, {height} x {width} (height x width): {}", prior::DRAW);
+        Err(Error::Prior { reason })
+    }
+
+    /// Of how many examples for prior preservation no other one has the size: they are never seen.
+    pub(super) fn unseen(&self) -> usize {
+        let prior = self.prior.iter().flatten().zip(&self.own);
+        prior.filter(|(_, own)| own.is_empty()).map(|(prior, _)| prior.len()).sum()
+    }
 }
 
 /// What to tell of buckets with fewer examples than a batch has, whose examples are seen several times in one; none where there
 /// are none.
 pub fn rare_buckets(data: &dyn Dataset, batch: usize) -> Option<String> {
-    let members = members(data)?;
-    let rare = data.buckets().iter().zip(members.iter().map(Vec::len)).filter(|(_, count)| (1..batch).contains(count));
+    let members = Members::of(data)?;
+    let (own, half) = if members.prior.is_some() { (batch / 2, "half of ") } else { (batch, "") };
+    let counts = members.own.iter().map(Vec::len);
+    let rare = data.buckets().iter().zip(counts).filter(|(_, count)| (1..own).contains(count));
     let rare: Vec<_> = rare
         .map(|([_, height, width], count)| {
-            format!("{height} x {width} ({count}, first in epoch {})", batch.div_ceil(count))
+            format!("{height} x {width} ({count}, first in epoch {})", own.div_ceil(count))
         })
         .collect();
     (!rare.is_empty()).then(|| {
         format!(
-            "sizes of fewer images than training.batch={batch}, which are seen more than once in a batch, though not more \
+            "sizes of fewer images than {half}training.batch={batch}, which are seen more than once in a batch, though not more \
              often: {}",
             rare.join(", ")
         )
@@ -162,7 +221,7 @@ mod tests {
     }
 
     fn order(counts: &[usize], batch: u64) -> BucketOrder {
-        BucketOrder::new(&Sizes::new(counts), 7, batch).unwrap()
+        BucketOrder::new(&Sizes::new(counts), 7, batch).unwrap().unwrap()
     }
 
     proptest! {
@@ -205,7 +264,7 @@ mod tests {
         let shapes = |steps: std::ops::Range<u64>| steps.map(|step| order.batch(step).0).collect::<Vec<_>>();
         let (one, other) = (shapes(0..29), shapes(29..58));
         assert!(!one.is_sorted() && one != other);
-        let of = |seed| BucketOrder { seed, ..BucketOrder::new(&Sizes::new(&counts), 0, 8).unwrap() };
+        let of = |seed| BucketOrder { seed, ..BucketOrder::new(&Sizes::new(&counts), 0, 8).unwrap().unwrap() };
         assert_ne!((0..29).map(|step| of(1).batch(step)).collect::<Vec<_>>(), steps);
     }
 
@@ -241,7 +300,7 @@ mod tests {
             let labels = (0..part.len().unwrap()).map(|index| part.label(index).unwrap());
             let buckets: Vec<_> = labels.map(|label| data.bucket(label as u64)).collect();
             assert_eq!((0..part.len().unwrap()).map(|index| part.bucket(index)).collect::<Vec<_>>(), buckets);
-            let order = BucketOrder::new(part, 0, 2).unwrap();
+            let order = BucketOrder::new(part, 0, 2).unwrap().unwrap();
             assert!((0..20).all(|step| order.batch(step).1.iter().all(|index| *index < part.len().unwrap())));
         }
     }

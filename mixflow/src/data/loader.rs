@@ -59,8 +59,8 @@ pub struct Examples {
 /// The example at a position depends on seed and position alone ([`index_at`], [`Dataset::variant`]): not on batch size,
 /// number of workers or first step. Where examples have several shapes ([`Dataset::buckets`]), each batch is of one, and its
 /// examples depend on seed, batch size and step alone; over the epochs each is seen as often as every other. Where some are for
-/// prior preservation ([`Dataset::prior`]), these have every other position, in an order of their own. At most two batches per worker wait in memory. An error arrives in the place of its
-/// batch and ends the iterator. Dropping it stops the threads.
+/// prior preservation ([`Dataset::prior`]), these have every other position, in an order of their own. At most two batches per
+/// worker wait in memory. An error arrives in the place of its batch and ends the iterator. Dropping it stops the threads.
 pub struct Loader<T = Examples> {
     reader: Arc<Reader<T>>,
     /// Worker `w` makes steps `w, w + workers, …` from the first on, so the batches come in turn.
@@ -84,7 +84,8 @@ impl Loader {
     /// Starts reading ahead.
     ///
     /// # Errors
-    /// If the batch is empty, there are too many workers, or the system refuses a thread.
+    /// If the batch is empty, there are too many workers, or the system refuses a thread; with examples in several shapes and some
+    /// for prior preservation, if the batch is odd or a shape has none of these.
     pub fn new(data: Arc<dyn Dataset>, config: LoaderConfig) -> Result<Self, Error> {
         Self::preparing(data, config, Ok)
     }
@@ -106,9 +107,10 @@ impl<T: Send + 'static> Loader<T> {
         };
         in_range("batch", "from 1 to 65536", config.batch, 1..=Loader::LARGEST_BATCH)?;
         in_range("workers", "at most 256", config.workers, 0..=Loader::MOST_WORKERS)?;
-        // With prior images there is one shape.
-        let order =
-            data.prior().is_none().then(|| BucketOrder::new(&*data, config.seed, config.batch as u64)).flatten();
+        let order = match data.buckets() {
+            [] | [_] => None,
+            _ => BucketOrder::new(&*data, config.seed, config.batch as u64)?,
+        };
         let reader = Arc::new(Reader { data, config, order, prepare: Box::new(prepare), stop: AtomicBool::new(false) });
         // Owns the threads from the first on, so that a failure to start a later one stops them.
         let mut loader = Self { reader, workers: Vec::new(), step: config.step, failed: false };

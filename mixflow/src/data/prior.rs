@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::bucket_order::Members;
 use super::image_captions::ImageCaptions;
 use super::order::{index_at, shuffled};
 use super::{CaptionFormat, Dataset, Error, Example, Fingerprint, Variation};
@@ -43,7 +44,8 @@ pub fn own_len(data: &dyn Dataset) -> Option<u64> {
 }
 
 /// How to make prior images where there are too few.
-const DRAW: &str = "draw some with `cargo xtask sample WEIGHTS --prompt CAPTION --count 100 --out FOLDER`";
+pub(super) const DRAW: &str =
+    "draw some with `cargo xtask sample WEIGHTS --prompt CAPTION --size HEIGHTxWIDTH --count 100 --out FOLDER`";
 
 impl PriorConfig {
     /// What is wrong with it, if anything.
@@ -142,17 +144,12 @@ impl WithPrior {
     /// Of a finite set, whose `label` says an example's class without reading it.
     ///
     /// # Errors
-    /// If there are none of one kind, or the examples have several sizes.
+    /// If there are none of one kind, or none for prior preservation of a size that others have.
     pub(super) fn new(
         data: Arc<dyn Dataset>,
         config: &PriorConfig,
         label: impl Fn(u64) -> Result<usize, Error>,
     ) -> Result<Self, Error> {
-        if data.buckets().len() > 1 {
-            let reason = "is for images of one size, and these have several: leave out data.buckets, or encode without \
-                          --buckets";
-            return Err(fault(reason.into()));
-        }
         let own = config.label(data.classes())?;
         let labels = (0..data.len().unwrap_or(0)).map(label).collect::<Result<Vec<_>, _>>()?;
         let (prior, mut order): (Vec<u64>, Vec<u64>) =
@@ -163,7 +160,9 @@ impl WithPrior {
             [_, true] => return Err(fault(format!("has a caption of which no image is left: {DRAW}"))),
             _ => order.extend(prior),
         }
-        Ok(Self { data, order, prior: prior_of, caption: config.caption.clone() })
+        let found = Self { data, order, prior: prior_of, caption: config.caption.clone() };
+        Members::of(&found).map_or(Ok(()), |members| members.check(found.buckets()))?;
+        Ok(found)
     }
 
     fn index(&self, index: u64) -> u64 {
@@ -235,7 +234,11 @@ impl Dataset for WithPrior {
         let line = format!("every other image of a batch is one of {prior} told {:?}, beside {instance}", self.caption);
         let few = (all - first < first)
             .then(|| format!("there are fewer prior images than others, so that each is seen more often: {DRAW}"));
-        self.data.notices().into_iter().chain([line]).chain(few).collect()
+        let unseen = Members::of(self).map_or(0, |members| members.unseen() as u64);
+        let unseen = (unseen > 0).then(|| {
+            format!("{} of a size that no other image has: not seen in training", counted(unseen, "prior image"))
+        });
+        self.data.notices().into_iter().chain([line]).chain(few).chain(unseen).collect()
     }
 
     fn stamp(&self) -> Option<String> {
@@ -365,7 +368,7 @@ mod tests {
         std::fs::create_dir(&empty).unwrap();
         for (change, words) in [
             (("weight", (-1.0).into()), "data.prior has a weight that must be 0 or above, found -1"),
-            (("path", serde_json::json!(empty)), "--prompt CAPTION --count 100 --out FOLDER"),
+            (("path", serde_json::json!(empty)), "--prompt CAPTION --size HEIGHTxWIDTH --count 100 --out FOLDER"),
             (("path", serde_json::json!(inside)), "among those of data.path: move them beside"),
             (("path", "nowhere".into()), "data.prior.path must be a directory of images of the class"),
             (("path", serde_json::Value::Null), "data.prior has a caption that no image has, \"a  dog\""),
@@ -383,5 +386,82 @@ mod tests {
         let own = [("path", serde_json::Value::Null), ("caption", "my dog 3".into())];
         let data = open(root.path(), OnBroken::Refuse, &own).unwrap();
         assert_eq!((data.len(), data.prior().unwrap().first), (Some(6), 5));
+    }
+
+    /// Half of each batch are of a class, in the size of the batch; a size that the class does not have is refused.
+    #[test]
+    fn in_buckets_every_other_image_is_one_of_the_class_in_the_size_of_the_batch() {
+        let root = tempfile::tempdir().unwrap();
+        let draw = |folder: &str, number: u8, width, height| {
+            let path = root.path().join(folder).join(format!("{number}.png"));
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            image::RgbImage::from_pixel(width, height, image::Rgb([number; 3])).save(&path).unwrap();
+            std::fs::write(path.with_extension("txt"), format!("my dog {number}")).unwrap();
+        };
+        // Instances: two squares and three wide ones. The class: three squares, two wide ones, and a tall one that none is like.
+        let (square, wide) = ([0, 1], [10, 11, 12]);
+        square.iter().for_each(|number| draw("own", *number, 8, 8));
+        wide.iter().for_each(|number| draw("own", *number, 16, 4));
+        [100, 101, 102].iter().for_each(|number| draw("class", *number, 8, 8));
+        [110, 111].iter().for_each(|number| draw("class", *number, 16, 4));
+        draw("class", 120, 4, 16);
+        let bucketed = || {
+            let prior = serde_json::json!({ "path": root.path().join("class"), "caption": "a dog", "weight": 0.5 });
+            let config = serde_json::json!({
+                "kind": "captions", "path": root.path().join("own"), "size": 8, "buckets": { "step": 4 }, "prior": prior
+            });
+            serde_json::from_value::<crate::data::DataConfig>(config).unwrap().open()
+        };
+        let data = bucketed().unwrap();
+        crate::testing::check_dataset(&*data);
+        let unseen = "1 prior image of a size that no other image has: not seen in training";
+        assert!(data.notices().iter().any(|line| line == unseen), "{:?}", data.notices());
+
+        let read = |config, count| -> Vec<crate::data::Examples> {
+            Loader::new(data.clone(), config).unwrap().take(count).map(Result::unwrap).collect()
+        };
+        let config = LoaderConfig { seed: 2, batch: 4, workers: 0, ..LoaderConfig::default() };
+        // Twelve epochs of five instances, two in a batch.
+        let batches = read(config, 30);
+        let mut seen = std::collections::BTreeMap::<u8, u32>::new();
+        for batch in &batches {
+            let numbers: Vec<u8> = batch
+                .pixels
+                .chunks(batch.shape.iter().product())
+                .map(|image| {
+                    assert!(image.iter().all(|value| *value == image[0]));
+                    ((image[0] + 1.0) * 127.5).round() as u8
+                })
+                .collect();
+            let [_, height, width] = batch.shape;
+            let is_wide = width > height;
+            for (place, number) in numbers.iter().enumerate() {
+                *seen.entry(*number).or_default() += 1;
+                assert_eq!((*number >= 100, number % 100 / 10 == 1), (place % 2 == 1, is_wide), "{numbers:?}");
+            }
+            assert_eq!(batch.weights, [2.0, 1.0, 2.0, 1.0]);
+        }
+        // Each instance is seen in each epoch, and the class alike in its size: 24 square ones and 36 wide ones.
+        let expected =
+            [(0, 12), (1, 12), (10, 12), (11, 12), (12, 12), (100, 8), (101, 8), (102, 8), (110, 18), (111, 18)];
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), expected);
+        for workers in [0, 3] {
+            assert!(read(LoaderConfig { step: 13, workers, ..config }, 17) == batches[13..]);
+        }
+        assert!(Loader::new(data.clone(), LoaderConfig { batch: 5, ..config }).is_err());
+
+        let (train, held_out) = split(&data, 3, 0).unwrap();
+        assert!(
+            held_out.prior().is_none()
+                && Loader::new(Arc::new(train), config).unwrap().take(9).all(|batch| batch.is_ok())
+        );
+        [110, 111]
+            .iter()
+            .for_each(|number| std::fs::remove_file(root.path().join(format!("class/{number}.png"))).unwrap());
+        let error = bucketed().unwrap_err().to_string();
+        assert!(
+            error.contains("data.prior has no image in the size of 3 other images, 4 x 16 (height x width): draw"),
+            "{error}"
+        );
     }
 }
