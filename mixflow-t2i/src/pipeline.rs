@@ -12,7 +12,7 @@ use mixflow::sampling::Images;
 use mixflow::sampling::solver::SampleError;
 use mixflow::{Pipeline, StoredPipeline, check_memory, device};
 
-use crate::folder::from_diffusers;
+use crate::from_diffusers::from_diffusers;
 use crate::{Error, SkipLayers, TextEmbedding, TextEncoder, TextNetworkConfig, TextSampling, Transformer};
 
 /// Everything between prompts and images: a [`Pipeline`] behind a text encoder.

@@ -6,8 +6,8 @@ use mixflow::backbones::lora::Adapter;
 use mixflow::backbones::weights::Weights;
 
 use super::Flux;
+use crate::key_mapping::{self, QKV, Rows};
 use crate::mmdit::PARTS;
-use crate::rows::{self, QKV, Rows};
 
 /// The name that `diffusers` gives the parameter at `path` of a [`Flux`].
 ///
@@ -43,7 +43,7 @@ impl Flux {
     pub fn own(weights: Weights) -> Result<Weights, Error> {
         let first = ["double_blocks.0.img_attn.qkv.weight", "single_transformer_blocks.0.proj_mlp.weight"];
         let weight = |name: &str| name.strip_suffix(".scale").map_or(name.into(), |layer| format!("{layer}.weight"));
-        Ok(rows::own_weights(weights.network(&first)?.rename(|name| Some(weight(name))), layers))
+        Ok(key_mapping::own_weights(weights.network(&first)?.rename(|name| Some(weight(name))), layers))
     }
 }
 
@@ -52,7 +52,7 @@ impl Flux {
 /// # Errors
 /// If it has one layer by two names.
 pub fn adapter(adapter: Adapter) -> Result<Adapter, Error> {
-    rows::own_adapter(adapter, layers)
+    key_mapping::own_adapter(adapter, layers)
 }
 
 /// The names that `diffusers` gives the layer `name` of Black Forest Labs' code, and what to do with its rows; none where the
@@ -60,7 +60,7 @@ pub fn adapter(adapter: Adapter) -> Result<Adapter, Error> {
 ///
 /// # Source
 /// `model.py` of `black-forest-labs/flux` at 802fb47, and `convert_flux_to_diffusers.py` of `diffusers`.
-fn layers(name: &str) -> Option<rows::Named> {
+fn layers(name: &str) -> Option<key_mapping::Named> {
     let name = name.replace('.', "_");
     let of_block = |blocks: &str| name.strip_prefix(blocks)?.split_once('_');
     let (ends, rows, block) = match (of_block("double_blocks_"), of_block("single_blocks_")) {

@@ -2,7 +2,7 @@
 
 use mixflow::backbones::keys::renamed;
 
-use crate::rows::{QKV, Rows};
+use crate::key_mapping::{QKV, Rows};
 
 /// The name that `diffusers` gives the parameter at `path` of an [`MmDit`](super::MmDit).
 ///

@@ -8,8 +8,8 @@ use mixflow::backbones::keys::clip_block_key;
 use mixflow::backbones::vit::{LayerNorm, VitBlock, VitBlockConfig};
 use mixflow::backbones::weights::Weights;
 
+use super::attention_bias::hidden;
 use super::clip_config::{ClipConfig, LEGACY_END_TOKEN};
-use super::mask::hidden;
 use crate::Error;
 
 /// CLIP's text encoder: a causal transformer, read at its last layer but one and at the end token.

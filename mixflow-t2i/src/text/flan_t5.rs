@@ -6,8 +6,8 @@ use burn::tensor::{Device, Int, Tensor};
 use mixflow::backbones::Precision;
 use sha2::{Digest, Sha256};
 
-use super::folder::{BATCH, Stored, check_precision, encode_blocks, in_batches};
-use super::mask::zeros_for_padding;
+use super::attention_bias::zeros_for_padding;
+use super::encoder_files::{BATCH, Stored, check_precision, encode_blocks, in_batches};
 use super::{Cut, T5, T5Config, TextEncoder};
 use crate::{Error, TextEmbedding};
 

@@ -16,36 +16,36 @@
 //! # }
 //! ```
 
+mod attention_bias;
 mod clip;
 mod clip_config;
-mod clip_vocabulary;
+mod clip_tokenizer;
 pub(crate) mod config;
-mod cut;
 mod encoder;
-mod encoders;
+mod encoder_files;
 mod flan_t5;
 mod flux;
-mod folder;
-mod mask;
 mod qwen3;
 mod qwen3_config;
+mod stable_diffusion_3;
 mod stream;
 mod t5;
 mod t5_config;
 mod tokenizer;
+mod truncation;
 mod z_image;
 
 pub use clip::{Clip, ClipOutput, official_key as clip_key};
 pub use clip_config::ClipConfig;
-pub use cut::Cut;
 pub use encoder::TextEncoder;
-pub use encoders::TextEncoders;
+pub(crate) use encoder_files::Stored;
 pub use flan_t5::FlanT5;
 pub use flux::FluxEncoders;
-pub(crate) use folder::Stored;
 pub use qwen3::{Qwen3, Qwen3Block, official_key as qwen3_key};
 pub use qwen3_config::Qwen3Config;
+pub use stable_diffusion_3::TextEncoders;
 pub use t5::{T5, T5Block, official_key as t5_key};
 pub use t5_config::{FeedForwardKind, T5Config};
 pub use tokenizer::{Tokenizer, Tokens};
+pub use truncation::Cut;
 pub use z_image::ZImageEncoder;

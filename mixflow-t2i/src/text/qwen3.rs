@@ -11,7 +11,7 @@ use mixflow::backbones::ops::Pairs;
 use mixflow::backbones::weights::Weights;
 
 use super::Qwen3Config;
-use super::mask::{causal, hidden};
+use super::attention_bias::{causal, hidden};
 use super::stream::{one_by_one, through};
 use crate::Error;
 

@@ -9,7 +9,7 @@ use mixflow::backbones::weights::Weights;
 use mixflow::backbones::{Linear, Precision, ops};
 
 use super::T5Config;
-use super::mask::hidden;
+use super::attention_bias::hidden;
 use super::stream::{one_by_one, through};
 use crate::Error;
 

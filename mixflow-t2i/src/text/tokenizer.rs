@@ -8,7 +8,7 @@ use mixflow::backbones::not_data::why_not_data;
 use serde::Deserialize;
 use tokenizers::AddedToken;
 
-use super::{clip_vocabulary, config};
+use super::{clip_tokenizer, config};
 use crate::Error;
 
 /// A vocabulary, how to take text apart into it, and how many tokens a prompt has.
@@ -75,7 +75,7 @@ impl Tokenizer {
         let text = if json.exists() {
             fs::read(&json).map_err(Error::reading(&json))?
         } else {
-            clip_vocabulary::read(folder)?.to_string().into_bytes()
+            clip_tokenizer::read(folder)?.to_string().into_bytes()
         };
         // Lengths that stand for none are numbers such as 1e30.
         let length = settings.model_max_length.filter(|&length| length < 1e6).unwrap_or(512.0) as usize;

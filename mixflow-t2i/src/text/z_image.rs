@@ -7,8 +7,8 @@ use mixflow::backbones::Precision;
 use mixflow::known_memory;
 use sha2::{Digest, Sha256};
 
-use super::folder::{BATCH, Stored, check_precision, encode_blocks, have_room, in_batches};
-use super::mask::zeros_for_padding;
+use super::attention_bias::zeros_for_padding;
+use super::encoder_files::{BATCH, Stored, check_precision, encode_blocks, have_room, in_batches};
 use super::{Cut, Qwen3, Qwen3Config, TextEncoder};
 use crate::{Error, TextEmbedding};
 

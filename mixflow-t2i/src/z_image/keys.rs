@@ -6,7 +6,7 @@ use mixflow::backbones::lora::Adapter;
 use mixflow::backbones::weights::Weights;
 
 use super::ZImage;
-use crate::rows::{self, QKV, Rows};
+use crate::key_mapping::{self, QKV, Rows};
 
 /// The name that `diffusers` gives the parameter at `path` of a [`ZImage`].
 ///
@@ -54,7 +54,7 @@ impl ZImage {
     /// If there are several: as [`Weights::network`].
     pub fn own(weights: Weights) -> Result<Weights, Error> {
         let weights = weights.network(&["cap_embedder.0.weight"])?.without(&["norm_final.weight"]);
-        Ok(rows::own_weights(weights, layers))
+        Ok(key_mapping::own_weights(weights, layers))
     }
 }
 
@@ -63,7 +63,7 @@ impl ZImage {
 /// # Errors
 /// If it has one layer by two names.
 pub fn adapter(adapter: Adapter) -> Result<Adapter, Error> {
-    rows::own_adapter(adapter, layers)
+    key_mapping::own_adapter(adapter, layers)
 }
 
 /// The names that `diffusers` gives a layer of the official code, and what to do with its rows; none where it is the same or
@@ -71,7 +71,7 @@ pub fn adapter(adapter: Adapter) -> Result<Adapter, Error> {
 ///
 /// # Source
 /// `convert_z_image_transformer_checkpoint_to_diffusers` of `diffusers` 0.42.1.
-fn layers(name: &str) -> Option<rows::Named> {
+fn layers(name: &str) -> Option<key_mapping::Named> {
     const ENDS: [(&str, &[&str], Rows); 4] = [
         (".attention.qkv", &[".attention.to_q", ".attention.to_k", ".attention.to_v"], QKV),
         (".attention.out", &[".attention.to_out.0"], Rows::Same),

@@ -8,7 +8,7 @@ use mixflow::known_memory;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::folder::{BATCH, Stored, check_precision, encode_blocks, have_room};
+use super::encoder_files::{BATCH, Stored, check_precision, encode_blocks, have_room};
 use super::stream::rounded;
 use super::{Clip, ClipConfig, Cut, T5, T5Config, TextEncoder, config};
 use crate::embedding::Part;
