@@ -137,7 +137,7 @@ impl Network {
     ///
     /// # Errors
     /// If there are several.
-    pub fn own(weights: Weights) -> Result<Weights, Error> {
+    pub fn select_weights(weights: Weights) -> Result<Weights, Error> {
         weights.network(&["x_embedder.proj.weight"])
     }
 

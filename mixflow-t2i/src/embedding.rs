@@ -15,17 +15,17 @@ pub struct TextEmbedding {
     pub pooled: Tensor<2>,
     null: Null,
     /// What each of several encoders says; none where one says all.
-    parts: Arc<[Part]>,
+    parts: Arc<[EncoderSlice]>,
 }
 
 /// What one of several encoders says of a prompt.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Part {
+pub struct EncoderSlice {
     /// Its tokens.
     pub tokens: Range<usize>,
-    /// Which numbers of these.
-    pub numbers: Range<usize>,
-    /// Which numbers of the prompt as a whole.
+    /// Which channels of these.
+    pub channels: Range<usize>,
+    /// Which channels of the prompt as a whole.
     pub pooled: Range<usize>,
 }
 
@@ -63,11 +63,12 @@ impl TextEmbedding {
     /// # Panics
     /// If a part is beyond what is said.
     #[must_use]
-    pub fn with_parts(self, parts: impl Into<Arc<[Part]>>) -> Self {
+    pub fn with_parts(self, parts: impl Into<Arc<[EncoderSlice]>>) -> Self {
         let (parts, [_, tokens, width], [_, pooled]) = (parts.into(), self.tokens.dims(), self.pooled.dims());
         let most = [tokens, width, pooled];
-        let within =
-            |part: &Part| [&part.tokens, &part.numbers, &part.pooled].iter().zip(most).all(|(of, most)| of.end <= most);
+        let within = |part: &EncoderSlice| {
+            [&part.tokens, &part.channels, &part.pooled].iter().zip(most).all(|(of, most)| of.end <= most)
+        };
         assert!(parts.iter().all(within), "parts {parts:?} of {tokens} tokens of {width} and {pooled} pooled numbers");
         Self { parts, ..self }
     }
@@ -86,7 +87,7 @@ impl TextEmbedding {
     /// # Panics
     /// If `null` has another number of rows, or rows of another shape.
     #[must_use]
-    pub fn against(self, null: Self) -> Self {
+    pub fn with_negative(self, null: Self) -> Self {
         let ([batch, length, width], [rows, null_length, null_width]) = (self.tokens.dims(), null.tokens.dims());
         assert!(rows == 1 || rows == batch, "{rows} null prompts for {batch} prompts: expected one, or one for each");
         assert_eq!([length, width], [null_length, null_width], "shape of a prompt and of a null prompt");
@@ -125,11 +126,12 @@ impl Condition for TextEmbedding {
             assert_eq!(part, 0, "a prompt that one encoder tells of");
             return self.mask(mask);
         }
-        let (null, Part { tokens, numbers, pooled }) = (self.null.rows(self.batch()), self.parts[part].clone());
+        let (null, EncoderSlice { tokens, channels, pooled }) =
+            (self.null.rows(self.batch()), self.parts[part].clone());
         let (mut told, rows) = (self, 0..mask.dims()[0]);
-        // A part of no numbers is no slice.
-        if !tokens.is_empty() && !numbers.is_empty() {
-            let place = [rows.clone(), tokens, numbers];
+        // A part of no channels is no slice.
+        if !tokens.is_empty() && !channels.is_empty() {
+            let place = [rows.clone(), tokens, channels];
             let none = null.tokens.slice(place.clone());
             let mask = mask.clone().reshape([-1, 1, 1]).expand(none.shape());
             let own = told.tokens.clone().slice(place.clone()).mask_where(mask, none);
@@ -198,7 +200,7 @@ mod tests {
     fn none_is_zeros_or_what_it_is_said_to_be() {
         assert_eq!(numbers(prompts(1.0, 3).null()), [0.0; 3]);
         assert_eq!(numbers(prompts(1.0, 3).mask(mask([false, true, false]))), [1.0, 0.0, 3.0]);
-        let empty = prompts(1.0, 3).against(prompts(7.0, 1));
+        let empty = prompts(1.0, 3).with_negative(prompts(7.0, 1));
         assert_eq!(numbers(empty.clone().null()), [7.0; 3]);
         assert_eq!(numbers(empty.mask(mask([true, false, false]))), [7.0, 2.0, 3.0]);
     }
@@ -206,7 +208,7 @@ mod tests {
     #[test]
     fn negative_prompts_stay_with_their_prompts() {
         let rows = Tensor::from_data([2, 0], &Device::default());
-        let text = prompts(1.0, 3).against(prompts(7.0, 3));
+        let text = prompts(1.0, 3).with_negative(prompts(7.0, 3));
         assert_eq!(numbers(text.clone().null()), [7.0, 8.0, 9.0]);
         let selected = text.select(rows);
         assert_eq!(numbers(selected.clone()), [3.0, 1.0]);
@@ -216,8 +218,8 @@ mod tests {
     /// Of two encoders, the second says the last token's second number and nothing of the whole.
     #[test]
     fn what_one_encoder_says_is_none_by_itself() {
-        let part = |tokens, numbers, pooled| Part { tokens, numbers, pooled };
-        let text = prompts(1.0, 3).against(prompts(7.0, 1));
+        let part = |tokens, channels, pooled| EncoderSlice { tokens, channels, pooled };
+        let text = prompts(1.0, 3).with_negative(prompts(7.0, 1));
         let text = text.with_parts([part(0..1, 0..2, 0..1), part(1..2, 1..2, 0..0)]);
         let found = |text: TextEmbedding| {
             [text.tokens.into_data().iter::<f32>().collect::<Vec<_>>(), text.pooled.into_data().iter::<f32>().collect()]
@@ -243,6 +245,6 @@ mod tests {
     #[test]
     #[should_panic(expected = "2 null prompts for 3 prompts")]
     fn null_prompts_are_one_or_as_many() {
-        let _ = prompts(1.0, 3).against(prompts(7.0, 2));
+        let _ = prompts(1.0, 3).with_negative(prompts(7.0, 2));
     }
 }

@@ -13,7 +13,7 @@ use mixflow::files::{Tiles, write_atomic};
 use mixflow::sampling::Images;
 use serde_json::{Value, json};
 
-use crate::pipeline::block;
+use crate::pipeline::prompt_block_size;
 use crate::{Error, TextPipeline};
 
 /// An evaluator of text-to-image models, by what it reads.
@@ -47,7 +47,7 @@ const MOST: usize = 10_000;
 
 /// A prompt, and where its images go below the folder: each in a file, or all in one.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Wanted {
+pub struct EvaluatorPrompt {
     /// What is to be drawn.
     pub prompt: String,
     /// One for each image; one for all of DPG-Bench.
@@ -71,7 +71,7 @@ impl Evaluator {
     /// # Errors
     /// If it cannot be read, holds no prompt or another evaluator's, if the evaluator takes another number of images, and for
     /// a prompt that no file can be named after.
-    pub fn read(self, prompts: &Path, each: usize) -> Result<Vec<Wanted>, Error> {
+    pub fn read(self, prompts: &Path, each: usize) -> Result<Vec<EvaluatorPrompt>, Error> {
         let fault = |reason: String| Error::Prompts { path: prompts.into(), reason };
         let takes = match self {
             Self::GenEval2 => &[1][..],
@@ -83,7 +83,7 @@ impl Evaluator {
             let takes = if takes.is_empty() { format!("1 to {MOST}") } else { takes.join(" or ") };
             return Err(fault(format!("is for {takes} images of each prompt, not {each}")));
         }
-        let wanted: Vec<Wanted> = match self {
+        let wanted: Vec<EvaluatorPrompt> = match self {
             Self::DpgBench => files(prompts)?
                 .into_iter()
                 .map(|file| {
@@ -92,7 +92,7 @@ impl Evaluator {
                         return Err(Error::Prompts { path: file, reason: "has no prompt".into() });
                     }
                     let name = PathBuf::from(file.with_extension("png").file_name().unwrap_or_default());
-                    Ok(Wanted { prompt, files: vec![name], beside: None })
+                    Ok(EvaluatorPrompt { prompt, files: vec![name], beside: None })
                 })
                 .collect::<Result<_, Error>>()?,
             _ => {
@@ -108,7 +108,7 @@ impl Evaluator {
         }
         let mut prompts = BTreeSet::new();
         match wanted.iter().find(|wanted| !prompts.insert(&wanted.prompt)) {
-            Some(Wanted { prompt, .. }) if self == Self::GenEval2 => {
+            Some(EvaluatorPrompt { prompt, .. }) if self == Self::GenEval2 => {
                 Err(fault(format!("has a prompt twice, of which one image alone can be named: {prompt}")))
             }
             _ => Ok(wanted),
@@ -116,7 +116,7 @@ impl Evaluator {
     }
 
     /// That of a line of the evaluator's file.
-    fn wanted(self, index: usize, line: &str, each: usize) -> Result<Wanted, String> {
+    fn wanted(self, index: usize, line: &str, each: usize) -> Result<EvaluatorPrompt, String> {
         let of_json = || {
             let value: Value = serde_json::from_str(line).map_err(|error| error.to_string())?;
             let prompt = value["prompt"].as_str().ok_or("expected an object with `prompt`")?;
@@ -125,7 +125,7 @@ impl Evaluator {
         Ok(match self {
             Self::GenEval => {
                 let folder = PathBuf::from(format!("{index:05}"));
-                Wanted {
+                EvaluatorPrompt {
                     prompt: of_json()?,
                     files: (0..each).map(|image| folder.join(format!("samples/{image:04}.png"))).collect(),
                     beside: Some((folder.join("metadata.jsonl"), line.into())),
@@ -146,10 +146,10 @@ impl Evaluator {
                 }
                 let number = |image| index * each + image;
                 let file = |image| PathBuf::from(format!("samples/{prompt}_{:06}.png", number(image)));
-                Wanted { prompt: prompt.into(), files: (0..each).map(file).collect(), beside: None }
+                EvaluatorPrompt { prompt: prompt.into(), files: (0..each).map(file).collect(), beside: None }
             }
             Self::GenEval2 | Self::DpgBench => {
-                Wanted { prompt: of_json()?, files: vec![format!("{index:05}.png").into()], beside: None }
+                EvaluatorPrompt { prompt: of_json()?, files: vec![format!("{index:05}.png").into()], beside: None }
             }
         })
     }
@@ -162,17 +162,17 @@ impl Evaluator {
     pub fn draw(
         self,
         pipeline: &TextPipeline,
-        wanted: &[Wanted],
+        wanted: &[EvaluatorPrompt],
         each: usize,
         folder: &Path,
         tell: &mut dyn FnMut(u64),
     ) -> Result<(), Error> {
         let at_once = (pipeline.pipeline.recipe.sampling.batch / each).max(1);
         let missing =
-            |wanted: &[Wanted]| wanted.iter().flat_map(|it| &it.files).any(|file| !folder.join(file).exists());
+            |wanted: &[EvaluatorPrompt]| wanted.iter().flat_map(|it| &it.files).any(|file| !folder.join(file).exists());
         let mut first = 0;
         // Large encoders are read from their files for each block of prompts.
-        for block in wanted.chunks(block(at_once)) {
+        for block in wanted.chunks(prompt_block_size(at_once)) {
             let prompts: Vec<&str> = block.iter().map(|wanted| wanted.prompt.as_str()).collect();
             let text = if missing(block) { Some(pipeline.encode(&prompts)?) } else { None };
             for (chunk, wanted) in block.chunks(at_once).enumerate() {
@@ -201,8 +201,8 @@ impl Evaluator {
 ///
 /// # Errors
 /// In the place of an image that cannot be read.
-pub fn drawn<'a>(
-    wanted: &'a [Wanted],
+pub fn read_images<'a>(
+    wanted: &'a [EvaluatorPrompt],
     each: usize,
     folder: &'a Path,
 ) -> impl Iterator<Item = Result<(RgbImage, String), Error>> + 'a {
@@ -256,7 +256,7 @@ fn read(path: &Path) -> Result<String, Error> {
 }
 
 /// Writes the images of some prompts that are not there: where each has a file, there, and in a square otherwise.
-fn write(images: &Images, wanted: &[Wanted], folder: &Path) -> Result<(), Error> {
+fn write(images: &Images, wanted: &[EvaluatorPrompt], folder: &Path) -> Result<(), Error> {
     let [count, channels, height, width] = images.shape;
     let (each, one) = (count / wanted.len(), channels * height * width);
     for (wanted, images) in wanted.iter().zip(images.pixels.chunks(each * one)) {

@@ -8,7 +8,7 @@ use mixflow::backbones::weights::{LazyTensor, Weights};
 
 /// What a tensor of another code is under the names that a network has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Rows {
+pub(crate) enum RowLayout {
     /// The same.
     Same,
     /// The same with its halves exchanged: shift and scale change places.
@@ -18,13 +18,13 @@ pub(crate) enum Rows {
 }
 
 /// Queries, keys and values.
-pub(crate) const QKV: Rows = Rows::Split(&[1, 1, 1]);
+pub(crate) const QKV: RowLayout = RowLayout::Split(&[1, 1, 1]);
 
 /// The names that a network has for a layer of another code, and what is done with its rows.
-pub(crate) type Named = (Vec<String>, Rows);
+pub(crate) type MappedKeys = (Vec<String>, RowLayout);
 
 /// Weights under a network's own names of layers, those of another code as `layers` says; it knows none where a name stays.
-pub(crate) fn own_weights(weights: Weights, layers: fn(&str) -> Option<Named>) -> Weights {
+pub(crate) fn convert_weights(weights: Weights, layers: fn(&str) -> Option<MappedKeys>) -> Weights {
     weights.flat_map(|name, tensor| match name.rsplit_once('.').and_then(|(layer, end)| Some((layers(layer)?, end))) {
         Some(((layers, rows), end)) => {
             rows.named(layers.into_iter().map(|layer| format!("{layer}.{end}")).collect(), tensor)
@@ -37,14 +37,14 @@ pub(crate) fn own_weights(weights: Weights, layers: fn(&str) -> Option<Named>) -
 ///
 /// # Errors
 /// If it has one layer by two names.
-pub(crate) fn own_adapter(adapter: Adapter, layers: fn(&str) -> Option<Named>) -> Result<Adapter, Error> {
+pub(crate) fn convert_adapter(adapter: Adapter, layers: fn(&str) -> Option<MappedKeys>) -> Result<Adapter, Error> {
     adapter.flat_map(|layer, b| match layers(&layer) {
         Some((layers, rows)) => rows.named(layers, b),
         None => vec![(layer, b)],
     })
 }
 
-impl Rows {
+impl RowLayout {
     /// A tensor under these names. One whose rows do not come out even stays whole under the first, where it does not fit.
     pub(crate) fn named(self, names: Vec<String>, tensor: LazyTensor) -> Vec<(String, LazyTensor)> {
         let parts = self.parts(&tensor);

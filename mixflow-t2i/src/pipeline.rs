@@ -45,14 +45,14 @@ impl TextPipeline {
     /// # Errors
     /// If the folder is none of these, lacks a file, or a file does not fit.
     pub fn from_folder(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
-        Self::load(Self::in_folder(folder)?, device)
+        Self::load(Self::find_in_folder(folder)?, device)
     }
 
     /// The same, yet to be read: for another [precision](mixflow::recipe::SamplingConfig::precision) than that of its recipe.
     ///
     /// # Errors
     /// As [`from_folder`](Self::from_folder).
-    pub fn in_folder(folder: impl AsRef<Path>) -> Result<StoredPipeline<TextNetworkConfig>, Error> {
+    pub fn find_in_folder(folder: impl AsRef<Path>) -> Result<StoredPipeline<TextNetworkConfig>, Error> {
         let folder = folder.as_ref();
         match folder.join("transformer").is_dir() || folder.join("model_index.json").is_file() {
             true => from_diffusers(folder),
@@ -60,7 +60,7 @@ impl TextPipeline {
         }
     }
 
-    /// Reads what was found onto a device.
+    /// TextInputShape what was found onto a device.
     ///
     /// # Errors
     /// If a file is not there or does not fit, and as [`new`](Self::new).
@@ -87,7 +87,7 @@ impl TextPipeline {
 
     /// The same with other settings of the sampler.
     #[must_use]
-    pub fn sampled_as(mut self, TextSampling { sampling, skip_layers }: TextSampling) -> Self {
+    pub fn with_sampling(mut self, TextSampling { sampling, skip_layers }: TextSampling) -> Self {
         self.pipeline.recipe.sampling = sampling;
         Self { skip_layers, ..self }
     }
@@ -107,7 +107,7 @@ impl TextPipeline {
     /// For a size that the network has no places for, and for blocks that it does not have.
     pub fn check(&self) -> Result<(), mixflow::Error> {
         self.weaker()?;
-        self.latents()?;
+        self.latent_shape()?;
         Ok(())
     }
 
@@ -116,7 +116,7 @@ impl TextPipeline {
     /// # Errors
     /// [`Error::NoPrompts`] for none, and if the encoder cannot be read.
     pub fn encode(&self, prompts: &[&str]) -> Result<TextEmbedding, Error> {
-        self.encoder.encode_against(prompts, &self.negative)
+        self.encoder.encode_with_negative(prompts, &self.negative)
     }
 
     /// One image of each prompt that was encoded, on the device of the network, wherever the text is; `visit` sees every state on the way.
@@ -125,7 +125,7 @@ impl TextPipeline {
     /// As [`Generator::draw`], for a size that the network has no places for, and for blocks that it does not have.
     pub fn draw(&self, text: &TextEmbedding, first: u64, visit: &mut Visit<'_>) -> Result<Images, mixflow::Error> {
         let (text, weaker) = (text.clone().on(&device::of(&self.pipeline.network)), self.weaker()?);
-        let generator = Generator { shape: self.latents()?, weaker: weaker.as_ref(), ..self.pipeline.generator() };
+        let generator = Generator { shape: self.latent_shape()?, weaker: weaker.as_ref(), ..self.pipeline.generator() };
         generator.draw(&text, text.batch(), first, visit)
     }
 
@@ -136,13 +136,13 @@ impl TextPipeline {
     ///
     /// # Errors
     /// As [`encode`](Self::encode); the blocks as that and [`draw`](Self::draw), and if their embeddings do not fit memory.
-    pub fn in_turn<'a>(
+    pub fn image_batches<'a>(
         &'a self,
         prompts: &'a [&'a str],
         count: usize,
         mut tell: impl FnMut(u64) + 'a,
     ) -> Result<impl Iterator<Item = Result<Images, mixflow::Error>> + 'a, Error> {
-        let block = block(self.pipeline.recipe.sampling.batch);
+        let block = prompt_block_size(self.pipeline.recipe.sampling.batch);
         let distinct = &prompts[..count.min(prompts.len())];
         let all = if distinct.len() <= block { Some(self.encode(distinct)?) } else { None };
         let fault = |error: Error| mixflow::Error::Condition(error.into());
@@ -168,13 +168,13 @@ impl TextPipeline {
     /// The network without the blocks that are skipped, and how to lead away from it.
     fn weaker(&self) -> Result<Option<Weaker<Transformer>>, SampleError> {
         let Some(skip) = &self.skip_layers else { return Ok(None) };
-        let ([_, height, width], grid) = (self.latents()?, self.pipeline.recipe.sampling.sampler.grid);
+        let ([_, height, width], grid) = (self.latent_shape()?, self.pipeline.recipe.sampling.sampler.grid);
         let grid = grid.for_latents([height, width]).map_err(|fault| SampleError::Config(fault.to_string()))?;
         skip.weaker(&self.pipeline.network, &grid)
     }
 
     /// Channels, height and width of the latents of an image of this size, or why there are none.
-    fn latents(&self) -> Result<[usize; 3], SampleError> {
+    fn latent_shape(&self) -> Result<[usize; 3], SampleError> {
         let recipe = &self.pipeline.recipe;
         let config = &recipe.network.transformer;
         let ([channels, side, _], [_, input_size, _]) = (self.pipeline.image_shape(), config.shape());
@@ -197,7 +197,7 @@ impl TextPipeline {
 }
 
 /// Prompts that are read at a time where `at_once` are drawn at once: large encoders are read from their files for each block.
-pub(crate) fn block(at_once: usize) -> usize {
+pub(crate) fn prompt_block_size(at_once: usize) -> usize {
     at_once.max(64).next_multiple_of(at_once)
 }
 

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::prompts::PromptTable;
-use crate::shape::Reads;
-use crate::text::{FlanT5, FluxEncoders, TextEncoders, ZImageEncoder};
+use crate::shape::TextInputShape;
+use crate::text::{FlanT5, FluxEncoders, StableDiffusion3Encoders, ZImageEncoder};
 use crate::transformer;
 use crate::{Error, TextEmbedding, TextEncoder, Transformer, TransformerConfig, Words};
 
@@ -59,7 +59,7 @@ pub struct TextNetworkConfig {
 pub enum TextEncoderConfig {
     /// [`Words`], which need no files.
     Words(Words),
-    /// The [`TextEncoders`] of Stable Diffusion 3.
+    /// The [`StableDiffusion3Encoders`] of Stable Diffusion 3.
     #[serde(rename = "stable-diffusion-3")]
     StableDiffusion3 {
         /// The folder that holds `text_encoder`, `tokenizer` and so on; `hf://org/name` for what `mixflow-hub` fetches.
@@ -146,7 +146,7 @@ impl TextEncoderConfig {
         Ok(match self {
             Self::Words(words) => Box::new(*words),
             Self::StableDiffusion3 { folder, precision } => {
-                Box::new(TextEncoders::from_folder(folder, device)?.in_precision(*precision)?)
+                Box::new(StableDiffusion3Encoders::from_folder(folder, device)?.in_precision(*precision)?)
             }
             Self::FlanT5 { folder, tokens, precision } => {
                 Box::new(FlanT5::from_folder(folder, device)?.with_length(*tokens)?.in_precision(*precision)?)
@@ -175,7 +175,7 @@ impl TextEncoderConfig {
     fn tokens(&self) -> usize {
         match self {
             Self::Words(words) => words.tokens,
-            Self::StableDiffusion3 { .. } => 77 + TextEncoders::T5_LENGTH,
+            Self::StableDiffusion3 { .. } => 77 + StableDiffusion3Encoders::T5_LENGTH,
             Self::FlanT5 { tokens, .. } | Self::Flux1 { tokens, .. } | Self::ZImage { tokens, .. } => *tokens,
         }
     }
@@ -223,17 +223,18 @@ impl NetworkSettings for TextNetworkConfig {
         let (stored, own) = (stored.join("prompts"), folder.join("prompts"));
         let all = all.filter(|all| all.starts_with(labels)).map(|mut all| {
             // Of what latents have beyond that nothing is read here: it is for `encode` to add.
-            let held = PromptTable::held(&stored, &all).filter(|held| *held >= labels.len());
+            let held = PromptTable::prefix_len(&stored, &all).filter(|held| *held >= labels.len());
             all.truncate(held.unwrap_or(all.len()));
             all
         });
-        if PromptTable::encoder(&stored).is_none() {
+        if PromptTable::encoder_identity(&stored).is_none() {
             return self.conditioner(labels, folder, device, tell);
         }
         let table = || {
-            let table = self.prompt_table(all.as_deref().unwrap_or(labels), &stored, device, tell)?.first(labels.len());
-            let encoder = PromptTable::encoder(&stored).unwrap_or_default();
-            PromptTable::note(&encoder, labels, &own).map(|()| table)
+            let table =
+                self.prompt_table(all.as_deref().unwrap_or(labels), &stored, device, tell)?.truncated(labels.len());
+            let encoder = PromptTable::encoder_identity(&stored).unwrap_or_default();
+            PromptTable::record_encoder(&encoder, labels, &own).map(|()| table)
         };
         match table() {
             Ok(table) => Ok(Arc::new(table)),
@@ -257,7 +258,7 @@ impl NetworkSettings for TextNetworkConfig {
     fn published(&self, run: &Path) -> Map<String, Value> {
         let encoder = match self.text {
             TextEncoderConfig::Words(_) => None,
-            _ => PromptTable::encoder(&run.join("prompts")),
+            _ => PromptTable::encoder_identity(&run.join("prompts")),
         };
         encoder.map(|encoder| ("encoder".to_string(), encoder.into())).into_iter().collect()
     }
@@ -266,8 +267,8 @@ impl NetworkSettings for TextNetworkConfig {
         self.transformer.official_key()
     }
 
-    fn own(&self, weights: Weights) -> Result<Weights, mixflow::Error> {
-        Ok(self.transformer.own(weights)?)
+    fn select_weights(&self, weights: Weights) -> Result<Weights, mixflow::Error> {
+        Ok(self.transformer.select_weights(weights)?)
     }
 
     fn load(&self, network: Transformer, weights: Weights) -> Result<Transformer, mixflow::Error> {
@@ -324,7 +325,7 @@ impl NetworkSettings for TextNetworkConfig {
             return Err(Invalid::new("prompts", "must be at least 1, found 0"));
         }
         self.text.check().map_err(|fault| fault.within("text"))?;
-        let (reads, tokens) = (self.transformer.reads(), self.text.tokens());
+        let (reads, tokens) = (self.transformer.text_input_shape(), self.text.tokens());
         if let Some(most) = reads.length.filter(|most| tokens > *most) {
             let most = format!("at most {most}, the transformer's context_length");
             return Err(match self.text {
@@ -352,7 +353,7 @@ impl TextNetworkConfig {
     /// As [`TextEncoderConfig::open`], if what it says is known not to be what the transformer takes, and if it is another than
     /// the recipe says.
     pub fn encoder(&self, device: &Device) -> Result<Box<dyn TextEncoder>, Error> {
-        let (encoder, reads) = (self.text.open(device)?, self.transformer.reads());
+        let (encoder, reads) = (self.text.open(device)?, self.transformer.text_input_shape());
         let fault = |reason| Err(Error::config(Path::new("network.text"), reason));
         if let Some(widths) = encoder.widths().filter(|widths| !reads.fits(*widths)) {
             return fault(format!(
@@ -384,7 +385,7 @@ impl TextNetworkConfig {
     ) -> Result<PromptTable, Error> {
         let encoder = self.encoder(device)?;
         let table = PromptTable::prepare(folder, prompts, &*encoder, tell)?;
-        let reads: Reads = self.transformer.reads();
+        let reads: TextInputShape = self.transformer.text_input_shape();
         if !reads.fits(table.widths()) {
             let reason = format!(
                 "holds tokens and pooled prompts of widths {:?}, the transformer takes {reads}: set these of \
@@ -419,7 +420,7 @@ pub fn value(name_or_path: &str) -> Result<Value, mixflow::Error> {
     }
 }
 
-/// Reads a recipe by name or from a JSON file and changes it by `key=value` overrides; none if it is one of another kind, such as one
+/// TextInputShape a recipe by name or from a JSON file and changes it by `key=value` overrides; none if it is one of another kind, such as one
 /// for classes, or cannot be read, for [`Recipe::read`] to say why.
 ///
 /// # Errors

@@ -103,7 +103,7 @@ pub fn compare(test: &mut Selftest<'_>) {
         [("tokens".into(), tokens), ("pooled".into(), pooled)].into()
     });
     test.output("Qwen3", |device| {
-        let states = qwen3().init(device).state(1, prompts(device), None);
+        let states = qwen3().init(device).hidden_state(1, prompts(device), None);
         [("tokens".into(), states.into_data())].into()
     });
     test.output("T5", |device| [("tokens".into(), t5().init(device).forward(prompts(device)).into_data())].into());

@@ -12,7 +12,7 @@ pub(crate) const LARGEST: usize = 1 << 16;
 
 /// What a transformer reads of a text, by the keys of its configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Reads {
+pub struct TextInputShape {
     /// `context_width`, that of a token.
     pub width: usize,
     /// `pooled_width`, that of the text as a whole; none where it reads tokens alone.
@@ -21,7 +21,7 @@ pub struct Reads {
     pub length: Option<usize>,
 }
 
-impl Reads {
+impl TextInputShape {
     /// Whether a text has such tokens and such a vector of the whole.
     pub fn fits(self, [width, pooled]: [usize; 2]) -> bool {
         self.width == width && self.pooled.is_none_or(|own| own == pooled)
@@ -29,7 +29,7 @@ impl Reads {
 }
 
 /// The widths by their keys.
-impl fmt::Display for Reads {
+impl fmt::Display for TextInputShape {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "context_width {}", self.width)?;
         self.pooled.map_or(Ok(()), |pooled| write!(f, " and pooled_width {pooled}"))
@@ -63,7 +63,7 @@ pub(crate) fn check_axes(width: usize, heads: usize, axes: [usize; 3]) -> Result
 ///
 /// # Errors
 /// If there is no block of a number.
-pub(crate) fn without<B: Clone>(all: &[B], blocks: &[usize]) -> Result<Vec<B>, Invalid> {
+pub(crate) fn remove_blocks<B: Clone>(all: &[B], blocks: &[usize]) -> Result<Vec<B>, Invalid> {
     if let Some(block) = blocks.iter().find(|&&block| block >= all.len()) {
         return Err(Invalid::new("blocks", format!("must be 0 to {}, found {block}", all.len() - 1)));
     }
@@ -75,7 +75,7 @@ pub(crate) fn without<B: Clone>(all: &[B], blocks: &[usize]) -> Result<Vec<B>, I
 ///
 /// # Errors
 /// If the file cannot be read, describes something else, or what the network cannot be.
-pub(crate) fn described<C: DeserializeOwned, N>(
+pub(crate) fn config_from_diffusers<C: DeserializeOwned, N>(
     file: &Path,
     class: &str,
     network: impl FnOnce(C) -> Result<N, String>,

@@ -15,7 +15,7 @@ use crate::TextEmbedding;
 use crate::flux::{self, Flux, FluxConfig};
 use crate::mmdit::{self, MmDit, MmDitConfig};
 use crate::mmjit::{self, MmJit, MmJitConfig};
-pub use crate::shape::Reads;
+pub use crate::shape::TextInputShape;
 use crate::z_image::{self, ZImage, ZImageConfig};
 
 /// The transformers: type, shape, module, and what people call it. A new one is a line here.
@@ -91,9 +91,9 @@ macro_rules! define {
             ///
             /// # Errors
             /// If there are several.
-            pub fn own(&self, weights: Weights) -> Result<Weights, Error> {
+            pub fn select_weights(&self, weights: Weights) -> Result<Weights, Error> {
                 match self {
-                    $(Self::$network(_) => $network::own(weights),)+
+                    $(Self::$network(_) => $network::select_weights(weights),)+
                 }
             }
 
@@ -205,8 +205,8 @@ impl TransformerConfig {
     }
 
     /// What it is told of a text.
-    pub fn reads(&self) -> Reads {
-        transformers!(inside self, config => config.reads())
+    pub fn text_input_shape(&self) -> TextInputShape {
+        transformers!(inside self, config => config.text_input_shape())
     }
 }
 

@@ -6,7 +6,7 @@ use mixflow::random::{self, Stream};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::text::Cut;
+use crate::text::Truncation;
 use crate::{Error, TextEmbedding, TextEncoder};
 
 /// A text encoder that needs no weights: every word is a vector of its own, drawn once and for all.
@@ -76,10 +76,10 @@ impl TextEncoder for Words {
         Ok(format!("words of width {width}, {tokens} tokens{}", if *places { " with their places" } else { "" }))
     }
 
-    fn cuts(&self, prompts: &[&str]) -> Result<Vec<Cut>, Error> {
+    fn truncations(&self, prompts: &[&str]) -> Result<Vec<Truncation>, Error> {
         let cut = |(prompt, text): (usize, &&str)| {
             let unread = from_word(text, self.tokens)?.into();
-            Some(Cut { prompt, encoder: "words", tokens: self.tokens, unread })
+            Some(Truncation { prompt, encoder: "words", tokens: self.tokens, unread })
         };
         Ok(prompts.iter().enumerate().filter_map(cut).collect())
     }
@@ -166,17 +166,17 @@ mod tests {
 
     #[test]
     fn no_prompts_are_an_error_and_the_empty_one_is_a_prompt() {
-        for none in [WORDS.encode(&[]), WORDS.encode_against(&[], "")] {
+        for none in [WORDS.encode(&[]), WORDS.encode_with_negative(&[], "")] {
             assert!(none.unwrap_err().to_string().contains("at least one prompt"));
         }
-        assert_eq!(WORDS.encode_against(&[""], "").unwrap().batch(), 1);
+        assert_eq!(WORDS.encode_with_negative(&[""], "").unwrap().batch(), 1);
     }
 
     #[test]
     fn no_words_are_zeros_and_too_many_are_cut() {
         assert_eq!(numbers(" — "), (vec![0.0; 12], vec![0.0; 4]));
         assert_eq!(numbers("one two three four"), numbers("one two three"));
-        let cuts = WORDS.cuts(&["one — two three", "one, two (three) four, five"]).unwrap();
+        let cuts = WORDS.truncations(&["one — two three", "one, two (three) four, five"]).unwrap();
         let told: Vec<_> = cuts.iter().map(|cut| (cut.prompt, cut.unread.as_str())).collect();
         assert_eq!(told, [(1, "four, five")]);
     }

@@ -202,11 +202,12 @@ fn a_table_that_grows_has_the_files_of_one_that_was_made_at_once() {
         let expected = files(whole.path());
         prepare(folder.path(), &all[..before], "words").unwrap();
         let grows = |identity| {
-            PromptTable::grows(folder.path(), &all, &Counted::new(identity, 0)).map_err(|error| error.to_string())
+            PromptTable::needs_extension(folder.path(), &all, &Counted::new(identity, 0))
+                .map_err(|error| error.to_string())
         };
         assert_eq!(grows("words"), Ok(true));
-        assert_eq!(PromptTable::held(folder.path(), &all), Some(before));
-        assert_eq!(PromptTable::held(folder.path(), &all[..before]), None);
+        assert_eq!(PromptTable::prefix_len(folder.path(), &all), Some(before));
+        assert_eq!(PromptTable::prefix_len(folder.path(), &all[..before]), None);
         assert!(grows("letters").unwrap_err().contains("of another encoder"));
         let encoder = Counted::new("words", usize::MAX);
         let table = PromptTable::prepare(folder.path(), &all, &encoder, |_| {}).unwrap();
@@ -215,7 +216,7 @@ fn a_table_that_grows_has_the_files_of_one_that_was_made_at_once() {
         // Only the prompts that stood with the empty one are encoded again.
         assert_eq!(encoder.prompts.get(), after + 1 - before / 256 * 256);
         // Its first prompts are those of before, and none is the empty one as ever.
-        let first = table.first(before);
+        let first = table.truncated(before);
         let told = numbers(first.rows(&[before], &Device::default()));
         assert_eq!(told, numbers(WORDS.encode(&[""]).unwrap()));
         let error = first.conditions(&[before], &Device::default()).unwrap_err().to_string();

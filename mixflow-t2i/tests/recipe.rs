@@ -360,23 +360,23 @@ fn a_run_makes_images_of_any_prompts() {
     let reads = Arc::new(Mutex::new(vec![]));
     let counted = Box::new(Counted(Words { width: 64, tokens: 4, places: false }, reads.clone()));
     let inner = std::mem::replace(&mut pipeline.encoder, counted);
-    let in_turn = |prompts: &[&str], count: usize| {
+    let image_batches = |prompts: &[&str], count: usize| {
         let mut done = 0;
-        let blocks = pipeline.in_turn(prompts, count, |images| done = images).unwrap();
+        let blocks = pipeline.image_batches(prompts, count, |images| done = images).unwrap();
         let pixels: Vec<f32> = blocks.flat_map(|images| images.unwrap().pixels).collect();
         assert_eq!(done, count as u64);
         (pixels, std::mem::take(&mut *reads.lock().unwrap()))
     };
     let asked: Vec<&str> = ["red circle", "blue star", "green ring"].into_iter().cycle().take(70).collect();
-    let (pixels, reads_of) = in_turn(&asked[..3], 70);
+    let (pixels, reads_of) = image_batches(&asked[..3], 70);
     assert_eq!(reads_of, [4], "three prompts and the empty one");
     assert!(pixels == pipeline.images(&asked, 0).unwrap().pixels);
     assert_eq!(std::mem::take(&mut *reads.lock().unwrap()), [71]);
     // Of many, those of a block are in memory.
-    let (same, reads_of) = in_turn(&asked, 70);
+    let (same, reads_of) = image_batches(&asked, 70);
     assert_eq!(reads_of, [65, 7]);
     assert!(same == pixels);
-    assert_eq!(in_turn(&asked, 2).1, [3]);
+    assert_eq!(image_batches(&asked, 2).1, [3]);
     pipeline.encoder = inner;
 
     // The empty prompt is drawn, an empty list is none.

@@ -7,8 +7,8 @@ use mixflow::Device;
 use mixflow::data::source::{Directory, Source};
 use mixflow::data::{CaptionFormat, RgbImage};
 use mixflow::files::images::{ImageSource, read_rgb};
-use mixflow_t2i::evaluator::{drawn, prompt_lines};
-use mixflow_t2i::text::Cut;
+use mixflow_t2i::evaluator::{prompt_lines, read_images};
+use mixflow_t2i::text::Truncation;
 use mixflow_t2i::{ClipScore, ClipScores, Error};
 use serde_json::{Value, json};
 
@@ -74,7 +74,7 @@ impl ClipArguments {
                 let evaluator = layout.evaluator();
                 let wanted = evaluator.read(file, each)?;
                 let prompts: Vec<_> = wanted.iter().map(|wanted| wanted.prompt.clone()).collect();
-                scores(&clip, &prompts, prompts.len() * each, drawn(&wanted, each, images))?
+                scores(&clip, &prompts, prompts.len() * each, read_images(&wanted, each, images))?
             }
             (Some(file), None) => {
                 let prompts: Vec<_> = prompt_lines(file)?.into_iter().map(|(_, prompt)| prompt).collect();
@@ -105,8 +105,8 @@ fn scores(
     captioned: impl Iterator<Item = std::result::Result<(RgbImage, String), Error>>,
 ) -> Result<(ClipScores, usize)> {
     let all: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let cuts = clip.cuts(&all)?;
-    Cut::summary(&cuts, all.len()).iter().for_each(note);
+    let cuts = clip.truncations(&all)?;
+    Truncation::summary(&cuts, all.len()).iter().for_each(note);
     let mut progress = Progress::new();
     progress.begin("CLIP score", Some(count as u64));
     let cosines = clip.cosines(captioned, |done| progress.counted(done as u64, "image"))?;

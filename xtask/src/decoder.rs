@@ -43,7 +43,7 @@ pub(crate) fn train_decoder(
     let start = from.map(given).transpose()?;
     folder.check_start(start.as_ref().map(|given| &given.start))?;
     if let Some(start) = &start {
-        let weights = Decoder::own(Weights::read(&start.path)?)?;
+        let weights = Decoder::select_weights(Weights::read(&start.path)?)?;
         note_choices(&start.path, weights.choices());
         decoder = decoder.load(weights)?;
     }

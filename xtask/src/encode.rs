@@ -216,8 +216,8 @@ impl Encode {
         // Latents that are there are read with the table that is there, until the new ones are.
         let begins = writer.read() == 0;
         if let Some(encoder) = &text
-            && !PromptTable::grows(&prompts, captions, &**encoder)?
-            && (begins || PromptTable::encoder(&prompts).is_some())
+            && !PromptTable::needs_extension(&prompts, captions, &**encoder)?
+            && (begins || PromptTable::encoder_identity(&prompts).is_some())
         {
             // Before signals are heard: each block of prompts is kept.
             encode_captions(&prompts, captions, &**encoder)?;

@@ -17,7 +17,7 @@ use mixflow::schedules::{Linear, MixFlow, Reversed};
 use mixflow::{Batch, Device, FlowMatching, StoredPipeline, check_memory};
 use mixflow_t2i::evaluator::prompt_lines;
 pub(crate) use mixflow_t2i::selftest::compare as selftest;
-use mixflow_t2i::text::Cut;
+use mixflow_t2i::text::Truncation;
 use mixflow_t2i::{
     Evaluator, MmDitConfig, TextEmbedding, TextNetworkConfig, TextPipeline, TextSampling, TransformerConfig,
     from_diffusers,
@@ -196,7 +196,7 @@ fn laid_out(request: &Request<'_>, evaluator: Evaluator, file: &Path) -> Result<
     settings["prompts"] = wanted.iter().map(|wanted| wanted.prompt.as_str()).collect();
     settings["each"] = each.into();
     let all: Vec<&str> = wanted.iter().map(|wanted| wanted.prompt.as_str()).collect();
-    Cut::summary(&pipeline.encoder.cuts(&all)?, all.len()).iter().for_each(note);
+    Truncation::summary(&pipeline.encoder.truncations(&all)?, all.len()).iter().for_each(note);
     let [height, width] = pipeline.size;
     let at_once = recipe.sampling.batch.max(each) as u64;
     check_memory(
@@ -306,11 +306,11 @@ fn together(request: &Request<'_>) -> Result<ExitCode> {
     let all: Vec<&str> = prompts.iter().map(String::as_str).collect();
     let mut progress = Progress::new();
     progress.begin("reading prompts", None);
-    for cut in pipeline.encoder.cuts(&all[..count.min(all.len())])? {
+    for cut in pipeline.encoder.truncations(&all[..count.min(all.len())])? {
         note(cut);
     }
     let (progress, mut evaluations) = (RefCell::new(progress), 0);
-    let blocks = pipeline.in_turn(&all, count, |done| progress.borrow_mut().counted(done, "image"))?;
+    let blocks = pipeline.image_batches(&all, count, |done| progress.borrow_mut().counted(done, "image"))?;
     progress.borrow_mut().begin("sampling", Some(count as u64));
     let started = Instant::now();
     let blocks = blocks.inspect(|images| {

@@ -105,7 +105,7 @@ impl TrainedArguments {
         if matches!(&recipe.data, DataConfig::Latents { path, .. } if path.join("manifest.json").is_file()) {
             recipe.stored_latents()?;
         }
-        note_choices(&weights, &stored.chosen(|weights| recipe.network.own(weights))?);
+        note_choices(&weights, &stored.chosen(|weights| recipe.network.select_weights(weights))?);
         // What a run trains lies in its folder.
         let autoencoder_files = recipe.autoencoder.as_ref().map_or(vec![], |config| config.files(&stored.run()));
         if recipe.encoding().is_some()

@@ -1,6 +1,6 @@
 //! Published weights.
 
-use super::naming::{as_diffusers, own};
+use super::naming::{as_diffusers, select_weights};
 use super::{KlAutoencoder, official_key};
 use crate::Error;
 use crate::weights::Weights;
@@ -13,6 +13,6 @@ impl KlAutoencoder {
     /// As [`Weights::network`], and as [`Weights::into_module`] with the names of `diffusers`.
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
         let levels = self.encoder.down_blocks.len();
-        as_diffusers(own(weights)?, levels).into_module(self, official_key)
+        as_diffusers(select_weights(weights)?, levels).into_module(self, official_key)
     }
 }

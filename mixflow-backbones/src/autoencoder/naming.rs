@@ -23,7 +23,7 @@ impl Naming {
     /// # Errors
     /// As [`Weights::network`].
     pub fn apply(self, weights: Weights) -> Result<Option<Weights>, Error> {
-        let weights = own(weights)?;
+        let weights = select_weights(weights)?;
         let Some(last) = weights.iter().filter_map(|(name, _)| level(name)).max() else { return Ok(None) };
         let levels = last + 1;
         let weights = as_diffusers(weights, levels);
@@ -38,7 +38,7 @@ impl Naming {
 }
 
 /// The autoencoder of a file, alone or in one with a whole Stable Diffusion, which calls it `first_stage_model`.
-pub(super) fn own(weights: Weights) -> Result<Weights, Error> {
+pub(super) fn select_weights(weights: Weights) -> Result<Weights, Error> {
     Ok(weights.network(&["decoder.conv_in.weight"])?.without(&TRAINING))
 }
 

@@ -99,7 +99,7 @@ impl DitDh {
     /// # Errors
     /// As [`Weights::network`] and [`Weights::into_module`].
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
-        let mut weights = Network::own(weights)?;
+        let mut weights = Network::select_weights(weights)?;
         self.enc_feat_rope.insert_missing("enc_feat_rope", &mut weights);
         self.dec_feat_rope.insert_missing("dec_feat_rope", &mut weights);
         weights.into_module(self, official_key)

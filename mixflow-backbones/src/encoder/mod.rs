@@ -100,7 +100,7 @@ impl Encoder {
     /// # Errors
     /// As [`Weights::network`] and [`Weights::into_module`].
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
-        let (key, mut weights) = (self.official_key(), self.own(weights)?);
+        let (key, mut weights) = (self.official_key(), self.select_weights(weights)?);
         for (name, tensor) in self.weights().iter().filter(|(name, _)| self.does_without(name)) {
             if weights.get(name).is_none() {
                 let own = tensor.data()?;
@@ -123,7 +123,7 @@ impl Encoder {
     }
 
     /// The tensors of this encoder, under Hugging Face's names.
-    fn own(&self, weights: Weights) -> Result<Weights, Error> {
+    fn select_weights(&self, weights: Weights) -> Result<Weights, Error> {
         // What the two tokenizers of images start with.
         const PATCHES: [&str; 2] = ["embeddings.patch_embeddings.projection.weight", "patch_embed.proj.weight"];
         Ok(match self {

@@ -63,7 +63,7 @@ impl LightningDit {
     /// # Errors
     /// As [`Weights::network`] and [`Weights::into_module`].
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
-        let mut weights = Network::own(weights)?;
+        let mut weights = Network::select_weights(weights)?;
         if let Some(table) = &self.feat_rope {
             table.insert_missing("feat_rope", &mut weights);
         }

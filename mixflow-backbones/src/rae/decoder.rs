@@ -71,7 +71,7 @@ impl Decoder {
     /// # Errors
     /// As [`Weights::network`] and [`Weights::into_module`].
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
-        let mut weights = Self::own(weights)?;
+        let mut weights = Self::select_weights(weights)?;
         weights.insert_missing("decoder_pos_embed", || self.pos_embed.val().into_data());
         weights.into_module(self, Self::official_key)
     }
@@ -80,7 +80,7 @@ impl Decoder {
     ///
     /// # Errors
     /// If there are several.
-    pub fn own(weights: Weights) -> Result<Weights, Error> {
+    pub fn select_weights(weights: Weights) -> Result<Weights, Error> {
         weights.network(&["decoder_embed.weight"])
     }
 

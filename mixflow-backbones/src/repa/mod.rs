@@ -37,7 +37,7 @@ impl Repa {
     /// # Errors
     /// As [`Weights::network`] and [`Weights::into_module`].
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
-        let mut weights = Network::own(weights)?;
+        let mut weights = Network::select_weights(weights)?;
         weights.insert_missing("pos_embed", || self.sit.pos_embed.val().into_data());
         weights.into_module(self, official_key)
     }

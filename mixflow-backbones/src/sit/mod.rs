@@ -67,7 +67,7 @@ impl Sit {
     /// # Errors
     /// As [`Weights::network`] and [`Weights::into_module`].
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
-        let mut weights = Network::own(weights)?;
+        let mut weights = Network::select_weights(weights)?;
         weights.insert_missing("pos_embed", || self.pos_embed.val().into_data());
         weights.into_module(self, official_key)
     }

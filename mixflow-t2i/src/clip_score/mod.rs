@@ -14,7 +14,7 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 
 use crate::Error;
-use crate::text::{Clip, Cut, Stored};
+use crate::text::{ClipTextModel, EncoderFiles, Truncation};
 use config::{Config, Preprocessing};
 
 /// Images and texts that the networks see at a time.
@@ -27,8 +27,8 @@ const BATCH: usize = 16;
 /// Transformers 5.24.0, `CLIPModel` and `CLIPImageProcessor` with Pillow 12.3.0.
 #[derive(Debug)]
 pub struct ClipScore {
-    stored: Stored<Config>,
-    text: Clip,
+    stored: EncoderFiles<Config>,
+    text: ClipTextModel,
     vision: ClipVision,
     preprocessing: Preprocessing,
     device: Device,
@@ -57,7 +57,7 @@ impl ClipScore {
     /// If a file is missing, damaged or of another network.
     pub fn from_folder(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
         let folder = folder.as_ref();
-        let mut stored = Stored::open(folder, ".", ".", Config::read, |config| config.text.vocab_size)?;
+        let mut stored = EncoderFiles::open(folder, ".", ".", Config::read, |config| config.text.vocab_size)?;
         let positions = stored.config.text.max_position_embeddings;
         if stored.tokenizer.length() > positions {
             stored = stored.with_length(positions)?;
@@ -115,7 +115,7 @@ impl ClipScore {
     /// If the vocabulary cannot express one.
     pub fn of_texts(&self, texts: &[&str]) -> Result<Tensor<2>, Error> {
         let of = |texts: &[&str]| {
-            let [ids, _] = self.stored.numbers(texts, &self.device)?;
+            let [ids, _] = self.stored.tokenize(texts, &self.device)?;
             Ok::<_, Error>(self.text.forward(ids).projected)
         };
         Ok(normalised(Tensor::cat(texts.chunks(BATCH).map(of).collect::<Result<_, _>>()?, 0)))
@@ -125,8 +125,8 @@ impl ClipScore {
     ///
     /// # Errors
     /// As [`of_texts`](Self::of_texts).
-    pub fn cuts(&self, texts: &[&str]) -> Result<Vec<Cut>, Error> {
-        self.stored.cuts("CLIP", texts)
+    pub fn truncations(&self, texts: &[&str]) -> Result<Vec<Truncation>, Error> {
+        self.stored.truncations("CLIP", texts)
     }
 
     /// The cosine between each image and its caption.
@@ -176,7 +176,7 @@ impl fmt::Display for ClipScores {
     }
 }
 
-/// Rows of length 1.
+/// RowLayout of length 1.
 fn normalised(x: Tensor<2>) -> Tensor<2> {
     let length = x.clone().square().sum_dim(1).sqrt();
     x / length

@@ -8,8 +8,8 @@ use mixflow::recipe::Sides;
 use serde::{Deserialize, Serialize};
 
 use super::{Flux, PATCH, SingleBlock};
-use crate::mmdit::{FREQUENCIES, JointBlock, Modulation, VectorEmbedding};
-use crate::shape::{LARGEST, Reads, check_axes, check_sizes};
+use crate::mmdit::{FREQUENCIES, JointBlock, MlpEmbedder, Modulation};
+use crate::shape::{LARGEST, TextInputShape, check_axes, check_sizes};
 
 /// Shape of a [`Flux`].
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -124,8 +124,8 @@ impl FluxConfig {
     }
 
     /// What it is told of a text.
-    pub fn reads(&self) -> Reads {
-        Reads { width: self.context_width, pooled: Some(self.pooled_width), length: None }
+    pub fn text_input_shape(&self) -> TextInputShape {
+        TextInputShape { width: self.context_width, pooled: Some(self.pooled_width), length: None }
     }
 
     /// Those of an image.
@@ -159,7 +159,7 @@ impl FluxConfig {
         }
         let init = &Initializer::new(seed, device);
         let Self { channels, width, heads, axes, .. } = *self;
-        let vector = |inputs| VectorEmbedding::new(inputs, width, init);
+        let vector = |inputs| MlpEmbedder::new(inputs, width, init);
         Flux {
             x_embedder: init.xavier_linear(self.values(), width),
             timestep_embedder: vector(FREQUENCIES),

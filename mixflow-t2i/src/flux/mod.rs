@@ -16,8 +16,8 @@ use mixflow::backbones::ops::Pairs;
 use mixflow::backbones::{Backbone, Invalid, Linear, Precision, ops};
 
 use crate::TextEmbedding;
-use crate::mmdit::{EPSILON, FREQUENCIES, JointBlock, Modulation, STEPS, VectorEmbedding};
-use crate::shape::without;
+use crate::mmdit::{EPSILON, FREQUENCIES, JointBlock, MlpEmbedder, Modulation, STEPS};
+use crate::shape::remove_blocks;
 
 /// Side of a patch of the latents.
 const PATCH: usize = 2;
@@ -36,11 +36,11 @@ pub struct Flux {
     /// Patches to tokens.
     pub x_embedder: Linear,
     /// Time to vector.
-    pub timestep_embedder: VectorEmbedding,
+    pub timestep_embedder: MlpEmbedder,
     /// Scale of guidance to vector, of networks that are told one.
-    pub guidance_embedder: Option<VectorEmbedding>,
+    pub guidance_embedder: Option<MlpEmbedder>,
     /// The text as a whole to vector.
-    pub text_embedder: VectorEmbedding,
+    pub text_embedder: MlpEmbedder,
     /// Tokens of the text to this network's width.
     pub context_embedder: Linear,
     /// Blocks in which image and text are apart.
@@ -63,7 +63,7 @@ impl Flux {
     }
 
     /// Where the tokens of latents of this size stand, and tokens of text behind them, which stand nowhere.
-    pub fn places(&self, [height, width]: [usize; 2], x: &Tensor<3>) -> Rotation {
+    pub fn rotary_embeddings(&self, [height, width]: [usize; 2], x: &Tensor<3>) -> Rotation {
         let [none, rows, columns] = self.axes;
         let axes = [[1, none], [height / PATCH, rows], [width / PATCH, columns]];
         Rotation::of_grid(&axes, Pairs::Adjacent, &x.device())
@@ -74,7 +74,7 @@ impl Flux {
     /// # Shapes
     /// - time: `[batch]`, from 0 (data) to 1 (noise)
     /// - pooled: `[batch, pooled width]`
-    pub fn time_text(&self, time: Tensor<1>, pooled: Tensor<2>) -> Tensor<2> {
+    pub fn time_text_embed(&self, time: Tensor<1>, pooled: Tensor<2>) -> Tensor<2> {
         let features = |number: Tensor<1>| sinusoidal(number * STEPS, FREQUENCIES);
         let told = time.zeros_like() + self.guidance;
         let vector = self.timestep_embedder.forward(features(time)) + self.text_embedder.forward(pooled);
@@ -95,9 +95,9 @@ impl Backbone for Flux {
 
     fn forward(&self, x: Tensor<4>, time: Tensor<1>, text: TextEmbedding) -> Tensor<4> {
         let [_, _, height, width] = x.dims();
-        let modulation = ops::silu(self.time_text(time, text.pooled));
+        let modulation = ops::silu(self.time_text_embed(time, text.pooled));
         let (image, text) = (self.embed(x), self.context_embedder.forward(text.tokens));
-        let (tokens, places) = (image.dims()[1], self.places([height, width], &image));
+        let (tokens, places) = (image.dims()[1], self.rotary_embeddings([height, width], &image));
         let (image, text) = (self.transformer_blocks.iter())
             .fold((image, text), |(image, text), block| block.forward(image, text, modulation.clone(), Some(&places)));
         let places = places.and_still(text.dims()[1]);
@@ -120,7 +120,7 @@ impl Backbone for Flux {
     fn without_blocks(&self, blocks: &[usize]) -> Result<Self, Invalid> {
         let depth = self.transformer_blocks.len();
         let all: Vec<usize> = (0..depth + self.single_transformer_blocks.len()).collect();
-        let (apart, one): (Vec<_>, Vec<_>) = without(&all, blocks)?.into_iter().partition(|block| *block < depth);
+        let (apart, one): (Vec<_>, Vec<_>) = remove_blocks(&all, blocks)?.into_iter().partition(|block| *block < depth);
         Ok(Self {
             transformer_blocks: apart.into_iter().map(|block| self.transformer_blocks[block].clone()).collect(),
             single_transformer_blocks: (one.into_iter())

@@ -8,8 +8,8 @@ use mixflow::backbones::{Activations, Invalid};
 use mixflow::recipe::Sides;
 use serde::{Deserialize, Serialize};
 
-use super::{FREQUENCIES, JointBlock, MmDit, Modulation, VectorEmbedding};
-use crate::shape::{Reads, check_sizes};
+use super::{FREQUENCIES, JointBlock, MlpEmbedder, MmDit, Modulation};
+use crate::shape::{TextInputShape, check_sizes};
 
 /// Shape of an [`MmDit`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -157,8 +157,8 @@ impl MmDitConfig {
     }
 
     /// What it is told of a text.
-    pub fn reads(&self) -> Reads {
-        Reads { width: self.context_width, pooled: Some(self.pooled_width), length: None }
+    pub fn text_input_shape(&self) -> TextInputShape {
+        TextInputShape { width: self.context_width, pooled: Some(self.pooled_width), length: None }
     }
 
     /// Those of an image.
@@ -193,7 +193,7 @@ impl MmDitConfig {
         let init = &Initializer::new(seed, device);
         let Self { input_size, patch, channels, width, depth, heads, table, qk_norm, .. } = *self;
         let spacing = (input_size / patch) as f64 / table as f64;
-        let vector = |inputs| VectorEmbedding::new(inputs, width, init);
+        let vector = |inputs| MlpEmbedder::new(inputs, width, init);
         let block = |index: usize| {
             let dual = self.dual_attention.contains(&index);
             JointBlock::new([width, heads], qk_norm, dual, index + 1 == depth, init)

@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::MmDitConfig;
-use crate::shape::described;
+use crate::shape::config_from_diffusers;
 
 /// `transformer/config.json`, of `diffusers` 0.42; what is not named has the class's default.
 #[derive(Deserialize)]
@@ -57,7 +57,7 @@ impl MmDitConfig {
     /// # Errors
     /// If the file cannot be read, or describes something else or what this network cannot be.
     pub fn from_diffusers(file: &Path) -> Result<Self, Error> {
-        described(file, Self::CLASS, Config::network)
+        config_from_diffusers(file, Self::CLASS, Config::network)
     }
 
     /// This network's `config.json`.

@@ -2,7 +2,7 @@
 
 use mixflow::backbones::keys::renamed;
 
-use crate::key_mapping::{QKV, Rows};
+use crate::key_mapping::{QKV, RowLayout};
 
 /// The name that `diffusers` gives the parameter at `path` of an [`MmDit`](super::MmDit).
 ///
@@ -53,20 +53,20 @@ pub(crate) const PARTS: [(&str, &str); 16] = [
 ///
 /// # Source
 /// `mmditx.py` of `Stability-AI/sd3.5` at fbf8f48, and `convert_sd3_to_diffusers.py` of `diffusers`.
-pub(super) fn diffusers_names(name: &str, depth: usize) -> Option<(Vec<String>, Rows)> {
+pub(super) fn diffusers_names(name: &str, depth: usize) -> Option<(Vec<String>, RowLayout)> {
     let one = |name: String, rows| Some((vec![name], rows));
     let parts: Vec<&str> = name.split('.').collect();
     match parts[..] {
-        ["pos_embed"] => one("pos_embed.pos_embed".into(), Rows::Same),
-        ["x_embedder", "proj", end] => one(format!("pos_embed.proj.{end}"), Rows::Same),
-        ["context_embedder", end] => one(format!("context_embedder.{end}"), Rows::Same),
+        ["pos_embed"] => one("pos_embed.pos_embed".into(), RowLayout::Same),
+        ["x_embedder", "proj", end] => one(format!("pos_embed.proj.{end}"), RowLayout::Same),
+        ["context_embedder", end] => one(format!("context_embedder.{end}"), RowLayout::Same),
         [embedder @ ("t_embedder" | "y_embedder"), "mlp", layer @ ("0" | "2"), end] => {
             let embedder = if embedder == "t_embedder" { "timestep_embedder" } else { "text_embedder" };
             let layer = if layer == "0" { 1 } else { 2 };
-            one(format!("time_text_embed.{embedder}.linear_{layer}.{end}"), Rows::Same)
+            one(format!("time_text_embed.{embedder}.linear_{layer}.{end}"), RowLayout::Same)
         }
-        ["final_layer", "adaLN_modulation", "1", end] => one(format!("norm_out.linear.{end}"), Rows::Swapped),
-        ["final_layer", "linear", end] => one(format!("proj_out.{end}"), Rows::Same),
+        ["final_layer", "adaLN_modulation", "1", end] => one(format!("norm_out.linear.{end}"), RowLayout::Swapped),
+        ["final_layer", "linear", end] => one(format!("proj_out.{end}"), RowLayout::Same),
         ["joint_blocks", block, stream @ ("x_block" | "context_block"), ref rest @ ..] => {
             let context = stream == "context_block";
             let last = block.parse().is_ok_and(|block: usize| block + 1 == depth);
@@ -78,7 +78,7 @@ pub(super) fn diffusers_names(name: &str, depth: usize) -> Option<(Vec<String>, 
 }
 
 /// The same below a block.
-fn block_names(rest: &[&str], context: bool, last: bool) -> Option<(Vec<String>, Rows)> {
+fn block_names(rest: &[&str], context: bool, last: bool) -> Option<(Vec<String>, RowLayout)> {
     let choose = |image: &'static str, text: &'static str| if context { text } else { image };
     let (name, rows) = match *rest {
         [attn @ ("attn" | "attn2"), "qkv", end] => {
@@ -86,21 +86,21 @@ fn block_names(rest: &[&str], context: bool, last: bool) -> Option<(Vec<String>,
             return Some((names.map(|name| format!("{attn}.{name}.{end}")).into(), QKV));
         }
         [attn @ ("attn" | "attn2"), "proj", end] => {
-            (format!("{attn}.{}.{end}", choose("to_out.0", "to_add_out")), Rows::Same)
+            (format!("{attn}.{}.{end}", choose("to_out.0", "to_add_out")), RowLayout::Same)
         }
         [attn @ ("attn" | "attn2"), "ln_q", end] => {
-            (format!("{attn}.{}.{end}", choose("norm_q", "norm_added_q")), Rows::Same)
+            (format!("{attn}.{}.{end}", choose("norm_q", "norm_added_q")), RowLayout::Same)
         }
         [attn @ ("attn" | "attn2"), "ln_k", end] => {
-            (format!("{attn}.{}.{end}", choose("norm_k", "norm_added_k")), Rows::Same)
+            (format!("{attn}.{}.{end}", choose("norm_k", "norm_added_k")), RowLayout::Same)
         }
         ["adaLN_modulation", "1", end] => {
             // Two vectors instead of six, in another order.
-            let rows = if context && last { Rows::Swapped } else { Rows::Same };
+            let rows = if context && last { RowLayout::Swapped } else { RowLayout::Same };
             (format!("{}.linear.{end}", choose("norm1", "norm1_context")), rows)
         }
-        ["mlp", "fc1", end] => (format!("{}.net.0.proj.{end}", choose("ff", "ff_context")), Rows::Same),
-        ["mlp", "fc2", end] => (format!("{}.net.2.{end}", choose("ff", "ff_context")), Rows::Same),
+        ["mlp", "fc1", end] => (format!("{}.net.0.proj.{end}", choose("ff", "ff_context")), RowLayout::Same),
+        ["mlp", "fc2", end] => (format!("{}.net.2.{end}", choose("ff", "ff_context")), RowLayout::Same),
         _ => return None,
     };
     Some((vec![name], rows))

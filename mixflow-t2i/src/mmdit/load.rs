@@ -15,7 +15,7 @@ impl MmDit {
     /// As [`Weights::network`], and as [`Weights::into_module`] with the names of `diffusers`.
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
         let table = self.table;
-        let weights = as_diffusers(Self::own(weights)?).flat_map(|name, tensor| {
+        let weights = as_diffusers(Self::select_weights(weights)?).flat_map(|name, tensor| {
             let middle = if name == "pos_embed.pos_embed" { middle(&tensor, table) } else { None };
             [(name, middle.unwrap_or(tensor))]
         });
@@ -26,7 +26,7 @@ impl MmDit {
     ///
     /// # Errors
     /// If there are several: as [`Weights::network`].
-    pub fn own(weights: Weights) -> Result<Weights, Error> {
+    pub fn select_weights(weights: Weights) -> Result<Weights, Error> {
         weights.network(&["joint_blocks.0.x_block.attn.qkv.weight", "transformer_blocks.0.attn.to_q.weight"])
     }
 }

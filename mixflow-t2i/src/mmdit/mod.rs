@@ -20,7 +20,7 @@ use mixflow::backbones::init::Initializer;
 use mixflow::backbones::{Backbone, Invalid, Linear, Precision, ops};
 
 use crate::TextEmbedding;
-use crate::shape::without;
+use crate::shape::remove_blocks;
 
 /// Width of the sinusoidal features of a time.
 pub(crate) const FREQUENCIES: usize = 256;
@@ -47,9 +47,9 @@ pub struct MmDit {
     /// Latents to tokens.
     pub x_embedder: PatchEmbedding,
     /// Time to vector.
-    pub timestep_embedder: VectorEmbedding,
+    pub timestep_embedder: MlpEmbedder,
     /// The text as a whole to vector.
-    pub text_embedder: VectorEmbedding,
+    pub text_embedder: MlpEmbedder,
     /// Tokens of the text to this network's width.
     pub context_embedder: Linear,
     /// The transformer.
@@ -64,14 +64,14 @@ pub struct MmDit {
 
 /// A vector through two linear layers with SiLU between them.
 #[derive(Module, Debug)]
-pub struct VectorEmbedding {
+pub struct MlpEmbedder {
     /// To `width`.
     pub linear_1: Linear,
     /// `width` to `width`
     pub linear_2: Linear,
 }
 
-impl VectorEmbedding {
+impl MlpEmbedder {
     /// Weights `N(0, 0.02²)`, zero biases.
     pub fn new(inputs: usize, width: usize, init: &Initializer) -> Self {
         Self { linear_1: init.normal_linear(inputs, width, 0.02), linear_2: init.normal_linear(width, width, 0.02) }
@@ -92,7 +92,7 @@ impl MmDit {
     /// If the latents have more tokens along a side than the table has places.
     pub fn embed(&self, x: Tensor<4>) -> Tensor<3> {
         let [_, _, height, width] = x.dims();
-        self.x_embedder.forward(x) + self.places([height / self.patch, width / self.patch])
+        self.x_embedder.forward(x) + self.cropped_pos_embed([height / self.patch, width / self.patch])
     }
 
     /// The vector that modulates every block, before its SiLU: `[batch, width]`.
@@ -100,7 +100,7 @@ impl MmDit {
     /// # Shapes
     /// - time: `[batch]`, from 0 (data) to 1 (noise)
     /// - pooled: `[batch, pooled width]`
-    pub fn time_text(&self, time: Tensor<1>, pooled: Tensor<2>) -> Tensor<2> {
+    pub fn time_text_embed(&self, time: Tensor<1>, pooled: Tensor<2>) -> Tensor<2> {
         self.timestep_embedder.forward(sinusoidal(time * STEPS, FREQUENCIES)) + self.text_embedder.forward(pooled)
     }
 
@@ -113,7 +113,7 @@ impl MmDit {
     }
 
     /// The middle of the table, `[1, rows * columns, width]`.
-    fn places(&self, [rows, columns]: [usize; 2]) -> Tensor<3> {
+    fn cropped_pos_embed(&self, [rows, columns]: [usize; 2]) -> Tensor<3> {
         let table = self.table;
         assert!(
             rows <= table && columns <= table,
@@ -134,7 +134,7 @@ impl Backbone for MmDit {
 
     fn forward(&self, x: Tensor<4>, time: Tensor<1>, text: TextEmbedding) -> Tensor<4> {
         let [_, _, height, width] = x.dims();
-        let modulation = ops::silu(self.time_text(time, text.pooled));
+        let modulation = ops::silu(self.time_text_embed(time, text.pooled));
         let streams = (self.embed(x), self.context_embedder.forward(text.tokens));
         let (tokens, _) = (self.transformer_blocks.iter())
             .fold(streams, |(image, context), block| block.forward(image, context, modulation.clone(), None));
@@ -151,6 +151,6 @@ impl Backbone for MmDit {
     }
 
     fn without_blocks(&self, blocks: &[usize]) -> Result<Self, Invalid> {
-        Ok(Self { transformer_blocks: without(&self.transformer_blocks, blocks)?, ..self.clone() })
+        Ok(Self { transformer_blocks: remove_blocks(&self.transformer_blocks, blocks)?, ..self.clone() })
     }
 }

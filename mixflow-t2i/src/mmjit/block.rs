@@ -7,7 +7,7 @@ use mixflow::backbones::embed::Rotation;
 use mixflow::backbones::init::Initializer;
 use mixflow::backbones::ops::Recomputed;
 
-use super::{EPSILON, Places};
+use super::{EPSILON, RotaryEmbeddings};
 
 /// Attention and a perceptron, each on normalised tokens and added to them: a block of the text alone, or what image or text
 /// have in a [`DoubleBlock`].
@@ -89,7 +89,7 @@ impl DoubleBlock {
     ///
     /// # Shapes
     /// - image, text and outputs: `[batch, tokens, width]`
-    pub fn forward(&self, image: Tensor<3>, text: Tensor<3>, places: &Places) -> (Tensor<3>, Tensor<3>) {
+    pub fn forward(&self, image: Tensor<3>, text: Tensor<3>, places: &RotaryEmbeddings) -> (Tensor<3>, Tensor<3>) {
         let [tokens, text_tokens] = [image.dims()[1], text.dims()[1]];
         if self.recompute {
             let (again, places) = (Self { recompute: false, ..self.clone() }, places.clone());

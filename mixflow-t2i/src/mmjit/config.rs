@@ -10,7 +10,7 @@ use mixflow::recipe::Sides;
 use serde::{Deserialize, Serialize};
 
 use super::{Bottleneck, DoubleBlock, EPSILON, FinalLayer, MmJit, Stream};
-use crate::shape::{LARGEST, Reads, check_sizes};
+use crate::shape::{LARGEST, TextInputShape, check_sizes};
 
 /// Shape of an [`MmJit`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -130,8 +130,8 @@ impl MmJitConfig {
     }
 
     /// What it is told of a text.
-    pub fn reads(&self) -> Reads {
-        Reads { width: self.context_width, pooled: None, length: Some(self.context_length) }
+    pub fn text_input_shape(&self) -> TextInputShape {
+        TextInputShape { width: self.context_width, pooled: None, length: Some(self.context_length) }
     }
 
     /// Those of an image.

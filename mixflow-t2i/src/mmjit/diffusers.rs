@@ -7,7 +7,7 @@ use mixflow::backbones::diffusers::read_config;
 use serde::Deserialize;
 
 use super::MmJitConfig;
-use crate::shape::described;
+use crate::shape::config_from_diffusers;
 
 /// `transformer/config.json`; what is not named is that of MiniT2I-B/16.
 #[derive(Deserialize)]
@@ -63,7 +63,7 @@ impl MmJitConfig {
     /// # Errors
     /// If the file cannot be read, or describes something else or what this network cannot be.
     pub fn from_diffusers(file: &Path) -> Result<Self, Error> {
-        described(file, Self::CLASS, Config::network)
+        config_from_diffusers(file, Self::CLASS, Config::network)
     }
 
     /// The repository of the Hugging Face Hub that holds the text encoder, as the same `config.json` names it (`llm`).

@@ -36,7 +36,7 @@ impl MmJit {
     /// # Errors
     /// As [`Weights::network`], and as [`Weights::into_module`] with the published names.
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
-        Self::own(weights)?.into_module(self, official_key)
+        Self::select_weights(weights)?.into_module(self, official_key)
     }
 
     /// The transformer of a file, whose names begin with `model.net` as published, with less, or with something else before
@@ -44,7 +44,7 @@ impl MmJit {
     ///
     /// # Errors
     /// If there are several: as [`Weights::network`].
-    pub fn own(weights: Weights) -> Result<Weights, Error> {
+    pub fn select_weights(weights: Weights) -> Result<Weights, Error> {
         const PUBLISHED: &str = "model.net.";
         let first = "img_embedder.proj1.weight";
         let weights =

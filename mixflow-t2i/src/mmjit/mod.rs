@@ -17,7 +17,7 @@ use mixflow::backbones::ops::Pairs;
 use mixflow::backbones::{Backbone, Convolution, Invalid, Linear, Precision};
 
 use crate::TextEmbedding;
-use crate::shape::without;
+use crate::shape::remove_blocks;
 
 const EPSILON: f64 = 1e-6;
 
@@ -74,7 +74,7 @@ pub struct FinalLayer {
 
 /// Where tokens stand, as angles on a device.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct RotaryEmbeddings {
     /// Of the image's tokens, by row and column.
     pub image: Rotation,
     /// Of the text's tokens, by number.
@@ -106,9 +106,9 @@ impl MmJit {
     }
 
     /// The angles of such images and of a text of so many tokens: `x` is `[batch, channels, height, width]`.
-    pub fn places(&self, x: &Tensor<4>, text: usize) -> Places {
+    pub fn rotary_embeddings(&self, x: &Tensor<4>, text: usize) -> RotaryEmbeddings {
         let ([rows, columns], head, device) = (self.grid(x), self.head, &x.device());
-        Places {
+        RotaryEmbeddings {
             image: Rotation::of_grid(&[[rows, head / 2], [columns, head / 2]], Pairs::Halves, device),
             text: Rotation::of_grid(&[[text, head]], Pairs::Halves, device),
         }
@@ -121,7 +121,7 @@ impl Backbone for MmJit {
     /// The time is not looked at.
     fn forward(&self, x: Tensor<4>, _: Tensor<1>, text: TextEmbedding) -> Tensor<4> {
         let text = self.embed_text(text.tokens);
-        let (grid, places) = (self.grid(&x), self.places(&x, text.dims()[1]));
+        let (grid, places) = (self.grid(&x), self.rotary_embeddings(&x, text.dims()[1]));
         let text = self.txt_preamble_blocks.iter().fold(text, |text, block| block.forward(text, &places.text));
         let (image, _) = (self.double_blocks.iter())
             .fold((self.embed(x), text), |(image, text), block| block.forward(image, text, &places));
@@ -140,6 +140,6 @@ impl Backbone for MmJit {
     }
 
     fn without_blocks(&self, blocks: &[usize]) -> Result<Self, Invalid> {
-        Ok(Self { double_blocks: without(&self.double_blocks, blocks)?, ..self.clone() })
+        Ok(Self { double_blocks: remove_blocks(&self.double_blocks, blocks)?, ..self.clone() })
     }
 }

@@ -17,11 +17,11 @@ impl Conditioner<TextEmbedding> for PromptTable {
     fn read(&self, labels: &[usize]) -> Result<HostCondition<TextEmbedding>, Error> {
         check_labels(labels, self.prompts())?;
         let prompts = self.read_rows(labels);
-        let none = self.empty_is_none().then(|| self.read_rows(&[self.prompts()]));
+        let none = self.null_is_empty_prompt().then(|| self.read_rows(&[self.prompts()]));
         let parts = self.parts();
         Ok(Box::new(move |device| {
             let prompts = embedding(prompts, device).with_parts(parts);
-            none.into_iter().fold(prompts, |prompts, none| prompts.against(embedding(none, device)))
+            none.into_iter().fold(prompts, |prompts, none| prompts.with_negative(embedding(none, device)))
         }))
     }
 

@@ -14,8 +14,8 @@ use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::embedding::Part;
-use crate::text::Cut;
+use crate::embedding::EncoderSlice;
+use crate::text::Truncation;
 use crate::{Error, TextEmbedding, TextEncoder};
 
 /// Prompts in one file.
@@ -28,7 +28,7 @@ const MANIFEST: &str = "prompts.json";
 const VERSION: u32 = 1;
 
 /// The embeddings of numbered prompts, in files of a folder that are read by memory map. After the last prompt there is one
-/// more, the empty one, which stands for none unless the encoder [has it otherwise](TextEncoder::empty_is_none).
+/// more, the empty one, which stands for none unless the encoder [has it otherwise](TextEncoder::null_is_empty_prompt).
 ///
 /// Text encoders are larger than the networks that they talk to, and say the same of a prompt each time: they read all
 /// prompts of a data set once, before training.
@@ -42,10 +42,10 @@ pub struct PromptTable {
     prompts: usize,
     /// Place of the empty prompt: behind all that the files have.
     empty: usize,
-    empty_is_none: bool,
+    null_is_empty_prompt: bool,
     notices: Vec<String>,
     /// Of which several encoders say something.
-    parts: Arc<[Part]>,
+    parts: Arc<[EncoderSlice]>,
 }
 
 /// A file with `tokens`, `[prompts, length, width]`, and `pooled`, `[prompts, pooled width]`, as `f16`.
@@ -114,7 +114,7 @@ impl PromptTable {
         let mut notices = vec![];
         if !missing.is_empty() {
             // Of all: whoever was stopped before has not heard of it.
-            notices.extend(Cut::summary(&encoder.cuts(&all[..prompts.len()])?, prompts.len()));
+            notices.extend(Truncation::summary(&encoder.truncations(&all[..prompts.len()])?, prompts.len()));
             let mut done: usize = found.iter().map(|(_, block)| block.len()).sum();
             let mut rest = missing.iter();
             let blocks: Vec<_> = missing.iter().map(|(_, block)| *block).collect();
@@ -135,8 +135,9 @@ impl PromptTable {
             blocks.push(found);
         }
         tell(prompts.len());
-        let (prompts, empty_is_none, parts) = (prompts.len(), encoder.empty_is_none(), encoder.parts().into());
-        Ok(Self { blocks, prompts, empty: prompts, empty_is_none, notices, parts })
+        let (prompts, null_is_empty_prompt, parts) =
+            (prompts.len(), encoder.null_is_empty_prompt(), encoder.parts().into());
+        Ok(Self { blocks, prompts, empty: prompts, null_is_empty_prompt, notices, parts })
     }
 
     /// The same of its first prompts alone.
@@ -144,7 +145,7 @@ impl PromptTable {
     /// # Panics
     /// If it has fewer.
     #[must_use]
-    pub fn first(self, prompts: usize) -> Self {
+    pub fn truncated(self, prompts: usize) -> Self {
         assert!(prompts <= self.prompts, "the first {prompts} of {} prompts", self.prompts);
         Self { prompts, ..self }
     }
@@ -154,7 +155,7 @@ impl PromptTable {
     ///
     /// # Errors
     /// If it would be refused for that: as one of another encoder or version, or a damaged one.
-    pub fn grows(folder: &Path, prompts: &[String], encoder: &dyn TextEncoder) -> Result<bool, Error> {
+    pub fn needs_extension(folder: &Path, prompts: &[String], encoder: &dyn TextEncoder) -> Result<bool, Error> {
         match Manifest::read(folder)? {
             Some(found) if found.grows_to(prompts) => {
                 let wanted = Manifest::new(encoder.identity()?, prompts);
@@ -165,12 +166,12 @@ impl PromptTable {
     }
 
     /// How many of these prompts, the first ones, the table in a folder is of, if it lacks others.
-    pub fn held(folder: &Path, prompts: &[String]) -> Option<usize> {
+    pub fn prefix_len(folder: &Path, prompts: &[String]) -> Option<usize> {
         Manifest::read(folder).ok()?.filter(|found| found.grows_to(prompts)).map(|found| found.prompts)
     }
 
     /// The identity of the encoder that the table in a folder belongs to, if there is one.
-    pub fn encoder(folder: &Path) -> Option<String> {
+    pub fn encoder_identity(folder: &Path) -> Option<String> {
         let manifest = Manifest::read(folder).ok()??;
         Some(manifest.encoder).filter(|_| manifest.version == VERSION)
     }
@@ -180,7 +181,7 @@ impl PromptTable {
     ///
     /// # Errors
     /// If `folder` is of another encoder or other prompts, or cannot be written.
-    pub fn note(encoder: &str, prompts: &[String], folder: &Path) -> Result<(), Error> {
+    pub fn record_encoder(encoder: &str, prompts: &[String], folder: &Path) -> Result<(), Error> {
         let manifest = Manifest::new(encoder.into(), prompts);
         match Manifest::read(folder)? {
             Some(found) => found.check_same(folder, &manifest),
@@ -189,8 +190,8 @@ impl PromptTable {
     }
 
     /// Whether the empty prompt stands for none; otherwise zeros do.
-    pub fn empty_is_none(&self) -> bool {
-        self.empty_is_none
+    pub fn null_is_empty_prompt(&self) -> bool {
+        self.null_is_empty_prompt
     }
 
     /// How many prompts there are, without the empty one.
@@ -218,7 +219,7 @@ impl PromptTable {
     }
 
     /// What each of several encoders says.
-    pub(super) fn parts(&self) -> Arc<[Part]> {
+    pub(super) fn parts(&self) -> Arc<[EncoderSlice]> {
         self.parts.clone()
     }
 

@@ -8,7 +8,7 @@ use mixflow::backbones::keys::clip_block_key;
 use mixflow::backbones::vit::{LayerNorm, VitBlock, VitBlockConfig};
 use mixflow::backbones::weights::Weights;
 
-use super::attention_bias::hidden;
+use super::attention_bias::padding_bias;
 use super::clip_config::{ClipConfig, LEGACY_END_TOKEN};
 use crate::Error;
 
@@ -17,7 +17,7 @@ use crate::Error;
 /// # Source
 /// Radford et al. 2021 (arXiv 2103.00020), section 2.4; Hugging Face Transformers 4.56.2, `CLIPTextModelWithProjection`.
 #[derive(Module, Debug)]
-pub struct Clip {
+pub struct ClipTextModel {
     /// Of tokens, `[vocabulary, width]`.
     pub table: Param<Tensor<2>>,
     /// Of positions, `[positions, width]`.
@@ -31,9 +31,9 @@ pub struct Clip {
     end_token: usize,
 }
 
-/// What [`Clip`] says of prompts.
+/// What [`ClipTextModel`] says of prompts.
 #[derive(Clone, Debug)]
-pub struct ClipOutput {
+pub struct ClipTextOutput {
     /// Tokens after the last layer but one, not normalised, `[batch, tokens, width]`: what diffusion models attend to.
     pub penultimate: Tensor<3>,
     /// Tokens after the last layer, normalised, `[batch, tokens, width]`.
@@ -47,12 +47,12 @@ pub struct ClipOutput {
 
 impl ClipConfig {
     /// The network, frozen; its values are drawn only if none are loaded.
-    pub fn init(&self, device: &Device) -> Clip {
-        Clip::new(self, device)
+    pub fn init(&self, device: &Device) -> ClipTextModel {
+        ClipTextModel::new(self, device)
     }
 }
 
-impl Clip {
+impl ClipTextModel {
     fn new(config: &ClipConfig, device: &Device) -> Self {
         let init = Initializer::new(0, device);
         let width = config.hidden_size;
@@ -89,7 +89,7 @@ impl Clip {
     /// # Errors
     /// As [`Weights::network`] and [`Weights::into_module`].
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
-        Ok(self.own(weights)?.into_module(self, official_key)?)
+        Ok(self.select_weights(weights)?.into_module(self, official_key)?)
     }
 
     /// Whether `weights` are those that [`load`](Self::load) takes. No value is read.
@@ -97,12 +97,12 @@ impl Clip {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn check(&self, weights: &Weights) -> Result<(), Error> {
-        Ok(self.own(weights.clone())?.check(self, official_key)?)
+        Ok(self.select_weights(weights.clone())?.check(self, official_key)?)
     }
 
     /// The tensors that this half of CLIP has. The other half and what compares the two may be beside it, and old files hold
     /// the numbers of the positions too.
-    fn own(&self, weights: Weights) -> Result<Weights, Error> {
+    fn select_weights(&self, weights: Weights) -> Result<Weights, Error> {
         const OTHERS: [&str; 5] = [
             "vision_model.",
             "visual_projection.weight",
@@ -118,7 +118,7 @@ impl Clip {
     ///
     /// # Shapes
     /// - ids: `[batch, tokens]`, each below the size of the vocabulary; no more tokens than positions
-    pub fn forward(&self, ids: Tensor<2, Int>) -> ClipOutput {
+    pub fn forward(&self, ids: Tensor<2, Int>) -> ClipTextOutput {
         self.forward_with(ids, None, |_, _| {})
     }
 
@@ -133,7 +133,7 @@ impl Clip {
         ids: Tensor<2, Int>,
         mask: Option<Tensor<2, Int>>,
         mut see: impl FnMut(usize, &Tensor<3>),
-    ) -> ClipOutput {
+    ) -> ClipTextOutput {
         let [batch, tokens] = ids.dims();
         let ends: Vec<i64> =
             ids.to_data().iter::<i64>().collect::<Vec<_>>().chunks(tokens).map(|row| self.end(row)).collect();
@@ -141,7 +141,7 @@ impl Clip {
         let [_, width] = embedded.dims();
         let position = self.position.val().narrow(0, 0, tokens).unsqueeze();
         let mut x = embedded.reshape([batch, tokens, width]) + position;
-        let hidden = mask.map(hidden);
+        let hidden = mask.map(padding_bias);
         let mut penultimate = x.clone();
         see(0, &x);
         for (block, number) in self.blocks.iter().zip(1..) {
@@ -158,7 +158,7 @@ impl Clip {
         let pooled = last.clone().reshape([batch * tokens, width]).select(0, rows);
         let projected =
             self.projection.as_ref().map_or_else(|| pooled.clone(), |linear| linear.forward(pooled.clone()));
-        ClipOutput { penultimate, last, pooled, projected }
+        ClipTextOutput { penultimate, last, pooled, projected }
     }
 
     /// Where a row of ids ends. Configurations from before the end token was a setting call it 2; its id is the highest.
@@ -171,7 +171,7 @@ impl Clip {
     }
 }
 
-/// The name that Transformers gives to the parameter at `path` of a [`Clip`].
+/// The name that Transformers gives to the parameter at `path` of a [`ClipTextModel`].
 ///
 /// ```
 /// use mixflow_t2i::text::clip_key;

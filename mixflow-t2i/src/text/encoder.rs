@@ -3,11 +3,11 @@
 use burn::tensor::{Int, Tensor};
 use mixflow::backbones::Condition;
 
-use super::Cut;
-use crate::embedding::Part;
+use super::Truncation;
+use crate::embedding::EncoderSlice;
 use crate::{Error, TextEmbedding};
 
-/// An encoder of prompts. [`TextEncoders`](super::TextEncoders) are Stable Diffusion 3's; others are as short as this:
+/// An encoder of prompts. [`StableDiffusion3Encoders`](super::StableDiffusion3Encoders) are Stable Diffusion 3's; others are as short as this:
 ///
 /// ```
 /// use burn::tensor::{Device, Tensor};
@@ -28,7 +28,7 @@ use crate::{Error, TextEmbedding};
 ///         Ok(TextEmbedding::new(pooled.clone().unsqueeze_dim(1), pooled))
 ///     }
 /// }
-/// # assert_eq!(Lengths.encode_against(&["cat", "mouse"], "").unwrap().batch(), 2);
+/// # assert_eq!(Lengths.encode_with_negative(&["cat", "mouse"], "").unwrap().batch(), 2);
 /// ```
 pub trait TextEncoder {
     /// What tells this encoder from those that say something else of a prompt: settings, and the content of its files.
@@ -62,7 +62,7 @@ pub trait TextEncoder {
     ///
     /// # Errors
     /// If a prompt cannot be expressed.
-    fn cuts(&self, prompts: &[&str]) -> Result<Vec<Cut>, Error> {
+    fn truncations(&self, prompts: &[&str]) -> Result<Vec<Truncation>, Error> {
         let _ = prompts;
         Ok(vec![])
     }
@@ -73,31 +73,31 @@ pub trait TextEncoder {
     }
 
     /// What each of several encoders says of a prompt, where there are several; provided: one says all.
-    fn parts(&self) -> Vec<Part> {
+    fn parts(&self) -> Vec<EncoderSlice> {
         vec![]
     }
 
     /// Whether the empty prompt stands for none, as the networks that are told so were trained; provided: yes. Otherwise zeros do.
-    fn empty_is_none(&self) -> bool {
+    fn null_is_empty_prompt(&self) -> bool {
         true
     }
 
     /// The same against `negative`: the empty prompt, or what images shall not be like. Where the empty prompt does not
-    /// [stand for none](Self::empty_is_none), it is against zeros.
+    /// [stand for none](Self::null_is_empty_prompt), it is against zeros.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
-    fn encode_against(&self, prompts: &[&str], negative: &str) -> Result<TextEmbedding, Error> {
+    fn encode_with_negative(&self, prompts: &[&str], negative: &str) -> Result<TextEmbedding, Error> {
         if prompts.is_empty() {
             return Err(Error::NoPrompts);
         }
-        if negative.is_empty() && !self.empty_is_none() {
+        if negative.is_empty() && !self.null_is_empty_prompt() {
             return self.encode(prompts);
         }
         let all = self.encode(&[prompts, &[negative]].concat())?;
         let device = all.pooled.device();
         let count = prompts.len() as i64;
         let rows = |range| all.clone().select(Tensor::<1, Int>::arange(range, &device));
-        Ok(rows(0..count).against(rows(count..count + 1)))
+        Ok(rows(0..count).with_negative(rows(count..count + 1)))
     }
 }

@@ -8,7 +8,7 @@ use mixflow::backbones::weights::Weights;
 use mixflow::files::WeightsFile;
 use sha2::{Digest, Sha256};
 
-use super::{Cut, Tokenizer, Tokens};
+use super::{Tokenizer, Tokens, Truncation};
 use crate::{Error, TextEmbedding};
 
 /// What weights are called, alone or in shards; the full precision is preferred to the half one.
@@ -25,7 +25,7 @@ pub(super) const BATCH: usize = 8;
 
 /// An encoder that waits in its file.
 #[derive(Debug)]
-pub(crate) struct Stored<C> {
+pub(crate) struct EncoderFiles<C> {
     pub(crate) tokenizer: Tokenizer,
     pub(crate) config: C,
     pub(crate) weights: Weights,
@@ -33,7 +33,7 @@ pub(crate) struct Stored<C> {
     pub(super) files: Vec<PathBuf>,
 }
 
-impl<C> Stored<C> {
+impl<C> EncoderFiles<C> {
     /// Opens `encoder` and `vocabulary` in `folder`. `size` is the number of tokens that the encoder knows.
     pub(crate) fn open(
         folder: &Path,
@@ -50,7 +50,7 @@ impl<C> Stored<C> {
         let folder = folder.join(encoder);
         let path = folder.join("config.json");
         let config = read(&path)?;
-        let (highest, known) = (tokenizer.highest() as usize, size(&config));
+        let (highest, known) = (tokenizer.max_token_id() as usize, size(&config));
         if highest >= known {
             let reason = format!("vocab_size: {known}, but `{vocabulary}` has a token of number {highest}");
             return Err(Error::config(&path, reason));
@@ -81,24 +81,24 @@ impl<C> Stored<C> {
     }
 
     /// The numbers of prompts' tokens, and where these are and no padding: `[batch, tokens]` each.
-    pub(crate) fn numbers(&self, prompts: &[&str], device: &Device) -> Result<[Tensor<2, Int>; 2], Error> {
+    pub(crate) fn tokenize(&self, prompts: &[&str], device: &Device) -> Result<[Tensor<2, Int>; 2], Error> {
         let length = self.tokenizer.length();
-        let (mut numbers, mut mask) = (vec![], vec![]);
+        let (mut token_ids, mut mask) = (vec![], vec![]);
         for prompt in prompts {
             let Tokens { ids, count, .. } = self.tokenizer.encode(prompt)?;
-            numbers.extend(ids.into_iter().map(i64::from));
+            token_ids.extend(ids.into_iter().map(i64::from));
             mask.extend((0..length).map(|token| i64::from(token < count)));
         }
-        Ok([numbers, mask].map(|all| Tensor::from_data(TensorData::new(all, [prompts.len(), length]), device)))
+        Ok([token_ids, mask].map(|all| Tensor::from_data(TensorData::new(all, [prompts.len(), length]), device)))
     }
 
     /// What of prompts does not fit, of the encoder of this name.
-    pub(crate) fn cuts(&self, encoder: &'static str, prompts: &[&str]) -> Result<Vec<Cut>, Error> {
+    pub(crate) fn truncations(&self, encoder: &'static str, prompts: &[&str]) -> Result<Vec<Truncation>, Error> {
         let mut cuts = vec![];
         for (prompt, text) in prompts.iter().enumerate() {
             if let Some(start) = self.tokenizer.encode(text)?.cut {
                 let unread = text.get(start..).unwrap_or_default().into();
-                cuts.push(Cut { prompt, encoder, tokens: self.tokenizer.length(), unread });
+                cuts.push(Truncation { prompt, encoder, tokens: self.tokenizer.length(), unread });
             }
         }
         Ok(cuts)

@@ -7,8 +7,8 @@ use mixflow::backbones::Precision;
 use sha2::{Digest, Sha256};
 
 use super::attention_bias::zeros_for_padding;
-use super::encoder_files::{BATCH, Stored, check_precision, encode_blocks, in_batches};
-use super::{Cut, T5, T5Config, TextEncoder};
+use super::encoder_files::{BATCH, EncoderFiles, check_precision, encode_blocks, in_batches};
+use super::{T5, T5Config, TextEncoder, Truncation};
 use crate::{Error, TextEmbedding};
 
 /// FLAN-T5, or another T5 of version 1.1, that does not see padding; where it has no token of a prompt it says zeros.
@@ -19,7 +19,7 @@ use crate::{Error, TextEmbedding};
 /// `Hope7Happiness/minit2i-torch` at e54e15d, `diffusers/pipeline.py`, `_encode_prompt`.
 #[derive(Debug)]
 pub struct FlanT5 {
-    stored: Stored<T5Config>,
+    stored: EncoderFiles<T5Config>,
     precision: Precision,
     device: Device,
 }
@@ -44,7 +44,7 @@ impl FlanT5 {
             }
         };
         let read = |path: &Path| T5Config::read(path);
-        let stored = Stored::open(folder, encoder, vocabulary, read, |config| config.vocab_size)?;
+        let stored = EncoderFiles::open(folder, encoder, vocabulary, read, |config| config.vocab_size)?;
         stored.config.init(device).check(&stored.weights)?;
         Self { stored, precision: Precision::F32, device: device.clone() }.with_length(Self::LENGTH)
     }
@@ -67,12 +67,12 @@ impl FlanT5 {
     }
 
     /// What `network` says of prompts, padding left out.
-    fn told(
+    fn embed_with(
         &self,
         prompts: &[&str],
         network: impl FnOnce([Tensor<2, Int>; 2]) -> Result<Tensor<3>, Error>,
     ) -> Result<TextEmbedding, Error> {
-        let [ids, mask] = self.stored.numbers(prompts, &self.device)?;
+        let [ids, mask] = self.stored.tokenize(prompts, &self.device)?;
         let tokens = network([ids, mask.clone()])?;
         Ok(TextEmbedding::of_tokens(zeros_for_padding(tokens, mask)))
     }
@@ -86,7 +86,7 @@ impl TextEncoder for FlanT5 {
         Ok(hex::encode(digest.finalize()))
     }
 
-    fn empty_is_none(&self) -> bool {
+    fn null_is_empty_prompt(&self) -> bool {
         false
     }
 
@@ -98,28 +98,28 @@ impl TextEncoder for FlanT5 {
         if prompts.is_empty() {
             return Err(Error::NoPrompts);
         }
-        let Stored { config, weights, .. } = &self.stored;
+        let EncoderFiles { config, weights, .. } = &self.stored;
         let network = config.init(&self.device);
-        self.told(prompts, |[ids, mask]| network.stream(weights.clone(), ids, Some(mask), BATCH, self.precision))
+        self.embed_with(prompts, |[ids, mask]| network.stream(weights.clone(), ids, Some(mask), BATCH, self.precision))
     }
 
-    /// Reads the weights once for all blocks.
+    /// TextInputShape the weights once for all blocks.
     fn encode_blocks(
         &self,
         blocks: &[&[&str]],
         sink: &mut dyn FnMut(TextEmbedding) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let read = || {
-            let Stored { config, weights, .. } = &self.stored;
+            let EncoderFiles { config, weights, .. } = &self.stored;
             Ok(Some(config.init(&self.device).load_in(weights.clone(), self.precision)?))
         };
         let once = |network: &T5, prompts: &[&str]| {
-            self.told(prompts, |told| Ok(in_batches(told, |ids, mask| network.forward_masked(ids, Some(mask)))))
+            self.embed_with(prompts, |told| Ok(in_batches(told, |ids, mask| network.forward_masked(ids, Some(mask)))))
         };
         encode_blocks(blocks, read, once, |prompts| self.encode(prompts), sink)
     }
 
-    fn cuts(&self, prompts: &[&str]) -> Result<Vec<Cut>, Error> {
-        self.stored.cuts("T5", prompts)
+    fn truncations(&self, prompts: &[&str]) -> Result<Vec<Truncation>, Error> {
+        self.stored.truncations("T5", prompts)
     }
 }

@@ -7,10 +7,10 @@ use mixflow::backbones::Precision;
 use mixflow::known_memory;
 use sha2::{Digest, Sha256};
 
-use super::encoder_files::{BATCH, Stored, check_precision, encode_blocks, have_room};
-use super::stream::rounded;
-use super::{Clip, ClipConfig, Cut, T5, T5Config, TextEncoder};
-use crate::embedding::Part;
+use super::encoder_files::{BATCH, EncoderFiles, check_precision, encode_blocks, have_room};
+use super::stream::cast_blocks;
+use super::{ClipConfig, ClipTextModel, T5, T5Config, TextEncoder, Truncation};
+use crate::embedding::EncoderSlice;
 use crate::{Error, TextEmbedding};
 
 /// CLIP-L and T5, each waiting in its file. A prompt's tokens are those of T5, which sees padding; its pooled vector is CLIP's,
@@ -23,8 +23,8 @@ use crate::{Error, TextEmbedding};
 /// Hugging Face diffusers 0.42.1, `FluxPipeline.encode_prompt`.
 #[derive(Debug)]
 pub struct FluxEncoders {
-    clip: Stored<ClipConfig>,
-    t5: Stored<T5Config>,
+    clip: EncoderFiles<ClipConfig>,
+    t5: EncoderFiles<T5Config>,
     precision: Precision,
     device: Device,
 }
@@ -44,12 +44,12 @@ impl FluxEncoders {
     pub fn from_folder(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
         let folder = folder.as_ref();
         let read = |path: &Path| ClipConfig::read(path);
-        let mut clip = Stored::open(folder, "text_encoder", "tokenizer", read, |config| config.vocab_size)?;
+        let mut clip = EncoderFiles::open(folder, "text_encoder", "tokenizer", read, |config| config.vocab_size)?;
         clip.config.init(device).without_projection().check(&clip.weights)?;
         let length = clip.tokenizer.length().min(clip.config.max_position_embeddings);
         clip = clip.with_length(length)?;
         let read = |path: &Path| T5Config::read(path);
-        let t5 = Stored::open(folder, "text_encoder_2", "tokenizer_2", read, |config| config.vocab_size)?;
+        let t5 = EncoderFiles::open(folder, "text_encoder_2", "tokenizer_2", read, |config| config.vocab_size)?;
         t5.config.init(device).check(&t5.weights)?;
         Self { clip, t5, precision: Precision::F32, device: device.clone() }.with_t5_length(Self::T5_LENGTH)
     }
@@ -72,21 +72,21 @@ impl FluxEncoders {
     }
 
     /// CLIP with its values.
-    fn read_clip(&self) -> Result<Clip, Error> {
+    fn read_clip(&self) -> Result<ClipTextModel, Error> {
         let network = self.clip.config.init(&self.device).without_projection();
-        Ok(rounded(network.load(self.clip.weights.clone())?, self.precision))
+        Ok(cast_blocks(network.load(self.clip.weights.clone())?, self.precision))
     }
 
     /// What both say of prompts; `t5` is given the numbers of their tokens.
-    fn told(
+    fn embed_with(
         &self,
         prompts: &[&str],
-        clip: &Clip,
+        clip: &ClipTextModel,
         t5: impl FnOnce(Tensor<2, Int>) -> Result<Tensor<3>, Error>,
     ) -> Result<TextEmbedding, Error> {
-        let [ids, _] = self.clip.numbers(prompts, &self.device)?;
+        let [ids, _] = self.clip.tokenize(prompts, &self.device)?;
         let pooled = ids.split(BATCH, 0).into_iter().map(|ids| clip.forward(ids).pooled);
-        let [ids, _] = self.t5.numbers(prompts, &self.device)?;
+        let [ids, _] = self.t5.tokenize(prompts, &self.device)?;
         Ok(TextEmbedding::new(t5(ids)?, Tensor::cat(pooled.collect(), 0)))
     }
 }
@@ -106,10 +106,11 @@ impl TextEncoder for FluxEncoders {
     }
 
     /// CLIP says the prompt as a whole, T5 its tokens.
-    fn parts(&self) -> Vec<Part> {
+    fn parts(&self) -> Vec<EncoderSlice> {
         let (tokens, [width, pooled]) =
             (self.t5.tokenizer.length(), [self.t5.config.d_model, self.clip.config.hidden_size]);
-        let part = |tokens, numbers, pooled| Part { tokens: 0..tokens, numbers: 0..numbers, pooled: 0..pooled };
+        let part =
+            |tokens, channels, pooled| EncoderSlice { tokens: 0..tokens, channels: 0..channels, pooled: 0..pooled };
         vec![part(0, 0, pooled), part(tokens, width, 0)]
     }
 
@@ -117,8 +118,8 @@ impl TextEncoder for FluxEncoders {
         if prompts.is_empty() {
             return Err(Error::NoPrompts);
         }
-        let Stored { config, weights, .. } = &self.t5;
-        self.told(prompts, &self.read_clip()?, |ids| {
+        let EncoderFiles { config, weights, .. } = &self.t5;
+        self.embed_with(prompts, &self.read_clip()?, |ids| {
             config.init(&self.device).stream(weights.clone(), ids, None, BATCH, self.precision)
         })
     }
@@ -133,18 +134,18 @@ impl TextEncoder for FluxEncoders {
             if !have_room(bytes, self.precision, known_memory(&self.device)) {
                 return Ok(None);
             }
-            let Stored { config, weights, .. } = &self.t5;
+            let EncoderFiles { config, weights, .. } = &self.t5;
             let t5 = config.init(&self.device).load_in(weights.clone(), self.precision)?;
             Ok(Some((self.read_clip()?, t5)))
         };
-        let once = |(clip, t5): &(Clip, T5), prompts: &[&str]| {
+        let once = |(clip, t5): &(ClipTextModel, T5), prompts: &[&str]| {
             let rows = |ids: Tensor<2, Int>| ids.split(BATCH, 0).into_iter().map(|ids| t5.forward(ids)).collect();
-            self.told(prompts, clip, |ids| Ok(Tensor::cat(rows(ids), 0)))
+            self.embed_with(prompts, clip, |ids| Ok(Tensor::cat(rows(ids), 0)))
         };
         encode_blocks(blocks, read, once, |prompts| self.encode(prompts), sink)
     }
 
-    fn cuts(&self, prompts: &[&str]) -> Result<Vec<Cut>, Error> {
-        Ok([self.clip.cuts("CLIP-L", prompts)?, self.t5.cuts("T5", prompts)?].concat())
+    fn truncations(&self, prompts: &[&str]) -> Result<Vec<Truncation>, Error> {
+        Ok([self.clip.truncations("CLIP-L", prompts)?, self.t5.truncations("T5", prompts)?].concat())
     }
 }

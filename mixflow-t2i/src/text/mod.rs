@@ -2,15 +2,15 @@
 //!
 //! ```no_run
 //! use burn::tensor::Device;
-//! use mixflow_t2i::text::{TextEncoder, TextEncoders};
+//! use mixflow_t2i::text::{TextEncoder, StableDiffusion3Encoders};
 //!
 //! # fn main() -> Result<(), mixflow_t2i::Error> {
-//! let encoders = TextEncoders::from_folder("stable-diffusion-3.5-medium", &Device::default())?;
+//! let encoders = StableDiffusion3Encoders::from_folder("stable-diffusion-3.5-medium", &Device::default())?;
 //! let prompts = ["a lighthouse at night", "two foxes under the moon"];
-//! for cut in encoders.cuts(&prompts)? {
+//! for cut in encoders.truncations(&prompts)? {
 //!     eprintln!("{cut}");
 //! }
-//! let text = encoders.encode_against(&prompts, "")?;
+//! let text = encoders.encode_with_negative(&prompts, "")?;
 //! # let _ = text;
 //! # Ok(())
 //! # }
@@ -35,17 +35,17 @@ mod tokenizer;
 mod truncation;
 mod z_image;
 
-pub use clip::{Clip, ClipOutput, official_key as clip_key};
+pub use clip::{ClipTextModel, ClipTextOutput, official_key as clip_key};
 pub use clip_config::ClipConfig;
 pub use encoder::TextEncoder;
-pub(crate) use encoder_files::Stored;
+pub(crate) use encoder_files::EncoderFiles;
 pub use flan_t5::FlanT5;
 pub use flux::FluxEncoders;
 pub use qwen3::{Qwen3, Qwen3Block, official_key as qwen3_key};
 pub use qwen3_config::Qwen3Config;
-pub use stable_diffusion_3::TextEncoders;
+pub use stable_diffusion_3::StableDiffusion3Encoders;
 pub use t5::{T5, T5Block, official_key as t5_key};
 pub use t5_config::{FeedForwardKind, T5Config};
 pub use tokenizer::{Tokenizer, Tokens};
-pub use truncation::Cut;
+pub use truncation::Truncation;
 pub use z_image::ZImageEncoder;

@@ -11,8 +11,8 @@ use mixflow::backbones::ops::Pairs;
 use mixflow::backbones::weights::Weights;
 
 use super::Qwen3Config;
-use super::attention_bias::{causal, hidden};
-use super::stream::{one_by_one, through};
+use super::attention_bias::{causal_bias, padding_bias};
+use super::stream::{run_blocks, stream_blocks};
 use crate::Error;
 
 /// The decoder of a Qwen3 without what would say the next token: tokens see those before them, queries share keys and values in
@@ -66,7 +66,7 @@ impl Qwen3 {
     /// # Errors
     /// As [`Weights::into_module`].
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
-        Ok(own(weights)?.into_module(self, official_key)?)
+        Ok(select_weights(weights)?.into_module(self, official_key)?)
     }
 
     /// [`load`](Self::load) with the weights of the layers in this precision, rounded block after block.
@@ -74,7 +74,8 @@ impl Qwen3 {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn load_in(self, weights: Weights, precision: Precision) -> Result<Self, Error> {
-        let (rest, blocks) = one_by_one(self, |network| &mut network.blocks, own(weights)?, official_key, precision)?;
+        let (rest, blocks) =
+            stream_blocks(self, |network| &mut network.blocks, select_weights(weights)?, official_key, precision)?;
         Ok(Self { blocks: blocks.collect::<Result<_, _>>()?, ..rest })
     }
 
@@ -83,7 +84,7 @@ impl Qwen3 {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn check(&self, weights: &Weights) -> Result<(), Error> {
-        Ok(own(weights.clone())?.check(self, official_key)?)
+        Ok(select_weights(weights.clone())?.check(self, official_key)?)
     }
 
     /// The state of this number, the `hidden_states` of Transformers: number 0 is what the first block is given, number `n` comes out
@@ -99,7 +100,7 @@ impl Qwen3 {
     ///
     /// # Panics
     /// If there are fewer blocks.
-    pub fn state(&self, number: usize, ids: Tensor<2, Int>, mask: Option<Tensor<2, Int>>) -> Tensor<3> {
+    pub fn hidden_state(&self, number: usize, ids: Tensor<2, Int>, mask: Option<Tensor<2, Int>>) -> Tensor<3> {
         let (x, bias, places) = self.start(ids, mask);
         let x = self.blocks[..number].iter().fold(x, |x, block| block.forward(x, bias.clone(), &places));
         self.end(number, self.blocks.len(), x)
@@ -124,9 +125,10 @@ impl Qwen3 {
     ) -> Result<Tensor<3>, Error> {
         let depth = self.blocks.len();
         assert!(number <= depth, "state {number} of {depth} blocks");
-        let (rest, blocks) = one_by_one(self, |network| &mut network.blocks, own(weights)?, official_key, precision)?;
+        let (rest, blocks) =
+            stream_blocks(self, |network| &mut network.blocks, select_weights(weights)?, official_key, precision)?;
         let (x, bias, places) = rest.start(ids, Some(mask));
-        let x = through(blocks.take(number), x, bias, batch, |block, x, bias| block.forward(x, bias, &places))?;
+        let x = run_blocks(blocks.take(number), x, bias, batch, |block, x, bias| block.forward(x, bias, &places))?;
         Ok(rest.end(number, depth, x))
     }
 
@@ -135,9 +137,9 @@ impl Qwen3 {
         let ([batch, tokens], device) = (ids.dims(), &ids.device());
         let embedded = self.table.val().select(0, ids.reshape([batch * tokens]));
         let [_, width] = embedded.dims();
-        let bias = causal(tokens, device);
+        let bias = causal_bias(tokens, device);
         let bias = mask.into_iter().fold(bias, |bias, mask| {
-            let hidden = hidden(mask);
+            let hidden = padding_bias(mask);
             bias.expand(hidden.shape()).min_pair(hidden)
         });
         let axis = Axis { places: 0..tokens, width: self.head };
@@ -178,7 +180,7 @@ impl Qwen3Block {
 
 /// The tensors of the decoder, under the names of Transformers. Files of a model that says the next token have its layer too, and
 /// those of the decoder alone leave out `model.`.
-fn own(weights: Weights) -> Result<Weights, Error> {
+fn select_weights(weights: Weights) -> Result<Weights, Error> {
     Ok(weights.network_below("model.", "embed_tokens.weight")?.without(&["lm_head.weight"]))
 }
 

@@ -8,10 +8,10 @@ use mixflow::known_memory;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::encoder_files::{BATCH, Stored, check_precision, encode_blocks, have_room};
-use super::stream::rounded;
-use super::{Clip, ClipConfig, Cut, T5, T5Config, TextEncoder, config};
-use crate::embedding::Part;
+use super::encoder_files::{BATCH, EncoderFiles, check_precision, encode_blocks, have_room};
+use super::stream::cast_blocks;
+use super::{ClipConfig, ClipTextModel, T5, T5Config, TextEncoder, Truncation, config};
+use crate::embedding::EncoderSlice;
 use crate::{Error, TextEmbedding};
 
 /// CLIP-L, bigG of `OpenCLIP` and T5, each waiting in its file.
@@ -29,10 +29,10 @@ use crate::{Error, TextEmbedding};
 /// `Stability-AI/sd3.5`, differs: its pooled vector of CLIP-L is not projected, and T5 has 77 tokens unless a prompt has
 /// more.
 #[derive(Debug)]
-pub struct TextEncoders {
-    clip_l: Stored<ClipConfig>,
-    clip_g: Stored<ClipConfig>,
-    t5: Option<Stored<T5Config>>,
+pub struct StableDiffusion3Encoders {
+    clip_l: EncoderFiles<ClipConfig>,
+    clip_g: EncoderFiles<ClipConfig>,
+    t5: Option<EncoderFiles<T5Config>>,
     /// Tokens of T5, and its width, whether it is there or not.
     length: usize,
     width: usize,
@@ -43,7 +43,7 @@ pub struct TextEncoders {
 /// Tokens and pooled vectors of a CLIP.
 type ClipSays = (Tensor<3>, Tensor<2>);
 
-impl TextEncoders {
+impl StableDiffusion3Encoders {
     /// T5's tokens of a prompt in diffusers, unless one asks for others.
     pub const T5_LENGTH: usize = 256;
 
@@ -59,8 +59,13 @@ impl TextEncoders {
     pub fn from_folder(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
         let folder = folder.as_ref();
         let clip = |encoder, vocabulary| {
-            let stored =
-                Stored::open(folder, encoder, vocabulary, |path| ClipConfig::read(path), |config| config.vocab_size)?;
+            let stored = EncoderFiles::open(
+                folder,
+                encoder,
+                vocabulary,
+                |path| ClipConfig::read(path),
+                |config| config.vocab_size,
+            )?;
             stored.config.init(device).check(&stored.weights)?;
             Ok::<_, Error>(stored)
         };
@@ -73,7 +78,7 @@ impl TextEncoders {
         let (path, key) = (folder.join("text_encoder_3"), "text_encoder_3/config.json: d_model");
         let (t5, width, key) = if path.exists() {
             let read = |path: &Path| T5Config::read(path);
-            let stored = Stored::open(folder, "text_encoder_3", "tokenizer_3", read, |config| config.vocab_size)?;
+            let stored = EncoderFiles::open(folder, "text_encoder_3", "tokenizer_3", read, |config| config.vocab_size)?;
             stored.config.init(device).check(&stored.weights)?;
             let width = stored.config.d_model;
             (Some(stored), width, key)
@@ -119,16 +124,21 @@ impl TextEncoders {
     }
 
     /// What a CLIP says of prompts.
-    fn clip(&self, stored: &Stored<ClipConfig>, network: &Clip, prompts: &[&str]) -> Result<ClipSays, Error> {
-        let ids = self.numbers(stored, prompts)?;
+    fn clip(
+        &self,
+        stored: &EncoderFiles<ClipConfig>,
+        network: &ClipTextModel,
+        prompts: &[&str],
+    ) -> Result<ClipSays, Error> {
+        let ids = self.token_ids(stored, prompts)?;
         let outputs = ids.split(BATCH, 0).into_iter().map(|ids| network.forward(ids));
         let (tokens, pooled) = outputs.map(|output| (output.penultimate, output.projected)).unzip();
         Ok((Tensor::cat(tokens, 0), Tensor::cat(pooled, 0)))
     }
 
     /// A CLIP with its values.
-    fn read_clip(&self, stored: &Stored<ClipConfig>) -> Result<Clip, Error> {
-        Ok(rounded(stored.config.init(&self.device).load(stored.weights.clone())?, self.precision))
+    fn read_clip(&self, stored: &EncoderFiles<ClipConfig>) -> Result<ClipTextModel, Error> {
+        Ok(cast_blocks(stored.config.init(&self.device).load(stored.weights.clone())?, self.precision))
     }
 
     /// Side by side, and T5's tokens after them: zeros where there is none.
@@ -142,8 +152,8 @@ impl TextEncoders {
     }
 
     /// All three with their values, if there is room.
-    fn read(&self) -> Result<Option<(Clip, Clip, Option<T5>)>, Error> {
-        let bytes = self.clip_l.memory() + self.clip_g.memory() + self.t5.as_ref().map_or(0, Stored::memory);
+    fn read(&self) -> Result<Option<(ClipTextModel, ClipTextModel, Option<T5>)>, Error> {
+        let bytes = self.clip_l.memory() + self.clip_g.memory() + self.t5.as_ref().map_or(0, EncoderFiles::memory);
         if !have_room(bytes, self.precision, known_memory(&self.device)) {
             return Ok(None);
         }
@@ -152,13 +162,13 @@ impl TextEncoders {
     }
 
     /// The numbers of prompts' tokens, `[batch, tokens]`.
-    fn numbers<C>(&self, stored: &Stored<C>, prompts: &[&str]) -> Result<Tensor<2, Int>, Error> {
-        let [numbers, _] = stored.numbers(prompts, &self.device)?;
-        Ok(numbers)
+    fn token_ids<C>(&self, stored: &EncoderFiles<C>, prompts: &[&str]) -> Result<Tensor<2, Int>, Error> {
+        let [ids, _] = stored.tokenize(prompts, &self.device)?;
+        Ok(ids)
     }
 }
 
-impl TextEncoder for TextEncoders {
+impl TextEncoder for StableDiffusion3Encoders {
     /// SHA-256 of the names and contents of all files, and of the shape of what is said. Takes as long as reading them.
     fn identity(&self) -> Result<String, Error> {
         let mut digest = Sha256::new();
@@ -176,14 +186,14 @@ impl TextEncoder for TextEncoders {
     }
 
     /// CLIP-L, bigG and T5, in this order.
-    fn parts(&self) -> Vec<Part> {
+    fn parts(&self) -> Vec<EncoderSlice> {
         let (l, g, length) = (&self.clip_l.config, &self.clip_g.config, self.clip_l.tokenizer.length());
         let [width, pooled] = [l.hidden_size, l.projection_dim];
-        let clip = |numbers, pooled| Part { tokens: 0..length, numbers, pooled };
+        let clip = |channels, pooled| EncoderSlice { tokens: 0..length, channels, pooled };
         vec![
             clip(0..width, 0..pooled),
             clip(width..width + g.hidden_size, pooled..pooled + g.projection_dim),
-            Part { tokens: length..length + self.length, numbers: 0..self.width, pooled: 0..0 },
+            EncoderSlice { tokens: length..length + self.length, channels: 0..self.width, pooled: 0..0 },
         ]
     }
 
@@ -194,7 +204,7 @@ impl TextEncoder for TextEncoders {
         let clip = |stored| self.clip(stored, &self.read_clip(stored)?, prompts);
         let (clip_l, clip_g) = (clip(&self.clip_l)?, clip(&self.clip_g)?);
         let t5 = self.t5.as_ref().map(|t5| {
-            let ids = self.numbers(t5, prompts)?;
+            let ids = self.token_ids(t5, prompts)?;
             t5.config.init(&self.device).stream(t5.weights.clone(), ids, None, BATCH, self.precision)
         });
         Ok(self.join(clip_l, clip_g, t5.transpose()?))
@@ -205,9 +215,9 @@ impl TextEncoder for TextEncoders {
         blocks: &[&[&str]],
         sink: &mut dyn FnMut(TextEmbedding) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        let once = |(clip_l, clip_g, t5): &(Clip, Clip, Option<T5>), prompts: &[&str]| {
+        let once = |(clip_l, clip_g, t5): &(ClipTextModel, ClipTextModel, Option<T5>), prompts: &[&str]| {
             let t5 = self.t5.as_ref().zip(t5.as_ref()).map(|(stored, network)| {
-                let rows = self.numbers(stored, prompts)?.split(BATCH, 0).into_iter().map(|ids| network.forward(ids));
+                let rows = self.token_ids(stored, prompts)?.split(BATCH, 0).into_iter().map(|ids| network.forward(ids));
                 Ok::<_, Error>(Tensor::cat(rows.collect(), 0))
             });
             let (clip_l, clip_g) =
@@ -221,9 +231,10 @@ impl TextEncoder for TextEncoders {
         Some([self.width, self.clip_l.config.projection_dim + self.clip_g.config.projection_dim])
     }
 
-    fn cuts(&self, prompts: &[&str]) -> Result<Vec<Cut>, Error> {
-        let [l, g] = [("CLIP-L", &self.clip_l), ("CLIP-G", &self.clip_g)].map(|(name, clip)| clip.cuts(name, prompts));
-        let t5 = self.t5.as_ref().map(|t5| t5.cuts("T5", prompts)).transpose()?;
+    fn truncations(&self, prompts: &[&str]) -> Result<Vec<Truncation>, Error> {
+        let [l, g] =
+            [("CLIP-L", &self.clip_l), ("CLIP-G", &self.clip_g)].map(|(name, clip)| clip.truncations(name, prompts));
+        let t5 = self.t5.as_ref().map(|t5| t5.truncations("T5", prompts)).transpose()?;
         Ok([l?, g?, t5.unwrap_or_default()].concat())
     }
 }

@@ -8,7 +8,7 @@ use mixflow::backbones::weights::Weights;
 use crate::Error;
 
 /// A network that only computes, with what is rounded alone.
-pub(super) fn rounded<M: Module>(network: M, precision: Precision) -> M {
+pub(super) fn cast_blocks<M: Module>(network: M, precision: Precision) -> M {
     if precision.is_full() { network } else { precision.of_blocks(network).materialize() }
 }
 
@@ -16,7 +16,7 @@ pub(super) fn rounded<M: Module>(network: M, precision: Precision) -> M {
 ///
 /// # Errors
 /// If `weights` are not those of the network, before any value is read.
-pub(super) fn one_by_one<N: Module, B: Module>(
+pub(super) fn stream_blocks<N: Module, B: Module>(
     mut network: N,
     blocks: fn(&mut N) -> &mut Vec<B>,
     weights: Weights,
@@ -28,7 +28,7 @@ pub(super) fn one_by_one<N: Module, B: Module>(
     let rest = weights.fill(network, key)?;
     let blocks = blocks.into_iter().enumerate().map(move |(index, block)| {
         let block = weights.fill(block, |path| key(&format!("blocks.{index}.{path}")))?;
-        Ok::<_, Error>(rounded(block, precision))
+        Ok::<_, Error>(cast_blocks(block, precision))
     });
     Ok((rest, blocks))
 }
@@ -38,7 +38,7 @@ pub(super) fn one_by_one<N: Module, B: Module>(
 /// # Shapes
 /// - x and output: `[rows, tokens, width]`
 /// - bias: `[1 or rows, 1 or heads, tokens, tokens]`, as attention takes it
-pub(super) fn through<B>(
+pub(super) fn run_blocks<B>(
     blocks: impl Iterator<Item = Result<B, Error>>,
     mut x: Tensor<3>,
     bias: Tensor<4>,

@@ -9,8 +9,8 @@ use mixflow::backbones::weights::Weights;
 use mixflow::backbones::{Linear, Precision, ops};
 
 use super::T5Config;
-use super::attention_bias::hidden;
-use super::stream::{one_by_one, through};
+use super::attention_bias::padding_bias;
+use super::stream::{run_blocks, stream_blocks};
 use crate::Error;
 
 /// The encoder of T5 version 1.1: every token sees every other, and attention knows distances, not positions.
@@ -72,7 +72,7 @@ impl T5 {
     /// # Errors
     /// As [`Weights::into_module`].
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
-        Ok(own(weights)?.into_module(self, official_key)?)
+        Ok(select_weights(weights)?.into_module(self, official_key)?)
     }
 
     /// [`load`](Self::load) with the weights of the layers in this precision, rounded block after block: the blocks of T5-XXL
@@ -84,7 +84,8 @@ impl T5 {
         if precision.is_full() {
             return self.load(weights);
         }
-        let (rest, blocks) = one_by_one(self, |network| &mut network.blocks, own(weights)?, official_key, precision)?;
+        let (rest, blocks) =
+            stream_blocks(self, |network| &mut network.blocks, select_weights(weights)?, official_key, precision)?;
         Ok(Self { blocks: blocks.collect::<Result<_, _>>()?, ..rest })
     }
 
@@ -93,7 +94,7 @@ impl T5 {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn check(&self, weights: &Weights) -> Result<(), Error> {
-        Ok(own(weights.clone())?.check(self, official_key)?)
+        Ok(select_weights(weights.clone())?.check(self, official_key)?)
     }
 
     /// Padding is not masked: networks of images were trained with what it says.
@@ -129,9 +130,10 @@ impl T5 {
         batch: usize,
         precision: Precision,
     ) -> Result<Tensor<3>, Error> {
-        let (rest, blocks) = one_by_one(self, |network| &mut network.blocks, own(weights)?, official_key, precision)?;
+        let (rest, blocks) =
+            stream_blocks(self, |network| &mut network.blocks, select_weights(weights)?, official_key, precision)?;
         let (x, bias) = rest.start(ids, mask);
-        Ok(rest.norm.forward(through(blocks, x, bias, batch, T5Block::forward)?).value())
+        Ok(rest.norm.forward(run_blocks(blocks, x, bias, batch, T5Block::forward)?).value())
     }
 
     /// What the blocks are given: tokens, and what attention gains by distances and loses by the mask.
@@ -140,7 +142,7 @@ impl T5 {
         let embedded = self.table.val().select(0, ids.reshape([batch * tokens]));
         let [_, width] = embedded.dims();
         let bias = position_bias(self.bias.val(), tokens, self.max_distance);
-        let bias = mask.map(hidden).into_iter().fold(bias, |bias, hidden| bias + hidden);
+        let bias = mask.map(padding_bias).into_iter().fold(bias, |bias, hidden| bias + hidden);
         (embedded.reshape([batch, tokens, width]), bias)
     }
 }
@@ -205,7 +207,7 @@ fn bucket(offset: i64, buckets: usize, max_distance: usize) -> i64 {
 
 /// The tensors of an encoder, under the names of Transformers. The table is in its files twice, or under either name. Files of
 /// a whole T5 hold the decoder and its last layer too.
-fn own(weights: Weights) -> Result<Weights, Error> {
+fn select_weights(weights: Weights) -> Result<Weights, Error> {
     const TWIN: &str = "encoder.embed_tokens.weight";
     let weights = weights.network(&["encoder.block.0.layer.0.SelfAttention.q.weight"])?;
     let weights = weights.without(&["decoder.", "lm_head.weight"]);

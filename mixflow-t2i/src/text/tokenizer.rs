@@ -51,7 +51,7 @@ impl Tokenizer {
     pub(super) const FILES: [&str; 5] =
         ["tokenizer_config.json", "special_tokens_map.json", "tokenizer.json", "vocab.json", "merges.txt"];
 
-    /// Reads a folder as Transformers writes it: `tokenizer.json`, or CLIP's `vocab.json` and `merges.txt`; the padding and
+    /// TextInputShape a folder as Transformers writes it: `tokenizer.json`, or CLIP's `vocab.json` and `merges.txt`; the padding and
     /// the length from `tokenizer_config.json`, the padding otherwise from `special_tokens_map.json`.
     ///
     /// # Errors
@@ -103,7 +103,7 @@ impl Tokenizer {
         words.with_padding(None).with_truncation(None).map_err(|error| Error::tokenizer(origin, error))?;
         let chat = TURN.iter().all(|token| words.token_to_id(token).is_some());
         let read = Self { words, length: 512, padding: number, chat, origin: origin.into() };
-        if read.numbers("")?.get_ids().is_empty() {
+        if read.encode_untruncated("")?.get_ids().is_empty() {
             let reason = "does not end a prompt with a token of its own, as those of CLIP and T5 do, and has no turns of a chat, as \
                           that of Qwen3 does";
             return Err(Error::tokenizer(origin, reason));
@@ -116,7 +116,7 @@ impl Tokenizer {
     /// # Errors
     /// If there is no room for a token besides those that start and end every prompt.
     pub fn with_length(self, length: usize) -> Result<Self, Error> {
-        let least = self.numbers("")?.get_ids().len() + 1;
+        let least = self.encode_untruncated("")?.get_ids().len() + 1;
         if length < least {
             let reason = format!("a prompt has at least {least} tokens, not {length}");
             return Err(Error::tokenizer(&self.origin, reason));
@@ -130,7 +130,7 @@ impl Tokenizer {
     }
 
     /// The highest number of a token.
-    pub fn highest(&self) -> u32 {
+    pub fn max_token_id(&self) -> u32 {
         self.words.get_vocab(true).into_values().max().unwrap_or(0)
     }
 
@@ -139,7 +139,7 @@ impl Tokenizer {
     /// # Errors
     /// If the vocabulary cannot express it.
     pub fn encode(&self, prompt: &str) -> Result<Tokens, Error> {
-        let encoding = self.numbers(prompt)?;
+        let encoding = self.encode_untruncated(prompt)?;
         let mut ids = encoding.get_ids().to_vec();
         let mut cut = None;
         if self.chat && ids.len() > self.length {
@@ -157,7 +157,7 @@ impl Tokenizer {
         Ok(Tokens { ids, count, cut })
     }
 
-    fn numbers(&self, prompt: &str) -> Result<tokenizers::Encoding, Error> {
+    fn encode_untruncated(&self, prompt: &str) -> Result<tokenizers::Encoding, Error> {
         let [user, assistant] = if self.chat { CHAT } else { [""; 2] };
         guarded(&self.origin, || self.words.encode(format!("{user}{prompt}{assistant}"), true))
     }

@@ -7,7 +7,7 @@ use mixflow::numbers::counted;
 
 /// The end of a prompt that an encoder does not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Cut {
+pub struct Truncation {
     /// Which prompt, counted from 0.
     pub prompt: usize,
     /// `CLIP-L`, `CLIP-G`, `CLIP`, `T5`, `Qwen3` or `words`.
@@ -18,7 +18,7 @@ pub struct Cut {
     pub unread: String,
 }
 
-impl Cut {
+impl Truncation {
     /// How many of so many prompts are cut, by one encoder or several, and the first of them; nothing where none is.
     pub fn summary(cuts: &[Self], prompts: usize) -> Option<String> {
         let first = cuts.iter().min_by_key(|cut| cut.prompt)?;
@@ -29,7 +29,7 @@ impl Cut {
     }
 }
 
-impl fmt::Display for Cut {
+impl fmt::Display for Truncation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { prompt, encoder, tokens, unread } = self;
         write!(f, "{encoder} reads {tokens} tokens and does not see the end of prompt {}: `{unread}`", prompt + 1)

@@ -8,8 +8,8 @@ use mixflow::known_memory;
 use sha2::{Digest, Sha256};
 
 use super::attention_bias::zeros_for_padding;
-use super::encoder_files::{BATCH, Stored, check_precision, encode_blocks, have_room, in_batches};
-use super::{Cut, Qwen3, Qwen3Config, TextEncoder};
+use super::encoder_files::{BATCH, EncoderFiles, check_precision, encode_blocks, have_room, in_batches};
+use super::{Qwen3, Qwen3Config, TextEncoder, Truncation};
 use crate::{Error, TextEmbedding};
 
 /// Qwen3, which is told a prompt as a chat with it begins, and read at its last block but one; where it has no token of a prompt it
@@ -23,7 +23,7 @@ use crate::{Error, TextEmbedding};
 /// Hugging Face diffusers 0.42.1, `ZImagePipeline.encode_prompt`.
 #[derive(Debug)]
 pub struct ZImageEncoder {
-    stored: Stored<Qwen3Config>,
+    stored: EncoderFiles<Qwen3Config>,
     precision: Precision,
     device: Device,
 }
@@ -38,7 +38,8 @@ impl ZImageEncoder {
     /// If something is missing or damaged, or weights are not those of their configuration. No value is read for that.
     pub fn from_folder(folder: impl AsRef<Path>, device: &Device) -> Result<Self, Error> {
         let read = |path: &Path| Qwen3Config::read(path);
-        let stored = Stored::open(folder.as_ref(), "text_encoder", "tokenizer", read, |config| config.vocab_size)?;
+        let stored =
+            EncoderFiles::open(folder.as_ref(), "text_encoder", "tokenizer", read, |config| config.vocab_size)?;
         stored.config.init(device).check(&stored.weights)?;
         Self { stored, precision: Precision::F32, device: device.clone() }.with_length(Self::LENGTH)
     }
@@ -61,18 +62,18 @@ impl ZImageEncoder {
     }
 
     /// The state that is read.
-    fn state(&self) -> usize {
+    fn hidden_layer_index(&self) -> usize {
         self.stored.config.num_hidden_layers - 1
     }
 
     /// What `network` says of prompts, zeros behind them. Only as many tokens are run as the longest prompt has: none sees those after
     /// it.
-    fn told(
+    fn embed_with(
         &self,
         prompts: &[&str],
         network: impl FnOnce([Tensor<2, Int>; 2]) -> Result<Tensor<3>, Error>,
     ) -> Result<TextEmbedding, Error> {
-        let [ids, mask] = self.stored.numbers(prompts, &self.device)?;
+        let [ids, mask] = self.stored.tokenize(prompts, &self.device)?;
         let longest = mask.clone().sum_dim(1).max().into_scalar::<i64>() as usize;
         let [ids, mask] = [ids, mask].map(|all| all.narrow(1, 0, longest));
         let tokens = network([ids, mask.clone()])?;
@@ -98,9 +99,11 @@ impl TextEncoder for ZImageEncoder {
         if prompts.is_empty() {
             return Err(Error::NoPrompts);
         }
-        let Stored { config, weights, .. } = &self.stored;
+        let EncoderFiles { config, weights, .. } = &self.stored;
         let network = config.init(&self.device);
-        self.told(prompts, |told| network.stream(weights.clone(), self.state(), told, BATCH, self.precision))
+        self.embed_with(prompts, |told| {
+            network.stream(weights.clone(), self.hidden_layer_index(), told, BATCH, self.precision)
+        })
     }
 
     fn encode_blocks(
@@ -109,19 +112,21 @@ impl TextEncoder for ZImageEncoder {
         sink: &mut dyn FnMut(TextEmbedding) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let read = || {
-            let Stored { config, weights, .. } = &self.stored;
+            let EncoderFiles { config, weights, .. } = &self.stored;
             if !have_room(self.stored.memory(), self.precision, known_memory(&self.device)) {
                 return Ok(None);
             }
             Ok(Some(config.init(&self.device).load_in(weights.clone(), self.precision)?))
         };
         let once = |network: &Qwen3, prompts: &[&str]| {
-            self.told(prompts, |told| Ok(in_batches(told, |ids, mask| network.state(self.state(), ids, Some(mask)))))
+            self.embed_with(prompts, |told| {
+                Ok(in_batches(told, |ids, mask| network.hidden_state(self.hidden_layer_index(), ids, Some(mask))))
+            })
         };
         encode_blocks(blocks, read, once, |prompts| self.encode(prompts), sink)
     }
 
-    fn cuts(&self, prompts: &[&str]) -> Result<Vec<Cut>, Error> {
-        self.stored.cuts("Qwen3", prompts)
+    fn truncations(&self, prompts: &[&str]) -> Result<Vec<Truncation>, Error> {
+        self.stored.truncations("Qwen3", prompts)
     }
 }

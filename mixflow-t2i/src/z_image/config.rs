@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Block, EPSILON, FinalLayer, MULTIPLE, PATCH, ZImage};
 use crate::mmdit::FREQUENCIES;
-use crate::shape::{LARGEST, Reads, check_axes, check_sizes};
+use crate::shape::{LARGEST, TextInputShape, check_axes, check_sizes};
 
 /// Most numbers of the vector of the time.
 const VECTOR: usize = 256;
@@ -117,8 +117,8 @@ impl ZImageConfig {
     }
 
     /// What it is told of a text.
-    pub fn reads(&self) -> Reads {
-        Reads { width: self.context_width, pooled: None, length: None }
+    pub fn text_input_shape(&self) -> TextInputShape {
+        TextInputShape { width: self.context_width, pooled: None, length: None }
     }
 
     /// Those of an image.

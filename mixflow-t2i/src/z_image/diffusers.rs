@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::{EPSILON, PATCH, THETA, ZImageConfig};
 use crate::mmdit::STEPS;
-use crate::shape::described;
+use crate::shape::config_from_diffusers;
 
 /// `transformer/config.json`, of `diffusers` 0.42: sizes, and what is the same in all networks that are known here. What is not named
 /// has the class's default.
@@ -53,7 +53,7 @@ impl ZImageConfig {
     /// # Errors
     /// If the file cannot be read, or describes something else or what this network cannot be.
     pub fn from_diffusers(file: &Path) -> Result<Self, Error> {
-        described(file, Self::CLASS, Config::network)
+        config_from_diffusers(file, Self::CLASS, Config::network)
     }
 
     /// This network's `config.json`.

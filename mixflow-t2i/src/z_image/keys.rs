@@ -6,7 +6,7 @@ use mixflow::backbones::lora::Adapter;
 use mixflow::backbones::weights::Weights;
 
 use super::ZImage;
-use crate::key_mapping::{self, QKV, Rows};
+use crate::key_mapping::{self, QKV, RowLayout};
 
 /// The name that `diffusers` gives the parameter at `path` of a [`ZImage`].
 ///
@@ -44,7 +44,7 @@ impl ZImage {
     /// # Errors
     /// As [`Weights::network`], and as [`Weights::into_module`] with the names of `diffusers`.
     pub fn load(self, weights: Weights) -> Result<Self, Error> {
-        Self::own(weights)?.into_module(self, official_key)
+        Self::select_weights(weights)?.into_module(self, official_key)
     }
 
     /// The transformer of a file under the names of `diffusers`, alone or in one with a whole Z-Image, which calls it
@@ -52,9 +52,9 @@ impl ZImage {
     ///
     /// # Errors
     /// If there are several: as [`Weights::network`].
-    pub fn own(weights: Weights) -> Result<Weights, Error> {
+    pub fn select_weights(weights: Weights) -> Result<Weights, Error> {
         let weights = weights.network(&["cap_embedder.0.weight"])?.without(&["norm_final.weight"]);
-        Ok(key_mapping::own_weights(weights, layers))
+        Ok(key_mapping::convert_weights(weights, layers))
     }
 }
 
@@ -63,7 +63,7 @@ impl ZImage {
 /// # Errors
 /// If it has one layer by two names.
 pub fn adapter(adapter: Adapter) -> Result<Adapter, Error> {
-    key_mapping::own_adapter(adapter, layers)
+    key_mapping::convert_adapter(adapter, layers)
 }
 
 /// The names that `diffusers` gives a layer of the official code, and what to do with its rows; none where it is the same or
@@ -71,12 +71,12 @@ pub fn adapter(adapter: Adapter) -> Result<Adapter, Error> {
 ///
 /// # Source
 /// `convert_z_image_transformer_checkpoint_to_diffusers` of `diffusers` 0.42.1.
-fn layers(name: &str) -> Option<key_mapping::Named> {
-    const ENDS: [(&str, &[&str], Rows); 4] = [
+fn layers(name: &str) -> Option<key_mapping::MappedKeys> {
+    const ENDS: [(&str, &[&str], RowLayout); 4] = [
         (".attention.qkv", &[".attention.to_q", ".attention.to_k", ".attention.to_v"], QKV),
-        (".attention.out", &[".attention.to_out.0"], Rows::Same),
-        (".attention.q_norm", &[".attention.norm_q"], Rows::Same),
-        (".attention.k_norm", &[".attention.norm_k"], Rows::Same),
+        (".attention.out", &[".attention.to_out.0"], RowLayout::Same),
+        (".attention.q_norm", &[".attention.norm_q"], RowLayout::Same),
+        (".attention.k_norm", &[".attention.norm_k"], RowLayout::Same),
     ];
     const AROUND: [(&str, &str); 3] = [
         ("x_embedder", "all_x_embedder.2-1"),
@@ -85,7 +85,7 @@ fn layers(name: &str) -> Option<key_mapping::Named> {
     ];
     let underscored = |name: &str| name.replace('.', "_");
     if let Some((_, official)) = AROUND.iter().find(|(own, _)| name == *own || name == underscored(own)) {
-        return Some((vec![(*official).into()], Rows::Same));
+        return Some((vec![(*official).into()], RowLayout::Same));
     }
     ENDS.iter().find_map(|(own, official, rows)| {
         let names = |block: &str, end: &dyn Fn(&str) -> String| {

@@ -20,7 +20,7 @@ use mixflow::backbones::{Backbone, Invalid, Linear, Precision, ops};
 
 use crate::TextEmbedding;
 use crate::mmdit::STEPS;
-use crate::shape::without;
+use crate::shape::remove_blocks;
 
 /// Side of a patch of the latents.
 const PATCH: usize = 2;
@@ -83,7 +83,7 @@ pub struct FinalLayer {
 
 /// Where tokens stand.
 #[derive(Clone, Debug)]
-pub struct Places {
+pub struct RotaryEmbeddings {
     /// Of the image's tokens, filled up.
     pub image: Rotation,
     /// Of the text's.
@@ -92,7 +92,7 @@ pub struct Places {
 
 impl ZImage {
     /// Times to the vector that modulates every block: `[batch]` to `[batch, vector]`.
-    pub fn time(&self, time: Tensor<1>) -> Tensor<2> {
+    pub fn embed_time(&self, time: Tensor<1>) -> Tensor<2> {
         self.t_embedder.forward(time * STEPS)
     }
 
@@ -122,7 +122,7 @@ impl ZImage {
     }
 
     /// Where tokens of latents of this size stand behind so many of a text.
-    pub fn places(&self, [height, width]: [usize; 2], text: usize, x: &Tensor<4>) -> Places {
+    pub fn rotary_embeddings(&self, [height, width]: [usize; 2], text: usize, x: &Tensor<4>) -> RotaryEmbeddings {
         let of = |places: [std::ops::Range<usize>; 3]| {
             let axes: Vec<_> =
                 places.into_iter().zip(self.axes).map(|(places, width)| Axis { places, width }).collect();
@@ -131,13 +131,13 @@ impl ZImage {
         let [rows, columns] = [height / PATCH, width / PATCH];
         let more = (rows * columns).next_multiple_of(MULTIPLE) - rows * columns;
         let image = of([text + 1..text + 2, 0..rows, 0..columns]).and_still(more);
-        Places { image, text: of([1..text + 1, 0..1, 0..1]) }
+        RotaryEmbeddings { image, text: of([1..text + 1, 0..1, 0..1]) }
     }
 
     /// [`forward`](Backbone::forward) of texts that are filled up to so many tokens; `time`: `[batch, vector]`.
-    fn of_length(&self, x: Tensor<4>, time: Tensor<2>, text: Tensor<3>, length: usize) -> Tensor<4> {
+    fn forward_padded_to(&self, x: Tensor<4>, time: Tensor<2>, text: Tensor<3>, length: usize) -> Tensor<4> {
         let [_, _, height, width] = x.dims();
-        let places = self.places([height, width], length, &x);
+        let places = self.rotary_embeddings([height, width], length, &x);
         let run = |blocks: &[Block], x, places: &Rotation| {
             blocks.iter().fold(x, |x, block| block.forward(x, time.clone(), places))
         };
@@ -160,7 +160,7 @@ impl ZImage {
 }
 
 /// How many tokens each text is filled up to: behind the last that is not all zeros.
-fn lengths(text: &Tensor<3>) -> Vec<usize> {
+fn padded_lengths(text: &Tensor<3>) -> Vec<usize> {
     let [_, tokens, _] = text.dims();
     let told = text.clone().detach().abs().max_dim(2).greater_elem(0.0).int().into_data();
     let told: Vec<i64> = told.iter::<i64>().collect();
@@ -172,13 +172,13 @@ impl Backbone for ZImage {
     type Condition = TextEmbedding;
 
     fn forward(&self, x: Tensor<4>, time: Tensor<1>, text: TextEmbedding) -> Tensor<4> {
-        let (time, text) = (self.time(time), text.tokens);
+        let (time, text) = (self.embed_time(time), text.tokens);
         let mut groups: BTreeMap<usize, Vec<i64>> = BTreeMap::new();
-        for (length, row) in lengths(&text).into_iter().zip(0..) {
+        for (length, row) in padded_lengths(&text).into_iter().zip(0..) {
             groups.entry(length).or_default().push(row);
         }
         if let (1, Some((length, _))) = (groups.len(), groups.first_key_value()) {
-            return self.of_length(x, time, text, *length);
+            return self.forward_padded_to(x, time, text, *length);
         }
         let order: Vec<i64> = groups.values().flatten().copied().collect();
         let mut back: Vec<i64> = (0..order.len() as i64).collect();
@@ -187,7 +187,7 @@ impl Backbone for ZImage {
         let outputs = groups.iter().map(|(length, group)| {
             let group = rows(group);
             let text = text.clone().select(0, group.clone());
-            self.of_length(x.clone().select(0, group.clone()), time.clone().select(0, group), text, *length)
+            self.forward_padded_to(x.clone().select(0, group.clone()), time.clone().select(0, group), text, *length)
         });
         Tensor::cat(outputs.collect(), 0).select(0, rows(&back))
     }
@@ -204,6 +204,6 @@ impl Backbone for ZImage {
 
     /// Blocks of both image and text.
     fn without_blocks(&self, blocks: &[usize]) -> Result<Self, Invalid> {
-        Ok(Self { layers: without(&self.layers, blocks)?, ..self.clone() })
+        Ok(Self { layers: remove_blocks(&self.layers, blocks)?, ..self.clone() })
     }
 }

@@ -51,7 +51,7 @@ fn every_activation_is_the_official_one() {
 
         let time = fixture.tensor::<1>("in.timestep", &device);
         let vector = by_row(&fixture, &net, &device, |net, row| {
-            net.time_text(time.clone().narrow(0, row, 1), told.pooled.clone().narrow(0, row, 1))
+            net.time_text_embed(time.clone().narrow(0, row, 1), told.pooled.clone().narrow(0, row, 1))
         });
         check("out.time_text_embed", vector.clone().into_data());
         let [_, _, height, width] = x.dims();
@@ -59,7 +59,7 @@ fn every_activation_is_the_official_one() {
         check("out.tokens", image.clone().into_data());
         check("out.context", context.clone().into_data());
         let (modulation, [tokens, words]) = (ops::silu(vector), [image.dims()[1], context.dims()[1]]);
-        let places = net.places([height, width], &image);
+        let places = net.rotary_embeddings([height, width], &image);
         let mut compared = 0;
         let mut check_both = |name: String, image: &Tensor<3>, context: &Tensor<3>| {
             check(&format!("out.{name}.x"), image.to_data());

@@ -80,7 +80,7 @@ fn published_lists_of_both_namings_are_the_network() {
         for naming in ["diffusers", "bfl"] {
             let path = folder.path().join("model.safetensors");
             sparse(&path, &format!("flux1_{name}_{naming}"));
-            let weights = Flux::own(Weights::read(&path).expect("a whole file")).expect("one network");
+            let weights = Flux::select_weights(Weights::read(&path).expect("a whole file")).expect("one network");
             weights.check(&network, official_key).expect("all names and shapes");
             // Of another file some are missing.
             let other = FluxConfig { guidance: if name == "dev" { None } else { Some(1.0) }, ..config.clone() };

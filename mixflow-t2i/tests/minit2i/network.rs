@@ -32,7 +32,7 @@ fn every_activation_is_the_official_one() {
     let found: Vec<f64> = image.to_data().iter().collect();
     close("tokens of the image", &found, &expected, fixture.tolerance(None));
     check("out.txt_embed", words.clone().into_data());
-    let angles = net.places(&x, words.dims()[1]);
+    let angles = net.rotary_embeddings(&x, words.dims()[1]);
     for (k, block) in net.txt_preamble_blocks.iter().enumerate() {
         words = block.forward(words, &angles.text);
         check(&format!("out.preamble{k}"), words.clone().into_data());
@@ -64,11 +64,12 @@ fn tokens_of_a_rectangle_stand_as_in_a_square() {
         &values(net.embed(x.clone())),
         Tolerance { relative: 1e-5, absolute: 1e-5 },
     );
-    let turned =
-        |x: &Tensor<4>| net.places(x, 3).image.tables().clone().map(|table| table.narrow(0, 0, first).into_data());
+    let turned = |x: &Tensor<4>| {
+        net.rotary_embeddings(x, 3).image.tables().clone().map(|table| table.narrow(0, 0, first).into_data())
+    };
     assert_eq!(turned(&part), turned(&x));
     // Turned by 90 degrees, rows are columns: the third token of a column is the third row's first.
-    let tall = net.places(&part.clone().permute([0, 1, 3, 2]), 3).image;
+    let tall = net.rotary_embeddings(&part.clone().permute([0, 1, 3, 2]), 3).image;
     let [angle, _] = tall.tables().clone().map(|table| table.into_data().iter::<f64>().collect::<Vec<_>>());
     let head = angle.len() / first;
     let row_2 = &angle[2 * rows * head..][..head / 4];

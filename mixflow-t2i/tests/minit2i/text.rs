@@ -76,7 +76,7 @@ fn padding_is_no_token_and_the_empty_prompt_is_a_prompt() {
     assert_eq!(none(1), [vec![false], vec![true; 11]].concat());
     assert!(!none(0)[1] && none(0)[11]);
     // No prompt is zeros; a negative one is what it says.
-    let against = |negative| numbers(encoder.encode_against(&["a cat"], negative).expect("whole").null().tokens);
+    let against = |negative| numbers(encoder.encode_with_negative(&["a cat"], negative).expect("whole").null().tokens);
     assert!(against("").iter().all(|value| *value == 0.0));
     assert!(against("blurry").iter().any(|value| *value != 0.0));
     // Blocks are read at once, and say the same.
@@ -88,12 +88,12 @@ fn padding_is_no_token_and_the_empty_prompt_is_a_prompt() {
     encoder.encode_blocks(&[&prompts[..9], &prompts[9..]], &mut sink).expect("whole");
     let apart = numbers(Tensor::cat(blocks, 0) - text.tokens).into_iter().fold(0.0, |all: f32, v| all.max(v.abs()));
     assert!(apart < 1e-5, "{apart}");
-    let cuts = encoder.cuts(&["one two three four five six seven eight nine ten eleven twelve"]).expect("words");
+    let cuts = encoder.truncations(&["one two three four five six seven eight nine ten eleven twelve"]).expect("words");
     assert_eq!(cuts.len(), 1);
     // Kept for training: no prompt is zeros there, too.
     let known = ["a cat".to_string()];
     let table = PromptTable::prepare(&folder.path().join("prompts"), &known, &encoder, |_| {}).expect("room");
-    assert!(!table.empty_is_none());
+    assert!(!table.null_is_empty_prompt());
     let told = mixflow::data::Conditioner::conditions(&table, &[0], &Device::default()).expect("known");
     assert!(numbers(told.null().tokens).iter().all(|value| *value == 0.0));
 }

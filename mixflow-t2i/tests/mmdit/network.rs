@@ -27,7 +27,7 @@ fn every_activation_is_the_official_one() {
         let (x, time, text) = inputs(&fixture, &device);
         let check = |name: &str, found: TensorData| fixture.assert_close(name, found, fixture.tolerance(None));
         check("out.forward", net.forward(x.clone(), time.clone(), text.clone()).into_data());
-        let vector = net.time_text(time, text.pooled);
+        let vector = net.time_text_embed(time, text.pooled);
         check("out.time_text_embed", vector.clone().into_data());
         let (mut image, mut context) = (net.embed(x), net.context_embedder.forward(text.tokens));
         check("out.tokens", image.clone().into_data());

@@ -60,7 +60,7 @@ fn prompts(fixture: &Fixture) -> TextEmbedding {
         let pooled = fixture.tensor::<2>("in.cond_pooled", &device).unsqueeze_dim::<3>(1);
         TextEmbedding::new(rows(fixture.tensor("in.cond", &device)), rows(pooled).squeeze_dim(1))
     };
-    all([1.0, 0.5, -1.0]).against(all([0.1, -0.3, 0.0]))
+    all([1.0, 0.5, -1.0]).with_negative(all([0.1, -0.3, 0.0]))
 }
 
 /// The folder has no encoder, and these prompts are encoded already.

@@ -56,7 +56,7 @@ fn states(fixture: &Fixture, solver: SolverConfig, scale: f64, skip_layers: Opti
     let weaker = skip_layers.and_then(|skip| skip.weaker(&network, &grid).expect("it has these blocks"));
     let generator = Generator { weaker: weaker.as_ref(), ..recipe.generator(&network, &Unlabelled) };
     let none = text(fixture, ["in.uncond", "in.uncond_pooled"], &device);
-    let text = text(fixture, ["in.cond", "in.cond_pooled"], &device).against(none);
+    let text = text(fixture, ["in.cond", "in.cond_pooled"], &device).with_negative(none);
     let mut silent = |_, _| panic!("a deterministic solver drew noise");
     let mut states = vec![];
     let visit = |_, x: &Tensor<4>| states.push(x.clone());

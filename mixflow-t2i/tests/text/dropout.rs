@@ -42,7 +42,7 @@ fn each_of_three_encoders_is_replaced_alone() {
         let found = numbers(first(number));
         for at in 0..2 * tokens * width {
             let [row, token, place] = [at / (tokens * width), at / width % tokens, at % width];
-            let own = part.tokens.contains(&token) && part.numbers.contains(&place);
+            let own = part.tokens.contains(&token) && part.channels.contains(&place);
             let expected = if row == 0 && own { &none } else { &whole };
             assert_eq!(
                 found[0][at], expected[0][at],

@@ -7,7 +7,7 @@ use burn::tensor::{DType, Device, Tensor};
 use mixflow_backbones::Condition;
 use mixflow_backbones::weights::Weights;
 use mixflow_t2i::TextEmbedding;
-use mixflow_t2i::text::{Cut, TextEncoder, TextEncoders};
+use mixflow_t2i::text::{StableDiffusion3Encoders, TextEncoder, Truncation};
 use mixflow_tests::{Fixture, close};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -26,8 +26,8 @@ fn prompts_are_what_diffusers_makes_of_them() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let fixture = write_pipeline(folder.path());
     let negative = fixture.manifest["negative"].as_str().expect("a prompt");
-    let check = |prefix: &str, encoders: &TextEncoders| {
-        let text = encoders.encode_against(&prompts(&fixture), negative).expect("whole files");
+    let check = |prefix: &str, encoders: &StableDiffusion3Encoders| {
+        let text = encoders.encode_with_negative(&prompts(&fixture), negative).expect("whole files");
         let null = text.clone().select(Tensor::from_data([0], &Device::default())).null();
         assert_recorded(&fixture, &format!("{prefix}null."), null);
         assert_recorded(&fixture, prefix, text);
@@ -195,7 +195,7 @@ fn cut_prompts_are_told() {
     write_pipeline(folder.path());
     let encoders = opened(folder.path());
     let prompts = ["a cat", "a cat a cat a cat a cat a cat a cat a cat a cat a cat a cat, blue and red"];
-    let cuts = encoders.cuts(&prompts).expect("tokens");
+    let cuts = encoders.truncations(&prompts).expect("tokens");
     assert_eq!(
         cuts.iter().map(|cut| cut.to_string()).collect::<Vec<_>>(),
         [
@@ -207,9 +207,9 @@ fn cut_prompts_are_told() {
     // One prompt, whichever encoders cut it.
     let first = "CLIP-L reads 20 tokens and does not see the end of prompt 2: `a cat, blue and red`";
     let told = format!("1 of 2 prompts is longer than the encoders read; the first: {first}");
-    assert_eq!(Cut::summary(&cuts, 2), Some(told));
-    assert_eq!(Cut::summary(&[], 2), None);
-    assert!(encoders.without_t5().cuts(&prompts[..1]).expect("tokens").is_empty());
+    assert_eq!(Truncation::summary(&cuts, 2), Some(told));
+    assert_eq!(Truncation::summary(&[], 2), None);
+    assert!(encoders.without_t5().truncations(&prompts[..1]).expect("tokens").is_empty());
 }
 
 #[test]
@@ -263,7 +263,8 @@ fn a_folder_that_is_not_whole_is_refused_before_weights_are_read() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         write_pipeline(folder.path());
         damage(folder.path());
-        let error = TextEncoders::from_folder(folder.path(), &Device::default()).expect_err("a fault").to_string();
+        let error =
+            StableDiffusion3Encoders::from_folder(folder.path(), &Device::default()).expect_err("a fault").to_string();
         assert!(error.contains(complaint), "expected `{complaint}`, found: {error}");
     }
 }

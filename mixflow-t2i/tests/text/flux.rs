@@ -115,7 +115,7 @@ fn encoders_are_known_by_their_content() {
     }
     assert_eq!(identity(), first);
     let long = "a cat a cat a cat a cat a cat a cat a cat a cat a cat a cat, blue and red";
-    let cuts = opened(folder.path()).cuts(&["a cat", long]).expect("tokens");
+    let cuts = opened(folder.path()).truncations(&["a cat", long]).expect("tokens");
     assert_eq!(cuts.iter().map(|cut| (cut.prompt, cut.encoder)).collect::<Vec<_>>(), [(1, "CLIP-L"), (1, "T5")]);
     fs::remove_dir_all(folder.path().join("tokenizer_2")).expect("a folder");
     let error = FluxEncoders::from_folder(folder.path(), &Device::default()).expect_err("a fault").to_string();

@@ -3,10 +3,10 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use mixflow::backbones::Precision;
-use mixflow_t2i::text::{Clip, ClipConfig, T5, T5Config};
+use mixflow_t2i::text::{ClipConfig, ClipTextModel, T5, T5Config};
 use mixflow_tests::Fixture;
 
-fn clip(fixture: &Fixture, device: &Device) -> Clip {
+fn clip(fixture: &Fixture, device: &Device) -> ClipTextModel {
     let config: ClipConfig = serde_json::from_value(fixture.manifest["config"].clone()).expect("a configuration");
     config.init(device).load(fixture.weights("weights.")).expect("the weights of this network")
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::Device;
-use mixflow_t2i::text::TextEncoders;
+use mixflow_t2i::text::StableDiffusion3Encoders;
 use mixflow_tests::Fixture;
 use serde_json::{Value, json};
 
@@ -58,7 +58,7 @@ pub(crate) fn prompts(fixture: &Fixture) -> Vec<&str> {
     fixture.manifest["prompts"].as_array().expect("prompts").iter().map(|text| text.as_str().expect("text")).collect()
 }
 
-pub(crate) fn opened(folder: &Path) -> TextEncoders {
-    let encoders = TextEncoders::from_folder(folder, &Device::default()).expect("a whole folder");
+pub(crate) fn opened(folder: &Path) -> StableDiffusion3Encoders {
+    let encoders = StableDiffusion3Encoders::from_folder(folder, &Device::default()).expect("a whole folder");
     encoders.with_t5_length(24).expect("room for tokens")
 }

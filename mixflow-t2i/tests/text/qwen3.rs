@@ -47,11 +47,11 @@ fn every_state_is_the_official_one_wherever_padding_is() {
         let mask = (side != "none").then(|| fixture.integers(&format!("in.mask_{side}"), &device));
         let seen = mask.clone().unwrap_or_else(|| ids.ones_like());
         for (number, name) in STATES {
-            let found = network.state(number, ids.clone(), mask.clone()).into_data();
+            let found = network.hidden_state(number, ids.clone(), mask.clone()).into_data();
             assert_seen(&fixture, &format!("out.{side}.{name}"), &found, &seen);
         }
     }
-    let embedded = network.state(0, ids.clone(), None);
+    let embedded = network.hidden_state(0, ids.clone(), None);
     let first = ids.into_data().iter::<i64>().next().expect("a token") as usize;
     let row: Vec<f32> = network.table.val().narrow(0, first, 1).into_data().iter().collect();
     assert_eq!(embedded.narrow(0, 0, 1).narrow(1, 0, 1).into_data().iter::<f32>().collect::<Vec<_>>(), row);
@@ -79,7 +79,7 @@ fn block_after_block_is_the_same_and_needs_no_more_than_are_read() {
     assert!(error > 0.0 && error < 3.0 * 15.0 / 512.0, "{error}");
     let held = config(&fixture).init(&device).load_in(fixture.weights("weights."), Precision::Bf16).expect("they fit");
     // Products of other numbers of rows round alike.
-    assert_eq!(held.state(3, ids.clone(), Some(mask.clone())).into_data(), low.into_data());
+    assert_eq!(held.hidden_state(3, ids.clone(), Some(mask.clone())).into_data(), low.into_data());
     let bytes = |network: &Qwen3| network.blocks[0].mlp.w1.weight.val().into_data().as_bytes().len();
     assert_eq!(2 * bytes(&held), bytes(&network(&fixture, &device)));
 }

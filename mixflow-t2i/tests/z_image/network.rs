@@ -23,7 +23,7 @@ fn every_activation_is_the_official_one() {
     let (fixture, device) = (Fixture::read(TINY), Device::default());
     let net = network(&device);
     let times: Tensor<1> = fixture.tensor("in.t", &device);
-    fixture.assert_close("out.t_embedder", net.time(times.clone()).into_data(), fixture.tolerance(None));
+    fixture.assert_close("out.t_embedder", net.embed_time(times.clone()).into_data(), fixture.tolerance(None));
     for (row, tokens) in [(0, 32), (1, 64)] {
         let x: Tensor<4> = fixture.tensor::<4>(&format!("in.x.{row}"), &device).swap_dims(0, 1);
         let text: Tensor<2> = fixture.tensor(&format!("in.cap_feats.{row}"), &device);
@@ -32,8 +32,8 @@ fn every_activation_is_the_official_one() {
         let found = net.forward(x.clone(), time.clone(), told.clone()).swap_dims(0, 1);
         fixture.assert_close(&format!("out.forward.{row}"), found.clone().into_data(), fixture.tolerance(None));
 
-        let ([_, _, height, width], time) = (x.dims(), net.time(time));
-        let places = net.places([height, width], tokens, &x);
+        let ([_, _, height, width], time) = (x.dims(), net.embed_time(time));
+        let places = net.rotary_embeddings([height, width], tokens, &x);
         let image = net.noise_refiner[0].forward(net.embed(x), time.clone(), &places.image);
         assert_row(&fixture, "out.noise_refiner0", row, &image);
         let text = net.embed_text(told.tokens, tokens);

@@ -58,7 +58,7 @@ fn what_is_said_of_prompts_is_what_diffusers_makes_of_them() {
     check(&blocks[0], 0..1);
     check(&blocks[1], 1..4);
     // Against the empty prompt.
-    let against = encoder.encode_against(&all[..1], "").expect("whole files");
+    let against = encoder.encode_with_negative(&all[..1], "").expect("whole files");
     let null = mixflow::backbones::Condition::null(against).tokens;
     check(&null, 3..4);
     let low = encoder.in_precision(Precision::Bf16).expect("the CPU does").encode(&all).expect("whole files").tokens;
@@ -85,7 +85,7 @@ fn encoders_are_known_by_their_content_and_say_what_they_leave_out() {
     assert_eq!(identity(), first);
 
     let long = prompts(&fixture)[1].clone();
-    let cuts = encoder(folder.path(), &fixture).cuts(&["a cat", &long]).expect("tokens");
+    let cuts = encoder(folder.path(), &fixture).truncations(&["a cat", &long]).expect("tokens");
     let [cut] = &cuts[..] else { panic!("one is cut: {cuts:?}") };
     assert_eq!((cut.prompt, cut.encoder, cut.tokens), (1, "Qwen3", length(&fixture)));
     assert!(!cut.unread.is_empty() && long.ends_with(&cut.unread), "{cut}");
@@ -93,7 +93,7 @@ fn encoders_are_known_by_their_content_and_say_what_they_leave_out() {
     let tokens = Tokenizer::from_folder(folder.path().join("tokenizer")).expect("a tokenizer");
     let whole = tokens.encode("a cat").expect("tokens").count;
     let short = encoder(folder.path(), &fixture).with_length(whole - 1).expect("room");
-    assert_eq!(short.cuts(&["a cat"]).expect("tokens"), []);
+    assert_eq!(short.truncations(&["a cat"]).expect("tokens"), []);
 }
 
 #[test]

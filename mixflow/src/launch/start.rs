@@ -28,7 +28,7 @@ pub(super) fn load_start<N: NetworkSettings>(
     device: &Device,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<N::Network, Error> {
-    let chosen = stored.chosen(|weights| recipe.network.own(weights))?;
+    let chosen = stored.chosen(|weights| recipe.network.select_weights(weights))?;
     if !chosen.is_empty() {
         progress(Progress::Note(format!("of {}: {}", path.display(), chosen.join(", "))));
     }

@@ -148,7 +148,7 @@ impl<E: From<Error>> Parts<'_, '_, E> {
 
 /// The paper's recipe, for the network that the weights in a file belong to; and what was assumed, where the file does not tell.
 pub(super) fn published(file: &Path) -> Result<(Recipe, Option<&'static str>), Error> {
-    let weights = Network::own(Weights::read(file)?)?;
+    let weights = Network::select_weights(Weights::read(file)?)?;
     let shapes = weights.iter().map(|(name, data)| (name.into(), data.shape().to_vec())).collect();
     let fault = |reason| Error::Layout { folder: weights.source().into(), reason };
     let mut assumed = None;

@@ -74,7 +74,8 @@ impl<N: NetworkSettings> StoredPipeline<N> {
     /// If a file is not there, cannot be read or does not fit.
     pub fn load(self, device: &Device) -> Result<Pipeline<N>, Error> {
         let Self { recipe, network: stored, folder, assumed } = self;
-        let own = |file: &Path| Ok::<_, Error>(recipe.network.own(Weights::read(file)?)?.source().to_string());
+        let own =
+            |file: &Path| Ok::<_, Error>(recipe.network.select_weights(Weights::read(file)?)?.source().to_string());
         let mut source = match &stored {
             StoredNetwork::File(file) => own(file)?,
             StoredNetwork::Checkpoint(folder) => folder.display().to_string(),

@@ -184,16 +184,16 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
     ///
     /// # Errors
     /// If there are several networks.
-    fn own(&self, weights: Weights) -> Result<Weights, Error> {
+    fn select_weights(&self, weights: Weights) -> Result<Weights, Error> {
         Ok(weights)
     }
 
-    /// The network with the weights of a file; provided: those of [`own`](Self::own), each by its name.
+    /// The network with the weights of a file; provided: those of [`select_weights`](Self::select_weights), each by its name.
     ///
     /// # Errors
     /// If they do not fit.
     fn load(&self, network: Self::Network, weights: Weights) -> Result<Self::Network, Error> {
-        Ok(self.own(weights)?.into_module(network, self.official_key())?)
+        Ok(self.select_weights(weights)?.into_module(network, self.official_key())?)
     }
 
     /// `network` with the weights of `stored`, its classes starting from these rows of their label table; provided: an error,
@@ -291,8 +291,8 @@ impl NetworkSettings for NetworkConfig {
         self.official_key()
     }
 
-    fn own(&self, weights: Weights) -> Result<Weights, Error> {
-        Ok(Network::own(weights)?)
+    fn select_weights(&self, weights: Weights) -> Result<Weights, Error> {
+        Ok(Network::select_weights(weights)?)
     }
 
     fn load(&self, network: Network, weights: Weights) -> Result<Network, Error> {

@@ -129,7 +129,9 @@ impl StoredNetwork {
             return Err(fault(&self.file(), reason));
         }
         match self {
-            Self::File(file) => Ok(network.load(rows.apply(Network::own(Weights::read(file)?)?, null_class)?)?),
+            Self::File(file) => {
+                Ok(network.load(rows.apply(Network::select_weights(Weights::read(file)?)?, null_class)?)?)
+            }
             Self::Checkpoint(folder) => {
                 let fault = |reason| fault(folder, reason);
                 let mut average = average(folder)?;
