@@ -155,7 +155,7 @@ fn derivative<N: Size>(x: Vector<f32, N>, #[comptime] function: Function) -> Vec
             below(x) + x * density
         }
         Function::GeluTanh => {
-            let slope = (x * x * Vector::new(0.134_145f32) + Vector::new(1.0f32)) * Vector::new(1.595_769_1f32);
+            let slope = (x * x * Vector::new(0.134_145f32) + Vector::new(1.0f32)) * Vector::new(1.595_769_2f32);
             sigmoid_slope(x, sigmoid(tanh_argument(x)), slope)
         }
         Function::Silu => sigmoid_slope(x, sigmoid(x), Vector::new(1.0f32)),
@@ -178,7 +178,7 @@ fn below<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
 /// Twice the argument of GELU's `tanh`: `(1 + tanh u) / 2` is the logistic function of `2u`.
 #[cube]
 fn tanh_argument<N: Size>(x: Vector<f32, N>) -> Vector<f32, N> {
-    (x + x * x * x * Vector::new(0.044_715f32)) * Vector::new(1.595_769_1f32)
+    (x + x * x * x * Vector::new(0.044_715f32)) * Vector::new(1.595_769_2f32)
 }
 
 #[cube(launch)]

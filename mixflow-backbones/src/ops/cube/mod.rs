@@ -7,6 +7,7 @@
 
 #![allow(unused_qualifications, reason = "CubeCL's `terminate!` is written out with its path")]
 #![allow(clippy::too_many_arguments, reason = "a kernel is given each tensor and number that it reads")]
+#![allow(clippy::manual_is_multiple_of, reason = "kernels have no such method")]
 
 mod activation;
 mod adamw;
