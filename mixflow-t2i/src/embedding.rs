@@ -129,7 +129,7 @@ impl Condition for TextEmbedding {
         let (null, EncoderSlice { tokens, channels, pooled }) =
             (self.null.rows(self.batch()), self.parts[part].clone());
         let (mut told, rows) = (self, 0..mask.dims()[0]);
-        // A part of no channels is no slice.
+        // A part of no numbers is no slice.
         if !tokens.is_empty() && !channels.is_empty() {
             let place = [rows.clone(), tokens, channels];
             let none = null.tokens.slice(place.clone());

@@ -60,7 +60,7 @@ impl TextPipeline {
         }
     }
 
-    /// TextInputShape what was found onto a device.
+    /// Reads what was found onto a device.
     ///
     /// # Errors
     /// If a file is not there or does not fit, and as [`new`](Self::new).

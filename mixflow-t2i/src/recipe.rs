@@ -420,7 +420,7 @@ pub fn value(name_or_path: &str) -> Result<Value, mixflow::Error> {
     }
 }
 
-/// TextInputShape a recipe by name or from a JSON file and changes it by `key=value` overrides; none if it is one of another kind, such as one
+/// Reads a recipe by name or from a JSON file and changes it by `key=value` overrides; none if it is one of another kind, such as one
 /// for classes, or cannot be read, for [`Recipe::read`] to say why.
 ///
 /// # Errors

@@ -176,7 +176,7 @@ impl fmt::Display for ClipScores {
     }
 }
 
-/// RowLayout of length 1.
+/// Rows of length 1.
 fn normalised(x: Tensor<2>) -> Tensor<2> {
     let length = x.clone().square().sum_dim(1).sqrt();
     x / length

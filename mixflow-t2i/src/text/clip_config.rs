@@ -47,7 +47,7 @@ fn layer_norm_eps() -> f64 {
 }
 
 impl ClipConfig {
-    /// TextInputShape a `config.json`.
+    /// Reads a `config.json`.
     ///
     /// # Errors
     /// If it cannot be read, or is not that of a CLIP text encoder: the key is named.

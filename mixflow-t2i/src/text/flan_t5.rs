@@ -103,7 +103,7 @@ impl TextEncoder for FlanT5 {
         self.embed_with(prompts, |[ids, mask]| network.stream(weights.clone(), ids, Some(mask), BATCH, self.precision))
     }
 
-    /// TextInputShape the weights once for all blocks.
+    /// Reads the weights once for all blocks.
     fn encode_blocks(
         &self,
         blocks: &[&[&str]],

@@ -2,13 +2,13 @@
 //!
 //! ```no_run
 //! use burn::tensor::Device;
-//! use mixflow_t2i::text::{TextEncoder, StableDiffusion3Encoders};
+//! use mixflow_t2i::text::{StableDiffusion3Encoders, TextEncoder};
 //!
 //! # fn main() -> Result<(), mixflow_t2i::Error> {
 //! let encoders = StableDiffusion3Encoders::from_folder("stable-diffusion-3.5-medium", &Device::default())?;
 //! let prompts = ["a lighthouse at night", "two foxes under the moon"];
-//! for cut in encoders.truncations(&prompts)? {
-//!     eprintln!("{cut}");
+//! for truncation in encoders.truncations(&prompts)? {
+//!     eprintln!("{truncation}");
 //! }
 //! let text = encoders.encode_with_negative(&prompts, "")?;
 //! # let _ = text;

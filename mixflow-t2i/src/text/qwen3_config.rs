@@ -90,7 +90,7 @@ impl TryFrom<File> for Qwen3Config {
 }
 
 impl Qwen3Config {
-    /// TextInputShape a `config.json`.
+    /// Reads a `config.json`.
     ///
     /// # Errors
     /// If it cannot be read, or is not that of a Qwen3: the key is named.

@@ -46,7 +46,7 @@ fn max_distance() -> usize {
 }
 
 impl T5Config {
-    /// TextInputShape a `config.json`.
+    /// Reads a `config.json`.
     ///
     /// # Errors
     /// If it cannot be read, or is not that of a T5 version 1.1: the key is named.

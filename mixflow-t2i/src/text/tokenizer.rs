@@ -51,7 +51,7 @@ impl Tokenizer {
     pub(super) const FILES: [&str; 5] =
         ["tokenizer_config.json", "special_tokens_map.json", "tokenizer.json", "vocab.json", "merges.txt"];
 
-    /// TextInputShape a folder as Transformers writes it: `tokenizer.json`, or CLIP's `vocab.json` and `merges.txt`; the padding and
+    /// Reads a folder as Transformers writes it: `tokenizer.json`, or CLIP's `vocab.json` and `merges.txt`; the padding and
     /// the length from `tokenizer_config.json`, the padding otherwise from `special_tokens_map.json`.
     ///
     /// # Errors
