@@ -40,7 +40,7 @@ impl Serve {
 
         use mixflow::device;
 
-        use crate::terminal::say;
+        use crate::terminal::print;
 
         let devices = self.device.find()?;
         let fault = |error| format!("--address {}: {error}", self.address);
