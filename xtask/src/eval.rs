@@ -10,7 +10,7 @@ use mixflow::evaluation::inception::InceptionEvaluation;
 use mixflow::evaluation::{
     ImageSet, Measured, Measures, evaluate, evaluate_features, evaluated_labels, evaluation_pairs,
 };
-use mixflow::files::{PartValues, WeightsFile, write_atomic};
+use mixflow::files::{PartValues, WeightsFile, check_writable, write_atomic};
 use mixflow::numbers::counted;
 use mixflow::{Device, check_memory};
 use serde_json::{Value, json};
@@ -89,6 +89,7 @@ impl Eval {
         if self.shard.shard.is_some() && self.json.json {
             return Err("--json: a part has no numbers; leave out --json or --shard".into());
         }
+        self.out.as_deref().map(check_writable).transpose()?;
         let devices = self.device.find()?;
         let device = &devices[0];
         if let Some(images) = &self.images_from
@@ -126,8 +127,8 @@ impl Eval {
                 let labels = inception.labels(trained, count, self.against.as_deref())?;
                 return part::draw(trained, &labels, shard, folder, PartValues::Bytes);
             }
+            let file = self.file(trained, "inception")?;
             let found = inception.network(trained, count, self.against.as_deref(), self.parts.as_deref())?;
-            let file = self.out.clone().unwrap_or_else(|| trained.result("inception"));
             return self.print_inception(Some(&file), &found, device);
         }
 
@@ -142,6 +143,7 @@ impl Eval {
             (Some(folder), None) => Some(part::made(trained, &labels()?, folder, PartValues::F32)?),
             (None, _) => None,
         };
+        let file = self.file(trained, "eval")?;
         let mut progress = Progress::new();
         let mut evaluation =
             evaluate(&divided, &generator, count, &measures, parts.as_ref(), &mut |event| progress.measuring(event))?;
@@ -180,7 +182,6 @@ impl Eval {
                 text += remark;
             }
         }
-        let file = self.out.clone().unwrap_or_else(|| trained.result("eval"));
         let numbers = json!({
             "evaluation": evaluation,
             "weights": WeightsFile::read(&trained.weights)?,
@@ -225,16 +226,26 @@ impl Eval {
         self.print(found.to_string().trim_end(), &numbers, file)
     }
 
-    /// Writes what was found into a file, if there is one, and prints it.
-    fn print(&self, text: impl Display, numbers: &Value, file: Option<&Path>) -> Result<ExitCode> {
-        if let Some(file) = file {
-            write_atomic(file, &serde_json::to_vec_pretty(numbers)?)?;
+    /// Where the numbers go, which can be written there: what they are found by takes hours.
+    fn file<N: Kind>(&self, trained: &Trained<N>, name: &str) -> Result<PathBuf> {
+        if let Some(file) = &self.out {
+            return Ok(file.clone());
         }
+        let file = trained.result(name);
+        check_writable(&file).map_err(|error| format!("{error}: say where the numbers go with --out"))?;
+        Ok(file)
+    }
+
+    /// Prints what was found and writes it into a file, if there is one.
+    fn print(&self, text: impl Display, numbers: &Value, file: Option<&Path>) -> Result<ExitCode> {
         if self.json.json {
             print(format_args!("{numbers:#}"))?;
         } else {
             print(text)?;
-            if let Some(file) = file {
+        }
+        if let Some(file) = file {
+            write_atomic(file, &serde_json::to_vec_pretty(numbers)?)?;
+            if !self.json.json {
                 print(format_args!("written: {}", file.display()))?;
             }
         }

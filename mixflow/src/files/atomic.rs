@@ -50,6 +50,20 @@ pub(crate) fn write_atomic_with(path: &Path, write: impl FnOnce(&mut File) -> io
     result.map_err(Error::io("write", path))
 }
 
+/// Creates the folders above a file, and finds out whether it can be written there, before what it is to hold takes hours.
+///
+/// # Errors
+/// [`Error::Io`] if a folder cannot be created or written to, or if one has the file's name.
+pub fn check_writable(path: &Path) -> Result<(), Error> {
+    if path.is_dir() {
+        return Err(Error::io("write", path)(io::ErrorKind::IsADirectory.into()));
+    }
+    let folder = directory(path).unwrap_or(path);
+    fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
+    let probe = temporary_name(path).map_err(Error::io("write", path))?;
+    File::create_new(&probe).and_then(|_| fs::remove_file(&probe)).map_err(Error::io("write to", folder))
+}
+
 /// A hidden sibling of `path`, different every time: processes in containers may have one number, and write to one folder.
 fn temporary_name(path: &Path) -> io::Result<PathBuf> {
     let no_file = || io::Error::new(io::ErrorKind::InvalidInput, "expected the path of a file");
@@ -83,6 +97,20 @@ mod tests {
         let names: std::collections::HashSet<_> = (0..100).map(|_| temporary_name(Path::new("a/b")).unwrap()).collect();
         assert_eq!(names.len(), 100);
         assert!(names.iter().all(|name| name.to_str().unwrap().starts_with("a/.b.")));
+    }
+
+    #[test]
+    fn what_can_be_written_is_known_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new/folder/report.html");
+        check_writable(&path).unwrap();
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 0, "nothing is left there");
+        write_atomic(&path, b"contents").unwrap();
+        check_writable(&path).unwrap();
+        assert_eq!(fs::read(&path).unwrap(), b"contents");
+        for taken in [path.parent().unwrap(), &path.join("below.html"), Path::new("/")] {
+            assert!(check_writable(taken).is_err(), "{}", taken.display());
+        }
     }
 
     #[test]

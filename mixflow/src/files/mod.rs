@@ -29,7 +29,7 @@ pub(crate) mod unique;
 mod weights_file;
 
 pub(crate) use atomic::write_atomic_with;
-pub use atomic::{discard_unfinished, write_atomic};
+pub use atomic::{check_writable, discard_unfinished, write_atomic};
 pub use lock::FolderLock;
 pub(crate) use parts::LABEL;
 pub use parts::{PartValues, Parts, PartsConfig};

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::data::Quantize;
 use crate::files::images::ByteImage;
 use crate::files::npz::{ElementType, NpzWriter};
-use crate::files::{Tiles, write_atomic, write_atomic_with};
+use crate::files::{Tiles, check_writable, write_atomic, write_atomic_with};
 use crate::numbers::counted;
 use crate::sampling::Images;
 use crate::{Error, check_memory};
@@ -54,12 +54,7 @@ impl Export {
         if form == Form::Folder && fs::read_dir(&path).is_ok_and(|mut entries| entries.next().is_some()) {
             return Err(fault("the folder is not empty; choose another".into()));
         }
-        let folder = if form == Form::Folder { Some(path.as_path()) } else { path.parent() };
-        let folder = folder.filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-        // Images may take hours: whether they can be written is known before.
-        let probe = folder.join(format!(".{}.probe", std::process::id()));
-        File::create(&probe).and_then(|_| fs::remove_file(&probe)).map_err(Error::io("write to", folder))?;
+        check_writable(&if form == Form::Folder { path.join("000000.png") } else { path.clone() })?;
         Ok(Self { path, form })
     }
 

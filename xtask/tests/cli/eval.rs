@@ -124,6 +124,23 @@ fn what_cannot_be_measured_is_said_before_an_image_is_made() {
 }
 
 #[test]
+fn where_the_numbers_cannot_go_is_said_before_an_image_is_made() {
+    let place = Place::new();
+    fs::write(place.path("tiny.json"), recipe(json!({ "kind": "digits", "size": 8 }), 1, 10)).unwrap();
+    place.run(&["train", "tiny.json", "--out", "run"]);
+    let eval = ["eval", "run", "--images", "20"];
+    place.run(&[&eval[..], &["--out", "new/folder/x.json"]].concat());
+    assert_eq!(place.json("new/folder/x.json")["evaluation"]["seed"], 0);
+
+    fs::create_dir(place.path("run/eval.json")).unwrap();
+    for (more, words) in [(&[][..], "run/eval.json"), (&["--out", "tiny.json/x.json"], "tiny.json")] {
+        let output = place.call(&[&eval[..], more].concat());
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && told.contains(words) && !told.contains("sampling"), "{told}");
+    }
+}
+
+#[test]
 fn what_was_held_out_does_not_depend_on_the_seed_of_the_images() {
     let place = Place::new();
     photos(&place, &[("all", 40)]);
