@@ -62,8 +62,8 @@ pub(crate) struct Eval {
     /// The folder of the images' parts: to make one of them with --shard, without it to measure all of them
     #[arg(long, value_name = "FOLDER", requires = "path")]
     parts: Option<PathBuf>,
-    /// Where the numbers go as JSON [default: eval.json, or inception.json, beside the weights; nowhere for
-    /// --images-from]
+    /// Where the numbers go as JSON [default: eval.json, or inception.json, beside the weights, for those of the Hub in the
+    /// current folder; eval-NAME.json for weights NAME.pt; nowhere for --images-from]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]

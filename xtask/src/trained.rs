@@ -12,6 +12,7 @@ use mixflow::launch::{conditioner, verified};
 use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::train::{StoredNetwork, other_frozen};
 use mixflow::{Device, Pipeline, StoredPipeline};
+use mixflow_hub::Address;
 use tempfile::TempDir;
 
 use crate::arguments::{Change, as_given};
@@ -123,13 +124,13 @@ impl TrainedArguments {
             }
         }
         let own = stored.recipe_file().filter(|_| self.recipe.is_none());
-        let (folder, suffix) = match &stored {
-            // A cache is not ours to write to.
-            _ if is_address(&self.path) => (PathBuf::new(), String::new()),
-            // A checkpoint is whole as it is and will make room for newer ones.
-            StoredNetwork::Checkpoint(step) => (stored.training(), format!("-{}", name_of(step))),
-            StoredNetwork::File(_) => (stored.training(), String::new()),
+        let suffix = match &stored {
+            StoredNetwork::Checkpoint(step) => format!("-{}", name_of(step)),
+            StoredNetwork::File(file) => suffix_of(file),
         };
+        // A cache is not ours to write to; a checkpoint is whole as it is and will make room for newer ones.
+        let is_cached = is_address(&self.path) || Address::of_cached(&weights).is_some();
+        let folder = if is_cached { PathBuf::new() } else { stored.training() };
         let mut elsewhere = None;
         if recipe.network.reads_names() {
             // What it is told is kept in its run, and nowhere else.
@@ -311,10 +312,19 @@ impl<N: Kind> Trained<N> {
         Ok(())
     }
 
-    /// Where what is found out about the weights goes: beside them, of a checkpoint beside the others with its step in the
-    /// name, to the user for those of the Hub.
+    /// Where what is found out about the weights goes: beside them, of a checkpoint beside the others, to the user for those of
+    /// the Hub; with a name of their own in its name, unless they are the end of a training.
     pub(crate) fn result(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{name}{}.json", self.suffix))
+    }
+}
+
+/// What tells the results of weights from those of others beside them: the end of a training has none, an earlier one its
+/// step, as its checkpoint has.
+fn suffix_of(weights: &Path) -> String {
+    match weights.file_stem().unwrap_or_default().to_string_lossy() {
+        stem if stem == "model" => String::new(),
+        stem => format!("-{}", stem.strip_prefix("model-").unwrap_or(&stem)),
     }
 }
 

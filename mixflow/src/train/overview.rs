@@ -221,15 +221,20 @@ fn measured(run: &Path, trainings: &[Training], ended: bool) -> Vec<(String, Str
     }
     let compared = !found.is_empty();
     for Training { folder, name, .. } in trainings {
-        for (file, place, measure) in [
-            ("eval.json", "/evaluation/measurement/generated/frechet", DISTANCE),
-            ("inception.json", "/inception/fid", "FID"),
+        for (file, place, weights, measure) in [
+            ("eval.json", "/evaluation/measurement/generated/frechet", "/weights/file", DISTANCE),
+            ("inception.json", "/inception/fid", "/inception/setting/checkpoint/file", "FID"),
         ] {
             // Of other images, and of another number of them, it is not to be compared with that of a comparison.
             if compared && measure == DISTANCE {
                 continue;
             }
-            let number = json(folder.join(file)).and_then(|value| value.pointer(place)?.as_f64());
+            let is_own = |value: &Value| {
+                let file = value.pointer(weights).and_then(Value::as_str);
+                file.is_none_or(|file| Path::new(file).ends_with("model.safetensors"))
+            };
+            let found_of = json(folder.join(file)).filter(is_own);
+            let number = found_of.and_then(|value| value.pointer(place)?.as_f64());
             found.extend(number.map(|number| (name.clone(), measure.to_string(), number)));
         }
     }
@@ -341,6 +346,10 @@ mod tests {
         let eval = json!({ "evaluation": { "measurement": { "generated": { "frechet": 0.5 } } } });
         write(run.join("standard-0/eval.json"), eval.to_string());
         write(run.join("mixflow-0/inception.json"), json!({ "inception": { "fid": 7.5 } }).to_string());
+        // Of weights that lie beside those of the end.
+        let other = json!({ "checkpoint": { "file": "runs/a/standard-0/other.safetensors" } });
+        let other = json!({ "inception": { "fid": 1.5, "setting": other } });
+        write(run.join("standard-0/inception.json"), other.to_string());
         let found = RunOverview::of(run).unwrap();
         assert_eq!(found.state, RunState::Finished);
         let measured: Vec<_> = found.measured.iter().map(|(of, by, value)| (&of[..], &by[..], *value)).collect();

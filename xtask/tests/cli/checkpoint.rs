@@ -58,6 +58,25 @@ fn checkpoints_are_sampled_measured_and_compared() {
 }
 
 #[test]
+fn weights_that_lie_beside_each_other_have_results_of_their_own() {
+    let place = place();
+    place.run(&["eval", "run", "--images", "20"]);
+    let of_four = place.json("run/eval.json");
+    place.run(&["train", "tiny.json", "--out", "run", "--resume", "--set", "training.steps=6"]);
+    fs::copy(place.path("run/model.safetensors"), place.path("run/other.safetensors")).unwrap();
+    place.run(&["eval", "run", "--images", "20"]);
+    let (of_six, listed) = (fs::read(place.path("run/eval.json")).unwrap(), place.run(&["runs", "run", "--json"]));
+    for file in ["run/model-step-00000004.safetensors", "run/other.safetensors"] {
+        place.run(&["eval", file, "--images", "20"]);
+    }
+    assert_eq!(fs::read(place.path("run/eval.json")).unwrap(), of_six);
+    assert_eq!(place.run(&["runs", "run", "--json"]), listed);
+    assert_eq!(place.json("run/eval-step-00000004.json")["evaluation"], of_four["evaluation"]);
+    assert_eq!(place.json("run/eval-other.json")["evaluation"], place.json("run/eval.json")["evaluation"]);
+    assert_ne!(of_four["evaluation"], place.json("run/eval.json")["evaluation"]);
+}
+
+#[test]
 fn of_a_run_that_has_not_ended_the_newest_checkpoint_is_taken_and_said() {
     let place = place();
     let draw = ["sample", "run", "--count", "4", "--out"];
