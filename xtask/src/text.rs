@@ -11,7 +11,7 @@ use clap::builder::ValueParser;
 use mixflow::backbones::{Backbone, Precision};
 use mixflow::numbers::counted;
 use mixflow::objective::InPrecision;
-use mixflow::recipe::{NetworkSettings, Recipe};
+use mixflow::recipe::{NetworkSettings, Recipe, SamplingConfig};
 use mixflow::sampling::{Export, Guidance};
 use mixflow::schedules::{Linear, MixFlow, Reversed};
 use mixflow::{Batch, Device, FlowMatching, StoredPipeline, check_memory};
@@ -53,7 +53,7 @@ pub(crate) struct Prompts {
     /// Height and width in pixels, as 768 for both or as 768x1024 [default: the network's own]
     #[arg(long, value_parser = ValueParser::new(size), requires = "asked")]
     size: Option<[usize; 2]>,
-    /// Published settings of Stable Diffusion 3's sampler [default: diffusers, or a run's own]
+    /// Published settings of Stable Diffusion 3's solver and guidance [default: diffusers, or a run's own]
     #[arg(long, requires = "asked")]
     preset: Option<Preset>,
 }
@@ -255,7 +255,11 @@ fn open(request: &Request<'_>) -> Result<TextPipeline> {
             Preset::Large => TextSampling::stable_diffusion_3_5_large(),
             Preset::LargeTurbo => TextSampling::stable_diffusion_3_5_large_turbo(),
         };
-        (recipe.sampling, skip_layers) = (preset.sampling, preset.skip_layers);
+        // How it is computed is what the machine and the weights are for, and stays.
+        let SamplingConfig { precision, tiles, batch, .. } = recipe.sampling;
+        let batch = batch.min(preset.sampling.batch);
+        recipe.sampling = SamplingConfig { precision, tiles, batch, ..preset.sampling };
+        skip_layers = preset.skip_layers;
     }
     if !request.set.is_empty() {
         *recipe = changed(recipe, request.set)?;
