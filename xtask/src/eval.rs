@@ -22,6 +22,7 @@ use crate::kind::{Kind, of_any};
 use crate::pairs::say_how_long;
 use crate::part;
 use crate::progress::Progress;
+use crate::record::is_record;
 use crate::sample::Sampling;
 use crate::terminal::{Result, note, print};
 use crate::trained::{Trained, TrainedArguments};
@@ -89,7 +90,13 @@ impl Eval {
         if self.shard.shard.is_some() && self.json.json {
             return Err("--json: a part has no numbers; leave out --json or --shard".into());
         }
-        self.out.as_deref().map(check_writable).transpose()?;
+        if let Some(out) = &self.out {
+            if is_record(out) {
+                let out = out.display();
+                return Err(format!("--out {out}: what images were begun with is written there: choose another").into());
+            }
+            check_writable(out)?;
+        }
         let devices = self.device.find()?;
         let device = &devices[0];
         if let Some(images) = &self.images_from

@@ -29,12 +29,21 @@ pub(crate) fn same_settings(out: &Path, settings: &Value) -> Result<()> {
         }
         return Ok(());
     }
+    if record.exists() && !is_record(&record) {
+        return Err(format!("{} is there and tells of no images: choose another --out", record.display()).into());
+    }
     let create = |folder: &Path| {
         fs::create_dir_all(folder).map_err(|error| format!("cannot create {}: {error}", folder.display()))
     };
     create(record.parent().unwrap_or(Path::new("")))?;
     write_atomic(&record, &serde_json::to_vec_pretty(settings)?)?;
     Ok(create(out)?)
+}
+
+/// Whether a file is what images of a folder were begun with.
+pub(crate) fn is_record(file: &Path) -> bool {
+    let value: Option<Value> = fs::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    value.is_some_and(|value| ["sampling", "text encoder"].iter().all(|key| value.get(key).is_some()))
 }
 
 /// What was written down beside a folder of images, if anything.

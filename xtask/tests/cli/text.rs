@@ -209,6 +209,13 @@ fn the_prompts_of_an_evaluator_are_drawn_into_its_files() {
         (pixels("dpg/whoops7.png").dimensions(), std::fs::read_dir(place.path("dpg")).unwrap().count()),
         ((16, 16), 2)
     );
+    // What is no such folder's settings is not replaced by them, nor they by numbers.
+    write("notes.json", "{\"mine\":1}");
+    let notes = ["sample", "run", "--prompts", "prompts", "--layout", "dpg", "--out", "notes"];
+    place.refuse(&notes, &["notes.json is there and tells of no images"]);
+    assert_eq!(place.json("notes.json"), serde_json::json!({ "mine": 1 }));
+    let numbers = ["eval", "--images-from", "dpg", "--against", "dpg", "--out", "dpg.json"];
+    place.refuse(&numbers, &["--out dpg.json", "images were begun with"]);
     // Another folder has settings of its own, whatever is behind a dot in its name.
     place.run(&["sample", "run", "--prompts", "prompts", "--layout", "dpg", "--out", "more/dpg.1/", "--seed", "9"]);
     assert!(place.path("more/dpg.1.json").is_file() && place.path("more/dpg.1/whoops7.png").is_file());
