@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::arguments::JsonArgument;
 use crate::progress::Progress;
-use crate::terminal::{Result, print};
+use crate::terminal::{Result, print, print_json};
 
 #[derive(Args)]
 pub(crate) struct Download {
@@ -37,7 +37,7 @@ impl Download {
         shown.end();
         if self.json.json {
             let RepositorySnapshot { commit, folder, files } = snapshot;
-            print(format_args!("{:#}", json!({ "commit": commit.to_string(), "folder": folder, "files": files })))?;
+            print_json(&json!({ "commit": commit.to_string(), "folder": folder, "files": files }))?;
             return Ok(ExitCode::SUCCESS);
         }
         print(format_args!(

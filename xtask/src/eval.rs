@@ -24,7 +24,7 @@ use crate::part;
 use crate::progress::Progress;
 use crate::record::is_record;
 use crate::sample::Sampling;
-use crate::terminal::{Result, note, print};
+use crate::terminal::{Result, note, print, print_json};
 use crate::trained::{Trained, TrainedArguments};
 
 #[derive(Args)]
@@ -246,7 +246,7 @@ impl Eval {
     /// Prints what was found and writes it into a file, if there is one.
     fn print(&self, text: impl Display, numbers: &Value, file: Option<&Path>) -> Result<ExitCode> {
         if self.json.json {
-            print(format_args!("{numbers:#}"))?;
+            print_json(numbers)?;
         } else {
             print(text)?;
         }

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::arguments::{JsonArgument, RecipeArguments};
 use crate::bench::{matmul_rate, products};
 use crate::kind::of_any;
-use crate::terminal::{Result, print};
+use crate::terminal::{Result, print, print_json};
 
 #[derive(Args)]
 pub(crate) struct Plan {
@@ -57,7 +57,7 @@ impl Plan {
 
     fn show(&self, plan: &impl Display, value: Value) -> Result<ExitCode> {
         if self.json.json {
-            print(format_args!("{value:#}"))?
+            print_json(&value)?
         } else {
             print(plan)?
         }

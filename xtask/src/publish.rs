@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use crate::arguments::{DeviceArgument, JsonArgument};
 use crate::kind::{self, TextNetworkConfig, is_text};
 use crate::progress::Progress;
-use crate::terminal::{Result, note, print};
+use crate::terminal::{Result, note, print, print_json};
 
 #[derive(Args)]
 pub(crate) struct Publish {
@@ -142,7 +142,7 @@ impl Publish {
         done["files"] =
             written.files.iter().map(|(name, bytes)| (name.clone(), json!(bytes))).collect::<Map<_, _>>().into();
         done["left_out"] = written.left_out.clone().into();
-        print(format_args!("{done:#}"))?;
+        print_json(&done)?;
         Ok(ExitCode::SUCCESS)
     }
 

@@ -11,7 +11,7 @@ use serde::Serialize;
 use crate::arguments::{JsonArgument, RecipeArguments};
 use crate::kind::{names, of_any};
 use crate::plan::machine;
-use crate::terminal::{Result, print};
+use crate::terminal::{Result, print, print_json};
 
 #[derive(Args)]
 pub(crate) struct Recipes {
@@ -40,7 +40,7 @@ impl Recipes {
         }
         let lines = names().map(|name| line(name, &machine)).collect::<Result<Vec<_>>>()?;
         if self.json.json {
-            print(serde_json::to_string_pretty(&lines)?)?;
+            print_json(&lines)?;
             return Ok(ExitCode::SUCCESS);
         }
         let width = lines.iter().map(|line| line.name.len()).max().unwrap_or(0);

@@ -8,7 +8,7 @@ use mixflow::numbers::{plus_minus, thousands};
 use mixflow::train::{RunOverview, RunState};
 
 use crate::arguments::{JsonArgument, RecipeArguments};
-use crate::terminal::{Result, print};
+use crate::terminal::{Result, print, print_json};
 
 /// Where trainings put them.
 const RUNS: &str = "runs";
@@ -42,7 +42,7 @@ impl Runs {
             }
         }
         if self.json.json {
-            print(serde_json::to_string_pretty(&runs)?)?;
+            print_json(&runs)?;
             return Ok(ExitCode::SUCCESS);
         }
         if runs.is_empty() {

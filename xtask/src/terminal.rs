@@ -1,11 +1,13 @@
 //! How commands speak to whoever called them.
 
+use std::borrow::Cow;
 use std::error::Error;
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 
 use mixflow::{FolderLock, printable};
+use serde::Serialize;
 
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -24,6 +26,23 @@ pub(crate) fn print(text: impl Display) -> Result<()> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(format!("cannot print the result: {error}").into()),
         _ => Ok(()),
     }
+}
+
+/// Prints a result for programs, in which JSON's own escapes stand for what a terminal would act on.
+pub(crate) fn print_json(result: &impl Serialize) -> Result<()> {
+    print(escaped(&serde_json::to_string_pretty(result)?))
+}
+
+/// JSON with escapes for all that [`printable`] would change, which is not JSON's.
+fn escaped(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for character in json.chars() {
+        match character != '\n' && matches!(printable(character.encode_utf8(&mut [0; 4])), Cow::Owned(_)) {
+            true => shown += &format!("\\u{:04x}", u32::from(character)),
+            false => shown.push(character),
+        }
+    }
+    shown
 }
 
 /// How this program is called: by its name where it is installed; `cargo xtask` has names for features.
@@ -71,4 +90,17 @@ pub(crate) fn sentence(error: &dyn Error) -> String {
         cause = inner.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_stays_json_whatever_names_are_in_it() {
+        let value = serde_json::json!({ "a\u{200f}b": "c\u{7f}\u{9b}\u{202e}\u{2069}\u{1b}\n\t🐈" });
+        let text = escaped(&serde_json::to_string_pretty(&value).unwrap());
+        assert!(text.lines().all(|line| matches!(printable(line), Cow::Borrowed(_))), "{text}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&text).unwrap(), value);
+    }
 }

@@ -45,6 +45,9 @@ fn runs_are_listed_as_they_stand() {
     assert_eq!(runs[0]["state"]["is"], "finished");
     assert_eq!((&runs[1]["taken"], &runs[1]["asked"]), (&6.into(), &6.into()));
     assert!(runs[2]["state"]["because"].as_str().unwrap().contains("state.json"), "{runs}");
+    // A name that a terminal would act on is JSON's text still.
+    fs::rename(place.path("runs/torn"), place.path("runs/torn\u{200f}")).unwrap();
+    assert_eq!(json(&place.run(&["runs", "--json"]))[2]["folder"], "runs/torn\u{200f}");
     // The best of a comparison is the smallest of its distances.
     let measured = runs[1]["measured"].as_array().unwrap();
     assert_eq!(measured.len(), 4, "{runs}");
