@@ -12,7 +12,7 @@ use crate::arguments::DeviceArgument;
 use crate::bench_case::{CASES, Measured, growth, measure};
 use crate::bench_suite::{self, Setting};
 use crate::read_latents;
-use crate::terminal::Result;
+use crate::terminal::{Result, print};
 
 #[derive(Args)]
 pub(crate) struct Bench {
@@ -74,7 +74,7 @@ impl Bench {
             let [early, late] = growth(steps, &self.device.find()?).map(|bytes| bytes as f64);
             let (tenth, growth) = ((steps / 10).max(1), 100.0 * (late / early - 1.0));
             let [early, late] = [early / 1e6, late / 1e6];
-            println!("after {tenth} steps {early:.1} MB, after {steps} steps {late:.1} MB: {growth:+.2} %");
+            print(format_args!("after {tenth} steps {early:.1} MB, after {steps} steps {late:.1} MB: {growth:+.2} %"))?;
             return Ok(ExitCode::SUCCESS);
         }
         if self.latents {
@@ -88,7 +88,7 @@ impl Bench {
                 true => measure(&case, steps, device),
                 false => bench_suite::measure(&case, setting, device)?,
             };
-            println!("{}", serde_json::to_string(&measured)?);
+            print(serde_json::to_string(&measured)?)?;
             return Ok(ExitCode::SUCCESS);
         }
         if self.suite == Suite::Gpu {
@@ -98,8 +98,8 @@ impl Bench {
         let device = self.device.find()?;
         let (rate, side) = (matmul_rate(&device, Precision::F32), products(&device).0);
         let threads = rayon::current_num_threads();
-        println!("matrix products of {side} x {side}: {:.1} GFLOP/s on {threads} threads\n", rate / 1e9);
-        println!("case                 steps/s  images/s  peak MB  GFLOP/s  of matmul");
+        print(format_args!("matrix products of {side} x {side}: {:.1} GFLOP/s on {threads} threads\n", rate / 1e9))?;
+        print("case                 steps/s  images/s  peak MB  GFLOP/s  of matmul")?;
         for case in CASES {
             let steps = self.steps.unwrap_or(if case.starts_with("tiny") { 40 } else { 6 });
             // A process of its own, so that the peak is the case's.
@@ -110,12 +110,12 @@ impl Bench {
                 .map_err(|_| format!("case {case} failed: {}", String::from_utf8_lossy(&output.stderr)))?;
             let speed = m.operations / m.seconds;
             let (images, peak) = (m.batch as f64 / m.seconds, m.peak_bytes as f64 / 1e6);
-            println!(
+            print(format_args!(
                 "{case:<20} {:>7.2} {images:>9.1} {peak:>8.0} {:>8.1} {:>9.0} %",
                 1.0 / m.seconds,
                 speed / 1e9,
                 100.0 * speed / rate
-            );
+            ))?;
         }
         Ok(ExitCode::SUCCESS)
     }

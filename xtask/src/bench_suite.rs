@@ -14,7 +14,7 @@ use mixflow::plan::Machine;
 use mixflow::schedules::MixFlow;
 
 use crate::bench_case::{Measured, images, sample, train_in};
-use crate::terminal::{Result, note};
+use crate::terminal::{Result, note, print};
 use crate::text;
 
 /// The networks, those that matter most first: at 256 px, unless their names say 512. Each is a case with `-train` and one with
@@ -105,9 +105,12 @@ pub(crate) fn run(setting: Setting, device: &Device, name: Option<&str>, minutes
     let (started, described) = (Instant::now(), describe(device));
     let machine = Machine::of_card(&described);
     let Setting { precision, steps, .. } = setting;
-    println!("{described}; products in {precision}, MixFlow, medians of {} steps\n", steps - (steps / 4).max(1));
-    println!("| case | batch | ms a step | images/s | TFLOP/s | of the peak | memory |");
-    println!("|---|---|---|---|---|---|---|");
+    print(format_args!(
+        "{described}; products in {precision}, MixFlow, medians of {} steps\n",
+        steps - (steps / 4).max(1)
+    ))?;
+    print("| case | batch | ms a step | images/s | TFLOP/s | of the peak | memory |")?;
+    print("|---|---|---|---|---|---|---|")?;
     for case in cases() {
         if started.elapsed() > Duration::from_secs(60 * minutes) {
             note(format_args!("{minutes} minutes are over (--minutes): {case} and what follows were left out"));
@@ -124,20 +127,20 @@ pub(crate) fn run(setting: Setting, device: &Device, name: Option<&str>, minutes
         let Ok(m) = serde_json::from_slice::<Measured>(&output.stdout) else {
             let told = String::from_utf8_lossy(&output.stderr);
             let last = told.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing");
-            println!("| {case} | failed: {} |", mixflow::printable(last));
+            print(format_args!("| {case} | failed: {} |", mixflow::printable(last)))?;
             continue;
         };
         let speed = m.operations / m.seconds;
         let peak =
             machine.as_ref().map_or("-".into(), |machine| format!("{:.0} %", 100.0 * speed / machine.peak(precision)));
         let memory = memory.map_or("-".into(), |bytes| format!("{:.1} GB", bytes.saturating_sub(before) as f64 / 1e9));
-        println!(
+        print(format_args!(
             "| {case} | {} | {:.1} | {:.1} | {:.1} | {peak} | {memory} |",
             m.batch,
             1e3 * m.seconds,
             m.batch as f64 / m.seconds,
             speed / 1e12,
-        );
+        ))?;
     }
     Ok(())
 }

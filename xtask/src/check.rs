@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-use crate::terminal::Result;
+use crate::terminal::{Result, print};
 
 /// Name, command, and whether it may be absent from a machine.
 const CHECKS: [(&str, &[&str], bool); 6] = [
@@ -21,18 +21,18 @@ pub(crate) fn run() -> Result<ExitCode> {
     }
     let mut failed = Vec::new();
     for (name, command, optional) in CHECKS {
-        println!("== {name}: {}", command.join(" "));
+        print(format_args!("== {name}: {}", command.join(" ")))?;
         match Command::new(command[0]).args(&command[1..]).env("RUSTDOCFLAGS", "-D warnings").status() {
             Ok(status) if status.success() => {}
             Ok(_) => failed.push(name),
             Err(error) if optional && error.kind() == std::io::ErrorKind::NotFound => {
-                println!("skipped: {} is not installed (cargo install {0})", command[0]);
+                print(format_args!("skipped: {} is not installed (cargo install {0})", command[0]))?;
             }
             Err(error) => return Err(format!("cannot start {}: {error}", command[0]).into()),
         }
     }
     if failed.is_empty() {
-        println!("all checks passed");
+        print("all checks passed")?;
         Ok(ExitCode::SUCCESS)
     } else {
         Err(format!("failed: {}", failed.join(", ")).into())

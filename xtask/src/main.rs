@@ -1,7 +1,5 @@
 //! The command line of mixflow: `cargo xtask`.
 
-#![allow(clippy::print_stdout, reason = "a command line prints")]
-
 mod adapter;
 mod allocator;
 mod arguments;

@@ -1,7 +1,7 @@
 //! What commands say of what they cannot use, in the words of who typed it.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::Place;
 use crate::start::{COMPARISON, place};
@@ -120,6 +120,17 @@ fn after_divergence_the_command_that_is_told_goes_on() {
     }
     let output = place.call(&["train", "tiny.json", "--out", "new", "--change", "training.optimizer.clip=1"]);
     assert!(String::from_utf8(output.stderr).unwrap().contains("--resume"));
+}
+
+/// As `head` does, which has read all it wants.
+#[test]
+fn a_reader_that_goes_is_no_fault() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mixflow"));
+    command.args(["bench", "--memory", "1", "--device", "flex"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut process = command.spawn().unwrap();
+    drop(process.stdout.take());
+    let output = process.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// With a terminal of the program `script`, where there is one.
