@@ -20,7 +20,8 @@ const STEPS: usize = 400;
 pub(crate) fn measure() -> Result<ExitCode> {
     let folder = std::env::temp_dir().join(format!("mixflow-latents-{}", std::process::id()));
     let measured = write(&folder).and_then(|()| read(&folder));
-    std::fs::remove_dir_all(&folder)?;
+    // That it could not be made is told by what it was to be measured by.
+    let _ = std::fs::remove_dir_all(&folder);
     measured.map(|()| ExitCode::SUCCESS)
 }
 
