@@ -59,6 +59,9 @@ pub(crate) struct Sample {
     /// the parts, each an .npz
     #[arg(long, value_name = "PATH")]
     out: PathBuf,
+    /// Replace the picture or the array if it is there
+    #[arg(long)]
+    force: bool,
 }
 
 /// A number that counts.
@@ -126,6 +129,14 @@ impl Sampling {
 impl Sample {
     pub(crate) fn run(self) -> Result<ExitCode> {
         let devices = self.device.find()?;
+        // A folder of parts or of an evaluator's files goes on.
+        if self.shard.shard.is_none() && self.prompts.layout.is_none() {
+            // Before anything is read; how many channels images have is known later.
+            Export::new(&self.out, 3)?;
+            if self.out.is_file() && !self.force {
+                return Err(format!("{} is there; --force replaces it", self.out.display()).into());
+            }
+        }
         if !self.prompts.are_given() {
             let mut trained = self.sampling.read(&self.trained, self.seed, &devices)?;
             return of_any!(&mut trained, trained => {

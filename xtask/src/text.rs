@@ -43,7 +43,7 @@ pub(crate) struct Prompts {
     file: Option<PathBuf>,
     /// Images in the files that an evaluator reads, in a folder; what is there already stays
     #[arg(long, value_name = "EVALUATOR", requires = "file", conflicts_with = "prompts")]
-    layout: Option<Layout>,
+    pub(crate) layout: Option<Layout>,
     /// Images of each prompt [default: as many as the evaluator's authors draw]
     #[arg(long, value_name = "N", requires = "layout")]
     each: Option<usize>,

@@ -11,7 +11,7 @@ const ADAPTER: &str =
 const RATE: &str = r#"training.optimizer={"learning_rate":{"kind":"constant","rate":0.02},"average":0.5}"#;
 
 fn images(place: &Place, arguments: &[&str]) -> Vec<u8> {
-    place.run(&[&["sample", "--seed", "0", "--count", "4", "--out", "images.npz"], arguments].concat());
+    place.run(&[&["sample", "--seed", "0", "--count", "4", "--out", "images.npz", "--force"], arguments].concat());
     fs::read(place.path("images.npz")).unwrap()
 }
 

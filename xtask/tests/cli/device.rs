@@ -63,7 +63,7 @@ fn a_run_on_a_device_that_is_named_is_the_same() {
     for run in ["named", "resumed"] {
         assert!(read(&format!("{run}/model.safetensors")) == read("usual/model.safetensors"), "{run}");
         for command in [&["sample", run, "--out", "named.png"][..], &["sample", "usual", "--out", "usual.png"]] {
-            place.run(&[command, &["--device", "cpu"]].concat());
+            place.run(&[command, &["--device", "cpu", "--force"]].concat());
         }
         assert!(read("named.png") == read("usual.png"), "{run}");
     }

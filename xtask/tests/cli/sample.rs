@@ -92,7 +92,8 @@ fn a_solver_of_another_program_is_refused_before_the_data_are_read() {
 #[test]
 fn steps_are_as_many_as_they_are_said_to_be() {
     let place = trained(&recipe(), &[]);
-    let sample = |more: &[&str]| place.run(&[&["sample", "run", "--count", "2", "--out", "x.npz"], more].concat());
+    let draw = ["sample", "run", "--count", "2", "--out", "x.npz", "--force"];
+    let sample = |more: &[&str]| place.run(&[&draw[..], more].concat());
     // Two evaluations of a step and one of the last, by two networks.
     for (steps, evaluations) in [("2", 6), ("3", 10), ("6", 22)] {
         let told = sample(&["--steps", steps]);
@@ -112,6 +113,25 @@ fn steps_are_as_many_as_they_are_said_to_be() {
     for command in ["eval", "slow-flow"] {
         place.refuse(&[command, "run", "--steps", "1"], &["the step to `last` included, found 1"]);
     }
+}
+
+#[test]
+fn images_that_are_there_are_replaced_if_that_is_said() {
+    let place = trained(&recipe(), &[]);
+    let draw = |out: &'static str, more: &[&'static str]| {
+        [&["sample", "run", "--count", "2", "--seed", "3", "--out", out], more].concat()
+    };
+    for out in ["x.npz", "x.png"] {
+        fs::write(place.path(out), "mine").unwrap();
+        place.refuse(&draw(out, &[]), &[out, "is there; --force replaces it"]);
+        assert_eq!(fs::read(place.path(out)).unwrap(), b"mine");
+        place.run(&draw(out, &["--force"]));
+        assert_ne!(fs::read(place.path(out)).unwrap(), b"mine");
+    }
+    // Before the network is looked for, and not of a folder.
+    place.refuse(&["sample", "nowhere", "--out", "x.npz"], &["--force"]);
+    place.refuse(&["sample", "nowhere", "--out", "x.jpg"], &["found .jpg"]);
+    place.refuse(&draw("run", &["--force"]), &["the folder is not empty"]);
 }
 
 fn photos(folder: &Path) {

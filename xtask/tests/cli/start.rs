@@ -252,7 +252,7 @@ mod with_hub {
             let [network, weak] = files.map(|(name, file)| (name, place.path(file)));
             let config = place.path("config.json");
             place.cache("sit", &[(network.0, &network.1), (weak.0, &weak.1), ("config.json", &config)]);
-            let sample = ["sample", "hf://org/sit", "--count", "2", "--out", "hub.npz"];
+            let sample = ["sample", "hf://org/sit", "--count", "2", "--out", "hub.npz", "--force"];
             let told = String::from_utf8(place.call(&sample).stderr).unwrap();
             assert_eq!(told.contains("which is not in the repository"), !allowed, "{guide}: {told}");
             assert_eq!(told.contains("error"), !allowed, "{guide}: {told}");

@@ -92,7 +92,7 @@ fn a_network_for_text_is_trained_compared_and_draws() {
         std::fs::copy(place.path("run/published").join(file), copy.join(file)).unwrap();
     }
     place.run(&["sample", "elsewhere", "--prompt", "a red circle", "--out", "again.png"]);
-    place.run(&["sample", "elsewhere", "--labels", "#3", "--out", "again.png"]);
+    place.run(&["sample", "elsewhere", "--labels", "#3", "--out", "third.png"]);
     assert_eq!(std::fs::read_dir(&copy).unwrap().count(), 2);
     // Weights alone are those of the recipe that is named.
     std::fs::rename(copy.join("config.json"), place.path("config.json")).unwrap();
@@ -103,7 +103,7 @@ fn a_network_for_text_is_trained_compared_and_draws() {
     );
     place.run(&[&alone[..], &["alone.png", "--recipe", "config.json"]].concat());
     let image = |file: &str| std::fs::read(place.path(file)).unwrap();
-    place.run(&["sample", "run", "--prompt", "a red circle", "--out", "again.png"]);
+    place.run(&["sample", "run", "--prompt", "a red circle", "--out", "again.png", "--force"]);
     assert!(image("alone.png") == image("again.png"));
     place.refuse(
         &[&alone[..], &["no.png", "--recipe", "digits"]].concat(),
@@ -116,7 +116,8 @@ fn a_network_for_text_is_trained_compared_and_draws() {
     let guided = ["--set", "sampling.guidance={\"scale\":3,\"interval\":[0.9,1.0]}", "--set", "post_training=null"];
     place.run(&[&["train", "words", "--out", "guided"][..], &SMALL, &guided].concat());
     for chosen in [["--prompt", "red circle"], ["--labels", "red circle"]] {
-        let said = place.run(&[&["sample", "guided", "--guidance", "2", "--out", "guided.png"][..], &chosen].concat());
+        let draw = ["sample", "guided", "--guidance", "2", "--out", "guided.png", "--force"];
+        let said = place.run(&[&draw[..], &chosen].concat());
         assert!(said.contains("\n5 network evaluations for each"), "{said}");
     }
 
