@@ -14,6 +14,9 @@ use crate::bench_suite::{self, Setting};
 use crate::read_latents;
 use crate::terminal::{Result, print};
 
+/// What only cases are measured with.
+const OF_CASES: [&str; 6] = ["suite", "case", "batch", "precision", "minutes", "steps"];
+
 #[derive(Args)]
 pub(crate) struct Bench {
     /// The networks: small ones for a CPU, or published ones for a GPU, in 16 bits
@@ -31,14 +34,14 @@ pub(crate) struct Bench {
     /// Of the suite for GPUs: begin no case after so many minutes
     #[arg(long, value_name = "N", default_value_t = 10)]
     minutes: u64,
-    /// Steps of a case; the first is not counted
+    /// Steps of a case; the first is not counted, of the suite for GPUs the first quarter
     #[arg(long, value_parser = steps())]
     steps: Option<usize>,
     /// Train the tiny network for this many steps and print how much its memory grows
-    #[arg(long, value_name = "STEPS", value_parser = steps())]
+    #[arg(long, value_name = "STEPS", value_parser = steps(), conflicts_with_all = OF_CASES)]
     memory: Option<usize>,
     /// Print how many stored latents a second the loader gives to training
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = OF_CASES, conflicts_with_all = ["memory", "device"])]
     latents: bool,
     #[command(flatten)]
     device: DeviceArgument,

@@ -30,6 +30,8 @@ use crate::trained::{Trained, TrainedArguments};
 #[derive(Args)]
 #[command(
     mut_arg("path", |path| path.required(false).required_unless_present("images_from")),
+    // A part has no numbers.
+    mut_arg("shard", |shard| shard.requires("parts").conflicts_with_all(["out", "json"])),
     group(ArgGroup::new("measured").args(["images_from", "inception"]).multiple(true)),
     group(ArgGroup::new("judge").args(["against", "clip"]))
 )]
@@ -81,15 +83,6 @@ fn images(text: &str) -> std::result::Result<usize, String> {
 
 impl Eval {
     pub(crate) fn run(self) -> Result<ExitCode> {
-        if self.shard.shard.is_some() && self.parts.is_none() {
-            return Err("--shard: expected --parts too, the folder that all parts go to".into());
-        }
-        if let (Some(_), Some(out)) = (self.shard.shard, &self.out) {
-            return Err(format!("--out {}: a part has no numbers; leave out --out or --shard", out.display()).into());
-        }
-        if self.shard.shard.is_some() && self.json.json {
-            return Err("--json: a part has no numbers; leave out --json or --shard".into());
-        }
         if let Some(out) = &self.out {
             if is_record(out) {
                 let out = out.display();

@@ -62,8 +62,8 @@ struct Arguments {
 
 /// What a script can tell by.
 const EXIT_CODES: &str = "Exit codes: 0 if all was done; 1 for an error, told on standard error as `error: ...`; 2 for a wrong \
-                          command line; 130 if it was stopped by Ctrl-C or SIGTERM, with what can be continued saved; 101 \
-                          for a fault of the program itself.";
+                          command line, as far as flags alone tell; 130 if it was stopped by Ctrl-C or SIGTERM, with what \
+                          can be continued saved; 101 for a fault of the program itself.";
 
 #[derive(Subcommand)]
 enum Command {

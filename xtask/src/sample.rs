@@ -28,6 +28,12 @@ use crate::trained::{AnyTrained, Trained, TrainedArguments};
 const MANY: u64 = 1_000_000_000;
 
 #[derive(Args)]
+#[command(
+    mut_arg("count", |count| count.conflicts_with("layout")),
+    mut_arg("labels", |labels| labels.conflicts_with("asked")),
+    mut_arg("guide", |guide| guide.conflicts_with("asked")),
+    mut_arg("shard", |shard| shard.conflicts_with("asked"))
+)]
 pub(crate) struct Sample {
     #[command(flatten)]
     trained: TrainedArguments,
@@ -201,16 +207,7 @@ impl Sample {
 
     /// Images of prompts.
     fn text(&self, device: &Device, beside: &[Device]) -> Result<ExitCode> {
-        let Sampling { steps, guidance, guide, set } = &self.sampling;
-        let of_labels = [
-            ("--labels", !self.labels.is_empty()),
-            ("--guide", guide.is_some()),
-            ("--shard", self.shard.shard.is_some()),
-        ];
-        if let Some((flag, _)) = of_labels.iter().find(|(_, given)| *given) {
-            let given = self.prompts.flag();
-            return Err(format!("{flag} draws by the labels of the data: leave out {given}").into());
-        }
+        let Sampling { steps, guidance, set, .. } = &self.sampling;
         text::sample(&Request {
             trained: &self.trained,
             prompts: &self.prompts,

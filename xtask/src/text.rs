@@ -64,11 +64,6 @@ impl Prompts {
         self.file.is_some() || !self.prompts.is_empty()
     }
 
-    /// The flag that says so.
-    pub(crate) fn flag(&self) -> &str {
-        if self.file.is_some() { "--prompts" } else { "--prompt" }
-    }
-
     /// Those of the flags or of the file.
     fn read(&self) -> Result<Vec<String>> {
         let Some(file) = &self.file else { return Ok(self.prompts.clone()) };
@@ -182,9 +177,6 @@ pub(crate) fn sample(request: &Request<'_>) -> Result<ExitCode> {
 /// Draws the prompts of an evaluator into its files.
 fn laid_out(request: &Request<'_>, evaluator: Evaluator, file: &Path) -> Result<ExitCode> {
     let (prompts, out) = (request.prompts, request.out);
-    if request.count.is_some() {
-        return Err("--count: with --layout it is --each that says how many images".into());
-    }
     let each = prompts.each.unwrap_or(evaluator.images());
     let wanted = evaluator.read(file, each)?;
     // At the commits that addresses stand for now: what is drawn with is what is written down.

@@ -87,9 +87,22 @@ fn what_eval_finds_is_printed_as_it_is_written() {
 #[test]
 fn exit_codes_are_those_of_the_help() {
     let place = Place::new();
-    for (arguments, code) in
-        [(&["recipes", "--device", "h100"][..], 0), (&["plan", "nothing"], 1), (&["plan", "--wrong"], 2), (&["no"], 2)]
-    {
+    for (arguments, code) in [
+        (&["recipes", "--device", "h100"][..], 0),
+        (&["plan", "nothing"], 1),
+        (&["plan", "--wrong"], 2),
+        (&["no"], 2),
+        // Flags that do not go together.
+        (&["eval", "run", "--shard", "1/2"], 2),
+        (&["eval", "run", "--shard", "1/2", "--parts", "parts", "--out", "x.json"], 2),
+        (&["eval", "run", "--shard", "1/2", "--parts", "parts", "--json"], 2),
+        (&["sample", "run", "--prompt", "a", "--labels", "1", "--out", "x.png"], 2),
+        (&["sample", "run", "--prompts", "a", "--shard", "1/2", "--out", "x"], 2),
+        (&["sample", "run", "--prompts", "a", "--guide", "b", "--out", "x.png"], 2),
+        (&["sample", "run", "--prompts", "a", "--layout", "dpg", "--count", "1", "--out", "x"], 2),
+        (&["bench", "--latents", "--steps", "3"], 2),
+        (&["bench", "--memory", "3", "--case", "tiny-train"], 2),
+    ] {
         assert_eq!(place.call(arguments).status.code(), Some(code), "{arguments:?}");
     }
     let help = place.run(&["--help"]);

@@ -72,7 +72,6 @@ fn parts_are_measured_as_all_images_are() {
     let [whole, parts] = ["whole.json", "parts.json"].map(|file| place.json(file)["evaluation"].clone());
     assert_eq!(whole, parts);
 
-    place.refuse(&eval(&["--shard", "1/2"]), &["expected --parts too"]);
     place.refuse(
         &eval(&["--parts", "parts", "--set", "network.heads=1"]),
         &["another `settings.network.heads`, 2, not 1"],

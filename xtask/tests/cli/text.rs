@@ -59,8 +59,10 @@ fn a_network_for_text_is_trained_compared_and_draws() {
     assert!(bytes("one.png") == bytes("both.png"), "two devices draw what one does");
 
     for (flags, words) in [
-        (&["--prompt", "a", "--labels", "1"][..], "--labels draws by the labels of the data: leave out --prompt"),
-        (&["--prompt", "a", "--set", "training.steps=1"], "--set changes `sampling` or `seed` where prompts are drawn"),
+        (
+            &["--prompt", "a", "--set", "training.steps=1"][..],
+            "--set changes `sampling` or `seed` where prompts are drawn",
+        ),
         (&["--prompt", "a", "--size", "6"], "error: --size: height must be a multiple of 4"),
         (&["--prompt", "a", "--steps", "0"], "must be from 1 to 100000"),
         (&["--prompt", "a", "--each", "3"], "--each is for --layout: without, it is --count that says how many images"),
