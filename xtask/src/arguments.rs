@@ -85,7 +85,8 @@ pub(crate) struct RecipeArguments {
     /// Change a value of the recipe, such as training.steps=100; may be given more than once
     #[arg(long = "set", value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Data instead of the recipe's: digits, shapes, scenes, emoji, or a folder with one sub-folder of images per class
+    /// Data instead of the recipe's: digits, shapes, scenes, emoji (a folder of such a name as ./digits), or a folder with one
+    /// sub-folder of images per class
     #[arg(long, value_name = "SOURCE")]
     data: Option<String>,
     /// What other flags of the command change.

@@ -15,7 +15,7 @@ const RUNS: &str = "runs";
 
 #[derive(Args)]
 pub(crate) struct Runs {
-    /// The folder that they are in
+    /// The folder that they are in; links to folders in it are left out
     #[arg(value_name = "FOLDER", default_value = RUNS)]
     folder: PathBuf,
     #[command(flatten)]

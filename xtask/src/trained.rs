@@ -33,7 +33,8 @@ pub(crate) struct TrainedArguments {
     /// The recipe that the weights belong to [default: recipe.json of the run, or config.json beside the weights]
     #[arg(long)]
     pub(crate) recipe: Option<String>,
-    /// Which network of a comparison: pretraining, standard-0, mixflow-1, ... [default: mixflow-0]
+    /// Which network of a comparison: pretraining, standard-0, mixflow-1, ... [default: mixflow-0, or before it
+    /// is there pretraining]
     #[arg(long)]
     pub(crate) arm: Option<String>,
 }
