@@ -4,6 +4,7 @@ mod clip_score;
 mod dropout;
 mod encoders;
 mod flux;
+mod guide;
 mod networks;
 mod pipeline;
 mod qwen3;
