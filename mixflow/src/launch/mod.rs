@@ -12,6 +12,7 @@ pub use start::StartWeights;
 pub use train::train;
 
 use std::cell::RefCell;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -150,7 +151,6 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
         progress(Progress::Note(format!("{}: {fingerprint}", recipe.data.describe())));
         let rare = rare_buckets(&*data, recipe.training.batch);
         data.notices().into_iter().chain(rare).for_each(|notice| progress(Progress::Note(notice)));
-        let verified = verified(local, folder.path(), progress)?;
         let rows = class_rows.map(|text| ClassRows::parse(text, data.classes())).transpose();
         let rows = rows.map_err(|invalid| Error::recipe("--class-rows", invalid))?;
         if let Some(rows) = &rows {
@@ -177,6 +177,11 @@ impl<'a, N: NetworkSettings> Launch<'a, N> {
             }
         };
         let guide = if draws { local.guide(folder.path(), device)? } else { None };
+        // Captions can take hours to read, before the networks are.
+        for file in local.given_files(folder.path()) {
+            File::open(&file).map_err(Error::io("read", &file))?;
+        }
+        let verified = verified(local, folder.path(), progress)?;
         let devices = (device, beside);
         Ok(Ready { recipe, local, folder, data, fingerprint, verified, start, seen, guide, measures, devices, stop })
     }

@@ -33,3 +33,17 @@ fn images_that_cannot_be_drawn_are_refused_before_anything_is_written() {
         assert!(!run.exists());
     }
 }
+
+#[test]
+fn files_that_are_not_there_are_told_before_anything_is_written() {
+    let (root, device, stop) = (tempfile::tempdir().unwrap(), Device::default(), AtomicBool::new(false));
+    let run = root.path().join("run");
+    let autoencoder = r#"autoencoder={"kind":"kl","network":{"image_channels":1,"latent_channels":1,"widths":[8,8],"depth":1,
+        "groups":4,"quant_conv":false,"scale":1.0},"weights":"nowhere.pt"}"#;
+    let set = ["post_training=null", "data.size=16", "network.input_size=8", autoencoder].map(String::from);
+    let recipe = Recipe::read("digits", &set).unwrap();
+    let folder = RunFolder::begin(&run, recipe.to_value()).unwrap();
+    let error = Launch::new(&recipe, &device, &stop).check(folder, &mut |_| {}).unwrap_err().to_string();
+    assert!(error.starts_with("cannot read nowhere.pt"), "{error}");
+    assert!(!run.exists());
+}

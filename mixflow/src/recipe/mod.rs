@@ -221,6 +221,18 @@ impl<N: NetworkSettings> Recipe<N> {
         [autoencoder, encoder].concat()
     }
 
+    /// The files of frozen networks that a run in `folder` reads and does not train.
+    pub(crate) fn given_files(&self, folder: &Path) -> Vec<PathBuf> {
+        // What makes images of stored latents is read where images are made.
+        let is_read = self.encoding().is_some() || self.validation.is_some();
+        let autoencoder = self.autoencoder.iter().filter(|config| is_read && config.training_steps().is_none());
+        let encoder = self.target_encoder.iter().filter(|config| config.training_steps().is_none());
+        autoencoder
+            .flat_map(|config| config.files(folder))
+            .chain(encoder.flat_map(|config| config.files(folder)))
+            .collect()
+    }
+
     /// The data for training and the held-out data, as a comparison divides them; a recipe without comparison trains
     /// on both, and `held_out` examples are kept from the first part.
     ///

@@ -122,6 +122,9 @@ fn training_says_what_the_latents_are_and_reads_them_once() {
     fs::write(&shard, bytes).unwrap();
     place.refuse(&["train", "stored.json", "--out", "run", "--resume"], &["shard-00000", "restore it from a copy"]);
     place.refuse(&["train", "stored.json", "--out", "new"], &["shard-00000", "restore it from a copy"]);
+    // What takes long is looked at last.
+    let rows = ["train", "stored.json", "--out", "new", "--from", "run", "--class-rows", "nonsense"];
+    place.refuse(&rows, &["--class-rows", "nonsense"]);
     assert!(!place.path("new").exists());
     place.refuse(&["slow-flow", "run", "--images", "4"], &["shard-00000"]);
 }
