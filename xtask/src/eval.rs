@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::arguments::{DevicesArgument, JsonArgument, ShardArgument};
 use crate::clip::ClipArguments;
-use crate::inception::InceptionArguments;
+use crate::inception::{InceptionArguments, Measuring};
 use crate::kind::{Kind, of_any};
 use crate::pairs::say_how_long;
 use crate::part;
@@ -100,29 +100,36 @@ impl Eval {
             });
             return self.print(scores, &numbers, self.out.as_deref());
         }
+        let inception = self.inception.read(device)?;
         match (&self.images_from, &self.against, &self.trained) {
-            (Some(images), Some(real), _) => match self.inception.read(device)? {
+            (Some(images), Some(real), _) => match inception {
                 Some(inception) => {
                     self.print_inception(self.out.as_deref(), &inception.image_sets(images, real)?, device)
                 }
                 None => self.image_sets(images, real),
             },
             (_, _, Some(trained)) => {
-                of_any!(self.sampling.read(trained, None, &devices)?, trained => self.network(&trained, device))
+                let trained = self.sampling.read(trained, None, &devices)?;
+                of_any!(trained, trained => self.network(&trained, inception.as_ref(), device))
             }
             // The command line was checked.
             _ => Err("expected a network, or --images-from and --against".into()),
         }
     }
 
-    fn network<N: Kind>(&self, trained: &Trained<N>, device: &Device) -> Result<ExitCode> {
+    fn network<N: Kind>(
+        &self,
+        trained: &Trained<N>,
+        inception: Option<&Measuring>,
+        device: &Device,
+    ) -> Result<ExitCode> {
         let recipe = &trained.pipeline.recipe;
         let count = self.images.unwrap_or(recipe.post_training.as_ref().map_or(500, |post| post.images));
 
         if self.against.is_none() {
             trained.check_latents()?;
         }
-        if let Some(inception) = self.inception.read(device)? {
+        if let Some(inception) = inception {
             if let (Some(shard), Some(folder)) = (self.shard.shard, &self.parts) {
                 let labels = inception.labels(trained, count, self.against.as_deref())?;
                 return part::draw(trained, &labels, shard, folder, PartValues::Bytes);

@@ -133,6 +133,7 @@ fn where_the_numbers_cannot_go_is_said_before_an_image_is_made() {
     assert_eq!(place.json("new/folder/x.json")["evaluation"]["seed"], 0);
 
     fs::create_dir(place.path("run/eval.json")).unwrap();
+    place.refuse(&["eval", "nowhere", "--inception", "nothing.pth"], &["nothing.pth"]);
     for (more, words) in [(&[][..], "run/eval.json"), (&["--out", "tiny.json/x.json"], "tiny.json")] {
         let output = place.call(&[&eval[..], more].concat());
         let told = String::from_utf8_lossy(&output.stderr);
