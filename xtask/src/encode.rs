@@ -152,8 +152,6 @@ enum Broken {
 impl Encode {
     pub(crate) fn run(mut self) -> Result<ExitCode> {
         let devices = self.device.find()?;
-        let files = [Some(&mut self.weights), self.statistics.as_mut(), self.encoder_weights.as_mut()];
-        files.into_iter().flatten().try_for_each(|path| hub::file(path).map(|local| *path = local))?;
         let to = self.shard.shard.map_or_else(|| self.to.clone(), |shard| self.to.join(shard.name()));
         let _lock = lock(&to)?;
         let options = Options {
@@ -181,6 +179,9 @@ impl Encode {
         };
         note(format_args!("{}: {images} {told}", source.describe()));
         source.notices().iter().for_each(note);
+        let text = self.text_config()?;
+        let files = [Some(&mut self.weights), self.statistics.as_mut(), self.encoder_weights.as_mut()];
+        files.into_iter().flatten().try_for_each(|path| hub::file(path).map(|local| *path = local))?;
         let size = self.shard_size as u64;
         let part = self.shard.shard.map(|shard| PartOf::new(&*source, shard.of_batches(source.len(), size)));
         let source: &dyn Source = part.as_ref().map_or(&*source, |part| part);
@@ -208,7 +209,7 @@ impl Encode {
                 Writer::open(&to, contents)?
             }
         };
-        let mut text = self.text_encoder(&devices[0])?;
+        let mut text = text.map(|config| text_encoder(config, &devices[0])).transpose()?;
         if self.shard.shard.is_some() && text.take().is_some() {
             note("captions are encoded by the call without --shard, which takes all parts as one");
         }
@@ -269,17 +270,14 @@ impl Encode {
     }
 
     /// Who reads the captions, if they are to be read.
-    fn text_encoder(&self, device: &Device) -> Result<Option<Box<dyn TextEncoder>>> {
+    fn text_config(&self) -> Result<Option<TextEncoderConfig>> {
         let Some(encoder) = &self.text_encoder else { return Ok(None) };
-        let mut config: TextEncoderConfig = match encoder.trim_start().starts_with('{') {
+        let config: TextEncoderConfig = match encoder.trim_start().starts_with('{') {
             true => serde_json::from_str(encoder).map_err(|error| format!("--text-encoder: {}", explain(&error)))?,
             false => json(Path::new(encoder))?,
         };
         config.check().map_err(|fault| format!("--text-encoder: {fault}"))?;
-        if let Some(folder) = config.folder_mut() {
-            *folder = hub::encoders(folder)?[1].clone();
-        }
-        Ok(Some(config.open(device)?))
+        Ok(Some(config))
     }
 
     /// Whether a batch and a shard fit memory.
@@ -347,6 +345,14 @@ impl Encode {
         }
         Ok(Some(names))
     }
+}
+
+/// Who reads the captions, fetched if it is of the Hub.
+fn text_encoder(mut config: TextEncoderConfig, device: &Device) -> Result<Box<dyn TextEncoder>> {
+    if let Some(folder) = config.folder_mut() {
+        *folder = hub::encoders(folder)?[1].clone();
+    }
+    Ok(config.open(device)?)
 }
 
 /// What an encoder says of the captions, in a folder; what is there is not encoded again.

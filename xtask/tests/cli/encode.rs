@@ -218,6 +218,12 @@ fn an_autoencoder_and_a_text_encoder_may_be_of_the_hub() {
         let text = place.path("photos").join(["cats", "dogs"][number % 2]).join(format!("{number}.txt"));
         fs::write(text, "an animal").unwrap();
     }
+    // Nothing is fetched for what is not there, or is nonsense.
+    let far = SD.map(|word| if word == "vae.safetensors" { "hf://org/none/vae.safetensors" } else { word });
+    place.refuse(&[&["encode", "nowhere", "--to", "none"], &far[..]].concat(), &["nowhere"]);
+    let nonsense = ["--captions", "--text-encoder", "{\"kind\":\"letters\"}"];
+    place
+        .refuse(&[&["encode", "photos", "--to", "none"], &far[..], &nonsense].concat(), &["--text-encoder", "letters"]);
     let encoder = r#"{"kind":"flan-t5","folder":"hf://org/none","tokens":4}"#;
     let captions = [&["encode", "photos", "--to", "text"], &SD[..], &["--captions", "--text-encoder", encoder]];
     place.refuse(&captions.concat(), &["org/none", "HF_HUB_OFFLINE"]);
