@@ -29,9 +29,11 @@ pub(crate) fn train_decoder(
         return Err(format!("--device: a decoder is trained on one device, found {}", devices.len()).into());
     };
     let recipe = to.changed(|changes| recipe.with(changes))?;
+    let folder = PathBuf::from("runs").join(&recipe.name);
+    to.check(&folder)?;
     let [recipe, local] = named_values(&recipe.to_value())?;
     let local = DecoderRecipe::from_value(local)?;
-    let folder = to.folder(PathBuf::from("runs").join(&local.name), recipe.clone())?;
+    let folder = to.folder(folder, recipe.clone())?;
     let path = folder.path().to_path_buf();
     local.check_memory(mixflow::memory(device))?;
     // What is wrong with data or weights is said before anything is written.

@@ -30,6 +30,14 @@ pub(crate) struct Destination {
 }
 
 impl Destination {
+    /// Refuses a folder with a run that is not to be continued, before anything is fetched for another.
+    pub(crate) fn check(&self, default: &Path) -> Result<()> {
+        if !self.resume {
+            RunFolder::begin(self.out.as_deref().unwrap_or(default), Value::Null)?;
+        }
+        Ok(())
+    }
+
     /// The folder, `default` unless another was asked for; a run that is in it and is not to be continued by this recipe is
     /// refused.
     pub(crate) fn folder(&self, default: PathBuf, recipe: Value) -> Result<RunFolder> {

@@ -94,6 +94,7 @@ pub(crate) fn train<N: NetworkSettings>(
     devices: &[Device],
 ) -> Result<ExitCode> {
     let [device, beside @ ..] = devices else { return Err("expected a device".into()) };
+    to.check(&folder)?;
     let [recipe, local] = &named_files(&to.changed(|changes| recipe.with(changes))?)?;
     let folder = to.folder(folder, recipe.to_value())?;
     let start = from.weights.map(given).transpose()?;

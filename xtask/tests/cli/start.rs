@@ -276,6 +276,8 @@ mod with_hub {
         let pinned = format!("hf://org/weak@{COMMIT}/weak.safetensors");
         assert_eq!(place.json("run/recipe.json")["sampling"]["guide"]["weights"], pinned);
         place.run(&["sample", "run", "--count", "4", "--out", "hub.npz"]);
+        let another = r#"sampling.guide.weights="hf://org/none/weak.safetensors""#;
+        place.refuse(&["train", "tiny.json", "--out", "run", "--set", another], &["run holds a run already"]);
         place.run(&["sample", "run", "--count", "4", "--guide", "second", "--out", "run.npz"]);
         assert_eq!(fs::read(place.path("hub.npz")).unwrap(), fs::read(place.path("run.npz")).unwrap());
         place.run(&["train", "tiny.json", "--out", "run", "--resume", "--set", "training.steps=3"]);
