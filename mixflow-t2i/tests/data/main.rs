@@ -4,5 +4,6 @@
 mod buckets;
 mod captions;
 mod masks;
+mod measured;
 mod prior;
 mod runs;

@@ -92,8 +92,9 @@ pub fn lag_labels(count: usize, real: &dyn Dataset, held_out: &dyn Dataset) -> R
     let (real_classes, held_out_classes) = (classes_of(real)?, classes_of(held_out)?);
     let both: Vec<usize> = real_classes.intersection(&held_out_classes).copied().collect();
     if both.is_empty() {
-        let class = held_out_classes.first().map_or_else(String::new, |class| real.classes()[*class].clone());
-        return Err(data::Error::MissingClass { class }.into());
+        let reason = "Slow Flow compares held-out images with others of their class or caption in the training data, and none is \
+                      in both: it is not for data in which each image has a caption of its own";
+        return Err(Error::unfit("data", reason));
     }
     Ok(both.iter().copied().cycle().take(count).collect())
 }

@@ -3,7 +3,7 @@
 use burn::tensor::{Device, Tensor};
 use mixflow_schedules::same_path;
 
-use super::lag::classes_of;
+use super::lag::{classes_of, lag_labels};
 use crate::data::{Dataset, Split};
 use crate::evaluation::metric::{Gaussian, MeasureOptions};
 use crate::evaluation::{Measures, reference_size};
@@ -19,8 +19,9 @@ use crate::{Error, memory};
 ///
 /// # Errors
 /// As [`Recipe::parts`], and [`Error::Recipe`] for times that MixFlow cannot slow, [`Error::Unfit`] for samplings that no network makes finite,
-/// with fewer measured images than classes, if too few images or none of some class are left to train on, or if images are
-/// too many for memory or too large to be measured.
+/// if too few images are left to train on, if images are too many for memory or too large to be measured; of networks that know
+/// classes with fewer measured images than classes, or if none of some class are left to train on; of those that read captions
+/// where Slow Flow is asked for and finds none that both parts have.
 pub fn parts<N: NetworkSettings>(
     recipe: &Recipe<N>,
     post: &PostTraining,
@@ -37,7 +38,8 @@ pub fn parts<N: NetworkSettings>(
         .map_err(|problem| fault(format!("sampling, or post_training.solver_steps: {problem}")))?;
     let (train, held_out) = recipe.parts(post.images)?;
     let (classes, images) = (train.classes(), post.images);
-    if images < classes.len() {
+    let reads_names = recipe.network.reads_names();
+    if images < classes.len() && !reads_names {
         let count = classes.len();
         return Err(fault(format!(
             "post_training.images must be at least the number of classes, so that all are measured: expected {count} or \
@@ -51,8 +53,12 @@ pub fn parts<N: NetworkSettings>(
              against: lower it or add images"
         )));
     }
-    let present = classes_of(&train)?;
-    if let Some(class) = (0..classes.len()).find(|class| !present.contains(class)) {
+    if reads_names {
+        if post.slow_flow {
+            let why = |error| fault(format!("{error}; or leave it out with post_training.slow_flow=false"));
+            lag_labels(1, &train, &held_out).map_err(why)?;
+        }
+    } else if let Some(class) = absent(&train)? {
         return Err(fault(format!(
             "post_training.images={images} holds out every image of class `{}`, so that none is left to train on: lower it, \
              or add images to the class",
@@ -76,6 +82,12 @@ pub fn parts<N: NetworkSettings>(
     Gaussian::check_columns(columns)
         .map_err(|error| fault(format!("{error}, or train without a comparison with --set post_training=null")))?;
     Ok((train, held_out))
+}
+
+/// The first class that a source has no image of.
+fn absent(source: &dyn Dataset) -> Result<Option<usize>, Error> {
+    let present = classes_of(source)?;
+    Ok((0..source.classes().len()).find(|class| !present.contains(class)))
 }
 
 /// Refuses samplings that no network makes finite, those of the recipe and others: those that take it to a time where its path is

@@ -1,7 +1,7 @@
 //! A whole comparison: pre-train, post-train all ways, sample, measure, report.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -163,8 +163,15 @@ impl<N: NetworkSettings> Study<'_, N> {
             let names = train.classes().iter().enumerate().filter(|(class, _)| missing(*class));
             names.map(|(_, name)| name.as_str()).collect::<Vec<_>>().join(", ")
         };
+        let reads_names = self.recipe.network.reads_names();
         let rare = of_classes(&|class| shares[class] > 0 && !labels.contains(&class));
-        if !rare.is_empty() {
+        if reads_names && !rare.is_empty() {
+            report.notes.push(format!(
+                "Generated images are of {} captions, drawn from {} of the real images.",
+                labels.iter().collect::<BTreeSet<_>>().len(),
+                shares.iter().filter(|share| **share > 0).count()
+            ));
+        } else if !rare.is_empty() {
             report.notes.push(format!(
                 "Classes too rare among the real images for one of {} generated ones: {rare}.",
                 labels.len()
@@ -176,10 +183,15 @@ impl<N: NetworkSettings> Study<'_, N> {
             // Where there are fewer images than classes, those beyond the last one followed had no turn.
             let last = if count < classes { followed.iter().max().copied().unwrap_or(0) } else { classes };
             let unfollowed = of_classes(&|class| class < last && !followed.contains(&class));
-            if !unfollowed.is_empty() {
+            if !unfollowed.is_empty() && !reads_names {
                 report.notes.push(format!("Slow Flow leaves out classes without a held-out image: {unfollowed}."));
             }
-            if count < classes {
+            let different = followed.iter().collect::<BTreeSet<_>>().len();
+            if reads_names && different < classes {
+                report
+                    .notes
+                    .push(format!("Slow Flow follows {count} images, of {different} of the {classes} captions."));
+            } else if count < classes {
                 report
                     .notes
                     .push(format!("Slow Flow follows {count} images, each of another of the {classes} classes."));
