@@ -14,7 +14,7 @@ use parquet::schema::types::Type;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{Options, Source, SourceEntry, SourceImage, SourceImages, disguise, file_names, without_images};
+use super::{Options, Source, SourceEntry, SourceImage, SourceImages, disguise, file_names, unusable, without_images};
 use crate::data::captions::{both_captions, empty_captions};
 use crate::data::image_captions::{CaptionNumbers, ImageCaptions, several};
 use crate::data::{CaptionFormat, Error};
@@ -309,9 +309,9 @@ impl Source for Parquet {
             let samples: SourceImages<'_> = match rows(path, &self.columns[file], skip as u64) {
                 Err(error) => Box::new(std::iter::once(Err(fault(path)(error.to_string())))),
                 Ok(rows) => Box::new(rows.zip(skip..).map(move |(row, number)| {
-                    let image = row.map_err(|error| error.to_string()).and_then(|row| image(&row));
-                    let bytes = image.map_err(|problem| fault(path)(format!("row {number}: {problem}")))?;
+                    let row = row.map_err(|problem| fault(path)(format!("row {number}: {problem}")))?;
                     let name = format!("{}/{number}", self.names[file]);
+                    let bytes = image(&row).map_err(|problem| unusable(&name, problem))?;
                     Ok(SourceImage { name, class: self.labels[before + number] as usize, bytes, mask: None })
                 })),
             };
@@ -437,11 +437,11 @@ fn image(row: &Row) -> std::result::Result<Vec<u8>, String> {
     };
     match bytes {
         Some(Field::Bytes(bytes)) => Ok(bytes.data().to_vec()),
-        Some(Field::Null) => Err("there are no bytes of an image; images beside the file are not read".into()),
+        Some(Field::Null) => Err("there are no bytes of an image, and images beside the file are not read".into()),
         Some(Field::Str(_)) => {
-            Err("the image is text; expected its bytes, as images beside the file are not read".into())
+            Err("it is text; expected bytes of an image, as images beside the file are not read".into())
         }
-        Some(Field::ListInternal(_)) => Err("the image is a list; expected one image in a row".into()),
-        _ => Err("the image is none; expected its bytes, or a struct with `bytes`".into()),
+        Some(Field::ListInternal(_)) => Err("it is a list; expected one image in a row".into()),
+        _ => Err("it is none; expected the bytes of an image, or a struct with `bytes`".into()),
     }
 }

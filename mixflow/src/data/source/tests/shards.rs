@@ -1,4 +1,5 @@
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use ::parquet::basic::Compression;
 use ::parquet::column::writer::ColumnWriter;
@@ -9,6 +10,10 @@ use ::parquet::file::writer::SerializedFileWriter;
 use ::parquet::schema::parser::parse_message_type;
 
 use super::*;
+use crate::data::OnBroken;
+use crate::data::latents::{
+    Contents, EncodeConfig, EncodeOutcome, EncodedBatch, ImageBatch, Origin, StoragePrecision, Writer, encode_dataset,
+};
 
 /// What stands in a column; none are nulls.
 enum Column<'a> {
@@ -164,7 +169,7 @@ fn rows_without_label_or_image_are_named() {
             group(&[1], Column::Long(one)),
             &["lacks the column label", "has image, other", "--label-column"],
         ),
-        (bytes, vec![Column::Bytes(vec![None]), Column::Long(one)], &["row 0", "no bytes"]),
+        (bytes, vec![Column::Bytes(vec![None]), Column::Long(one)], &["a.parquet/0", "no bytes", "--on-broken skip"]),
         (
             &format!("{long} OPTIONAL INT64 label;"),
             [group(&[1], Column::Long(one)), vec![Column::Long(&[Some(1)])]].into_iter().flatten().collect(),
@@ -174,7 +179,7 @@ fn rows_without_label_or_image_are_named() {
         (
             "OPTIONAL BYTE_ARRAY image (UTF8); OPTIONAL INT64 label;",
             vec![text(&["a.png"]), Column::Long(one)],
-            &["row 0", "text"],
+            &["a.parquet/0", "text"],
         ),
         (
             &format!("{IMAGE} OPTIONAL BYTE_ARRAY label;"),
@@ -193,6 +198,51 @@ fn rows_without_label_or_image_are_named() {
     // Plain bytes are images too.
     write(&path, bytes, None, &[vec![pngs(&[7]), Column::Long(one)]]);
     assert_eq!(all(&shard(&path).unwrap(), 0), [("a.parquet/0".into(), 0, 7)]);
+}
+
+#[test]
+fn a_row_without_an_image_is_one_broken_image() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().join("a.parquet");
+    let images = Column::Bytes(vec![Some(png(10)), None, Some(png(30))]);
+    let columns = vec![images, Column::Long(&[Some(0); 3])];
+    write(&path, "OPTIONAL BYTE_ARRAY image; OPTIONAL INT64 label;", None, &[columns]);
+    let source = shard(&path).unwrap();
+    let origin = Origin { name: "means".into(), sha256: "00".repeat(32) };
+    let contents = Contents {
+        shape: [1, 1, 1],
+        precision: StoragePrecision::F32,
+        deviation: false,
+        flipped: false,
+        normalised: true,
+        image_size: 2,
+        buckets: None,
+        masked: false,
+        several_captions: false,
+        classes: source.classes().to_vec(),
+        autoencoder: origin,
+        features: vec![],
+        source: source.describe(),
+        shard_examples: 2,
+    };
+    let encode = |on_broken| {
+        let writer = Writer::open(&root.path().join(format!("{on_broken:?}")), contents.clone()).unwrap();
+        let first = |images: ImageBatch| EncodedBatch {
+            mean: images.pixels.chunks(12).map(|image| image[0]).collect(),
+            deviation: None,
+            features: vec![],
+            mask: None,
+        };
+        let config = EncodeConfig { batch: 2, on_broken };
+        match encode_dataset(&source, config, writer, &AtomicBool::new(false), vec![first], |_| {})? {
+            EncodeOutcome::Finished(manifest) => Ok::<_, crate::Error>(*manifest),
+            EncodeOutcome::Interrupted => panic!("nobody asked to stop"),
+        }
+    };
+    let manifest = encode(OnBroken::Skip).unwrap();
+    assert_eq!((manifest.examples(), manifest.broken), (2, vec!["a.parquet/1".to_string()]));
+    let error = encode(OnBroken::Refuse).unwrap_err().to_string();
+    assert!(error.contains("a.parquet/1") && error.contains("--on-broken skip"), "{error}");
 }
 
 #[test]
