@@ -54,6 +54,8 @@ pub struct ImageSource {
     from: From,
     next: usize,
     count: usize,
+    /// What else the folder holds, in words.
+    passed_over: Vec<String>,
     tally: Tally,
 }
 
@@ -79,8 +81,10 @@ impl ImageSource {
                 if let Some(parts) = Parts::open(path)? {
                     return Self::of_parts(&parts);
                 }
-                let files = Listing::below(path)?.some_images(path)?;
-                Ok(Self { count: files.len(), from: From::Files(files), next: 0, tally: Tally::default() })
+                let listing = Listing::below(path)?;
+                let passed_over = listing.passed_over();
+                let files = listing.some_images(path)?;
+                Ok(Self { passed_over, ..Self::new(files.len(), From::Files(files)) })
             }
         }
     }
@@ -93,14 +97,19 @@ impl ImageSource {
         }
     }
 
-    /// Lines to tell the user of the images read so far: what of their files is not in their bytes.
+    /// Lines to tell the user: which files of the folder are none of the images, and of those read so far, what of their files
+    /// is not in their bytes.
     pub fn remarks(&self) -> Vec<String> {
-        self.tally.lines(|index| self.place(index as usize))
+        [self.passed_over.clone(), self.tally.lines(|index| self.place(index as usize))].concat()
+    }
+
+    fn new(count: usize, from: From) -> Self {
+        Self { from, next: 0, count, passed_over: vec![], tally: Tally::default() }
     }
 
     fn of(array: Array) -> Result<Self, Error> {
         let [count, shape @ ..] = image_shape(&array)?;
-        Ok(Self { from: From::Arrays(array, vec![].into_iter(), shape), next: 0, count, tally: Tally::default() })
+        Ok(Self::new(count, From::Arrays(array, vec![].into_iter(), shape)))
     }
 
     fn of_parts(parts: &Parts) -> Result<Self, Error> {
@@ -119,7 +128,7 @@ impl ImageSource {
             .ok_or_else(|| Error::Images { path: parts.folder().into(), reason: "holds parts of no images".into() })?;
         let array = Npz::open(&first)?.array("arr_0")?;
         let [_, shape @ ..] = image_shape(&array)?;
-        Ok(Self { from: From::Arrays(array, files, shape), next: 0, count, tally: Tally::default() })
+        Ok(Self::new(count, From::Arrays(array, files, shape)))
     }
 }
 
@@ -248,6 +257,20 @@ mod tests {
             let cut = format!("it is cut after {length} bytes");
             assert!(message.contains("b.jpg") && message.contains(&cut) && !message.contains("skip"), "{message}");
         }
+    }
+
+    #[test]
+    fn files_that_are_passed_over_are_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        RgbImage::from_pixel(5, 4, image::Rgb([1, 2, 3])).save(at("a.png")).unwrap();
+        for name in ["b.bmp", "c.bmp", ".d.png"] {
+            fs::write(at(name), "").unwrap();
+        }
+        let source = ImageSource::open(folder.path()).unwrap();
+        let (count, lines) = (source.len(), source.remarks());
+        assert!(count == 1 && lines.len() == 2, "{lines:?}");
+        assert!(lines[0].contains("2 .bmp") && lines[0].contains("b.bmp") && lines[1].contains("1 names"), "{lines:?}");
     }
 
     #[test]
