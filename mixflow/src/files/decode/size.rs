@@ -23,7 +23,7 @@ pub(crate) fn upright_size(path: &Path) -> Result<[u32; 2], String> {
     let unknown = || "its head says no size".to_string();
     let (size, exif) = match Kind::of(&start[..count]) {
         Kind::Jpeg => jpeg(&mut file).map_err(|_| unknown())?,
-        Kind::Png => png(&mut file).map_err(|_| unknown())?,
+        Kind::Png => png(file.into_inner()).map_err(|_| unknown())?,
         Kind::WebP => {
             file.rewind().map_err(read)?;
             let mut decoder = WebPDecoder::new(file).map_err(|error| error.to_string())?;
@@ -79,8 +79,11 @@ fn jpeg(file: &mut (impl Read + Seek)) -> std::io::Result<Head> {
     }
 }
 
-/// The chunks to the last one, as in [`super::png`].
-fn png(file: &mut (impl Read + Seek)) -> std::io::Result<Head> {
+/// The heads of the chunks to the last one, as in [`super::png`]: Exif may stand behind the pixels, which are not read.
+fn png(file: impl Read + Seek) -> std::io::Result<Head> {
+    /// What is read for the head of a chunk, of 8 bytes; a whole buffer would be most of what lies between two of them.
+    const AT_ONCE: usize = 32;
+    let file = &mut BufReader::with_capacity(AT_ONCE, file);
     file.seek(std::io::SeekFrom::Start(16))?;
     let size = [u32::from_be_bytes(bytes(file)?), u32::from_be_bytes(bytes(file)?)];
     file.seek_relative(5 + 4)?;
@@ -108,4 +111,42 @@ fn bytes<const N: usize>(file: &mut impl Read) -> std::io::Result<[u8; N]> {
     let mut bytes = [0; N];
     file.read_exact(&mut bytes)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Cursor, SeekFrom};
+
+    use super::*;
+
+    /// Counts the bytes that are read.
+    struct Counted(Cursor<Vec<u8>>, usize);
+
+    impl Read for &mut Counted {
+        fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+            let count = self.0.read(buffer)?;
+            self.1 += count;
+            Ok(count)
+        }
+    }
+
+    impl Seek for &mut Counted {
+        fn seek(&mut self, to: SeekFrom) -> std::io::Result<u64> {
+            self.0.seek(to)
+        }
+    }
+
+    #[test]
+    fn pixels_of_a_png_are_not_read_for_its_size() {
+        let chunk = |kind: &[u8], bytes: &[u8]| [&(bytes.len() as u32).to_be_bytes(), kind, bytes, &[0; 4]].concat();
+        let head = [&300u32.to_be_bytes()[..], &200u32.to_be_bytes(), &[8, 2, 0, 0, 0]].concat();
+        // As Pillow writes them.
+        let pixels = chunk(b"IDAT", &[7; 1 << 16]).repeat(48);
+        let end = [chunk(b"eXIf", b"the orientation"), chunk(b"IEND", b"")].concat();
+        let file = [&b"\x89PNG\r\n\x1a\n"[..], &chunk(b"IHDR", &head), &pixels, &end].concat();
+        let mut file = Counted(Cursor::new(file), 0);
+        let (size, exif) = png(&mut file).unwrap();
+        assert_eq!((size, exif.as_deref()), ([300, 200], Some(&b"the orientation"[..])));
+        assert!(file.1 < 48 * 32 + 200, "{} bytes", file.1);
+    }
 }
