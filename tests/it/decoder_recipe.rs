@@ -125,6 +125,10 @@ fn what_is_wrong_with_a_decoders_recipe_is_named() {
         ("decoder.grid=3", "decoder.features must be 16, and decoder.grid 2: the encoder gives 16 features"),
         ("data={\"kind\":\"latents\",\"path\":\"a\"}", "images, not latents"),
         ("data={\"kind\":\"folder\",\"path\":\"a\",\"size\":32,\"mask\":\"alpha\"}", "data.mask is for flow matching"),
+        (
+            "data={\"kind\":\"folder\",\"path\":\"a\",\"size\":32,\"flip\":true}",
+            "data.flip mirrors images, which the training of a decoder does not",
+        ),
         ("name=../up", "name"),
     ] {
         let error = DecoderRecipe::read(&path, &[change.into()]).expect_err("it is refused").to_string();

@@ -148,6 +148,12 @@ impl DecoderRecipe {
         if matches!(self.data, DataConfig::Latents { .. }) {
             return Err(Invalid::new("data", "must be images, not latents"));
         }
+        if self.data.flip() {
+            return Err(Invalid::new(
+                "data.flip",
+                "mirrors images, which the training of a decoder does not: leave it out",
+            ));
+        }
         let [channels, side, _] = self.image();
         let training = &self.training;
         training.check().and_then(|()| training.check_images(channels, side)).map_err(|fault| fault.within("training"))
