@@ -189,6 +189,24 @@ fn reference_batch(path: &Path, images: &[u8], shape: &[usize], mean: f64) {
 }
 
 #[test]
+fn statistics_of_the_other_resize_are_told() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let wide = |width: usize| Gaussian::new(vec![0.0; width], vec![0.0; width * width], 0).expect("a covariance");
+    let told = |spatial: Option<Gaussian>, resize| {
+        let path = folder.path().join("statistics.npz");
+        Statistics { pool: wide(2048), spatial }.write(&path).expect("written");
+        InceptionSet::read(&path, &NETWORK, resize, |_, _| panic!("there are no images")).expect("statistics").remarks
+    };
+    let pytorch = told(None, Resize::Adm);
+    assert!(pytorch.len() == 1 && pytorch[0].ends_with("--resize pytorch-fid"), "{pytorch:?}");
+    let adm = told(Some(wide(2023)), Resize::PytorchFid);
+    assert!(adm.len() == 1 && adm[0].ends_with("--resize adm"), "{adm:?}");
+    for (spatial, resize) in [(None, Resize::PytorchFid), (Some(wide(2023)), Resize::Adm)] {
+        assert_eq!(told(spatial, resize), Vec::<String>::new());
+    }
+}
+
+#[test]
 fn images_are_measured_against_a_reference_batch() {
     let folder = tempfile::tempdir().expect("a folder");
     let at = |name: &str| folder.path().join(name);

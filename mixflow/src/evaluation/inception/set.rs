@@ -42,11 +42,13 @@ impl InceptionSet {
         mut progress: impl FnMut(usize, usize),
     ) -> Result<Self, Error> {
         let (statistics, images) = open(path)?;
-        let (mut read, mut remarks) = (None, vec![]);
+        let mut read = None;
+        let mut remarks: Vec<String> =
+            statistics.iter().filter_map(|statistics| other_rule(path, statistics, resize)).collect();
         if let Some(mut images) = images {
             let count = images.len();
             read = Some(features(&mut images, network, resize, |done| progress(done, count))?);
-            remarks = images.remarks();
+            remarks.extend(images.remarks());
         }
         let features = read;
         let given_statistics = statistics.is_some();
@@ -123,6 +125,21 @@ impl InceptionSet {
         })?;
         Ok((features.try_into()?, evaluations))
     }
+}
+
+/// What to tell of given statistics that are probably of images that were resized by the other rule: pytorch-fid writes no
+/// spatial features, guided-diffusion does.
+fn other_rule(path: &Path, statistics: &Statistics, resize: Resize) -> Option<String> {
+    let (has, writer, rule) = match (&statistics.spatial, resize) {
+        (None, Resize::Adm) => ("no", "pytorch-fid", "pytorch-fid"),
+        (Some(_), Resize::PytorchFid) => ("also", "guided-diffusion", "adm"),
+        _ => return None,
+    };
+    Some(format!(
+        "{} has {has} statistics of spatial features, as {writer} writes them, whose images were resized by another rule: \
+         unless they were not, the numbers are only right with --resize {rule}",
+        path.display()
+    ))
 }
 
 /// The statistics in a path and its images, of which there is one at least.
