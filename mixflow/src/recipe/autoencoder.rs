@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::{Device, Tensor};
 use mixflow_backbones::Invalid;
 use mixflow_backbones::autoencoder::{Autoencoder, KlAutoencoderConfig};
-use mixflow_backbones::encoder::{Encoder, EncoderConfig};
+use mixflow_backbones::encoder::{Encoder, EncoderConfig, Normalisation};
 use mixflow_backbones::rae::{DecoderConfig, LatentStatistics, Rae};
 use mixflow_backbones::weights::Weights;
 use serde::{Deserialize, Serialize};
@@ -59,20 +59,7 @@ impl AutoencoderConfig {
                 format!("{} channels and sides divisible by {factor}", network.image_channels)
             }
             Self::Rae { encoder, decoder, .. } | Self::TrainedRae(TrainedRae { encoder, decoder, .. }) => {
-                encoder.check().map_err(|fault| fault.within("autoencoder.encoder"))?;
-                let (grid, side) = (encoder.grid(), decoder.grid * decoder.patch);
-                if (decoder.features, decoder.grid) != (encoder.width, grid) {
-                    let (features, decoded) = (encoder.width, decoder.features);
-                    let reason = format!(
-                        "takes {decoded} features on {0} x {0} places, the encoder gives {features} on {grid} x {grid}",
-                        decoder.grid
-                    );
-                    return Err(Invalid::new("autoencoder.decoder", reason));
-                }
-                if image == [encoder.channels, side, side] && decoder.channels == channels {
-                    return Ok([encoder.width, grid, grid]);
-                }
-                format!("{} channels and {side} x {side} pixels", decoder.channels)
+                return rae_latents("autoencoder", encoder, decoder, image);
             }
         };
         let reason = format!("takes images of {expected}, the data has {channels} x {height} x {width}");
@@ -241,6 +228,25 @@ impl TargetEncoderConfig {
         }
     }
 
+    /// What keeps it from seeing images of this shape, channels, height and width, if anything; one that the run trains must
+    /// make them, too.
+    pub(super) fn check_images(&self, image: [usize; 3]) -> Result<(), Invalid> {
+        match self {
+            Self::Trained(TrainedRae { encoder, decoder, .. }) => {
+                rae_latents("target_encoder", encoder, decoder, image).map(drop)
+            }
+            // Statistics of ImageNet are of three channels, which grey images become.
+            Self::File { encoder, .. }
+                if encoder.channels != image[0]
+                    && (image[0] != 1 || encoder.normalisation != Normalisation::ImageNet) =>
+            {
+                let reason = format!("must be those of the data, {}, found {}", image[0], encoder.channels);
+                Err(Invalid::new("target_encoder.encoder.channels", reason))
+            }
+            Self::File { .. } => Ok(()),
+        }
+    }
+
     /// Steps of its training, where the run trains it first.
     pub fn training_steps(&self) -> Option<u64> {
         match self {
@@ -254,6 +260,38 @@ impl TargetEncoder for Encoder {
     fn features(&self, images: Tensor<4>) -> Vec<Tensor<3>> {
         vec![self.forward(images)]
     }
+}
+
+/// Channels, height and width of the latents of images of this shape, of the encoder and the decoder in the object `key`; or why
+/// there are none.
+fn rae_latents(
+    key: &str,
+    encoder: &EncoderConfig,
+    decoder: &DecoderConfig,
+    image: [usize; 3],
+) -> Result<[usize; 3], Invalid> {
+    encoder.check().map_err(|fault| fault.within(&format!("{key}.encoder")))?;
+    let (grid, side) = (encoder.grid(), decoder.grid * decoder.patch);
+    if (decoder.features, decoder.grid) != (encoder.width, grid) {
+        let (features, decoded) = (encoder.width, decoder.features);
+        let reason = format!(
+            "takes {decoded} features on {0} x {0} places, the encoder gives {features} on {grid} x {grid}",
+            decoder.grid
+        );
+        return Err(Invalid::new(format!("{key}.decoder"), reason));
+    }
+    if image == [encoder.channels, side, side] && decoder.channels == encoder.channels {
+        return Ok([encoder.width, grid, grid]);
+    }
+    let [channels, height, width] = image;
+    let found = format!("the data has {channels} x {height} x {width}");
+    if decoder.channels != encoder.channels {
+        let reason =
+            format!("makes images of {} channels, the encoder takes {}, {found}", decoder.channels, encoder.channels);
+        return Err(Invalid::new(format!("{key}.decoder"), reason));
+    }
+    let reason = format!("takes images of {} channels and {side} x {side} pixels, {found}", encoder.channels);
+    Err(Invalid::new(key, reason))
 }
 
 fn check_rae(encoder: &EncoderConfig, decoder: &DecoderConfig) -> Result<(), Invalid> {
@@ -302,5 +340,59 @@ impl TrainedRae {
             .check()
             .and_then(|()| training.check_images(channels, grid * patch))
             .map_err(|fault| fault.within("training"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::recipe::Recipe;
+
+    fn opened(changes: &[&str]) -> Result<(), String> {
+        let set: Vec<String> = changes.iter().map(ToString::to_string).collect();
+        Recipe::read("repa", &set).unwrap().open().map(drop).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_trained_target_encoder_sees_and_makes_the_images_of_the_data() {
+        let coloured = [r#"data={"kind":"shapes","size":32}"#, "network.channels=3", "network.classes=16"];
+        let [encoder, decoder] = ["target_encoder.encoder.channels=3", "target_encoder.decoder.channels=3"];
+        assert_eq!(opened(&[]), Ok(()));
+        assert_eq!(opened(&[&coloured[..], &[encoder, decoder]].concat()), Ok(()));
+        let large = ["data.size=64", "network.input_size=64", "network.patch=16"];
+        for (changes, words) in [
+            (
+                [&coloured[..], &[encoder]].concat(),
+                "target_encoder.decoder makes images of 1 channels, the encoder takes 3, the data has 3 x 32 x 32",
+            ),
+            (
+                [&coloured[..], &[decoder]].concat(),
+                "target_encoder.decoder makes images of 3 channels, the encoder takes 1",
+            ),
+            (
+                coloured.to_vec(),
+                "target_encoder takes images of 1 channels and 32 x 32 pixels, the data has 3 x 32 x 32",
+            ),
+            (large.to_vec(), "target_encoder takes images of 1 channels and 32 x 32 pixels, the data has 1 x 64 x 64"),
+            (vec!["target_encoder.decoder.features=32"], "target_encoder.decoder takes 32 features on 4 x 4 places"),
+        ] {
+            let error = opened(&changes).unwrap_err();
+            assert!(error.contains(words), "{changes:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_target_encoder_of_a_file_has_the_channels_of_the_data() {
+        let encoder = |channels: usize, normalisation: &str| {
+            format!(
+                r#"target_encoder={{"kind":"file","weights":"none","encoder":{{"architecture":"dinov2","channels":{channels},
+                "input_size":32,"table_size":32,"patch":8,"width":64,"depth":2,"heads":4,"hidden":256,
+                "normalisation":"{normalisation}"}}}}"#
+            )
+        };
+        assert_eq!(opened(&[&encoder(1, "symmetric")]), Ok(()));
+        // Grey images become coloured ones by what ImageNet's statistics are.
+        assert_eq!(opened(&[&encoder(3, "image-net")]), Ok(()));
+        let error = opened(&[&encoder(3, "symmetric")]).unwrap_err();
+        assert!(error.contains("target_encoder.encoder.channels must be those of the data, 1, found 3"), "{error}");
     }
 }

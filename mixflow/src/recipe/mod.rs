@@ -179,6 +179,9 @@ impl<N: NetworkSettings> Recipe<N> {
                 Err(invalid) => return Err(Error::recipe(&self.name, invalid)),
             },
         };
+        if let Some(target) = &self.target_encoder {
+            target.check_images(data.shape()).map_err(|invalid| Error::recipe(&self.name, invalid))?;
+        }
         let ([channels, height, width], classes) = (shape, data.classes().len());
         if [channels, height, width] != network.shape() {
             let [expected, high, wide] = network.shape();
