@@ -122,6 +122,13 @@ impl PostTraining {
             arm.check(&self.arms)?;
             arm.candidates(&self.lambdas)?;
         }
+        if self.label_law.is_some() && self.arms.iter().all(|arm| arm.name != "mixflow") {
+            let reason = "has no effect without the arm `mixflow` among post_training.arms";
+            return Err(Invalid::new("label_law", reason));
+        }
+        if self.lambdas != lambdas() && !self.arms.iter().any(ArmConfig::is_control) {
+            return Err(Invalid::new("lambdas", "has no effect without the arm `control` among post_training.arms"));
+        }
         self.optimizer.as_ref().map_or(Ok(()), |optimizer| optimizer.check().map_err(|fault| fault.within("optimizer")))
     }
 
@@ -266,6 +273,28 @@ mod tests {
         assert_eq!(standard.timesteps.timestep([0.25, 0.0]).t, 0.1);
         // t = √0.25, then t/(t + 3 (1 − t)).
         assert_eq!(mixflow.timesteps.timestep([0.25, 0.0]).t, 0.25);
+    }
+
+    #[test]
+    fn what_no_arm_reads_is_refused() {
+        let check = |changes: [&str; 2]| {
+            let set: Vec<String> = changes.map(|change| format!("post_training.{change}")).into();
+            Recipe::read("digits", &set).map(drop).map_err(|error| error.to_string())
+        };
+        let law = r#"label_law={"kind":"beta","alpha":3,"beta":1}"#;
+        let slowed = r#"{"name":"slowed","objective":{"timesteps":{"kind":"mixflow","gamma":0.5}}}"#;
+        let slowed = format!(r#"arms=["standard",{slowed}]"#);
+        for (changes, key, arm) in
+            [([law, &slowed], "label_law", "mixflow"), (["lambdas=[1]", &slowed], "lambdas", "control")]
+        {
+            let error = check(changes).unwrap_err();
+            let words = format!("post_training.{key} has no effect without the arm `{arm}`");
+            assert!(error.contains(&words), "{error}");
+        }
+        assert_eq!(check([law, r#"arms=["mixflow"]"#]), Ok(()));
+        assert_eq!(check(["lambdas=[1]", r#"arms=["standard","control"]"#]), Ok(()));
+        // As a recipe says it that names no factors.
+        assert_eq!(check(["lambdas=[1,1.03,1.06]", &slowed]), Ok(()));
     }
 
     #[test]
