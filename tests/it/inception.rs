@@ -6,6 +6,7 @@ use std::path::Path;
 use std::sync::LazyLock;
 
 use burn::tensor::{Device, Tensor, TensorData};
+use mixflow::data::{Channels, Dataset, Digits, Example};
 use mixflow::evaluation::ImageFeatures;
 use mixflow::evaluation::inception::{
     EvaluationOptions, InceptionNetwork, InceptionSet, PoolFeatures, Setting, Statistics, evaluate, features,
@@ -162,12 +163,13 @@ fn a_feature_depends_on_neither_the_batch_nor_its_neighbours() {
     let found = features(images, &NETWORK, Resize::Adm, |done| told.push(done)).expect("features");
     assert_eq!((found.pool.rows(), told), (3, vec![3]));
     // The same image at two places of a batch: the same bits.
-    assert_eq!((found.pool.row(0), found.logits.row(0)), (found.pool.row(2), found.logits.row(2)));
+    let logits_found = found.logits.as_ref().expect("these are no reference");
+    assert_eq!((found.pool.row(0), logits_found.row(0)), (found.pool.row(2), logits_found.row(2)));
     let tolerance = FIXTURE.tolerance(None);
     for index in 0..2 {
         close("pool", found.pool.row(index), &FIXTURE.values(&format!("out.image{index}.2048")), tolerance);
         let logits = FIXTURE.values(&format!("out.image{index}.logits_unbiased"));
-        close("logits", found.logits.row(index), &logits, tolerance);
+        close("logits", logits_found.row(index), &logits, tolerance);
     }
     let spatial = [0, 1].map(|index| FIXTURE.values(&format!("out.image{index}.spatial_chw")));
     let mean: Vec<f64> = spatial[0].iter().zip(&spatial[1]).map(|(a, b)| (2.0 * a + b) / 3.0).collect();
@@ -248,4 +250,42 @@ fn images_are_measured_against_a_reference_batch() {
     assert!(found.fid.abs() < 1e-6, "{found}");
     assert_eq!((found.precision, found.recall, found.generated.images), (Some(1.0), Some(1.0), Some(5)));
     assert!(found.to_string().contains("do not compare these numbers with those of papers"));
+}
+
+/// Images that nobody can read, so many that no memory holds their features.
+#[derive(Debug)]
+struct Endless(Vec<String>);
+
+impl Dataset for Endless {
+    fn len(&self) -> Option<u64> {
+        Some(1 << 40)
+    }
+
+    fn classes(&self) -> &[String] {
+        &self.0
+    }
+
+    fn shape(&self) -> [usize; 3] {
+        [3, 8, 8]
+    }
+
+    fn example(&self, _: u64) -> Result<Example, mixflow::data::Error> {
+        panic!("an image was read")
+    }
+}
+
+#[test]
+fn more_training_data_than_memory_holds_are_refused_before_an_image_is_read() {
+    let data = Endless(vec!["one".into()]);
+    let found = InceptionSet::of_data(&data, 1 << 40, None, &NETWORK, Resize::Adm, |_| {});
+    let error = found.expect_err("16 PB").to_string();
+    assert!(error.contains("images of the training data") && error.contains("--against"), "{error}");
+}
+
+#[test]
+fn no_logits_are_kept_of_training_data() {
+    let data = Digits::new(8, Channels::Three).expect("digits come along");
+    let found = InceptionSet::of_data(&data, 3, None, &NETWORK, Resize::Adm, |_| {}).expect("three images");
+    let features = found.features.expect("there are images");
+    assert_eq!((features.pool.rows(), features.logits), (3, None));
 }

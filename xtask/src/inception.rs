@@ -99,6 +99,9 @@ impl Measuring {
             || format!("features of {} (--images)", counted(count as u64, "image")),
             &[count as u64, 2048 + 1008, 8],
         )?;
+        if against.is_none() {
+            InceptionSet::check_data(training_data(trained, count)?.1, count as u64)?;
+        }
         let generator = trained.pipeline.generator();
         let [channels, ..] = trained.image_shape()?;
         if channels != 1 && channels != 3 {

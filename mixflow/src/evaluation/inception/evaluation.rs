@@ -189,7 +189,8 @@ pub fn evaluate(
         let spread = kernel_distance_subsets(real, fake, &subsets)?;
         Ok::<_, Error>(Kid { mean: spread.mean, deviation: spread.known_deviation(), subset_size: size })
     });
-    let score = generated.features.as_ref().map(|features| inception_score(&features.logits, options.score_split));
+    let logits = generated.features.as_ref().and_then(|features| features.logits.as_ref());
+    let score = logits.map(|logits| inception_score(logits, options.score_split));
     let set = |name: &str, sample: &InceptionSet| Set {
         name: name.into(),
         images: sample.features.as_ref().map(|features| features.pool.rows()),
@@ -257,7 +258,8 @@ mod tests {
 
     fn sample(rows: usize, seed: u64) -> InceptionSet {
         let spatial = Gaussian::from_features(&noise(rows, 4, seed + 10)).unwrap();
-        let features = InceptionFeatures { pool: noise(rows, 6, seed), logits: noise(rows, 9, seed + 20), spatial };
+        let logits = Some(noise(rows, 9, seed + 20));
+        let features = InceptionFeatures { pool: noise(rows, 6, seed), logits, spatial };
         features.try_into().unwrap()
     }
 
@@ -279,7 +281,7 @@ mod tests {
         let [a, b] = [&real, &made].map(|sample| sample.features.as_ref().unwrap());
         assert_eq!(found.fid, frechet_distance(&real.statistics.pool, &made.statistics.pool).unwrap());
         assert_eq!(found.sfid, Some(frechet_distance(&a.spatial, &b.spatial).unwrap()));
-        assert_eq!(found.inception_score, Some(inception_score(&b.logits, 5000).unwrap()));
+        assert_eq!(found.inception_score, Some(inception_score(b.logits.as_ref().unwrap(), 5000).unwrap()));
         let shares = precision_recall(&a.pool, &b.pool, 3).unwrap();
         assert_eq!((found.precision, found.recall), (Some(shares.precision), Some(shares.recall)));
         assert_eq!(found.kid.unwrap().subset_size, 20);

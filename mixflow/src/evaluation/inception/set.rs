@@ -3,15 +3,16 @@ use std::path::Path;
 use mixflow_backbones::inception::{Inception, Resize};
 use mixflow_backbones::{Autoencoder, Backbone};
 
-use super::features::{POOL, SPATIAL};
+use super::features::{LOGITS, POOL, SPATIAL, reference_features};
 use super::{InceptionFeatures, Statistics, features};
 use crate::data::Dataset;
 use crate::evaluation::Generator;
 use crate::evaluation::decoded::decoded;
 use crate::files::images::ImageSource;
 use crate::files::npz::Npz;
+use crate::numbers::counted;
 use crate::sampling::Images;
-use crate::{Error, device};
+use crate::{Error, check_memory, device};
 
 /// One side of a comparison.
 ///
@@ -69,11 +70,11 @@ impl InceptionSet {
         open(path).map(drop)
     }
 
-    /// The first `count` images of training data, which a decoder on the device of the network makes of stored
+    /// The first `count` images of training data, as a reference, which a decoder on the device of the network makes of stored
     /// latents.
     ///
     /// # Errors
-    /// If an image cannot be read, or there are fewer than two.
+    /// If their features do not fit memory, an image cannot be read, or there are fewer than two.
     pub fn of_data(
         data: &dyn Dataset,
         count: usize,
@@ -82,13 +83,14 @@ impl InceptionSet {
         resize: Resize,
         progress: impl FnMut(usize),
     ) -> Result<Self, Error> {
+        Self::check_data(count as u64, 0)?;
         if let Some(decoder) = decoder {
             let device = device::of(network);
             let images = decoded(data, count as u64, decoder, &device).flat_map(|images| match images {
                 Ok(images) => images.byte_images().map(Ok).collect(),
                 Err(error) => vec![Err(error)],
             });
-            return features(images, network, resize, progress)?.try_into();
+            return reference_features(images, count, network, resize, progress)?.try_into();
         }
         let [channels, height, width] = data.shape();
         let image = |index| {
@@ -97,8 +99,22 @@ impl InceptionSet {
             let bytes = image.byte_images().next();
             Ok(bytes.expect("one image was put in"))
         };
-        let sample = features((0..count as u64).map(image), network, resize, progress)?.try_into()?;
+        let images = (0..count as u64).map(image);
+        let sample = reference_features(images, count, network, resize, progress)?.try_into()?;
         Ok(Self { remarks: data.remarks(), ..sample })
+    }
+
+    /// Whether features of `count` images of the training data and of `generated` ones fit memory.
+    ///
+    /// # Errors
+    /// [`Error::Memory`].
+    pub fn check_data(count: u64, generated: u64) -> Result<(), Error> {
+        let what = || {
+            let images = counted(count, "image");
+            format!("features of {images} of the training data (name a published reference instead, with --against)")
+        };
+        let [pool, logits] = [POOL, LOGITS].map(|width| width as u64);
+        check_memory(what, &[count.saturating_add(generated).saturating_mul(pool) + generated * logits, 8])
     }
 
     /// One generated image a label, and the network evaluations of each. Only a batch of them is held at a time.
