@@ -15,14 +15,14 @@ use mixflow::backbones::encoder::EncoderConfig;
 use mixflow::backbones::json::explain;
 use mixflow::backbones::not_data::why_not_text;
 use mixflow::data::latents::{
-    EncodeConfig, EncodeOutcome, Encoding, StoragePrecision, Writer, check_part, encode_dataset, join_parts,
-    known_classes,
+    EncodeConfig, EncodeOutcome, Encoding, StoragePrecision, Writer, check_part, encode_dataset, images_at_a_time,
+    join_parts, known_classes,
 };
 use mixflow::data::source::{self, Options, PartOf, Renumbered, Source};
 use mixflow::data::{self, BucketConfig, CaptionFormat, MaskConfig, OnBroken, StorageConfig};
 use mixflow::numbers::counted;
 use mixflow::recipe::Fault;
-use mixflow::{LatentEncoder, check_memory};
+use mixflow::{LatentEncoder, check_memory, known_memory};
 use mixflow_t2i::TextEncoder;
 use mixflow_t2i::prompts::PromptTable;
 use mixflow_t2i::recipe::TextEncoderConfig;
@@ -106,9 +106,9 @@ pub(crate) struct Encode {
     /// Column of .parquet files with the classes, integers or text, or with the captions [default: label, with --captions text]
     #[arg(long, value_name = "NAME")]
     label_column: Option<String>,
-    /// Images at a time
-    #[arg(long, default_value_t = 8, value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000_000))]
-    batch: usize,
+    /// Images at a time [default: 8 of 320 pixels a side or less, fewer of larger ones, one of 1024]
+    #[arg(long, value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000_000))]
+    batch: Option<usize>,
     /// Examples of a file: what is lost at most when it is stopped
     #[arg(long, default_value_t = 1024, value_parser = RangedU64ValueParser::<usize>::new().range(1..=10_000_000))]
     shard_size: usize,
@@ -186,7 +186,7 @@ impl Encode {
         let part = self.shard.shard.map(|shard| PartOf::new(&*source, shard.of_batches(source.len(), size)));
         let source: &dyn Source = part.as_ref().map_or(&*source, |part| part);
         let encoders = devices.iter().map(|device| self.encoder(device)).collect::<Result<Vec<_>>>()?;
-        self.check_sizes(&encoders[0], source.len(), devices.len())?;
+        self.check_sizes(&encoders[0], source.len(), &devices)?;
         let buckets = self.buckets.map(|step| BucketConfig { step, sizes: self.bucket_sizes.clone() });
         buckets
             .iter()
@@ -233,7 +233,7 @@ impl Encode {
             Broken::Skip => OnBroken::Skip,
             Broken::Refuse => OnBroken::Refuse,
         };
-        let config = EncodeConfig { batch: self.batch, on_broken };
+        let config = EncodeConfig { batch: self.batch(), on_broken };
         let encoders = encoders.into_iter().map(|encoder| move |images| encoder.encode(images)).collect();
         let mut remarks = vec![];
         let outcome = encode_dataset(source, config, writer, &STOP, encoders, |event| match event {
@@ -280,13 +280,22 @@ impl Encode {
         Ok(Some(config))
     }
 
+    fn batch(&self) -> usize {
+        self.batch.unwrap_or_else(|| images_at_a_time([self.size; 2]))
+    }
+
     /// Whether a batch and a shard fit memory.
-    fn check_sizes(&self, encoder: &LatentEncoder, images: u64, devices: usize) -> Result<()> {
-        let [batch, shard] = [self.batch, self.shard_size].map(|size| (size as u64).min(images));
-        let pixels = 3 * (self.size * self.size) as u64;
+    fn check_sizes(&self, encoder: &LatentEncoder, images: u64, devices: &[Device]) -> Result<()> {
+        /// Numbers that an autoencoder keeps for a pixel, at least: those of one map of Stable Diffusion's first level.
+        const KEPT: u64 = 128;
+        let [batch, shard] = [self.batch(), self.shard_size].map(|size| (size as u64).min(images));
+        let pixels = (self.size * self.size) as u64;
         // Where several devices encode, batches are decoded ahead of them.
-        let held = if devices > 1 { 2 * devices as u64 } else { 1 };
-        check_memory(|| format!("a batch of {batch} images (--batch)"), &[batch.min(shard), held, pixels, 4])?;
+        let held = if devices.len() > 1 { 2 * devices.len() as u64 } else { 1 };
+        // A GPU has memory of its own.
+        let kept = if known_memory(&devices[0]).is_some() { KEPT } else { 0 };
+        let numbers = 3 * held + kept;
+        check_memory(|| format!("a batch of {batch} images (--batch)"), &[batch.min(shard), numbers, pixels, 4])?;
         let twins = if self.flip { 2 } else { 1 };
         let latent = [shard, encoder.numbers() as u64, twins, self.precision().bytes() as u64];
         Ok(check_memory(|| format!("a file of {shard} latents (--shard-size)"), &latent)?)

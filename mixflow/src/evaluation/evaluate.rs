@@ -1,10 +1,10 @@
 //! A trained network against its recipe's data.
 
-use mixflow_backbones::{Autoencoder, Backbone};
+use mixflow_backbones::Backbone;
 use serde::{Deserialize, Serialize};
 
-use crate::data::{DataConfig, Dataset, Labels, Permutation, own_len};
-use crate::evaluation::decoded::decoded;
+use crate::data::{Dataset, Labels, Permutation, own_len};
+use crate::evaluation::decoded::{decoded, decoder};
 use crate::evaluation::metric::{self, Features, Gaussian, MeasureOptions, Measurement, Reference};
 use crate::evaluation::scenes::SceneScores;
 use crate::evaluation::{Generator, Measured, Measures, Visited, are_pixels, pixels};
@@ -162,25 +162,6 @@ pub fn evaluated_labels<N: NetworkSettings>(recipe: &Recipe<N>, count: usize, se
     Ok(LABELS.draw(count, &class_counts(&train, reference_size(&train, count))?, seed))
 }
 
-/// What makes images of a recipe's data, where these are stored latents.
-///
-/// # Errors
-/// If the generator has no autoencoder for them.
-pub fn decoder<'a, N, B: Backbone>(
-    recipe: &Recipe<N>,
-    generator: &Generator<'a, B>,
-) -> Result<Option<&'a dyn Autoencoder>, Error> {
-    match (&recipe.data, generator.autoencoder) {
-        (DataConfig::Latents { .. }, None) => {
-            let reason = "measures see images, but the data are stored latents: name the autoencoder that made them, as \
-                          `autoencoder`";
-            Err(Error::unfit(&recipe.name, reason))
-        }
-        (DataConfig::Latents { .. }, decoder) => Ok(decoder),
-        _ => Ok(None),
-    }
-}
-
 /// Measures generated images against all of some real ones, both as features of one extractor.
 ///
 /// For the floor, as many real images as there are generated ones, but no more than half, are chosen at random and
@@ -231,6 +212,7 @@ mod tests {
     use burn::tensor::Device;
 
     use super::*;
+    use crate::data::DataConfig;
     use crate::evaluation::metric::fixture::noise;
     use crate::evaluation::metric::frechet_distance;
 

@@ -12,9 +12,10 @@ pub mod scenes;
 pub mod slow_flow;
 mod validation;
 
+pub use decoded::{Decoder, decoder};
 pub(crate) use evaluate::reference_size;
 pub use evaluate::{
-    Evaluation, Measuring, class_counts, decoder, evaluate, evaluate_features, evaluated_labels, evaluation_pairs,
+    Evaluation, Measuring, class_counts, evaluate, evaluate_features, evaluated_labels, evaluation_pairs,
 };
 pub use generator::{Batches, Generator, Visit, Visited, Weaker};
 pub use image_set::ImageSet;

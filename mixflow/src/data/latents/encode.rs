@@ -25,6 +25,12 @@ pub struct EncodeConfig {
     pub on_broken: OnBroken,
 }
 
+/// Images of this height and width that an autoencoder best takes at a time, since it keeps a hundred numbers and more for each
+/// pixel: 8 of 320 x 320 pixels or less, fewer of larger ones, one of 1024 x 1024.
+pub fn images_at_a_time([height, width]: [usize; 2]) -> usize {
+    (8 * 320 * 320 / (height * width).max(1)).clamp(1, 8)
+}
+
 /// A batch of images for an encoder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ImageBatch {

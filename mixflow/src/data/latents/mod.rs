@@ -37,7 +37,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use encode::{EncodeConfig, EncodeOutcome, Encoding, ImageBatch, encode_dataset};
+pub use encode::{EncodeConfig, EncodeOutcome, Encoding, ImageBatch, encode_dataset, images_at_a_time};
 pub use join::{check_part, join_parts, known_classes};
 pub use manifest::{Contents, Manifest, Origin, ShardEntry, StoragePrecision, StoredFeatures};
 pub use verify::Verified;

@@ -1,13 +1,13 @@
 use std::path::Path;
 
+use mixflow_backbones::Backbone;
 use mixflow_backbones::inception::{Inception, Resize};
-use mixflow_backbones::{Autoencoder, Backbone};
 
 use super::features::{LOGITS, POOL, SPATIAL, reference_features};
 use super::{InceptionFeatures, Statistics, features};
 use crate::data::Dataset;
-use crate::evaluation::Generator;
 use crate::evaluation::decoded::decoded;
+use crate::evaluation::{Decoder, Generator};
 use crate::files::images::ImageSource;
 use crate::files::npz::Npz;
 use crate::numbers::counted;
@@ -78,7 +78,7 @@ impl InceptionSet {
     pub fn of_data(
         data: &dyn Dataset,
         count: usize,
-        decoder: Option<&dyn Autoencoder>,
+        decoder: Option<Decoder<'_>>,
         network: &Inception,
         resize: Resize,
         progress: impl FnMut(usize),
