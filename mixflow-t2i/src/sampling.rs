@@ -3,7 +3,7 @@
 use mixflow::backbones::Precision;
 use mixflow::recipe::SamplingConfig;
 use mixflow::sampling::solver::{Clock, DpmPlusPlus2M, Euler, SampleError};
-use mixflow::sampling::{Guidance, Sampler, SkipLayers, SolverConfig};
+use mixflow::sampling::{Guidance, Rounding, Sampler, SkipLayers, SolverConfig};
 use mixflow::schedules::{Shift, TimeGrid};
 
 /// The published shift of Stable Diffusion 3 and 3.5.
@@ -124,6 +124,7 @@ impl TextSampling {
             batch: 1,
             precision: Precision::F32,
             tiles: None,
+            bytes: Rounding::Nearest,
         };
         Ok(Self { sampling, skip_layers: None })
     }

@@ -96,7 +96,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             .map(|index| digits.example(index))
             .filter(|example| example.as_ref().is_ok_and(|e| e.label == class));
         let pixels = of_class.take(20).flat_map(|example| example.map_or(vec![], |example| example.pixels)).collect();
-        let all = Images { pixels, shape: [20, 3, 32, 32], evaluations: 0 };
+        let all = Images { pixels, shape: [20, 3, 32, 32], ..Images::default() };
         Export::new(images.join(class.to_string()), 3)?.write(20, 5, [Ok(all)])?;
     }
 
@@ -131,8 +131,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let flow = objective.flow(&network, Classes(10).conditions(&labels, &device)?);
     let sampler = Sampler { solver: Euler, grid: TimeGrid::new(20)? };
     let decoded = rae.decode(sampler.draw(&flow, [10, channels, side, side], 0, &device)?.x);
-    let samples =
-        Images { shape: decoded.dims(), pixels: decoded.into_data().iter::<f32>().collect(), evaluations: 20 };
+    let samples = Images {
+        shape: decoded.dims(),
+        pixels: decoded.into_data().iter::<f32>().collect(),
+        evaluations: 20,
+        ..Images::default()
+    };
     assert_eq!(samples.shape, [10, 3, 32, 32]);
     Export::new(folder.path().join("samples.png"), 3)?.write(10, 5, [Ok(samples)])?;
     Ok(())

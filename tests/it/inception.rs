@@ -232,7 +232,7 @@ fn images_are_measured_against_a_reference_batch() {
     // A comparison sees the same of images that are planes of numbers.
     let planes = bytes.chunks(72).flat_map(|image| (0..72).map(|at| image[at % 24 * 3 + at / 24]));
     let pixels = planes.map(|byte| (f32::from(byte) - 127.5) / 127.5).collect();
-    let images = Images { pixels, shape: [5, 3, 4, 6], evaluations: 0 };
+    let images = Images { pixels, shape: [5, 3, 4, 6], ..Images::default() };
     let seen = PoolFeatures { network: &network, resize: Resize::Adm }.features(&images);
     assert_eq!(seen.expect("features"), same.pool);
 

@@ -132,8 +132,17 @@ impl Measuring {
             }
         };
         // All that images depend on, so that what is new among them is not forgotten here.
-        let SamplingConfig { sampler, guidance, guide: _, distilled_guidance, correction, batch: _, precision, tiles } =
-            &recipe.sampling;
+        let SamplingConfig {
+            sampler,
+            guidance,
+            guide: _,
+            distilled_guidance,
+            correction,
+            batch: _,
+            precision,
+            tiles,
+            bytes,
+        } = &recipe.sampling;
         let setting = Setting {
             labels: Some(self.chosen(against)?),
             seed: Some(recipe.seed),
@@ -142,6 +151,7 @@ impl Measuring {
             guidance: guidance.as_ref().map(serde_json::to_string).transpose()?,
             distilled_guidance: *distilled_guidance,
             tiles: *tiles,
+            bytes: *bytes,
             correction: *correction,
             guide: generator.guide.map(|guide| guide.weights.clone()),
             precision: Some(precision.to_string()),

@@ -246,6 +246,7 @@ fn inception_conditions(inception: &InceptionEvaluation, file: &str) -> Result<C
             // It has a column of its own.
             precision: Precision::F32,
             tiles: setting.tiles,
+            bytes: setting.bytes,
         };
         conditions.steps = Some(sampling.sampler.grid.steps());
         conditions.sampler = sampling.describe();

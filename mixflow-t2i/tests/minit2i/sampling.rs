@@ -55,7 +55,7 @@ fn guided_velocities_and_samples_are_the_official_ones() {
         fixture.assert_close(&format!("out.{name}"), made.to_data(), fixture.tolerance(group));
         if name == "euler4" {
             let (shape, pixels) = (made.dims(), made.into_data().iter::<f32>().collect());
-            let bytes = Images { pixels, shape, evaluations: 0 }.bytes();
+            let bytes = Images { pixels, shape, ..Images::default() }.bytes();
             let recorded = fixture.data("out.euler4.uint8_nhwc");
             let levels = |data: &TensorData| data.iter::<i64>().collect::<Vec<_>>();
             let found = levels(&TensorData::new(bytes, recorded.shape().clone()));

@@ -95,7 +95,12 @@ fn a_folder_makes_images_whatever_the_batch() {
     let second = mixflow::backbones::Condition::select(text.clone(), Tensor::from_data([1], &Device::default()));
     let alone = draw(&pipeline, &second, 6);
     let size = 3 * 16 * 24;
-    let expected = Images { pixels: images.pixels[size..2 * size].to_vec(), shape: [1, 3, 16, 24], evaluations: 56 };
+    let expected = Images {
+        pixels: images.pixels[size..2 * size].to_vec(),
+        shape: [1, 3, 16, 24],
+        evaluations: 56,
+        ..Images::default()
+    };
     assert_same(&alone, &expected);
     pipeline.pipeline.recipe.seed = 1;
     assert_ne!(draw(&pipeline, &text, 5), images, "another seed");

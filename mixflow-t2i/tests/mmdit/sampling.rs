@@ -6,7 +6,7 @@ use mixflow::data::Unlabelled;
 use mixflow::evaluation::Generator;
 use mixflow::recipe::SamplingConfig;
 use mixflow::sampling::solver::{Clock, DpmPlusPlus2M, Euler};
-use mixflow::sampling::{Guidance, Sampler, SolverConfig};
+use mixflow::sampling::{Guidance, Rounding, Sampler, SolverConfig};
 use mixflow::schedules::TimeGrid;
 use mixflow_t2i::recipe::read_text_recipe;
 use mixflow_t2i::{SkipLayers, TextSampling, Transformer};
@@ -51,6 +51,7 @@ fn states(fixture: &Fixture, solver: SolverConfig, scale: f64, skip_layers: Opti
         batch: 1,
         precision: Precision::F32,
         tiles: None,
+        bytes: Rounding::Nearest,
     };
     let network = Transformer::from(network);
     let weaker = skip_layers.and_then(|skip| skip.weaker(&network, &grid).expect("it has these blocks"));

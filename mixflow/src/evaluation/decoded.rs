@@ -8,8 +8,8 @@ use crate::Error;
 use crate::data::latents::images_at_a_time;
 use crate::data::{DataConfig, Dataset};
 use crate::evaluation::Generator;
-use crate::recipe::Recipe;
-use crate::sampling::Images;
+use crate::recipe::{Recipe, SamplingConfig};
+use crate::sampling::{Images, Rounding};
 
 /// What makes images of stored latents, as a generator does of its own.
 #[derive(Clone, Copy, Debug)]
@@ -20,6 +20,8 @@ pub struct Decoder<'a> {
     pub tiles: Option<TileConfig>,
     /// Latents at a time, at least one.
     pub batch: usize,
+    /// How numbers of its images become bytes.
+    pub rounding: Rounding,
 }
 
 /// What makes images of a recipe's data, where these are stored latents: as the generator does, at most as many at a time.
@@ -43,7 +45,8 @@ pub fn decoder<'a, N, B: Backbone>(
                 images_at_a_time([height, width])
             });
             let batch = most.min(generator.sampling.batch).max(1);
-            Ok(Some(Decoder { autoencoder, tiles: generator.sampling.tiles, batch }))
+            let SamplingConfig { tiles, bytes: rounding, .. } = *generator.sampling;
+            Ok(Some(Decoder { autoencoder, tiles, batch, rounding }))
         }
         _ => Ok(None),
     }
@@ -59,7 +62,7 @@ pub(crate) fn decoded<'a>(
     device: &'a Device,
 ) -> impl Iterator<Item = Result<Images, Error>> + 'a {
     let [channels, height, width] = latents.shape();
-    let Decoder { autoencoder, tiles, batch } = decoder;
+    let Decoder { autoencoder, tiles, batch, rounding } = decoder;
     (0..count).step_by(batch).map(move |first| {
         let examples = (first..count).take(batch).map(|index| latents.example(index));
         let examples = examples.collect::<Result<Vec<_>, _>>()?;
@@ -71,7 +74,7 @@ pub(crate) fn decoded<'a>(
             None => autoencoder.decode(latents),
         };
         let shape = images.dims();
-        Ok(Images { pixels: images.into_data().iter::<f32>().collect(), shape, evaluations: 0 })
+        Ok(Images { pixels: images.into_data().iter::<f32>().collect(), shape, evaluations: 0, rounding })
     })
 }
 
@@ -106,11 +109,12 @@ mod tests {
     fn images_are_decoded_in_the_order_of_their_latents() {
         let latents = Digits::new(8, Channels::One).unwrap();
         for (tiles, factor) in [(None, 2.0), (Some(TileConfig::default()), 3.0)] {
-            let decoder = Decoder { autoencoder: &Twice, tiles, batch: 8 };
+            let decoder = Decoder { autoencoder: &Twice, tiles, batch: 8, rounding: Rounding::Floor };
             let batches: Vec<Images> =
                 decoded(&latents, 10, decoder, &Device::default()).collect::<Result<_, _>>().unwrap();
             let shapes: Vec<_> = batches.iter().map(|images| images.shape).collect();
             assert_eq!(shapes, [[8, 1, 16, 8], [2, 1, 16, 8]]);
+            assert!(batches.iter().all(|images| images.rounding == Rounding::Floor));
             let found: Vec<f32> = batches.into_iter().flat_map(|images| images.pixels).collect();
             let expected = (0..10).flat_map(|index| {
                 let image: Vec<f32> =
@@ -132,13 +136,20 @@ mod tests {
         let network_of = KlAutoencoderConfig::stable_diffusion();
         recipe.autoencoder = Some(AutoencoderConfig::Kl { network: network_of, weights: "nowhere".into() });
         recipe.sampling.tiles = Some(TileConfig::default());
+        recipe.sampling.bytes = Rounding::Floor;
+        let drawn = recipe.generator(&network, &Classes(10)).images(&[3], 0).unwrap();
+        assert_eq!(drawn.rounding, Rounding::Floor);
         // Sides of latents are an eighth of those of images.
         for (side, sampled, batch) in [(32, 100, 8), (32, 3, 3), (64, 100, 3), (128, 100, 1)] {
             recipe.sampling.batch = sampled;
             let generator = recipe.generator(&network, &Classes(10));
             let generator = Generator { autoencoder: Some(&Twice), shape: [4, side, side], ..generator };
             let found = decoder(&recipe, &generator).unwrap().unwrap();
-            assert_eq!((found.batch, found.tiles), (batch, Some(TileConfig::default())), "{side}");
+            assert_eq!(
+                (found.batch, found.tiles, found.rounding),
+                (batch, recipe.sampling.tiles, Rounding::Floor),
+                "{side}"
+            );
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::evaluation::{Generator, Measured, Measures, Visited, are_pixels, pixe
 use crate::files::{Parts, WeightsFile};
 use crate::random::Stream;
 use crate::recipe::{NetworkSettings, Recipe, SamplingConfig};
+use crate::sampling::Images;
 use crate::{Error, device};
 
 /// How good images are, and how they were made. Unless `features` are those of an Inception network, these are not its
@@ -114,7 +115,7 @@ pub fn evaluate<N: NetworkSettings, B: Backbone>(
     let images = match parts {
         Some(parts) => {
             progress(Measuring::Begin("reading images", None));
-            let images = parts.images()?;
+            let images = Images { rounding: generator.sampling.bytes, ..parts.images()? };
             if images.shape[0] != count {
                 let reason = format!("holds {} images, expected {count}", images.shape[0]);
                 return Err(Error::Images { path: parts.folder().into(), reason });

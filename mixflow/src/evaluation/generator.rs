@@ -207,7 +207,8 @@ impl<B: Backbone> Generator<'_, B> {
     /// Batches as one.
     fn joined(&self, count: usize, batches: &mut Batches<'_>) -> Result<Images, Error> {
         let [channels, height, width] = self.shape;
-        let mut all = Images { pixels: vec![], shape: [count, channels, height, width], evaluations: 0 };
+        let (shape, rounding) = ([count, channels, height, width], self.sampling.bytes);
+        let mut all = Images { shape, rounding, ..Images::default() };
         for images in batches {
             let images = images?;
             all.shape[1..].copy_from_slice(&images.shape[1..]);
@@ -326,8 +327,8 @@ impl<B: Backbone> Generator<'_, B> {
             (Some(autoencoder), None) => autoencoder.decode(samples.x),
             (None, _) => samples.x,
         };
-        let (shape, evaluations) = (made.dims(), samples.evaluations);
-        Ok(Images { pixels: made.into_data().iter::<f32>().collect(), shape, evaluations })
+        let (shape, evaluations, rounding) = (made.dims(), samples.evaluations, self.sampling.bytes);
+        Ok(Images { pixels: made.into_data().iter::<f32>().collect(), shape, evaluations, rounding })
     }
 
     /// The velocity field of a batch of these labels, guided and corrected as the sampling says.

@@ -157,7 +157,7 @@ impl Measures<'_> {
         if are_pixels(self.features.name()) {
             return Ok(pixels);
         }
-        let black = Images { pixels: vec![-1.0; pixels], shape: [1, channels, height, width], evaluations: 0 };
+        let black = Images { pixels: vec![-1.0; pixels], shape: [1, channels, height, width], ..Images::default() };
         Ok(self.features.features(&black)?.columns())
     }
 
@@ -173,7 +173,7 @@ impl Measures<'_> {
             let examples = (first..count).take(BATCH).map(|index| Ok(data.example(index)?.pixels));
             let examples = examples.collect::<Result<Vec<_>, Error>>()?;
             let shape = [examples.len(), channels, height, width];
-            Ok(Images { pixels: examples.concat(), shape, evaluations: 0 })
+            Ok(Images { pixels: examples.concat(), shape, ..Images::default() })
         });
         self.of_batches(batches, count as usize, progress)
     }
@@ -209,7 +209,7 @@ impl Measures<'_> {
         let [count, channels, height, width] = images.shape;
         let batches = images.pixels.chunks(BATCH * channels * height * width).map(|pixels| {
             let shape = [pixels.len() / (channels * height * width), channels, height, width];
-            Ok(Images { pixels: pixels.to_vec(), shape, evaluations: images.evaluations })
+            Ok(Images { pixels: pixels.to_vec(), shape, ..*images })
         });
         self.of_batches(batches, count, &mut |_| {})
     }

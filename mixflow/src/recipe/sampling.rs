@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::GuideConfig;
 use crate::sampling::correction::CorrectionConfig;
-use crate::sampling::{Guidance, Sampler};
+use crate::sampling::{Guidance, Rounding, Sampler};
 
 /// Solver, grid of times, guidance and correction.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,9 @@ pub struct SamplingConfig {
     /// How an autoencoder decodes large images piece by piece, in the memory of a piece; none is at once.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tiles: Option<TileConfig>,
+    /// How numbers become bytes, in files and for Inception; codes differ in it.
+    #[serde(default, skip_serializing_if = "Rounding::is_nearest")]
+    pub bytes: Rounding,
 }
 
 impl SamplingConfig {

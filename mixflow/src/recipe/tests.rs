@@ -2,6 +2,7 @@ use mixflow_schedules::TimestepConfig;
 
 use super::*;
 use crate::plan::{Machine, Plan};
+use crate::sampling::Rounding;
 
 fn refuse(change: &str) -> String {
     Recipe::read("digits", &[change.into()]).unwrap_err().to_string()
@@ -413,5 +414,14 @@ fn what_a_message_is_about_is_named_inside_of_a_value_of_several_kinds() {
         ("training.steps.x=1", "`training.steps` is 800: set it as a whole"),
     ] {
         assert!(refuse(change).contains(words), "{change}: {}", refuse(change));
+    }
+}
+
+#[test]
+fn recipes_of_the_paper_round_as_the_code_of_their_networks() {
+    for name in Recipe::names().filter_map(|name| name.strip_prefix("paper/")) {
+        let floor = ["repa-", "dit-dh-", "lightning-dit-"].iter().any(|network| name.starts_with(network));
+        let expected = if floor { Rounding::Floor } else { Rounding::Nearest };
+        assert_eq!(Recipe::read(&format!("paper/{name}"), &[]).unwrap().sampling.bytes, expected, "{name}");
     }
 }

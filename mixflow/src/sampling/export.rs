@@ -4,10 +4,9 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 
-use crate::data::Quantize;
 use crate::files::images::ByteImage;
 use crate::files::npz::{ElementType, NpzWriter};
-use crate::files::{Tiles, check_writable, write_atomic, write_atomic_with};
+use crate::files::{Tiles, check_writable, png, write_atomic, write_atomic_with};
 use crate::numbers::counted;
 use crate::sampling::Images;
 use crate::{Error, check_memory};
@@ -118,13 +117,11 @@ impl Export {
             }
             Form::Npz => self.write_npz(count, batches),
             Form::Folder => {
-                let tiles = Tiles { columns: 1, scale: 1, gap: 0, ..Tiles::default() };
                 let mut index = 0;
                 for batch in batches {
-                    let Images { pixels, shape: [_, channels, height, width], .. } = batch?;
-                    for image in pixels.chunks(channels * height * width) {
+                    for image in batch?.byte_images() {
                         let path = self.path.join(format!("{index:06}.png"));
-                        write_atomic(&path, &tiles.png(image, [1, channels, height, width]))?;
+                        write_atomic(&path, &png(&image.into_rgb()))?;
                         index += 1;
                     }
                 }
@@ -175,7 +172,7 @@ pub(super) fn write_archive(
 }
 
 impl Images {
-    /// The images as an evaluator finds them in files: `127.5 x + 128`, clamped and truncated to bytes.
+    /// The images as an evaluator finds them in files, each number the byte that [`rounding`](Self::rounding) says.
     pub fn byte_images(&self) -> impl Iterator<Item = ByteImage> {
         let [_, channels, height, width] = self.shape;
         let shape = [height, width, channels];
@@ -191,7 +188,7 @@ impl Images {
         let images = self.pixels.chunks(channels * plane);
         images
             .flat_map(|image| (0..plane).flat_map(move |at| (0..channels).map(move |c| image[c * plane + at])))
-            .map(|pixel| Quantize::Sit.byte(pixel))
+            .map(|pixel| self.rounding.byte(pixel))
             .collect()
     }
 }
@@ -199,12 +196,14 @@ impl Images {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::images::ImageSource;
     use crate::files::npz::npz;
+    use crate::sampling::Rounding;
 
     fn images() -> Images {
         // Two images of 1 x 2 pixels: red, green, blue planes.
         let pixels = vec![-1.0, 1.0, 0.0, 0.0, 1.0, -1.0, 1.0, 1.0, 1.0, -9.0, 9.0, 0.0];
-        Images { pixels, shape: [2, 3, 1, 2], evaluations: 0 }
+        Images { pixels, shape: [2, 3, 1, 2], ..Images::default() }
     }
 
     #[test]
@@ -213,6 +212,22 @@ mod tests {
         assert_eq!(images().bytes(), bytes);
         let found: Vec<_> = images().byte_images().collect();
         assert_eq!(found, [0, 6].map(|at| ByteImage { bytes: bytes[at..at + 6].into(), shape: [1, 2, 3] }));
+    }
+
+    #[test]
+    fn bytes_are_the_nearest_or_those_below() {
+        // A tenth of a byte above the middle between 127 and 128.
+        let folder = tempfile::tempdir().unwrap();
+        for (rounding, byte) in [(Rounding::Nearest, 128), (Rounding::Floor, 127)] {
+            let images = Images { pixels: vec![0.1 / 127.5; 2], shape: [1, 1, 1, 2], evaluations: 0, rounding };
+            assert_eq!(images.bytes(), [byte; 2]);
+            for name in ["all.npz", "single"] {
+                let path = folder.path().join(format!("{byte}-{name}"));
+                Export::new(&path, 1).unwrap().write(1, 1, [Ok(images.clone())]).unwrap();
+                let read = ImageSource::open(&path).unwrap().next().unwrap().unwrap();
+                assert!(read.bytes.iter().all(|found| *found == byte), "{name}: {read:?}");
+            }
+        }
     }
 
     #[test]
@@ -233,7 +248,7 @@ mod tests {
         let one = |first: usize| Images {
             pixels: images().pixels[first * 6..(first + 1) * 6].into(),
             shape: [1, 3, 1, 2],
-            evaluations: 0,
+            ..Images::default()
         };
         for name in ["a.npz", "a.png"] {
             let (whole, parts) = (folder.path().join(name), folder.path().join(format!("parts-{name}")));

@@ -17,7 +17,7 @@ pub use export::Export;
 pub(crate) use flow::Times;
 pub use flow::{Flow, TakenStep, VelocityMap};
 pub use guidance::Guidance;
-pub use images::Images;
+pub use images::{Images, Rounding};
 pub use likelihood::{Likelihood, log_likelihood};
 pub use sampler::{Sampler, Samples, SolverConfig};
 pub use skip_layers::SkipLayers;

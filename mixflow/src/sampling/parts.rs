@@ -79,7 +79,7 @@ impl Parts {
             let reason = "holds images as bytes: expected those that `eval --shard` makes without --inception".into();
             return Err(Error::Images { path: self.folder().into(), reason });
         }
-        let mut all = Images { pixels: vec![], shape: [0; 4], evaluations: 0 };
+        let mut all = Images { pixels: vec![], shape: [0; 4], ..Images::default() };
         for file in self.files()? {
             let array = Npz::open(&file)?.array(IMAGES)?;
             let shape: [usize; 4] = match (array.kind(), array.shape().try_into()) {
@@ -135,7 +135,12 @@ mod tests {
     /// Images of 1 x 2 pixels whose first channel is their number.
     fn images(range: std::ops::Range<u64>) -> Images {
         let pixels = range.clone().flat_map(|number| [number as f32 / 16.0, 0.5, -1.0, 1.0, 0.25, -0.3]).collect();
-        Images { pixels, shape: [(range.end - range.start) as usize, 3, 1, 2], evaluations: range.end as usize }
+        Images {
+            pixels,
+            shape: [(range.end - range.start) as usize, 3, 1, 2],
+            evaluations: range.end as usize,
+            ..Images::default()
+        }
     }
 
     fn write(parts: &Parts, number: usize) {

@@ -71,7 +71,7 @@ fn a_seed_gives_the_same_images_by_every_public_way() {
     let start = noise.start([3, 1, 8, 8]);
     let samples = recipe.sampling.sampler.sample(&flow, start, &mut noise).unwrap();
     let pixels = samples.x.into_data().iter::<f32>().collect();
-    let images = Images { pixels, shape: [3, 1, 8, 8], evaluations: samples.evaluations };
+    let images = Images { pixels, shape: [3, 1, 8, 8], evaluations: samples.evaluations, ..Images::default() };
     assert!(told == bytes(&place, images), "a sampler makes other images");
 
     let mut pipeline = mixflow::Pipeline::from_folder(place.path("run"), &Default::default()).unwrap();

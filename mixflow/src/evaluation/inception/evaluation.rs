@@ -14,6 +14,7 @@ use crate::evaluation::metric::{
 };
 use crate::files::WeightsFile;
 use crate::numbers::plus_minus;
+use crate::sampling::Rounding;
 use crate::sampling::correction::CorrectionConfig;
 
 /// All numbers of a set of images, with everything that they depend on.
@@ -111,6 +112,9 @@ pub struct Setting {
     /// How the autoencoder decoded piece by piece.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tiles: Option<TileConfig>,
+    /// How their numbers became bytes.
+    #[serde(default, skip_serializing_if = "Rounding::is_nearest")]
+    pub bytes: Rounding,
     /// The remedy for exposure bias that a recipe's `sampling.correction` names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correction: Option<CorrectionConfig>,

@@ -95,7 +95,7 @@ impl InceptionSet {
         let [channels, height, width] = data.shape();
         let image = |index| {
             let pixels = data.example(index)?.pixels;
-            let image = Images { pixels, shape: [1, channels, height, width], evaluations: 0 };
+            let image = Images { pixels, shape: [1, channels, height, width], ..Images::default() };
             let bytes = image.byte_images().next();
             Ok(bytes.expect("one image was put in"))
         };

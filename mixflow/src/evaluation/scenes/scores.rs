@@ -107,7 +107,7 @@ mod tests {
 
     /// What images of these labels score, by name.
     fn measured(scored: &Scored<'_>, pictures: &[Vec<f32>]) -> Vec<(String, f64, f64)> {
-        let images = Images { pixels: pictures.concat(), shape: [pictures.len(), 3, 24, 24], evaluations: 0 };
+        let images = Images { pixels: pictures.concat(), shape: [pictures.len(), 3, 24, 24], ..Images::default() };
         scored.measure(&images).into_iter().map(|found| (found.name, found.generated, found.floor)).collect()
     }
 
