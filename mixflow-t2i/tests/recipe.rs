@@ -232,6 +232,7 @@ fn both_post_trainings_are_compared_on_prompts() {
     let stop = AtomicBool::new(false);
     let study = Study {
         recipe: &recipe,
+        local: &recipe.network,
         folder: folder.path().into(),
         conditioner,
         autoencoder: None,

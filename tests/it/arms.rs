@@ -25,6 +25,7 @@ fn recipe(arms: &Value) -> Recipe {
 fn study<'a>(recipe: &'a Recipe, folder: &Path, stop: &'a AtomicBool) -> Study<'a> {
     Study {
         recipe,
+        local: &recipe.network,
         folder: folder.into(),
         conditioner: Arc::new(Classes(recipe.network.classes())),
         autoencoder: None,

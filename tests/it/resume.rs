@@ -72,7 +72,7 @@ pub(crate) fn train_on(
     };
     let network = network(recipe);
     let labels = (run.data.classes(), &run.conditioner);
-    let images = ValidationImages::of(recipe, &network, labels, (None, None), folder, &mut |_| {})?;
+    let images = ValidationImages::of(recipe, &recipe.network, &network, labels, (None, None), folder, &mut |_| {})?;
     run.train_validated(network, objective, images.as_ref().map(ValidationImages::validation), tell)
 }
 

@@ -2,17 +2,19 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
 use mixflow::backbones::lora::{Adapter, LoraConfig};
 use mixflow::backbones::weights::Weights;
+use mixflow::launch::Launch;
 use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::sampling::Images;
-use mixflow::train::{Start, StoredNetwork};
+use mixflow::train::{RunFolder, Start, StoredNetwork};
 use mixflow_hub::{Choice, Client, Error, FromHub, Provision, Publication, SampleImages};
 use mixflow_t2i::mmjit::official_key;
 use mixflow_t2i::recipe::read_text_recipe;
 use mixflow_t2i::text::{FlanT5, T5Config, t5_key};
-use mixflow_t2i::{MmJitConfig, TextNetworkConfig, TextPipeline};
+use mixflow_t2i::{MmJitConfig, TextNetworkConfig, TextPipeline, TextRecipe};
 use serde_json::{Value, json};
 
 use crate::pipeline::published;
@@ -116,8 +118,8 @@ fn one_of_the_networks_of_a_repository_is_named_and_its_encoder_fetched_from_its
     assert!(error.contains("has no text encoder: expected text_encoder with tokenizer, or"), "{error}");
 }
 
-/// What a training of one prompt leaves, its text encoder in a folder.
-fn train(run: &Path, encoder: &str) {
+/// The recipe of a small network for one prompt, with its text encoder in a folder.
+fn recipe(encoder: &str) -> TextRecipe {
     let changes = [
         "data.size=8".to_string(),
         "network.prompts=1".into(),
@@ -128,7 +130,12 @@ fn train(run: &Path, encoder: &str) {
         "sampling.grid.steps=2".into(),
         "post_training=null".into(),
     ];
-    let recipe = read_text_recipe("minit2i", &changes).unwrap().unwrap();
+    read_text_recipe("minit2i", &changes).unwrap().unwrap()
+}
+
+/// What a training of one prompt leaves.
+fn train(run: &Path, encoder: &str) {
+    let recipe = recipe(encoder);
     fs::create_dir_all(run).unwrap();
     fs::write(run.join("recipe.json"), recipe.to_value().to_string()).unwrap();
     let network = recipe.network.init(0, &Default::default());
@@ -195,6 +202,33 @@ fn a_published_network_says_in_which_repository_its_text_encoder_is() {
     let copied = Choice { files: [("network.text.folder".to_string(), Provision::Copy)].into(), ..plain() };
     let error = publish(&run, &folder.path().join("copied"), copied).unwrap_err().to_string();
     assert!(error.contains("network.text.folder is not copied: say where it is on the Hub"), "{error}");
+}
+
+#[test]
+fn a_training_by_an_encoder_of_the_hub_draws_by_its_files_here() {
+    let folder = tempfile::tempdir().unwrap();
+    let t5 = folder.path().join("t5");
+    write_t5(&t5, None, 1);
+    let (stop, device) = (AtomicBool::new(false), Default::default());
+    let drawn = |run: &str, named: &str| {
+        let [kept, local] = [named, t5.to_str().unwrap()].map(|encoder| {
+            let changes = [
+                "network.prompts=16",
+                "training.steps=1",
+                "training.batch=2",
+                r#"training.optimizer.learning_rate={"kind":"constant","rate":0.01}"#,
+                r#"validation={"every":1,"images":1,"prompts":["a cat"]}"#,
+            ];
+            recipe(encoder).with(&changes.map(Into::into)).unwrap()
+        });
+        let run = folder.path().join(run);
+        let begun = RunFolder::begin(&run, kept.to_value()).unwrap();
+        let launch = Launch { local: &local, ..Launch::new(&kept, &device, &stop) };
+        assert!(launch.check(begun, &mut |_| {}).unwrap().run(&mut |_| {}).unwrap().is_some());
+        fs::read(run.join("validation/step-00000001.png")).unwrap()
+    };
+    let address = format!("hf://org/t5@{}", "0".repeat(40));
+    assert!(drawn("hub", &address) == drawn("here", t5.to_str().unwrap()));
 }
 
 #[test]

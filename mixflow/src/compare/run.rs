@@ -69,6 +69,7 @@ impl<N: NetworkSettings> Study<'_, N> {
 
         let validation = ValidationImages::of(
             self.recipe,
+            self.local,
             &network,
             (train.classes(), &self.conditioner),
             (self.autoencoder, self.guide),

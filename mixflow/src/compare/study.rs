@@ -22,6 +22,8 @@ use crate::{Error, Objective};
 pub struct Study<'a, N: NetworkSettings = NetworkConfig> {
     /// What to do; its post-training must be there.
     pub recipe: &'a Recipe<N>,
+    /// Its network, with files of this machine where that names some of the Hub.
+    pub local: &'a N,
     /// Where it writes.
     pub folder: PathBuf,
     /// What the networks are told of the data's labels.

@@ -28,14 +28,15 @@ pub struct ValidationImages<'a, N: NetworkSettings> {
 }
 
 impl<'a, N: NetworkSettings> ValidationImages<'a, N> {
-    /// Those of a recipe, if it has some. Prompts are read once, on the device of `network`, and kept in `folder`; `progress`
-    /// hears how many are.
+    /// Those of a recipe, if it has some. Prompts are read once, as `local` says, which names files of this machine, on the device
+    /// of `network`, and kept in `folder`; `progress` hears how many are.
     ///
     /// # Errors
     /// For labels that are no `classes`, blocks that `network` does not have, pictures of other channels than 1 or 3, and if
     /// prompts cannot be read.
     pub fn of(
         recipe: &'a Recipe<N>,
+        local: &N,
         network: &N::Network,
         (classes, conditioner): (&[String], &Arc<dyn Conditioner<ConditionOf<N>>>),
         (autoencoder, guide): (Option<&'a dyn Autoencoder>, Option<&'a Guide>),
@@ -52,7 +53,7 @@ impl<'a, N: NetworkSettings> ValidationImages<'a, N> {
             // Prompts may be others when a run goes on.
             let place = hex::encode(&Sha256::digest(serde_json::json!(prompts).to_string())[..8]);
             let place = folder.join("validation").join(place);
-            let conditioner = recipe.network.conditioner(&prompts, &place, &device::of(network), progress)?;
+            let conditioner = local.conditioner(&prompts, &place, &device::of(network), progress)?;
             (conditioner, (0..named.len()).collect(), config.negative.as_ref().map(|_| named.len()))
         } else {
             (conditioner.clone(), labels, negative)

@@ -279,6 +279,7 @@ impl<N: NetworkSettings> Ready<'_, N> {
 /// All that a training needs besides its network.
 struct Parts<'a, N: NetworkSettings> {
     recipe: &'a Recipe<N>,
+    local: &'a Recipe<N>,
     folder: &'a Path,
     data: Arc<dyn Dataset>,
     conditioner: Arc<dyn Conditioner<ConditionOf<N>>>,
@@ -296,7 +297,7 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
     #[expect(clippy::too_many_arguments, reason = "each is a part of what is ready")]
     fn prepare(
         recipe: &'a Recipe<N>,
-        local: &Recipe<N>,
+        local: &'a Recipe<N>,
         folder: &'a Path,
         data: Arc<dyn Dataset>,
         guide: Option<Guide>,
@@ -333,7 +334,7 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
             local.check_guide(folder)?;
         }
         check_same_frozen(folder, &local.frozen_files(folder))?;
-        Ok(Some(Self { recipe, folder, data, conditioner, autoencoder, decoder, encoder, guide, devices, stop }))
+        Ok(Some(Self { recipe, local, folder, data, conditioner, autoencoder, decoder, encoder, guide, devices, stop }))
     }
 
     fn encoder(&self) -> Option<&dyn TargetEncoder> {
@@ -351,6 +352,7 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
     ) -> Result<Option<Finish>, Error> {
         let study = Study {
             recipe: self.recipe,
+            local: &self.local.network,
             folder: self.folder.into(),
             conditioner: self.conditioner.clone(),
             autoencoder: self.autoencoder.as_deref(),
@@ -392,6 +394,7 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
         let (network, objective) = (recipe.adapted(network)?, recipe.network.objective(&recipe.objective));
         let images = ValidationImages::of(
             recipe,
+            &self.local.network,
             &network,
             (self.data.classes(), &self.conditioner),
             (self.autoencoder.as_deref().or(self.decoder.as_deref()), self.guide.as_ref()),

@@ -83,6 +83,7 @@ pub(crate) fn compare(folder: &Path) {
     let network = recipe.network.init(recipe.seed, &Default::default());
     let study = Study {
         recipe: &recipe,
+        local: &recipe.network,
         folder: folder.into(),
         conditioner: Arc::new(Classes(recipe.network.classes())),
         autoencoder: None,
