@@ -50,9 +50,14 @@ impl Linear {
     }
 
     /// The output of a layer that has an adapter, or stands beside one that has. Where the weight is stored in 16 bits it is without
-    /// the bias: the adapter multiplies in `f32`, and the sum is kept in 16 bits as a product is.
+    /// the bias, and kept in 16 bits as a product is. One that is trained multiplies in `f32` there. Otherwise the adapter is part of
+    /// the one product: added to numbers that are rounded already, a small one would be lost when the sum is rounded.
     fn adapted(&self, x: Recomputed) -> Tensor<3> {
         let low = self.is_stored_low();
+        if let Some(adapter) = self.adapter().filter(|adapter| low && adapter.is_frozen()) {
+            let (x, weight) = adapter.beside(x.value(), self.weight.base());
+            return ops::product_of(x.into(), weight, None);
+        }
         let bias = self.bias.as_ref().filter(|_| !low).map(Param::val);
         let product = ops::product_of(x.clone(), self.weight.base(), bias);
         match self.adapter() {

@@ -7,6 +7,7 @@ use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{DType, Device, Tensor, TensorData};
 use serde_json::{Map, Value, json};
 
+use super::beside::{Factors, beside};
 use super::scales::{METADATA, Scales};
 use super::{LoraConfig, layer_name};
 use crate::Error;
@@ -39,6 +40,11 @@ struct Pair {
 impl Pair {
     fn rank(&self) -> usize {
         self.a.shape()[0]
+    }
+
+    /// Of the weight that it is for, `[outputs, inputs]`.
+    fn sides(&self) -> [usize; 2] {
+        [self.b.shape()[0], self.a.shape()[1]]
     }
 }
 
@@ -176,15 +182,17 @@ impl Adapter {
         Ok(Self { pairs, ..self })
     }
 
-    /// `weights` by official names, with the adapter added to those of its layers, each in `f32` when it is asked for.
+    /// `weights` by official names, with `strength · (alpha / rank) B A` added to those of the adapter's layers, each in `f32` when
+    /// it is asked for. Weights of another shape stay as they are.
     #[must_use]
-    pub fn added_to(&self, weights: Weights) -> Weights {
+    pub fn added_to(&self, weights: Weights, strength: f64) -> Weights {
         weights.flat_map(|name, tensor| {
-            let tensor = match self.pairs.get(&layer_name(&name)).cloned() {
+            let pair = self.pairs.get(&layer_name(&name)).cloned();
+            let tensor = match pair.filter(|pair| *tensor.shape() == pair.sides()) {
                 Some(Pair { a, b, scale }) => tensor.map(move |weight| {
                     let [weight, a, b] = [weight, a.data()?, b.data()?]
                         .map(|data| Tensor::<2>::from_data(data, (&Device::flex(), DType::F32)));
-                    Ok((weight + b.matmul(a).mul_scalar(scale)).into_data())
+                    Ok((weight + b.matmul(a).mul_scalar(strength * scale)).into_data())
                 }),
                 None => tensor,
             };
@@ -237,7 +245,8 @@ impl Adapter {
     }
 
     /// `network` with `strength · (alpha / rank) B A` added to the weights of the adapter's layers; `key` gives the official
-    /// name of a parameter's path. Several adapters are fused one after another.
+    /// name of a parameter's path. Several adapters are fused one after another. Beside weights that are stored in 16 bits, which
+    /// would round a small adapter away, the factors stay as they are.
     ///
     /// # Errors
     /// If the network lacks one of the layers, or has it in another shape: then nothing of the adapter is used. Or if the
@@ -254,7 +263,7 @@ impl Adapter {
             };
             match name {
                 Some(name) => {
-                    let (expected, found) = (shapes[name], [pair.b.shape()[0], pair.a.shape()[1]]);
+                    let (expected, found) = (shapes[name], pair.sides());
                     if expected != found {
                         let problem = format!("is of {found:?} at `{layer}`, where the network has {expected:?}");
                         return Err(Error::format(self.source.as_ref(), problem));
@@ -278,9 +287,9 @@ impl Adapter {
             );
             return Err(Error::format(self.source.as_ref(), problem));
         }
-        let mut add = Add { key, walk: Walk::default(), places, strength, fault: None };
+        let mut add = Add { key, walk: Walk::default(), places, strength, beside: Factors::new(), fault: None };
         let network = network.map(&mut add);
-        add.fault.map_or(Ok(network), Err)
+        add.fault.map_or_else(|| Ok(beside(network, add.beside)), Err)
     }
 }
 
@@ -328,6 +337,8 @@ struct Add<'a, K> {
     walk: Walk,
     places: BTreeMap<String, &'a Pair>,
     strength: f64,
+    /// Those of weights that are stored in 16 bits.
+    beside: Factors,
     /// Why values could not be read.
     fault: Option<Error>,
 }
@@ -339,12 +350,19 @@ impl<K: Fn(&str) -> String> ModuleMapper for Add<'_, K> {
         let layer = layer(&self.walk.names, &self.walk.types, &self.key);
         let Some(pair) = layer.and_then(|layer| self.places.remove(&layer)) else { return param };
         let factors = [&pair.a, &pair.b].map(LazyTensor::data);
+        let scale = self.strength * pair.scale;
         match factors {
+            [Ok(a), Ok(b)] if param.base().dtype() == DType::BF16 => {
+                let device = param.base().device();
+                let [a, b] = [a, b].map(|data| Tensor::from_data(data, (&device, DType::F32)));
+                self.beside.insert(self.walk.path(), [a, b.mul_scalar(scale)]);
+                param
+            }
             [Ok(a), Ok(b)] => param.map(|weight| {
                 let (grad, shape, dtype) = (weight.is_require_grad(), weight.shape(), weight.dtype());
                 let weight = if weight.is_autodiff() { weight.inner() } else { weight };
                 let [a, b] = [a, b].map(|data| Tensor::<2>::from_data(data, (&weight.device(), DType::F32)));
-                let sum = weight.cast(DType::F32) + b.matmul(a).mul_scalar(self.strength * pair.scale).reshape(shape);
+                let sum = weight.cast(DType::F32) + b.matmul(a).mul_scalar(scale).reshape(shape);
                 Tensor::from_inner(sum.cast(dtype)).set_require_grad(grad)
             }),
             [Err(fault), _] | [_, Err(fault)] => {

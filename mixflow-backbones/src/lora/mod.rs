@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+mod beside;
 mod dropout;
 mod file;
 mod scales;

@@ -1,3 +1,5 @@
+mod beside;
+
 use burn::module::{Module, ModuleMapper, ModuleVisitor};
 use burn::tensor::{DType, Device, Tensor, Tolerance};
 
@@ -384,7 +386,7 @@ fn what_is_written_of_a_layer_is_not_of_those_that_end_so() {
             (format!("{layer}.weight"), data.into())
         })
         .collect();
-    let added = Adapter::read(&path).unwrap().added_to(zeros);
+    let added = Adapter::read(&path).unwrap().added_to(zeros, 1.0);
     let firsts = added.iter().map(|(_, tensor)| tensor.data().unwrap().iter::<f32>().next().unwrap());
     assert_eq!(firsts.collect::<Vec<_>>(), [1.0, 1.0, 8.0]);
 }

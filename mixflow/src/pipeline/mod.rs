@@ -107,7 +107,8 @@ impl<N: NetworkSettings> Pipeline<N> {
         Ok(Self { recipe, network, conditioner, autoencoder, guide, beside: vec![], sources, adapters: vec![] })
     }
 
-    /// Adds an adapter to the network's weights, see [`Adapter::fuse`]; several one after another. Returns what was
+    /// Adds an adapter to the network's weights, or beside those that are stored in 16 bits, see [`Adapter::fuse`]; several one after
+    /// another. Returns what was
     /// [left out](Adapter::left_out) of its file.
     ///
     /// # Errors

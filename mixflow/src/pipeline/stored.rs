@@ -10,7 +10,7 @@ use super::Pipeline;
 use super::layout::{self, Layout, UnknownLayout};
 use super::parts::{self, Fetch, Parts};
 use crate::Error;
-use crate::recipe::{NetworkSettings, Recipe};
+use crate::recipe::{NetworkSettings, Recipe, adapter_beside};
 use crate::train::StoredNetwork;
 
 /// A trained network where it lies, with its recipe: what is to be otherwise is changed before anything is read.
@@ -68,7 +68,7 @@ impl<N: NetworkSettings> StoredPipeline<N> {
     }
 
     /// Reads it all onto a device. Where images are drawn in 16 bits, the weights that are rounded for that are kept so from the
-    /// first on, in half the memory; an adapter is added in `f32` and rounded again.
+    /// first on, in half the memory. The adapter of a run, which is in its weights, is taken out of them for that, and stays beside them.
     ///
     /// # Errors
     /// If a file is not there, cannot be read or does not fit.
@@ -84,7 +84,17 @@ impl<N: NetworkSettings> StoredPipeline<N> {
         let (precision, network) = (recipe.sampling.precision, recipe.network.init(recipe.seed, device));
         let computes = precision.is_supported(device) && network.in_precision(precision).is_some();
         let network = if computes { precision.of_frozen(network) } else { network };
-        let network = stored.load(network, |network, weights| recipe.network.load(network, weights))?;
+        let adapter = match (&stored, &recipe.adapter) {
+            (StoredNetwork::File(file), Some(_)) if computes && !precision.is_full() => adapter_beside(file)?,
+            _ => None,
+        };
+        let mut network = stored.load(network, |network, weights| {
+            let taken_out = adapter.iter().fold(weights, |weights, adapter| adapter.added_to(weights, -1.0));
+            recipe.network.load(network, taken_out)
+        })?;
+        if let Some(adapter) = adapter {
+            network = adapter.fuse(network, recipe.network.official_key(), 1.0)?;
+        }
         let mut pipeline = Pipeline::of_network(recipe, network, &folder)?;
         pipeline.sources.insert(0, source);
         Ok(pipeline)

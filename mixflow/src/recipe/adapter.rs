@@ -100,13 +100,19 @@ impl<N: NetworkSettings> Recipe<N> {
             let adapter = Adapter::of(network, key, lora);
             if adapter.layers().len() > 0 {
                 adapter.write(folder.join(ADAPTER))?;
-                weights = adapter.added_to(weights);
+                weights = adapter.added_to(weights, 1.0);
             }
         }
         let file = folder.join("model.safetensors");
         weights.write(&file, METADATA)?;
         Ok(file)
     }
+}
+
+/// The adapter that a training left beside the `weights` that it is added to, if there is one.
+pub(crate) fn adapter_beside(weights: &Path) -> Result<Option<Adapter>, Error> {
+    let file = weights.with_file_name(ADAPTER);
+    Ok(if file.is_file() { Some(Adapter::read(file)?) } else { None })
 }
 
 /// What stands in the header of a file of trained weights.

@@ -23,7 +23,7 @@ mod tests;
 mod validation;
 
 pub use adapter::AdapterConfig;
-pub(crate) use adapter::METADATA;
+pub(crate) use adapter::{METADATA, adapter_beside};
 pub use arms::ArmConfig;
 pub use autoencoder::{AutoencoderConfig, TargetEncoderConfig, TrainedRae};
 pub use decoder::{DecoderKind, DecoderRecipe};
