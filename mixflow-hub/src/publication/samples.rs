@@ -4,6 +4,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mixflow::Pipeline;
+use mixflow::data::DataConfig;
+use mixflow::launch::conditioner;
 use mixflow::recipe::{AutoencoderConfig, NetworkSettings, Recipe};
 use mixflow::sampling::Export;
 
@@ -123,7 +125,12 @@ fn make<N: NetworkSettings>(
         reason: format!("sample images cannot be made here, give a picture or do without: {error}"),
     };
     let mut pipeline = Pipeline::of_network(recipe.clone(), finished.network()?, run).map_err(elsewhere)?;
-    pipeline.conditioner = recipe.network.conditioner(names, run, device, &mut |_| {}).map_err(elsewhere)?;
+    // Captions may have been read from beside the latents: the run has but a note of them then.
+    let stored = match &recipe.data {
+        DataConfig::Latents { path, .. } if path.is_dir() => Some(path.as_path()),
+        _ => None,
+    };
+    pipeline.conditioner = conditioner(&recipe.network, names, stored, run, device, &mut |_| {}).map_err(elsewhere)?;
     let labels = labels(recipe.network.classes());
     progress(TransferProgress::Sampling { images: 0, count: COUNT });
     let images = pipeline.generator().trajectories(&labels, 0, &mut |state| {

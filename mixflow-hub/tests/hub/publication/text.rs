@@ -7,11 +7,12 @@ use mixflow::backbones::lora::{Adapter, LoraConfig};
 use mixflow::backbones::weights::Weights;
 use mixflow::recipe::NetworkSettings;
 use mixflow_hub::{Choice, Publication, Written};
+use mixflow_t2i::prompts::PromptTable;
 use mixflow_t2i::recipe::read_text_recipe;
 use mixflow_t2i::{TextNetworkConfig, TextRecipe};
 use serde_json::json;
 
-use super::plain;
+use super::{names, plain};
 use crate::shared::repository;
 
 /// What `cargo xtask train` leaves of a small MiniT2I of one prompt, with other values for some keys, but its record of the data.
@@ -87,6 +88,24 @@ fn a_card_shows_prompts_as_they_are() {
         assert!(card.contains(words), "{words}: {card}");
     }
     assert!(!card.contains("which is not in this repository"), "{card}");
+}
+
+/// Of a run on stored latents its folder has a note alone of whose embeddings it learned.
+#[test]
+fn captions_that_lie_beside_latents_are_not_encoded_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let [run, latents] = ["run", "latents"].map(|name| folder.path().join(name));
+    fs::create_dir(&latents).unwrap();
+    let data = format!("data={}", json!({ "kind": "latents", "path": latents }));
+    let recipe = train(&run, &[&data, "network.prompts=600"]);
+    let captions: Vec<String> = (0..600).map(|number| format!("picture {number}")).collect();
+    fs::write(run.join("data.json"), json!({ "examples": 600, "classes": captions }).to_string()).unwrap();
+    let encoder = recipe.network.encoder(&Default::default()).unwrap();
+    PromptTable::prepare(&latents.join("prompts"), &captions, &*encoder, |_| {}).unwrap();
+    PromptTable::record_encoder(&encoder.identity().unwrap(), &captions, &run.join("prompts")).unwrap();
+    let (written, _) = published(&run, Choice::default());
+    assert!(names(&written).contains(&"samples.png"), "{:?}", written.left_out);
+    assert_eq!(crate::shared::names(&run.join("prompts")), ["prompts.json"]);
 }
 
 #[test]
