@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use mixflow::Pipeline;
+use mixflow::backbones::Precision;
 use mixflow::backbones::autoencoder::{KlAutoencoderConfig, Naming};
 use mixflow::backbones::weights::Weights;
 use mixflow::files::write_atomic;
@@ -89,15 +90,18 @@ const SCHEDULER: &str = "FlowMatchEulerDiscreteScheduler";
 
 const WEIGHTS: &str = "diffusion_pytorch_model.safetensors";
 
-/// Writes `pipeline` to a new `folder`, which the `StableDiffusion3Pipeline`, the `FluxPipeline` or the `ZImagePipeline` of `diffusers`
-/// opens: its transformer with whatever was added to it, its autoencoder, a scheduler with the shift of its sampling, and the text encoders and
-/// tokenizers of the folder that its recipe names, whose weights are linked where the file system can. The transformer is written in 32
-/// bits. What calls of these pipelines say is not in it: steps, guidance (which the `ZImagePipeline` counts from 0, one less than here)
-/// and the length of prompts.
+/// Writes `pipeline` to a new `folder`, which the `StableDiffusion3Pipeline`, the `FluxPipeline` or the
+/// `ZImagePipeline` of `diffusers` opens: its transformer with whatever was added to it, its autoencoder, a scheduler
+/// with the shift of its sampling, and the text encoders and tokenizers of the folder that its recipe names, whose
+/// weights are linked where the file system can; those in half precision alone get the name that `diffusers` asks for.
+/// The transformer is written in 32 bits. What calls of these pipelines say is not in it: steps, guidance (which the
+/// `ZImagePipeline` counts from 0, one less than here) and the length of prompts.
 ///
 /// # Errors
-/// For a pipeline that is none of Stable Diffusion 3, FLUX.1 or Z-Image, or whose network says something else than velocities on the
-/// linear path, reversed but for Z-Image; for a folder that is there, and if a file cannot be read or written. The folder appears when it is whole.
+/// For a pipeline that is none of Stable Diffusion 3, FLUX.1 or Z-Image, or whose network says something else than
+/// velocities on the linear path, reversed but for Z-Image; for one whose weights are rounded to 16 bits; where a text
+/// encoder or a tokenizer lacks, but for the third of Stable Diffusion 3; for a folder that is there, and if a file
+/// cannot be read or written. The folder appears when it is whole.
 pub fn to_diffusers(pipeline: &Pipeline<TextNetworkConfig>, folder: &Path) -> Result<(), Error> {
     let recipe = &pipeline.recipe;
     let fault = |reason: &str| Error::config(folder, reason);
@@ -112,6 +116,18 @@ pub fn to_diffusers(pipeline: &Pipeline<TextNetworkConfig>, folder: &Path) -> Re
     if objective != (ScheduleConfig::Linear { reversed: target.reversed, noise: 1.0 }, Prediction::Velocity) {
         let path = if target.reversed { "reversed linear path" } else { "linear path that is not reversed" };
         return Err(other(&format!("diffusers samples this network on the {path} alone, and takes velocities alone")));
+    }
+    if Precision::is_stored_low(&pipeline.network) {
+        return Err(other(
+            "its weights are rounded to 16 bits: read them with sampling.precision f32 to write them whole",
+        ));
+    }
+    // Stable Diffusion 3 is published without its third encoder, too.
+    let needed = target.text.iter().map(|[part, _]| *part).filter(|part| !part.ends_with("_3"));
+    let missing: Vec<String> = needed.filter(|part| !target.folder.join(part).is_dir()).map(Into::into).collect();
+    if !missing.is_empty() {
+        let reason = format!("has no {}, which network.text.folder is to hold", missing.join(", "));
+        return Err(Error::config(target.folder, reason));
     }
     if folder.exists() {
         return Err(fault("is there: expected a new folder"));
@@ -184,11 +200,21 @@ fn write(file: &Path, value: &Value) -> Result<(), Error> {
 }
 
 /// The files of a folder, and of those in it: weights as links where the file system can, all else, which people edit, as copies.
+/// Weights in half precision alone are given the name of others.
 fn link(from: &Path, to: &Path) -> Result<(), Error> {
+    const FULL: [&str; 3] = ["model.safetensors", "model.safetensors.index.json", "pytorch_model.bin"];
+    let half_alone = !FULL.iter().any(|name| from.join(name).exists());
+    if half_alone && from.join("model.safetensors.index.fp16.json").exists() {
+        let reason = "has weights in half precision alone, in shards, which diffusers opens by `variant` alone: expected one file";
+        return Err(Error::config(from, reason));
+    }
     let entries = fs::read_dir(from).map_err(Error::reading(from))?;
     for entry in entries {
         let from: PathBuf = entry.map_err(Error::reading(from))?.path();
-        let to = to.join(from.file_name().unwrap_or_default());
+        let to = match from.file_name().unwrap_or_default() {
+            name if half_alone && name == "model.fp16.safetensors" => to.join("model.safetensors"),
+            name => to.join(name),
+        };
         if from.is_dir() {
             fs::create_dir_all(&to).map_err(Error::io("create", &to))?;
             link(&from, &to)?;

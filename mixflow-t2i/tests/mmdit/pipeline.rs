@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use burn::tensor::{Device, Tensor};
+use mixflow::backbones::Precision;
 use mixflow::backbones::autoencoder::{self, KlAutoencoderConfig};
 use mixflow::backbones::weights::Weights;
 use mixflow::recipe::AutoencoderConfig;
@@ -164,8 +165,14 @@ fn folders_that_are_not_whole_are_refused_in_words() {
 fn what_is_written_for_diffusers_makes_the_same_images() {
     let (folder, fixture) = folder();
     let place = |name: &str| folder.path().join(name);
-    fs::create_dir_all(place("tokenizer/more")).expect("room");
+    for part in ["tokenizer/more", "tokenizer_2", "text_encoder", "text_encoder_2"] {
+        fs::create_dir_all(place(part)).expect("room");
+    }
     fs::write(place("tokenizer/more/merges.txt"), "a b").expect("room");
+    fs::write(place("text_encoder/model.fp16.safetensors"), "half").expect("room");
+    for name in ["model", "model.fp16"] {
+        fs::write(place(&format!("text_encoder_2/{name}.safetensors")), name).expect("room");
+    }
     let pipeline = opened(folder.path()).expect("a folder of diffusers");
     let out = place("out.1");
     fs::create_dir(place("out.partial")).expect("room");
@@ -175,6 +182,11 @@ fn what_is_written_for_diffusers_makes_the_same_images() {
     let images = |pipeline: &TextPipeline| pipeline.draw(&text, 0, &mut |_| {}).expect("finite");
     assert_eq!(images(&again), images(&pipeline));
     assert_eq!(fs::read_to_string(out.join("tokenizer/more/merges.txt")).expect("it was there"), "a b");
+    // By the one name that is asked for, full or half.
+    for (file, content) in [("text_encoder", "half"), ("text_encoder_2", "model")] {
+        let file = out.join(file).join("model.safetensors");
+        assert_eq!(fs::read_to_string(file).expect("it is asked for"), content);
+    }
     let json = |file: &str| -> Value {
         serde_json::from_slice(&fs::read(out.join(file)).expect("it was written")).expect("JSON")
     };
@@ -198,6 +210,19 @@ fn what_is_written_for_diffusers_makes_the_same_images() {
     let inside =
         to_diffusers(&pipeline.pipeline, &place("tokenizer/out")).expect_err("it would hold itself").to_string();
     assert!(inside.contains("lies in a folder that is part of it"), "{inside}");
+    let mut low = opened(folder.path()).expect("a folder of diffusers").pipeline;
+    low.network = Precision::Bf16.of_frozen(low.network);
+    let fault = to_diffusers(&low, &place("other")).expect_err("rounded").to_string();
+    assert!(fault.contains("its weights are rounded to 16 bits"), "{fault}");
+    let shards = place("text_encoder/model.safetensors.index.fp16.json");
+    fs::write(&shards, "{}").expect("room");
+    let fault = to_diffusers(&pipeline.pipeline, &place("other")).expect_err("half, in shards").to_string();
+    assert!(fault.contains("text_encoder: has weights in half precision alone, in shards"), "{fault}");
+    fs::remove_file(shards).expect("it is there");
+    fs::rename(place("tokenizer_2"), place("elsewhere")).expect("room");
+    let fault = to_diffusers(&pipeline.pipeline, &place("other")).expect_err("half of it").to_string();
+    assert!(fault.contains("has no tokenizer_2, which network.text.folder is to hold"), "{fault}");
+    fs::rename(place("elsewhere"), place("tokenizer_2")).expect("room");
     let mut words = pipeline.pipeline;
     words.recipe.network.text = TextEncoderConfig::Words(Words { width: 1, tokens: 1, places: false });
     let none = to_diffusers(&words, &place("other")).expect_err("no encoders").to_string();
