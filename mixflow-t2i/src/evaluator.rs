@@ -167,7 +167,9 @@ impl Evaluator {
         folder: &Path,
         tell: &mut dyn FnMut(u64),
     ) -> Result<(), Error> {
-        let at_once = (pipeline.pipeline.recipe.sampling.batch / each).max(1);
+        // A batch for each of the devices.
+        let devices = 1 + pipeline.pipeline.beside.len();
+        let at_once = (pipeline.pipeline.recipe.sampling.batch.saturating_mul(devices) / each).max(1);
         let missing =
             |wanted: &[EvaluatorPrompt]| wanted.iter().flat_map(|it| &it.files).any(|file| !folder.join(file).exists());
         let mut first = 0;

@@ -3,6 +3,7 @@
 mod clip_score;
 mod dropout;
 mod encoders;
+mod evaluator;
 mod flux;
 mod guide;
 mod networks;
