@@ -209,8 +209,8 @@ impl NetworkSettings for TextNetworkConfig {
         }
     }
 
-    /// The [`PromptTable`] in `prompts` beside the latents, if `encode` has made one; the run's folder has a note of whose
-    /// embeddings it learns. Of latents that were added to since, it is that of the first captions.
+    /// The [`PromptTable`] in `prompts` beside the latents, if `encode` has made one, unless the run has learned from one of its own;
+    /// the run's folder has a note of whose embeddings it learns. Of latents that were added to since, it is that of the first captions.
     fn stored_conditioner(
         &self,
         labels: &[String],
@@ -221,6 +221,9 @@ impl NetworkSettings for TextNetworkConfig {
     ) -> Result<Arc<dyn Conditioner<TextEmbedding>>, mixflow::Error> {
         let all = Latents::open(stored).ok().map(|latents| latents.classes().to_vec());
         let (stored, own) = (stored.join("prompts"), folder.join("prompts"));
+        if PromptTable::has_embeddings(&own) {
+            return self.conditioner(labels, folder, device, tell);
+        }
         let all = all.filter(|all| all.starts_with(labels)).map(|mut all| {
             // Of what latents have beyond that nothing is read here: it is for `encode` to add.
             let held = PromptTable::prefix_len(&stored, &all).filter(|held| *held >= labels.len());

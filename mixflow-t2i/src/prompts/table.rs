@@ -176,6 +176,11 @@ impl PromptTable {
         Some(manifest.encoder).filter(|_| manifest.version == VERSION)
     }
 
+    /// Whether a folder has embeddings, not a [record](Self::record_encoder) of whose alone.
+    pub(crate) fn has_embeddings(folder: &Path) -> bool {
+        file(folder, 0).is_file()
+    }
+
     /// Writes down in `folder` whose embeddings of these prompts are read elsewhere, by the [`identity`](TextEncoder::identity) of
     /// the encoder, or compares that with what is there: those of another encoder will be refused.
     ///
@@ -312,7 +317,9 @@ impl Manifest {
         }
         let what = match self {
             Self { version, .. } if *version != VERSION => "that another version of mixflow wrote",
-            Self { encoder, .. } if *encoder != wanted.encoder => "of another encoder, or of one with other weights",
+            Self { encoder, .. } if *encoder != wanted.encoder => {
+                "of another encoder, or of one with other weights or settings, such as precision or tokens"
+            }
             _ => "of other prompts",
         };
         Err(damaged(folder, format!("holds embeddings {what}: choose another folder, or remove it to encode again")))

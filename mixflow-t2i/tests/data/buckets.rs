@@ -12,7 +12,7 @@ use mixflow::data::source::Options;
 use mixflow::data::{Dataset, Variation};
 use mixflow::launch::{Finish, Launch};
 use mixflow::plan::{Machine, Plan};
-use mixflow::recipe::Recipe;
+use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::train::RunFolder;
 use mixflow_t2i::recipe::TextRecipe;
 use serde_json::{Value, json};
@@ -126,7 +126,7 @@ fn a_training_from_stored_latents_and_embeddings_is_that_from_images_and_caption
     for (change, expected) in [
         (
             r#"network.text={"kind":"words","width":64,"tokens":7}"#,
-            "holds embeddings of another encoder, or of one with other weights",
+            "holds embeddings of another encoder, or of one with other weights or settings, such as precision or tokens",
         ),
         (&other, "were made by KL autoencoder, weights of SHA-256"),
         ("network.transformer.input_size=16", "or encode images of another size"),
@@ -136,6 +136,15 @@ fn a_training_from_stored_latents_and_embeddings_is_that_from_images_and_caption
         let error = refused(&[change]).unwrap_err().to_string();
         assert!(error.contains(expected), "{change}: {error}");
     }
+    // A run that has learned from embeddings of its own goes on with them, whatever came to lie beside its latents.
+    let seven = r#"network.text={"kind":"words","width":64,"tokens":7}"#;
+    let seven = recipe(photographs.path(), &[&changes[..], &[&data, seven]].concat()).unwrap();
+    let (labels, own) = (seven.open().unwrap().classes().to_vec(), root.path().join("own"));
+    let (latents, device) = (root.path().join("f32"), Device::flex());
+    let told = || seven.network.stored_conditioner(&labels, &latents, &own, &device, &mut |_| {}).map(drop);
+    assert!(told().is_err());
+    seven.network.conditioner(&labels, &own, &device, &mut |_| {}).unwrap();
+    told().unwrap();
     let sit = json!({
         "kind": "sit", "input_size": 8, "patch": 2, "channels": 4, "width": 24, "depth": 1, "heads": 2, "hidden": 32,
         "classes": 11
