@@ -191,16 +191,17 @@ impl TransformerConfig {
         transformers!(inside self, config => config.activations(text))
     }
 
-    /// An adapter of a file by this network's names of layers: those of FLUX may have the names of Black Forest Labs, those of
-    /// Z-Image the names of its official code.
+    /// An adapter of a file by this network's names of layers: those of Stable Diffusion 3 may have the names of the Stability code,
+    /// those of FLUX the names of Black Forest Labs, those of Z-Image the names of its official code.
     ///
     /// # Errors
-    /// As [`flux::adapter`] and [`z_image::adapter`].
+    /// As [`mmdit::adapter`], [`flux::adapter`] and [`z_image::adapter`].
     pub fn adapter(&self, adapter: Adapter) -> Result<Adapter, Error> {
         match self {
             Self::Flux(_) => flux::adapter(adapter),
             Self::ZImage(_) => z_image::adapter(adapter),
-            Self::MmDit(_) | Self::MmJit(_) => Ok(adapter),
+            Self::MmDit(config) => mmdit::adapter(adapter, config.depth),
+            Self::MmJit(_) => Ok(adapter),
         }
     }
 

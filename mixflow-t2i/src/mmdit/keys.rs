@@ -1,6 +1,8 @@
 //! Names of the published checkpoints.
 
+use mixflow::backbones::Error;
 use mixflow::backbones::keys::renamed;
+use mixflow::backbones::lora::Adapter;
 
 use crate::key_mapping::{QKV, RowLayout};
 
@@ -47,6 +49,47 @@ pub(crate) const PARTS: [(&str, &str); 16] = [
     (".fc1.", ".net.0.proj."),
     (".fc2.", ".net.2."),
 ];
+
+/// An adapter under the names of `diffusers`, of a file with those of the Stability code, as `ComfyUI` has them, or kohya's, for a network
+/// with `depth` blocks.
+///
+/// # Errors
+/// If it has one layer by two names.
+pub fn adapter(adapter: Adapter, depth: usize) -> Result<Adapter, Error> {
+    adapter.flat_map(|layer, b| {
+        let name = dotted(&layer).unwrap_or_else(|| layer.clone());
+        match diffusers_names(&format!("{name}.weight"), depth) {
+            Some((names, rows)) => {
+                let layers = names.iter().map(|name| name.trim_end_matches(".weight").into());
+                rows.named(layers.collect(), b)
+            }
+            None => vec![(layer, b)],
+        }
+    })
+}
+
+/// The name in the Stability code of a layer by kohya's, which has underscores in the place of dots.
+fn dotted(layer: &str) -> Option<String> {
+    const IN_BLOCKS: [&str; 7] =
+        ["attn.qkv", "attn.proj", "attn2.qkv", "attn2.proj", "adaLN_modulation.1", "mlp.fc1", "mlp.fc2"];
+    const AROUND: [&str; 6] = [
+        "t_embedder.mlp.0",
+        "t_embedder.mlp.2",
+        "y_embedder.mlp.0",
+        "y_embedder.mlp.2",
+        "final_layer.adaLN_modulation.1",
+        "final_layer.linear",
+    ];
+    let find = |names: &[&str], underscored: &str| {
+        names.iter().find(|name| name.replace('.', "_") == underscored).map(ToString::to_string)
+    };
+    let Some(rest) = layer.strip_prefix("joint_blocks_") else { return find(&AROUND, layer) };
+    let (block, rest) = rest.split_once('_')?;
+    ["x_block", "context_block"].iter().find_map(|stream| {
+        let part = find(&IN_BLOCKS, rest.strip_prefix(stream)?.strip_prefix('_')?)?;
+        Some(format!("joint_blocks.{block}.{stream}.{part}"))
+    })
+}
 
 /// The names that `diffusers` gives the tensor `name` of the Stability code, and what to do with its rows; none where the
 /// name is unknown. Of a network with `depth` blocks.

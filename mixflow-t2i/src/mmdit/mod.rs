@@ -11,7 +11,7 @@ pub use attention::JointAttention;
 pub use block::{JointBlock, Modulation};
 pub use config::MmDitConfig;
 pub(crate) use keys::PARTS;
-pub use keys::official_key;
+pub use keys::{adapter, official_key};
 
 use burn::module::{Module, Param};
 use burn::tensor::Tensor;

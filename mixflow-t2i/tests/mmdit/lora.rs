@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::{Device, Tensor, TensorData};
 use mixflow::backbones::Backbone;
 use mixflow::backbones::lora::{Adapter, LoraConfig};
-use mixflow::backbones::weights::Weights;
+use mixflow::backbones::weights::{LazyTensor, Weights};
 use mixflow_t2i::MmDit;
-use mixflow_t2i::mmdit::official_key;
+use mixflow_t2i::mmdit::{adapter, official_key};
 use mixflow_tests::{Fixture, adapted, assert_adapter_errs_like_bf16, assert_gradients, factor_key};
 
-use crate::{network, text};
+use crate::{config, network, text};
 
 const CASE: &str = "lora/sd3_lora_attn_text";
 
@@ -65,6 +65,66 @@ fn files_of_diffusers_and_peft_are_added_as_they_add_them() {
         let fused = adapter.fuse(network(&fixture, &device), official_key, strength).expect("it fits");
         fixture.assert_close(expected, output(&fixture, &fused, &device).into_data(), fixture.tolerance(None));
     }
+}
+
+/// As `ComfyUI` and kohya have them: layers that are one there are taken apart, halves change places.
+#[test]
+fn names_of_the_stability_code_are_known() {
+    let (fixture, device, folder) = (Fixture::read(CASE), Device::default(), tempfile::tempdir().expect("a folder"));
+    let (base, depth) = (network(&fixture, &device), config(&fixture).depth);
+    let (weights, last) = (Weights::of(&base, official_key), format!("transformer_blocks.{}", depth - 1));
+    let in_last = |name: &str| format!("{last}.{name}");
+    let block = |names: &[&str]| names.iter().map(|name| format!("transformer_blocks.0.{name}")).collect::<Vec<_>>();
+    let layers = [
+        ("joint_blocks.0.x_block.attn.qkv".into(), block(&["attn.to_q", "attn.to_k", "attn.to_v"]), false),
+        (
+            "joint_blocks.0.context_block.attn.qkv".into(),
+            block(&["attn.add_q_proj", "attn.add_k_proj", "attn.add_v_proj"]),
+            false,
+        ),
+        ("joint_blocks.0.context_block.mlp.fc1".into(), block(&["ff_context.net.0.proj"]), false),
+        (
+            format!("joint_blocks.{}.context_block.adaLN_modulation.1", depth - 1),
+            vec![in_last("norm1_context.linear")],
+            true,
+        ),
+        ("final_layer.adaLN_modulation.1".into(), vec!["norm_out.linear".into()], true),
+        ("y_embedder.mlp.2".into(), vec!["time_text_embed.text_embedder.linear_2".into()], false),
+    ];
+    let wave =
+        |count: usize, phase: f32| (0..count).map(|place| (place as f32 * 0.7 + phase).sin()).collect::<Vec<_>>();
+    let factor = |values: Vec<f32>, shape: [usize; 2]| LazyTensor::from(TensorData::new(values, shape));
+    let (mut official, mut dotted, mut underscored) = (vec![], vec![], vec![]);
+    for (number, (theirs, ours, swapped)) in layers.into_iter().enumerate() {
+        let sides = |name: &String| weights.get(&format!("{name}.weight")).expect(name).shape().to_vec();
+        let inputs = sides(&ours[0])[1];
+        let a = wave(2 * inputs, number as f32);
+        let mut together = vec![];
+        for name in &ours {
+            let rows = sides(name)[0];
+            let b = wave(2 * rows, 3.0 + together.len() as f32);
+            together.extend(if swapped { [&b[rows..], &b[..rows]].concat() } else { b.clone() });
+            official.push((format!("transformer.{name}.lora_A.weight"), factor(a.clone(), [2, inputs])));
+            official.push((format!("transformer.{name}.lora_B.weight"), factor(b, [rows, 2])));
+        }
+        let rows = together.len() / 2;
+        let kohya = format!("lora_unet_{}", theirs.replace('.', "_"));
+        for (ends, values, shape) in [(["A", "down"], a, [2, inputs]), (["B", "up"], together, [rows, 2])] {
+            dotted.push((format!("diffusion_model.{theirs}.lora_{}.weight", ends[0]), factor(values.clone(), shape)));
+            underscored.push((format!("{kohya}.lora_{}.weight", ends[1]), factor(values, shape)));
+        }
+    }
+    let fused = |name: &str, tensors: Vec<(String, LazyTensor)>| {
+        let path = folder.path().join(name);
+        tensors.into_iter().collect::<Weights>().write(&path, &[]).expect("room");
+        let read = adapter(Adapter::read(path).expect("a file of an adapter"), depth).expect("each layer once");
+        let fused = read.fuse(base.clone(), official_key, 1.0).expect("it fits");
+        Weights::of(&fused, official_key).to_safetensors(&[]).expect("values")
+    };
+    let expected = fused("official", official);
+    assert!(expected != weights.to_safetensors(&[]).expect("values"));
+    assert!(fused("dotted", dotted) == expected);
+    assert!(fused("underscored", underscored) == expected);
 }
 
 #[test]
