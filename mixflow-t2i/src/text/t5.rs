@@ -111,7 +111,8 @@ impl T5 {
     /// # Shapes
     /// - mask: `[batch, tokens]`, 1 for a token that is seen, 0 for padding; as `attention_mask` of Transformers
     pub fn forward_masked(&self, ids: Tensor<2, Int>, mask: Option<Tensor<2, Int>>) -> Tensor<3> {
-        let (x, bias) = self.start(ids, mask);
+        let (x, bias, hidden) = self.start(ids, mask);
+        let bias = hidden.into_iter().fold(bias, |bias, hidden| bias + hidden);
         let x = self.blocks.iter().fold(x, |x, block| block.forward(x, bias.clone()));
         self.norm.forward(x).value()
     }
@@ -132,18 +133,25 @@ impl T5 {
     ) -> Result<Tensor<3>, Error> {
         let (rest, blocks) =
             stream_blocks(self, |network| &mut network.blocks, select_weights(weights)?, official_key, precision)?;
-        let (x, bias) = rest.start(ids, mask);
-        Ok(rest.norm.forward(run_blocks(blocks, x, bias, batch, T5Block::forward)?).value())
+        let (x, bias, hidden) = rest.start(ids, mask);
+        let x = match hidden {
+            // Of all heads at a time it is there for the rows of a batch alone.
+            Some(hidden) => run_blocks(blocks, x, hidden, batch, |block: &T5Block, x, hidden| {
+                block.forward(x, bias.clone() + hidden)
+            })?,
+            None => run_blocks(blocks, x, bias, batch, T5Block::forward)?,
+        };
+        Ok(rest.norm.forward(x).value())
     }
 
-    /// What the blocks are given: tokens, and what attention gains by distances and loses by the mask.
-    fn start(&self, ids: Tensor<2, Int>, mask: Option<Tensor<2, Int>>) -> (Tensor<3>, Tensor<4>) {
+    /// What the blocks are given: tokens, what attention gains by distances, `[1, heads, tokens, tokens]`, and what it loses by the
+    /// mask, `[batch, 1, tokens, tokens]`.
+    fn start(&self, ids: Tensor<2, Int>, mask: Option<Tensor<2, Int>>) -> (Tensor<3>, Tensor<4>, Option<Tensor<4>>) {
         let [batch, tokens] = ids.dims();
         let embedded = self.table.val().select(0, ids.reshape([batch * tokens]));
         let [_, width] = embedded.dims();
         let bias = position_bias(self.bias.val(), tokens, self.max_distance);
-        let bias = mask.map(padding_bias).into_iter().fold(bias, |bias, hidden| bias + hidden);
-        (embedded.reshape([batch, tokens, width]), bias)
+        (embedded.reshape([batch, tokens, width]), bias, mask.map(padding_bias))
     }
 }
 

@@ -1,6 +1,6 @@
 //! The adapter of a large network on a small card.
 
-use burn::tensor::Device;
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use mixflow::backbones::Precision;
 use mixflow::backbones::weights::Weights;
 use mixflow::plan::{Fit, Machine, Plan};
@@ -9,6 +9,7 @@ use mixflow::train::StoredNetwork;
 use mixflow::{Pipeline, StoredPipeline};
 use mixflow_t2i::mmdit::official_key;
 use mixflow_t2i::recipe::read_text_recipe;
+use mixflow_t2i::text::{T5Config, t5_key};
 use mixflow_t2i::{TextPipeline, TextRecipe};
 use mixflow_tests::{train_from, with_waves};
 
@@ -107,6 +108,29 @@ fn such_trainings_take_the_memory_that_is_planned() {
             );
         }
     }
+}
+
+/// What attention gains and loses is there for the rows of a batch, not for all prompts.
+#[test]
+fn a_t5_that_is_read_block_after_block_hides_padding_of_a_batch_at_a_time() {
+    let config: T5Config = serde_json::from_value(serde_json::json!({
+        "vocab_size": 50, "d_model": 16, "d_kv": 4, "d_ff": 16, "num_layers": 2, "num_heads": 16,
+        "relative_attention_num_buckets": 8, "feed_forward_proj": "gated-gelu", "layer_norm_epsilon": 1e-6
+    }))
+    .expect("a small T5");
+    let (device, rows, tokens) = (Device::default(), 64, 64);
+    let weights = Weights::of(&config.init(&device), t5_key);
+    let numbers = |most: i64| {
+        let numbers = (0..(rows * tokens) as i64).map(|place| place % most).collect::<Vec<_>>();
+        Tensor::from_data(TensorData::new(numbers, [rows, tokens]), &device)
+    };
+    let (ids, mask): (Tensor<2, Int>, Tensor<2, Int>) = (numbers(49), numbers(2));
+    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
+    let stream = || config.init(&device).stream(weights, ids, Some(mask), 4, Precision::F32).expect("its weights");
+    let (told, found) = alone.install(|| peak(stream));
+    assert_eq!(told.dims(), [rows, tokens, 16]);
+    // One such tensor of all rows and heads.
+    assert!(found < rows * 16 * tokens * tokens * 4, "took {found}");
 }
 
 /// Weights that are drawn with in 16 bits are never there in 32, and draw what those draw that are rounded where they are used.
