@@ -247,6 +247,9 @@ fn open(request: &Request<'_>) -> Result<TextPipeline> {
             Preset::Large => TextSampling::stable_diffusion_3_5_large(),
             Preset::LargeTurbo => TextSampling::stable_diffusion_3_5_large_turbo(),
         };
+        if recipe.sampling.correction.is_some() {
+            note("warning: --preset draws without sampling.correction, which is for the recipe's own sampler");
+        }
         // How it is computed is what the machine and the weights are for, and stays.
         let SamplingConfig { precision, tiles, batch, .. } = recipe.sampling;
         let batch = batch.min(preset.sampling.batch);

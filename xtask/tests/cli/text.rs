@@ -243,14 +243,16 @@ fn the_prompts_of_an_evaluator_are_drawn_into_its_files() {
     recipe["network"]["text"]["tokens"] = 3.into();
     write("other.json", &recipe.to_string());
     place.refuse(&[&again[..], &["--recipe", "other.json"]].concat(), &["begun with another network"]);
-    // Of a preset are solver and guidance; how it is computed stays.
-    recipe["sampling"]["precision"] = "bf16".into();
-    write("other.json", &recipe.to_string());
-    let preset = ["--recipe", "other.json", "--preset", "diffusers", "--steps", "1"];
-    let named = ["sample", "run", "--prompts", "prompts", "--layout", "dpg", "--out", "preset"];
-    place.run(&[&named[..], &preset].concat());
+    // A preset is the published sampler; what memory asks for stays.
+    let mut low = place.json("run/recipe.json");
+    low["sampling"]["precision"] = "bf16".into();
+    low["sampling"]["correction"] = serde_json::json!({ "kind": "epsilon-scaling", "scale": 1.005 });
+    write("low.json", &low.to_string());
+    let preset = ["sample", "run", "--recipe", "low.json", "--preset", "diffusers", "--steps", "2"];
+    let told = place.told(&[&preset[..], &["--prompts", "prompts", "--layout", "dpg", "--out", "preset"]].concat());
+    assert!(told.contains("warning: --preset draws without sampling.correction"), "{told}");
     let sampling = &place.json("preset.json")["sampling"];
-    assert_eq!((&sampling["precision"], &sampling["guidance"]["scale"]), (&"bf16".into(), &7.0.into()));
+    assert_eq!((&sampling["precision"], sampling.get("correction")), (&serde_json::json!("bf16"), None));
     let adapter = r#"adapter={"kind":"lora","rank":2,"targets":["attn.to_q"]}"#;
     let lora = ["train", "words", "--from", "run", "--out", "lora", "--set", "post_training=null", "--set", adapter];
     place.run(&[&lora[..], &SMALL[..18]].concat());
