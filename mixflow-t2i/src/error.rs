@@ -12,7 +12,7 @@ pub enum Error {
     /// The operating system refused.
     #[error("cannot {action} {}: {source}", path.display())]
     Io {
-        /// "read" or "create".
+        /// "read", "create" or "remove".
         action: &'static str,
         /// The file.
         path: PathBuf,
