@@ -63,8 +63,10 @@ pub struct Wandb {
     row: Row,
     /// The last values.
     summary: Values,
-    /// Whether the file ends with them.
-    summarised: bool,
+    /// Those of them that the file does not have yet.
+    unsaid: Values,
+    /// Those that it has behind the row, and loses when the row grows.
+    behind: Values,
     opened: Instant,
     /// Seconds that the run took before it was opened.
     before: f64,
@@ -137,8 +139,8 @@ impl Wandb {
     fn new(folder: PathBuf, file: Append, kept: ResumableRun) -> Self {
         let before = record::runtime(&kept.summary);
         let (records, summary) = (kept.records, kept.summary);
-        let (row, opened) = (Row::default(), Instant::now());
-        Self { folder, file, records, config: None, row, summary, summarised: true, opened, before, live: None }
+        let (row, unsaid, behind, opened) = (Row::default(), Values::new(), Values::new(), Instant::now());
+        Self { folder, file, records, config: None, row, summary, unsaid, behind, opened, before, live: None }
     }
 
     /// Removes the rows of this step and later ones.
@@ -191,8 +193,9 @@ impl Wandb {
         record::stamp(&mut self.row.values, self.row.step, now, runtime);
         self.row.written = Some((self.file.end(), self.records));
         self.push(&record::history(self.row.step, &self.row.values));
-        self.summary.extend(self.row.values.clone());
-        self.summarised = false;
+        self.behind.clear();
+        let values = self.row.values.clone();
+        self.summarise(values);
     }
 
     /// Takes the row back, and the summary behind it: it grows. In the file it stays until it is written anew.
@@ -200,10 +203,18 @@ impl Wandb {
         if let Some((end, records)) = self.row.written.take() {
             self.file.cut(end);
             self.records = records;
+            self.behind.append(&mut self.unsaid);
+            std::mem::swap(&mut self.behind, &mut self.unsaid);
         }
     }
 
-    /// Writes everything, with the summary so far, for others to read.
+    /// Adds values to the summary. The log says each once, for whoever reads it puts one summary upon the other.
+    fn summarise(&mut self, values: Values) {
+        self.summary.extend(values.clone());
+        self.unsaid.extend(values);
+    }
+
+    /// Writes everything, with what is new in the summary, for others to read.
     fn save(&mut self) -> Result<(), Error> {
         self.write()?;
         self.publish();
@@ -212,9 +223,9 @@ impl Wandb {
 
     fn write(&mut self) -> Result<(), Error> {
         self.write_row();
-        if !self.summarised {
-            self.push(&record::summary(&self.summary));
-            self.summarised = true;
+        if !self.unsaid.is_empty() {
+            self.push(&record::summary(&self.unsaid));
+            self.behind.append(&mut self.unsaid);
         }
         self.file.flush()
     }
@@ -300,8 +311,7 @@ impl Tracker for Wandb {
             Entry::Image { step, name, png } => self.image(step, name, png),
             Entry::Histogram { step, name, histogram } => self.insert(step, [(name.into(), json(histogram))]),
             Entry::Summary(summary) => {
-                self.summary.extend(summary.as_object().map(as_json).unwrap_or_default());
-                self.summarised = false;
+                self.summarise(summary.as_object().map(as_json).unwrap_or_default());
                 self.save()
             }
             Entry::Flush => self.save(),

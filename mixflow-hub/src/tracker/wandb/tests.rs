@@ -209,3 +209,37 @@ fn a_row_that_was_flushed_outlives_a_process_that_is_killed_while_it_grows() {
     std::mem::forget(tracker);
     assert_eq!(steps(&open(folder.path())), [0, 1, 2, 3]);
 }
+
+#[test]
+fn a_log_is_as_long_as_what_was_tracked() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tracker = open(folder.path());
+    let histogram = Histogram::new(&[1.0, 2.0, 3.0]);
+    tracker.track(Entry::Histogram { step: 0, name: "weights", histogram: &histogram }).unwrap();
+    for step in 1..=200 {
+        loss(&mut tracker, step, step as f64);
+        tracker.track(Entry::Flush).unwrap();
+    }
+    let length = fs::metadata(tracker.file.path()).unwrap().len();
+    // A row and what it changes of the summary are 200 bytes each; a histogram alone is 1500.
+    assert!(length < 200 * 500 + 10_000, "{length}");
+    let summary = summary(&tracker);
+    assert_eq!((&summary["weights"], summary["loss"].as_str()), (&json(&histogram), "200.0"));
+}
+
+#[test]
+fn the_summary_keeps_what_was_said_behind_a_row_that_grows() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut tracker = open(folder.path());
+    tracker.track(Entry::Scalars { step: 0, values: &[("first", 1.0)] }).unwrap();
+    loss(&mut tracker, 1, 2.0);
+    tracker.track(Entry::Summary(&serde_json::json!({ "fid": 2.5 }))).unwrap();
+    // Twice: the second time it is said that the first time was taken back.
+    for value in [3.0, 4.0] {
+        loss(&mut tracker, 1, value);
+        tracker.track(Entry::Flush).unwrap();
+    }
+    let summary = summary(&tracker);
+    assert_eq!(["first", "fid", "loss"].map(|name| summary[name].as_str()), ["1.0", "2.5", "4.0"]);
+    assert_eq!(summary, tracker.summary);
+}

@@ -38,8 +38,13 @@ fn wandb_sync_uploads_a_whole_run() {
     let histogram = Histogram::new(&[1.0, 2.0, 3.0, 3.0]);
     tracker.track(Entry::Config(&json!({ "model": { "depth": 2 }, "rate": 1e-7 }))).unwrap();
     tracker.track(Entry::Started { step: 0 }).unwrap();
+    tracker.track(Entry::Histogram { step: 0, name: "once", histogram: &histogram }).unwrap();
     for step in 0..1000 {
         scalars(&mut tracker, step, step as f64);
+        // What a summary does not say again stays.
+        if step % 100 == 0 {
+            tracker.track(Entry::Flush).unwrap();
+        }
     }
     // All of one step are one row, also when a checkpoint is written in between.
     tracker.track(Entry::Flush).unwrap();
@@ -81,6 +86,7 @@ fn wandb_sync_uploads_a_whole_run() {
         [&sent["summary"]["fid"], &sent["summary"]["loss"], &sent["summary"]["_step"]],
         [&json!(2.5), &json!(999), &json!(999)]
     );
+    assert_eq!(sent["summary"]["once"]["_type"], "histogram");
     assert!(sent["summary"]["past"].is_null());
     assert_eq!(sent["exit"], 0);
     assert!(sent["output"].as_str().unwrap().contains("Finished syncing"), "{sent}");
