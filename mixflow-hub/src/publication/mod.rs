@@ -57,8 +57,8 @@ pub use samples::SampleImages;
 ///
 /// Of a run that trained a low-rank adapter that alone can be published, see [`Choice::adapter`].
 ///
-/// What the branch has of `results` and of `samples` in any format beyond that goes, since it tells about other weights; its other files
-/// stay.
+/// What the branch has of `results` and of `samples` in any format beyond that goes, since it tells about other weights; so do a
+/// `recipe.json` and a network in shards, which readers would take before what is published. Its other files stay.
 ///
 /// [`Pipeline`](mixflow::Pipeline) makes the same images from it, bit for bit, as from the run.
 #[derive(Debug)]
@@ -234,6 +234,12 @@ impl<N: NetworkSettings> Publication<N> {
         let pictures = samples::ENDINGS.map(|ending| format!("samples.{ending}"));
         for picture in pictures.into_iter().filter(|name| !(staged.keeps_samples && name == samples::FILE)) {
             upload = upload.replacing(picture);
+        }
+        if self.adapter.is_none() {
+            let shards = there.keys().filter(|name| name.starts_with("model-") && name.ends_with(".safetensors"));
+            for name in shards.map(String::as_str).chain(["recipe.json", "model.safetensors.index.json"]) {
+                upload = upload.replacing(name);
+            }
         }
         let files = [upload_file::files_of(folder.path())?, staged.elsewhere].concat();
         let mut uploaded = client.send_files(&files, repository, &upload, &mut progress)?;

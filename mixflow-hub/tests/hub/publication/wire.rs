@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use mixflow::Pipeline;
 use mixflow_hub::{Error, FromHub, Publication, Published, SampleImages, Token, TransferProgress, Upload};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Choice, bits, measure, plain, train};
 use crate::server::{Failing, Server};
@@ -112,6 +112,44 @@ fn nothing_is_left_of_what_was_measured_of_other_weights() {
     assert!(has("samples.jpg"));
     publish(&setting, &run, Choice::default(), &Upload::new("a network")).unwrap();
     assert!(has("samples.png") && !has("samples.jpg"));
+}
+
+#[test]
+fn what_is_opened_is_what_was_published() {
+    let folder = tempfile::tempdir().unwrap();
+    let [run, other] = ["run", "other"].map(|name| folder.path().join(name));
+    train(&run, json!({}));
+    // Another network of the same shape, in a shard, with its recipe as a run has it.
+    train(&other, json!({ "seed": 7, "sampling": { "solver": { "kind": "euler" }, "grid": { "steps": 5 } } }));
+    let weights = fs::read(other.join("model.safetensors")).unwrap();
+    let length = u64::from_le_bytes(weights[..8].try_into().unwrap()) as usize;
+    let header: serde_json::Map<String, Value> = serde_json::from_slice(&weights[8..8 + length]).unwrap();
+    let shard = "model-00001-of-00001.safetensors";
+    let names = header.keys().filter(|name| *name != "__metadata__");
+    let index = json!({ "weight_map": names.map(|name| (name.clone(), json!(shard))).collect::<Value>() }).to_string();
+    let recipe = fs::read(other.join("recipe.json")).unwrap();
+    let setting = empty();
+    let before = [
+        ("recipe.json", &recipe[..], false),
+        ("model.safetensors.index.json", index.as_bytes(), false),
+        (shard, &weights[..], true),
+        ("LICENSE", &b"MIT"[..], false),
+    ];
+    setting.server.commit(NAME, "main", &before);
+    let opened = || {
+        let address = "hf://org/sit".parse().unwrap();
+        let pipeline = Pipeline::open(&setting.client(), &address, &Default::default(), |_| {}).unwrap();
+        bits(&pipeline.images(&LABELS, 0).unwrap())
+    };
+    let drawn = |run: &Path| {
+        let pipeline = Pipeline::from_folder(run, &Default::default()).unwrap();
+        bits(&pipeline.images(&LABELS, 0).unwrap())
+    };
+    assert_eq!(opened(), drawn(&other));
+    publish(&setting, &run, plain(), &Upload::new("a network")).unwrap();
+    assert_eq!(opened(), drawn(&run));
+    let files: Vec<String> = setting.server.files(NAME, "main").into_keys().collect();
+    assert_eq!(files, ["LICENSE", "README.md", "config.json", "model.safetensors"]);
 }
 
 #[test]
