@@ -50,10 +50,10 @@ pub(crate) fn add<N: NetworkSettings>(pipeline: &mut Pipeline<N>, adapters: &[Ad
     Ok(())
 }
 
-/// The same at the commits that addresses stand for now.
-pub(crate) fn pinned(adapters: &[AdapterArgument]) -> Result<Vec<AdapterArgument>> {
-    let pin = |adapter: &AdapterArgument| Ok(AdapterArgument { file: crate::hub::pinned(&adapter.file)?, ..*adapter });
-    adapters.iter().map(pin).collect()
+/// The same at the commits that are noted for addresses, or else that these stand for now.
+pub(crate) fn pinned(adapters: &[AdapterArgument], noted: Option<&Value>) -> Result<Vec<AdapterArgument>> {
+    let file = |adapter: &AdapterArgument| crate::hub::pinned(&adapter.file, noted);
+    adapters.iter().map(|adapter| Ok(AdapterArgument { file: file(adapter)?, ..*adapter })).collect()
 }
 
 /// Which files they are, and their strengths.

@@ -31,7 +31,7 @@ pub(crate) fn train_decoder(
     let recipe = to.changed(|changes| recipe.with(changes))?;
     let folder = PathBuf::from("runs").join(&recipe.name);
     to.check(&folder)?;
-    let [recipe, local] = named_values(&recipe.to_value())?;
+    let [recipe, local] = named_values(&recipe.to_value(), to.noted(&folder).as_ref())?;
     let local = DecoderRecipe::from_value(local)?;
     let folder = to.folder(folder, recipe.clone())?;
     let path = folder.path().to_path_buf();

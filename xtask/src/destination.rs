@@ -1,6 +1,7 @@
 //! The folder of a run, and what is said of it when the run ends.
 
 use std::error::Error;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -36,6 +37,13 @@ impl Destination {
             RunFolder::begin(self.out.as_deref().unwrap_or(default), Value::Null)?;
         }
         Ok(())
+    }
+
+    /// The recipe of the run that is to be continued, in `default` unless another folder was asked for.
+    pub(crate) fn noted(&self, default: &Path) -> Option<Value> {
+        let recipe = self.out.as_deref().unwrap_or(default).join("recipe.json");
+        // What is wrong with it is said when the folder is taken.
+        if self.resume { serde_json::from_slice(&fs::read(recipe).ok()?).ok() } else { None }
     }
 
     /// The folder, `default` unless another was asked for; a run that is in it and is not to be continued by this recipe is

@@ -39,17 +39,21 @@ pub(crate) fn given(from: &Path) -> Result<StartWeights> {
 }
 
 /// A recipe with the commits of the files that it names on the Hub, which is what to keep; and with these files on this
-/// machine, which is what to load.
-pub(crate) fn named_files<N: NetworkSettings>(recipe: &Recipe<N>) -> Result<[Recipe<N>; 2]> {
-    let [pinned, local] = named_values(&recipe.to_value())?;
+/// machine, which is what to load. What goes on with what is `noted` keeps the commits there.
+pub(crate) fn named_files<N: NetworkSettings>(recipe: &Recipe<N>, noted: Option<&Value>) -> Result<[Recipe<N>; 2]> {
+    let [pinned, local] = named_values(&recipe.to_value(), noted)?;
     Ok([Recipe::parse_value(pinned)?, Recipe::parse_value(local)?])
 }
 
 /// The same for a recipe of any kind.
-pub(crate) fn named_values(recipe: &Value) -> Result<[Value; 2]> {
-    match names_address(recipe) {
-        true => shown(|client, tell| client.named_files(recipe, tell)),
-        false => Ok([recipe.clone(), recipe.clone()]),
+pub(crate) fn named_values(recipe: &Value, noted: Option<&Value>) -> Result<[Value; 2]> {
+    let mut recipe = recipe.clone();
+    if let Some(noted) = noted {
+        keep_commits(&mut recipe, noted);
+    }
+    match names_address(&recipe) {
+        true => shown(|client, tell| client.named_files(&recipe, tell)),
+        false => Ok([recipe.clone(), recipe]),
     }
 }
 
@@ -76,7 +80,7 @@ pub(crate) fn file(path: &Path) -> Result<PathBuf> {
     if !is_address(path) {
         return Ok(path.into());
     }
-    let [_, local] = named_values(&json!(path))?;
+    let [_, local] = named_values(&json!(path), None)?;
     Ok(serde_json::from_value(local)?)
 }
 
@@ -90,12 +94,15 @@ pub(crate) fn encoders(folder: &Path) -> Result<[PathBuf; 2]> {
     Ok([address.to_string().into(), local])
 }
 
-/// A path, or an address at the commit that it stands for now.
-pub(crate) fn pinned(path: &Path) -> Result<PathBuf> {
+/// A path, or an address at the commit that is `noted` for it, or else that it stands for now.
+pub(crate) fn pinned(path: &Path, noted: Option<&Value>) -> Result<PathBuf> {
     if !is_address(path) {
         return Ok(path.into());
     }
     let address = parsed(path)?;
+    if let Some(address) = noted.and_then(|noted| at_commit(&address, noted)) {
+        return Ok(address.to_string().into());
+    }
     let (commit, _) = shown(|client, tell| client.names(&address.repository, &address.revision(), tell))?;
     Ok(address.at(commit).to_string().into())
 }
@@ -112,6 +119,34 @@ fn names_address(recipe: &Value) -> bool {
         Value::Array(values) => values.iter().any(names_address),
         Value::Object(values) => values.values().any(names_address),
         _ => false,
+    }
+}
+
+/// Puts the commits that are noted into addresses that name no revision.
+fn keep_commits(recipe: &mut Value, noted: &Value) {
+    match recipe {
+        Value::String(text) => {
+            if let Some(address) = text.parse().ok().and_then(|address| at_commit(&address, noted)) {
+                *text = address.to_string();
+            }
+        }
+        Value::Array(values) => values.iter_mut().for_each(|value| keep_commits(value, noted)),
+        Value::Object(values) => values.values_mut().for_each(|value| keep_commits(value, noted)),
+        _ => {}
+    }
+}
+
+/// An address that names no revision, at the commit that is noted somewhere in `noted`.
+fn at_commit(address: &Address, noted: &Value) -> Option<Address> {
+    match noted {
+        Value::String(text) => text.parse().ok().filter(|found: &Address| {
+            let is_commit = found.revision.as_ref().is_some_and(|revision| revision.commit().is_some());
+            let same = (&found.repository, &found.file) == (&address.repository, &address.file);
+            address.revision.is_none() && is_commit && same
+        }),
+        Value::Array(values) => values.iter().find_map(|noted| at_commit(address, noted)),
+        Value::Object(values) => values.values().find_map(|noted| at_commit(address, noted)),
+        _ => None,
     }
 }
 

@@ -179,8 +179,11 @@ fn laid_out(request: &Request<'_>, evaluator: Evaluator, file: &Path) -> Result<
     let (prompts, out) = (request.prompts, request.out);
     let each = prompts.each.unwrap_or(evaluator.images());
     let wanted = evaluator.read(file, each)?;
-    // At the commits that addresses stand for now: what is drawn with is what is written down.
-    let (trained, adapters) = (request.trained.pinned()?, adapter::pinned(request.adapters)?);
+    // At the commits of the images that are there, or that addresses stand for now: what is drawn with is what is written down.
+    let noted = record::recorded(out);
+    let [for_weights, for_adapters] =
+        ["weights", "adapters"].map(|key| noted.as_ref().and_then(|noted| noted.get(key)));
+    let (trained, adapters) = (request.trained.pinned(for_weights)?, adapter::pinned(request.adapters, for_adapters)?);
     let request = &Request { trained: &trained, adapters: &adapters, ..*request };
     let pipeline = open(request)?;
     let recipe = &pipeline.pipeline.recipe;

@@ -95,7 +95,8 @@ pub(crate) fn train<N: NetworkSettings>(
 ) -> Result<ExitCode> {
     let [device, beside @ ..] = devices else { return Err("expected a device".into()) };
     to.check(&folder)?;
-    let [recipe, local] = &named_files(&to.changed(|changes| recipe.with(changes))?)?;
+    let recipe = to.changed(|changes| recipe.with(changes))?;
+    let [recipe, local] = &named_files(&recipe, to.noted(&folder).as_ref())?;
     let folder = to.folder(folder, recipe.to_value())?;
     let start = from.weights.map(given).transpose()?;
     let class_rows = from.classes.class_rows.as_deref();

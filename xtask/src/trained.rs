@@ -13,6 +13,7 @@ use mixflow::recipe::{NetworkSettings, Recipe};
 use mixflow::train::{StoredNetwork, other_frozen};
 use mixflow::{Device, Pipeline, StoredPipeline};
 use mixflow_hub::Address;
+use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::arguments::{Change, as_given};
@@ -85,7 +86,7 @@ impl TrainedArguments {
         let stored = self.stored()?;
         let recipe = self.recipe_file(&stored)?;
         let recipe = self.recipe_of::<TextNetworkConfig>(&recipe, &[])?;
-        let [_, recipe] = named_files(&recipe)?;
+        let [_, recipe] = named_files(&recipe, None)?;
         let run = stored.run();
         Ok(StoredPipeline::new(recipe, stored, run))
     }
@@ -102,7 +103,7 @@ impl TrainedArguments {
             own_files(&self.recipe_of::<N>(recipe, &[])?, &weights)?;
         }
         let recipe = self.recipe_of::<N>(recipe, set)?;
-        let [_, recipe] = named_files(&recipe)?;
+        let [_, recipe] = named_files(&recipe, None)?;
         // Where the latents that it learned are, they tell whether their autoencoder is the recipe's.
         if matches!(&recipe.data, DataConfig::Latents { path, .. } if path.join("manifest.json").is_file()) {
             recipe.stored_latents()?;
@@ -163,10 +164,10 @@ impl TrainedArguments {
         })
     }
 
-    /// The same at the commit that an address stands for now.
-    pub(crate) fn pinned(&self) -> Result<Self> {
+    /// The same at the commit that is noted for an address, or else that it stands for now.
+    pub(crate) fn pinned(&self, noted: Option<&Value>) -> Result<Self> {
         let Self { path, recipe, arm } = self;
-        Ok(Self { path: pinned(path)?, recipe: recipe.clone(), arm: arm.clone() })
+        Ok(Self { path: pinned(path, noted)?, recipe: recipe.clone(), arm: arm.clone() })
     }
 
     /// The file of the weights, or the folder of the checkpoint.

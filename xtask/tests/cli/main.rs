@@ -61,11 +61,16 @@ impl Place {
 
     /// Puts these files into the folder `hub` as the repository `org/name` at [`COMMIT`].
     fn cache(&self, name: &str, files: &[(&str, &Path)]) {
+        self.cache_at(COMMIT, name, files);
+    }
+
+    /// The same at a commit, which is the newest.
+    fn cache_at(&self, commit: &str, name: &str, files: &[(&str, &Path)]) {
         let folder = self.path("hub").join(format!("models--org--{name}"));
-        let snapshot = folder.join("snapshots").join(COMMIT);
+        let snapshot = folder.join("snapshots").join(commit);
         std::fs::create_dir_all(&snapshot).unwrap();
         std::fs::create_dir_all(folder.join("refs")).unwrap();
-        std::fs::write(folder.join("refs/main"), COMMIT).unwrap();
+        std::fs::write(folder.join("refs/main"), commit).unwrap();
         for (name, from) in files {
             std::fs::copy(from, snapshot.join(name)).unwrap();
         }

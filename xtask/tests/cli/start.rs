@@ -264,6 +264,37 @@ mod with_hub {
     }
 
     #[test]
+    fn a_run_that_goes_on_keeps_the_commits_of_its_files() {
+        let place = crate::encode::place();
+        crate::encode::encode(&place, "photos", "cache", &[]);
+        place.cache("vae", &[("vae.safetensors", &place.path("vae.safetensors"))]);
+        let weights = "hf://org/vae/vae.safetensors";
+        let autoencoder = json!({ "kind": "kl", "network": place.json("vae.json"), "weights": weights });
+        let mut recipe = recipe();
+        recipe["data"] = json!({ "kind": "latents", "path": "cache" });
+        recipe["autoencoder"] = autoencoder;
+        recipe["training"]["batch"] = json!(2);
+        for (key, value) in [("patch", 2), ("channels", 4), ("classes", 2)] {
+            recipe["network"][key] = json!(value);
+        }
+        fs::write(place.path("tiny.json"), recipe.to_string()).unwrap();
+        let train = ["train", "tiny.json", "--out", "run"];
+        place.run(&train);
+        let pinned = format!("hf://org/vae@{COMMIT}/vae.safetensors");
+        assert_eq!(place.json("run/recipe.json")["autoencoder"]["weights"], pinned);
+        // Since then another card was written, and then other weights.
+        for (steps, commit, file) in [("3", "1", "vae.safetensors"), ("4", "2", "encoder.safetensors")] {
+            place.cache_at(&commit.repeat(40), "vae", &[("vae.safetensors", &place.path(file))]);
+            place.run(&[&train[..], &["--resume", "--set", &format!("training.steps={steps}")]].concat());
+            assert_eq!(place.json("run/recipe.json")["autoencoder"]["weights"], pinned);
+        }
+        // Another commit that is asked for is another autoencoder.
+        let other = format!("autoencoder.weights=hf://org/vae@{}/vae.safetensors", "1".repeat(40));
+        let other = ["--resume", "--set", "training.steps=5", "--set", &other];
+        place.refuse(&[&train[..], &other].concat(), &["another `autoencoder.weights`"]);
+    }
+
+    #[test]
     fn a_guide_of_the_hub_is_pinned_in_the_run() {
         let place = place();
         place.cache("weak", &[("weak.safetensors", &place.path("second/model.safetensors"))]);

@@ -270,6 +270,21 @@ fn the_prompts_of_an_evaluator_are_drawn_into_its_files() {
     age("run/model.safetensors");
     place.refuse(&again, &["begun with another weights"]);
 
+    // A network of the Hub stays that of the commit that it was begun with, whatever came after.
+    let files = ["run/model.safetensors", "run/recipe.json"].map(|file| place.path(file));
+    place.cache("words", &[("model.safetensors", &files[0]), ("config.json", &files[1])]);
+    let of_hub = ["sample", "hf://org/words", "--prompts", "prompts", "--layout", "dpg", "--out", "hub-dpg"];
+    place.run(&of_hub);
+    let drawn = pixels("hub-dpg/whoops7.png");
+    std::fs::remove_file(place.path("hub-dpg/whoops7.png")).unwrap();
+    place.cache_at(
+        &"1".repeat(40),
+        "words",
+        &[("model.safetensors", &place.path("lora/model.safetensors")), ("config.json", &files[1])],
+    );
+    place.run(&of_hub);
+    assert!(pixels("hub-dpg/whoops7.png") == drawn);
+
     // Marks of editors are no part of a prompt, nor is what is around it.
     write("marked.txt", "\u{feff}  a red circle \r\n");
     place.run(&[
