@@ -1,6 +1,8 @@
 //! Who asks: a server, a token, a cache, and patience.
 
 use std::ffi::OsString;
+#[cfg(feature = "xet")]
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -27,6 +29,9 @@ pub struct Client {
     pub(crate) answered: Arc<AtomicBool>,
     #[cfg(feature = "xet")]
     pub(crate) xet: XetAccess,
+    /// Where Xet keeps what is on its way.
+    #[cfg(feature = "xet")]
+    pub(crate) xet_folder: PathBuf,
     /// Any one that is set stops the client; the last is its own, those before are of the clients that it was made from.
     stopped: Vec<Arc<AtomicBool>>,
 }
@@ -37,6 +42,8 @@ impl Client {
         let patience = Patience::default();
         let agent = agent(&patience, endpoint.address());
         Self {
+            #[cfg(feature = "xet")]
+            xet_folder: cache.folder().join(".xet"),
             endpoint,
             cache,
             token: None,
@@ -52,7 +59,7 @@ impl Client {
 
     /// What the environment says, as to Python's `huggingface_hub`: `HF_ENDPOINT`, `HF_HUB_CACHE` or `HF_HOME`,
     /// `HF_TOKEN`, `HUGGING_FACE_HUB_TOKEN` or the token file unless `HF_HUB_DISABLE_IMPLICIT_TOKEN` is set,
-    /// `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`, `HF_HUB_DISABLE_XET`. In paths, `~` and variables as `$HOME` are what they stand
+    /// `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`, `HF_HUB_DISABLE_XET`, `HF_XET_CACHE`. In paths, `~` and variables as `$HOME` are what they stand
     /// for. Without `HOME`, or `USERPROFILE` on Windows, it is the folder that the system has for the user.
     ///
     /// # Errors
@@ -89,17 +96,23 @@ impl Client {
             text.map(|text| Token::new(&text, name)).transpose()
         });
         let [token, older] = named;
-        let file = path("HF_TOKEN_PATH").or_else(|| Some(home?.join("token")));
+        let file = path("HF_TOKEN_PATH").or_else(|| Some(home.as_ref()?.join("token")));
         let token = match (token?, older?) {
             _ if variables.flag("HF_HUB_DISABLE_IMPLICIT_TOKEN")? == Some(true) => None,
             (None, None) => file.map_or(Ok(None), |file| Token::read(&file))?,
             (token, older) => token.or(older),
         };
         let offline = variables.flag("HF_HUB_OFFLINE")?.or(variables.flag("TRANSFORMERS_OFFLINE")?).unwrap_or(false);
-        let client = Self::new(endpoint, Cache::new(cache)).offline(offline);
+        #[cfg_attr(not(feature = "xet"), expect(unused_mut, reason = "the folder of Xet is set"))]
+        let mut client = Self::new(endpoint, Cache::new(cache)).offline(offline);
         #[cfg(feature = "xet")]
-        if variables.flag("HF_HUB_DISABLE_XET")? == Some(true) {
-            client.xet.close();
+        {
+            // The cache may be one that others share, and that may only be read.
+            let folder = path("HF_XET_CACHE").or_else(|| Some(home?.join("xet")));
+            client.xet_folder = folder.unwrap_or(client.xet_folder);
+            if variables.flag("HF_HUB_DISABLE_XET")? == Some(true) {
+                client.xet.close();
+            }
         }
         match token {
             Some(token) => client.token(token),
@@ -222,6 +235,19 @@ mod tests {
         }
         let both = [("HF_HOME", "/h"), ("HF_HUB_OFFLINE", "0"), ("TRANSFORMERS_OFFLINE", "1")];
         assert!(!client(&both).unwrap().offline);
+    }
+
+    #[cfg(feature = "xet")]
+    #[test]
+    fn xet_has_a_folder_beside_the_cache() {
+        for (variables, expected) in [
+            (vec![(HOME, "/u")], "/u/.cache/huggingface/xet"),
+            (vec![("HF_HOME", "/h"), ("HF_HUB_CACHE", "/shared")], "/h/xet"),
+            (vec![("HF_HOME", "/h"), ("HF_XET_CACHE", "/x")], "/x"),
+            (vec![("HF_HUB_CACHE", "/c")], "/c/.xet"),
+        ] {
+            assert_eq!(client(&variables).unwrap().xet_folder, Path::new(expected), "{variables:?}");
+        }
     }
 
     #[test]

@@ -291,7 +291,7 @@ pub enum Error {
     /// The operating system refused.
     #[error("cannot {action} {}: {source}{}", path.display(), advice(action, source))]
     Io {
-        /// "read"; "write", in the cache; or "create", of what is published.
+        /// "read"; "write", in the cache; "create", of what is published; or "use", of the folder of Xet.
         action: &'static str,
         /// The file.
         path: PathBuf,
@@ -372,6 +372,7 @@ fn advice(action: &str, error: &io::Error) -> &'static str {
         ("create", PermissionDenied | ReadOnlyFilesystem | StorageFull | QuotaExceeded) => {
             "; name a folder that you may write to and that has the room: for temporary ones, as TMPDIR"
         }
+        ("use", _) => "; set HF_XET_CACHE to a folder that you may write to and that has the room",
         _ => "",
     }
 }

@@ -4,7 +4,7 @@
 mod download;
 mod upload;
 
-use std::path::PathBuf;
+use std::io;
 use std::time::Duration;
 
 use ::xet::XetError;
@@ -69,8 +69,7 @@ impl Client {
         for (name, value) in settings {
             config = config.with_config(name, value).map_err(|error| XetError::Configuration(error.to_string()))?;
         }
-        let folder: PathBuf = self.cache.folder().join(".xet");
-        XetSessionBuilder::new_with_config(config).with_cache_dir(folder).build()
+        XetSessionBuilder::new_with_config(config).with_cache_dir(&self.xet_folder).build()
     }
 
     /// An error of the store, whose requests were repeated already.
@@ -80,6 +79,7 @@ impl Client {
             XetError::Network(_) | XetError::RateLimited(_) | XetError::ServerError(_) | XetError::Timeout(_) => {
                 Error::Network { host: store.host().into(), reason }
             }
+            XetError::Io(_) => Error::io("use", &self.xet_folder)(io::Error::other(reason)),
             _ => protocol(store, &reason),
         }
     }

@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use mixflow_hub::{Error, TransferProgress, Upload};
+use mixflow_hub::{Client, Error, TransferProgress, Upload};
 
 use super::{SIZE, TOKEN, assert_published, commits, empty, model, published, stored, upload, writer};
 use crate::python::{printed, python};
 use crate::server::{Content, Failing};
-use crate::shared::{repository, weights};
+use crate::shared::{hasty, repository, weights};
 use crate::store::{contains, free, offer, start, tapped};
 
 #[test]
@@ -122,6 +122,35 @@ fn a_store_that_is_down_publishes_nothing() {
     assert!(matches!(&error, Error::Unsent { file, .. } if file == "model.safetensors"), "{error}");
     assert!(!format!("{error} {error:?}").contains(TOKEN), "{error:?}");
     assert!(published(&setting).is_empty() && commits(&setting).is_empty());
+}
+
+/// A cache that others share may only be read, and in a folder that is a file nobody can make anything.
+#[test]
+fn what_is_on_its_way_is_kept_beside_the_cache() {
+    let setting = empty();
+    let store = start();
+    let address = store.as_ref().map_or_else(|| format!("http://127.0.0.1:{}", free()), |store| store.address.clone());
+    offer(&setting, &address, &"0".repeat(64));
+    fs::create_dir_all(setting.cache()).unwrap();
+    fs::write(setting.cache().join(".xet"), "").unwrap();
+    let home = setting.folder.path().to_str().unwrap();
+    let [cache, wrong] = ["hub", "hub/.xet"].map(|name| format!("{home}/{name}"));
+    let publish = |more: (&str, &str)| {
+        let endpoint = ("HF_ENDPOINT", setting.server.endpoint.as_str());
+        let variables = [("HF_HOME", home), ("HF_HUB_CACHE", cache.as_str()), ("HF_TOKEN", TOKEN), endpoint, more];
+        let read = |name: &str| Some(variables.iter().find(|(known, _)| *known == name)?.1.into());
+        let client = Client::from_variables(read).unwrap().patience(hasty());
+        client.upload(&model(&setting), &repository(), &Upload::new("a model"), |_| {})
+    };
+    let error = publish(("HF_XET_CACHE", &wrong)).unwrap_err();
+    let told = error.to_string();
+    assert!(matches!(error, Error::Io { .. }) && told.contains(&wrong) && told.contains("set HF_XET_CACHE"), "{told}");
+    let done = publish(("OTHER", ""));
+    match &store {
+        Some(_) => assert!(done.is_ok(), "{done:?}"),
+        None => assert!(matches!(done, Err(Error::Unsent { .. })), "{done:?}"),
+    }
+    assert!(Path::new(home).join("xet").is_dir());
 }
 
 #[test]
