@@ -30,7 +30,8 @@ impl Default for Patience {
             silence: Duration::from_secs(30),
             attempts: 6,
             first_wait: Duration::from_secs(1),
-            longest_wait: Duration::from_secs(120),
+            // The Hub counts anew every 300 s.
+            longest_wait: Duration::from_secs(310),
         }
     }
 }
@@ -80,13 +81,14 @@ pub(crate) fn retry_after(header: &str, now: SystemTime) -> Option<Duration> {
     Some(date.duration_since(now).unwrap_or_default())
 }
 
-/// When the Hub counts anew, as its `RateLimit` header says to those who have nothing left: `"api";r=0;t=55`.
+/// When the Hub counts anew, as its `RateLimit` header says to those who have nothing left: `"api";r=0;t=55`, in whole seconds,
+/// of which the last one is not over.
 ///
 /// # Source
 /// draft-ietf-httpapi-ratelimit-headers-09, as `huggingface_hub` 2.4.0 reads it (`utils/_http.py`).
 pub(crate) fn reset(header: &str) -> Option<Duration> {
     let value = |name: &str| header.split(';').find_map(|part| part.trim().strip_prefix(name)?.parse::<u64>().ok());
-    if value("r=")? > 0 { None } else { value("t=").map(Duration::from_secs) }
+    if value("r=")? > 0 { None } else { value("t=").map(|left| Duration::from_secs(left.saturating_add(1))) }
 }
 
 #[cfg(test)]
@@ -122,8 +124,8 @@ mod tests {
     #[test]
     fn a_limit_that_is_reached_says_until_when() {
         for (header, expected) in [
-            ("\"api\";r=0;t=55", Some(55)),
-            ("\"resolvers\"; r=0; t=7", Some(7)),
+            ("\"api\";r=0;t=55", Some(56)),
+            ("\"resolvers\"; r=0; t=7", Some(8)),
             ("\"api\";r=12;t=55", None),
             ("\"api\";t=55", None),
             ("\"api\";r=0;t=soon", None),
@@ -131,5 +133,8 @@ mod tests {
         ] {
             assert_eq!(reset(header).map(|wait| wait.as_secs()), expected, "{header}");
         }
+        // `"fixed window";"api";q=500;w=300` is the policy that comes with it.
+        let longest = reset("\"api\";r=0;t=300").unwrap();
+        assert!(Patience::default().longest_wait >= longest);
     }
 }
