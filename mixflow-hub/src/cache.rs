@@ -6,7 +6,7 @@
 //!   blobs/<hash>                                  content: SHA-256 of large files, git's hash of others
 //!   blobs/<hash>.incomplete                       what came before a transfer broke
 //!   blobs/<hash>.<kernel>-<number>.incomplete     what is on its way; other programs write to others
-//!   snapshots/<commit>/vae/config.json            a relative link into blobs
+//!   snapshots/<commit>/vae/config.json            a relative link into blobs, or a file where there are no links
 //!   trees/<commit>.json                           all files of a commit, where they were listed
 //!   .no_exist/<commit>/name                       the server said that there is no such file
 //!   .checked/<hash>                               length and time of content that was compared with its hash; ours alone
@@ -14,7 +14,7 @@
 //! ```
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
@@ -142,7 +142,7 @@ impl Cache {
             return Ok(path);
         }
         let partial = unique(&path);
-        let linked = link_or_copy(&target, &self.blob(repository, digest), &partial);
+        let linked = link_or_copy(|| symlink(&target, &partial), &self.blob(repository, digest), &partial);
         linked.and_then(|()| fs::rename(&partial, &path)).map_err(|error| {
             let _ = fs::remove_file(&partial);
             Error::io("write", &path)(error)
@@ -197,7 +197,7 @@ impl Cache {
 }
 
 /// Length and time of a file: while these stay, so does its content.
-fn state(path: &Path) -> std::io::Result<String> {
+fn state(path: &Path) -> io::Result<String> {
     let found = fs::metadata(path)?;
     let time = found.modified()?.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Ok(format!("{} {}", found.len(), time.as_nanos()))
@@ -253,14 +253,19 @@ fn unique(path: &Path) -> PathBuf {
 }
 
 #[cfg(unix)]
-fn link_or_copy(target: &Path, _: &Path, path: &Path) -> std::io::Result<()> {
+fn symlink(target: &Path, path: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(target, path)
 }
 
-/// Elsewhere links need rights that users do not have: a hard link where it can be, else a copy.
+/// Elsewhere links need rights that users do not have.
 #[cfg(not(unix))]
-fn link_or_copy(_: &Path, blob: &Path, path: &Path) -> std::io::Result<()> {
-    fs::hard_link(blob, path).or_else(|_| fs::copy(blob, path).map(drop))
+fn symlink(_: &Path, _: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Makes content a file at `path`: by `link`, where the file system has none, such as exFAT's, by a hard link, else as a copy.
+fn link_or_copy(link: impl FnOnce() -> io::Result<()>, blob: &Path, path: &Path) -> io::Result<()> {
+    link().or_else(|_| fs::hard_link(blob, path)).or_else(|_| fs::copy(blob, path).map(drop))
 }
 
 #[cfg(test)]
@@ -275,6 +280,19 @@ mod tests {
         for name in ["ab:stream", "CON", "vae/con.json", "NUL.tar.gz", "lpt1", "COM9 .x", "a.", "a /b", "a?", "x/a|b"] {
             assert!(!windows_holds(name), "{name}");
         }
+    }
+
+    #[test]
+    fn content_is_a_file_where_there_are_no_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let [blob, path] = ["blob", "x"].map(|name| folder.path().join(name));
+        fs::write(&blob, "hello\n").unwrap();
+        // As Linux answers on exFAT and on SMB.
+        let link = || Err(io::ErrorKind::PermissionDenied.into());
+        link_or_copy(link, &blob, &path).unwrap();
+        assert!(fs::symlink_metadata(&path).unwrap().is_file());
+        assert_eq!(fs::read(&path).unwrap(), b"hello\n");
+        assert!(link_or_copy(link, &folder.path().join("none"), &path).is_err());
     }
 
     #[test]
