@@ -48,8 +48,8 @@ impl NoAnswer {
         match error {
             Error::Timeout(_) => (Self::Transient, "it does not answer in time".into()),
             Error::HostNotFound => (Self::Unknown, UNKNOWN.into()),
-            // What resolvers say of a name that there is not. Those that were not reached themselves may be soon.
-            Error::Io(error) if error.to_string().ends_with("Name or service not known") => {
+            // Those that were not reached themselves may be soon.
+            Error::Io(error) if NO_NAME.iter().any(|words| error.to_string().contains(words)) => {
                 (Self::Unknown, UNKNOWN.into())
             }
             // So rustls says it, whatever it is wrapped in.
@@ -63,4 +63,36 @@ impl NoAnswer {
     }
 }
 
+/// What resolvers say of a name that there is not: of glibc, macOS, Windows and musl.
+const NO_NAME: [&str; 4] = [
+    "Name or service not known",
+    "nodename nor servname provided, or not known",
+    "No such host is known",
+    "Name does not resolve",
+];
+
 const UNKNOWN: &str = "there is no host of that name, or no network";
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_there_is_not_is_told_on_every_system() {
+        let kind = |words: &str| {
+            let error = io::Error::other(format!("failed to lookup address information: {words}"));
+            NoAnswer::of(&Error::Io(error)).0
+        };
+        for words in [
+            "Name or service not known",
+            "nodename nor servname provided, or not known",
+            "No such host is known. (os error 11001)",
+            "Name does not resolve",
+        ] {
+            assert!(kind(words) == NoAnswer::Unknown, "{words}");
+        }
+        assert!(kind("Temporary failure in name resolution") == NoAnswer::Transient);
+    }
+}
