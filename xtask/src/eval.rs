@@ -66,7 +66,8 @@ pub(crate) struct Eval {
     #[arg(long, value_name = "FOLDER", requires = "path")]
     parts: Option<PathBuf>,
     /// Where the numbers go as JSON [default: eval.json, or inception.json, beside the weights, for those of the Hub in the
-    /// current folder; eval-NAME.json for weights NAME.pt; nowhere for --images-from]
+    /// current folder; eval-NAME.json for weights NAME.pt; nowhere for --images-from and for a --recipe in the place of the
+    /// weights' own]
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     #[command(flatten)]
@@ -136,7 +137,7 @@ impl Eval {
             }
             let file = self.file(trained, "inception")?;
             let found = inception.network(trained, count, self.against.as_deref(), self.parts.as_deref())?;
-            return self.print_inception(Some(&file), &found, device);
+            return self.print_inception(file.as_deref(), &found, device);
         }
 
         let shape = trained.image_shape()?.map(|side| side as u64);
@@ -189,14 +190,17 @@ impl Eval {
                 text += remark;
             }
         }
-        let numbers = json!({
+        let mut numbers = json!({
             "evaluation": evaluation,
             "weights": WeightsFile::read(&trained.weights)?,
             "autoencoder": trained.autoencoder_weights()?,
             "device": describe(device),
             "version": env!("CARGO_PKG_VERSION"),
         });
-        self.print(text, &numbers, Some(&file))
+        if let Some(recipe) = &trained.other_recipe {
+            numbers["recipe"] = recipe.clone().into();
+        }
+        self.print(text, &numbers, file.as_deref())
     }
 
     fn image_sets(&self, images: &Path, real: &Path) -> Result<ExitCode> {
@@ -234,12 +238,14 @@ impl Eval {
     }
 
     /// Where the numbers go, which can be written there: what they are found by takes hours.
-    fn file<N: Kind>(&self, trained: &Trained<N>, name: &str) -> Result<PathBuf> {
-        if let Some(file) = &self.out {
-            return Ok(file.clone());
+    fn file<N: Kind>(&self, trained: &Trained<N>, name: &str) -> Result<Option<PathBuf>> {
+        if self.out.is_some() {
+            return Ok(self.out.clone());
         }
         let file = trained.result(name);
-        check_writable(&file).map_err(|error| format!("{error}: say where the numbers go with --out"))?;
+        if let Some(file) = &file {
+            check_writable(file).map_err(|error| format!("{error}: say where the numbers go with --out"))?;
+        }
         Ok(file)
     }
 

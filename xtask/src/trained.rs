@@ -56,6 +56,8 @@ pub(crate) struct Trained<N: NetworkSettings> {
     folder: PathBuf,
     /// What the names of these files end with.
     suffix: String,
+    /// The recipe that was given in the place of its own.
+    pub(crate) other_recipe: Option<String>,
 }
 
 impl TrainedArguments {
@@ -125,7 +127,10 @@ impl TrainedArguments {
                 note(format_args!("the guide's training has not ended: taking {}", file.display()));
             }
         }
-        let own = stored.recipe_file().filter(|_| self.recipe.is_none());
+        let beside = stored.recipe_file();
+        let is_other = |given: &&String| beside.as_ref().is_some_and(|own| own != Path::new(given));
+        let other_recipe = self.recipe.as_ref().filter(is_other).cloned();
+        let own = beside.filter(|_| self.recipe.is_none());
         let suffix = match &stored {
             StoredNetwork::Checkpoint(step) => format!("-{}", name_of(step)),
             StoredNetwork::File(file) => suffix_of(file),
@@ -152,7 +157,7 @@ impl TrainedArguments {
             pipeline.conditioner = ready?;
             progress.end();
         }
-        Ok(Trained { pipeline, _elsewhere: elsewhere, weights, autoencoder_files, own, folder, suffix })
+        Ok(Trained { pipeline, _elsewhere: elsewhere, weights, autoencoder_files, own, folder, suffix, other_recipe })
     }
 
     /// The recipe of a name or a file; one that lies beside a published network names files beside it.
@@ -315,9 +320,10 @@ impl<N: Kind> Trained<N> {
     }
 
     /// Where what is found out about the weights goes: beside them, of a checkpoint beside the others, to the user for those of
-    /// the Hub; with a name of their own in its name, unless they are the end of a training.
-    pub(crate) fn result(&self, name: &str) -> PathBuf {
-        self.folder.join(format!("{name}{}.json", self.suffix))
+    /// the Hub; with a name of their own in its name, unless they are the end of a training; by another recipe than
+    /// theirs it is not told of them.
+    pub(crate) fn result(&self, name: &str) -> Option<PathBuf> {
+        self.other_recipe.is_none().then(|| self.folder.join(format!("{name}{}.json", self.suffix)))
     }
 }
 

@@ -74,6 +74,8 @@ impl Conditions {
 struct PixelFile {
     evaluation: Evaluation,
     weights: WeightsFile,
+    /// The recipe that it was measured by, where that is not the run's.
+    recipe: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -121,7 +123,11 @@ impl MeasuredScores {
     fn add(&mut self, name: &str, value: Value, own: &str, published: &WeightsFile) -> Result<(), serde_json::Error> {
         let target = format!("results/{name}");
         let weights = if value.get("evaluation").is_some() {
-            let PixelFile { evaluation, weights } = Deserialize::deserialize(&value)?;
+            let PixelFile { evaluation, weights, recipe } = Deserialize::deserialize(&value)?;
+            if let Some(recipe) = recipe.filter(|_| weights.sha256 == own) {
+                self.left_out.push(format!("{name} measured by another recipe, {recipe}: run eval without --recipe"));
+                return Ok(());
+            }
             if weights.sha256 == own && evaluation.features != "pixels" {
                 self.left_out.push(format!("{name} measured {}, of which a card says nothing", evaluation.features));
                 return Ok(());

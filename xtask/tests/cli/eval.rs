@@ -142,6 +142,26 @@ fn where_the_numbers_cannot_go_is_said_before_an_image_is_made() {
 }
 
 #[test]
+fn numbers_of_another_recipe_are_not_told_of_the_run() {
+    let place = Place::new();
+    fs::write(place.path("tiny.json"), recipe(json!({ "kind": "digits", "size": 8 }), 1, 10)).unwrap();
+    place.run(&["train", "tiny.json", "--out", "run"]);
+    let eval = ["eval", "run", "--images", "10", "--recipe"];
+    place.run(&[&eval[..], &["tiny.json"]].concat());
+    assert!(!place.path("run/eval.json").exists());
+    place.run(&[&eval[..], &["tiny.json", "--out", "run/eval.json"]].concat());
+    assert_eq!(place.json("run/eval.json")["recipe"], "tiny.json");
+    let said = place.run(&["publish", "run", "--to", "org/tiny", "--no-samples", "--json", "--dry-run"]);
+    let said: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert!(said["left_out"][0].as_str().unwrap().contains("measured by another recipe, tiny.json"), "{said}");
+    // Its own, by name or not.
+    for own in [eval[..4].to_vec(), [&eval[..], &["run/recipe.json"]].concat()] {
+        place.run(&own);
+        assert!(place.json("run/eval.json").get("recipe").is_none());
+    }
+}
+
+#[test]
 fn what_was_held_out_does_not_depend_on_the_seed_of_the_images() {
     let place = Place::new();
     photos(&place, &[("all", 40)]);

@@ -222,6 +222,15 @@ fn what_was_not_measured_is_not_told() {
     assert_eq!(written.left_out, expected);
     let text = card(&stale);
     assert!(text.contains("Nothing was measured") && !stale.join("results").exists(), "{text}");
+    // Nor are numbers of these weights by another recipe, with other data, those of this one.
+    measure(&run);
+    let mut measured = read(&run.join("eval.json"));
+    measured["recipe"] = json!("heldout.json");
+    fs::write(run.join("eval.json"), measured.to_string()).unwrap();
+    let by_other = folder.path().join("by-other");
+    let written = super::written(&run, &by_other, plain()).unwrap();
+    assert_eq!(written.left_out[0], "eval.json measured by another recipe, heldout.json: run eval without --recipe");
+    assert!(card(&by_other).contains("Nothing was measured") && !by_other.join("results").exists());
     // Nor is a result that cannot be read passed over.
     fs::write(run.join("eval.json"), "{\"evaluation\": 1}").unwrap();
     let publication = Publication::of(&run, plain(), &Default::default()).unwrap();
