@@ -209,6 +209,12 @@ pub(super) fn with_guide<N>(config: String, recipe: &Recipe<N>, guide: Option<&G
 /// `value` with no folder of this machine in the text in it.
 pub(super) fn without_folders(value: &mut Value) {
     exchange(value, &mut last_part);
+    // In sentences files are among words.
+    let remarks = value.pointer_mut("/evaluation/remarks").and_then(Value::as_array_mut);
+    for remark in remarks.into_iter().flatten() {
+        let words = remark.as_str().unwrap_or_default().split(' ');
+        *remark = words.map(|word| last_part(word).unwrap_or_else(|| word.into())).collect::<Vec<_>>().join(" ").into();
+    }
 }
 
 /// The name of the file at a path, if it is one with folders.
@@ -222,7 +228,8 @@ pub(super) fn last_part(text: &str) -> Option<String> {
 }
 
 /// Keys whose values are words, not paths, though there may be a slash in them.
-const WORDS: [&str; 8] = ["name", "names", "classes", "captions", "groups", "labels", "negative", "prompts"];
+const WORDS: [&str; 10] =
+    ["name", "names", "classes", "caption", "captions", "groups", "labels", "negative", "prompts", "remarks"];
 
 /// Replaces every text by the one that `new` gives for it, if any, but for the values of [`WORDS`].
 fn exchange(value: &mut Value, new: &mut impl FnMut(&str) -> Option<String>) {
@@ -297,11 +304,15 @@ mod tests {
         assert_eq!(published(text, &needed).unwrap(), expected);
         // Words are no paths, whatever is in them.
         let words = "{\"name\": \"a/b\", \"validation\": {\"prompts\": [\"a black/white cat\"], \"labels\": [\"AC/DC\"], \
-                     \"negative\": \"and/or\"}, \"data\": {\"path\": \"a/x\"}}";
+                     \"negative\": \"and/or\"}, \"data\": {\"path\": \"a/x\", \"prior\": {\"caption\": \"a 1/2 scale dog\"}}}";
         assert_eq!(published(words, &[]).unwrap(), words.replace("a/x", "x"));
         let mut result = json!({ "reference": { "name": "/home/me/x.npz", "given_statistics": true }, "name": "m/s" });
         without_folders(&mut result);
         assert_eq!(result, json!({ "reference": { "name": "x.npz", "given_statistics": true }, "name": "m/s" }));
+        let mut result =
+            json!({ "evaluation": { "remarks": ["1 image is broken:", "  /home/me/cats/a.png: at 3 / 4 of it"] } });
+        without_folders(&mut result);
+        assert_eq!(result["evaluation"]["remarks"], json!(["1 image is broken:", "  a.png: at 3 / 4 of it"]));
         // The path is spelled in a way in which it is not found.
         let error = published("{\"weights\": \"a\\/b.pt\"}", &[]).unwrap_err();
         assert!(error.contains("cannot be exchanged"), "{error}");
