@@ -120,6 +120,7 @@ mod tests {
     fn text_stays_text_and_numbers_numbers() {
         for (value, expected) in [
             (json!("apache-2.0"), "apache-2.0"),
+            (json!("openrail++"), "\"openrail++\""),
             (json!("no"), "\"no\""),
             (json!("Null"), "\"Null\""),
             (json!("1.5"), "\"1.5\""),

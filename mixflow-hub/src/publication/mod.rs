@@ -255,7 +255,7 @@ impl<N: NetworkSettings> Publication<N> {
 
 impl Choice {
     fn check(&self) -> Result<(), Error> {
-        let license = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c);
+        let license = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.+".contains(c);
         if let Some(name) = self.license.as_ref().filter(|name| name.is_empty() || !name.chars().all(license)) {
             let reason = "must be a word of the Hub's, such as apache-2.0, mit, cc-by-nc-4.0 or other";
             return Err(Error::Name { what: "the licence", name: name.clone(), reason });

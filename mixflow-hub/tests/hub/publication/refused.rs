@@ -65,7 +65,9 @@ fn what_the_hub_would_not_take_is_refused() {
         let error = Publication::of(&run, choice, &Device::default()).unwrap_err().to_string();
         assert!(error.contains(expected), "{error}");
     }
-    let publication = Publication::of(&run, plain(), &Device::default()).unwrap();
+    // The licence of Stable Diffusion XL and of what comes of it.
+    let choice = Choice { license: Some("openrail++".into()), ..plain() };
+    let publication = Publication::of(&run, choice, &Device::default()).unwrap();
     for (repository, branch, expected) in [
         ("sit", "main", "with its owner"),
         ("datasets/org/sit", "main", "must be one of models"),
