@@ -65,16 +65,21 @@ impl Address {
 
     /// The address, with its commit, of a file in the cache that all programs share.
     pub fn of_cached(path: &Path) -> Option<Self> {
-        let text = path.to_str()?;
-        let (above, _) = text.rsplit_once("/snapshots/")?;
-        let (folders, folder) = above.rsplit_once('/').unwrap_or(("", above));
+        // The folders of each system; a repository may have one of this name itself.
+        let parts: Vec<&str> = path.components().map(|part| part.as_os_str().to_str()).collect::<Option<_>>()?;
+        let mut places = parts.iter().enumerate().rev().filter(|(_, part)| **part == "snapshots");
+        places.find_map(|(place, _)| Self::of_snapshot(parts[..place].last()?, &parts[place + 1..]))
+    }
+
+    /// The address of a file below `snapshots` of the folder that the cache has for a repository.
+    fn of_snapshot(folder: &str, below: &[&str]) -> Option<Self> {
         let (kind, id) = folder.split_once("--")?;
-        let mut parts = text[folders.len()..].trim_start_matches('/').splitn(4, '/').skip(2);
-        let (commit, file) = (Commit::parse(parts.next()?)?, parts.next()?);
+        let (commit, file) = below.split_first()?;
+        let (commit, file) = (Commit::parse(commit)?, file.join("/"));
         let kind = [Kind::Model, Kind::Dataset, Kind::Space].into_iter().find(|known| known.plural() == kind)?;
         let repository = Repository::new(kind, &id.replacen("--", "/", 1)).ok()?;
-        let whole = repository.id().contains('/') && relative(file);
-        whole.then(|| Self { repository, revision: Some(commit.into()), file: Some(file.into()) })
+        let whole = repository.id().contains('/') && relative(&file);
+        whole.then(|| Self { repository, revision: Some(commit.into()), file: Some(file) })
     }
 
     /// The address of a folder in that cache: of a whole repository, or of a folder in it.
@@ -172,6 +177,7 @@ mod tests {
             (format!("/h/hub/models--a--b-c/snapshots/{COMMIT}/vae/x.pt"), pinned("a/b-c@#/vae/x.pt")),
             (format!("models--a--b/snapshots/{COMMIT}/x.pt"), pinned("a/b@#/x.pt")),
             (format!("/h/datasets--a--b/snapshots/{COMMIT}/x"), pinned("datasets/a/b@#/x")),
+            (format!("/h/models--a--b/snapshots/{COMMIT}/snapshots/x.pt"), pinned("a/b@#/snapshots/x.pt")),
             (format!("/h/models--a--b/snapshots/{COMMIT}"), None),
             ("/h/models--a--b/snapshots/0123/x".into(), None),
             (format!("/h/models--gpt2/snapshots/{COMMIT}/x"), None),
@@ -181,6 +187,8 @@ mod tests {
         ] {
             assert_eq!(address(&path), expected, "{path}");
         }
+        #[cfg(windows)]
+        assert_eq!(address(&format!(r"C:\h\hub\models--a--b\snapshots\{COMMIT}\vae\x.pt")), pinned("a/b@#/vae/x.pt"));
         #[cfg(feature = "pipeline")]
         for (path, expected) in [
             (format!("/h/models--a--b/snapshots/{COMMIT}"), pinned("a/b@#")),
