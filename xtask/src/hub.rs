@@ -45,7 +45,19 @@ pub(crate) fn named_files<N: NetworkSettings>(recipe: &Recipe<N>, noted: Option<
     Ok([Recipe::parse_value(pinned)?, Recipe::parse_value(local)?])
 }
 
-/// The same for a recipe of any kind.
+/// A recipe with the files on this machine that drawing takes: an encoder that a training was aligned with stays where it is.
+pub(crate) fn drawing_files<N: NetworkSettings>(recipe: &Recipe<N>) -> Result<Recipe<N>> {
+    const ENCODER: &str = "target_encoder";
+    let mut recipe = recipe.to_value();
+    let encoder = recipe.get_mut(ENCODER).map(Value::take);
+    let [_, mut local] = named_values(&recipe, None)?;
+    if let Some(encoder) = encoder {
+        local[ENCODER] = encoder;
+    }
+    Ok(Recipe::parse_value(local)?)
+}
+
+/// As [`named_files`], for a recipe of any kind.
 pub(crate) fn named_values(recipe: &Value, noted: Option<&Value>) -> Result<[Value; 2]> {
     let mut recipe = recipe.clone();
     if let Some(noted) = noted {

@@ -17,7 +17,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::arguments::{Change, as_given};
-use crate::hub::{is_address, named_files, pinned, published};
+use crate::hub::{drawing_files, is_address, pinned, published};
 use crate::kind::{Any, Kind, TextNetworkConfig, is_text};
 use crate::progress::Progress;
 use crate::terminal::{Result, note, note_choices};
@@ -88,7 +88,7 @@ impl TrainedArguments {
         let stored = self.stored()?;
         let recipe = self.recipe_file(&stored)?;
         let recipe = self.recipe_of::<TextNetworkConfig>(&recipe, &[])?;
-        let [_, recipe] = named_files(&recipe, None)?;
+        let recipe = drawing_files(&recipe)?;
         let run = stored.run();
         Ok(StoredPipeline::new(recipe, stored, run))
     }
@@ -105,7 +105,7 @@ impl TrainedArguments {
             own_files(&self.recipe_of::<N>(recipe, &[])?, &weights)?;
         }
         let recipe = self.recipe_of::<N>(recipe, set)?;
-        let [_, recipe] = named_files(&recipe, None)?;
+        let recipe = drawing_files(&recipe)?;
         // Where the latents that it learned are, they tell whether their autoencoder is the recipe's.
         if matches!(&recipe.data, DataConfig::Latents { path, .. } if path.join("manifest.json").is_file()) {
             recipe.stored_latents()?;

@@ -264,6 +264,38 @@ mod with_hub {
     }
 
     #[test]
+    fn who_draws_needs_no_encoder_that_a_training_was_aligned_with() {
+        let place = crate::encode::place();
+        place.cache("dino", &[("encoder.safetensors", &place.path("encoder.safetensors"))]);
+        let weights = "hf://org/dino/encoder.safetensors";
+        let recipe = json!({
+            "name": "aligned",
+            "data": { "kind": "folder", "path": "photos", "size": 16 },
+            "target_encoder": { "kind": "file", "encoder": place.json("encoder.json"), "weights": weights },
+            "network": {
+                "kind": "repa", "input_size": 16, "patch": 8, "channels": 3, "width": 16, "depth": 2, "heads": 2, "hidden": 32,
+                "classes": 2, "encoder_depth": 1, "projectors": [16], "projector_hidden": 16
+            },
+            "objective": { "alignment": {} },
+            "training": { "steps": 2, "batch": 4 },
+            "sampling": { "solver": { "kind": "euler" }, "grid": { "steps": 2 } }
+        });
+        fs::write(place.path("aligned.json"), recipe.to_string()).unwrap();
+        place.run(&["train", "aligned.json", "--out", "run"]);
+        place.run(&["publish", "run", "--to", "org/ours", "--no-samples", "--dry-run"]);
+        let [network, config] = ["model.safetensors", "config.json"].map(|name| place.path("run/published").join(name));
+        place.cache("ours", &[("model.safetensors", &network), ("config.json", &config)]);
+        fs::remove_dir_all(place.path("hub/models--org--dino")).unwrap();
+        for (path, out) in [("run", "run.npz"), ("hf://org/ours", "hub.npz")] {
+            place.run(&["sample", path, "--count", "2", "--out", out]);
+        }
+        assert_eq!(fs::read(place.path("run.npz")).unwrap(), fs::read(place.path("hub.npz")).unwrap());
+        // Who trains does.
+        let more = ["train", "aligned.json", "--out", "run", "--resume", "--set", "training.steps=3"];
+        place.refuse(&more, &["org/dino"]);
+    }
+
+    #[test]
     fn a_run_that_goes_on_keeps_the_commits_of_its_files() {
         let place = crate::encode::place();
         crate::encode::encode(&place, "photos", "cache", &[]);
