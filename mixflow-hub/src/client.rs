@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use ureq::Agent;
 
@@ -22,6 +23,8 @@ pub struct Client {
     pub(crate) endpoint: Endpoint,
     pub(crate) cache: Cache,
     pub(crate) token: Option<Token>,
+    /// When the token ends, where that is known.
+    token_end: Option<SystemTime>,
     pub(crate) offline: bool,
     pub(crate) patience: Patience,
     pub(crate) agent: Agent,
@@ -47,6 +50,7 @@ impl Client {
             endpoint,
             cache,
             token: None,
+            token_end: None,
             offline: false,
             patience,
             agent,
@@ -97,10 +101,15 @@ impl Client {
         });
         let [token, older] = named;
         let file = path("HF_TOKEN_PATH").or_else(|| Some(home.as_ref()?.join("token")));
-        let token = match (token?, older?) {
-            _ if variables.flag("HF_HUB_DISABLE_IMPLICIT_TOKEN")? == Some(true) => None,
-            (None, None) => file.map_or(Ok(None), |file| Token::read(&file))?,
-            (token, older) => token.or(older),
+        let (token, end) = match (token?, older?) {
+            _ if variables.flag("HF_HUB_DISABLE_IMPLICIT_TOKEN")? == Some(true) => (None, None),
+            (None, None) => {
+                let token = file.as_ref().map_or(Ok(None), |file| Token::read(file))?;
+                let end =
+                    token.as_ref().zip(file).and_then(|(token, file)| token.end(&file.with_file_name("stored_tokens")));
+                (token, end)
+            }
+            (token, older) => (token.or(older), None),
         };
         let offline = variables.flag("HF_HUB_OFFLINE")?.or(variables.flag("TRANSFORMERS_OFFLINE")?).unwrap_or(false);
         #[cfg_attr(not(feature = "xet"), expect(unused_mut, reason = "the folder of Xet is set"))]
@@ -115,7 +124,7 @@ impl Client {
             }
         }
         match token {
-            Some(token) => client.token(token),
+            Some(token) => Ok(Self { token_end: end, ..client.token(token)? }),
             None => Ok(client),
         }
     }
@@ -130,6 +139,7 @@ impl Client {
         }
         Ok(Self {
             token: Some(token),
+            token_end: None,
             #[cfg(feature = "xet")]
             xet: self.xet.for_another(),
             ..self
@@ -175,6 +185,11 @@ impl Client {
     pub(crate) fn going(&self, host: &str) -> Result<(), Error> {
         let stopped = || Error::Network { host: host.into(), reason: "it was stopped".into() };
         if self.is_stopped() { Err(stopped()) } else { Ok(()) }
+    }
+
+    /// Whether the token is that of a login that is over.
+    pub(crate) fn is_expired(&self) -> bool {
+        self.token_end.is_some_and(|end| end <= SystemTime::now())
     }
 
     /// The cache that files go to.

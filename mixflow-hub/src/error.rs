@@ -83,6 +83,12 @@ pub enum Error {
         /// Address of the server that was asked.
         endpoint: String,
     },
+    /// The server refuses the token of a login by the browser, which is over.
+    #[error("the login at {endpoint} has expired: run `hf auth whoami`, which renews it, or `hf auth login`")]
+    ExpiredToken {
+        /// Address of the server that was asked.
+        endpoint: String,
+    },
     /// The server knows who asks and refuses.
     #[error("{address} is forbidden{}: the token lacks the right", said(.message))]
     Forbidden {

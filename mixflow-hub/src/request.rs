@@ -233,6 +233,7 @@ impl Client {
         let error = match (number, code) {
             // What a storage server says is not about the repository.
             _ if !ours => Error::Status { address, status: number, message },
+            (401, _) if self.is_expired() => Error::ExpiredToken { endpoint },
             (401 | 403, "GatedRepo") => {
                 Error::Gated { page: self.endpoint.page(&repository).to_string(), repository, token }
             }

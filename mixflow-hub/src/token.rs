@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::path::Path;
+use std::time::{Duration, SystemTime};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -43,6 +44,22 @@ impl Token {
         }
     }
 
+    /// When a login by the browser ends, as the file `stored` notes it: a section of each token, with its `hf_token` and
+    /// `expires_at`, in seconds since 1970.
+    ///
+    /// # Source
+    /// `huggingface_hub` 2.4.0 (`utils/_auth.py`), which renews such a token whenever it reads it.
+    pub(crate) fn end(&self, stored: &Path) -> Option<SystemTime> {
+        let text = std::fs::read_to_string(stored).ok()?;
+        let value = |section: &str, name: &str| {
+            let mut fields = section.lines().filter_map(|line| line.split_once('='));
+            fields.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_string())
+        };
+        let section = text.split("\n[").find(|section| value(section, "hf_token").as_ref() == Some(&self.0))?;
+        let seconds = value(section, "expires_at")?.parse().ok()?;
+        SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+    }
+
     /// Value of the header `Authorization` that sends the token.
     pub(crate) fn header(&self) -> String {
         format!("Bearer {}", self.0)
@@ -68,6 +85,19 @@ impl fmt::Debug for Token {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_login_by_the_browser_ends() {
+        let folder = tempfile::tempdir().unwrap();
+        let stored = folder.path().join("stored_tokens");
+        // As `configparser` writes it.
+        let text =
+            "[mine]\nhf_token = hf_mine\n\n[oauth-me]\nhf_token = hf_oauth_a\nrefresh_token = b\nexpires_at = 7\n\n";
+        std::fs::write(&stored, text).unwrap();
+        let end = |token: &str| Token::new(token, "a test").unwrap().end(&stored);
+        assert_eq!(end("hf_oauth_a"), Some(SystemTime::UNIX_EPOCH + Duration::from_secs(7)));
+        assert_eq!([end("hf_mine"), end("hf_other"), end("b")], [None; 3]);
+    }
 
     #[test]
     fn blanks_around_it_are_no_part_of_it_and_nothing_shows_it() {

@@ -60,6 +60,28 @@ fn gated_says_what_to_do() {
     assert!(error.to_string().contains("once access is granted"), "{error}");
 }
 
+/// It is refused even where nobody needs one.
+#[test]
+fn a_login_that_has_expired_is_told_as_such() {
+    let setting = Setting::new();
+    setting.server.state().tokens = vec!["hf_other".into()];
+    let home = setting.folder.path();
+    fs::write(home.join("token"), "hf_oauth_a").unwrap();
+    for (end, expired) in [("1", true), ("99999999999", false)] {
+        let stored = format!("[oauth-me]\nhf_token = hf_oauth_a\nrefresh_token = b\nexpires_at = {end}\n\n");
+        fs::write(home.join("stored_tokens"), stored).unwrap();
+        let read = |name: &str| match name {
+            "HF_ENDPOINT" => Some(setting.server.endpoint.clone().into()),
+            "HF_HOME" => Some(home.into()),
+            _ => None,
+        };
+        let error = ask(&Client::from_variables(read).unwrap().patience(hasty()), "config.json");
+        assert_eq!(matches!(error, Error::ExpiredToken { .. }), expired, "{error}");
+        assert_eq!(error.to_string().contains("run `hf auth whoami`"), expired, "{error}");
+        assert_eq!(matches!(error, Error::BadToken { .. }), !expired, "{error}");
+    }
+}
+
 #[test]
 fn a_token_opens_what_is_private_and_a_bad_one_is_called_bad() {
     let setting = Setting::new();
