@@ -9,7 +9,8 @@
 //!   snapshots/<commit>/vae/config.json            a relative link into blobs, or a file where there are no links
 //!   trees/<commit>.json                           all files of a commit, where they were listed
 //!   .no_exist/<commit>/name                       the server said that there is no such file
-//!   .checked/<hash>                               length and time of content that was compared with its hash; ours alone
+//!   .checked/<hash>                               length and time of content that was compared with its hash; ours alone, and in
+//!                                                 a folder of the user where this cache may only be read
 //! .locks/models--org--name/<hash>.lock
 //! ```
 
@@ -19,6 +20,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
+use sha2::{Digest as _, Sha256};
+
 use crate::digest::Digest;
 use crate::lock::Lock;
 use crate::{Commit, Error, Repository, Revision};
@@ -27,12 +30,19 @@ use crate::{Commit, Error, Repository, Revision};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cache {
     folder: PathBuf,
+    /// Where the user's own notes go on content of a cache that may only be read.
+    notes: Option<PathBuf>,
 }
 
 impl Cache {
     /// The cache in this folder, which is made when something is put there.
     pub fn new(folder: impl Into<PathBuf>) -> Self {
-        Self { folder: folder.into() }
+        Self { folder: folder.into(), notes: None }
+    }
+
+    /// The cache, with a folder for notes that it has no room for.
+    pub(crate) fn with_notes(self, notes: Option<PathBuf>) -> Self {
+        Self { notes, ..self }
     }
 
     /// The folder.
@@ -96,7 +106,8 @@ impl Cache {
     /// Whether what is at `path` has this hash: read once, then known by a note as long as length and time stay.
     pub(crate) fn is_right(&self, repository: &Repository, digest: &Digest, path: &Path) -> bool {
         let Ok(state) = state(path) else { return false };
-        if fs::read_to_string(self.note(repository, digest)).is_ok_and(|note| note == state) {
+        let mut notes = std::iter::once(self.note(repository, digest)).chain(self.own_note(repository, digest));
+        if notes.any(|note| fs::read_to_string(note).is_ok_and(|note| note == state)) {
             return true;
         }
         let right = digest.is_of(path).unwrap_or(false);
@@ -106,10 +117,13 @@ impl Cache {
         right
     }
 
-    /// Notes that what is at `path` has this hash. It only spares reading: a cache that may only be read has no room for it.
+    /// Notes that what is at `path` has this hash; with the user where the cache may only be read. It only spares reading.
     pub(crate) fn keep_checked(&self, repository: &Repository, digest: &Digest, path: &Path) {
-        if let Ok(state) = state(path) {
-            let _ = replace(&self.note(repository, digest), state.as_bytes());
+        if let Ok(state) = state(path)
+            && replace(&self.note(repository, digest), state.as_bytes()).is_err()
+            && let Some(own) = self.own_note(repository, digest)
+        {
+            let _ = replace(&own, state.as_bytes());
         }
     }
 
@@ -189,6 +203,12 @@ impl Cache {
 
     fn note(&self, repository: &Repository, digest: &Digest) -> PathBuf {
         self.repository(repository).join(".checked").join(digest.as_str())
+    }
+
+    fn own_note(&self, repository: &Repository, digest: &Digest) -> Option<PathBuf> {
+        let cache = fs::canonicalize(&self.folder).ok()?;
+        let cache = hex::encode(Sha256::digest(cache.as_os_str().as_encoded_bytes()));
+        Some(self.notes.as_ref()?.join(cache).join(repository.folder_name()).join(digest.as_str()))
     }
 
     fn tree_file(&self, repository: &Repository, commit: &Commit) -> PathBuf {
@@ -318,6 +338,17 @@ mod tests {
         fs::create_dir(cache.note(&repository, &digest)).unwrap();
         fs::write(&path, "hello\n").unwrap();
         assert!(right());
+        // The user keeps it then, for this cache alone.
+        let notes = tempfile::tempdir().unwrap();
+        let cache = cache.clone().with_notes(Some(notes.path().into()));
+        assert!(cache.is_right(&repository, &digest, &path));
+        let time = fs::metadata(&path).unwrap().modified().unwrap();
+        fs::write(&path, "hellO\n").unwrap();
+        File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        assert!(cache.is_right(&repository, &digest, &path) && !right());
+        let other = tempfile::tempdir().unwrap();
+        let other = Cache::new(other.path()).with_notes(Some(notes.path().into()));
+        assert!(!other.is_right(&repository, &digest, &path));
     }
 
     #[test]

@@ -83,13 +83,14 @@ impl Client {
     fn of_variables<R: Fn(&str) -> Option<OsString>>(variables: &Variables<R>) -> Result<Self, Error> {
         let path = |name| variables.path(name);
         let user = path("XDG_CACHE_HOME").or_else(|| Some(variables.home()?.join(".cache")));
-        let home = path("HF_HOME").or_else(|| Some(user?.join("huggingface")));
+        let home = path("HF_HOME").or_else(|| Some(user.as_ref()?.join("huggingface")));
         let cache = path("HF_HUB_CACHE").or_else(|| path("HUGGINGFACE_HUB_CACHE"));
         let cache = cache.or_else(|| Some(home.as_ref()?.join("hub"))).ok_or_else(|| Error::Name {
             what: "the variable",
             name: HOME.into(),
             reason: "is not set, and the system names no folder of yours: set it, or HF_HOME",
         })?;
+        let notes = user.map(|user| user.join("mixflow/checked"));
         let endpoint = match variables.text("HF_ENDPOINT")? {
             Some(address) => Endpoint::new(&address)?,
             None => Endpoint::default(),
@@ -113,7 +114,7 @@ impl Client {
         };
         let offline = variables.flag("HF_HUB_OFFLINE")?.or(variables.flag("TRANSFORMERS_OFFLINE")?).unwrap_or(false);
         #[cfg_attr(not(feature = "xet"), expect(unused_mut, reason = "the folder of Xet is set"))]
-        let mut client = Self::new(endpoint, Cache::new(cache)).offline(offline);
+        let mut client = Self::new(endpoint, Cache::new(cache).with_notes(notes)).offline(offline);
         #[cfg(feature = "xet")]
         {
             // The cache may be one that others share, and that may only be read.
