@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use burn::tensor::{Device, Tensor};
-use mixflow::data::{Classes, Conditioner};
+use mixflow::data::{self, Classes, Conditioner, Dataset, Example, index_at};
 use mixflow::evaluation::ValidationImages;
 use mixflow::random::{Stream, rng, uniform};
 use mixflow::recipe::Recipe;
@@ -136,6 +136,53 @@ pub(crate) fn interrupt(recipe: &Recipe, folder: &Path, after: u64) {
         }
     });
     assert!(matches!(outcome, Ok(Outcome::Interrupted { step }) if step == after + 1), "{outcome:?}");
+}
+
+/// Digits, of which one is a fault of whoever wrote the data set.
+#[derive(Debug)]
+struct Faulty(Arc<dyn Dataset>, u64);
+
+impl Dataset for Faulty {
+    fn len(&self) -> Option<u64> {
+        self.0.len()
+    }
+
+    fn classes(&self) -> &[String] {
+        self.0.classes()
+    }
+
+    fn shape(&self) -> [usize; 3] {
+        self.0.shape()
+    }
+
+    fn example(&self, index: u64) -> Result<Example, data::Error> {
+        assert_ne!(index, self.1, "no such row");
+        self.0.example(index)
+    }
+}
+
+#[test]
+fn a_panic_of_the_data_is_none_of_the_device_and_what_was_learned_is_saved() {
+    let (recipe, folder, stop) = (recipe(1000), temporary(), AtomicBool::new(false));
+    let digits = recipe.data.open().expect("digits");
+    let faulty = index_at(recipe.seed, 7 * BATCH + 1, digits.len());
+    let run = Run {
+        folder: folder.path().into(),
+        recipe: recipe.to_value(),
+        config: &recipe.training,
+        seed: recipe.seed,
+        data: Arc::new(Faulty(digits, faulty)),
+        conditioner: Arc::new(Classes(recipe.network.classes())) as Arc<dyn Conditioner<ClassLabels>>,
+        flip: true,
+        encoder: None,
+        beside: &[],
+        stop: &stop,
+    };
+    let error = run.train(network(&recipe), &recipe.objective.flow_matching(), |_| {}).expect_err("a row is missing");
+    let words = error.to_string();
+    assert!(words.contains("the batch of step 7 panicked") && words.contains("no such row"), "{words}");
+    assert!(!matches!(error, Error::DeviceFailed { .. }) && !words.contains("failed at step"), "{words}");
+    assert_eq!(Trace::of(folder.path()).state.step, 7);
 }
 
 /// The run that nothing happened to.

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::RangeInclusive;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -9,6 +10,7 @@ use std::thread::{Builder, JoinHandle};
 
 use super::bucket_order::BucketOrder;
 use super::{Dataset, Error, Prior, Variation, index_at, shape_in_training};
+use crate::error::words;
 
 /// How a [`Loader`] reads: by default from the first step on, with seed 0, 32 examples a batch and one thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +62,7 @@ pub struct Examples {
 /// number of workers or first step. Where examples have several shapes ([`Dataset::buckets`]), each batch is of one, and its
 /// examples depend on seed, batch size and step alone; over the epochs each is seen as often as every other. Where some are for
 /// prior preservation ([`Dataset::prior`]), these have every other position, in an order of their own. At most two batches per
-/// worker wait in memory. An error arrives in the place of its batch and ends the iterator. Dropping it stops the threads.
+/// worker wait in memory. An error, or a panic of what reads, arrives in the place of its batch and ends the iterator. Dropping it stops the threads.
 pub struct Loader<T = Examples> {
     reader: Arc<Reader<T>>,
     /// Worker `w` makes steps `w, w + workers, …` from the first on, so the batches come in turn.
@@ -139,7 +141,7 @@ impl<T> Iterator for Loader<T> {
             let turn = ((self.step - self.reader.config.step) % count) as usize;
             match self.workers[turn].batches.recv() {
                 Ok(batch) => batch,
-                // A worker only leaves early by panicking in a data set or in `prepare`: hand the panic on.
+                // A worker only leaves early by a fault of its own: hand the panic on.
                 Err(_) => {
                     self.failed = true;
                     let cause = self.workers.remove(turn).thread.join().err()?;
@@ -198,7 +200,9 @@ impl<T> Reader<T> {
 
     /// `None` once told to stop.
     fn prepared(&self, step: u64) -> Option<Result<T, Error>> {
-        Some(self.batch(step)?.and_then(&self.prepare))
+        // What is half read goes with it.
+        let read = catch_unwind(AssertUnwindSafe(|| Some(self.batch(step)?.and_then(&self.prepare))));
+        read.unwrap_or_else(|panic| Some(Err(Error::Panicked { step, reason: words(&*panic) })))
     }
 
     fn batch(&self, step: u64) -> Option<Result<Examples, Error>> {
@@ -358,12 +362,14 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_of_the_data_set_reaches_the_caller() {
+    fn a_panic_of_the_data_set_is_an_error() {
         for workers in [0, 3] {
             let config = LoaderConfig { seed: 0, batch: 10, step: 6, workers, ..CONFIG };
             let mut loader = Loader::new(Arc::new(Failing(0.into())), config).unwrap();
             assert!((0..4).all(|_| loader.next().unwrap().is_ok()));
-            assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| loader.next())).is_err());
+            let error = loader.next().unwrap().unwrap_err().to_string();
+            assert!(error.contains("batch of step 10 panicked") && error.contains("a data set may panic"), "{error}");
+            assert!(loader.next().is_none());
         }
     }
 

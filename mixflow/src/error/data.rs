@@ -174,6 +174,17 @@ pub enum Error {
         /// The class.
         class: String,
     },
+    /// What reads a batch panicked.
+    #[error(
+        "reading the batch of step {step} panicked, by a fault of the data set, of what decodes its files or of what the network is \
+         told: {reason}"
+    )]
+    Panicked {
+        /// The step.
+        step: u64,
+        /// What it panicked with.
+        reason: String,
+    },
     /// What is wrong with a data set of one's own.
     #[error(transparent)]
     Other(Box<dyn std::error::Error + Send + Sync>),

@@ -6,6 +6,7 @@ pub(crate) mod recipe;
 mod run;
 pub(crate) mod sample;
 
+use std::any::Any;
 use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -328,3 +329,10 @@ fn advice(action: &str, error: &io::Error) -> &'static str {
         _ => "",
     }
 }
+/// The message of a panic, on one line.
+pub(crate) fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+

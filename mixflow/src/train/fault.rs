@@ -1,11 +1,11 @@
 //! Devices that fail in a training, which Burn tells by a panic.
 
-use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
 
 use burn::tensor::Device;
 
+use crate::error::words;
 use crate::{Error, device};
 
 /// What the thread of a device panics with again where its result is wanted.
@@ -48,11 +48,4 @@ pub(super) fn on_each<W: Send, R: Send>(work: Vec<W>, run: impl Fn(W) -> R + Syn
         result.unwrap_or_else(|panic| resume_unwind(Box::new(DeviceFault { place, reason: words(&*panic) })))
     };
     results.into_iter().enumerate().map(placed).collect()
-}
-
-/// The message of a panic, on one line.
-fn words(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
