@@ -201,11 +201,11 @@ impl NetworkSettings for TextNetworkConfig {
         labels: &[String],
         folder: &Path,
         device: &Device,
-        tell: &mut dyn FnMut(usize),
+        tell: &mut dyn FnMut(usize) -> Result<(), mixflow::Error>,
     ) -> Result<Arc<dyn Conditioner<TextEmbedding>>, mixflow::Error> {
         match self.prompt_table(labels, &folder.join("prompts"), device, tell) {
             Ok(table) => Ok(Arc::new(table)),
-            Err(error) => Err(mixflow::Error::Condition(error.into())),
+            Err(error) => Err(untold(error)),
         }
     }
 
@@ -217,7 +217,7 @@ impl NetworkSettings for TextNetworkConfig {
         stored: &Path,
         folder: &Path,
         device: &Device,
-        tell: &mut dyn FnMut(usize),
+        tell: &mut dyn FnMut(usize) -> Result<(), mixflow::Error>,
     ) -> Result<Arc<dyn Conditioner<TextEmbedding>>, mixflow::Error> {
         let all = Latents::open(stored).ok().map(|latents| latents.classes().to_vec());
         let (stored, own) = (stored.join("prompts"), folder.join("prompts"));
@@ -241,7 +241,7 @@ impl NetworkSettings for TextNetworkConfig {
         };
         match table() {
             Ok(table) => Ok(Arc::new(table)),
-            Err(error) => Err(mixflow::Error::Condition(error.into())),
+            Err(error) => Err(untold(error)),
         }
     }
 
@@ -375,7 +375,7 @@ impl TextNetworkConfig {
     }
 
     /// The embeddings of prompts, made on `device` and kept in `folder`, where those of a run that is continued are found
-    /// again; `tell` hears how many are there.
+    /// again; `tell` hears how many are there, and ends it by an error.
     ///
     /// # Errors
     /// As [`encoder`](Self::encoder) and [`PromptTable::prepare`], and if the embeddings are not those that the transformer takes.
@@ -384,7 +384,7 @@ impl TextNetworkConfig {
         prompts: &[String],
         folder: &Path,
         device: &Device,
-        tell: impl FnMut(usize),
+        tell: impl FnMut(usize) -> Result<(), mixflow::Error>,
     ) -> Result<PromptTable, Error> {
         let encoder = self.encoder(device)?;
         let table = PromptTable::prepare(folder, prompts, &*encoder, tell)?;
@@ -398,6 +398,14 @@ impl TextNetworkConfig {
             return Err(Error::Prompts { path: folder.into(), reason });
         }
         Ok(table)
+    }
+}
+
+/// Why there is no table of prompts.
+fn untold(error: Error) -> mixflow::Error {
+    match error {
+        Error::Mixflow(stopped @ mixflow::Error::Stopped) => stopped,
+        error => mixflow::Error::Condition(error.into()),
     }
 }
 

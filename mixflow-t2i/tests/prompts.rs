@@ -59,7 +59,7 @@ fn prompts(count: usize) -> Vec<String> {
 }
 
 fn prepare(folder: &Path, prompts: &[String], identity: &'static str) -> Result<PromptTable, Error> {
-    PromptTable::prepare(folder, prompts, &Counted::new(identity, usize::MAX), |_| {})
+    PromptTable::prepare(folder, prompts, &Counted::new(identity, usize::MAX), |_| Ok(()))
 }
 
 /// All numbers of some embeddings.
@@ -113,10 +113,10 @@ fn what_half_precision_does_not_hold_is_refused() {
 
     let folder = tempfile::tempdir().unwrap();
     for number in [65_520.0, -1e9, f32::INFINITY, f32::NAN] {
-        let error = PromptTable::prepare(folder.path(), &prompts(1), &Constant(number), |_| {}).unwrap_err();
+        let error = PromptTable::prepare(folder.path(), &prompts(1), &Constant(number), |_| Ok(())).unwrap_err();
         assert!(error.to_string().contains(&format!("half precision does not hold {number}")), "{error}");
     }
-    let table = PromptTable::prepare(folder.path(), &prompts(1), &Constant(-65_519.0), |_| {}).unwrap();
+    let table = PromptTable::prepare(folder.path(), &prompts(1), &Constant(-65_519.0), |_| Ok(())).unwrap();
     assert_eq!(numbers(table.rows(&[0], &Device::default())), [-65_504.0; 2]);
 }
 
@@ -126,7 +126,10 @@ fn encoders_are_read_once_and_prompts_encoded_once() {
     let prompts = prompts(600);
     let prepare = |most| {
         let (encoder, mut told) = (Counted::new("words", most), vec![]);
-        let table = PromptTable::prepare(folder.path(), &prompts, &encoder, |done| told.push(done));
+        let table = PromptTable::prepare(folder.path(), &prompts, &encoder, |done| {
+            told.push(done);
+            Ok(())
+        });
         (table.is_ok(), encoder.reads.get(), encoder.prompts.get(), told)
     };
     // It is stopped in the third file, and goes on with that.
@@ -140,10 +143,25 @@ fn encoders_are_read_once_and_prompts_encoded_once() {
 }
 
 #[test]
+fn prompts_are_encoded_until_a_run_is_to_stop() {
+    let (folder, prompts) = (tempfile::tempdir().unwrap(), prompts(600));
+    let prepare = |most: usize| {
+        let encoder = Counted::new("words", usize::MAX);
+        let table = PromptTable::prepare(folder.path(), &prompts, &encoder, |done| {
+            if done < most { Ok(()) } else { Err(mixflow::Error::Stopped) }
+        });
+        (table.map(|table| table.prompts()), encoder.prompts.get())
+    };
+    assert!(matches!(prepare(256), (Err(Error::Mixflow(mixflow::Error::Stopped)), 256)));
+    assert!(matches!(prepare(usize::MAX), (Ok(600), 345)));
+}
+
+#[test]
 fn prompts_that_are_longer_than_the_encoder_reads_are_told_when_they_are_encoded() {
     let folder = tempfile::tempdir().unwrap();
     let mut all = prompts(300);
-    let told = |all: &[String]| PromptTable::prepare(folder.path(), all, &WORDS, |_| {}).unwrap().notices().to_vec();
+    let told =
+        |all: &[String]| PromptTable::prepare(folder.path(), all, &WORDS, |_| Ok(())).unwrap().notices().to_vec();
     all[7] = "two cats, and a dog".into();
     all[299] = "a cat on a roof".into();
     let first = "words reads 3 tokens and does not see the end of prompt 8: `a dog`";
@@ -210,7 +228,7 @@ fn a_table_that_grows_has_the_files_of_one_that_was_made_at_once() {
         assert_eq!(PromptTable::prefix_len(folder.path(), &all[..before]), None);
         assert!(grows("letters").unwrap_err().contains("of another encoder"));
         let encoder = Counted::new("words", usize::MAX);
-        let table = PromptTable::prepare(folder.path(), &all, &encoder, |_| {}).unwrap();
+        let table = PromptTable::prepare(folder.path(), &all, &encoder, |_| Ok(())).unwrap();
         assert!(files(folder.path()) == expected, "{before} to {after}");
         assert_eq!(grows("words"), Ok(false));
         // Only the prompts that stood with the empty one are encoded again.
@@ -239,15 +257,15 @@ fn a_table_that_is_stopped_while_it_grows_goes_on() {
     for most in [0, 256, 512] {
         let folder = begun();
         let encoder = Counted::new("words", most);
-        assert!(PromptTable::prepare(folder.path(), &all, &encoder, |_| {}).is_err(), "{most}");
+        assert!(PromptTable::prepare(folder.path(), &all, &encoder, |_| Ok(())).is_err(), "{most}");
         let encoder = Counted::new("words", usize::MAX);
-        PromptTable::prepare(folder.path(), &all, &encoder, |_| {}).unwrap();
+        PromptTable::prepare(folder.path(), &all, &encoder, |_| Ok(())).unwrap();
         assert_eq!(encoder.prompts.get(), 1001 - 256 - most, "{most}");
         assert!(files(folder.path()) == expected, "{most}");
         // Also where more have come meanwhile.
         let folder = begun();
         assert!(
-            PromptTable::prepare(folder.path(), &all[..700], &Counted::new("words", most), |_| {}).is_err()
+            PromptTable::prepare(folder.path(), &all[..700], &Counted::new("words", most), |_| Ok(())).is_err()
                 || most == 512
         );
         prepare(folder.path(), &all, "words").unwrap();

@@ -148,7 +148,7 @@ fn a_network_that_is_not_told_the_time_is_continued_where_it_stood() {
     let (recipe, device) = (minit2i(&[]).unwrap(), Device::default().autodiff());
     let folder = tempfile::tempdir().unwrap();
     let data = recipe.open().unwrap();
-    let told = recipe.network.conditioner(data.classes(), folder.path(), &device, &mut |_| {}).unwrap();
+    let told = recipe.network.conditioner(data.classes(), folder.path(), &device, &mut |_| Ok(())).unwrap();
     let objective = recipe.network.objective(&recipe.objective);
     let steps = |state: TrainState<Transformer>, steps: std::ops::Range<u64>| {
         steps.fold(state, |state, step| {
@@ -226,7 +226,7 @@ fn both_post_trainings_are_compared_on_prompts() {
     let data: Arc<dyn Dataset> =
         Arc::new(parts(&recipe, recipe.post_training.as_ref().unwrap(), &Measures::default()).unwrap().0);
     let conditioner =
-        recipe.network.conditioner(data.classes(), folder.path(), &Device::default(), &mut |_| {}).unwrap();
+        recipe.network.conditioner(data.classes(), folder.path(), &Device::default(), &mut |_| Ok(())).unwrap();
     assert!(folder.path().join("prompts/prompts.json").is_file());
     let network = recipe.network.init(recipe.seed, &Device::default());
     let stop = AtomicBool::new(false);
@@ -342,7 +342,7 @@ fn a_run_makes_images_of_any_prompts() {
 
     // As the trained network is sampled by the numbers of its prompts.
     let prompts = ["red circle".to_string(), "blue star".into()];
-    let table = PromptTable::prepare(&folder.path().join("prompts"), &prompts, &*pipeline.encoder, |_| {}).unwrap();
+    let table = PromptTable::prepare(&folder.path().join("prompts"), &prompts, &*pipeline.encoder, |_| Ok(())).unwrap();
     let generator = recipe.generator(&network, &table);
     pipeline.size = [8, 8];
     let found = pipeline.images(&["red circle", "blue star"], 0).unwrap();

@@ -81,7 +81,7 @@ impl NetworkSettings for ConvNetConfig {
         _labels: &[String],
         _folder: &Path,
         _device: &Device,
-        _tell: &mut dyn FnMut(usize),
+        _tell: &mut dyn FnMut(usize) -> Result<(), mixflow::Error>,
     ) -> Result<Arc<dyn Conditioner<ClassLabels>>, mixflow::Error> {
         Ok(Arc::new(Classes(self.classes)))
     }

@@ -72,7 +72,8 @@ pub(crate) fn train_on(
     };
     let network = network(recipe);
     let labels = (run.data.classes(), &run.conditioner);
-    let images = ValidationImages::of(recipe, &recipe.network, &network, labels, (None, None), folder, &mut |_| {})?;
+    let images =
+        ValidationImages::of(recipe, &recipe.network, &network, labels, (None, None), folder, &mut |_| Ok(()))?;
     run.train_validated(network, objective, images.as_ref().map(ValidationImages::validation), tell)
 }
 

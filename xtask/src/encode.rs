@@ -5,6 +5,7 @@ use std::error::Error;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use clap::builder::RangedU64ValueParser;
 use clap::{Args, ValueEnum};
@@ -249,8 +250,11 @@ impl Encode {
             return Ok(ExitCode::from(130));
         };
         // Until here the table that grows was that of the latents that were there.
-        if let Some(encoder) = &text {
-            encode_captions(&prompts, captions, &**encoder)?;
+        if let Some(encoder) = &text
+            && !encode_captions(&prompts, captions, &**encoder)?
+        {
+            note(format_args!("stopped; whole files of captions are in {folder}: continue with the same command"));
+            return Ok(ExitCode::from(130));
         }
         let [channels, height, width] = manifest.contents.shape;
         let added = match manifest.examples().saturating_sub(before) {
@@ -364,14 +368,20 @@ fn text_encoder(mut config: TextEncoderConfig, device: &Device) -> Result<Box<dy
     Ok(config.open(device)?)
 }
 
-/// What an encoder says of the captions, in a folder; what is there is not encoded again.
-fn encode_captions(folder: &Path, captions: &[String], encoder: &dyn TextEncoder) -> Result<()> {
+/// What an encoder says of the captions, in a folder; what is there is not encoded again. False if interrupted.
+fn encode_captions(folder: &Path, captions: &[String], encoder: &dyn TextEncoder) -> Result<bool> {
     let mut progress = Progress::new();
     progress.begin("captions", Some(captions.len() as u64));
-    let table = PromptTable::prepare(folder, captions, encoder, |done| progress.counted(done as u64, "caption"))?;
+    let table = PromptTable::prepare(folder, captions, encoder, |done| {
+        progress.counted(done as u64, "caption");
+        if STOP.load(Ordering::Relaxed) { Err(mixflow::Error::Stopped) } else { Ok(()) }
+    });
     progress.end();
-    table.notices().iter().for_each(note);
-    Ok(())
+    match table {
+        Err(mixflow_t2i::Error::Mixflow(mixflow::Error::Stopped)) => return Ok(false),
+        table => table?.notices().iter().for_each(note),
+    }
+    Ok(true)
 }
 
 /// The same error, which calls the sizes of images by their flags.

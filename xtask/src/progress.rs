@@ -94,10 +94,11 @@ impl Progress {
 
     /// Shows how a run goes.
     pub(crate) fn launch(&mut self, event: &compare::Progress<'_>) {
-        use compare::Progress::{Begin, Images, Labels, Mebibytes, Note, Training};
+        use compare::Progress::{Begin, Continued, Images, Labels, Mebibytes, Note, Training};
         match event {
             Note(text) => self.line(text),
             Begin(name, steps) => self.begin(name, *steps),
+            Continued(done) => self.encoding_from(*done),
             Images(done) => self.counted(*done, "image"),
             Labels(done) => self.counted(*done, "prompt"),
             Mebibytes(done) => self.checked(*done),

@@ -64,7 +64,7 @@ impl SlowFlow {
         progress.begin("Slow Flow", Some(self.images as u64));
         // Stored latents are what is learned already.
         let autoencoder = trained.pipeline.recipe.encoding().and(trained.pipeline.autoencoder.as_deref());
-        let learned = |images| learned(Arc::new(images), autoencoder, device);
+        let learned = |images| learned(Arc::new(images), autoencoder, device, &mut |_| Ok(()));
         let lag = lag(&trained.pipeline.generator(), &labels, &*learned(train)?, &*learned(held_out)?, &mut |done| {
             progress.counted(done, "image")
         })?;

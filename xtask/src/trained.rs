@@ -20,6 +20,7 @@ use crate::arguments::{Change, as_given};
 use crate::hub::{drawing_files, is_address, pinned, published};
 use crate::kind::{Any, Kind, TextNetworkConfig, is_text};
 use crate::progress::Progress;
+use crate::signals::STOP;
 use crate::terminal::{Result, note, note_choices};
 
 /// Which network.
@@ -153,7 +154,7 @@ impl TrainedArguments {
             };
             let mut progress = Progress::new();
             let ready =
-                conditioner(&recipe.network, &names, stored, kept, device, &mut |event| progress.launch(&event));
+                conditioner(&recipe.network, &names, stored, kept, device, &STOP, &mut |event| progress.launch(&event));
             pipeline.conditioner = ready?;
             progress.end();
         }

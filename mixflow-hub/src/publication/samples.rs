@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use mixflow::Pipeline;
 use mixflow::data::DataConfig;
@@ -130,7 +131,9 @@ fn make<N: NetworkSettings>(
         DataConfig::Latents { path, .. } if path.is_dir() => Some(path.as_path()),
         _ => None,
     };
-    pipeline.conditioner = conditioner(&recipe.network, names, stored, run, device, &mut |_| {}).map_err(elsewhere)?;
+    pipeline.conditioner =
+        conditioner(&recipe.network, names, stored, run, device, &AtomicBool::new(false), &mut |_| {})
+            .map_err(elsewhere)?;
     let labels = labels(recipe.network.classes());
     progress(TransferProgress::Sampling { images: 0, count: COUNT });
     let images = pipeline.generator().trajectories(&labels, 0, &mut |state| {

@@ -240,7 +240,7 @@ fn another_text_encoder_of_the_same_name_is_refused() {
     train(&run, t5.to_str().unwrap());
     // As a training keeps what the encoder says.
     let recipe = TextPipeline::from_folder(&run, &Default::default()).unwrap().pipeline.recipe;
-    recipe.network.prompt_table(&["a cat".into()], &run.join("prompts"), &Default::default(), |_| {}).unwrap();
+    recipe.network.prompt_table(&["a cat".into()], &run.join("prompts"), &Default::default(), |_| Ok(())).unwrap();
     let identity = recipe.network.encoder(&Default::default()).unwrap().identity().unwrap();
     let [config, card] = publish(&run, &public, plain()).unwrap();
     let mut config: Value = serde_json::from_str(&config).unwrap();

@@ -80,7 +80,7 @@ struct Manifest {
 
 impl PromptTable {
     /// The table in `folder` of these prompts; whatever is missing in it is encoded and written, a file of 256 prompts at a
-    /// time, which stays when the rest is interrupted. `tell` hears how many prompts are done.
+    /// time, which stays when the rest is interrupted. `tell` hears how many prompts are done, and ends it by an error.
     ///
     /// The folder belongs to the [`identity`](TextEncoder::identity) of the encoder: its content, wherever that lies. One that holds
     /// the first of these prompts grows: what is there is not encoded again, but for the prompts that share a file with the empty
@@ -88,12 +88,12 @@ impl PromptTable {
     ///
     /// # Errors
     /// If the folder holds other prompts, those of another encoder or of another version of this crate, a file is damaged
-    /// or cannot be written, an embedding is not finite in half precision, and as the encoder's own.
+    /// or cannot be written, an embedding is not finite in half precision, and as the encoder's own; those of `tell`.
     pub fn prepare(
         folder: &Path,
         prompts: &[String],
         encoder: &dyn TextEncoder,
-        mut tell: impl FnMut(usize),
+        mut tell: impl FnMut(usize) -> Result<(), mixflow::Error>,
     ) -> Result<Self, Error> {
         let manifest = Manifest::new(encoder.identity()?, prompts);
         match Manifest::read(folder)? {
@@ -122,8 +122,7 @@ impl PromptTable {
                 let (path, block) = rest.next().expect("an encoder tells each block once");
                 write(path, &text)?;
                 done += block.len();
-                tell(done.min(prompts.len()));
-                Ok(())
+                Ok(tell(done.min(prompts.len()))?)
             })?;
         }
         let mut blocks: Vec<Block> = vec![];
@@ -134,7 +133,7 @@ impl PromptTable {
             }
             blocks.push(found);
         }
-        tell(prompts.len());
+        tell(prompts.len())?;
         let (prompts, null_is_empty_prompt, parts) =
             (prompts.len(), encoder.null_is_empty_prompt(), encoder.parts().into());
         Ok(Self { blocks, prompts, empty: prompts, null_is_empty_prompt, notices, parts })

@@ -141,9 +141,9 @@ fn a_training_from_stored_latents_and_embeddings_is_that_from_images_and_caption
     let seven = recipe(photographs.path(), &[&changes[..], &[&data, seven]].concat()).unwrap();
     let (labels, own) = (seven.open().unwrap().classes().to_vec(), root.path().join("own"));
     let (latents, device) = (root.path().join("f32"), Device::flex());
-    let told = || seven.network.stored_conditioner(&labels, &latents, &own, &device, &mut |_| {}).map(drop);
+    let told = || seven.network.stored_conditioner(&labels, &latents, &own, &device, &mut |_| Ok(())).map(drop);
     assert!(told().is_err());
-    seven.network.conditioner(&labels, &own, &device, &mut |_| {}).unwrap();
+    seven.network.conditioner(&labels, &own, &device, &mut |_| Ok(())).unwrap();
     told().unwrap();
     let sit = json!({
         "kind": "sit", "input_size": 8, "patch": 2, "channels": 4, "width": 24, "depth": 1, "heads": 2, "hidden": 32,
@@ -172,7 +172,8 @@ fn latents_have_the_shapes_of_their_images() {
     let device = Device::flex();
     let config = recipe.autoencoder.as_ref().unwrap();
     let network = config.load(root.path(), &device).unwrap();
-    let learned = recipe.learned(root.path(), "training", data.clone(), Some(&*network), &device).unwrap();
+    let learned =
+        recipe.learned(root.path(), "training", data.clone(), Some(&*network), &device, &mut |_| Ok(())).unwrap();
     assert_eq!(learned.shape(), [4, 8, 8]);
     mixflow::testing::check_dataset(&*data);
     for index in 0..data.len().unwrap() {

@@ -35,7 +35,7 @@ fn a_network_is_measured_where_every_image_has_a_caption_of_its_own() {
     let ((recipe, names), folder, device) = (hearts(), tempfile::tempdir().unwrap(), Device::default());
     let (data, count) = (recipe.open().unwrap(), names / 2);
     assert_eq!(data.len(), Some(names as u64));
-    let told = recipe.network.conditioner(data.classes(), folder.path(), &device, &mut |_| {}).unwrap();
+    let told = recipe.network.conditioner(data.classes(), folder.path(), &device, &mut |_| Ok(())).unwrap();
     let network = recipe.network.init(0, &device);
     let generator = recipe.generator(&network, &*told);
     let found = evaluate(&recipe, &generator, count, &Measures::default(), None, &mut |_| {}).unwrap();

@@ -121,7 +121,7 @@ pub(crate) fn encode(
     let encoders = vec![|images| encoder.encode(images)];
     encode_dataset(&*images, config, writer, &AtomicBool::new(false), encoders, |_| {}).unwrap();
     let words = Words { width: 64, tokens: 8, places: false };
-    PromptTable::prepare(&to.join("prompts"), images.classes(), &words, |_| {}).unwrap();
+    PromptTable::prepare(&to.join("prompts"), images.classes(), &words, |_| Ok(())).unwrap();
 }
 
 /// Latents of four channels and half the sides.

@@ -92,7 +92,7 @@ fn padding_is_no_token_and_the_empty_prompt_is_a_prompt() {
     assert_eq!(cuts.len(), 1);
     // Kept for training: no prompt is zeros there, too.
     let known = ["a cat".to_string()];
-    let table = PromptTable::prepare(&folder.path().join("prompts"), &known, &encoder, |_| {}).expect("room");
+    let table = PromptTable::prepare(&folder.path().join("prompts"), &known, &encoder, |_| Ok(())).expect("room");
     assert!(!table.null_is_empty_prompt());
     let told = mixflow::data::Conditioner::conditions(&table, &[0], &Device::default()).expect("known");
     assert!(numbers(told.null().tokens).iter().all(|value| *value == 0.0));
@@ -105,7 +105,7 @@ fn an_encoder_of_another_width_is_refused_before_it_reads() {
     let text = json!({ "kind": "flan-t5", "folder": folder.path(), "tokens": 4 });
     let recipe = read_text_recipe("minit2i", &[format!("network.text={text}")]).expect("a recipe").expect("for text");
     let (prompts, kept) = (["a cat".to_string()], folder.path().join("prompts"));
-    let table = recipe.network.prompt_table(&prompts, &kept, &Device::default(), |_| {});
+    let table = recipe.network.prompt_table(&prompts, &kept, &Device::default(), |_| Ok(()));
     let error = table.expect_err("24 are not 64").to_string();
     assert!(error.contains("have widths [24, 1], the transformer takes context_width 64"), "{error}");
     assert!(!kept.exists());

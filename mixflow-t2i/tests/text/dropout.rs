@@ -29,7 +29,7 @@ fn each_of_three_encoders_is_replaced_alone() {
     write_pipeline(folder.path());
     let encoders = opened(folder.path());
     let (prompts, device) = (["a red circle".to_string(), "two birds".into()], Device::default());
-    let table = PromptTable::prepare(&folder.path().join("table"), &prompts, &encoders, |_| {}).expect("a table");
+    let table = PromptTable::prepare(&folder.path().join("table"), &prompts, &encoders, |_| Ok(())).expect("a table");
     let told = table.conditions(&[0, 1], &device).expect("two prompts");
     let [_, tokens, width] = told.tokens.dims();
     let pooled = told.pooled.dims()[1];

@@ -85,7 +85,7 @@ fn each_of_two_encoders_is_left_out_alone() {
     let (encoders, device) = (opened(folder.path()), Device::default());
     assert_eq!(encoders.parts().len(), 2);
     let prompt = [prompts(&fixture)[0].to_string()];
-    let table = PromptTable::prepare(&folder.path().join("table"), &prompt, &encoders, |_| {}).expect("a table");
+    let table = PromptTable::prepare(&folder.path().join("table"), &prompt, &encoders, |_| Ok(())).expect("a table");
     let told = table.conditions(&[0], &device).expect("a prompt");
     let numbers = |text: TextEmbedding| {
         [text.tokens.into_data(), text.pooled.into_data()].map(|part| part.iter::<f32>().collect::<Vec<_>>())

@@ -21,6 +21,7 @@ pub use outcome::{ArmScores, Results, slow_flow};
 pub(crate) use parts::check_sampling;
 pub use parts::parts;
 pub use progress::Progress;
+pub(crate) use progress::encoding;
 pub use run::StudyOutcome;
 pub use seen::seen_by_start;
 pub use study::Study;

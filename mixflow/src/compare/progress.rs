@@ -1,7 +1,9 @@
 //! What a comparison tells while it goes.
 
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 
+use crate::Error;
 use crate::train::Event;
 
 /// What a run tells while it goes: of a study, and of what is checked and prepared before it.
@@ -11,6 +13,8 @@ pub enum Progress<'a> {
     Note(String),
     /// A part begins: its name and, where they are counted, its number of steps, or of images.
     Begin(&'a str, Option<u64>),
+    /// So many images of the part were done by an earlier process.
+    Continued(u64),
     /// So many images of the part are done.
     Images(u64),
     /// So many labels are prepared for the network.
@@ -24,4 +28,23 @@ pub enum Progress<'a> {
         /// What.
         event: Event,
     },
+}
+
+/// Tells how many of so many images are encoded, and ends that once `stop` is set.
+pub(crate) fn encoding(
+    stop: &AtomicBool,
+    images: Option<u64>,
+    progress: &mut dyn FnMut(Progress),
+) -> impl FnMut(u64) -> Result<(), Error> {
+    let mut begun = false;
+    move |done| {
+        if !std::mem::replace(&mut begun, true) {
+            progress(Progress::Begin("encoding", images));
+            if done > 0 {
+                progress(Progress::Continued(done));
+            }
+        }
+        progress(Progress::Images(done));
+        Error::if_set(stop)
+    }
 }

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::measured::{LABELS, Measured};
 use super::phases::{Phases, post_training};
-use super::{Lag, Progress, Results, Study, arms, lag, lag_labels, outcome, parts};
+use super::{Lag, Progress, Results, Study, arms, encoding, lag, lag_labels, outcome, parts};
 use crate::data::{Dataset, Split};
 use crate::evaluation::scenes::SceneScores;
 use crate::evaluation::{Generator, ValidationImages, class_counts, reference_size};
@@ -63,19 +63,26 @@ impl<N: NetworkSettings> Study<'_, N> {
         phases.borrow_mut().begin("pre-training");
         // What is learned and followed are latents where there is an autoencoder; what is measured are always images.
         let device = device::of(&network);
-        let [learned, unseen] = [("training", &train), ("held-out", &held_out)]
-            .map(|(name, part)| self.recipe.learned(&self.folder, name, part.clone(), self.autoencoder, &device));
-        let (learned, unseen) = (learned?, unseen?);
+        let mut learn = |name: &str, part: &Arc<Split>| {
+            let tell = &mut encoding(self.stop, part.len(), &mut progress);
+            self.recipe.learned(&self.folder, name, part.clone(), self.autoencoder, &device, tell)
+        };
+        let learned = learn("training", &train).and_then(|learned| Ok((learned, learn("held-out", &held_out)?)));
+        let Some((learned, unseen)) = Error::unless_stopped(learned)? else { return Ok(StudyOutcome::Interrupted) };
 
-        let validation = ValidationImages::of(
+        let validation = Error::unless_stopped(ValidationImages::of(
             self.recipe,
             self.local,
             &network,
             (train.classes(), &self.conditioner),
             (self.autoencoder, self.guide),
             &self.folder,
-            &mut |done| progress(Progress::Labels(done as u64)),
-        )?;
+            &mut |done| {
+                progress(Progress::Labels(done as u64));
+                Error::if_set(self.stop)
+            },
+        ))?;
+        let Some(validation) = validation else { return Ok(StudyOutcome::Interrupted) };
         validation.iter().flat_map(ValidationImages::notices).for_each(|notice| progress(Progress::Note(notice)));
         let validation = validation.as_ref();
         let given = start.is_some();

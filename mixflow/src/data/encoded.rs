@@ -1,5 +1,6 @@
 //! Images as the latents of an autoencoder, in memory or in a folder that a run keeps.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -8,10 +9,11 @@ use burn::tensor::{Device, Tensor, TensorData};
 use mixflow_backbones::autoencoder::Autoencoder;
 use sha2::{Digest, Sha256};
 
-use crate::data::latents::{Contents, EncodedBatch, Image, Latents, Origin, StoragePrecision, Verified, Writer};
+use crate::data::latents::{Contents, EncodedBatch, Image, Latents, Origin, StoragePrecision, Verified, Writer, begun};
 use crate::data::mask::on_grid;
 use crate::data::source::SourceEntry;
 use crate::data::{self, Dataset, Example, Fingerprint, Prior, Variation, in_one_shape, shape_in_training};
+use crate::files::digest;
 use crate::{Error, check_memory};
 
 /// Images encoded at a time, of 128 x 128 pixels or less; fewer of larger ones, since an autoencoder keeps a hundred numbers
@@ -65,14 +67,20 @@ struct Piece {
 }
 
 impl Encoded {
-    /// Encodes all images on the device of the autoencoder.
+    /// Encodes all images on the device of the autoencoder. `tell` hears before each batch, and at the end, how many are encoded;
+    /// an error of it ends that.
     ///
     /// # Errors
-    /// If an image cannot be read, the data has no end, or their latents do not fit memory.
-    pub fn new(data: &dyn Dataset, autoencoder: &dyn Autoencoder, device: &Device) -> Result<Self, Error> {
+    /// If an image cannot be read, the data has no end, or their latents do not fit memory; those of `tell`.
+    pub fn new(
+        data: &dyn Dataset,
+        autoencoder: &dyn Autoencoder,
+        device: &Device,
+        tell: &mut dyn FnMut(u64) -> Result<(), Error>,
+    ) -> Result<Self, Error> {
         let (mut latents, mut masks, mut labels, mut numbers) = (vec![], vec![], vec![], 0);
         let (mut shape, mut shapes, mut captions) = (data.shape(), data.buckets().to_vec(), vec![]);
-        for_each_piece(data, autoencoder, device, false, |len, piece| {
+        for_each_piece(data, autoencoder, device, None, tell, |len, piece| {
             let what = || format!("the latents of {len} images, which are kept in memory unless `encode` stores them,");
             let own = piece.latents.len() as u64 + piece.masks.iter().map(|mask| mask.len() as u64).sum::<u64>();
             numbers += own;
@@ -96,6 +104,7 @@ impl Encoded {
             shapes = data.buckets().iter().map(|bucket| encoded(*bucket)).collect();
             Ok(())
         })?;
+        tell(labels.len() as u64)?;
         let bucket_of =
             (0..labels.len() as u64).filter(|_| !shapes.is_empty()).map(|index| data.bucket(index)).collect();
         let (broken, remarks) = (data.broken(), data.remarks());
@@ -115,17 +124,19 @@ impl Encoded {
     }
 
     /// The same kept in `folder`, a folder of [`Latents`], from where they are read by memory map. What is there is taken if it
-    /// is whole and was kept under the same `key`, which says all that latents depend on; else it is removed and the images
+    /// is whole and was kept under the same `key`, which says all that latents depend on. Of what was stopped under this key the
+    /// whole shards are, and `tell` hears of them first: the rest is encoded as without the stop. All else is removed and the images
     /// are encoded again. What was remarked of the images is told once, when they are encoded.
     ///
     /// # Errors
-    /// As [`new`](Self::new), if a latent is not finite, and if the folder cannot be written.
+    /// As [`new`](Self::new), if a latent is not finite, and if the folder cannot be written. Whole shards stay.
     pub fn kept(
         folder: &Path,
         key: &str,
         data: &dyn Dataset,
         autoencoder: &dyn Autoencoder,
         device: &Device,
+        tell: &mut dyn FnMut(u64) -> Result<(), Error>,
     ) -> Result<Self, Error> {
         let (mut remarks, found) = (vec![], Latents::open(folder).ok());
         let whole = |latents: &Latents| {
@@ -135,7 +146,7 @@ impl Encoded {
         let latents = match found.filter(whole) {
             Some(latents) => latents,
             None => {
-                write(folder, key, data, autoencoder, device)?;
+                write(folder, key, data, autoencoder, device, tell)?;
                 remarks = data.remarks();
                 Latents::open(folder)?
             }
@@ -149,19 +160,38 @@ impl Encoded {
     }
 }
 
-/// Encodes all images into a folder that holds nothing else.
+/// What goes on behind the whole shards that a folder has under `key`, and how many images these hold; none where they are
+/// damaged, or of more than `len` images.
+fn continued(folder: &Path, key: &str, len: u64) -> Option<(Writer, u64)> {
+    let begun = begun(folder).ok()??;
+    let mut shards = begun.shards.iter();
+    let whole = shards.all(|shard| digest::file(&folder.join(&shard.file)).is_ok_and(|found| found == shard.sha256));
+    let examples = begun.examples();
+    if begun.contents.source != key || !whole || examples > len {
+        return None;
+    }
+    let mut writer = Writer::open(folder, begun.contents).ok()?;
+    // They are not read again.
+    begun.broken.into_iter().for_each(|name| writer.skip(name));
+    Some((writer, examples))
+}
+
+/// Encodes all images into a folder, behind what it holds of them under the same key, else into one that holds nothing.
 fn write(
     folder: &Path,
     key: &str,
     data: &dyn Dataset,
     autoencoder: &dyn Autoencoder,
     device: &Device,
+    tell: &mut dyn FnMut(u64) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    if folder.exists() {
+    let (mut writer, first) = continued(folder, key, data.len().unwrap_or(0)).unzip();
+    let first = first.unwrap_or(0);
+    if writer.is_none() && folder.exists() {
         fs::remove_dir_all(folder).map_err(Error::io("remove", folder))?;
     }
-    let (mut writer, mut next) = (None, 0..);
-    for_each_piece(data, autoencoder, device, true, |_, piece| {
+    let (mut next, mut broken) = (first.., BTreeSet::new());
+    for_each_piece(data, autoencoder, device, Some(first), tell, |_, piece| {
         let Piece { latents, masks, shape, labels, captions, hashes, .. } = piece;
         if writer.is_none() {
             let contents = Contents {
@@ -198,11 +228,12 @@ fn write(
             .collect();
         let mask = (!masks.is_empty()).then(|| masks.concat());
         writer.push(&images, &EncodedBatch { mean: latents, deviation: None, features: vec![], mask }, None)?;
+        let found = data.broken().into_iter().filter(|file| broken.insert(file.clone())).collect::<Vec<_>>();
+        found.into_iter().for_each(|file| writer.skip(file.to_string_lossy().into_owned()));
         writer.commit()
     })?;
-    let Some(mut writer) = writer else { return Err(Error::unfit("autoencoder", "there are no images to encode")) };
-    data.broken().into_iter().for_each(|file| writer.skip(file.to_string_lossy().into_owned()));
-    writer.finish().map(|_| ())
+    let Some(writer) = writer else { return Err(Error::unfit("autoencoder", "there are no images to encode")) };
+    tell(writer.finish()?.examples())
 }
 
 /// Images at a time.
@@ -211,22 +242,27 @@ fn batch(data: &dyn Dataset) -> usize {
     (PIXELS / (height * width)).clamp(1, BATCH)
 }
 
-/// Encodes batch by batch, each of images of one size; `take` is given the number of all images, too. Pixels are hashed where
-/// that is wanted.
+/// Encodes batch by batch, each of images of one size; `take` is given the number of all images, too. Where they are `kept`, behind
+/// so many, of data of one size, their pixels are hashed. `tell` hears before each batch how many are done.
 fn for_each_piece(
     data: &dyn Dataset,
     autoencoder: &dyn Autoencoder,
     device: &Device,
-    hashed: bool,
+    kept: Option<u64>,
+    tell: &mut dyn FnMut(u64) -> Result<(), Error>,
     mut take: impl FnMut(u64, Piece) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let endless = "it encodes all images beforehand, but the data has no end; take digits or a folder";
     let len = data.len().ok_or_else(|| Error::unfit("autoencoder", endless))?;
     let sizes = data.buckets().len().max(1);
+    let first = kept.unwrap_or(0);
+    let mut done = first;
     for bucket in 0..sizes {
-        let indices: Vec<_> = (0..len).filter(|index| sizes == 1 || data.bucket(*index) == bucket).collect();
+        let indices: Vec<_> = (first..len).filter(|index| sizes == 1 || data.bucket(*index) == bucket).collect();
         for indices in indices.chunks(batch(data)) {
-            take(len, encode(data, autoencoder, device, hashed, indices.to_vec())?)?;
+            tell(done)?;
+            take(len, encode(data, autoencoder, device, kept.is_some(), indices.to_vec())?)?;
+            done += indices.len() as u64;
         }
     }
     Ok(())
@@ -265,7 +301,8 @@ fn encode(
     Ok(Piece { indices, latents, masks, shape: [c, h, w], labels, captions, hashes })
 }
 
-/// What a network learns of images: their latents by an autoencoder on `device`, or without one the images themselves.
+/// What a network learns of images: their latents by an autoencoder on `device`, or without one the images themselves. `tell` hears
+/// how many are encoded.
 ///
 /// # Errors
 /// As [`Encoded::new`].
@@ -273,9 +310,10 @@ pub fn learned(
     images: Arc<dyn Dataset>,
     autoencoder: Option<&dyn Autoencoder>,
     device: &Device,
+    tell: &mut dyn FnMut(u64) -> Result<(), Error>,
 ) -> Result<Arc<dyn Dataset>, Error> {
     Ok(match autoencoder {
-        Some(autoencoder) => Arc::new(Encoded::new(&*images, autoencoder, device)?),
+        Some(autoencoder) => Arc::new(Encoded::new(&*images, autoencoder, device, tell)?),
         None => images,
     })
 }

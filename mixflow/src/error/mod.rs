@@ -10,6 +10,7 @@ use std::any::Any;
 use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use mixflow_backbones::not_data::why_not_text;
 use mixflow_backbones::weights::Mismatch;
@@ -270,6 +271,9 @@ pub enum Error {
         /// What it failed with.
         reason: String,
     },
+    /// What prepares a training was asked to stop before its end; what is whole by then is kept.
+    #[error("it was asked to stop; what is whole is kept")]
+    Stopped,
     /// What a network is to be told cannot be made.
     #[error(transparent)]
     Condition(Box<dyn std::error::Error + Send + Sync>),
@@ -291,6 +295,20 @@ pub enum Error {
 }
 
 impl Error {
+    /// [`Stopped`](Self::Stopped) once `stop` is set.
+    pub(crate) fn if_set(stop: &AtomicBool) -> Result<(), Self> {
+        if stop.load(Ordering::Relaxed) { Err(Self::Stopped) } else { Ok(()) }
+    }
+
+    /// Nothing of what was stopped.
+    pub(crate) fn unless_stopped<T>(result: Result<T, Self>) -> Result<Option<T>, Self> {
+        match result {
+            Ok(done) => Ok(Some(done)),
+            Err(Self::Stopped) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     /// For `map_err`: what was tried with which path.
     pub(crate) fn io(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
@@ -318,6 +336,13 @@ impl Error {
     }
 }
 
+/// The message of a panic, on one line.
+pub(crate) fn words(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// What to do about it, where the reason tells.
 fn advice(action: &str, error: &io::Error) -> &'static str {
     use io::ErrorKind::{PermissionDenied, ReadOnlyFilesystem, StorageFull};
@@ -329,10 +354,3 @@ fn advice(action: &str, error: &io::Error) -> &'static str {
         _ => "",
     }
 }
-/// The message of a panic, on one line.
-pub(crate) fn words(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("it panicked");
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
-}
-

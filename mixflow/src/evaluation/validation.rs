@@ -29,11 +29,11 @@ pub struct ValidationImages<'a, N: NetworkSettings> {
 
 impl<'a, N: NetworkSettings> ValidationImages<'a, N> {
     /// Those of a recipe, if it has some. Prompts are read once, as `local` says, which names files of this machine, on the device
-    /// of `network`, and kept in `folder`; `progress` hears how many are.
+    /// of `network`, and kept in `folder`; `progress` hears how many are, and ends that by an error.
     ///
     /// # Errors
     /// For labels that are no `classes`, blocks that `network` does not have, pictures of other channels than 1 or 3, and if
-    /// prompts cannot be read.
+    /// prompts cannot be read; those of `progress`.
     pub fn of(
         recipe: &'a Recipe<N>,
         local: &N,
@@ -41,7 +41,7 @@ impl<'a, N: NetworkSettings> ValidationImages<'a, N> {
         (classes, conditioner): (&[String], &Arc<dyn Conditioner<ConditionOf<N>>>),
         (autoencoder, guide): (Option<&'a dyn Autoencoder>, Option<&'a Guide>),
         folder: &Path,
-        progress: &mut dyn FnMut(usize),
+        progress: &mut dyn FnMut(usize) -> Result<(), Error>,
     ) -> Result<Option<Self>, Error> {
         let Some(Checked { config, sampling, labels, negative, width }) = check(recipe, network, classes)? else {
             return Ok(None);

@@ -122,27 +122,8 @@ pub fn decoder_run<'a>(
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-    use crate::recipe::Recipe;
-
-    /// The autoencoder of a recipe, tiny and trained for so many steps.
-    fn trained(steps: u64) -> Recipe {
-        let autoencoder = json!({
-            "kind": "trained-rae",
-            "encoder": {
-                "architecture": "dinov2", "channels": 1, "input_size": 16, "table_size": 16, "patch": 8,
-                "width": 8, "depth": 1, "heads": 2, "hidden": 16, "normalisation": "symmetric"
-            },
-            "decoder": { "features": 8, "grid": 2, "patch": 8, "channels": 1, "width": 8, "depth": 1, "heads": 2, "hidden": 16 },
-            "training": { "steps": steps, "batch": 4, "noise": 0.1, "seed": 0, "optimizer": {} },
-        });
-        let network = json!({ "kind": "sit", "input_size": 2, "patch": 1, "channels": 8, "width": 8, "depth": 1, "heads": 2,
-            "hidden": 16, "classes": 10 });
-        let set = ["data.size=16".to_string(), format!("autoencoder={autoencoder}"), format!("network={network}")];
-        Recipe::read("digits", &set).unwrap()
-    }
+    use crate::launch::tests::trained;
 
     #[test]
     fn an_autoencoder_that_was_trained_for_other_steps_is_refused() {

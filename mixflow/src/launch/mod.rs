@@ -22,7 +22,7 @@ use mixflow_backbones::encoder::Encoder;
 use mixflow_backbones::{Autoencoder, Invalid};
 use serde_json::Value;
 
-use crate::compare::{self, Progress, Study, StudyOutcome, seen_by_start};
+use crate::compare::{self, Progress, Study, StudyOutcome, encoding, seen_by_start};
 use crate::data::latents::Verified;
 use crate::data::{Conditioner, DataConfig, Dataset, Fingerprint, rare_buckets};
 use crate::device::{describe, is_cpu};
@@ -215,13 +215,14 @@ fn mebibytes(bytes: u64) -> u64 {
 /// beside `stored` latents.
 ///
 /// # Errors
-/// As [`NetworkSettings::stored_conditioner`].
+/// As [`NetworkSettings::stored_conditioner`], and [`Error::Stopped`] once `stop` is set; what is there by then is kept.
 pub fn conditioner<N: NetworkSettings>(
     network: &N,
     labels: &[String],
     stored: Option<&Path>,
     folder: &Path,
     device: &Device,
+    stop: &AtomicBool,
     progress: &mut dyn FnMut(Progress),
 ) -> Result<Arc<dyn Conditioner<ConditionOf<N>>>, Error> {
     let mut begun = false;
@@ -230,6 +231,7 @@ pub fn conditioner<N: NetworkSettings>(
             progress(Progress::Begin("prompts", Some(labels.len() as u64)));
         }
         progress(Progress::Labels(done as u64));
+        Error::if_set(stop)
     };
     let conditioner = match stored {
         Some(stored) => network.stored_conditioner(labels, stored, folder, device, &mut prepared),
@@ -240,7 +242,7 @@ pub fn conditioner<N: NetworkSettings>(
 }
 
 impl<N: NetworkSettings> Ready<'_, N> {
-    /// Does it; nothing if it was stopped, with a checkpoint, in the middle.
+    /// Does it; nothing if it was stopped in the middle: with a checkpoint, or with what is prepared of prompts and latents.
     ///
     /// # Errors
     /// As [`RunFolder::run`], [`Run::train`] and [`Study::run`].
@@ -272,6 +274,7 @@ impl<N: NetworkSettings> Ready<'_, N> {
                 None => parts.train(start.unwrap_or(network), progress),
             }
         };
+        let work = || Error::unless_stopped(work()).map(Option::flatten);
         folder.run(&fingerprint, origin.as_ref(), changed, work)
     }
 }
@@ -310,7 +313,7 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
             DataConfig::Latents { path, .. } => Some(path.as_path()),
             _ => None,
         };
-        let conditioner = conditioner(&local.network, data.classes(), stored, folder, device, progress)?;
+        let conditioner = conditioner(&local.network, data.classes(), stored, folder, device, stop, progress)?;
         let value: Value = recipe.to_value();
         let preparation = Preparation { folder, recipe: &value, data: &data, device, stop };
         let (mut autoencoder, mut decoder, mut encoder) = (None, None, None);
@@ -372,19 +375,23 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
     /// One training.
     fn train(&self, network: N::Network, progress: &mut dyn FnMut(Progress)) -> Result<Option<Finish>, Error> {
         let recipe = self.recipe;
+        let (data, autoencoder) = (self.data.clone(), self.autoencoder.as_deref());
+        let (images, device) = (data.len(), self.devices.0);
+        let data = recipe.learned(
+            self.folder,
+            "training",
+            data,
+            autoencoder,
+            device,
+            &mut encoding(self.stop, images, progress),
+        )?;
         progress(Progress::Begin(&recipe.name, Some(recipe.training.steps)));
         let run = Run {
             folder: self.folder.into(),
             recipe: recipe.to_value(),
             config: &recipe.training,
             seed: recipe.seed,
-            data: recipe.learned(
-                self.folder,
-                "training",
-                self.data.clone(),
-                self.autoencoder.as_deref(),
-                self.devices.0,
-            )?,
+            data,
             conditioner: self.conditioner.clone(),
             flip: recipe.data.flip(),
             encoder: self.encoder(),
@@ -397,9 +404,12 @@ impl<'a, N: NetworkSettings> Parts<'a, N> {
             &self.local.network,
             &network,
             (self.data.classes(), &self.conditioner),
-            (self.autoencoder.as_deref().or(self.decoder.as_deref()), self.guide.as_ref()),
+            (autoencoder.or(self.decoder.as_deref()), self.guide.as_ref()),
             self.folder,
-            &mut |done| progress(Progress::Labels(done as u64)),
+            &mut |done| {
+                progress(Progress::Labels(done as u64));
+                Error::if_set(self.stop)
+            },
         )?;
         images.iter().flat_map(ValidationImages::notices).for_each(|notice| progress(Progress::Note(notice)));
         let validation = images.as_ref().map(ValidationImages::validation);

@@ -1,4 +1,23 @@
+use serde_json::json;
+
 use super::*;
+
+/// The autoencoder of a recipe, tiny and trained for so many steps.
+pub(super) fn trained(steps: u64) -> Recipe {
+    let autoencoder = json!({
+        "kind": "trained-rae",
+        "encoder": {
+            "architecture": "dinov2", "channels": 1, "input_size": 16, "table_size": 16, "patch": 8,
+            "width": 8, "depth": 1, "heads": 2, "hidden": 16, "normalisation": "symmetric"
+        },
+        "decoder": { "features": 8, "grid": 2, "patch": 8, "channels": 1, "width": 8, "depth": 1, "heads": 2, "hidden": 16 },
+        "training": { "steps": steps, "batch": 4, "noise": 0.1, "seed": 0, "optimizer": {} },
+    });
+    let network = json!({ "kind": "sit", "input_size": 2, "patch": 1, "channels": 8, "width": 8, "depth": 1, "heads": 2,
+        "hidden": 16, "classes": 10 });
+    let set = ["data.size=16".to_string(), format!("autoencoder={autoencoder}"), format!("network={network}")];
+    Recipe::read("digits", &set).unwrap()
+}
 
 #[test]
 fn a_folder_is_for_the_recipe_that_it_was_taken_for() {
@@ -46,4 +65,49 @@ fn files_that_are_not_there_are_told_before_anything_is_written() {
     let error = Launch::new(&recipe, &device, &stop).check(folder, &mut |_| {}).unwrap_err().to_string();
     assert!(error.starts_with("cannot read nowhere.pt"), "{error}");
     assert!(!run.exists());
+}
+
+/// What a run with an autoencoder of its own encodes is told and can be stopped between batches; it goes on to the weights that it
+/// comes to without that.
+#[test]
+fn a_run_that_encodes_its_images_can_be_stopped() {
+    let (root, device) = (tempfile::tempdir().unwrap(), Device::default());
+    let compared = trained(1);
+    let alone =
+        compared.with(&["post_training=null", "training.steps=2", "training.batch=4"].map(String::from)).unwrap();
+    // How it ended, the parts that were begun, and how far the last one was.
+    let run = |recipe: &Recipe, name: &str, most: u64| {
+        let (stop, path) = (AtomicBool::new(false), root.path().join(name));
+        let folder = match path.join("recipe.json").exists() {
+            true => RunFolder::resume(&path, recipe.to_value(), &[]).unwrap(),
+            false => RunFolder::begin(&path, recipe.to_value()).unwrap(),
+        };
+        let (mut parts, mut images) = (vec![], 0);
+        let ready = Launch::new(recipe, &device, &stop).check(folder, &mut |_| {}).unwrap();
+        let finish = ready.run(&mut |event| match event {
+            Progress::Begin(part, count) => parts.push((part.to_string(), count)),
+            Progress::Images(done) => {
+                images = done;
+                stop.store(done >= most, std::sync::atomic::Ordering::Relaxed);
+            }
+            _ => {}
+        });
+        (finish.unwrap(), parts.split_off(1), images)
+    };
+    let weights = |finish: Option<Finish>| match finish {
+        Some(Finish::Trained(file)) => std::fs::read(file).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let (whole, parts, images) = run(&alone, "whole", u64::MAX);
+    let encoding = ("encoding".to_string(), Some(1797));
+    assert_eq!((&parts[..], images), (&[encoding.clone(), ("digits".into(), Some(2))][..], 1797));
+    let (stopped, parts, images) = run(&alone, "stopped", 100);
+    assert_eq!((stopped.is_none(), &parts[..], images), (true, &[encoding][..], 100));
+    assert!(weights(run(&alone, "stopped", u64::MAX).0) == weights(whole));
+    // What is there is not encoded again.
+    assert_eq!(run(&alone, "stopped", 0).1.len(), 1);
+
+    let (stopped, parts, images) = run(&compared, "compared", 50);
+    let count = 1797 - compared.post_training.as_ref().unwrap().images as u64;
+    assert_eq!((stopped.is_none(), parts, images), (true, vec![("encoding".into(), Some(count))], 50));
 }

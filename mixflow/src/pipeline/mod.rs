@@ -102,7 +102,7 @@ impl<N: NetworkSettings> Pipeline<N> {
         let autoencoder = recipe.autoencoder.as_ref().map(|config| config.load(run, device)).transpose()?;
         let conditioner = match recipe.network.reads_names() {
             true => Arc::new(Unlabelled),
-            false => recipe.network.conditioner(&[], run, device, &mut |_| {})?,
+            false => recipe.network.conditioner(&[], run, device, &mut |_| Ok(()))?,
         };
         Ok(Self { recipe, network, conditioner, autoencoder, guide, beside: vec![], sources, adapters: vec![] })
     }
@@ -268,7 +268,7 @@ mod tests {
             _: &[String],
             _: &Path,
             _: &Device,
-            _: &mut dyn FnMut(usize),
+            _: &mut dyn FnMut(usize) -> Result<(), Error>,
         ) -> Result<Arc<dyn Conditioner<()>>, Error> {
             Ok(Arc::new(Unconditional))
         }

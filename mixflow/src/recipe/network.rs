@@ -82,7 +82,7 @@ pub struct NetworkCost {
 ///         _labels: &[String],
 ///         _folder: &Path,
 ///         _device: &Device,
-///         _tell: &mut dyn FnMut(usize),
+///         _tell: &mut dyn FnMut(usize) -> Result<(), mixflow::Error>,
 ///     ) -> Result<Arc<dyn Conditioner<()>>, mixflow::Error> {
 ///         Ok(Arc::new(Unconditional))
 ///     }
@@ -114,16 +114,17 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
     fn init(&self, seed: u64, device: &Device) -> Self::Network;
 
     /// What it is told of the data's labels, whose names these are. What that is made of is computed on `device`, and can be
-    /// kept in `folder`, where a run that goes on finds it again; `progress` hears how many labels are prepared.
+    /// kept in `folder`, where a run that goes on finds it again; `progress` hears how many labels are prepared, as often as more of
+    /// them is kept, and an error of it ends that: a run that is to stop says [`Error::Stopped`].
     ///
     /// # Errors
-    /// If it cannot be prepared.
+    /// If it cannot be prepared; those of `progress`, as they are.
     fn conditioner(
         &self,
         labels: &[String],
         folder: &Path,
         device: &Device,
-        progress: &mut dyn FnMut(usize),
+        progress: &mut dyn FnMut(usize) -> Result<(), Error>,
     ) -> Result<Arc<dyn Conditioner<ConditionOf<Self>>>, Error>;
 
     /// The same for data whose folder may hold what it is made of, beside stored latents; provided: it does not.
@@ -136,7 +137,7 @@ pub trait NetworkSettings: Clone + Debug + PartialEq + Serialize + DeserializeOw
         _stored: &Path,
         folder: &Path,
         device: &Device,
-        progress: &mut dyn FnMut(usize),
+        progress: &mut dyn FnMut(usize) -> Result<(), Error>,
     ) -> Result<Arc<dyn Conditioner<ConditionOf<Self>>>, Error> {
         self.conditioner(labels, folder, device, progress)
     }
@@ -282,7 +283,7 @@ impl NetworkSettings for NetworkConfig {
         _: &[String],
         _: &Path,
         _: &Device,
-        _: &mut dyn FnMut(usize),
+        _: &mut dyn FnMut(usize) -> Result<(), Error>,
     ) -> Result<Arc<dyn Conditioner<ConditionOf<Self>>>, Error> {
         Ok(Arc::new(Classes(self.classes())))
     }

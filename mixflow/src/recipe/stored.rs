@@ -48,7 +48,8 @@ impl<N: NetworkSettings> Recipe<N> {
     /// Latents are kept in `latents/<part>` of the folder. They are taken from there as long as nothing that they depend on has
     /// changed: the settings of data, division and autoencoder, the images by their names and [`stamp`](Dataset::stamp), and the
     /// files of the weights, whose hashes are in the folder ([`check_same_frozen`]). In a folder without these, and those of images
-    /// of several sizes, they are in memory.
+    /// of several sizes, they are in memory. `tell` hears how many images are encoded, and by an error it ends that; what is kept
+    /// goes on from there.
     ///
     /// # Errors
     /// As [`Encoded::kept`].
@@ -61,19 +62,21 @@ impl<N: NetworkSettings> Recipe<N> {
         images: Arc<dyn Dataset>,
         autoencoder: Option<&dyn Autoencoder>,
         device: &Device,
+        tell: &mut dyn FnMut(u64) -> Result<(), Error>,
     ) -> Result<Arc<dyn Dataset>, Error> {
         let weights = fs::read_to_string(folder.join("frozen.json"));
         let (Some(autoencoder), Ok(weights), Some(_), []) =
             (autoencoder, weights, images.classes().first(), images.buckets())
         else {
-            return learned(images, autoencoder, device);
+            return learned(images, autoencoder, device, tell);
         };
         let held_out = self.post_training.as_ref().map(|post| post.images);
         // Sizes are among the stamp.
         let content = (Fingerprint { sizes: None, ..images.fingerprint()? }, images.stamp());
         let key = json!([(&self.data, self.seed, held_out, part), (&self.autoencoder, weights), content]);
         let key = hex::encode(Sha256::digest(key.to_string()));
-        Ok(Arc::new(Encoded::kept(&folder.join("latents").join(part), &key, &*images, autoencoder, device)?))
+        let place = folder.join("latents").join(part);
+        Ok(Arc::new(Encoded::kept(&place, &key, &*images, autoencoder, device, tell)?))
     }
 
     /// Whether an autoencoder can decode what the network makes, and may have made what it learns.

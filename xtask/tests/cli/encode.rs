@@ -319,7 +319,7 @@ fn captioned_images_of_many_shapes_are_stored_with_embeddings_and_trained_on() {
     let told = |folder: &str, caption: &String| {
         let words = Words { width: 64, tokens: 4, places: false };
         let classes = classes(folder);
-        let table = PromptTable::prepare(&place.path(folder).join("prompts"), &classes, &words, |_| {}).unwrap();
+        let table = PromptTable::prepare(&place.path(folder).join("prompts"), &classes, &words, |_| Ok(())).unwrap();
         let number = classes.iter().position(|class| class == caption).unwrap_or(classes.len());
         let rows = table.rows(&[number], &Device::default());
         [rows.tokens.into_data(), rows.pooled.into_data()]

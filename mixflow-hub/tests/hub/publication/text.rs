@@ -101,7 +101,7 @@ fn captions_that_lie_beside_latents_are_not_encoded_again() {
     let captions: Vec<String> = (0..600).map(|number| format!("picture {number}")).collect();
     fs::write(run.join("data.json"), json!({ "examples": 600, "classes": captions }).to_string()).unwrap();
     let encoder = recipe.network.encoder(&Default::default()).unwrap();
-    PromptTable::prepare(&latents.join("prompts"), &captions, &*encoder, |_| {}).unwrap();
+    PromptTable::prepare(&latents.join("prompts"), &captions, &*encoder, |_| Ok(())).unwrap();
     PromptTable::record_encoder(&encoder.identity().unwrap(), &captions, &run.join("prompts")).unwrap();
     let (written, _) = published(&run, Choice::default());
     assert!(names(&written).contains(&"samples.png"), "{:?}", written.left_out);

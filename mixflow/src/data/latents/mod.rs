@@ -41,6 +41,7 @@ pub use encode::{EncodeConfig, EncodeOutcome, Encoding, ImageBatch, encode_datas
 pub use join::{check_part, join_parts, known_classes};
 pub use manifest::{Contents, Manifest, Origin, ShardEntry, StoragePrecision, StoredFeatures};
 pub use verify::Verified;
+pub(super) use write::begun;
 pub use write::{EncodedBatch, Image, Writer};
 
 use self::shard::Shard;

@@ -287,7 +287,7 @@ impl Writer {
 }
 
 /// What was written into a folder so far, finished or not.
-pub(super) fn begun(folder: &Path) -> Result<Option<Manifest>, data::Error> {
+pub(in crate::data) fn begun(folder: &Path) -> Result<Option<Manifest>, data::Error> {
     Ok(match (Manifest::read(&folder.join(MANIFEST))?, Manifest::read(&folder.join(PARTIAL))?) {
         (Some(finished), Some(more)) if !more.extends(&finished) => Some(finished),
         (finished, more) => more.or(finished),

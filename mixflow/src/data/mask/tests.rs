@@ -90,10 +90,10 @@ fn a_mask_that_is_transparent_is_refused_and_not_taken_for_white() {
 fn a_place_of_a_latent_has_the_mean_of_its_pixels_mask() {
     let (root, store, device) = (pictures(), tempfile::tempdir().unwrap(), Device::default());
     let [alpha, _] = folders(root.path());
-    let kept = Encoded::kept(&store.path().join("kept"), "", &alpha, &Halves, &device).unwrap();
-    let again = Encoded::kept(&store.path().join("kept"), "", &alpha, &Halves, &device).unwrap();
+    let kept = Encoded::kept(&store.path().join("kept"), "", &alpha, &Halves, &device, &mut |_| Ok(())).unwrap();
+    let again = Encoded::kept(&store.path().join("kept"), "", &alpha, &Halves, &device, &mut |_| Ok(())).unwrap();
     let buckets = alpha.with_buckets(&BucketConfig { step: 4, sizes: vec![] }).unwrap();
-    for encoded in [Encoded::new(&folders(root.path())[0], &Halves, &device).unwrap(), kept, again] {
+    for encoded in [Encoded::new(&folders(root.path())[0], &Halves, &device, &mut |_| Ok(())).unwrap(), kept, again] {
         assert!(encoded.masked());
         // The mask is the picture still, as both are means of the same pixels.
         for index in 0..4 {
@@ -103,7 +103,7 @@ fn a_place_of_a_latent_has_the_mean_of_its_pixels_mask() {
             assert!(mask.iter().zip(&pixels).all(|(mask, pixel)| (2.0 * mask - 1.0 - pixel).abs() < 1e-6));
         }
     }
-    let encoded = Encoded::new(&buckets, &Halves, &device).unwrap();
+    let encoded = Encoded::new(&buckets, &Halves, &device, &mut |_| Ok(())).unwrap();
     for index in 0..4 {
         let Example { pixels, mask, .. } =
             encoded.variant(index, Variation { seed: 0, position: 0, flip: false }).unwrap();
