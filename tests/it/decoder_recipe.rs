@@ -193,3 +193,33 @@ fn an_autoencoder_of_a_run_is_stopped_and_resumed() {
     let file = |folder: &Path| fs::read(folder.join("autoencoder.safetensors")).expect("it was trained");
     assert!(file(whole.path()) == file(stopped.path()));
 }
+
+#[test]
+fn an_autoencoder_of_a_run_goes_on_with_the_networks_of_its_losses() {
+    let (files, folder) = (temporary(), temporary());
+    let adversarial = read(&write_recipe(files.path()), &[]).training.adversarial.expect("it has one");
+    let dino = files.path().join("dino.safetensors");
+    let loss = json!(adversarial);
+    let set = ["steps=6".into(), "batch=8".into(), format!("adversarial={loss}")];
+    let recipe = Recipe::read("rae", &set.map(|change| format!("autoencoder.training.{change}"))).expect("it is valid");
+    let config = recipe.encoding().expect("it trains an autoencoder");
+    let data = recipe.data.open().expect("digits come along");
+    let prepare = |after: Option<u64>| {
+        let (stop, value) = (AtomicBool::new(false), recipe.to_value());
+        let device = &Device::default();
+        let preparation = Preparation { folder: folder.path(), recipe: &value, data: &data, device, stop: &stop };
+        let prepared = preparation.autoencoder(config, |event| {
+            if matches!(event, Event::Stepped(report) if Some(report.step) == after) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        });
+        prepared.map(|autoencoder| autoencoder.is_some()).map_err(|error| error.to_string())
+    };
+    assert_eq!(prepare(Some(2)), Ok(false));
+    let its = fs::read(&dino).expect("it was written");
+    adversarial.network.features(9, &Device::default()).weights().write(&dino, &[]).expect("there is room");
+    let error = prepare(None).expect_err("it is another network");
+    assert!(error.contains("the run began with dino.safetensors of SHA-256"), "{error}");
+    fs::write(&dino, its).expect("there is room");
+    assert_eq!(prepare(None), Ok(true));
+}

@@ -9,7 +9,7 @@ use mixflow::backbones::rae::Decoder;
 use mixflow::backbones::weights::Weights;
 use mixflow::launch::decoder_run;
 use mixflow::recipe::DecoderRecipe;
-use mixflow::train::{Event, RunFolder};
+use mixflow::train::{Event, RunFolder, check_same_frozen};
 
 use crate::destination::{Destination, in_folder};
 use crate::hub::{given, named_values};
@@ -55,6 +55,7 @@ pub(crate) fn train_decoder(
         let mut progress = Progress::new();
         progress.begin(&local.name, Some(local.training.steps));
         let decoder = folder.run(&found, start.as_ref().map(|given| &given.start), note, || {
+            check_same_frozen(&path, &local.frozen_files())?;
             run.train_decoder(&encoder, decoder, |event| {
                 if matches!(event, Event::Saved(_)) {
                     // What cannot be written now is told when it is written at the end.

@@ -24,6 +24,7 @@ pub use perceptual::{Perceptual, PerceptualConfig};
 pub use reconstruction::reconstruction;
 pub use run::RaeRun;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -89,6 +90,12 @@ impl RaeTraining {
         }
         let Some(adversarial) = &self.adversarial else { return Ok(()) };
         adversarial.check().map_err(|fault| fault.within("adversarial"))
+    }
+
+    /// The files of the frozen networks of its losses.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let perceptual = self.perceptual.iter().flat_map(|config| config.weights.clone());
+        perceptual.chain(self.adversarial.iter().map(|config| config.weights.clone())).collect()
     }
 
     /// What keeps the losses from seeing images of this many channels and this side, if anything.

@@ -1,5 +1,6 @@
 //! The frozen networks that a training needs, trained first where they have to be.
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -15,7 +16,7 @@ use crate::Error;
 use crate::autoencoder_training::{Judges, RaeRun};
 use crate::data::Dataset;
 use crate::recipe::{AutoencoderConfig, DecoderRecipe, TargetEncoderConfig, TrainedRae};
-use crate::train::{Checkpoints, Event};
+use crate::train::{Checkpoints, Event, check_same_frozen, has_begun};
 
 /// Where and on what a run trains its frozen networks first. What was trained already is read from its folder. Each gives
 /// nothing if it was asked to stop; a checkpoint is written then.
@@ -80,11 +81,21 @@ impl Preparation<'_> {
                 return Err(Error::unfit(file.display(), reason));
             }
         } else {
+            let judges = Judges::load(&config.training, self.device)?;
+            let losses = config.training.files();
+            if !losses.is_empty() {
+                fs::create_dir_all(&folder).map_err(Error::io("create", &folder))?;
+                if !has_begun(&folder) {
+                    // That of a training which came to nothing.
+                    let _ = fs::remove_file(folder.join("frozen.json"));
+                }
+                check_same_frozen(&folder, &losses)?;
+            }
             let run = RaeRun {
                 folder,
                 recipe: self.recipe.clone(),
                 training: &config.training,
-                judges: Judges::load(&config.training, self.device)?,
+                judges,
                 data: Arc::clone(self.data),
                 stop: self.stop,
             };
@@ -139,14 +150,14 @@ mod tests {
         };
         let file = folder.path().join("autoencoder.safetensors");
         assert!(prepare(1).unwrap());
-        let first = std::fs::read(&file).unwrap();
+        let first = fs::read(&file).unwrap();
         assert!(prepare(1).unwrap());
         let error = prepare(2).unwrap_err().to_string();
         assert!(error.contains("trained for 1 steps, the recipe has 2"), "{error}");
-        assert_eq!(std::fs::read(&file).unwrap(), first);
+        assert_eq!(fs::read(&file).unwrap(), first);
         // Without the file its training goes on.
-        std::fs::remove_file(&file).unwrap();
+        fs::remove_file(&file).unwrap();
         assert!(prepare(2).unwrap());
-        assert_ne!(std::fs::read(&file).unwrap(), first);
+        assert_ne!(fs::read(&file).unwrap(), first);
     }
 }

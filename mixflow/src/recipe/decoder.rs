@@ -113,6 +113,11 @@ impl DecoderRecipe {
         Ok((encoder, self.decoder.init(self.training.seed, device)))
     }
 
+    /// The files of the frozen networks that it is trained with: the encoder, and those of its losses.
+    pub fn frozen_files(&self) -> Vec<PathBuf> {
+        [vec![self.encoder_weights.clone()], self.training.files()].concat()
+    }
+
     pub(super) fn is_one(value: &Value) -> bool {
         value["kind"] == "rae-decoder"
     }

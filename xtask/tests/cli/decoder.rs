@@ -62,6 +62,24 @@ fn it_starts_from_another_one_and_says_so() {
 }
 
 #[test]
+fn it_goes_on_with_the_encoder_that_it_began_with() {
+    let place = place();
+    let encoder = place.path("encoder.safetensors");
+    place.run(&["train", "decoder.json", "--out", "whole"]);
+    place.run(&["train", "decoder.json", "--out", "run", "--set", "training.steps=2"]);
+    let moved = place.path("moved.safetensors");
+    fs::rename(&encoder, &moved).unwrap();
+    let other = DecoderRecipe::from_value(recipe()).unwrap().encoder.init(8, &Default::default());
+    other.weights().write(&encoder, &[]).unwrap();
+    let resume = ["train", "decoder.json", "--out", "run", "--resume"];
+    place.refuse(&resume, &["the run began with encoder.safetensors of SHA-256", "encoder.safetensors is now"]);
+    fs::rename(&moved, &encoder).unwrap();
+    place.run(&resume);
+    let decoder = |run: &str| fs::read(place.path(run).join("decoder.safetensors")).unwrap();
+    assert!(decoder("run") == decoder("whole"));
+}
+
+#[test]
 fn its_training_is_told() {
     let place = place();
     let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_mixflow"));
