@@ -73,7 +73,12 @@ impl<N: NetworkSettings> Recipe<N> {
         let held_out = self.post_training.as_ref().map(|post| post.images);
         // Sizes are among the stamp.
         let content = (Fingerprint { sizes: None, ..images.fingerprint()? }, images.stamp());
-        let key = json!([(&self.data, self.seed, held_out, part), (&self.autoencoder, weights), content]);
+        let (mut data, config) = (json!(self.data), self.autoencoder.as_ref().map(AutoencoderConfig::without_files));
+        // What is known by its content may lie elsewhere.
+        if let (Some(_), Some(path)) = (&content.1, data.get_mut("path")) {
+            path.take();
+        }
+        let key = json!([(data, self.seed, held_out, part), (config, weights), content]);
         let key = hex::encode(Sha256::digest(key.to_string()));
         let place = folder.join("latents").join(part);
         Ok(Arc::new(Encoded::kept(&place, &key, &*images, autoencoder, device, tell)?))

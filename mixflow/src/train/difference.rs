@@ -1,9 +1,13 @@
 //! What two recipes differ in.
 
 use std::fmt;
+use std::path::Path;
 
 use mixflow_backbones::json::described;
 use serde_json::Value;
+
+use crate::Error;
+use crate::data::Fingerprint;
 
 /// A key of a recipe with two values.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,6 +92,50 @@ pub(crate) fn relocated(old: &Value, new: &Value) -> Value {
     old
 }
 
+/// Files that a recipe names, by the record of a run that tells whether they hold the same still.
+const RECORDED: [(&str, &[&str]); 3] = [
+    (
+        "frozen.json",
+        &[
+            "/autoencoder/weights",
+            "/autoencoder/encoder_weights",
+            "/autoencoder/decoder_weights",
+            "/autoencoder/statistics",
+            "/target_encoder/weights",
+            "/encoder_weights",
+            "/training/perceptual/weights",
+            "/training/adversarial/weights",
+        ],
+    ),
+    ("latents.json", &["/autoencoder/weights", "/autoencoder/encoder_weights", "/autoencoder/statistics"]),
+    ("prompts/prompts.json", &["/network/text/folder"]),
+];
+
+/// The recipe `old` of the training in a folder, its run's or one of its run's, with what may change of it in `new`, since records of
+/// the run tell that it is the same: where data and files of frozen networks lie.
+///
+/// # Errors
+/// If the record of the data cannot be read.
+pub(super) fn moved(folder: &Path, old: &Value, new: &Value) -> Result<Value, Error> {
+    let recorded =
+        |record: &str| [Some(folder), folder.parent()].iter().flatten().any(|run| run.join(record).is_file());
+    let mut old = if Fingerprint::read(folder)?.is_some() { relocated(old, new) } else { old.clone() };
+    let stored = new["data"]["kind"] == "latents";
+    for (record, files) in RECORDED.iter().filter(|(record, _)| recorded(record)) {
+        // Beside stored latents the record of frozen networks is without the autoencoder, and the latents say what made them.
+        let files =
+            files.iter().filter(|file| !file.starts_with("/autoencoder") || stored == (*record == "latents.json"));
+        for file in files {
+            match (old.pointer_mut(file), new.pointer(file)) {
+                (Some(old @ Value::String(_)), Some(new @ Value::String(_)))
+                | (Some(old @ Value::Array(_)), Some(new @ Value::Array(_))) => *old = new.clone(),
+                _ => {}
+            }
+        }
+    }
+    Ok(old)
+}
+
 /// The value at a dotted key; null where there is none.
 pub(super) fn value_at<'a>(recipe: &'a Value, key: &str) -> &'a Value {
     key.split('.').fold(recipe, |value, part| value.get(part).unwrap_or(&Value::Null))
@@ -131,6 +179,43 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn files_may_lie_elsewhere_where_a_record_tells_what_they_hold() {
+        let root = tempfile::tempdir().unwrap();
+        let recipe = |kind: &str, place: &str| {
+            json!({
+                "data": { "kind": kind },
+                "autoencoder": { "weights": format!("{place}/vae"), "decoder_weights": format!("{place}/decoder") },
+                "training": { "perceptual": { "weights": [place, "lin"] } },
+                "network": { "text": { "folder": place } },
+            })
+        };
+        let key = |kind: &str| {
+            let (old, new) = (recipe(kind, "old"), recipe(kind, "new"));
+            // Of a training in the run, too.
+            let [run, part] =
+                [root.path().into(), root.path().join("pretraining")].map(|folder: std::path::PathBuf| {
+                    Difference::first(&moved(&folder, &old, &new).unwrap(), &new, &[]).map(|difference| difference.key)
+                });
+            assert_eq!(run, part);
+            run
+        };
+        let keys = ["autoencoder.decoder_weights", "autoencoder.weights"].map(|key| Some(key.to_string()));
+        assert!(keys.contains(&key("digits")));
+        std::fs::write(root.path().join("frozen.json"), "[]").unwrap();
+        assert_eq!(key("digits").as_deref(), Some("network.text.folder"));
+        std::fs::create_dir(root.path().join("prompts")).unwrap();
+        std::fs::write(root.path().join("prompts/prompts.json"), "{}").unwrap();
+        assert_eq!(key("digits"), None);
+        // Latents say what made them, and not what decodes them.
+        assert!(keys.contains(&key("latents")));
+        std::fs::write(root.path().join("latents.json"), "{}").unwrap();
+        assert_eq!(key("latents"), keys[0]);
+        // A file in the place of none is another recipe.
+        let (old, new) = (json!({ "encoder_weights": null }), json!({ "encoder_weights": "a" }));
+        assert!(Difference::first(&moved(root.path(), &old, &new).unwrap(), &new, &[]).is_some());
+    }
 
     #[test]
     fn only_a_recipe_s_own_keys_are_free() {

@@ -11,11 +11,11 @@ use mixflow_backbones::{Backbone, Condition, Invalid, Precision};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::difference::{Difference, relocated};
+use super::difference::{Difference, moved};
 use super::replicas::{Replicas, StatePlacement};
 use super::step_loop::{Event, Outcome, StepLoop, Stepped, Trainee, Unread};
 use super::{OptimizerConfig, TrainState, Validation};
-use crate::data::{Conditioner, Dataset, Fingerprint, Loader, LoaderConfig};
+use crate::data::{Conditioner, Dataset, Loader, LoaderConfig};
 use crate::objective::{Batch, InPrecision, Objective, TargetEncoder};
 use crate::{Error, device};
 
@@ -175,7 +175,7 @@ pub struct Run<'a, C> {
     /// Folder that the run writes to.
     pub folder: PathBuf,
     /// Stored with every checkpoint; one of a recipe whose steps are others is refused, unless [`change_optimizer`] allowed
-    /// the difference. Data may lie elsewhere. Without a [`Recipe`](crate::Recipe) it is whatever says what a step does: network,
+    /// the difference. Data may lie elsewhere, and files of which the run has a record. Without a [`Recipe`](crate::Recipe) it is whatever says what a step does: network,
     /// objective, [`config`](Self::config) as `training`, whose keys that say nothing of it may then change.
     ///
     /// [`change_optimizer`]: super::change_optimizer
@@ -339,14 +339,13 @@ fn with_features<C: Condition>(batch: Batch<C>, encoder: &dyn TargetEncoder, dev
 ///
 /// # Errors
 /// [`Error::Io`] if the file cannot be read, [`Error::OtherRecipe`] with the first key that differs and its values, but for
-/// those that do not say what a step does and, where `data.json` tells the data, where they lie.
+/// those that do not say what a step does and, where records of the run tell data and frozen networks, where these lie.
 pub fn check_same_run(file: &Path, recipe: &Value, changed: &[String]) -> Result<(), Error> {
     let text = fs::read(file).map_err(Error::io("read", file))?;
     let old: Value =
         serde_json::from_slice(&text).map_err(|error| Error::record(file, format!("not JSON: {}", explain(&error))))?;
     let fault = |key: &str, reason: String| Err(Error::OtherRecipe { file: file.into(), key: key.into(), reason });
-    let recorded = file.parent().map(Fingerprint::read).transpose()?.flatten().is_some();
-    let old = if recorded { relocated(&old, recipe) } else { old };
+    let old = file.parent().map_or(Ok(old.clone()), |run| moved(run, &old, recipe))?;
     if let Some(difference) = Difference::first(&old, recipe, changed) {
         let reason = format!(
             "the run in this folder has {difference}: continue it with its own recipe and changes{}, or choose another \

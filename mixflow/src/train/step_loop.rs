@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::aside::put_aside;
 use super::change;
-use super::difference::relocated;
+use super::difference::moved;
 use super::fault::guarded;
 use super::validation::{forget_after, keep, picture};
 use super::{Checkpoints, MetricsLog, Snapshot, StepReport, TrainState, Validation};
@@ -142,8 +142,7 @@ impl StepLoop<'_> {
             return Err(Error::TooFewSteps { path, taken, wanted: self.steps });
         }
         check_same_data(self.folder, &self.data)?;
-        let recorded = Fingerprint::read(self.folder)?.is_some();
-        let old = if recorded { relocated(&checkpoint.recipe, self.recipe) } else { checkpoint.recipe };
+        let old = moved(self.folder, &checkpoint.recipe, self.recipe)?;
         let changes = change::accepted(self.folder, checkpoint.snapshot.step, &old, self.recipe)?;
         let changes = changes.map_err(|difference| {
             let hint = difference.hint();

@@ -320,10 +320,11 @@ mod with_hub {
             place.run(&[&train[..], &["--resume", "--set", &format!("training.steps={steps}")]].concat());
             assert_eq!(place.json("run/recipe.json")["autoencoder"]["weights"], pinned);
         }
-        // Another commit that is asked for is another autoencoder.
-        let other = format!("autoencoder.weights=hf://org/vae@{}/vae.safetensors", "1".repeat(40));
-        let other = ["--resume", "--set", "training.steps=5", "--set", &other];
-        place.refuse(&[&train[..], &other].concat(), &["another `autoencoder.weights`"]);
+        // A commit that is asked for is taken where it holds the same.
+        let weights = |commit: &str| format!("autoencoder.weights=hf://org/vae@{}/vae.safetensors", commit.repeat(40));
+        let again = [&train[..], &["--resume", "--set", "training.steps=5", "--set"]].concat();
+        place.run(&[&again[..], &[&weights("1")]].concat());
+        place.refuse(&[&again[..], &[&weights("2")]].concat(), &["were made by", "but the recipe's autoencoder is"]);
     }
 
     #[test]

@@ -1,9 +1,10 @@
 use std::sync::Mutex;
 
-use mixflow_backbones::autoencoder::LatentDistribution;
+use mixflow_backbones::autoencoder::{KlAutoencoderConfig, LatentDistribution};
 
 use super::*;
 use crate::data::{Channels, Digits, ImageFolder, OnBroken, Shapes, split};
+use crate::recipe::AutoencoderConfig;
 
 /// Halves of the upper left quarter.
 #[derive(Debug)]
@@ -271,6 +272,29 @@ fn an_image_that_was_replaced_under_its_name_is_encoded_again() {
         assert_eq!(learned(), ([10, brightness], vec![2]));
         assert_eq!(learned(), ([10, brightness], vec![]));
     }
+}
+
+#[test]
+fn what_has_moved_is_not_encoded_again() {
+    let root = tempfile::tempdir().unwrap();
+    let [images, moved, run] = ["images", "moved", "run"].map(|name| root.path().join(name));
+    fs::create_dir_all(images.join("a")).unwrap();
+    fs::create_dir(&run).unwrap();
+    fs::write(run.join("frozen.json"), "{}").unwrap();
+    image::RgbImage::from_pixel(8, 8, image::Rgb([10; 3])).save(images.join("a/1.png")).unwrap();
+    let encoded = |images: &Path, weights: &str, latent_channels: usize| {
+        let data = serde_json::json!({ "kind": "folder", "path": images, "size": 8 });
+        let mut recipe = crate::Recipe::read("digits", &[format!("data={data}")]).unwrap();
+        let network = KlAutoencoderConfig { latent_channels, ..KlAutoencoderConfig::stable_diffusion() };
+        recipe.autoencoder = Some(AutoencoderConfig::Kl { network, weights: weights.into() });
+        let (data, counted): (Arc<dyn Dataset>, _) = (recipe.data.open().unwrap(), Counted::default());
+        recipe.learned(&run, "training", data, Some(&counted), &Device::default(), &mut |_| Ok(())).unwrap();
+        counted.0.into_inner().unwrap()
+    };
+    assert_eq!(encoded(&images, "vae.pt", 4), [1]);
+    fs::rename(&images, &moved).unwrap();
+    assert!(encoded(&moved, "models/vae.pt", 4).is_empty());
+    assert_eq!(encoded(&moved, "models/vae.pt", 3), [1], "another autoencoder");
 }
 
 /// Means of two by two pixels, of the first channel.
