@@ -14,7 +14,7 @@ use rayon::ThreadPoolBuilder;
 use crate::device::{self, is_cpu};
 
 /// Parameters of a network up to which its operations are too small for several threads.
-const SMALL: usize = 16 << 20;
+pub(crate) const SMALL: usize = 16 << 20;
 
 /// Pieces of work at once, at most: memory holds what each of them needs.
 const MOST: usize = 8;

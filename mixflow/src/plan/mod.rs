@@ -1,6 +1,7 @@
 //! What a recipe will cost, before anything is allocated.
 
 mod decoder;
+mod disk;
 mod fit;
 mod frozen;
 mod machine;
@@ -15,6 +16,7 @@ pub use show::duration;
 use mixflow_backbones::{Invalid, NetworkConfig, Precision};
 use serde::Serialize;
 
+use self::disk::{CHECKPOINT, Disk};
 use self::frozen::{Frozen, autoencoder, target_encoder};
 use self::state::State;
 use crate::Error;
@@ -22,6 +24,7 @@ use crate::autoencoder_training::RaeTraining;
 use crate::data::DataConfig;
 use crate::numbers::counted;
 use crate::recipe::{AutoencoderConfig, NetworkCost, NetworkSettings, PostTraining, Recipe, TargetEncoderConfig};
+use crate::spread::SMALL;
 
 /// Size, work, memory and time of a recipe; prints as a table.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -46,7 +49,7 @@ pub struct Plan {
     /// Bytes beside weights, moments and average while a checkpoint is written, when there are no gradients and activations;
     /// in the memory of the CPU.
     pub checkpoint: u64,
-    /// Bytes of the checkpoints, weights and latents that stay on disk.
+    /// Bytes of the checkpoints, weights and latents on disk, when they are most: a checkpoint is written before the oldest goes.
     pub disk: u64,
     /// What the run does, in order.
     pub parts: Vec<Work>,
@@ -101,12 +104,6 @@ impl Work {
 
 /// Bytes of a number: everything is trained in `f32`.
 const BYTES: u64 = 4;
-
-/// Copies of the weights in a checkpoint: weights, average and both moments.
-const CHECKPOINT: u64 = 4;
-
-/// Copies that a training leaves: the two newest checkpoints and the averaged weights.
-const KEPT: u64 = 2 * CHECKPOINT + 1;
 
 /// Bytes of a product of numbers; what no machine has ends at the largest number.
 fn bytes(factors: &[u64]) -> u64 {
@@ -164,15 +161,19 @@ impl Plan {
         if machine.is_cpu && [training.precision, sampling.precision].iter().any(|it| !it.is_full()) {
             not_counted.push("rounding to 16 bits, which takes the CPU longer than 32".into());
         }
+        if machine.is_cpu && arms > 1 && devices == 1 && parameters <= SMALL as u64 {
+            not_counted.push("memory of post-trainings that go on side by side, within half of the machine's".into());
+        }
         if training.offload && !machine.is_cpu {
             not_counted.push("what the CPU updates, and gradients and weights on their way there and back".into());
         }
-        // An arm that is an adapter has whole weights beside its checkpoints.
-        let arm = match recipe.adapter_parameters(true)? {
-            None => bytes(&[KEPT, parameters]),
-            Some(adapter) => bytes(&[KEPT, adapter]).saturating_add(bytes(&[parameters])),
+        // Of a training, and of an arm: what is an adapter has whole weights beside its checkpoints.
+        let disk_of = |steps: u64, adapter: Option<u64>| {
+            Disk::of(steps, training.checkpoint_every, adapter.unwrap_or(parameters), adapter.map(|_| parameters))
         };
-        let mut disk = bytes(&[KEPT, trained]).saturating_add(arm.saturating_mul(arms));
+        let arm = disk_of(recipe.post_training.as_ref().map_or(0, |post| post.steps), recipe.adapter_parameters(true)?);
+        let trainings = disk_of(training.steps, adapter).most(arm, arms);
+        let mut disk: u64 = 0;
         let state = |precision| State::of(recipe, (parameters, adapter), precision, (&machine, devices));
         let kept_now = state(training.precision);
         let begun = part.saturating_mul(activations.gradient_bytes());
@@ -192,8 +193,6 @@ impl Plan {
         let mut first = vec![];
         if let Some(adapter) = adapter {
             memory.push(("adapter", bytes(&[adapter])));
-            // The whole network is written, too.
-            disk = disk.saturating_add(bytes(&[parameters]));
         }
         if arms > 0 {
             first.push(("networks of the arms", bytes(&[arms, parameters])));
@@ -255,6 +254,7 @@ impl Plan {
             machine,
         };
         plan.preparation(recipe, autoencoder.as_ref(), target.as_ref(), images);
+        plan.disk = plan.disk.saturating_add(trainings);
         plan.trainings(recipe, &evaluations, cost.training_multiply_adds, target.as_ref());
         plan.validation(recipe, &made);
         if let Some(post) = &recipe.post_training {
@@ -274,7 +274,8 @@ impl Plan {
         let mut train = |name: &str, training: &RaeTraining, frozen: &Frozen| {
             let images = u128::from(training.steps) * training.batch as u128;
             self.parts.push(Work::new(name, images, 3 * (frozen.encode + frozen.decode)));
-            self.disk = self.disk.saturating_add(bytes(&[KEPT, frozen.parameters]));
+            let disk = Disk::of(training.steps, training.checkpoint_every, frozen.parameters, None);
+            self.disk = self.disk.saturating_add(disk.left).max(disk.writing);
             for (there, loss) in
                 [(training.perceptual.is_some(), "perceptual"), (training.adversarial.is_some(), "adversarial")]
             {

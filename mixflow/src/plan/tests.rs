@@ -1,4 +1,10 @@
+use std::fs::{self, Metadata};
+use std::path::Path;
+
+use burn::tensor::Device;
+
 use super::*;
+use crate::launch;
 use crate::numbers::gigabytes;
 
 /// Place of the activations among the parts of the memory.
@@ -65,15 +71,41 @@ fn everything_that_a_comparison_runs_is_counted() {
         assert!((part.operations / (2.0 * multiply_adds) - 1.0).abs() < 1e-12, "{part:?} and {multiply_adds}");
     }
     assert!(plan.to_string().contains("not counted: measuring 39 sets of 20 images"), "{plan}");
-    // Four networks of the arms beside the start, and nine copies of five networks on disk.
+    // Four networks of the arms beside the start, and a checkpoint and the average of five networks on disk.
     let bytes = 4 * plan.parameters;
-    assert_eq!((&plan.first[..], plan.disk), (&[("networks of the arms", 4 * bytes)][..], 45 * bytes));
+    assert_eq!((&plan.first[..], plan.disk), (&[("networks of the arms", 4 * bytes)][..], 5 * (4 + 1) * bytes));
 
     assert_eq!(with(&["post_training.slow_flow=false"]).parts[..], plan.parts[..3]);
     let guided = with(&["sampling.guidance.scale=2"]);
     for (guided, free) in guided.parts[2..].iter().zip(&plan.parts[2..]) {
         assert!((guided.operations / free.operations - 2.0).abs() < 1e-12, "{guided:?}");
     }
+}
+
+/// What trainings that save once, twice and three times leave on disk, against what is planned; a third checkpoint is whole before
+/// the first one goes.
+#[test]
+fn the_disk_is_what_a_run_takes() {
+    let small = ["post_training=null", "training.batch=2", "training.checkpoint_every=2"];
+    let bytes = |folder: &Path| {
+        let files = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().metadata().unwrap());
+        files.filter(Metadata::is_file).map(|file| file.len()).sum::<u64>()
+    };
+    for (steps, while_writing) in [(1, 0), (4, 0), (5, 3)] {
+        let steps_set = format!("training.steps={steps}");
+        let set = [&small[..], &[&steps_set]].concat();
+        let (recipe, root) = (recipe("digits", &set), tempfile::tempdir().unwrap());
+        launch::train(&recipe, root.path(), &Device::default(), &mut |_| {}).unwrap();
+        let checkpoints = fs::read_dir(root.path().join("checkpoints")).unwrap();
+        let found = bytes(root.path()) + checkpoints.map(|step| bytes(&step.unwrap().path())).sum::<u64>();
+        let plan = Plan::new(&recipe, machine("a100")).unwrap();
+        let planned = plan.disk - while_writing * 4 * plan.parameters;
+        assert!((found as f64 / planned as f64 - 1.0).abs() < 0.05, "{steps} steps: {found} and {planned} bytes");
+    }
+    // Arms that save three times, after a start that saves twice.
+    let post = r#"post_training={"steps":5,"gamma":0.8,"seeds":1,"images":20}"#;
+    let compared = plan(&["training.steps=4", "training.checkpoint_every=2", post], "a100");
+    assert_eq!(compared.disk, (9 + 9 + 12) * 4 * compared.parameters);
 }
 
 #[test]
@@ -96,6 +128,7 @@ fn beside_an_adapter_the_network_is_there_once() {
         [("weights", base), ("gradients", own), ("moments of AdamW", 2 * own), ("moving average", own)]
     );
     assert_eq!(lora.memory.last(), Some(&("adapter", own)));
+    // It saves twice.
     assert_eq!((lora.checkpoint, lora.disk), (6 * own, 9 * own + base));
     // In 16 bits it is stored so: attention and perceptrons of three blocks.
     let low = plan(&["post_training=null", adapter, "training.precision=bf16"]);
@@ -106,8 +139,8 @@ fn beside_an_adapter_the_network_is_there_once() {
     // The start of a comparison is trained whole.
     let [whole, lora] = [&[][..], &[adapter]].map(plan);
     assert_eq!((&lora.memory, lora.parts[0].operations), (&whole.memory, whole.parts[0].operations));
-    // Six arms, of which each keeps nine copies, or those of an adapter beside whole weights.
-    assert_eq!((whole.disk, lora.disk), (7 * 9 * base, 9 * base + 6 * (9 * own + base)));
+    // Six arms that save once, or adapters beside whole weights.
+    assert_eq!((whole.disk, lora.disk), (9 * base + 6 * 5 * base, 9 * base + 6 * (5 * own + base)));
     assert_eq!(lora.parts[1].operations / whole.parts[1].operations, 2.0 / 3.0);
 }
 
