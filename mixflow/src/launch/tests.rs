@@ -111,3 +111,27 @@ fn a_run_that_encodes_its_images_can_be_stopped() {
     let count = 1797 - compared.post_training.as_ref().unwrap().images as u64;
     assert_eq!((stopped.is_none(), parts, images), (true, vec![("encoding".into(), Some(count))], 50));
 }
+
+#[test]
+fn the_optimiser_is_changed_while_the_autoencoder_is_in_training() {
+    let (root, device) = (tempfile::tempdir().unwrap(), Device::default());
+    let set = ["post_training=null", "training.steps=2", "training.batch=4"].map(String::from);
+    let recipe = trained(4).with(&set).unwrap();
+    let run = |folder: RunFolder, recipe: &Recipe, most: u64| {
+        let stop = AtomicBool::new(false);
+        let ready = Launch::new(recipe, &device, &stop).check(folder, &mut |_| {}).unwrap();
+        let finish = ready.run(&mut |event| {
+            if let Progress::Training { event: Event::Stepped(report), .. } = event {
+                stop.store(report.step == most, std::sync::atomic::Ordering::Relaxed);
+            }
+        });
+        finish.map(|finish| finish.is_some())
+    };
+    let path = root.path().join("run");
+    assert!(!run(RunFolder::begin(&path, recipe.to_value()).unwrap(), &recipe, 2).unwrap());
+    let clipped = recipe.with(&["training.optimizer.clip=0.25".into()]).unwrap();
+    let keys = ["training.optimizer.clip".to_string()];
+    assert!(run(RunFolder::resume(&path, clipped.to_value(), &keys).unwrap(), &clipped, 9).unwrap());
+    let kept: Value = serde_json::from_slice(&std::fs::read(path.join("recipe.json")).unwrap()).unwrap();
+    assert_eq!(kept["training"]["optimizer"]["clip"], 0.25);
+}

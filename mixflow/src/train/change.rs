@@ -40,7 +40,8 @@ impl fmt::Display for Change {
 /// Lets a run go on with other values of its optimiser than its newest checkpoint has: those of `recipe` at these `keys`.
 /// What changes is written down beside the checkpoint, where [`Run`](super::Run) finds it, and returned.
 ///
-/// `run` is the folder of the run: of a comparison, the pre-training in it goes on.
+/// `run` is the folder of the run: of a comparison, the pre-training in it goes on. An autoencoder that the run still trains, whose
+/// checkpoints have the recipe of all of it, goes on beside that, and with its own optimiser.
 ///
 /// # Errors
 /// [`Error::Change`] for keys that are none of an optimiser, or of a comparison whose post-trainings have begun: they are
@@ -49,18 +50,30 @@ pub fn change_optimizer(run: &Path, recipe: &Value, keys: &[String]) -> Result<V
     let mut changed = Vec::new();
     for key in keys {
         let folder = training(run, recipe, key)?;
-        let Some(checkpoint) = Checkpoints::new(folder.join("checkpoints"), 2).latest()?.checkpoint else { continue };
-        let [from, to] = [&checkpoint.recipe, recipe].map(|recipe| value_at(recipe, key).clone());
-        if from != to {
-            let change = Change { step: checkpoint.snapshot.step, key: key.clone(), from, to };
-            let mut all = changes(&folder)?;
-            all.retain(|old| old.step < change.step || old.step == change.step && old.key != change.key);
-            all.push(change.clone());
-            write(&folder, &all)?;
-            changed.push(change);
+        let first = run.join("autoencoder");
+        if folder != first && !run.join("autoencoder.safetensors").is_file() {
+            change(&first, recipe, key)?;
         }
+        changed.extend(change(&folder, recipe, key)?);
     }
     Ok(changed)
+}
+
+/// Lets the training in a folder go on with another value at a key, if it has a checkpoint that has not this one.
+fn change(folder: &Path, recipe: &Value, key: &str) -> Result<Option<Change>, Error> {
+    let Some(checkpoint) = Checkpoints::new(folder.join("checkpoints"), 2).latest()?.checkpoint else {
+        return Ok(None);
+    };
+    let [from, to] = [&checkpoint.recipe, recipe].map(|recipe| value_at(recipe, key).clone());
+    if from == to {
+        return Ok(None);
+    }
+    let change = Change { step: checkpoint.snapshot.step, key: key.into(), from, to };
+    let mut all = changes(folder)?;
+    all.retain(|old| old.step < change.step || old.step == change.step && old.key != change.key);
+    all.push(change.clone());
+    write(folder, &all)?;
+    Ok(Some(change))
 }
 
 /// The changes of a training, in its folder; none if there were none.
