@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
+use crate::lora::dropping;
 use crate::{Condition, Invalid, Precision};
 
 /// A network that predicts velocity, noise, data or score from a noisy image.
@@ -89,5 +90,13 @@ pub trait Backbone: Module {
     #[must_use]
     fn with_guidance(&self, _scale: f64) -> Option<Self> {
         None
+    }
+
+    /// The same network as it computes in a training step whose adapters drop some of what they are given: [`dropping`]. Provided:
+    /// that, for networks that run the examples of a batch together in their order. Others, and what holds one of these, implement
+    /// it, so that what is dropped of an example goes by its position.
+    #[must_use]
+    fn dropping(&self, rate: f64, seed: u64, first: u64) -> Self {
+        dropping(self.clone(), rate, seed, first)
     }
 }

@@ -133,6 +133,10 @@ impl Backbone for Transformer {
         transformers!(inside self, network => network.recomputing().map(Self::from))
     }
 
+    fn dropping(&self, rate: f64, seed: u64, first: u64) -> Self {
+        transformers!(inside self, network => network.dropping(rate, seed, first).into())
+    }
+
     fn without_blocks(&self, blocks: &[usize]) -> Result<Self, Invalid> {
         transformers!(inside self, network => network.without_blocks(blocks).map(Self::from))
     }

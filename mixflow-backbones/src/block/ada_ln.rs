@@ -56,14 +56,15 @@ impl<M: FeedForward + 'static> AdaLnBlock<M> {
             });
         }
         let whole = x.dims();
-        let (x, modulation) = by_condition(x, modulation);
+        // Layers are given whole examples: what is dropped of one goes by its row.
+        let (x, modulations) = by_condition(x, self.ada_ln.forward(modulation));
         let groups = x.dims();
-        let [shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp] =
-            chunks(self.ada_ln.forward(modulation));
+        let [shift_attn, scale_attn, gate_attn, shift_mlp, scale_mlp, gate_mlp] = chunks(modulations);
         let y = self.norm1.forward(x.clone(), shift_attn, scale_attn).map(move |y| y.reshape(whole));
         let y = self.attn.forward(y, places).map(move |y| y.reshape(groups));
         let x = ops::gated_residual_of(x, y, gate_attn);
-        let y = self.mlp.forward(self.norm2.forward(x.clone(), shift_mlp, scale_mlp));
+        let y = self.norm2.forward(x.clone(), shift_mlp, scale_mlp).map(move |y| y.reshape(whole));
+        let y = self.mlp.forward(y).map(move |y| y.reshape(groups));
         ops::gated_residual_of(x, y, gate_mlp).reshape(whole)
     }
 }
@@ -95,17 +96,17 @@ impl FinalLayer {
     /// - output: `[batch, tokens, values]`
     pub fn forward(&self, x: Tensor<3>, modulation: Tensor<3>) -> Tensor<3> {
         let whole = x.dims();
-        let (x, modulation) = by_condition(x, modulation);
-        let [shift, scale] = chunks(self.ada_ln.forward(modulation));
+        let (x, modulations) = by_condition(x, self.ada_ln.forward(modulation));
+        let [shift, scale] = chunks(modulations);
         self.linear.forward_of(self.norm_final.forward(x, shift, scale).map(move |x| x.reshape(whole))).value()
     }
 }
 
-/// Tokens and modulations as one example a condition: `[batch * conditions, ..]`.
-fn by_condition(x: Tensor<3>, modulation: Tensor<3>) -> (Tensor<3>, Tensor<2>) {
-    let ([batch, tokens, width], [_, conditions, _]) = (x.dims(), modulation.dims());
+/// Tokens, and what conditions are made into, as one example a condition: `[batch * conditions, ..]`.
+fn by_condition(x: Tensor<3>, modulations: Tensor<3>) -> (Tensor<3>, Tensor<2>) {
+    let ([batch, tokens, width], [_, conditions, _]) = (x.dims(), modulations.dims());
     assert!(tokens.is_multiple_of(conditions), "{tokens} tokens cannot share {conditions} conditions equally");
-    (x.reshape([batch * conditions, tokens / conditions, width]), modulation.flatten(0, 1))
+    (x.reshape([batch * conditions, tokens / conditions, width]), modulations.flatten(0, 1))
 }
 
 /// Splits `[batch, N * width]` into `N` times `[batch, width]`.

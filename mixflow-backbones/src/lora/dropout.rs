@@ -9,7 +9,8 @@ use crate::ops::Dropped;
 
 /// `network` as it computes in a training step: of what each of its adapters is given, a share of `rate` is dropped and the
 /// rest divided by `1 − rate`. What is dropped of an example is decided by `seed` and by its training position, which is
-/// `first` for the first one of a batch and counts up from there. The network shares its parameters with the one given, whose
+/// `first` for the first one of a batch and counts up from there, where the network runs a batch in its order: others have a
+/// [`Backbone::dropping`](crate::Backbone::dropping) of their own. The network shares its parameters with the one given, whose
 /// own forward pass drops nothing.
 ///
 /// # Panics

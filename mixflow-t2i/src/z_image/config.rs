@@ -188,6 +188,7 @@ impl ZImageConfig {
             },
             axes,
             channels,
+            dropping: None,
         }
     }
 }

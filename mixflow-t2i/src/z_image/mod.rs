@@ -15,6 +15,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Int, Tensor};
 use mixflow::backbones::block::RmsNorm;
 use mixflow::backbones::embed::{Axis, Rotation, TimestepEmbedding, patchify_pixels, unpatchify};
+use mixflow::backbones::lora::dropping;
 use mixflow::backbones::ops::Pairs;
 use mixflow::backbones::{Backbone, Invalid, Linear, Precision, ops};
 
@@ -70,6 +71,9 @@ pub struct ZImage {
     pub final_layer: FinalLayer,
     axes: [usize; 3],
     channels: usize,
+    /// Rate, seed and first position of what adapters drop.
+    #[module(skip)]
+    dropping: Option<(f64, u64, u64)>,
 }
 
 /// Normalisation, scaled by the time, then tokens to patches.
@@ -147,6 +151,27 @@ impl ZImage {
         self.decode(both, time, [height, width])
     }
 
+    /// [`forward`](Backbone::forward) of a network whose adapters drop: what is run together follows each other, as positions do.
+    fn forward_dropping(
+        &self,
+        x: Tensor<4>,
+        time: Tensor<1>,
+        text: Tensor<3>,
+        (rate, seed, first): (f64, u64, u64),
+    ) -> Tensor<4> {
+        let lengths = padded_lengths(&text);
+        let mut row = 0;
+        let outputs = lengths.chunk_by(|one, next| one == next).map(|run| {
+            let (start, count) = (row, run.len());
+            row += count;
+            let network = dropping(Self { dropping: None, ..self.clone() }, rate, seed, first + start as u64);
+            let time = network.embed_time(time.clone().narrow(0, start, count));
+            let (x, text) = (x.clone().narrow(0, start, count), text.clone().narrow(0, start, count));
+            network.forward_padded_to(x, time, text, run[0])
+        });
+        Tensor::cat(outputs.collect(), 0)
+    }
+
     /// Tokens after the last block, those of the image first, to latents of this size: `[batch, tokens, width]` to
     /// `[batch, channels, height, width]`. `time`: `[batch, vector]`.
     pub fn decode(&self, tokens: Tensor<3>, time: Tensor<2>, [height, width]: [usize; 2]) -> Tensor<4> {
@@ -172,6 +197,9 @@ impl Backbone for ZImage {
     type Condition = TextEmbedding;
 
     fn forward(&self, x: Tensor<4>, time: Tensor<1>, text: TextEmbedding) -> Tensor<4> {
+        if let Some(dropping) = self.dropping {
+            return self.forward_dropping(x, time, text.tokens, dropping);
+        }
         let (time, text) = (self.embed_time(time), text.tokens);
         let mut groups: BTreeMap<usize, Vec<i64>> = BTreeMap::new();
         for (length, row) in padded_lengths(&text).into_iter().zip(0..) {
@@ -190,6 +218,10 @@ impl Backbone for ZImage {
             self.forward_padded_to(x.clone().select(0, group.clone()), time.clone().select(0, group), text, *length)
         });
         Tensor::cat(outputs.collect(), 0).select(0, rows(&back))
+    }
+
+    fn dropping(&self, rate: f64, seed: u64, first: u64) -> Self {
+        Self { dropping: Some((rate, seed, first)), ..self.clone() }
     }
 
     fn in_precision(&self, precision: Precision) -> Option<Self> {

@@ -1,16 +1,21 @@
 //! Low-rank adapters of the transformer, as `diffusers` and kohya have them.
 
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Tensor, TensorData};
 use mixflow::backbones::Backbone;
 use mixflow::backbones::lora::Adapter;
 use mixflow::backbones::weights::Weights;
-use mixflow_t2i::ZImage;
+use mixflow::objective::AdapterDropout;
+use mixflow::schedules::Linear;
+use mixflow::train::{LearningRate, OptimizerConfig, TrainState};
+use mixflow::{Batch, FlowMatching};
 use mixflow_t2i::z_image::{adapter, official_key};
+use mixflow_t2i::{TextEmbedding, Transformer, ZImage};
 use mixflow_tests::{Fixture, adapted, assert_adapter_errs_like_bf16, assert_gradients, factor_key};
 
-use crate::{network, recorded_texts};
+use crate::{TINY, config, network, recorded_texts, texts};
 
 const CASE: &str = "z_image/lora";
 
@@ -32,6 +37,60 @@ fn an_adapter_beside_the_weights_has_the_official_output_and_gradients() {
     fixture.assert_close("out.loss", loss.clone().into_data(), fixture.tolerance(None));
     let compared = assert_gradients(&fixture, &network, &mut loss.backward(), |path| factor_key(path, official_key));
     assert_eq!(compared, fixture.names("adapter.").len());
+}
+
+/// Prompts of 32 and of 64 tokens, filled up, in turn.
+fn told(rows: Range<usize>, device: &Device) -> Batch<TextEmbedding> {
+    let config = config(&Fixture::read(TINY));
+    let (channels, width) = (config.channels, config.context_width);
+    let wave = |start: usize, count: usize| {
+        let values: Vec<f32> = (start..start + count).map(|i| (i as f32 * 0.7).sin()).collect();
+        Tensor::<1>::from_data(values.as_slice(), device)
+    };
+    let prompts: Vec<_> = rows
+        .clone()
+        .map(|row| [3, 40, 5, 33][row])
+        .map(|tokens| wave(tokens, tokens * width).reshape([tokens, width]))
+        .collect();
+    let images = wave(rows.start * channels * 64, rows.len() * channels * 64).reshape([rows.len(), channels, 8, 8]);
+    Batch::new(images, texts(&prompts, 40), rows.start as u64)
+}
+
+#[test]
+fn what_an_adapter_drops_does_not_depend_on_what_is_run_together() {
+    let (fixture, device) = (Fixture::read(CASE), Device::flex().autodiff());
+    let (network, _) = adapted(&fixture, network(&device), official_key);
+    let network = Transformer::from(network);
+    let output = |rows: Range<usize>, first: u64| -> Vec<f32> {
+        let Batch { images, condition, .. } = told(rows.clone(), &device);
+        let time = Tensor::full([rows.len()], 0.3, &device);
+        network.dropping(0.5, 7, first).forward(images, time, condition).into_data().iter::<f32>().collect()
+    };
+    let apart = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+    let whole = output(0..4, 100);
+    for (row, found) in whole.chunks(whole.len() / 4).enumerate() {
+        let alone = output(row..row + 1, 100 + row as u64);
+        // Outputs of order 1 in f32.
+        assert!(apart(found, &alone) < 1e-5, "row {row}: {}", apart(found, &alone));
+        // Not those of the first of its length.
+        assert!(row == 0 || apart(found, &output(row..row + 1, 100)) > 1e-3, "row {row} has the masks of the first");
+    }
+
+    // With a large epsilon an update is as continuous as its gradient.
+    let rate = LearningRate::Constant { rate: 0.1, warmup: 0 };
+    let config = OptimizerConfig { learning_rate: rate, epsilon: 1.0, ..OptimizerConfig::default() };
+    let plain = FlowMatching::new(Linear);
+    let step = |parts: usize, rate: f64| -> Vec<f32> {
+        let rows = 4 / parts;
+        let batches = (0..parts).map(|part| told(part * rows..(part + 1) * rows, &device));
+        let objective = AdapterDropout { objective: &plain, rate };
+        let (state, _) = TrainState::new(network.clone()).step(&objective, batches, 3, &config);
+        state.snapshot().weights.values().flat_map(|tensor| tensor.iter::<f32>().collect::<Vec<_>>()).collect()
+    };
+    let (one, halves) = (step(1, 0.5), step(2, 0.5));
+    // Updates of 0.1 at most, of gradients in f32.
+    assert!(apart(&one, &halves) < 1e-6, "{}", apart(&one, &halves));
+    assert!(apart(&one, &step(1, 0.0)) > 1e-5, "nothing is dropped");
 }
 
 #[test]
