@@ -36,6 +36,7 @@ pub mod sit;
 mod sizes;
 #[cfg(feature = "testing")]
 pub mod testing;
+pub mod unfinished;
 pub mod vit;
 mod walk;
 pub mod weights;

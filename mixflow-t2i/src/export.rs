@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use mixflow::Pipeline;
 use mixflow::backbones::Precision;
 use mixflow::backbones::autoencoder::{KlAutoencoderConfig, Naming};
+use mixflow::backbones::unfinished::Unfinished;
 use mixflow::backbones::weights::Weights;
 use mixflow::files::write_atomic;
 use mixflow::recipe::{AutoencoderConfig, NetworkSettings};
@@ -137,15 +138,9 @@ pub fn to_diffusers(pipeline: &Pipeline<TextNetworkConfig>, folder: &Path) -> Re
     if target.text.iter().any(|[part, _]| inner.starts_with(outer.join(part))) {
         return Err(fault("lies in a folder that is part of it: choose another"));
     }
-    let name = folder.file_name().ok_or_else(|| fault("is no name for a folder"))?.to_string_lossy();
-    let partial = folder.with_file_name(format!(".{name}.{}.partial", std::process::id()));
-    let written = write_parts(pipeline, &target, &partial)
-        .and_then(|()| fs::rename(&partial, folder).map_err(Error::io("create", folder)));
-    if written.is_err() {
-        // The first error is the one to report.
-        let _ = fs::remove_dir_all(&partial);
-    }
-    written
+    let partial = Unfinished::of(folder).map_err(|_| fault("is no name for a folder"))?;
+    write_parts(pipeline, &target, partial.path())?;
+    partial.finish().map_err(Error::io("create", folder))
 }
 
 /// The parts in a folder of their own each, and their index.

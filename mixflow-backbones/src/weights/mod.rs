@@ -36,7 +36,7 @@ pub use lazy::LazyTensor;
 pub use crate::mismatch::{Misfit, Mismatch};
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
@@ -45,6 +45,7 @@ use burn::tensor::TensorData;
 use self::safetensors::Source;
 use crate::Error;
 use crate::not_data::{LOOKED_AT, why_not_binary, why_not_data};
+use crate::unfinished::Unfinished;
 
 /// Tensors by their official names, in the order of the names.
 ///
@@ -290,22 +291,12 @@ impl FromIterator<(String, LazyTensor)> for Weights {
 
 /// Lets `write` fill a new file that then takes the place of the one at `path`; if that fails, the old one stays.
 fn replace(path: &Path, write: impl FnOnce(&File) -> Result<(), Error>) -> Result<(), Error> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut name = path.file_name().unwrap_or_default().to_os_string();
-    name.push(format!(".{}.partial", std::process::id()));
-    let partial = folder.join(name);
     let io = Error::writing(path);
-    let written = File::create(&partial).map_err(&io).and_then(|file| {
-        write(&file)?;
-        file.sync_all().map_err(&io)?;
-        fs::rename(&partial, path).map_err(&io)?;
-        // The new name lasts once the folder is on disk; not every system can be asked for that.
-        File::open(folder).and_then(|folder| folder.sync_all()).or(Ok(()))
-    });
-    written.inspect_err(|_| {
-        // What stopped the write is the error to report.
-        let _ = fs::remove_file(&partial);
-    })
+    let unfinished = Unfinished::of(path).map_err(&io)?;
+    let file = File::create_new(unfinished.path()).map_err(&io)?;
+    write(&file)?;
+    file.sync_all().map_err(&io)?;
+    unfinished.finish().map_err(&io)
 }
 
 fn read(path: &Path, part: Option<Part>) -> Result<Weights, Error> {

@@ -1,3 +1,4 @@
+use std::fs;
 use std::io::Seek as _;
 use std::panic::catch_unwind;
 use std::path::{Path, PathBuf};
@@ -351,5 +352,21 @@ fn a_failed_write_leaves_the_old_file() {
     fs::create_dir_all(taken.join("inner")).unwrap();
     assert!(weights.write(&taken, &[]).is_err(), "the name belongs to a folder");
     assert!(taken.join("inner").is_dir());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "temporary files are left");
+}
+
+#[test]
+fn two_writers_of_one_path_never_mix() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("weights");
+    let io = || Error::writing(&path);
+    let written = replace(&path, |mut one| {
+        one.write_all(b"one, ").map_err(io())?;
+        replace(&path, |mut other| other.write_all(b"another").map_err(io()))?;
+        assert_eq!(fs::read(&path).unwrap(), b"another");
+        one.write_all(b"and one").map_err(io())
+    });
+    written.unwrap();
+    assert_eq!(fs::read(&path).unwrap(), b"one, and one");
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "temporary files are left");
 }

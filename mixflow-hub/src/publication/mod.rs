@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 use mixflow::Device;
 use mixflow::backbones::NetworkConfig;
+use mixflow::backbones::unfinished::Unfinished;
 use mixflow::recipe::{AutoencoderConfig, NetworkSettings};
 
 use crate::listing::Tree;
@@ -176,31 +177,24 @@ impl<N: NetworkSettings> Publication<N> {
     ) -> Result<Written, Error> {
         check(repository, branch)?;
         let fault = |reason: &str| Error::Layout { folder: folder.into(), reason: reason.into() };
-        let name = folder.file_name().ok_or_else(|| fault("is no name for a folder"))?.to_string_lossy();
+        let partial = Unfinished::of(folder).map_err(|_| fault("is no name for a folder"))?;
         if folder.exists() {
             let mut entries = fs::read_dir(folder).map_err(Error::io("read", folder))?;
             if entries.next().is_some() {
                 return Err(fault("is not empty: choose another folder, or remove this one"));
             }
         }
-        let partial = folder.with_file_name(format!(".{name}.{}.partial", std::process::id()));
-        fs::create_dir_all(&partial).map_err(Error::io("create", &partial))?;
-        let staged = self.stage(None, &partial, (repository, branch), &Tree::new(), &mut progress);
-        let written = staged.and_then(|staged| {
-            for UploadFile { name, path, .. } in &staged.elsewhere {
-                let to = partial.join(name);
-                fs::copy(path, &to).map_err(Error::io("create", &to))?;
-            }
-            // Not every system puts a folder in the place of an empty one.
-            let _ = fs::remove_dir(folder);
-            fs::rename(&partial, folder).map_err(Error::io("create", folder))?;
-            Ok(Written::of(&upload_file::files_of(folder)?, staged.left_out))
-        });
-        if written.is_err() {
-            // The first error is the one to report.
-            let _ = fs::remove_dir_all(&partial);
+        let place = partial.path();
+        fs::create_dir_all(place).map_err(Error::io("create", place))?;
+        let staged = self.stage(None, place, (repository, branch), &Tree::new(), &mut progress)?;
+        for UploadFile { name, path, .. } in &staged.elsewhere {
+            let to = place.join(name);
+            fs::copy(path, &to).map_err(Error::io("create", &to))?;
         }
-        written
+        // Not every system puts a folder in the place of an empty one.
+        let _ = fs::remove_dir(folder);
+        partial.finish().map_err(Error::io("create", folder))?;
+        Ok(Written::of(&upload_file::files_of(folder)?, staged.left_out))
     }
 
     /// Uploads it as one commit. Nothing is written into the run: what the run has not as it is published, such as the card,

@@ -1,23 +1,12 @@
 //! Files that are whole or absent.
 
 use std::fs::{self, File};
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::path::Path;
+
+use mixflow_backbones::unfinished::Unfinished;
 
 use crate::Error;
-
-/// Files that are being written.
-static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(vec![]);
-
-/// Removes the halves of files that this process is writing: before it is ended from outside.
-pub fn discard_unfinished() {
-    for file in UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-        // Nobody is left to tell.
-        let _ = fs::remove_file(file);
-    }
-}
 
 /// Writes a file so that `path` holds either what it held before or all of `contents`, also after a power cut.
 ///
@@ -32,22 +21,13 @@ pub fn write_atomic(path: &Path, contents: &[u8]) -> Result<(), Error> {
 
 /// As [`write_atomic`], for contents that are written piece by piece.
 pub(crate) fn write_atomic_with(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> Result<(), Error> {
-    let temporary = temporary_name(path).map_err(Error::io("write", path))?;
-    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).push(temporary.clone());
-    let written = File::create_new(&temporary).and_then(|mut file| {
+    let written = Unfinished::of(path).and_then(|unfinished| {
+        let mut file = File::create_new(unfinished.path())?;
         write(&mut file)?;
-        file.sync_all()
+        file.sync_all()?;
+        unfinished.finish()
     });
-    let result = written.and_then(|()| fs::rename(&temporary, path));
-    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner).retain(|file| *file != temporary);
-    if result.is_err() {
-        // The first error is the one to report; there may be nothing to remove.
-        let _ = fs::remove_file(&temporary);
-    } else if let Some(directory) = directory(path) {
-        // Makes the new name durable. Not every file system can sync a directory, and the file is complete either way.
-        let _ = File::open(directory).and_then(|directory| directory.sync_all());
-    }
-    result.map_err(Error::io("write", path))
+    written.map_err(Error::io("write", path))
 }
 
 /// Creates the folders above a file, and finds out whether it can be written there, before what it is to hold takes hours.
@@ -58,23 +38,10 @@ pub fn check_writable(path: &Path) -> Result<(), Error> {
     if path.is_dir() {
         return Err(Error::io("write", path)(io::ErrorKind::IsADirectory.into()));
     }
-    let folder = directory(path).unwrap_or(path);
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(folder).map_err(Error::io("create", folder))?;
-    let probe = temporary_name(path).map_err(Error::io("write", path))?;
-    File::create_new(&probe).and_then(|_| fs::remove_file(&probe)).map_err(Error::io("write to", folder))
-}
-
-/// A hidden sibling of `path`, different every time: processes in containers may have one number, and write to one folder.
-fn temporary_name(path: &Path) -> io::Result<PathBuf> {
-    let no_file = || io::Error::new(io::ErrorKind::InvalidInput, "expected the path of a file");
-    let name = path.file_name().ok_or_else(no_file)?;
-    let random = RandomState::new().hash_one(std::process::id());
-    Ok(path.with_file_name(format!(".{}.{random:016x}.tmp", name.to_string_lossy())))
-}
-
-fn directory(path: &Path) -> Option<&Path> {
-    let parent = path.parent()?;
-    Some(if parent.as_os_str().is_empty() { Path::new(".") } else { parent })
+    let probe = Unfinished::of(path).and_then(|probe| File::create_new(probe.path()).map(drop));
+    probe.map_err(Error::io("write to", folder))
 }
 
 #[cfg(test)]
@@ -90,13 +57,6 @@ mod tests {
             assert_eq!(fs::read_to_string(&path).unwrap(), contents);
         }
         assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-    }
-
-    #[test]
-    fn no_two_writers_share_a_temporary_name() {
-        let names: std::collections::HashSet<_> = (0..100).map(|_| temporary_name(Path::new("a/b")).unwrap()).collect();
-        assert_eq!(names.len(), 100);
-        assert!(names.iter().all(|name| name.to_str().unwrap().starts_with("a/.b.")));
     }
 
     #[test]

@@ -29,8 +29,9 @@ pub(crate) mod unique;
 mod weights_file;
 
 pub(crate) use atomic::write_atomic_with;
-pub use atomic::{check_writable, discard_unfinished, write_atomic};
+pub use atomic::{check_writable, write_atomic};
 pub use lock::FolderLock;
+pub use mixflow_backbones::unfinished::discard_unfinished;
 pub(crate) use parts::LABEL;
 pub use parts::{PartValues, Parts, PartsConfig};
 pub use tiles::Tiles;

@@ -58,3 +58,38 @@ fn one_of_several_networks_is_chosen_by_its_prefix() {
         &["has no tensor whose name starts with \"ema.\"", "final_layer.linear.bias"],
     );
 }
+
+#[cfg(unix)]
+#[test]
+fn what_is_ended_while_it_writes_leaves_nothing() {
+    let place = Place::new();
+    // Sixteen sparse tensors of 256 MiB: more than is written until the signal comes.
+    let (count, size) = (16, 1u64 << 28);
+    let tensors: serde_json::Map<_, _> = (0..count)
+        .map(|i| {
+            let tensor = serde_json::json!({
+                "dtype": "F32", "shape": [size / 4], "data_offsets": [i * size, (i + 1) * size]
+            });
+            (format!("weight.{i}"), tensor)
+        })
+        .collect();
+    let header = serde_json::to_vec(&tensors).unwrap();
+    let start = [&(header.len() as u64).to_le_bytes()[..], &header].concat();
+    let source = place.path("source.safetensors");
+    fs::write(&source, &start).unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&source).unwrap();
+    file.set_len(start.len() as u64 + count * size).unwrap();
+    for to in ["new.safetensors", "new.pt"] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_mixflow"));
+        let mut process =
+            command.args(["convert", "source.safetensors", to]).current_dir(place.path(".")).spawn().unwrap();
+        while crate::names(&place.path(".")).len() < 2 {
+            assert!(process.try_wait().unwrap().is_none(), "it ended");
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let mut kill = std::process::Command::new("kill");
+        assert!(kill.args(["-TERM", &process.id().to_string()]).status().unwrap().success());
+        assert_eq!(process.wait().unwrap().code(), Some(130));
+        assert_eq!(crate::names(&place.path(".")), ["source.safetensors"]);
+    }
+}
