@@ -146,28 +146,40 @@ impl ObjectiveConfig {
         Ok(())
     }
 
-    /// Whether no example counts more than all others together: weights are infinite where a path has no noise or no data left.
+    /// Whether no example counts more than all others together: weights are infinite where a path has no noise or no data left, and
+    /// so are velocities where its noise ends at once.
     fn check_weights(&self) -> Result<(), Invalid> {
-        /// Draws of which the outermost one is looked at, and how many typical ones it may weigh.
-        const DRAWS: f64 = 1e4;
+        /// How many typical draws the outermost one that is looked at may weigh.
         const MOST: f64 = 1e6;
+        if self.learned_variance {
+            // A loss of its own, for noise alone.
+            return Ok(());
+        }
+        let velocity = self.prediction == Prediction::Velocity;
+        // Of so many. Squares of velocities grow no faster than `1 / (1 − t)`: what has no mean shows in the draws of a training.
+        let draws = if velocity { 1e9 } else { 1e4 };
         let weight = |u: f64| {
             let t = self.timesteps.timestep([u, 0.5]).t;
-            (t, self.weighting.at(self.prediction, &self.schedule.at(t), self.floor))
-        };
-        let (_, middle) = weight(0.5);
-        match [1.0 / DRAWS, 1.0 - 1.0 / DRAWS].map(weight).into_iter().find(|(_, found)| *found > MOST * middle) {
-            None => Ok(()),
-            Some((t, _)) => {
-                let (key, bound) = if t < 0.5 { ("start", 0.001) } else { ("end", 0.999) };
-                let reason = format!(
-                    "has no bound near t = {t:.0}, where one example would count more than all others together: keep times from \
-                     there by {{\"kind\":\"truncated\",\"{key}\":{bound},\"base\":{{\"kind\":\"uniform\"}}}} in \
-                     objective.timesteps, or leave the weighting out"
-                );
-                Err(Invalid::new("objective.weighting", reason))
+            let at = self.schedule.at(t);
+            match velocity {
+                true => (t, self.prediction.coordinates(&at).iter().map(|part| part * part).sum()),
+                false => (t, self.weighting.at(self.prediction, &at, self.floor)),
             }
-        }
+        };
+        let (_, middle): (f64, f64) = weight(0.5);
+        let outermost = [1.0 / draws, 1.0 - 1.0 / draws].map(weight);
+        let Some((t, _)) = outermost.into_iter().find(|(_, found)| *found > MOST * middle) else { return Ok(()) };
+        let (part, bound, or) = match velocity {
+            true => ("objective.schedule", 1e-5, ""),
+            false => ("objective.weighting", 1e-3, ", or leave the weighting out"),
+        };
+        let (key, bound) = if t < 0.5 { ("start", bound) } else { ("end", 1.0 - bound) };
+        let reason = format!(
+            "has no bound near t = {t:.0}, where one example would count more than all others together: keep times from \
+             there by {{\"kind\":\"truncated\",\"{key}\":{bound},\"base\":{{\"kind\":\"uniform\"}}}} in \
+             objective.timesteps{or}"
+        );
+        Err(Invalid::new(part, reason))
     }
 
     /// Why a loss cannot be weighted place by place, if it cannot: the rest of a sentence on a mask.

@@ -1,4 +1,4 @@
-use mixflow_schedules::TimestepConfig;
+use mixflow_schedules::{Prediction, Schedule, TimestepConfig, TimestepSampler};
 
 use super::*;
 use crate::plan::{Machine, Plan};
@@ -170,6 +170,35 @@ fn faults_are_named() {
         assert!(refuse(change).contains(words), "{change}: {}", refuse(change));
     }
     assert!(Recipe::read("nothing", &[]).unwrap_err().to_string().contains("digits"));
+}
+
+/// Near data the squared velocity of the VP path is `beta_min / (4 (1 − t))`, whose mean over uniform times is infinite.
+#[test]
+fn velocities_without_bound_are_refused() {
+    let read = |more: &[&str]| {
+        let set: Vec<String> =
+            ["objective.schedule={\"kind\":\"vp\"}"].iter().chain(more).map(|change| (*change).into()).collect();
+        Recipe::read("digits", &set).map_err(|error| error.to_string())
+    };
+    let uniform = "objective.timesteps={\"kind\":\"uniform\"}";
+    for law in [uniform, "objective.timesteps={\"kind\":\"beta\",\"alpha\":2,\"beta\":1}"] {
+        for more in [&["post_training=null"][..], &[]] {
+            let error = read(&[&[law][..], more].concat()).unwrap_err();
+            assert!(error.contains("objective.schedule has no bound near t = 1"), "{error}");
+            // As it says.
+            let (_, told) = error.split_once("there by ").unwrap();
+            let told = format!("objective.timesteps={}", told.split_once(" in ").unwrap().0);
+            let recipe = read(&[&[told.as_str()][..], more].concat()).unwrap();
+            let end = recipe.objective.timesteps.timestep([1.0, 0.5]).t;
+            let [data, noise] = Prediction::Velocity.coordinates(&recipe.objective.schedule.at(end));
+            assert!(((data * data + noise * noise) / 2500.0 - 1.0).abs() < 0.01, "{data}, {noise}");
+        }
+    }
+    // Few are near data, and noise is the same at all times.
+    let normal = "objective.timesteps={\"kind\":\"logit-normal\",\"mean\":0,\"std\":1}";
+    for fine in [&[normal][..], &[uniform, "objective.prediction=noise", "sampling.grid.end=0.999"]] {
+        assert!(read(fine).is_ok(), "{fine:?}: {:?}", read(fine));
+    }
 }
 
 /// On the linear path the weight of noise predictions is `1/t²`: of ten thousand uniform times the least is one of 10⁻⁴, which would
