@@ -129,6 +129,29 @@ fn an_adapter_beside_weights_of_16_bits_takes_the_memory_that_is_planned() {
     }
 }
 
+/// What blocks keep of their inputs is little beside the weights here: each copy of these is a tenth of all.
+#[test]
+fn a_training_whose_blocks_are_run_again_holds_no_other_weights() {
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let from = root.path().join("start.safetensors");
+    let found = ["false", "true"].map(|recompute| {
+        let changes = [
+            r#"network={"kind":"sit","input_size":32,"patch":8,"channels":1,"width":192,"depth":4,"heads":4,"hidden":768,
+                "classes":10}"#,
+            "post_training=null",
+            "training.batch=2",
+            "training.steps=2",
+            &format!("training.recompute={recompute}"),
+        ];
+        let recipe = Recipe::read("digits", &changes.map(String::from)).expect("a recipe");
+        recipe.network.init(0, &Device::default()).weights().write(&from, &[]).expect("room");
+        let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
+        alone.install(|| peak(|| train_from(&recipe, &from, &root.path().join(recompute)))).1 as f64
+    });
+    let [kept, again] = found;
+    assert!(again < 1.03 * kept, "took {again}, {kept} of blocks that are not run again");
+}
+
 /// Of SiT the table of places is frozen, here four fifths of all numbers.
 #[test]
 fn what_is_frozen_has_no_moments_and_no_average_of_its_own() {

@@ -223,7 +223,7 @@ impl<C: Condition> Run<'_, C> {
     /// As [`train`](Self::train). Images that cannot be drawn are a warning.
     pub fn train_validated<B: Backbone<Condition = C>>(
         &self,
-        network: B,
+        mut network: B,
         objective: &impl Objective<B>,
         validation: Option<Validation<'_, B>>,
         mut progress: impl FnMut(Event),
@@ -247,12 +247,12 @@ impl<C: Condition> Run<'_, C> {
                           Objective::weighs";
             return Err(self.fault(reason.into()));
         }
-        let network = match config.recompute {
-            true => network.recomputing().ok_or_else(|| {
+        if config.recompute {
+            // Its place is taken: initial weights are not held beside those that are trained.
+            network = network.recomputing().ok_or_else(|| {
                 self.fault("this network cannot run its blocks again, found training.recompute=true".into())
-            })?,
-            false => network,
-        };
+            })?;
+        }
         let objective = &InPrecision { objective, precision: config.precision };
         if config.recompute && devices.iter().any(|device| device::is_remote(&device.clone().inner())) {
             let words = "training.recompute: other machines keep what gradients need, nothing is computed again there";
