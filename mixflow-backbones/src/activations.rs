@@ -16,9 +16,9 @@ pub struct Activations {
     pub inputs: u64,
     /// Sums and products of the largest block, kept while it is run again.
     pub block: [u64; 2],
-    /// Gradients that are there at once when the backward pass of the largest block begins: of its tokens, and of its hidden
-    /// layer behind and before the activation, which is computed in `f32` in any precision.
-    pub gradients: u64,
+    /// Gradients that are there at once when the backward pass of the largest block begins: of its tokens and of its hidden layer
+    /// behind the activation, and of that before it, which is computed in `f32` in any precision.
+    pub gradients: [u64; 2],
 }
 
 impl Activations {
@@ -29,16 +29,16 @@ impl Activations {
         let sums = 2 * tokens * width + 6 * conditions * width;
         // Queries, keys and values, what attention makes of them, what either branch adds, and the hidden layer.
         let products = tokens * (6 * width + hidden);
-        Self::of_stack(depth, tokens * width, [sums, products], tokens * (width + 2 * hidden))
+        Self::of_stack(depth, tokens * width, [sums, products], [tokens * (width + hidden), tokens * hidden])
     }
 
     /// Of `depth` equal blocks that are given so many numbers each, keep so many sums and products, and begin their backward pass
-    /// with so many gradients.
-    pub fn of_stack(depth: usize, inputs: usize, block: [usize; 2], gradients: usize) -> Self {
+    /// with so many [gradients](Self::gradients).
+    pub fn of_stack(depth: usize, inputs: usize, block: [usize; 2], gradients: [usize; 2]) -> Self {
         let of_all = |numbers: usize| (numbers as u64).saturating_mul(depth as u64);
         let [sums, products] = block.map(of_all);
-        let block = block.map(|numbers| numbers as u64);
-        Self { sums, products, inputs: of_all(inputs), block, gradients: gradients as u64 }
+        let [block, gradients] = [block, gradients].map(|numbers| numbers.map(|numbers| numbers as u64));
+        Self { sums, products, inputs: of_all(inputs), block, gradients }
     }
 
     /// With the blocks of another stack.
@@ -53,10 +53,13 @@ impl Activations {
         }
     }
 
-    /// Bytes of the gradients of one image that the backward pass begins with.
+    /// Bytes of one image that the backward pass begins with: gradients, and what was kept of the hidden layer before its
+    /// activation in 16 bits, widened.
     #[must_use]
-    pub fn gradient_bytes(&self) -> u64 {
-        self.gradients.saturating_mul(4)
+    pub fn gradient_bytes(&self, precision: Precision) -> u64 {
+        let [others, hidden] = self.gradients;
+        let widened = if precision.is_full() { 0 } else { hidden };
+        others.saturating_add(hidden).saturating_add(widened).saturating_mul(4)
     }
 
     /// Bytes of one image.

@@ -120,7 +120,7 @@ impl FluxConfig {
         let apart = Activations::of_blocks(self.depth, [all, 2, width, 4 * width]);
         // Queries, keys and values, what attention makes of them, the hidden layer, and what is added.
         let block = [(all + 3) * width, 9 * all * width];
-        apart.and(Activations::of_stack(self.single_depth, all * width, block, 10 * all * width))
+        apart.and(Activations::of_stack(self.single_depth, all * width, block, [6 * all * width, 4 * all * width]))
     }
 
     /// What it is told of a text.

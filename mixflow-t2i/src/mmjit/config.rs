@@ -124,7 +124,8 @@ impl MmJitConfig {
         let blocks = |depth: usize, tokens: usize| {
             // What either branch is given; queries, keys and values, what attention makes of them, and both hidden layers.
             let block = [2 * width, 4 * width + 2 * hidden].map(|numbers| tokens * numbers);
-            Activations::of_stack(depth, tokens * width, block, tokens * (width + 3 * hidden))
+            let gradients = [width + hidden, 2 * hidden].map(|numbers| tokens * numbers);
+            Activations::of_stack(depth, tokens * width, block, gradients)
         };
         blocks(self.depth, self.tokens() + text).and(blocks(self.preamble, text))
     }

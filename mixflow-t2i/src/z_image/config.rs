@@ -110,7 +110,7 @@ impl ZImageConfig {
             // branch gives, and both hidden layers.
             let sums = (2 * tokens + 4) * width;
             let products = tokens * (6 * width + 2 * self.hidden());
-            let gradients = tokens * (width + 3 * self.hidden());
+            let gradients = [width + self.hidden(), 2 * self.hidden()].map(|numbers| tokens * numbers);
             Activations::of_stack(depth, tokens * width, [sums, products], gradients)
         };
         blocks(self.depth, image + text).and(blocks(self.refiners, image)).and(blocks(self.refiners, text))

@@ -2,6 +2,7 @@
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use mixflow::backbones::Precision;
+use mixflow::backbones::ops::linear;
 use mixflow::backbones::weights::Weights;
 use mixflow::plan::{Fit, Machine, Plan};
 use mixflow::recipe::NetworkSettings;
@@ -44,15 +45,15 @@ fn adapters_fit_the_cards_that_their_recipes_name() {
     let own = 4 * (24 * 8 - 1) * 16 * 2 * width;
     let trained = [("gradients", own), ("moments of AdamW", 2 * own), ("moving average", own)];
     assert_eq!(small.memory[1..4], trained);
-    assert!(small.total_memory() < 11_300_000_000, "{small}");
-    assert_eq!((fit(&small), fit(&on("rtx-3090"))), ((8, Some(2)), (15, Some(2))));
+    assert!(small.total_memory() < 11_700_000_000, "{small}");
+    assert_eq!((fit(&small), fit(&on("rtx-3090"))), ((7, Some(4)), (13, Some(2))));
     // A quarter of a small card is left for what is not counted.
     assert!(4 * small.total_memory() < 3 * small.machine.memory.unwrap_or(0), "{small}");
 
     let flux = recipe("flux.1-dev-mixflow", &[]);
     let on = |device| plan(&flux, device);
-    assert!(on("l40s").total_memory() < 36_000_000_000);
-    assert_eq!([fit(&on("l40s")), fit(&on("h100")), fit(&on("rtx-4090"))], [(3, Some(8)), (11, Some(2)), (0, None)]);
+    assert!(on("l40s").total_memory() < 36_200_000_000);
+    assert_eq!([fit(&on("l40s")), fit(&on("h100")), fit(&on("rtx-4090"))], [(3, Some(8)), (10, Some(2)), (0, None)]);
 
     let z_image = recipe("z-image-lora-mixflow", &[]);
     let on = |device| plan(&z_image, device);
@@ -60,10 +61,16 @@ fn adapters_fit_the_cards_that_their_recipes_name() {
     let own = 4 * 34 * 4 * 16 * 2 * 3840;
     let small = on("rtx-4090");
     assert_eq!(small.memory[1..4], [("gradients", own), ("moments of AdamW", 2 * own), ("moving average", own)]);
-    assert!(small.total_memory() < 16_800_000_000, "{small}");
+    assert!(small.total_memory() < 17_200_000_000, "{small}");
     let cards = ["rtx-4080", "rtx-4090", "l40s", "h100"].map(|device| fit(&on(device)));
     // Sixteen gigabytes are less than all of it with one image.
-    assert_eq!(cards, [(0, None), (3, Some(8)), (10, Some(2)), (19, Some(1))]);
+    assert_eq!(cards, [(0, None), (2, Some(8)), (9, Some(2)), (17, Some(1))]);
+}
+
+/// A product, for which this thread takes once what the CPU's cache holds, and keeps it: as much as the machine has.
+fn warm_up() {
+    let one = Tensor::<2>::ones([256, 256], &Device::default());
+    linear(one.clone(), one, None).into_data();
 }
 
 /// The recipes on pixels, with networks of a two-hundredth of their size.
@@ -99,7 +106,10 @@ fn such_trainings_take_the_memory_that_is_planned() {
             Weights::of(&recipe.network.init(0, &Default::default()), official_key).write(&from, &[]).expect("room");
             let run = root.path().join(format!("{name}-{way}"));
             let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build().expect("a thread");
-            let ((), found) = alone.install(|| peak(|| train_from(&recipe, &from, &run)));
+            let ((), found) = alone.install(|| {
+                warm_up();
+                peak(|| train_from(&recipe, &from, &run))
+            });
             let plan = plan(&recipe, "rtx-3090");
             let ratio = found as f64 / plan.total_memory() as f64;
             assert!(

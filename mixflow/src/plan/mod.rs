@@ -176,7 +176,7 @@ impl Plan {
         let mut disk: u64 = 0;
         let state = |precision| State::of(recipe, (parameters, adapter), precision, (&machine, devices));
         let kept_now = state(training.precision);
-        let begun = part.saturating_mul(activations.gradient_bytes());
+        let begun = part.saturating_mul(activations.gradient_bytes(training.precision));
         let begun = begun.saturating_sub(freed(kept_now.gradients, training.accumulation));
         let mut memory = vec![
             ("weights", kept_now.weights),
@@ -225,7 +225,7 @@ impl Plan {
             let needed = state.on_device().saturating_add(sum(&first)).saturating_add(beside);
             let left = machine.memory?.saturating_sub(needed);
             let image = kept(precision, recompute);
-            let begun = image.saturating_add(activations.gradient_bytes());
+            let begun = image.saturating_add(activations.gradient_bytes(precision));
             let images = |parts| {
                 let most = left.saturating_add(freed(state.gradients, parts)) / begun.max(1);
                 most.min(left / image.max(1))

@@ -195,7 +195,8 @@ fn unknown_machines_have_no_speed() {
 }
 
 /// Numbers by hand: a block of SiT-XL/2 keeps 2 · 1152 numbers of 4 bytes a token, 6 · 1152 an image, and 6 · 1152 + 4608 of 2
-/// bytes a token. Its backward pass begins with 9 · 1152 gradients of a token.
+/// bytes a token. Its backward pass begins with 9 · 1152 gradients of a token, and in 16 bits with 4 · 1152 numbers that are
+/// widened.
 #[test]
 fn how_a_run_fits_a_card_is_said() {
     let network = r#"network={"kind":"sit","input_size":32,"patch":2,"channels":4,"width":1152,"depth":28,
@@ -207,21 +208,21 @@ fn how_a_run_fits_a_card_is_said() {
     let bf16 = plan("bf16", "h100");
     let image = 28 * (4 * (256 * 2 * 1152 + 6 * 1152) + 2 * 256 * (6 * 1152 + 4608));
     // More than all gradients of weights, which are there at its end.
-    let begun = 256 * 256 * 4 * 9 * 1152 - 4 * 675_129_632;
+    let begun = 256 * 256 * 4 * (9 + 4) * 1152 - 4 * 675_129_632;
     assert_eq!(bf16.memory[ACTIVATIONS], ("activations", 256 * image + begun));
     // Of 80 GB 5 copies of 675,129,632 weights of 4 bytes leave 66.5 for images of 397 and 47 MB; 28 blocks of 12 squares of the
     // width once more in 2 bytes leave 65.6 for images of 232 MB, or of 41 MB. Where a backward pass begins one of the copies is
-    // not there yet, but 10.6 MB of each image's gradients.
+    // not there yet, but 10.6 MB of each image's gradients, and 4.7 of its widened numbers in 16 bits.
     let fits = |plan: &Plan| plan.fits.iter().map(|fit| (fit.images, fit.accumulation)).collect::<Vec<_>>();
-    let whole = [(167, Some(2)), (1196, Some(1)), (281, Some(1)), (1315, Some(1))];
+    let whole = [(167, Some(2)), (1196, Some(1)), (276, Some(1)), (1205, Some(1))];
     assert_eq!((fits(&bf16), fits(&plan("f32", "h100"))), (whole.to_vec(), whole.to_vec()));
     let text = bf16.to_string();
     for line in ["  fits 80.00 GB, into which go\n", "f32      ", "  167 images at a time, training.accumulation=2\n"] {
         assert!(text.contains(line), "{line}: {text}");
     }
-    assert!(text.contains("bf16, training.recompute=true   1,315 images at a time, whole batches\n"), "{text}");
+    assert!(text.contains("bf16, training.recompute=true   1,205 images at a time, whole batches\n"), "{text}");
     // Of 24 GB 10.5 are left, or 9.6.
-    let small = [(26, Some(16)), (222, Some(2)), (41, Some(8)), (232, Some(2))];
+    let small = [(26, Some(16)), (222, Some(2)), (41, Some(8)), (217, Some(2))];
     assert_eq!(fits(&plan("f32", "rtx-3090")), small);
     assert!(plan("f32", "rtx-3090").to_string().contains("  does not fit 24.00 GB, into which go\n"));
     let [slow, fast] = [plan("f32", "h100"), bf16.clone()].map(|plan| plan.seconds(&plan.parts[0]));
