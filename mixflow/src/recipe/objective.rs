@@ -256,3 +256,6 @@ impl<B: AlignedBackbone> Objective<B> for ConfiguredObjective {
         matches!(self, Self::FlowMatching(_))
     }
 }
+
+#[cfg(test)]
+mod tests;
