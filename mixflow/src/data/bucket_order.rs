@@ -1,7 +1,8 @@
 //! The order of batches that are each of one shape, as a pure function of seed and step.
 
 use super::order::Permutation;
-use super::{Dataset, Error, prior};
+use super::{Dataset, Error};
+use crate::error::data::DRAW_PRIOR;
 use crate::numbers::counted;
 use crate::random::Stream;
 
@@ -132,8 +133,7 @@ impl Members {
         let Some(bucket) = lacking else { return Ok(()) };
         let ([_, height, width], own) = (shapes[bucket], self.own[bucket].len());
         let others = counted(own as u64, "other image");
-        let reason =
-            format!("has no image in the size of {others}, {height} x {width} (height x width): {}", prior::DRAW);
+        let reason = format!("has no image in the size of {others}, {height} x {width} (height x width): {DRAW_PRIOR}");
         Err(Error::Prior { reason })
     }
 

@@ -9,6 +9,7 @@ use super::bucket_order::Members;
 use super::image_captions::ImageCaptions;
 use super::order::{index_at, shuffled};
 use super::{CaptionFormat, Dataset, Error, Example, Fingerprint, Variation};
+use crate::error::data::DRAW_PRIOR;
 use crate::files::listing::{Listing, canonical};
 use crate::numbers::counted;
 use crate::random::Stream;
@@ -42,10 +43,6 @@ fn one() -> f64 {
 pub fn own_len(data: &dyn Dataset) -> Option<u64> {
     data.prior().map_or(data.len(), |prior| Some(prior.first))
 }
-
-/// How to make prior images where there are too few.
-pub(super) const DRAW: &str =
-    "draw some with `cargo xtask sample WEIGHTS --prompt CAPTION --size HEIGHTxWIDTH --count 100 --out FOLDER`";
 
 impl PriorConfig {
     /// What is wrong with it, if anything.
@@ -86,7 +83,7 @@ impl PriorConfig {
         }
         let files = Listing::without_masks(masks).and_below(path)?.images;
         match files.is_empty() {
-            true => Err(fault(format!("has no images in {}: {DRAW}", path.display()))),
+            true => Err(fault(format!("has no images in {}: {DRAW_PRIOR}", path.display()))),
             false => Ok(files.into_iter().map(|file| (file, own_captions.clone())).collect()),
         }
     }
@@ -95,7 +92,7 @@ impl PriorConfig {
     pub(super) fn label(&self, classes: &[String]) -> Result<usize, Error> {
         let own_captions = self.captions();
         let label = classes.iter().position(|class| *class == own_captions.0[0].0);
-        label.ok_or_else(|| fault(format!("has a caption that no image has, {:?}: {DRAW}", self.caption)))
+        label.ok_or_else(|| fault(format!("has a caption that no image has, {:?}: {DRAW_PRIOR}", self.caption)))
     }
 }
 
@@ -157,7 +154,7 @@ impl WithPrior {
         let prior_of = Prior { first: order.len() as u64, weight: config.weight };
         match [order.is_empty(), prior.is_empty()] {
             [true, _] => return Err(fault(format!("has the caption of every image, {:?}", config.caption))),
-            [_, true] => return Err(fault(format!("has a caption of which no image is left: {DRAW}"))),
+            [_, true] => return Err(fault(format!("has a caption of which no image is left: {DRAW_PRIOR}"))),
             _ => order.extend(prior),
         }
         let found = Self { data, order, prior: prior_of, caption: config.caption.clone() };
@@ -232,8 +229,9 @@ impl Dataset for WithPrior {
         let (first, all) = (self.prior.first, self.order.len() as u64);
         let [instance, prior] = [first, all - first].map(|count| counted(count, "image"));
         let line = format!("every other image of a batch is one of {prior} told {:?}, beside {instance}", self.caption);
-        let few = (all - first < first)
-            .then(|| format!("there are fewer prior images than others, so that each is seen more often: {DRAW}"));
+        let few = (all - first < first).then(|| {
+            format!("there are fewer prior images than others, so that each is seen more often: {DRAW_PRIOR}")
+        });
         let unseen = Members::of(self).map_or(0, |members| members.unseen() as u64);
         let unseen = (unseen > 0).then(|| {
             format!("{} of a size that no other image has: not seen in training", counted(unseen, "prior image"))

@@ -195,3 +195,7 @@ pub enum Error {
         source: io::Error,
     },
 }
+
+/// How to make prior images where there are too few.
+pub(crate) const DRAW_PRIOR: &str =
+    "draw some with `cargo xtask sample WEIGHTS --prompt CAPTION --size HEIGHTxWIDTH --count 100 --out FOLDER`";
