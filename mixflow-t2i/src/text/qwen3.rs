@@ -106,9 +106,9 @@ impl Qwen3 {
         self.end(number, self.blocks.len(), x)
     }
 
-    /// [`state`](Self::state) with the values of `weights`, read block after block, so that one is in memory at a time, and the table of
-    /// tokens: of Qwen3-4B, 0.4 GB and 1.6 GB in `f32`. Networks see `batch` rows at a time, and multiply in `precision`. Blocks that
-    /// come later are not read.
+    /// [`hidden_state`](Self::hidden_state) with the values of `weights`, read block after block, so that one is in memory at a
+    /// time, and the table of tokens: of Qwen3-4B, 0.4 GB and 1.6 GB in `f32`. Networks see `batch` rows at a time, and multiply
+    /// in `precision`. Blocks that come later are not read.
     ///
     /// # Errors
     /// As [`load`](Self::load).
